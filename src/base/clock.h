@@ -1,0 +1,23 @@
+/*
+ * Clocks. Durations and deadlines use the monotonic clock; the wall clock is only for what people read and what is
+ * recorded, and it may jump.
+ */
+#ifndef BASE_CLOCK_H
+#define BASE_CLOCK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+int64_t clock_mono_ns(void);
+int64_t clock_mono_us(void);
+int64_t clock_mono_ms(void);
+int64_t clock_wall_us(void); /* since 1970-01-01 UTC */
+
+#define CLOCK_TEXT_MAX 32
+/* RFC 3339 in UTC with milliseconds: 2026-01-31T08:15:00.123Z */
+void clock_format(int64_t wall_us, char out[CLOCK_TEXT_MAX]);
+
+/* "90s", "15m", "24h", "7d", "500ms" or a bare number of seconds → milliseconds; -EINVAL otherwise (also for overflow). */
+int clock_parse_duration(const char *text, int64_t *ret_ms);
+
+#endif

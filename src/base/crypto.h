@@ -1,0 +1,25 @@
+/*
+ * Random ids, SHA-256, constant-time comparison. Over libsodium.
+ */
+#ifndef BASE_CRYPTO_H
+#define BASE_CRYPTO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/span.h"
+
+#define CRYPTO_SHA256_HEX 65 /* 64 hex digits and NUL */
+#define CRYPTO_ID_HEX 33     /* 128 bits as 32 hex digits and NUL */
+#define CRYPTO_UUID 37	     /* 8-4-4-4-12 and NUL */
+
+int crypto_setup(void); /* once, before threads; -EIO when there is no randomness */
+void crypto_random_id(char out[CRYPTO_ID_HEX]);
+void crypto_uuid4(char out[CRYPTO_UUID]); /* RFC 9562 version 4 */
+void crypto_sha256_hex(struct span data, char out[CRYPTO_SHA256_HEX]);
+/* HMAC-SHA-256 in hex; for pseudonyms of user ids. */
+void crypto_hmac_sha256_hex(struct span key, struct span data, char out[CRYPTO_SHA256_HEX]);
+/* Takes as long for equal as for different content of the same length. */
+bool crypto_equal(struct span a, struct span b);
+
+#endif

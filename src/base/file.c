@@ -1,0 +1,95 @@
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int file_read(const char *path, size_t max, struct buf *out, struct err *e)
+{
+	CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return err_set(e, -errno, "%s: %s", path, strerror(errno));
+	size_t got = 0;
+	for (;;) {
+		int r = buf_reserve(out, 65536);
+		if (r < 0)
+			return err_set(e, r, "%s: larger than the limit of %zu bytes", path, max);
+		ssize_t n = read(fd, out->ptr + out->len, 65536);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_set(e, -errno, "%s: %s", path, strerror(errno));
+		out->len += (size_t)n;
+		got += (size_t)n;
+		buf_terminate(out);
+		if (got > max)
+			return err_set(e, -EFBIG, "%s: larger than the limit of %zu bytes", path, max);
+		if (n == 0)
+			return 0;
+	}
+}
+
+static int write_all(int fd, struct span content)
+{
+	while (content.len) {
+		ssize_t n = write(fd, content.ptr, content.len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		content.ptr += n;
+		content.len -= (size_t)n;
+	}
+	return 0;
+}
+
+static int sync_parent(const char *path)
+{
+	CLEANUP(freep) char *copy = strdup(path);
+	if (!copy)
+		return -ENOMEM;
+	CLEANUP(closep) int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fsync(fd) < 0)
+		return -errno;
+	return 0;
+}
+
+int file_replace(const char *path, struct span content, mode_t mode, struct err *e)
+{
+	CLEANUP(freep) char *temporary = NULL;
+	if (asprintf(&temporary, "%s.XXXXXX", path) < 0) {
+		temporary = NULL;
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	CLEANUP(closep) int fd = mkostemp(temporary, O_CLOEXEC);
+	if (fd < 0)
+		return err_set(e, -errno, "%s: %s", temporary, strerror(errno));
+	int r = write_all(fd, content);
+	if (r == 0 && (fchmod(fd, mode) < 0 || fsync(fd) < 0 || rename(temporary, path) < 0))
+		r = -errno;
+	if (r < 0) {
+		unlink(temporary);
+		return err_set(e, r, "%s: %s", path, strerror(-r));
+	}
+	r = sync_parent(path);
+	return r < 0 ? err_set(e, r, "%s: %s", path, strerror(-r)) : 0;
+}
+
+int file_make_parent(const char *path, mode_t mode, struct err *e)
+{
+	CLEANUP(freep) char *copy = strdup(path);
+	if (!copy)
+		return err_set(e, -ENOMEM, "out of memory");
+	for (char *slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		if (mkdir(copy, mode) < 0 && errno != EEXIST)
+			return err_set(e, -errno, "%s: %s", copy, strerror(errno));
+		*slash = '/';
+	}
+	return 0;
+}

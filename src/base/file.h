@@ -1,0 +1,23 @@
+/*
+ * Whole files: read with a limit, replace atomically.
+ */
+#ifndef BASE_FILE_H
+#define BASE_FILE_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+/* Appends the file's content; -EFBIG above `max` bytes (the sentence says so), -errno otherwise. */
+int file_read(const char *path, size_t max, struct buf *out, struct err *e);
+
+/* Writes a neighbour, fsyncs it, renames it over `path`, fsyncs the folder: a reader sees the old or the new, never a
+ * half. `mode` as in open(2). */
+int file_replace(const char *path, struct span content, mode_t mode, struct err *e);
+
+/* mkdir -p of the folder that `path` (a file) lies in. */
+int file_make_parent(const char *path, mode_t mode, struct err *e);
+
+#endif

@@ -1,0 +1,68 @@
+/*
+ * Spans: borrowed pieces of text, and comparisons over them.
+ *
+ * Why:       requests, headers and JSON values are looked at where they lie; nothing is copied to be compared.
+ * Ownership: a span never owns; who hands one out says until when it is good. Not NUL-terminated unless said.
+ */
+#ifndef BASE_SPAN_H
+#define BASE_SPAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+#include <strings.h>
+
+struct span {
+	const char *ptr; /* NULL means absent, which is not the same as empty */
+	size_t len;	 /* bytes */
+};
+
+#define SPAN_NONE ((struct span){NULL, 0})
+#define SPAN_LIT(s) ((struct span){(s), sizeof(s) - 1})
+/* For printf: "%.*s", SPAN_ARG(s) */
+#define SPAN_ARG(s) (int)(s).len, (s).ptr ? (s).ptr : ""
+
+static inline struct span span_of(const char *s)
+{
+	return s ? (struct span){s, strlen(s)} : SPAN_NONE;
+}
+
+static inline bool span_eq(struct span a, struct span b)
+{
+	return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
+
+static inline bool span_is(struct span a, const char *s)
+{
+	return span_eq(a, span_of(s));
+}
+
+/* ASCII case-insensitive, as HTTP field names are compared (RFC 9110 §5.1). */
+static inline bool span_is_nocase(struct span a, const char *s)
+{
+	size_t n = strlen(s);
+	return a.len == n && (n == 0 || strncasecmp(a.ptr, s, n) == 0);
+}
+
+static inline bool span_starts(struct span a, struct span prefix)
+{
+	return a.len >= prefix.len && (prefix.len == 0 || memcmp(a.ptr, prefix.ptr, prefix.len) == 0);
+}
+
+/* Without blanks (space and tab, RFC 9110 OWS) at both ends. */
+static inline struct span span_trim(struct span a)
+{
+	while (a.len && (a.ptr[0] == ' ' || a.ptr[0] == '\t'))
+		a.ptr++, a.len--;
+	while (a.len && (a.ptr[a.len - 1] == ' ' || a.ptr[a.len - 1] == '\t'))
+		a.len--;
+	return a;
+}
+
+/* Copies with truncation into a NUL-terminated array of `size` bytes, never cutting a UTF-8 sequence in two. */
+void span_copy(struct span a, char *dst, size_t size);
+
+/* A NUL-terminated copy that the caller frees; NULL when memory is out. */
+char *span_dup(struct span a);
+
+#endif

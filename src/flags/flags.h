@@ -1,0 +1,97 @@
+/*
+ * Flags: one immutable snapshot, and the evaluation of one flag in it.
+ *
+ * Why:       evaluation is pure and in process: the same identity and the same snapshot give the same answer on every
+ *            replica (design, rule 2), and a flag outage never reaches a caller. Source: ../shared/protocols/flipt.md,
+ *            measured on Flipt v2 and v1; tests run the recorded corpora.
+ * Ownership: snapshots are reference-counted (atomic); results borrow from the snapshot.
+ * Threads:   a snapshot is immutable after parsing; any thread may evaluate.
+ * Errors:    FLAG_E_* below; parsers: -EBADMSG with "name:line: key: …", -EFBIG, -ENOMEM.
+ * Limits:    FLAG_MAX_* below.
+ */
+#ifndef FLAGS_FLAGS_H
+#define FLAGS_FLAGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/span.h"
+
+#define FLAG_E_NOT_FOUND 1 /* the snapshot has no such flag */
+#define FLAG_E_WRONG_TYPE 2 /* asked for a variant of a boolean flag, or the reverse */
+
+#define FLAG_MAX_DOCUMENT (64u << 20) /* bytes of a features file or snapshot */
+#define FLAG_MAX_SEGMENTS_PER_RULE 64
+
+/* Which server's rules: v1 and v2 differ in limits of distributions and malformed constraints (flipt.md). */
+enum flag_rules { FLAG_RULES_V2, FLAG_RULES_V1 };
+
+enum flag_type { FLAG_VARIANT, FLAG_BOOLEAN };
+
+enum flag_reason { FLAG_REASON_UNKNOWN, FLAG_REASON_DISABLED, FLAG_REASON_MATCH, FLAG_REASON_DEFAULT };
+
+struct flag_snapshot;
+struct flag; /* borrowed from its snapshot */
+
+/* From a Flipt features file (YAML, or JSON which is YAML). `name` is what messages call it. Warnings (an undeclared
+ * segment, a percentage finer than Flipt acts on) are sentences kept in the snapshot. */
+int flag_snapshot_parse_features(const char *name, struct span text, enum flag_rules rules, struct flag_snapshot **ret,
+				 struct err *e);
+/* From the JSON that Flipt's snapshot API answers. */
+int flag_snapshot_parse_json(const char *name, struct span text, enum flag_rules rules, struct flag_snapshot **ret,
+			     struct err *e);
+
+struct flag_snapshot *flag_snapshot_ref(const struct flag_snapshot *s);
+struct flag_snapshot *flag_snapshot_unref(const struct flag_snapshot *s); /* NULL is fine; returns NULL */
+
+const char *flag_snapshot_digest(const struct flag_snapshot *s); /* hex SHA-256 of the text, or the source's ETag once set */
+void flag_snapshot_set_digest(struct flag_snapshot *s, const char *digest); /* before it is shared */
+int64_t flag_snapshot_loaded_us(const struct flag_snapshot *s);		    /* wall clock */
+enum flag_rules flag_snapshot_rules(const struct flag_snapshot *s);
+size_t flag_snapshot_count(const struct flag_snapshot *s);
+const struct flag *flag_snapshot_at(const struct flag_snapshot *s, size_t i); /* in the order of the document */
+size_t flag_snapshot_warnings(const struct flag_snapshot *s);
+const char *flag_snapshot_warning(const struct flag_snapshot *s, size_t i);
+
+const struct flag *flag_find(const struct flag_snapshot *s, struct span key); /* hashed; NULL when there is none */
+const char *flag_key(const struct flag *f);
+enum flag_type flag_type_of(const struct flag *f);
+bool flag_enabled(const struct flag *f);
+
+/* One entry of the evaluation context; all values are strings. Later entries with the same key win. */
+struct flag_context {
+	struct span key, value;
+};
+
+struct flag_result {
+	enum flag_type type;
+	enum flag_reason reason;
+	bool match;	   /* variant flags */
+	bool enabled;	   /* boolean flags: the answer */
+	struct span variant;	/* "" when none */
+	struct span attachment; /* raw JSON text, "" when none */
+	/* Whether a percentage took part: a distribution with more than one living variant, or a threshold that is neither
+	 * 0 nor 100 was compared on the way (also when it did not match). Then a constant entity must not be hashed. */
+	bool by_percentage;
+	int bucket; /* 0..999 of a variant, 0..99 of the deciding threshold; -1 when none was computed */
+	size_t segments;
+	const char *segment_keys[FLAG_MAX_SEGMENTS_PER_RULE]; /* in the order of the rule */
+};
+
+/* Told about every step, for `explain`; the sentence is one line without a newline, indented by `depth` levels. */
+struct flag_trace {
+	void (*step)(void *arg, unsigned depth, const char *sentence);
+	void *arg;
+};
+
+/* 0 and *ret filled. `trace` may be NULL: then nothing is formatted and nothing allocated. Never fails otherwise. */
+void flag_evaluate(const struct flag_snapshot *s, const struct flag *f, struct span entity_id,
+		   const struct flag_context *context, size_t n_context, struct flag_result *ret,
+		   const struct flag_trace *trace);
+
+const char *flag_reason_text(enum flag_reason r); /* MATCH_EVALUATION_REASON, … as Flipt spells them */
+
+#endif

@@ -1,0 +1,1 @@
+typedef int flags_is_to_come;

@@ -1,0 +1,1 @@
+typedef int legacy_is_to_come;

@@ -1,0 +1,61 @@
+/*
+ * Outcome: what is recorded of one attempt (design, "Words").
+ *
+ * A fixed-size record, so that it travels through a ring without allocation; longer texts are cut (span_copy).
+ */
+#ifndef METRICS_OUTCOME_H
+#define METRICS_OUTCOME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum outcome_side { OUTCOME_LEGACY, OUTCOME_TASK };
+enum outcome_role { OUTCOME_PRIMARY, OUTCOME_FALLBACK, OUTCOME_SHADOW };
+enum outcome_result {
+	OUTCOME_SUCCESS,
+	OUTCOME_REJECTED, /* the caller's fault: 4xx but 408 and 429 of a legacy answer, refused before any side */
+	OUTCOME_FAILURE,
+	OUTCOME_TIMEOUT,
+	OUTCOME_UNKNOWN, /* submitted, outcome unknown */
+	OUTCOME_CANCELLED,
+};
+
+/* Design, "reason". */
+enum outcome_reason {
+	REASON_FLAG,
+	REASON_FLAG_DISABLED,
+	REASON_NO_MATCH,
+	REASON_ENV_DEFAULT,
+	REASON_FLAG_MISSING,
+	REASON_FLAG_UNAVAILABLE,
+	REASON_NO_IDENTITY,
+	REASON_PINNED,
+	REASON_BREAKER_OPEN,
+	REASON_GUARD,
+	REASON_OVERRIDE,
+	REASON_BODY_TOO_LARGE,
+	REASON_INPUT_TOO_LARGE,
+	REASON_UNMAPPED,
+	REASON_COUNT
+};
+
+struct outcome {
+	int64_t time_us;    /* wall clock at the start of the attempt */
+	int64_t latency_us; /* monotonic */
+	char service[32], operation[64];
+	char organisation[64], user[64];
+	char backend[16]; /* "" on the legacy side */
+	char variant[48];
+	char task_id[64];
+	char request_id[80];
+	uint16_t http_status; /* what the caller got; 0 = nothing */
+	uint8_t side, role, reason, result;
+	bool answered; /* this attempt gave the caller its answer: the execution counts for its side */
+};
+
+const char *outcome_side_text(enum outcome_side s);
+const char *outcome_role_text(enum outcome_role r);
+const char *outcome_result_text(enum outcome_result r);
+const char *outcome_reason_text(enum outcome_reason r);
+
+#endif

@@ -1,0 +1,1 @@
+typedef int metrics_is_to_come;

@@ -1,0 +1,130 @@
+/*
+ * Listener: an HTTP/1.x server on one address and one loop. The only file that knows libmicrohttpd.
+ *
+ * Why:       everything above it sees checked requests in their own words (raw target, fields in order) and answers
+ *            them asynchronously; the traps of the library (../shared/protocols/http.md) stay in here.
+ * Threads:   each data-plane thread has its own listener on the same port (SO_REUSEPORT); everything on its loop.
+ * Ownership: an exchange (one request and its answer) belongs to the listener and is good until `finished` was called.
+ * Refused here, before the handler hears of them: the request-smuggling shapes of http.md (layout check included), heads
+ *            above the limit, too many connections.
+ *
+ * Life of an exchange (each line in order; all on the loop's thread):
+ *   head      the head is complete and clean. The handler looks at it and calls, then or later, at most one of
+ *               exchange_read_body (it wants the body) or exchange_respond* (it answers without).
+ *             Until one of them is called nothing more is read from the client: back-pressure costs nothing.
+ *   body      a piece of the body. The handler returns how much it took; less than all pauses reading until
+ *               exchange_resume_body. `last` is not told here:
+ *   body_end  the whole body has been taken. (For a request without a body: right after exchange_read_body, never from
+ *               within it.)
+ *   respond   once, at any time after head. When body pieces are still to come, they are read and dropped first, up to
+ *               the listener's drain limit, then the connection is closed after the answer.
+ *   finished  the last call, exactly once: the answer went out, or the client went away (`gone`), or the listener stopped.
+ * `client_gone` is told at once when the client closes or resets while the exchange waits (and, if asked for, when it
+ * half-closes); `finished` follows later.
+ */
+#ifndef ROUTER_LISTENER_H
+#define ROUTER_LISTENER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "base/err.h"
+#include "base/loop.h"
+#include "base/span.h"
+
+struct listener;
+struct exchange;
+
+#define HTTP_FIELDS_MAX 256 /* fields of a head; more is 431 */
+
+struct http_field {
+	struct span name, value; /* as received, trailing blanks of the value dropped */
+};
+
+struct http_request {
+	struct span method, target; /* exact bytes */
+	struct span version;	    /* "HTTP/1.1" */
+	const struct http_field *fields;
+	size_t n_fields;
+	bool chunked;		/* body framed by chunks */
+	int64_t content_length; /* -1 when there is no such field */
+	bool has_body;		/* chunked, or content_length > 0 */
+	bool expects_continue;	/* Expect: 100-continue */
+	const struct sockaddr *peer;
+	socklen_t peer_length;
+};
+
+/* First field of that name, SPAN_NONE when there is none. */
+struct span http_request_field(const struct http_request *r, const char *name);
+
+struct listener_handler {
+	void *arg;
+	/* Returns the handler's own pointer for this exchange, handed to the calls below. */
+	void *(*head)(void *arg, struct exchange *x, const struct http_request *r);
+	size_t (*body)(void *user, struct exchange *x, const char *bytes, size_t n);
+	void (*body_end)(void *user, struct exchange *x);
+	void (*client_gone)(void *user, struct exchange *x);
+	void (*finished)(void *user, struct exchange *x, bool gone);
+	/* A request was refused by the listener itself (smuggling shape, head too large, …): for counting. */
+	void (*refused)(void *arg, int status, const char *why);
+};
+
+struct listener_options {
+	const char *address;	/* "127.0.0.1:5002", "[::1]:5002", "*:5002", "unix:" is not supported */
+	bool reuse_port;
+	unsigned max_connections; /* of this listener; above it: 503 + Retry-After + close */
+	size_t max_head;	  /* bytes of request line and fields; above it 431 */
+	unsigned head_timeout_ms; /* from the first byte (or accept) to the complete head */
+	unsigned idle_timeout_ms; /* kept connection without a request; also a client that neither reads nor writes */
+	bool half_close_is_gone;  /* a client that shuts only its writing side is gone */
+	uint64_t max_drain;	  /* bytes of an unread body that are read and dropped to keep the connection's answer readable */
+};
+
+int listener_start(struct loop *loop, const struct listener_options *o, const struct listener_handler *h,
+		   struct listener **ret, struct err *e);
+unsigned listener_port(const struct listener *l); /* the bound one, for port 0 */
+/* No new connections; kept idle connections are closed; running exchanges go on (their connections close after). */
+void listener_quiesce(struct listener *l);
+unsigned listener_connections(const struct listener *l);
+unsigned listener_exchanges(const struct listener *l); /* running */
+struct listener *listener_stop(struct listener *l);    /* cuts what runs (`finished` is called for each) */
+
+/* Start-up self-test of the layout check: a loopback connection to a throw-away daemon, clean and unclean heads.
+ * -ENOTSUP with a sentence when this libmicrohttpd lays out heads differently. */
+int listener_self_test(struct err *e);
+
+/* --- exchange ------------------------------------------------------------------------------------------------------ */
+void exchange_read_body(struct exchange *x);   /* sends 100 Continue when the client waits for it */
+void exchange_resume_body(struct exchange *x); /* after body took less than all */
+
+/* The answer. Field rules of the listener: Content-Length, Transfer-Encoding and Connection among `fields` are ignored,
+ * the framing is made from `length`; everything else goes out as given, in order. Statuses 1xx are a bug. Everything is
+ * copied before the call returns. `close`: close the connection afterwards. */
+struct http_response {
+	int status;
+	const struct http_field *fields;
+	size_t n_fields;
+	bool close;
+};
+
+/* Whole body at once (copied). For HEAD, 204 and 304 the body must be empty; `content_length` >= 0 announces a length
+ * without sending it (HEAD), -1 none. */
+void exchange_respond(struct exchange *x, const struct http_response *r, struct span body);
+void exchange_respond_bodyless(struct exchange *x, const struct http_response *r, int64_t content_length);
+
+/* A streamed body: length >= 0 known, -1 unknown (chunked; closing for HTTP/1.0). The listener pulls: `pull` writes up
+ * to `size` bytes and returns how many, 0 = nothing now (exchange_resume_response wakes it), EXCHANGE_END, or
+ * EXCHANGE_CUT: the connection is cut so that the client sees a broken body (never a shortened one that looks whole). */
+#define EXCHANGE_END (-1)
+#define EXCHANGE_CUT (-2)
+typedef long (*exchange_pull_fn)(void *user, struct exchange *x, char *out, size_t size);
+void exchange_respond_stream(struct exchange *x, const struct http_response *r, int64_t length, exchange_pull_fn pull);
+void exchange_resume_response(struct exchange *x);
+
+/* Cuts the connection without an answer. `finished` follows. */
+void exchange_abort(struct exchange *x);
+
+const struct http_request *exchange_request(const struct exchange *x);
+
+#endif

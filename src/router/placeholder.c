@@ -1,0 +1,1 @@
+typedef int router_is_to_come;

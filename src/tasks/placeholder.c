@@ -1,0 +1,1 @@
+typedef int tasks_is_to_come;

@@ -1,0 +1,124 @@
+/*
+ * The task abstraction: register tasks, submit calls, get results, run workers, on any backend.
+ *
+ * Why:       "one variable switches the backend". A caller of this header cannot tell which queue runs its tasks.
+ *            Retries, dead letters and persistence stay in the backend (design, rule 7).
+ * Threads:   a task_client belongs to one loop. Everything is asynchronous; nothing blocks on the loop's thread.
+ * Ownership: see each function. Results borrow until the callback returns.
+ * Errors:    the outcome of a submission is one of task_submit_status; "written, no reply" is its own and is never
+ *            quietly sent again (rule 3).
+ */
+#ifndef TASKS_TASK_BACKEND_H
+#define TASKS_TASK_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/loop.h"
+#include "base/span.h"
+
+#define TASK_ID_MAX 64	  /* bytes with NUL; 128 random bits as hex, or the backend's own (UUID, …) */
+#define TASK_NAME_MAX 128
+
+enum task_status { TASK_PENDING, TASK_RUNNING, TASK_COMPLETED, TASK_FAILED };
+const char *task_status_text(enum task_status s); /* pending running completed failed */
+
+/* The state of one task; the same meaning on every backend. Spans borrow. */
+struct task_result {
+	struct span task_id, task_name;
+	enum task_status status;
+	struct span result;	  /* raw JSON text when completed, SPAN_NONE otherwise */
+	struct span error;	  /* one sentence when failed: the innermost real message */
+	struct span error_detail; /* traceback and the like, or SPAN_NONE */
+	bool cancelled;		  /* failed because someone cancelled it */
+	int64_t submitted_us, started_us, completed_us; /* wall clock; 0 = not yet or not told */
+	unsigned attempts;
+	struct span owner; /* what task_call.owner said, where the backend keeps it (embedded), else SPAN_NONE */
+};
+/* {"task_id","task_name","status","result","error","started_at","completed_at"} (times RFC 3339 or null) */
+int task_result_to_json(const struct task_result *r, struct buf *out);
+
+/* One call of a task or workflow. All spans are copied by submit. */
+struct task_call {
+	struct span task;	/* name of a task, or of a workflow when `workflow` */
+	bool workflow;
+	struct span queue;	/* SPAN_NONE: the task's own, else the backend's default */
+	struct span args;	/* raw JSON array, SPAN_NONE = [] */
+	struct span kwargs;	/* raw JSON object, SPAN_NONE = {} */
+	bool single_input;	/* Temporal, Hatchet: args[0] alone is the input, instead of [args, kwargs] */
+	struct span task_id;	/* SPAN_NONE: made by submit */
+	struct span request_id; /* for the backend's de-duplication and for people */
+	struct span owner;	/* opaque to the backend: who may ask for the result later */
+	bool idempotent;	/* may be executed again by the backend when its worker is lost */
+	unsigned timeout_ms;	/* execution limit in the backend; 0 = the backend's default */
+	int priority;		/* 0..9, 0 = normal */
+	unsigned expires_ms;	/* not started by then → failed "expired"; 0 = never */
+};
+
+enum task_submit_status {
+	TASK_SUBMITTED,	     /* durable in the backend */
+	TASK_REFUSED,	     /* provably not accepted: legacy may serve */
+	TASK_UNKNOWN,	     /* written, no reply: may or may not run */
+	TASK_INPUT_TOO_LARGE /* above the backend's limit: not sent */
+};
+
+struct task_submission {
+	enum task_submit_status status;
+	struct span task_id;
+	struct err err; /* for the three others */
+};
+
+struct task_client; /* one backend as seen from one loop */
+struct task_wait;   /* one result being waited for */
+
+typedef void (*task_submit_fn)(void *arg, const struct task_submission *s);
+typedef void (*task_result_fn)(void *arg, int error, const struct task_result *r); /* error: 0, TASK_E_* or -errno */
+typedef void (*task_done_fn)(void *arg, int error, struct err *e);
+
+#define TASK_E_NOT_FOUND 1   /* the backend knows no such task (for backends that can tell) */
+#define TASK_E_UNREACHABLE 2 /* the backend could not be asked */
+
+struct task_health {
+	bool reachable;	  /* submissions can be accepted */
+	bool worker;	  /* somebody is there to run them */
+	int64_t backlog;  /* tasks waiting, -1 = not known */
+	char detail[256]; /* a sentence when something is missing */
+};
+typedef void (*task_health_fn)(void *arg, const struct task_health *h);
+
+/* A backend is one row: its name and these verbs (see task_registry.h). Each callback comes later than the call that
+ * asked for it, on the client's loop, exactly once, unless its operation was dropped by the client's free. */
+struct task_backend {
+	const char *name;     /* embedded, celery, temporal, hatchet */
+	size_t max_input;     /* bytes of args + kwargs, 0 = no limit of its own */
+	int (*client_new)(struct loop *loop, const void *options, struct task_client **ret, struct err *e);
+	void (*client_free)(struct task_client *c);
+	void (*submit)(struct task_client *c, const struct task_call *call, task_submit_fn fn, void *arg);
+	/* Calls fn once the task is completed or failed. The wait ends by fn or by wait_cancel. */
+	struct task_wait *(*wait)(struct task_client *c, struct span task_id, task_result_fn fn, void *arg);
+	void (*wait_cancel)(struct task_wait *w);
+	/* The state now. */
+	void (*get)(struct task_client *c, struct span task_id, task_result_fn fn, void *arg);
+	/* A request, not a fact: the task may have finished. TASK_E_NOT_FOUND where the backend can tell. */
+	void (*cancel)(struct task_client *c, struct span task_id, task_done_fn fn, void *arg);
+	void (*health)(struct task_client *c, task_health_fn fn, void *arg);
+};
+
+/* Every task_client starts with this, so that the functions below find their verbs. */
+struct task_client {
+	const struct task_backend *backend;
+};
+
+/* Checks max_input (→ TASK_INPUT_TOO_LARGE) and makes the id, then the backend's submit. */
+void task_submit(struct task_client *c, const struct task_call *call, task_submit_fn fn, void *arg);
+struct task_wait *task_wait(struct task_client *c, struct span task_id, task_result_fn fn, void *arg); /* NULL: no memory */
+void task_wait_cancel(struct task_wait *w, struct task_client *c);
+void task_get(struct task_client *c, struct span task_id, task_result_fn fn, void *arg);
+void task_cancel(struct task_client *c, struct span task_id, task_done_fn fn, void *arg);
+void task_health(struct task_client *c, task_health_fn fn, void *arg);
+struct task_client *task_client_free(struct task_client *c); /* open operations are dropped without their callbacks */
+
+#endif
