@@ -1,0 +1,201 @@
+/*
+ * Configuration of the router: one YAML file and the environment, read into plain immutable structs.
+ *
+ * Why:       reading configuration is a different thing from running; every mistake is found and named at once, with file,
+ *            line and key, before anything is changed.
+ * Ownership: reference-counted; everything inside is borrowed until the last reference is dropped. A request holds one.
+ * Threads:   immutable after config_load.
+ * Limits:    CONFIG_MAX_* below.
+ */
+#ifndef ROUTER_CONFIG_H
+#define ROUTER_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/span.h"
+#include "router/template.h"
+
+#define CONFIG_MAX_FILE (4u << 20)
+#define CONFIG_MAX_SERVICES 16
+#define CONFIG_MAX_OPERATIONS 256 /* per service */
+#define CONFIG_MAX_FLAGS 8	  /* per operation */
+#define CONFIG_MAX_SOURCES 8	  /* per identity part */
+#define CONFIG_MAX_CONTEXT 16	  /* own context entries per operation */
+#define CONFIG_MAX_BACKENDS 8
+
+/* Where a part of the identity is looked for. */
+enum identity_source_kind { IDENTITY_HEADER, IDENTITY_QUERY, IDENTITY_BODY, IDENTITY_PATH };
+struct identity_source {
+	enum identity_source_kind kind;
+	struct span name; /* field name, parameter name, or JSON pointer */
+};
+enum identity_part { IDENTITY_USER, IDENTITY_ORGANISATION };
+struct identity_sources {
+	struct identity_source user[CONFIG_MAX_SOURCES], organisation[CONFIG_MAX_SOURCES];
+	size_t n_user, n_organisation;
+	enum identity_part entity[2]; /* which part becomes the flags' entity id, in this order */
+	size_t n_entity;
+	bool needs_body; /* some source is IDENTITY_BODY */
+};
+
+/* Says which side a variant means, where the operation maps variants itself. */
+struct variant_map {
+	struct span variant;
+	bool task;
+	bool shadow;
+	struct span backend; /* SPAN_NONE: the default one */
+};
+
+enum auth_kind { AUTH_UNSET, AUTH_NONE, AUTH_BEARER };
+struct auth {
+	enum auth_kind kind;
+	/* AUTH_BEARER: lower-case hex SHA-256 of each accepted token, sorted */
+	char (*hashes)[65];
+	size_t n_hashes;
+	struct span file;
+};
+
+/* How an operation becomes a task and its result an answer (design, "Mapping"). */
+struct task_mapping {
+	struct span task; /* name of the task or workflow */
+	bool workflow;
+	struct span queue;
+	struct span backend; /* SPAN_NONE: the default backend */
+	struct template *args;	 /* NULL: [] */
+	struct template *kwargs; /* NULL: {} */
+	bool single_input;
+	bool idempotent; /* may fall back to legacy, may be run again */
+	unsigned timeout_ms;	  /* how long the caller waits; then 504 with the task's id */
+	unsigned task_timeout_ms; /* how long the task may run in the backend */
+	int priority;
+	unsigned expires_ms;
+	bool respond_async; /* Prefer: respond-async is honoured */
+	struct response_template *response; /* NULL: 200 with the task's result as it is */
+	bool needs_body;		    /* a template looks into the request's body */
+};
+
+struct operation {
+	struct span name;    /* "answer" */
+	struct span service; /* "prompt": its service's name */
+	struct span method;
+	struct span path; /* template: /v1/{name}/x; a segment in braces takes one segment */
+	struct span flags[CONFIG_MAX_FLAGS]; /* all must say task; none: legacy always (unmapped to flags) */
+	size_t n_flags;
+	struct identity_sources identity;
+	struct {
+		struct span key, value;
+	} context[CONFIG_MAX_CONTEXT];
+	size_t n_context;
+	struct variant_map *variants;
+	size_t n_variants;
+	bool has_task; /* an operation without one always goes to legacy */
+	struct task_mapping task;
+	struct auth auth;	      /* checked before a task is submitted, not on the legacy path */
+	struct response_template *error; /* NULL: application/problem+json. Over error:status, error:title, error:detail */
+	unsigned legacy_timeout_ms;   /* 0: the service's */
+	bool unified; /* the router's own endpoint: on the legacy side `legacy_path` is called and the answer wrapped */
+	struct span legacy_method, legacy_path; /* where it differs on the legacy side; SPAN_NONE: as received */
+	struct template *legacy_body;		     /* NULL: the body as received */
+	struct response_template *legacy_response;   /* NULL: byte for byte. Needs the whole answer (bounded) */
+	struct span pin_key; /* ledger: where the key of follow-up calls lies ("body:/container_name", "query:…"), or NONE */
+	bool pin_start;	     /* this operation begins an entry; others follow it */
+	bool pin_end;	     /* this operation ends it when it succeeds */
+	struct span pin_group; /* operations that share keys */
+};
+
+struct service {
+	struct span name;
+	const char *listen;	/* "127.0.0.1:5002" */
+	const char *legacy_url; /* "http://127.0.0.1:15002" */
+	const char *legacy_ca_file;
+	unsigned max_in_flight; /* requests, all threads; above it 503 + Retry-After */
+	unsigned max_connections;
+	uint64_t max_body;	/* declared or read; above it 413. 0: no limit */
+	unsigned connect_timeout_ms, response_timeout_ms, idle_timeout_ms; /* towards legacy */
+	unsigned head_timeout_ms, client_idle_timeout_ms;
+	unsigned legacy_max_connections, legacy_max_kept, legacy_keep_ms;
+	bool half_close_is_gone;
+	struct operation *operations;
+	size_t n_operations;
+};
+
+struct backend_config {
+	struct span name; /* embedded, celery, temporal, hatchet */
+	/* settings as written, each key lower case; the backend checks and reads them (tasks) */
+	struct {
+		struct span key, value;
+		unsigned line;
+	} settings[32];
+	size_t n_settings;
+	unsigned line;
+};
+
+enum flag_source_kind { FLAG_SOURCE_FILE, FLAG_SOURCE_FLIPT };
+
+struct config {
+	const char *path;
+	struct service *services;
+	size_t n_services;
+	struct backend_config backends[CONFIG_MAX_BACKENDS];
+	size_t n_backends;
+	struct span default_backend; /* TASK_QUEUE_BACKEND, TASK_BACKEND_TYPE */
+	struct span hatchet_flag;    /* the flag that moves the default backend to hatchet: hatchet_backend_enabled */
+	/* Defaults from the environment for flags that exist nowhere (design): */
+	struct {
+		struct span flag;
+		bool value;
+	} env_defaults[8];
+	size_t n_env_defaults;
+
+	struct {
+		enum flag_source_kind kind;
+		const char *file; /* features file; relative to the configuration's folder when relative */
+		bool v1_rules;
+		const char *url, *namespace_key, *environment, *token, *ca_file, *snapshot_file; /* flipt */
+		unsigned poll_ms;
+		bool stream;
+	} flags;
+
+	struct {
+		const char *path;
+		unsigned flush_ms, queue_slots, retention_days, retention_rollup_days;
+		uint64_t max_bytes;
+		bool hash_users;
+	} outcomes;
+
+	struct {
+		const char *listen; /* admin listener: healthz, readyz, metrics, dashboard */
+		struct auth auth;
+	} admin;
+
+	struct {
+		bool enabled;
+		const char *secret_sha256; /* hex of the secret that X-Migration-Override-Secret must hash to */
+	} override;
+
+	struct {
+		struct span *cidr; /* text, checked */
+		size_t n_cidr;
+	} trusted_proxies;
+
+	unsigned threads; /* data-plane threads; 0: one per core */
+	size_t max_head;
+	size_t max_inspect_body;	/* per request */
+	uint64_t max_inspect_memory; /* of all requests together */
+	unsigned drain_timeout_ms;
+};
+
+/* Reads `path` and the environment. Every mistake is appended to `problems` as one line "file:line: key: what is wrong"
+ * (warnings too, they begin with "warning: "); -EBADMSG when there was one that is not a warning. Relative paths in
+ * the file are relative to the file's folder. `getenv_fn` is getenv, or a test's. */
+int config_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct config **ret);
+struct config *config_ref(const struct config *c);
+struct config *config_unref(const struct config *c); /* NULL is fine; returns NULL */
+
+const struct backend_config *config_backend(const struct config *c, struct span name);
+
+#endif
