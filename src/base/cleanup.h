@@ -30,7 +30,7 @@ static inline void closep(int *fd)
 }
 
 #define steal(p)                                                                                                       \
-	({                                                                                                             \
+	__extension__({                                                                                                \
 		__typeof__(p) stolen_ = (p);                                                                           \
 		(p) = NULL;                                                                                            \
 		stolen_;                                                                                               \

@@ -3,9 +3,12 @@
  *
  * Why:       every mistake in a configuration or features file is reported with file, line and key.
  * Ownership: the document owns its nodes; they are borrowed until it is freed. Aliases (&a / *a) and merge keys (<<) are
- *            resolved while reading.
+ *            resolved while reading: an alias is a copy of the node with the children of its anchor, placed (line, start,
+ *            end) where the alias stands; what is below it is placed where the anchor stands.
  * Errors:    -EBADMSG with "file:line:column: …"; -EFBIG beyond a limit.
- * Limits:    YAML_MAX_DEPTH levels, YAML_MAX_NODES nodes (aliases expanded), one document per file (a second is an error).
+ * Refused:   duplicate keys, keys that are no scalars, tags beyond YAML's core schema, NUL characters, anything but UTF-8.
+ * Limits:    YAML_MAX_DEPTH levels, YAML_MAX_NODES nodes (aliases expanded), YAML_MAX_ANCHORS anchors, one document per
+ *            file (a second is an error).
  */
 #ifndef BASE_YAML_H
 #define BASE_YAML_H
@@ -20,15 +23,16 @@
 
 #define YAML_MAX_DEPTH 64
 #define YAML_MAX_NODES 4000000
+#define YAML_MAX_ANCHORS 4096
 
 enum yaml_kind { YAML_SCALAR, YAML_SEQUENCE, YAML_MAPPING };
 
 struct yaml_node {
 	enum yaml_kind kind;
 	bool plain;		 /* scalar without quotes: may be null, a boolean or a number */
-	unsigned line, column;	 /* from 1 */
+	unsigned line, column;	 /* from 1; columns count characters */
 	size_t start, end;	 /* byte offsets in the text, quotes included: for changing a value in place */
-	struct span text;	 /* scalar: its content, NUL-terminated */
+	struct span text;	 /* scalar: its content, NUL-terminated and without NUL inside */
 	const struct yaml_node *key; /* in a mapping: this item's key (a scalar) */
 	struct yaml_node *first, *next;
 	size_t count;
@@ -36,7 +40,10 @@ struct yaml_node {
 
 struct yaml_doc;
 
-/* `name` is what messages call the text. An empty text gives a document whose root is NULL. Duplicate keys are errors. */
+/* libyaml exports a yaml_free of its own, which a function of that name here would replace at run time. */
+#define yaml_free yaml_doc_free
+
+/* `name` is what messages call the text. An empty text gives a document whose root is NULL. */
 int yaml_parse(const char *name, struct span text, struct yaml_doc **ret, struct err *e);
 struct yaml_doc *yaml_free(struct yaml_doc *doc);
 const struct yaml_node *yaml_root(const struct yaml_doc *doc);
@@ -48,10 +55,10 @@ bool yaml_is_null(const struct yaml_node *n);		       /* plain ~, null, or nothi
 bool yaml_string(const struct yaml_node *n, struct span *ret); /* any scalar that is not null */
 bool yaml_bool(const struct yaml_node *n, bool *ret);	       /* plain true/false in YAML 1.2's three spellings */
 bool yaml_int(const struct yaml_node *n, int64_t *ret);	       /* plain decimal */
-bool yaml_double(const struct yaml_node *n, double *ret);      /* plain number, finite */
+bool yaml_double(const struct yaml_node *n, double *ret);      /* plain decimal number, finite */
 
 /* The node as compact JSON text: plain scalars become null, booleans, numbers (as spelt, when that is valid JSON) or
- * strings; mappings keep their order. */
+ * strings; mappings keep their order. Errors: buf's. */
 int yaml_to_json(const struct yaml_node *n, struct buf *out);
 
 #endif
