@@ -1,0 +1,102 @@
+# Installs what is missing, and nothing when nothing is. Sourced after common.sh.
+#
+# A need is written probe=package, the probe being cmd:NAME (a program), pc:NAME (a pkg-config module) or file:PATH. Probing
+# instead of asking the package manager keeps hand-installed tools in use, and makes a second run cost milliseconds.
+
+NEEDS_BUILD="cmd:cc=gcc cmd:pkg-config=pkg-config cmd:meson=meson cmd:ninja=ninja-build
+ file:/usr/include/stdlib.h=libc6-dev
+ pc:libmicrohttpd=libmicrohttpd-dev pc:libcurl=libcurl4-openssl-dev pc:libcjson=libcjson-dev pc:hiredis=libhiredis-dev
+ pc:sqlite3=libsqlite3-dev pc:yaml-0.1=libyaml-dev pc:libuv=libuv1-dev pc:libsodium=libsodium-dev pc:zlib=zlib1g-dev"
+NEEDS_RUN="cmd:python3=python3 cmd:pdftotext=poppler-utils"
+NEEDS_TEST="cmd:clang=clang pc:cmocka=libcmocka-dev cmd:openssl=openssl cmd:curl=curl cmd:setarch=util-linux"
+NEEDS_BENCH="cmd:wrk=wrk cmd:nginx=nginx-light cmd:haproxy=haproxy cmd:taskset=util-linux"
+
+probe() {
+	case $1 in
+	cmd:*) command -v "${1#cmd:}" >/dev/null 2>&1 || [ -x "/usr/sbin/${1#cmd:}" ] ;;
+	pc:*) command -v pkg-config >/dev/null 2>&1 && pkg-config --exists "${1#pc:}" ;;
+	file:*) [ -e "${1#file:}" ] ;;
+	esac
+}
+
+missing_packages() {
+	local need
+	for need in "$@"; do
+		probe "${need%%=*}" || printf '%s\n' "${need#*=}"
+	done | sort -u
+}
+
+as_root() {
+	if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+apt_install() {
+	# RUNLEVEL=1 keeps packages that bring a service (nginx, haproxy) from starting it.
+	as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -o DPkg::Lock::Timeout=300 -qq -y \
+		--no-install-recommends install "$@" </dev/null
+}
+
+# install_packages PACKAGE…: the package lists are refreshed once, and only when the first try did not find everything.
+install_packages() {
+	[ $# -gt 0 ] || return 0
+	command -v apt-get >/dev/null 2>&1 || die "missing, and there is no apt-get to install it: $*"
+	[ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null || die "missing, and installing needs root or sudo: apt-get install $*"
+	say "installing: $*"
+	local log="$CACHE/apt.log"
+	mkdir -p "$CACHE"
+	if ! apt_install "$@" >"$log" 2>&1; then
+		as_root apt-get -qq update </dev/null >"$log" 2>&1 || true
+		if ! apt_install "$@" >>"$log" 2>&1; then
+			tail -n 20 "$log" >&2
+			die "could not install: $*"
+		fi
+	fi
+}
+
+# need NEED…: installs the packages of the needs that are not met.
+need() {
+	local packages
+	packages=$(missing_packages "$@")
+	# shellcheck disable=SC2086  # a list
+	install_packages $packages
+}
+
+# clang's own runtime (sanitizers, libFuzzer) is a package of its own, with the version in its name.
+need_clang_runtime() {
+	local archive
+	archive=$(clang -print-file-name=libclang_rt.fuzzer-x86_64.a 2>/dev/null)
+	[ "$(uname -m)" = aarch64 ] && archive=$(clang -print-file-name=libclang_rt.fuzzer-aarch64.a)
+	[ -e "$archive" ] && return 0
+	ls "$(clang -print-resource-dir)"/lib/*/libclang_rt.fuzzer*.a >/dev/null 2>&1 && return 0
+	ls "$(clang -print-resource-dir)"/lib/*/*/libclang_rt.fuzzer*.a >/dev/null 2>&1 && return 0
+	install_packages "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
+}
+
+# python_env REQUIREMENTS: makes a virtual environment with these packages in the cache folder, once per Python and file.
+# Sets PYTHON to its interpreter. Works with whatever python3 comes first in PATH, as long as it can make environments.
+python_env() {
+	local requirements=$1 base key dir
+	for base in python3 /usr/bin/python3; do
+		"$base" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 9))' 2>/dev/null && break
+		base=
+	done
+	if [ -z "$base" ]; then
+		install_packages python3 python3-venv
+		base=/usr/bin/python3
+	fi
+	key=$( (
+		"$base" -c 'import sys; print(sys.version, sys.base_prefix)'
+		cat "$requirements"
+	) | cksum | cut -d' ' -f1)
+	dir="$CACHE/python-$key"
+	PYTHON="$dir/bin/python"
+	mkdir -p "$CACHE"
+	(
+		flock 9
+		[ -e "$dir/complete" ] && "$PYTHON" -c '' 2>/dev/null && exit 0
+		rm -rf "$dir"
+		say "making a Python environment ($(basename "$requirements"))"
+		"$base" -m venv "$dir" && "$PYTHON" -m pip install -q --disable-pip-version-check -r "$requirements" \
+			</dev/null && touch "$dir/complete"
+	) 9>"$CACHE/python.lock" || die "could not make a Python environment in $dir"
+}

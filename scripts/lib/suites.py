@@ -1,0 +1,236 @@
+"""The test suites: builds them, runs them, counts them. Called by scripts/test with the tests' Python.
+
+Every suite is a generator of results; a result is (name, "passed" | "failed" | "skipped", detail). What is counted is the
+smallest thing that has a name: a case of a cmocka program, a rule of layers.py, a fuzz target, a pytest function.
+"""
+import glob
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "5"))
+SANITIZER_ENVIRONMENT = {
+    "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+}
+BUILDS = {
+    "gcc": ["-Dwerror=true"],
+    "asan": ["-Db_sanitize=address,undefined", "-Db_lundef=false"],
+    "tsan": ["-Db_sanitize=thread", "-Db_lundef=false"],
+    # The fuzz targets are clang's; libFuzzer's own driver is linked only into them (tests/fuzz/meson.build).
+    "clang": ["-Dwerror=true", "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false"],
+}
+built = {}
+
+
+class CannotBuild(Exception):
+    pass
+
+
+def build(kind):
+    """Builds build-test-KIND once per run and returns its folder."""
+    if kind not in built:
+        environment = dict(os.environ, CC="clang") if kind == "clang" else os.environ
+        script = '. "$1/scripts/lib/common.sh"; shift; build "$@"'
+        command = ["bash", "-c", script, "build", ROOT, "test-" + kind, kind] + BUILDS[kind]
+        built[kind] = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL).returncode == 0
+    if not built[kind]:
+        raise CannotBuild("the %s build fails" % kind)
+    return os.path.join(ROOT, "build-test-" + kind)
+
+
+def tail(text, lines=40):
+    return "\n".join(text.rstrip().split("\n")[-lines:])
+
+
+# --- unit tests: meson runs the programs, each says its cases in TAP ---------------------------------------------------
+
+def cases_of(record):
+    """The cases of one program from its record in testlog.json."""
+    if record["result"] == "SKIP":
+        yield record["name"], "skipped", tail(record.get("stdout", "") + record.get("stderr", ""), 1) or "exit code 77"
+        return
+    output = record.get("stdout", "")
+    failed = False
+    for ok, case, skip in re.findall(r"^(not ok|ok) \d+ - ([^#\n]*?)\s*(# SKIP[^\n]*)?$", output, re.M):
+        name = "%s: %s" % (record["name"], case)
+        failed |= ok == "not ok"
+        yield name, "failed" if ok == "not ok" else "skipped" if skip else "passed", \
+            tail(output + record.get("stderr", "")) if ok == "not ok" else skip
+    if record["result"] != "OK" and not failed:  # crashed, timed out, or a sanitizer spoke at the end
+        yield record["name"], "failed", record["result"] + "\n" + tail(output + record.get("stderr", ""))
+    elif record["result"] == "OK" and not re.search(r"^(not )?ok \d+", output, re.M):
+        yield record["name"], "passed", ""  # a program without cases counts as one
+
+
+def meson_tests(kind, prefix=()):
+    folder = build(kind)
+    environment = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP", **SANITIZER_ENVIRONMENT)
+    command = [*prefix, "meson", "test", "-C", folder, "--no-rebuild", "--quiet", "--timeout-multiplier",
+               "1" if kind == "gcc" else "8", "--num-processes", str(os.cpu_count() or 1)]
+    log = os.path.join(folder, "meson-logs", "testlog.json")
+    if os.path.exists(log):
+        os.unlink(log)
+    run = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if not os.path.exists(log):
+        yield "meson test", "failed", tail(run.stdout + run.stderr)
+        return
+    with open(log, encoding="utf-8") as lines:
+        for line in lines:
+            yield from cases_of(json.loads(line))
+
+
+def unit():
+    yield from meson_tests("gcc")
+
+
+def asan():
+    yield from meson_tests("asan")
+
+
+def tsan():
+    # TSan's shadow memory and some kernels' address randomisation do not get along.
+    fixed_addresses = ["setarch", "-R"]
+    possible = subprocess.run(fixed_addresses + ["true"], capture_output=True).returncode == 0
+    yield from meson_tests("tsan", fixed_addresses if possible else [])
+
+
+def clang():
+    build("clang")
+    yield "clang finds nothing to warn about", "passed", ""
+
+
+# --- fuzz targets: the committed corpus is replayed, then a few seconds of new inputs ----------------------------------
+
+def fuzz():
+    folder = os.path.join(build("clang"), "tests", "fuzz")
+    if not glob.glob(os.path.join(ROOT, "tests", "fuzz", "fuzz_*.c")):
+        yield "fuzz", "skipped", "there is no target yet"
+        return
+    targets = sorted(t for t in glob.glob(os.path.join(folder, "fuzz_*")) if os.access(t, os.X_OK) and os.path.isfile(t))
+    if not targets:
+        yield "fuzz", "failed", "no fuzz target was built in " + folder
+    environment = dict(os.environ, **SANITIZER_ENVIRONMENT)
+    for target in targets:
+        name = os.path.basename(target)[len("fuzz_"):]
+        seeds = [d for d in (os.path.join(ROOT, "tests", "fuzz", kind, name) for kind in ("corpus", "regressions"))
+                 if os.path.isdir(d)]
+        inputs = sorted(f for d in seeds for f in glob.glob(os.path.join(d, "*")))
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            if inputs:
+                yield fuzz_result(name + ": replay of %d inputs" % len(inputs), [target] + inputs, environment, scratch)
+            found = os.path.join(scratch, "found")
+            os.mkdir(found)
+            command = [target, "-max_total_time=%d" % FUZZ_SECONDS, "-timeout=10", "-rss_limit_mb=2048",
+                       "-print_final_stats=0", "-verbosity=0", "-artifact_prefix=" + folder + "/", found] + seeds
+            yield fuzz_result(name + ": %d s of new inputs" % FUZZ_SECONDS, command, environment, scratch)
+
+
+def fuzz_result(name, command, environment, scratch):
+    run = subprocess.run(command, env=environment, cwd=scratch, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                         errors="replace")
+    return name, "passed" if run.returncode == 0 else "failed", tail(run.stdout + run.stderr)
+
+
+# --- layers and integration: Python ------------------------------------------------------------------------------------
+
+def layers():
+    run = subprocess.run([sys.executable, os.path.join(ROOT, "tests", "layers.py")], stdin=subprocess.DEVNULL,
+                         capture_output=True, text=True)
+    for ok, rule in re.findall(r"^(ok|not ok) - (.*)$", run.stdout, re.M):
+        yield rule, "passed" if ok == "ok" else "failed", run.stdout + run.stderr if ok != "ok" else ""
+    if run.returncode not in (0, 1):
+        yield "layers.py", "failed", tail(run.stdout + run.stderr)
+
+
+def pytest(kind, *arguments):
+    folder = build(kind)
+    if not os.path.exists(os.path.join(folder, "src", "migration-router")):
+        yield "integration", "skipped", "there is no program yet"
+        return
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        report = os.path.join(scratch, "report.xml")
+        environment = dict(os.environ, MIGRATION_ROUTER_BUILD=folder, PYTHONDONTWRITEBYTECODE="1", **SANITIZER_ENVIRONMENT)
+        command = [sys.executable, "-m", "pytest", os.path.join(ROOT, "tests", "integration"), "-q", "--junit-xml", report,
+                   "-p", "no:cacheprovider", "--basetemp", os.path.join(scratch, "tmp"), *arguments]
+        run = subprocess.run(command, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                             errors="replace")
+        if not os.path.exists(report):
+            yield "pytest", "failed", tail(run.stdout + run.stderr)
+            return
+        for case in ElementTree.parse(report).getroot().iter("testcase"):
+            name = "%s::%s" % (case.get("classname", "").split(".")[-1], case.get("name"))
+            for child in case:
+                if child.tag in ("failure", "error"):
+                    yield name, "failed", tail(child.text or child.get("message", ""), 80)
+                    break
+                if child.tag == "skipped":
+                    yield name, "skipped", child.get("message", "")
+                    break
+            else:
+                yield name, "passed", ""
+
+
+def integration():
+    yield from pytest("gcc")
+
+
+def integration_asan():
+    yield from pytest("asan", "-m", "not heavy")
+
+
+SUITES = [
+    ("layers", layers), ("unit", unit), ("asan", asan), ("tsan", tsan), ("clang", clang), ("fuzz", fuzz),
+    ("integration", integration), ("integration-asan", integration_asan),
+]
+
+
+def run_suite(name, suite):
+    started = time.monotonic()
+    count = {"passed": 0, "failed": 0, "skipped": 0}
+    try:
+        for case, result, detail in suite():
+            count[result] += 1
+            if result == "failed":
+                print("FAILED %s: %s" % (name, case))
+                print("    " + (detail or "").strip().replace("\n", "\n    "))
+            elif result == "skipped":
+                print("skipped %s: %s: %s" % (name, case, detail))
+    except CannotBuild as why:
+        count["failed"] += 1
+        print("FAILED %s: %s" % (name, why))
+    print("%-17s %s (%.0f s)" % (name, in_words(count), time.monotonic() - started))
+    return count
+
+
+def in_words(count):
+    words = "%d passed, %d failed" % (count["passed"], count["failed"])
+    return words + (", %d skipped" % count["skipped"] if count["skipped"] else "")
+
+
+def main(arguments):
+    names = [name for name, _ in SUITES]
+    if arguments == ["--list"]:
+        print("\n".join(names))
+        return 0
+    for unknown in set(arguments) - set(names):
+        print("scripts/test: there is no suite %s; there are: %s" % (unknown, " ".join(names)))
+        return 2
+    total = {"passed": 0, "failed": 0, "skipped": 0}
+    for name, suite in SUITES:
+        if not arguments or name in arguments:
+            for result, n in run_suite(name, suite).items():
+                total[result] += n
+    print(in_words(total))
+    return 1 if total["failed"] or not total["passed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
