@@ -6,6 +6,8 @@
  * Ownership: reference-counted; everything inside is borrowed until the last reference is dropped. A request holds one.
  * Threads:   immutable after config_load.
  * Limits:    CONFIG_MAX_* below.
+ *
+ * The keys of the file are described in config/router.yml and in migration-router.yml(5).
  */
 #ifndef ROUTER_CONFIG_H
 #define ROUTER_CONFIG_H
@@ -17,6 +19,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/span.h"
+#include "router/cidr.h"
 #include "router/template.h"
 
 #define CONFIG_MAX_FILE (4u << 20)
@@ -137,13 +140,14 @@ struct backend_config {
 enum flag_source_kind { FLAG_SOURCE_FILE, FLAG_SOURCE_FLIPT };
 
 struct config {
-	const char *path;
+	const char *path;     /* of the file */
+	const char *data_dir; /* where data/… of the defaults lies, absolute or relative to the working folder */
 	struct service *services;
 	size_t n_services;
 	struct backend_config backends[CONFIG_MAX_BACKENDS];
 	size_t n_backends;
 	struct span default_backend; /* TASK_QUEUE_BACKEND, TASK_BACKEND_TYPE */
-	struct span hatchet_flag;    /* the flag that moves the default backend to hatchet: hatchet_backend_enabled */
+	struct span hatchet_flag;    /* the flag that moves the default backend to hatchet: hatchet_backend_enabled. NONE: none */
 	/* Defaults from the environment for flags that exist nowhere (design): */
 	struct {
 		struct span flag;
@@ -179,8 +183,9 @@ struct config {
 
 	struct {
 		struct span *cidr; /* text, checked */
+		struct cidr *ranges; /* the same, parsed: config_trusts_peer */
 		size_t n_cidr;
-	} trusted_proxies;
+	} trusted_proxies; /* default: 127.0.0.0/8, ::1 and unix */
 
 	unsigned threads; /* data-plane threads; 0: one per core */
 	size_t max_head;
@@ -193,9 +198,18 @@ struct config {
  * (warnings too, they begin with "warning: "); -EBADMSG when there was one that is not a warning. Relative paths in
  * the file are relative to the file's folder. `getenv_fn` is getenv, or a test's. */
 int config_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct config **ret);
+/* The same from memory. `name` is what messages call the text, and relative paths are relative to its folder. */
+int config_parse(const char *name, struct span text, const char *(*getenv_fn)(const char *), struct buf *problems,
+		 struct config **ret);
 struct config *config_ref(const struct config *c);
 struct config *config_unref(const struct config *c); /* NULL is fine; returns NULL */
 
 const struct backend_config *config_backend(const struct config *c, struct span name);
+const struct service *config_service(const struct config *c, struct span name);
+const struct operation *service_operation(const struct service *s, struct span name);
+/* One setting of a backend by its key, SPAN_NONE when it is not there. */
+struct span backend_setting(const struct backend_config *b, const char *key);
+/* Whether identity headers from this peer count. */
+bool config_trusts_peer(const struct config *c, const struct sockaddr *peer, socklen_t peer_length);
 
 #endif

@@ -1,0 +1,55 @@
+/*
+ * Identity: which user and which organisation a request speaks for.
+ *
+ * Why:       flags hash the identity, so finding it must be a pure function of the request and the configuration, and must
+ *            leave nothing to choose for someone who adds a field (design, "identity").
+ * Ownership: an identity holds its values itself (its spans point into it: never copy the struct); the input is borrowed
+ *            for the call.
+ * Threads:   any.
+ *
+ * The sources of a part are asked in their order; the first that has a value decides.
+ *   header:Name      only when the peer is a trusted proxy; else it is as if the field were not there
+ *   query:name       decoded                    path:name    decoded segment of the operation's template
+ *   body:/pointer    RFC 6901 into a JSON body: strings, and numbers as their text as sent; other types are no value
+ * Empty values (blanks only, for fields) are no values. A field or query parameter that is repeated with different values is
+ * ambiguous, and a value longer than IDENTITY_MAX bytes or with control characters is unusable: then the part is absent, and
+ * no later source is asked, since otherwise the caller would choose. A body that is not JSON has no values.
+ */
+#ifndef ROUTER_IDENTITY_H
+#define ROUTER_IDENTITY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/span.h"
+#include "router/config.h"
+#include "router/listener.h"
+#include "router/route.h"
+
+#define IDENTITY_MAX 256 /* bytes of a user or organisation id */
+
+struct identity_input {
+	const struct http_request *request; /* fields and target */
+	const struct route_match *match;    /* NULL or without an operation: no path sources */
+	bool peer_trusted;		    /* config_trusts_peer */
+	bool body_read;			    /* `body` is all of it; false: not known (yet) */
+	struct span body;		    /* SPAN_NONE or empty: the request has none */
+};
+
+struct identity {
+	struct span user, organisation; /* SPAN_NONE: absent */
+	struct span entity;		/* the flags' entity id; SPAN_NONE: no identity */
+	bool has_entity;
+	enum identity_part entity_part; /* where has_entity */
+	bool wants_body;     /* a body source would be asked, and the body was not read: read it, then ask again */
+	bool body_checked;   /* the body was looked into, so body_malformed is known */
+	bool body_malformed; /* it is not JSON */
+	bool ambiguous;	     /* some part was given twice with different values */
+	bool unusable;	     /* some part was too long or had control characters */
+	char text[2][IDENTITY_MAX]; /* not for use: what the spans point into */
+};
+
+/* Never fails. To be called at the head, and again with the body when it said wants_body; both times from scratch. */
+void identity_find(const struct identity_sources *sources, const struct identity_input *in, struct identity *ret);
+
+#endif
