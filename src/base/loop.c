@@ -283,11 +283,56 @@ void loop_post(struct loop *loop, struct loop_work *work)
 	uv_async_send(&loop->wake);
 }
 
+void loop_run_posted(struct loop *loop)
+{
+	bool stopping;
+	run_list(take_posted(loop, &stopping));
+}
+
 void loop_defer(struct loop *loop, struct loop_work *work)
 {
 	work->next = NULL;
 	*loop->deferred_end = work;
 	loop->deferred_end = &work->next;
+}
+
+struct queued_job {
+	uv_work_t request;
+	struct loop_job *job;
+};
+
+static void run_job(uv_work_t *request)
+{
+	struct queued_job *q = request->data;
+	q->job->work(q->job);
+}
+
+static void job_done(uv_work_t *request, int status)
+{
+	struct queued_job *q = request->data;
+	struct loop_job *job = q->job;
+	(void)status; /* never cancelled */
+	free(q);
+	job->done(job);
+}
+
+void loop_job_start(struct loop *loop, struct loop_job *job)
+{
+	struct queued_job *q = malloc(sizeof(*q));
+	if (!q) {
+		/* Blocking the loop is bad, losing the job is worse. */
+		job->work(job);
+		job->done(job);
+		return;
+	}
+	q->job = job;
+	q->request.data = q;
+	uv_queue_work(&loop->uv, &q->request, run_job, job_done);
+}
+
+void loop_run_once(struct loop *loop)
+{
+	uv_run(&loop->uv, UV_RUN_ONCE);
 }
 
 uint64_t loop_now_ms(const struct loop *loop)

@@ -56,8 +56,22 @@ struct loop_work {
  * queued at loop_free is dropped, not run. */
 void loop_post(struct loop *loop, struct loop_work *work);
 
+/* Runs what has been posted so far, now, on the calling thread; for the time after loop_run has ended. */
+void loop_run_posted(struct loop *loop);
+
 /* Runs work->fn at the end of this round, before the loop waits again. Own thread only. Cheap: no system call. */
 void loop_defer(struct loop *loop, struct loop_work *work);
+
+/* A job for a thread of the pool (libuv's), for work that blocks, such as reading a database: `work` runs there, then
+ * `done` on the loop's thread. The owner keeps it alive until done was called; it cannot be taken back. */
+struct loop_job {
+	void (*work)(struct loop_job *job);
+	void (*done)(struct loop_job *job);
+};
+void loop_job_start(struct loop *loop, struct loop_job *job);
+
+/* One round, waiting for at least one event; for taking in the last jobs at the end. */
+void loop_run_once(struct loop *loop);
 
 /* Monotonic time at the beginning of this round, ms: good enough for time limits, and free. */
 uint64_t loop_now_ms(const struct loop *loop);
