@@ -19,6 +19,8 @@ struct span {
 
 #define SPAN_NONE ((struct span){NULL, 0})
 #define SPAN_LIT(s) ((struct span){(s), sizeof(s) - 1})
+/* The same where an initializer must be a constant: static tables. */
+#define SPAN_INIT(s) {(s), sizeof(s) - 1}
 /* For printf: "%.*s", SPAN_ARG(s) */
 #define SPAN_ARG(s) (int)(s).len, (s).ptr ? (s).ptr : ""
 

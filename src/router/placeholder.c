@@ -1,1 +1,0 @@
-typedef int router_is_to_come;
