@@ -18,6 +18,7 @@ struct loop {
 	struct loop_work *posted, **posted_end; /* under lock */
 	bool stopping;				/* under lock */
 	struct loop_work *deferred, **deferred_end;
+	struct loop_work *running; /* what is left of the deferred work of this round */
 	struct loop_timer *free_timers;
 };
 
@@ -74,10 +75,14 @@ static void on_spin(uv_idle_t *handle)
 static void on_prepare(uv_prepare_t *handle)
 {
 	struct loop *loop = handle->data;
-	struct loop_work *w = loop->deferred;
+	loop->running = loop->deferred;
 	loop->deferred = NULL;
 	loop->deferred_end = &loop->deferred;
-	run_list(w);
+	for (struct loop_work *w; (w = loop->running);) {
+		loop->running = w->next;
+		w->next = NULL;
+		w->fn(w); /* may free w, queue it again, or take others back */
+	}
 	/* An active idle handle makes libuv's next wait return at once. */
 	if (loop->deferred)
 		uv_idle_start(&loop->spin, on_spin);
@@ -294,6 +299,25 @@ void loop_defer(struct loop *loop, struct loop_work *work)
 	work->next = NULL;
 	*loop->deferred_end = work;
 	loop->deferred_end = &work->next;
+}
+
+static bool unlink_work(struct loop_work **at, const struct loop_work *work)
+{
+	for (; *at; at = &(*at)->next)
+		if (*at == work) {
+			*at = work->next;
+			return true;
+		}
+	return false;
+}
+
+void loop_defer_cancel(struct loop *loop, struct loop_work *work)
+{
+	if (unlink_work(&loop->running, work) || !unlink_work(&loop->deferred, work))
+		return;
+	loop->deferred_end = &loop->deferred;
+	while (*loop->deferred_end)
+		loop->deferred_end = &(*loop->deferred_end)->next;
 }
 
 struct queued_job {

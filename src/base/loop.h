@@ -62,6 +62,9 @@ void loop_run_posted(struct loop *loop);
 /* Runs work->fn at the end of this round, before the loop waits again. Own thread only. Cheap: no system call. */
 void loop_defer(struct loop *loop, struct loop_work *work);
 
+/* Takes deferred work back, so that its owner can be freed; no effect when it is not queued. */
+void loop_defer_cancel(struct loop *loop, struct loop_work *work);
+
 /* A job for a thread of the pool (libuv's), for work that blocks, such as reading a database: `work` runs there, then
  * `done` on the loop's thread. The owner keeps it alive until done was called; it cannot be taken back. */
 struct loop_job {

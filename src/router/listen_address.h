@@ -1,0 +1,28 @@
+/*
+ * Listen address: "127.0.0.1:5002", "[::1]:5002" or "*:5002" into a bound, listening, non-blocking socket.
+ *
+ * Errors: -EINVAL for an address that cannot be parsed, otherwise what socket(2), bind(2) or listen(2) say, each with a
+ *         sentence. Names are not looked up: what a name resolves to at start-up is no address to rely on.
+ */
+#ifndef ROUTER_LISTEN_ADDRESS_H
+#define ROUTER_LISTEN_ADDRESS_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+
+#include "base/err.h"
+
+union listen_address {
+	struct sockaddr any;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+/* "*" is [::] with IPv4 as well. */
+int listen_address_parse(const char *text, union listen_address *ret, struct err *e);
+
+/* reuse_port: several sockets (of several threads) may listen on the same port and share its connections. */
+int listen_address_open(const char *text, bool reuse_port, int *ret_fd, unsigned *ret_port, struct err *e);
+
+#endif

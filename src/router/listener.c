@@ -1,0 +1,928 @@
+/*
+ * Listener over libmicrohttpd: one daemon per listener, without threads of its own; its epoll set is one descriptor of the
+ * loop. What the library does at each point is measured in ../shared/protocols/http.md; the order of its calls, which the
+ * stages below follow, is that of its state machine:
+ *
+ *   on_target (request line) → on_request, first call (head complete) → on_request with bytes (body) → on_request, last
+ *   call (everything read) → on_pull (streamed answer) → on_completed
+ *
+ *   stage      entered                                         leaves by                                waits suspended
+ *   NEW        on_target                                       first call                               no
+ *   HEAD       first call, when a body is still to be read     read_body → BODY, respond → ANSWERING    yes
+ *   BODY       read_body                                       last call → COMPLETE                     when the handler is full
+ *   COMPLETE   last call (straight from NEW without a body)    respond → ANSWERING                      yes
+ *   ANSWERING  the answer was given to the library             on_completed                             when pull has nothing
+ *
+ * The library takes an answer only at its first and last call, and one given at the first closes the connection. So an
+ * answer that comes meanwhile is kept in `response` and the rest of the body is dropped.
+ *
+ * To wake a suspended connection is to resume it and to run the daemon; runs are collected to one per round of the loop.
+ * The library then calls on_request (or on_pull) again in the same stage, which looks at what has been decided meanwhile.
+ */
+#include "router/listener.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/tcp.h> /* tcp_info with the byte counts, which <netinet/tcp.h> lacks */
+#include <microhttpd.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "router/hangup.h"
+#include "router/head_check.h"
+#include "router/layout_check.h"
+#include "router/lingering.h"
+#include "router/listen_address.h"
+#include "router/sweep.h"
+
+#define STREAM_BLOCK 32768	  /* bytes pulled at once for an answer of known length */
+#define CONNECTIONS_TO_REFUSE 1024 /* above the limit, so that they can be told so */
+#define LINGERING_MS 5000
+#define FIELD_BUFFER 2048
+
+enum limit { LIMIT_HEAD, LIMIT_IDLE, LIMIT_PROGRESS, LIMITS };
+
+enum stage { STAGE_NEW, STAGE_HEAD, STAGE_BODY, STAGE_COMPLETE, STAGE_ANSWERING };
+
+struct listener {
+	struct loop *loop;
+	struct MHD_Daemon *daemon;
+	struct loop_watch *watch;
+	struct loop_work run;
+	struct sweep *sweep;
+	struct hangup *hangup;
+	struct lingering *lingering;
+	struct listener_handler handler;
+	struct listener_options options; /* address is not kept */
+	struct client *clients;
+	unsigned port, connections, exchanges;
+	bool run_queued, again, quiesced;
+	size_t n_fields; /* of the head being collected */
+	struct http_field fields[HTTP_FIELDS_MAX];
+};
+
+/* One connection. */
+struct client {
+	struct listener *listener;
+	struct client *prev, *next;
+	struct MHD_Connection *connection;
+	struct exchange *exchange; /* the running one, or NULL */
+	struct sweep_entry limit;
+	union listen_address peer;
+	uint64_t acknowledged, received; /* bytes, at the last look at its progress */
+	unsigned still;			 /* looks without progress */
+	int fd;
+	bool over_limit, half_closed, gone, linger;
+	bool touched; /* was suspended since the last look: the wait was ours */
+};
+
+struct exchange {
+	struct client *client;
+	void *user;
+	struct http_request request;
+	struct http_field *fields;
+	const char *target_at; /* where the library had it, for the layout check */
+	struct MHD_Response *response; /* given by the handler, not yet by us to the library */
+	exchange_pull_fn pull;
+	uint64_t dropped;
+	int status;
+	enum stage stage;
+	bool told;	 /* the handler knows of it */
+	bool wants_body, body_ended;
+	bool yielded;	 /* see await_answer */
+	bool suspended;
+	bool woken;	 /* during a call of the handler's */
+	bool cut;
+	bool unframed;	 /* the end of the answer is the end of the connection */
+	bool known_length;
+	size_t target_length;
+	char target[];
+};
+
+/* --- running the daemon ------------------------------------------------------------------------------------------- */
+
+static void schedule(struct listener *l)
+{
+	if (!l->run_queued) {
+		l->run_queued = true;
+		loop_defer(l->loop, &l->run);
+	}
+}
+
+static void on_run(struct loop_work *work)
+{
+	struct listener *l = (struct listener *)((char *)work - offsetof(struct listener, run));
+	l->run_queued = l->again = false;
+	MHD_run(l->daemon);
+	if (l->again) /* a second pass suspends, or sends, what the first one has prepared */
+		MHD_run(l->daemon);
+	MHD_UNSIGNED_LONG_LONG wait_ms;
+	if (MHD_get_timeout(l->daemon, &wait_ms) == MHD_YES && wait_ms == 0)
+		schedule(l);
+}
+
+static void on_ready(void *arg, unsigned events)
+{
+	(void)events;
+	schedule(arg);
+}
+
+static void suspend(struct exchange *x)
+{
+	x->suspended = true;
+	MHD_suspend_connection(x->client->connection);
+}
+
+static void resume(struct exchange *x)
+{
+	x->suspended = false;
+	x->client->touched = true;
+	MHD_resume_connection(x->client->connection);
+	schedule(x->client->listener);
+}
+
+/* --- ending connections ------------------------------------------------------------------------------------------- */
+
+/* The library notices at its next run. */
+static void hang_up(struct client *c)
+{
+	shutdown(c->fd, SHUT_RDWR);
+	schedule(c->listener);
+}
+
+/* Sends a reset at once: no orderly end, which could be taken for the end of an unframed body, and nothing left in the
+ * kernel for a peer that does not read. */
+static void reset(struct client *c)
+{
+	struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+	if (connect(c->fd, &nowhere, sizeof(nowhere)) < 0)
+		shutdown(c->fd, SHUT_RDWR);
+	schedule(c->listener);
+}
+
+static void cut(struct exchange *x)
+{
+	x->cut = true;
+	if (x->unframed && x->stage == STAGE_ANSWERING)
+		reset(x->client);
+	if (x->suspended)
+		resume(x);
+	else
+		hang_up(x->client);
+}
+
+/* The client has gone, or is treated as if. */
+static void lose(struct client *c)
+{
+	struct exchange *x = c->exchange;
+	if (!x || !x->told || x->cut)
+		return;
+	x->cut = true;
+	c->listener->handler.client_gone(x->user, x);
+	if (x->suspended)
+		resume(x);
+}
+
+static void on_hangup(void *arg, void *client, bool gone)
+{
+	struct listener *l = arg;
+	struct client *c = client;
+	c->half_closed = true;
+	c->gone |= gone;
+	if (gone || l->options.half_close_is_gone) {
+		lose(c);
+		hang_up(c);
+	}
+}
+
+/* --- limits in time ------------------------------------------------------------------------------------------------ */
+
+/* Bytes that the peer's TCP has sent or acknowledged since the last look. */
+static bool has_progressed(struct client *c)
+{
+	struct tcp_info info = {0};
+	socklen_t n = sizeof(info);
+	if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0)
+		return false;
+	bool progressed = info.tcpi_bytes_acked != c->acknowledged || info.tcpi_bytes_received != c->received;
+	c->acknowledged = info.tcpi_bytes_acked;
+	c->received = info.tcpi_bytes_received;
+	return progressed;
+}
+
+/* Two looks in a row without progress, while it was the client's turn all the time. */
+static void look_at_progress(struct client *c)
+{
+	bool ours = c->touched || (c->exchange && c->exchange->suspended);
+	c->touched = false;
+	c->still = has_progressed(c) || ours ? 0 : c->still + 1;
+	if (c->still < 2) {
+		sweep_start(c->listener->sweep, &c->limit, LIMIT_PROGRESS);
+		return;
+	}
+	lose(c);
+	reset(c);
+}
+
+static void on_limit(void *arg, struct sweep_entry *e)
+{
+	struct listener *l = arg;
+	struct client *c = (struct client *)((char *)e - offsetof(struct client, limit));
+	if (e->kind == LIMIT_PROGRESS) {
+		look_at_progress(c);
+		return;
+	}
+	if (e->kind == LIMIT_HEAD && has_progressed(c)) /* not one that was only opened in advance */
+		l->handler.refused(l->handler.arg, 408, "head not complete in time");
+	hang_up(c);
+}
+
+/* --- answers ------------------------------------------------------------------------------------------------------- */
+
+static bool is_framing(struct span name)
+{
+	return span_is_nocase(name, "Content-Length") || span_is_nocase(name, "Transfer-Encoding") ||
+	       span_is_nocase(name, "Connection");
+}
+
+/* The library wants C strings, and refuses what cannot be sent (CR, LF, a bad name): that is left out. */
+static int add_field(struct MHD_Response *response, const struct http_field *f)
+{
+	if (is_framing(f->name) || f->name.len == 0)
+		return 0;
+	struct span value = f->value.len ? f->value : SPAN_LIT(" "); /* it refuses an empty value as well */
+	if (memchr(f->name.ptr, 0, f->name.len) || memchr(value.ptr, 0, value.len))
+		return 0;
+	char fixed[FIELD_BUFFER], *text = fixed;
+	size_t need = f->name.len + value.len + 2;
+	if (need > sizeof(fixed) && !(text = malloc(need)))
+		return -ENOMEM;
+	memcpy(text, f->name.ptr, f->name.len);
+	text[f->name.len] = 0;
+	char *value_text = text + f->name.len + 1;
+	memcpy(value_text, value.ptr, value.len);
+	value_text[value.len] = 0;
+	MHD_add_response_header(response, text, value_text);
+	if (text != fixed)
+		free(text);
+	return 0;
+}
+
+/* Gives the library the kept answer; only within its first and last call. */
+static enum MHD_Result queue(struct exchange *x)
+{
+	struct client *c = x->client;
+	if (c->listener->quiesced || x->dropped)
+		MHD_add_response_header(x->response, "Connection", "close");
+	enum MHD_Result r = MHD_queue_response(c->connection, (unsigned)x->status, x->response);
+	MHD_destroy_response(x->response);
+	x->response = NULL;
+	x->stage = STAGE_ANSWERING;
+	c->listener->again = true;
+	return r;
+}
+
+static void answer(struct exchange *x, const struct http_response *r, struct MHD_Response *response)
+{
+	int failed = response ? 0 : -ENOMEM;
+	for (size_t i = 0; i < r->n_fields && !failed; i++)
+		failed = add_field(response, &r->fields[i]);
+	if (failed) {
+		MHD_destroy_response(response);
+		exchange_abort(x);
+		return;
+	}
+	if (r->close)
+		MHD_add_response_header(response, "Connection", "close");
+	x->response = response;
+	x->status = r->status;
+	if (x->suspended)
+		resume(x);
+}
+
+static bool may_answer(const struct exchange *x, const struct http_response *r)
+{
+	assert(r->status >= 200 && r->status <= 999);
+	assert(!x->response && (x->stage != STAGE_ANSWERING || x->cut));
+	return !x->cut;
+}
+
+static bool is_head(const struct exchange *x)
+{
+	return span_is(x->request.method, "HEAD");
+}
+
+static bool is_bodyless(const struct exchange *x, int status)
+{
+	return status == 204 || status == 304 || is_head(x);
+}
+
+static ssize_t no_body(void *arg, uint64_t position, char *out, size_t size)
+{
+	(void)arg, (void)position, (void)out, (void)size;
+	return MHD_CONTENT_READER_END_WITH_ERROR; /* never asked */
+}
+
+static struct MHD_Response *make_bodyless(const struct exchange *x, int status, int64_t content_length)
+{
+	static char nothing[1];
+	if (status == 204 || (content_length == 0 && status != 304))
+		return MHD_create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT);
+	if (content_length >= 0)
+		return MHD_create_response_from_callback((uint64_t)content_length, 1, no_body, NULL, NULL);
+	struct MHD_Response *m = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1, no_body, NULL, NULL);
+#if MHD_VERSION < 0x01000000
+	(void)x;
+	bool sends_a_chunk = true; /* 0.9.75 would send the last chunk of no body: it has to close instead */
+#else
+	bool sends_a_chunk = !is_head(x);
+#endif
+	if (m && sends_a_chunk)
+		MHD_set_response_options(m, MHD_RF_HTTP_VERSION_1_0_ONLY, MHD_RO_END);
+	return m;
+}
+
+void exchange_respond_bodyless(struct exchange *x, const struct http_response *r, int64_t content_length)
+{
+	assert(is_bodyless(x, r->status));
+	if (may_answer(x, r))
+		answer(x, r, make_bodyless(x, r->status, content_length));
+}
+
+void exchange_respond(struct exchange *x, const struct http_response *r, struct span body)
+{
+	if (is_bodyless(x, r->status)) {
+		exchange_respond_bodyless(x, r, r->status == 304 ? -1 : (int64_t)body.len);
+		return;
+	}
+	if (may_answer(x, r)) {
+		void *bytes = body.len ? (void *)(uintptr_t)body.ptr : "";
+		answer(x, r, MHD_create_response_from_buffer(body.len, bytes, MHD_RESPMEM_MUST_COPY));
+	}
+}
+
+static ssize_t end_by_error(struct exchange *x)
+{
+	x->cut = true;
+	if (x->unframed)
+		reset(x->client);
+	return MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+static ssize_t on_pull(void *arg, uint64_t position, char *out, size_t size)
+{
+	(void)position;
+	struct exchange *x = arg;
+	if (x->cut)
+		return end_by_error(x);
+	x->woken = false;
+	long n = x->pull(x->user, x, out, size);
+	if (x->cut || n < EXCHANGE_END || (n == EXCHANGE_END && x->known_length))
+		return end_by_error(x);
+	if (n == EXCHANGE_END)
+		return MHD_CONTENT_READER_END_OF_STREAM;
+	if (n == 0) {
+		suspend(x);
+		if (x->woken)
+			resume(x);
+	}
+	return n;
+}
+
+void exchange_respond_stream(struct exchange *x, const struct http_response *r, int64_t length, exchange_pull_fn pull)
+{
+	if (is_bodyless(x, r->status)) {
+		exchange_respond_bodyless(x, r, length);
+		return;
+	}
+	if (length == 0) {
+		exchange_respond(x, r, SPAN_LIT(""));
+		return;
+	}
+	if (!may_answer(x, r))
+		return;
+	x->pull = pull;
+	x->known_length = length >= 0;
+	x->unframed = length < 0 && span_is(x->request.version, "HTTP/1.0");
+	/* Chunks are pulled straight into the library's buffer, everything else into a block of the response's. */
+	size_t block = length < 0 && !x->unframed ? 1 : STREAM_BLOCK;
+	if (x->known_length && (uint64_t)length < block)
+		block = (size_t)length;
+	answer(x, r,
+	       MHD_create_response_from_callback(x->known_length ? (uint64_t)length : MHD_SIZE_UNKNOWN, block, on_pull,
+						 x, NULL));
+}
+
+/* --- the handler's other calls ------------------------------------------------------------------------------------ */
+
+void exchange_read_body(struct exchange *x)
+{
+	x->wants_body = true;
+	if (x->suspended && x->stage != STAGE_ANSWERING)
+		resume(x);
+}
+
+void exchange_resume_body(struct exchange *x)
+{
+	x->woken = true;
+	if (x->suspended && x->stage == STAGE_BODY)
+		resume(x);
+}
+
+void exchange_resume_response(struct exchange *x)
+{
+	x->woken = true;
+	if (x->suspended && x->stage == STAGE_ANSWERING)
+		resume(x);
+}
+
+void exchange_abort(struct exchange *x)
+{
+	if (!x->cut)
+		cut(x);
+}
+
+const struct http_request *exchange_request(const struct exchange *x)
+{
+	return &x->request;
+}
+
+struct span http_request_field(const struct http_request *r, const char *name)
+{
+	for (size_t i = 0; i < r->n_fields; i++)
+		if (span_is_nocase(r->fields[i].name, name))
+			return r->fields[i].value;
+	return SPAN_NONE;
+}
+
+/* --- heads --------------------------------------------------------------------------------------------------------- */
+
+static const char *title_of(int status)
+{
+	switch (status) {
+	case 400:
+		return "Bad Request";
+	case 431:
+		return "Request Header Fields Too Large";
+	case 501:
+		return "Not Implemented";
+	case 503:
+		return "Service Unavailable";
+	case 505:
+		return "HTTP Version Not Supported";
+	default:
+		return "Error";
+	}
+}
+
+/* Answers at the library's first call: nothing more is read and the connection is closed. */
+static enum MHD_Result refuse(struct exchange *x, int status, const char *why)
+{
+	struct client *c = x->client;
+	struct listener *l = c->listener;
+	char body[256];
+	int n = snprintf(body, sizeof(body),
+			 "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s\"}\n", title_of(status),
+			 status, why);
+	x->response = MHD_create_response_from_buffer((size_t)n, body, MHD_RESPMEM_MUST_COPY);
+	l->handler.refused(l->handler.arg, status, why);
+	if (!x->response)
+		return MHD_NO;
+	MHD_add_response_header(x->response, "Connection", "close");
+	MHD_add_response_header(x->response, "Content-Type", "application/problem+json");
+	if (status == 503)
+		MHD_add_response_header(x->response, "Retry-After", "1");
+	x->status = status;
+	c->linger = true;
+	return queue(x);
+}
+
+static enum MHD_Result on_field(void *arg, enum MHD_ValueKind kind, const char *name, size_t name_length,
+				const char *value, size_t value_length)
+{
+	(void)kind;
+	struct listener *l = arg;
+	if (l->n_fields == HTTP_FIELDS_MAX) {
+		l->n_fields++;
+		return MHD_NO;
+	}
+	l->fields[l->n_fields++] = (struct http_field){{name, name_length}, {value ? value : "", value_length}};
+	return MHD_YES;
+}
+
+/* Every check of a head. 0 when it is clean, or the status to refuse it with. */
+static int check(struct exchange *x, const char **ret_why)
+{
+	struct listener *l = x->client->listener;
+	const union MHD_ConnectionInfo *size =
+		MHD_get_connection_info(x->client->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+	if (x->client->over_limit)
+		return *ret_why = "too many connections", 503;
+	if (l->n_fields > HTTP_FIELDS_MAX)
+		return *ret_why = "too many fields", 431;
+	if (!size || size->header_size > l->options.max_head)
+		return *ret_why = "request line and fields are too large", 431;
+	x->request.fields = l->fields;
+	x->request.n_fields = l->n_fields;
+	int status = head_check(&x->request, ret_why);
+	if (status)
+		return status;
+	struct http_request raw = x->request;
+	raw.target.ptr = x->target_at;
+	return (*ret_why = layout_check(&raw, size->header_size)) ? 400 : 0;
+}
+
+static int keep_fields(struct exchange *x)
+{
+	struct listener *l = x->client->listener;
+	x->fields = malloc(sizeof(*x->fields) * (l->n_fields ? l->n_fields : 1));
+	if (!x->fields)
+		return -ENOMEM;
+	for (size_t i = 0; i < l->n_fields; i++)
+		x->fields[i] = (struct http_field){l->fields[i].name, span_trim(l->fields[i].value)};
+	x->request.fields = x->fields;
+	return 0;
+}
+
+static void fill_request(struct exchange *x, const char *method, const char *version)
+{
+	struct client *c = x->client;
+	x->request.method = span_of(method);
+	x->request.version = span_of(version);
+	x->request.target = (struct span){x->target, x->target_length};
+	x->request.peer = &c->peer.any;
+	x->request.peer_length = c->peer.any.sa_family == AF_INET6 ? sizeof(c->peer.v6) : sizeof(c->peer.v4);
+	c->listener->n_fields = 0;
+	MHD_get_connection_values_n(c->connection, MHD_HEADER_KIND, on_field, c->listener);
+}
+
+/* --- the library's calls, by stage --------------------------------------------------------------------------------- */
+
+/*
+ * Everything was read, nothing answered. The library reads from a connection right after resuming it if it was reading
+ * when suspended; the end of a half-closed client's stream would then end the exchange before its answer. So the call
+ * returns once without an answer, which makes the library stop reading, and suspends when it is called again at once.
+ */
+static enum MHD_Result await_answer(struct exchange *x)
+{
+	if (x->yielded) {
+		suspend(x);
+	} else {
+		x->yielded = true;
+		x->client->listener->again = true;
+	}
+	return MHD_YES;
+}
+
+static enum MHD_Result complete(struct exchange *x)
+{
+	x->stage = STAGE_COMPLETE;
+	if (x->wants_body && !x->body_ended && !x->response && !x->cut) {
+		x->body_ended = true;
+		x->client->listener->handler.body_end(x->user, x);
+	}
+	if (x->cut)
+		return MHD_NO;
+	return x->response ? queue(x) : await_answer(x);
+}
+
+static enum MHD_Result take_body(struct exchange *x, const char *bytes, size_t *size)
+{
+	struct listener *l = x->client->listener;
+	if (!x->response && !x->cut) {
+		x->woken = false;
+		size_t took = l->handler.body(x->user, x, bytes, *size);
+		assert(took <= *size);
+		*size -= took;
+	}
+	if (x->cut)
+		return MHD_NO;
+	if (x->response) {
+		x->dropped += *size;
+		*size = 0;
+		x->cut = x->dropped > l->options.max_drain;
+		return x->cut ? MHD_NO : MHD_YES;
+	}
+	if (*size) {
+		suspend(x);
+		if (x->woken)
+			resume(x);
+	}
+	return MHD_YES;
+}
+
+static enum MHD_Result after_head(struct exchange *x)
+{
+	if (x->cut)
+		return MHD_NO;
+	if (!x->request.has_body) {
+		x->stage = STAGE_COMPLETE; /* the last call follows at once */
+	} else if (x->response) {
+		x->client->linger = true;
+		return queue(x);
+	} else if (x->wants_body) {
+		x->stage = STAGE_BODY;
+	} else {
+		x->stage = STAGE_HEAD;
+		suspend(x);
+	}
+	return MHD_YES;
+}
+
+static enum MHD_Result begin(struct exchange *x, const char *method, const char *version)
+{
+	struct client *c = x->client;
+	struct listener *l = c->listener;
+	const char *why = NULL;
+	c->still = 0;
+	sweep_start(l->sweep, &c->limit, LIMIT_PROGRESS);
+	fill_request(x, method, version);
+	int status = check(x, &why);
+	if (status)
+		return refuse(x, status, why);
+	if (c->gone || (c->half_closed && l->options.half_close_is_gone) || keep_fields(x) < 0)
+		return MHD_NO;
+	x->told = true;
+	l->exchanges++;
+	x->user = l->handler.head(l->handler.arg, x, &x->request);
+	return after_head(x);
+}
+
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url, const char *method,
+				  const char *version, const char *bytes, size_t *size, void **context)
+{
+	(void)arg, (void)connection, (void)url;
+	struct exchange *x = *context;
+	if (!x)
+		return MHD_NO;
+	switch (x->stage) {
+	case STAGE_NEW:
+		return begin(x, method, version);
+	case STAGE_HEAD:
+		return after_head(x);
+	case STAGE_BODY:
+		return *size ? take_body(x, bytes, size) : complete(x);
+	case STAGE_COMPLETE:
+		return complete(x);
+	case STAGE_ANSWERING:
+		break;
+	}
+	return MHD_NO;
+}
+
+static struct client *client_of(struct MHD_Connection *connection)
+{
+	return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}
+
+/* The only place where the target can be had as it was sent. */
+static void *on_target(void *arg, const char *target, struct MHD_Connection *connection)
+{
+	(void)arg;
+	struct client *c = client_of(connection);
+	size_t n = target ? strlen(target) : 0;
+	struct exchange *x = c ? calloc(1, sizeof(*x) + n + 1) : NULL;
+	if (!x)
+		return NULL;
+	x->client = c;
+	x->target_at = target;
+	x->target_length = n;
+	if (n)
+		memcpy(x->target, target, n);
+	c->exchange = x;
+	if (!c->limit.next || c->limit.kind != LIMIT_HEAD) /* of the first request it runs since the accept */
+		sweep_start(c->listener->sweep, &c->limit, LIMIT_HEAD);
+	return x;
+}
+
+/* Spares the library from decoding a path that is never used. */
+static size_t keep_escapes(void *arg, struct MHD_Connection *connection, char *text)
+{
+	(void)arg, (void)connection;
+	return strlen(text);
+}
+
+static void tell_end(struct exchange *x, enum MHD_RequestTerminationCode code)
+{
+	struct listener *l = x->client->listener;
+	if (x->told) {
+		l->exchanges--;
+		bool answered =
+			code == MHD_REQUEST_TERMINATED_COMPLETED_OK && x->stage == STAGE_ANSWERING && !x->cut;
+		l->handler.finished(x->user, x, !answered);
+	} else if (x->stage == STAGE_NEW) {
+		const union MHD_ConnectionInfo *i =
+			MHD_get_connection_info(x->client->connection, MHD_CONNECTION_INFO_HTTP_STATUS);
+		if (i)
+			l->handler.refused(l->handler.arg, (int)i->http_status, "refused by libmicrohttpd");
+	}
+}
+
+static void on_completed(void *arg, struct MHD_Connection *connection, void **context,
+			 enum MHD_RequestTerminationCode code)
+{
+	(void)arg, (void)connection;
+	struct exchange *x = *context;
+	if (!x)
+		return;
+	struct client *c = x->client;
+	tell_end(x, code);
+	*context = NULL;
+	c->exchange = NULL;
+	sweep_start(c->listener->sweep, &c->limit, LIMIT_IDLE);
+	if (x->response)
+		MHD_destroy_response(x->response);
+	free(x->fields);
+	free(x);
+}
+
+/* --- connections --------------------------------------------------------------------------------------------------- */
+
+/* IPv4 clients of an IPv6 socket are shown as what they are. */
+static void keep_peer(struct client *c, const struct sockaddr *peer)
+{
+	bool v6 = peer->sa_family == AF_INET6;
+	memcpy(&c->peer, peer, v6 ? sizeof(c->peer.v6) : sizeof(c->peer.v4));
+	if (v6 && IN6_IS_ADDR_V4MAPPED(&c->peer.v6.sin6_addr)) {
+		struct sockaddr_in6 mapped = c->peer.v6;
+		memset(&c->peer, 0, sizeof(c->peer));
+		c->peer.v4.sin_family = AF_INET;
+		c->peer.v4.sin_port = mapped.sin6_port;
+		memcpy(&c->peer.v4.sin_addr, &mapped.sin6_addr.s6_addr[12], 4);
+	}
+}
+
+static struct client *client_new(struct listener *l, struct MHD_Connection *connection)
+{
+	struct client *c = calloc(1, sizeof(*c));
+	if (!c)
+		return NULL;
+	c->listener = l;
+	c->connection = connection;
+	c->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	keep_peer(c, MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr);
+	if (hangup_add(l->hangup, c->fd, c) < 0) {
+		free(c);
+		return NULL;
+	}
+	c->next = l->clients;
+	if (c->next)
+		c->next->prev = c;
+	l->clients = c;
+	c->over_limit = ++l->connections > l->options.max_connections;
+	sweep_start(l->sweep, &c->limit, LIMIT_HEAD);
+	return c;
+}
+
+/* The descriptor is closed by the library right after. */
+static void client_free(struct client *c)
+{
+	struct listener *l = c->listener;
+	sweep_stop(&c->limit);
+	hangup_remove(l->hangup, c->fd);
+	if (c->next)
+		c->next->prev = c->prev;
+	*(c->prev ? &c->prev->next : &l->clients) = c->next;
+	l->connections--;
+	int lingering = c->linger && !c->half_closed ? dup(c->fd) : -1;
+	if (lingering >= 0)
+		lingering_take(l->lingering, lingering);
+	free(c);
+}
+
+static void on_connection(void *arg, struct MHD_Connection *connection, void **context,
+			  enum MHD_ConnectionNotificationCode code)
+{
+	if (code == MHD_CONNECTION_NOTIFY_STARTED)
+		*context = client_new(arg, connection);
+	else if (*context)
+		client_free(*context);
+}
+
+/* --- the listener -------------------------------------------------------------------------------------------------- */
+
+/* The library keeps in this memory: the head, 64 bytes for each field, cookie and query argument, a copy of the cookies,
+ * the head of the answer, and what it reads and writes at once. */
+static size_t memory_for(size_t max_head)
+{
+	return (max_head * 3 + 32768 + 4095) & ~(size_t)4095;
+}
+
+static int start_daemon(struct listener *l, int fd)
+{
+	l->daemon = MHD_start_daemon(
+		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO, 0, NULL, NULL, on_request, l,
+		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_target, l, MHD_OPTION_NOTIFY_COMPLETED,
+		on_completed, l, MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_UNESCAPE_CALLBACK,
+		keep_escapes, l, MHD_OPTION_CONNECTION_LIMIT, l->options.max_connections + CONNECTIONS_TO_REFUSE,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory_for(l->options.max_head), MHD_OPTION_END);
+	return l->daemon ? 0 : -EIO;
+}
+
+static int start_parts(struct listener *l)
+{
+	const struct listener_options *o = &l->options;
+	unsigned limits[LIMITS] = {
+		[LIMIT_HEAD] = o->head_timeout_ms,
+		[LIMIT_IDLE] = o->idle_timeout_ms,
+		[LIMIT_PROGRESS] = (o->idle_timeout_ms + 1) / 2,
+	};
+	unsigned linger_ms = o->idle_timeout_ms && o->idle_timeout_ms < LINGERING_MS ? o->idle_timeout_ms : LINGERING_MS;
+	int r = sweep_new(l->loop, limits, LIMITS, on_limit, l, &l->sweep);
+	if (r == 0)
+		r = hangup_new(l->loop, on_hangup, l, &l->hangup);
+	if (r == 0)
+		r = lingering_new(l->loop, o->max_drain, linger_ms, &l->lingering);
+	return r;
+}
+
+static int start(struct listener *l, int fd)
+{
+	int r = start_parts(l);
+	if (r < 0)
+		close(fd);
+	else
+		r = start_daemon(l, fd); /* which owns the descriptor, also when it fails */
+	if (r < 0)
+		return r;
+	int epoll_fd = MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+	r = loop_watch_new(l->loop, epoll_fd, LOOP_READ, on_ready, l, &l->watch);
+	if (r == 0)
+		schedule(l);
+	return r;
+}
+
+int listener_start(struct loop *loop, const struct listener_options *o, const struct listener_handler *h,
+		   struct listener **ret, struct err *e)
+{
+	struct listener *l = calloc(1, sizeof(*l));
+	if (!l)
+		return err_set(e, -ENOMEM, "out of memory");
+	l->loop = loop;
+	l->handler = *h;
+	l->options = *o;
+	l->options.address = NULL;
+	l->run.fn = on_run;
+	int fd, r = listen_address_open(o->address, o->reuse_port, &fd, &l->port, e);
+	if (r == 0 && (r = start(l, fd)) < 0)
+		err_set(e, r, "cannot serve %s: %s", o->address, strerror(-r));
+	if (r < 0) {
+		listener_stop(l);
+		return r;
+	}
+	return (*ret = l, 0);
+}
+
+unsigned listener_port(const struct listener *l)
+{
+	return l->port;
+}
+
+unsigned listener_connections(const struct listener *l)
+{
+	return l->connections;
+}
+
+unsigned listener_exchanges(const struct listener *l)
+{
+	return l->exchanges;
+}
+
+static void close_idle(void *arg, struct sweep_entry *e)
+{
+	(void)arg;
+	hang_up((struct client *)((char *)e - offsetof(struct client, limit)));
+}
+
+void listener_quiesce(struct listener *l)
+{
+	if (l->quiesced)
+		return;
+	l->quiesced = true;
+	int fd = MHD_quiesce_daemon(l->daemon);
+	if (fd >= 0)
+		close(fd);
+	sweep_each(l->sweep, LIMIT_IDLE, close_idle, NULL);
+	schedule(l);
+}
+
+struct listener *listener_stop(struct listener *l)
+{
+	if (!l)
+		return NULL;
+	loop_watch_free(l->watch);
+	for (struct client *c = l->clients; c; c = c->next)
+		if (c->exchange && c->exchange->suspended)
+			resume(c->exchange); /* the library must not be stopped with suspended ones */
+	if (l->daemon)
+		MHD_stop_daemon(l->daemon);
+	if (l->run_queued)
+		loop_defer_cancel(l->loop, &l->run);
+	lingering_free(l->lingering);
+	hangup_free(l->hangup);
+	sweep_free(l->sweep);
+	free(l);
+	return NULL;
+}
