@@ -1,0 +1,603 @@
+/*
+ * Features file → snapshot. The grammar is ../shared/protocols/flipt.md, "Features file": short and long spellings alike.
+ *
+ * What Flipt refuses is an error with file, line and key, so that a typing mistake keeps the last good snapshot instead of
+ * moving traffic. Unknown keys are warnings: newer Flipts add some. The one thing taken that Flipt refuses is a rule on an
+ * undeclared segment `default`, which is how people write "everybody"; any other undeclared segment is an error, for a
+ * misspelt name must not mean everybody.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "base/cleanup.h"
+#include "base/yaml.h"
+#include "flags/model.h"
+
+struct features {
+	struct yaml_doc *doc;
+	struct flag_snapshot *snapshot;
+	const struct segment **segments; /* sorted by key */
+	size_t n_segments;
+	const struct segment *everybody; /* stands for an undeclared `default`; NULL until needed */
+	struct err *e;
+};
+
+/* A word of an enumeration and what it means; several words may mean the same. */
+struct word {
+	const char *text;
+	int value;
+};
+
+static const struct word flag_types[] = {{"VARIANT_FLAG_TYPE", FLAG_VARIANT}, {"variant", FLAG_VARIANT},
+					 {"BOOLEAN_FLAG_TYPE", FLAG_BOOLEAN}, {"boolean", FLAG_BOOLEAN},
+					 {NULL, 0}};
+static const struct word match_types[] = {{"ALL_MATCH_TYPE", false}, {"ALL_SEGMENT_MATCH_TYPE", false},
+					  {"all", false},	     {"ANY_MATCH_TYPE", true},
+					  {"ANY_SEGMENT_MATCH_TYPE", true}, {"any", true},
+					  {NULL, 0}};
+static const struct word segment_operators[] = {{"OR_SEGMENT_OPERATOR", false}, {"or", false},
+						{"AND_SEGMENT_OPERATOR", true}, {"and", true},
+						{NULL, 0}};
+
+/* --- messages ------------------------------------------------------------------------------------------------------ */
+static int fail(const struct features *f, const struct yaml_node *at, const char *where, const char *key,
+		const char *sentence)
+{
+	return err_set(f->e, -EBADMSG, "%s:%u: %s%s%s: %s", yaml_name(f->doc), at ? at->line : 1, where,
+		       *where && *key ? ": " : "", key, sentence);
+}
+
+static int out_of_memory(const struct features *f)
+{
+	return err_set(f->e, -ENOMEM, "%s: out of memory, or larger than a snapshot may be", yaml_name(f->doc));
+}
+
+static void warn_unknown_keys(const struct features *f, const struct yaml_node *mapping, const char *where,
+			      const char *const *known)
+{
+	for (const struct yaml_node *n = mapping->first; n; n = n->next) {
+		size_t i = 0;
+		while (known[i] && !span_is(n->key->text, known[i]))
+			i++;
+		if (!known[i])
+			model_warn(f->snapshot, "%s:%u: %s%s%s: unknown key, ignored", yaml_name(f->doc), n->key->line,
+				   where, *where ? ": " : "", n->key->text.ptr);
+	}
+}
+
+/* --- values -------------------------------------------------------------------------------------------------------- */
+static bool is_absent(const struct yaml_node *n)
+{
+	return !n || yaml_is_null(n);
+}
+
+/* `key` of a mapping as text in the arena; `required` or else "". */
+static int take_text(const struct features *f, const struct yaml_node *mapping, const char *where, const char *key,
+		     bool required, struct span *ret)
+{
+	const struct yaml_node *n = yaml_get(mapping, key);
+	struct span text = SPAN_LIT("");
+	if (is_absent(n)) {
+		if (required)
+			return fail(f, n ? n : mapping, where, key, "is missing");
+	} else if (!yaml_string(n, &text)) {
+		return fail(f, n, where, key, "must be a string (a set is a JSON array in quotes: '[\"a\", \"b\"]')");
+	} else if (required && text.len == 0) {
+		return fail(f, n, where, key, "must not be empty");
+	}
+	return arena_copy(&f->snapshot->arena, text, ret) < 0 ? out_of_memory(f) : 0;
+}
+
+static int take_bool(const struct features *f, const struct yaml_node *mapping, const char *where, const char *key,
+		     bool *ret)
+{
+	const struct yaml_node *n = yaml_get(mapping, key);
+	*ret = false;
+	if (!is_absent(n) && !yaml_bool(n, ret))
+		return fail(f, n, where, key, "must be true or false");
+	return 0;
+}
+
+static int take_percent(const struct features *f, const struct yaml_node *mapping, const char *where, const char *key,
+			float *ret)
+{
+	const struct yaml_node *n = yaml_get(mapping, key);
+	double v = 0;
+	*ret = 0;
+	if (!is_absent(n) && (!yaml_double(n, &v) || fabs(v) > 1e30))
+		return fail(f, n, where, key, "must be a number");
+	*ret = (float)v;
+	return 0;
+}
+
+static int take_word(const struct features *f, const struct yaml_node *n, const char *where, const char *key,
+		     const struct word *words, int *ret)
+{
+	struct span text = SPAN_LIT("");
+	if (is_absent(n))
+		return 0; /* *ret keeps the default */
+	if (!yaml_string(n, &text))
+		return fail(f, n, where, key, "must be a word");
+	for (; words->text; words++) {
+		if (span_is_nocase(text, words->text)) {
+			*ret = words->value;
+			return 0;
+		}
+	}
+	char sentence[160];
+	snprintf(sentence, sizeof(sentence), "\"%.60s\" is not known", text.ptr);
+	return fail(f, n, where, key, sentence);
+}
+
+/* A list that may be missing. */
+static int take_list(const struct features *f, const struct yaml_node *mapping, const char *where, const char *key,
+		     const struct yaml_node **ret_first, size_t *ret_count)
+{
+	const struct yaml_node *n = yaml_get(mapping, key);
+	*ret_first = NULL;
+	*ret_count = 0;
+	if (is_absent(n))
+		return 0;
+	if (n->kind != YAML_SEQUENCE)
+		return fail(f, n, where, key, "must be a list");
+	*ret_first = n->first;
+	*ret_count = n->count;
+	return 0;
+}
+
+static int need_mapping(const struct features *f, const struct yaml_node *n, const char *where)
+{
+	return n->kind == YAML_MAPPING ? 0 : fail(f, n, where, "", "must be a mapping");
+}
+
+/* --- segments ------------------------------------------------------------------------------------------------------ */
+static int load_constraint(const struct features *f, const struct yaml_node *n, const char *where, size_t index,
+			   struct constraint *ret)
+{
+	static const char *const known[] = {"type", "property", "operator", "value", "description", NULL};
+	char place[MODEL_PLACE_MAX];
+	struct span type_text, op_text, property, value;
+	enum constraint_type type;
+	enum constraint_op op;
+	model_place(place, where, "constraint", index);
+	int r = need_mapping(f, n, place);
+	if (r == 0)
+		r = take_text(f, n, place, "type", true, &type_text);
+	if (r == 0)
+		r = take_text(f, n, place, "operator", true, &op_text);
+	if (r == 0)
+		r = take_text(f, n, place, "property", false, &property);
+	if (r == 0)
+		r = take_text(f, n, place, "value", false, &value);
+	if (r < 0)
+		return r;
+	warn_unknown_keys(f, n, place, known);
+	if (!constraint_type_parse(type_text, &type))
+		return fail(f, yaml_get(n, "type"), place, "type", "is not a constraint type that is known");
+	if (!constraint_op_parse(op_text, &op))
+		return fail(f, yaml_get(n, "operator"), place, "operator", "is not an operator that is known");
+	if (!constraint_op_fits(type, op))
+		return fail(f, yaml_get(n, "operator"), place, "operator", "does not go with this type");
+	if (type != CONSTRAINT_ENTITY_ID && property.len == 0)
+		return fail(f, n, place, "property", "is missing");
+	if (constraint_compile(&f->snapshot->arena, type, op, property, value, ret) < 0)
+		return out_of_memory(f);
+	if (ret->malformed)
+		model_warn(f->snapshot, "%s:%u: %s: %s%s", yaml_name(f->doc), n->line, place, ret->why,
+			   f->snapshot->rules == FLAG_RULES_V2 ? "; Flipt leaves the whole segment out" : "");
+	return 0;
+}
+
+static int load_segment(const struct features *f, const struct yaml_node *n, size_t index, struct segment *ret)
+{
+	static const char *const known[] = {"key",	   "name",	"description", "match_type",
+					    "matchType", "constraints", "metadata",    NULL};
+	char place[MODEL_PLACE_MAX];
+	const struct yaml_node *c;
+	int any = false;
+	snprintf(place, sizeof(place), "segments[%zu]", index);
+	int r = need_mapping(f, n, place);
+	if (r == 0)
+		r = take_text(f, n, place, "key", true, &ret->key);
+	if (r < 0)
+		return r;
+	snprintf(place, sizeof(place), "segment \"%.100s\"", ret->key.ptr);
+	const char *match_key = yaml_get(n, "match_type") ? "match_type" : "matchType";
+	r = take_word(f, yaml_get(n, match_key), place, match_key, match_types, &any);
+	if (r == 0)
+		r = take_list(f, n, place, "constraints", &c, &ret->n_constraints);
+	if (r < 0)
+		return r;
+	warn_unknown_keys(f, n, place, known);
+	ret->any = any;
+	ret->declared = true;
+	ret->constraints = arena_new(&f->snapshot->arena, struct constraint, ret->n_constraints + 1);
+	if (!ret->constraints)
+		return out_of_memory(f);
+	for (size_t i = 0; i < ret->n_constraints && r == 0; i++, c = c->next)
+		r = load_constraint(f, c, place, i, &ret->constraints[i]);
+	model_segment_finish(f->snapshot, ret);
+	return r;
+}
+
+static int compare_keys(struct span a, struct span b)
+{
+	int r = memcmp(a.ptr, b.ptr, a.len < b.len ? a.len : b.len);
+	return r ? r : (a.len > b.len) - (a.len < b.len);
+}
+
+static int compare_segments(const void *a, const void *b)
+{
+	return compare_keys((*(const struct segment *const *)a)->key, (*(const struct segment *const *)b)->key);
+}
+
+static int compare_key_with_segment(const void *key, const void *segment)
+{
+	return compare_keys(*(const struct span *)key, (*(const struct segment *const *)segment)->key);
+}
+
+static int load_segments(struct features *f, const struct yaml_node *root)
+{
+	const struct yaml_node *n;
+	int r = take_list(f, root, "", "segments", &n, &f->n_segments);
+	if (r < 0)
+		return r;
+	struct segment *all = arena_new(&f->snapshot->arena, struct segment, f->n_segments + 1);
+	f->segments = arena_new(&f->snapshot->arena, const struct segment *, f->n_segments + 1);
+	if (!all || !f->segments)
+		return out_of_memory(f);
+	for (size_t i = 0; i < f->n_segments; i++, n = n->next) {
+		r = load_segment(f, n, i, &all[i]);
+		if (r < 0)
+			return r;
+		f->segments[i] = &all[i];
+	}
+	if (f->n_segments)
+		qsort(f->segments, f->n_segments, sizeof(*f->segments), compare_segments);
+	for (size_t i = 1; i < f->n_segments; i++) {
+		if (span_eq(f->segments[i]->key, f->segments[i - 1]->key))
+			return err_set(f->e, -EBADMSG, "%s:%u: segments: key: segment \"%.100s\" is declared twice",
+				       yaml_name(f->doc), yaml_get(root, "segments")->line, f->segments[i]->key.ptr);
+	}
+	return 0;
+}
+
+/* The undeclared segment `default`: everybody. */
+static const struct segment *everybody(struct features *f, const struct yaml_node *at)
+{
+	if (!f->everybody) {
+		struct segment *s = arena_new(&f->snapshot->arena, struct segment, 1);
+		if (!s)
+			return NULL;
+		s->key = SPAN_LIT("default");
+		model_warn(f->snapshot, "%s:%u: segment \"default\" is not declared; taken as everybody",
+			   yaml_name(f->doc), at->line);
+		f->everybody = s;
+	}
+	return f->everybody;
+}
+
+/* --- conditions ---------------------------------------------------------------------------------------------------- */
+static int add_segment(struct features *f, const struct yaml_node *n, const char *where, struct condition *c)
+{
+	struct span key = SPAN_LIT("");
+	if (!yaml_string(n, &key))
+		return fail(f, n, where, "segment", "must be a segment's key");
+	const struct segment *const *found =
+		f->n_segments ? bsearch(&key, f->segments, f->n_segments, sizeof(*f->segments), compare_key_with_segment)
+			      : NULL;
+	const struct segment *s = found ? *found : span_is(key, "default") ? everybody(f, n) : NULL;
+	if (!s) {
+		char sentence[200];
+		snprintf(sentence, sizeof(sentence), "segment \"%.100s\" is not declared", key.ptr);
+		return fail(f, n, where, "segment", sentence);
+	}
+	if (!model_condition_add(c, s))
+		return fail(f, n, where, "segment", "too many segments in one rule");
+	return 0;
+}
+
+/* `from` has key, keys or segments, and operator or segmentOperator. */
+static int load_keys(struct features *f, const struct yaml_node *from, const char *where, struct condition *c)
+{
+	const struct yaml_node *key = yaml_get(from, "key"), *keys = yaml_get(from, "keys");
+	const struct yaml_node *op = yaml_get(from, "operator");
+	int all = false;
+	if (!keys)
+		keys = yaml_get(from, "segments");
+	if (!op)
+		op = yaml_get(from, "segmentOperator");
+	int r = take_word(f, op, where, "operator", segment_operators, &all);
+	c->all = all;
+	if (r < 0)
+		return r;
+	if (!key && !keys)
+		return fail(f, from, where, "segment", "needs a key or keys");
+	if (key)
+		return add_segment(f, key, where, c);
+	if (keys->kind != YAML_SEQUENCE && !is_absent(keys))
+		return fail(f, keys, where, "keys", "must be a list");
+	for (const struct yaml_node *n = keys->first; n && r == 0; n = n->next)
+		r = add_segment(f, n, where, c);
+	return r;
+}
+
+static size_t count_of(const struct yaml_node *n)
+{
+	return n && n->kind == YAML_SEQUENCE ? n->count : 0;
+}
+
+/* Of a rule or a rollout. Three spellings: segment: key; segment: {key | keys, operator}; segments + segmentOperator. */
+static int load_condition(struct features *f, const struct yaml_node *holder, const char *where, struct condition *c)
+{
+	const struct yaml_node *segment = yaml_get(holder, "segment");
+	size_t room = 1 + count_of(yaml_get(segment, "keys")) + count_of(yaml_get(segment, "segments")) +
+		      count_of(yaml_get(holder, "segments"));
+	if (room > FLAG_MAX_SEGMENTS_PER_RULE)
+		room = FLAG_MAX_SEGMENTS_PER_RULE;
+	c->segments = arena_new(&f->snapshot->arena, const struct segment *, room);
+	if (!c->segments)
+		return out_of_memory(f);
+	if (!segment)
+		return load_keys(f, holder, where, c);
+	if (segment->kind == YAML_MAPPING)
+		return load_keys(f, segment, where, c);
+	return add_segment(f, segment, where, c);
+}
+
+/* --- variant flags ------------------------------------------------------------------------------------------------- */
+struct variant {
+	struct span key, attachment;
+};
+
+/* The attachment as JSON; none is `null`, as Flipt answers it. */
+static int take_attachment(const struct features *f, const struct yaml_node *variant, struct span *ret)
+{
+	const struct yaml_node *n = yaml_get(variant, "attachment");
+	CLEANUP(buf_releasep) struct buf json = BUF_INIT(FLAG_MAX_DOCUMENT);
+	if (!n) {
+		*ret = SPAN_LIT("null");
+		return 0;
+	}
+	if (yaml_to_json(n, &json) < 0 || arena_copy(&f->snapshot->arena, buf_span(&json), ret) < 0)
+		return out_of_memory(f);
+	return 0;
+}
+
+static int load_variants(const struct features *f, const struct yaml_node *flag, const char *where, struct flag *ret,
+			 struct variant **ret_variants, size_t *ret_count)
+{
+	static const char *const known[] = {"key", "name", "description", "default", "attachment", NULL};
+	const struct yaml_node *n;
+	bool is_default;
+	int r = take_list(f, flag, where, "variants", &n, ret_count);
+	if (r < 0)
+		return r;
+	struct variant *variants = arena_new(&f->snapshot->arena, struct variant, *ret_count + 1);
+	if (!variants)
+		return out_of_memory(f);
+	for (size_t i = 0; i < *ret_count; i++, n = n->next) {
+		char place[MODEL_PLACE_MAX];
+		model_place(place, where, "variant", i);
+		r = need_mapping(f, n, place);
+		if (r == 0)
+			r = take_text(f, n, place, "key", true, &variants[i].key);
+		if (r == 0)
+			r = take_bool(f, n, place, "default", &is_default);
+		if (r == 0)
+			r = take_attachment(f, n, &variants[i].attachment);
+		if (r < 0)
+			return r;
+		warn_unknown_keys(f, n, place, known);
+		if (is_default) { /* of several the last counts, as for Flipt */
+			ret->has_default = true;
+			ret->default_variant = variants[i].key;
+			ret->default_attachment = variants[i].attachment;
+		}
+	}
+	*ret_variants = variants;
+	return 0;
+}
+
+static int load_distribution(const struct features *f, const struct yaml_node *n, const char *where,
+			     const struct variant *variants, size_t n_variants, struct distribution *ret)
+{
+	static const char *const known[] = {"variant", "rollout", NULL};
+	struct span key;
+	int r = need_mapping(f, n, where);
+	if (r == 0)
+		r = take_text(f, n, where, "variant", true, &key);
+	if (r == 0)
+		r = take_percent(f, n, where, "rollout", &ret->rollout);
+	if (r < 0)
+		return r;
+	warn_unknown_keys(f, n, where, known);
+	for (size_t i = 0; i < n_variants; i++) {
+		if (span_eq(variants[i].key, key)) {
+			ret->variant = variants[i].key;
+			ret->attachment = variants[i].attachment;
+			return 0;
+		}
+	}
+	char sentence[200];
+	snprintf(sentence, sizeof(sentence), "the flag has no variant \"%.100s\"", key.ptr);
+	return fail(f, yaml_get(n, "variant"), where, "variant", sentence);
+}
+
+static int load_rule(struct features *f, const struct yaml_node *n, const char *where, const struct variant *variants,
+		     size_t n_variants, struct rule *ret)
+{
+	static const char *const known[] = {"segment", "segments", "segmentOperator", "operator",      "key",
+					    "keys",    "rank",	   "name",	      "distributions", NULL};
+	const struct yaml_node *d;
+	int r = need_mapping(f, n, where);
+	if (r == 0)
+		r = load_condition(f, n, where, &ret->condition);
+	if (r == 0)
+		r = take_list(f, n, where, "distributions", &d, &ret->n_distributions);
+	if (r < 0)
+		return r;
+	warn_unknown_keys(f, n, where, known);
+	ret->distributions = arena_new(&f->snapshot->arena, struct distribution, ret->n_distributions + 1);
+	if (!ret->distributions)
+		return out_of_memory(f);
+	for (size_t i = 0; i < ret->n_distributions && r == 0; i++, d = d->next)
+		r = load_distribution(f, d, where, variants, n_variants, &ret->distributions[i]);
+	if (r < 0)
+		return r;
+	char place[MODEL_PLACE_MAX + 64];
+	snprintf(place, sizeof(place), "%.60s:%u: %s", yaml_name(f->doc), n->line, where);
+	model_rule_finish(f->snapshot, ret, place);
+	return 0;
+}
+
+static int load_rules(struct features *f, const struct yaml_node *n, const char *where, struct flag *ret)
+{
+	struct variant *variants = NULL;
+	size_t n_variants = 0;
+	const struct yaml_node *item;
+	int r = load_variants(f, n, where, ret, &variants, &n_variants);
+	if (r == 0)
+		r = take_list(f, n, where, "rules", &item, &ret->n_rules);
+	if (r < 0)
+		return r;
+	ret->rules = arena_new(&f->snapshot->arena, struct rule, ret->n_rules + 1);
+	if (!ret->rules)
+		return out_of_memory(f);
+	for (size_t i = 0; i < ret->n_rules && r == 0; i++, item = item->next) {
+		char place[MODEL_PLACE_MAX];
+		model_place(place, where, "rule", i);
+		r = load_rule(f, item, place, variants, n_variants, &ret->rules[i]);
+	}
+	return r;
+}
+
+/* --- boolean flags ------------------------------------------------------------------------------------------------- */
+static int load_threshold(struct features *f, const struct yaml_node *n, const char *where, struct rollout *ret)
+{
+	static const char *const known[] = {"percentage", "value", NULL};
+	ret->is_threshold = true;
+	int r = need_mapping(f, n, where);
+	if (r == 0)
+		r = take_percent(f, n, where, "percentage", &ret->percentage);
+	if (r == 0)
+		r = take_bool(f, n, where, "value", &ret->value);
+	if (r < 0)
+		return r;
+	warn_unknown_keys(f, n, where, known);
+	char place[MODEL_PLACE_MAX + 64];
+	snprintf(place, sizeof(place), "%.60s:%u: %s", yaml_name(f->doc), n->line, where);
+	model_threshold_check(f->snapshot, ret->percentage, place);
+	return 0;
+}
+
+static int load_rollout(struct features *f, const struct yaml_node *n, const char *where, struct rollout *ret)
+{
+	static const char *const known[] = {"segment", "threshold", "description", "rank", NULL};
+	int r = need_mapping(f, n, where);
+	if (r < 0)
+		return r;
+	warn_unknown_keys(f, n, where, known);
+	const struct yaml_node *threshold = yaml_get(n, "threshold"), *segment = yaml_get(n, "segment");
+	if (threshold && segment)
+		return fail(f, n, where, "", "has both a segment and a threshold");
+	if (threshold)
+		return load_threshold(f, threshold, where, ret);
+	if (!segment)
+		return fail(f, n, where, "", "needs a segment or a threshold");
+	r = load_condition(f, n, where, &ret->condition);
+	return r < 0 ? r : take_bool(f, segment, where, "value", &ret->value);
+}
+
+static int load_rollouts(struct features *f, const struct yaml_node *n, const char *where, struct flag *ret)
+{
+	const struct yaml_node *item;
+	int r = take_list(f, n, where, "rollouts", &item, &ret->n_rollouts);
+	if (r < 0)
+		return r;
+	ret->rollouts = arena_new(&f->snapshot->arena, struct rollout, ret->n_rollouts + 1);
+	if (!ret->rollouts)
+		return out_of_memory(f);
+	for (size_t i = 0; i < ret->n_rollouts && r == 0; i++, item = item->next) {
+		char place[MODEL_PLACE_MAX];
+		model_place(place, where, "rollout", i);
+		r = load_rollout(f, item, place, &ret->rollouts[i]);
+	}
+	return r;
+}
+
+/* --- the document -------------------------------------------------------------------------------------------------- */
+static int load_flag(struct features *f, const struct yaml_node *n, size_t index, struct flag *ret)
+{
+	static const char *const known[] = {"key",   "name",	 "description", "type",	    "enabled",
+					    "rules", "rollouts", "variants",	"metadata", NULL};
+	char place[MODEL_PLACE_MAX];
+	int type = FLAG_VARIANT;
+	snprintf(place, sizeof(place), "flags[%zu]", index);
+	int r = need_mapping(f, n, place);
+	if (r == 0)
+		r = take_text(f, n, place, "key", true, &ret->key);
+	if (r < 0)
+		return r;
+	snprintf(place, sizeof(place), "flag \"%.80s\"", ret->key.ptr);
+	r = take_word(f, yaml_get(n, "type"), place, "type", flag_types, &type);
+	if (r == 0)
+		r = take_bool(f, n, place, "enabled", &ret->enabled);
+	if (r < 0)
+		return r;
+	warn_unknown_keys(f, n, place, known);
+	ret->type = type;
+	model_flag_finish(ret);
+	return type == FLAG_VARIANT ? load_rules(f, n, place, ret) : load_rollouts(f, n, place, ret);
+}
+
+static int load(struct features *f, const char *name, struct span text, enum flag_rules rules)
+{
+	static const char *const known[] = {"version", "namespace", "flags", "segments", "etag", NULL};
+	const struct yaml_node *root = yaml_root(f->doc), *n;
+	size_t n_flags;
+	if (!root || root->kind != YAML_MAPPING)
+		return err_set(f->e, -EBADMSG, "%s:1: a features file is a mapping with flags and segments", name);
+	int r = take_list(f, root, "", "flags", &n, &n_flags);
+	if (r < 0)
+		return r;
+	if (model_new(rules, n_flags, &f->snapshot) < 0)
+		return out_of_memory(f);
+	warn_unknown_keys(f, root, "", known);
+	r = load_segments(f, root);
+	for (size_t i = 0; i < n_flags && r == 0; i++, n = n->next, f->snapshot->n_flags++)
+		r = load_flag(f, n, i, &f->snapshot->flags[i]);
+	if (r < 0)
+		return r;
+	const struct flag *twice = NULL;
+	r = model_finish(f->snapshot, text, &twice);
+	if (r < 0)
+		return out_of_memory(f);
+	if (r == 0)
+		return 0;
+	n = yaml_get(root, "flags")->first;
+	for (const struct flag *at = f->snapshot->flags; at < twice; at++)
+		n = n->next;
+	return err_set(f->e, -EBADMSG, "%s:%u: flags: key: flag \"%.100s\" is declared twice", name, n->line,
+		       twice->key.ptr);
+}
+
+int flag_snapshot_parse_features(const char *name, struct span text, enum flag_rules rules, struct flag_snapshot **ret,
+				 struct err *e)
+{
+	struct features f = {.e = e};
+	if (text.len > FLAG_MAX_DOCUMENT)
+		return err_set(e, -EFBIG, "%s: larger than the limit of %u bytes", name, FLAG_MAX_DOCUMENT);
+	int r = yaml_parse(name, text, &f.doc, e);
+	if (r < 0)
+		return r;
+	r = load(&f, name, text, rules);
+	yaml_free(f.doc);
+	if (r < 0) {
+		flag_snapshot_unref(f.snapshot);
+		return r;
+	}
+	*ret = f.snapshot;
+	return 0;
+}

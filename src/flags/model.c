@@ -1,0 +1,304 @@
+#include "flags/model.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/checksum.h"
+#include "base/clock.h"
+
+/* --- life ---------------------------------------------------------------------------------------------------------- */
+int model_new(enum flag_rules rules, size_t n_flags, struct flag_snapshot **ret)
+{
+	struct flag_snapshot *s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	atomic_init(&s->references, 1);
+	s->arena = ARENA_INIT(MODEL_MEMORY_MAX);
+	s->rules = rules;
+	s->loaded_us = clock_wall_us();
+	s->flags = arena_new(&s->arena, struct flag, n_flags);
+	if (!s->flags) {
+		flag_snapshot_unref(s);
+		return -ENOMEM;
+	}
+	*ret = s;
+	return 0;
+}
+
+struct flag_snapshot *flag_snapshot_ref(const struct flag_snapshot *s)
+{
+	/* The count is the one thing in a shared snapshot that changes. */
+	struct flag_snapshot *mine = (struct flag_snapshot *)s;
+	if (mine)
+		atomic_fetch_add_explicit(&mine->references, 1, memory_order_relaxed);
+	return mine;
+}
+
+struct flag_snapshot *flag_snapshot_unref(const struct flag_snapshot *s)
+{
+	struct flag_snapshot *mine = (struct flag_snapshot *)s;
+	if (mine && atomic_fetch_sub_explicit(&mine->references, 1, memory_order_acq_rel) == 1) {
+		arena_release(&mine->arena);
+		free(mine);
+	}
+	return NULL;
+}
+
+void model_warn(struct flag_snapshot *s, const char *format, ...)
+{
+	char sentence[ERR_TEXT_MAX];
+	struct span kept;
+	if (s->n_warnings == MODEL_WARNINGS_MAX) {
+		s->n_warnings_dropped++;
+		return;
+	}
+	va_list ap;
+	va_start(ap, format);
+	vsnprintf(sentence, sizeof(sentence), format, ap);
+	va_end(ap);
+	if (arena_copy(&s->arena, span_of(sentence), &kept) == 0)
+		s->warnings[s->n_warnings++] = kept.ptr;
+}
+
+/* --- look-up ------------------------------------------------------------------------------------------------------- */
+static uint32_t hash_key(struct span key)
+{
+	uint32_t h = 2166136261u; /* FNV-1a; keys come from our own documents, not from callers */
+	for (size_t i = 0; i < key.len; i++)
+		h = (h ^ (unsigned char)key.ptr[i]) * 16777619u;
+	return h;
+}
+
+static uint32_t *slot_of(const struct flag_snapshot *s, struct span key, uint32_t hash)
+{
+	for (size_t i = hash & (s->n_slots - 1);; i = (i + 1) & (s->n_slots - 1)) {
+		uint32_t at = s->slots[i];
+		if (at == 0 || (s->flags[at - 1].hash == hash && span_eq(s->flags[at - 1].key, key)))
+			return &s->slots[i];
+	}
+}
+
+const struct flag *flag_find(const struct flag_snapshot *s, struct span key)
+{
+	uint32_t at = *slot_of(s, key, hash_key(key));
+	return at ? &s->flags[at - 1] : NULL;
+}
+
+int model_finish(struct flag_snapshot *s, struct span text, const struct flag **ret_twice)
+{
+	s->n_slots = 8;
+	while (s->n_slots < s->n_flags * 2)
+		s->n_slots *= 2;
+	s->slots = arena_new(&s->arena, uint32_t, s->n_slots);
+	if (!s->slots)
+		return -ENOMEM;
+	for (size_t i = 0; i < s->n_flags; i++) {
+		struct flag *f = &s->flags[i];
+		uint32_t *slot = slot_of(s, f->key, f->hash);
+		if (*slot) {
+			*ret_twice = f;
+			return 1;
+		}
+		*slot = (uint32_t)i + 1;
+	}
+	if (s->n_warnings_dropped)
+		s->warnings[MODEL_WARNINGS_MAX - 1] = "there are more warnings than are kept";
+	char digest[CRYPTO_SHA256_HEX];
+	crypto_sha256_hex(text, digest);
+	flag_snapshot_set_digest(s, digest);
+	return 0;
+}
+
+/* --- parts --------------------------------------------------------------------------------------------------------- */
+void model_flag_finish(struct flag *f)
+{
+	f->hash = hash_key(f->key);
+	f->key_crc = checksum_crc32(CHECKSUM_CRC32_START, f->key);
+}
+
+void model_segment_finish(const struct flag_snapshot *s, struct segment *segment)
+{
+	/* v1 looks at each constraint by itself: there a malformed one merely does not match. */
+	for (size_t i = 0; i < segment->n_constraints && s->rules == FLAG_RULES_V2; i++) {
+		if (segment->constraints[i].malformed)
+			segment->dropped = true;
+	}
+}
+
+bool model_condition_add(struct condition *c, const struct segment *segment)
+{
+	if (segment->dropped) {
+		c->n_dropped++;
+		return true;
+	}
+	for (size_t i = 0; i < c->n_segments; i++) {
+		if (span_eq(c->segments[i]->key, segment->key))
+			return true;
+	}
+	if (c->n_segments == FLAG_MAX_SEGMENTS_PER_RULE)
+		return false;
+	c->segments[c->n_segments++] = segment;
+	return true;
+}
+
+/* (int)f as Go converts on amd64, without the undefined behaviour of C for what does not fit. */
+static int to_int(float f)
+{
+	return f >= 2147483648.0f || f < -2147483648.0f || isnan(f) ? 2147483647 : (int)f;
+}
+
+/* flipt.md, "Variant flag", 4: all in float32. */
+static void limits_v2(struct rule *rule)
+{
+	float total = 0, sum = 0;
+	for (size_t i = 0; i < rule->n_distributions; i++)
+		total += rule->distributions[i].rollout;
+	for (size_t i = 0; i < rule->n_distributions; i++) {
+		float share = rule->distributions[i].rollout / total;
+		sum += share * 100.0f;
+		rule->distributions[i].limit = to_int(sum * 10.0f);
+	}
+	if (rule->n_distributions)
+		rule->distributions[rule->n_distributions - 1].limit = MODEL_BUCKETS;
+}
+
+static void limits_v1(struct rule *rule)
+{
+	int64_t sum = 0;
+	for (size_t i = 0; i < rule->n_distributions; i++) {
+		sum += to_int(rule->distributions[i].rollout * 10.0f);
+		rule->distributions[i].limit = sum > MODEL_BUCKETS ? MODEL_BUCKETS : (int)sum;
+	}
+}
+
+/* Whether two buckets can lead to different variants, falling past the end included. */
+static bool splits(const struct rule *rule)
+{
+	const struct distribution *first = NULL;
+	int from = 0;
+	for (size_t i = 0; i < rule->n_distributions && from < MODEL_BUCKETS; i++) {
+		const struct distribution *d = &rule->distributions[i];
+		if (d->limit <= from)
+			continue;
+		if (first && !span_eq(first->variant, d->variant))
+			return true;
+		if (!first)
+			first = d;
+		from = d->limit;
+	}
+	return first && from < MODEL_BUCKETS;
+}
+
+static void warn_about_shares(struct flag_snapshot *s, const struct rule *rule, const char *where)
+{
+	double total = 0;
+	for (size_t i = 0; i < rule->n_distributions; i++) {
+		const struct distribution *d = &rule->distributions[i];
+		double tenths = (double)d->rollout * 10;
+		total += (double)d->rollout;
+		/* float32 holds 7 digits: 33.3 is 33.2999992. */
+		if (fabs(tenths - nearbyint(tenths)) > 1e-4)
+			model_warn(s, "%s: variant \"%s\" has %g %%, but Flipt acts in steps of 0.1 %%", where,
+				   d->variant.ptr, (double)d->rollout);
+	}
+	if (rule->n_distributions == 0 || fabs(total - 100) < 0.05)
+		return;
+	if (s->rules == FLAG_RULES_V1)
+		model_warn(s, "%s: the distributions add up to %g %%, what is missing to 100 %% gets no variant", where,
+			   total);
+	else
+		model_warn(s, "%s: the distributions add up to %g %%, Flipt scales them to 100 %%", where, total);
+}
+
+void model_rule_finish(struct flag_snapshot *s, struct rule *rule, const char *where)
+{
+	size_t living = 0;
+	for (size_t i = 0; i < rule->n_distributions; i++) {
+		if (rule->distributions[i].rollout > 0)
+			rule->distributions[living++] = rule->distributions[i];
+	}
+	rule->n_distributions = living;
+	if (s->rules == FLAG_RULES_V1)
+		limits_v1(rule);
+	else
+		limits_v2(rule);
+	rule->by_percentage = splits(rule);
+	warn_about_shares(s, rule, where);
+}
+
+void model_place(char out[MODEL_PLACE_MAX], const char *outer, const char *what, size_t index)
+{
+	if (snprintf(out, MODEL_PLACE_MAX, "%s, %s %zu", outer, what, index + 1) >= MODEL_PLACE_MAX)
+		memcpy(out + MODEL_PLACE_MAX - sizeof("..."), "...", sizeof("..."));
+}
+
+void model_threshold_check(struct flag_snapshot *s, float percentage, const char *where)
+{
+	if (percentage < 0 || percentage > 100) {
+		model_warn(s, "%s: a threshold of %g %% acts as %d %%", where, (double)percentage,
+			   percentage < 0 ? 0 : 100);
+		return;
+	}
+	double acts_as = ceil((double)percentage);
+	if (acts_as - (double)percentage > 0)
+		model_warn(s, "%s: a threshold of %g %% acts as %g %%: Flipt compares whole percents", where,
+			   (double)percentage, acts_as);
+}
+
+/* --- reading ------------------------------------------------------------------------------------------------------- */
+const char *flag_snapshot_digest(const struct flag_snapshot *s)
+{
+	return s->digest;
+}
+
+void flag_snapshot_set_digest(struct flag_snapshot *s, const char *digest)
+{
+	span_copy(span_of(digest), s->digest, sizeof(s->digest));
+}
+
+int64_t flag_snapshot_loaded_us(const struct flag_snapshot *s)
+{
+	return s->loaded_us;
+}
+
+enum flag_rules flag_snapshot_rules(const struct flag_snapshot *s)
+{
+	return s->rules;
+}
+
+size_t flag_snapshot_count(const struct flag_snapshot *s)
+{
+	return s->n_flags;
+}
+
+const struct flag *flag_snapshot_at(const struct flag_snapshot *s, size_t i)
+{
+	return i < s->n_flags ? &s->flags[i] : NULL;
+}
+
+size_t flag_snapshot_warnings(const struct flag_snapshot *s)
+{
+	return s->n_warnings;
+}
+
+const char *flag_snapshot_warning(const struct flag_snapshot *s, size_t i)
+{
+	return i < s->n_warnings ? s->warnings[i] : NULL;
+}
+
+const char *flag_key(const struct flag *f)
+{
+	return f->key.ptr;
+}
+
+enum flag_type flag_type_of(const struct flag *f)
+{
+	return f->type;
+}
+
+bool flag_enabled(const struct flag *f)
+{
+	return f->enabled;
+}

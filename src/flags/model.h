@@ -1,0 +1,111 @@
+/*
+ * Model: what a snapshot is made of. Private to src/flags; everyone else sees flags.h.
+ *
+ * Why:       two loaders (features.c, snapshot.c) build the same thing, so that evaluation knows nothing of documents, and
+ *            everything that can be computed once (limits, parsed constants, hashes) is computed while loading.
+ * Ownership: all of it lies in the snapshot's arena.
+ * Life:      model_new → loader adds flags → model_finish → immutable, shared by reference counts.
+ */
+#ifndef FLAGS_MODEL_H
+#define FLAGS_MODEL_H
+
+#include <stdatomic.h>
+
+#include "base/crypto.h"
+#include "flags/arena.h"
+#include "flags/constraint.h"
+#include "flags/flags.h"
+
+#define MODEL_MEMORY_MAX (1024u << 20) /* bytes of arena a snapshot may take */
+#define MODEL_WARNINGS_MAX 100	       /* more are counted, not kept */
+#define MODEL_BUCKETS 1000	       /* of a distribution: tenths of a percent */
+#define MODEL_DIGEST_MAX 80
+#define MODEL_PLACE_MAX 160
+
+struct segment {
+	struct span key; /* NUL-terminated */
+	bool any;	 /* one constraint is enough; none is needed when there are none */
+	bool declared;
+	bool dropped; /* v2: a malformed constraint takes the whole segment out of every rule */
+	struct constraint *constraints;
+	size_t n_constraints;
+};
+
+/* What a rule or a rollout asks of segments. */
+struct condition {
+	bool all;			 /* AND; else OR */
+	const struct segment **segments; /* distinct keys, in the order of the document */
+	size_t n_segments;
+	size_t n_dropped; /* named too, but left out: AND then asks for the others only */
+};
+
+struct distribution {
+	struct span variant, attachment;
+	float rollout; /* as written */
+	int limit;     /* buckets below it (and not below the one before) get the variant */
+};
+
+struct rule {
+	struct condition condition;
+	struct distribution *distributions; /* only living ones: rollout > 0 */
+	size_t n_distributions;
+	bool by_percentage; /* not every bucket leads to the same variant */
+};
+
+struct rollout {
+	bool is_threshold;
+	bool value;
+	float percentage;	    /* of a threshold */
+	struct condition condition; /* of a segment rollout */
+};
+
+struct flag {
+	struct span key; /* NUL-terminated */
+	enum flag_type type;
+	bool enabled;
+	bool has_default;
+	struct span default_variant, default_attachment;
+	uint32_t key_crc; /* where the CRC of key + entity continues */
+	uint32_t hash;
+	struct rule *rules;
+	size_t n_rules;
+	struct rollout *rollouts;
+	size_t n_rollouts;
+};
+
+struct flag_snapshot {
+	atomic_uint references;
+	struct arena arena;
+	enum flag_rules rules;
+	struct flag *flags;
+	size_t n_flags;
+	uint32_t *slots; /* open addressing: index + 1 into flags, 0 = empty; a power of two of them */
+	size_t n_slots;
+	const char *warnings[MODEL_WARNINGS_MAX];
+	size_t n_warnings, n_warnings_dropped;
+	char digest[MODEL_DIGEST_MAX];
+	int64_t loaded_us;
+};
+
+/* A snapshot with room for `n_flags` flags (n_flags counts those in use). -ENOMEM, -EFBIG. */
+int model_new(enum flag_rules rules, size_t n_flags, struct flag_snapshot **ret);
+/* Indexes the flags and takes the digest of `text`. Returns 0, -ENOMEM, or 1 with *ret_twice when a key occurs twice. */
+int model_finish(struct flag_snapshot *s, struct span text, const struct flag **ret_twice);
+
+/* Keeps a sentence. Never fails: when memory is out the warning is lost. */
+void model_warn(struct flag_snapshot *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* To be called when all constraints of a segment are compiled: decides whether it is dropped. */
+void model_segment_finish(const struct flag_snapshot *s, struct segment *segment);
+/* Adds a segment unless it is dropped or the condition has one of that key; false when there are too many. `segments` must have room. */
+bool model_condition_add(struct condition *c, const struct segment *segment);
+/* Drops dead distributions and computes limits by the snapshot's rules; warns when the shares are finer than Flipt acts
+ * on, or do not make a whole. `where` names the rule in messages. */
+void model_rule_finish(struct flag_snapshot *s, struct rule *rule, const char *where);
+/* "<outer>, <what> <index + 1>": names a part of a document in messages, cut when it is too long. */
+void model_place(char out[MODEL_PLACE_MAX], const char *outer, const char *what, size_t index);
+/* Warns when a threshold is not a whole percent. */
+void model_threshold_check(struct flag_snapshot *s, float percentage, const char *where);
+void model_flag_finish(struct flag *f); /* when the key is known */
+
+#endif

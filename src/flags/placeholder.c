@@ -1,1 +1,0 @@
-typedef int flags_is_to_come;

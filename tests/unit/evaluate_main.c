@@ -1,0 +1,8 @@
+/* The sub-command as a program of its own, for tests. */
+#include "base/crypto.h"
+#include "cli/evaluate.h"
+
+int main(int argc, char **argv)
+{
+	return crypto_setup() < 0 ? 1 : evaluate_command(argc, argv);
+}
