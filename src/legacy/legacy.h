@@ -85,6 +85,10 @@ struct legacy_request {
 	bool retry_if_kept_died; /* GET and HEAD without a body only */
 };
 
+/* Once per process, before any upstream and any thread: libcurl's global state, SIGPIPE ignored. -errno. */
+int legacy_setup(void);
+
+/* Not to be freed while calls of it exist. -EINVAL for a bad base URL or limits. */
 int legacy_upstream_new(struct loop *loop, const struct legacy_options *o, struct legacy_upstream **ret, struct err *e);
 struct legacy_upstream *legacy_upstream_free(struct legacy_upstream *u);
 unsigned legacy_upstream_connections(const struct legacy_upstream *u);
@@ -101,6 +105,9 @@ void legacy_call_end(struct legacy_call *c);
 #define LEGACY_READ_FAILED (-2) /* truncated or reset: `failed` was or will be called */
 /* Up to `size` decoded body bytes; 0 = nothing now, `readable` comes. */
 long legacy_call_read(struct legacy_call *c, char *out, size_t size);
+/* The decoded body bytes at hand, not taken; *complete: nothing comes after them. Good until the next legacy_call_read, the
+ * next event or free. A small answer can so be handed on whole from within `head`. */
+struct span legacy_call_peek(const struct legacy_call *c, bool *complete);
 struct legacy_call *legacy_call_free(struct legacy_call *c); /* NULL is fine */
 
 #endif

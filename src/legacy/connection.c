@@ -1,0 +1,499 @@
+#include "legacy/connection.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SPARE_HANDLES 8
+/* One TLS record: SSL_write takes it whole or not at all, and wants the same bytes at the same place when
+ * tried again. */
+#define STAGE_SIZE 16384
+
+/* A libcurl handle with its room for an error sentence: reused, since making one costs more than a plain
+ * connect. */
+struct handle {
+	CURL *easy;
+	struct handle *next;
+	char error[CURL_ERROR_SIZE];
+};
+
+/* A socket that libcurl wants watched while it connects. */
+struct socket_watch {
+	struct connector *connector;
+	struct socket_watch *next;
+	struct loop_watch *watch;
+	curl_socket_t fd;
+};
+
+struct connector {
+	struct loop *loop;
+	const struct origin *origin;
+	char *ca_file;
+	unsigned connect_timeout_ms;
+	CURLM *multi;
+	struct loop_timer *timer;
+	struct socket_watch *sockets;
+	struct handle *spare;
+	unsigned n_spare;
+};
+
+struct connection {
+	struct connector *connector;
+	const struct connection_events *events;
+	void *arg;
+	struct handle *handle; /* while connecting; over TLS to the end */
+	struct loop_watch *watch;
+	int fd; /* -1 while connecting */
+	bool tls;
+	char *stage; /* TLS: bytes taken but not written yet, in [0, staged) */
+	size_t staged;
+};
+
+int connection_setup(void)
+{
+	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0 : -EIO;
+}
+
+/* --- handles
+ * ------------------------------------------------------------------------------------------------------- */
+
+static struct handle *handle_free(struct handle *h)
+{
+	if (h) {
+		curl_easy_cleanup(h->easy);
+		free(h);
+	}
+	return NULL;
+}
+
+static CURLcode set_tls(const struct connector *c, CURL *easy)
+{
+	CURLcode e = curl_easy_setopt(easy, CURLOPT_SSL_ENABLE_ALPN, 0L); /* or somebody might agree on h2 */
+	if (!e && c->ca_file)
+		e = curl_easy_setopt(easy, CURLOPT_CAINFO, c->ca_file);
+	if (!e)
+		e = curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+	if (!e)
+		e = curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+	return e;
+}
+
+static CURLcode set_options(const struct connector *c, struct handle *h)
+{
+	const struct {
+		CURLoption option;
+		long value;
+	} numbers[] = {
+		{CURLOPT_CONNECT_ONLY, 1},
+		{CURLOPT_NOSIGNAL, 1},
+		{CURLOPT_CONNECTTIMEOUT_MS, (long)c->connect_timeout_ms},
+		{CURLOPT_TCP_NODELAY, 1},
+		{CURLOPT_TCP_KEEPALIVE, 1},
+		{CURLOPT_TCP_KEEPIDLE, 60},
+		{CURLOPT_TCP_KEEPINTVL, 30},
+		/* Else libcurl closes connections of 118 s when it makes a new one, also those in use here.
+		 */
+		{CURLOPT_MAXAGE_CONN, INT_MAX},
+	};
+	CURLcode e = CURLE_OK;
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]) && !e; i++)
+		e = curl_easy_setopt(h->easy, numbers[i].option, numbers[i].value);
+	if (!e)
+		e = curl_easy_setopt(h->easy, CURLOPT_NOPROXY, "*");
+	if (!e)
+		e = curl_easy_setopt(h->easy, CURLOPT_URL, c->origin->url);
+	if (!e)
+		e = curl_easy_setopt(h->easy, CURLOPT_ERRORBUFFER, h->error);
+	if (!e && c->origin->tls)
+		e = set_tls(c, h->easy);
+	return e;
+}
+
+static struct handle *handle_take(struct connector *c)
+{
+	struct handle *h = c->spare;
+	if (h) {
+		c->spare = h->next;
+		c->n_spare--;
+		return h;
+	}
+	h = calloc(1, sizeof(*h));
+	if (!h)
+		return NULL;
+	h->easy = curl_easy_init();
+	if (!h->easy || set_options(c, h) != CURLE_OK)
+		return handle_free(h);
+	return h;
+}
+
+/* Ends whatever the handle is doing (its connection is closed at once) and keeps it for the next one. */
+static void handle_give_back(struct connector *c, struct handle *h)
+{
+	curl_multi_remove_handle(c->multi, h->easy);
+	if (c->n_spare == SPARE_HANDLES) {
+		handle_free(h);
+		return;
+	}
+	h->next = c->spare;
+	c->spare = h;
+	c->n_spare++;
+}
+
+/* --- ready
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+static void on_ready(void *arg, unsigned events)
+{
+	struct connection *n = arg;
+	n->events->ready(n->arg, events);
+}
+
+/* Plain: the socket is duplicated and libcurl lets go of its own. TLS: one read makes libcurl hold on to the
+ * connection, which otherwise counts as idle and may be cleaned up. */
+static int take_over(struct connection *n)
+{
+	curl_socket_t fd = CURL_SOCKET_BAD;
+	if (curl_easy_getinfo(n->handle->easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK ||
+	    fd == CURL_SOCKET_BAD)
+		return -ENOTCONN;
+	if (n->tls) {
+		n->fd = fd;
+		if (!connection_quiet(n))
+			return -ECONNRESET;
+	} else {
+		n->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		if (n->fd < 0)
+			return -errno;
+		handle_give_back(n->connector, n->handle);
+		n->handle = NULL;
+	}
+	return loop_watch_new(n->connector->loop, n->fd, LOOP_READ, on_ready, n, &n->watch);
+}
+
+static void on_made(struct connection *n, CURLcode code)
+{
+	char detail[CURL_ERROR_SIZE + 64];
+	if (code != CURLE_OK) {
+		const char *why = n->handle->error[0] ? n->handle->error : curl_easy_strerror(code);
+		span_copy(span_of(why), detail, sizeof(detail));
+		n->events->made(n->arg,
+				code == CURLE_OPERATION_TIMEDOUT ? CONNECTION_TIMED_OUT : CONNECTION_REFUSED,
+				detail);
+		return;
+	}
+	int r = take_over(n);
+	n->events->made(n->arg, r < 0 ? CONNECTION_REFUSED : CONNECTION_MADE, r < 0 ? strerror(-r) : "");
+}
+
+static void collect(struct connector *c)
+{
+	CURLMsg *m;
+	int left;
+	while ((m = curl_multi_info_read(c->multi, &left))) {
+		if (m->msg != CURLMSG_DONE)
+			continue;
+		struct connection *n = NULL;
+		CURLcode code = m->data.result; /* m dies with the handle */
+		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &n);
+		on_made(n, code);
+	}
+}
+
+/* --- libcurl in our loop
+ * ------------------------------------------------------------------------------------------- */
+
+static void on_socket(void *arg, unsigned events)
+{
+	struct socket_watch *s = arg;
+	struct connector *c = s->connector;
+	int mask = (events & (LOOP_READ | LOOP_RDHUP) ? CURL_CSELECT_IN : 0) |
+		   (events & LOOP_WRITE ? CURL_CSELECT_OUT : 0) |
+		   (events & LOOP_ERROR ? CURL_CSELECT_ERR : 0);
+	int running;
+	curl_multi_socket_action(c->multi, s->fd, mask, &running);
+	collect(c);
+}
+
+static void on_timer(void *arg)
+{
+	struct connector *c = arg;
+	int running;
+	curl_multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	collect(c);
+}
+
+static int timer_callback(CURLM *multi, long timeout_ms, void *arg)
+{
+	struct connector *c = arg;
+	(void)multi;
+	if (timeout_ms < 0)
+		loop_timer_stop(c->timer);
+	else
+		loop_timer_start(c->timer, (uint64_t)timeout_ms);
+	return 0;
+}
+
+static struct socket_watch **find_socket(struct connector *c, curl_socket_t fd)
+{
+	struct socket_watch **s = &c->sockets;
+	while (*s && (*s)->fd != fd)
+		s = &(*s)->next;
+	return s;
+}
+
+static void forget_socket(struct socket_watch **at)
+{
+	struct socket_watch *s = *at;
+	if (s) {
+		*at = s->next;
+		loop_watch_free(s->watch);
+		free(s);
+	}
+}
+
+static int watch_socket(struct connector *c, curl_socket_t fd, unsigned events)
+{
+	struct socket_watch **at = find_socket(c, fd), *s = *at;
+	if (s)
+		return loop_watch_set(s->watch, events) < 0 ? -1 : 0;
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return -1;
+	s->connector = c;
+	s->fd = fd;
+	if (loop_watch_new(c->loop, fd, events, on_socket, s, &s->watch) < 0) {
+		free(s);
+		return -1;
+	}
+	*at = s;
+	return 0;
+}
+
+static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
+{
+	struct connector *c = arg;
+	(void)easy;
+	(void)socket_arg;
+	if (what == CURL_POLL_REMOVE) {
+		forget_socket(find_socket(c, fd));
+		return 0;
+	}
+	return watch_socket(c, fd,
+			    (what & CURL_POLL_IN ? LOOP_READ : 0) | (what & CURL_POLL_OUT ? LOOP_WRITE : 0));
+}
+
+static int multi_new(struct connector *c)
+{
+	c->multi = curl_multi_init();
+	if (!c->multi)
+		return -ENOMEM;
+	curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
+	curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
+	curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, timer_callback);
+	curl_multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
+	return 0;
+}
+
+int connector_new(struct loop *loop, const struct origin *origin, const char *ca_file,
+		  unsigned connect_timeout_ms, struct connector **ret, struct err *e)
+{
+	struct connector *c = calloc(1, sizeof(*c));
+	if (!c)
+		return err_set(e, -ENOMEM, "out of memory");
+	c->loop = loop;
+	c->origin = origin;
+	c->connect_timeout_ms = connect_timeout_ms;
+	c->ca_file = ca_file ? strdup(ca_file) : NULL;
+	if ((ca_file && !c->ca_file) || loop_timer_new(loop, on_timer, c, &c->timer) < 0 ||
+	    multi_new(c) < 0) {
+		connector_free(c);
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	return (*ret = c, 0);
+}
+
+struct connector *connector_free(struct connector *c)
+{
+	if (!c)
+		return NULL;
+	while (c->spare) {
+		struct handle *h = c->spare;
+		c->spare = h->next;
+		handle_free(h);
+	}
+	curl_multi_cleanup(c->multi);
+	while (c->sockets)
+		forget_socket(&c->sockets);
+	loop_timer_free(c->timer);
+	free(c->ca_file);
+	free(c);
+	return NULL;
+}
+
+/* --- a connection
+ * -------------------------------------------------------------------------------------------------- */
+
+int connection_new(struct connector *c, const struct connection_events *events, void *arg,
+		   struct connection **ret)
+{
+	struct connection *n = calloc(1, sizeof(*n));
+	if (!n)
+		return -ENOMEM;
+	*n = (struct connection){
+		.connector = c, .events = events, .arg = arg, .fd = -1, .tls = c->origin->tls};
+	n->handle = handle_take(c);
+	if (!n->handle) {
+		free(n);
+		return -ENOMEM;
+	}
+	n->handle->error[0] = '\0';
+	/* libcurl asks for a timer of 0 ms: everything happens in the next round of the loop. */
+	if (curl_easy_setopt(n->handle->easy, CURLOPT_PRIVATE, n) != CURLE_OK ||
+	    curl_multi_add_handle(c->multi, n->handle->easy) != CURLM_OK) {
+		handle_free(n->handle);
+		free(n);
+		return -ENOMEM;
+	}
+	return (*ret = n, 0);
+}
+
+struct connection *connection_free(struct connection *n)
+{
+	if (!n)
+		return NULL;
+	loop_watch_free(n->watch);
+	if (n->handle)
+		handle_give_back(n->connector, n->handle);
+	if (!n->tls && n->fd >= 0)
+		close(n->fd);
+	free(n->stage);
+	free(n);
+	return NULL;
+}
+
+void connection_give(struct connection *n, const struct connection_events *events, void *arg)
+{
+	n->events = events;
+	n->arg = arg;
+}
+
+void connection_watch(struct connection *n, unsigned events)
+{
+	/* Fails only where the descriptor is not valid, which is a bug. */
+	loop_watch_set(n->watch, events);
+}
+
+/* --- bytes
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+static ssize_t plain_send(struct connection *n, const struct iovec *parts, int count)
+{
+	struct msghdr m = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)count};
+	ssize_t sent;
+	do
+		sent = sendmsg(n->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (sent < 0 && errno == EINTR);
+	return sent < 0 ? -errno : sent;
+}
+
+static ssize_t plain_recv(struct connection *n, char *out, size_t size, int flags)
+{
+	ssize_t got;
+	do
+		got = recv(n->fd, out, size, MSG_DONTWAIT | flags);
+	while (got < 0 && errno == EINTR);
+	return got < 0 ? -errno : got;
+}
+
+int connection_flush(struct connection *n)
+{
+	if (n->staged == 0)
+		return 0;
+	size_t sent = 0;
+	CURLcode e = curl_easy_send(n->handle->easy, n->stage, n->staged, &sent);
+	if (e == CURLE_AGAIN)
+		return -EAGAIN;
+	if (e != CURLE_OK)
+		return -ECONNRESET;
+	/* Other TLS libraries may take a part. */
+	n->staged -= sent;
+	memmove(n->stage, n->stage + sent, n->staged);
+	return n->staged ? -EAGAIN : 0;
+}
+
+static ssize_t tls_send(struct connection *n, const struct iovec *parts, int count)
+{
+	if (!n->stage && !(n->stage = malloc(STAGE_SIZE)))
+		return -ENOMEM;
+	ssize_t taken = 0;
+	for (int i = 0; i < count; i++) {
+		const char *from = parts[i].iov_base;
+		for (size_t left = parts[i].iov_len; left;) {
+			int r = n->staged == STAGE_SIZE ? connection_flush(n) : 0;
+			if (r < 0)
+				return r == -EAGAIN ? taken : r;
+			size_t room = STAGE_SIZE - n->staged, piece = left < room ? left : room;
+			memcpy(n->stage + n->staged, from, piece);
+			n->staged += piece;
+			taken += (ssize_t)piece;
+			from += piece;
+			left -= piece;
+		}
+	}
+	int r = connection_flush(n);
+	return r < 0 && r != -EAGAIN ? r : taken;
+}
+
+ssize_t connection_send(struct connection *n, const struct iovec *parts, int count)
+{
+	if (!n->tls)
+		return plain_send(n, parts, count);
+	/* What waits must go out as it is before anything is added to it. */
+	int r = connection_flush(n);
+	return r < 0 ? r : tls_send(n, parts, count);
+}
+
+ssize_t connection_recv(struct connection *n, char *out, size_t size)
+{
+	if (!n->tls)
+		return plain_recv(n, out, size, 0);
+	size_t got = 0;
+	CURLcode e = curl_easy_recv(n->handle->easy, out, size, &got);
+	if (e == CURLE_AGAIN)
+		return -EAGAIN;
+	return e == CURLE_OK ? (ssize_t)got : -ECONNRESET;
+}
+
+void connection_rest(struct connection *n)
+{
+	if (n->staged == 0) {
+		free(n->stage);
+		n->stage = NULL;
+	}
+}
+
+bool connection_quiet(struct connection *n)
+{
+	char byte;
+	if (n->staged)
+		return false;
+	return n->tls ? connection_recv(n, &byte, 1) == -EAGAIN
+		      : plain_recv(n, &byte, 1, MSG_PEEK) == -EAGAIN;
+}
+
+bool connection_buffers(const struct connection *n)
+{
+	return n->tls;
+}
+
+bool connection_send_is_atomic(const struct connection *n)
+{
+	return !n->tls;
+}

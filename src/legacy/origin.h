@@ -1,0 +1,26 @@
+/*
+ * Origin: a base URL taken apart. Pure.
+ *
+ * http://host:port[/prefix] or https://…; user info, query and fragment are refused. Ownership:
+ * origin_release frees.
+ */
+#ifndef LEGACY_ORIGIN_H
+#define LEGACY_ORIGIN_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "base/span.h"
+
+struct origin {
+	bool tls;
+	char *authority; /* host[:port], as for the Host field */
+	char *url;	 /* scheme://authority/ */
+	char *prefix;	 /* "" or "/a/b": without the last slash */
+	size_t prefix_length;
+};
+
+int origin_parse(const char *base_url, struct origin *ret, struct err *e); /* -EINVAL, -ENOMEM */
+void origin_release(struct origin *o);
+
+#endif

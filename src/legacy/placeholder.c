@@ -1,1 +1,0 @@
-typedef int legacy_is_to_come;
