@@ -143,9 +143,18 @@ int db_open(const struct db_options *o, struct db **ret, struct err *e)
 	return 0;
 }
 
+/* The last connection removes the WAL by its name. When the file was replaced, that WAL may be another file's. */
+static void leave_wal_alone(struct db *db)
+{
+	int keep = 1;
+	if (db->handle && db_moved(db))
+		sqlite3_file_control(db->handle, NULL, SQLITE_FCNTL_PERSIST_WAL, &keep);
+}
+
 struct db *db_close(struct db *db)
 {
 	if (db) {
+		leave_wal_alone(db);
 		db_stmt_free(db->begin);
 		db_stmt_free(db->commit);
 		sqlite3_close_v2(db->handle);

@@ -9,8 +9,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum outcome_side { OUTCOME_LEGACY, OUTCOME_TASK };
-enum outcome_role { OUTCOME_PRIMARY, OUTCOME_FALLBACK, OUTCOME_SHADOW };
+#include "base/span.h"
+
+enum outcome_side { OUTCOME_LEGACY, OUTCOME_TASK, OUTCOME_SIDE_COUNT };
+enum outcome_role { OUTCOME_PRIMARY, OUTCOME_FALLBACK, OUTCOME_SHADOW, OUTCOME_ROLE_COUNT };
 enum outcome_result {
 	OUTCOME_SUCCESS,
 	OUTCOME_REJECTED, /* the caller's fault: 4xx but 408 and 429 of a legacy answer, refused before any side */
@@ -18,6 +20,7 @@ enum outcome_result {
 	OUTCOME_TIMEOUT,
 	OUTCOME_UNKNOWN, /* submitted, outcome unknown */
 	OUTCOME_CANCELLED,
+	OUTCOME_RESULT_COUNT
 };
 
 /* Design, "reason". */
@@ -53,9 +56,16 @@ struct outcome {
 	bool answered; /* this attempt gave the caller its answer: the execution counts for its side */
 };
 
+/* The words of the design; "?" for a value that is none. */
 const char *outcome_side_text(enum outcome_side s);
 const char *outcome_role_text(enum outcome_role r);
 const char *outcome_result_text(enum outcome_result r);
 const char *outcome_reason_text(enum outcome_reason r);
+
+/* The value that a word stands for; -1 when it is none. */
+int outcome_side_parse(struct span text);
+int outcome_role_parse(struct span text);
+int outcome_result_parse(struct span text);
+int outcome_reason_parse(struct span text);
 
 #endif

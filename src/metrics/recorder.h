@@ -2,8 +2,16 @@
  * Recorder: one thread that owns outcomes.db and writes what the data-plane threads hand over.
  *
  * Why:       SQLite is never called on a data-plane thread; recording never delays or fails a request (rule 5).
- * Threads:   recorder_producer once per producing thread, then recorder_put from that thread only; the rest from any.
- * Durability: a batch is committed every flush interval: kill -9 loses at most that; recorder_stop loses nothing.
+ * Threads:   recorder_producer_new once per producing thread, then reserve and commit from that thread only; the rest from
+ *            any. No producer may be used after recorder_stop has begun.
+ * Durability: a batch is committed every flush interval, or when a queue is half full: kill -9 loses at most that;
+ *            recorder_stop loses nothing.
+ * Failures:  a full disk, a locked, read-only, deleted or corrupt file never stop a producer. The queues hold what they can,
+ *            the rest is dropped and counted; the recorder tries again four times a second with what it holds, opens a file
+ *            that was deleted or replaced anew, and leaves a corrupt one alone until someone moves it away. The status says
+ *            what is wrong, the log when it begins and when it ends.
+ * User ids:  with hash_users they are stored as HMAC-SHA-256 in hex. The key is the line of `<path>-userkey`, made with mode
+ *            0600: beside the database and not in it, so that a copy of outcomes.db alone tells no user ids.
  */
 #ifndef METRICS_RECORDER_H
 #define METRICS_RECORDER_H
@@ -19,27 +27,34 @@ struct recorder_producer;
 
 struct recorder_options {
 	const char *path;	  /* outcomes.db, made with mode 0600, WAL */
-	unsigned flush_ms;	  /* default 50 */
-	unsigned queue_slots;	  /* per producer */
-	unsigned retention_days;  /* rows older go; rollups are kept retention_rollup_days */
-	unsigned retention_rollup_days;
-	uint64_t max_bytes;	  /* of the rows: the oldest go first */
-	bool hash_users;	  /* user ids stored as HMAC-SHA-256 with the file's own random key */
+	unsigned flush_ms;	  /* 0 = 50 */
+	unsigned queue_slots;	  /* per producer; 0 = 16384 */
+	unsigned retention_days;  /* rows older go; 0 = none does */
+	unsigned retention_rollup_days; /* likewise the sums per minute, from which reports are made */
+	uint64_t max_bytes;	  /* of the file's used pages: the oldest rows go first; 0 = no limit */
+	bool hash_users;
 };
 
 struct recorder_status {
 	uint64_t written, dropped;
-	bool failing; /* the file cannot be written now */
-	char last_error[256];
+	bool failing;	      /* the file cannot be written now */
+	char last_error[256]; /* the last one, also after it has passed; "" = none since the start */
 };
 
 /* A file that cannot be opened or written is no error at start: the recorder goes on trying and says so in its status. */
 int recorder_start(const struct recorder_options *o, struct recorder **ret, struct err *e);
-struct recorder *recorder_stop(struct recorder *r); /* writes everything handed over, then ends the thread */
+/* Writes everything handed over, then ends the thread. With a file that cannot be written it gives up after five seconds
+ * and counts the rest as dropped. NULL is fine; returns NULL. */
+struct recorder *recorder_stop(struct recorder *r);
 int recorder_producer_new(struct recorder *r, struct recorder_producer **ret);
 /* The record to fill (zeroed), then recorder_commit; NULL when the queue is full (dropped and counted). */
 struct outcome *recorder_reserve(struct recorder_producer *p);
 void recorder_commit(struct recorder_producer *p);
 void recorder_status(struct recorder *r, struct recorder_status *ret);
+
+/* Calls fn for each series with its sums since the start; the recorder waits meanwhile (not the producers), so fn must be
+ * quick and must not call the recorder. */
+struct series;
+void recorder_each_series(struct recorder *r, void (*fn)(const struct series *series, void *arg), void *arg);
 
 #endif

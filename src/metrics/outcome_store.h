@@ -1,0 +1,68 @@
+/*
+ * Outcome store: the file outcomes.db, as the recorder writes it.
+ *
+ * Tables (all times are of the wall clock, UTC):
+ *   series     the words of a combination (metrics/series.h), so that a row holds a number in their stead
+ *   outcomes   one row per attempt, ids in the order of writing; the view `attempts` joins the words for people
+ *   rollups    per minute and series: count, sum of latencies, histogram (metrics/histogram.h)
+ *   drops      per minute: outcomes that found the queue full
+ *   row_marks  the first id written in a minute: what is older than a time is found without an index over the rows
+ *
+ * Why:       rows, sums and drops of a batch are one transaction, so that they always agree.
+ * Ownership: the store owns the file, the statements, and the open minutes that hang on the series.
+ * Threads:   one: the recorder's.
+ * Errors:    db.h's. After one of a write the transaction is undone and the same batch can be written again; nothing of
+ *            it has been counted.
+ */
+#ifndef METRICS_OUTCOME_STORE_H
+#define METRICS_OUTCOME_STORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/span.h"
+#include "metrics/outcome.h"
+#include "metrics/series.h"
+
+#define OUTCOME_STORE_APPLICATION 0x4d526f63 /* "MRoc" */
+#define OUTCOME_STORE_VERSION 1
+
+struct outcome_store;
+
+struct outcome_drops {
+	int64_t minute; /* since 1970 */
+	uint64_t count;
+};
+
+struct outcome_batch {
+	const struct outcome *outcomes;
+	struct series *const *series; /* of each outcome */
+	size_t count;
+	const struct outcome_drops *drops;
+	size_t drop_count;
+	struct span user_key; /* user ids are stored as HMAC-SHA-256 in hex under this key; SPAN_NONE: as they are */
+	int64_t now_us;
+};
+
+struct outcome_limits {
+	int64_t rows_before_us;	   /* rows written before go */
+	int64_t rollups_before_us; /* sums and drops of minutes before go */
+	uint64_t max_bytes;	   /* of the file's used pages: the oldest rows go first; 0 = no limit */
+	int64_t now_us;
+};
+
+int outcome_store_open(const char *path, struct series_table *series, struct outcome_store **ret, struct err *e);
+struct outcome_store *outcome_store_close(struct outcome_store *s); /* NULL is fine; returns NULL */
+int outcome_store_write(struct outcome_store *s, const struct outcome_batch *batch, struct err *e);
+
+/* Deletes one chunk of what is over the limits, so that writing goes on in between: 1 = there is more, 0 = done. */
+int outcome_store_retain(struct outcome_store *s, const struct outcome_limits *limits, struct err *e);
+
+/* Whether another file, or none, now stands at the path. */
+bool outcome_store_moved(struct outcome_store *s);
+
+DEFINE_CLEANUP(struct outcome_store *, outcome_store_close)
+
+#endif

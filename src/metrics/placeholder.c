@@ -1,1 +1,0 @@
-typedef int metrics_is_to_come;

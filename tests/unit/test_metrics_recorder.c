@@ -1,0 +1,402 @@
+/* metrics/recorder: nothing lost at stop, little at kill -9, and files that fail in every way they can. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/crypto.h"
+#include "base/db.h"
+#include "base/file.h"
+#include "metrics/recorder.h"
+
+#define PATIENCE_MS 20000
+
+struct place {
+	char folder[64], file[96];
+	struct recorder *r;
+	struct recorder_producer *p;
+};
+
+static int make_place(void **state)
+{
+	static struct place p;
+	memset(&p, 0, sizeof(p));
+	snprintf(p.folder, sizeof(p.folder), "/tmp/test_recorder.XXXXXX");
+	if (!mkdtemp(p.folder))
+		return -1;
+	snprintf(p.file, sizeof(p.file), "%s/outcomes.db", p.folder);
+	*state = &p;
+	return 0;
+}
+
+static int remove_place(void **state)
+{
+	struct place *p = *state;
+	static const char *const ends[] = {"", "-wal", "-shm", "-userkey", ".bad"};
+	p->r = recorder_stop(p->r);
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		char path[128];
+		snprintf(path, sizeof(path), "%s%s", p->file, ends[i]);
+		unlink(path);
+	}
+	return rmdir(p->folder);
+}
+
+static void start(struct place *p, struct recorder_options o)
+{
+	struct err e = {""};
+	o.path = p->file;
+	if (recorder_start(&o, &p->r, &e) < 0)
+		fail_msg("%s", e.text);
+	assert_int_equal(recorder_producer_new(p->r, &p->p), 0);
+}
+
+static bool put(struct recorder_producer *p, unsigned n)
+{
+	struct outcome *o = recorder_reserve(p);
+	if (!o)
+		return false;
+	o->time_us = clock_wall_us();
+	o->latency_us = n;
+	span_copy(SPAN_LIT("prompt"), o->service, sizeof(o->service));
+	span_copy(SPAN_LIT("prompt.answer"), o->operation, sizeof(o->operation));
+	span_copy(SPAN_LIT("ada@example.org"), o->user, sizeof(o->user));
+	o->answered = true;
+	recorder_commit(p);
+	return true;
+}
+
+/* Waits on the recorder's own word, not for luck. */
+static struct recorder_status wait_until(struct place *p, bool failing, uint64_t written)
+{
+	struct recorder_status s;
+	for (int64_t until = clock_mono_ms() + PATIENCE_MS; clock_mono_ms() < until; poll(NULL, 0, 2)) {
+		recorder_status(p->r, &s);
+		if (s.failing == failing && s.written >= written)
+			return s;
+	}
+	fail_msg("failing %d, written %llu, %s", s.failing, (unsigned long long)s.written, s.last_error);
+	return s;
+}
+
+static int64_t ask(struct place *p, const char *sql)
+{
+	CLEANUP(db_closep) struct db *db = NULL;
+	struct err e = {""};
+	int64_t n = -1;
+	if (db_open(&(struct db_options){.path = p->file, .read_only = true, .busy_timeout_ms = 2000}, &db, &e) < 0 ||
+	    db_query_int64(db, sql, &n, &e) < 0 || db_integrity_check(db, &e) < 0)
+		fail_msg("%s", e.text);
+	return n;
+}
+
+static void stop_loses_nothing(void **state)
+{
+	struct place *p = *state;
+	start(p, (struct recorder_options){.flush_ms = 60000});
+	for (unsigned i = 0; i < 5000; i++)
+		assert_true(put(p->p, i));
+	p->r = recorder_stop(p->r);
+	assert_int_equal(ask(p, "SELECT count(*) FROM outcomes"), 5000);
+	assert_int_equal(ask(p, "SELECT sum(count) FROM rollups"), 5000);
+	struct stat st;
+	assert_int_equal(stat(p->file, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+}
+
+struct feeder {
+	struct recorder *r;
+	unsigned put;
+};
+
+static void *feed(void *arg)
+{
+	struct feeder *f = arg;
+	struct recorder_producer *p;
+	if (recorder_producer_new(f->r, &p) < 0)
+		return NULL;
+	for (unsigned i = 0; i < 20000; i++)
+		f->put += put(p, i);
+	return NULL;
+}
+
+static void what_many_producers_put_is_written_or_counted(void **state)
+{
+	struct place *p = *state;
+	start(p, (struct recorder_options){.flush_ms = 5, .queue_slots = 1024});
+	struct feeder f[3] = {{.r = p->r}, {.r = p->r}, {.r = p->r}};
+	pthread_t threads[3];
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, feed, &f[i]), 0);
+	unsigned put_in = 0;
+	for (int i = 0; i < 3; i++) {
+		pthread_join(threads[i], NULL);
+		put_in += f[i].put;
+	}
+	struct recorder_status s = wait_until(p, false, put_in);
+	assert_int_equal(s.written, put_in);
+	assert_int_equal(s.dropped, 60000 - put_in);
+	p->r = recorder_stop(p->r);
+	assert_int_equal(ask(p, "SELECT count(*) FROM outcomes"), put_in);
+	assert_int_equal(ask(p, "SELECT coalesce(sum(count), 0) FROM drops"), 60000 - put_in);
+}
+
+/* The child writes a byte for each outcome it has put more than the flush interval ago. */
+static void record_until_killed(struct place *p, int out)
+{
+	start(p, (struct recorder_options){.flush_ms = 10});
+	for (uint64_t n = 0;; n++) {
+		struct recorder_status s;
+		put(p->p, (unsigned)n);
+		recorder_status(p->r, &s);
+		if (write(out, &s.written, sizeof(s.written)) != sizeof(s.written))
+			_exit(1);
+	}
+}
+
+static void kill_minus_nine_keeps_what_was_flushed(void **state)
+{
+	struct place *p = *state;
+	int64_t before = 0;
+	for (int round = 0; round < 3; round++) {
+		int fds[2];
+		assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+		pid_t child = fork();
+		if (child == 0)
+			record_until_killed(p, fds[1]);
+		close(fds[1]);
+		uint64_t written = 0, got;
+		while (written < 2000 && read(fds[0], &got, sizeof(got)) == sizeof(got))
+			written = got;
+		kill(child, SIGKILL);
+		while (read(fds[0], &got, sizeof(got)) == sizeof(got))
+			written = got;
+		waitpid(child, NULL, 0);
+		close(fds[0]);
+		assert_true(written >= 2000);
+		int64_t rows = ask(p, "SELECT count(*) FROM outcomes");
+		assert_true(rows >= before + (int64_t)written);
+		assert_int_equal(ask(p, "SELECT sum(count) FROM rollups"), rows);
+		before = rows;
+	}
+}
+
+static void a_locked_file_is_waited_for(void **state)
+{
+	struct place *p = *state;
+	CLEANUP(db_closep) struct db *other = NULL;
+	start(p, (struct recorder_options){.flush_ms = 1, .queue_slots = 64});
+	put(p->p, 0);
+	wait_until(p, false, 1);
+	assert_int_equal(db_open(&(struct db_options){.path = p->file, .busy_timeout_ms = 5000}, &other, NULL), 0);
+	assert_int_equal(db_exec(other, "BEGIN EXCLUSIVE", NULL), 0);
+	unsigned held = 0;
+	for (unsigned i = 0; i < 32; i++)
+		held += put(p->p, i);
+	assert_int_equal(held, 32);
+	struct recorder_status s = wait_until(p, true, 1);
+	assert_non_null(strstr(s.last_error, "locked"));
+	assert_int_equal(s.dropped, 0);
+	for (unsigned i = 0; i < 20000; i++) /* far more than queue and batch hold: the producer is never stopped */
+		held += put(p->p, i);
+	recorder_status(p->r, &s);
+	assert_int_equal(s.dropped, 20032 - held);
+	assert_true(s.dropped > 0);
+	db_rollback(other);
+	s = wait_until(p, false, held + 1);
+	p->r = recorder_stop(p->r);
+	assert_int_equal(ask(p, "SELECT count(*) FROM outcomes"), held + 1);
+	assert_int_equal(ask(p, "SELECT sum(count) FROM drops"), 20032 - held);
+}
+
+static void a_deleted_file_is_made_anew(void **state)
+{
+	struct place *p = *state;
+	start(p, (struct recorder_options){.flush_ms = 1});
+	put(p->p, 1);
+	wait_until(p, false, 1);
+	assert_int_equal(unlink(p->file), 0);
+	put(p->p, 2);
+	struct recorder_status s = wait_until(p, false, 2);
+	assert_non_null(strstr(s.last_error, "deleted or replaced"));
+	p->r = recorder_stop(p->r);
+	assert_int_equal(ask(p, "SELECT count(*) FROM outcomes"), 1);
+	assert_int_equal(ask(p, "SELECT latency_us FROM outcomes"), 2);
+}
+
+static void a_folder_in_the_files_place_is_told_and_recovers(void **state)
+{
+	struct place *p = *state;
+	assert_int_equal(mkdir(p->file, 0700), 0);
+	start(p, (struct recorder_options){.flush_ms = 1});
+	put(p->p, 1);
+	struct recorder_status s = wait_until(p, true, 0);
+	assert_non_null(strstr(s.last_error, "Is a directory"));
+	assert_int_equal(rmdir(p->file), 0);
+	wait_until(p, false, 1);
+	p->r = recorder_stop(p->r);
+	assert_int_equal(ask(p, "SELECT count(*) FROM outcomes"), 1);
+}
+
+static void a_corrupt_file_is_left_alone_until_moved(void **state)
+{
+	struct place *p = *state;
+	char text[2048], bad[128];
+	memset(text, 'x', sizeof(text));
+	assert_int_equal(file_replace(p->file, (struct span){text, sizeof(text)}, 0600, NULL), 0);
+	start(p, (struct recorder_options){.flush_ms = 1});
+	put(p->p, 1);
+	struct recorder_status s = wait_until(p, true, 0);
+	assert_non_null(strstr(s.last_error, "not a database"));
+	snprintf(bad, sizeof(bad), "%s.bad", p->file);
+	assert_int_equal(rename(p->file, bad), 0);
+	wait_until(p, false, 1);
+	struct stat st;
+	assert_int_equal(stat(bad, &st), 0);
+	assert_int_equal(st.st_size, sizeof(text));
+}
+
+static void damage_while_running_is_told(void **state)
+{
+	struct place *p = *state;
+	start(p, (struct recorder_options){.flush_ms = 1});
+	put(p->p, 1);
+	wait_until(p, false, 1);
+	p->r = recorder_stop(p->r); /* moves the WAL into the file */
+	int fd = open(p->file, O_RDWR | O_CLOEXEC);
+	struct stat st;
+	char junk[4096];
+	memset(junk, 0xee, sizeof(junk));
+	assert_int_equal(fstat(fd, &st), 0);
+	for (off_t at = sizeof(junk); at < st.st_size; at += (off_t)sizeof(junk))
+		assert_int_equal(pwrite(fd, junk, sizeof(junk), at), sizeof(junk));
+	close(fd);
+	start(p, (struct recorder_options){.flush_ms = 1});
+	put(p->p, 2);
+	struct recorder_status s = wait_until(p, true, 0);
+	assert_non_null(strstr(s.last_error, "malformed"));
+	assert_int_equal(unlink(p->file), 0);
+	wait_until(p, false, 1);
+}
+
+/* A small file system of our own; false, with the reason printed, where that is not allowed. */
+static bool mount_small(struct place *p, const char *options, unsigned long flags)
+{
+	if (mount("tmpfs", p->folder, "tmpfs", flags, options) == 0)
+		return true;
+	print_message("not run: mounting a tmpfs: %s\n", strerror(errno));
+	return false;
+}
+
+static void a_full_disk_is_told_and_recovers(void **state)
+{
+	struct place *p = *state;
+	if (!mount_small(p, "size=1m", 0))
+		skip();
+	start(p, (struct recorder_options){.flush_ms = 1});
+	unsigned held = 0;
+	struct recorder_status s;
+	do { /* until it does not fit any more */
+		held += put(p->p, held);
+		recorder_status(p->r, &s);
+	} while (!s.failing);
+	assert_non_null(strstr(s.last_error, "full"));
+	for (unsigned i = 0; i < 1000; i++)
+		held += put(p->p, i);
+	assert_int_equal(mount("tmpfs", p->folder, "tmpfs", MS_REMOUNT, "size=64m"), 0);
+	wait_until(p, false, held);
+	p->r = recorder_stop(p->r);
+	assert_int_equal(ask(p, "SELECT count(*) FROM outcomes"), held);
+	assert_int_equal(ask(p, "SELECT sum(count) FROM rollups"), held);
+	assert_int_equal(umount(p->folder), 0);
+}
+
+static void a_read_only_folder_is_told_and_recovers(void **state)
+{
+	struct place *p = *state;
+	if (!mount_small(p, "size=4m", MS_RDONLY))
+		skip();
+	start(p, (struct recorder_options){.flush_ms = 1});
+	put(p->p, 1);
+	struct recorder_status s = wait_until(p, true, 0);
+	assert_non_null(strstr(s.last_error, "Read-only file system"));
+	assert_int_equal(mount("tmpfs", p->folder, "tmpfs", MS_REMOUNT, "size=4m"), 0);
+	wait_until(p, false, 1);
+	p->r = recorder_stop(p->r);
+	assert_int_equal(ask(p, "SELECT count(*) FROM outcomes"), 1);
+	assert_int_equal(umount(p->folder), 0);
+}
+
+static void stopping_with_a_locked_file_ends_and_counts(void **state)
+{
+	struct place *p = *state;
+	CLEANUP(db_closep) struct db *other = NULL;
+	start(p, (struct recorder_options){.flush_ms = 1});
+	put(p->p, 0);
+	wait_until(p, false, 1);
+	assert_int_equal(db_open(&(struct db_options){.path = p->file, .busy_timeout_ms = 5000}, &other, NULL), 0);
+	assert_int_equal(db_exec(other, "BEGIN EXCLUSIVE", NULL), 0);
+	put(p->p, 1);
+	int64_t begun = clock_mono_ms();
+	p->r = recorder_stop(p->r);
+	assert_true(clock_mono_ms() - begun < PATIENCE_MS);
+	db_rollback(other);
+	assert_int_equal(ask(p, "SELECT count(*) FROM outcomes"), 1);
+}
+
+static void users_are_hashed_with_a_key_that_stays(void **state)
+{
+	struct place *p = *state;
+	char key_path[128], expected[CRYPTO_SHA256_HEX], sql[256];
+	struct stat st;
+	for (int round = 0; round < 2; round++) {
+		start(p, (struct recorder_options){.hash_users = true});
+		put(p->p, 1);
+		p->r = recorder_stop(p->r);
+	}
+	snprintf(key_path, sizeof(key_path), "%s-userkey", p->file);
+	assert_int_equal(stat(key_path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(1 << 17);
+	assert_int_equal(file_read(key_path, 1000, &key, NULL), 0);
+	assert_int_equal(key.len, 65);
+	crypto_hmac_sha256_hex((struct span){key.ptr, 64}, SPAN_LIT("ada@example.org"), expected);
+	snprintf(sql, sizeof(sql), "SELECT count(*) FROM outcomes WHERE user = '%s'", expected);
+	assert_int_equal(ask(p, sql), 2);
+}
+
+#define CASE(f) cmocka_unit_test_setup_teardown(f, make_place, remove_place)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(stop_loses_nothing),
+		CASE(what_many_producers_put_is_written_or_counted),
+		CASE(kill_minus_nine_keeps_what_was_flushed),
+		CASE(a_locked_file_is_waited_for),
+		CASE(a_deleted_file_is_made_anew),
+		CASE(a_folder_in_the_files_place_is_told_and_recovers),
+		CASE(a_corrupt_file_is_left_alone_until_moved),
+		CASE(damage_while_running_is_told),
+		CASE(a_full_disk_is_told_and_recovers),
+		CASE(a_read_only_folder_is_told_and_recovers),
+		CASE(stopping_with_a_locked_file_ends_and_counts),
+		CASE(users_are_hashed_with_a_key_that_stays),
+	};
+	if (crypto_setup() < 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
