@@ -84,14 +84,19 @@ def early(script):
     return script
 
 
+def answer_ok(x):
+    x.answer(200, [("Content-Type", "text/plain")], b"ok")
+
+
 class Origin:
-    def __init__(self, host="127.0.0.1", port=0):
+    def __init__(self, host="127.0.0.1", port=0, tls=None):
+        self.tls = tls  # an ssl.SSLContext
         self.requests = []
         self.connections = 0
         self.closing = False
         self.changed = threading.Condition()
         self.upcoming = []
-        self.default = lambda x: x.answer(200, [("Content-Type", "text/plain")], b"ok")
+        self.default = answer_ok
         self.socks = set()
         self.listener = socket.create_server((host, port), backlog=512)
         self.port = self.listener.getsockname()[1]
@@ -109,6 +114,12 @@ class Origin:
     def next(self, *scripts):
         with self.changed:
             self.upcoming.extend(scripts)
+
+    def clear(self):
+        """Forgets what came and what was scripted, for the next test; kept connections are closed."""
+        self.drop_connections()
+        with self.changed:
+            self.requests, self.upcoming, self.default = [], [], answer_ok
 
     # --- what came ---
 
@@ -158,8 +169,10 @@ class Origin:
             threading.Thread(target=self._serve, args=(sock, number), daemon=True).start()
 
     def _serve(self, sock, number):
-        reader = Reader(sock)
         try:
+            if self.tls:
+                sock = self.tls.wrap_socket(sock, server_side=True)
+            reader = Reader(sock)
             while self._serve_one(sock, reader, number):
                 pass
         except (OSError, ValueError, AssertionError):

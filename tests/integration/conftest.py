@@ -1,0 +1,113 @@
+"""Fixtures: real programs on free ports, scripted origins; whatever a test starts is ended, and must have ended well."""
+import collections
+import os
+import ssl
+import subprocess
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
+
+import configuration  # noqa: E402
+from origin import Origin  # noqa: E402
+from programs import Process, Router  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "heavy: large bodies and loads; not run under sanitizers")
+
+
+class Started:
+    """Starts routers and other programs; the fixture ends them and checks how they ended."""
+
+    def __init__(self, tmp_path_factory):
+        self.folders = tmp_path_factory
+        self.processes, self.origins = [], []
+
+    def origin(self):
+        self.origins.append(Origin())
+        return self.origins[-1]
+
+    def tls_origin(self, tls):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls.certificate, tls.key)
+        self.origins.append(Origin(tls=context))
+        return self.origins[-1]
+
+    def folder(self):
+        return self.folders.mktemp("router")
+
+    def router(self, config, folder=None, env=None):
+        folder = folder or self.folder()
+        process = Router(folder, config, env)
+        self.processes.append(process)
+        return process
+
+    def process(self, name, *arguments, **how):
+        process = Process(name, *arguments, **how)
+        self.processes.append(process)
+        return process
+
+    def end(self):
+        for process in reversed(self.processes):
+            ended_before = process.popen.poll() is not None
+            code = process.stop()
+            process.check_sanitizers()
+            assert ended_before or code == 0, "%s ended with %s:\n%s" % (process.name, code, process.log())
+        for origin in self.origins:
+            origin.stop()
+
+
+Tls = collections.namedtuple("Tls", "authority certificate key")
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory):
+    """An authority of its own, and a certificate for localhost signed by it."""
+    folder = tmp_path_factory.mktemp("tls")
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Test authority",
+            "-days", "2")
+    openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
+    (folder / "extensions").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+            "-extfile", "extensions", "-out", "server.pem")
+    return Tls(str(folder / "ca.pem"), str(folder / "server.pem"), str(folder / "server.key"))
+
+
+@pytest.fixture
+def start(tmp_path_factory):
+    started = Started(tmp_path_factory)
+    yield started
+    started.end()
+
+
+@pytest.fixture(scope="module")
+def module_pair(tmp_path_factory):
+    started = Started(tmp_path_factory)
+    origin = started.origin()
+    router = started.router(configuration.passing(origin))
+    yield router, origin
+    started.end()
+
+
+@pytest.fixture
+def pair(module_pair):
+    """A router that passes everything to one origin, shared by the tests of a module; the origin's script starts afresh."""
+    router, origin = module_pair
+    origin.clear()
+    yield router, origin
+    assert router.popen.poll() is None, "the router is gone:\n" + router.log()
+
+
+@pytest.fixture
+def origin(pair):
+    return pair[1]
+
+
+@pytest.fixture
+def router(pair):
+    return pair[0]

@@ -1,0 +1,81 @@
+"""Limits: heads, bodies, connections, requests in flight."""
+import contextlib
+import threading
+
+import pytest
+
+import configuration
+from http_text import Cut, chunked, wait_until
+from origin import hold
+from raw import Client, ask, request
+
+
+def test_head_too_large(start):
+    origin = start.origin()
+    config = configuration.passing(origin)
+    config.update(configuration.global_limits(max_head=8192))
+    router = start.router(config)
+    assert ask(router.port, request("GET", "/", [("X-A", "y" * 6000)])).status == 200
+    assert ask(router.port, request("GET", "/", [("X-A", "y" * 9000)])).status == 431
+    assert ask(router.port, request("GET", "/" + "y" * 9000)).status in (414, 431)
+    assert ask(router.port, request("GET", "/", [("X-%d" % n, "") for n in range(300)])).status == 431
+    assert len(origin.requests) == 1
+
+
+def test_declared_body_too_large(start):
+    origin = start.origin()
+    router = start.router(configuration.passing(origin, **configuration.limits(max_body="1000")))
+    assert ask(router.port, request("POST", "/", body=b"x" * 1000)).status == 200
+    with Client(router.port) as client:
+        client.send(request("POST", "/", [("Content-Length", "1001")]))
+        assert client.read("POST").status == 413
+    assert len(origin.requests) == 1
+    assert router.wait_outcomes(1, "http_status = 413")[0]["result"] == "rejected"
+
+
+def test_chunked_body_too_large(start):
+    origin = start.origin()
+    router = start.router(configuration.passing(origin, **configuration.limits(max_body="1000")))
+    with Client(router.port) as client:
+        client.send(request("POST", "/", [("Transfer-Encoding", "chunked")]) + chunked(*[b"x" * 300] * 4))
+        assert client.read("POST").status == 413
+    assert not any(r.complete for r in origin.requests)
+
+
+def test_requests_in_flight(start):
+    origin, go = start.origin(), threading.Event()
+    origin.always(hold(go))
+    router = start.router(configuration.passing(origin, **configuration.limits(max_in_flight=3)))
+    with contextlib.ExitStack() as stack:
+        waiting = [stack.enter_context(Client(router.port)) for _ in range(3)]
+        for client in waiting:
+            client.send(request())
+        origin.wait_requests(3)
+        refused = ask(router.port, request("POST", "/", body=b"x"))
+        assert refused.status == 503 and int(refused.get("Retry-After")) > 0
+        go.set()
+        assert [c.read().status for c in waiting] == [200, 200, 200]
+    assert ask(router.port, request()).status == 200
+    assert len(origin.requests) == 4
+
+
+def test_connections(start):
+    origin = start.origin()
+    config = configuration.passing(origin, **configuration.limits(max_connections=10))
+    config["threads"] = 1
+    router = start.router(config)
+    with contextlib.ExitStack() as stack:
+        kept = [stack.enter_context(Client(router.port)) for _ in range(10)]
+        for client in kept:
+            assert client.ask(request()).status == 200
+        with Client(router.port) as one_more:
+            one_more.send(request())
+            try:
+                answer = one_more.read()
+                assert answer.status == 503 and int(answer.get("Retry-After")) > 0
+                assert one_more.closed() == b""
+            except Cut:
+                pytest.fail("the connection above the limit was closed without a 503")
+        assert kept[0].ask(request()).status == 200
+    # once the others are gone there is room again
+    wait_until(lambda: ask(router.port, request()).status == 200, "room for a new connection")

@@ -1,0 +1,170 @@
+"""The real programs under test: started on free ports, followed by their log, ended by their pid."""
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+import threading
+
+from http_text import PATIENCE, wait_until
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("MIGRATION_ROUTER_BUILD", os.path.join(ROOT, "build-test-gcc"))
+PLACES = ("src", "src/cli", ".")
+SANITIZERS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "WARNING: ThreadSanitizer")
+
+
+def program(name):
+    for place in PLACES:
+        path = os.path.join(BUILD, place, name)
+        if os.access(path, os.X_OK):
+            return path
+    raise FileNotFoundError("%s is not in %s" % (name, BUILD))
+
+
+def free_port():
+    """A port below the kernel's range for outgoing connections, so that none of those takes it meanwhile."""
+    while True:
+        port = random.randint(20000, 32000)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+class Process:
+    """A program with its standard error read line by line; lines of JSON are events."""
+
+    def __init__(self, name, *arguments, cwd=None, env=None):
+        self.name = name
+        self.lines, self.events = [], []
+        self.changed = threading.Condition()
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("TASK_", "HATCHET_", "FLIPT_", "PROMPT_",
+                                                                                "TEMPORAL_", "CELERY_"))}
+        environment.update(env or {})
+        self.popen = subprocess.Popen([program(name), *map(str, arguments)], cwd=cwd, env=environment,
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    @property
+    def pid(self):
+        return self.popen.pid
+
+    def _read(self):
+        for raw in self.popen.stderr:
+            line = raw.decode("utf-8", "replace").rstrip("\n")
+            try:
+                event = json.loads(line)
+            except ValueError:
+                event = None
+            with self.changed:
+                self.lines.append(line)
+                if isinstance(event, dict):
+                    self.events.append(event)
+                self.changed.notify_all()
+        with self.changed:
+            self.changed.notify_all()
+
+    def log(self):
+        return "\n".join(self.lines)
+
+    def find(self, event, **fields):
+        return [e for e in self.events if e.get("event") == event and all(str(e.get(k)) == str(v) for k, v in fields.items())]
+
+    def wait_event(self, event, count=1, patience=PATIENCE, **fields):
+        """The count-th log event of that name with these fields."""
+        with self.changed:
+            self.changed.wait_for(lambda: len(self.find(event, **fields)) >= count or self.popen.poll() is not None, patience)
+            found = self.find(event, **fields)
+        assert len(found) >= count, "%s never logged %s %s; it said:\n%s" % (self.name, event, fields, self.log())
+        return found[count - 1]
+
+    def signal(self, number):
+        self.popen.send_signal(number)
+
+    def wait(self, patience=PATIENCE):
+        code = self.popen.wait(patience)
+        self.reader.join(patience)
+        return code
+
+    def kill(self):
+        """As the kernel does when memory runs out."""
+        self.popen.kill()
+        return self.wait()
+
+    def stop(self, patience=PATIENCE):
+        """SIGTERM, and the exit code it leads to."""
+        if self.popen.poll() is None:
+            self.signal(signal.SIGTERM)
+        try:
+            return self.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError("%s did not end after SIGTERM; it said:\n%s" % (self.name, self.log())) from None
+
+    def check_sanitizers(self):
+        for line in self.lines:
+            assert not any(mark in line for mark in SANITIZERS), "%s: a sanitizer spoke:\n%s" % (self.name, self.log())
+
+    def memory(self):
+        """Resident bytes."""
+        with open("/proc/%d/status" % self.pid, encoding="ascii") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS"))
+
+    def descriptors(self):
+        return len(os.listdir("/proc/%d/fd" % self.pid))
+
+
+class Router(Process):
+    """migration-router with the configuration `config` (a dict; JSON is YAML), in a folder of its own."""
+
+    def __init__(self, folder, config, env=None):
+        self.folder = str(folder)
+        self.config_path = os.path.join(self.folder, "router.yml")
+        self.admin_port = int(config["admin"]["listen"].rsplit(":", 1)[1])
+        self.service_names = list(config["services"])
+        self.write_config(config)
+        super().__init__("migration-router", "--config", self.config_path, "--log-format", "json", cwd=self.folder, env=env)
+        self.wait_event("ready")
+        self.ports = {name: int(self.wait_event("listening", service=name)["port"]) for name in self.service_names}
+        self.port = self.ports[self.service_names[0]]
+
+    def write_config(self, config):
+        write_atomically(self.config_path, json.dumps(config, indent=1))
+
+    @property
+    def outcomes_path(self):
+        return os.path.join(self.folder, "data", "outcomes.db")
+
+    def query(self, sql, *values):
+        """Rows of outcomes.db; an empty list while there is no file or table yet."""
+        try:
+            uri = "file:%s?mode=ro" % self.outcomes_path
+            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=10)) as db:
+                db.row_factory = sqlite3.Row
+                return [dict(row) for row in db.execute(sql, values)]
+        except sqlite3.OperationalError as why:
+            if "no such table" in str(why) or "unable to open" in str(why):
+                return []
+            raise
+
+    def wait_outcomes(self, n=1, where="1", patience=PATIENCE):
+        """The first n recorded attempts, in the order of their start, once they are in the file."""
+        sql = "SELECT * FROM outcomes WHERE %s ORDER BY rowid" % where
+        return wait_until(lambda: (lambda rows: rows if len(rows) >= n else None)(self.query(sql)),
+                          "%d outcomes where %s" % (n, where), patience)
+
+
+def write_atomically(path, text):
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.rename(path + ".new", path)
+
+
+__all__ = ["Process", "Router", "program", "free_port", "write_atomically", "BUILD"]
