@@ -423,6 +423,8 @@ static int duplicate(struct reader *r, const struct item *first, const struct it
 /* Keeps the first of each key, in the old order; two explicit ones are a mistake. */
 static int unique_items(struct reader *r, size_t *n)
 {
+	if (*n == 0)
+		return 0; /* there may be no array to sort yet */
 	qsort(r->items, *n, sizeof(*r->items), by_key);
 	size_t kept = 0;
 	for (size_t i = 0; i < *n; i++) {

@@ -68,7 +68,7 @@ def test_gone_before_the_head_is_complete(router, origin, stage, leave):
 def test_a_half_close_alone_is_no_end_where_configured_so(start):
     origin, go = start.origin(), threading.Event()
     origin.always(hold(go, lambda x: x.answer(200, [], b"served")))
-    router = start.router(configuration.passing(origin, **configuration.limits(half_close_is_gone=False)))
+    router = start.router(configuration.passing(origin, client={"half_close_is_gone": False}))
     with Client(router.port) as client:
         client.send(request("GET", "/"))
         origin.wait_requests(1)
@@ -80,7 +80,7 @@ def test_a_half_close_alone_is_no_end_where_configured_so(start):
 def test_a_half_close_alone_is_an_end_where_configured_so(start):
     origin = start.origin()
     origin.always(wait_for_the_end)
-    router = start.router(configuration.passing(origin, **configuration.limits(half_close_is_gone=True)))
+    router = start.router(configuration.passing(origin, client={"half_close_is_gone": True}))
     with Client(router.port) as client:
         client.send(request("GET", "/"))
         got = origin.wait_requests(1)[0]
@@ -107,7 +107,7 @@ def test_many_callers_come_and_go(start):
 
 def test_a_head_that_never_ends_is_given_up_and_holds_nobody(start):
     origin = start.origin()
-    config = configuration.passing(origin, **configuration.limits(head_timeout="500ms"))
+    config = configuration.passing(origin, client={"head_timeout": "500ms"})
     config["threads"] = 1
     router = start.router(config)
     slow = [Client(router.port) for _ in range(20)]
@@ -124,7 +124,7 @@ def test_a_head_that_never_ends_is_given_up_and_holds_nobody(start):
 
 def test_an_idle_kept_connection_is_closed(start):
     origin = start.origin()
-    router = start.router(configuration.passing(origin, **configuration.limits(client_idle_timeout="500ms")))
+    router = start.router(configuration.passing(origin, client={"idle_timeout": "500ms"}))
     with Client(router.port) as client:
         assert client.ask(request()).status == 200
         assert client.closed() == b""
@@ -132,7 +132,7 @@ def test_an_idle_kept_connection_is_closed(start):
 
 def test_a_body_that_stalls_is_given_up(start):
     origin = start.origin()
-    router = start.router(configuration.passing(origin, **configuration.limits(client_idle_timeout="500ms", idle_timeout="500ms")))
+    router = start.router(configuration.passing(origin, client={"idle_timeout": "500ms"}, legacy={"idle_timeout": "500ms"}))
     with Client(router.port) as client:
         client.send(request("POST", "/", [("Content-Length", "1000")]) + b"x")
         got = origin.wait_requests(1)[0]

@@ -55,7 +55,7 @@ def test_closed_before_an_answer(router, origin):
 def test_silence(start):
     origin, never = start.origin(), threading.Event()
     origin.always(hold(never))
-    router = start.router(configuration.passing(origin, **configuration.limits(response_timeout="300ms")))
+    router = start.router(configuration.passing(origin, legacy={"response_timeout": "300ms"}))
     problem(ask(router.port, request("POST", "/", body=b"{}")), 504)
     assert router.wait_outcomes(1)[0]["result"] == "timeout"
     assert len(origin.requests) == 1
@@ -69,7 +69,7 @@ def test_an_answer_that_stalls_in_the_middle_is_cut(start):
         x.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345")
         never.wait(30)
     origin.always(script)
-    router = start.router(configuration.passing(origin, **configuration.limits(idle_timeout="300ms")))
+    router = start.router(configuration.passing(origin, legacy={"idle_timeout": "300ms"}))
     with Client(router.port) as client, pytest.raises(Cut):
         client.ask(request())
     never.set()

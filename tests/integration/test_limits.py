@@ -13,7 +13,7 @@ from raw import Client, ask, request
 def test_head_too_large(start):
     origin = start.origin()
     config = configuration.passing(origin)
-    config.update(configuration.global_limits(max_head=8192))
+    config["limits"] = {"max_head": 8192}
     router = start.router(config)
     assert ask(router.port, request("GET", "/", [("X-A", "y" * 6000)])).status == 200
     assert ask(router.port, request("GET", "/", [("X-A", "y" * 9000)])).status == 431
@@ -24,7 +24,7 @@ def test_head_too_large(start):
 
 def test_declared_body_too_large(start):
     origin = start.origin()
-    router = start.router(configuration.passing(origin, **configuration.limits(max_body="1000")))
+    router = start.router(configuration.passing(origin, limits={"max_body": 1000}))
     assert ask(router.port, request("POST", "/", body=b"x" * 1000)).status == 200
     with Client(router.port) as client:
         client.send(request("POST", "/", [("Content-Length", "1001")]))
@@ -35,7 +35,7 @@ def test_declared_body_too_large(start):
 
 def test_chunked_body_too_large(start):
     origin = start.origin()
-    router = start.router(configuration.passing(origin, **configuration.limits(max_body="1000")))
+    router = start.router(configuration.passing(origin, limits={"max_body": 1000}))
     with Client(router.port) as client:
         client.send(request("POST", "/", [("Transfer-Encoding", "chunked")]) + chunked(*[b"x" * 300] * 4))
         assert client.read("POST").status == 413
@@ -45,7 +45,7 @@ def test_chunked_body_too_large(start):
 def test_requests_in_flight(start):
     origin, go = start.origin(), threading.Event()
     origin.always(hold(go))
-    router = start.router(configuration.passing(origin, **configuration.limits(max_in_flight=3)))
+    router = start.router(configuration.passing(origin, limits={"max_in_flight": 3}))
     with contextlib.ExitStack() as stack:
         waiting = [stack.enter_context(Client(router.port)) for _ in range(3)]
         for client in waiting:
@@ -61,7 +61,7 @@ def test_requests_in_flight(start):
 
 def test_connections(start):
     origin = start.origin()
-    config = configuration.passing(origin, **configuration.limits(max_connections=10))
+    config = configuration.passing(origin, limits={"max_connections": 10})
     config["threads"] = 1
     router = start.router(config)
     with contextlib.ExitStack() as stack:

@@ -156,7 +156,7 @@ class Router(Process):
 
     def wait_outcomes(self, n=1, where="1", patience=PATIENCE):
         """The first n recorded attempts, in the order of their start, once they are in the file."""
-        sql = "SELECT * FROM outcomes WHERE %s ORDER BY rowid" % where
+        sql = "SELECT * FROM attempts WHERE %s ORDER BY id" % where
         return wait_until(lambda: (lambda rows: rows if len(rows) >= n else None)(self.query(sql)),
                           "%d outcomes where %s" % (n, where), patience)
 
