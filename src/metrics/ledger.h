@@ -1,0 +1,60 @@
+/*
+ * Ledger: what must be remembered of an operation so that later calls find it (rule 4).
+ *
+ * Why:       a follow-up call goes where the first call went, whatever the flag says by then; and only its owner may ask for a
+ *            task's result. Both survive flag flips, kill -9 and restarts.
+ * Threads:   any. One thread of the ledger's own owns ledger.db; look-ups are answered from memory, under a lock held for
+ *            a hash look-up. Callbacks of ledger_put come on the caller's loop.
+ * Ownership: everything is copied.
+ * Durability: an entry is on disk (synchronous=FULL) before its put is called back without error.
+ * Limits:    LEDGER_MAX_ENTRIES live entries (a put beyond is -ENOSPC), LEDGER_TTL_DAYS of age, LEDGER_QUEUE changes waiting.
+ */
+#ifndef METRICS_LEDGER_H
+#define METRICS_LEDGER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/loop.h"
+#include "base/span.h"
+
+#define LEDGER_GROUP_MAX 64
+#define LEDGER_KEY_MAX 512
+#define LEDGER_MAX_ENTRIES 1000000
+#define LEDGER_TTL_DAYS 7
+#define LEDGER_QUEUE 65536
+
+struct ledger;
+
+struct ledger_entry {
+	char group[LEDGER_GROUP_MAX]; /* operations that share keys */
+	char key[LEDGER_KEY_MAX];
+	char backend[16];
+	char task_id[64];
+	int64_t created_us; /* wall clock; 0 is filled in by put */
+};
+
+/* -ENAMETOOLONG when group or key do not fit: cut keys would be confused with each other. */
+int ledger_entry_set(struct ledger_entry *entry, struct span group, struct span key);
+
+/* A file that cannot be opened is an error here: without the ledger follow-up calls would go to the wrong side. */
+int ledger_start(const char *path, struct ledger **ret, struct err *e);
+struct ledger *ledger_stop(struct ledger *l); /* after what is queued was written. NULL is fine */
+
+bool ledger_lookup(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret);
+
+/* Replaces an entry of the same group and key. `fn` is called on `loop` once, with 0 or -errno. */
+typedef void (*ledger_done_fn)(void *arg, int error);
+void ledger_put(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, ledger_done_fn fn, void *arg);
+/* Gone from look-ups at once, from the file soon after. */
+void ledger_remove(struct ledger *l, struct span group, struct span key);
+
+struct ledger_status {
+	uint64_t entries;
+	bool failing;
+	char last_error[ERR_TEXT_MAX];
+};
+void ledger_status(struct ledger *l, struct ledger_status *ret);
+
+#endif
