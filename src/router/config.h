@@ -104,6 +104,7 @@ struct operation {
 	struct span legacy_method, legacy_path; /* where it differs on the legacy side; SPAN_NONE: as received */
 	struct template *legacy_body;		     /* NULL: the body as received */
 	struct response_template *legacy_response;   /* NULL: byte for byte. Needs the whole answer (bounded) */
+	bool legacy_needs_body;			     /* one of the two looks into the request's body */
 	struct span pin_key; /* ledger: where the key of follow-up calls lies ("body:/container_name", "query:…"), or NONE */
 	bool pin_start;	     /* this operation begins an entry; others follow it */
 	bool pin_end;	     /* this operation ends it when it succeeds */

@@ -1,0 +1,245 @@
+#include "router/config_reader.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+
+/* A configuration with what it owns. */
+struct memory {
+	struct memory *next;
+	_Alignas(max_align_t) char bytes[];
+};
+
+struct whole {
+	struct config pub; /* first: a public configuration is one of these */
+	atomic_uint refs;
+	struct yaml_doc *doc; /* names and texts point into it */
+	struct memory *memory;
+};
+
+void *config_memory(struct config_reader *r, size_t n)
+{
+	struct whole *w = (struct whole *)r->config;
+	struct memory *m = calloc(1, sizeof(*m) + n);
+	if (!m) {
+		r->out_of_memory = true;
+		return NULL;
+	}
+	m->next = w->memory;
+	w->memory = m;
+	return m->bytes;
+}
+
+/* --- life ---------------------------------------------------------------------------------------------------------- */
+
+static void release_operation(struct operation *op)
+{
+	template_free(op->task.args);
+	template_free(op->task.kwargs);
+	response_template_free(op->task.response);
+	response_template_free(op->error);
+	template_free(op->legacy_body);
+	response_template_free(op->legacy_response);
+}
+
+static void whole_free(struct whole *w)
+{
+	for (size_t i = 0; i < w->pub.n_services; i++)
+		for (size_t j = 0; j < w->pub.services[i].n_operations; j++)
+			release_operation(&w->pub.services[i].operations[j]);
+	while (w->memory) {
+		struct memory *next = w->memory->next;
+		free(w->memory);
+		w->memory = next;
+	}
+	yaml_free(w->doc);
+	free(w);
+}
+
+struct config *config_ref(const struct config *c)
+{
+	struct whole *w = (struct whole *)c;
+	atomic_fetch_add_explicit(&w->refs, 1, memory_order_relaxed);
+	return &w->pub;
+}
+
+struct config *config_unref(const struct config *c)
+{
+	struct whole *w = (struct whole *)c;
+	if (w && atomic_fetch_sub_explicit(&w->refs, 1, memory_order_acq_rel) == 1)
+		whole_free(w);
+	return NULL;
+}
+
+/* --- reading ------------------------------------------------------------------------------------------------------- */
+
+static void set_defaults(struct config_reader *r)
+{
+	struct config *c = r->config;
+	c->path = config_text(r, span_of(r->name));
+	c->data_dir = config_path(r, SPAN_LIT("data"));
+	c->hatchet_flag = SPAN_LIT("hatchet_backend_enabled");
+	c->max_head = 32 << 10;
+	c->max_inspect_body = 16 << 20;
+	c->max_inspect_memory = 256 << 20;
+	c->drain_timeout_ms = 30000;
+}
+
+static void read_top(const struct place *root)
+{
+	static const struct field fields[] = {
+		{"services", FIELD_OTHER, 0, 0, 0},
+		{"identity", FIELD_OTHER, 0, 0, 0},
+		{"entity", FIELD_OTHER, 0, 0, 0},
+		{"error", FIELD_OTHER, 0, 0, 0},
+		{"tokens", FIELD_OTHER, 0, 0, 0},
+		{"trusted_proxies", FIELD_OTHER, 0, 0, 0},
+		{"backend", FIELD_OTHER, 0, 0, 0},
+		{"backends", FIELD_OTHER, 0, 0, 0},
+		{"hatchet_flag", FIELD_SPAN, offsetof(struct config, hatchet_flag), 0, 0},
+		{"flags", FIELD_OTHER, 0, 0, 0},
+		{"outcomes", FIELD_OTHER, 0, 0, 0},
+		{"admin", FIELD_OTHER, 0, 0, 0},
+		{"override", FIELD_OTHER, 0, 0, 0},
+		{"limits", FIELD_OTHER, 0, 0, 0},
+		{"data", FIELD_PATH, offsetof(struct config, data_dir), 0, 0},
+		{"threads", FIELD_UNSIGNED, offsetof(struct config, threads), 0, 64},
+		{"drain_timeout", FIELD_DURATION, offsetof(struct config, drain_timeout_ms), 0, 3600000},
+	};
+	READ_FIELDS(root, fields, root->reader->config);
+	const struct yaml_node *hatchet_flag = yaml_get(root->node, "hatchet_flag");
+	if (yaml_is_null(hatchet_flag))
+		root->reader->config->hatchet_flag = SPAN_NONE;
+}
+
+static void read_sections(const struct place *root)
+{
+	struct place tokens = place_member(root, "tokens");
+	struct place p = place_member(root, "trusted_proxies");
+	read_trusted_proxies(&p);
+	read_backends(root);
+	read_environment_defaults(root->reader);
+	p = place_member(root, "flags");
+	read_flag_source(&p);
+	p = place_member(root, "outcomes");
+	read_outcomes(&p);
+	p = place_member(root, "admin");
+	read_admin(&p, &tokens);
+	p = place_member(root, "override");
+	read_override(&p);
+	p = place_member(root, "limits");
+	read_limits(&p);
+	read_services(root);
+}
+
+static void read_all(struct config_reader *r, const struct yaml_node *node)
+{
+	struct place root = place_root(r, node);
+	set_defaults(r);
+	read_top(&root);
+	if (root.node && root.node->kind != YAML_MAPPING)
+		return;
+	read_sections(&root);
+	check_config(&root);
+}
+
+/* "conf/router.yml" → "conf/" */
+static char *folder_of(const char *name)
+{
+	const char *slash = strrchr(name, '/');
+	return span_dup((struct span){name, slash ? (size_t)(slash - name) + 1 : 0});
+}
+
+static int parse_whole(struct whole *w, const char *name, struct span text, struct config_reader *r)
+{
+	struct err e = {""};
+	int code = yaml_parse(name, text, &w->doc, &e);
+	if (code < 0) {
+		buf_printf(r->problems, "%s\n", e.text);
+		return code == -ENOMEM ? code : -EBADMSG;
+	}
+	read_all(r, yaml_root(w->doc));
+	if (r->out_of_memory) {
+		buf_printf(r->problems, "%s: out of memory\n", name);
+		return -ENOMEM;
+	}
+	return r->mistakes ? -EBADMSG : 0;
+}
+
+int config_parse(const char *name, struct span text, const char *(*getenv_fn)(const char *), struct buf *problems,
+		 struct config **ret)
+{
+	struct whole *w = calloc(1, sizeof(*w));
+	CLEANUP(freep) char *folder = folder_of(name);
+	if (!w || !folder) {
+		free(w);
+		return -ENOMEM;
+	}
+	atomic_init(&w->refs, 1);
+	struct config_reader r = {
+		.config = &w->pub, .name = name, .folder = folder, .getenv_fn = getenv_fn, .problems = problems};
+	int code = parse_whole(w, name, text, &r);
+	if (code == 0)
+		*ret = &w->pub;
+	else
+		whole_free(w);
+	return code;
+}
+
+int config_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct config **ret)
+{
+	/* file_read reads in steps: room for one more than the limit it checks itself. */
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(CONFIG_MAX_FILE + (128u << 10));
+	struct err e = {""};
+	int code = file_read(path, CONFIG_MAX_FILE, &text, &e);
+	if (code < 0) {
+		buf_printf(problems, "%s\n", e.text);
+		return code;
+	}
+	return config_parse(path, buf_span(&text), getenv_fn, problems, ret);
+}
+
+/* --- look-ups ------------------------------------------------------------------------------------------------------ */
+
+const struct backend_config *config_backend(const struct config *c, struct span name)
+{
+	for (size_t i = 0; i < c->n_backends; i++)
+		if (span_eq(c->backends[i].name, name))
+			return &c->backends[i];
+	return NULL;
+}
+
+const struct service *config_service(const struct config *c, struct span name)
+{
+	for (size_t i = 0; i < c->n_services; i++)
+		if (span_eq(c->services[i].name, name))
+			return &c->services[i];
+	return NULL;
+}
+
+const struct operation *service_operation(const struct service *s, struct span name)
+{
+	for (size_t i = 0; i < s->n_operations; i++)
+		if (span_eq(s->operations[i].name, name))
+			return &s->operations[i];
+	return NULL;
+}
+
+struct span backend_setting(const struct backend_config *b, const char *key)
+{
+	for (size_t i = 0; i < b->n_settings; i++)
+		if (span_is(b->settings[i].key, key))
+			return b->settings[i].value;
+	return SPAN_NONE;
+}
+
+bool config_trusts_peer(const struct config *c, const struct sockaddr *peer, socklen_t peer_length)
+{
+	for (size_t i = 0; i < c->trusted_proxies.n_cidr; i++)
+		if (cidr_contains(&c->trusted_proxies.ranges[i], peer, peer_length))
+			return true;
+	return false;
+}

@@ -1,0 +1,334 @@
+/* One operation: what it matches, its flags, and the policies around them. */
+#include "router/config_reader.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "router/route.h"
+
+#define FLAG_NAME_MAX 128
+
+/* --- templates ----------------------------------------------------------------------------------------------------- */
+
+/* The compiler's sentences begin with "line N: "; the place says it better. */
+static void template_mistake(const struct place *p, const char *text)
+{
+	unsigned line;
+	int used = 0;
+	struct place at = *p;
+	struct yaml_node there;
+	if (sscanf(text, "line %u: %n", &line, &used) == 1 && used > 0 && p->node) {
+		there = *p->node;
+		there.key = NULL;
+		there.line = line;
+		at.node = &there;
+		text += used;
+	}
+	place_mistake(&at, "%s", text);
+}
+
+struct template *read_template(const struct place *p, unsigned allowed)
+{
+	struct template *t = NULL;
+	struct err e = {""};
+	if (!p->node)
+		return NULL;
+	int code = template_compile(p->node, allowed, &t, &e);
+	if (code == -ENOMEM)
+		p->reader->out_of_memory = true;
+	else if (code < 0)
+		template_mistake(p, e.text);
+	return t;
+}
+
+struct response_template *read_response(const struct place *p, unsigned allowed)
+{
+	struct response_template *t = NULL;
+	struct err e = {""};
+	if (!p->node)
+		return NULL;
+	int code = response_template_compile(p->node, allowed, &t, &e);
+	if (code == -ENOMEM)
+		p->reader->out_of_memory = true;
+	else if (code < 0)
+		template_mistake(p, e.text);
+	return t;
+}
+
+/* --- match --------------------------------------------------------------------------------------------------------- */
+
+static bool method_valid(struct span s)
+{
+	for (size_t i = 0; i < s.len; i++)
+		if (!((s.ptr[i] >= 'A' && s.ptr[i] <= 'Z') || s.ptr[i] == '-'))
+			return false;
+	return s.len > 0 && s.len <= 32 && !span_is(s, "CONNECT");
+}
+
+/* "POST /v1/x/{name}" */
+static void read_match(const struct place *p, struct operation *op)
+{
+	struct span s;
+	if (!p->node)
+		place_mistake(p, "missing: method and path, as \"POST /answer-prompt\"");
+	if (!value_text(p, &s))
+		return;
+	const char *blank = memchr(s.ptr, ' ', s.len);
+	struct span method = {s.ptr, blank ? (size_t)(blank - s.ptr) : s.len};
+	if (!blank || !method_valid(method)) {
+		place_mistake(p, "expected a method in capitals, a blank, and a path, as \"POST /answer-prompt\"");
+		return;
+	}
+	struct span path = span_trim((struct span){blank, s.len - method.len});
+	struct err e = {""};
+	if (route_template_check(path, &e) != 0)
+		place_mistake(p, "%s", e.text);
+	else if (span_starts(path, SPAN_LIT(ROUTE_RESERVED)) || span_is(path, "/_migration"))
+		place_mistake(p, "paths under " ROUTE_RESERVED " are the router's own");
+	op->method = method;
+	op->path = path;
+}
+
+/* --- flags, context, variants -------------------------------------------------------------------------------------- */
+
+static void add_flag(const struct place *p, void *arg)
+{
+	struct operation *op = arg;
+	struct span name;
+	if (!value_text(p, &name) || !check_name(p, name, FLAG_NAME_MAX))
+		return;
+	for (size_t i = 0; i < op->n_flags; i++)
+		if (span_eq(op->flags[i], name)) {
+			place_mistake(p, "the flag \"%.*s\" stands there twice", SPAN_ARG(name));
+			return;
+		}
+	op->flags[op->n_flags++] = name;
+}
+
+static void read_context(const struct place *p, struct operation *op)
+{
+	static const char *const own[] = {"user_id", "organization_id", "service", "operation"};
+	if (!p->node || !value_mapping(p))
+		return;
+	if (p->node->count > CONFIG_MAX_CONTEXT) {
+		place_mistake(p, "at most %d entries, not %zu", CONFIG_MAX_CONTEXT, p->node->count);
+		return;
+	}
+	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
+		struct place entry = place_item(p, n);
+		struct span value;
+		for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+			if (span_is(n->key->text, own[i]))
+				place_mistake(&entry, "the router gives this entry itself");
+		if (!entry.node)
+			place_mistake(&entry, "empty");
+		else if (value_text(&entry, &value)) {
+			op->context[op->n_context].key = n->key->text;
+			op->context[op->n_context++].value = value;
+		}
+	}
+}
+
+/* What decide knows of a variant, from a word: a side, or a backend's name. */
+static bool variant_word(const struct place *p, struct span word, struct variant_map *ret)
+{
+	if (span_is(word, "legacy"))
+		return true;
+	if (span_is(word, "shadow")) {
+		ret->shadow = true;
+		return true;
+	}
+	ret->task = true;
+	if (span_is(word, "task"))
+		return true;
+	ret->backend = word;
+	if (config_backend(p->reader->config, word))
+		return true;
+	place_mistake(p, "expected legacy, task, shadow or the name of a backend that is declared");
+	return false;
+}
+
+static void read_variants(const struct place *p, struct operation *op)
+{
+	if (!p->node || !value_mapping(p) || p->node->count == 0)
+		return;
+	op->variants = config_memory(p->reader, p->node->count * sizeof(*op->variants));
+	if (!op->variants)
+		return;
+	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
+		struct place member = place_item(p, n);
+		struct variant_map *v = &op->variants[op->n_variants];
+		struct span word;
+		*v = (struct variant_map){.variant = n->key->text};
+		if (!member.node)
+			place_mistake(&member, "empty");
+		else if (value_text(&member, &word) && variant_word(&member, word, v))
+			op->n_variants++;
+	}
+}
+
+/* --- follow-up calls ----------------------------------------------------------------------------------------------- */
+
+static void read_pin(const struct place *p, struct operation *op)
+{
+	static const struct field fields[] = {
+		{"group", FIELD_SPAN, offsetof(struct operation, pin_group), 0, 0},
+		{"key", FIELD_SPAN, offsetof(struct operation, pin_key), 0, 0},
+		{"role", FIELD_OTHER, 0, 0, 0},
+	};
+	static const char *const roles[] = {"start", "follow", "end"};
+	if (!p->node)
+		return;
+	READ_FIELDS(p, fields, op);
+	struct place role = place_member(p, "role"), key = place_member(p, "key");
+	size_t which;
+	if (value_choice(&role, roles, 3, &which)) {
+		op->pin_start = which == 0;
+		op->pin_end = which == 2;
+	} else if (!role.node) {
+		place_mistake(&role, "missing: start, follow or end");
+	}
+	struct identity_source source;
+	if (!op->pin_key.ptr)
+		place_mistake(&key, "missing: where the key lies, as body:/container_name or query:container_name");
+	else if (parse_source(&key, op->pin_key, &source) && source.kind == IDENTITY_HEADER)
+		place_mistake(&key, "a key lies in the body, the query or the path");
+	if (!op->pin_group.ptr)
+		place_mistake(p, "missing: group, the name that the operations of one key share");
+	if (!op->has_task)
+		place_mistake(p, "only an operation with a task can be followed up on the task side");
+}
+
+/* --- legacy side --------------------------------------------------------------------------------------------------- */
+
+static void read_legacy_path(const struct place *p, struct operation *op)
+{
+	struct span path;
+	struct err e = {""};
+	if (!value_text(p, &path))
+		return;
+	if (memchr(path.ptr, '{', path.len))
+		place_mistake(p, "a path on the legacy side has no parameters");
+	else if (route_template_check(path, &e) != 0)
+		place_mistake(p, "%s", e.text);
+	op->legacy_path = path;
+}
+
+static void read_operation_legacy(const struct place *p, struct operation *op)
+{
+	static const struct field fields[] = {
+		{"method", FIELD_SPAN, offsetof(struct operation, legacy_method), 0, 0},
+		{"path", FIELD_OTHER, 0, 0, 0},
+		{"body", FIELD_OTHER, 0, 0, 0},
+		{"response", FIELD_OTHER, 0, 0, 0},
+		{"timeout", FIELD_DURATION, offsetof(struct operation, legacy_timeout_ms), 10, 7ull * 86400000},
+	};
+	READ_FIELDS(p, fields, op);
+	struct place method = place_member(p, "method"), path = place_member(p, "path");
+	struct place body = place_member(p, "body"), response = place_member(p, "response");
+	if (op->legacy_method.ptr && !method_valid(op->legacy_method))
+		place_mistake(&method, "expected a method in capitals");
+	read_legacy_path(&path, op);
+	op->legacy_body = read_template(&body, TEMPLATE_REQUEST);
+	op->legacy_response = read_response(&response, TEMPLATE_REQUEST | TEMPLATE_RESULT);
+	op->legacy_needs_body = (op->legacy_body && template_needs_body(op->legacy_body)) ||
+				(op->legacy_response && response_template_needs_body(op->legacy_response));
+}
+
+/* --- operation ----------------------------------------------------------------------------------------------------- */
+
+/* path: sources that this operation itself names must be parameters of its path. */
+static void check_path_sources(const struct place *identity, const struct operation *op)
+{
+	const struct identity_sources *s = &op->identity;
+	if (!identity->node || !op->path.ptr)
+		return;
+	for (size_t i = 0; i < s->n_user + s->n_organisation; i++) {
+		const struct identity_source *source = i < s->n_user ? &s->user[i] : &s->organisation[i - s->n_user];
+		char parameter[128];
+		if (source->kind != IDENTITY_PATH)
+			continue;
+		snprintf(parameter, sizeof(parameter), "{%.*s}", SPAN_ARG(source->name));
+		if (!memmem(op->path.ptr, op->path.len, parameter, strlen(parameter)))
+			place_mistake(identity, "the operation's path has no parameter {%.*s}", SPAN_ARG(source->name));
+	}
+}
+
+static void check_unified(const struct place *p, const struct operation *op)
+{
+	struct place unified = place_member(p, "unified");
+	if (!op->unified)
+		return;
+	if (!op->has_task || !op->task.response)
+		place_mistake(&unified, "needs a task with a response");
+	if (!op->legacy_path.ptr || !op->legacy_response)
+		place_mistake(&unified, "needs legacy.path and legacy.response: what the legacy side calls and how it answers");
+}
+
+static bool finds_entity(const struct identity_sources *s)
+{
+	for (size_t i = 0; i < s->n_entity; i++)
+		if (s->entity[i] == IDENTITY_USER ? s->n_user : s->n_organisation)
+			return true;
+	return false;
+}
+
+static void check_policies(const struct place *p, const struct operation *op)
+{
+	struct place auth = place_member(p, "auth"), flags = place_member(p, "flags"), task = place_member(p, "task");
+	struct place identity = place_member(p, "identity");
+	if (op->has_task && !auth.node)
+		place_mistake(&auth, "missing: an operation mapped to a task says how its callers are authenticated, "
+				     "\"auth: bearer\" or \"auth: none\"");
+	if (!op->has_task && auth.node)
+		place_warning(&auth, "has no effect: without a task everything is passed to legacy, which asks for itself");
+	if (!op->has_task && op->n_flags)
+		place_warning(&flags, "have no effect: the operation has no task and always goes to legacy");
+	if (op->has_task && op->n_flags == 0)
+		place_warning(&task, "the operation names no flags and always goes to legacy");
+	if (op->has_task && op->n_flags && !finds_entity(&op->identity))
+		place_warning(p, "no identity is looked for: whatever a percentage decides goes to legacy");
+	check_path_sources(&identity, op);
+	check_unified(p, op);
+}
+
+static void inherit(const struct place *p, const struct config_defaults *above, struct operation *op)
+{
+	struct place identity = place_member(p, "identity"), entity = place_member(p, "entity");
+	struct place error = place_member(p, "error");
+	op->identity = above->sources;
+	read_identity(&identity, &op->identity);
+	read_entity(&entity, &op->identity);
+	op->error = read_response(error.node ? &error : &above->error, TEMPLATE_REQUEST | TEMPLATE_ERROR);
+}
+
+void read_operation(const struct place *p, const struct config_defaults *above, struct operation *op)
+{
+	static const struct field fields[] = {
+		{"match", FIELD_OTHER, 0, 0, 0},     {"flags", FIELD_OTHER, 0, 0, 0},
+		{"identity", FIELD_OTHER, 0, 0, 0},  {"entity", FIELD_OTHER, 0, 0, 0},
+		{"context", FIELD_OTHER, 0, 0, 0},   {"variants", FIELD_OTHER, 0, 0, 0},
+		{"task", FIELD_OTHER, 0, 0, 0},	     {"auth", FIELD_OTHER, 0, 0, 0},
+		{"tokens", FIELD_OTHER, 0, 0, 0},    {"error", FIELD_OTHER, 0, 0, 0},
+		{"legacy", FIELD_OTHER, 0, 0, 0},    {"pin", FIELD_OTHER, 0, 0, 0},
+		{"unified", FIELD_BOOL, offsetof(struct operation, unified), 0, 0},
+	};
+	struct place match = place_member(p, "match"), flags = place_member(p, "flags");
+	struct place context = place_member(p, "context"), variants = place_member(p, "variants");
+	struct place legacy = place_member(p, "legacy"), pin = place_member(p, "pin");
+	struct place auth = place_member(p, "auth"), tokens = place_member(p, "tokens");
+	struct place task = place_member(p, "task");
+	READ_FIELDS(p, fields, op);
+	read_match(&match, op);
+	value_list(&flags, CONFIG_MAX_FLAGS, add_flag, op);
+	inherit(p, above, op);
+	read_context(&context, op);
+	read_variants(&variants, op);
+	read_task(&task, op);
+	read_auth(&auth, tokens.node ? &tokens : &above->tokens, &op->auth);
+	read_operation_legacy(&legacy, op);
+	read_pin(&pin, op);
+	check_policies(p, op);
+}

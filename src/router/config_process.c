@@ -1,0 +1,249 @@
+/* What concerns the process and not one service: flag source, outcomes, admin listener, override, proxies, limits. */
+#include "router/config_reader.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+#define DAY_MS 86400000ull
+#define TOKEN_MAX 4096
+
+/* A file in the data folder. */
+static const char *data_path(struct config_reader *r, const char *file)
+{
+	const char *folder = r->config->data_dir ? r->config->data_dir : "data";
+	size_t n = strlen(folder) + strlen(file) + 2;
+	char *path = config_memory(r, n);
+	if (path)
+		snprintf(path, n, "%s/%s", folder, file);
+	return path;
+}
+
+/* --- flags --------------------------------------------------------------------------------------------------------- */
+
+/* A URL from the environment obeys the same rules as one of the file. */
+static void override_url(struct config_reader *r, const char *variable, const char **url)
+{
+	const char *value = environment_get(r, variable);
+	if (!value)
+		return;
+	const char *wrong = url_mistake(span_of(value));
+	if (wrong)
+		environment_mistake(r, variable, "%s", wrong);
+	else
+		*url = config_text(r, span_of(value));
+}
+
+static void override_text(struct config_reader *r, const char *variable, const char **text)
+{
+	const char *value = environment_get(r, variable);
+	if (value)
+		*text = config_text(r, span_of(value));
+}
+
+/* The first line of a file; its content is never shown. */
+static void read_token_file(const struct place *p, const char *path, const char **ret)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(TOKEN_MAX + (128u << 10));
+	struct err e = {""};
+	struct stat st;
+	if (stat(path, &st) != 0 || !S_ISREG(st.st_mode)) {
+		place_mistake(p, "%s: not a regular file", path);
+		return;
+	}
+	if (file_read(path, TOKEN_MAX, &text, &e) < 0) {
+		place_mistake(p, "%s", e.text);
+		return;
+	}
+	struct span token = buf_span(&text);
+	token.len = strcspn(token.ptr, "\r\n");
+	token = span_trim(token);
+	if (token.len == 0)
+		place_mistake(p, "%s is empty", path);
+	else
+		*ret = config_text(p->reader, token);
+}
+
+static void check_flag_file(const struct place *p, const char *path)
+{
+	if (path && access(path, R_OK) != 0)
+		place_warning(p, "%s cannot be read now: until it can, flags have their defaults", path);
+}
+
+static void read_flag_kind(const struct place *p, struct config *c)
+{
+	static const char *const kinds[] = {"file", "flipt"}, *const rules[] = {"v2", "v1"};
+	struct place source = place_member(p, "source"), version = place_member(p, "rules");
+	size_t which;
+	if (value_choice(&source, kinds, 2, &which))
+		c->flags.kind = which ? FLAG_SOURCE_FLIPT : FLAG_SOURCE_FILE;
+	if (value_choice(&version, rules, 2, &which))
+		c->flags.v1_rules = which == 1;
+}
+
+void read_flag_source(const struct place *p)
+{
+	static const struct field fields[] = {
+		{"source", FIELD_OTHER, 0, 0, 0},
+		{"rules", FIELD_OTHER, 0, 0, 0},
+		{"token_file", FIELD_OTHER, 0, 0, 0},
+		{"file", FIELD_PATH, offsetof(struct config, flags.file), 0, 0},
+		{"url", FIELD_URL, offsetof(struct config, flags.url), 0, 0},
+		{"namespace", FIELD_TEXT, offsetof(struct config, flags.namespace_key), 0, 0},
+		{"environment", FIELD_TEXT, offsetof(struct config, flags.environment), 0, 0},
+		{"ca_file", FIELD_FILE, offsetof(struct config, flags.ca_file), 0, 0},
+		{"snapshot", FIELD_PATH, offsetof(struct config, flags.snapshot_file), 0, 0},
+		{"poll", FIELD_DURATION, offsetof(struct config, flags.poll_ms), 100, DAY_MS},
+		{"stream", FIELD_BOOL, offsetof(struct config, flags.stream), 0, 0},
+	};
+	struct config_reader *r = p->reader;
+	struct config *c = r->config;
+	c->flags.namespace_key = "default";
+	c->flags.environment = "default";
+	c->flags.poll_ms = 30000;
+	c->flags.stream = true;
+	c->flags.file = config_path(r, SPAN_LIT("flags.yml"));
+	c->flags.snapshot_file = data_path(r, "flags.snapshot.json");
+	READ_FIELDS(p, fields, c);
+	read_flag_kind(p, c);
+	struct place token = place_member(p, "token_file"), file = place_member(p, "file"), url = place_member(p, "url");
+	const char *token_path;
+	if (value_file(&token, &token_path))
+		read_token_file(&token, token_path, &c->flags.token);
+	if (environment_get(r, "FLIPT_SERVER_URL"))
+		c->flags.kind = FLAG_SOURCE_FLIPT;
+	override_url(r, "FLIPT_SERVER_URL", &c->flags.url);
+	override_text(r, "FLIPT_NAMESPACE", &c->flags.namespace_key);
+	override_text(r, "FLIPT_ENVIRONMENT", &c->flags.environment);
+	override_text(r, "FLIPT_CLIENT_TOKEN", &c->flags.token);
+	if (c->flags.kind == FLAG_SOURCE_FILE)
+		check_flag_file(&file, c->flags.file);
+	else if (!c->flags.url && !url.node)
+		place_mistake(&url, "missing: the source flipt needs the server's URL, here or in FLIPT_SERVER_URL");
+}
+
+/* --- outcomes, admin, override ------------------------------------------------------------------------------------- */
+
+void read_outcomes(const struct place *p)
+{
+	static const struct field fields[] = {
+		{"path", FIELD_PATH, offsetof(struct config, outcomes.path), 0, 0},
+		{"flush", FIELD_DURATION, offsetof(struct config, outcomes.flush_ms), 1, 60000},
+		{"queue_slots", FIELD_UNSIGNED, offsetof(struct config, outcomes.queue_slots), 64, 1 << 22},
+		{"retention_days", FIELD_UNSIGNED, offsetof(struct config, outcomes.retention_days), 1, 36500},
+		{"rollup_retention_days", FIELD_UNSIGNED, offsetof(struct config, outcomes.retention_rollup_days), 1, 36500},
+		{"max_size", FIELD_SIZE, offsetof(struct config, outcomes.max_bytes), 1 << 20, 1ull << 50},
+		{"hash_users", FIELD_BOOL, offsetof(struct config, outcomes.hash_users), 0, 0},
+	};
+	struct config *c = p->reader->config;
+	c->outcomes.path = data_path(p->reader, "outcomes.db");
+	c->outcomes.flush_ms = 50;
+	c->outcomes.queue_slots = 32768;
+	c->outcomes.retention_days = 30;
+	c->outcomes.retention_rollup_days = 400;
+	c->outcomes.max_bytes = 4ull << 30;
+	READ_FIELDS(p, fields, c);
+}
+
+void read_admin(const struct place *p, const struct place *tokens)
+{
+	static const struct field fields[] = {
+		{"listen", FIELD_LISTEN, offsetof(struct config, admin.listen), 0, 0},
+		{"auth", FIELD_OTHER, 0, 0, 0},
+		{"tokens", FIELD_OTHER, 0, 0, 0},
+	};
+	struct config *c = p->reader->config;
+	struct place auth = place_member(p, "auth"), own = place_member(p, "tokens"), listen = place_member(p, "listen");
+	c->admin.listen = "127.0.0.1:9900";
+	READ_FIELDS(p, fields, c);
+	if (auth.node)
+		read_auth(&auth, own.node ? &own : tokens, &c->admin.auth);
+	else if (listen_is_loopback(c->admin.listen))
+		c->admin.auth.kind = AUTH_NONE;
+	else
+		place_mistake(&listen, "reachable from elsewhere: say \"auth: bearer\" or \"auth: none\" beside it");
+}
+
+void read_override(const struct place *p)
+{
+	static const struct field fields[] = {
+		{"enabled", FIELD_BOOL, offsetof(struct config, override.enabled), 0, 0},
+		{"secret_sha256", FIELD_OTHER, 0, 0, 0},
+	};
+	struct config *c = p->reader->config;
+	READ_FIELDS(p, fields, c);
+	struct place secret = place_member(p, "secret_sha256");
+	struct span hash;
+	if (!secret.node && c->override.enabled)
+		place_mistake(&secret, "missing: an override needs a secret; give its SHA-256 in hex");
+	if (!secret.node || !value_text(&secret, &hash))
+		return;
+	if (!sha256_hex_valid(hash)) {
+		place_mistake(&secret, "expected the SHA-256 of the secret in 64 hex digits");
+		return;
+	}
+	char *copy = config_text(p->reader, hash);
+	for (char *h = copy; h && *h; h++)
+		if (*h >= 'A' && *h <= 'F')
+			*h = (char)(*h | 0x20);
+	c->override.secret_sha256 = copy;
+}
+
+/* --- proxies and limits -------------------------------------------------------------------------------------------- */
+
+static void add_range(struct config *c, struct span text, const struct cidr *range)
+{
+	c->trusted_proxies.cidr[c->trusted_proxies.n_cidr] = text;
+	c->trusted_proxies.ranges[c->trusted_proxies.n_cidr++] = *range;
+}
+
+static void add_proxy(const struct place *p, void *arg)
+{
+	struct cidr range;
+	struct span text;
+	struct err e = {""};
+	if (!value_text(p, &text))
+		return;
+	if (cidr_parse(text, &range, &e) != 0)
+		place_mistake(p, "%s", e.text);
+	else
+		add_range(arg, text, &range);
+}
+
+#define PROXIES_MAX 256
+
+void read_trusted_proxies(const struct place *p)
+{
+	struct config *c = p->reader->config;
+	c->trusted_proxies.cidr = config_memory(p->reader, PROXIES_MAX * sizeof(*c->trusted_proxies.cidr));
+	c->trusted_proxies.ranges = config_memory(p->reader, PROXIES_MAX * sizeof(*c->trusted_proxies.ranges));
+	if (!c->trusted_proxies.cidr || !c->trusted_proxies.ranges)
+		return;
+	if (p->node) {
+		value_list(p, PROXIES_MAX, add_proxy, c);
+		return;
+	}
+	static const char *const local[] = {"127.0.0.0/8", "::1", "unix"};
+	for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++) {
+		struct cidr range;
+		if (cidr_parse(span_of(local[i]), &range, NULL) == 0)
+			add_range(c, span_of(local[i]), &range);
+	}
+}
+
+void read_limits(const struct place *p)
+{
+	static const struct field fields[] = {
+		{"max_head", FIELD_SIZE_T, offsetof(struct config, max_head), 1 << 10, 1 << 20},
+		{"max_inspect_body", FIELD_SIZE_T, offsetof(struct config, max_inspect_body), 0, 1 << 30},
+		{"max_inspect_memory", FIELD_SIZE, offsetof(struct config, max_inspect_memory), 0, 1ull << 44},
+	};
+	struct config *c = p->reader->config;
+	READ_FIELDS(p, fields, c);
+	if (c->max_inspect_memory < c->max_inspect_body)
+		place_mistake(p, "max_inspect_memory is for all requests together and cannot be below max_inspect_body");
+}
