@@ -89,8 +89,9 @@ struct task_health {
 };
 typedef void (*task_health_fn)(void *arg, const struct task_health *h);
 
-/* A backend is one row: its name and these verbs (see task_registry.h). Each callback comes later than the call that
- * asked for it, on the client's loop, exactly once, unless its operation was dropped by the client's free. */
+/* A backend is one row: its name and these verbs (see backends.h). Each callback comes later than the call that
+ * asked for it, on the client's loop, exactly once, unless its operation was dropped by the client's free. Only when
+ * memory is out it may come from within the call. */
 struct task_backend {
 	const char *name;     /* embedded, celery, temporal, hatchet */
 	size_t max_input;     /* bytes of args + kwargs, 0 = no limit of its own */
@@ -107,10 +108,20 @@ struct task_backend {
 	void (*health)(struct task_client *c, task_health_fn fn, void *arg);
 };
 
-/* Every task_client starts with this, so that the functions below find their verbs. */
+struct task_later; /* an answer that needs nobody else, on its way to its callback */
+
+/* Every task_client starts with this, so that the functions below find their verbs. Set by task_client_init. */
 struct task_client {
 	const struct task_backend *backend;
+	struct loop *loop;
+	struct task_later *later;
 };
+
+/* For backends: to be called by client_new. */
+void task_client_init(struct task_client *c, const struct task_backend *backend, struct loop *loop);
+/* For backends: tells this outcome of a submission in a later round of the loop. The sentence is copied. */
+void task_submit_later(struct task_client *c, enum task_submit_status status, struct span task_id, const struct err *why,
+		       task_submit_fn fn, void *arg);
 
 /* Checks max_input (→ TASK_INPUT_TOO_LARGE) and makes the id, then the backend's submit. */
 void task_submit(struct task_client *c, const struct task_call *call, task_submit_fn fn, void *arg);

@@ -1,0 +1,136 @@
+#include "tasks/python_text.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <wctype.h>
+
+#include "base/json.h"
+#include "tasks/number.h"
+
+static int put_repr(struct span value, struct buf *out);
+
+static int put_string_repr(struct span value, struct buf *out)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(out->max);
+	int r = json_unescape(value, &text);
+	if (r < 0)
+		return r;
+	struct span s = buf_span(&text);
+	bool single = memchr(s.ptr, '\'', s.len), twice = memchr(s.ptr, '"', s.len);
+	char quote = single && !twice ? '"' : '\'';
+	buf_putc(out, quote);
+	for (size_t i = 0; i < s.len; i++) {
+		unsigned char c = (unsigned char)s.ptr[i];
+		if (c == '\n')
+			buf_puts(out, "\\n");
+		else if (c == '\r')
+			buf_puts(out, "\\r");
+		else if (c == '\t')
+			buf_puts(out, "\\t");
+		else if (c < 0x20 || c == 0x7f)
+			buf_printf(out, "\\x%02x", c);
+		else if (c == '\\' || c == quote)
+			buf_printf(out, "\\%c", c);
+		else
+			buf_putc(out, (char)c);
+	}
+	return buf_putc(out, quote);
+}
+
+static int put_container(struct span value, bool object, struct buf *out)
+{
+	struct json_iter it;
+	struct span key, item;
+	const char *separator = "";
+	buf_putc(out, object ? '{' : '[');
+	json_iter_init(&it, value);
+	while (json_iter_next(&it, &key, &item)) {
+		buf_puts(out, separator);
+		separator = ", ";
+		if (object) {
+			put_string_repr(key, out);
+			buf_puts(out, ": ");
+		}
+		int r = put_repr(item, out);
+		if (r < 0)
+			return r;
+	}
+	return buf_putc(out, object ? '}' : ']');
+}
+
+static int put_repr(struct span value, struct buf *out)
+{
+	switch (json_type_of(value)) {
+	case JSON_NULL:
+		return buf_puts(out, "None");
+	case JSON_FALSE:
+		return buf_puts(out, "False");
+	case JSON_TRUE:
+		return buf_puts(out, "True");
+	case JSON_NUMBER:
+		return number_text(value, out);
+	case JSON_STRING:
+		return put_string_repr(value, out);
+	case JSON_ARRAY:
+		return put_container(value, false, out);
+	case JSON_OBJECT:
+		return put_container(value, true, out);
+	}
+	return -EINVAL;
+}
+
+int python_str(struct span value, struct buf *out)
+{
+	return json_type_of(value) == JSON_STRING ? json_unescape(value, out) : put_repr(value, out);
+}
+
+/* --- upper case ------------------------------------------------------------------------------------------------------- */
+
+/* One character of valid UTF-8 at s[*i]; moves *i behind it. */
+static uint32_t next_character(struct span s, size_t *i)
+{
+	unsigned char c = (unsigned char)s.ptr[(*i)++];
+	unsigned more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : c >= 0xc0 ? 1 : 0;
+	uint32_t value = more == 0 ? c : c & (0x3fu >> more);
+	while (more-- && *i < s.len)
+		value = value << 6 | ((unsigned char)s.ptr[(*i)++] & 0x3fu);
+	return value;
+}
+
+static void put_character(uint32_t c, struct buf *out)
+{
+	if (c < 0x80) {
+		buf_putc(out, (char)c);
+	} else if (c < 0x800) {
+		buf_putc(out, (char)(0xc0 | c >> 6));
+		buf_putc(out, (char)(0x80 | (c & 0x3f)));
+	} else if (c < 0x10000) {
+		buf_putc(out, (char)(0xe0 | c >> 12));
+		buf_putc(out, (char)(0x80 | (c >> 6 & 0x3f)));
+		buf_putc(out, (char)(0x80 | (c & 0x3f)));
+	} else {
+		buf_putc(out, (char)(0xf0 | c >> 18));
+		buf_putc(out, (char)(0x80 | (c >> 12 & 0x3f)));
+		buf_putc(out, (char)(0x80 | (c >> 6 & 0x3f)));
+		buf_putc(out, (char)(0x80 | (c & 0x3f)));
+	}
+}
+
+int python_upper(struct span text, struct buf *out)
+{
+	locale_t unicode = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+	for (size_t i = 0; i < text.len;) {
+		uint32_t c = next_character(text, &i);
+		if (c == 0xdf)
+			buf_puts(out, "SS");
+		else if (c < 0x80)
+			buf_putc(out, (char)(c >= 'a' && c <= 'z' ? c - 32 : c));
+		else
+			put_character(unicode ? (uint32_t)towupper_l((wint_t)c, unicode) : c, out);
+	}
+	if (unicode)
+		freelocale(unicode);
+	return out->error;
+}

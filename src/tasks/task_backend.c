@@ -1,0 +1,181 @@
+/*
+ * What is the same for every backend: checks before a submission, ids, answers that need no backend, the JSON of a result.
+ */
+#include "tasks/task_backend.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/crypto.h"
+#include "base/json.h"
+
+struct task_later {
+	struct task_client *client;
+	struct loop_timer *timer;
+	struct task_later *next, **link;
+	task_submit_fn fn;
+	void *arg;
+	enum task_submit_status status;
+	char id[TASK_ID_MAX];
+	struct err err;
+};
+
+const char *task_status_text(enum task_status s)
+{
+	static const char *const text[] = {"pending", "running", "completed", "failed"};
+	return text[s];
+}
+
+static int put_time(struct buf *out, const char *key, int64_t us)
+{
+	char text[CLOCK_TEXT_MAX];
+	if (us == 0)
+		return buf_printf(out, ",\"%s\":null", key);
+	clock_format(us, text);
+	return buf_printf(out, ",\"%s\":\"%s\"", key, text);
+}
+
+int task_result_to_json(const struct task_result *r, struct buf *out)
+{
+	buf_puts(out, "{\"task_id\":");
+	json_quote(out, r->task_id);
+	buf_puts(out, ",\"task_name\":");
+	json_quote(out, r->task_name);
+	buf_printf(out, ",\"status\":\"%s\",\"result\":", task_status_text(r->status));
+	buf_append_span(out, r->status == TASK_COMPLETED && r->result.len ? r->result : SPAN_LIT("null"));
+	buf_puts(out, ",\"error\":");
+	if (r->error.ptr)
+		json_quote(out, r->error);
+	else
+		buf_puts(out, "null");
+	put_time(out, "started_at", r->started_us);
+	put_time(out, "completed_at", r->completed_us);
+	buf_putc(out, '}');
+	return out->error;
+}
+
+/* --- answers that come later without the backend --------------------------------------------------------------------- */
+
+static void later_free(struct task_later *l)
+{
+	*l->link = l->next;
+	if (l->next)
+		l->next->link = l->link;
+	loop_timer_free(l->timer);
+	free(l);
+}
+
+static void tell(enum task_submit_status status, struct span id, const struct err *why, task_submit_fn fn, void *arg)
+{
+	struct task_submission s = {.status = status, .task_id = id, .err = *why};
+	fn(arg, &s);
+}
+
+static void on_later(void *arg)
+{
+	struct task_later *l = arg, copy = *l;
+	later_free(l);
+	tell(copy.status, span_of(copy.id), &copy.err, copy.fn, copy.arg);
+}
+
+void task_submit_later(struct task_client *c, enum task_submit_status status, struct span task_id, const struct err *why,
+		       task_submit_fn fn, void *arg)
+{
+	struct task_later *l = calloc(1, sizeof(*l));
+	if (!l || loop_timer_new(c->loop, on_later, l, &l->timer) < 0) {
+		free(l);
+		tell(status, task_id, why, fn, arg);
+		return;
+	}
+	l->client = c;
+	l->fn = fn;
+	l->arg = arg;
+	l->status = status;
+	l->err = *why;
+	span_copy(task_id, l->id, sizeof(l->id));
+	l->next = c->later;
+	l->link = &c->later;
+	if (l->next)
+		l->next->link = &l->next;
+	c->later = l;
+	loop_timer_start(l->timer, 0);
+}
+
+void task_client_init(struct task_client *c, const struct task_backend *backend, struct loop *loop)
+{
+	*c = (struct task_client){.backend = backend, .loop = loop};
+}
+
+struct task_client *task_client_free(struct task_client *c)
+{
+	if (!c)
+		return NULL;
+	while (c->later)
+		later_free(c->later);
+	c->backend->client_free(c);
+	return NULL;
+}
+
+/* --- the verbs --------------------------------------------------------------------------------------------------------- */
+
+static enum task_submit_status check(const struct task_client *c, const struct task_call *call, struct err *why)
+{
+	if (call->task.len == 0 || call->task.len >= TASK_NAME_MAX) {
+		err_set(why, 0, "the task's name must have 1 to %d characters", TASK_NAME_MAX - 1);
+		return TASK_REFUSED;
+	}
+	if (call->task_id.ptr && (call->task_id.len == 0 || call->task_id.len >= TASK_ID_MAX)) {
+		err_set(why, 0, "the task's id must have 1 to %d characters", TASK_ID_MAX - 1);
+		return TASK_REFUSED;
+	}
+	size_t size = call->args.len + call->kwargs.len;
+	if (c->backend->max_input && size > c->backend->max_input) {
+		err_set(why, 0, "the input has %zu bytes, %s takes %zu", size, c->backend->name, c->backend->max_input);
+		return TASK_INPUT_TOO_LARGE;
+	}
+	return TASK_SUBMITTED;
+}
+
+void task_submit(struct task_client *c, const struct task_call *call, task_submit_fn fn, void *arg)
+{
+	struct task_call with_id = *call;
+	struct err why = {""};
+	char id[CRYPTO_ID_HEX];
+	enum task_submit_status status = check(c, call, &why);
+	if (status != TASK_SUBMITTED) {
+		task_submit_later(c, status, call->task_id, &why, fn, arg);
+		return;
+	}
+	if (!call->task_id.ptr) {
+		crypto_random_id(id);
+		with_id.task_id = span_of(id);
+	}
+	c->backend->submit(c, &with_id, fn, arg);
+}
+
+struct task_wait *task_wait(struct task_client *c, struct span task_id, task_result_fn fn, void *arg)
+{
+	return c->backend->wait(c, task_id, fn, arg);
+}
+
+void task_wait_cancel(struct task_wait *w, struct task_client *c)
+{
+	if (w)
+		c->backend->wait_cancel(w);
+}
+
+void task_get(struct task_client *c, struct span task_id, task_result_fn fn, void *arg)
+{
+	c->backend->get(c, task_id, fn, arg);
+}
+
+void task_cancel(struct task_client *c, struct span task_id, task_done_fn fn, void *arg)
+{
+	c->backend->cancel(c, task_id, fn, arg);
+}
+
+void task_health(struct task_client *c, task_health_fn fn, void *arg)
+{
+	c->backend->health(c, fn, arg);
+}
