@@ -63,6 +63,7 @@ static const char *const sql[SQL_N] = {
 	[SQL_WORKER_GONE] = "DELETE FROM worker WHERE id = ?1",
 	[SQL_WORKERS] = "SELECT count(*) FROM worker WHERE seen_at > ?1",
 	[SQL_WORKERS_OLD] = "DELETE FROM worker WHERE seen_at < ?1",
+	[SQL_READY] = "SELECT 1 FROM task WHERE state = 0 AND queue = ?1 AND (expires_at = 0 OR expires_at > ?2) LIMIT 1",
 	[SQL_CANDIDATES] = "SELECT seq, id, name, queue, workflow, idempotent, attempts, timeout_ms FROM task WHERE state = 0"
 			   " AND queue = ?1 AND (expires_at = 0 OR expires_at > ?2) ORDER BY priority DESC, seq LIMIT ?3",
 	[SQL_TAKE] = "UPDATE task SET state = 1, attempts = attempts + 1, max_attempts = ?2, token = ?3, lease_until = ?4,"
@@ -228,6 +229,11 @@ void store_rollback(struct store *s)
 	db_rollback(s->db);
 }
 
+bool store_moved(struct store *s)
+{
+	return db_moved(s->db);
+}
+
 int store_integrity_check(struct store *s, struct err *e)
 {
 	return db_integrity_check(s->db, e);
@@ -280,6 +286,7 @@ int store_insert(struct store *s, const struct store_task *t, struct err *e)
 	if (db_changes(s->db) == 0)
 		return compare_existing(s, t, e);
 	int64_t seq = db_last_insert_rowid(s->db);
+	s->news = true;
 	st = store_sql(s, SQL_INSERT_INPUT, e);
 	if (!st)
 		return -EIO;
@@ -380,4 +387,11 @@ int store_workers(struct store *s, unsigned within_ms, int64_t *ret, struct err 
 {
 	int64_t since = clock_mono_ms() - within_ms;
 	return one_number(s, SQL_WORKERS, &since, ret, e);
+}
+
+bool store_take_news(struct store *s)
+{
+	bool news = s->news;
+	s->news = false;
+	return news;
 }

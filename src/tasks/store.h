@@ -77,6 +77,9 @@ int store_finished_since(struct store *s, int64_t *n, unsigned limit, bool *gap,
 			 struct err *e);
 int store_finished_last(struct store *s, int64_t *n, struct err *e);
 
+/* Whether tasks became pending by this store's doing since the last time it was asked: workers want to know. */
+bool store_take_news(struct store *s);
+
 int store_backlog(struct store *s, int64_t *ret, struct err *e); /* pending tasks; a count above 100,000 is cut there */
 
 /* --- workers; all but the queries within a transaction ------------------------------------------------------------------ */
@@ -109,6 +112,8 @@ struct store_lease_request {
 	int (*taken)(void *arg, const struct store_lease *l);
 	void *arg;
 };
+/* Whether there is anything to take: a look without the write lock. 1 yes, 0 no. */
+int store_ready(struct store *s, const struct span *queues, size_t n, struct err *e);
 /* Takes up to `limit` pending tasks of the queues. Returns how many, or <0. */
 int store_lease(struct store *s, const struct store_lease_request *r, struct err *e);
 
@@ -143,6 +148,7 @@ int store_workflow_start(struct store *s, const struct store_lease *l, const str
  * (0: kept). *ret counts changes. Begins and commits by itself, and only when there is something to do. */
 int store_sweep(struct store *s, int64_t retention_ms, unsigned *ret, struct err *e);
 
+bool store_moved(struct store *s); /* another file, or none, stands at the path now */
 int store_integrity_check(struct store *s, struct err *e);
 
 #endif

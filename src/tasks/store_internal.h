@@ -19,6 +19,7 @@ enum store_sql {
 	SQL_WORKER_GONE,
 	SQL_WORKERS,
 	SQL_WORKERS_OLD,
+	SQL_READY,
 	SQL_CANDIDATES,
 	SQL_TAKE,
 	SQL_EXTEND,
@@ -51,6 +52,7 @@ struct store {
 	struct db *db;
 	struct db_stmt *statements[SQL_N];
 	size_t max_result;
+	bool news;
 	unsigned queue_turn; /* which queue is looked at first, so that a busy one does not starve the others */
 };
 

@@ -93,6 +93,7 @@ static int requeue(struct store *s, int64_t seq, int attempts_back, struct err *
 		return -EIO;
 	db_bind_int64(st, 1, seq);
 	db_bind_int64(st, 2, attempts_back);
+	s->news = true;
 	return db_run(st, e);
 }
 
@@ -280,6 +281,21 @@ static int lease_from(struct store *s, const struct store_lease_request *r, stru
 	for (unsigned i = 0; code >= 0 && i < n; i++)
 		code = take(s, r, &found[i], e);
 	return code < 0 ? code : (int)n;
+}
+
+int store_ready(struct store *s, const struct span *queues, size_t n, struct err *e)
+{
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		struct db_stmt *st = store_sql(s, SQL_READY, e);
+		if (!st)
+			return -EIO;
+		db_bind_text(st, 1, queues[i]);
+		db_bind_int64(st, 2, clock_mono_ms());
+		r = db_step(st, e);
+		db_reset(st);
+	}
+	return r;
 }
 
 int store_lease(struct store *s, const struct store_lease_request *r, struct err *e)

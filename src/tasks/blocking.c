@@ -1,0 +1,94 @@
+#include "tasks/blocking.h"
+
+#include <errno.h>
+
+struct waiting {
+	struct loop *loop;
+	struct loop_timer *limit;
+	struct task_client *client;
+	struct task_wait *wait;
+	struct buf *text;
+	struct task_result *ret;
+	struct err *e;
+	int code;
+};
+
+static void end(struct waiting *w, int code)
+{
+	w->code = code;
+	loop_stop(w->loop);
+}
+
+static void keep(struct buf *text, struct span *s, size_t *at)
+{
+	if (!s->ptr)
+		return;
+	buf_append_span(text, *s);
+	s->ptr = text->ptr + *at;
+	*at += s->len;
+}
+
+static int keep_result(struct waiting *w, const struct task_result *r)
+{
+	size_t total = r->task_id.len + r->task_name.len + r->result.len + r->error.len + r->error_detail.len + r->owner.len, at = 0;
+	buf_clear(w->text);
+	if (buf_reserve(w->text, total) < 0)
+		return err_set(w->e, w->text->error, "the result is larger than the room for it");
+	*w->ret = *r;
+	struct span *all[] = {&w->ret->task_id, &w->ret->task_name, &w->ret->result,
+			      &w->ret->error,	&w->ret->error_detail, &w->ret->owner};
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		keep(w->text, all[i], &at);
+	return 0;
+}
+
+static void on_result(void *arg, int error, const struct task_result *r)
+{
+	struct waiting *w = arg;
+	w->wait = NULL;
+	end(w, error ? err_set(w->e, error, "the task's end could not be read") : keep_result(w, r));
+}
+
+static void on_submitted(void *arg, const struct task_submission *s)
+{
+	struct waiting *w = arg;
+	if (s->status == TASK_SUBMITTED) {
+		buf_clear(w->text);
+		buf_append_span(w->text, s->task_id);
+		w->wait = task_wait(w->client, s->task_id, on_result, w);
+		if (!w->wait)
+			end(w, err_set(w->e, -ENOMEM, "out of memory"));
+		return;
+	}
+	end(w, err_set(w->e, s->status == TASK_UNKNOWN ? -EREMOTEIO : -ECONNREFUSED, "%s", s->err.text));
+}
+
+static void on_limit(void *arg)
+{
+	struct waiting *w = arg;
+	task_wait_cancel(w->wait, w->client);
+	end(w, err_set(w->e, -ETIMEDOUT, "no end within the time limit; the task goes on"));
+}
+
+int task_run_blocking(const struct task_backend *backend, const void *options, const struct task_call *call, unsigned timeout_ms,
+		      struct buf *text, struct task_result *ret, struct err *e)
+{
+	struct waiting w = {.text = text, .ret = ret, .e = e};
+	int r = loop_new(&w.loop);
+	if (r < 0)
+		return err_set(e, r, "no event loop");
+	r = loop_timer_new(w.loop, on_limit, &w, &w.limit);
+	if (r == 0)
+		r = backend->client_new(w.loop, options, &w.client, e);
+	if (r == 0) {
+		loop_timer_start(w.limit, timeout_ms);
+		task_submit(w.client, call, on_submitted, &w);
+		r = loop_run(w.loop);
+		r = r < 0 ? r : w.code;
+		task_client_free(w.client);
+		loop_run_posted(w.loop);
+	}
+	loop_timer_free(w.limit);
+	loop_free(w.loop);
+	return r;
+}

@@ -1,0 +1,36 @@
+#include "tasks/handler.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+int handler_start(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
+		  handler_done_fn done, void *arg, struct handler_run **ret, struct err *e)
+{
+	switch (t->kind) {
+	case HANDLER_EXEC:
+		return handler_start_exec(env, t, call, done, arg, ret, e);
+	case HANDLER_HTTP:
+		return handler_start_http(env, t, call, done, arg, ret, e);
+	case HANDLER_BUILTIN:
+		break;
+	}
+	return handler_start_builtin(env, t, call, done, arg, ret, e);
+}
+
+void handler_kill(struct handler_run *run)
+{
+	run->kill(run);
+}
+
+void handler_fail(struct handler_run *run, bool unknown, struct span detail, const char *format, ...)
+{
+	char text[1024];
+	va_list ap;
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	char cut[1000];
+	span_copy(span_of(text), cut, sizeof(cut));
+	struct handler_outcome o = {.error = span_of(cut), .detail = detail, .unknown = unknown};
+	run->done(run->arg, &o);
+}

@@ -1,0 +1,60 @@
+/*
+ * Handlers: what runs one attempt of a task, in the worker: C code on a thread, a program, or a call of a URL.
+ *
+ * Why:       the worker leases, keeps time and writes down; how a task is run is behind these three calls.
+ * Threads:   everything on the worker's loop.
+ * Ownership: the call is copied. A run belongs to its handler and is gone when `done` returns.
+ */
+#ifndef TASKS_HANDLER_H
+#define TASKS_HANDLER_H
+
+#include "base/err.h"
+#include "base/http_client.h"
+#include "base/loop.h"
+#include "tasks/registry.h"
+
+#define HANDLER_MAX_RESULT (64u << 20)
+
+struct handler_call {
+	struct span task_id, name, args, kwargs; /* args and kwargs: valid JSON array and object */
+	unsigned attempt;
+	unsigned timeout_ms;
+};
+
+struct handler_outcome {
+	struct span result;	   /* valid JSON, or SPAN_NONE when it failed */
+	struct span error, detail; /* when it failed */
+	bool unknown;		   /* it began, and whether it took effect cannot be known from here */
+};
+typedef void (*handler_done_fn)(void *arg, const struct handler_outcome *o);
+
+struct handler_env {
+	struct loop *loop;
+	struct http_client *http;
+};
+
+struct handler_run {
+	void (*kill)(struct handler_run *run);
+	handler_done_fn done;
+	void *arg;
+};
+
+/* done is called once, later. <0: it could not be begun, with a sentence; done is not called then. */
+int handler_start(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
+		  handler_done_fn done, void *arg, struct handler_run **ret, struct err *e);
+/* Ends it as soon as can be; done still comes, perhaps with a result. May be called again. */
+void handler_kill(struct handler_run *run);
+
+/* The three kinds. */
+int handler_start_builtin(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
+			  handler_done_fn done, void *arg, struct handler_run **ret, struct err *e);
+int handler_start_exec(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
+		       handler_done_fn done, void *arg, struct handler_run **ret, struct err *e);
+int handler_start_http(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
+		       handler_done_fn done, void *arg, struct handler_run **ret, struct err *e);
+
+/* done with a failure. */
+void handler_fail(struct handler_run *run, bool unknown, struct span detail, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
+#endif

@@ -1,1 +1,0 @@
-typedef int tasks_is_to_come;

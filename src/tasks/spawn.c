@@ -1,0 +1,150 @@
+#include "tasks/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+#define DEFAULT_PATH "/usr/local/bin:/usr/bin:/bin"
+
+/* Where the program is, before the fork: execvp may allocate, which a child of a threaded process must not. */
+static int find_program(const char *name, char *const env[], char out[PATH_MAX])
+{
+	if (strchr(name, '/'))
+		return snprintf(out, PATH_MAX, "%s", name) < PATH_MAX ? 0 : -ENAMETOOLONG;
+	const char *path = DEFAULT_PATH;
+	for (size_t i = 0; env[i]; i++)
+		if (strncmp(env[i], "PATH=", 5) == 0)
+			path = env[i] + 5;
+	while (*path) {
+		size_t n = strcspn(path, ":");
+		if (n && snprintf(out, PATH_MAX, "%.*s/%s", (int)n, path, name) < PATH_MAX && access(out, X_OK) == 0)
+			return 0;
+		path += n + (path[n] == ':');
+	}
+	return -ENOENT;
+}
+
+/* In the child; only what POSIX allows after fork in a threaded process. `ends` are its pipes, `report` where failure is told. */
+static void become(const char *program, char *const argv[], char *const env[], const int ends[3], int report, pid_t parent)
+{
+	struct sigaction standard = {.sa_handler = SIG_DFL};
+	sigset_t none;
+	for (int n = 1; n < NSIG; n++)
+		sigaction(n, &standard, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	setpgid(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(127); /* it died before it could matter to the kernel */
+	if (chdir("/") == 0 && dup2(ends[0], 0) == 0 && dup2(ends[1], 1) == 1 && dup2(ends[2], 2) == 2) {
+		/* Nothing above the three is inherited; `report` closes itself at exec. */
+		syscall(SYS_close_range, 3u, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */);
+		execve(program, argv, env);
+	}
+	int code = errno;
+	ssize_t ignored = write(report, &code, sizeof(code));
+	(void)ignored;
+	_exit(127);
+}
+
+static void close_all(int *fds, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+/* What the child told before it became the program: 0, or why it could not. */
+static int read_report(int fd)
+{
+	int code = 0;
+	ssize_t n;
+	do
+		n = read(fd, &code, sizeof(code));
+	while (n < 0 && errno == EINTR);
+	return n == (ssize_t)sizeof(code) ? -code : 0;
+}
+
+/* Pipes must not come to lie on 0-2 in case the worker was started without them. */
+static int make_pipe(int ends[2])
+{
+	int low[2];
+	if (pipe2(low, O_CLOEXEC) < 0)
+		return -errno;
+	for (int i = 0; i < 2; i++) {
+		ends[i] = low[i] > 2 ? low[i] : fcntl(low[i], F_DUPFD_CLOEXEC, 3);
+		if (low[i] <= 2)
+			close(low[i]);
+	}
+	return ends[0] < 0 || ends[1] < 0 ? -EMFILE : 0;
+}
+
+int spawn(char *const argv[], char *const env[], struct spawned *ret, struct err *e)
+{
+	char program[PATH_MAX];
+	int p[8]; /* stdin, stdout, stderr, report; read and write end each */
+	memset(p, -1, sizeof(p));
+	int r = find_program(argv[0], env, program);
+	for (int i = 0; r == 0 && i < 4; i++)
+		r = make_pipe(&p[2 * i]);
+	if (r < 0) {
+		close_all(p, 8);
+		return err_set(e, r, "%s: %s", argv[0], strerror(-r));
+	}
+	pid_t parent = getpid(), pid = fork();
+	if (pid == 0)
+		become(program, argv, env, (int[]){p[0], p[3], p[5]}, p[7], parent);
+	r = pid < 0 ? -errno : 0;
+	close_all((int[]){p[0], p[3], p[5], p[7]}, 4);
+	if (r == 0)
+		r = read_report(p[6]);
+	close(p[6]);
+	struct spawned s = {.pid = pid, .in = p[1], .out = p[2], .err = p[4], .pidfd = -1};
+	if (r == 0) {
+		s.pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+		if (s.pidfd < 0)
+			r = -errno;
+	}
+	if (r < 0) {
+		close_all((int[]){s.in, s.out, s.err}, 3);
+		if (pid > 0) {
+			kill(pid, SIGKILL);
+			waitpid(pid, NULL, 0);
+		}
+		return err_set(e, r, "%s: %s", argv[0], strerror(-r));
+	}
+	fcntl(s.in, F_SETFL, O_NONBLOCK);
+	fcntl(s.out, F_SETFL, O_NONBLOCK);
+	fcntl(s.err, F_SETFL, O_NONBLOCK);
+	return (*ret = s, 0);
+}
+
+void spawned_kill(const struct spawned *s)
+{
+	kill(-s->pid, SIGKILL);
+}
+
+bool spawned_ended(const struct spawned *s)
+{
+	siginfo_t info = {0};
+	return waitid(P_PID, (id_t)s->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == s->pid;
+}
+
+void spawned_reap(struct spawned *s, int *ret)
+{
+	spawned_kill(s);
+	while (waitpid(s->pid, ret, 0) < 0 && errno == EINTR)
+		;
+	close(steal_fd(&s->pidfd));
+}

@@ -1,0 +1,617 @@
+/*
+ * The worker. All writing is gathered and done at the end of a round of the loop, in one transaction: what has ended, then as many
+ * new leases as there are free places.
+ */
+#include "tasks/worker.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/crypto.h"
+#include "base/log.h"
+#include "tasks/handler.h"
+#include "tasks/poke.h"
+#include "tasks/store.h"
+
+#define TICK_MS 1000
+#define DEFAULT_LEASE_MS 15000
+#define DEFAULT_RETENTION_MS (7 * 24 * 3600 * 1000LL)
+#define LAST_MS 5000 /* to write down the ends of what was killed at the end of the drain */
+#define IDEMPOTENT_ATTEMPTS 3 /* when the definition does not say */
+
+enum job_reason { JOB_RUNS, JOB_TIMED_OUT, JOB_CANCELLED, JOB_STOPPED, JOB_FENCED };
+
+/* One leased task, from its lease until its end is written. */
+struct job {
+	struct worker *worker;
+	struct job *next, **link;
+	int64_t seq, token;
+	const struct task_definition *definition;
+	char id[TASK_ID_MAX], name[TASK_NAME_MAX];
+	struct buf args, kwargs; /* until it is started */
+	unsigned attempt, timeout_ms;
+	struct handler_run *run; /* while it runs */
+	struct loop_timer *limit;
+	enum job_reason reason;
+	int64_t begun_ms;
+	/* How it ended, once it has. */
+	bool ended, unknown, cancelled;
+	struct buf result, error, detail;
+	bool failed;
+	bool written; /* in the transaction that is open */
+};
+
+struct worker {
+	struct worker_options o;
+	struct loop *loop;
+	struct handler_env env;
+	struct store *store;
+	struct poke *poke;
+	struct loop_watch *watch;
+	struct loop_timer *tick, *drain;
+	struct loop_work flush, stopped;
+	bool flush_due;
+	char id[CRYPTO_ID_HEX], host[256];
+	struct span queues[WORKER_MAX_QUEUES];
+	struct buf queue_list;
+	struct job *jobs, *fresh; /* fresh: leased in the open transaction */
+	unsigned n_jobs;
+	int64_t next_beat_ms;
+	bool beaten; /* in the open transaction */
+	bool stopping, drained, over, in_trouble;
+};
+
+static void schedule(struct worker *w)
+{
+	if (!w->flush_due && !w->over) {
+		w->flush_due = true;
+		loop_defer(w->loop, &w->flush);
+	}
+}
+
+static void note_trouble(struct worker *w, const struct err *e)
+{
+	if (!w->in_trouble)
+		log_error("task_store_failed", LOG_STR("database", w->o.database), LOG_STR("error", e->text));
+	w->in_trouble = true;
+}
+
+/* --- jobs ----------------------------------------------------------------------------------------------------------------- */
+
+static void link_job(struct job **list, struct job *j)
+{
+	j->next = *list;
+	j->link = list;
+	if (j->next)
+		j->next->link = &j->next;
+	*list = j;
+}
+
+static void unlink_job(struct job *j)
+{
+	*j->link = j->next;
+	if (j->next)
+		j->next->link = j->link;
+}
+
+static void job_free(struct job *j)
+{
+	unlink_job(j);
+	loop_timer_free(j->limit);
+	buf_release(&j->args);
+	buf_release(&j->kwargs);
+	buf_release(&j->result);
+	buf_release(&j->error);
+	buf_release(&j->detail);
+	free(j);
+}
+
+static void kill_job(struct job *j, enum job_reason reason)
+{
+	if (j->ended || !j->run)
+		return;
+	if (j->reason == JOB_RUNS || reason == JOB_FENCED)
+		j->reason = reason;
+	handler_kill(j->run);
+}
+
+static void on_limit(void *arg)
+{
+	kill_job(arg, JOB_TIMED_OUT);
+}
+
+static void set_failure(struct job *j, struct span error, struct span detail)
+{
+	j->failed = true;
+	buf_append_span(&j->error, error);
+	if (detail.ptr)
+		buf_append_span(&j->detail, detail);
+}
+
+/* A result counts whatever else was going on; a failure is explained by what we did to it. */
+static void set_outcome(struct job *j, const struct handler_outcome *o)
+{
+	char text[64];
+	if (o->result.ptr && buf_append_span(&j->result, o->result) == 0)
+		return;
+	if (o->result.ptr) {
+		set_failure(j, SPAN_LIT("the result is too large"), SPAN_NONE);
+		return;
+	}
+	switch (j->reason) {
+	case JOB_TIMED_OUT:
+		snprintf(text, sizeof(text), "timed out after %u ms", j->timeout_ms);
+		set_failure(j, span_of(text), o->error);
+		break;
+	case JOB_CANCELLED:
+		j->cancelled = true;
+		set_failure(j, SPAN_LIT("cancelled while it ran"), o->error);
+		break;
+	case JOB_STOPPED:
+		j->unknown = true;
+		set_failure(j, SPAN_LIT(STORE_WORKER_LOST), SPAN_LIT("the worker was stopped while the task ran"));
+		break;
+	case JOB_RUNS:
+	case JOB_FENCED:
+		set_failure(j, o->error, o->detail);
+		break;
+	}
+}
+
+static void on_done(void *arg, const struct handler_outcome *o)
+{
+	struct job *j = arg;
+	j->run = NULL;
+	j->ended = true;
+	loop_timer_stop(j->limit);
+	set_outcome(j, o);
+	log_info("task_ended", LOG_STR("task_id", j->id), LOG_STR("task", j->name),
+		 LOG_STR("status", j->failed ? "failed" : "completed"), LOG_INT("attempt", j->attempt),
+		 LOG_INT("ms", clock_mono_ms() - j->begun_ms), LOG_SPAN("error", j->failed ? buf_span(&j->error) : SPAN_NONE));
+	schedule(j->worker);
+}
+
+static void start_job(struct job *j)
+{
+	struct err e = {""};
+	struct handler_call call = {.task_id = span_of(j->id),
+				    .name = span_of(j->name),
+				    .args = buf_span(&j->args),
+				    .kwargs = buf_span(&j->kwargs),
+				    .attempt = j->attempt,
+				    .timeout_ms = j->timeout_ms};
+	j->begun_ms = clock_mono_ms();
+	int r = handler_start(&j->worker->env, j->definition, &call, on_done, j, &j->run, &e);
+	buf_release(&j->args);
+	buf_release(&j->kwargs);
+	if (r < 0) {
+		struct handler_outcome o = {.error = span_of(e.text)};
+		on_done(j, &o);
+		return;
+	}
+	loop_timer_start(j->limit, j->timeout_ms);
+}
+
+/* --- leasing; within the transaction ---------------------------------------------------------------------------------------- */
+
+static unsigned max_attempts(void *arg, struct span name, bool idempotent)
+{
+	const struct worker *w = arg;
+	const struct task_definition *t = registry_task(w->o.registry, name);
+	if (!idempotent && !(t && t->idempotent))
+		return 1;
+	return t && t->max_attempts > 1 ? t->max_attempts : IDEMPOTENT_ATTEMPTS;
+}
+
+static int refuse_unknown(struct worker *w, const struct store_lease *l, struct span name, bool workflow)
+{
+	struct err e = {""};
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(8192);
+	registry_describe_unknown(w->o.registry, name, workflow, &text);
+	struct store_outcome o = {.error = buf_span(&text)};
+	int r = store_finish(w->store, l->seq, l->token, &o, &e);
+	if (r < 0)
+		note_trouble(w, &e);
+	return r < 0 ? r : 0;
+}
+
+static int start_workflow(struct worker *w, const struct store_lease *l)
+{
+	struct store_step steps[REGISTRY_MAX_STEPS];
+	struct err e = {""};
+	const struct workflow_definition *d = registry_workflow(w->o.registry, l->name);
+	if (!d)
+		return refuse_unknown(w, l, l->name, true);
+	for (size_t i = 0; i < d->n_steps; i++) {
+		const struct workflow_step *s = &d->steps[i];
+		const struct task_definition *t = registry_task(w->o.registry, s->task);
+		steps[i] = (struct store_step){.name = s->name,
+					       .task = s->task,
+					       .queue = t->queue,
+					       .kwargs = span_of(s->kwargs),
+					       .input = s->input == STEP_INPUT_WORKFLOW	  ? STORE_INPUT_WORKFLOW
+							: s->input == STEP_INPUT_NONE ? STORE_INPUT_NONE
+										      : STORE_INPUT_PREVIOUS,
+					       .timeout_ms = s->timeout_ms};
+	}
+	unsigned timeout_ms = l->timeout_ms ? l->timeout_ms : d->timeout_ms;
+	int r = store_workflow_start(w->store, l, steps, d->n_steps, timeout_ms, &e);
+	if (r < 0)
+		note_trouble(w, &e);
+	return r < 0 ? r : 0;
+}
+
+static int taken(void *arg, const struct store_lease *l)
+{
+	struct worker *w = arg;
+	if (l->workflow)
+		return start_workflow(w, l);
+	const struct task_definition *t = registry_task(w->o.registry, l->name);
+	if (!t)
+		return refuse_unknown(w, l, l->name, false);
+	struct job *j = calloc(1, sizeof(*j));
+	if (!j)
+		return -ENOMEM;
+	j->worker = w;
+	j->definition = t;
+	j->seq = l->seq;
+	j->token = l->token;
+	j->attempt = l->attempt;
+	j->timeout_ms = l->timeout_ms ? l->timeout_ms : t->timeout_ms;
+	span_copy(l->id, j->id, sizeof(j->id));
+	span_copy(l->name, j->name, sizeof(j->name));
+	buf_init(&j->args, l->args.len);
+	buf_init(&j->kwargs, l->kwargs.len);
+	buf_init(&j->result, HANDLER_MAX_RESULT);
+	buf_init(&j->error, 1 << 16);
+	buf_init(&j->detail, 1 << 20);
+	link_job(&w->fresh, j);
+	int r = loop_timer_new(w->loop, on_limit, j, &j->limit);
+	buf_append_span(&j->args, l->args);
+	buf_append_span(&j->kwargs, l->kwargs);
+	return r < 0 ? r : j->args.error ? j->args.error : j->kwargs.error;
+}
+
+static int lease(struct worker *w, struct err *e)
+{
+	/* Jobs written as ended in this transaction have given their places back. */
+	unsigned busy = 0;
+	for (struct job *j = w->jobs; j; j = j->next)
+		busy += !j->written;
+	if (w->stopping || busy >= w->o.concurrency)
+		return 0;
+	struct store_lease_request r = {.queues = w->queues,
+					.n_queues = w->o.n_queues,
+					.worker = span_of(w->id),
+					.lease_ms = w->o.lease_ms,
+					.limit = w->o.concurrency - busy,
+					.max_attempts = max_attempts,
+					.taken = taken,
+					.arg = w};
+	return store_lease(w->store, &r, e);
+}
+
+/* --- writing ------------------------------------------------------------------------------------------------------------------ */
+
+static int write_end(struct worker *w, struct job *j, struct err *e)
+{
+	int r;
+	if (j->unknown) {
+		r = store_lost(w->store, j->seq, j->token, buf_span(&j->detail), e);
+	} else {
+		struct store_outcome o = {.result = j->failed ? SPAN_NONE : buf_span(&j->result),
+					  .error = buf_span(&j->error),
+					  .detail = j->detail.len ? buf_span(&j->detail) : SPAN_NONE,
+					  .cancelled = j->cancelled};
+		r = store_finish(w->store, j->seq, j->token, &o, e);
+	}
+	if (r == STORE_E_STALE)
+		log_warn("task_result_refused", LOG_STR("task_id", j->id), LOG_STR("task", j->name),
+			 LOG_STR("reason", "the lease had run out"));
+	j->written = r >= 0;
+	return r < 0 ? r : 0;
+}
+
+static int write_ends(struct worker *w, struct err *e)
+{
+	int r = 0;
+	for (struct job *j = w->jobs; r == 0 && j; j = j->next)
+		if (j->ended)
+			r = write_end(w, j, e);
+	return r;
+}
+
+static int beat(struct worker *w, struct err *e)
+{
+	if (clock_mono_ms() < w->next_beat_ms)
+		return 0;
+	struct store_worker row = {.id = span_of(w->id),
+				   .name = span_of(w->o.name),
+				   .host = span_of(w->host),
+				   .queues = buf_span(&w->queue_list),
+				   .pid = getpid(),
+				   .concurrency = w->o.concurrency};
+	w->beaten = true;
+	int r = store_worker_beat(w->store, &row, e);
+	for (struct job *j = w->jobs; r >= 0 && j; j = j->next) {
+		if (j->ended)
+			continue;
+		r = store_extend(w->store, j->seq, j->token, w->o.lease_ms, e);
+		if (r == STORE_E_STALE) {
+			log_warn("task_lease_lost", LOG_STR("task_id", j->id), LOG_STR("task", j->name));
+			kill_job(j, JOB_FENCED);
+		}
+	}
+	return r < 0 ? r : 0;
+}
+
+static bool anything_to_write(struct worker *w, struct err *e)
+{
+	for (struct job *j = w->jobs; j; j = j->next)
+		if (j->ended)
+			return true;
+	if (clock_mono_ms() >= w->next_beat_ms)
+		return true;
+	return !w->stopping && w->n_jobs < w->o.concurrency && store_ready(w->store, w->queues, w->o.n_queues, e) != 0;
+}
+
+static void accept_jobs(struct worker *w)
+{
+	while (w->fresh) {
+		struct job *j = w->fresh;
+		unlink_job(j);
+		link_job(&w->jobs, j);
+		w->n_jobs++;
+		start_job(j);
+	}
+}
+
+static void drop_written(struct worker *w)
+{
+	for (struct job *j = w->jobs, *next; j; j = next) {
+		next = j->next;
+		if (j->written) {
+			w->n_jobs--;
+			job_free(j);
+		}
+	}
+}
+
+static void undo(struct worker *w)
+{
+	store_rollback(w->store);
+	store_take_news(w->store);
+	while (w->fresh)
+		job_free(w->fresh);
+	for (struct job *j = w->jobs; j; j = j->next)
+		j->written = false;
+}
+
+/* One transaction. The number of leases taken, or <0. */
+static int write_round(struct worker *w, struct err *e)
+{
+	int r = store_begin(w->store, e), n = 0;
+	w->beaten = false;
+	if (r == 0)
+		r = write_ends(w, e);
+	if (r == 0)
+		r = beat(w, e);
+	if (r == 0)
+		r = n = lease(w, e);
+	if (r >= 0)
+		r = store_commit(w->store, e);
+	return r < 0 ? r : n;
+}
+
+static void check_stopped(struct worker *w);
+
+static void flush(struct worker *w)
+{
+	struct err e = {""};
+	if (!anything_to_write(w, &e))
+		return;
+	int n = write_round(w, &e);
+	if (n < 0) {
+		undo(w);
+		note_trouble(w, &e);
+		return; /* the tick tries again; leases go on */
+	}
+	if (w->in_trouble)
+		log_info("task_store_works", LOG_STR("database", w->o.database));
+	w->in_trouble = false;
+	if (w->beaten)
+		w->next_beat_ms = clock_mono_ms() + w->o.lease_ms / 3;
+	unsigned before = w->n_jobs;
+	drop_written(w);
+	bool freed = w->n_jobs < before;
+	accept_jobs(w);
+	if (w->poke)
+		poke_all(w->poke, POKE_ROUTER);
+	if (store_take_news(w->store) && w->poke)
+		poke_all(w->poke, POKE_WORKER);
+	/* Places that became free in this round, steps of workflows that began in it. */
+	if (freed || n > 0)
+		schedule(w);
+	check_stopped(w);
+}
+
+static void on_flush(struct loop_work *work)
+{
+	struct worker *w = (struct worker *)((char *)work - offsetof(struct worker, flush));
+	w->flush_due = false;
+	flush(w);
+}
+
+/* --- what others ask for -------------------------------------------------------------------------------------------------------- */
+
+static void on_cancelled(void *arg, int64_t seq)
+{
+	struct worker *w = arg;
+	for (struct job *j = w->jobs; j; j = j->next)
+		if (j->seq == seq)
+			kill_job(j, JOB_CANCELLED);
+}
+
+static void look(struct worker *w)
+{
+	struct err e = {""};
+	if (w->n_jobs && store_cancelled(w->store, span_of(w->id), on_cancelled, w, &e) < 0)
+		note_trouble(w, &e);
+	schedule(w);
+}
+
+static void on_poke(void *arg, unsigned events)
+{
+	struct worker *w = arg;
+	(void)events;
+	poke_drain(w->poke);
+	look(w);
+}
+
+static void on_tick(void *arg)
+{
+	struct worker *w = arg;
+	struct err e = {""};
+	unsigned changes = 0;
+	int r = store_sweep(w->store, w->o.retention_ms, &changes, &e);
+	if (r < 0)
+		note_trouble(w, &e);
+	if (changes && w->poke) {
+		poke_all(w->poke, POKE_ROUTER);
+		poke_all(w->poke, POKE_WORKER);
+	}
+	look(w);
+	loop_timer_start(w->tick, TICK_MS);
+}
+
+/* --- stopping --------------------------------------------------------------------------------------------------------------------- */
+
+static void on_stopped(struct loop_work *work)
+{
+	struct worker *w = (struct worker *)((char *)work - offsetof(struct worker, stopped));
+	w->o.stopped(w->o.arg);
+}
+
+static void check_stopped(struct worker *w)
+{
+	struct err e = {""};
+	if (!w->stopping || w->jobs || w->over)
+		return;
+	w->over = true;
+	loop_timer_stop(w->tick);
+	loop_timer_stop(w->drain);
+	int r = store_begin(w->store, &e);
+	if (r == 0)
+		r = store_worker_gone(w->store, span_of(w->id), &e);
+	if (r == 0)
+		r = store_commit(w->store, &e);
+	if (r < 0)
+		store_rollback(w->store); /* it goes out of sight by its age */
+	loop_defer(w->loop, &w->stopped);
+}
+
+static void kill_all(struct worker *w)
+{
+	for (struct job *j = w->jobs; j; j = j->next) {
+		if (!j->ended)
+			log_warn("task_cut", LOG_STR("task_id", j->id), LOG_STR("task", j->name));
+		kill_job(j, JOB_STOPPED);
+	}
+}
+
+/* First what runs is killed. What could still not be written down some seconds later is left to its lease. */
+static void on_drain_end(void *arg)
+{
+	struct worker *w = arg;
+	if (!w->drained) {
+		w->drained = true;
+		kill_all(w);
+		loop_timer_start(w->drain, LAST_MS);
+		return;
+	}
+	log_error("worker_leaves_tasks", LOG_INT("tasks", w->n_jobs), LOG_STR("effect", "their leases will run out"));
+	w->over = true;
+	loop_timer_stop(w->tick);
+	loop_defer(w->loop, &w->stopped);
+}
+
+void worker_stop(struct worker *w)
+{
+	if (w->stopping) {
+		kill_all(w);
+		return;
+	}
+	w->stopping = true;
+	log_info("worker_drains", LOG_INT("running", w->n_jobs), LOG_INT("deadline_ms", w->o.drain_ms));
+	loop_timer_start(w->drain, w->o.drain_ms);
+	check_stopped(w);
+}
+
+/* --- begin and end ------------------------------------------------------------------------------------------------------------------ */
+
+static int open_parts(struct worker *w, struct err *e)
+{
+	struct store_options so = {.path = w->o.database};
+	int r = store_open(&so, &w->store, e);
+	if (r == 0)
+		r = http_client_new(w->loop, NULL, &w->env.http, e);
+	if (r == 0)
+		r = poke_open(w->o.database, POKE_WORKER, &w->poke, e);
+	if (r == 0)
+		r = loop_watch_new(w->loop, poke_fd(w->poke), LOOP_READ, on_poke, w, &w->watch);
+	if (r == 0)
+		r = loop_timer_new(w->loop, on_tick, w, &w->tick);
+	if (r == 0)
+		r = loop_timer_new(w->loop, on_drain_end, w, &w->drain);
+	return r;
+}
+
+int worker_new(struct loop *loop, const struct worker_options *o, struct worker **ret, struct err *e)
+{
+	if (!o->n_queues || o->n_queues > WORKER_MAX_QUEUES || !o->concurrency || o->concurrency > WORKER_MAX_CONCURRENCY)
+		return err_set(e, -EINVAL, "a worker needs 1 to %d queues and 1 to %d places", WORKER_MAX_QUEUES,
+			       WORKER_MAX_CONCURRENCY);
+	struct worker *w = calloc(1, sizeof(*w));
+	if (!w)
+		return err_set(e, -ENOMEM, "out of memory");
+	w->o = *o;
+	w->o.lease_ms = o->lease_ms ? o->lease_ms : DEFAULT_LEASE_MS;
+	w->o.retention_ms = o->retention_ms ? o->retention_ms : DEFAULT_RETENTION_MS;
+	w->loop = w->env.loop = loop;
+	w->flush.fn = on_flush;
+	w->stopped.fn = on_stopped;
+	crypto_random_id(w->id);
+	gethostname(w->host, sizeof(w->host) - 1);
+	buf_init(&w->queue_list, WORKER_MAX_QUEUES * (TASK_NAME_MAX + 1));
+	for (size_t i = 0; i < o->n_queues; i++) {
+		w->queues[i] = span_of(o->queues[i]);
+		buf_printf(&w->queue_list, "%s%s", i ? "," : "", o->queues[i]);
+	}
+	int r = open_parts(w, e);
+	if (r < 0) {
+		worker_free(w);
+		return r;
+	}
+	on_tick(w);
+	return (*ret = w, 0);
+}
+
+struct worker *worker_free(struct worker *w)
+{
+	if (!w)
+		return NULL;
+	while (w->jobs)
+		job_free(w->jobs);
+	loop_watch_free(w->watch);
+	loop_timer_free(w->tick);
+	loop_timer_free(w->drain);
+	poke_close(w->poke);
+	http_client_free(w->env.http);
+	store_close(w->store);
+	buf_release(&w->queue_list);
+	free(w);
+	return NULL;
+}
