@@ -1,0 +1,262 @@
+/* identity: where it is looked for, and what does not count. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <sys/un.h>
+
+#include "router/cidr.h"
+#include "router/identity.h"
+
+/* user: header, query, body, path; organisation: body, header; entity: user, then organisation. */
+static const struct identity_sources all = {
+	.user = {{IDENTITY_HEADER, SPAN_INIT("X-User-Id")},
+		 {IDENTITY_QUERY, SPAN_INIT("user")},
+		 {IDENTITY_BODY, SPAN_INIT("/user/id")},
+		 {IDENTITY_PATH, SPAN_INIT("who")}},
+	.organisation = {{IDENTITY_BODY, SPAN_INIT("/organization_id")}, {IDENTITY_HEADER, SPAN_INIT("X-Organization-Id")}},
+	.n_user = 4,
+	.n_organisation = 2,
+	.entity = {IDENTITY_USER, IDENTITY_ORGANISATION},
+	.n_entity = 2,
+	.needs_body = true,
+};
+
+#define U "X-User-Id"
+#define O "X-Organization-Id"
+#define NO_BODY NULL
+
+struct example {
+	const char *fields[8]; /* name, value, … */
+	bool untrusted;
+	const char *target, *body; /* body NULL: not read */
+	const char *user, *organisation, *notes;
+};
+
+/* What the flags of an answer say, as words. */
+static void notes_of(const struct identity *id, char out[80])
+{
+	snprintf(out, 80, "%s%s%s%s", id->wants_body ? "wants_body " : "", id->body_malformed ? "malformed " : "",
+		 id->ambiguous ? "ambiguous " : "", id->unusable ? "unusable " : "");
+}
+
+static void expect(const struct example *x, const struct identity *id)
+{
+	char notes[80];
+	notes_of(id, notes);
+	struct span user = x->user ? span_of(x->user) : SPAN_NONE;
+	struct span organisation = x->organisation ? span_of(x->organisation) : SPAN_NONE;
+	if (!span_eq(id->user, user) || !span_eq(id->organisation, organisation) || (id->user.ptr != NULL) != (x->user != NULL) ||
+	    strcmp(notes, x->notes) != 0)
+		fail_msg("%s %s: user \"%.*s\" organisation \"%.*s\" %s", x->target, x->body ? x->body : "-", SPAN_ARG(id->user),
+			 SPAN_ARG(id->organisation), notes);
+	assert_int_equal(id->has_entity, x->user || x->organisation);
+	if (id->has_entity) {
+		assert_int_equal(id->entity_part, x->user ? IDENTITY_USER : IDENTITY_ORGANISATION);
+		assert_true(span_eq(id->entity, x->user ? user : organisation));
+	}
+	assert_true(x->body || !id->body_checked);
+}
+
+static void find(const struct example *x, const struct route_match *match, struct identity *ret)
+{
+	struct http_field fields[4];
+	size_t n = 0;
+	for (; x->fields[2 * n]; n++)
+		fields[n] = (struct http_field){span_of(x->fields[2 * n]), span_of(x->fields[2 * n + 1])};
+	struct http_request request = {
+		.method = SPAN_LIT("POST"), .target = span_of(x->target), .fields = fields, .n_fields = n};
+	struct identity_input in = {.request = &request,
+				    .match = match,
+				    .peer_trusted = !x->untrusted,
+				    .body_read = x->body != NULL,
+				    .body = x->body ? span_of(x->body) : SPAN_NONE};
+	identity_find(&all, &in, ret);
+}
+
+#define LONG_256                                                                                                       \
+	"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"             \
+	"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"             \
+	"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+static void examples(void **state)
+{
+	(void)state;
+	static const struct example cases[] = {
+		/* order of sources */
+		{{U, "u", O, "o"}, false, "/?user=q", "{\"user\":{\"id\":\"b\"}}", "u", "o", ""},
+		{{O, "o"}, false, "/?user=q", "{\"user\":{\"id\":\"b\"}}", "q", "o", ""},
+		{{NULL}, false, "/", "{\"user\":{\"id\":\"b\"},\"organization_id\":\"c\"}", "b", "c", ""},
+		{{O, "o"}, false, "/", "{\"organization_id\":\"c\"}", NULL, "c", ""},
+		{{NULL}, false, "/", "{}", NULL, NULL, ""},
+		/* the body is asked for only when its turn comes */
+		{{U, "u", O, "o"}, false, "/", NO_BODY, "u", NULL, "wants_body "},
+		{{NULL}, false, "/", NO_BODY, NULL, NULL, "wants_body "},
+		/* fields: names without case, values trimmed, empty ones and untrusted peers do not count */
+		{{"x-user-ID", " u\t"}, false, "/", "", "u", NULL, ""},
+		{{U, ""}, false, "/?user=q", "", "q", NULL, ""},
+		{{U, " \t "}, false, "/?user=q", "", "q", NULL, ""},
+		{{U, "u", O, "o"}, true, "/", "", NULL, NULL, ""},
+		{{U, "u"}, true, "/?user=q", "", "q", NULL, ""},
+		/* repeated: the same is fine, another is ambiguous, and then nothing else is asked */
+		{{U, "u", U, "u"}, false, "/", "", "u", NULL, ""},
+		{{U, "u", U, ""}, false, "/", "", "u", NULL, ""},
+		{{U, "u", "x-user-id", "v"}, false, "/?user=q", "", NULL, NULL, "ambiguous "},
+		{{U, "u", U, "v", O, "o"}, false, "/?user=q", "", NULL, "o", "ambiguous "},
+		{{NULL}, false, "/?user=a&user=a", "", "a", NULL, ""},
+		{{NULL}, false, "/?user=&user=a", "", "a", NULL, ""},
+		{{NULL}, false, "/?user=a&user=b", "{\"user\":{\"id\":\"b\"}}", NULL, NULL, "ambiguous "},
+		/* query decoding */
+		{{NULL}, false, "/?user=a%40b+c", "", "a@b c", NULL, ""},
+		/* JSON: strings decoded, numbers as sent, other types and empty strings are no values; the last of two keys */
+		{{NULL}, false, "/", "{\"user\":{\"id\":42},\"organization_id\":9007199254740993}", "42", "9007199254740993", ""},
+		{{NULL}, false, "/", "{\"organization_id\":1.0}", NULL, "1.0", ""},
+		{{NULL}, false, "/", "{\"user\":{\"id\":\"\\u00e9\\n\"}}", NULL, NULL, "unusable "},
+		{{NULL}, false, "/", "{\"user\":{\"id\":\"\\u00e9\"}}", "\xc3\xa9", NULL, ""},
+		{{O, "o"}, false, "/", "{\"organization_id\":true}", NULL, "o", ""},
+		{{O, "o"}, false, "/", "{\"organization_id\":null}", NULL, "o", ""},
+		{{O, "o"}, false, "/", "{\"organization_id\":{\"id\":1}}", NULL, "o", ""},
+		{{O, "o"}, false, "/", "{\"organization_id\":\"\"}", NULL, "o", ""},
+		{{NULL}, false, "/", "{\"organization_id\":\"a\",\"organization_id\":\"b\"}", NULL, "b", ""},
+		{{O, "o"}, false, "/", "[1,2]", NULL, "o", ""},
+		/* not JSON: noted, and later sources still count; no body at all is fine */
+		{{O, "o"}, false, "/", "{\"organization_id\":\"c\"", NULL, "o", "malformed "},
+		{{O, "o"}, false, "/", "--boundary", NULL, "o", "malformed "},
+		{{O, "o"}, false, "/", "", NULL, "o", ""},
+		/* long and odd values are not cut but absent */
+		{{U, LONG_256}, false, "/", "", LONG_256, NULL, ""},
+		{{U, LONG_256 "x"}, false, "/?user=q", "", NULL, NULL, "unusable "},
+		{{NULL}, false, "/?user=" LONG_256 "x", "", NULL, NULL, "unusable "},
+		{{NULL}, false, "/", "{\"organization_id\":\"" LONG_256 "x\"}", NULL, NULL, "unusable "},
+		{{U, "a\x01"}, false, "/?user=q", "", NULL, NULL, "unusable "},
+		{{NULL}, false, "/?user=a%00b", "", NULL, NULL, "unusable "},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct identity id;
+		find(&cases[i], NULL, &id);
+		expect(&cases[i], &id);
+	}
+}
+
+static void path_parameters(void **state)
+{
+	(void)state;
+	static const struct operation op = {.name = SPAN_INIT("x"), .method = SPAN_INIT("POST"), .path = SPAN_INIT("/u/{who}/x")};
+	struct route_table *table = NULL;
+	assert_int_equal(route_table_new(&op, 1, &table, NULL), 0);
+	static const struct example cases[] = {
+		{{NULL}, false, "/u/a%20b/x", "", "a b", NULL, ""},
+		{{U, "h"}, false, "/u/a/x", "", "h", NULL, ""},
+		{{NULL}, false, "/u/" LONG_256 "x/x", "", NULL, NULL, "unusable "},
+		{{NULL}, false, "/v", "", NULL, NULL, ""},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct route_match match;
+		struct identity id;
+		assert_int_equal(route_match(table, SPAN_LIT("POST"), span_of(cases[i].target), &match), i < 3);
+		find(&cases[i], &match, &id);
+		expect(&cases[i], &id);
+	}
+	route_table_free(table);
+}
+
+static void entity_is_the_first_present(void **state)
+{
+	(void)state;
+	struct identity_sources s = {.organisation = {{IDENTITY_HEADER, SPAN_INIT(O)}},
+				     .user = {{IDENTITY_HEADER, SPAN_INIT(U)}},
+				     .n_organisation = 1,
+				     .n_user = 1,
+				     .entity = {IDENTITY_ORGANISATION},
+				     .n_entity = 1};
+	struct http_field fields[] = {{SPAN_LIT(U), SPAN_LIT("u")}, {SPAN_LIT(O), SPAN_LIT("o")}};
+	struct http_request request = {.fields = fields, .n_fields = 1};
+	struct identity_input in = {.request = &request, .peer_trusted = true};
+	struct identity id;
+	identity_find(&s, &in, &id);
+	assert_true(span_is(id.user, "u"));
+	assert_false(id.has_entity);
+	assert_false(id.wants_body);
+	request.n_fields = 2;
+	s.entity[1] = IDENTITY_USER;
+	s.n_entity = 2;
+	identity_find(&s, &in, &id);
+	assert_true(id.has_entity && span_is(id.entity, "o") && id.entity_part == IDENTITY_ORGANISATION);
+}
+
+static bool contains(const char *range, const char *peer)
+{
+	struct cidr c;
+	struct err e = {""};
+	if (cidr_parse(span_of(range), &c, &e) != 0)
+		fail_msg("%s", e.text);
+	struct sockaddr_in v4 = {.sin_family = AF_INET};
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+	if (inet_pton(AF_INET, peer, &v4.sin_addr) == 1)
+		return cidr_contains(&c, (const struct sockaddr *)&v4, sizeof(v4));
+	assert_int_equal(inet_pton(AF_INET6, peer, &v6.sin6_addr), 1);
+	return cidr_contains(&c, (const struct sockaddr *)&v6, sizeof(v6));
+}
+
+static void ranges(void **state)
+{
+	(void)state;
+	assert_true(contains("127.0.0.0/8", "127.1.2.3"));
+	assert_true(contains("127.0.0.0/8", "::ffff:127.1.2.3"));
+	assert_false(contains("127.0.0.0/8", "128.0.0.1"));
+	assert_true(contains("10.1.2.3", "10.1.2.3"));
+	assert_false(contains("10.1.2.3", "10.1.2.4"));
+	assert_true(contains("10.1.2.128/25", "10.1.2.200"));
+	assert_false(contains("10.1.2.128/25", "10.1.2.127"));
+	assert_true(contains("::1", "::1"));
+	assert_false(contains("::1", "0.0.0.1"));
+	assert_true(contains("2001:db8::/33", "2001:db8:7fff::1"));
+	assert_false(contains("2001:db8::/33", "2001:db8:8000::1"));
+	assert_true(contains("0.0.0.0/0", "8.8.8.8"));
+	assert_false(contains("0.0.0.0/0", "2001:db8::1"));
+	assert_true(contains("::/0", "8.8.8.8"));
+	struct cidr c;
+	struct sockaddr_un local = {.sun_family = AF_UNIX};
+	assert_int_equal(cidr_parse(SPAN_LIT("unix"), &c, NULL), 0);
+	assert_true(cidr_contains(&c, (const struct sockaddr *)&local, sizeof(sa_family_t)));
+	assert_int_equal(cidr_parse(SPAN_LIT("::/0"), &c, NULL), 0);
+	assert_false(cidr_contains(&c, (const struct sockaddr *)&local, sizeof(sa_family_t)));
+	assert_false(cidr_contains(&c, NULL, 0));
+}
+
+static void bad_ranges(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *range, *text;
+	} cases[] = {
+		{"", "\"\" is no IP address"},
+		{"localhost", "\"localhost\" is no IP address"},
+		{"10.0.0", "\"10.0.0\" is no IP address"},
+		{"10.0.0.0/33", "what follows the \"/\" of \"10.0.0.0/33\" must be a number of bits from 0 to 32"},
+		{"10.0.0.0/", "what follows the \"/\" of \"10.0.0.0/\" must be a number of bits from 0 to 32"},
+		{"10.0.0.0/-1", "what follows the \"/\" of \"10.0.0.0/-1\" must be a number of bits from 0 to 32"},
+		{"::1/129", "what follows the \"/\" of \"::1/129\" must be a number of bits from 0 to 128"},
+		{"10.0.0.1/8", "\"10.0.0.1/8\" has address bits set beyond its first 8"},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct cidr c;
+		struct err e = {""};
+		assert_int_equal(cidr_parse(span_of(cases[i].range), &c, &e), -EINVAL);
+		assert_string_equal(e.text, cases[i].text);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(examples), cmocka_unit_test(path_parameters), cmocka_unit_test(entity_is_the_first_present),
+		cmocka_unit_test(ranges),   cmocka_unit_test(bad_ranges),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
