@@ -40,6 +40,7 @@
 #define STREAM_BLOCK 32768	  /* bytes pulled at once for an answer of known length */
 #define CONNECTIONS_TO_REFUSE 1024 /* above the limit, so that they can be told so */
 #define LINGERING_MS 5000
+#define ANSWER_HEAD_ROOM 16384
 #define FIELD_BUFFER 2048
 
 enum limit { LIMIT_HEAD, LIMIT_IDLE, LIMIT_PROGRESS, LIMITS };
@@ -804,10 +805,11 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
 /* --- the listener -------------------------------------------------------------------------------------------------- */
 
 /* The library keeps in this memory: the head, 64 bytes for each field, cookie and query argument, a copy of the cookies,
- * the head of the answer, and what it reads and writes at once. */
+ * the head of the answer, and what it reads and writes at once. It zeroes all of it after every request of a kept
+ * connection, so that more costs time and resident memory: 128 KiB were 3 of 11 us a request. */
 static size_t memory_for(size_t max_head)
 {
-	return (max_head * 3 + 32768 + 4095) & ~(size_t)4095;
+	return (max_head + ANSWER_HEAD_ROOM + 4095) & ~(size_t)4095;
 }
 
 static int start_daemon(struct listener *l, int fd)
