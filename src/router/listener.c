@@ -41,6 +41,8 @@
 #define CONNECTIONS_TO_REFUSE 1024 /* above the limit, so that they can be told so */
 #define LINGERING_MS 5000
 #define ANSWER_HEAD_ROOM 16384
+#define ANSWER_HEAD_LEAST 2048
+#define LIBRARY_ENTRY 64 /* bytes, of what it keeps for each field and cookie */
 #define FIELD_BUFFER 2048
 
 enum limit { LIMIT_HEAD, LIMIT_IDLE, LIMIT_PROGRESS, LIMITS };
@@ -88,6 +90,7 @@ struct exchange {
 	struct MHD_Response *response; /* given by the handler, not yet by us to the library */
 	exchange_pull_fn pull;
 	uint64_t dropped;
+	size_t answer_room; /* bytes, for the head of the answer */
 	int status;
 	enum stage stage;
 	bool told;	 /* the handler knows of it */
@@ -285,8 +288,22 @@ static enum MHD_Result queue(struct exchange *x)
 	return r;
 }
 
+static bool fits(const struct exchange *x, const struct http_response *r)
+{
+	size_t n = 256; /* status line, Date, Connection, framing */
+	for (size_t i = 0; i < r->n_fields; i++)
+		n += r->fields[i].name.len + r->fields[i].value.len + 4;
+	return n <= x->answer_room;
+}
+
 static void answer(struct exchange *x, const struct http_response *r, struct MHD_Response *response)
 {
+	static const struct http_response too_large = {.status = 502, .close = true};
+	if (!fits(x, r)) {
+		MHD_destroy_response(response);
+		r = &too_large;
+		response = MHD_create_response_from_buffer(0, "", MHD_RESPMEM_PERSISTENT);
+	}
 	int failed = response ? 0 : -ENOMEM;
 	for (size_t i = 0; i < r->n_fields && !failed; i++)
 		failed = add_field(response, &r->fields[i]);
@@ -513,6 +530,33 @@ static enum MHD_Result on_field(void *arg, enum MHD_ValueKind kind, const char *
 	return MHD_YES;
 }
 
+static size_t occurrences(struct span s, char c)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < s.len; i++)
+		n += s.ptr[i] == c;
+	return n;
+}
+
+static size_t memory_for(size_t max_head);
+
+/* What the library's memory for this connection leaves for the head of an answer; it closes without one when the head does
+ * not fit. Half of that memory, or the head if it is longer, is its read buffer; besides it copies cookies. */
+static size_t room_for_answer(const struct exchange *x, size_t head_size)
+{
+	const struct listener *l = x->client->listener;
+	size_t memory = memory_for(l->options.max_head);
+	size_t used = head_size + ANSWER_HEAD_LEAST > memory / 2 ? head_size + ANSWER_HEAD_LEAST : memory / 2;
+	size_t entries = l->n_fields;
+	for (size_t i = 0; i < l->n_fields; i++)
+		if (span_is_nocase(l->fields[i].name, "Cookie")) {
+			used += l->fields[i].value.len + 16;
+			entries += occurrences(l->fields[i].value, ';') + 1;
+		}
+	used += entries * LIBRARY_ENTRY;
+	return used < memory ? memory - used : 0;
+}
+
 /* Every check of a head. 0 when it is clean, or the status to refuse it with. */
 static int check(struct exchange *x, const char **ret_why)
 {
@@ -523,7 +567,8 @@ static int check(struct exchange *x, const char **ret_why)
 		return *ret_why = "too many connections", 503;
 	if (l->n_fields > HTTP_FIELDS_MAX)
 		return *ret_why = "too many fields", 431;
-	if (!size || size->header_size > l->options.max_head)
+	x->answer_room = size ? room_for_answer(x, size->header_size) : 0;
+	if (x->answer_room < ANSWER_HEAD_LEAST || size->header_size > l->options.max_head)
 		return *ret_why = "request line and fields are too large", 431;
 	x->request.fields = l->fields;
 	x->request.n_fields = l->n_fields;
@@ -678,6 +723,18 @@ static struct client *client_of(struct MHD_Connection *connection)
 	return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
 }
 
+/*
+ * The library is about to split the query into arguments, which nobody asks it for: that costs time, and 64 bytes for each,
+ * so that it drops the connection at a few hundred. An end of string behind the question mark makes it find none. The text
+ * lies in its read buffer; only the library's own strings end there, and it is not looked at again.
+ */
+static void hide_arguments(const char *target)
+{
+	char *query = target ? strchr((char *)(uintptr_t)target, '?') : NULL;
+	if (query)
+		query[1] = 0; /* at worst the end that is there already */
+}
+
 /* The only place where the target can be had as it was sent. */
 static void *on_target(void *arg, const char *target, struct MHD_Connection *connection)
 {
@@ -692,6 +749,7 @@ static void *on_target(void *arg, const char *target, struct MHD_Connection *con
 	x->target_length = n;
 	if (n)
 		memcpy(x->target, target, n);
+	hide_arguments(target);
 	c->exchange = x;
 	if (!c->limit.next || c->limit.kind != LIMIT_HEAD) /* of the first request it runs since the accept */
 		sweep_start(c->listener->sweep, &c->limit, LIMIT_HEAD);
@@ -804,8 +862,8 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
 
 /* --- the listener -------------------------------------------------------------------------------------------------- */
 
-/* The library keeps in this memory: the head, 64 bytes for each field, cookie and query argument, a copy of the cookies,
- * the head of the answer, and what it reads and writes at once. It zeroes all of it after every request of a kept
+/* The library keeps in this memory: the head, 64 bytes for each field and cookie, a copy of the cookies, the head of the
+ * answer, and what it reads and writes at once. It zeroes all of it after every request of a kept
  * connection, so that more costs time and resident memory: 128 KiB were 3 of 11 us a request. */
 static size_t memory_for(size_t max_head)
 {

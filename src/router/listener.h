@@ -16,11 +16,22 @@
  *               exchange_resume_body. `last` is not told here:
  *   body_end  the whole body has been taken. (For a request without a body: right after exchange_read_body, never from
  *               within it.)
- *   respond   once, at any time after head. When body pieces are still to come, they are read and dropped first, up to
- *               the listener's drain limit, then the connection is closed after the answer.
+ *   respond   once, at any time after head. The connection is closed after the answer unless the whole body was taken:
+ *               before exchange_read_body the answer goes out at once, and what the client still sends is dropped for a
+ *               while (max_drain bytes, some seconds), so that a reset does not overtake the answer;
+ *               after it the rest of the body is read and dropped first, since the library takes no answer in the midst of
+ *               a body. A client with more than max_drain left is cut off and sees a reset instead of the answer.
  *   finished  the last call, exactly once: the answer went out, or the client went away (`gone`), or the listener stopped.
  * `client_gone` is told at once when the client closes or resets while the exchange waits (and, if asked for, when it
- * half-closes); `finished` follows later.
+ * half-closes), or when it neither reads nor writes for too long; the exchange is ended by the listener then: `finished`
+ * follows later, and the exchange's functions have no effect in between.
+ *
+ * The handler may call the exchange's functions from within its own calls (except in `finished`), and later from the loop;
+ * it must not stop the listener from within them.
+ *
+ * What the library (libmicrohttpd 0.9.75) costs: an answer to HEAD of unknown length, or a 304 that announces none, closes
+ * the connection; a client that half-closes is cut when its body is still being read; its own refusals (malformed
+ * Content-Length or chunk sizes) are HTML.
  */
 #ifndef ROUTER_LISTENER_H
 #define ROUTER_LISTENER_H
@@ -39,7 +50,7 @@ struct exchange;
 #define HTTP_FIELDS_MAX 256 /* fields of a head; more is 431 */
 
 struct http_field {
-	struct span name, value; /* as received, trailing blanks of the value dropped */
+	struct span name, value; /* as received, blanks around the value dropped; good until `finished` */
 };
 
 struct http_request {
@@ -51,7 +62,7 @@ struct http_request {
 	int64_t content_length; /* -1 when there is no such field */
 	bool has_body;		/* chunked, or content_length > 0 */
 	bool expects_continue;	/* Expect: 100-continue */
-	const struct sockaddr *peer;
+	const struct sockaddr *peer; /* AF_INET or AF_INET6; IPv4 clients of an IPv6 socket appear as AF_INET */
 	socklen_t peer_length;
 };
 
@@ -66,7 +77,8 @@ struct listener_handler {
 	void (*body_end)(void *user, struct exchange *x);
 	void (*client_gone)(void *user, struct exchange *x);
 	void (*finished)(void *user, struct exchange *x, bool gone);
-	/* A request was refused by the listener itself (smuggling shape, head too large, …): for counting. */
+	/* A request was refused by the listener itself (smuggling shape, head too large, too slow, …): for counting. It was
+	 * answered with that status (408: closed without an answer). */
 	void (*refused)(void *arg, int status, const char *why);
 };
 
@@ -74,11 +86,16 @@ struct listener_options {
 	const char *address;	/* "127.0.0.1:5002", "[::1]:5002", "*:5002", "unix:" is not supported */
 	bool reuse_port;
 	unsigned max_connections; /* of this listener; above it: 503 + Retry-After + close */
-	size_t max_head;	  /* bytes of request line and fields; above it 431 */
-	unsigned head_timeout_ms; /* from the first byte (or accept) to the complete head */
-	unsigned idle_timeout_ms; /* kept connection without a request; also a client that neither reads nor writes */
+	/* Bytes of request line and fields; above it 431. 16 KiB is a good value: the library zeroes this much and 16 KiB more
+	 * for each request on a kept connection, and keeps it resident. */
+	size_t max_head;
+	/* From the accept to the complete head; on a kept connection from the complete request line (until there it is idle). */
+	unsigned head_timeout_ms;
+	/* Kept connection without a request. Also a client whose turn it is, but which neither sends nor acknowledges a byte:
+	 * it is cut after 1 to 1.5 times this. 0: no limit. */
+	unsigned idle_timeout_ms;
 	bool half_close_is_gone;  /* a client that shuts only its writing side is gone */
-	uint64_t max_drain;	  /* bytes of an unread body that are read and dropped to keep the connection's answer readable */
+	uint64_t max_drain;	  /* bytes of an unread body that are read and dropped to keep the answer readable */
 };
 
 int listener_start(struct loop *loop, const struct listener_options *o, const struct listener_handler *h,
@@ -99,8 +116,11 @@ void exchange_read_body(struct exchange *x);   /* sends 100 Continue when the cl
 void exchange_resume_body(struct exchange *x); /* after body took less than all */
 
 /* The answer. Field rules of the listener: Content-Length, Transfer-Encoding and Connection among `fields` are ignored,
- * the framing is made from `length`; everything else goes out as given, in order. Statuses 1xx are a bug. Everything is
- * copied before the call returns. `close`: close the connection afterwards. */
+ * the framing is made from `length`; everything else goes out as given, in order: an empty value as one blank, and without
+ * fields that cannot be sent (CR, LF or NUL inside, a blank in the name). `Date` is added when absent. Statuses below 200
+ * are a bug. Everything is copied before the call returns. `close`: close the connection afterwards.
+ * A head that the library has no room for (about 16 KiB, less 64 bytes for each field of the request) is replaced by an
+ * empty 502. */
 struct http_response {
 	int status;
 	const struct http_field *fields;
@@ -108,14 +128,16 @@ struct http_response {
 	bool close;
 };
 
-/* Whole body at once (copied). For HEAD, 204 and 304 the body must be empty; `content_length` >= 0 announces a length
- * without sending it (HEAD), -1 none. */
+/* Whole body at once (copied). For HEAD its length is announced, for 204 and 304 it is dropped. */
 void exchange_respond(struct exchange *x, const struct http_response *r, struct span body);
+/* For HEAD, 204 and 304: `content_length` >= 0 announces a length without sending it, -1 none (which closes). */
 void exchange_respond_bodyless(struct exchange *x, const struct http_response *r, int64_t content_length);
 
 /* A streamed body: length >= 0 known, -1 unknown (chunked; closing for HTTP/1.0). The listener pulls: `pull` writes up
  * to `size` bytes and returns how many, 0 = nothing now (exchange_resume_response wakes it), EXCHANGE_END, or
- * EXCHANGE_CUT: the connection is cut so that the client sees a broken body (never a shortened one that looks whole). */
+ * EXCHANGE_CUT: the connection is cut so that the client sees a broken body (never a shortened one that looks whole). An end
+ * before a known length is a cut as well; after a known length nothing is pulled any more. For HEAD, 204 and 304 it is
+ * never pulled. */
 #define EXCHANGE_END (-1)
 #define EXCHANGE_CUT (-2)
 typedef long (*exchange_pull_fn)(void *user, struct exchange *x, char *out, size_t size);
