@@ -48,6 +48,11 @@ int json_unescape(struct span string_value, struct buf *out);
 /* Appends text as a JSON string, quotes included; bytes that are not UTF-8 become U+FFFD. */
 int json_quote(struct buf *out, struct span text);
 
+/* Whether two valid values (without blanks around) mean the same: numbers by their decimal value, strings by their characters,
+ * objects by their members in any order (of duplicates the last). 1 or 0; -ENOMEM. Its cost for objects is members × members:
+ * one side should be small. */
+int json_equal(struct span a, struct span b);
+
 /* Iterates over a valid array's elements or a valid object's members, duplicates included; over anything else it ends at once.
  *   struct json_iter it; json_iter_init(&it, value);
  *   while (json_iter_next(&it, &key, &item)) …         key is the raw quoted key (SPAN_NONE in arrays) */

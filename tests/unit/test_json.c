@@ -378,6 +378,31 @@ static void types(void **state)
 	assert_int_equal(json_type_of(SPAN_NONE), JSON_NULL);
 }
 
+static void equality_by_meaning(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *a, *b;
+		int equal;
+	} cases[] = {
+		{"1", "1.0", 1}, {"1", "10e-1", 1}, {"1", "0.1E+1", 1}, {"100", "1e2", 1}, {"0", "-0.00e9", 1}, {"-1", "1", 0},
+		{"1", "2", 0}, {"10", "1", 0}, {"0.001", "1e-3", 1}, {"0.0010", "0.1e-2", 1}, {"12.50", "125e-1", 1}, {"0", "1", 0},
+		{"9007199254740993", "9007199254740992", 0}, {"9007199254740993", "9007199254740993.0", 1}, {"1.5", "15", 0},
+		{"1e99999999999999999999", "1e99999999999999999999", 1}, {"101", "1.01e2", 1}, {"101", "11", 0}, {"1.05", "1.5", 0},
+		{"\"a\"", "\"\\u0061\"", 1}, {"\"a\"", "\"A\"", 0}, {"\"\\/\"", "\"/\"", 1}, {"\"\"", "\"\"", 1},
+		{"\"1\"", "1", 0}, {"null", "null", 1}, {"null", "false", 0}, {"true", "true", 1}, {"true", "false", 0},
+		{"[]", "[ ]", 1}, {"[1,2]", "[1.0, 2]", 1}, {"[1,2]", "[2,1]", 0}, {"[1]", "[1,2]", 0}, {"[1,2]", "[1]", 0}, {"[]", "{}", 0},
+		{"{\"a\":1,\"b\":[2]}", "{ \"b\" : [2.0] , \"\\u0061\" : 1 }", 1}, {"{\"a\":1}", "{\"a\":1,\"b\":2}", 0},
+		{"{\"a\":1,\"b\":2}", "{\"a\":1}", 0}, {"{\"a\":1,\"a\":2}", "{\"a\":2}", 1}, {"{\"a\":1,\"a\":2}", "{\"a\":1}", 0},
+		{"{\"a\":null}", "{}", 0}, {"{}", "{}", 1}, {"{\"a\":{\"b\":1}}", "{\"a\":{\"b\":2}}", 0},
+	};
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct span a = span_of(cases[i].a), b = span_of(cases[i].b);
+		if (json_equal(a, b) != cases[i].equal || json_equal(b, a) != cases[i].equal)
+			fail_msg("%s and %s", cases[i].a, cases[i].b);
+	}
+}
+
 static void documents(void **state)
 {
 	(void)state;
@@ -470,6 +495,7 @@ int main(void)
 		cmocka_unit_test(quoting_and_unescaping),
 		cmocka_unit_test(iteration),
 		cmocka_unit_test(types),
+		cmocka_unit_test(equality_by_meaning),
 		cmocka_unit_test(documents),
 		cmocka_unit_test(documents_mend_what_cjson_cannot_hold),
 		cmocka_unit_test(documents_have_a_limit),
