@@ -14,8 +14,9 @@
  *   request:id       the X-Request-ID of the request
  *   result:/a        value in the task's result (legacy: in the legacy answer's body)
  *   task:id  task:status  task:error                                error:status  error:title  error:detail
- * A missing value takes the default, else the member is left out of its object (null in an array); as the whole template it
- * is null.
+ * A missing value takes the default (itself any template, so that references can be tried in turn), else the member is left
+ * out of its object (null in an array); as the whole template it is null. null in a body is a value, not a missing one.
+ * Limits: 128 different pointers into the body and as many into the result; TEMPLATE_MAX_CHOICES, TEMPLATE_MAX_HEADERS.
  */
 #ifndef ROUTER_TEMPLATE_H
 #define ROUTER_TEMPLATE_H
@@ -47,31 +48,38 @@ struct template_source {
 	struct span uuid, request_id;
 	struct span result; /* valid JSON, or SPAN_NONE */
 	struct span task_id, task_status, task_error;
-	int error_status;
+	int error_status; /* 0: there is no error */
 	struct span error_title, error_detail;
 };
 
-/* Compiles the YAML (hence JSON) node. -EBADMSG with "line N: key: …". */
+/* Compiles the YAML (hence JSON) node, which may be freed after. -EBADMSG with "line N: key: …", -ENOMEM. */
 int template_compile(const struct yaml_node *node, unsigned allowed, struct template **ret, struct err *e);
 struct template *template_free(struct template *t);
 bool template_needs_body(const struct template *t);
-/* Appends compact JSON. Errors: buf's. */
+/* Appends compact JSON. Errors: buf's (limit included); then what was appended is not whole. */
 int template_render(const struct template *t, const struct template_source *s, struct buf *out);
 
+#define TEMPLATE_MAX_CHOICES 32 /* of a response template */
+#define TEMPLATE_MAX_HEADERS 32 /* of a choice */
+
 /* Response templates: the first choice whose `when` holds.
- *   - when: {ref: "result:/success", equals: false}      (no `when`: always; equals compares JSON values by meaning)
- *     status: 500
+ *   - when: {ref: "result:/success", equals: false}      (no `when`: always; only the last choice may be without)
+ *     status: 500                                        (default error:status, else 200; or {$ref: …})
  *     content_type: application/json                     (default)
  *     headers: {Name: "text"}
  *     body: {…template…}   or   raw: {$ref: "result:/text"}  (a string's content, sent as it is)
- * A single choice may be written without the list. */
+ * A single choice may be written without the list.
+ * `equals` compares JSON values by meaning (base/json.h, json_equal); a missing value equals nothing. `exists: true` or
+ * `exists: false` may stand in its place. A status that a reference gives and that is no integer from 200 to 599 becomes
+ * 500. Without body and raw, and for 204 and 304, the body is empty and content_type SPAN_NONE. Headers that frame or
+ * belong to the connection are refused. */
 int response_template_compile(const struct yaml_node *node, unsigned allowed, struct response_template **ret, struct err *e);
 struct response_template *response_template_free(struct response_template *t);
 bool response_template_needs_body(const struct response_template *t);
 
 struct rendered_response {
 	int status;
-	struct span content_type; /* borrowed from the template */
+	struct span content_type; /* borrowed from the template; SPAN_NONE without a body */
 	const struct template_header {
 		struct span name, value;
 	} *headers; /* borrowed from the template */

@@ -1,0 +1,307 @@
+#include "router/forward.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum field_class {
+	FIELD_OTHER,
+	FIELD_HOP, /* goes, whatever it says */
+	FIELD_CONNECTION,
+	FIELD_LENGTH,
+	FIELD_HOST,
+	FIELD_VIA,
+	FIELD_EXPECT,
+	FIELD_REQUEST_ID,
+	FIELD_OVERRIDE,
+};
+
+static bool named(struct span name, const char *lower)
+{
+	return (name.ptr[0] | 0x20) == lower[0] && strncasecmp(name.ptr, lower, name.len) == 0;
+}
+
+/* On the path of every request: most names are dismissed by their length and first letter. */
+static enum field_class classify(struct span name)
+{
+	switch (name.len) {
+	case 2:
+		return named(name, "te") ? FIELD_HOP : FIELD_OTHER;
+	case 3:
+		return named(name, "via") ? FIELD_VIA : FIELD_OTHER;
+	case 4:
+		return named(name, "host") ? FIELD_HOST : FIELD_OTHER;
+	case 6:
+		return named(name, "expect") ? FIELD_EXPECT : FIELD_OTHER;
+	case 7:
+		return named(name, "trailer") || named(name, "upgrade") ? FIELD_HOP : FIELD_OTHER;
+	case 10:
+		return named(name, "connection") ? FIELD_CONNECTION : named(name, "keep-alive") ? FIELD_HOP : FIELD_OTHER;
+	case 12:
+		return named(name, "x-request-id") ? FIELD_REQUEST_ID : FIELD_OTHER;
+	case 14:
+		return named(name, "content-length") ? FIELD_LENGTH : FIELD_OTHER;
+	case 16:
+		return named(name, "proxy-connection") ? FIELD_HOP : FIELD_OTHER;
+	case 17:
+		return named(name, "transfer-encoding") ? FIELD_HOP : FIELD_OTHER;
+	case 18:
+		return named(name, "proxy-authenticate") ? FIELD_HOP : FIELD_OTHER;
+	case 19:
+		return named(name, "proxy-authorization") ? FIELD_HOP : FIELD_OTHER;
+	case 20:
+		return named(name, "x-migration-override") ? FIELD_OVERRIDE : FIELD_OTHER;
+	case 25:
+		return named(name, "proxy-authentication-info") ? FIELD_HOP : FIELD_OTHER;
+	case 27:
+		return named(name, "x-migration-override-secret") ? FIELD_OVERRIDE : FIELD_OTHER;
+	default:
+		return FIELD_OTHER;
+	}
+}
+
+bool forward_is_hop_by_hop(struct span name)
+{
+	enum field_class c = classify(name);
+	return c == FIELD_HOP || c == FIELD_CONNECTION;
+}
+
+bool forward_is_token(struct span name)
+{
+	for (size_t i = 0; i < name.len; i++) {
+		char c = name.ptr[i];
+		bool letter = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+		if (!letter && (c == '\0' || !strchr("!#$%&'*+-.^_`|~", c)))
+			return false;
+	}
+	return name.len > 0;
+}
+
+/* --- Connection ---------------------------------------------------------------------------------------------------- */
+struct named_fields {
+	struct span names[FORWARD_MAX_NAMED];
+	size_t count;
+};
+
+static bool equal_nocase(struct span a, struct span b)
+{
+	return a.len == b.len && strncasecmp(a.ptr, b.ptr, a.len) == 0;
+}
+
+static bool starts_nocase(struct span a, const char *prefix)
+{
+	size_t n = strlen(prefix);
+	return a.len >= n && strncasecmp(a.ptr, prefix, n) == 0;
+}
+
+static bool is_protected(struct span name, const struct forward_context *c)
+{
+	static const char *const always[] = {"authorization", "cookie", "set-cookie", "forwarded", "traceparent", "tracestate"};
+	enum field_class class = classify(name);
+	if (class == FIELD_HOST || class == FIELD_VIA || class == FIELD_REQUEST_ID)
+		return true;
+	if (starts_nocase(name, "content-") || starts_nocase(name, "x-forwarded-"))
+		return true;
+	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
+		if (span_is_nocase(name, always[i]))
+			return true;
+	for (size_t i = 0; c && i < c->n_protected; i++)
+		if (equal_nocase(name, c->protected_names[i]))
+			return true;
+	return false;
+}
+
+/* The next element of a comma-separated list, without blanks; false at its end. */
+static bool next_element(struct span *rest, struct span *ret)
+{
+	while (rest->len) {
+		const char *comma = memchr(rest->ptr, ',', rest->len);
+		size_t n = comma ? (size_t)(comma - rest->ptr) : rest->len;
+		*ret = span_trim((struct span){rest->ptr, n});
+		n += comma != NULL;
+		rest->ptr += n;
+		rest->len -= n;
+		if (ret->len)
+			return true;
+	}
+	return false;
+}
+
+static int add_named(struct named_fields *f, struct span connection, const struct forward_context *c)
+{
+	struct span name;
+	while (next_element(&connection, &name)) {
+		if (span_is_nocase(name, "close") || forward_is_hop_by_hop(name) || is_protected(name, c))
+			continue;
+		if (f->count == FORWARD_MAX_NAMED)
+			return FORWARD_E_CONNECTION;
+		f->names[f->count++] = name;
+	}
+	return 0;
+}
+
+static bool is_named(const struct named_fields *f, struct span name)
+{
+	for (size_t i = 0; i < f->count; i++)
+		if (equal_nocase(f->names[i], name))
+			return true;
+	return false;
+}
+
+/* --- Via ----------------------------------------------------------------------------------------------------------- */
+
+/* Cuts a comment off: (…), nested, with quoted pairs; commas in it separate nothing. *p stands on the bracket. */
+static const char *skip_comment(const char *p, const char *end)
+{
+	size_t depth = 0;
+	for (; p < end; p++) {
+		if (*p == '\\')
+			p++;
+		else if (*p == '(')
+			depth++;
+		else if (*p == ')' && --depth == 0)
+			return p + 1;
+	}
+	return end;
+}
+
+/* received-protocol RWS received-by [ RWS comment ], up to the comma; *p moves behind it. */
+static struct span next_received_by(const char **p, const char *end)
+{
+	struct span words[2] = {SPAN_NONE, SPAN_NONE};
+	size_t n = 0;
+	while (*p < end && **p != ',') {
+		if (**p == ' ' || **p == '\t') {
+			(*p)++;
+		} else if (**p == '(') {
+			*p = skip_comment(*p, end);
+		} else {
+			const char *begin = *p;
+			while (*p < end && !memchr(" \t,(", **p, 4))
+				(*p)++;
+			if (n < 2)
+				words[n] = (struct span){begin, (size_t)(*p - begin)};
+			n++;
+		}
+	}
+	*p += *p < end;
+	return words[1];
+}
+
+unsigned forward_count_via(struct span via)
+{
+	unsigned count = 0;
+	const char *p = via.ptr, *end = p + via.len;
+	while (p < end)
+		count += span_is_nocase(next_received_by(&p, end), FORWARD_PSEUDONYM);
+	return count;
+}
+
+static struct span own_via(bool received_http10)
+{
+	return received_http10 ? SPAN_LIT("1.0 " FORWARD_PSEUDONYM) : SPAN_LIT("1.1 " FORWARD_PSEUDONYM);
+}
+
+/* --- requests and answers ------------------------------------------------------------------------------------------ */
+struct span forward_request_id(const struct http_field *in, size_t n, char made[CRYPTO_UUID])
+{
+	for (size_t i = 0; i < n; i++)
+		if (classify(in[i].name) == FIELD_REQUEST_ID && in[i].value.len)
+			return in[i].value;
+	crypto_uuid4(made);
+	return (struct span){made, CRYPTO_UUID - 1};
+}
+
+struct request_scan {
+	const struct forward_context *context;
+	struct named_fields dropped; /* by Connection */
+	unsigned own_hops;
+	bool has_host, has_request_id;
+};
+
+/* Whether the field goes on, as far as the field itself decides that. */
+static bool request_field_passes(struct request_scan *s, struct span name, struct span value, int *error)
+{
+	switch (classify(name)) {
+	case FIELD_OTHER:
+		return true;
+	case FIELD_CONNECTION:
+		if (*error == 0)
+			*error = add_named(&s->dropped, value, s->context);
+		return false;
+	case FIELD_VIA:
+		s->own_hops += forward_count_via(value);
+		return true;
+	case FIELD_HOST:
+		s->has_host = true;
+		return true;
+	case FIELD_REQUEST_ID:
+		s->has_request_id = s->has_request_id || value.len > 0;
+		return value.len > 0;
+	case FIELD_EXPECT:
+		return !s->context->drop_expect;
+	case FIELD_HOP:
+	case FIELD_LENGTH:
+	case FIELD_OVERRIDE:
+		return false;
+	}
+	return true;
+}
+
+int forward_request(const struct http_field *in, size_t n, const struct forward_context *c, struct legacy_field *out,
+		    size_t size, size_t *ret_n)
+{
+	struct request_scan s;
+	s.context = c;
+	s.dropped.count = 0;
+	s.own_hops = 0;
+	s.has_host = s.has_request_id = false;
+	int error = 0;
+	size_t count = 0, kept = 0;
+	if (size < n + FORWARD_EXTRA)
+		return -ENOSPC;
+	for (size_t i = 0; i < n; i++)
+		if (request_field_passes(&s, in[i].name, in[i].value, &error))
+			out[count++] = (struct legacy_field){in[i].name, in[i].value};
+	if (error)
+		return error;
+	if (s.own_hops > c->own_hops)
+		return FORWARD_E_LOOP;
+	if (s.dropped.count) {
+		for (size_t i = 0; i < count; i++)
+			if (!is_named(&s.dropped, out[i].name))
+				out[kept++] = out[i];
+		count = kept;
+	}
+	if (!s.has_host && c->host.ptr)
+		out[count++] = (struct legacy_field){SPAN_LIT("Host"), c->host};
+	if (!s.has_request_id && c->request_id.len)
+		out[count++] = (struct legacy_field){SPAN_LIT("X-Request-ID"), c->request_id};
+	out[count++] = (struct legacy_field){SPAN_LIT("Via"), own_via(c->received_http10)};
+	*ret_n = count;
+	return 0;
+}
+
+int forward_answer(const struct legacy_field *in, size_t n, bool received_http10, struct http_field *out, size_t size,
+		   size_t *ret_n)
+{
+	struct named_fields dropped = {.count = 0};
+	size_t count = 0, kept = 0;
+	if (size < n + FORWARD_EXTRA)
+		return -ENOSPC;
+	for (size_t i = 0; i < n; i++) {
+		enum field_class class = classify(in[i].name);
+		if (class == FIELD_CONNECTION && add_named(&dropped, in[i].value, NULL) != 0)
+			return FORWARD_E_CONNECTION;
+		if (class != FIELD_CONNECTION && class != FIELD_HOP && class != FIELD_LENGTH)
+			out[count++] = (struct http_field){in[i].name, in[i].value};
+	}
+	if (dropped.count) {
+		for (size_t i = 0; i < count; i++)
+			if (!is_named(&dropped, out[i].name))
+				out[kept++] = out[i];
+		count = kept;
+	}
+	out[count++] = (struct http_field){SPAN_LIT("Via"), own_via(received_http10)};
+	*ret_n = count;
+	return 0;
+}

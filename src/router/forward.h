@@ -1,0 +1,65 @@
+/*
+ * Forwarding: which fields of a request go upstream, and which of an answer come back. Pure; nothing is copied.
+ *
+ * Why:       rule 6 (everything end-to-end passes as it is) and RFC 9110 §7.6 in one place that a table can test.
+ * Ownership: the fields written to `out` borrow from the input, from the context, or are constants.
+ * Limits:    `out` needs room for the input and FORWARD_EXTRA more; FORWARD_MAX_NAMED fields named by Connection.
+ *
+ * What goes, both ways: Connection and the fields it names, Keep-Alive, Proxy-Connection, TE (trailers are dropped here, so
+ * nobody may be told that they are welcome), Trailer, Transfer-Encoding, Upgrade; Proxy-Authorization, Proxy-Authenticate and
+ * Proxy-Authentication-Info, which are for the next proxy and no business of an origin; Content-Length, since the message is
+ * framed again. From requests also X-Migration-Override and X-Migration-Override-Secret.
+ *
+ * What Connection cannot remove: RFC 9110 §7.6.1 forbids to name fields that are meant for all recipients, and a caller that
+ * does so behind a proxy of ours could strip what that proxy added (an identity, a credential). Such a name is ignored:
+ * Host, Content-*, Authorization, Cookie, Via, Forwarded, X-Forwarded-*, X-Request-ID, traceparent, tracestate, and
+ * `protected_names`.
+ *
+ * Via: a field of our own comes last, "1.1 migration-router" (the version that was received); those that are there stay. A
+ * request in whose Via routers stand already is a loop. The pseudonym is the same for every router, so that a chain of two is
+ * told from a loop only by `own_hops`: how many may stand there (0: none).
+ */
+#ifndef ROUTER_FORWARD_H
+#define ROUTER_FORWARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/crypto.h"
+#include "base/span.h"
+#include "legacy/legacy.h"
+#include "router/listener.h"
+
+#define FORWARD_PSEUDONYM "migration-router"
+#define FORWARD_EXTRA 3	     /* Host, X-Request-ID, Via */
+#define FORWARD_MAX_NAMED 16 /* by Connection; more is FORWARD_E_CONNECTION */
+
+struct forward_context {
+	struct span request_id; /* sent as X-Request-ID when the request has none, or an empty one */
+	struct span host;	/* sent as Host when the request has none (HTTP/1.0); SPAN_NONE: nothing */
+	bool received_http10;
+	bool drop_expect; /* the router has answered 100 Continue itself */
+	unsigned own_hops;
+	const struct span *protected_names;
+	size_t n_protected;
+};
+
+#define FORWARD_E_LOOP 1       /* → 508 Loop Detected */
+#define FORWARD_E_CONNECTION 2 /* Connection names too many fields → 400 */
+/* 0, FORWARD_E_*, or -ENOSPC when `size` is too small. */
+int forward_request(const struct http_field *in, size_t n, const struct forward_context *c, struct legacy_field *out,
+		    size_t size, size_t *ret_n);
+/* 0, FORWARD_E_CONNECTION (→ 502), or -ENOSPC. */
+int forward_answer(const struct legacy_field *in, size_t n, bool received_http10, struct http_field *out, size_t size,
+		   size_t *ret_n);
+
+/* The request's own X-Request-ID (the first, when it is not empty), else a new UUID in `made`. */
+struct span forward_request_id(const struct http_field *in, size_t n, char made[CRYPTO_UUID]);
+
+/* How often our pseudonym stands in one value of Via (RFC 9110 §7.6.3). */
+unsigned forward_count_via(struct span via);
+
+bool forward_is_token(struct span name);      /* RFC 9110 §5.6.2 */
+bool forward_is_hop_by_hop(struct span name); /* of this connection only, as listed above (without Content-Length) */
+
+#endif
