@@ -1,0 +1,182 @@
+#include "router/auth.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+
+#define HEX_LENGTH (CRYPTO_SHA256_HEX - 1)
+
+/* --- credentials --------------------------------------------------------------------------------------------------- */
+
+/* "Bearer" 1*SP token68 (RFC 9110 §11.4): what follows the scheme, or SPAN_NONE for another scheme. */
+static struct span bearer_token(struct span value)
+{
+	static const char scheme[] = "bearer";
+	size_t n = sizeof(scheme) - 1;
+	if (value.len < n || strncasecmp(value.ptr, scheme, n) != 0 || (value.len > n && value.ptr[n] != ' '))
+		return SPAN_NONE;
+	while (n < value.len && value.ptr[n] == ' ')
+		n++;
+	return (struct span){value.ptr + n, value.len - n};
+}
+
+static bool is_token68(struct span s)
+{
+	size_t i = 0;
+	for (; i < s.len && s.ptr[i] != '='; i++) {
+		char c = s.ptr[i];
+		bool letter = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+		if (!letter && (c == '\0' || !strchr("-._~+/", c)))
+			return false;
+	}
+	size_t characters = i;
+	while (i < s.len && s.ptr[i] == '=')
+		i++;
+	return characters > 0 && i == s.len;
+}
+
+static bool is_known(const struct auth *a, const char hash[CRYPTO_SHA256_HEX])
+{
+	unsigned found = 0;
+	for (size_t i = 0; i < a->n_hashes; i++)
+		found |= crypto_equal((struct span){a->hashes[i], HEX_LENGTH}, (struct span){hash, HEX_LENGTH});
+	return found != 0;
+}
+
+enum auth_result auth_check(const struct auth *a, const struct http_field *fields, size_t n,
+			    struct auth_fingerprint *ret_fingerprint)
+{
+	struct span value = SPAN_NONE;
+	size_t count = 0;
+	ret_fingerprint->hex[0] = '\0';
+	for (size_t i = 0; i < n; i++) {
+		if (!span_is_nocase(fields[i].name, "authorization"))
+			continue;
+		value = fields[i].value;
+		count++;
+	}
+	if (count > 1)
+		return AUTH_MALFORMED;
+	struct span token = count ? bearer_token(value) : SPAN_NONE;
+	if (count)
+		crypto_sha256_hex(token.ptr ? token : value, ret_fingerprint->hex);
+	if (a->kind == AUTH_NONE)
+		return AUTH_ACCEPTED;
+	if (!token.ptr)
+		return AUTH_MISSING;
+	if (!is_token68(token))
+		return AUTH_MALFORMED;
+	return a->kind == AUTH_BEARER && is_known(a, ret_fingerprint->hex) ? AUTH_ACCEPTED : AUTH_WRONG;
+}
+
+int auth_status(enum auth_result r)
+{
+	return r == AUTH_ACCEPTED ? 200 : r == AUTH_MALFORMED ? 400 : 401;
+}
+
+struct span auth_challenge(enum auth_result r)
+{
+	switch (r) {
+	case AUTH_MISSING:
+		return SPAN_LIT("Bearer realm=\"migration-router\"");
+	case AUTH_MALFORMED:
+		return SPAN_LIT("Bearer realm=\"migration-router\", error=\"invalid_request\"");
+	case AUTH_WRONG:
+		return SPAN_LIT("Bearer realm=\"migration-router\", error=\"invalid_token\"");
+	default:
+		return SPAN_NONE;
+	}
+}
+
+void auth_owner(const struct auth_fingerprint *f, struct span organisation, char out[CRYPTO_SHA256_HEX])
+{
+	/* Hashed by itself first: so its length is fixed, and no organisation can imitate another pair. */
+	char both[2 * HEX_LENGTH + 2], hash[CRYPTO_SHA256_HEX] = "";
+	if (organisation.ptr)
+		crypto_sha256_hex(organisation, hash);
+	int n = snprintf(both, sizeof(both), "%s:%s", f->hex, hash);
+	crypto_sha256_hex((struct span){both, (size_t)n}, out);
+}
+
+/* --- the list of hashes -------------------------------------------------------------------------------------------- */
+static int compare(const void *a, const void *b)
+{
+	return memcmp(a, b, CRYPTO_SHA256_HEX);
+}
+
+/* The next line, without comment and blanks. */
+static bool next_line(struct span *rest, struct span *ret)
+{
+	if (rest->len == 0)
+		return false;
+	const char *newline = memchr(rest->ptr, '\n', rest->len);
+	size_t n = newline ? (size_t)(newline - rest->ptr) : rest->len;
+	const char *hash = memchr(rest->ptr, '#', n);
+	*ret = (struct span){rest->ptr, hash ? (size_t)(hash - rest->ptr) : n};
+	if (ret->len && ret->ptr[ret->len - 1] == '\r')
+		ret->len--;
+	*ret = span_trim(*ret);
+	n += newline != NULL;
+	rest->ptr += n;
+	rest->len -= n;
+	return true;
+}
+
+/* The line itself is never repeated in a message: it may be a token put there by mistake. */
+static bool read_hash(struct span line, char out[CRYPTO_SHA256_HEX])
+{
+	if (line.len != HEX_LENGTH)
+		return false;
+	for (size_t i = 0; i < HEX_LENGTH; i++) {
+		char c = line.ptr[i];
+		if (c >= 'A' && c <= 'F')
+			c |= 0x20;
+		if (!(c >= '0' && c <= '9') && !(c >= 'a' && c <= 'f'))
+			return false;
+		out[i] = c;
+	}
+	out[HEX_LENGTH] = '\0';
+	return true;
+}
+
+static size_t drop_duplicates(char (*hashes)[CRYPTO_SHA256_HEX], size_t n)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < n; i++)
+		if (kept == 0 || compare(hashes[kept - 1], hashes[i]) != 0)
+			memmove(hashes[kept++], hashes[i], CRYPTO_SHA256_HEX);
+	return kept;
+}
+
+int auth_parse_hashes(const char *name, struct span text, char (**ret)[CRYPTO_SHA256_HEX], size_t *ret_n, struct err *e)
+{
+	CLEANUP(freep) char(*hashes)[CRYPTO_SHA256_HEX] = NULL;
+	size_t n = 0, capacity = 0;
+	struct span line;
+	for (unsigned number = 1; next_line(&text, &line); number++) {
+		if (line.len == 0)
+			continue;
+		if (n == AUTH_MAX_HASHES)
+			return err_set(e, -EFBIG, "%s:%u: more than %d hashes", name, number, AUTH_MAX_HASHES);
+		if (n == capacity) {
+			capacity = capacity ? 2 * capacity : 16;
+			void *grown = realloc(hashes, capacity * sizeof(*hashes));
+			if (!grown)
+				return err_set(e, -ENOMEM, "%s: out of memory", name);
+			hashes = grown;
+		}
+		if (!read_hash(line, hashes[n]))
+			return err_set(e, -EBADMSG, "%s:%u: not a SHA-256 hash (64 hex digits)", name, number);
+		n++;
+	}
+	if (n == 0)
+		return err_set(e, -EBADMSG, "%s: no hash in it: nobody could call", name);
+	qsort(hashes, n, sizeof(*hashes), compare);
+	*ret_n = drop_duplicates(hashes, n);
+	*ret = steal(hashes);
+	return 0;
+}
