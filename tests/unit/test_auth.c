@@ -1,0 +1,178 @@
+/* router: auth. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "router/auth.h"
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+/* SHA-256 of "secret", of "abc", of "" (FIPS 180-4's examples for the latter two). */
+#define HASH_SECRET "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"
+#define HASH_ABC "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+#define HASH_NOTHING "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+static char known[][CRYPTO_SHA256_HEX] = {HASH_SECRET, HASH_ABC};
+
+static enum auth_result check_values(enum auth_kind kind, const char *first, const char *second, struct auth_fingerprint *f)
+{
+	struct auth a = {.kind = kind, .hashes = known, .n_hashes = COUNT(known)};
+	struct http_field fields[] = {
+		{SPAN_LIT("Host"), SPAN_LIT("x")},
+		{SPAN_LIT("authorization"), span_of(first)},
+		{SPAN_LIT("Authorization"), span_of(second)},
+	};
+	return auth_check(&a, fields, 1 + (first != NULL) + (second != NULL), f);
+}
+
+static void bearer_tokens(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *value;
+		enum auth_result result;
+	} cases[] = {
+		{"Bearer secret", AUTH_ACCEPTED},
+		{"bearer secret", AUTH_ACCEPTED},
+		{"BEARER   abc", AUTH_ACCEPTED},
+		{"Bearer Secret", AUTH_WRONG},
+		{"Bearer secre", AUTH_WRONG},
+		{"Bearer secret=", AUTH_WRONG},
+		{"Bearer " HASH_SECRET, AUTH_WRONG},
+		{"Bearer", AUTH_MALFORMED},
+		{"Bearer ", AUTH_MALFORMED},
+		{"Bearer ==", AUTH_MALFORMED},
+		{"Bearer se=cret", AUTH_MALFORMED},
+		{"Bearer secret ", AUTH_MALFORMED},
+		{"Bearer secret,abc", AUTH_MALFORMED},
+		{"Bearer secret abc", AUTH_MALFORMED},
+		{"Bearer \"secret\"", AUTH_MALFORMED},
+		{"Bearer s\xc3\xa9", AUTH_MALFORMED},
+		{"Bearer\tsecret", AUTH_MISSING},
+		{"Bearersecret", AUTH_MISSING},
+		{"Basic c2VjcmV0", AUTH_MISSING},
+		{"secret", AUTH_MISSING},
+		{"", AUTH_MISSING},
+		{NULL, AUTH_MISSING},
+	};
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct auth_fingerprint f;
+		if (check_values(AUTH_BEARER, cases[i].value, NULL, &f) != cases[i].result)
+			fail_msg("%s", cases[i].value ? cases[i].value : "(none)");
+		assert_int_equal(strlen(f.hex), cases[i].value ? 64 : 0);
+		assert_int_equal(check_values(AUTH_NONE, cases[i].value, NULL, &f), AUTH_ACCEPTED);
+		assert_int_not_equal(check_values(AUTH_UNSET, cases[i].value, NULL, &f), AUTH_ACCEPTED);
+	}
+}
+
+static void a_repeated_field_is_refused(void **state)
+{
+	(void)state;
+	struct auth_fingerprint f;
+	assert_int_equal(check_values(AUTH_BEARER, "Bearer secret", "Bearer secret", &f), AUTH_MALFORMED);
+	assert_string_equal(f.hex, "");
+	assert_int_equal(check_values(AUTH_NONE, "Bearer secret", "Bearer abc", &f), AUTH_MALFORMED);
+}
+
+static void answers_as_rfc_6750_says(void **state)
+{
+	(void)state;
+	assert_int_equal(auth_status(AUTH_ACCEPTED), 200);
+	assert_int_equal(auth_status(AUTH_MISSING), 401);
+	assert_int_equal(auth_status(AUTH_MALFORMED), 400);
+	assert_int_equal(auth_status(AUTH_WRONG), 401);
+	assert_null(auth_challenge(AUTH_ACCEPTED).ptr);
+	assert_true(span_is(auth_challenge(AUTH_MISSING), "Bearer realm=\"migration-router\""));
+	assert_true(span_is(auth_challenge(AUTH_MALFORMED), "Bearer realm=\"migration-router\", error=\"invalid_request\""));
+	assert_true(span_is(auth_challenge(AUTH_WRONG), "Bearer realm=\"migration-router\", error=\"invalid_token\""));
+}
+
+static void owners_differ(void **state)
+{
+	(void)state;
+	struct auth_fingerprint f[4];
+	check_values(AUTH_BEARER, "Bearer secret", NULL, &f[0]);
+	check_values(AUTH_BEARER, "Bearer abc", NULL, &f[1]);
+	check_values(AUTH_NONE, NULL, NULL, &f[2]);
+	check_values(AUTH_NONE, "Basic YTpi", NULL, &f[3]);
+	assert_string_equal(f[0].hex, HASH_SECRET);
+	const struct span organisations[] = {SPAN_NONE, SPAN_LIT(""), SPAN_LIT("org-1"), SPAN_LIT("org-2")};
+	char owners[16][CRYPTO_SHA256_HEX], again[CRYPTO_SHA256_HEX];
+	for (size_t i = 0; i < 16; i++) {
+		auth_owner(&f[i / 4], organisations[i % 4], owners[i]);
+		auth_owner(&f[i / 4], organisations[i % 4], again);
+		assert_string_equal(owners[i], again);
+		for (size_t j = 0; j < i; j++)
+			assert_string_not_equal(owners[i], owners[j]);
+	}
+	struct auth_fingerprint other_case;
+	check_values(AUTH_BEARER, "BEARER  secret", NULL, &other_case);
+	auth_owner(&other_case, organisations[2], again);
+	assert_string_equal(again, owners[2]);
+}
+
+static void the_list_of_hashes(void **state)
+{
+	(void)state;
+	char(*hashes)[CRYPTO_SHA256_HEX];
+	size_t n;
+	static const char text[] = "# callers\n\n  " HASH_NOTHING "  # nobody\r\n"
+				   "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD\n\t\n" HASH_SECRET "\n" HASH_ABC;
+	assert_int_equal(auth_parse_hashes("tokens", SPAN_LIT(text), &hashes, &n, NULL), 0);
+	assert_int_equal(n, 3);
+	assert_string_equal(hashes[0], HASH_SECRET);
+	assert_string_equal(hashes[1], HASH_ABC);
+	assert_string_equal(hashes[2], HASH_NOTHING);
+	free(hashes);
+	static const struct {
+		const char *text, *message;
+	} bad[] = {
+		{"", "tokens: no hash in it: nobody could call"},
+		{"# only this\n", "tokens: no hash in it: nobody could call"},
+		{HASH_ABC "\nmy-secret-token\n", "tokens:2: not a SHA-256 hash (64 hex digits)"},
+		{HASH_ABC "0\n", "tokens:1: not a SHA-256 hash (64 hex digits)"},
+		{"\n\ng" HASH_ABC, "tokens:3: not a SHA-256 hash (64 hex digits)"},
+		{HASH_ABC " " HASH_SECRET, "tokens:1: not a SHA-256 hash (64 hex digits)"},
+	};
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		struct err e;
+		assert_int_equal(auth_parse_hashes("tokens", span_of(bad[i].text), &hashes, &n, &e), -EBADMSG);
+		assert_string_equal(e.text, bad[i].message);
+	}
+}
+
+static void the_list_is_limited(void **state)
+{
+	(void)state;
+	for (int over = 0; over < 2; over++) {
+		CLEANUP(buf_releasep) struct buf text = BUF_INIT(1u << 20);
+		for (int i = 0; i < AUTH_MAX_HASHES + over; i++)
+			buf_printf(&text, "%064x\n", AUTH_MAX_HASHES - i);
+		char(*hashes)[CRYPTO_SHA256_HEX] = NULL;
+		size_t n = 0;
+		struct err e;
+		assert_int_equal(auth_parse_hashes("t", buf_span(&text), &hashes, &n, &e), over ? -EFBIG : 0);
+		assert_int_equal(n, over ? 0 : AUTH_MAX_HASHES);
+		for (size_t i = 1; i < n; i++)
+			assert_true(strcmp(hashes[i - 1], hashes[i]) < 0);
+		free(hashes);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(bearer_tokens),
+		cmocka_unit_test(a_repeated_field_is_refused),
+		cmocka_unit_test(answers_as_rfc_6750_says),
+		cmocka_unit_test(owners_differ),
+		cmocka_unit_test(the_list_of_hashes),
+		cmocka_unit_test(the_list_is_limited),
+	};
+	return crypto_setup() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
+}
