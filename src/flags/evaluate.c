@@ -50,13 +50,13 @@ static bool condition_holds(const struct question *q, const struct condition *c,
 {
 	struct flag_result *r = q->result;
 	r->segments = 0;
+	trace_condition(q->trace, what, index, c);
 	for (size_t i = 0; i < c->n_segments; i++) {
 		if (segment_matches(q, c->segments[i]))
 			r->segment_keys[r->segments++] = c->segments[i]->key.ptr;
 	}
 	bool holds = c->all ? r->segments == c->n_segments : r->segments > 0;
-	if (q->trace)
-		trace_condition(q->trace, what, index, c, r->segments, holds);
+	trace_condition_end(q->trace, what, c, r->segments, holds);
 	if (!holds)
 		r->segments = 0;
 	return holds;

@@ -62,14 +62,19 @@ void trace_segment(const struct flag_trace *t, const struct segment *s, bool mat
 	}
 }
 
-void trace_condition(const struct flag_trace *t, const char *what, size_t index, const struct condition *c,
-		     size_t matched, bool holds)
+void trace_condition(const struct flag_trace *t, const char *what, size_t index, const struct condition *c)
 {
-	trace_say(t, 1, "%s %zu %s: %zu of %zu segments match, %s needed", what, index + 1,
-		  holds ? "applies" : "does not apply", matched, c->n_segments, c->all ? "all" : "one is");
+	trace_say(t, 1, "%s %zu: %s of %zu segment%s must match", what, index + 1, c->all ? "all" : "one", c->n_segments,
+		  c->n_segments == 1 ? "" : "s");
 	if (c->n_dropped)
 		trace_say(t, 2, "%zu more left out: Flipt drops a segment that has a malformed constraint",
 			  c->n_dropped);
+}
+
+void trace_condition_end(const struct flag_trace *t, const char *what, const struct condition *c, size_t matched,
+			 bool holds)
+{
+	trace_say(t, 2, "%zu of %zu match: the %s %s", matched, c->n_segments, what, holds ? "applies" : "does not apply");
 }
 
 void trace_distribution(const struct flag_trace *t, const struct rule *rule, int bucket,
@@ -95,6 +100,6 @@ void trace_distribution(const struct flag_trace *t, const struct rule *rule, int
 
 void trace_threshold(const struct flag_trace *t, size_t index, const struct rollout *r, int bucket, bool matched)
 {
-	trace_say(t, 1, "rollout %zu %s: threshold %g %%, and this entity's number from 0 to 99 is %d", index + 1,
-		  matched ? "applies" : "does not apply", (double)r->percentage, bucket);
+	trace_say(t, 1, "rollout %zu: threshold %g %%; this entity's number from 0 to 99 is %d: it %s", index + 1,
+		  (double)r->percentage, bucket, matched ? "applies" : "does not apply");
 }

@@ -1,0 +1,436 @@
+/* Features files and snapshots: what is refused and where, what is warned of, and what an answer tells besides itself. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/crypto.h"
+#include "base/file.h"
+#include "flags/flags.h"
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+static struct flag_snapshot *features(const char *text, enum flag_rules rules)
+{
+	struct flag_snapshot *s = NULL;
+	struct err e;
+	if (flag_snapshot_parse_features("f.yml", span_of(text), rules, &s, &e) < 0)
+		fail_msg("%s", e.text);
+	return s;
+}
+
+static struct flag_result ask(const struct flag_snapshot *s, const char *key, const char *entity,
+			      const struct flag_trace *trace)
+{
+	struct flag_result r;
+	const struct flag *f = flag_find(s, span_of(key));
+	assert_non_null(f);
+	flag_evaluate(s, f, span_of(entity), NULL, 0, &r, trace);
+	return r;
+}
+
+/* --- mistakes ------------------------------------------------------------------------------------------------------ */
+static void features_mistakes(void **state)
+{
+	static const struct {
+		const char *text, *error;
+	} rows[] = {
+		{"", "f.yml:1: a features file is a mapping"},
+		{"- a\n", "f.yml:1: a features file is a mapping"},
+		{"flags: {}\n", "f.yml:1: flags: must be a list"},
+		{"flags:\n- x\n", "f.yml:2: flags[0]: must be a mapping"},
+		{"flags:\n- name: x\n", "f.yml:2: flags[0]: key: is missing"},
+		{"flags:\n- key: ''\n", "f.yml:2: flags[0]: key: must not be empty"},
+		{"flags:\n- key: a\n- key: b\n- key: a\n", "f.yml:4: flags: key: flag \"a\" is declared twice"},
+		{"flags:\n- key: a\n  type: ODD\n", "f.yml:3: flag \"a\": type: \"ODD\" is not known"},
+		{"flags:\n- key: a\n  enabled: 1\n", "f.yml:3: flag \"a\": enabled: must be true or false"},
+		{"flags:\n- key: a\n  rules:\n  - distributions: []\n",
+		 "f.yml:4: flag \"a\", rule 1: segment: needs a key or keys"},
+		{"flags:\n- key: a\n  rules:\n  - segment: beta\n",
+		 "f.yml:4: flag \"a\", rule 1: segment: segment \"beta\" is not declared"},
+		{"flags:\n- key: a\n  variants:\n  - key: x\n  rules:\n  - segment: default\n    distributions:\n"
+		 "    - variant: y\n      rollout: 1\n",
+		 "f.yml:8: flag \"a\", rule 1: variant: the flag has no variant \"y\""},
+		{"flags:\n- key: a\n  variants:\n  - key: x\n  rules:\n  - segment: default\n    distributions:\n"
+		 "    - variant: x\n      rollout: much\n",
+		 "f.yml:9: flag \"a\", rule 1: rollout: must be a number"},
+		{"flags:\n- key: a\n  variants:\n  - key: x\n  rules:\n  - segment: default\n    distributions:\n"
+		 "    - variant: x\n      rollout: .nan\n",
+		 "f.yml:9: flag \"a\", rule 1: rollout: must be a number"},
+		{"flags:\n- key: a\n  type: BOOLEAN_FLAG_TYPE\n  rollouts:\n  - description: x\n",
+		 "f.yml:5: flag \"a\", rollout 1: needs a segment or a threshold"},
+		{"flags:\n- key: a\n  type: BOOLEAN_FLAG_TYPE\n  rollouts:\n  - threshold: {percentage: ten}\n",
+		 "f.yml:5: flag \"a\", rollout 1: percentage: must be a number"},
+		{"segments:\n- key: a\n- key: a\n", "segments: key: segment \"a\" is declared twice"},
+		{"segments:\n- key: a\n  match_type: SOME\n", "f.yml:3: segment \"a\": match_type: \"SOME\" is not known"},
+		{"segments:\n- key: a\n  constraints:\n  - {type: string, property: p, operator: like, value: x}\n",
+		 "f.yml:4: segment \"a\", constraint 1: operator: is not an operator that is known"},
+		{"segments:\n- key: a\n  constraints:\n  - {type: string, property: p, operator: gt, value: x}\n",
+		 "f.yml:4: segment \"a\", constraint 1: operator: does not go with this type"},
+		{"segments:\n- key: a\n  constraints:\n  - {type: odd, property: p, operator: eq, value: x}\n",
+		 "f.yml:4: segment \"a\", constraint 1: type: is not a constraint type that is known"},
+		{"segments:\n- key: a\n  constraints:\n  - {type: string, operator: eq, value: x}\n",
+		 "f.yml:4: segment \"a\", constraint 1: property: is missing"},
+		{"segments:\n- key: a\n  constraints:\n  - {type: string, property: p, operator: isoneof, value: [x]}\n",
+		 "f.yml:4: segment \"a\", constraint 1: value: must be a string (a set is a JSON array in quotes"},
+		{"flags: [\n", "f.yml:"},
+	};
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct flag_snapshot *s = NULL;
+		struct err e;
+		assert_int_equal(flag_snapshot_parse_features("f.yml", span_of(rows[i].text), FLAG_RULES_V2, &s, &e),
+				 -EBADMSG);
+		assert_null(s);
+		if (!strstr(e.text, rows[i].error))
+			fail_msg("row %zu: %s", i, e.text);
+	}
+}
+
+static void snapshot_mistakes(void **state)
+{
+	static const struct {
+		const char *text, *error;
+	} rows[] = {
+		{"", "s.json: "},
+		{"[]", "s.json: snapshot: must be an object"},
+		{"{\"code\":5, \"message\":\"namespace not found\"}", "s.json: flags: is missing"},
+		{"{\"flags\":{}}", "s.json: flags: must be an array"},
+		{"{\"flags\":[{}]}", "s.json: flags[0]: has no key"},
+		{"{\"flags\":[{\"key\":1}]}", "s.json: flags[0]: must be a string"},
+		{"{\"flags\":[{\"key\":\"a\"},{\"key\":\"a\"}]}", "s.json: flag \"a\" occurs twice"},
+		{"{\"flags\":[{\"key\":\"a\",\"type\":\"X\"}]}", "s.json: flag \"a\": has a type that is not known"},
+		{"{\"flags\":[{\"key\":\"a\",\"rules\":[{\"distributions\":[{\"rollout\":\"1\"}]}]}]}",
+		 "s.json: flag \"a\", rule 1: must be a number"},
+		{"{\"flags\":[{\"key\":\"a\",\"rules\":[{\"distributions\":[{\"rollout\":1e39}]}]}]}",
+		 "s.json: flag \"a\", rule 1: is out of range"},
+		{"{\"flags\":[{\"key\":\"a\",\"type\":\"BOOLEAN_FLAG_TYPE\",\"rollouts\":[{}]}]}",
+		 "s.json: flag \"a\", rollout 1: has neither a segment nor a threshold"},
+	};
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct flag_snapshot *s = NULL;
+		struct err e;
+		assert_int_equal(flag_snapshot_parse_json("s.json", span_of(rows[i].text), FLAG_RULES_V2, &s, &e),
+				 -EBADMSG);
+		assert_null(s);
+		if (!strstr(e.text, rows[i].error))
+			fail_msg("row %zu: %s", i, e.text);
+	}
+}
+
+static void too_many_segments_in_a_rule(void **state)
+{
+	struct buf text = BUF_INIT(1 << 20);
+	struct flag_snapshot *s = NULL;
+	struct err e;
+	(void)state;
+	buf_puts(&text, "segments:\n");
+	for (int i = 0; i <= FLAG_MAX_SEGMENTS_PER_RULE; i++)
+		buf_printf(&text, "- key: s%d\n", i);
+	buf_puts(&text, "flags:\n- key: a\n  enabled: true\n  rules:\n  - segment:\n      keys:\n");
+	for (int i = 0; i < FLAG_MAX_SEGMENTS_PER_RULE; i++)
+		buf_printf(&text, "      - s%d\n", i);
+	buf_puts(&text, "      - s0\n"); /* twice the same counts once */
+	assert_int_equal(flag_snapshot_parse_features("f", buf_span(&text), FLAG_RULES_V2, &s, &e), 0);
+	assert_int_equal(ask(s, "a", "x", NULL).segments, FLAG_MAX_SEGMENTS_PER_RULE);
+	flag_snapshot_unref(s);
+	buf_printf(&text, "      - s%d\n", FLAG_MAX_SEGMENTS_PER_RULE);
+	assert_int_equal(flag_snapshot_parse_features("f", buf_span(&text), FLAG_RULES_V2, &s, &e), -EBADMSG);
+	assert_non_null(strstr(e.text, "too many segments"));
+	buf_release(&text);
+}
+
+/* --- warnings ------------------------------------------------------------------------------------------------------ */
+static void warnings(void **state)
+{
+	static const char text[] = "flags:\n"				   /* 1 */
+				   "- key: t\n"				   /* 2 */
+				   "  type: BOOLEAN_FLAG_TYPE\n"	   /* 3 */
+				   "  rollout: x\n"			   /* 4 */
+				   "  rollouts:\n"			   /* 5 */
+				   "  - threshold: {percentage: 0.5}\n"	   /* 6 */
+				   "  - threshold: {percentage: 150}\n"	   /* 7 */
+				   "  - threshold: {percentage: 25}\n"	   /* 8 */
+				   "- key: v\n"				   /* 9 */
+				   "  variants: [{key: a}, {key: b}]\n"	   /* 10 */
+				   "  rules:\n"				   /* 11 */
+				   "  - segment: default\n"		   /* 12 */
+				   "    distributions: [{variant: a, rollout: 33.33}, {variant: b, rollout: 66.67}]\n"
+				   "  - segment: default\n" /* 14 */
+				   "    distributions: [{variant: a, rollout: 33.3}]\n"
+				   "segments:\n"
+				   "- key: bad\n"
+				   "  constraints: [{type: number, property: n, operator: eq, value: x}]\n"; /* 18 */
+	static const char *const expected[] = {
+		"f.yml:18: segment \"bad\", constraint 1: the value is no number; Flipt leaves the whole segment out",
+		"f.yml:4: flag \"t\": rollout: unknown key, ignored",
+		"f.yml:6: flag \"t\", rollout 1: a threshold of 0.5 % acts as 1 %: Flipt compares whole percents",
+		"f.yml:7: flag \"t\", rollout 2: a threshold of 150 % acts as 100 %",
+		"f.yml:12: segment \"default\" is not declared; taken as everybody",
+		"f.yml:12: flag \"v\", rule 1: variant \"a\" has 33.33 %, but Flipt acts in steps of 0.1 %",
+		"f.yml:12: flag \"v\", rule 1: variant \"b\" has 66.67 %, but Flipt acts in steps of 0.1 %",
+		"f.yml:14: flag \"v\", rule 2: the distributions add up to 33.3 %, Flipt scales them to 100 %",
+	};
+	struct flag_snapshot *s = features(text, FLAG_RULES_V2);
+	(void)state;
+	for (size_t i = 0; i < COUNT(expected); i++) {
+		assert_true(i < flag_snapshot_warnings(s));
+		assert_string_equal(flag_snapshot_warning(s, i), expected[i]);
+	}
+	assert_int_equal(flag_snapshot_warnings(s), COUNT(expected));
+	assert_null(flag_snapshot_warning(s, COUNT(expected)));
+	flag_snapshot_unref(s);
+}
+
+static void unknown_things_of_a_newer_server(void **state)
+{
+	static const char text[] =
+		"{\"digest\":\"0123\",\"flags\":[{\"key\":\"a\",\"type\":\"BOOLEAN_FLAG_TYPE\",\"enabled\":false,"
+		"\"rollouts\":[{\"segment\":{\"value\":true,\"segmentOperator\":\"OR_SEGMENT_OPERATOR\",\"segments\":["
+		"{\"key\":\"s\",\"matchType\":\"ANY_SEGMENT_MATCH_TYPE\",\"constraints\":["
+		"{\"type\":\"STRING_CONSTRAINT_COMPARISON_TYPE\",\"property\":\"p\",\"operator\":\"matches\",\"value\":\"x\"},"
+		"{\"type\":\"VERSION_CONSTRAINT_COMPARISON_TYPE\",\"property\":\"p\",\"operator\":\"eq\",\"value\":\"x\"}"
+		"]}]}}]}]}";
+	struct flag_snapshot *s = NULL;
+	struct err e;
+	(void)state;
+	assert_int_equal(flag_snapshot_parse_json("s.json", span_of(text), FLAG_RULES_V2, &s, &e), 0);
+	assert_int_equal(flag_snapshot_warnings(s), 2);
+	assert_non_null(strstr(flag_snapshot_warning(s, 0), "\"matches\" is not known"));
+	assert_non_null(strstr(flag_snapshot_warning(s, 1), "the type is unknown"));
+	assert_false(ask(s, "a", "x", NULL).enabled);
+	assert_string_equal(flag_snapshot_digest(s), "0123");
+	flag_snapshot_unref(s);
+}
+
+/* --- answers ------------------------------------------------------------------------------------------------------- */
+static void quickstart(void **state)
+{
+	char path[512];
+	struct buf text = BUF_INIT(1 << 20);
+	struct flag_snapshot *s = NULL;
+	struct err e;
+	struct flag_context beta = {SPAN_LIT("organization_id"), SPAN_LIT("beta_org")};
+	struct flag_result r;
+	(void)state;
+	snprintf(path, sizeof(path), "%s/tests/fixtures/flipt/flags.quickstart.yml", getenv("SOURCE_ROOT"));
+	assert_int_equal(file_read(path, 1 << 20, &text, &e), 0);
+	if (flag_snapshot_parse_features("flags.quickstart.yml", buf_span(&text), FLAG_RULES_V2, &s, &e) < 0)
+		fail_msg("%s", e.text);
+	assert_int_equal(flag_snapshot_warnings(s), 1);
+	assert_non_null(strstr(flag_snapshot_warning(s, 0), "segment \"default\" is not declared"));
+
+	r = ask(s, "task_abstraction_enabled", "user-1", NULL);
+	assert_true(r.match && r.by_percentage);
+	assert_int_equal(r.bucket, 302);
+	assert_true(span_is(r.variant, "0"));
+	assert_string_equal(r.segment_keys[0], "default");
+
+	flag_evaluate(s, flag_find(s, SPAN_LIT("task_abstraction_enabled")), SPAN_LIT("user-1"), &beta, 1, &r, NULL);
+	assert_true(r.match && !r.by_percentage);
+	assert_true(span_is(r.variant, "100"));
+	assert_string_equal(r.segment_keys[0], "beta_users");
+	int with_25 = 0;
+	for (int i = 0; i < 10000; i++) {
+		char entity[32];
+		snprintf(entity, sizeof(entity), "user-%d", i);
+		with_25 += span_is(ask(s, "task_abstraction_enabled", entity, NULL).variant, "25");
+	}
+	assert_in_range(with_25, 2350, 2650);
+	flag_snapshot_unref(s);
+	buf_release(&text);
+}
+
+/* flags.h, by_percentage: whether the constant entity of a request without identity was hashed into a side. */
+static void by_percentage(void **state)
+{
+	static const char text[] =
+		"segments:\n"
+		"- {key: all}\n"
+		"- {key: none, constraints: [{type: string, property: p, operator: notempty, value: x}]}\n";
+	static const struct {
+		const char *body;
+		bool v2, v1;
+	} rows[] = {
+		{"type: boolean, rollouts: []", false, false},
+		{"type: boolean, rollouts: [{threshold: {percentage: 0, value: true}}]", false, false},
+		{"type: boolean, rollouts: [{threshold: {percentage: 100, value: true}}]", false, false},
+		{"type: boolean, rollouts: [{threshold: {percentage: 99.5, value: true}}]", false, false},
+		{"type: boolean, rollouts: [{threshold: {percentage: 150, value: true}}]", false, false},
+		{"type: boolean, rollouts: [{threshold: {percentage: -1, value: true}}]", false, false},
+		{"type: boolean, rollouts: [{threshold: {percentage: 99, value: true}}]", true, true},
+		{"type: boolean, rollouts: [{threshold: {percentage: 0.5, value: true}}]", true, true},
+		{"type: boolean, rollouts: [{segment: {key: all, value: true}}, {threshold: {percentage: 50}}]", false,
+		 false},
+		{"type: boolean, rollouts: [{segment: {key: none, value: true}}, {threshold: {percentage: 50}}]", true,
+		 true},
+		/* 1 % was asked and (for this entity) said no; the segment behind it decided only because of that. */
+		{"type: boolean, rollouts: [{threshold: {percentage: 1}}, {segment: {key: all, value: true}}]", true,
+		 true},
+		{"type: boolean, rollouts: [{threshold: {percentage: 0}}, {segment: {key: all, value: true}}]", false,
+		 false},
+		{"rules: []", false, false},
+		{"enabled: false, rules: [{segment: all, distributions: [{variant: a, rollout: 50}, {variant: b, rollout: "
+		 "50}]}]",
+		 false, false},
+		{"enabled: true, rules: [{segment: all, distributions: []}]", false, false},
+		{"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 100}]}]", false, false},
+		{"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 0}, {variant: b, rollout: "
+		 "100}]}]",
+		 false, false},
+		{"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 75}, {variant: b, rollout: "
+		 "25}]}]",
+		 true, true},
+		/* v2 makes the only share the whole, v1 lets the other half fall through. */
+		{"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 50}]}]", false, true},
+		{"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 50}, {variant: a, rollout: "
+		 "50}]}]",
+		 false, false},
+		/* Less than a bucket is no share. */
+		{"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 0.05}, {variant: b, "
+		 "rollout: 100}]}]",
+		 false, false},
+		{"enabled: true, rules: [{segment: none, distributions: [{variant: a, rollout: 50}, {variant: b, "
+		 "rollout: 50}]}, {segment: all, distributions: [{variant: b, rollout: 100}]}]",
+		 false, false},
+	};
+	(void)state;
+	for (size_t i = 0; i < 2 * COUNT(rows); i++) {
+		struct buf b = BUF_INIT(1 << 16);
+		enum flag_rules rules = i % 2 ? FLAG_RULES_V1 : FLAG_RULES_V2;
+		buf_puts(&b, text);
+		buf_printf(&b, "flags:\n- {key: f, variants: [{key: a}, {key: b}], %s}\n", rows[i / 2].body);
+		struct flag_snapshot *s = features(b.ptr, rules);
+		struct flag_result r = ask(s, "f", "anonymous", NULL);
+		if (r.by_percentage != (i % 2 ? rows[i / 2].v1 : rows[i / 2].v2))
+			fail_msg("row %zu, %s: %s", i / 2, i % 2 ? "v1" : "v2", rows[i / 2].body);
+		flag_snapshot_unref(s);
+		buf_release(&b);
+	}
+}
+
+static void last_context_entry_counts(void **state)
+{
+	struct flag_snapshot *s = features("segments:\n- {key: s, constraints: [{type: string, property: p, operator: eq, "
+					   "value: x}]}\nflags:\n- {key: f, type: boolean, rollouts: [{segment: {key: s, "
+					   "value: true}}]}\n",
+					   FLAG_RULES_V2);
+	struct flag_context c[] = {{SPAN_LIT("p"), SPAN_LIT("x")}, {SPAN_LIT("p"), SPAN_LIT("y")}};
+	struct flag_result r;
+	(void)state;
+	flag_evaluate(s, flag_find(s, SPAN_LIT("f")), SPAN_LIT("e"), c, 2, &r, NULL);
+	assert_false(r.enabled);
+	flag_evaluate(s, flag_find(s, SPAN_LIT("f")), SPAN_LIT("e"), c, 1, &r, NULL);
+	assert_true(r.enabled);
+	flag_snapshot_unref(s);
+}
+
+static void looking_up_and_sharing(void **state)
+{
+	struct buf b = BUF_INIT(1 << 20);
+	(void)state;
+	buf_puts(&b, "flags:\n");
+	for (int i = 0; i < 1000; i++)
+		buf_printf(&b, "- {key: flag-%d, type: boolean, enabled: %s}\n", i, i % 2 ? "true" : "false");
+	struct flag_snapshot *s = features(b.ptr, FLAG_RULES_V1);
+	assert_int_equal(flag_snapshot_count(s), 1000);
+	for (int i = 0; i < 1000; i++) {
+		char key[32];
+		snprintf(key, sizeof(key), "flag-%d", i);
+		const struct flag *f = flag_find(s, span_of(key));
+		assert_ptr_equal(f, flag_snapshot_at(s, (size_t)i));
+		assert_string_equal(flag_key(f), key);
+		assert_int_equal(flag_enabled(f), i % 2);
+		assert_int_equal(flag_type_of(f), FLAG_BOOLEAN);
+	}
+	assert_null(flag_find(s, SPAN_LIT("flag-1000")));
+	assert_null(flag_find(s, SPAN_NONE));
+	assert_null(flag_snapshot_at(s, 1000));
+	assert_int_equal(flag_snapshot_rules(s), FLAG_RULES_V1);
+	assert_true(flag_snapshot_loaded_us(s) > 0);
+	char digest[CRYPTO_SHA256_HEX];
+	crypto_sha256_hex(buf_span(&b), digest);
+	assert_string_equal(flag_snapshot_digest(s), digest);
+	const struct flag_snapshot *other = flag_snapshot_ref(s);
+	assert_null(flag_snapshot_unref(s));
+	assert_int_equal(flag_snapshot_count(other), 1000);
+	flag_snapshot_unref(other);
+	assert_null(flag_snapshot_unref(NULL));
+	buf_release(&b);
+	s = features("flags: []\n", FLAG_RULES_V2);
+	assert_null(flag_find(s, SPAN_LIT("x")));
+	flag_snapshot_unref(s);
+}
+
+/* --- explaining ---------------------------------------------------------------------------------------------------- */
+static void collect(void *arg, unsigned depth, const char *sentence)
+{
+	buf_printf(arg, "%*s%s\n", (int)depth * 2, "", sentence);
+}
+
+static void trace(void **state)
+{
+	static const char text[] =
+		"flags:\n"
+		"- key: v\n"
+		"  enabled: true\n"
+		"  variants: [{key: 'off'}, {key: 'on'}]\n"
+		"  rules:\n"
+		"  - segment: beta\n"
+		"    distributions: [{variant: 'on', rollout: 100}]\n"
+		"  - segment: default\n"
+		"    distributions: [{variant: 'off', rollout: 75}, {variant: 'on', rollout: 25}]\n"
+		"- key: b\n"
+		"  type: BOOLEAN_FLAG_TYPE\n"
+		"  rollouts: [{threshold: {percentage: 10, value: true}}]\n"
+		"segments:\n"
+		"- key: beta\n"
+		"  constraints: [{type: string, property: organization_id, operator: eq, value: beta_org}]\n";
+	struct buf out = BUF_INIT(1 << 16);
+	struct flag_trace t = {collect, &out};
+	struct flag_snapshot *s = features(text, FLAG_RULES_V2);
+	(void)state;
+	ask(s, "v", "user-1", &t);
+	assert_string_equal(out.ptr,
+			    "flag \"v\": variant, enabled\n"
+			    "  rule 1: one of 1 segment must match\n"
+			    "    segment \"beta\" does not match: organization_id \"\" eq \"beta_org\" does not hold\n"
+			    "    0 of 1 match: the rule does not apply\n"
+			    "  rule 2: one of 1 segment must match\n"
+			    "    segment \"default\" matches: it is declared nowhere, which means everybody\n"
+			    "    1 of 1 match: the rule applies\n"
+			    "    bucket 256 of 1000 (from the flag's key and the entity id)\n"
+			    "      0 to 749: variant \"off\" (75 %) ← this one\n"
+			    "      750 to 999: variant \"on\" (25 %)\n");
+	buf_clear(&out);
+	ask(s, "b", "user-1", &t);
+	assert_string_equal(out.ptr,
+			    "flag \"b\": boolean, disabled\n"
+			    "  rollout 1: threshold 10 %; this entity's number from 0 to 99 is 66: it does not apply\n"
+			    "  no rollout matched: the flag's own value, false\n");
+	flag_snapshot_unref(s);
+	buf_release(&out);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(features_mistakes),
+		cmocka_unit_test(snapshot_mistakes),
+		cmocka_unit_test(too_many_segments_in_a_rule),
+		cmocka_unit_test(warnings),
+		cmocka_unit_test(unknown_things_of_a_newer_server),
+		cmocka_unit_test(quickstart),
+		cmocka_unit_test(by_percentage),
+		cmocka_unit_test(last_context_entry_counts),
+		cmocka_unit_test(looking_up_and_sharing),
+		cmocka_unit_test(trace),
+	};
+	return crypto_setup() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
+}
