@@ -26,6 +26,11 @@ void crypto_uuid4(char out[CRYPTO_UUID])
 		 b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
+unsigned crypto_random_below(unsigned limit)
+{
+	return randombytes_uniform(limit);
+}
+
 void crypto_sha256_hex(struct span data, char out[CRYPTO_SHA256_HEX])
 {
 	unsigned char hash[crypto_hash_sha256_BYTES];

@@ -30,7 +30,7 @@ struct features_source {
 	char path[PATH_MAX], folder[PATH_MAX];
 	const char *name; /* the last part of path */
 	enum flag_rules rules;
-	struct features_source_events events;
+	struct flag_source_events events;
 	int inotify, wd; /* -1: none */
 	struct loop_watch *watch;
 	struct loop_timer *timer;
@@ -205,7 +205,7 @@ static int start_watching(struct features_source *s)
 }
 
 int features_source_start(struct loop *loop, const char *path, enum flag_rules rules,
-			  const struct features_source_events *events, struct features_source **ret, struct err *e)
+			  const struct flag_source_events *events, struct features_source **ret, struct err *e)
 {
 	struct features_source *s = calloc(1, sizeof(*s));
 	if (!s)

@@ -74,7 +74,7 @@ static void setup(struct watcher *w)
 
 static void start(struct watcher *w, const char *path)
 {
-	struct features_source_events events = {on_publish, on_failed, w};
+	struct flag_source_events events = {on_publish, on_failed, w};
 	struct err e;
 	if (features_source_start(w->loop, path, FLAG_RULES_V2, &events, &w->source, &e) < 0)
 		fail_msg("%s", e.text);
@@ -277,7 +277,7 @@ static void folder_made_later_and_replaced(void **state)
 static void refused_paths(void **state)
 {
 	struct watcher w;
-	struct features_source_events events = {on_publish, on_failed, &w};
+	struct flag_source_events events = {on_publish, on_failed, &w};
 	struct err e;
 	(void)state;
 	setup(&w);

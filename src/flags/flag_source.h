@@ -1,0 +1,31 @@
+/*
+ * What every source of flag snapshots (features file, Flipt) tells: to its owner, and of itself for /readyz.
+ */
+#ifndef FLAGS_FLAG_SOURCE_H
+#define FLAGS_FLAG_SOURCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "flags/flags.h"
+
+struct flag_source_events {
+	/* A new good snapshot; the callee takes its own reference. On the source's loop. */
+	void (*publish)(void *arg, const struct flag_snapshot *snapshot);
+	/* The newest state could not be had or used, and why (file, line, key); once per state. May be NULL. */
+	void (*failed)(void *arg, const char *why);
+	void *arg;
+};
+/* Neither may stop the source from within. */
+
+struct flag_source_status {
+	const char *kind;      /* "file", "flipt" (version not known yet), "flipt v1", "flipt v2" */
+	char where[256];       /* path, or URL without credentials */
+	int64_t good_us;       /* wall clock of the last time the state in use was confirmed; 0 = never */
+	char digest[80];
+	bool failing;	       /* the newest state could not be had or used */
+	bool streaming;	       /* changes arrive by themselves */
+	char last_error[512];
+};
+
+#endif

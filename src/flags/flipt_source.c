@@ -1,0 +1,557 @@
+#include "flags/flipt_source.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/crypto.h"
+#include "base/http_client.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "flags/carry.h"
+#include "flags/saved_snapshot.h"
+
+#define BACKOFF_FIRST_MS 500u
+#define BACKOFF_MAX_MS 30000u
+#define POLL_TIMEOUT_MS 10000u
+#define SLOW_POLL_MS 30000u	   /* beside a stream that is up */
+#define STREAM_FIRST_MS 10000u	   /* the first snapshot comes at once, or not at all */
+#define STREAM_SILENCE_MS 600000u /* no keep-alive bytes in this protocol: now and then a new connection */
+#define DIGEST_LENGTH 40
+
+enum flipt_version { VERSION_UNKNOWN, VERSION_1, VERSION_2 };
+
+struct flipt_source {
+	struct loop *loop;
+	struct http_client *http;
+	struct flag_source_events events;
+	char *url, *namespace_key, *environment, *authorization, *snapshot_file;
+	unsigned poll_ms;
+	bool stream_wanted;
+
+	enum flipt_version version;
+	struct http_call *poll, *stream;
+	struct loop_timer *poll_timer, *stream_timer, *silence_timer;
+	unsigned poll_failures, stream_failures;
+	struct buf line; /* of the stream, until its newline */
+	bool stream_up;	 /* its first snapshot was good */
+
+	char **used; /* flags that operations use */
+	size_t n_used;
+
+	const struct flag_snapshot *good; /* in use, or NULL */
+	struct buf good_text;		  /* its JSON, carried flags included */
+	char server_digest[80];		  /* what If-None-Match says: of the server's own text */
+	int64_t good_us;
+	bool failing;
+	char last_error[512];
+};
+
+static void start_poll(struct flipt_source *s);
+static void start_stream(struct flipt_source *s);
+
+/* --- what is known of the newest state ----------------------------------------------------------------------------- */
+
+/* Told once per state of affairs, not once per attempt. */
+static void failed(struct flipt_source *s, const char *why)
+{
+	bool news = !s->failing || strcmp(s->last_error, why) != 0;
+	s->failing = true;
+	snprintf(s->last_error, sizeof(s->last_error), "%s", why);
+	if (news && s->events.failed)
+		s->events.failed(s->events.arg, s->last_error);
+}
+
+static void confirmed(struct flipt_source *s)
+{
+	if (s->failing)
+		log_info("flags_refresh_recovered", LOG_STR("source", s->url));
+	s->failing = false;
+	s->last_error[0] = '\0';
+	s->good_us = clock_wall_us();
+}
+
+/* --- accepting a snapshot ------------------------------------------------------------------------------------------ */
+
+static bool good_digest(const char *digest)
+{
+	return strlen(digest) == DIGEST_LENGTH && strspn(digest, "0123456789abcdef") == DIGEST_LENGTH;
+}
+
+static void save(struct flipt_source *s, enum flag_rules rules)
+{
+	struct saved_snapshot saved = {.rules = rules,
+				       .namespace_key = s->namespace_key,
+				       .environment = s->environment,
+				       .digest = s->server_digest,
+				       .text = buf_span(&s->good_text)};
+	struct err e;
+	if (s->snapshot_file && saved_snapshot_write(s->snapshot_file, &saved, &e) < 0)
+		log_warn("flags_not_saved", LOG_STR("error", e.text));
+}
+
+static void take(struct flipt_source *s, struct flag_snapshot *snapshot, struct buf *text)
+{
+	flag_snapshot_unref(s->good);
+	s->good = snapshot;
+	buf_release(&s->good_text);
+	s->good_text = *text;
+	*text = BUF_INIT(text->max);
+	s->events.publish(s->events.arg, snapshot);
+}
+
+/* The text that is to be in use: the server's, with the used flags that it lost carried over from the last good one. */
+static int with_carried(struct flipt_source *s, struct span text, struct buf *out)
+{
+	struct carry_result carried;
+	int r = carry_flags(text, s->good ? buf_span(&s->good_text) : SPAN_NONE, (const char *const *)s->used, s->n_used, out,
+			    &carried);
+	if (r == 0 && carried.count > 0)
+		log_warn("flags_vanished", LOG_STR("source", s->url), LOG_INT("count", carried.count),
+			 LOG_STR("first", carried.first), LOG_STR("kept", "their last good definition stays in use"));
+	return r;
+}
+
+static void accept(struct flipt_source *s, struct span text, const char *digest)
+{
+	struct err e;
+	if (!good_digest(digest)) {
+		char why[200];
+		snprintf(why, sizeof(why), "the snapshot's digest has %zu characters instead of %d: it has a hole (segments of an "
+			 "earlier document are missing)", strlen(digest), DIGEST_LENGTH);
+		failed(s, why);
+		return;
+	}
+	if (s->good && strcmp(digest, s->server_digest) == 0) {
+		confirmed(s);
+		return;
+	}
+	enum flag_rules rules = s->version == VERSION_1 ? FLAG_RULES_V1 : FLAG_RULES_V2;
+	CLEANUP(buf_releasep) struct buf whole = BUF_INIT(FLAG_MAX_DOCUMENT);
+	struct flag_snapshot *snapshot = NULL;
+	int r = with_carried(s, text, &whole);
+	if (r < 0)
+		err_set(&e, r, "the snapshot is not valid JSON, or is too large");
+	else
+		r = flag_snapshot_parse_json("snapshot", buf_span(&whole), rules, &snapshot, &e);
+	if (r < 0) {
+		failed(s, e.text);
+		return;
+	}
+	flag_snapshot_set_digest(snapshot, digest);
+	snprintf(s->server_digest, sizeof(s->server_digest), "%s", digest);
+	take(s, snapshot, &whole);
+	confirmed(s);
+	save(s, rules);
+}
+
+/* The digest: of v2 in the document, of v1 in the ETag alone. */
+static void accept_document(struct flipt_source *s, struct span text, struct span etag)
+{
+	char digest[80];
+	struct span inner;
+	span_copy(etag, digest, sizeof(digest));
+	if (json_pointers(text, &SPAN_LIT("/digest"), 1, &inner, NULL) != 0) {
+		failed(s, "the snapshot is not valid JSON (cut off?)");
+		return;
+	}
+	if (inner.ptr && inner.len >= 2 && json_type_of(inner) == JSON_STRING)
+		span_copy((struct span){inner.ptr + 1, inner.len - 2}, digest, sizeof(digest));
+	accept(s, text, digest);
+}
+
+/* --- poll ---------------------------------------------------------------------------------------------------------- */
+
+/* Exponential, with jitter over its upper half, so that many routers do not come back in step. */
+static unsigned backoff_ms(unsigned failures)
+{
+	unsigned ms = BACKOFF_FIRST_MS;
+	while (failures-- > 1 && ms < BACKOFF_MAX_MS)
+		ms *= 2;
+	if (ms > BACKOFF_MAX_MS)
+		ms = BACKOFF_MAX_MS;
+	return ms / 2 + crypto_random_below(ms / 2 + 1);
+}
+
+static void schedule_poll(struct flipt_source *s)
+{
+	unsigned ms = s->poll_ms;
+	if (s->poll_failures)
+		ms = backoff_ms(s->poll_failures);
+	else if (s->stream_up && ms < SLOW_POLL_MS)
+		ms = SLOW_POLL_MS;
+	loop_timer_start(s->poll_timer, ms);
+}
+
+static void set_version(struct flipt_source *s, enum flipt_version v)
+{
+	if (s->version == v)
+		return;
+	s->version = v;
+	s->server_digest[0] = '\0'; /* the other version's rules apply: read again */
+	if (v != VERSION_UNKNOWN)
+		log_info("flipt_version", LOG_STR("source", s->url), LOG_INT("version", v));
+	if (v == VERSION_2 && s->stream_wanted && !s->stream)
+		start_stream(s);
+}
+
+static const char *failure_text(const struct http_reply *r, char *out, size_t size)
+{
+	if (r->failure != HTTP_OK)
+		snprintf(out, size, "%s", r->detail);
+	else if (r->status == 401 || r->status == 403)
+		snprintf(out, size, "status %d: the client token is missing or not accepted", r->status);
+	else if (r->status == 404)
+		snprintf(out, size, "status 404: the namespace or environment is not there");
+	else
+		snprintf(out, size, "status %d", r->status);
+	return out;
+}
+
+static bool is_json(const struct http_reply *r)
+{
+	return span_starts(http_reply_field(r, "Content-Type"), SPAN_LIT("application/json"));
+}
+
+static void on_poll(void *arg, const struct http_reply *r)
+{
+	struct flipt_source *s = arg;
+	char why[512];
+	s->poll = NULL;
+	bool v1_kind = r->failure == HTTP_OK && r->status == 404 && !is_json(r);
+	if (v1_kind && s->version != VERSION_1) {
+		/* v1 has no such path at all: text, where v2 answers JSON. */
+		set_version(s, s->version == VERSION_UNKNOWN ? VERSION_1 : VERSION_UNKNOWN);
+		start_poll(s);
+		return;
+	}
+	if (r->failure == HTTP_OK && (r->status == 200 || r->status == 304)) {
+		if (s->version == VERSION_UNKNOWN)
+			set_version(s, VERSION_2);
+		s->poll_failures = 0;
+		if (r->status == 304)
+			confirmed(s);
+		else
+			accept_document(s, r->body, http_reply_field(r, "ETag"));
+	} else {
+		s->poll_failures++;
+		failed(s, failure_text(r, why, sizeof(why)));
+		if (s->version == VERSION_1 && s->poll_failures % 4 == 0)
+			set_version(s, VERSION_UNKNOWN); /* perhaps it was upgraded meanwhile */
+	}
+	schedule_poll(s);
+}
+
+static int snapshot_url(const struct flipt_source *s, bool stream, char **ret)
+{
+	if (s->version == VERSION_1)
+		return asprintf(ret, "%s/internal/v1/evaluation/snapshot/namespace/%s", s->url, s->namespace_key);
+	return asprintf(ret, "%s/client/v2/environments/%s/namespaces/%s/%s", s->url, s->environment, s->namespace_key,
+			stream ? "stream" : "snapshot");
+}
+
+#define FIELDS_MAX 5
+
+static size_t request_fields(const struct flipt_source *s, bool with_digest, struct http_field fields[FIELDS_MAX])
+{
+	size_t n = 0;
+	fields[n++] = (struct http_field){SPAN_LIT("X-Flipt-Environment"), span_of(s->environment)};
+	fields[n++] = (struct http_field){SPAN_LIT("X-Flipt-Accept-Server-Version"), SPAN_LIT("1.47.0")};
+	if (s->authorization)
+		fields[n++] = (struct http_field){SPAN_LIT("Authorization"), span_of(s->authorization)};
+	if (with_digest && s->server_digest[0])
+		fields[n++] = (struct http_field){SPAN_LIT("If-None-Match"), span_of(s->server_digest)};
+	return n;
+}
+
+static void start_poll(struct flipt_source *s)
+{
+	if (s->poll)
+		return;
+	CLEANUP(freep) char *url = NULL;
+	struct http_field fields[FIELDS_MAX];
+	struct err e;
+	if (snapshot_url(s, false, &url) < 0) {
+		url = NULL;
+		schedule_poll(s);
+		return;
+	}
+	struct http_request q = {
+		.method = "GET",
+		.url = url,
+		.fields = fields,
+		.n_fields = request_fields(s, true, fields),
+		.connect_timeout_ms = POLL_TIMEOUT_MS,
+		.timeout_ms = POLL_TIMEOUT_MS * 3,
+		.idle_timeout_ms = POLL_TIMEOUT_MS,
+		.max_body = FLAG_MAX_DOCUMENT,
+		.may_resend = true,
+	};
+	struct http_events events = {.arg = s, .done = on_poll};
+	if (http_start(s->http, &q, &events, &s->poll, &e) < 0) {
+		s->poll_failures++;
+		failed(s, e.text);
+		schedule_poll(s);
+	}
+}
+
+static void on_poll_timer(void *arg)
+{
+	start_poll(arg);
+}
+
+/* --- stream (v2) --------------------------------------------------------------------------------------------------- */
+
+static void stream_ended(struct flipt_source *s, const char *why)
+{
+	bool was_up = s->stream_up;
+	s->stream = NULL;
+	s->stream_up = false;
+	loop_timer_stop(s->silence_timer);
+	buf_release(&s->line);
+	s->stream_failures = was_up ? 1 : s->stream_failures + 1;
+	if (why)
+		log_debug("flags_stream_ended", LOG_STR("source", s->url), LOG_STR("why", why));
+	loop_timer_start(s->stream_timer, backoff_ms(s->stream_failures));
+	if (was_up) /* what changed meanwhile must not wait for the slow poll */
+		loop_timer_start(s->poll_timer, 0);
+}
+
+static void on_stream_done(void *arg, const struct http_reply *r)
+{
+	struct flipt_source *s = arg;
+	char why[512];
+	stream_ended(s, failure_text(r, why, sizeof(why)));
+}
+
+static void on_silence(void *arg)
+{
+	struct flipt_source *s = arg;
+	http_cancel(s->stream);
+	stream_ended(s, "silence");
+}
+
+static void on_line(struct flipt_source *s, struct span line)
+{
+	struct span result;
+	if (line.len == 0)
+		return;
+	if (json_pointers(line, &SPAN_LIT("/result"), 1, &result, NULL) != 0 || !result.ptr) {
+		failed(s, "the stream sent something that is no snapshot");
+		return;
+	}
+	accept_document(s, result, SPAN_NONE);
+	if (!s->failing) {
+		s->stream_up = true;
+		s->stream_failures = 0;
+		s->poll_failures = 0;
+		schedule_poll(s);
+	}
+	loop_timer_start(s->silence_timer, STREAM_SILENCE_MS);
+}
+
+static void on_piece(void *arg, struct span bytes)
+{
+	struct flipt_source *s = arg;
+	while (bytes.len) {
+		const char *end = memchr(bytes.ptr, '\n', bytes.len);
+		size_t n = end ? (size_t)(end - bytes.ptr) : bytes.len;
+		if (buf_append(&s->line, bytes.ptr, n) < 0) {
+			http_cancel(s->stream);
+			failed(s, "a snapshot of the stream is too large");
+			stream_ended(s, NULL);
+			return;
+		}
+		if (!end)
+			return;
+		on_line(s, buf_span(&s->line));
+		buf_clear(&s->line);
+		bytes.ptr += n + 1;
+		bytes.len -= n + 1;
+	}
+}
+
+static void start_stream(struct flipt_source *s)
+{
+	CLEANUP(freep) char *url = NULL;
+	struct http_field fields[FIELDS_MAX];
+	struct err e;
+	if (snapshot_url(s, true, &url) < 0) {
+		url = NULL;
+		stream_ended(s, "out of memory");
+		return;
+	}
+	/* Without ?digest the first snapshot comes at once, so that silence before it is a fault that can be told. */
+	struct http_request q = {
+		.method = "GET",
+		.url = url,
+		.fields = fields,
+		.n_fields = request_fields(s, false, fields),
+		.connect_timeout_ms = POLL_TIMEOUT_MS,
+		.max_body = FLAG_MAX_DOCUMENT,
+		.may_resend = true,
+		.fresh_connection = true,
+	};
+	struct http_events events = {.arg = s, .done = on_stream_done, .piece = on_piece};
+	s->line = BUF_INIT(FLAG_MAX_DOCUMENT + 64);
+	if (http_start(s->http, &q, &events, &s->stream, &e) < 0)
+		stream_ended(s, e.text);
+	else
+		loop_timer_start(s->silence_timer, STREAM_FIRST_MS);
+}
+
+static void on_stream_timer(void *arg)
+{
+	struct flipt_source *s = arg;
+	if (s->version == VERSION_2 && !s->stream)
+		start_stream(s);
+}
+
+/* --- life ---------------------------------------------------------------------------------------------------------- */
+
+static void start_from_disk(struct flipt_source *s)
+{
+	CLEANUP(buf_releasep) struct buf file = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT);
+	struct flag_snapshot *snapshot = NULL;
+	struct span inner;
+	struct err e;
+	if (!s->snapshot_file)
+		return;
+	int r = saved_snapshot_read(s->snapshot_file, s->namespace_key, s->environment, &file, &inner, &snapshot, &e);
+	if (r == 0 && buf_append_span(&text, inner) < 0)
+		r = err_set(&e, -ENOMEM, "out of memory");
+	if (r < 0) {
+		if (r != -ENOENT)
+			log_warn("flags_saved_snapshot_unusable", LOG_STR("error", e.text));
+		flag_snapshot_unref(snapshot);
+		return;
+	}
+	log_info("flags_from_disk", LOG_STR("file", s->snapshot_file), LOG_STR("digest", flag_snapshot_digest(snapshot)));
+	take(s, snapshot, &text);
+}
+
+static int copy(const char *from, const char *otherwise, char **ret)
+{
+	const char *text = from && *from ? from : otherwise;
+	if (!text)
+		return 0;
+	*ret = strdup(text);
+	return *ret ? 0 : -ENOMEM;
+}
+
+static int copy_options(struct flipt_source *s, const struct flipt_source_options *o)
+{
+	if (copy(o->url, "", &s->url) < 0 || copy(o->namespace_key, "default", &s->namespace_key) < 0 ||
+	    copy(o->environment, "default", &s->environment) < 0 || copy(o->snapshot_file, NULL, &s->snapshot_file) < 0)
+		return -ENOMEM;
+	for (size_t n = strlen(s->url); n > 0 && s->url[n - 1] == '/'; n--)
+		s->url[n - 1] = '\0';
+	if (o->token && *o->token && asprintf(&s->authorization, "Bearer %s", o->token) < 0) {
+		s->authorization = NULL;
+		return -ENOMEM;
+	}
+	s->poll_ms = o->poll_ms ? o->poll_ms : 5000;
+	s->stream_wanted = o->stream;
+	return 0;
+}
+
+int flipt_source_start(struct loop *loop, const struct flipt_source_options *o, const struct flag_source_events *events,
+		       struct flipt_source **ret, struct err *e)
+{
+	struct flipt_source *s = calloc(1, sizeof(*s));
+	if (!s)
+		return err_set(e, -ENOMEM, "out of memory");
+	s->loop = loop;
+	s->events = *events;
+	s->good_text = BUF_INIT(FLAG_MAX_DOCUMENT);
+	struct http_client_options ho = {.ca_file = o->ca_file, .max_connections = 4, .keep_ms = 8000};
+	int r = copy_options(s, o);
+	if (r == 0)
+		r = loop_timer_new(loop, on_poll_timer, s, &s->poll_timer);
+	if (r == 0)
+		r = loop_timer_new(loop, on_stream_timer, s, &s->stream_timer);
+	if (r == 0)
+		r = loop_timer_new(loop, on_silence, s, &s->silence_timer);
+	if (r < 0)
+		err_set(e, r, "out of memory");
+	else
+		r = http_client_new(loop, &ho, &s->http, e);
+	if (r < 0) {
+		flipt_source_stop(s);
+		return r;
+	}
+	start_from_disk(s);
+	start_poll(s);
+	return (*ret = s, 0);
+}
+
+static void free_used(struct flipt_source *s)
+{
+	for (size_t i = 0; i < s->n_used; i++)
+		free(s->used[i]);
+	free(s->used);
+	s->used = NULL;
+	s->n_used = 0;
+}
+
+struct flipt_source *flipt_source_stop(struct flipt_source *s)
+{
+	if (!s)
+		return NULL;
+	http_cancel(s->poll);
+	http_cancel(s->stream);
+	http_client_free(s->http);
+	loop_timer_free(s->poll_timer);
+	loop_timer_free(s->stream_timer);
+	loop_timer_free(s->silence_timer);
+	flag_snapshot_unref(s->good);
+	buf_release(&s->good_text);
+	buf_release(&s->line);
+	free_used(s);
+	free(s->url);
+	free(s->namespace_key);
+	free(s->environment);
+	free(s->authorization);
+	free(s->snapshot_file);
+	free(s);
+	return NULL;
+}
+
+void flipt_source_refresh(struct flipt_source *s)
+{
+	loop_timer_start(s->poll_timer, 0);
+}
+
+int flipt_source_use(struct flipt_source *s, const struct span *keys, size_t n)
+{
+	char **copies = calloc(n ? n : 1, sizeof(*copies));
+	if (!copies)
+		return -ENOMEM;
+	free_used(s);
+	s->used = copies;
+	for (size_t i = 0; i < n; i++) {
+		copies[i] = span_dup(keys[i]);
+		if (!copies[i])
+			return -ENOMEM;
+		s->n_used++;
+	}
+	return 0;
+}
+
+void flipt_source_status(const struct flipt_source *s, struct flag_source_status *ret)
+{
+	static const char *const kinds[] = {"flipt", "flipt v1", "flipt v2"};
+	*ret = (struct flag_source_status){
+		.kind = kinds[s->version], .good_us = s->good_us, .failing = s->failing, .streaming = s->stream_up};
+	/* Without user info: what stands before an '@' may be a password. */
+	const char *at = strchr(s->url, '@'), *slashes = strstr(s->url, "://");
+	if (at && slashes)
+		snprintf(ret->where, sizeof(ret->where), "%.*s%s", (int)(slashes + 3 - s->url), s->url, at + 1);
+	else
+		snprintf(ret->where, sizeof(ret->where), "%s", s->url);
+	snprintf(ret->digest, sizeof(ret->digest), "%s", s->good ? flag_snapshot_digest(s->good) : "");
+	snprintf(ret->last_error, sizeof(ret->last_error), "%s", s->last_error);
+}

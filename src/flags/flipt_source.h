@@ -1,0 +1,50 @@
+/*
+ * A Flipt server as a source of snapshots: finds out v1 or v2, polls with ETag, and streams (v2).
+ *
+ * Why:       a percentage changed in Flipt takes effect at once; Flipt's absence and its oddities never reach a caller (rule 1):
+ *            whatever goes wrong, the last good snapshot stays, in memory and on disk. Source: ../shared/protocols/flipt.md.
+ * Threads:   lives on the control thread's loop; `publish` is called there.
+ * Ownership: options are copied.
+ * Odd snapshots: one that does not parse, whose digest is not 40 hex digits (it has a hole), or whose namespace is gone is
+ *            refused whole. A flag that operations use and that is missing in an otherwise good snapshot keeps its last good
+ *            definition (carried over, also on disk) until it is back or no operation uses it.
+ *
+ * state      what runs                                  leaves by
+ * UNKNOWN    a poll of the v2 path                      404 that is no JSON → v1; anything else that answers → v2
+ * V1, V2     a poll every poll_ms (slower while the     an answer of the other version's kind → UNKNOWN
+ *            stream is up); failures back off
+ * V2         the stream: one snapshot at once, one per  end, error, silence → poll at once, stream again with backoff
+ *            change
+ */
+#ifndef FLAGS_FLIPT_SOURCE_H
+#define FLAGS_FLIPT_SOURCE_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "base/loop.h"
+#include "flags/flag_source.h"
+
+struct flipt_source;
+
+struct flipt_source_options {
+	const char *url;	   /* http(s)://host[:port][/prefix] */
+	const char *namespace_key; /* default "default" */
+	const char *environment;   /* default "default" */
+	const char *token;	   /* client token, or NULL */
+	const char *ca_file;	   /* or NULL */
+	const char *snapshot_file; /* last good snapshot on disk, or NULL */
+	unsigned poll_ms;
+	bool stream;
+};
+
+/* Publishes the saved snapshot at once when there is a good one, then what the server says. An absent server is no error. */
+int flipt_source_start(struct loop *loop, const struct flipt_source_options *o, const struct flag_source_events *events,
+		       struct flipt_source **ret, struct err *e);
+struct flipt_source *flipt_source_stop(struct flipt_source *s);
+void flipt_source_refresh(struct flipt_source *s); /* poll now */
+/* The flags that operations use; keys are copied. */
+int flipt_source_use(struct flipt_source *s, const struct span *keys, size_t n);
+void flipt_source_status(const struct flipt_source *s, struct flag_source_status *ret);
+
+#endif

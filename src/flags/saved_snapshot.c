@@ -1,0 +1,82 @@
+#include "flags/saved_snapshot.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/crypto.h"
+#include "base/file.h"
+#include "base/json.h"
+
+static void member(struct buf *b, const char *name, const char *value)
+{
+	buf_printf(b, "\"%s\":", name);
+	json_quote(b, span_of(value));
+	buf_putc(b, ',');
+}
+
+int saved_snapshot_write(const char *path, const struct saved_snapshot *s, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf b = BUF_INIT(FLAG_MAX_DOCUMENT + 4096);
+	char when[CLOCK_TEXT_MAX], hash[CRYPTO_SHA256_HEX];
+	clock_format(clock_wall_us(), when);
+	crypto_sha256_hex(s->text, hash);
+	buf_puts(&b, "{\"format\":1,");
+	member(&b, "rules", s->rules == FLAG_RULES_V1 ? "v1" : "v2");
+	member(&b, "namespace", s->namespace_key);
+	member(&b, "environment", s->environment);
+	member(&b, "digest", s->digest);
+	member(&b, "saved_at", when);
+	member(&b, "sha256", hash);
+	buf_puts(&b, "\"snapshot\":");
+	buf_append_span(&b, s->text);
+	buf_puts(&b, "}\n");
+	if (b.error)
+		return err_set(e, b.error, "%s: the snapshot is too large to be saved", path);
+	int r = file_make_parent(path, 0700, e);
+	return r < 0 ? r : file_replace(path, buf_span(&b), 0600, e);
+}
+
+enum { FORMAT, RULES, NAMESPACE, ENVIRONMENT, DIGEST, SHA256, SNAPSHOT, MEMBERS };
+
+static bool is_string(struct span value, const char *text)
+{
+	CLEANUP(buf_releasep) struct buf content = BUF_INIT(4096);
+	return value.ptr && json_type_of(value) == JSON_STRING && json_unescape(value, &content) == 0 &&
+	       span_is(buf_span(&content), text);
+}
+
+int saved_snapshot_read(const char *path, const char *namespace_key, const char *environment, struct buf *text,
+			struct span *ret_text, struct flag_snapshot **ret, struct err *e)
+{
+	static const struct span names[MEMBERS] = {
+		[FORMAT] = SPAN_INIT("/format"),	    [RULES] = SPAN_INIT("/rules"),
+		[NAMESPACE] = SPAN_INIT("/namespace"), [ENVIRONMENT] = SPAN_INIT("/environment"),
+		[DIGEST] = SPAN_INIT("/digest"),	    [SHA256] = SPAN_INIT("/sha256"),
+		[SNAPSHOT] = SPAN_INIT("/snapshot"),
+	};
+	struct span v[MEMBERS];
+	int r = file_read(path, FLAG_MAX_DOCUMENT, text, e);
+	if (r < 0)
+		return r;
+	if (json_pointers(buf_span(text), names, MEMBERS, v, e) != 0)
+		return err_prefix(e, -EBADMSG, "%s", path);
+	if (!v[FORMAT].ptr || !span_is(v[FORMAT], "1") || !v[SNAPSHOT].ptr || !v[DIGEST].ptr)
+		return err_set(e, -EBADMSG, "%s: not a saved snapshot of this version", path);
+	if ((namespace_key && !is_string(v[NAMESPACE], namespace_key)) ||
+	    (environment && !is_string(v[ENVIRONMENT], environment)))
+		return err_set(e, -EBADMSG, "%s: saved from another namespace or environment", path);
+	char hash[CRYPTO_SHA256_HEX];
+	crypto_sha256_hex(v[SNAPSHOT], hash);
+	if (!is_string(v[SHA256], hash))
+		return err_set(e, -EBADMSG, "%s: damaged (checksum)", path);
+	enum flag_rules rules = is_string(v[RULES], "v1") ? FLAG_RULES_V1 : FLAG_RULES_V2;
+	r = flag_snapshot_parse_json(path, v[SNAPSHOT], rules, ret, e);
+	if (r < 0)
+		return r;
+	CLEANUP(buf_releasep) struct buf digest = BUF_INIT(128);
+	if (json_unescape(v[DIGEST], &digest) == 0)
+		flag_snapshot_set_digest(*ret, buf_span(&digest).ptr);
+	*ret_text = v[SNAPSHOT];
+	return 0;
+}
