@@ -1,0 +1,262 @@
+#include "router/decide.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/json.h"
+
+#define CONTEXT_MAX (4 + CONFIG_MAX_CONTEXT + 16)
+
+/* What one flag says. */
+struct vote {
+	bool task;
+	enum outcome_reason reason;
+	struct span backend; /* SPAN_NONE: does not care */
+	double shadow;
+};
+
+struct asking {
+	const struct decide_input *in;
+	struct flag_context context[CONTEXT_MAX];
+	size_t n_context;
+	const struct flag_trace *trace;
+};
+
+static void say(const struct flag_trace *trace, unsigned depth, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static void say(const struct flag_trace *trace, unsigned depth, const char *format, ...)
+{
+	if (!trace)
+		return;
+	char line[512];
+	va_list ap;
+	va_start(ap, format);
+	vsnprintf(line, sizeof(line), format, ap);
+	va_end(ap);
+	trace->step(trace->arg, depth, line);
+}
+
+static void add_context(struct asking *a, struct span key, struct span value)
+{
+	if (value.ptr && a->n_context < CONTEXT_MAX)
+		a->context[a->n_context++] = (struct flag_context){key, value};
+}
+
+static void build_context(struct asking *a)
+{
+	const struct decide_input *in = a->in;
+	const struct operation *op = in->operation;
+	add_context(a, SPAN_LIT("user_id"), in->user);
+	add_context(a, SPAN_LIT("organization_id"), in->organisation);
+	add_context(a, SPAN_LIT("service"), op->service);
+	add_context(a, SPAN_LIT("operation"), op->name);
+	for (size_t i = 0; i < op->n_context; i++)
+		add_context(a, op->context[i].key, op->context[i].value);
+	for (size_t i = 0; i < in->n_extra; i++)
+		add_context(a, in->extra[i].key, in->extra[i].value);
+}
+
+static const bool *env_default(const struct config *c, struct span flag)
+{
+	for (size_t i = 0; i < c->n_env_defaults; i++)
+		if (span_eq(c->env_defaults[i].flag, flag))
+			return &c->env_defaults[i].value;
+	return NULL;
+}
+
+/* The flag exists neither in the source nor in the last good snapshot. */
+static struct vote vote_missing(const struct asking *a, struct span flag)
+{
+	const bool *value = env_default(a->in->config, flag);
+	if (value) {
+		say(a->trace, 1, "flag %.*s is nowhere; the environment's default says %s", SPAN_ARG(flag),
+		    *value ? "task" : "legacy");
+		return (struct vote){.task = *value, .reason = REASON_ENV_DEFAULT};
+	}
+	say(a->trace, 1, "flag %.*s is nowhere (%s), and the environment has no default: legacy", SPAN_ARG(flag),
+	    a->in->flags ? "not in the snapshot" : "there is no snapshot");
+	return (struct vote){.reason = a->in->flags ? REASON_FLAG_MISSING : REASON_FLAG_UNAVAILABLE};
+}
+
+static bool means_legacy(struct span variant)
+{
+	static const char *const names[] = {"0", "off", "legacy", "disabled", "control", "false"};
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (span_is(variant, names[i]))
+			return true;
+	return variant.len == 0;
+}
+
+static struct vote vote_of_variant(const struct asking *a, struct span variant)
+{
+	const struct operation *op = a->in->operation;
+	for (size_t i = 0; i < op->n_variants; i++)
+		if (span_eq(op->variants[i].variant, variant))
+			return (struct vote){.task = op->variants[i].task,
+					     .backend = op->variants[i].backend,
+					     .shadow = op->variants[i].shadow ? 1 : 0};
+	if (means_legacy(variant))
+		return (struct vote){.task = false};
+	if (span_is(variant, "shadow"))
+		return (struct vote){.shadow = 1};
+	static const char *const backends[] = {"embedded", "celery", "temporal", "hatchet"};
+	for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++)
+		if (span_is(variant, backends[i]))
+			return (struct vote){.task = true, .backend = variant};
+	return (struct vote){.task = true};
+}
+
+/* {"side": "task"|"legacy"|"shadow", "backend": name, "shadow": 0..1}; what is malformed is as if absent. */
+static void apply_attachment(struct vote *v, struct span attachment)
+{
+	static const struct span pointers[] = {{"/side", 5}, {"/backend", 8}, {"/shadow", 7}};
+	struct span values[3];
+	if (attachment.len == 0 || json_pointers(attachment, pointers, 3, values, NULL) != 0)
+		return;
+	if (span_is(values[0], "\"task\""))
+		v->task = true, v->shadow = 0;
+	else if (span_is(values[0], "\"legacy\""))
+		v->task = false, v->shadow = 0;
+	else if (span_is(values[0], "\"shadow\""))
+		v->task = false, v->shadow = 1;
+	if (values[1].ptr && values[1].len > 2 && values[1].ptr[0] == '"')
+		v->backend = (struct span){values[1].ptr + 1, values[1].len - 2};
+	if (values[2].ptr && json_type_of(values[2]) == JSON_NUMBER) {
+		double share = strtod(values[2].ptr, NULL); /* ends at the ',' or '}' behind it */
+		v->shadow = share < 0 ? 0 : share > 1 ? 1 : share;
+		if (v->shadow > 0)
+			v->task = false; /* a shadow beside legacy: legacy serves */
+	}
+}
+
+static struct vote vote_variant_flag(const struct asking *a, const struct flag_result *r)
+{
+	if (r->reason == FLAG_REASON_DISABLED)
+		return (struct vote){.reason = REASON_FLAG_DISABLED};
+	if (!r->match)
+		return (struct vote){.reason = REASON_NO_MATCH};
+	struct vote v = vote_of_variant(a, r->variant);
+	apply_attachment(&v, r->attachment);
+	v.reason = r->variant.len || v.task ? REASON_FLAG : REASON_NO_MATCH;
+	return v;
+}
+
+/* A boolean flag that says false by its own switch, rather than by a rollout, is a disabled flag. */
+static struct vote vote_boolean_flag(const struct flag_result *r)
+{
+	bool by_switch = !r->enabled && r->reason == FLAG_REASON_DEFAULT;
+	return (struct vote){.task = r->enabled, .reason = by_switch ? REASON_FLAG_DISABLED : REASON_FLAG};
+}
+
+static struct vote vote_flag(const struct asking *a, struct span key, struct span *ret_variant)
+{
+	const struct decide_input *in = a->in;
+	const struct flag *f = in->flags ? flag_find(in->flags, key) : NULL;
+	if (!f)
+		return vote_missing(a, key);
+	struct span entity = in->entity.ptr ? in->entity : SPAN_LIT(DECIDE_ANONYMOUS);
+	struct flag_result r;
+	say(a->trace, 1, "flag %.*s for the entity \"%.*s\"", SPAN_ARG(key), SPAN_ARG(entity));
+	flag_evaluate(in->flags, f, entity, a->context, a->n_context, &r, a->trace);
+	if (r.type == FLAG_VARIANT && r.match)
+		*ret_variant = r.variant;
+	if (!in->entity.ptr && r.by_percentage) {
+		say(a->trace, 1, "a percentage took part and there is no identity: legacy");
+		return (struct vote){.reason = REASON_NO_IDENTITY};
+	}
+	struct vote v = r.type == FLAG_VARIANT ? vote_variant_flag(a, &r) : vote_boolean_flag(&r);
+	say(a->trace, 1, "flag %.*s says %s (%s)", SPAN_ARG(key), v.task ? "task" : v.shadow > 0 ? "shadow" : "legacy",
+	    outcome_reason_text(v.reason));
+	return v;
+}
+
+/* Which backend, once the side is known: a variant's, else hatchet when its flag says so, else the operation's, else the
+ * default. SPAN_NONE when the one that was named is not configured. */
+static struct span choose_backend(const struct asking *a, struct span by_variant)
+{
+	const struct config *c = a->in->config;
+	struct span name = by_variant;
+	const char *why = "named by the variant";
+	if (!name.ptr && c->hatchet_flag.len && config_backend(c, SPAN_LIT("hatchet"))) {
+		struct span ignored;
+		const bool *fallback = env_default(c, c->hatchet_flag);
+		bool known = a->in->flags && flag_find(a->in->flags, c->hatchet_flag);
+		if ((known || fallback) && vote_flag(a, c->hatchet_flag, &ignored).task) {
+			name = SPAN_LIT("hatchet");
+			why = "by its flag";
+		}
+	}
+	if (!name.ptr) {
+		name = a->in->operation->task.backend;
+		why = "the operation's";
+	}
+	if (!name.ptr) {
+		name = c->default_backend;
+		why = "the default";
+	}
+	bool configured = config_backend(c, name) != NULL;
+	say(a->trace, 1, "backend %.*s (%s)%s", SPAN_ARG(name), why, configured ? "" : " is not configured: legacy");
+	return configured ? name : SPAN_NONE;
+}
+
+static void decide_by_flags(const struct asking *a, struct decision *ret)
+{
+	const struct operation *op = a->in->operation;
+	struct span backend = SPAN_NONE;
+	double shadow = 0;
+	bool task = op->n_flags > 0;
+	ret->reason = op->n_flags ? REASON_FLAG : REASON_FLAG_MISSING;
+	for (size_t i = 0; i < op->n_flags; i++) {
+		struct vote v = vote_flag(a, op->flags[i], &ret->variant);
+		if (v.backend.ptr)
+			backend = v.backend;
+		if (v.reason == REASON_ENV_DEFAULT || !v.task)
+			ret->reason = v.reason;
+		if (v.task)
+			continue;
+		task = false;
+		shadow = v.shadow;
+		if (v.shadow == 0)
+			break; /* all must say task, and this one says legacy */
+	}
+	if (!task && shadow == 0)
+		return;
+	backend = choose_backend(a, backend);
+	if (!backend.ptr) {
+		ret->reason = REASON_NO_MATCH; /* a broken rule serves legacy */
+		return;
+	}
+	ret->backend = backend;
+	ret->shadow = shadow;
+	ret->side = task ? OUTCOME_TASK : OUTCOME_LEGACY;
+}
+
+static void decide_by_wish(const struct asking *a, enum decide_wish wish, struct span backend,
+			   enum outcome_reason reason, struct decision *ret)
+{
+	ret->reason = reason;
+	say(a->trace, 1, "%s: %s", outcome_reason_text(reason), wish == WISH_TASK ? "task" : "legacy");
+	if (wish != WISH_TASK)
+		return;
+	ret->backend = choose_backend(a, backend);
+	ret->side = ret->backend.ptr ? OUTCOME_TASK : OUTCOME_LEGACY;
+}
+
+void decide(const struct decide_input *in, struct decision *ret, const struct flag_trace *trace)
+{
+	*ret = (struct decision){.side = OUTCOME_LEGACY, .reason = REASON_UNMAPPED, .variant = SPAN_LIT("")};
+	if (!in->operation || !in->operation->has_task) {
+		say(trace, 1, in->operation ? "the operation has no task: legacy" : "no operation matches: legacy");
+		return;
+	}
+	struct asking a = {.in = in, .trace = trace};
+	build_context(&a);
+	if (in->pinned != WISH_NONE)
+		decide_by_wish(&a, in->pinned, in->pinned_backend, REASON_PINNED, ret);
+	else if (in->override != WISH_NONE)
+		decide_by_wish(&a, in->override, SPAN_NONE, REASON_OVERRIDE, ret);
+	else
+		decide_by_flags(&a, ret);
+}

@@ -1,0 +1,272 @@
+/* decide: which side, backend and reason, from flags written as Flipt's features files are. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "router/decide.h"
+
+static const char features[] =
+	"namespace: default\n"
+	"flags:\n"
+	"- {key: on, type: BOOLEAN_FLAG_TYPE, enabled: true}\n"
+	"- {key: off, type: BOOLEAN_FLAG_TYPE, enabled: false}\n"
+	"- {key: half, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: {percentage: 50, value: true}}]}\n"
+	"- {key: zero, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: {percentage: 0, value: true}}]}\n"
+	"- {key: hundred, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: {percentage: 100, value: true}}]}\n"
+	"- {key: hatchet_backend_enabled, type: BOOLEAN_FLAG_TYPE, enabled: false,"
+	"   rollouts: [{segment: {key: hatchet_org, value: true}}]}\n"
+#define VARIANT(key, enabled, variant, attachment)                                                                     \
+	"- {key: " key ", type: VARIANT_FLAG_TYPE, enabled: " enabled ", variants: [{key: '" variant "'" attachment        \
+	"}], rules: [{segment: everybody, distributions: [{variant: '" variant "', rollout: 100}]}]}\n"
+	VARIANT("v0", "true", "0", "")
+	VARIANT("v100", "true", "100", "")
+	VARIANT("v25", "true", "25", "")
+	VARIANT("vcontrol", "true", "control", "")
+	VARIANT("vcelery", "true", "celery", "")
+	VARIANT("vtemporal", "true", "temporal", "")
+	VARIANT("vshadow", "true", "shadow", "")
+	VARIANT("vdisabled", "false", "100", "")
+	VARIANT("vown", "true", "blue", "")
+	VARIANT("vattach", "true", "0", ", attachment: {side: task, backend: celery}")
+	VARIANT("vattach_shadow", "true", "100", ", attachment: {shadow: 0.1}")
+	VARIANT("vattach_odd", "true", "100", ", attachment: [1, 2]")
+	"- {key: vnomatch, type: VARIANT_FLAG_TYPE, enabled: true, variants: [{key: '100'}],"
+	"   rules: [{segment: nobody, distributions: [{variant: '100', rollout: 100}]}]}\n"
+	"- {key: vhalf, type: VARIANT_FLAG_TYPE, enabled: true, variants: [{key: '0'}, {key: '50'}],"
+	"   rules: [{segment: everybody, distributions: [{variant: '50', rollout: 50}, {variant: '0', rollout: 50}]}]}\n"
+	"segments:\n"
+	"- {key: everybody, match_type: ALL_MATCH_TYPE}\n"
+	"- {key: nobody, match_type: ANY_MATCH_TYPE, constraints: [{type: STRING_COMPARISON_TYPE, property: user_id,"
+	"   operator: eq, value: never}]}\n"
+	"- {key: hatchet_org, match_type: ANY_MATCH_TYPE, constraints: [{type: STRING_COMPARISON_TYPE,"
+	"   property: organization_id, operator: eq, value: hatchet-org}]}\n";
+
+static struct flag_snapshot *snapshot;
+static struct config config;
+static struct variant_map own_map[] = {{.variant = SPAN_INIT("blue"), .task = true, .backend = SPAN_INIT("celery")}};
+
+static int setup(void **state)
+{
+	(void)state;
+	struct err e;
+	int r = flag_snapshot_parse_features("features", SPAN_LIT(features), FLAG_RULES_V2, &snapshot, &e);
+	if (r < 0)
+		fprintf(stderr, "%s\n", e.text);
+	config.backends[0].name = SPAN_LIT("embedded");
+	config.backends[1].name = SPAN_LIT("celery");
+	config.backends[2].name = SPAN_LIT("hatchet");
+	config.n_backends = 3;
+	config.default_backend = SPAN_LIT("embedded");
+	config.hatchet_flag = SPAN_LIT("hatchet_backend_enabled");
+	return r;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	flag_snapshot_unref(snapshot);
+	return 0;
+}
+
+struct expected {
+	const char *flags; /* separated by blanks */
+	const char *entity;
+	enum outcome_side side;
+	enum outcome_reason reason;
+	const char *backend;
+};
+
+static struct operation make_operation(const char *flags)
+{
+	struct operation op = {.name = SPAN_LIT("run"), .service = SPAN_LIT("runner"), .has_task = true};
+	while (*flags) {
+		size_t n = strcspn(flags, " ");
+		op.flags[op.n_flags++] = (struct span){flags, n};
+		flags += n + (flags[n] == ' ');
+	}
+	op.variants = own_map;
+	op.n_variants = 1;
+	return op;
+}
+
+static void the_table(void **state)
+{
+	(void)state;
+	static const struct expected table[] = {
+		{"on", "u", OUTCOME_TASK, REASON_FLAG, "embedded"},
+		{"off", "u", OUTCOME_LEGACY, REASON_FLAG_DISABLED, ""},
+		{"v0", "u", OUTCOME_LEGACY, REASON_FLAG, ""},
+		{"v100", "u", OUTCOME_TASK, REASON_FLAG, "embedded"},
+		{"v25", "u", OUTCOME_TASK, REASON_FLAG, "embedded"}, /* the key is a label, the distribution decides */
+		{"vcontrol", "u", OUTCOME_LEGACY, REASON_FLAG, ""},
+		{"vcelery", "u", OUTCOME_TASK, REASON_FLAG, "celery"},
+		{"vtemporal", "u", OUTCOME_LEGACY, REASON_NO_MATCH, ""}, /* not configured: a broken rule serves legacy */
+		{"vown", "u", OUTCOME_TASK, REASON_FLAG, "celery"},
+		{"vattach", "u", OUTCOME_TASK, REASON_FLAG, "celery"},
+		{"vattach_odd", "u", OUTCOME_TASK, REASON_FLAG, "embedded"},
+		{"vdisabled", "u", OUTCOME_LEGACY, REASON_FLAG_DISABLED, ""},
+		{"vnomatch", "u", OUTCOME_LEGACY, REASON_NO_MATCH, ""},
+		{"nowhere", "u", OUTCOME_LEGACY, REASON_FLAG_MISSING, ""},
+		{"", "u", OUTCOME_LEGACY, REASON_FLAG_MISSING, ""},
+		/* all must say task, in any order */
+		{"on v100", "u", OUTCOME_TASK, REASON_FLAG, "embedded"},
+		{"on off", "u", OUTCOME_LEGACY, REASON_FLAG_DISABLED, ""},
+		{"v0 on", "u", OUTCOME_LEGACY, REASON_FLAG, ""},
+		{"vshadow v0", "u", OUTCOME_LEGACY, REASON_FLAG, ""},
+		/* without identity only answers without a percentage count */
+		{"half", NULL, OUTCOME_LEGACY, REASON_NO_IDENTITY, ""},
+		{"vhalf", NULL, OUTCOME_LEGACY, REASON_NO_IDENTITY, ""},
+		{"zero", NULL, OUTCOME_LEGACY, REASON_FLAG_DISABLED, ""},
+		{"hundred", NULL, OUTCOME_TASK, REASON_FLAG, "embedded"},
+		{"v100", NULL, OUTCOME_TASK, REASON_FLAG, "embedded"},
+		{"v100 half", NULL, OUTCOME_LEGACY, REASON_NO_IDENTITY, ""},
+	};
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		const struct expected *t = &table[i];
+		struct operation op = make_operation(t->flags);
+		struct decide_input in = {
+			.config = &config, .operation = &op, .flags = snapshot, .user = span_of(t->entity), .entity = span_of(t->entity)};
+		struct decision d;
+		decide(&in, &d, NULL);
+		if (d.side != t->side || d.reason != t->reason || !span_is(d.backend, t->backend))
+			fail_msg("flags \"%s\": got %s, %s, \"%.*s\"", t->flags, outcome_side_text(d.side),
+				 outcome_reason_text(d.reason), SPAN_ARG(d.backend));
+	}
+}
+
+static void a_shadow_serves_legacy(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *flags;
+		double share;
+	} table[] = {{"vshadow", 1}, {"on vshadow", 1}, {"vattach_shadow", 0.1}, {"vattach_shadow on", 0.1}};
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct operation op = make_operation(table[i].flags);
+		struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .entity = SPAN_LIT("u")};
+		struct decision d;
+		decide(&in, &d, NULL);
+		assert_int_equal(d.side, OUTCOME_LEGACY);
+		assert_true(d.shadow > table[i].share - 1e-9 && d.shadow < table[i].share + 1e-9);
+		assert_true(span_is(d.backend, "embedded"));
+	}
+}
+
+static void the_environment_counts_only_where_a_flag_is_nowhere(void **state)
+{
+	(void)state;
+	struct config c = config;
+	c.env_defaults[0].flag = SPAN_LIT("nowhere");
+	c.env_defaults[0].value = true;
+	c.env_defaults[1].flag = SPAN_LIT("off");
+	c.env_defaults[1].value = true;
+	c.n_env_defaults = 2;
+	struct operation op = make_operation("nowhere");
+	struct decide_input in = {.config = &c, .operation = &op, .flags = snapshot, .entity = SPAN_LIT("u")};
+	struct decision d;
+	decide(&in, &d, NULL);
+	assert_int_equal(d.side, OUTCOME_TASK);
+	assert_int_equal(d.reason, REASON_ENV_DEFAULT);
+	op = make_operation("off");
+	decide(&in, &d, NULL);
+	assert_int_equal(d.reason, REASON_FLAG_DISABLED);
+	in.flags = NULL; /* there has never been a snapshot */
+	decide(&in, &d, NULL);
+	assert_int_equal(d.side, OUTCOME_TASK);
+	assert_int_equal(d.reason, REASON_ENV_DEFAULT);
+	op = make_operation("on");
+	decide(&in, &d, NULL);
+	assert_int_equal(d.side, OUTCOME_LEGACY);
+	assert_int_equal(d.reason, REASON_FLAG_UNAVAILABLE);
+}
+
+static void hatchet_takes_over_by_its_flag(void **state)
+{
+	(void)state;
+	struct operation op = make_operation("on");
+	struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .entity = SPAN_LIT("u"),
+				  .organisation = SPAN_LIT("hatchet-org")};
+	struct decision d;
+	decide(&in, &d, NULL);
+	assert_true(span_is(d.backend, "hatchet"));
+	in.organisation = SPAN_LIT("other");
+	decide(&in, &d, NULL);
+	assert_true(span_is(d.backend, "embedded"));
+	/* a variant that names a backend is stronger */
+	op = make_operation("vcelery");
+	in.organisation = SPAN_LIT("hatchet-org");
+	decide(&in, &d, NULL);
+	assert_true(span_is(d.backend, "celery"));
+}
+
+static void pins_and_overrides_win(void **state)
+{
+	(void)state;
+	struct operation op = make_operation("off");
+	struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .entity = SPAN_LIT("u"),
+				  .override = WISH_TASK};
+	struct decision d;
+	decide(&in, &d, NULL);
+	assert_int_equal(d.side, OUTCOME_TASK);
+	assert_int_equal(d.reason, REASON_OVERRIDE);
+	in.pinned = WISH_LEGACY;
+	decide(&in, &d, NULL);
+	assert_int_equal(d.side, OUTCOME_LEGACY);
+	assert_int_equal(d.reason, REASON_PINNED);
+	in.pinned = WISH_TASK;
+	in.pinned_backend = SPAN_LIT("celery");
+	decide(&in, &d, NULL);
+	assert_true(span_is(d.backend, "celery"));
+}
+
+static void what_has_no_task_is_legacy(void **state)
+{
+	(void)state;
+	struct operation op = make_operation("on");
+	op.has_task = false;
+	struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .override = WISH_TASK};
+	struct decision d;
+	decide(&in, &d, NULL);
+	assert_int_equal(d.side, OUTCOME_LEGACY);
+	in.operation = NULL;
+	decide(&in, &d, NULL);
+	assert_int_equal(d.reason, REASON_UNMAPPED);
+}
+
+static void the_same_identity_gets_the_same_answer(void **state)
+{
+	(void)state;
+	struct operation op = make_operation("half vhalf");
+	unsigned task = 0;
+	for (int i = 0; i < 4000; i++) {
+		char user[32];
+		snprintf(user, sizeof(user), "user-%d", i);
+		struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .user = span_of(user),
+					  .entity = span_of(user)};
+		struct decision a, b;
+		decide(&in, &a, NULL);
+		decide(&in, &b, NULL);
+		assert_int_equal(a.side, b.side);
+		task += a.side == OUTCOME_TASK;
+	}
+	/* Two flags at 50 % hash apart: about a quarter. */
+	assert_in_range(task, 4000 * 20 / 100, 4000 * 30 / 100);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_table),
+		cmocka_unit_test(a_shadow_serves_legacy),
+		cmocka_unit_test(the_environment_counts_only_where_a_flag_is_nowhere),
+		cmocka_unit_test(hatchet_takes_over_by_its_flag),
+		cmocka_unit_test(pins_and_overrides_win),
+		cmocka_unit_test(what_has_no_task_is_legacy),
+		cmocka_unit_test(the_same_identity_gets_the_same_answer),
+	};
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
