@@ -1,0 +1,349 @@
+#include "app.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "app_status.h"
+#include "base/clock.h"
+#include "base/crypto.h"
+#include "base/log.h"
+#include "legacy/legacy.h"
+#include "router/listener.h"
+#include "router/plane.h"
+
+#define DRAIN_TICK_MS 20
+
+/* --- flags --------------------------------------------------------------------------------------------------------- */
+
+static void publish_flags(void *arg, const struct flag_snapshot *snapshot)
+{
+	struct app *a = arg;
+	flag_snapshot_unref(a->flags);
+	a->flags = flag_snapshot_ref(snapshot);
+	for (size_t i = 0; i < a->n_planes; i++)
+		plane_set_flags(a->planes[i], snapshot);
+	log_info("flags_published", LOG_STR("digest", flag_snapshot_digest(snapshot)),
+		 LOG_INT("flags", flag_snapshot_count(snapshot)));
+	for (size_t i = 0; i < flag_snapshot_warnings(snapshot); i++)
+		log_warn("flags_warning", LOG_STR("warning", flag_snapshot_warning(snapshot, i)));
+}
+
+static void flags_failed(void *arg, const char *why)
+{
+	const struct app *a = arg;
+	log_warn("flags_refresh_failed", LOG_STR("error", why), LOG_BOOL("last_good", a->flags != NULL));
+}
+
+/* Every flag that some operation asks for: Flipt must not lose one of them unnoticed. */
+static void use_flags(struct app *a)
+{
+	struct span keys[256];
+	size_t n = 0;
+	const struct config *c = a->config;
+	for (size_t i = 0; i < c->n_services; i++)
+		for (size_t j = 0; j < c->services[i].n_operations; j++) {
+			const struct operation *op = &c->services[i].operations[j];
+			for (size_t k = 0; k < op->n_flags; k++) {
+				size_t at = 0;
+				while (at < n && !span_eq(keys[at], op->flags[k]))
+					at++;
+				if (at == n && n < sizeof(keys) / sizeof(keys[0]))
+					keys[n++] = op->flags[k];
+			}
+		}
+	if (a->flipt && flipt_source_use(a->flipt, keys, n) < 0)
+		log_error("flags_in_use_unknown", LOG_STR("error", "out of memory"));
+}
+
+static int start_flags(struct app *a, struct err *e)
+{
+	struct flag_source_events events = {.publish = publish_flags, .failed = flags_failed, .arg = a};
+	const struct config *c = a->config;
+	if (c->flags.kind == FLAG_SOURCE_FILE)
+		return features_source_start(a->loop, c->flags.file, c->flags.v1_rules ? FLAG_RULES_V1 : FLAG_RULES_V2, &events,
+					     &a->features, e);
+	struct flipt_source_options o = {
+		.url = c->flags.url,
+		.namespace_key = c->flags.namespace_key,
+		.environment = c->flags.environment,
+		.token = c->flags.token,
+		.ca_file = c->flags.ca_file,
+		.snapshot_file = c->flags.snapshot_file,
+		.poll_ms = c->flags.poll_ms,
+		.stream = c->flags.stream,
+	};
+	int r = flipt_source_start(a->loop, &o, &events, &a->flipt, e);
+	if (r == 0)
+		use_flags(a);
+	return r;
+}
+
+void app_flags_status(const struct app *a, struct flag_source_status *ret)
+{
+	if (a->flipt)
+		flipt_source_status(a->flipt, ret);
+	else
+		features_source_status(a->features, ret);
+}
+
+/* --- reload and drain ---------------------------------------------------------------------------------------------- */
+
+static bool same(const char *a, const char *b)
+{
+	return (!a && !b) || (a && b && strcmp(a, b) == 0);
+}
+
+/* What is bound at the start and stays until a restart; said aloud rather than silently ignored. */
+static void warn_of_fixed_parts(const struct config *old, const struct config *new)
+{
+	const struct {
+		const char *key;
+		bool changed;
+	} parts[] = {
+		{"threads", old->threads != new->threads},
+		{"outcomes", !same(old->outcomes.path, new->outcomes.path)},
+		{"admin.listen", !same(old->admin.listen, new->admin.listen)},
+		{"flags", !same(old->flags.file, new->flags.file) || old->flags.kind != new->flags.kind},
+		{"backends", old->n_backends != new->n_backends},
+	};
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		if (parts[i].changed)
+			log_warn("reload_needs_restart", LOG_STR("key", parts[i].key));
+}
+
+/* One log line per mistake; the caller keeps what it has. */
+static void log_problems(const char *event, const struct buf *problems)
+{
+	struct span rest = buf_span(problems);
+	while (rest.len) {
+		const char *end = memchr(rest.ptr, '\n', rest.len);
+		size_t n = end ? (size_t)(end - rest.ptr) : rest.len;
+		log_warn(event, LOG_SPAN("problem", ((struct span){rest.ptr, n})));
+		n += end ? 1 : 0;
+		rest.ptr += n;
+		rest.len -= n;
+	}
+}
+
+static void reload(struct app *a)
+{
+	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
+	struct config *new = NULL;
+	int r = config_load(a->config->path, app_getenv, &problems, &new);
+	log_problems(r < 0 ? "reload_refused" : "config_warning", &problems);
+	if (r < 0)
+		return;
+	for (size_t i = 0; i < new->n_services; i++)
+		if (!plane_env_service(&a->env, new->services[i].name)) {
+			log_error("reload_refused", LOG_STR("problem", "too many services since the start"));
+			config_unref(new);
+			return;
+		}
+	warn_of_fixed_parts(a->config, new);
+	for (size_t i = 0; i < a->n_planes; i++)
+		plane_set_config(a->planes[i], new);
+	config_unref(a->config);
+	a->config = new;
+	use_flags(a);
+	if (a->flipt)
+		flipt_source_refresh(a->flipt);
+	else
+		features_source_reload(a->features);
+	log_info("reloaded", LOG_STR("config", a->config->path));
+}
+
+static unsigned running(const struct app *a)
+{
+	unsigned n = 0;
+	for (size_t i = 0; i < a->n_planes; i++)
+		n += plane_exchanges(a->planes[i]);
+	return n;
+}
+
+static void drain_tick(void *arg)
+{
+	struct app *a = arg;
+	unsigned left = running(a);
+	if (left > 0 && clock_mono_ms() < a->drain_until_ms) {
+		loop_timer_start(a->drain, DRAIN_TICK_MS);
+		return;
+	}
+	a->cut = left;
+	loop_stop(a->loop);
+}
+
+static void begin_drain(struct app *a)
+{
+	if (a->draining) {
+		a->drain_until_ms = 0; /* a second signal: at once */
+		return;
+	}
+	a->draining = true;
+	a->drain_until_ms = clock_mono_ms() + a->config->drain_timeout_ms;
+	log_info("draining", LOG_INT("running", running(a)), LOG_INT("deadline_ms", a->config->drain_timeout_ms));
+	for (size_t i = 0; i < a->n_planes; i++)
+		plane_quiesce(a->planes[i]);
+	/* Not at once: the planes must have seen it, or what they are about to accept would be missed. */
+	loop_timer_start(a->drain, DRAIN_TICK_MS);
+}
+
+static void on_signal(void *arg, unsigned events)
+{
+	struct app *a = arg;
+	(void)events;
+	struct signalfd_siginfo info;
+	while (read(a->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		if (info.ssi_signo == SIGHUP)
+			reload(a);
+		else
+			begin_drain(a);
+	}
+}
+
+static int start_signals(struct app *a, struct err *e)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	a->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (a->signals < 0)
+		return err_set(e, -errno, "signalfd: %s", strerror(errno));
+	int r = loop_timer_new(a->loop, drain_tick, a, &a->drain);
+	if (r == 0)
+		r = loop_watch_new(a->loop, a->signals, LOOP_READ, on_signal, a, &a->signal_watch);
+	return r < 0 ? err_set(e, r, "signals: %s", strerror(-r)) : 0;
+}
+
+/* --- start --------------------------------------------------------------------------------------------------------- */
+
+static void raise_descriptor_limit(void)
+{
+	struct rlimit l;
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+		l.rlim_cur = l.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &l);
+	}
+}
+
+static int start_stores(struct app *a, struct err *e)
+{
+	const struct config *c = a->config;
+	struct recorder_options o = {
+		.path = c->outcomes.path,
+		.flush_ms = c->outcomes.flush_ms,
+		.queue_slots = c->outcomes.queue_slots,
+		.retention_days = c->outcomes.retention_days,
+		.retention_rollup_days = c->outcomes.retention_rollup_days,
+		.max_bytes = c->outcomes.max_bytes,
+		.hash_users = c->outcomes.hash_users,
+	};
+	a->outcomes_path = strdup(c->outcomes.path);
+	int r = a->outcomes_path ? recorder_start(&o, &a->recorder, e) : err_set(e, -ENOMEM, "out of memory");
+	if (r < 0)
+		return err_prefix(e, r, "outcomes");
+	a->env.recorder = a->recorder;
+	CLEANUP(freep) char *ledger = NULL;
+	if (asprintf(&ledger, "%s/ledger.db", c->data_dir) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	r = ledger_start(ledger, &a->ledger, e);
+	if (r < 0)
+		return err_prefix(e, r, "ledger");
+	a->env.ledger = a->ledger;
+	return app_backends_start(a, e);
+}
+
+static int start_planes(struct app *a, struct err *e)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	size_t n = a->config->threads ? a->config->threads : cores > 0 ? (size_t)cores : 1;
+	if (n > PLANE_MAX)
+		n = PLANE_MAX;
+	for (size_t i = 0; i < a->config->n_services; i++)
+		plane_env_service(&a->env, a->config->services[i].name);
+	while (a->n_planes < n) {
+		int r = plane_start(&a->env, (unsigned)a->n_planes, a->config, a->flags, &a->planes[a->n_planes], e);
+		if (r < 0)
+			return r;
+		a->n_planes++;
+	}
+	return 0;
+}
+
+static int start(struct app *a, struct err *e)
+{
+	int r = loop_new(&a->loop);
+	if (r < 0)
+		return err_set(e, r, "event loop: %s", strerror(-r));
+	if ((r = legacy_setup()) < 0)
+		return err_set(e, r, "libcurl could not be set up");
+	if ((r = start_signals(a, e)) < 0 || (r = listener_self_test(e)) < 0 ||
+	    (r = start_stores(a, e)) < 0 || (r = start_flags(a, e)) < 0 || (r = start_planes(a, e)) < 0)
+		return r;
+	return app_status_start(a, e);
+}
+
+/* The reverse of start; takes whatever start got to. */
+static void stop(struct app *a)
+{
+	app_status_stop(a);
+	for (size_t i = 0; i < a->n_planes; i++)
+		plane_halt(a->planes[i]);
+	a->ledger = ledger_stop(a->ledger);
+	for (size_t i = 0; i < a->n_planes; i++)
+		plane_free(a->planes[i]);
+	app_backends_stop(a);
+	a->recorder = recorder_stop(a->recorder);
+	features_source_stop(a->features);
+	flipt_source_stop(a->flipt);
+	free(a->outcomes_path);
+	flag_snapshot_unref(a->flags);
+	loop_timer_free(a->drain);
+	loop_watch_free(a->signal_watch);
+	if (a->signals >= 0)
+		close(a->signals);
+	loop_free(a->loop);
+	config_unref(a->config);
+}
+
+const char *app_getenv(const char *name)
+{
+	return getenv(name);
+}
+
+int app_serve(const char *config_path)
+{
+	struct app a = {.signals = -1};
+	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
+	struct config *config = NULL;
+	int r = config_load(config_path, app_getenv, &problems, &config);
+	if (r < 0) {
+		fprintf(stderr, "%s", problems.len ? problems.ptr : "the configuration could not be read\n");
+		return 2;
+	}
+	log_problems("config_warning", &problems);
+	a.config = config;
+	raise_descriptor_limit();
+	struct err e;
+	r = start(&a, &e);
+	if (r < 0) {
+		log_error("start_failed", LOG_STR("error", e.text));
+		stop(&a);
+		return 1;
+	}
+	log_info("ready", LOG_STR("version", PROJECT_VERSION), LOG_INT("threads", a.n_planes));
+	loop_run(a.loop);
+	unsigned cut = a.cut;
+	stop(&a);
+	log_info("stopped", LOG_INT("cut", cut));
+	return 0;
+}

@@ -1,0 +1,49 @@
+/*
+ * Backends of the application: from the configuration's settings to what each backend's client_new takes.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app_status.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "tasks/backends.h"
+#include "tasks/embedded.h"
+
+static int start_embedded(struct app *a, const struct backend_config *b, struct err *e)
+{
+	struct span database = backend_setting(b, "database");
+	CLEANUP(freep) char *path = NULL;
+	if (asprintf(&path, "%.*s%s", SPAN_ARG(database.ptr ? database : span_of(a->config->data_dir)),
+		     database.ptr ? "" : "/tasks.db") < 0) {
+		path = NULL;
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	struct embedded_options o = {.database = path};
+	return embedded_store_start(&o, &a->embedded, e);
+}
+
+int app_backends_start(struct app *a, struct err *e)
+{
+	for (size_t i = 0; i < a->config->n_backends; i++) {
+		const struct backend_config *b = &a->config->backends[i];
+		const struct task_backend *backend = task_backend_find(b->name, e);
+		if (!backend)
+			return err_prefix(e, -EINVAL, "%s:%u", a->config->path, b->line);
+		int r = span_is(b->name, "embedded") ? start_embedded(a, b, e) : 0;
+		if (r < 0)
+			return err_prefix(e, r, "backend %.*s", SPAN_ARG(b->name));
+		struct plane_backend *p = &a->env.backends[a->env.n_backends++];
+		*p = (struct plane_backend){.name = b->name, .backend = backend, .options = a->embedded};
+		span_copy(b->name, p->name_text, sizeof(p->name_text)); /* outlives this configuration */
+		p->name = span_of(p->name_text);
+	}
+	return 0;
+}
+
+void app_backends_stop(struct app *a)
+{
+	a->embedded = embedded_store_stop(a->embedded);
+}

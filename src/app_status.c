@@ -1,0 +1,255 @@
+/*
+ * What the application tells of itself: /readyz, /metrics, /_admin/flags and the report.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app_status.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+
+#define HEALTH_EVERY_MS 2000
+
+/* --- JSON, a little ------------------------------------------------------------------------------------------------ */
+
+static void put_text(struct buf *b, const char *name, const char *value)
+{
+	buf_printf(b, "\"%s\":", name);
+	json_quote(b, span_of(value));
+}
+
+static void put_bool(struct buf *b, const char *name, bool value)
+{
+	buf_printf(b, "\"%s\":%s", name, value ? "true" : "false");
+}
+
+/* --- health of the backends: asked now and then on the control loop ------------------------------------------------- */
+
+static void on_health(void *arg, const struct task_health *h)
+{
+	struct app_health *state = arg;
+	bool was = state->known && state->now.reachable && state->now.worker;
+	bool is = h->reachable && h->worker;
+	if (!state->known || was != is)
+		LOG_AT(is ? LOG_INFO : LOG_WARN, "backend_health", LOG_SPAN("backend", state->name),
+		       LOG_BOOL("reachable", h->reachable), LOG_BOOL("worker", h->worker), LOG_STR("detail", h->detail));
+	state->now = *h;
+	state->known = true;
+	state->asking = false;
+}
+
+static void ask_health(void *arg)
+{
+	struct app *a = arg;
+	for (size_t i = 0; i < a->env.n_backends; i++) {
+		struct app_health *h = &a->health[i];
+		if (h->asking || !h->client)
+			continue;
+		h->asking = true;
+		task_health(h->client, on_health, h);
+	}
+	loop_timer_start(a->health_timer, HEALTH_EVERY_MS);
+}
+
+static int start_health(struct app *a, struct err *e)
+{
+	int r = loop_timer_new(a->loop, ask_health, a, &a->health_timer);
+	if (r < 0)
+		return err_set(e, r, "out of memory");
+	for (size_t i = 0; i < a->env.n_backends; i++) {
+		const struct plane_backend *b = &a->env.backends[i];
+		a->health[i].name = b->name;
+		r = b->backend->client_new(a->loop, b->options, &a->health[i].client, e);
+		if (r < 0)
+			return r;
+	}
+	ask_health(a);
+	return 0;
+}
+
+/* --- /readyz ------------------------------------------------------------------------------------------------------- */
+
+static void put_flags(struct app *a, struct buf *b)
+{
+	struct flag_source_status s;
+	app_flags_status(a, &s);
+	buf_puts(b, "{");
+	put_text(b, "source", s.kind);
+	buf_puts(b, ",");
+	put_text(b, "where", s.where);
+	buf_puts(b, ",");
+	put_text(b, "digest", s.digest);
+	buf_puts(b, ",");
+	put_bool(b, "loaded", a->flags != NULL);
+	buf_puts(b, ",");
+	put_bool(b, "failing", s.failing);
+	buf_puts(b, ",");
+	put_bool(b, "streaming", s.streaming);
+	if (s.good_us)
+		buf_printf(b, ",\"confirmed_ms_ago\":%lld", (long long)((clock_wall_us() - s.good_us) / 1000));
+	buf_puts(b, ",");
+	put_text(b, "last_error", s.last_error);
+	buf_puts(b, "}");
+}
+
+static bool put_stores(struct app *a, struct buf *b)
+{
+	struct recorder_status r;
+	struct ledger_status l;
+	recorder_status(a->recorder, &r);
+	ledger_status(a->ledger, &l);
+	buf_puts(b, "\"outcomes\":{");
+	put_bool(b, "failing", r.failing);
+	buf_printf(b, ",\"written\":%llu,\"dropped\":%llu,", (unsigned long long)r.written, (unsigned long long)r.dropped);
+	put_text(b, "last_error", r.last_error);
+	buf_puts(b, "},\"ledger\":{");
+	put_bool(b, "failing", l.failing);
+	buf_printf(b, ",\"entries\":%llu,", (unsigned long long)l.entries);
+	put_text(b, "last_error", l.last_error);
+	buf_puts(b, "}");
+	return !r.failing && !l.failing;
+}
+
+static bool put_backends(struct app *a, struct buf *b)
+{
+	bool fine = true;
+	buf_puts(b, "\"backends\":[");
+	for (size_t i = 0; i < a->env.n_backends; i++) {
+		const struct app_health *h = &a->health[i];
+		fine = fine && h->known && h->now.reachable && h->now.worker;
+		buf_puts(b, i ? ",{\"name\":" : "{\"name\":");
+		json_quote(b, h->name);
+		buf_puts(b, ",");
+		put_bool(b, "reachable", h->known && h->now.reachable);
+		buf_puts(b, ",");
+		put_bool(b, "worker", h->known && h->now.worker);
+		if (h->known && h->now.backlog >= 0)
+			buf_printf(b, ",\"backlog\":%lld", (long long)h->now.backlog);
+		buf_puts(b, ",");
+		put_text(b, "detail", h->known ? h->now.detail : "not asked yet");
+		buf_puts(b, "}");
+	}
+	buf_puts(b, "]");
+	return fine;
+}
+
+/* The router serves as long as it takes requests: what is missing makes it `degraded` (legacy takes over, rule 1), and only
+ * draining takes it out. */
+static bool write_ready(void *arg, struct buf *out)
+{
+	struct app *a = arg;
+	CLEANUP(buf_releasep) struct buf b = BUF_INIT(1u << 20);
+	bool ready = !a->draining && a->n_planes > 0;
+	bool stores = put_stores(a, &b);
+	buf_puts(&b, ",");
+	bool backends = put_backends(a, &b);
+	buf_puts(&b, ",\"flags\":");
+	put_flags(a, &b);
+	struct flag_source_status f;
+	app_flags_status(a, &f);
+	bool fine = stores && backends && a->flags && !f.failing;
+	buf_puts(out, "{");
+	put_text(out, "status", a->draining ? "draining" : !ready ? "starting" : fine ? "ready" : "degraded");
+	buf_puts(out, ",");
+	put_bool(out, "ready", ready);
+	buf_puts(out, ",\"missing\":[");
+	const struct {
+		const char *what;
+		bool missing;
+	} parts[] = {{"outcomes or ledger cannot be written", !stores},
+		     {"a backend is unreachable or without a worker", !backends},
+		     {"no flag snapshot", !a->flags},
+		     {"the flag source is failing; the last good snapshot serves", a->flags && f.failing}};
+	for (size_t i = 0, n = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		if (parts[i].missing) {
+			buf_puts(out, n++ ? "," : "");
+			json_quote(out, span_of(parts[i].what));
+		}
+	buf_puts(out, "],");
+	buf_append_span(out, buf_span(&b));
+	buf_puts(out, "}\n");
+	return ready;
+}
+
+/* --- /metrics ------------------------------------------------------------------------------------------------------ */
+
+static void metric(struct buf *b, const char *name, const char *type, const char *help)
+{
+	buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void write_metrics(void *arg, struct buf *b)
+{
+	struct app *a = arg;
+	static const struct {
+		const char *name, *type, *help;
+		size_t offset;
+		bool wide;
+	} counters[] = {
+		{"migration_requests_total", "counter", "Requests received.", offsetof(struct service_shared, requests), true},
+		{"migration_refused_total", "counter", "Requests refused as malformed or beyond a limit, before any decision.",
+		 offsetof(struct service_shared, refused), true},
+		{"migration_overloaded_total", "counter", "Requests answered 503 for the limit of requests in flight.",
+		 offsetof(struct service_shared, overloaded), true},
+		{"migration_in_flight", "gauge", "Requests in flight.", offsetof(struct service_shared, in_flight), false},
+	};
+	for (size_t m = 0; m < sizeof(counters) / sizeof(counters[0]); m++) {
+		metric(b, counters[m].name, counters[m].type, counters[m].help);
+		for (size_t i = 0; i < a->env.n_services; i++) {
+			const char *at = (const char *)&a->env.services[i] + counters[m].offset;
+			unsigned long long value = counters[m].wide ? atomic_load((const atomic_uint_fast64_t *)(const void *)at)
+								    : atomic_load((const atomic_uint *)(const void *)at);
+			buf_printf(b, "%s{service=\"%s\"} %llu\n", counters[m].name, a->env.services[i].name, value);
+		}
+	}
+	metric(b, "migration_inspect_bytes", "gauge", "Bytes of bodies being held.");
+	buf_printf(b, "migration_inspect_bytes %llu\n", (unsigned long long)atomic_load(&a->env.inspect_bytes));
+	struct flag_source_status f;
+	app_flags_status(a, &f);
+	metric(b, "migration_flags_failing", "gauge", "1 while the flag source cannot be read; the last good snapshot serves.");
+	buf_printf(b, "migration_flags_failing %d\n", f.failing);
+	metric(b, "migration_flags_confirmed_timestamp_seconds", "gauge", "When the flag snapshot was last confirmed.");
+	buf_printf(b, "migration_flags_confirmed_timestamp_seconds %.3f\n", (double)f.good_us / 1e6);
+}
+
+/* --- the rest ------------------------------------------------------------------------------------------------------ */
+
+static void write_flags(void *arg, struct buf *b)
+{
+	put_flags(arg, b);
+	buf_putc(b, '\n');
+}
+
+static int make_report(void *arg, struct span target, struct buf *json, struct err *e)
+{
+	(void)arg, (void)target, (void)json;
+	err_set(e, 503, "not built yet");
+	return 503;
+}
+
+int app_status_start(struct app *a, struct err *e)
+{
+	struct admin_content content = {
+		.arg = a, .ready = write_ready, .metrics = write_metrics, .flags = write_flags, .report = make_report};
+	int r = start_health(a, e);
+	if (r < 0 || !a->config->admin.listen)
+		return r;
+	const char *files = getenv("MIGRATION_DASHBOARD_DIR");
+	r = admin_start(a->loop, a->config->admin.listen, &a->config->admin.auth, files ? files : DASHBOARD_DIR, &content,
+			&a->admin, e);
+	if (r == 0)
+		log_info("admin_listening", LOG_STR("address", a->config->admin.listen), LOG_INT("port", admin_port(a->admin)));
+	return r;
+}
+
+void app_status_stop(struct app *a)
+{
+	a->admin = admin_stop(a->admin);
+	for (size_t i = 0; i < a->env.n_backends; i++)
+		a->health[i].client = task_client_free(a->health[i].client);
+	a->health_timer = loop_timer_free(a->health_timer);
+	if (a->loop)
+		loop_run_posted(a->loop);
+}

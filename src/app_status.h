@@ -1,0 +1,68 @@
+/*
+ * The running application as its own parts see it: what app.c composes, app_backends.c starts and app_status.c shows on
+ * the admin listener. Private to src/app*.c.
+ */
+#ifndef APP_STATUS_H
+#define APP_STATUS_H
+
+#include <stdbool.h>
+
+#include "base/loop.h"
+#include "flags/features_source.h"
+#include "flags/flipt_source.h"
+#include "metrics/ledger.h"
+#include "metrics/recorder.h"
+#include "router/admin.h"
+#include "router/plane.h"
+#include "tasks/registry.h"
+
+/* What a backend last said of itself. */
+struct app_health {
+	struct span name;
+	struct task_client *client; /* of the control loop */
+	bool asking, known;
+	struct task_health now;
+};
+
+struct app {
+	const struct config *config;
+	struct loop *loop; /* the control thread's: signals, flags, admin */
+	int signals;
+	struct loop_watch *signal_watch;
+	struct loop_timer *drain;
+	bool draining;
+	int64_t drain_until_ms;
+	unsigned cut; /* requests still running when the deadline came */
+
+	const struct flag_snapshot *flags; /* the newest good one, or NULL */
+	struct features_source *features; /* one of the two */
+	struct flipt_source *flipt;
+
+	struct recorder *recorder;
+	struct ledger *ledger;
+	struct embedded_store *embedded; /* NULL: not configured */
+	struct registry *registry;	 /* of the embedded backend, or NULL */
+	struct plane_env env;
+	struct plane *planes[PLANE_MAX];
+	size_t n_planes;
+
+	struct admin *admin;
+	struct app_health health[CONFIG_MAX_BACKENDS]; /* as in env.backends */
+	struct loop_timer *health_timer;
+	char *outcomes_path; /* of the running recorder; a reload does not change it */
+};
+
+const char *app_getenv(const char *name); /* getenv as config_load wants it */
+
+/* app_backends.c: makes the options of each configured backend from its settings, and what backends share. */
+int app_backends_start(struct app *a, struct err *e);
+void app_backends_stop(struct app *a);
+
+/* app.c */
+void app_flags_status(const struct app *a, struct flag_source_status *ret);
+
+/* app_status.c: the admin listener. */
+int app_status_start(struct app *a, struct err *e);
+void app_status_stop(struct app *a);
+
+#endif

@@ -1,0 +1,126 @@
+/*
+ * migration-router: arguments, sub-commands, exit codes.
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app.h"
+#include "base/buf.h"
+#include "base/crypto.h"
+#include "base/log.h"
+#include "cli/evaluate.h"
+#include "cli/explain.h"
+#include "router/config.h"
+
+#define EXIT_USAGE 2
+
+static const char usage[] =
+	"migration-router stands at the old services' addresses and decides per request which side serves it.\n"
+	"\n"
+	"  migration-router [serve] --config FILE [--log-level LEVEL] [--log-format logfmt|json]\n"
+	"  migration-router check FILE\n"
+	"  migration-router explain --config FILE --service S --operation O [--user U] [--org G] [--context K=V]…\n"
+	"  migration-router evaluate (--features F | --snapshot F) [--v1] < requests.jsonl > results.jsonl\n"
+	"  migration-router --version | --help\n"
+	"\n"
+	"Exit: 0 fine, 1 failed while running, 2 wrong arguments or configuration. See migration-router(1).\n";
+
+static const char *environment(const char *name)
+{
+	return getenv(name);
+}
+
+static int check(int argc, char **argv)
+{
+	if (argc != 2 || argv[1][0] == '-') {
+		fprintf(stderr, "usage: migration-router check FILE\n");
+		return EXIT_USAGE;
+	}
+	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
+	struct config *c = NULL;
+	int r = config_load(argv[1], environment, &problems, &c);
+	if (problems.len)
+		fputs(problems.ptr, stderr);
+	if (r < 0)
+		return EXIT_USAGE;
+	size_t operations = 0, mapped = 0;
+	for (size_t i = 0; i < c->n_services; i++)
+		for (size_t j = 0; j < c->services[i].n_operations; j++) {
+			operations++;
+			mapped += c->services[i].operations[j].has_task;
+		}
+	printf("%s: ok: %zu services, %zu operations, %zu of them mapped to tasks\n", argv[1], c->n_services, operations,
+	       mapped);
+	config_unref(c);
+	return 0;
+}
+
+static int serve(int argc, char **argv)
+{
+	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+						{"log-level", required_argument, NULL, 'l'},
+						{"log-format", required_argument, NULL, 'f'},
+						{"help", no_argument, NULL, 'h'},
+						{"version", no_argument, NULL, 'v'},
+						{0}};
+	const char *config = NULL;
+	enum log_level level = LOG_INFO;
+	enum log_format format = LOG_LOGFMT;
+	int o;
+	while ((o = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+		switch (o) {
+		case 'c':
+			config = optarg;
+			break;
+		case 'l':
+			if (log_level_parse(optarg, &level) < 0) {
+				fprintf(stderr, "--log-level: \"%s\" is none of debug, info, warn, error\n", optarg);
+				return EXIT_USAGE;
+			}
+			break;
+		case 'f':
+			if (log_format_parse(optarg, &format) < 0) {
+				fprintf(stderr, "--log-format: \"%s\" is neither logfmt nor json\n", optarg);
+				return EXIT_USAGE;
+			}
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			return 0;
+		case 'v':
+			puts("migration-router " PROJECT_VERSION);
+			return 0;
+		default:
+			return EXIT_USAGE;
+		}
+	}
+	if (!config || optind < argc) {
+		if (optind < argc)
+			fprintf(stderr, "unknown argument \"%s\"\n", argv[optind]);
+		else
+			fprintf(stderr, "--config FILE is missing\n");
+		fputs(usage, stderr);
+		return EXIT_USAGE;
+	}
+	log_setup(level, format);
+	return app_serve(config);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		int (*run)(int argc, char **argv);
+	} commands[] = {{"check", check}, {"explain", explain_command}, {"evaluate", evaluate_command}, {"serve", serve}};
+
+	if (crypto_setup() < 0) {
+		fprintf(stderr, "no source of randomness\n");
+		return 1;
+	}
+	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (strcmp(argv[1], commands[i].name) == 0)
+			return commands[i].run(argc - 1, argv + 1);
+	return serve(argc, argv);
+}

@@ -1,0 +1,282 @@
+#include "router/admin.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/crypto.h"
+#include "base/file.h"
+#include "router/auth.h"
+#include "router/listener.h"
+#include "router/problem.h"
+#include "router/route.h"
+
+#define FILE_MAX_BYTES (4u << 20)
+#define ANSWER_MAX (64u << 20)
+
+struct admin {
+	struct loop *loop;
+	struct listener *listener;
+	struct admin_content content;
+	const struct auth *auth;
+	char *files;
+	unsigned reports; /* running on other threads */
+};
+
+/* One request that waits for a report; freed when both its job is done and its exchange is finished. */
+struct report_job {
+	struct loop_job job; /* first: the callbacks get its address */
+	struct admin *admin;
+	struct exchange *x; /* NULL once finished */
+	char *target;
+	struct buf json;
+	struct err err;
+	int status;
+	bool done;
+};
+
+static void answer(struct exchange *x, int status, const char *type, struct span body)
+{
+	const struct http_field fields[] = {
+		{SPAN_LIT("Content-Type"), span_of(type)},
+		{SPAN_LIT("Cache-Control"), SPAN_LIT("no-store")},
+		{SPAN_LIT("X-Content-Type-Options"), SPAN_LIT("nosniff")},
+		{SPAN_LIT("Content-Security-Policy"),
+		 SPAN_LIT("default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")},
+	};
+	struct http_response r = {.status = status, .fields = fields, .n_fields = 4};
+	if (span_is(exchange_request(x)->method, "HEAD"))
+		exchange_respond_bodyless(x, &r, (int64_t)body.len);
+	else
+		exchange_respond(x, &r, body);
+}
+
+static void fail(struct exchange *x, int status, const char *title, const char *detail)
+{
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(8192);
+	problem_render(&(struct problem){.status = status, .title = title, .detail = span_of(detail)}, &body);
+	answer(x, status, PROBLEM_CONTENT_TYPE, buf_span(&body));
+}
+
+/* --- report: on another thread ------------------------------------------------------------------------------------- */
+
+static void report_free(struct report_job *r)
+{
+	buf_release(&r->json);
+	free(r->target);
+	free(r);
+}
+
+static void run_report(struct loop_job *j)
+{
+	struct report_job *r = (struct report_job *)j;
+	r->status = r->admin->content.report(r->admin->content.arg, span_of(r->target), &r->json, &r->err);
+}
+
+static void report_done(struct loop_job *j)
+{
+	struct report_job *r = (struct report_job *)j;
+	r->admin->reports--;
+	if (r->x && r->status == 0)
+		answer(r->x, 200, "application/json", buf_span(&r->json));
+	else if (r->x)
+		fail(r->x, r->status, "No report", r->err.text);
+	buf_release(&r->json);
+	r->done = true;
+	if (!r->x)
+		report_free(r);
+}
+
+static void *start_report(struct admin *a, struct exchange *x, const struct http_request *h)
+{
+	struct report_job *r = calloc(1, sizeof(*r));
+	char *target = span_dup(h->target);
+	if (!r || !target) {
+		free(r);
+		free(target);
+		fail(x, 503, "Out of memory", "");
+		return NULL;
+	}
+	r->job = (struct loop_job){.work = run_report, .done = report_done};
+	r->admin = a;
+	r->x = x;
+	r->target = target;
+	r->json = BUF_INIT(ANSWER_MAX);
+	a->reports++;
+	loop_job_start(a->loop, &r->job);
+	return r;
+}
+
+/* --- files of the dashboard ---------------------------------------------------------------------------------------- */
+
+static const char *type_of(const char *name)
+{
+	static const struct {
+		const char *ending, *type;
+	} types[] = {{".html", "text/html; charset=utf-8"},
+		     {".js", "text/javascript; charset=utf-8"},
+		     {".css", "text/css; charset=utf-8"},
+		     {".svg", "image/svg+xml"},
+		     {".json", "application/json"}};
+	const char *dot = strrchr(name, '.');
+	for (size_t i = 0; dot && i < sizeof(types) / sizeof(types[0]); i++)
+		if (strcmp(dot, types[i].ending) == 0)
+			return types[i].type;
+	return NULL;
+}
+
+/* Plain names only: letters, digits, '-', '_' and single dots between them; so nothing outside the folder can be named. */
+static bool plain_name(struct span name)
+{
+	for (size_t i = 0; i < name.len; i++) {
+		char c = name.ptr[i];
+		bool word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+		if (!word && !(c == '.' && i > 0 && name.ptr[i - 1] != '.'))
+			return false;
+	}
+	return name.len > 0 && name.len < 100;
+}
+
+static void serve_file(struct admin *a, struct exchange *x, struct span name)
+{
+	char path[4096];
+	if (name.len == 0)
+		name = SPAN_LIT("index.html");
+	int n = plain_name(name) && a->files ? snprintf(path, sizeof(path), "%s/%.*s", a->files, SPAN_ARG(name)) : -1;
+	CLEANUP(buf_releasep) struct buf content = BUF_INIT(FILE_MAX_BYTES);
+	if (n < 0 || (size_t)n >= sizeof(path) || !type_of(path) || file_read(path, FILE_MAX_BYTES - 65536, &content, NULL) < 0)
+		fail(x, 404, "Not found", "There is no such page here.");
+	else
+		answer(x, 200, type_of(path), buf_span(&content));
+}
+
+/* --- requests ------------------------------------------------------------------------------------------------------ */
+
+static bool admitted(struct admin *a, struct exchange *x, const struct http_request *h)
+{
+	struct auth_fingerprint who;
+	if (a->auth->kind == AUTH_UNSET) /* loopback by default; the configuration asks for a token elsewhere */
+		return true;
+	enum auth_result r = auth_check(a->auth, h->fields, h->n_fields, &who);
+	if (r == AUTH_ACCEPTED)
+		return true;
+	const struct http_field fields[] = {{SPAN_LIT("WWW-Authenticate"), auth_challenge(r)}};
+	struct http_response refused = {.status = 401, .fields = fields, .n_fields = 1};
+	exchange_respond(x, &refused, SPAN_LIT("401 Unauthorised\n"));
+	return false;
+}
+
+static void *on_head(void *arg, struct exchange *x, const struct http_request *h)
+{
+	struct admin *a = arg;
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(ANSWER_MAX);
+	struct span path = route_path(h->target);
+	if (span_is(path, "/healthz")) { /* liveness must not depend on anything, a token included */
+		answer(x, 200, "text/plain; charset=utf-8", SPAN_LIT("ok\n"));
+		return NULL;
+	}
+	if (span_is(path, "/readyz")) {
+		bool ready = a->content.ready(a->content.arg, &body);
+		answer(x, ready ? 200 : 503, "application/json", buf_span(&body));
+		return NULL;
+	}
+	if (!admitted(a, x, h))
+		return NULL;
+	if (!span_is(h->method, "GET") && !span_is(h->method, "HEAD")) {
+		fail(x, 405, "Method not allowed", "Only GET and HEAD are served here.");
+	} else if (span_is(path, "/_admin/report.json")) {
+		return start_report(a, x, h);
+	} else if (span_is(path, "/metrics")) {
+		a->content.metrics(a->content.arg, &body);
+		answer(x, 200, "text/plain; version=0.0.4; charset=utf-8", buf_span(&body));
+	} else if (span_is(path, "/_admin/flags")) {
+		a->content.flags(a->content.arg, &body);
+		answer(x, 200, "application/json", buf_span(&body));
+	} else {
+		serve_file(a, x, path.len ? (struct span){path.ptr + 1, path.len - 1} : path);
+	}
+	return NULL;
+}
+
+static void on_finished(void *user, struct exchange *x, bool gone)
+{
+	struct report_job *r = user; /* only reports have one */
+	(void)gone, (void)x;
+	if (!r)
+		return;
+	r->x = NULL;
+	if (r->done)
+		report_free(r);
+}
+
+static size_t on_body(void *user, struct exchange *x, const char *bytes, size_t n)
+{
+	(void)user, (void)x, (void)bytes;
+	return n;
+}
+
+static void on_nothing(void *user, struct exchange *x)
+{
+	(void)user, (void)x;
+}
+
+static void on_refused(void *arg, int status, const char *why)
+{
+	(void)arg, (void)status, (void)why;
+}
+
+/* --- life ---------------------------------------------------------------------------------------------------------- */
+
+int admin_start(struct loop *loop, const char *address, const struct auth *auth, const char *files,
+		const struct admin_content *content, struct admin **ret, struct err *e)
+{
+	struct admin *a = calloc(1, sizeof(*a));
+	if (!a || (files && !(a->files = strdup(files)))) {
+		free(a);
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	a->loop = loop;
+	a->content = *content;
+	a->auth = auth;
+	struct listener_options o = {
+		.address = address,
+		.max_connections = 64,
+		.max_head = 16384,
+		.head_timeout_ms = 10000,
+		.idle_timeout_ms = 30000,
+		.max_drain = 65536,
+	};
+	struct listener_handler h = {.arg = a,
+				     .head = on_head,
+				     .body = on_body,
+				     .body_end = on_nothing,
+				     .client_gone = on_nothing,
+				     .finished = on_finished,
+				     .refused = on_refused};
+	int r = listener_start(loop, &o, &h, &a->listener, e);
+	if (r < 0) {
+		free(a->files);
+		free(a);
+		return err_prefix(e, r, "admin listener");
+	}
+	return (*ret = a, 0);
+}
+
+unsigned admin_port(const struct admin *a)
+{
+	return listener_port(a->listener);
+}
+
+struct admin *admin_stop(struct admin *a)
+{
+	if (!a)
+		return NULL;
+	listener_stop(a->listener);
+	/* Reports still being made hold a pointer to this. */
+	while (a->reports > 0)
+		loop_run_once(a->loop);
+	free(a->files);
+	free(a);
+	return NULL;
+}

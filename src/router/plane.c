@@ -1,0 +1,396 @@
+#include "router/plane.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "router/plane_internal.h"
+#include "router/request.h"
+
+/* --- services ------------------------------------------------------------------------------------------------------ */
+
+struct service_shared *plane_env_service(struct plane_env *env, struct span name)
+{
+	for (size_t i = 0; i < env->n_services; i++)
+		if (span_is(name, env->services[i].name))
+			return &env->services[i];
+	if (env->n_services == CONFIG_MAX_SERVICES)
+		return NULL;
+	struct service_shared *s = &env->services[env->n_services++];
+	span_copy(name, s->name, sizeof(s->name));
+	return s;
+}
+
+struct service_runtime *service_runtime_ref(struct service_runtime *s)
+{
+	s->refs++;
+	return s;
+}
+
+struct service_runtime *service_runtime_unref(struct service_runtime *s)
+{
+	if (!s || --s->refs > 0)
+		return NULL;
+	legacy_upstream_free(s->upstream);
+	route_table_free(s->routes);
+	config_unref(s->config);
+	free(s);
+	return NULL;
+}
+
+static struct service_shared *find_shared(struct plane_env *env, struct span name)
+{
+	for (size_t i = 0; i < env->n_services; i++)
+		if (span_is(name, env->services[i].name))
+			return &env->services[i];
+	return NULL;
+}
+
+static void protect(struct service_runtime *s, const struct identity_source *sources, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		bool known = sources[i].kind != IDENTITY_HEADER || s->n_identity_fields == SERVICE_IDENTITY_FIELDS;
+		for (size_t k = 0; !known && k < s->n_identity_fields; k++)
+			known = span_eq(s->identity_fields[k], sources[i].name);
+		if (!known)
+			s->identity_fields[s->n_identity_fields++] = sources[i].name;
+	}
+}
+
+static void find_identity_fields(struct service_runtime *s)
+{
+	for (size_t i = 0; i < s->service->n_operations; i++) {
+		const struct identity_sources *sources = &s->service->operations[i].identity;
+		protect(s, sources->user, sources->n_user);
+		protect(s, sources->organisation, sources->n_organisation);
+	}
+}
+
+/* "http://host:port/prefix" → "host:port" */
+static struct span host_of(const char *url)
+{
+	const char *host = strstr(url, "://");
+	host = host ? host + 3 : url;
+	return (struct span){host, strcspn(host, "/")};
+}
+
+static int service_runtime_new(struct plane *p, const struct config *config, const struct service *service,
+			       struct service_runtime **ret, struct err *e)
+{
+	struct service_runtime *s = calloc(1, sizeof(*s));
+	if (!s)
+		return err_set(e, -ENOMEM, "out of memory");
+	s->refs = 1;
+	s->plane = p;
+	s->config = config_ref(config);
+	s->service = service;
+	s->shared = find_shared(p->env, service->name);
+	s->host = host_of(service->legacy_url);
+	find_identity_fields(s);
+	struct legacy_options o = {
+		.base_url = service->legacy_url,
+		.ca_file = service->legacy_ca_file,
+		.max_connections = service->legacy_max_connections,
+		.max_queued = service->max_in_flight,
+		.max_kept = service->legacy_max_kept,
+		.keep_ms = service->legacy_keep_ms,
+		.connect_timeout_ms = service->connect_timeout_ms,
+		.response_timeout_ms = service->response_timeout_ms,
+		.idle_timeout_ms = service->idle_timeout_ms,
+		.max_head = config->max_head,
+	};
+	int r = s->shared ? legacy_upstream_new(p->loop, &o, &s->upstream, e)
+			  : err_set(e, -ENOSPC, "more than %d services since the start", CONFIG_MAX_SERVICES);
+	if (r == 0)
+		r = route_table_new(service->operations, service->n_operations, &s->routes, e);
+	if (r < 0) {
+		service_runtime_unref(s);
+		return err_prefix(e, r, "service %.*s", SPAN_ARG(service->name));
+	}
+	return (*ret = s, 0);
+}
+
+/* --- listeners ----------------------------------------------------------------------------------------------------- */
+
+static int open_listener(struct plane *p, struct service_runtime *s, struct err *e)
+{
+	struct plane_listener *pl = calloc(1, sizeof(*pl));
+	if (!pl)
+		return err_set(e, -ENOMEM, "out of memory");
+	pl->plane = p;
+	pl->current = service_runtime_ref(s);
+	snprintf(pl->address, sizeof(pl->address), "%s", s->service->listen);
+	/* Port 0 is for tests: the first plane's port becomes everybody's. */
+	char address[160];
+	unsigned port = atomic_load(&s->shared->port);
+	const char *colon = strrchr(pl->address, ':');
+	if (port && colon && strcmp(colon, ":0") == 0)
+		snprintf(address, sizeof(address), "%.*s:%u", (int)(colon - pl->address), pl->address, port);
+	else
+		snprintf(address, sizeof(address), "%s", pl->address);
+	struct listener_options o = {
+		.address = address,
+		.reuse_port = true,
+		.max_connections = s->service->max_connections,
+		.max_head = s->config->max_head,
+		.head_timeout_ms = s->service->head_timeout_ms,
+		.idle_timeout_ms = s->service->client_idle_timeout_ms,
+		.half_close_is_gone = s->service->half_close_is_gone,
+		.max_drain = 64u << 20,
+	};
+	struct listener_handler h = request_handler;
+	h.arg = pl;
+	int r = listener_start(p->loop, &o, &h, &pl->listener, e);
+	if (r < 0) {
+		service_runtime_unref(pl->current);
+		free(pl);
+		return err_prefix(e, r, "service %.*s", SPAN_ARG(s->service->name));
+	}
+	atomic_store(&s->shared->port, listener_port(pl->listener));
+	if (p->index == 0)
+		log_info("listening", LOG_SPAN("service", s->service->name), LOG_STR("address", pl->address),
+			 LOG_INT("port", listener_port(pl->listener)), LOG_STR("legacy", s->service->legacy_url));
+	pl->next = p->listeners;
+	p->listeners = pl;
+	return 0;
+}
+
+static struct plane_listener *find_listener(struct plane *p, const struct service *s)
+{
+	for (struct plane_listener *pl = p->listeners; pl; pl = pl->next)
+		if (strcmp(pl->address, s->listen) == 0 && span_eq(pl->current->service->name, s->name))
+			return pl;
+	return NULL;
+}
+
+static void close_listener(struct plane_listener *pl)
+{
+	listener_stop(pl->listener);
+	service_runtime_unref(pl->current);
+	free(pl);
+}
+
+static bool in_config(const struct config *c, const struct plane_listener *pl)
+{
+	for (size_t i = 0; i < c->n_services; i++)
+		if (strcmp(c->services[i].listen, pl->address) == 0 &&
+		    span_eq(c->services[i].name, pl->current->service->name))
+			return true;
+	return false;
+}
+
+/* What is gone from the configuration stops accepting; what was closed to new requests earlier and has none left is freed. */
+static void retire_listeners(struct plane *p, const struct config *c)
+{
+	struct plane_listener **at = &p->listeners;
+	while (*at) {
+		struct plane_listener *pl = *at;
+		bool wanted = in_config(c, pl);
+		if (!wanted)
+			listener_quiesce(pl->listener);
+		if (!wanted && listener_exchanges(pl->listener) == 0) {
+			*at = pl->next;
+			close_listener(pl);
+		} else {
+			at = &pl->next;
+		}
+	}
+}
+
+static int apply_config(struct plane *p, const struct config *c, struct err *e)
+{
+	retire_listeners(p, c);
+	for (size_t i = 0; i < c->n_services; i++) {
+		struct service_runtime *s = NULL;
+		int r = service_runtime_new(p, c, &c->services[i], &s, e);
+		if (r < 0)
+			return r;
+		struct plane_listener *pl = find_listener(p, &c->services[i]);
+		if (pl) {
+			service_runtime_unref(pl->current);
+			pl->current = service_runtime_ref(s);
+		} else {
+			r = open_listener(p, s, e);
+		}
+		service_runtime_unref(s);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* --- messages from the control thread ------------------------------------------------------------------------------ */
+
+struct message {
+	struct loop_work work;
+	struct plane *plane;
+	const struct flag_snapshot *flags;
+	const struct config *config;
+};
+
+static struct message *message_of(struct loop_work *w)
+{
+	return (struct message *)((char *)w - offsetof(struct message, work));
+}
+
+static void post(struct plane *p, void (*fn)(struct loop_work *), const struct flag_snapshot *flags,
+		 const struct config *config)
+{
+	struct message *m = calloc(1, sizeof(*m));
+	if (!m) {
+		log_error("plane_message_lost", LOG_STR("error", "out of memory"));
+		return;
+	}
+	m->work.fn = fn;
+	m->plane = p;
+	m->flags = flags ? flag_snapshot_ref(flags) : NULL;
+	m->config = config ? config_ref(config) : NULL;
+	loop_post(p->loop, &m->work);
+}
+
+static void on_flags(struct loop_work *w)
+{
+	struct message *m = message_of(w);
+	flag_snapshot_unref(m->plane->flags);
+	m->plane->flags = m->flags;
+	free(m);
+}
+
+static void on_config(struct loop_work *w)
+{
+	struct message *m = message_of(w);
+	struct err e;
+	if (apply_config(m->plane, m->config, &e) < 0)
+		log_error("reload_incomplete", LOG_INT("plane", m->plane->index), LOG_STR("error", e.text));
+	config_unref(m->config);
+	free(m);
+}
+
+static void on_quiesce(struct loop_work *w)
+{
+	struct message *m = message_of(w);
+	for (struct plane_listener *pl = m->plane->listeners; pl; pl = pl->next)
+		listener_quiesce(pl->listener);
+	free(m);
+}
+
+void plane_set_flags(struct plane *p, const struct flag_snapshot *flags)
+{
+	post(p, on_flags, flags, NULL);
+}
+
+void plane_set_config(struct plane *p, const struct config *config)
+{
+	post(p, on_config, NULL, config);
+}
+
+void plane_quiesce(struct plane *p)
+{
+	post(p, on_quiesce, NULL, NULL);
+}
+
+/* --- life ---------------------------------------------------------------------------------------------------------- */
+
+static void *run(void *arg)
+{
+	struct plane *p = arg;
+	/* Signals are the control thread's. */
+	sigset_t all;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	loop_run(p->loop);
+	return NULL;
+}
+
+static int make_clients(struct plane *p, struct err *e)
+{
+	for (size_t i = 0; i < p->env->n_backends; i++) {
+		const struct plane_backend *b = &p->env->backends[i];
+		int r = b->backend->client_new(p->loop, b->options, &p->clients[i], e);
+		if (r < 0)
+			return err_prefix(e, r, "backend %.*s", SPAN_ARG(b->name));
+	}
+	return 0;
+}
+
+int plane_start(struct plane_env *env, unsigned index, const struct config *config, const struct flag_snapshot *flags,
+		struct plane **ret, struct err *e)
+{
+	struct plane *p = calloc(1, sizeof(*p));
+	if (!p)
+		return err_set(e, -ENOMEM, "out of memory");
+	p->env = env;
+	p->index = index;
+	p->flags = flags ? flag_snapshot_ref(flags) : NULL;
+	int r = loop_new(&p->loop);
+	if (r < 0) {
+		err_set(e, r, "event loop: %s", strerror(-r));
+		goto fail;
+	}
+	r = recorder_producer_new(env->recorder, &p->producer);
+	if (r < 0) {
+		err_set(e, r, "recorder queue: %s", strerror(-r));
+		goto fail;
+	}
+	if ((r = make_clients(p, e)) < 0 || (r = apply_config(p, config, e)) < 0)
+		goto fail;
+	r = -pthread_create(&p->thread, NULL, run, p);
+	if (r < 0) {
+		err_set(e, r, "thread: %s", strerror(-r));
+		goto fail;
+	}
+	p->running = true;
+	return (*ret = p, 0);
+fail:
+	plane_free(p);
+	return r;
+}
+
+void plane_halt(struct plane *p)
+{
+	if (p->running) {
+		loop_stop(p->loop);
+		pthread_join(p->thread, NULL);
+	}
+	p->running = false;
+}
+
+struct plane *plane_free(struct plane *p)
+{
+	if (!p)
+		return NULL;
+	plane_halt(p);
+	/* The order matters: listeners cut their exchanges, which end their upstream calls and waits; what other threads have
+	 * posted by now is taken in; then the clients drop what would still call back, and the requests that waited for it. */
+	while (p->listeners) {
+		struct plane_listener *pl = p->listeners;
+		p->listeners = pl->next;
+		close_listener(pl);
+	}
+	loop_run_posted(p->loop);
+	for (size_t i = 0; i < p->env->n_backends; i++)
+		task_client_free(p->clients[i]);
+	loop_run_posted(p->loop); /* the clients' answers on their way, which they now drop */
+	request_free_all(p);
+	flag_snapshot_unref(p->flags);
+	loop_free(p->loop);
+	free(p);
+	return NULL;
+}
+
+unsigned plane_exchanges(const struct plane *p)
+{
+	return atomic_load_explicit(&p->exchanges, memory_order_relaxed);
+}
+
+struct task_client *plane_client(struct plane *p, struct span backend)
+{
+	for (size_t i = 0; i < p->env->n_backends; i++)
+		if (span_eq(p->env->backends[i].name, backend))
+			return p->clients[i];
+	return NULL;
+}

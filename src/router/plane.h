@@ -1,0 +1,73 @@
+/*
+ * Plane: one data-plane thread with everything it owns, and what all of them share.
+ *
+ * Why:       threads share nothing on the hot path: each has its loop, its listeners (SO_REUSEPORT), its connections to the
+ *            legacy services, its task clients and its queue to the recorder. Configuration and flags reach it as immutable
+ *            snapshots, by loop_post.
+ * Threads:   plane_start, plane_halt and plane_free from the control thread; plane_set_* and plane_quiesce post, from any thread.
+ * Ownership: a plane holds references to its configuration and snapshot; requests hold their own.
+ */
+#ifndef ROUTER_PLANE_H
+#define ROUTER_PLANE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/loop.h"
+#include "flags/flags.h"
+#include "metrics/ledger.h"
+#include "metrics/recorder.h"
+#include "router/config.h"
+#include "tasks/task_backend.h"
+
+#define PLANE_MAX 64
+
+struct plane;
+
+/* Counters of one service, shared by all planes; one cache line is touched once per request and direction. */
+struct service_shared {
+	char name[32];
+	atomic_uint in_flight;
+	atomic_uint port; /* of the listener once bound: the other planes bind the same when the configuration says 0 */
+	atomic_uint_fast64_t requests, refused, overloaded;
+};
+
+/* One configured task backend as the planes see it: the verbs, and what client_new takes. */
+struct plane_backend {
+	struct span name;
+	const struct task_backend *backend;
+	const void *options;
+	char name_text[32]; /* what name points to */
+};
+
+/* Shared by all planes, made by the composition root, outlives them. */
+struct plane_env {
+	struct recorder *recorder;
+	struct ledger *ledger;
+	struct service_shared services[CONFIG_MAX_SERVICES];
+	size_t n_services;
+	struct plane_backend backends[CONFIG_MAX_BACKENDS];
+	size_t n_backends;
+	atomic_uint_fast64_t inspect_bytes; /* bodies being held, all planes */
+};
+
+int plane_start(struct plane_env *env, unsigned index, const struct config *config, const struct flag_snapshot *flags,
+		struct plane **ret, struct err *e);
+/* Ends the thread. After it nothing of the plane runs, but other threads may still post to its loop: stop those (ledger, task
+ * store), then free. */
+void plane_halt(struct plane *p);
+struct plane *plane_free(struct plane *p); /* what still runs is cut, and recorded so. NULL is fine */
+
+void plane_set_flags(struct plane *p, const struct flag_snapshot *flags);
+/* Listeners that stay the same stay open; new ones are opened, others stop accepting. A listener that cannot be opened
+ * is logged. `config` was checked. */
+void plane_set_config(struct plane *p, const struct config *config);
+void plane_quiesce(struct plane *p);
+unsigned plane_exchanges(const struct plane *p); /* requests running; any thread */
+
+/* Counters by service name; made when it is not there yet (control thread only). NULL when the table is full. */
+struct service_shared *plane_env_service(struct plane_env *env, struct span name);
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * What a request sees of its plane. Private to src/router: plane.c, request.c and the two sides.
+ */
+#ifndef ROUTER_PLANE_INTERNAL_H
+#define ROUTER_PLANE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "legacy/legacy.h"
+#include "router/listener.h"
+#include "router/plane.h"
+#include "router/route.h"
+
+#define SERVICE_IDENTITY_FIELDS 32
+
+/* One service of one configuration on one plane. Requests hold a reference, so that a reload replaces it under them. */
+struct service_runtime {
+	unsigned refs;
+	struct plane *plane;
+	const struct config *config; /* referenced */
+	const struct service *service;
+	struct service_shared *shared;
+	struct route_table *routes;
+	struct legacy_upstream *upstream;
+	struct span host; /* of the legacy base URL, for requests without one */
+	struct span identity_fields[SERVICE_IDENTITY_FIELDS]; /* names that Connection cannot remove */
+	size_t n_identity_fields;
+};
+
+struct service_runtime *service_runtime_ref(struct service_runtime *s);
+struct service_runtime *service_runtime_unref(struct service_runtime *s);
+
+/* A listener and the runtime that new requests on it get. */
+struct plane_listener {
+	struct plane *plane;
+	struct listener *listener;
+	struct service_runtime *current; /* NULL once the service is gone from the configuration */
+	char address[128];		 /* as configured */
+	struct plane_listener *next;
+};
+
+struct plane {
+	struct plane_env *env;
+	unsigned index;
+	struct loop *loop;
+	pthread_t thread;
+	bool running;
+	const struct flag_snapshot *flags; /* may be NULL */
+	struct plane_listener *listeners;
+	struct task_client *clients[CONFIG_MAX_BACKENDS]; /* as in env->backends */
+	struct recorder_producer *producer;
+	atomic_uint exchanges;
+	struct request *live_requests; /* those with references left */
+	struct request *free_requests; /* kept for re-use */
+	unsigned n_free_requests;
+};
+
+struct task_client *plane_client(struct plane *p, struct span backend);
+
+#endif

@@ -1,0 +1,554 @@
+#include "router/request.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "router/forward.h"
+#include "router/problem.h"
+
+#define FREE_REQUESTS_MAX 1024
+#define CHUNKED_STEP (64u << 10) /* budget taken at a time for bodies of unknown length */
+
+/* --- references ---------------------------------------------------------------------------------------------------- */
+
+static struct request *request_new(struct plane_listener *pl, struct exchange *x, const struct http_request *h)
+{
+	struct plane *p = pl->plane;
+	struct request *r = p->free_requests;
+	if (r) {
+		p->free_requests = r->next;
+		p->n_free_requests--;
+	} else {
+		r = malloc(sizeof(*r));
+		if (!r)
+			return NULL;
+	}
+	memset(r, 0, sizeof(*r));
+	r->plane = p;
+	r->service = service_runtime_ref(pl->current);
+	r->flags = p->flags ? flag_snapshot_ref(p->flags) : NULL;
+	r->x = x;
+	r->http = h;
+	r->refs = 1;
+	buf_init(&r->body, r->service->config->max_inspect_body);
+	buf_init(&r->answer, r->service->config->max_inspect_body);
+	r->next = p->live_requests;
+	if (r->next)
+		r->next->previous = r;
+	p->live_requests = r;
+	atomic_fetch_add_explicit(&p->exchanges, 1, memory_order_relaxed);
+	return r;
+}
+
+struct request *request_ref(struct request *r)
+{
+	r->refs++;
+	return r;
+}
+
+static void request_release(struct request *r)
+{
+	struct plane *p = r->plane;
+	if (r->next)
+		r->next->previous = r->previous;
+	if (r->previous)
+		r->previous->next = r->next;
+	else
+		p->live_requests = r->next;
+	request_drop_body(r);
+	buf_release(&r->answer);
+	buf_release(&r->input);
+	loop_timer_free(r->timer);
+	flag_snapshot_unref(r->flags);
+	service_runtime_unref(r->service);
+}
+
+struct request *request_unref(struct request *r)
+{
+	if (--r->refs > 0)
+		return NULL;
+	struct plane *p = r->plane;
+	request_release(r);
+	if (p->n_free_requests < FREE_REQUESTS_MAX) {
+		r->next = p->free_requests;
+		p->free_requests = r;
+		p->n_free_requests++;
+	} else {
+		free(r);
+	}
+	return NULL;
+}
+
+void request_free_all(struct plane *p)
+{
+	while (p->live_requests) {
+		struct request *r = p->live_requests;
+		request_release(r);
+		free(r);
+	}
+	while (p->free_requests) {
+		struct request *r = p->free_requests;
+		p->free_requests = r->next;
+		free(r);
+	}
+}
+
+/* --- the body, held ------------------------------------------------------------------------------------------------ */
+
+static bool reserve(struct request *r, uint64_t bytes)
+{
+	struct plane_env *env = r->plane->env;
+	uint64_t max = r->service->config->max_inspect_memory;
+	uint64_t used = atomic_fetch_add_explicit(&env->inspect_bytes, bytes, memory_order_relaxed);
+	if (used + bytes > max) {
+		atomic_fetch_sub_explicit(&env->inspect_bytes, bytes, memory_order_relaxed);
+		return false;
+	}
+	r->reserved += bytes;
+	return true;
+}
+
+void request_drop_body(struct request *r)
+{
+	buf_release(&r->body);
+	if (r->reserved)
+		atomic_fetch_sub_explicit(&r->plane->env->inspect_bytes, r->reserved, memory_order_relaxed);
+	r->reserved = 0;
+}
+
+/* --- outcomes ------------------------------------------------------------------------------------------------------ */
+
+void request_begin(struct request *r, enum outcome_side side, enum outcome_role role, struct span backend)
+{
+	r->side = side;
+	r->role = role;
+	r->backend = backend;
+	r->attempting = true;
+	r->result = OUTCOME_FAILURE;
+	r->began_us = clock_wall_us();
+	r->began_mono_us = clock_mono_us();
+}
+
+void request_record(struct request *r, enum outcome_result result, int status, bool answered)
+{
+	if (!r->attempting)
+		return;
+	r->attempting = false;
+	struct outcome *o = recorder_reserve(r->plane->producer);
+	if (!o)
+		return; /* counted by the recorder */
+	o->time_us = r->began_us;
+	o->latency_us = clock_mono_us() - r->began_mono_us;
+	span_copy(r->service->service->name, o->service, sizeof(o->service));
+	span_copy(r->op ? r->op->name : SPAN_LIT("(unmapped)"), o->operation, sizeof(o->operation));
+	span_copy(r->identity.organisation, o->organisation, sizeof(o->organisation));
+	span_copy(r->identity.user, o->user, sizeof(o->user));
+	span_copy(r->backend, o->backend, sizeof(o->backend));
+	span_copy(r->decision.variant, o->variant, sizeof(o->variant));
+	span_copy(span_of(r->side == OUTCOME_TASK ? r->task_id : ""), o->task_id, sizeof(o->task_id));
+	span_copy(r->request_id, o->request_id, sizeof(o->request_id));
+	o->http_status = (uint16_t)status;
+	o->side = (uint8_t)r->side;
+	o->role = (uint8_t)r->role;
+	o->reason = (uint8_t)r->decision.reason;
+	o->result = (uint8_t)result;
+	o->answered = answered;
+	recorder_commit(r->plane->producer);
+}
+
+/* --- answers of the router's own ----------------------------------------------------------------------------------- */
+
+static struct span source_header(void *arg, struct span name)
+{
+	const struct request *r = arg;
+	for (size_t i = 0; r->http && i < r->http->n_fields; i++) {
+		const struct http_field *f = &r->http->fields[i];
+		if (f->name.len == name.len && strncasecmp(f->name.ptr, name.ptr, name.len) == 0)
+			return f->value;
+	}
+	return SPAN_NONE;
+}
+
+static bool source_query(void *arg, struct span name, struct buf *decoded)
+{
+	const struct request *r = arg;
+	return r->http && route_query(r->http->target, name, decoded);
+}
+
+static bool source_path(void *arg, struct span name, struct buf *decoded)
+{
+	const struct request *r = arg;
+	return route_parameter(&r->match, name, decoded);
+}
+
+void request_template_source(struct request *r, struct template_source *ret)
+{
+	if (!r->uuid[0])
+		crypto_uuid4(r->uuid);
+	*ret = (struct template_source){
+		.arg = r,
+		.body = r->body_complete && r->body.len ? buf_span(&r->body) : SPAN_NONE,
+		.header = source_header,
+		.query = source_query,
+		.path = source_path,
+		.user = r->identity.user,
+		.organisation = r->identity.organisation,
+		.uuid = span_of(r->uuid),
+		.request_id = r->request_id,
+		.task_id = r->task_id[0] ? span_of(r->task_id) : SPAN_NONE,
+	};
+}
+
+void request_answer(struct request *r, enum outcome_result result, int status, const struct http_field *fields,
+		    size_t n, struct span body)
+{
+	r->result = result;
+	r->status = status;
+	r->state = REQUEST_ANSWERED;
+	if (!r->x)
+		return;
+	struct http_response response = {.status = status, .fields = fields, .n_fields = n};
+	bool bodyless = span_is(r->http->method, "HEAD") || status == 204 || status == 304;
+	if (bodyless)
+		exchange_respond_bodyless(r->x, &response, status == 204 || status == 304 ? -1 : (int64_t)body.len);
+	else
+		exchange_respond(r->x, &response, body);
+}
+
+#define ERROR_FIELDS_MAX 16
+
+/* In the operation's own shape; false when it has none, or it cannot be rendered. */
+static bool fail_in_template(struct request *r, enum outcome_result result, int status, const char *title,
+			     const char *detail, const struct http_field *extra, size_t n_extra)
+{
+	if (!r->op || !r->op->error)
+		return false;
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(1u << 20);
+	struct template_source source;
+	request_template_source(r, &source);
+	/* What the error says does not depend on a body that may not even be JSON. */
+	if (response_template_needs_body(r->op->error) && json_validate(source.body, NULL) != 0)
+		source.body = SPAN_NONE;
+	source.error_status = status;
+	source.error_title = span_of(title);
+	source.error_detail = span_of(detail);
+	struct rendered_response rendered;
+	if (response_template_render(r->op->error, &source, &rendered, &body) != 0)
+		return false;
+	struct http_field fields[ERROR_FIELDS_MAX];
+	size_t n = 0;
+	fields[n++] = (struct http_field){SPAN_LIT("Content-Type"), rendered.content_type};
+	fields[n++] = (struct http_field){SPAN_LIT("X-Request-ID"), r->request_id};
+	for (size_t i = 0; i < rendered.n_headers && n < ERROR_FIELDS_MAX; i++)
+		fields[n++] = (struct http_field){rendered.headers[i].name, rendered.headers[i].value};
+	for (size_t i = 0; i < n_extra && n < ERROR_FIELDS_MAX; i++)
+		fields[n++] = extra[i];
+	request_answer(r, result, rendered.status, fields, n, buf_span(&body));
+	return true;
+}
+
+void request_fail_with(struct request *r, enum outcome_result result, int status, const char *title,
+		       const char *detail, const struct http_field *extra, size_t n_extra)
+{
+	if (fail_in_template(r, result, status, title, detail, extra, n_extra))
+		return;
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(64u << 10);
+	const struct problem_member task = {.name = "task_id", .value = span_of(r->task_id)};
+	const struct problem p = {.status = status,
+				  .title = title,
+				  .detail = span_of(detail),
+				  .instance = r->request_id,
+				  .members = &task,
+				  .n_members = r->side == OUTCOME_TASK && r->task_id[0] ? 1 : 0};
+	problem_render(&p, &body);
+	struct http_field fields[ERROR_FIELDS_MAX] = {
+		{SPAN_LIT("Content-Type"), SPAN_LIT(PROBLEM_CONTENT_TYPE)},
+		{SPAN_LIT("X-Request-ID"), r->request_id},
+	};
+	size_t n = 2;
+	for (size_t i = 0; i < n_extra && n < ERROR_FIELDS_MAX; i++)
+		fields[n++] = extra[i];
+	request_answer(r, result, status, fields, n, buf_span(&body));
+}
+
+void request_fail(struct request *r, enum outcome_result result, int status, const char *title, const char *detail)
+{
+	request_fail_with(r, result, status, title, detail, NULL, 0);
+}
+
+/* --- identity ------------------------------------------------------------------------------------------------------ */
+
+static void find_identity(struct request *r)
+{
+	struct identity_input in = {
+		.request = r->http,
+		.match = &r->match,
+		.peer_trusted = config_trusts_peer(r->service->config, r->http->peer, r->http->peer_length),
+		.body_read = r->body_complete,
+		.body = r->body.len ? buf_span(&r->body) : SPAN_NONE,
+	};
+	identity_find(&r->op->identity, &in, &r->identity);
+}
+
+static bool pin_in_body(const struct operation *op)
+{
+	return span_starts(op->pin_key, SPAN_LIT("body:"));
+}
+
+/* --- decision ------------------------------------------------------------------------------------------------------ */
+
+static enum decide_wish override_wish(struct request *r)
+{
+	const struct config *c = r->service->config;
+	if (!c->override.enabled)
+		return WISH_NONE;
+	struct span side = http_request_field(r->http, "X-Migration-Override");
+	struct span secret = http_request_field(r->http, "X-Migration-Override-Secret");
+	if (!side.ptr || !secret.ptr)
+		return WISH_NONE;
+	char hash[CRYPTO_SHA256_HEX];
+	crypto_sha256_hex(secret, hash);
+	if (!crypto_equal(span_of(hash), span_of(c->override.secret_sha256)))
+		return WISH_NONE;
+	return span_is_nocase(side, "task") ? WISH_TASK : span_is_nocase(side, "legacy") ? WISH_LEGACY : WISH_NONE;
+}
+
+bool request_pin_key(const struct request *r, struct buf *key)
+{
+	struct span where = r->op->pin_key;
+	static const struct span body = SPAN_INIT("body:"), query = SPAN_INIT("query:"), path = SPAN_INIT("path:");
+	if (span_starts(where, query))
+		return r->http && route_query(r->http->target, (struct span){where.ptr + query.len, where.len - query.len}, key);
+	if (span_starts(where, path))
+		return route_parameter(&r->match, (struct span){where.ptr + path.len, where.len - path.len}, key);
+	struct span value;
+	if (!span_starts(where, body) || !r->body_complete ||
+	    json_pointers(buf_span(&r->body), &(struct span){where.ptr + body.len, where.len - body.len}, 1, &value, NULL) != 0)
+		return false;
+	return value.ptr && json_type_of(value) == JSON_STRING && json_unescape(value, key) == 0;
+}
+
+/* Follow-up calls go where the first call went (rule 4). An entry exists only where that was the task side; without one the
+ * call belongs to legacy, whatever the flag says by now. */
+static void look_up_pin(struct request *r, struct decide_input *in, struct ledger_entry *entry)
+{
+	const struct operation *op = r->op;
+	if (!op->pin_key.ptr || op->pin_start)
+		return;
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(1024);
+	in->pinned = WISH_LEGACY;
+	if (!request_pin_key(r, &key) || !ledger_lookup(r->plane->env->ledger, op->pin_group, buf_span(&key), entry))
+		return;
+	in->pinned = WISH_TASK;
+	in->pinned_backend = span_of(entry->backend);
+}
+
+static void go_legacy(struct request *r, enum outcome_reason reason)
+{
+	r->decision.side = OUTCOME_LEGACY;
+	r->decision.reason = reason;
+	r->decision.backend = SPAN_NONE;
+	legacy_side_start(r, OUTCOME_PRIMARY);
+}
+
+static void inspect(struct request *r);
+
+/* Everything that the decision needs is known. */
+static void decide_now(struct request *r)
+{
+	struct decide_input in = {
+		.config = r->service->config,
+		.operation = r->op,
+		.flags = r->flags,
+		.user = r->identity.user,
+		.organisation = r->identity.organisation,
+		.entity = r->identity.entity,
+	};
+	struct ledger_entry entry;
+	if (r->op && r->op->has_task) {
+		in.override = override_wish(r);
+		look_up_pin(r, &in, &entry);
+	}
+	decide(&in, &r->decision, NULL);
+	if (r->decision.side == OUTCOME_LEGACY) {
+		legacy_side_start(r, OUTCOME_PRIMARY);
+		return;
+	}
+	if (task_side_needs_body(r) && !r->body_complete) {
+		r->body_for_task = true;
+		inspect(r);
+		return;
+	}
+	task_side_start(r);
+}
+
+/* The body is known, as far as it is going to be. */
+static void inspected(struct request *r)
+{
+	r->body_complete = true;
+	if (r->body_for_task) {
+		task_side_start(r);
+		return;
+	}
+	find_identity(r);
+	decide_now(r);
+}
+
+static void inspect(struct request *r)
+{
+	const struct config *c = r->service->config;
+	if (!r->http->has_body) {
+		inspected(r);
+		return;
+	}
+	int64_t length = r->http->content_length;
+	if (length > (int64_t)c->max_inspect_body || !reserve(r, length >= 0 ? (uint64_t)length : CHUNKED_STEP)) {
+		go_legacy(r, REASON_BODY_TOO_LARGE);
+		return;
+	}
+	r->state = REQUEST_INSPECT;
+	r->reading = true;
+	exchange_read_body(r->x);
+}
+
+static size_t inspect_body(struct request *r, const char *bytes, size_t n)
+{
+	bool fits = r->body.len + n <= r->service->config->max_inspect_body;
+	if (fits && r->body.len + n > r->reserved)
+		fits = reserve(r, n > CHUNKED_STEP ? n : CHUNKED_STEP);
+	if (fits && buf_append(&r->body, bytes, n) == 0)
+		return n;
+	/* What has been held goes first, then the rest streams behind it. */
+	r->body_paused = true;
+	go_legacy(r, REASON_BODY_TOO_LARGE);
+	return 0;
+}
+
+/* --- the listener's calls ------------------------------------------------------------------------------------------ */
+
+static void refuse_busy(struct request *r)
+{
+	static const struct http_field retry = {SPAN_INIT("Retry-After"), SPAN_INIT("1")};
+	atomic_fetch_add_explicit(&r->service->shared->overloaded, 1, memory_order_relaxed);
+	request_fail_with(r, OUTCOME_FAILURE, 503, "Too many requests in flight",
+			  "The limit of concurrent requests of this service is reached; nothing was executed.", &retry, 1);
+}
+
+/* Answers what must not go further; false when it did. */
+static bool admit(struct request *r, unsigned in_flight)
+{
+	const struct service *s = r->service->service;
+	if (s->max_in_flight && in_flight > s->max_in_flight) {
+		refuse_busy(r);
+		return false;
+	}
+	if (s->max_body && r->http->content_length > 0 && (uint64_t)r->http->content_length > s->max_body) {
+		request_fail(r, OUTCOME_REJECTED, 413, "Body too large", "The body is above the service's limit.");
+		return false;
+	}
+	return true;
+}
+
+static void *on_head(void *arg, struct exchange *x, const struct http_request *h)
+{
+	struct plane_listener *pl = arg;
+	struct request *r = request_new(pl, x, h);
+	if (!r) {
+		exchange_abort(x);
+		return NULL;
+	}
+	struct service_runtime *s = r->service;
+	atomic_fetch_add_explicit(&s->shared->requests, 1, memory_order_relaxed);
+	unsigned in_flight = atomic_fetch_add_explicit(&s->shared->in_flight, 1, memory_order_relaxed) + 1;
+	r->request_id = forward_request_id(h->fields, h->n_fields, r->made_id);
+	if (span_starts(route_path(h->target), SPAN_LIT(ROUTE_RESERVED))) {
+		task_poll_start(r);
+		return r;
+	}
+	request_begin(r, OUTCOME_LEGACY, OUTCOME_PRIMARY, SPAN_NONE);
+	if (route_match(s->routes, h->method, h->target, &r->match))
+		r->op = r->match.operation;
+	r->decision.reason = REASON_UNMAPPED;
+	if (!admit(r, in_flight))
+		return r;
+	if (r->op)
+		find_identity(r);
+	if (r->op && r->op->has_task && (r->identity.wants_body || pin_in_body(r->op)))
+		inspect(r);
+	else
+		decide_now(r);
+	return r;
+}
+
+static size_t on_body(void *user, struct exchange *x, const char *bytes, size_t n)
+{
+	struct request *r = user;
+	(void)x;
+	switch (r->state) {
+	case REQUEST_INSPECT:
+		return inspect_body(r, bytes, n);
+	case REQUEST_LEGACY:
+		return legacy_side_body(r, bytes, n);
+	default:
+		return n; /* answered meanwhile: the rest is of no use */
+	}
+}
+
+static void on_body_end(void *user, struct exchange *x)
+{
+	struct request *r = user;
+	(void)x;
+	if (r->state == REQUEST_INSPECT)
+		inspected(r);
+	else if (r->state == REQUEST_LEGACY)
+		legacy_side_body_end(r);
+}
+
+static void on_client_gone(void *user, struct exchange *x)
+{
+	struct request *r = user;
+	(void)x;
+	/* Ends the upstream request at once; a submitted task goes on. `finished` follows. */
+	legacy_side_cancel(r);
+}
+
+static void on_finished(void *user, struct exchange *x, bool gone)
+{
+	struct request *r = user;
+	(void)x;
+	if (!r)
+		return;
+	bool answered = r->state == REQUEST_ANSWERED;
+	legacy_side_cancel(r);
+	task_side_gone(r);
+	if (gone && (!answered || r->result == OUTCOME_SUCCESS || r->result == OUTCOME_REJECTED))
+		request_record(r, OUTCOME_CANCELLED, answered ? r->status : 0, false);
+	else
+		request_record(r, r->result, r->status, answered);
+	r->x = NULL;
+	r->http = NULL;
+	r->state = REQUEST_GONE;
+	atomic_fetch_sub_explicit(&r->service->shared->in_flight, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&r->plane->exchanges, 1, memory_order_relaxed);
+	request_unref(r);
+}
+
+static void on_refused(void *arg, int status, const char *why)
+{
+	struct plane_listener *pl = arg;
+	atomic_fetch_add_explicit(&pl->current->shared->refused, 1, memory_order_relaxed);
+	log_debug("request_refused", LOG_SPAN("service", pl->current->service->name), LOG_INT("status", status),
+		  LOG_STR("why", why));
+}
+
+const struct listener_handler request_handler = {
+	.head = on_head,
+	.body = on_body,
+	.body_end = on_body_end,
+	.client_gone = on_client_gone,
+	.finished = on_finished,
+	.refused = on_refused,
+};

@@ -1,0 +1,358 @@
+/*
+ * The task side of a request: renders the call, submits it once, waits for the result, answers in the legacy shape.
+ *
+ * Falls back to legacy only when the submission was provably not accepted, or the operation is declared idempotent (rule 3).
+ * "Written, no reply" is answered with 504 and recorded as unknown; it is never run again quietly.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "router/auth.h"
+#include "router/problem.h"
+#include "router/request.h"
+#include "router/task_owner.h"
+
+bool task_side_needs_body(const struct request *r)
+{
+	return r->op->task.needs_body;
+}
+
+/* --- answers ------------------------------------------------------------------------------------------------------- */
+
+static enum outcome_result result_of_answer(enum task_status task, int status)
+{
+	if (task == TASK_FAILED || status >= 500)
+		return OUTCOME_FAILURE;
+	return status >= 400 ? OUTCOME_REJECTED : OUTCOME_SUCCESS;
+}
+
+/* By the operation's response template; false when none of its choices holds. */
+static bool answer_by_template(struct request *r, const struct task_result *t)
+{
+	const struct response_template *template = r->op->task.response;
+	if (!template)
+		return false;
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(r->body.max * 2);
+	struct template_source source;
+	request_template_source(r, &source);
+	source.result = t->result;
+	source.task_status = span_of(task_status_text(t->status));
+	source.task_error = t->error;
+	struct rendered_response rendered;
+	int e = response_template_render(template, &source, &rendered, &body);
+	if (e == TEMPLATE_E_NO_CHOICE)
+		return false;
+	if (e < 0) {
+		request_fail(r, OUTCOME_FAILURE, 500, "Answer too large", "The task's result could not be mapped.");
+		return true;
+	}
+	struct http_field fields[16] = {{SPAN_LIT("Content-Type"), rendered.content_type},
+					{SPAN_LIT("X-Request-ID"), r->request_id}};
+	size_t n = 2;
+	for (size_t i = 0; i < rendered.n_headers && n < 16; i++)
+		fields[n++] = (struct http_field){rendered.headers[i].name, rendered.headers[i].value};
+	request_answer(r, result_of_answer(t->status, rendered.status), rendered.status, fields, n, buf_span(&body));
+	return true;
+}
+
+static void answer_result(struct request *r, const struct task_result *t)
+{
+	if (answer_by_template(r, t))
+		return;
+	if (t->status == TASK_FAILED) {
+		CLEANUP(freep) char *detail = span_dup(t->error);
+		request_fail(r, OUTCOME_FAILURE, 500, "Task failed", detail && *detail ? detail : "The task failed.");
+		return;
+	}
+	const struct http_field fields[] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
+					    {SPAN_LIT("X-Request-ID"), r->request_id}};
+	request_answer(r, OUTCOME_SUCCESS, 200, fields, 2, t->result);
+}
+
+static void drop_pin(struct request *r)
+{
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(LEDGER_KEY_MAX);
+	if (request_pin_key(r, &key))
+		ledger_remove(r->plane->env->ledger, r->op->pin_group, buf_span(&key));
+}
+
+/* The task side did not serve: its attempt is recorded, and legacy takes over. */
+static void fall_back(struct request *r, enum outcome_result result, const char *why)
+{
+	log_warn("task_fell_back", LOG_SPAN("service", r->op->service), LOG_SPAN("operation", r->op->name),
+		 LOG_SPAN("backend", r->backend), LOG_SPAN("request_id", r->request_id), LOG_STR("why", why));
+	if (r->pinned_now)
+		drop_pin(r);
+	r->pinned_now = false;
+	request_record(r, result, 0, false);
+	r->task_id[0] = '\0';
+	r->timer = loop_timer_free(r->timer);
+	legacy_side_start(r, OUTCOME_FALLBACK);
+}
+
+/* --- waiting ------------------------------------------------------------------------------------------------------- */
+
+static void on_result(void *arg, int error, const struct task_result *t)
+{
+	struct request *r = arg;
+	r->wait = NULL;
+	r->timer = loop_timer_free(r->timer);
+	if (error != 0) {
+		request_fail(r, OUTCOME_UNKNOWN, 504, "Result unknown",
+			     "The task was accepted, but its backend no longer tells its state.");
+		return;
+	}
+	if (t->status == TASK_FAILED && r->op->task.idempotent && !t->cancelled) {
+		CLEANUP(freep) char *why = span_dup(t->error);
+		fall_back(r, OUTCOME_FAILURE, why ? why : "");
+		return;
+	}
+	if (t->status == TASK_COMPLETED && r->op->pin_end)
+		drop_pin(r);
+	answer_result(r, t);
+}
+
+static void on_time_limit(void *arg)
+{
+	struct request *r = arg;
+	r->timer = loop_timer_free(r->timer);
+	if (r->wait)
+		task_wait_cancel(steal(r->wait), r->client);
+	if (r->state == REQUEST_WAIT)
+		request_fail(r, OUTCOME_TIMEOUT, 504, "Task still running",
+			     "The task was accepted and goes on; it did not finish within this call's time limit.");
+	else
+		request_fail(r, OUTCOME_UNKNOWN, 504, "Submission unanswered",
+			     "The task was handed to its backend, which has not confirmed it; it may run.");
+}
+
+static void answer_async(struct request *r)
+{
+	char location[sizeof("/_migration/tasks/") + TASK_ID_MAX];
+	snprintf(location, sizeof(location), "/_migration/tasks/%s", r->task_id);
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(4096);
+	struct task_result pending = {.task_id = span_of(r->task_id), .task_name = r->op->task.task, .status = TASK_PENDING};
+	task_result_to_json(&pending, &body);
+	const struct http_field fields[] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
+					    {SPAN_LIT("Location"), span_of(location)},
+					    {SPAN_LIT("Preference-Applied"), SPAN_LIT("respond-async")},
+					    {SPAN_LIT("X-Request-ID"), r->request_id}};
+	request_answer(r, OUTCOME_SUCCESS, 202, fields, 4, buf_span(&body));
+}
+
+/* The ledger holds who may ask for the result: without that entry nobody could, so the caller waits instead. */
+static void on_owner_kept(void *arg, int error)
+{
+	struct request *r = arg;
+	if (r->x && r->state == REQUEST_WAIT) {
+		if (error == 0) {
+			r->timer = loop_timer_free(r->timer);
+			answer_async(r);
+		} else {
+			r->wait = task_wait(r->client, span_of(r->task_id), on_result, r);
+		}
+	}
+	request_unref(r);
+}
+
+static void keep_owner(struct request *r)
+{
+	struct ledger_entry entry;
+	task_owner_entry(span_of(r->task_id), r->owner, r->backend, &entry);
+	request_ref(r);
+	ledger_put(r->plane->env->ledger, r->plane->loop, &entry, on_owner_kept, r);
+}
+
+static void accepted(struct request *r)
+{
+	r->state = REQUEST_WAIT;
+	if (r->async) {
+		keep_owner(r);
+		return;
+	}
+	r->wait = task_wait(r->client, span_of(r->task_id), on_result, r);
+	if (!r->wait)
+		request_fail(r, OUTCOME_TIMEOUT, 504, "Out of memory", "The task was accepted and goes on.");
+}
+
+/* --- submitting ---------------------------------------------------------------------------------------------------- */
+
+static void on_submitted(void *arg, const struct task_submission *s)
+{
+	struct request *r = arg;
+	span_copy(s->task_id, r->task_id, sizeof(r->task_id));
+	if (!r->x || r->state != REQUEST_SUBMIT) {
+		request_unref(r); /* the caller has left, or was told 504: the task goes on */
+		return;
+	}
+	switch (s->status) {
+	case TASK_SUBMITTED:
+		buf_release(&r->input);
+		accepted(r);
+		break;
+	case TASK_REFUSED:
+		fall_back(r, OUTCOME_FAILURE, s->err.text);
+		break;
+	case TASK_INPUT_TOO_LARGE:
+		r->attempting = false; /* nothing was attempted there */
+		if (r->pinned_now)
+			drop_pin(r);
+		r->timer = loop_timer_free(r->timer);
+		r->decision.side = OUTCOME_LEGACY;
+		r->decision.reason = REASON_INPUT_TOO_LARGE;
+		legacy_side_start(r, OUTCOME_PRIMARY);
+		break;
+	case TASK_UNKNOWN:
+		log_warn("task_submission_unknown", LOG_SPAN("operation", r->op->name), LOG_SPAN("backend", r->backend),
+			 LOG_SPAN("request_id", r->request_id), LOG_STR("why", s->err.text));
+		r->timer = loop_timer_free(r->timer);
+		request_fail(r, OUTCOME_UNKNOWN, 504, "Submission unanswered",
+			     "The task was handed to its backend, which has not confirmed it; it may run.");
+		break;
+	}
+	request_unref(r);
+}
+
+static void submit(struct request *r)
+{
+	const struct task_mapping *m = &r->op->task;
+	struct task_call call = {
+		.task = m->task,
+		.workflow = m->workflow,
+		.queue = m->queue,
+		.args = {r->input.ptr, r->args_length},
+		.kwargs = {r->input.ptr + r->args_length, r->input.len - r->args_length},
+		.single_input = m->single_input,
+		.request_id = r->request_id,
+		.owner = span_of(r->owner),
+		.idempotent = m->idempotent,
+		.timeout_ms = m->task_timeout_ms,
+		.priority = m->priority,
+		.expires_ms = m->expires_ms,
+	};
+	r->state = REQUEST_SUBMIT;
+	request_ref(r);
+	task_submit(r->client, &call, on_submitted, r);
+}
+
+static void on_pinned(void *arg, int error)
+{
+	struct request *r = arg;
+	if (!r->x || r->state != REQUEST_PIN) {
+		if (error == 0)
+			drop_pin(r); /* nothing was submitted */
+	} else if (error != 0) {
+		/* Without the entry a follow-up call would go to the wrong side (rule 4). */
+		fall_back(r, OUTCOME_FAILURE, "the ledger could not be written");
+	} else {
+		r->pinned_now = true;
+		submit(r);
+	}
+	request_unref(r);
+}
+
+static void pin(struct request *r)
+{
+	struct ledger_entry entry = {0};
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(LEDGER_KEY_MAX);
+	if (!request_pin_key(r, &key) || ledger_entry_set(&entry, r->op->pin_group, buf_span(&key)) != 0) {
+		/* Follow-ups could not be told apart: legacy, which needs no entry. */
+		r->attempting = false;
+		r->decision.side = OUTCOME_LEGACY;
+		r->decision.reason = REASON_NO_IDENTITY;
+		legacy_side_start(r, OUTCOME_PRIMARY);
+		return;
+	}
+	span_copy(r->backend, entry.backend, sizeof(entry.backend));
+	r->state = REQUEST_PIN;
+	request_ref(r);
+	ledger_put(r->plane->env->ledger, r->plane->loop, &entry, on_pinned, r);
+}
+
+static bool render_input(struct request *r)
+{
+	const struct task_mapping *m = &r->op->task;
+	struct template_source source;
+	request_template_source(r, &source);
+	buf_init(&r->input, r->body.max * 2 + (64u << 10));
+	int e = m->args ? template_render(m->args, &source, &r->input) : buf_puts(&r->input, "[]");
+	r->args_length = r->input.len;
+	if (e == 0)
+		e = m->kwargs ? template_render(m->kwargs, &source, &r->input) : buf_puts(&r->input, "{}");
+	return e == 0;
+}
+
+static bool wants_async(const struct request *r)
+{
+	/* RFC 7240: a list of preferences, tokens compared without case. */
+	for (size_t i = 0; i < r->http->n_fields; i++) {
+		if (!span_is_nocase(r->http->fields[i].name, "Prefer"))
+			continue;
+		struct span rest = r->http->fields[i].value;
+		while (rest.len) {
+			const char *comma = memchr(rest.ptr, ',', rest.len);
+			size_t n = comma ? (size_t)(comma - rest.ptr) : rest.len;
+			struct span one = span_trim((struct span){rest.ptr, n});
+			const char *end = memchr(one.ptr, ';', one.len);
+			if (end)
+				one = span_trim((struct span){one.ptr, (size_t)(end - one.ptr)});
+			if (span_is_nocase(one, "respond-async"))
+				return true;
+			n += comma ? 1 : 0;
+			rest.ptr += n;
+			rest.len -= n;
+		}
+	}
+	return false;
+}
+
+static void refuse_unauthorised(struct request *r, enum auth_result a)
+{
+	static const char *const details[] = {[AUTH_MISSING] = "This operation needs a bearer token.",
+					      [AUTH_MALFORMED] = "The Authorization field is not one bearer token.",
+					      [AUTH_WRONG] = "The bearer token is not known."};
+	const struct http_field challenge = {SPAN_LIT("WWW-Authenticate"), auth_challenge(a)};
+	request_fail_with(r, OUTCOME_REJECTED, auth_status(a), problem_title(auth_status(a)), details[a], &challenge, 1);
+}
+
+void task_side_start(struct request *r)
+{
+	request_begin(r, OUTCOME_TASK, OUTCOME_PRIMARY, r->decision.backend);
+	struct auth_fingerprint who;
+	enum auth_result a = auth_check(&r->op->auth, r->http->fields, r->http->n_fields, &who);
+	if (a != AUTH_ACCEPTED) {
+		refuse_unauthorised(r, a);
+		return;
+	}
+	/* The templates copy raw text, which must be JSON. A request without a body has no values, like one of null. */
+	if (r->op->task.needs_body && r->body.len && !r->identity.body_checked)
+		r->identity.body_malformed = json_validate(buf_span(&r->body), NULL) != 0;
+	if (r->op->task.needs_body && r->identity.body_malformed) {
+		request_fail(r, OUTCOME_REJECTED, 400, "Malformed body", "The request's body is not valid JSON.");
+		return;
+	}
+	r->client = plane_client(r->plane, r->backend);
+	if (!r->client || !render_input(r)) {
+		fall_back(r, OUTCOME_FAILURE, r->client ? "the task's input could not be rendered" : "the backend has no client");
+		return;
+	}
+	r->async = r->op->task.respond_async && wants_async(r);
+	auth_owner(&who, r->identity.organisation, r->owner);
+	if (loop_timer_new(r->plane->loop, on_time_limit, r, &r->timer) == 0)
+		loop_timer_start(r->timer, r->op->task.timeout_ms);
+	if (r->op->pin_start)
+		pin(r);
+	else
+		submit(r);
+}
+
+void task_side_gone(struct request *r)
+{
+	r->timer = loop_timer_free(r->timer);
+	if (r->wait)
+		task_wait_cancel(steal(r->wait), r->client);
+}
