@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -460,15 +461,32 @@ ssize_t connection_send(struct connection *n, const struct iovec *parts, int cou
 	return r < 0 ? r : tls_send(n, parts, count);
 }
 
-ssize_t connection_recv(struct connection *n, char *out, size_t size)
+/* A whole TLS record lies in the socket (RFC 8446 §5.1: type, version, length). */
+static bool record_waits(struct connection *n)
 {
-	if (!n->tls)
-		return plain_recv(n, out, size, 0);
+	unsigned char header[5];
+	int available = 0;
+	if (plain_recv(n, (char *)header, sizeof(header), MSG_PEEK) != sizeof(header) ||
+	    ioctl(n->fd, FIONREAD, &available) < 0)
+		return false;
+	return available >= 5 + (header[3] << 8 | header[4]);
+}
+
+/* libcurl 7.88 reports the peer's FIN like its close_notify. The first comes with no record, the second is
+ * one. */
+static ssize_t tls_recv(struct connection *n, char *out, size_t size)
+{
 	size_t got = 0;
+	bool record = record_waits(n);
 	CURLcode e = curl_easy_recv(n->handle->easy, out, size, &got);
 	if (e == CURLE_AGAIN)
 		return -EAGAIN;
-	return e == CURLE_OK ? (ssize_t)got : -ECONNRESET;
+	return e == CURLE_OK && (got || record) ? (ssize_t)got : -ECONNRESET;
+}
+
+ssize_t connection_recv(struct connection *n, char *out, size_t size)
+{
+	return n->tls ? tls_recv(n, out, size) : plain_recv(n, out, size, 0);
 }
 
 void connection_rest(struct connection *n)
