@@ -495,9 +495,9 @@ int json_pointers(struct span text, const struct span *pointers, size_t n, struc
 		s.begin = s.at;
 		s.live = 0;
 		s.depth = 0;
-		s.pointers = pointers + done;
-		s.values = ret_values + done;
 		size_t group = n - done < GROUP ? n - done : GROUP;
+		s.pointers = n ? pointers + done : NULL;
+		s.values = n ? ret_values + done : NULL;
 		for (size_t i = 0; i < group; i++) {
 			struct span p = s.pointers[i];
 			s.cursor[i] = 0;

@@ -190,6 +190,8 @@ static struct span next_received_by(const char **p, const char *end)
 unsigned forward_count_via(struct span via)
 {
 	unsigned count = 0;
+	if (via.len == 0)
+		return 0;
 	const char *p = via.ptr, *end = p + via.len;
 	while (p < end)
 		count += span_is_nocase(next_received_by(&p, end), FORWARD_PSEUDONYM);

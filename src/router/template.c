@@ -41,7 +41,7 @@ struct template *template_free(struct template *t)
 
 bool template_needs_body(const struct template *t)
 {
-	return t->program.body.count > 0;
+	return t && t->program.body.count > 0;
 }
 
 int template_render(const struct template *t, const struct template_source *s, struct buf *out)
@@ -272,7 +272,7 @@ struct response_template *response_template_free(struct response_template *t)
 
 bool response_template_needs_body(const struct response_template *t)
 {
-	return t->program.body.count > 0;
+	return t && t->program.body.count > 0;
 }
 
 /* 1 when the choice is the one, 0 when not, <0 on errors. */

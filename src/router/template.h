@@ -55,7 +55,7 @@ struct template_source {
 /* Compiles the YAML (hence JSON) node, which may be freed after. -EBADMSG with "line N: key: …", -ENOMEM. */
 int template_compile(const struct yaml_node *node, unsigned allowed, struct template **ret, struct err *e);
 struct template *template_free(struct template *t);
-bool template_needs_body(const struct template *t);
+bool template_needs_body(const struct template *t); /* NULL needs none */
 /* Appends compact JSON. Errors: buf's (limit included); then what was appended is not whole. */
 int template_render(const struct template *t, const struct template_source *s, struct buf *out);
 

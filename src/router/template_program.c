@@ -299,6 +299,8 @@ int program_compile(struct program *p, const struct yaml_node *y, struct program
 /* --- rendering ----------------------------------------------------------------------------------------------------- */
 static struct span trim_blanks(struct span text)
 {
+	if (text.len == 0)
+		return SPAN_NONE;
 	const char *end = text.ptr + text.len;
 	while (text.ptr < end && memchr(" \t\r\n", *text.ptr, 4))
 		text.ptr++;

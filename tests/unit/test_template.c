@@ -107,6 +107,7 @@ static void renders(void **state)
 		template_free(t);
 	}
 	assert_null(template_free(NULL));
+	assert_false(template_needs_body(NULL));
 }
 
 static void renders_without_any_source(void **state)
