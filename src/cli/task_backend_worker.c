@@ -1,0 +1,446 @@
+/*
+ * task-backend-worker: runs tasks of the embedded backend. Arguments, environment, signals and exit codes; the work is tasks/worker.
+ *
+ * Exit codes: 0 fine · 1 it failed, or is not healthy · 2 usage or configuration.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/crypto.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "router/config.h"
+#include "tasks/backends.h"
+#include "tasks/registry.h"
+#include "tasks/store.h"
+#include "tasks/worker.h"
+
+#define DEFAULT_DATABASE "tasks.db"
+#define DEFAULT_CONCURRENCY 4
+#define DEFAULT_SHUTDOWN_MS 30000
+#define SEEN_MS 20000
+
+enum mode { MODE_RUN, MODE_HEALTH, MODE_LIST, MODE_DRY };
+
+struct program {
+	enum mode mode;
+	char *backend, *config, *database, *tasks, *name;
+	char *queue_text; /* the list, cut up in place */
+	const char *queues[WORKER_MAX_QUEUES];
+	size_t n_queues;
+	unsigned concurrency;
+	int64_t drain_ms, lease_ms;
+	struct registry *registry;
+	struct loop *loop;
+	struct loop_watch *signals;
+	int signal_fd;
+	struct worker *worker;
+};
+
+static const char usage[] =
+	"usage: task-backend-worker [options]\n"
+	"  --backend NAME            embedded (default), or TASK_QUEUE_BACKEND, TASK_BACKEND_TYPE\n"
+	"  --config FILE             router.yml: where the database and the tasks are\n"
+	"  --database FILE           the queue's file (default tasks.db)\n"
+	"  --tasks FILE              tasks.yml; without it the core tasks\n"
+	"  --queues A,B              queues to serve; else TASK_QUEUES unless ENVIRONMENT is prod (its default), else \"default\"\n"
+	"  --concurrency N           tasks at a time (default 4), or TASK_WORKER_CONCURRENCY\n"
+	"  --name NAME               or TASK_WORKER_NAME; else worker-<host>-<queue>\n"
+	"  --shutdown-timeout TIME   how long running tasks may go on after SIGTERM (default 30s), or SHUTDOWN_TIMEOUT\n"
+	"  --lease TIME              a worker not heard of for so long is lost (default 15s)\n"
+	"  --health-check            exit 0 when the queue can be used and a worker is alive\n"
+	"  --list-tasks              what can be run\n"
+	"  --dry-run                 check everything, run nothing\n"
+	"  --log-format FORMAT       logfmt (default) or json\n"
+	"  --log-level LEVEL         debug, info (default), warn, error\n"
+	"  --version, --help\n";
+
+static int wrong_usage(const char *what, const char *value)
+{
+	fprintf(stderr, "task-backend-worker: %s: %s\n%s", what, value, usage);
+	return 2;
+}
+
+static const char *environment(const char *name)
+{
+	const char *v = getenv(name);
+	return v && *v ? v : NULL;
+}
+
+static int set_text(char **to, const char *from)
+{
+	if (!from)
+		return 0;
+	free(*to);
+	*to = strdup(from);
+	return *to ? 0 : -ENOMEM;
+}
+
+static bool parse_count(const char *text, unsigned *ret)
+{
+	char *end;
+	errno = 0;
+	unsigned long v = strtoul(text, &end, 10);
+	if (errno || *end || end == text || v < 1 || v > WORKER_MAX_CONCURRENCY)
+		return false;
+	*ret = (unsigned)v;
+	return true;
+}
+
+/* --- environment and arguments ------------------------------------------------------------------------------------------- */
+
+static int read_environment(struct program *p)
+{
+	const char *backend = environment("TASK_QUEUE_BACKEND"), *stage = environment("ENVIRONMENT");
+	const char *concurrency = environment("TASK_WORKER_CONCURRENCY"), *drain = environment("SHUTDOWN_TIMEOUT");
+	set_text(&p->backend, backend ? backend : environment("TASK_BACKEND_TYPE"));
+	set_text(&p->name, environment("TASK_WORKER_NAME"));
+	if (stage && strcmp(stage, "prod") != 0)
+		set_text(&p->queue_text, environment("TASK_QUEUES"));
+	if (concurrency && !parse_count(concurrency, &p->concurrency))
+		return wrong_usage("TASK_WORKER_CONCURRENCY", "must be a number from 1 to 1024");
+	if (drain && clock_parse_duration(drain, &p->drain_ms) < 0)
+		return wrong_usage("SHUTDOWN_TIMEOUT", "must be a duration, like 30s");
+	return 0;
+}
+
+enum option_id { OPTION_BACKEND = 256, OPTION_CONFIG, OPTION_DATABASE, OPTION_TASKS, OPTION_QUEUES, OPTION_CONCURRENCY, OPTION_NAME,
+		 OPTION_SHUTDOWN, OPTION_LEASE, OPTION_HEALTH, OPTION_LIST, OPTION_DRY, OPTION_LOG_FORMAT, OPTION_LOG_LEVEL,
+		 OPTION_VERSION, OPTION_HELP };
+
+static const struct option options[] = {
+	{"backend", required_argument, NULL, OPTION_BACKEND},
+	{"config", required_argument, NULL, OPTION_CONFIG},
+	{"database", required_argument, NULL, OPTION_DATABASE},
+	{"tasks", required_argument, NULL, OPTION_TASKS},
+	{"queues", required_argument, NULL, OPTION_QUEUES},
+	{"concurrency", required_argument, NULL, OPTION_CONCURRENCY},
+	{"name", required_argument, NULL, OPTION_NAME},
+	{"shutdown-timeout", required_argument, NULL, OPTION_SHUTDOWN},
+	{"lease", required_argument, NULL, OPTION_LEASE},
+	{"health-check", no_argument, NULL, OPTION_HEALTH},
+	{"list-tasks", no_argument, NULL, OPTION_LIST},
+	{"dry-run", no_argument, NULL, OPTION_DRY},
+	{"log-format", required_argument, NULL, OPTION_LOG_FORMAT},
+	{"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+	{"version", no_argument, NULL, OPTION_VERSION},
+	{"help", no_argument, NULL, OPTION_HELP},
+	{NULL, 0, NULL, 0},
+};
+
+struct log_options {
+	enum log_level level;
+	enum log_format format;
+};
+
+/* 0, or the exit code + 1 when that is all. */
+static int take_option(struct program *p, int id, struct log_options *log)
+{
+	switch (id) {
+	case OPTION_BACKEND:
+		return set_text(&p->backend, optarg);
+	case OPTION_CONFIG:
+		return set_text(&p->config, optarg);
+	case OPTION_DATABASE:
+		return set_text(&p->database, optarg);
+	case OPTION_TASKS:
+		return set_text(&p->tasks, optarg);
+	case OPTION_QUEUES:
+		return set_text(&p->queue_text, optarg);
+	case OPTION_NAME:
+		return set_text(&p->name, optarg);
+	case OPTION_CONCURRENCY:
+		return parse_count(optarg, &p->concurrency) ? 0 : 1 + wrong_usage("--concurrency", "must be from 1 to 1024");
+	case OPTION_SHUTDOWN:
+		return clock_parse_duration(optarg, &p->drain_ms) == 0 ? 0 : 1 + wrong_usage("--shutdown-timeout", optarg);
+	case OPTION_LEASE:
+		return clock_parse_duration(optarg, &p->lease_ms) == 0 && p->lease_ms >= 300 && p->lease_ms <= 86400000
+			       ? 0
+			       : 1 + wrong_usage("--lease", "must be from 300ms to 24h");
+	case OPTION_HEALTH:
+		return p->mode = MODE_HEALTH, 0;
+	case OPTION_LIST:
+		return p->mode = MODE_LIST, 0;
+	case OPTION_DRY:
+		return p->mode = MODE_DRY, 0;
+	case OPTION_LOG_FORMAT:
+		return log_format_parse(optarg, &log->format) == 0 ? 0 : 1 + wrong_usage("--log-format", optarg);
+	case OPTION_LOG_LEVEL:
+		return log_level_parse(optarg, &log->level) == 0 ? 0 : 1 + wrong_usage("--log-level", optarg);
+	case OPTION_VERSION:
+		puts("task-backend-worker " PROJECT_VERSION);
+		return 1;
+	case OPTION_HELP:
+		fputs(usage, stdout);
+		return 1;
+	default:
+		fputs(usage, stderr);
+		return 1 + 2;
+	}
+}
+
+static int read_arguments(struct program *p, int argc, char **argv)
+{
+	struct log_options log = {LOG_INFO, LOG_LOGFMT};
+	int id;
+	while ((id = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		int r = take_option(p, id, &log);
+		if (r)
+			return r;
+	}
+	if (optind < argc)
+		return 1 + wrong_usage("unknown argument", argv[optind]);
+	log_setup(log.level, log.format);
+	return 0;
+}
+
+/* --- settings that stand in files ------------------------------------------------------------------------------------------ */
+
+static const char *getenv_const(const char *name)
+{
+	return getenv(name);
+}
+
+static void setting(const struct backend_config *b, const char *key, char **to)
+{
+	for (size_t i = 0; i < b->n_settings && !*to; i++)
+		if (span_is(b->settings[i].key, key))
+			*to = span_dup(b->settings[i].value);
+}
+
+/* What the command line does not say, from router.yml. */
+static int read_config(struct program *p)
+{
+	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1 << 20);
+	struct config *c = NULL;
+	if (!p->config)
+		return 0;
+	int r = config_load(p->config, getenv_const, &problems, &c);
+	if (problems.len)
+		fputs(problems.ptr, stderr);
+	if (r < 0)
+		return 2;
+	if (!p->backend)
+		p->backend = span_dup(c->default_backend);
+	const struct backend_config *b = config_backend(c, SPAN_LIT("embedded"));
+	if (b) {
+		setting(b, "database", &p->database);
+		setting(b, "tasks", &p->tasks);
+	}
+	config_unref(c);
+	return 0;
+}
+
+static int read_queues(struct program *p)
+{
+	char *rest = p->queue_text;
+	for (char *one = rest ? strsep(&rest, ",") : NULL; one; one = strsep(&rest, ",")) {
+		while (*one == ' ')
+			one++;
+		one[strcspn(one, " ")] = '\0';
+		if (!*one)
+			continue;
+		if (p->n_queues == WORKER_MAX_QUEUES || strlen(one) >= TASK_NAME_MAX)
+			return wrong_usage("--queues", "too many queues, or a name that is too long");
+		p->queues[p->n_queues++] = one;
+	}
+	if (!p->n_queues)
+		p->queues[p->n_queues++] = REGISTRY_DEFAULT_QUEUE;
+	return 0;
+}
+
+static int read_registry(struct program *p)
+{
+	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1 << 20);
+	int r = p->tasks ? registry_load(p->tasks, getenv_const, &problems, &p->registry) : registry_core(&p->registry);
+	if (problems.len)
+		fputs(problems.ptr, stderr);
+	return r < 0 ? 2 : 0;
+}
+
+static int complete(struct program *p)
+{
+	char host[256] = "localhost";
+	struct err e;
+	if (!p->backend)
+		set_text(&p->backend, "embedded");
+	if (!task_backend_find(span_of(p->backend), &e))
+		return wrong_usage("--backend", e.text);
+	if (strcmp(p->backend, "embedded") != 0)
+		return wrong_usage("--backend", "only embedded tasks are run by this program");
+	if (!p->database)
+		set_text(&p->database, DEFAULT_DATABASE);
+	int r = read_queues(p);
+	if (r)
+		return r;
+	gethostname(host, sizeof(host) - 1);
+	if (!p->name && asprintf(&p->name, "worker-%s-%s", host, p->queues[0]) < 0)
+		return 1;
+	return read_registry(p);
+}
+
+/* --- modes ------------------------------------------------------------------------------------------------------------------- */
+
+static const char *kind_text(const struct task_definition *t)
+{
+	return t->kind == HANDLER_EXEC ? "exec" : t->kind == HANDLER_HTTP ? "http" : "builtin";
+}
+
+static int list_tasks(const struct program *p)
+{
+	for (size_t i = 0; i < registry_count(p->registry); i++) {
+		const struct task_definition *t = registry_task_at(p->registry, i);
+		printf("task %.*s queue=%.*s handler=%s timeout=%ums max_attempts=%u\n", SPAN_ARG(t->name), SPAN_ARG(t->queue),
+		       kind_text(t), t->timeout_ms, t->max_attempts);
+	}
+	for (size_t i = 0; i < registry_workflow_count(p->registry); i++) {
+		const struct workflow_definition *w = registry_workflow_at(p->registry, i);
+		printf("workflow %.*s queue=%.*s steps=", SPAN_ARG(w->name), SPAN_ARG(w->queue));
+		for (size_t s = 0; s < w->n_steps; s++)
+			printf("%s%.*s", s ? "," : "", SPAN_ARG(w->steps[s].name));
+		putchar('\n');
+	}
+	return 0;
+}
+
+static int health_check(const struct program *p)
+{
+	CLEANUP(store_closep) struct store *s = NULL;
+	struct store_options o = {.path = p->database};
+	struct err e = {""};
+	int64_t workers = 0, backlog = 0;
+	int r = access(p->database, F_OK) < 0 ? err_set(&e, -errno, "%s: %s", p->database, strerror(errno)) : store_open(&o, &s, &e);
+	if (r == 0)
+		r = store_workers(s, SEEN_MS, &workers, &e);
+	if (r == 0)
+		r = store_backlog(s, &backlog, &e);
+	if (r < 0) {
+		printf("unhealthy: %s\n", e.text);
+		return 1;
+	}
+	printf("%s: workers=%lld backlog=%lld\n", workers ? "healthy" : "unhealthy: no worker is alive", (long long)workers,
+	       (long long)backlog);
+	return workers ? 0 : 1;
+}
+
+static int dry_run(const struct program *p)
+{
+	printf("%s: backend=%s database=%s concurrency=%u shutdown_timeout=%lldms queues=", p->name, p->backend, p->database,
+	       p->concurrency, (long long)p->drain_ms);
+	for (size_t i = 0; i < p->n_queues; i++)
+		printf("%s%s", i ? "," : "", p->queues[i]);
+	putchar('\n');
+	return list_tasks(p);
+}
+
+/* --- running ------------------------------------------------------------------------------------------------------------------- */
+
+static void on_stopped(void *arg)
+{
+	struct program *p = arg;
+	loop_stop(p->loop);
+}
+
+static void on_signal(void *arg, unsigned events)
+{
+	struct program *p = arg;
+	struct signalfd_siginfo info;
+	(void)events;
+	while (read(p->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		worker_stop(p->worker);
+}
+
+static int watch_signals(struct program *p)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	p->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return p->signal_fd < 0 ? -errno : loop_watch_new(p->loop, p->signal_fd, LOOP_READ, on_signal, p, &p->signals);
+}
+
+static int run(struct program *p)
+{
+	struct err e = {""};
+	struct worker_options o = {.database = p->database,
+				   .registry = p->registry,
+				   .name = p->name,
+				   .queues = p->queues,
+				   .n_queues = p->n_queues,
+				   .concurrency = p->concurrency,
+				   .lease_ms = (unsigned)p->lease_ms,
+				   .drain_ms = (unsigned)p->drain_ms,
+				   .stopped = on_stopped,
+				   .arg = p};
+	int r = loop_new(&p->loop);
+	if (r == 0)
+		r = watch_signals(p);
+	if (r == 0)
+		r = worker_new(p->loop, &o, &p->worker, &e);
+	if (r == 0) {
+		log_info("worker_ready", LOG_STR("name", p->name), LOG_STR("database", p->database),
+			 LOG_INT("concurrency", p->concurrency), LOG_INT("tasks", registry_count(p->registry)));
+		loop_run(p->loop);
+		log_info("worker_stopped", LOG_STR("name", p->name));
+	} else {
+		log_error("worker_failed", LOG_STR("error", e.text[0] ? e.text : strerror(-r)));
+	}
+	worker_free(p->worker);
+	loop_watch_free(p->signals);
+	if (p->signal_fd >= 0)
+		close(p->signal_fd);
+	loop_free(p->loop);
+	return r < 0 ? 1 : 0;
+}
+
+static int execute(struct program *p, int argc, char **argv)
+{
+	int r = read_environment(p);
+	if (r)
+		return r;
+	r = read_arguments(p, argc, argv);
+	if (r)
+		return r < 0 ? 1 : r - 1;
+	r = read_config(p);
+	if (r == 0)
+		r = complete(p);
+	if (r)
+		return r;
+	switch (p->mode) {
+	case MODE_HEALTH:
+		return health_check(p);
+	case MODE_LIST:
+		return list_tasks(p);
+	case MODE_DRY:
+		return dry_run(p);
+	case MODE_RUN:
+		break;
+	}
+	return run(p);
+}
+
+int main(int argc, char **argv)
+{
+	struct program p = {.concurrency = DEFAULT_CONCURRENCY, .drain_ms = DEFAULT_SHUTDOWN_MS, .signal_fd = -1};
+	log_setup(LOG_INFO, LOG_LOGFMT);
+	if (crypto_setup() < 0)
+		return 1;
+	int r = execute(&p, argc, argv);
+	registry_free(p.registry);
+	free(p.backend);
+	free(p.config);
+	free(p.database);
+	free(p.tasks);
+	free(p.name);
+	free(p.queue_text);
+	return r;
+}
