@@ -22,12 +22,10 @@ static void on_ready(void *arg, unsigned events)
 	(void)events;
 	struct hangup *h = arg;
 	struct epoll_event ready[BATCH];
-	int n;
-	do {
-		n = epoll_wait(h->epoll_fd, ready, BATCH, 0);
-		for (int i = 0; i < n; i++)
-			h->fn(h->arg, ready[i].data.ptr, (ready[i].events & (EPOLLHUP | EPOLLERR)) != 0);
-	} while (n == BATCH);
+	/* One batch a round: the loop comes back while there are more, and everybody else gets a turn in between. */
+	int n = epoll_wait(h->epoll_fd, ready, BATCH, 0);
+	for (int i = 0; i < n; i++)
+		h->fn(h->arg, ready[i].data.ptr, (ready[i].events & (EPOLLHUP | EPOLLERR)) != 0);
 }
 
 int hangup_new(struct loop *loop, hangup_fn fn, void *arg, struct hangup **ret)

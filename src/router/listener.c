@@ -77,7 +77,7 @@ struct client {
 	uint64_t acknowledged, received; /* bytes, at the last look at its progress */
 	unsigned still;			 /* looks without progress */
 	int fd;
-	bool over_limit, half_closed, gone, linger;
+	bool over_limit, half_closed, gone, hung_up, linger;
 	bool touched; /* was suspended since the last look: the wait was ours */
 };
 
@@ -152,7 +152,10 @@ static void resume(struct exchange *x)
 /* The library notices at its next run. */
 static void hang_up(struct client *c)
 {
-	shutdown(c->fd, SHUT_RDWR);
+	/* Once: a shutdown is an event of the descriptor itself, and would call us again, for ever. */
+	if (!c->hung_up)
+		shutdown(c->fd, SHUT_RDWR);
+	c->hung_up = true;
 	schedule(c->listener);
 }
 
