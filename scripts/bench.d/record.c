@@ -1,5 +1,5 @@
 /*
- * bench-record [SECONDS [PRODUCERS [FILE]]]: what recording costs.
+ * bench-record [SECONDS [PRODUCERS [FILE]]]: what recording costs. A FILE that is named is kept.
  *
  * Producers hand over outcomes shaped like the router's as fast as the queues take them; a full queue waits here (the router
  * would drop), so that the rate printed is what the recorder sustains, rows and sums written. CPU is that of the whole
@@ -150,6 +150,7 @@ int main(int argc, char **argv)
 	double wall = (double)(clock_mono_us() - begun) / 1e6;
 	cpu = cpu_seconds() - cpu;
 	report(path, put, waits, wall, cpu, filling);
-	remove_files(path);
+	if (argc <= 3)
+		remove_files(path);
 	return 0;
 }

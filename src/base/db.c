@@ -103,9 +103,11 @@ static int check_application(struct db *db, const struct db_options *o, struct e
 	r = db_query_int64(db, "SELECT count(*) FROM sqlite_master", &tables, e);
 	if (r < 0)
 		return r;
-	if (id != 0 || tables != 0 || o->read_only)
+	if (id != 0 || tables != 0)
 		return err_set(e, -EMEDIUMTYPE, "%s: a database, but not one of this program's (application_id %lld)",
 			       db->path, (long long)id);
+	if (o->read_only) /* empty: made a moment ago */
+		return 0;
 	char sql[64];
 	snprintf(sql, sizeof(sql), "PRAGMA application_id=%d", o->application_id);
 	return db_exec(db, sql, e);

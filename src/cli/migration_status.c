@@ -1,0 +1,310 @@
+/*
+ * migration-status: what outcomes.db says, for people, scripts and pipelines. Reads only.
+ *
+ * Exit codes: 0 fine (with --gate: healthy), 1 it could not be read (with --gate: breached), 2 usage, 3 with --gate: not
+ * enough data, or nothing that could be read: a pipeline must never take a missing file for a healthy or a broken rollout.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "cli/gate.h"
+#include "metrics/report.h"
+
+#define EXIT_USAGE 2
+#define OUTPUT_MAX (64u << 20)
+#define WATCH_DEFAULT_S 2
+
+enum format { TEXT, JSON, CSV };
+
+struct arguments {
+	struct report_options report;
+	struct gate_options limits;
+	const char *since, *until;
+	enum format format;
+	bool gate;
+	unsigned watch_s;
+};
+
+static const char usage_text[] =
+	"Usage: migration-status [OPTION]...\n"
+	"What migration-router recorded: who served how much, and how well.\n"
+	"\n"
+	"  --db PATH             the outcomes database (default: $MIGRATION_OUTCOMES_DB, else data/outcomes.db)\n"
+	"  --since WHEN          only what began at or after WHEN: 15m, 24h, 7d ago, or 2026-01-31T08:00:00Z\n"
+	"  --until WHEN          only what began before WHEN\n"
+	"  --service NAME        only this service\n"
+	"  --operation NAME      only this operation\n"
+	"  --org ID              only this organisation (reads rows, so it reaches back as far as they are kept)\n"
+	"  --json, --csv         for programs\n"
+	"  --watch [SECONDS]     again and again, every 2 seconds unless said otherwise\n"
+	"  --gate                exit 0 when the task side is healthy, 1 when a limit is breached, 3 without enough data\n"
+	"    --min-success P     floor of its success rate in percent (99)\n"
+	"    --max-regression P  points that it may be below the legacy side (not compared unless given)\n"
+	"    --min-executions N  counted attempts that a verdict needs (20)\n"
+	"  --help, --version\n";
+
+static int usage(const char *format, const char *what)
+{
+	fprintf(stderr, "migration-status: ");
+	fprintf(stderr, format, what);
+	fprintf(stderr, "\nTry 'migration-status --help'.\n");
+	return EXIT_USAGE;
+}
+
+/* --- arguments ---------------------------------------------------------------------------------------------------------- */
+
+/* RFC 3339: date, or date and time with Z or an offset. A date alone is its first moment in UTC. */
+static bool parse_time(const char *text, int64_t *ret_us)
+{
+	struct tm tm = {.tm_isdst = 0};
+	int hours = 0, minutes = 0;
+	char sign;
+	const char *rest = strptime(text, "%Y-%m-%d", &tm);
+	if (!rest)
+		return false;
+	if (*rest == 'T' || *rest == 't' || *rest == ' ') {
+		rest = strptime(rest + 1, "%H:%M:%S", &tm);
+		if (!rest)
+			return false;
+		if (*rest == '.') /* fractions of seconds do not matter here */
+			rest += 1 + strspn(rest + 1, "0123456789");
+		int used = 0;
+		if (sscanf(rest, "%c%2d:%2d%n", &sign, &hours, &minutes, &used) == 3 && (sign == '+' || sign == '-') &&
+		    rest[used] == '\0' && hours >= 0 && minutes >= 0)
+			minutes = (sign == '-' ? -1 : 1) * (hours * 60 + minutes);
+		else if (strcmp(rest, "Z") != 0 && strcmp(rest, "z") != 0)
+			return false;
+		else
+			minutes = 0;
+	} else if (*rest) {
+		return false;
+	}
+	*ret_us = ((int64_t)timegm(&tm) - minutes * 60) * 1000000;
+	return true;
+}
+
+static bool parse_when(const char *text, int64_t *ret_us)
+{
+	int64_t ms, now = clock_wall_us();
+	if (clock_parse_duration(text, &ms) < 0)
+		return parse_time(text, ret_us);
+	if (ms < 0 || ms >= now / 1000)
+		return false;
+	*ret_us = now - ms * 1000;
+	return true;
+}
+
+static bool parse_number(const char *text, double least, double most, double *ret)
+{
+	char *end;
+	errno = 0;
+	*ret = strtod(text, &end);
+	return end != text && *end == '\0' && !errno && *ret >= least && *ret <= most;
+}
+
+static bool parse_count(const char *text, uint64_t *ret)
+{
+	char *end;
+	errno = 0;
+	*ret = strtoull(text, &end, 10);
+	return *text >= '0' && *text <= '9' && *end == '\0' && !errno;
+}
+
+/* "--watch 5" and "--watch=5" and "--watch". */
+static bool parse_watch(char **argv, const char *value, struct arguments *a)
+{
+	double seconds = WATCH_DEFAULT_S;
+	if (!value && argv[optind] && argv[optind][0] >= '0' && argv[optind][0] <= '9')
+		value = argv[optind++];
+	if (value && !parse_number(value, 1, 86400, &seconds))
+		return false;
+	a->watch_s = (unsigned)seconds;
+	return true;
+}
+
+enum option_id { DB = 256, SINCE, UNTIL, SERVICE, OPERATION, ORG, AS_JSON, AS_CSV, WATCH, GATE, MIN_SUCCESS, MAX_REGRESSION,
+		 MIN_EXECUTIONS, HELP, VERSION };
+
+static const struct option options[] = {
+	{"db", required_argument, NULL, DB},
+	{"since", required_argument, NULL, SINCE},
+	{"until", required_argument, NULL, UNTIL},
+	{"service", required_argument, NULL, SERVICE},
+	{"operation", required_argument, NULL, OPERATION},
+	{"org", required_argument, NULL, ORG},
+	{"json", no_argument, NULL, AS_JSON},
+	{"csv", no_argument, NULL, AS_CSV},
+	{"watch", optional_argument, NULL, WATCH},
+	{"gate", no_argument, NULL, GATE},
+	{"min-success", required_argument, NULL, MIN_SUCCESS},
+	{"max-regression", required_argument, NULL, MAX_REGRESSION},
+	{"min-executions", required_argument, NULL, MIN_EXECUTIONS},
+	{"help", no_argument, NULL, HELP},
+	{"version", no_argument, NULL, VERSION},
+	{0},
+};
+
+/* A limit without --gate would be ignored in silence, so it switches the gate on. */
+static bool take_limit(int id, struct arguments *a)
+{
+	a->gate = true;
+	if (id == MIN_SUCCESS)
+		return parse_number(optarg, 0, 100, &a->limits.min_success);
+	if (id == MAX_REGRESSION)
+		return parse_number(optarg, 0, 100, &a->limits.max_regression);
+	return parse_count(optarg, &a->limits.min_executions);
+}
+
+static bool take_option(int id, char **argv, struct arguments *a)
+{
+	int64_t ignored;
+	switch (id) {
+	case DB:
+		a->report.path = optarg;
+		return *optarg;
+	case SINCE:
+		a->since = optarg;
+		return parse_when(optarg, &ignored);
+	case UNTIL:
+		a->until = optarg;
+		return parse_when(optarg, &ignored);
+	case SERVICE:
+		a->report.service = optarg;
+		return true;
+	case OPERATION:
+		a->report.operation = optarg;
+		return true;
+	case ORG:
+		a->report.organisation = optarg;
+		return true;
+	case AS_JSON:
+		a->format = JSON;
+		return true;
+	case AS_CSV:
+		a->format = CSV;
+		return true;
+	case WATCH:
+		return parse_watch(argv, optarg, a);
+	case GATE:
+		a->gate = true;
+		return true;
+	default:
+		return take_limit(id, a);
+	}
+}
+
+/* -1 = go on, else the exit code. */
+static int parse_arguments(int argc, char **argv, struct arguments *a)
+{
+	const char *of_environment = getenv("MIGRATION_OUTCOMES_DB");
+	*a = (struct arguments){.limits = GATE_DEFAULTS};
+	a->report.path = of_environment && *of_environment ? of_environment : "data/outcomes.db";
+	opterr = 0;
+	for (int id, at; at = optind, (id = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
+		if (id == HELP) {
+			fputs(usage_text, stdout);
+			return 0;
+		}
+		if (id == VERSION) {
+			puts("migration-status " PROJECT_VERSION);
+			return 0;
+		}
+		if (id == '?')
+			return usage("unknown option: %s", argv[at]);
+		if (id == ':')
+			return usage("%s needs a value", argv[at]);
+		if (!take_option(id, argv, a))
+			return usage("not a good value: %s", optarg ? optarg : argv[at]);
+	}
+	return optind < argc ? usage("unexpected argument: %s", argv[optind]) : -1;
+}
+
+/* --- output ------------------------------------------------------------------------------------------------------------- */
+
+static unsigned terminal_columns(void)
+{
+	struct winsize w;
+	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 ? w.ws_col : 0;
+}
+
+static void add_gate(const struct arguments *a, enum gate_verdict verdict, const char *why, struct buf *out)
+{
+	if (a->format == TEXT) {
+		buf_printf(out, "\nGate: %s: %s\n", gate_verdict_text(verdict), why);
+	} else if (a->format == JSON) {
+		while (out->len && out->ptr[out->len - 1] != '}') /* opens the report's object again */
+			out->len--;
+		out->len--;
+		buf_puts(out, ",\"gate\":{\"verdict\":");
+		json_quote(out, span_of(gate_verdict_text(verdict)));
+		buf_puts(out, ",\"why\":");
+		json_quote(out, span_of(why));
+		buf_puts(out, "}}\n");
+	} else {
+		fprintf(stderr, "Gate: %s: %s\n", gate_verdict_text(verdict), why);
+	}
+}
+
+static int format_report(const struct arguments *a, const struct report *r, struct buf *out)
+{
+	if (a->format == JSON)
+		return report_to_json(r, out);
+	return a->format == CSV ? report_to_csv(r, out) : report_to_text(r, terminal_columns(), out);
+}
+
+static int show(struct arguments *a)
+{
+	CLEANUP(report_freep) struct report *r = NULL;
+	CLEANUP(buf_releasep) struct buf out = BUF_INIT(OUTPUT_MAX);
+	struct err e = {""};
+	char why[GATE_TEXT_MAX];
+	int code = 0;
+	if (a->since)
+		parse_when(a->since, &a->report.since_us); /* anew each time: "15m" is meant from now, also while watching */
+	if (a->until)
+		parse_when(a->until, &a->report.until_us);
+	if (report_make(&a->report, &r, &e) < 0) {
+		fprintf(stderr, "migration-status: %s\n", e.text);
+		return a->gate ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
+	}
+	if (format_report(a, r, &out) == 0 && a->gate) {
+		code = (int)gate_check(&a->limits, r, why);
+		add_gate(a, (enum gate_verdict)code, why, &out);
+	}
+	if (out.error) {
+		fprintf(stderr, "migration-status: the report does not fit into memory\n");
+		return EXIT_FAILURE;
+	}
+	if (a->watch_s && a->format == TEXT && isatty(STDOUT_FILENO))
+		fputs("\033[H\033[2J", stdout);
+	fwrite(out.ptr, 1, out.len, stdout);
+	if (fflush(stdout) != 0) {
+		fprintf(stderr, "migration-status: standard output: %s\n", strerror(errno));
+		return a->gate ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
+	}
+	return code;
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments a;
+	int code = parse_arguments(argc, argv, &a);
+	if (code >= 0)
+		return code;
+	code = show(&a);
+	while (a.watch_s && !ferror(stdout)) {
+		struct timespec pause = {.tv_sec = a.watch_s};
+		nanosleep(&pause, NULL);
+		code = show(&a);
+	}
+	return code;
+}

@@ -1,0 +1,319 @@
+/* metrics/report and cli/gate: figures by the design's definitions, the lines that scripts parse, refusals. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/db.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "cli/gate.h"
+#include "metrics/outcome_store.h"
+#include "metrics/report.h"
+
+#define MINUTE_US 60000000LL
+#define T0 (29000000 * MINUTE_US)
+
+struct place {
+	char folder[64], file[96];
+	struct series_table *series;
+	struct outcome_store *store;
+};
+
+static int open_place(void **state)
+{
+	static struct place p;
+	snprintf(p.folder, sizeof(p.folder), "/tmp/test_report.XXXXXX");
+	if (!mkdtemp(p.folder))
+		return -1;
+	snprintf(p.file, sizeof(p.file), "%s/outcomes.db", p.folder);
+	*state = &p;
+	return series_table_new(&p.series) || outcome_store_open(p.file, p.series, &p.store, NULL);
+}
+
+static int close_place(void **state)
+{
+	struct place *p = *state;
+	static const char *const ends[] = {"", "-wal", "-shm"};
+	p->store = outcome_store_close(p->store);
+	p->series = series_table_free(p->series);
+	for (size_t i = 0; i < 3; i++) {
+		char path[128];
+		snprintf(path, sizeof(path), "%s%s", p->file, ends[i]);
+		unlink(path);
+	}
+	return rmdir(p->folder);
+}
+
+static const struct outcome legacy_ok = {
+	.time_us = T0, .latency_us = 2000, .service = "prompt", .operation = "prompt.answer", .organisation = "acme", .answered = true};
+static const struct outcome task_ok = {.time_us = T0,
+				       .latency_us = 1000,
+				       .service = "prompt",
+				       .operation = "prompt.answer",
+				       .organisation = "globex",
+				       .backend = "embedded",
+				       .side = OUTCOME_TASK,
+				       .answered = true};
+
+static void record(struct place *p, struct outcome o, size_t n)
+{
+	struct series *series = series_of(p->series, &o);
+	struct err e = {""};
+	for (size_t i = 0; i < n; i++) {
+		struct outcome_batch b = {.outcomes = &o, .series = &series, .count = 1, .now_us = o.time_us};
+		if (outcome_store_write(p->store, &b, &e) < 0)
+			fail_msg("%s", e.text);
+	}
+}
+
+static struct outcome with(struct outcome o, enum outcome_role role, enum outcome_result result, bool answered)
+{
+	o.role = role;
+	o.result = result;
+	o.answered = answered;
+	return o;
+}
+
+static struct report *make(struct place *p, struct report_options o)
+{
+	struct report *r = NULL;
+	struct err e = {""};
+	o.path = p->file;
+	if (report_make(&o, &r, &e) < 0)
+		fail_msg("%s", e.text);
+	return r;
+}
+
+/* 60 legacy answers and 20 task answers; of the tasks two failed and were answered by legacy. */
+static void record_a_story(struct place *p)
+{
+	record(p, legacy_ok, 56);
+	record(p, with(legacy_ok, OUTCOME_PRIMARY, OUTCOME_REJECTED, true), 1);
+	record(p, with(legacy_ok, OUTCOME_PRIMARY, OUTCOME_FAILURE, true), 1);
+	record(p, with(legacy_ok, OUTCOME_FALLBACK, OUTCOME_SUCCESS, true), 2);
+	record(p, task_ok, 19);
+	record(p, with(task_ok, OUTCOME_PRIMARY, OUTCOME_FAILURE, false), 2);
+	record(p, with(task_ok, OUTCOME_PRIMARY, OUTCOME_UNKNOWN, true), 1);
+	record(p, with(task_ok, OUTCOME_PRIMARY, OUTCOME_CANCELLED, false), 5);
+	record(p, with(task_ok, OUTCOME_SHADOW, OUTCOME_FAILURE, false), 9);
+}
+
+static void figures_follow_the_definitions(void **state)
+{
+	struct place *p = *state;
+	record_a_story(p);
+	CLEANUP(report_freep) struct report *r = make(p, (struct report_options){0});
+	const struct report_side *legacy = &r->total.sides[OUTCOME_LEGACY], *task = &r->total.sides[OUTCOME_TASK];
+	assert_int_equal(r->total.executions, 80);
+	assert_int_equal(legacy->executions, 60);
+	assert_int_equal(task->executions, 20);
+	assert_true(fabs(legacy->share - 0.75) < 1e-12);
+	assert_int_equal(legacy->attempts.counted, 59); /* without the rejected one */
+	assert_true(fabs(legacy->attempts.rate - 58.0 / 59) < 1e-12);
+	assert_int_equal(legacy->fallbacks, 2);
+	assert_int_equal(task->attempts.counted, 22); /* without cancelled and shadows */
+	assert_true(fabs(task->attempts.rate - 19.0 / 22) < 1e-12);
+	assert_int_equal(task->attempts.results[OUTCOME_UNKNOWN], 1);
+	assert_int_equal(task->shadows.counted, 9);
+	assert_true(task->shadows.rate == 0);
+	assert_int_equal(r->total.reasons[REASON_FLAG], 58 + 27); /* primaries only: one decision each */
+	assert_true(labs((long)legacy->attempts.p50_us - 2000) <= 32);
+	assert_true(labs((long)task->attempts.p99_us - 1000) <= 16);
+	/* Wilson's interval for 19 of 22, by the textbook's formula, worked out apart. */
+	assert_true(fabs(task->attempts.low - 0.6666) < 1e-3 && fabs(task->attempts.high - 0.9525) < 1e-3);
+	assert_int_equal(r->operation_count, 1);
+	assert_string_equal(r->operations[0].operation, "prompt.answer");
+}
+
+static void text_begins_with_the_lines_that_scripts_parse(void **state)
+{
+	struct place *p = *state;
+	record(p, legacy_ok, 893);
+	record(p, with(legacy_ok, OUTCOME_PRIMARY, OUTCOME_FAILURE, true), 7);
+	record(p, task_ok, 299);
+	record(p, with(task_ok, OUTCOME_PRIMARY, OUTCOME_TIMEOUT, true), 1);
+	CLEANUP(report_freep) struct report *r = make(p, (struct report_options){0});
+	CLEANUP(buf_releasep) struct buf b = BUF_INIT(1 << 20);
+	assert_int_equal(report_to_text(r, 0, &b), 0);
+	static const char head[] = "=== Migration Dashboard ===\nTotal Executions: 1200\nlegacy_services: 75.0%\n"
+				   "task_abstraction: 25.0%\n\nSuccess Rates:\nlegacy_services: 99.2%\ntask_abstraction: 99.7%\n";
+	assert_memory_equal(b.ptr, head, sizeof(head) - 1);
+	for (const char *line = b.ptr; *line; line = strchr(line, '\n') + 1)
+		assert_true(strcspn(line, "\n") <= 80);
+	buf_clear(&b);
+	assert_int_equal(report_to_json(r, &b), 0);
+	struct err e = {""};
+	if (json_validate(buf_span(&b), &e) != 0)
+		fail_msg("%s", e.text);
+	struct span v;
+	assert_true(json_pointer(buf_span(&b), SPAN_LIT("/sides/task_abstraction/success_rate"), &v));
+	assert_true(span_is(v, "0.996667"));
+}
+
+static void nothing_is_not_a_hundred_percent(void **state)
+{
+	struct place *p = *state;
+	record(p, with(legacy_ok, OUTCOME_PRIMARY, OUTCOME_REJECTED, true), 3);
+	CLEANUP(report_freep) struct report *r = make(p, (struct report_options){0});
+	CLEANUP(buf_releasep) struct buf b = BUF_INIT(1 << 20);
+	assert_int_equal(report_to_text(r, 0, &b), 0);
+	assert_non_null(strstr(b.ptr, "Success Rates:\nlegacy_services: not enough data\ntask_abstraction: not enough data\n"));
+	assert_int_equal(report_to_json(r, &b), 0);
+	assert_non_null(strstr(b.ptr, "\"success_rate\":null"));
+}
+
+static void percents_are_never_rounded_to_all_or_nothing(void **state)
+{
+	(void)state;
+	assert_true(report_percent(1) == 100);
+	assert_true(report_percent(0.99999) == 99.9);
+	assert_true(report_percent(0) == 0);
+	assert_true(report_percent(0.00001) == 0.1);
+	assert_true(fabs(report_percent(0.9925) - 99.3) < 1e-9 || fabs(report_percent(0.9925) - 99.2) < 1e-9);
+}
+
+static void filters_choose(void **state)
+{
+	struct place *p = *state;
+	struct outcome other = legacy_ok, later = task_ok;
+	span_copy(SPAN_LIT("runner"), other.service, sizeof(other.service));
+	span_copy(SPAN_LIT("runner.run"), other.operation, sizeof(other.operation));
+	later.time_us = T0 + 10 * MINUTE_US + 5;
+	record(p, legacy_ok, 3);
+	record(p, other, 5);
+	record(p, later, 7);
+	static const struct {
+		struct report_options o;
+		uint64_t executions;
+	} cases[] = {
+		{{.service = "prompt"}, 10},
+		{{.service = "prompt", .operation = "prompt.answer"}, 10},
+		{{.operation = "runner.run"}, 5},
+		{{.service = "none"}, 0},
+		{{.since_us = T0 + MINUTE_US}, 7},
+		{{.since_us = T0 + 10 * MINUTE_US + 30}, 7}, /* rounded down to the minute */
+		{{.until_us = T0 + 10 * MINUTE_US}, 8},
+		{{.since_us = T0 + MINUTE_US, .until_us = T0 + 10 * MINUTE_US}, 0},
+		{{.organisation = "globex"}, 7},
+		{{.organisation = "acme"}, 8},
+		{{.organisation = "acme", .service = "runner"}, 5},
+		{{.organisation = "globex", .since_us = T0 + 10 * MINUTE_US + 5}, 7},
+		{{.organisation = "globex", .since_us = T0 + 10 * MINUTE_US + 6}, 0}, /* rows are exact */
+		{{.organisation = "globex", .since_us = T0 + 60 * MINUTE_US}, 0},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		CLEANUP(report_freep) struct report *r = make(p, cases[i].o);
+		if (r->total.executions != cases[i].executions)
+			fail_msg("case %zu: %llu", i, (unsigned long long)r->total.executions);
+	}
+	CLEANUP(report_freep) struct report *r = make(p, (struct report_options){0});
+	assert_int_equal(r->point_count, 11);
+	assert_int_equal(r->points[0].executions[OUTCOME_LEGACY], 8);
+	assert_int_equal(r->points[5].executions[OUTCOME_LEGACY], 0);
+	assert_int_equal(r->points[10].executions[OUTCOME_TASK], 7);
+	assert_int_equal(r->points[10].time_us, T0 + 10 * MINUTE_US);
+}
+
+static void a_year_has_no_more_points_than_a_day(void **state)
+{
+	struct place *p = *state;
+	struct outcome late = legacy_ok;
+	late.time_us += 365 * 1440 * MINUTE_US;
+	record(p, legacy_ok, 1);
+	record(p, late, 2);
+	CLEANUP(report_freep) struct report *r = make(p, (struct report_options){0});
+	assert_true(r->point_count <= REPORT_POINTS_MAX);
+	assert_int_equal(r->points[0].executions[OUTCOME_LEGACY], 1);
+	assert_int_equal(r->points[r->point_count - 1].executions[OUTCOME_LEGACY], 2);
+}
+
+static int refusal(const char *path, struct err *e)
+{
+	struct report *r = NULL;
+	int code = report_make(&(struct report_options){.path = path}, &r, e);
+	assert_null(r);
+	return code;
+}
+
+static void files_that_are_not_ours_are_refused_in_words(void **state)
+{
+	struct place *p = *state;
+	struct err e = {""};
+	struct db *db = NULL;
+	char path[128];
+	snprintf(path, sizeof(path), "%s/other.db", p->folder);
+	assert_int_equal(refusal(path, &e), -ENOENT);
+	assert_int_equal(file_replace(path, SPAN_LIT("hello, this is not a database at all, but a text that is longer than the"
+						     " hundred bytes of a header"),
+				      0600, &e),
+			 0);
+	assert_int_equal(refusal(path, &e), -EMEDIUMTYPE);
+	unlink(path);
+	assert_int_equal(db_open(&(struct db_options){.path = path}, &db, &e), 0);
+	assert_int_equal(db_exec(db, "CREATE TABLE t (a)", &e), 0);
+	db_close(db);
+	assert_int_equal(refusal(path, &e), -EMEDIUMTYPE);
+	unlink(path);
+	assert_int_equal(db_open(&(struct db_options){.path = path, .application_id = OUTCOME_STORE_APPLICATION}, &db, &e), 0);
+	assert_int_equal(refusal(path, &e), -ENODATA);
+	assert_int_equal(db_exec(db, "PRAGMA user_version = 99", &e), 0);
+	assert_int_equal(refusal(path, &e), -EPROTO);
+	assert_non_null(strstr(e.text, "schema version 99"));
+	db_close(db);
+	unlink(path);
+}
+
+static void the_gate_needs_data_and_holds_limits(void **state)
+{
+	(void)state;
+	static const struct {
+		double task, legacy;
+		uint64_t n_task, n_legacy;
+		struct gate_options o;
+		enum gate_verdict verdict;
+	} cases[] = {
+		{0.995, 0.99, 1000, 1000, {99, 1, 20}, GATE_HEALTHY},
+		{0.99, 0.99, 100, 100, {99, 0, 20}, GATE_HEALTHY},
+		{0.98, 0.90, 100, 100, {99, -1, 20}, GATE_BREACHED},
+		{0.992, 0.999, 1000, 1000, {99, 0.5, 20}, GATE_BREACHED},
+		{1, 1, 19, 1000, {99, -1, 20}, GATE_NOT_ENOUGH_DATA},
+		{0, 1, 0, 1000, {99, -1, 0}, GATE_NOT_ENOUGH_DATA},
+		{1, 1, 100, 3, {99, 1, 20}, GATE_NOT_ENOUGH_DATA},
+		{1, 1, 100, 3, {99, -1, 20}, GATE_HEALTHY},
+		{0.5, 1, 100, 3, {99, 1, 20}, GATE_BREACHED},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct report r = {0};
+		char why[GATE_TEXT_MAX];
+		r.total.sides[OUTCOME_TASK].attempts =
+			(struct report_rate){.counted = cases[i].n_task, .known = cases[i].n_task > 0, .rate = cases[i].task};
+		r.total.sides[OUTCOME_LEGACY].attempts =
+			(struct report_rate){.counted = cases[i].n_legacy, .known = cases[i].n_legacy > 0, .rate = cases[i].legacy};
+		if (gate_check(&cases[i].o, &r, why) != cases[i].verdict)
+			fail_msg("case %zu: %s", i, why);
+	}
+}
+
+#define CASE(f) cmocka_unit_test_setup_teardown(f, open_place, close_place)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(figures_follow_the_definitions),
+		CASE(text_begins_with_the_lines_that_scripts_parse),
+		CASE(nothing_is_not_a_hundred_percent),
+		cmocka_unit_test(percents_are_never_rounded_to_all_or_nothing),
+		CASE(filters_choose),
+		CASE(a_year_has_no_more_points_than_a_day),
+		CASE(files_that_are_not_ours_are_refused_in_words),
+		cmocka_unit_test(the_gate_needs_data_and_holds_limits),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
