@@ -23,6 +23,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/tcp.h> /* tcp_info with the byte counts, which <netinet/tcp.h> lacks */
 #include <microhttpd.h>
 #include <stddef.h>
@@ -794,6 +795,8 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
 	*context = NULL;
 	c->exchange = NULL;
 	sweep_start(c->listener->sweep, &c->limit, LIMIT_IDLE);
+	if (c->listener->quiesced && !c->linger)
+		hang_up(c);
 	if (x->response)
 		MHD_destroy_response(x->response);
 	free(x->fields);
@@ -848,7 +851,7 @@ static void client_free(struct client *c)
 		c->next->prev = c->prev;
 	*(c->prev ? &c->prev->next : &l->clients) = c->next;
 	l->connections--;
-	int lingering = c->linger && !c->half_closed ? dup(c->fd) : -1;
+	int lingering = c->linger && !c->gone ? fcntl(c->fd, F_DUPFD_CLOEXEC, 0) : -1;
 	if (lingering >= 0)
 		lingering_take(l->lingering, lingering);
 	free(c);
