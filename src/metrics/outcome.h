@@ -62,6 +62,12 @@ const char *outcome_role_text(enum outcome_role r);
 const char *outcome_result_text(enum outcome_result r);
 const char *outcome_reason_text(enum outcome_reason r);
 
+/* Whether a result is in the denominator of a success rate (design, "success rate"). */
+static inline bool outcome_is_counted(int result)
+{
+	return result == OUTCOME_SUCCESS || result == OUTCOME_FAILURE || result == OUTCOME_TIMEOUT || result == OUTCOME_UNKNOWN;
+}
+
 /* The value that a word stands for; -1 when it is none. */
 int outcome_side_parse(struct span text);
 int outcome_role_parse(struct span text);

@@ -245,7 +245,9 @@ static int open_store(struct recorder *r, struct err *e)
 	}
 	if (r->store)
 		return 0;
-	int code = read_user_key(r, e);
+	int code = file_make_parent(r->path, 0700, e);
+	if (code == 0)
+		code = read_user_key(r, e);
 	return code < 0 ? code : outcome_store_open(r->path, r->series, &r->store, e);
 }
 

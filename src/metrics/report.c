@@ -40,11 +40,6 @@ struct maker {
 
 /* --- counting ------------------------------------------------------------------------------------------------------- */
 
-static bool is_counted(int result)
-{
-	return result == OUTCOME_SUCCESS || result == OUTCOME_FAILURE || result == OUTCOME_TIMEOUT || result == OUTCOME_UNKNOWN;
-}
-
 static void count_into(struct cell *c, const struct known_series *s, uint64_t n)
 {
 	struct report_side *side = &c->op.sides[s->side];
@@ -64,7 +59,7 @@ static void count_into(struct cell *c, const struct known_series *s, uint64_t n)
 
 static struct histogram_sum *latencies_of(struct cell *c, const struct known_series *s)
 {
-	if (!is_counted(s->result))
+	if (!outcome_is_counted(s->result))
 		return NULL;
 	return s->role == OUTCOME_SHADOW ? &c->shadows[s->side] : &c->attempts[s->side];
 }
@@ -77,7 +72,7 @@ static void count_point(struct maker *m, const struct known_series *s, int64_t m
 	struct report_point *p = &r->points[(minute - m->first_minute) / (r->point_us / MINUTE_US)];
 	if (s->answered)
 		p->executions[s->side] += n;
-	if (is_counted(s->result))
+	if (outcome_is_counted(s->result))
 		p->counted[s->side] += n;
 	if (s->result == OUTCOME_SUCCESS)
 		p->success[s->side] += n;
@@ -299,7 +294,7 @@ static void finish_rate(struct report_rate *a, const struct histogram_sum *h)
 {
 	const double z = 1.959964;
 	for (int i = 0; i < OUTCOME_RESULT_COUNT; i++)
-		a->counted += is_counted(i) ? a->results[i] : 0;
+		a->counted += outcome_is_counted(i) ? a->results[i] : 0;
 	a->p50_us = histogram_sum_quantile(h, 0.50);
 	a->p95_us = histogram_sum_quantile(h, 0.95);
 	a->p99_us = histogram_sum_quantile(h, 0.99);

@@ -20,6 +20,7 @@
 #include "base/crypto.h"
 #include "base/db.h"
 #include "base/file.h"
+#include "metrics/prometheus.h"
 #include "metrics/recorder.h"
 
 #define PATIENCE_MS 20000
@@ -378,6 +379,39 @@ static void users_are_hashed_with_a_key_that_stays(void **state)
 	assert_int_equal(ask(p, sql), 2);
 }
 
+static void prometheus_text_counts_since_the_start(void **state)
+{
+	struct place *p = *state;
+	CLEANUP(buf_releasep) struct buf b = BUF_INIT(1 << 20);
+	start(p, (struct recorder_options){.flush_ms = 1});
+	for (unsigned i = 0; i < 10; i++)
+		assert_true(put(p->p, 3000 * i));
+	struct outcome *o = recorder_reserve(p->p);
+	span_copy(SPAN_LIT("a\"b\\c"), o->service, sizeof(o->service));
+	span_copy(SPAN_LIT("x"), o->operation, sizeof(o->operation));
+	o->side = OUTCOME_TASK;
+	o->role = OUTCOME_SHADOW;
+	o->result = OUTCOME_REJECTED;
+	recorder_commit(p->p);
+	wait_until(p, false, 11);
+	assert_int_equal(prometheus_render(p->r, &b), 0);
+	static const char *const lines[] = {
+		"\nmigration_executions_total{service=\"prompt\",operation=\"prompt.answer\",side=\"legacy\"} 10\n",
+		"\nmigration_executions_total{service=\"a\\\"b\\\\c\",operation=\"x\",side=\"task\"} 0\n",
+		"role=\"shadow\",reason=\"flag\",result=\"rejected\",answered=\"no\"} 1\n",
+		"side=\"legacy\",role=\"primary\",le=\"0.001\"} 1\n",
+		"side=\"legacy\",role=\"primary\",le=\"0.01\"} 4\n",
+		"side=\"legacy\",role=\"primary\",le=\"+Inf\"} 10\n",
+		"side=\"legacy\",role=\"primary\"} 0.135000\n",
+		"\nmigration_outcomes_written_total 11\n",
+		"\nmigration_outcomes_dropped_total 0\n",
+		"\nmigration_outcomes_failing 0\n",
+	};
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+		if (!strstr(b.ptr, lines[i]))
+			fail_msg("missing: %s in\n%s", lines[i], b.ptr);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, make_place, remove_place)
 
 int main(void)
@@ -395,6 +429,7 @@ int main(void)
 		CASE(a_read_only_folder_is_told_and_recovers),
 		CASE(stopping_with_a_locked_file_ends_and_counts),
 		CASE(users_are_hashed_with_a_key_that_stays),
+		CASE(prometheus_text_counts_since_the_start),
 	};
 	if (crypto_setup() < 0)
 		return 1;
