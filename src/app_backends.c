@@ -12,8 +12,37 @@
 #include "tasks/backends.h"
 #include "tasks/embedded.h"
 
+static void log_lines(const char *event, const struct buf *lines)
+{
+	for (const char *at = lines->len ? lines->ptr : ""; *at;) {
+		size_t n = strcspn(at, "\n");
+		log_warn(event, LOG_SPAN("problem", ((struct span){at, n})));
+		at += n + (at[n] == '\n');
+	}
+}
+
+/* The tasks file tells the queue of each task; without one every call goes to the default queue. */
+static int load_tasks(struct app *a, const struct backend_config *b, struct err *e)
+{
+	struct span path = backend_setting(b, "tasks");
+	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
+	if (!path.ptr)
+		return 0;
+	CLEANUP(freep) char *file = span_dup(path);
+	int r = file ? registry_load(file, app_getenv, &problems, &a->registry) : -ENOMEM;
+	if (r < 0) {
+		log_lines("tasks_refused", &problems);
+		return err_set(e, r, "%.*s: %.*s", SPAN_ARG(path), (int)strcspn(problems.len ? problems.ptr : "unreadable", "\n"),
+			       problems.len ? problems.ptr : "unreadable");
+	}
+	return 0;
+}
+
 static int start_embedded(struct app *a, const struct backend_config *b, struct err *e)
 {
+	int r = load_tasks(a, b, e);
+	if (r < 0)
+		return r;
 	struct span database = backend_setting(b, "database");
 	CLEANUP(freep) char *path = NULL;
 	if (asprintf(&path, "%.*s%s", SPAN_ARG(database.ptr ? database : span_of(a->config->data_dir)),
@@ -21,7 +50,7 @@ static int start_embedded(struct app *a, const struct backend_config *b, struct 
 		path = NULL;
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	struct embedded_options o = {.database = path};
+	struct embedded_options o = {.database = path, .tasks = a->registry};
 	return embedded_store_start(&o, &a->embedded, e);
 }
 
@@ -46,4 +75,5 @@ int app_backends_start(struct app *a, struct err *e)
 void app_backends_stop(struct app *a)
 {
 	a->embedded = embedded_store_stop(a->embedded);
+	a->registry = registry_free(a->registry);
 }

@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "metrics/report.h"
+#include "router/route.h"
 
 #define HEALTH_EVERY_MS 2000
 
@@ -222,11 +224,38 @@ static void write_flags(void *arg, struct buf *b)
 	buf_putc(b, '\n');
 }
 
+static bool parameter(struct span target, const char *name, struct buf *value)
+{
+	return route_query(target, span_of(name), value) && value->len > 0;
+}
+
 static int make_report(void *arg, struct span target, struct buf *json, struct err *e)
 {
-	(void)arg, (void)target, (void)json;
-	err_set(e, 503, "not built yet");
-	return 503;
+	struct app *a = arg;
+	CLEANUP(buf_releasep) struct buf since = BUF_INIT(64);
+	CLEANUP(buf_releasep) struct buf service = BUF_INIT(256);
+	CLEANUP(buf_releasep) struct buf operation = BUF_INIT(256);
+	CLEANUP(buf_releasep) struct buf organisation = BUF_INIT(256);
+	struct report_options o = {.path = a->outcomes_path};
+	int64_t ms;
+	if (parameter(target, "since", &since)) {
+		if (clock_parse_duration(since.ptr, &ms) < 0) {
+			err_set(e, 400, "since: \"%s\" is no duration such as 15m, 24h or 7d", since.ptr);
+			return 400;
+		}
+		o.since_us = clock_wall_us() - ms * 1000;
+	}
+	if (parameter(target, "service", &service))
+		o.service = service.ptr;
+	if (parameter(target, "operation", &operation))
+		o.operation = operation.ptr;
+	if (parameter(target, "org", &organisation))
+		o.organisation = organisation.ptr;
+	CLEANUP(report_freep) struct report *r = NULL;
+	if (report_make(&o, &r, e) < 0)
+		return 503;
+	report_to_json(r, json);
+	return 0;
 }
 
 int app_status_start(struct app *a, struct err *e)

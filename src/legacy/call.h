@@ -39,6 +39,7 @@ struct legacy_call {
 	size_t out_sent;
 	int64_t body_left; /* with Content-Length: what the caller has still to give */
 	bool has_body, chunked, expects_continue;
+	unsigned response_timeout_ms;
 	bool may_retry; /* idempotent and whole in `out` */
 	bool reused;	/* the line is a kept one */
 	bool retried;

@@ -82,6 +82,7 @@ struct legacy_request {
 	int64_t content_length; /* >= 0: sent as Content-Length when `has_length`; -1: chunked */
 	bool has_body;	        /* false: no framing field is sent unless has_length */
 	bool has_length;        /* the caller sent Content-Length (may be 0) */
+	unsigned response_timeout_ms; /* 0: the upstream's */
 	bool retry_if_kept_died; /* GET and HEAD without a body only */
 };
 

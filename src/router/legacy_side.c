@@ -178,12 +178,7 @@ static void map_answer(struct request *r)
 				   : "No mapping is declared for the legacy service's answer.");
 		return;
 	}
-	struct http_field fields[16] = {{SPAN_LIT("Content-Type"), rendered.content_type},
-					{SPAN_LIT("X-Request-ID"), r->request_id}};
-	size_t n = 2;
-	for (size_t i = 0; i < rendered.n_headers && n < 16; i++)
-		fields[n++] = (struct http_field){rendered.headers[i].name, rendered.headers[i].value};
-	request_answer(r, result_of_status(r->status), rendered.status, fields, n, buf_span(&body));
+	request_answer_rendered(r, result_of_status(r->status), &rendered, NULL, 0, buf_span(&body));
 }
 
 static void collect(struct request *r)
@@ -329,7 +324,7 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 	request_begin(r, OUTCOME_LEGACY, role, SPAN_NONE);
 	r->state = REQUEST_LEGACY;
 	bool mapped = r->op && r->op->legacy_body && r->body_complete;
-	if (mapped && render_legacy_body(r) < 0) {
+	if (mapped && ((r->body.len && json_validate(buf_span(&r->body), NULL) != 0) || render_legacy_body(r) < 0)) {
 		request_fail(r, OUTCOME_REJECTED, 400, "Unusable body", "The body could not be mapped to the legacy call.");
 		return;
 	}
@@ -345,6 +340,7 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 		.has_body = mapped || h->has_body,
 		.has_length = mapped || h->content_length >= 0,
 		.content_length = mapped ? (int64_t)r->body.len : h->content_length,
+		.response_timeout_ms = r->op ? r->op->legacy_timeout_ms : 0,
 		.retry_if_kept_died = !h->has_body && (span_is(h->method, "GET") || span_is(h->method, "HEAD")),
 	};
 	struct legacy_events mine = events;

@@ -218,7 +218,22 @@ void request_answer(struct request *r, enum outcome_result result, int status, c
 		exchange_respond(r->x, &response, body);
 }
 
-#define ERROR_FIELDS_MAX 16
+#define ANSWER_FIELDS_MAX 48 /* what a response template may have, and some */
+
+void request_answer_rendered(struct request *r, enum outcome_result result, const struct rendered_response *rendered,
+			     const struct http_field *extra, size_t n_extra, struct span body)
+{
+	struct http_field fields[ANSWER_FIELDS_MAX];
+	size_t n = 0;
+	if (rendered->content_type.ptr)
+		fields[n++] = (struct http_field){SPAN_LIT("Content-Type"), rendered->content_type};
+	fields[n++] = (struct http_field){SPAN_LIT("X-Request-ID"), r->request_id};
+	for (size_t i = 0; i < rendered->n_headers && n < ANSWER_FIELDS_MAX; i++)
+		fields[n++] = (struct http_field){rendered->headers[i].name, rendered->headers[i].value};
+	for (size_t i = 0; i < n_extra && n < ANSWER_FIELDS_MAX; i++)
+		fields[n++] = extra[i];
+	request_answer(r, result, rendered->status, fields, n, body);
+}
 
 /* In the operation's own shape; false when it has none, or it cannot be rendered. */
 static bool fail_in_template(struct request *r, enum outcome_result result, int status, const char *title,
@@ -238,15 +253,7 @@ static bool fail_in_template(struct request *r, enum outcome_result result, int 
 	struct rendered_response rendered;
 	if (response_template_render(r->op->error, &source, &rendered, &body) != 0)
 		return false;
-	struct http_field fields[ERROR_FIELDS_MAX];
-	size_t n = 0;
-	fields[n++] = (struct http_field){SPAN_LIT("Content-Type"), rendered.content_type};
-	fields[n++] = (struct http_field){SPAN_LIT("X-Request-ID"), r->request_id};
-	for (size_t i = 0; i < rendered.n_headers && n < ERROR_FIELDS_MAX; i++)
-		fields[n++] = (struct http_field){rendered.headers[i].name, rendered.headers[i].value};
-	for (size_t i = 0; i < n_extra && n < ERROR_FIELDS_MAX; i++)
-		fields[n++] = extra[i];
-	request_answer(r, result, rendered.status, fields, n, buf_span(&body));
+	request_answer_rendered(r, result, &rendered, extra, n_extra, buf_span(&body));
 	return true;
 }
 
@@ -264,12 +271,12 @@ void request_fail_with(struct request *r, enum outcome_result result, int status
 				  .members = &task,
 				  .n_members = r->side == OUTCOME_TASK && r->task_id[0] ? 1 : 0};
 	problem_render(&p, &body);
-	struct http_field fields[ERROR_FIELDS_MAX] = {
+	struct http_field fields[ANSWER_FIELDS_MAX] = {
 		{SPAN_LIT("Content-Type"), SPAN_LIT(PROBLEM_CONTENT_TYPE)},
 		{SPAN_LIT("X-Request-ID"), r->request_id},
 	};
 	size_t n = 2;
-	for (size_t i = 0; i < n_extra && n < ERROR_FIELDS_MAX; i++)
+	for (size_t i = 0; i < n_extra && n < ANSWER_FIELDS_MAX; i++)
 		fields[n++] = extra[i];
 	request_answer(r, result, status, fields, n, buf_span(&body));
 }
@@ -346,15 +353,29 @@ static void look_up_pin(struct request *r, struct decide_input *in, struct ledge
 	in->pinned_backend = span_of(entry->backend);
 }
 
+static void inspect(struct request *r);
+
+/* Legacy serves. Where its call is mapped, the body must be here first. */
+static void start_legacy(struct request *r)
+{
+	if (r->op && r->op->legacy_needs_body && !r->body_complete) {
+		r->body_for = BODY_FOR_LEGACY;
+		inspect(r);
+		return;
+	}
+	legacy_side_start(r, OUTCOME_PRIMARY);
+}
+
 static void go_legacy(struct request *r, enum outcome_reason reason)
 {
 	r->decision.side = OUTCOME_LEGACY;
 	r->decision.reason = reason;
 	r->decision.backend = SPAN_NONE;
-	legacy_side_start(r, OUTCOME_PRIMARY);
+	if (r->op && r->op->legacy_needs_body) /* the mapped call cannot be made from a part of the body */
+		request_fail(r, OUTCOME_REJECTED, 413, "Body too large", "The body is above the limit for what is mapped.");
+	else
+		legacy_side_start(r, OUTCOME_PRIMARY);
 }
-
-static void inspect(struct request *r);
 
 /* Everything that the decision needs is known. */
 static void decide_now(struct request *r)
@@ -374,11 +395,11 @@ static void decide_now(struct request *r)
 	}
 	decide(&in, &r->decision, NULL);
 	if (r->decision.side == OUTCOME_LEGACY) {
-		legacy_side_start(r, OUTCOME_PRIMARY);
+		start_legacy(r);
 		return;
 	}
 	if (task_side_needs_body(r) && !r->body_complete) {
-		r->body_for_task = true;
+		r->body_for = BODY_FOR_TASK;
 		inspect(r);
 		return;
 	}
@@ -389,18 +410,24 @@ static void decide_now(struct request *r)
 static void inspected(struct request *r)
 {
 	r->body_complete = true;
-	if (r->body_for_task) {
+	switch (r->body_for) {
+	case BODY_FOR_TASK:
 		task_side_start(r);
-		return;
+		break;
+	case BODY_FOR_LEGACY:
+		legacy_side_start(r, OUTCOME_PRIMARY);
+		break;
+	case BODY_FOR_IDENTITY:
+		find_identity(r);
+		decide_now(r);
+		break;
 	}
-	find_identity(r);
-	decide_now(r);
 }
 
 static void inspect(struct request *r)
 {
 	const struct config *c = r->service->config;
-	if (!r->http->has_body) {
+	if (!r->http->has_body || r->body_complete) {
 		inspected(r);
 		return;
 	}

@@ -61,7 +61,8 @@ struct request {
 	/* The body as far as it was looked into. */
 	struct buf body;
 	uint64_t reserved; /* of the planes' common budget for bodies */
-	bool reading, body_complete, body_paused, body_for_task;
+	bool reading, body_complete, body_paused;
+	enum { BODY_FOR_IDENTITY, BODY_FOR_TASK, BODY_FOR_LEGACY } body_for; /* why it is looked into */
 
 	/* The current attempt, for its outcome. */
 	int64_t began_us, began_mono_us;
@@ -114,6 +115,9 @@ void request_fail_with(struct request *r, enum outcome_result result, int status
 /* A whole answer. */
 void request_answer(struct request *r, enum outcome_result result, int status, const struct http_field *fields,
 		    size_t n, struct span body);
+/* A whole answer by a response template, with more fields after its own. */
+void request_answer_rendered(struct request *r, enum outcome_result result, const struct rendered_response *rendered,
+			     const struct http_field *extra, size_t n_extra, struct span body);
 /* Everything that a template may ask of this request; borrows from r. */
 void request_template_source(struct request *r, struct template_source *ret);
 /* The ledger's key of this request, by its operation's pin_key; false when it has none. */

@@ -50,12 +50,7 @@ static bool answer_by_template(struct request *r, const struct task_result *t)
 		request_fail(r, OUTCOME_FAILURE, 500, "Answer too large", "The task's result could not be mapped.");
 		return true;
 	}
-	struct http_field fields[16] = {{SPAN_LIT("Content-Type"), rendered.content_type},
-					{SPAN_LIT("X-Request-ID"), r->request_id}};
-	size_t n = 2;
-	for (size_t i = 0; i < rendered.n_headers && n < 16; i++)
-		fields[n++] = (struct http_field){rendered.headers[i].name, rendered.headers[i].value};
-	request_answer(r, result_of_answer(t->status, rendered.status), rendered.status, fields, n, buf_span(&body));
+	request_answer_rendered(r, result_of_answer(t->status, rendered.status), &rendered, NULL, 0, buf_span(&body));
 	return true;
 }
 
