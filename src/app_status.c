@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "metrics/prometheus.h"
 #include "metrics/report.h"
 #include "router/route.h"
 
@@ -185,6 +186,7 @@ static void metric(struct buf *b, const char *name, const char *type, const char
 static void write_metrics(void *arg, struct buf *b)
 {
 	struct app *a = arg;
+	prometheus_render(a->recorder, b);
 	static const struct {
 		const char *name, *type, *help;
 		size_t offset;
