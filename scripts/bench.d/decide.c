@@ -66,7 +66,8 @@ static void add_line(struct workload *w, const struct flag_snapshot *s, struct s
 	const struct span pointers[] = {SPAN_LIT("/flag"), SPAN_LIT("/entity_id"), SPAN_LIT("/context")};
 	struct span values[3], key, value;
 	struct json_iter it;
-	if (json_pointers(line, pointers, 3, values, NULL) < 0 || !values[0].ptr || !values[1].ptr || !values[2].ptr)
+	if (json_pointers(line, pointers, 3, values, NULL) < 0 || !values[0].ptr || !values[1].ptr ||
+	    !values[2].ptr)
 		die("a request is not as in the corpus");
 	struct request *r = add(w);
 	r->flag = flag_find(s, text_of(values[0]));
@@ -116,7 +117,10 @@ static double time_request(const struct flag_snapshot *s, const struct request *
 	int64_t start = clock_mono_ns();
 	for (int i = 0; i < REPEAT; i++) {
 		flag_evaluate(s, flag_find(s, key), r->entity_id, r->context, r->n_context, &result, NULL);
-		__asm__ volatile("" : : "r"(&result) : "memory"); /* the answer is used, as far as the compiler knows */
+		__asm__ volatile(""
+				 :
+				 : "r"(&result)
+				 : "memory"); /* the answer is used, as far as the compiler knows */
 	}
 	return (double)(clock_mono_ns() - start);
 }
@@ -151,8 +155,8 @@ static void measure(const char *name, const struct flag_snapshot *s, const struc
 		}
 	}
 	qsort(best, w->n, sizeof(*best), compare);
-	printf("file=%s flags=%zu requests=%zu median_ns=%.0f p99_ns=%.0f max_ns=%.0f\n", name, flag_snapshot_count(s),
-	       w->n, best[w->n / 2], best[w->n * 99 / 100], best[w->n - 1]);
+	printf("file=%s flags=%zu requests=%zu median_ns=%.0f p99_ns=%.0f max_ns=%.0f\n", name,
+	       flag_snapshot_count(s), w->n, best[w->n / 2], best[w->n * 99 / 100], best[w->n - 1]);
 	free(best);
 }
 

@@ -17,7 +17,8 @@ struct request {
 };
 
 /* A string or null; anything else is a mistake. Appends its content to `text` and tells where it begins and ends. */
-static int take_string(struct span value, const char *what, struct buf *text, size_t *ret_start, struct err *e)
+static int take_string(struct span value, const char *what, struct buf *text, size_t *ret_start,
+		       struct err *e)
 {
 	*ret_start = text->len;
 	if (!value.ptr || json_type_of(value) == JSON_NULL)
@@ -57,7 +58,8 @@ static int pass_members(struct span object, struct request *q, struct buf *out)
 
 struct context {
 	struct flag_context entries[EVALUATE_MAX_CONTEXT];
-	size_t starts[EVALUATE_MAX_CONTEXT + 1][2]; /* of key and value in the text, which moves while it grows */
+	size_t starts[EVALUATE_MAX_CONTEXT + 1]
+		     [2]; /* of key and value in the text, which moves while it grows */
 	size_t n;
 	struct buf text;
 };
@@ -142,10 +144,12 @@ static int answer(const struct flag_snapshot *s, struct span key, struct span ty
 	return print_result(&result, out);
 }
 
-static int evaluate_request(const struct flag_snapshot *s, const struct request *q, struct context *c, struct buf *out,
-			    struct err *e)
+static int evaluate_request(const struct flag_snapshot *s, const struct request *q, struct context *c,
+			    struct buf *out, struct err *e)
 {
-	CLEANUP(buf_releasep) struct buf flag = BUF_INIT(EVALUATE_MAX_LINE), entity = BUF_INIT(EVALUATE_MAX_LINE);
+	CLEANUP(buf_releasep)
+	struct buf flag = BUF_INIT(EVALUATE_MAX_LINE),
+		   entity = BUF_INIT(EVALUATE_MAX_LINE);
 	size_t start;
 	if (!q->flag.ptr)
 		return err_set(e, -EBADMSG, "flag: is missing");
@@ -289,7 +293,8 @@ static int answer_all(const struct flag_snapshot *s, FILE *from)
 	int code = 0;
 	for (bool at_end = false; code == 0 && !at_end;) {
 		if (in.len > EVALUATE_MAX_LINE || buf_reserve(&in, READ_BYTES) < 0) {
-			fprintf(stderr, "evaluate: line %zu: longer than %u bytes\n", number + 1, EVALUATE_MAX_LINE);
+			fprintf(stderr, "evaluate: line %zu: longer than %u bytes\n", number + 1,
+				EVALUATE_MAX_LINE);
 			return 2;
 		}
 		size_t n = fread(in.ptr + in.len, 1, READ_BYTES, from);

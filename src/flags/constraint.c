@@ -10,8 +10,9 @@
 
 /* --- names --------------------------------------------------------------------------------------------------------- */
 static const char *const type_names[] = {
-	[CONSTRAINT_STRING] = "string",	    [CONSTRAINT_NUMBER] = "number",	[CONSTRAINT_BOOLEAN] = "boolean",
-	[CONSTRAINT_DATETIME] = "datetime", [CONSTRAINT_ENTITY_ID] = "entity_id", [CONSTRAINT_OTHER] = "unknown",
+	[CONSTRAINT_STRING] = "string",	      [CONSTRAINT_NUMBER] = "number",
+	[CONSTRAINT_BOOLEAN] = "boolean",     [CONSTRAINT_DATETIME] = "datetime",
+	[CONSTRAINT_ENTITY_ID] = "entity_id", [CONSTRAINT_OTHER] = "unknown",
 };
 
 static const char *const op_names[] = {
@@ -210,7 +211,8 @@ static size_t count_items(struct span array)
 static int compile_set(struct arena *a, struct constraint *c)
 {
 	bool numeric = c->type == CONSTRAINT_NUMBER;
-	const char *why = numeric ? "the value is no JSON array of numbers" : "the value is no JSON array of strings";
+	const char *why =
+		numeric ? "the value is no JSON array of numbers" : "the value is no JSON array of strings";
 	if (json_validate(c->value, NULL) != 0)
 		return malformed(c, why);
 	struct span set;
@@ -251,8 +253,8 @@ static bool compares_order(enum constraint_op op)
 	return op == OP_EQ || op == OP_NEQ || (op >= OP_LT && op <= OP_GTE);
 }
 
-int constraint_compile(struct arena *a, enum constraint_type type, enum constraint_op op, struct span property,
-		       struct span value, struct constraint *ret)
+int constraint_compile(struct arena *a, enum constraint_type type, enum constraint_op op,
+		       struct span property, struct span value, struct constraint *ret)
 {
 	*ret = (struct constraint){.type = type, .op = op, .property = property, .value = value};
 	if (type == CONSTRAINT_OTHER)

@@ -46,7 +46,8 @@ static bool segment_matches(const struct question *q, const struct segment *s)
 }
 
 /* Every segment is looked at, since the answer lists all that matched. On true the result holds their keys. */
-static bool condition_holds(const struct question *q, const struct condition *c, const char *what, size_t index)
+static bool condition_holds(const struct question *q, const struct condition *c, const char *what,
+			    size_t index)
 {
 	struct flag_result *r = q->result;
 	r->segments = 0;
@@ -79,7 +80,8 @@ static void choose_variant(const struct question *q, const struct rule *rule)
 	if (rule->n_distributions == 0) {
 		r->match = true;
 		r->reason = FLAG_REASON_MATCH;
-		trace_say(q->trace, 2, "the rule has no share above 0 %%: variant \"%.*s\"", SPAN_ARG(r->variant));
+		trace_say(q->trace, 2, "the rule has no share above 0 %%: variant \"%.*s\"",
+			  SPAN_ARG(r->variant));
 		return;
 	}
 	r->bucket = variant_bucket(q);
@@ -119,7 +121,8 @@ static void evaluate_variant(const struct question *q)
 		}
 	}
 	if (f->has_default)
-		trace_say(q->trace, 1, "no rule matched: default variant \"%.*s\"", SPAN_ARG(f->default_variant));
+		trace_say(q->trace, 1, "no rule matched: default variant \"%.*s\"",
+			  SPAN_ARG(f->default_variant));
 	else
 		trace_say(q->trace, 1, "no rule matched, and there is no default variant");
 }

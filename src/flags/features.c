@@ -29,15 +29,22 @@ struct word {
 	int value;
 };
 
-static const struct word flag_types[] = {{"VARIANT_FLAG_TYPE", FLAG_VARIANT}, {"variant", FLAG_VARIANT},
-					 {"BOOLEAN_FLAG_TYPE", FLAG_BOOLEAN}, {"boolean", FLAG_BOOLEAN},
+static const struct word flag_types[] = {{"VARIANT_FLAG_TYPE", FLAG_VARIANT},
+					 {"variant", FLAG_VARIANT},
+					 {"BOOLEAN_FLAG_TYPE", FLAG_BOOLEAN},
+					 {"boolean", FLAG_BOOLEAN},
 					 {NULL, 0}};
-static const struct word match_types[] = {{"ALL_MATCH_TYPE", false}, {"ALL_SEGMENT_MATCH_TYPE", false},
-					  {"all", false},	     {"ANY_MATCH_TYPE", true},
-					  {"ANY_SEGMENT_MATCH_TYPE", true}, {"any", true},
+static const struct word match_types[] = {{"ALL_MATCH_TYPE", false},
+					  {"ALL_SEGMENT_MATCH_TYPE", false},
+					  {"all", false},
+					  {"ANY_MATCH_TYPE", true},
+					  {"ANY_SEGMENT_MATCH_TYPE", true},
+					  {"any", true},
 					  {NULL, 0}};
-static const struct word segment_operators[] = {{"OR_SEGMENT_OPERATOR", false}, {"or", false},
-						{"AND_SEGMENT_OPERATOR", true}, {"and", true},
+static const struct word segment_operators[] = {{"OR_SEGMENT_OPERATOR", false},
+						{"or", false},
+						{"AND_SEGMENT_OPERATOR", true},
+						{"and", true},
 						{NULL, 0}};
 
 /* --- messages ------------------------------------------------------------------------------------------------------ */
@@ -50,7 +57,8 @@ static int fail(const struct features *f, const struct yaml_node *at, const char
 
 static int out_of_memory(const struct features *f)
 {
-	return err_set(f->e, -ENOMEM, "%s: out of memory, or larger than a snapshot may be", yaml_name(f->doc));
+	return err_set(f->e, -ENOMEM, "%s: out of memory, or larger than a snapshot may be",
+		       yaml_name(f->doc));
 }
 
 static void warn_unknown_keys(const struct features *f, const struct yaml_node *mapping, const char *where,
@@ -61,8 +69,8 @@ static void warn_unknown_keys(const struct features *f, const struct yaml_node *
 		while (known[i] && !span_is(n->key->text, known[i]))
 			i++;
 		if (!known[i])
-			model_warn(f->snapshot, "%s:%u: %s%s%s: unknown key, ignored", yaml_name(f->doc), n->key->line,
-				   where, *where ? ": " : "", n->key->text.ptr);
+			model_warn(f->snapshot, "%s:%u: %s%s%s: unknown key, ignored", yaml_name(f->doc),
+				   n->key->line, where, *where ? ": " : "", n->key->text.ptr);
 	}
 }
 
@@ -73,8 +81,8 @@ static bool is_absent(const struct yaml_node *n)
 }
 
 /* `key` of a mapping as text in the arena; `required` or else "". */
-static int take_text(const struct features *f, const struct yaml_node *mapping, const char *where, const char *key,
-		     bool required, struct span *ret)
+static int take_text(const struct features *f, const struct yaml_node *mapping, const char *where,
+		     const char *key, bool required, struct span *ret)
 {
 	const struct yaml_node *n = yaml_get(mapping, key);
 	struct span text = SPAN_LIT("");
@@ -82,15 +90,16 @@ static int take_text(const struct features *f, const struct yaml_node *mapping, 
 		if (required)
 			return fail(f, n ? n : mapping, where, key, "is missing");
 	} else if (!yaml_string(n, &text)) {
-		return fail(f, n, where, key, "must be a string (a set is a JSON array in quotes: '[\"a\", \"b\"]')");
+		return fail(f, n, where, key,
+			    "must be a string (a set is a JSON array in quotes: '[\"a\", \"b\"]')");
 	} else if (required && text.len == 0) {
 		return fail(f, n, where, key, "must not be empty");
 	}
 	return arena_copy(&f->snapshot->arena, text, ret) < 0 ? out_of_memory(f) : 0;
 }
 
-static int take_bool(const struct features *f, const struct yaml_node *mapping, const char *where, const char *key,
-		     bool *ret)
+static int take_bool(const struct features *f, const struct yaml_node *mapping, const char *where,
+		     const char *key, bool *ret)
 {
 	const struct yaml_node *n = yaml_get(mapping, key);
 	*ret = false;
@@ -99,8 +108,8 @@ static int take_bool(const struct features *f, const struct yaml_node *mapping, 
 	return 0;
 }
 
-static int take_percent(const struct features *f, const struct yaml_node *mapping, const char *where, const char *key,
-			float *ret)
+static int take_percent(const struct features *f, const struct yaml_node *mapping, const char *where,
+			const char *key, float *ret)
 {
 	const struct yaml_node *n = yaml_get(mapping, key);
 	double v = 0;
@@ -131,8 +140,8 @@ static int take_word(const struct features *f, const struct yaml_node *n, const 
 }
 
 /* A list that may be missing. */
-static int take_list(const struct features *f, const struct yaml_node *mapping, const char *where, const char *key,
-		     const struct yaml_node **ret_first, size_t *ret_count)
+static int take_list(const struct features *f, const struct yaml_node *mapping, const char *where,
+		     const char *key, const struct yaml_node **ret_first, size_t *ret_count)
 {
 	const struct yaml_node *n = yaml_get(mapping, key);
 	*ret_first = NULL;
@@ -152,8 +161,8 @@ static int need_mapping(const struct features *f, const struct yaml_node *n, con
 }
 
 /* --- segments ------------------------------------------------------------------------------------------------------ */
-static int load_constraint(const struct features *f, const struct yaml_node *n, const char *where, size_t index,
-			   struct constraint *ret)
+static int load_constraint(const struct features *f, const struct yaml_node *n, const char *where,
+			   size_t index, struct constraint *ret)
 {
 	static const char *const known[] = {"type", "property", "operator", "value", "description", NULL};
 	char place[MODEL_PLACE_MAX];
@@ -176,7 +185,8 @@ static int load_constraint(const struct features *f, const struct yaml_node *n, 
 	if (!constraint_type_parse(type_text, &type))
 		return fail(f, yaml_get(n, "type"), place, "type", "is not a constraint type that is known");
 	if (!constraint_op_parse(op_text, &op))
-		return fail(f, yaml_get(n, "operator"), place, "operator", "is not an operator that is known");
+		return fail(f, yaml_get(n, "operator"), place, "operator",
+			    "is not an operator that is known");
 	if (!constraint_op_fits(type, op))
 		return fail(f, yaml_get(n, "operator"), place, "operator", "does not go with this type");
 	if (type != CONSTRAINT_ENTITY_ID && property.len == 0)
@@ -189,9 +199,10 @@ static int load_constraint(const struct features *f, const struct yaml_node *n, 
 	return 0;
 }
 
-static int load_segment(const struct features *f, const struct yaml_node *n, size_t index, struct segment *ret)
+static int load_segment(const struct features *f, const struct yaml_node *n, size_t index,
+			struct segment *ret)
 {
-	static const char *const known[] = {"key",	   "name",	"description", "match_type",
+	static const char *const known[] = {"key",	 "name",	"description", "match_type",
 					    "matchType", "constraints", "metadata",    NULL};
 	char place[MODEL_PLACE_MAX];
 	const struct yaml_node *c;
@@ -229,7 +240,8 @@ static int compare_keys(struct span a, struct span b)
 
 static int compare_segments(const void *a, const void *b)
 {
-	return compare_keys((*(const struct segment *const *)a)->key, (*(const struct segment *const *)b)->key);
+	return compare_keys((*(const struct segment *const *)a)->key,
+			    (*(const struct segment *const *)b)->key);
 }
 
 static int compare_key_with_segment(const void *key, const void *segment)
@@ -257,8 +269,9 @@ static int load_segments(struct features *f, const struct yaml_node *root)
 		qsort(f->segments, f->n_segments, sizeof(*f->segments), compare_segments);
 	for (size_t i = 1; i < f->n_segments; i++) {
 		if (span_eq(f->segments[i]->key, f->segments[i - 1]->key))
-			return err_set(f->e, -EBADMSG, "%s:%u: segments: key: segment \"%.100s\" is declared twice",
-				       yaml_name(f->doc), yaml_get(root, "segments")->line, f->segments[i]->key.ptr);
+			return err_set(
+				f->e, -EBADMSG, "%s:%u: segments: key: segment \"%.100s\" is declared twice",
+				yaml_name(f->doc), yaml_get(root, "segments")->line, f->segments[i]->key.ptr);
 	}
 	return 0;
 }
@@ -284,9 +297,10 @@ static int add_segment(struct features *f, const struct yaml_node *n, const char
 	struct span key = SPAN_LIT("");
 	if (!yaml_string(n, &key))
 		return fail(f, n, where, "segment", "must be a segment's key");
-	const struct segment *const *found =
-		f->n_segments ? bsearch(&key, f->segments, f->n_segments, sizeof(*f->segments), compare_key_with_segment)
-			      : NULL;
+	const struct segment *const *found = f->n_segments
+						     ? bsearch(&key, f->segments, f->n_segments,
+							       sizeof(*f->segments), compare_key_with_segment)
+						     : NULL;
 	const struct segment *s = found ? *found : span_is(key, "default") ? everybody(f, n) : NULL;
 	if (!s) {
 		char sentence[200];
@@ -329,7 +343,8 @@ static size_t count_of(const struct yaml_node *n)
 }
 
 /* Of a rule or a rollout. Three spellings: segment: key; segment: {key | keys, operator}; segments + segmentOperator. */
-static int load_condition(struct features *f, const struct yaml_node *holder, const char *where, struct condition *c)
+static int load_condition(struct features *f, const struct yaml_node *holder, const char *where,
+			  struct condition *c)
 {
 	const struct yaml_node *segment = yaml_get(holder, "segment");
 	size_t room = 1 + count_of(yaml_get(segment, "keys")) + count_of(yaml_get(segment, "segments")) +
@@ -365,8 +380,8 @@ static int take_attachment(const struct features *f, const struct yaml_node *var
 	return 0;
 }
 
-static int load_variants(const struct features *f, const struct yaml_node *flag, const char *where, struct flag *ret,
-			 struct variant **ret_variants, size_t *ret_count)
+static int load_variants(const struct features *f, const struct yaml_node *flag, const char *where,
+			 struct flag *ret, struct variant **ret_variants, size_t *ret_count)
 {
 	static const char *const known[] = {"key", "name", "description", "default", "attachment", NULL};
 	const struct yaml_node *n;
@@ -425,11 +440,12 @@ static int load_distribution(const struct features *f, const struct yaml_node *n
 	return fail(f, yaml_get(n, "variant"), where, "variant", sentence);
 }
 
-static int load_rule(struct features *f, const struct yaml_node *n, const char *where, const struct variant *variants,
-		     size_t n_variants, struct rule *ret)
+static int load_rule(struct features *f, const struct yaml_node *n, const char *where,
+		     const struct variant *variants, size_t n_variants, struct rule *ret)
 {
-	static const char *const known[] = {"segment", "segments", "segmentOperator", "operator",      "key",
-					    "keys",    "rank",	   "name",	      "distributions", NULL};
+	static const char *const known[] = {
+		"segment", "segments", "segmentOperator", "operator", "key", "keys",
+		"rank",	   "name",     "distributions",	  NULL};
 	const struct yaml_node *d;
 	int r = need_mapping(f, n, where);
 	if (r == 0)
@@ -474,7 +490,8 @@ static int load_rules(struct features *f, const struct yaml_node *n, const char 
 }
 
 /* --- boolean flags ------------------------------------------------------------------------------------------------- */
-static int load_threshold(struct features *f, const struct yaml_node *n, const char *where, struct rollout *ret)
+static int load_threshold(struct features *f, const struct yaml_node *n, const char *where,
+			  struct rollout *ret)
 {
 	static const char *const known[] = {"percentage", "value", NULL};
 	ret->is_threshold = true;
@@ -558,7 +575,8 @@ static int load(struct features *f, const char *name, struct span text, enum fla
 	const struct yaml_node *root = yaml_root(f->doc), *n;
 	size_t n_flags;
 	if (!root || root->kind != YAML_MAPPING)
-		return err_set(f->e, -EBADMSG, "%s:1: a features file is a mapping with flags and segments", name);
+		return err_set(f->e, -EBADMSG, "%s:1: a features file is a mapping with flags and segments",
+			       name);
 	int r = take_list(f, root, "", "flags", &n, &n_flags);
 	if (r < 0)
 		return r;
@@ -583,8 +601,8 @@ static int load(struct features *f, const char *name, struct span text, enum fla
 		       twice->key.ptr);
 }
 
-int flag_snapshot_parse_features(const char *name, struct span text, enum flag_rules rules, struct flag_snapshot **ret,
-				 struct err *e)
+int flag_snapshot_parse_features(const char *name, struct span text, enum flag_rules rules,
+				 struct flag_snapshot **ret, struct err *e)
 {
 	struct features f = {.e = e};
 	if (text.len > FLAG_MAX_DOCUMENT)

@@ -12,8 +12,8 @@
 #include "base/file.h"
 
 /* IN_CLOSE_WRITE and not IN_MODIFY: a file is read when its writer is done. One that is never closed is for the poll. */
-#define WATCHED                                                                                                        \
-	(IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_MOVE_SELF |             \
+#define WATCHED                                                                                              \
+	(IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_MOVE_SELF |   \
 	 IN_DELETE_SELF)
 
 /* Tells one state of the file from another without reading it; follows symbolic links. */
@@ -205,7 +205,8 @@ static int start_watching(struct features_source *s)
 }
 
 int features_source_start(struct loop *loop, const char *path, enum flag_rules rules,
-			  const struct flag_source_events *events, struct features_source **ret, struct err *e)
+			  const struct flag_source_events *events, struct features_source **ret,
+			  struct err *e)
 {
 	struct features_source *s = calloc(1, sizeof(*s));
 	if (!s)

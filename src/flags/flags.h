@@ -73,10 +73,12 @@ struct flag_result {
 	bool enabled;	   /* boolean flags: the answer */
 	struct span variant;	/* "" when none */
 	struct span attachment; /* raw JSON text, "" when none */
-	/* Whether a percentage took part: a distribution with more than one living variant, or a threshold that is neither
-	 * 0 nor 100 was compared on the way (also when it did not match). Then a constant entity must not be hashed. */
+	/* Whether a percentage took part: the rule's buckets do not all lead to the same answer, or a threshold that takes
+	 * some entities and not others was compared on the way (also when it did not match). What counts is what it does:
+	 * a share too small for a bucket and a threshold of 99.5 (which takes everyone) decide nothing. When it is true a
+	 * constant entity must not be hashed. */
 	bool by_percentage;
-	int bucket; /* 0..999 of a variant, 0..99 of the deciding threshold; -1 when none was computed */
+	int bucket; /* 0..999 of a variant, 0..99 once a threshold was compared; -1 when none was computed */
 	size_t segments;
 	const char *segment_keys[FLAG_MAX_SEGMENTS_PER_RULE]; /* in the order of the rule */
 };

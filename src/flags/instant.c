@@ -44,8 +44,8 @@ static int64_t days_since_epoch(int year, int month, int day)
 static bool take_date(struct span *s, int64_t *ret_days)
 {
 	int year, month, day;
-	if (!take_number(s, 4, &year) || !take_char(s, '-') || !take_number(s, 2, &month) || !take_char(s, '-') ||
-	    !take_number(s, 2, &day))
+	if (!take_number(s, 4, &year) || !take_char(s, '-') || !take_number(s, 2, &month) ||
+	    !take_char(s, '-') || !take_number(s, 2, &day))
 		return false;
 	if (month < 1 || month > 12 || day < 1 || day > days_in(year, month))
 		return false;
@@ -58,7 +58,8 @@ static bool take_clock(struct span *s, int64_t *ret_seconds)
 	int hour, minute, second;
 	if (!take_number(s, 2, &hour) && !take_number(s, 1, &hour))
 		return false;
-	if (!take_char(s, ':') || !take_number(s, 2, &minute) || !take_char(s, ':') || !take_number(s, 2, &second))
+	if (!take_char(s, ':') || !take_number(s, 2, &minute) || !take_char(s, ':') ||
+	    !take_number(s, 2, &second))
 		return false;
 	*ret_seconds = hour * 3600 + minute * 60 + second;
 	return hour < 24 && minute < 60 && second < 60;

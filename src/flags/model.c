@@ -200,16 +200,18 @@ static void warn_about_shares(struct flag_snapshot *s, const struct rule *rule, 
 		total += (double)d->rollout;
 		/* float32 holds 7 digits: 33.3 is 33.2999992. */
 		if (fabs(tenths - nearbyint(tenths)) > 1e-4)
-			model_warn(s, "%s: variant \"%s\" has %g %%, but Flipt acts in steps of 0.1 %%", where,
-				   d->variant.ptr, (double)d->rollout);
+			model_warn(s, "%s: variant \"%s\" has %g %%, but Flipt acts in steps of 0.1 %%",
+				   where, d->variant.ptr, (double)d->rollout);
 	}
 	if (rule->n_distributions == 0 || fabs(total - 100) < 0.05)
 		return;
 	if (s->rules == FLAG_RULES_V1)
-		model_warn(s, "%s: the distributions add up to %g %%, what is missing to 100 %% gets no variant", where,
-			   total);
+		model_warn(s,
+			   "%s: the distributions add up to %g %%, what is missing to 100 %% gets no variant",
+			   where, total);
 	else
-		model_warn(s, "%s: the distributions add up to %g %%, Flipt scales them to 100 %%", where, total);
+		model_warn(s, "%s: the distributions add up to %g %%, Flipt scales them to 100 %%", where,
+			   total);
 }
 
 void model_rule_finish(struct flag_snapshot *s, struct rule *rule, const char *where)

@@ -35,8 +35,8 @@ static bool underscores_fine(struct span s, bool hex)
 	for (size_t i = 0; i < s.len; i++) {
 		bool digit = hex ? is_hex_digit(s.ptr[i]) : is_digit(s.ptr[i]);
 		if (s.ptr[i] == '_') {
-			bool before_digit = i + 1 < s.len &&
-					    (hex ? is_hex_digit(s.ptr[i + 1]) : is_digit(s.ptr[i + 1]));
+			bool before_digit =
+				i + 1 < s.len && (hex ? is_hex_digit(s.ptr[i + 1]) : is_digit(s.ptr[i + 1]));
 			if (!after_digit || !before_digit)
 				return false;
 		}
@@ -111,8 +111,9 @@ static int64_t clamp(int64_t e)
 /* Up to 15 digits and a power of ten that is a double itself: one exact operation, correctly rounded. The common case. */
 static bool short_decimal(const struct literal *l, double *ret)
 {
-	static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,	1e8,  1e9,  1e10, 1e11,
-					1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+	static const double powers[] = {1e0,  1e1,  1e2,  1e3,	1e4,  1e5,  1e6,  1e7,
+					1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+					1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 	int64_t e = l->point + l->exponent - (int64_t)l->n_digits;
 	if (l->hex || l->n_digits > 15 || e < -22 || e > 22)
 		return false;

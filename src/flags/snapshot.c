@@ -61,8 +61,8 @@ static void take_members(struct span object, const struct member *members, size_
 	}
 }
 
-#define TAKE(object, ...)                                                                                              \
-	take_members((object), (const struct member[]){__VA_ARGS__},                                                   \
+#define TAKE(object, ...)                                                                                    \
+	take_members((object), (const struct member[]){__VA_ARGS__},                                         \
 		     sizeof((const struct member[]){__VA_ARGS__}) / sizeof(struct member))
 
 /* A string's content in the arena; "" when it is missing. */
@@ -125,12 +125,14 @@ static bool word_begins(struct span quoted, const char *prefix)
 }
 
 /* --- segments ------------------------------------------------------------------------------------------------------ */
-static int read_constraint(const struct reader *r, struct span object, const char *where, struct constraint *ret)
+static int read_constraint(const struct reader *r, struct span object, const char *where,
+			   struct constraint *ret)
 {
 	struct span type_raw, op_raw, property_raw, value_raw, type_text, op_text, property, value;
 	enum constraint_type type = CONSTRAINT_OTHER;
 	enum constraint_op op = OP_OTHER;
-	TAKE(object, {"type", &type_raw}, {"operator", &op_raw}, {"property", &property_raw}, {"value", &value_raw});
+	TAKE(object, {"type", &type_raw}, {"operator", &op_raw}, {"property", &property_raw},
+	     {"value", &value_raw});
 	int error = take_text(r, type_raw, where, &type_text);
 	if (error == 0)
 		error = take_text(r, op_raw, where, &op_text);
@@ -145,8 +147,8 @@ static int read_constraint(const struct reader *r, struct span object, const cha
 	if (!constraint_op_parse(op_text, &op))
 		op = OP_OTHER;
 	if (type != CONSTRAINT_OTHER && !constraint_op_fits(type, op))
-		model_warn(r->snapshot, "%s: operator \"%.40s\" is not known for this type; it never matches", where,
-			   op_text.ptr);
+		model_warn(r->snapshot, "%s: operator \"%.40s\" is not known for this type; it never matches",
+			   where, op_text.ptr);
 	if (constraint_compile(&r->snapshot->arena, type, op, property, value, ret) < 0)
 		return out_of_memory(r);
 	if (ret->malformed)
@@ -210,7 +212,8 @@ static int read_condition(const struct reader *r, struct span segments, struct s
 }
 
 /* --- variant flags ------------------------------------------------------------------------------------------------- */
-static int read_distribution(const struct reader *r, struct span object, const char *where, struct distribution *ret)
+static int read_distribution(const struct reader *r, struct span object, const char *where,
+			     struct distribution *ret)
 {
 	struct span key, attachment, rollout;
 	TAKE(object, {"variantKey", &key}, {"variantAttachment", &attachment}, {"rollout", &rollout});
@@ -223,7 +226,8 @@ static int read_distribution(const struct reader *r, struct span object, const c
 }
 
 /* v1 lists a rule once per segment, each time with its distributions once per segment: `times` of them. */
-static int read_rule(const struct reader *r, struct span object, size_t times, const char *where, struct rule *ret)
+static int read_rule(const struct reader *r, struct span object, size_t times, const char *where,
+		     struct rule *ret)
 {
 	struct span segments, op, distributions, key, item;
 	struct json_iter it;
@@ -272,8 +276,8 @@ static int read_rules(const struct reader *r, struct span rules, const char *whe
 	while (more) {
 		size_t times = 1;
 		struct span id = rule_id(rule);
-		while ((more = json_iter_next(&it, &key, &next)) && r->snapshot->rules == FLAG_RULES_V1 && id.len > 2 &&
-		       span_eq(id, rule_id(next)))
+		while ((more = json_iter_next(&it, &key, &next)) && r->snapshot->rules == FLAG_RULES_V1 &&
+		       id.len > 2 && span_eq(id, rule_id(next)))
 			times++;
 		model_place(place, where, "rule", ret->n_rules);
 		error = read_rule(r, rule, times, place, &ret->rules[ret->n_rules++]);
@@ -406,8 +410,8 @@ static int read_document(struct reader *r, struct span text, enum flag_rules rul
 	return finish(r, text, digest);
 }
 
-int flag_snapshot_parse_json(const char *name, struct span text, enum flag_rules rules, struct flag_snapshot **ret,
-			     struct err *e)
+int flag_snapshot_parse_json(const char *name, struct span text, enum flag_rules rules,
+			     struct flag_snapshot **ret, struct err *e)
 {
 	struct reader r = {.name = name, .e = e};
 	if (text.len > FLAG_MAX_DOCUMENT)

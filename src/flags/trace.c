@@ -44,8 +44,8 @@ static const char *segment_reason(const struct segment *s)
 	return s->any ? "none of its constraints holds" : "all of its constraints hold";
 }
 
-void trace_segment(const struct flag_trace *t, const struct segment *s, bool matched, const struct constraint *deciding,
-		   struct span value)
+void trace_segment(const struct flag_trace *t, const struct segment *s, bool matched,
+		   const struct constraint *deciding, struct span value)
 {
 	char is[VALUE_SHOWN + 8], wanted[VALUE_SHOWN + 8];
 	if (!t)
@@ -64,17 +64,18 @@ void trace_segment(const struct flag_trace *t, const struct segment *s, bool mat
 
 void trace_condition(const struct flag_trace *t, const char *what, size_t index, const struct condition *c)
 {
-	trace_say(t, 1, "%s %zu: %s of %zu segment%s must match", what, index + 1, c->all ? "all" : "one", c->n_segments,
-		  c->n_segments == 1 ? "" : "s");
+	trace_say(t, 1, "%s %zu: %s of %zu segment%s must match", what, index + 1, c->all ? "all" : "one",
+		  c->n_segments, c->n_segments == 1 ? "" : "s");
 	if (c->n_dropped)
 		trace_say(t, 2, "%zu more left out: Flipt drops a segment that has a malformed constraint",
 			  c->n_dropped);
 }
 
-void trace_condition_end(const struct flag_trace *t, const char *what, const struct condition *c, size_t matched,
-			 bool holds)
+void trace_condition_end(const struct flag_trace *t, const char *what, const struct condition *c,
+			 size_t matched, bool holds)
 {
-	trace_say(t, 2, "%zu of %zu match: the %s %s", matched, c->n_segments, what, holds ? "applies" : "does not apply");
+	trace_say(t, 2, "%zu of %zu match: the %s %s", matched, c->n_segments, what,
+		  holds ? "applies" : "does not apply");
 }
 
 void trace_distribution(const struct flag_trace *t, const struct rule *rule, int bucket,
@@ -87,19 +88,21 @@ void trace_distribution(const struct flag_trace *t, const struct rule *rule, int
 	for (size_t i = 0; i < rule->n_distributions; i++) {
 		const struct distribution *d = &rule->distributions[i];
 		if (d->limit > from)
-			trace_say(t, 3, "%d to %d: variant \"%s\" (%g %%)%s", from, d->limit - 1, d->variant.ptr,
-				  (double)d->rollout, d == chosen ? " ← this one" : "");
+			trace_say(t, 3, "%d to %d: variant \"%s\" (%g %%)%s", from, d->limit - 1,
+				  d->variant.ptr, (double)d->rollout, d == chosen ? " ← this one" : "");
 		else
-			trace_say(t, 3, "no bucket: variant \"%s\" (%g %%)", d->variant.ptr, (double)d->rollout);
+			trace_say(t, 3, "no bucket: variant \"%s\" (%g %%)", d->variant.ptr,
+				  (double)d->rollout);
 		from = d->limit > from ? d->limit : from;
 	}
 	if (!chosen)
-		trace_say(t, 3, "%d to %d: no variant ← this one (the shares add up to less than 100 %%)", from,
-			  MODEL_BUCKETS - 1);
+		trace_say(t, 3, "%d to %d: no variant ← this one (the shares add up to less than 100 %%)",
+			  from, MODEL_BUCKETS - 1);
 }
 
-void trace_threshold(const struct flag_trace *t, size_t index, const struct rollout *r, int bucket, bool matched)
+void trace_threshold(const struct flag_trace *t, size_t index, const struct rollout *r, int bucket,
+		     bool matched)
 {
-	trace_say(t, 1, "rollout %zu: threshold %g %%; this entity's number from 0 to 99 is %d: it %s", index + 1,
-		  (double)r->percentage, bucket, matched ? "applies" : "does not apply");
+	trace_say(t, 1, "rollout %zu: threshold %g %%; this entity's number from 0 to 99 is %d: it %s",
+		  index + 1, (double)r->percentage, bucket, matched ? "applies" : "does not apply");
 }
