@@ -26,7 +26,19 @@ static bool colon_and_blanks(const struct http_field *f)
 	return true;
 }
 
-const char *layout_check(const struct http_request *r, size_t head_size)
+/* A library that drops blanks behind a value writes a NUL over the first of them, and lets the CR stand. */
+static size_t dropped_blanks(struct span value)
+{
+	const char *p = value.ptr + value.len;
+	size_t n = 0;
+	if (p[0] == 0 && (p[1] == ' ' || p[1] == '\t' || p[1] == '\r'))
+		n = 1;
+	while (p[n] == ' ' || p[n] == '\t')
+		n++;
+	return n;
+}
+
+const char *layout_check(const struct http_request *r, size_t head_size, bool trimmed)
 {
 	if (at(r->target.ptr) != end_of(r->method) + 1 || at(r->version.ptr) != end_of(r->target) + 1)
 		return "stray blank or NUL in the request line";
@@ -35,7 +47,7 @@ const char *layout_check(const struct http_request *r, size_t head_size)
 		const struct http_field *f = &r->fields[i];
 		if (at(f->name.ptr) != line_end || !colon_and_blanks(f))
 			return "folded line, bare LF or NUL in the head";
-		line_end = end_of(f->value) + 2;
+		line_end = end_of(f->value) + (trimmed ? dropped_blanks(f->value) : 0) + 2;
 	}
 	if (line_end + 2 - at(r->method.ptr) != head_size)
 		return "folded line, bare LF or NUL at the end of the head";

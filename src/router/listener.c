@@ -46,6 +46,15 @@
 #define LIBRARY_ENTRY 64 /* bytes, of what it keeps for each field and cookie */
 #define FIELD_BUFFER 2048
 
+/* Newer ones parse strictly on demand, and drop blanks behind values themselves. */
+#if MHD_VERSION >= 0x01000000
+#define PARSING MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1
+#define LIBRARY_TRIMS true
+#else
+#define PARSING MHD_OPTION_STRICT_FOR_CLIENT, 0 /* its strictness finds little (http.md); we check, and count */
+#define LIBRARY_TRIMS false
+#endif
+
 enum limit { LIMIT_HEAD, LIMIT_IDLE, LIMIT_PROGRESS, LIMITS };
 
 enum stage { STAGE_NEW, STAGE_HEAD, STAGE_BODY, STAGE_COMPLETE, STAGE_ANSWERING };
@@ -581,7 +590,7 @@ static int check(struct exchange *x, const char **ret_why)
 		return status;
 	struct http_request raw = x->request;
 	raw.target.ptr = x->target_at;
-	return (*ret_why = layout_check(&raw, size->header_size)) ? 400 : 0;
+	return (*ret_why = layout_check(&raw, size->header_size, LIBRARY_TRIMS)) ? 400 : 0;
 }
 
 static int keep_fields(struct exchange *x)
@@ -883,7 +892,7 @@ static int start_daemon(struct listener *l, int fd)
 		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_target, l, MHD_OPTION_NOTIFY_COMPLETED,
 		on_completed, l, MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_UNESCAPE_CALLBACK,
 		keep_escapes, l, MHD_OPTION_CONNECTION_LIMIT, l->options.max_connections + CONNECTIONS_TO_REFUSE,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory_for(l->options.max_head), MHD_OPTION_END);
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory_for(l->options.max_head), PARSING, MHD_OPTION_END);
 	return l->daemon ? 0 : -EIO;
 }
 
