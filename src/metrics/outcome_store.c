@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/crypto.h"
 #include "base/db.h"
+#include "metrics/rollup_fold.h"
 
 #define MINUTE_US 60000000LL
 #define MINUTES_KEPT 2		/* open minutes stay in memory so long after their end */
@@ -31,6 +32,7 @@ static const char *const schema[OUTCOME_STORE_VERSION] = {
 	"  s.service, s.operation, o.organisation, o.user, s.side, s.backend, s.role, s.reason, o.variant, s.result,"
 	"  s.answered, o.http_status, o.latency_us, o.task_id, o.request_id"
 	"  FROM outcomes o JOIN series s ON s.id = o.series;",
+	ROLLUP_FOLD_SCHEMA,
 };
 
 struct outcome_store {
@@ -39,6 +41,7 @@ struct outcome_store {
 	struct db_stmt *add_series, *find_series, *add_row, *find_rollup, *put_rollup, *add_drops, *add_mark;
 	struct db_stmt *first_row, *old_row, *delete_rows, *delete_marks, *clamp_marks, *first_rollup, *delete_rollups,
 		*delete_drops;
+	struct rollup_fold *fold;
 	int64_t next_row;
 	int64_t marked_minute; /* of the last row_mark; -1 = none yet by this store */
 	struct buf encoded;
@@ -126,6 +129,8 @@ int outcome_store_open(const char *path, struct series_table *series, struct out
 	if (r == 0)
 		r = prepare_all(s, e);
 	if (r == 0)
+		r = rollup_fold_new(s->db, &s->fold, e);
+	if (r == 0)
 		r = read_next_row(s, e);
 	if (r < 0)
 		return r;
@@ -143,6 +148,7 @@ struct outcome_store *outcome_store_close(struct outcome_store *s)
 				 s->first_rollup, s->delete_rollups, s->delete_drops};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		db_stmt_free(all[i]);
+	rollup_fold_free(s->fold);
 	db_close(s->db);
 	buf_release(&s->encoded);
 	free(s);
@@ -480,11 +486,14 @@ int outcome_store_retain(struct outcome_store *s, const struct outcome_limits *l
 		return r;
 	int rows = retain_rows(s, l, e);
 	int rollups = rows < 0 ? rows : retain_rollups(s, l, e);
-	r = rollups < 0 ? rollups : db_commit(s->db, e);
-	if (r < 0) {
+	int folded = rollups ? rollups : rollup_fold_step(s->fold, minute_of(l->now_us) - ROLLUP_FOLD_AFTER_MINUTES, e);
+	r = folded < 0 ? folded : db_commit(s->db, e);
+	if (r < 0)
 		db_rollback(s->db);
+	if (r < 0 || folded) /* a minute kept in memory may just have become part of an hour */
+		forget(s);
+	if (r < 0)
 		return r;
-	}
-	int vacuum = rows || rollups ? 0 : give_back(s, e);
-	return vacuum < 0 ? vacuum : rows || rollups || vacuum;
+	int vacuum = rows || rollups || folded ? 0 : give_back(s, e);
+	return vacuum < 0 ? vacuum : rows || rollups || folded || vacuum;
 }

@@ -4,7 +4,8 @@
  * Tables (all times are of the wall clock, UTC):
  *   series     the words of a combination (metrics/series.h), so that a row holds a number in their stead
  *   outcomes   one row per attempt, ids in the order of writing; the view `attempts` joins the words for people
- *   rollups    per minute and series: count, sum of latencies, histogram (metrics/histogram.h)
+ *   rollups    per minute and series: count, sum of latencies, histogram (metrics/histogram.h); after two days per hour
+ *   folded     up to which minute rollups are per hour (metrics/rollup_fold.h)
  *   drops      per minute: outcomes that found the queue full
  *   row_marks  the first id written in a minute: what is older than a time is found without an index over the rows
  *
@@ -27,7 +28,7 @@
 #include "metrics/series.h"
 
 #define OUTCOME_STORE_APPLICATION 0x4d526f63 /* "MRoc" */
-#define OUTCOME_STORE_VERSION 1
+#define OUTCOME_STORE_VERSION 2
 
 struct outcome_store;
 

@@ -10,6 +10,7 @@
 #include "base/db.h"
 #include "metrics/histogram.h"
 #include "metrics/outcome_store.h"
+#include "metrics/rollup_fold.h"
 
 #define MINUTE_US 60000000LL
 #define SERIES_ID_MAX 1000000 /* far beyond what a recorder writes; guards against a made-up file */
@@ -35,6 +36,7 @@ struct maker {
 	size_t series_count;
 	struct cell **cells, total;
 	size_t cell_count;
+	int64_t folded;			   /* before this minute sums are per hour */
 	int64_t first_minute, last_minute; /* both inclusive: of the series over time */
 };
 
@@ -158,13 +160,19 @@ static int64_t minute_of(int64_t time_us)
 
 static int64_t since_minute(const struct maker *m)
 {
-	return m->options->since_us ? minute_of(m->options->since_us) : INT64_MIN;
+	if (!m->options->since_us)
+		return INT64_MIN;
+	int64_t minute = minute_of(m->options->since_us);
+	return minute < m->folded ? rollup_hour(minute) : minute;
 }
 
 /* The first minute that is out. */
 static int64_t until_minute(const struct maker *m)
 {
-	return m->options->until_us ? minute_of(m->options->until_us - 1) + 1 : INT64_MAX;
+	if (!m->options->until_us)
+		return INT64_MAX;
+	int64_t last = minute_of(m->options->until_us - 1);
+	return last < m->folded ? rollup_hour(last) + 60 : last + 1;
 }
 
 static int read_int(struct maker *m, const char *sql, int64_t a, int64_t b, int64_t *ret, bool *null, struct err *e)
@@ -199,6 +207,11 @@ static int make_points(struct maker *m, struct err *e)
 	if (__builtin_sub_overflow(m->last_minute, m->first_minute, &minutes) || minutes > INT64_MAX / (2 * MINUTE_US))
 		return err_set(e, -EUCLEAN, "%s: times out of range", m->options->path);
 	int64_t width = minutes / REPORT_POINTS_MAX + 1;
+	if (m->first_minute < m->folded) { /* whole hours, or there would be gaps between their beginnings */
+		width = (width + 59) / 60 * 60;
+		m->first_minute = rollup_hour(m->first_minute);
+		minutes = m->last_minute - m->first_minute;
+	}
 	struct report *report = m->report;
 	report->point_us = width * MINUTE_US;
 	report->point_count = (size_t)(minutes / width + 1);
@@ -364,14 +377,33 @@ static int check_version(struct maker *m, struct err *e)
 	if (version > OUTCOME_STORE_VERSION)
 		return err_set(e, -EPROTO, "%s: schema version %lld, this program knows up to %d", m->options->path,
 			       (long long)version, OUTCOME_STORE_VERSION);
-	return version == OUTCOME_STORE_VERSION ? 0 : err_set(e, -ENODATA, "%s: nothing recorded yet", m->options->path);
+	if (version == 0)
+		return err_set(e, -ENODATA, "%s: nothing recorded yet", m->options->path);
+	m->folded = INT64_MIN;
+	return version < 2 ? 0 : db_query_int64(m->db, "SELECT until FROM folded", &m->folded, e);
+}
+
+/* What the span really is; rows are exact. */
+static void describe_span(struct maker *m)
+{
+	struct report *r = m->report;
+	r->since_us = m->options->since_us;
+	r->until_us = m->options->until_us;
+	if (r->from_rows)
+		return;
+	if (r->since_us)
+		r->since_us = since_minute(m) * MINUTE_US;
+	if (r->until_us)
+		r->until_us = until_minute(m) * MINUTE_US;
 }
 
 static int read_all(struct maker *m, struct err *e)
 {
 	int r = check_version(m, e);
-	if (r == 0)
-		r = read_series(m, e);
+	if (r < 0)
+		return r;
+	describe_span(m);
+	r = read_series(m, e);
 	if (r == 0)
 		r = make_points(m, e);
 	if (r == 0)
@@ -406,8 +438,6 @@ static struct report *describe(const struct report_options *o)
 		return NULL;
 	r->made_us = clock_wall_us();
 	r->from_rows = o->organisation != NULL;
-	r->since_us = o->since_us && !r->from_rows ? minute_of(o->since_us) * MINUTE_US : o->since_us;
-	r->until_us = o->until_us && !r->from_rows ? (minute_of(o->until_us - 1) + 1) * MINUTE_US : o->until_us;
 	span_copy(span_of(o->service), r->service, sizeof(r->service));
 	span_copy(span_of(o->operation), r->operation, sizeof(r->operation));
 	span_copy(span_of(o->organisation), r->organisation, sizeof(r->organisation));

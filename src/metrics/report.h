@@ -12,7 +12,8 @@
  *            organisation reads rows, since sums carry none; it reaches back as far as rows are kept.
  * Ownership: the report owns everything in it.
  * Threads:   any; reads with a connection of its own, and never holds up the recorder.
- * Times:     made from sums, the span begins and ends at whole minutes: since is rounded down, until up; the report says which.
+ * Times:     made from sums, the span begins and ends at whole minutes, beyond two days ago at whole hours: since is rounded
+ *            down, until up; the report says to what.
  */
 #ifndef METRICS_REPORT_H
 #define METRICS_REPORT_H

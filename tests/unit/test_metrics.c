@@ -279,6 +279,27 @@ static void retention_by_size(void **state)
 	assert_true(after < before * 3 / 4); /* given back to the file system */
 }
 
+static void old_minutes_become_hours(void **state)
+{
+	struct place *p = *state;
+	int64_t hour = 28999980, t = hour * MINUTE_US, day = 1440 * MINUTE_US;
+	assert_int_equal(hour % 60, 0);
+	for (int i = 0; i < 70; i++)
+		write_some(p, t + i * MINUTE_US, t + i * MINUTE_US, 2);
+	write_some(p, t + 3 * day, t + 3 * day, 5);
+	retain(p, INT64_MIN, INT64_MIN, 0, t + day);
+	assert_int_equal(ask(p, "SELECT count(*) FROM rollups"), 71);
+	retain(p, INT64_MIN, INT64_MIN, 0, t + 3 * day);
+	assert_int_equal(ask(p, "SELECT count(*) FROM rollups"), 3);
+	assert_int_equal(ask(p, "SELECT count FROM rollups WHERE minute = 28999980"), 120);
+	assert_int_equal(ask(p, "SELECT count FROM rollups WHERE minute = 28999980 + 60"), 20);
+	write_some(p, t + 5 * MINUTE_US, t + 3 * day, 1); /* late for its hour: still counted once */
+	write_some(p, t, t + 3 * day, 1);
+	retain(p, INT64_MIN, INT64_MIN, 0, t + 3 * day);
+	assert_int_equal(ask(p, "SELECT sum(count) FROM rollups"), 147);
+	assert_int_equal(ask(p, "SELECT until FROM folded"), 28999980 + 120);
+}
+
 static void drops_are_kept_per_minute(void **state)
 {
 	struct place *p = *state;
@@ -304,6 +325,7 @@ int main(void)
 		WITH_STORE(retention_by_age),
 		WITH_STORE(a_wrong_clock_deletes_no_young_rows),
 		WITH_STORE(retention_by_size),
+		WITH_STORE(old_minutes_become_hours),
 		WITH_STORE(drops_are_kept_per_minute),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

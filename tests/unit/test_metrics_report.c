@@ -234,6 +234,29 @@ static void a_year_has_no_more_points_than_a_day(void **state)
 	assert_int_equal(r->points[r->point_count - 1].executions[OUTCOME_LEGACY], 2);
 }
 
+static void beyond_two_days_the_span_is_of_whole_hours(void **state)
+{
+	struct place *p = *state;
+	const int64_t hour = 28999980 * MINUTE_US, now = hour + 4 * 1440 * MINUTE_US;
+	struct outcome o = legacy_ok;
+	for (int i = 0; i < 60; i++) {
+		o.time_us = hour + i * MINUTE_US;
+		record(p, o, 1);
+	}
+	o.time_us = now - MINUTE_US;
+	record(p, o, 3);
+	struct outcome_limits l = {INT64_MIN, INT64_MIN, 0, now};
+	while (outcome_store_retain(p->store, &l, NULL) > 0)
+		;
+	CLEANUP(report_freep) struct report *r = make(p, (struct report_options){.since_us = hour + 30 * MINUTE_US});
+	assert_int_equal(r->since_us, hour);
+	assert_int_equal(r->total.executions, 63);
+	assert_int_equal(r->point_us % (60 * MINUTE_US), 0);
+	assert_int_equal(r->points[0].executions[OUTCOME_LEGACY], 60);
+	assert_int_equal(r->points[r->point_count - 1].executions[OUTCOME_LEGACY], 3);
+	assert_true(labs((long)r->total.sides[OUTCOME_LEGACY].attempts.p99_us - 2000) <= 32);
+}
+
 static int refusal(const char *path, struct err *e)
 {
 	struct report *r = NULL;
@@ -312,6 +335,7 @@ int main(void)
 		cmocka_unit_test(percents_are_never_rounded_to_all_or_nothing),
 		CASE(filters_choose),
 		CASE(a_year_has_no_more_points_than_a_day),
+		CASE(beyond_two_days_the_span_is_of_whole_hours),
 		CASE(files_that_are_not_ours_are_refused_in_words),
 		cmocka_unit_test(the_gate_needs_data_and_holds_limits),
 	};
