@@ -332,6 +332,12 @@ static void take_request(struct legacy_call *c, const struct legacy_request *r)
 	response_begin(&c->response, span_is(r->method, "HEAD"), c->upstream->options.max_head);
 }
 
+static void hold(struct legacy_call *c)
+{
+	c->held = true;
+	upstream_look_soon(c->upstream, &c->soon, HOLD_MS);
+}
+
 int legacy_call_start(struct legacy_upstream *u, const struct legacy_request *r,
 		      const struct legacy_events *events, struct legacy_call **ret)
 {
@@ -354,7 +360,7 @@ int legacy_call_start(struct legacy_upstream *u, const struct legacy_request *r,
 	else if (c->state == CALL_OPEN && (!c->has_body || c->expects_continue))
 		call_flush(c);
 	else if (c->state == CALL_OPEN)
-		upstream_look_soon(u, &c->soon, HOLD_MS);
+		hold(c);
 	return (*ret = c, 0);
 }
 

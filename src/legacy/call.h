@@ -45,7 +45,8 @@ struct legacy_call {
 	bool retried;
 	bool written;	    /* a byte of the request has been handed to the kernel, on any line */
 	bool line_written;  /* … on this line */
-	bool ended;	    /* the caller has given all */
+	bool held;		 /* the head waits for the body's first bytes */
+	bool ended;		 /* the caller has given all */
 	bool blocked;	    /* the socket takes no more for now */
 	bool want_writable; /* the caller was told to wait */
 	bool write_dead;    /* the socket takes no more for ever; an answer may still be there */

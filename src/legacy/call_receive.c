@@ -169,6 +169,12 @@ static bool unread(const struct legacy_call *c)
 	return c->end > c->begin;
 }
 
+/* What the caller still gives is dropped; he must not wait for ever to give it. */
+static bool swallows(const struct legacy_call *c)
+{
+	return c->failure < 0 && (c->write_dead || c->state == CALL_OVER);
+}
+
 static void tell_failure(struct legacy_call *c)
 {
 	/* What came before the failure is read first: as much of a cut answer arrives as there is. */
@@ -194,6 +200,10 @@ void call_tell(struct legacy_call *c)
 		c->body_fresh = false;
 		if (unread(c) || (c->response.complete && !c->end_told))
 			c->events.readable(c->events.arg);
+	}
+	if (c->want_writable && !c->freed && swallows(c)) {
+		c->want_writable = false;
+		c->events.writable(c->events.arg);
 	}
 	if (!c->freed)
 		tell_failure(c);

@@ -29,7 +29,6 @@ static void lost(struct legacy_call *c)
 	c->write_dead = true;
 	c->written = c->line_written = true;
 	c->out_sent = c->out.len;
-	c->want_writable = false;
 	call_soon(c);
 }
 
@@ -75,10 +74,19 @@ static void after_sending(struct legacy_call *c)
 	call_set_limit(c);
 }
 
+/* The head waits no longer. Only for that is the call taken off the list: later it may be there for other
+ * reasons. */
+static void release_head(struct legacy_call *c)
+{
+	if (c->held)
+		link_remove(&c->soon);
+	c->held = false;
+}
+
 /* false: on another line now; call_look sends there. */
 static bool push_out(struct legacy_call *c)
 {
-	link_remove(&c->soon);
+	release_head(c);
 	if (waiting(c) == 0 || c->write_dead)
 		return true;
 	struct iovec part = {c->out.ptr + c->out_sent, waiting(c)};
@@ -189,7 +197,7 @@ static size_t send_piece(struct legacy_call *c, const char *bytes, size_t n)
 static size_t send_body(struct legacy_call *c, const char *bytes, size_t n)
 {
 	size_t done = 0;
-	link_remove(&c->soon);
+	release_head(c);
 	while (done < n && c->state == CALL_OPEN && !c->write_dead && (done == 0 || waiting(c) == 0)) {
 		size_t piece = c->chunked && n - done > PIECE_MAX ? PIECE_MAX : n - done;
 		size_t took = send_piece(c, bytes + done, piece);
@@ -205,12 +213,8 @@ static size_t send_body(struct legacy_call *c, const char *bytes, size_t n)
 
 static size_t offer(struct legacy_call *c, const char *bytes, size_t n)
 {
-	bool unsent = c->state == CALL_OPEN && !c->line_written;
-	if (c->chunked && unsent && !link_alone(&c->soon) && waiting(c) + n < SMALL)
-		return keep_body(c, bytes, n);
-	if (c->state != CALL_OPEN || c->blocked)
-		return keep_body(c, bytes, n);
-	return send_body(c, bytes, n);
+	bool small = c->held && c->chunked && waiting(c) + n < SMALL;
+	return c->state != CALL_OPEN || c->blocked || small ? keep_body(c, bytes, n) : send_body(c, bytes, n);
 }
 
 size_t legacy_call_write(struct legacy_call *c, const char *bytes, size_t n)

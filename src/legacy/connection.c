@@ -165,7 +165,7 @@ static int take_over(struct connection *n)
 		return -ENOTCONN;
 	if (n->tls) {
 		n->fd = fd;
-		if (!connection_quiet(n))
+		if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || !connection_quiet(n))
 			return -ECONNRESET;
 	} else {
 		n->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);

@@ -149,6 +149,11 @@ void pool_close(struct line *l)
 		forget(l);
 }
 
+struct connector *pool_connector(struct pool *p)
+{
+	return p->connector;
+}
+
 unsigned pool_connections(const struct pool *p)
 {
 	return p->connections;

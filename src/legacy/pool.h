@@ -39,6 +39,7 @@ int pool_connect(struct pool *p, const struct connection_events *events, void *a
 void pool_keep(struct line *l, int64_t upstream_s);
 void pool_close(struct line *l);
 
+struct connector *pool_connector(struct pool *p);
 unsigned pool_connections(const struct pool *p); /* in use, being made and kept */
 void pool_close_kept(struct pool *p);
 

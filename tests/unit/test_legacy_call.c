@@ -99,9 +99,6 @@ static void passes_requests_and_answers_as_they_are(void **state)
 	struct seen s = {0};
 	seen_start(&s, &t.client, &r);
 	assert_true(seen_run(&s));
-	assert_string_equal(
-		head, "PROPFIND /a//b/../%2e?x=%00&\xff HTTP/1.1\r\nHost: a.example:80\r\nx-B: 2\r\nX-b: \r\n"
-		      "X-High: \xe9\r\n\r\n");
 	assert_int_equal(s.heads, 1);
 	assert_int_equal(s.status, 207);
 	assert_int_equal(s.length, 5);
@@ -110,7 +107,10 @@ static void passes_requests_and_answers_as_they_are(void **state)
 	assert_string_equal(s.body.ptr, "hello");
 	assert_true(s.ended);
 	seen_free(&s);
-	close_scene(&t);
+	close_scene(&t); /* and its threads have ended */
+	assert_string_equal(
+		head, "PROPFIND /a//b/../%2e?x=%00&\xff HTTP/1.1\r\nHost: a.example:80\r\nx-B: 2\r\nX-b: \r\n"
+		      "X-High: \xe9\r\n\r\n");
 }
 
 static void keeps_connections(void **state)

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,11 +114,23 @@ static void get(struct client *c, struct seen *s, const char *method, const char
 	assert_true(seen_run(s));
 }
 
+static int open_descriptors(void)
+{
+	int n = 0;
+	DIR *d = opendir("/proc/self/fd");
+	assert_non_null(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
 static void keeps_tls_connections(void **state)
 {
 	(void)state;
 	struct client c;
 	open_client(&c, ca_file, 1);
+	int before = open_descriptors();
 	for (int i = 0; i < 10; i++) {
 		struct seen s = {0};
 		get(&c, &s, "GET", "/ok");
@@ -127,6 +140,9 @@ static void keeps_tls_connections(void **state)
 		seen_free(&s);
 		assert_int_equal(legacy_upstream_connections(c.upstream), 1);
 	}
+	assert_int_equal(open_descriptors(), before + 1);
+	legacy_upstream_close_kept(c.upstream);
+	assert_int_equal(open_descriptors(), before);
 	client_close(&c);
 }
 
