@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/crypto.h"
 #include "base/db.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -53,15 +54,23 @@ struct ledger {
 	unsigned n_queued;
 	bool stopping, failing;
 	char last_error[ERR_TEXT_MAX];
+	/* constant */
+	char *path;
+	uint32_t seed; /* of the hash: keys are chosen by callers */
 	/* the thread's */
-	struct db *db;
+	struct db *db; /* NULL after an error that asks for opening it anew */
 	struct db_stmt *put, *remove, *expire;
 	int64_t swept_ms;
 };
 
-static uint32_t hash_of(struct span group, struct span key)
+static int64_t oldest_us(void)
 {
-	uint32_t h = 2166136261u; /* FNV-1a */
+	return clock_wall_us() - (int64_t)LEDGER_TTL_DAYS * 86400 * 1000000;
+}
+
+static uint32_t hash_of(const struct ledger *l, struct span group, struct span key)
+{
+	uint32_t h = 2166136261u ^ l->seed; /* FNV-1a */
 	const struct span parts[] = {group, {"\0", 1}, key};
 	for (size_t p = 0; p < 3; p++)
 		for (size_t i = 0; i < parts[p].len; i++)
@@ -83,7 +92,7 @@ static struct slot **find(struct ledger *l, struct span group, struct span key, 
 
 static void forget(struct ledger *l, struct span group, struct span key)
 {
-	struct slot **at = find(l, group, key, hash_of(group, key));
+	struct slot **at = find(l, group, key, hash_of(l, group, key));
 	struct slot *s = *at;
 	if (!s)
 		return;
@@ -99,7 +108,7 @@ static int remember(struct ledger *l, const struct ledger_entry *e)
 	if (!s)
 		return -ENOMEM;
 	forget(l, group, key);
-	*s = (struct slot){.hash = hash_of(group, key),
+	*s = (struct slot){.hash = hash_of(l, group, key),
 			   .group_length = (uint16_t)group.len,
 			   .key_length = (uint16_t)key.len,
 			   .created_us = e->created_us};
@@ -124,9 +133,12 @@ int ledger_entry_set(struct ledger_entry *entry, struct span group, struct span 
 
 bool ledger_lookup(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret)
 {
-	uint32_t hash = hash_of(group, key);
+	uint32_t hash = hash_of(l, group, key);
+	int64_t oldest = oldest_us(); /* the sweep comes only now and then */
 	pthread_mutex_lock(&l->lock);
 	const struct slot *s = *find(l, group, key, hash);
+	if (s && s->created_us < oldest)
+		s = NULL;
 	if (s) {
 		ret->created_us = s->created_us;
 		memcpy(ret->backend, s->backend, sizeof(ret->backend));
@@ -143,11 +155,6 @@ static const char *const schema[] = {
 	" created_us INTEGER NOT NULL, PRIMARY KEY (\"group\", key)) WITHOUT ROWID;"
 	"CREATE INDEX entries_created ON entries (created_us);",
 };
-
-static int64_t oldest_us(void)
-{
-	return clock_wall_us() - (int64_t)LEDGER_TTL_DAYS * 86400 * 1000000;
-}
 
 static void set_failing(struct ledger *l, const struct err *e)
 {
@@ -179,10 +186,18 @@ static int load(struct ledger *l, struct err *e)
 	return r;
 }
 
-static int open_file(struct ledger *l, const char *path, struct err *e)
+static void close_file(struct ledger *l)
 {
-	struct db_options o = {.path = path, .sync_full = true, .busy_timeout_ms = 2000, .application_id = APPLICATION_ID};
-	int r = file_make_parent(path, 0700, e);
+	l->put = db_stmt_free(l->put);
+	l->remove = db_stmt_free(l->remove);
+	l->expire = db_stmt_free(l->expire);
+	l->db = db_close(l->db);
+}
+
+static int open_file(struct ledger *l, struct err *e)
+{
+	struct db_options o = {.path = l->path, .sync_full = true, .busy_timeout_ms = 2000, .application_id = APPLICATION_ID};
+	int r = file_make_parent(l->path, 0700, e);
 	if (r == 0)
 		r = db_open(&o, &l->db, e);
 	if (r == 0)
@@ -193,7 +208,9 @@ static int open_file(struct ledger *l, const char *path, struct err *e)
 		r = db_prepare(l->db, "DELETE FROM entries WHERE \"group\" = ?1 AND key = ?2", &l->remove, e);
 	if (r == 0)
 		r = db_prepare(l->db, "DELETE FROM entries WHERE created_us < ?1", &l->expire, e);
-	return r == 0 ? load(l, e) : r;
+	if (r < 0)
+		close_file(l);
+	return r;
 }
 
 static int write_change(struct ledger *l, const struct change *c, struct err *e)
@@ -209,17 +226,32 @@ static int write_change(struct ledger *l, const struct change *c, struct err *e)
 	return db_run(s, e);
 }
 
+/* A file that was deleted or replaced takes with it what it held (memory still has it until the next start); what comes from
+ * now on is durable again. */
+static int reopen_if_needed(struct ledger *l, struct err *e)
+{
+	if (l->db && db_moved(l->db)) {
+		log_error("ledger_replaced", LOG_STR("path", l->path));
+		close_file(l);
+	}
+	return l->db ? 0 : open_file(l, e);
+}
+
 /* All or nothing: one transaction, one sync for many callers. */
 static int write_batch(struct ledger *l, const struct change *first)
 {
 	struct err e;
-	int r = db_begin(l->db, &e);
+	int r = reopen_if_needed(l, &e);
+	if (r == 0)
+		r = db_begin(l->db, &e);
 	for (const struct change *c = first; r == 0 && c; c = c->next)
 		r = write_change(l, c, &e);
 	if (r == 0)
 		r = db_commit(l->db, &e);
-	if (r < 0)
+	if (r < 0 && l->db)
 		db_rollback(l->db);
+	if (r < 0 && r != -EBUSY && r != -ENOSPC) /* those two pass by themselves */
+		close_file(l);
 	set_failing(l, r < 0 ? &e : NULL);
 	return r;
 }
@@ -235,8 +267,10 @@ static void finish(struct ledger *l, struct change *c, int error)
 {
 	pthread_mutex_lock(&l->lock);
 	c->error = error;
-	if (!c->remove && error == 0)
-		c->error = l->n_entries < LEDGER_MAX_ENTRIES ? remember(l, &c->entry) : -ENOSPC;
+	if (c->remove) /* once more in the queue's order: the put it follows has only now come into memory */
+		forget(l, span_of(c->entry.group), span_of(c->entry.key));
+	else if (error == 0)
+		c->error = remember(l, &c->entry);
 	pthread_mutex_unlock(&l->lock);
 	if (c->fn)
 		loop_post(c->loop, &c->work);
@@ -250,6 +284,8 @@ static void sweep(struct ledger *l)
 	if (now - l->swept_ms < SWEEP_SECONDS * 1000)
 		return;
 	l->swept_ms = now;
+	if (!l->db)
+		return;
 	db_bind_int64(l->expire, 1, oldest);
 	struct err e;
 	if (db_run(l->expire, &e) < 0)
@@ -316,7 +352,11 @@ static void *run(void *arg)
 static void enqueue(struct ledger *l, struct change *c)
 {
 	pthread_mutex_lock(&l->lock);
-	bool full = l->n_queued >= LEDGER_QUEUE && !c->remove;
+	int full = 0;
+	if (!c->remove && l->n_queued >= LEDGER_QUEUE)
+		full = -EAGAIN;
+	else if (!c->remove && l->n_entries + l->n_queued >= LEDGER_MAX_ENTRIES) /* before it is in the file */
+		full = -ENOSPC;
 	if (!full) {
 		c->next = NULL;
 		*l->last = c;
@@ -326,7 +366,7 @@ static void enqueue(struct ledger *l, struct change *c)
 	}
 	pthread_mutex_unlock(&l->lock);
 	if (full) {
-		c->error = -EAGAIN;
+		c->error = full;
 		loop_post(c->loop, &c->work);
 	}
 }
@@ -361,10 +401,8 @@ void ledger_remove(struct ledger *l, struct span group, struct span key)
 
 static void release(struct ledger *l)
 {
-	db_stmt_free(l->put);
-	db_stmt_free(l->remove);
-	db_stmt_free(l->expire);
-	db_close(l->db);
+	close_file(l);
+	free(l->path);
 	for (size_t i = 0; i < BUCKETS; i++)
 		while (l->buckets[i]) {
 			struct slot *s = l->buckets[i];
@@ -389,7 +427,14 @@ int ledger_start(const char *path, struct ledger **ret, struct err *e)
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&l->wake, &attributes);
 	pthread_condattr_destroy(&attributes);
-	int r = open_file(l, path, e);
+	char random[CRYPTO_ID_HEX];
+	crypto_random_id(random);
+	random[8] = '\0';
+	l->seed = (uint32_t)strtoul(random, NULL, 16);
+	l->path = strdup(path);
+	int r = l->path ? open_file(l, e) : err_set(e, -ENOMEM, "out of memory");
+	if (r == 0)
+		r = load(l, e);
 	if (r == 0 && (r = -pthread_create(&l->thread, NULL, run, l)) < 0)
 		err_set(e, r, "thread: %s", strerror(-r));
 	if (r < 0) {

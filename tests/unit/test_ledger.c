@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/crypto.h"
 #include "metrics/ledger.h"
 
 static char folder[64], path[96];
@@ -119,6 +120,66 @@ static void what_was_called_back_survives_kill_9(void **state)
 	ledger_stop(l);
 }
 
+static void a_removal_beats_the_put_before_it(void **state)
+{
+	(void)state;
+	struct ledger *l;
+	struct ledger_entry e = {.backend = "embedded"}, found;
+	struct err why;
+	struct waiting w = {.left = 500};
+	assert_int_equal(ledger_start(path, &l, &why), 0);
+	assert_int_equal(loop_new(&w.loop), 0);
+	assert_int_equal(ledger_entry_set(&e, SPAN_LIT("container"), SPAN_LIT("x")), 0);
+	for (int i = 0; i < 500; i++) {
+		ledger_put(l, w.loop, &e, on_put, &w);
+		ledger_remove(l, SPAN_LIT("container"), SPAN_LIT("x"));
+	}
+	loop_run(w.loop);
+	assert_int_equal(ledger_entry_set(&e, SPAN_LIT("container"), SPAN_LIT("last")), 0);
+	w.left = 1;
+	ledger_put(l, w.loop, &e, on_put, &w); /* called back after everything before it */
+	loop_run(w.loop);
+	assert_int_equal(w.error, 0);
+	assert_false(ledger_lookup(l, SPAN_LIT("container"), SPAN_LIT("x"), &found));
+	assert_true(ledger_lookup(l, SPAN_LIT("container"), SPAN_LIT("last"), &found));
+	loop_free(w.loop);
+	ledger_stop(l);
+}
+
+static void old_entries_are_not_found(void **state)
+{
+	(void)state;
+	struct ledger *l;
+	struct ledger_entry e = {.backend = "embedded", .created_us = 1}, found;
+	struct err why;
+	struct waiting w = {.left = 1};
+	assert_int_equal(ledger_start(path, &l, &why), 0);
+	assert_int_equal(loop_new(&w.loop), 0);
+	assert_int_equal(ledger_entry_set(&e, SPAN_LIT("container"), SPAN_LIT("x")), 0);
+	ledger_put(l, w.loop, &e, on_put, &w);
+	loop_run(w.loop);
+	assert_int_equal(w.error, 0);
+	assert_false(ledger_lookup(l, SPAN_LIT("container"), SPAN_LIT("x"), &found));
+	loop_free(w.loop);
+	ledger_stop(l);
+}
+
+static void a_deleted_file_is_made_anew(void **state)
+{
+	(void)state;
+	struct ledger *l;
+	struct ledger_entry found;
+	struct err why;
+	assert_int_equal(ledger_start(path, &l, &why), 0);
+	put_many(l, 1);
+	assert_int_equal(unlink(path), 0);
+	put_many(l, 3);
+	ledger_stop(l);
+	assert_int_equal(ledger_start(path, &l, &why), 0);
+	assert_true(ledger_lookup(l, SPAN_LIT("container"), SPAN_LIT("container-2"), &found));
+	ledger_stop(l);
+}
+
 static void keys_are_never_cut(void **state)
 {
 	(void)state;
@@ -145,8 +206,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(entries_survive_a_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_was_called_back_survives_kill_9, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_removal_beats_the_put_before_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(old_entries_are_not_found, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_deleted_file_is_made_anew, setup, teardown),
 		cmocka_unit_test(keys_are_never_cut),
 		cmocka_unit_test_setup_teardown(a_folder_in_its_place_is_said_at_start, setup, teardown),
 	};
+	if (crypto_setup() < 0)
+		return 1;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
