@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -81,6 +82,17 @@ static int fail(struct err *e, const char *text, const char *what)
 	return err_set(e, -error, "cannot %s on %s: %s%s", what, text, strerror(error), hint(error));
 }
 
+/* Accepted connections inherit it. It finds clients that vanished, and tells a closed client from a half-closed one, some
+ * time later: a minute after close() its kernel has forgotten the connection and answers a probe with a reset. */
+static void probe_silent_clients(int fd)
+{
+	int on = 1, idle_s = 30, between_s = 15, probes = 4;
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &between_s, sizeof(between_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+}
+
 static int bind_one(const char *text, const union listen_address *a, bool reuse_port, int *ret_fd, struct err *e)
 {
 	CLEANUP(closep) int fd = socket(a->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -90,6 +102,7 @@ static int bind_one(const char *text, const union listen_address *a, bool reuse_
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0)
 		return fail(e, text, "share the port");
+	probe_silent_clients(fd);
 	if (a->any.sa_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, text[0] == '*' ? &both : &on, sizeof(on));
 	if (bind(fd, &a->any, length_of(a)) < 0 || listen(fd, SOMAXCONN) < 0)

@@ -94,7 +94,9 @@ struct listener_options {
 	/* Kept connection without a request. Also a client whose turn it is, but which neither sends nor acknowledges a byte:
 	 * it is cut after 1 to 1.5 times this. 0: no limit. */
 	unsigned idle_timeout_ms;
-	bool half_close_is_gone;  /* a client that shuts only its writing side is gone */
+	/* A client that shuts only its writing side is gone. Otherwise it gets its answer; but then one that closes in order
+	 * while it waits, which looks the same at first, is noticed only by TCP's keep-alive, a minute or two later. */
+	bool half_close_is_gone;
 	uint64_t max_drain;	  /* bytes of an unread body that are read and dropped to keep the answer readable */
 };
 
