@@ -18,6 +18,7 @@
 #include "base/json.h"
 #include "cli/gate.h"
 #include "metrics/report.h"
+#include "metrics/when.h"
 
 #define EXIT_USAGE 2
 #define OUTPUT_MAX (64u << 20)
@@ -61,47 +62,6 @@ static int usage(const char *format, const char *what)
 }
 
 /* --- arguments ---------------------------------------------------------------------------------------------------------- */
-
-/* RFC 3339: date, or date and time with Z or an offset. A date alone is its first moment in UTC. */
-static bool parse_time(const char *text, int64_t *ret_us)
-{
-	struct tm tm = {.tm_isdst = 0};
-	int hours = 0, minutes = 0;
-	char sign;
-	const char *rest = strptime(text, "%Y-%m-%d", &tm);
-	if (!rest)
-		return false;
-	if (*rest == 'T' || *rest == 't' || *rest == ' ') {
-		rest = strptime(rest + 1, "%H:%M:%S", &tm);
-		if (!rest)
-			return false;
-		if (*rest == '.') /* fractions of seconds do not matter here */
-			rest += 1 + strspn(rest + 1, "0123456789");
-		int used = 0;
-		if (sscanf(rest, "%c%2d:%2d%n", &sign, &hours, &minutes, &used) == 3 && (sign == '+' || sign == '-') &&
-		    rest[used] == '\0' && hours >= 0 && minutes >= 0)
-			minutes = (sign == '-' ? -1 : 1) * (hours * 60 + minutes);
-		else if (strcmp(rest, "Z") != 0 && strcmp(rest, "z") != 0)
-			return false;
-		else
-			minutes = 0;
-	} else if (*rest) {
-		return false;
-	}
-	*ret_us = ((int64_t)timegm(&tm) - minutes * 60) * 1000000;
-	return true;
-}
-
-static bool parse_when(const char *text, int64_t *ret_us)
-{
-	int64_t ms, now = clock_wall_us();
-	if (clock_parse_duration(text, &ms) < 0)
-		return parse_time(text, ret_us);
-	if (ms < 0 || ms >= now / 1000)
-		return false;
-	*ret_us = now - ms * 1000;
-	return true;
-}
 
 static bool parse_number(const char *text, double least, double most, double *ret)
 {
@@ -173,10 +133,10 @@ static bool take_option(int id, char **argv, struct arguments *a)
 		return *optarg;
 	case SINCE:
 		a->since = optarg;
-		return parse_when(optarg, &ignored);
+		return when_parse(optarg, clock_wall_us(), &ignored);
 	case UNTIL:
 		a->until = optarg;
-		return parse_when(optarg, &ignored);
+		return when_parse(optarg, clock_wall_us(), &ignored);
 	case SERVICE:
 		a->report.service = optarg;
 		return true;
@@ -269,9 +229,9 @@ static int show(struct arguments *a)
 	char why[GATE_TEXT_MAX];
 	int code = 0;
 	if (a->since)
-		parse_when(a->since, &a->report.since_us); /* anew each time: "15m" is meant from now, also while watching */
+		when_parse(a->since, clock_wall_us(), &a->report.since_us); /* anew each time: "15m" is meant from now, also while watching */
 	if (a->until)
-		parse_when(a->until, &a->report.until_us);
+		when_parse(a->until, clock_wall_us(), &a->report.until_us);
 	if (report_make(&a->report, &r, &e) < 0) {
 		fprintf(stderr, "migration-status: %s\n", e.text);
 		return a->gate ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;

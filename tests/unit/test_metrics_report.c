@@ -16,6 +16,7 @@
 #include "cli/gate.h"
 #include "metrics/outcome_store.h"
 #include "metrics/report.h"
+#include "metrics/when.h"
 
 #define MINUTE_US 60000000LL
 #define T0 (29000000 * MINUTE_US)
@@ -293,6 +294,36 @@ static void files_that_are_not_ours_are_refused_in_words(void **state)
 	unlink(path);
 }
 
+static void times_are_read_as_people_write_them(void **state)
+{
+	(void)state;
+	const int64_t now = 1790000000LL * 1000000;
+	static const struct {
+		const char *text;
+		int64_t seconds; /* since 1970; -1 = refused */
+	} cases[] = {
+		{"15m", 1790000000 - 900},
+		{"7d", 1790000000 - 7 * 86400},
+		{"1970-01-02", 86400},
+		{"2026-01-31T08:15:00Z", 1769847300},
+		{"2026-01-31T08:15:00.123Z", 1769847300},
+		{"2026-01-31T10:15:00+02:00", 1769847300},
+		{"2026-01-31T03:45:00-04:30", 1769847300},
+		{"yesterday", -1},
+		{"", -1},
+		{"2026-01-31T08:15:00", -1},
+		{"2026-01-31T08:15:00+2", -1},
+		{"2026-01-31x", -1},
+		{"99999d", -1},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		int64_t us = -1000000;
+		bool good = when_parse(cases[i].text, now, &us);
+		if (good != (cases[i].seconds >= 0) || (good && us != cases[i].seconds * 1000000))
+			fail_msg("%s: %lld", cases[i].text, (long long)us);
+	}
+}
+
 static void the_gate_needs_data_and_holds_limits(void **state)
 {
 	(void)state;
@@ -337,6 +368,7 @@ int main(void)
 		CASE(a_year_has_no_more_points_than_a_day),
 		CASE(beyond_two_days_the_span_is_of_whole_hours),
 		CASE(files_that_are_not_ours_are_refused_in_words),
+		cmocka_unit_test(times_are_read_as_people_write_them),
 		cmocka_unit_test(the_gate_needs_data_and_holds_limits),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
