@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
 
 import configuration  # noqa: E402
 from origin import Origin  # noqa: E402
-from programs import Process, Router  # noqa: E402
+from programs import Process, Router, program  # noqa: E402
 
 
 def pytest_configure(config):
@@ -38,11 +38,27 @@ class Started:
     def folder(self):
         return self.folders.mktemp("router")
 
-    def router(self, config, folder=None, env=None):
-        folder = folder or self.folder()
-        process = Router(folder, config, env)
+    def router(self, config, flags=None, folder=None, env=None):
+        process = Router(folder or self.folder(), config, flags, env)
         self.processes.append(process)
         return process
+
+    def with_worker(self, config, flags=None, tasks=None, env=None, **worker):
+        """A router and a worker of its embedded backend; both are ready."""
+        router = self.router(config, flags, env=env)
+        return router, self.worker(router, **worker)
+
+    def worker(self, router, *arguments, env=None):
+        process = Process("task-backend-worker", "--backend", "embedded", "--config", router.config_path, "--log-format", "json",
+                          *arguments, cwd=router.folder, env=env)
+        self.processes.append(process)
+        process.wait_event("ready")
+        return process
+
+    def run(self, name, *arguments, env=None, timeout=60):
+        """Runs a command to its end."""
+        return subprocess.run([program(name), *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=timeout, env=dict(os.environ, **(env or {})))
 
     def process(self, name, *arguments, **how):
         process = Process(name, *arguments, **how)

@@ -124,8 +124,11 @@ class Process:
 class Router(Process):
     """migration-router with the configuration `config` (a dict; JSON is YAML), in a folder of its own."""
 
-    def __init__(self, folder, config, env=None):
+    def __init__(self, folder, config, flags=None, env=None):
         self.folder = str(folder)
+        self.flags_path = os.path.join(self.folder, "flags.yml")
+        if flags is not None:
+            self.write_flags(flags)
         self.config_path = os.path.join(self.folder, "router.yml")
         self.admin_port = int(config["admin"]["listen"].rsplit(":", 1)[1])
         self.service_names = list(config["services"])
@@ -137,6 +140,9 @@ class Router(Process):
 
     def write_config(self, config):
         write_atomically(self.config_path, json.dumps(config, indent=1))
+
+    def write_flags(self, features):
+        write_atomically(self.flags_path, json.dumps(features, indent=1))
 
     @property
     def outcomes_path(self):

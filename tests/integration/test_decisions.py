@@ -1,0 +1,196 @@
+"""Which side serves: by the flags file, its change while running, its breakage, and the override."""
+import json
+import os
+
+import pytest
+
+import configuration as c
+from http_text import wait_until
+from programs import write_atomically
+from raw import Client, ask, request
+
+SECRET = "let-me-choose"
+ECHO = {"name": "echo", "kwargs": {"message": {"$ref": "body:/message"}}}
+
+
+def config(origin, **sections):
+    operations = {
+        "echo": c.operation("POST /echo", ECHO, identity=c.IDENTITY),
+        "plain": {"match": "GET /plain/{thing}"},
+    }
+    sections.setdefault("override", {"enabled": True, "secret_sha256": c.sha256(SECRET)})
+    return c.router({"app": c.service(origin, operations)}, backends=c.embedded(tasks=None), **sections)
+
+
+@pytest.fixture
+def origin(start):
+    return start.origin()
+
+
+def echo(router, user="u1", **fields):
+    named = [("X-User-Id", user)] if user else []
+    named += [(n.replace("_", "-"), v) for n, v in fields.items()]
+    return ask(router.port, request("POST", "/echo", named, b'{"message": "hi"}'))
+
+
+def served_by(answer):
+    return {b'"Echo: hi"': "task", b"ok": "legacy"}[answer.body]
+
+
+def test_without_flags_everything_is_legacys(start, origin):
+    router = start.router(config(origin))
+    assert served_by(echo(router)) == "legacy"
+    assert router.wait_outcomes(1)[0]["reason"] in ("flag_missing", "flag_unavailable")
+
+
+def test_environment_defaults_count_where_a_flag_is_missing(start, origin):
+    router, _ = start.with_worker(config(origin), env={"TASK_ABSTRACTION_ENABLED": "true"})
+    assert served_by(echo(router)) == "task"
+    assert router.wait_outcomes(1)[0]["reason"] == "env_default"
+
+
+def test_the_flag_decides_and_the_outcome_says_so(start, origin):
+    router, _ = start.with_worker(config(origin), c.features(c.boolean("task_abstraction_enabled", True)))
+    assert served_by(echo(router)) == "task"
+    row = router.wait_outcomes(1)[0]
+    assert (row["side"], row["reason"], row["backend"], row["role"], row["result"]) == ("task", "flag", "embedded", "primary", "success")
+    assert (row["service"], row["operation"], row["user"], row["answered"]) == ("app", "echo", "u1", 1)
+
+
+def test_what_matches_no_operation_is_passed_on_unmapped(start, origin):
+    router = start.router(config(origin), c.features(c.boolean("task_abstraction_enabled", True)))
+    assert ask(router.port, request("POST", "/elsewhere?x=1", body=b"{}")).body == b"ok"
+    row = router.wait_outcomes(1)[0]
+    assert (row["operation"], row["reason"], row["side"]) == ("(unmapped)", "unmapped", "legacy")
+
+
+def test_an_operation_without_a_task_is_recorded_by_its_name(start, origin):
+    router = start.router(config(origin), c.features())
+    assert ask(router.port, request("GET", "/plain/a%20b?c")).body == b"ok"
+    assert router.wait_outcomes(1)[0]["operation"] == "plain"
+
+
+def test_a_change_of_the_file_takes_effect_without_a_request_noticing(start, origin):
+    router, _ = start.with_worker(config(origin), c.features(c.boolean("task_abstraction_enabled", False)))
+    assert served_by(echo(router)) == "legacy"
+    for enabled, side in ((True, "task"), (False, "legacy"), (True, "task")):
+        router.write_flags(c.features(c.boolean("task_abstraction_enabled", enabled)))
+        wait_until(lambda: served_by(echo(router)) == side, "the change to %s to take effect" % side)
+    assert {row["result"] for row in router.query("SELECT * FROM attempts")} <= {"success"}
+
+
+@pytest.mark.parametrize("how", ["rename", "in place", "symlink"])
+def test_every_way_to_change_the_file_is_seen(start, origin, how):
+    router, _ = start.with_worker(config(origin), c.features(c.boolean("task_abstraction_enabled", False)))
+    assert served_by(echo(router)) == "legacy"
+    text = json.dumps(c.features(c.boolean("task_abstraction_enabled", True)))
+    if how == "rename":
+        write_atomically(router.flags_path, text)
+    elif how == "in place":
+        with open(router.flags_path, "w", encoding="utf-8") as file:
+            file.write(text)
+    else:
+
+        with open(router.flags_path + ".2", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.symlink("flags.yml.2", router.flags_path + ".link")
+        os.rename(router.flags_path + ".link", router.flags_path)
+    wait_until(lambda: served_by(echo(router)) == "task", "the change by %s to be seen" % how)
+
+
+def test_a_broken_file_keeps_the_last_good_and_is_named_with_its_line(start, origin):
+    router, _ = start.with_worker(config(origin), c.features(c.boolean("task_abstraction_enabled", True)))
+    assert served_by(echo(router)) == "task"
+    write_atomically(router.flags_path, "flags:\n- key: task_abstraction_enabled\n  type: [broken\n")
+    wait_until(lambda: any("flags.yml:3" in line or "flags.yml:4" in line for line in router.lines), "the mistake to be logged with its line")
+    assert served_by(echo(router)) == "task"
+    router.write_flags(c.features(c.boolean("task_abstraction_enabled", False)))
+    wait_until(lambda: served_by(echo(router)) == "legacy", "the mended file to take effect")
+
+
+def test_no_identity_under_a_percentage_is_legacys(start, origin):
+    router, _ = start.with_worker(config(origin), c.features(c.boolean("task_abstraction_enabled", False, percentage=50)))
+    for _ in range(8):
+        assert served_by(echo(router, user=None)) == "legacy"
+    assert {row["reason"] for row in router.wait_outcomes(8)} == {"no_identity"}
+
+
+def test_a_hundred_percent_needs_no_identity(start, origin):
+    router, _ = start.with_worker(config(origin), c.features(c.boolean("task_abstraction_enabled", False, percentage=100)))
+    assert served_by(echo(router, user=None)) == "task"
+
+
+def test_a_percentage_is_sticky_and_about_right(start, origin):
+    features = c.features(c.variants("task_abstraction_enabled", **{"25": 25, "0": 75}), segments=[c.everybody()])
+    router, _ = start.with_worker(config(origin), features)
+    first = {user: served_by(echo(router, user)) for user in ("user-%d" % n for n in range(200))}
+    again = {user: served_by(echo(router, user)) for user in first}
+    assert first == again
+    assert 25 <= sum(side == "task" for side in first.values()) <= 75
+
+
+def test_identity_headers_count_only_from_trusted_proxies(start, origin):
+    router = start.router(config(origin, trusted_proxies=["10.0.0.0/8"]),
+                          c.features(c.boolean("task_abstraction_enabled", False, percentage=50)))
+    echo(router, user="someone")
+    row = router.wait_outcomes(1)[0]
+    assert (row["reason"], row["user"]) == ("no_identity", None) or (row["reason"], row["user"]) == ("no_identity", "")
+
+
+def test_a_body_too_large_to_look_into_is_legacys(start, origin):
+    router, _ = start.with_worker(config(origin, limits={"max_inspect_body": 1000, "max_inspect_memory": 100000}),
+                                  c.features(c.boolean("task_abstraction_enabled", True)))
+    body = json.dumps({"message": "x" * 5000}).encode()
+    assert ask(router.port, request("POST", "/echo", [("X-User-Id", "u")], body)).body == b"ok"
+    assert origin.wait_requests(1, complete=True)[0].body == body
+    chunks = b"".join(b"%x\r\n%s\r\n" % (100, body[i:i + 100]) for i in range(0, 5000, 100)) + b"0\r\n\r\n"
+    head = request("POST", "/echo", [("X-User-Id", "u"), ("Transfer-Encoding", "chunked")])
+    assert ask(router.port, head + chunks).body == b"ok"
+    assert origin.wait_requests(2, complete=True)[1].body == body[:5000]
+    assert [row["reason"] for row in router.wait_outcomes(2)] == ["body_too_large"] * 2
+
+
+def test_an_expectation_is_answered_where_the_body_must_be_looked_into(start, origin):
+    router, _ = start.with_worker(config(origin), c.features(c.boolean("task_abstraction_enabled", True)))
+    with Client(router.port) as client:
+        body = b'{"message": "hi"}'
+        client.send(request("POST", "/echo", [("X-User-Id", "u"), ("Expect", "100-continue"), ("Content-Length", str(len(body)))]))
+        assert client.read_head().first.split(" ")[1] == "100"
+        client.send(body)
+        assert client.read("POST").body == b'"Echo: hi"'
+    assert origin.requests == []
+
+
+# --- override ----------------------------------------------------------------------------------------------------------
+
+def test_the_override_chooses_the_side_for_those_who_know_the_secret(start, origin):
+    router, _ = start.with_worker(config(origin), c.features(c.boolean("task_abstraction_enabled", False)))
+    assert served_by(echo(router, X_Migration_Override="task", X_Migration_Override_Secret=SECRET)) == "task"
+    assert served_by(echo(router, X_Migration_Override="task", X_Migration_Override_Secret="wrong")) == "legacy"
+    assert served_by(echo(router, X_Migration_Override="task")) == "legacy"
+    assert [row["reason"] == "override" for row in router.wait_outcomes(3)] == [True, False, False]
+    for got in origin.requests:
+        assert not any(name.lower().startswith("x-migration-override") for name in got.head.names())
+
+
+def test_the_override_is_off_by_default(start, origin):
+    router = start.router(config(origin, override={"enabled": False}), c.features(c.boolean("task_abstraction_enabled", False)))
+    assert served_by(echo(router, X_Migration_Override="task", X_Migration_Override_Secret=SECRET)) == "legacy"
+    assert not any(name.lower().startswith("x-migration-override") for name in origin.request.head.names())
+
+
+# --- explain -----------------------------------------------------------------------------------------------------------
+
+def test_explain_says_what_the_router_does(start, origin):
+    features = c.features(c.variants("task_abstraction_enabled", **{"50": 50, "0": 50}), segments=[c.everybody()])
+    router, _ = start.with_worker(config(origin), features)
+    sides = set()
+    for user in ("user-%d" % n for n in range(20)):
+        side = served_by(echo(router, user))
+        sides.add(side)
+        told = start.run("migration-router", "explain", "--config", router.config_path, "--service", "app", "--operation", "echo",
+                         "--user", user)
+        assert told.returncode == 0, told.stderr
+        assert side in told.stdout.split("\n", 1)[0] or "side: %s" % side in told.stdout, told.stdout
+        assert "flag" in told.stdout
+    assert sides == {"task", "legacy"}
