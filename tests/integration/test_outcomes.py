@@ -21,6 +21,7 @@ def test_one_row_per_attempt_with_what_was_answered(start):
     origin = start.origin()
     config = c.passing(origin)
     config["services"]["echo"]["operations"] = {"item": {"match": "GET /item/{id}", "identity": c.IDENTITY}}
+    config["threads"] = 1
     router = start.router(config)
     for status in (200, 404, 500, 429, 301):
         origin.answers(status)

@@ -124,7 +124,7 @@ def test_no_false_alarm(router, origin, name, pieces):
 @pytest.mark.parametrize("size", [100, 1000, 4000, 8000, 15000, 30000])
 @pytest.mark.parametrize("piece", [37, 1000, 1 << 20])
 def test_clean_heads_of_any_size_and_any_pieces(router, origin, size, piece):
-    fields = b"".join(b"X-%d: %s \r\n" % (i, b"v" * 60) for i in range(size // 70))
+    fields = b"".join(b"X-%d: %s \r\n" % (i, b"v" * 140) for i in range(size // 150))
     data = post(fields + b"Content-Length: 3\r\n", b"abc")
     with Client(router.port) as client:
         for _ in range(2):

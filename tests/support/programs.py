@@ -161,8 +161,8 @@ class Router(Process):
             raise
 
     def wait_outcomes(self, n=1, where="1", patience=PATIENCE):
-        """The first n recorded attempts, in the order of their start, once they are in the file."""
-        sql = "SELECT * FROM attempts WHERE %s ORDER BY id" % where
+        """The first n recorded attempts, in the order of their start (threads record apart), once they are in the file."""
+        sql = "SELECT * FROM attempts WHERE %s ORDER BY time, id" % where
         return wait_until(lambda: (lambda rows: rows if len(rows) >= n else None)(self.query(sql)),
                           "%d outcomes where %s" % (n, where), patience)
 
