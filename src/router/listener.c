@@ -399,6 +399,8 @@ static ssize_t end_by_error(struct exchange *x)
 	x->cut = true;
 	if (x->unframed)
 		reset(x->client);
+	else
+		hang_up(x->client); /* the library marks the connection closed, and closes it at the next event only */
 	return MHD_CONTENT_READER_END_WITH_ERROR;
 }
 
