@@ -111,9 +111,6 @@ def clang():
 
 def fuzz():
     folder = os.path.join(build("clang"), "tests", "fuzz")
-    if not glob.glob(os.path.join(ROOT, "tests", "fuzz", "fuzz_*.c")):
-        yield "fuzz", "skipped", "there is no target yet"
-        return
     targets = sorted(t for t in glob.glob(os.path.join(folder, "fuzz_*")) if os.access(t, os.X_OK) and os.path.isfile(t))
     if not targets:
         yield "fuzz", "failed", "no fuzz target was built in " + folder
@@ -152,9 +149,6 @@ def layers():
 
 def pytest(kind, *arguments):
     folder = build(kind)
-    if not os.path.exists(os.path.join(folder, "src", "migration-router")):
-        yield "integration", "skipped", "there is no program yet"
-        return
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         report = os.path.join(scratch, "report.xml")
         environment = dict(os.environ, MIGRATION_ROUTER_BUILD=folder, PYTHONDONTWRITEBYTECODE="1", **SANITIZER_ENVIRONMENT)

@@ -1,8 +1,10 @@
 """Starts the samples, a worker and the router in run/, sends sample traffic, shows the report. Called by scripts/run."""
+import base64
 import ctypes
 import fcntl
 import glob
 import http.client
+import json
 import os
 import re
 import shutil
@@ -20,7 +22,8 @@ CONFIG = os.path.join(RUN, "config", "router.yml")
 READY_SECONDS = 30
 
 # Address in config/*.yml: what listens there. The samples take the addresses that the old services move to.
-SAMPLE_SERVICES = {"15002": "runner.py", "13003": "prompt.py", "13004": "structure.py", "18080": "llm.py"}
+SAMPLE_SERVICES = {"15002": "runner.py", "13003": "prompt.py", "13004": "structure.py",
+                   "8089": "llm.py", "8090": "executor.py"}
 ROUTER_PORTS = {"5002": "runner", "3003": "prompt", "3004": "structure", "5003": "unified", "9900": "admin"}
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -207,7 +210,7 @@ def start_all(children, ports):
         children.start(name, sys.executable, os.path.join(SAMPLES, script), "--listen", "127.0.0.1:" + ports[port])
     for port, script in SAMPLE_SERVICES.items():
         wait_for(children, ports[port], "/v1/api/health" if script == "runner.py" else "/health", "sample-" + script[:-3])
-    environment = {**os.environ, "SAMPLE_LLM_URL": "http://127.0.0.1:%s/v1/chat/completions" % ports["18080"]}
+    environment = {**os.environ, "LLM_URL": "http://127.0.0.1:%s/v1" % ports["8089"]}
     children.start("task-backend-worker", program("task-backend-worker"), "--backend", "embedded", "--config", CONFIG,
                    cwd=RUN, env=environment)
     children.start("migration-router", program("migration-router"), "--config", CONFIG, cwd=RUN)
@@ -215,7 +218,9 @@ def start_all(children, ports):
 
 
 def send_traffic(ports, pdf):
-    command = [sys.executable, os.path.join(SAMPLES, "traffic.py"), "--pdf", pdf]
+    with open(pdf, "rb") as file:
+        document = json.dumps({"content_base64": base64.b64encode(file.read()).decode("ascii")})
+    command = [sys.executable, os.path.join(SAMPLES, "traffic.py"), "--pdf", pdf, "--document", document]
     for port, name in ROUTER_PORTS.items():
         if name != "admin":
             command += ["--service", "%s=http://127.0.0.1:%s" % (name, ports[port])]

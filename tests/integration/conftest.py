@@ -52,7 +52,7 @@ class Started:
         process = Process("task-backend-worker", "--backend", "embedded", "--config", router.config_path, "--log-format", "json",
                           *arguments, cwd=router.folder, env=env)
         self.processes.append(process)
-        process.wait_event("ready")
+        process.wait_event("worker_ready")
         return process
 
     def run(self, name, *arguments, env=None, timeout=60):
