@@ -1,6 +1,7 @@
 """Which side serves: by the flags file, its change while running, its breakage, and the override."""
 import json
 import os
+import re
 
 import pytest
 
@@ -191,6 +192,6 @@ def test_explain_says_what_the_router_does(start, origin):
         told = start.run("migration-router", "explain", "--config", router.config_path, "--service", "app", "--operation", "echo",
                          "--user", user)
         assert told.returncode == 0, told.stderr
-        assert side in told.stdout.split("\n", 1)[0] or "side: %s" % side in told.stdout, told.stdout
-        assert "flag" in told.stdout
+        assert re.search(r"^side +%s$" % side, told.stdout, re.M), told.stdout
+        assert re.search(r"^reason +flag$", told.stdout, re.M), told.stdout
     assert sides == {"task", "legacy"}
