@@ -65,7 +65,8 @@ def includes(path):
 
 
 def layer_of(path):
-    return path.split("/")[0] if "/" in path else os.path.splitext(path)[0]
+    """Its folder; of a file in src/ itself its name up to the first "_" (app_status.c is a part of app)."""
+    return path.split("/")[0] if "/" in path else re.split(r"[._]", path)[0]
 
 
 def direction():

@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_opened_never_stops_routing_and_shows_in_health(st
 def test_user_ids_are_hashed_where_configured(start):
     config = c.passing(start.origin())
     config["services"]["echo"]["operations"] = {"item": {"match": "GET /item", "identity": c.IDENTITY}}
-    config["outcomes"] = {"hash_users": True}
+    config.update(outcomes={"hash_users": True}, threads=1)
     router = start.router(config)
     for user in ("alice@example.com", "bob", "alice@example.com"):
         ask(router.port, request("GET", "/item", [("X-User-Id", user)]))
