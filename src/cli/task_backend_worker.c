@@ -47,7 +47,7 @@ static const char usage[] =
 	"usage: task-backend-worker [options]\n"
 	"  --backend NAME            embedded (default), or TASK_QUEUE_BACKEND, TASK_BACKEND_TYPE\n"
 	"  --config FILE             router.yml: where the database and the tasks are\n"
-	"  --database FILE           the queue's file (default tasks.db)\n"
+	"  --database FILE           the queue's file (else the configuration's, else tasks.db)\n"
 	"  --tasks FILE              tasks.yml; without it the core tasks\n"
 	"  --queues A,B              queues to serve; else TASK_QUEUES unless ENVIRONMENT is prod (its default), else \"default\"\n"
 	"  --concurrency N           tasks at a time (default 4), or TASK_WORKER_CONCURRENCY\n"
@@ -233,6 +233,9 @@ static int read_config(struct program *p)
 		setting(b, "database", &p->database);
 		setting(b, "tasks", &p->tasks);
 	}
+	/* As the router does. */
+	if (!p->database && asprintf(&p->database, "%s/tasks.db", c->data_dir) < 0)
+		p->database = NULL;
 	config_unref(c);
 	return 0;
 }
