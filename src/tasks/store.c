@@ -74,7 +74,7 @@ static const char *const sql[SQL_N] = {
 		    " RETURNING id, parent, step",
 	[SQL_OUTPUT] = "INSERT INTO output (seq, result, error, detail) VALUES (?1, ?2, ?3, ?4)",
 	[SQL_MARK] = "INSERT INTO finished (id) VALUES (?1)",
-	[SQL_REQUEUE] = "UPDATE task SET state = 0, attempts = attempts - ?2, token = 0, lease_until = 0, worker = NULL"
+	[SQL_REQUEUE] = "UPDATE task SET state = 0, token = 0, lease_until = 0, worker = NULL"
 			" WHERE seq = ?1 AND state = 1",
 	[SQL_CANCEL_ASK] = "UPDATE task SET cancel = 1 WHERE seq = ?1",
 	[SQL_CANCELLED] = "SELECT seq FROM task WHERE state = 1 AND cancel = 1 AND worker = ?1",

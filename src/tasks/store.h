@@ -11,7 +11,7 @@
  *
  * Life of a task:
  *   insert → pending → lease → running → finish → completed | failed
- *   pending → expiry, cancel → failed          running → release (provably not begun) → pending
+ *   pending → expiry, cancel → failed
  *   running → lease ran out, lost → pending when attempts are left (idempotent), else failed "worker lost, outcome unknown"
  * A workflow is a task that no handler runs: lease → store_workflow_start → running, each step a task of its own; the end of a
  * step inserts the next or ends the workflow, in the same transaction.
@@ -108,7 +108,7 @@ struct store_lease_request {
 	unsigned lease_ms, limit;
 	/* How often the task may be begun in all, at least 1. */
 	unsigned (*max_attempts)(void *arg, struct span name, bool idempotent);
-	/* May call finish, release and workflow_start for it. */
+	/* May call finish and workflow_start for it. */
 	int (*taken)(void *arg, const struct store_lease *l);
 	void *arg;
 };
@@ -126,8 +126,6 @@ struct store_outcome {
 	bool cancelled;
 };
 int store_finish(struct store *s, int64_t seq, int64_t token, const struct store_outcome *o, struct err *e);
-/* Back to the queue: it was provably not begun, the attempt does not count. */
-int store_release(struct store *s, int64_t seq, int64_t token, struct err *e);
 /* The worker itself gives it up in the middle. */
 int store_lost(struct store *s, int64_t seq, int64_t token, struct span detail, struct err *e);
 

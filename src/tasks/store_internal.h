@@ -65,8 +65,9 @@ int store_end(struct store *s, int64_t seq, const struct store_outcome *o, struc
 int store_give_up(struct store *s, int64_t seq, struct span detail, struct err *e);
 /* A step of workflow `parent` has ended with `o`: inserts the next, or ends the workflow. */
 int store_workflow_advance(struct store *s, int64_t parent, int64_t step, const struct store_outcome *o, struct err *e);
-/* Cancels the step that is open. */
+/* Pending: ended; running: asked to stop, and of a workflow the open step with it. */
 int store_cancel_seq(struct store *s, int64_t seq, struct err *e);
+/* 0, or STORE_E_STALE when the lease is not the caller's. */
 int store_fence(struct store *s, int64_t seq, int64_t token, struct err *e);
 
 #endif

@@ -86,21 +86,14 @@ int store_finish(struct store *s, int64_t seq, int64_t token, const struct store
 	return r ? r : store_end(s, seq, o, e);
 }
 
-static int requeue(struct store *s, int64_t seq, int attempts_back, struct err *e)
+static int requeue(struct store *s, int64_t seq, struct err *e)
 {
 	struct db_stmt *st = store_sql(s, SQL_REQUEUE, e);
 	if (!st)
 		return -EIO;
 	db_bind_int64(st, 1, seq);
-	db_bind_int64(st, 2, attempts_back);
 	s->news = true;
 	return db_run(st, e);
-}
-
-int store_release(struct store *s, int64_t seq, int64_t token, struct err *e)
-{
-	int r = store_fence(s, seq, token, e);
-	return r ? r : requeue(s, seq, 1, e);
 }
 
 int store_give_up(struct store *s, int64_t seq, struct span detail, struct err *e)
@@ -115,7 +108,7 @@ int store_give_up(struct store *s, int64_t seq, struct span detail, struct err *
 	bool again = db_column_int64(st, 0) < db_column_int64(st, 1), cancelled = db_column_int64(st, 2) != 0;
 	db_reset(st);
 	if (again && !cancelled)
-		return requeue(s, seq, 0, e);
+		return requeue(s, seq, e);
 	struct store_outcome o = {.error = SPAN_LIT(STORE_WORKER_LOST), .detail = detail, .cancelled = cancelled};
 	return store_end(s, seq, &o, e);
 }

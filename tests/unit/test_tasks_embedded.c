@@ -21,6 +21,7 @@
 #include "base/base64.h"
 #include "base/clock.h"
 #include "base/crypto.h"
+#include "base/db.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "tasks/backends.h"
@@ -755,6 +756,36 @@ static void a_full_disk_refuses(void **state)
 	assert_int_equal(small, -ETIMEDOUT); /* accepted: there was room for it */
 }
 
+static void a_locked_file_refuses(void **state)
+{
+	struct fixture *f = *state;
+	struct db_options d = {.path = f->database};
+	struct db *db;
+	struct task_call call = {.task = SPAN_LIT("echo"), .args = SPAN_LIT("[1]")};
+	embedded_store_stop(f->store);
+	struct embedded_options o = {.database = f->database, .busy_timeout_ms = 50};
+	assert_int_equal(embedded_store_start(&o, &f->store, &f->e), 0);
+	submit(f, &call); /* the file is there now */
+	assert_int_equal(db_open(&d, &db, &f->e), 0);
+	assert_int_equal(db_begin(db, &f->e), 0);
+	assert_int_equal(run_call(f, &call, PATIENCE_MS), -ECONNREFUSED);
+	assert_non_null(strstr(f->e.text, "locked"));
+	db_rollback(db);
+	db_close(db);
+	submit(f, &call); /* as soon as it can */
+}
+
+static void a_queue_that_is_full_refuses(void **state)
+{
+	struct fixture *f = *state;
+	struct task_call call = {.task = SPAN_LIT("echo"), .args = SPAN_LIT("[1]")};
+	embedded_store_stop(f->store);
+	struct embedded_options o = {.database = f->database, .max_queued_bytes = 4};
+	assert_int_equal(embedded_store_start(&o, &f->store, &f->e), 0);
+	assert_int_equal(run_call(f, &call, PATIENCE_MS), -ECONNREFUSED);
+	assert_string_equal(f->e.text, "the queue to the task store is full");
+}
+
 int main(void)
 {
 	crypto_setup();
@@ -777,6 +808,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(sigterm_lets_running_tasks_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_drain_has_an_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_thousand_at_once_from_two_threads, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_locked_file_refuses, setup_without_worker, teardown),
+		cmocka_unit_test_setup_teardown(a_queue_that_is_full_refuses, setup_without_worker, teardown),
 		cmocka_unit_test_setup_teardown(a_full_disk_refuses, setup_without_worker, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/crypto.h"
+#include "base/db.h"
 #include "tasks/store.h"
 
 struct fixture {
@@ -230,18 +231,29 @@ static void a_kept_lease_does_not_run_out(void **state)
 	assert_int_equal(state_of(f, "a"), TASK_RUNNING);
 }
 
-static void a_released_task_has_not_been_tried(void **state)
+/* After a reboot the monotonic clock begins anew: leases are void, waiting goes on by the wall clock. */
+static void a_reboot_voids_leases(void **state)
 {
 	struct fixture *f = *state;
-	struct store_task t = simple("a");
-	insert(f, &t);
-	lease(f, "q", 1, 1000);
-	assert_int_equal(store_begin(f->s, &f->e), 0);
-	assert_int_equal(store_release(f->s, f->leases[0].seq, f->leases[0].token, &f->e), 0);
-	assert_int_equal(store_commit(f->s, &f->e), 0);
-	assert_int_equal(state_of(f, "a"), TASK_PENDING);
-	assert_int_equal(lease(f, "q", 1, 1000), 1);
-	assert_int_equal(f->leases[0].attempt, 1);
+	struct store_task leased = simple("leased"), waits = simple("waits");
+	struct db_options d = {.path = f->database};
+	struct store_options o = {.path = f->database};
+	struct db *db;
+	waits.queue = SPAN_LIT("other");
+	waits.expires_ms = 60000;
+	insert(f, &leased);
+	insert(f, &waits);
+	assert_int_equal(lease(f, "q", 1, 3600000), 1);
+	store_close(f->s);
+	assert_int_equal(db_open(&d, &db, &f->e), 0);
+	assert_int_equal(db_exec(db, "UPDATE boot SET id = 'before'; UPDATE task SET expires_at = 1 WHERE id = 'waits'", &f->e), 0);
+	db_close(db);
+	assert_int_equal(store_open(&o, &f->s, &f->e), 0);
+	assert_int_equal(sweep(f, 0), 1);
+	assert_int_equal(state_of(f, "leased"), TASK_FAILED);
+	assert_true(span_is(f->r.error, STORE_WORKER_LOST));
+	assert_int_equal(state_of(f, "waits"), TASK_PENDING);
+	assert_int_equal(lease(f, "other", 1, 1000), 1);
 }
 
 static void waiting_has_an_end(void **state)
@@ -419,7 +431,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_late_completion_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(attempts_come_to_an_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_kept_lease_does_not_run_out, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_released_task_has_not_been_tried, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_reboot_voids_leases, setup, teardown),
 		cmocka_unit_test_setup_teardown(waiting_has_an_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(results_have_a_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(ends_are_told_in_order_and_forgotten_in_time, setup, teardown),
