@@ -202,16 +202,26 @@ static void lose(struct client *c)
 		resume(x);
 }
 
+static bool is_lost(const struct client *c)
+{
+	return c->gone || (c->half_closed && c->listener->options.half_close_is_gone);
+}
+
 static void on_hangup(void *arg, void *client, bool gone)
 {
 	struct listener *l = arg;
 	struct client *c = client;
 	c->half_closed = true;
 	c->gone |= gone;
-	if (gone || l->options.half_close_is_gone) {
-		lose(c);
-		hang_up(c);
+	if (!is_lost(c))
+		return;
+	if (c->exchange && c->exchange->stage == STAGE_ANSWERING && !c->exchange->suspended) {
+		/* Perhaps all of the answer is out, and the client has read it: the library knows when it runs next. */
+		schedule(l);
+		return;
 	}
+	lose(c);
+	hang_up(c);
 }
 
 /* --- limits in time ------------------------------------------------------------------------------------------------ */
@@ -408,6 +418,8 @@ static ssize_t on_pull(void *arg, uint64_t position, char *out, size_t size)
 {
 	(void)position;
 	struct exchange *x = arg;
+	if (is_lost(x->client))
+		lose(x->client); /* there is more to send, to nobody */
 	if (x->cut)
 		return end_by_error(x);
 	x->woken = false;
@@ -703,7 +715,7 @@ static enum MHD_Result begin(struct exchange *x, const char *method, const char 
 	int status = check(x, &why);
 	if (status)
 		return refuse(x, status, why);
-	if (c->gone || (c->half_closed && l->options.half_close_is_gone) || keep_fields(x) < 0)
+	if (is_lost(c) || keep_fields(x) < 0)
 		return MHD_NO;
 	x->told = true;
 	l->exchanges++;

@@ -36,6 +36,14 @@ def test_one_row_per_attempt_with_what_was_answered(start):
     assert all(0 < r["latency_us"] < 30_000_000 for r in rows)
 
 
+def test_a_caller_that_has_read_its_answer_may_close_at_once(start):
+    """What was answered is a success, also when the connection's end is seen before the answer's."""
+    router = start.router({**c.passing(start.origin()), "threads": 1})
+    for n in range(200):
+        assert ask(router.port, request("POST", "/%d" % n, body=b"{}")).status == 200
+    assert {row["result"] for row in router.wait_outcomes(200)} == {"success"}
+
+
 def test_the_file_is_private(start):
     router = start.router(c.passing(start.origin()))
     ask(router.port, request())
