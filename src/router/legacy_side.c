@@ -18,8 +18,9 @@
 /* Hands over what is held; true when nothing is left of it. */
 static bool flush_held(struct request *r)
 {
-	while (r->body_sent < r->body.len) {
-		size_t n = legacy_call_write(r->call, r->body.ptr + r->body_sent, r->body.len - r->body_sent);
+	const struct buf *held = r->mapped ? &r->input : &r->body;
+	while (r->body_sent < held->len) {
+		size_t n = legacy_call_write(r->call, held->ptr + r->body_sent, held->len - r->body_sent);
 		if (n == 0)
 			return false;
 		r->body_sent += n;
@@ -34,7 +35,10 @@ static void end_call(struct request *r)
 		return;
 	r->call_ended = true;
 	legacy_call_end(r->call);
-	request_drop_body(r);
+	if (r->mapped)
+		buf_release(&r->input);
+	if (!r->op || !r->op->legacy_response) /* whose template may look into the body once more */
+		request_drop_body(r);
 }
 
 /* The next step of the request's body: held bytes, then the end or the rest from the client. */
@@ -276,19 +280,14 @@ static void on_failed(void *arg, enum legacy_failure f, bool written, const char
 
 /* --- start --------------------------------------------------------------------------------------------------------- */
 
-/* The body that the operation's mapping makes for legacy, in place of the held one. */
+/* The body that the operation's mapping makes for legacy, beside the held one. */
 static int render_legacy_body(struct request *r)
 {
-	CLEANUP(buf_releasep) struct buf body = BUF_INIT(r->body.max);
 	struct template_source source;
 	request_template_source(r, &source);
-	int e = template_render(r->op->legacy_body, &source, &body);
-	if (e < 0)
-		return e;
-	struct buf old = r->body;
-	r->body = body;
-	body = old;
-	return 0;
+	buf_release(&r->input); /* of a submission that was refused */
+	buf_init(&r->input, r->body.max);
+	return template_render(r->op->legacy_body, &source, &r->input);
 }
 
 /* Answers the request itself, and returns false, when it must not go on. */
@@ -323,8 +322,8 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 	const struct http_request *h = r->http;
 	request_begin(r, OUTCOME_LEGACY, role, SPAN_NONE);
 	r->state = REQUEST_LEGACY;
-	bool mapped = r->op && r->op->legacy_body && r->body_complete;
-	if (mapped && ((r->body.len && json_validate(buf_span(&r->body), NULL) != 0) || render_legacy_body(r) < 0)) {
+	r->mapped = r->op && r->op->legacy_body && r->body_complete;
+	if (r->mapped && ((r->body.len && json_validate(buf_span(&r->body), NULL) != 0) || render_legacy_body(r) < 0)) {
 		request_fail(r, OUTCOME_REJECTED, 400, "Unusable body", "The body could not be mapped to the legacy call.");
 		return;
 	}
@@ -337,9 +336,9 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 		.target = r->op && r->op->legacy_path.ptr ? r->op->legacy_path : h->target,
 		.fields = fields,
 		.n_fields = n_fields,
-		.has_body = mapped || h->has_body,
-		.has_length = mapped || h->content_length >= 0,
-		.content_length = mapped ? (int64_t)r->body.len : h->content_length,
+		.has_body = r->mapped || h->has_body,
+		.has_length = r->mapped || h->content_length >= 0,
+		.content_length = r->mapped ? (int64_t)r->input.len : h->content_length,
 		.response_timeout_ms = r->op ? r->op->legacy_timeout_ms : 0,
 		.retry_if_kept_died = !h->has_body && (span_is(h->method, "GET") || span_is(h->method, "HEAD")),
 	};

@@ -75,7 +75,8 @@ struct request {
 
 	/* legacy side */
 	struct legacy_call *call;
-	size_t body_sent;	    /* of `body` */
+	size_t body_sent;	    /* of `body`, or of `input` when mapped */
+	bool mapped;		    /* legacy gets the body that its template makes of ours */
 	bool call_ended, call_written; /* request completely handed over; anything handed over */
 	bool answer_ended;
 	uint64_t body_seen; /* bytes of the body taken from the client so far, for max_body */
@@ -87,7 +88,7 @@ struct request {
 	struct task_wait *wait;
 	struct task_client *client;
 	char task_id[TASK_ID_MAX];
-	struct buf input; /* rendered args and kwargs, until submitted */
+	struct buf input; /* rendered args and kwargs, until submitted; or the body mapped for legacy */
 	bool pinned_now;  /* this request put the ledger entry */
 	bool async;	  /* Prefer: respond-async */
 	size_t args_length; /* of input; kwargs follow */
