@@ -292,9 +292,12 @@ static int start(struct app *a, struct err *e)
 	return app_status_start(a, e);
 }
 
+#define STOP_SECONDS 20 /* the recorder may take five, the task store a few */
+
 /* The reverse of start; takes whatever start got to. */
 static void stop(struct app *a)
 {
+	alarm(STOP_SECONDS); /* a thread that does not end must not keep the process: supervisors wait for it */
 	app_status_stop(a);
 	for (size_t i = 0; i < a->n_planes; i++)
 		plane_halt(a->planes[i]);

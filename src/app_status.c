@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "metrics/prometheus.h"
 #include "metrics/report.h"
+#include "metrics/when.h"
 #include "router/route.h"
 
 #define HEALTH_EVERY_MS 2000
@@ -239,13 +240,9 @@ static int make_report(void *arg, struct span target, struct buf *json, struct e
 	CLEANUP(buf_releasep) struct buf operation = BUF_INIT(256);
 	CLEANUP(buf_releasep) struct buf organisation = BUF_INIT(256);
 	struct report_options o = {.path = a->outcomes_path};
-	int64_t ms;
-	if (parameter(target, "since", &since)) {
-		if (clock_parse_duration(since.ptr, &ms) < 0) {
-			err_set(e, 400, "since: \"%s\" is no duration such as 15m, 24h or 7d", since.ptr);
-			return 400;
-		}
-		o.since_us = clock_wall_us() - ms * 1000;
+	if (parameter(target, "since", &since) && !when_parse(since.ptr, clock_wall_us(), &o.since_us)) {
+		err_set(e, 400, "since: \"%s\" is no duration such as 15m, 24h or 7d, and no time in RFC 3339", since.ptr);
+		return 400;
 	}
 	if (parameter(target, "service", &service))
 		o.service = service.ptr;

@@ -82,7 +82,7 @@ static void set_defaults(struct config_reader *r)
 	c->path = config_text(r, span_of(r->name));
 	c->data_dir = config_path(r, SPAN_LIT("data"));
 	c->hatchet_flag = SPAN_LIT("hatchet_backend_enabled");
-	c->max_head = 32 << 10;
+	c->max_head = 16 << 10;
 	c->max_inspect_body = 16 << 20;
 	c->max_inspect_memory = 256 << 20;
 	c->drain_timeout_ms = 30000;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "router/listen_address.h"
 #include "router/plane_internal.h"
 #include "router/request.h"
 
@@ -116,6 +117,15 @@ static int service_runtime_new(struct plane *p, const struct config *config, con
 
 /* --- listeners ----------------------------------------------------------------------------------------------------- */
 
+/* With SO_REUSEPORT a second router would silently take half of the connections: the first listener of this process looks
+ * whether the address is free of anybody's. */
+static int must_be_free(const char *address, struct err *e)
+{
+	CLEANUP(closep) int fd = -1;
+	unsigned port;
+	return listen_address_open(address, false, &fd, &port, e);
+}
+
 static int open_listener(struct plane *p, struct service_runtime *s, struct err *e)
 {
 	struct plane_listener *pl = calloc(1, sizeof(*pl));
@@ -124,7 +134,7 @@ static int open_listener(struct plane *p, struct service_runtime *s, struct err 
 	pl->plane = p;
 	pl->current = service_runtime_ref(s);
 	snprintf(pl->address, sizeof(pl->address), "%s", s->service->listen);
-	/* Port 0 is for tests: the first plane's port becomes everybody's. */
+	/* Known once the first plane has bound it. Port 0 is for tests: the first plane's port becomes everybody's. */
 	char address[160];
 	unsigned port = atomic_load(&s->shared->port);
 	const char *colon = strrchr(pl->address, ':');
@@ -144,7 +154,9 @@ static int open_listener(struct plane *p, struct service_runtime *s, struct err 
 	};
 	struct listener_handler h = request_handler;
 	h.arg = pl;
-	int r = listener_start(p->loop, &o, &h, &pl->listener, e);
+	int r = p->index == 0 && port == 0 ? must_be_free(address, e) : 0;
+	if (r == 0)
+		r = listener_start(p->loop, &o, &h, &pl->listener, e);
 	if (r < 0) {
 		service_runtime_unref(pl->current);
 		free(pl);

@@ -113,7 +113,7 @@ static void defaults(void **state)
 	assert_int_equal(s->response_timeout_ms, 3600000);
 	assert_true(s->half_close_is_gone);
 	assert_int_equal(s->n_operations, 0);
-	assert_int_equal(c->max_head, 32768);
+	assert_int_equal(c->max_head, 16384);
 	assert_int_equal(c->max_inspect_body, 16 << 20);
 	assert_int_equal(c->drain_timeout_ms, 30000);
 	assert_int_equal(c->flags.kind, FLAG_SOURCE_FILE);
