@@ -96,15 +96,6 @@ static long pull_answer(void *user, struct exchange *x, char *out, size_t size)
 {
 	struct request *r = user;
 	(void)x;
-	if (r->answer_sent < r->answer.len) {
-		size_t n = r->answer.len - r->answer_sent;
-		n = n < size ? n : size;
-		memcpy(out, r->answer.ptr + r->answer_sent, n);
-		r->answer_sent += n;
-		return (long)n;
-	}
-	buf_release(&r->answer);
-	r->answer_sent = 0;
 	if (!r->call)
 		return r->answer_ended ? EXCHANGE_END : EXCHANGE_CUT;
 	long n = legacy_call_read(r->call, out, size);
@@ -117,30 +108,16 @@ static long pull_answer(void *user, struct exchange *x, char *out, size_t size)
 	return r->answer_ended ? EXCHANGE_END : EXCHANGE_CUT;
 }
 
-/* A short answer that is completely here goes out in one piece; true when it was. Bytes read in vain wait in r->answer. */
+/* A short answer that is completely here goes out in one piece; true when it did. */
 static bool answer_whole(struct request *r, const struct http_response *response, int64_t length)
 {
-	char bytes[WHOLE_MAX];
-	size_t got = 0;
-	if (length < 0 || (size_t)length > sizeof(bytes))
+	bool complete;
+	struct span body = legacy_call_peek(r->call, &complete);
+	if (!complete || length < 0 || body.len != (size_t)length || body.len > WHOLE_MAX)
 		return false;
-	while (got < (size_t)length) {
-		long n = legacy_call_read(r->call, bytes + got, (size_t)length - got);
-		if (n <= 0)
-			break;
-		got += (size_t)n;
-	}
-	if (got == (size_t)length && legacy_call_read(r->call, bytes + got, 0) == LEGACY_READ_END) {
-		r->call = legacy_call_free(r->call);
-		exchange_respond(r->x, response, (struct span){bytes, got});
-		return true;
-	}
-	if (buf_append(&r->answer, bytes, got) < 0) {
-		r->call = legacy_call_free(r->call);
-		exchange_abort(r->x);
-		return true;
-	}
-	return false;
+	exchange_respond(r->x, response, body);
+	r->call = legacy_call_free(r->call);
+	return true;
 }
 
 static void pass_answer(struct request *r, const struct legacy_answer *a)

@@ -81,8 +81,7 @@ struct request {
 	bool answer_ended;
 	uint64_t body_seen; /* bytes of the body taken from the client so far, for max_body */
 	struct loop_timer *timer; /* 100-continue on the legacy side; the time limit on the task side */
-	struct buf answer;	  /* COLLECT: the body so far; else bytes read ahead of the client */
-	size_t answer_sent;
+	struct buf answer; /* COLLECT: the body so far */
 
 	/* task side */
 	struct task_wait *wait;
