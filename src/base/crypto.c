@@ -1,29 +1,52 @@
 #include "base/crypto.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <sodium.h>
+#include <string.h>
 
 int crypto_setup(void)
 {
 	return sodium_init() < 0 ? -EIO : 0;
 }
 
+/* Ids are made per request: one system call for many of them. What was handed out is wiped, so that a later look into memory
+ * tells no earlier id. */
+static void take_random(unsigned char *out, size_t n)
+{
+	static _Thread_local unsigned char pool[1024];
+	static _Thread_local size_t left;
+	if (left < n) {
+		randombytes_buf(pool, sizeof(pool));
+		left = sizeof(pool);
+	}
+	memcpy(out, pool + left - n, n);
+	sodium_memzero(pool + left - n, n);
+	left -= n;
+}
+
 void crypto_random_id(char out[CRYPTO_ID_HEX])
 {
 	unsigned char b[16];
-	randombytes_buf(b, sizeof(b));
+	take_random(b, sizeof(b));
 	sodium_bin2hex(out, CRYPTO_ID_HEX, b, sizeof(b));
 }
 
 void crypto_uuid4(char out[CRYPTO_UUID])
 {
 	unsigned char b[16];
-	randombytes_buf(b, sizeof(b));
+	char hex[33];
+	take_random(b, sizeof(b));
 	b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
 	b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-	snprintf(out, CRYPTO_UUID, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
-		 b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+	sodium_bin2hex(hex, sizeof(hex), b, sizeof(b));
+	static const unsigned char groups[] = {8, 4, 4, 4, 12};
+	const char *from = hex;
+	for (size_t i = 0; i < sizeof(groups); i++) {
+		memcpy(out, from, groups[i]);
+		from += groups[i];
+		out += groups[i];
+		*out++ = i + 1 < sizeof(groups) ? '-' : '\0';
+	}
 }
 
 unsigned crypto_random_below(unsigned limit)

@@ -64,7 +64,7 @@ static int prepare_all(struct outcome_store *s, struct err *e)
 		{&s->put_rollup, "INSERT OR REPLACE INTO rollups VALUES (?,?,?,?,?)"},
 		{&s->add_drops, "INSERT INTO drops VALUES (?1,?2) ON CONFLICT (minute) DO UPDATE SET count = count + ?2"},
 		{&s->add_mark, "INSERT OR REPLACE INTO row_marks VALUES (?,?)"},
-		{&s->first_row, "SELECT min(id), max(id) FROM outcomes"},
+		{&s->first_row, "SELECT (SELECT min(id) FROM outcomes), (SELECT max(id) FROM outcomes)"},
 		/* Ids are in the order of writing, so what lies before the first id of a minute is older than it. A clock that was
 		 * wrong for a while makes this delete less, never more. */
 		{&s->old_row, "SELECT min(row) FROM row_marks WHERE minute >= ?"},

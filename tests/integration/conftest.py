@@ -105,7 +105,9 @@ def start(tmp_path_factory):
 def module_pair(tmp_path_factory):
     started = Started(tmp_path_factory)
     origin = started.origin()
-    router = started.router(configuration.passing(origin))
+    config = configuration.passing(origin)
+    config["limits"] = {"max_head": 65536}  # the smuggling tests send clean heads of 30 kB, too
+    router = started.router(config)
     yield router, origin
     started.end()
 
