@@ -97,11 +97,11 @@ static int apply_options(struct db *db, const struct db_options *o, struct err *
 static int check_application(struct db *db, const struct db_options *o, struct err *e)
 {
 	int64_t id, tables;
-	int r = db_query_int64(db, "PRAGMA application_id", &id, e);
+	/* Tables before the id: another process may be making the file now, and it makes the id before the tables. */
+	int r = db_query_int64(db, "SELECT count(*) FROM sqlite_master", &tables, e);
+	if (r == 0)
+		r = db_query_int64(db, "PRAGMA application_id", &id, e);
 	if (r < 0 || o->application_id == 0 || id == o->application_id)
-		return r;
-	r = db_query_int64(db, "SELECT count(*) FROM sqlite_master", &tables, e);
-	if (r < 0)
 		return r;
 	if (id != 0 || tables != 0)
 		return err_set(e, -EMEDIUMTYPE, "%s: a database, but not one of this program's (application_id %lld)",
