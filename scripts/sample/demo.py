@@ -265,7 +265,7 @@ serving: runner %s, prompt %s, structure %s, unified %s; dashboard http://127.0.
   curl -s http://127.0.0.1:%s/process -H 'Authorization: Bearer sample-platform-key' -F file=@run/invoice.pdf
   build-release/src/migration-router explain --config run/config/router.yml --service prompt --operation answer_prompt --user alice
   ${EDITOR:-vi} run/config/flags.yml      # another percentage takes effect when it is saved
-  build-release/src/migration-status --db run/data/outcomes.db
+  build-release/src/cli/migration-status --db run/data/outcomes.db
   curl -s http://127.0.0.1:%s/readyz
 """ % (ports["5002"], said["prompt"], ports["3004"], said["unified"], said["admin"], said["prompt"], ports["3004"], said["admin"])
 
