@@ -43,6 +43,9 @@
 #define LINGERING_MS 5000
 #define ANSWER_HEAD_ROOM 16384
 #define ANSWER_HEAD_LEAST 2048
+/* Above it the library maps the memory of a connection, which is then resident only as far as it is used (6 KiB for a waiting
+ * request); up to it, it takes it from malloc and zeroes all of it. */
+#define LIBRARY_MAPS_ABOVE 32768
 #define LIBRARY_ENTRY 64 /* bytes, of what it keeps for each field and cookie */
 #define FIELD_BUFFER 2048
 
@@ -896,7 +899,8 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
  * connection, so that more costs time and resident memory: 128 KiB were 3 of 11 us a request. */
 static size_t memory_for(size_t max_head)
 {
-	return (max_head + ANSWER_HEAD_ROOM + 4095) & ~(size_t)4095;
+	size_t n = (max_head + ANSWER_HEAD_ROOM + 4095) & ~(size_t)4095;
+	return n > LIBRARY_MAPS_ABOVE ? n : LIBRARY_MAPS_ABOVE + 4096;
 }
 
 static int start_daemon(struct listener *l, int fd)
