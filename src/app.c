@@ -117,8 +117,7 @@ static void warn_of_fixed_parts(const struct config *old, const struct config *n
 			log_warn("reload_needs_restart", LOG_STR("key", parts[i].key));
 }
 
-/* One log line per mistake; the caller keeps what it has. */
-static void log_problems(const char *event, const struct buf *problems)
+void app_log_problems(const char *event, const struct buf *problems)
 {
 	struct span rest = buf_span(problems);
 	while (rest.len) {
@@ -136,7 +135,7 @@ static void reload(struct app *a)
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
 	struct config *new = NULL;
 	int r = config_load(a->config->path, app_getenv, &problems, &new);
-	log_problems(r < 0 ? "reload_refused" : "config_warning", &problems);
+	app_log_problems(r < 0 ? "reload_refused" : "config_warning", &problems);
 	if (r < 0)
 		return;
 	for (size_t i = 0; i < new->n_services; i++)
@@ -333,7 +332,7 @@ int app_serve(const char *config_path)
 		fprintf(stderr, "%s", problems.len ? problems.ptr : "the configuration could not be read\n");
 		return 2;
 	}
-	log_problems("config_warning", &problems);
+	app_log_problems("config_warning", &problems);
 	a.config = config;
 	raise_descriptor_limit();
 	struct err e;

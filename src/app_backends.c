@@ -12,15 +12,6 @@
 #include "tasks/backends.h"
 #include "tasks/embedded.h"
 
-static void log_lines(const char *event, const struct buf *lines)
-{
-	for (const char *at = lines->len ? lines->ptr : ""; *at;) {
-		size_t n = strcspn(at, "\n");
-		log_warn(event, LOG_SPAN("problem", ((struct span){at, n})));
-		at += n + (at[n] == '\n');
-	}
-}
-
 /* The tasks file tells the queue of each task; without one every call goes to the default queue. */
 static int load_tasks(struct app *a, const struct backend_config *b, struct err *e)
 {
@@ -31,7 +22,7 @@ static int load_tasks(struct app *a, const struct backend_config *b, struct err 
 	CLEANUP(freep) char *file = span_dup(path);
 	int r = file ? registry_load(file, app_getenv, &problems, &a->registry) : -ENOMEM;
 	if (r < 0) {
-		log_lines("tasks_refused", &problems);
+		app_log_problems("tasks_refused", &problems);
 		return err_set(e, r, "%.*s: %.*s", SPAN_ARG(path), (int)strcspn(problems.len ? problems.ptr : "unreadable", "\n"),
 			       problems.len ? problems.ptr : "unreadable");
 	}

@@ -59,6 +59,7 @@ int app_backends_start(struct app *a, struct err *e);
 void app_backends_stop(struct app *a);
 
 /* app.c */
+void app_log_problems(const char *event, const struct buf *problems); /* one log line per line */
 void app_flags_status(const struct app *a, struct flag_source_status *ret);
 
 /* app_status.c: the admin listener. */

@@ -80,7 +80,7 @@ static void choose_variant(const struct question *q, const struct rule *rule)
 	if (rule->n_distributions == 0) {
 		r->match = true;
 		r->reason = FLAG_REASON_MATCH;
-		trace_say(q->trace, 2, "the rule has no share above 0 %%: variant \"%.*s\"",
+		flag_trace_say(q->trace, 2, "the rule has no share above 0 %%: variant \"%.*s\"",
 			  SPAN_ARG(r->variant));
 		return;
 	}
@@ -111,7 +111,7 @@ static void evaluate_variant(const struct question *q)
 	}
 	if (!f->enabled) {
 		r->reason = FLAG_REASON_DISABLED;
-		trace_say(q->trace, 1, "the flag is disabled: its rules are not looked at");
+		flag_trace_say(q->trace, 1, "the flag is disabled: its rules are not looked at");
 		return;
 	}
 	for (size_t i = 0; i < f->n_rules; i++) {
@@ -121,10 +121,10 @@ static void evaluate_variant(const struct question *q)
 		}
 	}
 	if (f->has_default)
-		trace_say(q->trace, 1, "no rule matched: default variant \"%.*s\"",
+		flag_trace_say(q->trace, 1, "no rule matched: default variant \"%.*s\"",
 			  SPAN_ARG(f->default_variant));
 	else
-		trace_say(q->trace, 1, "no rule matched, and there is no default variant");
+		flag_trace_say(q->trace, 1, "no rule matched, and there is no default variant");
 }
 
 /* Thresholds of 0 or less and above 99 take no one or everyone: hashes are whole numbers from 0 to 99. */
@@ -156,12 +156,12 @@ static void evaluate_boolean(const struct question *q)
 			continue;
 		r->reason = FLAG_REASON_MATCH;
 		r->enabled = rollout->value;
-		trace_say(q->trace, 2, "so the answer is %s", r->enabled ? "true" : "false");
+		flag_trace_say(q->trace, 2, "so the answer is %s", r->enabled ? "true" : "false");
 		return;
 	}
 	r->reason = FLAG_REASON_DEFAULT;
 	r->enabled = f->enabled;
-	trace_say(q->trace, 1, "no rollout matched: the flag's own value, %s", r->enabled ? "true" : "false");
+	flag_trace_say(q->trace, 1, "no rollout matched: the flag's own value, %s", r->enabled ? "true" : "false");
 }
 
 void flag_evaluate(const struct flag_snapshot *s, const struct flag *f, struct span entity_id,

@@ -94,6 +94,10 @@ void flag_evaluate(const struct flag_snapshot *s, const struct flag *f, struct s
 		   const struct flag_context *context, size_t n_context, struct flag_result *ret,
 		   const struct flag_trace *trace);
 
+/* One more step, for those who decide by flags; nothing when `t` is NULL. */
+void flag_trace_say(const struct flag_trace *t, unsigned depth, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
 const char *flag_reason_text(enum flag_reason r); /* MATCH_EVALUATION_REASON, … as Flipt spells them */
 
 #endif

@@ -4,7 +4,7 @@
 
 #define VALUE_SHOWN 60 /* bytes of a value that a sentence shows */
 
-void trace_say(const struct flag_trace *t, unsigned depth, const char *format, ...)
+void flag_trace_say(const struct flag_trace *t, unsigned depth, const char *format, ...)
 {
 	if (!t)
 		return;
@@ -31,7 +31,7 @@ static const char *shown(struct span v, char out[VALUE_SHOWN + 8])
 
 void trace_flag(const struct flag_trace *t, const struct flag *f)
 {
-	trace_say(t, 0, "flag \"%s\": %s, %s", f->key.ptr, f->type == FLAG_VARIANT ? "variant" : "boolean",
+	flag_trace_say(t, 0, "flag \"%s\": %s, %s", f->key.ptr, f->type == FLAG_VARIANT ? "variant" : "boolean",
 		  f->enabled ? "enabled" : "disabled");
 }
 
@@ -52,9 +52,9 @@ void trace_segment(const struct flag_trace *t, const struct segment *s, bool mat
 		return;
 	const char *verb = matched ? "matches" : "does not match";
 	if (!deciding) {
-		trace_say(t, 2, "segment \"%s\" %s: %s", s->key.ptr, verb, segment_reason(s));
+		flag_trace_say(t, 2, "segment \"%s\" %s: %s", s->key.ptr, verb, segment_reason(s));
 	} else {
-		trace_say(t, 2, "segment \"%s\" %s: %s \"%s\" %s \"%s\" %s%s%s%s", s->key.ptr, verb,
+		flag_trace_say(t, 2, "segment \"%s\" %s: %s \"%s\" %s \"%s\" %s%s%s%s", s->key.ptr, verb,
 			  deciding->type == CONSTRAINT_ENTITY_ID ? "entity id" : deciding->property.ptr,
 			  shown(value, is), constraint_op_text(deciding->op), shown(deciding->value, wanted),
 			  matched ? "holds" : "does not hold", deciding->malformed ? " (malformed: " : "",
@@ -64,17 +64,17 @@ void trace_segment(const struct flag_trace *t, const struct segment *s, bool mat
 
 void trace_condition(const struct flag_trace *t, const char *what, size_t index, const struct condition *c)
 {
-	trace_say(t, 1, "%s %zu: %s of %zu segment%s must match", what, index + 1, c->all ? "all" : "one",
+	flag_trace_say(t, 1, "%s %zu: %s of %zu segment%s must match", what, index + 1, c->all ? "all" : "one",
 		  c->n_segments, c->n_segments == 1 ? "" : "s");
 	if (c->n_dropped)
-		trace_say(t, 2, "%zu more left out: Flipt drops a segment that has a malformed constraint",
+		flag_trace_say(t, 2, "%zu more left out: Flipt drops a segment that has a malformed constraint",
 			  c->n_dropped);
 }
 
 void trace_condition_end(const struct flag_trace *t, const char *what, const struct condition *c,
 			 size_t matched, bool holds)
 {
-	trace_say(t, 2, "%zu of %zu match: the %s %s", matched, c->n_segments, what,
+	flag_trace_say(t, 2, "%zu of %zu match: the %s %s", matched, c->n_segments, what,
 		  holds ? "applies" : "does not apply");
 }
 
@@ -84,25 +84,25 @@ void trace_distribution(const struct flag_trace *t, const struct rule *rule, int
 	int from = 0;
 	if (!t)
 		return;
-	trace_say(t, 2, "bucket %d of %d (from the flag's key and the entity id)", bucket, MODEL_BUCKETS);
+	flag_trace_say(t, 2, "bucket %d of %d (from the flag's key and the entity id)", bucket, MODEL_BUCKETS);
 	for (size_t i = 0; i < rule->n_distributions; i++) {
 		const struct distribution *d = &rule->distributions[i];
 		if (d->limit > from)
-			trace_say(t, 3, "%d to %d: variant \"%s\" (%g %%)%s", from, d->limit - 1,
+			flag_trace_say(t, 3, "%d to %d: variant \"%s\" (%g %%)%s", from, d->limit - 1,
 				  d->variant.ptr, (double)d->rollout, d == chosen ? " ← this one" : "");
 		else
-			trace_say(t, 3, "no bucket: variant \"%s\" (%g %%)", d->variant.ptr,
+			flag_trace_say(t, 3, "no bucket: variant \"%s\" (%g %%)", d->variant.ptr,
 				  (double)d->rollout);
 		from = d->limit > from ? d->limit : from;
 	}
 	if (!chosen)
-		trace_say(t, 3, "%d to %d: no variant ← this one (the shares add up to less than 100 %%)",
+		flag_trace_say(t, 3, "%d to %d: no variant ← this one (the shares add up to less than 100 %%)",
 			  from, MODEL_BUCKETS - 1);
 }
 
 void trace_threshold(const struct flag_trace *t, size_t index, const struct rollout *r, int bucket,
 		     bool matched)
 {
-	trace_say(t, 1, "rollout %zu: threshold %g %%; this entity's number from 0 to 99 is %d: it %s",
+	flag_trace_say(t, 1, "rollout %zu: threshold %g %%; this entity's number from 0 to 99 is %d: it %s",
 		  index + 1, (double)r->percentage, bucket, matched ? "applies" : "does not apply");
 }

@@ -9,9 +9,6 @@
 
 #include "flags/model.h"
 
-void trace_say(const struct flag_trace *t, unsigned depth, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
 void trace_flag(const struct flag_trace *t, const struct flag *f);
 /* `deciding` is the constraint that decided: the first that failed (all) or matched (any); NULL when none did. */
 void trace_segment(const struct flag_trace *t, const struct segment *s, bool matched,

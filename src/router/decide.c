@@ -1,7 +1,5 @@
 #include "router/decide.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/json.h"
@@ -22,21 +20,6 @@ struct asking {
 	size_t n_context;
 	const struct flag_trace *trace;
 };
-
-static void say(const struct flag_trace *trace, unsigned depth, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static void say(const struct flag_trace *trace, unsigned depth, const char *format, ...)
-{
-	if (!trace)
-		return;
-	char line[512];
-	va_list ap;
-	va_start(ap, format);
-	vsnprintf(line, sizeof(line), format, ap);
-	va_end(ap);
-	trace->step(trace->arg, depth, line);
-}
 
 static void add_context(struct asking *a, struct span key, struct span value)
 {
@@ -71,11 +54,11 @@ static struct vote vote_missing(const struct asking *a, struct span flag)
 {
 	const bool *value = env_default(a->in->config, flag);
 	if (value) {
-		say(a->trace, 1, "flag %.*s is nowhere; the environment's default says %s", SPAN_ARG(flag),
+		flag_trace_say(a->trace, 1, "flag %.*s is nowhere; the environment's default says %s", SPAN_ARG(flag),
 		    *value ? "task" : "legacy");
 		return (struct vote){.task = *value, .reason = REASON_ENV_DEFAULT};
 	}
-	say(a->trace, 1, "flag %.*s is nowhere (%s), and the environment has no default: legacy", SPAN_ARG(flag),
+	flag_trace_say(a->trace, 1, "flag %.*s is nowhere (%s), and the environment has no default: legacy", SPAN_ARG(flag),
 	    a->in->flags ? "not in the snapshot" : "there is no snapshot");
 	return (struct vote){.reason = a->in->flags ? REASON_FLAG_MISSING : REASON_FLAG_UNAVAILABLE};
 }
@@ -158,16 +141,16 @@ static struct vote vote_flag(const struct asking *a, struct span key, struct spa
 		return vote_missing(a, key);
 	struct span entity = in->entity.ptr ? in->entity : SPAN_LIT(DECIDE_ANONYMOUS);
 	struct flag_result r;
-	say(a->trace, 1, "flag %.*s for the entity \"%.*s\"", SPAN_ARG(key), SPAN_ARG(entity));
+	flag_trace_say(a->trace, 1, "flag %.*s for the entity \"%.*s\"", SPAN_ARG(key), SPAN_ARG(entity));
 	flag_evaluate(in->flags, f, entity, a->context, a->n_context, &r, a->trace);
 	if (r.type == FLAG_VARIANT && r.match)
 		*ret_variant = r.variant;
 	if (!in->entity.ptr && r.by_percentage) {
-		say(a->trace, 1, "a percentage took part and there is no identity: legacy");
+		flag_trace_say(a->trace, 1, "a percentage took part and there is no identity: legacy");
 		return (struct vote){.reason = REASON_NO_IDENTITY};
 	}
 	struct vote v = r.type == FLAG_VARIANT ? vote_variant_flag(a, &r) : vote_boolean_flag(&r);
-	say(a->trace, 1, "flag %.*s says %s (%s)", SPAN_ARG(key), v.task ? "task" : v.shadow > 0 ? "shadow" : "legacy",
+	flag_trace_say(a->trace, 1, "flag %.*s says %s (%s)", SPAN_ARG(key), v.task ? "task" : v.shadow > 0 ? "shadow" : "legacy",
 	    outcome_reason_text(v.reason));
 	return v;
 }
@@ -197,7 +180,7 @@ static struct span choose_backend(const struct asking *a, struct span by_variant
 		why = "the default";
 	}
 	bool configured = config_backend(c, name) != NULL;
-	say(a->trace, 1, "backend %.*s (%s)%s", SPAN_ARG(name), why, configured ? "" : " is not configured: legacy");
+	flag_trace_say(a->trace, 1, "backend %.*s (%s)%s", SPAN_ARG(name), why, configured ? "" : " is not configured: legacy");
 	return configured ? name : SPAN_NONE;
 }
 
@@ -237,7 +220,7 @@ static void decide_by_wish(const struct asking *a, enum decide_wish wish, struct
 			   enum outcome_reason reason, struct decision *ret)
 {
 	ret->reason = reason;
-	say(a->trace, 1, "%s: %s", outcome_reason_text(reason), wish == WISH_TASK ? "task" : "legacy");
+	flag_trace_say(a->trace, 1, "%s: %s", outcome_reason_text(reason), wish == WISH_TASK ? "task" : "legacy");
 	if (wish != WISH_TASK)
 		return;
 	ret->backend = choose_backend(a, backend);
@@ -248,7 +231,7 @@ void decide(const struct decide_input *in, struct decision *ret, const struct fl
 {
 	*ret = (struct decision){.side = OUTCOME_LEGACY, .reason = REASON_UNMAPPED, .variant = SPAN_LIT("")};
 	if (!in->operation || !in->operation->has_task) {
-		say(trace, 1, in->operation ? "the operation has no task: legacy" : "no operation matches: legacy");
+		flag_trace_say(trace, 1, in->operation ? "the operation has no task: legacy" : "no operation matches: legacy");
 		return;
 	}
 	struct asking a = {.in = in, .trace = trace};
