@@ -45,6 +45,34 @@ static int start_embedded(struct app *a, const struct backend_config *b, struct 
 	return embedded_store_start(&o, &a->embedded, e);
 }
 
+static int start_celery(struct app *a, const struct backend_config *b, struct err *e)
+{
+	if (celery_options_new(&a->celery) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < b->n_settings; i++) {
+		int r = celery_options_set(a->celery, b->settings[i].key, b->settings[i].value, e);
+		if (r < 0 && b->settings[i].line)
+			return err_prefix(e, r, "%s:%u: %.*s", a->config->path, b->settings[i].line, SPAN_ARG(b->settings[i].key));
+		if (r < 0)
+			return err_prefix(e, r, "%.*s, from the environment", SPAN_ARG(b->settings[i].key));
+	}
+	return celery_options_check(a->celery, e);
+}
+
+/* What client_new takes. */
+static int start_backend(struct app *a, const struct backend_config *b, const void **ret_options, struct err *e)
+{
+	int r = 0;
+	if (span_is(b->name, "embedded")) {
+		r = start_embedded(a, b, e);
+		*ret_options = a->embedded;
+	} else if (span_is(b->name, "celery")) {
+		r = start_celery(a, b, e);
+		*ret_options = a->celery;
+	}
+	return r;
+}
+
 int app_backends_start(struct app *a, struct err *e)
 {
 	for (size_t i = 0; i < a->config->n_backends; i++) {
@@ -52,11 +80,12 @@ int app_backends_start(struct app *a, struct err *e)
 		const struct task_backend *backend = task_backend_find(b->name, e);
 		if (!backend)
 			return err_prefix(e, -EINVAL, "%s:%u", a->config->path, b->line);
-		int r = span_is(b->name, "embedded") ? start_embedded(a, b, e) : 0;
+		const void *options = NULL;
+		int r = start_backend(a, b, &options, e);
 		if (r < 0)
 			return err_prefix(e, r, "backend %.*s", SPAN_ARG(b->name));
 		struct plane_backend *p = &a->env.backends[a->env.n_backends++];
-		*p = (struct plane_backend){.name = b->name, .backend = backend, .options = a->embedded};
+		*p = (struct plane_backend){.name = b->name, .backend = backend, .options = options};
 		span_copy(b->name, p->name_text, sizeof(p->name_text)); /* outlives this configuration */
 		p->name = span_of(p->name_text);
 	}
@@ -67,4 +96,5 @@ void app_backends_stop(struct app *a)
 {
 	a->embedded = embedded_store_stop(a->embedded);
 	a->registry = registry_free(a->registry);
+	a->celery = celery_options_free(a->celery);
 }

@@ -14,6 +14,7 @@
 #include "metrics/recorder.h"
 #include "router/admin.h"
 #include "router/plane.h"
+#include "tasks/celery.h"
 #include "tasks/registry.h"
 
 /* What a backend last said of itself. */
@@ -41,6 +42,7 @@ struct app {
 	struct recorder *recorder;
 	struct ledger *ledger;
 	struct embedded_store *embedded; /* NULL: not configured */
+	struct celery_options *celery;	 /* NULL: not configured */
 	struct registry *registry;	 /* of the embedded backend, or NULL */
 	struct plane_env env;
 	struct plane *planes[PLANE_MAX];

@@ -1,10 +1,12 @@
 #include "tasks/backends.h"
 
 #include "base/buf.h"
+#include "tasks/celery.h"
 #include "tasks/embedded.h"
 
 static const struct task_backend *const backends[] = {
 	&embedded_backend,
+	&celery_backend,
 };
 
 const struct task_backend *task_backend_find(struct span name, struct err *e)

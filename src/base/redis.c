@@ -1,0 +1,924 @@
+/*
+ * Of hiredis only what is asynchronous is used; its own reconnection and time limits do not exist in 0.14.
+ *
+ * A context of hiredis may outlive our interest in it (it frees itself later when a callback of it is running), so that what it
+ * points to are a `link` and `ticket`s, which belong to it and forget their owner when that goes first.
+ *
+ * Lifetime of a call:
+ *   WAITING   no connection yet                    → SENT, or LOST (time limit, attempt failed): not sent
+ *   SENT      in hiredis' buffer or the kernel's   → answered, or LOST
+ *   LOST      its end is known                     → told at the end of the loop's round
+ */
+#include "base/redis.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <hiredis/async.h>
+#include <hiredis/hiredis.h>
+
+#include "base/cleanup.h"
+#include "base/crypto.h"
+#include "base/redis_channels.h"
+
+#define TICK_MS 100
+#define KEEPALIVE_MS 15000
+#define SHORT_LIFE_MS 1000 /* a connection that lived shorter counts as a failed attempt */
+#define MAX_ADDRESSES 8
+#define MAX_WORDS 16
+
+enum call_state { CALL_WAITING, CALL_SENT, CALL_LOST };
+
+struct ticket { /* hiredis' */
+	struct redis_call *call;
+};
+
+struct link { /* hiredis' */
+	redisAsyncContext *ac;
+	struct redis *owner;
+	struct loop_watch *watch;
+	unsigned wanted;
+	uint64_t appended; /* bytes of all commands so far */
+	bool busy;
+};
+
+struct resolver {
+	struct loop_job job;
+	struct redis *owner;
+	char *host;
+	char addresses[MAX_ADDRESSES][INET6_ADDRSTRLEN];
+	size_t n;
+	int error; /* EAI_* */
+};
+
+struct redis_call {
+	struct redis *owner;
+	struct redis_call *next, *previous;
+	enum call_state state;
+	enum redis_outcome outcome;
+	redis_reply_fn fn;
+	void *arg;
+	char *wire; /* while waiting */
+	size_t length;
+	uint64_t end; /* where it ends in the link's bytes */
+	uint64_t started_ms, deadline_ms;
+	struct ticket *ticket;
+	struct loop_work work; /* tells a lost one */
+	struct err why;
+};
+
+struct call_list {
+	struct redis_call *first, *last;
+};
+
+struct redis {
+	struct loop *loop;
+	struct redis_options o;
+	struct redis_url url;
+	char where[REDIS_WHERE_MAX];
+	enum redis_state state;
+	struct err why; /* of the last failure */
+	struct link *link;
+	struct resolver *resolver;
+	char addresses[MAX_ADDRESSES][INET6_ADDRSTRLEN];
+	size_t n_addresses, next_address;
+	unsigned failures;
+	uint64_t ready_ms, read_ms; /* when it became ready, when it last answered */
+	struct call_list lists[3];  /* by state */
+	size_t n_calls;
+	struct loop_timer *tick, *attempt, *retry, *keepalive;
+	struct redis_channels channels;
+	struct redis_channel *parked; /* the last channel, left on the wire without listeners */
+};
+
+static void connect_next(struct redis *r);
+
+/* --- calls --------------------------------------------------------------------------------------------------------- */
+
+static void list_remove(struct redis_call *c)
+{
+	struct call_list *l = &c->owner->lists[c->state];
+	*(c->previous ? &c->previous->next : &l->first) = c->next;
+	*(c->next ? &c->next->previous : &l->last) = c->previous;
+}
+
+static void list_append(struct redis_call *c, enum call_state state)
+{
+	struct call_list *l = &c->owner->lists[state];
+	c->state = state;
+	c->next = NULL;
+	c->previous = l->last;
+	*(l->last ? &l->last->next : &l->first) = c;
+	l->last = c;
+}
+
+static void call_free(struct redis_call *c)
+{
+	list_remove(c);
+	c->owner->n_calls--;
+	if (c->state == CALL_LOST)
+		loop_defer_cancel(c->owner->loop, &c->work);
+	if (c->ticket)
+		c->ticket->call = NULL;
+	free(c->wire);
+	free(c);
+}
+
+/* Its end is known; it is told when nobody's callback is running. */
+static void call_lost(struct redis_call *c, enum redis_outcome outcome, const char *why)
+{
+	c->outcome = outcome;
+	if (outcome == REDIS_NO_REPLY)
+		err_set(&c->why, 0, "Redis at %s: %s; the command was written and may have been executed", c->owner->where, why);
+	else
+		err_set(&c->why, 0, "Redis at %s: %s", c->owner->where, why);
+	if (c->ticket)
+		c->ticket->call = NULL;
+	c->ticket = NULL;
+	list_remove(c);
+	list_append(c, CALL_LOST);
+	loop_defer(c->owner->loop, &c->work);
+}
+
+static void tell_lost(struct loop_work *work)
+{
+	struct redis_call *c = (struct redis_call *)((char *)work - offsetof(struct redis_call, work));
+	redis_reply_fn fn = c->fn;
+	void *arg = c->arg;
+	enum redis_outcome outcome = c->outcome;
+	struct err why = c->why;
+	call_free(c);
+	if (fn)
+		fn(arg, outcome, NULL, &why);
+}
+
+#if HIREDIS_MAJOR >= 1
+#define UNSENT(ac) hi_sdslen((ac)->c.obuf)
+#else
+#define UNSENT(ac) sdslen((ac)->c.obuf)
+#endif
+
+/* What was not handed to the kernel to its last byte cannot have been executed. */
+static bool was_written(const struct link *l, const struct redis_call *c)
+{
+	return c->end <= l->appended - UNSENT(l->ac);
+}
+
+static void on_reply(redisAsyncContext *ac, void *reply, void *privdata)
+{
+	struct ticket *t = privdata;
+	struct redis_call *c = t->call;
+	struct link *l = ac->data;
+	free(t);
+	if (!c)
+		return;
+	c->ticket = NULL;
+	if (!reply) {
+		call_lost(c, was_written(l, c) ? REDIS_NO_REPLY : REDIS_NOT_SENT,
+			  ac->err ? ac->errstr : "the connection was closed");
+		return;
+	}
+	redis_reply_fn fn = c->fn;
+	void *arg = c->arg;
+	c->owner->read_ms = loop_now_ms(c->owner->loop);
+	call_free(c);
+	if (fn)
+		fn(arg, REDIS_ANSWERED, reply, NULL);
+}
+
+static void call_send(struct redis_call *c)
+{
+	struct link *l = c->owner->link;
+	struct ticket *t = calloc(1, sizeof(*t));
+	if (!t) {
+		call_lost(c, REDIS_NOT_SENT, "out of memory");
+		return;
+	}
+	t->call = c;
+	if (redisAsyncFormattedCommand(l->ac, on_reply, t, c->wire, c->length) != REDIS_OK) {
+		free(t);
+		call_lost(c, REDIS_NOT_SENT, "the connection is closing");
+		return;
+	}
+	c->ticket = t;
+	l->appended += c->length;
+	c->end = l->appended;
+	free(steal(c->wire));
+	list_remove(c);
+	list_append(c, CALL_SENT);
+}
+
+static struct redis_call *call_new(struct redis *r, const struct span *words, size_t n, unsigned timeout_ms, redis_reply_fn fn,
+				   void *arg)
+{
+	const char *pointers[MAX_WORDS];
+	size_t lengths[MAX_WORDS];
+	struct redis_call *c = n <= MAX_WORDS ? calloc(1, sizeof(*c)) : NULL;
+	if (!c)
+		return NULL;
+	for (size_t i = 0; i < n; i++) {
+		pointers[i] = words[i].ptr ? words[i].ptr : "";
+		lengths[i] = words[i].len;
+	}
+	int length = redisFormatCommandArgv(&c->wire, (int)n, pointers, lengths);
+	if (length < 0) {
+		free(c);
+		return NULL;
+	}
+	c->owner = r;
+	c->work.fn = tell_lost;
+	c->length = (size_t)length;
+	c->fn = fn;
+	c->arg = arg;
+	c->started_ms = loop_now_ms(r->loop);
+	c->deadline_ms = c->started_ms + (timeout_ms ? timeout_ms : r->o.command_timeout_ms);
+	list_append(c, CALL_WAITING);
+	r->n_calls++;
+	return c;
+}
+
+
+/* --- state --------------------------------------------------------------------------------------------------------- */
+
+static void set_state(struct redis *r, enum redis_state state)
+{
+	if (r->state == state)
+		return;
+	r->state = state;
+	if (r->o.on_state)
+		r->o.on_state(r->o.arg, state, state == REDIS_READY ? "" : r->why.text);
+}
+
+/* Everything waiting cannot have been executed; of what was sent each call knows. */
+static void lose_calls(struct redis *r, enum call_state state, const char *why)
+{
+	while (r->lists[state].first) {
+		struct redis_call *c = r->lists[state].first;
+		bool written = state == CALL_SENT && was_written(r->link, c);
+		call_lost(c, written ? REDIS_NO_REPLY : REDIS_NOT_SENT, why);
+	}
+}
+
+static void forget_wire(struct redis *r)
+{
+	r->parked = NULL;
+	r->channels.n_on_wire = 0;
+	for (struct redis_channel *c = redis_channels_next(&r->channels, NULL), *next; c; c = next) {
+		next = redis_channels_next(&r->channels, c);
+		c->unconfirmed = 0;
+		c->on_wire = c->confirmed = false;
+		if (!c->first && !c->telling)
+			redis_channels_remove(&r->channels, c);
+	}
+}
+
+/* The attempt has failed, or the connection was lost. */
+static void lost(struct redis *r, const char *why)
+{
+	bool lived = r->state == REDIS_READY && loop_now_ms(r->loop) - r->ready_ms >= SHORT_LIFE_MS;
+	err_set(&r->why, 0, "Redis at %s: %s", r->where, why);
+	forget_wire(r);
+	loop_timer_stop(r->attempt);
+	loop_timer_stop(r->keepalive);
+	if (lived) {
+		r->failures = 0;
+		r->next_address = 0;
+		r->n_addresses = 0;
+		set_state(r, REDIS_CONNECTING);
+		connect_next(r);
+		return;
+	}
+	if (r->state == REDIS_CONNECTING && r->next_address < r->n_addresses) {
+		connect_next(r); /* another address of the same name */
+		return;
+	}
+	unsigned shift = r->failures < 16 ? r->failures : 16;
+	uint64_t pause = (uint64_t)r->o.backoff_min_ms << shift;
+	if (pause > r->o.backoff_max_ms)
+		pause = r->o.backoff_max_ms;
+	r->failures++;
+	lose_calls(r, CALL_WAITING, why);
+	set_state(r, REDIS_DOWN);
+	loop_timer_start(r->retry, pause / 2 + crypto_random_below((unsigned)(pause / 2 + 1)));
+}
+
+/* Ends the connection from our side. */
+static void drop(struct redis *r, const char *why)
+{
+	struct link *l = r->link;
+	if (l) {
+		lose_calls(r, CALL_SENT, why);
+		r->link = NULL;
+		l->owner = NULL;
+		redisAsyncFree(l->ac);
+	}
+	if (r->resolver)
+		steal(r->resolver)->owner = NULL;
+	lost(r, why);
+}
+
+/* --- hiredis' events ------------------------------------------------------------------------------------------------ */
+
+static void on_io(void *arg, unsigned events)
+{
+	struct link *l = arg;
+	l->busy = true;
+	if (l->ac && events & (LOOP_READ | LOOP_ERROR))
+		redisAsyncHandleRead(l->ac);
+	if (l->ac && events & LOOP_WRITE)
+		redisAsyncHandleWrite(l->ac);
+	if (l->ac && events & LOOP_ERROR) {
+		/* More may be left to read before the end: hiredis takes 16 KiB at a time. */
+		loop_watch_set(l->watch, 0);
+		loop_watch_set(l->watch, l->wanted);
+	}
+	l->busy = false;
+	if (!l->ac)
+		free(l);
+}
+
+static void want(struct link *l, unsigned events)
+{
+	l->wanted = events;
+	if (l->watch)
+		loop_watch_set(l->watch, events);
+}
+
+static void add_read(void *arg)
+{
+	struct link *l = arg;
+	want(l, l->wanted | LOOP_READ);
+}
+
+static void del_read(void *arg)
+{
+	struct link *l = arg;
+	want(l, l->wanted & ~LOOP_READ);
+}
+
+static void add_write(void *arg)
+{
+	struct link *l = arg;
+	want(l, l->wanted | LOOP_WRITE);
+}
+
+static void del_write(void *arg)
+{
+	struct link *l = arg;
+	want(l, l->wanted & ~LOOP_WRITE);
+}
+
+/* hiredis' last word on a connection, before it closes the descriptor. The calls have been told of it already. */
+static void on_gone(void *arg)
+{
+	struct link *l = arg;
+	struct redis *r = l->owner;
+	char why[128];
+	snprintf(why, sizeof(why), "%s", l->ac->c.err ? l->ac->c.errstr : "the connection was closed");
+	l->watch = loop_watch_free(l->watch);
+	l->ac = NULL;
+	l->owner = NULL;
+	if (!l->busy)
+		free(l);
+	if (r) {
+		r->link = NULL;
+		lost(r, why);
+	}
+}
+
+static int link_new(struct redis *r, redisAsyncContext *ac)
+{
+	struct link *l = calloc(1, sizeof(*l));
+	if (!l || loop_watch_new(r->loop, ac->c.fd, 0, on_io, l, &l->watch) < 0) {
+		free(l);
+		return -ENOMEM;
+	}
+	fcntl(ac->c.fd, F_SETFD, FD_CLOEXEC);
+	l->ac = ac;
+	l->owner = r;
+	r->link = l;
+	ac->data = l;
+	ac->ev.data = l;
+	ac->ev.addRead = add_read;
+	ac->ev.delRead = del_read;
+	ac->ev.addWrite = add_write;
+	ac->ev.delWrite = del_write;
+	ac->ev.cleanup = on_gone;
+	return 0;
+}
+
+/* --- connecting ----------------------------------------------------------------------------------------------------- */
+
+static void subscribe_all(struct redis *r);
+
+static void become_ready(struct redis *r)
+{
+	r->ready_ms = r->read_ms = loop_now_ms(r->loop);
+	r->n_addresses = r->next_address = 0;
+	loop_timer_stop(r->attempt);
+	err_set(&r->why, 0, "%s", "");
+	while (r->lists[CALL_WAITING].first)
+		call_send(r->lists[CALL_WAITING].first);
+	set_state(r, REDIS_READY);
+	subscribe_all(r);
+	if (r->channels.n)
+		loop_timer_start(r->keepalive, KEEPALIVE_MS);
+}
+
+static bool refused(struct redis *r, enum redis_outcome outcome, const struct redis_reply *reply)
+{
+	if (outcome != REDIS_ANSWERED)
+		return true; /* lost() does the rest */
+	if (redis_reply_type(reply) != REDIS_ERROR)
+		return false;
+	char why[256];
+	span_copy(redis_reply_text(reply), why, sizeof(why));
+	drop(r, why);
+	return true;
+}
+
+static void on_greeting(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+{
+	(void)why;
+	refused(arg, outcome, reply);
+}
+
+static void on_greeted(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+{
+	struct redis *r = arg;
+	(void)why;
+	if (!refused(r, outcome, reply))
+		become_ready(r);
+}
+
+static bool greet_with(struct redis *r, const struct span *words, size_t n, redis_reply_fn fn)
+{
+	struct redis_call *c = call_new(r, words, n, r->o.connect_timeout_ms * 2, fn, r);
+	if (c)
+		call_send(c);
+	return c != NULL;
+}
+
+/* AUTH, SELECT and PING in one go; nothing else is sent before all are answered, or it could land in another database. */
+static bool greet(struct redis *r)
+{
+	char db[16];
+	snprintf(db, sizeof(db), "%u", r->url.db);
+	struct span user = span_of(r->url.user), password = r->url.password ? span_of(r->url.password) : SPAN_LIT("");
+	const struct span with_user[] = {SPAN_LIT("AUTH"), user, password}, without[] = {SPAN_LIT("AUTH"), password};
+	const struct span select[] = {SPAN_LIT("SELECT"), span_of(db)}, ping[] = {SPAN_LIT("PING")};
+	if (user.ptr && !greet_with(r, with_user, 3, on_greeting))
+		return false;
+	if (!user.ptr && r->url.password && !greet_with(r, without, 2, on_greeting))
+		return false;
+	if (r->url.db && !greet_with(r, select, 2, on_greeting))
+		return false;
+	return greet_with(r, ping, 1, on_greeted);
+}
+
+static void start_link(struct redis *r, redisAsyncContext *ac)
+{
+	char why[128];
+	if (!ac || ac->err || link_new(r, ac) < 0) {
+		snprintf(why, sizeof(why), "%s", ac && ac->err ? ac->errstr : "out of memory");
+		if (ac)
+			redisAsyncFree(ac);
+		lost(r, why);
+		return;
+	}
+	if (r->url.host)
+		redisEnableKeepAlive(&ac->c);
+	if (!greet(r))
+		drop(r, "out of memory");
+}
+
+static void resolve_work(struct loop_job *job)
+{
+	struct resolver *v = (struct resolver *)job;
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
+	v->error = getaddrinfo(v->host, NULL, &hints, &list);
+	for (struct addrinfo *a = v->error ? NULL : list; a && v->n < MAX_ADDRESSES; a = a->ai_next)
+		if (getnameinfo(a->ai_addr, a->ai_addrlen, v->addresses[v->n], INET6_ADDRSTRLEN, NULL, 0, NI_NUMERICHOST) == 0)
+			v->n++;
+	if (list)
+		freeaddrinfo(list);
+}
+
+static void resolve_done(struct loop_job *job)
+{
+	struct resolver *v = (struct resolver *)job;
+	struct redis *r = v->owner;
+	if (r) {
+		r->resolver = NULL;
+		memcpy(r->addresses, v->addresses, sizeof(r->addresses));
+		r->n_addresses = v->n;
+		r->next_address = 0;
+		if (v->n)
+			connect_next(r);
+		else
+			lost(r, v->error ? gai_strerror(v->error) : "the name has no address");
+	}
+	free(v->host);
+	free(v);
+}
+
+static void resolve(struct redis *r)
+{
+	struct resolver *v = calloc(1, sizeof(*v));
+	char *host = strdup(r->url.host);
+	if (!v || !host) {
+		free(v);
+		free(host);
+		lost(r, "out of memory");
+		return;
+	}
+	v->job = (struct loop_job){.work = resolve_work, .done = resolve_done};
+	v->owner = r;
+	v->host = host;
+	r->resolver = v;
+	loop_job_start(r->loop, &v->job);
+}
+
+static bool is_numeric(const char *host)
+{
+	unsigned char address[16];
+	return inet_pton(AF_INET, host, address) == 1 || inet_pton(AF_INET6, host, address) == 1;
+}
+
+/* The next address; names are resolved on another thread, since hiredis would block in it. */
+static void connect_next(struct redis *r)
+{
+	if (!loop_timer_active(r->attempt))
+		loop_timer_start(r->attempt, r->o.connect_timeout_ms);
+	if (r->url.path)
+		start_link(r, redisAsyncConnectUnix(r->url.path));
+	else if (is_numeric(r->url.host))
+		start_link(r, redisAsyncConnect(r->url.host, (int)r->url.port));
+	else if (r->next_address < r->n_addresses)
+		start_link(r, redisAsyncConnect(r->addresses[r->next_address++], (int)r->url.port));
+	else
+		resolve(r);
+}
+
+static void on_attempt_limit(void *arg)
+{
+	struct redis *r = arg;
+	r->next_address = r->n_addresses;
+	drop(r, "no connection within the time limit");
+}
+
+static void on_retry(void *arg)
+{
+	struct redis *r = arg;
+	r->n_addresses = r->next_address = 0;
+	set_state(r, REDIS_CONNECTING);
+	connect_next(r);
+}
+
+static void wake(struct redis *r)
+{
+	if (r->state != REDIS_IDLE)
+		return;
+	set_state(r, REDIS_CONNECTING);
+	connect_next(r);
+}
+
+/* --- commands ------------------------------------------------------------------------------------------------------ */
+
+/* An answer that comes too late is dropped by its ticket. When the server said nothing at all since, or when the command has not
+ * even left, the connection is of no use any more. */
+static bool expire_sent(struct redis *r, struct redis_call *c)
+{
+	if (!was_written(r->link, c) || r->read_ms < c->started_ms) {
+		drop(r, "no answer within the time limit");
+		return true;
+	}
+	call_lost(c, REDIS_NO_REPLY, "no answer within the time limit");
+	return false;
+}
+
+static void on_tick(void *arg)
+{
+	struct redis *r = arg;
+	uint64_t now = loop_now_ms(r->loop);
+	for (struct redis_call *c = r->lists[CALL_WAITING].first, *next; c; c = next) {
+		next = c->next;
+		if (now >= c->deadline_ms)
+			call_lost(c, REDIS_NOT_SENT, "no connection within the time limit");
+	}
+	for (struct redis_call *c = r->lists[CALL_SENT].first, *next; c; c = next) {
+		next = c->next;
+		if (now >= c->deadline_ms && expire_sent(r, c))
+			break;
+	}
+	if (r->lists[CALL_WAITING].first || r->lists[CALL_SENT].first)
+		loop_timer_start(r->tick, TICK_MS);
+}
+
+struct redis_call *redis_command(struct redis *r, const struct span *words, size_t n, unsigned timeout_ms, redis_reply_fn fn,
+				 void *arg)
+{
+	struct redis_call *c = r->n_calls < r->o.max_pending ? call_new(r, words, n, timeout_ms, fn, arg) : NULL;
+	if (!c) {
+		struct err why;
+		err_set(&why, 0, "Redis at %s: %s", r->where,
+			r->n_calls < r->o.max_pending ? "out of memory" : "too many commands are under way");
+		if (fn)
+			fn(arg, REDIS_NOT_SENT, NULL, &why);
+		return NULL;
+	}
+	if (!loop_timer_active(r->tick))
+		loop_timer_start(r->tick, TICK_MS);
+	if (r->state == REDIS_READY)
+		call_send(c);
+	else if (r->state == REDIS_IDLE)
+		wake(r);
+	else if (r->failures > 0) {
+		/* Known to be away: the caller has a better place to go to. Its sentence has the address already. */
+		call_lost(c, REDIS_NOT_SENT, "");
+		c->why = r->why;
+	}
+	return c;
+}
+
+void redis_call_cancel(struct redis_call *c)
+{
+	if (c)
+		c->fn = NULL;
+}
+
+/* --- replies ------------------------------------------------------------------------------------------------------- */
+
+static const redisReply *of(const struct redis_reply *reply)
+{
+	return (const redisReply *)(const void *)reply;
+}
+
+enum redis_type redis_reply_type(const struct redis_reply *reply)
+{
+	switch (reply ? of(reply)->type : REDIS_REPLY_NIL) {
+	case REDIS_REPLY_STRING:
+		return REDIS_TEXT;
+	case REDIS_REPLY_ARRAY:
+		return REDIS_ARRAY;
+	case REDIS_REPLY_INTEGER:
+		return REDIS_INTEGER;
+	case REDIS_REPLY_STATUS:
+		return REDIS_STATUS;
+	case REDIS_REPLY_ERROR:
+		return REDIS_ERROR;
+	default:
+		return REDIS_NIL;
+	}
+}
+
+struct span redis_reply_text(const struct redis_reply *reply)
+{
+	enum redis_type type = redis_reply_type(reply);
+	if (type != REDIS_TEXT && type != REDIS_STATUS && type != REDIS_ERROR)
+		return SPAN_NONE;
+	return (struct span){of(reply)->str, (size_t)of(reply)->len};
+}
+
+int64_t redis_reply_integer(const struct redis_reply *reply)
+{
+	return redis_reply_type(reply) == REDIS_INTEGER ? of(reply)->integer : 0;
+}
+
+const struct redis_reply *redis_reply_at(const struct redis_reply *reply, size_t index)
+{
+	if (redis_reply_type(reply) != REDIS_ARRAY || index >= of(reply)->elements)
+		return NULL;
+	return (const struct redis_reply *)(const void *)of(reply)->element[index];
+}
+
+/* --- subscriptions ------------------------------------------------------------------------------------------------- */
+
+static void channel_settle(struct redis *r, struct redis_channel *c)
+{
+	if (!c->first && !c->on_wire && !c->unconfirmed && !c->telling)
+		redis_channels_remove(&r->channels, c);
+}
+
+static void on_confirmed(struct redis *r, struct redis_channel *c)
+{
+	if (!c || c->unconfirmed == 0)
+		return;
+	/* Only the last of several under way: between them there may have been an UNSUBSCRIBE. */
+	if (--c->unconfirmed == 0 && c->on_wire && !c->confirmed) {
+		c->confirmed = true;
+		if (!redis_channel_tell(c, NULL))
+			return; /* r is gone */
+	}
+	channel_settle(r, c);
+}
+
+static void on_published(redisAsyncContext *ac, void *reply, void *privdata)
+{
+	const struct link *l = ac->data;
+	struct redis *r = l->owner;
+	(void)privdata;
+	if (!reply || !r)
+		return;
+	r->read_ms = loop_now_ms(r->loop);
+	struct span kind = redis_reply_text(redis_reply_at(reply, 0)), name = redis_reply_text(redis_reply_at(reply, 1));
+	struct redis_channel *c = redis_channels_find(&r->channels, name);
+	if (span_is(kind, "subscribe")) {
+		on_confirmed(r, c);
+	} else if (c && span_is(kind, "message")) {
+		struct span payload = redis_reply_text(redis_reply_at(reply, 2));
+		if (redis_channel_tell(c, &payload))
+			channel_settle(r, c);
+	}
+}
+
+static void channel_command(struct redis *r, const char *verb, const struct redis_channel *c)
+{
+	const struct span words[] = {span_of(verb), {c->name, c->length}};
+	const char *pointers[] = {words[0].ptr, words[1].ptr};
+	const size_t lengths[] = {words[0].len, words[1].len};
+	/* It fails only where hiredis itself gives up for lack of memory. */
+	redisAsyncCommandArgv(r->link->ac, on_published, NULL, 2, pointers, lengths);
+}
+
+/* hiredis reads messages only while something is subscribed: the last channel stays on the wire until there is another. */
+static void unpark(struct redis *r)
+{
+	struct redis_channel *c = r->parked;
+	r->parked = NULL;
+	if (!c || c->first)
+		return;
+	channel_command(r, "UNSUBSCRIBE", c);
+	c->on_wire = c->confirmed = false;
+	r->channels.n_on_wire--;
+	channel_settle(r, c);
+}
+
+static void channel_subscribe(struct redis *r, struct redis_channel *c)
+{
+	channel_command(r, "SUBSCRIBE", c);
+	c->unconfirmed++;
+	c->on_wire = true;
+	r->channels.n_on_wire++;
+	unpark(r);
+}
+
+static void subscribe_all(struct redis *r)
+{
+	for (struct redis_channel *c = redis_channels_next(&r->channels, NULL); c; c = redis_channels_next(&r->channels, c))
+		if (c->first)
+			channel_subscribe(r, c);
+}
+
+/* A subscription that is there already is confirmed again: as good as a PING, and allowed between subscriptions. */
+static void on_keepalive(void *arg)
+{
+	struct redis *r = arg;
+	struct redis_channel *c = redis_channels_next(&r->channels, NULL);
+	while (c && !c->on_wire)
+		c = redis_channels_next(&r->channels, c);
+	if (!c)
+		return;
+	if (loop_now_ms(r->loop) - r->read_ms >= 2 * KEEPALIVE_MS) {
+		drop(r, "no answer within the time limit");
+		return;
+	}
+	channel_command(r, "SUBSCRIBE", c);
+	c->unconfirmed++;
+	loop_timer_start(r->keepalive, KEEPALIVE_MS);
+}
+
+static void tell_joined(struct loop_work *work)
+{
+	struct redis_subscription *s = (struct redis_subscription *)((char *)work - offsetof(struct redis_subscription, work));
+	if (s->channel->confirmed)
+		s->listener->ready(s->arg);
+}
+
+struct redis_subscription *redis_subscribe(struct redis *r, struct span channel, const struct redis_listener *listener, void *arg)
+{
+	struct redis_subscription *s = calloc(1, sizeof(*s));
+	struct redis_channel *c = s ? redis_channels_add(&r->channels, channel) : NULL;
+	if (!c) {
+		free(s);
+		return NULL;
+	}
+	*s = (struct redis_subscription){.owner = r, .listener = listener, .arg = arg, .work.fn = tell_joined};
+	redis_channel_join(c, s);
+	if (c->confirmed)
+		loop_defer(r->loop, &s->work);
+	else if (r->state == REDIS_READY && !c->on_wire)
+		channel_subscribe(r, c);
+	if (r->parked == c)
+		r->parked = NULL;
+	if (r->state == REDIS_READY && !loop_timer_active(r->keepalive))
+		loop_timer_start(r->keepalive, KEEPALIVE_MS);
+	wake(r);
+	return s;
+}
+
+struct redis_subscription *redis_unsubscribe(struct redis_subscription *s)
+{
+	if (!s)
+		return NULL;
+	struct redis *r = s->owner;
+	struct redis_channel *c = s->channel;
+	loop_defer_cancel(r->loop, &s->work);
+	redis_channel_leave(s);
+	free(s);
+	if (c->first)
+		return NULL;
+	if (!c->on_wire) {
+		channel_settle(r, c);
+		return NULL;
+	}
+	r->parked = c; /* there is no other: whoever came after it has sent it away */
+	if (r->channels.n_on_wire > 1)
+		unpark(r);
+	return NULL;
+}
+
+/* --- life ---------------------------------------------------------------------------------------------------------- */
+
+static int copy(char **to, const char *from)
+{
+	*to = from ? strdup(from) : NULL;
+	return from && !*to ? -ENOMEM : 0;
+}
+
+static void set_defaults(struct redis_options *o)
+{
+	const struct redis_options defaults = {.connect_timeout_ms = 3000, .command_timeout_ms = 10000, .backoff_min_ms = 50,
+					       .backoff_max_ms = 5000, .max_pending = 100000};
+	if (!o->connect_timeout_ms)
+		o->connect_timeout_ms = defaults.connect_timeout_ms;
+	if (!o->command_timeout_ms)
+		o->command_timeout_ms = defaults.command_timeout_ms;
+	if (!o->backoff_min_ms)
+		o->backoff_min_ms = defaults.backoff_min_ms;
+	if (!o->backoff_max_ms)
+		o->backoff_max_ms = defaults.backoff_max_ms;
+	if (!o->max_pending)
+		o->max_pending = defaults.max_pending;
+}
+
+int redis_new(struct loop *loop, const struct redis_options *options, struct redis **ret, struct err *e)
+{
+	struct redis *r = calloc(1, sizeof(*r));
+	const struct redis_url *u = options->url;
+	if (!r)
+		return err_set(e, -ENOMEM, "out of memory");
+	r->loop = loop;
+	r->o = *options;
+	set_defaults(&r->o);
+	r->url.port = u->port;
+	r->url.db = u->db;
+	redis_url_where(u, r->where);
+	if (copy(&r->url.host, u->host) < 0 || copy(&r->url.path, u->path) < 0 || copy(&r->url.user, u->user) < 0 ||
+	    copy(&r->url.password, u->password) < 0 || loop_timer_new(loop, on_tick, r, &r->tick) < 0 ||
+	    loop_timer_new(loop, on_attempt_limit, r, &r->attempt) < 0 || loop_timer_new(loop, on_retry, r, &r->retry) < 0 ||
+	    loop_timer_new(loop, on_keepalive, r, &r->keepalive) < 0) {
+		redis_free(r);
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	return (*ret = r, 0);
+}
+
+struct redis *redis_free(struct redis *r)
+{
+	if (!r)
+		return NULL;
+	for (enum call_state s = CALL_WAITING; s <= CALL_LOST; s++)
+		while (r->lists[s].first)
+			call_free(r->lists[s].first);
+	if (r->link) {
+		struct link *l = r->link;
+		l->owner = NULL;
+		redisAsyncFree(l->ac);
+	}
+	if (r->resolver)
+		r->resolver->owner = NULL;
+	loop_timer_free(r->tick);
+	loop_timer_free(r->attempt);
+	loop_timer_free(r->retry);
+	loop_timer_free(r->keepalive);
+	redis_channels_release(&r->channels);
+	redis_url_release(&r->url);
+	free(r);
+	return NULL;
+}
+
+enum redis_state redis_state(const struct redis *r)
+{
+	return r->state;
+}
+
+const char *redis_where(const struct redis *r)
+{
+	return r->where;
+}

@@ -1,0 +1,328 @@
+/*
+ * The client half: submissions, look-ups and cancellations. Waits and health have files of their own.
+ */
+#include "tasks/celery.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "tasks/celery_internal.h"
+#include "tasks/celery_meta.h"
+
+struct celery_operation {
+	struct celery_client *client;
+	struct celery_operation *next, **link;
+	union {
+		task_submit_fn submit;
+		task_result_fn result;
+		task_done_fn done;
+	} fn;
+	void *arg;
+	char id[TASK_ID_MAX];
+};
+
+struct celery_queue {
+	struct celery_queue *next;
+	size_t length;
+	char name[];
+};
+
+struct span celery_result_key(struct span id, char key[CELERY_KEY_MAX])
+{
+	int n = snprintf(key, CELERY_KEY_MAX, CELERY_RESULT_PREFIX "%.*s", SPAN_ARG(id));
+	return (struct span){key, n < (int)CELERY_KEY_MAX ? (size_t)n : CELERY_KEY_MAX - 1};
+}
+
+/* --- operations ---------------------------------------------------------------------------------------------------- */
+
+static struct celery_operation *operation_new(struct celery_client *c, struct span id, void *arg)
+{
+	struct celery_operation *op = calloc(1, sizeof(*op));
+	if (!op)
+		return NULL;
+	op->client = c;
+	op->arg = arg;
+	span_copy(id, op->id, sizeof(op->id));
+	op->next = c->operations;
+	op->link = &c->operations;
+	if (op->next)
+		op->next->link = &op->next;
+	c->operations = op;
+	return op;
+}
+
+/* Out of the client's list and freed; returns what is needed to tell it. */
+static struct celery_operation operation_end(struct celery_operation *op)
+{
+	struct celery_operation copy = *op;
+	*op->link = op->next;
+	if (op->next)
+		op->next->link = op->link;
+	free(op);
+	return copy;
+}
+
+/* --- submit -------------------------------------------------------------------------------------------------------- */
+
+static void forget_queues(struct celery_client *c)
+{
+	for (struct celery_queue *q = c->queues, *next; q; q = next) {
+		next = q->next;
+		free(q);
+	}
+	c->queues = NULL;
+}
+
+/* What a producer's declaration of its queue leaves in Redis; once per connection, since another Redis may be behind the next one. */
+static void declare(struct celery_client *c, struct span queue)
+{
+	for (struct celery_queue *q = c->queues; q; q = q->next)
+		if (span_eq((struct span){q->name, q->length}, queue))
+			return;
+	struct celery_queue *q = malloc(sizeof(*q) + queue.len);
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(1024), permanent = BUF_INIT(1024), member = BUF_INIT(2048);
+	buf_printf(&key, "_kombu.binding.%.*s", SPAN_ARG(queue));
+	buf_printf(&permanent, "_kombu.binding_permanent.%.*s", SPAN_ARG(queue));
+	buf_printf(&member, "%.*s" CELERY_SEPARATOR CELERY_SEPARATOR "%.*s", SPAN_ARG(queue), SPAN_ARG(queue));
+	if (q && !key.error && !permanent.error && !member.error) {
+		const struct span add[] = {SPAN_LIT("SADD"), buf_span(&key), buf_span(&member)};
+		const struct span add_permanent[] = {SPAN_LIT("SADD"), buf_span(&permanent), buf_span(&member)};
+		redis_command(c->broker, add, 3, 0, NULL, NULL);
+		redis_command(c->broker, add_permanent, 3, 0, NULL, NULL);
+		memcpy(q->name, queue.ptr, queue.len);
+		q->length = queue.len;
+		q->next = c->queues;
+		c->queues = q;
+		return;
+	}
+	free(q);
+}
+
+static void on_pushed(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+{
+	struct celery_operation op = operation_end(arg);
+	struct task_submission s = {.status = TASK_SUBMITTED, .task_id = span_of(op.id)};
+	if (outcome == REDIS_NO_REPLY)
+		s.status = TASK_UNKNOWN;
+	else if (outcome == REDIS_NOT_SENT || redis_reply_type(reply) == REDIS_ERROR)
+		s.status = TASK_REFUSED;
+	if (outcome != REDIS_ANSWERED)
+		s.err = *why;
+	else if (s.status == TASK_REFUSED)
+		err_set(&s.err, 0, "Redis at %s refused the message: %.*s", redis_where(op.client->broker),
+			SPAN_ARG(redis_reply_text(reply)));
+	op.fn.submit(op.arg, &s);
+}
+
+/* A message that a worker cannot decode would be lost there: better refused here. */
+static int check_input(const struct celery_client *c, const struct task_call *call, struct span queue, enum task_submit_status *ret,
+		       struct err *why)
+{
+	size_t size = call->args.len + call->kwargs.len;
+	*ret = TASK_REFUSED;
+	if (size > c->o->max_input) {
+		*ret = TASK_INPUT_TOO_LARGE;
+		return err_set(why, -EFBIG, "the input has %zu bytes, max_input of celery is %zu", size, c->o->max_input);
+	}
+	if (queue.len > 200)
+		return err_set(why, -EINVAL, "the queue's name has %zu characters, at most 200 are possible", queue.len);
+	struct span args = span_trim(call->args), kwargs = span_trim(call->kwargs);
+	if (args.len && (json_validate(args, why) < 0 || json_type_of(args) != JSON_ARRAY))
+		return err_set(why, -EINVAL, "args must be a JSON array");
+	if (kwargs.len && (json_validate(kwargs, why) < 0 || json_type_of(kwargs) != JSON_OBJECT))
+		return err_set(why, -EINVAL, "kwargs must be a JSON object");
+	return 0;
+}
+
+static struct task_call trimmed(const struct task_call *call)
+{
+	struct task_call copy = *call;
+	copy.args = span_trim(call->args);
+	copy.kwargs = span_trim(call->kwargs);
+	return copy;
+}
+
+static void client_submit(struct task_client *base, const struct task_call *given, task_submit_fn fn, void *arg)
+{
+	struct celery_client *c = (struct celery_client *)base;
+	struct task_call call = trimmed(given);
+	struct span queue = call.queue.len ? call.queue : span_of(c->o->queue);
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(1024), message = BUF_INIT((512u << 20) - 1);
+	enum task_submit_status status;
+	struct err why = {""};
+	int r = check_input(c, &call, queue, &status, &why);
+	if (r == 0 && (celery_queue_key(queue, call.priority, &key) < 0 ||
+		       celery_task_message(&c->sender, &call, queue, clock_wall_us(), &message) < 0))
+		r = err_set(&why, -ENOMEM, "out of memory");
+	struct celery_operation *op = r == 0 ? operation_new(c, call.task_id, arg) : NULL;
+	if (!op) {
+		if (r == 0)
+			err_set(&why, -ENOMEM, "out of memory");
+		task_submit_later(base, status, call.task_id, &why, fn, arg);
+		return;
+	}
+	op->fn.submit = fn;
+	declare(c, queue);
+	const struct span push[] = {SPAN_LIT("LPUSH"), buf_span(&key), buf_span(&message)};
+	redis_command(c->broker, push, 3, 0, on_pushed, op);
+}
+
+/* --- get ----------------------------------------------------------------------------------------------------------- */
+
+static void on_got(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+{
+	struct celery_operation op = operation_end(arg);
+	struct celery_meta m = CELERY_META_INIT;
+	struct task_result r = {.task_id = span_of(op.id), .status = TASK_PENDING};
+	(void)why;
+	if (outcome != REDIS_ANSWERED || redis_reply_type(reply) == REDIS_ERROR) {
+		op.fn.result(op.arg, TASK_E_UNREACHABLE, NULL);
+		return;
+	}
+	if (redis_reply_type(reply) == REDIS_TEXT)
+		celery_meta_read(&m, redis_reply_text(reply), span_of(op.id), &r);
+	op.fn.result(op.arg, 0, &r);
+	celery_meta_release(&m);
+}
+
+static void client_get(struct task_client *base, struct span id, task_result_fn fn, void *arg)
+{
+	struct celery_client *c = (struct celery_client *)base;
+	char key[CELERY_KEY_MAX];
+	struct celery_operation *op = operation_new(c, id, arg);
+	if (!op) {
+		fn(arg, -ENOMEM, NULL);
+		return;
+	}
+	op->fn.result = fn;
+	const struct span words[] = {SPAN_LIT("GET"), celery_result_key(id, key)};
+	redis_command(c->results, words, 2, 0, on_got, op);
+}
+
+/* --- cancel -------------------------------------------------------------------------------------------------------- */
+
+static void on_revoked(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+{
+	struct celery_operation op = operation_end(arg);
+	struct err e = {""};
+	int code = 0;
+	if (outcome != REDIS_ANSWERED)
+		code = err_set(&e, TASK_E_UNREACHABLE, "%s", why->text);
+	else if (redis_reply_type(reply) == REDIS_ERROR)
+		code = err_set(&e, TASK_E_UNREACHABLE, "Redis at %s: %.*s", redis_where(op.client->broker),
+			       SPAN_ARG(redis_reply_text(reply)));
+	else if (redis_reply_integer(reply) == 0)
+		code = err_set(&e, TASK_E_UNREACHABLE, "no worker is there to hear it");
+	op.fn.done(op.arg, code, &e);
+}
+
+static void client_cancel(struct task_client *base, struct span id, task_done_fn fn, void *arg)
+{
+	struct celery_client *c = (struct celery_client *)base;
+	CLEANUP(buf_releasep) struct buf channel = BUF_INIT(512), arguments = BUF_INIT(4096), message = BUF_INIT(1u << 16);
+	struct err why;
+	buf_printf(&channel, "/%u.%s.pidbox", c->o->broker.db, c->o->control_exchange);
+	buf_puts(&arguments, "{\"task_id\": ");
+	json_quote(&arguments, id);
+	buf_printf(&arguments, ", \"terminate\": %s, \"signal\": \"SIGTERM\"}", c->o->terminate ? "true" : "false");
+	int r = celery_control_message(&c->sender, c->o->control_exchange, "revoke", buf_span(&arguments), NULL, &message);
+	struct celery_operation *op = r < 0 || channel.error || arguments.error ? NULL : operation_new(c, id, arg);
+	if (!op) {
+		fn(arg, err_set(&why, -ENOMEM, "out of memory"), &why);
+		return;
+	}
+	op->fn.done = fn;
+	const struct span words[] = {SPAN_LIT("PUBLISH"), buf_span(&channel), buf_span(&message)};
+	redis_command(c->broker, words, 3, 0, on_revoked, op);
+}
+
+/* --- life ---------------------------------------------------------------------------------------------------------- */
+
+static void on_broker(void *arg, enum redis_state state, const char *why)
+{
+	struct celery_client *c = arg;
+	(void)why;
+	if (state != REDIS_READY)
+		forget_queues(c);
+	else if (c->results == c->broker)
+		celery_waits_read_again(c);
+}
+
+static void on_results(void *arg, enum redis_state state, const char *why)
+{
+	(void)why;
+	if (state == REDIS_READY)
+		celery_waits_read_again(arg);
+}
+
+int celery_connect(struct celery_client *c, const struct redis_url *url, redis_state_fn on_state, struct redis **ret, struct err *e)
+{
+	const struct redis_options o = {
+		.url = url,
+		.connect_timeout_ms = c->o->connect_timeout_ms,
+		.command_timeout_ms = c->o->command_timeout_ms,
+		.on_state = on_state,
+		.arg = c,
+	};
+	return redis_new(c->base.loop, &o, ret, e);
+}
+
+static void client_free(struct task_client *base)
+{
+	struct celery_client *c = (struct celery_client *)base;
+	celery_waits_drop(c);
+	celery_health_drop(c);
+	redis_free(c->listener);
+	redis_free(c->replies);
+	if (c->results != c->broker)
+		redis_free(c->results);
+	redis_free(c->broker);
+	while (c->operations)
+		operation_end(c->operations);
+	forget_queues(c);
+	free(c);
+}
+
+static int connect_all(struct celery_client *c, struct err *e)
+{
+	const struct redis_url *results = c->o->has_results ? &c->o->results : &c->o->broker;
+	int r = celery_connect(c, &c->o->broker, on_broker, &c->broker, e);
+	if (r == 0 && redis_url_same(results, &c->o->broker, false))
+		c->results = c->broker;
+	else if (r == 0)
+		r = celery_connect(c, results, on_results, &c->results, e);
+	return r < 0 ? r : celery_connect(c, results, NULL, &c->listener, e);
+}
+
+static int client_new(struct loop *loop, const void *options, struct task_client **ret, struct err *e)
+{
+	struct celery_client *c = calloc(1, sizeof(*c));
+	if (!c)
+		return err_set(e, -ENOMEM, "out of memory");
+	task_client_init(&c->base, &celery_backend, loop);
+	c->o = options;
+	celery_sender_init(&c->sender);
+	int r = connect_all(c, e);
+	if (r < 0) {
+		client_free(&c->base);
+		return r;
+	}
+	return (*ret = &c->base, 0);
+}
+
+const struct task_backend celery_backend = {
+	.name = "celery",
+	.max_input = CELERY_MAX_INPUT,
+	.client_new = client_new,
+	.client_free = client_free,
+	.submit = client_submit,
+	.wait = celery_wait,
+	.wait_cancel = celery_wait_cancel,
+	.get = client_get,
+	.cancel = client_cancel,
+	.health = celery_health,
+};

@@ -1,0 +1,157 @@
+#include "tasks/celery_message.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/base64.h"
+#include "base/json.h"
+
+#define REPR_MAX 1024 /* Celery's argsrepr_maxsize */
+
+const int celery_priority_steps[CELERY_PRIORITIES] = {0, 3, 6, 9};
+
+void celery_sender_init(struct celery_sender *s)
+{
+	char host[128] = "localhost";
+	gethostname(host, sizeof(host) - 1);
+	host[sizeof(host) - 1] = '\0';
+	snprintf(s->origin, sizeof(s->origin), "gen%ld@%s", (long)getpid(), host);
+	crypto_uuid4(s->reply_to);
+}
+
+static int clamp(int priority)
+{
+	return priority < 0 ? 0 : priority > 9 ? 9 : priority;
+}
+
+int celery_queue_key(struct span queue, int priority, struct buf *out)
+{
+	int step = clamp(priority) / 3 * 3;
+	buf_append_span(out, queue);
+	return step ? buf_printf(out, CELERY_SEPARATOR "%d", step) : out->error;
+}
+
+/* As datetime.isoformat writes it. */
+static void put_instant(struct buf *out, int64_t us)
+{
+	time_t s = (time_t)(us / 1000000);
+	struct tm tm;
+	char text[32];
+	gmtime_r(&s, &tm);
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+	buf_printf(out, "\"%s", text);
+	if (us % 1000000)
+		buf_printf(out, ".%06d", (int)(us % 1000000));
+	buf_puts(out, "+00:00\"");
+}
+
+static void put_quoted(struct buf *out, const char *name, struct span value)
+{
+	buf_printf(out, "\"%s\": ", name);
+	json_quote(out, value);
+	buf_puts(out, ", ");
+}
+
+static void put_repr(struct buf *out, const char *name, struct span value)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(1u << 16);
+	celery_repr(value, REPR_MAX, &text);
+	put_quoted(out, name, buf_span(&text));
+}
+
+/* [hard, soft] in seconds. */
+static void put_limits(struct buf *out, unsigned timeout_ms)
+{
+	if (timeout_ms == 0)
+		buf_puts(out, "\"timelimit\": [null, null], ");
+	else if (timeout_ms % 1000 == 0)
+		buf_printf(out, "\"timelimit\": [%u, null], ", timeout_ms / 1000);
+	else
+		buf_printf(out, "\"timelimit\": [%u.%03u, null], ", timeout_ms / 1000, timeout_ms % 1000);
+}
+
+static void put_headers(struct buf *out, const struct celery_sender *s, const struct task_call *call, struct span args,
+			struct span kwargs, int64_t now_us)
+{
+	buf_puts(out, "\"headers\": {\"lang\": \"py\", ");
+	put_quoted(out, "task", call->task);
+	put_quoted(out, "id", call->task_id);
+	buf_puts(out, "\"shadow\": null, \"eta\": null, \"expires\": ");
+	if (call->expires_ms)
+		put_instant(out, now_us + (int64_t)call->expires_ms * 1000);
+	else
+		buf_puts(out, "null");
+	buf_puts(out, ", \"group\": null, \"group_index\": null, \"retries\": 0, ");
+	put_limits(out, call->timeout_ms);
+	put_quoted(out, "root_id", call->task_id);
+	buf_puts(out, "\"parent_id\": null, ");
+	put_repr(out, "argsrepr", args);
+	put_repr(out, "kwargsrepr", kwargs);
+	put_quoted(out, "origin", span_of(s->origin));
+	buf_puts(out, "\"ignore_result\": null, \"replaced_task_nesting\": 0, \"stamped_headers\": null, \"stamps\": {}}, ");
+}
+
+static void put_delivery(struct buf *out, struct span exchange, struct span routing_key, int priority)
+{
+	char tag[CRYPTO_UUID];
+	crypto_uuid4(tag);
+	buf_puts(out, "\"delivery_info\": {\"exchange\": ");
+	json_quote(out, exchange);
+	buf_puts(out, ", \"routing_key\": ");
+	json_quote(out, routing_key);
+	buf_printf(out, "}, \"priority\": %d, \"body_encoding\": \"base64\", \"delivery_tag\": \"%s\"}}", priority, tag);
+}
+
+static int put_body(struct buf *out, struct span body)
+{
+	/* Room at once, so that a large body is not moved again and again. */
+	buf_reserve(out, (body.len + 2) / 3 * 4 + 4096);
+	buf_puts(out, "{\"body\": \"");
+	base64_encode(body, out);
+	return buf_puts(out, "\", \"content-encoding\": \"utf-8\", \"content-type\": \"application/json\", ");
+}
+
+int celery_task_message(const struct celery_sender *s, const struct task_call *call, struct span queue, int64_t now_us, struct buf *out)
+{
+	struct span args = call->args.len ? call->args : SPAN_LIT("[]"), kwargs = call->kwargs.len ? call->kwargs : SPAN_LIT("{}");
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(args.len + kwargs.len + 128);
+	buf_reserve(&body, body.max);
+	buf_putc(&body, '[');
+	buf_append_span(&body, args);
+	buf_puts(&body, ", ");
+	buf_append_span(&body, kwargs);
+	buf_puts(&body, ", {\"callbacks\": null, \"errbacks\": null, \"chain\": null, \"chord\": null}]");
+	if (body.error)
+		return body.error;
+	put_body(out, buf_span(&body));
+	put_headers(out, s, call, args, kwargs, now_us);
+	buf_puts(out, "\"properties\": {");
+	put_quoted(out, "correlation_id", call->task_id);
+	buf_printf(out, "\"reply_to\": \"%s\", \"delivery_mode\": 2, ", s->reply_to);
+	if (call->expires_ms)
+		buf_printf(out, "\"expiration\": \"%u\", ", call->expires_ms);
+	put_delivery(out, SPAN_LIT(""), queue, clamp(call->priority));
+	return out->error;
+}
+
+int celery_control_message(const struct celery_sender *s, const char *exchange, const char *method, struct span arguments,
+			   const char *ticket, struct buf *out)
+{
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(1u << 16), name = BUF_INIT(1024);
+	buf_printf(&body, "{\"method\": \"%s\", \"arguments\": %.*s, \"destination\": null, \"pattern\": null, \"matcher\": null", method,
+		   SPAN_ARG(arguments));
+	if (ticket)
+		buf_printf(&body, ", \"ticket\": \"%s\", \"reply_to\": {\"exchange\": \"reply.%s.pidbox\", \"routing_key\": \"%s\"}",
+			   ticket, exchange, s->reply_to);
+	buf_putc(&body, '}');
+	if (body.error)
+		return body.error;
+	put_body(out, buf_span(&body));
+	/* No expiry: the clocks of workers may be off by more than the second that Celery's own client allows. */
+	buf_puts(out, "\"headers\": {\"clock\": 1, \"expires\": 0}, \"properties\": {\"delivery_mode\": 2, ");
+	buf_printf(&name, "%s.pidbox", exchange);
+	put_delivery(out, buf_span(&name), SPAN_LIT(""), 0);
+	return out->error;
+}

@@ -1,0 +1,41 @@
+/*
+ * Messages of Celery's protocol 2 as kombu puts them into Redis (docs: celery "Message Protocol"; ../shared/protocols/celery.md).
+ *
+ * Why:       args and kwargs keep their bytes: they are put into the body as they came, not printed again.
+ */
+#ifndef TASKS_CELERY_MESSAGE_H
+#define TASKS_CELERY_MESSAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/crypto.h"
+#include "base/span.h"
+#include "tasks/task_backend.h"
+
+#define CELERY_SEPARATOR "\x06\x16" /* kombu's, in priority queues and bindings */
+#define CELERY_PRIORITIES 4
+extern const int celery_priority_steps[CELERY_PRIORITIES]; /* 0 3 6 9 */
+
+/* Who sends: one per client. */
+struct celery_sender {
+	char origin[160];	/* gen<pid>@<host> */
+	char reply_to[CRYPTO_UUID];
+};
+void celery_sender_init(struct celery_sender *s);
+
+/* The envelope for LPUSH. `call` has its task_id; args are a valid array or absent, kwargs a valid object or absent. */
+int celery_task_message(const struct celery_sender *s, const struct task_call *call, struct span queue, int64_t now_us, struct buf *out);
+
+/* The envelope of a control message for PUBLISH: method and its arguments as JSON. With a ticket workers answer to sender->reply_to. */
+int celery_control_message(const struct celery_sender *s, const char *exchange, const char *method, struct span arguments,
+			   const char *ticket, struct buf *out);
+
+/* The list of a priority: the queue's name, with a suffix above step 0. */
+int celery_queue_key(struct span queue, int priority, struct buf *out);
+
+/* Appends repr(value) as Celery's argsrepr has it: at most about `max` characters and three levels. The value is valid JSON. */
+int celery_repr(struct span value, size_t max, struct buf *out);
+
+#endif
