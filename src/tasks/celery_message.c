@@ -61,6 +61,14 @@ static void put_repr(struct buf *out, const char *name, struct span value)
 	put_quoted(out, name, buf_span(&text));
 }
 
+static bool is_empty(struct span array)
+{
+	struct json_iter it;
+	struct span key, item;
+	json_iter_init(&it, array);
+	return !json_iter_next(&it, &key, &item);
+}
+
 /* [hard, soft] in seconds. */
 static void put_limits(struct buf *out, unsigned timeout_ms)
 {
@@ -87,7 +95,11 @@ static void put_headers(struct buf *out, const struct celery_sender *s, const st
 	put_limits(out, call->timeout_ms);
 	put_quoted(out, "root_id", call->task_id);
 	buf_puts(out, "\"parent_id\": null, ");
-	put_repr(out, "argsrepr", args);
+	/* Celery makes a tuple of no arguments. */
+	if (is_empty(args))
+		put_quoted(out, "argsrepr", SPAN_LIT("()"));
+	else
+		put_repr(out, "argsrepr", args);
 	put_repr(out, "kwargsrepr", kwargs);
 	put_quoted(out, "origin", span_of(s->origin));
 	buf_puts(out, "\"ignore_result\": null, \"replaced_task_nesting\": 0, \"stamped_headers\": null, \"stamps\": {}}, ");

@@ -1,0 +1,390 @@
+"""Operations served by real Celery workers over a real Redis; the legacy caller cannot tell."""
+import base64
+import concurrent.futures
+import json
+import time
+
+import pytest
+import requests
+
+import configuration
+from celery_redis import Redis
+from celery_worker import Worker, application
+from http_text import PATIENCE, wait_until
+
+TASKS = {name: {"name": name, "args": {"$ref": "body:/args"}, "kwargs": {"$ref": "body:/kwargs", "default": {}}, "timeout": "30s"}
+         for name in ("add_numbers", "echo", "everything", "simulate_work", "fail", "length", "not_json_number", "count_up",
+                      "progress", "unheard_of")}
+
+
+def celery_config(origin, broker, results=None, tasks=None, **settings):
+    operations = {name: configuration.operation("POST /" + name, {**task, "backend": "celery"})
+                  for name, task in (tasks or TASKS).items()}
+    backends = {"celery": {"broker_url": broker, **({"result_backend": results} if results else {}), **settings}}
+    return configuration.router({"s": configuration.service(origin, operations)}, backend="celery", backends=backends)
+
+
+def start_router(start, origin, broker, results=None, tasks=None, env=None, **settings):
+    config = celery_config(origin, broker, results, tasks, **settings)
+    return start.router(config, env={"TASK_ABSTRACTION_ENABLED": "true", **(env or {})})
+
+
+def call(router, task, *args, kwargs=None, **how):
+    body = {"args": list(args), **({"kwargs": kwargs} if kwargs is not None else {})}
+    return requests.post("http://127.0.0.1:%d/%s" % (router.port, task), json=body, timeout=PATIENCE, **how)
+
+
+def readyz(router):
+    return requests.get("http://127.0.0.1:%d/readyz" % router.admin_port, timeout=PATIENCE).json()["backends"][0]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    """Redis and a worker with threads, shared by the tests that do no harm to them."""
+    server = Redis(tmp_path_factory.mktemp("redis"))
+    worker = Worker(tmp_path_factory.mktemp("worker"), server.url(0), server.url(1))
+    yield server, worker
+    worker.stop()
+    server.stop()
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    """A server that a test may stop, start and pause."""
+    server = Redis(tmp_path)
+    yield server
+    server.go_on()
+    server.stop()
+
+
+@pytest.fixture
+def workers(tmp_path):
+    started = []
+
+    def start_worker(*arguments, **how):
+        started.append(Worker(tmp_path, *arguments, **how))
+        return started[-1]
+    yield start_worker
+    for worker in started:
+        worker.stop()
+
+
+@pytest.fixture
+def router(start, engine):
+    return start_router(start, start.origin(), engine[0].url(0), engine[0].url(1))
+
+
+def test_a_task_runs_and_its_result_is_the_answer(router):
+    answer = call(router, "add_numbers", 2, 3)
+    assert (answer.status_code, answer.text) == (200, "5")
+    row = router.wait_outcomes()[0]
+    assert (row["side"], row["backend"], row["result"]) == ("task", "celery", "success")
+
+
+def test_numbers_and_characters_arrive_as_they_were_sent(router):
+    body = '{"args": [9007199254740993, 1.0, -0.0, 1e2, "\\u00e4\U0001f600\\ud83d\\ude00\\n"], "kwargs": {"k\u00e9y": null}}'
+    answer = requests.post("http://127.0.0.1:%d/everything" % router.port, data=body.encode(), timeout=PATIENCE,
+                           headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200
+    assert '"args": [9007199254740993, 1.0, -0.0, 100.0, ' in answer.text
+    assert answer.json() == {"args": [9007199254740993, 1.0, 0.0, 100.0, "\xe4\U0001f600\U0001f600\n"], "kwargs": {"k\xe9y": None}}
+
+
+def test_a_megabyte_goes_through_both_ways(router):
+    text = "\xe4 b" * 350000
+    assert call(router, "echo", text).json() == text
+    assert call(router, "length", text).json() == len(text)
+
+
+def test_a_failed_task_tells_its_innermost_message(router):
+    answer = call(router, "fail", "bad input")
+    assert answer.status_code == 500
+    assert answer.json()["detail"] == "bad input"
+    assert router.wait_outcomes()[0]["result"] == "failure"
+
+
+def test_a_task_nobody_registered_fails_with_a_clear_error(router):
+    answer = call(router, "unheard_of")
+    assert answer.status_code == 500
+    assert "unheard_of" in answer.json()["detail"] and "not registered" in answer.json()["detail"]
+
+
+def test_a_result_that_is_no_json_is_a_failure_that_says_so(router):
+    answer = call(router, "not_json_number")
+    assert answer.status_code == 500 and "cannot be read" in answer.json()["detail"]
+
+
+def test_states_of_its_own_do_not_end_a_task(router):
+    assert call(router, "progress", 0.2).json() == "done"
+
+
+@pytest.mark.heavy
+def test_three_hundred_at_once(router):
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(lambda n: call(router, "add_numbers", n, 1).json(), range(300)))
+    assert answers == [n + 1 for n in range(300)]
+
+
+# --- the message -------------------------------------------------------------------------------------------------------
+
+ARGS = ["it's", "line\n\ttab\\", [1, [2, [3, [4, [5]]]]], {"a": {"b": {"c": {"d": 1}}}}, 1.0, 1e22, 9007199254740993, True, None,
+        "\xe4\U0001f600", "a word " * 300, "never shown", {"nor": ["this"]}]
+KWARGS = {"k": "v", "long key": "x" * 3000, "it's": {}}
+
+
+def queued(server, queue):
+    """The messages of a queue, all priorities, oldest first, with the body decoded as text."""
+    found = []
+    client = server.client()
+    for key in client.scan_iter(queue + "*"):
+        for raw in reversed(client.lrange(key, 0, -1)):
+            message = json.loads(raw)
+            message["body"] = base64.b64decode(message["body"]).decode()
+            found.append((key.decode(), message))
+    return found
+
+
+def comparable(key, message):
+    headers, properties = dict(message["headers"]), dict(message["properties"])
+    assert headers["id"] == headers["root_id"] == properties["correlation_id"]
+    assert headers["origin"].startswith("gen") and "@" in headers["origin"]
+    for name in ("id", "root_id", "origin"):
+        del headers[name]
+    for name in ("correlation_id", "reply_to", "delivery_tag"):
+        assert properties.pop(name)
+    expires = headers.pop("expires")
+    return {"key": key, "body": json.loads(message["body"]), "headers": headers, "header names": list(message["headers"]),
+            "properties": properties, "names": list(message), "property names": list(message["properties"]),
+            "expires": expires and len(expires)}
+
+
+@pytest.mark.parametrize("args,kwargs,options", [
+    ([1, 2], {"k": "v"}, {}),
+    ([], {}, {"priority": 5, "expires": 30}),
+    (ARGS, KWARGS, {"priority": 9, "time_limit": 30}),
+    (["x" * 1024], {"a": "y" * 1023}, {"time_limit": 2.5}),
+    ([[["a"] * 600]], {str(n): n for n in range(200)}, {"priority": 3}),
+])
+def test_the_message_equals_the_real_producers(start, own_redis, args, kwargs, options):
+    url = own_redis.url()
+    application(url).send_task("echo", args=args, kwargs=kwargs, queue="ours", **options)
+    real = queued(own_redis, "ours")
+    bindings = {key: own_redis.client().smembers(key) for key in ("_kombu.binding.ours", "_kombu.binding_permanent.ours")}
+    own_redis.client().flushall()
+    task = {"name": "echo", "queue": "ours", "timeout": "100ms", "priority": options.get("priority", 0),
+            "args": {"$ref": "body:/args"}, "kwargs": {"$ref": "body:/kwargs"},
+            **({"expires": "%ds" % options["expires"]} if "expires" in options else {}),
+            **({"task_timeout": "%dms" % (options["time_limit"] * 1000)} if "time_limit" in options else {})}
+    router = start_router(start, start.origin(), url, tasks={"echo": task})
+    assert call(router, "echo", *args, kwargs=kwargs).status_code == 504
+    ours = queued(own_redis, "ours")
+    assert len(real) == len(ours) == 1
+    assert comparable(*ours[0]) == comparable(*real[0])
+    assert {key: own_redis.client().smembers(key) for key in bindings} == bindings
+
+
+# --- when parts are away -----------------------------------------------------------------------------------------------
+
+def test_without_a_worker_the_caller_is_told_in_time_and_the_task_is_kept(start, own_redis, workers):
+    tasks = {"add_numbers": {**TASKS["add_numbers"], "timeout": "300ms"}}
+    router = start_router(start, start.origin(), own_redis.url(), tasks=tasks)
+    assert call(router, "add_numbers", 1, 2).status_code == 504
+    assert router.wait_outcomes()[0]["result"] == "timeout"
+    wait_until(lambda: readyz(router)["reachable"] and not readyz(router)["worker"], "a state without worker")
+    assert own_redis.client().llen("celery") == 1
+    workers(own_redis.url())
+    wait_until(lambda: own_redis.client().llen("celery") == 0, "the worker to take the task")
+    wait_until(lambda: readyz(router)["worker"], "a state with worker")
+
+
+def test_without_redis_legacy_serves_quickly(start, own_redis):
+    origin = start.origin()
+    origin.always(lambda x: (x.read_body(), x.answer(body=b"legacy")))
+    router = start_router(start, origin, own_redis.url())
+    own_redis.stop()
+    began = time.monotonic()
+    for _ in range(20):
+        answer = call(router, "add_numbers", 1, 2)
+        assert (answer.status_code, answer.content) == (200, b"legacy")
+    assert time.monotonic() - began < 5
+    rows = router.wait_outcomes(40)
+    assert {(r["side"], r["role"], r["result"]) for r in rows} == {("task", "primary", "failure"), ("legacy", "fallback", "success")}
+
+
+def test_a_silent_redis_is_unknown_and_never_run_again(start, own_redis):
+    """Written and not answered: the caller hears 504, legacy is not asked, and the message is there once."""
+    origin = start.origin()
+    config = celery_config(origin, own_redis.url(), command_timeout="500ms", tasks={"echo": {**TASKS["echo"], "timeout": "20s"}})
+    router = start.router({**config, "threads": 1}, env={"TASK_ABSTRACTION_ENABLED": "true"})
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        waiting = pool.submit(call, router, "echo", "makes the connection")
+        wait_until(lambda: own_redis.client().llen("celery") == 1, "the first task to be queued")
+        own_redis.pause()
+        answers = [a.result() for a in [pool.submit(call, router, "echo", n) for n in range(2)]]
+        own_redis.go_on()
+        assert [a.status_code for a in answers] == [504, 504]
+        wait_until(lambda: own_redis.client().llen("celery") >= 3, "the messages")
+        rows = router.wait_outcomes(2)
+        assert [(r["side"], r["result"]) for r in rows] == [("task", "unknown")] * 2
+        assert sorted(json.loads(m["body"])[0][0] for _, m in queued(own_redis, "celery")
+                      if m["headers"]["task"] == "echo" and "connection" not in m["body"]) == [0, 1]
+        assert not origin.requests
+        for _, message in queued(own_redis, "celery"):  # ends the first caller's wait, which survived
+            if "connection" in message["body"]:
+                answer_task(own_redis, message["headers"]["id"], "late")
+        assert waiting.result().json() == "late"
+
+
+def answer_task(server, task_id, result, db=0):
+    """What a worker's result backend does."""
+    text = json.dumps({"status": "SUCCESS", "result": result, "traceback": None, "children": [], "task_id": task_id,
+                       "date_done": "2026-01-31T08:15:00.123456+00:00"})
+    server.client(db).set("celery-task-meta-" + task_id, text, ex=86400)
+    server.client(db).publish("celery-task-meta-" + task_id, text)
+
+
+def test_a_result_comes_through_a_restart_of_redis(start, own_redis, workers):
+    """The worker holds the task; the router's subscription is made again, and nothing is lost."""
+    router = start_router(start, start.origin(), own_redis.url())
+    workers(own_redis.url())
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(call, router, "simulate_work", 3) for _ in range(8)]
+        wait_until(lambda: len(own_redis.client().keys("celery-task-meta-*")) == 8, "the tasks to have started")
+        own_redis.stop()
+        own_redis.start()
+        assert [w.result().json() for w in waiting] == [{"status": "completed"}] * 8
+    assert call(router, "add_numbers", 1, 1).json() == 2
+
+
+def test_a_killed_worker_costs_its_task_and_nothing_else(start, own_redis, workers):
+    tasks = {**TASKS, "simulate_work": {**TASKS["simulate_work"], "timeout": "3s"}}
+    router = start_router(start, start.origin(), own_redis.url(), tasks=tasks)
+    victim = workers(own_redis.url())
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(call, router, "simulate_work", 20)
+        wait_until(lambda: own_redis.client().keys("celery-task-meta-*"), "the task to have started")
+        victim.kill()
+        workers(own_redis.url())
+        assert call(router, "add_numbers", 1, 1).json() == 2
+        assert waiting.result().status_code == 504
+    results = {r["operation"]: r["result"] for r in router.wait_outcomes(2)}
+    assert results == {"simulate_work": "timeout", "add_numbers": "success"}
+
+
+def test_a_time_limit_of_the_router_ends_the_wait_not_the_task(start, engine):
+    tasks = {"count_up": TASKS["count_up"], "simulate_work": {**TASKS["simulate_work"], "timeout": "200ms"}}
+    router = start_router(start, start.origin(), engine[0].url(0), engine[0].url(1), tasks=tasks)
+    assert call(router, "simulate_work", 1).status_code == 504
+    task_id = router.wait_outcomes()[0]["task_id"]
+    wait_until(lambda: b"SUCCESS" in (engine[0].client(1).get("celery-task-meta-" + task_id) or b""), "the task to end")
+
+
+def test_no_subscription_is_left_behind(start, own_redis, workers):
+    router = start_router(start, start.origin(), own_redis.url(1), own_redis.url(2))
+    workers(own_redis.url(1), own_redis.url(2))
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(lambda n: call(router, "echo", n).json(), range(100))) == list(range(100))
+    wait_until(lambda: len([c for c in own_redis.client().pubsub_channels("celery-task-meta-*")]) <= router_threads(router),
+               "the channels to be left")
+
+
+def router_threads(router):
+    return 2  # configuration.router; each keeps its last channel until it has another
+
+
+def test_passwords_databases_and_users(start, tmp_path, workers):
+    server = Redis(tmp_path, "--requirepass", "s:e/c@ret")
+    try:
+        admin = server.client(password="s:e/c@ret")
+        admin.execute_command("ACL", "SETUSER", "rou%ter", "on", ">p@ss", "~*", "&*", "+@all")
+        url = "redis://:s%%3Ae%%2Fc%%40ret@127.0.0.1:%d/2" % server.port
+        workers(url)
+        with_user = "redis://rou%%25ter:p%%40ss@127.0.0.1:%d/2" % server.port
+        for broker in (url, with_user):
+            router = start_router(start, start.origin(), broker)
+            assert call(router, "add_numbers", 1, 2).json() == 3
+        wrong = start_router(start, "http://127.0.0.1:9", "redis://:not-it@127.0.0.1:%d/2" % server.port)
+        wait_until(lambda: "WRONGPASS" in readyz(wrong).get("detail", ""), "a refusal")
+        assert "not-it" not in wrong.log() and "s:e/c@ret" not in router.log() and "p@ss" not in router.log()
+    finally:
+        server.stop()
+
+
+def test_a_unix_socket(start, tmp_path, workers):
+    path = tmp_path / "redis.sock"
+    server = Redis(tmp_path, "--unixsocket", str(path))
+    try:
+        workers(server.url(3), server.url(4))
+        router = start_router(start, start.origin(), "redis+socket://%s?virtual_host=3" % path,
+                              "redis+socket://%s?virtual_host=4" % path)
+        assert call(router, "add_numbers", 1, 2).json() == 3
+    finally:
+        server.stop()
+
+
+# --- the extraction workers, as deployed -------------------------------------------------------------------------------
+
+EXTRACTION = {
+    "name": "execute_extraction", "queue": "celery_executor_legacy", "timeout": "30s",
+    "args": [{"executor_name": "legacy", "operation": "answer_prompt", "run_id": {"$ref": "body:/run_id"},
+              "execution_source": {"$ref": "body:/execution_source", "default": "tool"},
+              "organization_id": {"$ref": "identity:organization"}, "executor_params": {"$ref": "body:"},
+              "request_id": {"$ref": "request:id"}}],
+    "response": [
+        {"when": {"ref": "result:/success", "equals": True}, "body": {"$ref": "result:/data"}},
+        {"status": 500, "body": {"error": {"$ref": "result:/error"}, "name": "ExtractionError", "code": 500, "payload": None}},
+    ],
+}
+
+
+@pytest.mark.parametrize("backend_from", ["file", "environment"])
+def test_the_extraction_task_as_it_is_deployed(start, own_redis, workers, backend_from):
+    """TASK_QUEUE_BACKEND=celery, CELERY_BROKER_URL and an existing worker: the legacy caller cannot tell."""
+    workers(own_redis.url(0), own_redis.url(1), queues="celery_executor_legacy")
+    origin = start.origin()
+    operation = configuration.operation("POST /answer-prompt", EXTRACTION)
+    services = {"prompt": configuration.service(origin, {"answer": operation}, identity=configuration.IDENTITY)}
+    urls = {"CELERY_BROKER_URL": own_redis.url(0), "CELERY_RESULT_BACKEND": own_redis.url(1)}
+    env = {"TASK_ABSTRACTION_ENABLED": "true"}
+    if backend_from == "file":
+        config = configuration.router(services, backend="celery", backends={
+            "celery": {"broker_url": urls["CELERY_BROKER_URL"], "result_backend": urls["CELERY_RESULT_BACKEND"]}})
+    else:
+        config = configuration.router(services, backend="embedded", backends=configuration.embedded(tasks=None))
+        env.update(urls, TASK_QUEUE_BACKEND="celery")
+    router = start.router(config, env=env)
+    body = {"run_id": "r-1", "tool_id": "t", "outputs": [{"name": "total", "prompt": "How much?"}], "big": 9007199254740993}
+    url = "http://127.0.0.1:%d/answer-prompt" % router.port
+    headers = {"X-Organization-Id": "org-7", "X-Request-ID": "req-1", "Authorization": "Bearer k"}
+    answer = requests.post(url, json=body, headers=headers, timeout=PATIENCE)
+    assert answer.status_code == 200 and answer.headers["Content-Type"].startswith("application/json")
+    assert answer.json() == {"operation": "answer_prompt", "echo": body, "run_id": "r-1", "organization": "org-7", "request": "req-1"}
+    assert not origin.requests
+    failed = requests.post(url, json={**body, "explode": True}, headers=headers, timeout=PATIENCE)
+    assert (failed.status_code, failed.json()["error"]) == (500, "the model refused")
+
+
+# --- settings ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("url,complaint", [
+    ("rediss://:topsecret@host/0", "TLS proxy"),
+    ("amqp://user:topsecret@host", "redis://"),
+    ("redis://:topsecret@host:99999/0", "port"),
+    ("redis://:topsecret@host/zero", "database"),
+    ("sentinel://:topsecret@host/0", "sentinel"),
+])
+def test_a_wrong_address_is_named_at_the_start_without_its_secret(start, tmp_path, url, complaint):
+    path = tmp_path / "router.yml"
+    path.write_text(json.dumps(celery_config("http://127.0.0.1:9", url)))
+    router = start.process("migration-router", "--config", path, cwd=tmp_path)
+    assert router.wait() == 1
+    assert complaint in router.log() and "broker_url" in router.log() and "topsecret" not in router.log()
+
+
+def test_an_input_above_the_limit_goes_to_legacy(start, engine):
+    origin = start.origin()
+    origin.always(lambda x: (x.read_body(), x.answer(body=b"legacy")))
+    router = start_router(start, origin, engine[0].url(0), engine[0].url(1), max_input="10k")
+    assert call(router, "length", "x" * 20000).content == b"legacy"
+    assert router.wait_outcomes()[0]["reason"] == "input_too_large"
+    assert call(router, "length", "x" * 9000).json() == 9000

@@ -1,0 +1,56 @@
+"""Real Celery workers, ended by their pid (their pool's processes are of their group)."""
+import os
+import signal
+import subprocess
+import sys
+import uuid
+
+from celery import Celery
+
+from http_text import PATIENCE, wait_until
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def application(broker, results=None):
+    """A Python producer of the same broker."""
+    return Celery("producer", broker=broker, backend=results or broker)
+
+
+class Worker:
+    def __init__(self, folder, broker, results=None, queues="celery", pool="threads", concurrency=8, arguments=()):
+        self.name = "w%s@test" % uuid.uuid4().hex[:8]
+        self.log_path = os.path.join(str(folder), self.name + ".log")
+        self.app = application(broker, results)
+        environment = dict(os.environ, CELERY_BROKER_URL=broker, CELERY_RESULT_BACKEND=results or broker, PYTHONPATH=HERE,
+                           PYTHONDONTWRITEBYTECODE="1")
+        command = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "-n", self.name, "-Q", queues, "-P", pool,
+                   "-c", str(concurrency), "--without-gossip", "--without-mingle", "-l", "info", *arguments]
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(command, cwd=str(folder), env=environment, stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log, start_new_session=True)
+        wait_until(self.is_ready, "the Celery worker to be ready", PATIENCE * 3)
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def is_ready(self):
+        assert self.process.poll() is None, "the worker ended:\n" + self.log()
+        return " ready." in self.log()
+
+    def kill(self):
+        """With its pool, as when the machine is gone."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(PATIENCE)
+                return
+            except subprocess.TimeoutExpired:
+                pass
+        self.kill()
