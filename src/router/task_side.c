@@ -117,12 +117,18 @@ static void on_time_limit(void *arg)
 	r->timer = loop_timer_free(r->timer);
 	if (r->wait)
 		task_wait_cancel(steal(r->wait), r->client);
-	if (r->state == REQUEST_WAIT)
-		request_fail(r, OUTCOME_TIMEOUT, 504, "Task still running",
-			     "The task was accepted and goes on; it did not finish within this call's time limit.");
-	else
+	if (r->state == REQUEST_WAIT) {
+		/* The id stands in the sentence, since an operation's own error shape may have no other place for it. */
+		char detail[160 + TASK_ID_MAX];
+		snprintf(detail, sizeof(detail),
+			 "The task %s was accepted and goes on; it did not finish within this call's time limit.", r->task_id);
+		request_fail(r, OUTCOME_TIMEOUT, 504, "Task still running", detail);
+	} else if (r->state == REQUEST_PIN) {
+		request_fail(r, OUTCOME_TIMEOUT, 504, "Ledger too slow", "Nothing was submitted.");
+	} else {
 		request_fail(r, OUTCOME_UNKNOWN, 504, "Submission unanswered",
 			     "The task was handed to its backend, which has not confirmed it; it may run.");
+	}
 }
 
 static void answer_async(struct request *r)
