@@ -18,7 +18,7 @@ FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "5"))
 SANITIZER_ENVIRONMENT = {
     "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1:suppressions=" + os.path.join(ROOT, "tests", "tsan.supp"),
 }
 BUILDS = {
     "gcc": ["-Dwerror=true"],
