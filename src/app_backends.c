@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "tasks/backends.h"
 #include "tasks/embedded.h"
+#include "tasks/hatchet.h"
 
 /* The tasks file tells the queue of each task; without one every call goes to the default queue. */
 static int load_tasks(struct app *a, const struct backend_config *b, struct err *e)
@@ -59,6 +60,34 @@ static int start_celery(struct app *a, const struct backend_config *b, struct er
 	return celery_options_check(a->celery, e);
 }
 
+/* Operations that name hatchet, or no backend where hatchet is the default: their workflows must have a worker. */
+static void put_hatchet_workflows(const struct config *c, struct buf *out)
+{
+	for (size_t i = 0; i < c->n_services; i++)
+		for (size_t j = 0; j < c->services[i].n_operations; j++) {
+			const struct operation *op = &c->services[i].operations[j];
+			struct span backend = op->task.backend.ptr ? op->task.backend : c->default_backend;
+			if (!op->has_task || !span_is(backend, "hatchet"))
+				continue;
+			buf_printf(out, "%s%.*s%s", out->len ? "," : "", SPAN_ARG(op->task.task),
+				   op->task.workflow ? "" : "_workflow");
+		}
+}
+
+static int start_hatchet(struct app *a, const struct backend_config *b, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf workflows = BUF_INIT(1u << 20);
+	put_hatchet_workflows(a->config, &workflows);
+	struct hatchet_options o = {
+		.token = backend_setting(b, "token"),
+		.token_file = backend_setting(b, "token_file"),
+		.server_url = backend_setting(b, "server_url"),
+		.ca_file = backend_setting(b, "ca_file"),
+		.workflows = buf_span(&workflows),
+	};
+	return hatchet_settings_new(&o, &a->hatchet, e);
+}
+
 /* What client_new takes. */
 static int start_backend(struct app *a, const struct backend_config *b, const void **ret_options, struct err *e)
 {
@@ -69,6 +98,9 @@ static int start_backend(struct app *a, const struct backend_config *b, const vo
 	} else if (span_is(b->name, "celery")) {
 		r = start_celery(a, b, e);
 		*ret_options = a->celery;
+	} else if (span_is(b->name, "hatchet")) {
+		r = start_hatchet(a, b, e);
+		*ret_options = a->hatchet;
 	}
 	return r;
 }
@@ -97,4 +129,5 @@ void app_backends_stop(struct app *a)
 	a->embedded = embedded_store_stop(a->embedded);
 	a->registry = registry_free(a->registry);
 	a->celery = celery_options_free(a->celery);
+	a->hatchet = hatchet_settings_free(a->hatchet);
 }

@@ -44,6 +44,7 @@ struct app {
 	struct embedded_store *embedded; /* NULL: not configured */
 	struct celery_options *celery;	 /* NULL: not configured */
 	struct registry *registry;	 /* of the embedded backend, or NULL */
+	struct hatchet_settings *hatchet; /* NULL: not configured */
 	struct plane_env env;
 	struct plane *planes[PLANE_MAX];
 	size_t n_planes;

@@ -3,10 +3,12 @@
 #include "base/buf.h"
 #include "tasks/celery.h"
 #include "tasks/embedded.h"
+#include "tasks/hatchet.h"
 
 static const struct task_backend *const backends[] = {
 	&embedded_backend,
 	&celery_backend,
+	&hatchet_backend,
 };
 
 const struct task_backend *task_backend_find(struct span name, struct err *e)

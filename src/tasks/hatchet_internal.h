@@ -1,0 +1,75 @@
+/*
+ * Between the parts of the Hatchet client: hatchet.c (settings, client, small verbs), hatchet_submit.c, hatchet_wait.c.
+ *
+ * Every operation is one object that either asks (one request under way) or sleeps (its timer runs), never both. All are in the client's
+ * list, so that they can be dropped with it.
+ */
+#ifndef TASKS_HATCHET_INTERNAL_H
+#define TASKS_HATCHET_INTERNAL_H
+
+#include "base/buf.h"
+#include "base/http_client.h"
+#include "base/loop.h"
+#include "tasks/hatchet.h"
+
+#define HATCHET_MAX_ANSWER (64u << 20)
+
+struct hatchet_settings {
+	char *authorization; /* Bearer …: never logged, never in a sentence */
+	char *base;	     /* URL without a slash at its end */
+	char *ca_file;	     /* NULL: the system's */
+	char *workflows;
+	char tenant[37];
+	int64_t expires_s;
+	unsigned request_ms, name_ms, grace_ms, unreachable_ms, flicker_ms;
+};
+
+struct hatchet_name; /* what is known of one workflow's name */
+
+struct hatchet_client {
+	struct task_client base;
+	const struct hatchet_settings *settings;
+	struct http_client *http;
+	struct hatchet_operation *operations;
+	struct hatchet_name *names;
+	size_t n_names;
+};
+
+struct hatchet_operation {
+	struct hatchet_client *client;
+	struct hatchet_operation *next, **link;
+	struct http_call *call;
+	struct loop_timer *timer;
+	void (*reply)(struct hatchet_operation *op, const struct http_reply *r);
+	void (*wake)(struct hatchet_operation *op);
+	void (*release)(struct hatchet_operation *op); /* frees what it owns beside this, and the object; NULL: free() */
+	bool not_started;			       /* the request could not even be made: the timer tells it */
+};
+
+/* `size` bytes, zeroed, beginning with a hatchet_operation; NULL when memory is out. */
+void *hatchet_operation_new(struct hatchet_client *c, size_t size);
+/* Takes it out of the list and stops what it waits for; hatchet_operation_free is then safe at any time. */
+void hatchet_operation_end(struct hatchet_operation *op);
+void hatchet_operation_free(struct hatchet_operation *op);
+
+/* Appends the path below the tenant: /api/v1/stable/tenants/{t} or /api/v1/tenants/{t}. */
+void hatchet_put_tenant(const struct hatchet_client *c, struct buf *path, bool stable);
+
+typedef void (*hatchet_reply_fn)(struct hatchet_operation *op, const struct http_reply *r);
+/* One request. Always answers, later: what cannot even be started is HTTP_NOT_CONNECTED. With `once` it is written at most once, on
+ * a connection of its own. */
+void hatchet_ask(struct hatchet_operation *op, const char *method, const struct buf *path, struct span body, bool once, hatchet_reply_fn fn);
+void hatchet_sleep(struct hatchet_operation *op, unsigned ms, void (*wake)(struct hatchet_operation *op));
+
+/* A sentence about an answer that is not what was hoped for. Returns `code`. */
+int hatchet_problem(const struct hatchet_client *c, const struct http_reply *r, int code, struct err *e);
+
+/* hatchet_submit.c */
+void hatchet_submit(struct task_client *c, const struct task_call *call, task_submit_fn fn, void *arg);
+void hatchet_names_free(struct hatchet_client *c);
+/* hatchet_wait.c */
+struct task_wait *hatchet_wait(struct task_client *c, struct span task_id, task_result_fn fn, void *arg);
+void hatchet_wait_cancel(struct task_wait *w);
+void hatchet_get(struct task_client *c, struct span task_id, task_result_fn fn, void *arg);
+
+#endif

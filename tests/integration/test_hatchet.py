@@ -1,0 +1,423 @@
+"""The Hatchet backend through the router: against the stand-in, and the same against a real engine where HATCHET_CLIENT_TOKEN is set."""
+import concurrent.futures
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import configuration as c
+import pytest
+from hatchet import Engine, Failed, TimedOut, token
+from http_text import PATIENCE, wait_until
+from programs import Process, free_port
+from raw import ask, request
+
+SUPPORT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support")
+TOKEN = os.environ.get("HATCHET_CLIENT_TOKEN") or os.environ.get("HATCHET_TOKEN")
+
+
+# --- engines -----------------------------------------------------------------------------------------------------------------
+
+class StandIn:
+    """The stand-in with workers of the convention; tasks that wait are let go by `release`."""
+    real = False
+
+    def __init__(self):
+        self.release = threading.Event()
+        self.engine = Engine({"rt_echo_workflow": lambda run: {"args": run.input["args"], "kwargs": run.input["kwargs"]},
+                              "rt_sum_workflow": lambda run: {"rt_sum": sum(run.input["args"])},
+                              "rt_fail_workflow": self.fail, "rt_timeout_workflow": self.time_out, "rt_slow_workflow": self.slow,
+                              "rt_flaky_workflow": self.flaky, "document-pipeline": pipeline, "single-object": lambda run: run.input,
+                              "rt_echo_workflow_2": lambda run: {}})
+        self.environment = {"HATCHET_CLIENT_TOKEN": self.engine.token()}
+
+    @staticmethod
+    def fail(run):
+        raise Failed(run.input["args"][0])
+
+    @staticmethod
+    def time_out(run):
+        raise TimedOut("Task exceeded timeout of 2s")
+
+    @staticmethod
+    def flaky(run):
+        if run.attempt == 1:
+            raise Failed("flaky attempt 0")
+        return {"attempt": run.attempt}
+
+    def slow(self, run):
+        self.release.wait(PATIENCE)
+        return {"slept": 1}
+
+    def stop(self):
+        self.release.set()
+        self.engine.stop()
+
+
+def pipeline(run):
+    return {"extract-text": {"text": run.input["document"]}, "process-llm": {"summary": run.input["document"].upper()}}
+
+
+pipeline.steps = ["extract-text", "process-llm"]
+
+
+class Real:
+    """An engine of the user's, and the worker of tests/support started for it."""
+    real = True
+
+    def __init__(self):
+        self.environment = {k: os.environ[k] for k in os.environ if k.startswith("HATCHET_")}
+        self.worker = subprocess.Popen([sys.executable, os.path.join(SUPPORT, "hatchet_worker.py")], stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.PIPE, text=True)
+        assert self.worker.stdout.readline().strip() == "ready"
+
+    def stop(self):
+        self.worker.send_signal(signal.SIGTERM)
+        self.worker.wait(PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def real_engine():
+    if not TOKEN:
+        pytest.skip("HATCHET_CLIENT_TOKEN is not set: no real Hatchet engine to run against")
+    if not importlib.util.find_spec("hatchet_sdk"):
+        pytest.skip("hatchet-sdk is not installed: nobody could run tasks of the real engine")
+    engine = Real()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+def stand_in():
+    engine = StandIn()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(params=["stand-in", "real"])
+def hatchet(request):  # pylint: disable=redefined-outer-name
+    return request.getfixturevalue("stand_in" if request.param == "stand-in" else "real_engine")
+
+
+# --- a router in front of it --------------------------------------------------------------------------------------------------
+
+def task(name, **mapping):
+    return {"name": name, "args": [{"$ref": "body:"}], "timeout": "20s", **mapping}
+
+
+OPERATIONS = {
+    "echo": c.operation("POST /echo", task("rt_echo", kwargs={"who": {"$ref": "header:X-Who", "default": "nobody"}})),
+    "sum": c.operation("POST /sum", {"name": "rt_sum", "args": [{"$ref": "body:/a"}, {"$ref": "body:/b"}], "timeout": "20s"}),
+    "fail": c.operation("POST /fail", task("rt_fail")),
+    "timeout": c.operation("POST /timeout", {"name": "rt_timeout", "timeout": "20s"}),
+    "slow": c.operation("POST /slow", {"name": "rt_slow", "timeout": "20s", "respond_async": True}),
+    "short": c.operation("POST /short", {"name": "rt_slow", "timeout": "300ms"}),
+    "flaky": c.operation("POST /flaky", {"name": "rt_flaky", "timeout": "20s"}),
+    "missing": c.operation("POST /missing", task("rt_nobody_registered_this")),
+    "pipeline": c.operation("POST /pipeline", {"workflow": "document-pipeline", "args": [{"$ref": "body:"}], "single_input": True,
+                                               "timeout": "20s"}),
+    "object": c.operation("POST /object", {"workflow": "single-object", "args": [{"$ref": "body:"}], "single_input": True,
+                                           "timeout": "20s"}),
+}
+
+
+def front(start, engine, flags=None, operations=OPERATIONS, env=None, **sections):
+    origin = start.origin()
+    origin.answers(200, [("Content-Type", "application/json")], b'"legacy"')
+    config = c.router({"app": c.service(origin, operations, limits={"max_body": "16MiB"})}, **sections)
+    environment = {"TASK_QUEUE_BACKEND": "hatchet", **engine.environment, **(env or {})}
+    router = start.router(config, flags or c.features(c.boolean("task_abstraction_enabled", True)), env=environment)
+    return router, origin
+
+
+def post(router, target, body, fields=(), raw=False):
+    data = body if raw else json.dumps(body, ensure_ascii=False).encode()
+    return ask(router.port, request("POST", target, [("Content-Type", "application/json"), *fields], data))
+
+
+# --- what every backend does ---------------------------------------------------------------------------------------------------
+
+def test_a_result(start, hatchet):
+    router, origin = front(start, hatchet)
+    answer = post(router, "/echo", {"a": 1}, [("X-Who", "me")])
+    assert answer.status == 200 and json.loads(answer.body) == {"args": [{"a": 1}], "kwargs": {"who": "me"}}
+    row = router.wait_outcomes(1)[0]
+    assert (row["side"], row["backend"], row["result"]) == ("task", "hatchet", "success") and row["task_id"]
+    assert not origin.requests
+
+
+def test_a_plain_value_travels_under_the_tasks_name(start, hatchet):
+    router, _ = front(start, hatchet)
+    assert post(router, "/sum", {"a": 2, "b": 3}).body == b"5"
+
+
+def test_unicode(start, hatchet):
+    router, _ = front(start, hatchet)
+    text = "grüße 🎈 \u2028 \" \\ \t 漢字"
+    assert json.loads(post(router, "/echo", text).body)["args"] == [text]
+
+
+def test_a_megabyte(start, hatchet):
+    router, _ = front(start, hatchet)
+    text = "x€" * (1 << 18)
+    assert json.loads(post(router, "/echo", text).body)["args"] == [text]
+
+
+def test_a_failure_has_its_message(start, hatchet):
+    router, _ = front(start, hatchet)
+    answer = post(router, "/fail", "no such document")
+    assert answer.status == 500 and json.loads(answer.body)["detail"] == "no such document"
+    assert router.wait_outcomes(1)[0]["result"] == "failure"
+
+
+def test_a_time_limit_of_the_worker_is_told(start, hatchet):
+    router, _ = front(start, hatchet)
+    answer = post(router, "/timeout", {})
+    assert answer.status == 500 and "timeout of 2s" in json.loads(answer.body)["detail"]
+
+
+def test_an_unknown_workflow_goes_to_legacy_and_is_named(start, hatchet):
+    router, origin = front(start, hatchet)
+    assert post(router, "/missing", {}).body == b'"legacy"'
+    assert "rt_nobody_registered_this_workflow" in router.wait_event("task_fell_back")["why"]
+    rows = router.wait_outcomes(2)
+    assert [(r["side"], r["role"]) for r in rows] == [("task", "primary"), ("legacy", "fallback")]
+    assert len(origin.requests) == 1
+
+
+def test_the_callers_time_limit(start, hatchet):
+    router, _ = front(start, hatchet)
+    assert post(router, "/short", {}).status == 504
+    assert router.wait_outcomes(1)[0]["result"] == "timeout"
+
+
+def test_polling_and_cancelling(start, hatchet):
+    router, _ = front(start, hatchet)
+    answer = post(router, "/slow", {}, [("Prefer", "respond-async")])
+    assert answer.status == 202
+    place = answer.get("Location")
+
+    def state():
+        told = ask(router.port, request("GET", place))
+        assert told.status == 200, told.body
+        return json.loads(told.body)
+    wait_until(lambda: state()["status"] == "running", "the task to run")
+    assert state()["task_name"] == "rt_slow" and state()["started_at"].startswith("20")
+    assert ask(router.port, request("DELETE", place)).status == 202
+    wait_until(lambda: state()["status"] == "failed", "the task to be cancelled")
+    assert state()["error"] == "cancelled"
+
+
+def test_a_hundred_at_once(start, hatchet):
+    router, origin = front(start, hatchet)
+    with concurrent.futures.ThreadPoolExecutor(25) as pool:
+        answers = list(pool.map(lambda i: json.loads(post(router, "/echo", i).body)["args"], range(120)))
+    assert answers == [[i] for i in range(120)] and not origin.requests
+    assert len({r["task_id"] for r in router.wait_outcomes(120)}) == 120
+
+
+# --- what only the stand-in shows ----------------------------------------------------------------------------------------------
+
+def test_numbers_pass_as_they_are_written(start, stand_in):
+    """Up to the engine and from it; the stand-in keeps them as they are (what the engine does: docs/task-states.md)."""
+    router, _ = front(start, stand_in)
+    answer = post(router, "/echo", b'[9007199254740993, 1.0, -0.5]', raw=True)
+    assert b"9007199254740993, 1.0, -0.5" in answer.body
+    sent = stand_in.engine.asked("POST", "/trigger")[0][2]
+    assert b'"args":[[9007199254740993, 1.0, -0.5]]' in sent
+
+
+def test_the_outputs_of_a_dag_by_task(start, stand_in):
+    router, _ = front(start, stand_in)
+    answer = post(router, "/pipeline", {"document": "abc"})
+    assert json.loads(answer.body) == {"extract-text": {"text": "abc"}, "process-llm": {"summary": "ABC"}}
+    assert list(json.loads(answer.body)) == ["extract-text", "process-llm"]
+
+
+def test_a_single_input_is_the_whole_input(start, stand_in):
+    router, origin = front(start, stand_in)
+    assert json.loads(post(router, "/object", {"k": [1]}).body) == {"k": [1]}
+    assert post(router, "/object", [1]).body == b'"legacy"' and len(origin.requests) == 1
+    assert "must be an object" in router.wait_event("task_fell_back")["why"]
+
+
+def test_an_input_above_four_megabytes_goes_to_legacy(start, stand_in):
+    router, origin = front(start, stand_in)
+    assert post(router, "/echo", "x" * 4100000).body == b'"legacy"'
+    assert router.wait_outcomes(1)[0]["reason"] == "input_too_large"
+    assert len(origin.requests) == 1 and not stand_in.engine.asked("POST", "/trigger")
+
+
+def test_the_message_as_it_is_sent(start, stand_in):
+    router, _ = front(start, stand_in)
+    post(router, "/echo", {}, [("X-Request-ID", "req-77")])
+    sent = json.loads(stand_in.engine.asked("POST", "/trigger")[0][2])
+    assert sent.pop("additionalMetadata")["request_id"] == "req-77"
+    assert sent == {"workflowName": "rt_echo_workflow", "input": {"args": [{}], "kwargs": {"who": "nobody"}}, "return_only_id": True}
+
+
+def test_a_workflows_name_is_asked_for_once(start, stand_in):
+    router, _ = front(start, stand_in, threads=1)
+    for _ in range(3):
+        assert post(router, "/echo", {}).status == 200
+    assert len(stand_in.engine.asked("GET", r"/workflows\?name=rt_echo_workflow&")) == 1
+
+
+def test_a_failure_between_two_tries_is_not_believed(start, stand_in):
+    stand_in.engine.retries["rt_flaky_workflow"] = 1
+    router, _ = front(start, stand_in)
+    answer = post(router, "/flaky", {})
+    assert (answer.status, answer.body) == (200, b'{"attempt": 2}')
+
+
+def test_a_lost_reply_is_found_again_and_not_executed_twice(start, stand_in):
+    router, origin = front(start, stand_in)
+    stand_in.engine.fault("POST", "/trigger", "cut")
+    answer = post(router, "/echo", {"once": True}, [("X-Request-ID", "req-lost")])
+    assert answer.status == 200 and json.loads(answer.body)["args"] == [{"once": True}]
+    runs = stand_in.engine.of("rt_echo_workflow")
+    assert len(runs) == 1 and router.wait_outcomes(1)[0]["task_id"] == runs[0].id
+    assert not origin.requests
+
+
+def test_a_request_id_that_is_used_twice_finds_no_other_run(start, stand_in):
+    router, _ = front(start, stand_in)
+    assert json.loads(post(router, "/echo", "first", [("X-Request-ID", "same")]).body)["args"] == ["first"]
+    stand_in.engine.fault("POST", "/trigger", "drop")
+    answer = post(router, "/echo", "second", [("X-Request-ID", "same")])
+    assert answer.status == 504 and router.wait_outcomes(2)[1]["result"] == "unknown"
+
+
+def test_an_error_of_the_engine_is_unknown_and_never_legacy(start, stand_in):
+    router, origin = front(start, stand_in)
+    stand_in.engine.fault("POST", "/trigger", (500, {"message": "Internal Server Error"}))
+    assert post(router, "/echo", {}).status == 504
+    assert router.wait_outcomes(1)[0]["result"] == "unknown" and not origin.requests
+    assert len(stand_in.engine.asked("POST", "/trigger")) == 1
+    assert 1 < len(stand_in.engine.asked("GET", "additional_metadata=task_id")) <= 8
+
+
+@pytest.mark.parametrize("status, body", [(400, {"errors": [{"description": "priority must be between 1 and 3"}]}),
+                                          (415, {"message": "Unsupported Media Type"}), (403, None)])
+def test_a_refusal_goes_to_legacy(start, stand_in, status, body):
+    router, origin = front(start, stand_in)
+    stand_in.engine.fault("POST", "/trigger", (status, body))
+    assert post(router, "/echo", {}).body == b'"legacy"' and len(origin.requests) == 1
+    why = router.wait_event("task_fell_back")["why"]
+    assert "token not accepted" in why if status == 403 else str(status) in why
+
+
+def test_a_token_that_is_not_accepted_goes_to_legacy(start, stand_in):
+    forged = stand_in.environment["HATCHET_CLIENT_TOKEN"][:-5] + "wrong"
+    router, _ = front(start, stand_in, env={"HATCHET_CLIENT_TOKEN": forged})
+    assert post(router, "/echo", {}).body == b'"legacy"'
+    assert "token not accepted" in router.wait_event("task_fell_back")["why"]
+    assert forged not in router.log() and forged.split(".")[1] not in router.log()
+
+
+def test_an_engine_that_is_gone_goes_to_legacy(start, stand_in):
+    router, origin = front(start, stand_in)
+    stand_in.engine.stop()
+    assert post(router, "/echo", {}).body == b'"legacy"' and len(origin.requests) == 1
+    stand_in.engine.start()
+    assert json.loads(post(router, "/echo", 1).body)["args"] == [1]
+
+
+def test_an_engine_that_is_restarted_in_the_middle(start, stand_in):
+    router, origin = front(start, stand_in)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(post, router, "/slow", {})
+        stand_in.engine.wait_run("rt_slow_workflow", "RUNNING")
+        stand_in.engine.stop()
+        stand_in.release.set()
+        stand_in.engine.start()
+        assert waiting.result(PATIENCE).body == b'{"slept": 1}'
+    assert len(stand_in.engine.of("rt_slow_workflow")) == 1 and not origin.requests
+
+
+def test_status_errors_are_borne(start, stand_in):
+    router, _ = front(start, stand_in)
+    stand_in.engine.fault("GET", "/status$", (500, {"message": "Internal Server Error"}), times=2)
+    stand_in.engine.fault("GET", "/status$", "cut")
+    assert post(router, "/echo", 1).status == 200
+
+
+def test_without_a_worker_it_waits_and_health_says_so(start, stand_in):
+    stand_in.engine.worker = False
+    router, _ = front(start, stand_in)
+
+    def told():
+        ready = json.loads(ask(router.admin_port, request("GET", "/readyz")).body)
+        return next(b for b in ready["backends"] if b["name"] == "hatchet")
+    assert "no active worker serves the workflow" in router.wait_event("backend_health", worker="False")["detail"]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(post, router, "/echo", 1)
+        stand_in.engine.wait_run("rt_echo_workflow", "QUEUED")
+        wait_until(lambda: told().get("backlog") == 1, "the backlog in /readyz")
+        stand_in.engine.begin_worker()
+        assert waiting.result(PATIENCE).status == 200
+
+
+def test_an_engine_whose_database_is_down_is_not_reachable(start, stand_in):
+    stand_in.engine.ready = False
+    router, _ = front(start, stand_in)
+    assert "api repository is not healthy" in router.wait_event("backend_health", reachable="False")["detail"]
+    assert post(router, "/echo", 1).body == b'"legacy"'
+
+
+# --- settings --------------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("given, said", [
+    ("not-a-token", "not a JWT"), ("a.b.c", "not JSON in base64url"), (token("http://127.0.0.1:1", tenant="me"), "sub"),
+    (token("http://127.0.0.1:1", expires_in=-60), "expired"), (token(None), "HATCHET_SERVER_URL"), ("", "HATCHET_CLIENT_TOKEN")])
+def test_a_token_that_cannot_be_used_stops_the_start(start, given, said):
+    path = os.path.join(start.folder(), "router.yml")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(c.passing("http://127.0.0.1:%d" % free_port()), file)
+    process = Process("migration-router", "--config", path, "--log-format", "json", cwd=os.path.dirname(path),
+                      env={"TASK_QUEUE_BACKEND": "hatchet", **({"HATCHET_CLIENT_TOKEN": given} if given else {})})
+    assert process.wait() == 1
+    why = process.find("start_failed")[0]["error"]
+    assert said in why and "hatchet" in why and (not given or given not in process.log())
+
+
+def test_a_token_file_and_another_server(start, stand_in):
+    path = os.path.join(start.folder(), "token")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(token("http://127.0.0.1:%d" % free_port()) + "\n")
+    router, _ = front(start, stand_in, env={"HATCHET_CLIENT_TOKEN": "", "HATCHET_SERVER_URL": stand_in.engine.url + "/"},
+                      backends={"hatchet": {"token_file": path}})
+    assert post(router, "/echo", 1).status == 200
+
+
+# --- moving by the flag ------------------------------------------------------------------------------------------------------------
+
+def test_moving_from_embedded_to_hatchet_by_the_flag(start, stand_in):
+    """The same task on both backends; the flag moves the same half of the users that it would move from legacy."""
+    stand_in.engine.workflows["echo_workflow"] = lambda run: {"echo": "Echo: " + run.input["args"][0]}
+    origin = start.origin()
+    operations = {"echo": c.operation("POST /echo", task("echo"), identity=c.IDENTITY)}
+    config = c.router({"app": c.service(origin, operations)}, backends={**c.embedded(tasks=None), "hatchet": {}})
+
+    def flags(percentage):
+        return c.features(c.boolean("task_abstraction_enabled", True), c.boolean("hatchet_backend_enabled", False, percentage))
+    router, _ = start.with_worker(config, flags(0), env=stand_in.environment)
+    users = ["user-%d" % i for i in range(40)]
+
+    def backends():
+        before = len(router.query("SELECT id FROM attempts"))
+        for user in users:
+            assert post(router, "/echo", user, [("X-User-Id", user)]).body == b'"Echo: %s"' % user.encode()
+        return {r["user"]: r["backend"] for r in router.wait_outcomes(before + len(users))[before:]}
+    assert set(backends().values()) == {"embedded"}
+    router.write_flags(flags(50))
+    wait_until(lambda: len(router.find("flags_published")) >= 2, "the flags of half")
+    half = backends()
+    assert {"embedded", "hatchet"} == set(half.values()) and backends() == half
+    router.write_flags(flags(100))
+    wait_until(lambda: len(router.find("flags_published")) >= 3, "the flags of all")
+    assert set(backends().values()) == {"hatchet"} and not origin.requests
