@@ -68,7 +68,7 @@ static int set_base(struct hatchet_settings *s, struct span url, struct err *e)
 
 static int fill(struct hatchet_settings *s, const struct hatchet_options *o, struct err *e)
 {
-	CLEANUP(buf_releasep) struct buf text = BUF_INIT(65536);
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(1u << 20);
 	struct hatchet_claims claims;
 	struct span token;
 	int r = find_token(o, &text, &token, e);
