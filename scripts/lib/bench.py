@@ -396,18 +396,28 @@ def idle():
 
 # --- programs that measure themselves ----------------------------------------------------------------------------------
 
-def own(name):
-    def run():
-        path = program("bench-" + name)
-        if not path:
-            print("skipped %s: bench-%s is not part of this build" % (name, name))
-            return True
-        return subprocess.run(["taskset", "-c", str(CORE_TESTED), path], cwd=FOLDER, stdin=subprocess.DEVNULL,
-                              env=dict(os.environ, SOURCE_ROOT=ROOT)).returncode == 0
-    return run
+def own(name, *arguments):
+    path = program("bench-" + name)
+    if not path:
+        print("bench-%s is not part of this build" % name)
+        return False
+    command = ["taskset", "-c", str(CORE_TESTED), path, *arguments]
+    return subprocess.run(command, cwd=FOLDER, stdin=subprocess.DEVNULL, env=dict(os.environ, SOURCE_ROOT=ROOT)).returncode == 0
 
 
-BENCHES = {"proxy": proxy, "decide": own("decide"), "idle": idle, "record": own("record")}
+def decide():
+    """A file of quickstart size with made-up requests, then the recorded corpus with its own."""
+    flipt = os.path.join(ROOT, "tests", "fixtures", "flipt")
+    corpus = os.path.join(flipt, "v2", "evaluations.jsonl")
+    return own("decide", os.path.join(flipt, "flags.quickstart.yml")) and own(
+        "decide", os.path.join(flipt, "v2", "features.yml"), *([corpus] if os.path.exists(corpus) else []))
+
+
+def record():
+    return own("record")
+
+
+BENCHES = {"proxy": proxy, "decide": decide, "idle": idle, "record": record}
 
 
 def main():
