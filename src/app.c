@@ -21,6 +21,20 @@
 
 /* --- flags --------------------------------------------------------------------------------------------------------- */
 
+/* Said when they change, not with each snapshot: a percentage is changed more often than a mistake is mended. */
+static void warn_of_flags(struct app *a, const struct flag_snapshot *snapshot)
+{
+	CLEANUP(buf_releasep) struct buf all = BUF_INIT(1u << 20);
+	char digest[CRYPTO_SHA256_HEX];
+	for (size_t i = 0; i < flag_snapshot_warnings(snapshot); i++)
+		buf_printf(&all, "%s\n", flag_snapshot_warning(snapshot, i));
+	crypto_sha256_hex(buf_span(&all), digest);
+	if (strcmp(digest, a->warned) == 0)
+		return;
+	memcpy(a->warned, digest, sizeof(digest));
+	app_log_problems("flags_warning", &all);
+}
+
 static void publish_flags(void *arg, const struct flag_snapshot *snapshot)
 {
 	struct app *a = arg;
@@ -30,8 +44,7 @@ static void publish_flags(void *arg, const struct flag_snapshot *snapshot)
 		plane_set_flags(a->planes[i], snapshot);
 	log_info("flags_published", LOG_STR("digest", flag_snapshot_digest(snapshot)),
 		 LOG_INT("flags", flag_snapshot_count(snapshot)));
-	for (size_t i = 0; i < flag_snapshot_warnings(snapshot); i++)
-		log_warn("flags_warning", LOG_STR("warning", flag_snapshot_warning(snapshot, i)));
+	warn_of_flags(a, snapshot);
 }
 
 static void flags_failed(void *arg, const char *why)

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 
+#include "base/crypto.h"
 #include "base/loop.h"
 #include "flags/features_source.h"
 #include "flags/flipt_source.h"
@@ -36,6 +37,7 @@ struct app {
 	unsigned cut; /* requests still running when the deadline came */
 
 	const struct flag_snapshot *flags; /* the newest good one, or NULL */
+	char warned[CRYPTO_SHA256_HEX];	   /* of the warnings that were logged last */
 	struct features_source *features; /* one of the two */
 	struct flipt_source *flipt;
 
