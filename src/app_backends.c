@@ -46,18 +46,36 @@ static int start_embedded(struct app *a, const struct backend_config *b, struct 
 	return embedded_store_start(&o, &a->embedded, e);
 }
 
+/* Puts before a mistake in the i-th setting where it stands. */
+static int setting_mistake(const struct app *a, const struct backend_config *b, size_t i, int r, struct err *e)
+{
+	if (b->settings[i].line)
+		return err_prefix(e, r, "%s:%u: %.*s", a->config->path, b->settings[i].line, SPAN_ARG(b->settings[i].key));
+	return err_prefix(e, r, "%.*s, from the environment", SPAN_ARG(b->settings[i].key));
+}
+
 static int start_celery(struct app *a, const struct backend_config *b, struct err *e)
 {
 	if (celery_options_new(&a->celery) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < b->n_settings; i++) {
 		int r = celery_options_set(a->celery, b->settings[i].key, b->settings[i].value, e);
-		if (r < 0 && b->settings[i].line)
-			return err_prefix(e, r, "%s:%u: %.*s", a->config->path, b->settings[i].line, SPAN_ARG(b->settings[i].key));
 		if (r < 0)
-			return err_prefix(e, r, "%.*s, from the environment", SPAN_ARG(b->settings[i].key));
+			return setting_mistake(a, b, i, r, e);
 	}
 	return celery_options_check(a->celery, e);
+}
+
+static int start_temporal(struct app *a, const struct backend_config *b, struct err *e)
+{
+	if (temporal_options_new(&a->temporal) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < b->n_settings; i++) {
+		int r = temporal_options_set(a->temporal, b->settings[i].key, b->settings[i].value, e);
+		if (r < 0)
+			return setting_mistake(a, b, i, r, e);
+	}
+	return temporal_options_check(a->temporal, e);
 }
 
 /* Operations that name hatchet, or no backend where hatchet is the default: their workflows must have a worker. */
@@ -98,6 +116,9 @@ static int start_backend(struct app *a, const struct backend_config *b, const vo
 	} else if (span_is(b->name, "celery")) {
 		r = start_celery(a, b, e);
 		*ret_options = a->celery;
+	} else if (span_is(b->name, "temporal")) {
+		r = start_temporal(a, b, e);
+		*ret_options = a->temporal;
 	} else if (span_is(b->name, "hatchet")) {
 		r = start_hatchet(a, b, e);
 		*ret_options = a->hatchet;
@@ -129,5 +150,6 @@ void app_backends_stop(struct app *a)
 	a->embedded = embedded_store_stop(a->embedded);
 	a->registry = registry_free(a->registry);
 	a->celery = celery_options_free(a->celery);
+	a->temporal = temporal_options_free(a->temporal);
 	a->hatchet = hatchet_settings_free(a->hatchet);
 }

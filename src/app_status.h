@@ -17,6 +17,7 @@
 #include "router/plane.h"
 #include "tasks/celery.h"
 #include "tasks/registry.h"
+#include "tasks/temporal.h"
 
 /* What a backend last said of itself. */
 struct app_health {
@@ -45,6 +46,7 @@ struct app {
 	struct ledger *ledger;
 	struct embedded_store *embedded; /* NULL: not configured */
 	struct celery_options *celery;	 /* NULL: not configured */
+	struct temporal_options *temporal; /* NULL: not configured */
 	struct registry *registry;	 /* of the embedded backend, or NULL */
 	struct hatchet_settings *hatchet; /* NULL: not configured */
 	struct plane_env env;

@@ -4,10 +4,12 @@
 #include "tasks/celery.h"
 #include "tasks/embedded.h"
 #include "tasks/hatchet.h"
+#include "tasks/temporal.h"
 
 static const struct task_backend *const backends[] = {
 	&embedded_backend,
 	&celery_backend,
+	&temporal_backend,
 	&hatchet_backend,
 };
 

@@ -141,14 +141,17 @@ void task_submit(struct task_client *c, const struct task_call *call, task_submi
 {
 	struct task_call with_id = *call;
 	struct err why = {""};
-	char id[CRYPTO_ID_HEX];
+	char id[TASK_ID_MAX];
 	enum task_submit_status status = check(c, call, &why);
 	if (status != TASK_SUBMITTED) {
 		task_submit_later(c, status, call->task_id, &why, fn, arg);
 		return;
 	}
 	if (!call->task_id.ptr) {
-		crypto_random_id(id);
+		if (c->backend->make_id)
+			c->backend->make_id(call, id);
+		else
+			crypto_random_id(id);
 		with_id.task_id = span_of(id);
 	}
 	c->backend->submit(c, &with_id, fn, arg);

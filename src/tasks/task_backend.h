@@ -97,6 +97,8 @@ struct task_backend {
 	size_t max_input;     /* bytes of args + kwargs, 0 = no limit of its own */
 	int (*client_new)(struct loop *loop, const void *options, struct task_client **ret, struct err *e);
 	void (*client_free)(struct task_client *c);
+	/* The id of a call that brings none; NULL: 128 random bits in hex. */
+	void (*make_id)(const struct task_call *call, char out[TASK_ID_MAX]);
 	void (*submit)(struct task_client *c, const struct task_call *call, task_submit_fn fn, void *arg);
 	/* Calls fn once the task is completed or failed. The wait ends by fn or by wait_cancel. */
 	struct task_wait *(*wait)(struct task_client *c, struct span task_id, task_result_fn fn, void *arg);

@@ -1,0 +1,227 @@
+#include "tasks/temporal_options.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+
+#define API_KEY_MAX 16384
+#define DEFAULT_TIMEOUT_MS 3600000u
+
+int temporal_options_new(struct temporal_options **ret)
+{
+	*ret = calloc(1, sizeof(**ret));
+	return *ret ? 0 : -ENOMEM;
+}
+
+struct temporal_options *temporal_options_free(struct temporal_options *o)
+{
+	if (!o)
+		return NULL;
+	free(o->http_url);
+	free(o->host);
+	free(o->namespace_name);
+	free(o->task_queue);
+	free(o->authorization);
+	free(o->ca_file);
+	free(o->client_cert);
+	free(o->client_key);
+	free(o->base);
+	free(o);
+	return NULL;
+}
+
+int temporal_put_escaped(struct buf *out, struct span text)
+{
+	static const char kept[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
+	for (size_t i = 0; i < text.len; i++)
+		if (text.ptr[i] && strchr(kept, text.ptr[i]))
+			buf_putc(out, text.ptr[i]);
+		else
+			buf_printf(out, "%%%02X", (unsigned char)text.ptr[i]);
+	return out->error;
+}
+
+/* --- one setting ----------------------------------------------------------------------------------------------------------- */
+
+static bool visible(struct span s)
+{
+	for (size_t i = 0; i < s.len; i++)
+		if ((unsigned char)s.ptr[i] <= ' ' || s.ptr[i] == 0x7f)
+			return false;
+	return s.len > 0;
+}
+
+static int replace(char **field, struct span value, struct err *e)
+{
+	char *copy = span_dup(value);
+	if (!copy)
+		return err_set(e, -ENOMEM, "out of memory");
+	free(*field);
+	*field = copy;
+	return 0;
+}
+
+static int set_url(struct temporal_options *o, struct span value, struct err *e)
+{
+	bool tls = span_starts(value, SPAN_LIT("https://"));
+	if (!visible(value) || (!tls && !span_starts(value, SPAN_LIT("http://"))))
+		return err_set(e, -EINVAL, "expected http://host:port or https://host:port");
+	struct span rest = {value.ptr + (tls ? 8 : 7), value.len - (tls ? 8 : 7)};
+	if (rest.len == 0 || rest.ptr[0] == '/' || memchr(rest.ptr, '@', rest.len) || memchr(rest.ptr, '?', rest.len) ||
+	    memchr(rest.ptr, '#', rest.len))
+		return err_set(e, -EINVAL, "expected http[s]://host:port[/path], without user, query and fragment");
+	while (value.ptr[value.len - 1] == '/')
+		value.len--;
+	return replace(&o->http_url, value, e);
+}
+
+/* host, host:port, [v6]:port or a bare v6 address; the port is gRPC's and of no use here. */
+static int set_host(struct temporal_options *o, struct span value, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf host = BUF_INIT(512);
+	const char *colon = value.len ? memchr(value.ptr, ':', value.len) : NULL;
+	const char *bracket = value.len && value.ptr[0] == '[' ? memchr(value.ptr, ']', value.len) : NULL;
+	bool bare_v6 = !bracket && colon && memchr(colon + 1, ':', (size_t)(value.ptr + value.len - colon - 1));
+	if (!visible(value) || (colon == value.ptr && !bare_v6) || memchr(value.ptr, '/', value.len) || memchr(value.ptr, '@', value.len) ||
+	    (value.ptr[0] == '[' && !bracket))
+		return err_set(e, -EINVAL, "expected host or host:port");
+	if (bare_v6)
+		buf_printf(&host, "[%.*s]", SPAN_ARG(value));
+	else if (bracket)
+		buf_append(&host, value.ptr, (size_t)(bracket + 1 - value.ptr));
+	else
+		buf_append(&host, value.ptr, colon ? (size_t)(colon - value.ptr) : value.len);
+	return host.error ? err_set(e, -EINVAL, "the name is too long") : replace(&o->host, buf_span(&host), e);
+}
+
+static int set_port(struct span value, struct err *e)
+{
+	char text[8], *end;
+	span_copy(value, text, sizeof(text));
+	long port = strtol(text, &end, 10);
+	if (value.len == 0 || value.len >= sizeof(text) || *end || port < 1 || port > 65535)
+		return err_set(e, -EINVAL, "expected a port, 1 to 65535");
+	return 0;
+}
+
+static int set_api_key(struct temporal_options *o, struct span value, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf line = BUF_INIT(API_KEY_MAX);
+	if (!visible(value))
+		return err_set(e, -EINVAL, "expected a key without blanks");
+	buf_printf(&line, "Bearer %.*s", SPAN_ARG(value));
+	return line.error ? err_set(e, -EINVAL, "the key is too long") : replace(&o->authorization, buf_span(&line), e);
+}
+
+static int set_api_key_file(struct temporal_options *o, struct span value, struct err *e)
+{
+	CLEANUP(freep) char *path = span_dup(value);
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(256u << 10);
+	if (!path)
+		return err_set(e, -ENOMEM, "out of memory");
+	int r = file_read(path, API_KEY_MAX, &text, e);
+	if (r < 0)
+		return r;
+	struct span key = buf_span(&text);
+	while (key.len && (key.ptr[key.len - 1] == '\n' || key.ptr[key.len - 1] == '\r'))
+		key.len--;
+	return set_api_key(o, span_trim(key), e);
+}
+
+static int set_file(char **field, struct span value, struct err *e)
+{
+	int r = replace(field, value, e);
+	if (r == 0 && access(*field, R_OK) < 0)
+		return err_set(e, -errno, "%s: %s", *field, strerror(errno));
+	return r;
+}
+
+static int set_timeout(struct temporal_options *o, struct span value, struct err *e)
+{
+	char text[32];
+	int64_t ms;
+	span_copy(value, text, sizeof(text));
+	if (value.len >= sizeof(text) || clock_parse_duration(text, &ms) < 0 || ms < 1000 || ms > INT_MAX)
+		return err_set(e, -EINVAL, "expected a duration from 1s to 24d, like 10m");
+	o->execution_timeout_ms = (unsigned)ms;
+	return 0;
+}
+
+static int set_name(char **field, struct span value, struct err *e)
+{
+	if (value.len == 0 || value.len > 1000 || memchr(value.ptr, '/', value.len))
+		return err_set(e, -EINVAL, "expected a name of up to 1000 characters, without /");
+	return replace(field, value, e);
+}
+
+int temporal_options_set(struct temporal_options *o, struct span key, struct span value, struct err *e)
+{
+	if (span_is(key, "http_url"))
+		return set_url(o, value, e);
+	if (span_is(key, "host"))
+		return set_host(o, value, e);
+	if (span_is(key, "port"))
+		return set_port(value, e);
+	if (span_is(key, "namespace"))
+		return set_name(&o->namespace_name, value, e);
+	if (span_is(key, "task_queue"))
+		return set_name(&o->task_queue, value, e);
+	if (span_is(key, "api_key"))
+		return set_api_key(o, value, e);
+	if (span_is(key, "api_key_file"))
+		return set_api_key_file(o, value, e);
+	if (span_is(key, "ca_file"))
+		return set_file(&o->ca_file, value, e);
+	if (span_is(key, "client_cert_file"))
+		return set_file(&o->client_cert, value, e);
+	if (span_is(key, "client_key_file"))
+		return set_file(&o->client_key, value, e);
+	if (span_is(key, "execution_timeout"))
+		return set_timeout(o, value, e);
+	return err_set(e, -EINVAL, "no such setting; there are http_url, host, port, namespace, task_queue, api_key, api_key_file, "
+				   "ca_file, client_cert_file, client_key_file and execution_timeout");
+}
+
+/* --- all of them ------------------------------------------------------------------------------------------------------------ */
+
+static int defaults(struct temporal_options *o, struct err *e)
+{
+	int r = 0;
+	if (!o->namespace_name)
+		r = replace(&o->namespace_name, SPAN_LIT("default"), e);
+	if (r == 0 && !o->task_queue)
+		r = replace(&o->task_queue, SPAN_LIT("task-abstraction-queue"), e);
+	if (!o->execution_timeout_ms)
+		o->execution_timeout_ms = DEFAULT_TIMEOUT_MS;
+	if (r == 0 && !o->http_url) {
+		CLEANUP(buf_releasep) struct buf url = BUF_INIT(1024);
+		buf_printf(&url, "http://%s:7243", o->host ? o->host : "127.0.0.1");
+		r = url.error ? err_set(e, url.error, "out of memory") : replace(&o->http_url, buf_span(&url), e);
+	}
+	return r;
+}
+
+int temporal_options_check(struct temporal_options *o, struct err *e)
+{
+	int r = defaults(o, e);
+	if (r < 0)
+		return r;
+	bool tls = strncmp(o->http_url, "https://", 8) == 0;
+	if (!tls && (o->ca_file || o->client_cert || o->client_key))
+		return err_set(e, -EINVAL, "ca_file, client_cert_file and client_key_file need an http_url that begins with https://");
+	if (!o->client_cert != !o->client_key)
+		return err_set(e, -EINVAL, "client_cert_file and client_key_file go together");
+	CLEANUP(buf_releasep) struct buf base = BUF_INIT(16384);
+	buf_printf(&base, "%s/api/v1/namespaces/", o->http_url);
+	temporal_put_escaped(&base, span_of(o->namespace_name));
+	if (base.error)
+		return err_set(e, base.error, "the address is too long");
+	free(o->base);
+	o->base = buf_steal(&base);
+	return o->base ? 0 : err_set(e, -ENOMEM, "out of memory");
+}

@@ -1,0 +1,20 @@
+/*
+ * What the settings of backend `temporal` come to; for temporal*.c only.
+ */
+#ifndef TASKS_TEMPORAL_OPTIONS_H
+#define TASKS_TEMPORAL_OPTIONS_H
+
+#include "tasks/temporal.h"
+
+struct temporal_options {
+	char *http_url, *host, *namespace_name, *task_queue;
+	char *authorization; /* "Bearer …", or NULL */
+	char *ca_file, *client_cert, *client_key;
+	unsigned execution_timeout_ms;
+	char *base; /* <http_url>/api/v1/namespaces/<namespace>, by check */
+};
+
+/* Appends a path segment or query value, everything but RFC 3986's unreserved characters as %XX. */
+int temporal_put_escaped(struct buf *out, struct span text);
+
+#endif
