@@ -4,10 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/file.h"
 #include "flags/flags.h"
+#include "flags/saved_snapshot.h"
 #include "router/decide.h"
 
 #define EXTRA_MAX 16
@@ -114,22 +116,65 @@ static void list_services(const struct config *c)
 	fprintf(stderr, "\n");
 }
 
+/* The last good snapshot of a Flipt server, as the router saved it: what it serves by right now, unless it could not write. */
+static int load_saved(const struct config *c, struct flag_snapshot **ret, int64_t *ret_saved_us, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
+	struct span snapshot;
+	return saved_snapshot_read(c->flags.snapshot_file, c->flags.namespace_key, c->flags.environment, &text, &snapshot, ret,
+				   ret_saved_us, e);
+}
+
+static int load_features(const struct config *c, struct flag_snapshot **ret, int64_t *ret_saved_us, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
+	struct stat st;
+	int r = file_read(c->flags.file, FLAG_MAX_DOCUMENT, &text, e);
+	if (r == 0)
+		r = flag_snapshot_parse_features(c->flags.file, buf_span(&text),
+						 c->flags.v1_rules ? FLAG_RULES_V1 : FLAG_RULES_V2, ret, e);
+	if (r == 0 && stat(c->flags.file, &st) == 0)
+		*ret_saved_us = (int64_t)st.st_mtim.tv_sec * 1000000 + st.st_mtim.tv_nsec / 1000;
+	return r;
+}
+
+/* "3 d 4 h", "12 min", "5 s". */
+static const char *age_text(int64_t since_us, char out[48])
+{
+	long long s = (clock_wall_us() - since_us) / 1000000;
+	if (s < 0)
+		s = 0;
+	if (s >= 86400)
+		snprintf(out, 48, "%lld d %lld h", s / 86400, s % 86400 / 3600);
+	else if (s >= 3600)
+		snprintf(out, 48, "%lld h %lld min", s / 3600, s % 3600 / 60);
+	else if (s >= 60)
+		snprintf(out, 48, "%lld min %lld s", s / 60, s % 60);
+	else
+		snprintf(out, 48, "%lld s", s);
+	return out;
+}
+
 static const struct flag_snapshot *load_flags(const struct config *c)
 {
-	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT);
+	bool flipt = c->flags.kind == FLAG_SOURCE_FLIPT;
+	const char *path = flipt ? c->flags.snapshot_file : c->flags.file;
 	struct flag_snapshot *s = NULL;
+	int64_t saved_us = 0;
 	struct err e;
-	const char *path = c->flags.kind == FLAG_SOURCE_FLIPT ? c->flags.snapshot_file : c->flags.file;
-	enum flag_rules rules = c->flags.v1_rules ? FLAG_RULES_V1 : FLAG_RULES_V2;
-	int r = file_read(path, FLAG_MAX_DOCUMENT - 1, &text, &e);
-	if (r == 0)
-		r = c->flags.kind == FLAG_SOURCE_FLIPT ? flag_snapshot_parse_json(path, buf_span(&text), rules, &s, &e)
-						       : flag_snapshot_parse_features(path, buf_span(&text), rules, &s, &e);
+	int r = flipt ? load_saved(c, &s, &saved_us, &e) : load_features(c, &s, &saved_us, &e);
 	if (r < 0) {
 		printf("flags      none: %s\n", e.text);
 		return NULL;
 	}
-	printf("flags      %s, digest %s\n", path, flag_snapshot_digest(s));
+	char when[CLOCK_TEXT_MAX], age[48];
+	printf("flags      %s%s, %s rules\n", flipt ? "last good snapshot of Flipt, " : "", path,
+	       flag_snapshot_rules(s) == FLAG_RULES_V1 ? "v1" : "v2");
+	printf("digest     %s\n", flag_snapshot_digest(s));
+	if (saved_us) {
+		clock_format(saved_us, when);
+		printf("age        %s (changed %s)\n", age_text(saved_us, age), when);
+	}
 	for (size_t i = 0; i < flag_snapshot_warnings(s); i++)
 		printf("           warning: %s\n", flag_snapshot_warning(s, i));
 	return s;

@@ -147,19 +147,49 @@ static void accept(struct flipt_source *s, struct span text, const char *digest)
 	save(s, rules);
 }
 
-/* The digest: of v2 in the document, of v1 in the ETag alone. */
-static void accept_document(struct flipt_source *s, struct span text, struct span etag)
+/* v1 sends no ETag while a namespace is empty: the text, without its random blanks, stands for it. */
+static int digest_of_text(struct span text, char *digest, size_t size)
 {
+	CLEANUP(buf_releasep) struct buf compact = BUF_INIT(FLAG_MAX_DOCUMENT);
+	struct json_doc *doc = NULL;
+	char hash[CRYPTO_SHA256_HEX];
+	int r = json_doc_parse(text, &doc, NULL);
+	if (r == 0)
+		r = json_print(json_root(doc), &compact);
+	json_doc_free(doc);
+	if (r < 0)
+		return r;
+	crypto_sha256_hex(buf_span(&compact), hash);
+	hash[DIGEST_LENGTH] = '\0';
+	span_copy(span_of(hash), digest, size);
+	return 0;
+}
+
+/* The digest: of v2 in the document, of v1 in the ETag alone. false: a v2 server answered on v1's path. */
+static bool accept_document(struct flipt_source *s, struct span text, struct span etag)
+{
+	static const struct span names[] = {SPAN_INIT("/digest"), SPAN_INIT("/flags")};
 	char digest[80];
-	struct span inner;
+	struct span inner[2];
 	span_copy(etag, digest, sizeof(digest));
-	if (json_pointers(text, &SPAN_LIT("/digest"), 1, &inner, NULL) != 0) {
+	if (json_pointers(text, names, 2, inner, NULL) != 0) {
 		failed(s, "the snapshot is not valid JSON (cut off?)");
-		return;
+		return true;
 	}
-	if (inner.ptr && inner.len >= 2 && json_type_of(inner) == JSON_STRING)
-		span_copy((struct span){inner.ptr + 1, inner.len - 2}, digest, sizeof(digest));
+	if (!inner[1].ptr || json_type_of(inner[1]) != JSON_ARRAY) {
+		failed(s, "the answer is no snapshot: it has no list of flags");
+		return true;
+	}
+	if (inner[0].ptr && inner[0].len >= 2 && json_type_of(inner[0]) == JSON_STRING) {
+		if (s->version == VERSION_1)
+			return false;
+		span_copy((struct span){inner[0].ptr + 1, inner[0].len - 2}, digest, sizeof(digest));
+	} else if (s->version == VERSION_1 && !etag.len && digest_of_text(text, digest, sizeof(digest)) < 0) {
+		failed(s, "out of memory");
+		return true;
+	}
 	accept(s, text, digest);
+	return true;
 }
 
 /* --- poll ---------------------------------------------------------------------------------------------------------- */
@@ -185,11 +215,24 @@ static void schedule_poll(struct flipt_source *s)
 	loop_timer_start(s->poll_timer, ms);
 }
 
+/* What a version that is no longer there sent must not be taken for the new one's. */
+static void drop_stream(struct flipt_source *s)
+{
+	s->stream = http_cancel(s->stream);
+	s->stream_up = false;
+	s->stream_failures = 0;
+	loop_timer_stop(s->stream_timer);
+	loop_timer_stop(s->silence_timer);
+	buf_release(&s->line);
+}
+
 static void set_version(struct flipt_source *s, enum flipt_version v)
 {
 	if (s->version == v)
 		return;
 	s->version = v;
+	if (v != VERSION_2)
+		drop_stream(s);
 	s->server_digest[0] = '\0'; /* the other version's rules apply: read again */
 	if (v != VERSION_UNKNOWN)
 		log_info("flipt_version", LOG_STR("source", s->url), LOG_INT("version", v));
@@ -230,11 +273,17 @@ static void on_poll(void *arg, const struct http_reply *r)
 	if (r->failure == HTTP_OK && (r->status == 200 || r->status == 304)) {
 		if (s->version == VERSION_UNKNOWN)
 			set_version(s, VERSION_2);
+		bool back = s->poll_failures > 0;
 		s->poll_failures = 0;
-		if (r->status == 304)
+		if (r->status == 304) {
 			confirmed(s);
-		else
-			accept_document(s, r->body, http_reply_field(r, "ETag"));
+		} else if (!accept_document(s, r->body, http_reply_field(r, "ETag"))) {
+			set_version(s, VERSION_UNKNOWN); /* upgraded meanwhile: v2 serves v1's path too */
+			start_poll(s);
+			return;
+		}
+		if (back && s->version == VERSION_2 && s->stream_wanted && !s->stream)
+			start_stream(s); /* the server is there again: no need to wait */
 	} else {
 		s->poll_failures++;
 		failed(s, failure_text(r, why, sizeof(why)));
@@ -312,8 +361,8 @@ static void stream_ended(struct flipt_source *s, const char *why)
 	loop_timer_stop(s->silence_timer);
 	buf_release(&s->line);
 	s->stream_failures = was_up ? 1 : s->stream_failures + 1;
-	if (why)
-		log_debug("flags_stream_ended", LOG_STR("source", s->url), LOG_STR("why", why));
+	if (why && s->stream_failures == 1) /* once, not for every attempt */
+		log_info("flags_stream_ended", LOG_STR("source", s->url), LOG_STR("why", why));
 	loop_timer_start(s->stream_timer, backoff_ms(s->stream_failures));
 	if (was_up) /* what changed meanwhile must not wait for the slow poll */
 		loop_timer_start(s->poll_timer, 0);
@@ -405,7 +454,7 @@ static void start_stream(struct flipt_source *s)
 static void on_stream_timer(void *arg)
 {
 	struct flipt_source *s = arg;
-	if (s->version == VERSION_2 && !s->stream)
+	if (s->version == VERSION_2 && s->stream_wanted && !s->stream)
 		start_stream(s);
 }
 
@@ -420,7 +469,8 @@ static void start_from_disk(struct flipt_source *s)
 	struct err e;
 	if (!s->snapshot_file)
 		return;
-	int r = saved_snapshot_read(s->snapshot_file, s->namespace_key, s->environment, &file, &inner, &snapshot, &e);
+	int64_t saved_us = 0;
+	int r = saved_snapshot_read(s->snapshot_file, s->namespace_key, s->environment, &file, &inner, &snapshot, &saved_us, &e);
 	if (r == 0 && buf_append_span(&text, inner) < 0)
 		r = err_set(&e, -ENOMEM, "out of memory");
 	if (r < 0) {
@@ -430,6 +480,7 @@ static void start_from_disk(struct flipt_source *s)
 		return;
 	}
 	log_info("flags_from_disk", LOG_STR("file", s->snapshot_file), LOG_STR("digest", flag_snapshot_digest(snapshot)));
+	s->good_us = saved_us;
 	take(s, snapshot, &text);
 }
 

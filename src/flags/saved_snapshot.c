@@ -7,6 +7,7 @@
 #include "base/crypto.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "flags/instant.h"
 
 static void member(struct buf *b, const char *name, const char *value)
 {
@@ -37,7 +38,7 @@ int saved_snapshot_write(const char *path, const struct saved_snapshot *s, struc
 	return r < 0 ? r : file_replace(path, buf_span(&b), 0600, e);
 }
 
-enum { FORMAT, RULES, NAMESPACE, ENVIRONMENT, DIGEST, SHA256, SNAPSHOT, MEMBERS };
+enum { FORMAT, RULES, NAMESPACE, ENVIRONMENT, DIGEST, SAVED_AT, SHA256, SNAPSHOT, MEMBERS };
 
 static bool is_string(struct span value, const char *text)
 {
@@ -47,13 +48,13 @@ static bool is_string(struct span value, const char *text)
 }
 
 int saved_snapshot_read(const char *path, const char *namespace_key, const char *environment, struct buf *text,
-			struct span *ret_text, struct flag_snapshot **ret, struct err *e)
+			struct span *ret_text, struct flag_snapshot **ret, int64_t *ret_saved_us, struct err *e)
 {
 	static const struct span names[MEMBERS] = {
 		[FORMAT] = SPAN_INIT("/format"),	    [RULES] = SPAN_INIT("/rules"),
 		[NAMESPACE] = SPAN_INIT("/namespace"), [ENVIRONMENT] = SPAN_INIT("/environment"),
 		[DIGEST] = SPAN_INIT("/digest"),	    [SHA256] = SPAN_INIT("/sha256"),
-		[SNAPSHOT] = SPAN_INIT("/snapshot"),
+		[SNAPSHOT] = SPAN_INIT("/snapshot"),   [SAVED_AT] = SPAN_INIT("/saved_at"),
 	};
 	struct span v[MEMBERS];
 	int r = file_read(path, FLAG_MAX_DOCUMENT, text, e);
@@ -78,5 +79,12 @@ int saved_snapshot_read(const char *path, const char *namespace_key, const char 
 	if (json_unescape(v[DIGEST], &digest) == 0)
 		flag_snapshot_set_digest(*ret, buf_span(&digest).ptr);
 	*ret_text = v[SNAPSHOT];
+	if (ret_saved_us) {
+		CLEANUP(buf_releasep) struct buf when = BUF_INIT(128);
+		struct instant at;
+		*ret_saved_us = 0;
+		if (v[SAVED_AT].ptr && json_unescape(v[SAVED_AT], &when) == 0 && instant_parse(buf_span(&when), &at))
+			*ret_saved_us = at.seconds * 1000000 + at.nanos / 1000;
+	}
 	return 0;
 }

@@ -19,8 +19,8 @@ struct saved_snapshot {
 int saved_snapshot_write(const char *path, const struct saved_snapshot *s, struct err *e);
 
 /* The file must be of this namespace and environment (either may be NULL: any). `text` gets the file's content, which
- * ret_text borrows from: the snapshot's JSON as it was saved. -EBADMSG when anything about it is wrong, -errno. */
+ * ret_text borrows from: the snapshot's JSON as it was saved. ret_saved_us (may be NULL): when, wall clock. -EBADMSG when anything about it is wrong, -errno. */
 int saved_snapshot_read(const char *path, const char *namespace_key, const char *environment, struct buf *text,
-			struct span *ret_text, struct flag_snapshot **ret, struct err *e);
+			struct span *ret_text, struct flag_snapshot **ret, int64_t *ret_saved_us, struct err *e);
 
 #endif
