@@ -27,6 +27,7 @@ struct waiting {
 	task_result_fn fn;
 	void *arg;
 	bool get;	/* the state now, not the end */
+	bool at_end;	/* the status said so: from now on the run is asked for */
 	bool confirmed; /* the failure was looked at twice */
 	unsigned pause_ms, unsettled;
 	uint64_t known_ms;    /* when the engine last knew it; at first: when waiting began */
@@ -64,7 +65,7 @@ static void again(struct waiting *w)
 {
 	unsigned pause = w->pause_ms;
 	w->pause_ms = pause * 3 / 2 < POLL_LAST_MS ? pause * 3 / 2 : POLL_LAST_MS;
-	hatchet_sleep(&w->op, pause, w->get ? ask_run : ask_status);
+	hatchet_sleep(&w->op, pause, w->get || w->at_end ? ask_run : ask_status);
 }
 
 /* true when the answer is a 200; otherwise everything is done here. */
@@ -89,6 +90,8 @@ static bool answered(struct waiting *w, const struct http_reply *r)
 	} else if (told) {
 		/* 400: no id of the engine's. 403: the token is not accepted any more, or the run is another tenant's. */
 		tell(w, r->status == 400 ? TASK_E_NOT_FOUND : TASK_E_UNREACHABLE, NULL);
+	} else if (r->failure == HTTP_TOO_LARGE) {
+		tell(w, -EFBIG, NULL); /* a result that no look will make smaller */
 	} else if (w->get || now - w->answered_ms >= s->unreachable_ms) {
 		tell(w, TASK_E_UNREACHABLE, NULL);
 	} else {
@@ -144,6 +147,7 @@ static bool settled(struct waiting *w, const struct hatchet_run *run)
 	if ((s == TASK_COMPLETED || s == TASK_FAILED) && ++w->unsettled > UNSETTLED_MAX)
 		return true;
 	w->confirmed = false; /* it was between two tries */
+	w->at_end = false;
 	again(w);
 	return false;
 }
@@ -178,9 +182,12 @@ static void on_status(struct hatchet_operation *op, const struct http_reply *r)
 	bool cancelled;
 	if (!answered(w, r))
 		return;
-	if (!hatchet_status_read(r->body, &status, &cancelled))
+	if (!hatchet_status_read(r->body, &status, &cancelled)) {
 		tell(w, TASK_E_UNREACHABLE, NULL);
-	else if (status == TASK_COMPLETED || status == TASK_FAILED)
+		return;
+	}
+	w->at_end = status == TASK_COMPLETED || status == TASK_FAILED;
+	if (w->at_end)
 		ask_run(op);
 	else
 		again(w);
