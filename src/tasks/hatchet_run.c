@@ -100,8 +100,8 @@ void hatchet_error_split(struct span message, struct buf *text, size_t *ret_mess
 	struct span head = trimmed(before(whole, "\nTraceback (most recent call last):"));
 	bool python = head.len < whole.len;
 	size_t start = text->len;
-	/* The SDK writes "Class: message" only where it adds the traceback; any other text is the message. */
-	size_t skip = python ? class_length(head) : 0;
+	/* The SDK writes "Class: message" only where it adds the traceback; any other text is the message. A KeyError's is a bare key. */
+	size_t skip = python && !span_starts(head, SPAN_LIT("KeyError: ")) ? class_length(head) : 0;
 	for (size_t i = skip; i < head.len; i++) {
 		/* It escapes line ends by a backslash in front of them. */
 		if (python && head.ptr[i] == '\\' && i + 1 < head.len && head.ptr[i + 1] == '\n')
@@ -126,11 +126,10 @@ bool hatchet_events_read(struct span body, struct buf *text)
 		if (!type)
 			continue;
 		found = strcmp(type, "TIMED_OUT") == 0 || strcmp(type, "SCHEDULING_TIMED_OUT") == 0;
+		if (found)
+			buf_puts(text, type[0] == 'T' ? "timed out" : "timed out waiting for a worker");
 		if (found && message && *message)
-			buf_puts(text, message);
-		else if (found)
-			buf_puts(text, type[0] == 'T' ? "the task ran into its time limit"
-						      : "no worker took the task within its schedule timeout");
+			buf_printf(text, ": %s", message);
 	}
 	json_doc_free(doc);
 	return found;
@@ -139,7 +138,7 @@ bool hatchet_events_read(struct span body, struct buf *text)
 /* --- runs ---------------------------------------------------------------------------------------------------------------- */
 
 enum { RUN_STATUS, RUN_CREATED, RUN_STARTED, RUN_FINISHED, RUN_ERROR, TASKS, DECLARED, WORKFLOW, RUN_PARTS };
-enum { TASK_ACTION, TASK_STATE, TASK_OUTPUT, TASK_ERROR, TASK_ATTEMPT, TASK_RETRIES, TASK_RUN, TASK_PARTS };
+enum { TASK_ACTION, TASK_STATE, TASK_OUTPUT, TASK_ERROR, TASK_ATTEMPT, TASK_RETRIES, TASK_RUN, TASK_STARTED, TASK_PARTS };
 
 static const struct span run_pointers[RUN_PARTS] = {
 	SPAN_INIT("/run/status"), SPAN_INIT("/run/metadata/createdAt"), SPAN_INIT("/run/startedAt"), SPAN_INIT("/run/finishedAt"),
@@ -148,6 +147,7 @@ static const struct span run_pointers[RUN_PARTS] = {
 static const struct span task_pointers[TASK_PARTS] = {
 	SPAN_INIT("/actionId"), SPAN_INIT("/status"), SPAN_INIT("/output"), SPAN_INIT("/errorMessage"),
 	SPAN_INIT("/attempt"), SPAN_INIT("/retryCount"), SPAN_INIT("/taskExternalId"),
+	SPAN_INIT("/startedAt"),
 };
 
 /* What of a run's result has to be put together lies in a buffer that grows: its pieces, until all are there. */
@@ -297,6 +297,17 @@ static bool tries_left(const struct draft *d, struct span part[TASK_PARTS])
 	       number_read(part[TASK_RETRIES]) < number_read(retries);
 }
 
+/* Tries that were begun: the engine counts the one that it waits for, and one that never came to it. */
+static unsigned tries(struct span part[TASK_PARTS])
+{
+	enum task_status state = TASK_PENDING;
+	bool cancelled;
+	unsigned n = number_read(part[TASK_ATTEMPT]);
+	hatchet_status_read(part[TASK_STATE], &state, &cancelled);
+	bool begun = state == TASK_RUNNING || state == TASK_COMPLETED || (state == TASK_FAILED && hatchet_time_read(part[TASK_STARTED]));
+	return begun || n == 0 ? n : n - 1;
+}
+
 static void look_at_tasks(struct draft *d)
 {
 	struct task_result *t = &d->run->result;
@@ -307,8 +318,8 @@ static void look_at_tasks(struct draft *d)
 	for (json_iter_init(&it, d->part[TASKS]); json_iter_next(&it, &key, &task);) {
 		if (!task_parts(task, part))
 			continue;
-		if (number_read(part[TASK_ATTEMPT]) > t->attempts)
-			t->attempts = number_read(part[TASK_ATTEMPT]);
+		if (tries(part) > t->attempts)
+			t->attempts = tries(part);
 		if (hatchet_status_read(part[TASK_STATE], &state, &cancelled) && (state == TASK_PENDING || state == TASK_RUNNING))
 			d->run->ended = false;
 		if (t->status == TASK_FAILED && !t->cancelled && tries_left(d, part))
