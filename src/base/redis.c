@@ -594,7 +594,7 @@ static void wake(struct redis *r)
  * even left, the connection is of no use any more. */
 static bool expire_sent(struct redis *r, struct redis_call *c)
 {
-	if (!was_written(r->link, c) || r->read_ms < c->started_ms) {
+	if (!was_written(r->link, c) || r->read_ms <= c->started_ms) {
 		drop(r, "no answer within the time limit");
 		return true;
 	}

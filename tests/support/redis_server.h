@@ -1,0 +1,39 @@
+/*
+ * Redis for unit tests: a real server of the test's own on a unix socket, and a scripted one that misbehaves.
+ */
+#ifndef SUPPORT_REDIS_SERVER_H
+#define SUPPORT_REDIS_SERVER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "base/redis.h"
+
+struct redis_server {
+	char folder[64], socket[96], url[128];
+	const char *password; /* NULL: none */
+	pid_t pid;
+};
+/* false when there is no redis-server on this machine. */
+bool redis_server_start(struct redis_server *s, const char *password);
+void redis_server_restart(struct redis_server *s);
+void redis_server_kill(struct redis_server *s);
+void redis_server_stop(struct redis_server *s);
+
+/* Accepts one connection after another on a TCP port of its own, answers each PING with PONG, and then, once `trigger` bytes of
+ * anything else have come, does as told. */
+enum fake_does { FAKE_CLOSES, FAKE_SAYS_NOTHING };
+struct fake_redis {
+	int listener, stop[2];
+	unsigned port;
+	size_t trigger;
+	enum fake_does does;
+	pthread_t thread;
+	char url[64];
+};
+void fake_redis_start(struct fake_redis *f, enum fake_does does, size_t trigger);
+void fake_redis_stop(struct fake_redis *f);
+
+#endif
