@@ -94,18 +94,23 @@ static void put_string(struct repr *p, struct span value)
 	put(p, buf_span(&token));
 }
 
-static void put_number(struct repr *p, struct span value)
+static void put_plain(struct repr *p, struct span value)
 {
-	CLEANUP(buf_releasep) struct buf token = BUF_INIT(1u << 16);
 	if (!room(p))
 		return;
-	/* An integer of thousands of digits is not worth reading. */
-	if (value.len < 4096 && number_text(value, &token) == 0)
-		value = buf_span(&token);
 	bool shortened = truncate_text(p, &value);
 	put(p, value);
 	if (shortened)
 		buf_puts(p->out, "...");
+}
+
+static void put_number(struct repr *p, struct span value)
+{
+	CLEANUP(buf_releasep) struct buf token = BUF_INIT(1u << 16);
+	/* An integer of thousands of digits is not worth reading. */
+	if (value.len < 4096 && number_text(value, &token) == 0)
+		value = buf_span(&token);
+	put_plain(p, value);
 }
 
 static void put_value(struct repr *p, struct span value);
@@ -145,13 +150,13 @@ static void put_value(struct repr *p, struct span value)
 		return;
 	switch (json_type_of(value)) {
 	case JSON_NULL:
-		put(p, SPAN_LIT("None"));
+		put_plain(p, SPAN_LIT("None"));
 		break;
 	case JSON_FALSE:
-		put(p, SPAN_LIT("False"));
+		put_plain(p, SPAN_LIT("False"));
 		break;
 	case JSON_TRUE:
-		put(p, SPAN_LIT("True"));
+		put_plain(p, SPAN_LIT("True"));
 		break;
 	case JSON_NUMBER:
 		put_number(p, value);

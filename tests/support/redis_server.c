@@ -13,14 +13,29 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static bool answers(const struct redis_server *s)
+static bool reach(const struct redis_server *s, int *ret_fd)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	*ret_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	snprintf(a.sun_path, sizeof(a.sun_path), "%s", s->socket);
-	bool good = connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0;
+	return connect(*ret_fd, (struct sockaddr *)&a, sizeof(a)) == 0;
+}
+
+static bool answers(const struct redis_server *s)
+{
+	int fd;
+	bool good = reach(s, &fd);
 	close(fd);
 	return good;
+}
+
+void redis_server_say(const struct redis_server *s, const char *line)
+{
+	char answer[64];
+	int fd;
+	if (!reach(s, &fd) || dprintf(fd, "%s\r\n", line) < 0 || read(fd, answer, sizeof(answer)) <= 0 || answer[0] == '-')
+		abort();
+	close(fd);
 }
 
 static bool launch(struct redis_server *s)
@@ -82,21 +97,21 @@ void redis_server_stop(struct redis_server *s)
 
 /* --- the scripted one ------------------------------------------------------------------------------------------------ */
 
-static const char ping[] = "*1\r\n$4\r\nPING\r\n";
+#define GREETING (sizeof("*1\r\n$4\r\nPING\r\n") - 1) /* its length */
 
 static void serve(const struct fake_redis *f, int fd)
 {
 	char piece[4096];
 	size_t greeting = 0, others = 0;
 	while (others < f->trigger) {
-		size_t room = f->trigger - others + sizeof(ping) - 1 - greeting;
+		size_t room = f->trigger - others + GREETING - greeting;
 		ssize_t n = read(fd, piece, room < sizeof(piece) ? room : sizeof(piece));
 		if (n <= 0)
 			return;
 		for (ssize_t i = 0; i < n; i++) {
-			if (greeting == sizeof(ping) - 1)
+			if (greeting == GREETING)
 				others++;
-			else if (++greeting == sizeof(ping) - 1 && write(fd, "+PONG\r\n", 7) != 7)
+			else if (++greeting == GREETING && write(fd, "+PONG\r\n", 7) != 7)
 				return;
 		}
 	}

@@ -19,6 +19,7 @@ struct redis_server {
 /* false when there is no redis-server on this machine. */
 bool redis_server_start(struct redis_server *s, const char *password);
 void redis_server_restart(struct redis_server *s);
+void redis_server_say(const struct redis_server *s, const char *line); /* an inline command, answered when it returns */
 void redis_server_kill(struct redis_server *s);
 void redis_server_stop(struct redis_server *s);
 
