@@ -9,8 +9,8 @@ int crypto_setup(void)
 	return sodium_init() < 0 ? -EIO : 0;
 }
 
-/* Ids are made per request: one system call for many of them. What was handed out is wiped, so that a later look into memory
- * tells no earlier id. */
+/* Ids are made per request: one system call for many of them. What was handed out is wiped, so that a later
+ * look into memory tells no earlier id. */
 static void take_random(unsigned char *out, size_t n)
 {
 	static _Thread_local unsigned char pool[1024];

@@ -144,15 +144,17 @@ void log_write(enum log_level level, const char *event, const struct log_field *
 	char ts[CLOCK_TEXT_MAX];
 	clock_format(clock_wall_us(), ts);
 	l.len = (size_t)snprintf(l.text, sizeof(l.text),
-				 json ? "{\"ts\":\"%s\",\"level\":\"%s\",\"event\":\"%s\"" : "ts=%s level=%s event=%s", ts,
-				 level_names[level], event);
+				 json ? "{\"ts\":\"%s\",\"level\":\"%s\",\"event\":\"%s\""
+				      : "ts=%s level=%s event=%s",
+				 ts, level_names[level], event);
 	for (size_t i = 0; i < n; i++)
 		if (room(&l, strlen(fields[i].key) + 48))
 			put_field(&l, json, &fields[i]);
 	if (json)
 		l.text[l.len++] = '}';
 	l.text[l.len++] = '\n';
-	/* One write(2) per line, so that lines of threads and processes do not mix. Nothing sensible can be done when it fails. */
+	/* One write(2) per line, so that lines of threads and processes do not mix. Nothing sensible can be
+	 * done when it fails. */
 	ssize_t ignored = write(STDERR_FILENO, l.text, l.len);
 	(void)ignored;
 }

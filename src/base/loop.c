@@ -1,6 +1,7 @@
 /*
- * Event loop over libuv. Watches and timers are freed by libuv one round later (uv_close), which is hidden here: freeing
- * one stops its callbacks at once. Timers are kept for re-use, since requests make and drop them all the time.
+ * Event loop over libuv. Watches and timers are freed by libuv one round later (uv_close), which is hidden
+ * here: freeing one stops its callbacks at once. Timers are kept for re-use, since requests make and drop
+ * them all the time.
  */
 #include "base/loop.h"
 
@@ -154,7 +155,8 @@ void loop_stop(struct loop *loop)
 	uv_async_send(&loop->wake);
 }
 
-/* --- descriptors -------------------------------------------------------------------------------------------------- */
+/* --- descriptors
+ * -------------------------------------------------------------------------------------------------- */
 
 static void on_poll(uv_poll_t *handle, int status, int events)
 {
@@ -185,7 +187,8 @@ static void free_watch_handle(uv_handle_t *handle)
 	free(handle->data);
 }
 
-int loop_watch_new(struct loop *loop, int fd, unsigned events, loop_watch_fn fn, void *arg, struct loop_watch **ret)
+int loop_watch_new(struct loop *loop, int fd, unsigned events, loop_watch_fn fn, void *arg,
+		   struct loop_watch **ret)
 {
 	struct loop_watch *w = calloc(1, sizeof(*w));
 	if (!w)
@@ -225,7 +228,8 @@ struct loop_watch *loop_watch_free(struct loop_watch *w)
 	return NULL;
 }
 
-/* --- timers -------------------------------------------------------------------------------------------------------- */
+/* --- timers
+ * -------------------------------------------------------------------------------------------------------- */
 
 static void on_timer(uv_timer_t *handle)
 {
@@ -276,7 +280,9 @@ struct loop_timer *loop_timer_free(struct loop_timer *t)
 	return NULL;
 }
 
-/* --- work ---------------------------------------------------------------------------------------------------------- */
+/* --- work
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 void loop_post(struct loop *loop, struct loop_work *work)
 {

@@ -18,7 +18,8 @@
 #define SWEEP_SECONDS 600
 #define BUCKETS (1u << 16)
 
-/* --- in memory ----------------------------------------------------------------------------------------------------- */
+/* --- in memory
+ * ----------------------------------------------------------------------------------------------------- */
 
 struct slot {
 	struct slot *next;
@@ -30,7 +31,8 @@ struct slot {
 	char text[]; /* group, then key */
 };
 
-/* --- changes on their way to the file ------------------------------------------------------------------------------ */
+/* --- changes on their way to the file
+ * ------------------------------------------------------------------------------ */
 
 struct change {
 	struct loop_work work; /* first */
@@ -124,7 +126,8 @@ static int remember(struct ledger *l, const struct ledger_entry *e)
 
 int ledger_entry_set(struct ledger_entry *entry, struct span group, struct span key)
 {
-	if (group.len >= LEDGER_GROUP_MAX || key.len >= LEDGER_KEY_MAX || memchr(key.ptr ? key.ptr : "", '\0', key.len))
+	if (group.len >= LEDGER_GROUP_MAX || key.len >= LEDGER_KEY_MAX ||
+	    memchr(key.ptr ? key.ptr : "", '\0', key.len))
 		return -ENAMETOOLONG;
 	span_copy(group, entry->group, sizeof(entry->group));
 	span_copy(key, entry->key, sizeof(entry->key));
@@ -148,10 +151,12 @@ bool ledger_lookup(struct ledger *l, struct span group, struct span key, struct 
 	return s && ledger_entry_set(ret, group, key) == 0;
 }
 
-/* --- the file ------------------------------------------------------------------------------------------------------ */
+/* --- the file
+ * ------------------------------------------------------------------------------------------------------ */
 
 static const char *const schema[] = {
-	"CREATE TABLE entries (\"group\" TEXT NOT NULL, key TEXT NOT NULL, backend TEXT NOT NULL, task_id TEXT NOT NULL,"
+	"CREATE TABLE entries (\"group\" TEXT NOT NULL, key TEXT NOT NULL, backend TEXT NOT NULL, task_id "
+	"TEXT NOT NULL,"
 	" created_us INTEGER NOT NULL, PRIMARY KEY (\"group\", key)) WITHOUT ROWID;"
 	"CREATE INDEX entries_created ON entries (created_us);",
 };
@@ -170,7 +175,10 @@ static void set_failing(struct ledger *l, const struct err *e)
 static int load(struct ledger *l, struct err *e)
 {
 	CLEANUP(db_stmt_freep) struct db_stmt *s = NULL;
-	int r = db_prepare(l->db, "SELECT \"group\", key, backend, task_id, created_us FROM entries WHERE created_us >= ?1", &s, e);
+	int r = db_prepare(
+		l->db,
+		"SELECT \"group\", key, backend, task_id, created_us FROM entries WHERE created_us >= ?1", &s,
+		e);
 	if (r < 0)
 		return r;
 	db_bind_int64(s, 1, oldest_us());
@@ -196,14 +204,18 @@ static void close_file(struct ledger *l)
 
 static int open_file(struct ledger *l, struct err *e)
 {
-	struct db_options o = {.path = l->path, .sync_full = true, .busy_timeout_ms = 2000, .application_id = APPLICATION_ID};
+	struct db_options o = {.path = l->path,
+			       .sync_full = true,
+			       .busy_timeout_ms = 2000,
+			       .application_id = APPLICATION_ID};
 	int r = file_make_parent(l->path, 0700, e);
 	if (r == 0)
 		r = db_open(&o, &l->db, e);
 	if (r == 0)
 		r = db_migrate(l->db, schema, sizeof(schema) / sizeof(schema[0]), e);
 	if (r == 0)
-		r = db_prepare(l->db, "INSERT OR REPLACE INTO entries VALUES (?1, ?2, ?3, ?4, ?5)", &l->put, e);
+		r = db_prepare(l->db, "INSERT OR REPLACE INTO entries VALUES (?1, ?2, ?3, ?4, ?5)", &l->put,
+			       e);
 	if (r == 0)
 		r = db_prepare(l->db, "DELETE FROM entries WHERE \"group\" = ?1 AND key = ?2", &l->remove, e);
 	if (r == 0)
@@ -226,8 +238,8 @@ static int write_change(struct ledger *l, const struct change *c, struct err *e)
 	return db_run(s, e);
 }
 
-/* A file that was deleted or replaced takes with it what it held (memory still has it until the next start); what comes from
- * now on is durable again. */
+/* A file that was deleted or replaced takes with it what it held (memory still has it until the next start);
+ * what comes from now on is durable again. */
 static int reopen_if_needed(struct ledger *l, struct err *e)
 {
 	if (l->db && db_moved(l->db)) {
@@ -347,7 +359,9 @@ static void *run(void *arg)
 	return NULL;
 }
 
-/* --- face ---------------------------------------------------------------------------------------------------------- */
+/* --- face
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static void enqueue(struct ledger *l, struct change *c)
 {
@@ -355,7 +369,8 @@ static void enqueue(struct ledger *l, struct change *c)
 	int full = 0;
 	if (!c->remove && l->n_queued >= LEDGER_QUEUE)
 		full = -EAGAIN;
-	else if (!c->remove && l->n_entries + l->n_queued >= LEDGER_MAX_ENTRIES) /* before it is in the file */
+	else if (!c->remove &&
+		 l->n_entries + l->n_queued >= LEDGER_MAX_ENTRIES) /* before it is in the file */
 		full = -ENOSPC;
 	if (!full) {
 		c->next = NULL;
@@ -371,7 +386,8 @@ static void enqueue(struct ledger *l, struct change *c)
 	}
 }
 
-void ledger_put(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, ledger_done_fn fn, void *arg)
+void ledger_put(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, ledger_done_fn fn,
+		void *arg)
 {
 	struct change *c = calloc(1, sizeof(*c));
 	if (!c) {

@@ -59,7 +59,8 @@ static void fail(struct exchange *x, int status, const char *title, const char *
 	answer(x, status, PROBLEM_CONTENT_TYPE, buf_span(&body));
 }
 
-/* --- report: on another thread ------------------------------------------------------------------------------------- */
+/* --- report: on another thread
+ * ------------------------------------------------------------------------------------- */
 
 static void report_free(struct report_job *r)
 {
@@ -108,7 +109,8 @@ static void *start_report(struct admin *a, struct exchange *x, const struct http
 	return r;
 }
 
-/* --- files of the dashboard ---------------------------------------------------------------------------------------- */
+/* --- files of the dashboard
+ * ---------------------------------------------------------------------------------------- */
 
 static const char *type_of(const char *name)
 {
@@ -126,12 +128,14 @@ static const char *type_of(const char *name)
 	return NULL;
 }
 
-/* Plain names only: letters, digits, '-', '_' and single dots between them; so nothing outside the folder can be named. */
+/* Plain names only: letters, digits, '-', '_' and single dots between them; so nothing outside the folder can
+ * be named. */
 static bool plain_name(struct span name)
 {
 	for (size_t i = 0; i < name.len; i++) {
 		char c = name.ptr[i];
-		bool word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+		bool word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+			    c == '-' || c == '_';
 		if (!word && !(c == '.' && i > 0 && name.ptr[i - 1] != '.'))
 			return false;
 	}
@@ -143,20 +147,25 @@ static void serve_file(struct admin *a, struct exchange *x, struct span name)
 	char path[4096];
 	if (name.len == 0)
 		name = SPAN_LIT("index.html");
-	int n = plain_name(name) && a->files ? snprintf(path, sizeof(path), "%s/%.*s", a->files, SPAN_ARG(name)) : -1;
+	int n = plain_name(name) && a->files
+			? snprintf(path, sizeof(path), "%s/%.*s", a->files, SPAN_ARG(name))
+			: -1;
 	CLEANUP(buf_releasep) struct buf content = BUF_INIT(FILE_MAX_BYTES);
-	if (n < 0 || (size_t)n >= sizeof(path) || !type_of(path) || file_read(path, FILE_MAX_BYTES - 65536, &content, NULL) < 0)
+	if (n < 0 || (size_t)n >= sizeof(path) || !type_of(path) ||
+	    file_read(path, FILE_MAX_BYTES - 65536, &content, NULL) < 0)
 		fail(x, 404, "Not found", "There is no such page here.");
 	else
 		answer(x, 200, type_of(path), buf_span(&content));
 }
 
-/* --- requests ------------------------------------------------------------------------------------------------------ */
+/* --- requests
+ * ------------------------------------------------------------------------------------------------------ */
 
 static bool admitted(struct admin *a, struct exchange *x, const struct http_request *h)
 {
 	struct auth_fingerprint who;
-	if (a->auth->kind == AUTH_UNSET) /* loopback by default; the configuration asks for a token elsewhere */
+	if (a->auth->kind ==
+	    AUTH_UNSET) /* loopback by default; the configuration asks for a token elsewhere */
 		return true;
 	enum auth_result r = auth_check(a->auth, h->fields, h->n_fields, &who);
 	if (r == AUTH_ACCEPTED)
@@ -226,7 +235,9 @@ static void on_refused(void *arg, int status, const char *why)
 	(void)arg, (void)status, (void)why;
 }
 
-/* --- life ---------------------------------------------------------------------------------------------------------- */
+/* --- life
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 int admin_start(struct loop *loop, const char *address, const struct auth *auth, const char *files,
 		const struct admin_content *content, struct admin **ret, struct err *e)

@@ -54,12 +54,12 @@ static struct vote vote_missing(const struct asking *a, struct span flag)
 {
 	const bool *value = env_default(a->in->config, flag);
 	if (value) {
-		flag_trace_say(a->trace, 1, "flag %.*s is nowhere; the environment's default says %s", SPAN_ARG(flag),
-		    *value ? "task" : "legacy");
+		flag_trace_say(a->trace, 1, "flag %.*s is nowhere; the environment's default says %s",
+			       SPAN_ARG(flag), *value ? "task" : "legacy");
 		return (struct vote){.task = *value, .reason = REASON_ENV_DEFAULT};
 	}
-	flag_trace_say(a->trace, 1, "flag %.*s is nowhere (%s), and the environment has no default: legacy", SPAN_ARG(flag),
-	    a->in->flags ? "not in the snapshot" : "there is no snapshot");
+	flag_trace_say(a->trace, 1, "flag %.*s is nowhere (%s), and the environment has no default: legacy",
+		       SPAN_ARG(flag), a->in->flags ? "not in the snapshot" : "there is no snapshot");
 	return (struct vote){.reason = a->in->flags ? REASON_FLAG_MISSING : REASON_FLAG_UNAVAILABLE};
 }
 
@@ -150,13 +150,16 @@ static struct vote vote_flag(const struct asking *a, struct span key, struct spa
 		return (struct vote){.reason = REASON_NO_IDENTITY};
 	}
 	struct vote v = r.type == FLAG_VARIANT ? vote_variant_flag(a, &r) : vote_boolean_flag(&r);
-	flag_trace_say(a->trace, 1, "flag %.*s says %s (%s)", SPAN_ARG(key), v.task ? "task" : v.shadow > 0 ? "shadow" : "legacy",
-	    outcome_reason_text(v.reason));
+	flag_trace_say(a->trace, 1, "flag %.*s says %s (%s)", SPAN_ARG(key),
+		       v.task	      ? "task"
+		       : v.shadow > 0 ? "shadow"
+				      : "legacy",
+		       outcome_reason_text(v.reason));
 	return v;
 }
 
-/* Which backend, once the side is known: a variant's, else hatchet when its flag says so, else the operation's, else the
- * default. SPAN_NONE when the one that was named is not configured. */
+/* Which backend, once the side is known: a variant's, else hatchet when its flag says so, else the
+ * operation's, else the default. SPAN_NONE when the one that was named is not configured. */
 static struct span choose_backend(const struct asking *a, struct span by_variant)
 {
 	const struct config *c = a->in->config;
@@ -180,7 +183,8 @@ static struct span choose_backend(const struct asking *a, struct span by_variant
 		why = "the default";
 	}
 	bool configured = config_backend(c, name) != NULL;
-	flag_trace_say(a->trace, 1, "backend %.*s (%s)%s", SPAN_ARG(name), why, configured ? "" : " is not configured: legacy");
+	flag_trace_say(a->trace, 1, "backend %.*s (%s)%s", SPAN_ARG(name), why,
+		       configured ? "" : " is not configured: legacy");
 	return configured ? name : SPAN_NONE;
 }
 
@@ -220,7 +224,8 @@ static void decide_by_wish(const struct asking *a, enum decide_wish wish, struct
 			   enum outcome_reason reason, struct decision *ret)
 {
 	ret->reason = reason;
-	flag_trace_say(a->trace, 1, "%s: %s", outcome_reason_text(reason), wish == WISH_TASK ? "task" : "legacy");
+	flag_trace_say(a->trace, 1, "%s: %s", outcome_reason_text(reason),
+		       wish == WISH_TASK ? "task" : "legacy");
 	if (wish != WISH_TASK)
 		return;
 	ret->backend = choose_backend(a, backend);
@@ -231,7 +236,9 @@ void decide(const struct decide_input *in, struct decision *ret, const struct fl
 {
 	*ret = (struct decision){.side = OUTCOME_LEGACY, .reason = REASON_UNMAPPED, .variant = SPAN_LIT("")};
 	if (!in->operation || !in->operation->has_task) {
-		flag_trace_say(trace, 1, in->operation ? "the operation has no task: legacy" : "no operation matches: legacy");
+		flag_trace_say(trace, 1,
+			       in->operation ? "the operation has no task: legacy"
+					     : "no operation matches: legacy");
 		return;
 	}
 	struct asking a = {.in = in, .trace = trace};

@@ -1,9 +1,9 @@
 /*
  * Decision: which side, and which backend, serves one request.
  *
- * Why:       a pure function of identity, one immutable flag snapshot, environment defaults and the states handed to it, so
- *            that the same identity and snapshot give the same answer on every replica and after every restart (rule 2), and
- *            so that `explain` shows exactly what a request would get. The clock is not an input.
+ * Why:       a pure function of identity, one immutable flag snapshot, environment defaults and the states
+ * handed to it, so that the same identity and snapshot give the same answer on every replica and after every
+ * restart (rule 2), and so that `explain` shows exactly what a request would get. The clock is not an input.
  * Ownership: a decision borrows from the snapshot and the configuration.
  * Threads:   any.
  */
@@ -23,13 +23,13 @@ enum decide_wish { WISH_NONE, WISH_LEGACY, WISH_TASK };
 
 struct decide_input {
 	const struct config *config;
-	const struct operation *operation;   /* NULL: the request matched none */
-	const struct flag_snapshot *flags;   /* NULL: there has never been one */
-	struct span user, organisation;	     /* SPAN_NONE: absent */
-	struct span entity;		     /* SPAN_NONE: none, DECIDE_ANONYMOUS is asked for */
-	enum decide_wish pinned, override;   /* from the ledger; from the override header */
+	const struct operation *operation; /* NULL: the request matched none */
+	const struct flag_snapshot *flags; /* NULL: there has never been one */
+	struct span user, organisation;	   /* SPAN_NONE: absent */
+	struct span entity;		   /* SPAN_NONE: none, DECIDE_ANONYMOUS is asked for */
+	enum decide_wish pinned, override; /* from the ledger; from the override header */
 	struct span pinned_backend;
-	const struct flag_context *extra;    /* explain --context; wins over the rest */
+	const struct flag_context *extra; /* explain --context; wins over the rest */
 	size_t n_extra;
 };
 
@@ -38,7 +38,7 @@ struct decision {
 	enum outcome_reason reason;
 	struct span backend; /* on the task side (and for a shadow): name of a configured backend */
 	struct span variant; /* of the last variant flag that was asked, "" otherwise */
-	double shadow;	     /* legacy serves; this share (0..1) of the requests runs on the task side beside it */
+	double shadow; /* legacy serves; this share (0..1) of the requests runs on the task side beside it */
 };
 
 /* `trace` may be NULL. */

@@ -1,8 +1,9 @@
 /*
  * /_migration/tasks/{id}: the state of a task that was answered with 202, for its owner; DELETE cancels.
  *
- * The ledger knows which backend has it and for whom (task_owner.h). Anyone else gets the same 404 as for a task that never
- * was. The organisation is looked for as the operations that answer 202 do it, in fields and query.
+ * The ledger knows which backend has it and for whom (task_owner.h). Anyone else gets the same 404 as for a
+ * task that never was. The organisation is looked for as the operations that answer 202 do it, in fields and
+ * query.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,8 @@
 
 static void not_found(struct request *r)
 {
-	request_fail(r, OUTCOME_REJECTED, 404, "Not found", "There is no such task for these credentials and this organisation.");
+	request_fail(r, OUTCOME_REJECTED, 404, "Not found",
+		     "There is no such task for these credentials and this organisation.");
 }
 
 static void on_state(void *arg, int error, const struct task_result *t)
@@ -25,7 +27,8 @@ static void on_state(void *arg, int error, const struct task_result *t)
 	if (r->x && error == TASK_E_NOT_FOUND) {
 		not_found(r);
 	} else if (r->x && error != 0) {
-		request_fail(r, OUTCOME_FAILURE, 503, "Backend unreachable", "The task's backend could not be asked; try again.");
+		request_fail(r, OUTCOME_FAILURE, 503, "Backend unreachable",
+			     "The task's backend could not be asked; try again.");
 	} else if (r->x) {
 		CLEANUP(buf_releasep) struct buf body = BUF_INIT(256u << 20);
 		task_result_to_json(t, &body);
@@ -44,7 +47,8 @@ static void on_cancelled(void *arg, int error, struct err *e)
 	if (r->x && error == TASK_E_NOT_FOUND)
 		not_found(r);
 	else if (r->x && error != 0)
-		request_fail(r, OUTCOME_FAILURE, 503, "Backend unreachable", "The task's backend could not be asked; try again.");
+		request_fail(r, OUTCOME_FAILURE, 503, "Backend unreachable",
+			     "The task's backend could not be asked; try again.");
 	else if (r->x) /* a request, not a fact: the state tells what came of it */
 		request_answer(r, OUTCOME_SUCCESS, 202, NULL, 0, SPAN_LIT(""));
 	request_unref(r);
@@ -71,7 +75,8 @@ static bool find(struct request *r, struct span id, struct ledger_entry *entry)
 {
 	const struct service *s = r->service->service;
 	for (size_t i = 0; i < s->n_operations; i++)
-		if (s->operations[i].has_task && s->operations[i].task.respond_async && owned(r, &s->operations[i], id, entry))
+		if (s->operations[i].has_task && s->operations[i].task.respond_async &&
+		    owned(r, &s->operations[i], id, entry))
 			return true;
 	return false;
 }
@@ -82,13 +87,15 @@ void task_poll_start(struct request *r)
 	bool get = span_is(r->http->method, "GET"), delete = span_is(r->http->method, "DELETE");
 	struct ledger_entry entry;
 	if (!span_starts(path, SPAN_LIT(PREFIX))) {
-		request_fail(r, OUTCOME_REJECTED, 404, "Not found", "Paths under " ROUTE_RESERVED " are the router's own.");
+		request_fail(r, OUTCOME_REJECTED, 404, "Not found",
+			     "Paths under " ROUTE_RESERVED " are the router's own.");
 		return;
 	}
 	struct span id = {path.ptr + sizeof(PREFIX) - 1, path.len - (sizeof(PREFIX) - 1)};
 	if (!get && !delete) {
 		static const struct http_field allow = {SPAN_INIT("Allow"), SPAN_INIT("GET, DELETE")};
-		request_fail_with(r, OUTCOME_REJECTED, 405, "Method not allowed", "GET tells the state, DELETE cancels.", &allow, 1);
+		request_fail_with(r, OUTCOME_REJECTED, 405, "Method not allowed",
+				  "GET tells the state, DELETE cancels.", &allow, 1);
 		return;
 	}
 	if (id.len == 0 || id.len >= TASK_ID_MAX || !find(r, id, &entry)) {
@@ -97,7 +104,8 @@ void task_poll_start(struct request *r)
 	}
 	r->client = plane_client(r->plane, span_of(entry.backend));
 	if (!r->client) {
-		request_fail(r, OUTCOME_FAILURE, 503, "Backend not configured", "The task's backend is not configured any more.");
+		request_fail(r, OUTCOME_FAILURE, 503, "Backend not configured",
+			     "The task's backend is not configured any more.");
 		return;
 	}
 	request_ref(r);
