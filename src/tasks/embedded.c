@@ -92,6 +92,9 @@ static void tell(struct operation *op)
 	case OPERATION_HEALTH:
 		op->fn.health(op->arg, &op->health);
 		break;
+	case OPERATION_CHECK:
+		op->fn.check(op->arg, &op->check);
+		break;
 	case OPERATION_UNWAIT:
 		break;
 	}
@@ -317,6 +320,77 @@ static void client_health(struct task_client *base, task_health_fn fn, void *arg
 	embedded_post_operation(((struct embedded_client *)base)->store, op);
 }
 
+/* --- check --------------------------------------------------------------------------------------------------------------- */
+
+static bool listed(struct span list, struct span one)
+{
+	while (list.len) {
+		const char *comma = memchr(list.ptr, ',', list.len);
+		size_t n = comma ? (size_t)(comma - list.ptr) : list.len;
+		if (span_eq((struct span){list.ptr, n}, one))
+			return true;
+		list.ptr += n + (comma != NULL);
+		list.len -= n + (comma != NULL);
+	}
+	return false;
+}
+
+static void add_queue(struct buf *list, struct span queue)
+{
+	if (listed(buf_span(list), queue))
+		return;
+	if (list->len)
+		buf_putc(list, ',');
+	buf_append_span(list, queue);
+}
+
+/* Every queue that must be served: a workflow's steps have their own. */
+static void needed_queues(const struct embedded_client *c, const struct task_probe *probe, struct buf *list)
+{
+	const struct registry *tasks = embedded_store_options(c->store)->tasks;
+	const struct task_call call = {.task = probe->task, .workflow = probe->workflow, .queue = probe->queue};
+	add_queue(list, queue_of(c, &call));
+	const struct workflow_definition *w = tasks && probe->workflow ? registry_workflow(tasks, probe->task) : NULL;
+	for (size_t i = 0; w && i < w->n_steps; i++) {
+		const struct task_definition *step = registry_task(tasks, w->steps[i].task);
+		if (step)
+			add_queue(list, step->queue);
+	}
+}
+
+/* By the tasks file; without one the workers have the core tasks unless they were given a file of their own. */
+static enum task_answer is_known(const struct embedded_client *c, const struct task_probe *probe, struct buf *why)
+{
+	const struct registry *tasks = embedded_store_options(c->store)->tasks;
+	if (!tasks)
+		return !probe->workflow && core_task_find(probe->task) ? TASK_ANSWER_YES : TASK_ANSWER_UNKNOWN;
+	if (probe->workflow ? registry_workflow(tasks, probe->task) != NULL : registry_task(tasks, probe->task) != NULL)
+		return TASK_ANSWER_YES;
+	registry_describe_unknown(tasks, probe->task, probe->workflow, why);
+	return TASK_ANSWER_NO;
+}
+
+static void client_check(struct task_client *base, const struct task_probe *probe, task_check_fn fn, void *arg)
+{
+	struct embedded_client *c = (struct embedded_client *)base;
+	CLEANUP(buf_releasep) struct buf queues = BUF_INIT(1u << 20), why = BUF_INIT(1u << 20);
+	needed_queues(c, probe, &queues);
+	struct task_check answer = {.worker = TASK_ANSWER_UNKNOWN, .known = is_known(c, probe, &why)};
+	struct operation *op = queues.error ? NULL : operation_new(c, OPERATION_CHECK, queues.len);
+	if (!op) {
+		span_copy(SPAN_LIT("out of memory"), answer.missing, sizeof(answer.missing));
+		fn(arg, &answer);
+		return;
+	}
+	char *at = (char *)(op + 1);
+	op->task.queue = put(&at, buf_span(&queues));
+	span_copy(buf_span(&why), answer.missing, sizeof(answer.missing));
+	op->check = answer;
+	op->fn.check = fn;
+	op->arg = arg;
+	embedded_post_operation(c->store, op);
+}
+
 const struct task_backend embedded_backend = {
 	.name = "embedded",
 	.max_input = EMBEDDED_MAX_INPUT,
@@ -328,4 +402,5 @@ const struct task_backend embedded_backend = {
 	.get = client_get,
 	.cancel = client_cancel,
 	.health = client_health,
+	.check = client_check,
 };

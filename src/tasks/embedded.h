@@ -13,6 +13,7 @@
 #ifndef TASKS_EMBEDDED_H
 #define TASKS_EMBEDDED_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,7 @@ struct embedded_options {
 	size_t max_queued_bytes;	/* of their inputs; 0: 256 MiB */
 	size_t max_result;		/* 0: 64 MiB */
 	int busy_timeout_ms;		/* how long another writer may hold the file; 0: 2 s */
+	bool must_exist;		/* the file is never made: for programs that only look */
 };
 
 struct embedded_store;

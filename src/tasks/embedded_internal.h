@@ -11,7 +11,8 @@
 #include "tasks/embedded.h"
 #include "tasks/store.h"
 
-enum operation_kind { OPERATION_SUBMIT, OPERATION_CANCEL, OPERATION_GET, OPERATION_WAIT, OPERATION_UNWAIT, OPERATION_HEALTH };
+enum operation_kind { OPERATION_SUBMIT, OPERATION_CANCEL, OPERATION_GET, OPERATION_WAIT, OPERATION_UNWAIT, OPERATION_HEALTH,
+		      OPERATION_CHECK };
 
 /* The way back to one client; lives as long as anything points to it. */
 struct channel {
@@ -33,7 +34,7 @@ struct operation {
 	char id[TASK_ID_MAX];
 	uint64_t number;	  /* of a wait, so that UNWAIT finds just this one */
 	size_t bytes;		  /* counted against max_queued_bytes */
-	struct store_task task;	  /* SUBMIT; its spans lie behind the struct */
+	struct store_task task;	  /* SUBMIT; its spans lie behind the struct. CHECK: queue is all that are needed, by commas */
 	struct operation *hash_next, **hash_link;
 	bool dropped;		  /* WAIT: the client wants no callback; its thread's only */
 	union {
@@ -41,6 +42,7 @@ struct operation {
 		task_result_fn result;
 		task_done_fn done;
 		task_health_fn health;
+		task_check_fn check;
 	} fn;
 	void *arg;
 	/* Answers. */
@@ -50,6 +52,7 @@ struct operation {
 	struct buf text;
 	struct task_result result;
 	struct task_health health;
+	struct task_check check;
 };
 
 struct channel *channel_ref(struct channel *c);

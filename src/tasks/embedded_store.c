@@ -8,6 +8,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "tasks/embedded_internal.h"
@@ -86,7 +88,7 @@ uint64_t embedded_next_number(struct embedded_store *s)
 
 static void note_trouble(struct embedded_store *s, int code, const struct err *e)
 {
-	if (s->trouble != code)
+	if (s->trouble != code && !s->o.must_exist)
 		log_error("task_store_failed", LOG_STR("database", s->database), LOG_STR("error", e->text));
 	s->trouble = code;
 	s->why = *e;
@@ -127,6 +129,11 @@ static int need_file(struct embedded_store *s)
 	struct err e = {""};
 	if (s->store)
 		return 0;
+	if (s->o.must_exist && access(s->database, F_OK) < 0) {
+		int code = err_set(&e, -errno, "%s: %s; no router or worker has run with it", s->database, strerror(errno));
+		note_trouble(s, code, &e);
+		return code;
+	}
 	struct store_options o = {
 		.path = s->database, .busy_timeout_ms = s->o.busy_timeout_ms, .max_result = s->o.max_result};
 	int r = store_open(&o, &s->store, &e);
@@ -384,6 +391,36 @@ static void read_health(struct embedded_store *s, struct operation *op)
 		snprintf(h->detail, sizeof(h->detail), "no worker is running for %s", s->database);
 }
 
+/* What the client knows of the task is there already; whether it is reachable comes before that. */
+static void read_check(struct embedded_store *s, struct operation *op)
+{
+	struct task_check *c = &op->check;
+	struct err e = {""};
+	read_health(s, op);
+	c->reachable = op->health.reachable;
+	if (!c->reachable) {
+		span_copy(span_of(op->health.detail), c->missing, sizeof(c->missing));
+		return;
+	}
+	c->worker = TASK_ANSWER_YES;
+	for (struct span rest = op->task.queue; rest.len && c->worker == TASK_ANSWER_YES;) {
+		const char *comma = memchr(rest.ptr, ',', rest.len);
+		struct span queue = {rest.ptr, comma ? (size_t)(comma - rest.ptr) : rest.len};
+		int64_t workers = 0;
+		int r = store_workers_of(s->store, queue, WORKER_SEEN_MS, &workers, &e);
+		if (r < 0)
+			c->worker = TASK_ANSWER_UNKNOWN;
+		else if (workers == 0)
+			c->worker = TASK_ANSWER_NO;
+		if (r < 0 && !c->missing[0])
+			span_copy(span_of(e.text), c->missing, sizeof(c->missing));
+		else if (workers == 0 && !c->missing[0])
+			snprintf(c->missing, sizeof(c->missing), "no worker serves the queue \"%.*s\"", SPAN_ARG(queue));
+		rest.ptr += queue.len + (comma != NULL);
+		rest.len -= queue.len + (comma != NULL);
+	}
+}
+
 /* --- the thread ------------------------------------------------------------------------------------------------------------ */
 
 static void answer(struct embedded_store *s, struct operation *op)
@@ -406,6 +443,9 @@ static void answer(struct embedded_store *s, struct operation *op)
 		return;
 	case OPERATION_HEALTH:
 		read_health(s, op);
+		break;
+	case OPERATION_CHECK:
+		read_check(s, op);
 		break;
 	}
 	channel_deliver(op);

@@ -62,6 +62,7 @@ static const char *const sql[SQL_N] = {
 			    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO UPDATE SET seen_at = ?7",
 	[SQL_WORKER_GONE] = "DELETE FROM worker WHERE id = ?1",
 	[SQL_WORKERS] = "SELECT count(*) FROM worker WHERE seen_at > ?1",
+	[SQL_WORKERS_OF] = "SELECT count(*) FROM worker WHERE seen_at > ?1 AND instr(',' || queues || ',', ',' || ?2 || ',') > 0",
 	[SQL_WORKERS_OLD] = "DELETE FROM worker WHERE seen_at < ?1",
 	[SQL_READY] = "SELECT 1 FROM task WHERE state = 0 AND queue = ?1 AND (expires_at = 0 OR expires_at > ?2) LIMIT 1",
 	[SQL_CANDIDATES] = "SELECT seq, id, name, queue, workflow, idempotent, attempts, timeout_ms FROM task WHERE state = 0"
@@ -387,6 +388,21 @@ int store_workers(struct store *s, unsigned within_ms, int64_t *ret, struct err 
 {
 	int64_t since = clock_mono_ms() - within_ms;
 	return one_number(s, SQL_WORKERS, &since, ret, e);
+}
+
+int store_workers_of(struct store *s, struct span queue, unsigned within_ms, int64_t *ret, struct err *e)
+{
+	struct db_stmt *st = store_sql(s, SQL_WORKERS_OF, e);
+	if (!st)
+		return -EIO;
+	db_bind_int64(st, 1, clock_mono_ms() - within_ms);
+	db_bind_text(st, 2, queue);
+	int r = db_step(st, e);
+	if (r < 0)
+		return r;
+	*ret = r == 1 ? db_column_int64(st, 0) : 0;
+	db_reset(st);
+	return 0;
 }
 
 bool store_take_news(struct store *s)

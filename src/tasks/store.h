@@ -93,6 +93,8 @@ int store_worker_beat(struct store *s, const struct store_worker *w, struct err 
 int store_worker_gone(struct store *s, struct span id, struct err *e);
 /* Workers that were seen in the last `within_ms`. */
 int store_workers(struct store *s, unsigned within_ms, int64_t *ret, struct err *e);
+/* Those of them that serve this queue. */
+int store_workers_of(struct store *s, struct span queue, unsigned within_ms, int64_t *ret, struct err *e);
 
 struct store_lease {
 	int64_t seq, token;

@@ -102,6 +102,55 @@ void task_submit_later(struct task_client *c, enum task_submit_status status, st
 	loop_timer_start(l->timer, 0);
 }
 
+/* --- checks of backends without a verb for them ------------------------------------------------------------------------ */
+
+struct task_derived {
+	struct task_derived *next, **link;
+	task_check_fn fn;
+	void *arg;
+};
+
+static void derived_free(struct task_derived *d)
+{
+	*d->link = d->next;
+	if (d->next)
+		d->next->link = d->link;
+	free(d);
+}
+
+static void on_derived(void *arg, const struct task_health *h)
+{
+	struct task_derived *d = arg, copy = *d;
+	struct task_check c = {
+		.reachable = h->reachable,
+		.known = TASK_ANSWER_UNKNOWN,
+		.worker = !h->reachable ? TASK_ANSWER_UNKNOWN : h->worker ? TASK_ANSWER_YES : TASK_ANSWER_NO,
+	};
+	if (!h->reachable || !h->worker)
+		span_copy(h->detail[0]	? span_of(h->detail)
+			  : h->reachable ? SPAN_LIT("no worker is there")
+					 : SPAN_LIT("the backend cannot be reached"),
+			  c.missing, sizeof(c.missing));
+	derived_free(d);
+	copy.fn(copy.arg, &c);
+}
+
+static void check_by_health(struct task_client *c, task_check_fn fn, void *arg)
+{
+	struct task_derived *d = malloc(sizeof(*d));
+	if (!d) {
+		const struct task_check none = {
+			.known = TASK_ANSWER_UNKNOWN, .worker = TASK_ANSWER_UNKNOWN, .missing = "out of memory"};
+		fn(arg, &none);
+		return;
+	}
+	*d = (struct task_derived){.next = c->derived, .link = &c->derived, .fn = fn, .arg = arg};
+	if (d->next)
+		d->next->link = &d->next;
+	c->derived = d;
+	c->backend->health(c, on_derived, d);
+}
+
 void task_client_init(struct task_client *c, const struct task_backend *backend, struct loop *loop)
 {
 	*c = (struct task_client){.backend = backend, .loop = loop};
@@ -113,13 +162,15 @@ struct task_client *task_client_free(struct task_client *c)
 		return NULL;
 	while (c->later)
 		later_free(c->later);
+	while (c->derived)
+		derived_free(c->derived);
 	c->backend->client_free(c);
 	return NULL;
 }
 
 /* --- the verbs --------------------------------------------------------------------------------------------------------- */
 
-static enum task_submit_status check(const struct task_client *c, const struct task_call *call, struct err *why)
+static enum task_submit_status admit(const struct task_client *c, const struct task_call *call, struct err *why)
 {
 	if (call->task.len == 0 || call->task.len >= TASK_NAME_MAX) {
 		err_set(why, 0, "the task's name must have 1 to %d characters", TASK_NAME_MAX - 1);
@@ -142,7 +193,7 @@ void task_submit(struct task_client *c, const struct task_call *call, task_submi
 	struct task_call with_id = *call;
 	struct err why = {""};
 	char id[TASK_ID_MAX];
-	enum task_submit_status status = check(c, call, &why);
+	enum task_submit_status status = admit(c, call, &why);
 	if (status != TASK_SUBMITTED) {
 		task_submit_later(c, status, call->task_id, &why, fn, arg);
 		return;
@@ -181,4 +232,12 @@ void task_cancel(struct task_client *c, struct span task_id, task_done_fn fn, vo
 void task_health(struct task_client *c, task_health_fn fn, void *arg)
 {
 	c->backend->health(c, fn, arg);
+}
+
+void task_check(struct task_client *c, const struct task_probe *probe, task_check_fn fn, void *arg)
+{
+	if (c->backend->check)
+		c->backend->check(c, probe, fn, arg);
+	else
+		check_by_health(c, fn, arg);
 }

@@ -89,6 +89,21 @@ struct task_health {
 };
 typedef void (*task_health_fn)(void *arg, const struct task_health *h);
 
+/* What a check asks: would a call of this task on this queue be run? Spans are copied. */
+struct task_probe {
+	struct span task; /* name of a task, or of a workflow when `workflow` */
+	bool workflow;
+	struct span queue; /* SPAN_NONE: as task_call.queue */
+};
+enum task_answer { TASK_ANSWER_NO, TASK_ANSWER_YES, TASK_ANSWER_UNKNOWN }; /* unknown: the backend cannot tell */
+struct task_check {
+	bool reachable;		 /* submissions can be accepted */
+	enum task_answer known;	 /* somebody there knows the task by its name */
+	enum task_answer worker; /* somebody is there to run it */
+	char missing[256];	 /* a sentence for the first thing that is missing, "" when nothing is */
+};
+typedef void (*task_check_fn)(void *arg, const struct task_check *c);
+
 /* A backend is one row: its name and these verbs (see backends.h). Each callback comes later than the call that
  * asked for it, on the client's loop, exactly once, unless its operation was dropped by the client's free. Only when
  * memory is out it may come from within the call. */
@@ -108,15 +123,19 @@ struct task_backend {
 	/* A request, not a fact: the task may have finished. TASK_E_NOT_FOUND where the backend can tell. */
 	void (*cancel)(struct task_client *c, struct span task_id, task_done_fn fn, void *arg);
 	void (*health)(struct task_client *c, task_health_fn fn, void *arg);
+	/* NULL: derived from health; whether the task is known is not told then. */
+	void (*check)(struct task_client *c, const struct task_probe *probe, task_check_fn fn, void *arg);
 };
 
 struct task_later; /* an answer that needs nobody else, on its way to its callback */
+struct task_derived; /* a check that is answered by health */
 
 /* Every task_client starts with this, so that the functions below find their verbs. Set by task_client_init. */
 struct task_client {
 	const struct task_backend *backend;
 	struct loop *loop;
 	struct task_later *later;
+	struct task_derived *derived;
 };
 
 /* For backends: to be called by client_new. */
@@ -132,6 +151,7 @@ void task_wait_cancel(struct task_wait *w, struct task_client *c);
 void task_get(struct task_client *c, struct span task_id, task_result_fn fn, void *arg);
 void task_cancel(struct task_client *c, struct span task_id, task_done_fn fn, void *arg);
 void task_health(struct task_client *c, task_health_fn fn, void *arg);
+void task_check(struct task_client *c, const struct task_probe *probe, task_check_fn fn, void *arg);
 struct task_client *task_client_free(struct task_client *c); /* open operations are dropped without their callbacks */
 
 #endif
