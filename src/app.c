@@ -9,6 +9,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "app_registration.h"
 #include "app_status.h"
 #include "base/clock.h"
 #include "base/crypto.h"
@@ -18,6 +19,7 @@
 #include "router/plane.h"
 
 #define DRAIN_TICK_MS 20
+#define FAIL_FAST_MS 15000 /* how long start-up waits for the backends */
 
 /* --- flags --------------------------------------------------------------------------------------------------------- */
 
@@ -291,6 +293,38 @@ static int start_planes(struct app *a, struct err *e)
 	return 0;
 }
 
+static const struct registration_entry *first_that_must_not_lack(const struct app *a)
+{
+	for (size_t i = 0; i < registration_count(a->registration); i++) {
+		const struct registration_entry *entry = registration_at(a->registration, i);
+		const struct backend_config *b = config_backend(a->config, entry->backend);
+		if (entry->needed && b && b->fail_fast && registration_lacks(entry))
+			return entry;
+	}
+	return NULL;
+}
+
+/* Only who asked for fail_fast waits for the backends at start; each entry that lacks something is logged by the round. */
+static int check_registration(struct app *a, struct err *e)
+{
+	int r = app_clients_start(a, e);
+	if (r == 0)
+		r = registration_new(a, a->config, &a->registration, e);
+	bool wanted = false;
+	for (size_t i = 0; i < a->config->n_backends; i++)
+		wanted |= a->config->backends[i].fail_fast;
+	if (r < 0 || !wanted)
+		return r;
+	registration_ask_now(a->registration, FAIL_FAST_MS);
+	const struct registration_entry *entry = first_that_must_not_lack(a);
+	if (a->draining)
+		return err_set(e, -EINTR, "asked to stop while starting");
+	if (entry)
+		return err_set(e, -ENOTCONN, "fail_fast: %.*s.%.*s on %.*s: %s", SPAN_ARG(entry->operation->service),
+			       SPAN_ARG(entry->operation->name), SPAN_ARG(entry->backend), entry->now.missing);
+	return 0;
+}
+
 static int start(struct app *a, struct err *e)
 {
 	int r = loop_new(&a->loop);
@@ -299,7 +333,7 @@ static int start(struct app *a, struct err *e)
 	if ((r = legacy_setup()) < 0)
 		return err_set(e, r, "libcurl could not be set up");
 	if ((r = start_signals(a, e)) < 0 || (r = listener_self_test(e)) < 0 ||
-	    (r = start_stores(a, e)) < 0 || (r = start_flags(a, e)) < 0 || (r = start_planes(a, e)) < 0)
+	    (r = start_stores(a, e)) < 0 || (r = check_registration(a, e)) < 0 || (r = start_flags(a, e)) < 0 || (r = start_planes(a, e)) < 0)
 		return r;
 	return app_status_start(a, e);
 }

@@ -42,7 +42,7 @@ static int start_embedded(struct app *a, const struct backend_config *b, struct 
 		path = NULL;
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	struct embedded_options o = {.database = path, .tasks = a->registry};
+	struct embedded_options o = {.database = path, .tasks = a->registry, .must_exist = a->only_looking};
 	return embedded_store_start(&o, &a->embedded, e);
 }
 

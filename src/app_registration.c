@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 
@@ -101,6 +102,11 @@ struct registration *registration_free(struct registration *r)
 	free(r->entries);
 	free(r);
 	return NULL;
+}
+
+const struct config *registration_config(const struct registration *r)
+{
+	return r->config;
 }
 
 size_t registration_count(const struct registration *r)

@@ -36,6 +36,7 @@ bool registration_asking(const struct registration *r);
 /* Runs the loop until the round has ended or the time is over; what was not answered by then says so. */
 void registration_ask_now(struct registration *r, unsigned limit_ms);
 
+const struct config *registration_config(const struct registration *r);
 size_t registration_count(const struct registration *r);
 const struct registration_entry *registration_at(const struct registration *r, size_t i);
 /* Asked, and something is missing. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app_registration.h"
 #include "app_status.h"
 #include "base/clock.h"
 #include "base/json.h"
@@ -15,6 +16,8 @@
 #include "router/route.h"
 
 #define HEALTH_EVERY_MS 2000
+#define REGISTRATION_EVERY 5 /* rounds of health */
+#define MISSING_MAX 100	     /* told by /readyz */
 
 /* --- JSON, a little ------------------------------------------------------------------------------------------------ */
 
@@ -44,6 +47,27 @@ static void on_health(void *arg, const struct task_health *h)
 	state->asking = false;
 }
 
+static void ignore(void *arg)
+{
+	(void)arg;
+}
+
+/* A reload changes what is asked for; a round that is on is never cut. */
+static void ask_registration(struct app *a)
+{
+	struct err e;
+	if (registration_asking(a->registration))
+		return;
+	if (registration_config(a->registration) != a->config) {
+		struct registration *r;
+		if (registration_new(a, a->config, &r, &e) < 0)
+			return;
+		registration_free(a->registration);
+		a->registration = r;
+	}
+	registration_ask(a->registration, ignore, NULL);
+}
+
 static void ask_health(void *arg)
 {
 	struct app *a = arg;
@@ -54,6 +78,8 @@ static void ask_health(void *arg)
 		h->asking = true;
 		task_health(h->client, on_health, h);
 	}
+	if (a->health_rounds++ % REGISTRATION_EVERY == 0 || registration_config(a->registration) != a->config)
+		ask_registration(a);
 	loop_timer_start(a->health_timer, HEALTH_EVERY_MS);
 }
 
@@ -62,13 +88,6 @@ static int start_health(struct app *a, struct err *e)
 	int r = loop_timer_new(a->loop, ask_health, a, &a->health_timer);
 	if (r < 0)
 		return err_set(e, r, "out of memory");
-	for (size_t i = 0; i < a->env.n_backends; i++) {
-		const struct plane_backend *b = &a->env.backends[i];
-		a->health[i].name = b->name;
-		r = b->backend->client_new(a->loop, b->options, &a->health[i].client, e);
-		if (r < 0)
-			return r;
-	}
 	ask_health(a);
 	return 0;
 }
@@ -139,6 +158,26 @@ static bool put_backends(struct app *a, struct buf *b)
 	return fine;
 }
 
+/* The operations whose task would not be run where they may send it. */
+static bool put_registration(struct app *a, struct buf *b)
+{
+	size_t n = 0;
+	buf_puts(b, "\"registration\":[");
+	for (size_t i = 0; i < registration_count(a->registration); i++) {
+		const struct registration_entry *entry = registration_at(a->registration, i);
+		if (!entry->needed || !registration_lacks(entry) || ++n > MISSING_MAX)
+			continue;
+		buf_printf(b, "%s{\"operation\":\"%.*s.%.*s\",\"backend\":\"%.*s\",\"task\":", n > 1 ? "," : "",
+			   SPAN_ARG(entry->operation->service), SPAN_ARG(entry->operation->name), SPAN_ARG(entry->backend));
+		json_quote(b, entry->operation->task.task);
+		buf_puts(b, ",");
+		put_text(b, "missing", entry->now.missing);
+		buf_puts(b, "}");
+	}
+	buf_puts(b, "]");
+	return n == 0;
+}
+
 /* The router serves as long as it takes requests: what is missing makes it `degraded` (legacy takes over, rule 1), and only
  * draining takes it out. */
 static bool write_ready(void *arg, struct buf *out)
@@ -149,11 +188,13 @@ static bool write_ready(void *arg, struct buf *out)
 	bool stores = put_stores(a, &b);
 	buf_puts(&b, ",");
 	bool backends = put_backends(a, &b);
+	buf_puts(&b, ",");
+	bool registered = put_registration(a, &b);
 	buf_puts(&b, ",\"flags\":");
 	put_flags(a, &b);
 	struct flag_source_status f;
 	app_flags_status(a, &f);
-	bool fine = stores && backends && a->flags && !f.failing;
+	bool fine = stores && backends && registered && a->flags && !f.failing;
 	buf_puts(out, "{");
 	put_text(out, "status", a->draining ? "draining" : !ready ? "starting" : fine ? "ready" : "degraded");
 	buf_puts(out, ",");
@@ -164,6 +205,7 @@ static bool write_ready(void *arg, struct buf *out)
 		bool missing;
 	} parts[] = {{"outcomes or ledger cannot be written", !stores},
 		     {"a backend is unreachable or without a worker", !backends},
+		     {"an operation's task would not be run; see registration", !registered},
 		     {"no flag snapshot", !a->flags},
 		     {"the flag source is failing; the last good snapshot serves", a->flags && f.failing}};
 	for (size_t i = 0, n = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
@@ -277,6 +319,7 @@ void app_status_stop(struct app *a)
 	a->admin = admin_stop(a->admin);
 	for (size_t i = 0; i < a->env.n_backends; i++)
 		a->health[i].client = task_client_free(a->health[i].client);
+	a->registration = registration_free(a->registration);
 	a->health_timer = loop_timer_free(a->health_timer);
 	if (a->loop)
 		loop_run_posted(a->loop);

@@ -53,9 +53,12 @@ struct app {
 	struct plane *planes[PLANE_MAX];
 	size_t n_planes;
 
+	bool only_looking; /* a command that checks: nothing is made that is not there */
+	struct registration *registration;
 	struct admin *admin;
 	struct app_health health[CONFIG_MAX_BACKENDS]; /* as in env.backends */
 	struct loop_timer *health_timer;
+	unsigned health_rounds;
 	char *outcomes_path; /* of the running recorder; a reload does not change it */
 };
 

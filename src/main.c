@@ -20,7 +20,7 @@ static const char usage[] =
 	"migration-router stands at the old services' addresses and decides per request which side serves it.\n"
 	"\n"
 	"  migration-router [serve] --config FILE [--log-level LEVEL] [--log-format logfmt|json]\n"
-	"  migration-router check FILE\n"
+	"  migration-router check FILE [--backends] [--test SERVICE.OPERATION [--body JSON|@FILE] [--user U] [--org G]]\n"
 	"  migration-router explain --config FILE --service S --operation O [--user U] [--org G] [--context K=V]…\n"
 	"  migration-router evaluate (--features F | --snapshot F) [--v1] < requests.jsonl > results.jsonl\n"
 	"  migration-router --version | --help\n"
@@ -32,15 +32,11 @@ static const char *environment(const char *name)
 	return getenv(name);
 }
 
-static int check(int argc, char **argv)
+static int check_file(const char *path)
 {
-	if (argc != 2 || argv[1][0] == '-') {
-		fprintf(stderr, "usage: migration-router check FILE\n");
-		return EXIT_USAGE;
-	}
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
 	struct config *c = NULL;
-	int r = config_load(argv[1], environment, &problems, &c);
+	int r = config_load(path, environment, &problems, &c);
 	if (problems.len)
 		fputs(problems.ptr, stderr);
 	if (r < 0)
@@ -51,10 +47,39 @@ static int check(int argc, char **argv)
 			operations++;
 			mapped += c->services[i].operations[j].has_task;
 		}
-	printf("%s: ok: %zu services, %zu operations, %zu of them mapped to tasks\n", argv[1], c->n_services, operations,
-	       mapped);
+	printf("%s: ok: %zu services, %zu operations, %zu of them mapped to tasks\n", path, c->n_services, operations, mapped);
 	config_unref(c);
 	return 0;
+}
+
+static int check(int argc, char **argv)
+{
+	static const struct option options[] = {{"backends", no_argument, NULL, 'b'},  {"test", required_argument, NULL, 't'},
+						{"body", required_argument, NULL, 'd'}, {"user", required_argument, NULL, 'u'},
+						{"org", required_argument, NULL, 'g'},	 {0}};
+	struct app_check how = {0};
+	int o;
+	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (o == 'b')
+			how.backends = true;
+		else if (o == 't')
+			how.test = optarg;
+		else if (o == 'd')
+			how.body = optarg;
+		else if (o == 'u')
+			how.user = optarg;
+		else if (o == 'g')
+			how.organisation = optarg;
+		else
+			return EXIT_USAGE;
+	}
+	if (optind != argc - 1 || (!how.test && (how.body || how.user || how.organisation))) {
+		fprintf(stderr, "usage: migration-router check FILE [--backends] [--test SERVICE.OPERATION [--body JSON|@FILE]"
+				" [--user U] [--org G]]\n");
+		return EXIT_USAGE;
+	}
+	how.config_path = argv[optind];
+	return how.backends || how.test ? app_check(&how) : check_file(how.config_path);
 }
 
 static int serve(int argc, char **argv)

@@ -99,6 +99,7 @@ static void read_top(const struct place *root)
 		{"trusted_proxies", FIELD_OTHER, 0, 0, 0},
 		{"backend", FIELD_OTHER, 0, 0, 0},
 		{"backends", FIELD_OTHER, 0, 0, 0},
+		{"fail_fast", FIELD_BOOL, offsetof(struct config, fail_fast), 0, 0},
 		{"hatchet_flag", FIELD_SPAN, offsetof(struct config, hatchet_flag), 0, 0},
 		{"flags", FIELD_OTHER, 0, 0, 0},
 		{"outcomes", FIELD_OTHER, 0, 0, 0},

@@ -136,6 +136,7 @@ struct backend_config {
 	} settings[32];
 	size_t n_settings;
 	unsigned line;
+	bool fail_fast; /* start-up stops when it cannot be reached, or lacks a task or a worker; default: the configuration's */
 };
 
 enum flag_source_kind { FLAG_SOURCE_FILE, FLAG_SOURCE_FLIPT };
@@ -148,6 +149,7 @@ struct config {
 	struct backend_config backends[CONFIG_MAX_BACKENDS];
 	size_t n_backends;
 	struct span default_backend; /* TASK_QUEUE_BACKEND, TASK_BACKEND_TYPE */
+	bool fail_fast;		     /* of backends that do not say it themselves */
 	struct span hatchet_flag;    /* the flag that moves the default backend to hatchet: hatchet_backend_enabled. NONE: none */
 	/* Defaults from the environment for flags that exist nowhere (design): */
 	struct {

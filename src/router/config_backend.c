@@ -114,6 +114,10 @@ static void read_settings(const struct place *p, struct backend_config *b)
 	}
 	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
 		struct place setting = place_item(p, n);
+		if (span_is(n->key->text, "fail_fast")) { /* the router's own: no backend reads it */
+			value_bool(&setting, &b->fail_fast);
+			continue;
+		}
 		struct span key = n->key->text, value;
 		if (!setting.node || !setting_value(&setting, key, &value))
 			continue;
@@ -177,6 +181,7 @@ static void read_declared(const struct place *p)
 		struct backend_config *b = &c->backends[c->n_backends++];
 		b->name = n->key->text;
 		b->line = n->key->line;
+		b->fail_fast = c->fail_fast;
 		read_settings(&member, b);
 		apply_environment(p->reader, b);
 	}
@@ -209,6 +214,7 @@ static void use_environment_backend(struct config_reader *r, const char *variabl
 		return;
 	struct backend_config *b = &c->backends[c->n_backends++];
 	b->name = c->default_backend;
+	b->fail_fast = c->fail_fast;
 	apply_environment(r, b);
 }
 
