@@ -40,6 +40,12 @@ class World:
         self.running = self.start.router(self.config, flags, folder=self.folder)
         return self.running
 
+    def worker(self, router):
+        """Ready, and seen: it says that it is ready before its first sign of life is in the queue's file."""
+        self.start.worker(router)
+        wait_until(lambda: self.start.run("task-backend-worker", "--health-check", "--config", self.path).returncode == 0,
+                   "the worker to be seen")
+
     def check(self, *arguments, **how):
         return self.start.run("migration-router", "check", self.path, *arguments, **how)
 
@@ -55,7 +61,7 @@ def world(start):
 
 def test_everything_is_there(world):
     w = world()
-    w.start.worker(w.router())
+    w.worker(w.router())
     ended = w.check("--backends")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert w.rows(ended) == {n: [n, "embedded", "default", "yes", "yes", "yes", "-"] for n in ("app.add", "app.hello")}
@@ -67,7 +73,7 @@ def test_what_is_missing_is_named(world):
                     "asked": c.operation("POST /q", {"name": "echo", "queue": "third"}),
                     "flow": c.operation("POST /f", {"workflow": "both", "args": ["x"]}),
                     "plain": {"match": "GET /plain"}})
-    w.start.worker(w.router())
+    w.worker(w.router())
     ended = w.check("--backends")
     rows = w.rows(ended)
     assert ended.returncode == 1 and "4 missing" in ended.stdout
@@ -88,14 +94,14 @@ def test_a_check_makes_nothing(world):
 
 def test_every_configured_backend_is_told_and_only_the_named_ones_count(world):
     w = world(backends={**c.embedded(), "celery": {"broker_url": "redis://127.0.0.1:1/0", "connect_timeout": "1s"}})
-    w.start.worker(w.router())
+    w.worker(w.router())
     ended = w.check("--backends")
     lines = [line.split(None, 6) for line in ended.stdout.splitlines() if line.startswith("app.add")]
     assert [line[1:4] for line in lines] == [["embedded", "default", "yes"], ["celery", "flag", "no"]]
     assert ended.returncode == 0
     w = world(backends={**c.embedded(), "celery": {"broker_url": "redis://127.0.0.1:1/0", "connect_timeout": "1s"}},
               more={"mapped": c.operation("POST /m", {"name": "echo"}, variants={"new": "celery"})})
-    w.start.worker(w.router())
+    w.worker(w.router())
     ended = w.check("--backends")
     lines = [line.split(None, 6) for line in ended.stdout.splitlines() if line.startswith("app.mapped")]
     assert ["celery", "variant", "no"] in [line[1:4] for line in lines] and ended.returncode == 1
@@ -105,7 +111,7 @@ def test_every_configured_backend_is_told_and_only_the_named_ones_count(world):
 
 def test_a_task_is_run_through(world):
     w = world()
-    w.start.worker(w.router())
+    w.worker(w.router())
     ended = w.check("--test", "app.add", "--body", '{"a": 9007199254740993, "b": 1}')
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "input      [9007199254740993,1] {}" in ended.stdout
@@ -115,7 +121,7 @@ def test_a_task_is_run_through(world):
 
 def test_the_answer_is_the_callers(world):
     w = world()
-    w.start.worker(w.router())
+    w.worker(w.router())
     ended = w.check("--test", "app.hello", "--user", "alice", "--org", "o")
     assert ended.returncode == 0 and 'answer     201 application/json\n{"said":"Echo: alice"}' in ended.stdout, ended.stdout
     body = os.path.join(w.folder, "body.json")
@@ -164,7 +170,7 @@ def test_fail_fast_of_one_backend_is_not_that_of_others(world):
 def test_fail_fast_lets_a_good_start_be(world):
     w = world()
     first = w.router()
-    w.start.worker(first)
+    w.worker(first)
     first.stop()
     w.config["fail_fast"] = True
     assert w.router().popen.poll() is None
@@ -173,7 +179,7 @@ def test_fail_fast_lets_a_good_start_be(world):
 def test_readiness_tells_the_registration(world):
     w = world(more={"nobody": c.operation("POST /n", {"name": "no_such_task"})})
     router = w.router()
-    w.start.worker(router)
+    w.worker(router)
 
     def readyz():
         return json.loads(ask(router.admin_port, request("GET", "/readyz")).body)
