@@ -25,10 +25,11 @@
 
 #define CONNECT_MS 2000
 #define ASK_MS 5000
-#define POLL_MS 30000	      /* the server holds a poll for 20 s */
-#define POLL_SHORT_MS 500     /* a poll that came back empty before that was not held: the server is stopping, or no Temporal */
-#define SENDS_MAX 3	      /* of one submission */
-#define TRIES_MAX 6	      /* the same, with those that met no server: 3 s, as long as a server restarts */
+#define POLL_MS 30000 /* the server holds a poll for 20 s */
+/* A poll that came back empty before that was not held: the server is stopping, or is none. */
+#define POLL_SHORT_MS 500
+#define SENDS_MAX 3 /* of one submission */
+#define TRIES_MAX 6 /* the same, with those that met no server: 3 s, as long as a server restarts */
 #define BACKOFF_MS 100
 #define BACKOFF_MAX_MS 5000
 #define POLLER_ALIVE_US 75000000 /* a live worker polls again within 60 s */
@@ -67,7 +68,7 @@ struct operation {
 	struct temporal_described described;
 };
 
-/* --- operations ------------------------------------------------------------------------------------------------------------------- */
+/* --- operations ----------------------------------------------------------------------------------------- */
 
 static struct operation *operation_new(struct task_client *base, struct span id)
 {
@@ -138,8 +139,8 @@ struct ask {
 };
 
 /* Every request may be sent again by itself: reads change nothing, a start and a cancel have a request id. */
-static int ask(struct operation *op, const struct ask *a, void (*answered)(struct operation *op, const struct http_reply *reply),
-	       struct err *e)
+static int ask(struct operation *op, const struct ask *a,
+	       void (*answered)(struct operation *op, const struct http_reply *reply), struct err *e)
 {
 	const struct temporal_options *o = op->client->options;
 	struct http_field fields[2];
@@ -181,7 +182,7 @@ static bool answered_at_all(const struct http_reply *reply, struct err *e)
 	return false;
 }
 
-/* --- submit ----------------------------------------------------------------------------------------------------------------------- */
+/* --- submit --------------------------------------------------------------------------------------------- */
 
 static void tell_submission(struct operation *op, enum task_submit_status status, const struct err *why)
 {
@@ -245,19 +246,22 @@ static void start(struct operation *op)
 		start_unsettled(op, false, &why);
 }
 
-static void client_submit(struct task_client *base, const struct task_call *call, task_submit_fn fn, void *arg)
+static void client_submit(struct task_client *base, const struct task_call *call, task_submit_fn fn,
+			  void *arg)
 {
 	const struct temporal_options *o = ((struct temporal_client *)base)->options;
 	struct err why;
 	struct span queue = call->queue.len ? call->queue : span_of(o->task_queue);
 	if (!temporal_id_possible(call->task_id)) {
-		err_set(&why, 0, "the task's id cannot be one of Temporal's HTTP API: %.*s", SPAN_ARG(call->task_id));
+		err_set(&why, 0, "the task's id cannot be one of Temporal's HTTP API: %.*s",
+			SPAN_ARG(call->task_id));
 		task_submit_later(base, TASK_REFUSED, call->task_id, &why, fn, arg);
 		return;
 	}
 	struct operation *op = operation_new(base, call->task_id);
 	if (op && temporal_request_id(call, &op->request_id) == 0 &&
-	    temporal_start_body(call, queue, buf_span(&op->request_id), call->timeout_ms ? call->timeout_ms : o->execution_timeout_ms,
+	    temporal_start_body(call, queue, buf_span(&op->request_id),
+				call->timeout_ms ? call->timeout_ms : o->execution_timeout_ms,
 				&op->body) == 0) {
 		op->fn.submit = fn;
 		op->arg = arg;
@@ -270,7 +274,7 @@ static void client_submit(struct task_client *base, const struct task_call *call
 	task_submit_later(base, TASK_REFUSED, call->task_id, &why, fn, arg);
 }
 
-/* --- wait ------------------------------------------------------------------------------------------------------------------------- */
+/* --- wait ----------------------------------------------------------------------------------------------- */
 
 static void tell_result(struct operation *op, int error, const struct task_result *r)
 {
@@ -291,7 +295,9 @@ static void tell_result(struct operation *op, int error, const struct task_resul
 
 static int put_history_url(const struct operation *op, bool waiting, struct buf *url)
 {
-	put_url(op, "/history?historyEventFilterType=HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT&noPayloadShorthand", url);
+	put_url(op,
+		"/history?historyEventFilterType=HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT&noPayloadShorthand",
+		url);
 	if (waiting)
 		buf_puts(url, "&waitNewEvent=true");
 	if (op->run_id[0]) {
@@ -340,7 +346,8 @@ static void on_poll_answer(struct operation *op, const struct http_reply *reply)
 	} else if (temporal_no_such_workflow(reply->status, reply->body)) {
 		tell_result(op, TASK_E_NOT_FOUND, NULL);
 	} else if (reply->status == 404) {
-		poll_later(op); /* its namespace was there when it started: a server that is still coming up */
+		/* Its namespace was there when it started: a server that is still coming up. */
+		poll_later(op);
 	} else if (reply->status != 200) {
 		tell_result(op, TASK_E_UNREACHABLE, NULL);
 	} else {
@@ -378,7 +385,8 @@ static int tell_impossible(struct operation *op)
 	return try_later(op, not_found);
 }
 
-static struct task_wait *client_wait(struct task_client *base, struct span task_id, task_result_fn fn, void *arg)
+static struct task_wait *client_wait(struct task_client *base, struct span task_id, task_result_fn fn,
+				     void *arg)
 {
 	struct operation *op = operation_new(base, task_id);
 	if (!op)
@@ -399,7 +407,7 @@ static void client_wait_cancel(struct task_wait *w)
 	operation_free((struct operation *)w);
 }
 
-/* --- get -------------------------------------------------------------------------------------------------------------------------- */
+/* --- get ------------------------------------------------------------------------------------------------ */
 
 /* What kept us from a description; 0 when nothing did. */
 static int describe_error(struct operation *op, const struct http_reply *reply, struct err *e)
@@ -408,12 +416,14 @@ static int describe_error(struct operation *op, const struct http_reply *reply, 
 		return TASK_E_UNREACHABLE;
 	if (reply->status != 200) {
 		temporal_error(reply->status, reply->body, e);
-		return temporal_no_such_workflow(reply->status, reply->body) ? TASK_E_NOT_FOUND : TASK_E_UNREACHABLE;
+		return temporal_no_such_workflow(reply->status, reply->body) ? TASK_E_NOT_FOUND
+									     : TASK_E_UNREACHABLE;
 	}
 	return temporal_described_parse(reply->body, &op->described, e);
 }
 
-static int describe(struct operation *op, void (*answered)(struct operation *op, const struct http_reply *reply), struct err *e)
+static int describe(struct operation *op,
+		    void (*answered)(struct operation *op, const struct http_reply *reply), struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf url = BUF_INIT(32768);
 	int r = put_url(op, "", &url);
@@ -480,7 +490,7 @@ static void client_get(struct task_client *base, struct span task_id, task_resul
 		tell_result(op, r, NULL);
 }
 
-/* --- cancel ----------------------------------------------------------------------------------------------------------------------- */
+/* --- cancel --------------------------------------------------------------------------------------------- */
 
 static void tell_done(struct operation *op, int error, struct err *e)
 {
@@ -512,9 +522,14 @@ static int ask_to_end(struct operation *op, struct err *e)
 	put_url(op, taken_up ? "/cancel" : "/terminate", &url);
 	if (taken_up) {
 		crypto_uuid4(request_id);
-		buf_printf(&body, "{\"reason\":\"cancelled\",\"identity\":\"" TEMPORAL_IDENTITY "\",\"requestId\":\"%s\"}", request_id);
+		buf_printf(&body,
+			   "{\"reason\":\"cancelled\",\"identity\":\"" TEMPORAL_IDENTITY
+			   "\",\"requestId\":\"%s\"}",
+			   request_id);
 	} else {
-		buf_puts(&body, "{\"reason\":\"cancelled before a worker took it\",\"identity\":\"" TEMPORAL_IDENTITY "\"}");
+		buf_puts(&body,
+			 "{\"reason\":\"cancelled before a worker took it\",\"identity\":\"" TEMPORAL_IDENTITY
+			 "\"}");
 	}
 	if (url.error || body.error)
 		return err_set(e, -ENOMEM, "out of memory");
@@ -551,12 +566,13 @@ static void client_cancel(struct task_client *base, struct span task_id, task_do
 	}
 	op->fn.done = fn;
 	op->arg = arg;
-	int r = temporal_id_possible(task_id) ? describe(op, on_described_for_cancel, &e) : try_later(op, not_found_for_cancel);
+	int r = temporal_id_possible(task_id) ? describe(op, on_described_for_cancel, &e)
+					      : try_later(op, not_found_for_cancel);
 	if (r < 0)
 		tell_done(op, err_set(&e, r, "out of memory"), &e);
 }
 
-/* --- health ------------------------------------------------------------------------------------------------------------------------ */
+/* --- health --------------------------------------------------------------------------------------------- */
 
 static void tell_health(struct operation *op, const struct task_health *h)
 {
@@ -591,7 +607,8 @@ static void on_queue(struct operation *op, const struct http_reply *reply)
 	if (h.reachable) {
 		h.worker = polled_us && now_there_us(reply) - polled_us < POLLER_ALIVE_US;
 		if (!h.worker)
-			snprintf(h.detail, sizeof(h.detail), "no worker polls the task queue %.100s", o->task_queue);
+			snprintf(h.detail, sizeof(h.detail), "no worker polls the task queue %.100s",
+				 o->task_queue);
 	} else {
 		span_copy(span_of(e.text), h.detail, sizeof(h.detail));
 	}
@@ -618,7 +635,7 @@ static void client_health(struct task_client *base, task_health_fn fn, void *arg
 		tell_health(op, &h);
 }
 
-/* --- client ------------------------------------------------------------------------------------------------------------------------ */
+/* --- client --------------------------------------------------------------------------------------------- */
 
 static int client_new(struct loop *loop, const void *options, struct task_client **ret, struct err *e)
 {
@@ -628,7 +645,8 @@ static int client_new(struct loop *loop, const void *options, struct task_client
 		return err_set(e, -ENOMEM, "out of memory");
 	task_client_init(&c->base, &temporal_backend, loop);
 	c->options = o;
-	const struct http_client_options http = {.ca_file = o->ca_file, .client_cert = o->client_cert, .client_key = o->client_key};
+	const struct http_client_options http = {
+		.ca_file = o->ca_file, .client_cert = o->client_cert, .client_key = o->client_key};
 	int r = http_client_new(loop, &http, &c->http, e);
 	if (r < 0) {
 		free(c);

@@ -46,7 +46,7 @@ int temporal_put_escaped(struct buf *out, struct span text)
 	return out->error;
 }
 
-/* --- one setting ----------------------------------------------------------------------------------------------------------- */
+/* --- one setting ---------------------------------------------------------------------------------------- */
 
 static bool visible(struct span s)
 {
@@ -72,9 +72,10 @@ static int set_url(struct temporal_options *o, struct span value, struct err *e)
 	if (!visible(value) || (!tls && !span_starts(value, SPAN_LIT("http://"))))
 		return err_set(e, -EINVAL, "expected http://host:port or https://host:port");
 	struct span rest = {value.ptr + (tls ? 8 : 7), value.len - (tls ? 8 : 7)};
-	if (rest.len == 0 || rest.ptr[0] == '/' || memchr(rest.ptr, '@', rest.len) || memchr(rest.ptr, '?', rest.len) ||
-	    memchr(rest.ptr, '#', rest.len))
-		return err_set(e, -EINVAL, "expected http[s]://host:port[/path], without user, query and fragment");
+	if (rest.len == 0 || rest.ptr[0] == '/' || memchr(rest.ptr, '@', rest.len) ||
+	    memchr(rest.ptr, '?', rest.len) || memchr(rest.ptr, '#', rest.len))
+		return err_set(e, -EINVAL,
+			       "expected http[s]://host:port[/path], without user, query and fragment");
 	while (value.ptr[value.len - 1] == '/')
 		value.len--;
 	return replace(&o->http_url, value, e);
@@ -86,9 +87,10 @@ static int set_host(struct temporal_options *o, struct span value, struct err *e
 	CLEANUP(buf_releasep) struct buf host = BUF_INIT(512);
 	const char *colon = value.len ? memchr(value.ptr, ':', value.len) : NULL;
 	const char *bracket = value.len && value.ptr[0] == '[' ? memchr(value.ptr, ']', value.len) : NULL;
-	bool bare_v6 = !bracket && colon && memchr(colon + 1, ':', (size_t)(value.ptr + value.len - colon - 1));
-	if (!visible(value) || (colon == value.ptr && !bare_v6) || memchr(value.ptr, '/', value.len) || memchr(value.ptr, '@', value.len) ||
-	    (value.ptr[0] == '[' && !bracket))
+	bool bare_v6 =
+		!bracket && colon && memchr(colon + 1, ':', (size_t)(value.ptr + value.len - colon - 1));
+	if (!visible(value) || (colon == value.ptr && !bare_v6) || memchr(value.ptr, '/', value.len) ||
+	    memchr(value.ptr, '@', value.len) || (value.ptr[0] == '[' && !bracket))
 		return err_set(e, -EINVAL, "expected host or host:port");
 	if (bare_v6)
 		buf_printf(&host, "[%.*s]", SPAN_ARG(value));
@@ -96,7 +98,8 @@ static int set_host(struct temporal_options *o, struct span value, struct err *e
 		buf_append(&host, value.ptr, (size_t)(bracket + 1 - value.ptr));
 	else
 		buf_append(&host, value.ptr, colon ? (size_t)(colon - value.ptr) : value.len);
-	return host.error ? err_set(e, -EINVAL, "the name is too long") : replace(&o->host, buf_span(&host), e);
+	return host.error ? err_set(e, -EINVAL, "the name is too long")
+			  : replace(&o->host, buf_span(&host), e);
 }
 
 static int set_port(struct span value, struct err *e)
@@ -115,7 +118,8 @@ static int set_api_key(struct temporal_options *o, struct span value, struct err
 	if (!visible(value))
 		return err_set(e, -EINVAL, "expected a key without blanks");
 	buf_printf(&line, "Bearer %.*s", SPAN_ARG(value));
-	return line.error ? err_set(e, -EINVAL, "the key is too long") : replace(&o->authorization, buf_span(&line), e);
+	return line.error ? err_set(e, -EINVAL, "the key is too long")
+			  : replace(&o->authorization, buf_span(&line), e);
 }
 
 static int set_api_key_file(struct temporal_options *o, struct span value, struct err *e)
@@ -183,11 +187,13 @@ int temporal_options_set(struct temporal_options *o, struct span key, struct spa
 		return set_file(&o->client_key, value, e);
 	if (span_is(key, "execution_timeout"))
 		return set_timeout(o, value, e);
-	return err_set(e, -EINVAL, "no such setting; there are http_url, host, port, namespace, task_queue, api_key, api_key_file, "
-				   "ca_file, client_cert_file, client_key_file and execution_timeout");
+	return err_set(e, -EINVAL,
+		       "no such setting; there are http_url, host, port, namespace, task_queue, api_key, "
+		       "api_key_file, "
+		       "ca_file, client_cert_file, client_key_file and execution_timeout");
 }
 
-/* --- all of them ------------------------------------------------------------------------------------------------------------ */
+/* --- all of them ---------------------------------------------------------------------------------------- */
 
 static int defaults(struct temporal_options *o, struct err *e)
 {
@@ -201,7 +207,8 @@ static int defaults(struct temporal_options *o, struct err *e)
 	if (r == 0 && !o->http_url) {
 		CLEANUP(buf_releasep) struct buf url = BUF_INIT(1024);
 		buf_printf(&url, "http://%s:7243", o->host ? o->host : "127.0.0.1");
-		r = url.error ? err_set(e, url.error, "out of memory") : replace(&o->http_url, buf_span(&url), e);
+		r = url.error ? err_set(e, url.error, "out of memory")
+			      : replace(&o->http_url, buf_span(&url), e);
 	}
 	return r;
 }
@@ -213,7 +220,9 @@ int temporal_options_check(struct temporal_options *o, struct err *e)
 		return r;
 	bool tls = strncmp(o->http_url, "https://", 8) == 0;
 	if (!tls && (o->ca_file || o->client_cert || o->client_key))
-		return err_set(e, -EINVAL, "ca_file, client_cert_file and client_key_file need an http_url that begins with https://");
+		return err_set(e, -EINVAL,
+			       "ca_file, client_cert_file and client_key_file need an http_url that begins "
+			       "with https://");
 	if (!o->client_cert != !o->client_key)
 		return err_set(e, -EINVAL, "client_cert_file and client_key_file go together");
 	CLEANUP(buf_releasep) struct buf base = BUF_INIT(16384);

@@ -10,11 +10,12 @@
 #include "base/json.h"
 
 #define JSON_PLAIN "anNvbi9wbGFpbg==" /* metadata values are bytes: "json/plain" in base64 */
-#define REQUEST_ID_MAX 200	      /* bytes as they are; a longer one by its hash (the server takes 1,000 characters) */
+#define REQUEST_ID_MAX                                                                                       \
+	200 /* bytes as they are; a longer one by its hash (the server takes 1,000 characters) */
 #define TEXT_MAX (1u << 20)
 #define RESULT_MAX (16u << 20)
 
-/* --- reading, a little -------------------------------------------------------------------------------------------------------- */
+/* --- reading, a little ---------------------------------------------------------------------------------- */
 
 static struct span at(struct span json, const char *pointer)
 {
@@ -72,7 +73,7 @@ static int64_t time_at(struct span json, const char *pointer)
 	return strcmp(rest, "Z") == 0 && seconds > 0 ? seconds * 1000000 + us : 0;
 }
 
-/* --- start ---------------------------------------------------------------------------------------------------------------------- */
+/* --- start ---------------------------------------------------------------------------------------------- */
 
 void temporal_make_id(const struct task_call *call, char out[TASK_ID_MAX])
 {
@@ -80,14 +81,16 @@ void temporal_make_id(const struct task_call *call, char out[TASK_ID_MAX])
 	crypto_uuid4(uuid);
 	span_copy(call->task, name, sizeof(name));
 	for (char *c = name; *c; c++)
-		if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || strchr("_.-", *c)))
+		if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ||
+		      strchr("_.-", *c)))
 			*c = '_';
 	snprintf(out, TASK_ID_MAX, "%s-%s", name, uuid);
 }
 
 bool temporal_id_possible(struct span id)
 {
-	return id.len > 0 && !memchr(id.ptr, '/', id.len) && !memchr(id.ptr, '\0', id.len) && !span_is(id, ".") && !span_is(id, "..");
+	return id.len > 0 && !memchr(id.ptr, '/', id.len) && !memchr(id.ptr, '\0', id.len) &&
+	       !span_is(id, ".") && !span_is(id, "..");
 }
 
 static void put_type(const struct task_call *call, struct buf *out)
@@ -135,7 +138,8 @@ static void put_input(const struct task_call *call, struct buf *out)
 	buf_puts(out, "]}");
 }
 
-int temporal_start_body(const struct task_call *call, struct span queue, struct span request_id, unsigned timeout_ms, struct buf *out)
+int temporal_start_body(const struct task_call *call, struct span queue, struct span request_id,
+			unsigned timeout_ms, struct buf *out)
 {
 	CLEANUP(buf_releasep) struct buf type = BUF_INIT(TASK_NAME_MAX * 2);
 	put_type(call, &type);
@@ -146,10 +150,12 @@ int temporal_start_body(const struct task_call *call, struct span queue, struct 
 	buf_puts(out, "},\"requestId\":");
 	json_quote(out, request_id);
 	buf_printf(out,
-		   ",\"identity\":\"" TEMPORAL_IDENTITY "\",\"workflowIdReusePolicy\":\"WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE\","
+		   ",\"identity\":\"" TEMPORAL_IDENTITY
+		   "\",\"workflowIdReusePolicy\":\"WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE\","
 		   "\"workflowExecutionTimeout\":\"%u.%03us\"",
 		   timeout_ms / 1000, timeout_ms % 1000);
-	if (call->priority > 0) /* 1 is the highest of theirs, 3 what a call without a word has, 9 the highest of ours */
+	if (call->priority >
+	    0) /* 1 is the highest of theirs, 3 what a call without a word has, 9 the highest of ours */
 		buf_printf(out, ",\"priority\":{\"priorityKey\":%d}", call->priority > 4 ? 1 : 2);
 	put_input(call, out);
 	buf_putc(out, '}');
@@ -181,10 +187,12 @@ static bool is_of_size(struct span body)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(4096);
 	struct span message = text_at(body, "/message", &text);
-	return span_is(message, "Blob data size exceeds limit.") || span_is(message, "http: request body too large");
+	return span_is(message, "Blob data size exceeds limit.") ||
+	       span_is(message, "http: request body too large");
 }
 
-enum temporal_start_answer temporal_start_answer(int status, struct span body, struct span request_id, struct err *why)
+enum temporal_start_answer temporal_start_answer(int status, struct span body, struct span request_id,
+						 struct err *why)
 {
 	char run[TEMPORAL_RUN_ID_MAX];
 	if (status == 200 && copy_at(body, "/runId", run, sizeof(run)))
@@ -210,7 +218,7 @@ bool temporal_no_such_workflow(int status, struct span body)
 	return !strstr(type, "NamespaceNotFoundFailure");
 }
 
-/* --- ends ----------------------------------------------------------------------------------------------------------------------- */
+/* --- ends ----------------------------------------------------------------------------------------------- */
 
 void temporal_close_init(struct temporal_close *c)
 {
@@ -231,7 +239,8 @@ void temporal_close_release(struct temporal_close *c)
 static int unreadable(struct temporal_close *c, struct span encoding)
 {
 	buf_clear(&c->error);
-	buf_printf(&c->error, "the workflow completed, but its result is not JSON (encoding %.*s)", SPAN_ARG(encoding));
+	buf_printf(&c->error, "the workflow completed, but its result is not JSON (encoding %.*s)",
+		   SPAN_ARG(encoding));
 	c->r.status = TASK_FAILED;
 	return c->error.error;
 }
@@ -260,8 +269,10 @@ static int take_result(struct span payloads, struct temporal_close *c)
 /* Those that only say that something else failed; what they are about is their cause. */
 static bool is_wrapper(struct span failure)
 {
-	return at(failure, "/activityFailureInfo").ptr || at(failure, "/childWorkflowExecutionFailureInfo").ptr ||
-	       at(failure, "/nexusOperationExecutionFailureInfo").ptr || at(failure, "/timeoutFailureInfo").ptr;
+	return at(failure, "/activityFailureInfo").ptr ||
+	       at(failure, "/childWorkflowExecutionFailureInfo").ptr ||
+	       at(failure, "/nexusOperationExecutionFailureInfo").ptr ||
+	       at(failure, "/timeoutFailureInfo").ptr;
 }
 
 /* The error of the innermost activity or workflow. Not the last cause of all: what Python raised `from` what is its own affair,
@@ -306,7 +317,8 @@ static void take_failure(struct span failure, struct temporal_close *c)
 /* Events 1 and 2 are the start and its being queued: when the third is the end, no worker ever took it. */
 static void take_time_out(struct span event, struct temporal_close *c)
 {
-	buf_puts(&c->error, number_at(event, "/eventId") == 3 ? "timed out waiting for a worker" : "timed out");
+	buf_puts(&c->error,
+		 number_at(event, "/eventId") == 3 ? "timed out waiting for a worker" : "timed out");
 }
 
 static void take_termination(struct span event, struct temporal_close *c)
@@ -378,7 +390,7 @@ int temporal_close_parse(struct span body, struct temporal_close *ret, struct er
 	return 0;
 }
 
-/* --- descriptions ----------------------------------------------------------------------------------------------------------------- */
+/* --- descriptions --------------------------------------------------------------------------------------- */
 
 static unsigned attempts_of(struct span body)
 {
@@ -388,7 +400,8 @@ static unsigned attempts_of(struct span body)
 	json_iter_init(&it, at(body, "/pendingActivities"));
 	while (json_iter_next(&it, &key, &activity)) {
 		struct span attempt = at(activity, "/attempt");
-		n = attempt.ptr ? strtod(attempt.ptr, NULL) : 0; /* a number ends at what follows it in the text */
+		n = attempt.ptr ? strtod(attempt.ptr, NULL)
+				: 0; /* a number ends at what follows it in the text */
 		most = n > most ? n : most;
 	}
 	return most < 1e9 ? (unsigned)most : 0;
@@ -408,7 +421,8 @@ int temporal_described_parse(struct span body, struct temporal_described *ret, s
 	if (name.len > suffix && memcmp(name.ptr + name.len - suffix, TEMPORAL_TYPE_SUFFIX, suffix) == 0)
 		ret->name[name.len - suffix] = '\0';
 	ret->r.task_name = span_of(ret->name);
-	ret->closed = strcmp(status, "WORKFLOW_EXECUTION_STATUS_RUNNING") != 0 && strcmp(status, "WORKFLOW_EXECUTION_STATUS_PAUSED") != 0;
+	ret->closed = strcmp(status, "WORKFLOW_EXECUTION_STATUS_RUNNING") != 0 &&
+		      strcmp(status, "WORKFLOW_EXECUTION_STATUS_PAUSED") != 0;
 	bool taken_up = number_at(info, "/historyLength") > 2; /* as take_time_out() */
 	ret->r.status = taken_up ? TASK_RUNNING : TASK_PENDING;
 	ret->r.submitted_us = time_at(info, "/startTime");

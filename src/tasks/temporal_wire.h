@@ -1,8 +1,8 @@
 /*
  * What is said to Temporal's HTTP API and what its answers mean; pure. For temporal*.c only.
  *
- * Source:    temporal.md (measured); messages of temporal.api.workflowservice.v1 and history.v1 in protobuf's JSON form: 64-bit
- *            integers are strings, zero fields are left out.
+ * Source:    temporal.md (measured); messages of temporal.api.workflowservice.v1 and history.v1 in protobuf's JSON
+ *            form: 64-bit integers are strings, zero fields are left out.
  * Errors:    -EBADMSG for an answer that is not what the API says; buf's errors.
  */
 #ifndef TASKS_TEMPORAL_WIRE_H
@@ -24,7 +24,8 @@ bool temporal_id_possible(struct span id);
 /* The same for each try of one submission, another for a submission of another task under the same id. */
 int temporal_request_id(const struct task_call *call, struct buf *out);
 /* Body of StartWorkflowExecution. call->args is a JSON array when single_input. */
-int temporal_start_body(const struct task_call *call, struct span queue, struct span request_id, unsigned timeout_ms, struct buf *out);
+int temporal_start_body(const struct task_call *call, struct span queue, struct span request_id,
+			unsigned timeout_ms, struct buf *out);
 
 enum temporal_start_answer {
 	TEMPORAL_STARTED,   /* by this request id */
@@ -33,7 +34,8 @@ enum temporal_start_answer {
 	TEMPORAL_NOT_NOW,   /* this try was not accepted; earlier ones may have been */
 	TEMPORAL_UNCLEAR    /* may or may not have been accepted */
 };
-enum temporal_start_answer temporal_start_answer(int status, struct span body, struct span request_id, struct err *why);
+enum temporal_start_answer temporal_start_answer(int status, struct span body, struct span request_id,
+						 struct err *why);
 
 /* The text of an error answer, or its status. */
 void temporal_error(int status, struct span body, struct err *e);
