@@ -30,10 +30,35 @@ static int load_tasks(struct app *a, const struct backend_config *b, struct err 
 	return 0;
 }
 
+/* Puts before a mistake in the i-th setting where it stands. */
+static int setting_mistake(const struct app *a, const struct backend_config *b, size_t i, int r, struct err *e)
+{
+	if (b->settings[i].line)
+		return err_prefix(e, r, "%s:%u: %.*s", a->config->path, b->settings[i].line, SPAN_ARG(b->settings[i].key));
+	return err_prefix(e, r, "%.*s, from the environment", SPAN_ARG(b->settings[i].key));
+}
+
+/* For backends that do not read their settings one by one: refuses what is not in `known` (ends with NULL). */
+static int only_settings(const struct app *a, const struct backend_config *b, const char *const *known, struct err *e)
+{
+	for (size_t i = 0; i < b->n_settings; i++) {
+		CLEANUP(buf_releasep) struct buf list = BUF_INIT(1024);
+		bool found = false;
+		for (size_t k = 0; known[k] && !found; k++) {
+			found = span_is(b->settings[i].key, known[k]);
+			buf_printf(&list, "%s%s", k ? ", " : "", known[k]);
+		}
+		if (!found)
+			return setting_mistake(a, b, i, err_set(e, -EINVAL, "no such setting; there are %s", list.ptr ? list.ptr : "none"), e);
+	}
+	return 0;
+}
+
 static int start_embedded(struct app *a, const struct backend_config *b, struct err *e)
 {
-	int r = load_tasks(a, b, e);
-	if (r < 0)
+	static const char *const known[] = {"database", "tasks", NULL};
+	int r = only_settings(a, b, known, e);
+	if (r < 0 || (r = load_tasks(a, b, e)) < 0)
 		return r;
 	struct span database = backend_setting(b, "database");
 	CLEANUP(freep) char *path = NULL;
@@ -44,14 +69,6 @@ static int start_embedded(struct app *a, const struct backend_config *b, struct 
 	}
 	struct embedded_options o = {.database = path, .tasks = a->registry, .must_exist = a->only_looking};
 	return embedded_store_start(&o, &a->embedded, e);
-}
-
-/* Puts before a mistake in the i-th setting where it stands. */
-static int setting_mistake(const struct app *a, const struct backend_config *b, size_t i, int r, struct err *e)
-{
-	if (b->settings[i].line)
-		return err_prefix(e, r, "%s:%u: %.*s", a->config->path, b->settings[i].line, SPAN_ARG(b->settings[i].key));
-	return err_prefix(e, r, "%.*s, from the environment", SPAN_ARG(b->settings[i].key));
 }
 
 static int start_celery(struct app *a, const struct backend_config *b, struct err *e)
@@ -94,7 +111,11 @@ static void put_hatchet_workflows(const struct config *c, struct buf *out)
 
 static int start_hatchet(struct app *a, const struct backend_config *b, struct err *e)
 {
+	static const char *const known[] = {"token", "token_file", "server_url", "ca_file", NULL};
 	CLEANUP(buf_releasep) struct buf workflows = BUF_INIT(1u << 20);
+	int r = only_settings(a, b, known, e);
+	if (r < 0)
+		return r;
 	put_hatchet_workflows(a->config, &workflows);
 	struct hatchet_options o = {
 		.token = backend_setting(b, "token"),

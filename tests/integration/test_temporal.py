@@ -1,6 +1,7 @@
 """Operations served by a real Temporal server and a Python worker in the existing convention; the legacy caller cannot tell."""
 import concurrent.futures
 import json
+import os
 import re
 import ssl
 import threading
@@ -302,14 +303,15 @@ def test_tls_with_a_client_certificate(start, engine, own, tls, tmp_path):
     assert call(mistrusting, "add_numbers", 1, 1).text == "ok"
 
 
-def test_an_unknown_setting_is_named_with_its_line(start):
-    config = configuration.passing(start.origin(), )
-    config["backends"] = {"temporal": {"colour": "red"}}
-    folder = start.folder()
-    path = str(folder) + "/router.yml"
+@pytest.mark.parametrize("backend, known", [("temporal", "http_url, host"), ("embedded", "database, tasks"), ("hatchet", "token, ")])
+def test_an_unknown_setting_is_named_with_its_line(start, backend, known):
+    config = configuration.passing(start.origin())
+    config["backends"] = {backend: {"colour": "red"}}
+    path = os.path.join(start.folder(), "router.yml")
     with open(path, "w", encoding="utf-8") as file:
         json.dump(config, file, indent=1)
     with open(path, encoding="utf-8") as file:
         line = 1 + next(i for i, text in enumerate(file) if "colour" in text)
     told = start.run("migration-router", "--config", path)
-    assert told.returncode == 1 and "%s:%d: colour: no such setting" % (path, line) in told.stderr
+    assert told.returncode == 1
+    assert "%s:%d: colour: no such setting; there are %s" % (path, line, known) in told.stderr
