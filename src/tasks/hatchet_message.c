@@ -52,7 +52,7 @@ int hatchet_put_trigger(struct buf *out, const struct task_call *call, struct sp
 	json_quote(out, workflow);
 	buf_puts(out, ",\"input\":");
 	int r = put_input(out, call, e);
-	if (r < 0)
+	if (r < 0 && !out->error)
 		return r;
 	buf_puts(out, ",\"additionalMetadata\":{\"" HATCHET_TASK_ID_KEY "\":");
 	json_quote(out, call->task_id);

@@ -1,4 +1,5 @@
 """The Hatchet backend through the router: against the stand-in, and the same against a real engine where HATCHET_CLIENT_TOKEN is set."""
+import base64
 import concurrent.futures
 import importlib.util
 import json
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+import urllib.request
 
 import configuration as c
 import pytest
@@ -73,7 +74,20 @@ class Real:
         self.environment = {k: os.environ[k] for k in os.environ if k.startswith("HATCHET_")}
         self.worker = subprocess.Popen([sys.executable, os.path.join(SUPPORT, "hatchet_worker.py")], stdin=subprocess.DEVNULL,
                                        stdout=subprocess.PIPE, text=True)
-        assert self.worker.stdout.readline().strip() == "ready"
+        assert self.worker.stdout.readline().strip() == "starting"
+        wait_until(self.registered, "the worker to be registered")
+
+    def registered(self):
+        """The worker starts in its own time; the engine knows when it is there."""
+        part = TOKEN.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        server = os.environ.get("HATCHET_SERVER_URL") or os.environ.get("HATCHET_CLIENT_SERVER_URL") or claims["server_url"]
+        question = urllib.request.Request("%s/api/v1/tenants/%s/worker?statuses=ACTIVE" % (server.rstrip("/"), claims["sub"]),
+                                          headers={"Authorization": "Bearer " + TOKEN})
+        with urllib.request.urlopen(question, timeout=PATIENCE) as answer:
+            workers = json.load(answer)["rows"]
+        assert self.worker.poll() is None, "the worker has ended"
+        return any("rt_timeout_workflow:rt_timeout" in (w.get("actions") or []) for w in workers)
 
     def stop(self):
         self.worker.send_signal(signal.SIGTERM)
@@ -392,6 +406,28 @@ def test_a_token_file_and_another_server(start, stand_in):
     router, _ = front(start, stand_in, env={"HATCHET_CLIENT_TOKEN": "", "HATCHET_SERVER_URL": stand_in.engine.url + "/"},
                       backends={"hatchet": {"token_file": path}})
     assert post(router, "/echo", 1).status == 200
+
+
+@pytest.mark.parametrize("name, server", [("HATCHET_TOKEN", "HATCHET_CLIENT_SERVER_URL"), ("HATCHET_CLIENT_TOKEN", "HATCHET_SERVER_URL")])
+def test_the_names_of_the_variables(start, stand_in, name, server):
+    stand_in.environment = {name: token(None), server: stand_in.engine.url}
+    router, _ = front(start, stand_in)
+    assert post(router, "/sum", {"a": 1, "b": 1}).body == b"2"
+
+
+def test_an_engine_that_is_not_there_does_not_touch_the_other_backend(start, stand_in):
+    stand_in.engine.stop()
+    origin = start.origin()
+    origin.answers(200, [], b"legacy")
+    operations = {"here": c.operation("POST /here", task("echo", backend="embedded")),
+                  "there": c.operation("POST /there", task("rt_echo", backend="hatchet"))}
+    config = c.router({"app": c.service(origin, operations)}, backends={**c.embedded(tasks=None), "hatchet": {}})
+    router, _ = start.with_worker(config, c.features(c.boolean("task_abstraction_enabled", True)), env=stand_in.environment)
+    assert post(router, "/here", "x").body == b'"Echo: x"'
+    assert post(router, "/there", "x").body == b"legacy"
+    router.wait_event("backend_health", backend="hatchet", reachable="False")
+    stand_in.engine.start()
+    assert json.loads(post(router, "/there", "x").body)["args"] == ["x"]
 
 
 # --- moving by the flag ------------------------------------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ def token(server_url, tenant=TENANT, expires_in=3600):
         return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
     claims = {"sub": tenant, "exp": int(time.time()) + expires_in, "iat": int(time.time()), "token_id": str(uuid.uuid4())}
     if server_url:
-        claims.update(server_url=server_url, iss=server_url, aud=server_url)
+        claims.update(server_url=server_url, iss=server_url, aud=server_url,
+                      grpc_broadcast_address="127.0.0.1:7077")
     return ".".join((part({"alg": "ES256", "kid": "k"}), part(claims), "c2lnbmF0dXJl"))
 
 

@@ -1,9 +1,9 @@
 """A worker in the existing convention, for a real engine: the task `t` is the workflow `t_workflow` with one task `t`, its input
-{"args": […], "kwargs": {…}}. Prints "ready" once it is registered. Needs hatchet-sdk; reads HATCHET_CLIENT_TOKEN."""
+{"args": […], "kwargs": {…}}. Needs hatchet-sdk; reads HATCHET_CLIENT_TOKEN. The engine lists it once it is registered."""
 import time
 from datetime import timedelta
 
-from hatchet_sdk import Hatchet
+from hatchet_sdk import Context, Hatchet
 from pydantic import BaseModel
 
 
@@ -39,7 +39,7 @@ def main():
         workflow = hatchet.workflow(name=name + "_workflow", input_validator=Call)
 
         @workflow.task(name=name, **limits)
-        def execute(call: Call, _context):
+        def execute(call: Call, _context: Context) -> dict:
             result = function(*call.args, **call.kwargs)
             # The SDK takes objects only; anything else goes under the task's name.
             return result if isinstance(result, dict) else {name: result}
@@ -53,7 +53,7 @@ def main():
         rt_slow(60)
     register(rt_timeout, execution_timeout=timedelta(seconds=2))
     worker = hatchet.worker("router-test-worker", slots=50, workflows=workflows)
-    print("ready", flush=True)
+    print("starting", flush=True)
     worker.start()
 
 
