@@ -396,4 +396,5 @@ const struct task_backend hatchet_backend = {
 	.get = hatchet_get,
 	.cancel = client_cancel,
 	.health = client_health,
+	.check = hatchet_check,
 };

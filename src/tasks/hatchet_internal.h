@@ -13,6 +13,7 @@
 #include "tasks/hatchet.h"
 
 #define HATCHET_MAX_ANSWER (64u << 20)
+#define HATCHET_PAGES_MAX 20 /* of names that have one in them */
 
 struct hatchet_settings {
 	char *authorization; /* Bearer …: never logged, never in a sentence */
@@ -67,6 +68,10 @@ int hatchet_problem(const struct hatchet_client *c, const struct http_reply *r, 
 /* hatchet_submit.c */
 void hatchet_submit(struct task_client *c, const struct task_call *call, task_submit_fn fn, void *arg);
 void hatchet_names_free(struct hatchet_client *c);
+/* Appends the path of one page of the workflows with this in their names. */
+void hatchet_put_names(const struct hatchet_client *c, struct buf *path, struct span workflow, unsigned page);
+/* hatchet_check.c */
+void hatchet_check(struct task_client *c, const struct task_probe *probe, task_check_fn fn, void *arg);
 /* hatchet_wait.c */
 struct task_wait *hatchet_wait(struct task_client *c, struct span task_id, task_result_fn fn, void *arg);
 void hatchet_wait_cancel(struct task_wait *w);

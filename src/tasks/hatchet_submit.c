@@ -15,7 +15,6 @@
 
 #define NAMES_MAX 1024
 #define PAGE 50
-#define PAGES_MAX 20
 #define BODY_MAX (HATCHET_MAX_INPUT + 65536)
 
 /* Between two look-ups; a run is listed some 10-40 ms after it was taken, later under load. */
@@ -179,7 +178,7 @@ static void on_names(struct hatchet_operation *op, const struct http_reply *r)
 	} else if (hatchet_read_names(r->body, buf_span(&s->workflow), s->page, &more)) {
 		believe(op->client, buf_span(&s->workflow));
 		trigger(s);
-	} else if (more && ++s->page < PAGES_MAX) {
+	} else if (more && ++s->page < HATCHET_PAGES_MAX) {
 		ask_name(s);
 	} else {
 		err_set(&why, 0, "Hatchet has no workflow \"%s\"; its worker registers it", s->workflow.ptr);
@@ -187,15 +186,20 @@ static void on_names(struct hatchet_operation *op, const struct http_reply *r)
 	}
 }
 
+void hatchet_put_names(const struct hatchet_client *c, struct buf *path, struct span workflow, unsigned page)
+{
+	hatchet_put_tenant(c, path, false);
+	buf_puts(path, "/workflows?name=");
+	hatchet_put_escaped(path, workflow);
+	buf_printf(path, "&limit=%d", PAGE);
+	if (page)
+		buf_printf(path, "&offset=%u", page * PAGE);
+}
+
 static void ask_name(struct submission *s)
 {
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(4096);
-	hatchet_put_tenant(s->op.client, &path, false);
-	buf_puts(&path, "/workflows?name=");
-	hatchet_put_escaped(&path, buf_span(&s->workflow));
-	buf_printf(&path, "&limit=%d", PAGE);
-	if (s->page)
-		buf_printf(&path, "&offset=%u", s->page * PAGE);
+	hatchet_put_names(s->op.client, &path, buf_span(&s->workflow), s->page);
 	hatchet_ask(&s->op, "GET", &path, SPAN_NONE, false, on_names);
 }
 

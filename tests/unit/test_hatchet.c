@@ -553,6 +553,7 @@ struct asking {
 	struct err err;
 	int error;
 	struct task_health health;
+	struct task_check check;
 };
 
 static void engine_start(struct engine *g)
@@ -770,6 +771,49 @@ static void a_cancel_and_health(void **state)
 	asking_end(&a);
 }
 
+static void on_check(void *arg, const struct task_check *k)
+{
+	struct asking *a = arg;
+	a->check = *k;
+	loop_stop(a->loop);
+}
+
+static void what_a_check_finds(void **state)
+{
+	(void)state;
+	static const char active[] = "200 {\"rows\":[{\"status\":\"ACTIVE\",\"actions\":[\"t_workflow:t\"]}]}";
+	static const struct {
+		const char *ready, *names, *workers;
+		bool reachable;
+		enum task_answer known, worker;
+		const char *missing;
+	} rows[] = {
+		{"200 ", NAMES, active, true, TASK_ANSWER_YES, TASK_ANSWER_YES, ""},
+		{"200 ", "200 {\"rows\":[{\"name\":\"t_workflow2\"}]}", "200 {\"rows\":[]}", true, TASK_ANSWER_NO, TASK_ANSWER_NO,
+		 "no workflow \"t_workflow\""},
+		{"200 ", NAMES, "200 {\"rows\":[]}", true, TASK_ANSWER_YES, TASK_ANSWER_NO, "no active worker serves the workflow t_workflow"},
+		{"200 ", "403 null", active, false, TASK_ANSWER_UNKNOWN, TASK_ANSWER_UNKNOWN, "token not accepted"},
+		{"500 null", NAMES, active, false, TASK_ANSWER_UNKNOWN, TASK_ANSWER_UNKNOWN, "status 500"},
+	};
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct engine g = {.script = {{"/api/ready", rows[i].ready},
+					      {"/workflows?name=t_workflow&", rows[i].names},
+					      {"/worker?statuses=ACTIVE", rows[i].workers}}};
+		struct asking a;
+		const struct task_probe probe = {.task = SPAN_LIT("t")};
+		engine_start(&g);
+		asking_start(&a, g.url);
+		task_check(a.client, &probe, on_check, &a);
+		loop_run(a.loop);
+		if (a.check.reachable != rows[i].reachable || a.check.known != rows[i].known || a.check.worker != rows[i].worker ||
+		    !strstr(a.check.missing, rows[i].missing) || (a.check.missing[0] && !rows[i].missing[0]))
+			fail_msg("row %zu: %d %d %d %s", i, a.check.reachable, (int)a.check.known, (int)a.check.worker,
+				 a.check.missing);
+		asking_end(&a);
+		engine_stop(&g);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -793,6 +837,7 @@ int main(void)
 		cmocka_unit_test(ends_of_a_wait),
 		cmocka_unit_test(waits_and_submissions_may_be_dropped),
 		cmocka_unit_test(a_cancel_and_health),
+		cmocka_unit_test(what_a_check_finds),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
