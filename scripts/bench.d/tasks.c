@@ -5,6 +5,7 @@
  *
  * Prints one line of JSON: {"tasks", "in_flight", "cpu_us", "p50_us", "p99_us", "per_second"}.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -97,6 +98,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: bench-tasks BROKER_URL TASK COUNT IN_FLIGHT\n");
 		return 2;
 	}
+	signal(SIGPIPE, SIG_IGN);
 	crypto_setup();
 	if (celery_options_new(&options) < 0 || loop_new(&b.loop) < 0 ||
 	    celery_options_set(options, SPAN_LIT("broker_url"), span_of(argv[1]), &e) < 0 || celery_options_check(options, &e) < 0 ||

@@ -12,6 +12,7 @@
  * Ownership: words are copied. A call belongs to its connection and ends by its callback; a subscription belongs to who made it
  *            until redis_unsubscribe. redis_free drops all calls without their callbacks; subscriptions must be gone before.
  *            redis_free may be called from any callback.
+ * Signals:   hiredis writes with write(2): the program ignores SIGPIPE.
  * Limits:    max_pending commands at once (REDIS_NOT_SENT above it).
  * Errors:    sentences name the server's address, never user or password.
  */

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -397,6 +398,7 @@ static void the_client_may_go_from_any_callback(void **state)
 
 int main(void)
 {
+	signal(SIGPIPE, SIG_IGN);
 	crypto_setup();
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -598,6 +599,7 @@ static void everything_may_go_within_a_message(void **state)
 
 int main(void)
 {
+	signal(SIGPIPE, SIG_IGN);
 	crypto_setup();
 #define WITH_SERVER(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define WITHOUT(f) cmocka_unit_test_setup_teardown(f, setup_loop, teardown)
