@@ -240,6 +240,8 @@ static void write_metrics(void *arg, struct buf *b)
 		 offsetof(struct service_shared, refused), true},
 		{"migration_overloaded_total", "counter", "Requests answered 503 for the limit of requests in flight.",
 		 offsetof(struct service_shared, overloaded), true},
+		{"migration_shadow_dropped_total", "counter", "Shadows beyond a limit, or that could not become a task.",
+		 offsetof(struct service_shared, shadow_dropped), true},
 		{"migration_in_flight", "gauge", "Requests in flight.", offsetof(struct service_shared, in_flight), false},
 	};
 	for (size_t m = 0; m < sizeof(counters) / sizeof(counters[0]); m++) {

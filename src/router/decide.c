@@ -204,7 +204,7 @@ static void decide_by_flags(const struct asking *a, struct decision *ret)
 		if (v.task)
 			continue;
 		task = false;
-		shadow = v.shadow;
+		shadow = shadow > 0 && shadow < v.shadow ? shadow : v.shadow; /* several: the smallest share */
 		if (v.shadow == 0)
 			break; /* all must say task, and this one says legacy */
 	}

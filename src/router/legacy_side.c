@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "router/forward.h"
 #include "router/request.h"
+#include "router/shadow.h"
 
 #define FIELDS_MAX (HTTP_FIELDS_MAX + FORWARD_EXTRA)
 #define WHOLE_MAX 16384		 /* answers up to this size that are there at once go out in one piece */
@@ -35,6 +36,7 @@ static void end_call(struct request *r)
 		return;
 	r->call_ended = true;
 	legacy_call_end(r->call);
+	shadow_submit(r);
 	if (r->mapped)
 		buf_release(&r->input);
 	if (!r->op || !r->op->legacy_response) /* whose template may look into the body once more */
@@ -73,6 +75,7 @@ size_t legacy_side_body(struct request *r, const char *bytes, size_t n)
 	size_t taken = flush_held(r) ? legacy_call_write(r->call, bytes, n) : 0;
 	r->body_seen -= n - taken;
 	r->call_written |= taken > 0;
+	shadow_body(r, bytes, taken);
 	r->body_paused = taken < n;
 	return taken;
 }
@@ -340,6 +343,7 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 	}
 	if (!h->has_body)
 		r->body_complete = true;
+	shadow_begin(r);
 	/* The upstream's word on the expectation decides whether the body is asked for; unless it is here already. */
 	if (h->expects_continue && !r->reading && !r->body_complete &&
 	    loop_timer_new(r->plane->loop, on_continue_late, r, &r->timer) == 0) {

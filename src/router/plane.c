@@ -11,6 +11,7 @@
 #include "router/listen_address.h"
 #include "router/plane_internal.h"
 #include "router/request.h"
+#include "router/shadow.h"
 
 /* --- services ------------------------------------------------------------------------------------------------------ */
 
@@ -384,9 +385,11 @@ struct plane *plane_free(struct plane *p)
 		close_listener(pl);
 	}
 	loop_run_posted(p->loop);
+	shadow_end_all(p);
 	for (size_t i = 0; i < p->env->n_backends; i++)
 		task_client_free(p->clients[i]);
 	loop_run_posted(p->loop); /* the clients' answers on their way, which they now drop */
+	shadow_free_all(p);
 	request_free_all(p);
 	flag_snapshot_unref(p->flags);
 	loop_free(p->loop);

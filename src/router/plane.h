@@ -31,7 +31,7 @@ struct service_shared {
 	char name[32];
 	atomic_uint in_flight;
 	atomic_uint port; /* of the listener once bound: the other planes bind the same when the configuration says 0 */
-	atomic_uint_fast64_t requests, refused, overloaded;
+	atomic_uint_fast64_t requests, refused, overloaded, shadow_dropped;
 };
 
 /* One configured task backend as the planes see it: the verbs, and what client_new takes. */

@@ -53,6 +53,8 @@ struct plane {
 	struct request *live_requests; /* those with references left */
 	struct request *free_requests; /* kept for re-use */
 	unsigned n_free_requests;
+	struct shadow *shadows; /* in flight */
+	unsigned n_shadows;
 };
 
 struct task_client *plane_client(struct plane *p, struct span backend);

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "router/forward.h"
 #include "router/problem.h"
+#include "router/shadow.h"
 
 #define FREE_REQUESTS_MAX 1024
 #define CHUNKED_STEP (64u << 10) /* budget taken at a time for bodies of unknown length */
@@ -61,6 +62,7 @@ static void request_release(struct request *r)
 	request_drop_body(r);
 	buf_release(&r->answer);
 	buf_release(&r->input);
+	buf_release(&r->pin_key);
 	loop_timer_free(r->timer);
 	flag_snapshot_unref(r->flags);
 	service_runtime_unref(r->service);
@@ -132,6 +134,17 @@ void request_begin(struct request *r, enum outcome_side side, enum outcome_role 
 	r->began_mono_us = clock_mono_us();
 }
 
+void request_describe(const struct request *r, struct outcome *o)
+{
+	span_copy(r->service->service->name, o->service, sizeof(o->service));
+	span_copy(r->op ? r->op->name : SPAN_LIT("(unmapped)"), o->operation, sizeof(o->operation));
+	span_copy(r->identity.organisation, o->organisation, sizeof(o->organisation));
+	span_copy(r->identity.user, o->user, sizeof(o->user));
+	span_copy(r->decision.variant, o->variant, sizeof(o->variant));
+	span_copy(r->request_id, o->request_id, sizeof(o->request_id));
+	o->reason = (uint8_t)r->decision.reason;
+}
+
 void request_record(struct request *r, enum outcome_result result, int status, bool answered)
 {
 	if (!r->attempting)
@@ -140,20 +153,14 @@ void request_record(struct request *r, enum outcome_result result, int status, b
 	struct outcome *o = recorder_reserve(r->plane->producer);
 	if (!o)
 		return; /* counted by the recorder */
+	request_describe(r, o);
 	o->time_us = r->began_us;
 	o->latency_us = clock_mono_us() - r->began_mono_us;
-	span_copy(r->service->service->name, o->service, sizeof(o->service));
-	span_copy(r->op ? r->op->name : SPAN_LIT("(unmapped)"), o->operation, sizeof(o->operation));
-	span_copy(r->identity.organisation, o->organisation, sizeof(o->organisation));
-	span_copy(r->identity.user, o->user, sizeof(o->user));
 	span_copy(r->backend, o->backend, sizeof(o->backend));
-	span_copy(r->decision.variant, o->variant, sizeof(o->variant));
 	span_copy(span_of(r->side == OUTCOME_TASK ? r->task_id : ""), o->task_id, sizeof(o->task_id));
-	span_copy(r->request_id, o->request_id, sizeof(o->request_id));
 	o->http_status = (uint16_t)status;
 	o->side = (uint8_t)r->side;
 	o->role = (uint8_t)r->role;
-	o->reason = (uint8_t)r->decision.reason;
 	o->result = (uint8_t)result;
 	o->answered = answered;
 	recorder_commit(r->plane->producer);
@@ -353,6 +360,15 @@ static void look_up_pin(struct request *r, struct decide_input *in, struct ledge
 	in->pinned_backend = span_of(entry->backend);
 }
 
+/* A name that is used anew on legacy belongs to legacy, also when its end on the task side was never seen. */
+static void forget_pin(struct request *r)
+{
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(LEDGER_KEY_MAX);
+	struct ledger_entry entry;
+	if (request_pin_key(r, &key) && ledger_lookup(r->plane->env->ledger, r->op->pin_group, buf_span(&key), &entry))
+		ledger_remove(r->plane->env->ledger, r->op->pin_group, buf_span(&key));
+}
+
 static void inspect(struct request *r);
 
 /* Legacy serves. Where its call is mapped, the body must be here first. */
@@ -363,15 +379,20 @@ static void start_legacy(struct request *r)
 		inspect(r);
 		return;
 	}
+	if (r->op && r->op->pin_start)
+		forget_pin(r);
 	legacy_side_start(r, OUTCOME_PRIMARY);
 }
 
 static void go_legacy(struct request *r, enum outcome_reason reason)
 {
+	bool pinned = r->decision.side == OUTCOME_TASK && r->decision.reason == REASON_PINNED;
 	r->decision.side = OUTCOME_LEGACY;
 	r->decision.reason = reason;
 	r->decision.backend = SPAN_NONE;
-	if (r->op && r->op->legacy_needs_body) /* the mapped call cannot be made from a part of the body */
+	if (pinned) /* legacy knows nothing of it (rule 4) */
+		request_fail(r, OUTCOME_REJECTED, 413, "Body too large", "The body is above the limit for what the task side takes.");
+	else if (r->op && r->op->legacy_needs_body) /* the mapped call cannot be made from a part of the body */
 		request_fail(r, OUTCOME_REJECTED, 413, "Body too large", "The body is above the limit for what is mapped.");
 	else
 		legacy_side_start(r, OUTCOME_PRIMARY);
@@ -551,6 +572,7 @@ static void on_finished(void *user, struct exchange *x, bool gone)
 	bool answered = r->state == REQUEST_ANSWERED;
 	legacy_side_cancel(r);
 	task_side_gone(r);
+	shadow_abandon(r);
 	if (gone && (!answered || r->result == OUTCOME_SUCCESS || r->result == OUTCOME_REJECTED))
 		request_record(r, OUTCOME_CANCELLED, answered ? r->status : 0, false);
 	else

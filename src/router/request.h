@@ -46,6 +46,7 @@ struct request {
 	struct exchange *x;		 /* NULL once finished */
 	const struct http_request *http; /* NULL once finished */
 	const struct flag_snapshot *flags; /* reference, or NULL */
+	struct shadow *shadow; /* that is not submitted yet, or NULL */
 	struct request *next, *previous; /* the plane's list of living (or of free) ones */
 	unsigned refs;
 	enum request_state state;
@@ -89,6 +90,7 @@ struct request {
 	char task_id[TASK_ID_MAX];
 	struct buf input; /* rendered args and kwargs, until submitted; or the body mapped for legacy */
 	bool pinned_now;  /* this request put the ledger entry */
+	struct buf pin_key; /* of that entry: it may have to go when the caller has left */
 	bool async;	  /* Prefer: respond-async */
 	size_t args_length; /* of input; kwargs follow */
 	char owner[CRYPTO_SHA256_HEX];
@@ -106,6 +108,9 @@ void request_free_all(struct plane *p);
 void request_begin(struct request *r, enum outcome_side side, enum outcome_role role, struct span backend);
 /* Records the current attempt and ends it. */
 void request_record(struct request *r, enum outcome_result result, int status, bool answered);
+
+/* Fills in what an outcome says of the request and its decision. */
+void request_describe(const struct request *r, struct outcome *o);
 
 /* Router's own error: the operation's template, else problem+json. The current attempt gets `result`. */
 void request_fail(struct request *r, enum outcome_result result, int status, const char *title, const char *detail);
@@ -135,6 +140,8 @@ void legacy_side_cancel(struct request *r);
 bool task_side_needs_body(const struct request *r);
 void task_side_start(struct request *r);
 void task_side_gone(struct request *r); /* the client went away */
+/* What a task's end is worth when it is answered with this status (0: the task's own). */
+enum outcome_result task_side_result(enum task_status task, int status);
 
 
 /* task_poll.c: /_migration/tasks/{id} */

@@ -23,7 +23,7 @@ bool task_side_needs_body(const struct request *r)
 
 /* --- answers ------------------------------------------------------------------------------------------------------- */
 
-static enum outcome_result result_of_answer(enum task_status task, int status)
+enum outcome_result task_side_result(enum task_status task, int status)
 {
 	if (task == TASK_FAILED || status >= 500)
 		return OUTCOME_FAILURE;
@@ -50,7 +50,7 @@ static bool answer_by_template(struct request *r, const struct task_result *t)
 		request_fail(r, OUTCOME_FAILURE, 500, "Answer too large", "The task's result could not be mapped.");
 		return true;
 	}
-	request_answer_rendered(r, result_of_answer(t->status, rendered.status), &rendered, NULL, 0, buf_span(&body));
+	request_answer_rendered(r, task_side_result(t->status, rendered.status), &rendered, NULL, 0, buf_span(&body));
 	return true;
 }
 
@@ -70,22 +70,40 @@ static void answer_result(struct request *r, const struct task_result *t)
 
 static void drop_pin(struct request *r)
 {
-	CLEANUP(buf_releasep) struct buf key = BUF_INIT(LEDGER_KEY_MAX);
-	if (request_pin_key(r, &key))
-		ledger_remove(r->plane->env->ledger, r->op->pin_group, buf_span(&key));
+	ledger_remove(r->plane->env->ledger, r->op->pin_group, buf_span(&r->pin_key));
+	r->pinned_now = false;
 }
 
-/* The task side did not serve: its attempt is recorded, and legacy takes over. */
+/* What it named has ended. */
+static void end_pin(struct request *r)
+{
+	buf_release(&r->pin_key);
+	buf_init(&r->pin_key, LEDGER_KEY_MAX);
+	if (request_pin_key(r, &r->pin_key))
+		drop_pin(r);
+}
+
+/* Legacy knows nothing of what a pinned call is about: its answer would be wrong (rule 4). */
+static bool may_fall_back(const struct request *r)
+{
+	return r->decision.reason != REASON_PINNED;
+}
+
+/* The task side did not serve: its attempt is recorded, and legacy takes over, unless the call is pinned. */
 static void fall_back(struct request *r, enum outcome_result result, const char *why)
 {
-	log_warn("task_fell_back", LOG_SPAN("service", r->op->service), LOG_SPAN("operation", r->op->name),
+	log_warn(may_fall_back(r) ? "task_fell_back" : "task_unavailable", LOG_SPAN("service", r->op->service), LOG_SPAN("operation", r->op->name),
 		 LOG_SPAN("backend", r->backend), LOG_SPAN("request_id", r->request_id), LOG_STR("why", why));
 	if (r->pinned_now)
 		drop_pin(r);
-	r->pinned_now = false;
+	r->timer = loop_timer_free(r->timer);
+	if (!may_fall_back(r)) {
+		request_fail(r, result, 503, "Task side unavailable",
+			     "This call belongs to the task side, which did not accept it; nothing was executed.");
+		return;
+	}
 	request_record(r, result, 0, false);
 	r->task_id[0] = '\0';
-	r->timer = loop_timer_free(r->timer);
 	legacy_side_start(r, OUTCOME_FALLBACK);
 }
 
@@ -101,13 +119,13 @@ static void on_result(void *arg, int error, const struct task_result *t)
 			     "The task was accepted, but its backend no longer tells its state.");
 		return;
 	}
-	if (t->status == TASK_FAILED && r->op->task.idempotent && !t->cancelled) {
+	if (t->status == TASK_FAILED && r->op->task.idempotent && !t->cancelled && may_fall_back(r)) {
 		CLEANUP(freep) char *why = span_dup(t->error);
 		fall_back(r, OUTCOME_FAILURE, why ? why : "");
 		return;
 	}
 	if (t->status == TASK_COMPLETED && r->op->pin_end)
-		drop_pin(r);
+		end_pin(r);
 	answer_result(r, t);
 }
 
@@ -187,6 +205,8 @@ static void on_submitted(void *arg, const struct task_submission *s)
 	struct request *r = arg;
 	span_copy(s->task_id, r->task_id, sizeof(r->task_id));
 	if (!r->x || r->state != REQUEST_SUBMIT) {
+		if (r->pinned_now && (s->status == TASK_REFUSED || s->status == TASK_INPUT_TOO_LARGE))
+			drop_pin(r);
 		request_unref(r); /* the caller has left, or was told 504: the task goes on */
 		return;
 	}
@@ -199,10 +219,14 @@ static void on_submitted(void *arg, const struct task_submission *s)
 		fall_back(r, OUTCOME_FAILURE, s->err.text);
 		break;
 	case TASK_INPUT_TOO_LARGE:
+		r->timer = loop_timer_free(r->timer);
+		if (!may_fall_back(r)) {
+			request_fail(r, OUTCOME_REJECTED, 413, "Input too large", "The input is above the limit of the task's backend.");
+			break;
+		}
 		r->attempting = false; /* nothing was attempted there */
 		if (r->pinned_now)
 			drop_pin(r);
-		r->timer = loop_timer_free(r->timer);
 		r->decision.side = OUTCOME_LEGACY;
 		r->decision.reason = REASON_INPUT_TOO_LARGE;
 		legacy_side_start(r, OUTCOME_PRIMARY);
@@ -245,7 +269,7 @@ static void on_pinned(void *arg, int error)
 	struct request *r = arg;
 	if (!r->x || r->state != REQUEST_PIN) {
 		if (error == 0)
-			drop_pin(r); /* nothing was submitted */
+			drop_pin(r); /* the caller has left, or was told 504: nothing was submitted */
 	} else if (error != 0) {
 		/* Without the entry a follow-up call would go to the wrong side (rule 4). */
 		fall_back(r, OUTCOME_FAILURE, "the ledger could not be written");
@@ -259,8 +283,8 @@ static void on_pinned(void *arg, int error)
 static void pin(struct request *r)
 {
 	struct ledger_entry entry = {0};
-	CLEANUP(buf_releasep) struct buf key = BUF_INIT(LEDGER_KEY_MAX);
-	if (!request_pin_key(r, &key) || ledger_entry_set(&entry, r->op->pin_group, buf_span(&key)) != 0) {
+	buf_init(&r->pin_key, LEDGER_KEY_MAX);
+	if (!request_pin_key(r, &r->pin_key) || ledger_entry_set(&entry, r->op->pin_group, buf_span(&r->pin_key)) != 0) {
 		/* Follow-ups could not be told apart: legacy, which needs no entry. */
 		r->attempting = false;
 		r->decision.side = OUTCOME_LEGACY;
