@@ -182,10 +182,10 @@ static struct span choose_backend(const struct asking *a, struct span by_variant
 		name = c->default_backend;
 		why = "the default";
 	}
-	bool configured = config_backend(c, name) != NULL;
+	const struct backend_config *configured = config_backend(c, name);
 	flag_trace_say(a->trace, 1, "backend %.*s (%s)%s", SPAN_ARG(name), why,
 		       configured ? "" : " is not configured: legacy");
-	return configured ? name : SPAN_NONE;
+	return configured ? configured->name : SPAN_NONE; /* the configuration's: a pinned name lives no longer than the look-up */
 }
 
 static void decide_by_flags(const struct asking *a, struct decision *ret)
