@@ -5,7 +5,7 @@
  *   wait     GET …/history that the server holds for 20 s; again until the close event, through losses with backoff
  *   get      GET workflows/{id}; when closed, GET …/history of that run for the result
  *   cancel   GET workflows/{id}; terminate while no worker has it (nobody would hear the request), else cancel
- *   health   GET task-queues/{queue}
+ *   health   GET task-queues/{queue}; check: the same of the queue that is asked about
  *
  * An operation lives until its callback, wait_cancel or the client's end; it is freed before the callback is called.
  */
@@ -54,6 +54,7 @@ struct operation {
 		task_result_fn result;
 		task_done_fn done;
 		task_health_fn health;
+		task_check_fn check;
 	} fn;
 	void *arg;
 	char id[TASK_ID_MAX];
@@ -61,6 +62,7 @@ struct operation {
 	/* submit */
 	unsigned sends; /* tries that may have been accepted */
 	struct buf body, request_id;
+	struct buf queue; /* health, check */
 	/* wait, get */
 	uint64_t asked_ms;
 	char run_id[TEMPORAL_RUN_ID_MAX];
@@ -81,6 +83,7 @@ static struct operation *operation_new(struct task_client *base, struct span id)
 	buf_init(&op->body, TEMPORAL_MAX_INPUT * 2);
 	buf_init(&op->request_id, 64u << 10);
 	buf_init(&op->page, 64u << 10);
+	buf_init(&op->queue, 64u << 10);
 	op->next = c->operations;
 	op->link = &c->operations;
 	if (op->next)
@@ -99,6 +102,7 @@ static void operation_free(struct operation *op)
 	buf_release(&op->body);
 	buf_release(&op->request_id);
 	buf_release(&op->page);
+	buf_release(&op->queue);
 	free(op);
 }
 
@@ -592,33 +596,48 @@ static int64_t now_there_us(const struct http_reply *reply)
 	return end ? (int64_t)timegm(&tm) * 1000000 : clock_wall_us();
 }
 
-static void on_queue(struct operation *op, const struct http_reply *reply)
+static void read_queue(const struct operation *op, const struct http_reply *reply, struct task_health *h)
 {
-	struct task_health h = {.backlog = -1};
 	struct err e = {""};
-	int64_t polled_us;
-	const struct temporal_options *o = op->client->options;
+	int64_t polled_us = 0;
+	*h = (struct task_health){.backlog = -1};
 	if (answered_at_all(reply, &e)) {
 		if (reply->status != 200)
 			temporal_error(reply->status, reply->body, &e);
-		else if (temporal_queue_parse(reply->body, &polled_us, &h.backlog, &e) == 0)
-			h.reachable = true;
+		else if (temporal_queue_parse(reply->body, &polled_us, &h->backlog, &e) == 0)
+			h->reachable = true;
 	}
-	if (h.reachable) {
-		h.worker = polled_us && now_there_us(reply) - polled_us < POLLER_ALIVE_US;
-		if (!h.worker)
-			snprintf(h.detail, sizeof(h.detail), "no worker polls the task queue %.100s",
-				 o->task_queue);
-	} else {
-		span_copy(span_of(e.text), h.detail, sizeof(h.detail));
-	}
+	h->worker = polled_us && now_there_us(reply) - polled_us < POLLER_ALIVE_US;
+	if (!h->reachable)
+		span_copy(span_of(e.text), h->detail, sizeof(h->detail));
+	else if (!h->worker)
+		snprintf(h->detail, sizeof(h->detail), "no worker polls the task queue %.100s", op->queue.ptr);
+}
+
+static int ask_queue(struct operation *op, struct span queue,
+		     void (*answered)(struct operation *op, const struct http_reply *reply))
+{
+	struct err e;
+	CLEANUP(buf_releasep) struct buf url = BUF_INIT(32768);
+	if (buf_append_span(&op->queue, queue) < 0)
+		return -ENOMEM;
+	buf_printf(&url, "%s/task-queues/", op->client->options->base);
+	temporal_put_escaped(&url, queue);
+	buf_puts(&url, "?taskQueueType=TASK_QUEUE_TYPE_WORKFLOW&reportStats=true");
+	struct ask a = {.method = "GET", .url = url.ptr, .timeout_ms = ASK_MS};
+	return url.error ? -ENOMEM : ask(op, &a, answered, &e);
+}
+
+static void on_health(struct operation *op, const struct http_reply *reply)
+{
+	struct task_health h;
+	read_queue(op, reply, &h);
 	tell_health(op, &h);
 }
 
 static void client_health(struct task_client *base, task_health_fn fn, void *arg)
 {
 	struct task_health h = {.backlog = -1, .detail = "out of memory"};
-	struct err e;
 	struct operation *op = operation_new(base, SPAN_NONE);
 	if (!op) {
 		fn(arg, &h);
@@ -626,13 +645,45 @@ static void client_health(struct task_client *base, task_health_fn fn, void *arg
 	}
 	op->fn.health = fn;
 	op->arg = arg;
-	CLEANUP(buf_releasep) struct buf url = BUF_INIT(32768);
-	buf_printf(&url, "%s/task-queues/", op->client->options->base);
-	temporal_put_escaped(&url, span_of(op->client->options->task_queue));
-	buf_puts(&url, "?taskQueueType=TASK_QUEUE_TYPE_WORKFLOW&reportStats=true");
-	struct ask a = {.method = "GET", .url = url.ptr, .timeout_ms = ASK_MS};
-	if (url.error || ask(op, &a, on_queue, &e) < 0)
+	if (ask_queue(op, span_of(op->client->options->task_queue), on_health) < 0)
 		tell_health(op, &h);
+}
+
+static void tell_check(struct operation *op, const struct task_check *c)
+{
+	task_check_fn fn = op->fn.check;
+	void *arg = op->arg;
+	operation_free(op);
+	fn(arg, c);
+}
+
+/* Which types of workflow a worker knows, the server does not tell. */
+static void on_check(struct operation *op, const struct http_reply *reply)
+{
+	struct task_health h;
+	struct task_check c = {.known = TASK_ANSWER_UNKNOWN, .worker = TASK_ANSWER_UNKNOWN};
+	read_queue(op, reply, &h);
+	c.reachable = h.reachable;
+	if (h.reachable)
+		c.worker = h.worker ? TASK_ANSWER_YES : TASK_ANSWER_NO;
+	span_copy(span_of(h.detail), c.missing, sizeof(c.missing));
+	tell_check(op, &c);
+}
+
+static void client_check(struct task_client *base, const struct task_probe *probe, task_check_fn fn, void *arg)
+{
+	struct task_check c = {
+		.known = TASK_ANSWER_UNKNOWN, .worker = TASK_ANSWER_UNKNOWN, .missing = "out of memory"};
+	struct operation *op = operation_new(base, SPAN_NONE);
+	if (!op) {
+		fn(arg, &c);
+		return;
+	}
+	op->fn.check = fn;
+	op->arg = arg;
+	struct span queue = probe->queue.len ? probe->queue : span_of(op->client->options->task_queue);
+	if (ask_queue(op, queue, on_check) < 0)
+		tell_check(op, &c);
 }
 
 /* --- client --------------------------------------------------------------------------------------------- */
@@ -676,4 +727,5 @@ const struct task_backend temporal_backend = {
 	.get = client_get,
 	.cancel = client_cancel,
 	.health = client_health,
+	.check = client_check,
 };

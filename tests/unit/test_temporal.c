@@ -492,6 +492,7 @@ struct talk {
 	enum task_status status;
 	struct task_result r;
 	struct task_health health;
+	struct task_check check;
 	struct buf id, result, failure;
 	struct err err;
 };
@@ -825,6 +826,46 @@ static void health(void **state)
 	}
 }
 
+static void on_check(void *arg, const struct task_check *c)
+{
+	struct talk *t = arg;
+	t->check = *c;
+	told(t);
+}
+
+static void a_check_asks_about_the_queue_of_the_task(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *answers[2];
+		bool reachable;
+		enum task_answer worker;
+		const char *missing;
+	} cases[] = {
+		{{QUEUE("2026-11-21T00:11:25.5Z", "")}, true, TASK_ANSWER_YES, ""},
+		{{ANSWER("200", "{}")}, true, TASK_ANSWER_NO, "no worker polls the task queue own queue"},
+		{{LOST}, false, TASK_ANSWER_UNKNOWN, "Temporal: "},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct server s;
+		struct talk t;
+		struct task_probe probe = {.task = SPAN_LIT("t"), .queue = SPAN_LIT("own queue")};
+		server_start(&s, cases[i].answers);
+		talk_start(&t, s.port);
+		task_check(t.client, &probe, on_check, &t);
+		loop_run(t.loop);
+		server_stop(&s);
+		assert_int_equal(t.check.reachable, cases[i].reachable);
+		assert_int_equal(t.check.known, TASK_ANSWER_UNKNOWN);
+		assert_int_equal(t.check.worker, cases[i].worker);
+		assert_int_equal(strncmp(t.check.missing, cases[i].missing, strlen(cases[i].missing)), 0);
+		assert_int_equal(!t.check.missing[0], cases[i].worker == TASK_ANSWER_YES);
+		assert_true(contains(buf_span(&s.requests[0]), "/task-queues/own%20queue?taskQueueType="));
+		talk_end(&t);
+		server_release(&s);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -845,6 +886,7 @@ int main(void)
 		cmocka_unit_test(get_tells_the_state_now),
 		cmocka_unit_test(cancel_asks_the_worker_or_ends_what_none_has),
 		cmocka_unit_test(health),
+		cmocka_unit_test(a_check_asks_about_the_queue_of_the_task),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
