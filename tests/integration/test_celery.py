@@ -279,6 +279,30 @@ def test_a_time_limit_of_the_router_ends_the_wait_not_the_task(start, engine):
     wait_until(lambda: b"SUCCESS" in (engine[0].client(1).get("celery-task-meta-" + task_id) or b""), "the task to end")
 
 
+def test_a_cancelled_task_is_revoked_before_it_starts(start, own_redis, workers):
+    """DELETE of an asynchronous task that waits on a queue which the worker takes up only after the revocation."""
+    tasks = {"count_up": {**TASKS["count_up"], "respond_async": True, "queue": "later"}}
+    config = celery_config(start.origin(), own_redis.url(), tasks=tasks)
+    config["services"]["s"]["operations"]["count_up"]["auth"] = "bearer"
+    config["tokens"] = "tokens.txt"
+    folder = start.folder()
+    (folder / "tokens.txt").write_text(configuration.sha256("token") + "\n")
+    router = start.router(config, folder=folder, env={"TASK_ABSTRACTION_ENABLED": "true"})
+    worker = workers(own_redis.url())
+    headers = {"Authorization": "Bearer token", "Prefer": "respond-async"}
+    answer = call(router, "count_up", "counter", headers=headers)
+    assert answer.status_code == 202
+    url = "http://127.0.0.1:%d%s" % (router.port, answer.headers["Location"])
+    assert requests.delete(url, headers=headers, timeout=PATIENCE).status_code in (200, 202, 204)
+    wait_until(lambda: "revoked" in worker.log(), "the worker to have heard of it")
+    worker.app.control.add_consumer("later", reply=True)
+    wait_until(lambda: own_redis.client().llen("later") == 0, "the worker to take the task")
+    state = wait_until(lambda: (lambda t: t if t["status"] == "failed" else None)(
+        requests.get(url, headers=headers, timeout=PATIENCE).json()), "the end")
+    assert state["error"] == "revoked"
+    assert own_redis.client().get("counter") is None
+
+
 def test_no_subscription_is_left_behind(start, own_redis, workers):
     router = start_router(start, start.origin(), own_redis.url(1), own_redis.url(2))
     workers(own_redis.url(1), own_redis.url(2))
