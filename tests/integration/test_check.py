@@ -145,6 +145,15 @@ def test_wrong_arguments(world, arguments, said):
     assert ended.returncode == 2 and said in ended.stderr, ended.stderr
 
 
+@pytest.mark.parametrize("backend", ["embedded", "celery", "temporal", "hatchet"])
+def test_a_setting_that_nobody_reads_is_refused_with_its_line(world, backend):
+    w = world(backends={backend: {"nonsense": "1"}}, backend=backend)
+    ended = w.check("--backends")
+    with open(w.path, encoding="utf-8") as file:
+        line = 1 + file.read().split('"nonsense"')[0].count("\n")
+    assert ended.returncode == 2 and "router.yml:%d: nonsense: " % line in ended.stderr, ended.stderr
+
+
 # --- fail_fast and readiness ---------------------------------------------------------------------------------------------
 
 def start_alone(w):

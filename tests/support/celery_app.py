@@ -39,6 +39,16 @@ def fail(message):
         raise ValueError(message) from inner
 
 
+@app.task(name="give_back")
+def give_back(value):
+    return value
+
+
+@app.task(name="give_size")
+def give_size(value):
+    return len(value)
+
+
 @app.task(name="length")
 def length(text):
     return len(text)
