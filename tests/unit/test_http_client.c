@@ -245,7 +245,8 @@ static void a_dead_kept_connection_sends_nothing_twice(void **state)
 		asking_end(&a);
 		origin_stop(&o);
 		assert_int_equal(o.requests, resend ? 3 : 2);
-		assert_int_equal(o.connections, 2); /* libcurl did connect again; it was kept from sending */
+		if (resend) /* else libcurl has connected again as well, but the origin may have ended before it accepted */
+			assert_int_equal(o.connections, 2);
 	}
 }
 
