@@ -200,6 +200,9 @@ def run_suite(name, suite):
     except CannotBuild as why:
         count["failed"] += 1
         print("FAILED %s: %s" % (name, why))
+    except Exception as why:  # whatever goes wrong with one suite: the others run, and the last line is printed
+        count["failed"] += 1
+        print("FAILED %s: %s: %s" % (name, type(why).__name__, why))
     print("%-17s %s (%.0f s)" % (name, in_words(count), time.monotonic() - started))
     return count
 

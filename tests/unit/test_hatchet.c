@@ -502,7 +502,8 @@ struct engine {
 	pthread_t thread;
 	char url[64];
 	struct {
-		const char *mark, *answer; /* answer NULL: closes */
+		const char *mark;
+		_Atomic(const char *) answer; /* NULL: closes; a test may change it between requests */
 	} script[6];
 	atomic_uint asked[6];
 };
@@ -523,10 +524,10 @@ static void answer_one(struct engine *g, int c)
 			if (!strstr(head, g->script[i].mark))
 				continue;
 			atomic_fetch_add(&g->asked[i], 1);
-			if (g->script[i].answer)
+			const char *answer = atomic_load(&g->script[i].answer);
+			if (answer)
 				assert_true(dprintf(c, "HTTP/1.1 %.3s X\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
-						    g->script[i].answer, strlen(g->script[i].answer + 4),
-						    g->script[i].answer + 4) > 0);
+						    answer, strlen(answer + 4), answer + 4) > 0);
 			return;
 		}
 		return;
