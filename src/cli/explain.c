@@ -180,6 +180,45 @@ static const struct flag_snapshot *load_flags(const struct config *c)
 	return s;
 }
 
+#define MADE_UP 10000
+
+/* How many of MADE_UP identities like this one, but for the part that is hashed, would be served by the task side. */
+static double share_of_task(const struct decide_input *like, const struct operation *op)
+{
+	unsigned task = 0;
+	for (unsigned i = 0; i < MADE_UP; i++) {
+		char name[32];
+		snprintf(name, sizeof(name), "made-up-%u", i);
+		struct decide_input in = *like;
+		in.operation = op;
+		if (in.entity.ptr == in.organisation.ptr)
+			in.organisation = span_of(name);
+		else
+			in.user = span_of(name);
+		in.entity = span_of(name);
+		struct decision d;
+		decide(&in, &d, NULL);
+		task += d.side == OUTCOME_TASK;
+	}
+	return 100.0 * task / MADE_UP;
+}
+
+/* Each flag hashes with its own key, so that several percentages multiply: what the screen says of one flag is not the share. */
+static void print_shares(const struct decide_input *in, const struct operation *op)
+{
+	if (!in->entity.ptr || !op->has_task || op->n_flags == 0)
+		return;
+	printf("share      %.1f %% of %d made-up %s go to tasks", share_of_task(in, op), MADE_UP,
+	       in->entity.ptr == in->organisation.ptr ? "organisations" : "users of this organisation");
+	for (size_t i = 0; op->n_flags > 1 && i < op->n_flags; i++) {
+		struct operation alone = *op;
+		alone.flags[0] = op->flags[i];
+		alone.n_flags = 1;
+		printf("%s%.*s alone %.1f %%", i ? ", " : ": ", SPAN_ARG(op->flags[i]), share_of_task(in, &alone));
+	}
+	printf("\n");
+}
+
 static void explain(const struct config *c, const struct operation *op, const struct arguments *a)
 {
 	const struct flag_snapshot *flags = load_flags(c);
@@ -207,6 +246,7 @@ static void explain(const struct config *c, const struct operation *op, const st
 	if (d.variant.len)
 		printf("variant    %.*s\n", SPAN_ARG(d.variant));
 	printf("reason     %s\n", outcome_reason_text(d.reason));
+	print_shares(&in, op);
 	flag_snapshot_unref(flags);
 }
 

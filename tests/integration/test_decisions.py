@@ -195,3 +195,16 @@ def test_explain_says_what_the_router_does(start, origin):
         assert re.search(r"^side +%s$" % side, told.stdout, re.M), told.stdout
         assert re.search(r"^reason +flag$", told.stdout, re.M), told.stdout
     assert sides == {"task", "legacy"}
+
+
+def test_explain_shows_what_several_flags_leave(start, origin):
+    half = {"50": 50, "0": 50}
+    features = c.features(c.variants("task_abstraction_enabled", **half), c.variants("second", **half), segments=[c.everybody()])
+    changed = config(origin)
+    changed["services"]["app"]["operations"]["echo"]["flags"] = ["task_abstraction_enabled", "second"]
+    router, _ = start.with_worker(changed, features)
+    told = start.run("migration-router", "explain", "--config", router.config_path, "--service", "app", "--operation", "echo",
+                     "--user", "u1").stdout
+    both, one, other = (float(share) for share in re.search(
+        r"^share +([\d.]+) % .* task_abstraction_enabled alone ([\d.]+) %, second alone ([\d.]+) %$", told, re.M).groups())
+    assert 22 < both < 28 and 47 < one < 53 and 47 < other < 53, told
