@@ -207,6 +207,8 @@ int config_parse(const char *name, struct span text, const char *(*getenv_fn)(co
 struct config *config_ref(const struct config *c);
 struct config *config_unref(const struct config *c); /* NULL is fine; returns NULL */
 
+/* Whether a backend of this name exists at all, configured or not. */
+bool config_is_backend_name(struct span name);
 const struct backend_config *config_backend(const struct config *c, struct span name);
 const struct service *config_service(const struct config *c, struct span name);
 const struct operation *service_operation(const struct service *s, struct span name);

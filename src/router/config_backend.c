@@ -30,7 +30,7 @@ static const struct {
 	{"HATCHET_CLIENT_SERVER_URL", "hatchet", "server_url"},
 };
 
-static bool is_known(struct span name)
+bool config_is_backend_name(struct span name)
 {
 	for (size_t i = 0; i < N_KNOWN; i++)
 		if (span_is(name, known_backends[i]))
@@ -173,7 +173,7 @@ static void read_declared(const struct place *p)
 		return;
 	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
 		struct place member = place_item(p, n);
-		if (!is_known(n->key->text)) {
+		if (!config_is_backend_name(n->key->text)) {
 			member.node = n;
 			place_mistake(&member, "there is no such backend; there are embedded, celery, temporal and hatchet");
 			continue;
@@ -204,7 +204,7 @@ static const char *environment_backend(struct config_reader *r, const char **ret
 static void use_environment_backend(struct config_reader *r, const char *variable, const char *name)
 {
 	struct config *c = r->config;
-	if (!is_known(span_of(name))) {
+	if (!config_is_backend_name(span_of(name))) {
 		environment_mistake(r, variable,
 				    "there is no backend \"%s\"; there are embedded, celery, temporal and hatchet", name);
 		return;

@@ -84,10 +84,8 @@ static struct vote vote_of_variant(const struct asking *a, struct span variant)
 		return (struct vote){.task = false};
 	if (span_is(variant, "shadow"))
 		return (struct vote){.shadow = 1};
-	static const char *const backends[] = {"embedded", "celery", "temporal", "hatchet"};
-	for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++)
-		if (span_is(variant, backends[i]))
-			return (struct vote){.task = true, .backend = variant};
+	if (config_is_backend_name(variant))
+		return (struct vote){.task = true, .backend = variant};
 	return (struct vote){.task = true};
 }
 
