@@ -49,6 +49,32 @@ static void a_client_that_resets_is_noticed_at_every_stage(void **state)
 	}
 }
 
+#define CROWD 90 /* more than one look at the hang-ups takes, and fewer than the connections that are allowed */
+static int crowd[CROWD];
+
+/* On the listener's own thread, so that it finds all of them gone at once. */
+static void close_crowd(struct served *s)
+{
+	(void)s;
+	for (size_t i = 0; i < CROWD; i++)
+		close_by_reset(crowd[i]);
+}
+
+static void a_crowd_that_goes_at_once_does_not_stop_the_others(void **state)
+{
+	(void)state;
+	struct served *s = serve(&served_usual);
+	for (size_t i = 0; i < CROWD; i++)
+		crowd[i] = ask(s, "GET /hold HTTP/1.1\r\nHost: a\r\n\r\n");
+	served_wait(s, &s->heads, CROWD);
+	served_on_loop(s, close_crowd);
+	int fd = ask(s, "GET /now HTTP/1.1\r\nHost: a\r\n\r\n");
+	expect_answer(fd, 200, "now");
+	served_wait(s, &s->finished_gone, CROWD);
+	close(fd);
+	served_stop(s);
+}
+
 static void clients_that_go_in_their_head_or_body_leave_nothing(void **state)
 {
 	(void)state;
@@ -254,6 +280,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_client_that_resets_is_noticed_at_every_stage),
+		cmocka_unit_test(a_crowd_that_goes_at_once_does_not_stop_the_others),
 		cmocka_unit_test(clients_that_go_in_their_head_or_body_leave_nothing),
 		cmocka_unit_test(a_half_close_counts_only_when_configured),
 		cmocka_unit_test(an_aborted_exchange_closes_without_an_answer),
