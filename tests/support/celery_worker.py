@@ -22,7 +22,7 @@ class Worker:
         self.name = "w%s@test" % uuid.uuid4().hex[:8]
         self.log_path = os.path.join(str(folder), self.name + ".log")
         self.app = application(broker, results)
-        environment = dict(os.environ, CELERY_BROKER_URL=broker, CELERY_RESULT_BACKEND=results or broker, PYTHONPATH=HERE,
+        environment = dict(os.environ, CELERY_BROKER_URL=broker, CELERY_RESULT_BACKEND=results or broker, PYTHONPATH=HERE, RUNS_FOLDER=str(folder),
                            PYTHONDONTWRITEBYTECODE="1")
         command = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "-n", self.name, "-Q", queues, "-P", pool,
                    "-c", str(concurrency), "--without-gossip", "--without-mingle", "-l", "info", *arguments]

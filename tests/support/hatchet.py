@@ -10,6 +10,7 @@ import re
 import socket
 import threading
 import time
+import traceback
 import urllib.parse
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,7 +50,15 @@ class Run:
 
 
 class Failed(Exception):
-    """A worker's exception; told as the SDK tells it, with the traceback of a recording."""
+    """A worker's exception; told as the SDK tells it, with the traceback of a recording, or that of its cause."""
+
+    def told(self):
+        message, cause = str(self).replace("\n", "\\\n"), self.__cause__
+        recording = recorded(75)["response_body"]["run"]["errorMessage"]
+        if not cause:
+            return recording.replace("always fails", message)
+        trace = "".join(traceback.format_exception(cause))
+        return "%s: %s\n%s%s" % (type(cause).__name__, message, trace, recording[recording.index("\n\n{"):])
 
 
 class TimedOut(Exception):
@@ -64,13 +73,16 @@ class Engine(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 512
 
-    def __init__(self, workflows=None):
-        """workflows: name → function of (run) that returns its task's output; a dict with several tasks is a DAG."""
+    def __init__(self, workflows=None, slots=1000):
+        """workflows: name → function of (run) that returns its task's output; a dict with several tasks is a DAG. slots: what its
+        worker runs at a time."""
         self.workflows = dict(workflows or {})
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.runs, self.requests, self.connections = {}, [], set()
         self.worker, self.ready = True, True
+        self.n_slots, self.slots = slots, threading.Semaphore(slots)
+        self.killed = 0          # workers
         self.retries = {}        # workflow → declared retries
         self.invisible_s = 0.02  # for so long a run is unknown after it was taken
         self.faults = []         # (method, pattern of the path, what): each is used once
@@ -146,7 +158,7 @@ class Engine(ThreadingHTTPServer):
         return run
 
     def execute(self, run):
-        threading.Thread(target=self._execute, args=(run,), daemon=True).start()
+        threading.Thread(target=self._execute, args=(run, self.killed), daemon=True).start()
 
     def begin_worker(self):
         with self.lock:
@@ -154,6 +166,13 @@ class Engine(ThreadingHTTPServer):
             waiting = [r for r in self.runs.values() if r.status == "QUEUED"]
         for run in waiting:
             self.execute(run)
+
+    def kill_worker(self):
+        """What it runs is never heard of again: the engine goes on to say RUNNING."""
+        with self.lock:
+            self.worker = False
+            self.killed += 1
+            self.slots = threading.Semaphore(self.n_slots)
 
     def set(self, run, status, **fields):
         with self.changed:
@@ -164,29 +183,39 @@ class Engine(ThreadingHTTPServer):
                 setattr(run, key, value)
             self.changed.notify_all()
 
-    def _execute(self, run):
-        self.set(run, "RUNNING", started=now())
-        try:
-            output = self.workflows[run.workflow](run)
-            self.set(run, "COMPLETED", output=output if output is not None else {}, finished=now())
-        except TimedOut as why:
-            self.set(run, "FAILED", event=("TIMED_OUT", str(why)), finished=now())
-        except Cancelled:
-            self.set(run, "CANCELLED", finished=now())
-        except Failed as why:
-            told = recorded(75)["response_body"]["run"]["errorMessage"].replace("always fails", str(why).replace("\n", "\\\n"))
-            if run.attempt <= self.retries.get(run.workflow, 0):
-                # The state between two tries of a standalone task.
-                self.set(run, "FAILED", error=told)
-                again = threading.Timer(0.3, self._again, (run,))
-                again.daemon = True
-                again.start()
-            else:
-                self.set(run, "FAILED", error=told, finished=now())
+    def _execute(self, run, worker):
+        with self.slots:
+            with self.lock:
+                if run.status == "CANCELLED" or worker != self.killed:
+                    return
+                self.set(run, "RUNNING", started=now())
+
+            def end(status, **fields):
+                if worker == self.killed:
+                    self.set(run, status, finished=now(), **fields)
+            try:
+                output = self.workflows[run.workflow](run)
+                end("COMPLETED", output=output if output is not None else {})
+            except TimedOut as why:
+                end("FAILED", event=("TIMED_OUT", str(why)))
+            except Cancelled:
+                end("CANCELLED")
+            except Failed as why:
+                self._fail(run, why.told(), end)
+
+    def _fail(self, run, told, end):
+        if run.attempt <= self.retries.get(run.workflow, 0):
+            # The state between two tries of a standalone task.
+            self.set(run, "FAILED", error=told)
+            again = threading.Timer(0.3, self._again, (run,))
+            again.daemon = True
+            again.start()
+        else:
+            end("FAILED", error=told)
 
     def _again(self, run):
         run.attempt += 1
-        self._execute(run)
+        self._execute(run, self.killed)
 
     def find(self, run_id):
         with self.lock:

@@ -97,8 +97,8 @@ class Worker(Ended):
     def __init__(self, folder, server, queue="tests"):
         super().__init__(os.path.join(str(folder), "worker-%d.log" % free_port()))
         self.runs_path = os.path.join(str(folder), "runs")
-        self.run([sys.executable, os.path.join(HERE, "temporal_worker.py"), server.address, queue, self.runs_path],
-                 env=dict(os.environ, PYTHONDONTWRITEBYTECODE="1"))
+        self.run([sys.executable, os.path.join(HERE, "temporal_worker.py"), server.address, queue],
+                 env=dict(os.environ, PYTHONDONTWRITEBYTECODE="1", RUNS_FOLDER=str(folder)))
         wait_until(self.is_ready, "the Temporal worker to be ready")
 
     def is_ready(self):

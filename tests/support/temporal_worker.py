@@ -1,15 +1,15 @@
 """A Temporal worker in the convention of the existing Python workers: activity <task>, workflow <task>_workflow run with
 [args, kwargs]. Beside those, workflows of their own that take one input.
 
-    temporal_worker.py HOST:PORT TASK-QUEUE [RUNS-FILE]
+    temporal_worker.py HOST:PORT TASK-QUEUE
 
-Says "ready" on standard output once it polls; each run of `count` adds a line to RUNS-FILE.
+Says "ready" on standard output once it polls.
 """
 import asyncio
 import os
 import signal
 import sys
-import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from temporalio import activity, workflow
@@ -18,62 +18,31 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-RUNS_FILE = sys.argv[3] if len(sys.argv) > 3 else os.devnull
+import core_tasks
+
+PLACES = 8
 
 
-async def add_numbers(a, b):
-    return a + b
-
-
-async def echo(message):
-    return "Echo: %s" % message
-
-
-async def give_back(value):
-    return value
-
-
-async def give_size(value):
-    return len(value)
-
-
-async def give_nothing():
+def give_nothing():
     return None
 
 
-async def fail(message):
-    raise ValueError(message)
-
-
-async def fail_in_between(message):
+def fail_in_between(message):
     try:
         raise KeyError("cause of it")
     except KeyError as why:
         raise ApplicationError(message, {"code": 7}, type="BadInput", non_retryable=True) from why
 
 
-async def simulate_work(duration=1):
-    start = time.time()
-    await asyncio.sleep(duration)
-    return {"requested_duration": duration, "actual_duration": time.time() - start, "start_time": start, "end_time": time.time(),
-            "status": "completed"}
-
-
-async def count(value):
-    with open(RUNS_FILE, "a", encoding="utf-8") as file:
-        file.write("%s\n" % value)
-    return value
-
-
-TASKS = [add_numbers, echo, give_back, give_size, give_nothing, fail, fail_in_between, simulate_work, count]
+TASKS = core_tasks.TASKS + [give_nothing, fail_in_between]
 
 
 def task_of(function):
     """Activity and workflow of one task, as the task abstraction library makes them."""
     name = function.__name__
 
-    async def call(args, kwargs):
-        return await function(*args, **kwargs)
+    def call(args, kwargs):
+        return function(*args, **kwargs)
 
     class TaskWorkflow:
         async def run(self, args, kwargs):
@@ -108,7 +77,8 @@ async def main():
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     worker = Worker(client, task_queue=sys.argv[2], activities=[a for a, _ in pairs],
-                    workflows=[w for _, w in pairs] + [TakesOne, OnceMore])
+                    workflows=[w for _, w in pairs] + [TakesOne, OnceMore],
+                    activity_executor=ThreadPoolExecutor(PLACES), max_concurrent_activities=PLACES)
     async with worker:
         print("ready", flush=True)
         await ending.wait()
