@@ -648,8 +648,8 @@ struct redis_call *redis_command(struct redis *r, const struct span *words, size
 				 void *arg)
 {
 	struct redis_call *c = r->n_calls < r->o.max_pending ? call_new(r, words, n, timeout_ms, fn, arg) : NULL;
+	struct err why;
 	if (!c) {
-		struct err why;
 		err_set(&why, 0, "Redis at %s: %s", r->where,
 			r->n_calls < r->o.max_pending ? "out of memory" : "too many commands are under way");
 		if (fn)
@@ -662,10 +662,10 @@ struct redis_call *redis_command(struct redis *r, const struct span *words, size
 		call_send(c);
 	else if (r->state == REDIS_IDLE)
 		wake(r);
-	else if (r->failures > 0) {
-		/* Known to be away: the caller has a better place to go to. Its sentence has the address already. */
+	else if (redis_away(r, &why)) {
+		/* The caller has a better place to go to. The sentence has the address already. */
 		call_lost(c, REDIS_NOT_SENT, "");
-		c->why = r->why;
+		c->why = why;
 	}
 	return c;
 }
@@ -940,6 +940,13 @@ struct redis *redis_free(struct redis *r)
 enum redis_state redis_state(const struct redis *r)
 {
 	return r->state;
+}
+
+bool redis_away(const struct redis *r, struct err *why)
+{
+	bool away = r->failures > 0 && r->state != REDIS_READY && r->state != REDIS_IDLE;
+	*why = r->why;
+	return away;
 }
 
 const char *redis_where(const struct redis *r)

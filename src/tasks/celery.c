@@ -31,9 +31,9 @@ struct celery_queue {
 	char name[];
 };
 
-struct span celery_result_key(struct span id, char key[CELERY_KEY_MAX])
+struct span celery_result_key(const struct celery_client *c, struct span id, char key[CELERY_KEY_MAX])
 {
-	int n = snprintf(key, CELERY_KEY_MAX, CELERY_RESULT_PREFIX "%.*s", SPAN_ARG(id));
+	int n = snprintf(key, CELERY_KEY_MAX, "%s" CELERY_RESULT_PREFIX "%.*s", c->o->result_prefix, SPAN_ARG(id));
 	return (struct span){key, n < (int)CELERY_KEY_MAX ? (size_t)n : CELERY_KEY_MAX - 1};
 }
 
@@ -85,8 +85,8 @@ static void declare(struct celery_client *c, struct span queue)
 			return;
 	struct celery_queue *q = malloc(sizeof(*q) + queue.len);
 	CLEANUP(buf_releasep) struct buf key = BUF_INIT(1024), permanent = BUF_INIT(1024), member = BUF_INIT(2048);
-	buf_printf(&key, "_kombu.binding.%.*s", SPAN_ARG(queue));
-	buf_printf(&permanent, "_kombu.binding_permanent.%.*s", SPAN_ARG(queue));
+	buf_printf(&key, "%s_kombu.binding.%.*s", c->o->broker_prefix, SPAN_ARG(queue));
+	buf_printf(&permanent, "%s_kombu.binding_permanent.%.*s", c->o->broker_prefix, SPAN_ARG(queue));
 	buf_printf(&member, "%.*s" CELERY_SEPARATOR CELERY_SEPARATOR "%.*s", SPAN_ARG(queue), SPAN_ARG(queue));
 	if (q && !key.error && !permanent.error && !member.error) {
 		const struct span add[] = {SPAN_LIT("SADD"), buf_span(&key), buf_span(&member)};
@@ -138,6 +138,17 @@ static int check_input(const struct celery_client *c, const struct task_call *ca
 	return 0;
 }
 
+/* Nobody would ever learn of a result that cannot be read: better not begun. */
+static bool heard(const struct celery_client *c, struct err *why)
+{
+	if (redis_away(c->broker, why)) /* what follows will say so */
+		return true;
+	if (!redis_away(c->listener, why) && !redis_away(c->results, why))
+		return true;
+	err_prefix(why, 0, "the result backend cannot be asked");
+	return false;
+}
+
 static struct task_call trimmed(const struct task_call *call)
 {
 	struct task_call copy = *call;
@@ -155,7 +166,9 @@ static void client_submit(struct task_client *base, const struct task_call *give
 	enum task_submit_status status;
 	struct err why = {""};
 	int r = check_input(c, &call, queue, &status, &why);
-	if (r == 0 && (celery_queue_key(queue, call.priority, &key) < 0 ||
+	if (r == 0 && !heard(c, &why))
+		r = -EHOSTUNREACH;
+	if (r == 0 && (buf_puts(&key, c->o->broker_prefix) < 0 || celery_queue_key(queue, call.priority, &key) < 0 ||
 		       celery_task_message(&c->sender, &call, queue, clock_wall_us(), &message) < 0))
 		r = err_set(&why, -ENOMEM, "out of memory");
 	struct celery_operation *op = r == 0 ? operation_new(c, call.task_id, arg) : NULL;
@@ -199,7 +212,7 @@ static void client_get(struct task_client *base, struct span id, task_result_fn 
 		return;
 	}
 	op->fn.result = fn;
-	const struct span words[] = {SPAN_LIT("GET"), celery_result_key(id, key)};
+	const struct span words[] = {SPAN_LIT("GET"), celery_result_key(c, id, key)};
 	redis_command(c->results, words, 2, 0, on_got, op);
 }
 
@@ -223,9 +236,9 @@ static void on_revoked(void *arg, enum redis_outcome outcome, const struct redis
 static void client_cancel(struct task_client *base, struct span id, task_done_fn fn, void *arg)
 {
 	struct celery_client *c = (struct celery_client *)base;
-	CLEANUP(buf_releasep) struct buf channel = BUF_INIT(512), arguments = BUF_INIT(4096), message = BUF_INIT(1u << 16);
+	CLEANUP(buf_releasep) struct buf channel = BUF_INIT(1024), arguments = BUF_INIT(4096), message = BUF_INIT(1u << 16);
 	struct err why;
-	buf_printf(&channel, "/%u.%s.pidbox", c->o->broker.db, c->o->control_exchange);
+	celery_pidbox_channel(c, &channel);
 	buf_puts(&arguments, "{\"task_id\": ");
 	json_quote(&arguments, id);
 	buf_printf(&arguments, ", \"terminate\": %s, \"signal\": \"SIGTERM\"}", c->o->terminate ? "true" : "false");
@@ -276,6 +289,8 @@ static void client_free(struct task_client *base)
 	struct celery_client *c = (struct celery_client *)base;
 	celery_waits_drop(c);
 	celery_health_drop(c);
+	celery_check_drop(c);
+	celery_hearing_drop(c);
 	redis_free(c->listener);
 	redis_free(c->replies);
 	if (c->results != c->broker)
@@ -295,7 +310,7 @@ static int connect_all(struct celery_client *c, struct err *e)
 		c->results = c->broker;
 	else if (r == 0)
 		r = celery_connect(c, results, on_results, &c->results, e);
-	return r < 0 ? r : celery_connect(c, results, NULL, &c->listener, e);
+	return r < 0 ? r : celery_connect(c, results, celery_hearing_state, &c->listener, e);
 }
 
 static int client_new(struct loop *loop, const void *options, struct task_client **ret, struct err *e)
@@ -325,4 +340,5 @@ const struct task_backend celery_backend = {
 	.get = client_get,
 	.cancel = client_cancel,
 	.health = celery_health,
+	.check = celery_check,
 };

@@ -4,11 +4,12 @@
  * Why:       Celery tasks that exist already are called unchanged; a worker cannot tell our messages from those of Celery's own
  *            producer (protocol 2; ids, origin, delivery tag, reply-to and times apart).
  * Shape:     each client has its own connections: commands to the broker and to the result backend (one, when they are the same),
- *            subscriptions to results, and one for the answers of workers to health pings, made when first needed.
+ *            subscriptions to results, and one for the answers of workers to health pings and checks, made when first needed.
  * Results:   PENDING is queued, or unknown: Celery cannot tell these apart, so TASK_E_NOT_FOUND does not come from here. A result
  *            is kept as the raw text the worker wrote.
- * Errors:    a submission is TASK_REFUSED while Redis is away or says no, TASK_UNKNOWN when LPUSH was written and not answered. A wait
- *            goes on through a loss of Redis. The same id twice is two executions: Celery has no look-up by id before a result exists.
+ * Errors:    a submission is TASK_REFUSED while Redis is away or says no, or while the result backend is known to be away; TASK_UNKNOWN
+ *            when LPUSH was written and not answered. A wait goes on through a loss of Redis. The same id twice is two executions:
+ *            Celery has no look-up by id before a result exists.
  * Not done:  workflows are tasks here (a chain is the Python side's); other brokers; TLS (redis.h); worker of our own.
  * Threads:   options are read-only once checked, and shared by clients of any loop; they outlive them.
  */
@@ -27,8 +28,10 @@ int celery_options_new(struct celery_options **ret);
 struct celery_options *celery_options_free(struct celery_options *o); /* NULL is fine; returns NULL */
 
 /* One setting as text: broker_url (redis://…, see base/redis_url.h), result_backend (the broker's by default), queue ("celery"),
- * max_input (bytes of args + kwargs, 64 MiB), connect_timeout (3s), command_timeout (10s), health_interval (5s: how old an answer of
- * health may be), terminate (false: cancel does not end a task that runs already), control_exchange ("celery").
+ * broker_key_prefix and result_key_prefix (what workers have as global_keyprefix in broker_transport_options and in
+ * result_backend_transport_options), max_input (bytes of args + kwargs, 64 MiB), connect_timeout (3s), command_timeout (10s),
+ * health_interval (5s: how old an answer of health or check may be), terminate (false: cancel does not end a task that runs already),
+ * control_exchange ("celery").
  * -EINVAL with a sentence for an unknown key or a wrong value; it holds no secret. */
 int celery_options_set(struct celery_options *o, struct span key, struct span value, struct err *e);
 

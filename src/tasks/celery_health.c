@@ -1,17 +1,14 @@
 /*
- * Health: Redis answers a PING, how many tasks wait on the default queue, and whether a worker answers a ping on the pidbox.
+ * Health: Redis answers a PING and takes messages, results can be heard, how many tasks wait on the default queue, and whether a worker
+ * answers a ping on the pidbox.
  *
- * Asking again within health_interval gives the answer of the last time, so that a status page does not flood the workers. Workers
- * answer by a list of ours in the broker, found through the binding of our reply exchange; both are removed at the end of a round
- * in which every worker that heard us has answered.
+ * Asking again within health_interval gives the answer of the last time, so that a status page does not flood the workers.
  */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 
 #include "tasks/celery_internal.h"
-
-#define ANSWER_SECONDS "1"
 
 struct celery_health_request {
 	struct celery_health_request *next;
@@ -61,98 +58,37 @@ static void __attribute__((format(printf, 2, 3))) say(struct celery_client *c, c
 
 /* --- the answers of workers ------------------------------------------------------------------------------------------- */
 
-static struct span reply_list(const struct celery_client *c, struct buf *out)
+static void on_answer(struct celery_client *c, size_t question, struct span worker, struct span value)
 {
-	buf_printf(out, "%s.reply.%s.pidbox", c->sender.reply_to, c->o->control_exchange);
-	return buf_span(out);
+	(void)question, (void)worker, (void)value;
+	c->health.now.worker = true;
 }
 
-static void bind_replies(struct celery_client *c, const char *verb)
+static void on_end(struct celery_client *c)
 {
-	CLEANUP(buf_releasep) struct buf key = BUF_INIT(512), member = BUF_INIT(1024);
-	buf_printf(&key, "_kombu.binding.reply.%s.pidbox", c->o->control_exchange);
-	buf_printf(&member, "%s" CELERY_SEPARATOR CELERY_SEPARATOR "%s.reply.%s.pidbox", c->sender.reply_to, c->sender.reply_to,
-		   c->o->control_exchange);
-	const struct span words[] = {span_of(verb), buf_span(&key), buf_span(&member)};
-	redis_command(c->broker, words, 3, 0, NULL, NULL);
-}
-
-static void clear_replies(struct celery_client *c)
-{
-	CLEANUP(buf_releasep) struct buf list = BUF_INIT(512);
-	const struct span words[] = {SPAN_LIT("DEL"), reply_list(c, &list)};
-	redis_command(c->broker, words, 2, 0, NULL, NULL);
-}
-
-static void next_answer(struct celery_client *c);
-
-static void end_round(struct celery_client *c)
-{
-	if (c->health.answers == c->health.receivers) {
-		clear_replies(c);
-		bind_replies(c, "SREM");
-	}
-	finish(c);
-}
-
-static void on_answer(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
-{
-	struct celery_client *c = arg;
 	struct celery_health *h = &c->health;
-	(void)why;
-	if (outcome == REDIS_ANSWERED && redis_reply_type(reply) == REDIS_ARRAY) {
-		h->answers++;
-		h->now.worker = true;
-		if (h->answers < h->receivers) {
-			next_answer(c);
-			return;
-		}
-	} else if (!h->now.worker) {
-		say(c, "workers listen, but none answered within %s s", ANSWER_SECONDS);
-	}
-	end_round(c);
-}
-
-static void next_answer(struct celery_client *c)
-{
-	CLEANUP(buf_releasep) struct buf list = BUF_INIT(512);
-	const struct span words[] = {SPAN_LIT("BRPOP"), reply_list(c, &list), SPAN_LIT(ANSWER_SECONDS)};
-	redis_command(c->replies, words, 3, 5000, on_answer, c);
-}
-
-static void on_pinged_workers(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
-{
-	struct celery_client *c = arg;
-	c->health.receivers = redis_reply_integer(reply);
-	c->health.answers = 0;
-	if (outcome == REDIS_ANSWERED && c->health.receivers > 0) {
-		next_answer(c);
-		return;
-	}
-	if (outcome == REDIS_ANSWERED)
-		say(c, "no worker is connected to %s", redis_where(c->broker));
-	else
-		say(c, "%s", why->text);
-	end_round(c);
+	bool deaf = c->hearing.why.text[0];
+	if (h->round.why.text[0])
+		say(c, "%s", h->round.why.text);
+	else if (h->round.listeners == 0)
+		say(c, CELERY_NO_WORKER, redis_where(c->broker));
+	else if (!h->now.worker)
+		say(c, "workers listen, but none answered in time");
+	if (deaf)
+		say(c, CELERY_DEAF, c->hearing.why.text);
+	h->now.reachable = h->round.reachable && !deaf;
+	finish(c);
 }
 
 static void ping_workers(struct celery_client *c)
 {
-	CLEANUP(buf_releasep) struct buf channel = BUF_INIT(512), message = BUF_INIT(1u << 16);
-	char ticket[CRYPTO_UUID];
+	static const struct celery_question ping = {"ping", "{}"};
 	struct err e;
-	if (!c->replies && celery_connect(c, &c->o->broker, NULL, &c->replies, &e) < 0) {
+	c->health.round = (struct celery_round){.questions = &ping, .n_questions = 1, .answer = on_answer, .end = on_end};
+	if (celery_pidbox_ask(c, &c->health.round, &e) < 0) {
 		say(c, "%s", e.text);
 		finish(c);
-		return;
 	}
-	crypto_uuid4(ticket);
-	clear_replies(c); /* of a worker that was late the last time */
-	bind_replies(c, "SADD");
-	buf_printf(&channel, "/%u.%s.pidbox", c->o->broker.db, c->o->control_exchange);
-	celery_control_message(&c->sender, c->o->control_exchange, "ping", SPAN_LIT("{}"), ticket, &message);
-	const struct span words[] = {SPAN_LIT("PUBLISH"), buf_span(&channel), buf_span(&message)};
-	redis_command(c->broker, words, 3, 0, on_pinged_workers, c);
 }
 
 /* --- Redis ------------------------------------------------------------------------------------------------------------ */
@@ -170,7 +106,8 @@ static void on_length(void *arg, enum redis_outcome outcome, const struct redis_
 static void ask_lengths(struct celery_client *c)
 {
 	for (size_t i = 0; i < CELERY_PRIORITIES; i++) {
-		CLEANUP(buf_releasep) struct buf key = BUF_INIT(512);
+		CLEANUP(buf_releasep) struct buf key = BUF_INIT(1024);
+		buf_puts(&key, c->o->broker_prefix);
 		celery_queue_key(span_of(c->o->queue), celery_priority_steps[i], &key);
 		const struct span words[] = {SPAN_LIT("LLEN"), buf_span(&key)};
 		redis_command(c->broker, words, 2, 0, on_length, c);

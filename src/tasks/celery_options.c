@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "tasks/celery_internal.h"
@@ -50,6 +51,26 @@ static int set_name(char **to, struct span value, struct err *e)
 	return *to ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
 
+static int set_prefix(char to[CELERY_PREFIX_MAX], struct span value, struct err *e)
+{
+	bool good = value.len < CELERY_PREFIX_MAX;
+	for (size_t i = 0; good && i < value.len; i++)
+		good = (unsigned char)value.ptr[i] > ' ' && (unsigned char)value.ptr[i] < 0x7f;
+	if (!good)
+		return err_set(e, -EINVAL, "expected a text of at most %d ASCII characters without blanks", CELERY_PREFIX_MAX - 1);
+	span_copy(value, to, CELERY_PREFIX_MAX);
+	return 0;
+}
+
+/* Celery puts a _ behind the prefix of results that ends in none of these (celery/backends/base.py, 5.5 and newer). */
+static int set_result_prefix(struct celery_options *o, struct span value, struct err *e)
+{
+	int r = set_prefix(o->result_prefix, value, e);
+	if (r == 0 && value.len && !strchr(":_-.", value.ptr[value.len - 1]))
+		strcat(o->result_prefix, "_");
+	return r;
+}
+
 static int set_duration(unsigned *to, struct span value, struct err *e)
 {
 	CLEANUP(freep) char *text = span_dup(value);
@@ -94,6 +115,10 @@ int celery_options_set(struct celery_options *o, struct span key, struct span va
 		r = set_name(&o->queue, value, e);
 	else if (span_is(key, "control_exchange"))
 		r = set_name(&o->control_exchange, value, e);
+	else if (span_is(key, "broker_key_prefix"))
+		r = set_prefix(o->broker_prefix, value, e);
+	else if (span_is(key, "result_key_prefix"))
+		r = set_result_prefix(o, value, e);
 	else if (span_is(key, "max_input"))
 		r = set_size(&o->max_input, value, e);
 	else if (span_is(key, "connect_timeout"))
@@ -105,8 +130,9 @@ int celery_options_set(struct celery_options *o, struct span key, struct span va
 	else if (span_is(key, "terminate"))
 		r = set_switch(&o->terminate, value, e);
 	else
-		return err_set(e, -EINVAL, "there is no such setting; there are broker_url, result_backend, queue, max_input, "
-					   "connect_timeout, command_timeout, health_interval, terminate and control_exchange");
+		return err_set(e, -EINVAL, "there is no such setting; there are broker_url, result_backend, broker_key_prefix, "
+					   "result_key_prefix, queue, max_input, connect_timeout, command_timeout, health_interval, "
+					   "terminate and control_exchange");
 	return r;
 }
 

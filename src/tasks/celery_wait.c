@@ -58,7 +58,7 @@ static void on_read(void *arg, enum redis_outcome outcome, const struct redis_re
 static void read_result(struct task_wait *w)
 {
 	char key[CELERY_KEY_MAX];
-	const struct span words[] = {SPAN_LIT("GET"), celery_result_key(span_of(w->id), key)};
+	const struct span words[] = {SPAN_LIT("GET"), celery_result_key(w->client, span_of(w->id), key)};
 	redis_call_cancel(w->read);
 	w->read = redis_command(w->client->results, words, 2, 0, on_read, w);
 }
@@ -86,7 +86,7 @@ struct task_wait *celery_wait(struct task_client *base, struct span id, task_res
 	w->fn = fn;
 	w->arg = arg;
 	span_copy(id, w->id, sizeof(w->id));
-	w->subscription = redis_subscribe(c->listener, celery_result_key(span_of(w->id), key), &listener, w);
+	w->subscription = redis_subscribe(c->listener, celery_result_key(w->client, span_of(w->id), key), &listener, w);
 	if (!w->subscription) {
 		free(w);
 		return NULL;

@@ -129,3 +129,29 @@ def origin(pair):
 @pytest.fixture
 def router(pair):
     return pair[0]
+
+
+# --- Celery --------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def own_redis(tmp_path):
+    """A server that a test may stop, start and pause."""
+    from celery_redis import Redis  # here, since not every machine has what it needs
+    server = Redis(tmp_path)
+    yield server
+    server.go_on()
+    server.stop()
+
+
+@pytest.fixture
+def workers(tmp_path):
+    """Real Celery workers, ended with the test."""
+    from celery_worker import Worker
+    started = []
+
+    def start_worker(*arguments, **how):
+        started.append(Worker(tmp_path, *arguments, **how))
+        return started[-1]
+    yield start_worker
+    for worker in started:
+        worker.stop()

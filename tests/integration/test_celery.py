@@ -9,33 +9,9 @@ import requests
 
 import configuration
 from celery_redis import Redis
+from celery_router import TASKS, call, celery_config, readyz, start_router
 from celery_worker import Worker, application
 from http_text import PATIENCE, wait_until
-
-TASKS = {name: {"name": name, "args": {"$ref": "body:/args"}, "kwargs": {"$ref": "body:/kwargs", "default": {}}, "timeout": "30s"}
-         for name in ("add_numbers", "echo", "give_back", "everything", "simulate_work", "fail", "give_size", "not_json_number", "count_up",
-                      "progress", "unheard_of")}
-
-
-def celery_config(origin, broker, results=None, tasks=None, **settings):
-    operations = {name: configuration.operation("POST /" + name, {**task, "backend": "celery"})
-                  for name, task in (tasks or TASKS).items()}
-    backends = {"celery": {"broker_url": broker, **({"result_backend": results} if results else {}), **settings}}
-    return configuration.router({"s": configuration.service(origin, operations)}, backend="celery", backends=backends)
-
-
-def start_router(start, origin, broker, results=None, tasks=None, env=None, **settings):
-    config = celery_config(origin, broker, results, tasks, **settings)
-    return start.router(config, env={"TASK_ABSTRACTION_ENABLED": "true", **(env or {})})
-
-
-def call(router, task, *args, kwargs=None, **how):
-    body = {"args": list(args), **({"kwargs": kwargs} if kwargs is not None else {})}
-    return requests.post("http://127.0.0.1:%d/%s" % (router.port, task), json=body, timeout=PATIENCE, **how)
-
-
-def readyz(router):
-    return requests.get("http://127.0.0.1:%d/readyz" % router.admin_port, timeout=PATIENCE).json()["backends"][0]
 
 
 @pytest.fixture(scope="module")
@@ -46,27 +22,6 @@ def engine(tmp_path_factory):
     yield server, worker
     worker.stop()
     server.stop()
-
-
-@pytest.fixture
-def own_redis(tmp_path):
-    """A server that a test may stop, start and pause."""
-    server = Redis(tmp_path)
-    yield server
-    server.go_on()
-    server.stop()
-
-
-@pytest.fixture
-def workers(tmp_path):
-    started = []
-
-    def start_worker(*arguments, **how):
-        started.append(Worker(tmp_path, *arguments, **how))
-        return started[-1]
-    yield start_worker
-    for worker in started:
-        worker.stop()
 
 
 @pytest.fixture
@@ -308,12 +263,11 @@ def test_no_subscription_is_left_behind(start, own_redis, workers):
     workers(own_redis.url(1), own_redis.url(2))
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         assert list(pool.map(lambda n: call(router, "give_back", n).json(), range(100))) == list(range(100))
-    wait_until(lambda: len([c for c in own_redis.client().pubsub_channels("celery-task-meta-*")]) <= router_threads(router),
+    wait_until(lambda: len([c for c in own_redis.client().pubsub_channels("celery-task-meta-*")]) <= KEPT_CHANNELS,
                "the channels to be left")
 
 
-def router_threads(router):
-    return 2  # configuration.router; each keeps its last channel until it has another
+KEPT_CHANNELS = 3  # each of two threads keeps its last one until it has another; the control loop keeps one to know that it hears
 
 
 def test_passwords_databases_and_users(start, tmp_path, workers):

@@ -1,4 +1,5 @@
 """Celery tasks as existing workers have them: those of core_tasks by name, and troublemakers."""
+import json
 import os
 import time
 
@@ -10,6 +11,7 @@ app = Celery("workers", broker=os.environ["CELERY_BROKER_URL"], backend=os.envir
 app.conf.task_track_started = True
 app.conf.broker_connection_retry_on_startup = True
 app.conf.worker_hijack_root_logger = False
+app.conf.update(json.loads(os.environ.get("CELERY_APP_CONF", "{}")))
 for function in core_tasks.TASKS:
     app.task(name=function.__name__)(function)
 
@@ -34,3 +36,7 @@ def progress(self, duration):
     self.update_state(state="PROGRESS", meta={"percent": 50})
     time.sleep(duration)
     return "done"
+
+
+for name in os.environ.get("CELERY_APP_WITHOUT", "").split():
+    app.tasks.pop(name)

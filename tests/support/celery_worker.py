@@ -1,4 +1,5 @@
 """Real Celery workers, ended by their pid (their pool's processes are of their group)."""
+import json
 import os
 import signal
 import subprocess
@@ -18,12 +19,16 @@ def application(broker, results=None):
 
 
 class Worker:
-    def __init__(self, folder, broker, results=None, queues="celery", pool="threads", concurrency=8, arguments=()):
+    """`conf` is Celery's configuration in the worker; `without` names tasks that it has not registered."""
+
+    def __init__(self, folder, broker, results=None, queues="celery", pool="threads", concurrency=8, arguments=(), conf=None,
+                 without=()):
         self.name = "w%s@test" % uuid.uuid4().hex[:8]
         self.log_path = os.path.join(str(folder), self.name + ".log")
         self.app = application(broker, results)
-        environment = dict(os.environ, CELERY_BROKER_URL=broker, CELERY_RESULT_BACKEND=results or broker, PYTHONPATH=HERE, RUNS_FOLDER=str(folder),
-                           PYTHONDONTWRITEBYTECODE="1")
+        environment = dict(os.environ, CELERY_BROKER_URL=broker, CELERY_RESULT_BACKEND=results or broker, PYTHONPATH=HERE,
+                           RUNS_FOLDER=str(folder), PYTHONDONTWRITEBYTECODE="1", CELERY_APP_CONF=json.dumps(conf or {}),
+                           CELERY_APP_WITHOUT=" ".join(without))
         command = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "-n", self.name, "-Q", queues, "-P", pool,
                    "-c", str(concurrency), "--without-gossip", "--without-mingle", "-l", "info", *arguments]
         with open(self.log_path, "wb") as log:
@@ -38,6 +43,12 @@ class Worker:
     def is_ready(self):
         assert self.process.poll() is None, "the worker ended:\n" + self.log()
         return " ready." in self.log()
+
+    def pause(self):
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def go_on(self):
+        os.killpg(self.process.pid, signal.SIGCONT)
 
     def kill(self):
         """With its pool, as when the machine is gone."""

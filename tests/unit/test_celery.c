@@ -4,26 +4,16 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "base/crypto.h"
-#include "support/redis_server.h"
-#include "tasks/backends.h"
-#include "tasks/celery.h"
+#include "support/celery_world.h"
 
 #define MANY 1000
 
 struct world {
-	struct redis_server server;
-	struct loop *loop;
-	struct loop_timer *guard;
-	struct celery_options *options;
-	struct task_client *client;
-	struct redis *worker; /* what the test does to Redis */
-	unsigned waiting;
+	struct celery_world c;
 	struct task_submission submission;
 	struct task_result result;
 	struct task_health health;
@@ -31,56 +21,22 @@ struct world {
 	int code;
 	int64_t integer;
 	unsigned results;
-	bool frees; /* the client, from within the next callback */
 };
-
-static void on_guard(void *arg)
-{
-	(void)arg;
-	fail_msg("nothing happened for 20 s");
-}
 
 static void happened(struct world *w)
 {
-	if (w->frees)
-		w->client = task_client_free(w->client);
-	w->frees = false;
-	if (w->waiting && --w->waiting == 0)
-		loop_stop(w->loop);
+	celery_world_happened(&w->c);
 }
 
 static void wait_for(struct world *w, unsigned events)
 {
-	w->waiting = events;
-	loop_timer_start(w->guard, 20000);
-	loop_run(w->loop);
-	assert_int_equal(w->waiting, 0);
-}
-
-static void set(struct world *w, const char *key, const char *value)
-{
-	struct err e = {""};
-	celery_options_set(w->options, span_of(key), span_of(value), &e);
-	assert_string_equal(e.text, "");
+	celery_world_wait(&w->c, events);
 }
 
 static int setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
-	struct redis_url url;
-	struct err e;
-	assert_true(redis_server_start(&w->server, NULL));
-	assert_int_equal(loop_new(&w->loop), 0);
-	assert_int_equal(loop_timer_new(w->loop, on_guard, w, &w->guard), 0);
-	assert_int_equal(celery_options_new(&w->options), 0);
-	set(w, "broker_url", w->server.url);
-	set(w, "command_timeout", "2s");
-	assert_int_equal(celery_options_check(w->options, &e), 0);
-	assert_int_equal(task_backend_find(SPAN_LIT("celery"), &e)->client_new(w->loop, w->options, &w->client, &e), 0);
-	assert_int_equal(redis_url_parse(span_of(w->server.url), &url, &e), 0);
-	const struct redis_options o = {.url = &url};
-	assert_int_equal(redis_new(w->loop, &o, &w->worker, &e), 0);
-	redis_url_release(&url);
+	celery_world_start(&w->c);
 	*state = w;
 	return 0;
 }
@@ -88,12 +44,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct world *w = *state;
-	task_client_free(w->client);
-	redis_free(w->worker);
-	loop_timer_free(w->guard);
-	loop_free(w->loop);
-	celery_options_free(w->options);
-	redis_server_stop(&w->server);
+	celery_world_stop(&w->c);
 	free(w);
 	return 0;
 }
@@ -147,14 +98,14 @@ static void on_reply(void *arg, enum redis_outcome outcome, const struct redis_r
 
 static void submit(struct world *w, const struct task_call *call)
 {
-	task_submit(w->client, call, on_submitted, w);
+	task_submit(w->c.client, call, on_submitted, w);
 	wait_for(w, 1);
 }
 
 static void ask(struct world *w, const char *verb, const char *key)
 {
 	const struct span words[] = {span_of(verb), span_of(key)};
-	redis_command(w->worker, words, 2, 0, on_reply, w);
+	redis_command(w->c.worker, words, 2, 0, on_reply, w);
 	wait_for(w, 1);
 }
 
@@ -166,8 +117,8 @@ static void finish(struct world *w, const char *id, const char *status, const ch
 		   result, id);
 	const struct span keep[] = {SPAN_LIT("SETEX"), buf_span(&key), SPAN_LIT("60"), buf_span(&meta)};
 	const struct span publish[] = {SPAN_LIT("PUBLISH"), buf_span(&key), buf_span(&meta)};
-	redis_command(w->worker, keep, 4, 0, NULL, NULL);
-	redis_command(w->worker, publish, 3, 0, NULL, NULL);
+	redis_command(w->c.worker, keep, 4, 0, NULL, NULL);
+	redis_command(w->c.worker, publish, 3, 0, NULL, NULL);
 }
 
 static const struct task_call add = {.task = SPAN_INIT("add"), .args = SPAN_INIT("[1, 2]")};
@@ -208,7 +159,7 @@ static void what_a_worker_could_not_read_is_refused(void **state)
 	}
 	ask(w, "LLEN", "celery");
 	assert_int_equal(w->integer, 0);
-	set(w, "max_input", "5");
+	celery_world_set(&w->c, "max_input", "5");
 	submit(w, &add);
 	assert_int_equal(w->submission.status, TASK_INPUT_TOO_LARGE);
 }
@@ -217,7 +168,7 @@ static void redis_says_no(void **state)
 {
 	struct world *w = *state;
 	const struct span clash[] = {SPAN_LIT("SET"), SPAN_LIT("celery"), SPAN_LIT("a text")};
-	redis_command(w->worker, clash, 3, 0, on_reply, w);
+	redis_command(w->c.worker, clash, 3, 0, on_reply, w);
 	wait_for(w, 1);
 	submit(w, &add);
 	assert_int_equal(w->submission.status, TASK_REFUSED);
@@ -227,20 +178,20 @@ static void redis_says_no(void **state)
 static void redis_gone_is_told_quickly(void **state)
 {
 	struct world *w = *state;
-	redis_server_kill(&w->server);
+	redis_server_kill(&w->c.server);
 	int64_t begin = clock_mono_ms();
 	for (int i = 0; i < 20; i++) {
 		submit(w, &add);
 		assert_int_equal(w->submission.status, TASK_REFUSED);
 	}
 	assert_true(clock_mono_ms() - begin < 1000);
-	task_get(w->client, SPAN_LIT("x"), on_result, w);
+	task_get(w->c.client, SPAN_LIT("x"), on_result, w);
 	wait_for(w, 1);
 	assert_int_equal(w->code, TASK_E_UNREACHABLE);
-	task_cancel(w->client, SPAN_LIT("x"), on_done, w);
+	task_cancel(w->c.client, SPAN_LIT("x"), on_done, w);
 	wait_for(w, 1);
 	assert_int_equal(w->code, TASK_E_UNREACHABLE);
-	task_health(w->client, on_health, w);
+	task_health(w->c.client, on_health, w);
 	wait_for(w, 1);
 	assert_false(w->health.reachable);
 	assert_non_null(strstr(w->health.detail, "Redis at"));
@@ -249,18 +200,18 @@ static void redis_gone_is_told_quickly(void **state)
 static void states_by_get(void **state)
 {
 	struct world *w = *state;
-	task_get(w->client, SPAN_LIT("x"), on_result, w);
+	task_get(w->c.client, SPAN_LIT("x"), on_result, w);
 	wait_for(w, 1);
 	assert_int_equal(w->code, 0);
 	assert_int_equal(w->result.status, TASK_PENDING);
 	finish(w, "x", "PROGRESS", "{\"p\": 1}");
 	ask(w, "EXISTS", "celery-task-meta-x");
-	task_get(w->client, SPAN_LIT("x"), on_result, w);
+	task_get(w->c.client, SPAN_LIT("x"), on_result, w);
 	wait_for(w, 1);
 	assert_int_equal(w->result.status, TASK_RUNNING);
 	finish(w, "x", "SUCCESS", "9007199254740993");
 	ask(w, "EXISTS", "celery-task-meta-x");
-	task_get(w->client, SPAN_LIT("x"), on_result, w);
+	task_get(w->c.client, SPAN_LIT("x"), on_result, w);
 	wait_for(w, 1);
 	assert_int_equal(w->result.status, TASK_COMPLETED);
 	assert_string_equal(w->text, "9007199254740993");
@@ -271,7 +222,7 @@ static void a_result_from_before_the_wait(void **state)
 	struct world *w = *state;
 	finish(w, "x", "SUCCESS", "1.0");
 	ask(w, "EXISTS", "celery-task-meta-x");
-	task_wait(w->client, SPAN_LIT("x"), on_result, w);
+	task_wait(w->c.client, SPAN_LIT("x"), on_result, w);
 	wait_for(w, 1);
 	assert_string_equal(w->text, "1.0");
 }
@@ -279,8 +230,8 @@ static void a_result_from_before_the_wait(void **state)
 static void a_wait_ends_at_the_end_only(void **state)
 {
 	struct world *w = *state;
-	task_wait(w->client, SPAN_LIT("x"), on_result, w);
-	task_wait(w->client, SPAN_LIT("x"), on_result, w); /* two for one task */
+	task_wait(w->c.client, SPAN_LIT("x"), on_result, w);
+	task_wait(w->c.client, SPAN_LIT("x"), on_result, w); /* two for one task */
 	finish(w, "x", "STARTED", "{\"pid\": 1}");
 	finish(w, "x", "RETRY", "null");
 	finish(w, "x", "FAILURE", "{\"exc_type\": \"ValueError\", \"exc_message\": [\"bad\"], \"exc_module\": \"builtins\"}");
@@ -295,12 +246,12 @@ static void a_wait_ends_at_the_end_only(void **state)
 static void a_cancelled_wait_is_silent(void **state)
 {
 	struct world *w = *state;
-	struct task_wait *one = task_wait(w->client, SPAN_LIT("x"), on_result, w);
-	task_wait_cancel(task_wait(w->client, SPAN_LIT("y"), on_result, w), w->client);
-	task_wait(w->client, SPAN_LIT("z"), on_result, w);
+	struct task_wait *one = task_wait(w->c.client, SPAN_LIT("x"), on_result, w);
+	task_wait_cancel(task_wait(w->c.client, SPAN_LIT("y"), on_result, w), w->c.client);
+	task_wait(w->c.client, SPAN_LIT("z"), on_result, w);
 	finish(w, "z", "SUCCESS", "1");
 	wait_for(w, 1);
-	task_wait_cancel(one, w->client);
+	task_wait_cancel(one, w->c.client);
 	finish(w, "x", "SUCCESS", "2");
 	finish(w, "y", "SUCCESS", "3");
 	ask(w, "EXISTS", "celery-task-meta-y");
@@ -312,13 +263,13 @@ static void a_thousand_at_once(void **state)
 	struct world *w = *state;
 	static char ids[MANY][TASK_ID_MAX];
 	for (int i = 0; i < MANY; i++)
-		task_submit(w->client, &add, on_submitted, w);
+		task_submit(w->c.client, &add, on_submitted, w);
 	wait_for(w, MANY);
 	ask(w, "LLEN", "celery");
 	assert_int_equal(w->integer, MANY);
 	for (int i = 0; i < MANY; i++) {
 		snprintf(ids[i], sizeof(ids[i]), "id-%d", i);
-		task_wait(w->client, span_of(ids[i]), on_result, w);
+		task_wait(w->c.client, span_of(ids[i]), on_result, w);
 	}
 	for (int i = 0; i < MANY; i++)
 		finish(w, ids[i], "SUCCESS", "1");
@@ -329,14 +280,14 @@ static void a_thousand_at_once(void **state)
 static void a_wait_survives_the_server(void **state)
 {
 	struct world *w = *state;
-	task_wait(w->client, SPAN_LIT("x"), on_result, w);
-	task_wait(w->client, SPAN_LIT("y"), on_result, w);
+	task_wait(w->c.client, SPAN_LIT("x"), on_result, w);
+	task_wait(w->c.client, SPAN_LIT("y"), on_result, w);
 	finish(w, "y", "SUCCESS", "1"); /* once it is told, the subscription of x, made before it, is there too */
 	wait_for(w, 1);
-	redis_server_kill(&w->server);
-	redis_server_restart(&w->server);
+	redis_server_kill(&w->c.server);
+	redis_server_restart(&w->c.server);
 	/* Kept, and never published to us: it is the GET after the new subscription that finds it. */
-	redis_server_say(&w->server, "SETEX celery-task-meta-x 60 '{\"status\": \"SUCCESS\", \"result\": [1.0]}'");
+	redis_server_say(&w->c.server, "SETEX celery-task-meta-x 60 '{\"status\": \"SUCCESS\", \"result\": [1.0]}'");
 	wait_for(w, 1);
 	assert_int_equal(w->results, 2);
 	assert_int_equal(w->result.status, TASK_COMPLETED);
@@ -346,7 +297,7 @@ static void a_wait_survives_the_server(void **state)
 static void cancelling_needs_a_worker(void **state)
 {
 	struct world *w = *state;
-	task_cancel(w->client, SPAN_LIT("x"), on_done, w);
+	task_cancel(w->c.client, SPAN_LIT("x"), on_done, w);
 	wait_for(w, 1);
 	assert_int_equal(w->code, TASK_E_UNREACHABLE);
 	assert_string_equal(w->error, "no worker is there to hear it");
@@ -360,7 +311,7 @@ static void health_without_a_worker(void **state)
 	urgent.priority = 9;
 	submit(w, &urgent);
 	for (int i = 0; i < 3; i++)
-		task_health(w->client, on_health, w);
+		task_health(w->c.client, on_health, w);
 	wait_for(w, 3);
 	assert_true(w->health.reachable);
 	assert_false(w->health.worker);
@@ -375,31 +326,29 @@ static void the_client_may_go_from_any_callback(void **state)
 	struct world *w = *state;
 	struct err e;
 	for (int i = 0; i < 5; i++) {
-		if (!w->client)
-			assert_int_equal(celery_backend.client_new(w->loop, w->options, &w->client, &e), 0);
-		w->frees = true;
+		if (!w->c.client)
+			assert_int_equal(celery_backend.client_new(w->c.loop, w->c.options, &w->c.client, &e), 0);
+		w->c.frees = true;
 		if (i == 0)
-			task_submit(w->client, &add, on_submitted, w);
+			task_submit(w->c.client, &add, on_submitted, w);
 		else if (i == 1)
-			task_get(w->client, SPAN_LIT("x"), on_result, w);
+			task_get(w->c.client, SPAN_LIT("x"), on_result, w);
 		else if (i == 2)
-			task_cancel(w->client, SPAN_LIT("x"), on_done, w);
+			task_cancel(w->c.client, SPAN_LIT("x"), on_done, w);
 		else if (i == 3)
-			task_health(w->client, on_health, w);
+			task_health(w->c.client, on_health, w);
 		for (int j = 0; j < 3; j++)
-			task_wait(w->client, SPAN_LIT("end"), on_result, w);
+			task_wait(w->c.client, SPAN_LIT("end"), on_result, w);
 		if (i == 4)
 			finish(w, "end", "SUCCESS", "1");
 		wait_for(w, 1);
-		assert_null(w->client);
+		assert_null(w->c.client);
 	}
 	assert_int_equal(w->results, 2); /* one get, one wait: the others went with the client */
 }
 
 int main(void)
 {
-	signal(SIGPIPE, SIG_IGN);
-	crypto_setup();
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(a_submission_is_in_its_queue), TEST(what_a_worker_could_not_read_is_refused),
@@ -410,11 +359,7 @@ int main(void)
 		TEST(cancelling_needs_a_worker),    TEST(health_without_a_worker),
 		TEST(the_client_may_go_from_any_callback),
 	};
-	struct redis_server probe;
-	if (!redis_server_start(&probe, NULL)) {
-		print_message("there is no redis-server\n");
+	if (!celery_world_possible())
 		return 77;
-	}
-	redis_server_stop(&probe);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
