@@ -1,7 +1,9 @@
 #include "tasks/hatchet_message.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -31,19 +33,63 @@ static int priority_of(int priority)
 	return priority <= 0 ? 0 : priority <= 3 ? 1 : priority <= 6 ? 2 : 3;
 }
 
+/* The end of the number, or of the string, that begins at `i`; in valid JSON. */
+static size_t token_end(struct span json, size_t i)
+{
+	if (json.ptr[i] != '"') {
+		while (i < json.len && (isalnum((unsigned char)json.ptr[i]) || strchr("+-.", json.ptr[i])))
+			i++;
+		return i;
+	}
+	for (i++; i < json.len && json.ptr[i] != '"'; i++)
+		i += json.ptr[i] == '\\';
+	return i + 1;
+}
+
+/* Whether an integer comes through a double unchanged. What has a fraction or an exponent is one in the worker anyway. */
+static bool is_exact(struct span number)
+{
+	char text[24];
+	if (number.len <= 15 || memchr(number.ptr, '.', number.len) || memchr(number.ptr, 'e', number.len) ||
+	    memchr(number.ptr, 'E', number.len))
+		return true;
+	span_copy(number, text, sizeof(text));
+	errno = 0;
+	long long n = strtoll(text, NULL, 10);
+	return errno == 0 && number.len < sizeof(text) && n > -(1LL << 62) && n < 1LL << 62 && (long long)(double)n == n;
+}
+
+/* The engine's interface reads every number of an input into a double. An id that the worker would see changed is worse than a request
+ * that legacy serves. */
+static int check_numbers(struct span json, struct err *e)
+{
+	for (size_t i = 0, end; i < json.len; i = end) {
+		bool number = json.ptr[i] == '-' || isdigit((unsigned char)json.ptr[i]);
+		end = number || json.ptr[i] == '"' ? token_end(json, i) : i + 1;
+		struct span token = {json.ptr + i, end - i};
+		if (number && !is_exact(token))
+			return err_set(e, -EINVAL, "Hatchet would round the number %.*s; send it as a string",
+				       (int)(token.len < 40 ? token.len : 40), token.ptr);
+	}
+	return 0;
+}
+
 static int put_input(struct buf *out, const struct task_call *call, struct err *e)
 {
+	size_t start = out->len;
 	if (call->single_input) {
 		struct span input;
 		if (!json_pointer(call->args, SPAN_LIT("/0"), &input) || json_type_of(input) != JSON_OBJECT)
 			return err_set(e, -EINVAL, "the input of a Hatchet workflow must be an object");
-		return buf_append_span(out, input);
+		buf_append_span(out, input);
+	} else {
+		buf_puts(out, "{\"args\":");
+		buf_append_span(out, call->args.ptr ? call->args : SPAN_LIT("[]"));
+		buf_puts(out, ",\"kwargs\":");
+		buf_append_span(out, call->kwargs.ptr ? call->kwargs : SPAN_LIT("{}"));
+		buf_putc(out, '}');
 	}
-	buf_puts(out, "{\"args\":");
-	buf_append_span(out, call->args.ptr ? call->args : SPAN_LIT("[]"));
-	buf_puts(out, ",\"kwargs\":");
-	buf_append_span(out, call->kwargs.ptr ? call->kwargs : SPAN_LIT("{}"));
-	return buf_putc(out, '}');
+	return out->error ? out->error : check_numbers((struct span){buf_span(out).ptr + start, out->len - start}, e);
 }
 
 int hatchet_put_trigger(struct buf *out, const struct task_call *call, struct span workflow, struct err *e)

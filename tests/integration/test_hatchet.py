@@ -1,24 +1,19 @@
 """The Hatchet backend through the router: against the stand-in, and the same against a real engine where HATCHET_CLIENT_TOKEN is set."""
-import base64
 import concurrent.futures
-import importlib.util
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
-import urllib.request
+import urllib.parse
+import uuid
 
 import configuration as c
 import pytest
 from hatchet import Engine, Failed, TimedOut, token
+from hatchet_real import TOKEN, Server, Worker
 from http_text import PATIENCE, wait_until
 from programs import Process, free_port
 from raw import ask, request
-
-SUPPORT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support")
-TOKEN = os.environ.get("HATCHET_CLIENT_TOKEN") or os.environ.get("HATCHET_TOKEN")
+from temporal_server import Proxy
 
 
 # --- engines -----------------------------------------------------------------------------------------------------------------
@@ -31,9 +26,11 @@ class StandIn:
         self.release = threading.Event()
         self.engine = Engine({"rt_echo_workflow": lambda run: {"args": run.input["args"], "kwargs": run.input["kwargs"]},
                               "rt_sum_workflow": lambda run: {"rt_sum": sum(run.input["args"])},
+                              "rt_length_workflow": lambda run: {"rt_length": len(run.input["args"][0])},
                               "rt_fail_workflow": self.fail, "rt_timeout_workflow": self.time_out, "rt_slow_workflow": self.slow,
                               "rt_flaky_workflow": self.flaky, "document-pipeline": pipeline, "single-object": lambda run: run.input,
                               "rt_echo_workflow_2": lambda run: {}})
+        self.engine.retries["rt_flaky_workflow"] = 1
         self.environment = {"HATCHET_CLIENT_TOKEN": self.engine.token()}
 
     @staticmethod
@@ -54,6 +51,14 @@ class StandIn:
         self.release.wait(PATIENCE)
         return {"slept": 1}
 
+    def runs(self, key, value):
+        """Ids of the runs with this in their metadata."""
+        return [run.id for run in self.engine.runs.values() if run.metadata.get(key) == value]
+
+    @property
+    def url(self):
+        return self.engine.url
+
     def stop(self):
         self.release.set()
         self.engine.stop()
@@ -70,37 +75,55 @@ class Real:
     """An engine of the user's, and the worker of tests/support started for it."""
     real = True
 
-    def __init__(self):
-        self.environment = {k: os.environ[k] for k in os.environ if k.startswith("HATCHET_")}
-        self.worker = subprocess.Popen([sys.executable, os.path.join(SUPPORT, "hatchet_worker.py")], stdin=subprocess.DEVNULL,
-                                       stdout=subprocess.PIPE, text=True)
-        assert self.worker.stdout.readline().strip() == "starting"
-        wait_until(self.registered, "the worker to be registered")
+    def __init__(self, folder):
+        self.server = Server()
+        self.environment = self.server.environment
+        self.worker = Worker(folder, self.server)
 
-    def registered(self):
-        """The worker starts in its own time; the engine knows when it is there."""
-        part = TOKEN.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-        server = os.environ.get("HATCHET_SERVER_URL") or os.environ.get("HATCHET_CLIENT_SERVER_URL") or claims["server_url"]
-        question = urllib.request.Request("%s/api/v1/tenants/%s/worker?statuses=ACTIVE" % (server.rstrip("/"), claims["sub"]),
-                                          headers={"Authorization": "Bearer " + TOKEN})
-        with urllib.request.urlopen(question, timeout=PATIENCE) as answer:
-            workers = json.load(answer)["rows"]
-        assert self.worker.poll() is None, "the worker has ended"
-        return any("rt_timeout_workflow:rt_timeout" in (w.get("actions") or []) for w in workers)
+    @property
+    def url(self):
+        return self.server.url
+
+    def runs(self, key, value):
+        """The engine lists a run some time after it was taken, and each only once."""
+        rows = wait_until(lambda: self.server.runs(key, value), "the engine to list the run")
+        return [row["workflowRunExternalId"] for row in rows]
 
     def stop(self):
-        self.worker.send_signal(signal.SIGTERM)
-        self.worker.wait(PATIENCE)
+        self.worker.stop()
+
+
+class Between(Proxy):
+    """Stands before the engine. While `swallow` is set, what is posted never comes to it."""
+    swallow, swallowed = False, 0
+
+    def answer(self, inside, request):
+        if self.swallow and request.startswith(b"POST"):
+            with self.lock:
+                self.swallowed += 1
+            return
+        super().answer(inside, request)
+
+
+@pytest.fixture
+def between(hatchet):  # pylint: disable=redefined-outer-name
+    """Of (lose): the variables that lead to the engine through a proxy."""
+    address = urllib.parse.urlsplit(hatchet.url)
+    if address.scheme != "http":
+        pytest.skip("the engine speaks TLS, and the proxy does not")
+
+    def put(**how):
+        put.proxy = Between(address.port or 80, to_host=address.hostname, **how)
+        return {"HATCHET_SERVER_URL": "http://127.0.0.1:%d" % put.proxy.port}
+    yield put
+    put.proxy.stop()
 
 
 @pytest.fixture(scope="module")
-def real_engine():
+def real_engine(tmp_path_factory):
     if not TOKEN:
         pytest.skip("HATCHET_CLIENT_TOKEN is not set: no real Hatchet engine to run against")
-    if not importlib.util.find_spec("hatchet_sdk"):
-        pytest.skip("hatchet-sdk is not installed: nobody could run tasks of the real engine")
-    engine = Real()
+    engine = Real(tmp_path_factory.mktemp("hatchet"))
     yield engine
     engine.stop()
 
@@ -125,11 +148,12 @@ def task(name, **mapping):
 
 OPERATIONS = {
     "echo": c.operation("POST /echo", task("rt_echo", kwargs={"who": {"$ref": "header:X-Who", "default": "nobody"}})),
+    "length": c.operation("POST /length", task("rt_length")),
     "sum": c.operation("POST /sum", {"name": "rt_sum", "args": [{"$ref": "body:/a"}, {"$ref": "body:/b"}], "timeout": "20s"}),
     "fail": c.operation("POST /fail", task("rt_fail")),
     "timeout": c.operation("POST /timeout", {"name": "rt_timeout", "timeout": "20s"}),
     "slow": c.operation("POST /slow", {"name": "rt_slow", "timeout": "20s", "respond_async": True}),
-    "short": c.operation("POST /short", {"name": "rt_slow", "timeout": "300ms"}),
+    "short": c.operation("POST /short", {"name": "rt_slow", "args": [3], "timeout": "300ms"}),
     "flaky": c.operation("POST /flaky", {"name": "rt_flaky", "timeout": "20s"}),
     "missing": c.operation("POST /missing", task("rt_nobody_registered_this")),
     "pipeline": c.operation("POST /pipeline", {"workflow": "document-pipeline", "args": [{"$ref": "body:"}], "single_input": True,
@@ -234,37 +258,95 @@ def test_a_hundred_at_once(start, hatchet):
     assert len({r["task_id"] for r in router.wait_outcomes(120)}) == 120
 
 
-# --- what only the stand-in shows ----------------------------------------------------------------------------------------------
-
-def test_numbers_pass_as_they_are_written(start, stand_in):
-    """Up to the engine and from it; the stand-in keeps them as they are (what the engine does: docs/task-states.md)."""
-    router, _ = front(start, stand_in)
-    answer = post(router, "/echo", b'[9007199254740993, 1.0, -0.5]', raw=True)
-    assert b"9007199254740993, 1.0, -0.5" in answer.body
-    sent = stand_in.engine.asked("POST", "/trigger")[0][2]
-    assert b'"args":[[9007199254740993, 1.0, -0.5]]' in sent
+def test_numbers(start, hatchet):
+    """The engine reads them into doubles: what would not come through is legacy's, and nobody sees another number."""
+    router, origin = front(start, hatchet)
+    answer = post(router, "/echo", b'[9007199254740992, -9007199254740991, 1.5, 1.0, 1e22, "9007199254740993"]', raw=True)
+    assert json.loads(answer.body)["args"] == [[9007199254740992, -9007199254740991, 1.5, 1, 1e22, "9007199254740993"]]
+    assert post(router, "/echo", b'[{"id": 9007199254740993}]', raw=True).body == b'"legacy"' and len(origin.requests) == 1
+    assert "round the number 9007199254740993" in router.wait_event("task_fell_back")["why"]
 
 
-def test_the_outputs_of_a_dag_by_task(start, stand_in):
-    router, _ = front(start, stand_in)
+def test_the_outputs_of_a_dag_by_task(start, hatchet):
+    router, _ = front(start, hatchet)
     answer = post(router, "/pipeline", {"document": "abc"})
     assert json.loads(answer.body) == {"extract-text": {"text": "abc"}, "process-llm": {"summary": "ABC"}}
     assert list(json.loads(answer.body)) == ["extract-text", "process-llm"]
 
 
-def test_a_single_input_is_the_whole_input(start, stand_in):
-    router, origin = front(start, stand_in)
+def test_a_single_input_is_the_whole_input(start, hatchet):
+    router, origin = front(start, hatchet)
     assert json.loads(post(router, "/object", {"k": [1]}).body) == {"k": [1]}
     assert post(router, "/object", [1]).body == b'"legacy"' and len(origin.requests) == 1
     assert "must be an object" in router.wait_event("task_fell_back")["why"]
 
 
-def test_an_input_above_four_megabytes_goes_to_legacy(start, stand_in):
-    router, origin = front(start, stand_in)
+def test_an_input_above_four_megabytes_goes_to_legacy(start, hatchet):
+    router, origin = front(start, hatchet)
     assert post(router, "/echo", "x" * 4100000).body == b'"legacy"'
-    assert router.wait_outcomes(1)[0]["reason"] == "input_too_large"
-    assert len(origin.requests) == 1 and not stand_in.engine.asked("POST", "/trigger")
+    assert router.wait_outcomes(1)[0]["reason"] == "input_too_large" and len(origin.requests) == 1
 
+
+def test_an_input_below_four_megabytes_is_taken(start, hatchet):
+    router, origin = front(start, hatchet)
+    assert post(router, "/length", "x" * 3900000).body == b"3900000" and not origin.requests
+
+
+def test_a_failure_between_two_tries_is_not_believed(start, hatchet):
+    router, _ = front(start, hatchet)
+    answer = post(router, "/flaky", {})
+    assert (answer.status, json.loads(answer.body)) == (200, {"attempt": 2})
+
+
+def test_a_lost_reply_is_found_again_and_not_executed_twice(start, hatchet, between):
+    router, origin = front(start, hatchet, env=between(lose=1))
+    answer = post(router, "/echo", {"once": True}, [("X-Request-ID", "lost-" + uuid.uuid4().hex)])
+    assert answer.status == 200 and json.loads(answer.body)["args"] == [{"once": True}] and not origin.requests
+    row = router.wait_outcomes(1)[0]
+    assert hatchet.runs("request_id", row["request_id"]) == [row["task_id"]]
+
+
+def test_a_request_id_that_is_used_twice_finds_no_other_run(start, hatchet, between):
+    """The second is lost on its way to the engine, and nobody knows: it is not sent again, and the first is not taken for it."""
+    router, origin = front(start, hatchet, env=between())
+    same = [("X-Request-ID", "same-" + uuid.uuid4().hex)]
+    assert json.loads(post(router, "/echo", "first", same).body)["args"] == ["first"]
+    between.proxy.swallow = True
+    assert post(router, "/echo", "second", same).status == 504
+    rows = router.wait_outcomes(2)
+    assert rows[1]["result"] == "unknown" and not origin.requests
+    assert between.proxy.swallowed == 1 and hatchet.runs("request_id", same[0][1]) == [rows[0]["task_id"]]
+
+
+def test_a_token_that_is_not_accepted_goes_to_legacy(start, hatchet):
+    forged = hatchet.environment["HATCHET_CLIENT_TOKEN"].rpartition(".")[0] + ".c2lnbmF0dXJlIG9mIG5vYm9keQ"
+    router, _ = front(start, hatchet, env={"HATCHET_CLIENT_TOKEN": forged})
+    assert post(router, "/echo", {}).body == b'"legacy"'
+    assert "token not accepted" in router.wait_event("task_fell_back")["why"]
+    assert forged not in router.log() and forged.split(".")[1] not in router.log()
+
+
+def checked(start, engine, *arguments):
+    """What `check` says in the columns operation, backend, by, reachable, known, worker, missing; and how it ended."""
+    router, _ = front(start, engine)
+    ended = start.run("migration-router", "check", *arguments, router.config_path, env={"TASK_QUEUE_BACKEND": "hatchet", **engine.environment})
+    return ended, {line.split()[0]: line.split(None, 6) for line in ended.stdout.splitlines() if line.startswith("app.")}
+
+
+def test_check_says_what_is_registered(start, hatchet):
+    ended, rows = checked(start, hatchet, "--backends")
+    assert ended.returncode == 1 and "1 missing" in ended.stdout, ended.stdout + ended.stderr
+    assert rows["app.missing"][3:6] == ["yes", "no", "no"]
+    assert 'Hatchet has no workflow "rt_nobody_registered_this_workflow"' in rows["app.missing"][6]
+    assert all(row[3:] == ["yes", "yes", "yes", "-"] for name, row in rows.items() if name != "app.missing")
+
+
+def test_check_runs_a_task_through(start, hatchet):
+    ended, _ = checked(start, hatchet, "--test", "app.sum", "--body", '{"a": 2, "b": 3}')
+    assert ended.returncode == 0 and "answer     200 application/json\n5\n" in ended.stdout, ended.stdout + ended.stderr
+
+
+# --- what only the stand-in shows ----------------------------------------------------------------------------------------------
 
 def test_the_message_as_it_is_sent(start, stand_in):
     router, _ = front(start, stand_in)
@@ -280,31 +362,6 @@ def test_a_workflows_name_is_asked_for_once(start, stand_in):
         assert post(router, "/echo", {}).status == 200
     # Once by the thread that serves; and perhaps once by the look at what is registered, which has a client of its own.
     assert len(stand_in.engine.asked("GET", r"/workflows\?name=rt_echo_workflow&")) in (1, 2)
-
-
-def test_a_failure_between_two_tries_is_not_believed(start, stand_in):
-    stand_in.engine.retries["rt_flaky_workflow"] = 1
-    router, _ = front(start, stand_in)
-    answer = post(router, "/flaky", {})
-    assert (answer.status, answer.body) == (200, b'{"attempt": 2}')
-
-
-def test_a_lost_reply_is_found_again_and_not_executed_twice(start, stand_in):
-    router, origin = front(start, stand_in)
-    stand_in.engine.fault("POST", "/trigger", "cut")
-    answer = post(router, "/echo", {"once": True}, [("X-Request-ID", "req-lost")])
-    assert answer.status == 200 and json.loads(answer.body)["args"] == [{"once": True}]
-    runs = stand_in.engine.of("rt_echo_workflow")
-    assert len(runs) == 1 and router.wait_outcomes(1)[0]["task_id"] == runs[0].id
-    assert not origin.requests
-
-
-def test_a_request_id_that_is_used_twice_finds_no_other_run(start, stand_in):
-    router, _ = front(start, stand_in)
-    assert json.loads(post(router, "/echo", "first", [("X-Request-ID", "same")]).body)["args"] == ["first"]
-    stand_in.engine.fault("POST", "/trigger", "drop")
-    answer = post(router, "/echo", "second", [("X-Request-ID", "same")])
-    assert answer.status == 504 and router.wait_outcomes(2)[1]["result"] == "unknown"
 
 
 def test_an_error_of_the_engine_is_unknown_and_never_legacy(start, stand_in):
@@ -324,14 +381,6 @@ def test_a_refusal_goes_to_legacy(start, stand_in, status, body):
     assert post(router, "/echo", {}).body == b'"legacy"' and len(origin.requests) == 1
     why = router.wait_event("task_fell_back")["why"]
     assert "token not accepted" in why if status == 403 else str(status) in why
-
-
-def test_a_token_that_is_not_accepted_goes_to_legacy(start, stand_in):
-    forged = stand_in.environment["HATCHET_CLIENT_TOKEN"][:-5] + "wrong"
-    router, _ = front(start, stand_in, env={"HATCHET_CLIENT_TOKEN": forged})
-    assert post(router, "/echo", {}).body == b'"legacy"'
-    assert "token not accepted" in router.wait_event("task_fell_back")["why"]
-    assert forged not in router.log() and forged.split(".")[1] not in router.log()
 
 
 def test_an_engine_that_is_gone_goes_to_legacy(start, stand_in):

@@ -40,6 +40,14 @@ def now():
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def read(text):
+    """As the engine's interface reads JSON, inputs and outputs alike: every number is a double."""
+    def number(digits):
+        n = float(digits)
+        return int(n) if n.is_integer() and abs(n) < 1e21 else n
+    return json.loads(text, parse_int=number, parse_float=number)
+
+
 class Run:
     def __init__(self, workflow, body):
         self.id, self.workflow = str(uuid.uuid4()), workflow
@@ -272,7 +280,7 @@ class Handler(BaseHTTPRequestHandler):
             pass
 
     def answer(self, status, body=None):
-        raw = b"" if body is None else json.dumps(body, ensure_ascii=False).encode()
+        raw = b"" if body is None else json.dumps(read(json.dumps(body)), ensure_ascii=False, sort_keys=True).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(raw)))
@@ -344,7 +352,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Content-Type") != "application/json":
             return 415, {"message": "Unsupported Media Type"}
         try:
-            body = json.loads(raw)
+            body = read(raw)
         except ValueError:
             return 400, recorded(49)["response_body"]
         if not isinstance(body.get("input"), dict):

@@ -1,10 +1,19 @@
-"""A worker in the existing convention, for a real engine: the task `t` is the workflow `t_workflow` with one task `t`, its input
-{"args": […], "kwargs": {…}}. Needs hatchet-sdk; reads HATCHET_CLIENT_TOKEN. The engine lists it once it is registered."""
+"""A worker for a real engine, in the existing convention: the task `t` is the workflow `t_workflow` with one task `t`, its input
+{"args": […], "kwargs": {…}}. Beside those two workflows of their own, which take one object.
+
+    hatchet_worker.py NAME
+
+Needs hatchet-sdk; reads HATCHET_CLIENT_TOKEN. The engine lists it once it is registered."""
+import sys
 import time
 from datetime import timedelta
 
-from hatchet_sdk import Context, Hatchet
+from hatchet_sdk import Context, EmptyModel, Hatchet
 from pydantic import BaseModel
+
+SLOTS = 50
+hatchet = Hatchet()
+workflows = []
 
 
 class Call(BaseModel):
@@ -12,50 +21,85 @@ class Call(BaseModel):
     kwargs: dict = {}
 
 
-def rt_echo(*args, **kwargs):
+class Document(BaseModel):
+    document: str
+
+
+def task(function, **limits):
+    """The functions take the run's context and what their callers gave."""
+    name = function.__name__
+    workflow = hatchet.workflow(name=name + "_workflow", input_validator=Call)
+
+    @workflow.task(name=name, **limits)
+    def execute(call: Call, context: Context) -> dict:
+        result = function(context, *call.args, **call.kwargs)
+        # The SDK takes objects only; anything else goes under the task's name.
+        return result if isinstance(result, dict) else {name: result}
+    workflows.append(workflow)
+    return function
+
+
+@task
+def rt_echo(_context, *args, **kwargs):
     return {"args": list(args), "kwargs": kwargs}
 
 
-def rt_sum(a, b):
+@task
+def rt_sum(_context, a, b):
     return a + b
 
 
-def rt_fail(message):
+@task
+def rt_length(_context, text):
+    return len(text)
+
+
+@task
+def rt_fail(_context, message):
     raise ValueError(message)
 
 
-def rt_slow(seconds=60):
-    for _ in range(int(seconds * 20)):
-        time.sleep(0.05)
+@task
+def rt_slow(context, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not context.is_cancelled:
+        time.sleep(0.02)
     return {"slept": seconds}
 
 
-def main():
-    hatchet = Hatchet()
-    workflows = []
+def rt_flaky(context):
+    if context.retry_count == 0:
+        raise ValueError("flaky attempt 0")
+    return {"attempt": context.retry_count + 1}
 
-    def register(function, **limits):
-        name = function.__name__
-        workflow = hatchet.workflow(name=name + "_workflow", input_validator=Call)
 
-        @workflow.task(name=name, **limits)
-        def execute(call: Call, _context: Context) -> dict:
-            result = function(*call.args, **call.kwargs)
-            # The SDK takes objects only; anything else goes under the task's name.
-            return result if isinstance(result, dict) else {name: result}
-        workflows.append(workflow)
-        return execute
+def rt_timeout(context):
+    rt_slow(context)
 
-    for function in (rt_echo, rt_sum, rt_fail, rt_slow):
-        register(function)
 
-    def rt_timeout():
-        rt_slow(60)
-    register(rt_timeout, execution_timeout=timedelta(seconds=2))
-    worker = hatchet.worker("router-test-worker", slots=50, workflows=workflows)
-    print("starting", flush=True)
-    worker.start()
+task(rt_flaky, retries=1)
+task(rt_timeout, execution_timeout=timedelta(seconds=2))
+
+pipeline = hatchet.workflow(name="document-pipeline", input_validator=Document)
+
+
+@pipeline.task(name="extract-text")
+def extract_text(given: Document, _context: Context) -> dict:
+    return {"text": given.document}
+
+
+@pipeline.task(name="process-llm", parents=[extract_text])
+def process_llm(_given: Document, context: Context) -> dict:
+    return {"summary": context.task_output(extract_text)["text"].upper()}
+
+
+single_object = hatchet.workflow(name="single-object", input_validator=EmptyModel)
+
+
+@single_object.task(name="single-object")
+def give_back(given: EmptyModel, _context: Context) -> dict:
+    return given.model_dump()
 
 
 if __name__ == "__main__":
-    main()
+    hatchet.worker(sys.argv[1], slots=SLOTS, workflows=workflows + [pipeline, single_object]).start()

@@ -117,8 +117,8 @@ class Proxy:
     """Passes HTTP to the server, one connection per request; the replies to the first `lose` POSTs are thrown away after the server
     gave them. With a TLS context it is the TLS end."""
 
-    def __init__(self, to_port, lose=0, tls=None):
-        self.to_port, self.lose, self.tls = to_port, lose, tls
+    def __init__(self, to_port, lose=0, tls=None, to_host="127.0.0.1"):
+        self.to, self.lose, self.tls = (to_host, to_port), lose, tls
         self.lost = self.requests = 0
         self.lock = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -161,7 +161,7 @@ class Proxy:
         return b"\r\n".join(lines + [b"Connection: close"]) + b"\r\n\r\n" + body
 
     def answer(self, inside, request):
-        with socket.create_connection(("127.0.0.1", self.to_port), PATIENCE) as outside:
+        with socket.create_connection(self.to, PATIENCE) as outside:
             outside.sendall(request)
             reply = b""
             while piece := outside.recv(65536):

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <arpa/inet.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -159,8 +160,8 @@ static void the_body_of_a_trigger(void **state)
 		struct task_call call;
 		const char *body;
 	} rows[] = {
-		{{.args = SPAN_INIT("[9007199254740993, 1.0]"), .kwargs = SPAN_INIT("{\"k\":\"ü\"}"), .request_id = SPAN_INIT("r\"1")},
-		 "{\"workflowName\":\"w\",\"input\":{\"args\":[9007199254740993, 1.0],\"kwargs\":{\"k\":\"ü\"}},"
+		{{.args = SPAN_INIT("[9007199254740992, 1.0]"), .kwargs = SPAN_INIT("{\"k\":\"ü\"}"), .request_id = SPAN_INIT("r\"1")},
+		 "{\"workflowName\":\"w\",\"input\":{\"args\":[9007199254740992, 1.0],\"kwargs\":{\"k\":\"ü\"}},"
 		 "\"additionalMetadata\":{\"task_id\":\"id\",\"request_id\":\"r\\\"1\"},\"return_only_id\":true}"},
 		{{.priority = 1}, "{\"workflowName\":\"w\",\"input\":{\"args\":[],\"kwargs\":{}},"
 				  "\"additionalMetadata\":{\"task_id\":\"id\"},\"priority\":1,\"return_only_id\":true}"},
@@ -184,6 +185,37 @@ static void the_body_of_a_trigger(void **state)
 			assert_span(buf_span(&out), rows[i].body);
 		} else {
 			assert_true(r < 0 && strstr(e.text, "must be an object"));
+		}
+	}
+}
+
+/* A double holds every integer up to 2^53, and every second one behind it. */
+static void integers_that_the_engine_would_round(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *args, *number; /* NULL: sent */
+	} rows[] = {
+		{"[9007199254740991,-9007199254740992,9007199254740994]", NULL},
+		{"[1000000000000000000]", NULL},
+		{"[1.00000000000000000001,12345678901234567890.5,1e400,12345678901234567890E2]", NULL},
+		{"[\"9007199254740993\",\"\\\\\",\"\\\"9007199254740993\"]", NULL},
+		{"[{\"9007199254740993\":1}]", NULL},
+		{"[9007199254740993]", "9007199254740993"},
+		{"[1,{\"a\":[-9007199254740993]}]", "-9007199254740993"},
+		{"[9223372036854775807]", "9223372036854775807"},
+		{"[\"\\\\\",123456789012345678901234567890]", "123456789012345678901234567890"},
+	};
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		CLEANUP(buf_releasep) struct buf out = BUF_INIT(4096);
+		struct err e = {""};
+		const struct task_call as_args = {.args = span_of(rows[i].args), .task_id = SPAN_LIT("id")};
+		const struct task_call as_kwargs = {.kwargs = span_of(rows[i].args), .task_id = SPAN_LIT("id")};
+		for (int k = 0; k < 2; k++) {
+			buf_clear(&out);
+			int r = hatchet_put_trigger(&out, k ? &as_kwargs : &as_args, SPAN_LIT("w"), &e);
+			assert_int_equal(r, rows[i].number ? -EINVAL : 0);
+			assert_true(!rows[i].number || (strstr(e.text, "round the number ") && strstr(e.text, rows[i].number)));
 		}
 	}
 }
@@ -822,6 +854,7 @@ int main(void)
 		cmocka_unit_test(tokens_that_are_none),
 		cmocka_unit_test(settings_of_a_token),
 		cmocka_unit_test(the_body_of_a_trigger),
+		cmocka_unit_test(integers_that_the_engine_would_round),
 		cmocka_unit_test(names_of_workflows),
 		cmocka_unit_test(ids_of_runs),
 		cmocka_unit_test(problems),
