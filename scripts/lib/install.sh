@@ -73,10 +73,10 @@ need_clang_runtime() {
 	install_packages "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
 }
 
-# python_env REQUIREMENTS: makes a virtual environment with these packages in the cache folder, once per Python and file.
+# python_env REQUIREMENTS…: makes a virtual environment with the packages of these files in the cache folder, once per Python and files.
 # Sets PYTHON to its interpreter. Works with whatever python3 comes first in PATH, as long as it can make environments.
 python_env() {
-	local requirements=$1 base key dir
+	local base key dir file files=()
 	for base in python3 /usr/bin/python3; do
 		"$base" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 9))' 2>/dev/null && break
 		base=
@@ -87,7 +87,7 @@ python_env() {
 	fi
 	key=$( (
 		"$base" -c 'import sys; print(sys.version, sys.base_prefix)'
-		cat "$requirements"
+		cat "$@"
 	) | cksum | cut -d' ' -f1)
 	dir="$CACHE/python-$key"
 	PYTHON="$dir/bin/python"
@@ -96,8 +96,9 @@ python_env() {
 		flock 9
 		[ -e "$dir/complete" ] && "$PYTHON" -c '' 2>/dev/null && exit 0
 		rm -rf "$dir"
-		say "making a Python environment ($(basename "$requirements"))"
-		"$base" -m venv "$dir" && "$PYTHON" -m pip install -q --disable-pip-version-check -r "$requirements" \
+		say "making a Python environment (${*##*/})"
+		for file in "$@"; do files+=(-r "$file"); done
+		"$base" -m venv "$dir" && "$PYTHON" -m pip install -q --disable-pip-version-check "${files[@]}" \
 			</dev/null && touch "$dir/complete"
 	) 9>"$CACHE/python.lock" || die "could not make a Python environment in $dir"
 }
