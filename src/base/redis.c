@@ -31,6 +31,7 @@
 #define SHORT_LIFE_MS 1000 /* a connection that lived shorter counts as a failed attempt */
 #define MAX_ADDRESSES 8
 #define MAX_WORDS 16
+#define MAX_PARKED 64
 
 enum call_state { CALL_WAITING, CALL_SENT, CALL_LOST };
 
@@ -96,7 +97,8 @@ struct redis {
 	size_t n_calls;
 	struct loop_timer *tick, *attempt, *retry, *keepalive;
 	struct redis_channels channels;
-	struct redis_channel *parked; /* the last channel, left on the wire without listeners */
+	struct redis_channel *parked; /* left on the wire without listeners, newest first */
+	size_t n_parked;
 };
 
 static void connect_next(struct redis *r);
@@ -270,11 +272,11 @@ static void lose_calls(struct redis *r, enum call_state state, const char *why)
 static void forget_wire(struct redis *r)
 {
 	r->parked = NULL;
-	r->channels.n_on_wire = 0;
+	r->n_parked = 0;
 	for (struct redis_channel *c = redis_channels_next(&r->channels, NULL), *next; c; c = next) {
 		next = redis_channels_next(&r->channels, c);
 		c->unconfirmed = 0;
-		c->on_wire = c->confirmed = false;
+		c->on_wire = c->confirmed = c->parked = false;
 		if (!c->first && !c->telling)
 			redis_channels_remove(&r->channels, c);
 	}
@@ -770,17 +772,39 @@ static void channel_command(struct redis *r, const char *verb, const struct redi
 	redisAsyncCommandArgv(r->link->ac, on_published, NULL, 2, pointers, lengths);
 }
 
-/* hiredis reads messages only while something is subscribed: the last channel stays on the wire until there is another. */
-static void unpark(struct redis *r)
+static void channel_unsubscribe(struct redis *r, struct redis_channel *c)
 {
-	struct redis_channel *c = r->parked;
-	r->parked = NULL;
-	if (!c || c->first)
-		return;
 	channel_command(r, "UNSUBSCRIBE", c);
 	c->on_wire = c->confirmed = false;
-	r->channels.n_on_wire--;
 	channel_settle(r, c);
+}
+
+/* UNSUBSCRIBE travels with the next SUBSCRIBE, in one write, or when many have come together. The newest channel stays on the wire:
+ * hiredis reads messages only while something is subscribed. */
+static void unpark(struct redis *r)
+{
+	struct redis_channel *c = r->parked, *next = c ? c->next_parked : NULL;
+	if (!c)
+		return;
+	r->n_parked = 1;
+	c->next_parked = NULL;
+	while ((c = next)) {
+		next = c->next_parked;
+		c->parked = false;
+		if (!c->first)
+			channel_unsubscribe(r, c);
+	}
+}
+
+static void park(struct redis *r, struct redis_channel *c)
+{
+	if (c->parked)
+		return;
+	c->parked = true;
+	c->next_parked = r->parked;
+	r->parked = c;
+	if (++r->n_parked > MAX_PARKED)
+		unpark(r);
 }
 
 static void channel_subscribe(struct redis *r, struct redis_channel *c)
@@ -788,7 +812,6 @@ static void channel_subscribe(struct redis *r, struct redis_channel *c)
 	channel_command(r, "SUBSCRIBE", c);
 	c->unconfirmed++;
 	c->on_wire = true;
-	r->channels.n_on_wire++;
 	unpark(r);
 }
 
@@ -803,6 +826,7 @@ static void subscribe_all(struct redis *r)
 static void on_keepalive(void *arg)
 {
 	struct redis *r = arg;
+	unpark(r);
 	struct redis_channel *c = redis_channels_next(&r->channels, NULL);
 	while (c && !c->on_wire)
 		c = redis_channels_next(&r->channels, c);
@@ -838,8 +862,6 @@ struct redis_subscription *redis_subscribe(struct redis *r, struct span channel,
 		loop_defer(r->loop, &s->work);
 	else if (r->state == REDIS_READY && !c->on_wire)
 		channel_subscribe(r, c);
-	if (r->parked == c)
-		r->parked = NULL;
 	if (r->state == REDIS_READY && !loop_timer_active(r->keepalive))
 		loop_timer_start(r->keepalive, KEEPALIVE_MS);
 	wake(r);
@@ -857,13 +879,10 @@ struct redis_subscription *redis_unsubscribe(struct redis_subscription *s)
 	free(s);
 	if (c->first)
 		return NULL;
-	if (!c->on_wire) {
+	if (c->on_wire)
+		park(r, c);
+	else
 		channel_settle(r, c);
-		return NULL;
-	}
-	r->parked = c; /* there is no other: whoever came after it has sent it away */
-	if (r->channels.n_on_wire > 1)
-		unpark(r);
 	return NULL;
 }
 

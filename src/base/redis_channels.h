@@ -17,11 +17,13 @@
 
 struct redis_channel {
 	struct redis_channel *next; /* in its bucket */
+	struct redis_channel *next_parked;
 	struct redis_subscription *first, *cursor; /* cursor: the next one to be told, while telling */
 	uint64_t hash;
 	unsigned unconfirmed; /* SUBSCRIBE commands on their way */
 	bool on_wire;	      /* subscribed, as far as what was sent goes */
 	bool confirmed, telling;
+	bool parked; /* in the connection's list of those nobody listens to any more, or did for a moment */
 	bool orphan; /* its table went while it was telling */
 	size_t length;
 	char name[];
@@ -40,7 +42,6 @@ struct redis_channels {
 	struct redis_channel **buckets;
 	size_t n_buckets; /* a power of two, or 0 */
 	size_t n;
-	size_t n_on_wire;
 };
 
 struct redis_channel *redis_channels_find(const struct redis_channels *t, struct span name);

@@ -480,8 +480,10 @@ static void many_channels(void **state)
 		assert_int_equal(l[i].messages, 1);
 		assert_string_equal(l[i].last, name);
 	}
-	/* All have left; one channel may stay on the wire until there is another. */
-	ask(w, "PUBSUB CHANNELS c*");
+	/* All have left; some channels stay on the wire until there are others. */
+	do
+		ask(w, "PUBLISH c0 anybody");
+	while (w->integer != 0);
 	struct listener again = {.w = w};
 	again.s = redis_subscribe(subscriber, SPAN_LIT("c0"), &listener, &again);
 	wait_for(w, 1);
