@@ -108,7 +108,7 @@ int main(int argc, char **argv)
 	}
 	int count = b.count;
 	b.took_us = calloc((size_t)(count > warm_up ? count : warm_up), sizeof(*b.took_us));
-	b.call = (struct task_call){.task = span_of(argv[2]), .args = SPAN_LIT("[1, 2]")};
+	b.call = (struct task_call){.task = span_of(argv[2]), .args = SPAN_LIT("[1, 2]"), .awaited = true};
 	b.count = warm_up;
 	run(&b, in_flight);
 	b.count = count;

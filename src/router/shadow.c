@@ -235,6 +235,7 @@ static void submit(struct shadow *s, struct span request_id)
 		.priority = m->priority,
 		/* Nobody looks at a shadow after the time limit: behind a backlog it must not take a worker from real tasks. */
 		.expires_ms = m->expires_ms && m->expires_ms < m->timeout_ms ? m->expires_ms : m->timeout_ms,
+		.awaited = true,
 	};
 	s->submitting = true;
 	task_submit(s->client, &call, on_submitted, s);

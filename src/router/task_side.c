@@ -258,6 +258,7 @@ static void submit(struct request *r)
 		.timeout_ms = m->task_timeout_ms,
 		.priority = m->priority,
 		.expires_ms = m->expires_ms,
+		.awaited = !r->async,
 	};
 	r->state = REQUEST_SUBMIT;
 	request_ref(r);

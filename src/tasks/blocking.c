@@ -74,6 +74,8 @@ int task_run_blocking(const struct task_backend *backend, const void *options, c
 		      struct buf *text, struct task_result *ret, struct err *e)
 {
 	struct waiting w = {.text = text, .ret = ret, .e = e};
+	struct task_call awaited = *call;
+	awaited.awaited = true;
 	int r = loop_new(&w.loop);
 	if (r < 0)
 		return err_set(e, r, "no event loop");
@@ -82,7 +84,7 @@ int task_run_blocking(const struct task_backend *backend, const void *options, c
 		r = backend->client_new(w.loop, options, &w.client, e);
 	if (r == 0) {
 		loop_timer_start(w.limit, timeout_ms);
-		task_submit(w.client, call, on_submitted, &w);
+		task_submit(w.client, &awaited, on_submitted, &w);
 		r = loop_run(w.loop);
 		r = r < 0 ? r : w.code;
 		task_client_free(w.client);

@@ -22,6 +22,7 @@ struct celery_operation {
 		task_done_fn done;
 	} fn;
 	void *arg;
+	struct task_wait *ahead; /* of a submission whose result is awaited */
 	char id[TASK_ID_MAX];
 };
 
@@ -115,6 +116,10 @@ static void on_pushed(void *arg, enum redis_outcome outcome, const struct redis_
 	else if (s.status == TASK_REFUSED)
 		err_set(&s.err, 0, "Redis at %s refused the message: %.*s", redis_where(op.client->broker),
 			SPAN_ARG(redis_reply_text(reply)));
+	if (s.status == TASK_SUBMITTED)
+		celery_wait_offer(op.ahead);
+	else
+		celery_wait_cancel(op.ahead);
 	op.fn.submit(op.arg, &s);
 }
 
@@ -179,6 +184,8 @@ static void client_submit(struct task_client *base, const struct task_call *give
 		return;
 	}
 	op->fn.submit = fn;
+	if (call.awaited)
+		op->ahead = celery_wait_ahead(c, call.task_id);
 	declare(c, queue);
 	const struct span push[] = {SPAN_LIT("LPUSH"), buf_span(&key), buf_span(&message)};
 	redis_command(c->broker, push, 3, 0, on_pushed, op);
@@ -321,7 +328,8 @@ static int client_new(struct loop *loop, const void *options, struct task_client
 	task_client_init(&c->base, &celery_backend, loop);
 	c->o = options;
 	celery_sender_init(&c->sender);
-	int r = connect_all(c, e);
+	int r = celery_waits_init(c);
+	r = r < 0 ? err_set(e, r, "out of memory") : connect_all(c, e);
 	if (r < 0) {
 		client_free(&c->base);
 		return r;

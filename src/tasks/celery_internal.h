@@ -95,6 +95,11 @@ struct celery_client {
 	struct celery_sender sender;
 	struct celery_operation *operations;
 	struct task_wait *waits;
+	struct task_wait *offered; /* subscribed ahead, submitted, and not waited for yet */
+	struct loop_work drop_offered;
+	bool drop_due;
+	struct task_wait *unheard, **unheard_end; /* to be read when no message comes, oldest first */
+	struct loop_timer *read_timer;
 	struct celery_queue *queues;
 	struct celery_pidbox pidbox;
 	struct celery_hearing hearing;
@@ -106,6 +111,12 @@ int celery_connect(struct celery_client *c, const struct redis_url *url, redis_s
 struct span celery_result_key(const struct celery_client *c, struct span id, char key[CELERY_KEY_MAX]);
 
 /* celery_wait.c */
+int celery_waits_init(struct celery_client *c);
+/* Subscribes to the result of a task that is not submitted yet, for a wait that follows; NULL: no memory, it subscribes itself then.
+ * Ends by celery_wait_offer once the task is submitted, which leaves it to celery_wait until the end of the loop's round, or by
+ * celery_wait_cancel. NULL is fine for both. */
+struct task_wait *celery_wait_ahead(struct celery_client *c, struct span id);
+void celery_wait_offer(struct task_wait *w);
 struct task_wait *celery_wait(struct task_client *base, struct span id, task_result_fn fn, void *arg);
 void celery_wait_cancel(struct task_wait *w);
 void celery_waits_read_again(struct celery_client *c); /* the result backend is back */

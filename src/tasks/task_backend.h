@@ -56,6 +56,7 @@ struct task_call {
 	unsigned timeout_ms;	/* execution limit in the backend; 0 = the backend's default */
 	int priority;		/* 0..9, 0 = normal */
 	unsigned expires_ms;	/* not started by then → failed "expired"; 0 = never */
+	bool awaited;		/* task_wait follows within the callback of the submission: a backend may begin to listen before it submits */
 };
 
 enum task_submit_status {

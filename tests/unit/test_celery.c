@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -21,6 +22,7 @@ struct world {
 	int code;
 	int64_t integer;
 	unsigned results;
+	bool waits; /* for the result, from within the callback of the submission */
 };
 
 static void happened(struct world *w)
@@ -51,11 +53,15 @@ static int teardown(void **state)
 
 /* --- what happens -------------------------------------------------------------------------------------------------------- */
 
+static void on_result(void *arg, int error, const struct task_result *r);
+
 static void on_submitted(void *arg, const struct task_submission *s)
 {
 	struct world *w = arg;
 	w->submission = *s;
 	span_copy(s->task_id, w->id, sizeof(w->id));
+	if (w->waits)
+		task_wait(w->c.client, s->task_id, on_result, w);
 	happened(w);
 }
 
@@ -170,9 +176,12 @@ static void redis_says_no(void **state)
 	const struct span clash[] = {SPAN_LIT("SET"), SPAN_LIT("celery"), SPAN_LIT("a text")};
 	redis_command(w->c.worker, clash, 3, 0, on_reply, w);
 	wait_for(w, 1);
-	submit(w, &add);
-	assert_int_equal(w->submission.status, TASK_REFUSED);
-	assert_non_null(strstr(w->submission.err.text, "WRONGTYPE"));
+	struct task_call call = add;
+	for (int i = 0; i < 2; i++, call.awaited = true) {
+		submit(w, &call);
+		assert_int_equal(w->submission.status, TASK_REFUSED);
+		assert_non_null(strstr(w->submission.err.text, "WRONGTYPE"));
+	}
 }
 
 static void redis_gone_is_told_quickly(void **state)
@@ -294,6 +303,112 @@ static void a_wait_survives_the_server(void **state)
 	assert_string_equal(w->text, "[1.0]");
 }
 
+/* --- awaited: the subscription goes ahead of the submission -------------------------------------------------------------------- */
+
+static void submit_awaited(struct world *w, const char *id)
+{
+	struct task_call call = add;
+	call.task_id = span_of(id);
+	call.awaited = true;
+	submit(w, &call);
+	assert_int_equal(w->submission.status, TASK_SUBMITTED);
+}
+
+static void publish(struct world *w, const char *id, redis_reply_fn fn)
+{
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(256);
+	buf_printf(&key, "celery-task-meta-%s", id);
+	const struct span words[] = {SPAN_LIT("PUBLISH"), buf_span(&key), SPAN_LIT("{\"status\": \"SUCCESS\", \"result\": 7}")};
+	redis_command(w->c.worker, words, 3, 0, fn, w);
+}
+
+/* PUBLISH answers how many heard it. */
+static void wait_for_listeners(struct world *w, const char *id, int64_t n)
+{
+	do {
+		publish(w, id, on_reply);
+		wait_for(w, 1);
+	} while (w->integer != n);
+}
+
+static void an_awaited_result_is_heard(void **state)
+{
+	struct world *w = *state;
+	w->waits = true;
+	submit_awaited(w, "first"); /* makes the connections, which cannot be ahead of it */
+	finish(w, "first", "SUCCESS", "1");
+	wait_for(w, 1);
+	submit_awaited(w, "x");
+	publish(w, "x", NULL); /* and not kept: a look would not find it */
+	wait_for(w, 1);
+	assert_string_equal(w->text, "7");
+}
+
+static void an_awaited_result_that_was_not_heard_is_read(void **state)
+{
+	struct world *w = *state;
+	w->waits = true;
+	const char *const ids[] = {"before-the-connection", "x", "y"};
+	for (size_t i = 0; i < 3; i++) {
+		CLEANUP(buf_releasep) struct buf line = BUF_INIT(256);
+		buf_printf(&line, "SETEX celery-task-meta-%s 60 '{\"status\": \"SUCCESS\", \"result\": [%zu]}'", ids[i], i);
+		redis_server_say(&w->c.server, line.ptr); /* kept, and never published to us */
+		submit_awaited(w, ids[i]);
+		if (w->results == i) /* or in the round in which the submission was told */
+			wait_for(w, 1);
+		assert_int_equal(w->results, i + 1);
+		assert_int_equal(w->text[1], '0' + (int)i);
+	}
+}
+
+static void a_result_may_come_before_the_submission_is_answered(void **state)
+{
+	struct world *w = *state;
+	struct redis_server broker;
+	struct err e;
+	assert_true(redis_server_start(&broker, NULL));
+	w->c.client = task_client_free(w->c.client);
+	celery_world_set(&w->c, "broker_url", broker.url);
+	celery_world_set(&w->c, "result_backend", w->c.server.url);
+	assert_int_equal(celery_backend.client_new(w->c.loop, w->c.options, &w->c.client, &e), 0);
+	w->waits = true;
+	submit_awaited(w, "first");
+	finish(w, "first", "SUCCESS", "1");
+	wait_for(w, 1);
+	kill(broker.pid, SIGSTOP);
+	struct task_call call = add;
+	call.task_id = SPAN_LIT("x");
+	call.awaited = true;
+	task_submit(w->c.client, &call, on_submitted, w);
+	wait_for_listeners(w, "x", 1);
+	finish(w, "x", "SUCCESS", "7");
+	ask(w, "EXISTS", "celery-task-meta-x");
+	ask(w, "EXISTS", "celery-task-meta-x"); /* what was published before this was asked has been read */
+	assert_int_equal(w->results, 1);
+	kill(broker.pid, SIGCONT);
+	wait_for(w, 2);
+	assert_int_equal(w->results, 2);
+	assert_string_equal(w->text, "7");
+	w->c.client = task_client_free(w->c.client);
+	redis_server_stop(&broker);
+}
+
+static void nobody_waits_after_all(void **state)
+{
+	struct world *w = *state;
+	const char *const ids[] = {"first", "a", "b", "c"};
+	for (size_t i = 0; i < 4; i++)
+		submit_awaited(w, ids[i]);
+	wait_for_listeners(w, "a", 0);
+	wait_for_listeners(w, "b", 0);
+	assert_int_equal(w->results, 0);
+	/* And a wait that comes too late for it is one like any other. */
+	finish(w, "a", "SUCCESS", "7");
+	task_wait(w->c.client, SPAN_LIT("a"), on_result, w);
+	wait_for(w, 1);
+	assert_string_equal(w->text, "7");
+}
+
 static void cancelling_needs_a_worker(void **state)
 {
 	struct world *w = *state;
@@ -329,8 +444,10 @@ static void the_client_may_go_from_any_callback(void **state)
 		if (!w->c.client)
 			assert_int_equal(celery_backend.client_new(w->c.loop, w->c.options, &w->c.client, &e), 0);
 		w->c.frees = true;
+		struct task_call awaited = add;
+		awaited.awaited = true;
 		if (i == 0)
-			task_submit(w->c.client, &add, on_submitted, w);
+			task_submit(w->c.client, &awaited, on_submitted, w);
 		else if (i == 1)
 			task_get(w->c.client, SPAN_LIT("x"), on_result, w);
 		else if (i == 2)
@@ -356,6 +473,8 @@ int main(void)
 		TEST(states_by_get),		    TEST(a_result_from_before_the_wait),
 		TEST(a_wait_ends_at_the_end_only),  TEST(a_cancelled_wait_is_silent),
 		TEST(a_thousand_at_once),	    TEST(a_wait_survives_the_server),
+		TEST(an_awaited_result_is_heard),   TEST(an_awaited_result_that_was_not_heard_is_read),
+		TEST(nobody_waits_after_all),	    TEST(a_result_may_come_before_the_submission_is_answered),
 		TEST(cancelling_needs_a_worker),    TEST(health_without_a_worker),
 		TEST(the_client_may_go_from_any_callback),
 	};
