@@ -350,7 +350,7 @@ static void stop(struct app *a)
 	a->ledger = ledger_stop(a->ledger);
 	for (size_t i = 0; i < a->n_planes; i++)
 		plane_free(a->planes[i]);
-	app_backends_stop(a);
+	app_backends_free(a);
 	a->recorder = recorder_stop(a->recorder);
 	features_source_stop(a->features);
 	flipt_source_stop(a->flipt);
@@ -381,6 +381,12 @@ int app_serve(const char *config_path)
 	}
 	app_log_problems("config_warning", &problems);
 	a.config = config;
+	buf_clear(&problems);
+	if (app_backends_make(&a, &problems) < 0) {
+		fprintf(stderr, "%s", problems.len ? problems.ptr : "the backends' settings could not be read\n");
+		stop(&a);
+		return 2;
+	}
 	raise_descriptor_limit();
 	struct err e;
 	r = start(&a, &e);

@@ -12,7 +12,7 @@
  * per mistake, with file, line and key. */
 int app_serve(const char *config_path);
 
-/* `check FILE --backends` and `--test SERVICE.OPERATION`: exit codes 0 fine, 1 something is missing or failed, 2 configuration. */
+/* `check FILE`, `--backends`, `--test SERVICE.OPERATION`: exit codes 0 fine, 1 something is missing or failed, 2 configuration. */
 struct app_check {
 	const char *config_path;
 	bool backends;

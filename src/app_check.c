@@ -1,5 +1,6 @@
 /*
- * migration-router check FILE --backends, --test: asks the backends before anybody depends on them.
+ * migration-router check FILE: the configuration, the settings of its backends, and on demand the backends themselves, before anybody depends
+ * on them.
  */
 #include "app_check.h"
 
@@ -81,12 +82,23 @@ static void stop(struct app *a)
 	if (a->loop)
 		loop_run_posted(a->loop);
 	a->registration = registration_free(a->registration);
-	app_backends_stop(a);
+	app_backends_free(a);
 	loop_free(a->loop);
 	config_unref(a->config);
 }
 
-static int run(struct app *a, const struct app_check *how)
+static void print_fine(const struct config *c)
+{
+	size_t operations = 0, mapped = 0;
+	for (size_t i = 0; i < c->n_services; i++)
+		for (size_t j = 0; j < c->services[i].n_operations; j++) {
+			operations++;
+			mapped += c->services[i].operations[j].has_task;
+		}
+	printf("%s: ok: %zu services, %zu operations, %zu of them mapped to tasks\n", c->path, c->n_services, operations, mapped);
+}
+
+static int ask_backends(struct app *a, const struct app_check *how)
 {
 	struct err e = {""};
 	if (loop_new(&a->loop) < 0) {
@@ -95,7 +107,7 @@ static int run(struct app *a, const struct app_check *how)
 	}
 	if (app_backends_start(a, &e) < 0) {
 		fprintf(stderr, "%s\n", e.text);
-		return 2;
+		return 1;
 	}
 	int code = how->backends ? check_backends(a) : 0;
 	if (how->test) {
@@ -111,13 +123,16 @@ int app_check(const struct app_check *how)
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
 	struct config *config = NULL;
 	log_setup(LOG_ERROR, LOG_LOGFMT); /* what is missing is printed, not logged */
-	int r = config_load(how->config_path, app_getenv, &problems, &config);
+	int code = config_load(how->config_path, app_getenv, &problems, &config) < 0 ? 2 : 0;
+	a.config = config;
+	if (code == 0 && app_backends_make(&a, &problems) < 0)
+		code = 2;
 	if (problems.len)
 		fputs(problems.ptr, stderr);
-	if (r < 0)
-		return 2;
-	a.config = config;
-	int code = run(&a, how);
+	if (code == 0 && (how->backends || how->test))
+		code = ask_backends(&a, how);
+	else if (code == 0)
+		print_fine(config);
 	stop(&a);
 	return code;
 }

@@ -197,7 +197,7 @@ static int run_task(struct test *t, const struct plane_backend *b)
 	       m->workflow ? "workflow" : "task", SPAN_ARG(m->task), SPAN_ARG(b->name), SPAN_ARG(call.args), SPAN_ARG(call.kwargs));
 	fflush(stdout);
 	int64_t began = clock_mono_ms();
-	int r = task_run_blocking(b->backend, b->options, &call, m->timeout_ms, &text, &result, &e);
+	int r = task_run_blocking(b->options, &call, m->timeout_ms, &text, &result, &e);
 	if (r == 0)
 		return print_result(t, &result, clock_mono_ms() - began);
 	if (r == -ECONNREFUSED) {

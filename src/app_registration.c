@@ -30,7 +30,7 @@ int app_clients_start(struct app *a, struct err *e)
 	for (size_t i = 0; i < a->env.n_backends; i++) {
 		const struct plane_backend *b = &a->env.backends[i];
 		a->health[i].name = b->name;
-		int r = b->backend->client_new(a->loop, b->options, &a->health[i].client, e);
+		int r = task_client_new(b->options, a->loop, &a->health[i].client, e);
 		if (r < 0)
 			return err_prefix(e, r, "backend %.*s", SPAN_ARG(b->name));
 	}

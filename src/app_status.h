@@ -15,9 +15,6 @@
 #include "metrics/recorder.h"
 #include "router/admin.h"
 #include "router/plane.h"
-#include "tasks/celery.h"
-#include "tasks/registry.h"
-#include "tasks/temporal.h"
 
 /* What a backend last said of itself. */
 struct app_health {
@@ -44,11 +41,6 @@ struct app {
 
 	struct recorder *recorder;
 	struct ledger *ledger;
-	struct embedded_store *embedded; /* NULL: not configured */
-	struct celery_options *celery;	 /* NULL: not configured */
-	struct temporal_options *temporal; /* NULL: not configured */
-	struct registry *registry;	 /* of the embedded backend, or NULL */
-	struct hatchet_settings *hatchet; /* NULL: not configured */
 	struct plane_env env;
 	struct plane *planes[PLANE_MAX];
 	size_t n_planes;
@@ -64,9 +56,11 @@ struct app {
 
 const char *app_getenv(const char *name); /* getenv as config_load wants it */
 
-/* app_backends.c: makes the options of each configured backend from its settings, and what backends share. */
+/* app_backends.c: the options of each configured backend. */
+/* Makes them from the settings; connects to nothing. -EBADMSG with one line per mistake in `problems`. */
+int app_backends_make(struct app *a, struct buf *problems);
 int app_backends_start(struct app *a, struct err *e);
-void app_backends_stop(struct app *a);
+void app_backends_free(struct app *a); /* after their clients */
 
 /* app.c */
 void app_log_problems(const char *event, const struct buf *problems); /* one log line per line */

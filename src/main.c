@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "cli/evaluate.h"
 #include "cli/explain.h"
-#include "router/config.h"
+#include "tasks/backends.h"
 
 #define EXIT_USAGE 2
 
@@ -27,29 +27,11 @@ static const char usage[] =
 	"\n"
 	"Exit: 0 fine, 1 failed while running, 2 wrong arguments or configuration. See migration-router(1).\n";
 
-static const char *environment(const char *name)
+static void print_version(void)
 {
-	return getenv(name);
-}
-
-static int check_file(const char *path)
-{
-	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
-	struct config *c = NULL;
-	int r = config_load(path, environment, &problems, &c);
-	if (problems.len)
-		fputs(problems.ptr, stderr);
-	if (r < 0)
-		return EXIT_USAGE;
-	size_t operations = 0, mapped = 0;
-	for (size_t i = 0; i < c->n_services; i++)
-		for (size_t j = 0; j < c->services[i].n_operations; j++) {
-			operations++;
-			mapped += c->services[i].operations[j].has_task;
-		}
-	printf("%s: ok: %zu services, %zu operations, %zu of them mapped to tasks\n", path, c->n_services, operations, mapped);
-	config_unref(c);
-	return 0;
+	CLEANUP(buf_releasep) struct buf names = BUF_INIT(1024);
+	task_backend_names(&names);
+	printf("migration-router " PROJECT_VERSION "\nbackends: %s\n", names.ptr ? names.ptr : "none");
 }
 
 static int check(int argc, char **argv)
@@ -79,7 +61,7 @@ static int check(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	how.config_path = argv[optind];
-	return how.backends || how.test ? app_check(&how) : check_file(how.config_path);
+	return app_check(&how);
 }
 
 static int serve(int argc, char **argv)
@@ -115,7 +97,7 @@ static int serve(int argc, char **argv)
 			fputs(usage, stdout);
 			return 0;
 		case 'v':
-			puts("migration-router " PROJECT_VERSION);
+			print_version();
 			return 0;
 		default:
 			return EXIT_USAGE;

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "tasks/celery.h"
+#include "tasks/task_options.h"
 
 struct bench;
 
@@ -90,7 +91,8 @@ static void run(struct bench *b, int in_flight)
 
 int main(int argc, char **argv)
 {
-	struct celery_options *options;
+	struct task_options *options;
+	const struct task_backend_setup setup = {.data_dir = "."};
 	struct bench b = {.count = argc == 5 ? atoi(argv[3]) : 0};
 	struct err e;
 	int in_flight = argc == 5 ? atoi(argv[4]) : 0, warm_up = 200;
@@ -100,9 +102,9 @@ int main(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	crypto_setup();
-	if (celery_options_new(&options) < 0 || loop_new(&b.loop) < 0 ||
-	    celery_options_set(options, SPAN_LIT("broker_url"), span_of(argv[1]), &e) < 0 || celery_options_check(options, &e) < 0 ||
-	    celery_backend.client_new(b.loop, options, &b.client, &e) < 0) {
+	if (task_options_new(&celery_backend, &options, &e) < 0 || loop_new(&b.loop) < 0 ||
+	    task_options_set(options, SPAN_LIT("broker_url"), span_of(argv[1]), &e) < 0 || task_options_check(options, &setup, &e) < 0 ||
+	    task_client_new(options, b.loop, &b.client, &e) < 0) {
 		fprintf(stderr, "bench-tasks: %s\n", e.text);
 		return 1;
 	}
@@ -122,7 +124,7 @@ int main(int argc, char **argv)
 	       count * 1e6 / (double)took);
 	task_client_free(b.client);
 	loop_free(b.loop);
-	celery_options_free(options);
+	task_options_free(options);
 	free(b.took_us);
 	return 0;
 }

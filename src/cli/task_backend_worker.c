@@ -273,7 +273,7 @@ static int complete(struct program *p)
 	struct err e;
 	if (!p->backend)
 		set_text(&p->backend, "embedded");
-	if (!task_backend_find(span_of(p->backend), &e))
+	if (!task_backend_find(span_of(p->backend)) && task_backend_not_found(span_of(p->backend), &e) < 0)
 		return wrong_usage("--backend", e.text);
 	if (strcmp(p->backend, "embedded") != 0)
 		return wrong_usage("--backend", "only embedded tasks are run by this program");

@@ -127,13 +127,16 @@ struct service {
 	size_t n_operations;
 };
 
+struct backend_setting {
+	struct span key, value;
+	unsigned line;	      /* in the file */
+	const char *variable; /* of the environment that it was taken from, or NULL */
+};
+
 struct backend_config {
-	struct span name; /* embedded, celery, temporal, hatchet */
-	/* settings as written, each key lower case; the backend checks and reads them (tasks) */
-	struct {
-		struct span key, value;
-		unsigned line;
-	} settings[32];
+	struct span name; /* lives as long as the program */
+	/* Those that the backend knows, by its keys; values as written. The backend reads them (tasks/task_options.h). */
+	struct backend_setting settings[32];
 	size_t n_settings;
 	unsigned line;
 	bool fail_fast; /* start-up stops when it cannot be reached, or lacks a task or a worker; default: the configuration's */
@@ -207,8 +210,6 @@ int config_parse(const char *name, struct span text, const char *(*getenv_fn)(co
 struct config *config_ref(const struct config *c);
 struct config *config_unref(const struct config *c); /* NULL is fine; returns NULL */
 
-/* Whether a backend of this name exists at all, configured or not. */
-bool config_is_backend_name(struct span name);
 const struct backend_config *config_backend(const struct config *c, struct span name);
 const struct service *config_service(const struct config *c, struct span name);
 const struct operation *service_operation(const struct service *s, struct span name);

@@ -1,54 +1,16 @@
 /* `backend:` and `backends:` of the file, and what the environment says of them and of flags. */
 #include "router/config_reader.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "tasks/backends.h"
+#include "tasks/task_options.h"
+
 #define SETTINGS_MAX (sizeof(((struct backend_config *)0)->settings) / sizeof(((struct backend_config *)0)->settings[0]))
 
-static const char *const known_backends[] = {"embedded", "celery", "temporal", "hatchet"};
-#define N_KNOWN (sizeof(known_backends) / sizeof(known_backends[0]))
-
-/* Variables in use around task queues (core-tasks.md). The first of a key that is set wins; a variable wins over the file. */
-static const struct {
-	const char *variable, *backend, *key;
-} variables[] = {
-	{"CELERY_BROKER_URL", "celery", "broker_url"},
-	{"CELERY_RESULT_BACKEND", "celery", "result_backend"},
-	{"TEMPORAL_HOST", "temporal", "host"},
-	{"TEMPORAL_PORT", "temporal", "port"},
-	{"TEMPORAL_NAMESPACE", "temporal", "namespace"},
-	{"TEMPORAL_TASK_QUEUE", "temporal", "task_queue"},
-	{"TEMPORAL_HTTP_URL", "temporal", "http_url"},
-	{"TEMPORAL_API_KEY", "temporal", "api_key"},
-	{"TEMPORAL_TLS_SERVER_CA_CERT_PATH", "temporal", "ca_file"},
-	{"TEMPORAL_TLS_CLIENT_CERT_PATH", "temporal", "client_cert_file"},
-	{"TEMPORAL_TLS_CLIENT_KEY_PATH", "temporal", "client_key_file"},
-	{"HATCHET_CLIENT_TOKEN", "hatchet", "token"},
-	{"HATCHET_TOKEN", "hatchet", "token"},
-	{"HATCHET_SERVER_URL", "hatchet", "server_url"},
-	{"HATCHET_CLIENT_SERVER_URL", "hatchet", "server_url"},
-};
-
-bool config_is_backend_name(struct span name)
-{
-	for (size_t i = 0; i < N_KNOWN; i++)
-		if (span_is(name, known_backends[i]))
-			return true;
-	return false;
-}
-
 /* --- settings ------------------------------------------------------------------------------------------------------ */
-
-/* Settings that are paths, so that they can be relative to the file's folder like all others. */
-static bool is_path(struct span key)
-{
-	static const char *const keys[] = {"database", "tasks", "socket"};
-	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
-		if (span_is(key, keys[i]))
-			return true;
-	return key.len > 5 && memcmp(key.ptr + key.len - 5, "_file", 5) == 0;
-}
 
 struct list_text {
 	struct buf *out;
@@ -69,7 +31,7 @@ static void append_element(const struct place *p, void *arg)
 }
 
 /* A scalar as it is written; a list joined by commas. */
-static bool setting_value(const struct place *p, struct span key, struct span *ret)
+static bool setting_value(const struct place *p, const struct task_setting *setting, struct span *ret)
 {
 	if (p->node->kind == YAML_MAPPING) {
 		place_mistake(p, "expected a single value or a list");
@@ -78,7 +40,7 @@ static bool setting_value(const struct place *p, struct span key, struct span *r
 	if (p->node->kind == YAML_SCALAR) {
 		if (!yaml_string(p->node, ret))
 			return false;
-		if (is_path(key))
+		if (setting->path)
 			*ret = span_of(config_path(p->reader, *ret));
 		return ret->ptr != NULL;
 	}
@@ -93,97 +55,128 @@ static bool setting_value(const struct place *p, struct span key, struct span *r
 	return ret->ptr != NULL;
 }
 
-static void lower(const struct place *p, struct span *key)
+/* As the keys of backends are written, so that `Broker_URL` is found. */
+static struct span lower(const struct place *p, struct span key)
 {
-	char *copy = config_text(p->reader, *key);
-	if (!copy)
-		return;
-	for (char *c = copy; *c; c++)
+	char *copy = config_text(p->reader, key);
+	for (char *c = copy; c && *c; c++)
 		if (*c >= 'A' && *c <= 'Z')
 			*c = (char)(*c | 0x20);
-	key->ptr = copy;
+	return span_of(copy);
 }
 
-static void read_settings(const struct place *p, struct backend_config *b)
+static void unknown_setting(const struct place *p, const struct task_backend *backend, struct span key)
 {
-	if (!p->node || !value_mapping(p))
-		return;
-	if (p->node->count > SETTINGS_MAX) {
-		place_mistake(p, "at most %zu settings, not %zu", SETTINGS_MAX, p->node->count);
-		return;
-	}
-	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
-		struct place setting = place_item(p, n);
-		if (span_is(n->key->text, "fail_fast")) { /* the router's own: no backend reads it */
-			value_bool(&setting, &b->fail_fast);
-			continue;
-		}
-		struct span key = n->key->text, value;
-		if (!setting.node || !setting_value(&setting, key, &value))
-			continue;
-		lower(&setting, &key);
-		b->settings[b->n_settings].key = key;
-		b->settings[b->n_settings].value = value;
-		b->settings[b->n_settings++].line = n->key->line;
-	}
+	const char *known[SETTINGS_MAX + 1];
+	size_t n = 0;
+	for (const struct task_setting *s = backend->settings; s->key && n < SETTINGS_MAX; s++)
+		known[n++] = s->key;
+	known[n++] = "fail_fast";
+	unknown_key(p, key, known, n);
 }
 
-static void set_setting(struct config_reader *r, struct backend_config *b, const char *variable, const char *key,
-			const char *value)
+/* The setting of this key, made when it is not there yet. */
+static struct backend_setting *add_setting(struct backend_config *b, const char *key)
 {
 	size_t i = 0;
 	while (i < b->n_settings && !span_is(b->settings[i].key, key))
 		i++;
-	if (i == SETTINGS_MAX) {
-		environment_mistake(r, variable, "the backend has %zu settings already", SETTINGS_MAX);
-		return;
-	}
-	/* The environment's own memory may change. */
-	b->settings[i].key = span_of(key);
-	b->settings[i].value = span_of(config_text(r, span_of(value)));
-	b->settings[i].line = 0;
+	assert(i < SETTINGS_MAX); /* only those that a backend declares get here */
 	if (i == b->n_settings)
 		b->n_settings++;
+	b->settings[i].key = span_of(key);
+	return &b->settings[i];
 }
 
-static void apply_environment(struct config_reader *r, struct backend_config *b)
+static void read_setting(const struct place *p, const struct yaml_node *n, const struct task_backend *backend, struct backend_config *b)
 {
-	const char *done = "";
-	for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++) {
-		const char *value = span_is(b->name, variables[i].backend) ? environment_get(r, variables[i].variable) : NULL;
-		if (!value || strcmp(done, variables[i].key) == 0)
+	const struct task_setting *known = task_setting_find(backend, lower(p, n->key->text));
+	struct span value;
+	if (!known) {
+		struct place here = *p;
+		here.node = n; /* the line of the unknown key itself, also when it has no value */
+		unknown_setting(&here, backend, n->key->text);
+		return;
+	}
+	if (!p->node || !setting_value(p, known, &value))
+		return;
+	struct backend_setting *s = add_setting(b, known->key);
+	s->value = value;
+	s->line = n->key->line;
+}
+
+static void read_settings(const struct place *p, const struct task_backend *backend, struct backend_config *b)
+{
+	if (!p->node || !value_mapping(p))
+		return;
+	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
+		struct place member = place_item(p, n);
+		if (span_is(n->key->text, "fail_fast")) /* the router's own: no backend reads it */
+			value_bool(&member, &b->fail_fast);
+		else
+			read_setting(&member, n, backend, b);
+	}
+}
+
+/* The first variable of a setting that is set; it wins over the file. */
+static void apply_variables(struct config_reader *r, const struct task_setting *known, struct backend_config *b)
+{
+	for (size_t i = 0; i < TASK_SETTING_VARIABLES && known->variables[i]; i++) {
+		const char *value = environment_get(r, known->variables[i]);
+		if (!value)
 			continue;
-		set_setting(r, b, variables[i].variable, variables[i].key, value);
-		done = variables[i].key; /* variables of one key stand together */
+		struct backend_setting *s = add_setting(b, known->key);
+		s->value = span_of(config_text(r, span_of(value))); /* the environment's own memory may change */
+		s->variable = known->variables[i];
+		return;
 	}
 }
 
 /* --- backends ------------------------------------------------------------------------------------------------------ */
 
-static void append_declared(const struct config *c, struct buf *out)
+void backend_mistake(const struct place *p, struct span name)
 {
+	const struct config *c = p->reader->config;
+	CLEANUP(buf_releasep) struct buf list = BUF_INIT(1024);
+	struct err e;
+	if (!task_backend_find(name)) {
+		task_backend_not_found(name, &e);
+		place_mistake(p, "%s", e.text);
+		return;
+	}
 	for (size_t i = 0; i < c->n_backends; i++)
-		buf_printf(out, "%s%.*s", i ? ", " : "", SPAN_ARG(c->backends[i].name));
+		buf_printf(&list, "%s%.*s", i ? ", " : "", SPAN_ARG(c->backends[i].name));
+	place_mistake(p, "no backend \"%.*s\" is declared under backends (declared: %s)", SPAN_ARG(name), list.len ? list.ptr : "none");
+}
+
+/* One more, with its settings of the file (`p` NULL: none) and of the environment. */
+static void declare(struct config_reader *r, const struct task_backend *backend, const struct place *p, unsigned line)
+{
+	struct config *c = r->config;
+	assert(c->n_backends < CONFIG_MAX_BACKENDS); /* each backend of the build once */
+	struct backend_config *b = &c->backends[c->n_backends++];
+	b->name = span_of(backend->name);
+	b->line = line;
+	b->fail_fast = c->fail_fast;
+	if (p)
+		read_settings(p, backend, b);
+	for (const struct task_setting *s = backend->settings; s->key; s++)
+		apply_variables(r, s, b);
 }
 
 static void read_declared(const struct place *p)
 {
-	struct config *c = p->reader->config;
 	if (!p->node || !value_mapping(p))
 		return;
 	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
 		struct place member = place_item(p, n);
-		if (!config_is_backend_name(n->key->text)) {
-			member.node = n;
-			place_mistake(&member, "there is no such backend; there are embedded, celery, temporal and hatchet");
+		const struct task_backend *backend = task_backend_find(n->key->text);
+		if (backend) {
+			declare(p->reader, backend, &member, n->key->line);
 			continue;
 		}
-		struct backend_config *b = &c->backends[c->n_backends++];
-		b->name = n->key->text;
-		b->line = n->key->line;
-		b->fail_fast = c->fail_fast;
-		read_settings(&member, b);
-		apply_environment(p->reader, b);
+		member.node = n;
+		backend_mistake(&member, n->key->text);
 	}
 }
 
@@ -201,21 +194,19 @@ static const char *environment_backend(struct config_reader *r, const char **ret
 }
 
 /* "One variable switches the backend": what it names need not stand in the file. */
-static void use_environment_backend(struct config_reader *r, const char *variable, const char *name)
+static void use_environment_backend(struct config_reader *r, const char *variable, struct span name)
 {
 	struct config *c = r->config;
-	if (!config_is_backend_name(span_of(name))) {
-		environment_mistake(r, variable,
-				    "there is no backend \"%s\"; there are embedded, celery, temporal and hatchet", name);
+	const struct task_backend *backend = task_backend_find(name);
+	struct err e;
+	if (!backend) {
+		task_backend_not_found(name, &e);
+		environment_mistake(r, variable, "%s", e.text);
 		return;
 	}
-	c->default_backend = span_of(config_text(r, span_of(name)));
-	if (config_backend(c, c->default_backend) || !c->default_backend.ptr)
-		return;
-	struct backend_config *b = &c->backends[c->n_backends++];
-	b->name = c->default_backend;
-	b->fail_fast = c->fail_fast;
-	apply_environment(r, b);
+	c->default_backend = span_of(backend->name);
+	if (!config_backend(c, c->default_backend))
+		declare(r, backend, NULL, 0);
 }
 
 /* Without a word about it: embedded, or the only one. */
@@ -236,18 +227,14 @@ void read_backends(const struct place *root)
 	read_declared(&declared);
 	if (value_text(&chosen, &name)) {
 		c->default_backend = name;
-		if (!config_backend(c, name)) {
-			CLEANUP(buf_releasep) struct buf list = BUF_INIT(1024);
-			append_declared(c, &list);
-			place_mistake(&chosen, "no backend \"%.*s\" is declared under backends (declared: %s)", SPAN_ARG(name),
-				      list.len ? list.ptr : "none");
-		}
+		if (!config_backend(c, name))
+			backend_mistake(&chosen, name);
 	} else if (!chosen.node) {
 		choose_default(c);
 	}
 	const char *variable = "", *from_environment = environment_backend(r, &variable);
 	if (from_environment)
-		use_environment_backend(r, variable, from_environment);
+		use_environment_backend(r, variable, span_of(from_environment));
 }
 
 /* --- flags' defaults from the environment -------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "router/route.h"
+#include "tasks/backends.h"
 
 #define FLAG_NAME_MAX 128
 
@@ -146,7 +147,10 @@ static bool variant_word(const struct place *p, struct span word, struct variant
 	ret->backend = word;
 	if (config_backend(p->reader->config, word))
 		return true;
-	place_mistake(p, "expected legacy, task, shadow or the name of a backend that is declared");
+	if (task_backend_is_name(word))
+		backend_mistake(p, word);
+	else
+		place_mistake(p, "expected legacy, task, shadow or the name of a backend that is declared");
 	return false;
 }
 

@@ -476,6 +476,8 @@ bool sha256_hex_valid(struct span text)
 	return text.len == 64;
 }
 
+#define FIELDS_MAX 64 /* in one table */
+
 /* --- tables of keys ------------------------------------------------------------------------------------------------ */
 
 /* Edits (insert, delete, replace) from one short word to the other; SIZE_MAX when one is too long to be a key. */
@@ -499,31 +501,40 @@ static size_t edits(struct span a, const char *b)
 	return row[m];
 }
 
-static const char *nearest(struct span key, const struct field *fields, size_t n)
+static const char *nearest(struct span key, const char *const *known, size_t n)
 {
 	const char *best = NULL;
 	size_t least = SIZE_MAX;
 	for (size_t i = 0; i < n; i++) {
-		size_t e = edits(key, fields[i].key);
+		size_t e = edits(key, known[i]);
 		if (e < least) {
 			least = e;
-			best = fields[i].key;
+			best = known[i];
 		}
 	}
 	return best && least <= 1 + strlen(best) / 4 ? best : NULL;
 }
 
-static void unknown_key(const struct place *p, struct span key, const struct field *fields, size_t n)
+void unknown_key(const struct place *p, struct span key, const char *const *known, size_t n)
 {
-	const char *near = nearest(key, fields, n);
+	const char *near = nearest(key, known, n);
 	if (near) {
 		place_mistake(p, "unknown key; did you mean \"%s\"?", near);
 		return;
 	}
 	CLEANUP(buf_releasep) struct buf list = BUF_INIT(4096);
 	for (size_t i = 0; i < n; i++)
-		buf_printf(&list, "%s%s", i ? ", " : "", fields[i].key);
+		buf_printf(&list, "%s%s", i ? ", " : "", known[i]);
 	place_mistake(p, "unknown key; known here: %s", list.ptr);
+}
+
+static void unknown_field(const struct place *p, struct span key, const struct field *fields, size_t n)
+{
+	const char *known[FIELDS_MAX];
+	size_t i = 0;
+	for (; i < n && i < FIELDS_MAX; i++)
+		known[i] = fields[i].key;
+	unknown_key(p, key, known, i);
 }
 
 static void read_number(const struct place *p, const struct field *f, char *to)
@@ -601,7 +612,7 @@ void read_fields(const struct place *p, const struct field *fields, size_t n, vo
 		} else if (!is_extension(&member)) {
 			/* The line of the unknown key itself, also when it has no value. */
 			member.node = m;
-			unknown_key(&member, m->key->text, fields, n);
+			unknown_field(&member, m->key->text, fields, n);
 		}
 	}
 }

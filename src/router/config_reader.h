@@ -98,6 +98,8 @@ struct field {
 
 /* Reads the members of a mapping into `into`; keys that are not in the table are mistakes. */
 void read_fields(const struct place *p, const struct field *fields, size_t n, void *into);
+/* Says that a key is none of these, and which one was perhaps meant. */
+void unknown_key(const struct place *p, struct span key, const char *const *known, size_t n);
 #define READ_FIELDS(p, fields, into) read_fields(p, fields, sizeof(fields) / sizeof((fields)[0]), into)
 
 /* --- the sections -------------------------------------------------------------------------------------------------- */
@@ -124,6 +126,8 @@ struct template *read_template(const struct place *p, unsigned allowed);
 struct response_template *read_response(const struct place *p, unsigned allowed);
 
 void read_backends(const struct place *root);
+/* Says why this name is no backend that a task can go to: unknown, left out of this build, or not declared. */
+void backend_mistake(const struct place *p, struct span name);
 void read_environment_defaults(struct config_reader *r);
 void read_flag_source(const struct place *p);
 void read_outcomes(const struct place *p);

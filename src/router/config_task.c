@@ -18,7 +18,7 @@ static void check_backend(const struct place *task, const struct operation *op)
 	const struct config *c = task->reader->config;
 	struct place p = place_member(task, "backend");
 	if (op->task.backend.ptr && !config_backend(c, op->task.backend))
-		place_mistake(&p, "no backend \"%.*s\" is declared under backends", SPAN_ARG(op->task.backend));
+		backend_mistake(&p, op->task.backend);
 	else if (!op->task.backend.ptr && !c->default_backend.ptr)
 		place_mistake(task, "there is no backend for it: declare one under backends");
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/json.h"
+#include "tasks/backends.h"
 
 #define CONTEXT_MAX (4 + CONFIG_MAX_CONTEXT + 16)
 
@@ -84,7 +85,7 @@ static struct vote vote_of_variant(const struct asking *a, struct span variant)
 		return (struct vote){.task = false};
 	if (span_is(variant, "shadow"))
 		return (struct vote){.shadow = 1};
-	if (config_is_backend_name(variant))
+	if (task_backend_is_name(variant))
 		return (struct vote){.task = true, .backend = variant};
 	return (struct vote){.task = true};
 }

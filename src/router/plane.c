@@ -323,7 +323,7 @@ static int make_clients(struct plane *p, struct err *e)
 {
 	for (size_t i = 0; i < p->env->n_backends; i++) {
 		const struct plane_backend *b = &p->env->backends[i];
-		int r = b->backend->client_new(p->loop, b->options, &p->clients[i], e);
+		int r = task_client_new(b->options, p->loop, &p->clients[i], e);
 		if (r < 0)
 			return err_prefix(e, r, "backend %.*s", SPAN_ARG(b->name));
 	}

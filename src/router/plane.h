@@ -34,12 +34,10 @@ struct service_shared {
 	atomic_uint_fast64_t requests, refused, overloaded, shadow_dropped;
 };
 
-/* One configured task backend as the planes see it: the verbs, and what client_new takes. */
+/* One configured task backend: its name, which lives as long as the program, and what its clients are made of. */
 struct plane_backend {
 	struct span name;
-	const struct task_backend *backend;
-	const void *options;
-	char name_text[32]; /* what name points to */
+	struct task_options *options;
 };
 
 /* Shared by all planes, made by the composition root, outlives them. */

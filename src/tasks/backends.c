@@ -1,26 +1,61 @@
+/*
+ * The build defines TASK_BACKENDS as BACKEND(embedded) BACKEND(celery) …, and TASK_BACKENDS_LEFT_OUT in the same way.
+ */
 #include "tasks/backends.h"
 
-#include "base/buf.h"
-#include "tasks/celery.h"
-#include "tasks/embedded.h"
-#include "tasks/hatchet.h"
-#include "tasks/temporal.h"
+#include <errno.h>
+
+#define BACKEND(name) extern const struct task_backend name##_backend;
+TASK_BACKENDS
+#undef BACKEND
 
 static const struct task_backend *const backends[] = {
-	&embedded_backend,
-	&celery_backend,
-	&temporal_backend,
-	&hatchet_backend,
+#define BACKEND(name) &name##_backend,
+	TASK_BACKENDS
+#undef BACKEND
 };
 
-const struct task_backend *task_backend_find(struct span name, struct err *e)
+static const char *const left_out[] = {
+#define BACKEND(name) #name,
+	TASK_BACKENDS_LEFT_OUT
+#undef BACKEND
+	NULL};
+
+#define N_BACKENDS (sizeof(backends) / sizeof(backends[0]))
+
+const struct task_backend *task_backend_find(struct span name)
 {
-	CLEANUP(buf_releasep) struct buf known = BUF_INIT(256);
-	for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++) {
+	for (size_t i = 0; i < N_BACKENDS; i++)
 		if (span_is(name, backends[i]->name))
 			return backends[i];
-		buf_printf(&known, "%s%s", i ? ", " : "", backends[i]->name);
-	}
-	err_set(e, 0, "unknown task backend \"%.*s\"; there are: %s", SPAN_ARG(name), known.ptr ? known.ptr : "none");
 	return NULL;
+}
+
+static bool is_left_out(struct span name)
+{
+	for (size_t i = 0; left_out[i]; i++)
+		if (span_is(name, left_out[i]))
+			return true;
+	return false;
+}
+
+bool task_backend_is_name(struct span name)
+{
+	return task_backend_find(name) || is_left_out(name);
+}
+
+int task_backend_not_found(struct span name, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf known = BUF_INIT(1024);
+	task_backend_names(&known);
+	return err_set(e, -EINVAL, is_left_out(name) ? "the backend \"%.*s\" is left out of this build, which has: %s"
+						     : "there is no backend \"%.*s\"; there are: %s",
+		       SPAN_ARG(name), known.ptr ? known.ptr : "none");
+}
+
+int task_backend_names(struct buf *out)
+{
+	for (size_t i = 0; i < N_BACKENDS; i++)
+		buf_printf(out, "%s%s", i ? ", " : "", backends[i]->name);
+	return out->error;
 }

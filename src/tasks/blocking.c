@@ -70,8 +70,8 @@ static void on_limit(void *arg)
 	end(w, err_set(w->e, -ETIMEDOUT, "no end within the time limit; the task goes on"));
 }
 
-int task_run_blocking(const struct task_backend *backend, const void *options, const struct task_call *call, unsigned timeout_ms,
-		      struct buf *text, struct task_result *ret, struct err *e)
+int task_run_blocking(const struct task_options *o, const struct task_call *call, unsigned timeout_ms, struct buf *text,
+		      struct task_result *ret, struct err *e)
 {
 	struct waiting w = {.text = text, .ret = ret, .e = e};
 	struct task_call awaited = *call;
@@ -81,7 +81,7 @@ int task_run_blocking(const struct task_backend *backend, const void *options, c
 		return err_set(e, r, "no event loop");
 	r = loop_timer_new(w.loop, on_limit, &w, &w.limit);
 	if (r == 0)
-		r = backend->client_new(w.loop, options, &w.client, e);
+		r = task_client_new(o, w.loop, &w.client, e);
 	if (r == 0) {
 		loop_timer_start(w.limit, timeout_ms);
 		task_submit(w.client, &awaited, on_submitted, &w);

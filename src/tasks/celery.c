@@ -320,13 +320,13 @@ static int connect_all(struct celery_client *c, struct err *e)
 	return r < 0 ? r : celery_connect(c, results, celery_hearing_state, &c->listener, e);
 }
 
-static int client_new(struct loop *loop, const void *options, struct task_client **ret, struct err *e)
+static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret, struct err *e)
 {
 	struct celery_client *c = calloc(1, sizeof(*c));
 	if (!c)
 		return err_set(e, -ENOMEM, "out of memory");
 	task_client_init(&c->base, &celery_backend, loop);
-	c->o = options;
+	c->o = (const struct celery_options *)options;
 	celery_sender_init(&c->sender);
 	int r = celery_waits_init(c);
 	r = r < 0 ? err_set(e, r, "out of memory") : connect_all(c, e);
@@ -340,6 +340,10 @@ static int client_new(struct loop *loop, const void *options, struct task_client
 const struct task_backend celery_backend = {
 	.name = "celery",
 	.max_input = CELERY_MAX_INPUT,
+	.settings = celery_settings,
+	.options_size = sizeof(struct celery_options),
+	.options_check = celery_options_check,
+	.options_release = celery_options_release,
 	.client_new = client_new,
 	.client_free = client_free,
 	.submit = client_submit,

@@ -11,33 +11,19 @@
  *            when LPUSH was written and not answered. A wait goes on through a loss of Redis. The same id twice is two executions:
  *            Celery has no look-up by id before a result exists.
  * Not done:  workflows are tasks here (a chain is the Python side's); other brokers; TLS (redis.h); worker of our own.
- * Threads:   options are read-only once checked, and shared by clients of any loop; they outlive them.
  */
 #ifndef TASKS_CELERY_H
 #define TASKS_CELERY_H
 
-#include "base/err.h"
-#include "base/span.h"
 #include "tasks/task_backend.h"
 
 #define CELERY_MAX_INPUT (380u << 20) /* a Redis value of 512 MB, in base64 */
 
-struct celery_options;
-
-int celery_options_new(struct celery_options **ret);
-struct celery_options *celery_options_free(struct celery_options *o); /* NULL is fine; returns NULL */
-
-/* One setting as text: broker_url (redis://…, see base/redis_url.h), result_backend (the broker's by default), queue ("celery"),
+/* Settings: broker_url (redis://…, see base/redis_url.h), result_backend (the broker's by default), queue ("celery"),
  * broker_key_prefix and result_key_prefix (what workers have as global_keyprefix in broker_transport_options and in
  * result_backend_transport_options), max_input (bytes of args + kwargs, 64 MiB), connect_timeout (3s), command_timeout (10s),
  * health_interval (5s: how old an answer of health or check may be), terminate (false: cancel does not end a task that runs already),
- * control_exchange ("celery").
- * -EINVAL with a sentence for an unknown key or a wrong value; it holds no secret. */
-int celery_options_set(struct celery_options *o, struct span key, struct span value, struct err *e);
-
-/* To be called once after all settings: fills in defaults, says what is missing. Nothing is connected. */
-int celery_options_check(struct celery_options *o, struct err *e);
-
-extern const struct task_backend celery_backend; /* client_new takes checked options */
+ * control_exchange ("celery"). */
+extern const struct task_backend celery_backend;
 
 #endif

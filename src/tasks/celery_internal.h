@@ -6,12 +6,14 @@
 #include "base/redis.h"
 #include "tasks/celery.h"
 #include "tasks/celery_message.h"
+#include "tasks/task_options.h"
 
 #define CELERY_RESULT_PREFIX "celery-task-meta-"
 #define CELERY_PREFIX_MAX 64 /* of the configured prefixes, with NUL */
 #define CELERY_KEY_MAX (CELERY_PREFIX_MAX + 1 + sizeof(CELERY_RESULT_PREFIX) + TASK_ID_MAX)
 
 struct celery_options {
+	struct task_options base;
 	struct redis_url broker, results;
 	bool has_broker, has_results;
 	char *queue, *control_exchange;
@@ -109,6 +111,11 @@ struct celery_client {
 
 int celery_connect(struct celery_client *c, const struct redis_url *url, redis_state_fn on_state, struct redis **ret, struct err *e);
 struct span celery_result_key(const struct celery_client *c, struct span id, char key[CELERY_KEY_MAX]);
+
+/* celery_options.c */
+extern const struct task_setting celery_settings[];
+int celery_options_check(struct task_options *o, const struct task_backend_setup *setup, struct err *e);
+void celery_options_release(struct task_options *o);
 
 /* celery_wait.c */
 int celery_waits_init(struct celery_client *c);

@@ -126,7 +126,7 @@ static void on_detach(struct loop_work *work)
 	channel_unref(c);
 }
 
-static int client_new(struct loop *loop, const void *options, struct task_client **ret, struct err *e)
+static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret, struct err *e)
 {
 	struct embedded_client *c = calloc(1, sizeof(*c));
 	struct channel *channel = calloc(1, sizeof(*channel));
@@ -136,7 +136,7 @@ static int client_new(struct loop *loop, const void *options, struct task_client
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	task_client_init(&c->base, &embedded_backend, loop);
-	c->store = (struct embedded_store *)(uintptr_t)options; /* the store is not changed through it, it is spoken to */
+	c->store = ((const struct embedded_options *)options)->store;
 	c->channel = channel;
 	atomic_init(&channel->references, 1);
 	pthread_mutex_init(&channel->lock, NULL);
@@ -202,7 +202,7 @@ static struct span queue_of(const struct embedded_client *c, const struct task_c
 		if (t)
 			return t->queue;
 	}
-	return span_of(o->queue);
+	return SPAN_LIT(REGISTRY_DEFAULT_QUEUE);
 }
 
 static void fill_task(struct operation *op, struct embedded_client *c, const struct task_call *call, struct span queue)
@@ -394,6 +394,11 @@ static void client_check(struct task_client *base, const struct task_probe *prob
 const struct task_backend embedded_backend = {
 	.name = "embedded",
 	.max_input = EMBEDDED_MAX_INPUT,
+	.settings = embedded_settings,
+	.options_size = sizeof(struct embedded_options),
+	.options_check = embedded_options_check,
+	.options_start = embedded_options_start,
+	.options_release = embedded_options_release,
 	.client_new = client_new,
 	.client_free = client_free,
 	.submit = client_submit,

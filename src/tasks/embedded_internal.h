@@ -9,7 +9,32 @@
 #include <stdatomic.h>
 
 #include "tasks/embedded.h"
+#include "tasks/registry.h"
 #include "tasks/store.h"
+#include "tasks/task_options.h"
+
+struct embedded_store;
+
+struct embedded_options {
+	struct task_options base;
+	char *database, *tasks_file;
+	struct registry *tasks; /* where a task's own queue is known from, or NULL */
+	bool must_exist;	/* the file is never made: for programs that only look */
+	struct embedded_store *store; /* by start */
+	/* No settings; check turns 0 into what is in brackets. */
+	int64_t pending_timeout_ms; /* longest wait for a worker when a call sets no expires_ms [24 h] */
+	int64_t retention_ms;	    /* of finished tasks [7 days] */
+	size_t max_queued;	    /* operations on their way to the store thread [20,000] */
+	size_t max_queued_bytes;    /* of their inputs [256 MiB] */
+	size_t max_result;	    /* 0: the store's, 64 MiB */
+	int busy_timeout_ms;	    /* how long another writer may hold the file; 0: the store's, 2 s */
+};
+
+/* embedded_options.c */
+extern const struct task_setting embedded_settings[];
+int embedded_options_check(struct task_options *base, const struct task_backend_setup *setup, struct err *e);
+int embedded_options_start(struct task_options *base, struct err *e);
+void embedded_options_release(struct task_options *base);
 
 enum operation_kind { OPERATION_SUBMIT, OPERATION_CANCEL, OPERATION_GET, OPERATION_WAIT, OPERATION_UNWAIT, OPERATION_HEALTH,
 		      OPERATION_CHECK };
@@ -62,6 +87,11 @@ bool channel_closed(struct channel *c); /* its client is gone */
 void channel_deliver(struct operation *op);
 void operation_free(struct operation *op);
 
+/* Starts the store thread; the options outlive it. A file that cannot be opened is no error here: submissions are refused and health says
+ * why, until it can. */
+int embedded_store_start(const struct embedded_options *o, struct embedded_store **ret, struct err *e);
+/* Finishes what was handed over. Every client must be freed before. NULL is fine; returns NULL. */
+struct embedded_store *embedded_store_stop(struct embedded_store *s);
 /* False when the queue is full: the operation stays the caller's. Any thread. */
 bool embedded_post(struct embedded_store *s, struct operation *op);
 /* Without a bound, for operations that carry no input. */

@@ -16,18 +16,13 @@
 #include "tasks/poke.h"
 
 #define TICK_MS 1000
-#define DEFAULT_QUEUED 20000
-#define DEFAULT_QUEUED_BYTES (256u << 20)
-#define DEFAULT_PENDING_MS (24 * 3600 * 1000LL)
-#define DEFAULT_RETENTION_MS (7 * 24 * 3600 * 1000LL)
 #define WORKER_SEEN_MS 20000
 #define WAIT_BUCKETS 4096
 #define READ_BATCH 1000
 #define RESULT_ROOM (128u << 20) /* a result with its sentences and names */
 
 struct embedded_store {
-	struct embedded_options o;
-	char *database, *queue;
+	const struct embedded_options *o;
 	struct loop *loop;
 	pthread_t thread;
 	struct loop_work stop, flush;
@@ -67,8 +62,8 @@ void embedded_post_operation(struct embedded_store *s, struct operation *op)
 
 bool embedded_post(struct embedded_store *s, struct operation *op)
 {
-	if (atomic_load(&s->queued) >= s->o.max_queued ||
-	    atomic_load(&s->queued_bytes) + op->bytes > s->o.max_queued_bytes)
+	if (atomic_load(&s->queued) >= s->o->max_queued ||
+	    atomic_load(&s->queued_bytes) + op->bytes > s->o->max_queued_bytes)
 		return false;
 	embedded_post_operation(s, op);
 	return true;
@@ -76,7 +71,7 @@ bool embedded_post(struct embedded_store *s, struct operation *op)
 
 const struct embedded_options *embedded_store_options(const struct embedded_store *s)
 {
-	return &s->o;
+	return s->o;
 }
 
 uint64_t embedded_next_number(struct embedded_store *s)
@@ -88,8 +83,8 @@ uint64_t embedded_next_number(struct embedded_store *s)
 
 static void note_trouble(struct embedded_store *s, int code, const struct err *e)
 {
-	if (s->trouble != code && !s->o.must_exist)
-		log_error("task_store_failed", LOG_STR("database", s->database), LOG_STR("error", e->text));
+	if (s->trouble != code && !s->o->must_exist)
+		log_error("task_store_failed", LOG_STR("database", s->o->database), LOG_STR("error", e->text));
 	s->trouble = code;
 	s->why = *e;
 }
@@ -97,7 +92,7 @@ static void note_trouble(struct embedded_store *s, int code, const struct err *e
 static void note_health(struct embedded_store *s)
 {
 	if (s->trouble)
-		log_info("task_store_works", LOG_STR("database", s->database));
+		log_info("task_store_works", LOG_STR("database", s->o->database));
 	s->trouble = 0;
 }
 
@@ -108,7 +103,7 @@ static void open_poke(struct embedded_store *s)
 	struct err e;
 	if (s->poke)
 		return;
-	int r = poke_open(s->database, POKE_ROUTER, &s->poke, &e);
+	int r = poke_open(s->o->database, POKE_ROUTER, &s->poke, &e);
 	if (r == 0)
 		r = loop_watch_new(s->loop, poke_fd(s->poke), LOOP_READ, on_poke, s, &s->watch);
 	if (r < 0) {
@@ -129,13 +124,13 @@ static int need_file(struct embedded_store *s)
 	struct err e = {""};
 	if (s->store)
 		return 0;
-	if (s->o.must_exist && access(s->database, F_OK) < 0) {
-		int code = err_set(&e, -errno, "%s: %s; no router or worker has run with it", s->database, strerror(errno));
+	if (s->o->must_exist && access(s->o->database, F_OK) < 0) {
+		int code = err_set(&e, -errno, "%s: %s; no router or worker has run with it", s->o->database, strerror(errno));
 		note_trouble(s, code, &e);
 		return code;
 	}
 	struct store_options o = {
-		.path = s->database, .busy_timeout_ms = s->o.busy_timeout_ms, .max_result = s->o.max_result};
+		.path = s->o->database, .busy_timeout_ms = s->o->busy_timeout_ms, .max_result = s->o->max_result};
 	int r = store_open(&o, &s->store, &e);
 	if (r == 0)
 		r = store_finished_last(s->store, &s->seen, &e);
@@ -388,7 +383,7 @@ static void read_health(struct embedded_store *s, struct operation *op)
 	if (!h->reachable)
 		span_copy(span_of(s->why.text), h->detail, sizeof(h->detail));
 	else if (!h->worker)
-		snprintf(h->detail, sizeof(h->detail), "no worker is running for %s", s->database);
+		snprintf(h->detail, sizeof(h->detail), "no worker is running for %s", s->o->database);
 }
 
 /* What the client knows of the task is there already; whether it is reachable comes before that. */
@@ -519,12 +514,12 @@ static void on_tick(void *arg)
 	struct err e = {""};
 	unsigned changes = 0;
 	if (s->store && store_moved(s->store)) {
-		log_warn("task_store_moved", LOG_STR("database", s->database), LOG_STR("effect", "opened anew"));
+		log_warn("task_store_moved", LOG_STR("database", s->o->database), LOG_STR("effect", "opened anew"));
 		close_file(s);
 	}
 	if (need_file(s) == 0) {
 		open_poke(s);
-		int r = store_sweep(s->store, s->o.retention_ms, &changes, &e);
+		int r = store_sweep(s->store, s->o->retention_ms, &changes, &e);
 		if (r < 0)
 			note_trouble(s, r, &e);
 		if (changes && s->poke)
@@ -567,21 +562,7 @@ static void store_release_all(struct embedded_store *s)
 		loop_timer_free(s->tick);
 		loop_free(s->loop);
 	}
-	free(s->database);
-	free(s->queue);
 	free(s);
-}
-
-static void set_defaults(struct embedded_options *o)
-{
-	if (!o->pending_timeout_ms)
-		o->pending_timeout_ms = DEFAULT_PENDING_MS;
-	if (!o->retention_ms)
-		o->retention_ms = DEFAULT_RETENTION_MS;
-	if (!o->max_queued)
-		o->max_queued = DEFAULT_QUEUED;
-	if (!o->max_queued_bytes)
-		o->max_queued_bytes = DEFAULT_QUEUED_BYTES;
 }
 
 int embedded_store_start(const struct embedded_options *o, struct embedded_store **ret, struct err *e)
@@ -589,16 +570,11 @@ int embedded_store_start(const struct embedded_options *o, struct embedded_store
 	struct embedded_store *s = calloc(1, sizeof(*s));
 	if (!s)
 		return err_set(e, -ENOMEM, "out of memory");
-	s->o = *o;
-	set_defaults(&s->o);
-	s->database = strdup(o->database);
-	s->queue = strdup(o->queue ? o->queue : REGISTRY_DEFAULT_QUEUE);
-	s->o.database = s->database;
-	s->o.queue = s->queue;
+	s->o = o;
 	s->batch_end = &s->batch;
 	s->stop.fn = on_stop;
 	s->flush.fn = on_flush;
-	int r = s->database && s->queue ? loop_new(&s->loop) : -ENOMEM;
+	int r = loop_new(&s->loop);
 	if (r == 0)
 		r = loop_timer_new(s->loop, on_tick, s, &s->tick);
 	if (r == 0) {

@@ -25,20 +25,19 @@ static struct span trimmed(struct span s)
 	return s;
 }
 
-static int find_token(const struct hatchet_options *o, struct buf *text, struct span *ret, struct err *e)
+static int find_token(const struct hatchet_settings *s, struct buf *text, struct span *ret, struct err *e)
 {
-	if (o->token.len) {
-		*ret = trimmed(o->token);
+	if (s->token && s->token[0]) {
+		*ret = trimmed(span_of(s->token));
 		return 0;
 	}
-	if (!o->token_file.len)
+	if (!s->token_file || !s->token_file[0])
 		return err_set(e, -EINVAL, "no token: set HATCHET_CLIENT_TOKEN, or token_file");
-	CLEANUP(freep) char *path = span_dup(o->token_file);
-	int r = path ? file_read(path, 32768, text, e) : err_set(e, -ENOMEM, "out of memory");
+	int r = file_read(s->token_file, 32768, text, e);
 	if (r < 0)
 		return err_prefix(e, r, "token_file");
 	*ret = trimmed(buf_span(text));
-	return ret->len ? 0 : err_set(e, -EINVAL, "token_file %s is empty", path);
+	return ret->len ? 0 : err_set(e, -EINVAL, "token_file %s is empty", s->token_file);
 }
 
 static int check_expiry(const struct hatchet_claims *claims, struct err *e)
@@ -50,7 +49,7 @@ static int check_expiry(const struct hatchet_claims *claims, struct err *e)
 	return err_set(e, -EINVAL, "the token has expired (%s); make a new one in Hatchet under Settings, API Tokens", when);
 }
 
-static int set_base(struct hatchet_settings *s, struct span url, struct err *e)
+static int set_url(struct hatchet_settings *s, struct span url, struct err *e)
 {
 	while (url.len && url.ptr[url.len - 1] == '/')
 		url.len--;
@@ -62,57 +61,73 @@ static int set_base(struct hatchet_settings *s, struct span url, struct err *e)
 			scheme = false;
 	if (!scheme) /* not shown: it may hold a password */
 		return err_set(e, -EINVAL, "server_url is not like http://host:port (no user, query or fragment)");
-	s->base = span_dup(url);
-	return s->base ? 0 : err_set(e, -ENOMEM, "out of memory");
+	s->url = span_dup(url);
+	return s->url ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
 
-static int fill(struct hatchet_settings *s, const struct hatchet_options *o, struct err *e)
+/* What it will be asked to run, by the engine's names. */
+static int put_workflows(struct hatchet_settings *s, const struct task_backend_setup *setup)
 {
+	CLEANUP(buf_releasep) struct buf names = BUF_INIT(1u << 20);
+	for (size_t i = 0; i < setup->n_calls; i++)
+		buf_printf(&names, "%s%.*s%s", i ? "," : "", SPAN_ARG(setup->calls[i].task),
+			   setup->calls[i].workflow ? "" : "_workflow");
+	s->workflows = names.error ? NULL : buf_steal(&names);
+	return s->workflows ? 0 : -ENOMEM;
+}
+
+static void set_times(struct hatchet_settings *s)
+{
+	s->request_ms = s->request_ms ? s->request_ms : 30000;
+	s->name_ms = s->name_ms ? s->name_ms : 60000;
+	s->grace_ms = s->grace_ms ? s->grace_ms : 10000;
+	s->unreachable_ms = s->unreachable_ms ? s->unreachable_ms : 60000;
+	s->flicker_ms = s->flicker_ms ? s->flicker_ms : 1000;
+}
+
+static int settings_check(struct task_options *base, const struct task_backend_setup *setup, struct err *e)
+{
+	struct hatchet_settings *s = (struct hatchet_settings *)base;
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(1u << 20);
 	struct hatchet_claims claims;
 	struct span token;
-	int r = find_token(o, &text, &token, e);
+	int r = find_token(s, &text, &token, e);
 	if (r < 0 || (r = hatchet_token_read(token, &claims, e)) < 0 || (r = check_expiry(&claims, e)) < 0 ||
-	    (r = set_base(s, o->server_url.len ? o->server_url : span_of(claims.server_url), e)) < 0)
+	    (r = set_url(s, span_of(s->server_url && s->server_url[0] ? s->server_url : claims.server_url), e)) < 0)
 		return r;
 	memcpy(s->tenant, claims.tenant, sizeof(s->tenant));
 	s->expires_s = claims.expires_s;
-	s->ca_file = o->ca_file.len ? span_dup(o->ca_file) : NULL;
-	s->workflows = span_dup(o->workflows.len ? o->workflows : SPAN_LIT(""));
 	if (asprintf(&s->authorization, "Bearer %.*s", SPAN_ARG(token)) < 0)
 		s->authorization = NULL;
-	if (!s->authorization || !s->workflows || (o->ca_file.len && !s->ca_file))
+	if (!s->authorization || put_workflows(s, setup) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
-	s->request_ms = o->request_ms ? o->request_ms : 30000;
-	s->name_ms = o->name_ms ? o->name_ms : 60000;
-	s->grace_ms = o->grace_ms ? o->grace_ms : 10000;
-	s->unreachable_ms = o->unreachable_ms ? o->unreachable_ms : 60000;
-	s->flicker_ms = o->flicker_ms ? o->flicker_ms : 1000;
+	set_times(s);
 	return 0;
 }
 
-int hatchet_settings_new(const struct hatchet_options *o, struct hatchet_settings **ret, struct err *e)
+static void settings_release(struct task_options *base)
 {
-	struct hatchet_settings *s = calloc(1, sizeof(*s));
-	int r = s ? fill(s, o, e) : err_set(e, -ENOMEM, "out of memory");
-	if (r < 0) {
-		hatchet_settings_free(s);
-		return r;
-	}
-	return (*ret = s, 0);
+	struct hatchet_settings *s = (struct hatchet_settings *)base;
+	free(s->token);
+	free(s->token_file);
+	free(s->server_url);
+	free(s->ca_file);
+	free(s->authorization);
+	free(s->url);
+	free(s->workflows);
 }
 
-struct hatchet_settings *hatchet_settings_free(struct hatchet_settings *s)
-{
-	if (!s)
-		return NULL;
-	free(s->authorization);
-	free(s->base);
-	free(s->ca_file);
-	free(s->workflows);
-	free(s);
-	return NULL;
-}
+#define FIELD(name) .offset = offsetof(struct hatchet_settings, name)
+static const struct task_setting settings[] = {
+	{.key = "token", .set = task_setting_text, FIELD(token), .variables = {"HATCHET_CLIENT_TOKEN", "HATCHET_TOKEN"}},
+	{.key = "token_file", .path = true, .set = task_setting_text, FIELD(token_file)},
+	{.key = "server_url",
+	 .set = task_setting_text,
+	 FIELD(server_url),
+	 .variables = {"HATCHET_SERVER_URL", "HATCHET_CLIENT_SERVER_URL"}},
+	{.key = "ca_file", .path = true, .set = task_setting_text, FIELD(ca_file)},
+	{.key = NULL},
+};
 
 /* --- operations ---------------------------------------------------------------------------------------------------------- */
 
@@ -184,7 +199,7 @@ void hatchet_ask(struct hatchet_operation *op, const char *method, const struct 
 	const struct http_field fields[] = {{SPAN_LIT("Authorization"), span_of(s->authorization)},
 					    {SPAN_LIT("Accept"), SPAN_LIT("application/json")},
 					    {SPAN_LIT("Content-Type"), SPAN_LIT("application/json")}};
-	buf_puts(&url, s->base);
+	buf_puts(&url, s->url);
 	buf_append_span(&url, buf_span(path));
 	struct http_request r = {
 		.method = method,
@@ -218,20 +233,20 @@ int hatchet_problem(const struct hatchet_client *c, const struct http_reply *r, 
 {
 	char said[256];
 	if (r->failure != HTTP_OK)
-		return err_set(e, code, "%s: %s", c->settings->base, r->detail ? r->detail : "no answer");
+		return err_set(e, code, "%s: %s", c->settings->url, r->detail ? r->detail : "no answer");
 	hatchet_read_problem(r->body, said, sizeof(said));
 	if (r->status == 403) {
 		bool expired = c->settings->expires_s && c->settings->expires_s * 1000000 <= clock_wall_us();
-		return err_set(e, code, "%s: token not accepted%s", c->settings->base, expired ? ": it has expired" : "");
+		return err_set(e, code, "%s: token not accepted%s", c->settings->url, expired ? ": it has expired" : "");
 	}
-	return err_set(e, code, "%s: status %d%s%s", c->settings->base, r->status, *said ? ": " : "", said);
+	return err_set(e, code, "%s: status %d%s%s", c->settings->url, r->status, *said ? ": " : "", said);
 }
 
 /* --- client -------------------------------------------------------------------------------------------------------------- */
 
-static int client_new(struct loop *loop, const void *options, struct task_client **ret, struct err *e)
+static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret, struct err *e)
 {
-	const struct hatchet_settings *s = options;
+	const struct hatchet_settings *s = (const struct hatchet_settings *)options;
 	struct hatchet_client *c = calloc(1, sizeof(*c));
 	if (!c)
 		return err_set(e, -ENOMEM, "out of memory");
@@ -388,6 +403,10 @@ static void client_health(struct task_client *base, task_health_fn fn, void *arg
 const struct task_backend hatchet_backend = {
 	.name = "hatchet",
 	.max_input = HATCHET_MAX_INPUT,
+	.settings = settings,
+	.options_size = sizeof(struct hatchet_settings),
+	.options_check = settings_check,
+	.options_release = settings_release,
 	.client_new = client_new,
 	.client_free = client_free,
 	.submit = hatchet_submit,

@@ -12,36 +12,12 @@
 #ifndef TASKS_HATCHET_H
 #define TASKS_HATCHET_H
 
-#include <stddef.h>
-
-#include "base/err.h"
-#include "base/span.h"
 #include "tasks/task_backend.h"
 
 #define HATCHET_MAX_INPUT 4000000 /* the engine's 4 MB, read as the smaller of the two meanings */
 
-struct hatchet_options {
-	struct span token;	/* a JWT; its claims say tenant (sub) and server_url. One of the two must be there */
-	struct span token_file; /* a file with nothing else; blanks around it do not matter */
-	struct span server_url; /* SPAN_NONE: as the token says */
-	struct span ca_file;	/* PEM; SPAN_NONE: the system's */
-	/* Workflows that must have a worker for health to say so: names as the engine has them, separated by commas. Empty: any worker. */
-	struct span workflows;
-	/* Milliseconds; 0 means what is in brackets. */
-	unsigned request_ms;	 /* one request, start to end [30 s] */
-	unsigned name_ms;	 /* how long the engine's knowledge of a workflow is believed [60 s] */
-	unsigned grace_ms;	 /* how long a run may be unknown to the engine that has taken it [10 s] */
-	unsigned unreachable_ms; /* how long a wait bears an engine that does not answer [60 s] */
-	unsigned flicker_ms;	 /* between two looks at a failure that may be retried [1 s] */
-};
-
-struct hatchet_settings;
-
-/* Copies what it needs. Errors: a token that is missing, malformed or expired, a URL that is none. Its sentences never show the token. */
-int hatchet_settings_new(const struct hatchet_options *o, struct hatchet_settings **ret, struct err *e);
-struct hatchet_settings *hatchet_settings_free(struct hatchet_settings *s); /* after its clients; NULL is fine; returns NULL */
-
-/* client_new's options are a `struct hatchet_settings *`, which outlives the client. */
+/* Settings: token (a JWT; its claims say tenant and server_url) or token_file (a file with nothing else), server_url (as the token says),
+ * ca_file (PEM; the system's). */
 extern const struct task_backend hatchet_backend;
 
 #endif

@@ -11,18 +11,27 @@
 #include "base/http_client.h"
 #include "base/loop.h"
 #include "tasks/hatchet.h"
+#include "tasks/task_options.h"
 
 #define HATCHET_MAX_ANSWER (64u << 20)
 #define HATCHET_PAGES_MAX 20 /* of names that have one in them */
 
 struct hatchet_settings {
+	struct task_options base;
+	char *token, *token_file, *server_url, *ca_file; /* as set, or NULL */
+	/* By check. */
 	char *authorization; /* Bearer …: never logged, never in a sentence */
-	char *base;	     /* URL without a slash at its end */
-	char *ca_file;	     /* NULL: the system's */
+	char *url;	     /* without a slash at its end */
+	/* Workflows that must have a worker for health to say so: names as the engine has them, separated by commas. Empty: any worker. */
 	char *workflows;
 	char tenant[37];
 	int64_t expires_s;
-	unsigned request_ms, name_ms, grace_ms, unreachable_ms, flicker_ms;
+	/* Milliseconds; check turns 0 into what is in brackets. */
+	unsigned request_ms;	 /* one request, start to end [30 s] */
+	unsigned name_ms;	 /* how long the engine's knowledge of a workflow is believed [60 s] */
+	unsigned grace_ms;	 /* how long a run may be unknown to the engine that has taken it [10 s] */
+	unsigned unreachable_ms; /* how long a wait bears an engine that does not answer [60 s] */
+	unsigned flicker_ms;	 /* between two looks at a failure that may be retried [1 s] */
 };
 
 struct hatchet_name; /* what is known of one workflow's name */

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "base/json.h"
+#include "tasks/task_options.h"
 
 struct task_later {
 	struct task_client *client;
@@ -154,6 +155,11 @@ static void check_by_health(struct task_client *c, task_check_fn fn, void *arg)
 void task_client_init(struct task_client *c, const struct task_backend *backend, struct loop *loop)
 {
 	*c = (struct task_client){.backend = backend, .loop = loop};
+}
+
+int task_client_new(const struct task_options *o, struct loop *loop, struct task_client **ret, struct err *e)
+{
+	return o->backend->client_new(loop, o, ret, e);
 }
 
 struct task_client *task_client_free(struct task_client *c)

@@ -105,13 +105,25 @@ struct task_check {
 };
 typedef void (*task_check_fn)(void *arg, const struct task_check *c);
 
-/* A backend is one row: its name and these verbs (see backends.h). Each callback comes later than the call that
+struct task_options;	   /* task_options.h */
+struct task_setting;	   /* task_options.h */
+struct task_backend_setup; /* task_options.h */
+
+/* A backend is one row: its name, its settings and its verbs (see backends.h). Each callback comes later than the call that
  * asked for it, on the client's loop, exactly once, unless its operation was dropped by the client's free. Only when
  * memory is out it may come from within the call. */
 struct task_backend {
-	const char *name;     /* embedded, celery, temporal, hatchet */
-	size_t max_input;     /* bytes of args + kwargs, 0 = no limit of its own */
-	int (*client_new)(struct loop *loop, const void *options, struct task_client **ret, struct err *e);
+	const char *name;
+	size_t max_input; /* bytes of args + kwargs, 0 = no limit of its own */
+
+	/* One backend as configured (task_options.h). */
+	const struct task_setting *settings; /* the last has no key */
+	size_t options_size;		     /* of what begins with struct task_options; zeroed before the first setting */
+	int (*options_check)(struct task_options *o, const struct task_backend_setup *setup, struct err *e);
+	int (*options_start)(struct task_options *o, struct err *e); /* NULL: clients share nothing that runs */
+	void (*options_release)(struct task_options *o);	     /* what it holds, at whatever step it is */
+
+	int (*client_new)(struct loop *loop, const struct task_options *o, struct task_client **ret, struct err *e);
 	void (*client_free)(struct task_client *c);
 	/* The id of a call that brings none; NULL: 128 random bits in hex. */
 	void (*make_id)(const struct task_call *call, char out[TASK_ID_MAX]);
@@ -145,6 +157,8 @@ void task_client_init(struct task_client *c, const struct task_backend *backend,
 void task_submit_later(struct task_client *c, enum task_submit_status status, struct span task_id, const struct err *why,
 		       task_submit_fn fn, void *arg);
 
+/* Of checked and started options, which outlive it. Connects when it must: a backend that is down is no error. */
+int task_client_new(const struct task_options *o, struct loop *loop, struct task_client **ret, struct err *e);
 /* Checks max_input (→ TASK_INPUT_TOO_LARGE) and makes the id, then the backend's submit. */
 void task_submit(struct task_client *c, const struct task_call *call, task_submit_fn fn, void *arg);
 struct task_wait *task_wait(struct task_client *c, struct span task_id, task_result_fn fn, void *arg); /* NULL: no memory */

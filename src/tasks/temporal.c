@@ -688,9 +688,9 @@ static void client_check(struct task_client *base, const struct task_probe *prob
 
 /* --- client --------------------------------------------------------------------------------------------- */
 
-static int client_new(struct loop *loop, const void *options, struct task_client **ret, struct err *e)
+static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret, struct err *e)
 {
-	const struct temporal_options *o = options;
+	const struct temporal_options *o = (const struct temporal_options *)options;
 	struct temporal_client *c = calloc(1, sizeof(*c));
 	if (!c)
 		return err_set(e, -ENOMEM, "out of memory");
@@ -718,6 +718,10 @@ static void client_free(struct task_client *base)
 const struct task_backend temporal_backend = {
 	.name = "temporal",
 	.max_input = TEMPORAL_MAX_INPUT,
+	.settings = temporal_settings,
+	.options_size = sizeof(struct temporal_options),
+	.options_check = temporal_options_check,
+	.options_release = temporal_options_release,
 	.client_new = client_new,
 	.client_free = client_free,
 	.make_id = temporal_make_id,

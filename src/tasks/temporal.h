@@ -14,32 +14,18 @@
  *            pending.
  * Limits:    2 MB of input; a limit of execution is always set, and holds also for the time without a worker.
  * Not done:  expires_ms (the server has no such limit for workflows); a worker of our own.
- * Threads:   options are read-only once checked, and shared by clients of any loop; they outlive them.
  */
 #ifndef TASKS_TEMPORAL_H
 #define TASKS_TEMPORAL_H
 
-#include "base/err.h"
-#include "base/span.h"
 #include "tasks/task_backend.h"
 
 /* The server's 2 MiB are of the encoded payloads: room for their frame. */
 #define TEMPORAL_MAX_INPUT ((2u << 20) - 1024)
 
-struct temporal_options;
-
-int temporal_options_new(struct temporal_options **ret);
-struct temporal_options *temporal_options_free(struct temporal_options *o); /* NULL is fine; returns NULL */
-
-/* One setting as text: http_url (http[s]://host:port), host and port (of gRPC; the host gives the default http_url,
- * port 7243), namespace ("default"), task_queue ("task-abstraction-queue"), api_key or api_key_file (sent as a bearer
- * token), ca_file, client_cert_file, client_key_file (PEM), execution_timeout ("1h": for calls that set none).
- * -EINVAL (or -errno of a file) with a sentence for an unknown key or a wrong value; it holds no secret. */
-int temporal_options_set(struct temporal_options *o, struct span key, struct span value, struct err *e);
-
-/* To be called once after all settings: fills in defaults, says what does not go together. Connects to nothing. */
-int temporal_options_check(struct temporal_options *o, struct err *e);
-
-extern const struct task_backend temporal_backend; /* client_new takes checked options */
+/* Settings: http_url (http[s]://host:port), host and port (of gRPC; the host gives the default http_url, port 7243), namespace
+ * ("default"), task_queue ("task-abstraction-queue"), api_key or api_key_file (sent as a bearer token), ca_file, client_cert_file,
+ * client_key_file (PEM), execution_timeout ("1h": for calls that set none). */
+extern const struct task_backend temporal_backend;
 
 #endif

@@ -12,29 +12,6 @@
 #define API_KEY_MAX 16384
 #define DEFAULT_TIMEOUT_MS 3600000u
 
-int temporal_options_new(struct temporal_options **ret)
-{
-	*ret = calloc(1, sizeof(**ret));
-	return *ret ? 0 : -ENOMEM;
-}
-
-struct temporal_options *temporal_options_free(struct temporal_options *o)
-{
-	if (!o)
-		return NULL;
-	free(o->http_url);
-	free(o->host);
-	free(o->namespace_name);
-	free(o->task_queue);
-	free(o->authorization);
-	free(o->ca_file);
-	free(o->client_cert);
-	free(o->client_key);
-	free(o->base);
-	free(o);
-	return NULL;
-}
-
 int temporal_put_escaped(struct buf *out, struct span text)
 {
 	static const char kept[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
@@ -56,17 +33,7 @@ static bool visible(struct span s)
 	return s.len > 0;
 }
 
-static int replace(char **field, struct span value, struct err *e)
-{
-	char *copy = span_dup(value);
-	if (!copy)
-		return err_set(e, -ENOMEM, "out of memory");
-	free(*field);
-	*field = copy;
-	return 0;
-}
-
-static int set_url(struct temporal_options *o, struct span value, struct err *e)
+static int set_url(void *field, struct span value, struct err *e)
 {
 	bool tls = span_starts(value, SPAN_LIT("https://"));
 	if (!visible(value) || (!tls && !span_starts(value, SPAN_LIT("http://"))))
@@ -78,11 +45,11 @@ static int set_url(struct temporal_options *o, struct span value, struct err *e)
 			       "expected http[s]://host:port[/path], without user, query and fragment");
 	while (value.ptr[value.len - 1] == '/')
 		value.len--;
-	return replace(&o->http_url, value, e);
+	return task_setting_text(field, value, e);
 }
 
 /* host, host:port, [v6]:port or a bare v6 address; the port is gRPC's and of no use here. */
-static int set_host(struct temporal_options *o, struct span value, struct err *e)
+static int set_host(void *field, struct span value, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf host = BUF_INIT(512);
 	const char *colon = value.len ? memchr(value.ptr, ':', value.len) : NULL;
@@ -99,11 +66,13 @@ static int set_host(struct temporal_options *o, struct span value, struct err *e
 	else
 		buf_append(&host, value.ptr, colon ? (size_t)(colon - value.ptr) : value.len);
 	return host.error ? err_set(e, -EINVAL, "the name is too long")
-			  : replace(&o->host, buf_span(&host), e);
+			  : task_setting_text(field, buf_span(&host), e);
 }
 
-static int set_port(struct span value, struct err *e)
+/* Checked, and not kept. */
+static int set_port(void *field, struct span value, struct err *e)
 {
+	(void)field;
 	char text[8], *end;
 	span_copy(value, text, sizeof(text));
 	long port = strtol(text, &end, 10);
@@ -112,17 +81,17 @@ static int set_port(struct span value, struct err *e)
 	return 0;
 }
 
-static int set_api_key(struct temporal_options *o, struct span value, struct err *e)
+static int set_api_key(void *field, struct span value, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf line = BUF_INIT(API_KEY_MAX);
 	if (!visible(value))
 		return err_set(e, -EINVAL, "expected a key without blanks");
 	buf_printf(&line, "Bearer %.*s", SPAN_ARG(value));
 	return line.error ? err_set(e, -EINVAL, "the key is too long")
-			  : replace(&o->authorization, buf_span(&line), e);
+			  : task_setting_text(field, buf_span(&line), e);
 }
 
-static int set_api_key_file(struct temporal_options *o, struct span value, struct err *e)
+static int set_api_key_file(void *field, struct span value, struct err *e)
 {
 	CLEANUP(freep) char *path = span_dup(value);
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(256u << 10);
@@ -134,64 +103,59 @@ static int set_api_key_file(struct temporal_options *o, struct span value, struc
 	struct span key = buf_span(&text);
 	while (key.len && (key.ptr[key.len - 1] == '\n' || key.ptr[key.len - 1] == '\r'))
 		key.len--;
-	return set_api_key(o, span_trim(key), e);
+	return set_api_key(field, span_trim(key), e);
 }
 
-static int set_file(char **field, struct span value, struct err *e)
+static int set_file(void *field, struct span value, struct err *e)
 {
-	int r = replace(field, value, e);
-	if (r == 0 && access(*field, R_OK) < 0)
-		return err_set(e, -errno, "%s: %s", *field, strerror(errno));
+	const char *const *path = field;
+	int r = task_setting_text(field, value, e);
+	if (r == 0 && access(*path, R_OK) < 0)
+		return err_set(e, -errno, "%s: %s", *path, strerror(errno));
 	return r;
 }
 
-static int set_timeout(struct temporal_options *o, struct span value, struct err *e)
+static int set_timeout(void *field, struct span value, struct err *e)
 {
 	char text[32];
 	int64_t ms;
 	span_copy(value, text, sizeof(text));
 	if (value.len >= sizeof(text) || clock_parse_duration(text, &ms) < 0 || ms < 1000 || ms > INT_MAX)
 		return err_set(e, -EINVAL, "expected a duration from 1s to 24d, like 10m");
-	o->execution_timeout_ms = (unsigned)ms;
+	*(unsigned *)field = (unsigned)ms;
 	return 0;
 }
 
-static int set_name(char **field, struct span value, struct err *e)
+static int set_name(void *field, struct span value, struct err *e)
 {
 	if (value.len == 0 || value.len > 1000 || memchr(value.ptr, '/', value.len))
 		return err_set(e, -EINVAL, "expected a name of up to 1000 characters, without /");
-	return replace(field, value, e);
+	return task_setting_text(field, value, e);
 }
 
-int temporal_options_set(struct temporal_options *o, struct span key, struct span value, struct err *e)
-{
-	if (span_is(key, "http_url"))
-		return set_url(o, value, e);
-	if (span_is(key, "host"))
-		return set_host(o, value, e);
-	if (span_is(key, "port"))
-		return set_port(value, e);
-	if (span_is(key, "namespace"))
-		return set_name(&o->namespace_name, value, e);
-	if (span_is(key, "task_queue"))
-		return set_name(&o->task_queue, value, e);
-	if (span_is(key, "api_key"))
-		return set_api_key(o, value, e);
-	if (span_is(key, "api_key_file"))
-		return set_api_key_file(o, value, e);
-	if (span_is(key, "ca_file"))
-		return set_file(&o->ca_file, value, e);
-	if (span_is(key, "client_cert_file"))
-		return set_file(&o->client_cert, value, e);
-	if (span_is(key, "client_key_file"))
-		return set_file(&o->client_key, value, e);
-	if (span_is(key, "execution_timeout"))
-		return set_timeout(o, value, e);
-	return err_set(e, -EINVAL,
-		       "no such setting; there are http_url, host, port, namespace, task_queue, api_key, "
-		       "api_key_file, "
-		       "ca_file, client_cert_file, client_key_file and execution_timeout");
-}
+#define FIELD(name) .offset = offsetof(struct temporal_options, name)
+const struct task_setting temporal_settings[] = {
+	{.key = "http_url", .set = set_url, FIELD(http_url), .variables = {"TEMPORAL_HTTP_URL"}},
+	{.key = "host", .set = set_host, FIELD(host), .variables = {"TEMPORAL_HOST"}},
+	{.key = "port", .set = set_port, .variables = {"TEMPORAL_PORT"}},
+	{.key = "namespace", .set = set_name, FIELD(namespace_name), .variables = {"TEMPORAL_NAMESPACE"}},
+	{.key = "task_queue", .set = set_name, FIELD(task_queue), .variables = {"TEMPORAL_TASK_QUEUE"}},
+	{.key = "api_key", .set = set_api_key, FIELD(authorization), .variables = {"TEMPORAL_API_KEY"}},
+	{.key = "api_key_file", .path = true, .set = set_api_key_file, FIELD(authorization)},
+	{.key = "ca_file", .path = true, .set = set_file, FIELD(ca_file), .variables = {"TEMPORAL_TLS_SERVER_CA_CERT_PATH"}},
+	{.key = "client_cert_file",
+	 .path = true,
+	 .set = set_file,
+	 FIELD(client_cert),
+	 .variables = {"TEMPORAL_TLS_CLIENT_CERT_PATH"}},
+	{.key = "client_key_file",
+	 .path = true,
+	 .set = set_file,
+	 FIELD(client_key),
+	 .variables = {"TEMPORAL_TLS_CLIENT_KEY_PATH"}},
+	{.key = "execution_timeout", .set = set_timeout, FIELD(execution_timeout_ms)},
+	{.key = NULL},
+};
 
 /* --- all of them ---------------------------------------------------------------------------------------- */
 
@@ -199,23 +163,25 @@ static int defaults(struct temporal_options *o, struct err *e)
 {
 	int r = 0;
 	if (!o->namespace_name)
-		r = replace(&o->namespace_name, SPAN_LIT("default"), e);
+		r = task_setting_text(&o->namespace_name, SPAN_LIT("default"), e);
 	if (r == 0 && !o->task_queue)
-		r = replace(&o->task_queue, SPAN_LIT("task-abstraction-queue"), e);
+		r = task_setting_text(&o->task_queue, SPAN_LIT("task-abstraction-queue"), e);
 	if (!o->execution_timeout_ms)
 		o->execution_timeout_ms = DEFAULT_TIMEOUT_MS;
 	if (r == 0 && !o->http_url) {
 		CLEANUP(buf_releasep) struct buf url = BUF_INIT(1024);
 		buf_printf(&url, "http://%s:7243", o->host ? o->host : "127.0.0.1");
 		r = url.error ? err_set(e, url.error, "out of memory")
-			      : replace(&o->http_url, buf_span(&url), e);
+			      : task_setting_text(&o->http_url, buf_span(&url), e);
 	}
 	return r;
 }
 
-int temporal_options_check(struct temporal_options *o, struct err *e)
+int temporal_options_check(struct task_options *options, const struct task_backend_setup *setup, struct err *e)
 {
+	struct temporal_options *o = (struct temporal_options *)options;
 	int r = defaults(o, e);
+	(void)setup;
 	if (r < 0)
 		return r;
 	bool tls = strncmp(o->http_url, "https://", 8) == 0;
@@ -233,4 +199,18 @@ int temporal_options_check(struct temporal_options *o, struct err *e)
 	free(o->base);
 	o->base = buf_steal(&base);
 	return o->base ? 0 : err_set(e, -ENOMEM, "out of memory");
+}
+
+void temporal_options_release(struct task_options *options)
+{
+	struct temporal_options *o = (struct temporal_options *)options;
+	free(o->http_url);
+	free(o->host);
+	free(o->namespace_name);
+	free(o->task_queue);
+	free(o->authorization);
+	free(o->ca_file);
+	free(o->client_cert);
+	free(o->client_key);
+	free(o->base);
 }

@@ -4,15 +4,21 @@
 #ifndef TASKS_TEMPORAL_OPTIONS_H
 #define TASKS_TEMPORAL_OPTIONS_H
 
-#include "tasks/temporal.h"
+#include "base/buf.h"
+#include "tasks/task_options.h"
 
 struct temporal_options {
+	struct task_options options;
 	char *http_url, *host, *namespace_name, *task_queue;
 	char *authorization; /* "Bearer …", or NULL */
 	char *ca_file, *client_cert, *client_key;
 	unsigned execution_timeout_ms;
 	char *base; /* <http_url>/api/v1/namespaces/<namespace>, by check */
 };
+
+extern const struct task_setting temporal_settings[];
+int temporal_options_check(struct task_options *options, const struct task_backend_setup *setup, struct err *e);
+void temporal_options_release(struct task_options *options);
 
 /* Appends a path segment or query value, everything but RFC 3986's unreserved characters as %XX. */
 int temporal_put_escaped(struct buf *out, struct span text);

@@ -355,7 +355,7 @@ def test_a_wrong_address_is_named_at_the_start_without_its_secret(start, tmp_pat
     path = tmp_path / "router.yml"
     path.write_text(json.dumps(celery_config("http://127.0.0.1:9", url)))
     router = start.process("migration-router", "--config", path, cwd=tmp_path)
-    assert router.wait() == 1
+    assert router.wait() == 2
     assert complaint in router.log() and "broker_url" in router.log() and "topsecret" not in router.log()
 
 

@@ -148,10 +148,49 @@ def test_wrong_arguments(world, arguments, said):
 @pytest.mark.parametrize("backend", ["embedded", "celery", "temporal", "hatchet"])
 def test_a_setting_that_nobody_reads_is_refused_with_its_line(world, backend):
     w = world(backends={backend: {"nonsense": "1"}}, backend=backend)
-    ended = w.check("--backends")
+    ended = w.check()
     with open(w.path, encoding="utf-8") as file:
         line = 1 + file.read().split('"nonsense"')[0].count("\n")
-    assert ended.returncode == 2 and "router.yml:%d: nonsense: " % line in ended.stderr, ended.stderr
+    assert ended.returncode == 2, ended.stderr
+    assert "router.yml:%d: backends.%s.nonsense: unknown key; known here: " % (line, backend) in ended.stderr
+
+
+def test_values_of_settings_are_checked_without_asking_anybody(world):
+    w = world(backends={"embedded": {"tasks": "nowhere.yml"}, "celery": {"broker_url": "redis://127.0.0.1:1", "queue": "a b"},
+                        "temporal": {"host": "127.0.0.1", "port": 0}, "hatchet": {"token": "secret"}}, backend="embedded")
+    w.config["backends"]["celery"]["command_timeout"] = "never"
+    with open(w.path, "w", encoding="utf-8") as file:
+        json.dump(w.config, file, indent=1)
+    with open(w.path, encoding="utf-8") as file:
+        lines = file.read().split("\n")
+
+    def said(where, key, sentence):
+        number = 1 + next(i for i, text in enumerate(lines) if '"%s":' % key in text)
+        return "%s:%d: backends.%s: %s" % (w.path, number, where, sentence)
+    ended = w.check()
+    told = [line for line in ended.stderr.splitlines() if not line.startswith("warning: ")]
+    assert ended.returncode == 2 and len(told) == 5, ended.stderr
+    expected = [said("embedded", "embedded", w.folder + "/nowhere.yml"), said("celery.queue", "queue", "expected a name"),
+                said("celery.command_timeout", "command_timeout", "expected a duration"),
+                said("temporal.port", "port", "expected a port"), said("hatchet", "hatchet", "the token is not a JWT")]
+    assert all(line.startswith(sentence) for line, sentence in zip(told, expected)), (told, expected)
+    assert "secret" not in ended.stderr
+    ended = w.check(env={"CELERY_BROKER_URL": "amqp://guest@h"})
+    assert "environment: CELERY_BROKER_URL: the URL must begin with redis://" in ended.stderr, ended.stderr
+    started = start_alone(w)
+    assert started.returncode == 2 and told[1] in started.stderr, "a start says the same"
+
+
+def test_a_backend_that_is_nowhere_is_told_with_those_there_are(world):
+    w = world(more={"x": c.operation("POST /x", {"name": "echo", "backend": "ingest"})}, backend="ingest")
+    ended = w.check()
+    assert ended.returncode == 2
+    assert ".yml:1: backend: there is no backend \"ingest\"; there are: embedded, " in ended.stderr
+    assert "services.app.operations.x.task.backend: there is no backend \"ingest\"; there are: embedded, " in ended.stderr
+    for variable in ("TASK_QUEUE_BACKEND", "TASK_BACKEND_TYPE"):
+        ended = world().check(env={variable: "ingest"})
+        assert ended.returncode == 2
+        assert "environment: %s: there is no backend \"ingest\"; there are: embedded, " % variable in ended.stderr
 
 
 # --- fail_fast and readiness ---------------------------------------------------------------------------------------------

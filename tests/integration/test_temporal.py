@@ -301,17 +301,3 @@ def test_tls_with_a_client_certificate(start, engine, own, tls, tmp_path):
     assert without.wait_outcomes()[0]["result"] in ("failure", "unknown")
     mistrusting = router_of(start, url, client_cert_file=tls.certificate, client_key_file=tls.key)
     assert call(mistrusting, "add_numbers", 1, 1).text == "ok"
-
-
-@pytest.mark.parametrize("backend, known", [("temporal", "http_url, host"), ("embedded", "database, tasks"), ("hatchet", "token, ")])
-def test_an_unknown_setting_is_named_with_its_line(start, backend, known):
-    config = configuration.passing(start.origin())
-    config["backends"] = {backend: {"colour": "red"}}
-    path = os.path.join(start.folder(), "router.yml")
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(config, file, indent=1)
-    with open(path, encoding="utf-8") as file:
-        line = 1 + next(i for i, text in enumerate(file) if "colour" in text)
-    told = start.run("migration-router", "--config", path)
-    assert told.returncode == 1
-    assert "%s:%d: colour: no such setting; there are %s" % (path, line, known) in told.stderr

@@ -18,22 +18,23 @@ static void on_guard(void *arg)
 void celery_world_set(struct celery_world *w, const char *key, const char *value)
 {
 	struct err e = {""};
-	celery_options_set(w->options, span_of(key), span_of(value), &e);
+	task_options_set(w->options, span_of(key), span_of(value), &e);
 	assert_string_equal(e.text, "");
 }
 
 void celery_world_start(struct celery_world *w)
 {
 	struct redis_url url;
+	const struct task_backend_setup setup = {.data_dir = "."};
 	struct err e;
 	assert_true(redis_server_start(&w->server, NULL));
 	assert_int_equal(loop_new(&w->loop), 0);
 	assert_int_equal(loop_timer_new(w->loop, on_guard, w, &w->guard), 0);
-	assert_int_equal(celery_options_new(&w->options), 0);
+	assert_int_equal(task_options_new(&celery_backend, &w->options, &e), 0);
 	celery_world_set(w, "broker_url", w->server.url);
 	celery_world_set(w, "command_timeout", "2s");
-	assert_int_equal(celery_options_check(w->options, &e), 0);
-	assert_int_equal(celery_backend.client_new(w->loop, w->options, &w->client, &e), 0);
+	assert_int_equal(task_options_check(w->options, &setup, &e), 0);
+	assert_int_equal(task_client_new(w->options, w->loop, &w->client, &e), 0);
 	assert_int_equal(redis_url_parse(span_of(w->server.url), &url, &e), 0);
 	const struct redis_options o = {.url = &url};
 	assert_int_equal(redis_new(w->loop, &o, &w->worker, &e), 0);
@@ -46,7 +47,7 @@ void celery_world_stop(struct celery_world *w)
 	redis_free(w->worker);
 	loop_timer_free(w->guard);
 	loop_free(w->loop);
-	celery_options_free(w->options);
+	task_options_free(w->options);
 	redis_server_stop(&w->server);
 }
 

@@ -6,12 +6,13 @@
 
 #include "support/redis_server.h"
 #include "tasks/celery.h"
+#include "tasks/task_options.h"
 
 struct celery_world {
 	struct redis_server server;
 	struct loop *loop;
 	struct loop_timer *guard;
-	struct celery_options *options;
+	struct task_options *options;
 	struct task_client *client;
 	struct redis *worker; /* what the test does to Redis */
 	unsigned waiting;

@@ -442,7 +442,7 @@ static void the_client_may_go_from_any_callback(void **state)
 	struct err e;
 	for (int i = 0; i < 5; i++) {
 		if (!w->c.client)
-			assert_int_equal(celery_backend.client_new(w->c.loop, w->c.options, &w->c.client, &e), 0);
+			assert_int_equal(task_client_new(w->c.options, w->c.loop, &w->c.client, &e), 0);
 		w->c.frees = true;
 		struct task_call awaited = add;
 		awaited.awaited = true;

@@ -320,7 +320,7 @@ static void forbidden(struct world *w, const char *user, const char *rules)
 	buf_printf(&url, "redis+socket://%s:p@%s", user, w->c.server.socket);
 	w->c.client = task_client_free(w->c.client);
 	celery_world_set(&w->c, "broker_url", url.ptr);
-	assert_int_equal(celery_backend.client_new(w->c.loop, w->c.options, &w->c.client, &e), 0);
+	assert_int_equal(task_client_new(w->c.options, w->c.loop, &w->c.client, &e), 0);
 }
 
 static void what_the_user_may_not_do_is_named(void **state)

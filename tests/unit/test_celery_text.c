@@ -14,6 +14,7 @@
 #include "tasks/celery.h"
 #include "tasks/celery_message.h"
 #include "tasks/celery_meta.h"
+#include "tasks/task_options.h"
 
 static struct json_doc *fixture(void)
 {
@@ -271,27 +272,28 @@ static void settings(void **state)
 		{"max_input", "-1", "bytes"},	   {"max_input", "400m", "bytes"},    {"max_input", "1x", "bytes"},
 		{"max_input", "18446744073709551615k", "bytes"},		      {"command_timeout", "250ms", NULL},
 		{"command_timeout", "2h", "duration"}, {"command_timeout", "soon", "duration"}, {"terminate", "true", NULL},
-		{"terminate", "yes", "true or false"}, {"control_exchange", "other", NULL}, {"broker", "x", "no such setting"},
+		{"terminate", "yes", "true or false"}, {"control_exchange", "other", NULL}, {"broker", "x", "there are: broker_url, result_backend, "},
 		{"broker_url", "rediss://:secret@h", "TLS"}, {"broker_url", "redis://:secret@h/1", NULL},
 		{"result_backend", "redis://h/2", NULL}, {"result_backend", "rpc://", "redis://"},
 		{"health_interval", "1s", NULL}, {"connect_timeout", "1s", NULL},
 	};
-	struct celery_options *o;
+	const struct task_backend_setup setup = {.data_dir = "."};
+	struct task_options *o;
 	struct err e;
 	(void)state;
-	assert_int_equal(celery_options_new(&o), 0);
-	assert_true(celery_options_check(o, &e) < 0);
+	assert_int_equal(task_options_new(&celery_backend, &o, &e), 0);
+	assert_true(task_options_check(o, &setup, &e) < 0);
 	assert_non_null(strstr(e.text, "broker_url"));
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		int r = celery_options_set(o, span_of(cases[i].key), span_of(cases[i].value), &e);
+		int r = task_options_set(o, span_of(cases[i].key), span_of(cases[i].value), &e);
 		assert_int_equal(r < 0, cases[i].complaint != NULL);
 		if (r < 0) {
 			assert_non_null(strstr(e.text, cases[i].complaint));
 			assert_null(strstr(e.text, "secret"));
 		}
 	}
-	assert_int_equal(celery_options_check(o, &e), 0);
-	celery_options_free(o);
+	assert_int_equal(task_options_check(o, &setup, &e), 0);
+	task_options_free(o);
 }
 
 int main(void)

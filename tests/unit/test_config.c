@@ -146,7 +146,7 @@ static const char everything[] =
 	"flags: {source: flipt, url: \"https://flipt.example:8443\", namespace: n, poll: 1m, stream: false}\n"
 	"backend: celery\n"
 	"backends:\n"
-	"  embedded: {database: tasks.db, queues: [a, b], Concurrency: 4}\n"
+	"  embedded: {database: tasks.db, Tasks: [a, b], fail_fast: true}\n"
 	"  celery: {broker_url: \"redis://x/0\"}\n"
 	"identity: {user: header:X-User-Id, organization: [header:X-Organization-Id]}\n"
 	"error: {status: 500, body: {top: true}}\n"
@@ -241,8 +241,8 @@ static void everything_is_read(void **state)
 	const struct backend_config *b = config_backend(c, SPAN_LIT("embedded"));
 	assert_non_null(b);
 	assert_true(span_is(backend_setting(b, "database"), "tasks.db"));
-	assert_true(span_is(backend_setting(b, "queues"), "a,b"));
-	assert_true(span_is(backend_setting(b, "concurrency"), "4"));
+	assert_true(span_is(backend_setting(b, "tasks"), "a,b"));
+	assert_true(b->fail_fast);
 	assert_null(backend_setting(b, "x").ptr);
 	assert_null(config_backend(c, SPAN_LIT("hatchet")));
 	const struct service *s = config_service(c, SPAN_LIT("p"));
@@ -271,7 +271,7 @@ static void paths_are_relative_to_the_file(void **state)
 	CLEANUP(buf_releasep) struct buf problems;
 	assert_int_equal(parse("conf/d/c.yml",
 			       SERVICE "outcomes: {path: /abs/o.db}\nflags: {file: ../f.yml}\n"
-				       "backends: {embedded: {database: t.db, tasks: x/t.yml, ca_file: a, other: b}}\n",
+				       "backends: {embedded: {database: t.db, tasks: x/t.yml}, temporal: {ca_file: a, host: b}}\n",
 			       &problems, &c),
 			 0);
 	assert_string_equal(problems.ptr, "warning: conf/d/c.yml:3: flags.file: conf/d/../f.yml cannot be read now: until it can, "
@@ -282,8 +282,9 @@ static void paths_are_relative_to_the_file(void **state)
 	const struct backend_config *b = config_backend(c, SPAN_LIT("embedded"));
 	assert_true(span_is(backend_setting(b, "database"), "conf/d/t.db"));
 	assert_true(span_is(backend_setting(b, "tasks"), "conf/d/x/t.yml"));
+	b = config_backend(c, SPAN_LIT("temporal"));
 	assert_true(span_is(backend_setting(b, "ca_file"), "conf/d/a"));
-	assert_true(span_is(backend_setting(b, "other"), "b"));
+	assert_true(span_is(backend_setting(b, "host"), "b"));
 	assert_true(span_is(c->default_backend, "embedded"));
 	struct config *again = config_ref(c);
 	config_unref(c);
@@ -379,11 +380,17 @@ static const struct {
 	 "c.yml:2: flags.url: missing: the source flipt needs the server's URL, here or in FLIPT_SERVER_URL\n"},
 	/* backends */
 	{SERVICE "backends: {ingest: {}}\n",
-	 "c.yml:2: backends.ingest: there is no such backend; there are embedded, celery, temporal and hatchet\n"},
+	 "c.yml:2: backends.ingest: there is no backend \"ingest\"; there are: embedded, celery, temporal, hatchet\n"},
 	{SERVICE "backend: celery\n",
 	 "c.yml:2: backend: no backend \"celery\" is declared under backends (declared: none)\n"},
-	{SERVICE "backends: {celery: {broker: {url: x}}}\n",
-	 "c.yml:2: backends.celery.broker: expected a single value or a list\n"},
+	{SERVICE "backends: {celery: {broker_url: {url: x}}}\n",
+	 "c.yml:2: backends.celery.broker_url: expected a single value or a list\n"},
+	{SERVICE "backends: {celery: {\n broker_uri: x}, hatchet: {\n colour: red, rhyme: }}\n",
+	 "c.yml:3: backends.celery.broker_uri: unknown key; did you mean \"broker_url\"?\n"
+	 "c.yml:4: backends.hatchet.colour: unknown key; known here: token, token_file, server_url, ca_file, fail_fast\n"
+	 "c.yml:4: backends.hatchet.rhyme: unknown key; known here: token, token_file, server_url, ca_file, fail_fast\n"},
+	{SERVICE "backend: ingest\nbackends: {embedded: {}}\n",
+	 "c.yml:2: backend: there is no backend \"ingest\"; there are: embedded, celery, temporal, hatchet\n"},
 	/* identity */
 	{SERVICE "identity: {user: [header]}\n",
 	 "c.yml:2: identity.user[0]: expected header:NAME, query:NAME, body:/POINTER or path:NAME\n"},
@@ -421,7 +428,10 @@ static const struct {
 	 "c.yml:6: services.s.operations.op.task.workflow: name and workflow exclude each other\n"
 	 "warning: c.yml:5: services.s.operations.op: no identity is looked for: whatever a percentage decides goes to legacy\n"},
 	{OPERATION "task: {name: a, backend: celery}, flags: f, identity: {user: query:u}}}}\n",
-	 "c.yml:6: services.s.operations.op.task.backend: no backend \"celery\" is declared under backends\n"},
+	 "c.yml:6: services.s.operations.op.task.backend: no backend \"celery\" is declared under backends (declared: embedded)\n"},
+	{OPERATION "task: {name: a, backend: ingest}, flags: f, identity: {user: query:u}}}}\n",
+	 "c.yml:6: services.s.operations.op.task.backend: there is no backend \"ingest\"; there are: embedded, celery, temporal, "
+	 "hatchet\n"},
 	{OPERATION "task: {name: a, single_input: true, args: [1, 2]}, flags: f, identity: {user: query:u}}}}\n",
 	 "c.yml:6: services.s.operations.op.task.single_input: needs exactly one argument in args, which becomes the input\n"},
 	{OPERATION "task: {name: a, args: 5, kwargs: [1], priority: 10}, flags: f, identity: {user: query:u}}}}\n",
@@ -433,6 +443,8 @@ static const struct {
 	{OPERATION "task: {name: a}, flags: f, identity: {user: query:u}, context: {user_id: x}}}}\n",
 	 "c.yml:6: services.s.operations.op.context.user_id: the router gives this entry itself\n"},
 	{OPERATION "task: {name: a}, flags: f, identity: {user: query:u}, variants: {a: hatchet, b: legacy}}}}\n",
+	 "c.yml:6: services.s.operations.op.variants.a: no backend \"hatchet\" is declared under backends (declared: embedded)\n"},
+	{OPERATION "task: {name: a}, flags: f, identity: {user: query:u}, variants: {a: celry, b: legacy}}}}\n",
 	 "c.yml:6: services.s.operations.op.variants.a: expected legacy, task, shadow or the name of a backend that is "
 	 "declared\n"},
 	{OPERATION "task: {name: a}, flags: f, identity: {user: query:u}, unified: true}}}\n",
@@ -557,7 +569,7 @@ static void all_mistakes_come_at_once(void **state)
 		problems.ptr,
 		"c.yml:1: threds: unknown key; did you mean \"threads\"?\n"
 		"c.yml:2: drain_timeout: expected a duration from 0s to 1h (500ms, 5s, 2m, 1h, 7d), not \"soon\"\n"
-		"environment: TASK_QUEUE_BACKEND: there is no backend \"ingest\"; there are embedded, celery, temporal and "
+		"environment: TASK_QUEUE_BACKEND: there is no backend \"ingest\"; there are: embedded, celery, temporal, "
 		"hatchet\n"
 		"c.yml:5: services.a.listen: expected address:port, as 127.0.0.1:5002, [::1]:5002 or *:5002, not \"127.0.0.1\"\n"
 		"c.yml:6: services.a.legacy: expected a URL that begins with http:// or https://\n"
@@ -671,12 +683,12 @@ static void environment_over_settings(void **state)
 	environment = (const char *const[]){"TASK_BACKEND_TYPE=hatchet", "HATCHET_TOKEN=second", "HATCHET_CLIENT_TOKEN=first",
 					    "HATCHET_CLIENT_SERVER_URL=http://h", "TEMPORAL_PORT=7", NULL};
 	CLEANUP(config_unrefp) struct config *c =
-		parsed(SERVICE "backends: {hatchet: {token: file, other: kept}, temporal: {port: 7233, host: h}}\n");
+		parsed(SERVICE "backends: {hatchet: {token: file, ca_file: kept}, temporal: {port: 7233, host: h}}\n");
 	assert_true(span_is(c->default_backend, "hatchet"));
 	const struct backend_config *b = config_backend(c, SPAN_LIT("hatchet"));
 	assert_true(span_is(backend_setting(b, "token"), "first"));
 	assert_true(span_is(backend_setting(b, "server_url"), "http://h"));
-	assert_true(span_is(backend_setting(b, "other"), "kept"));
+	assert_true(span_is(backend_setting(b, "ca_file"), "kept"));
 	assert_int_equal(b->n_settings, 3);
 	b = config_backend(c, SPAN_LIT("temporal"));
 	assert_true(span_is(backend_setting(b, "port"), "7"));

@@ -18,8 +18,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "tasks/backends.h"
-#include "tasks/hatchet.h"
+#include "tasks/hatchet_internal.h"
 #include "tasks/hatchet_message.h"
 #include "tasks/hatchet_run.h"
 #include "tasks/hatchet_token.h"
@@ -125,6 +124,16 @@ static void tokens_that_are_none(void **state)
 	}
 }
 
+static int make_settings(struct span token, const char *url, struct task_options **ret, struct err *e)
+{
+	const struct task_backend_setup setup = {.data_dir = "."};
+	assert_int_equal(task_options_new(&hatchet_backend, ret, e), 0);
+	assert_int_equal(task_options_set(*ret, SPAN_LIT("token"), token, e), 0);
+	if (url)
+		assert_int_equal(task_options_set(*ret, SPAN_LIT("server_url"), span_of(url), e), 0);
+	return task_options_check(*ret, &setup, e);
+}
+
 static void settings_of_a_token(void **state)
 {
 	(void)state;
@@ -140,14 +149,13 @@ static void settings_of_a_token(void **state)
 	};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		CLEANUP(buf_releasep) struct buf token = BUF_INIT(4096);
-		struct hatchet_settings *s = NULL;
+		struct task_options *o;
 		struct err e = {""};
 		make_token(&token, rows[i].claims);
-		struct hatchet_options o = {.token = buf_span(&token), .server_url = span_of(rows[i].url)};
-		int r = hatchet_settings_new(&o, &s, &e);
+		int r = make_settings(buf_span(&token), rows[i].url, &o, &e);
 		if ((r == 0) != !rows[i].said || (rows[i].said && !strstr(e.text, rows[i].said)) || strstr(e.text, "secret"))
 			fail_msg("row %zu: %d %s", i, r, e.text);
-		hatchet_settings_free(s);
+		task_options_free(o);
 	}
 }
 
@@ -579,7 +587,7 @@ static void *serve(void *arg)
 
 struct asking {
 	struct loop *loop;
-	struct hatchet_settings *settings;
+	struct task_options *settings;
 	struct task_client *client;
 	enum task_submit_status status;
 	char id[TASK_ID_MAX];
@@ -613,19 +621,18 @@ static void asking_start(struct asking *a, const char *url)
 	CLEANUP(buf_releasep) struct buf token = BUF_INIT(4096);
 	struct err e = {""};
 	make_token(&token, "{\"sub\":\"" TENANT "\"}");
-	struct hatchet_options o = {.token = buf_span(&token), .server_url = span_of(url), .grace_ms = 150, .unreachable_ms = 300};
 	*a = (struct asking){0};
 	assert_int_equal(loop_new(&a->loop), 0);
-	assert_int_equal(hatchet_settings_new(&o, &a->settings, &e), 0);
-	const struct task_backend *backend = task_backend_find(SPAN_LIT("hatchet"), &e);
-	assert_non_null(backend);
-	assert_int_equal(backend->client_new(a->loop, a->settings, &a->client, &e), 0);
+	assert_int_equal(make_settings(buf_span(&token), url, &a->settings, &e), 0);
+	((struct hatchet_settings *)a->settings)->grace_ms = 150;
+	((struct hatchet_settings *)a->settings)->unreachable_ms = 300;
+	assert_int_equal(task_client_new(a->settings, a->loop, &a->client, &e), 0);
 }
 
 static void asking_end(struct asking *a)
 {
 	task_client_free(a->client);
-	hatchet_settings_free(a->settings);
+	task_options_free(a->settings);
 	loop_free(a->loop);
 }
 

@@ -320,9 +320,11 @@ static void an_unknown_backend_lists_those_there_are(void **state)
 {
 	(void)state;
 	struct err e = {""};
-	assert_non_null(task_backend_find(SPAN_LIT("embedded"), &e));
-	assert_null(task_backend_find(SPAN_LIT("ingest"), &e));
-	assert_non_null(strstr(e.text, "unknown task backend \"ingest\"; there are: embedded"));
+	assert_non_null(task_backend_find(SPAN_LIT("embedded")));
+	assert_null(task_backend_find(SPAN_LIT("ingest")));
+	assert_false(task_backend_is_name(SPAN_LIT("ingest")));
+	assert_true(task_backend_not_found(SPAN_LIT("ingest"), &e) < 0);
+	assert_non_null(strstr(e.text, "there is no backend \"ingest\"; there are: embedded"));
 }
 
 static void a_result_as_json(void **state)

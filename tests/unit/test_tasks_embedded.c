@@ -24,9 +24,8 @@
 #include "base/db.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "tasks/backends.h"
 #include "tasks/blocking.h"
-#include "tasks/embedded.h"
+#include "tasks/embedded_internal.h"
 #include "tasks/store.h"
 
 #define PATIENCE_MS 20000
@@ -34,7 +33,7 @@
 struct fixture {
 	char folder[64], database[128], runs[128];
 	pid_t worker;
-	struct embedded_store *store;
+	struct embedded_options *options;
 	struct buf text;
 	struct task_result r;
 	struct err e;
@@ -95,10 +94,30 @@ static struct fixture *fixture_new(void)
 	return f;
 }
 
+/* `max_queued_bytes` and `busy_timeout_ms`: 0 for the usual. */
+static void start_store_with(struct fixture *f, size_t max_queued_bytes, int busy_timeout_ms)
+{
+	const struct task_backend_setup setup = {.data_dir = f->folder};
+	struct task_options *o;
+	assert_int_equal(task_options_new(&embedded_backend, &o, &f->e), 0);
+	f->options = (struct embedded_options *)o;
+	f->options->max_queued_bytes = max_queued_bytes;
+	f->options->busy_timeout_ms = busy_timeout_ms;
+	assert_int_equal(task_options_check(o, &setup, &f->e), 0);
+	assert_string_equal(f->options->database, f->database);
+	assert_int_equal(task_options_start(o, &f->e), 0);
+}
+
 static void start_store(struct fixture *f)
 {
-	struct embedded_options o = {.database = f->database};
-	assert_int_equal(embedded_store_start(&o, &f->store, &f->e), 0);
+	start_store_with(f, 0, 0);
+}
+
+static void stop_store(struct fixture *f)
+{
+	if (f->options)
+		task_options_free(&f->options->base);
+	f->options = NULL;
 }
 
 static int setup(void **state)
@@ -122,7 +141,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 	end_process(&f->worker, SIGKILL);
-	embedded_store_stop(f->store);
+	stop_store(f);
 	struct store *s;
 	struct store_options o = {.path = f->database};
 	if (access(f->database, F_OK) == 0) {
@@ -141,7 +160,7 @@ static int teardown(void **state)
 static int run_call(struct fixture *f, const struct task_call *call, unsigned timeout_ms)
 {
 	f->e.text[0] = '\0';
-	return task_run_blocking(&embedded_backend, f->store, call, timeout_ms, &f->text, &f->r, &f->e);
+	return task_run_blocking(&f->options->base, call, timeout_ms, &f->text, &f->r, &f->e);
 }
 
 static int run(struct fixture *f, const char *task, const char *args, const char *kwargs)
@@ -444,7 +463,7 @@ static void submit(struct fixture *f, const struct task_call *call)
 	struct submitting w = {.id = &f->text};
 	struct task_client *c;
 	assert_int_equal(loop_new(&w.loop), 0);
-	assert_int_equal(embedded_backend.client_new(w.loop, f->store, &c, &f->e), 0);
+	assert_int_equal(task_client_new(&f->options->base, w.loop, &c, &f->e), 0);
 	task_submit(c, call, on_submitted, &w);
 	loop_run(w.loop);
 	task_client_free(c);
@@ -539,7 +558,7 @@ static int wait_for(struct fixture *f, struct span id, unsigned timeout_ms)
 	struct task_client *c;
 	struct loop_timer *limit;
 	assert_int_equal(loop_new(&w.loop), 0);
-	assert_int_equal(embedded_backend.client_new(w.loop, f->store, &c, &f->e), 0);
+	assert_int_equal(task_client_new(&f->options->base, w.loop, &c, &f->e), 0);
 	assert_int_equal(loop_timer_new(w.loop, on_too_long, &w, &limit), 0);
 	loop_timer_start(limit, timeout_ms);
 	task_wait(c, id, on_waited, &w);
@@ -567,8 +586,7 @@ static void an_acknowledged_task_survives_its_router(void **state)
 	struct fixture *f = *state;
 	int p[2];
 	char id[33] = "";
-	embedded_store_stop(f->store);
-	f->store = NULL;
+	stop_store(f);
 	assert_int_equal(pipe(p), 0);
 	pid_t pid = fork();
 	if (pid == 0) {
@@ -608,7 +626,7 @@ static int cancel(struct fixture *f, struct span id)
 	struct cancelling w = {0};
 	struct task_client *c;
 	assert_int_equal(loop_new(&w.loop), 0);
-	assert_int_equal(embedded_backend.client_new(w.loop, f->store, &c, &f->e), 0);
+	assert_int_equal(task_client_new(&f->options->base, w.loop, &c, &f->e), 0);
 	task_cancel(c, id, on_cancelled, &w);
 	loop_run(w.loop);
 	task_client_free(c);
@@ -704,7 +722,7 @@ static void *crowd_run(void *arg)
 	struct crowd *c = arg;
 	struct err e;
 	struct task_call call = {.task = SPAN_LIT("add_numbers"), .args = SPAN_LIT("[2,3]")};
-	if (loop_new(&c->loop) < 0 || embedded_backend.client_new(c->loop, c->f->store, &c->client, &e) < 0)
+	if (loop_new(&c->loop) < 0 || task_client_new(&c->f->options->base, c->loop, &c->client, &e) < 0)
 		abort();
 	for (int i = 0; i < EACH; i++)
 		task_submit(c->client, &call, on_crowd_submitted, c);
@@ -736,8 +754,7 @@ static void a_full_disk_refuses(void **state)
 {
 	struct fixture *f = *state;
 	CLEANUP(buf_releasep) struct buf args = BUF_INIT(4 << 20);
-	embedded_store_stop(f->store);
-	f->store = NULL;
+	stop_store(f);
 	if (mount("tmpfs", f->folder, "tmpfs", 0, "size=1m") < 0)
 		skip();
 	start_store(f);
@@ -749,8 +766,7 @@ static void a_full_disk_refuses(void **state)
 	int code = run_call(f, &call, 5000);
 	call.args = SPAN_LIT("[\"small\"]");
 	int small = run_call(f, &call, 300);
-	embedded_store_stop(f->store);
-	f->store = NULL;
+	stop_store(f);
 	umount(f->folder);
 	assert_int_equal(code, -ECONNREFUSED);
 	assert_int_equal(small, -ETIMEDOUT); /* accepted: there was room for it */
@@ -762,9 +778,8 @@ static void a_locked_file_refuses(void **state)
 	struct db_options d = {.path = f->database};
 	struct db *db;
 	struct task_call call = {.task = SPAN_LIT("echo"), .args = SPAN_LIT("[1]")};
-	embedded_store_stop(f->store);
-	struct embedded_options o = {.database = f->database, .busy_timeout_ms = 50};
-	assert_int_equal(embedded_store_start(&o, &f->store, &f->e), 0);
+	stop_store(f);
+	start_store_with(f, 0, 50);
 	submit(f, &call); /* the file is there now */
 	assert_int_equal(db_open(&d, &db, &f->e), 0);
 	assert_int_equal(db_begin(db, &f->e), 0);
@@ -779,9 +794,8 @@ static void a_queue_that_is_full_refuses(void **state)
 {
 	struct fixture *f = *state;
 	struct task_call call = {.task = SPAN_LIT("echo"), .args = SPAN_LIT("[1]")};
-	embedded_store_stop(f->store);
-	struct embedded_options o = {.database = f->database, .max_queued_bytes = 4};
-	assert_int_equal(embedded_store_start(&o, &f->store, &f->e), 0);
+	stop_store(f);
+	start_store_with(f, 4, 0);
 	assert_int_equal(run_call(f, &call, PATIENCE_MS), -ECONNREFUSED);
 	assert_string_equal(f->e.text, "the queue to the task store is full");
 }

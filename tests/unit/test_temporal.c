@@ -19,7 +19,6 @@
 #include "base/file.h"
 #include "base/http_client.h"
 #include "base/json.h"
-#include "tasks/backends.h"
 #include "tasks/temporal.h"
 #include "tasks/temporal_options.h"
 #include "tasks/temporal_wire.h"
@@ -379,16 +378,17 @@ static void settings(void **state)
 		{"ca_file", "/dev/null", "!need an http_url that begins with https://"},
 		{"execution_timeout", "5", NULL},
 		{"execution_timeout", "10ms", "!from 1s"},
-		{"colour", "red", "!no such setting; there are http_url, host"},
+		{"colour", "red", "!there are: http_url, host"},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct temporal_options *o;
+		const struct task_backend_setup setup = {.data_dir = "."};
+		struct task_options *o;
 		struct err e = {""};
 		const char *expected = cases[i].wrong;
-		assert_int_equal(temporal_options_new(&o), 0);
-		int r = temporal_options_set(o, span_of(cases[i].key), span_of(cases[i].value), &e);
+		assert_int_equal(task_options_new(&temporal_backend, &o, &e), 0);
+		int r = task_options_set(o, span_of(cases[i].key), span_of(cases[i].value), &e);
 		if (r == 0)
-			r = temporal_options_check(o, &e);
+			r = task_options_check(o, &setup, &e);
 		if (expected && expected[0] == '!') {
 			assert_true(r < 0);
 			if (!strstr(e.text, expected + 1))
@@ -398,9 +398,9 @@ static void settings(void **state)
 			if (r != 0)
 				fail_msg("%s=%s: %s", cases[i].key, cases[i].value, e.text);
 			if (expected)
-				assert_string_equal(o->base, expected);
+				assert_string_equal(((struct temporal_options *)o)->base, expected);
 		}
-		temporal_options_free(o);
+		task_options_free(o);
 	}
 }
 
@@ -484,7 +484,7 @@ static void server_release(struct server *s)
 struct talk {
 	struct loop *loop;
 	struct loop_timer *limit;
-	struct temporal_options *options;
+	struct task_options *options;
 	struct task_client *client;
 	bool told;
 	enum task_submit_status submitted;
@@ -513,23 +513,24 @@ static void on_limit(void *arg)
 static void talk_start(struct talk *t, int port)
 {
 	char url[64];
+	const struct task_backend_setup setup = {.data_dir = "."};
 	struct err e;
 	*t = (struct talk){.id = BUF_INIT(256), .result = BUF_INIT(65536), .failure = BUF_INIT(65536)};
 	snprintf(url, sizeof(url), "http://127.0.0.1:%d", port);
 	assert_int_equal(loop_new(&t->loop), 0);
 	assert_int_equal(loop_timer_new(t->loop, on_limit, t, &t->limit), 0);
 	loop_timer_start(t->limit, PATIENCE_MS);
-	assert_int_equal(temporal_options_new(&t->options), 0);
-	assert_int_equal(temporal_options_set(t->options, SPAN_LIT("http_url"), span_of(url), &e), 0);
-	assert_int_equal(temporal_options_set(t->options, SPAN_LIT("api_key"), SPAN_LIT("k1"), &e), 0);
-	assert_int_equal(temporal_options_check(t->options, &e), 0);
-	assert_int_equal(temporal_backend.client_new(t->loop, t->options, &t->client, &e), 0);
+	assert_int_equal(task_options_new(&temporal_backend, &t->options, &e), 0);
+	assert_int_equal(task_options_set(t->options, SPAN_LIT("http_url"), span_of(url), &e), 0);
+	assert_int_equal(task_options_set(t->options, SPAN_LIT("api_key"), SPAN_LIT("k1"), &e), 0);
+	assert_int_equal(task_options_check(t->options, &setup, &e), 0);
+	assert_int_equal(task_client_new(t->options, t->loop, &t->client, &e), 0);
 }
 
 static void talk_end(struct talk *t)
 {
 	task_client_free(t->client);
-	temporal_options_free(t->options);
+	task_options_free(t->options);
 	loop_timer_free(t->limit);
 	loop_run_posted(t->loop);
 	loop_free(t->loop);

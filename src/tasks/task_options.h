@@ -1,0 +1,60 @@
+/*
+ * A backend as configured: settings by name, checked before anything is connected, then shared by the clients of all loops.
+ *
+ * Why:       a program fills every backend in the same way and knows none of them: which settings there are, which of them are paths, and
+ *            which variables of the environment stand for them is part of the backend's row.
+ * Order:     new, set, check, start, then clients; free when they are gone.
+ * Ownership: the options copy what they need of settings and setup.
+ * Threads:   one thread until start; then read-only, and any.
+ * Errors:    -errno with a sentence that holds no secret.
+ */
+#ifndef TASKS_TASK_OPTIONS_H
+#define TASKS_TASK_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+#include "base/span.h"
+#include "tasks/task_backend.h"
+
+#define TASK_SETTING_VARIABLES 2
+
+/* The options of every backend start with this. */
+struct task_options {
+	const struct task_backend *backend;
+};
+
+struct task_setting {
+	const char *key;
+	bool path; /* of a file or folder: relative to the file that says it, not to the working folder */
+	const char *variables[TASK_SETTING_VARIABLES]; /* in use for it; the first that is set wins over a file */
+	/* Reads the text; the last of several counts. -EINVAL (or -errno of a file) with what was expected. */
+	int (*set)(void *field, struct span value, struct err *e);
+	size_t offset; /* of the field in the backend's options; 0: all of them */
+};
+
+/* What a program tells every backend beside its settings. */
+struct task_backend_setup {
+	const char *data_dir;			    /* where files of its own go by default */
+	const char *(*getenv_fn)(const char *name); /* for ${NAME} in files that settings name */
+	bool only_looking;			    /* nothing is made that is not there */
+	const struct task_probe *calls;		    /* what it will be asked to run */
+	size_t n_calls;
+};
+
+int task_options_new(const struct task_backend *backend, struct task_options **ret, struct err *e);
+int task_options_set(struct task_options *o, struct span key, struct span value, struct err *e);
+/* Once after all settings: fills in defaults, says what is missing or does not go together. Connects to nothing. */
+int task_options_check(struct task_options *o, const struct task_backend_setup *setup, struct err *e);
+/* Begins what all clients share. A backend that is down is no error. */
+int task_options_start(struct task_options *o, struct err *e);
+struct task_options *task_options_free(struct task_options *o); /* NULL is fine; returns NULL */
+
+/* NULL when the backend has no such setting. */
+const struct task_setting *task_setting_find(const struct task_backend *backend, struct span key);
+
+/* For rows: keeps the text in a `char *`, which the backend frees. */
+int task_setting_text(void *field, struct span value, struct err *e);
+
+#endif
