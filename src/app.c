@@ -55,24 +55,34 @@ static void flags_failed(void *arg, const char *why)
 	log_warn("flags_refresh_failed", LOG_STR("error", why), LOG_BOOL("last_good", a->flags != NULL));
 }
 
-/* Every flag that some operation asks for: Flipt must not lose one of them unnoticed. */
+struct used_flags {
+	struct span keys[256];
+	size_t n;
+};
+
+static void add_used(struct used_flags *u, struct span key)
+{
+	size_t at = 0;
+	while (at < u->n && !span_eq(u->keys[at], key))
+		at++;
+	if (at == u->n && at < sizeof(u->keys) / sizeof(u->keys[0]))
+		u->keys[u->n++] = key;
+}
+
+/* Every flag that some decision asks for: Flipt must not lose one of them unnoticed. */
 static void use_flags(struct app *a)
 {
-	struct span keys[256];
-	size_t n = 0;
+	struct used_flags u = {.n = 0};
 	const struct config *c = a->config;
 	for (size_t i = 0; i < c->n_services; i++)
 		for (size_t j = 0; j < c->services[i].n_operations; j++) {
 			const struct operation *op = &c->services[i].operations[j];
-			for (size_t k = 0; k < op->n_flags; k++) {
-				size_t at = 0;
-				while (at < n && !span_eq(keys[at], op->flags[k]))
-					at++;
-				if (at == n && n < sizeof(keys) / sizeof(keys[0]))
-					keys[n++] = op->flags[k];
-			}
+			for (size_t k = 0; k < op->n_flags; k++)
+				add_used(&u, op->flags[k]);
 		}
-	if (a->flipt && flipt_source_use(a->flipt, keys, n) < 0)
+	if (c->hatchet_flag.len && config_backend(c, SPAN_LIT("hatchet")))
+		add_used(&u, c->hatchet_flag);
+	if (a->flipt && flipt_source_use(a->flipt, u.keys, u.n) < 0)
 		log_error("flags_in_use_unknown", LOG_STR("error", "out of memory"));
 }
 
@@ -91,6 +101,8 @@ static int start_flags(struct app *a, struct err *e)
 		.ca_file = c->flags.ca_file,
 		.snapshot_file = c->flags.snapshot_file,
 		.poll_ms = c->flags.poll_ms,
+		.timeout_ms = c->flags.timeout_ms,
+		.stream_idle_ms = c->flags.stream_idle_ms,
 		.stream = c->flags.stream,
 	};
 	int r = flipt_source_start(a->loop, &o, &events, &a->flipt, e);
@@ -114,6 +126,16 @@ static bool same(const char *a, const char *b)
 	return (!a && !b) || (a && b && strcmp(a, b) == 0);
 }
 
+static bool same_flag_source(const struct config *a, const struct config *b)
+{
+	return a->flags.kind == b->flags.kind && same(a->flags.file, b->flags.file) && same(a->flags.url, b->flags.url) &&
+	       same(a->flags.namespace_key, b->flags.namespace_key) && same(a->flags.environment, b->flags.environment) &&
+	       same(a->flags.token, b->flags.token) && same(a->flags.ca_file, b->flags.ca_file) &&
+	       same(a->flags.snapshot_file, b->flags.snapshot_file) && a->flags.poll_ms == b->flags.poll_ms &&
+	       a->flags.timeout_ms == b->flags.timeout_ms && a->flags.stream_idle_ms == b->flags.stream_idle_ms &&
+	       a->flags.stream == b->flags.stream;
+}
+
 /* What is bound at the start and stays until a restart; said aloud rather than silently ignored. */
 static void warn_of_fixed_parts(const struct config *old, const struct config *new)
 {
@@ -124,7 +146,7 @@ static void warn_of_fixed_parts(const struct config *old, const struct config *n
 		{"threads", old->threads != new->threads},
 		{"outcomes", !same(old->outcomes.path, new->outcomes.path)},
 		{"admin.listen", !same(old->admin.listen, new->admin.listen)},
-		{"flags", !same(old->flags.file, new->flags.file) || old->flags.kind != new->flags.kind},
+		{"flags", !same_flag_source(old, new)},
 		{"backends", old->n_backends != new->n_backends},
 	};
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)

@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -59,10 +60,12 @@ static int sync_parent(const char *path)
 	return 0;
 }
 
+#define SUFFIX ".XXXXXX" /* of a file that is being written */
+
 int file_replace(const char *path, struct span content, mode_t mode, struct err *e)
 {
 	CLEANUP(freep) char *temporary = NULL;
-	if (asprintf(&temporary, "%s.XXXXXX", path) < 0) {
+	if (asprintf(&temporary, "%s" SUFFIX, path) < 0) {
 		temporary = NULL;
 		return err_set(e, -ENOMEM, "out of memory");
 	}
@@ -78,6 +81,19 @@ int file_replace(const char *path, struct span content, mode_t mode, struct err 
 	}
 	r = sync_parent(path);
 	return r < 0 ? err_set(e, r, "%s: %s", path, strerror(-r)) : 0;
+}
+
+void file_remove_leftovers(const char *path)
+{
+	CLEANUP(freep) char *copy = strdup(path);
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	size_t length = strlen(name);
+	DIR *folder = copy ? opendir(dirname(copy)) : NULL;
+	for (struct dirent *d; folder && (d = readdir(folder));)
+		if (strncmp(d->d_name, name, length) == 0 && d->d_name[length] == '.' && strlen(d->d_name) == length + sizeof(SUFFIX) - 1)
+			unlinkat(dirfd(folder), d->d_name, 0);
+	if (folder)
+		closedir(folder);
 }
 
 int file_make_parent(const char *path, mode_t mode, struct err *e)

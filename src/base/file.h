@@ -17,6 +17,9 @@ int file_read(const char *path, size_t max, struct buf *out, struct err *e);
  * half. `mode` as in open(2). */
 int file_replace(const char *path, struct span content, mode_t mode, struct err *e);
 
+/* Removes neighbours that file_replace left when it was killed; for files that only the caller writes. */
+void file_remove_leftovers(const char *path);
+
 /* mkdir -p of the folder that `path` (a file) lies in. */
 int file_make_parent(const char *path, mode_t mode, struct err *e);
 

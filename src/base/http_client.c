@@ -500,6 +500,7 @@ static int set_up(struct http_call *c, const struct http_request *r, struct err 
 	curl_easy_setopt(c->easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(c->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(c->easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(c->easy, CURLOPT_TCP_KEEPALIVE, 1L); /* a stream may be silent for long */
 	curl_easy_setopt(c->easy, CURLOPT_NOPROXY, "*");
 	set_method(c->easy, r);
 	set_limits(c, r);

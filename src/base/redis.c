@@ -23,7 +23,7 @@
 #include <hiredis/hiredis.h>
 
 #include "base/cleanup.h"
-#include "base/crypto.h"
+#include "base/backoff.h"
 #include "base/redis_channels.h"
 
 #define TICK_MS 100
@@ -302,14 +302,10 @@ static void lost(struct redis *r, const char *why)
 		connect_next(r); /* another address of the same name */
 		return;
 	}
-	unsigned shift = r->failures < 16 ? r->failures : 16;
-	uint64_t pause = (uint64_t)r->o.backoff_min_ms << shift;
-	if (pause > r->o.backoff_max_ms)
-		pause = r->o.backoff_max_ms;
 	r->failures++;
 	lose_calls(r, CALL_WAITING, why);
 	set_state(r, REDIS_DOWN);
-	loop_timer_start(r->retry, pause / 2 + crypto_random_below((unsigned)(pause / 2 + 1)));
+	loop_timer_start(r->retry, backoff_ms(r->o.backoff_min_ms, r->o.backoff_max_ms, r->failures));
 }
 
 /* Ends the connection from our side. */

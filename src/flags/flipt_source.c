@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/crypto.h"
+#include "base/file.h"
 #include "base/http_client.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -15,20 +17,21 @@
 
 #define BACKOFF_FIRST_MS 500u
 #define BACKOFF_MAX_MS 30000u
-#define POLL_TIMEOUT_MS 10000u
-#define SLOW_POLL_MS 30000u	   /* beside a stream that is up */
-#define STREAM_FIRST_MS 10000u	   /* the first snapshot comes at once, or not at all */
-#define STREAM_SILENCE_MS 600000u /* no keep-alive bytes in this protocol: now and then a new connection */
+#define SLOW_POLL_MS 30000u /* beside a stream that is up */
 #define DIGEST_LENGTH 40
+#define KINDS_MAX 16
 
 enum flipt_version { VERSION_UNKNOWN, VERSION_1, VERSION_2 };
+
+/* What can go wrong, as far as it is told apart in the log: these, an HTTP status, or minus an http_failure. */
+enum failure_kind { NO_SNAPSHOT = 1, HAS_HOLE, IMPOSSIBLE };
 
 struct flipt_source {
 	struct loop *loop;
 	struct http_client *http;
 	struct flag_source_events events;
 	char *url, *namespace_key, *environment, *authorization, *snapshot_file;
-	unsigned poll_ms;
+	unsigned poll_ms, timeout_ms, stream_idle_ms;
 	bool stream_wanted;
 
 	enum flipt_version version;
@@ -46,6 +49,8 @@ struct flipt_source {
 	char server_digest[80];		  /* what If-None-Match says: of the server's own text */
 	int64_t good_us;
 	bool failing;
+	int told[KINDS_MAX]; /* kinds of failure that were reported since all was well */
+	size_t n_told;
 	char last_error[512];
 };
 
@@ -54,13 +59,24 @@ static void start_stream(struct flipt_source *s);
 
 /* --- what is known of the newest state ----------------------------------------------------------------------------- */
 
-/* Told once per state of affairs, not once per attempt. */
-static void failed(struct flipt_source *s, const char *why)
+/* Whether this kind of failure comes for the first time since all was well. */
+static bool is_news(struct flipt_source *s, int kind)
 {
-	bool news = !s->failing || strcmp(s->last_error, why) != 0;
+	for (size_t i = 0; i < s->n_told; i++)
+		if (s->told[i] == kind)
+			return false;
+	if (s->n_told == KINDS_MAX)
+		return false;
+	s->told[s->n_told++] = kind;
+	return true;
+}
+
+/* Reported once per kind and outage, not once per attempt: the poll and the stream can fail differently, by turns. */
+static void failed(struct flipt_source *s, int kind, const char *why)
+{
 	s->failing = true;
 	snprintf(s->last_error, sizeof(s->last_error), "%s", why);
-	if (news && s->events.failed)
+	if (is_news(s, kind) && s->events.failed)
 		s->events.failed(s->events.arg, s->last_error);
 }
 
@@ -69,6 +85,7 @@ static void confirmed(struct flipt_source *s)
 	if (s->failing)
 		log_info("flags_refresh_recovered", LOG_STR("source", s->url));
 	s->failing = false;
+	s->n_told = 0;
 	s->last_error[0] = '\0';
 	s->good_us = clock_wall_us();
 }
@@ -121,7 +138,7 @@ static void accept(struct flipt_source *s, struct span text, const char *digest)
 		char why[200];
 		snprintf(why, sizeof(why), "the snapshot's digest has %zu characters instead of %d: it has a hole (segments of an "
 			 "earlier document are missing)", strlen(digest), DIGEST_LENGTH);
-		failed(s, why);
+		failed(s, HAS_HOLE, why);
 		return;
 	}
 	if (s->good && strcmp(digest, s->server_digest) == 0) {
@@ -137,7 +154,7 @@ static void accept(struct flipt_source *s, struct span text, const char *digest)
 	else
 		r = flag_snapshot_parse_json("snapshot", buf_span(&whole), rules, &snapshot, &e);
 	if (r < 0) {
-		failed(s, e.text);
+		failed(s, NO_SNAPSHOT, e.text);
 		return;
 	}
 	flag_snapshot_set_digest(snapshot, digest);
@@ -173,11 +190,11 @@ static bool accept_document(struct flipt_source *s, struct span text, struct spa
 	struct span inner[2];
 	span_copy(etag, digest, sizeof(digest));
 	if (json_pointers(text, names, 2, inner, NULL) != 0) {
-		failed(s, "the snapshot is not valid JSON (cut off?)");
+		failed(s, NO_SNAPSHOT, "the snapshot is not valid JSON (cut off?)");
 		return true;
 	}
 	if (!inner[1].ptr || json_type_of(inner[1]) != JSON_ARRAY) {
-		failed(s, "the answer is no snapshot: it has no list of flags");
+		failed(s, NO_SNAPSHOT, "the answer is no snapshot: it has no list of flags");
 		return true;
 	}
 	if (inner[0].ptr && inner[0].len >= 2 && json_type_of(inner[0]) == JSON_STRING) {
@@ -185,7 +202,7 @@ static bool accept_document(struct flipt_source *s, struct span text, struct spa
 			return false;
 		span_copy((struct span){inner[0].ptr + 1, inner[0].len - 2}, digest, sizeof(digest));
 	} else if (s->version == VERSION_1 && !etag.len && digest_of_text(text, digest, sizeof(digest)) < 0) {
-		failed(s, "out of memory");
+		failed(s, IMPOSSIBLE, "out of memory");
 		return true;
 	}
 	accept(s, text, digest);
@@ -194,22 +211,11 @@ static bool accept_document(struct flipt_source *s, struct span text, struct spa
 
 /* --- poll ---------------------------------------------------------------------------------------------------------- */
 
-/* Exponential, with jitter over its upper half, so that many routers do not come back in step. */
-static unsigned backoff_ms(unsigned failures)
-{
-	unsigned ms = BACKOFF_FIRST_MS;
-	while (failures-- > 1 && ms < BACKOFF_MAX_MS)
-		ms *= 2;
-	if (ms > BACKOFF_MAX_MS)
-		ms = BACKOFF_MAX_MS;
-	return ms / 2 + crypto_random_below(ms / 2 + 1);
-}
-
 static void schedule_poll(struct flipt_source *s)
 {
 	unsigned ms = s->poll_ms;
 	if (s->poll_failures)
-		ms = backoff_ms(s->poll_failures);
+		ms = backoff_ms(BACKOFF_FIRST_MS, BACKOFF_MAX_MS, s->poll_failures);
 	else if (s->stream_up && ms < SLOW_POLL_MS)
 		ms = SLOW_POLL_MS;
 	loop_timer_start(s->poll_timer, ms);
@@ -286,7 +292,7 @@ static void on_poll(void *arg, const struct http_reply *r)
 			start_stream(s); /* the server is there again: no need to wait */
 	} else {
 		s->poll_failures++;
-		failed(s, failure_text(r, why, sizeof(why)));
+		failed(s, r->failure == HTTP_OK ? r->status : -(int)r->failure, failure_text(r, why, sizeof(why)));
 		if (s->version == VERSION_1 && s->poll_failures % 4 == 0)
 			set_version(s, VERSION_UNKNOWN); /* perhaps it was upgraded meanwhile */
 	}
@@ -332,16 +338,16 @@ static void start_poll(struct flipt_source *s)
 		.url = url,
 		.fields = fields,
 		.n_fields = request_fields(s, true, fields),
-		.connect_timeout_ms = POLL_TIMEOUT_MS,
-		.timeout_ms = POLL_TIMEOUT_MS * 3,
-		.idle_timeout_ms = POLL_TIMEOUT_MS,
+		.connect_timeout_ms = s->timeout_ms,
+		.timeout_ms = s->timeout_ms * 3,
+		.idle_timeout_ms = s->timeout_ms,
 		.max_body = FLAG_MAX_DOCUMENT,
 		.may_resend = true,
 	};
 	struct http_events events = {.arg = s, .done = on_poll};
 	if (http_start(s->http, &q, &events, &s->poll, &e) < 0) {
 		s->poll_failures++;
-		failed(s, e.text);
+		failed(s, IMPOSSIBLE, e.text);
 		schedule_poll(s);
 	}
 }
@@ -363,7 +369,7 @@ static void stream_ended(struct flipt_source *s, const char *why)
 	s->stream_failures = was_up ? 1 : s->stream_failures + 1;
 	if (why && s->stream_failures == 1) /* once, not for every attempt */
 		log_info("flags_stream_ended", LOG_STR("source", s->url), LOG_STR("why", why));
-	loop_timer_start(s->stream_timer, backoff_ms(s->stream_failures));
+	loop_timer_start(s->stream_timer, backoff_ms(BACKOFF_FIRST_MS, BACKOFF_MAX_MS, s->stream_failures));
 	if (was_up) /* what changed meanwhile must not wait for the slow poll */
 		loop_timer_start(s->poll_timer, 0);
 }
@@ -375,11 +381,18 @@ static void on_stream_done(void *arg, const struct http_reply *r)
 	stream_ended(s, failure_text(r, why, sizeof(why)));
 }
 
+/* This protocol has no keep-alive bytes: a stream that was well is opened anew, one that never began has failed. */
 static void on_silence(void *arg)
 {
 	struct flipt_source *s = arg;
-	http_cancel(s->stream);
-	stream_ended(s, "silence");
+	s->stream = http_cancel(s->stream);
+	if (!s->stream_up) {
+		stream_ended(s, "silence");
+		return;
+	}
+	s->stream_up = false;
+	buf_release(&s->line);
+	start_stream(s);
 }
 
 static void on_line(struct flipt_source *s, struct span line)
@@ -388,7 +401,7 @@ static void on_line(struct flipt_source *s, struct span line)
 	if (line.len == 0)
 		return;
 	if (json_pointers(line, &SPAN_LIT("/result"), 1, &result, NULL) != 0 || !result.ptr) {
-		failed(s, "the stream sent something that is no snapshot");
+		failed(s, NO_SNAPSHOT, "the stream sent something that is no snapshot");
 		return;
 	}
 	accept_document(s, result, SPAN_NONE);
@@ -398,7 +411,7 @@ static void on_line(struct flipt_source *s, struct span line)
 		s->poll_failures = 0;
 		schedule_poll(s);
 	}
-	loop_timer_start(s->silence_timer, STREAM_SILENCE_MS);
+	loop_timer_start(s->silence_timer, s->stream_idle_ms);
 }
 
 static void on_piece(void *arg, struct span bytes)
@@ -409,7 +422,7 @@ static void on_piece(void *arg, struct span bytes)
 		size_t n = end ? (size_t)(end - bytes.ptr) : bytes.len;
 		if (buf_append(&s->line, bytes.ptr, n) < 0) {
 			http_cancel(s->stream);
-			failed(s, "a snapshot of the stream is too large");
+			failed(s, NO_SNAPSHOT, "a snapshot of the stream is too large");
 			stream_ended(s, NULL);
 			return;
 		}
@@ -438,7 +451,7 @@ static void start_stream(struct flipt_source *s)
 		.url = url,
 		.fields = fields,
 		.n_fields = request_fields(s, false, fields),
-		.connect_timeout_ms = POLL_TIMEOUT_MS,
+		.connect_timeout_ms = s->timeout_ms,
 		.max_body = FLAG_MAX_DOCUMENT,
 		.may_resend = true,
 		.fresh_connection = true,
@@ -448,7 +461,7 @@ static void start_stream(struct flipt_source *s)
 	if (http_start(s->http, &q, &events, &s->stream, &e) < 0)
 		stream_ended(s, e.text);
 	else
-		loop_timer_start(s->silence_timer, STREAM_FIRST_MS);
+		loop_timer_start(s->silence_timer, s->timeout_ms); /* the first snapshot comes at once, or not at all */
 }
 
 static void on_stream_timer(void *arg)
@@ -469,6 +482,7 @@ static void start_from_disk(struct flipt_source *s)
 	struct err e;
 	if (!s->snapshot_file)
 		return;
+	file_remove_leftovers(s->snapshot_file);
 	int64_t saved_us = 0;
 	int r = saved_snapshot_read(s->snapshot_file, s->namespace_key, s->environment, &file, &inner, &snapshot, &saved_us, &e);
 	if (r == 0 && buf_append_span(&text, inner) < 0)
@@ -504,7 +518,9 @@ static int copy_options(struct flipt_source *s, const struct flipt_source_option
 		s->authorization = NULL;
 		return -ENOMEM;
 	}
-	s->poll_ms = o->poll_ms ? o->poll_ms : 5000;
+	s->poll_ms = o->poll_ms;
+	s->timeout_ms = o->timeout_ms;
+	s->stream_idle_ms = o->stream_idle_ms;
 	s->stream_wanted = o->stream;
 	return 0;
 }

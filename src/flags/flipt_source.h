@@ -13,8 +13,8 @@
  * UNKNOWN    a poll of the v2 path                      404 that is no JSON → v1; anything else that answers → v2
  * V1, V2     a poll every poll_ms (slower while the     an answer of the other version's kind → UNKNOWN
  *            stream is up); failures back off
- * V2         the stream: one snapshot at once, one per  end, error, silence → poll at once, stream again with backoff
- *            change
+ * V2         the stream: one snapshot at once, one per  end, error → poll at once, stream again with backoff; nothing for
+ *            change                                     stream_idle_ms → a new stream
  */
 #ifndef FLAGS_FLIPT_SOURCE_H
 #define FLAGS_FLIPT_SOURCE_H
@@ -35,6 +35,8 @@ struct flipt_source_options {
 	const char *ca_file;	   /* or NULL */
 	const char *snapshot_file; /* last good snapshot on disk, or NULL */
 	unsigned poll_ms;
+	unsigned timeout_ms;	 /* how long the server may be silent within an answer; the whole answer may take three times as long */
+	unsigned stream_idle_ms; /* a stream that brought nothing for so long is opened anew */
 	bool stream;
 };
 

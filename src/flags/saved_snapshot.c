@@ -9,6 +9,8 @@
 #include "base/json.h"
 #include "flags/instant.h"
 
+#define FILE_MAX (FLAG_MAX_DOCUMENT + 4096) /* a snapshot and what is told of it */
+
 static void member(struct buf *b, const char *name, const char *value)
 {
 	buf_printf(b, "\"%s\":", name);
@@ -18,7 +20,7 @@ static void member(struct buf *b, const char *name, const char *value)
 
 int saved_snapshot_write(const char *path, const struct saved_snapshot *s, struct err *e)
 {
-	CLEANUP(buf_releasep) struct buf b = BUF_INIT(FLAG_MAX_DOCUMENT + 4096);
+	CLEANUP(buf_releasep) struct buf b = BUF_INIT(FILE_MAX);
 	char when[CLOCK_TEXT_MAX], hash[CRYPTO_SHA256_HEX];
 	clock_format(clock_wall_us(), when);
 	crypto_sha256_hex(s->text, hash);
@@ -57,7 +59,7 @@ int saved_snapshot_read(const char *path, const char *namespace_key, const char 
 		[SNAPSHOT] = SPAN_INIT("/snapshot"),   [SAVED_AT] = SPAN_INIT("/saved_at"),
 	};
 	struct span v[MEMBERS];
-	int r = file_read(path, FLAG_MAX_DOCUMENT, text, e);
+	int r = file_read(path, FILE_MAX, text, e);
 	if (r < 0)
 		return r;
 	if (json_pointers(buf_span(text), names, MEMBERS, v, e) != 0)

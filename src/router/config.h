@@ -166,7 +166,7 @@ struct config {
 		const char *file; /* features file; relative to the configuration's folder when relative */
 		bool v1_rules;
 		const char *url, *namespace_key, *environment, *token, *ca_file, *snapshot_file; /* flipt */
-		unsigned poll_ms;
+		unsigned poll_ms, timeout_ms, stream_idle_ms;
 		bool stream;
 	} flags;
 

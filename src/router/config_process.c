@@ -98,6 +98,8 @@ void read_flag_source(const struct place *p)
 		{"ca_file", FIELD_FILE, offsetof(struct config, flags.ca_file), 0, 0},
 		{"snapshot", FIELD_PATH, offsetof(struct config, flags.snapshot_file), 0, 0},
 		{"poll", FIELD_DURATION, offsetof(struct config, flags.poll_ms), 100, DAY_MS},
+		{"timeout", FIELD_DURATION, offsetof(struct config, flags.timeout_ms), 100, 600000},
+		{"stream_idle", FIELD_DURATION, offsetof(struct config, flags.stream_idle_ms), 100, DAY_MS},
 		{"stream", FIELD_BOOL, offsetof(struct config, flags.stream), 0, 0},
 	};
 	struct config_reader *r = p->reader;
@@ -105,6 +107,8 @@ void read_flag_source(const struct place *p)
 	c->flags.namespace_key = "default";
 	c->flags.environment = "default";
 	c->flags.poll_ms = 30000;
+	c->flags.timeout_ms = 10000;
+	c->flags.stream_idle_ms = 600000;
 	c->flags.stream = true;
 	c->flags.file = config_path(r, SPAN_LIT("flags.yml"));
 	c->flags.snapshot_file = data_path(r, "flags.snapshot.json");

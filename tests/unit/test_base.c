@@ -5,8 +5,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <limits.h>
 #include <unistd.h>
 
+#include "base/backoff.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -94,6 +96,26 @@ struct seen {
 	int fd, deferred, read;
 };
 
+static void pauses_double_up_to_a_limit_and_are_spread(void **state)
+{
+	(void)state;
+	unsigned whole = 500, least = 30000, most = 0;
+	for (unsigned failures = 1; failures < 40; failures++) {
+		for (int i = 0; i < 100; i++) {
+			unsigned ms = backoff_ms(500, 30000, failures);
+			assert_in_range(ms, whole / 2, whole);
+		}
+		whole = whole < 15000 ? whole * 2 : 30000;
+	}
+	for (int i = 0; i < 1000; i++) { /* 1,000 times the same half has a chance of 2^-999 */
+		unsigned ms = backoff_ms(500, 30000, UINT_MAX);
+		least = ms < least ? ms : least;
+		most = ms > most ? ms : most;
+	}
+	assert_true(least < 22500 && most > 22500);
+	assert_int_equal(backoff_ms(1, 1, 7), 1);
+}
+
 static void on_deferred(struct loop_work *w)
 {
 	struct seen *s = (struct seen *)((char *)w - offsetof(struct seen, work));
@@ -146,6 +168,7 @@ int main(void)
 		cmocka_unit_test(durations),
 		cmocka_unit_test(err_prefix_goes_in_front),
 		cmocka_unit_test(ring_drops_and_counts_when_full),
+		cmocka_unit_test(pauses_double_up_to_a_limit_and_are_spread),
 		cmocka_unit_test(loop_runs_work_descriptors_and_timers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

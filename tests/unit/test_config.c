@@ -143,7 +143,8 @@ static const char everything[] =
 	"override: {enabled: true, secret_sha256: 9F86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}\n"
 	"outcomes: {path: o.db, flush: 1s, retention_days: 7, max_size: 1GiB, hash_users: true}\n"
 	"admin: {listen: \"[::1]:9000\"}\n"
-	"flags: {source: flipt, url: \"https://flipt.example:8443\", namespace: n, poll: 1m, stream: false}\n"
+	"flags: {source: flipt, url: \"https://flipt.example:8443\", namespace: n, poll: 1m, timeout: 2s, stream_idle: 5m, "
+	"stream: false}\n"
 	"backend: celery\n"
 	"backends:\n"
 	"  embedded: {database: tasks.db, Tasks: [a, b], fail_fast: true}\n"
@@ -235,6 +236,8 @@ static void everything_is_read(void **state)
 	assert_int_equal(c->flags.kind, FLAG_SOURCE_FLIPT);
 	assert_string_equal(c->flags.url, "https://flipt.example:8443");
 	assert_int_equal(c->flags.poll_ms, 60000);
+	assert_int_equal(c->flags.timeout_ms, 2000);
+	assert_int_equal(c->flags.stream_idle_ms, 300000);
 	assert_false(c->flags.stream);
 	assert_string_equal(c->flags.snapshot_file, "/var/lib/router/flags.snapshot.json");
 	assert_true(span_is(c->default_backend, "celery"));
@@ -309,7 +312,7 @@ static const struct {
 	{SERVICE "limits:\n  max_heads:\n", "c.yml:3: limits.max_heads: unknown key; did you mean \"max_head\"?\n"},
 	{SERVICE "flags: {token: hunter2}\n",
 	 "c.yml:2: flags.token: unknown key; known here: source, rules, token_file, file, url, namespace, environment, ca_file, "
-	 "snapshot, poll, stream\n"},
+	 "snapshot, poll, timeout, stream_idle, stream\n"},
 	/* kinds of values */
 	{SERVICE "threads: many\n", "c.yml:2: threads: expected a whole number from 0 to 64, not \"many\"\n"},
 	{SERVICE "threads: 65\n", "c.yml:2: threads: expected a whole number from 0 to 64, not \"65\"\n"},
