@@ -1,59 +1,40 @@
 """Flipt as the source of flags: a change to effect, v1 and v2, its absence and its oddities, the last good snapshot.
 
-Against the stand-in, and against a real server where FLIPT_URL and FLIPT_VERSION (1 or 2, and FLIPT_CLIENT_TOKEN) name one:
-then everything runs that needs no faults. Its namespace `default` is overwritten.
+Against the stand-in, and where FLIPT_URL and FLIPT_VERSION name a real server (flipt_server.py), what is of its version against that one:
+each test in a namespace of its own, which it removes. Faults lie between the router and the server (flipt_between.py).
 """
 import http.client
 import json
 import os
 import ssl
-import statistics
+import threading
 import time
 
 import pytest
 
 import configuration as c
-from flipt import FAULTS, Flipt, StandIn
+from flipt_between import FAULTS
+from flipt_server import REAL_VERSION, Server
 from http_text import wait_until
 from raw import Client, ask, request
 
-REAL = os.environ.get("FLIPT_URL")
-REAL_VERSION = int(os.environ.get("FLIPT_VERSION", "2"))
 FLAG = "task_abstraction_enabled"
 ECHO = {"name": "echo", "kwargs": {"message": {"$ref": "body:/message"}}}
-needs_faults = pytest.mark.skipif(bool(REAL), reason="needs a server that can be broken")
+VERSIONS = [pytest.param(v, id="v%d%s" % (v, " (real)" if v == REAL_VERSION else "")) for v in (2, 1)]
 
 
-class Server:
-    """What tests need of a server: its URL, its API, and (stand-in only) its faults."""
-
-    def __init__(self, version, token=None, tls=None):
-        self.standin = None if REAL else StandIn(version, token, tls)
-        self.version, self.token = version, token or (os.environ.get("FLIPT_CLIENT_TOKEN") if REAL else None)
-        self.url = REAL or self.standin.url
-        self.api = Flipt(self.url, version, self.token)
-        self.__dict__.update(load=self.api.load, set_flag=self.api.set_flag, delete_flag=self.api.delete_flag)
-
-
-@pytest.fixture(params=[2, 1], ids=["v2", "v1"])
+@pytest.fixture(params=VERSIONS)
 def flipt(request):
-    if REAL and request.param != REAL_VERSION:
-        pytest.skip("the real server is v%d" % REAL_VERSION)
-    yield from serve(request.param)
+    server = Server(request.param)
+    yield server
+    server.stop()
 
 
 @pytest.fixture
 def flipt2():
-    if REAL and REAL_VERSION != 2:
-        pytest.skip("the real server is v1")
-    yield from serve(2)
-
-
-def serve(version):
-    server = Server(version)
+    server = Server(2)
     yield server
-    if server.standin:
-        server.standin.stop()
+    server.stop()
 
 
 @pytest.fixture
@@ -63,7 +44,7 @@ def origin(start):
 
 def config(origin, flipt, poll="100ms", stream=True, **flags):
     operations = {"echo": c.operation("POST /echo", ECHO, identity=c.IDENTITY)}
-    source = {"source": "flipt", "url": flipt.url, "poll": poll, "stream": stream, **flags}
+    source = {k: v for k, v in {**flipt.source(), "poll": poll, "stream": stream, **flags}.items() if v is not None}
     return c.router({"app": c.service(origin, operations)}, backends=c.embedded(tasks=None), flags=source)
 
 
@@ -92,6 +73,27 @@ def flags_status(router):
     return admin(router, "/readyz")["flags"]
 
 
+def started(start, origin, flipt, env=None, **flags):
+    """A router that follows this server, and a worker of its tasks."""
+    return start.with_worker(config(origin, flipt, **flags), env=env)[0]
+
+
+def wait_loaded(router):
+    wait_until(lambda: flags_status(router)["loaded"], "the first snapshot")
+
+
+def wait_streaming(router):
+    wait_until(lambda: flags_status(router)["streaming"], "the stream to be up")
+
+
+def wait_well(router):
+    wait_until(lambda: not flags_status(router)["failing"], "the source to be well")
+
+
+def saved_snapshot(router):
+    return os.path.join(router.folder, "data", "flags.snapshot.json")
+
+
 def wait_side(router, side):
     wait_until(lambda: echo(router) == side, "requests to go to %s" % side)
 
@@ -100,8 +102,8 @@ def wait_side(router, side):
 
 def test_the_version_is_found_and_a_change_takes_effect(start, origin, flipt):
     flipt.load(everything(False))
-    router, _ = start.with_worker(config(origin, flipt), env={"FLIPT_CLIENT_TOKEN": flipt.token or ""})
-    wait_until(lambda: flags_status(router)["loaded"], "the first snapshot")
+    router = started(start, origin, flipt)
+    wait_loaded(router)
     assert flags_status(router)["source"] == "flipt v%d" % flipt.version
     assert echo(router) == "legacy"
     for enabled, side in ((True, "task"), (False, "legacy"), (True, "task")):
@@ -112,89 +114,106 @@ def test_the_version_is_found_and_a_change_takes_effect(start, origin, flipt):
     assert {row["result"] for row in router.query("SELECT * FROM attempts")} <= {"success"}
 
 
-def test_the_stream_brings_a_change_within_a_tenth_of_a_second(start, origin, flipt2):
-    """The poll is far away, so that only the stream can bring it; measured at the first request that it decided."""
+def test_the_stream_brings_a_hundred_changes_each_within_a_tenth_of_a_second(start, origin, flipt2):
+    """The poll is far away, so that only the stream can bring them; measured at the first request that a change decided."""
     flipt2.load(everything(False))
-    router, _ = start.with_worker(config(origin, flipt2, poll="1h"), env={"FLIPT_CLIENT_TOKEN": flipt2.token or ""})
-    wait_until(lambda: flags_status(router)["streaming"], "the stream to be up")
+    router = started(start, origin, flipt2, poll="1h")
+    wait_streaming(router)
     took = []
     with Client(router.port) as client:
-        ask_again = lambda: side_of(client.ask(request("POST", "/echo", [("X-User-Id", "u1")], b'{"message": "hi"}')))
+        def ask_again():
+            return side_of(client.ask(request("POST", "/echo", [("X-User-Id", "u1")], b'{"message": "hi"}')))
         assert ask_again() == "legacy"
-        for n in range(12):
+        for n in range(100):
             wanted = "legacy" if n % 2 else "task"
-            payload = c.boolean(FLAG, wanted == "task")
-            flipt2.set_flag(payload)
+            flipt2.set_flag(c.boolean(FLAG, wanted == "task"))
             done = time.monotonic()
             while ask_again() != wanted:
                 assert time.monotonic() - done < 10, "the change never took effect"
             took.append(time.monotonic() - done)
-    # Counted from when Flipt said that it was done; the median, since other programs run on this machine.
-    assert statistics.median(took) < 0.1, took
+    # Counted from when Flipt said that it was done. Other programs run on this machine: five of a hundred may meet them.
+    took.sort()
+    assert took[94] <= 0.1, took
 
 
-def test_evaluation_equals_the_servers(start, origin, flipt):
+@pytest.mark.skipif(not REAL_VERSION, reason="the oracle is a real server; the recorded corpora are test_flags_corpus")
+@pytest.mark.parametrize("kind", ["variant", "boolean"])
+def test_evaluation_equals_the_servers(start, origin, kind):
     """In process by the rules of the version that the server is: what it says itself is the oracle."""
-    if not REAL:
-        pytest.skip("the oracle is a real server; the recorded corpora are test_flags_corpus")
-    flipt.load(c.features(c.variants(FLAG, **{"25": 25.3, "0": 74.7}), segments=[c.everybody()]))
-    router, _ = start.with_worker(config(origin, flipt), env={"FLIPT_CLIENT_TOKEN": flipt.token or ""})
-    wait_until(lambda: flags_status(router)["loaded"], "the first snapshot")
-    for user in ("user-%d" % n for n in range(100)):
-        said = flipt.api.call("POST", "/evaluate/v1/variant", {"namespaceKey": "default", "flagKey": FLAG, "entityId": user,
-                                                              "context": {"user_id": user}})
-        assert echo(router, user) == ("task" if said["variantKey"] == "25" else "legacy"), user
+    server = Server(REAL_VERSION)
+    flag = c.variants(FLAG, **{"25": 25.3, "0": 74.7}) if kind == "variant" else c.boolean(FLAG, False, percentage=33)
+    server.load(c.features(flag, segments=[c.everybody()]))
+    router = started(start, origin, server)
+    wait_loaded(router)
+    sides = set()
+    for user in ("user-%d" % n for n in range(200)):
+        said = server.api.call("POST", "/evaluate/v1/" + kind, {"namespaceKey": server.namespace, "flagKey": FLAG,
+                                                               "entityId": user, "context": {"user_id": user}})
+        side = "task" if said.get("variantKey") == "25" or said.get("enabled") else "legacy"
+        assert echo(router, user) == side, user
+        sides.add(side)
+    assert sides == {"task", "legacy"}
+    server.stop()
 
 
-@needs_faults
 def test_polls_cost_a_304_when_nothing_changed(start, origin, flipt):
     flipt.load(everything(True))
-    router, _ = start.with_worker(config(origin, flipt, stream=False))
+    router = started(start, origin, flipt, stream=False)
     wait_side(router, "task")
-    seen = len(flipt.standin.polls)
-    flipt.standin.wait_polls(seen + 3)
+    seen = len(flipt.between.polls)
+    flipt.between.wait_polls(seen + 3)
     digest = flags_status(router)["digest"]
-    assert all(p.get("If-None-Match") == digest for p in flipt.standin.polls[seen + 1:])
-    assert all(p["X-Flipt-Environment"] == "default" for p in flipt.standin.polls)
-    assert all(p["X-Flipt-Accept-Server-Version"] == "1.47.0" for p in flipt.standin.polls)
+    asked = [p.headers for p in flipt.between.polls[seen + 1:]]
+    assert all(h.get("If-None-Match") == digest for h in asked)
+    assert all(h["X-Flipt-Environment"] == "default" for h in asked)
+    assert all(h["X-Flipt-Accept-Server-Version"] == "1.47.0" for h in asked)
     assert len(router.find("flags_published")) == 1
 
 
-@needs_faults
 @pytest.mark.parametrize("before, after", [(1, 2), (2, 1)])
 def test_a_server_of_the_other_version_in_its_place_is_noticed(start, origin, before, after):
-    server = Server(before)
-    server.load(everything(True))
-    router, _ = start.with_worker(config(origin, server))
+    old = Server(before)
+    new = Server(after, namespace=old.namespace)
+    old.load(everything(True))
+    new.load(everything(True))
+    router = started(start, origin, old)
     wait_side(router, "task")
-    server.standin.version = after
-    server.standin.drop()
+    old.between.lead_to(new.api.url, new.token)
     wait_until(lambda: flags_status(router)["source"] == "flipt v%d" % after, "v%d to be found" % after)
-    Flipt(server.url, after).set_flag(c.boolean(FLAG, False))
+    new.set_flag(c.boolean(FLAG, False))
     wait_side(router, "legacy")
-    server.standin.stop()
+    new.stop()
+    old.stop()
 
 
-@needs_faults
 def test_the_stream_ends_and_comes_back(start, origin, flipt2):
     flipt2.load(everything(False))
-    router, _ = start.with_worker(config(origin, flipt2, poll="1h"))
-    flipt2.standin.wait_stream()
-    wait_until(lambda: flags_status(router)["streaming"], "the stream to be up")
-    for enabled, side in ((True, "task"), (False, "legacy")):
-        flipt2.standin.drop()
-        router.wait_event("flags_stream_ended")
+    router = started(start, origin, flipt2, poll="1h")
+    wait_streaming(router)
+    for count, (enabled, side) in enumerate(((True, "task"), (False, "legacy")), 1):
+        flipt2.between.drop()
+        router.wait_event("flags_stream_ended", count=count)
         flipt2.set_flag(c.boolean(FLAG, enabled))
         wait_side(router, side)
-        wait_until(lambda: flags_status(router)["streaming"], "the stream to be up again")
+        wait_streaming(router)
 
 
-@needs_faults
-def test_without_a_working_stream_the_poll_does_it(start, origin, flipt2):
-    flipt2.standin.streams_fail = True
+def test_a_silent_stream_is_opened_anew(start, origin, flipt2):
+    """A connection can be dead without a sign, and this protocol says nothing while nothing changes."""
     flipt2.load(everything(False))
-    router, _ = start.with_worker(config(origin, flipt2))
-    wait_until(lambda: flags_status(router)["loaded"], "the first snapshot")
+    router = started(start, origin, flipt2, poll="1h", stream_idle="300ms")
+    flipt2.between.wait_begun(4)
+    flipt2.set_flag(c.boolean(FLAG, True))
+    wait_side(router, "task")
+    assert router.find("flags_stream_ended") == [] and router.find("flags_refresh_failed") == []
+    assert len(flipt2.between.polls) == 1, "nothing was wrong: no reason to poll"
+
+
+def test_without_a_working_stream_the_poll_does_it(start, origin, flipt2):
+    flipt2.between.streams_fail = True
+    flipt2.load(everything(False))
+    router = started(start, origin, flipt2)
+    wait_loaded(router)
     flipt2.set_flag(c.boolean(FLAG, True))
     wait_side(router, "task")
     assert not flags_status(router)["streaming"] and not flags_status(router)["failing"]
@@ -202,66 +221,77 @@ def test_without_a_working_stream_the_poll_does_it(start, origin, flipt2):
 
 # --- access ------------------------------------------------------------------------------------------------------------
 
-@needs_faults
-@pytest.mark.parametrize("version", [2, 1])
-def test_the_token_is_sent_and_its_lack_is_named(start, origin, version):
-    server = Server(version, token="client-token-7")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_token_is_sent_and_a_wrong_one_is_named_until_it_is_right(start, origin, version):
+    server = Server(version, shown_token="client-token-7")
     server.load(everything(True))
-    router, _ = start.with_worker(config(origin, server))
+    router = started(start, origin, server, env={"FLIPT_CLIENT_TOKEN": "client-token-8"})
     wait_until(lambda: "401" in flags_status(router)["last_error"], "the refusal to be told")
     assert echo(router) == "legacy"
-    knowing, _ = start.with_worker(config(origin, server), env={"FLIPT_CLIENT_TOKEN": "client-token-7"})
+    without = started(start, origin, server, token_file=None)
+    wait_until(lambda: "401" in flags_status(without)["last_error"], "the lack to be told")
+    knowing = started(start, origin, server)
     wait_side(knowing, "task")
-    assert "client-token-7" not in knowing.log() + json.dumps(admin(knowing, "/readyz"))
-    server.standin.stop()
+    server.between.shown_token = "client-token-8"  # Flipt learns of it, and forgets the other
+    server.between.release()
+    wait_side(router, "task")
+    wait_well(router)
+    wait_until(lambda: flags_status(knowing)["failing"], "the old token to be refused")
+    assert echo(knowing) == "task", "the last good serves"
+    for one in (router, knowing):
+        assert "client-token-" not in one.log() + json.dumps(admin(one, "/readyz"))
+    server.stop()
 
 
-@needs_faults
-def test_over_tls_with_an_authority_of_ones_own(start, origin, tls):
+@pytest.mark.parametrize("version", VERSIONS)
+def test_over_tls_with_an_authority_of_ones_own(start, origin, tls, version):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tls.certificate, tls.key)
-    plain = StandIn(2)
-    Flipt(plain.url, 2).load(everything(True))
-    server = Server.__new__(Server)
-    server.standin = StandIn(2, tls=context)
-    server.standin.namespaces = plain.namespaces
-    plain.stop()
-    server.url = server.standin.url
-    router, _ = start.with_worker(config(origin, server, ca_file=tls.authority))
+    server = Server(version, tls=context)
+    server.load(everything(True))
+    router = started(start, origin, server, ca_file=tls.authority)
     wait_side(router, "task")
+    server.set_flag(c.boolean(FLAG, False))
+    wait_side(router, "legacy")
     strict = start.router(config(origin, server))
     wait_until(lambda: flags_status(strict)["failing"], "the unknown authority to be refused")
-    assert echo(strict) == "legacy"
-    server.standin.stop()
+    assert "certificate" in flags_status(strict)["last_error"]
+    server.stop()
+
+
+def test_an_environment_that_is_not_there_is_an_error(start, origin, flipt2):
+    """A v2 server would serve its default one for what the path says."""
+    flipt2.load(everything(True))
+    router = started(start, origin, flipt2, environment="elsewhere")
+    assert "environment" in router.wait_event("flags_refresh_failed")["error"]
+    assert echo(router) == "legacy" and not flags_status(router)["loaded"]
 
 
 # --- absence and oddity ------------------------------------------------------------------------------------------------
 
-@needs_faults
 def test_absent_at_the_start_then_there(start, origin, flipt):
     flipt.load(everything(True))
-    flipt.standin.stop()
-    router, _ = start.with_worker(config(origin, flipt))
+    flipt.between.stop()
+    router = started(start, origin, flipt)
     router.wait_event("flags_refresh_failed")
     assert echo(router) == "legacy"
     ready = admin(router, "/readyz")
     assert ready["ready"] and ready["status"] == "degraded" and ready["flags"]["last_error"]
-    flipt.standin.start()
+    flipt.between.start()
     wait_side(router, "task")
-    wait_until(lambda: not flags_status(router)["failing"], "the source to be well")
+    wait_well(router)
+    assert len(router.find("flags_refresh_recovered")) == 1
 
 
-@needs_faults
 def test_after_a_restart_without_flipt_the_last_good_serves(start, origin, flipt):
     flipt.load(everything(True))
     settings = config(origin, flipt)
     router, _ = start.with_worker(settings)
     wait_side(router, "task")
     digest = flags_status(router)["digest"]
-    saved = os.path.join(router.folder, "data", "flags.snapshot.json")
-    wait_until(lambda: os.path.exists(saved), "the snapshot to be saved")
-    assert os.stat(saved).st_mode & 0o777 == 0o600
-    flipt.standin.stop()
+    wait_until(lambda: os.path.exists(saved_snapshot(router)), "the snapshot to be saved")
+    assert os.stat(saved_snapshot(router)).st_mode & 0o777 == 0o600
+    flipt.between.stop()
     assert router.stop() == 0
     again = start.router(settings, folder=router.folder)
     again.wait_event("flags_from_disk", digest=digest)
@@ -269,12 +299,11 @@ def test_after_a_restart_without_flipt_the_last_good_serves(start, origin, flipt
     status = flags_status(again)
     assert status["loaded"] and status["digest"] == digest and status["confirmed_ms_ago"] >= 0
     wait_until(lambda: flags_status(again)["failing"], "the absence to be told")
-    flipt.standin.start()
+    flipt.between.start()
     flipt.set_flag(c.boolean(FLAG, False))
     wait_side(again, "legacy")
 
 
-@needs_faults
 @pytest.mark.parametrize("damage", ["cut", "changed", "empty", "other namespace"])
 def test_a_damaged_file_of_the_last_good_is_refused(start, origin, flipt2, damage):
     flipt2.load(everything(True))
@@ -282,11 +311,10 @@ def test_a_damaged_file_of_the_last_good_is_refused(start, origin, flipt2, damag
     router, _ = start.with_worker(settings)
     wait_side(router, "task")
     assert router.stop() == 0
-    flipt2.standin.stop()
-    path = os.path.join(router.folder, "data", "flags.snapshot.json")
-    with open(path, encoding="utf-8") as file:
+    flipt2.between.stop()
+    with open(saved_snapshot(router), encoding="utf-8") as file:
         text = file.read()
-    with open(path, "w", encoding="utf-8") as file:
+    with open(saved_snapshot(router), "w", encoding="utf-8") as file:
         file.write({"cut": text[:len(text) // 2], "changed": text.replace(FLAG, FLAG.replace("task", "tusk")), "empty": "",
                     "other namespace": text}[damage])
     env = {"FLIPT_NAMESPACE": "elsewhere"} if damage == "other namespace" else None
@@ -296,57 +324,127 @@ def test_a_damaged_file_of_the_last_good_is_refused(start, origin, flipt2, damag
     assert not flags_status(again)["loaded"]
 
 
-@needs_faults
-@pytest.mark.parametrize("fault", [f for f in FAULTS if f != "empty"])
-def test_whatever_goes_wrong_the_last_good_serves_and_nobody_waits(start, origin, flipt, fault):
+def test_a_kill_while_the_last_good_is_written_leaves_a_whole_file(start, origin, flipt2):
+    """Killed as soon as the neighbour that is to replace the file is seen; a large snapshot takes its time."""
+    segments = [{"key": "s%d" % n, "constraints": [{"type": "STRING_COMPARISON_TYPE", "property": "organization_id",
+                                                    "operator": "isoneof", "value": json.dumps(["%d" % m for m in range(300)])}]}
+                for n in range(10)]
+    flags = [c.variants("f%d" % n, segment="s%d" % n, **{"1": 50, "0": 50}) for n in range(10)]
+    flipt2.load(c.features(c.boolean(FLAG, True), *flags, segments=segments))
+    settings = config(origin, flipt2)
+    folder, router = start.folder(), None
+
+    def being_written():
+        return [name for name in os.listdir(os.path.join(folder, "data")) if name.startswith("flags.snapshot.json.")]
+    left = 0
+    for kill in range(8):
+        router = start.router(settings, folder=folder)
+        assert router.find("flags_saved_snapshot_unusable") == [], router.log()
+        assert bool(router.find("flags_from_disk")) == (kill > 0)
+        wait_until(lambda: os.path.exists(saved_snapshot(router)), "the first snapshot to be saved")
+        assert being_written() == [], "what was left has been removed"
+        flipt2.set_flag(c.boolean(FLAG, kill % 2 == 0))
+        deadline = time.monotonic() + 2
+        while not being_written() and time.monotonic() < deadline:
+            pass
+        router.kill()
+        left += len(being_written())
+        with open(saved_snapshot(router), encoding="utf-8") as file:
+            assert len(json.load(file)["snapshot"]["flags"]) == 11
+    assert left > 0, "no kill met the writing"
+
+
+@pytest.mark.parametrize("fault", [f for f in FAULTS if f not in ("hang", "slow")])
+def test_whatever_goes_wrong_the_last_good_serves_and_it_is_told_once(start, origin, flipt, fault):
     if fault == "hole" and flipt.version == 1:
         pytest.skip("v1 has no namespaces of several documents")
     flipt.load(everything(True))
-    router, _ = start.with_worker(config(origin, flipt))
+    router = started(start, origin, flipt)
     wait_side(router, "task")
-    flipt.standin.break_with(fault)
-    began = time.monotonic()
-    if fault != "hang":
-        router.wait_event("flags_refresh_failed")
+    flipt.between.break_with(fault)
+    router.wait_event("flags_refresh_failed")
+    seen = len(flipt.between.polls)
     for _ in range(20):
         assert echo(router) == "task"
-    assert time.monotonic() - began < 20
-    if fault != "hang":
-        ready = admin(router, "/readyz")
-        assert ready["ready"] and ready["flags"]["failing"] and ready["flags"]["last_error"], ready
-        assert len(router.find("flags_refresh_failed")) <= 3, "told once per state, not per attempt"
-    if fault == "hole":
-        # The first failure may be a transfer that was cut when the stand-in began to break.
-        wait_until(lambda: "32 characters" in flags_status(router)["last_error"], "the hole to be named")
-    flipt.standin.break_with(None)
+    flipt.between.wait_polls(seen + 2)
+    ready = admin(router, "/readyz")
+    assert ready["ready"] and ready["flags"]["failing"] and ready["flags"]["loaded"], ready
+    assert NAMED[fault] in ready["flags"]["last_error"], ready
+    assert len(router.find("flags_refresh_failed")) == 1, "told once, not per attempt"
+    flipt.between.break_with(None)
     flipt.set_flag(c.boolean(FLAG, False))
     wait_side(router, "legacy")
-    wait_until(lambda: not flags_status(router)["failing"], "the source to be well again")
+    wait_well(router)
+    assert len(router.find("flags_refresh_failed")) == 1 and len(router.find("flags_refresh_recovered")) == 1
 
 
-@needs_faults
+NAMED = {"half": "", "half_json": "JSON", "half_chunked": "", "500": "500", "401": "token", "garbage": "JSON", "hole": "32 characters",
+         "redirect_loop": "302"}
+
+
 def test_a_hang_before_the_headers_is_told_and_left(start, origin, flipt):
     flipt.load(everything(True))
-    router, _ = start.with_worker(config(origin, flipt))
+    router = started(start, origin, flipt, timeout="500ms")
     wait_side(router, "task")
-    flipt.standin.break_with("hang")
+    flipt.between.break_with("hang")
     wait_until(lambda: flags_status(router)["failing"], "the hang to be told")
     assert echo(router) == "task"
-    flipt.standin.break_with(None)
+    flipt.between.break_with(None)
     flipt.set_flag(c.boolean(FLAG, False))
     wait_side(router, "legacy")
 
 
-@needs_faults
-def test_a_suddenly_empty_snapshot_keeps_what_operations_use(start, origin, flipt):
+def test_a_slow_server_that_answers_is_no_failure(start, origin, flipt):
     flipt.load(everything(True))
-    router, _ = start.with_worker(config(origin, flipt))
+    flipt.between.break_with("hang")
+    router = started(start, origin, flipt)
+    assert not flags_status(router)["loaded"] and echo(router) == "legacy", "nobody waits for the first snapshot"
+    flipt.between.break_with("slow")
     wait_side(router, "task")
-    flipt.standin.break_with("empty")
+    wait_well(router)
+    told = len(router.find("flags_refresh_failed"))  # of the hang
+    flipt.set_flag(c.boolean(FLAG, False))
+    wait_side(router, "legacy")
+    assert len(router.find("flags_refresh_failed")) == told and not flags_status(router)["failing"]
+
+
+def test_attempts_come_ever_more_rarely_and_at_random_times(start, origin, flipt):
+    flipt.load(everything(True))
+    router = started(start, origin, flipt, stream=False)
+    wait_side(router, "task")
+    flipt.between.break_with("500")
+    router.wait_event("flags_refresh_failed")
+    seen = len(flipt.between.polls)  # the first that failed, perhaps the second
+    flipt.between.wait_polls(seen + 4)
+    times = [p.at for p in flipt.between.polls[seen - 1:seen + 4]]
+    pauses = [b - a for a, b in zip(times, times[1:])]
+    # The n-th is 0.5 s × 2^n, or up to half of it less; timers are never early, and 5 ms are for the clock's grain and the way.
+    assert all(pause > 0.25 * 2 ** n - 0.005 for n, pause in enumerate(pauses)), pauses
+    assert pauses[3] > pauses[0], pauses
+    assert len(router.find("flags_refresh_failed")) == 1
+
+
+def test_a_namespace_that_is_gone_keeps_the_last_good_until_it_is_back(start, origin, flipt):
+    flipt.load(everything(True))
+    router = started(start, origin, flipt, stream=False)
+    wait_side(router, "task")
+    flipt.api.delete_namespace()
+    wait_until(lambda: "404" in flags_status(router)["last_error"], "the loss to be told")
+    assert echo(router) == "task"
+    flipt.api.create_namespace()
+    flipt.load(everything(False))
+    wait_side(router, "legacy")
+    wait_well(router)
+
+
+def test_a_suddenly_empty_namespace_keeps_what_operations_use(start, origin, flipt):
+    flipt.load(everything(True))
+    router = started(start, origin, flipt)
+    wait_side(router, "task")
+    flipt.load(c.features())
     event = router.wait_event("flags_vanished")
     assert (event["count"], event["first"]) == (1, FLAG)
     assert echo(router) == "task"
-    flipt.standin.break_with(None)
     flipt.set_flag(c.boolean(FLAG, False))
     wait_side(router, "legacy")
 
@@ -355,34 +453,84 @@ def test_a_lost_flag_keeps_its_last_good_definition_also_on_disk(start, origin, 
     other = "prompt_helpers_enabled"
     flipt.load(c.features(c.boolean(FLAG, True), c.boolean(other, True)))
     settings = config(origin, flipt)
-    env = {"FLIPT_CLIENT_TOKEN": flipt.token or ""}
-    router, _ = start.with_worker(settings, env=env)
+    router, _ = start.with_worker(settings)
     wait_side(router, "task")
     flipt.delete_flag(FLAG)
     assert router.wait_event("flags_vanished")["first"] == FLAG
     assert echo(router) == "task"
     flipt.set_flag(c.boolean(other, False))  # the rest takes effect meanwhile
-    path = os.path.join(router.folder, "data", "flags.snapshot.json")
 
     def saved():
-        with open(path, encoding="utf-8") as file:
+        with open(saved_snapshot(router), encoding="utf-8") as file:
             return {f["key"]: f["enabled"] for f in json.load(file)["snapshot"]["flags"]}
     wait_until(lambda: saved() == {FLAG: True, other: False}, "both to be on disk")
     assert router.stop() == 0
-    again = start.router(settings, folder=router.folder, env=env)
+    again = start.router(settings, folder=router.folder)
     again.wait_event("flags_vanished")
     assert echo(again) == "task"
     flipt.set_flag(c.boolean(FLAG, False))
     wait_side(again, "legacy")
 
 
+def test_no_request_fails_or_waits_while_things_go_wrong(start, origin, flipt):
+    """Requests flow all the time, through every fault, and through absence."""
+    flipt.load(everything(True))
+    router = started(start, origin, flipt, timeout="2s")
+    wait_side(router, "task")
+    with Traffic(router) as traffic:
+        for fault in FAULTS:
+            if fault == "hole" and flipt.version == 1:
+                continue
+            flipt.between.break_with(fault)
+            if fault == "slow":
+                flipt.between.wait_polls(len(flipt.between.polls) + 2)
+            else:
+                wait_until(lambda: flags_status(router)["failing"], "%s to be told" % fault)
+            flipt.between.break_with(None)
+            wait_well(router)
+        flipt.between.stop()
+        wait_until(lambda: flags_status(router)["failing"], "the absence to be told")
+        flipt.between.start()
+        wait_well(router)
+    assert traffic.wrong == []
+    assert len(traffic.took) > 100 and max(traffic.took) < 1.5, sorted(traffic.took)[-5:]  # whoever waits for Flipt waits 2 s
+
+
+class Traffic:
+    """Callers that ask all the time: how long each answer took, and what was wrong with some."""
+
+    def __init__(self, router, callers=4):
+        self.router, self.took, self.wrong, self.ending = router, [], [], threading.Event()
+        self.threads = [threading.Thread(target=self.ask, args=("u%d" % n,)) for n in range(callers)]
+
+    def ask(self, user):
+        while not self.ending.is_set() and not self.wrong:
+            began = time.monotonic()
+            try:
+                side = echo(self.router, user)
+            except Exception as why:  # whatever it is: the test tells
+                side = why
+            self.took.append(time.monotonic() - began)
+            if side != "task":
+                self.wrong.append(side)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ending.set()
+        for thread in self.threads:
+            thread.join()
+
+
 def test_explain_reads_what_the_router_saved(start, origin, flipt):
     flipt.load(c.features(c.variants(FLAG, **{"50": 50, "0": 50}), segments=[c.everybody()]))
-    router, _ = start.with_worker(config(origin, flipt), env={"FLIPT_CLIENT_TOKEN": flipt.token or ""})
-    wait_until(lambda: flags_status(router)["loaded"], "the first snapshot")
+    router = started(start, origin, flipt)
+    wait_loaded(router)
     digest = flags_status(router)["digest"]
-    path = os.path.join(router.folder, "data", "flags.snapshot.json")
-    wait_until(lambda: os.path.exists(path), "the snapshot to be saved")
+    wait_until(lambda: os.path.exists(saved_snapshot(router)), "the snapshot to be saved")
     sides = set()
     for user in ("user-%d" % n for n in range(12)):
         told = start.run("migration-router", "explain", "--config", router.config_path, "--service", "app", "--operation", "echo",

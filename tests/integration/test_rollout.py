@@ -4,7 +4,7 @@ import json
 
 import configuration as c
 from http_text import wait_until
-from test_flipt import FLAG, config, echo, flags_status, flipt, needs_faults, origin  # noqa: F401  (fixtures)
+from test_flipt import FLAG, config, echo, flags_status, flipt, origin  # noqa: F401  (fixtures)
 
 OPERATIONS = {"echo": c.operation("POST /echo", {"name": "echo", "kwargs": {"message": {"$ref": "body:/message"}}}, identity=c.IDENTITY)}
 
@@ -61,7 +61,7 @@ def test_plan_counts_who_would_move(start, origin):
 
 def test_through_flipt(start, origin, flipt):
     flipt.load(variant_flag(0, 100))
-    router, _ = start.with_worker(config(origin, flipt), env={"FLIPT_CLIENT_TOKEN": flipt.token or ""})
+    router, _ = start.with_worker(config(origin, flipt))
     wait_until(lambda: flags_status(router)["loaded"], "the first snapshot")
     told = rollout(start, router, "set", FLAG, "100", "--yes", "--wait", "--admin", "http://127.0.0.1:%d" % router.admin_port)
     assert told.returncode == 0, told.stdout + told.stderr
@@ -77,7 +77,7 @@ def test_through_flipt(start, origin, flipt):
 
 def test_a_boolean_flag_through_flipt(start, origin, flipt):
     flipt.load(c.features(c.boolean(FLAG, False, percentage=5)))
-    router, _ = start.with_worker(config(origin, flipt), env={"FLIPT_CLIENT_TOKEN": flipt.token or ""})
+    router, _ = start.with_worker(config(origin, flipt))
     told = rollout(start, router, "set", FLAG, "100", "--yes")
     assert told.returncode == 0, told.stderr
     wait_until(lambda: echo(router) == "task", "the change to take effect")
@@ -85,29 +85,28 @@ def test_a_boolean_flag_through_flipt(start, origin, flipt):
     wait_until(lambda: echo(router) == "legacy", "the rollback to take effect")
 
 
-@needs_faults
 def test_conflicts_are_tried_again_and_given_up(start, origin, flipt):
     flipt.load(variant_flag(10, 90))
     router, _ = start.with_worker(config(origin, flipt))
-    standin = flipt.standin
+    between = flipt.between
     if flipt.version == 1:
-        standin.writes.clear()
+        between.writes.clear()
         assert rollout(start, router, "set", FLAG, "20").returncode == 0
-        assert [w[2]["rollout"] for w in standin.writes] == [20, 80]  # what grows first: nobody is without a variant in between
-        standin.writes.clear()
+        assert [w[2]["rollout"] for w in between.writes] == [20, 80]  # what grows first: nobody is without a variant in between
+        between.writes.clear()
         assert rollout(start, router, "set", FLAG, "5").returncode == 0
-        assert [w[2]["rollout"] for w in standin.writes] == [95, 5]
-        standin.read_only = True
+        assert [w[2]["rollout"] for w in between.writes] == [95, 5]
+        between.read_only = True
         told = rollout(start, router, "set", FLAG, "6")
         assert told.returncode == 1 and "read-only" in told.stderr
         return
-    standin.conflicts = 2
+    between.conflicts = 2
     assert rollout(start, router, "set", FLAG, "20").returncode == 0
-    assert standin.writes[-1][2]["revision"]
-    standin.conflicts = 100
+    assert between.writes[-1][2]["revision"]
+    between.conflicts = 100
     told = rollout(start, router, "set", FLAG, "21")
     assert told.returncode == 1 and "given up" in told.stderr
-    standin.conflicts = 0
+    between.conflicts = 0
     assert shares(rollout(start, router, "get", FLAG)) == ["20 %"]
 
 

@@ -2,23 +2,21 @@
 
     server = StandIn(version=2); flipt = Flipt(server.url, 2); flipt.load(features)      # a features dict (configuration.py)
 
-No package registry ships a Flipt server, so the stand-in answers in the shapes recorded from v2 and v1 (../shared/protocols/flipt.md),
-and can be wrong on command: `server.fault` is one of FAULTS. What the client does works on a real
-server as well.
+No package registry ships a Flipt server, so the stand-in answers as v2 and v1 did when they were recorded; test_flipt_replay holds it
+to the recordings. What the client does works on a real server as well. Faults are flipt_between's.
 """
 import copy
 import hashlib
 import http.client
 import json
 import random
-import socket
 import threading
 import urllib.parse
 import uuid
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-FAULTS = ("hang", "half", "half_json", "half_chunked", "500", "garbage", "hole", "gone", "empty", "redirect_loop")
-TIME = "2026-11-21T00:15:10.746961Z"
+from listening import Answering, Listening
+
+TIMES = {"createdAt": "2026-11-21T00:15:10.746961Z", "updatedAt": "2026-11-21T00:15:10.746961Z"}
 
 
 # --- the client --------------------------------------------------------------------------------------------------------
@@ -34,8 +32,9 @@ class Flipt:
 
     def __init__(self, url, version, token=None, namespace="default"):
         self.url, self.version, self.token, self.namespace = url, version, token, namespace
-        self.v2 = "/api/v2/environments/default/namespaces/%s/resources" % namespace
-        self.v1 = "/api/v1/namespaces/%s" % namespace
+        self.spaces = "/api/v2/environments/default/namespaces" if version == 2 else "/api/v1/namespaces"
+        self.v2 = "%s/%s/resources" % (self.spaces, namespace)
+        self.v1 = "%s/%s" % (self.spaces, namespace)
 
     def call(self, method, path, body=None, statuses=(200,)):
         where = urllib.parse.urlsplit(self.url)
@@ -51,6 +50,28 @@ class Flipt:
             raise Refused(answer.status, text)
         return json.loads(text) if text.strip() and answer.status == 200 else None
 
+    def create_namespace(self):
+        body = {"key": self.namespace, "name": self.namespace}
+        self._change(lambda revision: self.call("POST", self.spaces, {**body, **revision}))
+
+    def delete_namespace(self):
+        """With all that is in it."""
+        if self.version == 1:
+            self.load({"flags": []})
+        self._change(lambda revision: self.call("DELETE", "%s/%s?%s" % (self.spaces, self.namespace,
+                                                                        urllib.parse.urlencode(revision))))
+
+    def _change(self, write):
+        """write(the revision it is based on); again while others change something between the two."""
+        for _ in range(100):
+            revision = {"revision": self.call("GET", self.spaces)["revision"]} if self.version == 2 else {}
+            try:
+                return write(revision)
+            except Refused as why:
+                if why.status != 409:
+                    raise
+        raise AssertionError("others change this server all the time")
+
     def load(self, features):
         """The namespace holds exactly these flags and segments afterwards."""
         (self._load_v2 if self.version == 2 else self._load_v1)(features)
@@ -63,6 +84,16 @@ class Flipt:
             self.call("DELETE", self.v1 + "/flags/" + flag["key"], statuses=(200, 404))
             self._create_flag_v1(flag_payload(flag))
 
+    def set_segment(self, segment):
+        """Adds a segment, or (v2) replaces it."""
+        segment = segment_payload(segment)
+        if self.version == 2:
+            self._put_v2("flipt.core.Segment", segment)
+            return
+        self.call("POST", self.v1 + "/segments", {k: segment[k] for k in ("key", "name", "matchType")})
+        for constraint in segment["constraints"]:
+            self.call("POST", "%s/segments/%s/constraints" % (self.v1, segment["key"]), constraint)
+
     def delete_flag(self, key):
         if self.version == 2:
             self._delete_v2("flipt.core.Flag", key)
@@ -74,17 +105,17 @@ class Flipt:
         return self.call("GET", "%s/%s" % (self.v2, kind))
 
     def _put_v2(self, kind, payload):
-        there = self._list_v2(kind)
-        known = any(r["key"] == payload["key"] for r in there["resources"])
-        self.call("PUT" if known else "POST", self.v2,
-                  {"key": payload["key"], "payload": {"@type": kind, **payload}, "revision": there["revision"]})
+        def put(revision):
+            known = any(r["key"] == payload["key"] for r in self._list_v2(kind)["resources"])
+            self.call("PUT" if known else "POST", self.v2, {"key": payload["key"], "payload": {"@type": kind, **payload}, **revision})
+        self._change(put)
 
     def _delete_v2(self, kind, key):
-        self.call("DELETE", "%s/%s/%s?revision=%s" % (self.v2, kind, key, self._list_v2(kind)["revision"]))
+        self._change(lambda revision: self.call("DELETE", "%s/%s/%s?%s" % (self.v2, kind, key, urllib.parse.urlencode(revision))))
 
     def _load_v2(self, features):
         for segment in features.get("segments", ()):
-            self._put_v2("flipt.core.Segment", segment_payload(segment))
+            self.set_segment(segment)
         for flag in features["flags"]:
             self._put_v2("flipt.core.Flag", flag_payload(flag))
         for kind, part in (("flipt.core.Flag", "flags"), ("flipt.core.Segment", "segments")):
@@ -99,10 +130,8 @@ class Flipt:
             self.call("DELETE", self.v1 + "/flags/" + flag["key"])
         for segment in self.call("GET", self.v1 + "/segments")["segments"]:
             self.call("DELETE", self.v1 + "/segments/" + segment["key"])
-        for segment in map(segment_payload, features.get("segments", ())):
-            self.call("POST", self.v1 + "/segments", {k: segment[k] for k in ("key", "name", "matchType")})
-            for constraint in segment["constraints"]:
-                self.call("POST", "%s/segments/%s/constraints" % (self.v1, segment["key"]), constraint)
+        for segment in features.get("segments", ()):
+            self.set_segment(segment)
         for flag in features["flags"]:
             self._create_flag_v1(flag_payload(flag))
 
@@ -115,6 +144,9 @@ class Flipt:
             if "attachment" in variant:
                 body["attachment"] = json.dumps(variant["attachment"])
             ids[variant["key"]] = self.call("POST", of + "/variants", body)["id"]
+        if "defaultVariant" in flag:
+            body = {k: flag[k] for k in ("name", "enabled", "description")}
+            self.call("PUT", of, {**body, "defaultVariantId": ids[flag["defaultVariant"]]})
         for rank, rule in enumerate(flag["rules"], 1):
             made = self.call("POST", of + "/rules", {"segmentKeys": rule["segments"], "rank": rank,
                                                      "segmentOperator": rule["segmentOperator"]})
@@ -148,9 +180,10 @@ def flag_payload(flag):
                              "segment": {"value": r["segment"]["value"], **segments(r["segment"])}})
     variants = [{"key": v["key"], "name": v.get("name", ""), "description": "",
                  **({"attachment": v["attachment"]} if "attachment" in v else {})} for v in flag.get("variants", ())]
+    default = [v["key"] for v in flag.get("variants", ()) if v.get("default")]
     return {"key": flag["key"], "type": flag["type"], "name": flag.get("name") or flag["key"],
             "description": flag.get("description", ""), "enabled": flag["enabled"], "variants": variants, "rules": rules,
-            "rollouts": rollouts}
+            "rollouts": rollouts, **({"defaultVariant": default[0]} if default else {})}
 
 
 def segment_payload(segment):
@@ -162,129 +195,84 @@ def segment_payload(segment):
 
 # --- the stand-in ------------------------------------------------------------------------------------------------------
 
+def compact(value):
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def spaced(value):
     """JSON with Flipt's habit of putting blanks where it likes: nobody may compare bytes."""
     return json.dumps(value, ensure_ascii=False, separators=(random.choice([",", ", "]), random.choice([":", ":  "])))
 
 
-class StandIn:
-    """A server of one environment and some namespaces. `version` may be changed while it runs (an upgrade)."""
+class StandIn(Listening):
+    """A server of one environment, and of namespaces of one document. `version` may be changed while it runs (an upgrade)."""
 
-    def __init__(self, version=2, token=None, tls=None):
-        self.version, self.token, self.tls = version, token, tls
-        self.namespaces = {"default": {"flags": {}, "segments": {}}}
-        self.fault = None       # of snapshots and streams
-        self.streams_fail = False
-        self.read_only = False
-        self.conflicts = 0      # so many PUTs meet a newer revision
-        self.writes = []        # (method, path, body) of every change, in order
-        self.polls = []         # headers of every snapshot request
-        self.streams = 0        # open ones
+    def __init__(self, version=2, token=None):
+        self.version, self.token = version, token
+        self.namespaces = {}
+        self.create_namespace("default", "default", protected=True)
         self.revision = hashlib.sha1(b"0").hexdigest()
         self.changed = threading.Condition()
-        self.released = threading.Event()
-        self.port = 0
-        self.start()
-
-    def start(self):
-        """Listens, again on the same port after stop()."""
-        self.closing = False
-        self.socks = set()
-        self.released.clear()
-        handler = type("Handler", (Handler,), {"standin": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), handler, bind_and_activate=False)
-        self.server.daemon_threads = True
-        self.server.request_queue_size = 128
-        self.server.server_bind()
-        self.server.server_activate()
-        if self.tls:
-            self.server.socket = self.tls.wrap_socket(self.server.socket, server_side=True)
-        self.port = self.server.server_address[1]
-        self.url = "%s://localhost:%d" % ("https" if self.tls else "http", self.port)
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
+        super().__init__(Handler)
 
     def stop(self):
-        """Refuses connections, and cuts those there are."""
-        if self.closing:
-            return
-        self.closing = True
-        self.released.set()
+        super().stop()
         with self.changed:
             self.changed.notify_all()
-        self.server.shutdown()
-        self.server.server_close()
-        self.drop()
-        self.thread.join()
 
-    def drop(self):
-        for sock in list(self.socks):
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def break_with(self, fault):
-        """From now on snapshots and streams are wrong in this way; streams that are open end."""
-        assert fault is None or fault in FAULTS
-        self.released.set()
-        self.released = threading.Event()
-        with self.changed:
-            self.fault = fault
-            self.changed.notify_all()
-        if fault:
-            self.drop()
-
-    # --- state ---
+    def create_namespace(self, key, name, description="", protected=False):
+        self.namespaces[key] = {"name": name, "description": description, "protected": protected, "flags": {}, "segments": {},
+                                "modified": False}
 
     def touch(self):
+        """Something has changed: streams look again."""
         with self.changed:
-            self.revision = hashlib.sha1(self.revision.encode() + spaced(self.namespaces).encode()).hexdigest()
+            self.revision = hashlib.sha1(uuid.uuid4().bytes).hexdigest()
             self.changed.notify_all()
-
-    def wait_stream(self, n=1, patience=30):
-        with self.changed:
-            assert self.changed.wait_for(lambda: self.streams >= n, patience), "%d streams are open" % self.streams
-
-    def wait_polls(self, n, patience=30):
-        with self.changed:
-            assert self.changed.wait_for(lambda: len(self.polls) >= n, patience), "%d polls came" % len(self.polls)
 
     def snapshot(self, namespace):
         """(digest, document) or None."""
         space = self.namespaces.get(namespace)
-        if space is None or self.fault == "gone":
+        if space is None:
             return None
-        flags = [] if self.fault == "empty" else [self.snapshot_flag(space, f) for f in space["flags"].values()]
-        document = {"namespace": {"key": namespace}, "flags": flags}
+        document = {"namespace": {"key": namespace}, "flags": [self.snapshot_flag(space, f) for f in space["flags"].values()]}
         digest = hashlib.sha1(b"%d" % self.version + json.dumps(document, sort_keys=True).encode()).hexdigest()
-        if self.fault == "hole":
-            digest = digest[:32]
         if self.version == 2:
             document["digest"] = digest
         return digest, document
 
     def snapshot_flag(self, space, flag):
+        v1 = self.version == 1
+        unused = {"id": ""} if v1 else {}
+
         def segments(keys):
             shown = []
             for key in keys:
                 s = space["segments"].get(key)
-                if s is None or self.fault == "hole":
-                    continue
-                shown.append({"key": key, "name": "", "description": "",
-                              "matchType": s["matchType"].replace("MATCH", "SEGMENT_MATCH"),
-                              "constraints": [{"type": c["type"].replace("_COMPARISON", "_CONSTRAINT_COMPARISON"),
-                                               "property": c["property"], "operator": c["operator"], "value": c["value"]}
-                                              for c in s["constraints"]]})
+                if s is not None:
+                    shown.append({"key": key, "name": "", "description": "",
+                                  "matchType": s["matchType"].replace("MATCH", "SEGMENT_MATCH"),
+                                  "constraints": [{**unused, "type": c["type"].replace("_COMPARISON", "_CONSTRAINT_COMPARISON"),
+                                                   "property": c["property"], "operator": c["operator"], "value": c["value"]}
+                                                  for c in s["constraints"]]})
             return shown
+        variants = {v["key"]: v for v in flag["variants"]}
+
+        def attachment(variant):
+            if "attachment" in variants.get(variant, ()):
+                return compact(variants[variant]["attachment"])
+            return "" if v1 else "null"
+
+        def distribution(rule, d):
+            ids = {"id": "", "ruleId": "", "variantId": variants[d["variant"]]["id"]} if v1 else {"ruleId": rule["id"]}
+            return {**ids, "variantKey": d["variant"], "variantAttachment": attachment(d["variant"]), "rollout": d["rollout"]}
         rules = []
         for rank, rule in enumerate(flag["rules"], 1):
-            attached = {v["key"]: json.dumps(v["attachment"]) if "attachment" in v else "null" for v in flag["variants"]}
-            rules.append({"id": rule["id"], "segments": segments(rule["segments"]), "rank": rank,
-                          "segmentOperator": rule["segmentOperator"],
-                          "distributions": [{"ruleId": rule["id"], "variantKey": d["variant"],
-                                             "variantAttachment": attached.get(d["variant"], "null"), "rollout": d["rollout"]}
-                                            for d in rule["distributions"]]})
+            shown = {"id": rule["id"], "segments": segments(rule["segments"]), "rank": rank,
+                     "segmentOperator": rule["segmentOperator"],
+                     "distributions": [distribution(rule, d) for d in rule["distributions"]]}
+            # v1 joins rules with their segments: one over N segments comes N times, one over none not at all.
+            rules.extend([shown] * (len(rule["segments"]) if v1 else 1))
         rollouts = []
         for rank, r in enumerate(flag["rollouts"], 1):
             if "threshold" in r:
@@ -293,14 +281,23 @@ class StandIn:
                 rollouts.append({"type": r["type"], "rank": rank,
                                  "segment": {"value": r["segment"]["value"], "segmentOperator": r["segment"]["segmentOperator"],
                                              "segments": segments(r["segment"]["segments"])}})
-        return {"key": flag["key"], "name": "", "description": "", "enabled": flag["enabled"], "type": flag["type"],
-                "createdAt": TIME, "updatedAt": TIME, "rules": rules, "rollouts": rollouts}
+        names = {"name": flag["name"], "description": flag.get("description", "")} if v1 else {"name": "", "description": ""}
+        shown = {"key": flag["key"], **names, "enabled": flag["enabled"], "type": flag["type"], **TIMES, "rules": rules,
+                 "rollouts": rollouts}
+        default = variants.get(flag.get("defaultVariant"))
+        if default:
+            shown["defaultVariant"] = {"id": default["id"] if v1 else "%s/%s" % (flag["key"], default["key"]), "key": default["key"],
+                                       "attachment": compact(default["attachment"]) if "attachment" in default else ""}
+        return shown
 
 
-def with_ids(flag):
-    """Rules, rollouts, variants and distributions have ids inside; v1 shows them, v2 does not."""
+def full_flag(flag):
+    """With all that the server fills in. Rules, rollouts, variants and distributions have ids inside; v1 shows them, v2 does not."""
+    flag = {"description": "", "enabled": False, "variants": [], "rules": [], "rollouts": [], **copy.deepcopy(flag)}
+    for rollout in flag["rollouts"]:
+        rollout.setdefault("description", "")
     for part in ("variants", "rules", "rollouts"):
-        for item in flag.setdefault(part, []):
+        for item in flag[part]:
             item.setdefault("id", str(uuid.uuid4()))
             for d in item.get("distributions", ()):
                 d.setdefault("id", str(uuid.uuid4()))
@@ -324,37 +321,11 @@ class Wrong(Exception):
 NO_PATH = Wrong(404, None, "404 page not found\n")
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    standin = None
-
-    def setup(self):
-        super().setup()
-        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.standin.socks.add(self.connection)
-
-    def finish(self):
-        self.standin.socks.discard(self.connection)
-        try:
-            super().finish()
-        except OSError:
-            pass
-
-    def handle(self):
-        try:
-            super().handle()
-        except OSError:
-            pass  # the peer, or stop(), closed the connection
-
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        length = int(self.headers.get("Content-Length") or 0)
-        self.body = json.loads(self.rfile.read(length)) if length else None
-        self.url = urllib.parse.urlsplit(self.path)
+class Handler(Answering):
+    def respond(self):
         self.parts = [urllib.parse.unquote(p) for p in self.url.path.strip("/").split("/")]
         try:
+            self.body = json.loads(self.data) if self.data else None
             self.route()
         except Wrong as w:
             if w.code is None:
@@ -362,241 +333,219 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self.answer(w.status, spaced({"code": w.code, "message": w.message, "details": []}))
 
-    do_PUT = do_POST = do_DELETE = do_GET
-
-    def answer(self, status, text, kind="application/json", fields=()):
-        data = text.encode()
-        self.send_response(status)
-        if status != 304:
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(data)))
-        for name, value in fields:
-            self.send_header(name, value)
-        self.end_headers()
-        if status != 304:
-            self.wfile.write(data)
-
     def route(self):
-        s, p = self.standin, self.parts
+        s, p = self.owner, self.parts
         if p == ["health"]:
             self.answer(200, '{"status":"SERVING"}')
             return
         v2 = s.version == 2
-        known = {"client": v2, "internal": True}.get(p[0], p[:2] == ["api", "v1"] or (v2 and p[:2] == ["api", "v2"]))
+        known = {"client": v2, "internal": True}.get(p[0], p[:2] == ["api", "v2"] if v2 else p[:2] == ["api", "v1"])
         if not known:
-            raise NO_PATH
+            raise Wrong(404, 5, "Not Found") if v2 else NO_PATH
+        stream = p[-1] == "stream" and p[0] == "client"
         if s.token and self.headers.get("Authorization") != "Bearer " + s.token:
-            raise Wrong(401, 16, "request was not authenticated")
-        if p[0] in ("client", "internal"):
-            stream = p[-1] == "stream"
-            namespace = p[5] if p[0] == "client" else p[5] if len(p) > 5 else ""
+            self.refuse(Wrong(401, 16, "request was not authenticated"), stream)
+        elif p[0] in ("client", "internal"):
+            namespace = p[5] if len(p) > 5 else ""
             environment = self.headers.get("X-Flipt-Environment", "default")
-            if environment != "default":
-                raise Wrong(404, 5, 'environment: "%s" not found' % environment)
-            self.stream(namespace) if stream else self.poll(namespace)
-        elif p[1] == "v2":
-            with s.changed:
-                answer = self.resources()
-            self.answer(200, spaced(answer))
+            if v2 and environment != "default":  # what the path says is not looked at
+                self.refuse(Wrong(404, 5, 'failed to get environment "%s" from context: environment: "%s" not found'
+                                  % (environment, environment)), stream)
+            else:
+                self.stream(namespace) if stream else self.poll(namespace)
         else:
             with s.changed:
-                answer = self.management()
+                answer = self.resources() if v2 else self.management()
             self.answer(200, spaced(answer))
+
+    def refuse(self, wrong, stream):
+        """A stream tells its errors as one of its messages."""
+        if not stream:
+            raise wrong
+        self.begin_chunks(wrong.status)
+        self.chunk(json.dumps({"error": {"code": wrong.code, "message": wrong.message, "details": []}}) + "\n")
+        self.chunk("")
 
     # --- snapshots ---
 
     def poll(self, namespace):
-        s = self.standin
+        s = self.owner
         with s.changed:
-            s.polls.append(dict(self.headers))
-            s.changed.notify_all()
-            fault, released, found = s.fault, s.released, s.snapshot(namespace)
-        if fault == "hang":
-            released.wait()
-            self.close_connection = True
-            return
-        if fault == "500":
-            raise Wrong(500, 13, "internal error")
-        if fault == "redirect_loop":
-            self.answer(302, "", fields=[("Location", self.path)])
-            return
+            found = s.snapshot(namespace)
         if found is None:
-            raise Wrong(404, 5, 'evaluation snapshot for namespace "%s" not found' % namespace)
+            raise Wrong(404, 5, 'evaluation snapshot for namespace "%s" not found' % namespace if s.version == 2
+                        else 'getting flags: namespace "%s" not found' % namespace)
         digest, document = found
-        if self.headers.get("If-None-Match") == digest and not fault:
-            self.answer(304, "", fields=[("Etag", digest)])
-            return
-        text = spaced(document)
-        etag = [("Etag", digest)] if document["flags"] or s.version == 2 else []  # an empty v1 namespace has none
-        if fault == "half":
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(text.encode())))
-            self.end_headers()
-            self.wfile.write(text.encode()[:len(text) // 2])
-            self.close_connection = True
-        elif fault == "half_chunked":
-            self.begin_chunks(etag)
-            self.chunk(text[:len(text) // 2])
-            self.close_connection = True
-        elif fault in ("half_json", "garbage"):
-            self.answer(200, text[:len(text) // 2] if fault == "half_json" else "<html>hello</html>", fields=etag)
+        # A v1 namespace has none until its first change.
+        etag = [("Etag", digest)] if s.version == 2 or s.namespaces[namespace]["modified"] else []
+        if self.headers.get("If-None-Match") == digest:
+            self.answer(304, "", fields=etag)
         else:
-            self.answer(200, text, fields=etag)
-
-    def begin_chunks(self, fields=()):
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Transfer-Encoding", "chunked")
-        for name, value in fields:
-            self.send_header(name, value)
-        self.end_headers()
-
-    def chunk(self, text):
-        data = text.encode()
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+            self.answer(200, spaced(document), fields=etag)
 
     def stream(self, namespace):
-        """One line at once and one per change; no headers before the first, nothing while nothing changes."""
-        s = self.standin
-        if s.version != 2:
-            raise NO_PATH
-        if s.streams_fail or s.fault in ("500", "garbage", "redirect_loop"):
-            raise Wrong(500, 13, "internal error")
+        """One line at once and one per change; no headers before the first, nothing while nothing changes, nor while there is no
+        such namespace."""
+        s, server, sent = self.owner, self.owner.server, None
         self.close_connection = True
-        released, closing, sent, begun = s.released, s.server, None, False
-        if s.fault == "hang":
-            released.wait()
-            return
-        try:
-            while not s.closing and s.server is closing and released is s.released:
-                with s.changed:
-                    fault, found = s.fault, s.snapshot(namespace)
-                if found is None:
-                    if not begun:
-                        raise Wrong(404, 5, 'evaluation snapshot for namespace "%s" not found' % namespace)
-                    return
-                digest, document = found
-                if digest != sent:
-                    if not begun:
-                        self.begin_chunks()
-                    text = json.dumps({"result": document}, separators=(",", ":")) + "\n"
-                    if fault and fault.startswith("half"):
-                        self.chunk(text[:len(text) // 2])
-                        return
-                    self.chunk(text)
-                    sent = digest
-                    if not begun:
-                        begun = True
-                        with s.changed:
-                            s.streams += 1
-                            s.changed.notify_all()
-                with s.changed:
-                    s.changed.wait_for(lambda: s.closing or released is not s.released or s.snapshot(namespace) is None
-                                       or s.snapshot(namespace)[0] != sent or self.gone(), 0.5)
-                if self.gone():
-                    return
-        finally:
-            if begun:
-                with s.changed:
-                    s.streams -= 1
-                    s.changed.notify_all()
+        while not s.closing and s.server is server and not self.peer_is_gone():
+            with s.changed:
+                found = s.snapshot(namespace)
+                if s.version != 2 or found is None or found[0] == sent:
+                    s.changed.wait(0.2)  # the peer's end is looked for, too
+                    continue
+            if sent is None:
+                self.begin_chunks()
+            self.chunk(json.dumps({"result": found[1]}, separators=(",", ":")) + "\n")
+            sent = found[0]
 
-    def gone(self):
-        try:
-            return self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"" if not self.standin.tls else False
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+    # --- v2: environments, namespaces, resources ---
 
-    # --- v2: resources ---
+    def revision_is_right(self, revision):
+        """What is not 40 hex digits, or only zeros, counts as none: the change is forced."""
+        s = self.owner
+        real = revision and len(revision) == 40 and set(revision) <= set("0123456789abcdef") and set(revision) != {"0"}
+        return not real or revision == s.revision
+
+    def conflict(self, kind, revision):
+        return Wrong(409, 10, 'resource type "%s": expected head revision "%s" has changed (now "%s")'
+                     % (kind, revision, self.owner.revision))
+
+    def query(self, name):
+        return urllib.parse.parse_qs(self.url.query).get(name, [""])[0]
 
     def resources(self):
-        """/api/v2/environments/E/namespaces/N/resources[/TYPE[/KEY]]"""
-        s, p = self.standin, self.parts
-        if len(p) < 7 or p[4] != "namespaces" or p[6] != "resources" or p[3] != "default" or p[5] not in s.namespaces:
-            raise Wrong(404, 5, "not found")
-        space = s.namespaces[p[5]]
-        if self.command in ("PUT", "POST"):
-            return self.put_resource(space, p[5])
-        parts = {"flipt.core.Flag": "flags", "flipt.core.Segment": "segments"}
-        if len(p) < 8 or p[7] not in parts:
-            raise Wrong(404, 5, "resource type not found")
-        there = space[parts[p[7]]]
+        """/api/v2/environments[/E/namespaces[/N[/resources[/TYPE[/KEY]]]]]"""
+        s, p = self.owner, self.parts
+        if p[2:] == ["environments"]:
+            return {"environments": [{"key": "default", "name": "default", "default": True, "configuration": {"ref": "main"}}]}
+        if len(p) < 5 or p[2] != "environments" or p[3] != "default" or p[4] != "namespaces":
+            raise Wrong(404, 5, "Not Found")
+        if len(p) < 7:
+            return self.namespaces_v2(p[5:])
+        if p[6] != "resources" or p[5] not in s.namespaces:
+            raise Wrong(404, 5, "Not Found")
+        return self.resources_v2(p[5], s.namespaces[p[5]], p[7:])
 
-        def resource(item):
-            return {"namespaceKey": p[5], "key": item["key"], "payload": {"@type": p[7], **without_ids(item)}}
-        if len(p) == 8:
-            return {"resources": [resource(item) for item in there.values()], "revision": s.revision}
-        if p[8] not in there:
-            raise Wrong(404, 5, "getting flag %s/%s: flag %s/%s not found" % (p[5], p[8], p[5], p[8]))
-        if self.command == "DELETE":
-            del there[p[8]]
-            s.writes.append(("DELETE", self.path, None))
+    def namespaces_v2(self, rest):
+        s = self.owner
+
+        def shown(key):
+            return {"key": key, **{k: s.namespaces[key][k] for k in ("name", "description", "protected")}}
+        if self.command == "GET" and not rest:
+            return {"items": [shown(key) for key in s.namespaces], "revision": s.revision}
+        if rest and rest[0] not in s.namespaces:
+            raise Wrong(404, 5, 'namespace "%s" not found' % rest[0])
+        revision = self.query("revision") if rest else self.body.get("revision")
+        if not self.revision_is_right(revision):
+            raise Wrong(409, 10, 'expected head revision "%s" has changed (now "%s")' % (revision, s.revision))
+        if rest:
+            del s.namespaces[rest[0]]
             s.touch()
             return {"revision": s.revision}
-        return {"resource": resource(there[p[8]]), "revision": s.revision}
+        s.create_namespace(self.body["key"], self.body["name"])
+        s.touch()
+        return {"namespace": {"key": self.body["key"], "name": self.body["name"]}, "revision": s.revision}
+
+    def resources_v2(self, namespace, space, rest):
+        s = self.owner
+        if self.command in ("PUT", "POST"):
+            return self.put_resource(space, namespace)
+        parts = {"flipt.core.Flag": "flags", "flipt.core.Segment": "segments"}
+        if not rest or rest[0] not in parts:
+            raise Wrong(404, 5, "resource type not found")
+        kind, there = rest[0], space[parts[rest[0]]]
+
+        def resource(item):
+            return {"namespaceKey": namespace, "key": item["key"], "payload": {"@type": kind, **without_ids(item)}}
+        if len(rest) == 1:
+            return {"resources": [resource(item) for item in there.values()], "revision": s.revision}
+        if rest[1] not in there:
+            name = parts[kind][:-1]
+            raise Wrong(404, 5, "getting %s %s/%s: %s %s/%s not found" % (name, namespace, rest[1], name, namespace, rest[1]))
+        if self.command == "DELETE":
+            if not self.revision_is_right(self.query("revision")):
+                raise self.conflict(kind, self.query("revision"))
+            del there[rest[1]]
+            s.touch()
+            return {"revision": s.revision}
+        return {"resource": resource(there[rest[1]]), "revision": s.revision}
 
     def put_resource(self, space, namespace):
-        s, body = self.standin, self.body
+        s, body = self.owner, self.body
         payload = dict(body["payload"])
         kind = payload.pop("@type", None)
-        if kind not in ("flipt.core.Flag", "flipt.core.Segment"):
-            raise Wrong(400, 3, "invalid payload")
-        if s.conflicts:
-            s.conflicts -= 1
-            s.touch()
-        if body.get("revision") and body["revision"] != s.revision:
-            raise Wrong(409, 10, 'resource type "%s": expected head revision "%s" has changed (now "%s")'
-                        % (kind, body["revision"], s.revision))
-        if kind == "flipt.core.Flag":
-            payload = with_ids(payload)
-        space["flags" if kind == "flipt.core.Flag" else "segments"][body["key"]] = payload
-        s.writes.append((self.command, self.path, body))
+        if kind is None:
+            raise Wrong(400, 3, "Any JSON doesn't have '@type'")
+        if not self.revision_is_right(body.get("revision")):
+            raise self.conflict(kind, body["revision"])
+        whole = full_flag(payload) if kind == "flipt.core.Flag" else payload
+        space["flags" if kind == "flipt.core.Flag" else "segments"][body["key"]] = whole
         s.touch()
-        return {"resource": {"namespaceKey": namespace, "key": body["key"], "payload": {"@type": kind, **without_ids(payload)}},
+        return {"resource": {"namespaceKey": namespace, "key": body["key"], "payload": {"@type": kind, **without_ids(whole)}},
                 "revision": s.revision}
 
     # --- v1: flags, rules, distributions, rollouts ---
 
     def management(self):
-        """/api/v1/namespaces/N/…"""
-        s, p = self.standin, self.parts
-        if len(p) < 5 or p[2] != "namespaces" or p[3] not in s.namespaces:
-            raise Wrong(404, 5, 'namespace "%s" not found' % (p[3] if len(p) > 3 else ""))
-        space, rest, write = s.namespaces[p[3]], p[4:], self.command != "GET"
-        if write and (s.read_only or s.version == 2):
-            raise Wrong(500, 13, "modification is not allowed in read-only mode")
-        if write:
-            s.writes.append((self.command, self.path, self.body))
+        """/api/v1/namespaces[/N[/flags…|/segments…]]"""
+        s, p = self.owner, self.parts
+        if len(p) < 3 or p[2] != "namespaces":
+            raise Wrong(404, 5, "Not Found")
+        if len(p) < 5:
+            return self.namespaces_v1(p[3:])
+        if p[3] not in s.namespaces:
+            raise Wrong(404, 5, 'namespace "%s" not found' % p[3])
+        self.namespace, space, rest = p[3], s.namespaces[p[3]], p[4:]
         answer = self.segments_v1(space, rest[1:]) if rest[0] == "segments" else self.flags_v1(space, rest[1:])
-        if write:
+        if self.command != "GET":
+            space["modified"] = True
             s.touch()
         return answer
 
+    def namespaces_v1(self, rest):
+        s = self.owner
+        if self.command == "DELETE":
+            space = s.namespaces.get(rest[0])
+            if space and space["flags"]:
+                raise Wrong(400, 3, 'namespace "%s" cannot be deleted; flags must be deleted first' % rest[0])
+            s.namespaces.pop(rest[0], None)
+            return {}
+        if self.command == "POST":
+            s.create_namespace(self.body["key"], self.body["name"])
+        shown = [{"key": key, "name": n["name"], "description": n["description"], "protected": n["protected"], **TIMES}
+                 for key, n in s.namespaces.items()]
+        if self.command == "POST":
+            return shown[-1]
+        return {"namespaces": shown, "nextPageToken": "", "totalCount": len(shown)}
+
     def segments_v1(self, space, rest):
         there, body = space["segments"], self.body
+
+        def shown(segment):
+            constraints = [{**c, "segmentKey": segment["key"], "namespaceKey": self.namespace, **TIMES}
+                           for c in segment["constraints"]]
+            return {**segment, "namespaceKey": self.namespace, "constraints": constraints, **TIMES}
         if not rest:
             if self.command == "POST":
-                there[body["key"]] = {**body, "constraints": []}
-                return there[body["key"]]
-            return {"segments": list(there.values()), "nextPageToken": "", "totalCount": len(there)}
+                there[body["key"]] = {"description": "", **body, "constraints": []}
+                return shown(there[body["key"]])
+            return {"segments": [shown(s) for s in there.values()], "nextPageToken": "", "totalCount": len(there)}
         if self.command == "DELETE":
             del there[rest[0]]
             return {}
-        there[rest[0]]["constraints"].append(body)
-        return body
+        there[rest[0]]["constraints"].append({"id": str(uuid.uuid4()), "description": "", **body})
+        return shown(there[rest[0]])["constraints"][-1]
 
     def flags_v1(self, space, rest):
         there, body, command = space["flags"], self.body, self.command
         if not rest:
             if command == "POST":
-                there[body["key"]] = {**body, "variants": [], "rules": [], "rollouts": []}
+                there[body["key"]] = full_flag(body)
                 return self.shown_v1(there[body["key"]])
             return {"flags": [self.shown_v1(f) for f in there.values()], "nextPageToken": "", "totalCount": len(there)}
         if rest[0] not in there:
-            raise Wrong(404, 5, 'flag "default/%s" not found' % rest[0])
+            raise Wrong(404, 5, 'flag "%s/%s" not found' % (self.namespace, rest[0]))
         flag = there[rest[0]]
         if len(rest) == 1:
             if command == "DELETE":
@@ -606,22 +555,29 @@ class Handler(BaseHTTPRequestHandler):
                 if not body.get("name"):
                     raise Wrong(400, 3, "invalid field name: must not be empty")
                 flag.update(name=body["name"], enabled=body.get("enabled", False), description=body.get("description", ""))
+                if "defaultVariantId" in body:
+                    flag["defaultVariant"] = next(v["key"] for v in flag["variants"] if v["id"] == body["defaultVariantId"])
             return self.shown_v1(flag)
         return {"variants": self.variants_v1, "rules": self.rules_v1, "rollouts": self.rollouts_v1}[rest[1]](flag, rest[2:])
 
-    @staticmethod
-    def shown_v1(flag):
-        variants = [{**v, "flagKey": flag["key"], "namespaceKey": "default", "createdAt": TIME, "updatedAt": TIME,
-                     "attachment": json.dumps(v["attachment"]) if "attachment" in v else ""} for v in flag["variants"]]
-        return {"key": flag["key"], "name": flag["name"], "description": flag.get("description", ""), "enabled": flag["enabled"],
-                "createdAt": TIME, "updatedAt": TIME, "variants": variants, "namespaceKey": "default", "type": flag["type"]}
+    def shown_v1(self, flag):
+        shown = {"key": flag["key"], "name": flag["name"], "description": flag["description"], "enabled": flag["enabled"],
+                 "variants": [self.shown_variant(flag, v) for v in flag["variants"]], "namespaceKey": self.namespace,
+                 "type": flag["type"], **TIMES}
+        if flag.get("defaultVariant"):
+            shown["defaultVariant"] = next(v for v in shown["variants"] if v["key"] == flag["defaultVariant"])
+        return shown
+
+    def shown_variant(self, flag, variant):
+        attachment = compact(variant["attachment"]) if "attachment" in variant else ""
+        return {**variant, "flagKey": flag["key"], "namespaceKey": self.namespace, "attachment": attachment, **TIMES}
 
     def variants_v1(self, flag, _):
-        variant = {"id": str(uuid.uuid4()), "key": self.body["key"], "name": self.body.get("name", "")}
+        variant = {"id": str(uuid.uuid4()), "key": self.body["key"], "name": self.body.get("name", ""), "description": ""}
         if self.body.get("attachment"):
             variant["attachment"] = json.loads(self.body["attachment"])
         flag["variants"].append(variant)
-        return variant
+        return self.shown_variant(flag, variant)
 
     def rules_v1(self, flag, rest):
         ids = {v["id"]: v["key"] for v in flag["variants"]}
@@ -631,9 +587,9 @@ class Handler(BaseHTTPRequestHandler):
             one = len(rule["segments"]) == 1
             return {"id": rule["id"], "flagKey": flag["key"], "segmentKey": rule["segments"][0] if one else "",
                     "distributions": [{"id": d["id"], "ruleId": rule["id"], "variantId": keys[d["variant"]],
-                                       "rollout": d["rollout"], "createdAt": TIME, "updatedAt": TIME}
+                                       "rollout": d["rollout"], **TIMES}
                                       for d in rule["distributions"]],
-                    "rank": rank, "createdAt": TIME, "updatedAt": TIME, "namespaceKey": "default",
+                    "rank": rank, **TIMES, "namespaceKey": self.namespace,
                     "segmentKeys": [] if one else rule["segments"], "segmentOperator": rule["segmentOperator"]}
         if not rest and self.command == "GET":
             return {"rules": [shown(rank, r) for rank, r in enumerate(flag["rules"], 1)], "nextPageToken": "",
@@ -657,14 +613,14 @@ class Handler(BaseHTTPRequestHandler):
                 raise Wrong(404, 5, "distribution not found")
         distribution.update(variant=ids[self.body["variantId"]], rollout=self.body.get("rollout", 0))
         return {"id": distribution["id"], "ruleId": rule["id"], "variantId": self.body["variantId"],
-                "rollout": distribution["rollout"], "createdAt": TIME, "updatedAt": TIME}
+                "rollout": distribution["rollout"], **TIMES}
 
     def rollouts_v1(self, flag, rest):
         body = self.body
 
         def shown(rank, r):
-            common = {"id": r["id"], "namespaceKey": "default", "flagKey": flag["key"], "type": r["type"], "rank": rank,
-                      "description": r.get("description", ""), "createdAt": TIME, "updatedAt": TIME}
+            common = {"id": r["id"], "namespaceKey": self.namespace, "flagKey": flag["key"], "type": r["type"], "rank": rank,
+                      "description": r.get("description", ""), **TIMES}
             if "threshold" in r:
                 return {**common, "threshold": r["threshold"]}
             one = len(r["segment"]["segments"]) == 1
@@ -693,4 +649,4 @@ class Handler(BaseHTTPRequestHandler):
         return shown(rank, rollout)
 
 
-__all__ = ["Flipt", "StandIn", "FAULTS", "Refused"]
+__all__ = ["Flipt", "StandIn", "Refused"]
