@@ -123,8 +123,8 @@ function showChart(report) {
   }
 }
 
-function operationRow(operation, [id, key], first) {
-  const side = operation.sides[key], row = element("tr", undefined, first ? "" : "second");
+function operationRow(operation, id, side, first) {
+  const row = element("tr", undefined, first ? "" : "second");
   const name = operation.operation.startsWith(operation.service + ".") ? operation.operation :
     operation.service + " " + operation.operation;
   const rate = side.success_rate === null ? "no data" : (side.few ? "~" : "") + percent(side.success_rate);
@@ -142,8 +142,12 @@ function operationRow(operation, [id, key], first) {
 
 function showOperations(report) {
   const rows = [];
-  for (const operation of report.operations)
-    SIDES.forEach((side, i) => rows.push(operationRow(operation, side, i === 0)));
+  for (const operation of report.operations) {
+    SIDES.forEach(([id, key], i) => rows.push(operationRow(operation, id, operation.sides[key], i === 0)));
+    const backends = Object.entries(operation.backends);
+    if (backends.length > 1) // a single one has the figures of its side
+      for (const [name, side] of backends) rows.push(operationRow(operation, name, side, false));
+  }
   if (!rows.length) {
     const row = element("tr"), cell = element("td", "Nothing recorded in this span.", "note");
     cell.colSpan = 11;

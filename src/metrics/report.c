@@ -17,15 +17,28 @@
 #define BUSY_MS 2000
 
 /* Sums of latencies while a report is made. */
+struct sums {
+	struct histogram_sum attempts, shadows;
+};
+
 struct cell {
 	struct report_operation op;
-	struct histogram_sum attempts[OUTCOME_SIDE_COUNT], shadows[OUTCOME_SIDE_COUNT];
+	struct sums sides[OUTCOME_SIDE_COUNT], *backends[REPORT_BACKENDS_MAX];
 };
+
+struct tally { /* where a series is counted */
+	struct report_side *side;
+	struct sums *sums;
+};
+
+#define TALLIES_MAX 4 /* its operation's and the total's side, and the two of its backend */
 
 struct known_series { /* a row of table `series` */
 	bool wanted, answered;
 	int side, role, reason, result;
 	struct cell *cell;
+	struct tally tallies[TALLIES_MAX];
+	size_t n_tallies;
 };
 
 struct maker {
@@ -42,28 +55,37 @@ struct maker {
 
 /* --- counting ------------------------------------------------------------------------------------------------------- */
 
-static void count_into(struct cell *c, const struct known_series *s, uint64_t n)
+static void count_attempts(struct report_side *side, const struct known_series *s, uint64_t n)
 {
-	struct report_side *side = &c->op.sides[s->side];
 	bool shadow = s->role == OUTCOME_SHADOW;
 	(shadow ? &side->shadows : &side->attempts)->results[s->result] += n;
-	if (shadow)
-		return;
-	if (s->answered) {
+	if (s->answered && !shadow)
 		side->executions += n;
-		c->op.executions += n;
-	}
 	if (s->role == OUTCOME_FALLBACK)
 		side->fallbacks += n;
-	else
-		c->op.reasons[s->reason] += n;
 }
 
-static struct histogram_sum *latencies_of(struct cell *c, const struct known_series *s)
+static void count_decisions(struct report_operation *op, const struct known_series *s, uint64_t n)
 {
-	if (!outcome_is_counted(s->result))
-		return NULL;
-	return s->role == OUTCOME_SHADOW ? &c->shadows[s->side] : &c->attempts[s->side];
+	if (s->answered)
+		op->executions += n;
+	if (s->role != OUTCOME_FALLBACK)
+		op->reasons[s->reason] += n;
+}
+
+static void count(struct maker *m, const struct known_series *s, uint64_t n)
+{
+	for (size_t i = 0; i < s->n_tallies; i++)
+		count_attempts(s->tallies[i].side, s, n);
+	if (s->role == OUTCOME_SHADOW)
+		return;
+	count_decisions(&s->cell->op, s, n);
+	count_decisions(&m->total.op, s, n);
+}
+
+static struct histogram_sum *latencies_of(const struct tally *t, const struct known_series *s)
+{
+	return s->role == OUTCOME_SHADOW ? &t->sums->shadows : &t->sums->attempts;
 }
 
 static void count_point(struct maker *m, const struct known_series *s, int64_t minute, uint64_t n)
@@ -108,6 +130,33 @@ static int find_cell(struct maker *m, struct span service, struct span operation
 	return (*ret = c, 0);
 }
 
+static int find_backend(struct cell *c, struct span name, size_t *ret)
+{
+	size_t i = 0;
+	while (i < c->op.n_backends && !span_is(name, c->op.backends[i].name))
+		i++;
+	if (i == c->op.n_backends && i < REPORT_BACKENDS_MAX) {
+		c->backends[i] = calloc(1, sizeof(*c->backends[i]));
+		if (!c->backends[i])
+			return -ENOMEM;
+		span_copy(name, c->op.backends[i].name, sizeof(c->op.backends[i].name));
+		c->op.n_backends++;
+	}
+	return (*ret = i, 0);
+}
+
+/* The places of one cell in which a series is counted. */
+static int add_tallies(struct known_series *s, struct cell *c, struct span backend, struct err *e)
+{
+	size_t i = REPORT_BACKENDS_MAX;
+	s->tallies[s->n_tallies++] = (struct tally){&c->op.sides[s->side], &c->sides[s->side]};
+	if (s->side == OUTCOME_TASK && backend.len && find_backend(c, backend, &i) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	if (i < REPORT_BACKENDS_MAX)
+		s->tallies[s->n_tallies++] = (struct tally){&c->op.backends[i].side, c->backends[i]};
+	return 0;
+}
+
 static int read_one_series(struct maker *m, struct db_stmt *q, struct err *e)
 {
 	int64_t id = db_column_int64(q, 0);
@@ -131,6 +180,10 @@ static int read_one_series(struct maker *m, struct db_stmt *q, struct err *e)
 	}
 	s.wanted = passes(m->options->service, service) && passes(m->options->operation, operation);
 	int r = s.wanted ? find_cell(m, service, operation, &s.cell, e) : 0;
+	if (s.wanted && r == 0)
+		r = add_tallies(&s, s.cell, db_column_text(q, 8), e);
+	if (s.wanted && r == 0)
+		r = add_tallies(&s, &m->total, db_column_text(q, 8), e);
 	m->series[id] = s;
 	return r;
 }
@@ -139,8 +192,9 @@ static int read_series(struct maker *m, struct err *e)
 {
 	CLEANUP(db_stmt_freep) struct db_stmt *q = NULL;
 	int r = db_prepare(m->db,
-			   "SELECT id, service, operation, side, role, reason, result, answered FROM series ORDER BY id", &q,
-			   e);
+			   "SELECT id, service, operation, side, role, reason, result, answered, backend FROM series"
+			   " ORDER BY id",
+			   &q, e);
 	while (r == 0 && (r = db_step(q, e)) > 0)
 		r = read_one_series(m, q, e);
 	return r;
@@ -231,15 +285,11 @@ static int add_rollup(struct maker *m, struct db_stmt *q, struct err *e)
 	if (!s)
 		return 0;
 	uint64_t n = (uint64_t)db_column_int64(q, 2);
-	count_into(s->cell, s, n);
-	count_into(&m->total, s, n);
+	count(m, s, n);
 	count_point(m, s, db_column_int64(q, 0), n);
-	struct histogram_sum *h = latencies_of(s->cell, s);
-	if (!h)
-		return 0;
-	struct span encoded = db_column_blob(q, 3);
-	if (histogram_sum_decode(h, encoded) < 0 || histogram_sum_decode(latencies_of(&m->total, s), encoded) < 0)
-		return err_set(e, -EUCLEAN, "%s: a damaged histogram in rollups", m->options->path);
+	for (size_t i = 0; outcome_is_counted(s->result) && i < s->n_tallies; i++)
+		if (histogram_sum_decode(latencies_of(&s->tallies[i], s), db_column_blob(q, 3)) < 0)
+			return err_set(e, -EUCLEAN, "%s: a damaged histogram in rollups", m->options->path);
 	return 0;
 }
 
@@ -262,14 +312,10 @@ static void add_row(struct maker *m, struct db_stmt *q)
 	if (!s)
 		return;
 	int64_t time_us = db_column_int64(q, 1), latency_us = db_column_int64(q, 2);
-	count_into(s->cell, s, 1);
-	count_into(&m->total, s, 1);
+	count(m, s, 1);
 	count_point(m, s, minute_of(time_us), 1);
-	struct histogram_sum *h = latencies_of(s->cell, s);
-	if (h) {
-		histogram_sum_add(h, latency_us);
-		histogram_sum_add(latencies_of(&m->total, s), latency_us);
-	}
+	for (size_t i = 0; outcome_is_counted(s->result) && i < s->n_tallies; i++)
+		histogram_sum_add(latencies_of(&s->tallies[i], s), latency_us);
 }
 
 static int read_rows(struct maker *m, struct err *e)
@@ -322,14 +368,32 @@ static void finish_rate(struct report_rate *a, const struct histogram_sum *h)
 	a->high = fmin(1, (middle + reach) / scale);
 }
 
+static void finish_side(const struct cell *c, struct report_side *side, const struct sums *sums)
+{
+	side->share = c->op.executions ? (double)side->executions / (double)c->op.executions : 0;
+	finish_rate(&side->attempts, &sums->attempts);
+	finish_rate(&side->shadows, &sums->shadows);
+}
+
+static int compare_backends(const void *a, const void *b)
+{
+	return strcmp(((const struct report_backend *)a)->name, ((const struct report_backend *)b)->name);
+}
+
 static void finish_cell(struct cell *c)
 {
-	for (int side = 0; side < OUTCOME_SIDE_COUNT; side++) {
-		struct report_side *s = &c->op.sides[side];
-		s->share = c->op.executions ? (double)s->executions / (double)c->op.executions : 0;
-		finish_rate(&s->attempts, &c->attempts[side]);
-		finish_rate(&s->shadows, &c->shadows[side]);
-	}
+	struct report_operation *op = &c->op;
+	for (int side = 0; side < OUTCOME_SIDE_COUNT; side++)
+		finish_side(c, &op->sides[side], &c->sides[side]);
+	for (size_t i = 0; i < op->n_backends; i++)
+		finish_side(c, &op->backends[i].side, c->backends[i]);
+	qsort(op->backends, op->n_backends, sizeof(op->backends[0]), compare_backends);
+}
+
+static void release_cell(struct cell *c)
+{
+	for (size_t i = 0; i < REPORT_BACKENDS_MAX; i++)
+		free(c->backends[i]);
 }
 
 static bool has_attempts(const struct report_operation *op)
@@ -454,8 +518,11 @@ int report_make(const struct report_options *o, struct report **ret, struct err 
 	m->report = report;
 	int r = read_file(m, e);
 	db_close(m->db);
-	for (size_t i = 0; i < m->cell_count; i++)
+	for (size_t i = 0; i < m->cell_count; i++) {
+		release_cell(m->cells[i]);
 		free(m->cells[i]);
+	}
+	release_cell(&m->total);
 	free(m->cells);
 	free(m->series);
 	if (r == 0)

@@ -30,6 +30,7 @@
 #define REPORT_FEW 20		/* a rate of fewer counted attempts is marked as resting on few */
 #define REPORT_POINTS_MAX 120	/* of the series over time */
 #define REPORT_OPERATIONS_MAX 10000
+#define REPORT_BACKENDS_MAX 8	/* of one operation; what others did is in its task side alone */
 
 struct report_options {
 	const char *path;
@@ -56,10 +57,17 @@ struct report_side {
 	struct report_rate attempts, shadows;
 };
 
+struct report_backend {
+	char name[16];
+	struct report_side side; /* its part of the task side; share is of the operation's executions, too */
+};
+
 struct report_operation {
 	char service[32], operation[64];
 	uint64_t executions;
 	struct report_side sides[OUTCOME_SIDE_COUNT];
+	struct report_backend backends[REPORT_BACKENDS_MAX]; /* by name */
+	size_t n_backends;
 	uint64_t reasons[REASON_COUNT];
 };
 

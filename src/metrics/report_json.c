@@ -78,6 +78,14 @@ static void put_figures(struct buf *b, const struct report_operation *op)
 		buf_printf(b, "%c\"%s\":", i ? ',' : '{', report_side_name((enum outcome_side)i));
 		put_side(b, &op->sides[i], op->executions);
 	}
+	buf_puts(b, "},\"backends\":{");
+	for (size_t i = 0; i < op->n_backends; i++) {
+		if (i)
+			buf_putc(b, ',');
+		json_quote(b, span_of(op->backends[i].name));
+		buf_putc(b, ':');
+		put_side(b, &op->backends[i].side, op->executions);
+	}
 	buf_puts(b, "},\"reasons\":{");
 	for (int i = 0, n = 0; i < REASON_COUNT; i++)
 		if (op->reasons[i])

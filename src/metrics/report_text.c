@@ -101,7 +101,7 @@ static void put_figures(struct buf *b, const char *label, const char *executions
 			const struct report_rate *a)
 {
 	char r[CELL_MAX], p50[CELL_MAX], p95[CELL_MAX], p99[CELL_MAX];
-	buf_printf(b, "%-7s %9s %6s  %8s %9" PRIu64 " %6" PRIu64 "  %7s %7s %7s\n", label, executions, share_text, rate(a, r),
+	buf_printf(b, "%-8s %8s %6s  %8s %9" PRIu64 " %6" PRIu64 "  %7s %7s %7s\n", label, executions, share_text, rate(a, r),
 		   a->counted, a->results[OUTCOME_UNKNOWN], latency(a->p50_us, p50), latency(a->p95_us, p95),
 		   latency(a->p99_us, p99));
 }
@@ -114,12 +114,20 @@ static bool any(const struct report_rate *a)
 	return false;
 }
 
-static void put_side(struct buf *b, const struct report_operation *op, enum outcome_side side)
+static void put_side(struct buf *b, const struct report_operation *op, const struct report_side *s, const char *label)
 {
-	const struct report_side *s = &op->sides[side];
 	char executions[CELL_MAX], part[CELL_MAX];
 	snprintf(executions, sizeof(executions), "%" PRIu64, s->executions);
-	put_figures(b, outcome_side_text(side), executions, share(op, s, part), &s->attempts);
+	put_figures(b, label, executions, share(op, s, part), &s->attempts);
+}
+
+/* Who ran what the task side ran; a single one has the figures of its side. */
+static void put_backends(struct buf *b, const struct report_operation *op, unsigned indent)
+{
+	for (size_t i = 0; op->n_backends > 1 && i < op->n_backends; i++) {
+		buf_printf(b, "%*s", (int)indent, "");
+		put_side(b, op, &op->backends[i].side, op->backends[i].name);
+	}
 }
 
 static void put_shadows(struct buf *b, const struct report_operation *op, unsigned indent)
@@ -203,9 +211,10 @@ static void put_operation(struct buf *b, const struct report_operation *op, unsi
 		buf_printf(b, "%-*s", (int)indent, name);
 	else
 		buf_printf(b, "%s\n%*s", name, (int)indent, "");
-	put_side(b, op, OUTCOME_LEGACY);
+	put_side(b, op, &op->sides[OUTCOME_LEGACY], outcome_side_text(OUTCOME_LEGACY));
 	buf_printf(b, "%*s", (int)indent, "");
-	put_side(b, op, OUTCOME_TASK);
+	put_side(b, op, &op->sides[OUTCOME_TASK], outcome_side_text(OUTCOME_TASK));
+	put_backends(b, op, indent);
 	put_shadows(b, op, indent);
 	put_results(b, op, width, indent);
 	put_reasons(b, op, width, indent);
@@ -214,7 +223,7 @@ static void put_operation(struct buf *b, const struct report_operation *op, unsi
 static void put_table_head(struct buf *b, unsigned width)
 {
 	const unsigned indent = width >= WIDE ? 32 : 2;
-	buf_printf(b, "\n%-*s%-7s %9s %6s  %8s %9s %6s  %7s %7s %7s\n", (int)indent, width >= WIDE ? "operation" : "", "side",
+	buf_printf(b, "\n%-*s%-8s %8s %6s  %8s %9s %6s  %7s %7s %7s\n", (int)indent, width >= WIDE ? "operation" : "", "side",
 		   "answered", "share", "success", "of n", "unkn.", "p50", "p95", "p99");
 }
 

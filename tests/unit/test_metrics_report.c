@@ -133,6 +133,60 @@ static void figures_follow_the_definitions(void **state)
 	assert_string_equal(r->operations[0].operation, "prompt.answer");
 }
 
+static struct outcome on(struct outcome o, const char *backend)
+{
+	snprintf(o.backend, sizeof(o.backend), "%s", backend);
+	return o;
+}
+
+/* Each backend has its part of the task side, with a rate of its own. */
+static void backends_are_told_apart(void **state)
+{
+	struct place *p = *state;
+	struct outcome other = on(task_ok, "hatchet");
+	snprintf(other.operation, sizeof(other.operation), "prompt.index");
+	record(p, legacy_ok, 50);
+	record(p, on(task_ok, "hatchet"), 29);
+	record(p, with(on(task_ok, "hatchet"), OUTCOME_PRIMARY, OUTCOME_FAILURE, true), 1);
+	record(p, on(task_ok, "celery"), 20);
+	record(p, with(on(task_ok, "celery"), OUTCOME_SHADOW, OUTCOME_SUCCESS, false), 3);
+	record(p, other, 7);
+	CLEANUP(report_freep) struct report *r = make(p, (struct report_options){0});
+	const struct report_operation *answer = &r->operations[0];
+	assert_int_equal(answer->n_backends, 2);
+	assert_string_equal(answer->backends[0].name, "celery");
+	assert_int_equal(answer->backends[0].side.executions, 20);
+	assert_int_equal(answer->backends[0].side.shadows.counted, 3);
+	assert_true(fabs(answer->backends[0].side.share - 0.2) < 1e-12);
+	assert_int_equal(answer->backends[1].side.executions, 30);
+	assert_true(fabs(answer->backends[1].side.attempts.rate - 29.0 / 30) < 1e-12);
+	assert_true(labs((long)answer->backends[1].side.attempts.p50_us - 1000) <= 16);
+	assert_int_equal(r->total.backends[1].side.executions, 37);
+	CLEANUP(buf_releasep) struct buf b = BUF_INIT(1 << 20);
+	assert_int_equal(report_to_text(r, 0, &b), 0);
+	assert_non_null(strstr(b.ptr, "\n  celery         20  20.0%    100.0%        20      0"));
+	assert_non_null(strstr(b.ptr, "\n  hatchet        30  30.0%     96.7%        30      0"));
+	assert_null(strstr(strstr(b.ptr, "prompt.index"), "\n  hatchet")); /* alone: its side's figures */
+	buf_clear(&b);
+	assert_int_equal(report_to_json(r, &b), 0);
+	struct span v;
+	assert_true(json_pointer(buf_span(&b), SPAN_LIT("/operations/0/backends/celery/executions"), &v) && span_is(v, "20"));
+	assert_true(json_pointer(buf_span(&b), SPAN_LIT("/backends/hatchet/executions"), &v) && span_is(v, "37"));
+}
+
+static void backends_beyond_the_limit_are_in_their_side(void **state)
+{
+	struct place *p = *state;
+	char name[16];
+	for (int i = 0; i <= REPORT_BACKENDS_MAX; i++) {
+		snprintf(name, sizeof(name), "b%d", i);
+		record(p, on(task_ok, name), 2);
+	}
+	CLEANUP(report_freep) struct report *r = make(p, (struct report_options){0});
+	assert_int_equal(r->total.n_backends, REPORT_BACKENDS_MAX);
+	assert_int_equal(r->total.sides[OUTCOME_TASK].executions, 2 * (REPORT_BACKENDS_MAX + 1));
+}
+
 static void text_begins_with_the_lines_that_scripts_parse(void **state)
 {
 	struct place *p = *state;
@@ -361,6 +415,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(figures_follow_the_definitions),
+		CASE(backends_are_told_apart),
+		CASE(backends_beyond_the_limit_are_in_their_side),
 		CASE(text_begins_with_the_lines_that_scripts_parse),
 		CASE(nothing_is_not_a_hundred_percent),
 		cmocka_unit_test(percents_are_never_rounded_to_all_or_nothing),
