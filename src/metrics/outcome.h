@@ -38,6 +38,7 @@ enum outcome_reason {
 	REASON_OVERRIDE,
 	REASON_BODY_TOO_LARGE,
 	REASON_INPUT_TOO_LARGE,
+	REASON_BACKEND_UNKNOWN, /* the flag names one that there is not, or that is not configured */
 	REASON_UNMAPPED,
 	REASON_COUNT
 };

@@ -211,6 +211,9 @@ struct config *config_ref(const struct config *c);
 struct config *config_unref(const struct config *c); /* NULL is fine; returns NULL */
 
 const struct backend_config *config_backend(const struct config *c, struct span name);
+/* -EINVAL with a sentence about a name that config_backend does not find: no such backend, left out, or not declared; and those that there
+ * are. */
+int config_backend_not_found(const struct config *c, struct span name, struct err *e);
 const struct service *config_service(const struct config *c, struct span name);
 const struct operation *service_operation(const struct service *s, struct span name);
 /* One setting of a backend by its key, SPAN_NONE when it is not there. */

@@ -2,6 +2,7 @@
 #include "router/config_reader.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -134,19 +135,22 @@ static void apply_variables(struct config_reader *r, const struct task_setting *
 
 /* --- backends ------------------------------------------------------------------------------------------------------ */
 
-void backend_mistake(const struct place *p, struct span name)
+int config_backend_not_found(const struct config *c, struct span name, struct err *e)
 {
-	const struct config *c = p->reader->config;
 	CLEANUP(buf_releasep) struct buf list = BUF_INIT(1024);
-	struct err e;
-	if (!task_backend_find(name)) {
-		task_backend_not_found(name, &e);
-		place_mistake(p, "%s", e.text);
-		return;
-	}
+	if (!task_backend_find(name))
+		return task_backend_not_found(name, e);
 	for (size_t i = 0; i < c->n_backends; i++)
 		buf_printf(&list, "%s%.*s", i ? ", " : "", SPAN_ARG(c->backends[i].name));
-	place_mistake(p, "no backend \"%.*s\" is declared under backends (declared: %s)", SPAN_ARG(name), list.len ? list.ptr : "none");
+	return err_set(e, -EINVAL, "no backend \"%.*s\" is declared under backends (declared: %s)", SPAN_ARG(name),
+		       list.len ? list.ptr : "none");
+}
+
+void backend_mistake(const struct place *p, struct span name)
+{
+	struct err e;
+	config_backend_not_found(p->reader->config, name, &e);
+	place_mistake(p, "%s", e.text);
 }
 
 /* One more, with its settings of the file (`p` NULL: none) and of the environment. */

@@ -157,13 +157,23 @@ static struct vote vote_flag(const struct asking *a, struct span key, struct spa
 	return v;
 }
 
+static bool unknown_backend(const struct asking *a, struct span name, const char *why, struct decision *ret)
+{
+	struct err e;
+	config_backend_not_found(a->in->config, name, &e);
+	flag_trace_say(a->trace, 1, "backend %.*s (%s): %s: legacy", SPAN_ARG(name), why, e.text);
+	ret->reason = REASON_BACKEND_UNKNOWN;
+	ret->unknown = name;
+	return false;
+}
+
 /* Which backend, once the side is known: a variant's, else hatchet when its flag says so, else the
- * operation's, else the default. SPAN_NONE when the one that was named is not configured. */
-static struct span choose_backend(const struct asking *a, struct span by_variant)
+ * operation's, else the default. One that is not configured is a broken rule: false, and legacy serves. */
+static bool choose_backend(const struct asking *a, struct span by_variant, struct decision *ret)
 {
 	const struct config *c = a->in->config;
 	struct span name = by_variant;
-	const char *why = "named by the variant";
+	const char *why = a->in->pinned != WISH_NONE ? "pinned" : "named by the variant";
 	if (!name.ptr && c->hatchet_flag.len && config_backend(c, SPAN_LIT("hatchet"))) {
 		struct span ignored;
 		const bool *fallback = env_default(c, c->hatchet_flag);
@@ -182,9 +192,11 @@ static struct span choose_backend(const struct asking *a, struct span by_variant
 		why = "the default";
 	}
 	const struct backend_config *configured = config_backend(c, name);
-	flag_trace_say(a->trace, 1, "backend %.*s (%s)%s", SPAN_ARG(name), why,
-		       configured ? "" : " is not configured: legacy");
-	return configured ? configured->name : SPAN_NONE; /* the configuration's: a pinned name lives no longer than the look-up */
+	if (!configured)
+		return unknown_backend(a, name, why, ret);
+	flag_trace_say(a->trace, 1, "backend %.*s (%s)", SPAN_ARG(name), why);
+	ret->backend = configured->name; /* the configuration's: a pinned name lives no longer than the look-up */
+	return true;
 }
 
 static void decide_by_flags(const struct asking *a, struct decision *ret)
@@ -209,12 +221,8 @@ static void decide_by_flags(const struct asking *a, struct decision *ret)
 	}
 	if (!task && shadow == 0)
 		return;
-	backend = choose_backend(a, backend);
-	if (!backend.ptr) {
-		ret->reason = REASON_NO_MATCH; /* a broken rule serves legacy */
+	if (!choose_backend(a, backend, ret))
 		return;
-	}
-	ret->backend = backend;
 	ret->shadow = shadow;
 	ret->side = task ? OUTCOME_TASK : OUTCOME_LEGACY;
 }
@@ -227,8 +235,7 @@ static void decide_by_wish(const struct asking *a, enum decide_wish wish, struct
 		       wish == WISH_TASK ? "task" : "legacy");
 	if (wish != WISH_TASK)
 		return;
-	ret->backend = choose_backend(a, backend);
-	ret->side = ret->backend.ptr ? OUTCOME_TASK : OUTCOME_LEGACY;
+	ret->side = choose_backend(a, backend, ret) ? OUTCOME_TASK : OUTCOME_LEGACY;
 }
 
 void decide(const struct decide_input *in, struct decision *ret, const struct flag_trace *trace)

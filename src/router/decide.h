@@ -38,6 +38,7 @@ struct decision {
 	enum outcome_reason reason;
 	struct span backend; /* on the task side (and for a shadow): name of a configured backend */
 	struct span variant; /* of the last variant flag that was asked, "" otherwise */
+	struct span unknown; /* with REASON_BACKEND_UNKNOWN: the name that stands for no configured backend; a pinned one is the input's */
 	double shadow; /* legacy serves; this share (0..1) of the requests runs on the task side beside it */
 };
 

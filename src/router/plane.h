@@ -49,6 +49,7 @@ struct plane_env {
 	struct plane_backend backends[CONFIG_MAX_BACKENDS];
 	size_t n_backends;
 	atomic_uint_fast64_t inspect_bytes; /* bodies being held, all planes */
+	atomic_uint_fast64_t unknown_backends[16]; /* names that flags gave in vain, by their hash: each is logged once. 0: free */
 };
 
 int plane_start(struct plane_env *env, unsigned index, const struct config *config, const struct flag_snapshot *flags,

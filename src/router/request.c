@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/checksum.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -398,6 +399,31 @@ static void go_legacy(struct request *r, enum outcome_reason reason)
 		legacy_side_start(r, OUTCOME_PRIMARY);
 }
 
+/* Whether this name was not among those seen. Beyond their limit all count as seen: flags come from outside. */
+static bool first_time(atomic_uint_fast64_t *seen, size_t n, struct span name)
+{
+	uint64_t hash = checksum_crc32(CHECKSUM_CRC32_START, name) | UINT64_C(1) << 32;
+	for (size_t i = 0; i < n; i++) {
+		uint64_t there = 0;
+		if (atomic_compare_exchange_strong(&seen[i], &there, hash))
+			return true;
+		if (there == hash)
+			return false;
+	}
+	return false;
+}
+
+static void log_unknown_backend(struct request *r)
+{
+	struct plane_env *env = r->plane->env;
+	struct err e;
+	if (!first_time(env->unknown_backends, sizeof(env->unknown_backends) / sizeof(env->unknown_backends[0]), r->decision.unknown))
+		return;
+	config_backend_not_found(r->service->config, r->decision.unknown, &e);
+	log_error("backend_unknown", LOG_SPAN("service", r->op->service), LOG_SPAN("operation", r->op->name),
+		  LOG_SPAN("variant", r->decision.variant), LOG_STR("error", e.text));
+}
+
 /* Everything that the decision needs is known. */
 static void decide_now(struct request *r)
 {
@@ -415,6 +441,9 @@ static void decide_now(struct request *r)
 		look_up_pin(r, &in, &entry);
 	}
 	decide(&in, &r->decision, NULL);
+	if (r->decision.unknown.ptr)
+		log_unknown_backend(r);
+	r->decision.unknown = SPAN_NONE; /* a pinned one lives no longer than the look-up */
 	if (r->decision.side == OUTCOME_LEGACY) {
 		start_legacy(r);
 		return;

@@ -180,6 +180,53 @@ def test_the_override_is_off_by_default(start, origin):
     assert not any(name.lower().startswith("x-migration-override") for name in origin.request.head.names())
 
 
+# --- backends that flags name ------------------------------------------------------------------------------------------
+
+def to_backend(variant, attachment=None):
+    """Everybody gets this variant."""
+    flag = c.variants("task_abstraction_enabled", **{variant: 100})
+    if attachment:
+        flag["variants"][0]["attachment"] = attachment
+    return c.features(flag, segments=[c.everybody()])
+
+
+@pytest.mark.parametrize("variant, attachment, said", [
+    ("celery", None, 'no backend "celery" is declared under backends (declared: embedded)'),
+    ("100", {"backend": "ingest"}, 'there is no backend "ingest"; there are: embedded, celery, temporal, hatchet'),
+    ("on", {"backend": "ingest", "shadow": 1}, 'there is no backend "ingest"')])
+def test_a_flag_that_names_no_backend_is_legacys_and_told_once(start, origin, variant, attachment, said):
+    router, _ = start.with_worker(config(origin), to_backend(variant, attachment))
+    assert {served_by(echo(router, "u%d" % n)) for n in range(20)} == {"legacy"}
+    rows = router.wait_outcomes(20)
+    assert {(r["side"], r["reason"], r["variant"], r["result"]) for r in rows} == {("legacy", "backend_unknown", variant, "success")}
+    assert len(rows) == len(origin.requests) == 20, "no shadow either"
+    told = router.find("backend_unknown")
+    assert len(told) == 1 and said in told[0]["error"] and told[0]["level"] == "error"
+    assert (told[0]["service"], told[0]["operation"], told[0]["variant"]) == ("app", "echo", variant)
+
+
+def test_another_name_of_no_backend_is_told_too(start, origin):
+    router, _ = start.with_worker(config(origin), to_backend("100", {"backend": "ingest"}))
+    served = [served_by(echo(router))]
+    for n, flags in enumerate((to_backend("100", {"backend": "inject"}), to_backend("100", {"backend": "embedded"}))):
+        router.write_flags(flags)
+        router.wait_event("flags_published", count=n + 2)
+        served.append(served_by(echo(router)))
+    assert served == ["legacy", "legacy", "task"]
+    assert ["ingest" in e["error"] for e in router.find("backend_unknown")] == [True, False]
+
+
+def test_names_of_no_backend_without_end_do_not_fill_the_log(start, origin):
+    names = {"v%d" % n: 2.5 for n in range(40)}
+    flag = c.variants("task_abstraction_enabled", **names)
+    for variant in flag["variants"]:
+        variant["attachment"] = {"backend": "none-" + variant["key"]}
+    router, _ = start.with_worker(config(origin), c.features(flag, segments=[c.everybody()]))
+    assert {served_by(echo(router, "user-%d" % n)) for n in range(300)} == {"legacy"}
+    assert len({r["variant"] for r in router.wait_outcomes(300)}) > 20
+    assert len(router.find("backend_unknown")) == 16
+
+
 # --- explain -----------------------------------------------------------------------------------------------------------
 
 def test_explain_says_what_the_router_does(start, origin):
@@ -195,6 +242,14 @@ def test_explain_says_what_the_router_does(start, origin):
         assert re.search(r"^side +%s$" % side, told.stdout, re.M), told.stdout
         assert re.search(r"^reason +flag$", told.stdout, re.M), told.stdout
     assert sides == {"task", "legacy"}
+
+
+def test_explain_lists_the_backends_that_there_are(start, origin):
+    router = start.router(config(origin), to_backend("100", {"backend": "ingest"}))
+    told = start.run("migration-router", "explain", "--config", router.config_path, "--service", "app", "--operation", "echo",
+                     "--user", "u1").stdout
+    assert 'there is no backend "ingest"; there are: embedded, celery, temporal, hatchet: legacy' in told
+    assert re.search(r"^reason +backend_unknown$", told, re.M), told
 
 
 def test_explain_shows_what_several_flags_leave(start, origin):

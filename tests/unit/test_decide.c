@@ -33,6 +33,8 @@ static const char features[] =
 	VARIANT("vown", "true", "blue", "")
 	VARIANT("vattach", "true", "0", ", attachment: {side: task, backend: celery}")
 	VARIANT("vattach_shadow", "true", "100", ", attachment: {shadow: 0.1}")
+	VARIANT("vattach_unknown", "true", "100", ", attachment: {backend: ingest}")
+	VARIANT("vattach_shadow_unknown", "true", "100", ", attachment: {shadow: 0.5, backend: ingest}")
 	VARIANT("vattach_odd", "true", "100", ", attachment: [1, 2]")
 	"- {key: vnomatch, type: VARIANT_FLAG_TYPE, enabled: true, variants: [{key: '100'}],"
 	"   rules: [{segment: nobody, distributions: [{variant: '100', rollout: 100}]}]}\n"
@@ -104,7 +106,9 @@ static void the_table(void **state)
 		{"v25", "u", OUTCOME_TASK, REASON_FLAG, "embedded"}, /* the key is a label, the distribution decides */
 		{"vcontrol", "u", OUTCOME_LEGACY, REASON_FLAG, ""},
 		{"vcelery", "u", OUTCOME_TASK, REASON_FLAG, "celery"},
-		{"vtemporal", "u", OUTCOME_LEGACY, REASON_NO_MATCH, ""}, /* not configured: a broken rule serves legacy */
+		{"vtemporal", "u", OUTCOME_LEGACY, REASON_BACKEND_UNKNOWN, ""}, /* not configured: a broken rule serves legacy */
+		{"vattach_unknown", "u", OUTCOME_LEGACY, REASON_BACKEND_UNKNOWN, ""},
+		{"vattach_shadow_unknown", "u", OUTCOME_LEGACY, REASON_BACKEND_UNKNOWN, ""},
 		{"vown", "u", OUTCOME_TASK, REASON_FLAG, "celery"},
 		{"vattach", "u", OUTCOME_TASK, REASON_FLAG, "celery"},
 		{"vattach_odd", "u", OUTCOME_TASK, REASON_FLAG, "embedded"},
@@ -221,6 +225,11 @@ static void pins_and_overrides_win(void **state)
 	in.pinned_backend = SPAN_LIT("celery");
 	decide(&in, &d, NULL);
 	assert_true(span_is(d.backend, "celery"));
+	in.pinned_backend = SPAN_LIT("temporal"); /* no longer configured */
+	decide(&in, &d, NULL);
+	assert_int_equal(d.side, OUTCOME_LEGACY);
+	assert_int_equal(d.reason, REASON_BACKEND_UNKNOWN);
+	assert_true(span_is(d.unknown, "temporal"));
 }
 
 static void what_has_no_task_is_legacy(void **state)
