@@ -56,4 +56,7 @@ void seen_free(struct seen *s);
 /* Method and target, no body, retried for GET and HEAD. */
 struct legacy_request simple_request(const char *method, const char *target);
 
+/* How many descriptors this process has open. */
+int open_descriptors(void);
+
 #endif

@@ -65,10 +65,11 @@ static bool launch(struct redis_server *s)
 bool redis_server_start(struct redis_server *s, const char *password)
 {
 	*s = (struct redis_server){.password = password};
-	snprintf(s->folder, sizeof(s->folder), "/tmp/redis-test-XXXXXX");
-	if (!mkdtemp(s->folder))
+	scratch_make(s->folder);
+	if (snprintf(s->socket, sizeof(s->socket), "%s/redis.sock", s->folder) >= (int)sizeof(s->socket)) {
+		fprintf(stderr, "%s is too long for a socket's path: name a shorter folder in TMPDIR\n", s->folder);
 		abort();
-	snprintf(s->socket, sizeof(s->socket), "%s/redis.sock", s->folder);
+	}
 	snprintf(s->url, sizeof(s->url), "redis+socket://%s", s->socket);
 	return launch(s);
 }
@@ -92,7 +93,7 @@ void redis_server_kill(struct redis_server *s)
 void redis_server_stop(struct redis_server *s)
 {
 	redis_server_kill(s);
-	rmdir(s->folder);
+	scratch_remove(s->folder);
 }
 
 /* --- the scripted one ------------------------------------------------------------------------------------------------ */

@@ -10,9 +10,10 @@
 #include <sys/types.h>
 
 #include "base/redis.h"
+#include "support/scratch.h"
 
 struct redis_server {
-	char folder[64], socket[96], url[128];
+	char folder[SCRATCH_MAX], socket[108], url[128]; /* 108: as sun_path */
 	const char *password; /* NULL: none */
 	pid_t pid;
 };

@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "router/config.h"
+#include "support/scratch.h"
 
 /* The environment of a case: "NAME=value" texts, NULL at the end. */
 static const char *const *environment;
@@ -26,36 +27,32 @@ static const char *test_getenv(const char *name)
 	return NULL;
 }
 
-/* A folder for token files and the like; its files are removed with it. */
-static char folder[] = "/tmp/test-config-XXXXXX";
+/* A folder for token files and the like. */
+static char folder[SCRATCH_MAX];
 
 static int make_folder(void **state)
 {
 	(void)state;
-	return mkdtemp(folder) ? 0 : -1;
+	scratch_make(folder);
+	return 0;
 }
 
-static char *in_folder(const char *name, char out[128])
+static char *in_folder(const char *name, char out[SCRATCH_MAX])
 {
-	snprintf(out, 128, "%s/%s", folder, name);
+	scratch_path(folder, name, out);
 	return out;
 }
-
-static const char *const files[] = {"c.yml", "tokens", "bad-tokens", "no-tokens", "tokens.sha256", "flags.yml", "pipe",
-				    "flipt.token"};
 
 static int remove_folder(void **state)
 {
 	(void)state;
-	char path[128];
-	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
-		unlink(in_folder(files[i], path));
-	return rmdir(folder);
+	scratch_remove(folder);
+	return 0;
 }
 
 static void write_file(const char *name, const char *content)
 {
-	char path[128];
+	char path[SCRATCH_MAX];
 	struct err e = {""};
 	if (file_replace(in_folder(name, path), span_of(content), 0600, &e) != 0)
 		fail_msg("%s", e.text);
@@ -589,7 +586,7 @@ static void all_mistakes_come_at_once(void **state)
 /* One operation with "auth: bearer" and this file of tokens. */
 static int parse_with_tokens(const char *file, struct buf *problems, struct config **ret)
 {
-	char text[1024], name[128];
+	char text[1024], name[SCRATCH_MAX];
 	snprintf(text, sizeof(text),
 		 "tokens: %s\nflags: {file: tokens}\nbackends: {embedded: {}}\nservices: {s: {listen: 127.0.0.1:1,\n"
 		 "legacy: \"http://h\", operations: {\n"
@@ -607,7 +604,7 @@ static void tokens_are_read(void **state)
 			     "  0100000000000000000000000000000000000000000000000000000000000000\n");
 	CLEANUP(buf_releasep) struct buf problems;
 	CLEANUP(config_unrefp) struct config *c;
-	char path[128];
+	char path[SCRATCH_MAX];
 	assert_int_equal(parse_with_tokens("tokens", &problems, &c), 0);
 	assert_string_equal(problems.ptr, "");
 	const struct auth *a = &c->services[0].operations[0].auth;
@@ -625,7 +622,7 @@ static void bad_tokens_are_told_without_them(void **state)
 	write_file("tokens", "");
 	write_file("no-tokens", "# nobody\n\n");
 	write_file("bad-tokens", "0100000000000000000000000000000000000000000000000000000000000000\nsecret-platform-key\n00\n");
-	char path[128];
+	char path[SCRATCH_MAX];
 	assert_int_equal(mkfifo(in_folder("pipe", path), 0600), 0);
 	static const struct {
 		const char *file, *problems; /* %s: the folder */
@@ -719,7 +716,7 @@ static void flipt_token_file(void **state)
 	(void)state;
 	environment = NULL;
 	write_file("flipt.token", "hunter2\n");
-	char name[128];
+	char name[SCRATCH_MAX];
 	CLEANUP(buf_releasep) struct buf problems;
 	CLEANUP(config_unrefp) struct config *c;
 	assert_int_equal(parse(in_folder("c.yml", name),
@@ -767,7 +764,7 @@ static void the_unstract_mapping_is_good(void **state)
 	environment = NULL;
 	CLEANUP(buf_releasep) struct buf text, problems;
 	CLEANUP(config_unrefp) struct config *c;
-	char name[128];
+	char name[SCRATCH_MAX];
 	read_shipped("unstract.yml", &text);
 	write_file("tokens.sha256", "0100000000000000000000000000000000000000000000000000000000000000\n");
 	write_file("flags.yml", "");

@@ -12,18 +12,17 @@
 #include <unistd.h>
 
 #include "base/db.h"
+#include "support/scratch.h"
 
 struct place {
-	char folder[64], file[96];
+	char folder[SCRATCH_MAX], file[SCRATCH_MAX];
 };
 
 static int make_place(void **state)
 {
 	static struct place p;
-	snprintf(p.folder, sizeof(p.folder), "/tmp/test_db.XXXXXX");
-	if (!mkdtemp(p.folder))
-		return -1;
-	snprintf(p.file, sizeof(p.file), "%s/t.db", p.folder);
+	scratch_make(p.folder);
+	scratch_path(p.folder, "t.db", p.file);
 	*state = &p;
 	return 0;
 }
@@ -31,13 +30,8 @@ static int make_place(void **state)
 static int remove_place(void **state)
 {
 	struct place *p = *state;
-	static const char *const ends[] = {"", "-wal", "-shm"};
-	for (size_t i = 0; i < 3; i++) {
-		char path[128];
-		snprintf(path, sizeof(path), "%s%s", p->file, ends[i]);
-		unlink(path);
-	}
-	return rmdir(p->folder);
+	scratch_remove(p->folder);
+	return 0;
 }
 
 static struct db *open_db(struct place *p)
@@ -51,7 +45,7 @@ static struct db *open_db(struct place *p)
 
 static int mode_of(const char *path, const char *end)
 {
-	char full[128];
+	char full[SCRATCH_MAX + 8];
 	struct stat st;
 	snprintf(full, sizeof(full), "%s%s", path, end);
 	assert_int_equal(stat(full, &st), 0);
@@ -240,8 +234,8 @@ static void pages_are_counted_given_back_and_checkpointed(void **state)
 	assert_true(db_page_count(db) < full / 10);
 	assert_int_equal(db_integrity_check(db, &e), 0);
 	assert_int_equal(db_checkpoint(db, true, &e), 0);
-	char wal[128];
-	snprintf(wal, sizeof(wal), "%s-wal", p->file);
+	char wal[SCRATCH_MAX];
+	scratch_path(p->folder, "t.db-wal", wal);
 	assert_int_equal(stat(wal, &st), 0);
 	assert_int_equal(st.st_size, 0);
 	assert_false(db_moved(db));

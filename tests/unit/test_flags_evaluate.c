@@ -14,6 +14,7 @@
 #include "base/crypto.h"
 #include "base/file.h"
 #include "cli/evaluate.h"
+#include "support/scratch.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -98,25 +99,25 @@ static void context_has_a_limit(void **state)
 }
 
 /* --- the program --------------------------------------------------------------------------------------------------- */
-static char folder[] = "/tmp/evaluate-XXXXXX";
+static char folder[SCRATCH_MAX];
 
 /* Runs the program that lies beside this one; returns its exit code and what it wrote. */
 static int run(const char *arguments, const char *input, struct buf *out, struct buf *err)
 {
-	char self[256] = "", command[1024];
+	char self[SCRATCH_MAX] = "", command[2048], path[SCRATCH_MAX];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	assert_true(n > 0);
 	*strrchr(self, '/') = '\0';
-	snprintf(command, sizeof(command), "%s/in", folder);
-	assert_int_equal(file_replace(command, span_of(input), 0600, NULL), 0);
-	snprintf(command, sizeof(command), "cd %s && '%s/evaluate' < in > out 2> err %s", folder, self, arguments);
+	scratch_path(folder, "in", path);
+	assert_int_equal(file_replace(path, span_of(input), 0600, NULL), 0);
+	snprintf(command, sizeof(command), "cd '%s' && '%s/evaluate' < in > out 2> err %s", folder, self, arguments);
 	int status = system(command);
 	assert_true(WIFEXITED(status));
 	*out = *err = BUF_INIT(1 << 20);
-	snprintf(command, sizeof(command), "%s/out", folder);
-	assert_int_equal(file_read(command, 1 << 20, out, NULL), 0);
-	snprintf(command, sizeof(command), "%s/err", folder);
-	assert_int_equal(file_read(command, 1 << 20, err, NULL), 0);
+	scratch_path(folder, "out", path);
+	assert_int_equal(file_read(path, 1 << 20, out, NULL), 0);
+	scratch_path(folder, "err", path);
+	assert_int_equal(file_read(path, 1 << 20, err, NULL), 0);
 	return WEXITSTATUS(status);
 }
 
@@ -150,20 +151,18 @@ static void program(void **state)
 
 static int make_folder(void **state)
 {
-	char path[64];
+	char path[SCRATCH_MAX];
 	(void)state;
-	if (!mkdtemp(folder))
-		return -1;
-	snprintf(path, sizeof(path), "%s/flags.yml", folder);
+	scratch_make(folder);
+	scratch_path(folder, "flags.yml", path);
 	return file_replace(path, SPAN_LIT(FLAGS), 0600, NULL);
 }
 
 static int remove_folder(void **state)
 {
-	char command[64];
 	(void)state;
-	snprintf(command, sizeof(command), "rm -r %s", folder);
-	return system(command);
+	scratch_remove(folder);
+	return 0;
 }
 
 int main(void)

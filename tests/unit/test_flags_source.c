@@ -14,6 +14,7 @@
 #include "base/crypto.h"
 #include "base/file.h"
 #include "flags/features_source.h"
+#include "support/scratch.h"
 
 #define PATIENCE_MS 20000 /* only a test that fails waits that long */
 
@@ -22,7 +23,7 @@
 #define BROKEN "flags:\n- key: f\n  type: BOOLEAN_FLAG_TYPE\n  enabled: perhaps\n"
 
 struct watcher {
-	char folder[64], path[128];
+	char folder[SCRATCH_MAX], path[SCRATCH_MAX];
 	struct loop *loop;
 	struct loop_timer *patience;
 	struct features_source *source;
@@ -65,9 +66,8 @@ static void put(const char *path, const char *text)
 static void setup(struct watcher *w)
 {
 	memset(w, 0, sizeof(*w));
-	strcpy(w->folder, "/tmp/flags-XXXXXX");
-	assert_non_null(mkdtemp(w->folder));
-	snprintf(w->path, sizeof(w->path), "%s/flags.yml", w->folder);
+	scratch_make(w->folder);
+	scratch_path(w->folder, "flags.yml", w->path);
 	assert_int_equal(loop_new(&w->loop), 0);
 	assert_int_equal(loop_timer_new(w->loop, on_patience, w, &w->patience), 0);
 }
@@ -82,12 +82,10 @@ static void start(struct watcher *w, const char *path)
 
 static void teardown(struct watcher *w)
 {
-	char command[128];
 	features_source_stop(w->source);
 	loop_timer_free(w->patience);
 	loop_free(w->loop);
-	snprintf(command, sizeof(command), "rm -r '%s'", w->folder);
-	assert_int_equal(system(command), 0);
+	scratch_remove(w->folder);
 }
 
 static void await(struct watcher *w)
@@ -224,7 +222,7 @@ static void missing_at_the_start(void **state)
 static void symbolic_links_swapped(void **state)
 {
 	struct watcher w;
-	char name[192], link[192], next[192];
+	char name[SCRATCH_MAX + 32], link[SCRATCH_MAX], next[SCRATCH_MAX];
 	(void)state;
 	setup(&w);
 	for (int i = 1; i <= 2; i++) {
@@ -233,8 +231,8 @@ static void symbolic_links_swapped(void **state)
 		snprintf(name, sizeof(name), "%s/..%d/flags.yml", w.folder, i);
 		put(name, i == 1 ? OFF : ON);
 	}
-	snprintf(link, sizeof(link), "%s/..data", w.folder);
-	snprintf(next, sizeof(next), "%s/..data_next", w.folder);
+	scratch_path(w.folder, "..data", link);
+	scratch_path(w.folder, "..data_next", next);
 	assert_int_equal(symlink("..1", link), 0);
 	assert_int_equal(symlink("..data/flags.yml", w.path), 0);
 	start(&w, w.path);
@@ -255,12 +253,12 @@ static void symbolic_links_swapped(void **state)
 static void folder_made_later_and_replaced(void **state)
 {
 	struct watcher w;
-	char folder[128], path[192], old[128];
+	char folder[SCRATCH_MAX], path[SCRATCH_MAX], old[SCRATCH_MAX];
 	(void)state;
 	setup(&w);
-	snprintf(folder, sizeof(folder), "%s/conf", w.folder);
-	snprintf(old, sizeof(old), "%s/old", w.folder);
-	snprintf(path, sizeof(path), "%s/conf/flags.yml", w.folder);
+	scratch_path(w.folder, "conf", folder);
+	scratch_path(w.folder, "old", old);
+	scratch_path(folder, "flags.yml", path);
 	start(&w, path);
 	assert_int_equal(w.failed, 1);
 	assert_int_equal(mkdir(folder, 0700), 0);

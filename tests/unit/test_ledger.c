@@ -15,25 +15,23 @@
 
 #include "base/crypto.h"
 #include "metrics/ledger.h"
+#include "support/scratch.h"
 
-static char folder[64], path[96];
+static char folder[SCRATCH_MAX], path[SCRATCH_MAX];
 
 static int setup(void **state)
 {
 	(void)state;
-	snprintf(folder, sizeof(folder), "/tmp/ledger-test-XXXXXX");
-	if (!mkdtemp(folder))
-		return -1;
-	snprintf(path, sizeof(path), "%s/ledger.db", folder);
+	scratch_make(folder);
+	scratch_path(folder, "ledger.db", path);
 	return 0;
 }
 
 static int teardown(void **state)
 {
 	(void)state;
-	char command[128];
-	snprintf(command, sizeof(command), "rm -rf '%s'", folder);
-	return system(command);
+	scratch_remove(folder);
+	return 0;
 }
 
 struct waiting {

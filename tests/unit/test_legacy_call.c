@@ -11,32 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "support/legacy_client.h"
-#include "support/raw_origin.h"
-
-struct scene {
-	struct raw_origin *origin;
-	struct client client;
-	char url[64];
-};
-
-/* A client of a service that follows `script`; options by `change`. */
-static void open_scene(struct scene *t, raw_script script, void *arg,
-		       void (*change)(struct legacy_options *o))
-{
-	t->origin = raw_origin_start(script, arg);
-	snprintf(t->url, sizeof(t->url), "http://127.0.0.1:%d", t->origin->port);
-	struct legacy_options o = client_options(t->url);
-	if (change)
-		change(&o);
-	client_open(&t->client, &o);
-}
-
-static void close_scene(struct scene *t)
-{
-	client_close(&t->client);
-	raw_origin_stop(t->origin);
-}
+#include "support/legacy_scene.h"
 
 /* Sends a whole request and runs until its answer has been read or it has failed. */
 static void exchange(struct scene *t, struct seen *s, const char *method, const char *body)

@@ -5,7 +5,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
@@ -16,31 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "support/legacy_client.h"
-#include "support/raw_origin.h"
-
-struct scene {
-	struct raw_origin *origin;
-	struct client client;
-	char url[64];
-};
-
-static void open_scene(struct scene *t, raw_script script, void *arg,
-		       void (*change)(struct legacy_options *o))
-{
-	t->origin = raw_origin_start(script, arg);
-	snprintf(t->url, sizeof(t->url), "http://127.0.0.1:%d", t->origin->port);
-	struct legacy_options o = client_options(t->url);
-	if (change)
-		change(&o);
-	client_open(&t->client, &o);
-}
-
-static void close_scene(struct scene *t)
-{
-	client_close(&t->client);
-	raw_origin_stop(t->origin);
-}
+#include "support/legacy_scene.h"
 
 static const char *const ok_answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -715,17 +690,6 @@ static void connecting_has_a_limit(void **state)
 	for (int i = 0; i < 4; i++)
 		close(fill[i]);
 	close(listener);
-}
-
-static int open_descriptors(void)
-{
-	int n = 0;
-	DIR *d = opendir("/proc/self/fd");
-	assert_non_null(d);
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
 }
 
 static void closes_what_it_opens(void **state)

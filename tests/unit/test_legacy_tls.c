@@ -5,7 +5,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,14 +13,14 @@
 #include <unistd.h>
 
 #include "support/legacy_client.h"
+#include "support/scratch.h"
 
-static char folder[] = "/tmp/legacy-tls-XXXXXX";
-static char ca_file[64], url[64];
+static char folder[SCRATCH_MAX], ca_file[SCRATCH_MAX], url[64];
 static pid_t service;
 static int service_input = -1;
 static const char *unavailable;
 
-static const char *const make_certificates = "cd %s && exec >log 2>&1 && "
+static const char *const make_certificates = "cd '%s' && exec >log 2>&1 && "
 					     "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 "
 					     "-nodes -keyout ca.key -out ca.pem -days 2 "
 					     "-subj '/CN=test authority' && "
@@ -43,11 +42,11 @@ static const char *find_tools(void)
 static int start_service(void)
 {
 	int in[2], out[2];
-	char script[512], certificate[64], key[64], port[16] = "";
+	char script[512], certificate[SCRATCH_MAX], key[SCRATCH_MAX], port[16] = "";
 	const char *root = getenv("SOURCE_ROOT");
 	snprintf(script, sizeof(script), "%s/tests/support/tls_origin.py", root ? root : ".");
-	snprintf(certificate, sizeof(certificate), "%s/cert.pem", folder);
-	snprintf(key, sizeof(key), "%s/key.pem", folder);
+	scratch_path(folder, "cert.pem", certificate);
+	scratch_path(folder, "key.pem", key);
 	if (pipe(in) < 0 || pipe(out) < 0 || (service = fork()) < 0)
 		return -1;
 	if (service == 0) {
@@ -77,11 +76,10 @@ static int set_up(void **state)
 		printf("skipped: %s\n", unavailable);
 		return 0;
 	}
-	char command[1024];
-	if (!mkdtemp(folder))
-		return -1;
+	char command[2048];
+	scratch_make(folder);
 	snprintf(command, sizeof(command), make_certificates, folder);
-	snprintf(ca_file, sizeof(ca_file), "%s/ca.pem", folder);
+	scratch_path(folder, "ca.pem", ca_file);
 	return system(command) == 0 ? start_service() : -1;
 }
 
@@ -92,9 +90,8 @@ static int tear_down(void **state)
 		return 0;
 	close(service_input); /* it ends by that */
 	waitpid(service, NULL, 0);
-	char command[128];
-	snprintf(command, sizeof(command), "rm -r %s", folder);
-	return system(command);
+	scratch_remove(folder);
+	return 0;
 }
 
 static void open_client(struct client *c, const char *ca, unsigned max_connections)
@@ -112,17 +109,6 @@ static void get(struct client *c, struct seen *s, const char *method, const char
 	struct legacy_request r = simple_request(method, path);
 	seen_start(s, c, &r);
 	assert_true(seen_run(s));
-}
-
-static int open_descriptors(void)
-{
-	int n = 0;
-	DIR *d = opendir("/proc/self/fd");
-	assert_non_null(d);
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
 }
 
 static void keeps_tls_connections(void **state)

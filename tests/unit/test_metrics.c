@@ -11,8 +11,8 @@
 
 #include "base/db.h"
 #include "metrics/histogram.h"
-#include "metrics/outcome_store.h"
 #include "metrics/series.h"
+#include "support/outcome_place.h"
 
 #define MINUTE_US 60000000LL
 
@@ -133,37 +133,6 @@ static void series_have_a_limit(void **state)
 }
 
 /* --- the store ------------------------------------------------------------------------------------------------------- */
-
-struct place {
-	char folder[64], file[96];
-	struct series_table *series;
-	struct outcome_store *store;
-};
-
-static int open_place(void **state)
-{
-	static struct place p;
-	snprintf(p.folder, sizeof(p.folder), "/tmp/test_metrics.XXXXXX");
-	if (!mkdtemp(p.folder))
-		return -1;
-	snprintf(p.file, sizeof(p.file), "%s/outcomes.db", p.folder);
-	*state = &p;
-	return series_table_new(&p.series) || outcome_store_open(p.file, p.series, &p.store, NULL);
-}
-
-static int close_place(void **state)
-{
-	struct place *p = *state;
-	static const char *const ends[] = {"", "-wal", "-shm"};
-	p->store = outcome_store_close(p->store);
-	p->series = series_table_free(p->series);
-	for (size_t i = 0; i < 3; i++) {
-		char path[128];
-		snprintf(path, sizeof(path), "%s%s", p->file, ends[i]);
-		unlink(path);
-	}
-	return rmdir(p->folder);
-}
 
 static void write_some(struct place *p, int64_t time_us, int64_t now_us, size_t n)
 {

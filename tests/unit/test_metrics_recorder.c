@@ -22,11 +22,12 @@
 #include "base/file.h"
 #include "metrics/prometheus.h"
 #include "metrics/recorder.h"
+#include "support/scratch.h"
 
 #define PATIENCE_MS 20000
 
 struct place {
-	char folder[64], file[96];
+	char folder[SCRATCH_MAX], file[SCRATCH_MAX];
 	struct recorder *r;
 	struct recorder_producer *p;
 };
@@ -35,10 +36,8 @@ static int make_place(void **state)
 {
 	static struct place p;
 	memset(&p, 0, sizeof(p));
-	snprintf(p.folder, sizeof(p.folder), "/tmp/test_recorder.XXXXXX");
-	if (!mkdtemp(p.folder))
-		return -1;
-	snprintf(p.file, sizeof(p.file), "%s/outcomes.db", p.folder);
+	scratch_make(p.folder);
+	scratch_path(p.folder, "outcomes.db", p.file);
 	*state = &p;
 	return 0;
 }
@@ -46,14 +45,9 @@ static int make_place(void **state)
 static int remove_place(void **state)
 {
 	struct place *p = *state;
-	static const char *const ends[] = {"", "-wal", "-shm", "-userkey", ".bad"};
 	p->r = recorder_stop(p->r);
-	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
-		char path[128];
-		snprintf(path, sizeof(path), "%s%s", p->file, ends[i]);
-		unlink(path);
-	}
-	return rmdir(p->folder);
+	scratch_remove(p->folder);
+	return 0;
 }
 
 static void start(struct place *p, struct recorder_options o)
@@ -255,14 +249,14 @@ static void a_folder_in_the_files_place_is_told_and_recovers(void **state)
 static void a_corrupt_file_is_left_alone_until_moved(void **state)
 {
 	struct place *p = *state;
-	char text[2048], bad[128];
+	char text[2048], bad[SCRATCH_MAX];
 	memset(text, 'x', sizeof(text));
 	assert_int_equal(file_replace(p->file, (struct span){text, sizeof(text)}, 0600, NULL), 0);
 	start(p, (struct recorder_options){.flush_ms = 1});
 	put(p->p, 1);
 	struct recorder_status s = wait_until(p, true, 0);
 	assert_non_null(strstr(s.last_error, "not a database"));
-	snprintf(bad, sizeof(bad), "%s.bad", p->file);
+	scratch_path(p->folder, "outcomes.db.bad", bad);
 	assert_int_equal(rename(p->file, bad), 0);
 	wait_until(p, false, 1);
 	struct stat st;
@@ -361,14 +355,14 @@ static void stopping_with_a_locked_file_ends_and_counts(void **state)
 static void users_are_hashed_with_a_key_that_stays(void **state)
 {
 	struct place *p = *state;
-	char key_path[128], expected[CRYPTO_SHA256_HEX], sql[256];
+	char key_path[SCRATCH_MAX], expected[CRYPTO_SHA256_HEX], sql[256];
 	struct stat st;
 	for (int round = 0; round < 2; round++) {
 		start(p, (struct recorder_options){.hash_users = true});
 		put(p->p, 1);
 		p->r = recorder_stop(p->r);
 	}
-	snprintf(key_path, sizeof(key_path), "%s-userkey", p->file);
+	scratch_path(p->folder, "outcomes.db-userkey", key_path);
 	assert_int_equal(stat(key_path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
 	CLEANUP(buf_releasep) struct buf key = BUF_INIT(1 << 17);

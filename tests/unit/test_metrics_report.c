@@ -14,43 +14,12 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "cli/gate.h"
-#include "metrics/outcome_store.h"
 #include "metrics/report.h"
 #include "metrics/when.h"
+#include "support/outcome_place.h"
 
 #define MINUTE_US 60000000LL
 #define T0 (29000000 * MINUTE_US)
-
-struct place {
-	char folder[64], file[96];
-	struct series_table *series;
-	struct outcome_store *store;
-};
-
-static int open_place(void **state)
-{
-	static struct place p;
-	snprintf(p.folder, sizeof(p.folder), "/tmp/test_report.XXXXXX");
-	if (!mkdtemp(p.folder))
-		return -1;
-	snprintf(p.file, sizeof(p.file), "%s/outcomes.db", p.folder);
-	*state = &p;
-	return series_table_new(&p.series) || outcome_store_open(p.file, p.series, &p.store, NULL);
-}
-
-static int close_place(void **state)
-{
-	struct place *p = *state;
-	static const char *const ends[] = {"", "-wal", "-shm"};
-	p->store = outcome_store_close(p->store);
-	p->series = series_table_free(p->series);
-	for (size_t i = 0; i < 3; i++) {
-		char path[128];
-		snprintf(path, sizeof(path), "%s%s", p->file, ends[i]);
-		unlink(path);
-	}
-	return rmdir(p->folder);
-}
 
 static const struct outcome legacy_ok = {
 	.time_us = T0, .latency_us = 2000, .service = "prompt", .operation = "prompt.answer", .organisation = "acme", .answered = true};
@@ -325,8 +294,8 @@ static void files_that_are_not_ours_are_refused_in_words(void **state)
 	struct place *p = *state;
 	struct err e = {""};
 	struct db *db = NULL;
-	char path[128];
-	snprintf(path, sizeof(path), "%s/other.db", p->folder);
+	char path[SCRATCH_MAX];
+	scratch_path(p->folder, "other.db", path);
 	assert_int_equal(refusal(path, &e), -ENOENT);
 	assert_int_equal(file_replace(path, SPAN_LIT("hello, this is not a database at all, but a text that is longer than the"
 						     " hundred bytes of a header"),

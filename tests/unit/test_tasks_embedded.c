@@ -27,11 +27,12 @@
 #include "tasks/blocking.h"
 #include "tasks/embedded_internal.h"
 #include "tasks/store.h"
+#include "support/scratch.h"
 
 #define PATIENCE_MS 20000
 
 struct fixture {
-	char folder[64], database[128], runs[128];
+	char folder[SCRATCH_MAX], database[SCRATCH_MAX], runs[SCRATCH_MAX];
 	pid_t worker;
 	struct embedded_options *options;
 	struct buf text;
@@ -84,10 +85,9 @@ static int end_process(pid_t *pid, int number)
 static struct fixture *fixture_new(void)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	snprintf(f->folder, sizeof(f->folder), "/tmp/tasks-test-XXXXXX");
-	assert_non_null(mkdtemp(f->folder));
-	snprintf(f->database, sizeof(f->database), "%s/tasks.db", f->folder);
-	snprintf(f->runs, sizeof(f->runs), "%s/runs", f->folder);
+	scratch_make(f->folder);
+	scratch_path(f->folder, "tasks.db", f->database);
+	scratch_path(f->folder, "runs", f->runs);
 	setenv("RUNS_FILE", f->runs, 1);
 	setenv("GRANDCHILD_FILE", f->runs, 1);
 	buf_init(&f->text, 16 << 20);
@@ -149,9 +149,7 @@ static int teardown(void **state)
 		assert_int_equal(store_integrity_check(s, &f->e), 0);
 		store_close(s);
 	}
-	char command[128];
-	snprintf(command, sizeof(command), "rm -rf '%s'", f->folder);
-	assert_int_equal(system(command), 0);
+	scratch_remove(f->folder);
 	buf_release(&f->text);
 	free(f);
 	return 0;

@@ -14,9 +14,10 @@
 #include "base/crypto.h"
 #include "base/db.h"
 #include "tasks/store.h"
+#include "support/scratch.h"
 
 struct fixture {
-	char folder[64], database[128];
+	char folder[SCRATCH_MAX], database[SCRATCH_MAX];
 	struct store *s;
 	struct err e;
 	struct buf text;
@@ -30,9 +31,8 @@ struct fixture {
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	snprintf(f->folder, sizeof(f->folder), "/tmp/store-test-XXXXXX");
-	assert_non_null(mkdtemp(f->folder));
-	snprintf(f->database, sizeof(f->database), "%s/tasks.db", f->folder);
+	scratch_make(f->folder);
+	scratch_path(f->folder, "tasks.db", f->database);
 	struct store_options o = {.path = f->database, .max_result = 1000};
 	assert_int_equal(store_open(&o, &f->s, &f->e), 0);
 	buf_init(&f->text, 1 << 20);
@@ -46,9 +46,7 @@ static int teardown(void **state)
 	struct fixture *f = *state;
 	assert_int_equal(store_integrity_check(f->s, &f->e), 0);
 	store_close(f->s);
-	char command[128];
-	snprintf(command, sizeof(command), "rm -rf '%s'", f->folder);
-	assert_int_equal(system(command), 0);
+	scratch_remove(f->folder);
 	buf_release(&f->text);
 	free(f);
 	return 0;
