@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
 
 import configuration  # noqa: E402
 from origin import Origin  # noqa: E402
-from programs import Process, Router, program  # noqa: E402
+from programs import Process, Router, environment, program  # noqa: E402
 
 
 def pytest_configure(config):
@@ -58,7 +58,7 @@ class Started:
     def run(self, name, *arguments, env=None, timeout=60):
         """Runs a command to its end."""
         return subprocess.run([program(name), *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=timeout, env=dict(os.environ, **(env or {})))
+                              timeout=timeout, env=environment(env))
 
     def process(self, name, *arguments, **how):
         process = Process(name, *arguments, **how)

@@ -7,7 +7,7 @@ import pytest
 
 import configuration as c
 from http_text import wait_until
-from programs import program
+from programs import environment, program
 from raw import ask, request
 
 TASKS = {"tasks": [{"name": n, "builtin": n} for n in ("add_numbers", "echo")] +
@@ -197,7 +197,8 @@ def test_a_backend_that_is_nowhere_is_told_with_those_there_are(world):
 
 def start_alone(w):
     return subprocess.run([program("migration-router"), "--config", w.path, "--log-format", "json"], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=60, cwd=w.folder)
+                          capture_output=True, text=True, timeout=60, cwd=w.folder,
+                          env=environment())
 
 
 @pytest.mark.parametrize("sections", [

@@ -37,6 +37,12 @@ def free_port():
             return port
 
 
+def environment(more=None):
+    """Of a program under test: what the person who runs the tests has set for servers of their own does not count."""
+    own = ("TASK_", "HATCHET_", "FLIPT_", "PROMPT_", "TEMPORAL_", "CELERY_")
+    return {**{k: v for k, v in os.environ.items() if not k.startswith(own)}, **(more or {})}
+
+
 class Process:
     """A program with its standard error read line by line; lines of JSON are events."""
 
@@ -44,10 +50,7 @@ class Process:
         self.name = name
         self.lines, self.events = [], []
         self.changed = threading.Condition()
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("TASK_", "HATCHET_", "FLIPT_", "PROMPT_",
-                                                                                "TEMPORAL_", "CELERY_"))}
-        environment.update(env or {})
-        self.popen = subprocess.Popen([program(name), *map(str, arguments)], cwd=cwd, env=environment,
+        self.popen = subprocess.Popen([program(name), *map(str, arguments)], cwd=cwd, env=environment(env),
                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -173,4 +176,4 @@ def write_atomically(path, text):
     os.rename(path + ".new", path)
 
 
-__all__ = ["Process", "Router", "program", "free_port", "write_atomically", "BUILD"]
+__all__ = ["Process", "Router", "program", "environment", "free_port", "write_atomically", "BUILD"]
