@@ -23,6 +23,8 @@ SANITIZER_ENVIRONMENT = {
 BUILDS = {
     "gcc": ["-Dwerror=true"],
     "asan": ["-Db_sanitize=address,undefined", "-Db_lundef=false"],
+    # Backends left out: hatchet stays, so that there is one beside embedded.
+    "few": ["-Dwerror=true", "-Dbackends=hatchet", "-Dbuildtype=plain"],
     "tsan": ["-Db_sanitize=thread", "-Db_lundef=false"],
     # The fuzz targets are clang's; libFuzzer's own driver is linked only into them (tests/fuzz/meson.build).
     "clang": ["-Dwerror=true", "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false"],
@@ -70,11 +72,11 @@ def cases_of(record):
         yield record["name"], "passed", ""  # a program without cases counts as one
 
 
-def meson_tests(kind, prefix=()):
+def meson_tests(kind, prefix=(), suite=None):
     folder = build(kind)
     environment = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP", **SANITIZER_ENVIRONMENT)
     command = [*prefix, "meson", "test", "-C", folder, "--no-rebuild", "--quiet", "--timeout-multiplier",
-               "1" if kind == "gcc" else "4", "--num-processes", str(os.cpu_count() or 1)]
+               "1" if kind == "gcc" else "4", "--num-processes", str(os.cpu_count() or 1), *(["--suite", suite] if suite else [])]
     log = os.path.join(folder, "meson-logs", "testlog.json")
     if os.path.exists(log):
         os.unlink(log)
@@ -147,13 +149,13 @@ def layers():
         yield "layers.py", "failed", tail(run.stdout + run.stderr)
 
 
-def pytest(kind, *arguments):
+def pytest(kind, *arguments, files=("",)):
     folder = build(kind)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         report = os.path.join(scratch, "report.xml")
         environment = dict(os.environ, MIGRATION_ROUTER_BUILD=folder, PYTHONDONTWRITEBYTECODE="1", **SANITIZER_ENVIRONMENT)
-        command = [sys.executable, "-m", "pytest", os.path.join(ROOT, "tests", "integration"), "-q", "--junit-xml", report,
-                   "-p", "no:cacheprovider", "--basetemp", os.path.join(scratch, "tmp"), *arguments]
+        command = [sys.executable, "-m", "pytest", *(os.path.join(ROOT, "tests", "integration", f) for f in files), "-q", "--junit-xml",
+                   report, "-p", "no:cacheprovider", "--basetemp", os.path.join(scratch, "tmp"), *arguments]
         run = subprocess.run(command, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                              errors="replace")
         if not os.path.exists(report):
@@ -180,8 +182,14 @@ def integration_asan():
     yield from pytest("asan", "-m", "not heavy")
 
 
+def left_out():
+    """A build without some of the backends: its unit tests, and what it says of those that it has not."""
+    yield from meson_tests("few", suite="unit")
+    yield from pytest("few", files=("test_left_out.py", "test_new_backend.py"))
+
+
 SUITES = [
-    ("layers", layers), ("unit", unit), ("asan", asan), ("tsan", tsan), ("clang", clang), ("fuzz", fuzz),
+    ("layers", layers), ("unit", unit), ("asan", asan), ("tsan", tsan), ("clang", clang), ("fuzz", fuzz), ("left-out", left_out),
     ("integration", integration), ("integration-asan", integration_asan),
 ]
 

@@ -119,7 +119,7 @@ struct task_backend {
 	/* One backend as configured (task_options.h). */
 	const struct task_setting *settings; /* the last has no key */
 	size_t options_size;		     /* of what begins with struct task_options; zeroed before the first setting */
-	int (*options_check)(struct task_options *o, const struct task_backend_setup *setup, struct err *e);
+	int (*options_check)(struct task_options *o, const struct task_backend_setup *setup, struct err *e); /* NULL: all is well */
 	int (*options_start)(struct task_options *o, struct err *e); /* NULL: clients share nothing that runs */
 	void (*options_release)(struct task_options *o);	     /* what it holds, at whatever step it is */
 

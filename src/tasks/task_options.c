@@ -36,7 +36,7 @@ int task_options_set(struct task_options *o, struct span key, struct span value,
 
 int task_options_check(struct task_options *o, const struct task_backend_setup *setup, struct err *e)
 {
-	return o->backend->options_check(o, setup, e);
+	return o->backend->options_check ? o->backend->options_check(o, setup, e) : 0;
 }
 
 int task_options_start(struct task_options *o, struct err *e)

@@ -38,8 +38,8 @@ class Started:
     def folder(self):
         return self.folders.mktemp("router")
 
-    def router(self, config, flags=None, folder=None, env=None):
-        process = Router(folder or self.folder(), config, flags, env)
+    def router(self, config, flags=None, folder=None, env=None, name="migration-router"):
+        process = Router(folder or self.folder(), config, flags, env, name)
         self.processes.append(process)
         return process
 

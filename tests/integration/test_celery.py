@@ -12,6 +12,9 @@ from celery_redis import Redis
 from celery_router import TASKS, call, celery_config, readyz, start_router
 from celery_worker import Worker, application
 from http_text import PATIENCE, wait_until
+from programs import need_backend
+
+need_backend("celery")
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,9 @@ import requests
 from celery_choir import Choir
 from celery_router import TASKS, celery_config, readyz, start_router
 from http_text import PATIENCE, wait_until
+from programs import need_backend
+
+need_backend("celery")
 
 
 def operations(**queues):

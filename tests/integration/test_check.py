@@ -7,7 +7,7 @@ import pytest
 
 import configuration as c
 from http_text import wait_until
-from programs import environment, program
+from programs import environment, need_backend, program
 from raw import ask, request
 
 TASKS = {"tasks": [{"name": n, "builtin": n} for n in ("add_numbers", "echo")] +
@@ -93,6 +93,7 @@ def test_a_check_makes_nothing(world):
 
 
 def test_every_configured_backend_is_told_and_only_the_named_ones_count(world):
+    need_backend("celery")
     w = world(backends={**c.embedded(), "celery": {"broker_url": "redis://127.0.0.1:1/0", "connect_timeout": "1s"}})
     w.worker(w.router())
     ended = w.check("--backends")
@@ -147,6 +148,7 @@ def test_wrong_arguments(world, arguments, said):
 
 @pytest.mark.parametrize("backend", ["embedded", "celery", "temporal", "hatchet"])
 def test_a_setting_that_nobody_reads_is_refused_with_its_line(world, backend):
+    need_backend(backend)
     w = world(backends={backend: {"nonsense": "1"}}, backend=backend)
     ended = w.check()
     with open(w.path, encoding="utf-8") as file:
@@ -156,6 +158,7 @@ def test_a_setting_that_nobody_reads_is_refused_with_its_line(world, backend):
 
 
 def test_values_of_settings_are_checked_without_asking_anybody(world):
+    need_backend("celery", "temporal", "hatchet")
     w = world(backends={"embedded": {"tasks": "nowhere.yml"}, "celery": {"broker_url": "redis://127.0.0.1:1", "queue": "a b"},
                         "temporal": {"host": "127.0.0.1", "port": 0}, "hatchet": {"token": "secret"}}, backend="embedded")
     w.config["backends"]["celery"]["command_timeout"] = "never"

@@ -15,6 +15,7 @@ import configuration as c
 import temporal_server
 from hatchet import Engine, Failed
 from http_text import PATIENCE, wait_until
+from programs import need_backend
 from raw import ask, request
 
 GIVE_BACK = "import json, sys; print(json.dumps(json.load(sys.stdin)['args'][0]))"
@@ -61,6 +62,7 @@ class Celery:
     name = "celery"
 
     def __init__(self, _start, tmp, worker):
+        need_backend(self.name)
         pytest.importorskip("celery")
         from celery_redis import Redis
         from celery_worker import Worker
@@ -84,6 +86,7 @@ class Temporal:
     name = "temporal"
 
     def __init__(self, _start, tmp, worker):
+        need_backend(self.name)
         program, why = temporal_server.find()
         if not program:
             pytest.skip(why)
@@ -107,6 +110,7 @@ class Hatchet:
     name = "hatchet"
 
     def __init__(self, _start, _tmp, worker):
+        need_backend(self.name)
         def of(name, function):
             return name + "_workflow", lambda run: {name: function(*run.input["args"])}
         self.ending, self.away = threading.Event(), False
@@ -281,6 +285,7 @@ def test_engine_gone(make, kind):
 
 
 def test_embedded_is_not_slowed_by_a_backend_that_is_away(start):
+    need_backend("celery")
     folder = str(start.folder())
     with open(os.path.join(folder, "tasks.yml"), "w", encoding="utf-8") as file:
         json.dump(EMBEDDED_TASKS, file)
@@ -296,6 +301,7 @@ def test_embedded_is_not_slowed_by_a_backend_that_is_away(start):
 
 @pytest.mark.parametrize("kind", ENGINES, ids=lambda kind: kind.name)
 def test_unknown_backend_lists_what_exists(start, kind, tmp_path):
+    need_backend(kind.name)
     config = c.router({"app": c.service("http://127.0.0.1:1", OPERATIONS)}, backends=c.embedded())
     path = tmp_path / "router.yml"
     path.write_text(json.dumps(config))

@@ -11,9 +11,11 @@ import pytest
 from hatchet import Engine, Failed, TimedOut, token
 from hatchet_real import TOKEN, Server, Worker
 from http_text import PATIENCE, wait_until
-from programs import Process, free_port
+from programs import Process, free_port, need_backend
 from raw import ask, request
 from temporal_server import Proxy
+
+need_backend("hatchet")
 
 
 # --- engines -----------------------------------------------------------------------------------------------------------------

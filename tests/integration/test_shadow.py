@@ -11,7 +11,7 @@ import pytest
 import configuration as c
 from http_text import wait_until
 from origin import hold
-from programs import free_port
+from programs import backends_built, free_port
 from raw import Client, ask, request
 
 ODD_ANSWER = b'{"legacy": 9007199254740993, "twice":1, "twice":2}\n'
@@ -164,10 +164,9 @@ def test_a_failure_of_the_task_is_a_failure_of_the_shadow_only(world):
 
 def test_a_backend_that_is_gone_harms_nobody(world):
     gone = {"celery": {"broker_url": "redis://127.0.0.1:%d/0" % free_port(), "result_backend": "redis://127.0.0.1:%d/1" % free_port()}}
-    try:
+    if "celery" in backends_built():
         w = world(backends=gone, worker=False, TASK_QUEUE_BACKEND="celery")
-    except AssertionError:
-        # Where Celery is not built in: the embedded queue's file cannot be written any more.
+    else:  # the embedded queue's file cannot be written any more
         w = world(worker=False)
         w.lock = sqlite3.connect(os.path.join(w.folder, "data", "tasks.db"), timeout=10, isolation_level=None)
         w.lock.execute("BEGIN EXCLUSIVE")

@@ -13,7 +13,9 @@ import requests
 import configuration
 import temporal_server
 from http_text import PATIENCE, wait_until
-from programs import free_port
+from programs import free_port, need_backend
+
+need_backend("temporal")
 
 pytestmark = pytest.mark.skipif(not temporal_server.find()[0], reason=temporal_server.find()[1])
 

@@ -1,5 +1,6 @@
 """The real programs under test: started on free ports, followed by their log, ended by their pid."""
 import contextlib
+import functools
 import json
 import os
 import random
@@ -9,11 +10,13 @@ import sqlite3
 import subprocess
 import threading
 
+import pytest
+
 from http_text import PATIENCE, wait_until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("MIGRATION_ROUTER_BUILD", os.path.join(ROOT, "build-test-gcc"))
-PLACES = ("src", "src/cli", ".")
+PLACES = ("src", "src/cli", "tests", ".")
 SANITIZERS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "WARNING: ThreadSanitizer")
 
 
@@ -23,6 +26,19 @@ def program(name):
         if os.access(path, os.X_OK):
             return path
     raise FileNotFoundError("%s is not in %s" % (name, BUILD))
+
+
+@functools.lru_cache(maxsize=None)
+def backends_built():
+    told = subprocess.run([program("migration-router"), "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    return told.stdout.split("backends: ")[1].strip().split(", ")
+
+
+def need_backend(*names):
+    """Skips the test, or at its head the file, when the build has not these."""
+    missing = [name for name in names if name not in backends_built()]
+    if missing:
+        pytest.skip("left out of this build: " + ", ".join(missing), allow_module_level=True)
 
 
 def free_port():
@@ -127,7 +143,7 @@ class Process:
 class Router(Process):
     """migration-router with the configuration `config` (a dict; JSON is YAML), in a folder of its own."""
 
-    def __init__(self, folder, config, flags=None, env=None):
+    def __init__(self, folder, config, flags=None, env=None, name="migration-router"):
         self.folder = str(folder)
         self.flags_path = os.path.join(self.folder, "flags.yml")
         if flags is not None:
@@ -136,7 +152,7 @@ class Router(Process):
         self.admin_port = int(config["admin"]["listen"].rsplit(":", 1)[1])
         self.service_names = list(config["services"])
         self.write_config(config)
-        super().__init__("migration-router", "--config", self.config_path, "--log-format", "json", cwd=self.folder, env=env)
+        super().__init__(name, "--config", self.config_path, "--log-format", "json", cwd=self.folder, env=env)
         self.wait_event("ready")
         self.ports = {name: int(self.wait_event("listening", service=name)["port"]) for name in self.service_names}
         self.port = self.ports[self.service_names[0]]
