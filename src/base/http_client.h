@@ -18,6 +18,7 @@
 #include <stddef.h>
 
 #include "base/err.h"
+#include "base/http_field.h"
 #include "base/loop.h"
 #include "base/span.h"
 
@@ -31,10 +32,6 @@ struct http_client_options {
 	const char *client_cert, *client_key; /* PEM files; NULL: none */
 	unsigned max_connections;	       /* kept and open; 0: 64 */
 	unsigned keep_ms;		       /* kept connections older than this are not used again; 0: 60 s */
-};
-
-struct http_field {
-	struct span name, value;
 };
 
 struct http_request {

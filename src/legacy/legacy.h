@@ -23,15 +23,12 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/http_field.h"
 #include "base/loop.h"
 #include "base/span.h"
 
 struct legacy_upstream;
 struct legacy_call;
-
-struct legacy_field {
-	struct span name, value;
-};
 
 struct legacy_options {
 	const char *base_url; /* http://host:port[/prefix] or https://…; the prefix is put before the target */
@@ -60,7 +57,7 @@ const char *legacy_failure_text(enum legacy_failure f);
 struct legacy_answer {
 	int status;
 	struct span reason;
-	const struct legacy_field *fields; /* in order, duplicates kept, as received; good until the call is freed */
+	const struct http_field *fields; /* in order, duplicates kept, as received; good until the call is freed */
 	size_t n_fields;
 	int64_t length; /* of the body: exact when known, -1 when chunked or until close; 0 for HEAD, 204, 304 */
 	int64_t content_length; /* what the field said (HEAD, 304 too), -1 without one */
@@ -77,7 +74,7 @@ struct legacy_events {
 
 struct legacy_request {
 	struct span method, target;
-	const struct legacy_field *fields; /* end-to-end fields, final; Host included. Connection is added by the upstream */
+	const struct http_field *fields; /* end-to-end fields, final; Host included. Connection is added by the upstream */
 	size_t n_fields;
 	int64_t content_length; /* >= 0: sent as Content-Length when `has_length`; -1: chunked */
 	bool has_body;	        /* false: no framing field is sent unless has_length */

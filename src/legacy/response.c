@@ -14,7 +14,7 @@ static int malformed(struct response *r, const char *why)
 
 void response_begin(struct response *r, bool head_request, size_t max_head)
 {
-	struct legacy_field *fields = r->fields;
+	struct http_field *fields = r->fields;
 	size_t capacity = r->capacity;
 	*r = (struct response){
 		.fields = fields,
@@ -143,7 +143,7 @@ static int grow(struct response *r)
 		return -EFBIG;
 	}
 	size_t capacity = r->capacity ? r->capacity * 2 : 32;
-	struct legacy_field *fields = realloc(r->fields, capacity * sizeof(*fields));
+	struct http_field *fields = realloc(r->fields, capacity * sizeof(*fields));
 	if (!fields) {
 		r->why = "out of memory";
 		return -ENOMEM;
@@ -171,7 +171,7 @@ static int field_line(struct response *r, struct span line)
 		if (e < 0)
 			return e;
 	}
-	r->fields[r->n_fields++] = (struct legacy_field){name, value};
+	r->fields[r->n_fields++] = (struct http_field){name, value};
 	return n == 10 || n == 14 || n == 17 ? framing_field(r, name, value) : 0;
 }
 

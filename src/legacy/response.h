@@ -33,7 +33,7 @@ struct response {
 	/* Meaning, once response_head has said RESPONSE_HEAD */
 	int status;
 	struct span reason;
-	struct legacy_field *fields;
+	struct http_field *fields;
 	size_t n_fields;
 	int64_t content_length; /* -1: no such field */
 	enum response_framing framing;

@@ -249,7 +249,7 @@ static bool request_field_passes(struct request_scan *s, struct span name, struc
 	return true;
 }
 
-int forward_request(const struct http_field *in, size_t n, const struct forward_context *c, struct legacy_field *out,
+int forward_request(const struct http_field *in, size_t n, const struct forward_context *c, struct http_field *out,
 		    size_t size, size_t *ret_n)
 {
 	struct request_scan s;
@@ -263,7 +263,7 @@ int forward_request(const struct http_field *in, size_t n, const struct forward_
 		return -ENOSPC;
 	for (size_t i = 0; i < n; i++)
 		if (request_field_passes(&s, in[i].name, in[i].value, &error))
-			out[count++] = (struct legacy_field){in[i].name, in[i].value};
+			out[count++] = (struct http_field){in[i].name, in[i].value};
 	if (error)
 		return error;
 	if (s.own_hops > c->own_hops)
@@ -275,15 +275,15 @@ int forward_request(const struct http_field *in, size_t n, const struct forward_
 		count = kept;
 	}
 	if (!s.has_host && c->host.ptr)
-		out[count++] = (struct legacy_field){SPAN_LIT("Host"), c->host};
+		out[count++] = (struct http_field){SPAN_LIT("Host"), c->host};
 	if (!s.has_request_id && c->request_id.len)
-		out[count++] = (struct legacy_field){SPAN_LIT("X-Request-ID"), c->request_id};
-	out[count++] = (struct legacy_field){SPAN_LIT("Via"), own_via(c->received_http10)};
+		out[count++] = (struct http_field){SPAN_LIT("X-Request-ID"), c->request_id};
+	out[count++] = (struct http_field){SPAN_LIT("Via"), own_via(c->received_http10)};
 	*ret_n = count;
 	return 0;
 }
 
-int forward_answer(const struct legacy_field *in, size_t n, bool received_http10, struct http_field *out, size_t size,
+int forward_answer(const struct http_field *in, size_t n, bool received_http10, struct http_field *out, size_t size,
 		   size_t *ret_n)
 {
 	struct named_fields dropped = {.count = 0};

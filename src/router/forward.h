@@ -47,10 +47,10 @@ struct forward_context {
 #define FORWARD_E_LOOP 1       /* → 508 Loop Detected */
 #define FORWARD_E_CONNECTION 2 /* Connection names too many fields → 400 */
 /* 0, FORWARD_E_*, or -ENOSPC when `size` is too small. */
-int forward_request(const struct http_field *in, size_t n, const struct forward_context *c, struct legacy_field *out,
+int forward_request(const struct http_field *in, size_t n, const struct forward_context *c, struct http_field *out,
 		    size_t size, size_t *ret_n);
 /* 0, FORWARD_E_CONNECTION (→ 502), or -ENOSPC. */
-int forward_answer(const struct legacy_field *in, size_t n, bool received_http10, struct http_field *out, size_t size,
+int forward_answer(const struct http_field *in, size_t n, bool received_http10, struct http_field *out, size_t size,
 		   size_t *ret_n);
 
 /* The request's own X-Request-ID (the first, when it is not empty), else a new UUID in `made`. */

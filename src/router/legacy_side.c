@@ -271,18 +271,18 @@ static int render_legacy_body(struct request *r)
 }
 
 /* What was rendered is JSON, whatever the caller's body was. */
-static void say_json(struct legacy_field fields[FIELDS_MAX + 1], size_t *n)
+static void say_json(struct http_field fields[FIELDS_MAX + 1], size_t *n)
 {
 	size_t kept = 0;
 	for (size_t i = 0; i < *n; i++)
 		if (!span_is_nocase(fields[i].name, "Content-Type") && !span_is_nocase(fields[i].name, "Content-Encoding"))
 			fields[kept++] = fields[i];
-	fields[kept++] = (struct legacy_field){SPAN_LIT("Content-Type"), SPAN_LIT("application/json")};
+	fields[kept++] = (struct http_field){SPAN_LIT("Content-Type"), SPAN_LIT("application/json")};
 	*n = kept;
 }
 
 /* Answers the request itself, and returns false, when it must not go on. */
-static bool request_fields(struct request *r, struct legacy_field fields[FIELDS_MAX + 1], size_t *ret_n)
+static bool request_fields(struct request *r, struct http_field fields[FIELDS_MAX + 1], size_t *ret_n)
 {
 	const struct http_request *h = r->http;
 	struct forward_context c = {
@@ -318,7 +318,7 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 		request_fail(r, OUTCOME_REJECTED, 400, "Unusable body", "The body could not be mapped to the legacy call.");
 		return;
 	}
-	struct legacy_field fields[FIELDS_MAX + 1];
+	struct http_field fields[FIELDS_MAX + 1];
 	size_t n_fields;
 	if (!request_fields(r, fields, &n_fields))
 		return;

@@ -41,6 +41,7 @@
 #include <sys/socket.h>
 
 #include "base/err.h"
+#include "base/http_field.h"
 #include "base/loop.h"
 #include "base/span.h"
 
@@ -48,10 +49,6 @@ struct listener;
 struct exchange;
 
 #define HTTP_FIELDS_MAX 256 /* fields of a head; more is 431 */
-
-struct http_field {
-	struct span name, value; /* as received, blanks around the value dropped; good until `finished` */
-};
 
 struct http_request {
 	struct span method, target; /* exact bytes */

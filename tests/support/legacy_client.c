@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const struct legacy_field host_field[] = {{{"Host", 4}, {"legacy.test", 11}}};
+static const struct http_field host_field[] = {{{"Host", 4}, {"legacy.test", 11}}};
 
 struct legacy_request simple_request(const char *method, const char *target)
 {

@@ -36,7 +36,7 @@ static void join(struct span name, struct span value, struct buf *out)
 static int forward(const char *text, const struct forward_context *c, struct buf *out)
 {
 	struct http_field in[ROOM];
-	struct legacy_field fields[ROOM + FORWARD_EXTRA];
+	struct http_field fields[ROOM + FORWARD_EXTRA];
 	size_t n = split(text, in), n_out = 0;
 	int r = forward_request(in, n, c, fields, n + FORWARD_EXTRA, &n_out);
 	for (size_t i = 0; r == 0 && i < n_out; i++)
@@ -126,7 +126,7 @@ static void what_is_refused(void **state)
 	assert_int_equal(forward(fits.ptr, &none, &out), 0);
 	assert_int_equal(forward(many.ptr, &none, &out), FORWARD_E_CONNECTION);
 	struct http_field in[1] = {{SPAN_LIT("A"), SPAN_LIT("b")}};
-	struct legacy_field small[3];
+	struct http_field small[3];
 	size_t n;
 	assert_int_equal(forward_request(in, 1, &none, small, 3, &n), -ENOSPC);
 }
@@ -146,11 +146,11 @@ static void what_comes_back(void **state)
 	};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct http_field split_fields[ROOM], out_fields[ROOM + FORWARD_EXTRA];
-		struct legacy_field in[ROOM];
+		struct http_field in[ROOM];
 		CLEANUP(buf_releasep) struct buf out = BUF_INIT(10000);
 		size_t n = split(cases[i].in, split_fields), n_out = 0;
 		for (size_t j = 0; j < n; j++)
-			in[j] = (struct legacy_field){split_fields[j].name, split_fields[j].value};
+			in[j] = (struct http_field){split_fields[j].name, split_fields[j].value};
 		int r = forward_answer(in, n, false, out_fields, COUNT(out_fields), &n_out);
 		assert_int_equal(r, cases[i].out ? 0 : FORWARD_E_CONNECTION);
 		for (size_t j = 0; j < n_out; j++)

@@ -59,7 +59,7 @@ static void passes_requests_and_answers_as_they_are(void **state)
 	char head[4096] = "";
 	struct scene t;
 	open_scene(&t, echo_head, head, NULL);
-	const struct legacy_field fields[] = {
+	const struct http_field fields[] = {
 		{SPAN_LIT("Host"), SPAN_LIT("a.example:80")},
 		{SPAN_LIT("x-B"), SPAN_LIT("2")},
 		{SPAN_LIT("X-b"), SPAN_LIT("")},

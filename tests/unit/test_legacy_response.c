@@ -353,7 +353,7 @@ static void a_field_cannot_split_a_request(void **state)
 	CLEANUP(buf_releasep) struct buf b = BUF_INIT(4096);
 	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
 		for (int as_name = 0; as_name < 2; as_name++) {
-			struct legacy_field f = {SPAN_LIT("X"), SPAN_LIT("y")};
+			struct http_field f = {SPAN_LIT("X"), SPAN_LIT("y")};
 			*(as_name ? &f.name : &f.value) = values[i];
 			struct legacy_request r = {.method = SPAN_LIT("GET"),
 						   .target = SPAN_LIT("/"),

@@ -120,7 +120,7 @@ static void waits_for_continue(void **state)
 	(void)state;
 	struct scene t;
 	open_scene(&t, says_continue, NULL, NULL);
-	const struct legacy_field fields[] = {{SPAN_LIT("Host"), SPAN_LIT("x")},
+	const struct http_field fields[] = {{SPAN_LIT("Host"), SPAN_LIT("x")},
 					      {SPAN_LIT("expect"), SPAN_LIT("100-continue")}};
 	/* The second one runs over a kept connection, where the head is written at once. */
 	for (int i = 0; i < 2; i++) {
@@ -383,7 +383,7 @@ static void streams_much_in_little_memory(void **state)
 	seen_free(&s);
 
 	/* Chunked: the request tells the service to answer so; its own body is empty. */
-	const struct legacy_field fields[] = {{SPAN_LIT("Host"), SPAN_LIT("x")},
+	const struct http_field fields[] = {{SPAN_LIT("Host"), SPAN_LIT("x")},
 					      {SPAN_LIT("X"), SPAN_LIT("chunked")}};
 	r = simple_request("GET", "/");
 	r.fields = fields;
