@@ -2,6 +2,7 @@
 """The shape of the code (design, "Shape of the code"), checked by reading #include lines:
 
 - dependencies point one way: main, cli -> app -> router -> {flags, legacy, tasks, metrics} -> base;
+- a task backend is known to its own files, and to the table in src/tasks/meson.build;
 - a third-party header appears in exactly one .c file (libcurl in two) and in none of our headers;
 - every header compiles alone, with gcc and with clang.
 
@@ -93,6 +94,20 @@ def third_party():
                 yield "src/%s:%d: <%s> belongs into %s" % (path, number, header, " or ".join(sorted(places[0])))
 
 
+def backends_stay_apart():
+    """Nobody includes a header of a backend but files that begin with its name."""
+    with open(os.path.join(SRC, "tasks", "meson.build"), encoding="utf-8") as file:
+        backends = re.findall(r"^  '(\w+)': \{$", file.read(), re.M)
+    if len(backends) < 2:
+        yield "src/tasks/meson.build: the rows of the backends are not found"
+    for path in sources(".c") + sources(".h"):
+        for number, angled, header in includes(path):
+            for backend in backends:
+                own = "tasks/" + backend
+                if not angled and header.startswith(own) and not path.startswith(own):
+                    yield "src/%s:%d: includes %s" % (path, number, header)
+
+
 def programs_stay_apart():
     """app.c is the only file that sees every part."""
     for path in sources(".c"):
@@ -116,6 +131,7 @@ def alone(compiler):
 def main():
     rules = [("dependencies point one way", direction),
              ("each library's header is in its one .c file and in no header", third_party),
+             ("a task backend is known to its own files", backends_stay_apart),
              ("only app.c sees every part", programs_stay_apart)]
     rules += [("every header compiles alone (%s)" % c, alone(c)) for c in ("gcc", "clang") if shutil.which(c)]
     broken = 0
