@@ -9,118 +9,15 @@ import re
 import resource
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
-import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.path.join(ROOT, "build-bench")
-FOLDER = os.path.join(BUILD, "run")
-SECONDS = int(os.environ.get("BENCH_SECONDS", "10"))
-ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
-CORES = sorted(os.sched_getaffinity(0))
-CORE_TESTED, CORE_LOAD = CORES[0], CORES[-1]
-TICK = os.sysconf("SC_CLK_TCK")
+from bench_programs import (BUILD, CORE_LOAD, CORE_TESTED, CORES, FOLDER, ROOT, ROUNDS, SECONDS, WRK_DONE, Server, free_port, median,
+                            need_program, program, wrk, write)
+
 USERS = 1000
 
-
-# --- processes ---------------------------------------------------------------------------------------------------------
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-def write(name, text):
-    path = os.path.join(FOLDER, name)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-    return path
-
-
-class Server:
-    """A program pinned to one core, with the processes that it starts."""
-
-    running = []  # in the order of their start; stop_all ends them
-
-    def __init__(self, name, core, *command, port, env=None):
-        self.name, self.port = name, port
-        self.log = os.path.join(FOLDER, name + ".log")
-        with open(self.log, "wb") as log:
-            self.popen = subprocess.Popen(["taskset", "-c", str(core), *command], stdin=subprocess.DEVNULL, stdout=log,
-                                          stderr=subprocess.STDOUT, cwd=FOLDER, env=env)
-        Server.running.append(self)
-        deadline = time.monotonic() + 20
-        while not answers(port):
-            if self.popen.poll() is not None or time.monotonic() > deadline:
-                with open(self.log, encoding="utf-8", errors="replace") as log:
-                    raise SystemExit("%s does not answer on port %d:\n%s" % (name, port, log.read()[-2000:]))
-            time.sleep(0.05)
-
-    def pids(self):
-        found, todo = [], [self.popen.pid]
-        while todo:
-            pid = todo.pop()
-            found.append(pid)
-            for task in glob.glob("/proc/%d/task/*/children" % pid):
-                with open(task, encoding="ascii") as file:
-                    todo += [int(child) for child in file.read().split()]
-        return found
-
-    def cpu_seconds(self):
-        ticks = 0
-        for pid in self.pids():
-            with open("/proc/%d/stat" % pid, encoding="ascii") as file:
-                fields = file.read().rsplit(")", 1)[1].split()
-            ticks += int(fields[11]) + int(fields[12])  # utime, stime
-        return ticks / TICK
-
-    def memory(self):
-        pages = 0
-        for pid in self.pids():
-            with open("/proc/%d/statm" % pid, encoding="ascii") as file:
-                pages += int(file.read().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-
-    @classmethod
-    def stop_all(cls):
-        while cls.running:
-            cls.running.pop().stop()
-
-    def stop(self):
-        self.popen.terminate()
-        try:
-            self.popen.wait(40)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            self.popen.wait()
-
-
-def answers(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        return True
-    except OSError:
-        return False
-
-
 # --- the router --------------------------------------------------------------------------------------------------------
-
-def program(name):
-    for path in glob.glob(os.path.join(BUILD, "**", name), recursive=True):
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            return path
-    return None
-
-
-def need_program(name):
-    path = program(name)
-    if not path:
-        raise SystemExit("%s was not built" % name)
-    return path
-
 
 def router_config(port, origin, folder):
     """The full job: identity from header and body, two flags by percentage, an outcome for each request."""
@@ -250,29 +147,11 @@ request = function()
   at = at %% #requests + 1
   return requests[at]
 end
-done = function(summary, latency)
-  io.write(string.format("RESULT %%d %%d %%d %%d %%d\\n", summary.requests, summary.duration, latency:percentile(50),
-    latency:percentile(99), summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.write
-    + summary.errors.timeout))
-end
 """
 
 
-def measure(server, seconds):
-    before = server.cpu_seconds()
-    run = subprocess.run(["taskset", "-c", str(CORE_LOAD), "wrk", "-t1", "-c64", "-d%ds" % seconds, "-s",
-                          os.path.join(FOLDER, "load.lua"), "http://127.0.0.1:%d" % server.port],
-                         stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    used = server.cpu_seconds() - before
-    found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", run.stdout)
-    if not found:
-        raise SystemExit("wrk against %s: %s%s" % (server.name, run.stdout, run.stderr))
-    requests, duration, p50, p99, errors = map(int, found.groups())
-    return {"rate": requests / duration * 1e6, "p50": p50, "p99": p99, "cpu": used / requests * 1e6, "errors": errors}
-
-
 def proxy():
-    write("load.lua", WRK_SCRIPT % USERS)
+    write("load.lua", WRK_SCRIPT % USERS + WRK_DONE)
     origin = start_origin()
     tested = [start_nginx_proxy(origin.port), start_haproxy(origin.port)]
     if os.environ.get("ENVOY"):
@@ -282,24 +161,22 @@ def proxy():
     tested.append(start_router(origin.port))
     rounds = {server.name: [] for server in tested}
     for server in tested:
-        measure(server, 1)  # connections, caches, pages
+        wrk(server, "load.lua", 64, 1)  # connections, caches, pages
     for _ in range(ROUNDS):
         for server in tested:
-            rounds[server.name].append(measure(server, SECONDS))
+            rounds[server.name].append(wrk(server, "load.lua", 64, SECONDS))
     table(rounds, {server.name: server.memory() for server in tested})
     Server.stop_all()
     check_outcomes()
 
 
 def table(rounds, memory):
-    def median(name, key):
-        return statistics.median(r[key] for r in rounds[name])
     print("POST of 100 bytes, 64 connections, one core each; median of %d rounds of %d s" % (ROUNDS, SECONDS))
     print("%-10s %10s %9s %9s %12s %9s %8s %7s" % ("", "requests/s", "p50 us", "p99 us", "CPU us/req", "x nginx", "RSS MiB", "errors"))
     for name in rounds:
         print("%-10s %10.0f %9.0f %9.0f %12.1f %9.2f %8.1f %7d" % (
-            name, median(name, "rate"), median(name, "p50"), median(name, "p99"), median(name, "cpu"),
-            median(name, "cpu") / median("nginx", "cpu"), memory[name] / 2**20, sum(r["errors"] for r in rounds[name])))
+            name, median(rounds[name], "rate"), median(rounds[name], "p50"), median(rounds[name], "p99"), median(rounds[name], "cpu"),
+            median(rounds[name], "cpu") / median(rounds["nginx"], "cpu"), memory[name] / 2**20, sum(r["errors"] for r in rounds[name])))
     print("CPU us/req of each round: " + "; ".join(
         "%s %s" % (name, " ".join("%.1f" % r["cpu"] for r in rows)) for name, rows in rounds.items()))
 
@@ -417,7 +294,17 @@ def record():
     return own("record")
 
 
-BENCHES = {"proxy": proxy, "decide": decide, "idle": idle, "record": record}
+def tasks():
+    import bench_tasks
+    return bench_tasks.run()
+
+
+def flags():
+    import bench_flags
+    return bench_flags.run()
+
+
+BENCHES = {"proxy": proxy, "decide": decide, "flags": flags, "tasks": tasks, "idle": idle, "record": record}
 
 
 def main():

@@ -1,0 +1,149 @@
+"""What the measurements share: programs on one core each, ended by their pid, and wrk."""
+import glob
+import os
+import re
+import socket
+import statistics
+import subprocess
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.join(ROOT, "build-bench")
+FOLDER = os.path.join(BUILD, "run")
+SECONDS = int(os.environ.get("BENCH_SECONDS", "10"))
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+CORES = sorted(os.sched_getaffinity(0))
+CORE_TESTED, CORE_LOAD = CORES[0], CORES[-1]
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def write(name, text):
+    path = os.path.join(FOLDER, name)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
+class Server:
+    """A program pinned to one core, with the processes that it starts; up when its port answers, or `ready` says so."""
+
+    running = []  # in the order of their start; stop_all ends them
+
+    def __init__(self, name, core, *command, port=None, env=None, ready=None):
+        self.name, self.port = name, port
+        self.log = os.path.join(FOLDER, name + ".log")
+        with open(self.log, "wb") as log:
+            self.popen = subprocess.Popen(["taskset", "-c", str(core), *command], stdin=subprocess.DEVNULL, stdout=log,
+                                          stderr=subprocess.STDOUT, cwd=FOLDER, env=env)
+        Server.running.append(self)
+        self.wait(lambda: answers(port) if ready is None else ready(self))
+
+    def wait(self, ready, patience=60):
+        deadline = time.monotonic() + patience
+        while not ready():
+            if self.popen.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit("%s is not ready:\n%s" % (self.name, self.said()[-2000:]))
+            time.sleep(0.02)
+
+    def said(self):
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            return log.read()
+
+    def pids(self):
+        found, todo = [], [self.popen.pid]
+        while todo:
+            pid = todo.pop()
+            found.append(pid)
+            for task in glob.glob("/proc/%d/task/*/children" % pid):
+                with open(task, encoding="ascii") as file:
+                    todo += [int(child) for child in file.read().split()]
+        return found
+
+    def cpu_seconds(self):
+        ticks = 0
+        for pid in self.pids():
+            with open("/proc/%d/stat" % pid, encoding="ascii") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])  # utime, stime
+        return ticks / TICK
+
+    def memory(self):
+        pages = 0
+        for pid in self.pids():
+            with open("/proc/%d/statm" % pid, encoding="ascii") as file:
+                pages += int(file.read().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    @classmethod
+    def stop_all(cls):
+        while cls.running:
+            cls.running.pop().stop()
+
+    def stop(self):
+        self.popen.terminate()
+        try:
+            self.popen.wait(40)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+
+
+def answers(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    except OSError:
+        return False
+
+
+def program(name):
+    for path in glob.glob(os.path.join(BUILD, "**", name), recursive=True):
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def need_program(name):
+    path = program(name)
+    if not path:
+        raise SystemExit("%s was not built" % name)
+    return path
+
+
+# What a script for wrk ends with: how wrk() below reads the numbers, times in µs.
+WRK_DONE = """
+done = function(summary, latency)
+  io.write(string.format("RESULT %d %d %d %d %d\\n", summary.requests, summary.duration, latency:percentile(50),
+    latency:percentile(99), summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.write
+    + summary.errors.timeout))
+end
+"""
+
+
+def wrk(server, script, connections, seconds):
+    """Loads a server: requests per second, p50 and p99 in µs, CPU of the server per request in µs, errors."""
+    before = server.cpu_seconds()
+    run = subprocess.run(["taskset", "-c", str(CORE_LOAD), "wrk", "-t1", "-c%d" % connections, "-d%ds" % seconds, "-s",
+                          os.path.join(FOLDER, script), "http://127.0.0.1:%d" % server.port],
+                         stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    used = server.cpu_seconds() - before
+    found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", run.stdout)
+    if not found:
+        raise SystemExit("wrk against %s: %s%s" % (server.name, run.stdout, run.stderr))
+    requests, duration, p50, p99, errors = map(int, found.groups())
+    return {"rate": requests / duration * 1e6, "p50": p50, "p99": p99, "cpu": used / max(requests, 1) * 1e6, "errors": errors}
+
+
+def median(rows, key):
+    return statistics.median(row[key] for row in rows)
+
+
+def goal(what, value, limit, text):
+    """One line that says whether a goal is met (limit None: there is none); a measurement is no test, so nothing fails by it."""
+    print("%-92s %9s%s" % (what, text, "" if limit is None else "  goal met" if value <= limit else "  goal NOT met"))
