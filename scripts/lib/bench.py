@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 from bench_programs import (BUILD, CORE_LOAD, CORE_TESTED, CORES, FOLDER, ROOT, ROUNDS, SECONDS, WRK_DONE, Server, free_port, median,
-                            need_program, program, wrk, write)
+                            need_program, program, start_nginx, start_origin, wrk, write)
 
 USERS = 1000
 
@@ -51,31 +51,6 @@ def start_router(origin):
 
 
 # --- the others --------------------------------------------------------------------------------------------------------
-
-NGINX_MAIN = """
-daemon off; worker_processes 1; pid {name}.pid; error_log {name}.error.log warn;
-{user}
-events {{ worker_connections 8192; }}
-http {{
-  access_log off; client_body_temp_path {name}-body; proxy_temp_path {name}-proxy; fastcgi_temp_path {name}-f;
-  uwsgi_temp_path {name}-u; scgi_temp_path {name}-s; keepalive_requests 100000000; keepalive_timeout 300s;
-{body}
-}}
-"""
-
-
-def start_nginx(name, core, body, port):
-    path = write(name + ".conf", NGINX_MAIN.format(name=name, body=body, user="user root;" if os.geteuid() == 0 else ""))
-    command = [shutil.which("nginx") or "/usr/sbin/nginx", "-p", FOLDER, "-e", name + ".error.log", "-c", path]
-    return Server(name, core, *command, port=port)
-
-
-def start_origin():
-    port = free_port()
-    return start_nginx("origin", CORE_LOAD, """
-  server { listen 127.0.0.1:%d backlog=4096; location / { return 200 '{"output":{"total":"sample answer 1"}}\\n'; } }
-""" % port, port)
-
 
 def start_nginx_proxy(origin):
     port = free_port()

@@ -2,6 +2,7 @@
 import glob
 import os
 import re
+import shutil
 import socket
 import statistics
 import subprocess
@@ -73,6 +74,11 @@ class Server:
             ticks += int(fields[11]) + int(fields[12])  # utime, stime
         return ticks / TICK
 
+    def peak(self):
+        """The most bytes of the program itself that were resident at a time."""
+        with open("/proc/%d/status" % self.popen.pid, encoding="ascii") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+
     def memory(self):
         pages = 0
         for pid in self.pids():
@@ -83,9 +89,11 @@ class Server:
     @classmethod
     def stop_all(cls):
         while cls.running:
-            cls.running.pop().stop()
+            cls.running[-1].stop()
 
     def stop(self):
+        if self in Server.running:
+            Server.running.remove(self)
         self.popen.terminate()
         try:
             self.popen.wait(40)
@@ -116,6 +124,31 @@ def need_program(name):
     return path
 
 
+NGINX_MAIN = """
+daemon off; worker_processes 1; pid {name}.pid; error_log {name}.error.log warn;
+{user}
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; client_body_temp_path {name}-body; proxy_temp_path {name}-proxy; fastcgi_temp_path {name}-f;
+  uwsgi_temp_path {name}-u; scgi_temp_path {name}-s; keepalive_requests 100000000; keepalive_timeout 300s;
+{body}
+}}
+"""
+
+
+def start_nginx(name, core, body, port):
+    path = write(name + ".conf", NGINX_MAIN.format(name=name, body=body, user="user root;" if os.geteuid() == 0 else ""))
+    command = [shutil.which("nginx") or "/usr/sbin/nginx", "-p", FOLDER, "-e", name + ".error.log", "-c", path]
+    return Server(name, core, *command, port=port)
+
+
+def start_origin():
+    port = free_port()
+    return start_nginx("origin", CORE_LOAD, """
+  server { listen 127.0.0.1:%d backlog=4096; location / { return 200 '{"output":{"total":"sample answer 1"}}\\n'; } }
+""" % port, port)
+
+
 # What a script for wrk ends with: how wrk() below reads the numbers, times in µs.
 WRK_DONE = """
 done = function(summary, latency)
@@ -129,15 +162,19 @@ end
 def wrk(server, script, connections, seconds):
     """Loads a server: requests per second, p50 and p99 in µs, CPU of the server per request in µs, errors."""
     before = server.cpu_seconds()
+    row = wrk_url("http://127.0.0.1:%d" % server.port, script, connections, seconds)
+    row["cpu"] = (server.cpu_seconds() - before) / max(row["requests"], 1) * 1e6
+    return row
+
+
+def wrk_url(url, script, connections, seconds):
     run = subprocess.run(["taskset", "-c", str(CORE_LOAD), "wrk", "-t1", "-c%d" % connections, "-d%ds" % seconds, "-s",
-                          os.path.join(FOLDER, script), "http://127.0.0.1:%d" % server.port],
-                         stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    used = server.cpu_seconds() - before
+                          os.path.join(FOLDER, script), url], stdin=subprocess.DEVNULL, capture_output=True, text=True)
     found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", run.stdout)
     if not found:
-        raise SystemExit("wrk against %s: %s%s" % (server.name, run.stdout, run.stderr))
+        raise SystemExit("wrk against %s: %s%s" % (url, run.stdout, run.stderr))
     requests, duration, p50, p99, errors = map(int, found.groups())
-    return {"rate": requests / duration * 1e6, "p50": p50, "p99": p99, "cpu": used / max(requests, 1) * 1e6, "errors": errors}
+    return {"requests": requests, "rate": requests / duration * 1e6, "p50": p50, "p99": p99, "errors": errors}
 
 
 def median(rows, key):
