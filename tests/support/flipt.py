@@ -27,6 +27,10 @@ class Refused(Exception):
         self.status = status
 
 
+def quoted(key):
+    return urllib.parse.quote(key, safe="")
+
+
 class Flipt:
     """Flipt's management API: what tests change, on the stand-in as on a real server."""
 
@@ -51,26 +55,13 @@ class Flipt:
         return json.loads(text) if text.strip() and answer.status == 200 else None
 
     def create_namespace(self):
-        body = {"key": self.namespace, "name": self.namespace}
-        self._change(lambda revision: self.call("POST", self.spaces, {**body, **revision}))
+        self.call("POST", self.spaces, {"key": self.namespace, "name": self.namespace})
 
     def delete_namespace(self):
         """With all that is in it."""
         if self.version == 1:
             self.load({"flags": []})
-        self._change(lambda revision: self.call("DELETE", "%s/%s?%s" % (self.spaces, self.namespace,
-                                                                        urllib.parse.urlencode(revision))))
-
-    def _change(self, write):
-        """write(the revision it is based on); again while others change something between the two."""
-        for _ in range(100):
-            revision = {"revision": self.call("GET", self.spaces)["revision"]} if self.version == 2 else {}
-            try:
-                return write(revision)
-            except Refused as why:
-                if why.status != 409:
-                    raise
-        raise AssertionError("others change this server all the time")
+        self.call("DELETE", "%s/%s" % (self.spaces, self.namespace))
 
     def load(self, features):
         """The namespace holds exactly these flags and segments afterwards."""
@@ -81,7 +72,7 @@ class Flipt:
         if self.version == 2:
             self._put_v2("flipt.core.Flag", flag_payload(flag))
         else:
-            self.call("DELETE", self.v1 + "/flags/" + flag["key"], statuses=(200, 404))
+            self.call("DELETE", self.v1 + "/flags/" + quoted(flag["key"]), statuses=(200, 404))
             self._create_flag_v1(flag_payload(flag))
 
     def set_segment(self, segment):
@@ -92,26 +83,26 @@ class Flipt:
             return
         self.call("POST", self.v1 + "/segments", {k: segment[k] for k in ("key", "name", "matchType")})
         for constraint in segment["constraints"]:
-            self.call("POST", "%s/segments/%s/constraints" % (self.v1, segment["key"]), constraint)
+            self.call("POST", "%s/segments/%s/constraints" % (self.v1, quoted(segment["key"])), constraint)
 
     def delete_flag(self, key):
         if self.version == 2:
             self._delete_v2("flipt.core.Flag", key)
         else:
-            self.call("DELETE", self.v1 + "/flags/" + key, statuses=(200, 404))
+            self.call("DELETE", self.v1 + "/flags/" + quoted(key), statuses=(200, 404))
 
-    # v2
-    def _list_v2(self, kind):
-        return self.call("GET", "%s/%s" % (self.v2, kind))
-
+    # v2. Without a revision: others may change other namespaces meanwhile.
     def _put_v2(self, kind, payload):
-        def put(revision):
-            known = any(r["key"] == payload["key"] for r in self._list_v2(kind)["resources"])
-            self.call("PUT" if known else "POST", self.v2, {"key": payload["key"], "payload": {"@type": kind, **payload}, **revision})
-        self._change(put)
+        body = {"key": payload["key"], "payload": {"@type": kind, **payload}}
+        try:
+            self.call("PUT", self.v2, body)
+        except Refused as why:
+            if why.status != 404:
+                raise
+            self.call("POST", self.v2, body)
 
     def _delete_v2(self, kind, key):
-        self._change(lambda revision: self.call("DELETE", "%s/%s/%s?%s" % (self.v2, kind, key, urllib.parse.urlencode(revision))))
+        self.call("DELETE", "%s/%s/%s" % (self.v2, kind, quoted(key)))
 
     def _load_v2(self, features):
         for segment in features.get("segments", ()):
@@ -120,16 +111,16 @@ class Flipt:
             self._put_v2("flipt.core.Flag", flag_payload(flag))
         for kind, part in (("flipt.core.Flag", "flags"), ("flipt.core.Segment", "segments")):
             wanted = {item["key"] for item in features.get(part, ())}
-            for resource in self._list_v2(kind)["resources"]:
+            for resource in self.call("GET", "%s/%s" % (self.v2, kind))["resources"]:
                 if resource["key"] not in wanted:
                     self._delete_v2(kind, resource["key"])
 
     # v1
     def _load_v1(self, features):
         for flag in self.call("GET", self.v1 + "/flags")["flags"]:
-            self.call("DELETE", self.v1 + "/flags/" + flag["key"])
+            self.delete_flag(flag["key"])
         for segment in self.call("GET", self.v1 + "/segments")["segments"]:
-            self.call("DELETE", self.v1 + "/segments/" + segment["key"])
+            self.call("DELETE", self.v1 + "/segments/" + quoted(segment["key"]))
         for segment in features.get("segments", ()):
             self.set_segment(segment)
         for flag in features["flags"]:
@@ -137,7 +128,7 @@ class Flipt:
 
     def _create_flag_v1(self, flag):
         self.call("POST", self.v1 + "/flags", {k: flag[k] for k in ("key", "name", "type", "enabled", "description")})
-        of = "%s/flags/%s" % (self.v1, flag["key"])
+        of = "%s/flags/%s" % (self.v1, quoted(flag["key"]))
         ids = {}
         for variant in flag["variants"]:
             body = {"key": variant["key"], "name": variant["name"]}
@@ -167,7 +158,7 @@ def flag_payload(flag):
     """A flag of a features file as v2's resource."""
     def segments(of):
         of = {"key": of} if isinstance(of, str) else of
-        keys = of.get("segments") or of.get("keys") or [of["key"]]
+        keys = of["segments"] if "segments" in of else of.get("keys") or [of["key"]]
         return {"segmentOperator": of.get("operator") or of.get("segmentOperator") or "OR_SEGMENT_OPERATOR", "segments": keys}
     rules = [{**segments(r["segment"] if "segment" in r else r), "distributions": copy.deepcopy(r.get("distributions", []))}
              for r in flag.get("rules", ())]
@@ -235,60 +226,62 @@ class StandIn(Listening):
         space = self.namespaces.get(namespace)
         if space is None:
             return None
+        content = json.dumps([self.version, namespace, space], sort_keys=True).encode()
+        digest = hashlib.sha1(content).hexdigest()
         document = {"namespace": {"key": namespace}, "flags": [self.snapshot_flag(space, f) for f in space["flags"].values()]}
-        digest = hashlib.sha1(b"%d" % self.version + json.dumps(document, sort_keys=True).encode()).hexdigest()
         if self.version == 2:
             document["digest"] = digest
         return digest, document
 
     def snapshot_flag(self, space, flag):
         v1 = self.version == 1
-        unused = {"id": ""} if v1 else {}
+        names = {"name": flag["name"], "description": flag["description"]} if v1 else {"name": "", "description": ""}
+        shown = {"key": flag["key"], **names, "enabled": flag["enabled"], "type": flag["type"], **TIMES,
+                 "rules": self.snapshot_rules(space, flag),
+                 "rollouts": [self.snapshot_rollout(space, rank, r) for rank, r in enumerate(flag["rollouts"], 1)]}
+        for variant in flag["variants"]:
+            if variant["key"] == flag.get("defaultVariant"):
+                shown["defaultVariant"] = {"id": variant["id"] if v1 else "%s/%s" % (flag["key"], variant["key"]),
+                                           "key": variant["key"], "attachment": attachment_of(variant, "" if v1 else "null")}
+        return shown
 
-        def segments(keys):
-            shown = []
-            for key in keys:
-                s = space["segments"].get(key)
-                if s is not None:
-                    shown.append({"key": key, "name": "", "description": "",
-                                  "matchType": s["matchType"].replace("MATCH", "SEGMENT_MATCH"),
-                                  "constraints": [{**unused, "type": c["type"].replace("_COMPARISON", "_CONSTRAINT_COMPARISON"),
-                                                   "property": c["property"], "operator": c["operator"], "value": c["value"]}
-                                                  for c in s["constraints"]]})
-            return shown
-        variants = {v["key"]: v for v in flag["variants"]}
-
-        def attachment(variant):
-            if "attachment" in variants.get(variant, ()):
-                return compact(variants[variant]["attachment"])
-            return "" if v1 else "null"
-
-        def distribution(rule, d):
-            ids = {"id": "", "ruleId": "", "variantId": variants[d["variant"]]["id"]} if v1 else {"ruleId": rule["id"]}
-            return {**ids, "variantKey": d["variant"], "variantAttachment": attachment(d["variant"]), "rollout": d["rollout"]}
-        rules = []
+    def snapshot_rules(self, space, flag):
+        v1 = self.version == 1
+        variants, rules = {v["key"]: v for v in flag["variants"]}, []
         for rank, rule in enumerate(flag["rules"], 1):
-            shown = {"id": rule["id"], "segments": segments(rule["segments"]), "rank": rank,
-                     "segmentOperator": rule["segmentOperator"],
-                     "distributions": [distribution(rule, d) for d in rule["distributions"]]}
+            # v2's are new in each snapshot.
+            rule_id = rule["id"] if v1 else str(uuid.uuid5(uuid.UUID(rule["id"]), self.revision))
+
+            def distribution(d):
+                variant = variants.get(d["variant"], {})
+                ids = {"id": "", "ruleId": "", "variantId": variant["id"]} if v1 else {"ruleId": rule_id}
+                return {**ids, "variantKey": d["variant"], "variantAttachment": attachment_of(variant, "" if v1 else "null"),
+                        "rollout": d["rollout"]}
+            shown = {"id": rule_id, "segments": self.snapshot_segments(space, rule["segments"]), "rank": rank,
+                     "segmentOperator": rule["segmentOperator"], "distributions": [distribution(d) for d in rule["distributions"]]}
             # v1 joins rules with their segments: one over N segments comes N times, one over none not at all.
             rules.extend([shown] * (len(rule["segments"]) if v1 else 1))
-        rollouts = []
-        for rank, r in enumerate(flag["rollouts"], 1):
-            if "threshold" in r:
-                rollouts.append({"type": r["type"], "rank": rank, "threshold": r["threshold"]})
-            else:
-                rollouts.append({"type": r["type"], "rank": rank,
-                                 "segment": {"value": r["segment"]["value"], "segmentOperator": r["segment"]["segmentOperator"],
-                                             "segments": segments(r["segment"]["segments"])}})
-        names = {"name": flag["name"], "description": flag.get("description", "")} if v1 else {"name": "", "description": ""}
-        shown = {"key": flag["key"], **names, "enabled": flag["enabled"], "type": flag["type"], **TIMES, "rules": rules,
-                 "rollouts": rollouts}
-        default = variants.get(flag.get("defaultVariant"))
-        if default:
-            shown["defaultVariant"] = {"id": default["id"] if v1 else "%s/%s" % (flag["key"], default["key"]), "key": default["key"],
-                                       "attachment": compact(default["attachment"]) if "attachment" in default else ""}
-        return shown
+        return rules
+
+    def snapshot_rollout(self, space, rank, rollout):
+        if "threshold" in rollout:
+            return {"type": rollout["type"], "rank": rank, "threshold": rollout["threshold"]}
+        of = rollout["segment"]
+        return {"type": rollout["type"], "rank": rank,
+                "segment": {"value": of["value"], "segmentOperator": of["segmentOperator"],
+                            "segments": self.snapshot_segments(space, of["segments"])}}
+
+    def snapshot_segments(self, space, keys):
+        unused = {"id": ""} if self.version == 1 else {}
+        return [{"key": key, "name": "", "description": "", "matchType": s["matchType"].replace("MATCH", "SEGMENT_MATCH"),
+                 "constraints": [{**unused, "type": c["type"].replace("_COMPARISON", "_CONSTRAINT_COMPARISON"),
+                                  "property": c["property"], "operator": c["operator"], "value": c["value"]}
+                                 for c in s["constraints"]]}
+                for key, s in ((key, space["segments"][key]) for key in keys if key in space["segments"])]
+
+
+def attachment_of(variant, without=""):
+    return compact(variant["attachment"]) if "attachment" in variant else without
 
 
 def full_flag(flag):
@@ -311,14 +304,23 @@ def without_ids(value):
 
 
 class Wrong(Exception):
-    """An error answer: HTTP status, gRPC code, message."""
+    """An error answer: HTTP status, gRPC code (None: plain text), message, fields."""
 
-    def __init__(self, status, code, message):
+    def __init__(self, status, code, message, *fields):
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.code, self.message, self.fields = status, code, message, fields
 
 
-NO_PATH = Wrong(404, None, "404 page not found\n")
+NO_PATH = Wrong(404, None, "404 page not found\n", ("X-Content-Type-Options", "nosniff"))
+NO_ACCESS = Wrong(401, 16, "request was not authenticated", ("Www-Authenticate", "request was not authenticated"))
+
+
+def not_there(kind, namespace, key):
+    return "%s %s/%s: %s %s/%s not found" % (2 * (kind.rsplit(".", 1)[1].lower(), namespace, key))
+
+
+def no_environment(key):
+    return Wrong(404, 5, 'failed to get environment "%s" from context: environment: "%s" not found' % (key, key))
 
 
 class Handler(Answering):
@@ -329,9 +331,9 @@ class Handler(Answering):
             self.route()
         except Wrong as w:
             if w.code is None:
-                self.answer(w.status, w.message, "text/plain; charset=utf-8")
+                self.answer(w.status, w.message, "text/plain; charset=utf-8", w.fields)
             else:
-                self.answer(w.status, spaced({"code": w.code, "message": w.message, "details": []}))
+                self.answer(w.status, spaced({"code": w.code, "message": w.message, "details": []}), fields=w.fields)
 
     def route(self):
         s, p = self.owner, self.parts
@@ -341,16 +343,17 @@ class Handler(Answering):
         v2 = s.version == 2
         known = {"client": v2, "internal": True}.get(p[0], p[:2] == ["api", "v2"] if v2 else p[:2] == ["api", "v1"])
         if not known:
+            if v2 and p[:2] == ["api", "v1"] and p[-1] == "flags":
+                raise no_environment("")  # what is left of v1's path
             raise Wrong(404, 5, "Not Found") if v2 else NO_PATH
         stream = p[-1] == "stream" and p[0] == "client"
         if s.token and self.headers.get("Authorization") != "Bearer " + s.token:
-            self.refuse(Wrong(401, 16, "request was not authenticated"), stream)
+            self.refuse(NO_ACCESS, stream)
         elif p[0] in ("client", "internal"):
             namespace = p[5] if len(p) > 5 else ""
             environment = self.headers.get("X-Flipt-Environment", "default")
             if v2 and environment != "default":  # what the path says is not looked at
-                self.refuse(Wrong(404, 5, 'failed to get environment "%s" from context: environment: "%s" not found'
-                                  % (environment, environment)), stream)
+                self.refuse(no_environment(environment), stream)
             else:
                 self.stream(namespace) if stream else self.poll(namespace)
         else:
@@ -423,9 +426,9 @@ class Handler(Answering):
             raise Wrong(404, 5, "Not Found")
         if len(p) < 7:
             return self.namespaces_v2(p[5:])
-        if p[6] != "resources" or p[5] not in s.namespaces:
+        if p[6] != "resources":
             raise Wrong(404, 5, "Not Found")
-        return self.resources_v2(p[5], s.namespaces[p[5]], p[7:])
+        return self.resources_v2(p[5], s.namespaces.get(p[5], {"flags": {}, "segments": {}}), p[7:])
 
     def namespaces_v2(self, rest):
         s = self.owner
@@ -434,13 +437,11 @@ class Handler(Answering):
             return {"key": key, **{k: s.namespaces[key][k] for k in ("name", "description", "protected")}}
         if self.command == "GET" and not rest:
             return {"items": [shown(key) for key in s.namespaces], "revision": s.revision}
-        if rest and rest[0] not in s.namespaces:
-            raise Wrong(404, 5, 'namespace "%s" not found' % rest[0])
         revision = self.query("revision") if rest else self.body.get("revision")
         if not self.revision_is_right(revision):
             raise Wrong(409, 10, 'expected head revision "%s" has changed (now "%s")' % (revision, s.revision))
         if rest:
-            del s.namespaces[rest[0]]
+            s.namespaces.pop(rest[0], None)
             s.touch()
             return {"revision": s.revision}
         s.create_namespace(self.body["key"], self.body["name"])
@@ -460,15 +461,14 @@ class Handler(Answering):
             return {"namespaceKey": namespace, "key": item["key"], "payload": {"@type": kind, **without_ids(item)}}
         if len(rest) == 1:
             return {"resources": [resource(item) for item in there.values()], "revision": s.revision}
-        if rest[1] not in there:
-            name = parts[kind][:-1]
-            raise Wrong(404, 5, "getting %s %s/%s: %s %s/%s not found" % (name, namespace, rest[1], name, namespace, rest[1]))
         if self.command == "DELETE":
             if not self.revision_is_right(self.query("revision")):
                 raise self.conflict(kind, self.query("revision"))
-            del there[rest[1]]
+            there.pop(rest[1], None)
             s.touch()
             return {"revision": s.revision}
+        if rest[1] not in there:
+            raise Wrong(404, 5, "getting " + not_there(kind, namespace, rest[1]))
         return {"resource": resource(there[rest[1]]), "revision": s.revision}
 
     def put_resource(self, space, namespace):
@@ -480,7 +480,14 @@ class Handler(Answering):
         if not self.revision_is_right(body.get("revision")):
             raise self.conflict(kind, body["revision"])
         whole = full_flag(payload) if kind == "flipt.core.Flag" else payload
-        space["flags" if kind == "flipt.core.Flag" else "segments"][body["key"]] = whole
+        there = space["flags" if kind == "flipt.core.Flag" else "segments"]
+        what = 'resource type "%s": %s resource "%s/%s/%s"' % (kind, "update" if self.command == "PUT" else "create", kind,
+                                                              namespace, body["key"])
+        if self.command == "PUT" and body["key"] not in there:
+            raise Wrong(404, 5, "%s: getting %s" % (what, not_there(kind, namespace, body["key"])))
+        if self.command == "POST" and body["key"] in there:
+            raise Wrong(409, 6, what)
+        there[body["key"]] = whole
         s.touch()
         return {"resource": {"namespaceKey": namespace, "key": body["key"], "payload": {"@type": kind, **without_ids(whole)}},
                 "revision": s.revision}
@@ -569,8 +576,7 @@ class Handler(Answering):
         return shown
 
     def shown_variant(self, flag, variant):
-        attachment = compact(variant["attachment"]) if "attachment" in variant else ""
-        return {**variant, "flagKey": flag["key"], "namespaceKey": self.namespace, "attachment": attachment, **TIMES}
+        return {**variant, "flagKey": flag["key"], "namespaceKey": self.namespace, "attachment": attachment_of(variant), **TIMES}
 
     def variants_v1(self, flag, _):
         variant = {"id": str(uuid.uuid4()), "key": self.body["key"], "name": self.body.get("name", ""), "description": ""}
@@ -642,7 +648,8 @@ class Handler(Answering):
         if "threshold" in body:
             rollout.update(type="THRESHOLD_ROLLOUT_TYPE", threshold=dict(body["threshold"]))
         else:
-            keys = body["segment"].get("segmentKeys") or [body["segment"]["segmentKey"]]
+            one = body["segment"].get("segmentKey")
+            keys = [one] if one else body["segment"]["segmentKeys"]
             rollout.update(type="SEGMENT_ROLLOUT_TYPE",
                            segment={"value": body["segment"]["value"], "segments": keys,
                                     "segmentOperator": body["segment"].get("segmentOperator", "OR_SEGMENT_OPERATOR")})

@@ -144,7 +144,8 @@ class Handler(Answering):
             connection.close()
 
     def pass_on(self, status, fields, body):
-        kept = [(n, v) for n, v in fields.items() if n.lower() in ("etag", "content-encoding", "www-authenticate")]
+        own = ("content-type", "content-length", "transfer-encoding", "connection", "date", "server")
+        kept = [(n, v) for n, v in fields.items() if n.lower() not in own]
         self.answer(status, body, fields.get("Content-Type") or "application/json", kept)
 
     def altered(self, document):
