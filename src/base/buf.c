@@ -106,6 +106,19 @@ int buf_vprintf(struct buf *b, const char *format, va_list ap)
 	return r;
 }
 
+int buf_put_segment(struct buf *b, struct span s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		unsigned char c = (unsigned char)s.ptr[i];
+		bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+		if (letter || c == '-' || c == '.' || c == '_' || c == '~')
+			buf_putc(b, (char)c);
+		else
+			buf_printf(b, "%%%02X", c);
+	}
+	return b->error;
+}
+
 int buf_printf(struct buf *b, const char *format, ...)
 {
 	va_list ap;

@@ -62,7 +62,16 @@ static int sync_parent(const char *path)
 
 #define SUFFIX ".XXXXXX" /* of a file that is being written */
 
-int file_replace(const char *path, struct span content, mode_t mode, struct err *e)
+/* Who owns nothing else is not asked for it: an own file needs no chown. */
+static int own(int fd, const struct stat *as)
+{
+	struct stat now;
+	if (!as || (fstat(fd, &now) == 0 && now.st_uid == as->st_uid && now.st_gid == as->st_gid))
+		return 0;
+	return fchown(fd, as->st_uid, as->st_gid);
+}
+
+static int replace(const char *path, struct span content, mode_t mode, const struct stat *as, struct err *e)
 {
 	CLEANUP(freep) char *temporary = NULL;
 	if (asprintf(&temporary, "%s" SUFFIX, path) < 0) {
@@ -73,7 +82,7 @@ int file_replace(const char *path, struct span content, mode_t mode, struct err 
 	if (fd < 0)
 		return err_set(e, -errno, "%s: %s", temporary, strerror(errno));
 	int r = write_all(fd, content);
-	if (r == 0 && (fchmod(fd, mode) < 0 || fsync(fd) < 0 || rename(temporary, path) < 0))
+	if (r == 0 && (own(fd, as) < 0 || fchmod(fd, mode) < 0 || fsync(fd) < 0 || rename(temporary, path) < 0))
 		r = -errno;
 	if (r < 0) {
 		unlink(temporary);
@@ -81,6 +90,16 @@ int file_replace(const char *path, struct span content, mode_t mode, struct err 
 	}
 	r = sync_parent(path);
 	return r < 0 ? err_set(e, r, "%s: %s", path, strerror(-r)) : 0;
+}
+
+int file_replace(const char *path, struct span content, mode_t mode, struct err *e)
+{
+	return replace(path, content, mode, NULL, e);
+}
+
+int file_replace_as(const char *path, struct span content, const struct stat *as, struct err *e)
+{
+	return replace(path, content, as->st_mode & 07777, as, e);
 }
 
 void file_remove_leftovers(const char *path)

@@ -5,7 +5,7 @@
 #define BASE_FILE_H
 
 #include <stddef.h>
-#include <sys/types.h>
+#include <sys/stat.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -16,6 +16,9 @@ int file_read(const char *path, size_t max, struct buf *out, struct err *e);
 /* Writes a neighbour, fsyncs it, renames it over `path`, fsyncs the folder: a reader sees the old or the new, never a
  * half. `mode` as in open(2). */
 int file_replace(const char *path, struct span content, mode_t mode, struct err *e);
+
+/* The same, keeping mode, owner and group of `as`; -EPERM when this user may not give the file to that owner or group. */
+int file_replace_as(const char *path, struct span content, const struct stat *as, struct err *e);
 
 /* Removes neighbours that file_replace left when it was killed; for files that only the caller writes. */
 void file_remove_leftovers(const char *path);

@@ -8,9 +8,10 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "cli/population.h"
 #include "flags/flags.h"
 #include "flags/saved_snapshot.h"
-#include "router/decide.h"
+#include "router/identity.h"
 
 #define EXTRA_MAX 16
 
@@ -95,17 +96,6 @@ static struct span given(const char *text)
 	return text && *text ? span_of(text) : SPAN_NONE;
 }
 
-/* As identity_find does: the first part of the operation's list that is there. */
-static struct span entity_of(const struct operation *op, struct span user, struct span organisation)
-{
-	for (size_t i = 0; i < op->identity.n_entity; i++) {
-		struct span part = op->identity.entity[i] == IDENTITY_USER ? user : organisation;
-		if (part.ptr)
-			return part;
-	}
-	return SPAN_NONE;
-}
-
 static void list_services(const struct config *c)
 {
 	fprintf(stderr, "known:");
@@ -180,42 +170,15 @@ static const struct flag_snapshot *load_flags(const struct config *c)
 	return s;
 }
 
-#define MADE_UP 10000
-
-/* How many of MADE_UP identities like this one, but for the part that is hashed, would be served by the task side. */
-static double share_of_task(const struct decide_input *like, const struct operation *op)
-{
-	unsigned task = 0;
-	for (unsigned i = 0; i < MADE_UP; i++) {
-		char name[32];
-		snprintf(name, sizeof(name), "made-up-%u", i);
-		struct decide_input in = *like;
-		in.operation = op;
-		if (in.entity.ptr == in.organisation.ptr)
-			in.organisation = span_of(name);
-		else
-			in.user = span_of(name);
-		in.entity = span_of(name);
-		struct decision d;
-		decide(&in, &d, NULL);
-		task += d.side == OUTCOME_TASK;
-	}
-	return 100.0 * task / MADE_UP;
-}
-
 /* Each flag hashes with its own key, so that several percentages multiply: what the screen says of one flag is not the share. */
 static void print_shares(const struct decide_input *in, const struct operation *op)
 {
 	if (!in->entity.ptr || !op->has_task || op->n_flags == 0)
 		return;
-	printf("share      %.1f %% of %d made-up %s go to tasks", share_of_task(in, op), MADE_UP,
+	printf("share      %.1f %% of %d made-up %s go to tasks", population_share(in), POPULATION_SIZE,
 	       in->entity.ptr == in->organisation.ptr ? "organisations" : "users of this organisation");
-	for (size_t i = 0; op->n_flags > 1 && i < op->n_flags; i++) {
-		struct operation alone = *op;
-		alone.flags[0] = op->flags[i];
-		alone.n_flags = 1;
-		printf("%s%.*s alone %.1f %%", i ? ", " : ": ", SPAN_ARG(op->flags[i]), share_of_task(in, &alone));
-	}
+	for (size_t i = 0; op->n_flags > 1 && i < op->n_flags; i++)
+		printf("%s%.*s alone %.1f %%", i ? ", " : ": ", SPAN_ARG(op->flags[i]), population_share_of_flag(in, op->flags[i]));
 	printf("\n");
 }
 
@@ -231,7 +194,8 @@ static void explain(const struct config *c, const struct operation *op, const st
 		.extra = a->extra,
 		.n_extra = a->n_extra,
 	};
-	in.entity = entity_of(op, in.user, in.organisation);
+	enum identity_part part;
+	identity_entity(&op->identity, in.user, in.organisation, &in.entity, &part);
 	printf("operation  %.*s.%.*s  %.*s %.*s\n", SPAN_ARG(op->service), SPAN_ARG(op->name), SPAN_ARG(op->method),
 	       SPAN_ARG(op->path));
 	printf("entity     %.*s\n\n", SPAN_ARG(in.entity.ptr ? in.entity : SPAN_LIT("none (" DECIDE_ANONYMOUS ")")));

@@ -7,14 +7,6 @@
 
 #define CONTEXT_MAX (4 + CONFIG_MAX_CONTEXT + 16)
 
-/* What one flag says. */
-struct vote {
-	bool task;
-	enum outcome_reason reason;
-	struct span backend; /* SPAN_NONE: does not care */
-	double shadow;
-};
-
 struct asking {
 	const struct decide_input *in;
 	struct flag_context context[CONTEXT_MAX];
@@ -51,17 +43,17 @@ static const bool *env_default(const struct config *c, struct span flag)
 }
 
 /* The flag exists neither in the source nor in the last good snapshot. */
-static struct vote vote_missing(const struct asking *a, struct span flag)
+static struct decide_vote vote_missing(const struct asking *a, struct span flag)
 {
 	const bool *value = env_default(a->in->config, flag);
 	if (value) {
 		flag_trace_say(a->trace, 1, "flag %.*s is nowhere; the environment's default says %s",
 			       SPAN_ARG(flag), *value ? "task" : "legacy");
-		return (struct vote){.task = *value, .reason = REASON_ENV_DEFAULT};
+		return (struct decide_vote){.task = *value, .reason = REASON_ENV_DEFAULT, .bucket = -1};
 	}
 	flag_trace_say(a->trace, 1, "flag %.*s is nowhere (%s), and the environment has no default: legacy",
 		       SPAN_ARG(flag), a->in->flags ? "not in the snapshot" : "there is no snapshot");
-	return (struct vote){.reason = a->in->flags ? REASON_FLAG_MISSING : REASON_FLAG_UNAVAILABLE};
+	return (struct decide_vote){.reason = a->in->flags ? REASON_FLAG_MISSING : REASON_FLAG_UNAVAILABLE, .bucket = -1};
 }
 
 static bool means_legacy(struct span variant)
@@ -73,25 +65,24 @@ static bool means_legacy(struct span variant)
 	return variant.len == 0;
 }
 
-static struct vote vote_of_variant(const struct asking *a, struct span variant)
+static struct decide_vote vote_of_variant(const struct operation *op, struct span variant)
 {
-	const struct operation *op = a->in->operation;
 	for (size_t i = 0; i < op->n_variants; i++)
 		if (span_eq(op->variants[i].variant, variant))
-			return (struct vote){.task = op->variants[i].task,
+			return (struct decide_vote){.task = op->variants[i].task,
 					     .backend = op->variants[i].backend,
 					     .shadow = op->variants[i].shadow ? 1 : 0};
 	if (means_legacy(variant))
-		return (struct vote){.task = false};
+		return (struct decide_vote){.task = false};
 	if (span_is(variant, "shadow"))
-		return (struct vote){.shadow = 1};
+		return (struct decide_vote){.shadow = 1};
 	if (task_backend_is_name(variant))
-		return (struct vote){.task = true, .backend = variant};
-	return (struct vote){.task = true};
+		return (struct decide_vote){.task = true, .backend = variant};
+	return (struct decide_vote){.task = true};
 }
 
 /* {"side": "task"|"legacy"|"shadow", "backend": name, "shadow": 0..1}; what is malformed is as if absent. */
-static void apply_attachment(struct vote *v, struct span attachment)
+static void apply_attachment(struct decide_vote *v, struct span attachment)
 {
 	static const struct span pointers[] = {{"/side", 5}, {"/backend", 8}, {"/shadow", 7}};
 	struct span values[3];
@@ -113,26 +104,32 @@ static void apply_attachment(struct vote *v, struct span attachment)
 	}
 }
 
-static struct vote vote_variant_flag(const struct asking *a, const struct flag_result *r)
+struct decide_vote decide_variant(const struct operation *op, struct span variant, struct span attachment)
+{
+	struct decide_vote v = vote_of_variant(op, variant);
+	apply_attachment(&v, attachment);
+	return v;
+}
+
+static struct decide_vote vote_variant_flag(const struct asking *a, const struct flag_result *r)
 {
 	if (r->reason == FLAG_REASON_DISABLED)
-		return (struct vote){.reason = REASON_FLAG_DISABLED};
+		return (struct decide_vote){.reason = REASON_FLAG_DISABLED};
 	if (!r->match)
-		return (struct vote){.reason = REASON_NO_MATCH};
-	struct vote v = vote_of_variant(a, r->variant);
-	apply_attachment(&v, r->attachment);
+		return (struct decide_vote){.reason = REASON_NO_MATCH};
+	struct decide_vote v = decide_variant(a->in->operation, r->variant, r->attachment);
 	v.reason = r->variant.len || v.task ? REASON_FLAG : REASON_NO_MATCH;
 	return v;
 }
 
 /* A boolean flag that says false by its own switch, rather than by a rollout, is a disabled flag. */
-static struct vote vote_boolean_flag(const struct flag_result *r)
+static struct decide_vote vote_boolean_flag(const struct flag_result *r)
 {
 	bool by_switch = !r->enabled && r->reason == FLAG_REASON_DEFAULT;
-	return (struct vote){.task = r->enabled, .reason = by_switch ? REASON_FLAG_DISABLED : REASON_FLAG};
+	return (struct decide_vote){.task = r->enabled, .reason = by_switch ? REASON_FLAG_DISABLED : REASON_FLAG};
 }
 
-static struct vote vote_flag(const struct asking *a, struct span key, struct span *ret_variant)
+static struct decide_vote vote_flag(const struct asking *a, struct span key, struct span *ret_variant)
 {
 	const struct decide_input *in = a->in;
 	const struct flag *f = in->flags ? flag_find(in->flags, key) : NULL;
@@ -146,9 +143,10 @@ static struct vote vote_flag(const struct asking *a, struct span key, struct spa
 		*ret_variant = r.variant;
 	if (!in->entity.ptr && r.by_percentage) {
 		flag_trace_say(a->trace, 1, "a percentage took part and there is no identity: legacy");
-		return (struct vote){.reason = REASON_NO_IDENTITY};
+		return (struct decide_vote){.reason = REASON_NO_IDENTITY, .bucket = r.bucket};
 	}
-	struct vote v = r.type == FLAG_VARIANT ? vote_variant_flag(a, &r) : vote_boolean_flag(&r);
+	struct decide_vote v = r.type == FLAG_VARIANT ? vote_variant_flag(a, &r) : vote_boolean_flag(&r);
+	v.bucket = r.bucket;
 	flag_trace_say(a->trace, 1, "flag %.*s says %s (%s)", SPAN_ARG(key),
 		       v.task	      ? "task"
 		       : v.shadow > 0 ? "shadow"
@@ -207,7 +205,7 @@ static void decide_by_flags(const struct asking *a, struct decision *ret)
 	bool task = op->n_flags > 0;
 	ret->reason = op->n_flags ? REASON_FLAG : REASON_FLAG_MISSING;
 	for (size_t i = 0; i < op->n_flags; i++) {
-		struct vote v = vote_flag(a, op->flags[i], &ret->variant);
+		struct decide_vote v = vote_flag(a, op->flags[i], &ret->variant);
 		if (v.backend.ptr)
 			backend = v.backend;
 		if (v.reason == REASON_ENV_DEFAULT || !v.task)
@@ -255,4 +253,12 @@ void decide(const struct decide_input *in, struct decision *ret, const struct fl
 		decide_by_wish(&a, in->override, SPAN_NONE, REASON_OVERRIDE, ret);
 	else
 		decide_by_flags(&a, ret);
+}
+
+void decide_flag(const struct decide_input *in, struct span flag, struct decide_vote *ret)
+{
+	struct asking a = {.in = in};
+	struct span ignored;
+	build_context(&a);
+	*ret = vote_flag(&a, flag, &ignored);
 }

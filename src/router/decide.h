@@ -42,7 +42,20 @@ struct decision {
 	double shadow; /* legacy serves; this share (0..1) of the requests runs on the task side beside it */
 };
 
+/* What one flag says, before the others are asked. */
+struct decide_vote {
+	bool task;
+	enum outcome_reason reason;
+	struct span backend; /* SPAN_NONE: does not care */
+	double shadow;	     /* as in a decision */
+	int bucket;	     /* that took part (flags.h), -1: none */
+};
+
 /* `trace` may be NULL. */
 void decide(const struct decide_input *in, struct decision *ret, const struct flag_trace *trace);
+/* The flag by itself, for an operation that is not NULL; pins and overrides are not looked at. */
+void decide_flag(const struct decide_input *in, struct span flag, struct decide_vote *ret);
+/* What a variant with this attachment ("": none) means to an operation: its own map, the words of the design, the attachment. */
+struct decide_vote decide_variant(const struct operation *op, struct span variant, struct span attachment);
 
 #endif

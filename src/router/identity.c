@@ -159,6 +159,20 @@ static struct span find_part(struct finder *f, const struct identity_source *sou
 	return SPAN_NONE;
 }
 
+bool identity_entity(const struct identity_sources *sources, struct span user, struct span organisation, struct span *ret,
+		     enum identity_part *ret_part)
+{
+	for (size_t i = 0; i < sources->n_entity; i++) {
+		struct span value = sources->entity[i] == IDENTITY_USER ? user : organisation;
+		if (!value.ptr)
+			continue;
+		*ret = value;
+		*ret_part = sources->entity[i];
+		return true;
+	}
+	return false;
+}
+
 void identity_find(const struct identity_sources *sources, const struct identity_input *in, struct identity *ret)
 {
 	/* Without the two texts, which need no clearing. */
@@ -167,13 +181,6 @@ void identity_find(const struct identity_sources *sources, const struct identity
 	ret->user = find_part(&f, sources->user, sources->n_user, 0, ret->text[0]);
 	ret->organisation =
 		find_part(&f, sources->organisation, sources->n_organisation, sources->n_user, ret->text[1]);
-	for (size_t i = 0; i < sources->n_entity && !ret->has_entity; i++) {
-		struct span value = sources->entity[i] == IDENTITY_USER ? ret->user : ret->organisation;
-		if (!value.ptr)
-			continue;
-		ret->has_entity = true;
-		ret->entity = value;
-		ret->entity_part = sources->entity[i];
-	}
+	ret->has_entity = identity_entity(sources, ret->user, ret->organisation, &ret->entity, &ret->entity_part);
 	buf_release(&f.scratch);
 }

@@ -51,5 +51,8 @@ struct identity {
 
 /* Never fails. To be called at the head, and again with the body when it said wants_body; both times from scratch. */
 void identity_find(const struct identity_sources *sources, const struct identity_input *in, struct identity *ret);
+/* The part that flags hash: the first of `entity` that is there. false: neither is. */
+bool identity_entity(const struct identity_sources *sources, struct span user, struct span organisation, struct span *ret,
+		     enum identity_part *ret_part);
 
 #endif

@@ -40,19 +40,6 @@ const char *problem_title(int status)
 	return status >= 500 ? "Server Error" : status >= 400 ? "Client Error" : "Answer";
 }
 
-/* Everything but RFC 3986's unreserved characters is escaped: a request id is the caller's, and may be anything. */
-static void append_reference(struct buf *out, struct span id)
-{
-	for (size_t i = 0; i < id.len; i++) {
-		unsigned char c = (unsigned char)id.ptr[i];
-		bool letter = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
-		if (letter || (c && strchr("-._~", c)))
-			buf_putc(out, (char)c);
-		else
-			buf_printf(out, "%%%02X", c);
-	}
-}
-
 static void append_member(struct buf *out, const struct problem_member *m)
 {
 	buf_putc(out, ',');
@@ -79,7 +66,7 @@ int problem_render(const struct problem *p, struct buf *out)
 	}
 	if (p->instance.ptr) {
 		buf_puts(out, ",\"instance\":\"");
-		append_reference(out, p->instance);
+		buf_put_segment(out, p->instance);
 		buf_putc(out, '"');
 	}
 	for (size_t i = 0; i < p->n_members; i++)

@@ -55,10 +55,11 @@ class Started:
         process.wait_event("worker_ready")
         return process
 
-    def run(self, name, *arguments, env=None, timeout=60):
+    def run(self, name, *arguments, env=None, timeout=60, user=None):
         """Runs a command to its end."""
         return subprocess.run([program(name), *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=timeout, env=environment(env))
+                              timeout=timeout, env=environment(env),
+                              **({"user": user, "group": user, "extra_groups": []} if user is not None else {}))
 
     def process(self, name, *arguments, **how):
         process = Process(name, *arguments, **how)

@@ -1,0 +1,276 @@
+/*
+ * set, enable, disable, rollback: draft, ask, write, record, verify, wait.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "cli/population.h"
+#include "cli/rollout_draft.h"
+#include "cli/rollout_history.h"
+#include "cli/rollout_verify.h"
+#include "cli/rollout_wait.h"
+
+#define TRIES_MAX 6
+
+struct changing {
+	struct rollout_place *place;
+	const struct rollout_arguments *arguments;
+	struct flag_users users;
+	struct rollout_draft draft;
+	struct rollout_plan plan; /* of place->document */
+	struct rollout_wait wait;
+	char *journal;
+	bool agreed;
+	struct rollout_plan agreed_to;
+	size_t done; /* of the plan's changes, where not all could be written */
+};
+
+/* --- before -------------------------------------------------------------------------------------------------------- */
+
+static bool same_plan(const struct rollout_plan *a, const struct rollout_plan *b)
+{
+	if (a->n != b->n)
+		return false;
+	for (size_t i = 0; i < a->n; i++) {
+		const struct rollout_change *x = &a->changes[i], *y = &b->changes[i];
+		if (x->what != y->what || x->rule != y->rule || x->share != y->share || x->from != y->from || x->to != y->to)
+			return false;
+	}
+	return true;
+}
+
+static void show(const struct changing *c)
+{
+	const struct rollout_arguments *a = c->arguments;
+	const struct rollout_draft *d = &c->draft;
+	printf("%s in %s\n", a->flag, c->place->name);
+	draft_show_changes(&c->plan);
+	if (!c->plan.n)
+		printf("  nothing to change\n");
+	if (d->of_segment)
+		printf("  of the segment's members: %g %% → %g %% to tasks\n", d->segment_from, d->segment_to);
+	printf("  of everybody: %g %% → %g %% to tasks\n", d->from, d->to);
+	if (strcmp(a->command, "disable") == 0 && d->to > 0)
+		printf("  note: a disabled boolean flag still runs its rollouts; \"rollback\" moves everybody to legacy\n");
+	fflush(stdout);
+}
+
+/* Also where the percentage will not be what was asked for: somebody should look at the rules first. */
+static bool must_ask(const struct changing *c, char question[256])
+{
+	const struct rollout_arguments *a = c->arguments;
+	const struct rollout_draft *d = &c->draft;
+	bool disabled = !flag_enabled(flag_find(d->then, span_of(a->flag)));
+	if (strcmp(a->command, "rollback") == 0 || strcmp(a->command, "disable") == 0)
+		return false;
+	if (d->to > d->from * 2)
+		return snprintf(question, 256, "%g %% → %g %% of everybody more than doubles", d->from, d->to) > 0;
+	if (d->of_segment && d->segment_to > d->segment_from * 2)
+		return snprintf(question, 256, "%g %% → %g %% of the segment's members more than doubles", d->segment_from, d->segment_to) > 0;
+	if (a->percent >= 0 && !disabled && draft_to(d) != a->percent)
+		return snprintf(question, 256, "an earlier rule makes it %g %%, not %g %%", draft_to(d), a->percent) > 0;
+	return false;
+}
+
+static int ask(const struct changing *c, struct err *e)
+{
+	char question[256], answer[16] = "";
+	if (c->arguments->yes || !must_ask(c, question))
+		return 0;
+	if (!isatty(STDIN_FILENO))
+		return err_set(e, -ECANCELED, "%s: say --yes", question);
+	printf("%s. Go on? [y/N] ", question);
+	fflush(stdout);
+	if (fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y'))
+		return 1;
+	return err_set(e, -ECANCELED, "not agreed");
+}
+
+static int plan_document(struct changing *c, struct buf *text, struct err *e)
+{
+	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
+	const struct rollout_place *p = c->place;
+	int r = rollout_open(place_document_name(p), buf_span(&p->document), c->arguments->flag, &c->users.sides, &d, e);
+	if (r == 0)
+		r = draft_plan(d, c->arguments, &c->plan, e);
+	return r < 0 ? r : rollout_apply(d, &c->plan, text, e);
+}
+
+/* The flag is looked for in the snapshot first: its message knows the flags' names. */
+static int make_draft(struct changing *c, struct buf *text, struct err *e)
+{
+	struct rollout_place *p = c->place;
+	const struct flag *f;
+	struct flag_snapshot *s = NULL;
+	draft_release(&c->draft);
+	buf_clear(text);
+	int r = place_read(p, NULL, e);
+	if (r == 0)
+		r = place_parse(p, buf_span(&p->flags), &s, e);
+	if (r == 0)
+		r = draft_find_flag(s, c->arguments->flag, &f, e);
+	flag_snapshot_unref(s);
+	if (r == 0)
+		r = place_read(p, c->arguments->flag, e);
+	if (r == 0)
+		r = draft_make(p, &c->users, c->arguments, &c->draft, e);
+	return r < 0 ? r : plan_document(c, text, e);
+}
+
+/* --- the write ----------------------------------------------------------------------------------------------------- */
+
+static int record(const struct changing *c, const char *result, struct err *e)
+{
+	const struct rollout_arguments *a = c->arguments;
+	struct rollout_record entry = {.command = a->command, .flag = a->flag, .segment = a->segment, .source = c->place->name,
+				       .percent = a->percent, .from = draft_from(&c->draft), .to = draft_to(&c->draft),
+				       .plan = &c->plan, .result = result};
+	int r = history_write(c->journal, &entry, e);
+	if (r < 0)
+		fprintf(stderr, "warning: what was done could not be recorded: %s\n", e->text);
+	return r;
+}
+
+static void say_command(const struct rollout_arguments *a)
+{
+	fprintf(stderr, "  migration-rollout --config %s %s %s", a->config, a->command, a->flag);
+	if (a->percent >= 0)
+		fprintf(stderr, " %g", a->percent);
+	fprintf(stderr, a->segment ? " --segment %s\n" : "\n", a->segment);
+}
+
+/* v1 takes one value at a time: the first stand, the others do not. */
+static int half_done(struct changing *c, const struct err *why)
+{
+	char result[ERR_TEXT_MAX + 64];
+	struct rollout_plan stands = c->plan, missing = {.n = c->plan.n - c->done};
+	struct err e;
+	stands.n = c->done;
+	memcpy(missing.changes, c->plan.changes + c->done, missing.n * sizeof(missing.changes[0]));
+	fprintf(stderr, "migration-rollout: HALF DONE: %zu of %zu values were written, then: %s\n", c->done, c->plan.n, why->text);
+	printf("Written:\n");
+	draft_show_changes(&stands);
+	printf("Not written:\n");
+	draft_show_changes(&missing);
+	if (place_read(c->place, NULL, &e) == 0) {
+		struct flag_snapshot *s = NULL;
+		if (place_parse(c->place, buf_span(&c->place->flags), &s, &e) == 0) {
+			struct decide_input like = flag_users_like(&c->users, flag_users_at(&c->users, 0), s);
+			printf("As it stands, %g %% of everybody go to tasks.\n",
+			       population_share_of_flag(&like, span_of(c->arguments->flag)));
+		}
+		flag_snapshot_unref(s);
+	}
+	fflush(stdout);
+	fprintf(stderr, "To finish, run the same again:\n");
+	say_command(c->arguments);
+	snprintf(result, sizeof(result), "HALF DONE: %zu of %zu values: %s", c->done, c->plan.n, why->text);
+	record(c, result, &e);
+	return ROLLOUT_NOT_AS_ASKED;
+}
+
+/* Sent, and no answer: only reading tells. 0 when the change stands. */
+static int find_out(struct changing *c, struct err *e)
+{
+	struct err reading;
+	fprintf(stderr, "%s\nThe change was sent and may have been made: looking.\n", e->text);
+	if (place_read(c->place, NULL, &reading) == 0)
+		return verify_stands(c->place, &c->users, c->arguments) ? 0 : -EIO;
+	fprintf(stderr, "migration-rollout: UNKNOWN whether it was made, since reading fails too: %s\nLook again with:\n  migration-rollout "
+		"--config %s get %s\n", reading.text, c->arguments->config, c->arguments->flag);
+	record(c, "UNKNOWN: sent, and no answer", &reading);
+	return ROLLOUT_NOT_AS_ASKED;
+}
+
+/* 1: to be tried again, since somebody else was faster. */
+static int write_once(struct changing *c, const struct buf *text, struct err *e)
+{
+	switch (place_write(c->place, c->arguments->flag, &c->plan, buf_span(text), &c->done, e)) {
+	case PLACE_WRITTEN:
+		return 0;
+	case PLACE_CHANGED_MEANWHILE:
+		return -EAGAIN;
+	case PLACE_NOT_WRITTEN:
+		return -EIO;
+	case PLACE_PARTLY_WRITTEN:
+		return half_done(c, e);
+	case PLACE_UNKNOWN:
+		return c->done ? half_done(c, e) : find_out(c, e);
+	}
+	return -EINVAL;
+}
+
+/* What is agreed to is what is written: whatever changed meanwhile is shown and asked about again. v1 has no revisions, so that it is
+ * read again after a question, which can take long. */
+static int write_agreed(struct changing *c, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
+	for (int i = 0; i < TRIES_MAX; i++) {
+		int r = make_draft(c, &text, e);
+		if (r < 0)
+			return r;
+		if (!c->agreed || !same_plan(&c->agreed_to, &c->plan)) {
+			show(c);
+			if (c->arguments->dry_run || !c->plan.n)
+				return 0;
+			r = ask(c, e);
+			if (r < 0)
+				return r;
+			c->agreed = true;
+			c->agreed_to = c->plan;
+			if (r == 1)
+				continue;
+		}
+		r = write_once(c, &text, e);
+		if (r != -EAGAIN)
+			return r;
+	}
+	return err_set(e, -EBUSY, "somebody else keeps changing it: given up after %d tries", TRIES_MAX);
+}
+
+/* --- after --------------------------------------------------------------------------------------------------------- */
+
+static int after(struct changing *c, int64_t since_ms, struct err *e)
+{
+	char result[ERR_TEXT_MAX + 64];
+	int recorded = record(c, "done", e);
+	int r = verify_change(c->place, &c->users, c->arguments, &c->draft, e);
+	if (r < 0) {
+		fprintf(stderr, "migration-rollout: the change was made, but is not as asked for: %s\n", e->text);
+		snprintf(result, sizeof(result), "NOT AS ASKED: %s", e->text);
+		record(c, result, e);
+		return ROLLOUT_NOT_AS_ASKED;
+	}
+	if (c->arguments->wait)
+		r = wait_routers(c->place, &c->wait, since_ms);
+	return r ? r : recorded < 0 ? ROLLOUT_NOT_AS_ASKED : 0;
+}
+
+/* Nothing may keep a rollback from being made, a journal that cannot be written included. */
+static int prepare(struct changing *c, struct err *e)
+{
+	const struct rollout_arguments *a = c->arguments;
+	bool back = strcmp(a->command, "rollback") == 0;
+	int r = history_path(c->place->config, a->journal, &c->journal, e);
+	if (r == 0 && !a->dry_run && !back && (r = history_writable(c->journal, e)) < 0)
+		return err_prefix(e, r, "the change could not be recorded");
+	return r < 0 || !a->wait || a->dry_run ? r : wait_prepare(c->place, a, &c->wait, e);
+}
+
+int command_change(struct rollout_place *p, const struct rollout_arguments *a, struct err *e)
+{
+	struct changing c = {.place = p, .arguments = a};
+	flag_users_init(&c.users, p->config, a->flag);
+	int r = prepare(&c, e);
+	if (r == 0)
+		r = write_agreed(&c, e);
+	if (r == 0 && c.agreed)
+		r = after(&c, clock_mono_ms(), e);
+	draft_release(&c.draft);
+	wait_release(&c.wait);
+	free(c.journal);
+	return r;
+}

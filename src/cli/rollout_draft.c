@@ -1,0 +1,162 @@
+#include "cli/rollout_draft.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/population.h"
+
+#define KEY_MAX 128 /* longer keys are not compared */
+#define NEAR_MAX 5
+#define LISTED_MAX 10
+
+/* --- an unknown flag ----------------------------------------------------------------------------------------------- */
+
+/* Levenshtein's distance. */
+static size_t distance(const char *a, const char *b)
+{
+	size_t row[KEY_MAX + 1], n = strlen(b);
+	if (strlen(a) > KEY_MAX || n > KEY_MAX)
+		return KEY_MAX;
+	for (size_t j = 0; j <= n; j++)
+		row[j] = j;
+	for (size_t i = 1; a[i - 1]; i++) {
+		size_t diagonal = row[0];
+		row[0] = i;
+		for (size_t j = 1; j <= n; j++) {
+			size_t best = diagonal + (a[i - 1] != b[j - 1]);
+			diagonal = row[j];
+			best = best < row[j] + 1 ? best : row[j] + 1;
+			row[j] = best < row[j - 1] + 1 ? best : row[j - 1] + 1;
+		}
+	}
+	return row[n];
+}
+
+/* A slip of the keys, or a part of the name with one. */
+static bool near(const char *key, const char *wanted)
+{
+	char begin[KEY_MAX + 1];
+	size_t n = strlen(wanted), far = n / 4 > 2 ? n / 4 : 2;
+	snprintf(begin, sizeof(begin), "%.*s", (int)(n < KEY_MAX ? n : KEY_MAX), key);
+	return distance(key, wanted) <= far || (n > 4 && distance(begin, wanted) <= far) || (n > 2 && strstr(key, wanted));
+}
+
+int draft_find_flag(const struct flag_snapshot *s, const char *key, const struct flag **ret, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf list = BUF_INIT(4096);
+	size_t listed = 0, n = flag_snapshot_count(s);
+	*ret = flag_find(s, span_of(key));
+	if (*ret)
+		return 0;
+	for (size_t i = 0; i < n && listed < NEAR_MAX; i++)
+		if (near(flag_key(flag_snapshot_at(s, i)), key))
+			buf_printf(&list, "%s%s", listed++ ? ", " : "; near it: ", flag_key(flag_snapshot_at(s, i)));
+	for (size_t i = 0; i < n && !listed && i < LISTED_MAX; i++)
+		buf_printf(&list, "%s%s%s", i ? ", " : "; there are: ", flag_key(flag_snapshot_at(s, i)),
+			   i + 1 == LISTED_MAX && n > LISTED_MAX ? ", …" : "");
+	return err_set(e, -ENOENT, "there is no flag \"%s\"%s", key, list.len ? list.ptr : n ? "" : "; there are no flags at all");
+}
+
+/* --- the draft ----------------------------------------------------------------------------------------------------- */
+
+int draft_plan(const struct rollout_document *d, const struct rollout_arguments *a, struct rollout_plan *ret, struct err *e)
+{
+	if (a->percent >= 0)
+		return rollout_set(d, a->segment, a->percent, ret, e);
+	if (strcmp(a->command, "rollback") == 0)
+		return rollout_back(d, ret, e);
+	return rollout_enable(d, strcmp(a->command, "enable") == 0, ret, e);
+}
+
+/* Growing must not move anyone back, nor shrinking anyone to task: whatever the rules look like, the made-up people tell. */
+static int check_moves(const struct decide_input *like, const struct rollout_arguments *a, const struct rollout_draft *d, struct err *e)
+{
+	struct population_moves m = population_moves(like, span_of(a->flag), d->then);
+	if (!m.to_task || !m.to_legacy)
+		return 0;
+	return err_set(e, -EINVAL, "the change would move %.1f %% to task and %.1f %% back to legacy at once: change the rules by hand",
+		       100.0 * m.to_task / POPULATION_SIZE, 100.0 * m.to_legacy / POPULATION_SIZE);
+}
+
+static int judge(const struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *d, struct err *e)
+{
+	struct decide_input like = flag_users_like(u, flag_users_at(u, 0), d->now);
+	struct segment_context members;
+	d->from = population_share_of_flag(&like, span_of(a->flag));
+	int r = check_moves(&like, a, d, e);
+	like.flags = d->then;
+	d->to = population_share_of_flag(&like, span_of(a->flag));
+	if (r < 0 || !a->segment)
+		return r;
+	segment_context_of(flag_find(d->now, span_of(a->flag)), a->segment, &members);
+	like.extra = members.entries;
+	like.n_extra = members.n;
+	d->of_segment = true;
+	d->segment_to = population_share_of_flag(&like, span_of(a->flag));
+	like.flags = d->now;
+	d->segment_from = population_share_of_flag(&like, span_of(a->flag));
+	return check_moves(&like, a, d, e);
+}
+
+int draft_make(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *ret,
+	       struct err *e)
+{
+	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
+	const struct flag *f;
+	*ret = (struct rollout_draft){.now = NULL};
+	int r = place_parse(p, buf_span(&p->flags), &ret->now, e);
+	if (r == 0)
+		r = draft_find_flag(ret->now, a->flag, &f, e);
+	if (r == 0)
+		r = rollout_open(place_document_name(p), buf_span(&p->flags), a->flag, &u->sides, &d, e);
+	if (r == 0)
+		r = draft_plan(d, a, &ret->plan, e);
+	if (r == 0 && *u->disagree)
+		r = err_set(e, -EINVAL, "%s: a percentage of %s has no one meaning", u->disagree, a->flag);
+	if (r == 0)
+		r = rollout_apply(d, &ret->plan, &text, e);
+	if (r == 0)
+		r = place_parse(p, buf_span(&text), &ret->then, e);
+	return r < 0 ? r : judge(u, a, ret, e);
+}
+
+void draft_release(struct rollout_draft *d)
+{
+	flag_snapshot_unref(d->now);
+	flag_snapshot_unref(d->then);
+	d->now = d->then = NULL;
+}
+
+double draft_from(const struct rollout_draft *d)
+{
+	return d->of_segment ? d->segment_from : d->from;
+}
+
+double draft_to(const struct rollout_draft *d)
+{
+	return d->of_segment ? d->segment_to : d->to;
+}
+
+void draft_show_changes(const struct rollout_plan *plan)
+{
+	for (size_t i = 0; i < plan->n; i++) {
+		const struct rollout_change *c = &plan->changes[i];
+		switch (c->what) {
+		case ROLLOUT_ENABLED:
+			printf("  enabled: %s → %s\n", c->from > 0 ? "true" : "false", c->to > 0 ? "true" : "false");
+			break;
+		case ROLLOUT_SHARE:
+			printf("  rule %zu, variant \"%s\": %g %% → %g %%\n", c->rule + 1, c->variant, c->from, c->to);
+			break;
+		case ROLLOUT_THRESHOLD:
+			printf("  rollout %zu, threshold: %g %% → %g %%\n", c->rule + 1, c->from, c->to);
+			break;
+		case ROLLOUT_SEGMENT_VALUE:
+			printf("  rollout %zu, of its segment: %s → %s\n", c->rule + 1, c->from > 0 ? "true" : "false",
+			       c->to > 0 ? "true" : "false");
+			break;
+		}
+	}
+}

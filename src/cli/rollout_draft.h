@@ -1,0 +1,36 @@
+/*
+ * A draft: what everybody is told now, and what they would be told after a change.
+ *
+ * Why:       plans, questions and checks compare the same two snapshots.
+ * Ownership: the draft owns both.
+ */
+#ifndef CLI_ROLLOUT_DRAFT_H
+#define CLI_ROLLOUT_DRAFT_H
+
+#include "cli/rollout_command.h"
+#include "cli/rollout_users.h"
+
+struct rollout_draft {
+	struct flag_snapshot *now, *then;
+	struct rollout_plan plan; /* of place->flags; place->document may have its rules elsewhere */
+	double from, to;	  /* percent of everybody whom the flag by itself says task to */
+	bool of_segment;
+	double segment_from, segment_to; /* of the segment's members; where of_segment */
+};
+
+/* What the command wants of a document. */
+int draft_plan(const struct rollout_document *d, const struct rollout_arguments *a, struct rollout_plan *ret, struct err *e);
+/* -ENOENT when there is no such flag: the sentence lists near ones. */
+int draft_find_flag(const struct flag_snapshot *s, const char *key, const struct flag **ret, struct err *e);
+/* From what the place has read. -EINVAL when the change is refused. */
+int draft_make(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *ret,
+	       struct err *e);
+void draft_release(struct rollout_draft *d);
+/* The two shares of everybody or of the segment's members, whichever the command is about. */
+double draft_from(const struct rollout_draft *d);
+double draft_to(const struct rollout_draft *d);
+
+/* The changes, one line each, to standard output. */
+void draft_show_changes(const struct rollout_plan *plan);
+
+#endif

@@ -1,0 +1,267 @@
+#include "cli/rollout_flipt.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/http_client.h"
+#include "base/json.h"
+
+#define TIMEOUT_MS 60000 /* a slow server is waited for: at three in the morning an answer late is better than none */
+#define CONNECT_TIMEOUT_MS 10000
+#define SLOW_MS 3000
+#define DIGEST_LENGTH 40
+#define PATH_LIMIT 8192
+
+/* --- calls --------------------------------------------------------------------------------------------------------- */
+
+struct asked {
+	struct loop *loop;
+	struct flipt_answer *answer;
+	struct err *e;
+	bool done;
+};
+
+static void on_answer(void *arg, const struct http_reply *r)
+{
+	struct asked *a = arg;
+	if (r->failure != HTTP_OK) {
+		err_set(a->e, -EIO, "%s", r->detail);
+		a->answer->maybe_sent = r->sent;
+	} else {
+		a->answer->status = r->status;
+		a->answer->json = span_starts(http_reply_field(r, "Content-Type"), SPAN_LIT("application/json"));
+		span_copy(http_reply_field(r, "ETag"), a->answer->etag, sizeof(a->answer->etag));
+		buf_append_span(&a->answer->body, r->body);
+	}
+	a->done = true;
+	loop_stop(a->loop);
+}
+
+int flipt_ask(struct rollout_place *p, const char *method, const char *path, struct span body, struct flipt_answer *answer,
+	      struct err *e)
+{
+	CLEANUP(freep) char *url = NULL, *bearer = NULL;
+	const struct config *c = p->config;
+	struct http_field fields[4] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
+				       {SPAN_LIT("X-Flipt-Accept-Server-Version"), SPAN_LIT("1.47.0")},
+				       {SPAN_LIT("X-Flipt-Environment"), span_of(c->flags.environment)}};
+	size_t n = 3, length = strlen(c->flags.url);
+	while (length && c->flags.url[length - 1] == '/')
+		length--;
+	if (asprintf(&url, "%.*s%s", (int)length, c->flags.url, path) < 0 ||
+	    (c->flags.token && asprintf(&bearer, "Bearer %s", c->flags.token) < 0))
+		return err_set(e, -ENOMEM, "out of memory");
+	if (bearer)
+		fields[n++] = (struct http_field){SPAN_LIT("Authorization"), span_of(bearer)};
+	buf_clear(&answer->body);
+	*answer = (struct flipt_answer){.body = answer->body};
+	struct asked a = {.loop = p->loop, .answer = answer, .e = e};
+	struct http_request q = {.method = method, .url = url, .fields = fields, .n_fields = n, .body = body,
+				 .connect_timeout_ms = CONNECT_TIMEOUT_MS, .timeout_ms = TIMEOUT_MS, .max_body = FLAG_MAX_DOCUMENT,
+				 .may_resend = strcmp(method, "GET") == 0};
+	struct http_events events = {.arg = &a, .done = on_answer};
+	struct http_call *call;
+	int r = http_start(p->http, &q, &events, &call, e);
+	if (r < 0)
+		return r;
+	loop_timer_start(p->slow, SLOW_MS);
+	while (r == 0 && !a.done) /* others on this loop stop it as well (rollout_wait.c) */
+		r = loop_run(p->loop);
+	loop_timer_stop(p->slow);
+	if (r < 0)
+		return err_set(e, r, "event loop: %s", strerror(-r));
+	return answer->status ? 0 : err_prefix(e, -EIO, "Flipt");
+}
+
+int flipt_expect(const char *what, const struct flipt_answer *answer, struct err *e)
+{
+	struct span message;
+	if (answer->status == 200)
+		return 0;
+	if (answer->status == 401 || answer->status == 403)
+		return err_set(e, -EACCES, "Flipt answers %d: the client token is missing or may not do this (FLIPT_CLIENT_TOKEN, or "
+			       "token_file in the configuration)", answer->status);
+	if (!answer->json || !json_pointer(buf_span(&answer->body), SPAN_LIT("/message"), &message))
+		return err_set(e, answer->status == 404 ? -ENOENT : -EIO, "%s: the server answers %d: is it a Flipt?", what, answer->status);
+	return err_set(e, answer->status == 404 ? -ENOENT : -EIO, "%s: Flipt answers %d %.*s", what, answer->status, SPAN_ARG(message));
+}
+
+int flipt_get(struct rollout_place *p, const char *path, struct flipt_answer *answer, struct err *e)
+{
+	int r = flipt_ask(p, "GET", path, SPAN_NONE, answer, e);
+	return r < 0 ? r : flipt_expect(path, answer, e);
+}
+
+/* --- the snapshot -------------------------------------------------------------------------------------------------- */
+
+static int snapshot_path(const struct rollout_place *p, int version, struct buf *path, struct err *e)
+{
+	const struct config *c = p->config;
+	buf_clear(path);
+	if (version == 1) {
+		buf_puts(path, "/internal/v1/evaluation/snapshot/namespace/");
+		buf_put_segment(path, span_of(c->flags.namespace_key));
+	} else {
+		buf_puts(path, "/client/v2/environments/");
+		buf_put_segment(path, span_of(c->flags.environment));
+		buf_puts(path, "/namespaces/");
+		buf_put_segment(path, span_of(c->flags.namespace_key));
+		buf_puts(path, "/snapshot");
+	}
+	return path->error ? err_set(e, path->error, "the namespace's name is too long") : 0;
+}
+
+static void keep_digest(struct rollout_place *p, const struct flipt_answer *answer)
+{
+	struct span digest;
+	bool own = json_pointer(buf_span(&answer->body), SPAN_LIT("/digest"), &digest) && digest.len > 2;
+	span_copy(own ? (struct span){digest.ptr + 1, digest.len - 2} : span_of(answer->etag), p->digest, sizeof(p->digest));
+	if (p->version == 2 && strlen(p->digest) != DIGEST_LENGTH)
+		fprintf(stderr, "warning: Flipt's snapshot has a hole (its digest has %zu characters, not %d): routers keep their last "
+			"good one until it is mended\n", strlen(p->digest), DIGEST_LENGTH);
+}
+
+int flipt_read_snapshot(struct rollout_place *p, struct err *e)
+{
+	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
+	CLEANUP(buf_releasep) struct buf path = BUF_INIT(PATH_LIMIT);
+	int version = p->version ? p->version : 2;
+	int r = snapshot_path(p, version, &path, e);
+	if (r == 0)
+		r = flipt_ask(p, "GET", path.ptr, SPAN_NONE, &answer, e);
+	if (r == 0 && !p->version && answer.status == 404 && !answer.json) {
+		/* v1 has no such path at all: text, where v2 answers JSON. */
+		version = 1;
+		r = snapshot_path(p, version, &path, e);
+		if (r == 0)
+			r = flipt_ask(p, "GET", path.ptr, SPAN_NONE, &answer, e);
+	}
+	if (r == 0 && answer.status == 404 && answer.json)
+		return err_set(e, -ENOENT, "Flipt has no %s", strchr(p->name, ',') + 2);
+	if (r == 0)
+		r = flipt_expect(path.ptr, &answer, e);
+	if (r < 0)
+		return r;
+	p->version = version;
+	keep_digest(p, &answer);
+	buf_clear(&p->flags);
+	return buf_append_span(&p->flags, buf_span(&answer.body));
+}
+
+/* --- v2 ------------------------------------------------------------------------------------------------------------ */
+
+static int resources_path(const struct rollout_place *p, const char *type, const char *key, struct buf *path, struct err *e)
+{
+	const struct config *c = p->config;
+	buf_puts(path, "/api/v2/environments/");
+	buf_put_segment(path, span_of(c->flags.environment));
+	buf_puts(path, "/namespaces/");
+	buf_put_segment(path, span_of(c->flags.namespace_key));
+	buf_puts(path, "/resources");
+	buf_puts(path, type);
+	if (key) {
+		buf_putc(path, '/');
+		buf_put_segment(path, span_of(key));
+	}
+	return path->error ? err_set(e, path->error, "the flag's key is too long") : 0;
+}
+
+int flipt_read_v2(struct rollout_place *p, const char *flag, struct err *e)
+{
+	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
+	CLEANUP(buf_releasep) struct buf path = BUF_INIT(PATH_LIMIT);
+	struct span payload, revision;
+	int r = resources_path(p, "/flipt.core.Flag", flag, &path, e);
+	if (r == 0)
+		r = flipt_get(p, path.ptr, &answer, e);
+	if (r < 0)
+		return r;
+	if (!json_pointer(buf_span(&answer.body), SPAN_LIT("/resource/payload"), &payload) ||
+	    !json_pointer(buf_span(&answer.body), SPAN_LIT("/revision"), &revision) || revision.len <= 2)
+		return err_set(e, -EBADMSG, "%s: no payload or no revision in the answer", path.ptr);
+	buf_append_span(&p->document, payload);
+	return buf_append_span(&p->revision, revision);
+}
+
+/* v2 takes what is invalid: the flag is read beside the namespace's segments as a features file is, which names every mistake. */
+static int check_payload(struct rollout_place *p, struct span payload, struct err *e)
+{
+	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
+	CLEANUP(buf_releasep) struct buf features = BUF_INIT(FLAG_MAX_DOCUMENT);
+	CLEANUP(buf_releasep) struct buf path = BUF_INIT(PATH_LIMIT);
+	struct flag_snapshot *s = NULL;
+	struct span list, ignored, resource, segment;
+	struct json_iter it;
+	bool first = true;
+	int r = resources_path(p, "/flipt.core.Segment", NULL, &path, e);
+	if (r == 0)
+		r = flipt_get(p, path.ptr, &answer, e);
+	if (r < 0)
+		return r;
+	buf_puts(&features, "{\"flags\": [");
+	buf_append_span(&features, payload);
+	buf_puts(&features, "], \"segments\": [");
+	if (json_pointer(buf_span(&answer.body), SPAN_LIT("/resources"), &list))
+		for (json_iter_init(&it, list); json_iter_next(&it, &ignored, &resource);)
+			if (json_pointer(resource, SPAN_LIT("/payload"), &segment)) {
+				buf_puts(&features, first ? "" : ", ");
+				buf_append_span(&features, segment);
+				first = false;
+			}
+	buf_puts(&features, "]}");
+	r = features.error ? err_set(e, features.error, "the namespace is too large")
+			   : flag_snapshot_parse_features("Flipt's flag", buf_span(&features), FLAG_RULES_V2, &s, e);
+	flag_snapshot_unref(s);
+	return r;
+}
+
+enum place_written flipt_write_v2(struct rollout_place *p, const char *flag, struct span text, struct err *e)
+{
+	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(FLAG_MAX_DOCUMENT);
+	CLEANUP(buf_releasep) struct buf path = BUF_INIT(PATH_LIMIT);
+	if (check_payload(p, text, e) < 0 || resources_path(p, "", NULL, &path, e) < 0)
+		return PLACE_NOT_WRITTEN;
+	buf_puts(&body, "{\"key\":");
+	json_quote(&body, span_of(flag));
+	buf_puts(&body, ",\"payload\":");
+	buf_append_span(&body, text);
+	buf_printf(&body, ",\"revision\":%s}", p->revision.ptr);
+	if (body.error) {
+		err_set(e, body.error, "the flag is too large");
+		return PLACE_NOT_WRITTEN;
+	}
+	if (flipt_ask(p, "PUT", path.ptr, buf_span(&body), &answer, e) < 0)
+		return answer.maybe_sent ? PLACE_UNKNOWN : PLACE_NOT_WRITTEN;
+	if (answer.status == 409)
+		return PLACE_CHANGED_MEANWHILE;
+	return flipt_expect(path.ptr, &answer, e) < 0 ? PLACE_NOT_WRITTEN : PLACE_WRITTEN;
+}
+
+/* --- the server's own answer --------------------------------------------------------------------------------------- */
+
+int flipt_evaluate(struct rollout_place *p, const struct flag *f, const char *entity, struct buf *ret, struct err *e)
+{
+	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(65536);
+	bool boolean = flag_type_of(f) == FLAG_BOOLEAN;
+	const struct span texts[] = {span_of(p->config->flags.namespace_key), span_of(flag_key(f)), span_of(entity), span_of(entity)};
+	static const char *const before[] = {"{\"namespaceKey\":", ",\"flagKey\":", ",\"entityId\":", ",\"context\":{\"user_id\":"};
+	struct span value;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		buf_puts(&body, before[i]);
+		json_quote(&body, texts[i]);
+	}
+	buf_puts(&body, "}}");
+	const char *path = boolean ? "/evaluate/v1/boolean" : "/evaluate/v1/variant";
+	int r = body.error ? err_set(e, body.error, "the flag's key is too long")
+			   : flipt_ask(p, "POST", path, buf_span(&body), &answer, e);
+	if (r == 0)
+		r = flipt_expect(path, &answer, e);
+	if (r < 0)
+		return r;
+	if (!json_pointer(buf_span(&answer.body), boolean ? SPAN_LIT("/enabled") : SPAN_LIT("/variantKey"), &value))
+		return err_set(e, -EBADMSG, "%s: the answer lacks what was asked for", path);
+	return boolean ? buf_append_span(ret, value) : json_unescape(value, ret);
+}

@@ -1,0 +1,18 @@
+/*
+ * After a write: is what the source gives out now what was asked for?
+ */
+#ifndef CLI_ROLLOUT_VERIFY_H
+#define CLI_ROLLOUT_VERIFY_H
+
+#include "cli/rollout_draft.h"
+
+/* Reads the place until it shows the change (bounded), and evaluates: everybody made up and everybody recorded must be told what
+ * draft->then tells them, and Flipt itself must tell some of them the same. Says what share goes to tasks. 0, -EAGAIN when the change
+ * does not show (or no longer), -EIO when it shows but does not do what was asked, or what reading says. */
+int verify_change(struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a, const struct rollout_draft *draft,
+		  struct err *e);
+
+/* Whether the change shows in what the place has read. */
+bool verify_stands(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a);
+
+#endif

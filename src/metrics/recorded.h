@@ -1,0 +1,32 @@
+/*
+ * Recorded identities: who made requests of which operation, and how many, as far as outcomes.db reaches back.
+ *
+ * Why:       what a change would do is asked of those who really come.
+ * Threads:   one; reads only, beside a router that writes.
+ */
+#ifndef METRICS_RECORDED_H
+#define METRICS_RECORDED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/span.h"
+
+#define RECORDED_MAX 2000000 /* combinations that are read; more are left out */
+
+struct recorded {
+	struct span service, operation;
+	struct span user, organisation; /* SPAN_NONE: the request had none */
+	int64_t requests;
+};
+
+/* Whether a recorded id is a pseudonym (outcomes.hash_users), or may have been cut: then it is not the id that was hashed. */
+bool recorded_user_is_pseudonym(struct span user);
+bool recorded_may_be_cut(struct span id);
+
+/* Once for each combination of organisation, user and operation. `fn` returns 0 to go on, <0 to end with that. -ENOENT when
+ * nothing was ever recorded. 1 when there were more than RECORDED_MAX. */
+int recorded_each(const char *path, int (*fn)(void *arg, const struct recorded *r), void *arg, struct err *e);
+
+#endif
