@@ -7,13 +7,15 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/crypto.h"
 #include "cli/population.h"
 #include "cli/rollout_draft.h"
 #include "cli/rollout_history.h"
 #include "cli/rollout_verify.h"
 #include "cli/rollout_wait.h"
 
-#define TRIES_MAX 6
+#define TRIES_MAX 8
+#define AGAIN_FIRST_MS 20u /* doubled each time, with jitter, so that two who change at once part */
 
 struct changing {
 	struct rollout_place *place;
@@ -107,14 +109,14 @@ static int make_draft(struct changing *c, struct buf *text, struct err *e)
 	struct flag_snapshot *s = NULL;
 	draft_release(&c->draft);
 	buf_clear(text);
-	int r = place_read(p, NULL, e);
+	int r = place_read(p, e);
 	if (r == 0)
 		r = place_parse(p, buf_span(&p->flags), &s, e);
 	if (r == 0)
 		r = draft_find_flag(s, c->arguments->flag, &f, e);
 	flag_snapshot_unref(s);
 	if (r == 0)
-		r = place_read(p, c->arguments->flag, e);
+		r = place_read_document(p, c->arguments->flag, e);
 	if (r == 0)
 		r = draft_make(p, &c->users, c->arguments, &c->draft, e);
 	return r < 0 ? r : plan_document(c, text, e);
@@ -155,7 +157,7 @@ static int half_done(struct changing *c, const struct err *why)
 	draft_show_changes(&stands);
 	printf("Not written:\n");
 	draft_show_changes(&missing);
-	if (place_read(c->place, NULL, &e) == 0) {
+	if (place_read(c->place, &e) == 0) {
 		struct flag_snapshot *s = NULL;
 		if (place_parse(c->place, buf_span(&c->place->flags), &s, &e) == 0) {
 			struct decide_input like = flag_users_like(&c->users, flag_users_at(&c->users, 0), s);
@@ -177,7 +179,7 @@ static int find_out(struct changing *c, struct err *e)
 {
 	struct err reading;
 	fprintf(stderr, "%s\nThe change was sent and may have been made: looking.\n", e->text);
-	if (place_read(c->place, NULL, &reading) == 0)
+	if (place_read(c->place, &reading) == 0)
 		return verify_stands(c->place, &c->users, c->arguments) ? 0 : -EIO;
 	fprintf(stderr, "migration-rollout: UNKNOWN whether it was made, since reading fails too: %s\nLook again with:\n  migration-rollout "
 		"--config %s get %s\n", reading.text, c->arguments->config, c->arguments->flag);
@@ -227,6 +229,7 @@ static int write_agreed(struct changing *c, struct err *e)
 		r = write_once(c, &text, e);
 		if (r != -EAGAIN)
 			return r;
+		usleep(1000 * ((AGAIN_FIRST_MS << i) + crypto_random_below(AGAIN_FIRST_MS << i)));
 	}
 	return err_set(e, -EBUSY, "somebody else keeps changing it: given up after %d tries", TRIES_MAX);
 }

@@ -122,6 +122,25 @@ static void keep_digest(struct rollout_place *p, const struct flipt_answer *answ
 			"good one until it is mended\n", strlen(p->digest), DIGEST_LENGTH);
 }
 
+static int refuse_namespace(const struct rollout_place *p, struct err *e)
+{
+	return err_set(e, -ENOENT, "Flipt has no %s", strstr(p->name, "environment "));
+}
+
+/* v1 over a database gives an empty snapshot of a namespace that is not there. */
+static int check_namespace(struct rollout_place *p, struct err *e)
+{
+	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
+	CLEANUP(buf_releasep) struct buf path = BUF_INIT(PATH_LIMIT);
+	struct span any;
+	if (p->version != 1 || json_pointer(buf_span(&p->flags), SPAN_LIT("/flags/0"), &any))
+		return 0;
+	buf_puts(&path, "/api/v1/namespaces/");
+	buf_put_segment(&path, span_of(p->config->flags.namespace_key));
+	int r = path.error ? path.error : flipt_get(p, path.ptr, &answer, e);
+	return r == -ENOENT ? refuse_namespace(p, e) : r;
+}
+
 int flipt_read_snapshot(struct rollout_place *p, struct err *e)
 {
 	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
@@ -138,7 +157,7 @@ int flipt_read_snapshot(struct rollout_place *p, struct err *e)
 			r = flipt_ask(p, "GET", path.ptr, SPAN_NONE, &answer, e);
 	}
 	if (r == 0 && answer.status == 404 && answer.json)
-		return err_set(e, -ENOENT, "Flipt has no %s", strchr(p->name, ',') + 2);
+		return refuse_namespace(p, e);
 	if (r == 0)
 		r = flipt_expect(path.ptr, &answer, e);
 	if (r < 0)
@@ -146,7 +165,8 @@ int flipt_read_snapshot(struct rollout_place *p, struct err *e)
 	p->version = version;
 	keep_digest(p, &answer);
 	buf_clear(&p->flags);
-	return buf_append_span(&p->flags, buf_span(&answer.body));
+	r = buf_append_span(&p->flags, buf_span(&answer.body));
+	return r < 0 ? r : check_namespace(p, e);
 }
 
 /* --- v2 ------------------------------------------------------------------------------------------------------------ */
@@ -167,12 +187,26 @@ static int resources_path(const struct rollout_place *p, const char *type, const
 	return path->error ? err_set(e, path->error, "the flag's key is too long") : 0;
 }
 
+static int read_segments(struct rollout_place *p, struct err *e)
+{
+	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
+	CLEANUP(buf_releasep) struct buf path = BUF_INIT(PATH_LIMIT);
+	int r = resources_path(p, "/flipt.core.Segment", NULL, &path, e);
+	if (r == 0)
+		r = flipt_get(p, path.ptr, &answer, e);
+	buf_clear(&p->segments);
+	return r < 0 ? r : buf_append_span(&p->segments, buf_span(&answer.body));
+}
+
 int flipt_read_v2(struct rollout_place *p, const char *flag, struct err *e)
 {
 	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(PATH_LIMIT);
 	struct span payload, revision;
-	int r = resources_path(p, "/flipt.core.Flag", flag, &path, e);
+	int r = read_segments(p, e); /* first, so that little time lies between the revision and the write */
+	buf_clear(&p->revision);
+	if (r == 0)
+		r = resources_path(p, "/flipt.core.Flag", flag, &path, e);
 	if (r == 0)
 		r = flipt_get(p, path.ptr, &answer, e);
 	if (r < 0)
@@ -185,24 +219,17 @@ int flipt_read_v2(struct rollout_place *p, const char *flag, struct err *e)
 }
 
 /* v2 takes what is invalid: the flag is read beside the namespace's segments as a features file is, which names every mistake. */
-static int check_payload(struct rollout_place *p, struct span payload, struct err *e)
+static int check_payload(const struct rollout_place *p, struct span payload, struct err *e)
 {
-	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
 	CLEANUP(buf_releasep) struct buf features = BUF_INIT(FLAG_MAX_DOCUMENT);
-	CLEANUP(buf_releasep) struct buf path = BUF_INIT(PATH_LIMIT);
 	struct flag_snapshot *s = NULL;
 	struct span list, ignored, resource, segment;
 	struct json_iter it;
 	bool first = true;
-	int r = resources_path(p, "/flipt.core.Segment", NULL, &path, e);
-	if (r == 0)
-		r = flipt_get(p, path.ptr, &answer, e);
-	if (r < 0)
-		return r;
 	buf_puts(&features, "{\"flags\": [");
 	buf_append_span(&features, payload);
 	buf_puts(&features, "], \"segments\": [");
-	if (json_pointer(buf_span(&answer.body), SPAN_LIT("/resources"), &list))
+	if (json_pointer(buf_span(&p->segments), SPAN_LIT("/resources"), &list))
 		for (json_iter_init(&it, list); json_iter_next(&it, &ignored, &resource);)
 			if (json_pointer(resource, SPAN_LIT("/payload"), &segment)) {
 				buf_puts(&features, first ? "" : ", ");
@@ -210,8 +237,8 @@ static int check_payload(struct rollout_place *p, struct span payload, struct er
 				first = false;
 			}
 	buf_puts(&features, "]}");
-	r = features.error ? err_set(e, features.error, "the namespace is too large")
-			   : flag_snapshot_parse_features("Flipt's flag", buf_span(&features), FLAG_RULES_V2, &s, e);
+	int r = features.error ? err_set(e, features.error, "the namespace is too large")
+			       : flag_snapshot_parse_features("Flipt's flag", buf_span(&features), FLAG_RULES_V2, &s, e);
 	flag_snapshot_unref(s);
 	return r;
 }

@@ -66,7 +66,7 @@ int command_get(struct rollout_place *p, const struct rollout_arguments *a, stru
 {
 	struct flag_snapshot *s = NULL;
 	const struct flag *f;
-	int r = place_read(p, NULL, e);
+	int r = place_read(p, e);
 	if (r == 0)
 		r = place_parse(p, buf_span(&p->flags), &s, e);
 	if (r == 0 && a->flag)

@@ -149,12 +149,12 @@ int history_show(const char *path, const char *flag, bool json, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FILE_MAX_BYTES + 65536);
 	int r = file_read(path, FILE_MAX_BYTES, &text, e);
-	if (r == -ENOENT) {
-		fprintf(stderr, "nothing was changed with this program yet (%s is not there)\n", path);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (!text.len) {
+		fprintf(stderr, "nothing was changed with this program yet, as far as %s knows\n", path);
 		return 0;
 	}
-	if (r < 0)
-		return r;
 	if (!json)
 		printf("when (UTC)           who                   what\n");
 	for (struct span rest = buf_span(&text); rest.len;) {

@@ -397,7 +397,7 @@ int command_plan(struct rollout_place *p, const struct rollout_arguments *a, str
 	struct census c = {.place = p, .arguments = a, .draft = &draft};
 	struct flag_users u;
 	flag_users_init(&u, p->config, a->flag);
-	int r = place_read(p, NULL, e);
+	int r = place_read(p, e);
 	if (r == 0)
 		r = draft_make(p, &u, a, &draft, e);
 	if (r == 0) {

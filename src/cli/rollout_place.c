@@ -23,7 +23,7 @@ static int read_file(struct rollout_place *p, struct err *e)
 		return r;
 	crypto_sha256_hex(buf_span(&p->flags), digest); /* as flags.h gives it to a snapshot of this text */
 	span_copy(span_of(digest), p->digest, sizeof(p->digest));
-	return buf_append_span(&p->document, buf_span(&p->flags));
+	return 0;
 }
 
 /* Whether the file still holds what was read. Between this and the rename an editor could slip in; another migration-rollout
@@ -86,6 +86,7 @@ int place_open(const struct config *c, struct rollout_place **ret, struct err *e
 	p->document = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
 	p->flags = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
 	p->revision = BUF_INIT(4096);
+	p->segments = BUF_INIT(FLAG_MAX_DOCUMENT);
 	name_place(p);
 	int r = loop_new(&p->loop);
 	if (r == 0)
@@ -107,21 +108,23 @@ struct rollout_place *place_close(struct rollout_place *p)
 	loop_free(p->loop);
 	buf_release(&p->document);
 	buf_release(&p->revision);
+	buf_release(&p->segments);
 	buf_release(&p->flags);
 	free(p);
 	return NULL;
 }
 
-int place_read(struct rollout_place *p, const char *flag, struct err *e)
+int place_read(struct rollout_place *p, struct err *e)
+{
+	buf_clear(&p->flags);
+	return p->flipt ? flipt_read_snapshot(p, e) : read_file(p, e);
+}
+
+int place_read_document(struct rollout_place *p, const char *flag, struct err *e)
 {
 	buf_clear(&p->document);
-	buf_clear(&p->revision);
-	buf_clear(&p->flags);
 	if (!p->flipt)
-		return read_file(p, e);
-	int r = flipt_read_snapshot(p, e);
-	if (r < 0 || !flag)
-		return r;
+		return buf_append_span(&p->document, buf_span(&p->flags));
 	return p->version == 2 ? flipt_read_v2(p, flag, e) : flipt_read_v1(p, flag, e);
 }
 

@@ -29,6 +29,7 @@ struct rollout_place {
 	char name[512]; /* for people and the history: the file, or URL, environment and namespace without credentials */
 	struct buf document; /* what is edited: the features file, the payload of a v2 flag, a v1 flag put together */
 	struct buf revision; /* v2: JSON text of the revision that `document` is of */
+	struct buf segments; /* v2: the namespace's, as Flipt lists them; read with `document` */
 	struct buf flags;    /* what is evaluated: the features file or the snapshot */
 	char digest[PLACE_DIGEST_MAX]; /* of `flags`, as a router that has it reports it */
 };
@@ -36,8 +37,10 @@ struct rollout_place {
 int place_open(const struct config *c, struct rollout_place **ret, struct err *e);
 struct rollout_place *place_close(struct rollout_place *p); /* NULL is fine; returns NULL */
 
-/* Reads `flags`, and with a flag its `document`. */
-int place_read(struct rollout_place *p, const char *flag, struct err *e);
+/* Reads `flags`. */
+int place_read(struct rollout_place *p, struct err *e);
+/* After place_read: the flag's `document`. */
+int place_read_document(struct rollout_place *p, const char *flag, struct err *e);
 /* As a router would: a snapshot from a text like `flags`. */
 int place_parse(const struct rollout_place *p, struct span text, struct flag_snapshot **ret, struct err *e);
 /* What the name of a document is in messages. */

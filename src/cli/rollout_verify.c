@@ -29,7 +29,7 @@ static int read_until_it_shows(struct rollout_place *p, struct flag_users *u, co
 {
 	int64_t until_ms = clock_mono_ms() + SHOWS_WITHIN_MS;
 	for (;;) {
-		int r = place_read(p, NULL, e);
+		int r = place_read(p, e);
 		if (r == 0 && verify_stands(p, u, a))
 			return 0;
 		if (!p->flipt || clock_mono_ms() > until_ms)

@@ -162,7 +162,7 @@ static void look_for_later(struct crowd *c)
 		const struct router *r = &c->routers[i];
 		other |= !r->done && *r->digest && strcmp(r->digest, r->before) != 0 && strcmp(r->digest, c->wanted) != 0;
 	}
-	if (!other || place_read(c->place, NULL, &e) < 0)
+	if (!other || place_read(c->place, &e) < 0)
 		return;
 	for (size_t i = 0; i < c->n; i++) {
 		struct router *r = &c->routers[i];

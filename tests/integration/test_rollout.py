@@ -1,112 +1,350 @@
-"""migration-rollout on the features file and on Flipt v2 and v1: what it writes, refuses, records and waits for."""
-import json
+"""migration-rollout through Flipt, v2 and v1: what it writes, in which order, and what it says when a write goes wrong.
 
+Against the stand-in, and against a real server where one is named (flipt_server.py).
+"""
+import json
+import os
+import re
+
+import pytest
 
 import configuration as c
 from http_text import wait_until
-from test_flipt import FLAG, config, echo, flags_status, flipt, origin  # noqa: F401  (fixtures)
+from terminal import Terminal
+from test_flipt import FLAG, config, echo, flags_status, flipt, flipt2, origin, wait_loaded  # noqa: F401  (fixtures)
 
-OPERATIONS = {"echo": c.operation("POST /echo", {"name": "echo", "kwargs": {"message": {"$ref": "body:/message"}}}, identity=c.IDENTITY)}
+STEPS = (1, 5, 25, 50, 100, 50, 0)
 
 
 def variant_flag(task, legacy):
-    return c.features(c.variants(FLAG, **{"0": legacy, "100": task}), segments=[c.everybody()])
+    return c.variants(FLAG, **{"0": legacy, "100": task})
 
 
-def rollout(start, router, *arguments):
-    return start.run("migration-rollout", "--config", router.config_path, *arguments)
+def everybody(*flags):
+    return c.features(*flags, segments=[c.everybody()])
 
 
-def shares(told):
-    return [line.split(": ")[-1] for line in told.stdout.splitlines() if "everybody: " in line]
+def beta(kind="flag"):
+    """A rule of everybody, and before it one of an organisation's."""
+    flag = variant_flag(10, 90)
+    flag["rules"].insert(0, {"segment": "beta", "distributions": [{"variant": "0", "rollout": 100}, {"variant": "100", "rollout": 0}]})
+    return c.features(flag, segments=[c.everybody(), acme()])
 
 
-def test_the_file_changes_and_the_router_follows(start, origin):
-    settings = c.router({"app": c.service(origin, OPERATIONS)}, backends=c.embedded(tasks=None))
-    router, _ = start.with_worker(settings, variant_flag(0, 100))
-    assert echo(router) == "legacy"
-    told = rollout(start, router, "set", FLAG, "100", "--yes", "--wait", "--admin", "http://127.0.0.1:%d" % router.admin_port)
-    assert told.returncode == 0 and "in effect after" in told.stdout, told.stdout + told.stderr
+def acme():
+    return {"key": "beta", "name": "beta", "match_type": "ALL_MATCH_TYPE", "constraints": [
+        {"type": "STRING_COMPARISON_TYPE", "property": "organization_id", "operator": "eq", "value": "acme"}]}
+
+
+class Place:
+    """The configuration of a router that follows this server, without the router."""
+
+    def __init__(self, start, origin, flipt, **flags):
+        self.start = start
+        self.folder = start.folder()
+        self.config_path = self.folder / "router.yml"
+        settings = config(origin, flipt, **flags)
+        self.config_path.write_text(json.dumps(settings))
+
+    def run(self, *arguments, **how):
+        return self.start.run("migration-rollout", "--config", self.config_path, *arguments, **how)
+
+    def done(self, *arguments):
+        told = self.run(*arguments)
+        assert told.returncode == 0, told.stdout + told.stderr
+        return told.stdout
+
+    def history(self):
+        return [json.loads(line) for line in self.done("history", "--json").splitlines()]
+
+
+@pytest.fixture
+def place(start, origin, flipt):
+    return Place(start, origin, flipt)
+
+
+def admin_of(router):
+    return "http://127.0.0.1:%d" % router.admin_port
+
+
+# --- changes -----------------------------------------------------------------------------------------------------------
+
+def test_a_percentage_and_the_router_that_follows(start, origin, flipt):
+    flipt.load(everybody(variant_flag(0, 100)))
+    router, _ = start.with_worker(config(origin, flipt))
+    wait_loaded(router)
+    place = Place(start, origin, flipt)
+    said = place.done("set", FLAG, "100", "--yes", "--wait", "--admin", admin_of(router))
+    assert re.search(r"%s: in effect after \d+ ms$" % admin_of(router), said, re.M), said
     assert echo(router) == "task"
-    assert rollout(start, router, "rollback", FLAG).returncode == 0
-    wait_until(lambda: echo(router) == "legacy", "the rollback to take effect")
-    lines = [json.loads(line) for line in rollout(start, router, "history").stdout.splitlines()]
-    assert [(x["command"], x["flag"], x["from"], x["to"]) for x in lines] == [("set", FLAG, 0, 100), ("rollback", FLAG, 100, 0)]
-    assert all(x["who"] and x["when"] for x in lines)
+    assert "1. everybody: 100 %" in place.done("get", FLAG)
+    place.done("set", FLAG, "25.5")
+    assert "1. everybody: 25.5 %  (0: 74.5 %, 100: 25.5 %)" in place.done("get", FLAG)
+    place.done("rollback", FLAG, "--wait", "--admin", admin_of(router))
+    assert echo(router) == "legacy"
+    assert "disabled: 0 % of everybody" in place.done("get", FLAG)
+    assert "0 % → 25.5 % of everybody more than doubles" in place.run("enable", FLAG).stderr
+    place.done("enable", FLAG, "--yes")
+    place.done("disable", FLAG)
+    assert [(x["command"], x["from"], x["to"]) for x in place.history()] == [
+        ("set", 0, 100), ("set", 100, 25.5), ("rollback", 25.5, 0), ("enable", 0, 25.5), ("disable", 25.5, 0)]
+    assert all(x["result"] == "done" and flipt.namespace in x["source"] for x in place.history())
 
 
-def test_more_than_doubling_and_too_fine_are_refused(start, origin):
-    settings = c.router({"app": c.service(origin, OPERATIONS)}, backends=c.embedded(tasks=None))
-    router, _ = start.with_worker(settings, variant_flag(10, 90))
-    with open(router.flags_path, encoding="utf-8") as file:
-        before = file.read()
-    for arguments, says in ((("set", FLAG, "21"), "--yes"), (("set", FLAG, "10.05"), "finer"), (("set", "nope", "5"), "no flag"),
-                            (("set", FLAG, "101"), "0 to 100")):
-        told = rollout(start, router, *arguments)
-        assert told.returncode == 1 and says in told.stderr, told.stderr
-    assert rollout(start, router, "set", FLAG, "20", "--dry-run").returncode == 0
-    with open(router.flags_path, encoding="utf-8") as file:
-        assert file.read() == before
+def test_a_boolean_flag_with_a_segment(place, flipt):
+    flag = c.boolean(FLAG, False, percentage=5)
+    flag["rollouts"].insert(0, {"segment": {"key": "beta", "value": False}})
+    flag["description"] = "kept"
+    flag["rollouts"][0]["description"] = "kept, too"
+    flipt.load(c.features(flag, segments=[acme()]))
+    before = flag_of(flipt)
+    place.done("set", FLAG, "100", "--segment", "beta", "--yes")
+    place.done("set", FLAG, "50", "--yes")
+    assert "1. beta: 100 %  (true)" in place.done("get", FLAG) and "2. everybody: 50 %  (true for 50 %)" in place.done("get", FLAG)
+    place.done("set", FLAG, "0", "--segment", "beta")
+    place.done("set", FLAG, "5")
+    assert flag_of(flipt) == before  # nothing was lost on the way
+    place.done("set", FLAG, "100", "--segment", "beta", "--yes")
+    place.done("enable", FLAG, "--yes")
+    place.done("rollback", FLAG)
+    said = place.done("get", FLAG)
+    assert "disabled: 0 % of everybody" in said and "(false)" in said and "true for 0 %" in said
+    assert flag_of(flipt)["description"] == "kept"
 
 
-def test_plan_counts_who_would_move(start, origin):
-    settings = c.router({"app": c.service(origin, OPERATIONS)}, backends=c.embedded(tasks=None))
-    router, _ = start.with_worker(settings, variant_flag(0, 100))
-    for n in range(40):
+def test_a_rule_of_a_segment(place, flipt):
+    flipt.load(beta())
+    before = flag_of(flipt)
+    said = place.done("set", FLAG, "50", "--segment", "beta", "--yes")
+    assert "to 10 % of everybody and to 50 % of the segment's members" in said
+    assert "1. beta: 50 %" in place.done("get", FLAG) and "2. everybody: 10 %" in place.done("get", FLAG)
+    assert 'no rule is about the segment "vip"; there are rules about: beta; everybody' in place.run(
+        "set", FLAG, "5", "--segment", "vip").stderr
+    place.done("set", FLAG, "0", "--segment", "beta")
+    assert flag_of(flipt) == before
+
+
+def flag_of(flipt):
+    """All that Flipt's API says of the flag, without times."""
+    if flipt.version == 2:
+        answer = flipt.api.call("GET", "%s/flipt.core.Flag/%s" % (flipt.api.v2, FLAG))["resource"]["payload"]
+    else:
+        path = "%s/flags/%s" % (flipt.api.v1, FLAG)
+        answer = [flipt.api.call("GET", path + below) for below in ("", "/rules", "/rollouts")]
+        answer = {**answer[0], "of rules": answer[1], "of rollouts": answer[2]}
+    return without_times(answer)
+
+
+def without_times(value):
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if k not in ("createdAt", "updatedAt")}
+    return [without_times(v) for v in value] if isinstance(value, list) else value
+
+
+def test_several_variants_and_a_default_one(place, flipt):
+    flag = c.variants(FLAG, celery=5, hatchet=15, off=60, legacy=20)
+    flag["variants"][2]["default"] = True
+    flag["variants"][0]["attachment"] = {"note": 'a<b>&c "q" é', "list": [1, 2.5, None]}
+    flipt.load(everybody(flag))
+    before = flag_of(flipt)
+    place.done("set", FLAG, "40")
+    assert "(celery: 10 %, hatchet: 30 %, off: 45 %, legacy: 15 %)" in place.done("get", FLAG)
+    place.done("disable", FLAG)
+    place.done("enable", FLAG, "--yes")
+    place.done("set", FLAG, "20")
+    assert flag_of(flipt) == before
+
+
+def test_nobody_moves_the_wrong_way_through_all_steps(start, origin, flipt):
+    """Up and down, asked of the server itself (or of the stand-in), after each value that is written."""
+    flipt.load(everybody(variant_flag(0, 100)))
+    place = Place(start, origin, flipt)
+    users = ["user-%d" % n for n in range(300)]
+
+    def tasks():
+        request = [{"flagKey": FLAG, "namespaceKey": flipt.namespace, "entityId": u, "context": {}} for u in users]
+        return {r["entityId"] for r in request if flipt.api.call("POST", "/evaluate/v1/variant", r)["variantKey"] == "100"}
+    was, percent = set(), 0
+    for step in STEPS:
+        growing = step > percent
+        if flipt.version == 1:  # between its two calls
+            flipt.between.writes_left = 1
+            told = place.run("set", FLAG, str(step), "--yes")
+            assert told.returncode == 3, told.stderr
+            flipt.between.writes_left = None
+            between = tasks()
+            assert was <= between if growing else between <= was
+        place.done("set", FLAG, str(step), "--yes")
+        now = tasks()
+        assert was <= now if growing else now <= was
+        assert abs(len(now) - 3 * step) <= 30
+        was, percent = now, step
+
+
+def test_plan_against_flipt(start, origin, flipt):
+    flipt.load(everybody(variant_flag(0, 100)))
+    router, _ = start.with_worker(config(origin, flipt))
+    wait_loaded(router)
+    for n in range(20):
         echo(router, "user-%d" % n)
-    router.wait_outcomes(40)
-    told = rollout(start, router, "plan", FLAG, "100")
-    assert "of 40 recorded identities 40 would move to task and 0 back to legacy" in told.stdout, told.stdout + told.stderr
+    router.wait_outcomes(20)
+    told = start.run("migration-rollout", "--config", router.config_path, "plan", FLAG, "100")
+    assert "20 users: 20 would move to tasks, 0 back to legacy" in told.stdout, told.stdout + told.stderr
+    told = start.run("migration-rollout", "--config", router.config_path, "set", FLAG, "100", "--yes")
+    assert told.returncode == 0 and "of the 20 requests on record 100.0 % would go to tasks" in told.stdout
+    told = start.run("migration-rollout", "--config", router.config_path, "plan", FLAG, "0")
+    assert "20 users: 0 would move to tasks, 20 back to legacy" in told.stdout
 
 
-def test_through_flipt(start, origin, flipt):
-    flipt.load(variant_flag(0, 100))
-    router, _ = start.with_worker(config(origin, flipt))
-    wait_until(lambda: flags_status(router)["loaded"], "the first snapshot")
-    told = rollout(start, router, "set", FLAG, "100", "--yes", "--wait", "--admin", "http://127.0.0.1:%d" % router.admin_port)
-    assert told.returncode == 0, told.stdout + told.stderr
-    wait_until(lambda: echo(router) == "task", "the change to take effect")
-    assert shares(rollout(start, router, "get", FLAG)) == ["100 %"]
-    assert rollout(start, router, "set", FLAG, "25").returncode == 0
-    assert shares(rollout(start, router, "get", FLAG)) == ["25 %"]
-    assert rollout(start, router, "rollback", FLAG).returncode == 0
-    wait_until(lambda: echo(router) == "legacy", "the rollback to take effect")
-    assert rollout(start, router, "enable", FLAG).returncode == 0
-    assert shares(rollout(start, router, "get", FLAG)) == ["25 %"]
+def test_odd_keys_are_kept_apart_in_paths(place, flipt):
+    key = "odd-key_1,x"
+    flipt.load(c.features(c.boolean(key, False, percentage=5), c.boolean("other", False, percentage=5)))
+    place.done("set", key, "10")
+    said = place.done("get")
+    assert "%s: boolean flag, disabled: 10 %%" % key in said and "other: boolean flag, disabled: 5 %" in said
+    assert place.run("set", "a/../%s?x" % key, "20").returncode == 1
 
 
-def test_a_boolean_flag_through_flipt(start, origin, flipt):
-    flipt.load(c.features(c.boolean(FLAG, False, percentage=5)))
-    router, _ = start.with_worker(config(origin, flipt))
-    told = rollout(start, router, "set", FLAG, "100", "--yes")
-    assert told.returncode == 0, told.stderr
-    wait_until(lambda: echo(router) == "task", "the change to take effect")
-    assert rollout(start, router, "rollback", FLAG).returncode == 0
-    wait_until(lambda: echo(router) == "legacy", "the rollback to take effect")
+# --- writes that go wrong ----------------------------------------------------------------------------------------------
 
-
-def test_conflicts_are_tried_again_and_given_up(start, origin, flipt):
-    flipt.load(variant_flag(10, 90))
-    router, _ = start.with_worker(config(origin, flipt))
+def test_somebody_else_changes_at_the_same_time(place, flipt):
+    flipt.load(everybody(variant_flag(10, 90)))
     between = flipt.between
     if flipt.version == 1:
+        assert place.run("set", FLAG, "20").returncode == 0
+        assert [w.body["rollout"] for w in between.writes] == [20, 80]  # what grows first: nobody is without a variant in between
         between.writes.clear()
-        assert rollout(start, router, "set", FLAG, "20").returncode == 0
-        assert [w[2]["rollout"] for w in between.writes] == [20, 80]  # what grows first: nobody is without a variant in between
-        between.writes.clear()
-        assert rollout(start, router, "set", FLAG, "5").returncode == 0
-        assert [w[2]["rollout"] for w in between.writes] == [95, 5]
-        between.read_only = True
-        told = rollout(start, router, "set", FLAG, "6")
-        assert told.returncode == 1 and "read-only" in told.stderr
+        assert place.run("set", FLAG, "5").returncode == 0
+        assert [w.body["rollout"] for w in between.writes] == [95, 5]
         return
     between.conflicts = 2
-    assert rollout(start, router, "set", FLAG, "20").returncode == 0
-    assert between.writes[-1][2]["revision"]
+    place.done("set", FLAG, "20")
+    assert between.writes[-1].body["revision"]
     between.conflicts = 100
-    told = rollout(start, router, "set", FLAG, "21")
-    assert told.returncode == 1 and "given up" in told.stderr
+    told = place.run("set", FLAG, "21")
+    assert told.returncode == 1 and "given up" in told.stderr and "Nothing was changed." in told.stderr
     between.conflicts = 0
-    assert shares(rollout(start, router, "get", FLAG)) == ["20 %"]
+    assert "1. everybody: 20 %" in place.done("get", FLAG)
 
 
+def test_what_changes_while_the_question_stands_is_asked_about_again(place, flipt):
+    flipt.load(everybody(variant_flag(10, 90)))
+    terminal = Terminal("migration-rollout", "--config", place.config_path, "set", FLAG, "50")
+    terminal.expect("10 % → 50 % of everybody more than doubles. Go on? [y/N] ")
+    place.done("set", FLAG, "5")
+    terminal.type("y\n")
+    terminal.expect("5 % → 50 % of everybody more than doubles. Go on? [y/N] ")
+    terminal.type("n\n")
+    code, said = terminal.end()
+    assert code == 1 and "Nothing was changed." in said
+    assert "1. everybody: 5 %" in place.done("get", FLAG)
+
+
+def test_a_read_only_server(place, flipt):
+    flipt.load(everybody(variant_flag(10, 90)))
+    flipt.between.read_only = True
+    told = place.run("set", FLAG, "11")
+    assert told.returncode == 1 and "read-only" in told.stderr and "Nothing was changed." in told.stderr
+    assert "nothing was changed" in place.run("history").stderr
+
+
+def test_a_half_done_write_says_what_stands_and_how_to_finish(start, origin, flipt):
+    if flipt.version == 2:
+        pytest.skip("v2 takes a flag as a whole")
+    flipt.load(everybody(variant_flag(25, 75)))
+    place = Place(start, origin, flipt)
+    flipt.between.writes_left = 1
+    told = place.run("set", FLAG, "50")
+    assert told.returncode == 3, told.stderr
+    assert "HALF DONE: 1 of 2 values were written, then: " in told.stderr and "the disk is full" in told.stderr
+    assert 'Written:\n  rule 1, variant "100": 25 % → 50 %\nNot written:\n  rule 1, variant "0": 75 % → 50 %\n' in told.stdout
+    assert "As it stands, 25 % of everybody go to tasks." in told.stdout
+    finish = told.stderr.split("To finish, run the same again:\n  migration-rollout ")[1].split()
+    assert place.history()[0]["result"].startswith("HALF DONE: 1 of 2 values")
+    assert "HALF DONE" in place.done("history")
+    flipt.between.writes_left = None
+    told = start.run("migration-rollout", *finish)
+    assert told.returncode == 0, told.stderr
+    assert "everybody: 50 %  (0: 50 %, 100: 50 %)" in place.done("get", FLAG)
+
+
+def test_a_write_whose_answer_is_lost_is_looked_for(place, flipt):
+    flipt.load(c.features(c.boolean(FLAG, False, percentage=5)))
+    flipt.between.cut_writes = True
+    told = place.run("set", FLAG, "10")
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "The change was sent and may have been made: looking." in told.stderr
+    assert "now says task to 10 % of everybody" in told.stdout and place.history()[0]["result"] == "done"
+
+
+def test_the_change_is_waited_for_where_flipt_gives_it_out_late(start, origin, flipt):
+    flipt.load(everybody(variant_flag(10, 90)))
+    place = Place(start, origin, flipt)
+    flipt.between.lag = 5
+    assert "now says task to 20 % of everybody" in place.done("set", FLAG, "20")
+    assert flipt.between.stale[0] == 0 and len(flipt.between.polls) >= 6
+
+
+def test_a_server_that_evaluates_otherwise_is_complained_of(place, flipt):
+    flipt.load(everybody(variant_flag(10, 90)))
+    flipt.between.lies = True
+    told = place.run("set", FLAG, "20")
+    assert told.returncode == 3 and 'Flipt itself tells "made-up-0" "lie"' in told.stderr, told.stderr
+    assert [x["result"][:12] for x in place.history()] == ["done", "NOT AS ASKED"]
+
+
+def test_a_rollback_waits_for_a_slow_server(place, flipt):
+    flipt.load(c.features(c.boolean(FLAG, True, percentage=5)))
+    flipt.between.delay = 3.5
+    told = place.run("rollback", FLAG, timeout=120)
+    assert told.returncode == 0, told.stderr
+    assert "still waiting for an answer of http://" in told.stderr
+    assert "disabled: 0 % of everybody" in place.done("get", FLAG)
+
+
+def test_what_v2_would_take_though_it_is_invalid_is_not_written(start, origin, flipt2):
+    flipt2.load(everybody(variant_flag(10, 90)))
+    place = Place(start, origin, flipt2)
+    good = variant_flag(10, 90)
+    for rule, says in (({"segment": "nobody", "distributions": [{"variant": "0", "rollout": 100}]}, "nobody"),
+                       ({"segment": "everybody", "distributions": [{"variant": "nope", "rollout": 100}]}, "nope")):
+        flag = json.loads(json.dumps(good))
+        flag["rules"].append(rule)
+        flipt2.set_flag(flag)
+        flipt2.between.writes.clear()
+        told = place.run("set", FLAG, "20")
+        assert told.returncode == 1 and says in told.stderr, told.stdout + told.stderr
+        assert not flipt2.between.writes
+
+
+# --- wrong inputs ------------------------------------------------------------------------------------------------------
+
+def test_flags_namespaces_tokens_and_servers_that_are_not_there(start, origin, flipt):
+    flipt.load(everybody(variant_flag(10, 90)))
+    place = Place(start, origin, flipt)
+
+    def refused(place, *arguments):
+        told = place.run(*arguments)
+        assert told.returncode == 1 and "Nothing was changed." in told.stderr, told.stdout + told.stderr
+        return told.stderr
+    assert "near it: %s" % FLAG in refused(place, "set", FLAG[:-1], "20")
+    says = refused(Place(start, origin, flipt, namespace="nowhere"), "set", FLAG, "20")
+    assert "Flipt has no environment default, namespace nowhere" in says
+    if flipt.version == 2:
+        says = refused(Place(start, origin, flipt, environment="nowhere"), "set", FLAG, "20")
+        assert "Flipt has no environment nowhere" in says
+    gone = Place(start, origin, flipt, url="http://127.0.0.1:%d" % c.free_port())
+    assert "Flipt: Failed to connect" in refused(gone, "rollback", FLAG)
+    other = Place(start, origin, flipt, url=origin.url)
+    origin.answers(200, [], b"hello")
+    assert refused(other, "set", FLAG, "20")
+    flipt.between.shown_token = "secret"
+    assert "the client token is missing or may not do this (FLIPT_CLIENT_TOKEN" in refused(place, "set", FLAG, "20")
+    assert "1. everybody: 10 %" in place_with_token(start, origin, flipt)
+
+
+def place_with_token(start, origin, flipt):
+    place = Place(start, origin, flipt)
+    told = place.run("get", FLAG, env={"FLIPT_CLIENT_TOKEN": "secret"})
+    assert told.returncode == 0, told.stderr
+    return told.stdout

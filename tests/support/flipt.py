@@ -13,6 +13,7 @@ import random
 import threading
 import urllib.parse
 import uuid
+import zlib
 
 from listening import Answering, Listening
 
@@ -341,7 +342,7 @@ class Handler(Answering):
             self.answer(200, '{"status":"SERVING"}')
             return
         v2 = s.version == 2
-        known = {"client": v2, "internal": True}.get(p[0], p[:2] == ["api", "v2"] if v2 else p[:2] == ["api", "v1"])
+        known = {"client": v2, "internal": True, "evaluate": True}.get(p[0], p[:2] == ["api", "v2"] if v2 else p[:2] == ["api", "v1"])
         if not known:
             if v2 and p[:2] == ["api", "v1"] and p[-1] == "flags":
                 raise no_environment("")  # what is left of v1's path
@@ -349,6 +350,10 @@ class Handler(Answering):
         stream = p[-1] == "stream" and p[0] == "client"
         if s.token and self.headers.get("Authorization") != "Bearer " + s.token:
             self.refuse(NO_ACCESS, stream)
+        elif p[0] == "evaluate":
+            with s.changed:
+                answer = self.evaluate(p[2])
+            self.answer(200, spaced(answer))
         elif p[0] in ("client", "internal"):
             namespace = p[5] if len(p) > 5 else ""
             environment = self.headers.get("X-Flipt-Environment", "default")
@@ -368,6 +373,38 @@ class Handler(Answering):
         self.begin_chunks(wrong.status)
         self.chunk(json.dumps({"error": {"code": wrong.code, "message": wrong.message, "details": []}}) + "\n")
         self.chunk("")
+
+    # --- evaluation ---
+
+    def evaluate(self, kind):
+        """As far as tests use it: constraints eq, shares and thresholds (../shared/protocols/flipt.md, "Evaluation")."""
+        b = self.body
+        space = self.owner.namespaces.get(b["namespaceKey"], {"flags": {}})
+        flag = space["flags"].get(b["flagKey"])
+        if flag is None:
+            raise Wrong(404, 5, 'flag "%s/%s" not found' % (b["namespaceKey"], b["flagKey"]))
+        if (kind == "boolean") != (flag["type"] == "BOOLEAN_FLAG_TYPE"):
+            raise Wrong(400, 3, "flag type mismatch")
+
+        def matches(of):
+            found = [all(b["context"].get(c["property"], "") == c["value"] for c in space["segments"][k]["constraints"])
+                     for k in of["segments"]]
+            return all(found) if of["segmentOperator"] == "AND_SEGMENT_OPERATOR" else any(found)
+        if kind == "boolean":
+            bucket = zlib.crc32((b["entityId"] + flag["key"]).encode()) % 100
+            for r in flag["rollouts"]:
+                if "threshold" in r and bucket < r["threshold"]["percentage"]:
+                    return {"enabled": r["threshold"]["value"]}
+                if "segment" in r and matches(r["segment"]):
+                    return {"enabled": r["segment"]["value"]}
+            return {"enabled": flag["enabled"]}
+        rule = next((r for r in flag["rules"] if matches(r)), None) if flag["enabled"] else None
+        bucket, limit = zlib.crc32((flag["key"] + b["entityId"]).encode()) % 1000, 0
+        for d in rule["distributions"] if rule else ():
+            limit += round(d["rollout"] * 10)
+            if bucket < limit:
+                return {"match": True, "variantKey": d["variant"], "variantAttachment": ""}
+        return {"match": False, "variantKey": flag.get("defaultVariant") or "", "variantAttachment": ""}
 
     # --- snapshots ---
 

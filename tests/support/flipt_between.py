@@ -2,7 +2,7 @@
 
     between = Between(server.url); …url: between.url…; between.break_with("half"); between.break_with(None)
 
-Faults are those of the way snapshots come (FAULTS); the management API passes untouched, but for `conflicts` and `read_only`.
+Faults are those of the way snapshots come (FAULTS); the management API passes untouched, but for what Between says of changes.
 """
 import collections
 import http.client
@@ -34,6 +34,12 @@ class Between(Listening):
         self.conflicts = 0      # how many changes meet another one that came a moment earlier: `disturb` makes it
         self.disturb = None
         self.read_only = False  # changes are refused as by a v1 server in this mode
+        self.writes_left = None  # so many changes are taken, the others fail
+        self.cut_writes = False  # changes are made, but the connection breaks before the answer
+        self.lag = 0            # after a change so many polls still get the snapshot that was polled last
+        self.stale = (0, None)
+        self.lies = False       # evaluation says another thing than the flags
+        self.delay = 0          # seconds before each answer of the API
         self.changed = threading.Condition()
         self.released = threading.Event()
         super().__init__(Handler, tls)
@@ -102,6 +108,9 @@ class Handler(Answering):
         if b.shown_token and self.headers.get("Authorization") != "Bearer " + b.shown_token:
             self.problem(401, 16, "request was not authenticated")
             return
+        if self.url.path.startswith("/evaluate/"):
+            self.evaluate()
+            return
         if not self.url.path.startswith(("/client/", "/internal/")):
             self.manage()
             return
@@ -160,8 +169,16 @@ class Handler(Answering):
 
     # --- what passes ---
 
+    def evaluate(self):
+        if self.owner.lies:
+            self.answer(200, '{"match": true, "variantKey": "lie", "enabled": "lie"}')
+        else:
+            self.pass_on(*self.forward(self.path))
+
     def manage(self):
         b = self.owner
+        if b.delay:
+            self.released.wait(b.delay)
         if self.command != "GET":
             b.writes.append(Write(self.command, self.path, json.loads(self.data) if self.data else None))
             if b.read_only:
@@ -170,7 +187,17 @@ class Handler(Answering):
             if b.conflicts:
                 b.conflicts -= 1
                 b.disturb()
-        self.pass_on(*self.forward(self.path))
+            if b.writes_left is not None:
+                b.writes_left -= 1
+                if b.writes_left < 0:
+                    self.problem(500, 13, "the disk is full")
+                    return
+            b.stale = (b.lag, b.stale[1])
+        answer = self.forward(self.path)
+        if self.command != "GET" and b.cut_writes:
+            self.close_connection = True
+            return
+        self.pass_on(*answer)
 
     def broken(self):
         """Whether this fault asks nobody: then it has been answered."""
@@ -189,11 +216,23 @@ class Handler(Answering):
             return False
         return True
 
+    def polled(self):
+        """The snapshot, or for a while after a change still the last one."""
+        b = self.owner
+        left, old = b.stale
+        if left:
+            b.stale = (left - 1, old)
+            return old
+        answer = self.forward(self.path)
+        if answer[0] == 200:
+            b.stale = (0, answer)
+        return answer
+
     def poll(self):
         if self.broken():
             return
         if self.fault in (None, "slow"):
-            self.pass_on(*self.forward(self.path))
+            self.pass_on(*self.polled())
             return
         status, fields, body = self.forward(self.path, ("if-none-match", "accept-encoding"))
         if status != 200:
