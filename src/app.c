@@ -137,8 +137,9 @@ static bool same_flag_source(const struct config *a, const struct config *b)
 }
 
 /* What is bound at the start and stays until a restart; said aloud rather than silently ignored. */
-static void warn_of_fixed_parts(const struct config *old, const struct config *new)
+static void warn_of_fixed_parts(const struct app *a, const struct config *new)
 {
+	const struct config *old = a->config;
 	const struct {
 		const char *key;
 		bool changed;
@@ -147,7 +148,7 @@ static void warn_of_fixed_parts(const struct config *old, const struct config *n
 		{"outcomes", !same(old->outcomes.path, new->outcomes.path)},
 		{"admin.listen", !same(old->admin.listen, new->admin.listen)},
 		{"flags", !same_flag_source(old, new)},
-		{"backends", old->n_backends != new->n_backends},
+		{"backends", app_backends_changed(a, new)},
 	};
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
 		if (parts[i].changed)
@@ -172,16 +173,20 @@ static void reload(struct app *a)
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
 	struct config *new = NULL;
 	int r = config_load(a->config->path, app_getenv, &problems, &new);
+	if (r == 0)
+		r = app_backends_check(a, new, &problems);
 	app_log_problems(r < 0 ? "reload_refused" : "config_warning", &problems);
-	if (r < 0)
+	if (r < 0) {
+		config_unref(new);
 		return;
+	}
 	for (size_t i = 0; i < new->n_services; i++)
 		if (!plane_env_service(&a->env, new->services[i].name)) {
 			log_error("reload_refused", LOG_STR("problem", "too many services since the start"));
 			config_unref(new);
 			return;
 		}
-	warn_of_fixed_parts(a->config, new);
+	warn_of_fixed_parts(a, new);
 	for (size_t i = 0; i < a->n_planes; i++)
 		plane_set_config(a->planes[i], new);
 	config_unref(a->config);

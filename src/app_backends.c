@@ -54,9 +54,9 @@ static int set_all(const struct config *c, const struct backend_config *b, struc
 	return worst;
 }
 
-static int check_all(const struct app *a, const struct backend_config *b, struct task_options *o, struct buf *problems)
+static int check_all(const struct app *a, const struct config *c, const struct backend_config *b, struct task_options *o,
+		     struct buf *problems)
 {
-	const struct config *c = a->config;
 	struct err e;
 	struct task_probe *calls = calloc(count_operations(c) + 1, sizeof(*calls));
 	struct task_backend_setup setup = {
@@ -71,26 +71,61 @@ static int check_all(const struct app *a, const struct backend_config *b, struct
 	return r;
 }
 
-static int make(struct app *a, const struct backend_config *b, struct buf *problems)
+/* *ret is to be freed also after a mistake. */
+static int make(const struct app *a, const struct config *c, const struct backend_config *b, struct task_options **ret,
+		struct buf *problems)
 {
-	struct plane_backend *p = &a->env.backends[a->env.n_backends];
 	struct err e;
-	int r = task_options_new(task_backend_find(b->name), &p->options, &e);
+	int r = task_options_new(task_backend_find(b->name), ret, &e);
 	if (r < 0) {
 		buf_printf(problems, "backend %.*s: %s\n", SPAN_ARG(b->name), e.text);
 		return r;
 	}
-	p->name = b->name;
-	a->env.n_backends++;
-	r = set_all(a->config, b, p->options, problems);
-	return r < 0 ? r : check_all(a, b, p->options, problems);
+	r = set_all(c, b, *ret, problems);
+	return r < 0 ? r : check_all(a, c, b, *ret, problems);
 }
 
 int app_backends_make(struct app *a, struct buf *problems)
 {
 	bool good = true;
-	for (size_t i = 0; i < a->config->n_backends; i++)
-		good &= make(a, &a->config->backends[i], problems) == 0;
+	for (size_t i = 0; i < a->config->n_backends; i++) {
+		struct plane_backend *p = &a->env.backends[a->env.n_backends++];
+		p->name = a->config->backends[i].name;
+		good &= make(a, a->config, &a->config->backends[i], &p->options, problems) == 0;
+	}
+	return good ? 0 : -EBADMSG;
+}
+
+/* Whether this configuration has the backend with these settings. */
+static bool has(const struct config *c, const struct backend_config *b)
+{
+	const struct backend_config *own = config_backend(c, b->name);
+	if (!own || own->n_settings != b->n_settings)
+		return false;
+	for (size_t i = 0; i < b->n_settings; i++)
+		if (!span_eq(own->settings[i].key, b->settings[i].key) || !span_eq(own->settings[i].value, b->settings[i].value))
+			return false;
+	return true;
+}
+
+bool app_backends_changed(const struct app *a, const struct config *new)
+{
+	bool same = a->config->n_backends == new->n_backends;
+	for (size_t i = 0; i < new->n_backends && same; i++)
+		same = has(a->config, &new->backends[i]);
+	return !same;
+}
+
+int app_backends_check(const struct app *a, const struct config *new, struct buf *problems)
+{
+	bool good = true;
+	for (size_t i = 0; i < new->n_backends; i++) {
+		struct task_options *o = NULL;
+		if (has(a->config, &new->backends[i]))
+			continue;
+		good &= make(a, new, &new->backends[i], &o, problems) == 0;
+		task_options_free(o);
+	}
 	return good ? 0 : -EBADMSG;
 }
 

@@ -59,6 +59,10 @@ const char *app_getenv(const char *name); /* getenv as config_load wants it */
 /* app_backends.c: the options of each configured backend. */
 /* Makes them from the settings; connects to nothing. -EBADMSG with one line per mistake in `problems`. */
 int app_backends_make(struct app *a, struct buf *problems);
+/* Whether a new configuration has other backends, or other settings of them, than the present one. */
+bool app_backends_changed(const struct app *a, const struct config *new);
+/* As app_backends_make, of what is new alone: the present is not judged again (a token may have expired meanwhile). */
+int app_backends_check(const struct app *a, const struct config *new, struct buf *problems);
 int app_backends_start(struct app *a, struct err *e);
 void app_backends_free(struct app *a); /* after their clients */
 

@@ -84,6 +84,20 @@ def test_sighup_with_a_broken_configuration_keeps_the_old(start):
     assert ask(router.port, request()).status == 200
 
 
+def test_sighup_checks_the_settings_of_backends_that_are_new(start):
+    config = {**c.passing(start.origin()), "backends": c.embedded(None)}
+    router = start.router(config)
+    config["backends"]["embedded"]["tasks"] = "nowhere.yml"
+    router.write_config(config)
+    router.signal(signal.SIGHUP)
+    wait_until(lambda: any("nowhere.yml: No such file" in e["problem"] for e in router.find("reload_refused")), "the mistake to be named")
+    with open(os.path.join(router.folder, "nowhere.yml"), "w", encoding="utf-8") as file:
+        json.dump({"tasks": [{"name": "echo", "builtin": "echo"}]}, file)
+    router.signal(signal.SIGHUP)
+    router.wait_event("reload_needs_restart", key="backends")
+    router.wait_event("reloaded")
+
+
 # --- health ------------------------------------------------------------------------------------------------------------
 
 def test_health_and_readiness(start):
