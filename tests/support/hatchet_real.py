@@ -52,16 +52,16 @@ def hour_ago():
 class Worker:
     """Registered when it is made; its name is its own, so that one that is still on its way out is not taken for it."""
 
-    def __init__(self, folder, server):
+    def __init__(self, folder, server, slots=50):
         self.server, self.name = server, "router-test-%s" % uuid.uuid4().hex[:8]
         self.log_path = os.path.join(str(folder), self.name + ".log")
-        environment = dict(os.environ, HATCHET_CLIENT_TOKEN=TOKEN, PYTHONDONTWRITEBYTECODE="1")
+        environment = dict(os.environ, HATCHET_CLIENT_TOKEN=TOKEN, PYTHONDONTWRITEBYTECODE="1", RUNS_FOLDER=str(folder))
         if server.url.startswith("http://"):  # an engine without TLS is rarely one whose gRPC has it
             environment.setdefault("HATCHET_CLIENT_TLS_STRATEGY", "none")
         with open(self.log_path, "wb") as log:
             # A group of its own: the SDK starts processes beside itself.
-            self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "hatchet_worker.py"), self.name], env=environment,
-                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "hatchet_worker.py"), self.name, str(slots)],
+                                            env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         wait_until(self.registered, "the Hatchet worker to be registered", PATIENCE * 2)
 
     def log(self):

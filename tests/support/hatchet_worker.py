@@ -1,9 +1,10 @@
 """A worker for a real engine, in the existing convention: the task `t` is the workflow `t_workflow` with one task `t`, its input
-{"args": […], "kwargs": {…}}. Beside those two workflows of their own, which take one object.
+{"args": […], "kwargs": {…}}. The tasks are those of core_tasks and some of its own; beside those two workflows that take one object.
 
-    hatchet_worker.py NAME
+    hatchet_worker.py NAME [SLOTS]
 
 Needs hatchet-sdk; reads HATCHET_CLIENT_TOKEN. The engine lists it once it is registered."""
+import functools
 import sys
 import time
 from datetime import timedelta
@@ -11,7 +12,8 @@ from datetime import timedelta
 from hatchet_sdk import Context, EmptyModel, Hatchet
 from pydantic import BaseModel
 
-SLOTS = 50
+import core_tasks
+
 hatchet = Hatchet()
 workflows = []
 
@@ -37,6 +39,17 @@ def task(function, **limits):
         return result if isinstance(result, dict) else {name: result}
     workflows.append(workflow)
     return function
+
+
+def without_context(function):
+    @functools.wraps(function)
+    def call(_context, *args, **kwargs):
+        return function(*args, **kwargs)
+    return call
+
+
+for core in core_tasks.TASKS:
+    task(without_context(core))
 
 
 @task
@@ -102,4 +115,5 @@ def give_back(given: EmptyModel, _context: Context) -> dict:
 
 
 if __name__ == "__main__":
-    hatchet.worker(sys.argv[1], slots=SLOTS, workflows=workflows + [pipeline, single_object]).start()
+    slots = int(sys.argv[2]) if len(sys.argv) > 2 else 50
+    hatchet.worker(sys.argv[1], slots=slots, workflows=workflows + [pipeline, single_object]).start()
