@@ -22,7 +22,11 @@ struct celery_operation {
 		task_done_fn done;
 	} fn;
 	void *arg;
-	struct task_wait *ahead; /* of a submission whose result is awaited */
+	/* Of a submission: */
+	bool awaited;
+	struct task_wait *ahead;       /* when its result is awaited */
+	struct celery_operation *held; /* the next one that waits for celery_submit_go_on */
+	struct buf key, message;       /* until it is pushed */
 	char id[TASK_ID_MAX];
 };
 
@@ -63,8 +67,17 @@ static struct celery_operation operation_end(struct celery_operation *op)
 	*op->link = op->next;
 	if (op->next)
 		op->next->link = op->link;
+	buf_release(&op->key);
+	buf_release(&op->message);
 	free(op);
 	return copy;
+}
+
+static struct buf steal_buf(struct buf *b)
+{
+	struct buf taken = *b;
+	*b = BUF_INIT(b->max);
+	return taken;
 }
 
 /* --- submit -------------------------------------------------------------------------------------------------------- */
@@ -143,23 +156,57 @@ static int check_input(const struct celery_client *c, const struct task_call *ca
 	return 0;
 }
 
-/* Nobody would ever learn of a result that cannot be read: better not begun. */
-static bool heard(const struct celery_client *c, struct err *why)
-{
-	if (redis_away(c->broker, why)) /* what follows will say so */
-		return true;
-	if (!redis_away(c->listener, why) && !redis_away(c->results, why))
-		return true;
-	err_prefix(why, 0, "the result backend cannot be asked");
-	return false;
-}
-
 static struct task_call trimmed(const struct task_call *call)
 {
 	struct task_call copy = *call;
 	copy.args = span_trim(call->args);
 	copy.kwargs = span_trim(call->kwargs);
 	return copy;
+}
+
+static void push(struct celery_operation *op)
+{
+	struct celery_client *c = op->client;
+	CLEANUP(buf_releasep) struct buf key = steal_buf(&op->key), message = steal_buf(&op->message);
+	if (op->awaited)
+		op->ahead = celery_wait_ahead(c, span_of(op->id));
+	const struct span words[] = {SPAN_LIT("LPUSH"), buf_span(&key), buf_span(&message)};
+	redis_command(c->broker, words, 3, 0, on_pushed, op);
+}
+
+/* Nobody would ever learn of a result that cannot be heard: better not begun. Of a broker that is away LPUSH tells more. */
+static void push_or_refuse(struct celery_operation *op)
+{
+	struct celery_client *c = op->client;
+	struct err why;
+	if (!c->hearing.why.text[0] || redis_away(c->broker, &why)) {
+		push(op);
+		return;
+	}
+	err_set(&why, 0, CELERY_DEAF, c->hearing.why.text);
+	struct celery_operation copy = operation_end(op);
+	task_submit_later(&c->base, TASK_REFUSED, span_of(copy.id), &why, copy.fn.submit, copy.arg);
+}
+
+void celery_submit_go_on(struct celery_client *c)
+{
+	while (c->held) {
+		struct celery_operation *op = c->held;
+		c->held = op->held;
+		if (!c->held)
+			c->held_end = &c->held;
+		push_or_refuse(op);
+	}
+}
+
+static int write_message(const struct celery_client *c, const struct task_call *call, struct span queue, struct buf *key,
+			 struct buf *message, struct err *why)
+{
+	buf_puts(key, c->o->broker_prefix);
+	if (celery_queue_key(queue, call->priority, key) < 0 ||
+	    celery_task_message(&c->sender, call, queue, clock_wall_us(), message) < 0)
+		return err_set(why, -ENOMEM, "out of memory");
+	return 0;
 }
 
 static void client_submit(struct task_client *base, const struct task_call *given, task_submit_fn fn, void *arg)
@@ -171,11 +218,8 @@ static void client_submit(struct task_client *base, const struct task_call *give
 	enum task_submit_status status;
 	struct err why = {""};
 	int r = check_input(c, &call, queue, &status, &why);
-	if (r == 0 && !heard(c, &why))
-		r = -EHOSTUNREACH;
-	if (r == 0 && (buf_puts(&key, c->o->broker_prefix) < 0 || celery_queue_key(queue, call.priority, &key) < 0 ||
-		       celery_task_message(&c->sender, &call, queue, clock_wall_us(), &message) < 0))
-		r = err_set(&why, -ENOMEM, "out of memory");
+	if (r == 0)
+		r = write_message(c, &call, queue, &key, &message, &why);
 	struct celery_operation *op = r == 0 ? operation_new(c, call.task_id, arg) : NULL;
 	if (!op) {
 		if (r == 0)
@@ -184,11 +228,17 @@ static void client_submit(struct task_client *base, const struct task_call *give
 		return;
 	}
 	op->fn.submit = fn;
-	if (call.awaited)
-		op->ahead = celery_wait_ahead(c, call.task_id);
+	op->awaited = call.awaited;
+	op->key = steal_buf(&key);
+	op->message = steal_buf(&message);
 	declare(c, queue);
-	const struct span push[] = {SPAN_LIT("LPUSH"), buf_span(&key), buf_span(&message)};
-	redis_command(c->broker, push, 3, 0, on_pushed, op);
+	if (celery_hears(c)) {
+		push_or_refuse(op);
+		return;
+	}
+	*c->held_end = op;
+	c->held_end = &op->held;
+	celery_hear(c, false);
 }
 
 /* --- get ----------------------------------------------------------------------------------------------------------- */
@@ -328,7 +378,10 @@ static int client_new(struct loop *loop, const struct task_options *options, str
 	task_client_init(&c->base, &celery_backend, loop);
 	c->o = (const struct celery_options *)options;
 	celery_sender_init(&c->sender);
+	c->held_end = &c->held;
 	int r = celery_waits_init(c);
+	if (r == 0)
+		r = celery_hearing_init(c);
 	r = r < 0 ? err_set(e, r, "out of memory") : connect_all(c, e);
 	if (r < 0) {
 		client_free(&c->base);

@@ -7,8 +7,8 @@
  *            subscriptions to results, and one for the answers of workers to health pings and checks, made when first needed.
  * Results:   PENDING is queued, or unknown: Celery cannot tell these apart, so TASK_E_NOT_FOUND does not come from here. A result
  *            is kept as the raw text the worker wrote.
- * Errors:    a submission is TASK_REFUSED while Redis is away or says no, or while the result backend is known to be away; TASK_UNKNOWN
- *            when LPUSH was written and not answered. A wait goes on through a loss of Redis. The same id twice is two executions:
+ * Errors:    a submission is TASK_REFUSED while Redis is away or says no, or while results cannot be heard; TASK_UNKNOWN when LPUSH was
+ *            written and not answered. A wait goes on through a loss of Redis. The same id twice is two executions:
  *            Celery has no look-up by id before a result exists.
  * Not done:  workflows are tasks here (a chain is the Python side's); other brokers; TLS (redis.h); worker of our own.
  */

@@ -63,10 +63,12 @@ struct celery_pidbox {
 	bool begun;
 };
 
-/* Whether results can be heard: a subscription that stays, of clients that were asked for health or a check. */
+/* Whether results can be heard (celery_hearing.c). */
 struct celery_hearing {
 	struct redis_subscription *probe;
-	bool settled;
+	struct loop_timer *limit;
+	bool settled; /* it is known */
+	bool stays;   /* the probe, to know it at all times */
 	struct err why; /* "" when they can */
 };
 
@@ -96,6 +98,7 @@ struct celery_client {
 	struct redis *replies;		/* BRPOP; NULL until workers are asked */
 	struct celery_sender sender;
 	struct celery_operation *operations;
+	struct celery_operation *held, **held_end; /* submissions, until it is known whether results can be heard */
 	struct task_wait *waits;
 	struct task_wait *offered; /* subscribed ahead, submitted, and not waited for yet */
 	struct loop_work drop_offered;
@@ -129,8 +132,14 @@ void celery_wait_cancel(struct task_wait *w);
 void celery_waits_read_again(struct celery_client *c); /* the result backend is back */
 void celery_waits_drop(struct celery_client *c);
 
+/* celery.c */
+void celery_submit_go_on(struct celery_client *c); /* pushes or refuses the submissions that are held */
+
 /* celery_hearing.c */
-void celery_hear(struct celery_client *c); /* to be heard of by celery_pidbox_go_on, once c->hearing.settled */
+int celery_hearing_init(struct celery_client *c);
+/* Whether c->hearing.why can be believed. Where not, celery_hear finds it out, and what waits for it goes on then (it may be at once). */
+bool celery_hears(const struct celery_client *c);
+void celery_hear(struct celery_client *c, bool stays);
 void celery_hearing_state(void *client, enum redis_state state, const char *why); /* redis_state_fn of the listener */
 void celery_hearing_drop(struct celery_client *c);
 

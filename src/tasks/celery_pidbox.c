@@ -183,13 +183,13 @@ static void on_bound(void *arg, enum redis_outcome outcome, const struct redis_r
 
 static void begin(struct celery_client *c)
 {
-	celery_hear(c);
+	celery_hear(c, true);
 	celery_pidbox_go_on(c);
 }
 
 void celery_pidbox_go_on(struct celery_client *c)
 {
-	if (!c->pidbox.first || c->pidbox.begun || !c->hearing.settled)
+	if (!c->pidbox.first || c->pidbox.begun || !celery_hears(c))
 		return;
 	c->pidbox.begun = true;
 	c->pidbox.first->begun_ms = loop_now_ms(c->base.loop);

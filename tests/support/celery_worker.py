@@ -28,7 +28,7 @@ class Worker:
         self.app = application(broker, results)
         environment = dict(os.environ, CELERY_BROKER_URL=broker, CELERY_RESULT_BACKEND=results or broker, PYTHONPATH=HERE,
                            RUNS_FOLDER=str(folder), PYTHONDONTWRITEBYTECODE="1", CELERY_APP_CONF=json.dumps(conf or {}),
-                           CELERY_APP_WITHOUT=" ".join(without))
+                           CELERY_APP_WITHOUT=" ".join(without), C_FORCE_ROOT="yes")  # pickle, as root in a container
         command = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "-n", self.name, "-Q", queues, "-P", pool,
                    "-c", str(concurrency), "--without-gossip", "--without-mingle", "-l", "info", *arguments]
         with open(self.log_path, "wb") as log:
