@@ -2,7 +2,7 @@
 
 Its router is migration-router with that row more (tests/meson.build).
 """
-import functools
+import concurrent.futures
 import glob
 import json
 import os
@@ -13,43 +13,17 @@ import configuration as c
 from conftest import Started
 from programs import ROOT
 from raw import ask, request
-# The contract that it can keep, against the `world` below.
-from test_contract import (World, test_a_task_that_nobody_knows_is_no_success, test_asynchronous_and_its_states,  # noqa: F401
-                           test_failure_tells_the_real_message, test_large_input, test_numbers, test_result,
-                           test_the_same_request_id_twice_is_two_requests, test_time_limit, test_two_hundred_at_once, test_unicode)
 
 ROUTER = "migration-router-parrot"
 FLAGS = c.features(c.boolean("task_abstraction_enabled", True))
 
 
-class Parrot:
-    name = "parrot"
-
-    def __init__(self, _start, _tmp, _worker):
-        self.env = {}
-
-    def begin(self, router):
-        pass
-
-    def stop(self):
-        pass
-
-
-class StartedWithParrot(Started):
-    router = functools.partialmethod(Started.router, name=ROUTER)
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    started = StartedWithParrot(tmp_path_factory)
-    yield World(started, tmp_path_factory.mktemp("engine"), Parrot)
-    started.end()
-
-
 def operations():
-    def echoing(name, **more):
+    def task(name, **more):
         return c.operation("POST /" + name, {"name": name, "args": {"$ref": "body:/args"}, "timeout": "2s", **more})
-    return {name: echoing(name) for name in ("give_back", "unheard_of")} | {"never": echoing("never", respond_async=True)}
+    names = ("add_numbers", "give_back", "give_size", "fail", "unheard_of")
+    return {**{name: task(name) for name in names},
+            "never": task("never", respond_async=True), "simulate_work": task("simulate_work", respond_async=True)}
 
 
 def configured(start, settings, **sections):
@@ -66,7 +40,20 @@ def check(start, settings, *arguments, env=None):
 
 def post(router, path, args, **fields):
     named = [("X-User-Id", "u"), ("Content-Type", "application/json")] + [(n.replace("_", "-"), v) for n, v in fields.items()]
-    return ask(router.port, request("POST", path, named, json.dumps({"args": args}).encode()))
+    body = args if isinstance(args, bytes) else json.dumps({"args": args}, ensure_ascii=False).encode()
+    return ask(router.port, request("POST", path, named, body))
+
+
+def state(router, location, method="GET"):
+    answer = ask(router.port, request(method, location, [("X-User-Id", "u")]))
+    return json.loads(answer.body)["status"] if method == "GET" else answer.status
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory):
+    started = Started(tmp_path_factory)
+    yield started.router(configured(started, {"silent": "never"}), FLAGS, name=ROUTER)
+    started.end()
 
 
 def test_its_name_is_nowhere_else():
@@ -92,7 +79,7 @@ def test_the_build_says_that_it_has_it(start):
 def test_registration_is_checked(start):
     _, ended = check(start, {"silent": ["never", "other"]}, "--backends")
     rows = {line.split()[0]: line.split(None, 6) for line in ended.stdout.splitlines() if line.startswith("app.")}
-    assert ended.returncode == 1 and "1 missing" in ended.stdout, ended.stdout + ended.stderr
+    assert len(rows) == len(operations()) and ended.returncode == 1 and "1 missing" in ended.stdout, ended.stdout + ended.stderr
     assert rows["app.give_back"][1:] == ["parrot", "default", "yes", "yes", "yes", "-"]
     assert rows["app.never"][4] == "yes", "a list of the settings is read"
     assert rows["app.unheard_of"][4:] == ["no", "yes", "the parrot has never heard of it"]
@@ -119,30 +106,61 @@ def test_a_wrong_setting_is_named_with_its_line(start, settings, where, said):
 def test_its_variable_wins_over_the_file(start):
     _, ended = check(start, {"delay": "1s"}, env={"PARROT_DELAY": "soon"})
     assert ended.returncode == 2 and ended.stderr.endswith("environment: PARROT_DELAY: expected a duration up to 1m\n")
-    router = start.router(configured(start, {"delay": "1ms"}), FLAGS, env={"PARROT_DELAY": "1m"}, name=ROUTER)
-    assert post(router, "/give_back", [1]).status == 504, "a task takes a minute now, its caller waits for two seconds"
+    slow = start.router(configured(start, {"delay": "1ms"}), FLAGS, env={"PARROT_DELAY": "1m"}, name=ROUTER)
+    assert post(slow, "/give_back", [1]).status == 504, "a task takes a minute now, its caller waits for two seconds"
 
 
 def test_one_variable_switches_to_it(start):
     config = c.router({"app": c.service(start.origin(), operations())}, identity=c.IDENTITY, backends={"embedded": {}})
-    router = start.router(config, FLAGS, env={"TASK_QUEUE_BACKEND": "parrot"}, name=ROUTER)
-    assert post(router, "/give_back", ["x"]).body == b'"x"'
-    assert router.wait_outcomes(1)[0]["backend"] == "parrot"
+    switched = start.router(config, FLAGS, env={"TASK_QUEUE_BACKEND": "parrot"}, name=ROUTER)
+    assert post(switched, "/give_back", ["x"]).body == b'"x"'
+    assert switched.wait_outcomes(1)[0]["backend"] == "parrot"
 
 
-def test_a_task_that_never_ends_can_be_cancelled(start):
-    router = start.router(configured(start, {"silent": "never"}), FLAGS, name=ROUTER)
-    location = post(router, "/never", [], Prefer="respond-async").get("Location")
-
-    def state(method="GET"):
-        return ask(router.port, request(method, location, [("X-User-Id", "u")]))
-    assert json.loads(state().body)["status"] == "running"
-    assert state("DELETE").status in (200, 202, 204)
-    assert json.loads(state().body)["status"] == "failed"
-
-
-def test_readiness_names_what_nobody_knows(start):
-    config = configured(start, {"silent": "never"}, fail_fast=False)
-    router = start.router(config, FLAGS, name=ROUTER)
+def test_what_nobody_knows_is_logged(router):
     event = router.wait_event("registration_missing", backend="parrot")
     assert (event["operation"], event["missing"]) == ("unheard_of", "the parrot has never heard of it")
+
+
+# --- what a caller may expect of every backend ---------------------------------------------------------------------------
+
+def test_result_and_outcome(router):
+    answer = post(router, "/add_numbers", [2, 3], X_Request_ID="sum")
+    assert (answer.status, answer.body) == (200, b"5")
+    row = router.wait_outcomes(1, "request_id = 'sum'")[0]
+    assert (row["side"], row["result"], row["backend"]) == ("task", "success", "parrot")
+
+
+def test_failure_and_what_nobody_knows(router):
+    failed, unheard = post(router, "/fail", ["the model is away"]), post(router, "/unheard_of", [])
+    assert failed.status == unheard.status == 500
+    assert "the model is away" in json.loads(failed.body)["detail"] and "unheard_of" in json.loads(unheard.body)["detail"]
+
+
+@pytest.mark.parametrize("text", ["9007199254740993", "1.0", "-0.5", '"\u00e9😀 \\u0000\\n"', '{"\u043a":["\u5024",null]}'])
+def test_values_arrive_as_they_were_sent(router, text):
+    assert post(router, "/give_back", ('{"args":[%s]}' % text).encode()).body == text.encode()
+
+
+def test_large_input(router):
+    assert post(router, "/give_size", ["x" * (1 << 20)]).body == b"1048576"
+
+
+def test_time_limit(router):
+    assert post(router, "/never", [], X_Request_ID="late").status == 504
+    assert router.wait_outcomes(1, "request_id = 'late'")[0]["result"] == "timeout"
+
+
+def test_states_and_cancellation(router):
+    location = post(router, "/never", [], Prefer="respond-async").get("Location")
+    assert state(router, location) == "running"
+    assert state(router, location, "DELETE") in (200, 202, 204)
+    assert state(router, location) == "failed"
+    location = post(router, "/simulate_work", [0], Prefer="respond-async").get("Location")
+    assert state(router, location) == "completed"
+
+
+def test_a_thousand_at_once(router):
+    with concurrent.futures.ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda n: post(router, "/add_numbers", [n, 1]), range(1000)))
+    assert [(a.status, a.body) for a in answers] == [(200, b"%d" % (n + 1)) for n in range(1000)]
