@@ -40,10 +40,11 @@ static void warn_of_flags(struct app *a, const struct flag_snapshot *snapshot)
 static void publish_flags(void *arg, const struct flag_snapshot *snapshot)
 {
 	struct app *a = arg;
-	flag_snapshot_unref(a->flags);
+	const struct flag_snapshot *old = a->flags;
 	a->flags = flag_snapshot_ref(snapshot);
 	for (size_t i = 0; i < a->n_planes; i++)
 		plane_set_flags(a->planes[i], snapshot);
+	retired_add(a->retired, old);
 	log_info("flags_published", LOG_STR("digest", flag_snapshot_digest(snapshot)),
 		 LOG_INT("flags", flag_snapshot_count(snapshot)));
 	warn_of_flags(a, snapshot);
@@ -90,6 +91,8 @@ static int start_flags(struct app *a, struct err *e)
 {
 	struct flag_source_events events = {.publish = publish_flags, .failed = flags_failed, .arg = a};
 	const struct config *c = a->config;
+	if (retired_new(a->loop, &a->retired) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
 	if (c->flags.kind == FLAG_SOURCE_FILE)
 		return features_source_start(a->loop, c->flags.file, c->flags.v1_rules ? FLAG_RULES_V1 : FLAG_RULES_V2, &events,
 					     &a->features, e);
@@ -383,6 +386,7 @@ static void stop(struct app *a)
 	flipt_source_stop(a->flipt);
 	free(a->outcomes_path);
 	flag_snapshot_unref(a->flags);
+	retired_free(a->retired);
 	loop_timer_free(a->drain);
 	loop_watch_free(a->signal_watch);
 	if (a->signals >= 0)

@@ -11,6 +11,7 @@
 #include "base/loop.h"
 #include "flags/features_source.h"
 #include "flags/flipt_source.h"
+#include "flags/retired.h"
 #include "metrics/ledger.h"
 #include "metrics/recorder.h"
 #include "router/admin.h"
@@ -35,6 +36,7 @@ struct app {
 	unsigned cut; /* requests still running when the deadline came */
 
 	const struct flag_snapshot *flags; /* the newest good one, or NULL */
+	struct retired *retired;	   /* those before it */
 	char warned[CRYPTO_SHA256_HEX];	   /* of the warnings that were logged last */
 	struct features_source *features; /* one of the two */
 	struct flipt_source *flipt;

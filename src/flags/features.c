@@ -589,11 +589,13 @@ static int load(struct features *f, const char *name, struct span text, enum fla
 	if (r < 0)
 		return r;
 	const struct flag *twice = NULL;
-	r = model_finish(f->snapshot, text, &twice);
+	r = model_finish(f->snapshot, &twice);
 	if (r < 0)
 		return out_of_memory(f);
-	if (r == 0)
+	if (r == 0) {
+		model_digest(f->snapshot, text);
 		return 0;
+	}
 	n = yaml_get(root, "flags")->first;
 	for (const struct flag *at = f->snapshot->flags; at < twice; at++)
 		n = n->next;

@@ -47,6 +47,8 @@ int flag_snapshot_parse_json(const char *name, struct span text, enum flag_rules
 struct flag_snapshot *flag_snapshot_ref(const struct flag_snapshot *s);
 struct flag_snapshot *flag_snapshot_unref(const struct flag_snapshot *s); /* NULL is fine; returns NULL */
 
+bool flag_snapshot_shared(const struct flag_snapshot *s); /* whether the caller's is not the only reference */
+
 const char *flag_snapshot_digest(const struct flag_snapshot *s); /* hex SHA-256 of the text, or the source's ETag once set */
 void flag_snapshot_set_digest(struct flag_snapshot *s, const char *digest); /* before it is shared */
 int64_t flag_snapshot_loaded_us(const struct flag_snapshot *s);		    /* wall clock */

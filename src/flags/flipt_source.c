@@ -119,7 +119,7 @@ static void take(struct flipt_source *s, struct flag_snapshot *snapshot, struct 
 	s->events.publish(s->events.arg, snapshot);
 }
 
-/* The text that is to be in use: the server's, with the used flags that it lost carried over from the last good one. */
+/* The server's text, with the used flags that it lost carried over from the last good one. */
 static int with_carried(struct flipt_source *s, struct span text, struct buf *out)
 {
 	struct carry_result carried;
@@ -129,6 +129,32 @@ static int with_carried(struct flipt_source *s, struct span text, struct buf *ou
 		log_warn("flags_vanished", LOG_STR("source", s->url), LOG_INT("count", carried.count),
 			 LOG_STR("first", carried.first), LOG_STR("kept", "their last good definition stays in use"));
 	return r;
+}
+
+static bool lost_one(const struct flipt_source *s, const struct flag_snapshot *new)
+{
+	for (size_t i = 0; i < s->n_used && s->good; i++)
+		if (flag_find(s->good, span_of(s->used[i])) && !flag_find(new, span_of(s->used[i])))
+			return true;
+	return false;
+}
+
+/* The snapshot that is to be in use, and its text. Carrying over reads a large text several times: only where something was lost. */
+static int complete(struct flipt_source *s, struct span text, enum flag_rules rules, struct buf *whole, struct flag_snapshot **ret,
+		    struct err *e)
+{
+	struct flag_snapshot *snapshot;
+	int r = flag_snapshot_parse_json("snapshot", text, rules, &snapshot, e);
+	if (r < 0)
+		return r;
+	bool whole_already = !lost_one(s, snapshot);
+	r = whole_already ? buf_append_span(whole, text) : with_carried(s, text, whole);
+	if (r == 0 && whole_already)
+		return (*ret = snapshot, 0);
+	flag_snapshot_unref(snapshot);
+	if (r < 0)
+		return err_set(e, r, "the snapshot is not valid JSON, or is too large");
+	return flag_snapshot_parse_json("snapshot", buf_span(whole), rules, ret, e);
 }
 
 static void accept(struct flipt_source *s, struct span text, const char *digest)
@@ -148,12 +174,7 @@ static void accept(struct flipt_source *s, struct span text, const char *digest)
 	enum flag_rules rules = s->version == VERSION_1 ? FLAG_RULES_V1 : FLAG_RULES_V2;
 	CLEANUP(buf_releasep) struct buf whole = BUF_INIT(FLAG_MAX_DOCUMENT);
 	struct flag_snapshot *snapshot = NULL;
-	int r = with_carried(s, text, &whole);
-	if (r < 0)
-		err_set(&e, r, "the snapshot is not valid JSON, or is too large");
-	else
-		r = flag_snapshot_parse_json("snapshot", buf_span(&whole), rules, &snapshot, &e);
-	if (r < 0) {
+	if (complete(s, text, rules, &whole, &snapshot, &e) < 0) {
 		failed(s, NO_SNAPSHOT, e.text);
 		return;
 	}

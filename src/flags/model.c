@@ -46,6 +46,11 @@ struct flag_snapshot *flag_snapshot_unref(const struct flag_snapshot *s)
 	return NULL;
 }
 
+bool flag_snapshot_shared(const struct flag_snapshot *s)
+{
+	return atomic_load_explicit(&s->references, memory_order_acquire) > 1;
+}
+
 void model_warn(struct flag_snapshot *s, const char *format, ...)
 {
 	char sentence[ERR_TEXT_MAX];
@@ -86,7 +91,7 @@ const struct flag *flag_find(const struct flag_snapshot *s, struct span key)
 	return at ? &s->flags[at - 1] : NULL;
 }
 
-int model_finish(struct flag_snapshot *s, struct span text, const struct flag **ret_twice)
+int model_finish(struct flag_snapshot *s, const struct flag **ret_twice)
 {
 	s->n_slots = 8;
 	while (s->n_slots < s->n_flags * 2)
@@ -105,10 +110,14 @@ int model_finish(struct flag_snapshot *s, struct span text, const struct flag **
 	}
 	if (s->n_warnings_dropped)
 		s->warnings[MODEL_WARNINGS_MAX - 1] = "there are more warnings than are kept";
+	return 0;
+}
+
+void model_digest(struct flag_snapshot *s, struct span text)
+{
 	char digest[CRYPTO_SHA256_HEX];
 	crypto_sha256_hex(text, digest);
 	flag_snapshot_set_digest(s, digest);
-	return 0;
 }
 
 /* --- parts --------------------------------------------------------------------------------------------------------- */

@@ -369,7 +369,7 @@ static int read_flag(const struct reader *r, struct span object, size_t index, s
 static int finish(const struct reader *r, struct span text, struct span digest)
 {
 	const struct flag *twice = NULL;
-	int error = model_finish(r->snapshot, text, &twice);
+	int error = model_finish(r->snapshot, &twice);
 	if (error < 0)
 		return out_of_memory(r);
 	if (error > 0)
@@ -380,6 +380,8 @@ static int finish(const struct reader *r, struct span text, struct span digest)
 		char own[MODEL_DIGEST_MAX];
 		span_copy((struct span){digest.ptr + 1, digest.len - 2}, own, sizeof(own));
 		flag_snapshot_set_digest(r->snapshot, own);
+	} else {
+		model_digest(r->snapshot, text);
 	}
 	return 0;
 }
