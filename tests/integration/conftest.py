@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
 
 import configuration  # noqa: E402
+from flipt_server import Server  # noqa: E402
 from origin import Origin  # noqa: E402
 from programs import Process, Router, environment, program  # noqa: E402
 
@@ -100,6 +101,19 @@ def start(tmp_path_factory):
     started = Started(tmp_path_factory)
     yield started
     started.end()
+
+
+@pytest.fixture
+def serve():
+    """serve(version, …) makes a Flipt server for this test (flipt_server.Server), which is removed in the end."""
+    servers = []
+
+    def make(*arguments, **how):
+        servers.append(Server(*arguments, **how))
+        return servers[-1]
+    yield make
+    for server in reversed(servers):
+        server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 
 import configuration as c
 from flipt_between import FAULTS
-from flipt_server import REAL_VERSION, Server
+from flipt_server import REAL_VERSION
 from http_text import wait_until
 from raw import Client, ask, request
 
@@ -24,17 +24,13 @@ VERSIONS = [pytest.param(v, id="v%d%s" % (v, " (real)" if v == REAL_VERSION else
 
 
 @pytest.fixture(params=VERSIONS)
-def flipt(request):
-    server = Server(request.param)
-    yield server
-    server.stop()
+def flipt(request, serve):
+    return serve(request.param)
 
 
 @pytest.fixture
-def flipt2():
-    server = Server(2)
-    yield server
-    server.stop()
+def flipt2(serve):
+    return serve(2)
 
 
 @pytest.fixture
@@ -138,9 +134,9 @@ def test_the_stream_brings_a_hundred_changes_each_within_a_tenth_of_a_second(sta
 
 @pytest.mark.skipif(not REAL_VERSION, reason="the oracle is a real server; the recorded corpora are test_flags_corpus")
 @pytest.mark.parametrize("kind", ["variant", "boolean"])
-def test_evaluation_equals_the_servers(start, origin, kind):
+def test_evaluation_equals_the_servers(start, origin, serve, kind):
     """In process by the rules of the version that the server is: what it says itself is the oracle."""
-    server = Server(REAL_VERSION)
+    server = serve(REAL_VERSION)
     flag = c.variants(FLAG, **{"25": 25.3, "0": 74.7}) if kind == "variant" else c.boolean(FLAG, False, percentage=33)
     server.load(c.features(flag, segments=[c.everybody()]))
     router = started(start, origin, server)
@@ -153,7 +149,6 @@ def test_evaluation_equals_the_servers(start, origin, kind):
         assert echo(router, user) == side, user
         sides.add(side)
     assert sides == {"task", "legacy"}
-    server.stop()
 
 
 def test_polls_cost_a_304_when_nothing_changed(start, origin, flipt):
@@ -171,19 +166,17 @@ def test_polls_cost_a_304_when_nothing_changed(start, origin, flipt):
 
 
 @pytest.mark.parametrize("before, after", [(1, 2), (2, 1)])
-def test_a_server_of_the_other_version_in_its_place_is_noticed(start, origin, before, after):
-    old = Server(before)
-    new = Server(after, namespace=old.namespace)
+def test_a_server_of_the_other_version_in_its_place_is_noticed(start, origin, serve, before, after):
+    old = serve(before, shown_token="client-token-5")
+    new = serve(after, namespace=old.namespace)
     old.load(everything(True))
     new.load(everything(True))
     router = started(start, origin, old)
     wait_side(router, "task")
-    old.between.lead_to(new.api.url, new.token)
+    old.between.lead_to(new.api.url, new.api.token)
     wait_until(lambda: flags_status(router)["source"] == "flipt v%d" % after, "v%d to be found" % after)
     new.set_flag(c.boolean(FLAG, False))
     wait_side(router, "legacy")
-    new.stop()
-    old.stop()
 
 
 def test_the_stream_ends_and_comes_back(start, origin, flipt2):
@@ -222,8 +215,8 @@ def test_without_a_working_stream_the_poll_does_it(start, origin, flipt2):
 # --- access ------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_token_is_sent_and_a_wrong_one_is_named_until_it_is_right(start, origin, version):
-    server = Server(version, shown_token="client-token-7")
+def test_the_token_is_sent_and_a_wrong_one_is_named_until_it_is_right(start, origin, serve, version):
+    server = serve(version, shown_token="client-token-7")
     server.load(everything(True))
     router = started(start, origin, server, env={"FLIPT_CLIENT_TOKEN": "client-token-8"})
     wait_until(lambda: "401" in flags_status(router)["last_error"], "the refusal to be told")
@@ -240,14 +233,13 @@ def test_the_token_is_sent_and_a_wrong_one_is_named_until_it_is_right(start, ori
     assert echo(knowing) == "task", "the last good serves"
     for one in (router, knowing):
         assert "client-token-" not in one.log() + json.dumps(admin(one, "/readyz"))
-    server.stop()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_over_tls_with_an_authority_of_ones_own(start, origin, tls, version):
+def test_over_tls_with_an_authority_of_ones_own(start, origin, serve, tls, version):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tls.certificate, tls.key)
-    server = Server(version, tls=context)
+    server = serve(version, tls=context)
     server.load(everything(True))
     router = started(start, origin, server, ca_file=tls.authority)
     wait_side(router, "task")
@@ -256,7 +248,6 @@ def test_over_tls_with_an_authority_of_ones_own(start, origin, tls, version):
     strict = start.router(config(origin, server))
     wait_until(lambda: flags_status(strict)["failing"], "the unknown authority to be refused")
     assert "certificate" in flags_status(strict)["last_error"]
-    server.stop()
 
 
 def test_an_environment_that_is_not_there_is_an_error(start, origin, flipt2):
@@ -487,9 +478,10 @@ def test_no_request_fails_or_waits_while_things_go_wrong(start, origin, flipt):
         for fault in FAULTS:
             if fault == "hole" and flipt.version == 1:
                 continue
+            seen = len(flipt.between.polls)
             flipt.between.break_with(fault)
             if fault == "slow":
-                flipt.between.wait_polls(len(flipt.between.polls) + 2)
+                flipt.between.wait_polls(seen + 1)
             else:
                 wait_until(lambda: flags_status(router)["failing"], "%s to be told" % fault)
             flipt.between.break_with(None)

@@ -14,11 +14,11 @@ import urllib.parse
 import pytest
 
 from flipt import Refused, StandIn
-from flipt_server import REAL_URL, REAL_VERSION, Server
+from flipt_server import REAL_URL, REAL_VERSION
 from programs import ROOT, program
+from test_flipt import VERSIONS
 
 FIXTURES = os.path.join(ROOT, "tests", "fixtures", "flipt")
-VERSIONS = [pytest.param(v, id="v%d%s" % (v, " (real)" if v == REAL_VERSION else "")) for v in (2, 1)]
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 OPAQUE = re.compile(r"(%s|\b[0-9a-f]{40}\b|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)" % UUID)
 
@@ -131,10 +131,8 @@ class Replay:
 
 
 @pytest.fixture(params=VERSIONS)
-def server(request):
-    server = Server(request.param)
-    yield server
-    server.stop()
+def server(request, serve):
+    return serve(request.param)
 
 
 def replay_on(server):
@@ -174,8 +172,8 @@ def test_access_answers_as_recorded(version):
         standin.stop()
 
 
-def test_a_stream_tells_as_recorded():
-    server = Server(2)
+def test_a_stream_tells_as_recorded(serve):
+    server = serve(2)
     with open(os.path.join(FIXTURES, "v2", "stream_json.raw"), encoding="utf-8") as file:
         head, _, rest = file.read().partition("\n\n")
     messages = [json.loads(line) for line in rest.splitlines() if line.startswith("{")]
@@ -194,7 +192,6 @@ def test_a_stream_tells_as_recorded():
     server.set_flag(flag)
     replay_on(server).compare(messages[1], json.loads(answer.readline()), "after a change")
     connection.close()
-    server.stop()
 
 
 # --- the whole corpus ---------------------------------------------------------------------------------------------------

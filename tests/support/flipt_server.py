@@ -50,11 +50,13 @@ class Server:
     def stop(self):
         """Leaves a real server as it was."""
         self.between.stop()
-        self.api.delete_namespace()
-        if self.standin:
-            self.standin.stop()
         if self.token_file:
             self.token_file.close()
+        try:
+            self.api.delete_namespace()
+        finally:
+            if self.standin:
+                self.standin.stop()
 
 
 __all__ = ["Server", "REAL_URL", "REAL_VERSION"]
