@@ -98,9 +98,9 @@ struct field {
 
 /* Reads the members of a mapping into `into`; keys that are not in the table are mistakes. */
 void read_fields(const struct place *p, const struct field *fields, size_t n, void *into);
+#define READ_FIELDS(p, fields, into) read_fields(p, fields, sizeof(fields) / sizeof((fields)[0]), into)
 /* Says that a key is none of these, and which one was perhaps meant. */
 void unknown_key(const struct place *p, struct span key, const char *const *known, size_t n);
-#define READ_FIELDS(p, fields, into) read_fields(p, fields, sizeof(fields) / sizeof((fields)[0]), into)
 
 /* --- the sections -------------------------------------------------------------------------------------------------- */
 /* Identity and entity of one level over what the level above says. */
