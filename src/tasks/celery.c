@@ -199,14 +199,22 @@ void celery_submit_go_on(struct celery_client *c)
 	}
 }
 
+/* One that is not declared is a task of its name, which the Python side makes its chain of. */
+const struct workflow_definition *celery_workflow(const struct celery_client *c, bool workflow, struct span name)
+{
+	return workflow && c->o->workflows ? registry_workflow(c->o->workflows, name) : NULL;
+}
+
 static int write_message(const struct celery_client *c, const struct task_call *call, struct span queue, struct buf *key,
 			 struct buf *message, struct err *why)
 {
+	const struct workflow_definition *w = celery_workflow(c, call->workflow, call->task);
 	buf_puts(key, c->o->broker_prefix);
-	if (celery_queue_key(queue, call->priority, key) < 0 ||
-	    celery_task_message(&c->sender, call, queue, clock_wall_us(), message) < 0)
-		return err_set(why, -ENOMEM, "out of memory");
-	return 0;
+	int r = celery_queue_key(queue, call->priority, key);
+	if (r == 0)
+		r = w ? celery_chain_message(&c->sender, call, w, queue, clock_wall_us(), message)
+		      : celery_task_message(&c->sender, call, queue, clock_wall_us(), message);
+	return r < 0 ? err_set(why, r, "%s", r == -EFBIG ? "the message would be too large for Redis" : "out of memory") : 0;
 }
 
 static void client_submit(struct task_client *base, const struct task_call *given, task_submit_fn fn, void *arg)

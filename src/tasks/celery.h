@@ -10,7 +10,9 @@
  * Errors:    a submission is TASK_REFUSED while Redis is away or says no, or while results cannot be heard; TASK_UNKNOWN when LPUSH was
  *            written and not answered. A wait goes on through a loss of Redis. The same id twice is two executions:
  *            Celery has no look-up by id before a result exists.
- * Not done:  workflows are tasks here (a chain is the Python side's); other brokers; TLS (redis.h); worker of our own.
+ * Workflows: one that the file of the setting `workflows` declares is submitted as a chain, whose result is that of its last step; any
+ *            other is a task of its name (the chain is the Python side's).
+ * Not done:  other brokers; TLS (redis.h); worker of our own.
  */
 #ifndef TASKS_CELERY_H
 #define TASKS_CELERY_H
@@ -23,7 +25,7 @@
  * broker_key_prefix and result_key_prefix (what workers have as global_keyprefix in broker_transport_options and in
  * result_backend_transport_options), max_input (bytes of args + kwargs, 64 MiB), connect_timeout (3s), command_timeout (10s),
  * health_interval (5s: how old an answer of health or check may be), terminate (false: cancel does not end a task that runs already),
- * control_exchange ("celery"). */
+ * control_exchange ("celery"), workflows (a file as tasks.yml, of which only the workflows are read). */
 extern const struct task_backend celery_backend;
 
 #endif

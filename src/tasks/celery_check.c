@@ -39,6 +39,7 @@ struct celery_check_request {
 	struct celery_check_request *next;
 	task_check_fn fn;
 	void *arg;
+	bool workflow;
 	char task[TASK_NAME_MAX], queue[256];
 };
 
@@ -219,7 +220,7 @@ static void say_unconsumed(const struct celery_check *k, const struct verdict *v
 	buf_printf(out, ", not \"%s\"", queue);
 }
 
-static void say_missing(const struct celery_client *c, const struct celery_check_request *q, const struct verdict *v, struct buf *out)
+static void say_missing(const struct celery_client *c, const char *task, const char *queue, const struct verdict *v, struct buf *out)
 {
 	const struct celery_check *k = &c->check;
 	if (k->round.why.text[0])
@@ -231,15 +232,15 @@ static void say_missing(const struct celery_client *c, const struct celery_check
 	else if (k->n_workers == 0)
 		buf_puts(out, "workers listen, but none answered in time");
 	else if (!v->registered)
-		say_unregistered(k, v, q->task, out);
+		say_unregistered(k, v, task, out);
 	else if (!v->consuming)
-		say_unconsumed(k, v, q->queue, out);
+		say_unconsumed(k, v, queue, out);
 	else if (!v->both)
-		buf_printf(out, "task \"%s\" is registered with %s, which does not consume \"%s\"; its workers do not know the task", q->task,
-			   v->knowing->name, q->queue);
+		buf_printf(out, "task \"%s\" is registered with %s, which does not consume \"%s\"; its workers do not know the task", task,
+			   v->knowing->name, queue);
 	else if (v->ignorant)
 		buf_printf(out, "worker %s consumes \"%s\" without having registered task \"%s\": what it gets will fail", v->ignorant->name,
-			   q->queue, q->task);
+			   queue, task);
 }
 
 static enum task_answer answer_of(size_t found, bool incomplete)
@@ -247,10 +248,10 @@ static enum task_answer answer_of(size_t found, bool incomplete)
 	return found ? TASK_ANSWER_YES : incomplete ? TASK_ANSWER_UNKNOWN : TASK_ANSWER_NO;
 }
 
-static struct task_check answer(const struct celery_client *c, const struct celery_check_request *q)
+static struct task_check answer_task(const struct celery_client *c, const char *task, const char *queue)
 {
 	const struct celery_check *k = &c->check;
-	const struct verdict v = look(k, q->task, q->queue);
+	const struct verdict v = look(k, task, queue);
 	struct task_check a = {.known = TASK_ANSWER_UNKNOWN, .worker = TASK_ANSWER_UNKNOWN};
 	CLEANUP(buf_releasep) struct buf missing = BUF_INIT(4096);
 	a.reachable = k->round.reachable && !c->hearing.why.text[0];
@@ -259,8 +260,25 @@ static struct task_check answer(const struct celery_client *c, const struct cele
 		if (k->n_workers)
 			a.known = answer_of(v.registered, v.incomplete);
 	}
-	say_missing(c, q, &v, &missing);
+	say_missing(c, task, queue, &v, &missing);
 	span_copy(buf_span(&missing), a.missing, sizeof(a.missing));
+	return a;
+}
+
+/* Of a chain the first step that lacks something. */
+static struct task_check answer(const struct celery_client *c, const struct celery_check_request *q)
+{
+	const struct workflow_definition *w = celery_workflow(c, q->workflow, span_of(q->task));
+	struct task_check a = {.reachable = false};
+	if (!w)
+		return answer_task(c, q->task, q->queue);
+	for (size_t i = 0; i < w->n_steps; i++) {
+		char task[TASK_NAME_MAX];
+		span_copy(w->steps[i].task, task, sizeof(task));
+		a = answer_task(c, task, q->queue);
+		if (a.missing[0])
+			break;
+	}
 	return a;
 }
 
@@ -322,6 +340,7 @@ void celery_check(struct task_client *base, const struct task_probe *probe, task
 	}
 	q->fn = fn;
 	q->arg = arg;
+	q->workflow = probe->workflow;
 	span_copy(probe->task, q->task, sizeof(q->task));
 	span_copy(probe->queue.len ? probe->queue : span_of(c->o->queue), q->queue, sizeof(q->queue));
 	while (*last)

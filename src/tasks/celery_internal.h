@@ -16,7 +16,8 @@ struct celery_options {
 	struct task_options base;
 	struct redis_url broker, results;
 	bool has_broker, has_results;
-	char *queue, *control_exchange;
+	char *queue, *control_exchange, *workflows_path;
+	struct registry *workflows; /* NULL: none is declared */
 	char broker_prefix[CELERY_PREFIX_MAX], result_prefix[CELERY_PREFIX_MAX + 1]; /* of all keys and channels; "" is none */
 	size_t max_input;
 	unsigned connect_timeout_ms, command_timeout_ms, health_interval_ms;
@@ -134,6 +135,9 @@ void celery_waits_drop(struct celery_client *c);
 
 /* celery.c */
 void celery_submit_go_on(struct celery_client *c); /* pushes or refuses the submissions that are held */
+
+/* NULL when it is to be submitted as a task. */
+const struct workflow_definition *celery_workflow(const struct celery_client *c, bool workflow, struct span name);
 
 /* celery_hearing.c */
 int celery_hearing_init(struct celery_client *c);

@@ -61,27 +61,52 @@ static void put_repr(struct buf *out, const char *name, struct span value)
 	put_quoted(out, name, buf_span(&text));
 }
 
-static bool is_empty(struct span array)
+void celery_put_seconds(unsigned ms, struct buf *out)
 {
-	struct json_iter it;
-	struct span key, item;
-	json_iter_init(&it, array);
-	return !json_iter_next(&it, &key, &item);
+	unsigned rest = ms % 1000, digits = 3;
+	buf_printf(out, "%u", ms / 1000);
+	for (; rest && rest % 10 == 0; digits--)
+		rest /= 10;
+	if (rest)
+		buf_printf(out, ".%0*u", (int)digits, rest);
 }
 
 /* [hard, soft] in seconds. */
 static void put_limits(struct buf *out, unsigned timeout_ms)
 {
-	if (timeout_ms == 0)
-		buf_puts(out, "\"timelimit\": [null, null], ");
-	else if (timeout_ms % 1000 == 0)
-		buf_printf(out, "\"timelimit\": [%u, null], ", timeout_ms / 1000);
+	buf_puts(out, "\"timelimit\": [");
+	if (timeout_ms)
+		celery_put_seconds(timeout_ms, out);
 	else
-		buf_printf(out, "\"timelimit\": [%u.%03u, null], ", timeout_ms / 1000, timeout_ms % 1000);
+		buf_puts(out, "null");
+	buf_puts(out, ", null], ");
+}
+
+/* Celery's own producer hands over what it was given: a list; a signature's arguments are a tuple, and so are none. */
+static void put_args_repr(struct buf *out, struct span args, bool tuple)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(1u << 16);
+	struct json_iter it;
+	struct span key, item;
+	size_t n = 0;
+	json_iter_init(&it, args);
+	while (n < 2 && json_iter_next(&it, &key, &item))
+		n++;
+	if (n == 0) {
+		put_quoted(out, "argsrepr", SPAN_LIT("()"));
+		return;
+	}
+	celery_repr(args, REPR_MAX, &text);
+	if (tuple && !text.error && text.len > 1) {
+		text.ptr[0] = '(';
+		text.len--;
+		buf_puts(&text, n == 1 ? ",)" : ")");
+	}
+	put_quoted(out, "argsrepr", buf_span(&text));
 }
 
 static void put_headers(struct buf *out, const struct celery_sender *s, const struct task_call *call, struct span args,
-			struct span kwargs, int64_t now_us)
+			struct span kwargs, bool link, int64_t now_us)
 {
 	buf_puts(out, "\"headers\": {\"lang\": \"py\", ");
 	put_quoted(out, "task", call->task);
@@ -95,11 +120,7 @@ static void put_headers(struct buf *out, const struct celery_sender *s, const st
 	put_limits(out, call->timeout_ms);
 	put_quoted(out, "root_id", call->task_id);
 	buf_puts(out, "\"parent_id\": null, ");
-	/* Celery makes a tuple of no arguments. */
-	if (is_empty(args))
-		put_quoted(out, "argsrepr", SPAN_LIT("()"));
-	else
-		put_repr(out, "argsrepr", args);
+	put_args_repr(out, args, link);
 	put_repr(out, "kwargsrepr", kwargs);
 	put_quoted(out, "origin", span_of(s->origin));
 	buf_puts(out, "\"ignore_result\": null, \"replaced_task_nesting\": 0, \"stamped_headers\": null, \"stamps\": {}}, ");
@@ -127,18 +148,26 @@ static int put_body(struct buf *out, struct span body)
 
 int celery_task_message(const struct celery_sender *s, const struct task_call *call, struct span queue, int64_t now_us, struct buf *out)
 {
+	return celery_link_message(s, call, SPAN_NONE, queue, now_us, out);
+}
+
+int celery_link_message(const struct celery_sender *s, const struct task_call *call, struct span chain, struct span queue, int64_t now_us,
+			struct buf *out)
+{
 	struct span args = call->args.len ? call->args : SPAN_LIT("[]"), kwargs = call->kwargs.len ? call->kwargs : SPAN_LIT("{}");
-	CLEANUP(buf_releasep) struct buf body = BUF_INIT(args.len + kwargs.len + 128);
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(args.len + kwargs.len + chain.len + 128);
 	buf_reserve(&body, body.max);
 	buf_putc(&body, '[');
 	buf_append_span(&body, args);
 	buf_puts(&body, ", ");
 	buf_append_span(&body, kwargs);
-	buf_puts(&body, ", {\"callbacks\": null, \"errbacks\": null, \"chain\": null, \"chord\": null}]");
+	buf_puts(&body, ", {\"callbacks\": null, \"errbacks\": null, \"chain\": ");
+	buf_append_span(&body, chain.ptr ? chain : SPAN_LIT("null"));
+	buf_puts(&body, ", \"chord\": null}]");
 	if (body.error)
 		return body.error;
 	put_body(out, buf_span(&body));
-	put_headers(out, s, call, args, kwargs, now_us);
+	put_headers(out, s, call, args, kwargs, chain.ptr != NULL, now_us);
 	buf_puts(out, "\"properties\": {");
 	put_quoted(out, "correlation_id", call->task_id);
 	buf_printf(out, "\"reply_to\": \"%s\", \"delivery_mode\": 2, ", s->reply_to);

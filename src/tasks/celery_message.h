@@ -12,9 +12,11 @@
 #include "base/buf.h"
 #include "base/crypto.h"
 #include "base/span.h"
+#include "tasks/registry.h"
 #include "tasks/task_backend.h"
 
 #define CELERY_SEPARATOR "\x06\x16" /* kombu's, in priority queues and bindings */
+#define CELERY_DEFAULT_QUEUE "celery"
 #define CELERY_PRIORITIES 4
 extern const int celery_priority_steps[CELERY_PRIORITIES]; /* 0 3 6 9 */
 
@@ -27,6 +29,17 @@ void celery_sender_init(struct celery_sender *s);
 
 /* The envelope for LPUSH. `call` has its task_id; args are a valid array or absent, kwargs a valid object or absent. */
 int celery_task_message(const struct celery_sender *s, const struct task_call *call, struct span queue, int64_t now_us, struct buf *out);
+
+/* The same for the first link of a chain: `chain` is the JSON array of the signatures that follow, the last one first. */
+int celery_link_message(const struct celery_sender *s, const struct task_call *call, struct span chain, struct span queue, int64_t now_us,
+			struct buf *out);
+
+/* The envelope for LPUSH of a workflow as a chain, whose last step has the call's task_id. `call` is that of the workflow. */
+int celery_chain_message(const struct celery_sender *s, const struct task_call *call, const struct workflow_definition *w,
+			 struct span queue, int64_t now_us, struct buf *out);
+
+/* 60, 2.5 */
+void celery_put_seconds(unsigned ms, struct buf *out);
 
 /* The envelope of a control message for PUBLISH: method and its arguments as JSON. With a ticket workers answer to sender->reply_to. */
 int celery_control_message(const struct celery_sender *s, const char *exchange, const char *method, struct span arguments,

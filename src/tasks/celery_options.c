@@ -97,6 +97,7 @@ const struct task_setting celery_settings[] = {
 	{.key = "broker_key_prefix", .set = set_prefix, FIELD(broker_prefix)},
 	{.key = "result_key_prefix", .set = set_result_prefix, FIELD(result_prefix)},
 	{.key = "queue", .set = set_name, FIELD(queue)},
+	{.key = "workflows", .path = true, .set = task_setting_text, FIELD(workflows_path)},
 	{.key = "max_input", .set = set_size, FIELD(max_input)},
 	{.key = "connect_timeout", .set = set_duration, FIELD(connect_timeout_ms)},
 	{.key = "command_timeout", .set = set_duration, FIELD(command_timeout_ms)},
@@ -106,6 +107,14 @@ const struct task_setting celery_settings[] = {
 	{.key = NULL},
 };
 
+static int load_workflows(struct celery_options *o, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
+	int r = registry_load_workflows(o->workflows_path, &problems, &o->workflows);
+	const char *why = problems.len ? problems.ptr : "unreadable";
+	return r < 0 ? err_set(e, r, "workflows: %.*s", (int)strcspn(why, "\n"), why) : 0;
+}
+
 int celery_options_check(struct task_options *base, const struct task_backend_setup *setup, struct err *e)
 {
 	struct celery_options *o = (struct celery_options *)base;
@@ -114,9 +123,11 @@ int celery_options_check(struct task_options *base, const struct task_backend_se
 	if (!o->has_broker)
 		return err_set(e, -EINVAL, "broker_url is missing (CELERY_BROKER_URL, or in the file)");
 	if (!o->queue)
-		r = set_name(&o->queue, SPAN_LIT("celery"), e);
+		r = set_name(&o->queue, SPAN_LIT(CELERY_DEFAULT_QUEUE), e);
 	if (r == 0 && !o->control_exchange)
 		r = set_name(&o->control_exchange, SPAN_LIT("celery"), e);
+	if (r == 0 && o->workflows_path)
+		r = load_workflows(o, e);
 	o->max_input = o->max_input ? o->max_input : 64u << 20;
 	o->connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : 3000;
 	o->command_timeout_ms = o->command_timeout_ms ? o->command_timeout_ms : 10000;
@@ -131,4 +142,6 @@ void celery_options_release(struct task_options *base)
 	redis_url_release(&o->results);
 	free(o->queue);
 	free(o->control_exchange);
+	free(o->workflows_path);
+	registry_free(o->workflows);
 }

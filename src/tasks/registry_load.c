@@ -27,6 +27,7 @@ struct reader {
 	const char *(*getenv_fn)(const char *);
 	struct buf *problems;
 	bool wrong;
+	bool elsewhere; /* tasks are somebody else's: not read, and steps may name any */
 	char where[256]; /* the key that contains what is being read: tasks[2].exec */
 };
 
@@ -554,7 +555,7 @@ static void read_step_task(struct reader *r, const struct yaml_node *n, void *in
 {
 	struct workflow_step *s = into;
 	read_name(r, n, &s->task);
-	if (s->task.ptr && !registry_task(r->registry, s->task)) {
+	if (s->task.ptr && !r->elsewhere && !registry_task(r->registry, s->task)) {
 		CLEANUP(buf_releasep) struct buf text = BUF_INIT(8192);
 		registry_describe_unknown(r->registry, s->task, false, &text);
 		mistake(r, n, "task", "%s", text.ptr);
@@ -699,6 +700,7 @@ static void read_later(struct reader *r, const struct yaml_node *n, void *into)
 }
 
 static const struct key_reader top_keys[] = {{"tasks", read_tasks, true}, {"workflows", read_later, false}};
+static const struct key_reader elsewhere_keys[] = {{"tasks", read_later, false}, {"workflows", read_later, true}};
 
 static int parse(struct reader *r, struct buf *text)
 {
@@ -711,26 +713,40 @@ static int parse(struct reader *r, struct buf *text)
 	return code;
 }
 
-int registry_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct registry **ret)
+static int load(struct reader *r, struct registry **ret)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(REGISTRY_MAX_FILE + (1 << 17));
-	struct reader r = {.path = path, .getenv_fn = getenv_fn, .problems = problems};
-	CLEANUP(freep) char *real = realpath(path, NULL);
-	snprintf(r.folder, sizeof(r.folder), "%s", real ? dirname(real) : ".");
-	r.registry = calloc(1, sizeof(*r.registry));
-	if (!r.registry)
+	CLEANUP(freep) char *real = realpath(r->path, NULL);
+	snprintf(r->folder, sizeof(r->folder), "%s", real ? dirname(real) : ".");
+	r->registry = calloc(1, sizeof(*r->registry));
+	if (!r->registry)
 		return -ENOMEM;
-	int code = parse(&r, &text);
+	int code = parse(r, &text);
 	if (code == 0) {
-		const struct yaml_node *root = yaml_root(r.registry->doc);
-		READ_MAPPING(&r, root, top_keys, NULL);
+		const struct yaml_node *root = yaml_root(r->registry->doc);
+		if (r->elsewhere)
+			READ_MAPPING(r, root, elsewhere_keys, NULL);
+		else
+			READ_MAPPING(r, root, top_keys, NULL);
 		const struct yaml_node *workflows = yaml_get(root, "workflows");
 		if (workflows)
-			read_list(&r, workflows, read_workflow);
+			read_list(r, workflows, read_workflow);
 	}
-	if (code < 0 || r.wrong) {
-		registry_free(r.registry);
+	if (code < 0 || r->wrong) {
+		registry_free(r->registry);
 		return code == -ENOMEM ? code : -EBADMSG;
 	}
-	return (*ret = r.registry, 0);
+	return (*ret = r->registry, 0);
+}
+
+int registry_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct registry **ret)
+{
+	struct reader r = {.path = path, .getenv_fn = getenv_fn, .problems = problems};
+	return load(&r, ret);
+}
+
+int registry_load_workflows(const char *path, struct buf *problems, struct registry **ret)
+{
+	struct reader r = {.path = path, .problems = problems, .elsewhere = true};
+	return load(&r, ret);
 }
