@@ -1,13 +1,17 @@
 #include "flags/saved_snapshot.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "base/checksum.h"
 #include "base/clock.h"
-#include "base/crypto.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "flags/instant.h"
+
+#define CRC_TEXT 9
 
 #define FILE_MAX (FLAG_MAX_DOCUMENT + 4096) /* a snapshot and what is told of it */
 
@@ -18,19 +22,25 @@ static void member(struct buf *b, const char *name, const char *value)
 	buf_putc(b, ',');
 }
 
+/* Against damage, not against people: who may write the file may also write its checksum. */
+static void crc_text(struct span text, char out[CRC_TEXT])
+{
+	snprintf(out, CRC_TEXT, "%08" PRIx32, checksum_crc32(CHECKSUM_CRC32_START, text));
+}
+
 int saved_snapshot_write(const char *path, const struct saved_snapshot *s, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf b = BUF_INIT(FILE_MAX);
-	char when[CLOCK_TEXT_MAX], hash[CRYPTO_SHA256_HEX];
+	char when[CLOCK_TEXT_MAX], crc[CRC_TEXT];
 	clock_format(clock_wall_us(), when);
-	crypto_sha256_hex(s->text, hash);
-	buf_puts(&b, "{\"format\":1,");
+	crc_text(s->text, crc);
+	buf_puts(&b, "{\"format\":2,");
 	member(&b, "rules", s->rules == FLAG_RULES_V1 ? "v1" : "v2");
 	member(&b, "namespace", s->namespace_key);
 	member(&b, "environment", s->environment);
 	member(&b, "digest", s->digest);
 	member(&b, "saved_at", when);
-	member(&b, "sha256", hash);
+	member(&b, "crc32", crc);
 	buf_puts(&b, "\"snapshot\":");
 	buf_append_span(&b, s->text);
 	buf_puts(&b, "}\n");
@@ -40,7 +50,7 @@ int saved_snapshot_write(const char *path, const struct saved_snapshot *s, struc
 	return r < 0 ? r : file_replace(path, buf_span(&b), 0600, e);
 }
 
-enum { FORMAT, RULES, NAMESPACE, ENVIRONMENT, DIGEST, SAVED_AT, SHA256, SNAPSHOT, MEMBERS };
+enum { FORMAT, RULES, NAMESPACE, ENVIRONMENT, DIGEST, SAVED_AT, CRC, SNAPSHOT, MEMBERS };
 
 static bool is_string(struct span value, const char *text)
 {
@@ -55,7 +65,7 @@ int saved_snapshot_read(const char *path, const char *namespace_key, const char 
 	static const struct span names[MEMBERS] = {
 		[FORMAT] = SPAN_INIT("/format"),	    [RULES] = SPAN_INIT("/rules"),
 		[NAMESPACE] = SPAN_INIT("/namespace"), [ENVIRONMENT] = SPAN_INIT("/environment"),
-		[DIGEST] = SPAN_INIT("/digest"),	    [SHA256] = SPAN_INIT("/sha256"),
+		[DIGEST] = SPAN_INIT("/digest"),	    [CRC] = SPAN_INIT("/crc32"),
 		[SNAPSHOT] = SPAN_INIT("/snapshot"),   [SAVED_AT] = SPAN_INIT("/saved_at"),
 	};
 	struct span v[MEMBERS];
@@ -64,14 +74,14 @@ int saved_snapshot_read(const char *path, const char *namespace_key, const char 
 		return r;
 	if (json_pointers(buf_span(text), names, MEMBERS, v, e) != 0)
 		return err_prefix(e, -EBADMSG, "%s", path);
-	if (!v[FORMAT].ptr || !span_is(v[FORMAT], "1") || !v[SNAPSHOT].ptr || !v[DIGEST].ptr)
+	if (!v[FORMAT].ptr || !span_is(v[FORMAT], "2") || !v[SNAPSHOT].ptr || !v[DIGEST].ptr)
 		return err_set(e, -EBADMSG, "%s: not a saved snapshot of this version", path);
 	if ((namespace_key && !is_string(v[NAMESPACE], namespace_key)) ||
 	    (environment && !is_string(v[ENVIRONMENT], environment)))
 		return err_set(e, -EBADMSG, "%s: saved from another namespace or environment", path);
-	char hash[CRYPTO_SHA256_HEX];
-	crypto_sha256_hex(v[SNAPSHOT], hash);
-	if (!is_string(v[SHA256], hash))
+	char crc[CRC_TEXT];
+	crc_text(v[SNAPSHOT], crc);
+	if (!is_string(v[CRC], crc))
 		return err_set(e, -EBADMSG, "%s: damaged (checksum)", path);
 	enum flag_rules rules = is_string(v[RULES], "v1") ? FLAG_RULES_V1 : FLAG_RULES_V2;
 	r = flag_snapshot_parse_json(path, v[SNAPSHOT], rules, ret, e);

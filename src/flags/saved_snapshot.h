@@ -1,7 +1,7 @@
 /*
  * Saved snapshot: the last good snapshot of a Flipt server, on disk, for starting without the server.
  *
- * File:      {"format":1,"rules":"v1"|"v2","namespace":…,"environment":…,"digest":…,"saved_at":RFC 3339,"sha256":hex of the text
+ * File:      {"format":2,"rules":"v1"|"v2","namespace":…,"environment":…,"digest":…,"saved_at":RFC 3339,"crc32":hex of the text
  *            of "snapshot","snapshot":{…}}; replaced atomically, mode 0600, checked when read.
  */
 #ifndef FLAGS_SAVED_SNAPSHOT_H
