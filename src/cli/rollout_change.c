@@ -2,6 +2,7 @@
  * set, enable, disable, rollback: draft, ask, write, record, verify, wait.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include "cli/rollout_wait.h"
 
 #define TRIES_MAX 8
+#define INSIST_MAX 4 /* tries of a rollback whose writes fail midway */
 #define AGAIN_FIRST_MS 20u /* doubled each time, with jitter, so that two who change at once part */
 
 struct changing {
@@ -23,11 +25,13 @@ struct changing {
 	struct flag_users users;
 	struct rollout_draft draft;
 	struct rollout_plan plan; /* of place->document */
-	struct rollout_wait wait;
+	struct rollout_wait *wait;
+	int64_t written_ms; /* monotonic */
 	char *journal;
 	bool agreed;
 	struct rollout_plan agreed_to;
 	size_t done; /* of the plan's changes, where not all could be written */
+	bool unrecorded; /* the history could not be written */
 };
 
 /* --- before -------------------------------------------------------------------------------------------------------- */
@@ -124,16 +128,16 @@ static int make_draft(struct changing *c, struct buf *text, struct err *e)
 
 /* --- the write ----------------------------------------------------------------------------------------------------- */
 
-static int record(const struct changing *c, const char *result, struct err *e)
+static void record(struct changing *c, const char *result)
 {
+	struct err e;
 	const struct rollout_arguments *a = c->arguments;
 	struct rollout_record entry = {.command = a->command, .flag = a->flag, .segment = a->segment, .source = c->place->name,
 				       .percent = a->percent, .from = draft_from(&c->draft), .to = draft_to(&c->draft),
 				       .plan = &c->plan, .result = result};
-	int r = history_write(c->journal, &entry, e);
-	if (r < 0)
-		fprintf(stderr, "warning: what was done could not be recorded: %s\n", e->text);
-	return r;
+	c->unrecorded = history_write(c->journal, &entry, &e) < 0;
+	if (c->unrecorded)
+		fprintf(stderr, "warning: what was done could not be recorded: %s\n", e.text);
 }
 
 static void say_command(const struct rollout_arguments *a)
@@ -170,8 +174,24 @@ static int half_done(struct changing *c, const struct err *why)
 	fprintf(stderr, "To finish, run the same again:\n");
 	say_command(c->arguments);
 	snprintf(result, sizeof(result), "HALF DONE: %zu of %zu values: %s", c->done, c->plan.n, why->text);
-	record(c, result, &e);
+	record(c, result);
 	return ROLLOUT_NOT_AS_ASKED;
+}
+
+/* Whether the change is in what the place would edit: there it shows at once. <0: it could not be read. */
+static int document_has_change(struct changing *c, struct err *e)
+{
+	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
+	struct rollout_place *p = c->place;
+	struct rollout_plan left;
+	int r = place_read(p, e);
+	if (r == 0)
+		r = place_read_document(p, c->arguments->flag, e);
+	if (r == 0)
+		r = rollout_open(place_document_name(p), buf_span(&p->document), c->arguments->flag, &c->users.sides, &d, e);
+	if (r == 0)
+		r = draft_plan(d, c->arguments, &left, e);
+	return r < 0 ? r : left.n == 0;
 }
 
 /* Sent, and no answer: only reading tells. 0 when the change stands. */
@@ -179,30 +199,62 @@ static int find_out(struct changing *c, struct err *e)
 {
 	struct err reading;
 	fprintf(stderr, "%s\nThe change was sent and may have been made: looking.\n", e->text);
-	if (place_read(c->place, &reading) == 0)
-		return verify_stands(c->place, &c->users, c->arguments) ? 0 : -EIO;
+	int r = document_has_change(c, &reading);
+	if (r >= 0)
+		return r ? 0 : -EIO;
 	fprintf(stderr, "migration-rollout: UNKNOWN whether it was made, since reading fails too: %s\nLook again with:\n  migration-rollout "
 		"--config %s get %s\n", reading.text, c->arguments->config, c->arguments->flag);
-	record(c, "UNKNOWN: sent, and no answer", &reading);
+	record(c, "UNKNOWN: sent, and no answer");
 	return ROLLOUT_NOT_AS_ASKED;
 }
 
-/* 1: to be tried again, since somebody else was faster. */
-static int write_once(struct changing *c, const struct buf *text, struct err *e)
+/* A rollback goes on by itself where another change would stop and tell what stands. */
+static bool insists(struct changing *c, int tries, const struct err *why)
 {
-	switch (place_write(c->place, c->arguments->flag, &c->plan, buf_span(text), &c->done, e)) {
+	char result[ERR_TEXT_MAX + 64];
+	if (strcmp(c->arguments->command, "rollback") != 0 || tries >= INSIST_MAX)
+		return false;
+	fprintf(stderr, "%s\nTrying again.\n", why->text);
+	snprintf(result, sizeof(result), "NOT YET: %s", why->text);
+	record(c, result);
+	return true;
+}
+
+static int judge_write(struct changing *c, enum place_written w, int tries, struct err *e)
+{
+	switch (w) {
 	case PLACE_WRITTEN:
+		record(c, "done");
 		return 0;
 	case PLACE_CHANGED_MEANWHILE:
 		return -EAGAIN;
 	case PLACE_NOT_WRITTEN:
 		return -EIO;
 	case PLACE_PARTLY_WRITTEN:
-		return half_done(c, e);
 	case PLACE_UNKNOWN:
-		return c->done ? half_done(c, e) : find_out(c, e);
+		break;
 	}
-	return -EINVAL;
+	if (insists(c, tries, e))
+		return -EAGAIN;
+	if (w == PLACE_PARTLY_WRITTEN || c->done)
+		return half_done(c, e);
+	int r = find_out(c, e);
+	if (r == 0)
+		record(c, "done");
+	return r;
+}
+
+/* -EAGAIN: to be tried again. What was written is recorded before a signal can end this program. */
+static int write_once(struct changing *c, int tries, const struct buf *text, struct err *e)
+{
+	sigset_t all, before;
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before);
+	enum place_written w = place_write(c->place, c->arguments->flag, &c->plan, buf_span(text), &c->done, e);
+	c->written_ms = clock_mono_ms();
+	int r = judge_write(c, w, tries, e);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return r;
 }
 
 /* What is agreed to is what is written: whatever changed meanwhile is shown and asked about again. v1 has no revisions, so that it is
@@ -216,6 +268,8 @@ static int write_agreed(struct changing *c, struct err *e)
 			return r;
 		if (!c->agreed || !same_plan(&c->agreed_to, &c->plan)) {
 			show(c);
+			if (c->agreed && !c->plan.n)
+				record(c, "done"); /* by the try before, or by somebody else */
 			if (c->arguments->dry_run || !c->plan.n)
 				return 0;
 			r = ask(c, e);
@@ -226,7 +280,7 @@ static int write_agreed(struct changing *c, struct err *e)
 			if (r == 1)
 				continue;
 		}
-		r = write_once(c, &text, e);
+		r = write_once(c, i, &text, e);
 		if (r != -EAGAIN)
 			return r;
 		usleep(1000 * ((AGAIN_FIRST_MS << i) + crypto_random_below(AGAIN_FIRST_MS << i)));
@@ -236,20 +290,19 @@ static int write_agreed(struct changing *c, struct err *e)
 
 /* --- after --------------------------------------------------------------------------------------------------------- */
 
-static int after(struct changing *c, int64_t since_ms, struct err *e)
+static int after(struct changing *c, struct err *e)
 {
 	char result[ERR_TEXT_MAX + 64];
-	int recorded = record(c, "done", e);
 	int r = verify_change(c->place, &c->users, c->arguments, &c->draft, e);
 	if (r < 0) {
 		fprintf(stderr, "migration-rollout: the change was made, but is not as asked for: %s\n", e->text);
 		snprintf(result, sizeof(result), "NOT AS ASKED: %s", e->text);
-		record(c, result, e);
+		record(c, result);
 		return ROLLOUT_NOT_AS_ASKED;
 	}
-	if (c->arguments->wait)
-		r = wait_routers(c->place, &c->wait, since_ms);
-	return r ? r : recorded < 0 ? ROLLOUT_NOT_AS_ASKED : 0;
+	if (c->wait)
+		r = wait_routers(c->wait, c->written_ms);
+	return r ? r : c->unrecorded ? ROLLOUT_NOT_AS_ASKED : 0;
 }
 
 /* Nothing may keep a rollback from being made, a journal that cannot be written included. */
@@ -260,7 +313,7 @@ static int prepare(struct changing *c, struct err *e)
 	int r = history_path(c->place->config, a->journal, &c->journal, e);
 	if (r == 0 && !a->dry_run && !back && (r = history_writable(c->journal, e)) < 0)
 		return err_prefix(e, r, "the change could not be recorded");
-	return r < 0 || !a->wait || a->dry_run ? r : wait_prepare(c->place, a, &c->wait, e);
+	return r < 0 || !a->wait || a->dry_run ? r : wait_begin(c->place, a, &c->wait, e);
 }
 
 int command_change(struct rollout_place *p, const struct rollout_arguments *a, struct err *e)
@@ -271,9 +324,9 @@ int command_change(struct rollout_place *p, const struct rollout_arguments *a, s
 	if (r == 0)
 		r = write_agreed(&c, e);
 	if (r == 0 && c.agreed)
-		r = after(&c, clock_mono_ms(), e);
+		r = after(&c, e);
 	draft_release(&c.draft);
-	wait_release(&c.wait);
+	wait_end(c.wait);
 	free(c.journal);
 	return r;
 }

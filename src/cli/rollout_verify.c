@@ -16,7 +16,7 @@
 #define AGAIN_US 50000
 #define ASKED_MAX 8 /* made-up entities that the server is asked about */
 
-bool verify_stands(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a)
+static bool stands(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a)
 {
 	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
 	struct rollout_plan left;
@@ -30,7 +30,7 @@ static int read_until_it_shows(struct rollout_place *p, struct flag_users *u, co
 	int64_t until_ms = clock_mono_ms() + SHOWS_WITHIN_MS;
 	for (;;) {
 		int r = place_read(p, e);
-		if (r == 0 && verify_stands(p, u, a))
+		if (r == 0 && stands(p, u, a))
 			return 0;
 		if (!p->flipt || clock_mono_ms() > until_ms)
 			return r < 0 ? r : err_set(e, -EAGAIN, "%s does not show the change: somebody else may have changed it at the same "

@@ -12,7 +12,4 @@
 int verify_change(struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a, const struct rollout_draft *draft,
 		  struct err *e);
 
-/* Whether the change shows in what the place has read. */
-bool verify_stands(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a);
-
 #endif

@@ -13,29 +13,26 @@
 #define ROUND_MS 250 /* how often the source is looked at, for changes after this one */
 #define TOKEN_MAX 4096
 
-struct crowd;
-
 struct router {
-	struct crowd *crowd;
+	struct rollout_wait *wait;
 	const char *url;
-	const char *before;
-	char digest[PLACE_DIGEST_MAX]; /* the last one that it reported */
+	char before[PLACE_DIGEST_MAX]; /* what it had before the change; "" when it did not answer */
+	char digest[PLACE_DIGEST_MAX]; /* what it reported last */
+	int64_t since_ms;	       /* when it did so first */
 	char trouble[ERR_TEXT_MAX + 64]; /* why the last call failed; "" when it did not */
-	bool done;
+	bool answered, done;
 	bool later; /* it has not this change's digest, but one that came after */
-	int64_t took_ms;
 	struct http_call *call;
 	struct loop_timer *again;
 };
 
-struct crowd {
+struct rollout_wait {
 	struct rollout_place *place;
-	const struct rollout_wait *wait;
+	const struct rollout_arguments *arguments;
+	struct buf token;
 	struct router routers[ADMIN_MAX];
-	size_t n, waiting;
-	bool once; /* ask each only once */
-	char wanted[PLACE_DIGEST_MAX];
-	int64_t since_ms;
+	size_t n, waiting; /* for the first answer, then for the change */
+	char wanted[PLACE_DIGEST_MAX]; /* "" as long as it is not known */
 	struct loop_timer *round;
 };
 
@@ -43,15 +40,16 @@ static void ask(void *arg);
 
 static void settle(struct router *r)
 {
+	struct rollout_wait *w = r->wait;
 	r->done = true;
-	r->took_ms = clock_mono_ms() - r->crowd->since_ms;
-	if (--r->crowd->waiting == 0)
-		loop_stop(r->crowd->place->loop);
+	if (--w->waiting == 0)
+		loop_stop(w->place->loop);
 }
 
 static void note_digest(struct router *r, const struct http_reply *reply)
 {
 	struct span value;
+	char digest[PLACE_DIGEST_MAX] = "";
 	r->trouble[0] = '\0';
 	if (reply->failure != HTTP_OK)
 		snprintf(r->trouble, sizeof(r->trouble), "does not answer: %s", reply->detail);
@@ -60,7 +58,27 @@ static void note_digest(struct router *r, const struct http_reply *reply)
 	else if (reply->status != 200 || !json_pointer(reply->body, SPAN_LIT("/digest"), &value) || value.len < 2)
 		snprintf(r->trouble, sizeof(r->trouble), "answers %d without a digest: is it a router's admin address?", reply->status);
 	else
-		span_copy((struct span){value.ptr + 1, value.len - 2}, r->digest, sizeof(r->digest));
+		span_copy((struct span){value.ptr + 1, value.len - 2}, digest, sizeof(digest));
+	if (!*digest || strcmp(digest, r->digest) == 0)
+		return;
+	memcpy(r->digest, digest, sizeof(r->digest));
+	r->since_ms = clock_mono_ms();
+}
+
+static bool has_change(const struct router *r)
+{
+	return *r->wait->wanted && !*r->trouble && strcmp(r->digest, r->wait->wanted) == 0;
+}
+
+static void took_answer(struct router *r)
+{
+	bool first = !r->answered;
+	r->answered = true;
+	if (first)
+		memcpy(r->before, r->digest, sizeof(r->before));
+	if (!r->done && (first || has_change(r)))
+		settle(r);
+	loop_timer_start(r->again, AGAIN_MS);
 }
 
 static void on_answer(void *arg, const struct http_reply *reply)
@@ -68,16 +86,13 @@ static void on_answer(void *arg, const struct http_reply *reply)
 	struct router *r = arg;
 	r->call = NULL;
 	note_digest(r, reply);
-	if (r->crowd->once || (!*r->trouble && strcmp(r->digest, r->crowd->wanted) == 0))
-		settle(r);
-	else
-		loop_timer_start(r->again, AGAIN_MS);
+	took_answer(r);
 }
 
 static void ask(void *arg)
 {
 	struct router *r = arg;
-	const struct buf *token = &r->crowd->wait->token;
+	const struct buf *token = &r->wait->token;
 	CLEANUP(freep) char *url = NULL, *bearer = NULL;
 	struct err e = {"out of memory"};
 	size_t length = strlen(r->url);
@@ -89,128 +104,129 @@ static void ask(void *arg)
 	struct http_request q = {.method = "GET", .url = url, .fields = &field, .n_fields = bears, .timeout_ms = CALL_MS,
 				 .may_resend = true};
 	struct http_events events = {.arg = r, .done = on_answer};
-	if (made && http_start(r->crowd->place->http, &q, &events, &r->call, &e) == 0)
+	if (made && http_start(r->wait->place->http, &q, &events, &r->call, &e) == 0)
 		return;
 	snprintf(r->trouble, sizeof(r->trouble), "cannot be asked: %s", e.text);
-	settle(r);
+	took_answer(r);
 }
 
 static void on_round(void *arg)
 {
-	struct crowd *c = arg;
-	loop_stop(c->place->loop);
+	struct rollout_wait *w = arg;
+	loop_stop(w->place->loop);
 }
 
-static int crowd_start(struct crowd *c, struct err *e)
+static int start(struct rollout_wait *w, struct err *e)
 {
-	int r = loop_timer_new(c->place->loop, on_round, c, &c->round);
-	for (size_t i = 0; r == 0 && i < c->n; i++) {
-		c->routers[i].crowd = c;
-		c->routers[i].url = c->wait->arguments->admin[i];
-		c->routers[i].before = c->wait->before[i];
-		r = loop_timer_new(c->place->loop, ask, &c->routers[i], &c->routers[i].again);
+	int r = loop_timer_new(w->place->loop, on_round, w, &w->round);
+	w->n = w->waiting = w->arguments->n_admin;
+	for (size_t i = 0; r == 0 && i < w->n; i++) {
+		w->routers[i] = (struct router){.wait = w, .url = w->arguments->admin[i]};
+		r = loop_timer_new(w->place->loop, ask, &w->routers[i], &w->routers[i].again);
 	}
-	if (r < 0)
-		return err_set(e, r, "out of memory");
-	c->waiting = c->n;
-	for (size_t i = 0; i < c->n; i++)
-		ask(&c->routers[i]);
-	return 0;
+	for (size_t i = 0; r == 0 && i < w->n; i++)
+		ask(&w->routers[i]);
+	while (r == 0 && w->waiting)
+		r = loop_run(w->place->loop);
+	return r < 0 ? err_set(e, r, "waiting for routers: %s", strerror(-r)) : 0;
 }
 
-static void crowd_stop(struct crowd *c)
+static int read_token(struct rollout_wait *w, struct err *e)
 {
-	for (size_t i = 0; i < c->n; i++) {
-		http_cancel(c->routers[i].call);
-		loop_timer_free(c->routers[i].again);
-	}
-	loop_timer_free(c->round);
-}
-
-int wait_prepare(struct rollout_place *p, const struct rollout_arguments *a, struct rollout_wait *w, struct err *e)
-{
-	struct crowd c = {.place = p, .wait = w, .n = a->n_admin, .once = true, .since_ms = clock_mono_ms()};
-	*w = (struct rollout_wait){.arguments = a, .token = BUF_INIT(TOKEN_MAX + 65536)};
-	int r = a->admin_token_file ? file_read(a->admin_token_file, TOKEN_MAX, &w->token, e) : 0;
-	while (w->token.len && (w->token.ptr[w->token.len - 1] == '\n' || w->token.ptr[w->token.len - 1] == '\r'))
-		w->token.ptr[--w->token.len] = '\0';
-	if (r == 0)
-		r = crowd_start(&c, e);
-	while (r == 0 && c.waiting)
-		r = loop_run(p->loop);
-	for (size_t i = 0; i < c.n; i++) {
-		memcpy(w->before[i], c.routers[i].digest, sizeof(w->before[i]));
-		if (*c.routers[i].trouble)
-			fprintf(stderr, "warning: %s %s\n", a->admin[i], c.routers[i].trouble);
-	}
-	crowd_stop(&c);
+	struct buf *token = &w->token;
+	int r = w->arguments->admin_token_file ? file_read(w->arguments->admin_token_file, TOKEN_MAX, token, e) : 0;
+	while (token->len && (token->ptr[token->len - 1] == '\n' || token->ptr[token->len - 1] == '\r'))
+		token->ptr[--token->len] = '\0';
 	return r;
 }
 
-void wait_release(struct rollout_wait *w)
+int wait_begin(struct rollout_place *p, const struct rollout_arguments *a, struct rollout_wait **ret, struct err *e)
 {
+	struct rollout_wait *w = calloc(1, sizeof(*w));
+	if (!w)
+		return err_set(e, -ENOMEM, "out of memory");
+	*ret = w;
+	w->place = p;
+	w->arguments = a;
+	w->token = BUF_INIT(TOKEN_MAX + 65536);
+	int r = read_token(w, e);
+	if (r == 0)
+		r = start(w, e);
+	for (size_t i = 0; r == 0 && i < w->n; i++)
+		if (*w->routers[i].trouble)
+			fprintf(stderr, "warning: %s %s\n", w->routers[i].url, w->routers[i].trouble);
+	return r;
+}
+
+struct rollout_wait *wait_end(struct rollout_wait *w)
+{
+	if (!w)
+		return NULL;
+	for (size_t i = 0; i < w->n; i++) {
+		http_cancel(w->routers[i].call);
+		loop_timer_free(w->routers[i].again);
+	}
+	loop_timer_free(w->round);
 	buf_release(&w->token);
+	free(w);
+	return NULL;
 }
 
 /* Somebody may have made a further change, so that a router shows neither the digest that it had nor this one: where it is what the
  * source has by now, this change has been there before it. */
-static void look_for_later(struct crowd *c)
+static void look_for_later(struct rollout_wait *w)
 {
 	bool other = false;
 	struct err e;
-	for (size_t i = 0; i < c->n; i++) {
-		const struct router *r = &c->routers[i];
-		other |= !r->done && *r->digest && strcmp(r->digest, r->before) != 0 && strcmp(r->digest, c->wanted) != 0;
+	for (size_t i = 0; i < w->n; i++) {
+		const struct router *r = &w->routers[i];
+		other |= !r->done && *r->digest && strcmp(r->digest, r->before) != 0;
 	}
-	if (!other || place_read(c->place, &e) < 0)
+	if (!other || place_read(w->place, &e) < 0)
 		return;
-	for (size_t i = 0; i < c->n; i++) {
-		struct router *r = &c->routers[i];
-		if (r->done || strcmp(r->digest, c->place->digest) != 0 || strcmp(r->digest, r->before) == 0)
+	for (size_t i = 0; i < w->n; i++) {
+		struct router *r = &w->routers[i];
+		if (r->done || strcmp(r->digest, w->place->digest) != 0 || strcmp(r->digest, r->before) == 0)
 			continue;
 		r->later = true;
-		loop_timer_stop(r->again);
-		r->call = http_cancel(r->call);
 		settle(r);
 	}
 }
 
-static int tell(const struct crowd *c)
+static int tell(const struct rollout_wait *w, int64_t since_ms)
 {
 	int result = 0;
-	for (size_t i = 0; i < c->n; i++) {
-		const struct router *r = &c->routers[i];
-		if (r->done && !*r->trouble) {
-			printf("%s: in effect after %lld ms%s\n", r->url, (long long)r->took_ms, r->later ? " (with a later change)" : "");
+	for (size_t i = 0; i < w->n; i++) {
+		const struct router *r = &w->routers[i];
+		if (r->done) {
+			int64_t took_ms = r->since_ms > since_ms ? r->since_ms - since_ms : 0;
+			printf("%s: in effect after %lld ms%s\n", r->url, (long long)took_ms, r->later ? " (with a later change)" : "");
 			continue;
 		}
 		result = ROLLOUT_NOT_AS_ASKED;
 		fflush(stdout);
-		fprintf(stderr, "%s: not in effect after %lld ms: it %s\n", r->url, (long long)(clock_mono_ms() - c->since_ms),
+		fprintf(stderr, "%s: not in effect after %lld ms: it %s\n", r->url, (long long)(clock_mono_ms() - since_ms),
 			*r->trouble ? r->trouble : strcmp(r->digest, r->before) == 0 ? "still has the flags of before the change" :
 										       "has flags that are neither those of before nor these");
 	}
 	return result;
 }
 
-int wait_routers(struct rollout_place *p, const struct rollout_wait *w, int64_t since_ms)
+int wait_routers(struct rollout_wait *w, int64_t since_ms)
 {
-	const struct rollout_arguments *a = w->arguments;
-	struct crowd c = {.place = p, .wait = w, .n = a->n_admin, .since_ms = since_ms};
-	int64_t until_ms = clock_mono_ms() + (int64_t)a->timeout_s * 1000;
-	struct err e = {""};
-	memcpy(c.wanted, p->digest, sizeof(c.wanted));
-	int r = crowd_start(&c, &e);
-	while (r == 0 && c.waiting && clock_mono_ms() < until_ms) {
-		int64_t left_ms = until_ms - clock_mono_ms();
-		loop_timer_start(c.round, (uint64_t)(left_ms < 1 ? 1 : left_ms < ROUND_MS ? left_ms : ROUND_MS));
-		r = loop_run(p->loop);
-		if (r == 0 && c.waiting)
-			look_for_later(&c);
+	int64_t until_ms = clock_mono_ms() + (int64_t)w->arguments->timeout_s * 1000;
+	int r = 0;
+	memcpy(w->wanted, w->place->digest, sizeof(w->wanted));
+	for (size_t i = 0; i < w->n; i++) {
+		w->routers[i].done = has_change(&w->routers[i]);
+		w->waiting += !w->routers[i].done;
 	}
-	if (r < 0)
-		fprintf(stderr, "the routers could not be waited for: %s\n", e.text);
-	int result = r < 0 ? ROLLOUT_NOT_AS_ASKED : tell(&c);
-	crowd_stop(&c);
-	return result;
+	while (r == 0 && w->waiting && clock_mono_ms() < until_ms) {
+		int64_t left_ms = until_ms - clock_mono_ms();
+		loop_timer_start(w->round, (uint64_t)(left_ms < 1 ? 1 : left_ms < ROUND_MS ? left_ms : ROUND_MS));
+		r = loop_run(w->place->loop);
+		if (r == 0 && w->waiting)
+			look_for_later(w);
+	}
+	return tell(w, since_ms);
 }

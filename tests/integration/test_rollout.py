@@ -3,8 +3,9 @@
 Against the stand-in, and against a real server where one is named (flipt_server.py).
 """
 import json
-import os
 import re
+import signal
+import threading
 
 import pytest
 
@@ -266,6 +267,34 @@ def test_a_half_done_write_says_what_stands_and_how_to_finish(start, origin, fli
     told = start.run("migration-rollout", *finish)
     assert told.returncode == 0, told.stderr
     assert "everybody: 50 %  (0: 50 %, 100: 50 %)" in place.done("get", FLAG)
+
+
+def test_a_rollback_goes_on_where_a_write_fails_midway(start, origin, flipt):
+    flag = c.boolean(FLAG, True, percentage=5)
+    flipt.load(c.features(flag))
+    place = Place(start, origin, flipt)
+    if flipt.version == 1:
+        flipt.between.fail_at = 2  # the first of its calls is made, the second fails once
+    else:
+        flipt.between.cut_at = 1
+    told = place.run("rollback", FLAG)
+    assert told.returncode == 0 and "Trying again." in told.stderr, told.stdout + told.stderr
+    assert "disabled: 0 % of everybody" in place.done("get", FLAG)
+    assert [x["result"][:7] for x in place.history()] == ["NOT YET", "done"]
+
+
+def test_a_signal_in_the_middle_of_a_write_leaves_a_record(start, origin, flipt):
+    """The write is let go once the signal has been sent: it is finished and recorded first."""
+    flipt.load(everybody(variant_flag(10, 90)))
+    place = Place(start, origin, flipt)
+    flipt.between.hold = threading.Event()
+    changing = start.process("migration-rollout", "--config", place.config_path, "set", FLAG, "20")
+    wait_until(lambda: flipt.between.writes and flipt.between.writes[-1].method == "PUT", "the write to be under way")
+    changing.signal(signal.SIGTERM)
+    flipt.between.hold.set()
+    assert changing.wait() == -signal.SIGTERM
+    assert place.history()[0]["result"] == "done"
+    assert "1. everybody: 20 %" in place.done("get", FLAG)
 
 
 def test_a_write_whose_answer_is_lost_is_looked_for(place, flipt):

@@ -35,7 +35,10 @@ class Between(Listening):
         self.disturb = None
         self.read_only = False  # changes are refused as by a v1 server in this mode
         self.writes_left = None  # so many changes are taken, the others fail
-        self.cut_writes = False  # changes are made, but the connection breaks before the answer
+        self.fail_at = 0        # the change of this number (from 1, counted anew) fails
+        self.cut_at = 0         # … is made, but the connection breaks before the answer
+        self.cut_writes = False  # so it does for all
+        self.hold = None        # an Event that changes wait for
         self.lag = 0            # after a change so many polls still get the snapshot that was polled last
         self.stale = (0, None)
         self.lies = False       # evaluation says another thing than the flags
@@ -192,9 +195,16 @@ class Handler(Answering):
                 if b.writes_left < 0:
                     self.problem(500, 13, "the disk is full")
                     return
+            b.fail_at -= 1
+            if b.fail_at == 0:
+                self.problem(500, 13, "the disk is full")
+                return
+            if b.hold:
+                b.hold.wait()
             b.stale = (b.lag, b.stale[1])
+            b.cut_at -= 1
         answer = self.forward(self.path)
-        if self.command != "GET" and b.cut_writes:
+        if self.command != "GET" and (b.cut_writes or b.cut_at == 0):
             self.close_connection = True
             return
         self.pass_on(*answer)
