@@ -74,7 +74,7 @@ static size_t step(struct buf *text, double percent, bool growing, enum flag_rul
 	static bool now[IDENTITIES];
 	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
 	CLEANUP(buf_releasep) struct buf next = BUF_INIT(65536);
-	struct rollout_plan plan, part;
+	struct rollout_plan plan = {.n = 0}, part;
 	struct err e = {""};
 	size_t on = 0;
 	if (rollout_open("t", buf_span(text), "f", &sides, &d, &e) != 0 || rollout_set(d, NULL, percent, &plan, &e) != 0)
