@@ -30,6 +30,20 @@ double population_share(const struct decide_input *like)
 	return 100.0 * task / POPULATION_SIZE;
 }
 
+bool population_misses_backend(const struct decide_input *like, struct span *ret_backend)
+{
+	for (unsigned i = 0; i < POPULATION_SIZE; i++) {
+		char name[MEMBER_MAX];
+		struct decide_input in = member(like, i, name);
+		struct decision d;
+		decide(&in, &d, NULL);
+		*ret_backend = d.unknown;
+		if (d.reason == REASON_BACKEND_UNKNOWN)
+			return true;
+	}
+	return false;
+}
+
 double population_share_of_flag(const struct decide_input *like, struct span flag)
 {
 	bool seen[BUCKETS] = {false};

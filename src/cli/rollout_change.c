@@ -2,6 +2,7 @@
  * set, enable, disable, rollback: draft, ask, write, record, verify, wait.
  */
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,6 +62,8 @@ static void show(const struct changing *c)
 	printf("  of everybody: %g %% → %g %% to tasks\n", d->from, d->to);
 	if (strcmp(a->command, "disable") == 0 && d->to > 0)
 		printf("  note: a disabled boolean flag still runs its rollouts; \"rollback\" moves everybody to legacy\n");
+	if (*d->missing)
+		printf("  note: %s\n", d->missing);
 	fflush(stdout);
 }
 
@@ -76,9 +79,9 @@ static bool must_ask(const struct changing *c, char question[256])
 		return snprintf(question, 256, "%g %% → %g %% of everybody more than doubles", d->from, d->to) > 0;
 	if (d->of_segment && d->segment_to > d->segment_from * 2)
 		return snprintf(question, 256, "%g %% → %g %% of the segment's members more than doubles", d->segment_from, d->segment_to) > 0;
-	if (a->percent >= 0 && !disabled && draft_to(d) != a->percent)
+	if (a->percent >= 0 && !disabled && fabs(draft_to(d) - a->percent) > 0.01)
 		return snprintf(question, 256, "an earlier rule makes it %g %%, not %g %%", draft_to(d), a->percent) > 0;
-	return false;
+	return snprintf(question, 256, "%s", d->missing) > 0;
 }
 
 static int ask(const struct changing *c, struct err *e)

@@ -79,6 +79,18 @@ static int check_moves(const struct decide_input *like, const struct rollout_arg
 		       100.0 * m.to_task / POPULATION_SIZE, 100.0 * m.to_legacy / POPULATION_SIZE);
 }
 
+static void look_for_backends(const struct flag_users *u, struct rollout_draft *d)
+{
+	const struct operation *op;
+	struct span backend;
+	for (size_t i = 0; (op = flag_users_at(u, i)) && !*d->missing; i++) {
+		struct decide_input like = flag_users_like(u, op, d->then);
+		if (population_misses_backend(&like, &backend))
+			snprintf(d->missing, sizeof(d->missing), "%.*s.%.*s is led to the backend \"%.*s\", which is not configured: legacy serves",
+				 SPAN_ARG(op->service), SPAN_ARG(op->name), SPAN_ARG(backend));
+	}
+}
+
 static int judge(const struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *d, struct err *e)
 {
 	struct decide_input like = flag_users_like(u, flag_users_at(u, 0), d->now);
@@ -87,6 +99,7 @@ static int judge(const struct flag_users *u, const struct rollout_arguments *a, 
 	int r = check_moves(&like, a, d, e);
 	like.flags = d->then;
 	d->to = population_share_of_flag(&like, span_of(a->flag));
+	look_for_backends(u, d);
 	if (r < 0 || !a->segment)
 		return r;
 	segment_context_of(flag_find(d->now, span_of(a->flag)), a->segment, &members);

@@ -15,6 +15,7 @@ struct rollout_draft {
 	struct rollout_plan plan; /* of place->flags; place->document may have its rules elsewhere */
 	double from, to;	  /* percent of everybody whom the flag by itself says task to */
 	bool of_segment;
+	char missing[256]; /* who would be led to a backend that is not configured; "" when nobody */
 	double segment_from, segment_to; /* of the segment's members; where of_segment */
 };
 

@@ -130,6 +130,8 @@ static int say_share(const struct rollout_arguments *a, const struct rollout_dra
 		       100.0 * (double)c->task / (double)c->requests);
 	printf("\n");
 	fflush(stdout);
+	if (*draft->missing)
+		return err_set(e, -EIO, "%s", draft->missing);
 	if (a->percent < 0 || fabs(asked - a->percent) < 0.01)
 		return 0;
 	if (flag_type_of(f) == FLAG_VARIANT && !flag_enabled(f)) {

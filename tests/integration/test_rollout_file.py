@@ -183,6 +183,15 @@ def test_a_percentage_that_an_earlier_rule_overrules_is_asked_about_and_complain
     assert [x["result"][:12] for x in place.history()] == ["done", "NOT AS ASKED"]
 
 
+def test_a_backend_that_is_not_there_is_asked_about_and_complained_of(start):
+    place = Place(start, everybody(c.variants(FLAG, temporal=10, off=90)))
+    says = 'app.echo is led to the backend "temporal", which is not configured: legacy serves'
+    assert says in place.refused("set", FLAG, "20")
+    told = place.run("set", FLAG, "20", "--yes")
+    assert told.returncode == 3 and says in told.stderr and "note: " + says in told.stdout
+    place.done("rollback", FLAG)
+
+
 def test_operations_of_several_flags(start):
     operations = {"both": c.operation("POST /both", TASK, flags=(FLAG, OTHER), identity=IDENTITY),
                   "one": c.operation("POST /one", TASK, identity=IDENTITY)}

@@ -266,6 +266,35 @@ static void the_same_identity_gets_the_same_answer(void **state)
 	assert_in_range(task, 4000 * 20 / 100, 4000 * 30 / 100);
 }
 
+/* A flag by itself says what the decision takes of it; a variant means the same however it was chosen. */
+static void one_flag_by_itself(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *flag;
+		bool task;
+		int bucket; /* 0: none */
+	} table[] = {{"on", true, 0}, {"off", false, 0}, {"v25", true, 1}, {"vshadow", false, 1}, {"vtemporal", true, 1},
+		     {"vattach", true, 1}, {"vdisabled", false, 0}, {"hundred", true, 1}, {"nowhere", false, 0}};
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct operation op = make_operation(table[i].flag);
+		struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .user = SPAN_LIT("u"), .entity = SPAN_LIT("u")};
+		struct decide_vote v;
+		struct decision d;
+		decide_flag(&in, span_of(table[i].flag), &v);
+		decide(&in, &d, NULL);
+		if (v.task != table[i].task || (v.bucket >= 0) != table[i].bucket)
+			fail_msg("%s: %d, bucket %d", table[i].flag, v.task, v.bucket);
+		if (d.reason != REASON_BACKEND_UNKNOWN)
+			assert_int_equal(d.side == OUTCOME_TASK, v.task);
+	}
+	struct operation op = make_operation("on");
+	assert_true(decide_variant(&op, SPAN_LIT("blue"), SPAN_LIT("")).task);
+	assert_false(decide_variant(&op, SPAN_LIT("blue"), SPAN_LIT("{\"side\": \"legacy\"}")).task);
+	assert_false(decide_variant(&op, SPAN_LIT("control"), SPAN_LIT("")).task);
+	assert_true(decide_variant(&op, SPAN_LIT("control"), SPAN_LIT("{\"side\": \"task\"}")).task);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -276,6 +305,7 @@ int main(void)
 		cmocka_unit_test(pins_and_overrides_win),
 		cmocka_unit_test(what_has_no_task_is_legacy),
 		cmocka_unit_test(the_same_identity_gets_the_same_answer),
+		cmocka_unit_test(one_flag_by_itself),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
