@@ -143,13 +143,13 @@ def without_times(value):
 
 
 def test_several_variants_and_a_default_one(place, flipt):
-    flag = c.variants(FLAG, celery=5, hatchet=15, off=60, legacy=20)
+    flag = c.variants(FLAG, blue=5, green=15, off=60, legacy=20)
     flag["variants"][2]["default"] = True
     flag["variants"][0]["attachment"] = {"note": 'a<b>&c "q" é', "list": [1, 2.5, None]}
     flipt.load(everybody(flag))
     before = flag_of(flipt)
     place.done("set", FLAG, "40")
-    assert "(celery: 10 %, hatchet: 30 %, off: 45 %, legacy: 15 %)" in place.done("get", FLAG)
+    assert "(blue: 10 %, green: 30 %, off: 45 %, legacy: 15 %)" in place.done("get", FLAG)
     place.done("disable", FLAG)
     place.done("enable", FLAG, "--yes")
     place.done("set", FLAG, "20")

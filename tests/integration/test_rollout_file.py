@@ -149,9 +149,9 @@ def test_disable_and_enable(start):
 
 
 def test_several_variants_of_a_side_grow_together(start):
-    place = Place(start, everybody(c.variants(FLAG, celery=5, hatchet=15, off=60, legacy=20)))
+    place = Place(start, everybody(c.variants(FLAG, blue=5, green=15, off=60, legacy=20)))
     place.done("set", FLAG, "40")
-    assert "1. everybody: 40 %  (celery: 10 %, hatchet: 30 %, off: 45 %, legacy: 15 %)" in place.done("get", FLAG)
+    assert "1. everybody: 40 %  (blue: 10 %, green: 30 %, off: 45 %, legacy: 15 %)" in place.done("get", FLAG)
 
 
 def test_what_was_agreed_on_is_what_operations_mean(start):

@@ -138,7 +138,7 @@ static void several_variants_of_a_side_keep_their_proportion(void **state)
 		FOUR("on, rollout: 0.3", "celery, rollout: 0.2", "off, rollout: 66.2", "old, rollout: 33.3"),
 		FOUR("off, rollout: 33.3", "old, rollout: 66.2", "celery, rollout: 0.2", "on, rollout: 0.3"),
 	};
-	static const double percents[] = {0.5, 0.6, 0.7, 1.1, 3.3, 10, 10.1, 33.4, 66.7, 99.9, 66.6, 33.3, 10.1, 10, 1, 0.6, 0.3};
+	static const double percents[] = {0.6, 1.1, 10.1, 33.4, 99.9, 66.6, 10, 0.6, 0.3};
 	for (size_t s = 0; s < 4; s++) {
 		double before = 0.5;
 		buf_clear(&out);
