@@ -24,7 +24,8 @@
  *   finished  the last call, exactly once: the answer went out, or the client went away (`gone`), or the listener stopped.
  * `client_gone` is told at once when the client closes or resets while the exchange waits (and, if asked for, when it
  * half-closes), or when it neither reads nor writes for too long; the exchange is ended by the listener then: `finished`
- * follows later, and the exchange's functions have no effect in between.
+ * follows later, and the exchange's functions have no effect in between. While the body is being read the reading may be the first
+ * to meet it: then `finished` alone tells.
  *
  * The handler may call the exchange's functions from within its own calls (except in `finished`), and later from the loop;
  * it must not stop the listener from within them.

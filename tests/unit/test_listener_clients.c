@@ -27,13 +27,14 @@ static void a_client_that_resets_is_noticed_at_every_stage(void **state)
 	static const struct {
 		const char *request;
 		bool body, dry;
+		bool read; /* the body is being read: who notices first, the reading or the look at hang-ups, is open */
 	} stages[] = {
-		{"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n", false, false},
-		{"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n", false, false},
-		{"POST /hold HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab", false, false},
-		{"POST /pause HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab", true, false},
-		{"POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab", true, false},
-		{"GET /gated HTTP/1.1\r\nHost: a\r\n\r\n", false, true},
+		{"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n", false, false, false},
+		{"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n", false, false, false},
+		{"POST /hold HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab", false, false, false},
+		{"POST /pause HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab", true, false, false},
+		{"POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab", true, false, true},
+		{"GET /gated HTTP/1.1\r\nHost: a\r\n\r\n", false, true, false},
 	};
 	for (size_t i = 0; i < sizeof(stages) / sizeof(stages[0]); i++) {
 		struct served *s = serve(&served_usual);
@@ -44,7 +45,7 @@ static void a_client_that_resets_is_noticed_at_every_stage(void **state)
 		close_by_reset(fd);
 		served_wait(s, &s->finished, 1);
 		assert_int_equal(served_get(s, &s->finished_gone), 1);
-		assert_int_equal(served_get(s, &s->gones), 1);
+		assert_in_range(served_get(s, &s->gones), !stages[i].read, 1);
 		served_stop(s);
 	}
 }
