@@ -39,7 +39,8 @@ struct flipt_source {
 	struct loop_timer *poll_timer, *stream_timer, *silence_timer;
 	unsigned poll_failures, stream_failures;
 	struct buf line; /* of the stream, until its newline */
-	bool stream_up;	 /* its first snapshot was good */
+	bool stream_begun; /* this connection has brought a good snapshot */
+	bool stream_up;	   /* it, or the one that it takes over from, has */
 
 	char **used; /* flags that operations use */
 	size_t n_used;
@@ -161,9 +162,10 @@ static void accept(struct flipt_source *s, struct span text, const char *digest)
 {
 	struct err e;
 	if (!good_digest(digest)) {
-		char why[200];
-		snprintf(why, sizeof(why), "the snapshot's digest has %zu characters instead of %d: it has a hole (segments of an "
-			 "earlier document are missing)", strlen(digest), DIGEST_LENGTH);
+		/* A rule that asks for two segments may list one of them then: the length is the only sign. */
+		char why[256];
+		snprintf(why, sizeof(why), "the snapshot's digest has %zu characters instead of %d: the namespace is made of several "
+			 "documents, and segments of the earlier ones can be missing; make it one document", strlen(digest), DIGEST_LENGTH);
 		failed(s, HAS_HOLE, why);
 		return;
 	}
@@ -407,13 +409,12 @@ static void on_silence(void *arg)
 {
 	struct flipt_source *s = arg;
 	s->stream = http_cancel(s->stream);
-	if (!s->stream_up) {
+	if (s->stream_begun) {
+		buf_release(&s->line);
+		start_stream(s);
+	} else {
 		stream_ended(s, "silence");
-		return;
 	}
-	s->stream_up = false;
-	buf_release(&s->line);
-	start_stream(s);
 }
 
 static void on_line(struct flipt_source *s, struct span line)
@@ -427,7 +428,7 @@ static void on_line(struct flipt_source *s, struct span line)
 	}
 	accept_document(s, result, SPAN_NONE);
 	if (!s->failing) {
-		s->stream_up = true;
+		s->stream_begun = s->stream_up = true;
 		s->stream_failures = 0;
 		s->poll_failures = 0;
 		schedule_poll(s);
@@ -479,6 +480,7 @@ static void start_stream(struct flipt_source *s)
 	};
 	struct http_events events = {.arg = s, .done = on_stream_done, .piece = on_piece};
 	s->line = BUF_INIT(FLAG_MAX_DOCUMENT + 64);
+	s->stream_begun = false;
 	if (http_start(s->http, &q, &events, &s->stream, &e) < 0)
 		stream_ended(s, e.text);
 	else

@@ -202,6 +202,21 @@ def test_a_silent_stream_is_opened_anew(start, origin, flipt2):
     assert len(flipt2.between.polls) == 1, "nothing was wrong: no reason to poll"
 
 
+def test_a_stream_that_cannot_be_opened_anew_is_replaced_by_polls_at_once(start, origin, flipt2):
+    flipt2.load(everything(False))
+    router = started(start, origin, flipt2, stream_idle="300ms", timeout="500ms")
+    wait_streaming(router)
+    flipt2.between.streams_hang = True
+    router.wait_event("flags_stream_ended")
+    flipt2.set_flag(c.boolean(FLAG, True))
+    began = time.monotonic()
+    wait_side(router, "task")
+    assert time.monotonic() - began < 15, "it waited for the slow poll beside the stream"
+    assert not flags_status(router)["streaming"]
+    flipt2.between.streams_hang = False
+    wait_streaming(router)
+
+
 def test_without_a_working_stream_the_poll_does_it(start, origin, flipt2):
     flipt2.between.streams_fail = True
     flipt2.load(everything(False))

@@ -242,7 +242,7 @@ def load_what_is_accepted(server, features):
                 server.set_flag(flag)
                 accepted.add(flag["key"])
         except Refused:
-            pass
+            server.delete_flag(flag["key"])  # v1 may have taken a part of it
     return accepted
 
 

@@ -31,6 +31,7 @@ class Between(Listening):
         self.writes = []        # of Write: changes through the management API, in order
         self.begun = 0          # streams that began to answer
         self.streams_fail = False
+        self.streams_hang = False  # new ones say nothing
         self.conflicts = 0      # how many changes meet another one that came a moment earlier: `disturb` makes it
         self.disturb = None
         self.read_only = False  # changes are refused as by a v1 server in this mode
@@ -268,6 +269,10 @@ class Handler(Answering):
     def stream(self):
         if self.owner.streams_fail:
             self.problem(500, 13, "internal error")
+            return
+        if self.owner.streams_hang:
+            while not self.released.wait(0.05) and not self.peer_is_gone():
+                pass
             return
         if self.broken():
             return
