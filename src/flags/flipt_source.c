@@ -20,6 +20,7 @@
 #define SLOW_POLL_MS 30000u /* beside a stream that is up */
 #define DIGEST_LENGTH 40
 #define KINDS_MAX 16
+#define ETAG_GRAIN_US 5000000
 
 enum flipt_version { VERSION_UNKNOWN, VERSION_1, VERSION_2 };
 
@@ -48,6 +49,9 @@ struct flipt_source {
 	const struct flag_snapshot *good; /* in use, or NULL */
 	struct buf good_text;		  /* its JSON, carried flags included */
 	char server_digest[80];		  /* what If-None-Match says: of the server's own text */
+	char content[80];		  /* v1: hash of that text */
+	int64_t etag_since_us;		  /* v1: when this ETag came first (monotonic) */
+	bool etag_sure;			  /* v1: no other change can share it */
 	int64_t good_us;
 	bool failing;
 	int told[KINDS_MAX]; /* kinds of failure that were reported since all was well */
@@ -158,36 +162,7 @@ static int complete(struct flipt_source *s, struct span text, enum flag_rules ru
 	return flag_snapshot_parse_json("snapshot", buf_span(whole), rules, ret, e);
 }
 
-static void accept(struct flipt_source *s, struct span text, const char *digest)
-{
-	struct err e;
-	if (!good_digest(digest)) {
-		/* A rule that asks for two segments may list one of them then: the length is the only sign. */
-		char why[256];
-		snprintf(why, sizeof(why), "the snapshot's digest has %zu characters instead of %d: the namespace is made of several "
-			 "documents, and segments of the earlier ones can be missing; make it one document", strlen(digest), DIGEST_LENGTH);
-		failed(s, HAS_HOLE, why);
-		return;
-	}
-	if (s->good && strcmp(digest, s->server_digest) == 0) {
-		confirmed(s);
-		return;
-	}
-	enum flag_rules rules = s->version == VERSION_1 ? FLAG_RULES_V1 : FLAG_RULES_V2;
-	CLEANUP(buf_releasep) struct buf whole = BUF_INIT(FLAG_MAX_DOCUMENT);
-	struct flag_snapshot *snapshot = NULL;
-	if (complete(s, text, rules, &whole, &snapshot, &e) < 0) {
-		failed(s, NO_SNAPSHOT, e.text);
-		return;
-	}
-	flag_snapshot_set_digest(snapshot, digest);
-	snprintf(s->server_digest, sizeof(s->server_digest), "%s", digest);
-	take(s, snapshot, &whole);
-	confirmed(s);
-	save(s, rules);
-}
-
-/* v1 sends no ETag while a namespace is empty: the text, without its random blanks, stands for it. */
+/* v1 may send no ETag while a namespace was never changed: the text, without its random blanks, stands for it. */
 static int digest_of_text(struct span text, char *digest, size_t size)
 {
 	CLEANUP(buf_releasep) struct buf compact = BUF_INIT(FLAG_MAX_DOCUMENT);
@@ -203,6 +178,59 @@ static int digest_of_text(struct span text, char *digest, size_t size)
 	hash[DIGEST_LENGTH] = '\0';
 	span_copy(span_of(hash), digest, size);
 	return 0;
+}
+
+/*
+ * Whether this is the state that is in use already. v1's ETag is made of the time of the last change, which some databases keep in
+ * whole seconds (MySQL): two changes can share it. It is relied upon only when it came with the same text so much later that
+ * nothing can share it any more.
+ */
+static bool is_in_use(struct flipt_source *s, struct span text, const char *digest)
+{
+	bool same = s->good && strcmp(digest, s->server_digest) == 0;
+	if (s->version != VERSION_1)
+		return same;
+	char content[80];
+	if (!same) {
+		s->etag_since_us = clock_mono_us();
+		s->etag_sure = false;
+	}
+	if (digest_of_text(text, content, sizeof(content)) < 0)
+		return false;
+	same = same && strcmp(content, s->content) == 0;
+	strcpy(s->content, content);
+	if (same)
+		s->etag_sure = clock_mono_us() - s->etag_since_us >= ETAG_GRAIN_US;
+	return same;
+}
+
+static void accept(struct flipt_source *s, struct span text, const char *digest)
+{
+	struct err e;
+	if (!good_digest(digest)) {
+		/* A rule that asks for two segments may list one of them then: the length is the only sign. */
+		char why[256];
+		snprintf(why, sizeof(why), "the snapshot's digest has %zu characters instead of %d: the namespace is made of several "
+			 "documents, and segments of the earlier ones can be missing; make it one document", strlen(digest), DIGEST_LENGTH);
+		failed(s, HAS_HOLE, why);
+		return;
+	}
+	if (is_in_use(s, text, digest)) {
+		confirmed(s);
+		return;
+	}
+	enum flag_rules rules = s->version == VERSION_1 ? FLAG_RULES_V1 : FLAG_RULES_V2;
+	CLEANUP(buf_releasep) struct buf whole = BUF_INIT(FLAG_MAX_DOCUMENT);
+	struct flag_snapshot *snapshot = NULL;
+	if (complete(s, text, rules, &whole, &snapshot, &e) < 0) {
+		failed(s, NO_SNAPSHOT, e.text);
+		return;
+	}
+	flag_snapshot_set_digest(snapshot, digest);
+	snprintf(s->server_digest, sizeof(s->server_digest), "%s", digest);
+	take(s, snapshot, &whole);
+	confirmed(s);
+	save(s, rules);
 }
 
 /* The digest: of v2 in the document, of v1 in the ETag alone. false: a v2 server answered on v1's path. */
@@ -339,7 +367,7 @@ static size_t request_fields(const struct flipt_source *s, bool with_digest, str
 	fields[n++] = (struct http_field){SPAN_LIT("X-Flipt-Accept-Server-Version"), SPAN_LIT("1.47.0")};
 	if (s->authorization)
 		fields[n++] = (struct http_field){SPAN_LIT("Authorization"), span_of(s->authorization)};
-	if (with_digest && s->server_digest[0])
+	if (with_digest && s->server_digest[0] && (s->version != VERSION_1 || s->etag_sure))
 		fields[n++] = (struct http_field){SPAN_LIT("If-None-Match"), span_of(s->server_digest)};
 	return n;
 }

@@ -30,6 +30,7 @@ class Between(Listening):
         self.polls = []         # of Poll
         self.writes = []        # of Write: changes through the management API, in order
         self.begun = 0          # streams that began to answer
+        self.etag = None        # of all snapshots from now on
         self.streams_fail = False
         self.streams_hang = False  # new ones say nothing
         self.conflicts = 0      # how many changes meet another one that came a moment earlier: `disturb` makes it
@@ -241,6 +242,14 @@ class Handler(Answering):
 
     def poll(self):
         if self.broken():
+            return
+        if self.owner.etag:
+            if self.headers.get("If-None-Match") == self.owner.etag:
+                self.answer(304, "", fields=[("Etag", self.owner.etag)])
+                return
+            status, fields, body = self.forward(self.path, ("if-none-match",))
+            fields.replace_header("Etag", self.owner.etag)
+            self.pass_on(status, fields, body)
             return
         if self.fault in (None, "slow"):
             self.pass_on(*self.polled())
