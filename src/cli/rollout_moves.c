@@ -44,6 +44,7 @@ struct census {
 	size_t n, size;
 	struct party total; /* of requests */
 	size_t pseudonyms, cut; /* identities of which the answer is not known for that */
+	size_t open_to_task, open_to_legacy, open; /* whose answer hangs on what is not recorded: as the router asks, without it */
 };
 
 enum move { STAYS, TO_TASK, TO_LEGACY, ELSEWHERE, UNKNOWN };
@@ -170,6 +171,9 @@ static enum move judge(struct census *c, struct asker *a, const struct recorded 
 	for (size_t i = 0; i < a->n; i++)
 		if (matters(c, &in, &a->doubts[i], m, user_known, organisation_known, entity_known)) {
 			a->doubts[i].identities++;
+			c->open += user_known && organisation_known;
+			c->open_to_task += user_known && organisation_known && m == TO_TASK;
+			c->open_to_legacy += user_known && organisation_known && m == TO_LEGACY;
 			return UNKNOWN;
 		}
 	return m;
@@ -341,6 +345,9 @@ static void show_unknown(const struct census *c)
 				printf("  %zu identities: the segment \"%s\" asks for \"%s\", which is not recorded (%.*s.%.*s)\n",
 				       a->doubts[i].identities, a->doubts[i].segment, a->doubts[i].property, SPAN_ARG(a->op->service),
 				       SPAN_ARG(a->op->name));
+	if (c->open)
+		printf("  This router asks without it: then %zu of them would move to tasks, %zu back to legacy.\n", c->open_to_task,
+		       c->open_to_legacy);
 }
 
 static void show_census(const struct census *c)
@@ -377,7 +384,7 @@ static void release(struct census *c)
 static int take_census(struct census *c, struct err *e)
 {
 	struct counting counting = {c, e};
-	int r = recorded_each(c->place->config->outcomes.path, take, &counting, e);
+	int r = recorded_each(c->place->config->outcomes.path, 0, take, &counting, e);
 	if (r == -ENOENT) {
 		printf("\nNobody is on record yet (%s is not there).\n", c->place->config->outcomes.path);
 		return 0;

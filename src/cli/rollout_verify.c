@@ -14,6 +14,7 @@
 #define SHOWS_WITHIN_MS 15000
 #define AGREES_WITHIN_MS 2000
 #define AGAIN_US 50000
+#define RECENT_MAX 100000 /* attempts whose identities are looked at: a rollback must not read millions */
 #define ASKED_MAX 8 /* made-up entities that the server is asked about */
 
 static bool stands(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a)
@@ -126,7 +127,7 @@ static int say_share(const struct rollout_arguments *a, const struct rollout_dra
 	if (draft->of_segment)
 		printf(" and to %g %% of the segment's members", draft->segment_to);
 	if (c->requests)
-		printf("; of the %lld requests on record %.1f %% would go to tasks", (long long)c->requests,
+		printf("; of the last %lld requests on record %.1f %% would go to tasks", (long long)c->requests,
 		       100.0 * (double)c->task / (double)c->requests);
 	printf("\n");
 	fflush(stdout);
@@ -153,7 +154,7 @@ int verify_change(struct rollout_place *p, struct flag_users *u, const struct ro
 	if (r == 0)
 		r = compare_made_up(&c, e);
 	if (r == 0)
-		recorded_each(p->config->outcomes.path, compare_recorded, &c, NULL); /* nobody on record: nobody to compare */
+		recorded_each(p->config->outcomes.path, RECENT_MAX, compare_recorded, &c, NULL); /* nobody on record: nobody to compare */
 	if (r == 0 && c.different)
 		r = err_set(e, -EIO, "%lld of those on record are told otherwise than was asked", (long long)c.different);
 	if (r == 0 && p->flipt)

@@ -192,7 +192,7 @@ def test_plan_against_flipt(start, origin, flipt):
     told = start.run("migration-rollout", "--config", router.config_path, "plan", FLAG, "100")
     assert "20 users: 20 would move to tasks, 0 back to legacy" in told.stdout, told.stdout + told.stderr
     told = start.run("migration-rollout", "--config", router.config_path, "set", FLAG, "100", "--yes")
-    assert told.returncode == 0 and "of the 20 requests on record 100.0 % would go to tasks" in told.stdout
+    assert told.returncode == 0 and "of the last 20 requests on record 100.0 % would go to tasks" in told.stdout
     told = start.run("migration-rollout", "--config", router.config_path, "plan", FLAG, "0")
     assert "20 users: 0 would move to tasks, 20 back to legacy" in told.stdout
 

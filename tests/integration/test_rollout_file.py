@@ -441,6 +441,7 @@ def test_plan_says_where_it_cannot_tell(start):
     assert "2 organisations: 0 would move to tasks, 0 back to legacy; of 1 it cannot tell" in said
     assert "It cannot tell for 6 of 10 requests:" in said
     assert '6 identities: the segment "paying" asks for "plan", which is not recorded (app.echo)' in said
+    assert "This router asks without it: then 6 of them would move to tasks, 0 back to legacy." in said
     assert "Nobody of whom it can tell would move back to legacy." in said
     assert "cannot tell" not in plan(start, router, FLAG, "0")  # nobody moves, whatever their plan is
     # An operation that says it itself leaves nothing open.
@@ -476,7 +477,7 @@ def test_the_router_follows_and_is_waited_for(start):
     admin = "http://127.0.0.1:%d" % router.admin_port
     told = start.run("migration-rollout", "--config", router.config_path, "set", FLAG, "100", "--yes", "--wait", "--admin", admin)
     assert told.returncode == 0 and admin + ": in effect after " in told.stdout, told.stdout + told.stderr
-    assert "of the 4 requests on record 100.0 % would go to tasks" in told.stdout
+    assert "of the last 4 requests on record 100.0 % would go to tasks" in told.stdout
     wait_until(lambda: router.find("flags_published"), "the flags to be published")
 
 
