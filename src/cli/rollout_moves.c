@@ -304,6 +304,8 @@ static void show_kind(const struct census *c, bool user)
 		elsewhere += p->elsewhere > 0;
 		unknown += p->unknown > 0;
 	}
+	if (!n)
+		return;
 	printf("  %zu %s: %zu would move to tasks, %zu back to legacy", n, user ? "users" : "organisations", to_task, to_legacy);
 	if (elsewhere)
 		printf(", %zu to another backend", elsewhere);
