@@ -109,7 +109,9 @@ TEMPORAL_CLI_VERSION=v1.5.1
 temporal_server() {
 	local bin="$CACHE/temporal-$TEMPORAL_CLI_VERSION" log="$CACHE/temporal.log"
 	mkdir -p "$CACHE"
-	if command -v temporal >/dev/null 2>&1; then
+	if [ -x "${TEMPORAL_CLI:-}" ]; then
+		:
+	elif command -v temporal >/dev/null 2>&1; then
 		TEMPORAL_CLI=$(command -v temporal)
 	elif [ -x "$bin/temporal" ]; then
 		TEMPORAL_CLI="$bin/temporal"

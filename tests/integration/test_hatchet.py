@@ -8,7 +8,7 @@ import uuid
 
 import configuration as c
 import pytest
-from hatchet import Engine, Failed, TimedOut, token
+from hatchet import Engine, Failed, TimedOut, read, recorded, token
 from hatchet_real import TOKEN, Server, Worker
 from http_text import PATIENCE, wait_until
 from programs import Process, free_port, need_backend
@@ -509,3 +509,10 @@ def test_moving_from_embedded_to_hatchet_by_the_flag(start, stand_in):
     router.write_flags(flags(100))
     wait_until(lambda: len(router.find("flags_published")) >= 3, "the flags of all")
     assert set(backends().values()) == {"hatchet"} and not origin.requests
+
+
+# --- the stand-in itself -----------------------------------------------------------------------------------------------------------
+
+def test_the_stand_in_reads_numbers_as_the_engine_did():
+    given, taken = recorded(176)["request_body"]["input"], recorded(177)["response_body"]["run"]["input"]["input"]
+    assert json.dumps(read(json.dumps(given)), sort_keys=True) == json.dumps(taken)

@@ -433,4 +433,4 @@ class Handler(BaseHTTPRequestHandler):
         return 200, self.server.describe(run)
 
 
-__all__ = ["Engine", "Failed", "TimedOut", "Cancelled", "token", "recorded", "TENANT"]
+__all__ = ["Engine", "Failed", "TimedOut", "Cancelled", "token", "recorded", "read", "TENANT"]

@@ -395,6 +395,7 @@ static void outputs_by_task(void **state)
 		{"035-run-get-echo", "{\"echo\":{\"a\":1,\"s\":\"ü\"},\"meta\":{\"request_id\":\"req-0003\",\"traceparent\":"
 				     "\"00-621b62425c9f2f2252251fced29c0a88-991b7c95490618fc-01\"},\"run\":"
 				     "\"43e8b73b-7fbf-4f12-899e-4d7ae95050bb\"}"},
+		{"177-run-get-numbers", "{\"args\":[9007199254740992,1,0,1e+21],\"kwargs\":{\"a\":2,\"b\":1}}"},
 	};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct recording r = recorded(rows[i].recording);
