@@ -482,35 +482,6 @@ def test_an_engine_that_is_not_there_does_not_touch_the_other_backend(start, sta
     assert json.loads(post(router, "/there", "x").body)["args"] == ["x"]
 
 
-# --- moving by the flag ------------------------------------------------------------------------------------------------------------
-
-def test_moving_from_embedded_to_hatchet_by_the_flag(start, stand_in):
-    """The same task on both backends; the flag moves the same half of the users that it would move from legacy."""
-    stand_in.engine.workflows["echo_workflow"] = lambda run: {"echo": "Echo: " + run.input["args"][0]}
-    origin = start.origin()
-    operations = {"echo": c.operation("POST /echo", task("echo"), identity=c.IDENTITY)}
-    config = c.router({"app": c.service(origin, operations)}, backends={**c.embedded(tasks=None), "hatchet": {}})
-
-    def flags(percentage):
-        return c.features(c.boolean("task_abstraction_enabled", True), c.boolean("hatchet_backend_enabled", False, percentage))
-    router, _ = start.with_worker(config, flags(0), env=stand_in.environment)
-    users = ["user-%d" % i for i in range(40)]
-
-    def backends():
-        before = len(router.query("SELECT id FROM attempts"))
-        for user in users:
-            assert post(router, "/echo", user, [("X-User-Id", user)]).body == b'"Echo: %s"' % user.encode()
-        return {r["user"]: r["backend"] for r in router.wait_outcomes(before + len(users))[before:]}
-    assert set(backends().values()) == {"embedded"}
-    router.write_flags(flags(50))
-    wait_until(lambda: len(router.find("flags_published")) >= 2, "the flags of half")
-    half = backends()
-    assert {"embedded", "hatchet"} == set(half.values()) and backends() == half
-    router.write_flags(flags(100))
-    wait_until(lambda: len(router.find("flags_published")) >= 3, "the flags of all")
-    assert set(backends().values()) == {"hatchet"} and not origin.requests
-
-
 # --- the stand-in itself -----------------------------------------------------------------------------------------------------------
 
 def test_the_stand_in_reads_numbers_as_the_engine_did():

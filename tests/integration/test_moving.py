@@ -107,8 +107,9 @@ class Way:
         self.flags = ["task_abstraction_enabled"] + ([key] if variants else [])
         self.lift = c.operation("POST /lift", count(), flags=[key], identity=c.IDENTITY, **({"variants": variants} if variants else {}))
 
-    def features(self, percentage):
-        return c.features(c.boolean("task_abstraction_enabled", True), self.flag(percentage), segments=[c.everybody()])
+    def features(self, percentage, probe=False):
+        return c.features(c.boolean("task_abstraction_enabled", True), c.boolean("probe", probe), self.flag(percentage),
+                          segments=[c.everybody()])
 
 
 def by_attachment(percentage):
@@ -126,23 +127,29 @@ WAYS = {
 
 
 class World:
-    def __init__(self, start, way, celery, hatchet):
+    def __init__(self, start, way, celery, hatchet, threads):
         self.start, self.way, self.engines = start, way, (celery, hatchet)
         self.origin = start.origin()
         self.origin.answers(200, [("Content-Type", "application/json")], b'"legacy"')
-        operations = {"move": c.operation("POST /move", count(), flags=way.flags, identity=c.IDENTITY), "lift": way.lift}
-        config = c.router({"app": c.service(self.origin, operations)}, backends={"celery": {}, "hatchet": {}})
+        operations = {"move": c.operation("POST /move", count(), flags=way.flags, identity=c.IDENTITY), "lift": way.lift,
+                      "probe": c.operation("POST /probe", count(), flags=["probe"])}
+        config = c.router({"app": c.service(self.origin, operations)}, backends={"celery": {}, "hatchet": {}}, threads=threads)
         self.router = start.router(config, way.features(0), env={"TASK_QUEUE_BACKEND": "celery", **celery.env, **hatchet.env})
-        self.published, self.name = 1, uuid.uuid4().hex[:8]
+        self.name, self.probe = uuid.uuid4().hex[:8], False
 
     def ran(self, engine):
         """Keys of this world that the engine's worker has run."""
         return [line for line in lines(engine) if line.startswith(self.name)]
 
     def set(self, percentage):
-        self.router.write_flags(self.way.features(percentage))
-        self.published += 1
-        self.router.wait_event("flags_published", count=self.published)
+        """Until a thread that serves goes by it: another flag of the same file says so."""
+        self.probe = not self.probe
+        self.router.write_flags(self.way.features(percentage, self.probe))
+        expected = b'"probe"' if self.probe else b'"legacy"'
+        wait_until(lambda: ask_for(self.router, "/probe", "u", "probe").body == expected, "the flags to be in effect")
+
+    def outcomes(self, n, where="1"):
+        return self.router.wait_outcomes(n, "operation <> 'probe' AND " + where)
 
     def everybody(self, target, stage):
         """Asks once for each user: user → who ran it."""
@@ -164,7 +171,7 @@ class World:
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_moving_by_percentage_as_from_legacy(start, celery, hatchet, way):
-    world = World(start, way, celery, hatchet)
+    world = World(start, way, celery, hatchet, threads=1)
 
     def on(backend, ran):
         return {user for user, name in ran.items() if name == backend}
@@ -179,7 +186,7 @@ def test_moving_by_percentage_as_from_legacy(start, celery, hatchet, way):
         stages[n] = moved
     assert not stages[0] and not stages[3] and stages[2] == set(USERS)
     assert 0.25 < len(stages[1]) / len(USERS) < 0.75
-    rows = world.router.wait_outcomes(4 * 3 * len(USERS), "answered = 1")
+    rows = world.outcomes(4 * 3 * len(USERS), "answered = 1")
     assert len(rows) == 4 * 3 * len(USERS) and {r["result"] for r in rows} == {"success"}
     moves = collections.Counter((r["side"], r["backend"]) for r in rows if r["operation"] == "move")
     assert moves == {("task", "celery"): 4 * len(USERS) + 2 * (len(USERS) - len(stages[1])),
@@ -196,7 +203,7 @@ def test_moving_by_percentage_as_from_legacy(start, celery, hatchet, way):
 
 def test_nobody_is_answered_twice_while_the_flag_moves(start, celery, hatchet):
     """Requests run all the time while the percentage goes up and down."""
-    world = World(start, WAYS["variant"], celery, hatchet)
+    world = World(start, WAYS["variant"], celery, hatchet, threads=2)
     ending, answers, lock = threading.Event(), {}, threading.Lock()
 
     def caller(number):
@@ -222,11 +229,12 @@ def test_nobody_is_answered_twice_while_the_flag_moves(start, celery, hatchet):
             ending.set()
         for one in callers:
             one.result(PATIENCE)
-    rows = {r["task_id"]: r for r in world.router.wait_outcomes(len(answers))}
+    rows = {r["task_id"]: r for r in world.outcomes(len(answers))}
     wrong = {key: answer for key, answer in answers.items() if answer != b'"%s"' % key.encode()}
     assert not wrong, (wrong, [r for r in rows.values() if r["result"] != "success"], world.router.log()[-2000:])
     ran = collections.Counter(line for e in world.engines for line in world.ran(e))
-    assert not {key: n for key, n in ran.items() if n != 1} and set(ran) == set(answers) and not world.origin.requests
+    assert not {key: n for key, n in ran.items() if n != 1} and set(ran) == set(answers)
+    assert not any(r.head.first.split()[1] == "/move" for r in world.origin.requests)
     assert all(world.ran(e) for e in world.engines)
     assert len(rows) == len(answers)
 
