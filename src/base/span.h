@@ -61,6 +61,16 @@ static inline struct span span_trim(struct span a)
 	return a;
 }
 
+/* The same with line ends: white space as JSON has it. */
+static inline struct span span_strip(struct span a)
+{
+	while (a.len && memchr(" \t\r\n", a.ptr[0], 4))
+		a.ptr++, a.len--;
+	while (a.len && memchr(" \t\r\n", a.ptr[a.len - 1], 4))
+		a.len--;
+	return a;
+}
+
 /* Copies with truncation into a NUL-terminated array of `size` bytes, never cutting a UTF-8 sequence in two. */
 void span_copy(struct span a, char *dst, size_t size);
 

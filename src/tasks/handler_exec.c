@@ -16,9 +16,10 @@
 #include "base/json.h"
 #include "tasks/call_template.h"
 #include "tasks/handler.h"
+#include "tasks/python_text.h"
 #include "tasks/spawn.h"
 
-#define STDERR_KEPT 4096
+#define STDERR_KEPT 16384
 #define STDERR_LINES 5
 #define PIECE 65536
 
@@ -132,6 +133,27 @@ static struct span last_lines(const struct exec_run *r)
 	return (struct span){s.ptr + at, s.len - at};
 }
 
+/* What it said of its failure: the message of a Python program's exception, else its last lines. */
+static struct span message(const struct exec_run *r)
+{
+	struct span raised = python_raised((struct span){r->tail, r->tail_len});
+	return raised.ptr ? raised : last_lines(r);
+}
+
+static void fail_with_code(struct exec_run *r, int code)
+{
+	CLEANUP(buf_releasep) struct buf detail = BUF_INIT(2 * STDERR_KEPT);
+	struct span said = message(r);
+	buf_printf(&detail, "%.200s: exit code %d", r->x->argv[0], code);
+	if (said.len == 0) {
+		handler_fail(&r->run, false, SPAN_NONE, "%s", detail.ptr ? detail.ptr : "out of memory");
+		return;
+	}
+	buf_putc(&detail, '\n');
+	buf_append(&detail, r->tail, r->tail_len);
+	handler_fail(&r->run, false, buf_span(&detail), "%.*s", SPAN_ARG(said));
+}
+
 static void fail_with_status(struct exec_run *r, int status)
 {
 	const char *name = r->x->argv[0];
@@ -144,13 +166,14 @@ static void fail_with_status(struct exec_run *r, int status)
 		handler_fail(&r->run, true, all, "%s: ended by signal %d (%s)%s%.*s", name, WTERMSIG(status),
 			     strsignal(WTERMSIG(status)), colon, SPAN_ARG(said));
 	else
-		handler_fail(&r->run, false, all, "%s: exit code %d%s%.*s", name, WEXITSTATUS(status), colon, SPAN_ARG(said));
+		fail_with_code(r, WEXITSTATUS(status));
 }
 
 static void succeed(struct exec_run *r)
 {
 	CLEANUP(buf_releasep) struct buf quoted = BUF_INIT(HANDLER_MAX_RESULT);
-	struct handler_outcome o = {.result = buf_span(&r->output)};
+	/* The line end after JSON is the program's, not the result's. */
+	struct handler_outcome o = {.result = span_strip(buf_span(&r->output))};
 	struct err why = {""};
 	if (r->x->stdout_text) {
 		if (json_quote(&quoted, buf_span(&r->output)) < 0) {

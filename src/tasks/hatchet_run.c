@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/json.h"
+#include "tasks/python_text.h"
 
 /* --- single values ------------------------------------------------------------------------------------------------------- */
 
@@ -14,15 +15,6 @@ static struct span unquoted(struct span value)
 	if (value.len >= 2 && value.ptr[0] == '"')
 		return (struct span){value.ptr + 1, value.len - 2};
 	return value;
-}
-
-static struct span trimmed(struct span s)
-{
-	while (s.len && strchr(" \t\r\n", s.ptr[0]))
-		s.ptr++, s.len--;
-	while (s.len && strchr(" \t\r\n", s.ptr[s.len - 1]))
-		s.len--;
-	return s;
 }
 
 bool hatchet_status_read(struct span text, enum task_status *ret, bool *ret_cancelled)
@@ -35,7 +27,7 @@ bool hatchet_status_read(struct span text, enum task_status *ret, bool *ret_canc
 		      {"COMPLETED", TASK_COMPLETED},
 		      {"FAILED", TASK_FAILED},
 		      {"CANCELLED", TASK_FAILED}};
-	struct span s = unquoted(trimmed(text));
+	struct span s = unquoted(span_strip(text));
 	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
 		if (span_is(s, states[i].native)) {
 			*ret = states[i].status;
@@ -78,16 +70,6 @@ static unsigned number_read(struct span value)
 
 /* --- errors -------------------------------------------------------------------------------------------------------------- */
 
-/* `ValueError: ` or `mod.Error: ` in front of a message. */
-static size_t class_length(struct span s)
-{
-	size_t i = 0;
-	while (i < s.len && (s.ptr[i] == '_' || s.ptr[i] == '.' || (s.ptr[i] >= '0' && s.ptr[i] <= '9') ||
-			     ((s.ptr[i] | 0x20) >= 'a' && (s.ptr[i] | 0x20) <= 'z')))
-		i++;
-	return i && i + 2 < s.len && s.ptr[i] == ':' && s.ptr[i + 1] == ' ' ? i + 2 : 0;
-}
-
 static struct span before(struct span s, const char *mark)
 {
 	const char *at = memmem(s.ptr, s.len, mark, strlen(mark));
@@ -96,12 +78,12 @@ static struct span before(struct span s, const char *mark)
 
 void hatchet_error_split(struct span message, struct buf *text, size_t *ret_message, size_t *ret_detail)
 {
-	struct span whole = trimmed(before(message, "{\"__hatchet_error_metadata__\""));
-	struct span head = trimmed(before(whole, "\nTraceback (most recent call last):"));
+	struct span whole = span_strip(before(message, "{\"__hatchet_error_metadata__\""));
+	struct span head = span_strip(before(whole, "\nTraceback (most recent call last):"));
 	bool python = head.len < whole.len;
 	size_t start = text->len;
-	/* The SDK writes "Class: message" only where it adds the traceback; any other text is the message. A KeyError's is a bare key. */
-	size_t skip = python && !span_starts(head, SPAN_LIT("KeyError: ")) ? class_length(head) : 0;
+	/* The SDK writes "Class: message" only where it adds the traceback; any other text is the message. */
+	size_t skip = python ? python_class_length(head) : 0;
 	for (size_t i = skip; i < head.len; i++) {
 		/* It escapes line ends by a backslash in front of them. */
 		if (python && head.ptr[i] == '\\' && i + 1 < head.len && head.ptr[i + 1] == '\n')

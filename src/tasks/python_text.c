@@ -4,6 +4,7 @@
 #include <locale.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include <wctype.h>
 
 #include "base/json.h"
@@ -133,4 +134,37 @@ int python_upper(struct span text, struct buf *out)
 	if (unicode)
 		freelocale(unicode);
 	return out->error;
+}
+
+/* --- exceptions ---------------------------------------------------------------------------------------------------------- */
+
+size_t python_class_length(struct span raised)
+{
+	size_t i = 0;
+	while (i < raised.len && (raised.ptr[i] == '_' || raised.ptr[i] == '.' || (raised.ptr[i] >= '0' && raised.ptr[i] <= '9') ||
+				  ((raised.ptr[i] | 0x20) >= 'a' && (raised.ptr[i] | 0x20) <= 'z')))
+		i++;
+	bool is_class = i && i + 2 < raised.len && raised.ptr[i] == ':' && raised.ptr[i + 1] == ' ';
+	return is_class && !span_starts(raised, SPAN_LIT("KeyError: ")) ? i + 2 : 0;
+}
+
+static struct span next_line(struct span text)
+{
+	const char *end = memchr(text.ptr, '\n', text.len);
+	size_t n = end ? (size_t)(end - text.ptr) + 1 : text.len;
+	return (struct span){text.ptr + n, text.len - n};
+}
+
+struct span python_raised(struct span text)
+{
+	static const struct span head = SPAN_INIT("Traceback (most recent call last):\n");
+	struct span raised = SPAN_NONE;
+	for (struct span rest = text; rest.len; rest = next_line(rest))
+		if (span_starts(rest, head))
+			raised = next_line(rest);
+	while (raised.len && raised.ptr[0] == ' ')
+		raised = next_line(raised);
+	raised = span_strip(raised);
+	size_t class = python_class_length(raised);
+	return raised.len ? (struct span){raised.ptr + class, raised.len - class} : SPAN_NONE;
 }

@@ -16,6 +16,7 @@
 #include "tasks/builtin.h"
 #include "tasks/call_template.h"
 #include "tasks/number.h"
+#include "tasks/python_text.h"
 #include "tasks/registry.h"
 
 static bool never_stopped(void *arg, unsigned ms)
@@ -347,6 +348,34 @@ static void a_result_as_json(void **state)
 				     "\"started_at\":null,\"completed_at\":null}");
 }
 
+#define FRAMES "Traceback (most recent call last):\n  File \"x.py\", line 1, in <module>\n    f()\n    ^^^\n"
+
+static void the_message_of_a_traceback(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text, *message; /* NULL: none */
+	} cases[] = {
+		{FRAMES "ValueError: the disk is purple\n", "the disk is purple"},
+		{FRAMES "package.mod.Error2: two\n  lines\n\n", "two\n  lines"},
+		{FRAMES "KeyError: 'inner'\n\nDuring handling of the above exception, another exception occurred:\n\n" FRAMES
+			"OSError: outer\n",
+		 "outer"},
+		{"starting\n" FRAMES "KeyError: 'k'\n", "KeyError: 'k'"},
+		{FRAMES "ValueError: ValueError: twice\n", "ValueError: twice"},
+		{FRAMES "ValueError\n", "ValueError"},
+		{FRAMES, NULL},
+		{"the disk is purple\n", NULL},
+		{"said: Traceback (most recent call last):\nno\n", NULL},
+		{"", NULL},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct span m = python_raised(span_of(cases[i].text));
+		if (cases[i].message ? !span_is(m, cases[i].message) : m.ptr != NULL)
+			fail_msg("case %zu: \"%.*s\"", i, SPAN_ARG(m));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -359,6 +388,7 @@ int main(void)
 		cmocka_unit_test(the_shipped_registry_is_valid),
 		cmocka_unit_test(templates_take_values_as_they_are),
 		cmocka_unit_test(base64_both_ways),
+		cmocka_unit_test(the_message_of_a_traceback),
 		cmocka_unit_test(an_unknown_backend_lists_those_there_are),
 		cmocka_unit_test(a_result_as_json),
 	};
