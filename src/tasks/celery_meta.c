@@ -91,6 +91,16 @@ static void put_not_registered(struct span message, struct buf *out)
 	buf_printf(out, "the task %.*s is not registered with the worker that received it", SPAN_ARG(buf_span(&name)));
 }
 
+/* The pool killed it, or asked it to end (soft), at the time limit of the call. */
+static void put_timed_out(struct span message, struct buf *out)
+{
+	size_t n = 0;
+	struct span seconds = json_type_of(message) == JSON_ARRAY ? sole(message, &n) : message;
+	buf_puts(out, "timed out");
+	if (json_type_of(seconds) == JSON_NUMBER)
+		buf_printf(out, " after %.*s s", SPAN_ARG(seconds));
+}
+
 static void read_failure(struct celery_meta *m, const struct span *f, bool revoked, struct task_result *r)
 {
 	CLEANUP(buf_releasep) struct buf type = BUF_INIT(4096);
@@ -100,6 +110,8 @@ static void read_failure(struct celery_meta *m, const struct span *f, bool revok
 		python_str(f[RESULT].ptr ? f[RESULT] : SPAN_LIT("null"), &m->error);
 	else if (span_is(buf_span(&type), "NotRegistered"))
 		put_not_registered(f[EXC_MESSAGE], &m->error);
+	else if (span_is(buf_span(&type), "TimeLimitExceeded") || span_is(buf_span(&type), "SoftTimeLimitExceeded"))
+		put_timed_out(f[EXC_MESSAGE], &m->error);
 	else
 		put_message(buf_span(&type), f[EXC_MESSAGE], &m->error);
 	if (m->error.len == 0)

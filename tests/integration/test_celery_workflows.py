@@ -60,7 +60,7 @@ def test_a_failure_in_the_middle_is_the_workflows(start, own_redis, workers):
 def test_a_steps_time_limit(start, own_redis, workers):
     workers(own_redis.url(), pool="prefork", concurrency=1)
     answer = call(start_router(start, own_redis.url(), "slow-step"), "slow-step", 60)
-    assert answer.status_code == 500 and answer.json()["detail"] == "TimeLimitExceeded: 1", answer.text
+    assert answer.status_code == 500 and answer.json()["detail"] == "timed out after 1 s", answer.text
 
 
 def test_the_check_names_the_step_that_nobody_knows(start, own_redis, workers):
