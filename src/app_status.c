@@ -37,10 +37,9 @@ static void put_bool(struct buf *b, const char *name, bool value)
 static void on_health(void *arg, const struct task_health *h)
 {
 	struct app_health *state = arg;
-	bool was = state->known && state->now.reachable && state->now.worker;
-	bool is = h->reachable && h->worker;
-	if (!state->known || was != is)
-		LOG_AT(is ? LOG_INFO : LOG_WARN, "backend_health", LOG_SPAN("backend", state->name),
+	bool same = state->known && state->now.reachable == h->reachable && state->now.worker == h->worker;
+	if (!same)
+		LOG_AT(h->reachable && h->worker ? LOG_INFO : LOG_WARN, "backend_health", LOG_SPAN("backend", state->name),
 		       LOG_BOOL("reachable", h->reachable), LOG_BOOL("worker", h->worker), LOG_STR("detail", h->detail));
 	state->now = *h;
 	state->known = true;
