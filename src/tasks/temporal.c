@@ -25,6 +25,7 @@
 
 #define CONNECT_MS 2000
 #define ASK_MS 5000
+#define START_MS 20000 /* a crowd of starts is answered late, and what is sent again makes it later */
 #define POLL_MS 30000 /* the server holds a poll for 20 s */
 /* A poll that came back empty before that was not held: the server is stopping, or is none. */
 #define POLL_SHORT_MS 500
@@ -243,7 +244,7 @@ static void start(struct operation *op)
 	CLEANUP(buf_releasep) struct buf url = BUF_INIT(32768);
 	op->tries++;
 	int r = put_url(op, "", &url);
-	struct ask a = {.method = "POST", .url = url.ptr, .body = buf_span(&op->body), .timeout_ms = ASK_MS};
+	struct ask a = {.method = "POST", .url = url.ptr, .body = buf_span(&op->body), .timeout_ms = START_MS};
 	if (r == 0)
 		r = ask(op, &a, on_start_answer, &why);
 	if (r < 0)
