@@ -76,6 +76,19 @@ def test_states_of_its_own_do_not_end_a_task(router):
     assert call(router, "progress", 0.2).json() == "done"
 
 
+def test_a_task_between_two_tries_is_running(start, engine):
+    server = engine[0]
+    router = start_router(start, start.origin(), server.url(0), server.url(1),
+                          tasks={"try_twice": {"name": "try_twice", "timeout": "30s", "respond_async": True}})
+    answer = call(router, "try_twice", headers={"Prefer": "respond-async"})
+    url = "http://127.0.0.1:%d%s" % (router.port, answer.headers["Location"])
+    key = "celery-task-meta-" + answer.json()["task_id"]
+    wait_until(lambda: b'"RETRY"' in (server.client(1).get(key) or b""), "the first try to have failed")
+    assert requests.get(url, timeout=PATIENCE).json()["status"] == "running"
+    end = wait_until(lambda: (lambda t: t if t["status"] != "running" else None)(requests.get(url, timeout=PATIENCE).json()), "the end")
+    assert (end["status"], end["result"]) == ("completed", "at the second try")
+
+
 @pytest.mark.heavy
 def test_three_hundred_at_once(router):
     with concurrent.futures.ThreadPoolExecutor(64) as pool:

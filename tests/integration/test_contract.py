@@ -1,309 +1,632 @@
 """One contract over every backend: the same YAML but one variable, real routers, workers of the existing convention.
 
-A caller must not be able to tell which backend has run its task. Hatchet is the stand-in made of recordings; the others are real.
+A caller must not be able to tell which backend has run its task. Where the engines differ nevertheless, the expectation is a table with
+one row per backend here, and a sentence in docs/task-states.md.
 """
+import collections
 import concurrent.futures
+import contextlib
 import json
 import os
-import sys
+import statistics
 import threading
 import time
 
 import pytest
 
 import configuration as c
-import temporal_server
-from hatchet import Engine, Failed
+from engines import ENGINES, PLACES
+from hatchet import token
 from http_text import PATIENCE, wait_until
-from programs import need_backend
-from raw import ask, request
+from lossy import BlackHole
+from programs import backends_built
+from raw import Client, ask, request
 
-GIVE_BACK = "import json, sys; print(json.dumps(json.load(sys.stdin)['args'][0]))"
-FAIL = "import json, sys; sys.exit(json.load(sys.stdin)['args'][0])"
-SIZE = "import json, sys; print(len(json.load(sys.stdin)['args'][0]))"
-EMBEDDED_TASKS = {"tasks": [{"name": n, "builtin": n} for n in ("add_numbers", "simulate_work")] +
-                  [{"name": n, "exec": {"argv": [sys.executable, "-c", code]}}
-                   for n, code in (("give_back", GIVE_BACK), ("fail", FAIL), ("give_size", SIZE))]}
+LEGACY = b'"legacy"'
+CROWD = 1000
+NAMES = ["add_numbers", "concat_with_number", "format_result_message", "process_data", "health_check", "echo", "simulate_work",
+         "give_back", "give_size", "describe", "fail"]
 
 
 def task(name, **more):
-    return {"name": name, "args": {"$ref": "body:/args"}, "timeout": "40s", **more}
+    return {"name": name, "args": {"$ref": "body:/args"}, "kwargs": {"$ref": "body:/kwargs", "default": {}}, "timeout": "40s", **more}
 
 
-OPERATIONS = {
-    "add": c.operation("POST /add", task("add_numbers")),
-    "back": c.operation("POST /back", task("give_back")),
-    "size": c.operation("POST /size", task("give_size")),
-    "fail": c.operation("POST /fail", task("fail")),
-    "later": c.operation("POST /later", task("simulate_work", respond_async=True)),
-    "short": c.operation("POST /short", task("simulate_work", timeout="500ms")),
-    "nobody": c.operation("POST /nobody", task("unheard_of", timeout="5s", task_timeout="2s")),
-}
+def others_built():
+    return [name for name in backends_built() if name in ("celery", "temporal", "hatchet")]
 
 
-# --- engines: how each is started, and the variables that lead to it ----------------------------------------------------
-
-class Embedded:
-    name = "embedded"
-
-    def __init__(self, start, _tmp, worker):
-        self.start, self.wanted, self.env = start, worker, {}
-
-    def begin(self, router):
-        self.router = router
-        if self.wanted:
-            self.start.worker(router)
-
-    def stop(self):
-        pass
-
-
-class Celery:
-    name = "celery"
-
-    def __init__(self, _start, tmp, worker):
-        need_backend(self.name)
-        pytest.importorskip("celery")
-        from celery_redis import Redis
-        from celery_worker import Worker
-        self.redis = Redis(tmp)
-        self.worker = Worker(tmp, self.redis.url(0), self.redis.url(1)) if worker else None
-        self.env = {"CELERY_BROKER_URL": self.redis.url(0), "CELERY_RESULT_BACKEND": self.redis.url(1)}
-
-    def begin(self, router):
-        pass
-
-    def gone(self):
-        self.redis.stop()
-
-    def stop(self):
-        if self.worker:
-            self.worker.kill()
-        self.redis.stop()
-
-
-class Temporal:
-    name = "temporal"
-
-    def __init__(self, _start, tmp, worker):
-        need_backend(self.name)
-        program, why = temporal_server.find()
-        if not program:
-            pytest.skip(why)
-        self.server = temporal_server.Server(tmp)
-        self.worker = temporal_server.Worker(tmp, self.server, "contract") if worker else None
-        self.env = {"TEMPORAL_HTTP_URL": self.server.url, "TEMPORAL_TASK_QUEUE": "contract"}
-
-    def begin(self, router):
-        pass
-
-    def gone(self):
-        self.server.kill()
-
-    def stop(self):
-        if self.worker:
-            self.worker.stop()
-        self.server.stop()
-
-
-class Hatchet:
-    name = "hatchet"
-
-    def __init__(self, _start, _tmp, worker):
-        need_backend(self.name)
-        def of(name, function):
-            return name + "_workflow", lambda run: {name: function(*run.input["args"])}
-        self.ending, self.away = threading.Event(), False
-        self.engine = Engine(dict([of("add_numbers", lambda a, b: a + b), of("give_back", lambda v: v), of("give_size", len),
-                                   of("fail", self.fail), of("simulate_work", self.work)]) if worker else {})
-        self.env = {"HATCHET_CLIENT_TOKEN": self.engine.token()}
-
-    @staticmethod
-    def fail(message):
-        raise Failed(message)
-
-    def work(self, seconds):
-        self.ending.wait(seconds)
-        return {"status": "completed"}
-
-    def begin(self, router):
-        pass
-
-    def gone(self):
-        self.engine.stop()
-        self.away = True
-
-    def stop(self):
-        self.ending.set()
-        if not self.away:
-            self.engine.stop()
-
-
-ENGINES = [Embedded, Celery, Temporal, Hatchet]
+def operations():
+    found = {name: c.operation("POST /" + name, task(name)) for name in NAMES}
+    found.update({
+        "count": c.operation("POST /count", task("count", timeout="150s", respond_async=True)),
+        "hold": c.operation("POST /hold", task("hold", timeout="100s", respond_async=True)),
+        "impatient": c.operation("POST /impatient", task("hold", timeout="1s")),
+        "unattended": c.operation("POST /unattended", task("count", timeout="1s")),
+        "expiring": c.operation("POST /expiring", task("count", respond_async=True, expires="1s")),
+        "limited": c.operation("POST /limited", task("hold", timeout="8s", task_timeout="1s")),
+        "fragile": c.operation("POST /fragile", task("hold", timeout="8s")),
+        "nobody": c.operation("POST /nobody", task("unheard_of", timeout="15s", task_timeout="2s")),
+        "follow": c.operation("POST /follow", task("count"), pin={"group": "things", "key": "body:/thing", "role": "follow"}),
+        "begin": c.operation("POST /begin", task("count"), pin={"group": "things", "key": "body:/thing", "role": "start"}),
+        # As it is deployed: one positional argument, the old body inside, the old answer out.
+        "answer_prompt": c.operation("POST /answer-prompt", {
+            "name": "execute_extraction", "timeout": "40s",
+            "args": [{"executor_name": "legacy", "operation": "answer_prompt", "run_id": {"$ref": "body:/run_id"},
+                      "organization_id": {"$ref": "identity:organization"}, "executor_params": {"$ref": "body:"},
+                      "request_id": {"$ref": "request:id"}}],
+            "response": [{"when": {"ref": "result:/success", "equals": True}, "body": {"$ref": "result:/data"}},
+                         {"status": 500, "body": {"error": {"$ref": "result:/error"}, "code": 500}}]}),
+    })
+    for name in others_built():
+        found["dead_" + name] = c.operation("POST /dead/" + name, task("count", timeout="2s", backend=name))
+    return found
 
 
 class World:
-    def __init__(self, start, tmp, kind, worker=True):
-        self.engine = kind(start, tmp, worker)
+    """A router, the engine that its one variable names, a worker of that engine, and the legacy service behind. The configuration names
+    the other engines, too, at addresses where nobody ever answers."""
+
+    def __init__(self, start, kind, engine_folder, hole):
+        self.start, self.name, self.hole = start, kind.name, hole
+        self.engine = kind(engine_folder)
         self.origin = start.origin()
-        self.origin.answers(200, [("Content-Type", "application/json")], b'"legacy"')
-        folder = str(start.folder())
-        with open(os.path.join(folder, "tasks.yml"), "w", encoding="utf-8") as file:
-            json.dump(EMBEDDED_TASKS, file)
+        self.origin.answers(200, [("Content-Type", "application/json")], LEGACY)
+        files = str(start.folder())
+        with open(os.path.join(files, "tasks.yml"), "w", encoding="utf-8") as file:
+            json.dump(getattr(self.engine, "tasks", {"tasks": []}), file)
+        nowhere = "127.0.0.1:%d" % hole.port
+        others = {"celery": {"broker_url": "redis://%s/0" % nowhere, "max_input": 3 << 20},
+                  "temporal": {"http_url": "http://" + nowhere}, "hatchet": {"token": token("http://" + nowhere)}}
+        self.backends = {"embedded": {"database": os.path.join(files, "tasks.db"), "tasks": os.path.join(files, "tasks.yml")},
+                         **{name: others[name] for name in others_built()}}
+        self.router = self.start_router(start.folder())
+        self.engine.attach(start, self.router)
+        self.engine.start_worker()
+
+    def start_router(self, folder, env=None, **changed):
         # The same for every backend.
-        config = c.router({"app": c.service(self.origin, OPERATIONS, limits={"max_body": "16MiB"})}, backends=c.embedded(),
-                          identity=c.IDENTITY)
-        flags = c.features(c.boolean("task_abstraction_enabled", True))
-        self.router = start.router(config, flags, folder=folder, env={"TASK_QUEUE_BACKEND": kind.name, **self.engine.env})
-        self.engine.begin(self.router)
+        config = c.router({"app": c.service(self.origin, operations(), limits={"max_body": "80MiB"})}, identity=c.IDENTITY,
+                          limits={"max_inspect_body": "80MiB"}, backends={name: {**settings, **changed.get(name, {})} for name, settings in self.backends.items()})
+        return self.start.router(config, c.features(c.boolean("task_abstraction_enabled", True)), folder=folder,
+                                 env={"TASK_QUEUE_BACKEND": self.name, **(env or self.engine.env)})
 
-    def post(self, path, args, **fields):
-        body = args if isinstance(args, bytes) else json.dumps({"args": args}, ensure_ascii=False).encode()
-        named = [("Content-Type", "application/json"), ("X-User-Id", "u")] + [(n.replace("_", "-"), v) for n, v in fields.items()]
-        return ask(self.router.port, request("POST", path, named, body))
+    def another_router(self, env=None, **changed):
+        """Beside the first, with the same engine."""
+        return self.start_router(self.start.folder(), env, **changed)
 
-    def state(self, location, method="GET"):
-        return ask(self.router.port, request(method, location, [("X-User-Id", "u")]))
+    @staticmethod
+    def call(path, *args, body=None, **fields):
+        body = json.dumps({"args": args}, ensure_ascii=False).encode() if body is None else body
+        named = [("Content-Type", "application/json"), ("X-User-Id", "u"), ("X-Organization-Id", "org-1")]
+        named += [(n.replace("_", "-"), v) for n, v in fields.items()]
+        return request("POST", path, named, body)
 
-    def ended(self, location):
+    def post(self, path, *args, router=None, **how):
+        return ask((router or self.router).port, self.call(path, *args, **how))
+
+    def begin(self, path, *args, **how):
+        """The request is sent; `.read("POST")` waits for its answer."""
+        client = Client(self.router.port, patience=150)
+        client.send(self.call(path, *args, **how))
+        return client
+
+    def submit(self, path, *args, **how):
+        """Accepted, not waited for: where its state is told."""
+        answer = self.post(path, *args, Prefer="respond-async", **how)
+        assert answer.status == 202, answer.body
+        return answer.get("Location")
+
+    def ask_state(self, location, method="GET", router=None):
+        return ask((router or self.router).port,
+                   request(method, location, [("X-User-Id", "u"), ("X-Organization-Id", "org-1")]))
+
+    def state(self, location, router=None):
+        answer = self.ask_state(location, router=router)
+        assert answer.status == 200, answer.body
+        return json.loads(answer.body)
+
+    def ended(self, location, router=None, was_away=False):
         def told():
-            state = json.loads(self.state(location).body)
+            if was_away and self.ask_state(location, router=router).status == 503:
+                return None
+            state = self.state(location, router)
             return state if state["status"] in ("completed", "failed") else None
         return wait_until(told, "the task's end", PATIENCE * 2)
 
+    def outcome(self, request_id):
+        return self.router.wait_outcomes(1, "request_id = '%s'" % request_id)[0]
+
+    @contextlib.contextmanager
+    def every_place_taken(self, name):
+        """What is submitted within it waits until it calls what it was given."""
+        with self.engine.holding() as release:
+            holders = [self.begin("/hold", "%s holder %d" % (name, n)) for n in range(PLACES)]
+            for n in range(PLACES):
+                self.engine.wait_run("begin %s holder %d" % (name, n))
+            yield release
+        for n, holder in enumerate(holders):
+            assert holder.read("POST").body == b'"%s holder %d"' % (name.encode(), n)
+            holder.close()
+
 
 @pytest.fixture(scope="module", params=ENGINES, ids=lambda kind: kind.name)
-def world(request, tmp_path_factory):  # pylint: disable=redefined-outer-name
+def shared(request, tmp_path_factory):  # pylint: disable=redefined-outer-name
     from conftest import Started
-    started = Started(tmp_path_factory)
-    one = World(started, tmp_path_factory.mktemp("engine"), request.param)
+    hole, started = BlackHole(), Started(tmp_path_factory)
+    one = World(started, request.param, tmp_path_factory.mktemp("engine"), hole)
     yield one
     started.end()
     one.engine.stop()
+    hole.close()
 
 
 @pytest.fixture
-def make(start, tmp_path):
-    made = []
+def world(shared):
+    shared.origin.clear()
+    shared.origin.answers(200, [("Content-Type", "application/json")], LEGACY)
+    if not shared.engine.worker:  # a test before failed half-way
+        shared.engine.start_worker()
+    return shared
 
-    def make_one(kind, **how):
-        made.append(World(start, tmp_path, kind, **how))
-        return made[-1]
-    yield make_one
-    for one in made:
-        one.engine.stop()
 
+def detail(answer):
+    return json.loads(answer.body)["detail"]
+
+
+# --- results ----------------------------------------------------------------------------------------------------------------
 
 def test_result(world):
-    answer = world.post("/add", [2, 3], X_Request_ID="contract-result")
+    answer = world.post("/add_numbers", 2, 3, X_Request_ID="contract-result")
     assert (answer.status, answer.body, answer.get("Content-Type")) == (200, b"5", "application/json")
-    row = world.router.wait_outcomes(1, "request_id = 'contract-result'")[0]
-    assert (row["side"], row["result"], row["backend"]) == ("task", "success", world.engine.name)
+    row = world.outcome("contract-result")
+    assert (row["side"], row["role"], row["result"], row["backend"]) == ("task", "primary", "success", world.name)
 
 
-def test_failure_tells_the_real_message(world):
-    answer = world.post("/fail", ["the model is away"])
-    assert answer.status == 500 and "the model is away" in json.loads(answer.body)["detail"]
+@pytest.mark.parametrize("body, result", [
+    ('"args": [40, 2]', 42), ('"args": [], "kwargs": {"a": 1, "b": 2.5}', 3.5)])
+def test_core_add_numbers(world, body, result):
+    assert json.loads(world.post("/add_numbers", body=b"{%s}" % body.encode()).body) == result
 
 
-def test_time_limit(world):
-    answer = world.post("/short", [3], X_Request_ID="contract-short")
-    assert answer.status == 504
-    row = world.router.wait_outcomes(1, "request_id = 'contract-short'")[0]
-    assert row["result"] == "timeout" and row["task_id"]
+@pytest.mark.parametrize("name, args, result", [
+    ("concat_with_number", ["n", 7], "n7"), ("format_result_message", [1.5], "Result is 1.5"), ("echo", ["hé"], "Echo: hé")])
+def test_core_texts(world, name, args, result):
+    assert json.loads(world.post("/" + name, *args).body) == result
 
 
-def test_asynchronous_and_its_states(world):
-    answer = world.post("/later", [0.2], Prefer="respond-async")
-    assert answer.status == 202
-    assert world.ended(answer.get("Location"))["status"] == "completed"
+@pytest.mark.parametrize("name, args, members", [
+    ("process_data", [{"a": "x"}], {"original": {"a": "x"}, "operation": "validate", "status": "completed", "valid": True}),
+    ("process_data", [{"a": "x"}, "transform"], {"transformed": {"a": "X"}}), ("process_data", [{"a": 1}, "count"], {"count": 1}),
+    ("health_check", [], {"status": "healthy", "worker": "task-abstraction", "message": "Worker is operational"}),
+    ("simulate_work", [0.01], {"requested_duration": 0.01, "status": "completed"})])
+def test_core_objects(world, name, args, members):
+    told = json.loads(world.post("/" + name, *args).body)
+    assert {key: told[key] for key in members} == members
 
 
-def test_a_task_that_nobody_knows_is_no_success(world):
-    answer = world.post("/nobody", ["x"])
-    assert answer.status in (500, 504) or answer.body == b'"legacy"', "an error, or provably not accepted: legacy"
+def test_an_existing_task_answers_in_the_old_shape(world):
+    body = {"run_id": "r-1", "outputs": [{"name": "total"}], "n": 1.5}
+    answer = world.post("/answer-prompt", body=json.dumps(body).encode(), X_Request_ID="contract-old-shape")
+    assert (answer.status, answer.get("Content-Type")) == (200, "application/json")
+    assert json.loads(answer.body) == {"operation": "answer_prompt", "echo": body, "run_id": "r-1", "organization": "org-1",
+                                       "request": "contract-old-shape"}
+    failed = world.post("/answer-prompt", body=json.dumps({**body, "explode": True}).encode())
+    assert (failed.status, json.loads(failed.body)) == (500, {"error": "the model refused", "code": 500})
 
 
-def test_large_input(world):
-    assert world.post("/size", ["x" * (1 << 20)]).body.strip() == b"1048576"
+# --- values -----------------------------------------------------------------------------------------------------------------
+
+CONTROL = "".join(map(chr, range(1, 32)))
 
 
-@pytest.mark.parametrize("value", ["é😀 ”quoted”\\ \n", "", {"ключ": ["値", None, True]}, "\x7f\u2028"])
+@pytest.mark.parametrize("value", ["é😀 ”quoted”\\ /", CONTROL, "\x7f\x80\x9f\u2028\u2029\ufeff\ufffd", "e\u0301 ‮عربى‬ 👩\u200d👩\u200d👧",
+                                   "\U0010ffff\U00010000", "", {"ключ": ["値", None, True], "": {"a b": []}}])
 def test_unicode(world, value):
-    assert json.loads(world.post("/back", [value]).body) == value
+    answer = world.post("/give_back", value)
+    assert (answer.status, json.loads(answer.body)) == (200, value)
+    escaped = world.post("/give_back", body=json.dumps({"args": [value]}).encode())
+    assert json.loads(escaped.body) == value
 
 
-@pytest.mark.parametrize("text", [b"9007199254740993", b"1.0", b"-0.5", b"[1.0,1]"])
-def test_numbers(world, text):
-    answer = world.post("/back", b'{"args": [' + text + b"]}")
-    if world.engine.name == "hatchet":  # it reads them into doubles: 1.0 is 1 behind it, and what it would round goes to legacy
-        assert answer.body == b'"legacy"' if text == b"9007199254740993" else json.loads(answer.body) == json.loads(text)
+# What the task sees (Python's words for it) and what comes back. Hatchet reads all numbers into doubles, and what would be rounded is not
+# given to it: legacy.
+NUMBERS = [
+    # text, seen, back, seen behind Hatchet
+    ("9007199254740993", "9007199254740993", "9007199254740993", None),
+    ("-9223372036854775809", "-9223372036854775809", "-9223372036854775809", None),
+    ("1" + "0" * 40, "1" + "0" * 40, "1" + "0" * 40, None),
+    ("9007199254740991", "9007199254740991", "9007199254740991", "9007199254740991"),
+    ("1.0", "1.0", "1.0", "1"), ("-0.0", "-0.0", "-0.0", "0"), ("0.1", "0.1", "0.1", "0.1"), ("1E2", "100.0", "100.0", "100"),
+    ("5e-324", "5e-324", "5e-324", "5e-324"), ("-1.5", "-1.5", "-1.5", "-1.5"),
+    ("3.14159265358979323846264338327950288", "3.141592653589793", "3.141592653589793", "3.141592653589793"),
+]
+
+
+@pytest.mark.parametrize("text, seen, back, doubled", NUMBERS, ids=[row[0] for row in NUMBERS])
+def test_numbers(world, text, seen, back, doubled):
+    answers = [world.post(path, body=b'{"args": [%s]}' % text.encode()) for path in ("/describe", "/give_back")]
+    if world.name == "hatchet":
+        seen = back = doubled
+    if seen is None:
+        assert [a.body for a in answers] == [LEGACY, LEGACY]
     else:
-        assert answer.status == 200 and answer.body.replace(b" ", b"").strip() == text
+        assert [json.loads(answers[0].body), answers[1].body.decode()] == [seen, back]
 
 
-def test_the_same_request_id_twice_is_two_requests(world):
-    answers = [world.post("/add", [n, n], X_Request_ID="contract-twice") for n in (1, 2)]
-    assert [a.body for a in answers] == [b"2", b"4"], "a caller's id never gives another call's result"
-
-
-def test_two_hundred_at_once(world):
-    with concurrent.futures.ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda n: world.post("/add", [n, 1]), range(200)))
-    assert [a.status for a in answers] == [200] * 200
-    assert [a.body for a in answers] == [b"%d" % (n + 1) for n in range(200)]
-    assert not any(r.head.first.split()[1] == "/add" for r in world.origin.requests)
-
-
-@pytest.mark.parametrize("kind", ENGINES, ids=lambda kind: kind.name)
-def test_cancel_before_anybody_runs_it(make, kind):
-    world = make(kind, worker=False)
-    answer = world.post("/later", [1], Prefer="respond-async")
-    if answer.status != 202:  # Hatchet knows no workflow without a worker that registered it
-        assert kind is Hatchet and answer.body == b'"legacy"'
+def test_a_number_that_is_no_double(world):
+    """JSON has it, and it arrives; what a worker makes of it is not JSON and comes to a visible end. Hatchet refuses it."""
+    answers = [world.post(path, body=b'{"args": [1e400]}') for path in ("/describe", "/give_back")]
+    if world.name == "hatchet":
+        assert [a.body for a in answers] == [LEGACY, LEGACY]
         return
-    location = answer.get("Location")
-    assert json.loads(world.state(location).body)["status"] == "pending" or kind is Temporal
-    cancelled = world.state(location, "DELETE").status
-    if kind is Celery:  # a revoke is heard by workers only, and without one that is said
-        assert cancelled == 503
-        return
-    assert cancelled in (200, 202, 204) and world.ended(location)["status"] == "failed"
+    assert json.loads(answers[0].body) == "inf"
+    assert answers[1].status == 500 and "JSON" in detail(answers[1]).upper()
 
 
-@pytest.mark.parametrize("kind", [Celery, Temporal, Hatchet], ids=lambda kind: kind.name)
-def test_engine_gone(make, kind):
-    world = make(kind)
-    assert world.post("/add", [1, 1]).body == b"2"
-    world.engine.gone()
-    began = time.monotonic()
-    answer = world.post("/add", [1, 2])
-    assert (answer.status, answer.body) == (200, b'"legacy"') or answer.status == 504
-    for _ in range(3):  # by now it is known to be away
-        assert world.post("/add", [1, 2]).body == b'"legacy"'
-    assert time.monotonic() - began < 30
+def test_a_megabyte_both_ways(world):
+    text = "x€" * (1 << 18)  # 4 bytes each
+    assert world.post("/give_size", text).body.strip() == b"524288"
+    assert json.loads(world.post("/give_back", text).body) == text
 
 
-def test_embedded_is_not_slowed_by_a_backend_that_is_away(start):
-    need_backend("celery")
-    folder = str(start.folder())
-    with open(os.path.join(folder, "tasks.yml"), "w", encoding="utf-8") as file:
-        json.dump(EMBEDDED_TASKS, file)
-    config = c.router({"app": c.service(start.origin(), OPERATIONS)}, identity=c.IDENTITY, backend="embedded",
-                      backends={**c.embedded(), "celery": {"broker_url": "redis://127.0.0.1:1/0"}})
-    router = start.router(config, c.features(c.boolean("task_abstraction_enabled", True)), folder=folder)
-    start.worker(router)
-    for n in range(20):
+# Bytes of args and kwargs. Embedded and Celery take more than a caller of these services ever sends; Celery's is a setting.
+LIMITS = {"embedded": 64 << 20, "celery": 3 << 20, "temporal": (2 << 20) - 1024, "hatchet": 4000000}
+
+
+def test_the_largest_input_and_one_more(world):
+    limit = LIMITS[world.name]
+    text = "x" * (limit - len('[""]{}'))
+    if limit <= 4 << 20:
+        assert world.post("/give_size", text).body.strip() == b"%d" % len(text)
+    answer = world.post("/give_size", text + "x", X_Request_ID="contract-too-large")
+    assert (answer.status, answer.body) == (200, LEGACY)
+    row = world.outcome("contract-too-large")
+    assert (row["side"], row["role"], row["reason"]) == ("legacy", "primary", "input_too_large")
+
+
+# --- ends -------------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("message", ["the model is away", "Überlauf: 😀 nichts geht mehr", "ValueError: not the class", "two\nlines"])
+def test_failure_tells_the_real_message(world, message):
+    answer = world.post("/fail", message, X_Request_ID="contract-fail")
+    assert (answer.status, detail(answer)) == (500, message)
+    assert world.outcome("contract-fail")["result"] == "failure"
+    assert world.origin.requests == [], "a task that ran and failed is never run again on legacy"
+
+
+def test_failure_keeps_where_it_happened_for_people(world):
+    told = world.start.run("migration-router", "check", world.router.config_path, "--test", "app.fail", "--body",
+                           '{"args": ["the model is away"]}', env={"TASK_QUEUE_BACKEND": world.name, **world.engine.env})
+    message, _, where = told.stdout.partition("\nerror      ")[2].partition("\n")
+    where = where.partition("\nanswer ")[0]
+    assert message == "the model is away", told.stdout + told.stderr
+    assert "ValueError: the model is away" in where and "core_tasks.py" in where and "in fail" in where
+    assert world.name == "hatchet" or "KeyError: 'inner'" in where
+
+
+def test_missing_argument_is_named(world):
+    answer = world.post("/add_numbers", 1)
+    assert answer.status == 500 and "'b'" in detail(answer)
+
+
+def test_the_callers_time_limit(world):
+    with world.engine.holding():
+        answer = world.post("/impatient", "impatient", X_Request_ID="contract-short")
+        assert answer.status == 504
+        row = world.outcome("contract-short")
+        assert row["result"] == "timeout" and row["task_id"] in detail(answer)
+        world.engine.wait_run("begin impatient")
+    world.engine.wait_run("end impatient")  # it goes on to its end
+    assert world.engine.runs("begin impatient") == 1 and world.origin.requests == []
+
+
+# The time limit of the task itself. Hatchet's is declared with the workflow, in its worker.
+LIMITED = {"embedded": (500, "timed out after 1000 ms"), "celery": (500, "timed out after 1 s"), "temporal": (500, "timed out"),
+           "hatchet": (504, None)}
+
+
+def test_the_tasks_time_limit(world):
+    with world.engine.holding():
+        answer = world.post("/limited", "limited")
+        assert answer.status == LIMITED[world.name][0]
+        assert LIMITED[world.name][1] in (None, detail(answer))
+    assert world.engine.runs("begin limited") == 1 and world.origin.requests == []
+
+
+# Hatchet is asked whether there is such a workflow: provably not accepted. Temporal takes it, and no worker knows it.
+UNKNOWN = {"embedded": (500, 'unknown task "unheard_of"'), "temporal": (500, "timed out"),
+           "celery": (500, "the task unheard_of is not registered with the worker that received it"), "hatchet": (200, None)}
+
+
+def test_unknown_task(world):
+    answer = world.post("/nobody", "x", X_Request_ID="contract-unknown")
+    status, said = UNKNOWN[world.name]
+    assert answer.status == status
+    if said is None:
+        assert answer.body == LEGACY and len(world.origin.requests) == 1
+    else:
+        assert detail(answer).split(";")[0] == said and world.origin.requests == []
+    assert world.outcome("contract-unknown")["result"] == "failure"
+
+
+# --- cancelling ---------------------------------------------------------------------------------------------------------------
+
+# What it is called while it waits for a place: Temporal has begun the workflow by then, its activity waits.
+WAITS = {"embedded": "pending", "celery": "pending", "temporal": "running", "hatchet": "pending"}
+CANCELLED = {"embedded": "cancelled before it was started", "celery": "revoked", "temporal": "cancelled", "hatchet": "cancelled"}
+
+
+def test_cancel_of_a_waiting_task(world):
+    with world.every_place_taken("cancel"):
+        location = world.submit("/count", "cancelled in time")
+        wait_until(lambda: world.state(location)["status"] == WAITS[world.name], "the task to wait")
+        assert world.ask_state(location, "DELETE").status == 202
+        world.engine.wait_revoked(location.rsplit("/", 1)[1])
+        if world.name != "celery":  # which tells when its turn comes
+            world.ended(location)
+    state = world.ended(location)
+    assert (state["status"], state["error"]) == ("failed", CANCELLED[world.name])
+    assert world.post("/count", "after the cancelled one").status == 200
+    assert world.engine.runs("cancelled in time") == 0
+
+
+# Celery is told to let it go on (setting `terminate`); an activity of Temporal and a thread of Hatchet's worker go on unheard.
+CANCELLED_RUNNING = {"embedded": ("failed", "cancelled while it ran", 0), "celery": ("completed", None, 1),
+                     "temporal": ("failed", "cancelled", 1), "hatchet": ("failed", "cancelled", 1)}
+
+
+def test_cancel_of_a_running_task(world):
+    status, error, ends = CANCELLED_RUNNING[world.name]
+    with world.engine.holding() as release:
+        location = world.submit("/hold", "cancelled late")
+        world.engine.wait_run("begin cancelled late")
+        wait_until(lambda: world.state(location)["status"] == "running", "the task to run")
+        assert world.ask_state(location, "DELETE").status == 202
+        if status == "completed":
+            release()
+        state = world.ended(location)
+        assert (state["status"], state["error"]) == (status, error)
+    assert world.post("/count", "after the one cancelled late").status == 200
+    if ends:
+        world.engine.wait_run("end cancelled late")
+    assert (world.engine.runs("begin cancelled late"), world.engine.runs("end cancelled late")) == (1, ends)
+    assert world.ask_state(location, "DELETE").status == 202  # it has ended: nothing to do
+    assert world.state(location)["status"] == status
+
+
+def test_celery_ends_a_running_task_when_told_to(world):
+    if world.name != "celery":
+        pytest.skip("a setting of celery")
+    router = world.another_router(celery={"terminate": "true"})
+    with world.engine.holding():
+        location = world.post("/hold", "terminated", router=router, Prefer="respond-async").get("Location")
+        world.engine.wait_run("begin terminated")
+        assert world.ask_state(location, "DELETE", router).status == 202
+        state = world.ended(location, router)
+        assert (state["status"], state["error"]) == ("failed", "terminated")
+    assert world.engine.runs("end terminated") == 0
+
+
+# --- many ---------------------------------------------------------------------------------------------------------------------
+
+def test_a_thousand_at_once(world):
+    """All are sent before the first can run; each caller gets its own answer, and the workers ran each once."""
+    keys = ["crowd-%d" % n for n in range(CROWD)]
+    with world.every_place_taken("crowd"):
+        callers = [world.begin("/count", key) for key in keys]
+    answers = []
+    for caller in callers:
+        answers.append(caller.read("POST"))
+        caller.close()
+    assert collections.Counter(a.status for a in answers) == {200: CROWD}
+    assert [a.body for a in answers] == [b'"%s"' % key.encode() for key in keys]
+    ran = collections.Counter(line for line in world.engine.lines() if line.startswith("crowd-"))
+    assert ran == collections.Counter(keys) and world.origin.requests == []
+
+
+# --- the same twice -----------------------------------------------------------------------------------------------------------
+
+def test_the_same_request_twice_is_two_requests(world):
+    """The caller's affair: who sends again wants it again; and never gets another call's result."""
+    for _ in range(2):
+        assert world.post("/count", "sent twice", X_Request_ID="contract-twice").body == b'"sent twice"'
+    assert world.engine.runs("sent twice") == 2
+    answers = [world.post("/add_numbers", n, n, X_Request_ID="contract-two") for n in (1, 2)]
+    assert [a.body for a in answers] == [b"2", b"4"]
+    ids = {r["task_id"] for r in world.router.wait_outcomes(4, "request_id IN ('contract-twice', 'contract-two')")}
+    assert len(ids) == 4
+
+
+# Temporal knows the first by its request id, Hatchet is asked for it; Celery cannot be asked before there is a result.
+LOST_REPLY = {"celery": (504, "unknown"), "temporal": (200, "success"), "hatchet": (200, "success")}
+
+
+def test_a_lost_reply_to_a_submission(world):
+    if world.name == "embedded":
+        pytest.skip("nothing lies between router and file; test_router_killed has what comes nearest")
+    lossy, env = world.engine.through()
+    router = world.another_router(env)
+    assert world.post("/count", "before the lost one", router=router).status == 200
+    lossy.lose_reply_to(world.engine.submission)
+    answer = world.post("/count", "lost reply", router=router, X_Request_ID="contract-lost")
+    status, result = LOST_REPLY[world.name]
+    assert answer.status == status and lossy.lost == 1
+    row = router.wait_outcomes(1, "request_id = 'contract-lost'")[0]
+    assert (row["side"], row["result"]) == ("task", result)
+    world.engine.wait_run("lost reply")
+    # What met the closed connection was not sent, and went to legacy.
+    wait_until(lambda: world.post("/count", "after the lost one", router=router).body != LEGACY, "a new connection")
+    assert world.engine.runs("lost reply") == 1
+    assert not any(r.head.get("X-Request-ID") == "contract-lost" for r in world.origin.requests)
+    router.stop()
+    lossy.close()
+
+
+# --- parts that go away ---------------------------------------------------------------------------------------------------------
+
+# Celery's workers are the only ones to hear of a revocation; without one that is said.
+CANCEL_UNHEARD = {"embedded": 202, "celery": 503, "temporal": 202, "hatchet": 202}
+CANCELLED_UNHEARD = {"embedded": "cancelled before it was started", "temporal": "terminated: cancelled before a worker took it",
+                     "hatchet": "cancelled"}
+
+
+def test_no_worker(world):
+    world.engine.stop_worker()
+    answer = world.post("/unattended", "waits for a worker", X_Request_ID="contract-no-worker")
+    assert answer.status == 504 and world.outcome("contract-no-worker")["result"] == "timeout"
+    kept, dropped = world.submit("/count", "kept"), world.submit("/count", "dropped")
+    assert [world.state(location)["status"] for location in (kept, dropped)] == ["pending", "pending"]
+    assert world.ask_state(dropped, "DELETE").status == CANCEL_UNHEARD[world.name]
+    world.engine.start_worker()
+    assert world.ended(kept)["result"] == "kept"
+    world.engine.wait_run("waits for a worker")
+    state = world.ended(dropped)
+    assert state["error"] == CANCELLED_UNHEARD.get(world.name)
+    assert [world.engine.runs(key) for key in ("kept", "waits for a worker", "dropped")] == [1, 1, int(world.name == "celery")]
+    assert world.origin.requests == []
+
+
+# Temporal and Hatchet have no such limit for one call.
+EXPIRED = {"embedded": ("failed", "expired before a worker started it", 0), "celery": ("failed", "expired", 0),
+           "temporal": ("completed", None, 1), "hatchet": ("completed", None, 1)}
+
+
+def test_a_task_that_expires(world):
+    world.engine.stop_worker()
+    location, sent = world.submit("/expiring", "expires"), time.time()
+    if world.name == "embedded":
+        world.ended(location)
+    wait_until(lambda: time.time() > sent + 1.1, "the second to pass")
+    world.engine.start_worker()
+    state = world.ended(location)
+    assert (state["status"], state["error"], world.engine.runs("expires")) == EXPIRED[world.name]
+    assert world.origin.requests == []
+
+
+def test_engine_restarted_in_the_middle(world):
+    """Tasks run and wait while it is away: callers and pollers get their results, each ran once."""
+    callers = {"caller %d" % n for n in range(PLACES)}
+    with world.engine.holding() as release:
+        waiting = {key: world.begin("/hold", key) for key in callers}
+        for key in callers:
+            world.engine.wait_run("begin " + key)
+        queued = {"queued %d" % n: world.submit("/hold", "queued %d" % n) for n in range(PLACES)}
+        world.engine.restart()
+        release()
+        answers = {key: client.read("POST") for key, client in waiting.items()}
+        world.engine.mend_worker()
+        ends = {key: world.ended(location, was_away=True) for key, location in queued.items()}
+    assert {key: (a.status, json.loads(a.body)) for key, a in answers.items()} == {key: (200, key) for key in callers}
+    assert {key: (end["status"], end["result"]) for key, end in ends.items()} == {key: ("completed", key) for key in queued}
+    assert [world.engine.runs("begin " + key) for key in [*callers, *queued]] == [1] * (2 * PLACES)
+
+
+# Embedded's file can be read while another process holds it for writing.
+STATE_WHEN_GONE = {"embedded": 200, "celery": 503, "temporal": 503, "hatchet": 503}
+
+
+def test_engine_gone_and_back(world):
+    before = world.submit("/count", "before it went")
+    world.ended(before)
+    assert world.post("/begin", body=b'{"args": ["pinned"], "thing": "t"}').status == 200
+    said = len(world.router.find("backend_health", backend=world.name, reachable="False"))
+    world.engine.lose()
+    if world.name != "embedded":  # who holds its file is seen by writing
+        world.router.wait_event("backend_health", said + 1, backend=world.name, reachable="False")
+    callers = [world.begin("/count", "gone %d" % n, X_Request_ID="contract-gone-%d" % n) for n in range(3)]
+    for caller in callers:
+        answer = caller.read("POST")
+        assert (answer.status, answer.body) == (200, LEGACY)
+    assert len(world.origin.requests) == 3
+    rows = world.router.wait_outcomes(2, "request_id = 'contract-gone-0'")
+    assert [(r["side"], r["role"], r["result"]) for r in rows] == [("task", "primary", "failure"), ("legacy", "fallback", "success")]
+    follow = world.post("/follow", body=b'{"args": ["follows"], "thing": "t"}')
+    assert follow.status == 503 and len(world.origin.requests) == 3, "legacy knows nothing of what it is about"
+    assert world.ask_state(before).status == STATE_WHEN_GONE[world.name]
+    world.engine.find()
+    # Each of the router's threads has connections of its own.
+    wait_until(lambda: all(world.post("/count", "back").body != LEGACY for _ in range(10)), "the engine to be used again")
+    assert world.ended(before, was_away=True)["result"] == "before it went"
+    follow = b'{"args": ["follows"], "thing": "t"}'
+    wait_until(lambda: world.post("/follow", body=follow).body == b'"follows"', "the pinned call to be served")
+    assert [world.engine.runs("gone %d" % n) for n in range(3)] == [0, 0, 0]
+
+
+def test_router_killed(world):
+    """What was accepted goes on, and its owner still finds it."""
+    router = world.another_router()
+    with world.every_place_taken("router"):
+        location = world.post("/count", "outlives", router=router, Prefer="respond-async").get("Location")
+        client = Client(router.port)
+        client.send(world.call("/count", "unanswered", X_Request_ID="contract-unanswered"))
+        router.kill()
+        router = world.start_router(router.folder)
+        assert world.state(location, router)["status"] == WAITS[world.name]
+    assert world.ended(location, router)["result"] == "outlives"
+    assert world.engine.runs("outlives") == 1 and world.engine.runs("unanswered") <= 1
+    router.stop()
+
+
+# --- several backends at once ----------------------------------------------------------------------------------------------------
+
+def milliseconds(world, calls=12):
+    times = []
+    for n in range(calls):
         began = time.monotonic()
-        assert ask(router.port, request("POST", "/add", [("X-User-Id", "u")], b'{"args":[%d,1]}' % n)).body == b"%d" % (n + 1)
-        assert time.monotonic() - began < 2
+        assert world.post("/add_numbers", n, 1).body == b"%d" % (n + 1)
+        times.append((time.monotonic() - began) * 1000)
+    return times
 
 
-@pytest.mark.parametrize("kind", ENGINES, ids=lambda kind: kind.name)
-def test_unknown_backend_lists_what_exists(start, kind, tmp_path):
-    need_backend(kind.name)
-    config = c.router({"app": c.service("http://127.0.0.1:1", OPERATIONS)}, backends=c.embedded())
+def test_dead_backends_do_not_slow_this_one(world):
+    """Turn by turn without and with callers that hang on the others all the time: the median of ours stays."""
+    dead = ["/dead/" + name for name in others_built() if name != world.name]
+    if not dead:
+        pytest.skip("no other backend is in this build")
+    alone, beside = [], []
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        for _ in range(3):
+            alone += milliseconds(world)
+            over = threading.Event()
+
+            def hang(n, over=over):
+                statuses = set()
+                while not over.is_set():
+                    statuses.add(world.post(dead[n % len(dead)], "x").status)
+                    over.wait(0.2)  # some are refused at once
+                return statuses
+            hanging = [pool.submit(hang, n) for n in range(16)]
+            beside += milliseconds(world)
+            over.set()
+            assert set.union(*(h.result() for h in hanging)) <= {200, 504}
+    assert statistics.median(beside) < 2 * statistics.median(alone) + 20, (sorted(alone), sorted(beside))
+
+
+# --- and last, since an engine takes a killed worker for alive for a while -----------------------------------------------
+
+# Celery (acknowledged when it began), Temporal and Hatchet (before its own time limit) do not tell of the loss in time.
+KILLED = {"embedded": (500, "worker lost, outcome unknown"), "celery": (504, None), "temporal": (504, None), "hatchet": (504, None)}
+
+
+def test_worker_killed(world):
+    with world.engine.holding():
+        caller = world.begin("/fragile", "fragile", X_Request_ID="contract-killed")
+        world.engine.wait_run("begin fragile")
+        world.engine.kill_worker()
+        world.engine.start_worker()
+        assert world.post("/count", "by the next worker").body == b'"by the next worker"'
+        answer = caller.read("POST")
+        caller.close()
+    assert answer.status == KILLED[world.name][0] and KILLED[world.name][1] in (None, detail(answer))
+    assert world.outcome("contract-killed")["result"] == ("failure" if answer.status == 500 else "timeout")
+    assert world.engine.runs("begin fragile") == 1 and world.origin.requests == []
+
+
+def test_unknown_backend_lists_what_exists(start, tmp_path):
+    config = c.router({"app": c.service("http://127.0.0.1:1", {"x": c.operation("POST /x", task("x"))})}, backends=c.embedded())
     path = tmp_path / "router.yml"
     path.write_text(json.dumps(config))
     ended = start.run("migration-router", "check", path, env={"TASK_QUEUE_BACKEND": "ingest"})
-    assert ended.returncode == 2 and "ingest" in ended.stderr and kind.name in ended.stderr
+    assert ended.returncode == 2 and "ingest" in ended.stderr
+    assert all(name in ended.stderr for name in backends_built())

@@ -38,5 +38,12 @@ def progress(self, duration):
     return "done"
 
 
+@app.task(name="try_twice", bind=True, max_retries=1)
+def try_twice(self):
+    if self.request.retries == 0:
+        raise self.retry(exc=ValueError("not yet"), countdown=1)
+    return "at the second try"
+
+
 for name in os.environ.get("CELERY_APP_WITHOUT", "").split():
     app.tasks.pop(name)

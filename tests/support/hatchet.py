@@ -5,6 +5,7 @@ import copy
 import datetime
 import glob
 import json
+import math
 import os
 import re
 import socket
@@ -44,6 +45,8 @@ def read(text):
     """As the engine's interface reads JSON, inputs and outputs alike: every number is a double."""
     def number(digits):
         n = float(digits)
+        if math.isinf(n):
+            raise ValueError("cannot unmarshal number %s into Go value of type float64" % digits)
         return int(n) if n.is_integer() and abs(n) < 1e21 else n
     return json.loads(text, parse_int=number, parse_float=number)
 
@@ -102,6 +105,7 @@ class Engine(ThreadingHTTPServer):
         self.port = self.server_address[1]
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self.thread.start()
+        self.gone = False
 
     @property
     def url(self):
@@ -112,6 +116,7 @@ class Engine(ThreadingHTTPServer):
 
     def stop(self):
         """Gone, with every connection; runs are kept as in its database."""
+        self.gone = True
         self.shutdown()
         self.thread.join()
         self.server_close()
@@ -296,6 +301,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def serve(self, raw):
         server = self.server
+        if server.gone:
+            self.close_connection = True
+            return
         with server.lock:
             server.requests.append((self.command, self.path, raw))
         fault = server.take_fault(self.command, self.path)

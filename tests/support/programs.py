@@ -144,7 +144,7 @@ class Router(Process):
     """migration-router with the configuration `config` (a dict; JSON is YAML), in a folder of its own."""
 
     def __init__(self, folder, config, flags=None, env=None, name="migration-router"):
-        self.folder = str(folder)
+        self.folder, self.config = str(folder), config
         self.flags_path = os.path.join(self.folder, "flags.yml")
         if flags is not None:
             self.write_flags(flags)

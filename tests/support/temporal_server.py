@@ -73,7 +73,9 @@ class Server(Ended):
         self.run([find()[0], "--disable-config-file", "--disable-config-env", "--env-file", os.path.join(self.folder, "env.yaml"),
                   "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(self.port), "--http-port",
                   str(self.http_port), "--metrics-port", str(self.metrics_port), "--log-level", "error"]
-                 + (["--db-filename", os.path.join(self.folder, self.file)] if self.file else []),
+                 + (["--db-filename", os.path.join(self.folder, self.file), "--sqlite-pragma", "journal_mode=WAL",
+                     # The end of the process loses nothing by it, that of the machine would.
+                     "--sqlite-pragma", "synchronous=OFF"] if self.file else []),
                  cwd=self.folder, env=dict(os.environ, HOME=self.folder))
         wait_until(self.answers, "the Temporal server to answer")
 
@@ -94,10 +96,10 @@ class Server(Ended):
 
 
 class Worker(Ended):
-    def __init__(self, folder, server, queue="tests"):
+    def __init__(self, folder, server, queue="tests", places=8):
         super().__init__(os.path.join(str(folder), "worker-%d.log" % free_port()))
         self.runs_path = os.path.join(str(folder), "runs")
-        self.run([sys.executable, os.path.join(HERE, "temporal_worker.py"), server.address, queue],
+        self.run([sys.executable, os.path.join(HERE, "temporal_worker.py"), server.address, queue, str(places)],
                  env=dict(os.environ, PYTHONDONTWRITEBYTECODE="1", RUNS_FOLDER=str(folder)))
         wait_until(self.is_ready, "the Temporal worker to be ready")
 

@@ -1,7 +1,7 @@
 """A Temporal worker in the convention of the existing Python workers: activity <task>, workflow <task>_workflow run with
 [args, kwargs]. Beside those, workflows of their own that take one input.
 
-    temporal_worker.py HOST:PORT TASK-QUEUE
+    temporal_worker.py HOST:PORT TASK-QUEUE PLACES
 
 Says "ready" on standard output once it polls.
 """
@@ -20,7 +20,7 @@ from temporalio.worker import Worker
 
 import core_tasks
 
-PLACES = 8
+PLACES = int(sys.argv[3])
 
 
 def give_nothing():

@@ -1,0 +1,288 @@
+"""The task engines of the contract suite behind one face: how each is started, lost, brought back and restarted, and its worker.
+
+Embedded, Redis with Celery, and Temporal are real. Hatchet is the stand-in made of recordings, or a real one where HATCHET_CLIENT_TOKEN
+(or HATCHET_TOKEN) is set. Every worker has the tasks of core_tasks.py and PLACES places.
+"""
+import contextlib
+import json
+import os
+import sqlite3
+import sys
+import urllib.parse
+
+import pytest
+
+import core_tasks
+import hatchet_real
+import temporal_server
+from celery_redis import Redis
+from hatchet import Engine as StandIn
+from hatchet import Failed
+from http_text import PATIENCE, wait_until
+from lossy import Lossy
+from programs import need_backend
+
+PLACES = 4
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Engine:
+    """worker: what is running, or None. `env`: the variables that lead a router to it."""
+    submission = None  # bytes that a submission has on the wire
+
+    def __init__(self, folder):
+        need_backend(self.name)
+        self.folder, self.worker, self.env = str(folder), None, {}
+
+    def attach(self, start, router):
+        """Before a worker is started: some need the router's configuration."""
+
+    # --- what the workers did ----------------------------------------------------------------------------------------
+
+    def lines(self):
+        try:
+            with open(os.path.join(self.folder, "runs"), encoding="utf-8") as file:
+                return file.read().split("\n")[:-1]
+        except FileNotFoundError:
+            return []
+
+    def runs(self, line):
+        return self.lines().count(line)
+
+    def wait_run(self, line):
+        wait_until(lambda: self.runs(line) > 0, "a worker to say: " + line)
+
+    @contextlib.contextmanager
+    def holding(self):
+        """Within it tasks `hold` go on; after it they end."""
+        release = os.path.join(self.folder, "release")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(release)
+        try:
+            yield self.release
+        finally:
+            self.release()
+
+    def release(self):
+        with open(os.path.join(self.folder, "release"), "w", encoding="utf-8"):
+            pass
+
+    # --- the worker ----------------------------------------------------------------------------------------------------
+
+    def wait_revoked(self, task_id):
+        """After a cancellation that workers hear in their own time."""
+
+    def stop_worker(self):
+        self.worker.stop()
+        self.worker = None
+
+    def kill_worker(self):
+        self.worker.kill()
+        self.worker = None
+
+    # --- the server ------------------------------------------------------------------------------------------------------
+
+    def through(self):
+        """A way to it that can lose replies, and the variables that lead over it."""
+        lossy = Lossy(self.port)
+        return lossy, self.env_of(lossy.port)
+
+    def lose(self):
+        self.server.stop()
+
+    def find(self):
+        self.server.start()
+
+    def restart(self):
+        """While tasks wait and run."""
+        self.lose()
+        self.find()
+
+    def mend_worker(self):
+        """What an operator's supervisor does for it after a restart of the engine."""
+
+    def stop(self):
+        if self.worker:
+            self.kill_worker()
+        self.server.stop()
+
+
+class Embedded(Engine):
+    """The queue is a file; it is lost while another process holds it for itself."""
+    name = "embedded"
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        program = [sys.executable, "-E", "-S", os.path.join(HERE, "core_tasks.py")]
+        runs = {"RUNS_FOLDER": self.folder}
+        # A shell starts faster than Python: a thousand of these are run.
+        count = {"argv": ["sh", "-c", 'read -r key; echo "$key" >>"$RUNS_FOLDER/runs"; printf %s "$key"'],
+                 "stdin": {"text": "args:/0"}, "stdout": "text", "env": runs}
+        self.tasks = {"tasks": [{"name": t.__name__, "builtin": t.__name__} for t in core_tasks.CORE] +
+                               [{"name": t.__name__, "exec": {"argv": program + [t.__name__], "env": runs}}
+                                for t in core_tasks.TASKS if t not in core_tasks.CORE + [core_tasks.count]] +
+                               [{"name": "count", "exec": count}]}
+        self.start = self.router = self.lock = None
+
+    def attach(self, start, router):
+        self.start, self.router = start, router
+
+    def start_worker(self):
+        self.worker = self.start.worker(self.router, "--concurrency", PLACES, "--lease", "3s")
+
+    def lose(self):
+        self.lock = sqlite3.connect(self.router.config["backends"]["embedded"]["database"], timeout=10, isolation_level=None)
+        self.lock.execute("BEGIN IMMEDIATE")
+
+    def find(self):
+        self.lock.close()
+
+    def restart(self):
+        """The file needs no server; its worker is replaced by another, as in a deployment."""
+        old, self.worker = self.worker, None
+        self.start_worker()
+        old.signal(15)
+
+    def stop_worker(self):
+        assert self.worker.stop() == 0
+        self.worker = None
+
+    def stop(self):
+        """The worker belongs to the programs of the test, which are ended and looked at by it."""
+
+
+class Celery(Engine):
+    name = "celery"
+    submission = b"LPUSH"
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        # Kept on disk, as a broker is; without that, what waits in it is lost with it.
+        self.server = Redis(folder, "--appendonly", "yes", "--appendfsync", "always")
+        self.port = self.server.port
+        self.env = self.env_of(self.port)
+
+    @staticmethod
+    def env_of(port):
+        return {"CELERY_BROKER_URL": "redis://127.0.0.1:%d/0" % port, "CELERY_RESULT_BACKEND": "redis://127.0.0.1:%d/1" % port}
+
+    def start_worker(self):
+        from celery_worker import Worker
+        self.worker = Worker(self.folder, self.server.url(0), self.server.url(1), pool="prefork", concurrency=PLACES)
+
+    def wait_revoked(self, task_id):
+        wait_until(lambda: "flagged as revoked: " + task_id in self.worker.log(), "the worker to have heard of the revocation")
+
+    def mend_worker(self):
+        """A worker that has reserved messages ends when the broker goes away (kombu 5.6), and what it had reserved comes back after the
+        visibility timeout of the broker (1 h): here at once, by kombu's own hand."""
+        wait_until(lambda: self.worker.process.poll() is not None or self.worker.log().count("Connected to redis") > 1,
+                   "the worker to end, or to be connected again", PATIENCE * 2)
+        if self.worker.process.poll() is None:
+            return  # it has put them back itself
+        self.start_worker()
+        with self.worker.app.connection_for_read() as connection:
+            connection.transport_options = {"visibility_timeout": 0}
+            connection.default_channel.qos.restore_visible()
+
+
+class Temporal(Engine):
+    name = "temporal"
+    submission = b"POST /api/v1/namespaces/default/workflows/"
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        program, why = temporal_server.find()
+        if not program:
+            pytest.skip(why)
+        self.server = temporal_server.Server(folder, file="temporal.db")
+        self.port = self.server.http_port
+        self.env = self.env_of(self.port)
+
+    @staticmethod
+    def env_of(port):
+        return {"TEMPORAL_HTTP_URL": "http://127.0.0.1:%d" % port, "TEMPORAL_TASK_QUEUE": "contract"}
+
+    def start_worker(self):
+        self.worker = temporal_server.Worker(self.folder, self.server, "contract", places=PLACES)
+
+    def lose(self):
+        self.server.kill()
+
+
+class Hatchet(Engine):
+    name = "hatchet"
+    submission = b"/workflow-runs/trigger"
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        core_tasks.RUNS = self.folder  # the stand-in's worker is in this process
+        self.server = StandIn({t.__name__ + "_workflow": self.of(t) for t in core_tasks.TASKS}, slots=PLACES)
+        self.server.worker = False
+        self.port = self.server.port
+        self.env = self.env_of(self.port)
+
+    def env_of(self, port):
+        return {"HATCHET_CLIENT_TOKEN": self.server.token(), "HATCHET_SERVER_URL": "http://127.0.0.1:%d" % port}
+
+    @staticmethod
+    def of(task):
+        """As a worker of the convention hands it over."""
+        def run(one):
+            try:
+                result = task(*one.input["args"], **one.input["kwargs"])
+            except Exception as why:
+                raise Failed(str(why)) from why
+            return result if isinstance(result, dict) else {task.__name__: result}
+        return run
+
+    def start_worker(self):
+        self.worker = self
+        self.server.begin_worker()
+
+    def stop_worker(self):
+        self.kill_worker()
+
+    def kill_worker(self):
+        self.worker = None
+        self.server.kill_worker()
+
+    def stop(self):
+        self.release()
+        super().stop()
+
+
+class RealHatchet(Engine):
+    """Somebody else's: it goes away for the router only, whose way to it is closed."""
+    name = "hatchet"
+    submission = Hatchet.submission
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.server = hatchet_real.Server()
+        self.way, self.env = self.through()
+
+    def env_of(self, port):
+        return {**self.server.environment, "HATCHET_SERVER_URL": "http://127.0.0.1:%d" % port}
+
+    def start_worker(self):
+        self.worker = hatchet_real.Worker(self.folder, self.server, slots=PLACES)
+
+    def through(self):
+        url = urllib.parse.urlsplit(self.server.url)
+        lossy = Lossy(url.port, url.hostname)
+        return lossy, self.env_of(lossy.port)
+
+    def lose(self):
+        self.way.close()
+
+    def find(self):
+        self.way.open()
+
+    def stop(self):
+        if self.worker:
+            self.kill_worker()
+        self.way.close()
+
+
+ENGINES = [Embedded, Celery, Temporal, RealHatchet if hatchet_real.TOKEN else Hatchet]
