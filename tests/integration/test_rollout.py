@@ -335,15 +335,13 @@ def test_what_v2_would_take_though_it_is_invalid_is_not_written(start, origin, f
     flipt2.load(everybody(variant_flag(10, 90)))
     place = Place(start, origin, flipt2)
     good = variant_flag(10, 90)
-    for rule, says in (({"segment": "nobody", "distributions": [{"variant": "0", "rollout": 100}]}, "nobody"),
-                       ({"segment": "everybody", "distributions": [{"variant": "nope", "rollout": 100}]}, "nope")):
-        flag = json.loads(json.dumps(good))
-        flag["rules"].append(rule)
-        flipt2.set_flag(flag)
-        flipt2.between.writes.clear()
-        told = place.run("set", FLAG, "20")
-        assert told.returncode == 1 and says in told.stderr, told.stdout + told.stderr
-        assert not flipt2.between.writes
+    flag = json.loads(json.dumps(good))
+    flag["rules"].append({"segment": "everybody", "distributions": [{"variant": "nope", "rollout": 100}]})
+    flipt2.set_flag(flag)  # it refuses segments that are not there, but not variants
+    flipt2.between.writes.clear()
+    told = place.run("set", FLAG, "20")
+    assert told.returncode == 1 and "nope" in told.stderr, told.stdout + told.stderr
+    assert not flipt2.between.writes
 
 
 # --- wrong inputs ------------------------------------------------------------------------------------------------------

@@ -508,6 +508,16 @@ class Handler(Answering):
             raise Wrong(404, 5, "getting " + not_there(kind, namespace, rest[1]))
         return {"resource": resource(there[rest[1]]), "revision": s.revision}
 
+    @staticmethod
+    def check_segments(space, namespace, flag):
+        name = "flag %s/%s" % (namespace, flag["key"])
+        used = [("rule", n, key) for n, rule in enumerate(flag["rules"], 1) for key in rule["segments"]]
+        used += [("rollout", n, key) for n, r in enumerate(flag["rollouts"], 1) if "segment" in r for key in r["segment"]["segments"]]
+        for what, n, key in used:
+            if key not in space["segments"]:
+                raise Wrong(400, 3, 'resource type "flipt.core.Flag": putting %s: %s %s %d references unknown segment "%s"'
+                            % (name, name, what, n, key))
+
     def put_resource(self, space, namespace):
         s, body = self.owner, self.body
         payload = dict(body["payload"])
@@ -524,6 +534,8 @@ class Handler(Answering):
             raise Wrong(404, 5, "%s: getting %s" % (what, not_there(kind, namespace, body["key"])))
         if self.command == "POST" and body["key"] in there:
             raise Wrong(409, 6, what)
+        if kind == "flipt.core.Flag":
+            self.check_segments(space, namespace, whole)
         there[body["key"]] = whole
         s.touch()
         return {"resource": {"namespaceKey": namespace, "key": body["key"], "payload": {"@type": kind, **without_ids(whole)}},
