@@ -64,6 +64,9 @@ static void show(const struct changing *c)
 		printf("  note: a disabled boolean flag still runs its rollouts; \"rollback\" moves everybody to legacy\n");
 	if (*d->missing)
 		printf("  note: %s\n", d->missing);
+	for (size_t i = 0; i < flag_snapshot_warnings(d->then); i++)
+		if (strstr(flag_snapshot_warning(d->then, i), a->flag))
+			printf("  note: %s\n", flag_snapshot_warning(d->then, i));
 	fflush(stdout);
 }
 

@@ -1,4 +1,5 @@
 """migration-rollout on the features file: what it says, refuses, asks, writes and records."""
+import fcntl
 import json
 import os
 import re
@@ -222,6 +223,21 @@ def test_a_link_stays_a_link_and_mode_and_owner_stay(start):
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
     assert stat.S_IMODE(after.st_mode) == 0o640
     assert sorted(os.listdir(place.folder)) == ["data", "flags.yml", "real.yml", "router.yml"]
+
+
+def test_an_edit_between_reading_and_writing_is_kept(start):
+    """The writer waits for the lock that another one holds; when it gets it, the file is another."""
+    place = Place(start, everybody(variant_flag(10, 90)))
+    with open(place.flags, encoding="utf-8") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        changing = start.process("migration-rollout", "--config", place.config, "set", FLAG, "20")
+        wait_until(lambda: "-> FLOCK  ADVISORY  WRITE %d " % changing.pid in open("/proc/locks", encoding="ascii").read(),
+                   "the writer to wait for the lock")
+        with open(place.flags + ".new", "w", encoding="utf-8") as file:
+            file.write(place.read() + "\n# somebody's note\n")
+        os.rename(place.flags + ".new", place.flags)
+    assert changing.wait() == 0, changing.log()
+    assert '"rollout": 20' in place.read() and place.read().endswith("# somebody's note\n")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
@@ -463,6 +479,27 @@ def test_plan_warns_where_users_are_recorded_as_pseudonyms(start):
     assert "5 organisations: " in said and "It cannot tell for 5 of 10 requests:" in said
     said = plan(start, router, FLAG, "100")  # everybody: that much is certain
     assert "5 users: 5 would move to tasks, 0 back to legacy\n" in said and "It cannot tell" not in said
+
+
+def test_plan_of_a_segment(start):
+    calls = [("/echo", "user-%d" % n, "acme" if n < 4 else "other", 1) for n in range(10)]
+    router = recorded(start, with_beta(task=0, beta=0), calls)
+    said = plan(start, router, FLAG, "100", "--segment", "beta")
+    assert "0 % → 100 % of the segment's members" in said
+    assert "10 users: 4 would move to tasks, 0 back to legacy" in said and "2 organisations: 1 would move" in said
+
+
+def test_shares_that_leave_some_without_a_variant_are_pointed_out(start):
+    """v1 does not scale: what is missing to 100 % gets none."""
+    flag = c.variants(FLAG, **{"100": 10, "0": 70})
+    flag["enabled"] = False
+    place = Place(start, everybody(flag), flags={"rules": "v1"})
+    told = place.run("enable", FLAG, "--yes")
+    assert "the distributions add up to 80 %, what is missing to 100 % gets no variant" in told.stdout, told.stdout + told.stderr
+    assert "add up" not in place.done("set", FLAG, "20")
+    flag["rules"][0]["distributions"].reverse()
+    place.write(json.dumps(everybody({**flag, "enabled": True})))
+    assert "to task and 9.9 % back to legacy at once" in place.refused("set", FLAG, "20", "--yes")  # from 70–80 % to 80–100 %
 
 
 def test_plan_without_anybody_on_record(start):
