@@ -19,7 +19,7 @@ def main(broker, task, count, threads):
         return time.perf_counter() - begin
 
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        list(pool.map(one, range(200)))
+        list(pool.map(one, range(max(50, threads))))
         cpu, begin = time.process_time(), time.perf_counter()
         took = sorted(pool.map(one, range(count)))
         seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu

@@ -17,7 +17,7 @@
 #include "base/crypto.h"
 #include "tasks/celery_message.h"
 
-#define WARM_UP 200
+#define WARM_UP 50
 
 static void die(const char *what)
 {

@@ -16,7 +16,7 @@
 #include "tasks/backends.h"
 #include "tasks/task_options.h"
 
-#define WARM_UP 200
+#define WARM_UP 50
 
 struct bench;
 

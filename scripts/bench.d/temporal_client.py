@@ -4,6 +4,7 @@
 """
 import asyncio
 import json
+import os
 import sys
 import time
 import uuid
@@ -29,13 +30,15 @@ async def main(address, queue, task, count, in_flight):
             return [await one() for _ in left]
         return sorted(sum(await asyncio.gather(*(caller() for _ in range(in_flight))), []))
 
-    await run(50)
+    await run(max(50, in_flight))
     cpu, begin = time.process_time(), time.perf_counter()
     took = await run(count)
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     print(json.dumps({"tasks": count, "in_flight": in_flight, "cpu_us": round(cpu / count * 1e6, 1), "p50_us": round(took[count // 2] * 1e6),
-                      "p99_us": round(took[count * 99 // 100] * 1e6), "per_second": round(count / seconds)}))
+                      "p99_us": round(took[count * 99 // 100] * 1e6), "per_second": round(count / seconds)}),
+          flush=True)
 
 
 if __name__ == "__main__":
     asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])))
+    os._exit(0)  # its threads may outlive the interpreter, and fail then

@@ -168,7 +168,7 @@ def wrk(server, script, connections, seconds):
 
 
 def wrk_url(url, script, connections, seconds):
-    run = subprocess.run(["taskset", "-c", str(CORE_LOAD), "wrk", "-t1", "-c%d" % connections, "-d%ds" % seconds, "-s",
+    run = subprocess.run(["taskset", "-c", str(CORE_LOAD), "wrk", "-t1", "-c%d" % connections, "-d%ds" % seconds, "--timeout", "60s", "-s",
                           os.path.join(FOLDER, script), url], stdin=subprocess.DEVNULL, capture_output=True, text=True)
     found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", run.stdout)
     if not found:

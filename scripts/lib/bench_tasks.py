@@ -1,5 +1,7 @@
 """What a task costs its caller: the router and its task client against the engines' own Python clients and the bare engine, on the same
 server and the same worker. The caller has one core, everything else the other.
+
+The router's CPU is that of the whole process: HTTP towards its caller, templates and the outcome on disk are in it.
 """
 import json
 import os
