@@ -194,7 +194,8 @@ static bool is_change(const char *command)
 
 int main(int argc, char **argv)
 {
-	struct rollout_arguments a = {.config = "config/router.yml", .percent = -1, .timeout_s = WAIT_S};
+	static const char usual_config[] = "config/router.yml";
+	struct rollout_arguments a = {.config = usual_config, .percent = -1, .timeout_s = WAIT_S};
 	struct err e = {""};
 	signal(SIGPIPE, SIG_IGN); /* a reader of ours that is gone must not leave a change half made */
 	if (parse(argc, argv, &a) != 0)
@@ -203,6 +204,8 @@ int main(int argc, char **argv)
 	struct config *c = NULL;
 	if (config_load(a.config, environment, &problems, &c) < 0) {
 		fputs(problems.len ? problems.ptr : "the configuration could not be read\n", stderr);
+		if (a.config == usual_config)
+			fputs("Name the router's configuration with --config FILE.\n", stderr);
 		return ROLLOUT_USAGE;
 	}
 	int r = run(c, &a, &e);

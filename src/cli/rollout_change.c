@@ -60,13 +60,7 @@ static void show(const struct changing *c)
 	if (d->of_segment)
 		printf("  of the segment's members: %g %% → %g %% to tasks\n", d->segment_from, d->segment_to);
 	printf("  of everybody: %g %% → %g %% to tasks\n", d->from, d->to);
-	if (strcmp(a->command, "disable") == 0 && d->to > 0)
-		printf("  note: a disabled boolean flag still runs its rollouts; \"rollback\" moves everybody to legacy\n");
-	if (*d->missing)
-		printf("  note: %s\n", d->missing);
-	for (size_t i = 0; i < flag_snapshot_warnings(d->then); i++)
-		if (strstr(flag_snapshot_warning(d->then, i), a->flag))
-			printf("  note: %s\n", flag_snapshot_warning(d->then, i));
+	draft_show_notes(d, a);
 	fflush(stdout);
 }
 
@@ -101,11 +95,23 @@ static int ask(const struct changing *c, struct err *e)
 	return err_set(e, -ECANCELED, "not agreed");
 }
 
+static int open_document(struct changing *c, struct rollout_document **ret, struct err *e)
+{
+	const struct rollout_place *p = c->place;
+	struct flag_snapshot *s = NULL;
+	int r = place_parse(p, buf_span(&p->flags), &s, e);
+	if (r == 0)
+		r = rollout_open(place_document_name(p), buf_span(&p->document), c->arguments->flag, &c->users.sides, ret, e);
+	if (r == 0 && p->flipt)
+		rollout_know_segments(*ret, s);
+	flag_snapshot_unref(s);
+	return r;
+}
+
 static int plan_document(struct changing *c, struct buf *text, struct err *e)
 {
 	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
-	const struct rollout_place *p = c->place;
-	int r = rollout_open(place_document_name(p), buf_span(&p->document), c->arguments->flag, &c->users.sides, &d, e);
+	int r = open_document(c, &d, e);
 	if (r == 0)
 		r = draft_plan(d, c->arguments, &c->plan, e);
 	return r < 0 ? r : rollout_apply(d, &c->plan, text, e);
@@ -194,7 +200,7 @@ static int document_has_change(struct changing *c, struct err *e)
 	if (r == 0)
 		r = place_read_document(p, c->arguments->flag, e);
 	if (r == 0)
-		r = rollout_open(place_document_name(p), buf_span(&p->document), c->arguments->flag, &c->users.sides, &d, e);
+		r = open_document(c, &d, e);
 	if (r == 0)
 		r = draft_plan(d, c->arguments, &left, e);
 	return r < 0 ? r : left.n == 0;

@@ -173,3 +173,17 @@ void draft_show_changes(const struct rollout_plan *plan)
 		}
 	}
 }
+
+void draft_show_notes(const struct rollout_draft *d, const struct rollout_arguments *a)
+{
+	const struct flag *f = flag_find(d->then, span_of(a->flag));
+	if (strcmp(a->command, "disable") == 0 && d->to > 0)
+		printf("  note: a disabled boolean flag still runs its rollouts; \"rollback\" moves everybody to legacy\n");
+	if (a->percent > 0 && flag_type_of(f) == FLAG_VARIANT && !flag_enabled(f))
+		printf("  note: the flag is disabled: its rules count once it is enabled\n");
+	if (*d->missing)
+		printf("  note: %s\n", d->missing);
+	for (size_t i = 0; i < flag_snapshot_warnings(d->then); i++)
+		if (strstr(flag_snapshot_warning(d->then, i), a->flag))
+			printf("  note: %s\n", flag_snapshot_warning(d->then, i));
+}

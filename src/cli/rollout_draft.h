@@ -33,5 +33,7 @@ double draft_to(const struct rollout_draft *d);
 
 /* The changes, one line each, to standard output. */
 void draft_show_changes(const struct rollout_plan *plan);
+/* What somebody should know of the draft before it is written, one line each. */
+void draft_show_notes(const struct rollout_draft *d, const struct rollout_arguments *a);
 
 #endif

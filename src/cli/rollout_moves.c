@@ -413,6 +413,7 @@ int command_plan(struct rollout_place *p, const struct rollout_arguments *a, str
 		printf("%s: %g %% → %g %% of %s\n", a->flag, draft_from(&draft), draft_to(&draft),
 		       a->segment ? "the segment's members" : "everybody");
 		draft_show_changes(&draft.plan);
+		draft_show_notes(&draft, a);
 		show_operations(&c);
 		r = take_census(&c, e);
 	}

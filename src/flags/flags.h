@@ -62,6 +62,8 @@ const struct flag *flag_find(const struct flag_snapshot *s, struct span key); /*
 const char *flag_key(const struct flag *f);
 enum flag_type flag_type_of(const struct flag *f);
 bool flag_enabled(const struct flag *f);
+/* Whether the segment, which a rule or a rollout of this flag names, is about everybody: it has no constraints. */
+bool flag_segment_is_everybody(const struct flag *f, struct span segment_key);
 
 /* One entry of the evaluation context; all values are strings. Later entries with the same key win. */
 struct flag_context {

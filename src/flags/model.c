@@ -313,3 +313,21 @@ bool flag_enabled(const struct flag *f)
 {
 	return f->enabled;
 }
+
+static bool names_everybody(const struct condition *c, struct span key)
+{
+	for (size_t i = 0; i < c->n_segments; i++)
+		if (span_eq(c->segments[i]->key, key))
+			return c->segments[i]->n_constraints == 0;
+	return false;
+}
+
+bool flag_segment_is_everybody(const struct flag *f, struct span segment_key)
+{
+	bool found = false;
+	for (size_t i = 0; i < f->n_rules && !found; i++)
+		found = names_everybody(&f->rules[i].condition, segment_key);
+	for (size_t i = 0; i < f->n_rollouts && !found; i++)
+		found = !f->rollouts[i].is_threshold && names_everybody(&f->rollouts[i].condition, segment_key);
+	return found;
+}

@@ -21,6 +21,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/span.h"
+#include "flags/flags.h"
 
 #define ROLLOUT_CHANGES_MAX 64
 #define ROLLOUT_NAME_MAX 128
@@ -58,6 +59,8 @@ struct rollout_line {
 /* `text` is a whole document (features file, snapshot) or one flag (payload). It is copied; `sides` is borrowed until close. */
 int rollout_open(const char *name, struct span text, const char *flag, const struct rollout_sides *sides,
 		 struct rollout_document **ret, struct err *e);
+/* A document of one flag only names segments: what they are is known from the snapshot that serves. */
+void rollout_know_segments(struct rollout_document *d, struct flag_snapshot *s);
 struct rollout_document *rollout_close(struct rollout_document *d); /* NULL is fine; returns NULL */
 
 bool rollout_is_boolean(const struct rollout_document *d);

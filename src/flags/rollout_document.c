@@ -47,11 +47,18 @@ int rollout_open(const char *name, struct span text, const char *flag, const str
 struct rollout_document *rollout_close(struct rollout_document *d)
 {
 	if (d) {
+		flag_snapshot_unref(d->snapshot);
 		yaml_free(d->doc);
 		free(d->text);
 		free(d);
 	}
 	return NULL;
+}
+
+void rollout_know_segments(struct rollout_document *d, struct flag_snapshot *s)
+{
+	flag_snapshot_unref(d->snapshot);
+	d->snapshot = flag_snapshot_ref(s);
 }
 
 bool rollout_truth(const struct yaml_node *n)
@@ -120,15 +127,22 @@ bool rollout_is_task(const struct rollout_document *d, const struct yaml_node *d
 
 /* --- whom a rule is about ------------------------------------------------------------------------------------------ */
 
-/* Declared without constraints, or the undeclared "default". A snapshot carries the segment itself. */
+static bool is_everybody(const struct rollout_document *d, struct span segment)
+{
+	struct span key;
+	const struct flag *f = yaml_string(yaml_get(d->flag, "key"), &key) ? flag_find(d->snapshot, key) : NULL;
+	return f && flag_segment_is_everybody(f, segment);
+}
+
+/* Declared without constraints, or the undeclared "default". A snapshot carries the segment itself, one flag only its key. */
 static bool unconstrained(const struct rollout_document *d, const struct yaml_node *segment, struct span key)
 {
 	struct span text;
 	if (segment->kind == YAML_MAPPING && yaml_get(segment, "constraints"))
 		return yaml_get(segment, "constraints")->count == 0;
-	if (!d->segments)
-		return span_is(key, "default") || span_is(key, "everybody");
-	for (const struct yaml_node *n = d->segments->first; n; n = n->next)
+	if (d->snapshot)
+		return is_everybody(d, key);
+	for (const struct yaml_node *n = d->segments ? d->segments->first : NULL; n; n = n->next)
 		if (yaml_string(yaml_get(n, "key"), &text) && span_eq(text, key)) {
 			const struct yaml_node *c = yaml_get(n, "constraints");
 			return !c || c->count == 0;

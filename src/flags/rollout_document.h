@@ -13,6 +13,7 @@ struct rollout_document {
 	struct yaml_doc *doc;
 	const struct yaml_node *flag;
 	const struct yaml_node *segments; /* of a features file; NULL otherwise */
+	struct flag_snapshot *snapshot;	  /* of one flag: where its segments are known from; or NULL */
 	const struct rollout_sides *sides;
 };
 

@@ -283,6 +283,34 @@ static void back_means_everybody(void **state)
 				     "  - segment: {key: s, value: false}\n  - threshold: {percentage: 0, value: true}\n");
 }
 
+/* A resource of Flipt names segments and says nothing about them: their names do not either. */
+static void who_a_segment_is_comes_from_the_snapshot(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *constraints;
+		int everybody;
+	} cases[] = {{"[]", 0}, {"[{type: STRING_COMPARISON_TYPE, property: p, operator: eq, value: v}]", -EINVAL}};
+	static const char flag[] = "{key: f, type: VARIANT_FLAG_TYPE, enabled: true, variants: [{key: on}, {key: off}], rules: "
+				   "[{segments: [everybody], distributions: [{variant: on, rollout: 5}, {variant: off, rollout: 95}]}]}";
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		CLEANUP(rollout_closep) struct rollout_document *d = NULL;
+		CLEANUP(buf_releasep) struct buf served = BUF_INIT(65536);
+		struct flag_snapshot *s = NULL;
+		struct rollout_plan plan;
+		struct rollout_line line;
+		buf_printf(&served, "{flags: [%s], segments: [{key: everybody, constraints: %s}]}", flag, cases[i].constraints);
+		assert_int_equal(flag_snapshot_parse_features("t", buf_span(&served), FLAG_RULES_V2, &s, NULL), 0);
+		assert_int_equal(rollout_open("t", span_of(flag), "f", &sides, &d, NULL), 0);
+		rollout_know_segments(d, s);
+		flag_snapshot_unref(s);
+		rollout_line(d, 0, &line);
+		assert_int_equal(line.everybody, cases[i].everybody == 0);
+		assert_int_equal(rollout_set(d, NULL, 7, &plan, NULL), cases[i].everybody);
+		assert_int_equal(rollout_set(d, "everybody", 7, &plan, NULL), 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -295,6 +323,7 @@ int main(void)
 		cmocka_unit_test(attachments_say_the_side),
 		cmocka_unit_test(what_would_mislead_is_refused),
 		cmocka_unit_test(back_means_everybody),
+		cmocka_unit_test(who_a_segment_is_comes_from_the_snapshot),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
