@@ -12,7 +12,7 @@ import pytest
 import configuration as c
 from http_text import wait_until
 from terminal import Terminal
-from test_flipt import FLAG, config, echo, flags_status, flipt, flipt2, origin, wait_loaded  # noqa: F401  (fixtures)
+from test_flipt import FLAG, config, echo, flags_status, flipt, flipt1, flipt2, origin, wait_loaded  # noqa: F401  (fixtures)
 
 STEPS = (1, 5, 25, 50, 100, 50, 0)
 
@@ -249,12 +249,11 @@ def test_a_read_only_server(place, flipt):
     assert "nothing was changed" in place.run("history").stderr
 
 
-def test_a_half_done_write_says_what_stands_and_how_to_finish(start, origin, flipt):
-    if flipt.version == 2:
-        pytest.skip("v2 takes a flag as a whole")
-    flipt.load(everybody(variant_flag(25, 75)))
-    place = Place(start, origin, flipt)
-    flipt.between.writes_left = 1
+def test_a_half_done_write_says_what_stands_and_how_to_finish(start, origin, flipt1):
+    """v2 takes a flag as a whole."""
+    flipt1.load(everybody(variant_flag(25, 75)))
+    place = Place(start, origin, flipt1)
+    flipt1.between.writes_left = 1
     told = place.run("set", FLAG, "50")
     assert told.returncode == 3, told.stderr
     assert "HALF DONE: 1 of 2 values were written, then: " in told.stderr and "the disk is full" in told.stderr
@@ -263,7 +262,7 @@ def test_a_half_done_write_says_what_stands_and_how_to_finish(start, origin, fli
     finish = told.stderr.split("To finish, run the same again:\n  migration-rollout ")[1].split()
     assert place.history()[0]["result"].startswith("HALF DONE: 1 of 2 values")
     assert "HALF DONE" in place.done("history")
-    flipt.between.writes_left = None
+    flipt1.between.writes_left = None
     told = start.run("migration-rollout", *finish)
     assert told.returncode == 0, told.stderr
     assert "everybody: 50 %  (0: 50 %, 100: 50 %)" in place.done("get", FLAG)
