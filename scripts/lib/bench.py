@@ -12,8 +12,8 @@ import socket
 import subprocess
 import sys
 
-from bench_programs import (BUILD, CORE_LOAD, CORE_TESTED, CORES, FOLDER, ROOT, ROUNDS, SECONDS, WRK_DONE, Server, free_port, median,
-                            need_program, program, start_nginx, start_origin, wrk, write)
+from bench_programs import (CORE_LOAD, CORE_TESTED, CORES, FOLDER, ROOT, ROUNDS, SECONDS, WRK_DONE, Server, free_port, median, need_program,
+                            program, start_nginx, start_origin, wrk, write)
 
 USERS = 1000
 
