@@ -562,7 +562,7 @@ def test_router_killed(world):
         client.send(world.call("/count", "unanswered", X_Request_ID="contract-unanswered"))
         router.kill()
         router = world.start_router(router.folder)
-        assert world.state(location, router)["status"] == WAITS[world.name]
+        wait_until(lambda: world.state(location, router)["status"] == WAITS[world.name], "the task to be found again")
     assert world.ended(location, router)["result"] == "outlives"
     assert world.engine.runs("outlives") == 1 and world.engine.runs("unanswered") <= 1
     router.stop()
