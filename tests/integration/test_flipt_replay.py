@@ -153,6 +153,8 @@ def test_what_is_changed_answers_as_recorded(server):
 def test_what_is_not_there_answers_as_recorded(server):
     replay = replay_on(server)
     for exchange in exchanges(server.version, "reads"):
+        if exchange["name"] == "snap_v1_unknown_ns" and server.api.serves_lost_namespaces():
+            continue
         replay.run(exchange)
 
 
