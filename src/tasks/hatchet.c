@@ -129,14 +129,63 @@ static const struct task_setting settings[] = {
 	{.key = NULL},
 };
 
+/* --- lanes --------------------------------------------------------------------------------------------------------------- */
+
+static void begin_turn(struct hatchet_operation *op)
+{
+	op->queued = false;
+	op->lane->under_way++;
+	op->wake(op);
+}
+
+static void leave_lane(struct hatchet_operation *op)
+{
+	struct hatchet_lane *lane = op->lane;
+	if (!lane)
+		return;
+	op->lane = NULL;
+	if (op->queued) {
+		op->queued = false;
+		TAILQ_REMOVE(&lane->queue, op, turn);
+		return;
+	}
+	lane->under_way--;
+	struct hatchet_operation *next = TAILQ_FIRST(&lane->queue);
+	if (!next || op->client->closing)
+		return;
+	TAILQ_REMOVE(&lane->queue, next, turn);
+	loop_timer_stop(next->timer);
+	begin_turn(next);
+}
+
+void hatchet_in_turn(struct hatchet_operation *op, enum hatchet_lane_kind kind, void (*ask)(struct hatchet_operation *op),
+		     void (*late)(struct hatchet_operation *op))
+{
+	op->lane = &op->client->lanes[kind];
+	op->wake = ask;
+	op->late = late;
+	if (op->lane->under_way < HATCHET_LANE_WIDTH) {
+		begin_turn(op);
+		return;
+	}
+	op->queued = true;
+	TAILQ_INSERT_TAIL(&op->lane->queue, op, turn);
+	if (late)
+		loop_timer_start(op->timer, op->client->settings->request_ms);
+}
+
 /* --- operations ---------------------------------------------------------------------------------------------------------- */
 
 static void on_timer(void *arg)
 {
 	struct hatchet_operation *op = arg;
-	if (op->not_started) {
+	if (op->queued) {
+		leave_lane(op);
+		op->late(op);
+	} else if (op->not_started) {
 		const struct http_reply r = {.failure = HTTP_NOT_CONNECTED, .detail = "the request could not be made"};
 		op->not_started = false;
+		leave_lane(op);
 		op->reply(op, &r);
 	} else {
 		op->wake(op);
@@ -169,6 +218,7 @@ void hatchet_operation_end(struct hatchet_operation *op)
 	op->link = NULL;
 	op->call = http_cancel(op->call);
 	op->timer = loop_timer_free(op->timer);
+	leave_lane(op);
 }
 
 void hatchet_operation_free(struct hatchet_operation *op)
@@ -189,6 +239,7 @@ static void on_done(void *arg, const struct http_reply *r)
 {
 	struct hatchet_operation *op = arg;
 	op->call = NULL;
+	leave_lane(op);
 	op->reply(op, r);
 }
 
@@ -253,6 +304,8 @@ static int client_new(struct loop *loop, const struct task_options *options, str
 	struct http_client_options o = {.ca_file = s->ca_file};
 	task_client_init(&c->base, &hatchet_backend, loop);
 	c->settings = s;
+	for (size_t i = 0; i < HATCHET_LANES; i++)
+		TAILQ_INIT(&c->lanes[i].queue);
 	int r = http_client_new(loop, &o, &c->http, e);
 	if (r < 0) {
 		free(c);
@@ -264,6 +317,7 @@ static int client_new(struct loop *loop, const struct task_options *options, str
 static void client_free(struct task_client *base)
 {
 	struct hatchet_client *c = (struct hatchet_client *)base;
+	c->closing = true; /* what waits for its turn is dropped, not sent */
 	while (c->operations)
 		hatchet_operation_free(c->operations);
 	hatchet_names_free(c);

@@ -7,6 +7,8 @@
 #ifndef TASKS_HATCHET_INTERNAL_H
 #define TASKS_HATCHET_INTERNAL_H
 
+#include <sys/queue.h>
+
 #include "base/buf.h"
 #include "base/http_client.h"
 #include "base/loop.h"
@@ -36,13 +38,24 @@ struct hatchet_settings {
 
 struct hatchet_name; /* what is known of one workflow's name */
 
+/* A crowd takes turns: an engine that is asked a thousand things at once answers none of them in time. */
+#define HATCHET_LANE_WIDTH 16 /* requests under way */
+enum hatchet_lane_kind { HATCHET_TRIGGERS, HATCHET_LOOKS, HATCHET_LANES };
+struct hatchet_lane {
+	unsigned under_way;
+	TAILQ_HEAD(hatchet_turns, hatchet_operation) queue;
+};
+
 struct hatchet_client {
 	struct task_client base;
 	const struct hatchet_settings *settings;
 	struct http_client *http;
 	struct hatchet_operation *operations;
+	struct hatchet_lane lanes[HATCHET_LANES];
 	struct hatchet_name *names;
 	size_t n_names;
+	unsigned waits; /* how many runs are looked at */
+	bool closing;
 };
 
 struct hatchet_operation {
@@ -54,6 +67,11 @@ struct hatchet_operation {
 	void (*wake)(struct hatchet_operation *op);
 	void (*release)(struct hatchet_operation *op); /* frees what it owns beside this, and the object; NULL: free() */
 	bool not_started;			       /* the request could not even be made: the timer tells it */
+	/* Its place in a lane; NULL: in none. */
+	struct hatchet_lane *lane;
+	bool queued; /* not its turn yet */
+	TAILQ_ENTRY(hatchet_operation) turn;
+	void (*late)(struct hatchet_operation *op);
 };
 
 /* `size` bytes, zeroed, beginning with a hatchet_operation; NULL when memory is out. */
@@ -70,6 +88,10 @@ typedef void (*hatchet_reply_fn)(struct hatchet_operation *op, const struct http
  * a connection of its own. */
 void hatchet_ask(struct hatchet_operation *op, const char *method, const struct buf *path, struct span body, bool once, hatchet_reply_fn fn);
 void hatchet_sleep(struct hatchet_operation *op, unsigned ms, void (*wake)(struct hatchet_operation *op));
+/* Calls `ask`, which makes one request, when it is the operation's turn, perhaps at once; the turn ends with the answer. With `late`, that is
+ * called in its place when the turn has not come within request_ms. */
+void hatchet_in_turn(struct hatchet_operation *op, enum hatchet_lane_kind kind, void (*ask)(struct hatchet_operation *op),
+		     void (*late)(struct hatchet_operation *op));
 
 /* A sentence about an answer that is not what was hoped for. Returns `code`. */
 int hatchet_problem(const struct hatchet_client *c, const struct http_reply *r, int code, struct err *e);

@@ -156,12 +156,26 @@ static void on_triggered(struct hatchet_operation *op, const struct http_reply *
 	}
 }
 
-static void trigger(struct submission *s)
+static void ask_trigger(struct hatchet_operation *op)
 {
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(1024);
-	hatchet_put_tenant(s->op.client, &path, true);
+	hatchet_put_tenant(op->client, &path, true);
 	buf_puts(&path, "/workflow-runs/trigger");
-	hatchet_ask(&s->op, "POST", &path, buf_span(&s->body), true, on_triggered);
+	hatchet_ask(op, "POST", &path, buf_span(&((struct submission *)op)->body), true, on_triggered);
+}
+
+static void on_no_turn(struct hatchet_operation *op)
+{
+	struct submission *s = (struct submission *)op;
+	struct err why;
+	err_set(&why, 0, "%s: busy with other submissions for %u ms: this one was not sent", op->client->settings->url,
+		op->client->settings->request_ms);
+	tell(s, TASK_REFUSED, s->id, &why);
+}
+
+static void trigger(struct submission *s)
+{
+	hatchet_in_turn(&s->op, HATCHET_TRIGGERS, ask_trigger, on_no_turn);
 }
 
 /* --- the check of the name --------------------------------------------------------------------------------------------------- */

@@ -19,6 +19,7 @@
 
 #define POLL_FIRST_MS 20
 #define POLL_LAST_MS 250
+#define POLL_PER_WAIT_MS 2 /* added for each other run that is looked at: about 500 looks a second, however many there are */
 #define GET_GRACE_MS 1000
 #define UNSETTLED_MAX 40 /* looks at a run whose tasks lag behind it */
 
@@ -37,7 +38,7 @@ struct waiting {
 	struct buf body; /* of a run whose events are asked for */
 };
 
-static void ask_status(struct hatchet_operation *op);
+static void look(struct hatchet_operation *op);
 static void ask_run(struct hatchet_operation *op);
 
 /* --- the end of a wait ----------------------------------------------------------------------------------------------------- */
@@ -45,6 +46,7 @@ static void ask_run(struct hatchet_operation *op);
 static void release(struct hatchet_operation *op)
 {
 	struct waiting *w = (struct waiting *)op;
+	op->client->waits--;
 	buf_release(&w->text);
 	buf_release(&w->body);
 	free(w);
@@ -65,7 +67,7 @@ static void again(struct waiting *w)
 {
 	unsigned pause = w->pause_ms;
 	w->pause_ms = pause * 3 / 2 < POLL_LAST_MS ? pause * 3 / 2 : POLL_LAST_MS;
-	hatchet_sleep(&w->op, pause, w->get || w->at_end ? ask_run : ask_status);
+	hatchet_sleep(&w->op, pause + w->op.client->waits * POLL_PER_WAIT_MS, look);
 }
 
 /* true when the answer is a 200; otherwise everything is done here. */
@@ -139,7 +141,7 @@ static bool settled(struct waiting *w, const struct hatchet_run *run)
 		if (!run->may_retry || w->confirmed)
 			return true;
 		w->confirmed = true;
-		hatchet_sleep(&w->op, w->op.client->settings->flicker_ms, ask_run);
+		hatchet_sleep(&w->op, w->op.client->settings->flicker_ms, look);
 		return false;
 	}
 	if (w->get && (s == TASK_PENDING || s == TASK_RUNNING))
@@ -188,7 +190,7 @@ static void on_status(struct hatchet_operation *op, const struct http_reply *r)
 	}
 	w->at_end = status == TASK_COMPLETED || status == TASK_FAILED;
 	if (w->at_end)
-		ask_run(op);
+		look(op);
 	else
 		again(w);
 }
@@ -202,6 +204,12 @@ static void ask_status(struct hatchet_operation *op)
 	hatchet_ask(op, "GET", &path, SPAN_NONE, false, on_status);
 }
 
+static void look(struct hatchet_operation *op)
+{
+	const struct waiting *w = (const struct waiting *)op;
+	hatchet_in_turn(op, HATCHET_LOOKS, w->get || w->at_end ? ask_run : ask_status, NULL);
+}
+
 /* --- the verbs ---------------------------------------------------------------------------------------------------------------------- */
 
 static struct waiting *begin(struct task_client *base, struct span task_id, task_result_fn fn, void *arg)
@@ -210,6 +218,7 @@ static struct waiting *begin(struct task_client *base, struct span task_id, task
 	if (!w)
 		return NULL;
 	w->op.release = release;
+	w->op.client->waits++;
 	w->fn = fn;
 	w->arg = arg;
 	w->pause_ms = POLL_FIRST_MS;
@@ -224,7 +233,7 @@ struct task_wait *hatchet_wait(struct task_client *c, struct span task_id, task_
 {
 	struct waiting *w = begin(c, task_id, fn, arg);
 	if (w)
-		hatchet_sleep(&w->op, POLL_FIRST_MS, ask_status); /* at once it would be a 404 */
+		hatchet_sleep(&w->op, POLL_FIRST_MS, look); /* at once it would be a 404 */
 	return (struct task_wait *)w;
 }
 
@@ -241,5 +250,5 @@ void hatchet_get(struct task_client *c, struct span task_id, task_result_fn fn, 
 		return;
 	}
 	w->get = true;
-	ask_run(&w->op);
+	look(&w->op);
 }

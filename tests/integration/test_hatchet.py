@@ -96,10 +96,18 @@ class Real:
 
 
 class Between(Proxy):
-    """Stands before the engine. While `swallow` is set, what is posted never comes to it."""
+    """Stands before the engine. While `swallow` is set, what is posted never comes to it; what is posted waits for the `gate`."""
     swallow, swallowed = False, 0
+    gate, posts, most_posts = None, 0, 0
 
     def answer(self, inside, request):
+        if self.gate and request.startswith(b"POST"):
+            with self.lock:
+                self.posts += 1
+                self.most_posts = max(self.posts, self.most_posts)
+            self.gate.wait(PATIENCE)
+            with self.lock:
+                self.posts -= 1
         if self.swallow and request.startswith(b"POST"):
             with self.lock:
                 self.swallowed += 1
@@ -258,6 +266,20 @@ def test_a_hundred_at_once(start, hatchet):
         answers = list(pool.map(lambda i: json.loads(post(router, "/echo", i).body)["args"], range(120)))
     assert answers == [[i] for i in range(120)] and not origin.requests
     assert len({r["task_id"] for r in router.wait_outcomes(120)}) == 120
+
+
+def test_a_crowd_takes_turns(start, hatchet, between):
+    """An engine that is asked everything at once answers nothing in time: 16 submissions of each thread are under way."""
+    router, origin = front(start, hatchet, env=between(), threads=1)
+    between.proxy.gate = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(50) as pool:
+        answers = [pool.submit(post, router, "/echo", i) for i in range(50)]
+        wait_until(lambda: b'migration_in_flight{service="app"} 50' in ask(router.admin_port, request("GET", "/metrics")).body,
+                   "all to be in the router")
+        wait_until(lambda: between.proxy.posts == 16, "the first to be under way")
+        between.proxy.gate.set()
+        assert [json.loads(a.result().body)["args"] for a in answers] == [[i] for i in range(50)]
+    assert between.proxy.most_posts == 16 and not origin.requests
 
 
 def test_numbers(start, hatchet):

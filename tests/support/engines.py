@@ -29,6 +29,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 class Engine:
     """worker: what is running, or None. `env`: the variables that lead a router to it."""
     submission = None  # bytes that a submission has on the wire
+    patience = PATIENCE  # until a worker has begun what it is to run
 
     def __init__(self, folder):
         need_backend(self.name)
@@ -50,7 +51,7 @@ class Engine:
         return self.lines().count(line)
 
     def wait_run(self, line):
-        wait_until(lambda: self.runs(line) > 0, "a worker to say: " + line)
+        wait_until(lambda: self.runs(line) > 0, "a worker to say: " + line, self.patience)
 
     @contextlib.contextmanager
     def holding(self):
@@ -255,6 +256,7 @@ class Hatchet(Engine):
 class RealHatchet(Engine):
     """Somebody else's: it goes away for the router only, whose way to it is closed."""
     name = "hatchet"
+    patience = 4 * PATIENCE  # it asks a worker that has ended for up to a minute
     submission = Hatchet.submission
 
     def __init__(self, folder):
@@ -283,6 +285,7 @@ class RealHatchet(Engine):
         if self.worker:
             self.kill_worker()
         self.way.close()
+        self.server.cancel_unfinished()
 
 
 ENGINES = [Embedded, Celery, Temporal, RealHatchet if hatchet_real.TOKEN else Hatchet]

@@ -12,6 +12,7 @@ from http_text import PATIENCE, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOKEN = os.environ.get("HATCHET_CLIENT_TOKEN") or os.environ.get("HATCHET_TOKEN")
+ROUTERS_KEY = "task_id"  # of the metadata of what routers submit
 
 
 def claims():
@@ -32,6 +33,12 @@ class Server:
         with urllib.request.urlopen(question, timeout=PATIENCE) as answer:
             return json.load(answer)
 
+    def post(self, path, body):
+        question = urllib.request.Request(self.url + path, json.dumps(body).encode(),
+                                          {"Authorization": "Bearer " + TOKEN, "Content-Type": "application/json"})
+        with urllib.request.urlopen(question, timeout=PATIENCE) as answer:
+            return json.load(answer)
+
     def run(self, run_id):
         return self.get("/api/v1/stable/workflow-runs/" + run_id)
 
@@ -39,6 +46,14 @@ class Server:
         """Runs of the last hour with this in their metadata."""
         return self.get("/api/v1/stable/tenants/%s/workflow-runs?since=%s&only_tasks=false&additional_metadata=%s:%s"
                         % (self.tenant, hour_ago(), key, value))["rows"]
+
+    def cancel_unfinished(self):
+        """What routers submitted in the last hour and nobody has finished; the engine would hand it to the next worker."""
+        rows = self.get("/api/v1/stable/tenants/%s/workflow-runs?since=%s&only_tasks=false&limit=100&statuses=QUEUED&statuses=RUNNING"
+                        % (self.tenant, hour_ago()))["rows"]
+        ids = [row["metadata"]["id"] for row in rows if ROUTERS_KEY in (row.get("additionalMetadata") or {})]
+        if ids:
+            self.post("/api/v1/stable/tenants/%s/tasks/cancel" % self.tenant, {"externalIds": ids})
 
     def active_workers(self):
         return self.get("/api/v1/tenants/%s/worker?statuses=ACTIVE" % self.tenant)["rows"]
