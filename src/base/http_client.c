@@ -413,7 +413,7 @@ static int add_field(struct http_call *c, const char *text)
 	return 0;
 }
 
-static int add_fields(struct http_call *c, const struct http_request *r, struct err *e)
+static int add_fields(struct http_call *c, const struct http_call_request *r, struct err *e)
 {
 	bool has_type = false;
 	for (size_t i = 0; i < r->n_fields; i++) {
@@ -438,7 +438,7 @@ static int add_fields(struct http_call *c, const struct http_request *r, struct 
 	return add_field(c, "Accept:");
 }
 
-static void set_method(CURL *easy, const struct http_request *r)
+static void set_method(CURL *easy, const struct http_call_request *r)
 {
 	if (r->body.ptr || strcmp(r->method, "POST") == 0) {
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body.len);
@@ -450,7 +450,7 @@ static void set_method(CURL *easy, const struct http_request *r)
 		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, r->method);
 }
 
-static void set_limits(struct http_call *c, const struct http_request *r)
+static void set_limits(struct http_call *c, const struct http_call_request *r)
 {
 	curl_easy_setopt(c->easy, CURLOPT_CONNECTTIMEOUT_MS,
 			 (long)(r->connect_timeout_ms ? r->connect_timeout_ms : DEFAULT_CONNECT_MS));
@@ -466,7 +466,7 @@ static void set_limits(struct http_call *c, const struct http_request *r)
 	}
 }
 
-static void set_tls(struct http_call *c, const struct http_request *r)
+static void set_tls(struct http_call *c, const struct http_call_request *r)
 {
 	const char *ca = r->ca_file ? r->ca_file : c->client->ca_file;
 	if (ca)
@@ -489,7 +489,7 @@ static void set_callbacks(struct http_call *c)
 	curl_easy_setopt(c->easy, CURLOPT_WRITEDATA, c);
 }
 
-static int set_up(struct http_call *c, const struct http_request *r, struct err *e)
+static int set_up(struct http_call *c, const struct http_call_request *r, struct err *e)
 {
 	c->easy = curl_easy_init();
 	if (!c->easy)
@@ -530,7 +530,7 @@ static bool is_url(const char *url)
 	       !strchr(url, ' ');
 }
 
-int http_start(struct http_client *c, const struct http_request *r, const struct http_events *events,
+int http_start(struct http_client *c, const struct http_call_request *r, const struct http_events *events,
 	       struct http_call **ret, struct err *e)
 {
 	if (!is_token(r->method))

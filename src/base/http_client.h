@@ -34,7 +34,7 @@ struct http_client_options {
 	unsigned keep_ms;		       /* kept connections older than this are not used again; 0: 60 s */
 };
 
-struct http_request {
+struct http_call_request {
 	const char *method; /* GET, POST, … */
 	const char *url;    /* http:// or https:// */
 	const struct http_field *fields;
@@ -86,7 +86,7 @@ int http_client_new(struct loop *loop, const struct http_client_options *o, stru
 /* Calls under way are dropped without their callbacks. NULL is fine; returns NULL. Not from within a callback. */
 struct http_client *http_client_free(struct http_client *c);
 
-int http_start(struct http_client *c, const struct http_request *r, const struct http_events *events,
+int http_start(struct http_client *c, const struct http_call_request *r, const struct http_events *events,
 	       struct http_call **ret, struct err *e);
 /* At any time, also within its own callbacks; no callback comes after it. NULL is fine; returns NULL. */
 struct http_call *http_cancel(struct http_call *call);

@@ -57,7 +57,7 @@ int flipt_ask(struct rollout_place *p, const char *method, const char *path, str
 	buf_clear(&answer->body);
 	*answer = (struct flipt_answer){.body = answer->body};
 	struct asked a = {.loop = p->loop, .answer = answer, .e = e};
-	struct http_request q = {.method = method, .url = url, .fields = fields, .n_fields = n, .body = body,
+	struct http_call_request q = {.method = method, .url = url, .fields = fields, .n_fields = n, .body = body,
 				 .connect_timeout_ms = CONNECT_TIMEOUT_MS, .timeout_ms = TIMEOUT_MS, .max_body = FLAG_MAX_DOCUMENT,
 				 .may_resend = strcmp(method, "GET") == 0};
 	struct http_events events = {.arg = &a, .done = on_answer};

@@ -101,7 +101,7 @@ static void ask(void *arg)
 	bool made = asprintf(&url, "%.*s/_admin/flags", (int)length, r->url) >= 0;
 	bool bears = token->len && asprintf(&bearer, "Bearer %.*s", SPAN_ARG(span_trim(buf_span(token)))) >= 0;
 	struct http_field field = {SPAN_LIT("Authorization"), span_of(bearer)};
-	struct http_request q = {.method = "GET", .url = url, .fields = &field, .n_fields = bears, .timeout_ms = CALL_MS,
+	struct http_call_request q = {.method = "GET", .url = url, .fields = &field, .n_fields = bears, .timeout_ms = CALL_MS,
 				 .may_resend = true};
 	struct http_events events = {.arg = r, .done = on_answer};
 	if (made && http_start(r->wait->place->http, &q, &events, &r->call, &e) == 0)

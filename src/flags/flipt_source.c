@@ -384,7 +384,7 @@ static void start_poll(struct flipt_source *s)
 		schedule_poll(s);
 		return;
 	}
-	struct http_request q = {
+	struct http_call_request q = {
 		.method = "GET",
 		.url = url,
 		.fields = fields,
@@ -496,7 +496,7 @@ static void start_stream(struct flipt_source *s)
 		return;
 	}
 	/* Without ?digest the first snapshot comes at once, so that silence before it is a fault that can be told. */
-	struct http_request q = {
+	struct http_call_request q = {
 		.method = "GET",
 		.url = url,
 		.fields = fields,

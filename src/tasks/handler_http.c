@@ -97,7 +97,7 @@ static int send_request(const struct handler_env *env, struct http_run *r, const
 	int code = make_body(r->h, call, &body, e);
 	if (code < 0)
 		return code;
-	struct http_request q = {.method = "POST",
+	struct http_call_request q = {.method = "POST",
 				 .url = r->h->url,
 				 .fields = fields,
 				 .n_fields = n,

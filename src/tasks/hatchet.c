@@ -252,7 +252,7 @@ void hatchet_ask(struct hatchet_operation *op, const char *method, const struct 
 					    {SPAN_LIT("Content-Type"), SPAN_LIT("application/json")}};
 	buf_puts(&url, s->url);
 	buf_append_span(&url, buf_span(path));
-	struct http_request r = {
+	struct http_call_request r = {
 		.method = method,
 		.url = buf_span(&url).ptr,
 		.fields = fields,
@@ -365,7 +365,7 @@ static void client_cancel(struct task_client *base, struct span task_id, task_do
 	hatchet_put_tenant(c, &path, true);
 	buf_puts(&path, "/tasks/cancel");
 	buf_printf(&body, "{\"externalIds\":[\"");
-	hatchet_put_escaped(&body, span_of(id)); /* no quotes, whatever it is */
+	buf_put_segment(&body, span_of(id)); /* no quotes, whatever it is */
 	buf_puts(&body, "\"]}");
 	hatchet_ask(&x->op, "POST", &path, buf_span(&body), false, on_cancelled);
 }

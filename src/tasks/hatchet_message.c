@@ -8,19 +8,6 @@
 
 #include "base/json.h"
 
-int hatchet_put_escaped(struct buf *out, struct span text)
-{
-	for (size_t i = 0; i < text.len; i++) {
-		unsigned char c = (unsigned char)text.ptr[i];
-		bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr("-._~", c));
-		if (plain)
-			buf_putc(out, (char)c);
-		else
-			buf_printf(out, "%%%02X", c);
-	}
-	return out->error;
-}
-
 int hatchet_put_workflow(struct buf *out, struct span task, bool workflow)
 {
 	buf_append_span(out, task);

@@ -15,9 +15,6 @@
 
 #define HATCHET_TASK_ID_KEY "task_id" /* of additionalMetadata */
 
-/* RFC 3986: everything but the unreserved characters as %XX. */
-int hatchet_put_escaped(struct buf *out, struct span text);
-
 /* The workflow that a call runs: `t_workflow`, or the name itself of a workflow. */
 int hatchet_put_workflow(struct buf *out, struct span task, bool workflow);
 

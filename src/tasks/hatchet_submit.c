@@ -126,7 +126,7 @@ static void look_up(struct hatchet_operation *op)
 	s->look_ups++;
 	hatchet_put_tenant(op->client, &path, true);
 	buf_printf(&path, "/workflow-runs?since=%s&only_tasks=false&limit=%d&additional_metadata=" HATCHET_TASK_ID_KEY ":", since, PAGE);
-	hatchet_put_escaped(&path, span_of(s->id));
+	buf_put_segment(&path, span_of(s->id));
 	hatchet_ask(op, "GET", &path, SPAN_NONE, false, on_runs);
 }
 
@@ -204,7 +204,7 @@ void hatchet_put_names(const struct hatchet_client *c, struct buf *path, struct 
 {
 	hatchet_put_tenant(c, path, false);
 	buf_puts(path, "/workflows?name=");
-	hatchet_put_escaped(path, workflow);
+	buf_put_segment(path, workflow);
 	buf_printf(path, "&limit=%d", PAGE);
 	if (page)
 		buf_printf(path, "&offset=%u", page * PAGE);

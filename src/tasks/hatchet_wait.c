@@ -127,7 +127,7 @@ static bool ask_events(struct waiting *w, struct span body, struct span task)
 	if (buf_append_span(&w->body, body) < 0)
 		return false;
 	buf_puts(&path, "/api/v1/stable/tasks/");
-	hatchet_put_escaped(&path, task);
+	buf_put_segment(&path, task);
 	buf_puts(&path, "/task-events?limit=50"); /* without a limit none come */
 	hatchet_ask(&w->op, "GET", &path, SPAN_NONE, false, on_events);
 	return true;
@@ -171,7 +171,7 @@ static void ask_run(struct hatchet_operation *op)
 {
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(1024);
 	buf_puts(&path, "/api/v1/stable/workflow-runs/");
-	hatchet_put_escaped(&path, span_of(((struct waiting *)op)->id));
+	buf_put_segment(&path, span_of(((struct waiting *)op)->id));
 	hatchet_ask(op, "GET", &path, SPAN_NONE, false, on_run);
 }
 
@@ -199,7 +199,7 @@ static void ask_status(struct hatchet_operation *op)
 {
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(1024);
 	buf_puts(&path, "/api/v1/stable/workflow-runs/");
-	hatchet_put_escaped(&path, span_of(((struct waiting *)op)->id));
+	buf_put_segment(&path, span_of(((struct waiting *)op)->id));
 	buf_puts(&path, "/status");
 	hatchet_ask(op, "GET", &path, SPAN_NONE, false, on_status);
 }

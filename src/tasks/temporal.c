@@ -154,7 +154,7 @@ static int ask(struct operation *op, const struct ask *a,
 		fields[n++] = (struct http_field){SPAN_LIT("Content-Type"), SPAN_LIT("application/json")};
 	if (o->authorization)
 		fields[n++] = (struct http_field){SPAN_LIT("Authorization"), span_of(o->authorization)};
-	struct http_request r = {
+	struct http_call_request r = {
 		.method = a->method,
 		.url = a->url,
 		.fields = fields,
@@ -175,7 +175,7 @@ static int ask(struct operation *op, const struct ask *a,
 static int put_url(const struct operation *op, const char *rest, struct buf *out)
 {
 	buf_printf(out, "%s/workflows/", op->client->options->base);
-	temporal_put_escaped(out, span_of(op->id));
+	buf_put_segment(out, span_of(op->id));
 	return buf_puts(out, rest);
 }
 
@@ -307,11 +307,11 @@ static int put_history_url(const struct operation *op, bool waiting, struct buf 
 		buf_puts(url, "&waitNewEvent=true");
 	if (op->run_id[0]) {
 		buf_puts(url, "&execution.runId=");
-		temporal_put_escaped(url, span_of(op->run_id));
+		buf_put_segment(url, span_of(op->run_id));
 	}
 	if (op->page.len) {
 		buf_puts(url, "&nextPageToken=");
-		temporal_put_escaped(url, buf_span(&op->page));
+		buf_put_segment(url, buf_span(&op->page));
 	}
 	return url->error;
 }
@@ -623,7 +623,7 @@ static int ask_queue(struct operation *op, struct span queue,
 	if (buf_append_span(&op->queue, queue) < 0)
 		return -ENOMEM;
 	buf_printf(&url, "%s/task-queues/", op->client->options->base);
-	temporal_put_escaped(&url, queue);
+	buf_put_segment(&url, queue);
 	buf_puts(&url, "?taskQueueType=TASK_QUEUE_TYPE_WORKFLOW&reportStats=true");
 	struct ask a = {.method = "GET", .url = url.ptr, .timeout_ms = ASK_MS};
 	return url.error ? -ENOMEM : ask(op, &a, answered, &e);

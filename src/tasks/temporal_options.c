@@ -12,17 +12,6 @@
 #define API_KEY_MAX 16384
 #define DEFAULT_TIMEOUT_MS 3600000u
 
-int temporal_put_escaped(struct buf *out, struct span text)
-{
-	static const char kept[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
-	for (size_t i = 0; i < text.len; i++)
-		if (text.ptr[i] && strchr(kept, text.ptr[i]))
-			buf_putc(out, text.ptr[i]);
-		else
-			buf_printf(out, "%%%02X", (unsigned char)text.ptr[i]);
-	return out->error;
-}
-
 /* --- one setting ---------------------------------------------------------------------------------------- */
 
 static bool visible(struct span s)
@@ -193,7 +182,7 @@ int temporal_options_check(struct task_options *options, const struct task_backe
 		return err_set(e, -EINVAL, "client_cert_file and client_key_file go together");
 	CLEANUP(buf_releasep) struct buf base = BUF_INIT(16384);
 	buf_printf(&base, "%s/api/v1/namespaces/", o->http_url);
-	temporal_put_escaped(&base, span_of(o->namespace_name));
+	buf_put_segment(&base, span_of(o->namespace_name));
 	if (base.error)
 		return err_set(e, base.error, "the address is too long");
 	free(o->base);

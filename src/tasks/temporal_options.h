@@ -20,7 +20,4 @@ extern const struct task_setting temporal_settings[];
 int temporal_options_check(struct task_options *options, const struct task_backend_setup *setup, struct err *e);
 void temporal_options_release(struct task_options *options);
 
-/* Appends a path segment or query value, everything but RFC 3986's unreserved characters as %XX. */
-int temporal_put_escaped(struct buf *out, struct span text);
-
 #endif

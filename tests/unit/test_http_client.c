@@ -128,7 +128,7 @@ static void asking_end(struct asking *a)
 	loop_free(a->loop);
 }
 
-static void ask(struct asking *a, const struct http_request *r, bool stream)
+static void ask(struct asking *a, const struct http_call_request *r, bool stream)
 {
 	struct http_events events = {.arg = a, .done = on_done, .piece = stream ? on_piece : NULL};
 	struct err e = {""};
@@ -148,7 +148,7 @@ static void a_request_goes_out_as_said(void **state)
 	struct http_field fields[] = {{SPAN_LIT("X-Empty"), SPAN_LIT("")}, {SPAN_LIT("X-A"), SPAN_LIT("1")}};
 	origin_start(&o);
 	asking_start(&a);
-	struct http_request r = {.method = "POST", .url = o.url, .fields = fields, .n_fields = 2, .body = SPAN_LIT("{}")};
+	struct http_call_request r = {.method = "POST", .url = o.url, .fields = fields, .n_fields = 2, .body = SPAN_LIT("{}")};
 	ask(&a, &r, false);
 	assert_int_equal(a.failure, HTTP_OK);
 	assert_int_equal(a.status, 200);
@@ -184,7 +184,7 @@ static void failures_are_told_apart(void **state)
 		struct asking a = {0};
 		origin_start(&o);
 		asking_start(&a);
-		struct http_request r = {.method = "POST", .url = o.url, .body = SPAN_LIT("x"), .timeout_ms = cases[i].hangs ? 100 : 5000,
+		struct http_call_request r = {.method = "POST", .url = o.url, .body = SPAN_LIT("x"), .timeout_ms = cases[i].hangs ? 100 : 5000,
 					 .max_body = 60};
 		ask(&a, &r, false);
 		assert_int_equal(a.failure, cases[i].failure);
@@ -203,7 +203,7 @@ static void what_was_not_sent_is_known(void **state)
 	origin_start(&o);
 	origin_stop(&o); /* its port is free now: nobody listens */
 	asking_start(&a);
-	struct http_request r = {.method = "GET", .url = o.url};
+	struct http_call_request r = {.method = "GET", .url = o.url};
 	ask(&a, &r, false);
 	assert_int_equal(a.failure, HTTP_NOT_CONNECTED);
 	assert_false(a.sent);
@@ -219,7 +219,7 @@ static void tls_failures_send_nothing(void **state)
 	origin_start(&o);
 	asking_start(&a);
 	snprintf(url, sizeof(url), "https%.58s", o.url + 4);
-	struct http_request r = {.method = "POST", .url = url, .body = SPAN_LIT("secret"), .timeout_ms = 300};
+	struct http_call_request r = {.method = "POST", .url = url, .body = SPAN_LIT("secret"), .timeout_ms = 300};
 	ask(&a, &r, false);
 	assert_true(a.failure == HTTP_TLS_FAILED || a.failure == HTTP_TIMED_OUT); /* a plain server waits for more */
 	assert_false(a.sent);
@@ -236,7 +236,7 @@ static void a_dead_kept_connection_sends_nothing_twice(void **state)
 		struct asking a = {0};
 		origin_start(&o);
 		asking_start(&a);
-		struct http_request r = {.method = "POST", .url = o.url, .body = SPAN_LIT("x"), .timeout_ms = 5000, .may_resend = resend};
+		struct http_call_request r = {.method = "POST", .url = o.url, .body = SPAN_LIT("x"), .timeout_ms = 5000, .may_resend = resend};
 		ask(&a, &r, false);
 		assert_int_equal(a.failure, HTTP_OK);
 		ask(&a, &r, false);
@@ -258,7 +258,7 @@ static void streams_come_in_pieces_and_can_be_cancelled(void **state)
 		struct asking a = {.cancel_in_piece = cancel};
 		origin_start(&o);
 		asking_start(&a);
-		struct http_request r = {.method = "GET", .url = o.url, .idle_timeout_ms = 5000};
+		struct http_call_request r = {.method = "GET", .url = o.url, .idle_timeout_ms = 5000};
 		ask(&a, &r, true);
 		assert_int_equal(a.done, !cancel);
 		if (!cancel)
@@ -276,7 +276,7 @@ static void a_silent_stream_ends(void **state)
 	struct asking a = {0};
 	origin_start(&o);
 	asking_start(&a);
-	struct http_request r = {.method = "GET", .url = o.url, .idle_timeout_ms = 100};
+	struct http_call_request r = {.method = "GET", .url = o.url, .idle_timeout_ms = 100};
 	ask(&a, &r, true);
 	assert_int_equal(a.failure, HTTP_TIMED_OUT);
 	asking_end(&a);
@@ -289,7 +289,7 @@ static void what_can_never_be_sent_is_refused(void **state)
 	struct asking a = {0};
 	struct http_events events = {.arg = &a, .done = on_done};
 	struct http_field bad = {SPAN_LIT("X"), SPAN_LIT("a\r\nY: b")};
-	struct http_request cases[] = {
+	struct http_call_request cases[] = {
 		{.method = "GET", .url = "file:///etc/passwd"},
 		{.method = "GET", .url = "http://a b/"},
 		{.method = "GET /", .url = "http://127.0.0.1:1/"},
