@@ -15,6 +15,7 @@ import xml.etree.ElementTree as ElementTree
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "5"))
+PYTESTS = min(os.cpu_count() or 1, 4)  # files of tests at once: most of their time is waiting
 SANITIZER_ENVIRONMENT = {
     "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
@@ -155,7 +156,8 @@ def pytest(kind, *arguments, files=("",)):
         report = os.path.join(scratch, "report.xml")
         environment = dict(os.environ, MIGRATION_ROUTER_BUILD=folder, PYTHONDONTWRITEBYTECODE="1", **SANITIZER_ENVIRONMENT)
         command = [sys.executable, "-m", "pytest", *(os.path.join(ROOT, "tests", "integration", f) for f in files), "-q", "--junit-xml",
-                   report, "-p", "no:cacheprovider", "--basetemp", os.path.join(scratch, "tmp"), *arguments]
+                   report, "-p", "no:cacheprovider", "--basetemp", os.path.join(scratch, "tmp"), "--numprocesses", str(PYTESTS),
+                   "--dist", "loadfile", *arguments]
         run = subprocess.run(command, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                              errors="replace")
         if not os.path.exists(report):

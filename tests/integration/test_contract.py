@@ -134,6 +134,10 @@ class World:
             return state if state["status"] in ("completed", "failed") else None
         return wait_until(told, "the task's end", PATIENCE * 2)
 
+    def is_reachable(self):
+        backends = json.loads(ask(self.router.admin_port, request("GET", "/readyz")).body)["backends"]
+        return next(b["reachable"] for b in backends if b["name"] == self.name)
+
     def outcome(self, request_id):
         return self.router.wait_outcomes(1, "request_id = '%s'" % request_id)[0]
 
@@ -530,6 +534,7 @@ def test_engine_gone_and_back(world):
     before = world.submit("/count", "before it went")
     world.ended(before)
     assert world.post("/begin", body=b'{"args": ["pinned"], "thing": "t"}').status == 200
+    wait_until(world.is_reachable, "the engine to be there, if a test before had it gone", PATIENCE * 2)
     said = len(world.router.find("backend_health", backend=world.name, reachable="False"))
     world.engine.lose()
     if world.name != "embedded":  # who holds its file is seen by writing

@@ -461,7 +461,8 @@ def test_an_engine_whose_database_is_down_is_not_reachable(start, stand_in):
 
 @pytest.mark.parametrize("given, said", [
     ("not-a-token", "not a JWT"), ("a.b.c", "not JSON in base64url"), (token("http://127.0.0.1:1", tenant="me"), "sub"),
-    (token("http://127.0.0.1:1", expires_in=-60), "expired"), (token(None), "HATCHET_SERVER_URL"), ("", "HATCHET_CLIENT_TOKEN")])
+    (token("http://127.0.0.1:1", expires_in=-60), "expired"), (token(None), "HATCHET_SERVER_URL"), ("", "HATCHET_CLIENT_TOKEN")],
+    ids=["text", "dots", "tenant", "expired", "nowhere", "empty"])
 def test_a_token_that_cannot_be_used_stops_the_start(start, given, said):
     path = os.path.join(start.folder(), "router.yml")
     with open(path, "w", encoding="utf-8") as file:

@@ -93,10 +93,19 @@ def count(key):
     return key
 
 
+def held():
+    try:
+        with open(os.path.join(RUNS, "held"), encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
 def hold(key):
-    """Runs until there is a file `release` beside that of the runs."""
+    """Runs as long as the file `held` beside that of the runs says what it said at first, if it says anything."""
+    first = held()
     note("begin " + key)
-    while not os.path.exists(os.path.join(RUNS, "release")):
+    while first and held() == first:
         time.sleep(0.02)
     note("end " + key)
     return key

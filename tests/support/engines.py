@@ -29,7 +29,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 class Engine:
     """worker: what is running, or None. `env`: the variables that lead a router to it."""
     submission = None  # bytes that a submission has on the wire
-    patience = PATIENCE  # until a worker has begun what it is to run
+    patience = 2 * PATIENCE  # until a worker has begun what it is to run
+    holds = 0
 
     def __init__(self, folder):
         need_backend(self.name)
@@ -55,18 +56,22 @@ class Engine:
 
     @contextlib.contextmanager
     def holding(self):
-        """Within it tasks `hold` go on; after it they end."""
-        release = os.path.join(self.folder, "release")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(release)
+        """Within it tasks `hold` go on; after it they end, also those that notice late, when the next have begun."""
+        self.holds += 1
+        self.say_held("hold %d" % self.holds)
         try:
             yield self.release
         finally:
             self.release()
 
     def release(self):
-        with open(os.path.join(self.folder, "release"), "w", encoding="utf-8"):
-            pass
+        self.say_held("")
+
+    def say_held(self, text):
+        path = os.path.join(self.folder, "held")
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(path + ".new", path)
 
     # --- the worker ----------------------------------------------------------------------------------------------------
 

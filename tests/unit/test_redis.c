@@ -145,7 +145,7 @@ static int setup(void **state)
 	setup_loop(state);
 	struct world *w = *state;
 	assert_true(redis_server_start(&w->server, NULL));
-	connect_to(w, w->server.url, 5000);
+	connect_to(w, w->server.url, 15000);
 	return 0;
 }
 
