@@ -2,7 +2,7 @@
  * `migration-router evaluate`: flags evaluated in bulk, one JSON object per line in, the same plus `result` out.
  *
  * Why:       what a change of the flags would do to a list of users can be seen before anyone is moved; and the recorded
- *            corpora (../shared/fixtures/flipt/v2/evaluations.jsonl) are replayed through it.
+ *            corpora (tests/fixtures/flipt/v2/evaluations.jsonl) are replayed through it.
  * In:        {"flag": "…", "type": "variant"|"boolean", "entity_id": "…", "context": {"k": "v"}}; type may be missing (the
  *            flag's own), entity_id and context too ("" and {}). Other members are passed on; an old `result` is replaced.
  * Out:       result is {"match", "variant_key", "reason", "segment_keys", "attachment"} for a variant flag,

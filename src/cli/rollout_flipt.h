@@ -1,5 +1,5 @@
 /*
- * Flipt's API as a place of percentages. Private to rollout_place.c and rollout_flipt*.c. Protocol: ../shared/protocols/flipt.md.
+ * Flipt's API as a place of percentages. Private to rollout_place.c and rollout_flipt*.c. Protocol: docs/protocols/flipt.md.
  */
 #ifndef CLI_ROLLOUT_FLIPT_H
 #define CLI_ROLLOUT_FLIPT_H

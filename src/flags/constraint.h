@@ -1,7 +1,7 @@
 /*
  * Constraint: one comparison of a segment, compiled once and matched often.
  *
- * Source:    ../shared/protocols/flipt.md, "Constraints"; the recorded corpora decide.
+ * Source:    docs/protocols/flipt.md, "Constraints"; the recorded corpora decide.
  * Ownership: everything lies in the snapshot's arena.
  * Threads:   immutable after compiling.
  */

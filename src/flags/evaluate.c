@@ -1,5 +1,5 @@
 /*
- * Evaluation of one flag, as Flipt does it (../shared/protocols/flipt.md, "Evaluation"). Pure: no clock, no allocation.
+ * Evaluation of one flag, as Flipt does it (docs/protocols/flipt.md, "Evaluation"). Pure: no clock, no allocation.
  */
 #include "base/checksum.h"
 #include "flags/model.h"

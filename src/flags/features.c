@@ -1,5 +1,5 @@
 /*
- * Features file → snapshot. The grammar is ../shared/protocols/flipt.md, "Features file": short and long spellings alike.
+ * Features file → snapshot. The grammar is docs/protocols/flipt.md, "Features file": short and long spellings alike.
  *
  * What Flipt refuses is an error with file, line and key, so that a typing mistake keeps the last good snapshot instead of
  * moving traffic. Unknown keys are warnings: newer Flipts add some. The one thing taken that Flipt refuses is a rule on an

@@ -2,7 +2,7 @@
  * Flags: one immutable snapshot, and the evaluation of one flag in it.
  *
  * Why:       evaluation is pure and in process: the same identity and the same snapshot give the same answer on every
- *            replica (design, rule 2), and a flag outage never reaches a caller. Source: ../shared/protocols/flipt.md,
+ *            replica (design, rule 2), and a flag outage never reaches a caller. Source: docs/protocols/flipt.md,
  *            measured on Flipt v2 and v1; tests run the recorded corpora.
  * Ownership: snapshots are reference-counted (atomic); results borrow from the snapshot.
  * Threads:   a snapshot is immutable after parsing; any thread may evaluate.

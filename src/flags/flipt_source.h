@@ -2,7 +2,7 @@
  * A Flipt server as a source of snapshots: finds out v1 or v2, polls with ETag, and streams (v2).
  *
  * Why:       a percentage changed in Flipt takes effect at once; Flipt's absence and its oddities never reach a caller (rule 1):
- *            whatever goes wrong, the last good snapshot stays, in memory and on disk. Source: ../shared/protocols/flipt.md.
+ *            whatever goes wrong, the last good snapshot stays, in memory and on disk. Source: docs/protocols/flipt.md.
  * Threads:   lives on the control thread's loop; `publish` is called there.
  * Ownership: options are copied.
  * Odd snapshots: one that does not parse, whose digest is not 40 hex digits (it has a hole), or whose namespace is gone is

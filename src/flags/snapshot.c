@@ -1,5 +1,5 @@
 /*
- * Flipt's snapshot JSON → snapshot. The shape is ../shared/protocols/flipt.md, "Snapshot", and the recorded ones.
+ * Flipt's snapshot JSON → snapshot. The shape is docs/protocols/flipt.md, "Snapshot", and the recorded ones.
  *
  * The document comes from a server that has checked it, so what a newer server knows and this program does not is no
  * error: an unknown operator never matches, an unknown constraint type is malformed, both with a warning. JSON is read as

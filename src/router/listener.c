@@ -1,6 +1,6 @@
 /*
  * Listener over libmicrohttpd: one daemon per listener, without threads of its own; its epoll set is one descriptor of the
- * loop. What the library does at each point is measured in ../shared/protocols/http.md; the order of its calls, which the
+ * loop. What the library does at each point is measured in docs/protocols/http.md; the order of its calls, which the
  * stages below follow, is that of its state machine:
  *
  *   on_target (request line) → on_request, first call (head complete) → on_request with bytes (body) → on_request, last

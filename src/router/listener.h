@@ -2,7 +2,7 @@
  * Listener: an HTTP/1.x server on one address and one loop. The only file that knows libmicrohttpd.
  *
  * Why:       everything above it sees checked requests in their own words (raw target, fields in order) and answers
- *            them asynchronously; the traps of the library (../shared/protocols/http.md) stay in here.
+ *            them asynchronously; the traps of the library (docs/protocols/http.md) stay in here.
  * Threads:   each data-plane thread has its own listener on the same port (SO_REUSEPORT); everything on its loop.
  * Ownership: an exchange (one request and its answer) belongs to the listener and is good until `finished` was called.
  * Refused here, before the handler hears of them: the request-smuggling shapes of http.md (layout check included), heads

@@ -1,5 +1,5 @@
 /*
- * Messages of Celery's protocol 2 as kombu puts them into Redis (docs: celery "Message Protocol"; ../shared/protocols/celery.md).
+ * Messages of Celery's protocol 2 as kombu puts them into Redis (docs: celery "Message Protocol"; docs/protocols/celery.md).
  *
  * Why:       args and kwargs keep their bytes: they are put into the body as they came, not printed again.
  */

@@ -383,7 +383,7 @@ class Handler(Answering):
     # --- evaluation ---
 
     def evaluate(self, kind):
-        """As far as tests use it: constraints eq, shares and thresholds (../shared/protocols/flipt.md, "Evaluation")."""
+        """As far as tests use it: constraints eq, shares and thresholds (docs/protocols/flipt.md, "Evaluation")."""
         b = self.body
         space = self.owner.namespaces.get(b["namespaceKey"], {"flags": {}})
         flag = space["flags"].get(b["flagKey"])

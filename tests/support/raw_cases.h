@@ -2,7 +2,7 @@
  * Raw cases: requests that two HTTP implementations would read differently (request smuggling), and near misses that must
  * be served. Bytes as they go over the wire.
  *
- * Source: ../shared/protocols/http.md (what the library lets through), RFC 9112 §2.2, §3, §5, §6, §11.2.
+ * Source: docs/protocols/http.md (what the library lets through), RFC 9112 §2.2, §3, §5, §6, §11.2.
  */
 #ifndef TESTS_RAW_CASES_H
 #define TESTS_RAW_CASES_H
