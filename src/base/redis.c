@@ -93,6 +93,7 @@ struct redis {
 	size_t n_addresses, next_address;
 	unsigned failures;
 	uint64_t ready_ms, read_ms; /* when it became ready, when it last answered */
+	uint64_t drain_until_ms;    /* a condemned connection waits so long for answers */
 	struct call_list lists[3];  /* by state */
 	size_t n_calls;
 	struct loop_timer *tick, *attempt, *retry, *keepalive;
@@ -162,36 +163,50 @@ static void tell_lost(struct loop_work *work)
 		fn(arg, outcome, NULL, &why);
 }
 
-#if HIREDIS_MAJOR >= 1
-#define UNSENT(ac) hi_sdslen((ac)->c.obuf)
-#else
-#define UNSENT(ac) sdslen((ac)->c.obuf)
-#endif
-
-/* What was not handed to the kernel to its last byte cannot have been executed. */
+/* What was not handed to the kernel to its last byte cannot have been executed. Asked only while hiredis' context lives. */
 static bool was_written(const struct link *l, const struct redis_call *c)
 {
-	return c->end <= l->appended - UNSENT(l->ac);
+	return c->end <= l->appended - sdslen(l->ac->c.obuf);
 }
 
+/* Errors that are about this server, not about the command: it became a replica, is loading, lost its primary, or wants to know
+ * again who we are. The same address may name another server by now, but a kept connection would never find out.
+ * Source: redis.io/docs, "Redis error codes"; src/server.c, shared.*err. */
+static bool condemns(struct span error)
+{
+	static const char *const codes[] = {"READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "NOREPLICAS", "CLUSTERDOWN", "UNBLOCKED"};
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+		size_t n = strlen(codes[i]);
+		if (error.len >= n && memcmp(error.ptr, codes[i], n) == 0 && (error.len == n || error.ptr[n] == ' '))
+			return true;
+	}
+	return false;
+}
+
+static void condemn(struct redis *r, struct span error);
+
+/* hiredis 0.14 tells pending calls of a lost connection before on_gone, 1.x after it: `ac->data` is looked at only for a call that
+ * still has its ticket, which on_gone takes away. */
 static void on_reply(redisAsyncContext *ac, void *reply, void *privdata)
 {
 	struct ticket *t = privdata;
 	struct redis_call *c = t->call;
-	struct link *l = ac->data;
 	free(t);
 	if (!c)
 		return;
 	c->ticket = NULL;
 	if (!reply) {
-		call_lost(c, was_written(l, c) ? REDIS_NO_REPLY : REDIS_NOT_SENT,
+		call_lost(c, was_written(ac->data, c) ? REDIS_NO_REPLY : REDIS_NOT_SENT,
 			  ac->err ? ac->errstr : "the connection was closed");
 		return;
 	}
 	redis_reply_fn fn = c->fn;
 	void *arg = c->arg;
-	c->owner->read_ms = loop_now_ms(c->owner->loop);
+	struct redis *r = c->owner;
+	r->read_ms = loop_now_ms(r->loop);
 	call_free(c);
+	if (redis_reply_type(reply) == REDIS_ERROR && condemns(redis_reply_text(reply)))
+		condemn(r, redis_reply_text(reply)); /* before fn, which may free r */
 	if (fn)
 		fn(arg, REDIS_ANSWERED, reply, NULL);
 }
@@ -246,7 +261,6 @@ static struct redis_call *call_new(struct redis *r, const struct span *words, si
 	r->n_calls++;
 	return c;
 }
-
 
 /* --- state --------------------------------------------------------------------------------------------------------- */
 
@@ -308,16 +322,35 @@ static void lost(struct redis *r, const char *why)
 	loop_timer_start(r->retry, backoff_ms(r->o.backoff_min_ms, r->o.backoff_max_ms, r->failures));
 }
 
+static void link_close(struct redis *r, const char *why)
+{
+	struct link *l = r->link;
+	if (!l)
+		return;
+	lose_calls(r, CALL_SENT, why);
+	r->link = NULL;
+	l->owner = NULL;
+	redisAsyncFree(l->ac);
+}
+
+/* Nothing more is sent on this connection. What is under way may still be answered until it is closed (on_retry). */
+static void condemn(struct redis *r, struct span error)
+{
+	if (r->state != REDIS_READY)
+		return; /* a greeting ends the attempt by itself */
+	uint64_t now = loop_now_ms(r->loop);
+	err_set(&r->why, 0, "Redis at %s: %.*s", r->where, SPAN_ARG(error));
+	r->failures = now - r->ready_ms >= SHORT_LIFE_MS ? 1 : r->failures + 1;
+	r->drain_until_ms = now + r->o.connect_timeout_ms;
+	loop_timer_stop(r->keepalive);
+	loop_timer_start(r->retry, backoff_ms(r->o.backoff_min_ms, r->o.backoff_max_ms, r->failures));
+	set_state(r, REDIS_DOWN);
+}
+
 /* Ends the connection from our side. */
 static void drop(struct redis *r, const char *why)
 {
-	struct link *l = r->link;
-	if (l) {
-		lose_calls(r, CALL_SENT, why);
-		r->link = NULL;
-		l->owner = NULL;
-		redisAsyncFree(l->ac);
-	}
+	link_close(r, why);
 	if (r->resolver)
 		steal(r->resolver)->owner = NULL;
 	lost(r, why);
@@ -392,13 +425,15 @@ static void del_write(void *arg)
 	want(l, l->wanted & ~LOOP_WRITE);
 }
 
-/* hiredis' last word on a connection, before it closes the descriptor. The calls have been told of it already. */
+/* hiredis' last word on a connection, before it closes the descriptor. */
 static void on_gone(void *arg)
 {
 	struct link *l = arg;
 	struct redis *r = l->owner;
 	char why[128];
 	snprintf(why, sizeof(why), "%s", l->ac->c.err ? l->ac->c.errstr : "the connection was closed");
+	if (r)
+		lose_calls(r, CALL_SENT, why); /* while the context still knows what it has written */
 	l->watch = loop_watch_free(l->watch);
 	loop_defer_cancel(l->loop, &l->flush);
 	l->ac = NULL;
@@ -597,6 +632,14 @@ static void on_attempt_limit(void *arg)
 static void on_retry(void *arg)
 {
 	struct redis *r = arg;
+	if (r->link && r->lists[CALL_SENT].first && loop_now_ms(r->loop) < r->drain_until_ms) {
+		loop_timer_start(r->retry, TICK_MS);
+		return;
+	}
+	if (r->link) {
+		link_close(r, "the connection was given up");
+		forget_wire(r);
+	}
 	r->n_addresses = r->next_address = 0;
 	set_state(r, REDIS_CONNECTING);
 	connect_next(r);
@@ -742,10 +785,12 @@ static void on_confirmed(struct redis *r, struct redis_channel *c)
 
 static void on_published(redisAsyncContext *ac, void *reply, void *privdata)
 {
+	(void)privdata;
+	if (!reply)
+		return; /* the connection is lost, and with hiredis 1.x its link is gone already */
 	const struct link *l = ac->data;
 	struct redis *r = l->owner;
-	(void)privdata;
-	if (!reply || !r)
+	if (!r)
 		return;
 	r->read_ms = loop_now_ms(r->loop);
 	struct span kind = redis_reply_text(redis_reply_at(reply, 0)), name = redis_reply_text(redis_reply_at(reply, 1));
@@ -925,7 +970,8 @@ int redis_new(struct loop *loop, const struct redis_options *options, struct red
 		redis_free(r);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	return (*ret = r, 0);
+	*ret = r;
+	return 0;
 }
 
 struct redis *redis_free(struct redis *r)

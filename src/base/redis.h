@@ -6,7 +6,9 @@
  *            been executed. Nothing is ever sent twice.
  * Shape:     idle until something is asked; then connected (names resolved off the loop), AUTH and SELECT, ready. A lost connection
  *            is made again at once, a refused one after a pause that doubles, with jitter. Commands wait for the first attempt;
- *            while the server is known to be away they fail at once.
+ *            while the server is known to be away they fail at once. After an answer that is about the server and not about the
+ *            command (READONLY, LOADING, MASTERDOWN, NOAUTH, …) nothing more is sent on that connection: the name is looked up and
+ *            a new one made, after a pause.
  *            A connection is used either for commands or for subscriptions (RESP2 cannot do both).
  * Threads:   the loop's own.
  * Ownership: words are copied. A call belongs to its connection and ends by its callback; a subscription belongs to who made it

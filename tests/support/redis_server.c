@@ -118,7 +118,9 @@ static void serve(const struct fake_redis *f, int fd)
 	}
 	/* Its end may never show here: it stands behind what is not read. */
 	struct pollfd until[] = {{.fd = fd, .events = POLLRDHUP}, {.fd = f->stop[0], .events = POLLIN}};
-	if (f->does == FAKE_SAYS_NOTHING)
+	if (f->does == FAKE_SAYS && write(fd, f->says, strlen(f->says)) < 0)
+		return;
+	if (f->does != FAKE_CLOSES)
 		poll(until, 2, -1);
 }
 

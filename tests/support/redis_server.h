@@ -26,12 +26,13 @@ void redis_server_stop(struct redis_server *s);
 
 /* Accepts one connection after another on a TCP port of its own, answers each PING with PONG, and then, once `trigger` bytes of
  * anything else have come, does as told. */
-enum fake_does { FAKE_CLOSES, FAKE_SAYS_NOTHING };
+enum fake_does { FAKE_CLOSES, FAKE_SAYS_NOTHING, FAKE_SAYS };
 struct fake_redis {
 	int listener, stop[2];
 	unsigned port;
 	size_t trigger;
 	enum fake_does does;
+	const char *says; /* set before anything connects */
 	pthread_t thread;
 	char url[64];
 };

@@ -269,6 +269,63 @@ static void passwords(void **state)
 	}
 }
 
+/* --- answers about the server ---------------------------------------------------------------------------------------- */
+
+/* A failover behind a name: the kept connection leads to what is a replica now, the name to the new primary. */
+static void a_failover_is_followed(void **state)
+{
+	struct world *w = *state;
+	struct redis_server primary;
+	assert_true(redis_server_start(&primary, NULL));
+	ask(w, "SET key old");
+	redis_server_say(&w->server, "REPLICAOF 127.0.0.1 1");
+	assert_int_equal(rename(primary.socket, w->server.socket), 0);
+	send(w, "SET key new", 0);
+	send(w, "GET key", 0); /* under way when the first is refused */
+	wait_for(w, 2);
+	assert_string_equal(w->states, "crd");
+	assert_int_equal(w->outcome, REDIS_ANSWERED);
+	assert_string_equal(w->text, "old");
+	for (ask(w, "SET key new"); w->outcome == REDIS_NOT_SENT; ask(w, "SET key new"))
+		assert_non_null(strstr(w->text, "READONLY")); /* why nobody is asked meanwhile */
+	assert_int_equal(w->type, REDIS_STATUS);
+	assert_string_equal(w->states, "crdcr");
+	redis_server_stop(&primary);
+}
+
+static void some_errors_condemn_a_connection(void **state)
+{
+	static const struct {
+		const char *says, *states;
+	} cases[] = {
+		{"-READONLY You can't write against a read only replica.\r\n", "crd"},
+		{"-LOADING Redis is loading the dataset in memory\r\n", "crd"},
+		{"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n", "crd"},
+		{"-NOAUTH Authentication required.\r\n", "crd"},
+		{"-NOREPLICAS Not enough good replicas to write.\r\n", "crd"},
+		{"-CLUSTERDOWN The cluster is down\r\n", "crd"},
+		{"-NOAUTH\r\n", "crd"},
+		{"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n", "cr"},
+		{"-OOM command not allowed when used memory > 'maxmemory'.\r\n", "cr"},
+		{"-READONLYISH something else\r\n", "cr"},
+		{"-ERR unknown command\r\n", "cr"},
+	};
+	struct world *w = *state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct fake_redis fake;
+		fake_redis_start(&fake, FAKE_SAYS, sizeof("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n") - 1);
+		fake.says = cases[i].says;
+		memset(w->states, 0, sizeof(w->states));
+		connect_to(w, fake.url, 5000);
+		ask(w, "GET k");
+		assert_int_equal(w->outcome, REDIS_ANSWERED);
+		assert_int_equal(w->type, REDIS_ERROR);
+		assert_string_equal(w->states, cases[i].states);
+		w->redis = redis_free(w->redis);
+		fake_redis_stop(&fake);
+	}
+}
+
 /* --- what was written ----------------------------------------------------------------------------------------------- */
 
 static void send_large(struct world *w, size_t size, unsigned timeout_ms)
@@ -611,6 +668,8 @@ int main(void)
 		WITH_SERVER(a_large_value_both_ways),
 		WITH_SERVER(the_database_of_the_url),
 		WITHOUT(passwords),
+		WITH_SERVER(a_failover_is_followed),
+		WITHOUT(some_errors_condemn_a_connection),
 		WITHOUT(written_and_unanswered_is_told_so),
 		WITHOUT(what_was_cut_off_cannot_have_run),
 		WITHOUT(nobody_there_is_told_at_once),
