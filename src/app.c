@@ -70,11 +70,10 @@ static void add_used(struct used_flags *u, struct span key)
 		u->keys[u->n++] = key;
 }
 
-/* Every flag that some decision asks for: Flipt must not lose one of them unnoticed. */
-static void use_flags(struct app *a)
+/* Every flag that some decision asks for: its source must not lose one of them unnoticed. */
+static struct used_flags flags_in_use(const struct config *c)
 {
 	struct used_flags u = {.n = 0};
-	const struct config *c = a->config;
 	for (size_t i = 0; i < c->n_services; i++)
 		for (size_t j = 0; j < c->services[i].n_operations; j++) {
 			const struct operation *op = &c->services[i].operations[j];
@@ -83,7 +82,14 @@ static void use_flags(struct app *a)
 		}
 	if (c->hatchet_flag.len && config_backend(c, SPAN_LIT("hatchet")))
 		add_used(&u, c->hatchet_flag);
-	if (a->flipt && flipt_source_use(a->flipt, u.keys, u.n) < 0)
+	return u;
+}
+
+static void use_flags(struct app *a)
+{
+	struct used_flags u = flags_in_use(a->config);
+	int r = a->flipt ? flipt_source_use(a->flipt, u.keys, u.n) : features_source_use(a->features, u.keys, u.n);
+	if (r < 0)
 		log_error("flags_in_use_unknown", LOG_STR("error", "out of memory"));
 }
 
@@ -93,9 +99,17 @@ static int start_flags(struct app *a, struct err *e)
 	const struct config *c = a->config;
 	if (retired_new(a->loop, &a->retired) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
-	if (c->flags.kind == FLAG_SOURCE_FILE)
-		return features_source_start(a->loop, c->flags.file, c->flags.v1_rules ? FLAG_RULES_V1 : FLAG_RULES_V2, &events,
-					     &a->features, e);
+	if (c->flags.kind == FLAG_SOURCE_FILE) {
+		struct used_flags u = flags_in_use(c);
+		struct features_source_options file = {
+			.path = c->flags.file,
+			.rules = c->flags.v1_rules ? FLAG_RULES_V1 : FLAG_RULES_V2,
+			.snapshot_file = c->flags.snapshot_file,
+			.used = u.keys,
+			.n_used = u.n,
+		};
+		return features_source_start(a->loop, &file, &events, &a->features, e);
+	}
 	struct flipt_source_options o = {
 		.url = c->flags.url,
 		.namespace_key = c->flags.namespace_key,

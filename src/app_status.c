@@ -111,7 +111,12 @@ static void put_flags(struct app *a, struct buf *b)
 	put_bool(b, "streaming", s.streaming);
 	if (s.good_us)
 		buf_printf(b, ",\"confirmed_ms_ago\":%lld", (long long)((clock_wall_us() - s.good_us) / 1000));
-	buf_puts(b, ",");
+	buf_puts(b, ",\"vanished\":[");
+	for (size_t i = 0; i < s.carried.n && i < FLAG_CARRIED_NAMED; i++) {
+		buf_puts(b, i ? "," : "");
+		json_quote(b, span_of(s.carried.names[i]));
+	}
+	buf_puts(b, "],");
 	put_text(b, "last_error", s.last_error);
 	buf_puts(b, "}");
 }
@@ -193,7 +198,7 @@ static bool write_ready(void *arg, struct buf *out)
 	put_flags(a, &b);
 	struct flag_source_status f;
 	app_flags_status(a, &f);
-	bool fine = stores && backends && registered && a->flags && !f.failing;
+	bool fine = stores && backends && registered && a->flags && !f.failing && !f.carried.n;
 	buf_puts(out, "{");
 	put_text(out, "status", a->draining ? "draining" : !ready ? "starting" : fine ? "ready" : "degraded");
 	buf_puts(out, ",");
@@ -206,7 +211,8 @@ static bool write_ready(void *arg, struct buf *out)
 		     {"a backend is unreachable or without a worker", !backends},
 		     {"an operation's task would not be run; see registration", !registered},
 		     {"no flag snapshot", !a->flags},
-		     {"the flag source is failing; the last good snapshot serves", a->flags && f.failing}};
+		     {"the flag source is failing; the last good snapshot serves", a->flags && f.failing},
+		     {"flags in use have vanished from their source; their last good definitions serve", f.carried.n > 0}};
 	for (size_t i = 0, n = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
 		if (parts[i].missing) {
 			buf_puts(out, n++ ? "," : "");
@@ -258,6 +264,8 @@ static void write_metrics(void *arg, struct buf *b)
 	app_flags_status(a, &f);
 	metric(b, "migration_flags_failing", "gauge", "1 while the flag source cannot be read; the last good snapshot serves.");
 	buf_printf(b, "migration_flags_failing %d\n", f.failing);
+	metric(b, "migration_flags_vanished", "gauge", "Flags in use that their source no longer has; their last good definitions serve.");
+	buf_printf(b, "migration_flags_vanished %zu\n", f.carried.n);
 	metric(b, "migration_flags_confirmed_timestamp_seconds", "gauge", "When the flag snapshot was last confirmed.");
 	buf_printf(b, "migration_flags_confirmed_timestamp_seconds %.3f\n", (double)f.good_us / 1e6);
 }

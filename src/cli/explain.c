@@ -10,6 +10,8 @@
 #include "base/file.h"
 #include "cli/population.h"
 #include "flags/flags.h"
+#include "flags/last_good.h"
+#include "flags/print.h"
 #include "flags/saved_snapshot.h"
 #include "router/identity.h"
 
@@ -107,15 +109,37 @@ static void list_services(const struct config *c)
 }
 
 /* The last good snapshot of a Flipt server, as the router saved it: what it serves by right now, unless it could not write. */
-static int load_saved(const struct config *c, struct flag_snapshot **ret, int64_t *ret_saved_us, struct err *e)
+static int load_saved(const struct config *c, enum saved_kind kind, struct flag_snapshot **ret, int64_t *ret_saved_us, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
 	struct span snapshot;
-	return saved_snapshot_read(c->flags.snapshot_file, c->flags.namespace_key, c->flags.environment, &text, &snapshot, ret,
-				   ret_saved_us, e);
+	bool flipt = kind == SAVED_FLIPT;
+	struct saved_from from = {kind, flipt ? c->flags.namespace_key : NULL, flipt ? c->flags.environment : NULL};
+	return saved_snapshot_read(c->flags.snapshot_file, &from, &text, &snapshot, ret, ret_saved_us, e);
 }
 
-static int load_features(const struct config *c, struct flag_snapshot **ret, int64_t *ret_saved_us, struct err *e)
+/* A flag that the file has lost is served by its last good definition: so does the router (last_good.h). */
+static int carry_lost(const struct config *c, const struct operation *op, struct flag_snapshot **s, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT);
+	CLEANUP(buf_releasep) struct buf whole = BUF_INIT(FLAG_MAX_DOCUMENT);
+	struct last_good good;
+	struct err ignored;
+	int64_t saved_us;
+	int r = 0;
+	if (last_good_init(&good, SAVED_FILE, c->flags.snapshot_file, NULL, NULL) == 0 &&
+	    last_good_use(&good, op->flags, op->n_flags) == 0 && last_good_load(&good, &saved_us, &ignored) == 0 &&
+	    last_good_lacks(&good, *s) && (r = flag_snapshot_print(*s, &text)) == 0)
+		r = last_good_complete(&good, *s, buf_span(&text), &whole, s, e);
+	for (size_t i = 0; r == 0 && i < good.next.n && i < FLAG_CARRIED_NAMED; i++)
+		printf("           note: %s has vanished from the file; its last good definition serves (%s)\n", good.next.names[i],
+		       c->flags.snapshot_file);
+	last_good_release(&good);
+	return r;
+}
+
+static int load_features(const struct config *c, const struct operation *op, struct flag_snapshot **ret, int64_t *ret_saved_us,
+			 struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
 	struct stat st;
@@ -125,7 +149,10 @@ static int load_features(const struct config *c, struct flag_snapshot **ret, int
 						 c->flags.v1_rules ? FLAG_RULES_V1 : FLAG_RULES_V2, ret, e);
 	if (r == 0 && stat(c->flags.file, &st) == 0)
 		*ret_saved_us = (int64_t)st.st_mtim.tv_sec * 1000000 + st.st_mtim.tv_nsec / 1000;
-	return r;
+	if (r == 0)
+		return carry_lost(c, op, ret, e);
+	printf("           note: the file cannot be used: %s; what it last said serves\n", e->text);
+	return load_saved(c, SAVED_FILE, ret, ret_saved_us, e);
 }
 
 /* "3 d 4 h", "12 min", "5 s". */
@@ -145,14 +172,14 @@ static const char *age_text(int64_t since_us, char out[48])
 	return out;
 }
 
-static const struct flag_snapshot *load_flags(const struct config *c)
+static const struct flag_snapshot *load_flags(const struct config *c, const struct operation *op)
 {
 	bool flipt = c->flags.kind == FLAG_SOURCE_FLIPT;
 	const char *path = flipt ? c->flags.snapshot_file : c->flags.file;
 	struct flag_snapshot *s = NULL;
 	int64_t saved_us = 0;
 	struct err e;
-	int r = flipt ? load_saved(c, &s, &saved_us, &e) : load_features(c, &s, &saved_us, &e);
+	int r = flipt ? load_saved(c, SAVED_FLIPT, &s, &saved_us, &e) : load_features(c, op, &s, &saved_us, &e);
 	if (r < 0) {
 		printf("flags      none: %s\n", e.text);
 		return NULL;
@@ -184,7 +211,7 @@ static void print_shares(const struct decide_input *in, const struct operation *
 
 static void explain(const struct config *c, const struct operation *op, const struct arguments *a)
 {
-	const struct flag_snapshot *flags = load_flags(c);
+	const struct flag_snapshot *flags = load_flags(c, op);
 	struct decide_input in = {
 		.config = c,
 		.operation = op,

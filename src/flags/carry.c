@@ -27,10 +27,10 @@ static int flags_of(struct span text, struct span *ret)
 }
 
 int carry_flags(struct span text, struct span old, const char *const *used, size_t n_used, struct buf *out,
-		struct carry_result *ret)
+		struct flag_carried *ret)
 {
 	struct span flags, old_flags = SPAN_NONE;
-	*ret = (struct carry_result){0};
+	*ret = (struct flag_carried){.n = 0};
 	if (flags_of(text, &flags) < 0 || (old.ptr && old.len && flags_of(old, &old_flags) < 0))
 		return -EBADMSG;
 	CLEANUP(buf_releasep) struct buf lost = BUF_INIT(out->max);
@@ -38,15 +38,15 @@ int carry_flags(struct span text, struct span old, const char *const *used, size
 		struct span flag = find_flag(old_flags, used[i]);
 		if (!flag.ptr || find_flag(flags, used[i]).ptr)
 			continue;
-		if (ret->count++ == 0)
-			span_copy(span_of(used[i]), ret->first, sizeof(ret->first));
+		if (ret->n++ < FLAG_CARRIED_NAMED)
+			span_copy(span_of(used[i]), ret->names[ret->n - 1], sizeof(ret->names[0]));
 		buf_puts(&lost, ",");
 		buf_append_span(&lost, flag);
 	}
 	if (lost.error)
 		return lost.error;
-	if (ret->count == 0 || !flags.ptr || json_type_of(flags) != JSON_ARRAY) {
-		if (ret->count == 0)
+	if (ret->n == 0 || !flags.ptr || json_type_of(flags) != JSON_ARRAY) {
+		if (ret->n == 0)
 			return buf_append_span(out, text);
 		/* A snapshot without the member at all: make one of what is carried. */
 		int r = buf_puts(out, "{\"flags\":[");

@@ -1,7 +1,7 @@
 /*
  * Carrying over: a snapshot's text, completed by flags that operations use and that it has lost.
  *
- * Why:       a flag that vanishes from Flipt by mistake must not move everybody to the other side at once; the rest of the new
+ * Why:       a flag that vanishes from its source by mistake must not move everybody to the other side at once; the rest of the new
  *            snapshot still takes effect at once. Works on the JSON of the snapshot API, where each flag is complete in itself.
  * Threads:   pure.
  */
@@ -12,15 +12,11 @@
 
 #include "base/buf.h"
 #include "base/span.h"
-
-struct carry_result {
-	size_t count;	 /* flags carried over */
-	char first[128]; /* the key of one of them */
-};
+#include "flags/flag_source.h"
 
 /* Appends `text` to `out`, with those of `used` that it lacks and `old` (SPAN_NONE: there is none) has. -EBADMSG when either
  * is not a JSON object, buf's errors. */
 int carry_flags(struct span text, struct span old, const char *const *used, size_t n_used, struct buf *out,
-		struct carry_result *ret);
+		struct flag_carried *ret);
 
 #endif

@@ -9,7 +9,10 @@
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
+#include "flags/last_good.h"
+#include "flags/print.h"
 
 /* IN_CLOSE_WRITE and not IN_MODIFY: a file is read when its writer is done. One that is never closed is for the poll. */
 #define WATCHED                                                                                              \
@@ -33,8 +36,13 @@ struct features_source {
 	struct flag_source_events events;
 	int inotify, wd; /* -1: none */
 	struct loop_watch *watch;
-	struct loop_timer *timer;
-	struct signature seen; /* taken before the newest read */
+	struct loop_timer *timer, *quiet;
+	struct signature seen;	 /* taken before the newest read */
+	struct signature looked; /* when the quiet began */
+	int64_t unrest_ms;	 /* monotonic: when the first change came that was not read yet; 0: none */
+	bool patient;		 /* it looked unfinished and has been waited for */
+	bool ended_in_newline;	 /* the last good text */
+	struct last_good good;
 	struct flag_source_status status;
 };
 
@@ -75,38 +83,109 @@ static void note_failure(struct features_source *s, const char *why)
 		s->events.failed(s->events.arg, why);
 }
 
-static void note_success(struct features_source *s, const struct flag_snapshot *snapshot)
+static void publish_good(struct features_source *s, struct flag_snapshot *snapshot, struct buf *text)
 {
-	s->status.failing = false;
-	s->status.last_error[0] = '\0';
-	s->status.good_us = flag_snapshot_loaded_us(snapshot);
-	bool is_new = strcmp(s->status.digest, flag_snapshot_digest(snapshot)) != 0;
+	last_good_take(&s->good, snapshot, text);
 	span_copy(span_of(flag_snapshot_digest(snapshot)), s->status.digest, sizeof(s->status.digest));
-	if (is_new)
-		s->events.publish(s->events.arg, snapshot);
+	s->events.publish(s->events.arg, snapshot);
+	last_good_save(&s->good, s->status.digest);
 }
 
-static void read_now(struct features_source *s)
+static void note_success(struct features_source *s, struct flag_snapshot *snapshot, struct buf *text)
+{
+	/* With the same digest others may be carried over, since others are used. */
+	bool is_new = !s->good.snapshot || strcmp(s->status.digest, flag_snapshot_digest(snapshot)) != 0 ||
+		      flag_snapshot_count(snapshot) != flag_snapshot_count(s->good.snapshot);
+	s->status.failing = false;
+	s->status.last_error[0] = '\0';
+	s->status.good_us = clock_wall_us();
+	if (is_new)
+		publish_good(s, snapshot, text);
+	else
+		flag_snapshot_unref(snapshot);
+}
+
+/* What the file says, with the used flags that it lost carried over. `whole` gets its JSON. */
+static int complete_good(struct features_source *s, struct flag_snapshot *read, struct buf *whole, struct flag_snapshot **ret,
+			 struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf printed = BUF_INIT(FLAG_MAX_DOCUMENT);
+	int r = flag_snapshot_print(read, &printed);
+	if (r < 0) {
+		flag_snapshot_unref(read);
+		return err_set(e, r, "%s: too large", s->path);
+	}
+	return last_good_complete(&s->good, read, buf_span(&printed), whole, ret, e);
+}
+
+/* A file that is cut while it is written can be valid, up to an earlier flag: what was there and is not any more tells. */
+static bool looks_unfinished(const struct features_source *s, struct span text, const struct flag_snapshot *read)
+{
+	if (!read || last_good_lacks(&s->good, read))
+		return true;
+	return s->ended_in_newline && (!text.len || text.ptr[text.len - 1] != '\n');
+}
+
+/* Takes what is there; `patient`: however unfinished it looks. */
+static void read_now(struct features_source *s, bool patient)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT);
-	struct flag_snapshot *snapshot = NULL;
+	CLEANUP(buf_releasep) struct buf whole = BUF_INIT(FLAG_MAX_DOCUMENT);
+	struct flag_snapshot *read = NULL, *snapshot = NULL;
 	struct err e;
 	s->seen = look(s->path);
 	int r = file_read(s->path, FLAG_MAX_DOCUMENT, &text, &e);
 	if (r == 0)
-		r = flag_snapshot_parse_features(s->path, buf_span(&text), s->rules, &snapshot, &e);
-	if (r < 0)
+		r = flag_snapshot_parse_features(s->path, buf_span(&text), s->rules, &read, &e);
+	if (!patient && looks_unfinished(s, buf_span(&text), r == 0 ? read : NULL)) {
+		flag_snapshot_unref(read);
+		s->patient = true;
+		loop_timer_start(s->quiet, FEATURES_PATIENCE_MS);
+		return;
+	}
+	s->patient = false;
+	s->unrest_ms = 0;
+	if (r == 0)
+		r = complete_good(s, read, &whole, &snapshot, &e);
+	if (r < 0) {
 		note_failure(s, e.text);
-	else
-		note_success(s, snapshot);
-	flag_snapshot_unref(snapshot);
+		return;
+	}
+	s->ended_in_newline = text.len && text.ptr[text.len - 1] == '\n';
+	note_success(s, snapshot, &whole);
 }
 
-static void read_if_changed(struct features_source *s)
+/* To be read once it has been as it is for `ms`. */
+static void read_when_quiet(struct features_source *s, unsigned ms)
+{
+	s->looked = look(s->path);
+	s->patient = false;
+	if (!s->unrest_ms)
+		s->unrest_ms = clock_mono_ms();
+	loop_timer_start(s->quiet, ms);
+}
+
+static void on_quiet(void *arg)
+{
+	struct features_source *s = arg;
+	struct signature now = look(s->path);
+	char why[PATH_MAX + 128];
+	if (same_signature(&now, &s->looked)) {
+		read_now(s, s->patient);
+		return;
+	}
+	if (clock_mono_ms() - s->unrest_ms > FEATURES_UNREST_MS) {
+		snprintf(why, sizeof(why), "%s: keeps changing: it is read once it has been still for a moment", s->path);
+		note_failure(s, why);
+	}
+	read_when_quiet(s, FEATURES_QUIET_MS);
+}
+
+static void read_if_changed(struct features_source *s, unsigned ms)
 {
 	struct signature now = look(s->path);
-	if (!same_signature(&now, &s->seen))
-		read_now(s);
+	if (!same_signature(&now, &s->seen) && !loop_timer_active(s->quiet))
+		read_when_quiet(s, ms);
 }
 
 /* --- watching ------------------------------------------------------------------------------------------------------ */
@@ -144,9 +223,9 @@ static void on_inotify(void *arg, unsigned events)
 		}
 	}
 	if (ours)
-		read_now(s);
+		read_when_quiet(s, FEATURES_QUIET_MS);
 	else if (any)
-		read_if_changed(s);
+		read_if_changed(s, FEATURES_QUIET_MS);
 }
 
 /* Watches the folder that the path names now; it may be another than before, or none. */
@@ -166,7 +245,8 @@ static void on_poll(void *arg)
 {
 	struct features_source *s = arg;
 	watch_folder(s);
-	read_if_changed(s);
+	/* No event of its being closed has come: its writer may still be at it. */
+	read_if_changed(s, s->wd >= 0 ? FEATURES_PATIENCE_MS : FEATURES_QUIET_MS);
 	loop_timer_start(s->timer, FEATURES_POLL_MS);
 }
 
@@ -194,9 +274,12 @@ static int set_paths(struct features_source *s, const char *path)
 
 static int start_watching(struct features_source *s)
 {
+	int r = loop_timer_new(s->loop, on_quiet, s, &s->quiet);
+	if (r < 0)
+		return r;
 	s->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (s->inotify >= 0) {
-		int r = loop_watch_new(s->loop, s->inotify, LOOP_READ, on_inotify, s, &s->watch);
+		r = loop_watch_new(s->loop, s->inotify, LOOP_READ, on_inotify, s, &s->watch);
 		if (r < 0)
 			return r;
 		watch_folder(s); /* before the first read, so that no change falls between */
@@ -204,25 +287,42 @@ static int start_watching(struct features_source *s)
 	return loop_timer_new(s->loop, on_poll, s, &s->timer);
 }
 
-int features_source_start(struct loop *loop, const char *path, enum flag_rules rules,
-			  const struct flag_source_events *events, struct features_source **ret,
-			  struct err *e)
+/* The file, and where it cannot be used what it last said. */
+static void first_read(struct features_source *s)
+{
+	int64_t saved_us = 0;
+	bool saved = last_good_begin(&s->good, &saved_us) == 0;
+	read_now(s, true);
+	if (!saved || !s->status.failing)
+		return;
+	s->status.good_us = saved_us;
+	span_copy(span_of(flag_snapshot_digest(s->good.snapshot)), s->status.digest, sizeof(s->status.digest));
+	s->events.publish(s->events.arg, s->good.snapshot);
+}
+
+int features_source_start(struct loop *loop, const struct features_source_options *o, const struct flag_source_events *events,
+			  struct features_source **ret, struct err *e)
 {
 	struct features_source *s = calloc(1, sizeof(*s));
 	if (!s)
 		return err_set(e, -ENOMEM, "out of memory");
 	s->loop = loop;
-	s->rules = rules;
+	s->rules = o->rules;
 	s->events = *events;
 	s->inotify = s->wd = -1;
-	int r = set_paths(s, path);
+	int r = set_paths(s, o->path);
+	if (r == 0)
+		r = last_good_init(&s->good, SAVED_FILE, o->snapshot_file, NULL, NULL);
+	s->good.source = s->path;
+	if (r == 0)
+		r = last_good_use(&s->good, o->used, o->n_used);
 	if (r == 0)
 		r = start_watching(s);
 	if (r < 0) {
 		features_source_stop(s);
-		return err_set(e, r, "%s: cannot be watched: %s", path, strerror(-r));
+		return err_set(e, r, "%s: cannot be watched: %s", o->path, strerror(-r));
 	}
-	read_now(s);
+	first_read(s);
 	loop_timer_start(s->timer, FEATURES_POLL_MS);
 	*ret = s;
 	return 0;
@@ -234,8 +334,10 @@ struct features_source *features_source_stop(struct features_source *s)
 		return NULL;
 	loop_watch_free(s->watch);
 	loop_timer_free(s->timer);
+	loop_timer_free(s->quiet);
 	if (s->inotify >= 0)
 		close(s->inotify);
+	last_good_release(&s->good);
 	free(s);
 	return NULL;
 }
@@ -243,10 +345,16 @@ struct features_source *features_source_stop(struct features_source *s)
 void features_source_reload(struct features_source *s)
 {
 	watch_folder(s);
-	read_now(s);
+	read_when_quiet(s, FEATURES_QUIET_MS);
+}
+
+int features_source_use(struct features_source *s, const struct span *keys, size_t n)
+{
+	return last_good_use(&s->good, keys, n);
 }
 
 void features_source_status(const struct features_source *s, struct flag_source_status *ret)
 {
 	*ret = s->status;
+	last_good_carried(&s->good, &ret->carried);
 }

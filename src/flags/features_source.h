@@ -14,17 +14,31 @@
 
 struct features_source;
 
-#define FEATURES_POLL_MS 2000 /* how often the file is looked at even when no event came */
+#define FEATURES_POLL_MS 2000	   /* how often the file is looked at even when no event came */
+#define FEATURES_QUIET_MS 50	   /* a change is taken when the file has been as it is for so long */
+#define FEATURES_PATIENCE_MS 1000  /* the same where it looks unfinished */
+#define FEATURES_UNREST_MS 10000   /* a file that keeps changing is complained of */
 
-/* Reads `path` now (calls publish when good) and whenever it changes: inotify on its folder, so that editors' renames,
- * symlink swaps (Kubernetes ConfigMaps) and in-place writes are all seen; also a slow poll as safety net. A file that is
- * missing or broken now is no error: the status says so, and the source keeps watching. Identical content is not published
- * again. Without inotify (its limits reached) the slow poll alone does the work. -EINVAL for an empty path, -ENAMETOOLONG,
- * -ENOMEM. */
-int features_source_start(struct loop *loop, const char *path, enum flag_rules rules,
-			  const struct flag_source_events *events, struct features_source **ret, struct err *e);
+struct features_source_options {
+	const char *path;
+	enum flag_rules rules;
+	const char *snapshot_file; /* last good state on disk, or NULL */
+	const struct span *used;   /* the flags that operations use; copied */
+	size_t n_used;
+};
+
+/* Reads the file now (calls publish when there is something good, if only on disk) and whenever it changes: inotify on its folder, so that
+ * editors' renames, symlink swaps (Kubernetes ConfigMaps) and in-place writes are all seen; also a slow poll as safety net. A change is
+ * taken when it has been quiet for a moment; longer where the file looks cut: it does not parse, lacks a used flag that was there, or
+ * the end of its last line. A file that is missing or broken now is no error: the status says so, and the source keeps watching. A used
+ * flag that it lost keeps its last good definition. Identical content is not published again. Without inotify (its limits reached)
+ * the slow poll alone does the work. -EINVAL for an empty path, -ENAMETOOLONG, -ENOMEM. */
+int features_source_start(struct loop *loop, const struct features_source_options *o, const struct flag_source_events *events,
+			  struct features_source **ret, struct err *e);
 struct features_source *features_source_stop(struct features_source *s);
-void features_source_reload(struct features_source *s); /* read again now (SIGHUP) */
+void features_source_reload(struct features_source *s); /* read again, changed or not (SIGHUP) */
+/* The flags that operations use now; keys are copied. -ENOMEM. */
+int features_source_use(struct features_source *s, const struct span *keys, size_t n);
 void features_source_status(const struct features_source *s, struct flag_source_status *ret);
 
 #endif

@@ -18,6 +18,14 @@ struct flag_source_events {
 };
 /* Neither may stop the source from within. */
 
+#define FLAG_CARRIED_NAMED 8
+
+/* Flags that operations use and that the source no longer has: their last good definition stays in use. */
+struct flag_carried {
+	size_t n;
+	char names[FLAG_CARRIED_NAMED][128]; /* the first of them */
+};
+
 struct flag_source_status {
 	const char *kind;      /* "file", "flipt" (version not known yet), "flipt v1", "flipt v2" */
 	char where[256];       /* path, or URL without credentials */
@@ -26,6 +34,7 @@ struct flag_source_status {
 	bool failing;	       /* the newest state could not be had or used */
 	bool streaming;	       /* changes arrive by themselves */
 	char last_error[512];
+	struct flag_carried carried;
 };
 
 #endif

@@ -8,12 +8,10 @@
 #include "base/backoff.h"
 #include "base/clock.h"
 #include "base/crypto.h"
-#include "base/file.h"
 #include "base/http_client.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "flags/carry.h"
-#include "flags/saved_snapshot.h"
+#include "flags/last_good.h"
 
 #define BACKOFF_FIRST_MS 500u
 #define BACKOFF_MAX_MS 30000u
@@ -31,7 +29,7 @@ struct flipt_source {
 	struct loop *loop;
 	struct http_client *http;
 	struct flag_source_events events;
-	char *url, *namespace_key, *environment, *authorization, *snapshot_file;
+	char *url, *authorization;
 	unsigned poll_ms, timeout_ms, stream_idle_ms;
 	bool stream_wanted;
 
@@ -43,11 +41,7 @@ struct flipt_source {
 	bool stream_begun; /* this connection has brought a good snapshot */
 	bool stream_up;	   /* it, or the one that it takes over from, has */
 
-	char **used; /* flags that operations use */
-	size_t n_used;
-
-	const struct flag_snapshot *good; /* in use, or NULL */
-	struct buf good_text;		  /* its JSON, carried flags included */
+	struct last_good good;
 	char server_digest[80];		  /* what If-None-Match says: of the server's own text */
 	char content[80];		  /* v1: hash of that text */
 	int64_t etag_since_us;		  /* v1: when this ETag came first (monotonic) */
@@ -102,66 +96,6 @@ static bool good_digest(const char *digest)
 	return strlen(digest) == DIGEST_LENGTH && strspn(digest, "0123456789abcdef") == DIGEST_LENGTH;
 }
 
-static void save(struct flipt_source *s, enum flag_rules rules)
-{
-	struct saved_snapshot saved = {.rules = rules,
-				       .namespace_key = s->namespace_key,
-				       .environment = s->environment,
-				       .digest = s->server_digest,
-				       .text = buf_span(&s->good_text)};
-	struct err e;
-	if (s->snapshot_file && saved_snapshot_write(s->snapshot_file, &saved, &e) < 0)
-		log_warn("flags_not_saved", LOG_STR("error", e.text));
-}
-
-static void take(struct flipt_source *s, struct flag_snapshot *snapshot, struct buf *text)
-{
-	flag_snapshot_unref(s->good);
-	s->good = snapshot;
-	buf_release(&s->good_text);
-	s->good_text = *text;
-	*text = BUF_INIT(text->max);
-	s->events.publish(s->events.arg, snapshot);
-}
-
-/* The server's text, with the used flags that it lost carried over from the last good one. */
-static int with_carried(struct flipt_source *s, struct span text, struct buf *out)
-{
-	struct carry_result carried;
-	int r = carry_flags(text, s->good ? buf_span(&s->good_text) : SPAN_NONE, (const char *const *)s->used, s->n_used, out,
-			    &carried);
-	if (r == 0 && carried.count > 0)
-		log_warn("flags_vanished", LOG_STR("source", s->url), LOG_INT("count", carried.count),
-			 LOG_STR("first", carried.first), LOG_STR("kept", "their last good definition stays in use"));
-	return r;
-}
-
-static bool lost_one(const struct flipt_source *s, const struct flag_snapshot *new)
-{
-	for (size_t i = 0; i < s->n_used && s->good; i++)
-		if (flag_find(s->good, span_of(s->used[i])) && !flag_find(new, span_of(s->used[i])))
-			return true;
-	return false;
-}
-
-/* The snapshot that is to be in use, and its text. Carrying over reads a large text several times: only where something was lost. */
-static int complete(struct flipt_source *s, struct span text, enum flag_rules rules, struct buf *whole, struct flag_snapshot **ret,
-		    struct err *e)
-{
-	struct flag_snapshot *snapshot;
-	int r = flag_snapshot_parse_json("snapshot", text, rules, &snapshot, e);
-	if (r < 0)
-		return r;
-	bool whole_already = !lost_one(s, snapshot);
-	r = whole_already ? buf_append_span(whole, text) : with_carried(s, text, whole);
-	if (r == 0 && whole_already)
-		return (*ret = snapshot, 0);
-	flag_snapshot_unref(snapshot);
-	if (r < 0)
-		return err_set(e, r, "the snapshot is not valid JSON, or is too large");
-	return flag_snapshot_parse_json("snapshot", buf_span(whole), rules, ret, e);
-}
-
 /* v1 may send no ETag while a namespace was never changed: the text, without its random blanks, stands for it. */
 static int digest_of_text(struct span text, char *digest, size_t size)
 {
@@ -187,7 +121,7 @@ static int digest_of_text(struct span text, char *digest, size_t size)
  */
 static bool is_in_use(struct flipt_source *s, struct span text, const char *digest)
 {
-	bool same = s->good && strcmp(digest, s->server_digest) == 0;
+	bool same = s->good.snapshot && strcmp(digest, s->server_digest) == 0;
 	if (s->version != VERSION_1)
 		return same;
 	char content[80];
@@ -222,15 +156,17 @@ static void accept(struct flipt_source *s, struct span text, const char *digest)
 	enum flag_rules rules = s->version == VERSION_1 ? FLAG_RULES_V1 : FLAG_RULES_V2;
 	CLEANUP(buf_releasep) struct buf whole = BUF_INIT(FLAG_MAX_DOCUMENT);
 	struct flag_snapshot *snapshot = NULL;
-	if (complete(s, text, rules, &whole, &snapshot, &e) < 0) {
+	if (flag_snapshot_parse_json("snapshot", text, rules, &snapshot, &e) < 0 ||
+	    last_good_complete(&s->good, snapshot, text, &whole, &snapshot, &e) < 0) {
 		failed(s, NO_SNAPSHOT, e.text);
 		return;
 	}
 	flag_snapshot_set_digest(snapshot, digest);
 	snprintf(s->server_digest, sizeof(s->server_digest), "%s", digest);
-	take(s, snapshot, &whole);
+	last_good_take(&s->good, snapshot, &whole);
+	s->events.publish(s->events.arg, snapshot);
 	confirmed(s);
-	save(s, rules);
+	last_good_save(&s->good, s->server_digest);
 }
 
 /* The digest: of v2 in the document, of v1 in the ETag alone. false: a v2 server answered on v1's path. */
@@ -353,8 +289,8 @@ static void on_poll(void *arg, const struct http_reply *r)
 static int snapshot_url(const struct flipt_source *s, bool stream, char **ret)
 {
 	if (s->version == VERSION_1)
-		return asprintf(ret, "%s/internal/v1/evaluation/snapshot/namespace/%s", s->url, s->namespace_key);
-	return asprintf(ret, "%s/client/v2/environments/%s/namespaces/%s/%s", s->url, s->environment, s->namespace_key,
+		return asprintf(ret, "%s/internal/v1/evaluation/snapshot/namespace/%s", s->url, s->good.namespace_key);
+	return asprintf(ret, "%s/client/v2/environments/%s/namespaces/%s/%s", s->url, s->good.environment, s->good.namespace_key,
 			stream ? "stream" : "snapshot");
 }
 
@@ -363,7 +299,7 @@ static int snapshot_url(const struct flipt_source *s, bool stream, char **ret)
 static size_t request_fields(const struct flipt_source *s, bool with_digest, struct http_field fields[FIELDS_MAX])
 {
 	size_t n = 0;
-	fields[n++] = (struct http_field){SPAN_LIT("X-Flipt-Environment"), span_of(s->environment)};
+	fields[n++] = (struct http_field){SPAN_LIT("X-Flipt-Environment"), span_of(s->good.environment)};
 	fields[n++] = (struct http_field){SPAN_LIT("X-Flipt-Accept-Server-Version"), SPAN_LIT("1.47.0")};
 	if (s->authorization)
 		fields[n++] = (struct http_field){SPAN_LIT("Authorization"), span_of(s->authorization)};
@@ -526,43 +462,25 @@ static void on_stream_timer(void *arg)
 
 static void start_from_disk(struct flipt_source *s)
 {
-	CLEANUP(buf_releasep) struct buf file = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
-	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT);
-	struct flag_snapshot *snapshot = NULL;
-	struct span inner;
-	struct err e;
-	if (!s->snapshot_file)
-		return;
-	file_remove_leftovers(s->snapshot_file);
 	int64_t saved_us = 0;
-	int r = saved_snapshot_read(s->snapshot_file, s->namespace_key, s->environment, &file, &inner, &snapshot, &saved_us, &e);
-	if (r == 0 && buf_append_span(&text, inner) < 0)
-		r = err_set(&e, -ENOMEM, "out of memory");
-	if (r < 0) {
-		if (r != -ENOENT)
-			log_warn("flags_saved_snapshot_unusable", LOG_STR("error", e.text));
-		flag_snapshot_unref(snapshot);
+	if (last_good_begin(&s->good, &saved_us) < 0)
 		return;
-	}
-	log_info("flags_from_disk", LOG_STR("file", s->snapshot_file), LOG_STR("digest", flag_snapshot_digest(snapshot)));
 	s->good_us = saved_us;
-	take(s, snapshot, &text);
+	s->events.publish(s->events.arg, s->good.snapshot);
 }
 
-static int copy(const char *from, const char *otherwise, char **ret)
+static const char *or_default(const char *text)
 {
-	const char *text = from && *from ? from : otherwise;
-	if (!text)
-		return 0;
-	*ret = strdup(text);
-	return *ret ? 0 : -ENOMEM;
+	return text && *text ? text : "default";
 }
 
 static int copy_options(struct flipt_source *s, const struct flipt_source_options *o)
 {
-	if (copy(o->url, "", &s->url) < 0 || copy(o->namespace_key, "default", &s->namespace_key) < 0 ||
-	    copy(o->environment, "default", &s->environment) < 0 || copy(o->snapshot_file, NULL, &s->snapshot_file) < 0)
+	const char *file = o->snapshot_file && *o->snapshot_file ? o->snapshot_file : NULL;
+	s->url = strdup(o->url ? o->url : "");
+	if (!s->url || last_good_init(&s->good, SAVED_FLIPT, file, or_default(o->namespace_key), or_default(o->environment)) < 0)
 		return -ENOMEM;
+	s->good.source = s->url;
 	for (size_t n = strlen(s->url); n > 0 && s->url[n - 1] == '/'; n--)
 		s->url[n - 1] = '\0';
 	if (o->token && *o->token && asprintf(&s->authorization, "Bearer %s", o->token) < 0) {
@@ -584,7 +502,6 @@ int flipt_source_start(struct loop *loop, const struct flipt_source_options *o, 
 		return err_set(e, -ENOMEM, "out of memory");
 	s->loop = loop;
 	s->events = *events;
-	s->good_text = BUF_INIT(FLAG_MAX_DOCUMENT);
 	struct http_client_options ho = {.ca_file = o->ca_file, .max_connections = 4, .keep_ms = 8000};
 	int r = copy_options(s, o);
 	if (r == 0)
@@ -606,15 +523,6 @@ int flipt_source_start(struct loop *loop, const struct flipt_source_options *o, 
 	return (*ret = s, 0);
 }
 
-static void free_used(struct flipt_source *s)
-{
-	for (size_t i = 0; i < s->n_used; i++)
-		free(s->used[i]);
-	free(s->used);
-	s->used = NULL;
-	s->n_used = 0;
-}
-
 struct flipt_source *flipt_source_stop(struct flipt_source *s)
 {
 	if (!s)
@@ -625,15 +533,10 @@ struct flipt_source *flipt_source_stop(struct flipt_source *s)
 	loop_timer_free(s->poll_timer);
 	loop_timer_free(s->stream_timer);
 	loop_timer_free(s->silence_timer);
-	flag_snapshot_unref(s->good);
-	buf_release(&s->good_text);
+	last_good_release(&s->good);
 	buf_release(&s->line);
-	free_used(s);
 	free(s->url);
-	free(s->namespace_key);
-	free(s->environment);
 	free(s->authorization);
-	free(s->snapshot_file);
 	free(s);
 	return NULL;
 }
@@ -645,18 +548,7 @@ void flipt_source_refresh(struct flipt_source *s)
 
 int flipt_source_use(struct flipt_source *s, const struct span *keys, size_t n)
 {
-	char **copies = calloc(n ? n : 1, sizeof(*copies));
-	if (!copies)
-		return -ENOMEM;
-	free_used(s);
-	s->used = copies;
-	for (size_t i = 0; i < n; i++) {
-		copies[i] = span_dup(keys[i]);
-		if (!copies[i])
-			return -ENOMEM;
-		s->n_used++;
-	}
-	return 0;
+	return last_good_use(&s->good, keys, n);
 }
 
 void flipt_source_status(const struct flipt_source *s, struct flag_source_status *ret)
@@ -670,6 +562,7 @@ void flipt_source_status(const struct flipt_source *s, struct flag_source_status
 		snprintf(ret->where, sizeof(ret->where), "%.*s%s", (int)(slashes + 3 - s->url), s->url, at + 1);
 	else
 		snprintf(ret->where, sizeof(ret->where), "%s", s->url);
-	snprintf(ret->digest, sizeof(ret->digest), "%s", s->good ? flag_snapshot_digest(s->good) : "");
+	snprintf(ret->digest, sizeof(ret->digest), "%s", s->good.snapshot ? flag_snapshot_digest(s->good.snapshot) : "");
 	snprintf(ret->last_error, sizeof(ret->last_error), "%s", s->last_error);
+	last_good_carried(&s->good, &ret->carried);
 }

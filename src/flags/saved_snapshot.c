@@ -35,9 +35,10 @@ int saved_snapshot_write(const char *path, const struct saved_snapshot *s, struc
 	clock_format(clock_wall_us(), when);
 	crc_text(s->text, crc);
 	buf_puts(&b, "{\"format\":2,");
+	member(&b, "source", s->kind == SAVED_FILE ? "file" : "flipt");
 	member(&b, "rules", s->rules == FLAG_RULES_V1 ? "v1" : "v2");
-	member(&b, "namespace", s->namespace_key);
-	member(&b, "environment", s->environment);
+	member(&b, "namespace", s->namespace_key ? s->namespace_key : "");
+	member(&b, "environment", s->environment ? s->environment : "");
 	member(&b, "digest", s->digest);
 	member(&b, "saved_at", when);
 	member(&b, "crc32", crc);
@@ -50,7 +51,7 @@ int saved_snapshot_write(const char *path, const struct saved_snapshot *s, struc
 	return r < 0 ? r : file_replace(path, buf_span(&b), 0600, e);
 }
 
-enum { FORMAT, RULES, NAMESPACE, ENVIRONMENT, DIGEST, SAVED_AT, CRC, SNAPSHOT, MEMBERS };
+enum { FORMAT, SOURCE, RULES, NAMESPACE, ENVIRONMENT, DIGEST, SAVED_AT, CRC, SNAPSHOT, MEMBERS };
 
 static bool is_string(struct span value, const char *text)
 {
@@ -59,11 +60,22 @@ static bool is_string(struct span value, const char *text)
 	       span_is(buf_span(&content), text);
 }
 
-int saved_snapshot_read(const char *path, const char *namespace_key, const char *environment, struct buf *text,
-			struct span *ret_text, struct flag_snapshot **ret, int64_t *ret_saved_us, struct err *e)
+static int saved_check_origin(const char *path, const struct saved_from *from, const struct span *v, struct err *e)
+{
+	bool file = v[SOURCE].ptr && is_string(v[SOURCE], "file");
+	if (file != (from->kind == SAVED_FILE))
+		return err_set(e, -EBADMSG, "%s: saved from another kind of source", path);
+	if ((from->namespace_key && !is_string(v[NAMESPACE], from->namespace_key)) ||
+	    (from->environment && !is_string(v[ENVIRONMENT], from->environment)))
+		return err_set(e, -EBADMSG, "%s: saved from another namespace or environment", path);
+	return 0;
+}
+
+int saved_snapshot_read(const char *path, const struct saved_from *from, struct buf *text, struct span *ret_text,
+			struct flag_snapshot **ret, int64_t *ret_saved_us, struct err *e)
 {
 	static const struct span names[MEMBERS] = {
-		[FORMAT] = SPAN_INIT("/format"),	    [RULES] = SPAN_INIT("/rules"),
+		[FORMAT] = SPAN_INIT("/format"),	    [SOURCE] = SPAN_INIT("/source"),	    [RULES] = SPAN_INIT("/rules"),
 		[NAMESPACE] = SPAN_INIT("/namespace"), [ENVIRONMENT] = SPAN_INIT("/environment"),
 		[DIGEST] = SPAN_INIT("/digest"),	    [CRC] = SPAN_INIT("/crc32"),
 		[SNAPSHOT] = SPAN_INIT("/snapshot"),   [SAVED_AT] = SPAN_INIT("/saved_at"),
@@ -76,9 +88,8 @@ int saved_snapshot_read(const char *path, const char *namespace_key, const char 
 		return err_prefix(e, -EBADMSG, "%s", path);
 	if (!v[FORMAT].ptr || !span_is(v[FORMAT], "2") || !v[SNAPSHOT].ptr || !v[DIGEST].ptr)
 		return err_set(e, -EBADMSG, "%s: not a saved snapshot of this version", path);
-	if ((namespace_key && !is_string(v[NAMESPACE], namespace_key)) ||
-	    (environment && !is_string(v[ENVIRONMENT], environment)))
-		return err_set(e, -EBADMSG, "%s: saved from another namespace or environment", path);
+	if ((r = saved_check_origin(path, from, v, e)) < 0)
+		return r;
 	char crc[CRC_TEXT];
 	crc_text(v[SNAPSHOT], crc);
 	if (!is_string(v[CRC], crc))

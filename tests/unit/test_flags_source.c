@@ -22,20 +22,27 @@
 #define OFF "flags:\n- key: f\n  type: BOOLEAN_FLAG_TYPE\n  enabled: false\n"
 #define BROKEN "flags:\n- key: f\n  type: BOOLEAN_FLAG_TYPE\n  enabled: perhaps\n"
 
+/* Two flags; what is in use is "f", behind another. */
+#define G "- key: g\n  type: BOOLEAN_FLAG_TYPE\n  enabled: "
+#define TWO(g, f) "flags:\n" G g "\n- key: f\n  type: BOOLEAN_FLAG_TYPE\n  enabled: " f "\n"
+
 struct watcher {
-	char folder[SCRATCH_MAX], path[SCRATCH_MAX];
+	char folder[SCRATCH_MAX], path[SCRATCH_MAX], saved[SCRATCH_MAX];
 	struct loop *loop;
 	struct loop_timer *patience;
 	struct features_source *source;
 	int published, failed, stop_at_published, stop_at_failed;
-	bool on, gave_up;
+	bool on, g_on, f_there, gave_up;
 	char why[512];
 };
 
 static void on_publish(void *arg, const struct flag_snapshot *s)
 {
 	struct watcher *w = arg;
-	w->on = flag_enabled(flag_find(s, SPAN_LIT("f")));
+	const struct flag *f = flag_find(s, SPAN_LIT("f")), *g = flag_find(s, SPAN_LIT("g"));
+	w->f_there = f != NULL;
+	w->on = f && flag_enabled(f);
+	w->g_on = g && flag_enabled(g);
 	if (++w->published == w->stop_at_published)
 		loop_stop(w->loop);
 }
@@ -68,16 +75,40 @@ static void setup(struct watcher *w)
 	memset(w, 0, sizeof(*w));
 	scratch_make(w->folder);
 	scratch_path(w->folder, "flags.yml", w->path);
+	scratch_path(w->folder, "saved.json", w->saved);
 	assert_int_equal(loop_new(&w->loop), 0);
 	assert_int_equal(loop_timer_new(w->loop, on_patience, w, &w->patience), 0);
 }
 
+static const struct span used[] = {SPAN_INIT("f")};
+
 static void start(struct watcher *w, const char *path)
 {
 	struct flag_source_events events = {on_publish, on_failed, w};
+	struct features_source_options o = {
+		.path = path, .rules = FLAG_RULES_V2, .snapshot_file = w->saved, .used = used, .n_used = 1};
 	struct err e;
-	if (features_source_start(w->loop, path, FLAG_RULES_V2, &events, &w->source, &e) < 0)
+	if (features_source_start(w->loop, &o, &events, &w->source, &e) < 0)
 		fail_msg("%s", e.text);
+}
+
+/* Another process on the same data. */
+static void restart(struct watcher *w, const char *path)
+{
+	features_source_stop(w->source);
+	w->source = NULL;
+	w->published = w->failed = 0;
+	w->on = w->g_on = w->f_there = false;
+	start(w, path);
+}
+
+static void assert_vanished(const struct watcher *w, size_t n)
+{
+	struct flag_source_status st;
+	features_source_status(w->source, &st);
+	assert_int_equal(st.carried.n, n);
+	if (n)
+		assert_string_equal(st.carried.names[0], "f");
 }
 
 static void teardown(struct watcher *w)
@@ -153,15 +184,11 @@ static void broken_keeps_the_last_good_and_says_why(void **state)
 	assert_non_null(strstr(st.last_error, ":4:"));
 	assert_int_equal(w.published, 1);
 
-	/* The same content as the last good: fine again, but nothing new to publish. Shown by what comes next. */
-	put(w.path, ON);
-	features_source_reload(w.source);
+	put(w.path, OFF);
+	await_published(&w, false);
 	features_source_status(w.source, &st);
 	assert_false(st.failing);
 	assert_string_equal(st.last_error, "");
-	assert_int_equal(w.published, 1);
-	put(w.path, OFF);
-	await_published(&w, false);
 	assert_int_equal(w.published, 2);
 	teardown(&w);
 }
@@ -178,11 +205,99 @@ static void half_written_file_is_no_new_state_until_closed(void **state)
 	fputs("flags:\n- key: f\n  type: BOOL", f);
 	fflush(f);
 	features_source_reload(w.source); /* what the poll would see */
-	assert_int_equal(w.failed, 1);
-	assert_non_null(strstr(w.why, "type"));
 	fputs("EAN_FLAG_TYPE\n  enabled: false\n", f);
 	fclose(f);
 	await_published(&w, false);
+	assert_int_equal(w.failed, 0);
+	teardown(&w);
+}
+
+/* Valid as it stands, and longer quiet than any change must be: still the writer's time is waited for. */
+static void cut_behind_an_earlier_flag_while_being_written_moves_nobody(void **state)
+{
+	struct watcher w;
+	(void)state;
+	setup(&w);
+	put(w.path, TWO("false", "false"));
+	start(&w, w.path);
+	FILE *f = fopen(w.path, "w");
+	assert_non_null(f);
+	fputs("flags:\n" G "true\n", f);
+	fflush(f);
+	features_source_reload(w.source);
+	w.gave_up = false;
+	loop_timer_start(w.patience, FEATURES_QUIET_MS * 6);
+	loop_run(w.loop);
+	assert_true(w.gave_up);
+	assert_int_equal(w.published, 1);
+	assert_vanished(&w, 0);
+	fputs("- key: f\n  type: BOOLEAN_FLAG_TYPE\n  enabled: true\n", f);
+	fclose(f);
+	w.gave_up = false;
+	await_published(&w, true);
+	assert_true(w.g_on);
+	assert_vanished(&w, 0);
+	teardown(&w);
+}
+
+/* Whatever makes the flag vanish: its last good definition stays, the rest takes effect, and the status names it. */
+static void flag_in_use_that_vanishes_is_carried_over(void **state)
+{
+	static const struct {
+		const char *text;
+		bool g_on;
+	} cases[] = {
+		{"flags: []\n", false},
+		{"flags:\n" G "true\n", true},				       /* cut behind an earlier flag */
+		{"flags:\n" G "true\n- key: ff\n  type: BOOLEAN_FLAG_TYPE\n  enabled: true\n", true}, /* misspelt */
+		{"flags:\n" G "true\n- key: F\n  type: BOOLEAN_FLAG_TYPE\n  enabled: true\n", true},
+		{"flags: []", false},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct watcher w;
+		setup(&w);
+		put(w.path, TWO("false", "true"));
+		start(&w, w.path);
+		put(w.path, cases[i].text);
+		await_published(&w, true);
+		assert_int_equal(w.g_on, cases[i].g_on);
+		assert_vanished(&w, 1);
+
+		/* A restart changes nothing of it, also where the file is gone meanwhile. */
+		restart(&w, w.path);
+		assert_int_equal(w.published, 1);
+		assert_true(w.on);
+		assert_int_equal(w.g_on, cases[i].g_on);
+		assert_vanished(&w, 1);
+		assert_int_equal(unlink(w.path), 0);
+		restart(&w, w.path);
+		assert_int_equal(w.published, 1);
+		assert_int_equal(w.failed, 1);
+		assert_true(w.on);
+
+		put(w.path, TWO("false", "false")); /* back */
+		await_published(&w, false);
+		assert_vanished(&w, 0);
+		teardown(&w);
+	}
+}
+
+/* Nobody uses it any more: it may go. */
+static void flag_that_no_operation_uses_any_more_goes(void **state)
+{
+	struct watcher w;
+	(void)state;
+	setup(&w);
+	put(w.path, TWO("true", "true"));
+	start(&w, w.path);
+	put(w.path, "flags: []\n");
+	await_published(&w, true);
+	assert_int_equal(features_source_use(w.source, NULL, 0), 0);
+	assert_vanished(&w, 0);
+	features_source_reload(w.source);
+	await_published(&w, false);
+	assert_false(w.f_there);
 	teardown(&w);
 }
 
@@ -276,10 +391,11 @@ static void refused_paths(void **state)
 {
 	struct watcher w;
 	struct flag_source_events events = {on_publish, on_failed, &w};
+	struct features_source_options o = {.path = ""};
 	struct err e;
 	(void)state;
 	setup(&w);
-	assert_int_equal(features_source_start(w.loop, "", FLAG_RULES_V2, &events, &w.source, &e), -EINVAL);
+	assert_int_equal(features_source_start(w.loop, &o, &events, &w.source, &e), -EINVAL);
 	assert_null(w.source);
 	assert_null(features_source_stop(NULL));
 	teardown(&w);
@@ -291,6 +407,9 @@ int main(void)
 		cmocka_unit_test(written_in_place_and_renamed_over),
 		cmocka_unit_test(broken_keeps_the_last_good_and_says_why),
 		cmocka_unit_test(half_written_file_is_no_new_state_until_closed),
+		cmocka_unit_test(cut_behind_an_earlier_flag_while_being_written_moves_nobody),
+		cmocka_unit_test(flag_in_use_that_vanishes_is_carried_over),
+		cmocka_unit_test(flag_that_no_operation_uses_any_more_goes),
 		cmocka_unit_test(deleted_and_made_again),
 		cmocka_unit_test(missing_at_the_start),
 		cmocka_unit_test(symbolic_links_swapped),
