@@ -6,6 +6,7 @@ smallest thing that has a name: a case of a cmocka program, a rule of layers.py,
 import glob
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -190,9 +191,30 @@ def left_out():
     yield from pytest("few", files=("test_left_out.py", "test_new_backend.py"))
 
 
+RELEASES = {"12": "bookworm", "13": "trixie"}
+
+
+def other_release():
+    """The unit tests with the libraries of the other Debian release, in a bare root folder (scripts/test-in)."""
+    here = platform.freedesktop_os_release() if hasattr(platform, "freedesktop_os_release") else {}
+    name = RELEASES["12" if here.get("VERSION_ID") == "13" else "13"]
+    run = subprocess.run([os.path.join(ROOT, "scripts", "test-in"), name, "unit"], stdin=subprocess.DEVNULL,
+                         capture_output=True, text=True, errors="replace")
+    count = re.search(r"^unit +(\d+) passed, (\d+) failed(?:, (\d+) skipped)?", run.stdout, re.M)
+    if run.returncode == 3 and not count:
+        yield name, "skipped", tail(run.stderr, 1)
+        return
+    if not count:
+        yield name, "failed", tail(run.stdout + run.stderr)
+        return
+    for result, n in zip(("passed", "failed", "skipped"), count.groups("0")):
+        for _ in range(int(n)):
+            yield name, result, tail(run.stdout) if result == "failed" else "see scripts/test-in %s unit" % name
+
+
 SUITES = [
     ("layers", layers), ("unit", unit), ("asan", asan), ("tsan", tsan), ("clang", clang), ("fuzz", fuzz), ("left-out", left_out),
-    ("integration", integration), ("integration-asan", integration_asan),
+    ("integration", integration), ("integration-asan", integration_asan), ("other-release", other_release),
 ]
 
 
