@@ -104,6 +104,12 @@ static void put_flags(struct app *a, struct buf *b)
 	buf_puts(b, ",");
 	put_text(b, "digest", s.digest);
 	buf_puts(b, ",");
+	put_text(b, "content", s.content[0] ? s.content : s.digest);
+	buf_puts(b, ",");
+	if (s.version[0]) {
+		put_text(b, "version", s.version);
+		buf_puts(b, ",");
+	}
 	put_bool(b, "loaded", a->flags != NULL);
 	buf_puts(b, ",");
 	put_bool(b, "failing", s.failing);

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/http_client.h"
 #include "cli/rollout_flipt.h"
+#include "flags/print.h"
 
 /* --- the features file --------------------------------------------------------------------------------------------- */
 
@@ -23,6 +24,7 @@ static int read_file(struct rollout_place *p, struct err *e)
 		return r;
 	crypto_sha256_hex(buf_span(&p->flags), digest); /* as flags.h gives it to a snapshot of this text */
 	span_copy(span_of(digest), p->digest, sizeof(p->digest));
+	memcpy(p->content, p->digest, sizeof(p->content));
 	return 0;
 }
 
@@ -114,10 +116,26 @@ struct rollout_place *place_close(struct rollout_place *p)
 	return NULL;
 }
 
+/* A digest of Flipt's may stand for several states. */
+static void take_content(struct rollout_place *p)
+{
+	struct flag_snapshot *s = NULL;
+	char content[CRYPTO_SHA256_HEX] = "";
+	if (place_parse(p, buf_span(&p->flags), &s, NULL) == 0)
+		flag_snapshot_content(s, content);
+	flag_snapshot_unref(s);
+	span_copy(span_of(content), p->content, sizeof(p->content));
+}
+
 int place_read(struct rollout_place *p, struct err *e)
 {
 	buf_clear(&p->flags);
-	return p->flipt ? flipt_read_snapshot(p, e) : read_file(p, e);
+	if (!p->flipt)
+		return read_file(p, e);
+	int r = flipt_read_snapshot(p, e);
+	if (r == 0)
+		take_content(p);
+	return r;
 }
 
 int place_read_document(struct rollout_place *p, const char *flag, struct err *e)

@@ -31,7 +31,8 @@ struct rollout_place {
 	struct buf revision; /* v2: JSON text of the revision that `document` is of */
 	struct buf segments; /* v2: the namespace's, as Flipt lists them; read with `document` */
 	struct buf flags;    /* what is evaluated: the features file or the snapshot */
-	char digest[PLACE_DIGEST_MAX]; /* of `flags`, as a router that has it reports it */
+	char digest[PLACE_DIGEST_MAX];	/* of `flags`, as their source tells it */
+	char content[PLACE_DIGEST_MAX]; /* of what they say; as a router that has them reports it */
 };
 
 int place_open(const struct config *c, struct rollout_place **ret, struct err *e);

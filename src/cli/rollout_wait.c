@@ -32,7 +32,8 @@ struct rollout_wait {
 	struct buf token;
 	struct router routers[ADMIN_MAX];
 	size_t n, waiting; /* for the first answer, then for the change */
-	char wanted[PLACE_DIGEST_MAX]; /* "" as long as it is not known */
+	char wanted[PLACE_DIGEST_MAX]; /* content; "" as long as it is not known */
+	char wanted_digest[PLACE_DIGEST_MAX]; /* of routers that do not tell their content */
 	struct loop_timer *round;
 };
 
@@ -46,6 +47,14 @@ static void settle(struct router *r)
 		loop_stop(w->place->loop);
 }
 
+/* What it has: by content, since digests of the source can stand for several states; older routers tell the digest alone. */
+static bool digest_of(const struct http_reply *reply, struct span *ret)
+{
+	if (json_pointer(reply->body, SPAN_LIT("/content"), ret) && ret->len > 2)
+		return true;
+	return json_pointer(reply->body, SPAN_LIT("/digest"), ret) && ret->len >= 2;
+}
+
 static void note_digest(struct router *r, const struct http_reply *reply)
 {
 	struct span value;
@@ -55,7 +64,7 @@ static void note_digest(struct router *r, const struct http_reply *reply)
 		snprintf(r->trouble, sizeof(r->trouble), "does not answer: %s", reply->detail);
 	else if (reply->status == 401 || reply->status == 403)
 		snprintf(r->trouble, sizeof(r->trouble), "answers %d: --admin-token-file is needed, or wrong", reply->status);
-	else if (reply->status != 200 || !json_pointer(reply->body, SPAN_LIT("/digest"), &value) || value.len < 2)
+	else if (reply->status != 200 || !digest_of(reply, &value))
 		snprintf(r->trouble, sizeof(r->trouble), "answers %d without a digest: is it a router's admin address?", reply->status);
 	else
 		span_copy((struct span){value.ptr + 1, value.len - 2}, digest, sizeof(digest));
@@ -67,7 +76,8 @@ static void note_digest(struct router *r, const struct http_reply *reply)
 
 static bool has_change(const struct router *r)
 {
-	return *r->wait->wanted && !*r->trouble && strcmp(r->digest, r->wait->wanted) == 0;
+	const struct rollout_wait *w = r->wait;
+	return *w->wanted && !*r->trouble && (strcmp(r->digest, w->wanted) == 0 || strcmp(r->digest, w->wanted_digest) == 0);
 }
 
 static void took_answer(struct router *r)
@@ -186,7 +196,8 @@ static void look_for_later(struct rollout_wait *w)
 		return;
 	for (size_t i = 0; i < w->n; i++) {
 		struct router *r = &w->routers[i];
-		if (r->done || strcmp(r->digest, w->place->digest) != 0 || strcmp(r->digest, r->before) == 0)
+		bool now = strcmp(r->digest, w->place->content) == 0 || strcmp(r->digest, w->place->digest) == 0;
+		if (r->done || !now || strcmp(r->digest, r->before) == 0)
 			continue;
 		r->later = true;
 		settle(r);
@@ -216,7 +227,8 @@ int wait_routers(struct rollout_wait *w, int64_t since_ms)
 {
 	int64_t until_ms = clock_mono_ms() + (int64_t)w->arguments->timeout_s * 1000;
 	int r = 0;
-	memcpy(w->wanted, w->place->digest, sizeof(w->wanted));
+	memcpy(w->wanted, w->place->content, sizeof(w->wanted));
+	memcpy(w->wanted_digest, w->place->digest, sizeof(w->wanted_digest));
 	for (size_t i = 0; i < w->n; i++) {
 		w->routers[i].done = has_change(&w->routers[i]);
 		w->waiting += !w->routers[i].done;

@@ -11,7 +11,9 @@
 #include "base/http_client.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "flags/flipt_server.h"
 #include "flags/last_good.h"
+#include "flags/print.h"
 
 #define BACKOFF_FIRST_MS 500u
 #define BACKOFF_MAX_MS 30000u
@@ -19,6 +21,8 @@
 #define DIGEST_LENGTH 40
 #define KINDS_MAX 16
 #define ETAG_GRAIN_US 5000000
+#define INFO_EVERY_MS 60000 /* how often the server is asked what it is: it may be exchanged without a pause */
+#define INFO_TIMEOUT_MS 3000
 
 enum flipt_version { VERSION_UNKNOWN, VERSION_1, VERSION_2 };
 
@@ -34,7 +38,10 @@ struct flipt_source {
 	bool stream_wanted;
 
 	enum flipt_version version;
-	struct http_call *poll, *stream;
+	struct http_call *poll, *stream, *info;
+	struct flipt_server server; /* what it said of itself last */
+	bool server_sure;	    /* it said so when it was asked last */
+	int64_t info_ms;	    /* monotonic: when that was; 0: to be asked before the next poll */
 	struct loop_timer *poll_timer, *stream_timer, *silence_timer;
 	unsigned poll_failures, stream_failures;
 	struct buf line; /* of the stream, until its newline */
@@ -43,8 +50,10 @@ struct flipt_source {
 
 	struct last_good good;
 	char server_digest[80];		  /* what If-None-Match says: of the server's own text */
-	char content[80];		  /* v1: hash of that text */
-	int64_t etag_since_us;		  /* v1: when this ETag came first (monotonic) */
+	bool digest_is_own;		  /* v1: it told none */
+	char raw[CRYPTO_SHA256_HEX];	  /* hash of that text */
+	char content[CRYPTO_SHA256_HEX];  /* hash of what it says */
+	int64_t digest_since_us;	  /* when this digest came first with this content (monotonic) */
 	bool etag_sure;			  /* v1: no other change can share it */
 	int64_t good_us;
 	bool failing;
@@ -96,77 +105,94 @@ static bool good_digest(const char *digest)
 	return strlen(digest) == DIGEST_LENGTH && strspn(digest, "0123456789abcdef") == DIGEST_LENGTH;
 }
 
-/* v1 may send no ETag while a namespace was never changed: the text, without its random blanks, stands for it. */
-static int digest_of_text(struct span text, char *digest, size_t size)
+/*
+ * A digest is not the content: v1's is made of the time of the last change, which some databases keep in whole seconds (MySQL), and servers
+ * up to 1.59.1 and 2.10 give a namespace of several files the last file's. So what comes is compared by what it says.
+ */
+static bool digest_counts(const struct flipt_source *s)
 {
-	CLEANUP(buf_releasep) struct buf compact = BUF_INIT(FLAG_MAX_DOCUMENT);
-	struct json_doc *doc = NULL;
-	char hash[CRYPTO_SHA256_HEX];
-	int r = json_doc_parse(text, &doc, NULL);
-	if (r == 0)
-		r = json_print(json_root(doc), &compact);
-	json_doc_free(doc);
+	return s->server_sure && flipt_server_digest_is_whole(&s->server);
+}
+
+static void note_unchanged(struct flipt_source *s)
+{
+	s->etag_sure = clock_mono_us() - s->digest_since_us >= ETAG_GRAIN_US;
+	confirmed(s);
+}
+
+static void note_new(struct flipt_source *s, const char *digest, const char *raw, const char *content)
+{
+	s->digest_is_own = !*digest;
+	/* v1 may send no ETag while a namespace was never changed: the content stands for it. */
+	snprintf(s->server_digest, sizeof(s->server_digest), "%.*s", DIGEST_LENGTH, *digest ? digest : content);
+	memcpy(s->raw, raw, sizeof(s->raw));
+	memcpy(s->content, content, sizeof(s->content));
+	s->digest_since_us = clock_mono_us();
+	s->etag_sure = false;
+}
+
+static bool has_hole(struct flipt_source *s, const char *digest)
+{
+	char why[256];
+	if (s->version != VERSION_2 || good_digest(digest))
+		return false;
+	/* A rule that asks for two segments may list one of them then: the length is the only sign. */
+	snprintf(why, sizeof(why), "the snapshot's digest has %zu characters instead of %d: the namespace is made of several "
+		 "documents, and segments of the earlier ones can be missing; make it one document", strlen(digest), DIGEST_LENGTH);
+	failed(s, HAS_HOLE, why);
+	return true;
+}
+
+static enum flag_rules rules_of(const struct flipt_source *s)
+{
+	return s->version == VERSION_1 ? FLAG_RULES_V1 : FLAG_RULES_V2;
+}
+
+static int publish_new(struct flipt_source *s, struct flag_snapshot *snapshot, struct span text, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf whole = BUF_INIT(FLAG_MAX_DOCUMENT);
+	int r = last_good_complete(&s->good, snapshot, text, &whole, &snapshot, e);
 	if (r < 0)
 		return r;
-	crypto_sha256_hex(buf_span(&compact), hash);
-	hash[DIGEST_LENGTH] = '\0';
-	span_copy(span_of(hash), digest, size);
-	return 0;
-}
-
-/*
- * Whether this is the state that is in use already. v1's ETag is made of the time of the last change, which some databases keep in
- * whole seconds (MySQL): two changes can share it. It is relied upon only when it came with the same text so much later that
- * nothing can share it any more.
- */
-static bool is_in_use(struct flipt_source *s, struct span text, const char *digest)
-{
-	bool same = s->good.snapshot && strcmp(digest, s->server_digest) == 0;
-	if (s->version != VERSION_1)
-		return same;
-	char content[80];
-	if (!same) {
-		s->etag_since_us = clock_mono_us();
-		s->etag_sure = false;
-	}
-	if (digest_of_text(text, content, sizeof(content)) < 0)
-		return false;
-	same = same && strcmp(content, s->content) == 0;
-	strcpy(s->content, content);
-	if (same)
-		s->etag_sure = clock_mono_us() - s->etag_since_us >= ETAG_GRAIN_US;
-	return same;
-}
-
-static void accept(struct flipt_source *s, struct span text, const char *digest)
-{
-	struct err e;
-	if (!good_digest(digest)) {
-		/* A rule that asks for two segments may list one of them then: the length is the only sign. */
-		char why[256];
-		snprintf(why, sizeof(why), "the snapshot's digest has %zu characters instead of %d: the namespace is made of several "
-			 "documents, and segments of the earlier ones can be missing; make it one document", strlen(digest), DIGEST_LENGTH);
-		failed(s, HAS_HOLE, why);
-		return;
-	}
-	if (is_in_use(s, text, digest)) {
-		confirmed(s);
-		return;
-	}
-	enum flag_rules rules = s->version == VERSION_1 ? FLAG_RULES_V1 : FLAG_RULES_V2;
-	CLEANUP(buf_releasep) struct buf whole = BUF_INIT(FLAG_MAX_DOCUMENT);
-	struct flag_snapshot *snapshot = NULL;
-	if (flag_snapshot_parse_json("snapshot", text, rules, &snapshot, &e) < 0 ||
-	    last_good_complete(&s->good, snapshot, text, &whole, &snapshot, &e) < 0) {
-		failed(s, NO_SNAPSHOT, e.text);
-		return;
-	}
-	flag_snapshot_set_digest(snapshot, digest);
-	snprintf(s->server_digest, sizeof(s->server_digest), "%s", digest);
+	flag_snapshot_set_digest(snapshot, s->server_digest);
 	last_good_take(&s->good, snapshot, &whole);
 	s->events.publish(s->events.arg, snapshot);
 	confirmed(s);
 	last_good_save(&s->good, s->server_digest);
+	return 0;
+}
+
+/* `digest` is "" where the server tells none. */
+static void accept(struct flipt_source *s, struct span text, const char *digest)
+{
+	char raw[CRYPTO_SHA256_HEX], content[CRYPTO_SHA256_HEX];
+	struct flag_snapshot *snapshot = NULL;
+	struct err e = {"out of memory"};
+	if (has_hole(s, digest))
+		return;
+	crypto_sha256_hex(text, raw);
+	bool same = s->good.snapshot && s->server_digest[0] &&
+		    (*digest ? strcmp(digest, s->server_digest) == 0 : s->digest_is_own);
+	if (same && strcmp(raw, s->raw) == 0) {
+		note_unchanged(s);
+		return;
+	}
+	int r = flag_snapshot_parse_json("snapshot", text, rules_of(s), &snapshot, &e);
+	if (r == 0 && (r = flag_snapshot_content(snapshot, content)) < 0)
+		flag_snapshot_unref(snapshot);
+	if (r == 0 && same && strcmp(content, s->content) == 0) {
+		flag_snapshot_unref(snapshot);
+		note_unchanged(s);
+		return;
+	}
+	if (r == 0) {
+		note_new(s, digest, raw, content);
+		r = publish_new(s, snapshot, text, &e);
+	}
+	if (r < 0) {
+		s->server_digest[0] = '\0';
+		failed(s, NO_SNAPSHOT, e.text);
+	}
 }
 
 /* The digest: of v2 in the document, of v1 in the ETag alone. false: a v2 server answered on v1's path. */
@@ -188,9 +214,6 @@ static bool accept_document(struct flipt_source *s, struct span text, struct spa
 		if (s->version == VERSION_1)
 			return false;
 		span_copy((struct span){inner[0].ptr + 1, inner[0].len - 2}, digest, sizeof(digest));
-	} else if (s->version == VERSION_1 && !etag.len && digest_of_text(text, digest, sizeof(digest)) < 0) {
-		failed(s, IMPOSSIBLE, "out of memory");
-		return true;
 	}
 	accept(s, text, digest);
 	return true;
@@ -203,8 +226,8 @@ static void schedule_poll(struct flipt_source *s)
 	unsigned ms = s->poll_ms;
 	if (s->poll_failures)
 		ms = backoff_ms(BACKOFF_FIRST_MS, BACKOFF_MAX_MS, s->poll_failures);
-	else if (s->stream_up && ms < SLOW_POLL_MS)
-		ms = SLOW_POLL_MS;
+	else if (s->stream_up && ms < SLOW_POLL_MS && digest_counts(s))
+		ms = SLOW_POLL_MS; /* otherwise the stream leaves out a change that shares its digest */
 	loop_timer_start(s->poll_timer, ms);
 }
 
@@ -227,6 +250,8 @@ static void set_version(struct flipt_source *s, enum flipt_version v)
 	if (v != VERSION_2)
 		drop_stream(s);
 	s->server_digest[0] = '\0'; /* the other version's rules apply: read again */
+	s->server_sure = false;
+	s->info_ms = 0;
 	if (v != VERSION_UNKNOWN)
 		log_info("flipt_version", LOG_STR("source", s->url), LOG_INT("version", v));
 	if (v == VERSION_2 && s->stream_wanted && !s->stream)
@@ -275,6 +300,8 @@ static void on_poll(void *arg, const struct http_reply *r)
 			start_poll(s);
 			return;
 		}
+		if (back)
+			s->info_ms = 0; /* perhaps it is another one that is there again */
 		if (back && s->version == VERSION_2 && s->stream_wanted && !s->stream)
 			start_stream(s); /* the server is there again: no need to wait */
 	} else {
@@ -303,7 +330,7 @@ static size_t request_fields(const struct flipt_source *s, bool with_digest, str
 	fields[n++] = (struct http_field){SPAN_LIT("X-Flipt-Accept-Server-Version"), SPAN_LIT("1.47.0")};
 	if (s->authorization)
 		fields[n++] = (struct http_field){SPAN_LIT("Authorization"), span_of(s->authorization)};
-	if (with_digest && s->server_digest[0] && (s->version != VERSION_1 || s->etag_sure))
+	if (with_digest && s->server_digest[0] && digest_counts(s) && (s->version != VERSION_1 || s->etag_sure))
 		fields[n++] = (struct http_field){SPAN_LIT("If-None-Match"), span_of(s->server_digest)};
 	return n;
 }
@@ -339,9 +366,65 @@ static void start_poll(struct flipt_source *s)
 	}
 }
 
+/* --- which server --------------------------------------------------------------------------------------------------- */
+
+static bool same_server(const struct flipt_server *a, const struct flipt_server *b)
+{
+	return a->known == b->known && a->major == b->major && a->minor == b->minor && a->patch == b->patch && a->database == b->database;
+}
+
+/* A server that does not tell (an outage, a token that is being changed) is taken for what it was, but nothing more rests on it. */
+static void on_info(void *arg, const struct http_reply *r)
+{
+	struct flipt_source *s = arg;
+	bool answered = r->failure == HTTP_OK && r->status == 200;
+	struct flipt_server now = answered ? flipt_server_of(r->body) : (struct flipt_server){.known = false};
+	s->info = NULL;
+	s->server_sure = now.known;
+	if (now.known && !same_server(&now, &s->server)) {
+		char version[32];
+		s->server = now;
+		s->server_digest[0] = '\0'; /* read again: other rules may apply */
+		flipt_server_version(&now, version);
+		log_info("flipt_server", LOG_STR("source", s->url), LOG_STR("version", version));
+	}
+	start_poll(s);
+}
+
+static void start_info(struct flipt_source *s)
+{
+	CLEANUP(freep) char *url = NULL;
+	struct http_field fields[FIELDS_MAX];
+	struct err e;
+	if (s->info)
+		return;
+	s->info_ms = clock_mono_ms();
+	if (asprintf(&url, "%s" FLIPT_INFO_PATH, s->url) < 0) {
+		url = NULL;
+		start_poll(s);
+		return;
+	}
+	struct http_call_request q = {
+		.method = "GET",
+		.url = url,
+		.fields = fields,
+		.n_fields = request_fields(s, false, fields),
+		.connect_timeout_ms = s->timeout_ms,
+		.timeout_ms = s->timeout_ms < INFO_TIMEOUT_MS ? s->timeout_ms : INFO_TIMEOUT_MS,
+		.may_resend = true,
+	};
+	struct http_events events = {.arg = s, .done = on_info};
+	if (http_start(s->http, &q, &events, &s->info, &e) < 0)
+		start_poll(s);
+}
+
 static void on_poll_timer(void *arg)
 {
-	start_poll(arg);
+	struct flipt_source *s = arg;
+	if (!s->poll && s->poll_failures == 0 && (!s->info_ms || clock_mono_ms() - s->info_ms > INFO_EVERY_MS))
+		start_info(s); /* and then the poll */
+	else
+		start_poll(s);
 }
 
 /* --- stream (v2) --------------------------------------------------------------------------------------------------- */
@@ -357,8 +440,10 @@ static void stream_ended(struct flipt_source *s, const char *why)
 	if (why && s->stream_failures == 1) /* once, not for every attempt */
 		log_info("flags_stream_ended", LOG_STR("source", s->url), LOG_STR("why", why));
 	loop_timer_start(s->stream_timer, backoff_ms(BACKOFF_FIRST_MS, BACKOFF_MAX_MS, s->stream_failures));
-	if (was_up) /* what changed meanwhile must not wait for the slow poll */
+	if (was_up) { /* what changed meanwhile must not wait for the slow poll */
+		s->info_ms = 0;
 		loop_timer_start(s->poll_timer, 0);
+	}
 }
 
 static void on_stream_done(void *arg, const struct http_reply *r)
@@ -519,7 +604,7 @@ int flipt_source_start(struct loop *loop, const struct flipt_source_options *o, 
 		return r;
 	}
 	start_from_disk(s);
-	start_poll(s);
+	start_info(s);
 	return (*ret = s, 0);
 }
 
@@ -529,6 +614,7 @@ struct flipt_source *flipt_source_stop(struct flipt_source *s)
 		return NULL;
 	http_cancel(s->poll);
 	http_cancel(s->stream);
+	http_cancel(s->info);
 	http_client_free(s->http);
 	loop_timer_free(s->poll_timer);
 	loop_timer_free(s->stream_timer);
@@ -564,5 +650,7 @@ void flipt_source_status(const struct flipt_source *s, struct flag_source_status
 		snprintf(ret->where, sizeof(ret->where), "%s", s->url);
 	snprintf(ret->digest, sizeof(ret->digest), "%s", s->good.snapshot ? flag_snapshot_digest(s->good.snapshot) : "");
 	snprintf(ret->last_error, sizeof(ret->last_error), "%s", s->last_error);
+	span_copy(span_of(s->content), ret->content, sizeof(ret->content));
+	flipt_server_version(&s->server, ret->version);
 	last_good_carried(&s->good, &ret->carried);
 }

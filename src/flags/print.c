@@ -1,5 +1,8 @@
 #include "flags/print.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/json.h"
 #include "flags/model.h"
 
@@ -22,11 +25,22 @@ static void print_constraint(const struct constraint *c, struct buf *b)
 	buf_puts(b, "}");
 }
 
+static int print_by_key(const void *a, const void *b)
+{
+	const struct segment *x = *(const struct segment *const *)a, *y = *(const struct segment *const *)b;
+	return strcmp(x->key.ptr, y->key.ptr);
+}
+
+/* Servers list segments in random order; no answer depends on it. */
 static void print_condition(const struct condition *c, struct buf *b)
 {
+	const struct segment *sorted[FLAG_MAX_SEGMENTS_PER_RULE];
+	for (size_t i = 0; i < c->n_segments; i++)
+		sorted[i] = c->segments[i];
+	qsort(sorted, c->n_segments, sizeof(sorted[0]), print_by_key);
 	buf_printf(b, "\"segmentOperator\":\"%s_SEGMENT_OPERATOR\",\"segments\":[", c->all ? "AND" : "OR");
 	for (size_t i = 0; i < c->n_segments; i++) {
-		const struct segment *s = c->segments[i];
+		const struct segment *s = sorted[i];
 		buf_puts(b, i ? ",{" : "{");
 		print_member(b, "key", s->key);
 		buf_printf(b, ",\"matchType\":\"%s_SEGMENT_MATCH_TYPE\",\"constraints\":[", s->any ? "ANY" : "ALL");
@@ -101,4 +115,13 @@ int flag_snapshot_print(const struct flag_snapshot *s, struct buf *out)
 		print_flag(&s->flags[i], out);
 	}
 	return buf_puts(out, "]}") < 0 || out->error ? out->error : 0;
+}
+
+int flag_snapshot_content(const struct flag_snapshot *s, char ret[CRYPTO_SHA256_HEX])
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(MODEL_MEMORY_MAX);
+	int r = flag_snapshot_print(s, &text);
+	if (r == 0)
+		crypto_sha256_hex(buf_span(&text), ret);
+	return r;
 }

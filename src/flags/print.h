@@ -9,8 +9,12 @@
 #ifndef FLAGS_PRINT_H
 #define FLAGS_PRINT_H
 
+#include "base/crypto.h"
 #include "flags/flags.h"
 
-int flag_snapshot_print(const struct flag_snapshot *s, struct buf *out); /* appends; buf's errors */
+/* Appends; buf's errors. Segments are sorted by key: what answers alike is printed alike, but for the order of the flags. */
+int flag_snapshot_print(const struct flag_snapshot *s, struct buf *out);
+/* A hash of that: what the flags say, whatever digest their source gives them. */
+int flag_snapshot_content(const struct flag_snapshot *s, char ret[CRYPTO_SHA256_HEX]);
 
 #endif

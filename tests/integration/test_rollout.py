@@ -12,7 +12,7 @@ import pytest
 import configuration as c
 from http_text import wait_until
 from terminal import Terminal
-from test_flipt import FLAG, config, echo, flags_status, flipt, flipt1, flipt2, origin, wait_loaded  # noqa: F401  (fixtures)
+from test_flipt import FLAG, config, echo, flags_status, flipt, flipt1, flipt2, origin, wait_loaded, wait_side  # noqa: F401  (fixtures)
 
 STEPS = (1, 5, 25, 50, 100, 50, 0)
 
@@ -90,6 +90,24 @@ def test_a_percentage_and_the_router_that_follows(start, origin, flipt):
     assert [(x["command"], x["from"], x["to"]) for x in place.history()] == [
         ("set", 0, 100), ("set", 100, 25.5), ("rollback", 25.5, 0), ("enable", 0, 25.5), ("disable", 25.5, 0)]
     assert all(x["result"] == "done" and flipt.namespace in x["source"] for x in place.history())
+
+
+def test_a_router_is_waited_for_by_content_where_digests_are_shared(start, origin, flipt):
+    """Flipt's digest is the same before and after: it says nothing of who has the change."""
+    if not flipt.standin:
+        pytest.skip("a real server has its own digests")
+    flipt.load(everybody(variant_flag(0, 100)))
+    flipt.standin.digest = "0123456789" * 4
+    router, _ = start.with_worker(config(origin, flipt, poll="1h", stream=False))
+    wait_loaded(router)
+    place = Place(start, origin, flipt)
+    how = ("--yes", "--wait", "--admin", admin_of(router), "--timeout")
+    told = place.run("set", FLAG, "100", *how, "1")
+    assert told.returncode == 3 and "still has the flags of before" in told.stderr and echo(router) == "legacy"
+    router.signal(signal.SIGHUP)
+    wait_side(router, "task")
+    said = place.done("set", FLAG, "100", *how, "10")
+    assert "nothing to change" in said
 
 
 def test_a_boolean_flag_with_a_segment(place, flipt):

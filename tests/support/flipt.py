@@ -207,6 +207,9 @@ class StandIn(Listening):
 
     def __init__(self, version=2, token=None):
         self.version, self.token = version, token
+        self.release = {1: "1.61.1", 2: "2.11.0"}  # by version; what the server says of itself
+        self.storage = "local"  # of v1
+        self.digest = None      # of all snapshots, as servers do that take the last file's for a namespace of several
         self.namespaces = {}
         self.create_namespace("default", "default", protected=True)
         self.revision = hashlib.sha1(b"0").hexdigest()
@@ -234,7 +237,7 @@ class StandIn(Listening):
         if space is None:
             return None
         content = json.dumps([self.version, namespace, space], sort_keys=True).encode()
-        digest = hashlib.sha1(content).hexdigest()
+        digest = self.digest or hashlib.sha1(content).hexdigest()
         document = {"namespace": {"key": namespace}, "flags": [self.snapshot_flag(space, f) for f in space["flags"].values()]}
         if self.version == 2:
             document["digest"] = digest
@@ -348,6 +351,10 @@ class Handler(Answering):
             self.answer(200, '{"status":"SERVING"}')
             return
         v2 = s.version == 2
+        if p == ["meta", "info"] and s.release[s.version]:
+            self.answer(200, spaced({"build": {"version": s.release[2]}} if v2 else
+                                    {"version": s.release[1], "storage": {"type": s.storage}}))
+            return
         known = {"client": v2, "internal": True, "evaluate": True}.get(p[0], p[:2] == ["api", "v2"] if v2 else p[:2] == ["api", "v1"])
         if not known:
             if v2 and p[:2] == ["api", "v1"] and p[-1] == "flags":
