@@ -97,6 +97,7 @@ def test_a_router_is_waited_for_by_content_where_digests_are_shared(start, origi
     if not flipt.standin:
         pytest.skip("a real server has its own digests")
     flipt.load(everybody(variant_flag(0, 100)))
+    flipt.standin.release = {1: "1.59.1", 2: "2.10.0"}
     flipt.standin.digest = "0123456789" * 4
     router, _ = start.with_worker(config(origin, flipt, poll="1h", stream=False))
     wait_loaded(router)
