@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 #define GROUP 64 /* pointers that one pass follows: a bit each */
 
 /* A container that is open around the current value. */
@@ -56,26 +58,6 @@ static inline const char *skip_blanks(const char *p, const char *end)
 }
 
 /* --- strings ------------------------------------------------------------------------------------------------------- */
-
-/* Length of the UTF-8 sequence at p (RFC 3629: no overlong forms, no surrogates, up to U+10FFFF), 0 when it is none. */
-static size_t utf8_sequence(const char *text, const char *end)
-{
-	const unsigned char *p = (const unsigned char *)text;
-	size_t left = (size_t)(end - text);
-	if (p[0] < 0x80)
-		return 1;
-	size_t n = p[0] >= 0xC2 && p[0] <= 0xDF ? 2 : (p[0] & 0xF0) == 0xE0 ? 3 : p[0] >= 0xF0 && p[0] <= 0xF4 ? 4 : 0;
-	if (n == 0 || left < n)
-		return 0;
-	unsigned char least = p[0] == 0xE0 ? 0xA0 : p[0] == 0xF0 ? 0x90 : 0x80;
-	unsigned char most = p[0] == 0xED ? 0x9F : p[0] == 0xF4 ? 0x8F : 0xBF;
-	if (p[1] < least || p[1] > most)
-		return 0;
-	for (size_t i = 2; i < n; i++)
-		if ((p[i] & 0xC0) != 0x80)
-			return 0;
-	return n;
-}
 
 /* The first byte from p on that is not plain inside a string: a quote, a backslash, a control character or not ASCII. */
 static inline const char *skip_plain(const char *p, const char *end)

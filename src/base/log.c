@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 
 static atomic_int least_level = LOG_INFO;
 static atomic_int line_format = LOG_LOGFMT;
@@ -46,7 +47,7 @@ int log_format_parse(const char *text, enum log_format *ret)
 	return 0;
 }
 
-/* A line is built in a fixed array: a log call neither allocates nor fails. */
+/* A line is built in a fixed array: a log call does not fail. */
 struct line {
 	char text[LOG_LINE_MAX];
 	size_t len;
@@ -72,39 +73,60 @@ static void puts_line(struct line *l, const char *s)
 	put(l, s, strlen(s));
 }
 
-/* Both formats escape as JSON does, so that no value can start a new line or forge a field. */
+/* Values come from anywhere: they are made plain (base/text.h) first. Then both formats escape as JSON does, so that no value
+ * can end its string or forge a field. */
 static void put_escaped(struct line *l, struct span s)
 {
-	for (size_t i = 0; i < s.len; i++) {
-		unsigned char c = (unsigned char)s.ptr[i];
-		char esc[8];
-		size_t n = 1;
-		esc[0] = (char)c;
-		if (c == '"' || c == '\\') {
-			esc[0] = '\\';
-			esc[1] = (char)c;
-			n = 2;
-		} else if (c < 0x20 || c == 0x7f) {
-			n = (size_t)snprintf(esc, sizeof(esc), "\\u%04x", c);
-		}
-		if (!room(l, n + 3)) {
+	char piece[TEXT_PIECE_MAX], escaped[TEXT_PIECE_MAX + 1];
+	for (size_t n; (n = text_piece(&s, piece)) > 0;) {
+		size_t length = 0;
+		if (piece[0] == '"' || piece[0] == '\\')
+			escaped[length++] = '\\';
+		memcpy(escaped + length, piece, n);
+		length += n;
+		if (!room(l, length + 3)) {
 			put(l, "\xe2\x80\xa6", 3);
 			return;
 		}
-		put(l, esc, n);
+		put(l, escaped, length);
 	}
 }
 
 static bool needs_quotes(struct span s)
 {
-	if (s.len == 0)
+	if (s.len == 0 || !text_is_plain(s))
 		return true;
 	for (size_t i = 0; i < s.len; i++) {
 		unsigned char c = (unsigned char)s.ptr[i];
-		if (c <= ' ' || c == '"' || c == '=' || c == '\\' || c == 0x7f)
+		if (c == ' ' || c == '"' || c == '=' || c == '\\')
 			return true;
 	}
 	return false;
+}
+
+static void put_text(struct line *l, bool json, struct span text)
+{
+	if (json || needs_quotes(text)) {
+		puts_line(l, "\"");
+		put_escaped(l, text);
+		l->text[l->len++] = '"'; /* from the kept tail */
+	} else {
+		put_escaped(l, text);
+	}
+}
+
+/* Sentences about what went wrong quote what others said. */
+static bool may_quote(const char *key)
+{
+	return strcmp(key, "error") == 0 || strcmp(key, "why") == 0 || strcmp(key, "detail") == 0;
+}
+
+static void put_masked(struct line *l, bool json, struct span text)
+{
+	CLEANUP(buf_releasep) struct buf masked = BUF_INIT(4 * LOG_LINE_MAX);
+	text.len = text.len < LOG_LINE_MAX ? text.len : LOG_LINE_MAX; /* more has no room in the line anyway */
+	text_put_masked(&masked, text);
+	put_text(l, json, masked.error ? SPAN_LIT("***") : buf_span(&masked));
 }
 
 static void put_field(struct line *l, bool json, const struct log_field *f)
@@ -126,13 +148,10 @@ static void put_field(struct line *l, bool json, const struct log_field *f)
 		puts_line(l, f->number ? "true" : "false");
 		break;
 	case LOG_FIELD_SPAN:
-		if (json || needs_quotes(f->text)) {
-			puts_line(l, "\"");
-			put_escaped(l, f->text);
-			l->text[l->len++] = '"'; /* from the kept tail */
-		} else {
-			put_escaped(l, f->text);
-		}
+		if (may_quote(f->key))
+			put_masked(l, json, f->text);
+		else
+			put_text(l, json, f->text);
 		break;
 	}
 }

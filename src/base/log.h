@@ -4,11 +4,13 @@
  * Why:       each failure is logged once, by the one who handles it; library code returns errors and does not log.
  * Threads:   any; a line is one write(2).
  * Limits:    LOG_LINE_MAX bytes a line; longer values are cut with "…".
+ * Values:    made plain (base/text.h): a line is UTF-8 without control characters, whatever a caller sent.
  *
  *   log_warn("flags_reload_failed", LOG_STR("file", path), LOG_STR("error", e.text));
  *   → ts=… level=warn event=flags_reload_failed file=config/flags.yml error="line 3: …"
  *
- * Never hand a secret to it: no Authorization values, tokens, URLs with user info, or bodies.
+ * Never hand a secret to it: no Authorization values, tokens, URLs with user info, or bodies. What looks like one in `error`, `why`
+ * or `detail`, which quote what others said, is masked (text_put_masked).
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
