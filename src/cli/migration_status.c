@@ -40,17 +40,21 @@ static const char usage_text[] =
 	"What migration-router recorded: who served how much, and how well.\n"
 	"\n"
 	"  --db PATH             the outcomes database (default: $MIGRATION_OUTCOMES_DB, else data/outcomes.db)\n"
-	"  --since WHEN          only what began at or after WHEN: 15m, 24h, 7d ago, or 2026-01-31T08:00:00Z\n"
+	"  --since WHEN          only what began at or after WHEN: 15m, 24h, 7d ago, or 2026-01-31T08:00:00Z (with --gate: 15m)\n"
 	"  --until WHEN          only what began before WHEN\n"
 	"  --service NAME        only this service\n"
 	"  --operation NAME      only this operation\n"
 	"  --org ID              only this organisation (reads rows, so it reaches back as far as they are kept)\n"
 	"  --json, --csv         for programs\n"
 	"  --watch [SECONDS]     again and again, every 2 seconds unless said otherwise\n"
-	"  --gate                exit 0 when the task side is healthy, 1 when a limit is breached, 3 without enough data\n"
+	"  --gate                exit 0 when the task side is healthy, 1 when a limit is breached, 3 without enough data;\n"
+	"                        each operation is judged by itself\n"
 	"    --min-success P     floor of its success rate in percent (99)\n"
 	"    --max-regression P  points that it may be below the legacy side (not compared unless given)\n"
-	"    --min-executions N  counted attempts that a verdict needs (20)\n"
+	"    --max-rejected P    points of rejected attempts that it may be above the legacy side (5)\n"
+	"    --max-slowdown X    how many times legacy's p95 its own may be, where that is more than 1 s above (2; 0: any)\n"
+	"    --max-latency D     what its p95 may be: 500ms, 2s (anything unless given)\n"
+	"    --min-executions N  attempts that a verdict needs, of each operation and side (20)\n"
 	"  --help, --version\n";
 
 static int usage(const char *format, const char *what)
@@ -79,6 +83,19 @@ static bool parse_count(const char *text, uint64_t *ret)
 	return *text >= '0' && *text <= '9' && *end == '\0' && !errno;
 }
 
+/* "500ms", "2s", "1.5s", "3m". */
+static bool parse_latency(const char *text, int64_t *ret)
+{
+	char *end;
+	errno = 0;
+	double value = strtod(text, &end);
+	double unit = strcmp(end, "ms") == 0 ? 1e3 : strcmp(end, "s") == 0 ? 1e6 : 0;
+	if (strcmp(end, "m") == 0)
+		unit = 60e6;
+	*ret = (int64_t)(value * unit);
+	return *text >= '0' && *text <= '9' && end != text && !errno && unit > 0 && value > 0 && value * unit < 1e15;
+}
+
 /* "--watch 5" and "--watch=5" and "--watch". */
 static bool parse_watch(char **argv, const char *value, struct arguments *a)
 {
@@ -92,7 +109,7 @@ static bool parse_watch(char **argv, const char *value, struct arguments *a)
 }
 
 enum option_id { DB = 256, SINCE, UNTIL, SERVICE, OPERATION, ORG, AS_JSON, AS_CSV, WATCH, GATE, MIN_SUCCESS, MAX_REGRESSION,
-		 MIN_EXECUTIONS, HELP, VERSION };
+		 MAX_REJECTED, MAX_SLOWDOWN, MAX_LATENCY, MIN_EXECUTIONS, HELP, VERSION };
 
 static const struct option options[] = {
 	{"db", required_argument, NULL, DB},
@@ -107,6 +124,9 @@ static const struct option options[] = {
 	{"gate", no_argument, NULL, GATE},
 	{"min-success", required_argument, NULL, MIN_SUCCESS},
 	{"max-regression", required_argument, NULL, MAX_REGRESSION},
+	{"max-rejected", required_argument, NULL, MAX_REJECTED},
+	{"max-slowdown", required_argument, NULL, MAX_SLOWDOWN},
+	{"max-latency", required_argument, NULL, MAX_LATENCY},
 	{"min-executions", required_argument, NULL, MIN_EXECUTIONS},
 	{"help", no_argument, NULL, HELP},
 	{"version", no_argument, NULL, VERSION},
@@ -121,6 +141,12 @@ static bool take_limit(int id, struct arguments *a)
 		return parse_number(optarg, 0, 100, &a->limits.min_success);
 	if (id == MAX_REGRESSION)
 		return parse_number(optarg, 0, 100, &a->limits.max_regression);
+	if (id == MAX_REJECTED)
+		return parse_number(optarg, 0, 100, &a->limits.max_rejected);
+	if (id == MAX_SLOWDOWN)
+		return parse_number(optarg, 0, 1e6, &a->limits.max_slowdown);
+	if (id == MAX_LATENCY)
+		return parse_latency(optarg, &a->limits.max_latency_us);
 	return parse_count(optarg, &a->limits.min_executions);
 }
 
@@ -196,10 +222,35 @@ static unsigned terminal_columns(void)
 	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 ? w.ws_col : 0;
 }
 
-static void add_gate(const struct arguments *a, enum gate_verdict verdict, const char *why, struct buf *out)
+struct findings {
+	enum format format;
+	struct buf *out; /* lines for people, or JSON objects */
+};
+
+static void add_finding(void *arg, const struct gate_finding *f)
+{
+	struct findings *findings = arg;
+	struct buf *out = findings->out;
+	if (findings->format != JSON) {
+		buf_printf(out, "  %-15s  %s%s%s: %s\n", gate_verdict_text(f->verdict), f->service, *f->service ? "." : "", f->operation,
+			   f->why);
+		return;
+	}
+	const struct {
+		const char *name, *text;
+	} members[] = {{"service", f->service}, {"operation", f->operation}, {"verdict", gate_verdict_text(f->verdict)}, {"why", f->why}};
+	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+		buf_printf(out, "%s\"%s\":", i ? "," : out->len ? ",{" : "{", members[i].name);
+		json_quote(out, span_of(members[i].text));
+	}
+	buf_puts(out, "}");
+}
+
+static void add_gate(const struct arguments *a, enum gate_verdict verdict, const char *why, const struct buf *findings, struct buf *out)
 {
 	if (a->format == TEXT) {
 		buf_printf(out, "\nGate: %s: %s\n", gate_verdict_text(verdict), why);
+		buf_append_span(out, buf_span(findings));
 	} else if (a->format == JSON) {
 		while (out->len && out->ptr[out->len - 1] != '}') /* opens the report's object again */
 			out->len--;
@@ -208,10 +259,34 @@ static void add_gate(const struct arguments *a, enum gate_verdict verdict, const
 		json_quote(out, span_of(gate_verdict_text(verdict)));
 		buf_puts(out, ",\"why\":");
 		json_quote(out, span_of(why));
-		buf_puts(out, "}}\n");
+		buf_printf(out, ",\"operations\":[%.*s]}}\n", SPAN_ARG(buf_span(findings)));
 	} else {
-		fprintf(stderr, "Gate: %s: %s\n", gate_verdict_text(verdict), why);
+		fprintf(stderr, "Gate: %s: %s\n%.*s", gate_verdict_text(verdict), why, SPAN_ARG(buf_span(findings)));
 	}
+}
+
+/* What legacy did before the span, for operations of which everybody has moved. NULL: not needed, or not to be had. */
+static struct report *make_baseline(const struct arguments *a, const struct report *r)
+{
+	struct report *baseline = NULL;
+	struct report_options o = a->report;
+	if (!o.since_us || !gate_needs_baseline(&a->limits, r))
+		return NULL;
+	o.until_us = o.since_us;
+	o.since_us -= GATE_BASELINE_US;
+	report_make(&o, &baseline, NULL);
+	return baseline;
+}
+
+static enum gate_verdict judge(const struct arguments *a, const struct report *r, struct buf *out)
+{
+	CLEANUP(report_freep) struct report *baseline = make_baseline(a, r);
+	CLEANUP(buf_releasep) struct buf lines = BUF_INIT(OUTPUT_MAX);
+	struct findings findings = {a->format, &lines};
+	char why[GATE_TEXT_MAX];
+	enum gate_verdict verdict = gate_check(&a->limits, r, baseline, add_finding, &findings, why);
+	add_gate(a, verdict, why, &lines, out);
+	return verdict;
 }
 
 static int format_report(const struct arguments *a, const struct report *r, struct buf *out)
@@ -226,20 +301,19 @@ static int show(struct arguments *a)
 	CLEANUP(report_freep) struct report *r = NULL;
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(OUTPUT_MAX);
 	struct err e = {""};
-	char why[GATE_TEXT_MAX];
 	int code = 0;
 	if (a->since)
 		when_parse(a->since, clock_wall_us(), &a->report.since_us); /* anew each time: "15m" is meant from now, also while watching */
+	else if (a->gate) /* what was long ago says nothing of the step that was taken last */
+		a->report.since_us = clock_wall_us() - GATE_SPAN_US;
 	if (a->until)
 		when_parse(a->until, clock_wall_us(), &a->report.until_us);
 	if (report_make(&a->report, &r, &e) < 0) {
 		fprintf(stderr, "migration-status: %s\n", e.text);
 		return a->gate ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
 	}
-	if (format_report(a, r, &out) == 0 && a->gate) {
-		code = (int)gate_check(&a->limits, r, why);
-		add_gate(a, (enum gate_verdict)code, why, &out);
-	}
+	if (format_report(a, r, &out) == 0 && a->gate)
+		code = (int)judge(a, r, &out);
 	if (out.error) {
 		fprintf(stderr, "migration-status: the report does not fit into memory\n");
 		return EXIT_FAILURE;

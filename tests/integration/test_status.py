@@ -1,8 +1,14 @@
 """migration-status over what a real router recorded."""
 import json
+import os
 import re
+import sqlite3
+import subprocess
+
+import pytest
 
 import configuration as c
+from programs import environment, program
 from raw import ask, request
 
 
@@ -64,3 +70,135 @@ def test_nothing_recorded_is_no_hundred_percent(start):
 def test_a_missing_file_is_an_error_with_its_name(start):
     told = start.run("migration-status", "--db", "/nonexistent/outcomes.db")
     assert told.returncode == 1 and "/nonexistent/outcomes.db" in told.stderr
+
+
+# --- the gate ------------------------------------------------------------------------------------------------------------
+
+MANUAL = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "man", "migration-status.1")
+FLAG = "task_abstraction_enabled"
+
+
+def gate(start, router, *arguments):
+    told = start.run("migration-status", "--db", router.outcomes_path, "--gate", *arguments)
+    return told.returncode, told.stdout + told.stderr
+
+
+def call(router, path, user, n, body=b'{"a": 1, "b": 1}'):
+    return [ask(router.port, request("POST", path, [("X-User-Id", user)], body)).status for _ in range(n)]
+
+
+def moved(start, operations, folder=None, env=None):
+    """Of each operation 30 requests served by legacy, then everybody moves."""
+    origin = start.origin()
+    settings = c.router({"app": c.service(origin, operations)}, backends=c.embedded(tasks=None), override={
+        "enabled": True, "secret_sha256": c.sha256("secret")})
+    router, _ = start.with_worker(settings, c.features(c.boolean(FLAG, False)))
+    paths = [operation["match"].split()[1] for operation in operations.values()]
+    for path in paths:
+        assert set(call(router, path, "u", 30)) == {200}
+    router.wait_outcomes(30 * len(paths))
+    router.write_flags(c.features(c.boolean(FLAG, True)))
+    router.wait_event("flags_published", count=2)
+    return router, origin
+
+
+def add(path, **sections):
+    return c.operation("POST " + path, {"name": "add_numbers", "args": [{"$ref": "body:/a"}, {"$ref": "body:/b"}]}, identity=c.IDENTITY,
+                       **sections)
+
+
+def test_the_gate_sees_callers_that_are_rejected_once_they_have_moved(start):
+    """60 of 60 got 401, which is no failure of a task: nobody was served."""
+    origin = start.origin()
+    operation = add("/add", auth="bearer")
+    settings = c.router({"app": c.service(origin, {"add": operation})}, backends=c.embedded(tasks=None), tokens="tokens.txt")
+    folder = start.folder()
+    (folder / "tokens.txt").write_text(c.sha256("a token that nobody has") + "\n")
+    router = start.router(settings, c.features(c.boolean(FLAG, False)), folder=folder)
+    assert set(call(router, "/add", "u", 60)) == {200}
+    router.wait_outcomes(60)
+    assert gate(start, router)[0] == 3
+    router.write_flags(c.features(c.boolean(FLAG, True)))
+    router.wait_event("flags_published", count=2)
+    assert set(call(router, "/add", "u", 60)) == {401}
+    router.wait_outcomes(120)
+    code, said = gate(start, router)
+    assert code == 1 and "Gate: breached: app.add: task_abstraction rejects 100.0% of 60, legacy_services 0.0% of 60" in said, said
+    assert gate(start, router, "--max-rejected", "100")[0] == 3  # nothing is counted then
+
+
+def test_the_gate_judges_each_operation_by_itself(start):
+    """A hundred good ones of the one do not make up for thirty bad ones of the other."""
+    router, _ = moved(start, {"add": add("/add"), "other": add("/other")})
+    assert set(call(router, "/add", "u", 300)) == {200}
+    assert set(call(router, "/other", "u", 3, b'{"a": "x", "b": 1}')) == {500}
+    router.wait_outcomes(60 + 303)
+    code, said = gate(start, router, "--min-executions", "3")
+    assert code == 1 and "Gate: breached: app.other: task_abstraction succeeds in 0.000% of 3, below 99%" in said, said
+    assert re.search(r"^  healthy +app\.add: ", said, re.M), said
+    assert gate(start, router, "--operation", "add")[0] == 0
+    judged = json.loads(start.run("migration-status", "--db", router.outcomes_path, "--json", "--gate").stdout)["gate"]
+    assert judged["verdict"] == "not enough data" and [o["operation"] for o in judged["operations"]] == ["add", "other"]
+
+
+def age(router, minutes):
+    """What was recorded becomes older than it is."""
+    with sqlite3.connect(router.outcomes_path) as db:
+        db.execute("UPDATE rollups SET minute = minute - ?", (minutes,))
+
+
+def test_the_gate_judges_the_last_quarter_of_an_hour_unless_told(start):
+    router, _ = moved(start, {"add": add("/add")})
+    assert set(call(router, "/add", "u", 30, b'{"a": "x", "b": 1}')) == {500}
+    router.wait_outcomes(60)
+    assert gate(start, router)[0] == 1
+    age(router, 30)
+    assert gate(start, router)[0] == 3  # that was another time
+    assert set(call(router, "/add", "u", 30)) == {200}
+    router.wait_outcomes(90)
+    assert gate(start, router)[0] == 0
+    assert gate(start, router, "--since", "2h")[0] == 1
+
+
+def test_a_limit_of_latency(start):
+    router, _ = moved(start, {"add": add("/add")})
+    assert set(call(router, "/add", "u", 30)) == {200}
+    router.wait_outcomes(60)
+    assert gate(start, router, "--max-latency", "60s")[0] == 0
+    code, said = gate(start, router, "--max-latency", "0.01ms")
+    assert code == 1 and "p95 is" in said, said
+    assert gate(start, router, "--max-latency", "5")[0] == 2
+
+
+def examples():
+    with open(MANUAL, encoding="utf-8") as file:
+        return [block.replace("\\-", "-") for block in re.findall(r"^\.EX\n(.*?)^\.EE", file.read(), re.S | re.M)]
+
+
+@pytest.mark.parametrize("broken", (True, False))
+def test_the_manuals_example_rolls_back_what_went_wrong(start, broken):
+    """As it is written there, in a folder as it is installed."""
+    router, _ = moved(start, {"add": add("/add")})
+    body = b'{"a": "x", "b": 1}' if broken else b'{"a": 2, "b": 1}'
+    assert set(call(router, "/add", "u", 30, body)) == {500 if broken else 200}
+    router.wait_outcomes(60)
+    os.mkdir(os.path.join(router.folder, "config"))
+    with open(router.config_path, encoding="utf-8") as file:
+        settings = json.load(file)
+    settings["flags"] = {"file": "../flags.yml"}
+    settings["data"] = "../data"
+    with open(os.path.join(router.folder, "config", "router.yml"), "w", encoding="utf-8") as file:
+        json.dump(settings, file)
+    path = ":".join([os.path.dirname(program("migration-status")), os.environ["PATH"]])
+    [example] = [e for e in examples() if "--gate" in e]
+    assert "rollback" in example
+    subprocess.run(["sh", "-c", example], cwd=router.folder, env={**environment(None), "PATH": path}, stdin=subprocess.DEVNULL, timeout=60)
+    if broken:
+        router.wait_event("flags_published", count=3)
+        assert call(router, "/add", "u", 1, body) == [200]
+        router.wait_outcomes(61)
+        assert router.query("SELECT side FROM attempts")[-1]["side"] == "legacy"
+    else:
+        assert call(router, "/add", "u", 1) == [200]
+        router.wait_outcomes(61)
+        assert router.query("SELECT side FROM attempts")[-1]["side"] == "task"

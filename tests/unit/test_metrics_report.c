@@ -347,35 +347,131 @@ static void times_are_read_as_people_write_them(void **state)
 	}
 }
 
+/* --- the gate ------------------------------------------------------------------------------------------------------- */
+
+struct sides {
+	uint64_t success, failure, rejected;
+	int64_t p95_us;
+};
+
+static struct report_rate rate_of(struct sides s)
+{
+	struct report_rate a = {.counted = s.success + s.failure, .p95_us = s.p95_us ? s.p95_us : -1};
+	a.results[OUTCOME_SUCCESS] = s.success;
+	a.results[OUTCOME_FAILURE] = s.failure;
+	a.results[OUTCOME_REJECTED] = s.rejected;
+	a.known = a.counted > 0;
+	a.rate = a.known ? (double)s.success / (double)a.counted : 0;
+	a.high = a.rate + 0.2 > 1 ? 1 : a.rate + 0.2;
+	return a;
+}
+
+static struct report_operation operation_of(const char *name, struct sides task, struct sides legacy)
+{
+	struct report_operation op = {.service = "s"};
+	snprintf(op.operation, sizeof(op.operation), "%s", name);
+	op.sides[OUTCOME_TASK].attempts = rate_of(task);
+	op.sides[OUTCOME_LEGACY].attempts = rate_of(legacy);
+	return op;
+}
+
 static void the_gate_needs_data_and_holds_limits(void **state)
 {
 	(void)state;
+	static const struct gate_options floor = {.min_success = 99, .max_regression = -1, .max_rejected = 5, .max_slowdown = 2,
+						  .min_executions = 20};
 	static const struct {
-		double task, legacy;
-		uint64_t n_task, n_legacy;
-		struct gate_options o;
+		struct sides task, legacy;
+		double max_regression;
 		enum gate_verdict verdict;
 	} cases[] = {
-		{0.995, 0.99, 1000, 1000, {99, 1, 20}, GATE_HEALTHY},
-		{0.99, 0.99, 100, 100, {99, 0, 20}, GATE_HEALTHY},
-		{0.98, 0.90, 100, 100, {99, -1, 20}, GATE_BREACHED},
-		{0.992, 0.999, 1000, 1000, {99, 0.5, 20}, GATE_BREACHED},
-		{1, 1, 19, 1000, {99, -1, 20}, GATE_NOT_ENOUGH_DATA},
-		{0, 1, 0, 1000, {99, -1, 0}, GATE_NOT_ENOUGH_DATA},
-		{1, 1, 100, 3, {99, 1, 20}, GATE_NOT_ENOUGH_DATA},
-		{1, 1, 100, 3, {99, -1, 20}, GATE_HEALTHY},
-		{0.5, 1, 100, 3, {99, 1, 20}, GATE_BREACHED},
+		{{995, 5, 0, 0}, {990, 10, 0, 0}, 1, GATE_HEALTHY},
+		{{99, 1, 0, 0}, {99, 1, 0, 0}, 0, GATE_HEALTHY},
+		{{98, 2, 0, 0}, {90, 10, 0, 0}, -1, GATE_BREACHED},
+		{{992, 8, 0, 0}, {999, 1, 0, 0}, 0.5, GATE_BREACHED},
+		{{19, 0, 0, 0}, {1000, 0, 0, 0}, -1, GATE_NOT_ENOUGH_DATA},
+		{{0, 0, 0, 0}, {1000, 0, 0, 0}, -1, GATE_NOT_ENOUGH_DATA},
+		{{100, 0, 0, 0}, {3, 0, 0, 0}, 1, GATE_NOT_ENOUGH_DATA},
+		{{100, 0, 0, 0}, {3, 0, 0, 0}, -1, GATE_HEALTHY},
+		{{50, 50, 0, 0}, {3, 0, 0, 0}, 1, GATE_BREACHED},
+		/* rejected: the difference counts, not the share */
+		{{0, 0, 60, 0}, {60, 0, 0, 0}, -1, GATE_BREACHED},
+		{{60, 0, 40, 0}, {60, 0, 40, 0}, -1, GATE_HEALTHY},
+		{{60, 0, 40, 0}, {60, 0, 30, 0}, -1, GATE_BREACHED},
+		{{60, 0, 2, 0}, {60, 0, 0, 0}, -1, GATE_HEALTHY},
+		{{0, 0, 60, 0}, {3, 0, 0, 0}, -1, GATE_NOT_ENOUGH_DATA},
+		{{0, 50, 60, 0}, {3, 0, 0, 0}, -1, GATE_BREACHED}, /* what is known is not excused by what is not */
+		/* latency: more than twice, and more than a second */
+		{{100, 0, 0, 900000}, {100, 0, 0, 10000}, -1, GATE_HEALTHY},
+		{{100, 0, 0, 4000000}, {100, 0, 0, 50000}, -1, GATE_BREACHED},
+		{{100, 0, 0, 35000000}, {100, 0, 0, 30000000}, -1, GATE_HEALTHY},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct report r = {0};
+		struct report_operation op = operation_of("o", cases[i].task, cases[i].legacy);
+		struct report r = {.operations = &op, .operation_count = 1};
+		struct gate_options o = floor;
 		char why[GATE_TEXT_MAX];
-		r.total.sides[OUTCOME_TASK].attempts =
-			(struct report_rate){.counted = cases[i].n_task, .known = cases[i].n_task > 0, .rate = cases[i].task};
-		r.total.sides[OUTCOME_LEGACY].attempts =
-			(struct report_rate){.counted = cases[i].n_legacy, .known = cases[i].n_legacy > 0, .rate = cases[i].legacy};
-		if (gate_check(&cases[i].o, &r, why) != cases[i].verdict)
+		o.max_regression = cases[i].max_regression;
+		if (gate_check(&o, &r, NULL, NULL, NULL, why) != cases[i].verdict)
 			fail_msg("case %zu: %s", i, why);
 	}
+}
+
+static void count_finding(void *arg, const struct gate_finding *f)
+{
+	(void)f;
+	++*(size_t *)arg;
+}
+
+/* A busy healthy operation hides no broken one; what has not moved is not judged. */
+static void the_gate_judges_each_operation_by_itself(void **state)
+{
+	(void)state;
+	static const struct sides good = {2000, 0, 0, 0}, bad = {0, 30, 0, 0}, none = {0, 0, 0, 0}, few = {15, 0, 0, 0},
+				  few_bad = {0, 12, 0, 0}, few_mixed = {14, 1, 0, 0};
+	static const struct {
+		struct sides tasks[4];
+		enum gate_verdict verdict;
+		const char *why;
+		size_t findings;
+	} cases[] = {
+		{{good, bad, none, none}, GATE_BREACHED, "s.b: ", 2},
+		{{good, good, none, none}, GATE_HEALTHY, "s.a: ", 2},
+		{{good, few, none, none}, GATE_HEALTHY, "s.a: ", 2},
+		{{good, few_bad, none, none}, GATE_NOT_ENOUGH_DATA, "s.b: ", 2}, /* nobody may take that for healthy */
+		{{few, few, none, none}, GATE_HEALTHY, "2 operations", 3},
+		{{few, few_mixed, few_mixed, none}, GATE_BREACHED, "3 operations", 4},
+		{{few, none, none, none}, GATE_NOT_ENOUGH_DATA, "s.a: ", 1},
+		{{none, none, none, none}, GATE_NOT_ENOUGH_DATA, "task_abstraction has no attempts", 0},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct report_operation ops[4];
+		static const char *const names[] = {"a", "b", "c", "d"};
+		for (size_t j = 0; j < 4; j++)
+			ops[j] = operation_of(names[j], cases[i].tasks[j], good);
+		struct report r = {.operations = ops, .operation_count = 4};
+		char why[GATE_TEXT_MAX];
+		size_t findings = 0;
+		enum gate_verdict v = gate_check(&GATE_DEFAULTS, &r, NULL, count_finding, &findings, why);
+		if (v != cases[i].verdict || strncmp(why, cases[i].why, strlen(cases[i].why)) != 0 || findings != cases[i].findings)
+			fail_msg("case %zu: %d, %zu findings: %s", i, v, findings, why);
+	}
+}
+
+/* Everybody has moved: legacy's share of rejected is what it was before. */
+static void the_gate_compares_with_legacy_of_before(void **state)
+{
+	(void)state;
+	static const struct sides none = {0, 0, 0, 0}, rejecting = {0, 0, 60, 0}, fine = {60, 0, 0, 0};
+	struct report_operation now = operation_of("o", rejecting, none);
+	struct report r = {.operations = &now, .operation_count = 1};
+	char why[GATE_TEXT_MAX];
+	assert_true(gate_needs_baseline(&GATE_DEFAULTS, &r));
+	struct report_operation before = operation_of("o", none, fine), as_well = operation_of("o", none, rejecting);
+	struct report b = {.operations = &before, .operation_count = 1}, c = {.operations = &as_well, .operation_count = 1};
+	assert_int_equal(gate_check(&GATE_DEFAULTS, &r, &b, NULL, NULL, why), GATE_BREACHED);
+	assert_int_equal(gate_check(&GATE_DEFAULTS, &r, &c, NULL, NULL, why), GATE_NOT_ENOUGH_DATA); /* as before, but none counted */
+	assert_int_equal(gate_check(&GATE_DEFAULTS, &r, NULL, NULL, NULL, why), GATE_NOT_ENOUGH_DATA);
 }
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, open_place, close_place)
@@ -395,6 +491,8 @@ int main(void)
 		CASE(files_that_are_not_ours_are_refused_in_words),
 		cmocka_unit_test(times_are_read_as_people_write_them),
 		cmocka_unit_test(the_gate_needs_data_and_holds_limits),
+		cmocka_unit_test(the_gate_judges_each_operation_by_itself),
+		cmocka_unit_test(the_gate_compares_with_legacy_of_before),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
