@@ -265,7 +265,7 @@ static void write_metrics(void *arg, struct buf *b)
 		}
 	}
 	metric(b, "migration_inspect_bytes", "gauge", "Bytes of bodies being held.");
-	buf_printf(b, "migration_inspect_bytes %llu\n", (unsigned long long)atomic_load(&a->env.inspect_bytes));
+	buf_printf(b, "migration_inspect_bytes %llu\n", (unsigned long long)atomic_load(&a->env.inspect.held));
 	struct flag_source_status f;
 	app_flags_status(a, &f);
 	metric(b, "migration_flags_failing", "gauge", "1 while the flag source cannot be read; the last good snapshot serves.");

@@ -134,21 +134,18 @@ int ledger_entry_set(struct ledger_entry *entry, struct span group, struct span 
 	return 0;
 }
 
-bool ledger_lookup(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret)
+enum ledger_answer ledger_lookup(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret)
 {
 	uint32_t hash = hash_of(l, group, key);
-	int64_t oldest = oldest_us(); /* the sweep comes only now and then */
 	pthread_mutex_lock(&l->lock);
 	const struct slot *s = *find(l, group, key, hash);
-	if (s && s->created_us < oldest)
-		s = NULL;
 	if (s) {
 		ret->created_us = s->created_us;
 		memcpy(ret->backend, s->backend, sizeof(ret->backend));
 		memcpy(ret->task_id, s->task_id, sizeof(ret->task_id));
 	}
 	pthread_mutex_unlock(&l->lock);
-	return s && ledger_entry_set(ret, group, key) == 0;
+	return s && ledger_entry_set(ret, group, key) == 0 ? LEDGER_FOUND : LEDGER_NONE;
 }
 
 /* --- the file
@@ -177,11 +174,10 @@ static int load(struct ledger *l, struct err *e)
 	CLEANUP(db_stmt_freep) struct db_stmt *s = NULL;
 	int r = db_prepare(
 		l->db,
-		"SELECT \"group\", key, backend, task_id, created_us FROM entries WHERE created_us >= ?1", &s,
-		e);
+		"SELECT \"group\", key, backend, task_id, created_us FROM entries", &s, e);
 	if (r < 0)
 		return r;
-	db_bind_int64(s, 1, oldest_us());
+	/* Whatever their age by this clock: they count until the sweep, which knows what to think of the clock. */
 	while ((r = db_step(s, e)) == 1) {
 		struct ledger_entry entry = {.created_us = db_column_int64(s, 4)};
 		if (ledger_entry_set(&entry, db_column_text(s, 0), db_column_text(s, 1)) != 0)

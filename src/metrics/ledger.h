@@ -42,7 +42,13 @@ int ledger_entry_set(struct ledger_entry *entry, struct span group, struct span 
 int ledger_start(const char *path, struct ledger **ret, struct err *e);
 struct ledger *ledger_stop(struct ledger *l); /* after what is queued was written. NULL is fine */
 
-bool ledger_lookup(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret);
+enum ledger_answer {
+	LEDGER_NONE,	/* there is no entry */
+	LEDGER_FOUND,	/* *ret is filled in */
+	LEDGER_UNKNOWN, /* it cannot be told whether there is one: not the same as none (rule 4) */
+};
+/* An entry counts until the sweep has removed it: a clock that has gone astray makes none disappear from here. */
+enum ledger_answer ledger_lookup(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret);
 
 /* Replaces an entry of the same group and key. `fn` is called on `loop` once, with 0 or -errno. */
 typedef void (*ledger_done_fn)(void *arg, int error);

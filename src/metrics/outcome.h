@@ -40,6 +40,7 @@ enum outcome_reason {
 	REASON_INPUT_TOO_LARGE,
 	REASON_BACKEND_UNKNOWN, /* the flag names one that there is not, or that is not configured */
 	REASON_UNMAPPED,
+	REASON_PIN_UNKNOWN, /* a follow-up call; whether it is the task side's could not be told */
 	REASON_COUNT
 };
 

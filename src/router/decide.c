@@ -234,6 +234,11 @@ static void decide_by_wish(const struct asking *a, enum decide_wish wish, struct
 	if (wish != WISH_TASK)
 		return;
 	ret->side = choose_backend(a, backend, ret) ? OUTCOME_TASK : OUTCOME_LEGACY;
+	if (ret->side == OUTCOME_LEGACY && reason == REASON_PINNED) {
+		flag_trace_say(a->trace, 1, "but legacy knows nothing of what it is about: refused");
+		ret->side = OUTCOME_TASK;
+		ret->refused = true;
+	}
 }
 
 void decide(const struct decide_input *in, struct decision *ret, const struct flag_trace *trace)
@@ -247,7 +252,10 @@ void decide(const struct decide_input *in, struct decision *ret, const struct fl
 	}
 	struct asking a = {.in = in, .trace = trace};
 	build_context(&a);
-	if (in->pinned != WISH_NONE)
+	if (in->pinned == WISH_UNKNOWN) {
+		flag_trace_say(trace, 1, "it cannot be told whether this call is the task side's: refused");
+		*ret = (struct decision){.side = OUTCOME_TASK, .reason = REASON_PIN_UNKNOWN, .refused = true, .variant = SPAN_LIT("")};
+	} else if (in->pinned != WISH_NONE)
 		decide_by_wish(&a, in->pinned, in->pinned_backend, REASON_PINNED, ret);
 	else if (in->override != WISH_NONE)
 		decide_by_wish(&a, in->override, SPAN_NONE, REASON_OVERRIDE, ret);

@@ -19,7 +19,7 @@
 /* Asked for the flags of a request that has neither user nor organisation (design, "identity"). */
 #define DECIDE_ANONYMOUS "anonymous"
 
-enum decide_wish { WISH_NONE, WISH_LEGACY, WISH_TASK };
+enum decide_wish { WISH_NONE, WISH_LEGACY, WISH_TASK, WISH_UNKNOWN };
 
 struct decide_input {
 	const struct config *config;
@@ -27,7 +27,8 @@ struct decide_input {
 	const struct flag_snapshot *flags; /* NULL: there has never been one */
 	struct span user, organisation;	   /* SPAN_NONE: absent */
 	struct span entity;		   /* SPAN_NONE: none, DECIDE_ANONYMOUS is asked for */
-	enum decide_wish pinned, override; /* from the ledger; from the override header */
+	/* From the ledger (WISH_UNKNOWN: a follow-up call of which it cannot be told whether it is pinned); from the override header. */
+	enum decide_wish pinned, override;
 	struct span pinned_backend;
 	const struct flag_context *extra; /* explain --context; wins over the rest */
 	size_t n_extra;
@@ -39,6 +40,8 @@ struct decision {
 	struct span backend; /* on the task side (and for a shadow): name of a configured backend */
 	struct span variant; /* of the last variant flag that was asked, "" otherwise */
 	struct span unknown; /* with REASON_BACKEND_UNKNOWN: the name that stands for no configured backend; a pinned one is the input's */
+	/* It is the task side's, or may be, and cannot be served there: it must not go to legacy either (rule 4). */
+	bool refused;
 	double shadow; /* legacy serves; this share (0..1) of the requests runs on the task side beside it */
 };
 

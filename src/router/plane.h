@@ -20,6 +20,7 @@
 #include "metrics/ledger.h"
 #include "metrics/recorder.h"
 #include "router/config.h"
+#include "router/inspect_budget.h"
 #include "tasks/task_backend.h"
 
 #define PLANE_MAX 64
@@ -32,6 +33,7 @@ struct service_shared {
 	atomic_uint in_flight;
 	atomic_uint port; /* of the listener once bound: the other planes bind the same when the configuration says 0 */
 	atomic_uint_fast64_t requests, refused, overloaded, shadow_dropped;
+	atomic_uint uploads[INSPECT_PEERS]; /* requests of each peer whose body is not here yet */
 };
 
 /* One configured task backend: its name, which lives as long as the program, and what its clients are made of. */
@@ -48,7 +50,7 @@ struct plane_env {
 	size_t n_services;
 	struct plane_backend backends[CONFIG_MAX_BACKENDS];
 	size_t n_backends;
-	atomic_uint_fast64_t inspect_bytes; /* bodies being held, all planes */
+	struct inspect_budget inspect; /* bodies being held, all planes */
 	atomic_uint_fast64_t unknown_backends[16]; /* names that flags gave in vain, by their hash: each is logged once. 0: free */
 };
 

@@ -1,5 +1,7 @@
 #include "router/request.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,12 +9,14 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/text.h"
+#include "flags/asked.h"
 #include "router/forward.h"
 #include "router/problem.h"
 #include "router/shadow.h"
 
 #define FREE_REQUESTS_MAX 1024
-#define CHUNKED_STEP (64u << 10) /* budget taken at a time for bodies of unknown length */
+#define PIN_KEY_ROOM 1024 /* more than LEDGER_KEY_MAX: a key that does not fit has no entry */
 
 /* --- references ---------------------------------------------------------------------------------------------------- */
 
@@ -101,25 +105,10 @@ void request_free_all(struct plane *p)
 
 /* --- the body, held ------------------------------------------------------------------------------------------------ */
 
-static bool reserve(struct request *r, uint64_t bytes)
-{
-	struct plane_env *env = r->plane->env;
-	uint64_t max = r->service->config->max_inspect_memory;
-	uint64_t used = atomic_fetch_add_explicit(&env->inspect_bytes, bytes, memory_order_relaxed);
-	if (used + bytes > max) {
-		atomic_fetch_sub_explicit(&env->inspect_bytes, bytes, memory_order_relaxed);
-		return false;
-	}
-	r->reserved += bytes;
-	return true;
-}
-
 void request_drop_body(struct request *r)
 {
 	buf_release(&r->body);
-	if (r->reserved)
-		atomic_fetch_sub_explicit(&r->plane->env->inspect_bytes, r->reserved, memory_order_relaxed);
-	r->reserved = 0;
+	inspect_claim_release(&r->claim);
 }
 
 /* --- outcomes ------------------------------------------------------------------------------------------------------ */
@@ -308,6 +297,12 @@ static void find_identity(struct request *r)
 	identity_find(&r->op->identity, &in, &r->identity);
 }
 
+/* A follow-up call is pinned, one way or the other; one that starts or is none is not. */
+static bool follows(const struct operation *op)
+{
+	return op && op->has_task && op->pin_key.ptr && !op->pin_start;
+}
+
 static bool pin_in_body(const struct operation *op)
 {
 	return span_starts(op->pin_key, SPAN_LIT("body:"));
@@ -315,7 +310,7 @@ static bool pin_in_body(const struct operation *op)
 
 /* --- decision ------------------------------------------------------------------------------------------------------ */
 
-static enum decide_wish override_wish(struct request *r)
+static enum decide_wish override_wish(const struct request *r)
 {
 	const struct config *c = r->service->config;
 	if (!c->override.enabled)
@@ -331,43 +326,104 @@ static enum decide_wish override_wish(struct request *r)
 	return span_is_nocase(side, "task") ? WISH_TASK : span_is_nocase(side, "legacy") ? WISH_LEGACY : WISH_NONE;
 }
 
-bool request_pin_key(const struct request *r, struct buf *key)
+static struct span behind(struct span source, struct span prefix)
 {
-	struct span where = r->op->pin_key;
-	static const struct span body = SPAN_INIT("body:"), query = SPAN_INIT("query:"), path = SPAN_INIT("path:");
-	if (span_starts(where, query))
-		return r->http && route_query(r->http->target, (struct span){where.ptr + query.len, where.len - query.len}, key);
-	if (span_starts(where, path))
-		return route_parameter(&r->match, (struct span){where.ptr + path.len, where.len - path.len}, key);
-	struct span value;
-	if (!span_starts(where, body) || !r->body_complete ||
-	    json_pointers(buf_span(&r->body), &(struct span){where.ptr + body.len, where.len - body.len}, 1, &value, NULL) != 0)
-		return false;
-	return value.ptr && json_type_of(value) == JSON_STRING && json_unescape(value, key) == 0;
+	return (struct span){source.ptr + prefix.len, source.len - prefix.len};
 }
 
-/* Follow-up calls go where the first call went (rule 4). An entry exists only where that was the task side; without one the
- * call belongs to legacy, whatever the flag says by now. */
-static void look_up_pin(struct request *r, struct decide_input *in, struct ledger_entry *entry)
+/* Where it was looked for is known, and in `found`: the key is usable, or no entry can have it. */
+static enum pin_key usable_key(bool found, const struct buf *key)
 {
-	const struct operation *op = r->op;
-	if (!op->pin_key.ptr || op->pin_start)
-		return;
-	CLEANUP(buf_releasep) struct buf key = BUF_INIT(1024);
-	in->pinned = WISH_LEGACY;
-	if (!request_pin_key(r, &key) || !ledger_lookup(r->plane->env->ledger, op->pin_group, buf_span(&key), entry))
-		return;
-	in->pinned = WISH_TASK;
-	in->pinned_backend = span_of(entry->backend);
+	if (key->error == -ENOMEM)
+		return PIN_KEY_UNREADABLE;
+	return found && !key->error && key->len < LEDGER_KEY_MAX && text_is_plain(buf_span(key)) ? PIN_KEY_FOUND : PIN_KEY_NONE;
+}
+
+static enum pin_key key_in_body(const struct request *r, struct span pointer, struct buf *key)
+{
+	struct span value;
+	if (r->http && !r->http->has_body)
+		return PIN_KEY_NONE;
+	if (!r->body_complete)
+		return PIN_KEY_UNREADABLE;
+	if (r->body.len == 0)
+		return PIN_KEY_NONE;
+	if (json_pointers(buf_span(&r->body), &pointer, 1, &value, NULL) != 0)
+		return PIN_KEY_MALFORMED;
+	if (!value.ptr || json_type_of(value) != JSON_STRING)
+		return PIN_KEY_NONE;
+	return usable_key(json_unescape(value, key) == 0, key);
+}
+
+enum pin_key request_pin_key(const struct request *r, struct buf *key)
+{
+	static const struct span body = SPAN_INIT("body:"), query = SPAN_INIT("query:"), path = SPAN_INIT("path:");
+	struct span where = r->op->pin_key;
+	if (span_starts(where, body))
+		return key_in_body(r, behind(where, body), key);
+	if (span_starts(where, query))
+		return r->http ? usable_key(route_query(r->http->target, behind(where, query), key), key) : PIN_KEY_UNREADABLE;
+	return span_starts(where, path) ? usable_key(route_parameter(&r->match, behind(where, path), key), key) : PIN_KEY_NONE;
+}
+
+static void refuse_for_now(struct request *r, enum outcome_result result, int status, const char *title, const char *detail)
+{
+	static const struct http_field retry = {SPAN_INIT("Retry-After"), SPAN_INIT("1")};
+	request_fail_with(r, result, status, title, detail, &retry, 1);
+}
+
+void request_refuse_pinned(struct request *r, enum outcome_result result, int status, const char *title, const char *detail)
+{
+	r->side = OUTCOME_TASK;
+	refuse_for_now(r, result, status, title, detail);
+}
+
+/* Follow-up calls go where the first call went (rule 4). An entry exists only where that was the task side; a call that has none
+ * for certain belongs to legacy, whatever the flag says by now. */
+static enum decide_wish pin_of(const struct request *r, struct ledger_entry *entry)
+{
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
+	switch (request_pin_key(r, &key)) {
+	case PIN_KEY_NONE:
+		return WISH_LEGACY;
+	case PIN_KEY_FOUND:
+		break;
+	case PIN_KEY_MALFORMED:
+	case PIN_KEY_UNREADABLE:
+		return WISH_UNKNOWN;
+	}
+	switch (ledger_lookup(r->plane->env->ledger, r->op->pin_group, buf_span(&key), entry)) {
+	case LEDGER_NONE:
+		return WISH_LEGACY;
+	case LEDGER_FOUND:
+		return WISH_TASK;
+	case LEDGER_UNKNOWN:
+		break;
+	}
+	return WISH_UNKNOWN;
+}
+
+static bool has_malformed_key(const struct request *r)
+{
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
+	return follows(r->op) && request_pin_key(r, &key) == PIN_KEY_MALFORMED;
 }
 
 /* A name that is used anew on legacy belongs to legacy, also when its end on the task side was never seen. */
 static void forget_pin(struct request *r)
 {
-	CLEANUP(buf_releasep) struct buf key = BUF_INIT(LEDGER_KEY_MAX);
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
 	struct ledger_entry entry;
-	if (request_pin_key(r, &key) && ledger_lookup(r->plane->env->ledger, r->op->pin_group, buf_span(&key), &entry))
+	if (request_pin_key(r, &key) == PIN_KEY_FOUND &&
+	    ledger_lookup(r->plane->env->ledger, r->op->pin_group, buf_span(&key), &entry) != LEDGER_NONE)
 		ledger_remove(r->plane->env->ledger, r->op->pin_group, buf_span(&key));
+}
+
+void request_start_legacy(struct request *r, enum outcome_role role)
+{
+	if (r->op && r->op->has_task && r->op->pin_start)
+		forget_pin(r);
+	legacy_side_start(r, role);
 }
 
 static void inspect(struct request *r);
@@ -380,23 +436,53 @@ static void start_legacy(struct request *r)
 		inspect(r);
 		return;
 	}
-	if (r->op && r->op->pin_start)
-		forget_pin(r);
-	legacy_side_start(r, OUTCOME_PRIMARY);
+	request_start_legacy(r, OUTCOME_PRIMARY);
 }
 
-static void go_legacy(struct request *r, enum outcome_reason reason)
+/* Why a body is not looked into. */
+enum unread { UNREAD_TOO_LARGE, UNREAD_NO_MEMORY };
+
+/* Whether the call is, or may be, the task side's by the ledger. */
+static bool is_pinned_elsewhere(const struct request *r)
 {
-	bool pinned = r->decision.side == OUTCOME_TASK && r->decision.reason == REASON_PINNED;
-	r->decision.side = OUTCOME_LEGACY;
-	r->decision.reason = reason;
-	r->decision.backend = SPAN_NONE;
-	if (pinned) /* legacy knows nothing of it (rule 4) */
-		request_fail(r, OUTCOME_REJECTED, 413, "Body too large", "The body is above the limit for what the task side takes.");
-	else if (r->op && r->op->legacy_needs_body) /* the mapped call cannot be made from a part of the body */
-		request_fail(r, OUTCOME_REJECTED, 413, "Body too large", "The body is above the limit for what is mapped.");
+	struct ledger_entry entry;
+	if (!follows(r->op))
+		return false;
+	/* Before the decision the ledger has not been asked yet; without the body it may be impossible to. */
+	return r->body_for == BODY_FOR_IDENTITY ? pin_of(r, &entry) != WISH_LEGACY : r->decision.side == OUTCOME_TASK;
+}
+
+static void refuse_unread(struct request *r, enum unread why, const char *whose)
+{
+	char detail[160];
+	snprintf(detail, sizeof(detail), "%s %s; nothing was executed.",
+		 why == UNREAD_TOO_LARGE ? "The body is above the limit for"
+					 : "There is no memory at the moment for the body that is needed for",
+		 whose);
+	if (why == UNREAD_TOO_LARGE)
+		refuse_for_now(r, OUTCOME_REJECTED, 413, "Body too large", detail);
 	else
-		legacy_side_start(r, OUTCOME_PRIMARY);
+		refuse_for_now(r, OUTCOME_FAILURE, 503, "No memory for the body", detail);
+}
+
+/* The body is not looked into: legacy, unless legacy would be wrong. */
+static void go_unread(struct request *r, enum unread why)
+{
+	if (is_pinned_elsewhere(r)) {
+		bool decided = r->body_for != BODY_FOR_IDENTITY;
+		r->side = r->decision.side = OUTCOME_TASK;
+		r->decision.reason = decided ? REASON_PINNED : REASON_PIN_UNKNOWN;
+		refuse_unread(r, why, decided ? "what the task side takes" : "telling which side has what this call is about");
+		return;
+	}
+	r->decision.side = OUTCOME_LEGACY;
+	r->decision.reason = REASON_BODY_TOO_LARGE;
+	r->decision.backend = SPAN_NONE;
+	if (r->op && r->op->legacy_needs_body) { /* the mapped call cannot be made from a part of the body */
+		refuse_unread(r, why, "what is mapped");
+	} else {
+		request_start_legacy(r, OUTCOME_PRIMARY);
+	}
 }
 
 /* Whether this name was not among those seen. Beyond their limit all count as seen: flags come from outside. */
@@ -424,6 +510,20 @@ static void log_unknown_backend(struct request *r)
 		  LOG_SPAN("variant", r->decision.variant), LOG_STR("error", e.text));
 }
 
+/* It is the task side's, or may be, and cannot be served there. */
+static void refuse_decided(struct request *r)
+{
+	if (has_malformed_key(r))
+		request_refuse_pinned(r, OUTCOME_REJECTED, 400, "Malformed body",
+				      "The body is not valid JSON; which side has what this call is about lies in it.");
+	else if (r->decision.reason == REASON_BACKEND_UNKNOWN)
+		request_refuse_pinned(r, OUTCOME_FAILURE, 503, "Task side unavailable",
+				      "This call belongs to a backend of the task side that is not configured here; nothing was executed.");
+	else
+		request_refuse_pinned(r, OUTCOME_FAILURE, 503, "Side unknown",
+				      "Which side has what this call is about cannot be told at the moment; nothing was executed.");
+}
+
 /* Everything that the decision needs is known. */
 static void decide_now(struct request *r)
 {
@@ -436,14 +536,20 @@ static void decide_now(struct request *r)
 		.entity = r->identity.entity,
 	};
 	struct ledger_entry entry;
-	if (r->op && r->op->has_task) {
+	if (r->op && r->op->has_task)
 		in.override = override_wish(r);
-		look_up_pin(r, &in, &entry);
-	}
+	if (follows(r->op))
+		in.pinned = pin_of(r, &entry);
+	if (in.pinned == WISH_TASK)
+		in.pinned_backend = span_of(entry.backend);
 	decide(&in, &r->decision, NULL);
 	if (r->decision.unknown.ptr)
 		log_unknown_backend(r);
 	r->decision.unknown = SPAN_NONE; /* a pinned one lives no longer than the look-up */
+	if (r->decision.refused) {
+		refuse_decided(r);
+		return;
+	}
 	if (r->decision.side == OUTCOME_LEGACY) {
 		start_legacy(r);
 		return;
@@ -465,7 +571,7 @@ static void inspected(struct request *r)
 		task_side_start(r);
 		break;
 	case BODY_FOR_LEGACY:
-		legacy_side_start(r, OUTCOME_PRIMARY);
+		request_start_legacy(r, OUTCOME_PRIMARY);
 		break;
 	case BODY_FOR_IDENTITY:
 		find_identity(r);
@@ -474,18 +580,57 @@ static void inspected(struct request *r)
 	}
 }
 
+static void note_asked(void *arg, const struct flag_asked *asked)
+{
+	(void)asked;
+	*(bool *)arg = true;
+}
+
+/* Whether the flags say task whoever asks: no percentage and no segment takes part. */
+static bool task_for_everybody(const struct request *r)
+{
+	struct decide_input in = {.config = r->service->config, .operation = r->op, .flags = r->flags};
+	struct decision d;
+	bool depends = follows(r->op) || (r->service->config->override.enabled && override_wish(r) != WISH_NONE);
+	for (size_t i = 0; r->flags && i < r->op->n_flags; i++) {
+		const struct flag *f = flag_find(r->flags, r->op->flags[i]);
+		if (f)
+			flag_each_asked(f, note_asked, &depends);
+	}
+	if (depends)
+		return false;
+	decide(&in, &d, NULL);
+	return d.side == OUTCOME_TASK;
+}
+
+/* Credentials are asked for before a body is held, where it is certain that the task side would serve: false when that was answered. */
+static bool admit_body(struct request *r, bool *ret_stranger)
+{
+	struct auth_fingerprint who;
+	*ret_stranger = r->op->has_task && auth_check(&r->op->auth, r->http->fields, r->http->n_fields, &who) != AUTH_ACCEPTED;
+	if (!*ret_stranger || r->body_for == BODY_FOR_LEGACY)
+		return true;
+	if (r->body_for == BODY_FOR_IDENTITY && !task_for_everybody(r))
+		return true;
+	r->side = OUTCOME_TASK;
+	return !task_side_refuse_stranger(r, &who);
+}
+
 static void inspect(struct request *r)
 {
 	const struct config *c = r->service->config;
+	bool stranger;
 	if (!r->http->has_body || r->body_complete) {
 		inspected(r);
 		return;
 	}
-	int64_t length = r->http->content_length;
-	if (length > (int64_t)c->max_inspect_body || !reserve(r, length >= 0 ? (uint64_t)length : CHUNKED_STEP)) {
-		go_legacy(r, REASON_BODY_TOO_LARGE);
+	if (!admit_body(r, &stranger))
+		return;
+	if (r->http->content_length > (int64_t)c->max_inspect_body) {
+		go_unread(r, UNREAD_TOO_LARGE);
 		return;
 	}
+	inspect_claim_init(&r->claim, &r->plane->env->inspect, c, r->http, stranger, 1);
 	r->state = REQUEST_INSPECT;
 	r->reading = true;
 	exchange_read_body(r->x);
@@ -494,14 +639,12 @@ static void inspect(struct request *r)
 static size_t inspect_body(struct request *r, const char *bytes, size_t n)
 {
 	bool fits = r->body.len + n <= r->service->config->max_inspect_body;
-	if (fits && r->body.len + n > r->reserved)
-		fits = reserve(r, n > CHUNKED_STEP ? n : CHUNKED_STEP);
-	if (fits && buf_append(&r->body, bytes, n) == 0)
+	if (fits && inspect_claim_more(&r->claim, n) && buf_append(&r->body, bytes, n) == 0)
 		return n;
 	/* What has been held goes first, then the rest streams behind it. */
 	r->body_paused = true;
-	go_legacy(r, REASON_BODY_TOO_LARGE);
-	return 0;
+	go_unread(r, fits ? UNREAD_NO_MEMORY : UNREAD_TOO_LARGE);
+	return r->state == REQUEST_ANSWERED ? n : 0;
 }
 
 /* --- the listener's calls ------------------------------------------------------------------------------------------ */
@@ -514,11 +657,32 @@ static void refuse_busy(struct request *r)
 			  "The limit of concurrent requests of this service is reached; nothing was executed.", &retry, 1);
 }
 
+static void begin_upload(struct request *r)
+{
+	if (!r->http->has_body)
+		return;
+	r->upload = &r->service->shared->uploads[inspect_peer(&r->plane->env->inspect, r->service->config, r->http)];
+	atomic_fetch_add_explicit(r->upload, 1, memory_order_relaxed);
+}
+
+static void end_upload(struct request *r)
+{
+	if (r->upload)
+		atomic_fetch_sub_explicit(r->upload, 1, memory_order_relaxed);
+	r->upload = NULL;
+}
+
+/* Whoever announces bodies and does not send them gets no more than half of the places. */
+static bool hogs(const struct request *r, unsigned max_in_flight)
+{
+	return r->upload && atomic_load_explicit(r->upload, memory_order_relaxed) > (max_in_flight + 1) / 2;
+}
+
 /* Answers what must not go further; false when it did. */
 static bool admit(struct request *r, unsigned in_flight)
 {
 	const struct service *s = r->service->service;
-	if (s->max_in_flight && in_flight > s->max_in_flight) {
+	if (s->max_in_flight && (in_flight > s->max_in_flight || hogs(r, s->max_in_flight))) {
 		refuse_busy(r);
 		return false;
 	}
@@ -545,6 +709,7 @@ static void *on_head(void *arg, struct exchange *x, const struct http_request *h
 		task_poll_start(r);
 		return r;
 	}
+	begin_upload(r);
 	request_begin(r, OUTCOME_LEGACY, OUTCOME_PRIMARY, SPAN_NONE);
 	if (route_match(s->routes, h->method, h->target, &r->match))
 		r->op = r->match.operation;
@@ -578,6 +743,7 @@ static void on_body_end(void *user, struct exchange *x)
 {
 	struct request *r = user;
 	(void)x;
+	end_upload(r);
 	if (r->state == REQUEST_INSPECT)
 		inspected(r);
 	else if (r->state == REQUEST_LEGACY)
@@ -599,6 +765,7 @@ static void on_finished(void *user, struct exchange *x, bool gone)
 	if (!r)
 		return;
 	bool answered = r->state == REQUEST_ANSWERED;
+	end_upload(r);
 	legacy_side_cancel(r);
 	task_side_gone(r);
 	shadow_abandon(r);

@@ -7,7 +7,7 @@
  *
  * State      what it waits for                        leaves by
  * HEAD       nothing yet                              request_head: answer, INSPECT, LEGACY or task
- * INSPECT    the body, into memory (bounded)          body end or bound → LEGACY, PIN or SUBMIT
+ * INSPECT    the body, into memory (bounded)          body end or bound → LEGACY, PIN, SUBMIT, or ANSWERED: 413, 503
  * PIN        the ledger: the entry is durable         → SUBMIT, or LEGACY when it cannot be written
  * SUBMIT     the backend's word on the submission     accepted → WAIT; refused → LEGACY (fallback); unknown → ANSWERED
  * WAIT       the task's result, or the time limit     → ANSWERED, or LEGACY when idempotent and failed
@@ -23,6 +23,7 @@
 
 #include "base/buf.h"
 #include "base/crypto.h"
+#include "router/auth.h"
 #include "router/decide.h"
 #include "router/identity.h"
 #include "router/plane_internal.h"
@@ -61,8 +62,9 @@ struct request {
 
 	/* The body as far as it was looked into. */
 	struct buf body;
-	uint64_t reserved; /* of the planes' common budget for bodies */
+	struct inspect_claim claim; /* of the planes' common budget for bodies */
 	bool reading, body_complete, body_paused;
+	atomic_uint *upload; /* the peer's count of bodies under way, while this is one */
 	enum { BODY_FOR_IDENTITY, BODY_FOR_TASK, BODY_FOR_LEGACY } body_for; /* why it is looked into */
 
 	/* The current attempt, for its outcome. */
@@ -125,9 +127,21 @@ void request_answer_rendered(struct request *r, enum outcome_result result, cons
 			     const struct http_field *extra, size_t n_extra, struct span body);
 /* Everything that a template may ask of this request; borrows from r. */
 void request_template_source(struct request *r, struct template_source *ret);
-/* The ledger's key of this request, by its operation's pin_key; false when it has none. */
-bool request_pin_key(const struct request *r, struct buf *key);
+/* The ledger's key of this request, by its operation's pin_key. */
+enum pin_key {
+	PIN_KEY_NONE,	    /* it has none, or one that no entry can have */
+	PIN_KEY_FOUND,
+	PIN_KEY_MALFORMED,  /* the body is not JSON */
+	PIN_KEY_UNREADABLE, /* it could not be looked for: the body is not here, or memory is out */
+};
+enum pin_key request_pin_key(const struct request *r, struct buf *key);
 void request_drop_body(struct request *r); /* frees the held body and gives its budget back */
+/* Legacy serves: a key that this operation starts belongs to legacy from here on, whatever the ledger says. */
+void request_start_legacy(struct request *r, enum outcome_role role);
+/* Refuses a call that may not go to legacy, because it is the task side's or because that cannot be known (rule 4). */
+void request_refuse_pinned(struct request *r, enum outcome_result result, int status, const char *title, const char *detail);
+/* 401 or 400 by what its credentials lack; false when they are accepted. */
+bool task_side_refuse_stranger(struct request *r, struct auth_fingerprint *ret);
 
 /* legacy_side.c */
 void legacy_side_start(struct request *r, enum outcome_role role);

@@ -10,7 +10,7 @@
 #include "router/auth.h"
 #include "router/request.h"
 
-#define CHUNKED_STEP (64u << 10) /* budget taken at a time for bodies of unknown length */
+#define SHADOW_SHARE 0.5 /* of the budget for bodies: the rest is for calls that somebody waits for */
 
 struct shadow {
 	struct plane *plane;
@@ -20,7 +20,7 @@ struct shadow {
 	struct task_client *client;
 	bool needs_body;   /* and copies it as it passes */
 	struct buf body;
-	uint64_t reserved; /* of the planes' common budget for bodies */
+	struct inspect_claim claim; /* of the planes' common budget for bodies */
 	struct buf input;  /* args, then kwargs, until submitted */
 	size_t args_length;
 	bool submitting;   /* the backend's callback is still to come */
@@ -41,25 +41,6 @@ bool shadow_sampled(double share, struct span operation, struct span entity, str
 }
 
 /* --- life ---------------------------------------------------------------------------------------------------------- */
-
-static void release_budget(struct shadow *s)
-{
-	if (s->reserved)
-		atomic_fetch_sub_explicit(&s->plane->env->inspect_bytes, s->reserved, memory_order_relaxed);
-	s->reserved = 0;
-}
-
-static bool reserve(struct shadow *s, uint64_t bytes)
-{
-	atomic_uint_fast64_t *held = &s->plane->env->inspect_bytes;
-	uint64_t used = atomic_fetch_add_explicit(held, bytes, memory_order_relaxed);
-	if (used + bytes > s->service->config->max_inspect_memory / 2) {
-		atomic_fetch_sub_explicit(held, bytes, memory_order_relaxed);
-		return false;
-	}
-	s->reserved += bytes;
-	return true;
-}
 
 static struct shadow *shadow_new(struct request *r)
 {
@@ -90,7 +71,7 @@ static void shadow_free(struct shadow *s)
 	loop_timer_free(s->timer);
 	buf_release(&s->body);
 	buf_release(&s->input);
-	release_budget(s);
+	inspect_claim_release(&s->claim);
 	service_runtime_unref(s->service);
 	free(s);
 }
@@ -194,7 +175,7 @@ static void on_submitted(void *arg, const struct task_submission *submission)
 	struct shadow *s = arg;
 	s->submitting = false;
 	buf_release(&s->input);
-	release_budget(s);
+	inspect_claim_release(&s->claim);
 	if (s->ended) {
 		shadow_free(s);
 		return;
@@ -252,6 +233,7 @@ static const char *obstacle(struct request *r, struct shadow *s)
 		return "the backend has no client";
 	if (auth_check(&r->op->auth, r->http->fields, r->http->n_fields, &who) != AUTH_ACCEPTED)
 		return "the task side would not accept its credentials";
+	inspect_claim_init(&s->claim, &r->plane->env->inspect, r->service->config, r->http, false, SHADOW_SHARE);
 	s->needs_body = r->op->task.needs_body && r->http->has_body && !r->body_complete;
 	if (!s->needs_body)
 		return NULL;
@@ -260,7 +242,7 @@ static const char *obstacle(struct request *r, struct shadow *s)
 	buf_init(&s->body, max);
 	if (length > (int64_t)max)
 		return "the body is above max_inspect_body";
-	return reserve(s, length >= 0 ? (uint64_t)length : CHUNKED_STEP) ? NULL : "the budget for bodies is used up";
+	return NULL;
 }
 
 void shadow_begin(struct request *r)
@@ -287,7 +269,7 @@ void shadow_body(struct request *r, const char *bytes, size_t n)
 	uint64_t needed = s->body.len + n;
 	if (needed > r->service->config->max_inspect_body)
 		drop(r, "the body is above max_inspect_body");
-	else if (needed > s->reserved && !reserve(s, n > CHUNKED_STEP ? n : CHUNKED_STEP))
+	else if (!inspect_claim_more(&s->claim, n))
 		drop(r, "the budget for bodies is used up");
 	else if (buf_append(&s->body, bytes, n) < 0)
 		drop(r, "out of memory");
@@ -316,7 +298,7 @@ static const char *prepare(struct request *r, struct shadow *s)
 	if (!render_input(r, s, body))
 		return "the task's input could not be rendered";
 	buf_release(&s->body);
-	if (s->input.len > s->reserved && !reserve(s, s->input.len - s->reserved))
+	if (s->input.len > s->claim.bytes && !inspect_claim_more(&s->claim, s->input.len - s->claim.bytes))
 		return "the budget for bodies is used up";
 	if (loop_timer_new(r->plane->loop, on_time_limit, s, &s->timer) < 0)
 		return "out of memory";

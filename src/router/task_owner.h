@@ -15,6 +15,6 @@
 
 /* The ledger's entry for one task of one owner (auth_owner). */
 void task_owner_entry(struct span task_id, const char *owner, struct span backend, struct ledger_entry *ret);
-bool task_owner_find(struct ledger *l, struct span task_id, const char *owner, struct ledger_entry *ret);
+enum ledger_answer task_owner_find(struct ledger *l, struct span task_id, const char *owner, struct ledger_entry *ret);
 
 #endif

@@ -21,14 +21,19 @@ static void not_found(struct request *r)
 		     "There is no such task for these credentials and this organisation.");
 }
 
+static void try_again(struct request *r, const char *title, const char *detail)
+{
+	static const struct http_field retry = {SPAN_INIT("Retry-After"), SPAN_INIT("1")};
+	request_fail_with(r, OUTCOME_FAILURE, 503, title, detail, &retry, 1);
+}
+
 static void on_state(void *arg, int error, const struct task_result *t)
 {
 	struct request *r = arg;
 	if (r->x && error == TASK_E_NOT_FOUND) {
 		not_found(r);
 	} else if (r->x && error != 0) {
-		request_fail(r, OUTCOME_FAILURE, 503, "Backend unreachable",
-			     "The task's backend could not be asked; try again.");
+		try_again(r, "Backend unreachable", "The task's backend could not be asked; try again.");
 	} else if (r->x) {
 		CLEANUP(buf_releasep) struct buf body = BUF_INIT(256u << 20);
 		task_result_to_json(t, &body);
@@ -47,15 +52,14 @@ static void on_cancelled(void *arg, int error, struct err *e)
 	if (r->x && error == TASK_E_NOT_FOUND)
 		not_found(r);
 	else if (r->x && error != 0)
-		request_fail(r, OUTCOME_FAILURE, 503, "Backend unreachable",
-			     "The task's backend could not be asked; try again.");
+		try_again(r, "Backend unreachable", "The task's backend could not be asked; try again.");
 	else if (r->x) /* a request, not a fact: the state tells what came of it */
 		request_answer(r, OUTCOME_SUCCESS, 202, NULL, 0, SPAN_LIT(""));
 	request_unref(r);
 }
 
 /* Whether the ledger has the task for what this request shows when it is read as one to `op`. */
-static bool owned(struct request *r, const struct operation *op, struct span id, struct ledger_entry *entry)
+static bool owned(struct request *r, const struct operation *op, struct span id, struct ledger_entry *entry, bool *ret_unknown)
 {
 	struct auth_fingerprint who;
 	if (auth_check(&op->auth, r->http->fields, r->http->n_fields, &who) != AUTH_ACCEPTED)
@@ -68,15 +72,17 @@ static bool owned(struct request *r, const struct operation *op, struct span id,
 	};
 	identity_find(&op->identity, &in, &r->identity);
 	auth_owner(&who, r->identity.organisation, r->owner);
-	return task_owner_find(r->plane->env->ledger, id, r->owner, entry);
+	enum ledger_answer found = task_owner_find(r->plane->env->ledger, id, r->owner, entry);
+	*ret_unknown |= found == LEDGER_UNKNOWN;
+	return found == LEDGER_FOUND;
 }
 
-static bool find(struct request *r, struct span id, struct ledger_entry *entry)
+static bool find(struct request *r, struct span id, struct ledger_entry *entry, bool *ret_unknown)
 {
 	const struct service *s = r->service->service;
 	for (size_t i = 0; i < s->n_operations; i++)
 		if (s->operations[i].has_task && s->operations[i].task.respond_async &&
-		    owned(r, &s->operations[i], id, entry))
+		    owned(r, &s->operations[i], id, entry, ret_unknown))
 			return true;
 	return false;
 }
@@ -98,8 +104,12 @@ void task_poll_start(struct request *r)
 				  "GET tells the state, DELETE cancels.", &allow, 1);
 		return;
 	}
-	if (id.len == 0 || id.len >= TASK_ID_MAX || !find(r, id, &entry)) {
-		not_found(r);
+	bool unknown = false;
+	if (id.len == 0 || id.len >= TASK_ID_MAX || !find(r, id, &entry, &unknown)) {
+		if (unknown)
+			try_again(r, "Tasks unknown", "Whose task this is cannot be told at the moment; try again.");
+		else
+			not_found(r);
 		return;
 	}
 	r->client = plane_client(r->plane, span_of(entry.backend));

@@ -79,7 +79,7 @@ static void end_pin(struct request *r)
 {
 	buf_release(&r->pin_key);
 	buf_init(&r->pin_key, LEDGER_KEY_MAX);
-	if (request_pin_key(r, &r->pin_key))
+	if (request_pin_key(r, &r->pin_key) == PIN_KEY_FOUND)
 		drop_pin(r);
 }
 
@@ -98,13 +98,13 @@ static void fall_back(struct request *r, enum outcome_result result, const char 
 		drop_pin(r);
 	r->timer = loop_timer_free(r->timer);
 	if (!may_fall_back(r)) {
-		request_fail(r, result, 503, "Task side unavailable",
-			     "This call belongs to the task side, which did not accept it; nothing was executed.");
+		request_refuse_pinned(r, result, 503, "Task side unavailable",
+				      "This call belongs to the task side, which did not accept it; nothing was executed.");
 		return;
 	}
 	request_record(r, result, 0, false);
 	r->task_id[0] = '\0';
-	legacy_side_start(r, OUTCOME_FALLBACK);
+	request_start_legacy(r, OUTCOME_FALLBACK);
 }
 
 /* --- waiting ------------------------------------------------------------------------------------------------------- */
@@ -221,7 +221,8 @@ static void on_submitted(void *arg, const struct task_submission *s)
 	case TASK_INPUT_TOO_LARGE:
 		r->timer = loop_timer_free(r->timer);
 		if (!may_fall_back(r)) {
-			request_fail(r, OUTCOME_REJECTED, 413, "Input too large", "The input is above the limit of the task's backend.");
+			request_refuse_pinned(r, OUTCOME_REJECTED, 413, "Input too large",
+					      "The input is above the limit of the task's backend; nothing was executed.");
 			break;
 		}
 		r->attempting = false; /* nothing was attempted there */
@@ -229,7 +230,7 @@ static void on_submitted(void *arg, const struct task_submission *s)
 			drop_pin(r);
 		r->decision.side = OUTCOME_LEGACY;
 		r->decision.reason = REASON_INPUT_TOO_LARGE;
-		legacy_side_start(r, OUTCOME_PRIMARY);
+		request_start_legacy(r, OUTCOME_PRIMARY);
 		break;
 	case TASK_UNKNOWN:
 		log_warn("task_submission_unknown", LOG_SPAN("operation", r->op->name), LOG_SPAN("backend", r->backend),
@@ -285,12 +286,13 @@ static void pin(struct request *r)
 {
 	struct ledger_entry entry = {0};
 	buf_init(&r->pin_key, LEDGER_KEY_MAX);
-	if (!request_pin_key(r, &r->pin_key) || ledger_entry_set(&entry, r->op->pin_group, buf_span(&r->pin_key)) != 0) {
+	if (request_pin_key(r, &r->pin_key) != PIN_KEY_FOUND ||
+	    ledger_entry_set(&entry, r->op->pin_group, buf_span(&r->pin_key)) != 0) {
 		/* Follow-ups could not be told apart: legacy, which needs no entry. */
 		r->attempting = false;
 		r->decision.side = OUTCOME_LEGACY;
 		r->decision.reason = REASON_NO_IDENTITY;
-		legacy_side_start(r, OUTCOME_PRIMARY);
+		request_start_legacy(r, OUTCOME_PRIMARY);
 		return;
 	}
 	span_copy(r->backend, entry.backend, sizeof(entry.backend));
@@ -336,24 +338,25 @@ static bool wants_async(const struct request *r)
 	return false;
 }
 
-static void refuse_unauthorised(struct request *r, enum auth_result a)
+bool task_side_refuse_stranger(struct request *r, struct auth_fingerprint *ret)
 {
+	enum auth_result a = auth_check(&r->op->auth, r->http->fields, r->http->n_fields, ret);
+	if (a == AUTH_ACCEPTED)
+		return false;
 	static const char *const details[] = {[AUTH_MISSING] = "This operation needs a bearer token.",
 					      [AUTH_MALFORMED] = "The Authorization field is not one bearer token.",
 					      [AUTH_WRONG] = "The bearer token is not known."};
 	const struct http_field challenge = {SPAN_LIT("WWW-Authenticate"), auth_challenge(a)};
 	request_fail_with(r, OUTCOME_REJECTED, auth_status(a), problem_title(auth_status(a)), details[a], &challenge, 1);
+	return true;
 }
 
 void task_side_start(struct request *r)
 {
 	request_begin(r, OUTCOME_TASK, OUTCOME_PRIMARY, r->decision.backend);
 	struct auth_fingerprint who;
-	enum auth_result a = auth_check(&r->op->auth, r->http->fields, r->http->n_fields, &who);
-	if (a != AUTH_ACCEPTED) {
-		refuse_unauthorised(r, a);
+	if (task_side_refuse_stranger(r, &who))
 		return;
-	}
 	/* The templates copy raw text, which must be JSON. A request without a body has no values, like one of null. */
 	if (r->op->task.needs_body && r->body.len && !r->identity.body_checked)
 		r->identity.body_malformed = json_validate(buf_span(&r->body), NULL) != 0;

@@ -225,11 +225,27 @@ static void pins_and_overrides_win(void **state)
 	in.pinned_backend = SPAN_LIT("celery");
 	decide(&in, &d, NULL);
 	assert_true(span_is(d.backend, "celery"));
-	in.pinned_backend = SPAN_LIT("temporal"); /* no longer configured */
-	decide(&in, &d, NULL);
-	assert_int_equal(d.side, OUTCOME_LEGACY);
+	assert_false(d.refused);
+}
+
+/* Legacy knows nothing of what the task side began: rule 4 is stronger than "when in doubt, legacy". */
+static void what_is_or_may_be_pinned_to_the_task_side_never_goes_to_legacy(void **state)
+{
+	(void)state;
+	struct operation op = make_operation("off");
+	struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .entity = SPAN_LIT("u"),
+				  .override = WISH_LEGACY, .pinned = WISH_TASK, .pinned_backend = SPAN_LIT("temporal")};
+	struct decision d;
+	decide(&in, &d, NULL); /* another router's entry, or that of a backend which is no longer configured */
+	assert_true(d.refused);
+	assert_int_equal(d.side, OUTCOME_TASK);
 	assert_int_equal(d.reason, REASON_BACKEND_UNKNOWN);
 	assert_true(span_is(d.unknown, "temporal"));
+	in = (struct decide_input){.config = &config, .operation = &op, .flags = snapshot, .override = WISH_LEGACY, .pinned = WISH_UNKNOWN};
+	decide(&in, &d, NULL);
+	assert_true(d.refused);
+	assert_int_equal(d.side, OUTCOME_TASK);
+	assert_int_equal(d.reason, REASON_PIN_UNKNOWN);
 }
 
 static void what_has_no_task_is_legacy(void **state)
@@ -303,6 +319,7 @@ int main(void)
 		cmocka_unit_test(the_environment_counts_only_where_a_flag_is_nowhere),
 		cmocka_unit_test(hatchet_takes_over_by_its_flag),
 		cmocka_unit_test(pins_and_overrides_win),
+		cmocka_unit_test(what_is_or_may_be_pinned_to_the_task_side_never_goes_to_legacy),
 		cmocka_unit_test(what_has_no_task_is_legacy),
 		cmocka_unit_test(the_same_identity_gets_the_same_answer),
 		cmocka_unit_test(one_flag_by_itself),
