@@ -12,11 +12,13 @@
 #include "base/crypto.h"
 #include "cli/population.h"
 #include "cli/rollout_draft.h"
+#include "cli/rollout_flipt.h"
 #include "cli/rollout_history.h"
 #include "cli/rollout_verify.h"
 #include "cli/rollout_wait.h"
 
 #define TRIES_MAX 8
+#define QUESTION_MAX 1100
 #define INSIST_MAX 4 /* tries of a rollback whose writes fail midway */
 #define AGAIN_FIRST_MS 20u /* doubled each time, with jitter, so that two who change at once part */
 
@@ -32,7 +34,9 @@ struct changing {
 	bool agreed;
 	struct rollout_plan agreed_to;
 	size_t done; /* of the plan's changes, where not all could be written */
+	bool blind; /* an emergency, where what everybody is told cannot be evaluated */
 	bool unrecorded; /* the history could not be written */
+	bool unwaited;	 /* the routers could not be asked */
 };
 
 /* --- before -------------------------------------------------------------------------------------------------------- */
@@ -47,6 +51,20 @@ static bool same_plan(const struct rollout_plan *a, const struct rollout_plan *b
 			return false;
 	}
 	return true;
+}
+
+bool arguments_are_emergency(const struct rollout_arguments *a)
+{
+	return a->percent == 0 || strcmp(a->command, "rollback") == 0 || strcmp(a->command, "disable") == 0;
+}
+
+static void show_blind(const struct changing *c)
+{
+	printf("%s in %s\n", c->arguments->flag, c->place->name);
+	draft_show_changes(&c->plan);
+	if (!c->plan.n)
+		printf("  nothing to change\n");
+	fflush(stdout);
 }
 
 static void show(const struct changing *c)
@@ -64,27 +82,36 @@ static void show(const struct changing *c)
 	fflush(stdout);
 }
 
-/* Also where the percentage will not be what was asked for: somebody should look at the rules first. */
-static bool must_ask(const struct changing *c, char question[256])
+/* What somebody should agree to, all of it in one sentence: more than doubling, and where the outcome is known to be another than what
+ * was asked for. "" when there is nothing. */
+static void find_question(const struct changing *c, char question[QUESTION_MAX])
 {
 	const struct rollout_arguments *a = c->arguments;
 	const struct rollout_draft *d = &c->draft;
-	bool disabled = !flag_enabled(flag_find(d->then, span_of(a->flag)));
-	if (strcmp(a->command, "rollback") == 0 || strcmp(a->command, "disable") == 0)
-		return false;
+	char parts[4][256] = {"", "", "", ""};
+	question[0] = '\0';
+	if (arguments_are_emergency(a))
+		return;
 	if (d->to > d->from * 2)
-		return snprintf(question, 256, "%g %% → %g %% of everybody more than doubles", d->from, d->to) > 0;
-	if (d->of_segment && d->segment_to > d->segment_from * 2)
-		return snprintf(question, 256, "%g %% → %g %% of the segment's members more than doubles", d->segment_from, d->segment_to) > 0;
-	if (a->percent >= 0 && !disabled && fabs(draft_to(d) - a->percent) > 0.01)
-		return snprintf(question, 256, "an earlier rule makes it %g %%, not %g %%", draft_to(d), a->percent) > 0;
-	return snprintf(question, 256, "%s", d->missing) > 0;
+		snprintf(parts[0], sizeof(parts[0]), "%g %% → %g %% of everybody more than doubles", d->from, d->to);
+	else if (d->of_segment && d->segment_to > d->segment_from * 2)
+		snprintf(parts[0], sizeof(parts[0]), "%g %% → %g %% of the segment's members more than doubles", d->segment_from,
+			 d->segment_to);
+	draft_say_otherwise(d, a, parts[1]);
+	snprintf(parts[2], sizeof(parts[2]), "%s", d->missing);
+	snprintf(parts[3], sizeof(parts[3]), "%s", d->unused);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		size_t at = strlen(question);
+		if (*parts[i])
+			snprintf(question + at, QUESTION_MAX - at, "%s%s", at ? "; " : "", parts[i]);
+	}
 }
 
 static int ask(const struct changing *c, struct err *e)
 {
-	char question[256], answer[16] = "";
-	if (c->arguments->yes || !must_ask(c, question))
+	char question[QUESTION_MAX], answer[16] = "";
+	find_question(c, question);
+	if (c->arguments->yes || !*question)
 		return 0;
 	if (!isatty(STDIN_FILENO))
 		return err_set(e, -ECANCELED, "%s: say --yes", question);
@@ -118,13 +145,11 @@ static int plan_document(struct changing *c, struct buf *text, struct err *e)
 }
 
 /* The flag is looked for in the snapshot first: its message knows the flags' names. */
-static int make_draft(struct changing *c, struct buf *text, struct err *e)
+static int make_judged_draft(struct changing *c, struct buf *text, struct err *e)
 {
 	struct rollout_place *p = c->place;
 	const struct flag *f;
 	struct flag_snapshot *s = NULL;
-	draft_release(&c->draft);
-	buf_clear(text);
 	int r = place_read(p, e);
 	if (r == 0)
 		r = place_parse(p, buf_span(&p->flags), &s, e);
@@ -136,6 +161,51 @@ static int make_draft(struct changing *c, struct buf *text, struct err *e)
 	if (r == 0)
 		r = draft_make(p, &c->users, c->arguments, &c->draft, e);
 	return r < 0 ? r : plan_document(c, text, e);
+}
+
+static int open_blind(struct changing *c, struct rollout_document **ret, struct err *e)
+{
+	struct rollout_place *p = c->place;
+	struct flag_snapshot *s = NULL;
+	int r = rollout_open(place_document_name(p), buf_span(&p->document), c->arguments->flag, &c->users.sides, ret, e);
+	/* A rollback asks nobody whom a rule is about. */
+	if (r == 0 && p->flipt && c->arguments->percent >= 0 && flipt_know_segments(p, c->arguments->flag, &s, NULL) == 0)
+		rollout_know_segments(*ret, s);
+	flag_snapshot_unref(s);
+	return r;
+}
+
+/* From the flag's own document alone. */
+static int make_blind_draft(struct changing *c, struct buf *text, struct err *e)
+{
+	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
+	struct rollout_place *p = c->place;
+	draft_release(&c->draft);
+	c->draft = (struct rollout_draft){.from = -1};
+	buf_clear(text);
+	int r = place_read_document(p, c->arguments->flag, e);
+	if (r == 0)
+		r = open_blind(c, &d, e);
+	if (r == 0)
+		r = draft_plan(d, c->arguments, &c->plan, e);
+	return r < 0 ? r : rollout_apply(d, &c->plan, text, e);
+}
+
+/* An odd flag of somebody else's, a snapshot that cannot be had, operations that disagree: none of it stops an emergency. */
+static int make_draft(struct changing *c, struct buf *text, struct err *e)
+{
+	struct err blind;
+	draft_release(&c->draft);
+	buf_clear(text);
+	c->blind = false;
+	int r = make_judged_draft(c, text, e);
+	if (r == 0 || !c->place->insist)
+		return r;
+	if (make_blind_draft(c, text, &blind) < 0)
+		return r; /* the first sentence knows more */
+	fprintf(stderr, "warning: what everybody would be told cannot be evaluated: %s\n", e->text);
+	c->blind = true;
+	return 0;
 }
 
 /* --- the write ----------------------------------------------------------------------------------------------------- */
@@ -196,10 +266,12 @@ static int document_has_change(struct changing *c, struct err *e)
 	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
 	struct rollout_place *p = c->place;
 	struct rollout_plan left;
-	int r = place_read(p, e);
+	int r = c->blind ? 0 : place_read(p, e);
 	if (r == 0)
 		r = place_read_document(p, c->arguments->flag, e);
-	if (r == 0)
+	if (r == 0 && c->blind)
+		r = open_blind(c, &d, e);
+	else if (r == 0)
 		r = open_document(c, &d, e);
 	if (r == 0)
 		r = draft_plan(d, c->arguments, &left, e);
@@ -279,12 +351,12 @@ static int write_agreed(struct changing *c, struct err *e)
 		if (r < 0)
 			return r;
 		if (!c->agreed || !same_plan(&c->agreed_to, &c->plan)) {
-			show(c);
+			(c->blind ? show_blind : show)(c);
 			if (c->agreed && !c->plan.n)
 				record(c, "done"); /* by the try before, or by somebody else */
 			if (c->arguments->dry_run || !c->plan.n)
 				return 0;
-			r = ask(c, e);
+			r = c->blind ? 0 : ask(c, e);
 			if (r < 0)
 				return r;
 			c->agreed = true;
@@ -302,10 +374,18 @@ static int write_agreed(struct changing *c, struct err *e)
 
 /* --- after --------------------------------------------------------------------------------------------------------- */
 
+static int verify_blind(struct changing *c, struct err *e)
+{
+	int r = document_has_change(c, e);
+	if (r == 1)
+		printf("The change stands in %s; what everybody is told could not be evaluated.\n", c->place->name);
+	return r == 0 ? err_set(e, -EAGAIN, "%s does not show the change", c->place->name) : r < 0 ? r : 0;
+}
+
 static int after(struct changing *c, struct err *e)
 {
 	char result[ERR_TEXT_MAX + 64];
-	int r = verify_change(c->place, &c->users, c->arguments, &c->draft, e);
+	int r = c->blind ? verify_blind(c, e) : verify_change(c->place, &c->users, c->arguments, &c->draft, e);
 	if (r < 0) {
 		fprintf(stderr, "migration-rollout: the change was made, but is not as asked for: %s\n", e->text);
 		snprintf(result, sizeof(result), "NOT AS ASKED: %s", e->text);
@@ -314,24 +394,33 @@ static int after(struct changing *c, struct err *e)
 	}
 	if (c->wait)
 		r = wait_routers(c->wait, c->written_ms);
-	return r ? r : c->unrecorded ? ROLLOUT_NOT_AS_ASKED : 0;
+	return r ? r : c->unrecorded || c->unwaited ? ROLLOUT_NOT_AS_ASKED : 0;
 }
 
 /* Nothing may keep a rollback from being made, a journal that cannot be written included. */
 static int prepare(struct changing *c, struct err *e)
 {
 	const struct rollout_arguments *a = c->arguments;
-	bool back = strcmp(a->command, "rollback") == 0;
+	bool back = arguments_are_emergency(a);
 	int r = history_path(c->place->config, a->journal, &c->journal, e);
 	if (r == 0 && !a->dry_run && !back && (r = history_writable(c->journal, e)) < 0)
 		return err_prefix(e, r, "the change could not be recorded");
-	return r < 0 || !a->wait || a->dry_run ? r : wait_begin(c->place, a, &c->wait, e);
+	if (r < 0 || !a->wait || a->dry_run)
+		return r;
+	r = wait_begin(c->place, a, &c->wait, e);
+	if (r == 0 || !back)
+		return r;
+	fprintf(stderr, "warning: the routers cannot be waited for: %s\n", e->text);
+	c->wait = wait_end(c->wait);
+	c->unwaited = true;
+	return 0;
 }
 
 int command_change(struct rollout_place *p, const struct rollout_arguments *a, struct err *e)
 {
 	struct changing c = {.place = p, .arguments = a};
 	flag_users_init(&c.users, p->config, a->flag);
+	p->insist = arguments_are_emergency(a);
 	int r = prepare(&c, e);
 	if (r == 0)
 		r = write_agreed(&c, e);

@@ -18,6 +18,9 @@ struct rollout_arguments {
 	bool yes, dry_run, wait, json;
 };
 
+/* To legacy, and that at once: nothing stops these but the write itself. */
+bool arguments_are_emergency(const struct rollout_arguments *a);
+
 /* What the whole program returns. */
 enum rollout_exit {
 	ROLLOUT_DONE,	     /* or nothing to do */

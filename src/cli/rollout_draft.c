@@ -1,6 +1,7 @@
 #include "cli/rollout_draft.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -91,6 +92,26 @@ static void look_for_backends(const struct flag_users *u, struct rollout_draft *
 	}
 }
 
+/* A flag with the same name but for a slip is not the one that operations ask. */
+static void look_for_users(const struct flag_users *u, struct rollout_draft *d)
+{
+	const struct config *c = u->config;
+	char close[128] = "";
+	if (flag_users_at(u, 0))
+		return;
+	for (size_t i = 0; i < c->n_services && !*close; i++)
+		for (size_t j = 0; j < c->services[i].n_operations && !*close; j++) {
+			const struct operation *op = &c->services[i].operations[j];
+			for (size_t k = 0; k < op->n_flags && op->has_task && !*close; k++) {
+				char key[KEY_MAX + 1];
+				span_copy(op->flags[k], key, sizeof(key));
+				if (near(key, u->flag))
+					snprintf(close, sizeof(close), " (near it: %.100s)", key);
+			}
+		}
+	snprintf(d->unused, sizeof(d->unused), "no operation asks the flag \"%.80s\"%s, so that the change moves nobody", u->flag, close);
+}
+
 static int judge(const struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *d, struct err *e)
 {
 	struct decide_input like = flag_users_like(u, flag_users_at(u, 0), d->now);
@@ -100,6 +121,7 @@ static int judge(const struct flag_users *u, const struct rollout_arguments *a, 
 	like.flags = d->then;
 	d->to = population_share_of_flag(&like, span_of(a->flag));
 	look_for_backends(u, d);
+	look_for_users(u, d);
 	if (r < 0 || !a->segment)
 		return r;
 	segment_context_of(flag_find(d->now, span_of(a->flag)), a->segment, &members);
@@ -126,7 +148,7 @@ int draft_make(const struct rollout_place *p, struct flag_users *u, const struct
 		r = rollout_open(place_document_name(p), buf_span(&p->flags), a->flag, &u->sides, &d, e);
 	if (r == 0)
 		r = draft_plan(d, a, &ret->plan, e);
-	if (r == 0 && *u->disagree)
+	if (r == 0 && *u->disagree && strcmp(a->command, "rollback") != 0)
 		r = err_set(e, -EINVAL, "%s: a percentage of %s has no one meaning", u->disagree, a->flag);
 	if (r == 0)
 		r = rollout_apply(d, &ret->plan, &text, e);
@@ -150,6 +172,17 @@ double draft_from(const struct rollout_draft *d)
 double draft_to(const struct rollout_draft *d)
 {
 	return d->of_segment ? d->segment_to : d->to;
+}
+
+void draft_say_otherwise(const struct rollout_draft *d, const struct rollout_arguments *a, char text[256])
+{
+	const struct flag *f = flag_find(d->then, span_of(a->flag));
+	bool waits = flag_type_of(f) == FLAG_VARIANT && !flag_enabled(f); /* a disabled boolean flag still runs its rollouts */
+	text[0] = '\0';
+	if (a->percent < 0 || waits || fabs(draft_to(d) - a->percent) <= 0.01)
+		return;
+	snprintf(text, 256, "%s makes it %g %%, not %g %%",
+		 flag_type_of(f) == FLAG_VARIANT ? "an earlier rule" : "another rollout of the flag", draft_to(d), a->percent);
 }
 
 void draft_show_changes(const struct rollout_plan *plan)
@@ -181,8 +214,14 @@ void draft_show_notes(const struct rollout_draft *d, const struct rollout_argume
 		printf("  note: a disabled boolean flag still runs its rollouts; \"rollback\" moves everybody to legacy\n");
 	if (a->percent > 0 && flag_type_of(f) == FLAG_VARIANT && !flag_enabled(f))
 		printf("  note: the flag is disabled: its rules count once it is enabled\n");
-	if (*d->missing)
-		printf("  note: %s\n", d->missing);
+	char otherwise[256];
+	draft_say_otherwise(d, a, otherwise);
+	const char *const notes[] = {d->missing, d->unused, otherwise};
+	for (size_t i = 0; i < sizeof(notes) / sizeof(notes[0]); i++)
+		if (*notes[i])
+			printf("  note: %s\n", notes[i]);
+	if (*otherwise && a->percent == 0)
+		printf("  note: \"rollback\" moves everybody to legacy\n");
 	for (size_t i = 0; i < flag_snapshot_warnings(d->then); i++)
 		if (strstr(flag_snapshot_warning(d->then, i), a->flag))
 			printf("  note: %s\n", flag_snapshot_warning(d->then, i));

@@ -16,6 +16,7 @@ struct rollout_draft {
 	double from, to;	  /* percent of everybody whom the flag by itself says task to */
 	bool of_segment;
 	char missing[256]; /* who would be led to a backend that is not configured; "" when nobody */
+	char unused[256]; /* no operation asks the flag: the change moves nobody; "" when one does */
 	double segment_from, segment_to; /* of the segment's members; where of_segment */
 };
 
@@ -30,6 +31,9 @@ void draft_release(struct rollout_draft *d);
 /* The two shares of everybody or of the segment's members, whichever the command is about. */
 double draft_from(const struct rollout_draft *d);
 double draft_to(const struct rollout_draft *d);
+
+/* Where what it comes to is known to be another percentage than was asked for: says so. "" otherwise. */
+void draft_say_otherwise(const struct rollout_draft *d, const struct rollout_arguments *a, char text[256]);
 
 /* The changes, one line each, to standard output. */
 void draft_show_changes(const struct rollout_plan *plan);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/http_client.h"
 #include "base/json.h"
@@ -141,8 +142,23 @@ static int check_namespace(struct rollout_place *p, struct err *e)
 	return r == -ENOENT ? refuse_namespace(p, e) : r;
 }
 
+/* Also tells the version where no snapshot can be had. */
+static void ask_server_version(struct rollout_place *p)
+{
+	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
+	if (p->server_asked)
+		return;
+	p->server_asked = true;
+	if (flipt_ask(p, "GET", FLIPT_INFO_PATH, SPAN_NONE, &answer, NULL) < 0 || answer.status != 200)
+		return;
+	p->server = flipt_server_of(buf_span(&answer.body));
+	if (p->server.known && !p->version)
+		p->version = p->server.major == 1 ? 1 : 2;
+}
+
 int flipt_read_snapshot(struct rollout_place *p, struct err *e)
 {
+	ask_server_version(p);
 	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(PATH_LIMIT);
 	int version = p->version ? p->version : 2;
@@ -198,12 +214,22 @@ static int read_segments(struct rollout_place *p, struct err *e)
 	return r < 0 ? r : buf_append_span(&p->segments, buf_span(&answer.body));
 }
 
+/* An emergency does without. */
+static int read_segments_if_needed(struct rollout_place *p, struct err *e)
+{
+	int r = read_segments(p, e);
+	if (r == 0 || !p->insist)
+		return r;
+	fprintf(stderr, "warning: the namespace's segments cannot be read: %s\n", e->text);
+	return 0;
+}
+
 int flipt_read_v2(struct rollout_place *p, const char *flag, struct err *e)
 {
 	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(PATH_LIMIT);
 	struct span payload, revision;
-	int r = read_segments(p, e); /* first, so that little time lies between the revision and the write */
+	int r = read_segments_if_needed(p, e); /* first, so that little time lies between the revision and the write */
 	buf_clear(&p->revision);
 	if (r == 0)
 		r = resources_path(p, "/flipt.core.Flag", flag, &path, e);
@@ -218,29 +244,45 @@ int flipt_read_v2(struct rollout_place *p, const char *flag, struct err *e)
 	return buf_append_span(&p->revision, revision);
 }
 
-/* v2 takes what is invalid: the flag is read beside the namespace's segments as a features file is, which names every mistake. */
+/* Whether the payload names the segment; its key could also stand elsewhere in it, which does no harm. */
+static bool names_segment(struct span payload, struct span segment)
+{
+	struct span key;
+	return json_pointer(segment, SPAN_LIT("/key"), &key) && key.len > 2 && memmem(payload.ptr, payload.len, key.ptr, key.len);
+}
+
+/* The flag beside those of the namespace's segments that it names, as a features file: other people's are no matter of it. */
+static void put_features(const struct rollout_place *p, struct span payload, struct buf *features)
+{
+	struct span list, ignored, resource, segment;
+	struct json_iter it;
+	bool first = true;
+	buf_puts(features, "{\"flags\": [");
+	buf_append_span(features, payload);
+	buf_puts(features, "], \"segments\": [");
+	if (json_pointer(buf_span(&p->segments), SPAN_LIT("/resources"), &list))
+		for (json_iter_init(&it, list); json_iter_next(&it, &ignored, &resource);)
+			if (json_pointer(resource, SPAN_LIT("/payload"), &segment) && names_segment(payload, segment)) {
+				buf_puts(features, first ? "" : ", ");
+				buf_append_span(features, segment);
+				first = false;
+			}
+	buf_puts(features, "]}");
+}
+
+/* v2 takes what is invalid: the flag is read as a features file is, which names every mistake. */
 static int check_payload(const struct rollout_place *p, struct span payload, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf features = BUF_INIT(FLAG_MAX_DOCUMENT);
 	struct flag_snapshot *s = NULL;
-	struct span list, ignored, resource, segment;
-	struct json_iter it;
-	bool first = true;
-	buf_puts(&features, "{\"flags\": [");
-	buf_append_span(&features, payload);
-	buf_puts(&features, "], \"segments\": [");
-	if (json_pointer(buf_span(&p->segments), SPAN_LIT("/resources"), &list))
-		for (json_iter_init(&it, list); json_iter_next(&it, &ignored, &resource);)
-			if (json_pointer(resource, SPAN_LIT("/payload"), &segment)) {
-				buf_puts(&features, first ? "" : ", ");
-				buf_append_span(&features, segment);
-				first = false;
-			}
-	buf_puts(&features, "]}");
+	put_features(p, payload, &features);
 	int r = features.error ? err_set(e, features.error, "the namespace is too large")
 			       : flag_snapshot_parse_features("Flipt's flag", buf_span(&features), FLAG_RULES_V2, &s, e);
 	flag_snapshot_unref(s);
-	return r;
+	if (r == 0 || !p->insist)
+		return r;
+	fprintf(stderr, "warning: the flag is not valid, before and after the change: %s\n", e->text);
+	return 0;
 }
 
 enum place_written flipt_write_v2(struct rollout_place *p, const char *flag, struct span text, struct err *e)
@@ -264,6 +306,53 @@ enum place_written flipt_write_v2(struct rollout_place *p, const char *flag, str
 	if (answer.status == 409)
 		return PLACE_CHANGED_MEANWHILE;
 	return flipt_expect(path.ptr, &answer, e) < 0 ? PLACE_NOT_WRITTEN : PLACE_WRITTEN;
+}
+
+/* --- whom segments are about, without a snapshot ---------------------------------------------------------------------- */
+
+static void put_segment(struct span segment, size_t i, struct buf *out)
+{
+	struct span key, first;
+	if (!json_pointer(segment, SPAN_LIT("/key"), &key) || json_type_of(key) != JSON_STRING)
+		return;
+	bool constrained = json_pointer(segment, SPAN_LIT("/constraints/0"), &first);
+	buf_printf(out, "%s{\"segments\":[{\"key\":%.*s,\"constraints\":[%s]}]}", i ? "," : "", SPAN_ARG(key), constrained ? "{}" : "");
+}
+
+/* v1 lists them by themselves, v2 as resources. */
+static int list_segments(struct rollout_place *p, struct err *e)
+{
+	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
+	CLEANUP(buf_releasep) struct buf path = BUF_INIT(PATH_LIMIT);
+	if (p->version != 1)
+		return read_segments(p, e);
+	buf_puts(&path, "/api/v1/namespaces/");
+	buf_put_segment(&path, span_of(p->config->flags.namespace_key));
+	buf_puts(&path, "/segments");
+	int r = path.error ? err_set(e, path.error, "the namespace's name is too long") : flipt_get(p, path.ptr, &answer, e);
+	buf_clear(&p->segments);
+	return r < 0 ? r : buf_append_span(&p->segments, buf_span(&answer.body));
+}
+
+int flipt_know_segments(struct rollout_place *p, const char *flag, struct flag_snapshot **ret, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT);
+	struct span list, ignored, item, payload;
+	struct json_iter it;
+	int r = list_segments(p, e);
+	if (r < 0)
+		return r;
+	buf_puts(&text, "{\"flags\":[{\"key\":");
+	json_quote(&text, span_of(flag));
+	buf_puts(&text, ",\"type\":\"VARIANT_FLAG_TYPE\",\"rules\":[");
+	if (json_pointer(buf_span(&p->segments), p->version == 1 ? SPAN_LIT("/segments") : SPAN_LIT("/resources"), &list)) {
+		json_iter_init(&it, list);
+		for (size_t i = 0; json_iter_next(&it, &ignored, &item); i++)
+			put_segment(json_pointer(item, SPAN_LIT("/payload"), &payload) ? payload : item, i, &text);
+	}
+	buf_puts(&text, "]}]}");
+	return text.error ? err_set(e, text.error, "the namespace is too large")
+			  : flag_snapshot_parse_json("segments", buf_span(&text), FLAG_RULES_V1, ret, e);
 }
 
 /* --- the server's own answer --------------------------------------------------------------------------------------- */

@@ -32,6 +32,10 @@ int flipt_read_v1(struct rollout_place *p, const char *flag, struct err *e);
 enum place_written flipt_write_v1(struct rollout_place *p, const char *flag, const struct rollout_plan *plan, size_t *ret_done,
 				  struct err *e);
 
+/* A snapshot of this flag's key that knows which of the namespace's segments are about everybody, and nothing else: for
+ * rollout_know_segments where no real one can be had. */
+int flipt_know_segments(struct rollout_place *p, const char *flag, struct flag_snapshot **ret, struct err *e);
+
 /* Asks the server itself what the flag says to an entity with this user_id: the variant's key ("" when none matched), or "true" or
  * "false". */
 int flipt_evaluate(struct rollout_place *p, const struct flag *f, const char *entity, struct buf *ret, struct err *e);

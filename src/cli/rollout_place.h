@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/loop.h"
 #include "flags/flags.h"
+#include "flags/flipt_server.h"
 #include "flags/rollout.h"
 #include "router/config.h"
 
@@ -26,6 +27,9 @@ struct rollout_place {
 	struct loop_timer *slow; /* says that a call takes long */
 	bool flipt;
 	int version; /* of Flipt; 0: not known yet */
+	struct flipt_server server; /* what it says of itself, once it was asked */
+	bool server_asked;
+	bool insist; /* an emergency: what is wrong elsewhere is said, and stops nothing */
 	char name[512]; /* for people and the history: the file, or URL, environment and namespace without credentials */
 	struct buf document; /* what is edited: the features file, the payload of a v2 flag, a v1 flag put together */
 	struct buf revision; /* v2: JSON text of the revision that `document` is of */

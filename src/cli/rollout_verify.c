@@ -133,13 +133,16 @@ static int say_share(const struct rollout_arguments *a, const struct rollout_dra
 	fflush(stdout);
 	if (*draft->missing)
 		return err_set(e, -EIO, "%s", draft->missing);
+	if (*draft->unused && !arguments_are_emergency(a))
+		return err_set(e, -EIO, "%s", draft->unused);
 	if (a->percent < 0 || fabs(asked - a->percent) < 0.01)
 		return 0;
 	if (flag_type_of(f) == FLAG_VARIANT && !flag_enabled(f)) {
 		printf("The flag is disabled: the percentage counts once it is enabled.\n");
 		return 0;
 	}
-	return err_set(e, -EIO, "%g %% was asked for, but an earlier rule makes it %g %%", a->percent, asked);
+	return err_set(e, -EIO, "%g %% was asked for, but %s makes it %g %%", a->percent,
+		       flag_type_of(f) == FLAG_VARIANT ? "an earlier rule" : "another rollout of the flag", asked);
 }
 
 int verify_change(struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a, const struct rollout_draft *draft,

@@ -219,7 +219,8 @@ def test_plan_against_flipt(start, origin, flipt):
 def test_odd_keys_are_kept_apart_in_paths(place, flipt):
     key = "odd-key_1,x"
     flipt.load(c.features(c.boolean(key, False, percentage=5), c.boolean("other", False, percentage=5)))
-    place.done("set", key, "10")
+    told = place.run("set", key, "10", "--yes")
+    assert told.returncode == 3 and "no operation asks the flag" in told.stderr  # which is the only complaint
     said = place.done("get")
     assert "%s: boolean flag, disabled: 10 %%" % key in said and "other: boolean flag, disabled: 5 %" in said
     assert place.run("set", "a/../%s?x" % key, "20").returncode == 1
@@ -359,6 +360,81 @@ def test_what_v2_would_take_though_it_is_invalid_is_not_written(start, origin, f
     told = place.run("set", FLAG, "20")
     assert told.returncode == 1 and "nope" in told.stderr and "Nothing was changed." in told.stderr, told.stdout + told.stderr
     assert not flipt2.between.writes
+
+
+# --- emergencies -------------------------------------------------------------------------------------------------------
+
+def odd_flag(**parts):
+    return {"key": "of-somebody-else", "name": "", "description": "", "enabled": True, "type": "BOOLEAN_FLAG_TYPE", "rules": [],
+            "rollouts": [], **parts}
+
+
+ODD = {
+    "rollout without a kind": [odd_flag(rollouts=[{"rank": 1}])],
+    "type of a newer Flipt": [odd_flag(type="JSON_FLAG_TYPE")],
+    "percentage of text": [odd_flag(rollouts=[{"rank": 1, "threshold": {"percentage": "NaN", "value": True}}])],
+    "percentage beyond": [odd_flag(rollouts=[{"rank": 1, "threshold": {"percentage": 1e39, "value": True}}])],
+    "65 segments": [odd_flag(type="VARIANT_FLAG_TYPE", rules=[{"segments": [
+        {"key": "s%d" % i, "matchType": "ALL_SEGMENT_MATCH_TYPE", "constraints": []} for i in range(65)], "distributions": []}])],
+    "no key": [{"type": "BOOLEAN_FLAG_TYPE", "enabled": True}],
+    "one key twice": [odd_flag(), odd_flag()],
+    "no object": ["a flag?"],
+}
+ODD_SEGMENTS = [{"key": "odd", "matchType": "SOME_MATCH_TYPE", "name": "", "constraints": [
+    {"type": "JSON_COMPARISON_TYPE", "property": "", "operator": "like", "value": ""}]}]
+TO_LEGACY = (("rollback", FLAG), ("set", FLAG, "0"))
+
+
+@pytest.mark.parametrize("command", TO_LEGACY, ids=("rollback", "set 0"))
+@pytest.mark.parametrize("odd", ODD)
+def test_an_emergency_is_not_stopped_by_other_peoples_flags(place, flipt, odd, command):
+    if not flipt.standin:
+        pytest.skip("a real server's flags are its own")
+    flipt.load(everybody(variant_flag(40, 60)))
+    flipt.standin.odd_flags, flipt.standin.odd_segments = ODD[odd], ODD_SEGMENTS
+    told = place.run(*command)
+    assert told.returncode == 0, told.stdout + told.stderr
+    flipt.standin.odd_flags = []
+    assert place.done("get", FLAG).split("%s: variant flag, " % FLAG)[1].startswith(
+        "disabled: 0 %" if command[0] == "rollback" else "enabled: 0 %")
+    assert place.history()[-1]["result"] == "done"
+
+
+@pytest.mark.parametrize("command", TO_LEGACY, ids=("rollback", "set 0"))
+@pytest.mark.parametrize("fault", ("500", "garbage", "half", "half_json", "401", "redirect_loop"))
+def test_an_emergency_needs_no_snapshot(place, flipt, fault, command):
+    """What serves routers is broken; where flags are changed it is not."""
+    flipt.load(everybody(variant_flag(40, 60)))
+    flipt.between.break_with(fault)
+    told = place.run(*command)
+    assert told.returncode == 0 and "cannot be evaluated" in told.stderr, told.stdout + told.stderr
+    flipt.between.break_with(None)
+    assert ": 0 % of everybody" in place.done("get", FLAG)
+    refused = place.run("set", FLAG, "20", "--yes")
+    assert refused.returncode == 0, refused.stderr
+    flipt.between.break_with(fault)
+    refused = place.run("set", FLAG, "30", "--yes")
+    assert refused.returncode == 1 and "Nothing was changed." in refused.stderr  # what is no emergency is checked
+
+
+def test_an_emergency_does_not_wait_for_a_token(place, flipt):
+    flipt.load(everybody(variant_flag(40, 60)))
+    told = place.run("rollback", FLAG, "--wait", "--admin", "http://127.0.0.1:1", "--admin-token-file", "/nonexistent")
+    assert told.returncode == 3 and "cannot be waited for" in told.stderr, told.stderr
+    assert "disabled: 0 % of everybody" in place.done("get", FLAG)
+
+
+def test_a_rollback_does_not_ask_what_a_variant_means(start, origin, flipt):
+    """Two operations take it differently: a percentage has no one meaning, but off is off."""
+    flipt.load(everybody(variant_flag(40, 60)))
+    place = Place(start, origin, flipt)
+    settings = json.loads(place.config_path.read_text())
+    operations = settings["services"]["app"]["operations"]
+    operations["other"] = {**operations["echo"], "match": "POST /other", "variants": {"100": "legacy"}}
+    place.config_path.write_text(json.dumps(settings))
+    assert "has no one meaning" in place.run("set", FLAG, "50", "--yes").stderr
+    place.done("rollback", FLAG)
+    assert "disabled: 0 % of everybody" in place.done("get", FLAG)
 
 
 # --- wrong inputs ------------------------------------------------------------------------------------------------------

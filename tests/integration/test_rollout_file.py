@@ -63,6 +63,11 @@ class Place:
         return [json.loads(line) for line in self.done("history", "--json").splitlines()]
 
 
+def asking(*flags):
+    """Operations that ask these flags, each one."""
+    return {"echo-%d" % i: c.operation("POST /echo/%d" % i, TASK, flags=[flag], identity=IDENTITY) for i, flag in enumerate(flags)}
+
+
 def variant_flag(task, legacy, key=FLAG):
     return c.variants(key, **{"0": legacy, "100": task})
 
@@ -88,7 +93,7 @@ def with_beta(task=10, beta=0):
 def test_only_the_numbers_change_and_the_history_says_who(start):
     text = ("# \u00fc\r\nflags:\r\n- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, # one\r\n"
             "   rollouts: [{threshold: {percentage: 5, value: true}}]}\r\n")
-    place = Place(start, text=text)
+    place = Place(start, text=text, operations=asking("f"))
     said = place.done("set", "f", "10")
     assert "f now says task to 10 % of everybody" in said
     assert place.read() == text.replace("percentage: 5", "percentage: 10")
@@ -125,7 +130,7 @@ def test_a_segment_is_changed_by_itself(start):
 def test_a_segment_of_a_boolean_flag_is_on_or_off(start):
     flag = c.boolean("f", False, percentage=5)
     flag["rollouts"].insert(0, {"segment": {"key": "beta", "value": False}})
-    place = Place(start, everybody(flag, segments=[segment("beta", "organization_id", "acme")]))
+    place = Place(start, everybody(flag, segments=[segment("beta", "organization_id", "acme")]), operations=asking("f"))
     assert "on or off" in place.refused("set", "f", "50", "--segment", "beta")
     assert "members more than doubles" in place.refused("set", "f", "100", "--segment", "beta")
     place.done("set", "f", "100", "--segment", "beta", "--yes")
@@ -135,7 +140,7 @@ def test_a_segment_of_a_boolean_flag_is_on_or_off(start):
 
 
 def test_disable_and_enable(start):
-    place = Place(start, everybody(variant_flag(10, 90), c.boolean("b", False, percentage=5)))
+    place = Place(start, everybody(variant_flag(10, 90), c.boolean("b", False, percentage=5)), operations=asking(FLAG, "b"))
     assert "now says task to 0 % of everybody" in place.done("disable", FLAG)
     assert place.done("disable", FLAG).count("nothing to change") == 1
     said = place.done("set", FLAG, "20")  # nobody goes to tasks while it is disabled: nothing doubles
@@ -191,6 +196,36 @@ def test_a_backend_that_is_not_there_is_asked_about_and_complained_of(start):
     told = place.run("set", FLAG, "20", "--yes")
     assert told.returncode == 3 and says in told.stderr and "note: " + says in told.stdout
     place.done("rollback", FLAG)
+
+
+@pytest.mark.parametrize("command", (("set", "prompt_helper_enabled", "5"), ("set", "prompt_helper_enabled", "1"),
+                                     ("enable", "prompt_helper_enabled")))
+def test_a_flag_that_no_operation_uses_is_asked_about_and_complained_of(start, command):
+    """A slip of the keys in the flag's name must not look like a change of anybody's side."""
+    flag = c.boolean("prompt_helper_enabled", False, percentage=3)
+    place = Place(start, c.features(flag, c.boolean(FLAG, False)),
+                  operations={"echo": c.operation("POST /echo", TASK, flags=[FLAG, OTHER], identity=IDENTITY)})
+    says = 'no operation asks the flag "prompt_helper_enabled" (near it: %s)' % OTHER
+    assert says in place.refused(*command)
+    told = place.run(*command, "--yes")
+    assert told.returncode == 3 and says in told.stderr and "note: " + says in told.stdout
+    told = place.run("rollback", "prompt_helper_enabled")
+    assert told.returncode == 0 and says in told.stdout  # asks nothing
+
+
+def test_a_percentage_that_another_rollout_overrules_is_said_before_it_is_written(start):
+    """Two thresholds: whom the second takes is known beforehand."""
+    flag = {"key": FLAG, "type": "BOOLEAN_FLAG_TYPE", "enabled": False, "rollouts": [
+        {"threshold": {"percentage": 50, "value": True}}, {"threshold": {"percentage": 50, "value": True}}]}
+    place = Place(start, c.features(flag))
+    says = "another rollout of the flag makes it 50 %, not 10 %"
+    assert says in place.refused("set", FLAG, "10")
+    told = place.run("set", FLAG, "10", "--yes")
+    assert told.returncode == 3 and "note: " + says in told.stdout
+    assert told.stdout.index("note: " + says) < told.stdout.index("now says task to 50 %")
+    assert "another rollout of the flag makes it 50 %, not 0 %" in place.run("set", FLAG, "0").stdout
+    place.done("rollback", FLAG)
+    assert "0 % of everybody" in place.done("get", FLAG)
 
 
 def test_operations_of_several_flags(start):

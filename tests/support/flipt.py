@@ -209,6 +209,8 @@ class StandIn(Listening):
         self.version, self.token = version, token
         self.release = {1: "1.61.1", 2: "2.11.0"}  # by version; what the server says of itself
         self.storage = "local"  # of v1
+        self.odd_flags = []     # of other people, in every snapshot before the others
+        self.odd_segments = []  # likewise, v2's resources
         self.digest = None      # of all snapshots, as servers do that take the last file's for a namespace of several
         self.namespaces = {}
         self.create_namespace("default", "default", protected=True)
@@ -239,6 +241,7 @@ class StandIn(Listening):
         content = json.dumps([self.version, namespace, space], sort_keys=True).encode()
         digest = self.digest or hashlib.sha1(content).hexdigest()
         document = {"namespace": {"key": namespace}, "flags": [self.snapshot_flag(space, f) for f in space["flags"].values()]}
+        document["flags"] = self.odd_flags + document["flags"]
         if self.version == 2:
             document["digest"] = digest
         return digest, document
@@ -510,7 +513,8 @@ class Handler(Answering):
         def resource(item):
             return {"namespaceKey": namespace, "key": item["key"], "payload": {"@type": kind, **without_ids(item)}}
         if len(rest) == 1:
-            return {"resources": [resource(item) for item in there.values()], "revision": s.revision}
+            odd = s.odd_segments if kind == "flipt.core.Segment" else []
+            return {"resources": [resource(item) for item in [*odd, *there.values()]], "revision": s.revision}
         if self.command == "DELETE":
             if not self.revision_is_right(self.query("revision")):
                 raise self.conflict(kind, self.query("revision"))
