@@ -249,8 +249,8 @@ static void add_finding(void *arg, const struct gate_finding *f)
 static void add_gate(const struct arguments *a, enum gate_verdict verdict, const char *why, const struct buf *findings, struct buf *out)
 {
 	if (a->format == TEXT) {
-		buf_printf(out, "\nGate: %s: %s\n", gate_verdict_text(verdict), why);
-		buf_append_span(out, buf_span(findings));
+		/* Its last line is the verdict, as scripts expect. */
+		buf_printf(out, "\n%.*sGate: %s: %s\n", SPAN_ARG(buf_span(findings)), gate_verdict_text(verdict), why);
 	} else if (a->format == JSON) {
 		while (out->len && out->ptr[out->len - 1] != '}') /* opens the report's object again */
 			out->len--;
@@ -261,7 +261,7 @@ static void add_gate(const struct arguments *a, enum gate_verdict verdict, const
 		json_quote(out, span_of(why));
 		buf_printf(out, ",\"operations\":[%.*s]}}\n", SPAN_ARG(buf_span(findings)));
 	} else {
-		fprintf(stderr, "Gate: %s: %s\n%.*s", gate_verdict_text(verdict), why, SPAN_ARG(buf_span(findings)));
+		fprintf(stderr, "%.*sGate: %s: %s\n", SPAN_ARG(buf_span(findings)), gate_verdict_text(verdict), why);
 	}
 }
 
