@@ -11,6 +11,7 @@ struct chain {
 	struct registration *all;
 	struct task_client *client;
 	size_t first, end, at;
+	bool asking;
 };
 
 struct registration {
@@ -168,8 +169,9 @@ static void ask_next(struct chain *c)
 		task_check(c->client, &probe, on_check, c);
 		return;
 	}
-	if (--r->running == 0)
-		r->done(r->arg);
+	c->asking = false;
+	r->running--;
+	r->done(r->arg);
 }
 
 static void on_check(void *arg, const struct task_check *now)
@@ -184,20 +186,19 @@ bool registration_asking(const struct registration *r)
 	return r->running > 0;
 }
 
-bool registration_ask(struct registration *r, void (*done)(void *arg), void *arg)
+void registration_ask(struct registration *r, void (*done)(void *arg), void *arg)
 {
-	if (r->running)
-		return false;
 	r->done = done;
 	r->arg = arg;
-	r->running = r->n_chains + 1; /* one of our own, so that the end comes once */
 	for (size_t i = 0; i < r->n_chains; i++) {
-		r->chains[i].at = r->chains[i].first;
-		ask_next(&r->chains[i]);
+		struct chain *c = &r->chains[i];
+		if (c->asking)
+			continue;
+		c->asking = true;
+		c->at = c->first;
+		r->running++;
+		ask_next(c);
 	}
-	if (--r->running == 0)
-		r->done(r->arg);
-	return true;
 }
 
 /* --- and wait for it ----------------------------------------------------------------------------------------------- */
@@ -206,6 +207,13 @@ static void stop_loop(void *arg)
 {
 	struct registration *r = arg;
 	loop_stop(r->loop);
+}
+
+static void stop_when_all_answered(void *arg)
+{
+	struct registration *r = arg;
+	if (!r->running)
+		loop_stop(r->loop);
 }
 
 static void ignore(void *arg)
@@ -227,8 +235,9 @@ void registration_ask_now(struct registration *r, unsigned limit_ms)
 	if (loop_timer_new(r->loop, stop_loop, r, &r->limit) < 0)
 		return;
 	loop_timer_start(r->limit, limit_ms);
-	registration_ask(r, stop_loop, r);
-	loop_run(r->loop);
+	registration_ask(r, stop_when_all_answered, r);
+	if (r->running)
+		loop_run(r->loop);
 	r->done = ignore; /* an answer that comes too late ends nothing */
 	r->limit = loop_timer_free(r->limit);
 	note_silence(r);

@@ -30,9 +30,10 @@ int app_clients_start(struct app *a, struct err *e);
 int registration_new(struct app *a, const struct config *c, struct registration **ret, struct err *e);
 struct registration *registration_free(struct registration *r); /* not while a round is on, unless the clients are gone; NULL is fine */
 
-/* One round; done is called once, later. Nothing happens while one is on: false. */
-bool registration_ask(struct registration *r, void (*done)(void *arg), void *arg);
-bool registration_asking(const struct registration *r);
+/* A round of each backend that is not in one: a slow backend delays nobody's but its own. `done` is called at the end of each,
+ * perhaps within the call. */
+void registration_ask(struct registration *r, void (*done)(void *arg), void *arg);
+bool registration_asking(const struct registration *r); /* some backend is in a round */
 /* Runs the loop until the round has ended or the time is over; what was not answered by then says so. */
 void registration_ask_now(struct registration *r, unsigned limit_ms);
 

@@ -32,7 +32,101 @@ static void put_bool(struct buf *b, const char *name, bool value)
 	buf_printf(b, "\"%s\":%s", name, value ? "true" : "false");
 }
 
+/* --- what is known not to be run: legacy serves it ------------------------------------------------------------------ */
+
+static const struct app_health *health_of(const struct app *a, struct span backend)
+{
+	for (size_t i = 0; i < a->env.n_backends; i++)
+		if (span_eq(a->env.backends[i].name, backend))
+			return &a->health[i];
+	return NULL;
+}
+
+/* Why this entry's task is known not to be run, or "". What was not asked yet since a reload stays as it was. */
+static void against(const struct app *a, const struct registration_entry *entry, char out[256])
+{
+	const struct backend_config *b = config_backend(registration_config(a->registration), entry->backend);
+	const struct app_health *h = health_of(a, entry->backend);
+	const struct operation *op = entry->operation;
+	const struct task_check *c = &entry->now;
+	const char *why = "";
+	if (!b || b->submit_anyway || !h) {
+		out[0] = '\0';
+		return;
+	}
+	/* A backend's own word on its workers is about all of them, or about one task of many: each operation has been asked about. */
+	if (h->known && !h->now.reachable)
+		why = h->now.detail[0] ? h->now.detail : "the backend is away";
+	else if (!entry->asked)
+		why = readiness_against(a->readiness, op->service, op->name, entry->backend);
+	else if (!c->reachable || c->worker == TASK_ANSWER_NO || c->known == TASK_ANSWER_NO)
+		why = c->missing[0] ? c->missing : "the task would not be run";
+	snprintf(out, 256, "%s", why ? why : "");
+}
+
+static struct readiness *look_at_readiness(struct app *a)
+{
+	struct readiness *r = readiness_new();
+	char why[256];
+	for (size_t i = 0; r && i < registration_count(a->registration); i++) {
+		const struct registration_entry *entry = registration_at(a->registration, i);
+		against(a, entry, why);
+		if (why[0])
+			readiness_put(r, entry->operation->service, entry->operation->name, entry->backend, span_of(why));
+	}
+	return r;
+}
+
+/* One line per backend, however many operations it serves; which they are is told by /readyz. */
+static void log_readiness(const struct app *a, const struct readiness *now)
+{
+	for (size_t b = 0; b < a->env.n_backends; b++) {
+		struct span backend = a->env.backends[b].name;
+		const char *why = NULL;
+		size_t before = readiness_count_of(a->readiness, backend, &why), held = readiness_count_of(now, backend, &why);
+		if (before != held)
+			LOG_AT(held > before ? LOG_WARN : LOG_INFO, held ? "backend_not_ready" : "backend_ready",
+			       LOG_SPAN("backend", backend), LOG_INT("operations_on_legacy", held), LOG_STR("why", held ? why : ""));
+	}
+}
+
+static void publish_readiness(struct app *a)
+{
+	if (!a->registration)
+		return;
+	struct readiness *now = look_at_readiness(a);
+	if (!now || readiness_equal(a->readiness, now)) {
+		readiness_unref(now);
+		return;
+	}
+	for (size_t i = 0; i < a->n_planes; i++)
+		plane_set_readiness(a->planes[i], now);
+	log_readiness(a, now);
+	readiness_unref(a->readiness);
+	a->readiness = now;
+}
+
+
 /* --- health of the backends: asked now and then on the control loop ------------------------------------------------- */
+
+static void on_registration(void *arg)
+{
+	publish_readiness(arg);
+}
+
+/* A reload changes what is asked for; a round that is on is never cut. */
+static void ask_registration(struct app *a)
+{
+	struct err e;
+	if (registration_config(a->registration) != a->config && !registration_asking(a->registration)) {
+		struct registration *r;
+		if (registration_new(a, a->config, &r, &e) < 0)
+			return;
+		registration_free(a->registration);
+		a->registration = r;
+	}
+	registration_ask(a->registration, on_registration, a);
+}
 
 static void on_health(void *arg, const struct task_health *h)
 {
@@ -44,27 +138,9 @@ static void on_health(void *arg, const struct task_health *h)
 	state->now = *h;
 	state->known = true;
 	state->asking = false;
-}
-
-static void ignore(void *arg)
-{
-	(void)arg;
-}
-
-/* A reload changes what is asked for; a round that is on is never cut. */
-static void ask_registration(struct app *a)
-{
-	struct err e;
-	if (registration_asking(a->registration))
-		return;
-	if (registration_config(a->registration) != a->config) {
-		struct registration *r;
-		if (registration_new(a, a->config, &r, &e) < 0)
-			return;
-		registration_free(a->registration);
-		a->registration = r;
-	}
-	registration_ask(a->registration, ignore, NULL);
+	publish_readiness(state->app);
+	if (!same)
+		ask_registration(state->app); /* what has changed for the backend has for its operations */
 }
 
 static void ask_health(void *arg)
@@ -75,9 +151,12 @@ static void ask_health(void *arg)
 		if (h->asking || !h->client)
 			continue;
 		h->asking = true;
+		h->app = a;
 		task_health(h->client, on_health, h);
 	}
-	if (a->health_rounds++ % REGISTRATION_EVERY == 0 || registration_config(a->registration) != a->config)
+	/* What is missing is asked for in every round: traffic waits for it to come back. */
+	if (a->health_rounds++ % REGISTRATION_EVERY == 0 || readiness_count(a->readiness) ||
+	    registration_config(a->registration) != a->config)
 		ask_registration(a);
 	loop_timer_start(a->health_timer, HEALTH_EVERY_MS);
 }
@@ -188,6 +267,19 @@ static bool put_registration(struct app *a, struct buf *b)
 	return n == 0;
 }
 
+/* The operations that legacy serves at present, whatever their flags say. */
+static void put_not_ready(struct app *a, struct buf *b)
+{
+	buf_puts(b, "\"not_ready\":[");
+	for (size_t i = 0; i < readiness_count(a->readiness) && i < MISSING_MAX; i++) {
+		const struct readiness_entry *e = readiness_at(a->readiness, i);
+		buf_printf(b, "%s{\"operation\":\"%s.%s\",\"backend\":\"%s\",", i ? "," : "", e->service, e->operation, e->backend);
+		put_text(b, "why", e->why);
+		buf_puts(b, "}");
+	}
+	buf_puts(b, "]");
+}
+
 /* The router serves as long as it takes requests: what is missing makes it `degraded` (legacy takes over, rule 1), and only
  * draining takes it out. */
 static bool write_ready(void *arg, struct buf *out)
@@ -200,6 +292,8 @@ static bool write_ready(void *arg, struct buf *out)
 	bool backends = put_backends(a, &b);
 	buf_puts(&b, ",");
 	bool registered = put_registration(a, &b);
+	buf_puts(&b, ",");
+	put_not_ready(a, &b);
 	buf_puts(&b, ",\"flags\":");
 	put_flags(a, &b);
 	struct flag_source_status f;
@@ -335,6 +429,7 @@ void app_status_stop(struct app *a)
 	for (size_t i = 0; i < a->env.n_backends; i++)
 		a->health[i].client = task_client_free(a->health[i].client);
 	a->registration = registration_free(a->registration);
+	a->readiness = readiness_unref(a->readiness);
 	a->health_timer = loop_timer_free(a->health_timer);
 	if (a->loop)
 		loop_run_posted(a->loop);

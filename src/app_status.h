@@ -18,7 +18,9 @@
 #include "router/plane.h"
 
 /* What a backend last said of itself. */
+struct app;
 struct app_health {
+	struct app *app;
 	struct span name;
 	struct task_client *client; /* of the control loop */
 	bool asking, known;
@@ -49,6 +51,7 @@ struct app {
 
 	bool only_looking; /* a command that checks: nothing is made that is not there */
 	struct registration *registration;
+	const struct readiness *readiness; /* what the planes have, or NULL */
 	struct admin *admin;
 	struct app_health health[CONFIG_MAX_BACKENDS]; /* as in env.backends */
 	struct loop_timer *health_timer;

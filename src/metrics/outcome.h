@@ -39,6 +39,7 @@ enum outcome_reason {
 	REASON_BODY_TOO_LARGE,
 	REASON_INPUT_TOO_LARGE,
 	REASON_BACKEND_UNKNOWN, /* the flag names one that there is not, or that is not configured */
+	REASON_BACKEND_NOT_READY, /* known not to run the task: away, without a worker, or the task is unknown there */
 	REASON_UNMAPPED,
 	REASON_PIN_UNKNOWN, /* a follow-up call; whether it is the task side's could not be told */
 	REASON_COUNT

@@ -140,6 +140,7 @@ struct backend_config {
 	size_t n_settings;
 	unsigned line;
 	bool fail_fast; /* start-up stops when it cannot be reached, or lacks a task or a worker; default: the configuration's */
+	bool submit_anyway; /* when_not_ready: submit: also what it is known not to run at present */
 };
 
 enum flag_source_kind { FLAG_SOURCE_FILE, FLAG_SOURCE_FLIPT };

@@ -68,11 +68,12 @@ static struct span lower(const struct place *p, struct span key)
 
 static void unknown_setting(const struct place *p, const struct task_backend *backend, struct span key)
 {
-	const char *known[SETTINGS_MAX + 1];
+	const char *known[SETTINGS_MAX + 2];
 	size_t n = 0;
 	for (const struct task_setting *s = backend->settings; s->key && n < SETTINGS_MAX; s++)
 		known[n++] = s->key;
 	known[n++] = "fail_fast";
+	known[n++] = "when_not_ready";
 	unknown_key(p, key, known, n);
 }
 
@@ -106,14 +107,19 @@ static void read_setting(const struct place *p, const struct yaml_node *n, const
 	s->line = n->key->line;
 }
 
+static const char *const when_not_ready[] = {"legacy", "submit"};
+
 static void read_settings(const struct place *p, const struct task_backend *backend, struct backend_config *b)
 {
 	if (!p->node || !value_mapping(p))
 		return;
 	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
 		struct place member = place_item(p, n);
+		size_t choice = 0;
 		if (span_is(n->key->text, "fail_fast")) /* the router's own: no backend reads it */
 			value_bool(&member, &b->fail_fast);
+		else if (span_is(n->key->text, "when_not_ready"))
+			b->submit_anyway = value_choice(&member, when_not_ready, 2, &choice) && choice == 1;
 		else
 			read_setting(&member, n, backend, b);
 	}

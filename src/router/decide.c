@@ -197,6 +197,19 @@ static bool choose_backend(const struct asking *a, struct span by_variant, struc
 	return true;
 }
 
+/* Known before anything is submitted: then legacy serves, and nobody waits for a task that nobody runs. */
+static bool backend_is_ready(const struct asking *a, struct decision *ret)
+{
+	const struct operation *op = a->in->operation;
+	const char *why = readiness_against(a->in->readiness, op->service, op->name, ret->backend);
+	if (!why)
+		return true;
+	flag_trace_say(a->trace, 1, "backend %.*s would not run the task: %s: legacy", SPAN_ARG(ret->backend), why);
+	ret->reason = REASON_BACKEND_NOT_READY;
+	ret->backend = SPAN_NONE;
+	return false;
+}
+
 static void decide_by_flags(const struct asking *a, struct decision *ret)
 {
 	const struct operation *op = a->in->operation;
@@ -219,7 +232,7 @@ static void decide_by_flags(const struct asking *a, struct decision *ret)
 	}
 	if (!task && shadow == 0)
 		return;
-	if (!choose_backend(a, backend, ret))
+	if (!choose_backend(a, backend, ret) || !backend_is_ready(a, ret))
 		return;
 	ret->shadow = shadow;
 	ret->side = task ? OUTCOME_TASK : OUTCOME_LEGACY;

@@ -15,6 +15,7 @@
 #include "flags/flags.h"
 #include "metrics/outcome.h"
 #include "router/config.h"
+#include "router/readiness.h"
 
 /* Asked for the flags of a request that has neither user nor organisation (design, "identity"). */
 #define DECIDE_ANONYMOUS "anonymous"
@@ -30,6 +31,7 @@ struct decide_input {
 	/* From the ledger (WISH_UNKNOWN: a follow-up call of which it cannot be told whether it is pinned); from the override header. */
 	enum decide_wish pinned, override;
 	struct span pinned_backend;
+	const struct readiness *readiness; /* NULL: nothing is known against any backend. Pins and overrides do not ask it */
 	const struct flag_context *extra; /* explain --context; wins over the rest */
 	size_t n_extra;
 };

@@ -243,6 +243,7 @@ struct message {
 	struct plane *plane;
 	const struct flag_snapshot *flags;
 	const struct config *config;
+	const struct readiness *readiness;
 };
 
 static struct message *message_of(struct loop_work *w)
@@ -251,7 +252,7 @@ static struct message *message_of(struct loop_work *w)
 }
 
 static void post(struct plane *p, void (*fn)(struct loop_work *), const struct flag_snapshot *flags,
-		 const struct config *config)
+		 const struct config *config, const struct readiness *readiness)
 {
 	struct message *m = calloc(1, sizeof(*m));
 	if (!m) {
@@ -262,6 +263,7 @@ static void post(struct plane *p, void (*fn)(struct loop_work *), const struct f
 	m->plane = p;
 	m->flags = flags ? flag_snapshot_ref(flags) : NULL;
 	m->config = config ? config_ref(config) : NULL;
+	m->readiness = readiness_ref(readiness);
 	loop_post(p->loop, &m->work);
 }
 
@@ -270,6 +272,14 @@ static void on_flags(struct loop_work *w)
 	struct message *m = message_of(w);
 	flag_snapshot_unref(m->plane->flags);
 	m->plane->flags = m->flags;
+	free(m);
+}
+
+static void on_readiness(struct loop_work *w)
+{
+	struct message *m = message_of(w);
+	readiness_unref(m->plane->readiness);
+	m->plane->readiness = m->readiness;
 	free(m);
 }
 
@@ -293,17 +303,22 @@ static void on_quiesce(struct loop_work *w)
 
 void plane_set_flags(struct plane *p, const struct flag_snapshot *flags)
 {
-	post(p, on_flags, flags, NULL);
+	post(p, on_flags, flags, NULL, NULL);
+}
+
+void plane_set_readiness(struct plane *p, const struct readiness *readiness)
+{
+	post(p, on_readiness, NULL, NULL, readiness);
 }
 
 void plane_set_config(struct plane *p, const struct config *config)
 {
-	post(p, on_config, NULL, config);
+	post(p, on_config, NULL, config, NULL);
 }
 
 void plane_quiesce(struct plane *p)
 {
-	post(p, on_quiesce, NULL, NULL);
+	post(p, on_quiesce, NULL, NULL, NULL);
 }
 
 /* --- life ---------------------------------------------------------------------------------------------------------- */
@@ -392,6 +407,7 @@ struct plane *plane_free(struct plane *p)
 	shadow_free_all(p);
 	request_free_all(p);
 	flag_snapshot_unref(p->flags);
+	readiness_unref(p->readiness);
 	loop_free(p->loop);
 	free(p);
 	return NULL;

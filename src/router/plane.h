@@ -21,6 +21,7 @@
 #include "metrics/recorder.h"
 #include "router/config.h"
 #include "router/inspect_budget.h"
+#include "router/readiness.h"
 #include "tasks/task_backend.h"
 
 #define PLANE_MAX 64
@@ -62,6 +63,7 @@ void plane_halt(struct plane *p);
 struct plane *plane_free(struct plane *p); /* what still runs is cut, and recorded so. NULL is fine */
 
 void plane_set_flags(struct plane *p, const struct flag_snapshot *flags);
+void plane_set_readiness(struct plane *p, const struct readiness *readiness);
 /* Listeners that stay the same stay open; new ones are opened, others stop accepting. A listener that cannot be opened
  * is logged. `config` was checked. */
 void plane_set_config(struct plane *p, const struct config *config);

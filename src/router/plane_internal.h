@@ -46,6 +46,7 @@ struct plane {
 	pthread_t thread;
 	bool running;
 	const struct flag_snapshot *flags; /* may be NULL */
+	const struct readiness *readiness; /* may be NULL */
 	struct plane_listener *listeners;
 	struct task_client *clients[CONFIG_MAX_BACKENDS]; /* as in env->backends */
 	struct recorder_producer *producer;

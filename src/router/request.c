@@ -534,6 +534,7 @@ static void decide_now(struct request *r)
 		.user = r->identity.user,
 		.organisation = r->identity.organisation,
 		.entity = r->identity.entity,
+		.readiness = r->plane->readiness,
 	};
 	struct ledger_entry entry;
 	if (r->op && r->op->has_task)

@@ -87,7 +87,9 @@ class World:
     def start_router(self, folder, env=None, **changed):
         # The same for every backend.
         config = c.router({"app": c.service(self.origin, operations(), limits={"max_body": "80MiB"})}, identity=c.IDENTITY,
-                          limits={"max_inspect_body": "80MiB"}, backends={name: {**settings, **changed.get(name, {})} for name, settings in self.backends.items()})
+                          limits={"max_inspect_body": "80MiB"},
+                          backends={name: {"when_not_ready": "submit", **settings, **changed.get(name, {})}
+                                    for name, settings in self.backends.items()})
         return self.start.router(config, c.features(c.boolean("task_abstraction_enabled", True)), folder=folder,
                                  env={"TASK_QUEUE_BACKEND": self.name, **(env or self.engine.env)})
 
@@ -489,6 +491,34 @@ def test_no_worker(world):
     assert state["error"] == CANCELLED_UNHEARD.get(world.name)
     assert [world.engine.runs(key) for key in ("kept", "waits for a worker", "dropped")] == [1, 1, int(world.name == "celery")]
     assert world.origin.requests == []
+
+
+def not_ready(router, backend):
+    told = json.loads(ask(router.admin_port, request("GET", "/readyz")).body)["not_ready"]
+    return [entry["operation"] for entry in told if entry["backend"] == backend]
+
+
+@pytest.mark.parametrize("cause", ["worker", "engine"])
+def test_what_is_known_not_to_be_run_is_served_by_legacy(world, cause):
+    """Nothing is submitted, so that nothing runs late; and the task side is back by itself."""
+    if (world.name, cause) in [("temporal", "worker"), ("embedded", "engine")]:
+        pytest.skip("a gone worker is told after 75 s" if cause == "worker" else "who holds its file is seen by writing only")
+    router = world.another_router(**{world.name: {"when_not_ready": "legacy"}})
+    wait_until(lambda: "app.count" not in not_ready(router, world.name), "a worker, if a test before had it gone", 2 * PATIENCE)
+    assert world.post("/count", "before", router=router).body == b'"before"'
+    (world.engine.stop_worker if cause == "worker" else world.engine.lose)()
+    wait_until(lambda: "app.count" in not_ready(router, world.name), "the router to know", 2 * PATIENCE)
+    began = time.monotonic()
+    answer = world.post("/count", "%s is away" % cause, router=router, X_Request_ID="not-ready")
+    assert answer.body == LEGACY and time.monotonic() - began < 2, "nobody waits for what is known"
+    rows = router.wait_outcomes(1, "request_id = 'not-ready'")
+    assert [(r["side"], r["role"], r["reason"], r["result"]) for r in rows] == [("legacy", "primary", "backend_not_ready", "success")]
+    (world.engine.start_worker if cause == "worker" else world.engine.find)()
+    if cause == "engine":
+        world.engine.mend_worker()
+    wait_until(lambda: "app.count" not in not_ready(router, world.name), "the router to know", 2 * PATIENCE)
+    assert world.post("/count", "after", router=router).body == b'"after"'
+    assert world.engine.runs("%s is away" % cause) == 0
 
 
 # Temporal and Hatchet have no such limit for one call.

@@ -12,7 +12,7 @@ TASKS = {name: {"name": name, "args": {"$ref": "body:/args"}, "kwargs": {"$ref":
 def celery_config(origin, broker, results=None, tasks=None, **settings):
     operations = {name: configuration.operation("POST /" + name, {**task, "backend": "celery"})
                   for name, task in (tasks or TASKS).items()}
-    backends = {"celery": {"broker_url": broker, **({"result_backend": results} if results else {}), **settings}}
+    backends = {"celery": {"when_not_ready": "submit", "broker_url": broker, **({"result_backend": results} if results else {}), **settings}}
     return configuration.router({"s": configuration.service(origin, operations)}, backend="celery", backends=backends)
 
 

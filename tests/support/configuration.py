@@ -25,8 +25,9 @@ def passing(origin, **sections):
     return router({"echo": service(origin, **sections)})
 
 
-def embedded(tasks="tasks.yml"):
-    return {"embedded": {"database": "data/tasks.db", **({"tasks": tasks} if tasks else {})}}
+def embedded(tasks="tasks.yml", when_not_ready="submit"):
+    """Most tests are about what becomes of a submitted task, with or without a worker; test_readiness.py is about the default."""
+    return {"embedded": {"database": "data/tasks.db", "when_not_ready": when_not_ready, **({"tasks": tasks} if tasks else {})}}
 
 
 def operation(match, task, flags=("task_abstraction_enabled",), auth="none", **sections):

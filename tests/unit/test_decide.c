@@ -311,10 +311,48 @@ static void one_flag_by_itself(void **state)
 	assert_true(decide_variant(&op, SPAN_LIT("control"), SPAN_LIT("{\"side\": \"task\"}")).task);
 }
 
+/* A definite no about the operation's task on the chosen backend; pins and overrides do not ask. */
+static void what_is_known_not_to_be_run_stays_with_legacy(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *flag, *service, *operation, *backend;
+		enum decide_wish pinned, override;
+		enum outcome_side side;
+		enum outcome_reason reason;
+	} table[] = {
+		{"on", "runner", "run", "embedded", WISH_NONE, WISH_NONE, OUTCOME_LEGACY, REASON_BACKEND_NOT_READY},
+		{"on", "runner", "run", "celery", WISH_NONE, WISH_NONE, OUTCOME_TASK, REASON_FLAG},
+		{"on", "runner", "other", "embedded", WISH_NONE, WISH_NONE, OUTCOME_TASK, REASON_FLAG},
+		{"on", "other", "run", "embedded", WISH_NONE, WISH_NONE, OUTCOME_TASK, REASON_FLAG},
+		{"vcelery", "runner", "run", "celery", WISH_NONE, WISH_NONE, OUTCOME_LEGACY, REASON_BACKEND_NOT_READY},
+		{"vshadow", "runner", "run", "embedded", WISH_NONE, WISH_NONE, OUTCOME_LEGACY, REASON_BACKEND_NOT_READY},
+		{"off", "runner", "run", "embedded", WISH_NONE, WISH_NONE, OUTCOME_LEGACY, REASON_FLAG_DISABLED},
+		{"off", "runner", "run", "embedded", WISH_TASK, WISH_NONE, OUTCOME_TASK, REASON_PINNED},
+		{"off", "runner", "run", "embedded", WISH_NONE, WISH_TASK, OUTCOME_TASK, REASON_OVERRIDE},
+	};
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct operation op = make_operation(table[i].flag);
+		struct readiness *known = readiness_new();
+		assert_int_equal(readiness_put(known, span_of(table[i].service), span_of(table[i].operation),
+					       span_of(table[i].backend), SPAN_LIT("no worker")), 0);
+		struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .user = SPAN_LIT("u"),
+					  .entity = SPAN_LIT("u"), .pinned = table[i].pinned, .override = table[i].override,
+					  .readiness = known};
+		struct decision d;
+		decide(&in, &d, NULL);
+		assert_int_equal(d.side, table[i].side);
+		assert_int_equal(d.reason, table[i].reason);
+		assert_true(d.shadow == 0 && (d.side == OUTCOME_TASK) == (d.backend.ptr != NULL));
+		readiness_unref(known);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_table),
+		cmocka_unit_test(what_is_known_not_to_be_run_stays_with_legacy),
 		cmocka_unit_test(a_shadow_serves_legacy),
 		cmocka_unit_test(the_environment_counts_only_where_a_flag_is_nowhere),
 		cmocka_unit_test(hatchet_takes_over_by_its_flag),
