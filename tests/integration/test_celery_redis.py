@@ -63,7 +63,7 @@ def test_a_dead_redis_does_not_slow_the_backend_beside_it(start, legacy, kind):
             {"s": configuration.service(legacy, {"live": configuration.operation("POST /live", {**mapped, "backend": "embedded"}),
                                                  "dead": configuration.operation("POST /dead", {**mapped, "backend": "celery"})})},
             backend="embedded", backends={**configuration.embedded(), "celery": {
-                "broker_url": "redis://127.0.0.1:%d/0" % port, "connect_timeout": "500ms", "command_timeout": "500ms"}})
+                "when_not_ready": "submit", "broker_url": "redis://127.0.0.1:%d/0" % port, "connect_timeout": "500ms", "command_timeout": "500ms"}})
         router = start.router(config, configuration.features(configuration.boolean("task_abstraction_enabled", True)), folder=folder)
         start.worker(router)
         assert call(router, "live", 1, 2).json() == 3

@@ -23,7 +23,7 @@ def start_router(start, broker, *names, workflows=None, **more):
     operations = {name: configuration.operation("POST /" + name, {"workflow": name, "args": {"$ref": "body:/args"}, "timeout": "20s", **more})
                   for name in names}
     config = configuration.router({"s": configuration.service("http://127.0.0.1:9", operations)}, backend="celery", backends={
-        "celery": {"broker_url": broker, "workflows": "workflows.yml"}})
+        "celery": {"when_not_ready": "submit", "broker_url": broker, "workflows": "workflows.yml"}})
     return start.router(config, folder=folder, env={"TASK_ABSTRACTION_ENABLED": "true"})
 
 

@@ -176,7 +176,8 @@ OPERATIONS = {
 def front(start, engine, flags=None, operations=OPERATIONS, env=None, **sections):
     origin = start.origin()
     origin.answers(200, [("Content-Type", "application/json")], b'"legacy"')
-    config = c.router({"app": c.service(origin, operations, limits={"max_body": "16MiB"})}, **sections)
+    config = c.router({"app": c.service(origin, operations, limits={"max_body": "16MiB"})},
+                      **{"backends": {"hatchet": {"when_not_ready": "submit"}}, **sections})
     environment = {"TASK_QUEUE_BACKEND": "hatchet", **engine.environment, **(env or {})}
     router = start.router(config, flags or c.features(c.boolean("task_abstraction_enabled", True)), env=environment)
     return router, origin
@@ -496,7 +497,7 @@ def test_an_engine_that_is_not_there_does_not_touch_the_other_backend(start, sta
     origin.answers(200, [], b"legacy")
     operations = {"here": c.operation("POST /here", task("echo", backend="embedded")),
                   "there": c.operation("POST /there", task("rt_echo", backend="hatchet"))}
-    config = c.router({"app": c.service(origin, operations)}, backends={**c.embedded(tasks=None), "hatchet": {}})
+    config = c.router({"app": c.service(origin, operations)}, backends={**c.embedded(tasks=None), "hatchet": {"when_not_ready": "submit"}})
     router, _ = start.with_worker(config, c.features(c.boolean("task_abstraction_enabled", True)), env=stand_in.environment)
     assert post(router, "/here", "x").body == b'"Echo: x"'
     assert post(router, "/there", "x").body == b"legacy"

@@ -28,7 +28,7 @@ def operations():
 
 def configured(start, settings, **sections):
     return c.router({"app": c.service(start.origin(), operations())}, identity=c.IDENTITY, backend="parrot",
-                    backends={"parrot": settings}, **sections)
+                    backends={"parrot": {"when_not_ready": "submit", **settings}}, **sections)
 
 
 def check(start, settings, *arguments, env=None):
@@ -92,7 +92,7 @@ def test_one_task_is_run_through(start):
 
 @pytest.mark.parametrize("settings, where, said", [
     ({"dealy": "1s"}, "dealy", 'unknown key; did you mean "delay"?'),
-    ({"colour": "red"}, "colour", "unknown key; known here: delay, silent, fail_fast"),
+    ({"colour": "red"}, "colour", "unknown key; known here: delay, silent, fail_fast, when_not_ready"),
     ({"delay": "soon"}, "delay", "expected a duration up to 1m"),
     ({"delay": {"a": 1}}, "delay", "expected a single value or a list"),
 ])

@@ -163,7 +163,7 @@ def test_a_failure_of_the_task_is_a_failure_of_the_shadow_only(world):
 
 
 def test_a_backend_that_is_gone_harms_nobody(world):
-    gone = {"celery": {"broker_url": "redis://127.0.0.1:%d/0" % free_port(), "result_backend": "redis://127.0.0.1:%d/1" % free_port()}}
+    gone = {"celery": {"when_not_ready": "submit", "broker_url": "redis://127.0.0.1:%d/0" % free_port(), "result_backend": "redis://127.0.0.1:%d/1" % free_port()}}
     if "celery" in backends_built():
         w = world(backends=gone, worker=False, TASK_QUEUE_BACKEND="celery")
     else:  # the embedded queue's file cannot be written any more

@@ -43,7 +43,7 @@ def router_of(start, url, env=None, **settings):
     origin = start.origin()
     operations = {name: configuration.operation("POST /" + name, {**t, "backend": "temporal"}) for name, t in TASKS.items()}
     config = configuration.router({"s": configuration.service(origin, operations)}, backend="temporal",
-                                  backends={"temporal": {"http_url": url, "task_queue": QUEUE, **settings}})
+                                  backends={"temporal": {"when_not_ready": "submit", "http_url": url, "task_queue": QUEUE, **settings}})
     router = start.router(config, env={"TASK_ABSTRACTION_ENABLED": "true", **(env or {})})
     router.origin = origin
     return router
