@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sqlite3.h>
@@ -62,19 +63,36 @@ static int fail(struct db *db, int code, struct err *e)
 /* --- opening -------------------------------------------------------------------------------------------------------- */
 
 /*
- * Makes the file before SQLite does, which would give it 0644 & ~umask until someone corrects that; SQLite then gives -wal
- * and -shm the mode of the file. Also says in the system's words why a path cannot be opened at all.
+ * An existing database is never opened here: POSIX takes away every lock that the process has on a file when any of its
+ * descriptors for it is closed, also those of SQLite's connections (its "How To Corrupt", 2.2). Another program that then closes
+ * the database thinks itself the last and removes the WAL under those who write. So this only looks.
  */
-static int touch(const struct db_options *o, struct err *e)
+static int look_at_file(const struct db_options *o, struct err *e)
 {
-	int flags = o->read_only ? O_RDONLY : O_RDWR | O_CREAT;
-	CLEANUP(closep) int fd = open(o->path, flags | O_CLOEXEC | O_NOCTTY, 0600);
 	struct stat st;
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (stat(o->path, &st) < 0 || faccessat(AT_FDCWD, o->path, o->read_only ? R_OK : R_OK | W_OK, AT_EACCESS) < 0)
 		return err_set(e, -errno, "%s: %s", o->path, strerror(errno));
 	if (S_ISDIR(st.st_mode))
 		return err_set(e, -EISDIR, "%s: %s", o->path, strerror(EISDIR));
 	return S_ISREG(st.st_mode) ? 0 : err_set(e, -EMEDIUMTYPE, "%s: not a regular file", o->path);
+}
+
+/*
+ * Makes a file that is not there before SQLite does, which would give it 0644 & ~umask until someone corrects that; SQLite then
+ * gives -wal and -shm the mode of the file. Under a lock: a thread must not open the new file while the descriptor that made it
+ * is still to be closed.
+ */
+static int make_file(const struct db_options *o, struct err *e)
+{
+	static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
+	pthread_mutex_lock(&making);
+	bool there = o->read_only || access(o->path, F_OK) == 0;
+	int fd = there ? -1 : open(o->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0600);
+	int r = there || fd >= 0 || errno == EEXIST ? 0 : err_set(e, -errno, "%s: %s", o->path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	pthread_mutex_unlock(&making);
+	return r == 0 ? look_at_file(o, e) : r;
 }
 
 static int apply_options(struct db *db, const struct db_options *o, struct err *e)
@@ -132,7 +150,7 @@ static int open_handle(struct db *db, const struct db_options *o, struct err *e)
 
 int db_open(const struct db_options *o, struct db **ret, struct err *e)
 {
-	int r = touch(o, e);
+	int r = make_file(o, e);
 	if (r < 0)
 		return r;
 	CLEANUP(db_closep) struct db *db = calloc(1, sizeof(*db));
