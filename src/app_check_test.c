@@ -12,6 +12,7 @@
 #include "base/crypto.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "router/problem.h"
 #include "tasks/blocking.h"
 
@@ -137,17 +138,33 @@ static int print_error(struct test *t, int status, const char *title, struct spa
 	return print_answer(status, SPAN_LIT(PROBLEM_CONTENT_TYPE), buf_span(&body));
 }
 
-static int print_result(struct test *t, const struct task_result *r, int64_t ms)
+/* Both texts of an error, on a terminal. */
+static void print_for_people(const struct task_result *r, int64_t ms)
 {
+	CLEANUP(buf_releasep) struct buf masked = BUF_INIT(4 * TEXT_MASKED_MAX), text = BUF_INIT(16 * TEXT_MASKED_MAX);
+	printf("task id    %.*s\nstatus     %s after %lld ms\n", SPAN_ARG(r->task_id), task_status_text(r->status), (long long)ms);
+	if (r->status == TASK_COMPLETED) {
+		printf("result     %.*s\n", SPAN_ARG(r->result));
+		return;
+	}
+	text_put_masked(&masked, r->error);
+	if (r->error_detail.len) {
+		buf_putc(&masked, '\n');
+		text_put_masked(&masked, r->error_detail);
+	}
+	text_put_lines(&text, buf_span(&masked));
+	printf("error      %.*s\n", SPAN_ARG(buf_span(&text)));
+}
+
+static int print_result(struct test *t, const struct task_result *told, int64_t ms)
+{
+	CLEANUP(buf_releasep) struct buf room = BUF_INIT(2 * TEXT_MASKED_MAX);
+	struct task_result public;
+	const struct task_result *r = &public;
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(INPUT_MAX * 2);
 	struct rendered_response rendered;
-	printf("task id    %.*s\nstatus     %s after %lld ms\n", SPAN_ARG(r->task_id), task_status_text(r->status), (long long)ms);
-	if (r->status == TASK_COMPLETED)
-		printf("result     %.*s\n", SPAN_ARG(r->result));
-	else
-		printf("error      %.*s\n", SPAN_ARG(r->error));
-	if (r->error_detail.len)
-		printf("%.*s\n", SPAN_ARG(r->error_detail));
+	print_for_people(told, ms);
+	task_result_for_callers(told, &room, &public);
 	if (r->status == TASK_FAILED && t->op->task.idempotent && !r->cancelled) {
 		printf("answer     legacy's: the operation is idempotent and falls back\n");
 		return 1;

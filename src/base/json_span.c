@@ -581,6 +581,7 @@ static int quote_control(struct buf *out, unsigned char c)
 int json_quote(struct buf *out, struct span text)
 {
 	const char *p = text.ptr, *end = p ? p + text.len : p;
+	size_t start = out->len;
 	int r = buf_putc(out, '"');
 	while (r == 0 && p < end) {
 		const char *stop = skip_plain(p, end);
@@ -603,7 +604,13 @@ int json_quote(struct buf *out, struct span text)
 		}
 		p += n;
 	}
-	return r < 0 ? r : buf_putc(out, '"');
+	if (r == 0)
+		r = buf_putc(out, '"');
+	if (r < 0) { /* all or nothing: half a string would swallow what follows */
+		out->len = start;
+		buf_terminate(out);
+	}
+	return r;
 }
 
 /* --- iteration over valid text --------------------------------------------------------------------------------------- */

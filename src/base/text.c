@@ -73,6 +73,32 @@ int text_put_plain(struct buf *out, struct span s)
 	return out->error;
 }
 
+int text_put_lines(struct buf *out, struct span s)
+{
+	char piece[TEXT_PIECE_MAX];
+	while (s.len) {
+		bool kept = *s.ptr == '\n' || *s.ptr == '\t';
+		char c = *s.ptr;
+		size_t n = text_piece(&s, piece);
+		if (kept)
+			buf_putc(out, c);
+		else
+			buf_append(out, piece, n);
+	}
+	return out->error;
+}
+
+struct span text_front(struct span s, size_t max)
+{
+	if (s.len <= max)
+		return s;
+	/* Back to where a character begins; bytes that are none begin one each. */
+	size_t n = max;
+	for (size_t back = 0; back < 4 && n > 0 && ((unsigned char)s.ptr[n] & 0xC0) == 0x80; back++)
+		n--;
+	return (struct span){s.ptr, n};
+}
+
 /* How much of `text`, written piece by piece, fits into `max` bytes with the sign of a cut. */
 static size_t copy_cut(struct span s, char *dst, size_t max)
 {
@@ -351,5 +377,38 @@ int text_put_masked(struct buf *out, struct span s)
 	}
 	if (cut)
 		buf_puts(out, ELLIPSIS);
+	return out->error;
+}
+
+bool text_names_secret(struct span name)
+{
+	return name.len > 0 && names_secret(name.ptr, name.ptr + name.len);
+}
+
+/* Length of the longest of the secrets that stands at p. */
+static size_t secret_at(const char *p, size_t left, const struct span *secrets, size_t n)
+{
+	size_t longest = 0;
+	for (size_t i = 0; i < n; i++)
+		if (secrets[i].len >= TEXT_SECRET_MIN && secrets[i].len <= left && secrets[i].len > longest &&
+		    memcmp(p, secrets[i].ptr, secrets[i].len) == 0)
+			longest = secrets[i].len;
+	return longest;
+}
+
+int text_put_without(struct buf *out, struct span s, const struct span *secrets, size_t n)
+{
+	size_t begin = 0, at = 0;
+	while (at < s.len) {
+		size_t length = secret_at(s.ptr + at, s.len - at, secrets, n);
+		if (length) {
+			buf_append(out, s.ptr + begin, at - begin);
+			buf_puts(out, MASK);
+			begin = at + length;
+		}
+		at += length ? length : 1;
+	}
+	if (begin < s.len)
+		buf_append(out, s.ptr + begin, s.len - begin);
 	return out->error;
 }

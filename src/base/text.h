@@ -18,6 +18,7 @@
 #include "base/span.h"
 
 #define TEXT_PIECE_MAX 8	    /* bytes that text_piece makes of one character */
+#define TEXT_SECRET_MIN 4
 #define TEXT_MASKED_MAX (32u << 10) /* bytes of a text that text_put_masked looks at; what follows is cut */
 
 bool text_is_plain(struct span s);
@@ -32,6 +33,11 @@ int text_put_cut(struct buf *out, struct span s, size_t max);
 /* The same into a NUL-terminated array of `size` bytes. */
 void text_copy(struct span s, char *dst, size_t size);
 
+/* The same as text_put_plain, but for line ends and tabs, which stay: for several lines on a terminal. */
+int text_put_lines(struct buf *out, struct span s);
+/* The front of it, of at most `max` bytes, cut at a character. */
+struct span text_front(struct span s, size_t max);
+
 /* Appends it with what looks like a secret replaced by ***:
  *   - the user info of URLs, and user:password@ elsewhere
  *   - the values of a query: ?a=1&b=2 → ?a=***&b=***, and of a fragment that has such
@@ -39,5 +45,9 @@ void text_copy(struct span s, char *dst, size_t size);
  *   - credentials of the schemes Bearer, Basic, Token, and JSON web tokens
  * A guess, and thus the second line of defense: what is for callers should not hold them in the first place. */
 int text_put_masked(struct buf *out, struct span s);
+/* Whether a name says that its value is a secret: API_KEY, X-Auth-Token, password. */
+bool text_names_secret(struct span name);
+/* Appends it with these values, of at least TEXT_SECRET_MIN bytes, replaced by ***. */
+int text_put_without(struct buf *out, struct span s, const struct span *secrets, size_t n);
 
 #endif

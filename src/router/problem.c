@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/text.h"
 
 const char *problem_title(int status)
 {
@@ -40,6 +41,18 @@ const char *problem_title(int status)
 	return status >= 500 ? "Server Error" : status >= 400 ? "Client Error" : "Answer";
 }
 
+static void put_text(struct buf *out, struct span text)
+{
+	CLEANUP(buf_releasep) struct buf cut = BUF_INIT(PROBLEM_TEXT_MAX + 3);
+	if (text.len <= PROBLEM_TEXT_MAX) {
+		json_quote(out, text);
+		return;
+	}
+	buf_append_span(&cut, text_front(text, PROBLEM_TEXT_MAX));
+	buf_puts(&cut, "\xe2\x80\xa6");
+	json_quote(out, buf_span(&cut));
+}
+
 static void append_member(struct buf *out, const struct problem_member *m)
 {
 	buf_putc(out, ',');
@@ -50,27 +63,55 @@ static void append_member(struct buf *out, const struct problem_member *m)
 	else if (m->json)
 		buf_append_span(out, m->value);
 	else
-		json_quote(out, m->value);
+		put_text(out, m->value);
 }
 
-int problem_render(const struct problem *p, struct buf *out)
+static void put_head(const struct problem *p, struct buf *out)
 {
 	buf_puts(out, "{\"type\":");
 	json_quote(out, span_of(p->type ? p->type : "about:blank"));
 	buf_puts(out, ",\"title\":");
-	json_quote(out, span_of(p->title ? p->title : problem_title(p->status)));
+	put_text(out, span_of(p->title ? p->title : problem_title(p->status)));
 	buf_printf(out, ",\"status\":%d", p->status);
+}
+
+static void put_rest(const struct problem *p, struct buf *out)
+{
 	if (p->detail.ptr) {
 		buf_puts(out, ",\"detail\":");
-		json_quote(out, p->detail);
+		put_text(out, p->detail);
 	}
-	if (p->instance.ptr) {
+	if (p->instance.ptr && p->instance.len <= PROBLEM_TEXT_MAX) { /* cut it would name another */
 		buf_puts(out, ",\"instance\":\"");
 		buf_put_segment(out, p->instance);
 		buf_putc(out, '"');
 	}
 	for (size_t i = 0; i < p->n_members; i++)
 		append_member(out, &p->members[i]);
+}
+
+/* Back to where nothing was appended. */
+static void undo(struct buf *out, size_t start)
+{
+	out->len = start;
+	buf_terminate(out);
+}
+
+int problem_render(const struct problem *p, struct buf *out)
+{
+	size_t start = out->len;
+	if (out->error)
+		return out->error;
+	put_head(p, out);
+	put_rest(p, out);
 	buf_putc(out, '}');
+	if (!out->error)
+		return 0;
+	undo(out, start);
+	out->error = 0;
+	put_head(p, out);
+	buf_putc(out, '}');
+	if (out->error)
+		undo(out, start);
 	return out->error;
 }

@@ -234,7 +234,7 @@ void request_answer_rendered(struct request *r, enum outcome_result result, cons
 
 /* In the operation's own shape; false when it has none, or it cannot be rendered. */
 static bool fail_in_template(struct request *r, enum outcome_result result, int status, const char *title,
-			     const char *detail, const struct http_field *extra, size_t n_extra)
+			     struct span detail, const struct http_field *extra, size_t n_extra)
 {
 	if (!r->op || !r->op->error)
 		return false;
@@ -246,7 +246,7 @@ static bool fail_in_template(struct request *r, enum outcome_result result, int 
 		source.body = SPAN_NONE;
 	source.error_status = status;
 	source.error_title = span_of(title);
-	source.error_detail = span_of(detail);
+	source.error_detail = detail;
 	struct rendered_response rendered;
 	if (response_template_render(r->op->error, &source, &rendered, &body) != 0)
 		return false;
@@ -254,16 +254,16 @@ static bool fail_in_template(struct request *r, enum outcome_result result, int 
 	return true;
 }
 
-void request_fail_with(struct request *r, enum outcome_result result, int status, const char *title,
-		       const char *detail, const struct http_field *extra, size_t n_extra)
+static void fail(struct request *r, enum outcome_result result, int status, const char *title, struct span detail,
+		 const struct http_field *extra, size_t n_extra)
 {
 	if (fail_in_template(r, result, status, title, detail, extra, n_extra))
 		return;
-	CLEANUP(buf_releasep) struct buf body = BUF_INIT(64u << 10);
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(PROBLEM_MAX);
 	const struct problem_member task = {.name = "task_id", .value = span_of(r->task_id)};
 	const struct problem p = {.status = status,
 				  .title = title,
-				  .detail = span_of(detail),
+				  .detail = detail,
 				  .instance = r->request_id,
 				  .members = &task,
 				  .n_members = r->side == OUTCOME_TASK && r->task_id[0] ? 1 : 0};
@@ -278,9 +278,20 @@ void request_fail_with(struct request *r, enum outcome_result result, int status
 	request_answer(r, result, status, fields, n, buf_span(&body));
 }
 
+void request_fail_with(struct request *r, enum outcome_result result, int status, const char *title,
+		       const char *detail, const struct http_field *extra, size_t n_extra)
+{
+	fail(r, result, status, title, span_of(detail), extra, n_extra);
+}
+
 void request_fail(struct request *r, enum outcome_result result, int status, const char *title, const char *detail)
 {
-	request_fail_with(r, result, status, title, detail, NULL, 0);
+	fail(r, result, status, title, span_of(detail), NULL, 0);
+}
+
+void request_fail_span(struct request *r, enum outcome_result result, int status, const char *title, struct span detail)
+{
+	fail(r, result, status, title, detail, NULL, 0);
 }
 
 /* --- identity ------------------------------------------------------------------------------------------------------ */

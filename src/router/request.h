@@ -114,8 +114,11 @@ void request_record(struct request *r, enum outcome_result result, int status, b
 /* Fills in what an outcome says of the request and its decision. */
 void request_describe(const struct request *r, struct outcome *o);
 
-/* Router's own error: the operation's template, else problem+json. The current attempt gets `result`. */
+/* Router's own error: the operation's template, else problem+json. The current attempt gets `result`. Title and detail are for callers:
+ * no addresses, paths, or what others said. */
 void request_fail(struct request *r, enum outcome_result result, int status, const char *title, const char *detail);
+/* The same with what a task said of its failure. */
+void request_fail_span(struct request *r, enum outcome_result result, int status, const char *title, struct span detail);
 /* Same with more fields (WWW-Authenticate, Retry-After). */
 void request_fail_with(struct request *r, enum outcome_result result, int status, const char *title,
 		       const char *detail, const struct http_field *extra, size_t n_extra);

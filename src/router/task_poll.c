@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/text.h"
 #include "router/auth.h"
 #include "router/request.h"
 #include "router/task_owner.h"
@@ -36,7 +37,14 @@ static void on_state(void *arg, int error, const struct task_result *t)
 		try_again(r, "Backend unreachable", "The task's backend could not be asked; try again.");
 	} else if (r->x) {
 		CLEANUP(buf_releasep) struct buf body = BUF_INIT(256u << 20);
-		task_result_to_json(t, &body);
+		CLEANUP(buf_releasep) struct buf room = BUF_INIT(2 * TEXT_MASKED_MAX);
+		struct task_result public;
+		task_result_for_callers(t, &room, &public);
+		if (task_result_to_json(&public, &body) < 0) {
+			try_again(r, "Result too large", "The task has ended, but there is no memory for its result at the moment.");
+			request_unref(r);
+			return;
+		}
 		const struct http_field fields[] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
 						    {SPAN_LIT("Cache-Control"), SPAN_LIT("no-store")},
 						    {SPAN_LIT("X-Request-ID"), r->request_id}};

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "router/auth.h"
 #include "router/problem.h"
 #include "router/request.h"
@@ -54,13 +55,16 @@ static bool answer_by_template(struct request *r, const struct task_result *t)
 	return true;
 }
 
-static void answer_result(struct request *r, const struct task_result *t)
+static void answer_result(struct request *r, const struct task_result *told)
 {
+	CLEANUP(buf_releasep) struct buf room = BUF_INIT(2 * TEXT_MASKED_MAX);
+	struct task_result public;
+	task_result_for_callers(told, &room, &public);
+	const struct task_result *t = &public;
 	if (answer_by_template(r, t))
 		return;
 	if (t->status == TASK_FAILED) {
-		CLEANUP(freep) char *detail = span_dup(t->error);
-		request_fail(r, OUTCOME_FAILURE, 500, "Task failed", detail && *detail ? detail : "The task failed.");
+		request_fail_span(r, OUTCOME_FAILURE, 500, "Task failed", t->error.len ? t->error : SPAN_LIT("The task failed."));
 		return;
 	}
 	const struct http_field fields[] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
@@ -90,10 +94,10 @@ static bool may_fall_back(const struct request *r)
 }
 
 /* The task side did not serve: its attempt is recorded, and legacy takes over, unless the call is pinned. */
-static void fall_back(struct request *r, enum outcome_result result, const char *why)
+static void fall_back(struct request *r, enum outcome_result result, struct span why, struct span detail)
 {
 	log_warn(may_fall_back(r) ? "task_fell_back" : "task_unavailable", LOG_SPAN("service", r->op->service), LOG_SPAN("operation", r->op->name),
-		 LOG_SPAN("backend", r->backend), LOG_SPAN("request_id", r->request_id), LOG_STR("why", why));
+		 LOG_SPAN("backend", r->backend), LOG_SPAN("request_id", r->request_id), LOG_SPAN("why", why), LOG_SPAN("detail", detail));
 	if (r->pinned_now)
 		drop_pin(r);
 	r->timer = loop_timer_free(r->timer);
@@ -120,8 +124,7 @@ static void on_result(void *arg, int error, const struct task_result *t)
 		return;
 	}
 	if (t->status == TASK_FAILED && r->op->task.idempotent && !t->cancelled && may_fall_back(r)) {
-		CLEANUP(freep) char *why = span_dup(t->error);
-		fall_back(r, OUTCOME_FAILURE, why ? why : "");
+		fall_back(r, OUTCOME_FAILURE, t->error, t->error_detail);
 		return;
 	}
 	if (t->status == TASK_COMPLETED && r->op->pin_end)
@@ -216,7 +219,7 @@ static void on_submitted(void *arg, const struct task_submission *s)
 		accepted(r);
 		break;
 	case TASK_REFUSED:
-		fall_back(r, OUTCOME_FAILURE, s->err.text);
+		fall_back(r, OUTCOME_FAILURE, span_of(s->err.text), SPAN_NONE);
 		break;
 	case TASK_INPUT_TOO_LARGE:
 		r->timer = loop_timer_free(r->timer);
@@ -274,7 +277,7 @@ static void on_pinned(void *arg, int error)
 			drop_pin(r); /* the caller has left, or was told 504: nothing was submitted */
 	} else if (error != 0) {
 		/* Without the entry a follow-up call would go to the wrong side (rule 4). */
-		fall_back(r, OUTCOME_FAILURE, "the ledger could not be written");
+		fall_back(r, OUTCOME_FAILURE, SPAN_LIT("the ledger could not be written"), SPAN_NONE);
 	} else {
 		r->pinned_now = true;
 		submit(r);
@@ -366,7 +369,8 @@ void task_side_start(struct request *r)
 	}
 	r->client = plane_client(r->plane, r->backend);
 	if (!r->client || !render_input(r)) {
-		fall_back(r, OUTCOME_FAILURE, r->client ? "the task's input could not be rendered" : "the backend has no client");
+		fall_back(r, OUTCOME_FAILURE,
+			  r->client ? SPAN_LIT("the task's input could not be rendered") : SPAN_LIT("the backend has no client"), SPAN_NONE);
 		return;
 	}
 	r->async = r->op->task.respond_async && wants_async(r);

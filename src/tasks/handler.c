@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/text.h"
+
 int handler_start(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
 		  handler_done_fn done, void *arg, struct handler_run **ret, struct err *e)
 {
@@ -22,15 +24,30 @@ void handler_kill(struct handler_run *run)
 	run->kill(run);
 }
 
-void handler_fail(struct handler_run *run, bool unknown, struct span detail, const char *format, ...)
+void handler_hide(struct handler_run *run, struct span secret)
 {
-	char text[1024];
+	if (secret.len >= TEXT_SECRET_MIN && run->n_secrets < HANDLER_SECRETS_MAX)
+		run->secrets[run->n_secrets++] = secret;
+}
+
+void handler_fail(struct handler_run *run, bool unknown, struct span error, struct span detail)
+{
+	/* A secret of four bytes becomes three: they do not grow. */
+	CLEANUP(buf_releasep) struct buf said = BUF_INIT(error.len), more = BUF_INIT(detail.len);
+	text_put_without(&said, error, run->secrets, run->n_secrets);
+	text_put_without(&more, detail, run->secrets, run->n_secrets);
+	struct handler_outcome o = {.error = buf_span(&said), .detail = detail.ptr ? buf_span(&more) : SPAN_NONE, .unknown = unknown};
+	run->done(run->arg, &o);
+}
+
+void handler_fail_as(struct handler_run *run, bool unknown, const struct task_definition *t, struct span detail, const char *format,
+		     ...)
+{
+	char text[512];
+	int n = snprintf(text, sizeof(text), "%.*s: ", t->name.len < 128 ? (int)t->name.len : 128, t->name.ptr);
 	va_list ap;
 	va_start(ap, format);
-	vsnprintf(text, sizeof(text), format, ap);
+	vsnprintf(text + n, sizeof(text) - (size_t)n, format, ap);
 	va_end(ap);
-	char cut[1000];
-	span_copy(span_of(text), cut, sizeof(cut));
-	struct handler_outcome o = {.error = span_of(cut), .detail = detail, .unknown = unknown};
-	run->done(run->arg, &o);
+	handler_fail(run, unknown, span_of(text), detail);
 }

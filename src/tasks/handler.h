@@ -23,7 +23,8 @@ struct handler_call {
 
 struct handler_outcome {
 	struct span result;	   /* valid JSON, or SPAN_NONE when it failed */
-	struct span error, detail; /* when it failed */
+	struct span error;	   /* when it failed, for callers: the task's own message, or the task's name and the kind of failure */
+	struct span detail;	   /* for operators: where, how, what others said */
 	bool unknown;		   /* it began, and whether it took effect cannot be known from here */
 };
 typedef void (*handler_done_fn)(void *arg, const struct handler_outcome *o);
@@ -33,13 +34,19 @@ struct handler_env {
 	struct http_client *http;
 };
 
+#define HANDLER_SECRETS_MAX 64
+
 struct handler_run {
+	/* What must not be said of a failure, in neither text: credentials that the definition gives to what it calls. Borrowed. */
+	struct span secrets[HANDLER_SECRETS_MAX];
+	size_t n_secrets;
 	void (*kill)(struct handler_run *run);
 	handler_done_fn done;
 	void *arg;
 };
 
-/* done is called once, later. <0: it could not be begun, with a sentence; done is not called then. */
+/* done is called once, later. <0: it could not be begun, with a sentence for operators (-EINVAL: about the call, for callers too);
+ * done is not called then. */
 int handler_start(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
 		  handler_done_fn done, void *arg, struct handler_run **ret, struct err *e);
 /* Ends it as soon as can be; done still comes, perhaps with a result. May be called again. */
@@ -53,8 +60,12 @@ int handler_start_exec(const struct handler_env *env, const struct task_definiti
 int handler_start_http(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
 		       handler_done_fn done, void *arg, struct handler_run **ret, struct err *e);
 
-/* done with a failure. */
-void handler_fail(struct handler_run *run, bool unknown, struct span detail, const char *format, ...)
-	__attribute__((format(printf, 4, 5)));
+void handler_hide(struct handler_run *run, struct span secret);
+/* done with a failure. `error` is for callers and must not say where or how the task was called, nor what was answered there; the
+ * rest is for operators. */
+void handler_fail(struct handler_run *run, bool unknown, struct span error, struct span detail);
+/* Formats `error` of it: "<task>: …". */
+void handler_fail_as(struct handler_run *run, bool unknown, const struct task_definition *t, struct span detail, const char *format,
+		     ...) __attribute__((format(printf, 5, 6)));
 
 #endif

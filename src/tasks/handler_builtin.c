@@ -12,6 +12,7 @@
 
 struct builtin_run {
 	struct handler_run run;
+	const struct task_definition *t;
 	const struct builtin *builtin;
 	struct loop *loop;
 	struct loop_work ended;
@@ -75,10 +76,10 @@ static void on_ended(struct loop_work *work)
 	if (r->code == 0) {
 		struct handler_outcome o = {.result = buf_span(&r->out)};
 		r->run.done(r->run.arg, &o);
-	} else if (r->err.text[0]) {
-		handler_fail(&r->run, false, SPAN_NONE, "%s", r->err.text);
+	} else if (r->err.text[0]) { /* the task's own error */
+		handler_fail(&r->run, false, span_of(r->err.text), SPAN_NONE);
 	} else {
-		handler_fail(&r->run, false, SPAN_NONE, "%s: %s", r->builtin->name, strerror(-r->code));
+		handler_fail_as(&r->run, false, r->t, SPAN_NONE, "%s", strerror(-r->code));
 	}
 	run_free(r);
 }
@@ -115,6 +116,7 @@ int handler_start_builtin(const struct handler_env *env, const struct task_defin
 	pthread_cond_init(&r->wake, &monotonic);
 	pthread_condattr_destroy(&monotonic);
 	r->run = (struct handler_run){.kill = kill_run, .done = done, .arg = arg};
+	r->t = t;
 	r->builtin = t->builtin;
 	r->loop = env->loop;
 	r->ended.fn = on_ended;

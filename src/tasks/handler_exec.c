@@ -14,17 +14,18 @@
 #include "base/base64.h"
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "tasks/call_template.h"
 #include "tasks/handler.h"
 #include "tasks/python_text.h"
 #include "tasks/spawn.h"
 
 #define STDERR_KEPT 16384
-#define STDERR_LINES 5
 #define PIECE 65536
 
 struct exec_run {
 	struct handler_run run;
+	const struct task_definition *t;
 	const struct exec_handler *x;
 	struct spawned s;
 	struct loop_watch *in, *out, *err, *end;
@@ -121,52 +122,45 @@ static void on_error_output(void *arg, unsigned events)
 
 /* --- the end -------------------------------------------------------------------------------------------------------------- */
 
-static struct span last_lines(const struct exec_run *r)
+/* For operators: what became of it, and what it said. */
+static void put_detail(const struct exec_run *r, const char *what, struct buf *out)
 {
-	struct span s = {r->tail, r->tail_len};
-	while (s.len && (s.ptr[s.len - 1] == '\n' || s.ptr[s.len - 1] == ' '))
-		s.len--;
-	size_t at = s.len;
-	for (unsigned lines = 0; at > 0; at--)
-		if (s.ptr[at - 1] == '\n' && ++lines == STDERR_LINES)
-			break;
-	return (struct span){s.ptr + at, s.len - at};
+	buf_printf(out, "%.200s: %s", r->x->argv[0], what);
+	if (r->tail_len) {
+		buf_putc(out, '\n');
+		buf_append(out, r->tail, r->tail_len);
+	}
 }
 
-/* What it said of its failure: the message of a Python program's exception, else its last lines. */
-static struct span message(const struct exec_run *r)
-{
-	struct span raised = python_raised((struct span){r->tail, r->tail_len});
-	return raised.ptr ? raised : last_lines(r);
-}
-
+/* Callers are told the message of a Python program's exception, which is the task's own error, as on the other backends. What else is
+ * on standard error is for operators. */
 static void fail_with_code(struct exec_run *r, int code)
 {
 	CLEANUP(buf_releasep) struct buf detail = BUF_INIT(2 * STDERR_KEPT);
-	struct span said = message(r);
-	buf_printf(&detail, "%.200s: exit code %d", r->x->argv[0], code);
-	if (said.len == 0) {
-		handler_fail(&r->run, false, SPAN_NONE, "%s", detail.ptr ? detail.ptr : "out of memory");
-		return;
-	}
-	buf_putc(&detail, '\n');
-	buf_append(&detail, r->tail, r->tail_len);
-	handler_fail(&r->run, false, buf_span(&detail), "%.*s", SPAN_ARG(said));
+	char what[64];
+	snprintf(what, sizeof(what), "exit code %d", code);
+	put_detail(r, what, &detail);
+	struct span raised = python_raised((struct span){r->tail, r->tail_len});
+	if (raised.ptr)
+		handler_fail(&r->run, false, raised, buf_span(&detail));
+	else
+		handler_fail_as(&r->run, false, r->t, buf_span(&detail), "%s", what);
 }
 
 static void fail_with_status(struct exec_run *r, int status)
 {
-	const char *name = r->x->argv[0];
-	struct span said = last_lines(r), all = {r->tail, r->tail_len};
-	const char *colon = said.len ? ": " : "";
-	all = all.len ? all : SPAN_NONE;
+	CLEANUP(buf_releasep) struct buf detail = BUF_INIT(2 * STDERR_KEPT);
+	char what[128];
 	if (r->too_large)
-		handler_fail(&r->run, false, all, "%s: its output is above %zu bytes", name, r->x->max_output);
+		snprintf(what, sizeof(what), "its output is above %zu bytes", r->x->max_output);
 	else if (WIFSIGNALED(status))
-		handler_fail(&r->run, true, all, "%s: ended by signal %d (%s)%s%.*s", name, WTERMSIG(status),
-			     strsignal(WTERMSIG(status)), colon, SPAN_ARG(said));
-	else
+		snprintf(what, sizeof(what), "ended by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+	if (r->too_large || WIFSIGNALED(status)) {
+		put_detail(r, what, &detail);
+		handler_fail_as(&r->run, !r->too_large, r->t, buf_span(&detail), "%s", what);
+	} else {
 		fail_with_code(r, WEXITSTATUS(status));
+	}
 }
 
 static void succeed(struct exec_run *r)
@@ -177,13 +171,16 @@ static void succeed(struct exec_run *r)
 	struct err why = {""};
 	if (r->x->stdout_text) {
 		if (json_quote(&quoted, buf_span(&r->output)) < 0) {
-			handler_fail(&r->run, false, SPAN_NONE, "%s: its output is too large as JSON", r->x->argv[0]);
+			handler_fail_as(&r->run, false, r->t, SPAN_NONE, "its output is too large as JSON");
 			return;
 		}
 		o.result = buf_span(&quoted);
 	} else if (json_validate(o.result, &why) < 0) {
-		handler_fail(&r->run, false, SPAN_NONE, "%s: invalid JSON on its standard output: %s", r->x->argv[0],
-			     why.text);
+		CLEANUP(buf_releasep) struct buf detail = BUF_INIT(2 * STDERR_KEPT);
+		char what[sizeof(why.text) + 64];
+		snprintf(what, sizeof(what), "invalid JSON on its standard output: %s", why.text);
+		put_detail(r, what, &detail);
+		handler_fail_as(&r->run, false, r->t, buf_span(&detail), "invalid JSON on its standard output");
 		return;
 	}
 	r->run.done(r->run.arg, &o);
@@ -248,6 +245,16 @@ static int make_input(const struct exec_handler *x, const struct handler_call *c
 	return r;
 }
 
+/* What its environment gives it under a name that says so. */
+static void hide_secrets(struct exec_run *r)
+{
+	for (char *const *e = r->x->env; *e; e++) {
+		size_t name = strcspn(*e, "=");
+		if ((*e)[name] == '=' && text_names_secret((struct span){*e, name}))
+			handler_hide(&r->run, span_of(*e + name + 1));
+	}
+}
+
 static int watch(const struct handler_env *env, struct exec_run *r)
 {
 	int code = loop_watch_new(env->loop, r->s.out, LOOP_READ, on_output, r, &r->out);
@@ -267,7 +274,9 @@ int handler_start_exec(const struct handler_env *env, const struct task_definiti
 	if (!r)
 		return err_set(e, -ENOMEM, "out of memory");
 	r->run = (struct handler_run){.kill = kill_run, .done = done, .arg = arg};
+	r->t = t;
 	r->x = t->exec;
+	hide_secrets(r);
 	r->s = (struct spawned){.in = -1, .out = -1, .err = -1, .pidfd = -1};
 	buf_init(&r->input, 2 * HANDLER_MAX_RESULT);
 	buf_init(&r->output, t->exec->max_output);

@@ -2,50 +2,65 @@
  * A URL as a handler: one POST of JSON, never sent again (design, rule 3), on a connection of its own so that none can turn out dead.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "tasks/call_template.h"
 #include "tasks/handler.h"
 
-#define SHOWN 200 /* bytes of an error's body that go into the sentence */
+#define SHOWN (16u << 10) /* bytes of an error's body that are kept for operators */
 
 struct http_run {
 	struct handler_run run;
+	const struct task_definition *t;
 	const struct http_handler *h;
 	struct loop_work killed;
 	struct http_call *call;
 	struct loop *loop;
 };
 
+/* Callers are told the task and the kind of failure: the URL may hold a key, and the answer is not theirs. */
+static void fail(struct http_run *r, bool unknown, const char *kind, const char *detail, struct span more)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(SHOWN + 8192);
+	buf_printf(&text, "%s: %s", r->h->url, detail);
+	if (more.len) {
+		buf_puts(&text, ": ");
+		text_put_cut(&text, more, SHOWN);
+	}
+	handler_fail_as(&r->run, unknown, r->t, buf_span(&text), "%s", kind);
+}
+
 static void fail_for(struct http_run *r, const struct http_reply *reply)
 {
-	const char *url = r->h->url;
-	if (!reply->sent)
-		handler_fail(&r->run, false, SPAN_NONE, "%s: not reached: %s", url, reply->detail);
-	else if (reply->failure == HTTP_TOO_LARGE)
-		handler_fail(&r->run, true, SPAN_NONE, "%s: its answer is above %zu bytes", url, r->h->max_output);
-	else
-		handler_fail(&r->run, true, SPAN_NONE, "outcome unknown: %s: no answer: %s", url, reply->detail);
+	char detail[128];
+	if (!reply->sent) {
+		fail(r, false, "not reached", "not reached", span_of(reply->detail));
+	} else if (reply->failure == HTTP_TOO_LARGE) {
+		snprintf(detail, sizeof(detail), "its answer is above %zu bytes", r->h->max_output);
+		fail(r, true, "its answer is too large", detail, SPAN_NONE);
+	} else {
+		fail(r, true, "outcome unknown: no answer", "no answer", span_of(reply->detail));
+	}
 }
 
 static void take_answer(struct http_run *r, const struct http_reply *reply)
 {
 	struct handler_outcome o = {0};
 	struct err why = {""};
-	if (reply->status < 200 || reply->status > 299) {
-		struct span shown = {reply->body.ptr, reply->body.len < SHOWN ? reply->body.len : SHOWN};
-		handler_fail(&r->run, false, reply->body.len ? reply->body : SPAN_NONE, "%s: HTTP %d: %.*s", r->h->url,
-			     reply->status, SPAN_ARG(shown));
-	} else if (json_validate(reply->body, &why) < 0) {
-		handler_fail(&r->run, false, SPAN_NONE, "%s: its answer is no valid JSON: %s", r->h->url, why.text);
-	} else if (!json_pointer(reply->body, r->h->result, &o.result)) {
-		handler_fail(&r->run, false, SPAN_NONE, "%s: its answer has nothing at %.*s", r->h->url,
-			     SPAN_ARG(r->h->result));
-	} else {
+	char detail[64];
+	snprintf(detail, sizeof(detail), "HTTP %d", reply->status);
+	if (reply->status < 200 || reply->status > 299)
+		fail(r, false, detail, detail, reply->body);
+	else if (json_validate(reply->body, &why) < 0)
+		fail(r, false, "its answer is no valid JSON", "its answer is no valid JSON", span_of(why.text));
+	else if (!json_pointer(reply->body, r->h->result, &o.result))
+		fail(r, false, "its answer has no result", "its answer has nothing at", r->h->result);
+	else
 		r->run.done(r->run.arg, &o);
-	}
 }
 
 static void on_done(void *arg, const struct http_reply *reply)
@@ -61,7 +76,7 @@ static void on_done(void *arg, const struct http_reply *reply)
 static void on_killed(struct loop_work *work)
 {
 	struct http_run *r = (struct http_run *)((char *)work - offsetof(struct http_run, killed));
-	handler_fail(&r->run, true, SPAN_NONE, "outcome unknown: %s: given up before an answer came", r->h->url);
+	fail(r, true, "outcome unknown: given up before an answer came", "given up before an answer came", SPAN_NONE);
 	free(r);
 }
 
@@ -109,6 +124,27 @@ static int send_request(const struct handler_env *env, struct http_run *r, const
 	return http_start(env->http, &q, &events, &r->call, e);
 }
 
+/* The values of its URL's query (user info it cannot have), and of its fields what says who we are. */
+static void hide_secrets(struct http_run *r)
+{
+	for (const char *p = strchr(r->h->url, '?'); p && *p && *p != '#';) {
+		size_t n = strcspn(++p, "&#");
+		const char *value = memchr(p, '=', n);
+		if (value)
+			handler_hide(&r->run, (struct span){value + 1, (size_t)(p + n - value - 1)});
+		p += n;
+	}
+	for (size_t i = 0; i < r->h->n_fields; i++) {
+		struct span value = span_of(r->h->fields[i].value);
+		const char *blank = memchr(value.ptr, ' ', value.len);
+		if (!text_names_secret(span_of(r->h->fields[i].name)))
+			continue;
+		handler_hide(&r->run, value);
+		if (blank) /* Bearer … */
+			handler_hide(&r->run, span_trim((struct span){blank, value.len - (size_t)(blank - value.ptr)}));
+	}
+}
+
 int handler_start_http(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
 		       handler_done_fn done, void *arg, struct handler_run **ret, struct err *e)
 {
@@ -116,7 +152,9 @@ int handler_start_http(const struct handler_env *env, const struct task_definiti
 	if (!r)
 		return err_set(e, -ENOMEM, "out of memory");
 	r->run = (struct handler_run){.kill = kill_run, .done = done, .arg = arg};
+	r->t = t;
 	r->h = t->http;
+	hide_secrets(r);
 	r->loop = env->loop;
 	r->killed.fn = on_killed;
 	int code = send_request(env, r, call, e);

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "tasks/task_options.h"
 
 struct task_later {
@@ -35,6 +36,18 @@ static int put_time(struct buf *out, const char *key, int64_t us)
 		return buf_printf(out, ",\"%s\":null", key);
 	clock_format(us, text);
 	return buf_printf(out, ",\"%s\":\"%s\"", key, text);
+}
+
+int task_result_for_callers(const struct task_result *r, struct buf *room, struct task_result *ret)
+{
+	*ret = *r;
+	ret->error_detail = SPAN_NONE;
+	if (!r->error.ptr)
+		return 0;
+	buf_clear(room);
+	text_put_masked(room, r->error);
+	ret->error = room->error ? SPAN_LIT("the task failed") : buf_span(room);
+	return room->error;
 }
 
 int task_result_to_json(const struct task_result *r, struct buf *out)

@@ -31,13 +31,18 @@ struct task_result {
 	struct span task_id, task_name;
 	enum task_status status;
 	struct span result;	  /* raw JSON text when completed, SPAN_NONE otherwise */
-	struct span error;	  /* one sentence when failed: the innermost real message */
-	struct span error_detail; /* traceback and the like, or SPAN_NONE */
+	/* When failed. `error` is for callers: the task's own message, that of the innermost exception that it raised; else the task and
+	 * the kind of failure. `error_detail` is for operators: where, how, what others said (tracebacks, addresses, a program's
+	 * standard error), or SPAN_NONE. */
+	struct span error, error_detail;
 	bool cancelled;		  /* failed because someone cancelled it */
 	int64_t submitted_us, started_us, completed_us; /* wall clock; 0 = not yet or not told */
 	unsigned attempts;
 	struct span owner; /* what task_call.owner said, where the backend keeps it (embedded), else SPAN_NONE */
 };
+/* What callers may be told: without the detail, and with what looks like a secret in the error masked (base/text.h), in `room`. Borrows
+ * from both. -ENOMEM: the error is a general one then. */
+int task_result_for_callers(const struct task_result *r, struct buf *room, struct task_result *ret);
 /* {"task_id","task_name","status","result","error","started_at","completed_at"} (times RFC 3339 or null) */
 int task_result_to_json(const struct task_result *r, struct buf *out);
 

@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "tasks/handler.h"
 #include "tasks/poke.h"
 #include "tasks/store.h"
@@ -20,6 +22,7 @@
 #define DEFAULT_LEASE_MS 15000
 #define DEFAULT_RETENTION_MS (7 * 24 * 3600 * 1000LL)
 #define LAST_MS 5000 /* to write down the ends of what was killed at the end of the drain */
+#define LOG_DETAIL_MAX 1024
 #define IDEMPOTENT_ATTEMPTS 3 /* when the definition does not say */
 
 enum job_reason { JOB_RUNS, JOB_TIMED_OUT, JOB_CANCELLED, JOB_STOPPED, JOB_FENCED };
@@ -126,9 +129,9 @@ static void on_limit(void *arg)
 static void set_failure(struct job *j, struct span error, struct span detail)
 {
 	j->failed = true;
-	buf_append_span(&j->error, error);
+	text_put_masked(&j->error, error);
 	if (detail.ptr)
-		buf_append_span(&j->detail, detail);
+		text_put_masked(&j->detail, detail);
 }
 
 /* A result counts whatever else was going on; a failure is explained by what we did to it. */
@@ -144,11 +147,11 @@ static void set_outcome(struct job *j, const struct handler_outcome *o)
 	switch (j->reason) {
 	case JOB_TIMED_OUT:
 		snprintf(text, sizeof(text), "timed out after %u ms", j->timeout_ms);
-		set_failure(j, span_of(text), o->error);
+		set_failure(j, span_of(text), o->detail.ptr ? o->detail : o->error);
 		break;
 	case JOB_CANCELLED:
 		j->cancelled = true;
-		set_failure(j, SPAN_LIT("cancelled while it ran"), o->error);
+		set_failure(j, SPAN_LIT("cancelled while it ran"), o->detail.ptr ? o->detail : o->error);
 		break;
 	case JOB_STOPPED:
 		j->unknown = true;
@@ -161,6 +164,14 @@ static void set_outcome(struct job *j, const struct handler_outcome *o)
 	}
 }
 
+/* The end of it: there the reason stands. */
+static struct span log_detail(const struct job *j)
+{
+	struct span all = buf_span(&j->detail);
+	size_t skip = all.len > LOG_DETAIL_MAX ? all.len - LOG_DETAIL_MAX : 0;
+	return (struct span){all.ptr + skip, all.len - skip};
+}
+
 static void on_done(void *arg, const struct handler_outcome *o)
 {
 	struct job *j = arg;
@@ -170,7 +181,8 @@ static void on_done(void *arg, const struct handler_outcome *o)
 	set_outcome(j, o);
 	log_info("task_ended", LOG_STR("task_id", j->id), LOG_STR("task", j->name),
 		 LOG_STR("status", j->failed ? "failed" : "completed"), LOG_INT("attempt", j->attempt),
-		 LOG_INT("ms", clock_mono_ms() - j->begun_ms), LOG_SPAN("error", j->failed ? buf_span(&j->error) : SPAN_NONE));
+		 LOG_INT("ms", clock_mono_ms() - j->begun_ms), LOG_SPAN("error", j->failed ? buf_span(&j->error) : SPAN_NONE),
+		 LOG_SPAN("detail", j->failed ? log_detail(j) : SPAN_NONE));
 	schedule(j->worker);
 }
 
@@ -188,7 +200,9 @@ static void start_job(struct job *j)
 	buf_release(&j->args);
 	buf_release(&j->kwargs);
 	if (r < 0) {
-		struct handler_outcome o = {.error = span_of(e.text)};
+		char text[TASK_NAME_MAX + 64];
+		snprintf(text, sizeof(text), "%s: it could not be started", j->name);
+		struct handler_outcome o = {.error = span_of(r == -EINVAL ? e.text : text), .detail = span_of(e.text)};
 		on_done(j, &o);
 		return;
 	}
@@ -211,7 +225,10 @@ static int refuse_unknown(struct worker *w, const struct store_lease *l, struct 
 	struct err e = {""};
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(8192);
 	registry_describe_unknown(w->o.registry, name, workflow, &text);
-	struct store_outcome o = {.error = buf_span(&text)};
+	/* What else there is, is for operators. */
+	struct span all = buf_span(&text);
+	const char *end = memchr(all.ptr, ';', all.len);
+	struct store_outcome o = {.error = {all.ptr, end ? (size_t)(end - all.ptr) : all.len}, .detail = all};
 	int r = store_finish(w->store, l->seq, l->token, &o, &e);
 	if (r < 0)
 		note_trouble(w, &e);

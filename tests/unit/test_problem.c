@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <string.h>
 
 #include "base/json.h"
 #include "router/problem.h"
@@ -44,6 +45,51 @@ static void bodies(void **state)
 	}
 }
 
+static void every_text_leaves_a_whole_document(void **state)
+{
+	(void)state;
+	static char large[1 << 20];
+	static const char *const fillers[] = {"x", "\xc3\xa9", "\"\\\n", "\xff", "\x1b", "\xf0\x9f\x98\x80"};
+	static const size_t sizes[] = {0, 1, 4095, 4096, 4097, 65 << 10, 200000, 1 << 20};
+	for (size_t f = 0; f < COUNT(fillers); f++) {
+		for (size_t i = 0; i < sizeof(large); i++)
+			large[i] = fillers[f][i % strlen(fillers[f])];
+		large[10] = '\0'; /* does not end it */
+		for (size_t s = 0; s < COUNT(sizes); s++) {
+			struct span text = {large, sizes[s]}, detail, status;
+			const struct problem_member member = {"task_id", text, false};
+			struct problem p = {.status = 500, .detail = text, .instance = text, .members = &member, .n_members = 1};
+			CLEANUP(buf_releasep) struct buf out = BUF_INIT(PROBLEM_MAX), said = BUF_INIT(1 << 20);
+			assert_int_equal(problem_render(&p, &out), 0);
+			assert_int_equal(json_validate(buf_span(&out), NULL), 0);
+			assert_true(json_pointer(buf_span(&out), SPAN_LIT("/status"), &status) && span_is(status, "500"));
+			assert_true(json_pointer(buf_span(&out), SPAN_LIT("/detail"), &detail));
+			assert_int_equal(json_unescape(detail, &said), 0);
+			if (sizes[s] > PROBLEM_TEXT_MAX)
+				assert_string_equal(said.ptr + said.len - 3, "\xe2\x80\xa6");
+			else
+				assert_true(sizes[s] < 11 || memchr(said.ptr, '\0', said.len));
+		}
+	}
+}
+
+static void what_does_not_fit_leaves_nothing_behind(void **state)
+{
+	(void)state;
+	const struct problem p = {.status = 500, .detail = SPAN_LIT("a detail of some length"), .instance = SPAN_LIT("id")};
+	bool short_one = false, whole = false;
+	for (size_t max = 0; max < 200; max++) {
+		CLEANUP(buf_releasep) struct buf out = BUF_INIT(max);
+		if (problem_render(&p, &out) != 0) {
+			assert_int_equal(out.len, 0);
+			continue;
+		}
+		assert_int_equal(json_validate(buf_span(&out), NULL), 0);
+		*(json_pointer(buf_span(&out), SPAN_LIT("/detail"), &(struct span){0}) ? &whole : &short_one) = true;
+	}
+	assert_true(short_one && whole);
+}
+
 static void titles(void **state)
 {
 	(void)state;
@@ -57,6 +103,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bodies),
+		cmocka_unit_test(every_text_leaves_a_whole_document),
+		cmocka_unit_test(what_does_not_fit_leaves_nothing_behind),
 		cmocka_unit_test(titles),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
