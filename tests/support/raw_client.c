@@ -18,19 +18,20 @@ int raw_connect(unsigned port)
 	struct timeval patience = {.tv_sec = RAW_PATIENCE_S};
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
 	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	if (fd >= 0 && connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
 		close(fd);
 		return -1;
 	}
+	/* After it: a connect with a time limit ends at any interruption, one without goes on. */
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	return fd;
 }
 
 bool raw_send(int fd, const char *bytes, size_t n)
 {
 	while (n) {
-		ssize_t r = send(fd, bytes, n, MSG_NOSIGNAL);
+		ssize_t r = TEMP_FAILURE_RETRY(send(fd, bytes, n, MSG_NOSIGNAL));
 		if (r <= 0)
 			return false;
 		bytes += r;
@@ -56,7 +57,7 @@ size_t raw_read_all(int fd, char *out, size_t size, enum raw_end *ret_end)
 	size_t n = 0;
 	enum raw_end end = RAW_OPEN;
 	while (n + 1 < size) {
-		ssize_t r = recv(fd, out + n, size - 1 - n, 0);
+		ssize_t r = TEMP_FAILURE_RETRY(recv(fd, out + n, size - 1 - n, 0));
 		if (r <= 0) {
 			end = end_of(r);
 			break;
@@ -71,7 +72,7 @@ size_t raw_read_all(int fd, char *out, size_t size, enum raw_end *ret_end)
 
 static bool read_byte(int fd, char *out, size_t size, size_t *n)
 {
-	if (*n + 1 >= size || recv(fd, out + *n, 1, 0) != 1)
+	if (*n + 1 >= size || TEMP_FAILURE_RETRY(recv(fd, out + *n, 1, 0)) != 1)
 		return false;
 	out[++*n] = 0;
 	return true;
@@ -91,7 +92,7 @@ static bool read_n(int fd, size_t want, char *out, size_t size, size_t *n)
 {
 	while (want && *n + 1 < size) {
 		size_t room = size - 1 - *n;
-		ssize_t r = recv(fd, out + *n, want < room ? want : room, 0);
+		ssize_t r = TEMP_FAILURE_RETRY(recv(fd, out + *n, want < room ? want : room, 0));
 		if (r <= 0)
 			return false;
 		*n += (size_t)r;
@@ -138,6 +139,6 @@ int raw_read_answer(int fd, bool bodyless, char *out, size_t size)
 enum raw_end raw_wait_end(int fd)
 {
 	char c;
-	ssize_t r = recv(fd, &c, 1, 0);
+	ssize_t r = TEMP_FAILURE_RETRY(recv(fd, &c, 1, 0));
 	return r > 0 ? RAW_OPEN : end_of(r);
 }

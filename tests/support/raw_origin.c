@@ -103,7 +103,7 @@ void raw_origin_stop(struct raw_origin *o)
 bool raw_read(int fd, char *out, size_t n)
 {
 	while (n) {
-		ssize_t got = recv(fd, out, n, 0);
+		ssize_t got = TEMP_FAILURE_RETRY(recv(fd, out, n, 0));
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0)
@@ -130,7 +130,7 @@ bool raw_read_head(struct raw_origin *o, int fd, char *out, size_t size)
 bool raw_send(int fd, const char *bytes, size_t n)
 {
 	while (n) {
-		ssize_t sent = send(fd, bytes, n, MSG_NOSIGNAL);
+		ssize_t sent = TEMP_FAILURE_RETRY(send(fd, bytes, n, MSG_NOSIGNAL));
 		if (sent < 0 && errno == EINTR)
 			continue;
 		if (sent <= 0)
@@ -149,7 +149,7 @@ bool raw_puts(int fd, const char *text)
 void raw_wait_closed(int fd)
 {
 	char byte;
-	while (recv(fd, &byte, 1, 0) > 0)
+	while (TEMP_FAILURE_RETRY(recv(fd, &byte, 1, 0)) > 0)
 		;
 }
 

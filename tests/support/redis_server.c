@@ -1,6 +1,7 @@
 #include "support/redis_server.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -106,7 +107,7 @@ static void serve(const struct fake_redis *f, int fd)
 	size_t greeting = 0, others = 0;
 	while (others < f->trigger) {
 		size_t room = f->trigger - others + GREETING - greeting;
-		ssize_t n = read(fd, piece, room < sizeof(piece) ? room : sizeof(piece));
+		ssize_t n = TEMP_FAILURE_RETRY(read(fd, piece, room < sizeof(piece) ? room : sizeof(piece)));
 		if (n <= 0)
 			return;
 		for (ssize_t i = 0; i < n; i++) {

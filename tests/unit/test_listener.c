@@ -376,7 +376,7 @@ static size_t read_and_count(int fd, size_t want)
 	static char block[65536];
 	size_t n = 0;
 	ssize_t r;
-	while (n < want && (r = recv(fd, block, sizeof(block), 0)) > 0)
+	while (n < want && (r = TEMP_FAILURE_RETRY(recv(fd, block, sizeof(block), 0))) > 0)
 		n += (size_t)r;
 	return n;
 }
