@@ -114,7 +114,9 @@ static int start_flags(struct app *a, struct err *e)
 		.url = c->flags.url,
 		.namespace_key = c->flags.namespace_key,
 		.environment = c->flags.environment,
+		.auth = c->flags.auth,
 		.token = c->flags.token,
+		.token_file = c->flags.token_file,
 		.ca_file = c->flags.ca_file,
 		.snapshot_file = c->flags.snapshot_file,
 		.poll_ms = c->flags.poll_ms,
@@ -147,7 +149,8 @@ static bool same_flag_source(const struct config *a, const struct config *b)
 {
 	return a->flags.kind == b->flags.kind && same(a->flags.file, b->flags.file) && same(a->flags.url, b->flags.url) &&
 	       same(a->flags.namespace_key, b->flags.namespace_key) && same(a->flags.environment, b->flags.environment) &&
-	       same(a->flags.token, b->flags.token) && same(a->flags.ca_file, b->flags.ca_file) &&
+	       a->flags.auth == b->flags.auth && same(a->flags.token_file, b->flags.token_file) &&
+	       (a->flags.token_file || same(a->flags.token, b->flags.token)) && same(a->flags.ca_file, b->flags.ca_file) &&
 	       same(a->flags.snapshot_file, b->flags.snapshot_file) && a->flags.poll_ms == b->flags.poll_ms &&
 	       a->flags.timeout_ms == b->flags.timeout_ms && a->flags.stream_idle_ms == b->flags.stream_idle_ms &&
 	       a->flags.stream == b->flags.stream;

@@ -108,10 +108,11 @@ int buf_vprintf(struct buf *b, const char *format, va_list ap)
 
 int buf_put_segment(struct buf *b, struct span s)
 {
+	bool dots = span_is(s, ".") || span_is(s, ".."); /* would lead to another path */
 	for (size_t i = 0; i < s.len; i++) {
 		unsigned char c = (unsigned char)s.ptr[i];
 		bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-		if (letter || c == '-' || c == '.' || c == '_' || c == '~')
+		if (letter || c == '-' || (c == '.' && !dots) || c == '_' || c == '~')
 			buf_putc(b, (char)c);
 		else
 			buf_printf(b, "%%%02X", c);

@@ -37,7 +37,8 @@ int buf_putc(struct buf *b, char c);
 int buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int buf_vprintf(struct buf *b, const char *format, va_list ap);
 
-/* As one segment of a URL's path, or one value of its query: all but RFC 3986's unreserved characters as %XX. */
+/* As one segment of a URL's path, or one value of its query: all but RFC 3986's unreserved characters as %XX, and the
+ * dots of "." and "..". */
 int buf_put_segment(struct buf *b, struct span s);
 
 /* Room for n more bytes at ptr + len; the caller writes there and adds to len (and keeps the NUL by buf_terminate). */

@@ -8,6 +8,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #include "base/buf.h"
 #include "base/cleanup.h"
@@ -502,6 +503,7 @@ static int set_up(struct http_call *c, const struct http_call_request *r, struct
 	curl_easy_setopt(c->easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(c->easy, CURLOPT_TCP_KEEPALIVE, 1L); /* a stream may be silent for long */
 	curl_easy_setopt(c->easy, CURLOPT_NOPROXY, "*");
+	curl_easy_setopt(c->easy, CURLOPT_PATH_AS_IS, 1L); /* a name with dots leads to no other path */
 	set_method(c->easy, r);
 	set_limits(c, r);
 	set_tls(c, r);
@@ -526,7 +528,7 @@ static bool is_token(const char *method)
 
 static bool is_url(const char *url)
 {
-	return (strncmp(url, "http://", 7) == 0 || strncmp(url, "https://", 8) == 0) && clean(span_of(url)) &&
+	return (strncasecmp(url, "http://", 7) == 0 || strncasecmp(url, "https://", 8) == 0) && clean(span_of(url)) &&
 	       !strchr(url, ' ');
 }
 

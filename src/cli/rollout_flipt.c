@@ -33,16 +33,20 @@ static void on_answer(void *arg, const struct http_reply *r)
 		a->answer->status = r->status;
 		a->answer->json = span_starts(http_reply_field(r, "Content-Type"), SPAN_LIT("application/json"));
 		span_copy(http_reply_field(r, "ETag"), a->answer->etag, sizeof(a->answer->etag));
+		span_copy(http_reply_field(r, "Content-Type"), a->answer->content_type, sizeof(a->answer->content_type));
+		span_copy(http_reply_field(r, "Location"), a->answer->location, sizeof(a->answer->location));
 		buf_append_span(&a->answer->body, r->body);
 	}
 	a->done = true;
 	loop_stop(a->loop);
 }
 
-int flipt_ask(struct rollout_place *p, const char *method, const char *path, struct span body, struct flipt_answer *answer,
+/* One call, as it is. */
+static int ask_once(struct rollout_place *p, const char *method, const char *path, struct span body, struct flipt_answer *answer,
 	      struct err *e)
 {
-	CLEANUP(freep) char *url = NULL, *bearer = NULL;
+	CLEANUP(freep) char *url = NULL;
+	CLEANUP(buf_releasep) struct buf authorization = BUF_INIT(FLIPT_TOKEN_MAX + 64);
 	const struct config *c = p->config;
 	struct http_field fields[4] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
 				       {SPAN_LIT("X-Flipt-Accept-Server-Version"), SPAN_LIT("1.47.0")},
@@ -50,11 +54,10 @@ int flipt_ask(struct rollout_place *p, const char *method, const char *path, str
 	size_t n = 3, length = strlen(c->flags.url);
 	while (length && c->flags.url[length - 1] == '/')
 		length--;
-	if (asprintf(&url, "%.*s%s", (int)length, c->flags.url, path) < 0 ||
-	    (c->flags.token && asprintf(&bearer, "Bearer %s", c->flags.token) < 0))
+	if (asprintf(&url, "%.*s%s", (int)length, c->flags.url, path) < 0 || flipt_credential_header(&p->credential, &authorization) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
-	if (bearer)
-		fields[n++] = (struct http_field){SPAN_LIT("Authorization"), span_of(bearer)};
+	if (authorization.len)
+		fields[n++] = (struct http_field){SPAN_LIT("Authorization"), buf_span(&authorization)};
 	buf_clear(&answer->body);
 	*answer = (struct flipt_answer){.body = answer->body};
 	struct asked a = {.loop = p->loop, .answer = answer, .e = e};
@@ -75,11 +78,39 @@ int flipt_ask(struct rollout_place *p, const char *method, const char *path, str
 	return answer->status ? 0 : err_prefix(e, -EIO, "Flipt");
 }
 
+/* A Kubernetes token is exchanged for a client token before anything else. */
+static int log_in(struct rollout_place *p, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(FLIPT_TOKEN_MAX * 2);
+	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
+	int r = flipt_credential_login_body(&p->credential, &body);
+	if (r == 0)
+		r = ask_once(p, "POST", FLIPT_LOGIN_PATH, buf_span(&body), &answer, e);
+	if (r == 0)
+		r = flipt_expect("the exchange of the service account's token", &answer, e);
+	if (r == 0 && !flipt_credential_logged_in(&p->credential, buf_span(&answer.body)))
+		r = err_set(e, -EBADMSG, "the exchange of the service account's token brought none");
+	return r;
+}
+
+int flipt_ask(struct rollout_place *p, const char *method, const char *path, struct span body, struct flipt_answer *answer,
+	      struct err *e)
+{
+	int r = flipt_credential_wants_login(&p->credential) ? log_in(p, e) : 0;
+	return r < 0 ? r : ask_once(p, method, path, body, answer, e);
+}
+
 int flipt_expect(const char *what, const struct flipt_answer *answer, struct err *e)
 {
 	struct span message;
-	if (answer->status == 200)
+	char text[512];
+	const struct flipt_refusal refusal = {.status = answer->status, .content_type = span_of(answer->content_type),
+					      .location = span_of(answer->location), .body = buf_span(&answer->body)};
+	bool html = flipt_is_html(refusal.content_type, refusal.body);
+	if (answer->status == 200 && !html)
 		return 0;
+	if (html || (answer->status >= 300 && answer->status < 400))
+		return err_set(e, -EIO, "%s: %s", what, flipt_refusal_text(&refusal, text, sizeof(text)));
 	if (answer->status == 401 || answer->status == 403)
 		return err_set(e, -EACCES, "Flipt answers %d: the client token is missing or may not do this (FLIPT_CLIENT_TOKEN, or "
 			       "token_file in the configuration)", answer->status);

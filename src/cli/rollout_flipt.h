@@ -12,6 +12,7 @@ struct flipt_answer {
 	int status;    /* 0: none came */
 	bool maybe_sent; /* no answer, but the request may have arrived */
 	bool json;
+	char content_type[64], location[512];
 };
 
 /* One call, waited for; `path` below the server's URL, `body` SPAN_NONE: none. <0 when no answer came (or not a whole one). */

@@ -90,6 +90,8 @@ int place_open(const struct config *c, struct rollout_place **ret, struct err *e
 	p->revision = BUF_INIT(4096);
 	p->segments = BUF_INIT(FLAG_MAX_DOCUMENT);
 	name_place(p);
+	if (flipt_credential_init(&p->credential, c->flags.auth, c->flags.token, c->flags.token_file) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
 	int r = loop_new(&p->loop);
 	if (r == 0)
 		r = loop_timer_new(p->loop, say_slow, p, &p->slow);
@@ -112,6 +114,7 @@ struct rollout_place *place_close(struct rollout_place *p)
 	buf_release(&p->revision);
 	buf_release(&p->segments);
 	buf_release(&p->flags);
+	flipt_credential_release(&p->credential);
 	free(p);
 	return NULL;
 }

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/loop.h"
 #include "flags/flags.h"
+#include "flags/flipt_credential.h"
 #include "flags/flipt_server.h"
 #include "flags/rollout.h"
 #include "router/config.h"
@@ -29,6 +30,7 @@ struct rollout_place {
 	int version; /* of Flipt; 0: not known yet */
 	struct flipt_server server; /* what it says of itself, once it was asked */
 	bool server_asked;
+	struct flipt_credential credential;
 	bool insist; /* an emergency: what is wrong elsewhere is said, and stops nothing */
 	char name[512]; /* for people and the history: the file, or URL, environment and namespace without credentials */
 	struct buf document; /* what is edited: the features file, the payload of a v2 flag, a v1 flag put together */

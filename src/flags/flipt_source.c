@@ -33,17 +33,20 @@ struct flipt_source {
 	struct loop *loop;
 	struct http_client *http;
 	struct flag_source_events events;
-	char *url, *authorization;
+	char *url;
+	struct flipt_credential credential;
+	struct buf authorization; /* of the request that is made */
 	unsigned poll_ms, timeout_ms, stream_idle_ms;
 	bool stream_wanted;
 
 	enum flipt_version version;
-	struct http_call *poll, *stream, *info;
+	struct http_call *poll, *stream, *info, *login;
 	struct flipt_server server; /* what it said of itself last */
 	bool server_sure;	    /* it said so when it was asked last */
 	int64_t info_ms;	    /* monotonic: when that was; 0: to be asked before the next poll */
 	struct loop_timer *poll_timer, *stream_timer, *silence_timer;
 	unsigned poll_failures, stream_failures;
+	unsigned retry_after_ms; /* what the last failed poll's answer asked for */
 	struct buf line; /* of the stream, until its newline */
 	bool stream_begun; /* this connection has brought a good snapshot */
 	bool stream_up;	   /* it, or the one that it takes over from, has */
@@ -62,6 +65,7 @@ struct flipt_source {
 	char last_error[512];
 };
 
+static void begin_round(struct flipt_source *s);
 static void start_poll(struct flipt_source *s);
 static void start_stream(struct flipt_source *s);
 
@@ -226,7 +230,9 @@ static void schedule_poll(struct flipt_source *s)
 	unsigned ms = s->poll_ms;
 	if (s->poll_failures)
 		ms = backoff_ms(BACKOFF_FIRST_MS, BACKOFF_MAX_MS, s->poll_failures);
-	else if (s->stream_up && ms < SLOW_POLL_MS && digest_counts(s))
+	if (s->poll_failures && ms < s->retry_after_ms)
+		ms = s->retry_after_ms;
+	else if (!s->poll_failures && s->stream_up && ms < SLOW_POLL_MS && digest_counts(s))
 		ms = SLOW_POLL_MS; /* otherwise the stream leaves out a change that shares its digest */
 	loop_timer_start(s->poll_timer, ms);
 }
@@ -258,17 +264,28 @@ static void set_version(struct flipt_source *s, enum flipt_version v)
 		start_stream(s);
 }
 
+static struct flipt_refusal refusal_of(const struct http_reply *r)
+{
+	return (struct flipt_refusal){.status = r->status,
+				      .content_type = http_reply_field(r, "Content-Type"),
+				      .location = http_reply_field(r, "Location"),
+				      .body = r->body};
+}
+
 static const char *failure_text(const struct http_reply *r, char *out, size_t size)
 {
+	struct flipt_refusal refusal = refusal_of(r);
 	if (r->failure != HTTP_OK)
 		snprintf(out, size, "%s", r->detail);
-	else if (r->status == 401 || r->status == 403)
-		snprintf(out, size, "status %d: the client token is missing or not accepted", r->status);
-	else if (r->status == 404)
-		snprintf(out, size, "status 404: the namespace or environment is not there");
 	else
-		snprintf(out, size, "status %d", r->status);
+		flipt_refusal_text(&refusal, out, size);
 	return out;
+}
+
+/* A page instead of a snapshot, whatever its status says. */
+static bool is_html(const struct http_reply *r)
+{
+	return r->failure == HTTP_OK && flipt_is_html(http_reply_field(r, "Content-Type"), r->body);
 }
 
 static bool is_json(const struct http_reply *r)
@@ -276,19 +293,32 @@ static bool is_json(const struct http_reply *r)
 	return span_starts(http_reply_field(r, "Content-Type"), SPAN_LIT("application/json"));
 }
 
+/* After a 401: the file may have changed in a way that does not show, and what was exchanged may be no longer known. Once for each. */
+static bool has_another_token(struct flipt_source *s, const struct http_reply *r)
+{
+	if (r->failure != HTTP_OK || r->status != 401)
+		return false;
+	bool exchanged = s->credential.client_token && s->poll_failures == 0;
+	bool another = flipt_credential_refresh(&s->credential, true);
+	flipt_credential_log_out(&s->credential);
+	return another || exchanged;
+}
+
 static void on_poll(void *arg, const struct http_reply *r)
 {
 	struct flipt_source *s = arg;
 	char why[512];
 	s->poll = NULL;
-	bool v1_kind = r->failure == HTTP_OK && r->status == 404 && !is_json(r);
+	bool v1_kind = r->failure == HTTP_OK && r->status == 404 && !is_json(r) && !is_html(r);
 	if (v1_kind && s->version != VERSION_1) {
 		/* v1 has no such path at all: text, where v2 answers JSON. */
 		set_version(s, s->version == VERSION_UNKNOWN ? VERSION_1 : VERSION_UNKNOWN);
 		start_poll(s);
 		return;
 	}
-	if (r->failure == HTTP_OK && (r->status == 200 || r->status == 304)) {
+	s->retry_after_ms = r->failure == HTTP_OK ? flipt_retry_after_ms(http_reply_field(r, "Retry-After"), clock_wall_us()) : 0;
+	if (r->failure == HTTP_OK && (r->status == 200 || r->status == 304) && !is_html(r)) {
+		s->retry_after_ms = 0;
 		if (s->version == VERSION_UNKNOWN)
 			set_version(s, VERSION_2);
 		bool back = s->poll_failures > 0;
@@ -304,6 +334,9 @@ static void on_poll(void *arg, const struct http_reply *r)
 			s->info_ms = 0; /* perhaps it is another one that is there again */
 		if (back && s->version == VERSION_2 && s->stream_wanted && !s->stream)
 			start_stream(s); /* the server is there again: no need to wait */
+	} else if (has_another_token(s, r)) {
+		begin_round(s);
+		return;
 	} else {
 		s->poll_failures++;
 		failed(s, r->failure == HTTP_OK ? r->status : -(int)r->failure, failure_text(r, why, sizeof(why)));
@@ -313,23 +346,35 @@ static void on_poll(void *arg, const struct http_reply *r)
 	schedule_poll(s);
 }
 
-static int snapshot_url(const struct flipt_source *s, bool stream, char **ret)
+/* Names are one segment of a path each, whatever they are made of. */
+static int snapshot_url(const struct flipt_source *s, bool stream, struct buf *url)
 {
-	if (s->version == VERSION_1)
-		return asprintf(ret, "%s/internal/v1/evaluation/snapshot/namespace/%s", s->url, s->good.namespace_key);
-	return asprintf(ret, "%s/client/v2/environments/%s/namespaces/%s/%s", s->url, s->good.environment, s->good.namespace_key,
-			stream ? "stream" : "snapshot");
+	buf_puts(url, s->url);
+	if (s->version == VERSION_1) {
+		buf_puts(url, "/internal/v1/evaluation/snapshot/namespace/");
+		return buf_put_segment(url, span_of(s->good.namespace_key));
+	}
+	buf_puts(url, "/client/v2/environments/");
+	buf_put_segment(url, span_of(s->good.environment));
+	buf_puts(url, "/namespaces/");
+	buf_put_segment(url, span_of(s->good.namespace_key));
+	return buf_puts(url, stream ? "/stream" : "/snapshot");
 }
 
+#define URL_MAX 16384
 #define FIELDS_MAX 5
 
-static size_t request_fields(const struct flipt_source *s, bool with_digest, struct http_field fields[FIELDS_MAX])
+/* The fields borrow from s until the next request is made. */
+static size_t request_fields(struct flipt_source *s, bool with_digest, struct http_field fields[FIELDS_MAX])
 {
 	size_t n = 0;
+	flipt_credential_refresh(&s->credential, false);
+	buf_clear(&s->authorization);
+	flipt_credential_header(&s->credential, &s->authorization);
 	fields[n++] = (struct http_field){SPAN_LIT("X-Flipt-Environment"), span_of(s->good.environment)};
 	fields[n++] = (struct http_field){SPAN_LIT("X-Flipt-Accept-Server-Version"), SPAN_LIT("1.47.0")};
-	if (s->authorization)
-		fields[n++] = (struct http_field){SPAN_LIT("Authorization"), span_of(s->authorization)};
+	if (s->authorization.len)
+		fields[n++] = (struct http_field){SPAN_LIT("Authorization"), buf_span(&s->authorization)};
 	if (with_digest && s->server_digest[0] && digest_counts(s) && (s->version != VERSION_1 || s->etag_sure))
 		fields[n++] = (struct http_field){SPAN_LIT("If-None-Match"), span_of(s->server_digest)};
 	return n;
@@ -339,17 +384,18 @@ static void start_poll(struct flipt_source *s)
 {
 	if (s->poll)
 		return;
-	CLEANUP(freep) char *url = NULL;
+	CLEANUP(buf_releasep) struct buf url = BUF_INIT(URL_MAX);
 	struct http_field fields[FIELDS_MAX];
 	struct err e;
 	if (snapshot_url(s, false, &url) < 0) {
-		url = NULL;
+		s->poll_failures++;
+		failed(s, IMPOSSIBLE, "the URL is too long");
 		schedule_poll(s);
 		return;
 	}
 	struct http_call_request q = {
 		.method = "GET",
-		.url = url,
+		.url = url.ptr,
 		.fields = fields,
 		.n_fields = request_fields(s, true, fields),
 		.connect_timeout_ms = s->timeout_ms,
@@ -418,13 +464,67 @@ static void start_info(struct flipt_source *s)
 		start_poll(s);
 }
 
-static void on_poll_timer(void *arg)
+/* --- a Kubernetes token is exchanged first -------------------------------------------------------------------------- */
+
+static void on_login(void *arg, const struct http_reply *r)
 {
 	struct flipt_source *s = arg;
-	if (!s->poll && s->poll_failures == 0 && (!s->info_ms || clock_mono_ms() - s->info_ms > INFO_EVERY_MS))
-		start_info(s); /* and then the poll */
+	char why[512], text[600];
+	s->login = NULL;
+	if (r->failure == HTTP_OK && r->status == 200 && flipt_credential_logged_in(&s->credential, r->body)) {
+		begin_round(s);
+		return;
+	}
+	snprintf(text, sizeof(text), "the service account's token is not exchanged: %s", failure_text(r, why, sizeof(why)));
+	s->poll_failures++;
+	failed(s, r->failure == HTTP_OK ? r->status : -(int)r->failure, text);
+	schedule_poll(s);
+}
+
+static void start_login(struct flipt_source *s)
+{
+	CLEANUP(freep) char *url = NULL;
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(FLIPT_TOKEN_MAX * 2);
+	struct http_field field = {SPAN_LIT("Content-Type"), SPAN_LIT("application/json")};
+	struct err e = {"out of memory"};
+	if (s->login)
+		return;
+	bool made = asprintf(&url, "%s" FLIPT_LOGIN_PATH, s->url) >= 0;
+	url = made ? url : NULL;
+	struct http_call_request q = {
+		.method = "POST",
+		.url = url,
+		.fields = &field,
+		.n_fields = 1,
+		.connect_timeout_ms = s->timeout_ms,
+		.timeout_ms = s->timeout_ms,
+		.may_resend = true, /* it only makes another token */
+	};
+	struct http_events events = {.arg = s, .done = on_login};
+	made = made && flipt_credential_login_body(&s->credential, &body) == 0;
+	q.body = buf_span(&body);
+	if (made && http_start(s->http, &q, &events, &s->login, &e) == 0)
+		return;
+	s->poll_failures++;
+	failed(s, IMPOSSIBLE, e.text);
+	schedule_poll(s);
+}
+
+/* What must be known first, and then the poll. */
+static void begin_round(struct flipt_source *s)
+{
+	flipt_credential_refresh(&s->credential, false);
+	if (flipt_credential_wants_login(&s->credential))
+		start_login(s);
+	else if (!s->poll && s->poll_failures == 0 && (!s->info_ms || clock_mono_ms() - s->info_ms > INFO_EVERY_MS))
+		start_info(s);
 	else
 		start_poll(s);
+}
+
+static void on_poll_timer(void *arg)
+{
+	begin_round(arg);
 }
 
 /* --- stream (v2) --------------------------------------------------------------------------------------------------- */
@@ -508,18 +608,17 @@ static void on_piece(void *arg, struct span bytes)
 
 static void start_stream(struct flipt_source *s)
 {
-	CLEANUP(freep) char *url = NULL;
+	CLEANUP(buf_releasep) struct buf url = BUF_INIT(URL_MAX);
 	struct http_field fields[FIELDS_MAX];
 	struct err e;
 	if (snapshot_url(s, true, &url) < 0) {
-		url = NULL;
-		stream_ended(s, "out of memory");
+		stream_ended(s, "the URL is too long");
 		return;
 	}
 	/* Without ?digest the first snapshot comes at once, so that silence before it is a fault that can be told. */
 	struct http_call_request q = {
 		.method = "GET",
-		.url = url,
+		.url = url.ptr,
 		.fields = fields,
 		.n_fields = request_fields(s, false, fields),
 		.connect_timeout_ms = s->timeout_ms,
@@ -568,10 +667,8 @@ static int copy_options(struct flipt_source *s, const struct flipt_source_option
 	s->good.source = s->url;
 	for (size_t n = strlen(s->url); n > 0 && s->url[n - 1] == '/'; n--)
 		s->url[n - 1] = '\0';
-	if (o->token && *o->token && asprintf(&s->authorization, "Bearer %s", o->token) < 0) {
-		s->authorization = NULL;
+	if (flipt_credential_init(&s->credential, o->auth, o->token, o->token_file) < 0)
 		return -ENOMEM;
-	}
 	s->poll_ms = o->poll_ms;
 	s->timeout_ms = o->timeout_ms;
 	s->stream_idle_ms = o->stream_idle_ms;
@@ -587,6 +684,7 @@ int flipt_source_start(struct loop *loop, const struct flipt_source_options *o, 
 		return err_set(e, -ENOMEM, "out of memory");
 	s->loop = loop;
 	s->events = *events;
+	s->authorization = BUF_INIT(FLIPT_TOKEN_MAX + 64);
 	struct http_client_options ho = {.ca_file = o->ca_file, .max_connections = 4, .keep_ms = 8000};
 	int r = copy_options(s, o);
 	if (r == 0)
@@ -604,7 +702,7 @@ int flipt_source_start(struct loop *loop, const struct flipt_source_options *o, 
 		return r;
 	}
 	start_from_disk(s);
-	start_info(s);
+	begin_round(s);
 	return (*ret = s, 0);
 }
 
@@ -615,6 +713,7 @@ struct flipt_source *flipt_source_stop(struct flipt_source *s)
 	http_cancel(s->poll);
 	http_cancel(s->stream);
 	http_cancel(s->info);
+	http_cancel(s->login);
 	http_client_free(s->http);
 	loop_timer_free(s->poll_timer);
 	loop_timer_free(s->stream_timer);
@@ -622,7 +721,8 @@ struct flipt_source *flipt_source_stop(struct flipt_source *s)
 	last_good_release(&s->good);
 	buf_release(&s->line);
 	free(s->url);
-	free(s->authorization);
+	flipt_credential_release(&s->credential);
+	buf_release(&s->authorization);
 	free(s);
 	return NULL;
 }

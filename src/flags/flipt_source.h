@@ -24,6 +24,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 #include "flags/flag_source.h"
+#include "flags/flipt_credential.h"
 
 struct flipt_source;
 
@@ -31,7 +32,9 @@ struct flipt_source_options {
 	const char *url;	   /* http(s)://host[:port][/prefix] */
 	const char *namespace_key; /* default "default" */
 	const char *environment;   /* default "default" */
-	const char *token;	   /* client token, or NULL */
+	enum flipt_auth auth;
+	const char *token;	   /* or NULL */
+	const char *token_file;	   /* where it is read from, again whenever it changes, or NULL */
 	const char *ca_file;	   /* or NULL */
 	const char *snapshot_file; /* last good snapshot on disk, or NULL */
 	unsigned poll_ms;

@@ -19,6 +19,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/span.h"
+#include "flags/flipt_credential.h"
 #include "router/cidr.h"
 #include "router/template.h"
 
@@ -166,7 +167,9 @@ struct config {
 		enum flag_source_kind kind;
 		const char *file; /* features file; relative to the configuration's folder when relative */
 		bool v1_rules;
-		const char *url, *namespace_key, *environment, *token, *ca_file, *snapshot_file; /* flipt */
+		const char *url, *namespace_key, *environment, *ca_file, *snapshot_file; /* flipt */
+		enum flipt_auth auth;
+		const char *token, *token_file; /* token: as it was when the configuration was read; token_file: NULL where the environment says it */
 		unsigned poll_ms, timeout_ms, stream_idle_ms;
 		bool stream;
 	} flags;

@@ -10,7 +10,6 @@
 #include "base/file.h"
 
 #define DAY_MS 86400000ull
-#define TOKEN_MAX 4096
 
 /* A file in the data folder. */
 static const char *data_path(struct config_reader *r, const char *file)
@@ -25,47 +24,92 @@ static const char *data_path(struct config_reader *r, const char *file)
 
 /* --- flags --------------------------------------------------------------------------------------------------------- */
 
-/* A URL from the environment obeys the same rules as one of the file. */
-static void override_url(struct config_reader *r, const char *variable, const char **url)
+/* What a variable says, without the line end and blanks that files and shells leave around it; it obeys the rules of the file's values. */
+static bool environment_text(struct config_reader *r, const char *variable, struct span *ret)
 {
 	const char *value = environment_get(r, variable);
 	if (!value)
+		return false;
+	*ret = span_strip(span_of(value));
+	if (!ret->len) {
+		environment_mistake(r, variable, "is empty");
+		return false;
+	}
+	for (size_t i = 0; i < ret->len; i++)
+		if ((unsigned char)ret->ptr[i] < 0x20 || ret->ptr[i] == 0x7f) {
+			environment_mistake(r, variable, "has control characters");
+			return false;
+		}
+	return true;
+}
+
+static void override_url(struct config_reader *r, const char *variable, const char **url)
+{
+	struct span value;
+	if (!environment_text(r, variable, &value))
 		return;
-	const char *wrong = url_mistake(span_of(value));
+	const char *wrong = url_mistake(value);
 	if (wrong)
 		environment_mistake(r, variable, "%s", wrong);
 	else
-		*url = config_text(r, span_of(value));
+		*url = config_url(r, value);
 }
 
 static void override_text(struct config_reader *r, const char *variable, const char **text)
 {
-	const char *value = environment_get(r, variable);
-	if (value)
-		*text = config_text(r, span_of(value));
+	struct span value;
+	if (environment_text(r, variable, &value))
+		*text = config_text(r, value);
 }
 
-/* The first line of a file; its content is never shown. */
+/* Of a variable; its content is never shown. */
+static void override_token(struct config_reader *r, const char *variable, const char **token, const char **file)
+{
+	struct span value;
+	if (!environment_text(r, variable, &value))
+		return;
+	const char *wrong = flipt_token_mistake(value);
+	if (wrong)
+		environment_mistake(r, variable, "%s", wrong);
+	*token = config_text(r, value);
+	*file = NULL;
+}
+
+/* The file's one token; its content is never shown. */
 static void read_token_file(const struct place *p, const char *path, const char **ret)
 {
-	CLEANUP(buf_releasep) struct buf text = BUF_INIT(TOKEN_MAX + (128u << 10));
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLIPT_TOKEN_MAX + (128u << 10));
 	struct err e = {""};
 	struct stat st;
 	if (stat(path, &st) != 0 || !S_ISREG(st.st_mode)) {
 		place_mistake(p, "%s: not a regular file", path);
 		return;
 	}
-	if (file_read(path, TOKEN_MAX, &text, &e) < 0) {
+	if (file_read(path, FLIPT_TOKEN_MAX, &text, &e) < 0) {
 		place_mistake(p, "%s", e.text);
 		return;
 	}
-	struct span token = buf_span(&text);
-	token.len = strcspn(token.ptr, "\r\n");
-	token = span_trim(token);
-	if (token.len == 0)
-		place_mistake(p, "%s is empty", path);
+	struct span token = span_strip(buf_span(&text));
+	const char *wrong = token.len ? flipt_token_mistake(token) : "is empty";
+	if (wrong)
+		place_mistake(p, "%s %s", path, wrong);
 	else
 		*ret = config_text(p->reader, token);
+}
+
+static void read_token(const struct place *p, struct config *c)
+{
+	static const char *const auths[] = {"bearer", "jwt", "kubernetes"};
+	struct place auth = place_member(p, "auth"), token = place_member(p, "token_file");
+	size_t which = FLIPT_BEARER;
+	if (value_choice(&auth, auths, 3, &which))
+		c->flags.auth = (enum flipt_auth)which;
+	bool given = value_file(&token, &c->flags.token_file);
+	if (!given && !token.node && c->flags.auth == FLIPT_KUBERNETES && !environment_get(p->reader, "FLIPT_CLIENT_TOKEN"))
+		c->flags.token_file = config_text(p->reader, SPAN_LIT(FLIPT_SERVICE_ACCOUNT));
+	if (c->flags.token_file)
+		read_token_file(given ? &token : &auth, c->flags.token_file, &c->flags.token);
+	override_token(p->reader, "FLIPT_CLIENT_TOKEN", &c->flags.token, &c->flags.token_file);
 }
 
 static void check_flag_file(const struct place *p, const char *path)
@@ -90,6 +134,7 @@ void read_flag_source(const struct place *p)
 	static const struct field fields[] = {
 		{"source", FIELD_OTHER, 0, 0, 0},
 		{"rules", FIELD_OTHER, 0, 0, 0},
+		{"auth", FIELD_OTHER, 0, 0, 0},
 		{"token_file", FIELD_OTHER, 0, 0, 0},
 		{"file", FIELD_PATH, offsetof(struct config, flags.file), 0, 0},
 		{"url", FIELD_URL, offsetof(struct config, flags.url), 0, 0},
@@ -114,16 +159,13 @@ void read_flag_source(const struct place *p)
 	c->flags.snapshot_file = data_path(r, "flags.snapshot.json");
 	READ_FIELDS(p, fields, c);
 	read_flag_kind(p, c);
-	struct place token = place_member(p, "token_file"), file = place_member(p, "file"), url = place_member(p, "url");
-	const char *token_path;
-	if (value_file(&token, &token_path))
-		read_token_file(&token, token_path, &c->flags.token);
+	struct place file = place_member(p, "file"), url = place_member(p, "url");
+	read_token(p, c);
 	if (environment_get(r, "FLIPT_SERVER_URL"))
 		c->flags.kind = FLAG_SOURCE_FLIPT;
 	override_url(r, "FLIPT_SERVER_URL", &c->flags.url);
 	override_text(r, "FLIPT_NAMESPACE", &c->flags.namespace_key);
 	override_text(r, "FLIPT_ENVIRONMENT", &c->flags.environment);
-	override_text(r, "FLIPT_CLIENT_TOKEN", &c->flags.token);
 	if (c->flags.kind == FLAG_SOURCE_FILE)
 		check_flag_file(&file, c->flags.file);
 	else if (!c->flags.url && !url.node)

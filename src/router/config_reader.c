@@ -356,10 +356,26 @@ static bool url_host_valid(struct span host)
 	return host.len > 0 && host.len <= 253;
 }
 
+/* Schemes are written in any case (RFC 3986 §3.1). */
+static bool has_scheme(struct span url, const char *scheme)
+{
+	size_t n = strlen(scheme);
+	return url.len >= n && span_is_nocase((struct span){url.ptr, n}, scheme);
+}
+
+char *config_url(struct config_reader *r, struct span url)
+{
+	char *copy = config_text(r, url);
+	for (char *c = copy; c && *c && *c != ':'; c++)
+		if (*c >= 'A' && *c <= 'Z')
+			*c = (char)(*c - 'A' + 'a');
+	return copy;
+}
+
 const char *url_mistake(struct span url)
 {
-	bool tls = span_starts(url, SPAN_LIT("https://"));
-	if (!tls && !span_starts(url, SPAN_LIT("http://")))
+	bool tls = has_scheme(url, "https://");
+	if (!tls && !has_scheme(url, "http://"))
 		return "expected a URL that begins with http:// or https://";
 	struct span rest = {url.ptr + (tls ? 8 : 7), url.len - (tls ? 8 : 7)};
 	for (size_t i = 0; i < rest.len; i++)
@@ -386,8 +402,8 @@ bool value_url(const struct place *p, const char **ret)
 		place_mistake(p, "%s", wrong);
 		return false;
 	}
-	*ret = s.ptr;
-	return true;
+	*ret = config_url(p->reader, s);
+	return *ret != NULL;
 }
 
 bool value_file(const struct place *p, const char **ret)

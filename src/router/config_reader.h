@@ -70,6 +70,8 @@ void value_list(const struct place *p, size_t max, void (*each)(const struct pla
 /* Letters, digits, '_', '-', '.', at most `max` bytes: names of services, operations, flags. */
 bool check_name(const struct place *p, struct span name, size_t max);
 bool sha256_hex_valid(struct span text);
+/* A copy with its scheme in lower case. */
+char *config_url(struct config_reader *r, struct span url);
 const char *url_mistake(struct span url); /* NULL when it is one that we can call, else what is wrong */
 bool listen_is_loopback(const char *listen);
 

@@ -6,6 +6,7 @@ each test in a namespace of its own, which it removes. Faults lie between the ro
 import http.client
 import json
 import os
+import signal
 import ssl
 import threading
 import time
@@ -299,6 +300,159 @@ def test_the_token_is_sent_and_a_wrong_one_is_named_until_it_is_right(start, ori
     assert echo(knowing) == "task", "the last good serves"
     for one in (router, knowing):
         assert "client-token-" not in one.log() + json.dumps(admin(one, "/readyz"))
+
+
+def standin_with(serve, version, **parts):
+    server = serve(version)
+    if not server.standin:
+        pytest.skip("a real server asks for what it asks")
+    server.load(everything(True))
+    for name, value in parts.items():
+        setattr(server.standin, name, value)
+    return server
+
+
+def written(start, text):
+    path = start.folder() / "token"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_token_file_is_read_again_when_it_has_changed(start, origin, serve, version):
+    server = standin_with(serve, version, token="client-token-1")
+    token = written(start, "client-token-1\n")
+    router = started(start, origin, server, token_file=str(token))
+    wait_side(router, "task")
+    server.api.token = server.standin.token = "client-token-2"
+    server.standin.touch()
+    server.between.release()
+    wait_until(lambda: flags_status(router)["failing"], "the old token to be refused")
+    token.write_text("")  # as while it is being written
+    wait_until(lambda: "401" in flags_status(router)["last_error"], "the refusal to be told")
+    token.write_text("client-token-2\r\n")
+    wait_well(router)
+    server.set_flag(c.boolean(FLAG, False))
+    wait_side(router, "legacy")
+    router.signal(signal.SIGHUP)
+    router.wait_event("reloaded")
+    assert not router.find("reload_needs_restart")
+    assert "client-token-" not in router.log() + json.dumps(admin(router, "/readyz"))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("where", ("file", "environment"))
+def test_a_jwt_is_shown_as_one(start, origin, serve, version, where):
+    server = standin_with(serve, version, token="e30.e30.sig", scheme="JWT")
+    token = str(written(start, " e30.e30.sig\n\n"))
+    env = {"FLIPT_CLIENT_TOKEN": "e30.e30.sig\n"} if where == "environment" else None
+    router = started(start, origin, server, auth="jwt", env=env, **({"token_file": token} if where == "file" else {}))
+    wait_side(router, "task")
+    got = start.run("migration-rollout", "--config", router.config_path, "get", FLAG, env=env)
+    assert got.returncode == 0, got.stderr
+    other = started(start, origin, server, env={"FLIPT_CLIENT_TOKEN": "e30.e30.sig"})
+    wait_until(lambda: "401" in flags_status(other)["last_error"], "a bearer token to be refused")
+    server.standin.token = None  # what removes the namespace shows a bearer token
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_kubernetes_token_is_exchanged_and_so_is_its_successor(start, origin, serve, version):
+    server = standin_with(serve, version, token="client-token-1", service_account="pod-token-1")
+    token = written(start, "pod-token-1")
+    router = started(start, origin, server, auth="kubernetes", token_file=str(token))
+    wait_side(router, "task")
+    got = start.run("migration-rollout", "--config", router.config_path, "get", FLAG)
+    assert got.returncode == 0, got.stderr
+    server.standin.token = "client-token-2"  # the server has forgotten what it gave out
+    server.standin.touch()
+    server.between.release()
+    wait_until(lambda: server.standin.logins >= 3, "another exchange")
+    wait_well(router)
+    server.standin.token, server.standin.service_account = "client-token-3", "pod-token-2"
+    token.write_text("pod-token-2\n")
+    server.standin.touch()
+    server.between.release()
+    server.api.token = "client-token-3"
+    server.set_flag(c.boolean(FLAG, False))
+    wait_side(router, "legacy")
+    assert not any(t in router.log() for t in ("client-token-", "pod-token-"))
+
+
+@pytest.mark.parametrize("variable, value, says", [
+    ("FLIPT_CLIENT_TOKEN", "a b", "has blanks"), ("FLIPT_CLIENT_TOKEN", "Bearer abc", "without a scheme"),
+    ("FLIPT_CLIENT_TOKEN", "\n", "is empty"), ("FLIPT_CLIENT_TOKEN", "a\nb", "control characters"),
+    ("FLIPT_NAMESPACE", "a\nb", "control characters"), ("FLIPT_ENVIRONMENT", "  ", "is empty"),
+    ("FLIPT_SERVER_URL", "ftp://x", "http://"), ("FLIPT_SERVER_URL", "http://a:99999", "port")])
+def test_what_the_environment_says_is_checked_as_the_files_values_are(start, origin, variable, value, says):
+    path = start.folder() / "router.yml"
+    operations = {"echo": c.operation("POST /echo", ECHO, identity=c.IDENTITY)}
+    path.write_text(json.dumps(c.router({"app": c.service(origin, operations)}, backends=c.embedded(tasks=None),
+                                        flags={"source": "flipt", "url": "http://127.0.0.1:1"})))
+    told = start.run("migration-router", "check", path, env={variable: value})
+    assert told.returncode == 2 and "environment: %s: " % variable in told.stderr and says in told.stderr, told.stderr
+    assert variable != "FLIPT_CLIENT_TOKEN" or value.strip() not in told.stderr or not value.strip()
+    told = start.run("migration-router", "check", path, env={"FLIPT_SERVER_URL": " HTTP://127.0.0.1:1\n", "FLIPT_CLIENT_TOKEN": "t\r\n"})
+    assert told.returncode == 0, told.stderr
+
+
+@pytest.mark.parametrize("namespace", ("a b", "a#b", "a?b=c", "..", ".", "ü/x", "50%25"))
+@pytest.mark.parametrize("version", VERSIONS)
+def test_names_are_one_segment_of_the_path_whatever_they_are_made_of(start, origin, serve, version, namespace):
+    server = serve(version)
+    if not server.standin:
+        pytest.skip("a real server has rules for names")
+    server.standin.create_namespace(namespace, namespace)
+    server.standin.namespaces[namespace]["flags"] = server.standin.namespaces[server.namespace]["flags"]
+    server.load(everything(True))
+    router = started(start, origin, server, namespace=namespace)
+    wait_side(router, "task")
+    got = start.run("migration-rollout", "--config", router.config_path, "get")
+    assert got.returncode == 0 and FLAG in got.stdout, got.stderr
+
+
+def test_the_scheme_of_a_url_is_written_in_any_case(start, origin, flipt):
+    flipt.load(everything(True))
+    router = started(start, origin, flipt, url=flipt.url.replace("http://", "HTTP://"))
+    wait_side(router, "task")
+
+
+# --- answers of somebody else ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("status, fields, body, says", [
+    (302, [("Location", "https://user:secret@sso.example/login?token=secret#x")], b"", "it leads to https://sso.example/login, which"),
+    (301, [("Location", "/ui/")], b"", "it leads to /ui/, which"),
+    (200, [("Content-Type", "text/html; charset=utf-8")], b"<!doctype html><title>Sign in</title>", "HTML page"),
+    (200, [("Content-Type", "application/json")], b"\n <html>", "HTML page"),
+    (404, [("Content-Type", "text/html")], b"<h1>404</h1>", "HTML page"),
+    (403, [("Content-Type", "text/html")], b"<h1>no</h1>", "HTML page"),
+])
+def test_what_is_no_answer_of_flipt_is_called_what_it_is(start, origin, status, fields, body, says):
+    other = start.origin()
+    other.answers(status, fields, body)
+    settings = c.router({"app": c.service(origin, {"echo": c.operation("POST /echo", ECHO, identity=c.IDENTITY)})},
+                        backends=c.embedded(tasks=None), flags={"source": "flipt", "url": other.url})
+    router, _ = start.with_worker(settings)
+    wait_until(lambda: says in flags_status(router)["last_error"], says)
+    told = start.run("migration-rollout", "--config", router.config_path, "get")
+    assert told.returncode == 1 and says in told.stderr, told.stderr
+    assert "secret" not in router.log() + told.stderr
+
+
+@pytest.mark.parametrize("how", ("seconds", "date"))
+def test_a_server_that_asks_to_be_left_alone_is_left_alone(start, origin, how):
+    other, times = start.origin(), []
+
+    def refuse(x):
+        if "snapshot" in x.request.target:
+            times.append(time.monotonic())
+        later = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 4))
+        x.answer(503, [("Retry-After", "3" if how == "seconds" else later)])
+    other.always(refuse)
+    settings = c.router({"app": c.service(origin, {"echo": c.operation("POST /echo", ECHO, identity=c.IDENTITY)})},
+                        backends=c.embedded(tasks=None), flags={"source": "flipt", "url": other.url, "poll": "100ms"})
+    router, _ = start.with_worker(settings)
+    wait_until(lambda: len(times) >= 2, "two polls")
+    assert times[1] - times[0] >= 2, times
 
 
 @pytest.mark.parametrize("version", VERSIONS)

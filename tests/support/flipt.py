@@ -209,6 +209,9 @@ class StandIn(Listening):
         self.version, self.token = version, token
         self.release = {1: "1.61.1", 2: "2.11.0"}  # by version; what the server says of itself
         self.storage = "local"  # of v1
+        self.scheme = "Bearer"  # of Authorization; the other is JWT
+        self.service_account = None  # the Kubernetes token that is exchanged for self.token
+        self.logins = 0
         self.odd_flags = []     # of other people, in every snapshot before the others
         self.odd_segments = []  # likewise, v2's resources
         self.digest = None      # of all snapshots, as servers do that take the last file's for a namespace of several
@@ -358,13 +361,19 @@ class Handler(Answering):
             self.answer(200, spaced({"build": {"version": s.release[2]}} if v2 else
                                     {"version": s.release[1], "storage": {"type": s.storage}}))
             return
-        known = {"client": v2, "internal": True, "evaluate": True}.get(p[0], p[:2] == ["api", "v2"] if v2 else p[:2] == ["api", "v1"])
+        known = {"auth": bool(s.service_account), "client": v2, "internal": True, "evaluate": True}.get(p[0], p[:2] == ["api", "v2"] if v2 else p[:2] == ["api", "v1"])
         if not known:
             if v2 and p[:2] == ["api", "v1"] and p[-1] == "flags":
                 raise no_environment("")  # what is left of v1's path
             raise Wrong(404, 5, "Not Found") if v2 else NO_PATH
         stream = p[-1] == "stream" and p[0] == "client"
-        if s.token and self.headers.get("Authorization") != "Bearer " + s.token:
+        if p[0] == "auth" and s.service_account:
+            if self.body.get("serviceAccountToken") != s.service_account:
+                raise NO_ACCESS
+            s.logins += 1
+            self.answer(200, spaced({"clientToken": s.token, "authentication": {"method": "METHOD_KUBERNETES"}}))
+            return
+        if s.token and self.headers.get("Authorization") != "%s %s" % (s.scheme, s.token):
             self.refuse(NO_ACCESS, stream)
         elif p[0] == "evaluate":
             with s.changed:
