@@ -308,7 +308,7 @@ static const struct {
 	{SERVICE "override: {secret: x}\n", "c.yml:2: override.secret: unknown key; known here: enabled, secret_sha256\n"},
 	{SERVICE "limits:\n  max_heads:\n", "c.yml:3: limits.max_heads: unknown key; did you mean \"max_head\"?\n"},
 	{SERVICE "flags: {token: hunter2}\n",
-	 "c.yml:2: flags.token: unknown key; known here: source, rules, token_file, file, url, namespace, environment, ca_file, "
+	 "c.yml:2: flags.token: unknown key; known here: source, rules, auth, token_file, file, url, namespace, environment, ca_file, "
 	 "snapshot, poll, timeout, stream_idle, stream\n"},
 	/* kinds of values */
 	{SERVICE "threads: many\n", "c.yml:2: threads: expected a whole number from 0 to 64, not \"many\"\n"},
