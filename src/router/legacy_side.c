@@ -118,7 +118,8 @@ static bool answer_whole(struct request *r, const struct http_response *response
 	struct span body = legacy_call_peek(r->call, &complete);
 	if (!complete || length < 0 || body.len != (size_t)length || body.len > WHOLE_MAX)
 		return false;
-	exchange_respond(r->x, response, body);
+	if (exchange_respond(r->x, response, body) == EXCHANGE_E_HEAD_TOO_LARGE)
+		request_head_too_large(r);
 	r->call = legacy_call_free(r->call);
 	return true;
 }
@@ -137,12 +138,15 @@ static void pass_answer(struct request *r, const struct legacy_answer *a)
 	r->status = a->status;
 	r->result = result_of_status(a->status);
 	bool bodyless = span_is(r->http->method, "HEAD") || a->status == 204 || a->status == 304;
-	if (bodyless) {
-		exchange_respond_bodyless(r->x, &response, a->content_length);
+	int e = 0;
+	if (bodyless)
+		e = exchange_respond_bodyless(r->x, &response, a->content_length);
+	else if (!answer_whole(r, &response, a->length))
+		e = exchange_respond_stream(r->x, &response, a->length, pull_answer);
+	if (bodyless || e)
 		r->call = legacy_call_free(r->call);
-	} else if (!answer_whole(r, &response, a->length)) {
-		exchange_respond_stream(r->x, &response, a->length, pull_answer);
-	}
+	if (e)
+		request_head_too_large(r);
 }
 
 /* The operation maps legacy answers (the unified endpoint): the whole of it is needed. */

@@ -41,12 +41,12 @@
 #define STREAM_BLOCK 32768	  /* bytes pulled at once for an answer of known length */
 #define CONNECTIONS_TO_REFUSE 1024 /* above the limit, so that they can be told so */
 #define LINGERING_MS 5000
-#define ANSWER_HEAD_ROOM 16384
 #define ANSWER_HEAD_LEAST 2048
+#define ANSWER_OWN 1024 /* bytes for what is added to the fields of an answer: status line, Date, Via, framing */
 /* Above it the library maps the memory of a connection, which is then resident only as far as it is used (6 KiB for a waiting
  * request); up to it, it takes it from malloc and zeroes all of it. */
 #define LIBRARY_MAPS_ABOVE 32768
-#define LIBRARY_ENTRY 64 /* bytes, of what it keeps for each field and cookie */
+#define LIBRARY_ENTRY 64 /* bytes, of what it keeps for each field */
 #define FIELD_BUFFER 2048
 
 /* Newer ones parse strictly on demand, and drop blanks behind values themselves. */
@@ -304,7 +304,10 @@ static int add_field(struct MHD_Response *response, const struct http_field *f)
 static enum MHD_Result queue(struct exchange *x)
 {
 	struct client *c = x->client;
-	if (c->listener->quiesced || x->dropped)
+	/* 0.9.75 takes a bare LF for the end of a line in chunk framing, and blanks and control bytes behind a chunk's size: whoever
+	 * stands in front may see the end of the body elsewhere. What follows on this connection is not served (http.md). */
+	c->linger |= x->request.chunked;
+	if (c->listener->quiesced || x->dropped || x->request.chunked)
 		MHD_add_response_header(x->response, "Connection", "close");
 	enum MHD_Result r = MHD_queue_response(c->connection, (unsigned)x->status, x->response);
 	MHD_destroy_response(x->response);
@@ -319,16 +322,14 @@ static bool fits(const struct exchange *x, const struct http_response *r)
 	size_t n = 256; /* status line, Date, Connection, framing */
 	for (size_t i = 0; i < r->n_fields; i++)
 		n += r->fields[i].name.len + r->fields[i].value.len + 4;
-	return n <= x->answer_room;
+	return n <= x->client->listener->options.max_head + ANSWER_OWN && n <= x->answer_room;
 }
 
-static void answer(struct exchange *x, const struct http_response *r, struct MHD_Response *response)
+static int answer(struct exchange *x, const struct http_response *r, struct MHD_Response *response)
 {
-	static const struct http_response too_large = {.status = 502, .close = true};
 	if (!fits(x, r)) {
 		MHD_destroy_response(response);
-		r = &too_large;
-		response = MHD_create_response_from_buffer(0, "", MHD_RESPMEM_PERSISTENT);
+		return EXCHANGE_E_HEAD_TOO_LARGE;
 	}
 	int failed = response ? 0 : -ENOMEM;
 	for (size_t i = 0; i < r->n_fields && !failed; i++)
@@ -336,7 +337,7 @@ static void answer(struct exchange *x, const struct http_response *r, struct MHD
 	if (failed) {
 		MHD_destroy_response(response);
 		exchange_abort(x);
-		return;
+		return 0;
 	}
 	if (r->close)
 		MHD_add_response_header(response, "Connection", "close");
@@ -344,6 +345,7 @@ static void answer(struct exchange *x, const struct http_response *r, struct MHD
 	x->status = r->status;
 	if (x->suspended)
 		resume(x);
+	return 0;
 }
 
 static bool may_answer(const struct exchange *x, const struct http_response *r)
@@ -388,23 +390,20 @@ static struct MHD_Response *make_bodyless(const struct exchange *x, int status, 
 	return m;
 }
 
-void exchange_respond_bodyless(struct exchange *x, const struct http_response *r, int64_t content_length)
+int exchange_respond_bodyless(struct exchange *x, const struct http_response *r, int64_t content_length)
 {
 	assert(is_bodyless(x, r->status));
-	if (may_answer(x, r))
-		answer(x, r, make_bodyless(x, r->status, content_length));
+	return may_answer(x, r) ? answer(x, r, make_bodyless(x, r->status, content_length)) : 0;
 }
 
-void exchange_respond(struct exchange *x, const struct http_response *r, struct span body)
+int exchange_respond(struct exchange *x, const struct http_response *r, struct span body)
 {
-	if (is_bodyless(x, r->status)) {
-		exchange_respond_bodyless(x, r, r->status == 304 ? -1 : (int64_t)body.len);
-		return;
-	}
-	if (may_answer(x, r)) {
-		void *bytes = body.len ? (void *)(uintptr_t)body.ptr : "";
-		answer(x, r, MHD_create_response_from_buffer(body.len, bytes, MHD_RESPMEM_MUST_COPY));
-	}
+	if (is_bodyless(x, r->status))
+		return exchange_respond_bodyless(x, r, r->status == 304 ? -1 : (int64_t)body.len);
+	if (!may_answer(x, r))
+		return 0;
+	void *bytes = body.len ? (void *)(uintptr_t)body.ptr : "";
+	return answer(x, r, MHD_create_response_from_buffer(body.len, bytes, MHD_RESPMEM_MUST_COPY));
 }
 
 static ssize_t end_by_error(struct exchange *x)
@@ -439,18 +438,14 @@ static ssize_t on_pull(void *arg, uint64_t position, char *out, size_t size)
 	return n;
 }
 
-void exchange_respond_stream(struct exchange *x, const struct http_response *r, int64_t length, exchange_pull_fn pull)
+int exchange_respond_stream(struct exchange *x, const struct http_response *r, int64_t length, exchange_pull_fn pull)
 {
-	if (is_bodyless(x, r->status)) {
-		exchange_respond_bodyless(x, r, length);
-		return;
-	}
-	if (length == 0) {
-		exchange_respond(x, r, SPAN_LIT(""));
-		return;
-	}
+	if (is_bodyless(x, r->status))
+		return exchange_respond_bodyless(x, r, length);
+	if (length == 0)
+		return exchange_respond(x, r, SPAN_LIT(""));
 	if (!may_answer(x, r))
-		return;
+		return 0;
 	x->pull = pull;
 	x->known_length = length >= 0;
 	x->unframed = length < 0 && span_is(x->request.version, "HTTP/1.0");
@@ -458,9 +453,9 @@ void exchange_respond_stream(struct exchange *x, const struct http_response *r, 
 	size_t block = length < 0 && !x->unframed ? 1 : STREAM_BLOCK;
 	if (x->known_length && (uint64_t)length < block)
 		block = (size_t)length;
-	answer(x, r,
-	       MHD_create_response_from_callback(x->known_length ? (uint64_t)length : MHD_SIZE_UNKNOWN, block, on_pull,
-						 x, NULL));
+	return answer(x, r,
+		      MHD_create_response_from_callback(x->known_length ? (uint64_t)length : MHD_SIZE_UNKNOWN, block, on_pull, x,
+							NULL));
 }
 
 /* --- the handler's other calls ------------------------------------------------------------------------------------ */
@@ -547,11 +542,16 @@ static enum MHD_Result refuse(struct exchange *x, int status, const char *why)
 	return queue(x);
 }
 
+/* The value of a field that we put before all others, see hide_cookies. */
+static const char no_cookies[] = "";
+
 static enum MHD_Result on_field(void *arg, enum MHD_ValueKind kind, const char *name, size_t name_length,
 				const char *value, size_t value_length)
 {
 	(void)kind;
 	struct listener *l = arg;
+	if (value == no_cookies)
+		return MHD_YES; /* our own */
 	if (l->n_fields == HTTP_FIELDS_MAX) {
 		l->n_fields++;
 		return MHD_NO;
@@ -560,30 +560,16 @@ static enum MHD_Result on_field(void *arg, enum MHD_ValueKind kind, const char *
 	return MHD_YES;
 }
 
-static size_t occurrences(struct span s, char c)
-{
-	size_t n = 0;
-	for (size_t i = 0; i < s.len; i++)
-		n += s.ptr[i] == c;
-	return n;
-}
-
 static size_t memory_for(size_t max_head);
 
 /* What the library's memory for this connection leaves for the head of an answer; it closes without one when the head does
- * not fit. Half of that memory, or the head if it is longer, is its read buffer; besides it copies cookies. */
+ * not fit. Half of that memory, or the head if it is longer, is its read buffer. */
 static size_t room_for_answer(const struct exchange *x, size_t head_size)
 {
 	const struct listener *l = x->client->listener;
 	size_t memory = memory_for(l->options.max_head);
 	size_t used = head_size + ANSWER_HEAD_LEAST > memory / 2 ? head_size + ANSWER_HEAD_LEAST : memory / 2;
-	size_t entries = l->n_fields;
-	for (size_t i = 0; i < l->n_fields; i++)
-		if (span_is_nocase(l->fields[i].name, "Cookie")) {
-			used += l->fields[i].value.len + 16;
-			entries += occurrences(l->fields[i].value, ';') + 1;
-		}
-	used += entries * LIBRARY_ENTRY;
+	used += (l->n_fields + 1) * LIBRARY_ENTRY;
 	return used < memory ? memory - used : 0;
 }
 
@@ -765,6 +751,15 @@ static void hide_arguments(const char *target)
 		query[1] = 0; /* at worst the end that is there already */
 }
 
+/*
+ * The library parses the first Cookie field it finds, which nobody asks it for: that costs 64 bytes and a copy for each
+ * cookie, and one that it cannot read (`theme="`) ends the request with 431. So the first is an empty one of ours.
+ */
+static void hide_cookies(struct MHD_Connection *connection)
+{
+	MHD_set_connection_value(connection, MHD_HEADER_KIND, "Cookie", no_cookies);
+}
+
 /* The only place where the target can be had as it was sent. */
 static void *on_target(void *arg, const char *target, struct MHD_Connection *connection)
 {
@@ -780,6 +775,7 @@ static void *on_target(void *arg, const char *target, struct MHD_Connection *con
 	if (n)
 		memcpy(x->target, target, n);
 	hide_arguments(target);
+	hide_cookies(connection);
 	c->exchange = x;
 	if (!c->limit.next || c->limit.kind != LIMIT_HEAD) /* of the first request it runs since the accept */
 		sweep_start(c->listener->sweep, &c->limit, LIMIT_HEAD);
@@ -894,12 +890,13 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
 
 /* --- the listener -------------------------------------------------------------------------------------------------- */
 
-/* The library keeps in this memory: the head, 64 bytes for each field and cookie, a copy of the cookies, the head of the
- * answer, and what it reads and writes at once. It zeroes all of it after every request of a kept
+/* The library keeps in this memory: the head (in one half of it, at first), 64 bytes for each field, and the head of the answer.
+ * A head of max_head passes either way, whatever the other one is. The library zeroes all of it after every request of a kept
  * connection, so that more costs time and resident memory: 128 KiB were 3 of 11 us a request. */
 static size_t memory_for(size_t max_head)
 {
-	size_t n = (max_head + ANSWER_HEAD_ROOM + 4095) & ~(size_t)4095;
+	size_t half = max_head + ANSWER_OWN + (HTTP_FIELDS_MAX + 1) * LIBRARY_ENTRY;
+	size_t n = (2 * half + 4095) & ~(size_t)4095;
 	return n > LIBRARY_MAPS_ABOVE ? n : LIBRARY_MAPS_ABOVE + 4096;
 }
 

@@ -30,6 +30,9 @@
  * The handler may call the exchange's functions from within its own calls (except in `finished`), and later from the loop;
  * it must not stop the listener from within them.
  *
+ * A connection is closed after a request whose body was chunked: the library reads chunk framing loosely (a bare LF, odd bytes behind
+ * a size), and what another server takes for the rest of the body must not be served as a request.
+ *
  * What the library (libmicrohttpd 0.9.75) costs: an answer to HEAD of unknown length, or a 304 that announces none, closes
  * the connection; a client that half-closes is cut when its body is still being read; its own refusals (malformed
  * Content-Length or chunk sizes) are HTML.
@@ -84,8 +87,8 @@ struct listener_options {
 	const char *address;	/* "127.0.0.1:5002", "[::1]:5002", "*:5002", "unix:" is not supported */
 	bool reuse_port;
 	unsigned max_connections; /* of this listener; above it: 503 + Retry-After + close */
-	/* Bytes of request line and fields; above it 431. 16 KiB is a good value: the library zeroes this much and 16 KiB more
-	 * for each request on a kept connection, and keeps it resident. */
+	/* Bytes of request line and fields, above it 431; and of the fields of an answer. 16 KiB is a good value: the library zeroes
+	 * twice this much and 34 KiB more for each request on a kept connection, and keeps it resident. */
 	size_t max_head;
 	/* From the accept to the complete head; on a kept connection from the complete request line (until there it is idle). */
 	unsigned head_timeout_ms;
@@ -119,8 +122,9 @@ void exchange_resume_body(struct exchange *x); /* after body took less than all 
  * the framing is made from `length`; everything else goes out as given, in order: an empty value as one blank, and without
  * fields that cannot be sent (CR, LF or NUL inside, a blank in the name). `Date` is added when absent. Statuses below 200
  * are a bug. Everything is copied before the call returns. `close`: close the connection afterwards.
- * A head that the library has no room for (about 16 KiB, less 64 bytes for each field of the request) is replaced by an
- * empty 502. */
+ * All return 0, or EXCHANGE_E_HEAD_TOO_LARGE when the fields are above max_head: then nothing was answered, and another
+ * answer must be given. */
+#define EXCHANGE_E_HEAD_TOO_LARGE 1
 struct http_response {
 	int status;
 	const struct http_field *fields;
@@ -129,9 +133,9 @@ struct http_response {
 };
 
 /* Whole body at once (copied). For HEAD its length is announced, for 204 and 304 it is dropped. */
-void exchange_respond(struct exchange *x, const struct http_response *r, struct span body);
+int exchange_respond(struct exchange *x, const struct http_response *r, struct span body);
 /* For HEAD, 204 and 304: `content_length` >= 0 announces a length without sending it, -1 none (which closes). */
-void exchange_respond_bodyless(struct exchange *x, const struct http_response *r, int64_t content_length);
+int exchange_respond_bodyless(struct exchange *x, const struct http_response *r, int64_t content_length);
 
 /* A streamed body: length >= 0 known, -1 unknown (chunked; closing for HTTP/1.0). The listener pulls: `pull` writes up
  * to `size` bytes and returns how many, 0 = nothing now (exchange_resume_response wakes it), EXCHANGE_END, or
@@ -141,7 +145,7 @@ void exchange_respond_bodyless(struct exchange *x, const struct http_response *r
 #define EXCHANGE_END (-1)
 #define EXCHANGE_CUT (-2)
 typedef long (*exchange_pull_fn)(void *user, struct exchange *x, char *out, size_t size);
-void exchange_respond_stream(struct exchange *x, const struct http_response *r, int64_t length, exchange_pull_fn pull);
+int exchange_respond_stream(struct exchange *x, const struct http_response *r, int64_t length, exchange_pull_fn pull);
 void exchange_resume_response(struct exchange *x);
 
 /* Cuts the connection without an answer. `finished` follows. */

@@ -199,6 +199,27 @@ void request_template_source(struct request *r, struct template_source *ret)
 	};
 }
 
+void request_head_too_large(struct request *r)
+{
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(4096);
+	const struct problem p = {
+		.status = 502,
+		.title = "Answer head too large",
+		.detail = SPAN_LIT("The request was executed, but the fields of its answer are above the limit of what can be passed on."),
+		.instance = r->request_id,
+	};
+	problem_render(&p, &body);
+	const struct http_field type = {SPAN_LIT("Content-Type"), SPAN_LIT(PROBLEM_CONTENT_TYPE)};
+	const struct http_response response = {.status = p.status, .fields = &type, .n_fields = 1};
+	log_warn("answer_head_too_large", LOG_SPAN("service", r->service->service->name),
+		 LOG_SPAN("operation", r->op ? r->op->name : SPAN_LIT("(unmapped)")), LOG_INT("status", r->status),
+		 LOG_INT("max_head", r->service->config->max_head));
+	r->result = OUTCOME_FAILURE;
+	r->status = p.status;
+	r->state = REQUEST_ANSWERED;
+	exchange_respond(r->x, &response, buf_span(&body));
+}
+
 void request_answer(struct request *r, enum outcome_result result, int status, const struct http_field *fields,
 		    size_t n, struct span body)
 {
@@ -209,10 +230,13 @@ void request_answer(struct request *r, enum outcome_result result, int status, c
 		return;
 	struct http_response response = {.status = status, .fields = fields, .n_fields = n};
 	bool bodyless = span_is(r->http->method, "HEAD") || status == 204 || status == 304;
+	int e = 0;
 	if (bodyless)
-		exchange_respond_bodyless(r->x, &response, status == 204 || status == 304 ? -1 : (int64_t)body.len);
+		e = exchange_respond_bodyless(r->x, &response, status == 204 || status == 304 ? -1 : (int64_t)body.len);
 	else
-		exchange_respond(r->x, &response, body);
+		e = exchange_respond(r->x, &response, body);
+	if (e == EXCHANGE_E_HEAD_TOO_LARGE)
+		request_head_too_large(r);
 }
 
 #define ANSWER_FIELDS_MAX 48 /* what a response template may have, and some */

@@ -122,6 +122,8 @@ void request_fail_span(struct request *r, enum outcome_result result, int status
 /* Same with more fields (WWW-Authenticate, Retry-After). */
 void request_fail_with(struct request *r, enum outcome_result result, int status, const char *title,
 		       const char *detail, const struct http_field *extra, size_t n_extra);
+/* In place of an answer of which the listener said EXCHANGE_E_HEAD_TOO_LARGE: 502, and recorded as that. */
+void request_head_too_large(struct request *r);
 /* A whole answer. */
 void request_answer(struct request *r, enum outcome_result result, int status, const struct http_field *fields,
 		    size_t n, struct span body);

@@ -88,7 +88,8 @@ static void respond_big_head(struct call *c)
 	memset(value, 'v', c->left);
 	struct http_field f = {{"X-Big", 5}, {value, c->left}};
 	struct http_response r = {.status = 200, .fields = &f, .n_fields = 1};
-	exchange_respond(c->x, &r, SPAN_LIT("big"));
+	if (exchange_respond(c->x, &r, SPAN_LIT("big")) == EXCHANGE_E_HEAD_TOO_LARGE)
+		respond_text(c, 502, "too big");
 	free(value);
 }
 

@@ -181,7 +181,6 @@ static void pipelined_requests_are_answered_in_order(void **state)
 	int fd = ask(s, "POST /later HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
 			"GET /now HTTP/1.1\r\nHost: a\r\n\r\n"
 			"HEAD /stream?n=9 HTTP/1.1\r\nHost: a\r\n\r\n"
-			"POST /later HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
 			"GET /chunks?n=4 HTTP/1.1\r\nHost: a\r\n\r\n"
 			"GET /now HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 			"GET /now HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -189,12 +188,11 @@ static void pipelined_requests_are_answered_in_order(void **state)
 	expect_answer(fd, 200, "3");
 	expect_answer(fd, 200, "now");
 	assert_int_equal(raw_read_answer(fd, true, out, sizeof(out)), 200);
-	expect_answer(fd, 200, "2");
 	expect_answer(fd, 200, "4\r\ndddd\r\n0\r\n\r\n");
 	expect_answer(fd, 200, "now");
 	assert_true(raw_wait_end(fd) != RAW_OPEN);
 	close(fd);
-	assert_int_equal(served_get(s, &s->heads), 6);
+	assert_int_equal(served_get(s, &s->heads), 5);
 	served_stop(s);
 }
 
@@ -206,11 +204,18 @@ static void bodies_of_every_framing_arrive(void **state)
 	struct served *s = serve(&served_usual);
 	int fd = ask(s, "POST /sink HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
 	expect_answer(fd, 200, "0");
+	assert_int_equal(raw_wait_end(fd), RAW_EOF); /* a chunked body is the last on its connection */
+	close(fd);
+	fd = ask(s, "POST /now HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+	expect_answer(fd, 200, "now");
 	assert_true(raw_say(fd, "POST /sink HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"));
 	assert_true(raw_say(fd, "5\r\nhello\r\n00A\r\n0123456789\r\n"));
-	served_wait(s, &s->bodies, 2);
+	served_wait(s, &s->bodies, 1);
 	assert_true(raw_say(fd, "0\r\nX-Trailer: 1\r\nX-Other: 2\r\n\r\n"));
 	expect_answer(fd, 200, "15");
+	close(fd);
+	fd = ask(s, "GET /now HTTP/1.1\r\nHost: a\r\n\r\n");
+	expect_answer(fd, 200, "now");
 	assert_true(raw_say(fd, "POST /later HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nabcd"));
 	served_wait(s, &s->bodies, 3);
 	assert_true(raw_say(fd, "efgh"));
