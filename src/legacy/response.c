@@ -114,16 +114,24 @@ static void keep_alive_parameter(struct response *r, struct span token)
 		r->keep_timeout_s = number((struct span){token.ptr + name.len, token.len - name.len});
 }
 
+/* One number, or the same one several times (RFC 9112 §6.3, rule 5). What is wrong counts only without Transfer-Encoding. */
+static void length_value(struct response *r, struct span token)
+{
+	int64_t n = number(token);
+	if (n < 0)
+		r->wrong_length = "Content-Length is not a number";
+	else if (r->content_length >= 0 && r->content_length != n)
+		r->wrong_length = "Content-Length fields differ";
+	else
+		r->content_length = n;
+}
+
 /* The fields that say where the answer ends and whether the connection goes on. */
 static int framing_field(struct response *r, struct span name, struct span value)
 {
 	if (span_is_nocase(name, "Content-Length")) {
-		int64_t n = number(value);
-		if (n < 0)
-			return malformed(r, "Content-Length is not a number");
-		if (r->content_length >= 0 && r->content_length != n)
-			return malformed(r, "Content-Length fields differ");
-		r->content_length = n;
+		each_token(r, value, length_value);
+		r->said_length = true;
 	} else if (span_is_nocase(name, "Transfer-Encoding")) {
 		if (r->chunked || !span_is_nocase(value, "chunked"))
 			return malformed(r, "Transfer-Encoding is not exactly chunked");
@@ -178,10 +186,15 @@ static int field_line(struct response *r, struct span line)
 /* Where the body ends (RFC 9112 §6.3). */
 static int settle_framing(struct response *r)
 {
-	if (r->chunked && r->content_length >= 0)
-		return malformed(r, "Transfer-Encoding together with Content-Length");
 	if (r->chunked && r->minor == 0)
 		return malformed(r, "Transfer-Encoding in HTTP/1.0");
+	/* Rule 3: Transfer-Encoding wins, and Content-Length goes; proxies that copy fields send both. Two readers of the same
+	 * bytes could differ about where the answer ends, so the connection carries nothing after it. */
+	bool both = r->chunked && r->said_length;
+	if (both)
+		r->content_length = -1;
+	else if (r->wrong_length || (r->said_length && r->content_length < 0))
+		return malformed(r, r->wrong_length ? r->wrong_length : "Content-Length is not a number");
 	if (r->head_request || r->status == 204 || r->status == 304) {
 		r->framing = RESPONSE_NO_BODY;
 	} else if (r->chunked) {
@@ -194,7 +207,7 @@ static int settle_framing(struct response *r)
 	}
 	r->complete = r->framing == RESPONSE_NO_BODY || (r->framing == RESPONSE_LENGTH && r->left == 0);
 	r->keep_alive =
-		r->framing != RESPONSE_UNTIL_CLOSE && !r->said_close && (r->minor == 1 || r->said_keep_alive);
+		r->framing != RESPONSE_UNTIL_CLOSE && !both && !r->said_close && (r->minor == 1 || r->said_keep_alive);
 	return RESPONSE_HEAD;
 }
 

@@ -49,7 +49,8 @@ struct response {
 	uint64_t left; /* of the body or the chunk */
 	unsigned chunk_line, chunk_state;
 	unsigned minor;
-	bool head_request, have_status, chunked, said_close, said_keep_alive;
+	bool head_request, have_status, chunked, said_length, said_close, said_keep_alive;
+	const char *wrong_length; /* of Content-Length, NULL: nothing */
 };
 
 /* Forgets the last answer, keeps the memory (a zeroed struct is fine). `head_request`: the answer is one to

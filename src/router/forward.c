@@ -1,6 +1,7 @@
 #include "router/forward.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 enum field_class {
@@ -40,6 +41,8 @@ static enum field_class classify(struct span name)
 		return named(name, "x-request-id") ? FIELD_REQUEST_ID : FIELD_OTHER;
 	case 14:
 		return named(name, "content-length") ? FIELD_LENGTH : FIELD_OTHER;
+	case 15:
+		return named(name, "x-migration-via") ? FIELD_VIA : FIELD_OTHER;
 	case 16:
 		return named(name, "proxy-connection") ? FIELD_HOP : FIELD_OTHER;
 	case 17:
@@ -164,18 +167,31 @@ static const char *skip_comment(const char *p, const char *end)
 	return end;
 }
 
-/* received-protocol RWS received-by [ RWS comment ], up to the comma; *p moves behind it. */
-static struct span next_received_by(const char **p, const char *end)
+/* What one element of Via says: received-protocol RWS received-by [ RWS comment ] */
+struct via_element {
+	struct span received_by, comment;
+};
+
+static struct span inside_comment(const char *begin, const char *end)
 {
-	struct span words[2] = {SPAN_NONE, SPAN_NONE};
+	size_t n = (size_t)(end - begin);
+	return n >= 2 && end[-1] == ')' ? (struct span){begin + 1, n - 2} : SPAN_NONE;
+}
+
+/* Up to the comma; *p moves behind it. */
+static struct via_element next_via(const char **p, const char *end)
+{
+	struct span words[2] = {SPAN_NONE, SPAN_NONE}, comment = SPAN_NONE;
 	size_t n = 0;
 	while (*p < end && **p != ',') {
-		if (**p == ' ' || **p == '\t') {
+		const char *begin = *p;
+		if (*begin == ' ' || *begin == '\t') {
 			(*p)++;
-		} else if (**p == '(') {
-			*p = skip_comment(*p, end);
+		} else if (*begin == '(') {
+			*p = skip_comment(begin, end);
+			if (n == 2 && !comment.ptr)
+				comment = inside_comment(begin, *p);
 		} else {
-			const char *begin = *p;
 			while (*p < end && !memchr(" \t,(", **p, 4))
 				(*p)++;
 			if (n < 2)
@@ -184,23 +200,29 @@ static struct span next_received_by(const char **p, const char *end)
 		}
 	}
 	*p += *p < end;
-	return words[1];
+	return (struct via_element){words[1], comment};
 }
 
-unsigned forward_count_via(struct span via)
+unsigned forward_count_via(struct span via, struct span id, bool *seen)
 {
 	unsigned count = 0;
 	if (via.len == 0)
 		return 0;
 	const char *p = via.ptr, *end = p + via.len;
-	while (p < end)
-		count += span_is_nocase(next_received_by(&p, end), FORWARD_PSEUDONYM);
+	while (p < end) {
+		struct via_element e = next_via(&p, end);
+		if (!span_is_nocase(e.received_by, FORWARD_PSEUDONYM))
+			continue;
+		count++;
+		if (id.len && span_eq(span_trim(e.comment), id))
+			*seen = true;
+	}
 	return count;
 }
 
-static struct span own_via(bool received_http10)
+void forward_write_via(bool received_http10, struct span id, char out[FORWARD_VIA_MAX])
 {
-	return received_http10 ? SPAN_LIT("1.0 " FORWARD_PSEUDONYM) : SPAN_LIT("1.1 " FORWARD_PSEUDONYM);
+	snprintf(out, FORWARD_VIA_MAX, "%s " FORWARD_PSEUDONYM " (%.*s)", received_http10 ? "1.0" : "1.1", SPAN_ARG(id));
 }
 
 /* --- requests and answers ------------------------------------------------------------------------------------------ */
@@ -216,8 +238,8 @@ struct span forward_request_id(const struct http_field *in, size_t n, char made[
 struct request_scan {
 	const struct forward_context *context;
 	struct named_fields dropped; /* by Connection */
-	unsigned own_hops;
-	bool has_host, has_request_id;
+	unsigned hops;
+	bool been_here, has_host, has_request_id;
 };
 
 /* Whether the field goes on, as far as the field itself decides that. */
@@ -231,7 +253,7 @@ static bool request_field_passes(struct request_scan *s, struct span name, struc
 			*error = add_named(&s->dropped, value, s->context);
 		return false;
 	case FIELD_VIA:
-		s->own_hops += forward_count_via(value);
+		s->hops += forward_count_via(value, s->context->own_id, &s->been_here);
 		return true;
 	case FIELD_HOST:
 		s->has_host = true;
@@ -252,11 +274,11 @@ static bool request_field_passes(struct request_scan *s, struct span name, struc
 int forward_request(const struct http_field *in, size_t n, const struct forward_context *c, struct http_field *out,
 		    size_t size, size_t *ret_n)
 {
-	struct request_scan s;
+	struct request_scan s; /* not set whole: the names are many, and few are used */
 	s.context = c;
 	s.dropped.count = 0;
-	s.own_hops = 0;
-	s.has_host = s.has_request_id = false;
+	s.hops = 0;
+	s.been_here = s.has_host = s.has_request_id = false;
 	int error = 0;
 	size_t count = 0, kept = 0;
 	if (size < n + FORWARD_EXTRA)
@@ -266,7 +288,7 @@ int forward_request(const struct http_field *in, size_t n, const struct forward_
 			out[count++] = (struct http_field){in[i].name, in[i].value};
 	if (error)
 		return error;
-	if (s.own_hops > c->own_hops)
+	if (s.been_here || s.hops >= FORWARD_MAX_HOPS)
 		return FORWARD_E_LOOP;
 	if (s.dropped.count) {
 		for (size_t i = 0; i < count; i++)
@@ -278,12 +300,13 @@ int forward_request(const struct http_field *in, size_t n, const struct forward_
 		out[count++] = (struct http_field){SPAN_LIT("Host"), c->host};
 	if (!s.has_request_id && c->request_id.len)
 		out[count++] = (struct http_field){SPAN_LIT("X-Request-ID"), c->request_id};
-	out[count++] = (struct http_field){SPAN_LIT("Via"), own_via(c->received_http10)};
+	struct span via = SPAN_LIT("Via"), instead = SPAN_LIT("X-Migration-Via");
+	out[count++] = (struct http_field){c->via_off ? instead : via, c->via};
 	*ret_n = count;
 	return 0;
 }
 
-int forward_answer(const struct http_field *in, size_t n, bool received_http10, struct http_field *out, size_t size,
+int forward_answer(const struct http_field *in, size_t n, bool with_via, struct http_field *out, size_t size,
 		   size_t *ret_n)
 {
 	struct named_fields dropped = {.count = 0};
@@ -303,7 +326,8 @@ int forward_answer(const struct http_field *in, size_t n, bool received_http10, 
 				out[kept++] = out[i];
 		count = kept;
 	}
-	out[count++] = (struct http_field){SPAN_LIT("Via"), own_via(received_http10)};
+	if (with_via)
+		out[count++] = (struct http_field){SPAN_LIT("Via"), SPAN_LIT("1.1 " FORWARD_PSEUDONYM)};
 	*ret_n = count;
 	return 0;
 }

@@ -15,9 +15,11 @@
  * Host, Content-*, Authorization, Cookie, Via, Forwarded, X-Forwarded-*, X-Request-ID, traceparent, tracestate, and
  * `protected_names`.
  *
- * Via: a field of our own comes last, "1.1 migration-router" (the version that was received); those that are there stay. A
- * request in whose Via routers stand already is a loop. The pseudonym is the same for every router, so that a chain of two is
- * told from a loop only by `own_hops`: how many may stand there (0: none).
+ * Via: a field of our own comes last, "1.1 migration-router (<id>)" (the version that was received); those that are there
+ * stay. The id is random, one per process and service. A request is a loop when our own id stands in its Via: this service of
+ * this process has passed it on before. Other routers there are no loop: a service that calls the next one with its caller's
+ * fields is honest. A loop through processes that end, or behind somebody who drops comments, ends at FORWARD_MAX_HOPS. Where
+ * Via is turned off for an origin, the same stands in X-Migration-Via, which is looked at everywhere.
  */
 #ifndef ROUTER_FORWARD_H
 #define ROUTER_FORWARD_H
@@ -32,6 +34,8 @@
 
 #define FORWARD_PSEUDONYM "migration-router"
 #define FORWARD_EXTRA 3	     /* Host, X-Request-ID, Via */
+#define FORWARD_MAX_HOPS 10  /* routers in Via; with more it is a loop */
+#define FORWARD_VIA_MAX 64
 #define FORWARD_MAX_NAMED 16 /* by Connection; more is FORWARD_E_CONNECTION */
 
 struct forward_context {
@@ -39,7 +43,10 @@ struct forward_context {
 	struct span host;	/* sent as Host when the request has none (HTTP/1.0); SPAN_NONE: nothing */
 	bool received_http10;
 	bool drop_expect; /* the router has answered 100 Continue itself */
-	unsigned own_hops;
+	/* Random, of this service and process; SPAN_NONE: no loop is looked for but by its length. */
+	struct span own_id;
+	struct span via; /* the value of our own Via field: forward_write_via */
+	bool via_off;	 /* it goes as X-Migration-Via */
 	const struct span *protected_names;
 	size_t n_protected;
 };
@@ -49,15 +56,17 @@ struct forward_context {
 /* 0, FORWARD_E_*, or -ENOSPC when `size` is too small. */
 int forward_request(const struct http_field *in, size_t n, const struct forward_context *c, struct http_field *out,
 		    size_t size, size_t *ret_n);
-/* 0, FORWARD_E_CONNECTION (→ 502), or -ENOSPC. */
-int forward_answer(const struct http_field *in, size_t n, bool received_http10, struct http_field *out, size_t size,
+/* 0, FORWARD_E_CONNECTION (→ 502), or -ENOSPC. `with_via`: our own Via is added. */
+int forward_answer(const struct http_field *in, size_t n, bool with_via, struct http_field *out, size_t size,
 		   size_t *ret_n);
 
 /* The request's own X-Request-ID (the first, when it is not empty), else a new UUID in `made`. */
 struct span forward_request_id(const struct http_field *in, size_t n, char made[CRYPTO_UUID]);
 
-/* How often our pseudonym stands in one value of Via (RFC 9110 §7.6.3). */
-unsigned forward_count_via(struct span via);
+/* How often our pseudonym stands in one value of Via (RFC 9110 §7.6.3). *seen is set when `id` is the comment of one. */
+unsigned forward_count_via(struct span via, struct span id, bool *seen);
+/* Our own field's value, with its NUL. */
+void forward_write_via(bool received_http10, struct span id, char out[FORWARD_VIA_MAX]);
 
 bool forward_is_token(struct span name);      /* RFC 9110 §5.6.2 */
 bool forward_is_hop_by_hop(struct span name); /* of this connection only, as listed above (without Content-Length) */

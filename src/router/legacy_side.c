@@ -128,7 +128,7 @@ static void pass_answer(struct request *r, const struct legacy_answer *a)
 {
 	struct http_field fields[FIELDS_MAX];
 	size_t n;
-	if (forward_answer(a->fields, a->n_fields, false, fields, FIELDS_MAX, &n) != 0) {
+	if (forward_answer(a->fields, a->n_fields, true, fields, FIELDS_MAX, &n) != 0) {
 		r->call = legacy_call_free(r->call);
 		request_fail(r, OUTCOME_FAILURE, 502, "Unusable answer", "The legacy service's Connection field is out of bounds.");
 		return;
@@ -289,17 +289,19 @@ static void say_json(struct http_field fields[FIELDS_MAX + 1], size_t *n)
 static bool request_fields(struct request *r, struct http_field fields[FIELDS_MAX + 1], size_t *ret_n)
 {
 	const struct http_request *h = r->http;
+	bool http10 = span_is(h->version, "HTTP/1.0");
 	struct forward_context c = {
 		.request_id = r->request_id,
 		.host = r->service->host,
-		.received_http10 = span_is(h->version, "HTTP/1.0"),
+		.own_id = span_of(r->service->shared->id),
+		.via = span_of(r->service->shared->via[http10]),
 		.drop_expect = r->reading || r->body_complete,
 		.protected_names = r->service->identity_fields,
 		.n_protected = r->service->n_identity_fields,
 	};
 	int e = forward_request(h->fields, h->n_fields, &c, fields, FIELDS_MAX, ret_n);
 	if (e == FORWARD_E_LOOP)
-		request_fail(r, OUTCOME_FAILURE, 508, "Loop detected", "This request has passed a migration router before.");
+		request_fail(r, OUTCOME_FAILURE, 508, "Loop detected", "This request has passed this service's router before, or too many of them.");
 	else if (e != 0)
 		request_fail(r, OUTCOME_REJECTED, 400, "Unusable Connection field", "It names too many fields.");
 	return e == 0;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "router/forward.h"
 #include "router/listen_address.h"
 #include "router/plane_internal.h"
 #include "router/request.h"
@@ -24,6 +25,9 @@ struct service_shared *plane_env_service(struct plane_env *env, struct span name
 		return NULL;
 	struct service_shared *s = &env->services[env->n_services++];
 	span_copy(name, s->name, sizeof(s->name));
+	crypto_random_id(s->id);
+	for (int http10 = 0; http10 < 2; http10++)
+		forward_write_via(http10, span_of(s->id), s->via[http10]);
 	return s;
 }
 

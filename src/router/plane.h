@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/crypto.h"
 #include "base/err.h"
 #include "base/loop.h"
 #include "flags/flags.h"
@@ -31,6 +32,8 @@ struct plane;
 /* Counters of one service, shared by all planes; one cache line is touched once per request and direction. */
 struct service_shared {
 	char name[32];
+	char id[CRYPTO_ID_HEX]; /* random: this service of this process, in Via */
+	char via[2][64];	/* what Via gets of requests over HTTP/1.1 and HTTP/1.0 */
 	atomic_uint in_flight;
 	atomic_uint port; /* of the listener once bound: the other planes bind the same when the configuration says 0 */
 	atomic_uint_fast64_t requests, refused, overloaded, shadow_dropped;

@@ -37,8 +37,10 @@ static int forward(const char *text, const struct forward_context *c, struct buf
 {
 	struct http_field in[ROOM];
 	struct http_field fields[ROOM + FORWARD_EXTRA];
+	struct forward_context own = *c;
+	own.via = SPAN_LIT("1.1 migration-router");
 	size_t n = split(text, in), n_out = 0;
-	int r = forward_request(in, n, c, fields, n + FORWARD_EXTRA, &n_out);
+	int r = forward_request(in, n, &own, fields, n + FORWARD_EXTRA, &n_out);
 	for (size_t i = 0; r == 0 && i < n_out; i++)
 		join(fields[i].name, fields[i].value, out);
 	return r;
@@ -93,11 +95,14 @@ static void what_is_added(void **state)
 		{{.request_id = {"r", 1}}, "X-Request-ID: 1\nX-Request-ID: 2\n", "X-Request-ID: 1\nX-Request-ID: 2\n" VIA},
 		{{.request_id = {"r", 1}}, "X-Request-ID:\nB: 1\n", "B: 1\nX-Request-ID: r\n" VIA},
 		{{.request_id = {"r", 1}}, "Connection: X-Request-ID\nX-Request-ID: 1\n", "X-Request-ID: 1\n" VIA},
-		{{.host = {"h:1", 3}, .received_http10 = true}, "B: 1\n", "B: 1\nHost: h:1\nVia: 1.0 migration-router\n"},
+		{{.host = {"h:1", 3}}, "B: 1\n", "B: 1\nHost: h:1\n" VIA},
 		{{.host = {"h:1", 3}}, "host: mine\n", "host: mine\n" VIA},
 		{{.drop_expect = true}, "Expect: 100-continue\nB: 1\n", "B: 1\n" VIA},
 		{{.drop_expect = false}, "Via: 1.0 fred, 1.1 p.example.net\nB: 1\n", "Via: 1.0 fred, 1.1 p.example.net\nB: 1\n" VIA},
-		{{.own_hops = 1}, VIA, VIA VIA},
+		{{.own_id = {"me", 2}}, "Via: 1.1 migration-router (you)\n", "Via: 1.1 migration-router (you)\n" VIA},
+		{{.own_id = {"me", 2}}, "Via: 1.1 fred (me), 1.1 migration-router (not me)\n",
+		 "Via: 1.1 fred (me), 1.1 migration-router (not me)\n" VIA},
+		{{.via_off = true}, "Via: 1.0 fred\n", "Via: 1.0 fred\nX-Migration-Via: 1.1 migration-router\n"},
 	};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		CLEANUP(buf_releasep) struct buf out = BUF_INIT(10000);
@@ -109,12 +114,17 @@ static void what_is_added(void **state)
 static void what_is_refused(void **state)
 {
 	(void)state;
-	struct forward_context none = {.own_hops = 0}, one = {.own_hops = 1};
+	struct forward_context none = {.own_id = {"me", 2}};
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(10000);
-	assert_int_equal(forward("Host: a\n" VIA, &none, &out), FORWARD_E_LOOP);
-	assert_int_equal(forward("Via: 1.0 fred, 1.1 Migration-Router (x)\n", &none, &out), FORWARD_E_LOOP);
-	assert_int_equal(forward("Connection: Via\n" VIA, &none, &out), FORWARD_E_LOOP);
-	assert_int_equal(forward(VIA VIA, &one, &out), FORWARD_E_LOOP);
+	static const char *const loops[] = {
+		"Via: 1.1 migration-router (me)\n",
+		"Via: 1.0 fred, 1.1 Migration-Router ( me ), 1.1 x\n",
+		"Connection: Via\nVia: 1.1 a\nVia: 1.1 migration-router (you), 1.0 migration-router (me)\n",
+		"X-Migration-Via: 1.1 migration-router (me)\n",
+		VIA VIA VIA VIA VIA VIA VIA VIA VIA VIA, /* as long as no chain of honest calls is */
+	};
+	for (size_t i = 0; i < COUNT(loops); i++)
+		assert_int_equal(forward(loops[i], &none, &out), FORWARD_E_LOOP);
 	CLEANUP(buf_releasep) struct buf many = BUF_INIT(10000);
 	buf_puts(&many, "Connection: close");
 	for (int i = 0; i < FORWARD_MAX_NAMED; i++)
@@ -151,7 +161,7 @@ static void what_comes_back(void **state)
 		size_t n = split(cases[i].in, split_fields), n_out = 0;
 		for (size_t j = 0; j < n; j++)
 			in[j] = (struct http_field){split_fields[j].name, split_fields[j].value};
-		int r = forward_answer(in, n, false, out_fields, COUNT(out_fields), &n_out);
+		int r = forward_answer(in, n, true, out_fields, COUNT(out_fields), &n_out);
 		assert_int_equal(r, cases[i].out ? 0 : FORWARD_E_CONNECTION);
 		for (size_t j = 0; j < n_out; j++)
 			join(out_fields[j].name, out_fields[j].value, &out);
@@ -159,7 +169,7 @@ static void what_comes_back(void **state)
 	}
 	struct http_field small[2];
 	size_t n;
-	assert_int_equal(forward_answer(NULL, 0, false, small, 2, &n), -ENOSPC);
+	assert_int_equal(forward_answer(NULL, 0, true, small, 2, &n), -ENOSPC);
 }
 
 static void request_ids(void **state)
@@ -187,12 +197,18 @@ static void via_is_parsed(void **state)
 		{"1.1 a (x \\) , 1.1 migration-router)", 0}, {"1.1 a (( x ) , 1.1 migration-router), 1.0 migration-router", 1},
 		{"1.1 migration-router2", 0}, {"1.1 migration-router:80", 0}, {"migration-router", 0}, {"migration-router 1.1", 0},
 		{",, ,1.1 migration-router,", 1}, {"1.1 a (unclosed, 1.1 migration-router", 0}, {"1.1 a (\\", 0}, {")", 0},
-		{"1.1 (c) migration-router", 1}, {"1.1 a migration-router", 0},
+		{"1.1 (c) migration-router", 1}, {"1.1 a migration-router", 0}, {"1.1 (me) migration-router", 1}, {"1.1 migration-router (me", 1},
 	};
+	bool seen = false;
 	for (size_t i = 0; i < COUNT(cases); i++)
-		if (forward_count_via(span_of(cases[i].via)) != cases[i].count)
+		if (forward_count_via(span_of(cases[i].via), SPAN_LIT("me"), &seen) != cases[i].count || seen)
 			fail_msg("%s", cases[i].via);
-	assert_int_equal(forward_count_via(SPAN_NONE), 0);
+	assert_int_equal(forward_count_via(SPAN_NONE, SPAN_LIT("me"), &seen), 0);
+	char via[FORWARD_VIA_MAX];
+	forward_write_via(true, SPAN_LIT("me"), via);
+	assert_string_equal(via, "1.0 migration-router (me)");
+	assert_int_equal(forward_count_via(span_of(via), SPAN_LIT("me"), &seen), 1);
+	assert_true(seen);
 }
 
 int main(void)
