@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/crypto.h"
 #include "base/log.h"
+#include "cli/check_flags.h"
 #include "cli/evaluate.h"
 #include "cli/explain.h"
 #include "tasks/backends.h"
@@ -20,7 +21,7 @@ static const char usage[] =
 	"migration-router stands at the old services' addresses and decides per request which side serves it.\n"
 	"\n"
 	"  migration-router [serve] --config FILE [--log-level LEVEL] [--log-format logfmt|json]\n"
-	"  migration-router check FILE [--backends] [--test SERVICE.OPERATION [--body JSON|@FILE] [--user U] [--org G]]\n"
+	"  migration-router check FILE [--backends] [--flags] [--test SERVICE.OPERATION [--body JSON|@FILE] [--user U] [--org G]]\n"
 	"  migration-router explain --config FILE --service S --operation O [--user U] [--org G] [--context K=V]…\n"
 	"  migration-router evaluate (--features F | --snapshot F) [--v1] < requests.jsonl > results.jsonl\n"
 	"  migration-router --version | --help\n"
@@ -38,12 +39,16 @@ static int check(int argc, char **argv)
 {
 	static const struct option options[] = {{"backends", no_argument, NULL, 'b'},  {"test", required_argument, NULL, 't'},
 						{"body", required_argument, NULL, 'd'}, {"user", required_argument, NULL, 'u'},
-						{"org", required_argument, NULL, 'g'},	 {0}};
+						{"org", required_argument, NULL, 'g'},	 {"flags", no_argument, NULL, 'f'},
+						{0}};
 	struct app_check how = {0};
+	bool flags = false;
 	int o;
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (o == 'b')
 			how.backends = true;
+		else if (o == 'f')
+			flags = true;
 		else if (o == 't')
 			how.test = optarg;
 		else if (o == 'd')
@@ -56,12 +61,17 @@ static int check(int argc, char **argv)
 			return EXIT_USAGE;
 	}
 	if (optind != argc - 1 || (!how.test && (how.body || how.user || how.organisation))) {
-		fprintf(stderr, "usage: migration-router check FILE [--backends] [--test SERVICE.OPERATION [--body JSON|@FILE]"
+		fprintf(stderr, "usage: migration-router check FILE [--backends] [--flags] [--test SERVICE.OPERATION [--body JSON|@FILE]"
 				" [--user U] [--org G]]\n");
 		return EXIT_USAGE;
 	}
 	how.config_path = argv[optind];
-	return app_check(&how);
+	int code = app_check(&how);
+	if (!flags || code == EXIT_USAGE)
+		return code;
+	fflush(stdout);
+	int of_flags = check_flags(how.config_path);
+	return code > of_flags ? code : of_flags;
 }
 
 static int serve(int argc, char **argv)

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "cli/flag_names.h"
 #include "cli/population.h"
 #include "flags/flags.h"
 #include "flags/last_good.h"
@@ -209,6 +210,31 @@ static void print_shares(const struct decide_input *in, const struct operation *
 	printf("\n");
 }
 
+static bool is_given(const struct arguments *a, struct span property)
+{
+	for (size_t i = 0; i < a->n_extra; i++)
+		if (span_eq(a->extra[i].key, property))
+			return true;
+	return false;
+}
+
+/* What segments ask for and nobody gives, and what the router would look for in the request. */
+static void say_unasked(const struct operation *op, const struct flag_snapshot *flags, const struct arguments *a)
+{
+	for (size_t i = 0; flags && i < op->n_flags; i++) {
+		CLEANUP(buf_releasep) struct buf properties = BUF_INIT(65536);
+		const struct flag *f = flag_find(flags, op->flags[i]);
+		if (f)
+			flag_names_unasked(op, f, &properties);
+		if (properties.len)
+			printf("  note: %.*s asks for %s, which this operation gives nobody\n", SPAN_ARG(op->flags[i]), properties.ptr);
+	}
+	for (size_t i = 0; i < op->n_context; i++)
+		if (op->context[i].n_sources && !is_given(a, op->context[i].key))
+			printf("  note: %.*s is taken from the request; say it with --context %.*s=VALUE\n", SPAN_ARG(op->context[i].key),
+			       SPAN_ARG(op->context[i].key));
+}
+
 static void explain(const struct config *c, const struct operation *op, const struct arguments *a)
 {
 	const struct flag_snapshot *flags = load_flags(c, op);
@@ -229,6 +255,7 @@ static void explain(const struct config *c, const struct operation *op, const st
 	struct flag_trace trace = {.step = print_step};
 	struct decision d;
 	decide(&in, &d, &trace);
+	say_unasked(op, flags, a);
 	printf("\nside       %s\n", outcome_side_text(d.side));
 	if (d.backend.len)
 		printf("backend    %.*s%s\n", SPAN_ARG(d.backend), d.side == OUTCOME_LEGACY ? " (shadow)" : "");

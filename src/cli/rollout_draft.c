@@ -5,58 +5,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cli/flag_names.h"
 #include "cli/population.h"
 
-#define KEY_MAX 128 /* longer keys are not compared */
-#define NEAR_MAX 5
-#define LISTED_MAX 10
+#define KEY_MAX 128
 
 /* --- an unknown flag ----------------------------------------------------------------------------------------------- */
-
-/* Levenshtein's distance. */
-static size_t distance(const char *a, const char *b)
-{
-	size_t row[KEY_MAX + 1], n = strlen(b);
-	if (strlen(a) > KEY_MAX || n > KEY_MAX)
-		return KEY_MAX;
-	for (size_t j = 0; j <= n; j++)
-		row[j] = j;
-	for (size_t i = 1; a[i - 1]; i++) {
-		size_t diagonal = row[0];
-		row[0] = i;
-		for (size_t j = 1; j <= n; j++) {
-			size_t best = diagonal + (a[i - 1] != b[j - 1]);
-			diagonal = row[j];
-			best = best < row[j] + 1 ? best : row[j] + 1;
-			row[j] = best < row[j - 1] + 1 ? best : row[j - 1] + 1;
-		}
-	}
-	return row[n];
-}
-
-/* A slip of the keys, or a part of the name with one. */
-static bool near(const char *key, const char *wanted)
-{
-	char begin[KEY_MAX + 1];
-	size_t n = strlen(wanted), far = n / 4 > 2 ? n / 4 : 2;
-	snprintf(begin, sizeof(begin), "%.*s", (int)(n < KEY_MAX ? n : KEY_MAX), key);
-	return distance(key, wanted) <= far || (n > 4 && distance(begin, wanted) <= far) || (n > 2 && strstr(key, wanted));
-}
 
 int draft_find_flag(const struct flag_snapshot *s, const char *key, const struct flag **ret, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf list = BUF_INIT(4096);
-	size_t listed = 0, n = flag_snapshot_count(s);
 	*ret = flag_find(s, span_of(key));
 	if (*ret)
 		return 0;
-	for (size_t i = 0; i < n && listed < NEAR_MAX; i++)
-		if (near(flag_key(flag_snapshot_at(s, i)), key))
-			buf_printf(&list, "%s%s", listed++ ? ", " : "; near it: ", flag_key(flag_snapshot_at(s, i)));
-	for (size_t i = 0; i < n && !listed && i < LISTED_MAX; i++)
-		buf_printf(&list, "%s%s%s", i ? ", " : "; there are: ", flag_key(flag_snapshot_at(s, i)),
-			   i + 1 == LISTED_MAX && n > LISTED_MAX ? ", …" : "");
-	return err_set(e, -ENOENT, "there is no flag \"%s\"%s", key, list.len ? list.ptr : n ? "" : "; there are no flags at all");
+	flag_names_suggest(s, key, &list);
+	return err_set(e, -ENOENT, "there is no flag \"%s\"%s", key, list.len ? list.ptr : "");
 }
 
 /* --- the draft ----------------------------------------------------------------------------------------------------- */
@@ -105,7 +68,7 @@ static void look_for_users(const struct flag_users *u, struct rollout_draft *d)
 			for (size_t k = 0; k < op->n_flags && op->has_task && !*close; k++) {
 				char key[KEY_MAX + 1];
 				span_copy(op->flags[k], key, sizeof(key));
-				if (near(key, u->flag))
+				if (flag_names_near(key, u->flag))
 					snprintf(close, sizeof(close), " (near it: %.100s)", key);
 			}
 		}

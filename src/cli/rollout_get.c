@@ -3,8 +3,25 @@
  */
 #include <stdio.h>
 
+#include "cli/flag_names.h"
 #include "cli/population.h"
 #include "cli/rollout_draft.h"
+
+/* Operations that lack the same are named together. */
+static void say_unasked(const struct flag_users *u, const struct flag *f)
+{
+	CLEANUP(buf_releasep) struct buf before = BUF_INIT(65536);
+	const struct operation *op;
+	for (size_t i = 0; f && (op = flag_users_at(u, i)); i++) {
+		CLEANUP(buf_releasep) struct buf properties = BUF_INIT(65536);
+		flag_names_unasked(op, f, &properties);
+		if (!properties.len || span_eq(buf_span(&properties), buf_span(&before)))
+			continue;
+		printf("  note: asks for %s, which %.*s.%.*s gives nobody\n", properties.ptr, SPAN_ARG(op->service), SPAN_ARG(op->name));
+		buf_clear(&before);
+		buf_append_span(&before, buf_span(&properties));
+	}
+}
 
 static int show_flag(const struct rollout_place *p, const struct flag_snapshot *s, const char *key, struct err *e)
 {
@@ -27,6 +44,7 @@ static int show_flag(const struct rollout_place *p, const struct flag_snapshot *
 		printf("  whom no rollout takes: 100 %%  (enabled)\n");
 	if (*u.disagree)
 		printf("  note: %s\n", u.disagree);
+	say_unasked(&u, flag_find(s, span_of(key)));
 	return 0;
 }
 

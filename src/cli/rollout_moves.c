@@ -107,7 +107,7 @@ static bool recorded_property(const struct operation *op, struct span property, 
 		return organisation_known;
 	for (size_t i = 0; i < op->n_context; i++)
 		if (span_eq(op->context[i].key, property))
-			return true;
+			return op->context[i].value.ptr; /* what is taken from the request is not recorded */
 	return span_is(property, "service") || span_is(property, "operation");
 }
 

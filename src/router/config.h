@@ -29,13 +29,14 @@
 #define CONFIG_MAX_FLAGS 8	  /* per operation */
 #define CONFIG_MAX_SOURCES 8	  /* per identity part */
 #define CONFIG_MAX_CONTEXT 16	  /* own context entries per operation */
+#define CONFIG_MAX_CONTEXT_SOURCES 4 /* per entry */
 #define CONFIG_MAX_BACKENDS 8
 
 /* Where a part of the identity is looked for. */
-enum identity_source_kind { IDENTITY_HEADER, IDENTITY_QUERY, IDENTITY_BODY, IDENTITY_PATH };
+enum identity_source_kind { IDENTITY_HEADER, IDENTITY_QUERY, IDENTITY_BODY, IDENTITY_PATH, IDENTITY_COOKIE };
 struct identity_source {
 	enum identity_source_kind kind;
-	struct span name; /* field name, parameter name, or JSON pointer */
+	struct span name; /* of the field, parameter or cookie, or JSON pointer */
 };
 enum identity_part { IDENTITY_USER, IDENTITY_ORGANISATION };
 struct identity_sources {
@@ -91,9 +92,12 @@ struct operation {
 	size_t n_flags;
 	struct identity_sources identity;
 	struct {
-		struct span key, value;
+		struct span key, value; /* value: a literal; SPAN_NONE where it is looked for in the request */
+		struct identity_source sources[CONFIG_MAX_CONTEXT_SOURCES];
+		size_t n_sources;
 	} context[CONFIG_MAX_CONTEXT];
 	size_t n_context;
+	bool context_sources; /* some entry has them */
 	struct variant_map *variants;
 	size_t n_variants;
 	bool has_task; /* an operation without one always goes to legacy */

@@ -106,11 +106,23 @@ static void check_loops(const struct config *c, const struct place *services)
 	}
 }
 
+static bool context_uses_headers(const struct operation *op)
+{
+	for (size_t i = 0; i < op->n_context; i++)
+		for (size_t j = 0; j < op->context[i].n_sources; j++)
+			if (op->context[i].sources[j].kind == IDENTITY_HEADER || op->context[i].sources[j].kind == IDENTITY_COOKIE)
+				return true;
+	return false;
+}
+
 static bool uses_headers(const struct service *s)
 {
-	for (size_t i = 0; i < s->n_operations; i++)
-		if (s->operations[i].has_task && identity_uses(&s->operations[i].identity, IDENTITY_HEADER))
+	for (size_t i = 0; i < s->n_operations; i++) {
+		const struct operation *op = &s->operations[i];
+		if (op->has_task && (identity_uses(&op->identity, IDENTITY_HEADER) || identity_uses(&op->identity, IDENTITY_COOKIE) ||
+				     context_uses_headers(op)))
 			return true;
+	}
 	return false;
 }
 

@@ -29,6 +29,8 @@ static const char *source_mistake(enum identity_source_kind kind, struct span na
 {
 	if (kind == IDENTITY_BODY)
 		return is_pointer(name) ? NULL : "a JSON pointer begins with \"/\" (RFC 6901): body:/organization_id";
+	if (kind == IDENTITY_COOKIE)
+		return is_token(name) ? NULL : "this is no name of a cookie";
 	if (kind != IDENTITY_HEADER)
 		return name.len ? NULL : "the name of the parameter is missing";
 	if (!is_token(name))
@@ -40,11 +42,13 @@ static const char *source_mistake(enum identity_source_kind kind, struct span na
 	return NULL;
 }
 
+static const char *const source_kinds[] = {[IDENTITY_HEADER] = "header:", [IDENTITY_QUERY] = "query:", [IDENTITY_BODY] = "body:",
+					   [IDENTITY_PATH] = "path:", [IDENTITY_COOKIE] = "cookie:"};
+
 bool parse_source(const struct place *p, struct span text, struct identity_source *ret)
 {
-	static const char *const kinds[] = {"header:", "query:", "body:", "path:"};
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-		struct span prefix = span_of(kinds[i]);
+	for (size_t i = 0; i < sizeof(source_kinds) / sizeof(source_kinds[0]); i++) {
+		struct span prefix = span_of(source_kinds[i]);
 		if (!span_starts(text, prefix))
 			continue;
 		*ret = (struct identity_source){(enum identity_source_kind)i,
@@ -54,7 +58,15 @@ bool parse_source(const struct place *p, struct span text, struct identity_sourc
 			place_mistake(p, "%s", wrong);
 		return !wrong;
 	}
-	place_mistake(p, "expected header:NAME, query:NAME, body:/POINTER or path:NAME");
+	place_mistake(p, "expected header:NAME, query:NAME, body:/POINTER, path:NAME or cookie:NAME");
+	return false;
+}
+
+bool is_source(struct span text)
+{
+	for (size_t i = 0; i < sizeof(source_kinds) / sizeof(source_kinds[0]); i++)
+		if (span_starts(text, span_of(source_kinds[i])))
+			return true;
 	return false;
 }
 

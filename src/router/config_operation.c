@@ -108,6 +108,40 @@ static void add_flag(const struct place *p, void *arg)
 	op->flags[op->n_flags++] = name;
 }
 
+#define LITERAL "literal:"
+
+static void add_context_source(const struct place *p, void *arg)
+{
+	struct operation *op = arg;
+	struct identity_source source;
+	struct span text;
+	if (!value_text(p, &text) || !parse_source(p, text, &source))
+		return;
+	size_t *n = &op->context[op->n_context].n_sources;
+	op->context[op->n_context].sources[(*n)++] = source;
+	op->context_sources = true;
+}
+
+/* One entry: a source or a list of them (the first that has a value counts), or a text that is meant as it stands. */
+static void read_context_entry(const struct place *p, struct span key, struct operation *op)
+{
+	struct span text;
+	op->context[op->n_context].key = key;
+	op->context[op->n_context].value = SPAN_NONE;
+	op->context[op->n_context].n_sources = 0;
+	if (p->node->kind == YAML_SEQUENCE) {
+		value_list(p, CONFIG_MAX_CONTEXT_SOURCES, add_context_source, op);
+	} else if (value_text(p, &text)) {
+		if (is_source(text))
+			add_context_source(p, op);
+		else if (span_starts(text, SPAN_LIT(LITERAL)))
+			op->context[op->n_context].value = (struct span){text.ptr + strlen(LITERAL), text.len - strlen(LITERAL)};
+		else
+			op->context[op->n_context].value = text;
+	}
+	op->n_context++;
+}
+
 static void read_context(const struct place *p, struct operation *op)
 {
 	static const char *const own[] = {"user_id", "organization_id", "service", "operation"};
@@ -119,16 +153,13 @@ static void read_context(const struct place *p, struct operation *op)
 	}
 	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
 		struct place entry = place_item(p, n);
-		struct span value;
 		for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
 			if (span_is(n->key->text, own[i]))
 				place_mistake(&entry, "the router gives this entry itself");
 		if (!entry.node)
 			place_mistake(&entry, "empty");
-		else if (value_text(&entry, &value)) {
-			op->context[op->n_context].key = n->key->text;
-			op->context[op->n_context++].value = value;
-		}
+		else
+			read_context_entry(&entry, n->key->text, op);
 	}
 }
 
@@ -197,7 +228,7 @@ static void read_pin(const struct place *p, struct operation *op)
 	struct identity_source source;
 	if (!op->pin_key.ptr)
 		place_mistake(&key, "missing: where the key lies, as body:/container_name or query:container_name");
-	else if (parse_source(&key, op->pin_key, &source) && source.kind == IDENTITY_HEADER)
+	else if (parse_source(&key, op->pin_key, &source) && (source.kind == IDENTITY_HEADER || source.kind == IDENTITY_COOKIE))
 		place_mistake(&key, "a key lies in the body, the query or the path");
 	if (!op->pin_group.ptr)
 		place_mistake(p, "missing: group, the name that the operations of one key share");
@@ -243,21 +274,31 @@ static void read_operation_legacy(const struct place *p, struct operation *op)
 
 /* --- operation ----------------------------------------------------------------------------------------------------- */
 
+static void check_path_source(const struct place *p, const struct operation *op, const struct identity_source *source)
+{
+	char parameter[128];
+	if (source->kind != IDENTITY_PATH || !op->path.ptr)
+		return;
+	snprintf(parameter, sizeof(parameter), "{%.*s}", SPAN_ARG(source->name));
+	if (!memmem(op->path.ptr, op->path.len, parameter, strlen(parameter)))
+		place_mistake(p, "the operation's path has no parameter {%.*s}", SPAN_ARG(source->name));
+}
+
+static void check_context_sources(const struct place *context, const struct operation *op)
+{
+	for (size_t i = 0; i < op->n_context; i++)
+		for (size_t j = 0; j < op->context[i].n_sources; j++)
+			check_path_source(context, op, &op->context[i].sources[j]);
+}
+
 /* path: sources that this operation itself names must be parameters of its path. */
 static void check_path_sources(const struct place *identity, const struct operation *op)
 {
 	const struct identity_sources *s = &op->identity;
 	if (!identity->node || !op->path.ptr)
 		return;
-	for (size_t i = 0; i < s->n_user + s->n_organisation; i++) {
-		const struct identity_source *source = i < s->n_user ? &s->user[i] : &s->organisation[i - s->n_user];
-		char parameter[128];
-		if (source->kind != IDENTITY_PATH)
-			continue;
-		snprintf(parameter, sizeof(parameter), "{%.*s}", SPAN_ARG(source->name));
-		if (!memmem(op->path.ptr, op->path.len, parameter, strlen(parameter)))
-			place_mistake(identity, "the operation's path has no parameter {%.*s}", SPAN_ARG(source->name));
-	}
+	for (size_t i = 0; i < s->n_user + s->n_organisation; i++)
+		check_path_source(identity, op, i < s->n_user ? &s->user[i] : &s->organisation[i - s->n_user]);
 }
 
 static void check_unified(const struct place *p, const struct operation *op)
@@ -295,6 +336,8 @@ static void check_policies(const struct place *p, const struct operation *op)
 	if (op->has_task && op->n_flags && !finds_entity(&op->identity))
 		place_warning(p, "no identity is looked for: whatever a percentage decides goes to legacy");
 	check_path_sources(&identity, op);
+	struct place context = place_member(p, "context");
+	check_context_sources(&context, op);
 	check_unified(p, op);
 }
 

@@ -110,6 +110,7 @@ void read_identity(const struct place *section, struct identity_sources *s);
 void read_entity(const struct place *p, struct identity_sources *s);
 bool identity_uses(const struct identity_sources *s, enum identity_source_kind kind);
 /* "header:…", "query:…", "body:/…", "path:…" */
+bool is_source(struct span text); /* whether it begins as one */
 bool parse_source(const struct place *p, struct span text, struct identity_source *ret);
 
 /* What operations inherit. */

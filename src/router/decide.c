@@ -115,7 +115,8 @@ static struct decide_vote vote_variant_flag(const struct asking *a, const struct
 {
 	if (r->reason == FLAG_REASON_DISABLED)
 		return (struct decide_vote){.reason = REASON_FLAG_DISABLED};
-	if (!r->match)
+	/* A default variant counts where no rule matches: so do clients of Flipt, who go by the variant's key. */
+	if (!r->match && r->reason != FLAG_REASON_DEFAULT)
 		return (struct decide_vote){.reason = REASON_NO_MATCH};
 	struct decide_vote v = decide_variant(a->in->operation, r->variant, r->attachment);
 	v.reason = r->variant.len || v.task ? REASON_FLAG : REASON_NO_MATCH;
@@ -139,7 +140,7 @@ static struct decide_vote vote_flag(const struct asking *a, struct span key, str
 	struct flag_result r;
 	flag_trace_say(a->trace, 1, "flag %.*s for the entity \"%.*s\"", SPAN_ARG(key), SPAN_ARG(entity));
 	flag_evaluate(in->flags, f, entity, a->context, a->n_context, &r, a->trace);
-	if (r.type == FLAG_VARIANT && r.match)
+	if (r.type == FLAG_VARIANT && (r.match || r.reason == FLAG_REASON_DEFAULT))
 		*ret_variant = r.variant;
 	if (!in->entity.ptr && r.by_percentage) {
 		flag_trace_say(a->trace, 1, "a percentage took part and there is no identity: legacy");

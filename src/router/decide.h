@@ -32,7 +32,7 @@ struct decide_input {
 	enum decide_wish pinned, override;
 	struct span pinned_backend;
 	const struct readiness *readiness; /* NULL: nothing is known against any backend. Pins and overrides do not ask it */
-	const struct flag_context *extra; /* explain --context; wins over the rest */
+	const struct flag_context *extra; /* from the request, or explain's --context; wins over the rest */
 	size_t n_extra;
 };
 

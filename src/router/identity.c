@@ -66,6 +66,33 @@ static enum found from_header(struct finder *f, struct span name, char *text, st
 	return keep(f, value, text, ret);
 }
 
+/* `name` = value; of all Cookie fields (RFC 9112 lets a proxy split them). */
+static enum found from_cookie(struct finder *f, struct span name, char *text, struct span *ret)
+{
+	if (!f->in->peer_trusted)
+		return FOUND_NOTHING;
+	const struct http_request *r = f->in->request;
+	struct span value = SPAN_NONE;
+	for (size_t i = 0; i < r->n_fields; i++) {
+		struct span rest = r->fields[i].value;
+		while (span_is_nocase(r->fields[i].name, "cookie") && rest.len) {
+			const char *end = memchr(rest.ptr, ';', rest.len);
+			struct span pair = span_trim((struct span){rest.ptr, end ? (size_t)(end - rest.ptr) : rest.len});
+			rest = end ? (struct span){end + 1, (size_t)(rest.ptr + rest.len - end - 1)} : SPAN_NONE;
+			if (pair.len <= name.len || pair.ptr[name.len] != '=' || memcmp(pair.ptr, name.ptr, name.len) != 0)
+				continue;
+			struct span other = {pair.ptr + name.len + 1, pair.len - name.len - 1};
+			if (other.len >= 2 && other.ptr[0] == '"' && other.ptr[other.len - 1] == '"')
+				other = (struct span){other.ptr + 1, other.len - 2};
+			if (value.len && other.len && !span_eq(value, other))
+				return ambiguous(f);
+			if (other.len)
+				value = other;
+		}
+	}
+	return keep(f, value, text, ret);
+}
+
 static enum found from_query(struct finder *f, struct span name, char *text, struct span *ret)
 {
 	size_t at = 0;
@@ -152,6 +179,9 @@ static struct span find_part(struct finder *f, const struct identity_source *sou
 		case IDENTITY_BODY:
 			found = from_body(f, first + i, text, &value);
 			break;
+		case IDENTITY_COOKIE:
+			found = from_cookie(f, sources[i].name, text, &value);
+			break;
 		}
 		if (found != FOUND_NOTHING)
 			return found == FOUND_VALUE ? value : SPAN_NONE;
@@ -183,4 +213,23 @@ void identity_find(const struct identity_sources *sources, const struct identity
 		find_part(&f, sources->organisation, sources->n_organisation, sources->n_user, ret->text[1]);
 	ret->has_entity = identity_entity(sources, ret->user, ret->organisation, &ret->entity, &ret->entity_part);
 	buf_release(&f.scratch);
+}
+
+/* Each entry by itself, as if it were a part of an identity: one pass over the body for each that looks into it. */
+void identity_find_context(const struct operation *op, const struct identity_input *in, struct identity_context *ret)
+{
+	ret->n = 0;
+	ret->wants_body = false;
+	for (size_t i = 0; i < op->n_context; i++) {
+		struct identity_sources one = {.n_user = op->context[i].n_sources};
+		struct identity found;
+		memset(&found, 0, offsetof(struct identity, text));
+		struct finder f = {.sources = &one, .in = in, .out = &found, .scratch = BUF_INIT(IDENTITY_MAX)};
+		memcpy(one.user, op->context[i].sources, one.n_user * sizeof(one.user[0]));
+		struct span value = find_part(&f, one.user, one.n_user, 0, ret->text[i]);
+		ret->wants_body |= found.wants_body;
+		if (value.ptr)
+			ret->entries[ret->n++] = (struct flag_context){op->context[i].key, value};
+		buf_release(&f.scratch);
+	}
 }

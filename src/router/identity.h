@@ -9,6 +9,7 @@
  *
  * The sources of a part are asked in their order; the first that has a value decides.
  *   header:Name      only when the peer is a trusted proxy; else it is as if the field were not there
+ *   cookie:name      likewise; without the double quotes that may stand around it (RFC 6265 §4.1.1)
  *   query:name       decoded                    path:name    decoded segment of the operation's template
  *   body:/pointer    RFC 6901 into a JSON body: strings, and numbers as their text as sent; other types are no value
  * Empty values (blanks only, for fields) are no values. A field or query parameter that is repeated with different values is
@@ -22,6 +23,7 @@
 #include <stddef.h>
 
 #include "base/span.h"
+#include "flags/flags.h"
 #include "router/config.h"
 #include "router/listener.h"
 #include "router/route.h"
@@ -51,6 +53,14 @@ struct identity {
 
 /* Never fails. To be called at the head, and again with the body when it said wants_body; both times from scratch. */
 void identity_find(const struct identity_sources *sources, const struct identity_input *in, struct identity *ret);
+/* What an operation adds to the flags' context from the request, by the same sources and rules. */
+struct identity_context {
+	struct flag_context entries[CONFIG_MAX_CONTEXT]; /* those that are there */
+	size_t n;
+	bool wants_body;
+	char text[CONFIG_MAX_CONTEXT][IDENTITY_MAX]; /* not for use: what the spans point into; the struct must not move */
+};
+void identity_find_context(const struct operation *op, const struct identity_input *in, struct identity_context *ret);
 /* The part that flags hash: the first of `entity` that is there. false: neither is. */
 bool identity_entity(const struct identity_sources *sources, struct span user, struct span organisation, struct span *ret,
 		     enum identity_part *ret_part);

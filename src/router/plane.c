@@ -59,11 +59,13 @@ static struct service_shared *find_shared(struct plane_env *env, struct span nam
 static void protect(struct service_runtime *s, const struct identity_source *sources, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		bool known = sources[i].kind != IDENTITY_HEADER || s->n_identity_fields == SERVICE_IDENTITY_FIELDS;
+		bool cookie = sources[i].kind == IDENTITY_COOKIE;
+		struct span name = cookie ? SPAN_LIT("Cookie") : sources[i].name;
+		bool known = (sources[i].kind != IDENTITY_HEADER && !cookie) || s->n_identity_fields == SERVICE_IDENTITY_FIELDS;
 		for (size_t k = 0; !known && k < s->n_identity_fields; k++)
-			known = span_eq(s->identity_fields[k], sources[i].name);
+			known = span_eq(s->identity_fields[k], name);
 		if (!known)
-			s->identity_fields[s->n_identity_fields++] = sources[i].name;
+			s->identity_fields[s->n_identity_fields++] = name;
 	}
 }
 
@@ -73,6 +75,8 @@ static void find_identity_fields(struct service_runtime *s)
 		const struct identity_sources *sources = &s->service->operations[i].identity;
 		protect(s, sources->user, sources->n_user);
 		protect(s, sources->organisation, sources->n_organisation);
+		for (size_t j = 0; j < s->service->operations[i].n_context; j++)
+			protect(s, s->service->operations[i].context[j].sources, s->service->operations[i].context[j].n_sources);
 	}
 }
 

@@ -68,6 +68,7 @@ static void request_release(struct request *r)
 	buf_release(&r->answer);
 	buf_release(&r->input);
 	buf_release(&r->pin_key);
+	free(r->context);
 	loop_timer_free(r->timer);
 	flag_snapshot_unref(r->flags);
 	service_runtime_unref(r->service);
@@ -330,6 +331,14 @@ static void find_identity(struct request *r)
 		.body = r->body.len ? buf_span(&r->body) : SPAN_NONE,
 	};
 	identity_find(&r->op->identity, &in, &r->identity);
+	if (!r->op->context_sources || !r->op->has_task)
+		return;
+	if (!r->context)
+		r->context = calloc(1, sizeof(*r->context));
+	if (!r->context)
+		return; /* without it segments do not match */
+	identity_find_context(r->op, &in, r->context);
+	r->identity.wants_body |= r->context->wants_body;
 }
 
 /* A follow-up call is pinned, one way or the other; one that starts or is none is not. */
@@ -570,6 +579,8 @@ static void decide_now(struct request *r)
 		.organisation = r->identity.organisation,
 		.entity = r->identity.entity,
 		.readiness = r->plane->readiness,
+		.extra = r->context ? r->context->entries : NULL,
+		.n_extra = r->context ? r->context->n : 0,
 	};
 	struct ledger_entry entry;
 	if (r->op && r->op->has_task)

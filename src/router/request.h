@@ -55,6 +55,7 @@ struct request {
 	const struct operation *op; /* NULL: unmapped */
 	struct route_match match;
 	struct identity identity;
+	struct identity_context *context; /* where the operation takes some from the request; else NULL */
 	struct decision decision;
 	struct span request_id; /* X-Request-ID as received or made; until finished */
 	char made_id[CRYPTO_UUID];

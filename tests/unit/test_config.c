@@ -393,7 +393,7 @@ static const struct {
 	 "c.yml:2: backend: there is no backend \"ingest\"; there are: embedded, celery, temporal, hatchet\n"},
 	/* identity */
 	{SERVICE "identity: {user: [header]}\n",
-	 "c.yml:2: identity.user[0]: expected header:NAME, query:NAME, body:/POINTER or path:NAME\n"},
+	 "c.yml:2: identity.user[0]: expected header:NAME, query:NAME, body:/POINTER, path:NAME or cookie:NAME\n"},
 	{SERVICE "identity: {user: \"header:a b\"}\n", "c.yml:2: identity.user: this is no name of a header field\n"},
 	{SERVICE "identity: {user: header:Authorization}\n",
 	 "c.yml:2: identity.user: this field carries credentials, which would be recorded as an identity\n"},

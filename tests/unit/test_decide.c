@@ -142,6 +142,38 @@ static void the_table(void **state)
 	}
 }
 
+/* Where no rule matches the default variant counts, as to clients of Flipt; a disabled flag is off. */
+static void default_variants_count(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *enabled, *variant;
+		enum outcome_side side;
+		enum outcome_reason reason;
+		const char *backend;
+	} cases[] = {{"true", "100", OUTCOME_TASK, REASON_FLAG, "embedded"},
+		     {"true", "0", OUTCOME_LEGACY, REASON_FLAG, ""},
+		     {"false", "100", OUTCOME_LEGACY, REASON_FLAG_DISABLED, ""},
+		     {"true", "celery", OUTCOME_TASK, REASON_FLAG, "celery"}};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		CLEANUP(buf_releasep) struct buf text = BUF_INIT(4096);
+		struct flag_snapshot *s = NULL;
+		struct operation op = make_operation("f");
+		buf_printf(&text,
+			   "flags: [{key: f, type: VARIANT_FLAG_TYPE, enabled: %s, variants: [{key: '%s', default: true}, {key: other}],"
+			   " rules: [{segment: nobody, distributions: [{variant: other, rollout: 100}]}]}]\n"
+			   "segments: [{key: nobody, match_type: ANY_MATCH_TYPE, constraints: [{type: STRING_COMPARISON_TYPE,"
+			   " property: user_id, operator: eq, value: never}]}]\n", cases[i].enabled, cases[i].variant);
+		assert_int_equal(flag_snapshot_parse_features("features", buf_span(&text), FLAG_RULES_V2, &s, NULL), 0);
+		struct decide_input in = {.config = &config, .operation = &op, .flags = s, .entity = SPAN_LIT("u")};
+		struct decision d;
+		decide(&in, &d, NULL);
+		if (d.side != cases[i].side || d.reason != cases[i].reason || !span_is(d.backend, cases[i].backend))
+			fail_msg("case %zu: %s, %s", i, outcome_side_text(d.side), outcome_reason_text(d.reason));
+		flag_snapshot_unref(s);
+	}
+}
+
 static void a_shadow_serves_legacy(void **state)
 {
 	(void)state;
@@ -353,6 +385,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_table),
 		cmocka_unit_test(what_is_known_not_to_be_run_stays_with_legacy),
+		cmocka_unit_test(default_variants_count),
 		cmocka_unit_test(a_shadow_serves_legacy),
 		cmocka_unit_test(the_environment_counts_only_where_a_flag_is_nowhere),
 		cmocka_unit_test(hatchet_takes_over_by_its_flag),

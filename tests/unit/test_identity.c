@@ -189,6 +189,90 @@ static void entity_is_the_first_present(void **state)
 	assert_true(id.has_entity && span_is(id.entity, "o") && id.entity_part == IDENTITY_ORGANISATION);
 }
 
+/* --- cookies, and what is added to the flags' context ------------------------------------------------------------------ */
+
+static void cookies(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *first, *second; /* Cookie fields */
+		bool untrusted;
+		const char *user, *notes;
+	} cases[] = {
+		{"uid=u1", NULL, false, "u1", ""},
+		{"a=b; uid=u1; c=d", NULL, false, "u1", ""},
+		{"a=b;uid=u1", NULL, false, "u1", ""},
+		{"uid=\"u1\"", NULL, false, "u1", ""},
+		{"uid=a=b", NULL, false, "a=b", ""},
+		{"a=b", "uid=u1", false, "u1", ""},
+		{"uid=u1", "uid=u1", false, "u1", ""},
+		{"uid=u1; uid=u2", NULL, false, NULL, "ambiguous "},
+		{"uid=u1", "uid=u2", false, NULL, "ambiguous "},
+		{"uid=", NULL, false, NULL, ""},
+		{"uid=; uid=u1", NULL, false, "u1", ""},
+		{"uid=\"\"", NULL, false, NULL, ""},
+		{"uid", NULL, false, NULL, ""},
+		{"xuid=u1; uidx=u2; UID=u3", NULL, false, NULL, ""}, /* names are case-sensitive */
+		{";;; ;uid=u1;;", NULL, false, "u1", ""},
+		{"theme=\"", NULL, false, NULL, ""},
+		{"uid=\x01", NULL, false, NULL, "unusable "},
+		{"uid=u1", NULL, true, NULL, ""}, /* anybody could say it */
+		{"", NULL, false, NULL, ""},
+	};
+	static const struct identity_sources s = {.user = {{IDENTITY_COOKIE, SPAN_INIT("uid")}}, .n_user = 1};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct http_field fields[] = {{SPAN_LIT("Cookie"), span_of(cases[i].first)}, {SPAN_LIT("cookie"), span_of(cases[i].second)}};
+		struct http_request request = {.fields = fields, .n_fields = cases[i].second ? 2 : 1};
+		struct identity_input in = {.request = &request, .peer_trusted = !cases[i].untrusted};
+		struct identity id;
+		char notes[80];
+		identity_find(&s, &in, &id);
+		notes_of(&id, notes);
+		if (!span_eq(id.user, span_of(cases[i].user)) || strcmp(notes, cases[i].notes) != 0)
+			fail_msg("case %zu: \"%.*s\" %s", i, SPAN_ARG(id.user), notes);
+	}
+}
+
+static struct span of_context(const struct identity_context *c, const char *key)
+{
+	for (size_t i = 0; i < c->n; i++)
+		if (span_is(c->entries[i].key, key))
+			return c->entries[i].value;
+	return SPAN_NONE;
+}
+
+static void context_comes_from_the_request(void **state)
+{
+	(void)state;
+	static struct operation op = {
+		.context = {{.key = SPAN_INIT("plan"), .sources = {{IDENTITY_HEADER, SPAN_INIT("X-Plan")}}, .n_sources = 1},
+			    {.key = SPAN_INIT("api_version"), .value = SPAN_INIT("v1")},
+			    {.key = SPAN_INIT("country"), .sources = {{IDENTITY_QUERY, SPAN_INIT("c")}}, .n_sources = 1},
+			    {.key = SPAN_INIT("email"),
+			     .sources = {{IDENTITY_COOKIE, SPAN_INIT("mail")}, {IDENTITY_BODY, SPAN_INIT("/email")}},
+			     .n_sources = 2},
+			    {.key = SPAN_INIT("seats"), .sources = {{IDENTITY_BODY, SPAN_INIT("/seats")}}, .n_sources = 1}},
+		.n_context = 5,
+		.context_sources = true,
+	};
+	struct http_field fields[] = {{SPAN_LIT("X-Plan"), SPAN_LIT("gold")}, {SPAN_LIT("Cookie"), SPAN_LIT("mail=a@b.example")}};
+	struct http_request request = {.target = SPAN_LIT("/x?c=n%C3%A9"), .fields = fields, .n_fields = 2};
+	struct identity_input in = {.request = &request, .peer_trusted = true};
+	static struct identity_context c;
+	identity_find_context(&op, &in, &c);
+	assert_true(c.wants_body); /* for the seats */
+	assert_true(span_is(of_context(&c, "plan"), "gold") && span_is(of_context(&c, "email"), "a@b.example"));
+	in.body_read = true;
+	in.body = SPAN_LIT("{\"email\": \"c@d.example\", \"seats\": 12}");
+	in.peer_trusted = false;
+	identity_find_context(&op, &in, &c);
+	assert_false(c.wants_body);
+	assert_null(of_context(&c, "plan").ptr);
+	assert_true(span_is(of_context(&c, "email"), "c@d.example") && span_is(of_context(&c, "seats"), "12"));
+	assert_true(span_is(of_context(&c, "country"), "n\xc3\xa9"));
+	assert_null(of_context(&c, "api_version").ptr); /* a literal is the configuration's */
+}
+
 static bool contains(const char *range, const char *peer)
 {
 	struct cidr c;
@@ -256,7 +340,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(examples), cmocka_unit_test(path_parameters), cmocka_unit_test(entity_is_the_first_present),
-		cmocka_unit_test(ranges),   cmocka_unit_test(bad_ranges),
+		cmocka_unit_test(ranges),   cmocka_unit_test(bad_ranges), cmocka_unit_test(cookies),
+		cmocka_unit_test(context_comes_from_the_request),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

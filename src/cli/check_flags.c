@@ -1,0 +1,146 @@
+#include "cli/check_flags.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/flag_names.h"
+#include "cli/rollout_place.h"
+
+static const char *environment(const char *name)
+{
+	return getenv(name);
+}
+
+/* --- flags in use -------------------------------------------------------------------------------------------------- */
+
+static bool check_asks(const struct config *c, const struct operation *op, struct span flag)
+{
+	for (size_t i = 0; i < op->n_flags; i++)
+		if (span_eq(op->flags[i], flag))
+			return true;
+	return c->hatchet_flag.len && span_eq(flag, c->hatchet_flag) && config_backend(c, SPAN_LIT("hatchet"));
+}
+
+static void list_users(const struct config *c, struct span flag, struct buf *out)
+{
+	for (size_t i = 0; i < c->n_services; i++)
+		for (size_t j = 0; j < c->services[i].n_operations; j++) {
+			const struct operation *op = &c->services[i].operations[j];
+			if (op->has_task && check_asks(c, op, flag))
+				buf_printf(out, "%s%.*s.%.*s", out->len ? ", " : "", SPAN_ARG(op->service), SPAN_ARG(op->name));
+		}
+}
+
+/* What decides where the flag is nowhere. */
+static const char *without(const struct config *c, struct span flag)
+{
+	for (size_t i = 0; i < c->n_env_defaults; i++)
+		if (span_eq(c->env_defaults[i].flag, flag))
+			return c->env_defaults[i].value ? "the environment's default, task for everybody, counts" :
+							  "the environment's default, legacy, counts";
+	return "legacy serves";
+}
+
+static bool check_one(const struct config *c, const struct flag_snapshot *s, struct span flag)
+{
+	CLEANUP(buf_releasep) struct buf users = BUF_INIT(65536);
+	CLEANUP(buf_releasep) struct buf near = BUF_INIT(65536);
+	CLEANUP(freep) char *key = span_dup(flag);
+	bool hatchet = c->hatchet_flag.len && span_eq(flag, c->hatchet_flag);
+	list_users(c, flag, &users);
+	if (!key || !users.len)
+		return true;
+	if (flag_find(s, flag)) {
+		printf("  there    %s  (%s)\n", key, users.ptr);
+		return true;
+	}
+	flag_names_suggest(s, key, &near);
+	printf("  %s  %s  (%s): without it %s%s\n", hatchet ? "absent " : "MISSING", key, users.ptr,
+	       hatchet ? "the default backend serves" : without(c, flag), near.len ? near.ptr : "");
+	return hatchet; /* which nobody needs */
+}
+
+static void say_unasked(const struct config *c, const struct flag_snapshot *s, const struct operation *op, struct span flag)
+{
+	CLEANUP(buf_releasep) struct buf properties = BUF_INIT(65536);
+	const struct flag *f = flag_find(s, flag);
+	if (!f || !op->has_task || !check_asks(c, op, flag))
+		return;
+	flag_names_unasked(op, f, &properties);
+	if (properties.len)
+		printf("  note: %.*s asks for %s, which %.*s.%.*s gives nobody: say in its \"context\" where it is found\n", SPAN_ARG(flag),
+		       properties.ptr, SPAN_ARG(op->service), SPAN_ARG(op->name));
+}
+
+/* --- all of it ----------------------------------------------------------------------------------------------------- */
+
+/* Every flag once, in the order of the configuration. */
+static bool first_use(const struct config *c, size_t service, size_t operation, size_t flag)
+{
+	struct span key = c->services[service].operations[operation].flags[flag];
+	for (size_t i = 0; i <= service; i++)
+		for (size_t j = 0; j < c->services[i].n_operations && (i < service || j < operation); j++)
+			for (size_t k = 0; k < c->services[i].operations[j].n_flags; k++)
+				if (c->services[i].operations[j].has_task && span_eq(c->services[i].operations[j].flags[k], key))
+					return false;
+	return true;
+}
+
+static size_t compare_flags(const struct config *c, const struct flag_snapshot *s)
+{
+	size_t missing = 0;
+	for (size_t i = 0; i < c->n_services; i++)
+		for (size_t j = 0; j < c->services[i].n_operations; j++) {
+			const struct operation *op = &c->services[i].operations[j];
+			for (size_t k = 0; k < op->n_flags && op->has_task; k++)
+				missing += first_use(c, i, j, k) && !check_one(c, s, op->flags[k]);
+		}
+	if (c->hatchet_flag.len)
+		check_one(c, s, c->hatchet_flag);
+	for (size_t i = 0; i < c->n_services; i++)
+		for (size_t j = 0; j < c->services[i].n_operations; j++)
+			for (size_t k = 0; k < c->services[i].operations[j].n_flags; k++)
+				say_unasked(c, s, &c->services[i].operations[j], c->services[i].operations[j].flags[k]);
+	return missing;
+}
+
+static int check_source(const struct config *c, struct err *e)
+{
+	CLEANUP(place_closep) struct rollout_place *p = NULL;
+	struct flag_snapshot *s = NULL;
+	int r = place_open(c, &p, e);
+	if (r == 0)
+		r = place_read(p, e);
+	if (r == 0)
+		r = place_parse(p, buf_span(&p->flags), &s, e);
+	if (r < 0)
+		return r;
+	printf("flags in %s", p->name);
+	if (p->server.known)
+		printf(" (Flipt %u.%u.%u)", p->server.major, p->server.minor, p->server.patch);
+	printf("\n");
+	size_t missing = compare_flags(c, s);
+	for (size_t i = 0; i < flag_snapshot_warnings(s); i++)
+		printf("  warning: %s\n", flag_snapshot_warning(s, i));
+	flag_snapshot_unref(s);
+	if (missing)
+		printf("%zu missing\n", missing);
+	return missing ? 1 : 0;
+}
+
+int check_flags(const char *config_path)
+{
+	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
+	struct config *c = NULL;
+	struct err e = {""};
+	if (config_load(config_path, environment, &problems, &c) < 0) {
+		fputs(problems.len ? problems.ptr : "the configuration could not be read\n", stderr);
+		return 2;
+	}
+	int r = check_source(c, &e);
+	if (r < 0)
+		fprintf(stderr, "flags: %s\n", e.text);
+	config_unref(c);
+	return r < 0 ? 1 : r;
+}

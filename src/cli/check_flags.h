@@ -1,0 +1,10 @@
+/*
+ * check --flags: the configuration against the live source of its flags.
+ */
+#ifndef CLI_CHECK_FLAGS_H
+#define CLI_CHECK_FLAGS_H
+
+/* Prints what it finds. 0 fine, 1 a flag in use is not there or the source cannot be read, 2 configuration. */
+int check_flags(const char *config_path);
+
+#endif
