@@ -103,7 +103,7 @@ static int start_flags(struct app *a, struct err *e)
 		struct used_flags u = flags_in_use(c);
 		struct features_source_options file = {
 			.path = c->flags.file,
-			.rules = c->flags.v1_rules ? FLAG_RULES_V1 : FLAG_RULES_V2,
+			.rules = c->flags.rules,
 			.snapshot_file = c->flags.snapshot_file,
 			.used = u.keys,
 			.n_used = u.n,
@@ -123,6 +123,7 @@ static int start_flags(struct app *a, struct err *e)
 		.timeout_ms = c->flags.timeout_ms,
 		.stream_idle_ms = c->flags.stream_idle_ms,
 		.stream = c->flags.stream,
+		.rules = c->flags.rules == FLAG_RULES_V1 ? FLAG_RULES_V2 : c->flags.rules,
 	};
 	int r = flipt_source_start(a->loop, &o, &events, &a->flipt, e);
 	if (r == 0)

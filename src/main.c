@@ -23,7 +23,7 @@ static const char usage[] =
 	"  migration-router [serve] --config FILE [--log-level LEVEL] [--log-format logfmt|json]\n"
 	"  migration-router check FILE [--backends] [--flags] [--test SERVICE.OPERATION [--body JSON|@FILE] [--user U] [--org G]]\n"
 	"  migration-router explain --config FILE --service S --operation O [--user U] [--org G] [--context K=V]…\n"
-	"  migration-router evaluate (--features F | --snapshot F) [--v1] < requests.jsonl > results.jsonl\n"
+	"  migration-router evaluate (--features F | --snapshot F) [--rules v1|v2.0|v2.9|v2.11] < requests.jsonl > results.jsonl\n"
 	"  migration-router --version | --help\n"
 	"\n"
 	"Exit: 0 fine, 1 failed while running, 2 wrong arguments or configuration. See migration-router(1).\n";

@@ -197,7 +197,7 @@ static int usage(const char *problem)
 {
 	if (problem)
 		fprintf(stderr, "evaluate: %s\n", problem);
-	fprintf(stderr, "usage: migration-router evaluate (--features FILE | --snapshot FILE) [--v1]"
+	fprintf(stderr, "usage: migration-router evaluate (--features FILE | --snapshot FILE) [--rules v1|v2.0|v2.9|v2.11]"
 			" < requests.jsonl > results.jsonl\n");
 	return 2;
 }
@@ -208,6 +208,7 @@ static int parse_options(int argc, char **argv, struct options *o)
 	static const struct option known[] = {{"features", required_argument, NULL, 'f'},
 					      {"snapshot", required_argument, NULL, 's'},
 					      {"v1", no_argument, NULL, '1'},
+					      {"rules", required_argument, NULL, 'r'},
 					      {"help", no_argument, NULL, 'h'},
 					      {NULL, 0, NULL, 0}};
 	int c;
@@ -222,6 +223,10 @@ static int parse_options(int argc, char **argv, struct options *o)
 			break;
 		case '1':
 			o->rules = FLAG_RULES_V1;
+			break;
+		case 'r':
+			if (!flag_rules_parse(span_of(optarg), &o->rules))
+				return usage("--rules is one of v1, v2.0, v2.9, v2.11") + 1;
 			break;
 		case 'h':
 			usage(NULL);

@@ -22,7 +22,7 @@
 /* Appends the answer to one line, without a newline. -EBADMSG when the line is no such object; buf's errors. */
 int evaluate_line(const struct flag_snapshot *s, struct span line, struct buf *out, struct err *e);
 
-/* The sub-command, argv[0] being its name: (--features FILE | --snapshot FILE) [--v1]; reads standard input, writes
+/* The sub-command, argv[0] being its name: (--features FILE | --snapshot FILE) [--rules v1|v2.0|v2.9|v2.11]; reads standard input, writes
  * standard output. Exit codes: 0 done, 1 the flags could not be read or the output not written, 2 usage or a bad line. */
 int evaluate_command(int argc, char **argv);
 

@@ -147,7 +147,7 @@ static int load_features(const struct config *c, const struct operation *op, str
 	int r = file_read(c->flags.file, FLAG_MAX_DOCUMENT, &text, e);
 	if (r == 0)
 		r = flag_snapshot_parse_features(c->flags.file, buf_span(&text),
-						 c->flags.v1_rules ? FLAG_RULES_V1 : FLAG_RULES_V2, ret, e);
+						 c->flags.rules, ret, e);
 	if (r == 0 && stat(c->flags.file, &st) == 0)
 		*ret_saved_us = (int64_t)st.st_mtim.tv_sec * 1000000 + st.st_mtim.tv_nsec / 1000;
 	if (r == 0)
@@ -187,7 +187,7 @@ static const struct flag_snapshot *load_flags(const struct config *c, const stru
 	}
 	char when[CLOCK_TEXT_MAX], age[48];
 	printf("flags      %s%s, %s rules\n", flipt ? "last good snapshot of Flipt, " : "", path,
-	       flag_snapshot_rules(s) == FLAG_RULES_V1 ? "v1" : "v2");
+	       flag_rules_text(flag_snapshot_rules(s)));
 	printf("digest     %s\n", flag_snapshot_digest(s));
 	if (saved_us) {
 		clock_format(saved_us, when);

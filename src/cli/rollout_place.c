@@ -151,8 +151,7 @@ int place_read_document(struct rollout_place *p, const char *flag, struct err *e
 
 int place_parse(const struct rollout_place *p, struct span text, struct flag_snapshot **ret, struct err *e)
 {
-	bool v1 = p->flipt ? p->version == 1 : p->config->flags.v1_rules;
-	enum flag_rules rules = v1 ? FLAG_RULES_V1 : FLAG_RULES_V2;
+	enum flag_rules rules = p->flipt && p->version == 1 ? FLAG_RULES_V1 : p->config->flags.rules;
 	return p->flipt ? flag_snapshot_parse_json("snapshot", text, rules, ret, e)
 			: flag_snapshot_parse_features(p->config->flags.file, text, rules, ret, e);
 }

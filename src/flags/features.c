@@ -195,7 +195,7 @@ static int load_constraint(const struct features *f, const struct yaml_node *n, 
 		return out_of_memory(f);
 	if (ret->malformed)
 		model_warn(f->snapshot, "%s:%u: %s: %s%s", yaml_name(f->doc), n->line, place, ret->why,
-			   f->snapshot->rules == FLAG_RULES_V2 ? "; Flipt leaves the whole segment out" : "");
+			   model_drops_segments(f->snapshot->rules) ? "; Flipt leaves the whole segment out" : "");
 	return 0;
 }
 

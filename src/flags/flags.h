@@ -26,8 +26,20 @@
 #define FLAG_MAX_DOCUMENT (64u << 20) /* bytes of a features file or snapshot */
 #define FLAG_MAX_SEGMENTS_PER_RULE 64
 
-/* Which server's rules: v1 and v2 differ in limits of distributions and malformed constraints (flipt.md). */
-enum flag_rules { FLAG_RULES_V2, FLAG_RULES_V1 };
+/* Which server's rules. They differ in what shares mean that do not add up to 100 % and in what a malformed constraint spoils
+ * (flipt.md, "Whose rules"): each counts from the version in its name to before the next. */
+enum flag_rules {
+	FLAG_RULES_V2_11, /* from 2.10 on */
+	FLAG_RULES_V2_9,  /* 2.9 */
+	FLAG_RULES_V2_0,  /* 2.0 to 2.8 */
+	FLAG_RULES_V1,
+	FLAG_RULES_COUNT,
+	FLAG_RULES_V2 = FLAG_RULES_V2_11 /* the newest: where nothing is known */
+};
+
+const char *flag_rules_text(enum flag_rules rules); /* v1, v2.0, v2.9, v2.11: what the setting and the saved snapshot say */
+bool flag_rules_parse(struct span text, enum flag_rules *ret); /* also v2, the newest; false leaves *ret */
+enum flag_rules flag_rules_of_server(unsigned major, unsigned minor);
 
 enum flag_type { FLAG_VARIANT, FLAG_BOOLEAN };
 

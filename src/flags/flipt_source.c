@@ -41,6 +41,7 @@ struct flipt_source {
 
 	enum flipt_version version;
 	struct http_call *poll, *stream, *info, *login;
+	enum flag_rules rules;	    /* of a server that does not tell its version */
 	struct flipt_server server; /* what it said of itself last */
 	bool server_sure;	    /* it said so when it was asked last */
 	int64_t info_ms;	    /* monotonic: when that was; 0: to be asked before the next poll */
@@ -149,7 +150,11 @@ static bool has_hole(struct flipt_source *s, const char *digest)
 
 static enum flag_rules rules_of(const struct flipt_source *s)
 {
-	return s->version == VERSION_1 ? FLAG_RULES_V1 : FLAG_RULES_V2;
+	if (s->version == VERSION_1)
+		return FLAG_RULES_V1;
+	if (s->server.known && s->server.major >= 2)
+		return flag_rules_of_server(s->server.major, s->server.minor);
+	return s->rules;
 }
 
 static int publish_new(struct flipt_source *s, struct flag_snapshot *snapshot, struct span text, struct err *e)
@@ -673,6 +678,7 @@ static int copy_options(struct flipt_source *s, const struct flipt_source_option
 	s->timeout_ms = o->timeout_ms;
 	s->stream_idle_ms = o->stream_idle_ms;
 	s->stream_wanted = o->stream;
+	s->rules = o->rules;
 	return 0;
 }
 

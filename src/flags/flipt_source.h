@@ -24,6 +24,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 #include "flags/flag_source.h"
+#include "flags/flags.h"
 #include "flags/flipt_credential.h"
 
 struct flipt_source;
@@ -41,6 +42,7 @@ struct flipt_source_options {
 	unsigned timeout_ms;	 /* how long the server may be silent within an answer; the whole answer may take three times as long */
 	unsigned stream_idle_ms; /* a stream that brought nothing for so long is opened anew */
 	bool stream;
+	enum flag_rules rules; /* of a v2 server that does not tell its version */
 };
 
 /* Publishes the saved snapshot at once when there is a good one, then what the server says. An absent server is no error. */

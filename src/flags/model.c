@@ -120,6 +120,49 @@ void model_digest(struct flag_snapshot *s, struct span text)
 	flag_snapshot_set_digest(s, digest);
 }
 
+/* --- whose rules --------------------------------------------------------------------------------------------------- */
+static const char *const rules_texts[FLAG_RULES_COUNT] = {
+	[FLAG_RULES_V2_11] = "v2.11", [FLAG_RULES_V2_9] = "v2.9", [FLAG_RULES_V2_0] = "v2.0", [FLAG_RULES_V1] = "v1"};
+
+const char *flag_rules_text(enum flag_rules rules)
+{
+	return rules < FLAG_RULES_COUNT ? rules_texts[rules] : "?";
+}
+
+bool flag_rules_parse(struct span text, enum flag_rules *ret)
+{
+	for (enum flag_rules r = 0; r < FLAG_RULES_COUNT; r++) {
+		if (span_is(text, rules_texts[r])) {
+			*ret = r;
+			return true;
+		}
+	}
+	if (!span_is(text, "v2"))
+		return false;
+	*ret = FLAG_RULES_V2;
+	return true;
+}
+
+enum flag_rules flag_rules_of_server(unsigned major, unsigned minor)
+{
+	if (major < 2)
+		return FLAG_RULES_V1;
+	if (major > 2 || minor >= 10)
+		return FLAG_RULES_V2_11;
+	return minor == 9 ? FLAG_RULES_V2_9 : FLAG_RULES_V2_0;
+}
+
+/* A malformed constraint takes its whole segment out of every rule; before, it merely does not match. */
+bool model_drops_segments(enum flag_rules rules)
+{
+	return rules == FLAG_RULES_V2_11;
+}
+
+static bool scales_shares(enum flag_rules rules)
+{
+	return rules == FLAG_RULES_V2_11 || rules == FLAG_RULES_V2_9;
+}
+
 /* --- parts --------------------------------------------------------------------------------------------------------- */
 void model_flag_finish(struct flag *f)
 {
@@ -129,8 +172,7 @@ void model_flag_finish(struct flag *f)
 
 void model_segment_finish(const struct flag_snapshot *s, struct segment *segment)
 {
-	/* v1 looks at each constraint by itself: there a malformed one merely does not match. */
-	for (size_t i = 0; i < segment->n_constraints && s->rules == FLAG_RULES_V2; i++) {
+	for (size_t i = 0; i < segment->n_constraints && model_drops_segments(s->rules); i++) {
 		if (segment->constraints[i].malformed)
 			segment->dropped = true;
 	}
@@ -159,7 +201,7 @@ static int to_int(float f)
 }
 
 /* flipt.md, "Variant flag", 4: all in float32. */
-static void limits_v2(struct rule *rule)
+static void limits_scaled(struct rule *rule)
 {
 	float total = 0, sum = 0;
 	for (size_t i = 0; i < rule->n_distributions; i++)
@@ -173,7 +215,7 @@ static void limits_v2(struct rule *rule)
 		rule->distributions[rule->n_distributions - 1].limit = MODEL_BUCKETS;
 }
 
-static void limits_v1(struct rule *rule)
+static void limits_as_written(struct rule *rule)
 {
 	int64_t sum = 0;
 	for (size_t i = 0; i < rule->n_distributions; i++) {
@@ -214,13 +256,16 @@ static void warn_about_shares(struct flag_snapshot *s, const struct rule *rule, 
 	}
 	if (rule->n_distributions == 0 || fabs(total - 100) < 0.05)
 		return;
-	if (s->rules == FLAG_RULES_V1)
+	if (scales_shares(s->rules))
+		model_warn(s, "%s: the distributions add up to %g %%; by the rules of %s they are scaled to 100 %%", where,
+			   total, flag_rules_text(s->rules));
+	else if (total < 100)
 		model_warn(s,
-			   "%s: the distributions add up to %g %%, what is missing to 100 %% gets no variant",
-			   where, total);
+			   "%s: the distributions add up to %g %%; by the rules of %s what is missing to 100 %% gets no variant",
+			   where, total, flag_rules_text(s->rules));
 	else
-		model_warn(s, "%s: the distributions add up to %g %%, Flipt scales them to 100 %%", where,
-			   total);
+		model_warn(s, "%s: the distributions add up to %g %%; by the rules of %s what is beyond 100 %% gets nobody",
+			   where, total, flag_rules_text(s->rules));
 }
 
 void model_rule_finish(struct flag_snapshot *s, struct rule *rule, const char *where)
@@ -231,10 +276,10 @@ void model_rule_finish(struct flag_snapshot *s, struct rule *rule, const char *w
 			rule->distributions[living++] = rule->distributions[i];
 	}
 	rule->n_distributions = living;
-	if (s->rules == FLAG_RULES_V1)
-		limits_v1(rule);
+	if (scales_shares(s->rules))
+		limits_scaled(rule);
 	else
-		limits_v2(rule);
+		limits_as_written(rule);
 	rule->by_percentage = splits(rule);
 	warn_about_shares(s, rule, where);
 }

@@ -26,7 +26,7 @@ struct segment {
 	struct span key; /* NUL-terminated */
 	bool any;	 /* one constraint is enough; none is needed when there are none */
 	bool declared;
-	bool dropped; /* v2: a malformed constraint takes the whole segment out of every rule */
+	bool dropped; /* 2.10 and newer: a malformed constraint takes the whole segment out of every rule */
 	struct constraint *constraints;
 	size_t n_constraints;
 };
@@ -96,6 +96,7 @@ void model_digest(struct flag_snapshot *s, struct span text); /* where the sourc
 /* Keeps a sentence. Never fails: when memory is out the warning is lost. */
 void model_warn(struct flag_snapshot *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+bool model_drops_segments(enum flag_rules rules);
 /* To be called when all constraints of a segment are compiled: decides whether it is dropped. */
 void model_segment_finish(const struct flag_snapshot *s, struct segment *segment);
 /* Adds a segment unless it is dropped or the condition has one of that key; false when there are too many. `segments` must have room. */

@@ -36,7 +36,7 @@ int saved_snapshot_write(const char *path, const struct saved_snapshot *s, struc
 	crc_text(s->text, crc);
 	buf_puts(&b, "{\"format\":2,");
 	member(&b, "source", s->kind == SAVED_FILE ? "file" : "flipt");
-	member(&b, "rules", s->rules == FLAG_RULES_V1 ? "v1" : "v2");
+	member(&b, "rules", flag_rules_text(s->rules));
 	member(&b, "namespace", s->namespace_key ? s->namespace_key : "");
 	member(&b, "environment", s->environment ? s->environment : "");
 	member(&b, "digest", s->digest);
@@ -94,7 +94,9 @@ int saved_snapshot_read(const char *path, const struct saved_from *from, struct 
 	crc_text(v[SNAPSHOT], crc);
 	if (!is_string(v[CRC], crc))
 		return err_set(e, -EBADMSG, "%s: damaged (checksum)", path);
-	enum flag_rules rules = is_string(v[RULES], "v1") ? FLAG_RULES_V1 : FLAG_RULES_V2;
+	enum flag_rules rules = FLAG_RULES_V2;
+	if (v[RULES].ptr && v[RULES].len > 2)
+		flag_rules_parse((struct span){v[RULES].ptr + 1, v[RULES].len - 2}, &rules);
 	r = flag_snapshot_parse_json(path, v[SNAPSHOT], rules, ret, e);
 	if (r < 0)
 		return r;

@@ -1,7 +1,7 @@
 /*
  * Saved snapshot: the last good snapshot of a source, on disk, for starting without the source.
  *
- * File:      {"format":2,"source":"flipt"|"file" (missing: flipt),"rules":"v1"|"v2","namespace":…,"environment":…,"digest":…,"saved_at":RFC 3339,"crc32":hex of the text
+ * File:      {"format":2,"source":"flipt"|"file" (missing: flipt),"rules":"v1"|"v2.0"|"v2.9"|"v2.11","namespace":…,"environment":…,"digest":…,"saved_at":RFC 3339,"crc32":hex of the text
  *            of "snapshot","snapshot":{…}}; replaced atomically, mode 0600, checked when read.
  */
 #ifndef FLAGS_SAVED_SNAPSHOT_H

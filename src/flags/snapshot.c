@@ -153,7 +153,7 @@ static int read_constraint(const struct reader *r, struct span object, const cha
 		return out_of_memory(r);
 	if (ret->malformed)
 		model_warn(r->snapshot, "%s: %s%s", where, ret->why,
-			   r->snapshot->rules == FLAG_RULES_V2 ? "; Flipt leaves the whole segment out" : "");
+			   model_drops_segments(r->snapshot->rules) ? "; Flipt leaves the whole segment out" : "");
 	return 0;
 }
 

@@ -19,6 +19,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/span.h"
+#include "flags/flags.h"
 #include "flags/flipt_credential.h"
 #include "router/cidr.h"
 #include "router/template.h"
@@ -170,7 +171,8 @@ struct config {
 	struct {
 		enum flag_source_kind kind;
 		const char *file; /* features file; relative to the configuration's folder when relative */
-		bool v1_rules;
+		enum flag_rules rules; /* of a file, and of a server that does not tell its version */
+		bool rules_given;
 		const char *url, *namespace_key, *environment, *ca_file, *snapshot_file; /* flipt */
 		enum flipt_auth auth;
 		const char *token, *token_file; /* token: as it was when the configuration was read; token_file: NULL where the environment says it */

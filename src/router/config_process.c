@@ -120,13 +120,13 @@ static void check_flag_file(const struct place *p, const char *path)
 
 static void read_flag_kind(const struct place *p, struct config *c)
 {
-	static const char *const kinds[] = {"file", "flipt"}, *const rules[] = {"v2", "v1"};
+	static const char *const kinds[] = {"file", "flipt"}, *const rules[] = {"v1", "v2.0", "v2.9", "v2.11", "v2"};
 	struct place source = place_member(p, "source"), version = place_member(p, "rules");
 	size_t which;
 	if (value_choice(&source, kinds, 2, &which))
 		c->flags.kind = which ? FLAG_SOURCE_FLIPT : FLAG_SOURCE_FILE;
-	if (value_choice(&version, rules, 2, &which))
-		c->flags.v1_rules = which == 1;
+	if (value_choice(&version, rules, 5, &which))
+		c->flags.rules_given = flag_rules_parse(span_of(rules[which]), &c->flags.rules);
 }
 
 void read_flag_source(const struct place *p)

@@ -4,7 +4,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct span text = {(const char *)data, size};
-	for (enum flag_rules rules = FLAG_RULES_V2; rules <= FLAG_RULES_V1; rules++) {
+	for (enum flag_rules rules = 0; rules < FLAG_RULES_COUNT; rules++) {
 		struct flag_snapshot *s = NULL;
 		struct err e;
 		if (flag_snapshot_parse_features("fuzz.yml", text, rules, &s, &e) == 0)

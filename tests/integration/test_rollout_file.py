@@ -530,7 +530,7 @@ def test_shares_that_leave_some_without_a_variant_are_pointed_out(start):
     flag["enabled"] = False
     place = Place(start, everybody(flag), flags={"rules": "v1"})
     told = place.run("enable", FLAG, "--yes")
-    assert "the distributions add up to 80 %, what is missing to 100 % gets no variant" in told.stdout, told.stdout + told.stderr
+    assert "the distributions add up to 80 %; by the rules of v1 what is missing to 100 % gets no variant" in told.stdout, told.stdout + told.stderr
     assert "add up" not in place.done("set", FLAG, "20")
     flag["rules"][0]["distributions"].reverse()
     place.write(json.dumps(everybody({**flag, "enabled": True})))

@@ -175,7 +175,7 @@ static void warnings(void **state)
 		"f.yml:12: segment \"default\" is not declared; taken as everybody",
 		"f.yml:12: flag \"v\", rule 1: variant \"a\" has 33.33 %, but Flipt acts in steps of 0.1 %",
 		"f.yml:12: flag \"v\", rule 1: variant \"b\" has 66.67 %, but Flipt acts in steps of 0.1 %",
-		"f.yml:14: flag \"v\", rule 2: the distributions add up to 33.3 %, Flipt scales them to 100 %",
+		"f.yml:14: flag \"v\", rule 2: the distributions add up to 33.3 %; by the rules of v2.11 they are scaled to 100 %",
 	};
 	struct flag_snapshot *s = features(text, FLAG_RULES_V2);
 	(void)state;
@@ -186,6 +186,62 @@ static void warnings(void **state)
 	assert_int_equal(flag_snapshot_warnings(s), COUNT(expected));
 	assert_null(flag_snapshot_warning(s, COUNT(expected)));
 	flag_snapshot_unref(s);
+}
+
+/* {on: 20} alone: 2.8 and older leave 80 % without a variant, 2.9 and newer give it to everybody. A malformed constraint takes its
+ * segment out of an AND from 2.10 on; before, it merely does not match. */
+static void each_version_acts_by_its_own_rules(void **state)
+{
+	static const char text[] =
+		"flags:\n"
+		"- {key: part, enabled: true, variants: [{key: on}],\n"
+		"   rules: [{segment: default, distributions: [{variant: on, rollout: 20}]}]}\n"
+		"- {key: both, enabled: true, variants: [{key: on}],\n"
+		"   rules: [{segment: {keys: [all, bad], operator: AND_SEGMENT_OPERATOR}, distributions: [{variant: on, rollout: 100}]}]}\n"
+		"segments: [{key: all}, {key: bad, constraints: [{type: number, property: n, operator: eq, value: x}]}]\n";
+	static const struct {
+		enum flag_rules rules;
+		bool scaled, drops;
+		const char *warning;
+	} rows[] = {
+		{FLAG_RULES_V1, false, false, "by the rules of v1 what is missing to 100 % gets no variant"},
+		{FLAG_RULES_V2_0, false, false, "by the rules of v2.0 what is missing to 100 % gets no variant"},
+		{FLAG_RULES_V2_9, true, false, "by the rules of v2.9 they are scaled to 100 %"},
+		{FLAG_RULES_V2_11, true, true, "by the rules of v2.11 they are scaled to 100 %"},
+	};
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct flag_snapshot *s = features(text, rows[i].rules);
+		size_t on = 0, warned = 0;
+		for (int n = 0; n < 1000; n++) {
+			char entity[16];
+			snprintf(entity, sizeof(entity), "user-%d", n);
+			on += ask(s, "part", entity, NULL).match;
+		}
+		assert_true(rows[i].scaled ? on == 1000 : on > 150 && on < 250);
+		assert_int_equal(ask(s, "both", "x", NULL).match, rows[i].drops);
+		for (size_t w = 0; w < flag_snapshot_warnings(s); w++)
+			warned += strstr(flag_snapshot_warning(s, w), rows[i].warning) != NULL;
+		assert_int_equal(warned, 1);
+		flag_snapshot_unref(s);
+	}
+}
+
+static void a_servers_version_says_whose_rules_count(void **state)
+{
+	static const struct {
+		unsigned major, minor;
+		enum flag_rules rules;
+	} rows[] = {{1, 61, FLAG_RULES_V1},   {2, 0, FLAG_RULES_V2_0},	 {2, 8, FLAG_RULES_V2_0},  {2, 9, FLAG_RULES_V2_9},
+		    {2, 10, FLAG_RULES_V2_11}, {2, 11, FLAG_RULES_V2_11}, {2, 40, FLAG_RULES_V2_11}, {3, 0, FLAG_RULES_V2_11}};
+	enum flag_rules parsed;
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++)
+		assert_int_equal(flag_rules_of_server(rows[i].major, rows[i].minor), rows[i].rules);
+	for (enum flag_rules r = 0; r < FLAG_RULES_COUNT; r++)
+		assert_true(flag_rules_parse(span_of(flag_rules_text(r)), &parsed) && parsed == r);
+	assert_true(flag_rules_parse(SPAN_LIT("v2"), &parsed) && parsed == FLAG_RULES_V2_11);
+	assert_false(flag_rules_parse(SPAN_LIT("v3"), &parsed));
 }
 
 static void unknown_things_of_a_newer_server(void **state)
@@ -425,6 +481,8 @@ int main(void)
 		cmocka_unit_test(snapshot_mistakes),
 		cmocka_unit_test(too_many_segments_in_a_rule),
 		cmocka_unit_test(warnings),
+		cmocka_unit_test(each_version_acts_by_its_own_rules),
+		cmocka_unit_test(a_servers_version_says_whose_rules_count),
 		cmocka_unit_test(unknown_things_of_a_newer_server),
 		cmocka_unit_test(quickstart),
 		cmocka_unit_test(by_percentage),
