@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/aging.h"
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "base/db.h"
@@ -63,11 +64,12 @@ struct ledger {
 	struct db *db; /* NULL after an error that asks for opening it anew */
 	struct db_stmt *put, *remove, *expire;
 	int64_t swept_ms;
+	struct aging aging;
 };
 
-static int64_t oldest_us(void)
+static int64_t oldest_us(struct ledger *l)
 {
-	return clock_wall_us() - (int64_t)LEDGER_TTL_DAYS * 86400 * 1000000;
+	return aging_now(&l->aging) - (int64_t)LEDGER_TTL_DAYS * 86400 * 1000000;
 }
 
 static uint32_t hash_of(const struct ledger *l, struct span group, struct span key)
@@ -177,6 +179,7 @@ static int load(struct ledger *l, struct err *e)
 		"SELECT \"group\", key, backend, task_id, created_us FROM entries", &s, e);
 	if (r < 0)
 		return r;
+	int64_t newest_us = 0;
 	/* Whatever their age by this clock: they count until the sweep, which knows what to think of the clock. */
 	while ((r = db_step(s, e)) == 1) {
 		struct ledger_entry entry = {.created_us = db_column_int64(s, 4)};
@@ -186,7 +189,9 @@ static int load(struct ledger *l, struct err *e)
 		span_copy(db_column_text(s, 3), entry.task_id, sizeof(entry.task_id));
 		if (remember(l, &entry) < 0)
 			return err_set(e, -ENOMEM, "out of memory");
+		newest_us = entry.created_us > newest_us ? entry.created_us : newest_us;
 	}
+	aging_begin(&l->aging, "ledger", newest_us);
 	return r;
 }
 
@@ -288,7 +293,7 @@ static void finish(struct ledger *l, struct change *c, int error)
 
 static void sweep(struct ledger *l)
 {
-	int64_t now = clock_mono_ms(), oldest = oldest_us();
+	int64_t now = clock_mono_ms(), oldest = oldest_us(l);
 	if (now - l->swept_ms < SWEEP_SECONDS * 1000)
 		return;
 	l->swept_ms = now;

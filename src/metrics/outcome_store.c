@@ -70,7 +70,9 @@ static int prepare_all(struct outcome_store *s, struct err *e)
 		{&s->old_row, "SELECT min(row) FROM row_marks WHERE minute >= ?"},
 		{&s->delete_rows, "DELETE FROM outcomes WHERE id < ?"},
 		{&s->delete_marks, "DELETE FROM row_marks WHERE row < ? AND row < (SELECT max(row) FROM row_marks)"},
-		{&s->clamp_marks, "UPDATE row_marks SET minute = ?1 WHERE minute > ?1"},
+		{&s->clamp_marks, /* Where all are to come the clock is behind now. */
+				  "UPDATE row_marks SET minute = ?1 WHERE minute > ?1"
+				  " AND (SELECT minute FROM row_marks ORDER BY row LIMIT 1) <= ?1"},
 		{&s->first_rollup, "SELECT min(minute) FROM rollups"},
 		{&s->delete_rollups, "DELETE FROM rollups WHERE minute < ?"},
 		{&s->delete_drops, "DELETE FROM drops WHERE minute < ?"},
@@ -153,6 +155,14 @@ struct outcome_store *outcome_store_close(struct outcome_store *s)
 	buf_release(&s->encoded);
 	free(s);
 	return NULL;
+}
+
+int outcome_store_newest(struct outcome_store *s, int64_t *ret_us, struct err *e)
+{
+	int64_t minute;
+	int r = db_query_int64(s->db, "SELECT coalesce((SELECT minute FROM row_marks ORDER BY row DESC LIMIT 1), 0)", &minute, e);
+	*ret_us = r == 0 ? minute * MINUTE_US : 0;
+	return r;
 }
 
 bool outcome_store_moved(struct outcome_store *s)
@@ -397,8 +407,11 @@ static int read_range(struct outcome_store *s, struct row_range *ret, struct err
 /* The first row that age lets stay. */
 static int first_young(struct outcome_store *s, const struct outcome_limits *l, int64_t *ret, struct err *e)
 {
-	db_bind_int64(s->clamp_marks, 1, minute_of(l->now_us)); /* times to come: the clock was ahead when they were written */
-	int r = db_run(s->clamp_marks, e);
+	int r = 0;
+	if (!l->keep_marks) { /* times to come: the clock was ahead when they were written */
+		db_bind_int64(s->clamp_marks, 1, minute_of(l->now_us));
+		r = db_run(s->clamp_marks, e);
+	}
 	if (r < 0)
 		return r;
 	db_bind_int64(s->old_row, 1, minute_of(l->rows_before_us));

@@ -52,6 +52,7 @@ struct outcome_limits {
 	int64_t rollups_before_us; /* sums and drops of minutes before go */
 	uint64_t max_bytes;	   /* of the file's used pages: the oldest rows go first; 0 = no limit */
 	int64_t now_us;
+	bool keep_marks; /* the clock may be wrong: times to come are left as they are */
 };
 
 int outcome_store_open(const char *path, struct series_table *series, struct outcome_store **ret, struct err *e);
@@ -60,6 +61,9 @@ int outcome_store_write(struct outcome_store *s, const struct outcome_batch *bat
 
 /* Deletes one chunk of what is over the limits, so that writing goes on in between: 1 = there is more, 0 = done. */
 int outcome_store_retain(struct outcome_store *s, const struct outcome_limits *limits, struct err *e);
+
+/* When the newest row was written, to the minute (us, wall clock); 0 = there is none. */
+int outcome_store_newest(struct outcome_store *s, int64_t *ret_us, struct err *e);
 
 /* Whether another file, or none, now stands at the path. */
 bool outcome_store_moved(struct outcome_store *s);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "base/aging.h"
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -57,6 +58,8 @@ struct recorder {
 	size_t drop_count;
 	bool failing;
 	int64_t retain_at_ms;
+	struct aging aging;
+	bool aging_begun; /* with the first file that could be read */
 };
 
 /* --- producers ------------------------------------------------------------------------------------------------------ */
@@ -248,7 +251,16 @@ static int open_store(struct recorder *r, struct err *e)
 	int code = file_make_parent(r->path, 0700, e);
 	if (code == 0)
 		code = read_user_key(r, e);
-	return code < 0 ? code : outcome_store_open(r->path, r->series, &r->store, e);
+	if (code == 0)
+		code = outcome_store_open(r->path, r->series, &r->store, e);
+	int64_t newest_us;
+	if (code < 0 || r->aging_begun)
+		return code;
+	code = outcome_store_newest(r->store, &newest_us, e);
+	r->aging_begun = code == 0;
+	if (code == 0)
+		aging_begin(&r->aging, "outcomes", newest_us);
+	return code;
 }
 
 /* Locked and full pass by themselves; with anything else the file is looked at afresh. */
@@ -291,14 +303,16 @@ static int64_t days_before(int64_t now_us, unsigned days)
 
 static void retain(struct recorder *r)
 {
-	int64_t now_ms = clock_mono_ms(), now_us = clock_wall_us();
-	if (!r->store || r->failing || now_ms < r->retain_at_ms)
+	int64_t now_ms = clock_mono_ms();
+	if (!r->store || !r->aging_begun || r->failing || now_ms < r->retain_at_ms)
 		return;
+	int64_t now_us = aging_now(&r->aging);
 	struct outcome_limits limits = {
 		.rows_before_us = days_before(now_us, r->options.retention_days),
 		.rollups_before_us = days_before(now_us, r->options.retention_rollup_days),
 		.max_bytes = r->options.max_bytes,
 		.now_us = now_us,
+		.keep_marks = !aging_settled(&r->aging),
 	};
 	struct err e = {""};
 	int code = outcome_store_retain(r->store, &limits, &e);

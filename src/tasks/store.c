@@ -15,6 +15,8 @@
 
 #define APPLICATION_ID 0x4d525451 /* "MRTQ" */
 #define DEFAULT_BUSY_MS 2000
+#define DEFAULT_GRACE_MS 4000 /* a worker in trouble tries each second, and waits two for a lock */
+#define SLOW_MS 1000
 #define DEFAULT_MAX_RESULT (64u << 20)
 #define BACKLOG_CUT "100000"
 #define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
@@ -94,7 +96,9 @@ static const char *const sql[SQL_N] = {
 		    " OR EXISTS (SELECT 1 FROM task WHERE state = 1 AND deadline_at > 0 AND deadline_at <= ?1)"
 		    " OR EXISTS (SELECT 1 FROM task WHERE completed_us > 0 AND parent IS NULL AND completed_us < ?2)",
 	[SQL_DUE_LEASE] = "SELECT seq, 0 FROM task WHERE state = 1 AND lease_until > 0"
-			  " AND lease_until <= ?1 LIMIT 200",
+			  " AND lease_until <= ?1 AND lease_until & 1 = 1 LIMIT 200",
+	[SQL_DOUBT_LEASE] = "UPDATE task SET lease_until = ?2 WHERE state = 1 AND lease_until > 0 AND lease_until <= ?1"
+			    " AND lease_until & 1 = 0",
 	[SQL_DUE_EXPIRED] = "SELECT seq, expires_ms FROM task WHERE state = 0 AND expires_at > 0 AND expires_at <= ?1 LIMIT 200",
 	[SQL_DUE_WORKFLOW] = "SELECT seq, timeout_ms FROM task WHERE state = 1 AND deadline_at > 0 AND deadline_at <= ?1 LIMIT 200",
 	[SQL_OLD] = "SELECT seq, 0 FROM task WHERE completed_us > 0 AND parent IS NULL AND completed_us < ?1"
@@ -181,11 +185,24 @@ static int check_boot(struct store *s, struct err *e)
 	return r;
 }
 
+static int begin_aging(struct store *s, struct err *e)
+{
+	int64_t newest;
+	int r = db_query_int64(s->db,
+			       "SELECT max(coalesce((SELECT submitted_us FROM task ORDER BY seq DESC LIMIT 1), 0), coalesce((SELECT"
+			       " max(completed_us) FROM task WHERE completed_us > 0 AND parent IS NULL), 0))",
+			       &newest, e);
+	if (r == 0)
+		aging_begin(&s->aging, "tasks", newest);
+	return r;
+}
+
 int store_open(const struct store_options *o, struct store **ret, struct err *e)
 {
 	CLEANUP(store_closep) struct store *s = calloc(1, sizeof(*s));
 	if (!s)
 		return err_set(e, -ENOMEM, "out of memory");
+	s->grace_ms = o->grace_ms ? o->grace_ms : DEFAULT_GRACE_MS;
 	s->max_result = o->max_result ? o->max_result : DEFAULT_MAX_RESULT;
 	struct db_options d = {.path = o->path,
 			       .sync_full = true,
@@ -198,7 +215,12 @@ int store_open(const struct store_options *o, struct store **ret, struct err *e)
 		r = db_migrate(s->db, schema, sizeof(schema) / sizeof(schema[0]), e);
 	if (r == 0)
 		r = check_boot(s, e);
-	return r < 0 ? r : (*ret = steal(s), 0);
+	if (r == 0)
+		r = begin_aging(s, e);
+	if (r < 0)
+		return r;
+	*ret = steal(s);
+	return 0;
 }
 
 struct store *store_close(struct store *s)
@@ -214,12 +236,19 @@ struct store *store_close(struct store *s)
 
 int store_begin(struct store *s, struct err *e)
 {
-	return db_begin(s->db, e);
+	int64_t asked_ms = clock_mono_ms();
+	int r = db_begin(s->db, e);
+	if (r < 0 || clock_mono_ms() - asked_ms >= SLOW_MS)
+		s->quiet_until_ms = clock_mono_ms() + s->grace_ms;
+	return r;
 }
 
 int store_commit(struct store *s, struct err *e)
 {
-	return db_commit(s->db, e);
+	int r = db_commit(s->db, e);
+	if (r < 0)
+		s->quiet_until_ms = clock_mono_ms() + s->grace_ms;
+	return r;
 }
 
 void store_rollback(struct store *s)

@@ -42,6 +42,7 @@ struct store_options {
 	const char *path;
 	int busy_timeout_ms; /* 0: 2000 */
 	size_t max_result;   /* bytes of a result; 0: 64 MiB */
+	unsigned grace_ms;   /* see store_sweep; 0: 4000 */
 };
 
 int store_open(const struct store_options *o, struct store **ret, struct err *e);
@@ -144,7 +145,11 @@ struct store_step {
 int store_workflow_start(struct store *s, const struct store_lease *l, const struct store_step *steps, size_t n, unsigned timeout_ms,
 			 struct err *e);
 
-/* What nobody else ends: leases that ran out, expired tasks, workflows past their time, finished tasks older than the retention
+/* A lease that ran out gets `grace_ms` more before its task is lost: in a commit of its own, which shows that a worker that lives could
+ * have written by now. After this store had to wait for another's lock for a second, or could not write, nothing is swept for as
+ * long: workers that met the same trouble come first.
+ *
+ * What nobody else ends: leases that ran out, expired tasks, workflows past their time, finished tasks older than the retention
  * (0: kept). *ret counts changes. Begins and commits by itself, and only when there is something to do. */
 int store_sweep(struct store *s, int64_t retention_ms, unsigned *ret, struct err *e);
 

@@ -4,6 +4,7 @@
 #ifndef TASKS_STORE_INTERNAL_H
 #define TASKS_STORE_INTERNAL_H
 
+#include "base/aging.h"
 #include "base/db.h"
 #include "tasks/store.h"
 
@@ -40,12 +41,16 @@ enum store_sql {
 	SQL_PARENT,
 	SQL_DUE,
 	SQL_DUE_LEASE,
+	SQL_DOUBT_LEASE,
 	SQL_DUE_EXPIRED,
 	SQL_DUE_WORKFLOW,
 	SQL_OLD,
 	SQL_MARKS_OLD,
 	SQL_N
 };
+
+/* lease_until is even as its owner wrote it, odd once it ran out and a sweep has given it its grace (or none is due: after a reboot). */
+#define LEASE_EVEN(ms) ((ms) & ~INT64_C(1))
 
 enum { STATE_PENDING = TASK_PENDING, STATE_RUNNING = TASK_RUNNING, STATE_COMPLETED = TASK_COMPLETED, STATE_FAILED = TASK_FAILED };
 
@@ -54,6 +59,9 @@ struct store {
 	struct db_stmt *statements[SQL_N];
 	size_t max_result;
 	bool news;
+	unsigned grace_ms;
+	int64_t quiet_until_ms; /* nothing is swept before, see store_sweep */
+	struct aging aging;
 	unsigned queue_turn; /* which queue is looked at first, so that a busy one does not starve the others */
 };
 

@@ -250,7 +250,7 @@ static int take(struct store *s, const struct store_lease_request *r, const stru
 	db_bind_int64(st, 1, c->seq);
 	db_bind_int64(st, 2, r->max_attempts(r->arg, span_of(c->name), c->idempotent));
 	db_bind_int64(st, 3, token);
-	db_bind_int64(st, 4, clock_mono_ms() + r->lease_ms);
+	db_bind_int64(st, 4, LEASE_EVEN(clock_mono_ms() + r->lease_ms));
 	db_bind_text(st, 5, r->worker);
 	db_bind_int64(st, 6, clock_wall_us());
 	int code = db_run(st, e);
@@ -312,7 +312,7 @@ int store_extend(struct store *s, int64_t seq, int64_t token, unsigned lease_ms,
 		return -EIO;
 	db_bind_int64(st, 1, seq);
 	db_bind_int64(st, 2, token);
-	db_bind_int64(st, 3, clock_mono_ms() + lease_ms);
+	db_bind_int64(st, 3, LEASE_EVEN(clock_mono_ms() + lease_ms));
 	int r = db_run(st, e);
 	return r < 0 ? r : db_changes(s->db) == 1 ? 0 : STORE_E_STALE;
 }
@@ -447,9 +447,22 @@ static int forget(struct store *s, int64_t before_us, unsigned *count, struct er
 	return db_run(st, e);
 }
 
+static int doubt_leases(struct store *s, struct err *e)
+{
+	struct db_stmt *st = store_sql(s, SQL_DOUBT_LEASE, e);
+	if (!st)
+		return -EIO;
+	int64_t now_ms = clock_mono_ms();
+	db_bind_int64(st, 1, now_ms);
+	db_bind_int64(st, 2, LEASE_EVEN(now_ms + s->grace_ms) + 1);
+	return db_run(st, e);
+}
+
 static int sweep_all(struct store *s, int64_t before_us, unsigned *count, struct err *e)
 {
 	int r = sweep_kind(s, SQL_DUE_LEASE, end_lost, count, e);
+	if (r == 0)
+		r = doubt_leases(s, e);
 	if (r == 0)
 		r = sweep_kind(s, SQL_DUE_EXPIRED, end_expired, count, e);
 	if (r == 0)
@@ -465,8 +478,10 @@ static int sweep_all(struct store *s, int64_t before_us, unsigned *count, struct
 
 int store_sweep(struct store *s, int64_t retention_ms, unsigned *ret, struct err *e)
 {
-	int64_t before_us = retention_ms ? clock_wall_us() - retention_ms * 1000 : 0;
+	int64_t before_us = retention_ms ? aging_now(&s->aging) - retention_ms * 1000 : 0;
 	*ret = 0;
+	if (clock_mono_ms() < s->quiet_until_ms)
+		return 0;
 	struct db_stmt *st = store_sql(s, SQL_DUE, e);
 	if (!st)
 		return -EIO;
@@ -478,6 +493,10 @@ int store_sweep(struct store *s, int64_t retention_ms, unsigned *ret, struct err
 	if (r < 0 || !due)
 		return r < 0 ? r : 0;
 	r = store_begin(s, e);
+	if (r == 0 && clock_mono_ms() < s->quiet_until_ms) { /* it had to wait: those whose leases these are had to, too */
+		store_rollback(s);
+		return 0;
+	}
 	if (r == 0)
 		r = sweep_all(s, before_us, ret, e);
 	if (r == 0)

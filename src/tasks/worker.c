@@ -44,6 +44,7 @@ struct job {
 	bool ended, unknown, cancelled;
 	struct buf result, error, detail;
 	bool failed;
+	bool orphaned; /* its row was in a file that is gone: nothing is to be written */
 	bool written; /* in the transaction that is open */
 };
 
@@ -316,6 +317,12 @@ static int lease(struct worker *w, struct err *e)
 static int write_end(struct worker *w, struct job *j, struct err *e)
 {
 	int r;
+	if (j->orphaned) {
+		log_warn("task_result_refused", LOG_STR("task_id", j->id), LOG_STR("task", j->name),
+			 LOG_STR("reason", "the database was deleted or replaced while it ran"));
+		j->written = true;
+		return 0;
+	}
 	if (j->unknown) {
 		r = store_lost(w->store, j->seq, j->token, buf_span(&j->detail), e);
 	} else {
@@ -354,7 +361,7 @@ static int beat(struct worker *w, struct err *e)
 	w->beaten = true;
 	int r = store_worker_beat(w->store, &row, e);
 	for (struct job *j = w->jobs; r >= 0 && j; j = j->next) {
-		if (j->ended)
+		if (j->ended || j->orphaned)
 			continue;
 		r = store_extend(w->store, j->seq, j->token, w->o.lease_ms, e);
 		if (r == STORE_E_STALE) {
@@ -424,11 +431,12 @@ static int write_round(struct worker *w, struct err *e)
 }
 
 static void check_stopped(struct worker *w);
+static bool need_file(struct worker *w);
 
 static void flush(struct worker *w)
 {
 	struct err e = {""};
-	if (!anything_to_write(w, &e))
+	if (!need_file(w) || !anything_to_write(w, &e))
 		return;
 	int n = write_round(w, &e);
 	if (n < 0) {
@@ -462,6 +470,52 @@ static void on_flush(struct loop_work *work)
 	flush(w);
 }
 
+/* --- the file ---------------------------------------------------------------------------------------------------------------------- */
+
+static void on_poke(void *arg, unsigned events);
+
+static int open_file(struct worker *w, struct err *e)
+{
+	struct store_options o = {.path = w->o.database};
+	int r = store_open(&o, &w->store, e);
+	if (r == 0)
+		r = poke_open(w->o.database, POKE_WORKER, &w->poke, e);
+	if (r == 0)
+		r = loop_watch_new(w->loop, poke_fd(w->poke), LOOP_READ, on_poke, w, &w->watch);
+	return r;
+}
+
+static void close_file(struct worker *w)
+{
+	w->watch = loop_watch_free(w->watch);
+	w->poke = poke_close(w->poke);
+	w->store = store_close(w->store);
+}
+
+/* A file that was deleted or replaced has taken the rows of what runs with it: these tasks end, and nobody can be told. */
+static void leave_file(struct worker *w)
+{
+	log_warn("task_store_moved", LOG_STR("database", w->o.database), LOG_STR("effect", "opened anew"));
+	for (struct job *j = w->jobs; j; j = j->next)
+		j->orphaned = true;
+	close_file(w);
+	w->next_beat_ms = 0;
+}
+
+static bool need_file(struct worker *w)
+{
+	struct err e = {""};
+	if (w->store && store_moved(w->store))
+		leave_file(w);
+	if (w->store)
+		return true;
+	if (open_file(w, &e) == 0)
+		return true;
+	close_file(w);
+	note_trouble(w, &e);
+	return false;
+}
+
 /* --- what others ask for -------------------------------------------------------------------------------------------------------- */
 
 static void on_cancelled(void *arg, int64_t seq)
@@ -475,7 +529,7 @@ static void on_cancelled(void *arg, int64_t seq)
 static void look(struct worker *w)
 {
 	struct err e = {""};
-	if (w->n_jobs && store_cancelled(w->store, span_of(w->id), on_cancelled, w, &e) < 0)
+	if (w->n_jobs && need_file(w) && store_cancelled(w->store, span_of(w->id), on_cancelled, w, &e) < 0)
 		note_trouble(w, &e);
 	schedule(w);
 }
@@ -488,18 +542,28 @@ static void on_poke(void *arg, unsigned events)
 	look(w);
 }
 
-static void on_tick(void *arg)
+static void worker_sweep(struct worker *w)
 {
-	struct worker *w = arg;
 	struct err e = {""};
 	unsigned changes = 0;
-	int r = store_sweep(w->store, w->o.retention_ms, &changes, &e);
-	if (r < 0)
+	if (!need_file(w))
+		return;
+	if (store_sweep(w->store, w->o.retention_ms, &changes, &e) < 0)
 		note_trouble(w, &e);
 	if (changes && w->poke) {
 		poke_all(w->poke, POKE_ROUTER);
 		poke_all(w->poke, POKE_WORKER);
 	}
+}
+
+static void on_tick(void *arg)
+{
+	struct worker *w = arg;
+	flush(w); /* what it has itself to say comes first: its own lease may be the one that ran out */
+	if (w->over)
+		return;
+	if (!w->in_trouble)
+		worker_sweep(w);
 	look(w);
 	loop_timer_start(w->tick, TICK_MS);
 }
@@ -520,12 +584,12 @@ static void check_stopped(struct worker *w)
 	w->over = true;
 	loop_timer_stop(w->tick);
 	loop_timer_stop(w->drain);
-	int r = store_begin(w->store, &e);
+	int r = w->store ? store_begin(w->store, &e) : -ENOENT;
 	if (r == 0)
 		r = store_worker_gone(w->store, span_of(w->id), &e);
 	if (r == 0)
 		r = store_commit(w->store, &e);
-	if (r < 0)
+	if (r < 0 && w->store)
 		store_rollback(w->store); /* it goes out of sight by its age */
 	loop_defer(w->loop, &w->stopped);
 }
@@ -571,14 +635,9 @@ void worker_stop(struct worker *w)
 
 static int open_parts(struct worker *w, struct err *e)
 {
-	struct store_options so = {.path = w->o.database};
-	int r = store_open(&so, &w->store, e);
+	int r = open_file(w, e);
 	if (r == 0)
 		r = http_client_new(w->loop, NULL, &w->env.http, e);
-	if (r == 0)
-		r = poke_open(w->o.database, POKE_WORKER, &w->poke, e);
-	if (r == 0)
-		r = loop_watch_new(w->loop, poke_fd(w->poke), LOOP_READ, on_poke, w, &w->watch);
 	if (r == 0)
 		r = loop_timer_new(w->loop, on_tick, w, &w->tick);
 	if (r == 0)
@@ -622,12 +681,10 @@ struct worker *worker_free(struct worker *w)
 		return NULL;
 	while (w->jobs)
 		job_free(w->jobs);
-	loop_watch_free(w->watch);
+	close_file(w);
 	loop_timer_free(w->tick);
 	loop_timer_free(w->drain);
-	poke_close(w->poke);
 	http_client_free(w->env.http);
-	store_close(w->store);
 	buf_release(&w->queue_list);
 	free(w);
 	return NULL;

@@ -6,11 +6,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
 import configuration as c
-from http_text import wait_until
+from http_text import Cut, wait_until
+from programs import BUILD, write_atomically
 from raw import ask, request
 
 FOREIGN = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1], timeout=10); db.execute('SELECT count(*) FROM sqlite_master').fetchall(); db.close()"
@@ -41,13 +44,13 @@ def open_and_close_elsewhere(path):
     subprocess.run([sys.executable, "-S", "-E", "-c", FOREIGN, path], check=True, timeout=30)
 
 
-def serve(start, **sections):
+def serve(start, env=None, **sections):
     folder = str(start.folder())
     write_tasks(folder, python_task("step", STEP))
     step = {"name": "step", "kwargs": {"n": {"$ref": "body:/n"}}, "timeout": "30s"}
     operations = {"start": c.operation("POST /start", step, pin={"group": "g", "key": "body:/name", "role": "start"})}
     config = c.router({"app": c.service(start.origin(), operations)}, backends=c.embedded(), **sections)
-    return start.router(config, FLAGS, folder=folder)
+    return start.router(config, FLAGS, folder=folder, env=env)
 
 
 def begin(router, n):
@@ -76,3 +79,146 @@ def test_another_program_that_opens_and_closes_a_database_takes_nothing_with_it(
     worker.kill()
     router.kill()
     assert rows(router, name, "SELECT count(*) AS n FROM %s" % table) == [{"n": 20}]
+
+
+# --- an outage of the store is not the death of a worker ------------------------------------------------------------------
+
+HELD = """
+import json, os, sys, time
+n, folder = json.load(sys.stdin)["kwargs"]["n"], sys.argv[1]
+os.write(os.open(os.path.join(folder, "done"), os.O_WRONLY | os.O_APPEND | os.O_CREAT), b"%d\\n" % n)
+while not os.path.exists(os.path.join(folder, "go-%d" % n)):
+    time.sleep(0.01)
+print(n)
+"""
+
+
+def serve_held(start, **task):
+    """A task that goes on until its file is there, and writes down that it has begun."""
+    folder = str(start.folder())
+    write_tasks(folder, python_task("held", HELD, folder, **task))
+    held = {"name": "held", "kwargs": {"n": {"$ref": "body:/n"}}, "timeout": "60s"}
+    config = c.router({"app": c.service(start.origin(), {"held": c.operation("POST /held", held)})}, backends=c.embedded())
+    return start.router(config, FLAGS, folder=folder)
+
+
+class Call:
+    """A call of `held` that goes on in a thread."""
+
+    def __init__(self, router, n):
+        self.router, self.n, self.answer = router, n, None
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+        wait_until(lambda: n in begun(router), "task %d to begin" % n)
+
+    def run(self):
+        with contextlib.suppress(Cut, OSError):  # the test may end before
+            self.answer = ask(self.router.port, request("POST", "/held", body=b'{"n": %d}' % self.n))
+
+    def let_go(self):
+        with open(os.path.join(self.router.folder, "go-%d" % self.n), "wb"):
+            pass
+
+    def end(self):
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+        return self.answer.status, self.answer.body.strip()
+
+
+def begun(router):
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(router.folder, "done"), encoding="ascii") as file:
+        return [int(line) for line in file]
+    return []
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_a_store_that_is_locked_longer_than_a_lease_makes_no_live_worker_lost(start, idempotent):
+    router = serve_held(start, idempotent=idempotent)
+    worker = start.worker(router, "--lease", "1s")
+    call = Call(router, 1)
+    goes_on = Call(router, 2)
+    with contextlib.closing(sqlite3.connect(database(router, "tasks.db"), timeout=10, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        call.let_go()
+        worker.wait_event("task_store_failed")
+        wait_until(lambda: db.execute("SELECT max(lease_until) FROM task").fetchone()[0] < time.monotonic() * 1000 - 2000,
+                   "the leases to have run out for long")
+        db.execute("ROLLBACK")
+    assert call.end() == (200, b"1")
+    goes_on.let_go()
+    assert goes_on.end() == (200, b"2")
+    assert sorted(begun(router)) == [1, 2]
+    assert worker.find("task_result_refused") == []
+
+
+def test_a_worker_whose_database_was_removed_opens_it_anew(start):
+    router = serve_held(start)
+    worker = start.worker(router)
+    call = Call(router, 1)
+    for end in ("", "-wal", "-shm"):
+        os.unlink(database(router, "tasks.db") + end)
+    worker.wait_event("task_store_moved")
+    call.let_go()
+    worker.wait_event("task_result_refused")
+    router.wait_event("task_store_moved")
+    again = Call(router, 2)
+    again.let_go()
+    assert again.end() == (200, b"2")
+
+
+# --- clocks ---------------------------------------------------------------------------------------------------------------
+
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+
+
+@pytest.fixture
+def clock(tmp_path):
+    if not os.path.exists(FAKETIME) or "asan" in BUILD or "tsan" in BUILD:
+        pytest.skip("needs libfaketime, and no sanitizer")
+    path = tmp_path / "clock"
+
+    def step(to):
+        write_atomically(str(path), to + "\n")
+    step("+0")
+    step.env = {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(path), "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                "FAKETIME_CACHE_DURATION": "1", "FAKETIME_NO_CACHE": "1"}
+    return step
+
+
+def counts(router):
+    return [rows(router, name, "SELECT count(*) AS n FROM %s" % table)[0]["n"]
+            for name, table in (("outcomes.db", "outcomes"), ("outcomes.db", "rollups"), ("tasks.db", "task"), ("ledger.db", "entries"))]
+
+
+@pytest.mark.parametrize("step", ["+60d", "-400d"])
+def test_a_clock_that_steps_deletes_nothing(start, clock, step):
+    router = serve(start, env=clock.env)
+    start.worker(router, env=clock.env)
+    for n in range(3):
+        begin(router, n)
+    router.wait_outcomes(3)
+    before = counts(router)
+    for to in (step, "+0"):
+        clock(to)
+        for data in ("outcomes", "tasks"):
+            router.wait_event("clock_stepped", data=data, count=1 if to == step else 2)
+        after = counts(router)
+        assert all(a >= b for a, b in zip(after, before)), (before, after)
+
+
+def test_a_start_under_a_wrong_clock_deletes_nothing(start, clock):
+    router = serve(start, env=clock.env)
+    worker = start.worker(router, env=clock.env)
+    for n in range(3):
+        begin(router, n)
+    router.wait_outcomes(3)
+    before = counts(router)
+    for process in (worker, router):
+        assert process.stop() == 0
+    clock("+60d")
+    router = start.router(router.config, FLAGS, folder=router.folder, env=clock.env)
+    start.worker(router, env=clock.env)
+    begin(router, 3)  # ledger and queue sweep when they write
+    router.wait_outcomes(4)
+    after = counts(router)
+    assert all(a > b for a, b in zip(after, before)), (before, after)

@@ -184,7 +184,7 @@ static void sums_agree_with_rows_over_restarts_and_jumping_clocks(void **state)
 
 static void retain(struct place *p, int64_t rows_before, int64_t rollups_before, uint64_t max_bytes, int64_t now)
 {
-	struct outcome_limits l = {rows_before, rollups_before, max_bytes, now};
+	struct outcome_limits l = {rows_before, rollups_before, max_bytes, now, false};
 	struct err e = {""};
 	int r;
 	do {
@@ -228,6 +228,21 @@ static void a_wrong_clock_deletes_no_young_rows(void **state)
 	write_some(p, t + 9 * day, t + 9 * day, 10);
 	retain(p, t + 2 * day, 0, 0, t + 9 * day);
 	assert_int_equal(ask(p, "SELECT count(*) FROM outcomes"), 10);
+}
+
+/* The clock stands before all that was written: it is wrong, and putting marks right by it would age everything. */
+static void a_clock_behind_everything_puts_no_mark_right(void **state)
+{
+	struct place *p = *state;
+	int64_t t = 29000000 * MINUTE_US, day = 1440 * MINUTE_US;
+	write_some(p, t, t, 10);
+	write_some(p, t + day, t + day, 10);
+	retain(p, -7 * day, 0, 0, 0);
+	retain(p, t - 6 * day, 0, 0, t + day);
+	assert_int_equal(ask(p, "SELECT count(*) FROM outcomes"), 20);
+	int64_t newest_us;
+	assert_int_equal(outcome_store_newest(p->store, &newest_us, NULL), 0);
+	assert_int_equal(newest_us, t + day);
 }
 
 static void retention_by_size(void **state)
@@ -293,6 +308,7 @@ int main(void)
 		WITH_STORE(sums_agree_with_rows_over_restarts_and_jumping_clocks),
 		WITH_STORE(retention_by_age),
 		WITH_STORE(a_wrong_clock_deletes_no_young_rows),
+		WITH_STORE(a_clock_behind_everything_puts_no_mark_right),
 		WITH_STORE(retention_by_size),
 		WITH_STORE(old_minutes_become_hours),
 		WITH_STORE(drops_are_kept_per_minute),

@@ -269,7 +269,7 @@ static void beyond_two_days_the_span_is_of_whole_hours(void **state)
 	}
 	o.time_us = now - MINUTE_US;
 	record(p, o, 3);
-	struct outcome_limits l = {INT64_MIN, INT64_MIN, 0, now};
+	struct outcome_limits l = {INT64_MIN, INT64_MIN, 0, now, false};
 	while (outcome_store_retain(p->store, &l, NULL) > 0)
 		;
 	CLEANUP(report_freep) struct report *r = make(p, (struct report_options){.since_us = hour + 30 * MINUTE_US});

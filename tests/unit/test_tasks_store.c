@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +34,7 @@ static int setup(void **state)
 	struct fixture *f = calloc(1, sizeof(*f));
 	scratch_make(f->folder);
 	scratch_path(f->folder, "tasks.db", f->database);
-	struct store_options o = {.path = f->database, .max_result = 1000};
+	struct store_options o = {.path = f->database, .max_result = 1000, .grace_ms = 2};
 	assert_int_equal(store_open(&o, &f->s, &f->e), 0);
 	buf_init(&f->text, 1 << 20);
 	f->attempts = 1;
@@ -170,6 +171,57 @@ static void higher_priorities_first_then_in_order(void **state)
 	assert_int_equal(lease(f, "q", 3, 1000), 0);
 }
 
+/* Its lease runs out, and the grace that the first sweep gives. */
+static unsigned sweep_lost(struct fixture *f)
+{
+	pass_ms(4);
+	assert_int_equal(sweep(f, 0), 0);
+	pass_ms(6);
+	return sweep(f, 0);
+}
+
+/* The store could not be written while the lease ran out: what the worker has to say comes before it is called lost. */
+static void a_lease_that_ran_out_has_grace(void **state)
+{
+	struct fixture *f = *state;
+	struct store_task ends = simple("ends"), goes_on = simple("goes-on");
+	insert(f, &ends);
+	insert(f, &goes_on);
+	assert_int_equal(lease(f, "q", 2, 1), 2);
+	pass_ms(4);
+	assert_int_equal(sweep(f, 0), 0);
+	assert_int_equal(finish(f, &f->leases[0], (struct store_outcome){.result = SPAN_LIT("1")}), 0);
+	assert_int_equal(store_begin(f->s, &f->e), 0);
+	assert_int_equal(store_extend(f->s, f->leases[1].seq, f->leases[1].token, 60000, &f->e), 0);
+	assert_int_equal(store_commit(f->s, &f->e), 0);
+	pass_ms(6);
+	assert_int_equal(sweep(f, 0), 0);
+	assert_int_equal(state_of(f, "ends"), TASK_COMPLETED);
+	assert_int_equal(state_of(f, "goes-on"), TASK_RUNNING);
+}
+
+/* Nothing is swept right after this store could not be written, workflows past their time included. */
+static void after_trouble_nothing_is_swept_for_a_while(void **state)
+{
+	struct fixture *f = *state;
+	struct store_options o = {.path = f->database, .busy_timeout_ms = 1, .grace_ms = 60000};
+	struct db_options d = {.path = f->database};
+	struct store_task t = simple("a");
+	struct db *other;
+	t.pending_ms = 1;
+	insert(f, &t);
+	store_close(f->s);
+	assert_int_equal(store_open(&o, &f->s, &f->e), 0);
+	assert_int_equal(db_open(&d, &other, &f->e), 0);
+	assert_int_equal(db_begin(other, &f->e), 0);
+	assert_int_equal(store_begin(f->s, &f->e), -EBUSY);
+	db_rollback(other);
+	db_close(other);
+	pass_ms(4);
+	assert_int_equal(sweep(f, 0), 0);
+	assert_int_equal(state_of(f, "a"), TASK_PENDING);
+}
+
 static void a_late_completion_is_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -178,8 +230,7 @@ static void a_late_completion_is_refused(void **state)
 	insert(f, &t);
 	lease(f, "q", 1, 1);
 	struct store_lease first = f->leases[0];
-	pass_ms(2);
-	assert_int_equal(sweep(f, 0), 1);
+	assert_int_equal(sweep_lost(f), 1);
 	assert_int_equal(state_of(f, "a"), TASK_PENDING);
 	struct store_outcome late = {.result = SPAN_LIT("\"late\"")};
 	assert_int_equal(finish(f, &first, late), STORE_E_STALE);
@@ -204,8 +255,7 @@ static void attempts_come_to_an_end(void **state)
 	insert(f, &thrice);
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(lease(f, "q", 9, 1), i == 0 ? 2 : 1);
-		pass_ms(2);
-		sweep(f, 0);
+		sweep_lost(f);
 		assert_int_equal(state_of(f, "once"), TASK_FAILED);
 		assert_true(span_is(f->r.error, STORE_WORKER_LOST));
 	}
@@ -426,6 +476,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(the_file_is_private, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_same_task_again_is_there_already, setup, teardown),
 		cmocka_unit_test_setup_teardown(higher_priorities_first_then_in_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_lease_that_ran_out_has_grace, setup, teardown),
+		cmocka_unit_test_setup_teardown(after_trouble_nothing_is_swept_for_a_while, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_late_completion_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(attempts_come_to_an_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_kept_lease_does_not_run_out, setup, teardown),
