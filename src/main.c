@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/crypto.h"
 #include "base/log.h"
+#include "base/plain_output.h"
 #include "cli/check_flags.h"
 #include "cli/evaluate.h"
 #include "cli/explain.h"
@@ -131,6 +132,7 @@ int main(int argc, char **argv)
 		const char *name;
 		int (*run)(int argc, char **argv);
 	} commands[] = {{"check", check}, {"explain", explain_command}, {"evaluate", evaluate_command}, {"serve", serve}};
+	plain_output_begin();
 
 	if (crypto_setup() < 0) {
 		fprintf(stderr, "no source of randomness\n");

@@ -45,7 +45,8 @@ enum json_type json_type_of(struct span value); /* SPAN_NONE → JSON_NULL */
 /* Appends a string value's content, escapes resolved (lone surrogates become U+FFFD; \u0000 a NUL byte). -EINVAL when it is
  * no string, or buf's errors. */
 int json_unescape(struct span string_value, struct buf *out);
-/* Appends text as a JSON string, quotes included; bytes that are not UTF-8 become U+FFFD. All of it or, with an error, nothing. */
+/* Appends text as a JSON string, quotes included; controls (C0, DEL, C1) are escaped, bytes that are not UTF-8
+ * become U+FFFD. All of it or, with an error, nothing. */
 int json_quote(struct buf *out, struct span text);
 
 /* Whether two valid values (without blanks around) mean the same: numbers by their decimal value, strings by their characters,

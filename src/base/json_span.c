@@ -584,20 +584,22 @@ int json_quote(struct buf *out, struct span text)
 	size_t start = out->len;
 	int r = buf_putc(out, '"');
 	while (r == 0 && p < end) {
-		const char *stop = skip_plain(p, end);
+		const char *stop = skip_plain(p, end), *del = memchr(p, 0x7F, (size_t)(stop - p));
+		stop = del ? del : stop;
 		r = buf_append(out, p, (size_t)(stop - p));
 		p = stop;
 		if (r < 0 || p == end)
 			break;
 		unsigned char c = (unsigned char)*p;
 		size_t n = 1;
-		if (c < 0x20) {
+		if (c < 0x20 || c == 0x7F) {
 			r = quote_control(out, c);
 		} else if (c < 0x80) {
 			char escape[2] = {'\\', (char)c};
 			r = buf_append(out, escape, 2);
 		} else if ((n = utf8_sequence(p, end)) > 0) {
-			r = buf_append(out, p, n);
+			bool c1 = c == 0xC2 && (unsigned char)p[1] < 0xA0; /* a terminal that shows the document obeys them */
+			r = c1 ? quote_control(out, (unsigned char)p[1]) : buf_append(out, p, n);
 		} else {
 			r = buf_append(out, "\xEF\xBF\xBD", 3);
 			n = 1;

@@ -68,7 +68,7 @@ int text_put_plain(struct buf *out, struct span s)
 	char piece[TEXT_PIECE_MAX];
 	if (text_is_plain(s))
 		return buf_append_span(out, s);
-	for (size_t n; (n = text_piece(&s, piece)) > 0;)
+	for (size_t n; !out->error && (n = text_piece(&s, piece)) > 0;)
 		buf_append(out, piece, n);
 	return out->error;
 }
@@ -76,7 +76,7 @@ int text_put_plain(struct buf *out, struct span s)
 int text_put_lines(struct buf *out, struct span s)
 {
 	char piece[TEXT_PIECE_MAX];
-	while (s.len) {
+	while (s.len && !out->error) {
 		bool kept = *s.ptr == '\n' || *s.ptr == '\t';
 		char c = *s.ptr;
 		size_t n = text_piece(&s, piece);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plain_output.h"
 #include "cli/rollout_command.h"
 #include "cli/rollout_history.h"
 
@@ -197,6 +198,7 @@ int main(int argc, char **argv)
 	static const char usual_config[] = "config/router.yml";
 	struct rollout_arguments a = {.config = usual_config, .percent = -1, .timeout_s = WAIT_S};
 	struct err e = {""};
+	plain_output_begin();
 	signal(SIGPIPE, SIG_IGN); /* a reader of ours that is gone must not leave a change half made */
 	if (parse(argc, argv, &a) != 0)
 		return ROLLOUT_USAGE;

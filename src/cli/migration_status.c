@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/plain_output.h"
 #include "cli/gate.h"
 #include "metrics/report.h"
 #include "metrics/when.h"
@@ -296,6 +297,15 @@ static int format_report(const struct arguments *a, const struct report *r, stru
 	return a->format == CSV ? report_to_csv(r, out) : report_to_text(r, terminal_columns(), out);
 }
 
+/* Meant for the terminal itself. */
+static void clear_screen(void)
+{
+	static const char home_and_clear[] = "\033[H\033[2J";
+	fflush(stdout);
+	ssize_t ignored = write(STDOUT_FILENO, home_and_clear, sizeof(home_and_clear) - 1);
+	(void)ignored;
+}
+
 static int show(struct arguments *a)
 {
 	CLEANUP(report_freep) struct report *r = NULL;
@@ -319,7 +329,7 @@ static int show(struct arguments *a)
 		return EXIT_FAILURE;
 	}
 	if (a->watch_s && a->format == TEXT && isatty(STDOUT_FILENO))
-		fputs("\033[H\033[2J", stdout);
+		clear_screen();
 	fwrite(out.ptr, 1, out.len, stdout);
 	if (fflush(stdout) != 0) {
 		fprintf(stderr, "migration-status: standard output: %s\n", strerror(errno));
@@ -331,6 +341,7 @@ static int show(struct arguments *a)
 int main(int argc, char **argv)
 {
 	struct arguments a;
+	plain_output_begin();
 	int code = parse_arguments(argc, argv, &a);
 	if (code >= 0)
 		return code;

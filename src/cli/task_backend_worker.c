@@ -15,6 +15,7 @@
 #include "base/crypto.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/plain_output.h"
 #include "router/config.h"
 #include "tasks/backends.h"
 #include "tasks/registry.h"
@@ -434,6 +435,7 @@ static int execute(struct program *p, int argc, char **argv)
 int main(int argc, char **argv)
 {
 	struct program p = {.concurrency = DEFAULT_CONCURRENCY, .drain_ms = DEFAULT_SHUTDOWN_MS, .signal_fd = -1};
+	plain_output_begin();
 	log_setup(LOG_INFO, LOG_LOGFMT);
 	if (crypto_setup() < 0)
 		return 1;

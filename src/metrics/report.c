@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/db.h"
+#include "base/text.h"
 #include "metrics/histogram.h"
 #include "metrics/outcome_store.h"
 #include "metrics/rollup_fold.h"
@@ -124,8 +125,8 @@ static int find_cell(struct maker *m, struct span service, struct span operation
 	struct cell *c = calloc(1, sizeof(*c));
 	if (!c)
 		return err_set(e, -ENOMEM, "out of memory");
-	span_copy(service, c->op.service, sizeof(c->op.service));
-	span_copy(operation, c->op.operation, sizeof(c->op.operation));
+	text_copy(service, c->op.service, sizeof(c->op.service));
+	text_copy(operation, c->op.operation, sizeof(c->op.operation));
 	m->cells[m->cell_count++] = c;
 	return (*ret = c, 0);
 }
@@ -139,7 +140,7 @@ static int find_backend(struct cell *c, struct span name, size_t *ret)
 		c->backends[i] = calloc(1, sizeof(*c->backends[i]));
 		if (!c->backends[i])
 			return -ENOMEM;
-		span_copy(name, c->op.backends[i].name, sizeof(c->op.backends[i].name));
+		text_copy(name, c->op.backends[i].name, sizeof(c->op.backends[i].name));
 		c->op.n_backends++;
 	}
 	return (*ret = i, 0);
@@ -326,7 +327,10 @@ static int read_rows(struct maker *m, struct err *e)
 			   &q, e);
 	if (r < 0)
 		return r;
-	db_bind_text(q, 1, span_of(m->options->organisation));
+	/* As it was recorded: ids that are longer are cut there. */
+	char organisation[sizeof(((struct outcome *)NULL)->organisation)];
+	text_copy(span_of(m->options->organisation), organisation, sizeof(organisation));
+	db_bind_text(q, 1, span_of(organisation));
 	db_bind_int64(q, 2, m->options->since_us ? m->options->since_us : INT64_MIN);
 	db_bind_int64(q, 3, m->options->until_us ? m->options->until_us : INT64_MAX);
 	db_bind_int64(q, 4, since_minute(m)); /* an attempt is written after it began: earlier rows need not be looked at */
@@ -502,9 +506,9 @@ static struct report *describe(const struct report_options *o)
 		return NULL;
 	r->made_us = clock_wall_us();
 	r->from_rows = o->organisation != NULL;
-	span_copy(span_of(o->service), r->service, sizeof(r->service));
-	span_copy(span_of(o->operation), r->operation, sizeof(r->operation));
-	span_copy(span_of(o->organisation), r->organisation, sizeof(r->organisation));
+	text_copy(span_of(o->service), r->service, sizeof(r->service));
+	text_copy(span_of(o->operation), r->operation, sizeof(r->operation));
+	text_copy(span_of(o->organisation), r->organisation, sizeof(r->organisation));
 	return r;
 }
 

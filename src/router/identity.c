@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/json.h"
+#include "base/text.h"
 
 enum found { FOUND_NOTHING, FOUND_VALUE, FOUND_STOP };
 
@@ -35,9 +36,8 @@ static enum found keep(struct finder *f, struct span value, char *text, struct s
 		return FOUND_NOTHING;
 	if (value.len > IDENTITY_MAX)
 		return unusable(f);
-	for (size_t i = 0; i < value.len; i++)
-		if ((unsigned char)value.ptr[i] < 0x20 || value.ptr[i] == 0x7F)
-			return unusable(f);
+	if (!text_is_plain(value))
+		return unusable(f);
 	memcpy(text, value.ptr, value.len);
 	*ret = (struct span){text, value.len};
 	return FOUND_VALUE;

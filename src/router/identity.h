@@ -13,8 +13,8 @@
  *   query:name       decoded                    path:name    decoded segment of the operation's template
  *   body:/pointer    RFC 6901 into a JSON body: strings, and numbers as their text as sent; other types are no value
  * Empty values (blanks only, for fields) are no values. A field or query parameter that is repeated with different values is
- * ambiguous, and a value longer than IDENTITY_MAX bytes or with control characters is unusable: then the part is absent, and
- * no later source is asked, since otherwise the caller would choose. A body that is not JSON has no values.
+ * ambiguous, and a value longer than IDENTITY_MAX bytes or that is not plain text (base/text.h: not UTF-8, control characters) is
+ * unusable: then the part is absent, and no later source is asked, since otherwise the caller would choose. A body that is not JSON has no values.
  */
 #ifndef ROUTER_IDENTITY_H
 #define ROUTER_IDENTITY_H
@@ -47,7 +47,7 @@ struct identity {
 	bool body_checked;   /* the body was looked into, so body_malformed is known */
 	bool body_malformed; /* it is not JSON */
 	bool ambiguous;	     /* some part was given twice with different values */
-	bool unusable;	     /* some part was too long or had control characters */
+	bool unusable;	     /* some part was too long or not plain text */
 	char text[2][IDENTITY_MAX]; /* not for use: what the spans point into */
 };
 

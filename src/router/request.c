@@ -127,12 +127,12 @@ void request_begin(struct request *r, enum outcome_side side, enum outcome_role 
 
 void request_describe(const struct request *r, struct outcome *o)
 {
-	span_copy(r->service->service->name, o->service, sizeof(o->service));
-	span_copy(r->op ? r->op->name : SPAN_LIT("(unmapped)"), o->operation, sizeof(o->operation));
-	span_copy(r->identity.organisation, o->organisation, sizeof(o->organisation));
-	span_copy(r->identity.user, o->user, sizeof(o->user));
-	span_copy(r->decision.variant, o->variant, sizeof(o->variant));
-	span_copy(r->request_id, o->request_id, sizeof(o->request_id));
+	text_copy(r->service->service->name, o->service, sizeof(o->service));
+	text_copy(r->op ? r->op->name : SPAN_LIT("(unmapped)"), o->operation, sizeof(o->operation));
+	text_copy(r->identity.organisation, o->organisation, sizeof(o->organisation));
+	text_copy(r->identity.user, o->user, sizeof(o->user));
+	text_copy(r->decision.variant, o->variant, sizeof(o->variant));
+	text_copy(r->request_id, o->request_id, sizeof(o->request_id));
 	o->reason = (uint8_t)r->decision.reason;
 }
 
@@ -147,8 +147,8 @@ void request_record(struct request *r, enum outcome_result result, int status, b
 	request_describe(r, o);
 	o->time_us = r->began_us;
 	o->latency_us = clock_mono_us() - r->began_mono_us;
-	span_copy(r->backend, o->backend, sizeof(o->backend));
-	span_copy(span_of(r->side == OUTCOME_TASK ? r->task_id : ""), o->task_id, sizeof(o->task_id));
+	text_copy(r->backend, o->backend, sizeof(o->backend));
+	text_copy(span_of(r->side == OUTCOME_TASK ? r->task_id : ""), o->task_id, sizeof(o->task_id));
 	o->http_status = (uint16_t)status;
 	o->side = (uint8_t)r->side;
 	o->role = (uint8_t)r->role;

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "router/auth.h"
 #include "router/request.h"
 
@@ -180,7 +181,7 @@ static void on_submitted(void *arg, const struct task_submission *submission)
 		shadow_free(s);
 		return;
 	}
-	span_copy(submission->task_id, s->outcome.task_id, sizeof(s->outcome.task_id));
+	text_copy(submission->task_id, s->outcome.task_id, sizeof(s->outcome.task_id));
 	switch (submission->status) {
 	case TASK_SUBMITTED:
 		s->wait = task_wait(s->client, submission->task_id, on_result, s);

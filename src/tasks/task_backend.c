@@ -12,6 +12,8 @@
 #include "base/text.h"
 #include "tasks/task_options.h"
 
+#define REQUEST_ID_MAX (1u << 18)
+
 struct task_later {
 	struct task_client *client;
 	struct loop_timer *timer;
@@ -209,6 +211,7 @@ static enum task_submit_status admit(const struct task_client *c, const struct t
 
 void task_submit(struct task_client *c, const struct task_call *call, task_submit_fn fn, void *arg)
 {
+	CLEANUP(buf_releasep) struct buf request_id = BUF_INIT(REQUEST_ID_MAX);
 	struct task_call with_id = *call;
 	struct err why = {""};
 	char id[TASK_ID_MAX];
@@ -224,6 +227,9 @@ void task_submit(struct task_client *c, const struct task_call *call, task_submi
 			crypto_random_id(id);
 		with_id.task_id = span_of(id);
 	}
+	/* The caller's bytes: backends keep it as text, and people read it there. */
+	if (!text_is_plain(call->request_id))
+		with_id.request_id = text_put_plain(&request_id, call->request_id) == 0 ? buf_span(&request_id) : SPAN_NONE;
 	c->backend->submit(c, &with_id, fn, arg);
 }
 

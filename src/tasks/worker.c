@@ -127,12 +127,20 @@ static void on_limit(void *arg)
 	kill_job(arg, JOB_TIMED_OUT);
 }
 
+/* What a program or a server said, fit for the file and for people: without secrets, and without control characters but line ends. */
+static void put_error(struct span said, struct buf *out)
+{
+	CLEANUP(buf_releasep) struct buf masked = BUF_INIT(4 * TEXT_MASKED_MAX);
+	text_put_masked(&masked, said);
+	text_put_lines(out, buf_span(&masked));
+}
+
 static void set_failure(struct job *j, struct span error, struct span detail)
 {
 	j->failed = true;
-	text_put_masked(&j->error, error);
+	put_error(error, &j->error);
 	if (detail.ptr)
-		text_put_masked(&j->detail, detail);
+		put_error(detail, &j->detail);
 }
 
 /* A result counts whatever else was going on; a failure is explained by what we did to it. */
@@ -284,7 +292,7 @@ static int taken(void *arg, const struct store_lease *l)
 	buf_init(&j->args, l->args.len);
 	buf_init(&j->kwargs, l->kwargs.len);
 	buf_init(&j->result, HANDLER_MAX_RESULT);
-	buf_init(&j->error, 1 << 16);
+	buf_init(&j->error, 8 * TEXT_MASKED_MAX); /* made plain, a byte is six at most */
 	buf_init(&j->detail, 1 << 20);
 	link_job(&w->fresh, j);
 	int r = loop_timer_new(w->loop, on_limit, j, &j->limit);

@@ -292,7 +292,8 @@ static void quoting_and_unescaping(void **state)
 		{CASE(""), CASE("\"\"")},
 		{CASE("plain text, longer than a word"), CASE("\"plain text, longer than a word\"")},
 		{CASE("a\"b\\c/d"), CASE("\"a\\\"b\\\\c/d\"")},
-		{CASE("\b\f\n\r\t\x01\x1f\x7f"), CASE("\"\\b\\f\\n\\r\\t\\u0001\\u001f\x7f\"")},
+		{CASE("\b\f\n\r\t\x01\x1f\x7f"), CASE("\"\\b\\f\\n\\r\\t\\u0001\\u001f\\u007f\"")},
+		{CASE("\xc2\x80\xc2\x9b[31m\xc2\x9f\xc2\xa0"), CASE("\"\\u0080\\u009b[31m\\u009f\xc2\xa0\"")},
 		{CASE("a\0b"), CASE("\"a\\u0000b\"")},
 		{CASE("\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"), CASE("\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"")},
 	};
