@@ -193,6 +193,18 @@ static bool is_change(const char *command)
 	return strcmp(command, "get") != 0 && strcmp(command, "plan") != 0 && strcmp(command, "history") != 0;
 }
 
+/* A rollback asks no operation: it needs to know where the flags lie, and nothing else of a configuration that is broken. */
+static bool load_in_emergency(const struct rollout_arguments *a, struct buf *problems, struct config **ret)
+{
+	CLEANUP(buf_releasep) struct buf again = BUF_INIT(1u << 20);
+	bool off = strcmp(a->command, "rollback") == 0 || strcmp(a->command, "disable") == 0;
+	if (!off || config_load_flags(a->config, environment, &again, ret) < 0)
+		return false;
+	fprintf(stderr, "warning: the configuration is broken; where the flags lie is all that is needed now:\n%s",
+		problems->len ? problems->ptr : "");
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	static const char usual_config[] = "config/router.yml";
@@ -204,7 +216,7 @@ int main(int argc, char **argv)
 		return ROLLOUT_USAGE;
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
 	struct config *c = NULL;
-	if (config_load(a.config, environment, &problems, &c) < 0) {
+	if (config_load(a.config, environment, &problems, &c) < 0 && !load_in_emergency(&a, &problems, &c)) {
 		fputs(problems.len ? problems.ptr : "the configuration could not be read\n", stderr);
 		if (a.config == usual_config)
 			fputs("Name the router's configuration with --config FILE.\n", stderr);

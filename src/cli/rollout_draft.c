@@ -60,7 +60,7 @@ static void look_for_users(const struct flag_users *u, struct rollout_draft *d)
 {
 	const struct config *c = u->config;
 	char close[128] = "";
-	if (flag_users_at(u, 0))
+	if (flag_users_at(u, 0) || !c->n_services) /* none is known in an emergency */
 		return;
 	for (size_t i = 0; i < c->n_services && !*close; i++)
 		for (size_t j = 0; j < c->services[i].n_operations && !*close; j++) {

@@ -147,6 +147,22 @@ static void read_all(struct config_reader *r, const struct yaml_node *node)
 	check_config(&root);
 }
 
+/* What says where flags lie; what is wrong elsewhere, or with where outcomes lie, does not matter. */
+static void read_flags_only(struct config_reader *r, const struct yaml_node *node)
+{
+	struct place root = place_root(r, node), flags = place_member(&root, "flags"), outcomes = place_member(&root, "outcomes");
+	struct place data = place_member(&root, "data");
+	struct span folder;
+	set_defaults(r);
+	if (node && node->kind != YAML_MAPPING)
+		place_mistake(&root, "expected a mapping");
+	if (data.node && yaml_string(data.node, &folder))
+		r->config->data_dir = config_path(r, folder);
+	read_outcomes(&outcomes);
+	r->mistakes = 0;
+	read_flag_source(&flags);
+}
+
 /* "conf/router.yml" → "conf/" */
 static char *folder_of(const char *name)
 {
@@ -154,7 +170,9 @@ static char *folder_of(const char *name)
 	return span_dup((struct span){name, slash ? (size_t)(slash - name) + 1 : 0});
 }
 
-static int parse_whole(struct whole *w, const char *name, struct span text, struct config_reader *r)
+typedef void config_read(struct config_reader *r, const struct yaml_node *node);
+
+static int parse_whole(struct whole *w, const char *name, struct span text, struct config_reader *r, config_read *read)
 {
 	struct err e = {""};
 	int code = yaml_parse(name, text, &w->doc, &e);
@@ -162,7 +180,7 @@ static int parse_whole(struct whole *w, const char *name, struct span text, stru
 		buf_printf(r->problems, "%s\n", e.text);
 		return code == -ENOMEM ? code : -EBADMSG;
 	}
-	read_all(r, yaml_root(w->doc));
+	read(r, yaml_root(w->doc));
 	if (r->out_of_memory) {
 		buf_printf(r->problems, "%s: out of memory\n", name);
 		return -ENOMEM;
@@ -170,8 +188,8 @@ static int parse_whole(struct whole *w, const char *name, struct span text, stru
 	return r->mistakes ? -EBADMSG : 0;
 }
 
-int config_parse(const char *name, struct span text, const char *(*getenv_fn)(const char *), struct buf *problems,
-		 struct config **ret)
+static int parse_by(const char *name, struct span text, const char *(*getenv_fn)(const char *), struct buf *problems,
+		    config_read *read, struct config **ret)
 {
 	struct whole *w = calloc(1, sizeof(*w));
 	CLEANUP(freep) char *folder = folder_of(name);
@@ -182,7 +200,7 @@ int config_parse(const char *name, struct span text, const char *(*getenv_fn)(co
 	atomic_init(&w->refs, 1);
 	struct config_reader r = {
 		.config = &w->pub, .name = name, .folder = folder, .getenv_fn = getenv_fn, .problems = problems};
-	int code = parse_whole(w, name, text, &r);
+	int code = parse_whole(w, name, text, &r, read);
 	if (code == 0)
 		*ret = &w->pub;
 	else
@@ -190,7 +208,14 @@ int config_parse(const char *name, struct span text, const char *(*getenv_fn)(co
 	return code;
 }
 
-int config_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct config **ret)
+int config_parse(const char *name, struct span text, const char *(*getenv_fn)(const char *), struct buf *problems,
+		 struct config **ret)
+{
+	return parse_by(name, text, getenv_fn, problems, read_all, ret);
+}
+
+static int load_by(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, config_read *read,
+		   struct config **ret)
 {
 	/* file_read reads in steps: room for one more than the limit it checks itself. */
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(CONFIG_MAX_FILE + (128u << 10));
@@ -200,7 +225,17 @@ int config_load(const char *path, const char *(*getenv_fn)(const char *), struct
 		buf_printf(problems, "%s\n", e.text);
 		return code;
 	}
-	return config_parse(path, buf_span(&text), getenv_fn, problems, ret);
+	return parse_by(path, buf_span(&text), getenv_fn, problems, read, ret);
+}
+
+int config_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct config **ret)
+{
+	return load_by(path, getenv_fn, problems, read_all, ret);
+}
+
+int config_load_flags(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct config **ret)
+{
+	return load_by(path, getenv_fn, problems, read_flags_only, ret);
 }
 
 /* --- look-ups ------------------------------------------------------------------------------------------------------ */

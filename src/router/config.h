@@ -214,6 +214,8 @@ struct config {
  * (warnings too, they begin with "warning: "); -EBADMSG when there was one that is not a warning. Relative paths in
  * the file are relative to the file's folder. `getenv_fn` is getenv, or a test's. */
 int config_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct config **ret);
+/* Only what says where flags and outcomes lie: for emergencies, where the rest is broken. No services, no backends. */
+int config_load_flags(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct config **ret);
 /* The same from memory. `name` is what messages call the text, and relative paths are relative to its folder. */
 int config_parse(const char *name, struct span text, const char *(*getenv_fn)(const char *), struct buf *problems,
 		 struct config **ret);

@@ -228,6 +228,20 @@ def test_a_percentage_that_another_rollout_overrules_is_said_before_it_is_writte
     assert "0 % of everybody" in place.done("get", FLAG)
 
 
+@pytest.mark.parametrize("broken", ({"services": {"app": {"listen": "nowhere"}}}, {"threads": "many"}, {"outcomes": {"path": []}},
+                                    {"backends": {"celery": {"broker_url": 5, "rhyme": 1}}}, {"colour": "red"}, {"services": None}))
+def test_a_rollback_needs_no_more_of_the_configuration_than_where_flags_lie(start, broken):
+    place = Place(start, everybody(variant_flag(40, 60)))
+    with open(place.config, encoding="utf-8") as file:
+        place.configure({**json.load(file), **broken})
+    assert place.run("set", FLAG, "10", "--yes").returncode == 2
+    told = place.run("rollback", FLAG)
+    assert told.returncode == 0 and "the configuration is broken" in told.stderr, told.stdout + told.stderr
+    assert json.loads(place.read())["flags"][0]["enabled"] is False
+    place.configure({"flags": {"file": []}, **broken})
+    assert place.run("rollback", FLAG).returncode == 2
+
+
 def test_operations_of_several_flags(start):
     operations = {"both": c.operation("POST /both", TASK, flags=(FLAG, OTHER), identity=IDENTITY),
                   "one": c.operation("POST /one", TASK, identity=IDENTITY)}
