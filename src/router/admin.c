@@ -256,7 +256,7 @@ int admin_start(struct loop *loop, const char *address, const struct auth *auth,
 		.max_head = 16384,
 		.head_timeout_ms = 10000,
 		.idle_timeout_ms = 30000,
-		.max_drain = 65536,
+		.drain_timeout_ms = 5000,
 	};
 	struct listener_handler h = {.arg = a,
 				     .head = on_head,

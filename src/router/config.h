@@ -126,7 +126,7 @@ struct service {
 	unsigned max_connections;
 	uint64_t max_body;	/* declared or read; above it 413. 0: no limit */
 	unsigned connect_timeout_ms, response_timeout_ms, idle_timeout_ms; /* towards legacy */
-	unsigned head_timeout_ms, client_idle_timeout_ms;
+	unsigned head_timeout_ms, client_idle_timeout_ms, drain_timeout_ms;
 	unsigned legacy_max_connections, legacy_max_kept, legacy_keep_ms;
 	bool half_close_is_gone;
 	struct operation *operations;

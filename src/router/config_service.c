@@ -18,6 +18,7 @@ static void set_defaults(struct service *s)
 	s->idle_timeout_ms = 120000;
 	s->head_timeout_ms = 30000;
 	s->client_idle_timeout_ms = 75000;
+	s->drain_timeout_ms = 120000;
 	s->legacy_max_connections = 20000;
 	s->legacy_max_kept = 256;
 	s->legacy_keep_ms = 1500; /* below the 2 s of a gunicorn as it comes */
@@ -64,6 +65,7 @@ static void read_client(const struct place *p, struct service *s)
 		{"head_timeout", FIELD_DURATION, offsetof(struct service, head_timeout_ms), 100, HOUR_MS},
 		{"idle_timeout", FIELD_DURATION, offsetof(struct service, client_idle_timeout_ms), 100, DAY_MS},
 		{"half_close_is_gone", FIELD_BOOL, offsetof(struct service, half_close_is_gone), 0, 0},
+		{"drain_timeout", FIELD_DURATION, offsetof(struct service, drain_timeout_ms), 100, HOUR_MS},
 	};
 	READ_FIELDS(p, fields, s);
 }

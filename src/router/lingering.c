@@ -16,7 +16,6 @@
 struct lingering {
 	struct loop *loop;
 	struct sweep *sweep;
-	uint64_t max_bytes;
 	unsigned count;
 	struct lingerer *first;
 };
@@ -26,7 +25,6 @@ struct lingerer {
 	struct lingerer *prev, *next;
 	struct sweep_entry limit;
 	struct loop_watch *watch;
-	uint64_t dropped;
 	int fd;
 };
 
@@ -56,25 +54,23 @@ static void on_bytes(void *arg, unsigned events)
 	ssize_t n = recv(c->fd, dropped, sizeof(dropped), MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR) && !(events & LOOP_ERROR))
 		return;
-	if (n > 0)
-		c->dropped += (uint64_t)n;
-	if (n <= 0 || c->dropped > c->all->max_bytes)
+	if (n <= 0)
 		end(c);
 }
 
-int lingering_new(struct loop *loop, uint64_t max_bytes, unsigned max_ms, struct lingering **ret)
+int lingering_new(struct loop *loop, unsigned max_ms, struct lingering **ret)
 {
 	struct lingering *l = calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;
 	l->loop = loop;
-	l->max_bytes = max_bytes;
 	int r = sweep_new(loop, &max_ms, 1, on_time, NULL, &l->sweep);
 	if (r < 0) {
 		free(l);
 		return r;
 	}
-	return (*ret = l, 0);
+	*ret = l;
+	return 0;
 }
 
 struct lingering *lingering_free(struct lingering *l)

@@ -3,8 +3,7 @@
  * answer.
  *
  * Why:       closing a socket with unread bytes resets it, and the reset overtakes the answer (RFC 9112 §9.6). So our
- *            writing side is shut, and what still comes is read and dropped: until the client closes, `max_bytes` were
- *            dropped, or `max_ms` are over.
+ *            writing side is shut, and what still comes is read and dropped: until the client closes, or `max_ms` are over.
  * Threads:   those of the loop.
  * Limits:    LINGERING_MAX connections at a time; more are closed at once.
  */
@@ -17,7 +16,7 @@
 
 struct lingering;
 
-int lingering_new(struct loop *loop, uint64_t max_bytes, unsigned max_ms, struct lingering **ret);
+int lingering_new(struct loop *loop, unsigned max_ms, struct lingering **ret);
 struct lingering *lingering_free(struct lingering *l); /* closes what lingers; NULL is fine */
 void lingering_take(struct lingering *l, int fd);      /* the descriptor is the lingering's from now on */
 

@@ -40,7 +40,6 @@
 
 #define STREAM_BLOCK 32768	  /* bytes pulled at once for an answer of known length */
 #define CONNECTIONS_TO_REFUSE 1024 /* above the limit, so that they can be told so */
-#define LINGERING_MS 5000
 #define ANSWER_HEAD_LEAST 2048
 #define ANSWER_OWN 1024 /* bytes for what is added to the fields of an answer: status line, Date, Via, framing */
 /* Above it the library maps the memory of a connection, which is then resident only as far as it is used (6 KiB for a waiting
@@ -102,7 +101,7 @@ struct exchange {
 	const char *target_at; /* where the library had it, for the layout check */
 	struct MHD_Response *response; /* given by the handler, not yet by us to the library */
 	exchange_pull_fn pull;
-	uint64_t dropped;
+	uint64_t dropped, drain_until_ms; /* of a body that is not wanted any more */
 	size_t answer_room; /* bytes, for the head of the answer */
 	int status;
 	enum stage stage;
@@ -662,9 +661,12 @@ static enum MHD_Result take_body(struct exchange *x, const char *bytes, size_t *
 	if (x->cut)
 		return MHD_NO;
 	if (x->response) {
+		uint64_t now = loop_now_ms(l->loop);
+		if (!x->dropped)
+			x->drain_until_ms = now + l->options.drain_timeout_ms;
 		x->dropped += *size;
 		*size = 0;
-		x->cut = x->dropped > l->options.max_drain;
+		x->cut = now >= x->drain_until_ms;
 		return x->cut ? MHD_NO : MHD_YES;
 	}
 	if (*size) {
@@ -919,12 +921,11 @@ static int start_parts(struct listener *l)
 		[LIMIT_IDLE] = o->idle_timeout_ms,
 		[LIMIT_PROGRESS] = (o->idle_timeout_ms + 1) / 2,
 	};
-	unsigned linger_ms = o->idle_timeout_ms && o->idle_timeout_ms < LINGERING_MS ? o->idle_timeout_ms : LINGERING_MS;
 	int r = sweep_new(l->loop, limits, LIMITS, on_limit, l, &l->sweep);
 	if (r == 0)
 		r = hangup_new(l->loop, on_hangup, l, &l->hangup);
 	if (r == 0)
-		r = lingering_new(l->loop, o->max_drain, linger_ms, &l->lingering);
+		r = lingering_new(l->loop, o->drain_timeout_ms, &l->lingering);
 	return r;
 }
 

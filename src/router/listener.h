@@ -18,9 +18,9 @@
  *               within it.)
  *   respond   once, at any time after head. The connection is closed after the answer unless the whole body was taken:
  *               before exchange_read_body the answer goes out at once, and what the client still sends is dropped for a
- *               while (max_drain bytes, some seconds), so that a reset does not overtake the answer;
+ *               while (drain_timeout_ms), so that a reset does not overtake the answer;
  *               after it the rest of the body is read and dropped first, since the library takes no answer in the midst of
- *               a body. A client with more than max_drain left is cut off and sees a reset instead of the answer.
+ *               a body. A client that still sends after drain_timeout_ms is cut off and sees a reset instead of the answer.
  *   finished  the last call, exactly once: the answer went out, or the client went away (`gone`), or the listener stopped.
  * `client_gone` is told at once when the client closes or resets while the exchange waits (and, if asked for, when it
  * half-closes), or when it neither reads nor writes for too long; the exchange is ended by the listener then: `finished`
@@ -98,7 +98,7 @@ struct listener_options {
 	/* A client that shuts only its writing side is gone. Otherwise it gets its answer; but then one that closes in order
 	 * while it waits, which looks the same at first, is noticed only by TCP's keep-alive, a minute or two later. */
 	bool half_close_is_gone;
-	uint64_t max_drain;	  /* bytes of an unread body that are read and dropped to keep the answer readable */
+	unsigned drain_timeout_ms; /* so long an unwanted rest of a body is read and dropped to keep the answer readable */
 };
 
 int listener_start(struct loop *loop, const struct listener_options *o, const struct listener_handler *h,

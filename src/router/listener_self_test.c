@@ -147,7 +147,7 @@ static int try_all(struct loop *loop, struct err *e)
 		.max_head = 4096,
 		.head_timeout_ms = PATIENCE_MS,
 		.idle_timeout_ms = PATIENCE_MS,
-		.max_drain = 4096,
+		.drain_timeout_ms = PATIENCE_MS,
 	};
 	static const struct listener_handler handler = {NULL,	  on_head,     on_body,	  on_event,
 							on_event, on_finished, on_refused};

@@ -159,7 +159,7 @@ static int open_listener(struct plane *p, struct service_runtime *s, struct err 
 		.head_timeout_ms = s->service->head_timeout_ms,
 		.idle_timeout_ms = s->service->client_idle_timeout_ms,
 		.half_close_is_gone = s->service->half_close_is_gone,
-		.max_drain = 64u << 20,
+		.drain_timeout_ms = s->service->drain_timeout_ms,
 	};
 	struct listener_handler h = request_handler;
 	h.arg = pl;

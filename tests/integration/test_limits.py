@@ -22,6 +22,60 @@ def test_head_too_large(start):
     assert len(origin.requests) == 1
 
 
+def test_a_large_answer_head_reaches_the_caller_whatever_its_request_was(start):
+    """8 KB of cookies in, 12 × 1,000 bytes of Set-Cookie out, of a POST that was executed."""
+    origin = start.origin()
+    cookies = [("Set-Cookie", "c%d=%s" % (n, "v" * 1000)) for n in range(12)]
+    origin.answers(200, cookies, b"done")
+    router = start.router(configuration.passing(origin))
+    answer = ask(router.port, request("POST", "/", [("Cookie", "a=" + "b" * 8000), ("X-Request-ID", "large")], body=b"{}"))
+    assert (answer.status, answer.body) == (200, b"done")
+    assert [f for f in answer.fields if f[0] == "Set-Cookie"] == cookies
+    assert router.wait_outcomes(1, "request_id = 'large'")[0]["result"] == "success"
+
+
+def test_an_answer_head_above_the_limit_is_recorded_as_what_the_caller_got(start):
+    origin = start.origin()
+    origin.answers(200, [("X-%d" % n, "v" * 900) for n in range(10)], b"done")
+    config = configuration.passing(origin)
+    config["limits"] = {"max_head": 8192}
+    router = start.router(config)
+    answer = ask(router.port, request("POST", "/", [("X-Request-ID", "above")], body=b"{}"))
+    assert answer.status == 502 and answer.get("Content-Type") == "application/problem+json"
+    row = router.wait_outcomes(1, "request_id = 'above'")[0]
+    assert (row["http_status"], row["result"]) == (502, "failure")
+
+
+@pytest.mark.parametrize("cookie", ['theme="', "; ".join("c%d=%d" % (n, n) for n in range(250)), '"', "=;=;,"])
+def test_cookies_are_passed_on_unread(start, cookie):
+    origin = start.origin()
+    router = start.router(configuration.passing(origin))
+    assert ask(router.port, request("GET", "/", [("Cookie", cookie)])).status == 200
+    assert origin.request.head.all("Cookie") == [cookie]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("status", [401, 413])
+def test_an_early_answer_to_a_large_upload_is_seen(start, status):
+    """Legacy answers without reading: the caller sends all of its 100 MB and sees the status, as it would directly."""
+    origin = start.origin()
+
+    def early(exchange):
+        exchange.answer(status, [("Connection", "close")], b"no")
+        exchange.close()
+    early.early = True
+    origin.always(early)
+    router = start.router(configuration.passing(origin))
+    with Client(router.port) as client:
+        client.send(request("POST", "/upload", [("Content-Length", str(100 << 20)), ("X-Request-ID", "early")]))
+        for _ in range(100):
+            client.send(b"x" * (1 << 20))
+        answer = client.read("POST")
+    assert (answer.status, answer.body) == (status, b"no")
+    row = router.wait_outcomes(1, "request_id = 'early'")[0]
+    assert (row["http_status"], row["result"], row["answered"]) == (status, "rejected", 1)
+
+
 def test_declared_body_too_large(start):
     origin = start.origin()
     router = start.router(configuration.passing(origin, limits={"max_body": 1000}))

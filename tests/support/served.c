@@ -340,7 +340,7 @@ const struct listener_options served_usual = {
 	.max_head = 16384,
 	.head_timeout_ms = 10000,
 	.idle_timeout_ms = 20000,
-	.max_drain = 1 << 20,
+	.drain_timeout_ms = 20000,
 };
 
 struct listener_handler served_handler(struct served *s)
