@@ -124,6 +124,7 @@ static int start_flags(struct app *a, struct err *e)
 		.stream_idle_ms = c->flags.stream_idle_ms,
 		.stream = c->flags.stream,
 		.rules = c->flags.rules == FLAG_RULES_V1 ? FLAG_RULES_V2 : c->flags.rules,
+		.rules_given = c->flags.rules_given,
 	};
 	int r = flipt_source_start(a->loop, &o, &events, &a->flipt, e);
 	if (r == 0)

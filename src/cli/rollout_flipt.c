@@ -308,7 +308,7 @@ static int check_payload(const struct rollout_place *p, struct span payload, str
 	struct flag_snapshot *s = NULL;
 	put_features(p, payload, &features);
 	int r = features.error ? err_set(e, features.error, "the namespace is too large")
-			       : flag_snapshot_parse_features("Flipt's flag", buf_span(&features), FLAG_RULES_V2, &s, e);
+			       : flag_snapshot_parse_features("Flipt's flag", buf_span(&features), place_rules(p), &s, e);
 	flag_snapshot_unref(s);
 	if (r == 0 || !p->insist)
 		return r;

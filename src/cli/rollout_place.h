@@ -48,6 +48,8 @@ struct rollout_place *place_close(struct rollout_place *p); /* NULL is fine; ret
 int place_read(struct rollout_place *p, struct err *e);
 /* After place_read: the flag's `document`. */
 int place_read_document(struct rollout_place *p, const char *flag, struct err *e);
+/* Whose rules count: the server's own where it tells its version. */
+enum flag_rules place_rules(const struct rollout_place *p);
 /* As a router would: a snapshot from a text like `flags`. */
 int place_parse(const struct rollout_place *p, struct span text, struct flag_snapshot **ret, struct err *e);
 /* What the name of a document is in messages. */

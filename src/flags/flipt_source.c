@@ -42,6 +42,7 @@ struct flipt_source {
 	enum flipt_version version;
 	struct http_call *poll, *stream, *info, *login;
 	enum flag_rules rules;	    /* of a server that does not tell its version */
+	bool rules_given;	    /* somebody has said so */
 	struct flipt_server server; /* what it said of itself last */
 	bool server_sure;	    /* it said so when it was asked last */
 	int64_t info_ms;	    /* monotonic: when that was; 0: to be asked before the next poll */
@@ -154,6 +155,9 @@ static enum flag_rules rules_of(const struct flipt_source *s)
 		return FLAG_RULES_V1;
 	if (s->server.known && s->server.major >= 2)
 		return flag_rules_of_server(s->server.major, s->server.minor);
+	/* Told nothing, also before a restart: what it was. */
+	if (!s->rules_given && s->good.snapshot && flag_snapshot_rules(s->good.snapshot) != FLAG_RULES_V1)
+		return flag_snapshot_rules(s->good.snapshot);
 	return s->rules;
 }
 
@@ -679,6 +683,7 @@ static int copy_options(struct flipt_source *s, const struct flipt_source_option
 	s->stream_idle_ms = o->stream_idle_ms;
 	s->stream_wanted = o->stream;
 	s->rules = o->rules;
+	s->rules_given = o->rules_given;
 	return 0;
 }
 

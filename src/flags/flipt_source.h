@@ -43,6 +43,7 @@ struct flipt_source_options {
 	unsigned stream_idle_ms; /* a stream that brought nothing for so long is opened anew */
 	bool stream;
 	enum flag_rules rules; /* of a v2 server that does not tell its version */
+	bool rules_given;      /* false: a default, which the last good snapshot's rules go before */
 };
 
 /* Publishes the saved snapshot at once when there is a good one, then what the server says. An absent server is no error. */

@@ -217,6 +217,34 @@ def test_a_digest_that_several_states_share_hides_no_change(start, origin, serve
         assert len(router.find("flags_published")) == published  # what is the same is not published again
 
 
+def test_a_server_is_taken_for_what_it_was_where_it_does_not_tell(start, origin, serve):
+    """2.8 does not scale {on: 20} to everybody. A restart and a server that hides its version must not move the other 80 %."""
+    flipt = serve(2)
+    if not flipt.standin:
+        pytest.skip("a real server has its own version")
+    flipt.standin.release[2] = "2.8.0"
+    flipt.load(c.features(c.variants(FLAG, on=20), segments=[c.everybody()]))
+    settings = config(origin, flipt, stream=False)
+    router, _ = start.with_worker(settings)
+    wait_loaded(router)
+
+    def share(of):
+        return sum(echo(of, "u%d" % i) == "task" for i in range(100))
+    assert 5 < share(router) < 40
+    got = start.run("migration-rollout", "--config", router.config_path, "get", FLAG).stdout
+    assert "20 % of everybody" in got, got
+    flipt.standin.release[2] = None
+    assert router.stop() == 0
+    again = start.router(settings, folder=router.folder)
+    flipt.between.wait_polls(len(flipt.between.polls) + 2)
+    assert 5 < share(again) < 40
+    flipt.standin.release[2] = "2.11.0"
+    flipt.standin.touch()
+    third = start.router(config(origin, flipt, stream=False), folder=None)
+    wait_loaded(third)
+    assert third.find("flipt_server")[0]["version"] == "2.11.0"
+
+
 @pytest.mark.parametrize("before, after", [(1, 2), (2, 1)])
 def test_a_server_of_the_other_version_in_its_place_is_noticed(start, origin, serve, before, after):
     old = serve(before, shown_token="client-token-5")
