@@ -13,6 +13,7 @@
 #include "metrics/prometheus.h"
 #include "metrics/report.h"
 #include "metrics/when.h"
+#include "router/identity.h"
 #include "router/route.h"
 
 #define HEALTH_EVERY_MS 2000
@@ -378,33 +379,65 @@ static void write_flags(void *arg, struct buf *b)
 	buf_putc(b, '\n');
 }
 
-static bool parameter(struct span target, const char *name, struct buf *value)
+/* 1: there is one; 0: none, or empty; 400 with a sentence when it cannot be one: it is not left out quietly. */
+static int parameter(struct span target, const char *name, struct buf *value, struct err *e)
 {
-	return route_query(target, span_of(name), value) && value->len > 0;
+	bool found = route_query(target, span_of(name), value);
+	if (value->error || memchr(value->ptr ? value->ptr : "", '\0', value->len)) {
+		err_set(e, 400, "%s: longer than %zu bytes, or with a NUL", name, value->max);
+		return 400;
+	}
+	return found && value->len > 0;
+}
+
+struct report_parameters {
+	struct buf since, service, operation, organisation;
+};
+
+static int read_parameters(struct span target, struct report_parameters *p, struct report_options *o, struct err *e)
+{
+	const struct {
+		const char *name;
+		struct buf *value;
+		const char **into;
+	} all[] = {{"service", &p->service, &o->service}, {"operation", &p->operation, &o->operation},
+		   {"org", &p->organisation, &o->organisation}};
+	int r = parameter(target, "since", &p->since, e);
+	if (r == 1 && !when_parse(p->since.ptr, clock_wall_us(), &o->since_us)) {
+		err_set(e, 400, "since: \"%s\" is no duration such as 15m, 24h or 7d, and no time in RFC 3339", p->since.ptr);
+		return 400;
+	}
+	for (size_t i = 0; r <= 1 && i < sizeof(all) / sizeof(all[0]); i++) {
+		r = parameter(target, all[i].name, all[i].value, e);
+		if (r == 1)
+			*all[i].into = all[i].value->ptr;
+	}
+	return r <= 1 ? 0 : r;
+}
+
+static void parameters_release(struct report_parameters *p)
+{
+	buf_release(&p->since);
+	buf_release(&p->service);
+	buf_release(&p->operation);
+	buf_release(&p->organisation);
 }
 
 static int make_report(void *arg, struct span target, struct buf *json, struct err *e)
 {
 	struct app *a = arg;
-	CLEANUP(buf_releasep) struct buf since = BUF_INIT(64);
-	CLEANUP(buf_releasep) struct buf service = BUF_INIT(256);
-	CLEANUP(buf_releasep) struct buf operation = BUF_INIT(256);
-	CLEANUP(buf_releasep) struct buf organisation = BUF_INIT(256);
+	CLEANUP(parameters_release) struct report_parameters p = {BUF_INIT(64), BUF_INIT(256), BUF_INIT(256), BUF_INIT(IDENTITY_MAX)};
 	struct report_options o = {.path = a->outcomes_path};
-	if (parameter(target, "since", &since) && !when_parse(since.ptr, clock_wall_us(), &o.since_us)) {
-		err_set(e, 400, "since: \"%s\" is no duration such as 15m, 24h or 7d, and no time in RFC 3339", since.ptr);
-		return 400;
-	}
-	if (parameter(target, "service", &service))
-		o.service = service.ptr;
-	if (parameter(target, "operation", &operation))
-		o.operation = operation.ptr;
-	if (parameter(target, "org", &organisation))
-		o.organisation = organisation.ptr;
+	int code = read_parameters(target, &p, &o, e);
+	if (code != 0)
+		return code;
 	CLEANUP(report_freep) struct report *r = NULL;
 	if (report_make(&o, &r, e) < 0)
 		return 503;
-	report_to_json(r, json);
+	if (report_to_json(r, json) < 0) {
+		err_set(e, 503, "the report does not fit into %zu bytes; name a service or an operation", json->max);
+		return 503;
+	}
 	return 0;
 }
 

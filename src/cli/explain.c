@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "cli/flag_names.h"
 #include "cli/population.h"
 #include "flags/flags.h"
@@ -42,6 +43,17 @@ static int add_context(struct arguments *a, const char *pair)
 	}
 	a->extra[a->n_extra++] = (struct flag_context){{pair, (size_t)(equals - pair)}, span_of(equals + 1)};
 	return 0;
+}
+
+/* What a request could not say either. */
+static bool usable_identity(const char *option, const char *text)
+{
+	if (text && (strlen(text) > IDENTITY_MAX || !text_is_plain(span_of(text)))) {
+		fprintf(stderr, "%s: an id has at most %d bytes, of UTF-8 without control characters: a request that says this has none\n", option,
+			IDENTITY_MAX);
+		return false;
+	}
+	return true;
 }
 
 static int parse(int argc, char **argv, struct arguments *a)
@@ -85,7 +97,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 		fprintf(stderr, "explain: --service and --operation are needed (--config defaults to config/router.yml)\n");
 		return -1;
 	}
-	return 0;
+	return usable_identity("--user", a->user) && usable_identity("--org", a->organisation) ? 0 : -1;
 }
 
 static void print_step(void *arg, unsigned depth, const char *sentence)

@@ -20,6 +20,7 @@
 #include "cli/gate.h"
 #include "metrics/report.h"
 #include "metrics/when.h"
+#include "router/identity.h"
 
 #define EXIT_USAGE 2
 #define OUTPUT_MAX (64u << 20)
@@ -172,7 +173,7 @@ static bool take_option(int id, char **argv, struct arguments *a)
 		return true;
 	case ORG:
 		a->report.organisation = optarg;
-		return true;
+		return strlen(optarg) <= IDENTITY_MAX; /* no request can say more */
 	case AS_JSON:
 		a->format = JSON;
 		return true;

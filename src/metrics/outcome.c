@@ -3,6 +3,9 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "base/crypto.h"
+#include "base/text.h"
+
 static const char *const sides[] = {"legacy", "task"};
 static const char *const roles[] = {"primary", "fallback", "shadow"};
 static const char *const results[] = {"success", "rejected", "failure", "timeout", "unknown", "cancelled"};
@@ -28,6 +31,20 @@ static int value_of(const char *const *texts, size_t n, struct span text)
 		if (span_is(text, texts[i]))
 			return (int)i;
 	return -1;
+}
+
+void outcome_id(struct span id, char *dst, size_t size)
+{
+	enum { DIGITS = 16, SIGN = 3 };
+	char hash[CRYPTO_SHA256_HEX];
+	text_copy(id, dst, size);
+	size_t n = strlen(dst);
+	if (id.len < size / 6 || n < SIGN || strcmp(dst + n - SIGN, "\xe2\x80\xa6") != 0)
+		return; /* it fits: … stands only where it was cut (or where an id ends so; then it gets its digits too) */
+	crypto_sha256_hex(id, hash);
+	text_copy(id, dst, size - DIGITS);
+	memcpy(hash + DIGITS, "", 1);
+	strcat(dst, hash);
 }
 
 const char *outcome_side_text(enum outcome_side s)

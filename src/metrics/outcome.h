@@ -59,6 +59,10 @@ struct outcome {
 	bool answered; /* this attempt gave the caller its answer: the execution counts for its side */
 };
 
+/* How an id of a user or an organization is recorded, and looked for, in an array of `size` bytes: plain (base/text.h), as it is when it
+ * fits; otherwise its front, … and 16 digits of its SHA-256, so that two that begin alike are two. */
+void outcome_id(struct span id, char *dst, size_t size);
+
 /* The words of the design; "?" for a value that is none. */
 const char *outcome_side_text(enum outcome_side s);
 const char *outcome_role_text(enum outcome_role r);

@@ -6,7 +6,7 @@
 #include "metrics/outcome_store.h"
 
 #define BUSY_MS 5000
-#define UTF8_MAX 4 /* span_copy cuts in front of a character */
+#define UTF8_MAX 4 /* outcome_id cuts in front of a character */
 
 /* Longer than any id that is recorded as it is. */
 bool recorded_user_is_pseudonym(struct span user)

@@ -327,9 +327,8 @@ static int read_rows(struct maker *m, struct err *e)
 			   &q, e);
 	if (r < 0)
 		return r;
-	/* As it was recorded: ids that are longer are cut there. */
 	char organisation[sizeof(((struct outcome *)NULL)->organisation)];
-	text_copy(span_of(m->options->organisation), organisation, sizeof(organisation));
+	outcome_id(span_of(m->options->organisation), organisation, sizeof(organisation));
 	db_bind_text(q, 1, span_of(organisation));
 	db_bind_int64(q, 2, m->options->since_us ? m->options->since_us : INT64_MIN);
 	db_bind_int64(q, 3, m->options->until_us ? m->options->until_us : INT64_MAX);
@@ -508,7 +507,7 @@ static struct report *describe(const struct report_options *o)
 	r->from_rows = o->organisation != NULL;
 	text_copy(span_of(o->service), r->service, sizeof(r->service));
 	text_copy(span_of(o->operation), r->operation, sizeof(r->operation));
-	text_copy(span_of(o->organisation), r->organisation, sizeof(r->organisation));
+	outcome_id(span_of(o->organisation), r->organisation, sizeof(r->organisation));
 	return r;
 }
 

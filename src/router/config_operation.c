@@ -320,6 +320,19 @@ static bool finds_entity(const struct identity_sources *s)
 	return false;
 }
 
+/* Whoever asks for the state of a task shows its organization again, in a GET that has no body and another path. */
+static void check_async(const struct place *task, const struct operation *op)
+{
+	const struct identity_sources *s = &op->identity;
+	struct place async = place_member(task, "respond_async");
+	bool shown = s->n_organisation == 0;
+	for (size_t i = 0; i < s->n_organisation; i++)
+		shown |= s->organisation[i].kind != IDENTITY_BODY && s->organisation[i].kind != IDENTITY_PATH;
+	if (op->has_task && op->task.respond_async && !shown)
+		place_mistake(&async, "nobody could ask for the task: the organization is looked for only in the body or the path, which "
+				      "a GET of the Location does not have; add header:, query: or cookie: to identity.organization");
+}
+
 static void check_policies(const struct place *p, const struct operation *op)
 {
 	struct place auth = place_member(p, "auth"), flags = place_member(p, "flags"), task = place_member(p, "task");
@@ -336,6 +349,7 @@ static void check_policies(const struct place *p, const struct operation *op)
 	if (op->has_task && op->n_flags && !finds_entity(&op->identity))
 		place_warning(p, "no identity is looked for: whatever a percentage decides goes to legacy");
 	check_path_sources(&identity, op);
+	check_async(&task, op);
 	struct place context = place_member(p, "context");
 	check_context_sources(&context, op);
 	check_unified(p, op);

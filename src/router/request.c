@@ -129,8 +129,8 @@ void request_describe(const struct request *r, struct outcome *o)
 {
 	text_copy(r->service->service->name, o->service, sizeof(o->service));
 	text_copy(r->op ? r->op->name : SPAN_LIT("(unmapped)"), o->operation, sizeof(o->operation));
-	text_copy(r->identity.organisation, o->organisation, sizeof(o->organisation));
-	text_copy(r->identity.user, o->user, sizeof(o->user));
+	outcome_id(r->identity.organisation, o->organisation, sizeof(o->organisation));
+	outcome_id(r->identity.user, o->user, sizeof(o->user));
 	text_copy(r->decision.variant, o->variant, sizeof(o->variant));
 	text_copy(r->request_id, o->request_id, sizeof(o->request_id));
 	o->reason = (uint8_t)r->decision.reason;

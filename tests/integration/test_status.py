@@ -202,3 +202,31 @@ def test_the_manuals_example_rolls_back_what_went_wrong(start, broken):
         assert call(router, "/add", "u", 1) == [200]
         router.wait_outcomes(61)
         assert router.query("SELECT side FROM attempts")[-1]["side"] == "task"
+
+
+@pytest.mark.parametrize("length", (63, 64, 100, 256))
+def test_an_organization_of_any_length_is_found(start, length):
+    """Ids are recorded in 63 bytes; two that begin alike are two, in the report and on the dashboard."""
+    origin = start.origin()
+    operation = c.operation("POST /add", {"name": "add_numbers"}, identity=c.IDENTITY)
+    router = start.router(c.router({"app": c.service(origin, {"add": operation})}, backends=c.embedded(tasks=None)))
+    mine, other = ("o" * (length - 1) + end for end in "ab")
+    for organization in (mine, mine, other):
+        ask(router.port, request("POST", "/add", [("X-Organization-Id", organization)], b"{}"))
+    router.wait_outcomes(3)
+    for organization, executions in ((mine, 2), (other, 1), ("o" * length, 0)):
+        told = start.run("migration-status", "--db", router.outcomes_path, "--org", organization)
+        assert "Total Executions: %d\n" % executions in told.stdout, told.stdout + told.stderr
+        answer = ask(router.admin_port, request("GET", "/_admin/report.json?org=" + organization))
+        assert json.loads(answer.body)["total_executions"] == executions
+    explained = start.run("migration-router", "explain", "--config", router.config_path, "--service", "app", "--operation", "add",
+                          "--org", mine)
+    assert explained.returncode == 0 and mine in explained.stdout
+
+
+def test_an_organization_that_no_request_can_name_is_a_mistake(start):
+    router = start.router(c.passing(start.origin()))
+    assert start.run("migration-status", "--db", router.outcomes_path, "--org", "o" * 257).returncode == 2
+    assert ask(router.admin_port, request("GET", "/_admin/report.json?org=" + "o" * 257)).status == 400
+    told = start.run("migration-router", "explain", "--config", router.config_path, "--service", "s", "--operation", "o", "--org", "o" * 257)
+    assert told.returncode == 2 and "256 bytes" in told.stderr

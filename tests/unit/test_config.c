@@ -83,6 +83,10 @@ static struct config *parsed(const char *text)
 }
 
 /* Puts what is special to a case behind one service that is in order. The case begins on line 2. */
+#define ASYNC(organization)                                                                                            \
+	"services:\n  s:\n    listen: 127.0.0.1:5002\n    legacy: \"http://h\"\n    operations: {o: {match: POST /x, auth: none, "     \
+	"flags: [f], task: {name: t, respond_async: true}, identity: {organization: " organization "}}}\n"                       \
+	"backends: {embedded: }\n"
 #define SERVICE "services: {s: {listen: 127.0.0.1:5002, legacy: \"http://127.0.0.1:15002\"}}\n"
 /* The same for what belongs to one operation, whose members begin on line 6. */
 #define OPERATION                                                                                                      \
@@ -387,10 +391,16 @@ static const struct {
 	 "c.yml:2: backends.celery.broker_url: expected a single value or a list\n"},
 	{SERVICE "backends: {celery: {\n broker_uri: x}, hatchet: {\n colour: red, rhyme: }}\n",
 	 "c.yml:3: backends.celery.broker_uri: unknown key; did you mean \"broker_url\"?\n"
-	 "c.yml:4: backends.hatchet.colour: unknown key; known here: token, token_file, server_url, ca_file, fail_fast\n"
-	 "c.yml:4: backends.hatchet.rhyme: unknown key; known here: token, token_file, server_url, ca_file, fail_fast\n"},
+	 "c.yml:4: backends.hatchet.colour: unknown key; known here: token, token_file, server_url, ca_file, fail_fast, when_not_ready\n"
+	 "c.yml:4: backends.hatchet.rhyme: unknown key; known here: token, token_file, server_url, ca_file, fail_fast, when_not_ready\n"},
 	{SERVICE "backend: ingest\nbackends: {embedded: {}}\n",
 	 "c.yml:2: backend: there is no backend \"ingest\"; there are: embedded, celery, temporal, hatchet\n"},
+	/* a Location that nobody could use */
+	{ASYNC("[\"body:/org\"]"), "c.yml:5: services.s.operations.o.task.respond_async: nobody could ask for the task: the organization is "
+				 "looked for only in the body or the path, which a GET of the Location does not have; add header:, query: or "
+				 "cookie: to identity.organization\n"},
+	{ASYNC("[\"body:/org\", \"header:X-Org\"]"), ""},
+	{ASYNC("[\"query:org\"]"), ""},
 	/* identity */
 	{SERVICE "identity: {user: [header]}\n",
 	 "c.yml:2: identity.user[0]: expected header:NAME, query:NAME, body:/POINTER, path:NAME or cookie:NAME\n"},

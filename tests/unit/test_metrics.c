@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include "base/db.h"
+#include "base/text.h"
 #include "metrics/histogram.h"
+#include "metrics/recorded.h"
 #include "metrics/series.h"
 #include "support/outcome_place.h"
 
@@ -30,6 +32,31 @@ static void words_and_back(void **state)
 	assert_string_equal(outcome_side_text(OUTCOME_TASK), "task");
 	assert_string_equal(outcome_reason_text(REASON_COUNT), "?");
 	assert_int_equal(outcome_side_parse(SPAN_LIT("tas")), -1);
+}
+
+static void long_ids_stay_apart(void **state)
+{
+	(void)state;
+	char a[64], b[64], id[300];
+	for (size_t n = 1; n < sizeof(id); n++) {
+		memset(id, 'x', n);
+		outcome_id((struct span){id, n}, a, sizeof(a));
+		id[n - 1] = 'y';
+		outcome_id((struct span){id, n}, b, sizeof(b));
+		assert_string_not_equal(a, b);
+		id[n - 1] = '\0';
+		assert_true(n > 63 ? recorded_may_be_cut(span_of(a)) : strlen(a) == n);
+	}
+	outcome_id(SPAN_LIT("a\x9b"), a, sizeof(a));
+	assert_string_equal(a, "a\\x9b");
+	for (size_t shift = 0; shift < 4; shift++) { /* cut in front of a character, wherever that is */
+		memset(id, 'x', shift);
+		for (size_t i = shift; i + 4 < 260; i += 4)
+			memcpy(id + i, "\xf0\x9f\x98\x80", 4);
+		outcome_id((struct span){id, 256 + shift}, a, sizeof(a));
+		assert_int_equal(text_is_plain(span_of(a)), 1);
+		assert_true(recorded_may_be_cut(span_of(a)));
+	}
 }
 
 static void histogram_buckets_are_narrow_and_meet(void **state)
@@ -301,6 +328,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(words_and_back),
+		cmocka_unit_test(long_ids_stay_apart),
 		cmocka_unit_test(histogram_buckets_are_narrow_and_meet),
 		cmocka_unit_test(histogram_survives_storage_and_tells_quantiles),
 		cmocka_unit_test(damaged_histograms_are_refused),
