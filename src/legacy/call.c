@@ -22,6 +22,8 @@ const char *legacy_failure_text(enum legacy_failure f)
 		[LEGACY_TIMEOUT] = "no answer in time",
 		[LEGACY_MALFORMED] = "malformed answer",
 		[LEGACY_TRUNCATED] = "answer cut short",
+		[LEGACY_NAME] = "the name could not be resolved",
+		[LEGACY_TLS] = "no TLS connection",
 	};
 	return (unsigned)f < sizeof(texts) / sizeof(texts[0]) ? texts[f] : "unknown failure";
 }
@@ -137,12 +139,14 @@ static void on_made(void *arg, enum connection_result r, const char *detail)
 {
 	struct legacy_call *c = arg;
 	if (r != CONNECTION_MADE) {
+		static const enum legacy_failure failures[] = {
+			[CONNECTION_REFUSED] = LEGACY_CONNECT,
+			[CONNECTION_TIMED_OUT] = LEGACY_CONNECT_TIMEOUT,
+			[CONNECTION_NO_NAME] = LEGACY_NAME,
+			[CONNECTION_NO_TLS] = LEGACY_TLS,
+		};
 		/* After a retry, CONNECT would wrongly say that nothing was sent. */
-		call_fail(c,
-			  c->written		      ? LEGACY_RESET
-			  : r == CONNECTION_TIMED_OUT ? LEGACY_CONNECT_TIMEOUT
-						      : LEGACY_CONNECT,
-			  detail);
+		call_fail(c, c->written ? LEGACY_RESET : failures[r], detail);
 		return;
 	}
 	c->state = CALL_OPEN;

@@ -4,13 +4,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "legacy/addresses.h"
+
 #define SPARE_HANDLES 8
+/* Connection Attempt Delay (RFC 8305 §5) */
+#define NEXT_ADDRESS_MS 250
 /* One TLS record: SSL_write takes it whole or not at all, and wants the same bytes at the same place when
  * tried again. */
 #define STAGE_SIZE 16384
@@ -31,10 +37,34 @@ struct socket_watch {
 	curl_socket_t fd;
 };
 
+/* One address being tried, by a handle of its own. */
+struct attempt {
+	struct connection *connection;
+	struct handle *handle;
+	struct curl_slist *connect_to; /* NULL: where the URL says */
+	char address[LOOKUP_TEXT];     /* "": the URL's, which is one */
+	struct attempt *next;
+};
+
+/* What a connection needs while it is being made. */
+struct search {
+	struct connection *connection;
+	struct addresses_waiter waiter;
+	struct attempt *attempts; /* under way */
+	char tried[LOOKUP_MAX][LOOKUP_TEXT];
+	size_t n_tried;
+	bool looked_up; /* for this connection: another lookup would say the same */
+	struct loop_timer *timer;
+	uint64_t deadline; /* loop time in ms */
+	enum connection_result result; /* of the last attempt that failed */
+	char detail[CURL_ERROR_SIZE + 64];
+};
+
 struct connector {
 	struct loop *loop;
 	const struct origin *origin;
 	char *ca_file;
+	struct addresses *addresses; /* NULL: the host is an address */
 	unsigned connect_timeout_ms;
 	CURLM *multi;
 	struct loop_timer *timer;
@@ -47,7 +77,8 @@ struct connection {
 	struct connector *connector;
 	const struct connection_events *events;
 	void *arg;
-	struct handle *handle; /* while connecting; over TLS to the end */
+	struct search *search; /* while connecting */
+	struct handle *handle; /* over TLS, once connected */
 	struct loop_watch *watch;
 	int fd; /* -1 while connecting */
 	bool tls;
@@ -92,7 +123,6 @@ static CURLcode set_options(const struct connector *c, struct handle *h)
 	} numbers[] = {
 		{CURLOPT_CONNECT_ONLY, 1},
 		{CURLOPT_NOSIGNAL, 1},
-		{CURLOPT_CONNECTTIMEOUT_MS, (long)c->connect_timeout_ms},
 		{CURLOPT_TCP_NODELAY, 1},
 		{CURLOPT_TCP_KEEPALIVE, 1},
 		{CURLOPT_TCP_KEEPIDLE, 60},
@@ -157,38 +187,260 @@ static void on_ready(void *arg, unsigned events)
 
 /* Plain: the socket is duplicated and libcurl lets go of its own. TLS: one read makes libcurl hold on to the
  * connection, which otherwise counts as idle and may be cleaned up. */
-static int take_over(struct connection *n)
+static int take_over(struct connection *n, struct handle *h)
 {
 	curl_socket_t fd = CURL_SOCKET_BAD;
-	if (curl_easy_getinfo(n->handle->easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK ||
-	    fd == CURL_SOCKET_BAD)
+	if (curl_easy_getinfo(h->easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK || fd == CURL_SOCKET_BAD) {
+		handle_give_back(n->connector, h);
 		return -ENOTCONN;
+	}
 	if (n->tls) {
+		n->handle = h;
 		n->fd = fd;
 		if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || !connection_quiet(n))
 			return -ECONNRESET;
 	} else {
 		n->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-		if (n->fd < 0)
-			return -errno;
-		handle_give_back(n->connector, n->handle);
-		n->handle = NULL;
+		int r = n->fd < 0 ? -errno : 0;
+		handle_give_back(n->connector, h);
+		if (r < 0)
+			return r;
 	}
 	return loop_watch_new(n->connector->loop, n->fd, LOOP_READ, on_ready, n, &n->watch);
 }
 
-static void on_made(struct connection *n, CURLcode code)
+/* --- addresses, one after the other
+ * -------------------------------------------------------------------------------- */
+
+/* Unlinks it; its handle is given back unless it is kept. */
+static struct handle *attempt_end(struct attempt *a, bool keep_handle)
 {
-	char detail[CURL_ERROR_SIZE + 64];
-	if (code != CURLE_OK) {
-		const char *why = n->handle->error[0] ? n->handle->error : curl_easy_strerror(code);
-		span_copy(span_of(why), detail, sizeof(detail));
-		n->events->made(n->arg,
-				code == CURLE_OPERATION_TIMEDOUT ? CONNECTION_TIMED_OUT : CONNECTION_REFUSED,
-				detail);
+	struct connection *n = a->connection;
+	struct handle *h = a->handle;
+	for (struct attempt **at = &n->search->attempts; *at; at = &(*at)->next)
+		if (*at == a) {
+			*at = a->next;
+			break;
+		}
+	curl_easy_setopt(h->easy, CURLOPT_CONNECT_TO, NULL);
+	if (!keep_handle)
+		handle_give_back(n->connector, h);
+	curl_slist_free_all(a->connect_to);
+	free(a);
+	return keep_handle ? h : NULL;
+}
+
+static struct search *search_free(struct search *s)
+{
+	if (!s)
+		return NULL;
+	while (s->attempts)
+		attempt_end(s->attempts, false);
+	link_remove(&s->waiter.link);
+	loop_timer_free(s->timer);
+	free(s);
+	return NULL;
+}
+
+static void search_failed(struct connection *n, enum connection_result result, const char *detail)
+{
+	char kept[sizeof(n->search->detail)];
+	span_copy(span_of(detail), kept, sizeof(kept));
+	n->search = search_free(n->search);
+	n->events->made(n->arg, result, kept);
+}
+
+/* "::port:address:port": wherever the URL leads, with the URL's name for TLS. */
+static struct curl_slist *connect_to(const char *address, unsigned port)
+{
+	char text[LOOKUP_TEXT + 32];
+	const char *scope = strchr(address, '%');
+	if (strchr(address, ':'))
+		snprintf(text, sizeof(text), "::[%.*s%s%s]:%u", (int)(scope ? scope - address : (int)strlen(address)), address,
+			 scope ? "%25" : "", scope ? scope + 1 : "", port);
+	else
+		snprintf(text, sizeof(text), "::%s:%u", address, port);
+	return curl_slist_append(NULL, text);
+}
+
+static CURLcode attempt_options(struct attempt *a, uint64_t left_ms)
+{
+	CURL *easy = a->handle->easy;
+	a->handle->error[0] = '\0';
+	CURLcode e = curl_easy_setopt(easy, CURLOPT_PRIVATE, a);
+	if (!e)
+		e = curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)left_ms);
+	if (!e)
+		e = curl_easy_setopt(easy, CURLOPT_CONNECT_TO, a->connect_to);
+	return e;
+}
+
+static int attempt_start(struct search *s, const char *address)
+{
+	struct connection *n = s->connection;
+	struct connector *c = n->connector;
+	struct attempt *a = calloc(1, sizeof(*a));
+	if (!a)
+		return -ENOMEM;
+	a->connection = n;
+	a->handle = handle_take(c);
+	span_copy(span_of(address), a->address, sizeof(a->address));
+	a->connect_to = *address ? connect_to(address, c->origin->port) : NULL;
+	uint64_t now = loop_now_ms(c->loop);
+	/* libcurl asks for a timer of 0 ms: everything happens in the next round of the loop. */
+	if (!a->handle || (*address && !a->connect_to) ||
+	    attempt_options(a, s->deadline > now ? s->deadline - now : 1) != CURLE_OK ||
+	    curl_multi_add_handle(c->multi, a->handle->easy) != CURLM_OK) {
+		handle_free(a->handle);
+		curl_slist_free_all(a->connect_to);
+		free(a);
+		return -ENOMEM;
+	}
+	a->next = s->attempts;
+	s->attempts = a;
+	return 0;
+}
+
+static bool search_has_tried(const struct search *s, const char *address)
+{
+	for (size_t i = 0; i < s->n_tried; i++)
+		if (strcmp(s->tried[i], address) == 0)
+			return true;
+	return false;
+}
+
+static const char *search_next(const struct search *s)
+{
+	const struct addresses *all = s->connection->connector->addresses;
+	for (size_t i = 0; s->n_tried < LOOKUP_MAX && i < addresses_count(all); i++)
+		if (!search_has_tried(s, addresses_at(all, i)))
+			return addresses_at(all, i);
+	return NULL;
+}
+
+/* The next address; when there is none, the name is looked up afresh, once: it may have moved. false: neither. */
+static bool search_go_on(struct search *s)
+{
+	struct connector *c = s->connection->connector;
+	const char *next = search_next(s);
+	uint64_t now = loop_now_ms(c->loop), after = s->deadline > now ? s->deadline - now : 0;
+	bool started = false;
+	if (next) {
+		span_copy(span_of(next), s->tried[s->n_tried++], LOOKUP_TEXT);
+		started = attempt_start(s, next) == 0;
+		after = after < NEXT_ADDRESS_MS ? after : NEXT_ADDRESS_MS;
+	} else if (!s->looked_up) {
+		s->looked_up = true;
+		started = addresses_ask(c->addresses, &s->waiter) == 0;
+	}
+	loop_timer_start(s->timer, after);
+	return started;
+}
+
+static bool search_is_over(const struct search *s)
+{
+	return !s->attempts && link_alone(&s->waiter.link);
+}
+
+/* An address, or all that are known, came to nothing. */
+static void search_try_more(struct search *s)
+{
+	if (search_go_on(s) || !search_is_over(s))
+		return;
+	if (search_next(s)) /* memory is out */
+		search_failed(s->connection, CONNECTION_REFUSED, "out of memory");
+	else
+		search_failed(s->connection, s->result, s->detail);
+}
+
+static void on_search_timer(void *arg)
+{
+	struct search *s = arg;
+	char detail[96];
+	if (loop_now_ms(s->connection->connector->loop) < s->deadline) {
+		search_try_more(s);
 		return;
 	}
-	int r = take_over(n);
+	bool nameless = !s->n_tried;
+	snprintf(detail, sizeof(detail), nameless ? "the name was not resolved in %u ms" : "no connection in %u ms",
+		 s->connection->connector->connect_timeout_ms);
+	search_failed(s->connection, CONNECTION_TIMED_OUT, detail);
+}
+
+static void on_addresses(struct addresses_waiter *w, const char *why)
+{
+	struct search *s = (struct search *)((char *)w - offsetof(struct search, waiter));
+	s->looked_up = true;
+	if (why && s->n_tried == 0) {
+		s->result = CONNECTION_NO_NAME;
+		span_copy(span_of(why), s->detail, sizeof(s->detail));
+	}
+	search_try_more(s);
+}
+
+static int search_begin(struct search *s)
+{
+	struct connector *c = s->connection->connector;
+	if (!c->addresses)
+		return attempt_start(s, "");
+	if (loop_timer_new(c->loop, on_search_timer, s, &s->timer) < 0)
+		return -ENOMEM;
+	if (addresses_ready(c->addresses))
+		return search_go_on(s) ? 0 : -ENOMEM;
+	s->looked_up = true;
+	loop_timer_start(s->timer, c->connect_timeout_ms);
+	return addresses_ask(c->addresses, &s->waiter);
+}
+
+static enum connection_result result_of(CURLcode code)
+{
+	switch (code) {
+	case CURLE_OPERATION_TIMEDOUT:
+		return CONNECTION_TIMED_OUT;
+	case CURLE_COULDNT_RESOLVE_HOST:
+		return CONNECTION_NO_NAME;
+	case CURLE_SSL_CONNECT_ERROR:
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_CERTPROBLEM:
+	case CURLE_SSL_CIPHER:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_ISSUER_ERROR:
+	case CURLE_SSL_INVALIDCERTSTATUS:
+		return CONNECTION_NO_TLS;
+	default:
+		return CONNECTION_REFUSED;
+	}
+}
+
+/* What libcurl says, and the system's word where libcurl keeps it to itself ("Couldn't connect to server"). */
+static void say_why(const struct handle *h, CURLcode code, char *out, size_t size)
+{
+	long number = 0;
+	const char *why = h->error[0] ? h->error : curl_easy_strerror(code);
+	curl_easy_getinfo(h->easy, CURLINFO_OS_ERRNO, &number);
+	bool more = number && code == CURLE_COULDNT_CONNECT;
+	snprintf(out, size, "%s%s%s", why, more ? ": " : "", more ? strerror((int)number) : "");
+}
+
+static void on_attempted(struct attempt *a, CURLcode code)
+{
+	struct connection *n = a->connection;
+	struct search *s = n->search;
+	if (code != CURLE_OK) {
+		s->result = result_of(code);
+		say_why(a->handle, code, s->detail, sizeof(s->detail));
+		attempt_end(a, false);
+		if (n->connector->addresses)
+			search_try_more(s);
+		else
+			search_failed(n, s->result, s->detail);
+		return;
+	}
+	if (n->connector->addresses)
+		addresses_prefer(n->connector->addresses, a->address);
+	struct handle *h = attempt_end(a, true);
+	n->search = search_free(s);
+	int r = take_over(n, h);
 	n->events->made(n->arg, r < 0 ? CONNECTION_REFUSED : CONNECTION_MADE, r < 0 ? strerror(-r) : "");
 }
 
@@ -199,10 +451,10 @@ static void collect(struct connector *c)
 	while ((m = curl_multi_info_read(c->multi, &left))) {
 		if (m->msg != CURLMSG_DONE)
 			continue;
-		struct connection *n = NULL;
+		struct attempt *a = NULL;
 		CURLcode code = m->data.result; /* m dies with the handle */
-		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &n);
-		on_made(n, code);
+		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &a);
+		on_attempted(a, code);
 	}
 }
 
@@ -311,7 +563,9 @@ int connector_new(struct loop *loop, const struct origin *origin, const char *ca
 	c->origin = origin;
 	c->connect_timeout_ms = connect_timeout_ms;
 	c->ca_file = ca_file ? strdup(ca_file) : NULL;
-	if ((ca_file && !c->ca_file) || loop_timer_new(loop, on_timer, c, &c->timer) < 0 ||
+	if (!origin->is_address)
+		c->addresses = addresses_new(loop, origin->host);
+	if ((ca_file && !c->ca_file) || (!origin->is_address && !c->addresses) || loop_timer_new(loop, on_timer, c, &c->timer) < 0 ||
 	    multi_new(c) < 0) {
 		connector_free(c);
 		return err_set(e, -ENOMEM, "out of memory");
@@ -328,6 +582,7 @@ struct connector *connector_free(struct connector *c)
 		c->spare = h->next;
 		handle_free(h);
 	}
+	addresses_free(c->addresses);
 	curl_multi_cleanup(c->multi);
 	while (c->sockets)
 		forget_socket(&c->sockets);
@@ -348,18 +603,20 @@ int connection_new(struct connector *c, const struct connection_events *events, 
 		return -ENOMEM;
 	*n = (struct connection){
 		.connector = c, .events = events, .arg = arg, .fd = -1, .tls = c->origin->tls};
-	n->handle = handle_take(c);
-	if (!n->handle) {
+	struct search *s = n->search = calloc(1, sizeof(*s));
+	if (!s) {
 		free(n);
 		return -ENOMEM;
 	}
-	n->handle->error[0] = '\0';
-	/* libcurl asks for a timer of 0 ms: everything happens in the next round of the loop. */
-	if (curl_easy_setopt(n->handle->easy, CURLOPT_PRIVATE, n) != CURLE_OK ||
-	    curl_multi_add_handle(c->multi, n->handle->easy) != CURLM_OK) {
-		handle_free(n->handle);
+	s->connection = n;
+	s->waiter.told = on_addresses;
+	link_init(&s->waiter.link);
+	s->deadline = loop_now_ms(c->loop) + c->connect_timeout_ms;
+	int r = search_begin(s);
+	if (r < 0) {
+		search_free(s);
 		free(n);
-		return -ENOMEM;
+		return r;
 	}
 	return (*ret = n, 0);
 }
@@ -369,6 +626,7 @@ struct connection *connection_free(struct connection *n)
 	if (!n)
 		return NULL;
 	loop_watch_free(n->watch);
+	search_free(n->search);
 	if (n->handle)
 		handle_give_back(n->connector, n->handle);
 	if (!n->tls && n->fd >= 0)

@@ -1,8 +1,10 @@
 /*
  * Connections to one origin: names, TCP, TLS. The only file of the legacy side that knows libcurl.
  *
- * Why:       libcurl makes connections well (addresses tried side by side, TLS, verification); what is said
- * over them is our own business (CURLOPT_CONNECT_ONLY). Threads:   a connector and its connections belong to
+ * Why:       libcurl makes connections well (TCP, TLS, verification); what is said over them is our own business
+ * (CURLOPT_CONNECT_ONLY). Which address comes when is ours too: libcurl races families only, and gives each address of one
+ * its share of the whole time. Here the next address is tried as soon as one fails, or after 250 ms beside it (RFC 8305), and
+ * a name none of whose addresses answers is looked up afresh. Threads:   a connector and its connections belong to
  * one loop. Ownership: a connection belongs to who made it, until connection_free (at any time, also from
  * within its callbacks; no callback comes after). All must be freed before connector_free. Plain http: once
  * connected, the socket is ours (a duplicate; libcurl's handle is used for the next connection). So an idle
@@ -25,7 +27,13 @@
 struct connector;
 struct connection;
 
-enum connection_result { CONNECTION_MADE, CONNECTION_REFUSED, CONNECTION_TIMED_OUT };
+enum connection_result {
+	CONNECTION_MADE,
+	CONNECTION_REFUSED, /* or unreachable, closed, reset */
+	CONNECTION_TIMED_OUT,
+	CONNECTION_NO_NAME, /* the name has no address */
+	CONNECTION_NO_TLS,  /* no agreement, or a certificate that does not verify */
+};
 
 struct connection_events {
 	/* Once; `detail` says what went wrong otherwise. Never from within connection_new. */

@@ -51,7 +51,10 @@ enum legacy_failure {
 	LEGACY_TIMEOUT,	    /* no answer, or it stalled */
 	LEGACY_MALFORMED,   /* not HTTP, contradictory framing, head too large */
 	LEGACY_TRUNCATED,   /* the answer's body ended early */
+	LEGACY_NAME,	    /* the host's name has no address: nothing was sent */
+	LEGACY_TLS,	    /* no TLS connection, or with the wrong one: nothing was sent */
 };
+#define LEGACY_FAILURES (LEGACY_TLS + 1)
 const char *legacy_failure_text(enum legacy_failure f);
 
 struct legacy_answer {

@@ -1,8 +1,10 @@
 #include "legacy/origin.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int refuse(struct err *e, const char *base_url, const char *why)
 {
@@ -31,6 +33,35 @@ static int check(const char *base_url, struct span authority, struct span path, 
 	return 0;
 }
 
+/* host, [host], host:port, [host]:port */
+static int origin_host(struct origin *o, struct span authority)
+{
+	struct span host = authority, port = SPAN_NONE;
+	bool bracketed = authority.ptr[0] == '[';
+	const char *end = bracketed ? memchr(authority.ptr, ']', authority.len) : NULL;
+	const char *colon = memchr(end ? end : authority.ptr, ':', authority.len - (end ? (size_t)(end - authority.ptr) : 0));
+	if (colon) {
+		host.len = (size_t)(colon - authority.ptr);
+		port = (struct span){colon + 1, authority.len - host.len - 1};
+	}
+	if (bracketed) {
+		if (!end || end + 1 != host.ptr + host.len)
+			return -EINVAL;
+		host = (struct span){host.ptr + 1, host.len - 2};
+	}
+	o->port = o->tls ? 443 : 80;
+	if (port.len) {
+		unsigned long n = strtoul(port.ptr, NULL, 10); /* ends at the path or the string's end */
+		if (port.len > 5 || strspn(port.ptr, "0123456789") < port.len || n == 0 || n > 65535)
+			return -EINVAL;
+		o->port = (unsigned)n;
+	}
+	unsigned char address[16];
+	o->host = span_dup(host);
+	o->is_address = bracketed || (o->host && inet_pton(AF_INET, o->host, address) == 1);
+	return 0;
+}
+
 int origin_parse(const char *base_url, struct origin *ret, struct err *e)
 {
 	struct origin o = {0};
@@ -48,6 +79,8 @@ int origin_parse(const char *base_url, struct origin *ret, struct err *e)
 	int r = check(base_url, authority, path, e);
 	if (r < 0)
 		return r;
+	if (origin_host(&o, authority) < 0)
+		return refuse(e, base_url, "the host or port is not valid");
 	while (path.len && path.ptr[path.len - 1] == '/')
 		path.len--;
 	o.authority = span_dup(authority);
@@ -55,7 +88,7 @@ int origin_parse(const char *base_url, struct origin *ret, struct err *e)
 	o.prefix_length = path.len;
 	if (asprintf(&o.url, "%s%.*s/", o.tls ? "https://" : "http://", SPAN_ARG(authority)) < 0)
 		o.url = NULL;
-	if (!o.authority || !o.prefix || !o.url) {
+	if (!o.authority || !o.host || !o.prefix || !o.url) {
 		origin_release(&o);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
@@ -65,6 +98,7 @@ int origin_parse(const char *base_url, struct origin *ret, struct err *e)
 void origin_release(struct origin *o)
 {
 	free(o->authority);
+	free(o->host);
 	free(o->prefix);
 	free(o->url);
 	*o = (struct origin){0};

@@ -15,6 +15,9 @@
 struct origin {
 	bool tls;
 	char *authority; /* host[:port], as for the Host field */
+	char *host;	 /* without brackets */
+	unsigned port;
+	bool is_address; /* the host is one, not a name */
 	char *url;	 /* scheme://authority/ */
 	char *prefix;	 /* "" or "/a/b": without the last slash */
 	size_t prefix_length;

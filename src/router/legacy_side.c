@@ -245,6 +245,8 @@ static void on_failed(void *arg, enum legacy_failure f, bool written, const char
 		[LEGACY_TIMEOUT] = {504, OUTCOME_TIMEOUT, "Legacy service did not answer in time"},
 		[LEGACY_MALFORMED] = {502, OUTCOME_FAILURE, "Legacy service's answer is not valid HTTP"},
 		[LEGACY_TRUNCATED] = {502, OUTCOME_FAILURE, "Legacy service's answer ended early"},
+		[LEGACY_NAME] = {502, OUTCOME_FAILURE, "Legacy service unreachable"},
+		[LEGACY_TLS] = {502, OUTCOME_FAILURE, "Legacy service unreachable"},
 	};
 	struct request *r = arg;
 	(void)detail; /* names addresses; it is for the log, not for callers */

@@ -30,6 +30,10 @@ class Started:
         self.origins.append(Origin())
         return self.origins[-1]
 
+    def origin_at(self, host, port=0):
+        self.origins.append(Origin(host, port))
+        return self.origins[-1]
+
     def tls_origin(self, tls):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tls.certificate, tls.key)

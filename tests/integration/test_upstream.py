@@ -1,5 +1,13 @@
 """The way to the legacy services: loops, addresses, what legacy sees of a request, what is said of its failures."""
+import os
+import socket
+import subprocess
+import time
+
+import pytest
+
 import configuration
+from programs import free_port, program
 from raw import Client, ask, request
 
 
@@ -84,3 +92,137 @@ def test_an_answer_with_both_framing_fields_is_passed_on(start):
             assert not (answer.all("Content-Length") and answer.all("Transfer-Encoding"))
             assert origin.connections == n
     assert router.wait_outcomes(2)[0]["result"] == "success"
+
+
+# --- addresses ---------------------------------------------------------------------------------------------------------
+
+class Hosts:
+    """/etc/hosts of one router: a file of its own, mounted over it where only that router sees it."""
+
+    def __init__(self, folder, **names):
+        self.path = str(folder / "hosts")
+        self.say(**names)
+        self.program = str(folder / "router-with-hosts")
+        with open(self.program, "w", encoding="utf-8") as file:
+            file.write("#!/bin/sh\nexec unshare -m --propagation private sh -c 'mount --bind \"%s\" /etc/hosts && exec \"%s\" \"$@\"' "
+                       "sh \"$@\"\n" % (self.path, program("migration-router")))
+        os.chmod(self.program, 0o755)
+        mounted = subprocess.run(["unshare", "-m", "--propagation", "private", "mount", "--bind", self.path, "/etc/hosts"],
+                                 stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if mounted.returncode:
+            pytest.skip("needs to mount a file over /etc/hosts")
+
+    def say(self, **names):
+        with open(self.path, "w", encoding="utf-8") as file:  # in place: what is mounted is the file
+            file.write("127.0.0.1 localhost\n" + "".join("%s %s.test\n" % (address, name)
+                                                         for name, addresses in names.items() for address in addresses))
+
+
+class BlackHole:
+    """An address that answers nothing to a SYN: its queue of connections is full."""
+
+    def __init__(self, address, port):
+        self.listener = socket.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind((address, port))
+        self.listener.listen(0)
+        self.socks = []
+        for _ in range(4):
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex((address, port))
+            self.socks.append(sock)
+        with socket.socket() as probe:
+            probe.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                probe.connect((address, port))
+
+    def close(self):
+        for sock in (self.listener, *self.socks):
+            sock.close()
+
+
+@pytest.fixture
+def black_hole():
+    holes = []
+
+    def make(*where):
+        holes.append(BlackHole(*where))
+        return holes[-1]
+    yield make
+    for hole in holes:
+        hole.close()
+
+
+def timed(port):
+    began = time.monotonic()
+    answer = ask(port, request())
+    return answer.status, time.monotonic() - began
+
+
+def named(port, **legacy):
+    config = configuration.passing("http://service.test:%d" % port, legacy={"connect_timeout": "4s", **legacy})
+    config["threads"] = 1
+    return config
+
+
+def test_the_second_address_is_tried_while_the_first_is_silent(start, black_hole):
+    origin = start.origin_at("127.0.0.3")
+    black_hole("127.0.0.2", origin.port)
+    hosts = Hosts(start.folder(), service=["127.0.0.2", "127.0.0.3"])
+    router = start.router(named(origin.port, keep="0ms"), name=hosts.program)
+    status, first = timed(router.port)
+    assert status == 200 and 0.2 < first < 2
+    status, second = timed(router.port)  # the address that answered is remembered
+    assert status == 200 and second < 0.2
+
+
+def test_the_second_address_is_tried_at_once_when_the_first_refuses(start):
+    origin = start.origin_at("127.0.0.3")
+    hosts = Hosts(start.folder(), service=["::1", "127.0.0.2", "127.0.0.3"])
+    router = start.router(named(origin.port), name=hosts.program)
+    status, took = timed(router.port)
+    assert status == 200 and took < 0.2
+
+
+def test_addresses_that_all_are_silent_end_at_the_time_limit(start, black_hole):
+    port = free_port()
+    black_hole("127.0.0.2", port)
+    black_hole("127.0.0.3", port)
+    hosts = Hosts(start.folder(), service=["127.0.0.2", "127.0.0.3"])
+    router = start.router(named(port, connect_timeout="700ms"), name=hosts.program)
+    status, took = timed(router.port)
+    assert status == 504 and 0.6 < took < 2
+
+
+@pytest.mark.parametrize("left", ("refusing", "silent"))
+def test_a_service_that_moved_is_found_without_a_failure(start, black_hole, left):
+    old = start.origin_at("127.0.0.2")
+    hosts = Hosts(start.folder(), service=["127.0.0.2"])
+    router = start.router(named(old.port, keep="0ms"), name=hosts.program)
+    assert ask(router.port, request()).status == 200
+    old.stop()
+    if left == "silent":
+        black_hole("127.0.0.2", old.port)
+    start.origin_at("127.0.0.3", old.port)
+    hosts.say(service=["127.0.0.3"])
+    status, took = timed(router.port)
+    assert status == 200 and took < 2
+
+
+def test_a_name_that_appears_is_found_at_once(start):
+    origin = start.origin_at("127.0.0.3")
+    hosts = Hosts(start.folder(), other=["127.0.0.3"])
+    router = start.router(named(origin.port), name=hosts.program)
+    assert ask(router.port, request()).status == 502
+    hosts.say(service=["127.0.0.3"])
+    assert ask(router.port, request()).status == 200
+
+
+def test_a_name_that_cannot_be_looked_up_any_more_keeps_its_addresses(start):
+    origin = start.origin_at("127.0.0.3")
+    hosts = Hosts(start.folder(), service=["127.0.0.3"])
+    router = start.router(named(origin.port, keep="0ms"), name=hosts.program)
+    assert ask(router.port, request()).status == 200
+    hosts.say()
+    assert ask(router.port, request()).status == 200

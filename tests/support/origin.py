@@ -7,6 +7,7 @@
 Every request is recorded byte for byte in `origin.requests` when its head has come; `body` follows. A script is a function of
 the Exchange; by default the body is read before it runs (`early` marks the scripts that do not want that).
 """
+import contextlib
 import hashlib
 import socket
 import threading
@@ -151,6 +152,8 @@ class Origin:
 
     def stop(self):
         self.closing = True
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # or the thread that accepts would keep it open
         self.listener.close()
         self.drop_connections()
 

@@ -137,7 +137,7 @@ static const struct row rows[] = {
 	BAD(LENGTH("9223372036854775808")),
 	BAD(LENGTH("18446744073709551617")),
 	BAD(LENGTH("1\r\nContent-Length: 2")),
-	BAD(LENGTH("3\r\nTransfer-Encoding: chunked") "abc"),
+	BAD(LENGTH("3\r\nTransfer-Encoding: chunked") "xyz"),
 	OK(LENGTH("1, 1") "a", 200, 1, "a"),
 	OK(LENGTH("3\r\nTransfer-Encoding: chunked") "1\r\na\r\n0\r\n\r\n", 200, 0, "a"),
 	OK("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n0\r\n\r\n", 200, 0,

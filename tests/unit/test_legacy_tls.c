@@ -140,7 +140,7 @@ static void trusts_only_the_authority(void **state)
 	struct seen s = {0};
 	get(&c, &s, "GET", "/ok");
 	assert_int_equal(s.failures, 1);
-	assert_int_equal(s.failure, LEGACY_CONNECT);
+	assert_int_equal(s.failure, LEGACY_TLS);
 	assert_non_null(strcasestr(s.detail, "certificate"));
 	seen_free(&s);
 	client_close(&c);
@@ -159,7 +159,7 @@ static void wants_the_right_name(void **state)
 	snprintf(url, sizeof(url), "%s", right);
 	struct seen s = {0};
 	get(&c, &s, "GET", "/ok");
-	assert_int_equal(s.failure, LEGACY_CONNECT);
+	assert_int_equal(s.failure, LEGACY_TLS);
 	assert_int_equal(s.failures, 1);
 	seen_free(&s);
 	client_close(&c);
