@@ -19,6 +19,7 @@
 #include "router/config.h"
 #include "tasks/backends.h"
 #include "tasks/registry.h"
+#include "tasks/spawn.h"
 #include "tasks/store.h"
 #include "tasks/worker.h"
 
@@ -351,22 +352,57 @@ static void on_stopped(void *arg)
 	loop_stop(p->loop);
 }
 
+static void log_problems(const char *event, struct buf *problems)
+{
+	char *rest = problems->len ? problems->ptr : NULL;
+	for (char *line = rest ? strsep(&rest, "\n") : NULL; line; line = strsep(&rest, "\n"))
+		if (*line)
+			log_error(event, LOG_STR("problem", line));
+}
+
+/* SIGHUP: the tasks are read again. With a mistake in them those that were known stay. */
+static void reload(struct program *p)
+{
+	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1 << 20);
+	struct registry *fresh = NULL;
+	int r = p->tasks ? registry_load(p->tasks, getenv_const, &problems, &fresh) : registry_core(&fresh);
+	if (r < 0) {
+		log_problems("reload_refused", &problems);
+		return;
+	}
+	worker_set_registry(p->worker, fresh);
+	registry_free(p->registry);
+	p->registry = fresh;
+	log_info("reloaded", LOG_STR("tasks_file", p->tasks ? p->tasks : "(core tasks)"), LOG_INT("tasks", registry_count(fresh)),
+		 LOG_INT("workflows", registry_workflow_count(fresh)));
+}
+
 static void on_signal(void *arg, unsigned events)
 {
 	struct program *p = arg;
 	struct signalfd_siginfo info;
 	(void)events;
-	while (read(p->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
-		worker_stop(p->worker);
+	while (read(p->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		if (info.ssi_signo == SIGHUP)
+			reload(p);
+		else
+			worker_stop(p->worker);
+	}
+}
+
+static void hold_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGHUP);
+	sigprocmask(SIG_BLOCK, set, NULL);
 }
 
 static int watch_signals(struct program *p)
 {
 	sigset_t set;
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	hold_signals(&set);
 	signal(SIGPIPE, SIG_IGN);
 	p->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return p->signal_fd < 0 ? -errno : loop_watch_new(p->loop, p->signal_fd, LOOP_READ, on_signal, p, &p->signals);
@@ -385,6 +421,7 @@ static int run(struct program *p)
 				   .drain_ms = (unsigned)p->drain_ms,
 				   .stopped = on_stopped,
 				   .arg = p};
+	spawn_raise_descriptor_limit();
 	int r = loop_new(&p->loop);
 	if (r == 0)
 		r = watch_signals(p);

@@ -69,9 +69,15 @@ static void free_http(struct http_handler *h)
 	free(h);
 }
 
+struct registry *registry_ref(struct registry *r)
+{
+	atomic_fetch_add(&r->more, 1);
+	return r;
+}
+
 struct registry *registry_free(struct registry *r)
 {
-	if (!r)
+	if (!r || atomic_fetch_sub(&r->more, 1) > 0)
 		return NULL;
 	for (size_t i = 0; i < r->n_tasks; i++) {
 		free_exec(r->tasks[i]->exec);

@@ -2,7 +2,7 @@
  * Registry: which tasks and workflows a worker knows, and how each is run. Read from YAML (config/tasks.yml), or the core tasks.
  *
  * Why:       what can be run is declared, checked as a whole and listed before anything is leased.
- * Ownership: the registry owns everything it hands out, until registry_free.
+ * Ownership: the registry owns everything it hands out, until the last registry_free: one for who loaded it, one for each registry_ref.
  * Threads:   immutable once loaded and registered to; any thread may look up.
  * Errors:    -EBADMSG, with one line "file:line: key: what is wrong" per mistake in `problems`, all at once.
  * Limits:    REGISTRY_MAX_* below.
@@ -100,6 +100,7 @@ int registry_core(struct registry **ret);
 int registry_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct registry **ret);
 /* Only the workflows of such a file: their steps are run elsewhere, so that its tasks are passed over, and steps may name any. */
 int registry_load_workflows(const char *path, struct buf *problems, struct registry **ret);
+struct registry *registry_ref(struct registry *r);
 struct registry *registry_free(struct registry *r); /* NULL is fine; returns NULL */
 
 /* Adds a task written in C by the program that runs the worker. -EEXIST, -ENOSPC, -ENOMEM. `b` and the text of `queue` stay the caller's,

@@ -4,10 +4,13 @@
 #ifndef TASKS_REGISTRY_INTERNAL_H
 #define TASKS_REGISTRY_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "base/yaml.h"
 #include "tasks/registry.h"
 
 struct registry {
+	atomic_uint more; /* references beyond the first */
 	struct yaml_doc *doc; /* names are borrowed from it */
 	struct task_definition **tasks;
 	size_t n_tasks;

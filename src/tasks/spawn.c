@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -34,6 +35,19 @@ static int find_program(const char *name, char *const env[], char out[PATH_MAX])
 	return -ENOENT;
 }
 
+/* What programs get: select() does not know descriptors above 1023, and some close all that the limit allows. */
+static struct rlimit spawn_descriptors;
+
+void spawn_raise_descriptor_limit(void)
+{
+	struct rlimit l;
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0 || l.rlim_cur >= l.rlim_max)
+		return;
+	spawn_descriptors = l;
+	l.rlim_cur = l.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &l);
+}
+
 /* In the child; only what POSIX allows after fork in a threaded process. `ends` are its pipes, `report` where failure is told. */
 static void become(const char *program, char *const argv[], char *const env[], const int ends[3], int report, pid_t parent)
 {
@@ -44,6 +58,8 @@ static void become(const char *program, char *const argv[], char *const env[], c
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	setpgid(0, 0);
+	if (spawn_descriptors.rlim_max)
+		setrlimit(RLIMIT_NOFILE, &spawn_descriptors);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(127); /* it died before it could matter to the kernel */

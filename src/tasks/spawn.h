@@ -19,6 +19,8 @@ struct spawned {
 /* argv and env end with NULL. argv[0] is searched in PATH of `env` when it has no slash. From the thread that outlives the
  * program: the kernel ends it with the thread that started it. */
 int spawn(char *const argv[], char *const env[], struct spawned *ret, struct err *e);
+/* This process may have as many descriptors as the system allows; programs get what it was started with. Before the first spawn. */
+void spawn_raise_descriptor_limit(void);
 /* SIGKILL to the whole group. Only while the leader has not been reaped. */
 void spawned_kill(const struct spawned *s);
 /* Whether it has ended; it stays a zombie, so that its group's number is not given away. */

@@ -66,9 +66,10 @@ static const char *const sql[SQL_N] = {
 	[SQL_WORKERS] = "SELECT count(*) FROM worker WHERE seen_at > ?1",
 	[SQL_WORKERS_OF] = "SELECT count(*) FROM worker WHERE seen_at > ?1 AND instr(',' || queues || ',', ',' || ?2 || ',') > 0",
 	[SQL_WORKERS_OLD] = "DELETE FROM worker WHERE seen_at < ?1",
-	[SQL_READY] = "SELECT 1 FROM task WHERE state = 0 AND queue = ?1 AND (expires_at = 0 OR expires_at > ?2) LIMIT 1",
+	[SQL_READY] = "SELECT name, workflow FROM task WHERE state = 0 AND queue = ?1 AND (expires_at = 0 OR expires_at > ?2)"
+		      " ORDER BY priority DESC, seq",
 	[SQL_CANDIDATES] = "SELECT seq, id, name, queue, workflow, idempotent, attempts, timeout_ms FROM task WHERE state = 0"
-			   " AND queue = ?1 AND (expires_at = 0 OR expires_at > ?2) ORDER BY priority DESC, seq LIMIT ?3",
+			   " AND queue = ?1 AND (expires_at = 0 OR expires_at > ?2) ORDER BY priority DESC, seq",
 	[SQL_TAKE] = "UPDATE task SET state = 1, attempts = attempts + 1, max_attempts = ?2, token = ?3, lease_until = ?4,"
 		     " worker = ?5, started_us = ?6 WHERE seq = ?1 AND state = 0",
 	[SQL_EXTEND] = "UPDATE task SET lease_until = ?3 WHERE seq = ?1 AND token = ?2 AND state = 1",
@@ -79,6 +80,8 @@ static const char *const sql[SQL_N] = {
 	[SQL_MARK] = "INSERT INTO finished (id) VALUES (?1)",
 	[SQL_REQUEUE] = "UPDATE task SET state = 0, token = 0, lease_until = 0, worker = NULL"
 			" WHERE seq = ?1 AND state = 1",
+	[SQL_GIVE_BACK] = "UPDATE task SET state = 0, token = 0, lease_until = 0, worker = NULL, attempts = attempts - 1, started_us = 0"
+			  " WHERE seq = ?1 AND state = 1",
 	[SQL_CANCEL_ASK] = "UPDATE task SET cancel = 1 WHERE seq = ?1",
 	[SQL_CANCELLED] = "SELECT seq FROM task WHERE state = 1 AND cancel = 1 AND worker = ?1",
 	[SQL_PLAN_INSERT] = "INSERT INTO plan (seq, step, name, task, queue, kwargs, input, timeout_ms)"

@@ -109,6 +109,8 @@ struct store_lease_request {
 	size_t n_queues;
 	struct span worker;
 	unsigned lease_ms, limit;
+	/* Whether the caller can run it; others are left to those who can. NULL: everything. */
+	bool (*known)(void *arg, struct span name, bool workflow);
 	/* How often the task may be begun in all, at least 1. */
 	unsigned (*max_attempts)(void *arg, struct span name, bool idempotent);
 	/* May call finish and workflow_start for it. */
@@ -116,7 +118,7 @@ struct store_lease_request {
 	void *arg;
 };
 /* Whether there is anything to take: a look without the write lock. 1 yes, 0 no. */
-int store_ready(struct store *s, const struct span *queues, size_t n, struct err *e);
+int store_ready(struct store *s, const struct store_lease_request *r, struct err *e);
 /* Takes up to `limit` pending tasks of the queues. Returns how many, or <0. */
 int store_lease(struct store *s, const struct store_lease_request *r, struct err *e);
 
@@ -131,6 +133,9 @@ struct store_outcome {
 int store_finish(struct store *s, int64_t seq, int64_t token, const struct store_outcome *o, struct err *e);
 /* The worker itself gives it up in the middle. */
 int store_lost(struct store *s, int64_t seq, int64_t token, struct span detail, struct err *e);
+
+/* It was never begun: pending again, as if it had not been leased. */
+int store_give_back(struct store *s, int64_t seq, int64_t token, struct err *e);
 
 /* The caller's own running tasks that are asked to stop. */
 int store_cancelled(struct store *s, struct span worker, void (*fn)(void *arg, int64_t seq), void *arg, struct err *e);

@@ -113,6 +113,19 @@ int store_give_up(struct store *s, int64_t seq, struct span detail, struct err *
 	return store_end(s, seq, &o, e);
 }
 
+int store_give_back(struct store *s, int64_t seq, int64_t token, struct err *e)
+{
+	int r = store_fence(s, seq, token, e);
+	if (r)
+		return r;
+	struct db_stmt *st = store_sql(s, SQL_GIVE_BACK, e);
+	if (!st)
+		return -EIO;
+	db_bind_int64(st, 1, seq);
+	s->news = true;
+	return db_run(st, e);
+}
+
 int store_lost(struct store *s, int64_t seq, int64_t token, struct span detail, struct err *e)
 {
 	int r = store_fence(s, seq, token, e);
@@ -257,6 +270,11 @@ static int take(struct store *s, const struct store_lease_request *r, const stru
 	return code < 0 ? code : hand_over(s, r, c, token, e);
 }
 
+static bool is_known(const struct store_lease_request *r, struct span name, bool workflow)
+{
+	return !r->known || r->known(r->arg, name, workflow);
+}
+
 static int lease_from(struct store *s, const struct store_lease_request *r, struct span queue, unsigned limit, struct err *e)
 {
 	CLEANUP(freep) struct candidate *found = calloc(limit, sizeof(*found));
@@ -265,27 +283,28 @@ static int lease_from(struct store *s, const struct store_lease_request *r, stru
 		return found ? -EIO : err_set(e, -ENOMEM, "out of memory");
 	db_bind_text(st, 1, queue);
 	db_bind_int64(st, 2, clock_mono_ms());
-	db_bind_int64(st, 3, limit);
 	unsigned n = 0;
 	int code;
 	while ((code = db_step(st, e)) == 1 && n < limit)
-		read_candidate(st, &found[n++]);
+		if (is_known(r, db_column_text(st, 2), db_column_int64(st, 4) != 0))
+			read_candidate(st, &found[n++]);
 	db_reset(st);
 	for (unsigned i = 0; code >= 0 && i < n; i++)
 		code = take(s, r, &found[i], e);
 	return code < 0 ? code : (int)n;
 }
 
-int store_ready(struct store *s, const struct span *queues, size_t n, struct err *e)
+int store_ready(struct store *s, const struct store_lease_request *req, struct err *e)
 {
 	int r = 0;
-	for (size_t i = 0; r == 0 && i < n; i++) {
+	for (size_t i = 0; r == 0 && i < req->n_queues; i++) {
 		struct db_stmt *st = store_sql(s, SQL_READY, e);
 		if (!st)
 			return -EIO;
-		db_bind_text(st, 1, queues[i]);
+		db_bind_text(st, 1, req->queues[i]);
 		db_bind_int64(st, 2, clock_mono_ms());
-		r = db_step(st, e);
+		while ((r = db_step(st, e)) == 1 && !is_known(req, db_column_text(st, 0), db_column_int64(st, 1) != 0))
+			;
 		db_reset(st);
 	}
 	return r;

@@ -23,6 +23,8 @@
 #define DEFAULT_RETENTION_MS (7 * 24 * 3600 * 1000LL)
 #define LAST_MS 5000 /* to write down the ends of what was killed at the end of the drain */
 #define LOG_DETAIL_MAX 1024
+#define SHORTAGE_PAUSE_MS 1000 /* after a task could not be started */
+#define UNKNOWN_LOGGED 65536 /* bytes of names */
 #define IDEMPOTENT_ATTEMPTS 3 /* when the definition does not say */
 
 enum job_reason { JOB_RUNS, JOB_TIMED_OUT, JOB_CANCELLED, JOB_STOPPED, JOB_FENCED };
@@ -33,6 +35,7 @@ struct job {
 	struct job *next, **link;
 	int64_t seq, token;
 	const struct task_definition *definition;
+	struct registry *registry; /* the definition's, also after a reload */
 	char id[TASK_ID_MAX], name[TASK_NAME_MAX];
 	struct buf args, kwargs; /* until it is started */
 	unsigned attempt, timeout_ms;
@@ -44,6 +47,7 @@ struct job {
 	bool ended, unknown, cancelled;
 	struct buf result, error, detail;
 	bool failed;
+	bool not_begun; /* for want of something that comes back: given back */
 	bool orphaned; /* its row was in a file that is gone: nothing is to be written */
 	bool written; /* in the transaction that is open */
 };
@@ -64,6 +68,8 @@ struct worker {
 	struct job *jobs, *fresh; /* fresh: leased in the open transaction */
 	unsigned n_jobs;
 	int64_t next_beat_ms;
+	int64_t pause_until_ms; /* no leases before */
+	struct buf unknown;	/* names of tasks that were left to others, as far as they were logged; with a NUL behind each */
 	bool beaten; /* in the open transaction */
 	bool stopping, drained, over, in_trouble;
 };
@@ -110,6 +116,7 @@ static void job_free(struct job *j)
 	buf_release(&j->result);
 	buf_release(&j->error);
 	buf_release(&j->detail);
+	registry_free(j->registry);
 	free(j);
 }
 
@@ -195,6 +202,20 @@ static void on_done(void *arg, const struct handler_outcome *o)
 	schedule(j->worker);
 }
 
+/* What passes by itself, and may be different for another worker. */
+static bool is_shortage(int code)
+{
+	return code == -EMFILE || code == -ENFILE || code == -EAGAIN || code == -ENOMEM;
+}
+
+static void give_back(struct job *j, const struct err *e)
+{
+	log_warn("task_given_back", LOG_STR("task_id", j->id), LOG_STR("task", j->name), LOG_STR("reason", e->text));
+	j->ended = j->not_begun = true;
+	j->worker->pause_until_ms = clock_mono_ms() + SHORTAGE_PAUSE_MS;
+	schedule(j->worker);
+}
+
 static void start_job(struct job *j)
 {
 	struct err e = {""};
@@ -208,6 +229,10 @@ static void start_job(struct job *j)
 	int r = handler_start(&j->worker->env, j->definition, &call, on_done, j, &j->run, &e);
 	buf_release(&j->args);
 	buf_release(&j->kwargs);
+	if (is_shortage(r)) {
+		give_back(j, &e);
+		return;
+	}
 	if (r < 0) {
 		char text[TASK_NAME_MAX + 64];
 		snprintf(text, sizeof(text), "%s: it could not be started", j->name);
@@ -220,6 +245,29 @@ static void start_job(struct job *j)
 
 /* --- leasing; within the transaction ---------------------------------------------------------------------------------------- */
 
+/* Once for each name: otherwise nobody would know why it waits. */
+static void log_unknown(struct worker *w, struct span name, bool workflow)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(8192);
+	if (memmem(w->unknown.ptr ? w->unknown.ptr : "", w->unknown.len, name.ptr, name.len + 1))
+		return; /* the NUL behind it is looked for as well; a name that another ends with is logged but once with it */
+	buf_append_span(&w->unknown, name);
+	buf_putc(&w->unknown, '\0');
+	registry_describe_unknown(w->o.registry, name, workflow, &text);
+	log_warn("task_not_known", LOG_SPAN("task", name), LOG_SPAN("reason", buf_span(&text)),
+		 LOG_STR("effect", "it waits for a worker that knows it"));
+}
+
+/* Versions of workers differ while they are being replaced: what this one does not know, another may. */
+static bool worker_knows(void *arg, struct span name, bool workflow)
+{
+	struct worker *w = arg;
+	if (workflow ? registry_workflow(w->o.registry, name) != NULL : registry_task(w->o.registry, name) != NULL)
+		return true;
+	log_unknown(w, name, workflow);
+	return false;
+}
+
 static unsigned max_attempts(void *arg, struct span name, bool idempotent)
 {
 	const struct worker *w = arg;
@@ -229,28 +277,13 @@ static unsigned max_attempts(void *arg, struct span name, bool idempotent)
 	return t && t->max_attempts > 1 ? t->max_attempts : IDEMPOTENT_ATTEMPTS;
 }
 
-static int refuse_unknown(struct worker *w, const struct store_lease *l, struct span name, bool workflow)
-{
-	struct err e = {""};
-	CLEANUP(buf_releasep) struct buf text = BUF_INIT(8192);
-	registry_describe_unknown(w->o.registry, name, workflow, &text);
-	/* What else there is, is for operators. */
-	struct span all = buf_span(&text);
-	const char *end = memchr(all.ptr, ';', all.len);
-	struct store_outcome o = {.error = {all.ptr, end ? (size_t)(end - all.ptr) : all.len}, .detail = all};
-	int r = store_finish(w->store, l->seq, l->token, &o, &e);
-	if (r < 0)
-		note_trouble(w, &e);
-	return r < 0 ? r : 0;
-}
-
 static int start_workflow(struct worker *w, const struct store_lease *l)
 {
 	struct store_step steps[REGISTRY_MAX_STEPS];
 	struct err e = {""};
 	const struct workflow_definition *d = registry_workflow(w->o.registry, l->name);
 	if (!d)
-		return refuse_unknown(w, l, l->name, true);
+		return -EINVAL; /* is_known has let it through */
 	for (size_t i = 0; i < d->n_steps; i++) {
 		const struct workflow_step *s = &d->steps[i];
 		const struct task_definition *t = registry_task(w->o.registry, s->task);
@@ -277,12 +310,13 @@ static int taken(void *arg, const struct store_lease *l)
 		return start_workflow(w, l);
 	const struct task_definition *t = registry_task(w->o.registry, l->name);
 	if (!t)
-		return refuse_unknown(w, l, l->name, false);
+		return -EINVAL;
 	struct job *j = calloc(1, sizeof(*j));
 	if (!j)
 		return -ENOMEM;
 	j->worker = w;
 	j->definition = t;
+	j->registry = registry_ref(w->o.registry);
 	j->seq = l->seq;
 	j->token = l->token;
 	j->attempt = l->attempt;
@@ -301,22 +335,33 @@ static int taken(void *arg, const struct store_lease *l)
 	return r < 0 ? r : j->args.error ? j->args.error : j->kwargs.error;
 }
 
+static struct store_lease_request lease_request(struct worker *w, unsigned limit)
+{
+	return (struct store_lease_request){.queues = w->queues,
+					    .n_queues = w->o.n_queues,
+					    .worker = span_of(w->id),
+					    .lease_ms = w->o.lease_ms,
+					    .limit = limit,
+					    .known = worker_knows,
+					    .max_attempts = max_attempts,
+					    .taken = taken,
+					    .arg = w};
+}
+
+static bool takes(const struct worker *w)
+{
+	return !w->stopping && clock_mono_ms() >= w->pause_until_ms;
+}
+
 static int lease(struct worker *w, struct err *e)
 {
 	/* Jobs written as ended in this transaction have given their places back. */
 	unsigned busy = 0;
 	for (struct job *j = w->jobs; j; j = j->next)
 		busy += !j->written;
-	if (w->stopping || busy >= w->o.concurrency)
+	if (!takes(w) || busy >= w->o.concurrency)
 		return 0;
-	struct store_lease_request r = {.queues = w->queues,
-					.n_queues = w->o.n_queues,
-					.worker = span_of(w->id),
-					.lease_ms = w->o.lease_ms,
-					.limit = w->o.concurrency - busy,
-					.max_attempts = max_attempts,
-					.taken = taken,
-					.arg = w};
+	struct store_lease_request r = lease_request(w, w->o.concurrency - busy);
 	return store_lease(w->store, &r, e);
 }
 
@@ -331,7 +376,9 @@ static int write_end(struct worker *w, struct job *j, struct err *e)
 		j->written = true;
 		return 0;
 	}
-	if (j->unknown) {
+	if (j->not_begun) {
+		r = store_give_back(w->store, j->seq, j->token, e);
+	} else if (j->unknown) {
 		r = store_lost(w->store, j->seq, j->token, buf_span(&j->detail), e);
 	} else {
 		struct store_outcome o = {.result = j->failed ? SPAN_NONE : buf_span(&j->result),
@@ -387,7 +434,8 @@ static bool anything_to_write(struct worker *w, struct err *e)
 			return true;
 	if (clock_mono_ms() >= w->next_beat_ms)
 		return true;
-	return !w->stopping && w->n_jobs < w->o.concurrency && store_ready(w->store, w->queues, w->o.n_queues, e) != 0;
+	struct store_lease_request r = lease_request(w, 1);
+	return takes(w) && w->n_jobs < w->o.concurrency && store_ready(w->store, &r, e) != 0;
 }
 
 static void accept_jobs(struct worker *w)
@@ -639,6 +687,14 @@ void worker_stop(struct worker *w)
 	check_stopped(w);
 }
 
+void worker_set_registry(struct worker *w, struct registry *r)
+{
+	registry_free(w->o.registry);
+	w->o.registry = registry_ref(r);
+	buf_clear(&w->unknown);
+	schedule(w);
+}
+
 /* --- begin and end ------------------------------------------------------------------------------------------------------------------ */
 
 static int open_parts(struct worker *w, struct err *e)
@@ -662,6 +718,8 @@ int worker_new(struct loop *loop, const struct worker_options *o, struct worker 
 	if (!w)
 		return err_set(e, -ENOMEM, "out of memory");
 	w->o = *o;
+	registry_ref(w->o.registry);
+	buf_init(&w->unknown, UNKNOWN_LOGGED);
 	w->o.lease_ms = o->lease_ms ? o->lease_ms : DEFAULT_LEASE_MS;
 	w->o.retention_ms = o->retention_ms ? o->retention_ms : DEFAULT_RETENTION_MS;
 	w->loop = w->env.loop = loop;
@@ -694,6 +752,8 @@ struct worker *worker_free(struct worker *w)
 	loop_timer_free(w->drain);
 	http_client_free(w->env.http);
 	buf_release(&w->queue_list);
+	buf_release(&w->unknown);
+	registry_free(w->o.registry);
 	free(w);
 	return NULL;
 }

@@ -4,7 +4,7 @@
  * Why:       a task begins only after its lease is durable, and its end is written under the lease's fence; so kill -9 at any
  *            moment leaves it pending, or running until the lease runs out.
  * Threads:   everything on one loop, that of the thread that made it and that must outlive its tasks; C tasks run on threads of their own.
- * Ownership: the options' registry and texts are borrowed until worker_free.
+ * Ownership: the options' texts are borrowed until worker_free.
  * Life:      new → (runs) → worker_stop → drains → `stopped` is called → free. A second worker_stop, or the end of drain_ms, kills what runs.
  */
 #ifndef TASKS_WORKER_H
@@ -22,7 +22,7 @@
 
 struct worker_options {
 	const char *database;
-	const struct registry *registry;
+	struct registry *registry; /* the worker takes a reference of its own */
 	const char *name; /* for people */
 	const char *const *queues;
 	size_t n_queues;
@@ -37,6 +37,8 @@ struct worker_options {
 struct worker;
 
 int worker_new(struct loop *loop, const struct worker_options *o, struct worker **ret, struct err *e);
+/* From now on tasks of this registry are run (a reference is taken). What runs goes on with the one it began with. */
+void worker_set_registry(struct worker *w, struct registry *r);
 void worker_stop(struct worker *w);
 struct worker *worker_free(struct worker *w); /* after `stopped`; NULL is fine; returns NULL */
 

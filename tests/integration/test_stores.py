@@ -2,6 +2,7 @@
 import contextlib
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -105,11 +106,12 @@ def serve_held(start, **task):
 class Call:
     """A call of `held` that goes on in a thread."""
 
-    def __init__(self, router, n):
+    def __init__(self, router, n, wait=True):
         self.router, self.n, self.answer = router, n, None
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
-        wait_until(lambda: n in begun(router), "task %d to begin" % n)
+        if wait:
+            wait_until(lambda: n in begun(router), "task %d to begin" % n)
 
     def run(self):
         with contextlib.suppress(Cut, OSError):  # the test may end before
@@ -164,6 +166,63 @@ def test_a_worker_whose_database_was_removed_opens_it_anew(start):
     again = Call(router, 2)
     again.let_go()
     assert again.end() == (200, b"2")
+
+
+# --- workers of several versions, and reloads -------------------------------------------------------------------------------
+
+def test_a_worker_takes_only_tasks_that_it_knows(start):
+    """While workers are replaced, one knows the task or the workflow's step and one does not."""
+    folder = str(start.folder())
+    write_tasks(folder, python_task("step", STEP))
+    new = {"tasks": [python_task("step", STEP), python_task("added", STEP)],
+           "workflows": [{"name": "flow", "steps": [{"task": "step", "input": "workflow"}, {"task": "added", "kwargs": {"n": 7}}]}]}
+    calls = {name: c.operation("POST /" + name, {kind: name, "kwargs": {"n": {"$ref": "body:/n"}}, "timeout": "30s"})
+             for name, kind in (("step", "name"), ("added", "name"), ("flow", "workflow"))}
+    config = c.router({"app": c.service(start.origin(), calls)}, backends=c.embedded())
+    router = start.router(config, FLAGS, folder=folder)
+    old = start.worker(router)
+    write_atomically(os.path.join(folder, "new.yml"), json.dumps(new))
+    newer = start.worker(router, "--tasks", os.path.join(folder, "new.yml"), "--concurrency", "1")
+    for n in range(20):
+        name = ("step", "added", "flow")[n % 3]
+        answer = ask(router.port, request("POST", "/" + name, body=b'{"n": %d}' % n))
+        assert answer.status == 200, (name, answer.body)
+    assert old.find("task_ended", status="failed") == [] and newer.find("task_ended", task="added")
+    # The old one reads the new file, and then does without the other.
+    assert newer.stop() == 0
+    write_atomically(os.path.join(folder, "tasks.yml"), json.dumps(new))
+    old.signal(signal.SIGHUP)
+    old.wait_event("reloaded", tasks=2, workflows=1)
+    assert ask(router.port, request("POST", "/flow", body=b'{"n": 1}')).status == 200
+
+
+def test_a_reload_with_mistakes_keeps_the_tasks_and_what_runs(start):
+    router = serve_held(start)
+    worker = start.worker(router)
+    call = Call(router, 1)
+    write_atomically(os.path.join(router.folder, "tasks.yml"), "tasks: [{name: held}]\n")
+    worker.signal(signal.SIGHUP)
+    assert "tasks[0]: needs exactly one of" in worker.wait_event("reload_refused")["problem"]
+    write_tasks(router.folder, python_task("other", STEP))
+    worker.signal(signal.SIGHUP)
+    worker.wait_event("reloaded", tasks=1)
+    call.let_go()
+    assert call.end() == (200, b"1")
+
+
+def test_a_task_that_could_not_be_started_is_given_back(start):
+    """A worker without descriptors runs nothing; the task waits for one that can, and is not called failed."""
+    router = serve_held(start)
+    worker = start.worker(router)
+    soft, hard = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard, "the limit was not raised"
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (worker.descriptors() + 2, hard))
+    call = Call(router, 1, wait=False)
+    worker.wait_event("task_given_back")
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    wait_until(lambda: 1 in begun(router), "the task to begin")
+    call.let_go()
+    assert call.end() == (200, b"1")
 
 
 # --- clocks ---------------------------------------------------------------------------------------------------------------
