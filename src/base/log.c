@@ -28,9 +28,15 @@ bool log_enabled(enum log_level level)
 
 int log_level_parse(const char *text, enum log_level *ret)
 {
-	for (size_t i = 0; i < sizeof(level_names) / sizeof(level_names[0]); i++)
-		if (strcmp(text, level_names[i]) == 0) {
-			*ret = (enum log_level)i;
+	/* The last two are Python's; all in any case, as there. */
+	static const struct {
+		const char *name;
+		enum log_level level;
+	} names[] = {{"debug", LOG_DEBUG}, {"info", LOG_INFO},	   {"warn", LOG_WARN},
+		     {"error", LOG_ERROR}, {"warning", LOG_WARN}, {"critical", LOG_ERROR}};
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcasecmp(text, names[i].name) == 0) {
+			*ret = names[i].level;
 			return 0;
 		}
 	return -EINVAL;
@@ -38,9 +44,9 @@ int log_level_parse(const char *text, enum log_level *ret)
 
 int log_format_parse(const char *text, enum log_format *ret)
 {
-	if (strcmp(text, "logfmt") == 0)
+	if (strcmp(text, "logfmt") == 0 || strcmp(text, "console") == 0)
 		*ret = LOG_LOGFMT;
-	else if (strcmp(text, "json") == 0)
+	else if (strcmp(text, "json") == 0 || strcmp(text, "structured") == 0)
 		*ret = LOG_JSON;
 	else
 		return -EINVAL;

@@ -40,8 +40,8 @@ struct log_field {
 #define LOG_BOOL(k, v) ((struct log_field){.key = (k), .kind = LOG_FIELD_BOOL, .number = (v)})
 
 void log_setup(enum log_level least, enum log_format format);
-int log_level_parse(const char *text, enum log_level *ret);   /* debug info warn error; -EINVAL */
-int log_format_parse(const char *text, enum log_format *ret); /* logfmt json; -EINVAL */
+int log_level_parse(const char *text, enum log_level *ret);   /* debug info warn|warning error|critical, in any case; -EINVAL */
+int log_format_parse(const char *text, enum log_format *ret); /* logfmt|console json|structured; -EINVAL */
 bool log_enabled(enum log_level level);
 
 void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t n);

@@ -34,6 +34,8 @@ struct program {
 	enum mode mode;
 	char *backend, *config, *database, *tasks, *name;
 	char *queue_text; /* the list, cut up in place */
+	const char *queues_of_environment;
+	bool stage_is_set, production; /* ENVIRONMENT: set; prod or production */
 	const char *queues[WORKER_MAX_QUEUES];
 	size_t n_queues;
 	unsigned concurrency;
@@ -51,16 +53,17 @@ static const char usage[] =
 	"  --config FILE             router.yml: where the database and the tasks are\n"
 	"  --database FILE           the queue's file (else the configuration's, else tasks.db)\n"
 	"  --tasks FILE              tasks.yml; without it the core tasks\n"
-	"  --queues A,B              queues to serve; else TASK_QUEUES unless ENVIRONMENT is prod (its default), else \"default\"\n"
+	"  --queues A,B              queues to serve; must be said where ENVIRONMENT is prod or production; elsewhere (ENVIRONMENT is set\n"
+	"                            to something else) TASK_QUEUES says it, too; else \"default\"\n"
 	"  --concurrency N           tasks at a time (default 4), or TASK_WORKER_CONCURRENCY\n"
-	"  --name NAME               or TASK_WORKER_NAME; else worker-<host>-<queue>\n"
+	"  --name, --worker-name NAME  or TASK_WORKER_NAME; else worker-<host>-<queues>\n"
 	"  --shutdown-timeout TIME   how long running tasks may go on after SIGTERM (default 30s), or SHUTDOWN_TIMEOUT\n"
 	"  --lease TIME              a worker not heard of for so long is lost (default 15s)\n"
 	"  --health-check            exit 0 when the queue can be used and a worker is alive\n"
 	"  --list-tasks              what can be run\n"
 	"  --dry-run                 check everything, run nothing\n"
-	"  --log-format FORMAT       logfmt (default) or json\n"
-	"  --log-level LEVEL         debug, info (default), warn, error\n"
+	"  --log-format FORMAT       logfmt or console (default), json or structured\n"
+	"  --log-level LEVEL         debug, info (default), warn or warning, error or critical; in any case\n"
 	"  --version, --help\n";
 
 static int wrong_usage(const char *what, const char *value)
@@ -103,8 +106,9 @@ static int read_environment(struct program *p)
 	const char *concurrency = environment("TASK_WORKER_CONCURRENCY"), *drain = environment("SHUTDOWN_TIMEOUT");
 	set_text(&p->backend, backend ? backend : environment("TASK_BACKEND_TYPE"));
 	set_text(&p->name, environment("TASK_WORKER_NAME"));
-	if (stage && strcmp(stage, "prod") != 0)
-		set_text(&p->queue_text, environment("TASK_QUEUES"));
+	p->production = stage && (strcasecmp(stage, "prod") == 0 || strcasecmp(stage, "production") == 0);
+	p->queues_of_environment = environment("TASK_QUEUES");
+	p->stage_is_set = stage != NULL;
 	if (concurrency && !parse_count(concurrency, &p->concurrency))
 		return wrong_usage("TASK_WORKER_CONCURRENCY", "must be a number from 1 to 1024");
 	if (drain && clock_parse_duration(drain, &p->drain_ms) < 0)
@@ -124,6 +128,7 @@ static const struct option options[] = {
 	{"queues", required_argument, NULL, OPTION_QUEUES},
 	{"concurrency", required_argument, NULL, OPTION_CONCURRENCY},
 	{"name", required_argument, NULL, OPTION_NAME},
+	{"worker-name", required_argument, NULL, OPTION_NAME},
 	{"shutdown-timeout", required_argument, NULL, OPTION_SHUTDOWN},
 	{"lease", required_argument, NULL, OPTION_LEASE},
 	{"health-check", no_argument, NULL, OPTION_HEALTH},
@@ -242,22 +247,71 @@ static int read_config(struct program *p)
 	return 0;
 }
 
+/* Which queues production serves is said where it is started, not in an environment that it may share. */
+static int choose_queues(struct program *p)
+{
+	bool needed = p->mode == MODE_RUN || p->mode == MODE_DRY;
+	if (p->queues_of_environment && !p->production && p->stage_is_set)
+		return p->queue_text ? 0 : set_text(&p->queue_text, p->queues_of_environment);
+	if (p->queues_of_environment && needed && !p->queue_text)
+		return wrong_usage("TASK_QUEUES", p->stage_is_set
+							  ? "is not used in production (ENVIRONMENT); say --queues"
+							  : "is only used where ENVIRONMENT is set to something else than production");
+	if (p->queues_of_environment && needed)
+		fputs("task-backend-worker: warning: TASK_QUEUES is not used in production; --queues counts\n", stderr);
+	if (p->production && needed && !p->queue_text)
+		return wrong_usage("--queues", "must be said in production (ENVIRONMENT)");
+	return p->queue_text ? 0 : set_text(&p->queue_text, REGISTRY_DEFAULT_QUEUE);
+}
+
+static const char *trim(char *text)
+{
+	text += strspn(text, " ");
+	for (char *end = text + strlen(text); end > text && end[-1] == ' ';)
+		*--end = '\0';
+	return text;
+}
+
+static const char *queue_mistake(const struct program *p, const char *queue)
+{
+	if (!*queue)
+		return "a queue without a name";
+	if (strpbrk(queue, " \t\r\n"))
+		return "a blank in the name of a queue; queues are separated by commas";
+	if (strlen(queue) >= TASK_NAME_MAX)
+		return "a name of a queue that is too long";
+	for (size_t i = 0; i < p->n_queues; i++)
+		if (strcmp(p->queues[i], queue) == 0)
+			return "a queue is listed twice";
+	return p->n_queues == WORKER_MAX_QUEUES ? "more than 64 queues" : NULL;
+}
+
 static int read_queues(struct program *p)
 {
+	const char *whose = p->queue_text ? "--queues" : "TASK_QUEUES";
+	int r = choose_queues(p);
+	if (r)
+		return r < 0 ? 1 : r;
 	char *rest = p->queue_text;
-	for (char *one = rest ? strsep(&rest, ",") : NULL; one; one = strsep(&rest, ",")) {
-		while (*one == ' ')
-			one++;
-		one[strcspn(one, " ")] = '\0';
-		if (!*one)
-			continue;
-		if (p->n_queues == WORKER_MAX_QUEUES || strlen(one) >= TASK_NAME_MAX)
-			return wrong_usage("--queues", "too many queues, or a name that is too long");
-		p->queues[p->n_queues++] = one;
+	for (char *one = strsep(&rest, ","); one; one = strsep(&rest, ",")) {
+		const char *queue = trim(one), *mistake = queue_mistake(p, queue);
+		if (mistake)
+			return wrong_usage(whose, mistake);
+		p->queues[p->n_queues++] = queue;
 	}
-	if (!p->n_queues)
-		p->queues[p->n_queues++] = REGISTRY_DEFAULT_QUEUE;
 	return 0;
+}
+
+static int make_name(struct program *p)
+{
+	CLEANUP(buf_releasep) struct buf name = BUF_INIT(WORKER_MAX_QUEUES * TASK_NAME_MAX + 512);
+	char host[256] = "localhost";
+	gethostname(host, sizeof(host) - 1);
+	buf_printf(&name, "worker-%s", host);
+	for (size_t i = 0; i < p->n_queues; i++)
+		buf_printf(&name, "-%s", p->queues[i]);
+	p->name = buf_steal(&name);
+	return p->name ? 0 : 1;
 }
 
 static int read_registry(struct program *p)
@@ -271,7 +325,6 @@ static int read_registry(struct program *p)
 
 static int complete(struct program *p)
 {
-	char host[256] = "localhost";
 	struct err e;
 	if (!p->backend)
 		set_text(&p->backend, "embedded");
@@ -284,8 +337,7 @@ static int complete(struct program *p)
 	int r = read_queues(p);
 	if (r)
 		return r;
-	gethostname(host, sizeof(host) - 1);
-	if (!p->name && asprintf(&p->name, "worker-%s-%s", host, p->queues[0]) < 0)
+	if (!p->name && make_name(p))
 		return 1;
 	return read_registry(p);
 }
