@@ -320,7 +320,7 @@ static bool write_ready(void *arg, struct buf *out)
 			json_quote(out, span_of(parts[i].what));
 		}
 	buf_puts(out, "],");
-	buf_append_span(out, buf_span(&b));
+	buf_append_span(out, b.error ? SPAN_LIT("\"left_out\":\"the details are too long\"") : buf_span(&b));
 	buf_puts(out, "}\n");
 	return ready;
 }

@@ -45,6 +45,8 @@ enum json_type json_type_of(struct span value); /* SPAN_NONE → JSON_NULL */
 /* Appends a string value's content, escapes resolved (lone surrogates become U+FFFD; \u0000 a NUL byte). -EINVAL when it is
  * no string, or buf's errors. */
 int json_unescape(struct span string_value, struct buf *out);
+/* The same for people: what does not fit is cut at a character, with … at the end, and is no error. */
+int json_unescape_front(struct span string_value, struct buf *out);
 /* Appends text as a JSON string, quotes included; controls (C0, DEL, C1) are escaped, bytes that are not UTF-8
  * become U+FFFD. All of it or, with an error, nothing. */
 int json_quote(struct buf *out, struct span text);

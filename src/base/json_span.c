@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "base/utf8.h"
 
 #define GROUP 64 /* pointers that one pass follows: a bit each */
@@ -558,6 +559,20 @@ int json_unescape(struct span string_value, struct buf *out)
 		}
 	}
 	return r;
+}
+
+int json_unescape_front(struct span string_value, struct buf *out)
+{
+	static const char sign[] = "\xe2\x80\xa6";
+	const size_t n = sizeof(sign) - 1, room = out->max - out->len;
+	CLEANUP(buf_releasep) struct buf whole = BUF_INIT(string_value.len);
+	int r = json_unescape(string_value, &whole);
+	if (r < 0)
+		return r;
+	if (whole.len <= room)
+		return buf_append_span(out, buf_span(&whole));
+	r = buf_append_span(out, text_front(buf_span(&whole), room > n ? room - n : 0));
+	return r == 0 && room >= n ? buf_puts(out, sign) : r;
 }
 
 static int quote_control(struct buf *out, unsigned char c)

@@ -54,9 +54,18 @@ static void answer(struct exchange *x, int status, const char *type, struct span
 
 static void fail(struct exchange *x, int status, const char *title, const char *detail)
 {
-	CLEANUP(buf_releasep) struct buf body = BUF_INIT(8192);
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(PROBLEM_MAX);
 	problem_render(&(struct problem){.status = status, .title = title, .detail = span_of(detail)}, &body);
 	answer(x, status, PROBLEM_CONTENT_TYPE, buf_span(&body));
+}
+
+/* Never a part of a document. */
+static void answer_made(struct exchange *x, int status, const char *type, const struct buf *body)
+{
+	if (body->error)
+		fail(x, 500, "Answer too large", "What there is to say does not fit into an answer.");
+	else
+		answer(x, status, type, buf_span(body));
 }
 
 /* --- report: on another thread
@@ -187,7 +196,7 @@ static void *on_head(void *arg, struct exchange *x, const struct http_request *h
 	}
 	if (span_is(path, "/readyz")) {
 		bool ready = a->content.ready(a->content.arg, &body);
-		answer(x, ready ? 200 : 503, "application/json", buf_span(&body));
+		answer_made(x, ready ? 200 : 503, "application/json", &body);
 		return NULL;
 	}
 	if (!admitted(a, x, h))
@@ -198,10 +207,10 @@ static void *on_head(void *arg, struct exchange *x, const struct http_request *h
 		return start_report(a, x, h);
 	} else if (span_is(path, "/metrics")) {
 		a->content.metrics(a->content.arg, &body);
-		answer(x, 200, "text/plain; version=0.0.4; charset=utf-8", buf_span(&body));
+		answer_made(x, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
 	} else if (span_is(path, "/_admin/flags")) {
 		a->content.flags(a->content.arg, &body);
-		answer(x, 200, "application/json", buf_span(&body));
+		answer_made(x, 200, "application/json", &body);
 	} else {
 		serve_file(a, x, path.len ? (struct span){path.ptr + 1, path.len - 1} : path);
 	}

@@ -66,6 +66,15 @@ static struct span sole(struct span list, size_t *ret_n)
 	return *ret_n == 1 ? first : SPAN_NONE;
 }
 
+/* Text as it is, as much as there is room for; other values as Python's str() has them. */
+static void put_str(struct span value, struct buf *out)
+{
+	if (json_type_of(value) == JSON_STRING)
+		json_unescape_front(value, out);
+	else
+		python_str(value, out);
+}
+
 /* The message as Python's str() has it. The type is put in front where the message alone would not tell people much. */
 static void put_message(struct span type, struct span message, struct buf *out)
 {
@@ -78,7 +87,7 @@ static void put_message(struct span type, struct span message, struct buf *out)
 			return;
 		buf_puts(out, type.len ? ": " : "");
 	}
-	python_str(one.ptr ? one : message, out);
+	put_str(one.ptr ? one : message, out);
 }
 
 static void put_not_registered(struct span message, struct buf *out)
@@ -107,7 +116,7 @@ static void read_failure(struct celery_meta *m, const struct span *f, bool revok
 	if (f[EXC_TYPE].ptr)
 		python_str(f[EXC_TYPE], &type);
 	if (!f[EXC_TYPE].ptr)
-		python_str(f[RESULT].ptr ? f[RESULT] : SPAN_LIT("null"), &m->error);
+		put_str(f[RESULT].ptr ? f[RESULT] : SPAN_LIT("null"), &m->error);
 	else if (span_is(buf_span(&type), "NotRegistered"))
 		put_not_registered(f[EXC_MESSAGE], &m->error);
 	else if (span_is(buf_span(&type), "TimeLimitExceeded") || span_is(buf_span(&type), "SoftTimeLimitExceeded"))
@@ -119,7 +128,7 @@ static void read_failure(struct celery_meta *m, const struct span *f, bool revok
 	r->error = buf_span(&m->error);
 	r->cancelled = revoked && !span_is(r->error, "expired");
 	if (json_type_of(f[TRACEBACK]) == JSON_STRING && f[TRACEBACK].len > 2) {
-		json_unescape(f[TRACEBACK], &m->detail);
+		json_unescape_front(f[TRACEBACK], &m->detail);
 	} else if (type.len) {
 		if (json_type_of(f[EXC_MODULE]) == JSON_STRING) {
 			json_unescape(f[EXC_MODULE], &m->detail);

@@ -32,6 +32,15 @@ static struct span text_at(struct span json, const char *pointer, struct buf *ou
 	return buf_span(out);
 }
 
+/* The same of a text for people: as much of it as there is room for. */
+static struct span sentence_at(struct span json, const char *pointer, struct buf *out)
+{
+	struct span value = at(json, pointer);
+	if (value.ptr && json_type_of(value) == JSON_STRING)
+		json_unescape_front(value, out);
+	return buf_span(out);
+}
+
 static bool copy_at(struct span json, const char *pointer, char *out, size_t size)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(4096);
@@ -165,7 +174,7 @@ int temporal_start_body(const struct task_call *call, struct span queue, struct 
 void temporal_error(int status, struct span body, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(4096);
-	struct span message = text_at(body, "/message", &text);
+	struct span message = sentence_at(body, "/message", &text);
 	if (message.len)
 		err_set(e, 0, "Temporal: %.*s (%d)", SPAN_ARG(message), status);
 	else
@@ -289,21 +298,21 @@ static struct span real_failure(struct span failure)
 static void put_detail(struct span failure, struct buf *out)
 {
 	CLEANUP(buf_releasep) struct buf type = BUF_INIT(4096), text = BUF_INIT(TEXT_MAX);
-	text_at(failure, "/applicationFailureInfo/type", &type);
-	text_at(failure, "/message", &text);
+	sentence_at(failure, "/applicationFailureInfo/type", &type);
+	sentence_at(failure, "/message", &text);
 	buf_printf(out, "%s%s", type.len ? type.ptr : "", type.len && text.len ? ": " : "");
 	buf_append_span(out, buf_span(&text));
 	buf_putc(out, '\n');
 	buf_clear(&text);
-	buf_append_span(out, text_at(failure, "/stackTrace", &text));
+	buf_append_span(out, sentence_at(failure, "/stackTrace", &text));
 }
 
 static void take_failure(struct span failure, struct temporal_close *c)
 {
 	failure = real_failure(failure);
-	text_at(failure, "/message", &c->error);
+	sentence_at(failure, "/message", &c->error);
 	if (!c->error.len)
-		text_at(failure, "/applicationFailureInfo/type", &c->error);
+		sentence_at(failure, "/applicationFailureInfo/type", &c->error);
 	if (!c->error.len)
 		buf_puts(&c->error, "the workflow failed without a message");
 	c->r.cancelled = at(failure, "/canceledFailureInfo").ptr != NULL;
@@ -324,7 +333,7 @@ static void take_time_out(struct span event, struct temporal_close *c)
 static void take_termination(struct span event, struct temporal_close *c)
 {
 	CLEANUP(buf_releasep) struct buf reason = BUF_INIT(TEXT_MAX);
-	text_at(event, "/workflowExecutionTerminatedEventAttributes/reason", &reason);
+	sentence_at(event, "/workflowExecutionTerminatedEventAttributes/reason", &reason);
 	buf_puts(&c->error, "terminated");
 	if (reason.len)
 		buf_printf(&c->error, ": %s", reason.ptr);

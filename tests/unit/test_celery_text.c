@@ -233,6 +233,25 @@ static void control_messages(void **state)
 
 #define EXC(type, message) "{\"exc_type\": \"" type "\", \"exc_message\": " message ", \"exc_module\": \"m\"}"
 
+static void a_message_of_any_length_is_told(void **state)
+{
+	(void)state;
+	for (size_t n = 1u << 10; n <= 4u << 20; n *= 4) {
+		struct celery_meta m = CELERY_META_INIT;
+		struct task_result r;
+		CLEANUP(buf_releasep) struct buf text = BUF_INIT(8u << 20);
+		buf_puts(&text, "{\"status\": \"FAILURE\", \"result\": {\"exc_type\": \"E\", \"exc_message\": [\"");
+		for (size_t i = 0; i < n; i += 2)
+			buf_puts(&text, "\xc3\xa9");
+		buf_puts(&text, "\"]}}");
+		celery_meta_read(&m, buf_span(&text), SPAN_LIT("id"), &r);
+		assert_int_equal(r.status, TASK_FAILED);
+		assert_true(span_starts(r.error, SPAN_LIT("\xc3\xa9\xc3\xa9")));
+		assert_true(r.error.len == n || memcmp(r.error.ptr + r.error.len - 3, "\xe2\x80\xa6", 3) == 0);
+		celery_meta_release(&m);
+	}
+}
+
 static void states(void **state)
 {
 	static const struct {
@@ -363,7 +382,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(messages_equal_the_recorded_ones), cmocka_unit_test(chains_equal_the_recorded_ones), cmocka_unit_test(values_keep_their_bytes),
 		cmocka_unit_test(representations), cmocka_unit_test(control_messages),
-		cmocka_unit_test(states), cmocka_unit_test(times), cmocka_unit_test(settings),
+		cmocka_unit_test(a_message_of_any_length_is_told), cmocka_unit_test(states), cmocka_unit_test(times), cmocka_unit_test(settings),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

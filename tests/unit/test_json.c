@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "base/text.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -283,6 +284,25 @@ static void several_pointers_in_one_pass(void **state)
 		assert_null(values[i].ptr);
 }
 
+static void half_a_string_is_never_left_behind(void **state)
+{
+	(void)state;
+	for (size_t max = 0; max < 12; max++) {
+		CLEANUP(buf_releasep) struct buf out = BUF_INIT(max);
+		int r = json_quote(&out, SPAN_LIT("a\n\xc3\xa9\xffz"));
+		assert_true(r == 0 ? json_validate(buf_span(&out), NULL) == 0 : out.len == 0);
+	}
+	for (size_t max = 3; max < 12; max++) {
+		CLEANUP(buf_releasep) struct buf out = BUF_INIT(max);
+		assert_int_equal(json_unescape_front(SPAN_LIT("\"a\\u00e9\\u0000bcd\\u20ac\""), &out), 0);
+		assert_true(text_front(buf_span(&out), out.len).len == out.len && out.len <= max);
+		if (max < 10)
+			assert_memory_equal(out.ptr + out.len - 3, "\xe2\x80\xa6", 3);
+		else
+			assert_memory_equal(out.ptr, "a\xc3\xa9\0bcd\xe2\x82\xac", 10);
+	}
+}
+
 static void quoting_and_unescaping(void **state)
 {
 	(void)state;
@@ -494,6 +514,7 @@ int main(void)
 		cmocka_unit_test(pointer_syntax),
 		cmocka_unit_test(several_pointers_in_one_pass),
 		cmocka_unit_test(quoting_and_unescaping),
+		cmocka_unit_test(half_a_string_is_never_left_behind),
 		cmocka_unit_test(iteration),
 		cmocka_unit_test(types),
 		cmocka_unit_test(equality_by_meaning),
