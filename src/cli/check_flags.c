@@ -19,7 +19,8 @@ static bool check_asks(const struct config *c, const struct operation *op, struc
 	for (size_t i = 0; i < op->n_flags; i++)
 		if (span_eq(op->flags[i], flag))
 			return true;
-	return c->hatchet_flag.len && span_eq(flag, c->hatchet_flag) && config_backend(c, SPAN_LIT("hatchet"));
+	return c->hatchet_flag.len && span_eq(flag, c->hatchet_flag) &&
+	       config_backend(c, SPAN_LIT("hatchet"));
 }
 
 static void list_users(const struct config *c, struct span flag, struct buf *out)
@@ -28,7 +29,8 @@ static void list_users(const struct config *c, struct span flag, struct buf *out
 		for (size_t j = 0; j < c->services[i].n_operations; j++) {
 			const struct operation *op = &c->services[i].operations[j];
 			if (op->has_task && check_asks(c, op, flag))
-				buf_printf(out, "%s%.*s.%.*s", out->len ? ", " : "", SPAN_ARG(op->service), SPAN_ARG(op->name));
+				buf_printf(out, "%s%.*s.%.*s", out->len ? ", " : "", SPAN_ARG(op->service),
+					   SPAN_ARG(op->name));
 		}
 }
 
@@ -37,8 +39,9 @@ static const char *without(const struct config *c, struct span flag)
 {
 	for (size_t i = 0; i < c->n_env_defaults; i++)
 		if (span_eq(c->env_defaults[i].flag, flag))
-			return c->env_defaults[i].value ? "the environment's default, task for everybody, counts" :
-							  "the environment's default, legacy, counts";
+			return c->env_defaults[i].value
+				       ? "the environment's default, task for everybody, counts"
+				       : "the environment's default, legacy, counts";
 	return "legacy serves";
 }
 
@@ -61,7 +64,8 @@ static bool check_one(const struct config *c, const struct flag_snapshot *s, str
 	return hatchet; /* which nobody needs */
 }
 
-static void say_unasked(const struct config *c, const struct flag_snapshot *s, const struct operation *op, struct span flag)
+static void say_unasked(const struct config *c, const struct flag_snapshot *s, const struct operation *op,
+			struct span flag)
 {
 	CLEANUP(buf_releasep) struct buf properties = BUF_INIT(65536);
 	const struct flag *f = flag_find(s, flag);
@@ -69,8 +73,9 @@ static void say_unasked(const struct config *c, const struct flag_snapshot *s, c
 		return;
 	flag_names_unasked(op, f, &properties);
 	if (properties.len)
-		printf("  note: %.*s asks for %s, which %.*s.%.*s gives nobody: say in its \"context\" where it is found\n", SPAN_ARG(flag),
-		       properties.ptr, SPAN_ARG(op->service), SPAN_ARG(op->name));
+		printf("  note: %.*s asks for %s, which %.*s.%.*s gives nobody: say in its \"context\" where "
+		       "it is found\n",
+		       SPAN_ARG(flag), properties.ptr, SPAN_ARG(op->service), SPAN_ARG(op->name));
 }
 
 /* --- all of it ----------------------------------------------------------------------------------------------------- */
@@ -82,7 +87,8 @@ static bool first_use(const struct config *c, size_t service, size_t operation, 
 	for (size_t i = 0; i <= service; i++)
 		for (size_t j = 0; j < c->services[i].n_operations && (i < service || j < operation); j++)
 			for (size_t k = 0; k < c->services[i].operations[j].n_flags; k++)
-				if (c->services[i].operations[j].has_task && span_eq(c->services[i].operations[j].flags[k], key))
+				if (c->services[i].operations[j].has_task &&
+				    span_eq(c->services[i].operations[j].flags[k], key))
 					return false;
 	return true;
 }
@@ -101,7 +107,8 @@ static size_t compare_flags(const struct config *c, const struct flag_snapshot *
 	for (size_t i = 0; i < c->n_services; i++)
 		for (size_t j = 0; j < c->services[i].n_operations; j++)
 			for (size_t k = 0; k < c->services[i].operations[j].n_flags; k++)
-				say_unasked(c, s, &c->services[i].operations[j], c->services[i].operations[j].flags[k]);
+				say_unasked(c, s, &c->services[i].operations[j],
+					    c->services[i].operations[j].flags[k]);
 	return missing;
 }
 

@@ -49,8 +49,10 @@ static int add_context(struct arguments *a, const char *pair)
 static bool usable_identity(const char *option, const char *text)
 {
 	if (text && (strlen(text) > IDENTITY_MAX || !text_is_plain(span_of(text)))) {
-		fprintf(stderr, "%s: an id has at most %d bytes, of UTF-8 without control characters: a request that says this has none\n", option,
-			IDENTITY_MAX);
+		fprintf(stderr,
+			"%s: an id has at most %d bytes, of UTF-8 without control characters: a request that "
+			"says this has none\n",
+			option, IDENTITY_MAX);
 		return false;
 	}
 	return true;
@@ -122,17 +124,20 @@ static void list_services(const struct config *c)
 }
 
 /* The last good snapshot of a Flipt server, as the router saved it: what it serves by right now, unless it could not write. */
-static int load_saved(const struct config *c, enum saved_kind kind, struct flag_snapshot **ret, int64_t *ret_saved_us, struct err *e)
+static int load_saved(const struct config *c, enum saved_kind kind, struct flag_snapshot **ret,
+		      int64_t *ret_saved_us, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
 	struct span snapshot;
 	bool flipt = kind == SAVED_FLIPT;
-	struct saved_from from = {kind, flipt ? c->flags.namespace_key : NULL, flipt ? c->flags.environment : NULL};
+	struct saved_from from = {kind, flipt ? c->flags.namespace_key : NULL,
+				  flipt ? c->flags.environment : NULL};
 	return saved_snapshot_read(c->flags.snapshot_file, &from, &text, &snapshot, ret, ret_saved_us, e);
 }
 
 /* A flag that the file has lost is served by its last good definition: so does the router (last_good.h). */
-static int carry_lost(const struct config *c, const struct operation *op, struct flag_snapshot **s, struct err *e)
+static int carry_lost(const struct config *c, const struct operation *op, struct flag_snapshot **s,
+		      struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT);
 	CLEANUP(buf_releasep) struct buf whole = BUF_INIT(FLAG_MAX_DOCUMENT);
@@ -141,25 +146,26 @@ static int carry_lost(const struct config *c, const struct operation *op, struct
 	int64_t saved_us;
 	int r = 0;
 	if (last_good_init(&good, SAVED_FILE, c->flags.snapshot_file, NULL, NULL) == 0 &&
-	    last_good_use(&good, op->flags, op->n_flags) == 0 && last_good_load(&good, &saved_us, &ignored) == 0 &&
-	    last_good_lacks(&good, *s) && (r = flag_snapshot_print(*s, &text)) == 0)
+	    last_good_use(&good, op->flags, op->n_flags) == 0 &&
+	    last_good_load(&good, &saved_us, &ignored) == 0 && last_good_lacks(&good, *s) &&
+	    (r = flag_snapshot_print(*s, &text)) == 0)
 		r = last_good_complete(&good, *s, buf_span(&text), &whole, s, e);
 	for (size_t i = 0; r == 0 && i < good.next.n && i < FLAG_CARRIED_NAMED; i++)
-		printf("           note: %s has vanished from the file; its last good definition serves (%s)\n", good.next.names[i],
-		       c->flags.snapshot_file);
+		printf("           note: %s has vanished from the file; its last good definition serves "
+		       "(%s)\n",
+		       good.next.names[i], c->flags.snapshot_file);
 	last_good_release(&good);
 	return r;
 }
 
-static int load_features(const struct config *c, const struct operation *op, struct flag_snapshot **ret, int64_t *ret_saved_us,
-			 struct err *e)
+static int load_features(const struct config *c, const struct operation *op, struct flag_snapshot **ret,
+			 int64_t *ret_saved_us, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
 	struct stat st;
 	int r = file_read(c->flags.file, FLAG_MAX_DOCUMENT, &text, e);
 	if (r == 0)
-		r = flag_snapshot_parse_features(c->flags.file, buf_span(&text),
-						 c->flags.rules, ret, e);
+		r = flag_snapshot_parse_features(c->flags.file, buf_span(&text), c->flags.rules, ret, e);
 	if (r == 0 && stat(c->flags.file, &st) == 0)
 		*ret_saved_us = (int64_t)st.st_mtim.tv_sec * 1000000 + st.st_mtim.tv_nsec / 1000;
 	if (r == 0)
@@ -192,7 +198,8 @@ static const struct flag_snapshot *load_flags(const struct config *c, const stru
 	struct flag_snapshot *s = NULL;
 	int64_t saved_us = 0;
 	struct err e;
-	int r = flipt ? load_saved(c, SAVED_FLIPT, &s, &saved_us, &e) : load_features(c, op, &s, &saved_us, &e);
+	int r = flipt ? load_saved(c, SAVED_FLIPT, &s, &saved_us, &e)
+		      : load_features(c, op, &s, &saved_us, &e);
 	if (r < 0) {
 		printf("flags      none: %s\n", e.text);
 		return NULL;
@@ -231,7 +238,8 @@ static bool is_given(const struct arguments *a, struct span property)
 }
 
 /* What segments ask for and nobody gives, and what the router would look for in the request. */
-static void say_unasked(const struct operation *op, const struct flag_snapshot *flags, const struct arguments *a)
+static void say_unasked(const struct operation *op, const struct flag_snapshot *flags,
+			const struct arguments *a)
 {
 	for (size_t i = 0; flags && i < op->n_flags; i++) {
 		CLEANUP(buf_releasep) struct buf properties = BUF_INIT(65536);
@@ -239,12 +247,13 @@ static void say_unasked(const struct operation *op, const struct flag_snapshot *
 		if (f)
 			flag_names_unasked(op, f, &properties);
 		if (properties.len)
-			printf("  note: %.*s asks for %s, which this operation gives nobody\n", SPAN_ARG(op->flags[i]), properties.ptr);
+			printf("  note: %.*s asks for %s, which this operation gives nobody\n",
+			       SPAN_ARG(op->flags[i]), properties.ptr);
 	}
 	for (size_t i = 0; i < op->n_context; i++)
 		if (op->context[i].n_sources && !is_given(a, op->context[i].key))
-			printf("  note: %.*s is taken from the request; say it with --context %.*s=VALUE\n", SPAN_ARG(op->context[i].key),
-			       SPAN_ARG(op->context[i].key));
+			printf("  note: %.*s is taken from the request; say it with --context %.*s=VALUE\n",
+			       SPAN_ARG(op->context[i].key), SPAN_ARG(op->context[i].key));
 }
 
 static void explain(const struct config *c, const struct operation *op, const struct arguments *a)

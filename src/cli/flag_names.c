@@ -35,7 +35,8 @@ bool flag_names_near(const char *key, const char *wanted)
 	char begin[KEY_MAX + 1];
 	size_t n = strlen(wanted), far = n / 4 > 2 ? n / 4 : 2;
 	snprintf(begin, sizeof(begin), "%.*s", (int)(n < KEY_MAX ? n : KEY_MAX), key);
-	return names_distance(key, wanted) <= far || (n > 4 && names_distance(begin, wanted) <= far) || (n > 2 && strstr(key, wanted));
+	return names_distance(key, wanted) <= far || (n > 4 && names_distance(begin, wanted) <= far) ||
+	       (n > 2 && strstr(key, wanted));
 }
 
 void flag_names_suggest(const struct flag_snapshot *s, const char *wanted, struct buf *out)
@@ -43,7 +44,8 @@ void flag_names_suggest(const struct flag_snapshot *s, const char *wanted, struc
 	size_t listed = 0, n = flag_snapshot_count(s);
 	for (size_t i = 0; i < n && listed < NEAR_MAX; i++)
 		if (flag_names_near(flag_key(flag_snapshot_at(s, i)), wanted))
-			buf_printf(out, "%s%s", listed++ ? ", " : "; near it: ", flag_key(flag_snapshot_at(s, i)));
+			buf_printf(out, "%s%s",
+				   listed++ ? ", " : "; near it: ", flag_key(flag_snapshot_at(s, i)));
 	for (size_t i = 0; i < n && !listed && i < LISTED_MAX; i++)
 		buf_printf(out, "%s%s%s", i ? ", " : "; there are: ", flag_key(flag_snapshot_at(s, i)),
 			   i + 1 == LISTED_MAX && n > LISTED_MAX ? ", …" : "");
@@ -85,7 +87,8 @@ static bool names_listed(struct span list, struct span name)
 static void names_add(void *arg, const struct flag_asked *asked)
 {
 	struct unasked *u = arg;
-	if (!asked->property.ptr || names_given(u->op, asked->property) || names_listed(buf_span(u->out), asked->property))
+	if (!asked->property.ptr || names_given(u->op, asked->property) ||
+	    names_listed(buf_span(u->out), asked->property))
 		return;
 	buf_printf(u->out, "%s%.*s", u->out->len ? ", " : "", SPAN_ARG(asked->property));
 }

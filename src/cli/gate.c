@@ -39,7 +39,8 @@ static const struct report_rate *gate_side(const struct report_operation *op, en
 static const struct report_operation *gate_find(const struct report *r, const struct report_operation *like)
 {
 	for (size_t i = 0; r && i < r->operation_count; i++)
-		if (strcmp(r->operations[i].service, like->service) == 0 && strcmp(r->operations[i].operation, like->operation) == 0)
+		if (strcmp(r->operations[i].service, like->service) == 0 &&
+		    strcmp(r->operations[i].operation, like->operation) == 0)
 			return &r->operations[i];
 	return NULL;
 }
@@ -71,26 +72,29 @@ static bool gate_rule_success(const struct gate_case *c, enum gate_verdict *ret)
 	double rate = gate_success_percent(c->task);
 	if (c->task->counted < c->o->min_executions || rate >= c->o->min_success - EPSILON)
 		return false;
-	snprintf(c->why, SENTENCE_MAX, "task_abstraction succeeds in %.3f%% of %" PRIu64 ", below %g%%", rate, c->task->counted,
-		 c->o->min_success);
+	snprintf(c->why, SENTENCE_MAX, "task_abstraction succeeds in %.3f%% of %" PRIu64 ", below %g%%", rate,
+		 c->task->counted, c->o->min_success);
 	*ret = GATE_BREACHED;
 	return true;
 }
 
 static bool gate_rule_rejected(const struct gate_case *c, enum gate_verdict *ret)
 {
-	double task = gate_rejected_percent(c->task), legacy = c->legacy ? gate_rejected_percent(c->legacy) : 0;
+	double task = gate_rejected_percent(c->task),
+	       legacy = c->legacy ? gate_rejected_percent(c->legacy) : 0;
 	if (gate_seen(c->task) < c->o->min_executions || task - legacy <= c->o->max_rejected + EPSILON)
 		return false;
 	*ret = c->legacy ? GATE_BREACHED : GATE_NOT_ENOUGH_DATA;
 	if (c->legacy)
 		snprintf(c->why, SENTENCE_MAX,
-			 "task_abstraction rejects %.1f%% of %" PRIu64 ", legacy_services %.1f%% of %" PRIu64 ": more than %g points apart",
+			 "task_abstraction rejects %.1f%% of %" PRIu64 ", legacy_services %.1f%% of %" PRIu64
+			 ": more than %g points apart",
 			 task, gate_seen(c->task), legacy, gate_seen(c->legacy), c->o->max_rejected);
 	else
 		snprintf(c->why, SENTENCE_MAX,
-			 "task_abstraction rejects %.1f%% of %" PRIu64 ", and legacy_services has too few attempts to compare with", task,
-			 gate_seen(c->task));
+			 "task_abstraction rejects %.1f%% of %" PRIu64
+			 ", and legacy_services has too few attempts to compare with",
+			 task, gate_seen(c->task));
 	return true;
 }
 
@@ -99,7 +103,8 @@ static bool gate_rule_regression(const struct gate_case *c, enum gate_verdict *r
 	if (c->o->max_regression < 0 || c->task->counted < c->o->min_executions)
 		return false;
 	if (!c->legacy || c->legacy->counted < c->o->min_executions) {
-		snprintf(c->why, SENTENCE_MAX, "legacy_services has fewer than %" PRIu64 " counted attempts to compare with",
+		snprintf(c->why, SENTENCE_MAX,
+			 "legacy_services has fewer than %" PRIu64 " counted attempts to compare with",
 			 c->o->min_executions);
 		*ret = GATE_NOT_ENOUGH_DATA;
 		return true;
@@ -108,8 +113,9 @@ static bool gate_rule_regression(const struct gate_case *c, enum gate_verdict *r
 	if (legacy - task <= c->o->max_regression + EPSILON)
 		return false;
 	snprintf(c->why, SENTENCE_MAX,
-		 "task_abstraction (%.3f%% of %" PRIu64 ") is %.3f points below legacy_services (%.3f%% of %" PRIu64 "), more than %g", task,
-		 c->task->counted, legacy - task, legacy, c->legacy->counted, c->o->max_regression);
+		 "task_abstraction (%.3f%% of %" PRIu64
+		 ") is %.3f points below legacy_services (%.3f%% of %" PRIu64 "), more than %g",
+		 task, c->task->counted, legacy - task, legacy, c->legacy->counted, c->o->max_regression);
 	*ret = GATE_BREACHED;
 	return true;
 }
@@ -121,14 +127,15 @@ static bool gate_rule_latency(const struct gate_case *c, enum gate_verdict *ret)
 	if (c->task->counted < c->o->min_executions || task < 0)
 		return false;
 	if (c->o->max_latency_us && task > c->o->max_latency_us) {
-		snprintf(c->why, SENTENCE_MAX, "task_abstraction's p95 is %.3f s, above %.3f s", (double)task / 1e6,
-			 (double)c->o->max_latency_us / 1e6);
+		snprintf(c->why, SENTENCE_MAX, "task_abstraction's p95 is %.3f s, above %.3f s",
+			 (double)task / 1e6, (double)c->o->max_latency_us / 1e6);
 		return true;
 	}
 	if (c->o->max_slowdown <= 0 || legacy < 0 || c->legacy->counted < c->o->min_executions ||
 	    (double)task <= (double)legacy * c->o->max_slowdown || task - legacy <= GATE_SLOWER_US)
 		return false;
-	snprintf(c->why, SENTENCE_MAX, "task_abstraction's p95 is %.3f s, legacy_services' %.3f s: more than %g times as long",
+	snprintf(c->why, SENTENCE_MAX,
+		 "task_abstraction's p95 is %.3f s, legacy_services' %.3f s: more than %g times as long",
 		 (double)task / 1e6, (double)legacy / 1e6, c->o->max_slowdown);
 	return true;
 }
@@ -138,8 +145,9 @@ static bool gate_rule_enough(const struct gate_case *c, enum gate_verdict *ret)
 {
 	if (c->task->counted >= c->o->min_executions)
 		return false;
-	snprintf(c->why, SENTENCE_MAX, "task_abstraction has %" PRIu64 " counted attempts, %" PRIu64 " are asked for", c->task->counted,
-		 c->o->min_executions);
+	snprintf(c->why, SENTENCE_MAX,
+		 "task_abstraction has %" PRIu64 " counted attempts, %" PRIu64 " are asked for",
+		 c->task->counted, c->o->min_executions);
 	*ret = GATE_NOT_ENOUGH_DATA;
 	return true;
 }
@@ -147,8 +155,8 @@ static bool gate_rule_enough(const struct gate_case *c, enum gate_verdict *ret)
 /* A breach that is known is not excused by what is not known. */
 static enum gate_verdict gate_judge(const struct gate_case *c)
 {
-	static gate_rule *const rules[] = {gate_rule_success, gate_rule_rejected, gate_rule_regression, gate_rule_latency,
-					   gate_rule_enough};
+	static gate_rule *const rules[] = {gate_rule_success, gate_rule_rejected, gate_rule_regression,
+					   gate_rule_latency, gate_rule_enough};
 	char own[SENTENCE_MAX], unknown[SENTENCE_MAX] = "";
 	enum gate_verdict v;
 	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
@@ -167,7 +175,8 @@ static enum gate_verdict gate_judge(const struct gate_case *c)
 		memcpy(c->why, unknown, SENTENCE_MAX);
 		return GATE_NOT_ENOUGH_DATA;
 	}
-	snprintf(c->why, SENTENCE_MAX, "task_abstraction succeeds in %.3f%% of %" PRIu64, gate_success_percent(c->task), c->task->counted);
+	snprintf(c->why, SENTENCE_MAX, "task_abstraction succeeds in %.3f%% of %" PRIu64,
+		 gate_success_percent(c->task), c->task->counted);
 	return GATE_HEALTHY;
 }
 
@@ -212,7 +221,8 @@ static void gate_note(struct gate_run *g, const struct gate_finding *f, bool wei
 	if (weight > g->weight) {
 		g->weight = weight;
 		g->verdict = f->verdict;
-		snprintf(g->why, GATE_TEXT_MAX, "%s%s%s: %s", f->service, *f->service ? "." : "", f->operation, f->why);
+		snprintf(g->why, GATE_TEXT_MAX, "%s%s%s: %s", f->service, *f->service ? "." : "",
+			 f->operation, f->why);
 	}
 	if (g->each)
 		g->each(g->arg, f);
@@ -245,7 +255,8 @@ static void gate_look_at(struct gate_run *g, const struct report_operation *op)
 static void gate_look_at_others(struct gate_run *g)
 {
 	char why[SENTENCE_MAX], name[64];
-	struct gate_case c = {g->o, gate_side(&g->others, OUTCOME_TASK), gate_legacy(g->o, &g->others, &g->others_before), why};
+	struct gate_case c = {g->o, gate_side(&g->others, OUTCOME_TASK),
+			      gate_legacy(g->o, &g->others, &g->others_before), why};
 	if (g->few < 2)
 		return;
 	snprintf(name, sizeof(name), "%zu operations with too few attempts together", g->few);
@@ -257,27 +268,37 @@ static void gate_look_at_others(struct gate_run *g)
 bool gate_needs_baseline(const struct gate_options *o, const struct report *r)
 {
 	for (size_t i = 0; i < r->operation_count; i++)
-		if (gate_seen(gate_side(&r->operations[i], OUTCOME_TASK)) > 0 && !gate_legacy(o, &r->operations[i], NULL))
+		if (gate_seen(gate_side(&r->operations[i], OUTCOME_TASK)) > 0 &&
+		    !gate_legacy(o, &r->operations[i], NULL))
 			return true;
 	return false;
 }
 
-enum gate_verdict gate_check(const struct gate_options *o, const struct report *r, const struct report *baseline,
-			     void (*each)(void *arg, const struct gate_finding *f), void *arg, char why[GATE_TEXT_MAX])
+enum gate_verdict gate_check(const struct gate_options *o, const struct report *r,
+			     const struct report *baseline,
+			     void (*each)(void *arg, const struct gate_finding *f), void *arg,
+			     char why[GATE_TEXT_MAX])
 {
-	struct gate_run g = {.o = o, .baseline = baseline, .each = each, .arg = arg, .why = why, .verdict = GATE_NOT_ENOUGH_DATA};
+	struct gate_run g = {.o = o,
+			     .baseline = baseline,
+			     .each = each,
+			     .arg = arg,
+			     .why = why,
+			     .verdict = GATE_NOT_ENOUGH_DATA};
 	why[0] = '\0';
 	for (size_t i = 0; i < r->operation_count; i++)
 		gate_look_at(&g, &r->operations[i]);
 	gate_look_at_others(&g);
 	if (!*why)
-		snprintf(why, GATE_TEXT_MAX, "task_abstraction has no attempts, %" PRIu64 " are asked for", o->min_executions);
+		snprintf(why, GATE_TEXT_MAX, "task_abstraction has no attempts, %" PRIu64 " are asked for",
+			 o->min_executions);
 	return g.verdict;
 }
 
 const char *gate_verdict_text(enum gate_verdict v)
 {
-	static const char *const texts[] = {[GATE_HEALTHY] = "healthy", [GATE_BREACHED] = "breached",
+	static const char *const texts[] = {[GATE_HEALTHY] = "healthy",
+					    [GATE_BREACHED] = "breached",
 					    [GATE_NOT_ENOUGH_DATA] = "not enough data"};
 	return texts[v];
 }

@@ -41,20 +41,25 @@ static const char usage_text[] =
 	"Usage: migration-status [OPTION]...\n"
 	"What migration-router recorded: who served how much, and how well.\n"
 	"\n"
-	"  --db PATH             the outcomes database (default: $MIGRATION_OUTCOMES_DB, else data/outcomes.db)\n"
-	"  --since WHEN          only what began at or after WHEN: 15m, 24h, 7d ago, or 2026-01-31T08:00:00Z (with --gate: 15m)\n"
+	"  --db PATH             the outcomes database (default: $MIGRATION_OUTCOMES_DB, else "
+	"data/outcomes.db)\n"
+	"  --since WHEN          only what began at or after WHEN: 15m, 24h, 7d ago, or 2026-01-31T08:00:00Z "
+	"(with --gate: 15m)\n"
 	"  --until WHEN          only what began before WHEN\n"
 	"  --service NAME        only this service\n"
 	"  --operation NAME      only this operation\n"
-	"  --org ID              only this organisation (reads rows, so it reaches back as far as they are kept)\n"
+	"  --org ID              only this organisation (reads rows, so it reaches back as far as they are "
+	"kept)\n"
 	"  --json, --csv         for programs\n"
 	"  --watch [SECONDS]     again and again, every 2 seconds unless said otherwise\n"
-	"  --gate                exit 0 when the task side is healthy, 1 when a limit is breached, 3 without enough data;\n"
+	"  --gate                exit 0 when the task side is healthy, 1 when a limit is breached, 3 without "
+	"enough data;\n"
 	"                        each operation is judged by itself\n"
 	"    --min-success P     floor of its success rate in percent (99)\n"
 	"    --max-regression P  points that it may be below the legacy side (not compared unless given)\n"
 	"    --max-rejected P    points of rejected attempts that it may be above the legacy side (5)\n"
-	"    --max-slowdown X    how many times legacy's p95 its own may be, where that is more than 1 s above (2; 0: any)\n"
+	"    --max-slowdown X    how many times legacy's p95 its own may be, where that is more than 1 s "
+	"above (2; 0: any)\n"
 	"    --max-latency D     what its p95 may be: 500ms, 2s (anything unless given)\n"
 	"    --min-executions N  attempts that a verdict needs, of each operation and side (20)\n"
 	"  --help, --version\n";
@@ -95,7 +100,8 @@ static bool parse_latency(const char *text, int64_t *ret)
 	if (strcmp(end, "m") == 0)
 		unit = 60e6;
 	*ret = (int64_t)(value * unit);
-	return *text >= '0' && *text <= '9' && end != text && !errno && unit > 0 && value > 0 && value * unit < 1e15;
+	return *text >= '0' && *text <= '9' && end != text && !errno && unit > 0 && value > 0 &&
+	       value * unit < 1e15;
 }
 
 /* "--watch 5" and "--watch=5" and "--watch". */
@@ -110,8 +116,26 @@ static bool parse_watch(char **argv, const char *value, struct arguments *a)
 	return true;
 }
 
-enum option_id { DB = 256, SINCE, UNTIL, SERVICE, OPERATION, ORG, AS_JSON, AS_CSV, WATCH, GATE, MIN_SUCCESS, MAX_REGRESSION,
-		 MAX_REJECTED, MAX_SLOWDOWN, MAX_LATENCY, MIN_EXECUTIONS, HELP, VERSION };
+enum option_id {
+	DB = 256,
+	SINCE,
+	UNTIL,
+	SERVICE,
+	OPERATION,
+	ORG,
+	AS_JSON,
+	AS_CSV,
+	WATCH,
+	GATE,
+	MIN_SUCCESS,
+	MAX_REGRESSION,
+	MAX_REJECTED,
+	MAX_SLOWDOWN,
+	MAX_LATENCY,
+	MIN_EXECUTIONS,
+	HELP,
+	VERSION
+};
 
 static const struct option options[] = {
 	{"db", required_argument, NULL, DB},
@@ -234,13 +258,16 @@ static void add_finding(void *arg, const struct gate_finding *f)
 	struct findings *findings = arg;
 	struct buf *out = findings->out;
 	if (findings->format != JSON) {
-		buf_printf(out, "  %-15s  %s%s%s: %s\n", gate_verdict_text(f->verdict), f->service, *f->service ? "." : "", f->operation,
-			   f->why);
+		buf_printf(out, "  %-15s  %s%s%s: %s\n", gate_verdict_text(f->verdict), f->service,
+			   *f->service ? "." : "", f->operation, f->why);
 		return;
 	}
 	const struct {
 		const char *name, *text;
-	} members[] = {{"service", f->service}, {"operation", f->operation}, {"verdict", gate_verdict_text(f->verdict)}, {"why", f->why}};
+	} members[] = {{"service", f->service},
+		       {"operation", f->operation},
+		       {"verdict", gate_verdict_text(f->verdict)},
+		       {"why", f->why}};
 	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
 		buf_printf(out, "%s\"%s\":", i ? "," : out->len ? ",{" : "{", members[i].name);
 		json_quote(out, span_of(members[i].text));
@@ -248,11 +275,13 @@ static void add_finding(void *arg, const struct gate_finding *f)
 	buf_puts(out, "}");
 }
 
-static void add_gate(const struct arguments *a, enum gate_verdict verdict, const char *why, const struct buf *findings, struct buf *out)
+static void add_gate(const struct arguments *a, enum gate_verdict verdict, const char *why,
+		     const struct buf *findings, struct buf *out)
 {
 	if (a->format == TEXT) {
 		/* Its last line is the verdict, as scripts expect. */
-		buf_printf(out, "\n%.*sGate: %s: %s\n", SPAN_ARG(buf_span(findings)), gate_verdict_text(verdict), why);
+		buf_printf(out, "\n%.*sGate: %s: %s\n", SPAN_ARG(buf_span(findings)),
+			   gate_verdict_text(verdict), why);
 	} else if (a->format == JSON) {
 		while (out->len && out->ptr[out->len - 1] != '}') /* opens the report's object again */
 			out->len--;
@@ -263,7 +292,8 @@ static void add_gate(const struct arguments *a, enum gate_verdict verdict, const
 		json_quote(out, span_of(why));
 		buf_printf(out, ",\"operations\":[%.*s]}}\n", SPAN_ARG(buf_span(findings)));
 	} else {
-		fprintf(stderr, "%.*sGate: %s: %s\n", SPAN_ARG(buf_span(findings)), gate_verdict_text(verdict), why);
+		fprintf(stderr, "%.*sGate: %s: %s\n", SPAN_ARG(buf_span(findings)),
+			gate_verdict_text(verdict), why);
 	}
 }
 

@@ -34,7 +34,7 @@ struct changing {
 	bool agreed;
 	struct rollout_plan agreed_to;
 	size_t done; /* of the plan's changes, where not all could be written */
-	bool blind; /* an emergency, where what everybody is told cannot be evaluated */
+	bool blind;  /* an emergency, where what everybody is told cannot be evaluated */
 	bool unrecorded; /* the history could not be written */
 	bool unwaited;	 /* the routers could not be asked */
 };
@@ -93,9 +93,11 @@ static void find_question(const struct changing *c, char question[QUESTION_MAX])
 	if (arguments_are_emergency(a))
 		return;
 	if (d->to > d->from * 2)
-		snprintf(parts[0], sizeof(parts[0]), "%g %% → %g %% of everybody more than doubles", d->from, d->to);
+		snprintf(parts[0], sizeof(parts[0]), "%g %% → %g %% of everybody more than doubles", d->from,
+			 d->to);
 	else if (d->of_segment && d->segment_to > d->segment_from * 2)
-		snprintf(parts[0], sizeof(parts[0]), "%g %% → %g %% of the segment's members more than doubles", d->segment_from,
+		snprintf(parts[0], sizeof(parts[0]),
+			 "%g %% → %g %% of the segment's members more than doubles", d->segment_from,
 			 d->segment_to);
 	draft_say_otherwise(d, a, parts[1]);
 	snprintf(parts[2], sizeof(parts[2]), "%s", d->missing);
@@ -167,9 +169,11 @@ static int open_blind(struct changing *c, struct rollout_document **ret, struct 
 {
 	struct rollout_place *p = c->place;
 	struct flag_snapshot *s = NULL;
-	int r = rollout_open(place_document_name(p), buf_span(&p->document), c->arguments->flag, &c->users.sides, ret, e);
+	int r = rollout_open(place_document_name(p), buf_span(&p->document), c->arguments->flag,
+			     &c->users.sides, ret, e);
 	/* A rollback asks nobody whom a rule is about. */
-	if (r == 0 && p->flipt && c->arguments->percent >= 0 && flipt_know_segments(p, c->arguments->flag, &s, NULL) == 0)
+	if (r == 0 && p->flipt && c->arguments->percent >= 0 &&
+	    flipt_know_segments(p, c->arguments->flag, &s, NULL) == 0)
 		rollout_know_segments(*ret, s);
 	flag_snapshot_unref(s);
 	return r;
@@ -378,14 +382,16 @@ static int verify_blind(struct changing *c, struct err *e)
 {
 	int r = document_has_change(c, e);
 	if (r == 1)
-		printf("The change stands in %s; what everybody is told could not be evaluated.\n", c->place->name);
+		printf("The change stands in %s; what everybody is told could not be evaluated.\n",
+		       c->place->name);
 	return r == 0 ? err_set(e, -EAGAIN, "%s does not show the change", c->place->name) : r < 0 ? r : 0;
 }
 
 static int after(struct changing *c, struct err *e)
 {
 	char result[ERR_TEXT_MAX + 64];
-	int r = c->blind ? verify_blind(c, e) : verify_change(c->place, &c->users, c->arguments, &c->draft, e);
+	int r = c->blind ? verify_blind(c, e)
+			 : verify_change(c->place, &c->users, c->arguments, &c->draft, e);
 	if (r < 0) {
 		fprintf(stderr, "migration-rollout: the change was made, but is not as asked for: %s\n", e->text);
 		snprintf(result, sizeof(result), "NOT AS ASKED: %s", e->text);

@@ -72,7 +72,8 @@ static void look_for_users(const struct flag_users *u, struct rollout_draft *d)
 					snprintf(close, sizeof(close), " (near it: %.100s)", key);
 			}
 		}
-	snprintf(d->unused, sizeof(d->unused), "no operation asks the flag \"%.80s\"%s, so that the change moves nobody", u->flag, close);
+	snprintf(d->unused, sizeof(d->unused),
+		 "no operation asks the flag \"%.80s\"%s, so that the change moves nobody", u->flag, close);
 }
 
 static int judge(const struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *d, struct err *e)
@@ -140,12 +141,14 @@ double draft_to(const struct rollout_draft *d)
 void draft_say_otherwise(const struct rollout_draft *d, const struct rollout_arguments *a, char text[256])
 {
 	const struct flag *f = flag_find(d->then, span_of(a->flag));
-	bool waits = flag_type_of(f) == FLAG_VARIANT && !flag_enabled(f); /* a disabled boolean flag still runs its rollouts */
+	bool waits = flag_type_of(f) == FLAG_VARIANT &&
+		     !flag_enabled(f); /* a disabled boolean flag still runs its rollouts */
 	text[0] = '\0';
 	if (a->percent < 0 || waits || fabs(draft_to(d) - a->percent) <= 0.01)
 		return;
 	snprintf(text, 256, "%s makes it %g %%, not %g %%",
-		 flag_type_of(f) == FLAG_VARIANT ? "an earlier rule" : "another rollout of the flag", draft_to(d), a->percent);
+		 flag_type_of(f) == FLAG_VARIANT ? "an earlier rule" : "another rollout of the flag",
+		 draft_to(d), a->percent);
 }
 
 void draft_show_changes(const struct rollout_plan *plan)

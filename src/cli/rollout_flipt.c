@@ -33,7 +33,8 @@ static void on_answer(void *arg, const struct http_reply *r)
 		a->answer->status = r->status;
 		a->answer->json = span_starts(http_reply_field(r, "Content-Type"), SPAN_LIT("application/json"));
 		span_copy(http_reply_field(r, "ETag"), a->answer->etag, sizeof(a->answer->etag));
-		span_copy(http_reply_field(r, "Content-Type"), a->answer->content_type, sizeof(a->answer->content_type));
+		span_copy(http_reply_field(r, "Content-Type"), a->answer->content_type,
+			  sizeof(a->answer->content_type));
 		span_copy(http_reply_field(r, "Location"), a->answer->location, sizeof(a->answer->location));
 		buf_append_span(&a->answer->body, r->body);
 	}
@@ -42,8 +43,8 @@ static void on_answer(void *arg, const struct http_reply *r)
 }
 
 /* One call, as it is. */
-static int ask_once(struct rollout_place *p, const char *method, const char *path, struct span body, struct flipt_answer *answer,
-	      struct err *e)
+static int ask_once(struct rollout_place *p, const char *method, const char *path, struct span body,
+		    struct flipt_answer *answer, struct err *e)
 {
 	CLEANUP(freep) char *url = NULL;
 	CLEANUP(buf_releasep) struct buf authorization = BUF_INIT(FLIPT_TOKEN_MAX + 64);
@@ -54,7 +55,8 @@ static int ask_once(struct rollout_place *p, const char *method, const char *pat
 	size_t n = 3, length = strlen(c->flags.url);
 	while (length && c->flags.url[length - 1] == '/')
 		length--;
-	if (asprintf(&url, "%.*s%s", (int)length, c->flags.url, path) < 0 || flipt_credential_header(&p->credential, &authorization) < 0)
+	if (asprintf(&url, "%.*s%s", (int)length, c->flags.url, path) < 0 ||
+	    flipt_credential_header(&p->credential, &authorization) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
 	if (authorization.len)
 		fields[n++] = (struct http_field){SPAN_LIT("Authorization"), buf_span(&authorization)};
@@ -93,8 +95,8 @@ static int log_in(struct rollout_place *p, struct err *e)
 	return r;
 }
 
-int flipt_ask(struct rollout_place *p, const char *method, const char *path, struct span body, struct flipt_answer *answer,
-	      struct err *e)
+int flipt_ask(struct rollout_place *p, const char *method, const char *path, struct span body,
+	      struct flipt_answer *answer, struct err *e)
 {
 	int r = flipt_credential_wants_login(&p->credential) ? log_in(p, e) : 0;
 	return r < 0 ? r : ask_once(p, method, path, body, answer, e);
@@ -104,8 +106,10 @@ int flipt_expect(const char *what, const struct flipt_answer *answer, struct err
 {
 	struct span message;
 	char text[512];
-	const struct flipt_refusal refusal = {.status = answer->status, .content_type = span_of(answer->content_type),
-					      .location = span_of(answer->location), .body = buf_span(&answer->body)};
+	const struct flipt_refusal refusal = {.status = answer->status,
+					      .content_type = span_of(answer->content_type),
+					      .location = span_of(answer->location),
+					      .body = buf_span(&answer->body)};
 	bool html = flipt_is_html(refusal.content_type, refusal.body);
 	if (answer->status == 200 && !html)
 		return 0;
@@ -260,7 +264,8 @@ int flipt_read_v2(struct rollout_place *p, const char *flag, struct err *e)
 	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(PATH_LIMIT);
 	struct span payload, revision;
-	int r = read_segments_if_needed(p, e); /* first, so that little time lies between the revision and the write */
+	int r = read_segments_if_needed(
+		p, e); /* first, so that little time lies between the revision and the write */
 	buf_clear(&p->revision);
 	if (r == 0)
 		r = resources_path(p, "/flipt.core.Flag", flag, &path, e);
@@ -279,7 +284,8 @@ int flipt_read_v2(struct rollout_place *p, const char *flag, struct err *e)
 static bool names_segment(struct span payload, struct span segment)
 {
 	struct span key;
-	return json_pointer(segment, SPAN_LIT("/key"), &key) && key.len > 2 && memmem(payload.ptr, payload.len, key.ptr, key.len);
+	return json_pointer(segment, SPAN_LIT("/key"), &key) && key.len > 2 &&
+	       memmem(payload.ptr, payload.len, key.ptr, key.len);
 }
 
 /* The flag beside those of the namespace's segments that it names, as a features file: other people's are no matter of it. */
@@ -293,7 +299,8 @@ static void put_features(const struct rollout_place *p, struct span payload, str
 	buf_puts(features, "], \"segments\": [");
 	if (json_pointer(buf_span(&p->segments), SPAN_LIT("/resources"), &list))
 		for (json_iter_init(&it, list); json_iter_next(&it, &ignored, &resource);)
-			if (json_pointer(resource, SPAN_LIT("/payload"), &segment) && names_segment(payload, segment)) {
+			if (json_pointer(resource, SPAN_LIT("/payload"), &segment) &&
+			    names_segment(payload, segment)) {
 				buf_puts(features, first ? "" : ", ");
 				buf_append_span(features, segment);
 				first = false;
@@ -308,7 +315,8 @@ static int check_payload(const struct rollout_place *p, struct span payload, str
 	struct flag_snapshot *s = NULL;
 	put_features(p, payload, &features);
 	int r = features.error ? err_set(e, features.error, "the namespace is too large")
-			       : flag_snapshot_parse_features("Flipt's flag", buf_span(&features), place_rules(p), &s, e);
+			       : flag_snapshot_parse_features("Flipt's flag", buf_span(&features),
+							      place_rules(p), &s, e);
 	flag_snapshot_unref(s);
 	if (r == 0 || !p->insist)
 		return r;
@@ -347,7 +355,8 @@ static void put_segment(struct span segment, size_t i, struct buf *out)
 	if (!json_pointer(segment, SPAN_LIT("/key"), &key) || json_type_of(key) != JSON_STRING)
 		return;
 	bool constrained = json_pointer(segment, SPAN_LIT("/constraints/0"), &first);
-	buf_printf(out, "%s{\"segments\":[{\"key\":%.*s,\"constraints\":[%s]}]}", i ? "," : "", SPAN_ARG(key), constrained ? "{}" : "");
+	buf_printf(out, "%s{\"segments\":[{\"key\":%.*s,\"constraints\":[%s]}]}", i ? "," : "", SPAN_ARG(key),
+		   constrained ? "{}" : "");
 }
 
 /* v1 lists them by themselves, v2 as resources. */
@@ -360,7 +369,8 @@ static int list_segments(struct rollout_place *p, struct err *e)
 	buf_puts(&path, "/api/v1/namespaces/");
 	buf_put_segment(&path, span_of(p->config->flags.namespace_key));
 	buf_puts(&path, "/segments");
-	int r = path.error ? err_set(e, path.error, "the namespace's name is too long") : flipt_get(p, path.ptr, &answer, e);
+	int r = path.error ? err_set(e, path.error, "the namespace's name is too long")
+			   : flipt_get(p, path.ptr, &answer, e);
 	buf_clear(&p->segments);
 	return r < 0 ? r : buf_append_span(&p->segments, buf_span(&answer.body));
 }
@@ -376,10 +386,12 @@ int flipt_know_segments(struct rollout_place *p, const char *flag, struct flag_s
 	buf_puts(&text, "{\"flags\":[{\"key\":");
 	json_quote(&text, span_of(flag));
 	buf_puts(&text, ",\"type\":\"VARIANT_FLAG_TYPE\",\"rules\":[");
-	if (json_pointer(buf_span(&p->segments), p->version == 1 ? SPAN_LIT("/segments") : SPAN_LIT("/resources"), &list)) {
+	if (json_pointer(buf_span(&p->segments),
+			 p->version == 1 ? SPAN_LIT("/segments") : SPAN_LIT("/resources"), &list)) {
 		json_iter_init(&it, list);
 		for (size_t i = 0; json_iter_next(&it, &ignored, &item); i++)
-			put_segment(json_pointer(item, SPAN_LIT("/payload"), &payload) ? payload : item, i, &text);
+			put_segment(json_pointer(item, SPAN_LIT("/payload"), &payload) ? payload : item, i,
+				    &text);
 	}
 	buf_puts(&text, "]}]}");
 	return text.error ? err_set(e, text.error, "the namespace is too large")

@@ -17,7 +17,8 @@ static void say_unasked(const struct flag_users *u, const struct flag *f)
 		flag_names_unasked(op, f, &properties);
 		if (!properties.len || span_eq(buf_span(&properties), buf_span(&before)))
 			continue;
-		printf("  note: asks for %s, which %.*s.%.*s gives nobody\n", properties.ptr, SPAN_ARG(op->service), SPAN_ARG(op->name));
+		printf("  note: asks for %s, which %.*s.%.*s gives nobody\n", properties.ptr,
+		       SPAN_ARG(op->service), SPAN_ARG(op->name));
 		buf_clear(&before);
 		buf_append_span(&before, buf_span(&properties));
 	}

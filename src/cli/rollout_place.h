@@ -31,7 +31,7 @@ struct rollout_place {
 	struct flipt_server server; /* what it says of itself, once it was asked */
 	bool server_asked;
 	struct flipt_credential credential;
-	bool insist; /* an emergency: what is wrong elsewhere is said, and stops nothing */
+	bool insist;	/* an emergency: what is wrong elsewhere is said, and stops nothing */
 	char name[512]; /* for people and the history: the file, or URL, environment and namespace without credentials */
 	struct buf document; /* what is edited: the features file, the payload of a v2 flag, a v1 flag put together */
 	struct buf revision; /* v2: JSON text of the revision that `document` is of */

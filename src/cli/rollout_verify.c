@@ -142,7 +142,8 @@ static int say_share(const struct rollout_arguments *a, const struct rollout_dra
 		return 0;
 	}
 	return err_set(e, -EIO, "%g %% was asked for, but %s makes it %g %%", a->percent,
-		       flag_type_of(f) == FLAG_VARIANT ? "an earlier rule" : "another rollout of the flag", asked);
+		       flag_type_of(f) == FLAG_VARIANT ? "an earlier rule" : "another rollout of the flag",
+		       asked);
 }
 
 int verify_change(struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a, const struct rollout_draft *draft,

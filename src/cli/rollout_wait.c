@@ -32,7 +32,7 @@ struct rollout_wait {
 	struct buf token;
 	struct router routers[ADMIN_MAX];
 	size_t n, waiting; /* for the first answer, then for the change */
-	char wanted[PLACE_DIGEST_MAX]; /* content; "" as long as it is not known */
+	char wanted[PLACE_DIGEST_MAX];	      /* content; "" as long as it is not known */
 	char wanted_digest[PLACE_DIGEST_MAX]; /* of routers that do not tell their content */
 	struct loop_timer *round;
 };
@@ -77,7 +77,8 @@ static void note_digest(struct router *r, const struct http_reply *reply)
 static bool has_change(const struct router *r)
 {
 	const struct rollout_wait *w = r->wait;
-	return *w->wanted && !*r->trouble && (strcmp(r->digest, w->wanted) == 0 || strcmp(r->digest, w->wanted_digest) == 0);
+	return *w->wanted && !*r->trouble &&
+	       (strcmp(r->digest, w->wanted) == 0 || strcmp(r->digest, w->wanted_digest) == 0);
 }
 
 static void took_answer(struct router *r)
@@ -196,7 +197,8 @@ static void look_for_later(struct rollout_wait *w)
 		return;
 	for (size_t i = 0; i < w->n; i++) {
 		struct router *r = &w->routers[i];
-		bool now = strcmp(r->digest, w->place->content) == 0 || strcmp(r->digest, w->place->digest) == 0;
+		bool now =
+			strcmp(r->digest, w->place->content) == 0 || strcmp(r->digest, w->place->digest) == 0;
 		if (r->done || !now || strcmp(r->digest, r->before) == 0)
 			continue;
 		r->later = true;

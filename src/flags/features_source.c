@@ -106,8 +106,8 @@ static void note_success(struct features_source *s, struct flag_snapshot *snapsh
 }
 
 /* What the file says, with the used flags that it lost carried over. `whole` gets its JSON. */
-static int complete_good(struct features_source *s, struct flag_snapshot *read, struct buf *whole, struct flag_snapshot **ret,
-			 struct err *e)
+static int complete_good(struct features_source *s, struct flag_snapshot *read, struct buf *whole,
+			 struct flag_snapshot **ret, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf printed = BUF_INIT(FLAG_MAX_DOCUMENT);
 	int r = flag_snapshot_print(read, &printed);
@@ -119,7 +119,8 @@ static int complete_good(struct features_source *s, struct flag_snapshot *read, 
 }
 
 /* A file that is cut while it is written can be valid, up to an earlier flag: what was there and is not any more tells. */
-static bool looks_unfinished(const struct features_source *s, struct span text, const struct flag_snapshot *read)
+static bool looks_unfinished(const struct features_source *s, struct span text,
+			     const struct flag_snapshot *read)
 {
 	if (!read || last_good_lacks(&s->good, read))
 		return true;
@@ -175,7 +176,8 @@ static void on_quiet(void *arg)
 		return;
 	}
 	if (clock_mono_ms() - s->unrest_ms > FEATURES_UNREST_MS) {
-		snprintf(why, sizeof(why), "%s: keeps changing: it is read once it has been still for a moment", s->path);
+		snprintf(why, sizeof(why),
+			 "%s: keeps changing: it is read once it has been still for a moment", s->path);
 		note_failure(s, why);
 	}
 	read_when_quiet(s, FEATURES_QUIET_MS);
@@ -296,12 +298,14 @@ static void first_read(struct features_source *s)
 	if (!saved || !s->status.failing)
 		return;
 	s->status.good_us = saved_us;
-	span_copy(span_of(flag_snapshot_digest(s->good.snapshot)), s->status.digest, sizeof(s->status.digest));
+	span_copy(span_of(flag_snapshot_digest(s->good.snapshot)), s->status.digest,
+		  sizeof(s->status.digest));
 	s->events.publish(s->events.arg, s->good.snapshot);
 }
 
-int features_source_start(struct loop *loop, const struct features_source_options *o, const struct flag_source_events *events,
-			  struct features_source **ret, struct err *e)
+int features_source_start(struct loop *loop, const struct features_source_options *o,
+			  const struct flag_source_events *events, struct features_source **ret,
+			  struct err *e)
 {
 	struct features_source *s = calloc(1, sizeof(*s));
 	if (!s)

@@ -14,10 +14,10 @@
 
 struct features_source;
 
-#define FEATURES_POLL_MS 2000	   /* how often the file is looked at even when no event came */
-#define FEATURES_QUIET_MS 50	   /* a change is taken when the file has been as it is for so long */
-#define FEATURES_PATIENCE_MS 1000  /* the same where it looks unfinished */
-#define FEATURES_UNREST_MS 10000   /* a file that keeps changing is complained of */
+#define FEATURES_POLL_MS 2000	  /* how often the file is looked at even when no event came */
+#define FEATURES_QUIET_MS 50	  /* a change is taken when the file has been as it is for so long */
+#define FEATURES_PATIENCE_MS 1000 /* the same where it looks unfinished */
+#define FEATURES_UNREST_MS 10000  /* a file that keeps changing is complained of */
 
 struct features_source_options {
 	const char *path;
@@ -33,8 +33,9 @@ struct features_source_options {
  * the end of its last line. A file that is missing or broken now is no error: the status says so, and the source keeps watching. A used
  * flag that it lost keeps its last good definition. Identical content is not published again. Without inotify (its limits reached)
  * the slow poll alone does the work. -EINVAL for an empty path, -ENAMETOOLONG, -ENOMEM. */
-int features_source_start(struct loop *loop, const struct features_source_options *o, const struct flag_source_events *events,
-			  struct features_source **ret, struct err *e);
+int features_source_start(struct loop *loop, const struct features_source_options *o,
+			  const struct flag_source_events *events, struct features_source **ret,
+			  struct err *e);
 struct features_source *features_source_stop(struct features_source *s);
 void features_source_reload(struct features_source *s); /* read again, changed or not (SIGHUP) */
 /* The flags that operations use now; keys are copied. -ENOMEM. */

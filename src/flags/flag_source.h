@@ -31,8 +31,8 @@ struct flag_source_status {
 	char where[256];       /* path, or URL without credentials */
 	int64_t good_us;       /* wall clock of the last time the state in use was confirmed; 0 = never */
 	char digest[80];       /* the source's own */
-	char content[80];      /* of what it says (flag_snapshot_content); "" where the digest is of the content */
-	char version[32];      /* of the server; "" when not known */
+	char content[80]; /* of what it says (flag_snapshot_content); "" where the digest is of the content */
+	char version[32]; /* of the server; "" when not known */
 	bool failing;	       /* the newest state could not be had or used */
 	bool streaming;	       /* changes arrive by themselves */
 	char last_error[512];

@@ -59,7 +59,8 @@ bool flipt_credential_refresh(struct flipt_credential *c, bool anyway)
 	return true;
 }
 
-int flipt_credential_init(struct flipt_credential *c, enum flipt_auth auth, const char *token, const char *file)
+int flipt_credential_init(struct flipt_credential *c, enum flipt_auth auth, const char *token,
+			  const char *file)
 {
 	*c = (struct flipt_credential){.auth = auth};
 	c->token = token && *token ? strdup(token) : NULL;

@@ -29,7 +29,8 @@ struct flipt_credential {
 };
 
 /* `token` counts where there is no file, or it cannot be read. -ENOMEM. */
-int flipt_credential_init(struct flipt_credential *c, enum flipt_auth auth, const char *token, const char *file);
+int flipt_credential_init(struct flipt_credential *c, enum flipt_auth auth, const char *token,
+			  const char *file);
 void flipt_credential_release(struct flipt_credential *c);
 
 /* Reads the file again when it has changed, or `anyway`. Whether there is another token now. */

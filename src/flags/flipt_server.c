@@ -17,12 +17,14 @@ static bool server_parse(struct span text, struct flipt_server *ret)
 {
 	char copy[64];
 	span_copy(text, copy, sizeof(copy));
-	return sscanf(copy[0] == 'v' ? copy + 1 : copy, "%u.%u.%u", &ret->major, &ret->minor, &ret->patch) == 3;
+	return sscanf(copy[0] == 'v' ? copy + 1 : copy, "%u.%u.%u", &ret->major, &ret->minor, &ret->patch) ==
+	       3;
 }
 
 struct flipt_server flipt_server_of(struct span info)
 {
-	static const struct span names[] = {SPAN_INIT("/version"), SPAN_INIT("/build/version"), SPAN_INIT("/storage/type")};
+	static const struct span names[] = {SPAN_INIT("/version"), SPAN_INIT("/build/version"),
+					    SPAN_INIT("/storage/type")};
 	struct flipt_server s = {.known = false};
 	struct span v[3];
 	if (json_pointers(info, names, 3, v, NULL) != 0)
@@ -59,7 +61,8 @@ bool flipt_is_html(struct span content_type, struct span body)
 {
 	static const struct span types[] = {SPAN_INIT("text/html"), SPAN_INIT("application/xhtml")};
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
-		if (content_type.len >= types[i].len && strncasecmp(content_type.ptr, types[i].ptr, types[i].len) == 0)
+		if (content_type.len >= types[i].len &&
+		    strncasecmp(content_type.ptr, types[i].ptr, types[i].len) == 0)
 			return true;
 	body = span_strip(body);
 	return body.len && body.ptr[0] == '<';
@@ -79,7 +82,8 @@ static void refusal_target(struct span location, char *out, size_t size)
 	size_t authority = slash ? (size_t)(slash - rest) : left;
 	const char *at = authority ? memrchr(rest, '@', authority) : NULL;
 	if (at)
-		snprintf(out, size, "%.*s%.*s", (int)(rest - shown.ptr), shown.ptr, (int)(shown.ptr + shown.len - at - 1), at + 1);
+		snprintf(out, size, "%.*s%.*s", (int)(rest - shown.ptr), shown.ptr,
+			 (int)(shown.ptr + shown.len - at - 1), at + 1);
 	else
 		snprintf(out, size, "%.*s", SPAN_ARG(shown));
 }
@@ -89,11 +93,16 @@ const char *flipt_refusal_text(const struct flipt_refusal *r, char *out, size_t 
 	char target[256];
 	if (r->status >= 300 && r->status < 400 && r->status != 304) {
 		refusal_target(r->location, target, sizeof(target));
-		snprintf(out, size, "status %d: it leads to %s, which is not followed: name the server itself as the URL", r->status,
-			 *target ? target : "nowhere");
+		snprintf(
+			out, size,
+			"status %d: it leads to %s, which is not followed: name the server itself as the URL",
+			r->status, *target ? target : "nowhere");
 	} else if (flipt_is_html(r->content_type, r->body)) {
-		snprintf(out, size, "status %d with an HTML page, which is no answer of Flipt's API: a login page or a proxy before it, or a "
-			 "path missing in the URL?", r->status);
+		snprintf(out, size,
+			 "status %d with an HTML page, which is no answer of Flipt's API: a login page or a "
+			 "proxy before it, or a "
+			 "path missing in the URL?",
+			 r->status);
 	} else if (r->status == 401 || r->status == 403) {
 		snprintf(out, size, "status %d: the client token is missing or not accepted", r->status);
 	} else if (r->status == 404) {

@@ -21,7 +21,8 @@
 #define DIGEST_LENGTH 40
 #define KINDS_MAX 16
 #define ETAG_GRAIN_US 5000000
-#define INFO_EVERY_MS 60000 /* how often the server is asked what it is: it may be exchanged without a pause */
+#define INFO_EVERY_MS                                                                                        \
+	60000 /* how often the server is asked what it is: it may be exchanged without a pause */
 #define INFO_TIMEOUT_MS 3000
 
 enum flipt_version { VERSION_UNKNOWN, VERSION_1, VERSION_2 };
@@ -130,7 +131,8 @@ static void note_new(struct flipt_source *s, const char *digest, const char *raw
 {
 	s->digest_is_own = !*digest;
 	/* v1 may send no ETag while a namespace was never changed: the content stands for it. */
-	snprintf(s->server_digest, sizeof(s->server_digest), "%.*s", DIGEST_LENGTH, *digest ? digest : content);
+	snprintf(s->server_digest, sizeof(s->server_digest), "%.*s", DIGEST_LENGTH,
+		 *digest ? digest : content);
 	memcpy(s->raw, raw, sizeof(s->raw));
 	memcpy(s->content, content, sizeof(s->content));
 	s->digest_since_us = clock_mono_us();
@@ -143,8 +145,10 @@ static bool has_hole(struct flipt_source *s, const char *digest)
 	if (s->version != VERSION_2 || good_digest(digest))
 		return false;
 	/* A rule that asks for two segments may list one of them then: the length is the only sign. */
-	snprintf(why, sizeof(why), "the snapshot's digest has %zu characters instead of %d: the namespace is made of several "
-		 "documents, and segments of the earlier ones can be missing; make it one document", strlen(digest), DIGEST_LENGTH);
+	snprintf(why, sizeof(why),
+		 "the snapshot's digest has %zu characters instead of %d: the namespace is made of several "
+		 "documents, and segments of the earlier ones can be missing; make it one document",
+		 strlen(digest), DIGEST_LENGTH);
 	failed(s, HAS_HOLE, why);
 	return true;
 }
@@ -161,7 +165,8 @@ static enum flag_rules rules_of(const struct flipt_source *s)
 	return s->rules;
 }
 
-static int publish_new(struct flipt_source *s, struct flag_snapshot *snapshot, struct span text, struct err *e)
+static int publish_new(struct flipt_source *s, struct flag_snapshot *snapshot, struct span text,
+		       struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf whole = BUF_INIT(FLAG_MAX_DOCUMENT);
 	int r = last_good_complete(&s->good, snapshot, text, &whole, &snapshot, e);
@@ -325,7 +330,9 @@ static void on_poll(void *arg, const struct http_reply *r)
 		start_poll(s);
 		return;
 	}
-	s->retry_after_ms = r->failure == HTTP_OK ? flipt_retry_after_ms(http_reply_field(r, "Retry-After"), clock_wall_us()) : 0;
+	s->retry_after_ms = r->failure == HTTP_OK ? flipt_retry_after_ms(http_reply_field(r, "Retry-After"),
+									 clock_wall_us())
+						  : 0;
 	if (r->failure == HTTP_OK && (r->status == 200 || r->status == 304) && !is_html(r)) {
 		s->retry_after_ms = 0;
 		if (s->version == VERSION_UNKNOWN)
@@ -384,7 +391,8 @@ static size_t request_fields(struct flipt_source *s, bool with_digest, struct ht
 	fields[n++] = (struct http_field){SPAN_LIT("X-Flipt-Accept-Server-Version"), SPAN_LIT("1.47.0")};
 	if (s->authorization.len)
 		fields[n++] = (struct http_field){SPAN_LIT("Authorization"), buf_span(&s->authorization)};
-	if (with_digest && s->server_digest[0] && digest_counts(s) && (s->version != VERSION_1 || s->etag_sure))
+	if (with_digest && s->server_digest[0] && digest_counts(s) &&
+	    (s->version != VERSION_1 || s->etag_sure))
 		fields[n++] = (struct http_field){SPAN_LIT("If-None-Match"), span_of(s->server_digest)};
 	return n;
 }
@@ -425,7 +433,8 @@ static void start_poll(struct flipt_source *s)
 
 static bool same_server(const struct flipt_server *a, const struct flipt_server *b)
 {
-	return a->known == b->known && a->major == b->major && a->minor == b->minor && a->patch == b->patch && a->database == b->database;
+	return a->known == b->known && a->major == b->major && a->minor == b->minor && a->patch == b->patch &&
+	       a->database == b->database;
 }
 
 /* A server that does not tell (an outage, a token that is being changed) is taken for what it was, but nothing more rests on it. */
@@ -480,11 +489,13 @@ static void on_login(void *arg, const struct http_reply *r)
 	struct flipt_source *s = arg;
 	char why[512], text[600];
 	s->login = NULL;
-	if (r->failure == HTTP_OK && r->status == 200 && flipt_credential_logged_in(&s->credential, r->body)) {
+	if (r->failure == HTTP_OK && r->status == 200 &&
+	    flipt_credential_logged_in(&s->credential, r->body)) {
 		begin_round(s);
 		return;
 	}
-	snprintf(text, sizeof(text), "the service account's token is not exchanged: %s", failure_text(r, why, sizeof(why)));
+	snprintf(text, sizeof(text), "the service account's token is not exchanged: %s",
+		 failure_text(r, why, sizeof(why)));
 	s->poll_failures++;
 	failed(s, r->failure == HTTP_OK ? r->status : -(int)r->failure, text);
 	schedule_poll(s);
@@ -525,7 +536,8 @@ static void begin_round(struct flipt_source *s)
 	flipt_credential_refresh(&s->credential, false);
 	if (flipt_credential_wants_login(&s->credential))
 		start_login(s);
-	else if (!s->poll && s->poll_failures == 0 && (!s->info_ms || clock_mono_ms() - s->info_ms > INFO_EVERY_MS))
+	else if (!s->poll && s->poll_failures == 0 &&
+		 (!s->info_ms || clock_mono_ms() - s->info_ms > INFO_EVERY_MS))
 		start_info(s);
 	else
 		start_poll(s);
@@ -671,7 +683,8 @@ static int copy_options(struct flipt_source *s, const struct flipt_source_option
 {
 	const char *file = o->snapshot_file && *o->snapshot_file ? o->snapshot_file : NULL;
 	s->url = strdup(o->url ? o->url : "");
-	if (!s->url || last_good_init(&s->good, SAVED_FLIPT, file, or_default(o->namespace_key), or_default(o->environment)) < 0)
+	if (!s->url || last_good_init(&s->good, SAVED_FLIPT, file, or_default(o->namespace_key),
+				      or_default(o->environment)) < 0)
 		return -ENOMEM;
 	s->good.source = s->url;
 	for (size_t n = strlen(s->url); n > 0 && s->url[n - 1] == '/'; n--)
@@ -759,7 +772,8 @@ void flipt_source_status(const struct flipt_source *s, struct flag_source_status
 		snprintf(ret->where, sizeof(ret->where), "%.*s%s", (int)(slashes + 3 - s->url), s->url, at + 1);
 	else
 		snprintf(ret->where, sizeof(ret->where), "%s", s->url);
-	snprintf(ret->digest, sizeof(ret->digest), "%s", s->good.snapshot ? flag_snapshot_digest(s->good.snapshot) : "");
+	snprintf(ret->digest, sizeof(ret->digest), "%s",
+		 s->good.snapshot ? flag_snapshot_digest(s->good.snapshot) : "");
 	snprintf(ret->last_error, sizeof(ret->last_error), "%s", s->last_error);
 	span_copy(span_of(s->content), ret->content, sizeof(ret->content));
 	flipt_server_version(&s->server, ret->version);

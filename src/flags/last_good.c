@@ -17,7 +17,8 @@ static int last_good_copy(const char *from, char **ret)
 	return from && !*ret ? -ENOMEM : 0;
 }
 
-int last_good_init(struct last_good *g, enum saved_kind kind, const char *file, const char *namespace_key, const char *environment)
+int last_good_init(struct last_good *g, enum saved_kind kind, const char *file, const char *namespace_key,
+		   const char *environment)
 {
 	*g = (struct last_good){.kind = kind, .source = "", .text = BUF_INIT(FLAG_MAX_DOCUMENT)};
 	if (last_good_copy(file, &g->file) < 0 || last_good_copy(namespace_key, &g->namespace_key) < 0 ||
@@ -73,11 +74,11 @@ bool last_good_lacks(const struct last_good *g, const struct flag_snapshot *new)
 }
 
 /* Reads a large text several times: only where something was lost. */
-static int last_good_carry(struct last_good *g, const struct flag_snapshot *new, struct span text, struct buf *whole,
-			   struct flag_snapshot **ret, struct err *e)
+static int last_good_carry(struct last_good *g, const struct flag_snapshot *new, struct span text,
+			   struct buf *whole, struct flag_snapshot **ret, struct err *e)
 {
-	int r = carry_flags(text, g->snapshot ? buf_span(&g->text) : SPAN_NONE, (const char *const *)g->used, g->n_used, whole,
-			    &g->next);
+	int r = carry_flags(text, g->snapshot ? buf_span(&g->text) : SPAN_NONE, (const char *const *)g->used,
+			    g->n_used, whole, &g->next);
 	if (r < 0)
 		return err_set(e, r, "the snapshot is not valid JSON, or is too large");
 	r = flag_snapshot_parse_json("snapshot", buf_span(whole), flag_snapshot_rules(new), ret, e);
@@ -139,7 +140,8 @@ void last_good_carried(const struct last_good *g, struct flag_carried *ret)
 	for (size_t i = 0; i < g->carried.n && i < FLAG_CARRIED_NAMED; i++)
 		for (size_t j = 0; j < g->n_used; j++)
 			if (strncmp(g->used[j], g->carried.names[i], sizeof(g->carried.names[i]) - 1) == 0) {
-				memcpy(ret->names[ret->n++], g->carried.names[i], sizeof(g->carried.names[i]));
+				memcpy(ret->names[ret->n++], g->carried.names[i],
+				       sizeof(g->carried.names[i]));
 				break;
 			}
 	if (g->carried.n > FLAG_CARRIED_NAMED)
@@ -166,7 +168,8 @@ int last_good_load(struct last_good *g, int64_t *ret_saved_us, struct err *e)
 	CLEANUP(buf_releasep) struct buf file = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT);
 	struct flag_snapshot *snapshot = NULL;
-	struct saved_from from = {.kind = g->kind, .namespace_key = g->namespace_key, .environment = g->environment};
+	struct saved_from from = {
+		.kind = g->kind, .namespace_key = g->namespace_key, .environment = g->environment};
 	struct span inner;
 	if (!g->file)
 		return err_set(e, -ENOENT, "no file keeps the last good flags");
@@ -187,7 +190,8 @@ int last_good_begin(struct last_good *g, int64_t *ret_saved_us)
 		file_remove_leftovers(g->file);
 	int r = last_good_load(g, ret_saved_us, &e);
 	if (r == 0)
-		log_info("flags_from_disk", LOG_STR("file", g->file), LOG_STR("digest", flag_snapshot_digest(g->snapshot)));
+		log_info("flags_from_disk", LOG_STR("file", g->file),
+			 LOG_STR("digest", flag_snapshot_digest(g->snapshot)));
 	else if (r != -ENOENT)
 		log_warn("flags_saved_snapshot_unusable", LOG_STR("error", e.text));
 	return r;

@@ -25,11 +25,12 @@ struct last_good {
 	const struct flag_snapshot *snapshot; /* in use, or NULL */
 	struct buf text;		      /* its JSON, carried flags included */
 	char told[256];			      /* the carried flags that the log knows of */
-	struct flag_carried carried, next; /* in what is in use; in what was made last */
+	struct flag_carried carried, next;    /* in what is in use; in what was made last */
 };
 
 /* `file`, `namespace_key` and `environment` may be NULL. -ENOMEM. */
-int last_good_init(struct last_good *g, enum saved_kind kind, const char *file, const char *namespace_key, const char *environment);
+int last_good_init(struct last_good *g, enum saved_kind kind, const char *file, const char *namespace_key,
+		   const char *environment);
 void last_good_release(struct last_good *g);
 
 /* The flags that operations use; keys are copied. -ENOMEM. */

@@ -43,7 +43,8 @@ static void print_condition(const struct condition *c, struct buf *b)
 		const struct segment *s = sorted[i];
 		buf_puts(b, i ? ",{" : "{");
 		print_member(b, "key", s->key);
-		buf_printf(b, ",\"matchType\":\"%s_SEGMENT_MATCH_TYPE\",\"constraints\":[", s->any ? "ANY" : "ALL");
+		buf_printf(b, ",\"matchType\":\"%s_SEGMENT_MATCH_TYPE\",\"constraints\":[",
+			   s->any ? "ANY" : "ALL");
 		for (size_t j = 0; j < s->n_constraints; j++) {
 			buf_puts(b, j ? "," : "");
 			print_constraint(&s->constraints[j], b);
@@ -64,7 +65,8 @@ static void print_rule(const struct rule *r, struct buf *b)
 		print_member(b, "variantKey", d->variant);
 		buf_puts(b, ",");
 		print_member(b, "variantAttachment", d->attachment);
-		buf_printf(b, ",\"rollout\":%.9g}", (double)d->rollout); /* nine digits tell every float32 apart */
+		buf_printf(b, ",\"rollout\":%.9g}",
+			   (double)d->rollout); /* nine digits tell every float32 apart */
 	}
 	buf_puts(b, "]}");
 }
@@ -73,7 +75,8 @@ static void print_rollout(const struct rollout *r, struct buf *b)
 {
 	const char *value = r->value ? "true" : "false";
 	if (r->is_threshold) {
-		buf_printf(b, "{\"threshold\":{\"percentage\":%.9g,\"value\":%s}}", (double)r->percentage, value);
+		buf_printf(b, "{\"threshold\":{\"percentage\":%.9g,\"value\":%s}}", (double)r->percentage,
+			   value);
 		return;
 	}
 	buf_printf(b, "{\"segment\":{\"value\":%s,", value);
@@ -85,8 +88,8 @@ static void print_flag(const struct flag *f, struct buf *b)
 {
 	buf_puts(b, "{");
 	print_member(b, "key", f->key);
-	buf_printf(b, ",\"type\":\"%s_FLAG_TYPE\",\"enabled\":%s", f->type == FLAG_BOOLEAN ? "BOOLEAN" : "VARIANT",
-		   f->enabled ? "true" : "false");
+	buf_printf(b, ",\"type\":\"%s_FLAG_TYPE\",\"enabled\":%s",
+		   f->type == FLAG_BOOLEAN ? "BOOLEAN" : "VARIANT", f->enabled ? "true" : "false");
 	if (f->has_default) {
 		buf_puts(b, ",\"defaultVariant\":{");
 		print_member(b, "key", f->default_variant);

@@ -60,7 +60,8 @@ static bool is_string(struct span value, const char *text)
 	       span_is(buf_span(&content), text);
 }
 
-static int saved_check_origin(const char *path, const struct saved_from *from, const struct span *v, struct err *e)
+static int saved_check_origin(const char *path, const struct saved_from *from, const struct span *v,
+			      struct err *e)
 {
 	bool file = v[SOURCE].ptr && is_string(v[SOURCE], "file");
 	if (file != (from->kind == SAVED_FILE))
@@ -71,14 +72,20 @@ static int saved_check_origin(const char *path, const struct saved_from *from, c
 	return 0;
 }
 
-int saved_snapshot_read(const char *path, const struct saved_from *from, struct buf *text, struct span *ret_text,
-			struct flag_snapshot **ret, int64_t *ret_saved_us, struct err *e)
+int saved_snapshot_read(const char *path, const struct saved_from *from, struct buf *text,
+			struct span *ret_text, struct flag_snapshot **ret, int64_t *ret_saved_us,
+			struct err *e)
 {
 	static const struct span names[MEMBERS] = {
-		[FORMAT] = SPAN_INIT("/format"),	    [SOURCE] = SPAN_INIT("/source"),	    [RULES] = SPAN_INIT("/rules"),
-		[NAMESPACE] = SPAN_INIT("/namespace"), [ENVIRONMENT] = SPAN_INIT("/environment"),
-		[DIGEST] = SPAN_INIT("/digest"),	    [CRC] = SPAN_INIT("/crc32"),
-		[SNAPSHOT] = SPAN_INIT("/snapshot"),   [SAVED_AT] = SPAN_INIT("/saved_at"),
+		[FORMAT] = SPAN_INIT("/format"),
+		[SOURCE] = SPAN_INIT("/source"),
+		[RULES] = SPAN_INIT("/rules"),
+		[NAMESPACE] = SPAN_INIT("/namespace"),
+		[ENVIRONMENT] = SPAN_INIT("/environment"),
+		[DIGEST] = SPAN_INIT("/digest"),
+		[CRC] = SPAN_INIT("/crc32"),
+		[SNAPSHOT] = SPAN_INIT("/snapshot"),
+		[SAVED_AT] = SPAN_INIT("/saved_at"),
 	};
 	struct span v[MEMBERS];
 	int r = file_read(path, FILE_MAX, text, e);

@@ -16,7 +16,7 @@ struct saved_snapshot {
 	enum saved_kind kind;
 	enum flag_rules rules;
 	const char *namespace_key, *environment, *digest; /* the first two: NULL for a file */
-	struct span text;				   /* the snapshot's JSON */
+	struct span text;				  /* the snapshot's JSON */
 };
 
 /* What it must have been saved from; a namespace or environment of NULL may be any. */
@@ -29,7 +29,8 @@ int saved_snapshot_write(const char *path, const struct saved_snapshot *s, struc
 
 /* `text` gets the file's content, which ret_text borrows from: the snapshot's JSON as it was saved. ret_saved_us (may be NULL): when, wall
  * clock. -EBADMSG when anything about it is wrong, -errno. */
-int saved_snapshot_read(const char *path, const struct saved_from *from, struct buf *text, struct span *ret_text,
-			struct flag_snapshot **ret, int64_t *ret_saved_us, struct err *e);
+int saved_snapshot_read(const char *path, const struct saved_from *from, struct buf *text,
+			struct span *ret_text, struct flag_snapshot **ret, int64_t *ret_saved_us,
+			struct err *e);
 
 #endif
