@@ -23,6 +23,34 @@
 
 /* --- flags --------------------------------------------------------------------------------------------------------- */
 
+struct used_flags {
+	struct span keys[APP_USED_FLAGS_MAX];
+	size_t n;
+};
+
+static struct used_flags flags_in_use(const struct config *c);
+
+void app_broken_flags(const struct app *a, struct app_broken_flags *ret)
+{
+	struct used_flags u = flags_in_use(a->config);
+	ret->n = 0;
+	for (size_t i = 0; i < u.n && a->flags; i++) {
+		const struct flag *f = flag_find(a->flags, u.keys[i]);
+		if (f && flag_broken(f))
+			ret->keys[ret->n++] = u.keys[i];
+	}
+}
+
+static void tell_broken_flags(const struct app *a)
+{
+	struct app_broken_flags broken;
+	app_broken_flags(a, &broken);
+	for (size_t i = 0; i < broken.n; i++) {
+		const struct flag *f = flag_find(a->flags, broken.keys[i]);
+		log_error("flag_broken", LOG_STR("flag", flag_key(f)), LOG_STR("why", flag_broken(f)), LOG_STR("served_by", "legacy"));
+	}
+}
+
 /* Said when they change, not with each snapshot: a percentage is changed more often than a mistake is mended. */
 static void warn_of_flags(struct app *a, const struct flag_snapshot *snapshot)
 {
@@ -35,6 +63,7 @@ static void warn_of_flags(struct app *a, const struct flag_snapshot *snapshot)
 		return;
 	memcpy(a->warned, digest, sizeof(digest));
 	app_log_problems("flags_warning", &all);
+	tell_broken_flags(a);
 }
 
 static void publish_flags(void *arg, const struct flag_snapshot *snapshot)
@@ -55,11 +84,6 @@ static void flags_failed(void *arg, const char *why)
 	const struct app *a = arg;
 	log_warn("flags_refresh_failed", LOG_STR("error", why), LOG_BOOL("last_good", a->flags != NULL));
 }
-
-struct used_flags {
-	struct span keys[256];
-	size_t n;
-};
 
 static void add_used(struct used_flags *u, struct span key)
 {

@@ -202,6 +202,13 @@ static void put_flags(struct app *a, struct buf *b)
 		buf_puts(b, i ? "," : "");
 		json_quote(b, span_of(s.carried.names[i]));
 	}
+	buf_puts(b, "],\"broken\":[");
+	struct app_broken_flags broken;
+	app_broken_flags(a, &broken);
+	for (size_t i = 0; i < broken.n; i++) {
+		buf_puts(b, i ? "," : "");
+		json_quote(b, broken.keys[i]);
+	}
 	buf_puts(b, "],");
 	put_text(b, "last_error", s.last_error);
 	buf_puts(b, "}");
@@ -299,7 +306,9 @@ static bool write_ready(void *arg, struct buf *out)
 	put_flags(a, &b);
 	struct flag_source_status f;
 	app_flags_status(a, &f);
-	bool fine = stores && backends && registered && a->flags && !f.failing && !f.carried.n;
+	struct app_broken_flags broken;
+	app_broken_flags(a, &broken);
+	bool fine = stores && backends && registered && a->flags && !f.failing && !f.carried.n && !broken.n;
 	buf_puts(out, "{");
 	put_text(out, "status", a->draining ? "draining" : !ready ? "starting" : fine ? "ready" : "degraded");
 	buf_puts(out, ",");
@@ -313,7 +322,8 @@ static bool write_ready(void *arg, struct buf *out)
 		     {"an operation's task would not be run; see registration", !registered},
 		     {"no flag snapshot", !a->flags},
 		     {"the flag source is failing; the last good snapshot serves", a->flags && f.failing},
-		     {"flags in use have vanished from their source; their last good definitions serve", f.carried.n > 0}};
+		     {"flags in use have vanished from their source; their last good definitions serve", f.carried.n > 0},
+		     {"flags in use cannot be understood and are set aside; legacy serves who asks for them", broken.n > 0}};
 	for (size_t i = 0, n = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
 		if (parts[i].missing) {
 			buf_puts(out, n++ ? "," : "");
@@ -367,6 +377,10 @@ static void write_metrics(void *arg, struct buf *b)
 	buf_printf(b, "migration_flags_failing %d\n", f.failing);
 	metric(b, "migration_flags_vanished", "gauge", "Flags in use that their source no longer has; their last good definitions serve.");
 	buf_printf(b, "migration_flags_vanished %zu\n", f.carried.n);
+	struct app_broken_flags broken;
+	app_broken_flags(a, &broken);
+	metric(b, "migration_flags_broken", "gauge", "Flags in use that cannot be understood and are set aside; legacy serves.");
+	buf_printf(b, "migration_flags_broken %zu\n", broken.n);
 	metric(b, "migration_flags_confirmed_timestamp_seconds", "gauge", "When the flag snapshot was last confirmed.");
 	buf_printf(b, "migration_flags_confirmed_timestamp_seconds %.3f\n", (double)f.good_us / 1e6);
 }

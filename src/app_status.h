@@ -75,6 +75,14 @@ void app_backends_free(struct app *a); /* after their clients */
 void app_log_problems(const char *event, const struct buf *problems); /* one log line per line */
 void app_flags_status(const struct app *a, struct flag_source_status *ret);
 
+#define APP_USED_FLAGS_MAX 256
+/* Flags in use that are set aside; the keys are the configuration's. */
+struct app_broken_flags {
+	struct span keys[APP_USED_FLAGS_MAX];
+	size_t n;
+};
+void app_broken_flags(const struct app *a, struct app_broken_flags *ret);
+
 /* app_status.c: the admin listener. */
 int app_status_start(struct app *a, struct err *e);
 void app_status_stop(struct app *a);

@@ -138,6 +138,8 @@ static int answer(const struct flag_snapshot *s, struct span key, struct span ty
 	const struct flag *f = flag_find(s, key);
 	if (!f)
 		return print_error("not found", key, out);
+	if (flag_broken(f))
+		return print_error("is set aside: its definition cannot be understood", key, out);
 	if (!any && boolean != (flag_type_of(f) == FLAG_BOOLEAN))
 		return print_error(boolean ? "is a variant flag" : "is a boolean flag", key, out);
 	flag_evaluate(s, f, entity_id, c->entries, c->n, &result, NULL);

@@ -98,6 +98,14 @@ static int judge(const struct flag_users *u, const struct rollout_arguments *a, 
 	return check_moves(&like, a, d, e);
 }
 
+/* Its own fault stops a change, whose effect nobody could tell, but no emergency; what other flags suffer from stops nothing. */
+static int refuse_broken(const struct rollout_arguments *a, const struct flag *f, struct err *e)
+{
+	if (!flag_broken(f) || arguments_are_emergency(a))
+		return 0;
+	return err_set(e, -EINVAL, "flag \"%.80s\" is set aside by routers, legacy serves: mend it first: %s", a->flag, flag_broken(f));
+}
+
 int draft_make(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *ret,
 	       struct err *e)
 {
@@ -108,6 +116,8 @@ int draft_make(const struct rollout_place *p, struct flag_users *u, const struct
 	int r = place_parse(p, buf_span(&p->flags), &ret->now, e);
 	if (r == 0)
 		r = draft_find_flag(ret->now, a->flag, &f, e);
+	if (r == 0)
+		r = refuse_broken(a, f, e);
 	if (r == 0)
 		r = rollout_open(place_document_name(p), buf_span(&p->flags), a->flag, &u->sides, &d, e);
 	if (r == 0)

@@ -175,6 +175,10 @@ void flag_evaluate(const struct flag_snapshot *s, const struct flag *f, struct s
 	ret->variant = ret->attachment = SPAN_LIT("");
 	ret->bucket = -1;
 	ret->segments = 0;
+	if (f->broken) {
+		flag_trace_say(trace, 0, "flag \"%s\" is set aside: %s", f->key.ptr, f->broken);
+		return;
+	}
 	trace_flag(trace, f);
 	if (f->type == FLAG_VARIANT)
 		evaluate_variant(&q);

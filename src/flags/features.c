@@ -1,23 +1,24 @@
 /*
  * Features file → snapshot. The grammar is docs/protocols/flipt.md, "Features file": short and long spellings alike.
  *
- * What Flipt refuses is an error with file, line and key, so that a typing mistake keeps the last good snapshot instead of
- * moving traffic. Unknown keys are warnings: newer Flipts add some. The one thing taken that Flipt refuses is a rule on an
- * undeclared segment `default`, which is how people write "everybody"; any other undeclared segment is an error, for a
- * misspelt name must not mean everybody.
+ * What Flipt refuses is a mistake of its element, told with file, line and key: that flag is set aside (flag_broken), or those
+ * that ask for that segment, and no other; an unknown key is one, for it may be a misspelt one. Of the document itself an unknown key or
+ * version is a mistake that is told, and no more. The one thing taken that Flipt refuses is a rule on an undeclared segment `default`, which
+ * is how people write "everybody"; any other undeclared segment is a mistake, for a misspelt name must not mean everybody.
  */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/yaml.h"
 #include "flags/model.h"
 
 struct features {
 	struct yaml_doc *doc;
 	struct flag_snapshot *snapshot;
-	const struct segment **segments; /* sorted by key */
+	const struct segment *const *segments; /* sorted by key */
 	size_t n_segments;
 	const struct segment *everybody; /* stands for an undeclared `default`; NULL until needed */
 	struct err *e;
@@ -61,17 +62,36 @@ static int out_of_memory(const struct features *f)
 		       yaml_name(f->doc));
 }
 
-static void warn_unknown_keys(const struct features *f, const struct yaml_node *mapping, const char *where,
-			      const char *const *known)
+static const struct yaml_node *unknown_key(const struct yaml_node *mapping, const char *const *known)
 {
 	for (const struct yaml_node *n = mapping->first; n; n = n->next) {
 		size_t i = 0;
 		while (known[i] && !span_is(n->key->text, known[i]))
 			i++;
 		if (!known[i])
-			model_warn(f->snapshot, "%s:%u: %s%s%s: unknown key, ignored", yaml_name(f->doc),
-				   n->key->line, where, *where ? ": " : "", n->key->text.ptr);
+			return n->key;
 	}
+	return NULL;
+}
+
+static int refuse_unknown_keys(const struct features *f, const struct yaml_node *mapping, const char *where,
+			       const char *const *known)
+{
+	char key[80];
+	const struct yaml_node *odd = unknown_key(mapping, known);
+	if (!odd)
+		return 0;
+	span_copy(odd->text, key, sizeof(key));
+	return fail(f, odd, where, key, "unknown key");
+}
+
+/* A mistake of an element stays with it: the errors of what is loaded meanwhile go to `own`. Returns what they went to. */
+static struct err *begin_element(struct features *f, struct err *own)
+{
+	struct err *old = f->e;
+	own->text[0] = '\0';
+	f->e = own;
+	return old;
 }
 
 /* --- values -------------------------------------------------------------------------------------------------------- */
@@ -91,7 +111,7 @@ static int take_text(const struct features *f, const struct yaml_node *mapping, 
 			return fail(f, n ? n : mapping, where, key, "is missing");
 	} else if (!yaml_string(n, &text)) {
 		return fail(f, n, where, key,
-			    "must be a string (a set is a JSON array in quotes: '[\"a\", \"b\"]')");
+			    "must be a text");
 	} else if (required && text.len == 0) {
 		return fail(f, n, where, key, "must not be empty");
 	}
@@ -129,7 +149,7 @@ static int take_word(const struct features *f, const struct yaml_node *n, const 
 	if (!yaml_string(n, &text))
 		return fail(f, n, where, key, "must be a word");
 	for (; words->text; words++) {
-		if (span_is_nocase(text, words->text)) {
+		if (span_is(text, words->text)) {
 			*ret = words->value;
 			return 0;
 		}
@@ -160,6 +180,50 @@ static int need_mapping(const struct features *f, const struct yaml_node *n, con
 	return n->kind == YAML_MAPPING ? 0 : fail(f, n, where, "", "must be a mapping");
 }
 
+/* An element of a set, as JSON. What Flipt takes for text is text: true, false and nothing, too. */
+static int add_to_set(const struct features *f, const struct yaml_node *item, const char *where, bool numbers, struct buf *set)
+{
+	double number;
+	bool is_number = yaml_double(item, &number), truth;
+	if (item->kind != YAML_SCALAR)
+		return fail(f, item, where, "value", "a set holds texts or numbers");
+	if (numbers && !is_number)
+		return fail(f, item, where, "value", "a set of numbers holds something else (a number in quotes is a text)");
+	if (!numbers && is_number)
+		return fail(f, item, where, "value", "a set of texts holds a number: put it in quotes");
+	if (set->len > 1)
+		buf_putc(set, ',');
+	if (numbers)
+		buf_printf(set, "%.17g", number);
+	else if (yaml_bool(item, &truth))
+		buf_puts(set, truth ? "\"true\"" : "\"false\"");
+	else
+		json_quote(set, yaml_is_null(item) ? SPAN_LIT("") : item->text);
+	return 0;
+}
+
+/* From format 1.6 on a set is a list; before, a JSON array in quotes. Both mean the same text. */
+static int take_value(const struct features *f, const struct yaml_node *constraint, const char *where, bool numbers, struct span *ret)
+{
+	CLEANUP(buf_releasep) struct buf set = BUF_INIT(FLAG_MAX_DOCUMENT);
+	const struct yaml_node *list = yaml_get(constraint, "value");
+	struct span op;
+	enum constraint_op is = OP_OTHER;
+	if (!list || list->kind != YAML_SEQUENCE)
+		return take_text(f, constraint, where, "value", false, ret);
+	if (!yaml_string(yaml_get(constraint, "operator"), &op) || !constraint_op_parse(op, &is) ||
+	    (is != OP_IS_ONE_OF && is != OP_IS_NOT_ONE_OF))
+		return fail(f, list, where, "value", "only isoneof and isnotoneof take a list");
+	buf_putc(&set, '[');
+	for (const struct yaml_node *item = list->first; item; item = item->next) {
+		int r = add_to_set(f, item, where, numbers, &set);
+		if (r < 0)
+			return r;
+	}
+	buf_putc(&set, ']');
+	return set.error || arena_copy(&f->snapshot->arena, buf_span(&set), ret) < 0 ? out_of_memory(f) : 0;
+}
+
 /* --- segments ------------------------------------------------------------------------------------------------------ */
 static int load_constraint(const struct features *f, const struct yaml_node *n, const char *where,
 			   size_t index, struct constraint *ret)
@@ -178,10 +242,11 @@ static int load_constraint(const struct features *f, const struct yaml_node *n, 
 	if (r == 0)
 		r = take_text(f, n, place, "property", false, &property);
 	if (r == 0)
-		r = take_text(f, n, place, "value", false, &value);
+		r = take_value(f, n, place, span_is_nocase(type_text, "number") || span_starts(type_text, SPAN_LIT("NUMBER_")), &value);
+	if (r == 0)
+		r = refuse_unknown_keys(f, n, place, known);
 	if (r < 0)
 		return r;
-	warn_unknown_keys(f, n, place, known);
 	if (!constraint_type_parse(type_text, &type))
 		return fail(f, yaml_get(n, "type"), place, "type", "is not a constraint type that is known");
 	if (!constraint_op_parse(op_text, &op))
@@ -218,9 +283,10 @@ static int load_segment(const struct features *f, const struct yaml_node *n, siz
 	r = take_word(f, yaml_get(n, match_key), place, match_key, match_types, &any);
 	if (r == 0)
 		r = take_list(f, n, place, "constraints", &c, &ret->n_constraints);
+	if (r == 0)
+		r = refuse_unknown_keys(f, n, place, known);
 	if (r < 0)
 		return r;
-	warn_unknown_keys(f, n, place, known);
 	ret->any = any;
 	ret->declared = true;
 	ret->constraints = arena_new(&f->snapshot->arena, struct constraint, ret->n_constraints + 1);
@@ -249,30 +315,58 @@ static int compare_key_with_segment(const void *key, const void *segment)
 	return compare_keys(*(const struct span *)key, (*(const struct segment *const *)segment)->key);
 }
 
+/* One that cannot be understood is kept by its key, so that what asks for it knows why. *ret_named: whether it has a key. */
+static int load_segment_apart(struct features *f, const struct yaml_node *n, size_t index, struct segment *ret, bool *ret_named)
+{
+	struct err fault, *old = begin_element(f, &fault);
+	int r = load_segment(f, n, index, ret);
+	f->e = old;
+	*ret_named = ret->key.len > 0;
+	if (r == -EBADMSG) {
+		ret->broken = model_keep(f->snapshot, fault.text);
+		model_mistake(f->snapshot, "%s", fault.text);
+		return 0;
+	}
+	return r < 0 ? out_of_memory(f) : 0;
+}
+
+/* Which of the two is meant nobody can say. They are neighbors in the sorted list, and so are their pointers' targets in no order. */
+static void refuse_twins(struct features *f, struct segment **all, unsigned line)
+{
+	for (size_t i = 1; i < f->n_segments; i++) {
+		char why[ERR_TEXT_MAX];
+		if (!span_eq(all[i]->key, all[i - 1]->key))
+			continue;
+		snprintf(why, sizeof(why), "%s:%u: segments: key: segment \"%.100s\" is declared twice", yaml_name(f->doc), line,
+			 all[i]->key.ptr);
+		all[i]->broken = all[i - 1]->broken = model_keep(f->snapshot, why);
+		model_mistake(f->snapshot, "%s", why);
+	}
+}
+
 static int load_segments(struct features *f, const struct yaml_node *root)
 {
 	const struct yaml_node *n;
-	int r = take_list(f, root, "", "segments", &n, &f->n_segments);
+	size_t count;
+	int r = take_list(f, root, "", "segments", &n, &count);
 	if (r < 0)
 		return r;
-	struct segment *all = arena_new(&f->snapshot->arena, struct segment, f->n_segments + 1);
-	f->segments = arena_new(&f->snapshot->arena, const struct segment *, f->n_segments + 1);
-	if (!all || !f->segments)
+	struct segment *all = arena_new(&f->snapshot->arena, struct segment, count + 1);
+	struct segment **sorted = arena_new(&f->snapshot->arena, struct segment *, count + 1);
+	if (!all || !sorted)
 		return out_of_memory(f);
-	for (size_t i = 0; i < f->n_segments; i++, n = n->next) {
-		r = load_segment(f, n, i, &all[i]);
+	for (size_t i = 0; i < count; i++, n = n->next) {
+		bool named = false;
+		r = load_segment_apart(f, n, i, &all[i], &named);
 		if (r < 0)
 			return r;
-		f->segments[i] = &all[i];
+		if (named)
+			sorted[f->n_segments++] = &all[i];
 	}
 	if (f->n_segments)
-		qsort(f->segments, f->n_segments, sizeof(*f->segments), compare_segments);
-	for (size_t i = 1; i < f->n_segments; i++) {
-		if (span_eq(f->segments[i]->key, f->segments[i - 1]->key))
-			return err_set(
-				f->e, -EBADMSG, "%s:%u: segments: key: segment \"%.100s\" is declared twice",
-				yaml_name(f->doc), yaml_get(root, "segments")->line, f->segments[i]->key.ptr);
-	}
+		qsort(sorted, f->n_segments, sizeof(*sorted), compare_segments);
+	f->segments = (const struct segment *const *)sorted;
+	refuse_twins(f, sorted, count ? yaml_get(root, "segments")->line : 1);
 	return 0;
 }
 
@@ -305,6 +399,11 @@ static int add_segment(struct features *f, const struct yaml_node *n, const char
 	if (!s) {
 		char sentence[200];
 		snprintf(sentence, sizeof(sentence), "segment \"%.100s\" is not declared", key.ptr);
+		return fail(f, n, where, "segment", sentence);
+	}
+	if (s->broken) {
+		char sentence[ERR_TEXT_MAX];
+		snprintf(sentence, sizeof(sentence), "segment \"%.100s\" cannot be used: %.300s", key.ptr, s->broken);
 		return fail(f, n, where, "segment", sentence);
 	}
 	if (!model_condition_add(c, s))
@@ -346,6 +445,7 @@ static size_t count_of(const struct yaml_node *n)
 static int load_condition(struct features *f, const struct yaml_node *holder, const char *where,
 			  struct condition *c)
 {
+	static const char *const known[] = {"key", "keys", "segments", "operator", "segmentOperator", "value", NULL};
 	const struct yaml_node *segment = yaml_get(holder, "segment");
 	size_t room = 1 + count_of(yaml_get(segment, "keys")) + count_of(yaml_get(segment, "segments")) +
 		      count_of(yaml_get(holder, "segments"));
@@ -356,8 +456,10 @@ static int load_condition(struct features *f, const struct yaml_node *holder, co
 		return out_of_memory(f);
 	if (!segment)
 		return load_keys(f, holder, where, c);
-	if (segment->kind == YAML_MAPPING)
-		return load_keys(f, segment, where, c);
+	if (segment->kind == YAML_MAPPING) {
+		int r = refuse_unknown_keys(f, segment, where, known);
+		return r < 0 ? r : load_keys(f, segment, where, c);
+	}
 	return add_segment(f, segment, where, c);
 }
 
@@ -402,9 +504,10 @@ static int load_variants(const struct features *f, const struct yaml_node *flag,
 			r = take_bool(f, n, place, "default", &is_default);
 		if (r == 0)
 			r = take_attachment(f, n, &variants[i].attachment);
+		if (r == 0)
+			r = refuse_unknown_keys(f, n, place, known);
 		if (r < 0)
 			return r;
-		warn_unknown_keys(f, n, place, known);
 		if (is_default) { /* of several the last counts, as for Flipt */
 			ret->has_default = true;
 			ret->default_variant = variants[i].key;
@@ -425,9 +528,12 @@ static int load_distribution(const struct features *f, const struct yaml_node *n
 		r = take_text(f, n, where, "variant", true, &key);
 	if (r == 0)
 		r = take_percent(f, n, where, "rollout", &ret->rollout);
+	if (r == 0 && !(ret->rollout >= 0 && ret->rollout <= 100))
+		r = fail(f, yaml_get(n, "rollout"), where, "rollout", "must be from 0 to 100");
+	if (r == 0)
+		r = refuse_unknown_keys(f, n, where, known);
 	if (r < 0)
 		return r;
-	warn_unknown_keys(f, n, where, known);
 	for (size_t i = 0; i < n_variants; i++) {
 		if (span_eq(variants[i].key, key)) {
 			ret->variant = variants[i].key;
@@ -452,9 +558,10 @@ static int load_rule(struct features *f, const struct yaml_node *n, const char *
 		r = load_condition(f, n, where, &ret->condition);
 	if (r == 0)
 		r = take_list(f, n, where, "distributions", &d, &ret->n_distributions);
+	if (r == 0)
+		r = refuse_unknown_keys(f, n, where, known);
 	if (r < 0)
 		return r;
-	warn_unknown_keys(f, n, where, known);
 	ret->distributions = arena_new(&f->snapshot->arena, struct distribution, ret->n_distributions + 1);
 	if (!ret->distributions)
 		return out_of_memory(f);
@@ -500,9 +607,10 @@ static int load_threshold(struct features *f, const struct yaml_node *n, const c
 		r = take_percent(f, n, where, "percentage", &ret->percentage);
 	if (r == 0)
 		r = take_bool(f, n, where, "value", &ret->value);
+	if (r == 0)
+		r = refuse_unknown_keys(f, n, where, known);
 	if (r < 0)
 		return r;
-	warn_unknown_keys(f, n, where, known);
 	char place[MODEL_PLACE_MAX + 64];
 	snprintf(place, sizeof(place), "%.60s:%u: %s", yaml_name(f->doc), n->line, where);
 	model_threshold_check(f->snapshot, ret->percentage, place);
@@ -513,9 +621,10 @@ static int load_rollout(struct features *f, const struct yaml_node *n, const cha
 {
 	static const char *const known[] = {"segment", "threshold", "description", "rank", NULL};
 	int r = need_mapping(f, n, where);
+	if (r == 0)
+		r = refuse_unknown_keys(f, n, where, known);
 	if (r < 0)
 		return r;
-	warn_unknown_keys(f, n, where, known);
 	const struct yaml_node *threshold = yaml_get(n, "threshold"), *segment = yaml_get(n, "segment");
 	if (threshold && segment)
 		return fail(f, n, where, "", "has both a segment and a threshold");
@@ -545,33 +654,81 @@ static int load_rollouts(struct features *f, const struct yaml_node *n, const ch
 }
 
 /* --- the document -------------------------------------------------------------------------------------------------- */
-static int load_flag(struct features *f, const struct yaml_node *n, size_t index, struct flag *ret)
+/* The other type's list: it would be ignored. An empty one says nothing. */
+static int refuse_list(const struct features *f, const struct yaml_node *flag, const char *where, const char *key, const char *sentence)
+{
+	const struct yaml_node *n = yaml_get(flag, key);
+	return is_absent(n) || (n->kind == YAML_SEQUENCE && n->count == 0) ? 0 : fail(f, n->key, where, key, sentence);
+}
+
+static int load_parts(struct features *f, const struct yaml_node *n, struct flag *ret)
 {
 	static const char *const known[] = {"key",   "name",	 "description", "type",	    "enabled",
 					    "rules", "rollouts", "variants",	"metadata", NULL};
 	char place[MODEL_PLACE_MAX];
 	int type = FLAG_VARIANT;
-	snprintf(place, sizeof(place), "flags[%zu]", index);
-	int r = need_mapping(f, n, place);
-	if (r == 0)
-		r = take_text(f, n, place, "key", true, &ret->key);
-	if (r < 0)
-		return r;
 	snprintf(place, sizeof(place), "flag \"%.80s\"", ret->key.ptr);
-	r = take_word(f, yaml_get(n, "type"), place, "type", flag_types, &type);
+	int r = take_word(f, yaml_get(n, "type"), place, "type", flag_types, &type);
 	if (r == 0)
 		r = take_bool(f, n, place, "enabled", &ret->enabled);
+	if (r == 0)
+		r = refuse_unknown_keys(f, n, place, known);
+	if (r == 0 && type == FLAG_BOOLEAN)
+		r = refuse_list(f, n, place, "rules", "a boolean flag has rollouts, no rules");
+	else if (r == 0)
+		r = refuse_list(f, n, place, "rollouts", "only a flag with \"type: BOOLEAN_FLAG_TYPE\" has rollouts");
 	if (r < 0)
 		return r;
-	warn_unknown_keys(f, n, place, known);
 	ret->type = type;
-	model_flag_finish(ret);
 	return type == FLAG_VARIANT ? load_rules(f, n, place, ret) : load_rollouts(f, n, place, ret);
+}
+
+static int load_key(const struct features *f, const struct yaml_node *n, size_t index, struct flag *ret)
+{
+	char place[MODEL_PLACE_MAX];
+	snprintf(place, sizeof(place), "flags[%zu]", index);
+	int r = need_mapping(f, n, place);
+	return r < 0 ? r : take_text(f, n, place, "key", true, &ret->key);
+}
+
+/* A fault of this flag sets it aside; *ret_named: whether it has a key by which somebody can ask for it. -ENOMEM. */
+static int load_flag(struct features *f, const struct yaml_node *n, size_t index, struct flag *ret, bool *ret_named)
+{
+	struct err fault, *old = begin_element(f, &fault);
+	int r = load_key(f, n, index, ret);
+	*ret_named = r == 0;
+	ret->line = n->line;
+	if (r == 0) {
+		model_flag_finish(ret);
+		r = load_parts(f, n, ret);
+	}
+	f->e = old;
+	if (r == -EBADMSG && *ret_named)
+		model_set_aside(f->snapshot, ret, fault.text);
+	else if (r == -EBADMSG)
+		model_mistake(f->snapshot, "%s; nobody can ask for it", fault.text);
+	return r < 0 && r != -EBADMSG ? out_of_memory(f) : 0;
+}
+
+/* What Flipt refuses of the document itself; every flag is judged by itself all the same. */
+static void judge_document(const struct features *f, const struct yaml_node *root)
+{
+	static const char *const known[] = {"version", "namespace", "flags", "segments", "etag", NULL};
+	static const char *const versions[] = {"1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6"};
+	const struct yaml_node *version = yaml_get(root, "version"), *odd = unknown_key(root, known);
+	struct span text = SPAN_LIT("");
+	bool ok = is_absent(version);
+	if (odd)
+		model_mistake(f->snapshot, "%s:%u: %.80s: unknown key", yaml_name(f->doc), odd->line, odd->text.ptr);
+	for (size_t i = 0; i < sizeof(versions) / sizeof(versions[0]) && !ok; i++)
+		ok = yaml_string(version, &text) && span_is(text, versions[i]);
+	if (!ok)
+		model_mistake(f->snapshot, "%s:%u: version: \"%.40s\" is no version of this format that is known (1.0 to 1.6)",
+			      yaml_name(f->doc), version->line, text.ptr);
 }
 
 static int load(struct features *f, const char *name, struct span text, enum flag_rules rules)
 {
-	static const char *const known[] = {"version", "namespace", "flags", "segments", "etag", NULL};
 	const struct yaml_node *root = yaml_root(f->doc), *n;
 	size_t n_flags;
 	if (!root || root->kind != YAML_MAPPING)
@@ -582,25 +739,19 @@ static int load(struct features *f, const char *name, struct span text, enum fla
 		return r;
 	if (model_new(rules, n_flags, &f->snapshot) < 0)
 		return out_of_memory(f);
-	warn_unknown_keys(f, root, "", known);
+	judge_document(f, root);
 	r = load_segments(f, root);
-	for (size_t i = 0; i < n_flags && r == 0; i++, n = n->next, f->snapshot->n_flags++)
-		r = load_flag(f, n, i, &f->snapshot->flags[i]);
+	for (size_t i = 0; i < n_flags && r == 0; i++, n = n->next) {
+		bool named = false;
+		r = load_flag(f, n, i, &f->snapshot->flags[f->snapshot->n_flags], &named);
+		f->snapshot->n_flags += named;
+	}
 	if (r < 0)
 		return r;
-	const struct flag *twice = NULL;
-	r = model_finish(f->snapshot, &twice);
-	if (r < 0)
+	if (model_finish(f->snapshot, name) < 0)
 		return out_of_memory(f);
-	if (r == 0) {
-		model_digest(f->snapshot, text);
-		return 0;
-	}
-	n = yaml_get(root, "flags")->first;
-	for (const struct flag *at = f->snapshot->flags; at < twice; at++)
-		n = n->next;
-	return err_set(f->e, -EBADMSG, "%s:%u: flags: key: flag \"%.100s\" is declared twice", name, n->line,
-		       twice->key.ptr);
+	model_digest(f->snapshot, text);
+	return 0;
 }
 
 int flag_snapshot_parse_features(const char *name, struct span text, enum flag_rules rules,

@@ -122,7 +122,7 @@ static int complete_good(struct features_source *s, struct flag_snapshot *read, 
 static bool looks_unfinished(const struct features_source *s, struct span text,
 			     const struct flag_snapshot *read)
 {
-	if (!read || last_good_lacks(&s->good, read))
+	if (!read || last_good_lacks(&s->good, read) || last_good_breaks(&s->good, read))
 		return true;
 	return s->ended_in_newline && (!text.len || text.ptr[text.len - 1] != '\n');
 }

@@ -48,6 +48,11 @@ enum flag_reason { FLAG_REASON_UNKNOWN, FLAG_REASON_DISABLED, FLAG_REASON_MATCH,
 struct flag_snapshot;
 struct flag; /* borrowed from its snapshot */
 
+/*
+ * The fault of one element stays with it, for other teams write flags, too, and newer servers: a flag that cannot be understood, or asks
+ * for a segment that cannot, is set aside (flag_broken), and every other flag is as the document says. Only what is no document at all
+ * is an error. Each fault is among the warnings; those that Flipt itself refuses in a file are counted as mistakes.
+ */
 /* From a Flipt features file (YAML, or JSON which is YAML). `name` is what messages call it. Warnings (an undeclared
  * segment, a percentage finer than Flipt acts on) are sentences kept in the snapshot. */
 int flag_snapshot_parse_features(const char *name, struct span text, enum flag_rules rules, struct flag_snapshot **ret,
@@ -69,9 +74,13 @@ size_t flag_snapshot_count(const struct flag_snapshot *s);
 const struct flag *flag_snapshot_at(const struct flag_snapshot *s, size_t i); /* in the order of the document */
 size_t flag_snapshot_warnings(const struct flag_snapshot *s);
 const char *flag_snapshot_warning(const struct flag_snapshot *s, size_t i);
+bool flag_snapshot_warning_is_mistake(const struct flag_snapshot *s, size_t i);
+size_t flag_snapshot_mistakes(const struct flag_snapshot *s); /* also of those that are not kept */
 
 const struct flag *flag_find(const struct flag_snapshot *s, struct span key); /* hashed; NULL when there is none */
 const char *flag_key(const struct flag *f);
+/* Why the flag was set aside, which no evaluation may be asked for then; NULL: it is whole. */
+const char *flag_broken(const struct flag *f);
 enum flag_type flag_type_of(const struct flag *f);
 bool flag_enabled(const struct flag *f);
 /* Whether the segment, which a rule or a rollout of this flag names, is about everybody: it has no constraints. */
@@ -105,7 +114,8 @@ struct flag_trace {
 	void *arg;
 };
 
-/* 0 and *ret filled. `trace` may be NULL: then nothing is formatted and nothing allocated. Never fails otherwise. */
+/* 0 and *ret filled. `trace` may be NULL: then nothing is formatted and nothing allocated. Never fails otherwise.
+ * A flag that is set aside matches nothing. */
 void flag_evaluate(const struct flag_snapshot *s, const struct flag *f, struct span entity_id,
 		   const struct flag_context *context, size_t n_context, struct flag_result *ret,
 		   const struct flag_trace *trace);

@@ -17,8 +17,9 @@ static bool server_parse(struct span text, struct flipt_server *ret)
 {
 	char copy[64];
 	span_copy(text, copy, sizeof(copy));
-	return sscanf(copy[0] == 'v' ? copy + 1 : copy, "%u.%u.%u", &ret->major, &ret->minor, &ret->patch) ==
-	       3;
+	if (strstr(copy, "-dev")) /* built from source: whatever it says, it may be any version */
+		return false;
+	return sscanf(copy[0] == 'v' ? copy + 1 : copy, "%u.%u.%u", &ret->major, &ret->minor, &ret->patch) == 3;
 }
 
 struct flipt_server flipt_server_of(struct span info)

@@ -73,6 +73,16 @@ bool last_good_lacks(const struct last_good *g, const struct flag_snapshot *new)
 	return false;
 }
 
+bool last_good_breaks(const struct last_good *g, const struct flag_snapshot *new)
+{
+	for (size_t i = 0; i < g->n_used && g->snapshot; i++) {
+		const struct flag *was = flag_find(g->snapshot, span_of(g->used[i])), *is = flag_find(new, span_of(g->used[i]));
+		if (was && is && !flag_broken(was) && flag_broken(is))
+			return true;
+	}
+	return false;
+}
+
 /* Reads a large text several times: only where something was lost. */
 static int last_good_carry(struct last_good *g, const struct flag_snapshot *new, struct span text,
 			   struct buf *whole, struct flag_snapshot **ret, struct err *e)

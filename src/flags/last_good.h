@@ -37,6 +37,8 @@ void last_good_release(struct last_good *g);
 int last_good_use(struct last_good *g, const struct span *keys, size_t n);
 /* Whether `new` lacks one that is used and in use. */
 bool last_good_lacks(const struct last_good *g, const struct flag_snapshot *new);
+/* Whether `new` sets one aside that is used and whole in what is in use. */
+bool last_good_breaks(const struct last_good *g, const struct flag_snapshot *new);
 /* What is to be in use after `new`, whose JSON `text` is: `new` itself, which it takes over, or one with what was lost carried over.
  * `whole` gets its JSON. On an error `new` is gone, too. */
 int last_good_complete(struct last_good *g, struct flag_snapshot *new, struct span text, struct buf *whole,

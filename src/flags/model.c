@@ -51,20 +51,48 @@ bool flag_snapshot_shared(const struct flag_snapshot *s)
 	return atomic_load_explicit(&s->references, memory_order_acquire) > 1;
 }
 
-void model_warn(struct flag_snapshot *s, const char *format, ...)
+const char *model_keep(struct flag_snapshot *s, const char *why)
 {
-	char sentence[ERR_TEXT_MAX];
 	struct span kept;
+	return arena_copy(&s->arena, span_of(why), &kept) == 0 ? kept.ptr : "out of memory";
+}
+
+static void keep_warning(struct flag_snapshot *s, bool mistake, const char *sentence)
+{
+	s->n_mistakes += mistake;
 	if (s->n_warnings == MODEL_WARNINGS_MAX) {
 		s->n_warnings_dropped++;
 		return;
 	}
+	s->warning_is_mistake[s->n_warnings] = mistake;
+	s->warnings[s->n_warnings++] = model_keep(s, sentence);
+}
+
+void model_warn(struct flag_snapshot *s, const char *format, ...)
+{
+	char sentence[ERR_TEXT_MAX];
 	va_list ap;
 	va_start(ap, format);
 	vsnprintf(sentence, sizeof(sentence), format, ap);
 	va_end(ap);
-	if (arena_copy(&s->arena, span_of(sentence), &kept) == 0)
-		s->warnings[s->n_warnings++] = kept.ptr;
+	keep_warning(s, false, sentence);
+}
+
+void model_mistake(struct flag_snapshot *s, const char *format, ...)
+{
+	char sentence[ERR_TEXT_MAX];
+	va_list ap;
+	va_start(ap, format);
+	vsnprintf(sentence, sizeof(sentence), format, ap);
+	va_end(ap);
+	keep_warning(s, true, sentence);
+}
+
+void model_set_aside(struct flag_snapshot *s, struct flag *f, const char *why)
+{
+	struct flag aside = {.key = f->key, .line = f->line, .hash = f->hash, .key_crc = f->key_crc, .broken = model_keep(s, why)};
+	*f = aside;
+	model_mistake(s, "%s; flag \"%.80s\" is set aside: whoever asks for it is served by legacy", why, f->key.ptr);
 }
 
 /* --- look-up ------------------------------------------------------------------------------------------------------- */
@@ -91,7 +119,17 @@ const struct flag *flag_find(const struct flag_snapshot *s, struct span key)
 	return at ? &s->flags[at - 1] : NULL;
 }
 
-int model_finish(struct flag_snapshot *s, const struct flag **ret_twice)
+static void set_twins_aside(struct flag_snapshot *s, const char *name, struct flag *first, struct flag *second)
+{
+	char why[ERR_TEXT_MAX];
+	if (second->line)
+		snprintf(why, sizeof(why), "%s:%u: flags: key: flag \"%.100s\" is declared twice", name, second->line, first->key.ptr);
+	else
+		snprintf(why, sizeof(why), "%s: flag \"%.100s\" occurs twice", name, first->key.ptr);
+	model_set_aside(s, first, why);
+}
+
+int model_finish(struct flag_snapshot *s, const char *name)
 {
 	s->n_slots = 8;
 	while (s->n_slots < s->n_flags * 2)
@@ -102,11 +140,10 @@ int model_finish(struct flag_snapshot *s, const struct flag **ret_twice)
 	for (size_t i = 0; i < s->n_flags; i++) {
 		struct flag *f = &s->flags[i];
 		uint32_t *slot = slot_of(s, f->key, f->hash);
-		if (*slot) {
-			*ret_twice = f;
-			return 1;
-		}
-		*slot = (uint32_t)i + 1;
+		if (*slot)
+			set_twins_aside(s, name, &s->flags[*slot - 1], f);
+		else
+			*slot = (uint32_t)i + 1;
 	}
 	if (s->n_warnings_dropped)
 		s->warnings[MODEL_WARNINGS_MAX - 1] = "there are more warnings than are kept";
@@ -342,6 +379,21 @@ size_t flag_snapshot_warnings(const struct flag_snapshot *s)
 const char *flag_snapshot_warning(const struct flag_snapshot *s, size_t i)
 {
 	return i < s->n_warnings ? s->warnings[i] : NULL;
+}
+
+bool flag_snapshot_warning_is_mistake(const struct flag_snapshot *s, size_t i)
+{
+	return i < s->n_warnings && s->warning_is_mistake[i];
+}
+
+size_t flag_snapshot_mistakes(const struct flag_snapshot *s)
+{
+	return s->n_mistakes;
+}
+
+const char *flag_broken(const struct flag *f)
+{
+	return f->broken;
 }
 
 const char *flag_key(const struct flag *f)

@@ -26,6 +26,7 @@ struct segment {
 	struct span key; /* NUL-terminated */
 	bool any;	 /* one constraint is enough; none is needed when there are none */
 	bool declared;
+	const char *broken; /* why what asks for it is set aside; NULL: it is whole */
 	bool dropped; /* 2.10 and newer: a malformed constraint takes the whole segment out of every rule */
 	struct constraint *constraints;
 	size_t n_constraints;
@@ -61,6 +62,8 @@ struct rollout {
 
 struct flag {
 	struct span key; /* NUL-terminated */
+	const char *broken; /* why it is set aside: it has no rules and rollouts then; NULL: it is whole */
+	unsigned line;	    /* in a features file; else 0 */
 	enum flag_type type;
 	bool enabled;
 	bool has_default;
@@ -82,19 +85,26 @@ struct flag_snapshot {
 	uint32_t *slots; /* open addressing: index + 1 into flags, 0 = empty; a power of two of them */
 	size_t n_slots;
 	const char *warnings[MODEL_WARNINGS_MAX];
-	size_t n_warnings, n_warnings_dropped;
+	bool warning_is_mistake[MODEL_WARNINGS_MAX];
+	size_t n_warnings, n_warnings_dropped, n_mistakes;
 	char digest[MODEL_DIGEST_MAX];
 	int64_t loaded_us;
 };
 
 /* A snapshot with room for `n_flags` flags (n_flags counts those in use). -ENOMEM, -EFBIG. */
 int model_new(enum flag_rules rules, size_t n_flags, struct flag_snapshot **ret);
-/* Indexes the flags. Returns 0, -ENOMEM, or 1 with *ret_twice when a key occurs twice. */
-int model_finish(struct flag_snapshot *s, const struct flag **ret_twice);
+/* Indexes the flags; a key that occurs twice is set aside. `name` is the document's. -ENOMEM. */
+int model_finish(struct flag_snapshot *s, const char *name);
 void model_digest(struct flag_snapshot *s, struct span text); /* where the source tells none: a third of what parsing costs */
 
 /* Keeps a sentence. Never fails: when memory is out the warning is lost. */
 void model_warn(struct flag_snapshot *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same, of what Flipt itself refuses in a file. */
+void model_mistake(struct flag_snapshot *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A flag that cannot be understood: keeps its key and the reason alone, and tells it. */
+void model_set_aside(struct flag_snapshot *s, struct flag *f, const char *why);
+/* `why` kept as long as the snapshot. */
+const char *model_keep(struct flag_snapshot *s, const char *why);
 
 bool model_drops_segments(enum flag_rules rules);
 /* To be called when all constraints of a segment are compiled: decides whether it is dropped. */

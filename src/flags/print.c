@@ -88,8 +88,14 @@ static void print_flag(const struct flag *f, struct buf *b)
 {
 	buf_puts(b, "{");
 	print_member(b, "key", f->key);
-	buf_printf(b, ",\"type\":\"%s_FLAG_TYPE\",\"enabled\":%s",
-		   f->type == FLAG_BOOLEAN ? "BOOLEAN" : "VARIANT", f->enabled ? "true" : "false");
+	if (f->broken) {
+		buf_puts(b, ",");
+		print_member(b, PRINT_BROKEN, span_of(f->broken));
+		buf_puts(b, "}");
+		return;
+	}
+	buf_printf(b, ",\"type\":\"%s_FLAG_TYPE\",\"enabled\":%s", f->type == FLAG_BOOLEAN ? "BOOLEAN" : "VARIANT",
+		   f->enabled ? "true" : "false");
 	if (f->has_default) {
 		buf_puts(b, ",\"defaultVariant\":{");
 		print_member(b, "key", f->default_variant);

@@ -12,6 +12,8 @@
 #include "base/crypto.h"
 #include "flags/flags.h"
 
+#define PRINT_BROKEN "broken" /* the member that a flag has which is set aside: why; no server sends it */
+
 /* Appends; buf's errors. Segments are sorted by key: what answers alike is printed alike, but for the order of the flags. */
 int flag_snapshot_print(const struct flag_snapshot *s, struct buf *out);
 /* A hash of that: what the flags say, whatever digest their source gives them. */

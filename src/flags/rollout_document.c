@@ -85,7 +85,7 @@ const struct yaml_node *rollout_item(const struct yaml_node *list, size_t index)
 bool rollout_is_boolean(const struct rollout_document *d)
 {
 	struct span type;
-	return yaml_string(yaml_get(d->flag, "type"), &type) && span_is(type, "BOOLEAN_FLAG_TYPE");
+	return yaml_string(yaml_get(d->flag, "type"), &type) && (span_is(type, "BOOLEAN_FLAG_TYPE") || span_is(type, "boolean"));
 }
 
 bool rollout_enabled(const struct rollout_document *d)

@@ -1,9 +1,8 @@
 /*
  * Flipt's snapshot JSON → snapshot. The shape is docs/protocols/flipt.md, "Snapshot", and the recorded ones.
  *
- * The document comes from a server that has checked it, so what a newer server knows and this program does not is no
- * error: an unknown operator never matches, an unknown constraint type is malformed, both with a warning. JSON is read as
- * spans: values may hold NUL bytes, and a percentage is rounded to float32 once, as Go does.
+ * What a newer server knows and this program does not cannot be guessed: an unknown type, operator or word sets the flag aside
+ * that it stands in, and no other. An operator that is known, but not for its type, never matches, as for Flipt. JSON is read as spans: values may hold NUL bytes, and a percentage is rounded to float32 once, as Go does.
  */
 #include <errno.h>
 #include <math.h>
@@ -14,6 +13,7 @@
 #include "base/json.h"
 #include "flags/model.h"
 #include "flags/number.h"
+#include "flags/print.h"
 
 struct reader {
 	const char *name;
@@ -72,7 +72,7 @@ static int take_text(const struct reader *r, struct span value, const char *wher
 	if (value.ptr && json_type_of(value) != JSON_STRING)
 		return fail(r, where, "must be a string");
 	if (value.ptr && json_unescape(value, &text) < 0)
-		return out_of_memory(r);
+		return text.error ? out_of_memory(r) : fail(r, where, "holds an escape that means no character");
 	return arena_copy(&r->snapshot->arena, buf_span(&text), ret) < 0 ? out_of_memory(r) : 0;
 }
 
@@ -118,10 +118,20 @@ static void begin(struct json_iter *it, struct span array)
 	json_iter_init(it, array.ptr ? array : SPAN_LIT("[]"));
 }
 
-/* A word with one of two meanings, told apart by how it begins (ANY_… or ALL_…, OR_… or AND_…). */
 static bool word_begins(struct span quoted, const char *prefix)
 {
 	return quoted.len > 1 && span_starts((struct span){quoted.ptr + 1, quoted.len - 1}, span_of(prefix));
+}
+
+/* A word with one of two meanings, told apart by how it begins (ALL_… or ANY_…, OR_… or AND_…); the first when it is missing. */
+static int take_either(const struct reader *r, struct span word, const char *no, const char *yes, const char *where, bool *ret)
+{
+	*ret = word.ptr && word_begins(word, yes);
+	if (!word.ptr || *ret || word_begins(word, no))
+		return 0;
+	char sentence[120];
+	snprintf(sentence, sizeof(sentence), "has the word %.*s, which is not known", word.len > 60 ? 60 : (int)word.len, word.ptr);
+	return fail(r, where, sentence);
 }
 
 /* --- segments ------------------------------------------------------------------------------------------------------ */
@@ -143,10 +153,10 @@ static int read_constraint(const struct reader *r, struct span object, const cha
 	if (error < 0)
 		return error;
 	if (!constraint_type_parse(type_text, &type))
-		type = CONSTRAINT_OTHER;
+		return fail(r, where, "has a constraint of a type that is not known");
 	if (!constraint_op_parse(op_text, &op))
-		op = OP_OTHER;
-	if (type != CONSTRAINT_OTHER && !constraint_op_fits(type, op))
+		return fail(r, where, "has a constraint with an operator that is not known");
+	if (!constraint_op_fits(type, op))
 		model_warn(r->snapshot, "%s: operator \"%.40s\" is not known for this type; it never matches",
 			   where, op_text.ptr);
 	if (constraint_compile(&r->snapshot->arena, type, op, property, value, ret) < 0)
@@ -164,13 +174,16 @@ static int read_segment(const struct reader *r, struct span object, const char *
 	char place[MODEL_PLACE_MAX];
 	TAKE(object, {"key", &key}, {"matchType", &match}, {"constraints", &constraints});
 	int error = take_text(r, key, where, &ret->key);
+	if (error == 0 && ret->key.len == 0)
+		error = fail(r, where, "has a segment without a key");
 	if (error < 0)
 		return error;
 	snprintf(place, sizeof(place), "%s, segment \"%.40s\"", where, ret->key.ptr);
 	error = need_array(r, constraints, place, &ret->n_constraints);
+	if (error == 0)
+		error = take_either(r, match, "ALL_", "ANY_", place, &ret->any);
 	if (error < 0)
 		return error;
-	ret->any = match.ptr && word_begins(match, "ANY_");
 	ret->declared = true;
 	ret->constraints = arena_new(&r->snapshot->arena, struct constraint, ret->n_constraints + 1);
 	if (!ret->constraints)
@@ -192,9 +205,10 @@ static int read_condition(const struct reader *r, struct span segments, struct s
 	struct span key, item;
 	size_t n;
 	int error = need_array(r, segments, where, &n);
+	if (error == 0)
+		error = take_either(r, op, "OR_", "AND_", where, &ret->all);
 	if (error < 0)
 		return error;
-	ret->all = op.ptr && word_begins(op, "AND_");
 	struct segment *all = arena_new(&r->snapshot->arena, struct segment, n + 1);
 	ret->segments = arena_new(&r->snapshot->arena, const struct segment *,
 				  n < FLAG_MAX_SEGMENTS_PER_RULE ? n + 1 : FLAG_MAX_SEGMENTS_PER_RULE);
@@ -302,12 +316,16 @@ static int read_default(const struct reader *r, struct span object, const char *
 /* --- boolean flags ------------------------------------------------------------------------------------------------- */
 static int read_rollout(const struct reader *r, struct span object, const char *where, struct rollout *ret)
 {
-	struct span threshold, segment, percentage, value, segments, op;
-	TAKE(object, {"threshold", &threshold}, {"segment", &segment});
+	struct span threshold, segment, type, percentage, value, segments, op;
+	TAKE(object, {"threshold", &threshold}, {"segment", &segment}, {"type", &type});
+	bool is_threshold = false;
+	int error = take_either(r, type, "SEGMENT_", "THRESHOLD_", where, &is_threshold);
+	if (error < 0)
+		return error;
 	if (threshold.ptr) {
 		TAKE(threshold, {"percentage", &percentage}, {"value", &value});
 		ret->is_threshold = true;
-		int error = take_float(r, percentage, where, &ret->percentage);
+		error = take_float(r, percentage, where, &ret->percentage);
 		if (error < 0)
 			return error;
 		model_threshold_check(r->snapshot, ret->percentage, where);
@@ -316,7 +334,7 @@ static int read_rollout(const struct reader *r, struct span object, const char *
 	if (!segment.ptr)
 		return fail(r, where, "has neither a segment nor a threshold");
 	TAKE(segment, {"value", &value}, {"segments", &segments}, {"segmentOperator", &op});
-	int error = read_condition(r, segments, op, where, &ret->condition);
+	error = read_condition(r, segments, op, where, &ret->condition);
 	return error < 0 ? error : take_bool(r, value, where, &ret->value);
 }
 
@@ -342,38 +360,61 @@ static int read_rollouts(const struct reader *r, struct span rollouts, const cha
 }
 
 /* --- the document -------------------------------------------------------------------------------------------------- */
-static int read_flag(const struct reader *r, struct span object, size_t index, struct flag *ret)
+/* What stands in a flag whose key is known. */
+static int read_parts(const struct reader *r, struct span object, struct flag *ret)
 {
-	struct span key, type, enabled, rules, rollouts, fallback;
+	struct span type, enabled, rules, rollouts, fallback, broken, why;
 	char place[MODEL_PLACE_MAX];
-	snprintf(place, sizeof(place), "flags[%zu]", index);
-	TAKE(object, {"key", &key}, {"type", &type}, {"enabled", &enabled}, {"rules", &rules},
-	     {"rollouts", &rollouts}, {"defaultVariant", &fallback});
-	if (!key.ptr)
-		return fail(r, place, "has no key");
-	int error = take_text(r, key, place, &ret->key);
-	if (error < 0)
-		return error;
+	bool boolean;
 	snprintf(place, sizeof(place), "flag \"%.60s\"", ret->key.ptr);
-	ret->type = type.ptr && word_begins(type, "BOOLEAN_") ? FLAG_BOOLEAN : FLAG_VARIANT;
-	if (type.ptr && ret->type == FLAG_VARIANT && !word_begins(type, "VARIANT_"))
+	TAKE(object, {"type", &type}, {"enabled", &enabled}, {"rules", &rules}, {"rollouts", &rollouts},
+	     {"defaultVariant", &fallback}, {PRINT_BROKEN, &broken});
+	if (broken.ptr) { /* it was set aside where this was printed */
+		int error = take_text(r, broken, place, &why);
+		return error < 0 ? error : err_set(r->e, -EBADMSG, "%s", why.ptr);
+	}
+	if (take_either(r, type, "VARIANT_", "BOOLEAN_", place, &boolean) < 0)
 		return fail(r, place, "has a type that is not known");
-	model_flag_finish(ret);
-	error = take_bool(r, enabled, place, &ret->enabled);
-	if (error < 0 || ret->type == FLAG_BOOLEAN)
+	ret->type = boolean ? FLAG_BOOLEAN : FLAG_VARIANT;
+	int error = take_bool(r, enabled, place, &ret->enabled);
+	if (error < 0 || boolean)
 		return error < 0 ? error : read_rollouts(r, rollouts, place, ret);
 	error = read_default(r, fallback, place, ret);
 	return error < 0 ? error : read_rules(r, rules, place, ret);
 }
 
+/* A fault of this flag sets it aside; *ret_named: whether it has a key by which somebody can ask for it. -ENOMEM. */
+static int read_flag(const struct reader *r, struct span object, size_t index, struct flag *ret, bool *ret_named)
+{
+	struct span key;
+	char place[MODEL_PLACE_MAX];
+	struct err fault = {""};
+	struct reader own = {.name = r->name, .snapshot = r->snapshot, .e = &fault};
+	snprintf(place, sizeof(place), "flags[%zu]", index);
+	TAKE(object, {"key", &key});
+	int error = key.ptr ? take_text(&own, key, place, &ret->key) : fail(&own, place, "has no key");
+	if (error == 0 && ret->key.len == 0)
+		error = fail(&own, place, "has an empty key");
+	*ret_named = error == 0;
+	if (error == -EBADMSG) {
+		model_mistake(r->snapshot, "%s; nobody can ask for it", fault.text);
+		return 0;
+	}
+	if (error == 0) {
+		model_flag_finish(ret);
+		error = read_parts(&own, object, ret);
+	}
+	if (error == -EBADMSG) {
+		model_set_aside(r->snapshot, ret, fault.text);
+		return 0;
+	}
+	return error < 0 ? out_of_memory(r) : 0;
+}
+
 static int finish(const struct reader *r, struct span text, struct span digest)
 {
-	const struct flag *twice = NULL;
-	int error = model_finish(r->snapshot, &twice);
-	if (error < 0)
+	if (model_finish(r->snapshot, r->name) < 0)
 		return out_of_memory(r);
-	if (error > 0)
-		return err_set(r->e, -EBADMSG, "%s: flag \"%.100s\" occurs twice", r->name, twice->key.ptr);
 	/* The server's own, when it tells one: the spacing of its JSON is random. */
 	if (digest.ptr && json_type_of(digest) == JSON_STRING && digest.len > 2 &&
 	    digest.len < sizeof(r->snapshot->digest)) {
@@ -404,10 +445,11 @@ static int read_document(struct reader *r, struct span text, enum flag_rules rul
 		return out_of_memory(r);
 	begin(&it, flags);
 	for (size_t i = 0; json_iter_next(&it, &key, &item); i++) {
-		error = read_flag(r, item, i, &r->snapshot->flags[i]);
+		bool named = false;
+		error = read_flag(r, item, i, &r->snapshot->flags[r->snapshot->n_flags], &named);
 		if (error < 0)
 			return error;
-		r->snapshot->n_flags++;
+		r->snapshot->n_flags += named;
 	}
 	return finish(r, text, digest);
 }

@@ -42,6 +42,7 @@ enum outcome_reason {
 	REASON_BACKEND_NOT_READY, /* known not to run the task: away, without a worker, or the task is unknown there */
 	REASON_UNMAPPED,
 	REASON_PIN_UNKNOWN, /* a follow-up call; whether it is the task side's could not be told */
+	REASON_FLAG_BROKEN, /* its definition cannot be understood; the other flags count */
 	REASON_COUNT
 };
 

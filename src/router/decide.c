@@ -136,6 +136,10 @@ static struct decide_vote vote_flag(const struct asking *a, struct span key, str
 	const struct flag *f = in->flags ? flag_find(in->flags, key) : NULL;
 	if (!f)
 		return vote_missing(a, key);
+	if (flag_broken(f)) {
+		flag_trace_say(a->trace, 1, "flag %.*s is set aside: %s: legacy", SPAN_ARG(key), flag_broken(f));
+		return (struct decide_vote){.reason = REASON_FLAG_BROKEN, .bucket = -1};
+	}
 	struct span entity = in->entity.ptr ? in->entity : SPAN_LIT(DECIDE_ANONYMOUS);
 	struct flag_result r;
 	flag_trace_say(a->trace, 1, "flag %.*s for the entity \"%.*s\"", SPAN_ARG(key), SPAN_ARG(entity));
@@ -177,7 +181,14 @@ static bool choose_backend(const struct asking *a, struct span by_variant, struc
 		struct span ignored;
 		const bool *fallback = env_default(c, c->hatchet_flag);
 		bool known = a->in->flags && flag_find(a->in->flags, c->hatchet_flag);
-		if ((known || fallback) && vote_flag(a, c->hatchet_flag, &ignored).task) {
+		struct decide_vote v = {.reason = REASON_FLAG_MISSING};
+		if (known || fallback)
+			v = vote_flag(a, c->hatchet_flag, &ignored);
+		if (v.reason == REASON_FLAG_BROKEN) { /* which backend it would have named nobody can say */
+			ret->reason = v.reason;
+			return false;
+		}
+		if (v.task) {
 			name = SPAN_LIT("hatchet");
 			why = "by its flag";
 		}

@@ -1,0 +1,101 @@
+"""One odd flag in a file: it is set aside and told, every other flag changes, and a rollback is stopped by nothing."""
+import http.client
+import json
+import os
+
+import pytest
+
+import configuration as c
+from http_text import wait_until
+from programs import write_atomically
+from raw import ask, request
+
+FLAG = "task_abstraction_enabled"
+ODD = "other_teams_flag"
+ECHO = {"name": "echo", "kwargs": {"message": {"$ref": "body:/message"}}}
+EVERYBODY_TO_TASK = {"TASK_ABSTRACTION_ENABLED": "true"}  # where the flag is nowhere
+
+BARE = {"key": ODD, "name": ODD, "type": "BOOLEAN_FLAG_TYPE", "enabled": True}
+MANY = ["many%d" % n for n in range(65)]
+NEIGHBORS = {
+    "rollout without a type": {**BARE, "rollouts": [{"description": "?"}]},
+    "a newer Flipt's rollout": {**BARE, "rollouts": [{"schedule": {"from": "2027-01-01", "value": True}}]},
+    "a newer Flipt's type": {**BARE, "type": "JSON_FLAG_TYPE"},
+    "65 segments": {**BARE, "rollouts": [{"segment": {"keys": MANY, "operator": "OR_SEGMENT_OPERATOR", "value": True}}]},
+    "percentage NaN": {**BARE, "rollouts": [{"threshold": {"percentage": "NaN", "value": True}}]},
+    "no key": {key: value for key, value in BARE.items() if key != "key"},
+    "key of another kind": {**BARE, "key": ["a"]},
+    "a key misspelt": {**BARE, "rolouts": []},
+    "an odd segment": {**BARE, "rollouts": [{"segment": {"key": "odd", "value": True}}]},
+    "no mapping": "flag",
+}
+SEGMENTS = [c.everybody(), {"key": "odd", "constraints": [{"type": "SEMVER_COMPARISON_TYPE", "property": "v", "operator": "eq", "value": "1"}]},
+            {"name": "without a key"}, 7] + [{"key": key} for key in MANY]
+
+
+def document(neighbor, **shares):
+    twins = [dict(BARE, key="twin"), dict(BARE, key="twin")]
+    return json.dumps(c.features(neighbor, c.variants(FLAG, **shares), *twins, segments=SEGMENTS), indent=1)
+
+
+def config(origin, flag=None):
+    operation = c.operation("POST /echo", ECHO, identity=c.IDENTITY, **({"flags": [flag]} if flag else {}))
+    return c.router({"app": c.service(origin, {"echo": operation})}, backends=c.embedded(tasks=None))
+
+
+def echo(router, user="u1"):
+    answer = ask(router.port, request("POST", "/echo", [("X-User-Id", user)], b'{"message": "hi"}'))
+    return {b'"Echo: hi"': "task", b"ok": "legacy"}[answer.body]
+
+
+def get(router, path):
+    connection = http.client.HTTPConnection("127.0.0.1", router.admin_port, timeout=30)
+    connection.request("GET", path)
+    answer = connection.getresponse().read().decode()
+    connection.close()
+    return answer
+
+
+@pytest.mark.parametrize("neighbor", NEIGHBORS)
+def test_one_odd_flag_freezes_no_other_and_stops_no_rollback(start, neighbor):
+    router, _ = start.with_worker(config(start.origin()), json.loads(document(NEIGHBORS[neighbor], off=0, on=100)))
+    assert echo(router) == "task"
+    told = start.run("migration-rollout", "--config", router.config_path, "rollback", FLAG, "--yes")
+    assert told.returncode == 0, told.stdout + told.stderr
+    wait_until(lambda: echo(router) == "legacy", "everybody on legacy")
+    again = start.run("migration-rollout", "--config", router.config_path, "set", FLAG, "0", "--yes")
+    assert again.returncode == 0, again.stdout + again.stderr
+    write_atomically(os.path.join(router.folder, "flags.yml"), document(NEIGHBORS[neighbor], off=0, on=100))
+    wait_until(lambda: echo(router) == "task", "everybody on task")
+
+
+@pytest.mark.parametrize("at_start", (True, False), ids=("from the start", "while it runs"))
+def test_who_asks_for_a_broken_flag_is_served_by_legacy_and_everybody_is_told_why(start, at_start):
+    """Never by the environment's default, which is for flags that are nowhere."""
+    whole, broken = c.features(c.variants(FLAG, off=0, on=100), segments=[c.everybody()]), c.variants(FLAG, off=0, on=100)
+    broken["rules"][0]["distributions"][0]["rollout"] = "all"
+    odd = c.features(broken, c.boolean("other", True), segments=[c.everybody()])
+    router, _ = start.with_worker(config(start.origin()), odd if at_start else whole, env=EVERYBODY_TO_TASK)
+    if not at_start:
+        assert echo(router) == "task"
+        write_atomically(os.path.join(router.folder, "flags.yml"), json.dumps(odd, indent=1))
+    event = router.wait_event("flag_broken")
+    assert event["flag"] == FLAG and "rollout: must be a number" in event["why"] and "flags.yml:" in event["why"]
+    assert echo(router) == "legacy"
+    assert router.wait_outcomes(1 if at_start else 2)[-1]["reason"] == "flag_broken"
+    status = json.loads(get(router, "/readyz"))
+    assert status["status"] == "degraded" and status["ready"] and status["flags"]["broken"] == [FLAG]
+    assert "migration_flags_broken 1\n" in get(router, "/metrics")
+    explained = start.run("migration-router", "explain", "--config", router.config_path, "--service", "app", "--operation", "echo",
+                          "--user", "u1")
+    assert "is set aside" in explained.stdout and "flag_broken" in explained.stdout, explained.stdout + explained.stderr
+
+
+def test_a_change_of_a_broken_flag_is_refused_but_its_rollback_is_not(start):
+    broken = c.variants(FLAG, off=0, on=100)
+    broken["colour"] = "red"
+    router, _ = start.with_worker(config(start.origin()), c.features(broken, segments=[c.everybody()]))
+    told = start.run("migration-rollout", "--config", router.config_path, "set", FLAG, "50", "--yes")
+    assert told.returncode == 1 and "colour: unknown key" in told.stderr and "flags.yml:" in told.stderr, told.stdout + told.stderr
+    back = start.run("migration-rollout", "--config", router.config_path, "rollback", FLAG, "--yes")
+    assert back.returncode == 0, back.stdout + back.stderr
