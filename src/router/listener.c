@@ -48,14 +48,8 @@
 #define LIBRARY_ENTRY 64 /* bytes, of what it keeps for each field */
 #define FIELD_BUFFER 2048
 
-/* Newer ones parse strictly on demand, and drop blanks behind values themselves. */
-#if MHD_VERSION >= 0x01000000
-#define PARSING MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1
-#define LIBRARY_TRIMS true
-#else
-#define PARSING MHD_OPTION_STRICT_FOR_CLIENT, 0 /* its strictness finds little (http.md); we check, and count */
-#define LIBRARY_TRIMS false
-#endif
+/* MHD_RF_HEAD_ONLY_RESPONSE, which older headers lack: no field of framing goes out. */
+#define LIBRARY_HEAD_ONLY ((enum MHD_ResponseFlags)(1 << 4))
 
 enum limit { LIMIT_HEAD, LIMIT_IDLE, LIMIT_PROGRESS, LIMITS };
 
@@ -116,6 +110,21 @@ struct exchange {
 	size_t target_length;
 	char target[];
 };
+
+/* --- the library at hand ------------------------------------------------------------------------------------------- */
+
+/* 1.x parses strictly on demand, drops blanks behind values itself, and can answer without framing on a kept
+ * connection. It is asked when the process runs: both share one soname, so that it need not be the one that was
+ * compiled against. That it keeps to what is said here is the self-test's to find out. */
+static bool library_is_new(void)
+{
+	return MHD_get_version()[0] != '0';
+}
+
+const char *listener_library(void)
+{
+	return MHD_get_version();
+}
 
 /* --- running the daemon ------------------------------------------------------------------------------------------- */
 
@@ -370,21 +379,22 @@ static ssize_t no_body(void *arg, uint64_t position, char *out, size_t size)
 	return MHD_CONTENT_READER_END_WITH_ERROR; /* never asked */
 }
 
-static struct MHD_Response *make_bodyless(const struct exchange *x, int status, int64_t content_length)
+static struct MHD_Response *make_bodyless(int status, int64_t content_length)
 {
 	static char nothing[1];
 	if (status == 204 || (content_length == 0 && status != 304))
 		return MHD_create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT);
 	if (content_length >= 0)
 		return MHD_create_response_from_callback((uint64_t)content_length, 1, no_body, NULL, NULL);
+	if (library_is_new()) {
+		struct MHD_Response *m = MHD_create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT);
+		if (m)
+			MHD_set_response_options(m, LIBRARY_HEAD_ONLY, MHD_RO_END);
+		return m;
+	}
+	/* 0.9.75 would send a length of 0, or the last chunk of no body: it has to close instead. */
 	struct MHD_Response *m = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1, no_body, NULL, NULL);
-#if MHD_VERSION < 0x01000000
-	(void)x;
-	bool sends_a_chunk = true; /* 0.9.75 would send the last chunk of no body: it has to close instead */
-#else
-	bool sends_a_chunk = !is_head(x);
-#endif
-	if (m && sends_a_chunk)
+	if (m)
 		MHD_set_response_options(m, MHD_RF_HTTP_VERSION_1_0_ONLY, MHD_RO_END);
 	return m;
 }
@@ -392,7 +402,7 @@ static struct MHD_Response *make_bodyless(const struct exchange *x, int status, 
 int exchange_respond_bodyless(struct exchange *x, const struct http_response *r, int64_t content_length)
 {
 	assert(is_bodyless(x, r->status));
-	return may_answer(x, r) ? answer(x, r, make_bodyless(x, r->status, content_length)) : 0;
+	return may_answer(x, r) ? answer(x, r, make_bodyless(r->status, content_length)) : 0;
 }
 
 int exchange_respond(struct exchange *x, const struct http_response *r, struct span body)
@@ -592,7 +602,7 @@ static int check(struct exchange *x, const char **ret_why)
 		return status;
 	struct http_request raw = x->request;
 	raw.target.ptr = x->target_at;
-	return (*ret_why = layout_check(&raw, size->header_size, LIBRARY_TRIMS)) ? 400 : 0;
+	return (*ret_why = layout_check(&raw, size->header_size, library_is_new())) ? 400 : 0;
 }
 
 static int keep_fields(struct exchange *x)
@@ -909,7 +919,9 @@ static int start_daemon(struct listener *l, int fd)
 		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_target, l, MHD_OPTION_NOTIFY_COMPLETED,
 		on_completed, l, MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_UNESCAPE_CALLBACK,
 		keep_escapes, l, MHD_OPTION_CONNECTION_LIMIT, l->options.max_connections + CONNECTIONS_TO_REFUSE,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory_for(l->options.max_head), PARSING, MHD_OPTION_END);
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory_for(l->options.max_head),
+		/* The strictness of 0.9.75 finds little (http.md): we check, and count. */
+		MHD_OPTION_STRICT_FOR_CLIENT, library_is_new() ? 1 : 0, MHD_OPTION_END);
 	return l->daemon ? 0 : -EIO;
 }
 

@@ -33,8 +33,8 @@
  * A connection is closed after a request whose body was chunked: the library reads chunk framing loosely (a bare LF, odd bytes behind
  * a size), and what another server takes for the rest of the body must not be served as a request.
  *
- * What the library (libmicrohttpd 0.9.75) costs: an answer to HEAD of unknown length, or a 304 that announces none, closes
- * the connection; a client that half-closes is cut when its body is still being read; its own refusals (malformed
+ * What the library costs: with libmicrohttpd 0.9.75 an answer to HEAD of unknown length, or a 304 that announces none,
+ * closes the connection (1.x keeps it); a client that half-closes is cut when its body is still being read; its own refusals (malformed
  * Content-Length or chunk sizes) are HTML.
  */
 #ifndef ROUTER_LISTENER_H
@@ -110,9 +110,10 @@ unsigned listener_connections(const struct listener *l);
 unsigned listener_exchanges(const struct listener *l); /* running */
 struct listener *listener_stop(struct listener *l);    /* cuts what runs (`finished` is called for each) */
 
-/* Start-up self-test of the layout check: a loopback connection to a throw-away daemon, clean and unclean heads.
- * -ENOTSUP with a sentence when this libmicrohttpd lays out heads differently. */
+/* Start-up self-test of what is taken for granted of the library: a loopback connection to a throw-away daemon, clean and
+ * unclean heads, cookies, chunked bodies. -ENOTSUP with a sentence when this libmicrohttpd does otherwise. */
 int listener_self_test(struct err *e);
+const char *listener_library(void); /* the version of libmicrohttpd that this process runs with, "1.0.1" */
 
 /* --- exchange ------------------------------------------------------------------------------------------------------ */
 void exchange_read_body(struct exchange *x);   /* sends 100 Continue when the client waits for it */
@@ -134,7 +135,7 @@ struct http_response {
 
 /* Whole body at once (copied). For HEAD its length is announced, for 204 and 304 it is dropped. */
 int exchange_respond(struct exchange *x, const struct http_response *r, struct span body);
-/* For HEAD, 204 and 304: `content_length` >= 0 announces a length without sending it, -1 none (which closes). */
+/* For HEAD, 204 and 304: `content_length` >= 0 announces a length without sending it, -1 none. */
 int exchange_respond_bodyless(struct exchange *x, const struct http_response *r, int64_t content_length);
 
 /* A streamed body: length >= 0 known, -1 unknown (chunked; closing for HTTP/1.0). The listener pulls: `pull` writes up

@@ -75,7 +75,7 @@ static void answers_without_a_body_keep_or_close_the_connection(void **state)
 		{"GET /s204?n=7", 204, "HTTP/1.1 204", "Content-Length", false},
 		{"HEAD /s204", 204, "HTTP/1.1 204", "Content-Length", false},
 		{"GET /s304?n=77", 304, "Content-Length: 77\r\n", "chunked", false},
-		{"GET /s304", 304, "Connection: close\r\n", "Content-Length", true},
+		{"GET /s304", 304, "HTTP/1.1 304", "Content-Length", true},
 		{"HEAD /s304?n=77", 304, "Content-Length: 77\r\n", "chunked", false},
 	};
 	struct served *s = serve(&served_usual);
@@ -84,9 +84,10 @@ static void answers_without_a_body_keep_or_close_the_connection(void **state)
 		snprintf(request, sizeof(request), "%s HTTP/1.1\r\nHost: a\r\n\r\n", cases[i].request);
 		int fd = ask(s, request);
 		int status = raw_read_answer(fd, true, out, sizeof(out));
-		if (status != cases[i].status || !strstr(out, cases[i].has) || strstr(out, cases[i].has_not))
+		if (status != cases[i].status || !strstr(out, cases[i].has) || strstr(out, cases[i].has_not) ||
+		    strstr(out, "chunked"))
 			fail_msg("%s: %d %s", cases[i].request, status, out);
-		if (cases[i].closes && !strstr(out, "chunked")) { /* which libmicrohttpd 1.x says to HEAD, and keeps */
+		if (cases[i].closes && listener_library()[0] == '0') { /* what it cannot frame, 0.9.75 has to end */
 			assert_non_null(strstr(out, "Connection: close\r\n"));
 			if (raw_wait_end(fd) != RAW_EOF)
 				fail_msg("%s: bytes behind the head, or no end", cases[i].request);
