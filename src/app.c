@@ -214,6 +214,18 @@ void app_log_problems(const char *event, const struct buf *problems)
 	}
 }
 
+/* Anew at each reload: rotation renames the old file. */
+static int open_access_log(struct app *a, const struct config *c)
+{
+	struct err e;
+	int r = 0;
+	if (c->access_log != ACCESS_LOG_OFF)
+		r = access_log_open(a->env.access_log, c->access_log_file, &e);
+	if (r < 0)
+		log_warn("access_log_failing", LOG_STR("error", e.text));
+	return r;
+}
+
 static void reload(struct app *a)
 {
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
@@ -233,6 +245,7 @@ static void reload(struct app *a)
 			return;
 		}
 	warn_of_fixed_parts(a, new);
+	open_access_log(a, new);
 	for (size_t i = 0; i < a->n_planes; i++)
 		plane_set_config(a->planes[i], new);
 	config_unref(a->config);
@@ -334,6 +347,10 @@ static int start_stores(struct app *a, struct err *e)
 		.max_bytes = c->outcomes.max_bytes,
 		.hash_users = c->outcomes.hash_users,
 	};
+	if (access_log_start(&a->env.access_log, e) < 0)
+		return -ENOMEM;
+	if (open_access_log(a, c) < 0)
+		return err_set(e, -EIO, "the access log cannot be written");
 	a->outcomes_path = strdup(c->outcomes.path);
 	int r = a->outcomes_path ? recorder_start(&o, &a->recorder, e) : err_set(e, -ENOMEM, "out of memory");
 	if (r < 0)
@@ -423,6 +440,7 @@ static void stop(struct app *a)
 	a->ledger = ledger_stop(a->ledger);
 	for (size_t i = 0; i < a->n_planes; i++)
 		plane_free(a->planes[i]);
+	a->env.access_log = access_log_stop(a->env.access_log);
 	app_backends_free(a);
 	a->recorder = recorder_stop(a->recorder);
 	features_source_stop(a->features);

@@ -147,6 +147,8 @@ static void on_health(void *arg, const struct task_health *h)
 static void ask_health(void *arg)
 {
 	struct app *a = arg;
+	for (size_t i = 0; i < a->env.n_services; i++)
+		legacy_state_look(&a->env.services[i].legacy, a->env.services[i].name);
 	for (size_t i = 0; i < a->env.n_backends; i++) {
 		struct app_health *h = &a->health[i];
 		if (h->asking || !h->client)
@@ -288,6 +290,21 @@ static void put_not_ready(struct app *a, struct buf *b)
 	buf_puts(b, "]");
 }
 
+/* What callers have met of late; nobody is asked for it. */
+static bool put_legacy(struct app *a, struct buf *b)
+{
+	bool fine = true;
+	buf_puts(b, "\"legacy\":[");
+	for (size_t i = 0; i < a->env.n_services; i++) {
+		const struct service_shared *s = &a->env.services[i];
+		buf_puts(b, i ? "," : "");
+		legacy_state_write_json(&s->legacy, s->name, b);
+		fine = fine && legacy_state_reachable(&s->legacy);
+	}
+	buf_puts(b, "]");
+	return fine;
+}
+
 /* The router serves as long as it takes requests: what is missing makes it `degraded` (legacy takes over, rule 1), and only
  * draining takes it out. */
 static bool write_ready(void *arg, struct buf *out)
@@ -302,13 +319,15 @@ static bool write_ready(void *arg, struct buf *out)
 	bool registered = put_registration(a, &b);
 	buf_puts(&b, ",");
 	put_not_ready(a, &b);
+	buf_puts(&b, ",");
+	bool legacy = put_legacy(a, &b);
 	buf_puts(&b, ",\"flags\":");
 	put_flags(a, &b);
 	struct flag_source_status f;
 	app_flags_status(a, &f);
 	struct app_broken_flags broken;
 	app_broken_flags(a, &broken);
-	bool fine = stores && backends && registered && a->flags && !f.failing && !f.carried.n && !broken.n;
+	bool fine = stores && legacy && backends && registered && a->flags && !f.failing && !f.carried.n && !broken.n;
 	buf_puts(out, "{");
 	put_text(out, "status", a->draining ? "draining" : !ready ? "starting" : fine ? "ready" : "degraded");
 	buf_puts(out, ",");
@@ -317,7 +336,8 @@ static bool write_ready(void *arg, struct buf *out)
 	const struct {
 		const char *what;
 		bool missing;
-	} parts[] = {{"outcomes or ledger cannot be written", !stores},
+	} parts[] = {{"a legacy service cannot be reached, or fails; see legacy", !legacy},
+		     {"outcomes or ledger cannot be written", !stores},
 		     {"a backend is unreachable or without a worker", !backends},
 		     {"an operation's task would not be run; see registration", !registered},
 		     {"no flag snapshot", !a->flags},
@@ -340,6 +360,23 @@ static bool write_ready(void *arg, struct buf *out)
 static void metric(struct buf *b, const char *name, const char *type, const char *help)
 {
 	buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void write_legacy_metrics(const struct app *a, struct buf *b)
+{
+	metric(b, "migration_legacy_reachable", "gauge", "0 while connections to the legacy service fail.");
+	for (size_t i = 0; i < a->env.n_services; i++)
+		buf_printf(b, "migration_legacy_reachable{service=\"%s\"} %d\n", a->env.services[i].name,
+			   legacy_state_reachable(&a->env.services[i].legacy));
+	metric(b, "migration_legacy_errors_total", "counter", "Calls to the legacy service that failed, by kind.");
+	for (size_t i = 0; i < a->env.n_services; i++)
+		for (unsigned f = 0; f < LEGACY_FAILURES; f++)
+			buf_printf(b, "migration_legacy_errors_total{service=\"%s\",kind=\"%s\"} %llu\n", a->env.services[i].name,
+				   legacy_state_kind((enum legacy_failure)f),
+				   (unsigned long long)atomic_load(&a->env.services[i].legacy.kinds[f].count));
+	metric(b, "migration_access_log_dropped_total", "counter", "Lines of the access log that could not be written.");
+	buf_printf(b, "migration_access_log_dropped_total %llu\n",
+		   (unsigned long long)(a->env.access_log ? access_log_dropped(a->env.access_log) : 0));
 }
 
 static void write_metrics(void *arg, struct buf *b)
@@ -369,6 +406,7 @@ static void write_metrics(void *arg, struct buf *b)
 			buf_printf(b, "%s{service=\"%s\"} %llu\n", counters[m].name, a->env.services[i].name, value);
 		}
 	}
+	write_legacy_metrics(a, b);
 	metric(b, "migration_inspect_bytes", "gauge", "Bytes of bodies being held.");
 	buf_printf(b, "migration_inspect_bytes %llu\n", (unsigned long long)atomic_load(&a->env.inspect.held));
 	struct flag_source_status f;

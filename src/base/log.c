@@ -162,22 +162,35 @@ static void put_field(struct line *l, bool json, const struct log_field *f)
 	}
 }
 
-void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t n)
+static void put_line(struct line *l, enum log_level level, const char *event, const struct log_field *fields, size_t n)
 {
-	struct line l = {.len = 0};
 	bool json = atomic_load_explicit(&line_format, memory_order_relaxed) == LOG_JSON;
 	char ts[CLOCK_TEXT_MAX];
 	clock_format(clock_wall_us(), ts);
-	l.len = (size_t)snprintf(l.text, sizeof(l.text),
+	l->len = (size_t)snprintf(l->text, sizeof(l->text),
 				 json ? "{\"ts\":\"%s\",\"level\":\"%s\",\"event\":\"%s\""
 				      : "ts=%s level=%s event=%s",
 				 ts, level_names[level], event);
 	for (size_t i = 0; i < n; i++)
-		if (room(&l, strlen(fields[i].key) + 48))
-			put_field(&l, json, &fields[i]);
+		if (room(l, strlen(fields[i].key) + 48))
+			put_field(l, json, &fields[i]);
 	if (json)
-		l.text[l.len++] = '}';
-	l.text[l.len++] = '\n';
+		l->text[l->len++] = '}';
+	l->text[l->len++] = '\n';
+}
+
+size_t log_line(enum log_level level, const char *event, const struct log_field *fields, size_t n, char out[LOG_LINE_MAX])
+{
+	struct line l = {.len = 0};
+	put_line(&l, level, event, fields, n);
+	memcpy(out, l.text, l.len);
+	return l.len;
+}
+
+void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t n)
+{
+	struct line l = {.len = 0};
+	put_line(&l, level, event, fields, n);
 	/* One write(2) per line, so that lines of threads and processes do not mix. Nothing sensible can be
 	 * done when it fails. */
 	ssize_t ignored = write(STDERR_FILENO, l.text, l.len);

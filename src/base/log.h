@@ -44,6 +44,8 @@ int log_level_parse(const char *text, enum log_level *ret);   /* debug info warn
 int log_format_parse(const char *text, enum log_format *ret); /* logfmt|console json|structured; -EINVAL */
 bool log_enabled(enum log_level level);
 
+/* The line with its newline, for writing elsewhere; returns its length. */
+size_t log_line(enum log_level level, const char *event, const struct log_field *fields, size_t n, char out[LOG_LINE_MAX]);
 void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t n);
 
 #define LOG_AT(level, event, ...)                                                                                      \

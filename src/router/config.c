@@ -106,6 +106,8 @@ static void read_top(const struct place *root)
 		{"admin", FIELD_OTHER, 0, 0, 0},
 		{"override", FIELD_OTHER, 0, 0, 0},
 		{"limits", FIELD_OTHER, 0, 0, 0},
+		{"access_log", FIELD_OTHER, 0, 0, 0},
+		{"access_log_file", FIELD_PATH, offsetof(struct config, access_log_file), 0, 0},
 		{"data", FIELD_PATH, offsetof(struct config, data_dir), 0, 0},
 		{"threads", FIELD_UNSIGNED, offsetof(struct config, threads), 0, 64},
 		{"drain_timeout", FIELD_DURATION, offsetof(struct config, drain_timeout_ms), 0, 3600000},
@@ -133,6 +135,8 @@ static void read_sections(const struct place *root)
 	read_override(&p);
 	p = place_member(root, "limits");
 	read_limits(&p);
+	p = place_member(root, "access_log");
+	read_access_log(&p);
 	read_services(root);
 }
 

@@ -149,6 +149,8 @@ struct backend_config {
 	bool submit_anyway; /* when_not_ready: submit: also what it is known not to run at present */
 };
 
+enum access_log_mode { ACCESS_LOG_OFF, ACCESS_LOG_ERRORS, ACCESS_LOG_ALL };
+
 enum flag_source_kind { FLAG_SOURCE_FILE, FLAG_SOURCE_FLIPT };
 
 struct config {
@@ -202,6 +204,9 @@ struct config {
 		struct cidr *ranges; /* the same, parsed: config_trusts_peer */
 		size_t n_cidr;
 	} trusted_proxies; /* default: 127.0.0.0/8, ::1 and unix */
+
+	enum access_log_mode access_log;
+	const char *access_log_file; /* NULL: standard error */
 
 	unsigned threads; /* data-plane threads; 0: one per core */
 	size_t max_head;

@@ -293,3 +293,14 @@ void read_limits(const struct place *p)
 	if (c->max_inspect_memory < c->max_inspect_body)
 		place_mistake(p, "max_inspect_memory is for all requests together and cannot be below max_inspect_body");
 }
+
+void read_access_log(const struct place *p)
+{
+	static const char *const modes[] = {"off", "errors", "all"};
+	struct config *c = p->reader->config;
+	size_t which;
+	if (value_choice(p, modes, 3, &which))
+		c->access_log = (enum access_log_mode)which;
+	if (c->access_log_file && c->access_log == ACCESS_LOG_OFF && !p->node)
+		place_mistake(p, "missing: access_log_file without \"access_log: errors\" or \"all\" is never written");
+}

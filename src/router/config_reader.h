@@ -138,6 +138,7 @@ void read_admin(const struct place *p, const struct place *tokens);
 void read_override(const struct place *p);
 void read_trusted_proxies(const struct place *p);
 void read_limits(const struct place *p);
+void read_access_log(const struct place *p);
 
 /* What can only be seen in the whole: addresses used twice, listeners without trusted proxies, … */
 void check_config(const struct place *root);

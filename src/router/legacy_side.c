@@ -2,6 +2,7 @@
  * The legacy side of a request: hands it to the service's upstream and the answer to the listener, both ways as they
  * come, with back-pressure. What was held for the decision goes first.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -196,6 +197,7 @@ static void on_answer_head(void *arg, const struct legacy_answer *a)
 {
 	struct request *r = arg;
 	r->timer = loop_timer_free(r->timer);
+	legacy_state_answered(&r->service->shared->legacy);
 	if (r->op && r->op->legacy_response) {
 		r->state = REQUEST_COLLECT;
 		r->status = a->status;
@@ -249,7 +251,9 @@ static void on_failed(void *arg, enum legacy_failure f, bool written, const char
 		[LEGACY_TLS] = {502, OUTCOME_FAILURE, "Legacy service unreachable"},
 	};
 	struct request *r = arg;
-	(void)detail; /* names addresses; it is for the log, not for callers */
+	/* The detail names addresses: it is for the logs, not for callers. */
+	snprintf(r->error, sizeof(r->error), "%s: %s", legacy_state_kind(f), detail);
+	legacy_state_failed(&r->service->shared->legacy, r->service->shared->name, f, detail);
 	r->call = legacy_call_free(r->call);
 	if (r->state == REQUEST_ANSWERED) {
 		/* The head is out already: the client must see a broken answer, never a short one that looks whole. */

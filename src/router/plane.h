@@ -20,8 +20,10 @@
 #include "flags/flags.h"
 #include "metrics/ledger.h"
 #include "metrics/recorder.h"
+#include "router/access_log.h"
 #include "router/config.h"
 #include "router/inspect_budget.h"
+#include "router/legacy_state.h"
 #include "router/readiness.h"
 #include "tasks/task_backend.h"
 
@@ -37,6 +39,7 @@ struct service_shared {
 	atomic_uint in_flight;
 	atomic_uint port; /* of the listener once bound: the other planes bind the same when the configuration says 0 */
 	atomic_uint_fast64_t requests, refused, overloaded, shadow_dropped;
+	struct legacy_state legacy;
 	atomic_uint uploads[INSPECT_PEERS]; /* requests of each peer whose body is not here yet */
 };
 
@@ -50,6 +53,7 @@ struct plane_backend {
 struct plane_env {
 	struct recorder *recorder;
 	struct ledger *ledger;
+	struct access_log *access_log; /* NULL: there is none */
 	struct service_shared services[CONFIG_MAX_SERVICES];
 	size_t n_services;
 	struct plane_backend backends[CONFIG_MAX_BACKENDS];

@@ -119,6 +119,7 @@ void request_begin(struct request *r, enum outcome_side side, enum outcome_role 
 	r->side = side;
 	r->role = role;
 	r->backend = backend;
+	r->error[0] = '\0';
 	r->attempting = true;
 	r->result = OUTCOME_FAILURE;
 	r->began_us = clock_wall_us();
@@ -141,12 +142,14 @@ void request_record(struct request *r, enum outcome_result result, int status, b
 	if (!r->attempting)
 		return;
 	r->attempting = false;
+	int64_t latency_us = clock_mono_us() - r->began_mono_us;
+	request_log(r, result, status, latency_us, answered);
 	struct outcome *o = recorder_reserve(r->plane->producer);
 	if (!o)
 		return; /* counted by the recorder */
 	request_describe(r, o);
 	o->time_us = r->began_us;
-	o->latency_us = clock_mono_us() - r->began_mono_us;
+	o->latency_us = latency_us;
 	text_copy(r->backend, o->backend, sizeof(o->backend));
 	text_copy(span_of(r->side == OUTCOME_TASK ? r->task_id : ""), o->task_id, sizeof(o->task_id));
 	o->http_status = (uint16_t)status;
@@ -282,6 +285,8 @@ static bool fail_in_template(struct request *r, enum outcome_result result, int 
 static void fail(struct request *r, enum outcome_result result, int status, const char *title, struct span detail,
 		 const struct http_field *extra, size_t n_extra)
 {
+	if (!r->error[0])
+		span_copy(span_of(title), r->error, sizeof(r->error));
 	if (fail_in_template(r, result, status, title, detail, extra, n_extra))
 		return;
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(PROBLEM_MAX);

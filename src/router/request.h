@@ -76,6 +76,8 @@ struct request {
 	enum outcome_result result; /* once known */
 	int status;		    /* of the answer */
 	struct span backend;
+	char error[160]; /* what went wrong, for logs; "" */
+	char came_from[48]; /* where it came from, as far as trusted proxies say; "" the peer */
 
 	/* legacy side */
 	struct legacy_call *call;
@@ -148,6 +150,9 @@ void request_start_legacy(struct request *r, enum outcome_role role);
 void request_refuse_pinned(struct request *r, enum outcome_result result, int status, const char *title, const char *detail);
 /* 401 or 400 by what its credentials lack; false when they are accepted. */
 bool task_side_refuse_stranger(struct request *r, struct auth_fingerprint *ret);
+
+/* request_log.c */
+void request_log(const struct request *r, enum outcome_result result, int status, int64_t latency_us, bool answered);
 
 /* legacy_side.c */
 void legacy_side_start(struct request *r, enum outcome_role role);

@@ -1,5 +1,7 @@
 """The way to the legacy services: loops, addresses, what legacy sees of a request, what is said of its failures."""
+import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -7,6 +9,7 @@ import time
 import pytest
 
 import configuration
+from http_text import wait_until
 from programs import free_port, program
 from raw import Client, ask, request
 
@@ -226,3 +229,136 @@ def test_a_name_that_cannot_be_looked_up_any_more_keeps_its_addresses(start):
     assert ask(router.port, request()).status == 200
     hosts.say()
     assert ask(router.port, request()).status == 200
+
+
+# --- what is said of it ------------------------------------------------------------------------------------------------
+
+def admin(router, path):
+    return ask(router.admin_port, request("GET", path, host="127.0.0.1")).body.decode()
+
+
+def close_at_once(x):
+    x.close()
+
+
+FAULTS = {"refused": None, "dns": None, "reset": close_at_once, "timeout": lambda x: time.sleep(1.5),
+          "malformed": lambda x: x.send(b"nonsense\r\n\r\n"), "tls": None}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_failing_upstream_is_said_once_when_it_begins(start, tls, kind):
+    origin = start.tls_origin(tls) if kind == "tls" else start.origin()
+    url = {"refused": "http://127.0.0.1:%d" % free_port(), "dns": "http://legacy.invalid:80",
+           "tls": "https://localhost:%d" % origin.port}.get(kind, origin.url)
+    if FAULTS[kind]:
+        origin.always(FAULTS[kind])
+    config = configuration.passing(url, legacy={"response_timeout": "200ms", "connect_timeout": "2s"})
+    router = start.router(config, configuration.features())
+    for _ in range(5):
+        assert ask(router.port, request("POST", "/", body=b"{}")).status in (502, 504)
+    said = router.wait_event("legacy_failing", service="echo")
+    assert said["kind"] == kind and said["error"]
+    assert len(router.find("legacy_failing")) == 1
+    metrics = admin(router, "/metrics")
+    assert 'migration_legacy_errors_total{service="echo",kind="%s"} 5' % kind in metrics
+    reachable = kind in ("reset", "timeout", "malformed")
+    assert 'migration_legacy_reachable{service="echo"} %d' % reachable in metrics
+    ready = json.loads(admin(router, "/readyz"))
+    assert ready["ready"] and (ready["status"] == "ready") == reachable
+    told = ready["legacy"][0]
+    assert (told["service"], told["reachable"], told["failing"], told["errors"]) == ("echo", reachable, [kind], 5)
+
+
+def test_its_end_is_said_once_too(start):
+    port = free_port()
+    router = start.router(configuration.passing("http://127.0.0.1:%d" % port))
+    for _ in range(3):
+        assert ask(router.port, request()).status == 502
+    router.wait_event("legacy_failing")
+    start.origin_at("127.0.0.1", port)
+    assert ask(router.port, request()).status == 200
+    assert router.wait_event("legacy_recovered", service="echo", kind="refused")["failures"] == 3
+    assert json.loads(admin(router, "/readyz"))["legacy"][0] == {"service": "echo", "reachable": True, "failing": [], "errors": 3}
+    assert len(router.find("legacy_failing")) == len(router.find("legacy_recovered")) == 1
+
+
+def lines_of(path, n):
+    def there():
+        text = path.read_bytes().decode() if path.exists() else ""
+        lines = [json.loads(line) for line in text.splitlines()]
+        return lines if len(lines) >= n else None
+    return wait_until(there, "%d lines in %s" % (n, path))
+
+
+@pytest.mark.parametrize("mode", ("off", "errors", "all"))
+def test_access_log(start, mode):
+    origin, folder = start.origin(), start.folder()
+    config = configuration.passing(origin)
+    config.update(access_log=mode, access_log_file="access.log")
+    router = start.router(config, folder=folder)
+    assert ask(router.port, request("GET", "/fine?key=secret", [("X-Request-ID", "\x9b31m\xff")])).status == 200
+    origin.always(close_at_once)
+    assert ask(router.port, request("POST", "/bad", body=b"{}")).status == 502
+    router.wait_outcomes(2)
+    path = folder / "access.log"
+    if mode == "off":
+        assert not path.exists()
+        return
+    lines = lines_of(path, 1 if mode == "errors" else 2)
+    bad = lines[-1]
+    assert (bad["path"], bad["status"], bad["result"], bad["side"], bad["reason"]) == ("/bad", 502, "failure", "legacy", "unmapped")
+    assert bad["client"] == "127.0.0.1" and "reset" in bad["error"] and bad["latency_us"] > 0 and bad["method"] == "POST"
+    assert [line["path"] for line in lines] == (["/bad"] if mode == "errors" else ["/fine", "/bad"])
+    text = path.read_bytes()
+    assert b"secret" not in text
+    assert all(c == "\n" or c.isprintable() for c in text.decode("utf-8"))
+
+
+def test_the_access_log_is_opened_anew_at_sighup(start):
+    origin, folder = start.origin(), start.folder()
+    config = configuration.passing(origin)
+    config.update(access_log="all", access_log_file="access.log")
+    router = start.router(config, folder=folder)
+    ask(router.port, request("GET", "/1"))
+    lines_of(folder / "access.log", 1)
+    (folder / "access.log").rename(folder / "access.log.1")
+    router.signal(signal.SIGHUP)
+    router.wait_event("reloaded")
+    ask(router.port, request("GET", "/2"))
+    assert [line["path"] for line in lines_of(folder / "access.log", 1)] == ["/2"]
+    assert [line["path"] for line in lines_of(folder / "access.log.1", 1)] == ["/1"]
+
+
+def test_an_access_log_that_nobody_reads_stops_nobody(start):
+    """A pipe that is full: lines are dropped and counted, requests go on, and the end comes."""
+    origin, folder = start.origin(), start.folder()
+    os.mkfifo(folder / "pipe")
+    reader = os.open(folder / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        config = configuration.passing(origin)
+        config.update(access_log="all", access_log_file="pipe")
+        router = start.router(config, folder=folder)
+        with Client(router.port) as client:
+            for _ in range(60):  # each leaves 3.5 KB; pipe and memory hold 1.1 MB
+                for _ in range(8):
+                    client.send(request("GET", "/" + "x" * 3000))
+                for _ in range(8):
+                    assert client.read().status == 200
+        assert router.stop() == 0
+    finally:
+        os.close(reader)
+
+
+def debugging(folder):
+    script = folder / "router-debugging"
+    script.write_text("#!/bin/sh\nexec \"%s\" --log-level debug \"$@\"\n" % program("migration-router"))
+    script.chmod(0o755)
+    return str(script)
+
+
+def test_a_request_is_told_at_level_debug(start):
+    origin = start.origin()
+    router = start.router(configuration.passing(origin), name=debugging(start.folder()))
+    ask(router.port, request("GET", "/here"))
+    said = router.wait_event("request")
+    assert (said["path"], said["status"], said["side"], said["reason"]) == ("/here", 200, "legacy", "unmapped")
