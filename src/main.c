@@ -68,10 +68,10 @@ static int check(int argc, char **argv)
 	}
 	how.config_path = argv[optind];
 	int code = app_check(&how);
-	if (!flags || code == EXIT_USAGE)
+	if (code == EXIT_USAGE)
 		return code;
 	fflush(stdout);
-	int of_flags = check_flags(how.config_path);
+	int of_flags = flags ? check_flags(how.config_path) : check_flags_file(how.config_path);
 	return code > of_flags ? code : of_flags;
 }
 

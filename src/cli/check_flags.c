@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "cli/flag_names.h"
 #include "cli/rollout_place.h"
 
@@ -54,7 +56,12 @@ static bool check_one(const struct config *c, const struct flag_snapshot *s, str
 	list_users(c, flag, &users);
 	if (!key || !users.len)
 		return true;
-	if (flag_find(s, flag)) {
+	const struct flag *f = flag_find(s, flag);
+	if (f && flag_broken(f)) {
+		printf("  BROKEN   %s  (%s): legacy serves: %s\n", key, users.ptr, flag_broken(f));
+		return false;
+	}
+	if (f) {
 		printf("  there    %s  (%s)\n", key, users.ptr);
 		return true;
 	}
@@ -129,11 +136,69 @@ static int check_source(const struct config *c, struct err *e)
 	printf("\n");
 	size_t missing = compare_flags(c, s);
 	for (size_t i = 0; i < flag_snapshot_warnings(s); i++)
-		printf("  warning: %s\n", flag_snapshot_warning(s, i));
+		printf("  %s: %s\n", flag_snapshot_warning_is_mistake(s, i) ? "mistake" : "warning", flag_snapshot_warning(s, i));
+	bool mistakes = !p->flipt && flag_snapshot_mistakes(s); /* of a server it is others who must mend them */
 	flag_snapshot_unref(s);
 	if (missing)
 		printf("%zu missing\n", missing);
-	return missing ? 1 : 0;
+	return missing || mistakes ? 1 : 0;
+}
+
+/* --- without a connection ------------------------------------------------------------------------------------------ */
+
+static bool file_has(const struct config *c, const struct flag_snapshot *s, const struct operation *op, struct span flag)
+{
+	CLEANUP(buf_releasep) struct buf near = BUF_INIT(65536);
+	CLEANUP(freep) char *key = span_dup(flag);
+	const struct flag *f = flag_find(s, flag);
+	if (!key || (f && !flag_broken(f)))
+		return true;
+	if (f) {
+		fprintf(stderr, "%s: %.*s.%.*s asks for the flag \"%s\", which is set aside: %s\n", c->path, SPAN_ARG(op->service),
+			SPAN_ARG(op->name), key, flag_broken(f));
+		return false;
+	}
+	flag_names_suggest(s, key, &near);
+	fprintf(stderr, "%s: %.*s.%.*s asks for the flag \"%s\", which %s does not have: %s%s\n", c->path, SPAN_ARG(op->service),
+		SPAN_ARG(op->name), key, c->flags.file, without(c, flag), near.len ? near.ptr : "");
+	return false;
+}
+
+static int judge_file(const struct config *c, const struct flag_snapshot *s)
+{
+	bool fine = flag_snapshot_mistakes(s) == 0;
+	for (size_t i = 0; i < flag_snapshot_warnings(s); i++)
+		fprintf(stderr, "%s%s\n", flag_snapshot_warning_is_mistake(s, i) ? "" : "warning: ", flag_snapshot_warning(s, i));
+	for (size_t i = 0; i < c->n_services; i++)
+		for (size_t j = 0; j < c->services[i].n_operations; j++) {
+			const struct operation *op = &c->services[i].operations[j];
+			for (size_t k = 0; k < op->n_flags && op->has_task; k++)
+				fine = file_has(c, s, op, op->flags[k]) && fine;
+		}
+	return fine ? 0 : 1;
+}
+
+int check_flags_file(const char *config_path)
+{
+	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT);
+	struct flag_snapshot *s = NULL;
+	struct config *c = NULL;
+	struct err e = {""};
+	int code = 0;
+	if (config_load(config_path, environment, &problems, &c) < 0)
+		return 2; /* which has been told */
+	if (c->flags.kind == FLAG_SOURCE_FILE && access(c->flags.file, R_OK) == 0) { /* that it is not there has been told, too */
+		int r = file_read(c->flags.file, FLAG_MAX_DOCUMENT, &text, &e);
+		if (r == 0)
+			r = flag_snapshot_parse_features(c->flags.file, buf_span(&text), c->flags.rules, &s, &e);
+		if (r < 0)
+			fprintf(stderr, "%s\n", e.text);
+		code = r < 0 ? 1 : judge_file(c, s);
+	}
+	flag_snapshot_unref(s);
+	config_unref(c);
+	return code;
 }
 
 int check_flags(const char *config_path)

@@ -99,3 +99,32 @@ def test_a_change_of_a_broken_flag_is_refused_but_its_rollback_is_not(start):
     assert told.returncode == 1 and "colour: unknown key" in told.stderr and "flags.yml:" in told.stderr, told.stdout + told.stderr
     back = start.run("migration-rollout", "--config", router.config_path, "rollback", FLAG, "--yes")
     assert back.returncode == 0, back.stdout + back.stderr
+
+
+MISTAKES = {
+    "type: BOOLEAN": ({"key": FLAG, "type": "BOOLEAN", "enabled": True}, 'type: "BOOLEAN" is not known'),
+    "rolouts": ({**c.boolean(FLAG, True), "rolouts": []}, "rolouts: unknown key"),
+    "rules on a boolean": ({**c.boolean(FLAG, True), "rules": [{"segment": "everybody"}]}, "rules: a boolean flag has rollouts"),
+    "rollouts without a type": ({"key": FLAG, "rollouts": [{"threshold": {"percentage": 5}}]}, "rollouts: only a flag with"),
+    "a flag of others": (c.boolean(FLAG, True), "rollout 1: needs a segment or a threshold"),
+    "misspelt": (c.boolean(FLAG[:-1], True), 'asks for the flag "%s", which' % FLAG),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_check_reads_the_features_file_as_serving_does(start, what):
+    flag, sentence = MISTAKES[what]
+    others = [{**BARE, "rollouts": [{}]}] if what == "a flag of others" else []
+    folder = start.folder()
+    (folder / "router.yml").write_text(json.dumps(config(start.origin())))
+    (folder / "flags.yml").write_text(json.dumps(c.features(flag, *others, segments=[c.everybody()]), indent=1))
+    told = start.run("migration-router", "check", folder / "router.yml")
+    assert told.returncode == 1 and sentence in told.stderr, told.stdout + told.stderr
+    if what == "misspelt":
+        assert "near it: " + FLAG[:-1] in told.stderr
+    else:
+        assert "flags.yml:" in told.stderr
+    assert start.run("migration-router", "check", folder / "router.yml", "--flags").returncode == 1
+    (folder / "flags.yml").write_text(json.dumps(c.features(c.boolean(FLAG, True)), indent=1))
+    told = start.run("migration-router", "check", folder / "router.yml")
+    assert told.returncode == 0, told.stdout + told.stderr
