@@ -121,10 +121,14 @@ static void put_text(struct line *l, bool json, struct span text)
 	}
 }
 
-/* Sentences about what went wrong quote what others said. */
+/* Sentences about what went wrong quote what others said; and addresses may hold credentials. */
 static bool may_quote(const char *key)
 {
-	return strcmp(key, "error") == 0 || strcmp(key, "why") == 0 || strcmp(key, "detail") == 0;
+	static const char *const keys[] = {"error", "why", "detail", "reason", "source", "url", "address", "cause"};
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (strcmp(key, keys[i]) == 0)
+			return true;
+	return false;
 }
 
 static void put_masked(struct line *l, bool json, struct span text)

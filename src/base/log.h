@@ -9,8 +9,8 @@
  *   log_warn("flags_reload_failed", LOG_STR("file", path), LOG_STR("error", e.text));
  *   → ts=… level=warn event=flags_reload_failed file=config/flags.yml error="line 3: …"
  *
- * Never hand a secret to it: no Authorization values, tokens, URLs with user info, or bodies. What looks like one in `error`, `why`
- * or `detail`, which quote what others said, is masked (text_put_masked).
+ * Never hand a secret to it: no Authorization values, tokens, URLs with user info, or bodies. What looks like one in `error`, `why`,
+ * `detail`, `reason`, `cause`, `source`, `url` or `address`, which quote what others said, is masked (text_put_masked).
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H

@@ -8,6 +8,8 @@
 #ifndef TASKS_HANDLER_H
 #define TASKS_HANDLER_H
 
+#include <errno.h>
+
 #include "base/err.h"
 #include "base/http_client.h"
 #include "base/loop.h"
@@ -49,6 +51,11 @@ struct handler_run {
  * done is not called then. */
 int handler_start(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
 		  handler_done_fn done, void *arg, struct handler_run **ret, struct err *e);
+/* For what names places rather than the call: no code of handler_start that callers are told about. */
+static inline int not_of_the_call(int code)
+{
+	return code == -EINVAL ? -EIO : code;
+}
 /* Ends it as soon as can be; done still comes, perhaps with a result. May be called again. */
 void handler_kill(struct handler_run *run);
 

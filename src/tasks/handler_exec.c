@@ -282,7 +282,7 @@ int handler_start_exec(const struct handler_env *env, const struct task_definiti
 	buf_init(&r->output, t->exec->max_output);
 	int code = make_input(t->exec, call, &r->input, e);
 	if (code == 0)
-		code = spawn(t->exec->argv, t->exec->env, &r->s, e);
+		code = not_of_the_call(spawn(t->exec->argv, t->exec->env, &r->s, e));
 	if (code == 0 && (code = watch(env, r)) < 0) {
 		int status;
 		spawned_reap(&r->s, &status);

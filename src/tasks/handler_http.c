@@ -121,7 +121,7 @@ static int send_request(const struct handler_env *env, struct http_run *r, const
 				 .max_body = r->h->max_output,
 				 .fresh_connection = true};
 	struct http_events events = {.arg = r, .done = on_done};
-	return http_start(env->http, &q, &events, &r->call, e);
+	return not_of_the_call(http_start(env->http, &q, &events, &r->call, e));
 }
 
 /* The values of its URL's query (user info it cannot have), and of its fields what says who we are. */

@@ -54,7 +54,7 @@ def world(start):
     folder = str(start.folder())
     fail = "import sys, os; sys.stderr.buffer.write(b'\\x9b31m\\xff \\xc2\\x9b \\x1b[2J no disk'); sys.exit(1)"
     with open(os.path.join(folder, "tasks.yml"), "w", encoding="utf-8") as file:
-        json.dump({"tasks": [{"name": "fails", "exec": {"argv": [sys.executable, "-c", fail]}}]}, file)
+        json.dump({"tasks": [{"name": "fails", "exec": {"argv": [sys.executable, "-c", fail]}}, {"name": "echo", "exec": {"argv": ["cat"]}}]}, file)
     operations = {"echo": c.operation("POST /echo", {"name": "echo", "kwargs": {"message": {"$ref": "body:/message"}}}, identity=c.IDENTITY),
                   "fails": c.operation("POST /fails", {"name": "fails"}, identity=c.IDENTITY)}
     config = c.router({"app": c.service(start.origin(), operations)}, backends=c.embedded())

@@ -85,7 +85,7 @@ static void long_values_are_cut_and_stay_json(void **state)
 static void sentences_about_errors_hold_no_secrets(void **state)
 {
 	(void)state;
-	static const char *const keys[] = {"error", "why", "detail"};
+	static const char *const keys[] = {"error", "why", "detail", "reason", "cause", "source", "url", "address"};
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
 		const struct log_field field = LOG_STR(keys[i], "https://bob:S3CRET@h/?key=S3CRET: Bearer S3CRET-1234567");
 		struct line l;

@@ -376,9 +376,41 @@ static void the_message_of_a_traceback(void **state)
 	}
 }
 
+/* The task's own message stays, on whichever backend it ran; but for its secrets, and without the detail. */
+static void callers_are_told_the_message_and_no_secret(void **state)
+{
+	(void)state;
+	static const char *const cases[][2] = {
+		{"the model is away", "the model is away"},
+		{"two\nlines \xc3\xbc", "two\nlines \xc3\xbc"},
+		{"429 Client Error for url: https://u:S3CRET@h/v1?key=S3CRET", "429 Client Error for url: https://***@h/v1?key=***"},
+		{"OperationalError: postgresql://app:S3CRET@db:5432/x", "OperationalError: postgresql://***@db:5432/x"},
+		{"Error connecting to redis://:S3CRET@10.0.0.1:6379/0", "Error connecting to redis://***@10.0.0.1:6379/0"},
+		{"headers={'Authorization': 'Bearer S3CRET'}", "headers={'Authorization': 'Bearer ***'}"},
+		{"", ""},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const struct task_result r = {.task_id = SPAN_LIT("1"), .task_name = SPAN_LIT("t"), .status = TASK_FAILED,
+					      .error = span_of(cases[i][0]), .error_detail = SPAN_LIT("S3CRET")};
+		struct task_result told;
+		CLEANUP(buf_releasep) struct buf room = BUF_INIT(1000), json = BUF_INIT(1000);
+		assert_int_equal(task_result_for_callers(&r, &room, &told), 0);
+		assert_true(span_is(told.error, cases[i][1]));
+		assert_null(told.error_detail.ptr);
+		assert_int_equal(task_result_to_json(&told, &json), 0);
+		assert_null(strstr(json.ptr, "S3CRET"));
+	}
+	const struct task_result fine = {.status = TASK_COMPLETED, .result = SPAN_LIT("1")};
+	struct task_result told;
+	struct buf none = BUF_INIT(0);
+	assert_int_equal(task_result_for_callers(&fine, &none, &told), 0);
+	assert_null(told.error.ptr);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(callers_are_told_the_message_and_no_secret),
 		cmocka_unit_test(core_tasks_answer_as_in_python),
 		cmocka_unit_test(wrong_arguments_are_named),
 		cmocka_unit_test(process_data_does_three_things),
