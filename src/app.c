@@ -15,6 +15,7 @@
 #include "base/crypto.h"
 #include "base/log.h"
 #include "legacy/legacy.h"
+#include "router/guesses.h"
 #include "router/listener.h"
 #include "router/plane.h"
 
@@ -179,19 +180,28 @@ static bool same_flag_source(const struct config *a, const struct config *b)
 	       (a->flags.token_file || same(a->flags.token, b->flags.token)) && same(a->flags.ca_file, b->flags.ca_file) &&
 	       same(a->flags.snapshot_file, b->flags.snapshot_file) && a->flags.poll_ms == b->flags.poll_ms &&
 	       a->flags.timeout_ms == b->flags.timeout_ms && a->flags.stream_idle_ms == b->flags.stream_idle_ms &&
-	       a->flags.stream == b->flags.stream;
+	       a->flags.stream == b->flags.stream && a->flags.rules == b->flags.rules;
+}
+
+static bool same_outcomes(const struct config *a, const struct config *b)
+{
+	return same(a->outcomes.path, b->outcomes.path) && a->outcomes.flush_ms == b->outcomes.flush_ms &&
+	       a->outcomes.queue_slots == b->outcomes.queue_slots && a->outcomes.retention_days == b->outcomes.retention_days &&
+	       a->outcomes.retention_rollup_days == b->outcomes.retention_rollup_days &&
+	       a->outcomes.max_bytes == b->outcomes.max_bytes && a->outcomes.hash_users == b->outcomes.hash_users;
 }
 
 /* What is bound at the start and stays until a restart; said aloud rather than silently ignored. */
 static void warn_of_fixed_parts(const struct app *a, const struct config *new)
 {
-	const struct config *old = a->config;
+	const struct config *old = a->started; /* not the last one: what waits for a restart is said at every reload */
 	const struct {
 		const char *key;
 		bool changed;
 	} parts[] = {
 		{"threads", old->threads != new->threads},
-		{"outcomes", !same(old->outcomes.path, new->outcomes.path)},
+		{"data_dir", !same(old->data_dir, new->data_dir)},
+		{"outcomes", !same_outcomes(old, new)},
 		{"admin.listen", !same(old->admin.listen, new->admin.listen)},
 		{"flags", !same_flag_source(old, new)},
 		{"backends", app_backends_changed(a, new)},
@@ -250,6 +260,8 @@ static void reload(struct app *a)
 		plane_set_config(a->planes[i], new);
 	config_unref(a->config);
 	a->config = new;
+	if (a->admin)
+		admin_set_config(a->admin, new);
 	use_flags(a);
 	if (a->flipt)
 		flipt_source_refresh(a->flipt);
@@ -420,6 +432,8 @@ static int start(struct app *a, struct err *e)
 	int r = loop_new(&a->loop);
 	if (r < 0)
 		return err_set(e, r, "event loop: %s", strerror(-r));
+	if ((r = guesses_new(&a->env.guesses)) < 0)
+		return err_set(e, r, "out of memory");
 	if ((r = legacy_setup()) < 0)
 		return err_set(e, r, "libcurl could not be set up");
 	if ((r = start_signals(a, e)) < 0 || (r = listener_self_test(e)) < 0 ||
@@ -453,6 +467,8 @@ static void stop(struct app *a)
 	if (a->signals >= 0)
 		close(a->signals);
 	loop_free(a->loop);
+	guesses_free(a->env.guesses);
+	config_unref(a->started);
 	config_unref(a->config);
 }
 
@@ -473,6 +489,7 @@ int app_serve(const char *config_path)
 	}
 	app_log_problems("config_warning", &problems);
 	a.config = config;
+	a.started = config_ref(config);
 	buf_clear(&problems);
 	if (app_backends_make(&a, &problems) < 0) {
 		fprintf(stderr, "%s", problems.len ? problems.ptr : "the backends' settings could not be read\n");

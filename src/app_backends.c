@@ -110,9 +110,9 @@ static bool has(const struct config *c, const struct backend_config *b)
 
 bool app_backends_changed(const struct app *a, const struct config *new)
 {
-	bool same = a->config->n_backends == new->n_backends;
+	bool same = a->started->n_backends == new->n_backends;
 	for (size_t i = 0; i < new->n_backends && same; i++)
-		same = has(a->config, &new->backends[i]);
+		same = has(a->started, &new->backends[i]);
 	return !same;
 }
 
@@ -121,7 +121,7 @@ int app_backends_check(const struct app *a, const struct config *new, struct buf
 	bool good = true;
 	for (size_t i = 0; i < new->n_backends; i++) {
 		struct task_options *o = NULL;
-		if (has(a->config, &new->backends[i]))
+		if (has(a->config, &new->backends[i]) || has(a->started, &new->backends[i]))
 			continue;
 		good &= make(a, new, &new->backends[i], &o, problems) == 0;
 		task_options_free(o);

@@ -307,7 +307,7 @@ static bool put_legacy(struct app *a, struct buf *b)
 
 /* The router serves as long as it takes requests: what is missing makes it `degraded` (legacy takes over, rule 1), and only
  * draining takes it out. */
-static bool write_ready(void *arg, struct buf *out)
+static bool write_ready(void *arg, bool whole, struct buf *out)
 {
 	struct app *a = arg;
 	CLEANUP(buf_releasep) struct buf b = BUF_INIT(1u << 20);
@@ -332,6 +332,10 @@ static bool write_ready(void *arg, struct buf *out)
 	put_text(out, "status", a->draining ? "draining" : !ready ? "starting" : fine ? "ready" : "degraded");
 	buf_puts(out, ",");
 	put_bool(out, "ready", ready);
+	if (!whole) { /* what follows tells of the inside */
+		buf_puts(out, "}\n");
+		return ready;
+	}
 	buf_puts(out, ",\"missing\":[");
 	const struct {
 		const char *what;
@@ -501,7 +505,7 @@ int app_status_start(struct app *a, struct err *e)
 	if (r < 0 || !a->config->admin.listen)
 		return r;
 	const char *files = getenv("MIGRATION_DASHBOARD_DIR");
-	r = admin_start(a->loop, a->config->admin.listen, &a->config->admin.auth, files ? files : DASHBOARD_DIR, &content,
+	r = admin_start(a->loop, a->config, a->env.guesses, files ? files : DASHBOARD_DIR, &content,
 			&a->admin, e);
 	if (r == 0)
 		log_info("admin_listening", LOG_STR("address", a->config->admin.listen), LOG_INT("port", admin_port(a->admin)));

@@ -29,6 +29,7 @@ struct app_health {
 
 struct app {
 	const struct config *config;
+	const struct config *started; /* what the parts were made from that a reload does not change */
 	struct loop *loop; /* the control thread's: signals, flags, admin */
 	int signals;
 	struct loop_watch *signal_watch;

@@ -1,5 +1,6 @@
 #include "router/admin.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,8 @@
 #include "base/crypto.h"
 #include "base/file.h"
 #include "router/auth.h"
+#include "router/guesses.h"
+#include "router/listen_address.h"
 #include "router/listener.h"
 #include "router/problem.h"
 #include "router/route.h"
@@ -19,7 +22,9 @@ struct admin {
 	struct loop *loop;
 	struct listener *listener;
 	struct admin_content content;
-	const struct auth *auth;
+	const struct config *config; /* referenced: who is let in */
+	struct guesses *guesses;
+	char *address; /* as it was started with */
 	char *files;
 	unsigned reports; /* running on other threads */
 };
@@ -170,19 +175,126 @@ static void serve_file(struct admin *a, struct exchange *x, struct span name)
 /* --- requests
  * ------------------------------------------------------------------------------------------------------ */
 
-static bool admitted(struct admin *a, struct exchange *x, const struct http_request *h)
+static bool is_loopback(const char *host)
+{
+	struct in_addr v4;
+	struct in6_addr v6;
+	if (inet_pton(AF_INET, host, &v4) == 1)
+		return ntohl(v4.s_addr) >> 24 == 127;
+	return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+/* An address cannot be made to lead elsewhere, as a name can; any is the own of a listener on all of them. */
+static bool is_own_address(const struct admin *a, const char *host)
+{
+	struct in6_addr any;
+	char own[128];
+	snprintf(own, sizeof(own), "%s", a->address);
+	char *colon = strrchr(own, ':');
+	if (colon)
+		*colon = '\0';
+	size_t n = strlen(own);
+	char *bare = own[0] == '[' && n > 1 ? own + 1 : own;
+	if (bare != own)
+		own[n - 1] = '\0';
+	bool wild = strcmp(bare, "*") == 0 || strcmp(bare, "0.0.0.0") == 0 || strcmp(bare, "::") == 0;
+	if (wild && (inet_pton(AF_INET, host, &any) == 1 || inet_pton(AF_INET6, host, &any) == 1))
+		return true;
+	return strcmp(host, bare) == 0;
+}
+
+/* "name:port", "[::1]:port" or without a port → the name alone, in lower case, without a dot at its end. */
+static bool host_name(struct span value, char *out, size_t size)
+{
+	struct span name = value;
+	if (value.len && value.ptr[0] == '[') {
+		const char *end = memchr(value.ptr, ']', value.len);
+		name = end ? (struct span){value.ptr + 1, (size_t)(end - value.ptr) - 1} : SPAN_NONE;
+	} else {
+		const char *colon = value.len ? memchr(value.ptr, ':', value.len) : NULL;
+		name.len = colon ? (size_t)(colon - value.ptr) : value.len;
+	}
+	if (name.len && name.ptr[name.len - 1] == '.')
+		name.len--;
+	if (name.len == 0 || name.len >= size)
+		return false;
+	for (size_t i = 0; i < name.len; i++)
+		out[i] = name.ptr[i] >= 'A' && name.ptr[i] <= 'Z' ? (char)(name.ptr[i] | 0x20) : name.ptr[i];
+	out[name.len] = '\0';
+	return true;
+}
+
+static bool is_listed(const struct config *c, const char *host)
+{
+	for (size_t i = 0; i < c->admin.n_hosts; i++)
+		if (span_is_nocase(c->admin.hosts[i], host))
+			return true;
+	return false;
+}
+
+static bool may_be_called(const struct admin *a, struct span value)
+{
+	char host[256];
+	return host_name(value, host, sizeof(host)) && (strcmp(host, "localhost") == 0 || is_loopback(host) ||
+							is_own_address(a, host) || is_listed(a->config, host));
+}
+
+/* Browsers always send a Host; programs of HTTP/1.0 may not. A target in absolute form counts over the field. */
+static bool host_fits(const struct admin *a, const struct http_request *h)
+{
+	const char *scheme = h->target.len && h->target.ptr[0] != '/' ? memmem(h->target.ptr, h->target.len, "://", 3) : NULL;
+	struct span host = http_request_field(h, "Host");
+	if (host.ptr && !may_be_called(a, host))
+		return false;
+	if (!scheme)
+		return true;
+	struct span authority = {scheme + 3, (size_t)(h->target.ptr + h->target.len - scheme) - 3};
+	const char *end = memchr(authority.ptr, '/', authority.len);
+	authority.len = end ? (size_t)(end - authority.ptr) : authority.len;
+	return may_be_called(a, authority);
+}
+
+enum admission { ADMITTED, NOT_ADMITTED, TOO_MANY_GUESSES };
+
+static enum admission admit(struct admin *a, const struct http_request *h, enum auth_result *ret_why)
 {
 	struct auth_fingerprint who;
-	if (a->auth->kind ==
-	    AUTH_UNSET) /* loopback by default; the configuration asks for a token elsewhere */
+	const struct auth *auth = &a->config->admin.auth;
+	*ret_why = AUTH_ACCEPTED;
+	if (auth->kind == AUTH_UNSET) /* loopback by default; the configuration asks for a token elsewhere */
+		return ADMITTED;
+	*ret_why = auth_check(auth, h->fields, h->n_fields, &who);
+	if (auth->kind == AUTH_NONE || !who.hex[0])
+		return *ret_why == AUTH_ACCEPTED ? ADMITTED : NOT_ADMITTED;
+	if (!guesses_allow(a->guesses, h->peer, who.hex)) /* the answer does not tell whether it was right */
+		return TOO_MANY_GUESSES;
+	if (*ret_why == AUTH_ACCEPTED)
+		guesses_right(a->guesses, who.hex);
+	else
+		guesses_wrong(a->guesses, h->peer, "admin_token_wrong");
+	return *ret_why == AUTH_ACCEPTED ? ADMITTED : NOT_ADMITTED;
+}
+
+static bool admitted(struct admin *a, struct exchange *x, const struct http_request *h)
+{
+	enum auth_result why;
+	enum admission r = admit(a, h, &why);
+	if (r == ADMITTED)
 		return true;
-	enum auth_result r = auth_check(a->auth, h->fields, h->n_fields, &who);
-	if (r == AUTH_ACCEPTED)
-		return true;
-	const struct http_field fields[] = {{SPAN_LIT("WWW-Authenticate"), auth_challenge(r)}};
-	struct http_response refused = {.status = 401, .fields = fields, .n_fields = 1};
-	exchange_respond(x, &refused, SPAN_LIT("401 Unauthorised\n"));
+	const struct http_field fields[] = {{SPAN_LIT("WWW-Authenticate"), auth_challenge(why)}};
+	const struct http_field later[] = {{SPAN_LIT("Retry-After"), SPAN_LIT("60")}};
+	bool many = r == TOO_MANY_GUESSES;
+	struct http_response refused = {.status = many ? 429 : 401, .fields = many ? later : fields, .n_fields = 1};
+	exchange_respond(x, &refused, many ? SPAN_LIT("429 Too Many Requests\n") : SPAN_LIT("401 Unauthorized\n"));
 	return false;
+}
+
+static void tell_readiness(struct admin *a, struct exchange *x, const struct http_request *h)
+{
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(ANSWER_MAX);
+	enum auth_result why;
+	bool ready = a->content.ready(a->content.arg, admit(a, h, &why) == ADMITTED, &body);
+	answer_made(x, ready ? 200 : 503, "application/json", &body);
 }
 
 static void *on_head(void *arg, struct exchange *x, const struct http_request *h)
@@ -194,9 +306,12 @@ static void *on_head(void *arg, struct exchange *x, const struct http_request *h
 		answer(x, 200, "text/plain; charset=utf-8", SPAN_LIT("ok\n"));
 		return NULL;
 	}
+	if (!host_fits(a, h)) {
+		fail(x, 421, "Misdirected request", "The Host is none that this listener is known by; admin.hosts lists more.");
+		return NULL;
+	}
 	if (span_is(path, "/readyz")) {
-		bool ready = a->content.ready(a->content.arg, &body);
-		answer_made(x, ready ? 200 : 503, "application/json", &body);
+		tell_readiness(a, x, h);
 		return NULL;
 	}
 	if (!admitted(a, x, h))
@@ -248,20 +363,42 @@ static void on_refused(void *arg, int status, const char *why)
  * ----------------------------------------------------------------------------------------------------------
  */
 
-int admin_start(struct loop *loop, const char *address, const struct auth *auth, const char *files,
+void admin_set_config(struct admin *a, const struct config *config)
+{
+	if (config->admin.auth.kind != AUTH_BEARER && (!config->admin.listen || strcmp(config->admin.listen, a->address) != 0))
+		return;
+	config_unref(a->config);
+	a->config = config_ref(config);
+}
+
+static struct admin *admin_free(struct admin *a)
+{
+	config_unref(a->config);
+	free(a->address);
+	free(a->files);
+	free(a);
+	return NULL;
+}
+
+int admin_start(struct loop *loop, const struct config *config, struct guesses *guesses, const char *files,
 		const struct admin_content *content, struct admin **ret, struct err *e)
 {
 	struct admin *a = calloc(1, sizeof(*a));
-	if (!a || (files && !(a->files = strdup(files)))) {
-		free(a);
+	if (!a)
 		return err_set(e, -ENOMEM, "out of memory");
-	}
 	a->loop = loop;
 	a->content = *content;
-	a->auth = auth;
+	a->guesses = guesses;
+	a->config = config_ref(config);
+	a->address = strdup(config->admin.listen);
+	if (!a->address || (files && !(a->files = strdup(files)))) {
+		admin_free(a);
+		return err_set(e, -ENOMEM, "out of memory");
+	}
 	struct listener_options o = {
-		.address = address,
+		.address = a->address,
 		.max_connections = 64,
+		.newest_first = true,
 		.max_head = 16384,
 		.head_timeout_ms = 10000,
 		.idle_timeout_ms = 30000,
@@ -276,8 +413,7 @@ int admin_start(struct loop *loop, const char *address, const struct auth *auth,
 				     .refused = on_refused};
 	int r = listener_start(loop, &o, &h, &a->listener, e);
 	if (r < 0) {
-		free(a->files);
-		free(a);
+		admin_free(a);
 		return err_prefix(e, r, "admin listener");
 	}
 	return (*ret = a, 0);
@@ -296,7 +432,5 @@ struct admin *admin_stop(struct admin *a)
 	/* Reports still being made hold a pointer to this. */
 	while (a->reports > 0)
 		loop_run_once(a->loop);
-	free(a->files);
-	free(a);
-	return NULL;
+	return admin_free(a);
 }

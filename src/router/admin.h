@@ -2,9 +2,15 @@
  * Admin listener: health, metrics, report and the dashboard's files. On the control thread's loop, loopback by default.
  *
  * Why:       what is shown is told by who composes the program (callbacks), so that this file knows HTTP and nothing else.
+ * Ownership: holds its own reference to the configuration, whose `admin` says who is let in; admin_set_config replaces it.
+ * Host:      all but /healthz asks for a Host that is a loopback name, the listener's own address or one of admin.hosts, so that no
+ *            page of another site can reach it by a name of its own that leads here (DNS rebinding); others get 421.
+ * Places:    above 64 connections the newest takes the place of the one that has been idle for longest, so that strangers cannot
+ *            keep out those who ask whether the process lives.
  *
  *   GET /healthz              200 while the control loop turns
- *   GET /readyz               200 or 503 and JSON: what is needed and what is missing
+ *   GET /readyz               200 or 503 and JSON: what is needed and what is missing; without credentials where they are asked
+ *                             for only whether it is ready
  *   GET /metrics              Prometheus text 0.0.4
  *   GET /_admin/report.json   migration-status --json; ?since=…&service=…&operation=…&org=…
  *   GET /_admin/flags         source, digest and age of the snapshot in use
@@ -24,7 +30,8 @@ struct admin;
 
 struct admin_content {
 	void *arg;
-	bool (*ready)(void *arg, struct buf *json); /* false: 503 */
+	/* false: 503. `whole`: who asks may see addresses, paths and errors. */
+	bool (*ready)(void *arg, bool whole, struct buf *json);
 	void (*metrics)(void *arg, struct buf *text);
 	void (*flags)(void *arg, struct buf *json);
 	/* Runs on another thread, since it reads a database. `target` is the raw request target. 0, or an HTTP status with the
@@ -32,8 +39,14 @@ struct admin_content {
 	int (*report)(void *arg, struct span target, struct buf *json, struct err *e);
 };
 
-int admin_start(struct loop *loop, const char *address, const struct auth *auth, const char *files,
+struct guesses;
+
+/* Listens on config->admin.listen. `guesses` outlives it. */
+int admin_start(struct loop *loop, const struct config *config, struct guesses *guesses, const char *files,
 		const struct admin_content *content, struct admin **ret, struct err *e);
+/* Who is let in from now on. The address stays. "none" for another address than that in use counts only after a restart: it was
+ * said of another door. */
+void admin_set_config(struct admin *a, const struct config *config);
 unsigned admin_port(const struct admin *a);
 struct admin *admin_stop(struct admin *a);
 

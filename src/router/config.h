@@ -192,6 +192,8 @@ struct config {
 	struct {
 		const char *listen; /* admin listener: healthz, readyz, metrics, dashboard */
 		struct auth auth;
+		struct span *hosts; /* names that it may be called by, besides loopback's and its own address */
+		size_t n_hosts;
 	} admin;
 
 	struct {

@@ -195,14 +195,33 @@ void read_outcomes(const struct place *p)
 	READ_FIELDS(p, fields, c);
 }
 
+#define ADMIN_HOSTS_MAX 64
+
+static void add_admin_host(const struct place *p, void *arg)
+{
+	struct config *c = arg;
+	struct span text;
+	if (!value_text(p, &text))
+		return;
+	if (!text.len || strcspn(text.ptr, "/:@ ") < text.len)
+		place_mistake(p, "expected a host's name without scheme and port");
+	else
+		c->admin.hosts[c->admin.n_hosts++] = text;
+}
+
 void read_admin(const struct place *p, const struct place *tokens)
 {
 	static const struct field fields[] = {
 		{"listen", FIELD_LISTEN, offsetof(struct config, admin.listen), 0, 0},
 		{"auth", FIELD_OTHER, 0, 0, 0},
 		{"tokens", FIELD_OTHER, 0, 0, 0},
+		{"hosts", FIELD_OTHER, 0, 0, 0},
 	};
 	struct config *c = p->reader->config;
+	struct place hosts = place_member(p, "hosts");
+	c->admin.hosts = config_memory(p->reader, ADMIN_HOSTS_MAX * sizeof(*c->admin.hosts));
+	if (c->admin.hosts)
+		value_list(&hosts, ADMIN_HOSTS_MAX, add_admin_host, c);
 	struct place auth = place_member(p, "auth"), own = place_member(p, "tokens"), listen = place_member(p, "listen");
 	c->admin.listen = "127.0.0.1:9900";
 	READ_FIELDS(p, fields, c);

@@ -853,6 +853,22 @@ static void keep_peer(struct client *c, const struct sockaddr *peer)
 	}
 }
 
+/* The newest is at the list's head. One that is being closed already has made its place. */
+static void make_place(struct listener *l, const struct client *newest)
+{
+	struct client *oldest = NULL, *idle = NULL;
+	unsigned closing = 0;
+	for (struct client *c = l->clients; c; c = c->next) {
+		closing += c->hung_up;
+		if (c == newest || c->hung_up)
+			continue;
+		oldest = c;
+		idle = c->exchange ? idle : c;
+	}
+	if (l->connections - closing > l->options.max_connections && oldest)
+		hang_up(idle ? idle : oldest);
+}
+
 static struct client *client_new(struct listener *l, struct MHD_Connection *connection)
 {
 	struct client *c = calloc(1, sizeof(*c));
@@ -871,6 +887,10 @@ static struct client *client_new(struct listener *l, struct MHD_Connection *conn
 		c->next->prev = c;
 	l->clients = c;
 	c->over_limit = ++l->connections > l->options.max_connections;
+	if (c->over_limit && l->options.newest_first) {
+		c->over_limit = false;
+		make_place(l, c);
+	}
 	sweep_start(l->sweep, &c->limit, LIMIT_HEAD);
 	return c;
 }

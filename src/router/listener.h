@@ -87,6 +87,9 @@ struct listener_options {
 	const char *address;	/* "127.0.0.1:5002", "[::1]:5002", "*:5002", "unix:" is not supported */
 	bool reuse_port;
 	unsigned max_connections; /* of this listener; above it: 503 + Retry-After + close */
+	/* Above max_connections a new one is served, and the one that has been there for longest without a request (failing that,
+	 * the oldest) is closed for it. */
+	bool newest_first;
 	/* Bytes of request line and fields, above it 431; and of the fields of an answer. 16 KiB is a good value: the library zeroes
 	 * twice this much and 34 KiB more for each request on a kept connection, and keeps it resident. */
 	size_t max_head;

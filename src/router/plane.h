@@ -54,6 +54,7 @@ struct plane_env {
 	struct recorder *recorder;
 	struct ledger *ledger;
 	struct access_log *access_log; /* NULL: there is none */
+	struct guesses *guesses; /* of override secrets and admin tokens */
 	struct service_shared services[CONFIG_MAX_SERVICES];
 	size_t n_services;
 	struct plane_backend backends[CONFIG_MAX_BACKENDS];

@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "flags/asked.h"
 #include "router/forward.h"
+#include "router/guesses.h"
 #include "router/problem.h"
 #include "router/shadow.h"
 
@@ -370,8 +371,13 @@ static enum decide_wish override_wish(const struct request *r)
 		return WISH_NONE;
 	char hash[CRYPTO_SHA256_HEX];
 	crypto_sha256_hex(secret, hash);
-	if (!crypto_equal(span_of(hash), span_of(c->override.secret_sha256)))
+	if (!guesses_allow(r->plane->env->guesses, r->http->peer, hash))
 		return WISH_NONE;
+	if (!crypto_equal(span_of(hash), span_of(c->override.secret_sha256))) {
+		guesses_wrong(r->plane->env->guesses, r->http->peer, "override_secret_wrong");
+		return WISH_NONE;
+	}
+	guesses_right(r->plane->env->guesses, hash);
 	return span_is_nocase(side, "task") ? WISH_TASK : span_is_nocase(side, "legacy") ? WISH_LEGACY : WISH_NONE;
 }
 

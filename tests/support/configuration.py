@@ -16,7 +16,7 @@ def service(origin_or_url, operations=None, legacy=None, **sections):
 
 def router(services, **sections):
     # The data folder, flags.yml and tokens.txt lie beside the file, in the router's own folder.
-    return {"services": services, "admin": {"listen": "127.0.0.1:%d" % free_port()}, "threads": 2, "drain_timeout": "10s",
+    return {"services": services, "admin": {"listen": "127.0.0.1:%d" % free_port(), "hosts": ["service.test"]}, "threads": 2, "drain_timeout": "10s",
             **sections}
 
 

@@ -1,0 +1,162 @@
+"""The router's life as a process: reloads, who is let in at the admin listener, descriptors, draining, its data folder."""
+import json
+import os
+import signal
+import socket
+
+import pytest
+
+import configuration as c
+from http_text import wait_until
+from raw import ask, request
+
+ENDPOINTS = ("/", "/metrics", "/_admin/flags", "/_admin/report.json")
+
+
+def status(router, path, token=None, host="localhost", more=()):
+    lines = ["Host: " + host] + (["Authorization: Bearer " + token] if token else []) + list(more)
+    head = "GET %s HTTP/1.1\r\n%s\r\nConnection: close\r\n\r\n" % (path, "\r\n".join(lines))
+    return ask(router.admin_port, head.encode())
+
+
+def reload(router, config):
+    before = len(router.find("reloaded"))
+    router.write_config(config)
+    router.signal(signal.SIGHUP)
+    router.wait_event("reloaded", count=before + 1)
+
+
+def write_tokens(folder, *tokens):
+    path = os.path.join(str(folder), "admin-tokens.txt")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("".join(c.sha256(token) + "\n" for token in tokens))
+    return path
+
+
+def guarded(start, folder, *tokens):
+    config = c.passing(start.origin())
+    config["admin"].update(auth="bearer", tokens=write_tokens(folder, *tokens))
+    return config
+
+
+# --- what lives long borrows nothing from what a reload replaces -------------------------------------------------------
+
+def test_twenty_reloads_of_differing_configurations_leave_every_endpoint_guarded_and_whole(start):
+    folder = start.folder()
+    config = {**guarded(start, folder, "right"), "backends": c.embedded(None)}
+    router = start.router(config, folder=folder)
+    for n in range(20):
+        operations = {"op%d" % i: c.operation("POST /op/%d/%s" % (i, "x" * (7 * n % 90)), {"name": "echo"}, flags=["f%d" % (n % 5)])
+                      for i in range((n * 13) % 60)}
+        config["services"]["echo"] = c.service(start.origin(), operations)
+        config["admin"]["hosts"] = ["name-%d.example" % i for i in range(n)]
+        reload(router, config)
+        for path in ENDPOINTS:
+            assert status(router, path).status == 401, (n, path)
+            assert status(router, path, "wrong").status in (401, 429), (n, path)
+            assert status(router, path, "right").status in (200, 404 if path == "/" else 200), (n, path)
+        whole = json.loads(status(router, "/readyz", "right").body)
+        assert whole["backends"][0]["name"] == "embedded" and len(whole["flags"]["where"]) > 1
+        assert status(router, "/healthz").status == 200
+        if n:
+            assert status(router, "/metrics", "right", host="name-%d.example" % (n - 1)).status == 200
+    assert router.popen.poll() is None
+
+
+def test_rotated_admin_tokens_take_effect_at_a_reload(start):
+    folder = start.folder()
+    config = guarded(start, folder, "old")
+    router = start.router(config, folder=folder)
+    assert status(router, "/metrics", "old").status == 200
+    write_tokens(folder, "new")
+    reload(router, config)
+    assert status(router, "/metrics", "new").status == 200
+    assert status(router, "/metrics", "old").status == 401
+    assert not router.find("reload_needs_restart")
+
+
+def test_what_needs_a_restart_is_said_at_every_reload_and_opens_no_door(start):
+    folder = start.folder()
+    config = guarded(start, folder, "right")
+    router = start.router(config, folder=folder)
+    other = dict(config, admin={"listen": "127.0.0.2:%d" % router.admin_port})  # loopback: "none" by default
+    for _ in range(2):
+        reload(router, other)
+    assert len(router.find("reload_needs_restart", key="admin.listen")) == 2
+    assert status(router, "/metrics").status == 401
+    assert status(router, "/metrics", "right").status == 200
+    reload(router, dict(config, outcomes={"retention_days": 3}))
+    router.wait_event("reload_needs_restart", key="outcomes")
+
+
+# --- who is let in -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("host,fine", [("localhost", True), ("LOCALHOST:80", True), ("127.0.0.1:1", True), ("[::1]:9", True),
+                                       ("127.8.8.8", True), ("router.internal", True), ("Router.Internal.:9900", True),
+                                       ("evil.example", False), ("localhost.evil.example", False), ("10.0.0.1", False),
+                                       ("127.0.0.1.evil.example:9900", False), ("[::2]", False), ("", False)])
+def test_the_admin_listener_is_asked_by_its_own_names_alone(start, host, fine):
+    config = c.passing(start.origin())
+    config["admin"]["hosts"] = ["router.internal"]
+    router = start.router(config)
+    for path in ENDPOINTS[1:] + ("/readyz",):
+        told = status(router, path, host=host).status
+        assert told in (200, 503) if fine else told == 421, path
+    if host:
+        assert status(router, "/healthz", host=host).status == 200
+        target = b"GET http://%s/metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % host.encode()
+        assert (ask(router.admin_port, target).status != 421) == fine
+
+
+def test_readiness_without_a_token_tells_nothing_of_the_inside(start):
+    folder = start.folder()
+    config = {**guarded(start, folder, "right"), "backends": c.embedded(None)}
+    router = start.router(config, folder=folder)
+    for token in (None, "wrong"):
+        answer = status(router, "/readyz", token)
+        assert answer.status == 200 and set(json.loads(answer.body)) == {"status", "ready"}
+        assert str(folder).encode() not in answer.body and b"127.0.0.1" not in answer.body
+    assert b"flags.yml" in status(router, "/readyz", "right").body
+
+
+def test_wrong_admin_tokens_are_logged_and_slowed_down_but_shut_nobody_out(start):
+    folder = start.folder()
+    router = start.router(guarded(start, folder, "right", "second"), folder=folder)
+    assert status(router, "/metrics", "right").status == 200
+    told = [status(router, "/metrics", "guess-%d" % n).status for n in range(30)]
+    assert told[:20] == [401] * 20 and told[20:] == [429] * 10
+    assert status(router, "/metrics", "second").status == 429, "a guess is not told that it was right"
+    assert status(router, "/metrics", "right").status == 200
+    logged = router.find("admin_token_wrong")
+    assert [e["within_a_minute"] for e in logged] == [1, 20] and logged[0]["peer"] == "127.0.0.1"
+    assert "guess-" not in router.log()
+
+
+def test_wrong_override_secrets_are_logged_and_slowed_down(start):
+    config = c.passing(start.origin())
+    config["override"] = {"enabled": True, "secret_sha256": c.sha256("open sesame")}
+    config["services"]["echo"]["operations"] = {"op": c.operation("POST /op", {"name": "echo"})}
+    router = start.router({**config, "backends": c.embedded(None)})
+    for n in range(30):
+        assert ask(router.port, request("POST", "/op", [("X-Migration-Override", "legacy"), ("X-Migration-Override-Secret", "no-%d" % n)])).status == 200
+    router.wait_event("override_secret_wrong", within_a_minute=20)
+    assert len(router.find("override_secret_wrong")) == 2 and "no-1" not in router.log()
+    ask(router.port, request("POST", "/op", [("X-Migration-Override", "legacy"), ("X-Migration-Override-Secret", "open sesame")]))
+    rows = router.wait_outcomes(31)
+    assert {row["reason"] for row in rows} & {"override"} == set(), "nobody finds it by trying on"
+
+
+def test_liveness_has_a_place_beside_idle_connections(start):
+    router = start.router(c.passing(start.origin()))
+    idle = []
+    try:
+        for n in range(200):
+            idle.append(socket.create_connection(("127.0.0.1", router.admin_port)))
+            if n % 2:
+                idle[-1].sendall(b"GET /metrics HTTP/1.1\r\nHost: lo")
+            if n > 60:
+                assert ask(router.admin_port, request("GET", "/healthz")).status == 200
+        assert wait_until(lambda: status(router, "/readyz").status == 200, "readiness")
+    finally:
+        for sock in idle:
+            sock.close()
