@@ -60,10 +60,12 @@ static int check_all(const struct app *a, const struct config *c, const struct b
 	struct err e;
 	struct task_probe *calls = calloc(count_operations(c) + 1, sizeof(*calls));
 	struct task_backend_setup setup = {
-		.data_dir = c->data_dir, .getenv_fn = app_getenv, .only_looking = a->only_looking, .calls = calls};
+		.data_dir = c->data_dir, .getenv_fn = app_getenv, .only_looking = a->only_looking, .calls = calls, .problems = problems};
 	setup.n_calls = calls ? put_calls(c, b->name, calls) : 0;
 	int r = calls ? task_options_check(o, &setup, &e) : err_set(&e, -ENOMEM, "out of memory");
 	free(calls);
+	if (r < 0 && !e.text[0]) /* told already, with places of their own */
+		return r;
 	if (r < 0 && b->line)
 		buf_printf(problems, "%s:%u: backends.%.*s: %s\n", c->path, b->line, SPAN_ARG(b->name), e.text);
 	else if (r < 0)

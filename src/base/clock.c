@@ -51,6 +51,18 @@ void clock_format(int64_t wall_us, char out[CLOCK_TEXT_MAX])
 	snprintf(out + n, CLOCK_TEXT_MAX - n, ".%03dZ", (int)(us / 1000));
 }
 
+void clock_format_duration(int64_t ms, char out[CLOCK_TEXT_MAX])
+{
+	static const struct {
+		int64_t ms;
+		const char *unit;
+	} units[] = {{86400000, "d"}, {3600000, "h"}, {60000, "m"}, {1000, "s"}, {1, "ms"}};
+	size_t u = 0;
+	while (u < 4 && (ms == 0 ? units[u].ms != 1000 : ms % units[u].ms != 0))
+		u++;
+	snprintf(out, CLOCK_TEXT_MAX, "%lld%s", (long long)(ms / units[u].ms), units[u].unit);
+}
+
 int clock_parse_duration(const char *text, int64_t *ret_ms)
 {
 	static const struct {

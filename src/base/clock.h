@@ -19,5 +19,7 @@ void clock_format(int64_t wall_us, char out[CLOCK_TEXT_MAX]);
 
 /* "90s", "15m", "24h", "7d", "500ms" or a bare number of seconds → milliseconds; -EINVAL otherwise (also for overflow). */
 int clock_parse_duration(const char *text, int64_t *ret_ms);
+/* 90000 → "90s" */
+void clock_format_duration(int64_t ms, char out[CLOCK_TEXT_MAX]);
 
 #endif

@@ -149,6 +149,8 @@ static void read_all(struct config_reader *r, const struct yaml_node *node)
 		return;
 	read_sections(&root);
 	check_config(&root);
+	if (r->mistakes) /* all mistakes are told at once; otherwise the backends themselves are made from these values */
+		judge_backends(r);
 }
 
 /* What says where flags lie; what is wrong elsewhere, or with where outcomes lie, does not matter. */

@@ -145,6 +145,7 @@ struct backend_config {
 	struct backend_setting settings[32];
 	size_t n_settings;
 	unsigned line;
+	bool misread;	/* a setting could not be taken: what is missing then is no mistake of its own */
 	bool fail_fast; /* start-up stops when it cannot be reached, or lacks a task or a worker; default: the configuration's */
 	bool submit_anyway; /* when_not_ready: submit: also what it is known not to run at present */
 };

@@ -168,8 +168,10 @@ static void declare(struct config_reader *r, const struct task_backend *backend,
 	b->name = span_of(backend->name);
 	b->line = line;
 	b->fail_fast = c->fail_fast;
+	unsigned before = r->mistakes;
 	if (p)
 		read_settings(p, backend, b);
+	b->misread = r->mistakes != before;
 	for (const struct task_setting *s = backend->settings; s->key; s++)
 		apply_variables(r, s, b);
 }
@@ -245,6 +247,39 @@ void read_backends(const struct place *root)
 	const char *variable = "", *from_environment = environment_backend(r, &variable);
 	if (from_environment)
 		use_environment_backend(r, variable, span_of(from_environment));
+}
+
+/* --- values -------------------------------------------------------------------------------------------------------- */
+
+static void judge_backend(struct config_reader *r, const struct backend_config *b)
+{
+	struct task_options *o = NULL;
+	struct err e = {""};
+	const struct task_backend_setup setup = {
+		.data_dir = r->config->data_dir, .getenv_fn = r->getenv_fn, .only_looking = true, .problems = r->problems};
+	int code = task_options_new(task_backend_find(b->name), &o, &e);
+	bool good = code == 0 && !b->misread;
+	for (size_t i = 0; code == 0 && i < b->n_settings; i++) {
+		const struct backend_setting *s = &b->settings[i];
+		if (task_options_set(o, s->key, s->value, &e) == 0)
+			continue;
+		good = false;
+		if (s->variable)
+			environment_mistake(r, s->variable, "%s", e.text);
+		else
+			buf_printf(r->problems, "%s:%u: backends.%.*s.%.*s: %s\n", r->name, s->line, SPAN_ARG(b->name), SPAN_ARG(s->key),
+				   e.text);
+	}
+	e.text[0] = '\0';
+	if (good && task_options_check(o, &setup, &e) < 0 && e.text[0])
+		buf_printf(r->problems, "%s:%u: backends.%.*s: %s\n", r->name, b->line, SPAN_ARG(b->name), e.text);
+	task_options_free(o);
+}
+
+void judge_backends(struct config_reader *r)
+{
+	for (size_t i = 0; i < r->config->n_backends; i++)
+		judge_backend(r, &r->config->backends[i]);
 }
 
 /* --- flags' defaults from the environment -------------------------------------------------------------------------- */

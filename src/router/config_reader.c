@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/size.h"
 #include "router/listen_address.h"
 
 #define SHOWN_MAX 60 /* characters of a wrong value that a message repeats */
@@ -191,76 +192,22 @@ bool value_unsigned(const struct place *p, uint64_t min, uint64_t max, uint64_t 
 	return true;
 }
 
-/* Unit of a size by what follows its number; 0 for none that is known. */
-static uint64_t size_unit(const char *suffix)
-{
-	static const struct {
-		const char *suffix;
-		uint64_t bytes;
-	} units[] = {{"", 1},		    {"B", 1},		{"KiB", 1ull << 10}, {"MiB", 1ull << 20},
-		     {"GiB", 1ull << 30},   {"TiB", 1ull << 40}, {"kB", 1000},	     {"MB", 1000000},
-		     {"GB", 1000000000ull}, {"TB", 1000000000000ull}};
-	while (*suffix == ' ')
-		suffix++;
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-		if (strcmp(suffix, units[i].suffix) == 0)
-			return units[i].bytes;
-	return 0;
-}
-
-static bool parse_size(struct span s, uint64_t *ret)
-{
-	if (s.len == 0 || s.ptr[0] < '0' || s.ptr[0] > '9')
-		return false;
-	char *end;
-	errno = 0;
-	unsigned long long n = strtoull(s.ptr, &end, 10);
-	uint64_t unit = size_unit(end);
-	if (errno || unit == 0 || n > UINT64_MAX / unit)
-		return false;
-	*ret = n * unit;
-	return true;
-}
-
-/* 16777216 → "16MiB" */
-static void format_size(uint64_t bytes, char out[24])
-{
-	static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
-	size_t u = 0;
-	while (u < 4 && bytes && bytes % 1024 == 0)
-		bytes /= 1024, u++;
-	snprintf(out, 24, "%llu%s", (unsigned long long)bytes, units[u]);
-}
-
 bool value_size(const struct place *p, uint64_t min, uint64_t max, uint64_t *ret)
 {
 	struct span s;
 	uint64_t v;
 	if (!p->node)
 		return false;
-	if (!yaml_string(p->node, &s) || !parse_size(s, &v) || v < min || v > max) {
-		char low[24], high[24];
-		format_size(min, low);
-		format_size(max, high);
+	if (!yaml_string(p->node, &s) || memchr(s.ptr, '\0', s.len) || size_parse(s.ptr, &v) < 0 || v < min || v > max) {
+		char low[SIZE_TEXT_MAX], high[SIZE_TEXT_MAX];
+		size_format(min, low);
+		size_format(max, high);
 		place_mistake(p, "expected a size from %s to %s (bytes, or with KiB, MiB, GiB), not %s", low, high,
 			      shown(p->node).text);
 		return false;
 	}
 	*ret = v;
 	return true;
-}
-
-/* 90000 → "90s" */
-static void format_duration(uint64_t ms, char out[24])
-{
-	static const struct {
-		uint64_t ms;
-		const char *unit;
-	} units[] = {{86400000, "d"}, {3600000, "h"}, {60000, "m"}, {1000, "s"}, {1, "ms"}};
-	size_t u = 0;
-	while (u < 4 && (ms == 0 ? units[u].ms != 1000 : ms % units[u].ms != 0))
-		u++;
-	snprintf(out, 24, "%llu%s", (unsigned long long)(ms / units[u].ms), units[u].unit);
 }
 
 bool value_duration(const struct place *p, uint64_t min, uint64_t max, uint64_t *ret)
@@ -270,9 +217,9 @@ bool value_duration(const struct place *p, uint64_t min, uint64_t max, uint64_t 
 	if (!p->node)
 		return false;
 	if (!yaml_string(p->node, &s) || clock_parse_duration(s.ptr, &v) != 0 || (uint64_t)v < min || (uint64_t)v > max) {
-		char low[24], high[24];
-		format_duration(min, low);
-		format_duration(max, high);
+		char low[CLOCK_TEXT_MAX], high[CLOCK_TEXT_MAX];
+		clock_format_duration((int64_t)min, low);
+		clock_format_duration((int64_t)max, high);
 		place_mistake(p, "expected a duration from %s to %s (500ms, 5s, 2m, 1h, 7d), not %s", low, high,
 			      shown(p->node).text);
 		return false;

@@ -129,6 +129,8 @@ struct template *read_template(const struct place *p, unsigned allowed);
 struct response_template *read_response(const struct place *p, unsigned allowed);
 
 void read_backends(const struct place *root);
+/* What the backends say of their settings, and of the files that these name. */
+void judge_backends(struct config_reader *r);
 /* Says why this name is no backend that a task can go to: unknown, left out of this build, or not declared. */
 void backend_mistake(const struct place *p, struct span name);
 void read_environment_defaults(struct config_reader *r);

@@ -2,7 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "tasks/celery_internal.h"
 
 static int set_url(struct redis_url *u, bool *has, struct span value, struct err *e)
@@ -59,27 +58,12 @@ static int set_result_prefix(void *field, struct span value, struct err *e)
 
 static int set_duration(void *field, struct span value, struct err *e)
 {
-	CLEANUP(freep) char *text = span_dup(value);
-	int64_t ms;
-	if (!text || clock_parse_duration(text, &ms) < 0 || ms < 1 || ms > 3600000)
-		return err_set(e, -EINVAL, "expected a duration from 1ms to 1h");
-	*(unsigned *)field = (unsigned)ms;
-	return 0;
+	return task_setting_duration(field, value, 1, 3600000, e);
 }
 
 static int set_size(void *field, struct span value, struct err *e)
 {
-	CLEANUP(freep) char *text = span_dup(value);
-	char *end = NULL;
-	unsigned long n = text ? strtoul(text, &end, 10) : 0;
-	if (end && (*end == 'k' || *end == 'K'))
-		n = n > CELERY_MAX_INPUT ? n : n << 10, end++;
-	else if (end && (*end == 'm' || *end == 'M'))
-		n = n > CELERY_MAX_INPUT ? n : n << 20, end++;
-	if (!end || end == text || *end || text[0] == '-' || n < 1 || n > CELERY_MAX_INPUT)
-		return err_set(e, -EINVAL, "expected a number of bytes (or 64m) up to %u", CELERY_MAX_INPUT);
-	*(size_t *)field = n;
-	return 0;
+	return task_setting_size(field, value, CELERY_MAX_INPUT, e);
 }
 
 static int set_switch(void *field, struct span value, struct err *e)
@@ -107,19 +91,17 @@ const struct task_setting celery_settings[] = {
 	{.key = NULL},
 };
 
-static int load_workflows(struct celery_options *o, struct err *e)
+static int load_workflows(struct celery_options *o, const struct task_backend_setup *setup, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
 	int r = registry_load_workflows(o->workflows_path, &problems, &o->workflows);
-	const char *why = problems.len ? problems.ptr : "unreadable";
-	return r < 0 ? err_set(e, r, "workflows: %.*s", (int)strcspn(why, "\n"), why) : 0;
+	return r < 0 ? task_setup_mistakes(setup, r, "workflows", buf_span(&problems), e) : 0;
 }
 
 int celery_options_check(struct task_options *base, const struct task_backend_setup *setup, struct err *e)
 {
 	struct celery_options *o = (struct celery_options *)base;
 	int r = 0;
-	(void)setup;
 	if (!o->has_broker)
 		return err_set(e, -EINVAL, "broker_url is missing (CELERY_BROKER_URL, or in the file)");
 	if (!o->queue)
@@ -127,7 +109,7 @@ int celery_options_check(struct task_options *base, const struct task_backend_se
 	if (r == 0 && !o->control_exchange)
 		r = set_name(&o->control_exchange, SPAN_LIT("celery"), e);
 	if (r == 0 && o->workflows_path)
-		r = load_workflows(o, e);
+		r = load_workflows(o, setup, e);
 	o->max_input = o->max_input ? o->max_input : 64u << 20;
 	o->connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : 3000;
 	o->command_timeout_ms = o->command_timeout_ms ? o->command_timeout_ms : 10000;

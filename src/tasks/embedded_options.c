@@ -15,18 +15,11 @@ const struct task_setting embedded_settings[] = {
 	{.key = NULL},
 };
 
-/* The first mistake of the file, and how many there are; `task-backend-worker --dry-run` tells all. */
 static int load_tasks(struct embedded_options *o, const struct task_backend_setup *setup, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
 	int r = registry_load(o->tasks_file, setup->getenv_fn, &problems, &o->tasks);
-	if (r >= 0)
-		return 0;
-	const char *all = problems.len ? problems.ptr : "the tasks cannot be read\n";
-	size_t first = strcspn(all, "\n"), more = 0;
-	for (const char *c = all + first; *c; c++)
-		more += *c == '\n' && c[1];
-	return more ? err_set(e, r, "%.*s (and %zu more)", (int)first, all, more) : err_set(e, r, "%.*s", (int)first, all);
+	return r < 0 ? task_setup_mistakes(setup, r, "tasks", buf_span(&problems), e) : 0;
 }
 
 static void set_defaults(struct embedded_options *o)

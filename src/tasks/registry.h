@@ -4,7 +4,7 @@
  * Why:       what can be run is declared, checked as a whole and listed before anything is leased.
  * Ownership: the registry owns everything it hands out, until the last registry_free: one for who loaded it, one for each registry_ref.
  * Threads:   immutable once loaded and registered to; any thread may look up.
- * Errors:    -EBADMSG, with one line "file:line: key: what is wrong" per mistake in `problems`, all at once.
+ * Errors:    -errno when the file cannot be read; -EBADMSG for mistakes in it, with one line "file:line: key: what is wrong" per mistake in `problems`, all at once.
  * Limits:    REGISTRY_MAX_* below.
  */
 #ifndef TASKS_REGISTRY_H

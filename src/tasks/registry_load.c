@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/size.h"
 #include "base/yaml.h"
 #include "tasks/call_template.h"
 #include "tasks/registry_internal.h"
@@ -141,25 +142,14 @@ static void read_bool(struct reader *r, const struct yaml_node *n, bool *ret)
 		mistake(r, n, key_of(n), "must be true or false");
 }
 
-/* "8MiB", "64KiB", "1000" */
 static void read_size(struct reader *r, const struct yaml_node *n, size_t *ret)
 {
-	static const struct {
-		const char *suffix;
-		unsigned shift;
-	} units[] = {{"", 0}, {"B", 0}, {"KiB", 10}, {"MiB", 20}};
 	struct span s;
-	if (yaml_string(n, &s) && s.len && s.ptr[0] >= '0' && s.ptr[0] <= '9') {
-		char *end;
-		unsigned long long v = strtoull(s.ptr, &end, 10);
-		for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-			if (strcmp(end, units[i].suffix) == 0 && v >= 1 && v <= MAX_OUTPUT >> units[i].shift) {
-				*ret = (size_t)v << units[i].shift;
-				return;
-			}
-		}
-	}
-	mistake(r, n, key_of(n), "must be a size from 1 to 64MiB, like 8MiB");
+	uint64_t bytes;
+	if (!yaml_string(n, &s) || memchr(s.ptr, '\0', s.len) || size_parse(s.ptr, &bytes) < 0 || bytes < 1 || bytes > MAX_OUTPUT)
+		mistake(r, n, key_of(n), "must be a size from 1 to 64MiB, like 8MiB");
+	else
+		*ret = (size_t)bytes;
 }
 
 /* ${NAME} and ${NAME:-default}; an unset one without a default is a mistake. */
@@ -706,8 +696,10 @@ static int parse(struct reader *r, struct buf *text)
 {
 	struct err why = {""};
 	int code = file_read(r->path, REGISTRY_MAX_FILE, text, &why);
-	if (code == 0)
+	if (code == 0) {
 		code = yaml_parse(r->path, buf_span(text), &r->registry->doc, &why);
+		code = code < 0 && code != -ENOMEM ? -EBADMSG : code;
+	}
 	if (code < 0)
 		buf_printf(r->problems, "%s\n", why.text);
 	return code;
@@ -734,7 +726,7 @@ static int load(struct reader *r, struct registry **ret)
 	}
 	if (code < 0 || r->wrong) {
 		registry_free(r->registry);
-		return code == -ENOMEM ? code : -EBADMSG;
+		return code < 0 ? code : -EBADMSG;
 	}
 	return (*ret = r->registry, 0);
 }

@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
+#include "base/size.h"
+
 int task_options_new(const struct task_backend *backend, struct task_options **ret, struct err *e)
 {
 	*ret = calloc(1, backend->options_size);
@@ -60,5 +63,44 @@ int task_setting_text(void *field, struct span value, struct err *e)
 		return err_set(e, -ENOMEM, "out of memory");
 	free(*text);
 	*text = copy;
+	return 0;
+}
+
+int task_setup_mistakes(const struct task_backend_setup *setup, int code, const char *setting, struct span lines, struct err *e)
+{
+	const char *end = lines.len ? memchr(lines.ptr, '\n', lines.len) : NULL;
+	if (!lines.len)
+		return err_set(e, code, "%s: the file cannot be read", setting);
+	if (!setup->problems || code != -EBADMSG) /* cannot be read: the place is that of the setting */
+		return err_set(e, code, "%.*s", (int)(end ? end - lines.ptr : (ptrdiff_t)lines.len), lines.ptr);
+	buf_append_span(setup->problems, lines);
+	e->text[0] = '\0';
+	return code;
+}
+
+int task_setting_duration(void *field, struct span value, unsigned min_ms, unsigned max_ms, struct err *e)
+{
+	CLEANUP(freep) char *text = span_dup(value);
+	char low[CLOCK_TEXT_MAX], high[CLOCK_TEXT_MAX];
+	int64_t ms;
+	clock_format_duration(min_ms, low);
+	clock_format_duration(max_ms, high);
+	if (!text || strlen(text) != value.len || clock_parse_duration(text, &ms) < 0 || ms < min_ms || ms > max_ms)
+		return err_set(e, -EINVAL, "expected a duration from %s to %s (500ms, 5s, 2m, 1h, 7d), not \"%.*s\"", low, high,
+			       (int)(value.len < 60 ? value.len : 60), value.ptr);
+	*(unsigned *)field = (unsigned)ms;
+	return 0;
+}
+
+int task_setting_size(void *field, struct span value, size_t max, struct err *e)
+{
+	CLEANUP(freep) char *text = span_dup(value);
+	char most[SIZE_TEXT_MAX];
+	uint64_t bytes;
+	size_format(max, most);
+	if (!text || strlen(text) != value.len || size_parse(text, &bytes) < 0 || bytes < 1 || bytes > max)
+		return err_set(e, -EINVAL, "expected a size from 1 to %s (bytes, or with KiB, MiB, GiB), not \"%.*s\"", most,
+			       (int)(value.len < 60 ? value.len : 60), value.ptr);
+	*(size_t *)field = (size_t)bytes;
 	return 0;
 }

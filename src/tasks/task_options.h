@@ -41,11 +41,13 @@ struct task_backend_setup {
 	bool only_looking;			    /* nothing is made that is not there */
 	const struct task_probe *calls;		    /* what it will be asked to run */
 	size_t n_calls;
+	struct buf *problems; /* where mistakes in files that settings name go, a line each with its place; NULL: the first is in `e` */
 };
 
 int task_options_new(const struct task_backend *backend, struct task_options **ret, struct err *e);
 int task_options_set(struct task_options *o, struct span key, struct span value, struct err *e);
-/* Once after all settings: fills in defaults, says what is missing or does not go together. Connects to nothing. */
+/* Once after all settings: fills in defaults, says what is missing or does not go together. Connects to nothing. An error without a sentence has been
+ * told to setup->problems. */
 int task_options_check(struct task_options *o, const struct task_backend_setup *setup, struct err *e);
 /* Begins what all clients share. A backend that is down is no error. */
 int task_options_start(struct task_options *o, struct err *e);
@@ -53,6 +55,14 @@ struct task_options *task_options_free(struct task_options *o); /* NULL is fine;
 
 /* NULL when the backend has no such setting. */
 const struct task_setting *task_setting_find(const struct task_backend *backend, struct span key);
+
+/* For options_check, after a file that a setting names could not be read: all its mistakes (lines) to setup->problems, with e->text left
+ * empty; or the first of them to `e`. Returns `code`. */
+int task_setup_mistakes(const struct task_backend_setup *setup, int code, const char *setting, struct span lines, struct err *e);
+
+/* For the functions of rows: durations (ms, an unsigned field) and sizes (bytes, a size_t), written as everywhere. */
+int task_setting_duration(void *field, struct span value, unsigned min_ms, unsigned max_ms, struct err *e);
+int task_setting_size(void *field, struct span value, size_t max, struct err *e);
 
 /* For rows: keeps the text in a `char *`, which the backend frees. */
 int task_setting_text(void *field, struct span value, struct err *e);

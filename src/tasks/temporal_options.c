@@ -106,13 +106,7 @@ static int set_file(void *field, struct span value, struct err *e)
 
 static int set_timeout(void *field, struct span value, struct err *e)
 {
-	char text[32];
-	int64_t ms;
-	span_copy(value, text, sizeof(text));
-	if (value.len >= sizeof(text) || clock_parse_duration(text, &ms) < 0 || ms < 1000 || ms > INT_MAX)
-		return err_set(e, -EINVAL, "expected a duration from 1s to 24d, like 10m");
-	*(unsigned *)field = (unsigned)ms;
-	return 0;
+	return task_setting_duration(field, value, 1000, 24 * 86400000u, e);
 }
 
 static int set_name(void *field, struct span value, struct err *e)

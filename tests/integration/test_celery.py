@@ -378,7 +378,7 @@ def test_a_wrong_address_is_named_at_the_start_without_its_secret(start, tmp_pat
 def test_an_input_above_the_limit_goes_to_legacy(start, engine):
     origin = start.origin()
     origin.always(lambda x: (x.read_body(), x.answer(body=b"legacy")))
-    router = start_router(start, origin, engine[0].url(0), engine[0].url(1), max_input="10k")
+    router = start_router(start, origin, engine[0].url(0), engine[0].url(1), max_input="10KiB")
     assert call(router, "give_size", "x" * 20000).content == b"legacy"
     assert router.wait_outcomes()[0]["reason"] == "input_too_large"
     assert call(router, "give_size", "x" * 9000).json() == 9000

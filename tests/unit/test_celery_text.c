@@ -348,9 +348,9 @@ static void settings(void **state)
 		const char *key, *value, *complaint;
 	} cases[] = {
 		{"queue", "executor", NULL},	   {"queue", "", "name"},	      {"queue", "two words", "name"},
-		{"max_input", "1048576", NULL},	   {"max_input", "64m", NULL},	      {"max_input", "10k", NULL},
-		{"max_input", "-1", "bytes"},	   {"max_input", "400m", "bytes"},    {"max_input", "1x", "bytes"},
-		{"max_input", "18446744073709551615k", "bytes"},		      {"command_timeout", "250ms", NULL},
+		{"max_input", "1048576", NULL},	   {"max_input", "64MiB", NULL},      {"max_input", "10KiB", NULL},
+		{"max_input", "-1", "bytes"},	   {"max_input", "400MiB", "bytes"},  {"max_input", "64m", "bytes"},
+		{"max_input", "18446744073709551615KiB", "bytes"},		      {"command_timeout", "250ms", NULL},
 		{"command_timeout", "2h", "duration"}, {"command_timeout", "soon", "duration"}, {"terminate", "true", NULL},
 		{"terminate", "yes", "true or false"}, {"control_exchange", "other", NULL}, {"broker", "x", "there are: broker_url, result_backend, "},
 		{"broker_url", "rediss://:secret@h", "TLS"}, {"broker_url", "redis://:secret@h/1", NULL},
