@@ -236,6 +236,30 @@ static int open_access_log(struct app *a, const struct config *c)
 	return r;
 }
 
+static bool listens_at(const struct config *c, const char *address)
+{
+	for (size_t i = 0; i < c->n_services; i++)
+		if (strcmp(c->services[i].listen, address) == 0)
+			return true;
+	return false;
+}
+
+/* As at a start: an address that somebody else has is a mistake, not a share of his connections (SO_REUSEPORT). */
+static int check_addresses(const struct app *a, const struct config *new, struct buf *problems)
+{
+	int worst = 0;
+	for (size_t i = 0; i < new->n_services; i++) {
+		struct err e;
+		if (listens_at(a->config, new->services[i].listen))
+			continue;
+		int r = plane_address_free(new->services[i].listen, &e);
+		if (r < 0)
+			buf_printf(problems, "%s: services.%.*s.listen: %s\n", new->path, SPAN_ARG(new->services[i].name), e.text);
+		worst = r < 0 ? r : worst;
+	}
+	return worst;
+}
+
 static void reload(struct app *a)
 {
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
@@ -243,6 +267,8 @@ static void reload(struct app *a)
 	int r = config_load(a->config->path, app_getenv, &problems, &new);
 	if (r == 0)
 		r = app_backends_check(a, new, &problems);
+	if (r == 0)
+		r = check_addresses(a, new, &problems);
 	app_log_problems(r < 0 ? "reload_refused" : "config_warning", &problems);
 	if (r < 0) {
 		config_unref(new);
@@ -274,7 +300,7 @@ static unsigned running(const struct app *a)
 {
 	unsigned n = 0;
 	for (size_t i = 0; i < a->n_planes; i++)
-		n += plane_exchanges(a->planes[i]);
+		n += plane_exchanges(a->planes[i]) + plane_unheard(a->planes[i]);
 	return n;
 }
 

@@ -13,6 +13,7 @@
 #include "metrics/prometheus.h"
 #include "metrics/report.h"
 #include "metrics/when.h"
+#include "router/acceptor.h"
 #include "router/identity.h"
 #include "router/route.h"
 
@@ -311,7 +312,8 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 {
 	struct app *a = arg;
 	CLEANUP(buf_releasep) struct buf b = BUF_INIT(1u << 20);
-	bool ready = !a->draining && a->n_planes > 0;
+	bool accepting = !acceptor_outage();
+	bool ready = !a->draining && a->n_planes > 0 && accepting;
 	bool stores = put_stores(a, &b);
 	buf_puts(&b, ",");
 	bool backends = put_backends(a, &b);
@@ -329,7 +331,7 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 	app_broken_flags(a, &broken);
 	bool fine = stores && legacy && backends && registered && a->flags && !f.failing && !f.carried.n && !broken.n;
 	buf_puts(out, "{");
-	put_text(out, "status", a->draining ? "draining" : !ready ? "starting" : fine ? "ready" : "degraded");
+	put_text(out, "status", a->draining ? "draining" : !accepting ? "degraded" : !ready ? "starting" : fine ? "ready" : "degraded");
 	buf_puts(out, ",");
 	put_bool(out, "ready", ready);
 	if (!whole) { /* what follows tells of the inside */
@@ -341,6 +343,7 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 		const char *what;
 		bool missing;
 	} parts[] = {{"a legacy service cannot be reached, or fails; see legacy", !legacy},
+		     {"connections cannot be accepted: out of descriptors or memory", !accepting},
 		     {"outcomes or ledger cannot be written", !stores},
 		     {"a backend is unreachable or without a worker", !backends},
 		     {"an operation's task would not be run; see registration", !registered},

@@ -399,6 +399,7 @@ int admin_start(struct loop *loop, const struct config *config, struct guesses *
 		.address = a->address,
 		.max_connections = 64,
 		.newest_first = true,
+		.reserve = 4,
 		.max_head = 16384,
 		.head_timeout_ms = 10000,
 		.idle_timeout_ms = 30000,

@@ -29,8 +29,10 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "router/acceptor.h"
 #include "router/hangup.h"
 #include "router/head_check.h"
 #include "router/layout_check.h"
@@ -39,6 +41,7 @@
 #include "router/sweep.h"
 
 #define STREAM_BLOCK 32768	  /* bytes pulled at once for an answer of known length */
+#define UNHEARD_MS 1000 /* patience with connections that have brought nothing when it quiesces */
 #define CONNECTIONS_TO_REFUSE 1024 /* above the limit, so that they can be told so */
 #define ANSWER_HEAD_LEAST 2048
 #define ANSWER_OWN 1024 /* bytes for what is added to the fields of an answer: status line, Date, Via, framing */
@@ -58,6 +61,7 @@ enum stage { STAGE_NEW, STAGE_HEAD, STAGE_BODY, STAGE_COMPLETE, STAGE_ANSWERING 
 struct listener {
 	struct loop *loop;
 	struct MHD_Daemon *daemon;
+	struct acceptor *acceptor;
 	struct loop_watch *watch;
 	struct loop_work run;
 	struct sweep *sweep;
@@ -67,6 +71,7 @@ struct listener {
 	struct listener_options options; /* address is not kept */
 	struct client *clients;
 	unsigned port, connections, exchanges;
+	uint64_t quiesced_ms;
 	bool run_queued, again, quiesced;
 	size_t n_fields; /* of the head being collected */
 	struct http_field fields[HTTP_FIELDS_MAX];
@@ -895,6 +900,12 @@ static struct client *client_new(struct listener *l, struct MHD_Connection *conn
 	return c;
 }
 
+/* Room for one more, be it to refuse it. */
+static bool has_room(const struct listener *l)
+{
+	return l->connections < l->options.max_connections + CONNECTIONS_TO_REFUSE;
+}
+
 /* The descriptor is closed by the library right after. */
 static void client_free(struct client *c)
 {
@@ -905,6 +916,8 @@ static void client_free(struct client *c)
 		c->next->prev = c->prev;
 	*(c->prev ? &c->prev->next : &l->clients) = c->next;
 	l->connections--;
+	if (l->acceptor)
+		acceptor_pause(l->acceptor, !has_room(l));
 	int lingering = c->linger && !c->gone ? fcntl(c->fd, F_DUPFD_CLOEXEC, 0) : -1;
 	if (lingering >= 0)
 		lingering_take(l->lingering, lingering);
@@ -932,17 +945,27 @@ static size_t memory_for(size_t max_head)
 	return n > LIBRARY_MAPS_ABOVE ? n : LIBRARY_MAPS_ABOVE + 4096;
 }
 
-static int start_daemon(struct listener *l, int fd)
+#define LIBRARY_CONNECTIONS_MORE 64 /* closed, and not yet cleaned up by the library */
+
+static int start_daemon(struct listener *l)
 {
 	l->daemon = MHD_start_daemon(
-		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO, 0, NULL, NULL, on_request, l,
-		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_target, l, MHD_OPTION_NOTIFY_COMPLETED,
-		on_completed, l, MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_UNESCAPE_CALLBACK,
-		keep_escapes, l, MHD_OPTION_CONNECTION_LIMIT, l->options.max_connections + CONNECTIONS_TO_REFUSE,
+		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL, on_request, l,
+		MHD_OPTION_URI_LOG_CALLBACK, on_target, l, MHD_OPTION_NOTIFY_COMPLETED, on_completed, l,
+		MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, l,
+		MHD_OPTION_CONNECTION_LIMIT, l->options.max_connections + CONNECTIONS_TO_REFUSE + LIBRARY_CONNECTIONS_MORE,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory_for(l->options.max_head),
 		/* The strictness of 0.9.75 finds little (http.md): we check, and count. */
 		MHD_OPTION_STRICT_FOR_CLIENT, library_is_new() ? 1 : 0, MHD_OPTION_END);
 	return l->daemon ? 0 : -EIO;
+}
+
+static void on_accepted(void *arg, int fd, const struct sockaddr *peer, socklen_t length)
+{
+	struct listener *l = arg;
+	MHD_add_connection(l->daemon, fd, peer, length); /* closes it when it cannot be served */
+	acceptor_pause(l->acceptor, !has_room(l));
+	schedule(l);
 }
 
 static int start_parts(struct listener *l)
@@ -964,10 +987,13 @@ static int start_parts(struct listener *l)
 static int start(struct listener *l, int fd)
 {
 	int r = start_parts(l);
-	if (r < 0)
+	if (r == 0)
+		r = start_daemon(l);
+	if (r < 0) {
 		close(fd);
-	else
-		r = start_daemon(l, fd); /* which owns the descriptor, also when it fails */
+		return r;
+	}
+	r = acceptor_new(l->loop, fd, l->options.reserve, on_accepted, l, &l->acceptor);
 	if (r < 0)
 		return r;
 	int epoll_fd = MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
@@ -1013,10 +1039,18 @@ unsigned listener_exchanges(const struct listener *l)
 	return l->exchanges;
 }
 
+static bool has_input(const struct client *c)
+{
+	int n = 0;
+	return ioctl(c->fd, FIONREAD, &n) == 0 && n > 0;
+}
+
 static void close_idle(void *arg, struct sweep_entry *e)
 {
 	(void)arg;
-	hang_up((struct client *)((char *)e - offsetof(struct client, limit)));
+	struct client *c = (struct client *)((char *)e - offsetof(struct client, limit));
+	if (!has_input(c)) /* the next request is there already: it gets its answer, with Connection: close */
+		hang_up(c);
 }
 
 void listener_quiesce(struct listener *l)
@@ -1024,17 +1058,40 @@ void listener_quiesce(struct listener *l)
 	if (l->quiesced)
 		return;
 	l->quiesced = true;
-	int fd = MHD_quiesce_daemon(l->daemon);
-	if (fd >= 0)
-		close(fd);
+	l->quiesced_ms = loop_now_ms(l->loop);
+	acceptor_close(l->acceptor);
 	sweep_each(l->sweep, LIMIT_IDLE, close_idle, NULL);
 	schedule(l);
+}
+
+static bool has_received(const struct client *c)
+{
+	struct tcp_info info = {0};
+	socklen_t n = sizeof(info);
+	return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &n) == 0 && info.tcpi_bytes_received > 0;
+}
+
+unsigned listener_unheard(struct listener *l)
+{
+	unsigned n = !acceptor_closed(l->acceptor);
+	bool patient = n > 0 || loop_now_ms(l->loop) - l->quiesced_ms < UNHEARD_MS;
+	for (struct client *c = l->clients; c; c = c->next) {
+		if (c->hung_up || is_lost(c) || (c->exchange && c->exchange->told))
+			continue;
+		bool idle = !c->exchange && c->limit.next && c->limit.kind == LIMIT_IDLE;
+		if (c->exchange || (idle ? has_input(c) : has_received(c)) || (patient && !idle))
+			n++;
+		else
+			hang_up(c);
+	}
+	return n;
 }
 
 struct listener *listener_stop(struct listener *l)
 {
 	if (!l)
 		return NULL;
+	l->acceptor = acceptor_free(l->acceptor);
 	loop_watch_free(l->watch);
 	for (struct client *c = l->clients; c; c = c->next)
 		if (c->exchange && c->exchange->suspended)

@@ -90,6 +90,7 @@ struct listener_options {
 	/* Above max_connections a new one is served, and the one that has been there for longest without a request (failing that,
 	 * the oldest) is closed for it. */
 	bool newest_first;
+	unsigned reserve; /* descriptors kept back for its connections when the process has no others */
 	/* Bytes of request line and fields, above it 431; and of the fields of an answer. 16 KiB is a good value: the library zeroes
 	 * twice this much and 34 KiB more for each request on a kept connection, and keeps it resident. */
 	size_t max_head;
@@ -107,8 +108,12 @@ struct listener_options {
 int listener_start(struct loop *loop, const struct listener_options *o, const struct listener_handler *h,
 		   struct listener **ret, struct err *e);
 unsigned listener_port(const struct listener *l); /* the bound one, for port 0 */
-/* No new connections; kept idle connections are closed; running exchanges go on (their connections close after). */
+/* Kept idle connections are closed; what the kernel has accepted is still served, then no more is accepted; running exchanges go on
+ * (their connections close after). */
 void listener_quiesce(struct listener *l);
+/* After listener_quiesce, now and then: how many connections may still bring a request, which to cut would be a loss; while
+ * accepting has not ended, one more. Closes those that have brought nothing for a second. */
+unsigned listener_unheard(struct listener *l);
 unsigned listener_connections(const struct listener *l);
 unsigned listener_exchanges(const struct listener *l); /* running */
 struct listener *listener_stop(struct listener *l);    /* cuts what runs (`finished` is called for each) */

@@ -128,7 +128,7 @@ static int service_runtime_new(struct plane *p, const struct config *config, con
 
 /* With SO_REUSEPORT a second router would silently take half of the connections: the first listener of this process looks
  * whether the address is free of anybody's. */
-static int must_be_free(const char *address, struct err *e)
+int plane_address_free(const char *address, struct err *e)
 {
 	CLEANUP(closep) int fd = -1;
 	unsigned port;
@@ -163,7 +163,7 @@ static int open_listener(struct plane *p, struct service_runtime *s, struct err 
 	};
 	struct listener_handler h = request_handler;
 	h.arg = pl;
-	int r = p->index == 0 && port == 0 ? must_be_free(address, e) : 0;
+	int r = p->index == 0 && port == 0 ? plane_address_free(address, e) : 0;
 	if (r == 0)
 		r = listener_start(p->loop, &o, &h, &pl->listener, e);
 	if (r < 0) {
@@ -183,7 +183,7 @@ static int open_listener(struct plane *p, struct service_runtime *s, struct err 
 static struct plane_listener *find_listener(struct plane *p, const struct service *s)
 {
 	for (struct plane_listener *pl = p->listeners; pl; pl = pl->next)
-		if (strcmp(pl->address, s->listen) == 0 && span_eq(pl->current->service->name, s->name))
+		if (!pl->closing && strcmp(pl->address, s->listen) == 0 && span_eq(pl->current->service->name, s->name))
 			return pl;
 	return NULL;
 }
@@ -204,22 +204,48 @@ static bool in_config(const struct config *c, const struct plane_listener *pl)
 	return false;
 }
 
-/* What is gone from the configuration stops accepting; what was closed to new requests earlier and has none left is freed. */
-static void retire_listeners(struct plane *p, const struct config *c)
+#define CLOSING_TICK_MS 20
+
+static void close_softly(struct plane *p, struct plane_listener *pl)
 {
-	struct plane_listener **at = &p->listeners;
-	while (*at) {
+	pl->closing = true;
+	listener_quiesce(pl->listener);
+	if (!loop_timer_active(p->closing))
+		loop_timer_start(p->closing, CLOSING_TICK_MS);
+}
+
+/* Listeners that are being closed: what they may still be asked is counted; those that are gone from the configuration are freed
+ * once nobody is left. */
+static void on_closing(void *arg)
+{
+	struct plane *p = arg;
+	unsigned unheard = 0;
+	bool more = false;
+	for (struct plane_listener **at = &p->listeners; *at;) {
 		struct plane_listener *pl = *at;
-		bool wanted = in_config(c, pl);
-		if (!wanted)
-			listener_quiesce(pl->listener);
-		if (!wanted && listener_exchanges(pl->listener) == 0) {
+		unsigned n = pl->closing ? listener_unheard(pl->listener) : 0;
+		unheard += n;
+		if (pl->retired && n == 0 && listener_exchanges(pl->listener) == 0) {
 			*at = pl->next;
 			close_listener(pl);
-		} else {
-			at = &pl->next;
+			continue;
 		}
+		more |= pl->closing;
+		at = &pl->next;
 	}
+	atomic_store(&p->unheard, unheard);
+	if (more)
+		loop_timer_start(p->closing, CLOSING_TICK_MS);
+}
+
+/* What is gone from the configuration stops accepting. */
+static void retire_listeners(struct plane *p, const struct config *c)
+{
+	for (struct plane_listener *pl = p->listeners; pl; pl = pl->next)
+		if (!pl->closing && !in_config(c, pl)) {
+			pl->retired = true;
+			close_softly(p, pl);
+		}
 }
 
 static int apply_config(struct plane *p, const struct config *c, struct err *e)
@@ -305,7 +331,8 @@ static void on_quiesce(struct loop_work *w)
 {
 	struct message *m = message_of(w);
 	for (struct plane_listener *pl = m->plane->listeners; pl; pl = pl->next)
-		listener_quiesce(pl->listener);
+		close_softly(m->plane, pl);
+	on_closing(m->plane);
 	free(m);
 }
 
@@ -326,6 +353,7 @@ void plane_set_config(struct plane *p, const struct config *config)
 
 void plane_quiesce(struct plane *p)
 {
+	atomic_store(&p->unheard, 1); /* until the plane has looked */
 	post(p, on_quiesce, NULL, NULL, NULL);
 }
 
@@ -365,6 +393,10 @@ int plane_start(struct plane_env *env, unsigned index, const struct config *conf
 	int r = loop_new(&p->loop);
 	if (r < 0) {
 		err_set(e, r, "event loop: %s", strerror(-r));
+		goto fail;
+	}
+	if ((r = loop_timer_new(p->loop, on_closing, p, &p->closing)) < 0) {
+		err_set(e, r, "timer: %s", strerror(-r));
 		goto fail;
 	}
 	r = recorder_producer_new(env->recorder, &p->producer);
@@ -407,6 +439,7 @@ struct plane *plane_free(struct plane *p)
 		p->listeners = pl->next;
 		close_listener(pl);
 	}
+	p->closing = loop_timer_free(p->closing);
 	loop_run_posted(p->loop);
 	shadow_end_all(p);
 	for (size_t i = 0; i < p->env->n_backends; i++)
@@ -419,6 +452,11 @@ struct plane *plane_free(struct plane *p)
 	loop_free(p->loop);
 	free(p);
 	return NULL;
+}
+
+unsigned plane_unheard(const struct plane *p)
+{
+	return atomic_load(&p->unheard);
 }
 
 unsigned plane_exchanges(const struct plane *p)

@@ -77,6 +77,10 @@ void plane_set_readiness(struct plane *p, const struct readiness *readiness);
 void plane_set_config(struct plane *p, const struct config *config);
 void plane_quiesce(struct plane *p);
 unsigned plane_exchanges(const struct plane *p); /* requests running; any thread */
+/* Connections that were accepted, or are being, and may still bring a request after plane_quiesce or a reload; any thread. */
+unsigned plane_unheard(const struct plane *p);
+/* Whether nobody listens there, this process included. -EADDRINUSE, … with a sentence. */
+int plane_address_free(const char *address, struct err *e);
 
 /* Counters by service name; made when it is not there yet (control thread only). NULL when the table is full. */
 struct service_shared *plane_env_service(struct plane_env *env, struct span name);

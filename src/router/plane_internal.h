@@ -36,6 +36,7 @@ struct plane_listener {
 	struct listener *listener;
 	struct service_runtime *current; /* NULL once the service is gone from the configuration */
 	char address[128];		 /* as configured */
+	bool closing, retired;		 /* takes no new connections; is gone from the configuration */
 	struct plane_listener *next;
 };
 
@@ -51,6 +52,8 @@ struct plane {
 	struct task_client *clients[CONFIG_MAX_BACKENDS]; /* as in env->backends */
 	struct recorder_producer *producer;
 	atomic_uint exchanges;
+	atomic_uint unheard; /* connections of closing listeners that may still bring a request */
+	struct loop_timer *closing; /* looks at them */
 	struct request *live_requests; /* those with references left */
 	struct request *free_requests; /* kept for re-use */
 	unsigned n_free_requests;

@@ -1,8 +1,11 @@
 """The router's life as a process: reloads, who is let in at the admin listener, descriptors, draining, its data folder."""
+import collections
 import json
 import os
+import resource
 import signal
 import socket
+import time
 
 import pytest
 
@@ -54,7 +57,8 @@ def test_twenty_reloads_of_differing_configurations_leave_every_endpoint_guarded
         for path in ENDPOINTS:
             assert status(router, path).status == 401, (n, path)
             assert status(router, path, "wrong").status in (401, 429), (n, path)
-            assert status(router, path, "right").status in (200, 404 if path == "/" else 200), (n, path)
+            # the dashboard may not be installed, the first report find no database yet
+            assert status(router, path, "right").status in (200, 404, 503), (n, path)
         whole = json.loads(status(router, "/readyz", "right").body)
         assert whole["backends"][0]["name"] == "embedded" and len(whole["flags"]["where"]) > 1
         assert status(router, "/healthz").status == 200
@@ -160,3 +164,136 @@ def test_liveness_has_a_place_beside_idle_connections(start):
     finally:
         for sock in idle:
             sock.close()
+
+
+# --- descriptors -------------------------------------------------------------------------------------------------------
+
+def test_a_listener_hears_again_by_itself_when_descriptors_are_free(start):
+    origin = start.origin()
+    config = c.router({"quiet": c.service(origin), "crowded": c.service(origin)}, threads=1)
+    router = start.router(config)
+    quiet, crowded = router.ports["quiet"], router.ports["crowded"]
+    resource.prlimit(router.pid, resource.RLIMIT_NOFILE, (router.descriptors() + 20, router.descriptors() + 20))
+    held = [socket.create_connection(("127.0.0.1", quiet))]
+    try:
+        held += [socket.create_connection(("127.0.0.1", crowded)) for _ in range(60)]
+        router.wait_event("accept_failing")
+        with socket.create_connection(("127.0.0.1", quiet)) as waiting:
+            waiting.sendall(request())
+            for _ in range(10):
+                assert status(router, "/healthz").status == 200, "a descriptor is kept in reserve"
+            told = status(router, "/readyz")
+            assert told.status == 503 and "descriptors" in told.body.decode()
+            for sock in held[1:]:  # the quiet listener's connection stays
+                sock.close()
+            free_at = time.monotonic()
+            waiting.settimeout(30)
+            assert b"200" in waiting.recv(100)
+            assert time.monotonic() - free_at < 2
+        router.wait_event("accept_resumed")
+        assert ask(quiet, request()).status == 200 and ask(crowded, request()).status == 200
+        wait_until(lambda: status(router, "/readyz").status == 200, "readiness")
+        assert len(router.find("accept_failing")) == 1
+    finally:
+        for sock in held:
+            sock.close()
+
+
+# --- draining ----------------------------------------------------------------------------------------------------------
+
+class Burst:
+    """Many connections at once, each with its request sent or about to be."""
+
+    def __init__(self, port, n, late=0):
+        self.socks, self.late = [], late
+        for _ in range(n):
+            try:
+                self.socks.append(socket.create_connection(("127.0.0.1", port), timeout=30))
+            except OSError:
+                break
+        for sock in self.socks[late:]:
+            sock.sendall(request())
+
+    def answers(self):
+        for sock in self.socks[:self.late]:
+            sock.sendall(request())
+        counted = collections.Counter()
+        for sock in self.socks:
+            try:
+                data = sock.recv(100)
+                counted["answered" if b" 200 " in data else "closed" if not data else data[:20]] += 1
+            except OSError as why:
+                counted[type(why).__name__] += 1
+            sock.close()
+        return counted
+
+
+@pytest.mark.parametrize("late", [0, 300])
+def test_what_was_accepted_before_sigterm_is_answered(start, late):
+    router = start.router(c.passing(start.origin(), limits={"max_in_flight": 5000}))
+    burst = Burst(router.port, 700, late)
+    router.signal(signal.SIGTERM)
+    assert burst.answers() == {"answered": 700}
+    assert router.wait() == 0
+    assert router.find("stopped")[0]["cut"] == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", router.port), timeout=30)
+
+
+def test_a_reload_that_closes_a_listener_answers_what_it_had_accepted(start):
+    origin = start.origin()
+    config = c.router({"stays": c.service(origin), "goes": c.service(origin, limits={"max_in_flight": 5000})})
+    router = start.router(config)
+    burst = Burst(router.ports["goes"], 500)
+    services = dict(config["services"])
+    goes = dict(services.pop("goes"), listen="127.0.0.1:%d" % router.ports["goes"])
+    reload(router, dict(config, services=services))
+    assert burst.answers() == {"answered": 500}
+    wait_until(lambda: not listens(router.ports["goes"]), "the listener to be closed")
+    reload(router, dict(config, services={**services, "goes": goes}))
+    wait_until(lambda: listens(router.ports["goes"]), "the listener to be there again")
+    assert ask(router.ports["goes"], request()).status == 200
+
+
+def listens(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=30).close()
+        return True
+    except ConnectionRefusedError:
+        return False
+
+
+def test_connections_that_bring_nothing_hold_up_no_end(start):
+    router = start.router(c.passing(start.origin()))
+    with socket.create_connection(("127.0.0.1", router.port)):
+        router.signal(signal.SIGTERM)
+        assert router.wait(8) == 0
+        assert router.find("stopped")[0]["cut"] == 0
+
+
+def test_a_request_that_never_becomes_whole_is_counted_as_cut(start):
+    config = c.passing(start.origin())
+    config["drain_timeout"] = "1s"
+    router = start.router(config)
+    with socket.create_connection(("127.0.0.1", router.port)) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHo")
+        with socket.create_connection(("127.0.0.1", router.port)) as other:
+            other.sendall(request())
+            other.recv(100)
+        router.signal(signal.SIGTERM)
+        assert router.wait() == 0
+    assert router.find("stopped")[0]["cut"] == 1
+
+
+# --- addresses ---------------------------------------------------------------------------------------------------------
+
+def test_a_reload_onto_an_address_of_another_process_is_refused_as_a_start_is(start):
+    one, two = start.router(c.passing(start.origin())), start.router(c.passing(start.origin()))
+    config = json.loads(json.dumps(two.config))
+    config["services"]["echo"]["listen"] = "127.0.0.1:%d" % one.port
+    two.write_config(config)
+    two.signal(signal.SIGHUP)
+    two.wait_event("reload_refused", count=2)  # the first says that there is no flags.yml
+    told = two.find("reload_refused")[-1]
+    assert "services.echo.listen" in told["problem"] and str(one.port) in told["problem"]
+    assert ask(two.port, request()).status == 200 and not two.find("reloaded")
