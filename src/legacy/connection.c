@@ -382,7 +382,7 @@ static int search_begin(struct search *s)
 {
 	struct connector *c = s->connection->connector;
 	if (!c->addresses)
-		return attempt_start(s, "");
+		return attempt_start(s, c->origin->reroute ? c->origin->host : "");
 	if (loop_timer_new(c->loop, on_search_timer, s, &s->timer) < 0)
 		return -ENOMEM;
 	if (addresses_ready(c->addresses))

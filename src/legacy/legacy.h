@@ -32,6 +32,7 @@ struct legacy_call;
 
 struct legacy_options {
 	const char *base_url; /* http://host:port[/prefix] or https://…; the prefix is put before the target */
+	const char *server_name; /* for TLS, in place of the URL's host; NULL: that */
 	const char *ca_file;  /* NULL: the system's */
 	unsigned max_connections;	 /* per upstream (that is: per thread); above it calls queue */
 	unsigned max_queued;		 /* calls waiting for a connection; above it fails with LEGACY_OVERLOADED */
@@ -93,6 +94,9 @@ int legacy_setup(void);
 int legacy_upstream_new(struct loop *loop, const struct legacy_options *o, struct legacy_upstream **ret, struct err *e);
 struct legacy_upstream *legacy_upstream_free(struct legacy_upstream *u);
 unsigned legacy_upstream_connections(const struct legacy_upstream *u);
+/* Whether dot segments of the target lead out of the base URL's prefix, however an upstream may read them: decoded (several times,
+ * too), with \ for /, with parameters behind "..", with empty segments merged. */
+bool legacy_upstream_is_left(const struct legacy_upstream *u, struct span target);
 void legacy_upstream_close_kept(struct legacy_upstream *u);
 
 /* Can a connection be made? Names, TCP and TLS, within connect_timeout_ms; nothing is sent, and it counts in no limit. `told`

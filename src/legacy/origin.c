@@ -95,6 +95,18 @@ int origin_parse(const char *base_url, struct origin *ret, struct err *e)
 	return (*ret = o, 0);
 }
 
+int origin_rename(struct origin *o, const char *server_name)
+{
+	char *url = NULL;
+	size_t n = server_name[0] == '[' ? strcspn(server_name, "]") + 1 : strcspn(server_name, ":");
+	if (asprintf(&url, "%s%.*s:%u/", o->tls ? "https://" : "http://", (int)n, server_name, o->port) < 0)
+		return -ENOMEM;
+	free(o->url);
+	o->url = url;
+	o->reroute = true;
+	return 0;
+}
+
 void origin_release(struct origin *o)
 {
 	free(o->authority);

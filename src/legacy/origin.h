@@ -17,6 +17,7 @@ struct origin {
 	char *authority; /* host[:port], as for the Host field */
 	char *host;	 /* without brackets */
 	unsigned port;
+	bool reroute;	 /* the URL has another name than `host`, which is where connections go */
 	bool is_address; /* the host is one, not a name */
 	char *url;	 /* scheme://authority/ */
 	char *prefix;	 /* "" or "/a/b": without the last slash */
@@ -24,6 +25,7 @@ struct origin {
 };
 
 int origin_parse(const char *base_url, struct origin *ret, struct err *e); /* -EINVAL, -ENOMEM */
+int origin_rename(struct origin *o, const char *server_name); /* of the URL: SNI and certificate; its port is ignored. -ENOMEM */
 void origin_release(struct origin *o);
 
 #endif

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static bool has_blank(struct span s)
 {
@@ -34,6 +36,64 @@ static struct span origin_form(struct span target)
 	while (at < target.len && target.ptr[at] != '/' && target.ptr[at] != '?')
 		at++;
 	return (struct span){target.ptr + at, target.len - at};
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Decodes once in place; false when there was nothing to decode. */
+static bool decode(char *text, size_t *n)
+{
+	size_t at = 0;
+	for (size_t i = 0; i < *n; i++, at++) {
+		int high = i + 2 < *n && text[i] == '%' ? hex_digit(text[i + 1]) : -1, low = high < 0 ? -1 : hex_digit(text[i + 2]);
+		text[at] = low < 0 ? text[i] : (char)(high << 4 | low);
+		i += low < 0 ? 0 : 2;
+	}
+	bool changed = at != *n;
+	*n = at;
+	return changed;
+}
+
+static bool climbs(const char *path, size_t n)
+{
+	long depth = 0;
+	for (size_t begin = 0, i = 0; i <= n; i++) {
+		if (i < n && path[i] != '/' && path[i] != '\\')
+			continue;
+		const char *parameters = memchr(path + begin, ';', i - begin);
+		size_t length = parameters ? (size_t)(parameters - path) - begin : i - begin;
+		bool dots = length == 2 && path[begin] == '.' && path[begin + 1] == '.';
+		depth += dots ? -1 : length > 0 && !(length == 1 && path[begin] == '.');
+		if (depth < 0)
+			return true;
+		begin = i + 1;
+	}
+	return false;
+}
+
+bool request_target_climbs(struct span target)
+{
+	target = origin_form(target);
+	const char *query = target.len ? memchr(target.ptr, '?', target.len) : NULL;
+	size_t n = query ? (size_t)(query - target.ptr) : target.len;
+	if (climbs(target.ptr, n))
+		return true;
+	if (!n || !memchr(target.ptr, '%', n))
+		return false;
+	char *text = malloc(n);
+	bool found = !text;
+	if (text)
+		memcpy(text, target.ptr, n);
+	for (int times = 0; !found && times < 3 && decode(text, &n); times++)
+		found = climbs(text, n);
+	free(text);
+	return found;
 }
 
 static void append_target(struct buf *out, struct span target, const struct origin *o)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "legacy/call.h"
+#include "legacy/request_head.h"
 
 #define SPARE_BLOCKS 16
 
@@ -116,7 +117,10 @@ int legacy_upstream_new(struct loop *loop, const struct legacy_options *o, struc
 		.connect_timeout_ms = o->connect_timeout_ms,
 		.ca_file = o->ca_file,
 	};
+	u->options.server_name = NULL;
 	r = origin_parse(o->base_url, &u->origin, e);
+	if (r == 0 && u->origin.tls && o->server_name && origin_rename(&u->origin, o->server_name) < 0)
+		r = err_set(e, -ENOMEM, "out of memory");
 	if (r == 0)
 		r = pool_new(loop, &u->origin, &po, &u->pool, e);
 	if (r == 0 && loop_timer_new(loop, on_soon, u, &u->soon_timer) < 0)
@@ -143,6 +147,11 @@ struct legacy_upstream *legacy_upstream_free(struct legacy_upstream *u)
 	}
 	free(u);
 	return NULL;
+}
+
+bool legacy_upstream_is_left(const struct legacy_upstream *u, struct span target)
+{
+	return u->origin.prefix_length && request_target_climbs(target);
 }
 
 unsigned legacy_upstream_connections(const struct legacy_upstream *u)

@@ -22,8 +22,10 @@
 #include "flags/flags.h"
 #include "flags/flipt_credential.h"
 #include "router/cidr.h"
+#include "router/forward.h"
 #include "router/template.h"
 
+#define LEGACY_HOST_UPSTREAM ""
 #define CONFIG_MAX_FILE (4u << 20)
 #define CONFIG_MAX_SERVICES 16
 #define CONFIG_MAX_OPERATIONS 256 /* per service */
@@ -129,6 +131,10 @@ struct service {
 	unsigned head_timeout_ms, client_idle_timeout_ms, drain_timeout_ms;
 	unsigned legacy_max_connections, legacy_max_kept, legacy_keep_ms;
 	bool half_close_is_gone;
+	enum forward_forwarded forwarded;
+	bool via_off;
+	/* Host and SNI of what legacy gets. NULL: the caller's Host; LEGACY_HOST_UPSTREAM: the URL's; else this name. */
+	const char *legacy_host;
 	struct operation *operations;
 	size_t n_operations;
 };

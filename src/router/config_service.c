@@ -25,9 +25,51 @@ static void set_defaults(struct service *s)
 	s->half_close_is_gone = true;
 }
 
+static void read_legacy_host(const struct place *p, struct service *s)
+{
+	struct span name;
+	if (!p->node || !value_text(p, &name) || span_is(name, "keep"))
+		return;
+	if (span_is(name, "upstream")) {
+		s->legacy_host = LEGACY_HOST_UPSTREAM;
+		return;
+	}
+	CLEANUP(buf_releasep) struct buf url = BUF_INIT(512);
+	buf_printf(&url, "http://%.*s", SPAN_ARG(name));
+	if (url.error || memchr(name.ptr, '/', name.len) || url_mistake(buf_span(&url)))
+		place_mistake(p, "expected keep, upstream, or a host name with or without a port");
+	else
+		s->legacy_host = config_text(p->reader, name);
+}
+
+static bool names_a_socket(struct span url)
+{
+	return span_starts(url, SPAN_LIT("unix:")) || span_starts(url, SPAN_LIT("/")) || span_starts(url, SPAN_LIT("http+unix:")) ||
+	       span_starts(url, SPAN_LIT("http://unix:"));
+}
+
+/* What other proxies can, said in so many words. */
+static bool refuse_legacy(const struct place *p)
+{
+	struct place url = p->node && p->node->kind == YAML_SCALAR ? *p : place_member(p, "url");
+	struct place proxy = place_member(p, "proxy_protocol");
+	struct span text;
+	bool refused = url.node && yaml_string(url.node, &text) && names_a_socket(text);
+	if (refused)
+		place_mistake(&url, "legacy services on unix sockets are not supported: let it listen on a loopback port");
+	if (proxy.node)
+		place_mistake(&proxy, "the PROXY protocol is not spoken to legacy services: see \"forwarded\"");
+	return refused || proxy.node;
+}
+
 static void read_legacy(const struct place *p, struct service *s)
 {
+	if (p->node && (p->node->kind == YAML_SCALAR || p->node->kind == YAML_MAPPING) && refuse_legacy(p))
+		return;
+	bool via = true;
 	static const struct field fields[] = {
+		{"host", FIELD_OTHER, 0, 0, 0},
+		{"via", FIELD_OTHER, 0, 0, 0},
 		{"url", FIELD_URL, offsetof(struct service, legacy_url), 0, 0},
 		{"ca_file", FIELD_FILE, offsetof(struct service, legacy_ca_file), 0, 0},
 		{"max_connections", FIELD_UNSIGNED, offsetof(struct service, legacy_max_connections), 1, 1000000},
@@ -43,6 +85,10 @@ static void read_legacy(const struct place *p, struct service *s)
 	}
 	unsigned before = p->reader->mistakes;
 	READ_FIELDS(p, fields, s);
+	struct place host = place_member(p, "host"), with_via = place_member(p, "via");
+	read_legacy_host(&host, s);
+	if (value_bool(&with_via, &via))
+		s->via_off = !via;
 	if (!s->legacy_url && p->reader->mistakes == before)
 		place_mistake(p, "missing: the legacy service's URL");
 	if (s->legacy_url && s->legacy_ca_file && !span_starts(span_of(s->legacy_url), SPAN_LIT("https://")))
@@ -145,6 +191,7 @@ static void read_service(const struct place *p, const struct config_defaults *ab
 	static const struct field fields[] = {
 		{"listen", FIELD_LISTEN, offsetof(struct service, listen), 0, 0},
 		{"legacy", FIELD_OTHER, 0, 0, 0},
+		{"forwarded", FIELD_OTHER, 0, 0, 0},
 		{"limits", FIELD_OTHER, 0, 0, 0},
 		{"client", FIELD_OTHER, 0, 0, 0},
 		{"identity", FIELD_OTHER, 0, 0, 0},
@@ -159,6 +206,11 @@ static void read_service(const struct place *p, const struct config_defaults *ab
 	struct place listen = place_member(p, "listen"), legacy = place_member(p, "legacy");
 	struct place limits = place_member(p, "limits"), client = place_member(p, "client");
 	struct place operations = place_member(p, "operations");
+	static const char *const modes[] = {"auto", "keep", "append", "replace", "remove"}; /* as enum forward_forwarded */
+	struct place forwarded = place_member(p, "forwarded");
+	size_t mode;
+	if (value_choice(&forwarded, modes, 5, &mode))
+		s->forwarded = (enum forward_forwarded)mode;
 	if (!listen.node)
 		place_mistake(&listen, "missing: the address that callers use, as 127.0.0.1:5002");
 	if (!legacy.node)

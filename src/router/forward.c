@@ -102,7 +102,7 @@ static bool is_protected(struct span name, const struct forward_context *c)
 	enum field_class class = classify(name);
 	if (class == FIELD_HOST || class == FIELD_VIA || class == FIELD_REQUEST_ID)
 		return true;
-	if (starts_nocase(name, "content-") || starts_nocase(name, "x-forwarded-"))
+	if (starts_nocase(name, "content-") || forward_tells_of_others(name))
 		return true;
 	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
 		if (span_is_nocase(name, always[i]))
@@ -225,6 +225,114 @@ void forward_write_via(bool received_http10, struct span id, char out[FORWARD_VI
 	snprintf(out, FORWARD_VIA_MAX, "%s " FORWARD_PSEUDONYM " (%.*s)", received_http10 ? "1.0" : "1.1", SPAN_ARG(id));
 }
 
+/* --- Forwarded ----------------------------------------------------------------------------------------------------- */
+
+/* Letters in any case, _ as -. */
+static bool alike(struct span name, const char *lower, size_t n)
+{
+	if (name.len < n)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		char c = name.ptr[i] == '_' ? '-' : name.ptr[i];
+		if ((c >= 'A' && c <= 'Z' ? c | 0x20 : c) != lower[i])
+			return false;
+	}
+	return true;
+}
+
+static bool is_alike(struct span name, const char *lower)
+{
+	return name.len == strlen(lower) && alike(name, lower, name.len);
+}
+
+bool forward_tells_of_others(struct span name)
+{
+	/* The last two: gunicorn takes them from whom it takes X-Forwarded-Proto. */
+	static const char *const names[] = {
+		"forwarded",	    "x-forwarded",	   "x-real-ip",	       "x-client-ip", "true-client-ip",
+		"x-cluster-client-ip", "x-original-forwarded-for", "x-original-host", "x-original-proto", "x-scheme",
+		"x-url-scheme",	    "front-end-https",	   "client-ip",	       "script-name", "path-info",
+	};
+	if (alike(name, "x-forwarded-", 12))
+		return true;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (is_alike(name, names[i]))
+			return true;
+	return false;
+}
+
+static void join_values(const struct http_field *in, size_t n, const char *name, struct buf *out)
+{
+	for (size_t i = 0; i < n; i++)
+		if (is_alike(in[i].name, name) && in[i].value.len) {
+			buf_append_span(out, in[i].value);
+			buf_puts(out, ", ");
+		}
+}
+
+static bool any_alike(const struct http_field *in, size_t n, const char *name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (is_alike(in[i].name, name))
+			return true;
+	return false;
+}
+
+static struct span host_received(const struct http_field *in, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (classify(in[i].name) == FIELD_HOST)
+			return in[i].value;
+	return SPAN_NONE;
+}
+
+/* Whether this one goes on although others are made anew. */
+static bool forwarded_passes(const struct forward_context *c, struct span name)
+{
+	if (c->forwarded == FORWARD_AUTO || c->forwarded == FORWARD_KEEP || !forward_tells_of_others(name))
+		return true;
+	return c->forwarded == FORWARD_APPEND && c->peer_trusted && !is_alike(name, "x-forwarded-for") && !is_alike(name, "forwarded");
+}
+
+static void append_peer(const struct http_field *in, size_t n, const struct forward_context *c, struct http_field *out, size_t *count)
+{
+	bool append = c->forwarded == FORWARD_APPEND, v6 = c->peer.len && memchr(c->peer.ptr, ':', c->peer.len);
+	size_t chain = c->scratch->len, forwarded;
+	if (append)
+		join_values(in, n, "x-forwarded-for", c->scratch);
+	buf_append_span(c->scratch, c->peer);
+	forwarded = c->scratch->len;
+	if (append && any_alike(in, n, "forwarded")) {
+		join_values(in, n, "forwarded", c->scratch);
+		buf_printf(c->scratch, v6 ? "for=\"[%.*s]\";proto=http" : "for=%.*s;proto=http", SPAN_ARG(c->peer));
+	}
+	if (c->scratch->error)
+		return;
+	const char *text = c->scratch->ptr;
+	out[(*count)++] = (struct http_field){SPAN_LIT("X-Forwarded-For"), {text + chain, forwarded - chain}};
+	if (c->scratch->len > forwarded)
+		out[(*count)++] = (struct http_field){SPAN_LIT("Forwarded"), {text + forwarded, c->scratch->len - forwarded}};
+}
+
+static void add_forwarded(const struct http_field *in, size_t n, const struct forward_context *c, struct http_field *out, size_t *count)
+{
+	if ((c->forwarded != FORWARD_APPEND && c->forwarded != FORWARD_REPLACE) || !c->peer.len)
+		return;
+	append_peer(in, n, c, out, count);
+	bool stay = c->forwarded == FORWARD_APPEND && c->peer_trusted;
+	const struct {
+		const char *lower;
+		struct http_field field;
+	} made[] = {
+		{"x-forwarded-proto", {SPAN_LIT("X-Forwarded-Proto"), SPAN_LIT("http")}},
+		{"x-forwarded-host", {SPAN_LIT("X-Forwarded-Host"), host_received(in, n)}},
+		{"x-real-ip", {SPAN_LIT("X-Real-IP"), c->peer}},
+	};
+	for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++)
+		if (made[i].field.value.len && !(stay && any_alike(in, n, made[i].lower)))
+			out[(*count)++] = made[i].field;
+}
+
 /* --- requests and answers ------------------------------------------------------------------------------------------ */
 struct span forward_request_id(const struct http_field *in, size_t n, char made[CRYPTO_UUID])
 {
@@ -257,7 +365,7 @@ static bool request_field_passes(struct request_scan *s, struct span name, struc
 		return true;
 	case FIELD_HOST:
 		s->has_host = true;
-		return true;
+		return !s->context->host_instead.ptr;
 	case FIELD_REQUEST_ID:
 		s->has_request_id = s->has_request_id || value.len > 0;
 		return value.len > 0;
@@ -284,7 +392,7 @@ int forward_request(const struct http_field *in, size_t n, const struct forward_
 	if (size < n + FORWARD_EXTRA)
 		return -ENOSPC;
 	for (size_t i = 0; i < n; i++)
-		if (request_field_passes(&s, in[i].name, in[i].value, &error))
+		if (request_field_passes(&s, in[i].name, in[i].value, &error) && forwarded_passes(c, in[i].name))
 			out[count++] = (struct http_field){in[i].name, in[i].value};
 	if (error)
 		return error;
@@ -296,10 +404,15 @@ int forward_request(const struct http_field *in, size_t n, const struct forward_
 				out[kept++] = out[i];
 		count = kept;
 	}
-	if (!s.has_host && c->host.ptr)
+	if (c->host_instead.ptr)
+		out[count++] = (struct http_field){SPAN_LIT("Host"), c->host_instead};
+	else if (!s.has_host && c->host.ptr)
 		out[count++] = (struct http_field){SPAN_LIT("Host"), c->host};
 	if (!s.has_request_id && c->request_id.len)
 		out[count++] = (struct http_field){SPAN_LIT("X-Request-ID"), c->request_id};
+	add_forwarded(in, n, c, out, &count);
+	if (c->scratch && c->scratch->error)
+		return c->scratch->error;
 	struct span via = SPAN_LIT("Via"), instead = SPAN_LIT("X-Migration-Via");
 	out[count++] = (struct http_field){c->via_off ? instead : via, c->via};
 	*ret_n = count;

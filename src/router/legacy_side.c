@@ -129,7 +129,7 @@ static void pass_answer(struct request *r, const struct legacy_answer *a)
 {
 	struct http_field fields[FIELDS_MAX];
 	size_t n;
-	if (forward_answer(a->fields, a->n_fields, true, fields, FIELDS_MAX, &n) != 0) {
+	if (forward_answer(a->fields, a->n_fields, !r->service->service->via_off, fields, FIELDS_MAX, &n) != 0) {
 		r->call = legacy_call_free(r->call);
 		request_fail(r, OUTCOME_FAILURE, 502, "Unusable answer", "The legacy service's Connection field is out of bounds.");
 		return;
@@ -291,20 +291,29 @@ static void say_json(struct http_field fields[FIELDS_MAX + 1], size_t *n)
 	*n = kept;
 }
 
-/* Answers the request itself, and returns false, when it must not go on. */
-static bool request_fields(struct request *r, struct http_field fields[FIELDS_MAX + 1], size_t *ret_n)
+/* The fields borrow from all of these. Answers the request itself, and returns false, when it must not go on. */
+static bool request_fields(struct request *r, const char *peer, struct buf *scratch, struct http_field fields[FIELDS_MAX + 1],
+			   size_t *ret_n)
 {
 	const struct http_request *h = r->http;
-	bool http10 = span_is(h->version, "HTTP/1.0");
+	bool http10 = span_is(h->version, "HTTP/1.0"), trusted = config_trusts_peer(r->service->config, h->peer, h->peer_length);
+	const struct service *s = r->service->service;
 	struct forward_context c = {
 		.request_id = r->request_id,
 		.host = r->service->host,
+		.peer = span_of(peer),
+		.peer_trusted = trusted,
+		.scratch = scratch,
+		.forwarded = s->forwarded == FORWARD_AUTO ? (trusted ? FORWARD_KEEP : FORWARD_REPLACE) : s->forwarded,
+		.via_off = s->via_off,
 		.own_id = span_of(r->service->shared->id),
 		.via = span_of(r->service->shared->via[http10]),
 		.drop_expect = r->reading || r->body_complete,
 		.protected_names = r->service->identity_fields,
 		.n_protected = r->service->n_identity_fields,
 	};
+	if (s->legacy_host)
+		c.host_instead = *s->legacy_host ? span_of(s->legacy_host) : r->service->host;
 	int e = forward_request(h->fields, h->n_fields, &c, fields, FIELDS_MAX, ret_n);
 	if (e == FORWARD_E_LOOP)
 		request_fail(r, OUTCOME_FAILURE, 508, "Loop detected", "This request has passed this service's router before, or too many of them.");
@@ -332,7 +341,10 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 	}
 	struct http_field fields[FIELDS_MAX + 1];
 	size_t n_fields;
-	if (!request_fields(r, fields, &n_fields))
+	CLEANUP(buf_releasep) struct buf scratch = BUF_INIT(1u << 20); /* until the call has its copy */
+	char peer[REQUEST_ADDRESS];
+	request_peer(r, peer);
+	if (!request_fields(r, peer, &scratch, fields, &n_fields))
 		return;
 	if (r->mapped)
 		say_json(fields, &n_fields);
@@ -347,6 +359,10 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 		.response_timeout_ms = r->op ? r->op->legacy_timeout_ms : 0,
 		.retry_if_kept_died = !h->has_body && (span_is(h->method, "GET") || span_is(h->method, "HEAD")),
 	};
+	if (legacy_upstream_is_left(r->service->upstream, q.target)) {
+		request_fail(r, OUTCOME_REJECTED, 400, "Unusable path", "Its dot segments lead out of the legacy service.");
+		return;
+	}
 	struct legacy_events mine = events;
 	mine.arg = r;
 	if (legacy_call_start(r->service->upstream, &q, &mine, &r->call) < 0) {

@@ -103,6 +103,7 @@ static int service_runtime_new(struct plane *p, const struct config *config, con
 	find_identity_fields(s);
 	struct legacy_options o = {
 		.base_url = service->legacy_url,
+		.server_name = service->legacy_host && *service->legacy_host ? service->legacy_host : NULL,
 		.ca_file = service->legacy_ca_file,
 		.max_connections = service->legacy_max_connections,
 		.max_queued = service->max_in_flight,

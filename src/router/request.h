@@ -77,7 +77,6 @@ struct request {
 	int status;		    /* of the answer */
 	struct span backend;
 	char error[160]; /* what went wrong, for logs; "" */
-	char came_from[48]; /* where it came from, as far as trusted proxies say; "" the peer */
 
 	/* legacy side */
 	struct legacy_call *call;
@@ -152,6 +151,8 @@ void request_refuse_pinned(struct request *r, enum outcome_result result, int st
 bool task_side_refuse_stranger(struct request *r, struct auth_fingerprint *ret);
 
 /* request_log.c */
+#define REQUEST_ADDRESS 46 /* INET6_ADDRSTRLEN */
+void request_peer(const struct request *r, char out[REQUEST_ADDRESS]); /* "-" when there is none */
 void request_log(const struct request *r, enum outcome_result result, int status, int64_t latency_us, bool answered);
 
 /* legacy_side.c */

@@ -38,15 +38,17 @@ def test_a_service_may_call_the_next_with_its_callers_fields(start):
     assert len(b.requests) == 2
 
 
-def test_a_loop_ends_after_a_few_requests(start):
+@pytest.mark.parametrize("via", (True, False))
+def test_a_loop_ends_after_a_few_requests(start, via):
     """Over one router, over two, and where somebody drops the comments of Via."""
     middle, front = start.origin(), start.origin()
-    one = start.router(configuration.passing(middle))
+    legacy = {"via": via}
+    one = start.router(configuration.passing(middle, legacy=legacy))
     middle.always(passing_on(one.port))
     assert ask(one.port, request()).status == 508
     assert len(middle.requests) == 1
     middle.clear()
-    two = start.router(configuration.passing(front))
+    two = start.router(configuration.passing(front, legacy=legacy))
     middle.always(passing_on(two.port))
     front.always(passing_on(one.port))
     assert ask(one.port, request()).status == 508
@@ -362,3 +364,100 @@ def test_a_request_is_told_at_level_debug(start):
     ask(router.port, request("GET", "/here"))
     said = router.wait_event("request")
     assert (said["path"], said["status"], said["side"], said["reason"]) == ("/here", 200, "legacy", "unmapped")
+
+
+# --- what legacy sees --------------------------------------------------------------------------------------------------
+
+SPOOFED = [("X-Forwarded-For", "6.6.6.6"), ("X-Forwarded-Proto", "https"), ("x-forwarded-host", "evil.test"), ("X_Forwarded_For", "6.6.6.7"),
+           ("X-Real-IP", "6.6.6.6"), ("Forwarded", "for=6.6.6.6;proto=https"), ("X-Forwarded-Ssl", "on"), ("SCRIPT_NAME", "/admin")]
+MADE = [("X-Forwarded-For", "127.0.0.1"), ("X-Forwarded-Proto", "http"), ("X-Forwarded-Host", "service.test"), ("X-Real-IP", "127.0.0.1")]
+APPENDED = [("X-Forwarded-For", "6.6.6.6, 6.6.6.7, 127.0.0.1"), ("Forwarded", "for=6.6.6.6;proto=https, for=127.0.0.1;proto=http")]
+
+
+@pytest.mark.parametrize("trusted, mode, expected", [
+    (True, None, SPOOFED), (False, None, MADE),
+    (True, "keep", SPOOFED), (False, "keep", SPOOFED),
+    (True, "replace", MADE), (False, "replace", MADE),
+    (True, "remove", []), (False, "remove", []),
+    (False, "append", APPENDED + MADE[1:]),
+    (True, "append", [f for f in SPOOFED[1:] if f[0] not in ("X_Forwarded_For", "Forwarded")] + APPENDED),
+])
+def test_what_legacy_is_told_of_those_before(start, trusted, mode, expected):
+    origin = start.origin()
+    config = configuration.passing(origin, **({"forwarded": mode} if mode else {}))
+    if not trusted:
+        config["trusted_proxies"] = ["10.0.0.0/8"]
+    router = start.router(config)
+    assert ask(router.port, request("GET", "/", SPOOFED)).status == 200
+    about = ("forwarded", "real", "script")
+    got = [(n, v) for n, v in origin.request.head.fields if any(word in n.lower() for word in about)]
+    assert sorted(got) == sorted(expected)
+
+
+def test_the_access_log_tells_the_client_behind_trusted_proxies(start):
+    origin, folder = start.origin(), start.folder()
+    config = configuration.passing(origin)
+    config.update(access_log="all", access_log_file="access.log", trusted_proxies=["127.0.0.0/8", "10.0.0.0/8"])
+    router = start.router(config, folder=folder)
+    for n, sent in enumerate(("6.6.6.6, 203.0.113.9:4711, 10.1.2.3", "[2001:db8::1]:80", "nonsense, 10.0.0.1", "nonsense")):
+        ask(router.port, request("GET", "/", [("X-Forwarded-For", sent)]))
+        line = lines_of(folder / "access.log", n + 1)[n]
+        assert (line["client"], line["peer"]) == (("203.0.113.9", "2001:db8::1", "10.0.0.1", "127.0.0.1")[n], "127.0.0.1")
+
+
+@pytest.mark.parametrize("host, expected", [("keep", "service.test"), ("upstream", "127.0.0.1:%d"), ("shop.test:81", "shop.test:81")])
+def test_the_host_that_legacy_sees(start, host, expected):
+    origin = start.origin()
+    router = start.router(configuration.passing(origin, legacy={"host": host}))
+    assert ask(router.port, request()).status == 200
+    assert origin.request.head.all("Host") == [expected % origin.port if "%" in expected else expected]
+
+
+def test_the_name_for_tls_is_that_of_the_host(start, tls):
+    """The certificate is for localhost; the URL says 127.0.0.2, which it is not for."""
+    origin = start.tls_origin(tls)
+    url = "https://%s:%d" % ("127.0.0.1", origin.port)
+    right = start.router(configuration.passing(url, legacy={"host": "localhost", "ca_file": tls.authority}))
+    assert ask(right.port, request()).status == 200
+    assert origin.request.head.all("Host") == ["localhost"]
+    wrong = start.router(configuration.passing(url, legacy={"host": "elsewhere.test", "ca_file": tls.authority}))
+    assert ask(wrong.port, request()).status == 502
+
+
+@pytest.mark.parametrize("target, status", [
+    ("/a/../b", 200), ("/a/b/../../c", 200), ("/..", 400), ("/../x", 400), ("/a/../../x", 400), ("/%2e%2e/x", 400), ("/.%2E/x", 400),
+    ("/%2e%2e%2fx", 400), ("/a%2f..%2f..%2fx", 400), ("/..%5cx", 400), ("/..\\x", 400), ("/..;a=b/x", 400), ("/a//../../x", 400),
+    ("/%252e%252e/x", 400), ("/./../x", 400), ("/...", 200), ("/a..b/..c", 200), ("/x?y=/../../z", 200), ("/%zz/..", 200), ("/..%", 200),
+])
+def test_a_prefix_cannot_be_left(start, target, status):
+    origin = start.origin()
+    router = start.router(configuration.passing(origin.url + "/base/deep"))
+    assert ask(router.port, request("GET", target)).status == status
+    assert [r.target for r in origin.requests] == (["/base/deep" + target] if status == 200 else [])
+
+
+def test_without_a_prefix_targets_pass_as_they_are(start):
+    origin = start.origin()
+    router = start.router(configuration.passing(origin))
+    assert ask(router.port, request("GET", "/../%2e%2e/x")).status == 200
+    assert origin.request.target == "/../%2e%2e/x"
+
+
+def test_via_can_be_off(start):
+    origin = start.origin()
+    router = start.router(configuration.passing(origin, legacy={"via": False}))
+    answer = ask(router.port, request())
+    assert answer.status == 200 and not answer.all("Via")
+    assert not origin.request.head.all("Via") and origin.request.head.all("X-Migration-Via")
+
+
+@pytest.mark.parametrize("legacy, said", [
+    ({"url": "unix:/run/x.sock"}, "unix sockets are not supported"), ("http://unix:/run/x.sock", "unix sockets are not supported"),
+    ({"url": "http://127.0.0.1:1", "proxy_protocol": True}, "the PROXY protocol is not spoken"),
+    ({"url": "http://127.0.0.1:1", "host": "a b"}, "host name"), ({"url": "http://127.0.0.1:1", "host": "http://x"}, "host name"),
+])
+def test_what_cannot_be_is_refused_in_so_many_words(start, legacy, said):
+    path = start.folder() / "router.yml"
+    path.write_text(json.dumps(configuration.router({"echo": {"listen": "127.0.0.1:0", "legacy": legacy}})))
+    told = start.run("migration-router", "check", path)
+    assert told.returncode == 2 and said in told.stdout + told.stderr
