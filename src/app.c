@@ -128,6 +128,7 @@ static int start_flags(struct app *a, struct err *e)
 		struct used_flags u = flags_in_use(c);
 		struct features_source_options file = {
 			.path = c->flags.file,
+			.namespace_key = c->flags.namespace_key,
 			.rules = c->flags.rules,
 			.snapshot_file = c->flags.snapshot_file,
 			.used = u.keys,

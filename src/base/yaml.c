@@ -39,6 +39,8 @@ struct reader {
 	struct yaml_doc *doc;
 	struct span text;
 	struct err *err;
+	bool many;	     /* documents may follow one another */
+	struct node *newest; /* document's root */
 	size_t nodes; /* so far, aliases expanded */
 	struct anchor *anchors;
 	size_t n_anchors, anchors_size;
@@ -572,7 +574,12 @@ static int read_document(struct reader *r)
 	yaml_event_delete(&ev);
 	if (code < 0)
 		return code;
-	r->doc->root = &root->pub;
+	if (r->newest)
+		r->newest->pub.next = &root->pub;
+	else
+		r->doc->root = &root->pub;
+	r->newest = root;
+	r->n_anchors = 0; /* they are the document's own */
 	code = next_event(r, &ev); /* the document's end */
 	if (code == 0)
 		yaml_event_delete(&ev);
@@ -588,7 +595,7 @@ static int read_stream(struct reader *r)
 		if (code < 0)
 			return code;
 		yaml_event_type_t type = ev.type;
-		if (type == YAML_DOCUMENT_START_EVENT && seen)
+		if (type == YAML_DOCUMENT_START_EVENT && seen && !r->many)
 			code = mistake_at(r, &ev, "a second document; one file holds one");
 		yaml_event_delete(&ev);
 		if (code < 0 || type == YAML_STREAM_END_EVENT)
@@ -602,9 +609,9 @@ static int read_stream(struct reader *r)
 	}
 }
 
-static int parse(struct yaml_doc *doc, struct span text, struct err *e)
+static int parse(struct yaml_doc *doc, struct span text, bool many, struct err *e)
 {
-	struct reader r = {.doc = doc, .text = text, .err = e};
+	struct reader r = {.doc = doc, .text = text, .err = e, .many = many};
 	if (span_starts(text, SPAN_LIT("\xEF\xBB\xBF"))) {
 		r.base = 3;
 		r.text = (struct span){text.ptr + 3, text.len - 3};
@@ -622,15 +629,25 @@ static int parse(struct yaml_doc *doc, struct span text, struct err *e)
 
 DEFINE_CLEANUP(struct yaml_doc *, yaml_doc_free)
 
-int yaml_parse(const char *name, struct span text, struct yaml_doc **ret, struct err *e)
+static int yaml_parse_some(const char *name, struct span text, bool many, struct yaml_doc **ret, struct err *e)
 {
 	CLEANUP(yaml_doc_freep) struct yaml_doc *doc = calloc(1, sizeof(*doc));
 	if (!doc || !(doc->name = span_dup(span_of(name))))
 		return err_set(e, -ENOMEM, "%s: out of memory", name);
-	int code = parse(doc, text, e);
+	int code = parse(doc, text, many, e);
 	if (code == 0)
 		*ret = steal(doc);
 	return code;
+}
+
+int yaml_parse(const char *name, struct span text, struct yaml_doc **ret, struct err *e)
+{
+	return yaml_parse_some(name, text, false, ret, e);
+}
+
+int yaml_parse_all(const char *name, struct span text, struct yaml_doc **ret, struct err *e)
+{
+	return yaml_parse_some(name, text, true, ret, e);
 }
 
 struct yaml_doc *yaml_doc_free(struct yaml_doc *doc)

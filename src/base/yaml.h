@@ -8,7 +8,7 @@
  * Errors:    -EBADMSG with "file:line:column: …"; -EFBIG beyond a limit.
  * Refused:   duplicate keys, keys that are no scalars, tags beyond YAML's core schema, NUL characters, anything but UTF-8.
  * Limits:    YAML_MAX_DEPTH levels, YAML_MAX_NODES nodes (aliases expanded), YAML_MAX_ANCHORS anchors, one document per
- *            file (a second is an error).
+ *            file (a second is an error), but for yaml_parse_all.
  */
 #ifndef BASE_YAML_H
 #define BASE_YAML_H
@@ -45,6 +45,8 @@ struct yaml_doc;
 
 /* `name` is what messages call the text. An empty text gives a document whose root is NULL. */
 int yaml_parse(const char *name, struct span text, struct yaml_doc **ret, struct err *e);
+/* The same of a text that may hold several documents (---): each root's `next` is the next document's. */
+int yaml_parse_all(const char *name, struct span text, struct yaml_doc **ret, struct err *e);
 struct yaml_doc *yaml_free(struct yaml_doc *doc);
 const struct yaml_node *yaml_root(const struct yaml_doc *doc);
 const char *yaml_name(const struct yaml_doc *doc);

@@ -191,7 +191,7 @@ int check_flags_file(const char *config_path)
 	if (c->flags.kind == FLAG_SOURCE_FILE && access(c->flags.file, R_OK) == 0) { /* that it is not there has been told, too */
 		int r = file_read(c->flags.file, FLAG_MAX_DOCUMENT, &text, &e);
 		if (r == 0)
-			r = flag_snapshot_parse_features(c->flags.file, buf_span(&text), c->flags.rules, &s, &e);
+			r = flag_snapshot_parse_namespace(c->flags.file, buf_span(&text), c->flags.namespace_key, c->flags.rules, &s, &e);
 		if (r < 0)
 			fprintf(stderr, "%s\n", e.text);
 		code = r < 0 ? 1 : judge_file(c, s);

@@ -165,7 +165,7 @@ static int load_features(const struct config *c, const struct operation *op, str
 	struct stat st;
 	int r = file_read(c->flags.file, FLAG_MAX_DOCUMENT, &text, e);
 	if (r == 0)
-		r = flag_snapshot_parse_features(c->flags.file, buf_span(&text), c->flags.rules, ret, e);
+		r = flag_snapshot_parse_namespace(c->flags.file, buf_span(&text), c->flags.namespace_key, c->flags.rules, ret, e);
 	if (r == 0 && stat(c->flags.file, &st) == 0)
 		*ret_saved_us = (int64_t)st.st_mtim.tv_sec * 1000000 + st.st_mtim.tv_nsec / 1000;
 	if (r == 0)

@@ -162,7 +162,7 @@ int place_parse(const struct rollout_place *p, struct span text, struct flag_sna
 {
 	enum flag_rules rules = place_rules(p);
 	return p->flipt ? flag_snapshot_parse_json("snapshot", text, rules, ret, e)
-			: flag_snapshot_parse_features(p->config->flags.file, text, rules, ret, e);
+			: flag_snapshot_parse_namespace(p->config->flags.file, text, p->config->flags.namespace_key, rules, ret, e);
 }
 
 const char *place_document_name(const struct rollout_place *p)

@@ -50,7 +50,8 @@ void flag_users_init(struct flag_users *u, const struct config *c, const char *f
 	u->own.identity.entity[0] = IDENTITY_USER;
 	u->own.identity.entity[1] = IDENTITY_ORGANISATION;
 	u->own.identity.n_entity = 2;
-	u->sides = (struct rollout_sides){.is_task = is_task, .arg = u};
+	u->sides = (struct rollout_sides){
+		.is_task = is_task, .arg = u, .namespace_key = u->config->flags.namespace_key};
 }
 
 struct decide_input flag_users_like(const struct flag_users *u, const struct operation *op, const struct flag_snapshot *s)

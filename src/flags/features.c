@@ -14,9 +14,12 @@
 #include "base/json.h"
 #include "base/yaml.h"
 #include "flags/model.h"
+#include "flags/namespaces.h"
 
 struct features {
 	struct yaml_doc *doc;
+	struct span namespace_key; /* documents of others are not looked at */
+	unsigned document;	   /* being loaded, from 0 */
 	struct flag_snapshot *snapshot;
 	const struct segment *const *segments; /* sorted by key */
 	size_t n_segments;
@@ -344,29 +347,63 @@ static void refuse_twins(struct features *f, struct segment **all, unsigned line
 	}
 }
 
-static int load_segments(struct features *f, const struct yaml_node *root)
+/* The next document of the namespace that counts, from `root` on; NULL: there is none. */
+static const struct yaml_node *own_document(const struct features *f, const struct yaml_node *root)
 {
-	const struct yaml_node *n;
-	size_t count;
-	int r = take_list(f, root, "", "segments", &n, &count);
-	if (r < 0)
-		return r;
-	struct segment *all = arena_new(&f->snapshot->arena, struct segment, count + 1);
-	struct segment **sorted = arena_new(&f->snapshot->arena, struct segment *, count + 1);
-	if (!all || !sorted)
-		return out_of_memory(f);
-	for (size_t i = 0; i < count; i++, n = n->next) {
+	while (root && (root->kind != YAML_MAPPING || !span_eq(namespace_of(root), f->namespace_key)))
+		root = root->next;
+	return root;
+}
+
+#define EACH_DOCUMENT(f, root)                                                                                                     \
+	(root) = own_document((f), yaml_root((f)->doc)), (f)->document = 0;                                                        \
+	(root);                                                                                                                    \
+	(root) = own_document((f), (root)->next), (f)->document++
+
+static int load_segment_list(struct features *f, const struct yaml_node *n, struct segment *all, struct segment **sorted)
+{
+	for (size_t i = 0; n; i++, n = n->next) {
+		struct segment *s = &all[f->n_segments];
 		bool named = false;
-		r = load_segment_apart(f, n, i, &all[i], &named);
+		int r = load_segment_apart(f, n, i, s, &named);
 		if (r < 0)
 			return r;
+		s->document = f->document;
 		if (named)
-			sorted[f->n_segments++] = &all[i];
+			sorted[f->n_segments++] = s;
+		else
+			*s = (struct segment){.broken = NULL}; /* the next one's place */
+	}
+	return 0;
+}
+
+static int load_segments(struct features *f)
+{
+	const struct yaml_node *root, *n;
+	size_t count = 0, all_count = 0;
+	unsigned line = 1;
+	int r = 0;
+	for (EACH_DOCUMENT(f, root)) {
+		r = take_list(f, root, "", "segments", &n, &count);
+		if (r < 0)
+			return r;
+		all_count += count;
+		line = count ? yaml_get(root, "segments")->line : line;
+	}
+	struct segment *all = arena_new(&f->snapshot->arena, struct segment, all_count + 1);
+	struct segment **sorted = arena_new(&f->snapshot->arena, struct segment *, all_count + 1);
+	if (!all || !sorted)
+		return out_of_memory(f);
+	for (EACH_DOCUMENT(f, root)) {
+		take_list(f, root, "", "segments", &n, &count);
+		r = load_segment_list(f, n, all, sorted);
+		if (r < 0)
+			return r;
 	}
 	if (f->n_segments)
 		qsort(sorted, f->n_segments, sizeof(*sorted), compare_segments);
 	f->segments = (const struct segment *const *)sorted;
-	refuse_twins(f, sorted, count ? yaml_get(root, "segments")->line : 1);
+	refuse_twins(f, sorted, line);
 	return 0;
 }
 
@@ -406,6 +443,8 @@ static int add_segment(struct features *f, const struct yaml_node *n, const char
 		snprintf(sentence, sizeof(sentence), "segment \"%.100s\" cannot be used: %.300s", key.ptr, s->broken);
 		return fail(f, n, where, "segment", sentence);
 	}
+	if (s->document > f->document)
+		return fail(f, n, where, "segment", "the segment is declared in a later document, which Flipt reads too late");
 	if (!model_condition_add(c, s))
 		return fail(f, n, where, "segment", "too many segments in one rule");
 	return 0;
@@ -727,24 +766,67 @@ static void judge_document(const struct features *f, const struct yaml_node *roo
 			      yaml_name(f->doc), version->line, text.ptr);
 }
 
-static int load(struct features *f, const char *name, struct span text, enum flag_rules rules)
+static int load_flags(struct features *f, const struct yaml_node *root)
 {
-	const struct yaml_node *root = yaml_root(f->doc), *n;
+	const struct yaml_node *n;
+	size_t count;
+	int r = take_list(f, root, "", "flags", &n, &count);
+	for (size_t i = 0; i < count && r == 0; i++, n = n->next) {
+		bool named = false;
+		r = load_flag(f, n, i, &f->snapshot->flags[f->snapshot->n_flags], &named);
+		f->snapshot->n_flags += named;
+	}
+	return r;
+}
+
+/* How many flags there may be; also whether these are documents at all. */
+static int count_flags(struct features *f, const char *name, size_t *ret)
+{
+	static const char sentence[] = "%s:%u: a features file is a mapping with flags and segments";
+	const struct yaml_node *n;
+	size_t count, documents = 0;
+	*ret = 0;
+	for (const struct yaml_node *root = yaml_root(f->doc); root; root = root->next) {
+		if (yaml_is_null(root)) /* behind a last --- */
+			continue;
+		if (root->kind != YAML_MAPPING)
+			return err_set(f->e, -EBADMSG, sentence, name, root->line);
+		int r = take_list(f, root, "", "flags", &n, &count);
+		if (r < 0)
+			return r;
+		*ret += count;
+		documents++;
+	}
+	return documents ? 0 : err_set(f->e, -EBADMSG, sentence, name, 1u);
+}
+
+static void tell_namespace(const struct features *f, const char *wanted)
+{
+	if (!own_document(f, yaml_root(f->doc)))
+		model_mistake(f->snapshot, "%s:1: no document is of the namespace \"%.80s\"; the first is of \"%.*s\"", yaml_name(f->doc),
+			      f->namespace_key.ptr, SPAN_ARG(namespace_of(yaml_root(f->doc))));
+	else if (!span_is(f->namespace_key, wanted ? wanted : NAMESPACE_DEFAULT))
+		model_warn(f->snapshot, "%s:1: its only namespace \"%.*s\" is taken, though flags.namespace does not name it",
+			   yaml_name(f->doc), SPAN_ARG(f->namespace_key));
+}
+
+static int load(struct features *f, const char *name, struct span text, const char *wanted, enum flag_rules rules)
+{
+	const struct yaml_node *root;
 	size_t n_flags;
-	if (!root || root->kind != YAML_MAPPING)
-		return err_set(f->e, -EBADMSG, "%s:1: a features file is a mapping with flags and segments",
-			       name);
-	int r = take_list(f, root, "", "flags", &n, &n_flags);
+	int r = count_flags(f, name, &n_flags);
 	if (r < 0)
 		return r;
 	if (model_new(rules, n_flags, &f->snapshot) < 0)
 		return out_of_memory(f);
-	judge_document(f, root);
-	r = load_segments(f, root);
-	for (size_t i = 0; i < n_flags && r == 0; i++, n = n->next) {
-		bool named = false;
-		r = load_flag(f, n, i, &f->snapshot->flags[f->snapshot->n_flags], &named);
-		f->snapshot->n_flags += named;
+	f->namespace_key = namespace_that_counts(yaml_root(f->doc), wanted);
+	tell_namespace(f, wanted);
+	r = load_segments(f);
+	for (EACH_DOCUMENT(f, root)) {
+		if (r == 0) {
+			judge_document(f, root);
+			r = load_flags(f, root);
+		}
 	}
 	if (r < 0)
 		return r;
@@ -757,13 +839,19 @@ static int load(struct features *f, const char *name, struct span text, enum fla
 int flag_snapshot_parse_features(const char *name, struct span text, enum flag_rules rules,
 				 struct flag_snapshot **ret, struct err *e)
 {
+	return flag_snapshot_parse_namespace(name, text, NULL, rules, ret, e);
+}
+
+int flag_snapshot_parse_namespace(const char *name, struct span text, const char *namespace_key, enum flag_rules rules,
+				  struct flag_snapshot **ret, struct err *e)
+{
 	struct features f = {.e = e};
 	if (text.len > FLAG_MAX_DOCUMENT)
 		return err_set(e, -EFBIG, "%s: larger than the limit of %u bytes", name, FLAG_MAX_DOCUMENT);
-	int r = yaml_parse(name, text, &f.doc, e);
+	int r = yaml_parse_all(name, text, &f.doc, e);
 	if (r < 0)
 		return r;
-	r = load(&f, name, text, rules);
+	r = load(&f, name, text, namespace_key, rules);
 	yaml_free(f.doc);
 	if (r < 0) {
 		flag_snapshot_unref(f.snapshot);

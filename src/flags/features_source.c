@@ -32,6 +32,7 @@ struct features_source {
 	struct loop *loop;
 	char path[PATH_MAX], folder[PATH_MAX];
 	const char *name; /* the last part of path */
+	char *namespace_key;
 	enum flag_rules rules;
 	struct flag_source_events events;
 	int inotify, wd; /* -1: none */
@@ -137,7 +138,7 @@ static void read_now(struct features_source *s, bool patient)
 	s->seen = look(s->path);
 	int r = file_read(s->path, FLAG_MAX_DOCUMENT, &text, &e);
 	if (r == 0)
-		r = flag_snapshot_parse_features(s->path, buf_span(&text), s->rules, &read, &e);
+		r = flag_snapshot_parse_namespace(s->path, buf_span(&text), s->namespace_key, s->rules, &read, &e);
 	if (!patient && looks_unfinished(s, buf_span(&text), r == 0 ? read : NULL)) {
 		flag_snapshot_unref(read);
 		s->patient = true;
@@ -312,6 +313,7 @@ int features_source_start(struct loop *loop, const struct features_source_option
 		return err_set(e, -ENOMEM, "out of memory");
 	s->loop = loop;
 	s->rules = o->rules;
+	s->namespace_key = o->namespace_key ? span_dup(span_of(o->namespace_key)) : NULL;
 	s->events = *events;
 	s->inotify = s->wd = -1;
 	int r = set_paths(s, o->path);
@@ -342,6 +344,7 @@ struct features_source *features_source_stop(struct features_source *s)
 	if (s->inotify >= 0)
 		close(s->inotify);
 	last_good_release(&s->good);
+	free(s->namespace_key);
 	free(s);
 	return NULL;
 }

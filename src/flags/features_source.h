@@ -21,6 +21,7 @@ struct features_source;
 
 struct features_source_options {
 	const char *path;
+	const char *namespace_key; /* which documents of the file count; NULL: default */
 	enum flag_rules rules;
 	const char *snapshot_file; /* last good state on disk, or NULL */
 	const struct span *used;   /* the flags that operations use; copied */

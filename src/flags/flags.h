@@ -57,6 +57,9 @@ struct flag; /* borrowed from its snapshot */
  * segment, a percentage finer than Flipt acts on) are sentences kept in the snapshot. */
 int flag_snapshot_parse_features(const char *name, struct span text, enum flag_rules rules, struct flag_snapshot **ret,
 				 struct err *e);
+/* The same, of the documents (---) of one namespace; NULL is "default". Where all documents are of one other, "default" means that one. */
+int flag_snapshot_parse_namespace(const char *name, struct span text, const char *namespace_key, enum flag_rules rules,
+				  struct flag_snapshot **ret, struct err *e);
 /* From the JSON that Flipt's snapshot API answers. */
 int flag_snapshot_parse_json(const char *name, struct span text, enum flag_rules rules, struct flag_snapshot **ret,
 			     struct err *e);

@@ -26,6 +26,7 @@ struct segment {
 	struct span key; /* NUL-terminated */
 	bool any;	 /* one constraint is enough; none is needed when there are none */
 	bool declared;
+	unsigned document; /* of a features file: flags of earlier ones cannot ask for it */
 	const char *broken; /* why what asks for it is set aside; NULL: it is whole */
 	bool dropped; /* 2.10 and newer: a malformed constraint takes the whole segment out of every rule */
 	struct constraint *constraints;

@@ -32,6 +32,7 @@ struct rollout_document;
 struct rollout_sides {
 	bool (*is_task)(void *arg, struct span variant, struct span attachment);
 	void *arg;
+	const char *namespace_key; /* which documents of a file count; NULL: default */
 };
 
 enum rollout_what { ROLLOUT_ENABLED, ROLLOUT_SHARE, ROLLOUT_THRESHOLD, ROLLOUT_SEGMENT_VALUE };

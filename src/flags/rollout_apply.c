@@ -83,8 +83,12 @@ static int refuse_shared(const struct rollout_document *d, struct err *e)
 static int check(const struct rollout_document *d, const struct rollout_plan *plan, struct span text, struct err *e)
 {
 	struct yaml_doc *doc = NULL;
-	int r = yaml_parse(yaml_name(d->doc), text, &doc, e);
-	if (r == 0 && differences(yaml_root(d->doc), yaml_root(doc)) != plan->n)
+	size_t n = 0;
+	int r = yaml_parse_all(yaml_name(d->doc), text, &doc, e);
+	const struct yaml_node *a = yaml_root(d->doc), *b = r == 0 ? yaml_root(doc) : NULL;
+	for (; r == 0 && (a || b); a = a ? a->next : NULL, b = b ? b->next : NULL)
+		n += differences(a, b);
+	if (r == 0 && n != plan->n)
 		r = refuse_shared(d, e);
 	yaml_free(doc);
 	return r;

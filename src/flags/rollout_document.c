@@ -4,9 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "flags/namespaces.h"
+
 #define ATTACHMENT_MAX 65536
 
-static const struct yaml_node *find_flag(const struct yaml_node *root, const char *key)
+/* In one document. */
+static const struct yaml_node *find_flag_in(const struct yaml_node *root, const char *key)
 {
 	const struct yaml_node *flags = yaml_get(root, "flags");
 	struct span text;
@@ -16,6 +19,21 @@ static const struct yaml_node *find_flag(const struct yaml_node *root, const cha
 		if (yaml_string(yaml_get(n, "key"), &text) && span_is(text, key))
 			return n;
 	return NULL;
+}
+
+/* Only where routers read it, too: another namespace may have a flag of the same key. Of several the last counts, as for Flipt. */
+static void find_flag(struct rollout_document *d, const char *key)
+{
+	const struct yaml_node *first = yaml_root(d->doc);
+	struct span counts = namespace_that_counts(first, d->sides->namespace_key);
+	for (const struct yaml_node *root = first; root; root = root->next) {
+		const struct yaml_node *flags = yaml_get(root, "flags");
+		const struct yaml_node *flag = !flags || span_eq(namespace_of(root), counts) ? find_flag_in(root, key) : NULL;
+		if (!flag)
+			continue;
+		d->flag = flag;
+		d->counts = flags ? counts : SPAN_NONE;
+	}
 }
 
 int rollout_open(const char *name, struct span text, const char *flag, const struct rollout_sides *sides,
@@ -28,11 +46,9 @@ int rollout_open(const char *name, struct span text, const char *flag, const str
 	}
 	d->length = text.len;
 	d->sides = sides;
-	int r = yaml_parse(name, (struct span){d->text, d->length}, &d->doc, e);
+	int r = yaml_parse_all(name, (struct span){d->text, d->length}, &d->doc, e);
 	if (r == 0) {
-		const struct yaml_node *root = yaml_root(d->doc);
-		d->flag = find_flag(root, flag);
-		d->segments = yaml_get(root, "flags") ? yaml_get(root, "segments") : NULL;
+		find_flag(d, flag);
 		if (!d->flag)
 			r = err_set(e, -ENOENT, "%s: there is no flag \"%s\"", name, flag);
 	}
@@ -142,11 +158,14 @@ static bool unconstrained(const struct rollout_document *d, const struct yaml_no
 		return yaml_get(segment, "constraints")->count == 0;
 	if (d->snapshot)
 		return is_everybody(d, key);
-	for (const struct yaml_node *n = d->segments ? d->segments->first : NULL; n; n = n->next)
-		if (yaml_string(yaml_get(n, "key"), &text) && span_eq(text, key)) {
-			const struct yaml_node *c = yaml_get(n, "constraints");
-			return !c || c->count == 0;
-		}
+	for (const struct yaml_node *root = d->counts.ptr ? yaml_root(d->doc) : NULL; root; root = root->next) {
+		const struct yaml_node *list = span_eq(namespace_of(root), d->counts) ? yaml_get(root, "segments") : NULL;
+		for (const struct yaml_node *n = list ? list->first : NULL; n; n = n->next)
+			if (yaml_string(yaml_get(n, "key"), &text) && span_eq(text, key)) {
+				const struct yaml_node *c = yaml_get(n, "constraints");
+				return !c || c->count == 0;
+			}
+	}
 	return span_is(key, "default");
 }
 

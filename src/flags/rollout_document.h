@@ -12,7 +12,7 @@ struct rollout_document {
 	size_t length;
 	struct yaml_doc *doc;
 	const struct yaml_node *flag;
-	const struct yaml_node *segments; /* of a features file; NULL otherwise */
+	struct span counts; /* of a features file: the namespace whose segments the flag may name; NONE otherwise */
 	struct flag_snapshot *snapshot;	  /* of one flag: where its segments are known from; or NULL */
 	const struct rollout_sides *sides;
 };

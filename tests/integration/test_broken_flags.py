@@ -128,3 +128,21 @@ def test_check_reads_the_features_file_as_serving_does(start, what):
     (folder / "flags.yml").write_text(json.dumps(c.features(c.boolean(FLAG, True)), indent=1))
     told = start.run("migration-router", "check", folder / "router.yml")
     assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_a_change_is_made_in_the_document_that_routers_read(start):
+    """Another namespace of the same file has a flag of that key."""
+    def document(namespace, on):
+        return "namespace: %s\n" % namespace + \
+            "flags:\n- key: %s\n  enabled: true\n  variants: [{key: 'off'}, {key: 'on'}]\n" % FLAG + \
+            "  rules:\n  - segment: everybody\n    distributions: [{variant: 'off', rollout: %d}, {variant: 'on', rollout: %d}]\n" \
+            % (100 - on, on) + "segments: [{key: everybody}]\n"
+    folder = start.folder()
+    (folder / "router.yml").write_text(json.dumps(config(start.origin())))
+    text = "---\n".join((document("other", 100), document("default", 100), document("third", 100)))
+    (folder / "flags.yml").write_text(text)
+    told = start.run("migration-rollout", "--config", folder / "router.yml", "rollback", FLAG, "--yes")
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert (folder / "flags.yml").read_text().split("---\n")[::2] == text.split("---\n")[::2]
+    assert "enabled: false" in (folder / "flags.yml").read_text().split("---\n")[1]
+    assert start.run("migration-rollout", "--config", folder / "router.yml", "get", FLAG).returncode == 0

@@ -263,6 +263,42 @@ static void an_odd_segment_concerns_only_those_who_ask_for_it(void **state)
 }
 
 /* Flipt 2.11 writes every set of format 1.6 as a list. */
+static void documents_of_one_file_count_by_their_namespace(void **state)
+{
+	static const char text[] =
+		"---\nnamespace: default\n"
+		"segments: [{key: early}]\n"
+		"flags:\n- {key: a, type: boolean, enabled: true}\n"
+		"- {key: too_early, type: boolean, rollouts: [{segment: {key: late, value: true}}]}\n"
+		"---\nnamespace: {key: other, name: Other}\n"
+		"flags: [{key: a, type: boolean, enabled: false}, {key: b, type: boolean, enabled: true}]\n"
+		"---\n" /* no namespace: default */
+		"segments: [{key: late}]\n"
+		"flags:\n- {key: c, type: boolean, rollouts: [{segment: {key: early, value: true}}]}\n---\n";
+	struct flag_snapshot *s = features(text, FLAG_RULES_V2);
+	struct err e;
+	(void)state;
+	assert_int_equal(flag_snapshot_count(s), 3);
+	assert_true(ask(s, "a", "x", NULL).enabled && ask(s, "c", "x", NULL).enabled);
+	assert_null(flag_find(s, SPAN_LIT("b")));
+	assert_non_null(strstr(flag_broken(flag_find(s, SPAN_LIT("too_early"))), "f.yml:6: "));
+	flag_snapshot_unref(s);
+	assert_int_equal(flag_snapshot_parse_namespace("f.yml", span_of(text), "other", FLAG_RULES_V2, &s, &e), 0);
+	assert_int_equal(flag_snapshot_count(s), 2);
+	assert_false(ask(s, "a", "x", NULL).enabled);
+	flag_snapshot_unref(s);
+	assert_int_equal(flag_snapshot_parse_namespace("f.yml", span_of(text), "nobodys", FLAG_RULES_V2, &s, &e), 0);
+	assert_int_equal(flag_snapshot_count(s), 0);
+	assert_true(tells(s, "f.yml:1: no document is of the namespace \"nobodys\""));
+	flag_snapshot_unref(s);
+	s = features("namespace: lonely\nflags: [{key: a, enabled: true}]\n", FLAG_RULES_V2);
+	assert_non_null(flag_find(s, SPAN_LIT("a")));
+	assert_non_null(strstr(flag_snapshot_warning(s, 0), "\"lonely\" is taken"));
+	flag_snapshot_unref(s);
+	assert_int_equal(flag_snapshot_parse_features("f.yml", SPAN_LIT("flags: []\n---\n- x\n"), FLAG_RULES_V2, &s, &e), -EBADMSG);
+	assert_non_null(strstr(e.text, "f.yml:3: a features file is a mapping"));
+}
+
 static void sets_may_be_lists(void **state)
 {
 	static const struct {
@@ -657,6 +693,7 @@ int main(void)
 		cmocka_unit_test(one_odd_flag_freezes_no_other),
 		cmocka_unit_test(what_is_set_aside_stays_so_on_disk),
 		cmocka_unit_test(an_odd_segment_concerns_only_those_who_ask_for_it),
+		cmocka_unit_test(documents_of_one_file_count_by_their_namespace),
 		cmocka_unit_test(sets_may_be_lists),
 		cmocka_unit_test(too_many_segments_in_a_rule),
 		cmocka_unit_test(warnings),

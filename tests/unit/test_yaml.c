@@ -244,9 +244,28 @@ static void many_keys(void **state)
 	assert_true(text.len > good);
 }
 
+static void several_documents(void **state)
+{
+	struct yaml_doc *doc = NULL;
+	struct err e;
+	(void)state;
+	assert_int_equal(yaml_parse_all("t.yml", SPAN_LIT("a: &x 1\n---\nb: 2\n---\n"), &doc, &e), 0);
+	const struct yaml_node *first = yaml_root(doc), *second = first->next;
+	assert_non_null(yaml_get(first, "a"));
+	assert_non_null(yaml_get(second, "b"));
+	assert_int_equal(second->line, 3);
+	assert_true(yaml_is_null(second->next));
+	assert_null(second->next->next);
+	yaml_free(doc);
+	/* An anchor is its own document's. */
+	assert_int_equal(yaml_parse_all("t.yml", SPAN_LIT("a: &x 1\n---\nb: *x\n"), &doc, &e), -EBADMSG);
+	assert_non_null(strstr(e.text, "t.yml:3:4: "));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(several_documents),
 		cmocka_unit_test(to_json),
 		cmocka_unit_test(mistakes_name_their_place),
 		cmocka_unit_test(places_are_bytes),
