@@ -213,7 +213,8 @@ static void mask_authority(struct masking *m)
 		p++;
 	const char *at = last_of(m->at, p, '@');
 	const char *colon = memchr(m->at, ':', (size_t)(p - m->at));
-	/* A password with a slash or the like in it, as written by somebody in a hurry: what follows the colon is no port. */
+	/* A password with a slash or the like in it, as written by somebody in a hurry: what follows the
+	 * colon is no port. */
 	if (!at && colon && (colon + 1 == p || strspn(colon + 1, "0123456789") < (size_t)(p - colon - 1)) && *m->at != '[')
 		at = last_of(p, end, '@');
 	if (at)

@@ -1,11 +1,13 @@
 /*
  * Text from outside, made fit to be written down, and text that may hold secrets, made fit to be told.
  *
- * Why:       a caller chooses the bytes of an X-Request-ID, a task the bytes of its error. Raw they break JSON lines, make other
- *            readers of a database fail, and send commands to a terminal. Whatever comes from outside is *plain* before it is
- *            recorded, logged or printed: valid UTF-8 without C0 and C1 controls (and DEL), without line and paragraph
- *            separators, and without the characters that turn the direction of what follows.
- * Shown so:  a byte that is no UTF-8 as \xHH, such a character as \uHHHH. Plain text stays as it is, backslashes too.
+ * Why:       a caller chooses the bytes of an X-Request-ID, a task the bytes of its error. Raw they break
+ *            JSON lines, make other readers of a database fail, and send commands to a terminal. Whatever
+ *            comes from outside is *plain* before it is recorded, logged or printed: valid UTF-8 without C0
+ *            and C1 controls (and DEL), without line and paragraph separators, and without the characters
+ *            that turn the direction of what follows.
+ * Shown so:  a byte that is no UTF-8 as \xHH, such a character as \uHHHH. Plain text stays as it is,
+ *            backslashes too.
  * Threads:   any; no state.
  */
 #ifndef BASE_TEXT_H
@@ -23,7 +25,8 @@
 
 bool text_is_plain(struct span s);
 
-/* The next character of *s, made plain: writes up to TEXT_PIECE_MAX bytes (no NUL) and moves *s behind it. 0 at the end. */
+/* The next character of *s, made plain: writes up to TEXT_PIECE_MAX bytes (no NUL) and moves *s behind it. 0
+ * at the end. */
 size_t text_piece(struct span *s, char out[TEXT_PIECE_MAX]);
 
 /* Appends it plain. Errors: buf's. */

@@ -7,18 +7,28 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Length of the sequence at text < end (RFC 3629: no overlong forms, no surrogates, up to U+10FFFF), 0 when it is none. */
+/* Length of the sequence at text < end (RFC 3629: no overlong forms, no surrogates, up to U+10FFFF), 0 when
+ * it is none. */
 static inline size_t utf8_sequence(const char *text, const char *end)
 {
 	const unsigned char *p = (const unsigned char *)text;
 	size_t left = (size_t)(end - text);
 	if (p[0] < 0x80)
 		return 1;
-	size_t n = p[0] >= 0xC2 && p[0] <= 0xDF ? 2 : (p[0] & 0xF0) == 0xE0 ? 3 : p[0] >= 0xF0 && p[0] <= 0xF4 ? 4 : 0;
-	if (n == 0 || left < n)
+	if (p[0] < 0xC2 || p[0] > 0xF4)
 		return 0;
-	unsigned char least = p[0] == 0xE0 ? 0xA0 : p[0] == 0xF0 ? 0x90 : 0x80;
-	unsigned char most = p[0] == 0xED ? 0x9F : p[0] == 0xF4 ? 0x8F : 0xBF;
+	size_t n = 2 + (p[0] >= 0xE0) + (p[0] >= 0xF0);
+	if (left < n)
+		return 0;
+	unsigned char least = 0x80, most = 0xBF;
+	if (p[0] == 0xE0)
+		least = 0xA0;
+	else if (p[0] == 0xED)
+		most = 0x9F;
+	else if (p[0] == 0xF0)
+		least = 0x90;
+	else if (p[0] == 0xF4)
+		most = 0x8F;
 	if (p[1] < least || p[1] > most)
 		return 0;
 	for (size_t i = 2; i < n; i++)

@@ -56,7 +56,8 @@ unsigned inspect_peer(struct inspect_budget *b, const struct config *config, con
 	uint64_t seed = seed_of(b);
 	uint32_t place = checksum_crc32(CHECKSUM_CRC32_START, (struct span){(const char *)&seed, sizeof(seed)});
 	place = checksum_crc32(place, caller(config, r));
-	/* A CRC is linear: two addresses that differ by the same would always meet. The multiplication ends that. */
+	/* A CRC is linear: two addresses that differ by the same would always meet. The multiplication ends
+	 * that. */
 	return (unsigned)((place * (seed | 1)) >> 40) % INSPECT_PEERS;
 }
 

@@ -1,9 +1,11 @@
 /*
- * The memory that bodies take while they are looked into (limits.max_inspect_memory), and who has how much of it.
+ * The memory that bodies take while they are looked into (limits.max_inspect_memory), and who has how much of
+ * it.
  *
- * Why:       it is shared by all callers, so nobody may take it from the others: it is charged as bytes arrive, never for what is
- *            merely announced; one peer gets at most half of it; and those who would have to show credentials for the task side,
- *            and have none, a quarter together. (Each of the two at least one whole body of max_inspect_body.)
+ * Why:       it is shared by all callers, so nobody may take it from the others: it is charged as bytes
+ *            arrive, never for what is merely announced; one peer gets at most half of it; and those who
+ *            would have to show credentials for the task side, and have none, a quarter together. (Each of
+ *            the two at least one whole body of max_inspect_body.)
  * Threads:   any; a claim belongs to one thread.
  */
 #ifndef ROUTER_INSPECT_BUDGET_H
@@ -18,8 +20,8 @@
 
 #define INSPECT_PEERS 4096 /* peers that share a place by chance share its part */
 
-/* The peer is whoever connected (of IPv6: its /64); behind a trusted proxy the one for whom it says, last in X-Forwarded-For, that
- * it speaks. */
+/* The peer is whoever connected (of IPv6: its /64); behind a trusted proxy the one for whom it says, last in
+ * X-Forwarded-For, that it speaks. */
 
 /* Zeroed is empty. Shared by all planes. */
 struct inspect_budget {
@@ -40,7 +42,8 @@ struct inspect_claim {
 /* The place of whoever sent this request, below INSPECT_PEERS. */
 unsigned inspect_peer(struct inspect_budget *b, const struct config *config, const struct http_request *r);
 
-/* `stranger`: without the credentials that the task side asks for. `share`: of the budget, for what must leave room for others. */
+/* `stranger`: without the credentials that the task side asks for. `share`: of the budget, for what must
+ * leave room for others. */
 void inspect_claim_init(struct inspect_claim *c, struct inspect_budget *b, const struct config *config,
 			const struct http_request *r, bool stranger, double share);
 /* false when one of the limits would be passed; the claim is as before then. */

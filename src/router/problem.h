@@ -34,11 +34,13 @@ struct problem {
 #define PROBLEM_TEXT_MAX 4096 /* bytes of a detail, a title or a text member; what is longer is cut at a character, with … */
 #define PROBLEM_MAX (64u << 10) /* room in which every problem fits, at least without its members and texts */
 
-/* {"type","title","status","detail","instance", members…}. What does not fit into `out` is left out: the members and texts first.
- * Errors: buf's, when not even type, title and status fit; nothing is appended then. Never half a document. */
+/* {"type","title","status","detail","instance", members…}. What does not fit into `out` is left out: the
+ * members and texts first. Errors: buf's, when not even type, title and status fit; nothing is appended then.
+ * Never half a document. */
 int problem_render(const struct problem *p, struct buf *out);
 
-/* The phrase of a status (RFC 9110 §15 and others that the router uses); that of its class for an unknown one. */
+/* The phrase of a status (RFC 9110 §15 and others that the router uses); that of its class for an unknown
+ * one. */
 const char *problem_title(int status);
 
 #endif

@@ -1,5 +1,6 @@
 /*
- * Handlers: what runs one attempt of a task, in the worker: C code on a thread, a program, or a call of a URL.
+ * Handlers: what runs one attempt of a task, in the worker: C code on a thread, a program, or a call of a
+ *           URL.
  *
  * Why:       the worker leases, keeps time and writes down; how a task is run is behind these three calls.
  * Threads:   everything on the worker's loop.
@@ -39,7 +40,8 @@ struct handler_env {
 #define HANDLER_SECRETS_MAX 64
 
 struct handler_run {
-	/* What must not be said of a failure, in neither text: credentials that the definition gives to what it calls. Borrowed. */
+	/* What must not be said of a failure, in neither text: credentials that the definition gives to what
+	 * it calls. Borrowed. */
 	struct span secrets[HANDLER_SECRETS_MAX];
 	size_t n_secrets;
 	void (*kill)(struct handler_run *run);
@@ -47,8 +49,8 @@ struct handler_run {
 	void *arg;
 };
 
-/* done is called once, later. <0: it could not be begun, with a sentence for operators (-EINVAL: about the call, for callers too);
- * done is not called then. */
+/* done is called once, later. <0: it could not be begun, with a sentence for operators (-EINVAL: about the
+ * call, for callers too); done is not called then. */
 int handler_start(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
 		  handler_done_fn done, void *arg, struct handler_run **ret, struct err *e);
 /* For what names places rather than the call: no code of handler_start that callers are told about. */
@@ -68,8 +70,8 @@ int handler_start_http(const struct handler_env *env, const struct task_definiti
 		       handler_done_fn done, void *arg, struct handler_run **ret, struct err *e);
 
 void handler_hide(struct handler_run *run, struct span secret);
-/* done with a failure. `error` is for callers and must not say where or how the task was called, nor what was answered there; the
- * rest is for operators. */
+/* done with a failure. `error` is for callers and must not say where or how the task was called, nor what was
+ * answered there; the rest is for operators. */
 void handler_fail(struct handler_run *run, bool unknown, struct span error, struct span detail);
 /* Formats `error` of it: "<task>: …". */
 void handler_fail_as(struct handler_run *run, bool unknown, const struct task_definition *t, struct span detail, const char *format,

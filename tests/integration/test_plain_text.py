@@ -57,7 +57,7 @@ def world(start):
         json.dump({"tasks": [{"name": "fails", "exec": {"argv": [sys.executable, "-c", fail]}}, {"name": "echo", "exec": {"argv": ["cat"]}}]}, file)
     operations = {"echo": c.operation("POST /echo", {"name": "echo", "kwargs": {"message": {"$ref": "body:/message"}}}, identity=c.IDENTITY),
                   "fails": c.operation("POST /fails", {"name": "fails"}, identity=c.IDENTITY)}
-    config = c.router({"app": c.service(start.origin(), operations)}, backends=c.embedded())
+    config = c.router({"app": c.service(start.origin(), operations)}, backends=c.embedded(), access_log="all")
     router = start.router(config, c.features(c.boolean("task_abstraction_enabled", True)), folder=folder)
     router.worker = start.worker(router)
     return router
@@ -71,6 +71,7 @@ def test_logs_and_databases(start, world, bytes_):
     assert {row["request_id"] for row in rows} == {SHOWN[bytes_]}
     world.kill()
     world.worker.stop()
+    assert len(world.find("access", request_id=SHOWN[bytes_])) == 3
     for process in (world, world.worker):
         for line in process.lines:
             parsed(line)
