@@ -1,8 +1,8 @@
 /*
  * A program as a handler: the call on its standard input, the result on its standard output, what went wrong on standard error.
  *
- * At the time limit its whole process group gets SIGKILL at once: it had its time, and a handler that wants to tidy up can
- * keep a limit of its own below.
+ * At the time limit its whole process group, and what has left that but still descends from it, get SIGKILL at once: it had its
+ * time, and a handler that wants to tidy up can keep a limit of its own below.
  */
 #include <errno.h>
 #include <signal.h>

@@ -1,5 +1,6 @@
 #include "tasks/spawn.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -146,8 +147,91 @@ int spawn(char *const argv[], char *const env[], struct spawned *ret, struct err
 	return (*ret = s, 0);
 }
 
+/* --- the end ------------------------------------------------------------------------------------------------------------- */
+
+#define DESCENDANTS_MAX 65536 /* processes of the machine that are looked at */
+#define KILL_ROUNDS 8
+
+struct spawn_process {
+	pid_t pid, parent;
+	bool descends;
+};
+
+static pid_t parent_of(pid_t pid)
+{
+	char path[64], line[512];
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
+	if (n <= 0)
+		return 0;
+	line[n] = '\0';
+	const char *name_end = strrchr(line, ')'); /* the name may hold anything */
+	return name_end && strlen(name_end) > 4 ? (pid_t)strtol(name_end + 4, NULL, 10) : 0;
+}
+
+static size_t list_processes(struct spawn_process *all)
+{
+	size_t n = 0;
+	DIR *folder = opendir("/proc");
+	for (const struct dirent *d = folder ? readdir(folder) : NULL; d && n < DESCENDANTS_MAX; d = readdir(folder)) {
+		char *end;
+		long pid = strtol(d->d_name, &end, 10);
+		if (pid <= 0 || *end)
+			continue;
+		all[n].pid = (pid_t)pid;
+		all[n].parent = parent_of((pid_t)pid);
+		all[n++].descends = false;
+	}
+	if (folder)
+		closedir(folder);
+	return n;
+}
+
+static bool descends(const struct spawn_process *all, size_t n, pid_t parent, pid_t root)
+{
+	if (parent == root)
+		return true;
+	for (size_t i = 0; i < n; i++)
+		if (all[i].descends && all[i].pid == parent)
+			return true;
+	return false;
+}
+
+/* Sends it to all that descend from `root`; how many these are. */
+static unsigned signal_descendants(struct spawn_process *all, pid_t root, int number)
+{
+	size_t n = list_processes(all);
+	unsigned found = 0;
+	for (bool more = true; more;) {
+		more = false;
+		for (size_t i = 0; i < n; i++) {
+			if (all[i].descends || !descends(all, n, all[i].parent, root))
+				continue;
+			all[i].descends = more = true;
+			found++;
+			kill(all[i].pid, number);
+		}
+	}
+	return found;
+}
+
+/*
+ * The group, and what has left it for a session of its own but still descends from the leader. Stopped first, so that none can fork
+ * or lose its parent while the others are looked for. A daemon whose parent has ended before belongs to nobody any more.
+ */
 void spawned_kill(const struct spawned *s)
 {
+	CLEANUP(freep) struct spawn_process *all = malloc(DESCENDANTS_MAX * sizeof(*all));
+	if (all) {
+		kill(-s->pid, SIGSTOP);
+		unsigned before = 0, now = signal_descendants(all, s->pid, SIGSTOP);
+		for (int i = 0; i < KILL_ROUNDS && now != before; i++) {
+			before = now;
+			now = signal_descendants(all, s->pid, SIGSTOP);
+		}
+		signal_descendants(all, s->pid, SIGKILL);
+	}
 	kill(-s->pid, SIGKILL);
 }
 
@@ -159,7 +243,7 @@ bool spawned_ended(const struct spawned *s)
 
 void spawned_reap(struct spawned *s, int *ret)
 {
-	spawned_kill(s);
+	kill(-s->pid, SIGKILL);
 	while (waitpid(s->pid, ret, 0) < 0 && errno == EINTR)
 		;
 	close(steal_fd(&s->pidfd));

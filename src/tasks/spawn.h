@@ -21,7 +21,7 @@ struct spawned {
 int spawn(char *const argv[], char *const env[], struct spawned *ret, struct err *e);
 /* This process may have as many descriptors as the system allows; programs get what it was started with. Before the first spawn. */
 void spawn_raise_descriptor_limit(void);
-/* SIGKILL to the whole group. Only while the leader has not been reaped. */
+/* SIGKILL to the whole group, and to all that descend from its leader in other groups and sessions. Only while the leader has not been reaped. */
 void spawned_kill(const struct spawned *s);
 /* Whether it has ended; it stays a zombie, so that its group's number is not given away. */
 bool spawned_ended(const struct spawned *s);
