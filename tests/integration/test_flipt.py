@@ -790,3 +790,35 @@ def test_explain_reads_what_the_router_saved(start, origin, flipt):
         assert "side       %s\n" % side in told.stdout and "digest     %s\n" % digest in told.stdout, told.stdout + told.stderr
         assert "v%d rules" % flipt.version in told.stdout and "bucket" in told.stdout
     assert sides == {"task", "legacy"}
+
+
+# --- one odd flag, and whose rules -------------------------------------------------------------------------------------
+
+def test_one_odd_flag_of_a_snapshot_freezes_no_other(start, origin, flipt):
+    """65 segments: Flipt takes them."""
+    keys = ["many%d" % n for n in range(65)]
+    odd = {**c.boolean("odd", True), "rollouts": [{"segment": {"keys": keys, "operator": "OR_SEGMENT_OPERATOR", "value": True}}]}
+    segments = [{"key": key, "name": key, "match_type": "ANY_MATCH_TYPE", "constraints": []} for key in keys]
+    flipt.load(c.features(c.boolean(FLAG, True), odd, segments=segments))
+    router = started(start, origin, flipt)
+    wait_side(router, "task")
+    flipt.set_flag(c.boolean(FLAG, False))
+    wait_side(router, "legacy")
+    assert not flags_status(router)["failing"] and flags_status(router)["broken"] == []
+    told = start.run("migration-router", "check", router.config_path, "--flags")
+    assert told.returncode == 0 and "too many segments" in told.stdout, told.stdout + told.stderr
+
+
+@pytest.mark.parametrize("release,share", (("2.8.0", 20), ("2.9.0", 100), ("2.11.0", 100)))
+def test_shares_act_as_the_servers_version_does(start, origin, serve, release, share):
+    flipt = serve(2)
+    if not flipt.standin:
+        pytest.skip("a real server has its own version")
+    flipt.standin.release[2] = release
+    flag = c.variants(FLAG, on=20)
+    flipt.load(c.features(flag, segments=[c.everybody()]))
+    router = started(start, origin, flipt)
+    wait_loaded(router)
+    wait_until(lambda: flags_status(router).get("version") == release, "the server's version")
+    sides = [echo(router, "user-%d" % n) for n in range(60)]
+    assert sides.count("task") == 60 if share == 100 else 3 <= sides.count("task") <= 25, sides

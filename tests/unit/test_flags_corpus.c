@@ -1,8 +1,8 @@
 /*
  * The recorded evaluations of real Flipt servers, replayed: every answer must be the server's.
  *
- * v1 (1.61.1) and v2 (2.11) are samples of larger ones: every distinct answer of every flag, every value of every property. v2.8 (2.8.0) holds
- * what versions differ in: shares that do not add up to 100 and malformed constraints.
+ * v1 (1.61.1) and v2 (2.11) are samples of larger ones: every distinct answer of every flag, every value of every property. v2.8 (2.8.0) and
+ * v2.9 (2.9.0, of the same file) hold what versions differ in: shares that do not add up to 100 and malformed constraints.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -215,6 +215,7 @@ static void every_answer_is_the_servers(void **state)
 		{"v2", "features.yml", FLAG_RULES_V2_11, 238, 1884, 0}, {"v2", "snapshot.json", FLAG_RULES_V2_11, 238, 1884, 0},
 		{"v1", "features.yml", FLAG_RULES_V1, 238, 1884, 0},	{"v1", "snapshot.json", FLAG_RULES_V1, 238, 1884, 60},
 		{"v2.8", "features.yml", FLAG_RULES_V2_0, 45, 480, 0},	{"v2.8", "snapshot.json", FLAG_RULES_V2_0, 45, 480, 0},
+		{"v2.9", "../v2.8/features.yml", FLAG_RULES_V2_9, 45, 480, 0},
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
