@@ -9,6 +9,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "app_lock.h"
 #include "app_registration.h"
 #include "app_status.h"
 #include "base/clock.h"
@@ -459,6 +460,8 @@ static int start(struct app *a, struct err *e)
 	int r = loop_new(&a->loop);
 	if (r < 0)
 		return err_set(e, r, "event loop: %s", strerror(-r));
+	if ((r = app_lock(a->config->data_dir, &a->lock, e)) < 0)
+		return r;
 	if ((r = guesses_new(&a->env.guesses)) < 0)
 		return err_set(e, r, "out of memory");
 	if ((r = legacy_setup()) < 0)
@@ -494,6 +497,8 @@ static void stop(struct app *a)
 	if (a->signals >= 0)
 		close(a->signals);
 	loop_free(a->loop);
+	if (a->lock >= 0) /* last: nothing of the folder is in use any more */
+		close(a->lock);
 	guesses_free(a->env.guesses);
 	config_unref(a->started);
 	config_unref(a->config);
@@ -506,7 +511,7 @@ const char *app_getenv(const char *name)
 
 int app_serve(const char *config_path)
 {
-	struct app a = {.signals = -1};
+	struct app a = {.signals = -1, .lock = -1};
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
 	struct config *config = NULL;
 	int r = config_load(config_path, app_getenv, &problems, &config);

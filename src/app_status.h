@@ -32,6 +32,7 @@ struct app {
 	const struct config *started; /* what the parts were made from that a reload does not change */
 	struct loop *loop; /* the control thread's: signals, flags, admin */
 	int signals;
+	int lock; /* of the data folder; -1: none */
 	struct loop_watch *signal_watch;
 	struct loop_timer *drain;
 	bool draining;

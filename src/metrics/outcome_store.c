@@ -43,6 +43,7 @@ struct outcome_store {
 		*delete_drops;
 	struct rollup_fold *fold;
 	int64_t next_row;
+	int64_t data_version; /* SQLite's: differs once another connection has written */
 	int64_t marked_minute; /* of the last row_mark; -1 = none yet by this store */
 	struct buf encoded;
 };
@@ -371,13 +372,31 @@ static void close_old_minutes(struct outcome_store *s, int64_t now_minute)
 		}
 }
 
+/* Another process may have written since: its ids are not to be given again, its sums not to be overwritten. In the transaction,
+ * which keeps others from writing. */
+static int heed_others(struct outcome_store *s, struct err *e)
+{
+	int64_t version;
+	int r = db_query_int64(s->db, "PRAGMA data_version", &version, e);
+	if (r < 0 || version == s->data_version)
+		return r;
+	r = read_next_row(s, e);
+	if (r < 0)
+		return r;
+	forget(s);
+	s->data_version = version;
+	return 0;
+}
+
 int outcome_store_write(struct outcome_store *s, const struct outcome_batch *b, struct err *e)
 {
 	int r = db_begin(s->db, e);
 	if (r < 0)
 		return r;
 	int64_t next_row = s->next_row;
-	r = write_all(s, b, e);
+	r = heed_others(s, e);
+	if (r == 0)
+		r = write_all(s, b, e);
 	if (r < 0) {
 		db_rollback(s->db);
 		s->next_row = next_row;

@@ -1,10 +1,12 @@
 """The router's life as a process: reloads, who is let in at the admin listener, descriptors, draining, its data folder."""
 import collections
+import contextlib
 import json
 import os
 import resource
 import signal
 import socket
+import sqlite3
 import time
 
 import pytest
@@ -297,3 +299,31 @@ def test_a_reload_onto_an_address_of_another_process_is_refused_as_a_start_is(st
     told = two.find("reload_refused")[-1]
     assert "services.echo.listen" in told["problem"] and str(one.port) in told["problem"]
     assert ask(two.port, request()).status == 200 and not two.find("reloaded")
+
+
+# --- the data folder ---------------------------------------------------------------------------------------------------
+
+def test_a_second_router_on_a_data_folder_is_refused_with_the_firsts_process_id(start):
+    router = start.router(c.passing(start.origin()))
+    other = c.passing(start.origin())
+    path = os.path.join(router.folder, "other.yml")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(other, file)
+    for _ in range(2):
+        told = start.run("migration-router", "--config", path)
+        assert told.returncode == 1 and "process %d" % router.pid in told.stderr and "data folder" in told.stderr
+    assert ask(router.port, request()).status == 200
+    router.kill()  # what it leaves behind is in nobody's way
+    again = start.router(other, folder=router.folder)
+    assert ask(again.port, request()).status == 200
+
+
+def test_two_routers_that_share_a_file_of_outcomes_lose_none(start):
+    origin, shared = start.origin(), os.path.join(start.folder(), "outcomes.db")
+    one, two = (start.router({**c.passing(origin), "outcomes": {"path": shared}}) for _ in range(2))
+    for _ in range(100):
+        assert ask(one.port, request()).status == ask(two.port, request()).status == 200
+    assert one.stop() == two.stop() == 0
+    assert not one.find("recorder_failing") and not two.find("recorder_failing")
+    with contextlib.closing(sqlite3.connect(shared)) as db:
+        assert db.execute("SELECT count(*), (SELECT sum(count) FROM rollups) FROM outcomes").fetchone() == (200, 200)
