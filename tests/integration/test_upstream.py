@@ -1,9 +1,11 @@
 """The way to the legacy services: loops, addresses, what legacy sees of a request, what is said of its failures."""
+import http.server
 import json
 import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -231,6 +233,32 @@ def test_a_name_that_cannot_be_looked_up_any_more_keeps_its_addresses(start):
     assert ask(router.port, request()).status == 200
     hosts.say()
     assert ask(router.port, request()).status == 200
+
+
+class OneAtATime(http.server.BaseHTTPRequestHandler):
+    """Serves one connection at a time, and waits on it while it is kept."""
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_idle_connections_do_not_starve_a_one_threaded_service(start):
+    with http.server.HTTPServer(("127.0.0.1", 0), OneAtATime) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        config = configuration.passing("http://127.0.0.1:%d" % server.server_port, legacy={"max_kept": 0, "keep": "30s"})
+        config["threads"] = 4
+        router = start.router(config)
+        for _ in range(24):  # over all threads
+            status, took = timed(router.port)
+            assert status == 200 and took < 2
+        server.shutdown()
 
 
 # --- what is said of it ------------------------------------------------------------------------------------------------
