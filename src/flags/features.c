@@ -1,10 +1,13 @@
 /*
- * Features file → snapshot. The grammar is docs/protocols/flipt.md, "Features file": short and long spellings alike.
+ * Features file → snapshot. The grammar is docs/protocols/flipt.md, "Features file": short and long
+ * spellings alike.
  *
- * What Flipt refuses is a mistake of its element, told with file, line and key: that flag is set aside (flag_broken), or those
- * that ask for that segment, and no other; an unknown key is one, for it may be a misspelt one. Of the document itself an unknown key or
- * version is a mistake that is told, and no more. The one thing taken that Flipt refuses is a rule on an undeclared segment `default`, which
- * is how people write "everybody"; any other undeclared segment is a mistake, for a misspelt name must not mean everybody.
+ * What Flipt refuses is a mistake of its element, told with file, line and key: that flag is set aside
+ * (flag_broken), or those that ask for that segment, and no other; an unknown key is one, for it may be a
+ * misspelt one. Of the document itself an unknown key or version is a mistake that is told, and no more.
+ * The one thing taken that Flipt refuses is a rule on an undeclared segment `default`, which is how people
+ * write "everybody"; any other undeclared segment is a mistake, for a misspelt name must not mean
+ * everybody.
  */
 #include <errno.h>
 #include <math.h>

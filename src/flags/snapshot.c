@@ -1,8 +1,11 @@
 /*
- * Flipt's snapshot JSON → snapshot. The shape is docs/protocols/flipt.md, "Snapshot", and the recorded ones.
+ * Flipt's snapshot JSON → snapshot. The shape is docs/protocols/flipt.md, "Snapshot", and the recorded
+ * ones.
  *
- * What a newer server knows and this program does not cannot be guessed: an unknown type, operator or word sets the flag aside
- * that it stands in, and no other. An operator that is known, but not for its type, never matches, as for Flipt. JSON is read as spans: values may hold NUL bytes, and a percentage is rounded to float32 once, as Go does.
+ * What a newer server knows and this program does not cannot be guessed: an unknown type, operator or word
+ * sets the flag aside that it stands in, and no other. An operator that is known, but not for its type,
+ * never matches, as for Flipt. JSON is read as spans: values may hold NUL bytes, and a percentage is
+ * rounded to float32 once, as Go does.
  */
 #include <errno.h>
 #include <math.h>
