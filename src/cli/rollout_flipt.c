@@ -288,6 +288,94 @@ static bool names_segment(struct span payload, struct span segment)
 	       memmem(payload.ptr, payload.len, key.ptr, key.len);
 }
 
+/*
+ * What a resource has in common with a features file: the members that a file knows, at each level. Others ("@type", what a newer Flipt
+ * adds) are a mistake in a file, and none here.
+ */
+enum part {
+	RAW,
+	FLAG,
+	VARIANT,
+	RULE,
+	DISTRIBUTION,
+	ROLLOUT,
+	ROLLOUT_SEGMENT,
+	ROLLOUT_THRESHOLD_PART,
+	SEGMENT,
+	CONSTRAINT
+};
+
+#define PART_MEMBERS 10
+
+struct part_member {
+	const char *quoted; /* NULL: no more */
+	enum part part;	    /* of the value, or of each of its elements */
+};
+
+static const struct part_member parts[][PART_MEMBERS] = {
+	[FLAG] = {{"\"key\"", RAW},
+		  {"\"name\"", RAW},
+		  {"\"description\"", RAW},
+		  {"\"type\"", RAW},
+		  {"\"enabled\"", RAW},
+		  {"\"variants\"", VARIANT},
+		  {"\"rules\"", RULE},
+		  {"\"rollouts\"", ROLLOUT},
+		  {"\"metadata\"", RAW}},
+	[VARIANT] = {{"\"key\"", RAW}, {"\"name\"", RAW}, {"\"description\"", RAW}, {"\"attachment\"", RAW}},
+	[RULE] = {{"\"segments\"", RAW}, {"\"segmentOperator\"", RAW}, {"\"distributions\"", DISTRIBUTION}},
+	[DISTRIBUTION] = {{"\"variant\"", RAW}, {"\"rollout\"", RAW}},
+	[ROLLOUT] = {{"\"segment\"", ROLLOUT_SEGMENT},
+		     {"\"threshold\"", ROLLOUT_THRESHOLD_PART},
+		     {"\"description\"", RAW}},
+	[ROLLOUT_SEGMENT] = {{"\"segments\"", RAW}, {"\"segmentOperator\"", RAW}, {"\"value\"", RAW}},
+	[ROLLOUT_THRESHOLD_PART] = {{"\"percentage\"", RAW}, {"\"value\"", RAW}},
+	[SEGMENT] = {{"\"key\"", RAW},
+		     {"\"name\"", RAW},
+		     {"\"description\"", RAW},
+		     {"\"matchType\"", RAW},
+		     {"\"constraints\"", CONSTRAINT}},
+	[CONSTRAINT] = {{"\"type\"", RAW},
+			{"\"property\"", RAW},
+			{"\"operator\"", RAW},
+			{"\"value\"", RAW},
+			{"\"description\"", RAW}},
+};
+
+static const struct part_member *part_member(enum part part, struct span key)
+{
+	for (const struct part_member *m = parts[part]; m < parts[part] + PART_MEMBERS && m->quoted; m++)
+		if (span_is(key, m->quoted))
+			return m;
+	return NULL;
+}
+
+static void put_part(struct span value, enum part part, struct buf *out)
+{
+	enum json_type type = part == RAW ? JSON_NULL : json_type_of(value);
+	struct span key, item;
+	struct json_iter it;
+	bool first = true;
+	if (type != JSON_OBJECT && type != JSON_ARRAY) {
+		buf_append_span(out, value);
+		return;
+	}
+	buf_putc(out, type == JSON_OBJECT ? '{' : '[');
+	for (json_iter_init(&it, value); json_iter_next(&it, &key, &item);) {
+		const struct part_member *m = type == JSON_OBJECT ? part_member(part, key) : NULL;
+		if (type == JSON_OBJECT && !m)
+			continue;
+		buf_puts(out, first ? "" : ",");
+		first = false;
+		if (m) {
+			buf_append_span(out, key);
+			buf_putc(out, ':');
+		}
+		put_part(item, m ? m->part : part, out);
+	}
+	buf_putc(out, type == JSON_OBJECT ? '}' : ']');
+}
+
 /* The flag beside those of the namespace's segments that it names, as a features file: other people's are no matter of it. */
 static void put_features(const struct rollout_place *p, struct span payload, struct buf *features)
 {
@@ -295,14 +383,14 @@ static void put_features(const struct rollout_place *p, struct span payload, str
 	struct json_iter it;
 	bool first = true;
 	buf_puts(features, "{\"flags\": [");
-	buf_append_span(features, payload);
+	put_part(payload, FLAG, features);
 	buf_puts(features, "], \"segments\": [");
 	if (json_pointer(buf_span(&p->segments), SPAN_LIT("/resources"), &list))
 		for (json_iter_init(&it, list); json_iter_next(&it, &ignored, &resource);)
 			if (json_pointer(resource, SPAN_LIT("/payload"), &segment) &&
 			    names_segment(payload, segment)) {
 				buf_puts(features, first ? "" : ", ");
-				buf_append_span(features, segment);
+				put_part(segment, SEGMENT, features);
 				first = false;
 			}
 	buf_puts(features, "]}");
@@ -317,6 +405,9 @@ static int check_payload(const struct rollout_place *p, struct span payload, str
 	int r = features.error ? err_set(e, features.error, "the namespace is too large")
 			       : flag_snapshot_parse_features("Flipt's flag", buf_span(&features),
 							      place_rules(p), &s, e);
+	const struct flag *f = r == 0 ? flag_snapshot_at(s, 0) : NULL;
+	if (f && flag_broken(f))
+		r = err_set(e, -EINVAL, "%s", flag_broken(f));
 	flag_snapshot_unref(s);
 	if (r == 0 || !p->insist)
 		return r;

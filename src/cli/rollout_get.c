@@ -93,9 +93,14 @@ int command_get(struct rollout_place *p, const struct rollout_arguments *a, stru
 	if (r == 0)
 		printf("%s\n\n", p->name);
 	for (size_t i = 0; r == 0 && i < flag_snapshot_count(s); i++) {
-		const char *key = flag_key(flag_snapshot_at(s, i));
-		if (!a->flag || strcmp(a->flag, key) == 0)
-			r = show_flag(p, s, key, e);
+		const struct flag *one = flag_snapshot_at(s, i);
+		if (a->flag && strcmp(a->flag, flag_key(one)) != 0)
+			continue;
+		if (flag_broken(one)) /* somebody else's, perhaps: the others are shown all the same */
+			printf("%s: set aside, legacy serves: %s\n",
+			       *flag_key(one) ? flag_key(one) : "(no key)", flag_broken(one));
+		else
+			r = show_flag(p, s, flag_key(one), e);
 	}
 	if (r == 0)
 		show_operations(p, s, a->flag);

@@ -593,7 +593,7 @@ def test_a_kill_while_the_last_good_is_written_leaves_a_whole_file(start, origin
     assert left > 0, "no kill met the writing"
 
 
-NAMED = {"half": "", "half_json": "JSON", "half_chunked": "", "500": "500", "401": "token", "garbage": "snapshot", "redirect_loop": "302"}
+NAMED = {"half": "", "half_json": "JSON", "half_chunked": "", "500": "500", "401": "token", "garbage": "HTML page", "redirect_loop": "302"}
 
 
 @pytest.mark.parametrize("fault", NAMED)
