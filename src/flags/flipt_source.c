@@ -355,7 +355,8 @@ static void on_poll(void *arg, const struct http_reply *r)
 		return;
 	} else {
 		s->poll_failures++;
-		failed(s, r->failure == HTTP_OK ? r->status : -(int)r->failure, failure_text(r, why, sizeof(why)));
+		int kind = r->failure == HTTP_OK ? r->status : -(int)r->failure;
+		failed(s, is_html(r) ? NO_SNAPSHOT : kind, failure_text(r, why, sizeof(why)));
 		if (s->version == VERSION_1 && s->poll_failures % 4 == 0)
 			set_version(s, VERSION_UNKNOWN); /* perhaps it was upgraded meanwhile */
 	}
