@@ -17,10 +17,12 @@
 #include "base/log.h"
 #include "legacy/legacy.h"
 #include "router/guesses.h"
+#include "router/listen_address.h"
 #include "router/listener.h"
 #include "router/plane.h"
 
 #define DRAIN_TICK_MS 20
+#define ADMIN_DRAIN_MS 1500
 #define FAIL_FAST_MS 15000 /* how long start-up waits for the backends */
 
 /* --- flags --------------------------------------------------------------------------------------------------------- */
@@ -310,6 +312,14 @@ static void drain_tick(void *arg)
 {
 	struct app *a = arg;
 	unsigned left = running(a);
+	/* The admin listener last: whoever asks how the drain goes gets an answer. It holds up the end for a moment only. */
+	int64_t now = clock_mono_ms();
+	if (left == 0 && !a->admin_until_ms)
+		a->admin_until_ms = now + ADMIN_DRAIN_MS;
+	if (left == 0 && now < a->admin_until_ms && now < a->drain_until_ms && a->admin && admin_drain(a->admin) > 0) {
+		loop_timer_start(a->drain, DRAIN_TICK_MS);
+		return;
+	}
 	if (left > 0 && clock_mono_ms() < a->drain_until_ms) {
 		loop_timer_start(a->drain, DRAIN_TICK_MS);
 		return;
@@ -529,6 +539,7 @@ int app_serve(const char *config_path)
 		return 2;
 	}
 	raise_descriptor_limit();
+	listen_address_inherit();
 	struct err e;
 	r = start(&a, &e);
 	if (r < 0) {
@@ -536,6 +547,7 @@ int app_serve(const char *config_path)
 		stop(&a);
 		return 1;
 	}
+	listen_address_warn_of_unused();
 	log_info("ready", LOG_STR("version", PROJECT_VERSION), LOG_INT("threads", a.n_planes));
 	loop_run(a.loop);
 	unsigned cut = a.cut;

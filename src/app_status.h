@@ -36,7 +36,7 @@ struct app {
 	struct loop_watch *signal_watch;
 	struct loop_timer *drain;
 	bool draining;
-	int64_t drain_until_ms;
+	int64_t drain_until_ms, admin_until_ms;
 	unsigned cut; /* requests still running when the deadline came */
 
 	const struct flag_snapshot *flags; /* the newest good one, or NULL */

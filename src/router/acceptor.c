@@ -26,7 +26,7 @@ struct acceptor {
 	unsigned reserve, n_reserved;
 	uint64_t failed_ms, close_ms;
 	uint64_t failing_since_ms;
-	bool failing, paused, closing;
+	bool failing, paused, closing, inherited;
 };
 
 /* Descriptors are the process's: an outage is told once, whoever meets it. */
@@ -134,7 +134,7 @@ static void on_retry(void *arg)
 	accept_some(arg);
 }
 
-int acceptor_new(struct loop *loop, int fd, unsigned reserve, acceptor_take_fn take, void *arg, struct acceptor **ret)
+int acceptor_new(struct loop *loop, int fd, bool inherited, unsigned reserve, acceptor_take_fn take, void *arg, struct acceptor **ret)
 {
 	struct acceptor *a = calloc(1, sizeof(*a));
 	if (!a) {
@@ -143,6 +143,7 @@ int acceptor_new(struct loop *loop, int fd, unsigned reserve, acceptor_take_fn t
 	}
 	a->loop = loop;
 	a->fd = fd;
+	a->inherited = inherited;
 	a->reserve = reserve < RESERVE_MAX ? reserve : RESERVE_MAX;
 	a->take = take;
 	a->arg = arg;
@@ -202,6 +203,10 @@ void acceptor_close(struct acceptor *a)
 	while (a->n_reserved > 0) /* they would keep the socket open */
 		close(a->reserved[--a->n_reserved]);
 	a->reserve = 0;
+	if (a->inherited) {
+		end_closing(a);
+		return;
+	}
 	drop_new_attempts(a->fd);
 	await(a);
 }

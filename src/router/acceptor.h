@@ -22,8 +22,9 @@ struct acceptor;
 /* Owns the descriptor from then on. It may call acceptor_pause, nothing else of the acceptor. */
 typedef void (*acceptor_take_fn)(void *arg, int fd, const struct sockaddr *peer, socklen_t length);
 
-/* `fd` is owned from here on, also after an error. `reserve` descriptors are kept back for when there are no others. */
-int acceptor_new(struct loop *loop, int fd, unsigned reserve, acceptor_take_fn take, void *arg, struct acceptor **ret);
+/* `fd` is owned from here on, also after an error. `reserve` descriptors are kept back for when there are no others.
+ * `inherited`: the socket outlives this process, and so does its queue: closing leaves it to who comes next. */
+int acceptor_new(struct loop *loop, int fd, bool inherited, unsigned reserve, acceptor_take_fn take, void *arg, struct acceptor **ret);
 struct acceptor *acceptor_free(struct acceptor *a); /* resets what waits in the kernel; NULL is fine */
 void acceptor_pause(struct acceptor *a, bool pause); /* no room: what comes waits in the kernel */
 void acceptor_close(struct acceptor *a);	     /* begins to close */

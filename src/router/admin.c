@@ -425,6 +425,12 @@ unsigned admin_port(const struct admin *a)
 	return listener_port(a->listener);
 }
 
+unsigned admin_drain(struct admin *a)
+{
+	listener_quiesce(a->listener);
+	return listener_unheard(a->listener) + listener_exchanges(a->listener);
+}
+
 struct admin *admin_stop(struct admin *a)
 {
 	if (!a)

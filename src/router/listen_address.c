@@ -5,11 +5,16 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 
 #define HOST_MAX 64
 
@@ -111,12 +116,113 @@ static int bind_one(const char *text, const union listen_address *a, bool reuse_
 	return 0;
 }
 
+/* --- inherited sockets ----------------------------------------------------------------------------------------------- */
+
+#define INHERITED_MAX 32
+#define INHERITED_FIRST 3 /* SD_LISTEN_FDS_START */
+
+/* Set before there are threads. */
+static int inherited[INHERITED_MAX];
+static atomic_bool inherited_used[INHERITED_MAX];
+static size_t n_inherited;
+
+static long number_of(const char *variable)
+{
+	const char *text = getenv(variable);
+	char *end = NULL;
+	long n = text && *text ? strtol(text, &end, 10) : -1;
+	return end && *end == '\0' ? n : -1;
+}
+
+static bool is_listening(int fd)
+{
+	int listening = 0;
+	socklen_t n = sizeof(listening);
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) == 0 && listening;
+}
+
+size_t listen_address_inherit(void)
+{
+	long n = number_of("LISTEN_PID") == (long)getpid() ? number_of("LISTEN_FDS") : 0;
+	for (long i = 0; i < n && n_inherited < INHERITED_MAX; i++) {
+		int fd = INHERITED_FIRST + (int)i, flags = fcntl(fd, F_GETFL);
+		if (flags < 0 || !is_listening(fd)) {
+			log_warn("inherited_socket_unused", LOG_INT("descriptor", fd), LOG_STR("error", "not a listening socket"));
+			continue;
+		}
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+		inherited[n_inherited++] = fd;
+	}
+	unsetenv("LISTEN_PID"); /* not for what this process starts */
+	unsetenv("LISTEN_FDS");
+	return n_inherited;
+}
+
+static bool is_bound_to(int fd, const union listen_address *a, bool everywhere)
+{
+	union listen_address own;
+	socklen_t n = sizeof(own);
+	if (getsockname(fd, &own.any, &n) < 0)
+		return false;
+	if (own.any.sa_family == AF_INET && everywhere)
+		return own.v4.sin_port == a->v6.sin6_port && own.v4.sin_addr.s_addr == htonl(INADDR_ANY);
+	if (own.any.sa_family != a->any.sa_family)
+		return false;
+	if (own.any.sa_family == AF_INET)
+		return own.v4.sin_port == a->v4.sin_port && own.v4.sin_addr.s_addr == a->v4.sin_addr.s_addr;
+	return own.v6.sin6_port == a->v6.sin6_port && memcmp(&own.v6.sin6_addr, &a->v6.sin6_addr, sizeof(own.v6.sin6_addr)) == 0;
+}
+
+/* Its index, or INHERITED_MAX. */
+static size_t find_inherited(const char *text)
+{
+	union listen_address a;
+	if (n_inherited == 0 || listen_address_parse(text, &a, NULL) < 0)
+		return INHERITED_MAX;
+	for (size_t i = 0; i < n_inherited; i++)
+		if (is_bound_to(inherited[i], &a, text[0] == '*'))
+			return i;
+	return INHERITED_MAX;
+}
+
+bool listen_address_is_inherited(const char *text)
+{
+	return find_inherited(text) < INHERITED_MAX;
+}
+
+void listen_address_warn_of_unused(void)
+{
+	for (size_t i = 0; i < n_inherited; i++)
+		if (!atomic_load(&inherited_used[i]))
+			log_warn("inherited_socket_unused", LOG_INT("descriptor", inherited[i]),
+				 LOG_STR("error", "no listener of the configuration has its address"));
+}
+
+static int open_inherited(size_t i, const char *text, int *ret_fd, unsigned *ret_port, struct err *e)
+{
+	union listen_address own;
+	socklen_t n = sizeof(own);
+	int fd = fcntl(inherited[i], F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return fail(e, text, "duplicate the inherited socket");
+	atomic_store(&inherited_used[i], true);
+	probe_silent_clients(fd);
+	getsockname(fd, &own.any, &n);
+	*ret_port = ntohs(own.any.sa_family == AF_INET6 ? own.v6.sin6_port : own.v4.sin_port);
+	*ret_fd = fd;
+	return 0;
+}
+
 int listen_address_open(const char *text, bool reuse_port, int *ret_fd, unsigned *ret_port, struct err *e)
 {
 	union listen_address a;
 	int r = listen_address_parse(text, &a, e);
 	if (r < 0)
 		return r;
+	size_t inherited_at = find_inherited(text);
+	if (inherited_at < INHERITED_MAX)
+		return open_inherited(inherited_at, text, ret_fd, ret_port, e);
 	r = bind_one(text, &a, reuse_port, ret_fd, e);
 	if (r == -EAFNOSUPPORT && text[0] == '*') { /* a kernel without IPv6 */
 		uint16_t port = a.v6.sin6_port;

@@ -993,7 +993,7 @@ static int start(struct listener *l, int fd)
 		close(fd);
 		return r;
 	}
-	r = acceptor_new(l->loop, fd, l->options.reserve, on_accepted, l, &l->acceptor);
+	r = acceptor_new(l->loop, fd, listen_address_is_inherited(l->options.address), l->options.reserve, on_accepted, l, &l->acceptor);
 	if (r < 0)
 		return r;
 	int epoll_fd = MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
@@ -1012,7 +1012,6 @@ int listener_start(struct loop *loop, const struct listener_options *o, const st
 	l->loop = loop;
 	l->handler = *h;
 	l->options = *o;
-	l->options.address = NULL;
 	l->run.fn = on_run;
 	int fd, r = listen_address_open(o->address, o->reuse_port, &fd, &l->port, e);
 	if (r == 0 && (r = start(l, fd)) < 0)
@@ -1021,6 +1020,7 @@ int listener_start(struct loop *loop, const struct listener_options *o, const st
 		listener_stop(l);
 		return r;
 	}
+	l->options.address = NULL;
 	return (*ret = l, 0);
 }
 

@@ -133,6 +133,8 @@ int plane_address_free(const char *address, struct err *e)
 {
 	CLEANUP(closep) int fd = -1;
 	unsigned port;
+	if (listen_address_is_inherited(address))
+		return 0;
 	return listen_address_open(address, false, &fd, &port, e);
 }
 

@@ -1,18 +1,22 @@
 """The router's life as a process: reloads, who is let in at the admin listener, descriptors, draining, its data folder."""
 import collections
 import contextlib
+import fcntl
 import json
 import os
 import resource
 import signal
 import socket
 import sqlite3
+import subprocess
+import threading
 import time
 
 import pytest
 
 import configuration as c
 from http_text import wait_until
+from programs import Process, environment, program
 from raw import ask, request
 
 ENDPOINTS = ("/", "/metrics", "/_admin/flags", "/_admin/report.json")
@@ -327,3 +331,64 @@ def test_two_routers_that_share_a_file_of_outcomes_lose_none(start):
     assert not one.find("recorder_failing") and not two.find("recorder_failing")
     with contextlib.closing(sqlite3.connect(shared)) as db:
         assert db.execute("SELECT count(*), (SELECT sum(count) FROM rollups) FROM outcomes").fetchone() == (200, 200)
+
+
+# --- restarts without a gap --------------------------------------------------------------------------------------------
+
+class Activated(Process):
+    """A router whose listening sockets are handed to it, as systemd does."""
+
+    def __init__(self, path, *sockets):
+        self.name, self.lines, self.events, self.changed = "migration-router", [], [], threading.Condition()
+        handed = " ".join("%d<&%d" % (3 + i, sock.fileno()) for i, sock in enumerate(sockets))
+        script = 'export LISTEN_PID=$$ LISTEN_FDS=%d; exec "$@" %s' % (len(sockets), handed)
+        self.popen = subprocess.Popen(["bash", "-c", script, "sh", program("migration-router"), "--config", path, "--log-format", "json"],
+                                      env=environment(), pass_fds=[s.fileno() for s in sockets], stdin=subprocess.DEVNULL,
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        self.wait_event("ready")
+
+
+def listening():
+    sock = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    high = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD, 100)  # out of the way of 3, 4, …
+    sock.close()
+    return socket.socket(fileno=high)
+
+
+def test_twenty_restarts_on_handed_over_sockets_refuse_and_reset_nobody(start):
+    service, admin, stray = listening(), listening(), listening()
+    config = c.passing(start.origin())
+    config["services"]["echo"]["listen"] = "127.0.0.1:%d" % service.getsockname()[1]
+    config["admin"]["listen"] = "127.0.0.1:%d" % admin.getsockname()[1]
+    path = os.path.join(start.folder(), "router.yml")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    told, ended = collections.Counter(), threading.Event()
+
+    def load(port, target):
+        while not ended.is_set():
+            try:
+                told[ask(port, request("GET", target, [("Connection", "close")])).status] += 1
+            except Exception as why:  # pylint: disable=broad-except
+                told[repr(why)] += 1
+    threads = [threading.Thread(target=load, args=(port, target)) for port, target in
+               [(service.getsockname()[1], "/")] * 4 + [(admin.getsockname()[1], "/healthz")]]
+    router = Activated(path, service, admin, stray)
+    assert len(router.find("inherited_socket_unused")) == 1
+    for thread in threads:
+        thread.start()
+    try:
+        for n in range(20):
+            done = sum(told.values())
+            wait_until(lambda at=done: sum(told.values()) > at + 20, "load")
+            assert router.stop() == 0
+            assert router.find("stopped")[0]["cut"] == 0
+            router = Activated(path, service, admin)
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+        assert router.stop() == 0
+    assert set(told) == {200}, told
