@@ -13,8 +13,9 @@
  *   COMPLETE   last call (straight from NEW without a body)    respond → ANSWERING                      yes
  *   ANSWERING  the answer was given to the library             on_completed                             when pull has nothing
  *
- * The library takes an answer only at its first and last call, and one given at the first closes the connection. So an
- * answer that comes meanwhile is kept in `response` and the rest of the body is dropped.
+ * The library takes an answer only at its first and last call, and one given at the first closes the connection. So a
+ * whole answer that comes meanwhile is written past it (answer_past_library), and a streamed one is kept in `response` while
+ * the rest of the body is dropped.
  *
  * To wake a suspended connection is to resume it and to run the daemon; runs are collected to one per round of the loop.
  * The library then calls on_request (or on_pull) again in the same stage, which looks at what has been decided meanwhile.
@@ -38,6 +39,7 @@
 #include "router/layout_check.h"
 #include "router/lingering.h"
 #include "router/listen_address.h"
+#include "router/raw_answer.h"
 #include "router/sweep.h"
 
 #define STREAM_BLOCK 32768	  /* bytes pulled at once for an answer of known length */
@@ -50,6 +52,8 @@
 #define LIBRARY_MAPS_ABOVE 32768
 #define LIBRARY_ENTRY 64 /* bytes, of what it keeps for each field */
 #define FIELD_BUFFER 2048
+#define HEADS_LOOKED_AT 4 /* at a run of the library, see refuse_large_heads */
+#define HEAD_SLACK 64	  /* bytes, of empty lines between requests */
 
 /* MHD_RF_HEAD_ONLY_RESPONSE, which older headers lack: no field of framing goes out. */
 #define LIBRARY_HEAD_ONLY ((enum MHD_ResponseFlags)(1 << 4))
@@ -70,6 +74,7 @@ struct listener {
 	struct listener_handler handler;
 	struct listener_options options; /* address is not kept */
 	struct client *clients;
+	struct exchange *heads; /* begun and not complete, the newest first */
 	unsigned port, connections, exchanges;
 	uint64_t quiesced_ms;
 	bool run_queued, again, quiesced;
@@ -86,6 +91,7 @@ struct client {
 	struct sweep_entry limit;
 	union listen_address peer;
 	uint64_t acknowledged, received; /* bytes, at the last look at its progress */
+	uint64_t served;		 /* bytes, of the requests before the running one */
 	unsigned still;			 /* looks without progress */
 	int fd;
 	bool over_limit, half_closed, gone, hung_up, linger;
@@ -94,6 +100,7 @@ struct client {
 
 struct exchange {
 	struct client *client;
+	struct exchange *head_prev, *head_next;
 	void *user;
 	struct http_request request;
 	struct http_field *fields;
@@ -101,7 +108,8 @@ struct exchange {
 	struct MHD_Response *response; /* given by the handler, not yet by us to the library */
 	exchange_pull_fn pull;
 	uint64_t dropped, drain_until_ms; /* of a body that is not wanted any more */
-	size_t answer_room; /* bytes, for the head of the answer */
+	uint64_t arrived, taken; /* bytes of the body */
+	size_t head_size, answer_room; /* bytes; for the head of the answer */
 	int status;
 	enum stage stage;
 	bool told;	 /* the handler knows of it */
@@ -110,6 +118,8 @@ struct exchange {
 	bool suspended;
 	bool woken;	 /* during a call of the handler's */
 	bool cut;
+	bool answered_raw; /* past the library, and cut for it */
+	bool in_heads;
 	bool unframed;	 /* the end of the answer is the end of the connection */
 	bool known_length;
 	size_t target_length;
@@ -141,6 +151,8 @@ static void schedule(struct listener *l)
 	}
 }
 
+static void refuse_large_heads(struct listener *l);
+
 static void on_run(struct loop_work *work)
 {
 	struct listener *l = (struct listener *)((char *)work - offsetof(struct listener, run));
@@ -148,6 +160,7 @@ static void on_run(struct loop_work *work)
 	MHD_run(l->daemon);
 	if (l->again) /* a second pass suspends, or sends, what the first one has prepared */
 		MHD_run(l->daemon);
+	refuse_large_heads(l);
 	MHD_UNSIGNED_LONG_LONG wait_ms;
 	if (MHD_get_timeout(l->daemon, &wait_ms) == MHD_YES && wait_ms == 0)
 		schedule(l);
@@ -277,7 +290,7 @@ static void on_limit(void *arg, struct sweep_entry *e)
 		look_at_progress(c);
 		return;
 	}
-	if (e->kind == LIMIT_HEAD && has_progressed(c)) /* not one that was only opened in advance */
+	if (e->kind == LIMIT_HEAD && !(c->exchange && c->exchange->cut) && has_progressed(c)) /* not one that was only opened in advance */
 		l->handler.refused(l->handler.arg, 408, "head not complete in time");
 	hang_up(c);
 }
@@ -410,11 +423,41 @@ int exchange_respond_bodyless(struct exchange *x, const struct http_response *r,
 	return may_answer(x, r) ? answer(x, r, make_bodyless(r->status, content_length)) : 0;
 }
 
+static const char *reason_of(int status)
+{
+	const char *text = MHD_get_reason_phrase_for((unsigned)status);
+	return text && strcmp(text, "Unknown") != 0 ? text : "Non-Standard Status";
+}
+
+/* The whole answer past the library, which is reading and has written nothing. It is told to close when it calls next; then
+ * what the client still sends is dropped for a while. False when nothing was written. */
+static bool answer_past_library(struct exchange *x, const struct http_response *r, struct span body)
+{
+	int e = raw_answer_send(x->client->fd, reason_of(r->status), r, body);
+	if (e == -EAGAIN)
+		return false;
+	x->cut = true;
+	x->answered_raw = e == 0;
+	x->client->linger = e == 0;
+	if (x->suspended)
+		resume(x);
+	else if (e < 0)
+		hang_up(x->client);
+	return true;
+}
+
+static bool waits_for_body(const struct exchange *x)
+{
+	return x->stage == STAGE_BODY && (x->request.chunked || x->arrived < (uint64_t)x->request.content_length);
+}
+
 int exchange_respond(struct exchange *x, const struct http_response *r, struct span body)
 {
 	if (is_bodyless(x, r->status))
 		return exchange_respond_bodyless(x, r, r->status == 304 ? -1 : (int64_t)body.len);
 	if (!may_answer(x, r))
+		return 0;
+	if (waits_for_body(x) && fits(x, r) && answer_past_library(x, r, body))
 		return 0;
 	void *bytes = body.len ? (void *)(uintptr_t)body.ptr : "";
 	return answer(x, r, MHD_create_response_from_buffer(body.len, bytes, MHD_RESPMEM_MUST_COPY));
@@ -534,16 +577,24 @@ static const char *title_of(int status)
 	}
 }
 
+#define REFUSAL_MAX 256
+
+static size_t refusal_body(char out[REFUSAL_MAX], int status, const char *why)
+{
+	int n = snprintf(out, REFUSAL_MAX,
+			 "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s\"}\n", title_of(status),
+			 status, why);
+	return (size_t)n;
+}
+
 /* Answers at the library's first call: nothing more is read and the connection is closed. */
 static enum MHD_Result refuse(struct exchange *x, int status, const char *why)
 {
 	struct client *c = x->client;
 	struct listener *l = c->listener;
-	char body[256];
-	int n = snprintf(body, sizeof(body),
-			 "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s\"}\n", title_of(status),
-			 status, why);
-	x->response = MHD_create_response_from_buffer((size_t)n, body, MHD_RESPMEM_MUST_COPY);
+	char body[REFUSAL_MAX];
+	size_t n = refusal_body(body, status, why);
+	x->response = MHD_create_response_from_buffer(n, body, MHD_RESPMEM_MUST_COPY);
 	l->handler.refused(l->handler.arg, status, why);
 	if (!x->response)
 		return MHD_NO;
@@ -554,6 +605,60 @@ static enum MHD_Result refuse(struct exchange *x, int status, const char *why)
 	x->status = status;
 	c->linger = true;
 	return queue(x);
+}
+
+static void head_begins(struct exchange *x)
+{
+	struct listener *l = x->client->listener;
+	x->in_heads = true;
+	x->head_next = l->heads;
+	if (x->head_next)
+		x->head_next->head_prev = x;
+	l->heads = x;
+}
+
+static void head_ends(struct exchange *x)
+{
+	if (!x->in_heads)
+		return;
+	x->in_heads = false;
+	if (x->head_next)
+		x->head_next->head_prev = x->head_prev;
+	*(x->head_prev ? &x->head_prev->head_next : &x->client->listener->heads) = x->head_next;
+	x->head_prev = x->head_next = NULL;
+}
+
+/* Bytes that the library has read of a head that is not complete. */
+static uint64_t read_of_head(const struct exchange *x)
+{
+	struct tcp_info info = {0};
+	socklen_t n = sizeof(info);
+	int unread = 0;
+	if (getsockopt(x->client->fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0 || ioctl(x->client->fd, FIONREAD, &unread) < 0)
+		return 0;
+	uint64_t not_of_it = x->client->served + (uint64_t)unread;
+	return info.tcpi_bytes_received > not_of_it ? info.tcpi_bytes_received - not_of_it : 0;
+}
+
+/* The library would refuse a head that its memory cannot hold with a page of its own. That memory is more than two reads can
+ * fill, so that the newest ones are looked at in time. */
+static void refuse_large_heads(struct listener *l)
+{
+	static const char why[] = "request line and fields are too large";
+	static const struct http_field type[] = {{SPAN_INIT("Content-Type"), SPAN_INIT("application/problem+json")}};
+	static const struct http_response too_large = {.status = 431, .fields = type, .n_fields = 1};
+	struct exchange *next, *x = l->heads;
+	for (int i = 0; i < HEADS_LOOKED_AT && x; i++, x = next) {
+		next = x->head_next;
+		if (read_of_head(x) <= l->options.max_head + HEAD_SLACK)
+			continue;
+		char body[REFUSAL_MAX];
+		size_t n = refusal_body(body, 431, why);
+		head_ends(x);
+		l->handler.refused(l->handler.arg, 431, why);
+		if (!answer_past_library(x, &too_large, (struct span){body, n}))
+			cut(x);
+	}
 }
 
 /* The value of a field that we put before all others, see hide_cookies. */
@@ -597,6 +702,7 @@ static int check(struct exchange *x, const char **ret_why)
 		return *ret_why = "too many connections", 503;
 	if (l->n_fields > HTTP_FIELDS_MAX)
 		return *ret_why = "too many fields", 431;
+	x->head_size = size ? size->header_size : 0;
 	x->answer_room = size ? room_for_answer(x, size->header_size) : 0;
 	if (x->answer_room < ANSWER_HEAD_LEAST || size->header_size > l->options.max_head)
 		return *ret_why = "request line and fields are too large", 431;
@@ -669,8 +775,10 @@ static enum MHD_Result take_body(struct exchange *x, const char *bytes, size_t *
 	struct listener *l = x->client->listener;
 	if (!x->response && !x->cut) {
 		x->woken = false;
+		x->arrived = x->taken + *size;
 		size_t took = l->handler.body(x->user, x, bytes, *size);
 		assert(took <= *size);
+		x->taken += took;
 		*size -= took;
 	}
 	if (x->cut)
@@ -715,6 +823,9 @@ static enum MHD_Result begin(struct exchange *x, const char *method, const char 
 	struct client *c = x->client;
 	struct listener *l = c->listener;
 	const char *why = NULL;
+	head_ends(x);
+	if (x->cut)
+		return MHD_NO;
 	c->still = 0;
 	sweep_start(l->sweep, &c->limit, LIMIT_PROGRESS);
 	fill_request(x, method, version);
@@ -794,6 +905,7 @@ static void *on_target(void *arg, const char *target, struct MHD_Connection *con
 	hide_arguments(target);
 	hide_cookies(connection);
 	c->exchange = x;
+	head_begins(x);
 	if (!c->limit.next || c->limit.kind != LIMIT_HEAD) /* of the first request it runs since the accept */
 		sweep_start(c->listener->sweep, &c->limit, LIMIT_HEAD);
 	return x;
@@ -813,8 +925,8 @@ static void tell_end(struct exchange *x, enum MHD_RequestTerminationCode code)
 		l->exchanges--;
 		bool answered =
 			code == MHD_REQUEST_TERMINATED_COMPLETED_OK && x->stage == STAGE_ANSWERING && !x->cut;
-		l->handler.finished(x->user, x, !answered);
-	} else if (x->stage == STAGE_NEW) {
+		l->handler.finished(x->user, x, !answered && !x->answered_raw);
+	} else if (x->stage == STAGE_NEW && !x->cut) {
 		const union MHD_ConnectionInfo *i =
 			MHD_get_connection_info(x->client->connection, MHD_CONNECTION_INFO_HTTP_STATUS);
 		if (i)
@@ -831,6 +943,8 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
 		return;
 	struct client *c = x->client;
 	tell_end(x, code);
+	head_ends(x);
+	c->served += x->head_size + (uint64_t)(x->request.content_length > 0 ? x->request.content_length : 0);
 	*context = NULL;
 	c->exchange = NULL;
 	sweep_start(c->listener->sweep, &c->limit, LIMIT_IDLE);

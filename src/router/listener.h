@@ -19,8 +19,9 @@
  *   respond   once, at any time after head. The connection is closed after the answer unless the whole body was taken:
  *               before exchange_read_body the answer goes out at once, and what the client still sends is dropped for a
  *               while (drain_timeout_ms), so that a reset does not overtake the answer;
- *               after it the rest of the body is read and dropped first, since the library takes no answer in the midst of
- *               a body. A client that still sends after drain_timeout_ms is cut off and sees a reset instead of the answer.
+ *               after it a whole answer (exchange_respond) goes out at once as well, past the library; for a streamed one the
+ *               rest of the body is read and dropped first, since the library takes no answer in the midst of a body. A client
+ *               that still sends after drain_timeout_ms is cut off and sees a reset, of a streamed one instead of the answer.
  *   finished  the last call, exactly once: the answer went out, or the client went away (`gone`), or the listener stopped.
  * `client_gone` is told at once when the client closes or resets while the exchange waits (and, if asked for, when it
  * half-closes), or when it neither reads nor writes for too long; the exchange is ended by the listener then: `finished`
@@ -34,8 +35,8 @@
  * a size), and what another server takes for the rest of the body must not be served as a request.
  *
  * What the library costs: with libmicrohttpd 0.9.75 an answer to HEAD of unknown length, or a 304 that announces none,
- * closes the connection (1.x keeps it); a client that half-closes is cut when its body is still being read; its own refusals (malformed
- * Content-Length or chunk sizes) are HTML.
+ * closes the connection (1.x keeps it); a client that half-closes is cut when its body is still being read; its own
+ * refusals (malformed Content-Length or chunk sizes) are HTML.
  */
 #ifndef ROUTER_LISTENER_H
 #define ROUTER_LISTENER_H

@@ -246,7 +246,10 @@ static size_t on_body(void *user, struct exchange *x, const char *bytes, size_t 
 	s->body_bytes += n;
 	pthread_mutex_unlock(&s->lock);
 	count(s, &s->bodies);
-	if (is(c, "/early")) {
+	if (is(c, "/earlystream") && c->left == 0) {
+		c->left = 9;
+		respond_stream(c);
+	} else if (is(c, "/early")) {
 		struct http_response r = {.status = 413};
 		exchange_respond(x, &r, SPAN_LIT("too large"));
 	}

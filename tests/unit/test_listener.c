@@ -317,20 +317,47 @@ static void the_answer_waits_for_a_large_body(void **state)
 	served_stop(s);
 }
 
+/* As direct callers would see it: at once, whatever of the body is still to come. */
+static void an_early_answer_does_not_wait_for_the_body(void **state)
+{
+	(void)state;
+	static const char *const framings[] = {"Content-Length: 1000000000000", "Transfer-Encoding: chunked"};
+	struct served *s = serve(&served_usual);
+	for (unsigned i = 0; i < 2; i++) {
+		char out[4096];
+		snprintf(out, sizeof(out), "POST /early HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n5\r\nhello\r\n", framings[i]);
+		int fd = ask(s, out);
+		enum raw_end end;
+		raw_read_all(fd, out, sizeof(out), &end);
+		assert_int_equal(end, RAW_EOF);
+		assert_int_equal(status_of(out), 413);
+		assert_string_equal(body_of(out), "too large");
+		assert_non_null(strstr(out, "\r\nConnection: close\r\n"));
+		assert_non_null(strstr(out, "\r\nDate: "));
+		close(fd);
+		served_wait(s, &s->finished, i + 1);
+	}
+	assert_int_equal(served_get(s, &s->finished_gone), 0);
+	served_stop(s);
+}
+
 static void a_body_beyond_the_drain_limit_is_cut(void **state)
 {
 	(void)state;
 	struct listener_options o = served_usual;
 	o.drain_timeout_ms = 100;
-	struct served *s = serve(&o);
-	static char body[1 << 16];
-	int fd = ask_with_body(s, "/early", 1ull << 40);
-	while (raw_send(fd, body, sizeof(body)))
-		;
-	close(fd);
-	served_wait(s, &s->finished, 1);
-	assert_int_equal(served_get(s, &s->finished_gone), 1);
-	served_stop(s);
+	static const char *const paths[] = {"/earlystream", "/early"}; /* the latter was answered, and is booked as that */
+	for (unsigned i = 0; i < 2; i++) {
+		struct served *s = serve(&o);
+		static char body[1 << 16];
+		int fd = ask_with_body(s, paths[i], 1ull << 40);
+		while (raw_send(fd, body, sizeof(body)))
+			;
+		close(fd);
+		served_wait(s, &s->finished, 1);
+		assert_int_equal(served_get(s, &s->finished_gone), i == 0);
+		served_stop(s);
+	}
 }
 
 /* --- back-pressure -------------------------------------------------------------------------------------------------- */
@@ -458,6 +485,7 @@ int main(void)
 		cmocka_unit_test(nothing_is_read_before_it_is_wanted),
 		cmocka_unit_test(early_answers_are_seen),
 		cmocka_unit_test(the_answer_waits_for_a_large_body),
+		cmocka_unit_test(an_early_answer_does_not_wait_for_the_body),
 		cmocka_unit_test(a_body_beyond_the_drain_limit_is_cut),
 		cmocka_unit_test(a_slow_handler_stops_the_client),
 		cmocka_unit_test(a_slow_client_stops_the_handler),

@@ -103,6 +103,39 @@ static void heads_have_limits(void **state)
 	served_stop(s);
 }
 
+/* Also one that the library has no room for. */
+static void a_431_has_the_promised_shape_whatever_the_size(void **state)
+{
+	(void)state;
+	static const size_t sizes[] = {17000, 33000, 65000, 100000, 1000000};
+	static char filler[1000001];
+	char out[8192];
+	struct served *s = serve(&served_usual);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		for (int kept = 0; kept < 2; kept++) {
+			unsigned refused = served_get(s, &s->refused), heads = served_get(s, &s->heads);
+			int fd = raw_connect(listener_port(s->listener));
+			for (int k = 0; k < 20 * kept; k++) { /* bytes of which the listener must not take for the head's */
+				assert_true(raw_say(fd, "POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n"));
+				memset(filler, 'b', 10000);
+				assert_true(raw_send(fd, filler, 10000));
+				expect_answer(fd, 200, "10000");
+			}
+			memset(filler, 'c', sizes[i]);
+			assert_true(raw_say(fd, "GET /now HTTP/1.1\r\nHost: a\r\nCookie: a="));
+			raw_send(fd, filler, sizes[i]);
+			raw_say(fd, "\r\n\r\nGET /now HTTP/1.1\r\nHost: a\r\n\r\n");
+			raw_read_all(fd, out, sizeof(out), NULL);
+			close(fd);
+			if (status_of(out) != 431 || answers_in(out) != 1 ||
+			    !strstr(out, "\r\nContent-Type: application/problem+json\r\n") || strstr(out, "<html"))
+				fail_msg("%zu bytes: %s", sizes[i], out);
+			assert_int_equal(served_get(s, &s->refused), refused + 1);
+			assert_int_equal(served_get(s, &s->heads), heads + 20 * (unsigned)kept);
+		}
+	served_stop(s);
+}
+
 static void a_head_of_many_cookies_and_arguments_leaves_room_for_the_answer(void **state)
 {
 	(void)state;
@@ -350,6 +383,7 @@ int main(void)
 		cmocka_unit_test(smuggling_shapes_are_refused),
 		cmocka_unit_test(smuggling_shapes_in_pieces_are_refused),
 		cmocka_unit_test(heads_have_limits),
+		cmocka_unit_test(a_431_has_the_promised_shape_whatever_the_size),
 		cmocka_unit_test(a_head_of_many_cookies_and_arguments_leaves_room_for_the_answer),
 		cmocka_unit_test(cookies_are_nobodys_business),
 		cmocka_unit_test(nothing_is_served_behind_a_chunked_body),

@@ -1,0 +1,17 @@
+/*
+ * Raw answer: one whole answer written to a connection past the library that reads it.
+ *
+ * Why:       libmicrohttpd takes no answer in the midst of a body, and has one of its own for heads that it has no room for.
+ *            While it reads it writes nothing, so that the answer can be written beside it, as the last one of the connection.
+ * Errors:    -EAGAIN when nothing was written; another one when the answer is not, or not wholly, out.
+ */
+#ifndef ROUTER_RAW_ANSWER_H
+#define ROUTER_RAW_ANSWER_H
+
+#include "router/listener.h"
+
+/* The fields by the listener's rules (see exchange_respond), with Date, Content-Length and `Connection: close`. Shuts the
+ * writing side when it is out. `reason` goes into the status line. */
+int raw_answer_send(int fd, const char *reason, const struct http_response *r, struct span body);
+
+#endif
