@@ -26,7 +26,7 @@ static size_t put_calls(const struct config *c, struct span backend, struct task
 			const struct operation *op = &c->services[i].operations[j];
 			const struct task_mapping *t = &op->task;
 			if (op->has_task && span_eq(t->backend.ptr ? t->backend : c->default_backend, backend))
-				calls[n++] = (struct task_probe){.task = t->task, .workflow = t->workflow, .queue = t->queue};
+				calls[n++] = task_mapping_probe(t);
 		}
 	return n;
 }

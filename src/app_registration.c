@@ -149,7 +149,8 @@ static const struct task_check *answered(const struct chain *c)
 		const struct registration_entry *entry = &entries[i - 1];
 		const struct task_mapping *t = &entry->operation->task;
 		if (!entry->now.reachable ||
-		    (span_eq(t->task, mine->task) && span_eq(t->queue, mine->queue) && t->workflow == mine->workflow))
+		    (span_eq(t->task, mine->task) && span_eq(t->queue, mine->queue) && t->workflow == mine->workflow &&
+		     t->priority == mine->priority && t->fire_and_forget == mine->fire_and_forget))
 			return &entry->now;
 	}
 	return NULL;
@@ -165,7 +166,7 @@ static void ask_next(struct chain *c)
 		note(&r->entries[c->at], known);
 	if (c->at < c->end) {
 		const struct task_mapping *t = &r->entries[c->at].operation->task;
-		const struct task_probe probe = {.task = t->task, .workflow = t->workflow, .queue = t->queue};
+		const struct task_probe probe = task_mapping_probe(t);
 		task_check(c->client, &probe, on_check, c);
 		return;
 	}

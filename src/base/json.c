@@ -70,10 +70,11 @@ static char *mend_number(char *p)
 	return p + n;
 }
 
-/* Walks over valid, NUL-terminated text; returns how many values it holds. */
-static size_t mend_text(char *p)
+/* Walks over valid, NUL-terminated text; returns how many values it holds, and how deep they lie. */
+static size_t mend_text(char *p, size_t *ret_depth)
 {
-	size_t values = 1;
+	size_t values = 1, depth = 0;
+	*ret_depth = 0;
 	while (*p) {
 		if (*p == '"') {
 			p = mend_string(p);
@@ -82,6 +83,9 @@ static size_t mend_text(char *p)
 		} else {
 			/* An empty container is counted one too high, which a limit does not mind. */
 			values += *p == ',' || *p == '[' || *p == '{';
+			depth += *p == '[' || *p == '{';
+			depth -= *p == ']' || *p == '}';
+			*ret_depth = depth > *ret_depth ? depth : *ret_depth;
 			p++;
 		}
 	}
@@ -112,9 +116,12 @@ int json_doc_parse(struct span text, struct json_doc **ret, struct err *e)
 	CLEANUP(freep) struct json_doc *doc = malloc(sizeof(*doc));
 	if (!copy || !doc)
 		return err_set(e, -ENOMEM, "JSON: out of memory");
-	if (mend_text(copy) > JSON_DOC_MAX_VALUES)
+	size_t depth;
+	if (mend_text(copy, &depth) > JSON_DOC_MAX_VALUES)
 		return err_set(e, -EFBIG, "JSON: more than %d values", JSON_DOC_MAX_VALUES);
-	/* Depth is at most JSON_MAX_DEPTH here: cJSON's recursion, on parsing and on freeing, is bounded. */
+	/* cJSON's recursion, on parsing and on freeing, is bounded. */
+	if (depth > JSON_DOC_MAX_DEPTH)
+		return err_set(e, -EBADMSG, "JSON: nested too deeply, more than %d levels", JSON_DOC_MAX_DEPTH);
 	doc->root = cJSON_ParseWithLength(copy, text.len);
 	if (!doc->root)
 		return err_set(e, -ENOMEM, "JSON: out of memory");

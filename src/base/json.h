@@ -5,7 +5,7 @@
  *            the span half, which validates RFC 8259 strictly and never builds a tree. Snapshots, envelopes and answers of
  *            APIs, where a double is enough, are documents (cJSON behind an opaque type).
  * Ownership: spans borrow from the text. A document owns its nodes; nodes and strings borrow from it.
- * Limits:    JSON_MAX_DEPTH levels of nesting in both halves; JSON_DOC_MAX_VALUES values in a document.
+ * Limits:    JSON_MAX_DEPTH levels of nesting in spans; JSON_DOC_MAX_DEPTH levels and JSON_DOC_MAX_VALUES values in a document.
  * Threads:   no state of its own; a document may be read by any number of threads.
  */
 #ifndef BASE_JSON_H
@@ -19,7 +19,8 @@
 #include "base/err.h"
 #include "base/span.h"
 
-#define JSON_MAX_DEPTH 128
+#define JSON_MAX_DEPTH 2048
+#define JSON_DOC_MAX_DEPTH 512 /* cJSON recurses */
 #define JSON_DOC_MAX_VALUES 4000000
 
 /* --- spans --------------------------------------------------------------------------------------------------------- */
@@ -28,6 +29,10 @@ enum json_type { JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSO
 /* Whether the whole text is one valid JSON value (RFC 8259, UTF-8 checked, blanks around allowed, no byte order mark; escapes
  * of lone surrogates pass, as the grammar has it). Errors: -EBADMSG with line and column (in characters). */
 int json_validate(struct span text, struct err *e);
+
+/* Whether Python's json.loads(bytes) may take what json_validate does not: NaN and Infinity, a byte order mark, UTF-16 and UTF-32, more than
+ * JSON_MAX_DEPTH levels. */
+bool json_python_takes(struct span text);
 
 /* Whether the text is an RFC 6901 pointer: empty, or begins with '/', with ~ only in ~0 and ~1. */
 bool json_pointer_valid(struct span pointer);

@@ -26,6 +26,7 @@ struct level {
 struct scan {
 	const char *at, *end;
 	const char *problem; /* what is wrong at `at`, once something is */
+	bool python;	     /* NaN and Infinity are numbers */
 	const char *begin;   /* of the current value */
 	uint64_t live;	     /* pointers whose path so far is the current value's */
 	size_t depth;
@@ -34,6 +35,8 @@ struct scan {
 	struct span *values;
 	size_t cursor[GROUP]; /* bytes of each live pointer that are matched: a token's end */
 };
+
+static const char too_deep[] = "nested too deeply";
 
 static bool wrong(struct scan *s, const char *problem)
 {
@@ -192,6 +195,18 @@ static bool scan_word(struct scan *s, struct span word)
 		return wrong(s, "not a JSON value");
 	s->at += word.len;
 	return true;
+}
+
+/* What Python's json writes for floats that are no numbers. */
+static bool scan_no_number(struct scan *s)
+{
+	static const struct span words[] = {SPAN_INIT("NaN"), SPAN_INIT("Infinity"), SPAN_INIT("-Infinity")};
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if ((size_t)(s->end - s->at) >= words[i].len && memcmp(s->at, words[i].ptr, words[i].len) == 0) {
+			s->at += words[i].len;
+			return true;
+		}
+	return false;
 }
 
 /* --- pointers ------------------------------------------------------------------------------------------------------ */
@@ -370,7 +385,7 @@ static bool begin_child(struct scan *s)
 static bool open_container(struct scan *s, bool *ret_opened)
 {
 	if (s->depth == JSON_MAX_DEPTH)
-		return wrong(s, "nested too deeply");
+		return wrong(s, too_deep);
 	bool object = *s->at == '{';
 	s->levels[s->depth++] = (struct level){.begin = s->begin, .live = s->live, .object = object};
 	s->at = skip_blanks(s->at + 1, s->end);
@@ -404,6 +419,8 @@ static bool begin_value(struct scan *s, bool *ret_opened)
 	case 'n':
 		return scan_word(s, SPAN_LIT("null"));
 	default:
+		if (s->python && scan_no_number(s))
+			return true;
 		return *s->at == '-' || is_digit(*s->at) ? scan_number(s) : wrong(s, "not a JSON value");
 	}
 }
@@ -472,12 +489,13 @@ int json_pointers(struct span text, const struct span *pointers, size_t n, struc
 		text = SPAN_LIT("");
 	size_t done = 0;
 	do {
-		struct scan s; /* the levels are written before they are read: not cleared, they are 4 KiB */
+		struct scan s; /* the levels are written before they are read: not cleared, they are 64 KiB */
 		s.at = text.ptr;
 		s.end = s.at + text.len;
 		s.begin = s.at;
 		s.live = 0;
 		s.depth = 0;
+		s.python = false;
 		size_t group = n - done < GROUP ? n - done : GROUP;
 		s.pointers = n ? pointers + done : NULL;
 		s.values = n ? ret_values + done : NULL;
@@ -500,6 +518,26 @@ int json_pointers(struct span text, const struct span *pointers, size_t n, struc
 int json_validate(struct span text, struct err *e)
 {
 	return json_pointers(text, NULL, 0, NULL, e);
+}
+
+bool json_python_takes(struct span text)
+{
+	static const struct span mark = SPAN_INIT("\xEF\xBB\xBF");
+	if (span_starts(text, mark)) {
+		text.ptr += mark.len;
+		text.len -= mark.len;
+	} else if (text.len >= 2 && (!memcmp(text.ptr, "\xFE\xFF", 2) || !memcmp(text.ptr, "\xFF\xFE", 2) || !text.ptr[0] || !text.ptr[1])) {
+		return true; /* UTF-16 or UTF-32, as json.detect_encoding has it */
+	}
+	struct scan s;
+	s.at = s.begin = text.ptr;
+	s.end = s.at + text.len;
+	s.live = 0;
+	s.depth = 0;
+	s.python = true;
+	s.pointers = NULL;
+	s.values = NULL;
+	return text.len && (scan_text(&s) || s.problem == too_deep);
 }
 
 bool json_pointer(struct span text, struct span pointer, struct span *ret_value)

@@ -12,7 +12,7 @@ static const char *const results[] = {"success", "rejected", "failure", "timeout
 static const char *const reasons[] = {"flag",	     "flag_disabled", "no_match", "env_default", "flag_missing", "flag_unavailable",
 				      "no_identity", "pinned",	      "breaker_open", "guard",	     "override",
 				      "body_too_large", "input_too_large", "backend_unknown", "backend_not_ready",
-				      "unmapped", "pin_unknown", "flag_broken"};
+				      "unmapped", "pin_unknown", "flag_broken", "input_not_representable"};
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 _Static_assert(COUNT(reasons) == REASON_COUNT, "a text for each reason");

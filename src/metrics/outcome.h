@@ -43,6 +43,7 @@ enum outcome_reason {
 	REASON_UNMAPPED,
 	REASON_PIN_UNKNOWN, /* a follow-up call; whether it is the task side's could not be told */
 	REASON_FLAG_BROKEN, /* its definition cannot be understood; the other flags count */
+	REASON_INPUT_NOT_REPRESENTABLE, /* the task's workers would not read it as it was given */
 	REASON_COUNT
 };
 

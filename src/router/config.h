@@ -24,6 +24,7 @@
 #include "router/cidr.h"
 #include "router/forward.h"
 #include "router/template.h"
+#include "tasks/task_backend.h"
 
 #define LEGACY_HOST_UPSTREAM ""
 #define CONFIG_MAX_FILE (4u << 20)
@@ -82,9 +83,17 @@ struct task_mapping {
 	int priority;
 	unsigned expires_ms;
 	bool respond_async; /* Prefer: respond-async is honoured */
+	bool fire_and_forget; /* 202 once it is accepted; nobody waits for its result */
 	struct response_template *response; /* NULL: 200 with the task's result as it is */
 	bool needs_body;		    /* a template looks into the request's body */
 };
+
+/* What its backend will be asked to run. */
+static inline struct task_probe task_mapping_probe(const struct task_mapping *t)
+{
+	return (struct task_probe){.task = t->task, .workflow = t->workflow, .queue = t->queue, .priority = t->priority,
+				   .unawaited = t->fire_and_forget};
+}
 
 struct operation {
 	struct span name;    /* "answer" */

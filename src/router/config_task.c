@@ -35,6 +35,16 @@ static void check_arguments(const struct place *task, const struct operation *op
 		place_mistake(&single, "needs exactly one argument in args, which becomes the input");
 }
 
+/* Without a result there is nothing to answer with, or to be asked for. */
+static void check_forgotten(const struct place *task, const struct operation *op)
+{
+	struct place response = place_member(task, "response"), async = place_member(task, "respond_async");
+	if (op->task.fire_and_forget && response.node)
+		place_mistake(&response, "fire_and_forget and response exclude each other");
+	if (op->task.fire_and_forget && op->task.respond_async)
+		place_mistake(&async, "fire_and_forget and respond_async exclude each other");
+}
+
 static void read_name(const struct place *task, struct operation *op)
 {
 	struct place name = place_member(task, "name"), workflow = place_member(task, "workflow");
@@ -62,6 +72,7 @@ void read_task(const struct place *p, struct operation *op)
 		{"single_input", FIELD_BOOL, offsetof(struct task_mapping, single_input), 0, 0},
 		{"idempotent", FIELD_BOOL, offsetof(struct task_mapping, idempotent), 0, 0},
 		{"respond_async", FIELD_BOOL, offsetof(struct task_mapping, respond_async), 0, 0},
+		{"fire_and_forget", FIELD_BOOL, offsetof(struct task_mapping, fire_and_forget), 0, 0},
 		{"timeout", FIELD_DURATION, offsetof(struct task_mapping, timeout_ms), 10, 7 * DAY_MS},
 		{"task_timeout", FIELD_DURATION, offsetof(struct task_mapping, task_timeout_ms), 10, 7 * DAY_MS},
 		{"expires", FIELD_DURATION, offsetof(struct task_mapping, expires_ms), 10, 7 * DAY_MS},
@@ -86,6 +97,7 @@ void read_task(const struct place *p, struct operation *op)
 			      (op->task.kwargs && template_needs_body(op->task.kwargs)) ||
 			      (op->task.response && response_template_needs_body(op->task.response));
 	check_arguments(p, op);
+	check_forgotten(p, op);
 	check_backend(p, op);
 }
 

@@ -194,6 +194,7 @@ static void on_submitted(void *arg, const struct task_submission *submission)
 	case TASK_UNKNOWN:
 		finish(s, OUTCOME_UNKNOWN);
 		break;
+	case TASK_INPUT_NOT_REPRESENTABLE:
 	case TASK_INPUT_TOO_LARGE: /* the task side would not have been tried either */
 		atomic_fetch_add_explicit(&s->service->shared->shadow_dropped, 1, memory_order_relaxed);
 		shadow_free(s);

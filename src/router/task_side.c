@@ -118,6 +118,10 @@ static void on_result(void *arg, int error, const struct task_result *t)
 	struct request *r = arg;
 	r->wait = NULL;
 	r->timer = loop_timer_free(r->timer);
+	if (error == TASK_E_UNREADABLE) {
+		request_fail(r, OUTCOME_UNKNOWN, 502, "Result unreadable", "The task has ended, but what its worker wrote cannot be read.");
+		return;
+	}
 	if (error != 0) {
 		request_fail(r, OUTCOME_UNKNOWN, 504, "Result unknown",
 			     "The task was accepted, but its backend no longer tells its state.");
@@ -189,9 +193,27 @@ static void keep_owner(struct request *r)
 	ledger_put(r->plane->env->ledger, r->plane->loop, &entry, on_owner_kept, r);
 }
 
+static void answer_forgotten(struct request *r)
+{
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(4096);
+	r->timer = loop_timer_free(r->timer);
+	buf_puts(&body, "{\"task_id\": ");
+	json_quote(&body, span_of(r->task_id));
+	buf_puts(&body, ", \"status\": \"accepted\", \"note\": \"The task was accepted and will run; its result is not kept.\"}");
+	const struct http_field fields[] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
+					    {SPAN_LIT("X-Request-ID"), r->request_id}};
+	request_answer(r, OUTCOME_SUCCESS, 202, fields, 2, buf_span(&body));
+}
+
 static void accepted(struct request *r)
 {
 	r->state = REQUEST_WAIT;
+	if (r->op->task.fire_and_forget) {
+		if (r->op->pin_end)
+			end_pin(r);
+		answer_forgotten(r);
+		return;
+	}
 	if (r->async) {
 		keep_owner(r);
 		return;
@@ -203,12 +225,31 @@ static void accepted(struct request *r)
 
 /* --- submitting ---------------------------------------------------------------------------------------------------- */
 
+/* An input that is not for the backend: nothing was attempted there. */
+static void leave_to_legacy(struct request *r, enum task_submit_status why)
+{
+	bool large = why == TASK_INPUT_TOO_LARGE;
+	r->timer = loop_timer_free(r->timer);
+	if (!may_fall_back(r)) {
+		request_refuse_pinned(r, OUTCOME_REJECTED, large ? 413 : 422, large ? "Input too large" : "Input not representable",
+				      large ? "The input is above the limit of the task's backend; nothing was executed."
+					    : "The task's workers cannot read this input as it was given; nothing was executed.");
+		return;
+	}
+	r->attempting = false;
+	if (r->pinned_now)
+		drop_pin(r);
+	r->decision.side = OUTCOME_LEGACY;
+	r->decision.reason = large ? REASON_INPUT_TOO_LARGE : REASON_INPUT_NOT_REPRESENTABLE;
+	request_start_legacy(r, OUTCOME_PRIMARY);
+}
+
 static void on_submitted(void *arg, const struct task_submission *s)
 {
 	struct request *r = arg;
 	span_copy(s->task_id, r->task_id, sizeof(r->task_id));
 	if (!r->x || r->state != REQUEST_SUBMIT) {
-		if (r->pinned_now && (s->status == TASK_REFUSED || s->status == TASK_INPUT_TOO_LARGE))
+		if (r->pinned_now && s->status != TASK_SUBMITTED && s->status != TASK_UNKNOWN)
 			drop_pin(r);
 		request_unref(r); /* the caller has left, or was told 504: the task goes on */
 		return;
@@ -222,18 +263,8 @@ static void on_submitted(void *arg, const struct task_submission *s)
 		fall_back(r, OUTCOME_FAILURE, span_of(s->err.text), SPAN_NONE);
 		break;
 	case TASK_INPUT_TOO_LARGE:
-		r->timer = loop_timer_free(r->timer);
-		if (!may_fall_back(r)) {
-			request_refuse_pinned(r, OUTCOME_REJECTED, 413, "Input too large",
-					      "The input is above the limit of the task's backend; nothing was executed.");
-			break;
-		}
-		r->attempting = false; /* nothing was attempted there */
-		if (r->pinned_now)
-			drop_pin(r);
-		r->decision.side = OUTCOME_LEGACY;
-		r->decision.reason = REASON_INPUT_TOO_LARGE;
-		request_start_legacy(r, OUTCOME_PRIMARY);
+	case TASK_INPUT_NOT_REPRESENTABLE:
+		leave_to_legacy(r, s->status);
 		break;
 	case TASK_UNKNOWN:
 		log_warn("task_submission_unknown", LOG_SPAN("operation", r->op->name), LOG_SPAN("backend", r->backend),
@@ -262,7 +293,7 @@ static void submit(struct request *r)
 		.timeout_ms = m->task_timeout_ms,
 		.priority = m->priority,
 		.expires_ms = m->expires_ms,
-		.awaited = !r->async,
+		.awaited = !r->async && !m->fire_and_forget,
 	};
 	r->state = REQUEST_SUBMIT;
 	request_ref(r);
@@ -363,6 +394,11 @@ void task_side_start(struct request *r)
 	/* The templates copy raw text, which must be JSON. A request without a body has no values, like one of null. */
 	if (r->op->task.needs_body && r->body.len && !r->identity.body_checked)
 		r->identity.body_malformed = json_validate(buf_span(&r->body), NULL) != 0;
+	/* The legacy services' Python takes more than JSON has. */
+	if (r->op->task.needs_body && r->identity.body_malformed && json_python_takes(buf_span(&r->body))) {
+		leave_to_legacy(r, TASK_INPUT_NOT_REPRESENTABLE);
+		return;
+	}
 	if (r->op->task.needs_body && r->identity.body_malformed) {
 		request_fail(r, OUTCOME_REJECTED, 400, "Malformed body", "The request's body is not valid JSON.");
 		return;

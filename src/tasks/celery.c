@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "tasks/celery_internal.h"
 #include "tasks/celery_meta.h"
+#include "tasks/python_json.h"
 
 struct celery_operation {
 	struct celery_client *client;
@@ -28,12 +29,6 @@ struct celery_operation {
 	struct celery_operation *held; /* the next one that waits for celery_submit_go_on */
 	struct buf key, message;       /* until it is pushed */
 	char id[TASK_ID_MAX];
-};
-
-struct celery_queue {
-	struct celery_queue *next;
-	size_t length;
-	char name[];
 };
 
 struct span celery_result_key(const struct celery_client *c, struct span id, char key[CELERY_KEY_MAX])
@@ -82,40 +77,6 @@ static struct buf steal_buf(struct buf *b)
 
 /* --- submit -------------------------------------------------------------------------------------------------------- */
 
-static void forget_queues(struct celery_client *c)
-{
-	for (struct celery_queue *q = c->queues, *next; q; q = next) {
-		next = q->next;
-		free(q);
-	}
-	c->queues = NULL;
-}
-
-/* What a producer's declaration of its queue leaves in Redis; once per connection, since another Redis may be behind the next one. */
-static void declare(struct celery_client *c, struct span queue)
-{
-	for (struct celery_queue *q = c->queues; q; q = q->next)
-		if (span_eq((struct span){q->name, q->length}, queue))
-			return;
-	struct celery_queue *q = malloc(sizeof(*q) + queue.len);
-	CLEANUP(buf_releasep) struct buf key = BUF_INIT(1024), permanent = BUF_INIT(1024), member = BUF_INIT(2048);
-	buf_printf(&key, "%s_kombu.binding.%.*s", c->o->broker_prefix, SPAN_ARG(queue));
-	buf_printf(&permanent, "%s_kombu.binding_permanent.%.*s", c->o->broker_prefix, SPAN_ARG(queue));
-	buf_printf(&member, "%.*s" CELERY_SEPARATOR CELERY_SEPARATOR "%.*s", SPAN_ARG(queue), SPAN_ARG(queue));
-	if (q && !key.error && !permanent.error && !member.error) {
-		const struct span add[] = {SPAN_LIT("SADD"), buf_span(&key), buf_span(&member)};
-		const struct span add_permanent[] = {SPAN_LIT("SADD"), buf_span(&permanent), buf_span(&member)};
-		redis_command(c->broker, add, 3, 0, NULL, NULL);
-		redis_command(c->broker, add_permanent, 3, 0, NULL, NULL);
-		memcpy(q->name, queue.ptr, queue.len);
-		q->length = queue.len;
-		q->next = c->queues;
-		c->queues = q;
-		return;
-	}
-	free(q);
-}
-
 static void on_pushed(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
 {
 	struct celery_operation op = operation_end(arg);
@@ -153,7 +114,10 @@ static int check_input(const struct celery_client *c, const struct task_call *ca
 		return err_set(why, -EINVAL, "args must be a JSON array");
 	if (kwargs.len && (json_validate(kwargs, why) < 0 || json_type_of(kwargs) != JSON_OBJECT))
 		return err_set(why, -EINVAL, "kwargs must be a JSON object");
-	return 0;
+	if (python_json_check(args, true, why) == 0 && python_json_check(kwargs, true, why) == 0)
+		return 0;
+	*ret = TASK_INPUT_NOT_REPRESENTABLE;
+	return -EINVAL;
 }
 
 static struct task_call trimmed(const struct task_call *call)
@@ -164,6 +128,8 @@ static struct task_call trimmed(const struct task_call *call)
 	return copy;
 }
 
+/* LPUSH and nothing else: a list needs no binding, and the tables of bindings are the application's (with another `sep`, or an
+ * exchange of another type of that name, an entry of ours would break every producer of it). */
 static void push(struct celery_operation *op)
 {
 	struct celery_client *c = op->client;
@@ -210,7 +176,7 @@ static int write_message(const struct celery_client *c, const struct task_call *
 {
 	const struct workflow_definition *w = celery_workflow(c, call->workflow, call->task);
 	buf_puts(key, c->o->broker_prefix);
-	int r = celery_queue_key(queue, call->priority, key);
+	int r = celery_queue_key(&c->o->lists, queue, call->priority, key);
 	if (r == 0)
 		r = w ? celery_chain_message(&c->sender, call, w, queue, clock_wall_us(), message)
 		      : celery_task_message(&c->sender, call, queue, clock_wall_us(), message);
@@ -239,7 +205,6 @@ static void client_submit(struct task_client *base, const struct task_call *give
 	op->awaited = call.awaited;
 	op->key = steal_buf(&key);
 	op->message = steal_buf(&message);
-	declare(c, queue);
 	if (celery_hears(c)) {
 		push_or_refuse(op);
 		return;
@@ -256,14 +221,15 @@ static void on_got(void *arg, enum redis_outcome outcome, const struct redis_rep
 	struct celery_operation op = operation_end(arg);
 	struct celery_meta m = CELERY_META_INIT;
 	struct task_result r = {.task_id = span_of(op.id), .status = TASK_PENDING};
+	int error = 0;
 	(void)why;
 	if (outcome != REDIS_ANSWERED || redis_reply_type(reply) == REDIS_ERROR) {
 		op.fn.result(op.arg, TASK_E_UNREACHABLE, NULL);
 		return;
 	}
 	if (redis_reply_type(reply) == REDIS_TEXT)
-		celery_meta_read(&m, redis_reply_text(reply), span_of(op.id), &r);
-	op.fn.result(op.arg, 0, &r);
+		error = celery_meta_read(&m, redis_reply_text(reply), span_of(op.id), &r);
+	op.fn.result(op.arg, error, error ? NULL : &r);
 	celery_meta_release(&m);
 }
 
@@ -307,7 +273,7 @@ static void client_cancel(struct task_client *base, struct span id, task_done_fn
 	buf_puts(&arguments, "{\"task_id\": ");
 	json_quote(&arguments, id);
 	buf_printf(&arguments, ", \"terminate\": %s, \"signal\": \"SIGTERM\"}", c->o->terminate ? "true" : "false");
-	int r = celery_control_message(&c->sender, c->o->control_exchange, "revoke", buf_span(&arguments), NULL, &message);
+	int r = celery_control_message(c->o->control_exchange, "revoke", buf_span(&arguments), NULL, SPAN_NONE, &message);
 	struct celery_operation *op = r < 0 || channel.error || arguments.error ? NULL : operation_new(c, id, arg);
 	if (!op) {
 		fn(arg, err_set(&why, -ENOMEM, "out of memory"), &why);
@@ -324,9 +290,7 @@ static void on_broker(void *arg, enum redis_state state, const char *why)
 {
 	struct celery_client *c = arg;
 	(void)why;
-	if (state != REDIS_READY)
-		forget_queues(c);
-	else if (c->results == c->broker)
+	if (state == REDIS_READY && c->results == c->broker)
 		celery_waits_read_again(c);
 }
 
@@ -363,7 +327,6 @@ static void client_free(struct task_client *base)
 	redis_free(c->broker);
 	while (c->operations)
 		operation_end(c->operations);
-	forget_queues(c);
 	free(c);
 }
 

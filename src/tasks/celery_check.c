@@ -1,5 +1,6 @@
 /*
- * Check: which tasks the live workers have registered, and which queues they consume.
+ * Check: which tasks the live workers have registered, which queues they consume, and whether what their application is configured to
+ * read and to write is what this backend writes and reads.
  *
  * One round asks both; its answers serve every check of the next health_interval, so that looking at a hundred operations is one
  * question to the workers. A call is run when a worker of its queue has its task registered; a worker of the queue that has not
@@ -8,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/json.h"
 #include "tasks/celery_internal.h"
@@ -16,11 +18,13 @@
 #define SIZE_MAX_KEPT (16u << 20)
 #define LIST_MAX 120 /* bytes of a list of names in a sentence */
 
-enum { REGISTERED, QUEUES, N_QUESTIONS };
+enum { REGISTERED, QUEUES, CONFIGURED, REPORTED, N_QUESTIONS };
 
 static const struct celery_question questions[N_QUESTIONS] = {
-	[REGISTERED] = {"registered", "{\"taskinfoitems\": []}"},
+	[REGISTERED] = {"registered", "{\"taskinfoitems\": [\"ignore_result\"]}"},
 	[QUEUES] = {"active_queues", "{}"},
+	[CONFIGURED] = {"conf", "{\"with_defaults\": false}"},
+	[REPORTED] = {"report", "{}"},
 };
 
 /* Names, each with a NUL behind it. */
@@ -32,6 +36,11 @@ struct names {
 struct celery_worker {
 	struct celery_worker *next;
 	struct names tasks, queues;
+	struct names ignoring; /* the tasks whose results are not kept */
+	bool configured;       /* what follows is told */
+	struct celery_lists lists;
+	char result_prefix[CELERY_PREFIX_MAX + 1], serializer[32], compression[32]; /* "": the default, none */
+	unsigned major, minor; /* of its Celery; 0: not told */
 	char name[256];
 };
 
@@ -39,7 +48,8 @@ struct celery_check_request {
 	struct celery_check_request *next;
 	task_check_fn fn;
 	void *arg;
-	bool workflow;
+	bool workflow, unawaited;
+	int priority;
 	char task[TASK_NAME_MAX], queue[256];
 };
 
@@ -73,14 +83,22 @@ static void cut_info(struct buf *name)
 	}
 }
 
-static void put_name(struct names *n, struct span name_value)
+static bool read_name(struct span name_value, struct buf *name)
+{
+	return json_type_of(name_value) == JSON_STRING && json_unescape(name_value, name) == 0 && name->len > 0 &&
+	       !memchr(name->ptr, '\0', name->len);
+}
+
+static void put_name(struct names *n, struct names *ignoring, struct span name_value)
 {
 	CLEANUP(buf_releasep) struct buf name = BUF_INIT(4096);
-	if (json_type_of(name_value) != JSON_STRING || json_unescape(name_value, &name) < 0 || name.len == 0 ||
-	    memchr(name.ptr, '\0', name.len))
+	if (!read_name(name_value, &name))
 		return;
+	bool ignored = strstr(name.ptr, "ignore_result=True");
 	cut_info(&name);
 	buf_append(&n->text, name.ptr, name.len + 1);
+	if (ignored && ignoring)
+		buf_append(&ignoring->text, name.ptr, name.len + 1);
 }
 
 /* --- what the workers say --------------------------------------------------------------------------------------------------- */
@@ -92,6 +110,7 @@ static void forget_workers(struct celery_check *k)
 		k->workers = w->next;
 		buf_release(&w->tasks.text);
 		buf_release(&w->queues.text);
+		buf_release(&w->ignoring.text);
 		free(w);
 	}
 	k->n_workers = k->size = 0;
@@ -109,19 +128,13 @@ static struct celery_worker *worker_of(struct celery_check *k, struct span name)
 	if (!w)
 		return NULL;
 	span_copy(name, w->name, sizeof(w->name));
-	w->tasks.text = w->queues.text = BUF_INIT(SIZE_MAX_KEPT);
+	w->tasks.text = w->queues.text = w->ignoring.text = BUF_INIT(SIZE_MAX_KEPT);
 	k->n_workers++;
 	return *last = w;
 }
 
-static void on_answer(struct celery_client *c, size_t question, struct span worker, struct span value)
+static void on_names(struct celery_check *k, struct celery_worker *w, size_t question, struct span value)
 {
-	struct celery_check *k = &c->check;
-	struct celery_worker *w = worker_of(k, worker);
-	if (!w || json_type_of(value) != JSON_ARRAY || k->size + value.len > SIZE_MAX_KEPT) {
-		k->cut = true;
-		return;
-	}
 	struct names *n = question == REGISTERED ? &w->tasks : &w->queues;
 	struct json_iter it;
 	struct span key, item, name;
@@ -129,12 +142,88 @@ static void on_answer(struct celery_client *c, size_t question, struct span work
 	json_iter_init(&it, value);
 	while (json_iter_next(&it, &key, &item))
 		if (question == REGISTERED)
-			put_name(n, item);
+			put_name(n, &w->ignoring, item);
 		else if (json_pointer(item, SPAN_LIT("/name"), &name))
-			put_name(n, name);
-	n->told = !n->text.error;
+			put_name(n, NULL, name);
+	n->told = !n->text.error && !w->ignoring.text.error;
 	k->cut |= !n->told;
-	k->size += n->text.len;
+	k->size += n->text.len + w->ignoring.text.len;
+}
+
+static void copy_text(struct span value, char *to, size_t size)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(4096);
+	if (json_type_of(value) == JSON_STRING && json_unescape(value, &text) == 0)
+		span_copy(buf_span(&text), to, size);
+}
+
+static void read_steps(struct span value, struct celery_lists *l)
+{
+	struct json_iter it;
+	struct span key, item;
+	char text[12];
+	l->n_steps = 0;
+	json_iter_init(&it, value);
+	while (l->n_steps < CELERY_STEPS_MAX && json_iter_next(&it, &key, &item)) {
+		span_copy(json_type_of(item) == JSON_NUMBER ? item : SPAN_LIT("-1"), text, sizeof(text));
+		l->steps[l->n_steps++] = atoi(text);
+	}
+}
+
+/* What the application has set itself; the names of Celery 3 are taken as well. */
+static void on_configuration(struct celery_worker *w, struct span value)
+{
+	enum { SEPARATOR, STEPS, PREFIX, SERIALIZER, COMPRESSION, N_NAMES };
+	static const struct span names[2 * N_NAMES] = {
+		SPAN_INIT("/broker_transport_options/sep"), SPAN_INIT("/broker_transport_options/priority_steps"),
+		SPAN_INIT("/result_backend_transport_options/global_keyprefix"), SPAN_INIT("/result_serializer"),
+		SPAN_INIT("/result_compression"), SPAN_INIT("/BROKER_TRANSPORT_OPTIONS/sep"),
+		SPAN_INIT("/BROKER_TRANSPORT_OPTIONS/priority_steps"),
+		SPAN_INIT("/CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS/global_keyprefix"), SPAN_INIT("/CELERY_RESULT_SERIALIZER"),
+		SPAN_INIT("/CELERY_RESULT_COMPRESSION"),
+	};
+	struct span f[2 * N_NAMES], error;
+	if (json_type_of(value) != JSON_OBJECT || json_pointer(value, SPAN_LIT("/error"), &error) ||
+	    json_pointers(value, names, 2 * N_NAMES, f, NULL) < 0)
+		return;
+	for (size_t i = 0; i < N_NAMES; i++)
+		if (!f[i].ptr)
+			f[i] = f[N_NAMES + i];
+	w->lists = celery_lists_default;
+	copy_text(f[SEPARATOR], w->lists.separator, sizeof(w->lists.separator));
+	if (json_type_of(f[STEPS]) == JSON_ARRAY)
+		read_steps(f[STEPS], &w->lists);
+	copy_text(f[PREFIX], w->result_prefix, sizeof(w->result_prefix));
+	copy_text(f[SERIALIZER], w->serializer, sizeof(w->serializer));
+	copy_text(f[COMPRESSION], w->compression, sizeof(w->compression));
+	w->configured = true;
+}
+
+/* {"ok": "\nsoftware -> celery:5.7.0 (…) kombu:…"} */
+static void on_report(struct celery_worker *w, struct span value)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(1u << 20);
+	struct span ok;
+	if (!json_pointer(value, SPAN_LIT("/ok"), &ok) || json_unescape(ok, &text) < 0 || !text.ptr)
+		return;
+	const char *version = strstr(text.ptr, "celery:");
+	if (version && sscanf(version, "celery:%u.%u", &w->major, &w->minor) != 2)
+		w->major = w->minor = 0;
+}
+
+static void on_answer(struct celery_client *c, size_t question, struct span worker, struct span value)
+{
+	struct celery_check *k = &c->check;
+	struct celery_worker *w = worker_of(k, worker);
+	bool names = question == REGISTERED || question == QUEUES;
+	if (!w || (names && json_type_of(value) != JSON_ARRAY) || k->size + value.len > SIZE_MAX_KEPT)
+		k->cut = true;
+	else if (names)
+		on_names(k, w, question, value);
+	else if (question == CONFIGURED)
+		on_configuration(w, value);
+	else
+		on_report(w, value);
 }
 
 /* --- the answer ------------------------------------------------------------------------------------------------------------- */
@@ -143,14 +232,51 @@ struct verdict {
 	size_t registered, consuming, both;
 	const struct celery_worker *knowing;  /* the first that has registered the task */
 	const struct celery_worker *ignorant; /* the first of the queue that has not */
+	const struct celery_worker *deaf;     /* the first of the queue that does not read the list of the priority */
+	const struct celery_worker *odd;      /* the first whose results would not be found, or could not be read */
 	bool incomplete;		      /* somebody did not answer */
 };
 
-static struct verdict look(const struct celery_check *k, const char *task, const char *queue)
+/* Which of its queues' lists a worker reads is up to its application. */
+static bool reads(const struct celery_client *c, const struct celery_worker *w, int priority)
 {
+	int step = celery_priority_step(&c->o->lists, priority);
+	bool found = false;
+	for (size_t i = 0; i < w->lists.n_steps && !found; i++)
+		found = w->lists.steps[i] == step && (step == 0 || strcmp(w->lists.separator, c->o->lists.separator) == 0);
+	return found || !w->configured;
+}
+
+/* Celery 5.7 and newer lets the message say otherwise, which ours do. */
+static bool keeps_no_result(const struct celery_worker *w, const char *task)
+{
+	return w->major && (w->major < 5 || (w->major == 5 && w->minor < 7)) && has_name(&w->ignoring, task);
+}
+
+/* 5.5 and newer put a _ behind a prefix that ends in a letter or digit, and so does the setting. */
+static bool writes_elsewhere(const struct celery_client *c, const struct celery_worker *w)
+{
+	size_t n = strlen(w->result_prefix);
+	const char *ours = c->o->result_prefix;
+	return w->configured && (strncmp(ours, w->result_prefix, n) != 0 || (ours[n] && strcmp(ours + n, "_") != 0) || (!n && *ours));
+}
+
+static bool writes_no_json(const struct celery_worker *w)
+{
+	return w->compression[0] || (w->serializer[0] && strcmp(w->serializer, "json") != 0);
+}
+
+static struct verdict look(const struct celery_client *c, const struct celery_check_request *q, const char *task)
+{
+	const struct celery_check *k = &c->check;
 	struct verdict v = {.incomplete = k->cut || k->round.answers < k->round.expected};
 	for (const struct celery_worker *w = k->workers; w; w = w->next) {
-		bool knows = has_name(&w->tasks, task), consumes = has_name(&w->queues, queue);
+		bool knows = has_name(&w->tasks, task), has_queue = has_name(&w->queues, q->queue);
+		bool consumes = has_queue && reads(c, w, q->priority);
+		if (has_queue && !consumes && !v.deaf)
+			v.deaf = w;
+		if (consumes && !q->unawaited && !v.odd && (keeps_no_result(w, task) || writes_elsewhere(c, w) || writes_no_json(w)))
+			v.odd = w;
 		v.registered += knows;
 		v.consuming += consumes;
 		v.both += knows && consumes;
@@ -220,9 +346,37 @@ static void say_unconsumed(const struct celery_check *k, const struct verdict *v
 	buf_printf(out, ", not \"%s\"", queue);
 }
 
-static void say_missing(const struct celery_client *c, const char *task, const char *queue, const struct verdict *v, struct buf *out)
+static void say_unread(const struct celery_client *c, const struct celery_worker *w, const struct celery_check_request *q, struct buf *out)
+{
+	buf_printf(out, "worker %s reads the lists of \"%s\" for the priorities ", w->name, q->queue);
+	for (size_t i = 0; i < w->lists.n_steps; i++)
+		buf_printf(out, "%s%d", i ? ", " : "", w->lists.steps[i]);
+	buf_puts(out, ", with the sep ");
+	json_quote(out, span_of(w->lists.separator));
+	buf_printf(out, "; nobody reads priority %d, which this backend puts to step %d with the sep ", q->priority,
+		   celery_priority_step(&c->o->lists, q->priority));
+	json_quote(out, span_of(c->o->lists.separator));
+}
+
+static void say_odd(const struct celery_client *c, const struct celery_worker *w, const char *task, struct buf *out)
+{
+	if (keeps_no_result(w, task))
+		buf_printf(out, "worker %s (Celery %u.%u) keeps no result of task \"%s\" (ignore_result): callers would wait in vain; "
+				"declare fire_and_forget, or let the worker keep it",
+			   w->name, w->major, w->minor, task);
+	else if (writes_no_json(w))
+		buf_printf(out, "worker %s writes results with result_serializer \"%s\", result_compression \"%s\": only plain JSON can be read",
+			   w->name, w->serializer[0] ? w->serializer : "json", w->compression);
+	else
+		buf_printf(out, "worker %s writes results with the global_keyprefix \"%s\", this backend's result_key_prefix is \"%s\"",
+			   w->name, w->result_prefix, c->o->result_prefix);
+}
+
+static void say_missing(const struct celery_client *c, const struct celery_check_request *q, const char *task, const struct verdict *v,
+			struct buf *out)
 {
 	const struct celery_check *k = &c->check;
+	const char *queue = q->queue;
 	if (k->round.why.text[0])
 		buf_puts(out, k->round.why.text);
 	else if (c->hearing.why.text[0])
@@ -233,6 +387,8 @@ static void say_missing(const struct celery_client *c, const char *task, const c
 		buf_puts(out, "workers listen, but none answered in time");
 	else if (!v->registered)
 		say_unregistered(k, v, task, out);
+	else if (!v->consuming && v->deaf)
+		say_unread(c, v->deaf, q, out);
 	else if (!v->consuming)
 		say_unconsumed(k, v, queue, out);
 	else if (!v->both)
@@ -241,6 +397,8 @@ static void say_missing(const struct celery_client *c, const char *task, const c
 	else if (v->ignorant)
 		buf_printf(out, "worker %s consumes \"%s\" without having registered task \"%s\": what it gets will fail", v->ignorant->name,
 			   queue, task);
+	else if (v->odd)
+		say_odd(c, v->odd, task, out);
 }
 
 static enum task_answer answer_of(size_t found, bool incomplete)
@@ -248,10 +406,10 @@ static enum task_answer answer_of(size_t found, bool incomplete)
 	return found ? TASK_ANSWER_YES : incomplete ? TASK_ANSWER_UNKNOWN : TASK_ANSWER_NO;
 }
 
-static struct task_check answer_task(const struct celery_client *c, const char *task, const char *queue)
+static struct task_check answer_task(const struct celery_client *c, const struct celery_check_request *q, const char *task)
 {
 	const struct celery_check *k = &c->check;
-	const struct verdict v = look(k, task, queue);
+	const struct verdict v = look(c, q, task);
 	struct task_check a = {.known = TASK_ANSWER_UNKNOWN, .worker = TASK_ANSWER_UNKNOWN};
 	CLEANUP(buf_releasep) struct buf missing = BUF_INIT(4096);
 	a.reachable = k->round.reachable && !c->hearing.why.text[0];
@@ -260,7 +418,7 @@ static struct task_check answer_task(const struct celery_client *c, const char *
 		if (k->n_workers)
 			a.known = answer_of(v.registered, v.incomplete);
 	}
-	say_missing(c, task, queue, &v, &missing);
+	say_missing(c, q, task, &v, &missing);
 	span_copy(buf_span(&missing), a.missing, sizeof(a.missing));
 	return a;
 }
@@ -271,11 +429,11 @@ static struct task_check answer(const struct celery_client *c, const struct cele
 	const struct workflow_definition *w = celery_workflow(c, q->workflow, span_of(q->task));
 	struct task_check a = {.reachable = false};
 	if (!w)
-		return answer_task(c, q->task, q->queue);
+		return answer_task(c, q, q->task);
 	for (size_t i = 0; i < w->n_steps; i++) {
 		char task[TASK_NAME_MAX];
 		span_copy(w->steps[i].task, task, sizeof(task));
-		a = answer_task(c, task, q->queue);
+		a = answer_task(c, q, task);
 		if (a.missing[0])
 			break;
 	}
@@ -341,6 +499,8 @@ void celery_check(struct task_client *base, const struct task_probe *probe, task
 	q->fn = fn;
 	q->arg = arg;
 	q->workflow = probe->workflow;
+	q->unawaited = probe->unawaited;
+	q->priority = probe->priority;
 	span_copy(probe->task, q->task, sizeof(q->task));
 	span_copy(probe->queue.len ? probe->queue : span_of(c->o->queue), q->queue, sizeof(q->queue));
 	while (*last)

@@ -105,10 +105,10 @@ static void on_length(void *arg, enum redis_outcome outcome, const struct redis_
 
 static void ask_lengths(struct celery_client *c)
 {
-	for (size_t i = 0; i < CELERY_PRIORITIES; i++) {
+	for (size_t i = 0; i < c->o->lists.n_steps; i++) {
 		CLEANUP(buf_releasep) struct buf key = BUF_INIT(1024);
 		buf_puts(&key, c->o->broker_prefix);
-		celery_queue_key(span_of(c->o->queue), celery_priority_steps[i], &key);
+		celery_queue_key(&c->o->lists, span_of(c->o->queue), c->o->lists.steps[i], &key);
 		const struct span words[] = {SPAN_LIT("LLEN"), buf_span(&key)};
 		redis_command(c->broker, words, 2, 0, on_length, c);
 	}

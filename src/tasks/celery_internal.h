@@ -9,6 +9,7 @@
 #include "tasks/task_options.h"
 
 #define CELERY_RESULT_PREFIX "celery-task-meta-"
+#define CELERY_FANOUT_PREFIX "/{db}." /* kombu's */
 #define CELERY_PREFIX_MAX 64 /* of the configured prefixes, with NUL */
 #define CELERY_KEY_MAX (CELERY_PREFIX_MAX + 1 + sizeof(CELERY_RESULT_PREFIX) + TASK_ID_MAX)
 
@@ -22,20 +23,22 @@ struct celery_options {
 	size_t max_input;
 	unsigned connect_timeout_ms, command_timeout_ms, health_interval_ms;
 	bool terminate;
+	struct celery_lists lists;
+	char fanout_prefix[CELERY_PREFIX_MAX]; /* of channels, with {db} in it */
+	bool has_fanout_prefix, fanout_patterns;
 };
 
 /* Sentences for what is missing: with the broker's address, with the reason. */
-#define CELERY_NO_WORKER "no worker listens on %s (or its remote control is switched off)"
+#define CELERY_NO_WORKER "no worker listens on %s (or its remote control is switched off, or its fanout_prefix or global_keyprefix is another)"
 #define CELERY_DEAF "results cannot be heard: %s"
 
 struct celery_client;
 struct celery_operation; /* a submission, look-up or cancellation under way */
-struct celery_queue;	 /* one whose binding was told to this Redis */
 struct celery_health_request;
 struct celery_check_request;
 struct celery_worker; /* what one worker has answered */
 
-#define CELERY_QUESTIONS_MAX 2
+#define CELERY_QUESTIONS_MAX 4
 struct celery_question {
 	const char *method, *arguments; /* of the pidbox; arguments as JSON */
 };
@@ -106,7 +109,6 @@ struct celery_client {
 	bool drop_due;
 	struct task_wait *unheard, **unheard_end; /* to be read when no message comes, oldest first */
 	struct loop_timer *read_timer;
-	struct celery_queue *queues;
 	struct celery_pidbox pidbox;
 	struct celery_hearing hearing;
 	struct celery_health health;

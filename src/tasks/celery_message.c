@@ -10,7 +10,7 @@
 
 #define REPR_MAX 1024 /* Celery's argsrepr_maxsize */
 
-const int celery_priority_steps[CELERY_PRIORITIES] = {0, 3, 6, 9};
+const struct celery_lists celery_lists_default = {"\x06\x16", {0, 3, 6, 9}, 4};
 
 void celery_sender_init(struct celery_sender *s)
 {
@@ -26,11 +26,19 @@ static int clamp(int priority)
 	return priority < 0 ? 0 : priority > 9 ? 9 : priority;
 }
 
-int celery_queue_key(struct span queue, int priority, struct buf *out)
+int celery_priority_step(const struct celery_lists *l, int priority)
 {
-	int step = clamp(priority) / 3 * 3;
+	size_t n = 0;
+	while (n < l->n_steps && l->steps[n] <= clamp(priority))
+		n++;
+	return l->steps[n ? n - 1 : l->n_steps - 1]; /* as Python's steps[-1] */
+}
+
+int celery_queue_key(const struct celery_lists *l, struct span queue, int priority, struct buf *out)
+{
+	int step = celery_priority_step(l, priority);
 	buf_append_span(out, queue);
-	return step ? buf_printf(out, CELERY_SEPARATOR "%d", step) : out->error;
+	return step ? buf_printf(out, "%s%d", l->separator, step) : out->error;
 }
 
 /* As datetime.isoformat writes it. */
@@ -123,7 +131,7 @@ static void put_headers(struct buf *out, const struct celery_sender *s, const st
 	put_args_repr(out, args, link);
 	put_repr(out, "kwargsrepr", kwargs);
 	put_quoted(out, "origin", span_of(s->origin));
-	buf_puts(out, "\"ignore_result\": null, \"replaced_task_nesting\": 0, \"stamped_headers\": null, \"stamps\": {}}, ");
+	buf_puts(out, "\"ignore_result\": false, \"replaced_task_nesting\": 0, \"stamped_headers\": null, \"stamps\": {}}, ");
 }
 
 static void put_delivery(struct buf *out, struct span exchange, struct span routing_key, int priority)
@@ -177,15 +185,15 @@ int celery_link_message(const struct celery_sender *s, const struct task_call *c
 	return out->error;
 }
 
-int celery_control_message(const struct celery_sender *s, const char *exchange, const char *method, struct span arguments,
-			   const char *ticket, struct buf *out)
+int celery_control_message(const char *exchange, const char *method, struct span arguments,
+			   const char *ticket, struct span reply_list, struct buf *out)
 {
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(1u << 16), name = BUF_INIT(1024);
 	buf_printf(&body, "{\"method\": \"%s\", \"arguments\": %.*s, \"destination\": null, \"pattern\": null, \"matcher\": null", method,
 		   SPAN_ARG(arguments));
 	if (ticket)
-		buf_printf(&body, ", \"ticket\": \"%s\", \"reply_to\": {\"exchange\": \"reply.%s.pidbox\", \"routing_key\": \"%s\"}",
-			   ticket, exchange, s->reply_to);
+		buf_printf(&body, ", \"ticket\": \"%s\", \"reply_to\": {\"exchange\": \"\", \"routing_key\": \"%.*s\"}", ticket,
+			   SPAN_ARG(reply_list));
 	buf_putc(&body, '}');
 	if (body.error)
 		return body.error;

@@ -15,10 +15,17 @@
 #include "tasks/registry.h"
 #include "tasks/task_backend.h"
 
-#define CELERY_SEPARATOR "\x06\x16" /* kombu's, in priority queues and bindings */
 #define CELERY_DEFAULT_QUEUE "celery"
-#define CELERY_PRIORITIES 4
-extern const int celery_priority_steps[CELERY_PRIORITIES]; /* 0 3 6 9 */
+#define CELERY_STEPS_MAX 32
+#define CELERY_SEPARATOR_MAX 16
+
+/* How a queue is spread over Redis' lists: broker_transport_options of the application (kombu/transport/redis.py). */
+struct celery_lists {
+	char separator[CELERY_SEPARATOR_MAX + 1];
+	int steps[CELERY_STEPS_MAX]; /* ascending */
+	size_t n_steps;
+};
+extern const struct celery_lists celery_lists_default; /* \x06\x16; 0 3 6 9 */
 
 /* Who sends: one per client. */
 struct celery_sender {
@@ -41,12 +48,15 @@ int celery_chain_message(const struct celery_sender *s, const struct task_call *
 /* 60, 2.5 */
 void celery_put_seconds(unsigned ms, struct buf *out);
 
-/* The envelope of a control message for PUBLISH: method and its arguments as JSON. With a ticket workers answer to sender->reply_to. */
-int celery_control_message(const struct celery_sender *s, const char *exchange, const char *method, struct span arguments,
-			   const char *ticket, struct buf *out);
+/* The envelope of a control message for PUBLISH: method and its arguments as JSON. With a ticket workers answer to the queue
+ * `reply_list`, through the default exchange, which needs no binding. */
+int celery_control_message(const char *exchange, const char *method, struct span arguments, const char *ticket, struct span reply_list,
+			   struct buf *out);
 
+/* The step that a priority is put to: the largest that is not above it; the last one when all are. */
+int celery_priority_step(const struct celery_lists *l, int priority);
 /* The list of a priority: the queue's name, with a suffix above step 0. */
-int celery_queue_key(struct span queue, int priority, struct buf *out);
+int celery_queue_key(const struct celery_lists *l, struct span queue, int priority, struct buf *out);
 
 /* Appends repr(value) as Celery's argsrepr has it: at most about `max` characters and three levels. The value is valid JSON. */
 int celery_repr(struct span value, size_t max, struct buf *out);

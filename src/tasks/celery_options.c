@@ -74,12 +74,68 @@ static int set_switch(void *field, struct span value, struct err *e)
 	return 0;
 }
 
+/* Of any characters, as kombu takes it; YAML's "\x06\x16" stands for the default. */
+static int set_separator(void *field, struct span value, struct err *e)
+{
+	struct celery_lists *l = field;
+	if (value.len < 1 || value.len > CELERY_SEPARATOR_MAX || memchr(value.ptr, '\0', value.len))
+		return err_set(e, -EINVAL, "expected a text of 1 to %d bytes", CELERY_SEPARATOR_MAX);
+	span_copy(value, l->separator, sizeof(l->separator));
+	return 0;
+}
+
+/* One step of the list; *at moves behind it and its comma. */
+static bool read_step(const char **at, int *ret)
+{
+	char *end;
+	*at += strspn(*at, " ");
+	if (**at < '0' || **at > '9')
+		return false;
+	long step = strtol(*at, &end, 10);
+	end += strspn(end, " ");
+	bool last = !*end;
+	if (step > 255 || (!last && (*end != ',' || !end[1])))
+		return false;
+	*at = end + (last ? 0 : 1);
+	*ret = (int)step;
+	return true;
+}
+
+static int set_steps(void *field, struct span value, struct err *e)
+{
+	struct celery_lists *l = field;
+	CLEANUP(freep) char *text = span_dup(value);
+	const char *at = text;
+	size_t n = 0;
+	bool good = at && *at;
+	for (; good && *at; n++)
+		good = n < CELERY_STEPS_MAX && read_step(&at, &l->steps[n]) && (n == 0 || l->steps[n] > l->steps[n - 1]);
+	if (!good)
+		return err_set(e, -EINVAL, "expected ascending numbers from 0 to 255, at most %d, as [0, 3, 6, 9]", CELERY_STEPS_MAX);
+	l->n_steps = n;
+	return 0;
+}
+
+/* true, false, or the prefix itself, as in broker_transport_options. */
+static int set_fanout_prefix(void *options, struct span value, struct err *e)
+{
+	struct celery_options *o = options;
+	o->has_fanout_prefix = true;
+	if (span_is(value, "false") || span_is(value, "true"))
+		value = span_is(value, "true") ? SPAN_LIT(CELERY_FANOUT_PREFIX) : SPAN_LIT("");
+	return set_prefix(o->fanout_prefix, value, e);
+}
+
 #define FIELD(name) .offset = offsetof(struct celery_options, name)
 const struct task_setting celery_settings[] = {
 	{.key = "broker_url", .set = set_broker, .variables = {"CELERY_BROKER_URL"}},
 	{.key = "result_backend", .set = set_results, .variables = {"CELERY_RESULT_BACKEND"}},
 	{.key = "broker_key_prefix", .set = set_prefix, FIELD(broker_prefix)},
 	{.key = "result_key_prefix", .set = set_result_prefix, FIELD(result_prefix)},
+	{.key = "sep", .set = set_separator, FIELD(lists)},
+	{.key = "priority_steps", .set = set_steps, FIELD(lists)},
+	{.key = "fanout_prefix", .set = set_fanout_prefix},
+	{.key = "fanout_patterns", .set = set_switch, FIELD(fanout_patterns)},
 	{.key = "queue", .set = set_name, FIELD(queue)},
 	{.key = "workflows", .path = true, .set = task_setting_text, FIELD(workflows_path)},
 	{.key = "max_input", .set = set_size, FIELD(max_input)},
@@ -110,6 +166,14 @@ int celery_options_check(struct task_options *base, const struct task_backend_se
 		r = set_name(&o->control_exchange, SPAN_LIT("celery"), e);
 	if (r == 0 && o->workflows_path)
 		r = load_workflows(o, setup, e);
+	if (!o->lists.separator[0])
+		strcpy(o->lists.separator, celery_lists_default.separator);
+	if (o->lists.n_steps == 0) {
+		memcpy(o->lists.steps, celery_lists_default.steps, sizeof(o->lists.steps));
+		o->lists.n_steps = celery_lists_default.n_steps;
+	}
+	if (!o->has_fanout_prefix)
+		strcpy(o->fanout_prefix, CELERY_FANOUT_PREFIX);
 	o->max_input = o->max_input ? o->max_input : 64u << 20;
 	o->connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : 3000;
 	o->command_timeout_ms = o->command_timeout_ms ? o->command_timeout_ms : 10000;

@@ -1,14 +1,16 @@
 /*
  * Questions to all workers at once, as Celery's own `control.inspect()` puts them: published on the pidbox, answered by each worker
- * into a list of ours, which it finds through the binding of our reply exchange. List and binding are removed when a round ends.
+ * into a list of ours. They send there through the default exchange, which takes its routing key for the queue's name: no binding is
+ * written, which producers of another `sep` could not read. The list is removed when a round ends.
  *
  * Lifetime of a round (one at a time, the others wait in line):
  *   waiting    until the results can be heard, or are known not to be (celery_hearing)
- *   binding    SADD: a Redis that is full or read-only says so here already
+ *   room       LPUSHX on the list that is not there: a Redis that is full or read-only says so here already
  *   asking     one PUBLISH per question; the number of receivers is the number of answers to expect
  *   reading    BRPOP, until every answer is there, none came for ANSWER_SECONDS, or the round is ROUND_MS old
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/base64.h"
 #include "base/json.h"
@@ -17,6 +19,7 @@
 #define ANSWER_SECONDS "1"
 #define ROUND_MS 3000
 #define ANSWER_MAX (4u << 20)
+#define LATE_SECONDS "3600"
 
 static void begin(struct celery_client *c);
 
@@ -24,17 +27,18 @@ static void begin(struct celery_client *c);
 
 static struct span reply_list(const struct celery_client *c, struct buf *out)
 {
-	buf_printf(out, "%s%s.reply.%s.pidbox", c->o->broker_prefix, c->sender.reply_to, c->o->control_exchange);
+	CLEANUP(buf_releasep) struct buf queue = BUF_INIT(1024);
+	buf_printf(&queue, "%s.reply.%s.pidbox", c->sender.reply_to, c->o->control_exchange);
+	buf_puts(out, c->o->broker_prefix);
+	celery_queue_key(&c->o->lists, buf_span(&queue), 0, out);
 	return buf_span(out);
 }
 
-static void bind_replies(struct celery_client *c, const char *verb, redis_reply_fn fn)
+/* Writes nothing, and is refused as a submission is. */
+static void ask_for_room(struct celery_client *c, redis_reply_fn fn)
 {
-	CLEANUP(buf_releasep) struct buf key = BUF_INIT(1024), member = BUF_INIT(1024);
-	buf_printf(&key, "%s_kombu.binding.reply.%s.pidbox", c->o->broker_prefix, c->o->control_exchange);
-	buf_printf(&member, "%s" CELERY_SEPARATOR CELERY_SEPARATOR "%s.reply.%s.pidbox", c->sender.reply_to, c->sender.reply_to,
-		   c->o->control_exchange);
-	const struct span words[] = {span_of(verb), buf_span(&key), buf_span(&member)};
+	CLEANUP(buf_releasep) struct buf list = BUF_INIT(1024);
+	const struct span words[] = {SPAN_LIT("LPUSHX"), reply_list(c, &list), SPAN_LIT("")};
 	redis_command(c->broker, words, 3, 0, fn, c);
 }
 
@@ -45,6 +49,16 @@ static void clear_replies(struct celery_client *c)
 	redis_command(c->broker, words, 2, 0, NULL, NULL);
 }
 
+/* Workers that are late would make the list anew, for good: it is left for their answers, and goes by itself. */
+static void leave_for_late_answers(struct celery_client *c)
+{
+	CLEANUP(buf_releasep) struct buf list = BUF_INIT(1024);
+	const struct span name = reply_list(c, &list);
+	const struct span push[] = {SPAN_LIT("RPUSH"), name, SPAN_LIT("")}, expire[] = {SPAN_LIT("EXPIRE"), name, SPAN_LIT(LATE_SECONDS)};
+	redis_command(c->broker, push, 3, 0, NULL, NULL);
+	redis_command(c->broker, expire, 3, 0, NULL, NULL);
+}
+
 /* --- the end ------------------------------------------------------------------------------------------------------------ */
 
 /* The next round begins before this one is told: its owner may free the client. */
@@ -52,7 +66,8 @@ static void end(struct celery_client *c)
 {
 	struct celery_round *round = c->pidbox.first;
 	clear_replies(c);
-	bind_replies(c, "SREM", NULL);
+	if (round->answers < round->expected && round->reachable)
+		leave_for_late_answers(c);
 	c->pidbox.first = round->next;
 	c->pidbox.begun = false;
 	round->running = false;
@@ -146,11 +161,12 @@ static void ask(struct celery_client *c)
 {
 	struct celery_round *round = c->pidbox.first;
 	const struct celery_question *question = &round->questions[round->asked];
-	CLEANUP(buf_releasep) struct buf channel = BUF_INIT(1024), message = BUF_INIT(1u << 16);
+	CLEANUP(buf_releasep) struct buf channel = BUF_INIT(1024), queue = BUF_INIT(1024), message = BUF_INIT(1u << 16);
 	crypto_uuid4(round->tickets[round->asked]);
 	celery_pidbox_channel(c, &channel);
-	celery_control_message(&c->sender, c->o->control_exchange, question->method, span_of(question->arguments),
-			       round->tickets[round->asked], &message);
+	buf_printf(&queue, "%s.reply.%s.pidbox", c->sender.reply_to, c->o->control_exchange);
+	celery_control_message(c->o->control_exchange, question->method, span_of(question->arguments), round->tickets[round->asked],
+			       buf_span(&queue), &message);
 	const struct span words[] = {SPAN_LIT("PUBLISH"), buf_span(&channel), buf_span(&message)};
 	redis_command(c->broker, words, 3, 0, on_asked, c);
 }
@@ -172,7 +188,7 @@ static void on_asked(void *arg, enum redis_outcome outcome, const struct redis_r
 		read_answer(c);
 }
 
-static void on_bound(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void on_room(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
 {
 	struct celery_client *c = arg;
 	if (!done(c, outcome, reply, why))
@@ -194,7 +210,7 @@ void celery_pidbox_go_on(struct celery_client *c)
 	c->pidbox.begun = true;
 	c->pidbox.first->begun_ms = loop_now_ms(c->base.loop);
 	clear_replies(c); /* of a worker that was late the last time */
-	bind_replies(c, "SADD", on_bound);
+	ask_for_room(c, on_room);
 }
 
 int celery_pidbox_ask(struct celery_client *c, struct celery_round *round, struct err *e)
@@ -219,5 +235,14 @@ int celery_pidbox_ask(struct celery_client *c, struct celery_round *round, struc
 
 void celery_pidbox_channel(const struct celery_client *c, struct buf *out)
 {
-	buf_printf(out, "%s/%u.%s.pidbox", c->o->broker_prefix, c->o->broker.db, c->o->control_exchange);
+	buf_puts(out, c->o->broker_prefix);
+	for (const char *at = c->o->fanout_prefix; *at;) {
+		bool db = strncmp(at, "{db}", 4) == 0;
+		if (db)
+			buf_printf(out, "%u", c->o->broker.db);
+		else
+			buf_putc(out, *at);
+		at += db ? 4 : 1;
+	}
+	buf_printf(out, "%s.pidbox", c->o->control_exchange);
 }

@@ -60,10 +60,10 @@ static void consider(struct task_wait *w, struct span text)
 	struct celery_meta m = CELERY_META_INIT;
 	struct task_result r;
 	struct task_wait copy = *w;
-	celery_meta_read(&m, text, span_of(copy.id), &r);
-	if (celery_meta_is_end(&r)) {
+	int error = celery_meta_read(&m, text, span_of(copy.id), &r);
+	if (error || celery_meta_is_end(&r)) {
 		wait_free(w);
-		copy.fn(copy.arg, 0, &r);
+		copy.fn(copy.arg, error, error ? NULL : &r);
 	}
 	celery_meta_release(&m);
 }

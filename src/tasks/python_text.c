@@ -10,7 +10,9 @@
 #include "base/json.h"
 #include "tasks/number.h"
 
-static int put_repr(struct span value, struct buf *out);
+#define LEVELS_MAX 100 /* nobody reads deeper: what lies there is shown as it stands */
+
+static int put_repr(struct span value, unsigned level, struct buf *out);
 
 static int put_string_repr(struct span value, struct buf *out)
 {
@@ -40,7 +42,7 @@ static int put_string_repr(struct span value, struct buf *out)
 	return buf_putc(out, quote);
 }
 
-static int put_container(struct span value, bool object, struct buf *out)
+static int put_container(struct span value, bool object, unsigned level, struct buf *out)
 {
 	struct json_iter it;
 	struct span key, item;
@@ -54,15 +56,17 @@ static int put_container(struct span value, bool object, struct buf *out)
 			put_string_repr(key, out);
 			buf_puts(out, ": ");
 		}
-		int r = put_repr(item, out);
+		int r = put_repr(item, level + 1, out);
 		if (r < 0)
 			return r;
 	}
 	return buf_putc(out, object ? '}' : ']');
 }
 
-static int put_repr(struct span value, struct buf *out)
+static int put_repr(struct span value, unsigned level, struct buf *out)
 {
+	if (level > LEVELS_MAX)
+		return buf_append_span(out, value);
 	switch (json_type_of(value)) {
 	case JSON_NULL:
 		return buf_puts(out, "None");
@@ -75,16 +79,29 @@ static int put_repr(struct span value, struct buf *out)
 	case JSON_STRING:
 		return put_string_repr(value, out);
 	case JSON_ARRAY:
-		return put_container(value, false, out);
+		return put_container(value, false, level, out);
 	case JSON_OBJECT:
-		return put_container(value, true, out);
+		return put_container(value, true, level, out);
 	}
 	return -EINVAL;
 }
 
 int python_str(struct span value, struct buf *out)
 {
-	return json_type_of(value) == JSON_STRING ? json_unescape(value, out) : put_repr(value, out);
+	return json_type_of(value) == JSON_STRING ? json_unescape(value, out) : put_repr(value, 0, out);
+}
+
+int python_tuple(struct span list, struct buf *out)
+{
+	struct json_iter it;
+	struct span key, item;
+	size_t n = 0;
+	int r = buf_putc(out, '(');
+	for (json_iter_init(&it, list); r == 0 && json_iter_next(&it, &key, &item); n++) {
+		buf_puts(out, n ? ", " : "");
+		r = put_repr(item, 1, out);
+	}
+	return r < 0 ? r : buf_puts(out, n == 1 ? ",)" : ")");
 }
 
 /* --- upper case ------------------------------------------------------------------------------------------------------- */
@@ -141,9 +158,10 @@ int python_upper(struct span text, struct buf *out)
 size_t python_class_length(struct span raised)
 {
 	size_t i = 0;
-	while (i < raised.len && (raised.ptr[i] == '_' || raised.ptr[i] == '.' || (raised.ptr[i] >= '0' && raised.ptr[i] <= '9') ||
+	static const struct span locals = SPAN_INIT("<locals>");
+	while (i < raised.len && (span_starts((struct span){raised.ptr + i, raised.len - i}, locals) || raised.ptr[i] == '_' || raised.ptr[i] == '.' || (raised.ptr[i] >= '0' && raised.ptr[i] <= '9') ||
 				  ((raised.ptr[i] | 0x20) >= 'a' && (raised.ptr[i] | 0x20) <= 'z')))
-		i++;
+		i += raised.ptr[i] == '<' ? locals.len : 1;
 	bool is_class = i && i + 2 < raised.len && raised.ptr[i] == ':' && raised.ptr[i + 1] == ' ';
 	return is_class && !span_starts(raised, SPAN_LIT("KeyError: ")) ? i + 2 : 0;
 }

@@ -9,6 +9,8 @@
 
 /* Appends str(value) of a valid JSON value: a string's content, True, None, 1.5, [1, 'a'], {'k': None}. */
 int python_str(struct span value, struct buf *out);
+/* Appends repr(tuple(list)) of a valid JSON array: ('a', 1). */
+int python_tuple(struct span list, struct buf *out);
 /* Appends text.upper(). Characters whose upper case is several (ß and ligatures) follow Python where they are in Latin-1. */
 int python_upper(struct span text, struct buf *out);
 

@@ -68,7 +68,8 @@ enum task_submit_status {
 	TASK_SUBMITTED,	     /* durable in the backend */
 	TASK_REFUSED,	     /* provably not accepted: legacy may serve */
 	TASK_UNKNOWN,	     /* written, no reply: may or may not run */
-	TASK_INPUT_TOO_LARGE /* above the backend's limit: not sent */
+	TASK_INPUT_TOO_LARGE, /* above the backend's limit: not sent */
+	TASK_INPUT_NOT_REPRESENTABLE /* its workers would not read what was given: not sent */
 };
 
 struct task_submission {
@@ -86,6 +87,7 @@ typedef void (*task_done_fn)(void *arg, int error, struct err *e);
 
 #define TASK_E_NOT_FOUND 1   /* the backend knows no such task (for backends that can tell) */
 #define TASK_E_UNREACHABLE 2 /* the backend could not be asked */
+#define TASK_E_UNREADABLE 3  /* the task has ended; what its worker wrote of its result cannot be read */
 
 struct task_health {
 	bool reachable;	  /* submissions can be accepted */
@@ -100,6 +102,8 @@ struct task_probe {
 	struct span task; /* name of a task, or of a workflow when `workflow` */
 	bool workflow;
 	struct span queue; /* SPAN_NONE: as task_call.queue */
+	int priority;	   /* as task_call.priority */
+	bool unawaited;	   /* nobody wants its result */
 };
 enum task_answer { TASK_ANSWER_NO, TASK_ANSWER_YES, TASK_ANSWER_UNKNOWN }; /* unknown: the backend cannot tell */
 struct task_check {

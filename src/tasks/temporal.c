@@ -361,6 +361,8 @@ static void on_poll_answer(struct operation *op, const struct http_reply *reply)
 		int r = temporal_close_parse(reply->body, &c, &e);
 		if (r < 0)
 			tell_result(op, r, NULL);
+		else if (c.unreadable)
+			tell_result(op, TASK_E_UNREADABLE, NULL);
 		else if (c.closed)
 			tell_result(op, 0, &c.r);
 		else
@@ -446,7 +448,9 @@ static void on_end(struct operation *op, const struct http_reply *reply)
 	struct temporal_close c;
 	temporal_close_init(&c);
 	int r = temporal_close_parse(reply->body, &c, &e);
-	if (r == 0 && c.closed) {
+	if (r == 0 && c.unreadable) {
+		tell_result(op, TASK_E_UNREADABLE, NULL);
+	} else if (r == 0 && c.closed) {
 		c.r.submitted_us = op->described.r.submitted_us;
 		c.r.started_us = op->described.r.started_us;
 		c.r.completed_us = op->described.r.completed_us;

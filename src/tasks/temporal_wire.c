@@ -251,6 +251,7 @@ static int unreadable(struct temporal_close *c, struct span encoding)
 	buf_printf(&c->error, "the workflow completed, but its result is not JSON (encoding %.*s)",
 		   SPAN_ARG(encoding));
 	c->r.status = TASK_FAILED;
+	c->unreadable = true;
 	return c->error.error;
 }
 
@@ -416,6 +417,19 @@ static unsigned attempts_of(struct span body)
 	return most < 1e9 ? (unsigned)most : 0;
 }
 
+/* Whatever a newer server has beside these is no end. */
+static bool is_end(const char *status)
+{
+	static const char *const ends[] = {"COMPLETED", "FAILED", "CANCELED", "TERMINATED", "CONTINUED_AS_NEW", "TIMED_OUT"};
+	const size_t prefix = sizeof("WORKFLOW_EXECUTION_STATUS_") - 1;
+	if (strncmp(status, "WORKFLOW_EXECUTION_STATUS_", prefix) != 0)
+		return false;
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+		if (strcmp(status + prefix, ends[i]) == 0)
+			return true;
+	return false;
+}
+
 int temporal_described_parse(struct span body, struct temporal_described *ret, struct err *e)
 {
 	char status[64];
@@ -430,8 +444,7 @@ int temporal_described_parse(struct span body, struct temporal_described *ret, s
 	if (name.len > suffix && memcmp(name.ptr + name.len - suffix, TEMPORAL_TYPE_SUFFIX, suffix) == 0)
 		ret->name[name.len - suffix] = '\0';
 	ret->r.task_name = span_of(ret->name);
-	ret->closed = strcmp(status, "WORKFLOW_EXECUTION_STATUS_RUNNING") != 0 &&
-		      strcmp(status, "WORKFLOW_EXECUTION_STATUS_PAUSED") != 0;
+	ret->closed = is_end(status);
 	bool taken_up = number_at(info, "/historyLength") > 2; /* as take_time_out() */
 	ret->r.status = taken_up ? TASK_RUNNING : TASK_PENDING;
 	ret->r.submitted_us = time_at(info, "/startTime");

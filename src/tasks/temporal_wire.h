@@ -45,6 +45,7 @@ bool temporal_no_such_workflow(int status, struct span body);
 /* How a workflow ended. `r` borrows from the buffers beside it. */
 struct temporal_close {
 	bool closed;
+	bool unreadable; /* it completed, and its result is not JSON */
 	char run_id[TEMPORAL_RUN_ID_MAX]; /* another run goes on in this one's place; "" none */
 	struct buf next_page;		  /* when not closed: the token to ask with */
 	struct task_result r;

@@ -1,7 +1,11 @@
 """Celery tasks as existing workers have them: those of core_tasks by name, and troublemakers."""
+import datetime
+import decimal
 import json
 import os
+import subprocess
 import time
+import uuid
 
 from celery import Celery
 
@@ -43,6 +47,52 @@ def try_twice(self):
     if self.request.retries == 0:
         raise self.retry(exc=ValueError("not yet"), countdown=1)
     return "at the second try"
+
+
+@app.task(name="python_types")
+def python_types():
+    at = datetime.datetime(2024, 1, 2, 3, 4, 5)
+    return {"utc": at.replace(tzinfo=datetime.timezone.utc), "naive": at, "date": at.date(), "time": at.time(),
+            "decimal": decimal.Decimal("1.50"), "uuid": uuid.UUID("0123456789abcdef0123456789abcdef"), "text": b"te\0xt",
+            "bytes": b"\xff", "list": [{"in": decimal.Decimal(2)}]}
+
+
+@app.task(name="progress_that_is_no_json", bind=True)
+def progress_that_is_no_json(self, duration):
+    self.update_state(state="PROGRESS", meta={"percent": float("nan")})
+    time.sleep(duration)
+    return "done"
+
+
+class Custom(Exception):
+    """Celery cannot make it anew from its arguments, and wraps it."""
+
+    def __init__(self, text, code):
+        super().__init__(text)
+        self.code = code
+
+
+class Told(Exception):
+    def __str__(self):
+        return "told: %d" % self.args[0]
+
+
+@app.task(name="raise_it")
+def raise_it(kind):
+    if kind == "os":
+        raise FileNotFoundError(2, "No such file or directory")
+    if kind == "file":
+        open("/nowhere", encoding="utf-8")
+    if kind == "command":
+        subprocess.run(["false"], check=True)
+    if kind == "unpickleable":
+        raise Custom("custom message", 5)
+    if kind == "cause":
+        try:
+            raise ValueError("first")
+        except ValueError as error:
+            raise RuntimeError("second") from error
+    raise {"two": ValueError("a", "b"), "custom": Told(5), "number": ValueError(5), "plain": ValueError("plain: text")}[kind]
 
 
 for name in os.environ.get("CELERY_APP_WITHOUT", "").split():

@@ -146,8 +146,53 @@ static void a_submission_is_in_its_queue(void **state)
 	assert_string_equal(w->id, "mine");
 	ask(w, "LLEN", "other\x06\x16" "6");
 	assert_int_equal(w->integer, 1);
-	ask(w, "SCARD", "_kombu.binding.other");
+}
+
+static void nothing_but_the_message_is_written(void **state)
+{
+	struct world *w = *state;
+	const struct span size[] = {SPAN_LIT("DBSIZE")};
+	struct task_call call = add;
+	call.queue = SPAN_LIT("other");
+	call.awaited = true;
+	submit(w, &call);
+	assert_int_equal(w->submission.status, TASK_SUBMITTED);
+	redis_command(w->c.worker, size, 1, 0, on_reply, w);
+	wait_for(w, 1);
 	assert_int_equal(w->integer, 1);
+}
+
+static void lists_follow_the_applications_options(void **state)
+{
+	static const struct {
+		const char *steps;
+		int priority;
+		const char *list;
+	} cases[] = {{"0, 1, 2, 5", 4, "q:2"}, {"0, 1, 2, 5", 9, "q:5"}, {"0", 9, "q"}, {"3,6", 0, "q:6"}, {"1,6", 3, "q:1"}};
+	struct world *w = *state;
+	struct task_call call = add;
+	call.queue = SPAN_LIT("q");
+	celery_world_set(&w->c, "sep", ":");
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		celery_world_set(&w->c, "priority_steps", cases[i].steps);
+		call.priority = cases[i].priority;
+		submit(w, &call);
+		ask(w, "LLEN", cases[i].list);
+		assert_int_equal(w->integer, 1);
+		ask(w, "DEL", cases[i].list);
+	}
+}
+
+static void options_of_lists_that_are_none(void **state)
+{
+	static const char *const bad[][2] = {{"priority_steps", ""},	   {"priority_steps", "0,,3"},	{"priority_steps", "3,0"},
+					     {"priority_steps", "0,3,"},   {"priority_steps", "0,a"},	{"priority_steps", "-1"},
+					     {"priority_steps", "0,256"},  {"sep", ""},			{"sep", "12345678901234567"},
+					     {"fanout_patterns", "maybe"}, {"fanout_prefix", "a b"}};
+	struct world *w = *state;
+	struct err e;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_true(task_options_set(w->c.options, span_of(bad[i][0]), span_of(bad[i][1]), &e) < 0);
 }
 
 static void what_a_worker_could_not_read_is_refused(void **state)
@@ -469,6 +514,8 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(a_submission_is_in_its_queue), TEST(what_a_worker_could_not_read_is_refused),
+		TEST(nothing_but_the_message_is_written), TEST(lists_follow_the_applications_options),
+		TEST(options_of_lists_that_are_none),
 		TEST(redis_says_no),		    TEST(redis_gone_is_told_quickly),
 		TEST(states_by_get),		    TEST(a_result_from_before_the_wait),
 		TEST(a_wait_ends_at_the_end_only),  TEST(a_cancelled_wait_is_silent),

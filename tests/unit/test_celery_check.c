@@ -23,6 +23,7 @@ struct world {
 	struct json_doc *recorded;
 	unsigned workers; /* that answer */
 	const char *registered[2], *queues[2]; /* bodies of their answers instead; NULL: as recorded */
+	const char *configured, *reported; /* what all of them answer to conf and report; NULL: {} */
 	bool late;	  /* the answers come twice, the second ones for a question that nobody has put */
 	unsigned questions;
 	struct task_check check;
@@ -54,6 +55,12 @@ static const char *other_body(const struct world *w, const char *method, unsigne
 static void answer(struct world *w, struct span list, const char *method, const char *ticket)
 {
 	const struct json_node *n = json_first(json_get(json_get(json_root(w->recorded), "answers"), method));
+	for (unsigned i = 0; !n && i < w->workers; i++) {
+		CLEANUP(buf_releasep) struct buf body = BUF_INIT(1u << 20);
+		const char *told = strcmp(method, "conf") == 0 ? w->configured : w->reported;
+		buf_printf(&body, "{\"%s\": %s}", i ? "two@host" : "one@host", told ? told : "{}");
+		push(w, list, ticket, buf_span(&body));
+	}
 	for (unsigned i = 0; n && i < w->workers; i++, n = json_next(n)) {
 		CLEANUP(buf_releasep) struct buf body = BUF_INIT(1u << 20);
 		const char *other = other_body(w, method, i);
@@ -75,7 +82,9 @@ static void on_question(void *arg, struct span payload)
 	assert_int_equal(base64_decode((struct span){text.ptr + 1, text.len - 2}, &body), 0);
 	assert_int_equal(json_doc_parse(buf_span(&body), &doc, NULL), 0);
 	const struct json_node *to = json_get(json_root(doc), "reply_to"), *method = json_get(json_root(doc), "method");
-	buf_printf(&list, "%s.%s", json_string(json_get(to, "routing_key")), json_string(json_get(to, "exchange")));
+	/* As kombu does: the default exchange takes the routing key for the queue's name. */
+	assert_string_equal(json_string(json_get(to, "exchange")), "");
+	buf_puts(&list, json_string(json_get(to, "routing_key")));
 	w->questions++;
 	answer(w, buf_span(&list), json_string(method), json_string(json_get(json_root(doc), "ticket")));
 	json_doc_free(doc);
@@ -196,6 +205,25 @@ static void assert_nothing_left(struct world *w)
 	assert_int_equal(w->integer, 0);
 }
 
+/* After a round in which somebody did not answer: the list for what comes late goes by itself. */
+static void assert_goes_by_itself(struct world *w)
+{
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(512);
+	const struct span size[] = {SPAN_LIT("DBSIZE")}, any[] = {SPAN_LIT("RANDOMKEY")};
+	int64_t deadline = clock_mono_ms() + 10000;
+	do
+		command(w, any, 1);
+	while (!strstr(w->text, "reply.celery.pidbox") && clock_mono_ms() < deadline);
+	buf_puts(&key, w->text);
+	const struct span ttl[] = {SPAN_LIT("TTL"), buf_span(&key)};
+	do
+		command(w, ttl, 2);
+	while (w->integer <= 0 && clock_mono_ms() < deadline);
+	assert_true(w->integer > 0);
+	command(w, size, 1);
+	assert_int_equal(w->integer, 1);
+}
+
 /* --- tests ---------------------------------------------------------------------------------------------------------------- */
 
 static void what_workers_have(void **state)
@@ -215,7 +243,7 @@ static void what_workers_have(void **state)
 		     "no live worker has registered task \"add_number\"; registered are: add_numbers, appx.with_default_name, echo, slow");
 	check(w, "echo", "c");
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_NO, "worker one@host consumes celery, a, not \"c\"");
-	assert_int_equal(w->questions, 2); /* one round for all of them */
+	assert_int_equal(w->questions, 4); /* one round for all of them */
 }
 
 static void several_at_once_are_one_round(void **state)
@@ -228,7 +256,7 @@ static void several_at_once_are_one_round(void **state)
 	}
 	celery_world_wait(&w->c, 3);
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
-	assert_int_equal(w->questions, 2);
+	assert_int_equal(w->questions, 4);
 }
 
 static void nobody_listens(void **state)
@@ -250,7 +278,7 @@ static void a_worker_that_does_not_answer(void **state)
 	check(w, "echo", NULL);
 	assert_check(w, TASK_ANSWER_UNKNOWN, TASK_ANSWER_UNKNOWN, "workers listen, but none answered in time");
 	assert_true(clock_mono_ms() - begin < 4000);
-	assert_nothing_left(w);
+	assert_goes_by_itself(w);
 }
 
 /* Two listen, one answers: what it does not know may be known to the other. */
@@ -269,8 +297,8 @@ static void an_incomplete_round_claims_nothing(void **state)
 	check(w, "echo", "b");
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_UNKNOWN, "not every worker answered; worker one@host consumes celery, a, not \"b\"");
 	assert_true(clock_mono_ms() - begin < 4000);
-	assert_int_equal(w->questions, 2);
-	assert_nothing_left(w);
+	assert_int_equal(w->questions, 4);
+	assert_goes_by_itself(w);
 }
 
 /* What a worker has that was deployed with another version of the code. */
@@ -313,6 +341,72 @@ static void answers_to_another_question_do_not_count(void **state)
 	check(w, "echo", NULL);
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
 	assert_nothing_left(w);
+}
+
+static void ask_priority(struct world *w, int priority, bool unawaited)
+{
+	const struct task_probe probe = {.task = SPAN_LIT("echo"), .priority = priority, .unawaited = unawaited};
+	celery_world_pass(&w->c, 5); /* the last answer is too old by then */
+	task_check(w->c.client, &probe, on_check, w);
+	celery_world_wait(&w->c, 1);
+}
+
+static void a_priority_whose_list_nobody_reads_is_refused(void **state)
+{
+	struct world *w = *state;
+	listen_as_workers(w, 1);
+	celery_world_set(&w->c, "health_interval", "1ms");
+	ask_priority(w, 5, false);
+	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
+	w->configured = "{\"broker_transport_options\": {\"priority_steps\": [0, 5, 9]}}";
+	ask_priority(w, 5, false);
+	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_NO,
+		     "worker one@host reads the lists of \"celery\" for the priorities 0, 5, 9, with the sep \"\\u0006\\u0016\"; nobody reads "
+		     "priority 5, which this backend puts to step 3 with the sep \"\\u0006\\u0016\"");
+	ask_priority(w, 0, false);
+	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
+	w->configured = "{\"broker_transport_options\": {\"sep\": \":\"}}";
+	ask_priority(w, 0, false);
+	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
+	ask_priority(w, 9, false);
+	assert_int_equal(w->check.worker, TASK_ANSWER_NO);
+	celery_world_set(&w->c, "sep", ":");
+	ask_priority(w, 9, false);
+	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
+}
+
+static void results_that_nobody_keeps_are_said(void **state)
+{
+	struct world *w = *state;
+	listen_as_workers(w, 1);
+	celery_world_set(&w->c, "health_interval", "1ms");
+	w->registered[0] = "{\"one@host\": [\"add_numbers [ignore_result=False]\", \"echo [ignore_result=True]\"]}";
+	ask_priority(w, 0, false);
+	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
+	w->reported = "{\"ok\": \"\\nsoftware -> celery:5.7.0 (recovery) kombu:5.7.0 py:3.11\"}";
+	ask_priority(w, 0, false);
+	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
+	w->reported = "{\"ok\": \"\\nsoftware -> celery:5.2.7 (dawn-chorus) kombu:5.2.4 py:3.11\"}";
+	ask_priority(w, 0, false);
+	assert_non_null(strstr(w->check.missing, "worker one@host (Celery 5.2) keeps no result of task \"echo\" (ignore_result)"));
+	ask_priority(w, 0, true);
+	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
+}
+
+static void results_that_cannot_be_found_or_read_are_said(void **state)
+{
+	struct world *w = *state;
+	listen_as_workers(w, 1);
+	celery_world_set(&w->c, "health_interval", "1ms");
+	w->configured = "{\"result_serializer\": \"pickle\"}";
+	ask_priority(w, 0, false);
+	assert_non_null(strstr(w->check.missing, "result_serializer \"pickle\""));
+	w->configured = "{\"result_backend_transport_options\": {\"global_keyprefix\": \"shop\"}}";
+	ask_priority(w, 0, false);
+	assert_non_null(strstr(w->check.missing, "global_keyprefix \"shop\""));
+	celery_world_set(&w->c, "result_key_prefix", "shop");
+	ask_priority(w, 0, false);
+	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
 }
 
 static void forbidden(struct world *w, const char *user, const char *rules)
@@ -383,7 +477,7 @@ static void health_and_check_take_turns(void **state)
 	celery_world_wait(&w->c, 2);
 	assert_int_equal(w->check.known, TASK_ANSWER_YES);
 	assert_true(w->health.worker);
-	assert_int_equal(w->questions, 3);
+	assert_int_equal(w->questions, 5);
 	assert_nothing_left(w);
 }
 
@@ -406,7 +500,8 @@ int main(void)
 		TEST(what_workers_have),	     TEST(several_at_once_are_one_round),
 		TEST(nobody_listens),		     TEST(a_worker_that_does_not_answer),
 		TEST(an_incomplete_round_claims_nothing), TEST(a_worker_of_the_queue_that_lacks_the_task),
-		TEST(odd_answers_are_passed_over),
+		TEST(odd_answers_are_passed_over),   TEST(a_priority_whose_list_nobody_reads_is_refused),
+		TEST(results_that_nobody_keeps_are_said), TEST(results_that_cannot_be_found_or_read_are_said),
 		TEST(answers_to_another_question_do_not_count), TEST(what_the_user_may_not_do_is_named),
 		TEST(a_full_redis_is_said),	     TEST(redis_is_gone),
 		TEST(health_and_check_take_turns),   TEST(the_client_may_go_meanwhile),

@@ -165,7 +165,13 @@ static void depth_is_limited(void **state)
 		repeat(&b, "[", JSON_MAX_DEPTH + (size_t)over);
 		repeat(&b, "]", JSON_MAX_DEPTH + (size_t)over);
 		assert_int_equal(json_validate(buf_span(&b), NULL), over ? -EBADMSG : 0);
+		assert_true(json_python_takes(buf_span(&b)));
+	}
+	for (int over = 0; over < 2; over++) {
+		CLEANUP(buf_releasep) struct buf b = BUF_INIT(100000);
 		struct json_doc *doc = NULL;
+		repeat(&b, "[", JSON_DOC_MAX_DEPTH + (size_t)over);
+		repeat(&b, "]", JSON_DOC_MAX_DEPTH + (size_t)over);
 		assert_int_equal(json_doc_parse(buf_span(&b), &doc, NULL), over ? -EBADMSG : 0);
 		json_doc_free(doc);
 	}
@@ -174,6 +180,25 @@ static void depth_is_limited(void **state)
 	struct err e;
 	assert_int_equal(json_validate(buf_span(&b), &e), -EBADMSG);
 	assert_non_null(strstr(e.text, "nested too deeply"));
+}
+
+static void what_pythons_json_takes(void **state)
+{
+	static const struct {
+		struct span text;
+		bool taken;
+	} cases[] = {
+		{SPAN_INIT("[NaN, Infinity, -Infinity]"), true}, {SPAN_INIT("\xEF\xBB\xBF{\"a\": 1}"), true},
+		{SPAN_INIT("{\0\"\0"), true},		 {SPAN_INIT("\xFF\xFE{\0}\0"), true},
+		{SPAN_INIT("[nan]"), false},			 {SPAN_INIT("[1,]"), false},
+		{SPAN_INIT("\xEF\xBB\xBF"), false},		 {SPAN_INIT("[+Infinity]"), false},
+		{SPAN_INIT("[\"\xFF\"]"), false},		 {SPAN_INIT(""), false},
+	};
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		assert_int_equal(json_python_takes(cases[i].text), cases[i].taken);
+		assert_int_equal(json_validate(cases[i].text, NULL), -EBADMSG);
+	}
 }
 
 /* The example of RFC 6901 §5, and what it leaves open. */
@@ -509,7 +534,7 @@ int main(void)
 		cmocka_unit_test(every_cut_of_a_document_is_invalid),
 		cmocka_unit_test(a_stopping_byte_is_found_at_every_offset),
 		cmocka_unit_test(errors_name_line_and_column),
-		cmocka_unit_test(depth_is_limited),
+		cmocka_unit_test(depth_is_limited), cmocka_unit_test(what_pythons_json_takes),
 		cmocka_unit_test(pointers_find_values),
 		cmocka_unit_test(pointer_syntax),
 		cmocka_unit_test(several_pointers_in_one_pass),
