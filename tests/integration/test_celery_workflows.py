@@ -93,4 +93,4 @@ def test_messages_of_a_chain_wait_in_the_queue_as_one(start, own_redis):
     router = start_router(start, own_redis.url(), "inputs", respond_async=True)
     assert call(router, "inputs", 1, headers={"Prefer": "respond-async"}).status_code == 202
     wait_until(lambda: own_redis.client().llen("celery") == 1, "the first step's message")
-    assert own_redis.client().dbsize() == 3, "the queue and its two bindings"
+    assert own_redis.client().dbsize() == 1, "the queue, and nothing beside it"

@@ -267,7 +267,9 @@ def test_a_number_that_is_no_double(world):
         assert [a.body for a in answers] == [LEGACY, LEGACY]
         return
     assert json.loads(answers[0].body) == "inf"
-    assert answers[1].status == 500 and "JSON" in detail(answers[1]).upper()
+    unreadable = world.name in ("celery", "temporal")  # their workers write Infinity, and say that the task has succeeded
+    assert answers[1].status == (502 if unreadable else 500), answers[1].body
+    assert ("cannot be read" if unreadable else "JSON") in detail(answers[1])
 
 
 def test_a_megabyte_both_ways(world):

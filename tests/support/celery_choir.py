@@ -11,7 +11,7 @@ class Choir:
     def __init__(self, server, n, tasks):
         self.client = server.client()
         self.ears = [server.client().pubsub(ignore_subscribe_messages=True) for _ in range(n)]
-        self.answers = {"registered": tasks, "active_queues": [{"name": "celery"}], "ping": {"ok": "pong"}}
+        self.answers = {"registered": tasks, "active_queues": [{"name": "celery"}], "ping": {"ok": "pong"}, "conf": {}, "report": {"ok": ""}}
         self.ending = threading.Event()
         self.thread = threading.Thread(target=self._sing, daemon=True)
 
@@ -36,10 +36,12 @@ class Choir:
 
     def _answer(self, question):
         to = question["reply_to"]
+        # The default exchange takes the routing key for the queue's name.
+        key = "%s.%s" % (to["routing_key"], to["exchange"]) if to["exchange"] else to["routing_key"]
         pipe = self.client.pipeline(transaction=False)
         for n in range(len(self.ears)):
             body = json.dumps({"w%d@choir" % n: self.answers[question["method"]]})
-            pipe.lpush("%s.%s" % (to["routing_key"], to["exchange"]), json.dumps(
+            pipe.lpush(key, json.dumps(
                 {"body": base64.b64encode(body.encode()).decode(), "content-encoding": "utf-8", "content-type": "application/json",
                  "headers": {"ticket": question["ticket"], "clock": 1},
                  "properties": {"body_encoding": "base64", "delivery_tag": str(uuid.uuid4())}}))
