@@ -18,7 +18,7 @@
 #include "cli/rollout_wait.h"
 
 #define TRIES_MAX 8
-#define QUESTION_MAX 1100
+#define QUESTION_MAX 1400
 #define INSIST_MAX 4 /* tries of a rollback whose writes fail midway */
 #define AGAIN_FIRST_MS 20u /* doubled each time, with jitter, so that two who change at once part */
 
@@ -88,7 +88,7 @@ static void find_question(const struct changing *c, char question[QUESTION_MAX])
 {
 	const struct rollout_arguments *a = c->arguments;
 	const struct rollout_draft *d = &c->draft;
-	char parts[4][256] = {"", "", "", ""};
+	char parts[4][320] = {"", "", "", ""};
 	question[0] = '\0';
 	if (arguments_are_emergency(a))
 		return;

@@ -429,7 +429,7 @@ static void the_gate_judges_each_operation_by_itself(void **state)
 	(void)state;
 	static const struct sides good = {2000, 0, 0, 0}, bad = {0, 30, 0, 0}, none = {0, 0, 0, 0}, few = {15, 0, 0, 0},
 				  few_bad = {0, 12, 0, 0}, few_mixed = {14, 1, 0, 0};
-	static const struct {
+	const struct { /* not static: clang takes no object for a constant */
 		struct sides tasks[4];
 		enum gate_verdict verdict;
 		const char *why;
