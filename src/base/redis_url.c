@@ -27,7 +27,11 @@ static int decode(struct span s, const char *what, char **to, struct err *e)
 		char c = s.ptr[i];
 		if (c == '%') {
 			int high = i + 2 < s.len ? hex(s.ptr[i + 1]) : -1, low = high >= 0 ? hex(s.ptr[i + 2]) : -1;
-			if (high < 0 || low < 0 || (high == 0 && low == 0)) {
+			if (high < 0 || low < 0) { /* as Python's unquote, which Celery uses: it stays as it is */
+				text[n++] = c;
+				continue;
+			}
+			if (high == 0 && low == 0) {
 				free(text);
 				return err_set(e, -EINVAL, "the URL's %s has a wrong percent-encoding", what);
 			}

@@ -230,6 +230,30 @@ static void choose_default(struct config *c)
 		c->default_backend = c->backends[0].name;
 }
 
+static bool parse_switch(const char *text, bool *ret)
+{
+	static const char *const yes[] = {"true", "1", "yes", "on"}, *const no[] = {"false", "0", "no", "off"};
+	for (size_t i = 0; i < 4; i++) {
+		if (strcasecmp(text, yes[i]) == 0 || strcasecmp(text, no[i]) == 0) {
+			*ret = strcasecmp(text, yes[i]) == 0;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The switch and a token are all that the Python services give. A wrong value of the switch is told by read_environment_defaults. */
+static void declare_hatchet_by_environment(struct config_reader *r)
+{
+	const char *text = environment_get(r, "HATCHET_BACKEND_ENABLED");
+	const struct task_backend *hatchet = task_backend_find(SPAN_LIT("hatchet"));
+	bool wanted;
+	if (!text || !parse_switch(text, &wanted) || !wanted || !hatchet || config_backend(r->config, SPAN_LIT("hatchet")))
+		return;
+	if (environment_get(r, "HATCHET_CLIENT_TOKEN") || environment_get(r, "HATCHET_TOKEN"))
+		declare(r, hatchet, NULL, 0);
+}
+
 void read_backends(const struct place *root)
 {
 	struct config_reader *r = root->reader;
@@ -244,6 +268,7 @@ void read_backends(const struct place *root)
 	} else if (!chosen.node) {
 		choose_default(c);
 	}
+	declare_hatchet_by_environment(r);
 	const char *variable = "", *from_environment = environment_backend(r, &variable);
 	if (from_environment)
 		use_environment_backend(r, variable, span_of(from_environment));
@@ -283,18 +308,6 @@ void judge_backends(struct config_reader *r)
 }
 
 /* --- flags' defaults from the environment -------------------------------------------------------------------------- */
-
-static bool parse_switch(const char *text, bool *ret)
-{
-	static const char *const yes[] = {"true", "1", "yes", "on"}, *const no[] = {"false", "0", "no", "off"};
-	for (size_t i = 0; i < 4; i++) {
-		if (strcasecmp(text, yes[i]) == 0 || strcasecmp(text, no[i]) == 0) {
-			*ret = strcasecmp(text, yes[i]) == 0;
-			return true;
-		}
-	}
-	return false;
-}
 
 void read_environment_defaults(struct config_reader *r)
 {

@@ -114,7 +114,10 @@ static void read_token(const struct place *p, struct config *c)
 
 static void check_flag_file(const struct place *p, const char *path)
 {
-	if (path && access(path, R_OK) != 0)
+	struct stat st;
+	if (path && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+		place_mistake(p, "%s is a folder; name one features file (it may hold several documents)", path);
+	else if (path && access(path, R_OK) != 0)
 		place_warning(p, "%s cannot be read now: until it can, flags have their defaults", path);
 }
 

@@ -179,11 +179,15 @@ static int put_url(const struct operation *op, const char *rest, struct buf *out
 	return buf_puts(out, rest);
 }
 
-static bool answered_at_all(const struct http_reply *reply, struct err *e)
+/* Who gives gRPC's address, as the Python clients ask for it, is told where and how this one asks. */
+static bool answered_at_all(const struct operation *op, const struct http_reply *reply, struct err *e)
 {
+	const struct temporal_options *o = op->client->options;
 	if (reply->failure == HTTP_OK)
 		return true;
-	err_set(e, 0, "Temporal: %s", reply->detail);
+	err_set(e, 0, "Temporal: %s%s%s%s", reply->detail, o->http_url_is_guessed ? " (asked over HTTP at " : "",
+		o->http_url_is_guessed ? o->http_url : "",
+		o->http_url_is_guessed ? ", not gRPC's port; http_url or TEMPORAL_HTTP_URL names another address)" : "");
 	return false;
 }
 
@@ -215,7 +219,7 @@ static void start_unsettled(struct operation *op, bool sent, const struct err *w
 static void on_start_answer(struct operation *op, const struct http_reply *reply)
 {
 	struct err why = {""};
-	if (!answered_at_all(reply, &why)) {
+	if (!answered_at_all(op, reply, &why)) {
 		start_unsettled(op, reply->sent, &why);
 		return;
 	}
@@ -419,7 +423,7 @@ static void client_wait_cancel(struct task_wait *w)
 /* What kept us from a description; 0 when nothing did. */
 static int describe_error(struct operation *op, const struct http_reply *reply, struct err *e)
 {
-	if (!answered_at_all(reply, e))
+	if (!answered_at_all(op, reply, e))
 		return TASK_E_UNREACHABLE;
 	if (reply->status != 200) {
 		temporal_error(reply->status, reply->body, e);
@@ -513,7 +517,7 @@ static void tell_done(struct operation *op, int error, struct err *e)
 static void on_cancelled(struct operation *op, const struct http_reply *reply)
 {
 	struct err e = {""};
-	if (!answered_at_all(reply, &e)) {
+	if (!answered_at_all(op, reply, &e)) {
 		tell_done(op, TASK_E_UNREACHABLE, &e);
 	} else if (reply->status == 200 || temporal_no_such_workflow(reply->status, reply->body)) {
 		tell_done(op, 0, &e);
@@ -606,7 +610,7 @@ static void read_queue(const struct operation *op, const struct http_reply *repl
 	struct err e = {""};
 	int64_t polled_us = 0;
 	*h = (struct task_health){.backlog = -1};
-	if (answered_at_all(reply, &e)) {
+	if (answered_at_all(op, reply, &e)) {
 		if (reply->status != 200)
 			temporal_error(reply->status, reply->body, &e);
 		else if (temporal_queue_parse(reply->body, &polled_us, &h->backlog, &e) == 0)

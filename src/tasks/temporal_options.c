@@ -154,6 +154,7 @@ static int defaults(struct temporal_options *o, struct err *e)
 	if (r == 0 && !o->http_url) {
 		CLEANUP(buf_releasep) struct buf url = BUF_INIT(1024);
 		buf_printf(&url, "http://%s:7243", o->host ? o->host : "127.0.0.1");
+		o->http_url_is_guessed = true;
 		r = url.error ? err_set(e, url.error, "out of memory")
 			      : task_setting_text(&o->http_url, buf_span(&url), e);
 	}

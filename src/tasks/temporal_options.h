@@ -13,6 +13,7 @@ struct temporal_options {
 	char *authorization; /* "Bearer …", or NULL */
 	char *ca_file, *client_cert, *client_key;
 	unsigned execution_timeout_ms;
+	bool http_url_is_guessed; /* of host, with the usual port */
 	char *base; /* <http_url>/api/v1/namespaces/<namespace>, by check */
 };
 

@@ -705,6 +705,28 @@ static void environment_over_settings(void **state)
 	assert_true(span_is(backend_setting(b, "host"), "h"));
 }
 
+/* The switch and a token are all that the Python services are given. */
+static void hatchet_is_declared_by_its_switch_and_token(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *environment[3];
+		bool declared;
+	} cases[] = {
+		{{"HATCHET_BACKEND_ENABLED=true", "HATCHET_TOKEN=t"}, true},
+		{{"HATCHET_BACKEND_ENABLED=1", "HATCHET_CLIENT_TOKEN=t"}, true},
+		{{"HATCHET_BACKEND_ENABLED=false", "HATCHET_TOKEN=t"}, false},
+		{{"HATCHET_TOKEN=t"}, false},
+		{{"HATCHET_BACKEND_ENABLED=true"}, false},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		environment = cases[i].environment;
+		CLEANUP(config_unrefp) struct config *c = parsed(SERVICE "backends: {embedded: {}}\n");
+		assert_int_equal(config_backend(c, SPAN_LIT("hatchet")) != NULL, cases[i].declared);
+		assert_true(span_is(c->default_backend, "embedded"));
+	}
+}
+
 static void environment_mistakes(void **state)
 {
 	(void)state;
@@ -817,6 +839,7 @@ int main(void)
 		cmocka_unit_test(bad_tokens_are_told_without_them),
 		cmocka_unit_test(environment_wins),
 		cmocka_unit_test(environment_over_settings),
+		cmocka_unit_test(hatchet_is_declared_by_its_switch_and_token),
 		cmocka_unit_test(environment_mistakes),
 		cmocka_unit_test(flipt_token_file),
 		cmocka_unit_test(the_default_file_is_good),

@@ -104,6 +104,8 @@ static void tokens_that_are_none(void **state)
 		{"a.secret!.c", NULL, "not JSON in base64url"},
 		{"a.c2VjcmV0.c", NULL, "not JSON in base64url"},
 		{"a b.c.d", NULL, "blank"},
+		{"\"a.b.c\"", NULL, "quotes"},
+		{"'a.b.c'", NULL, "quotes"},
 		{NULL, "{}", "sub"},
 		{NULL, "{\"sub\":\"secret\"}", "sub"},
 		{NULL, "{\"sub\":\"707d0855-80ab-4e1f-a156-f1c4546cbf5\"}", "sub"},
