@@ -256,6 +256,7 @@ static int read_alias(struct reader *r, const yaml_event_t *ev, unsigned depth, 
 		n->text = target->pub.text;
 		n->first = target->pub.first;
 		n->count = target->pub.count;
+		n->fault = target->pub.fault;
 		(*ret)->weight = target->weight;
 		(*ret)->height = target->height;
 		return 0;
@@ -415,15 +416,25 @@ static int add_merged(struct reader *r, size_t *n, const struct yaml_node *merge
 	return 0;
 }
 
-static int duplicate(struct reader *r, const struct item *first, const struct item *second)
+/* Where elements are judged one by one, it is the mapping's. */
+static int keep_fault(struct reader *r, struct yaml_node *mapping)
+{
+	if (!mapping->fault)
+		mapping->fault = arena_text(r->doc, r->err->text, strlen(r->err->text));
+	r->err->text[0] = '\0';
+	return mapping->fault ? 0 : out_of_memory(r);
+}
+
+static int duplicate(struct reader *r, struct node *mapping, const struct item *first, const struct item *second)
 {
 	const struct yaml_node *k = second->node->pub.key;
-	return mistake(r, -EBADMSG, k->line, k->column, "the key \"%.*s\" was given already on line %u",
+	int code = mistake(r, -EBADMSG, k->line, k->column, "the key \"%.*s\" was given already on line %u",
 		       k->text.len > 100 ? 100 : (int)k->text.len, k->text.ptr, first->node->pub.key->line);
+	return r->many ? keep_fault(r, &mapping->pub) : code;
 }
 
 /* Keeps the first of each key, in the old order; two explicit ones are a mistake. */
-static int unique_items(struct reader *r, size_t *n)
+static int unique_items(struct reader *r, struct node *mapping, size_t *n)
 {
 	if (*n == 0)
 		return 0; /* there may be no array to sort yet */
@@ -432,8 +443,9 @@ static int unique_items(struct reader *r, size_t *n)
 	for (size_t i = 0; i < *n; i++) {
 		const struct item *last = kept ? &r->items[kept - 1] : NULL;
 		if (last && span_eq(last->node->pub.key->text, r->items[i].node->pub.key->text)) {
-			if (r->items[i].rank == 0)
-				return duplicate(r, last, &r->items[i]);
+			int code = r->items[i].rank == 0 ? duplicate(r, mapping, last, &r->items[i]) : 0;
+			if (code < 0)
+				return code;
 			continue;
 		}
 		r->items[kept++] = r->items[i];
@@ -484,7 +496,7 @@ static int finish_mapping(struct reader *r, struct node *mapping, const yaml_eve
 	if (code == 0 && merge)
 		code = add_merged(r, &n, merge);
 	if (code == 0)
-		code = unique_items(r, &n);
+		code = unique_items(r, mapping, &n);
 	return code < 0 ? code : link_items(r, mapping, ev, n);
 }
 
@@ -672,6 +684,14 @@ const struct yaml_node *yaml_root(const struct yaml_doc *doc)
 const char *yaml_name(const struct yaml_doc *doc)
 {
 	return doc->name;
+}
+
+const char *yaml_fault(const struct yaml_node *n)
+{
+	const char *fault = n->fault;
+	for (const struct yaml_node *i = n->first; i && !fault; i = i->next)
+		fault = yaml_fault(i);
+	return fault;
 }
 
 /* --- values -------------------------------------------------------------------------------------------------------- */

@@ -8,7 +8,7 @@
  * Errors:    -EBADMSG with "file:line:column: …"; -EFBIG beyond a limit.
  * Refused:   duplicate keys, keys that are no scalars, tags beyond YAML's core schema, NUL characters, anything but UTF-8.
  * Limits:    YAML_MAX_DEPTH levels, YAML_MAX_NODES nodes (aliases expanded), YAML_MAX_ANCHORS anchors, one document per
- *            file (a second is an error), but for yaml_parse_all.
+ *            file (a second is an error), but for yaml_parse_all, which also keeps the first of duplicate keys and says so.
  */
 #ifndef BASE_YAML_H
 #define BASE_YAML_H
@@ -36,6 +36,7 @@ struct yaml_node {
 	const struct yaml_node *key; /* in a mapping: this item's key (a scalar) */
 	struct yaml_node *first, *next;
 	size_t count;
+	const char *fault; /* mapping read by yaml_parse_all: a key that is given twice, as a sentence with its place; else NULL */
 };
 
 struct yaml_doc;
@@ -45,11 +46,15 @@ struct yaml_doc;
 
 /* `name` is what messages call the text. An empty text gives a document whose root is NULL. */
 int yaml_parse(const char *name, struct span text, struct yaml_doc **ret, struct err *e);
-/* The same of a text that may hold several documents (---): each root's `next` is the next document's. */
+/* The same of a text that may hold several documents (---): each root's `next` is the next document's. A key that is given
+ * twice is its mapping's fault there and no error: elements are judged one by one (yaml_fault). */
 int yaml_parse_all(const char *name, struct span text, struct yaml_doc **ret, struct err *e);
 struct yaml_doc *yaml_free(struct yaml_doc *doc);
 const struct yaml_node *yaml_root(const struct yaml_doc *doc);
 const char *yaml_name(const struct yaml_doc *doc);
+
+/* The first fault at or below a node, NULL for none. */
+const char *yaml_fault(const struct yaml_node *n);
 
 /* All take NULL nodes and then find nothing. */
 const struct yaml_node *yaml_get(const struct yaml_node *mapping, const char *key);

@@ -181,6 +181,13 @@ static int take_list(const struct features *f, const struct yaml_node *mapping, 
 	return 0;
 }
 
+/* Which of a key's two values is meant nobody can say; the sentence has file and line. */
+static int refuse_fault(const struct features *f, const struct yaml_node *n)
+{
+	const char *fault = yaml_fault(n);
+	return fault ? err_set(f->e, -EBADMSG, "%s", fault) : 0;
+}
+
 static int need_mapping(const struct features *f, const struct yaml_node *n, const char *where)
 {
 	return n->kind == YAML_MAPPING ? 0 : fail(f, n, where, "", "must be a mapping");
@@ -286,7 +293,9 @@ static int load_segment(const struct features *f, const struct yaml_node *n, siz
 		return r;
 	snprintf(place, sizeof(place), "segment \"%.100s\"", ret->key.ptr);
 	const char *match_key = yaml_get(n, "match_type") ? "match_type" : "matchType";
-	r = take_word(f, yaml_get(n, match_key), place, match_key, match_types, &any);
+	r = refuse_fault(f, n);
+	if (r == 0)
+		r = take_word(f, yaml_get(n, match_key), place, match_key, match_types, &any);
 	if (r == 0)
 		r = take_list(f, n, place, "constraints", &c, &ret->n_constraints);
 	if (r == 0)
@@ -710,7 +719,9 @@ static int load_parts(struct features *f, const struct yaml_node *n, struct flag
 	char place[MODEL_PLACE_MAX];
 	int type = FLAG_VARIANT;
 	snprintf(place, sizeof(place), "flag \"%.80s\"", ret->key.ptr);
-	int r = take_word(f, yaml_get(n, "type"), place, "type", flag_types, &type);
+	int r = refuse_fault(f, n);
+	if (r == 0)
+		r = take_word(f, yaml_get(n, "type"), place, "type", flag_types, &type);
 	if (r == 0)
 		r = take_bool(f, n, place, "enabled", &ret->enabled);
 	if (r == 0)
@@ -794,6 +805,8 @@ static int count_flags(struct features *f, const char *name, size_t *ret)
 			continue;
 		if (root->kind != YAML_MAPPING)
 			return err_set(f->e, -EBADMSG, sentence, name, root->line);
+		if (root->fault)
+			return err_set(f->e, -EBADMSG, "%s", root->fault);
 		int r = take_list(f, root, "", "flags", &n, &count);
 		if (r < 0)
 			return r;

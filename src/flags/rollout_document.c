@@ -47,6 +47,10 @@ int rollout_open(const char *name, struct span text, const char *flag, const str
 	d->length = text.len;
 	d->sides = sides;
 	int r = yaml_parse_all(name, (struct span){d->text, d->length}, &d->doc, e);
+	/* A key given twice at the top: routers refuse the whole document, so that nothing written into it would take effect. */
+	for (const struct yaml_node *root = r == 0 ? yaml_root(d->doc) : NULL; root && r == 0; root = root->next)
+		if (root->fault)
+			r = err_set(e, -EBADMSG, "%s", root->fault);
 	if (r == 0) {
 		find_flag(d, flag);
 		if (!d->flag)

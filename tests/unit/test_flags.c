@@ -262,6 +262,18 @@ static void an_odd_segment_concerns_only_those_who_ask_for_it(void **state)
 	flag_snapshot_unref(s);
 }
 
+/* Which value counts is unknown of that flag alone. */
+static void a_key_given_twice_concerns_only_its_flag(void **state)
+{
+	static const char text[] = "flags:\n- {key: odd, type: boolean, enabled: true, enabled: false}\n"
+				   "- {key: other, type: boolean, enabled: true}\n";
+	struct flag_snapshot *s = features(text, FLAG_RULES_V2);
+	(void)state;
+	assert_non_null(strstr(flag_broken(flag_find(s, SPAN_LIT("odd"))), "the key \"enabled\" was given already on line 2"));
+	assert_null(flag_broken(flag_find(s, SPAN_LIT("other"))));
+	flag_snapshot_unref(s);
+}
+
 /* Flipt 2.11 writes every set of format 1.6 as a list. */
 static void documents_of_one_file_count_by_their_namespace(void **state)
 {
@@ -693,6 +705,7 @@ int main(void)
 		cmocka_unit_test(one_odd_flag_freezes_no_other),
 		cmocka_unit_test(what_is_set_aside_stays_so_on_disk),
 		cmocka_unit_test(an_odd_segment_concerns_only_those_who_ask_for_it),
+		cmocka_unit_test(a_key_given_twice_concerns_only_its_flag),
 		cmocka_unit_test(documents_of_one_file_count_by_their_namespace),
 		cmocka_unit_test(sets_may_be_lists),
 		cmocka_unit_test(too_many_segments_in_a_rule),
