@@ -420,12 +420,13 @@ static unsigned attempts_of(struct span body)
 /* Whatever a newer server has beside these is no end. */
 static bool is_end(const char *status)
 {
-	static const char *const ends[] = {"COMPLETED", "FAILED", "CANCELED", "TERMINATED", "CONTINUED_AS_NEW", "TIMED_OUT"};
-	const size_t prefix = sizeof("WORKFLOW_EXECUTION_STATUS_") - 1;
-	if (strncmp(status, "WORKFLOW_EXECUTION_STATUS_", prefix) != 0)
-		return false;
+	static const char *const ends[] = {
+		"WORKFLOW_EXECUTION_STATUS_COMPLETED",	      "WORKFLOW_EXECUTION_STATUS_FAILED",
+		"WORKFLOW_EXECUTION_STATUS_CANCELED",	      "WORKFLOW_EXECUTION_STATUS_TERMINATED",
+		"WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW", "WORKFLOW_EXECUTION_STATUS_TIMED_OUT",
+	};
 	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
-		if (strcmp(status + prefix, ends[i]) == 0)
+		if (strcmp(status, ends[i]) == 0)
 			return true;
 	return false;
 }

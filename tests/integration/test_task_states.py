@@ -6,7 +6,8 @@ import pytest
 
 from programs import ROOT
 
-FILES = {"contract": "integration/test_contract.py", "celery": "integration/test_celery.py"}
+FILES = {"contract": "integration/test_contract.py", "celery": "integration/test_celery.py",
+         "celery_texts": "integration/test_celery_texts.py"}
 
 
 def read(*path):
