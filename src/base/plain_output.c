@@ -33,9 +33,11 @@ static bool write_all(int fd, const char *p, size_t n)
 	return true;
 }
 
-/* How much of the end is the beginning of a character that may still become whole. */
+/* How much of the end is the beginning of a character, or of a line end, that may still become whole. */
 static size_t unfinished(const char *p, size_t n)
 {
+	if (n && p[n - 1] == '\r')
+		return 1; /* a line end, if LF follows */
 	for (size_t back = 1; back <= 3 && back <= n; back++) {
 		unsigned char c = (unsigned char)p[n - back];
 		size_t whole = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : c >= 0xC0 ? 2 : 1;

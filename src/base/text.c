@@ -77,7 +77,8 @@ int text_put_lines(struct buf *out, struct span s)
 {
 	char piece[TEXT_PIECE_MAX];
 	while (s.len && !out->error) {
-		bool kept = *s.ptr == '\n' || *s.ptr == '\t';
+		bool line_end = *s.ptr == '\r' && s.len > 1 && s.ptr[1] == '\n'; /* as CSV has it (RFC 4180) */
+		bool kept = *s.ptr == '\n' || *s.ptr == '\t' || line_end;
 		char c = *s.ptr;
 		size_t n = text_piece(&s, piece);
 		if (kept)

@@ -36,7 +36,7 @@ int text_put_cut(struct buf *out, struct span s, size_t max);
 /* The same into a NUL-terminated array of `size` bytes. */
 void text_copy(struct span s, char *dst, size_t size);
 
-/* The same as text_put_plain, but for line ends and tabs, which stay: for several lines on a terminal. */
+/* The same as text_put_plain, but for line ends (LF, CR LF) and tabs, which stay: for several lines on a terminal. */
 int text_put_lines(struct buf *out, struct span s);
 /* The front of it, of at most `max` bytes, cut at a character. */
 struct span text_front(struct span s, size_t max);

@@ -20,7 +20,7 @@ SHOWN = {CSI: "\\x9b31m\\xff", UTF8_CSI: "\\u009b31m"}
 
 def plain(data):
     text = data.decode("utf-8") if isinstance(data, bytes) else data
-    bad = {ch for ch in text if (ord(ch) < 0x20 and ch not in "\n\t") or 0x7F <= ord(ch) <= 0x9F}
+    bad = {ch for ch in text.replace("\r\n", "\n") if (ord(ch) < 0x20 and ch not in "\n\t") or 0x7F <= ord(ch) <= 0x9F}
     assert not bad, (bad, text[:500])
     return text
 

@@ -1,4 +1,6 @@
 """migration-status over what a real router recorded."""
+import csv
+import io
 import json
 import os
 import re
@@ -57,6 +59,16 @@ def test_json_has_the_same_numbers(start):
     report = json.loads(told.stdout)
     text = json.dumps(report)
     assert '"total_executions": 16' in text or '"executions": 16' in text
+
+
+def test_csv_is_read_as_csv(start):
+    router, _ = router_with_both_sides(start, legacy=3, task=2)
+    done = subprocess.run([program("migration-status"), "--db", router.outcomes_path, "--csv"], stdin=subprocess.DEVNULL,
+                          capture_output=True, check=True, timeout=60)
+    assert done.stdout.count(b"\r\n") == done.stdout.count(b"\n") and b"\\" not in done.stdout
+    header, *rows = csv.reader(io.StringIO(done.stdout.decode(), newline=""))
+    assert header[-1] == "p99_us" and rows
+    assert all(len(row) == len(header) and (row[-1] == "" or row[-1].isdigit()) for row in rows)
 
 
 def test_nothing_recorded_is_no_hundred_percent(start):
