@@ -60,14 +60,22 @@ static bool decode(char *text, size_t *n)
 	return changed;
 }
 
+/* Where its name ends for somebody: at parameters, at a fragment (which some servers cut off), at a NUL, at a query behind "%3f". */
+static size_t segment_name(const char *segment, size_t n)
+{
+	size_t length = 0;
+	while (length < n && segment[length] && !strchr(";#?", segment[length]))
+		length++;
+	return length;
+}
+
 static bool climbs(const char *path, size_t n)
 {
 	long depth = 0;
 	for (size_t begin = 0, i = 0; i <= n; i++) {
 		if (i < n && path[i] != '/' && path[i] != '\\')
 			continue;
-		const char *parameters = memchr(path + begin, ';', i - begin);
-		size_t length = parameters ? (size_t)(parameters - path) - begin : i - begin;
+		size_t length = segment_name(path + begin, i - begin);
 		bool dots = length == 2 && path[begin] == '.' && path[begin + 1] == '.';
 		depth += dots ? -1 : length > 0 && !(length == 1 && path[begin] == '.');
 		if (depth < 0)
