@@ -71,8 +71,8 @@ static bool check_one(const struct config *c, const struct flag_snapshot *s, str
 	return hatchet; /* which nobody needs */
 }
 
-static void say_unasked(const struct config *c, const struct flag_snapshot *s, const struct operation *op,
-			struct span flag)
+static void say_unasked(FILE *out, const char *kind, const struct config *c, const struct flag_snapshot *s,
+			const struct operation *op, struct span flag)
 {
 	CLEANUP(buf_releasep) struct buf properties = BUF_INIT(65536);
 	const struct flag *f = flag_find(s, flag);
@@ -80,9 +80,10 @@ static void say_unasked(const struct config *c, const struct flag_snapshot *s, c
 		return;
 	flag_names_unasked(op, f, &properties);
 	if (properties.len)
-		printf("  note: %.*s asks for %s, which %.*s.%.*s gives nobody: say in its \"context\" where "
-		       "it is found\n",
-		       SPAN_ARG(flag), properties.ptr, SPAN_ARG(op->service), SPAN_ARG(op->name));
+		fprintf(out,
+			"%s: %.*s asks for %s, which %.*s.%.*s gives nobody: say in its \"context\" where "
+			"it is found\n",
+			kind, SPAN_ARG(flag), properties.ptr, SPAN_ARG(op->service), SPAN_ARG(op->name));
 }
 
 /* --- all of it ----------------------------------------------------------------------------------------------------- */
@@ -114,7 +115,7 @@ static size_t compare_flags(const struct config *c, const struct flag_snapshot *
 	for (size_t i = 0; i < c->n_services; i++)
 		for (size_t j = 0; j < c->services[i].n_operations; j++)
 			for (size_t k = 0; k < c->services[i].operations[j].n_flags; k++)
-				say_unasked(c, s, &c->services[i].operations[j],
+				say_unasked(stdout, "  note", c, s, &c->services[i].operations[j],
 					    c->services[i].operations[j].flags[k]);
 	return missing;
 }
@@ -172,8 +173,10 @@ static int judge_file(const struct config *c, const struct flag_snapshot *s)
 	for (size_t i = 0; i < c->n_services; i++)
 		for (size_t j = 0; j < c->services[i].n_operations; j++) {
 			const struct operation *op = &c->services[i].operations[j];
-			for (size_t k = 0; k < op->n_flags && op->has_task; k++)
+			for (size_t k = 0; k < op->n_flags && op->has_task; k++) {
 				fine = file_has(c, s, op, op->flags[k]) && fine;
+				say_unasked(stderr, "warning", c, s, op, op->flags[k]);
+			}
 		}
 	return fine ? 0 : 1;
 }

@@ -100,6 +100,8 @@ def test_properties_that_nobody_gives_are_named(start):
     checked = start.run("migration-router", "check", router.config_path, "--flags")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "note: %s asks for email, which app.echo gives nobody" % FLAG in checked.stdout
+    plain = start.run("migration-router", "check", router.config_path)
+    assert plain.returncode == 0 and "warning: %s asks for email, which app.echo gives nobody" % FLAG in plain.stderr, plain.stderr
     got = start.run("migration-rollout", "--config", router.config_path, "get", FLAG)
     assert "note: asks for email, which app.echo gives nobody" in got.stdout
     explained = start.run("migration-router", "explain", "--config", router.config_path, "--service", "app", "--operation", "echo",
