@@ -13,7 +13,7 @@ die() {
 }
 
 # build NAME LABEL [meson options]: configures build-NAME once (again when the options change) and compiles it. What the
-# tools say is kept in build-NAME/log and shown only when something fails.
+# tools say is kept in build-NAME/log and shown only when something fails. BUILD_TARGETS: only these (ninja's names).
 build() {
 	local dir="$ROOT/build-$1" label=$2 want
 	shift 2
@@ -28,7 +28,8 @@ build() {
 		fi
 		printf '%s\n' "$want" >"$dir/options"
 	fi
-	if ! ninja -C "$dir" -j "$(nproc)" >"$dir/log" 2>&1; then
+	# shellcheck disable=SC2086  # a list
+	if ! ninja -C "$dir" -j "$(nproc)" ${BUILD_TARGETS:-} >"$dir/log" 2>&1; then
 		grep -E -A4 'error:|warning:|undefined reference|FAILED' "$dir/log" | head -n 60 >&2
 		complain "could not build $label: $dir/log"
 		return 1

@@ -4,6 +4,7 @@ Every suite is a generator of results; a result is (name, "passed" | "failed" | 
 smallest thing that has a name: a case of a cmocka program, a rule of layers.py, a fuzz target, a pytest function.
 """
 import glob
+import inspect
 import json
 import os
 import platform
@@ -38,10 +39,12 @@ class CannotBuild(Exception):
     pass
 
 
-def build(kind):
-    """Builds build-test-KIND once per run and returns its folder."""
+def build(kind, targets=()):
+    """Builds build-test-KIND, or only these targets of it, once per run and returns its folder."""
     if kind not in built:
-        environment = dict(os.environ, CC="clang") if kind == "clang" else os.environ
+        environment = dict(os.environ, BUILD_TARGETS=" ".join(targets))
+        if kind == "clang":
+            environment["CC"] = "clang"
         script = '. "$1/scripts/lib/common.sh"; shift; build "$@"'
         command = ["bash", "-c", script, "build", ROOT, "test-" + kind, kind] + BUILDS[kind]
         built[kind] = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL).returncode == 0
@@ -74,36 +77,43 @@ def cases_of(record):
         yield record["name"], "passed", ""  # a program without cases counts as one
 
 
-def meson_tests(kind, prefix=(), suite=None):
-    folder = build(kind)
+def meson_tests(kind, prefix=(), suite=None, only=()):
+    """All unit tests, or those named: of these alone is built what they need."""
+    names = [re.sub(r"^test_|\.c$", "", os.path.basename(name)) for name in only]
+    for name in names:
+        if not os.path.exists(os.path.join(ROOT, "tests", "unit", "test_%s.c" % name)):
+            yield name, "failed", "there is no tests/unit/test_%s.c" % name
+            return
+    folder = build(kind, ["build.ninja"] if names else [])  # then meson builds what these tests need
     environment = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP", **SANITIZER_ENVIRONMENT)
-    command = [*prefix, "meson", "test", "-C", folder, "--no-rebuild", "--quiet", "--timeout-multiplier",
-               "1" if kind == "gcc" else "4", "--num-processes", str(os.cpu_count() or 1), *(["--suite", suite] if suite else [])]
+    command = [*prefix, "meson", "test", "-C", folder, *([] if names else ["--no-rebuild"]), "--quiet", "--timeout-multiplier",
+               "1" if kind == "gcc" else "4", "--num-processes", str(os.cpu_count() or 1), *(["--suite", suite] if suite else []), *names]
     log = os.path.join(folder, "meson-logs", "testlog.json")
     if os.path.exists(log):
         os.unlink(log)
     run = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if not os.path.exists(log):
-        yield "meson test", "failed", tail(run.stdout + run.stderr)
+        errors = [line for line in (run.stdout + run.stderr).split("\n") if re.search(r"error|warning|undefined", line)]
+        yield "meson test", "failed", "\n".join(errors[:20]) or tail(run.stdout + run.stderr)
         return
     with open(log, encoding="utf-8") as lines:
         for line in lines:
             yield from cases_of(json.loads(line))
 
 
-def unit():
-    yield from meson_tests("gcc")
+def unit(*only):
+    yield from meson_tests("gcc", only=only)
 
 
-def asan():
-    yield from meson_tests("asan")
+def asan(*only):
+    yield from meson_tests("asan", only=only)
 
 
-def tsan():
+def tsan(*only):
     # TSan's shadow memory and some kernels' address randomisation do not get along.
     fixed_addresses = ["setarch", "-R"]
     possible = subprocess.run(fixed_addresses + ["true"], capture_output=True).returncode == 0
-    yield from meson_tests("tsan", fixed_addresses if possible else [])
+    yield from meson_tests("tsan", fixed_addresses if possible else [], only=only)
 
 
 def clang():
@@ -113,7 +123,7 @@ def clang():
 
 # --- fuzz targets: the committed corpus is replayed, then a few seconds of new inputs ----------------------------------
 
-def fuzz():
+def fuzz(*only):
     folder = os.path.join(build("clang"), "tests", "fuzz")
     targets = sorted(t for t in glob.glob(os.path.join(folder, "fuzz_*")) if os.access(t, os.X_OK) and os.path.isfile(t))
     if not targets:
@@ -121,6 +131,8 @@ def fuzz():
     environment = dict(os.environ, **SANITIZER_ENVIRONMENT)
     for target in targets:
         name = os.path.basename(target)[len("fuzz_"):]
+        if only and name not in only:
+            continue
         seeds = [d for d in (os.path.join(ROOT, "tests", "fuzz", kind, name) for kind in ("corpus", "regressions"))
                  if os.path.isdir(d)]
         inputs = sorted(f for d in seeds for f in glob.glob(os.path.join(d, "*")))
@@ -177,12 +189,27 @@ def pytest(kind, *arguments, files=("",)):
                 yield name, "passed", ""
 
 
-def integration():
-    yield from pytest("gcc")
+def selected(only):
+    """pytest's words for NAME (a file: contract, test_contract.py), NAME::TEST, or a part of tests' names."""
+    files, words = [], []
+    for name in only:
+        file, _, test = name.partition("::")
+        file = "test_%s.py" % re.sub(r"^test_|\.py$", "", os.path.basename(file))
+        if os.path.exists(os.path.join(ROOT, "tests", "integration", file)):
+            files.append(file + ("::" + test if test else ""))
+        else:
+            words.append(name)
+    return {"files": files or ("",)}, ["-k", " or ".join(words)] if words else []
 
 
-def integration_asan():
-    yield from pytest("asan", "-m", "not heavy")
+def integration(*only):
+    files, words = selected(only)
+    yield from pytest("gcc", *words, **files)
+
+
+def integration_asan(*only):
+    files, words = selected(only)
+    yield from pytest("asan", "-m", "not heavy", *words, **files)
 
 
 def left_out():
@@ -218,11 +245,11 @@ SUITES = [
 ]
 
 
-def run_suite(name, suite):
+def run_suite(name, suite, only=()):
     started = time.monotonic()
     count = {"passed": 0, "failed": 0, "skipped": 0}
     try:
-        for case, result, detail in suite():
+        for case, result, detail in suite(*only):
             count[result] += 1
             if result == "failed":
                 print("FAILED %s: %s" % (name, case))
@@ -244,19 +271,35 @@ def in_words(count):
     return words + (", %d skipped" % count["skipped"] if count["skipped"] else "")
 
 
+def in_suites(arguments):
+    """Each word that is no suite is a test of the suite named before it: [("unit", ["text", "db"]), …]; None: that is wrong."""
+    known = dict(SUITES)
+    asked = []
+    for word in arguments:
+        if word in known:
+            asked.append((word, []))
+        elif not asked:
+            print("scripts/test: there is no suite %s; there are: %s" % (word, " ".join(known)))
+            return None
+        elif known[asked[-1][0]].__code__.co_flags & inspect.CO_VARARGS:
+            asked[-1][1].append(word)
+        else:
+            print("scripts/test: %s is neither a suite nor something that %s could run alone" % (word, asked[-1][0]))
+            return None
+    return asked or [(name, []) for name in known]
+
+
 def main(arguments):
-    names = [name for name, _ in SUITES]
     if arguments == ["--list"]:
-        print("\n".join(names))
+        print("\n".join(name for name, _ in SUITES))
         return 0
-    for unknown in set(arguments) - set(names):
-        print("scripts/test: there is no suite %s; there are: %s" % (unknown, " ".join(names)))
+    asked = in_suites(arguments)
+    if asked is None:
         return 2
     total = {"passed": 0, "failed": 0, "skipped": 0}
-    for name, suite in SUITES:
-        if not arguments or name in arguments:
-            for result, n in run_suite(name, suite).items():
-                total[result] += n
+    for name, only in asked:
+        for result, n in run_suite(name, dict(SUITES)[name], only).items():
+            total[result] += n
     print(in_words(total))
     return 1 if total["failed"] or not total["passed"] else 0
 
