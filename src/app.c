@@ -351,6 +351,8 @@ static void on_signal(void *arg, unsigned events)
 	while (read(a->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
 		if (info.ssi_signo == SIGHUP)
 			reload(a);
+		else if (info.ssi_signo == SIGUSR1)
+			log_toggle_debug();
 		else
 			begin_drain(a);
 	}
@@ -361,6 +363,7 @@ static int start_signals(struct app *a, struct err *e)
 	sigset_t set;
 	sigemptyset(&set);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);

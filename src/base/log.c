@@ -11,12 +11,14 @@
 #include "base/text.h"
 
 static atomic_int least_level = LOG_INFO;
+static atomic_int set_level = LOG_INFO; /* as set up: what toggling comes back to */
 static atomic_int line_format = LOG_LOGFMT;
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
 void log_setup(enum log_level least, enum log_format format)
 {
+	atomic_store(&set_level, (int)least);
 	atomic_store(&least_level, (int)least);
 	atomic_store(&line_format, (int)format);
 }
@@ -199,4 +201,13 @@ void log_write(enum log_level level, const char *event, const struct log_field *
 	 * done when it fails. */
 	ssize_t ignored = write(STDERR_FILENO, l.text, l.len);
 	(void)ignored;
+}
+
+void log_toggle_debug(void)
+{
+	int usual = atomic_load(&set_level);
+	bool more = atomic_load(&least_level) != LOG_DEBUG;
+	atomic_store(&least_level, more ? LOG_DEBUG : usual);
+	const struct log_field level = LOG_STR("level", level_names[more ? LOG_DEBUG : usual]);
+	log_write(LOG_INFO, "log_level", &level, 1);
 }

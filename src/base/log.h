@@ -42,6 +42,8 @@ struct log_field {
 void log_setup(enum log_level least, enum log_format format);
 int log_level_parse(const char *text, enum log_level *ret);   /* debug info warn|warning error|critical, in any case; -EINVAL */
 int log_format_parse(const char *text, enum log_format *ret); /* logfmt|console json|structured; -EINVAL */
+/* SIGUSR1: debug lines, too, until the next call brings back the level that was set up. Says so at any level. */
+void log_toggle_debug(void);
 bool log_enabled(enum log_level level);
 
 /* The line with its newline, for writing elsewhere; returns its length. */

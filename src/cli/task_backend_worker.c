@@ -437,6 +437,8 @@ static void on_signal(void *arg, unsigned events)
 	while (read(p->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
 		if (info.ssi_signo == SIGHUP)
 			reload(p);
+		else if (info.ssi_signo == SIGUSR1)
+			log_toggle_debug();
 		else
 			worker_stop(p->worker);
 	}
@@ -448,6 +450,7 @@ static void hold_signals(sigset_t *set)
 	sigaddset(set, SIGTERM);
 	sigaddset(set, SIGINT);
 	sigaddset(set, SIGHUP);
+	sigaddset(set, SIGUSR1);
 	sigprocmask(SIG_BLOCK, set, NULL);
 }
 
