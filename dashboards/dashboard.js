@@ -164,7 +164,10 @@ function showReasons(report) {
     const meter = element("meter");
     meter.max = total;
     meter.value = n;
-    parts.push(element("dt", reason), meter, element("dd", count(n) + " · " + percent(n / total)));
+    const term = element("dt", reason);
+    if (report.meanings && report.meanings[reason])
+      term.append(element("small", report.meanings[reason]));
+    parts.push(term, meter, element("dd", count(n) + " · " + percent(n / total)));
   }
   $("reasons").replaceChildren(...(parts.length ? parts : [element("dd", "Nothing recorded in this span.", "note")]));
 }

@@ -194,12 +194,15 @@ def selected(only):
     files, words = [], []
     for name in only:
         file, _, test = name.partition("::")
-        file = "test_%s.py" % re.sub(r"^test_|\.py$", "", os.path.basename(file))
-        if os.path.exists(os.path.join(ROOT, "tests", "integration", file)):
-            files.append(file + ("::" + test if test else ""))
+        file = "test_" + re.sub(r"^test_|\.py$", "", os.path.basename(file))
+        if os.path.exists(os.path.join(ROOT, "tests", "integration", file + ".py")):
+            files.append(file + ".py" + ("::" + test if test else ""))
+            words.append("(%s)" % " and ".join(filter(None, (file, test))))
         else:
             words.append(name)
-    return {"files": files or ("",)}, ["-k", " or ".join(words)] if words else []
+    if len(files) == len(only):
+        return {"files": files or ("",)}, []
+    return {}, ["-k", " or ".join(words)]
 
 
 def integration(*only):

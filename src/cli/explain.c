@@ -284,7 +284,7 @@ static void explain(const struct config *c, const struct operation *op, const st
 		printf("shadow     %g\n", d.shadow);
 	if (d.variant.len)
 		printf("variant    %.*s\n", SPAN_ARG(d.variant));
-	printf("reason     %s\n", outcome_reason_text(d.reason));
+	printf("reason     %s\nwhy        %s\n", outcome_reason_text(d.reason), outcome_reason_meaning(d.reason));
 	print_shares(&in, op);
 	flag_snapshot_unref(flags);
 }

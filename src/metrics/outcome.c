@@ -9,10 +9,34 @@
 static const char *const sides[] = {"legacy", "task"};
 static const char *const roles[] = {"primary", "fallback", "shadow"};
 static const char *const results[] = {"success", "rejected", "failure", "timeout", "unknown", "cancelled"};
-static const char *const reasons[] = {"flag",	     "flag_disabled", "no_match", "env_default", "flag_missing", "flag_unavailable",
-				      "no_identity", "pinned",	      "breaker_open", "guard",	     "override",
-				      "body_too_large", "input_too_large", "backend_unknown", "backend_not_ready",
-				      "unmapped", "pin_unknown", "flag_broken", "input_not_representable"};
+/* In the order of the enumeration. */
+static const struct {
+	const char *name, *meaning;
+} reasons[] = {
+	{"flag", "the flag's rules decided"},
+	{"flag_disabled", "the variant flag is disabled"},
+	{"no_match", "no rule of the flag matches"},
+	{"env_default", "the flag is nowhere; the environment's default counts"},
+	{"flag_missing", "the flag is nowhere, and the environment has no default"},
+	{"flag_unavailable", "there has never been a snapshot of the flags"},
+	{"no_identity", "a percentage decides, and the request has no identity"},
+	{"pinned", "a follow-up call stays on the side of the call that began"},
+	{"breaker_open", "the backend's circuit breaker is open"},
+	{"guard", "the guard holds the operation on legacy"},
+	{"override", "the request asked for this side and may"},
+	{"body_too_large", "the body was too large to be read for the decision"},
+	{"input_too_large", "the input is above the backend's limit"},
+	{"backend_unknown", "the flag names a backend that is not configured"},
+	{"backend_not_ready", "the backend is known not to run the task now"},
+	{"unmapped", "no operation matches the request"},
+	{"pin_unknown", "a follow-up call; whose it is could not be told"},
+	{"flag_broken", "the flag's definition cannot be understood"},
+	{"input_not_representable", "the task's workers would not read the input as it was given"},
+	{"flag_off", "the boolean flag is false, and none of its rollouts matches"},
+	{"no_task", "no task is mapped to the operation"},
+	{"refused", "the router refused the request before a side was decided: limits, credentials"},
+	{"other", "another version of the router recorded a reason that this one does not know"},
+};
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 _Static_assert(COUNT(reasons) == REASON_COUNT, "a text for each reason");
@@ -64,7 +88,12 @@ const char *outcome_result_text(enum outcome_result r)
 
 const char *outcome_reason_text(enum outcome_reason r)
 {
-	return text_of(reasons, COUNT(reasons), r);
+	return r < COUNT(reasons) ? reasons[r].name : "?";
+}
+
+const char *outcome_reason_meaning(enum outcome_reason r)
+{
+	return r < COUNT(reasons) ? reasons[r].meaning : "?";
 }
 
 int outcome_side_parse(struct span text)
@@ -84,5 +113,8 @@ int outcome_result_parse(struct span text)
 
 int outcome_reason_parse(struct span text)
 {
-	return value_of(reasons, COUNT(reasons), text);
+	for (size_t i = 0; i < COUNT(reasons); i++)
+		if (span_is(text, reasons[i].name))
+			return (int)i;
+	return -1;
 }

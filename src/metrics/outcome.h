@@ -26,7 +26,7 @@ enum outcome_result {
 /* Design, "reason". */
 enum outcome_reason {
 	REASON_FLAG,
-	REASON_FLAG_DISABLED,
+	REASON_FLAG_DISABLED, /* a variant flag that is switched off */
 	REASON_NO_MATCH,
 	REASON_ENV_DEFAULT,
 	REASON_FLAG_MISSING,
@@ -40,10 +40,14 @@ enum outcome_reason {
 	REASON_INPUT_TOO_LARGE,
 	REASON_BACKEND_UNKNOWN, /* the flag names one that there is not, or that is not configured */
 	REASON_BACKEND_NOT_READY, /* known not to run the task: away, without a worker, or the task is unknown there */
-	REASON_UNMAPPED,
+	REASON_UNMAPPED, /* no operation matches */
 	REASON_PIN_UNKNOWN, /* a follow-up call; whether it is the task side's could not be told */
 	REASON_FLAG_BROKEN, /* its definition cannot be understood; the other flags count */
 	REASON_INPUT_NOT_REPRESENTABLE, /* the task's workers would not read it as it was given */
+	REASON_FLAG_OFF, /* a boolean flag whose own value is false and of which no rollout matches */
+	REASON_NO_TASK,	 /* the operation is known, and no task is mapped to it */
+	REASON_REFUSED,	 /* by the router before a side was decided: limits, credentials */
+	REASON_OTHER,	 /* what another version recorded; never recorded by this one */
 	REASON_COUNT
 };
 
@@ -70,6 +74,7 @@ const char *outcome_side_text(enum outcome_side s);
 const char *outcome_role_text(enum outcome_role r);
 const char *outcome_result_text(enum outcome_result r);
 const char *outcome_reason_text(enum outcome_reason r);
+const char *outcome_reason_meaning(enum outcome_reason r); /* a phrase for people */
 
 /* Whether a result is in the denominator of a success rate (design, "success rate"). */
 static inline bool outcome_is_counted(int result)

@@ -169,7 +169,12 @@ static int read_one_series(struct maker *m, struct db_stmt *q, struct err *e)
 		.result = outcome_result_parse(db_column_text(q, 6)),
 		.answered = db_column_int64(q, 7) != 0,
 	};
-	if (id < 1 || id > SERIES_ID_MAX || s.side < 0 || s.role < 0 || s.reason < 0 || s.result < 0)
+	/* The words of a newer version: what is not known still counts, a result as the worst that it may be. */
+	if (s.reason < 0)
+		s.reason = REASON_OTHER;
+	if (s.result < 0)
+		s.result = OUTCOME_UNKNOWN;
+	if (id < 1 || id > SERIES_ID_MAX || s.side < 0 || s.role < 0)
 		return err_set(e, -EUCLEAN, "%s: series %lld is not understood", m->options->path, (long long)id);
 	if ((size_t)id >= m->series_count) {
 		struct known_series *grown = reallocarray(m->series, (size_t)id + 1, sizeof(*grown));

@@ -131,6 +131,12 @@ int report_to_json(const struct report *r, struct buf *out)
 	buf_printf(out, "},\"source\":\"%s\",\"total_executions\":%" PRIu64 ",\"dropped\":%" PRIu64 ",",
 		   r->from_rows ? "rows" : "rollups", r->total.executions, r->dropped);
 	put_figures(out, &r->total);
+	buf_puts(out, ",\"meanings\":{");
+	for (int i = 0, n = 0; i < REASON_COUNT; i++)
+		if (r->total.reasons[i])
+			buf_printf(out, "%s\"%s\":\"%s\"", n++ ? "," : "", outcome_reason_text((enum outcome_reason)i),
+				   outcome_reason_meaning((enum outcome_reason)i));
+	buf_putc(out, '}');
 	buf_puts(out, ",\"operations\":[");
 	for (size_t i = 0; i < r->operation_count; i++) {
 		if (i)

@@ -123,11 +123,11 @@ static struct decide_vote vote_variant_flag(const struct asking *a, const struct
 	return v;
 }
 
-/* A boolean flag that says false by its own switch, rather than by a rollout, is a disabled flag. */
+/* A boolean flag that says false by its own value, rather than by a rollout, is off for everybody. */
 static struct decide_vote vote_boolean_flag(const struct flag_result *r)
 {
-	bool by_switch = !r->enabled && r->reason == FLAG_REASON_DEFAULT;
-	return (struct decide_vote){.task = r->enabled, .reason = by_switch ? REASON_FLAG_DISABLED : REASON_FLAG};
+	bool off = !r->enabled && r->reason == FLAG_REASON_DEFAULT;
+	return (struct decide_vote){.task = r->enabled, .reason = off ? REASON_FLAG_OFF : REASON_FLAG};
 }
 
 static struct decide_vote vote_flag(const struct asking *a, struct span key, struct span *ret_variant)
@@ -269,10 +269,13 @@ static void decide_by_wish(const struct asking *a, enum decide_wish wish, struct
 void decide(const struct decide_input *in, struct decision *ret, const struct flag_trace *trace)
 {
 	*ret = (struct decision){.side = OUTCOME_LEGACY, .reason = REASON_UNMAPPED, .variant = SPAN_LIT("")};
-	if (!in->operation || !in->operation->has_task) {
-		flag_trace_say(trace, 1,
-			       in->operation ? "the operation has no task: legacy"
-					     : "no operation matches: legacy");
+	if (!in->operation) {
+		flag_trace_say(trace, 1, "no operation matches: legacy");
+		return;
+	}
+	if (!in->operation->has_task) {
+		flag_trace_say(trace, 1, "the operation has no task: legacy");
+		ret->reason = REASON_NO_TASK;
 		return;
 	}
 	struct asking a = {.in = in, .trace = trace};

@@ -771,7 +771,7 @@ static void *on_head(void *arg, struct exchange *x, const struct http_request *h
 	request_begin(r, OUTCOME_LEGACY, OUTCOME_PRIMARY, SPAN_NONE);
 	if (route_match(s->routes, h->method, h->target, &r->match))
 		r->op = r->match.operation;
-	r->decision.reason = REASON_UNMAPPED;
+	r->decision.reason = r->op ? REASON_REFUSED : REASON_UNMAPPED; /* until it is decided */
 	if (!admit(r, in_flight))
 		return r;
 	if (r->op)

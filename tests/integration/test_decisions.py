@@ -68,7 +68,26 @@ def test_what_matches_no_operation_is_passed_on_unmapped(start, origin):
 def test_an_operation_without_a_task_is_recorded_by_its_name(start, origin):
     router = start.router(config(origin), c.features())
     assert ask(router.port, request("GET", "/plain/a%20b?c")).body == b"ok"
-    assert router.wait_outcomes(1)[0]["operation"] == "plain"
+    row = router.wait_outcomes(1)[0]
+    assert (row["operation"], row["reason"], row["side"]) == ("plain", "no_task", "legacy")
+
+
+def test_what_is_refused_before_it_is_decided_says_so(start, origin):
+    settings = config(origin)
+    settings["services"]["app"]["limits"] = {"max_body": 10}
+    router = start.router(settings, c.features(c.boolean("task_abstraction_enabled", True)))
+    assert echo(router).status == 413
+    row = router.wait_outcomes(1)[0]
+    assert (row["operation"], row["reason"], row["result"]) == ("echo", "refused", "rejected")
+
+
+def test_a_flag_that_is_off_is_not_called_disabled(start, origin):
+    router = start.router(config(origin), c.features(c.boolean("task_abstraction_enabled", False)))
+    assert served_by(echo(router)) == "legacy"
+    assert router.wait_outcomes(1)[0]["reason"] == "flag_off"
+    explained = start.run("migration-router", "explain", "--config", router.config_path, "--service", "app", "--operation", "echo",
+                          "--user", "u1")
+    assert "reason     flag_off\nwhy        the boolean flag is false" in explained.stdout, explained.stdout
 
 
 def test_a_change_of_the_file_takes_effect_without_a_request_noticing(start, origin):

@@ -100,7 +100,7 @@ static void the_table(void **state)
 	(void)state;
 	static const struct expected table[] = {
 		{"on", "u", OUTCOME_TASK, REASON_FLAG, "embedded"},
-		{"off", "u", OUTCOME_LEGACY, REASON_FLAG_DISABLED, ""},
+		{"off", "u", OUTCOME_LEGACY, REASON_FLAG_OFF, ""},
 		{"v0", "u", OUTCOME_LEGACY, REASON_FLAG, ""},
 		{"v100", "u", OUTCOME_TASK, REASON_FLAG, "embedded"},
 		{"v25", "u", OUTCOME_TASK, REASON_FLAG, "embedded"}, /* the key is a label, the distribution decides */
@@ -118,13 +118,13 @@ static void the_table(void **state)
 		{"", "u", OUTCOME_LEGACY, REASON_FLAG_MISSING, ""},
 		/* all must say task, in any order */
 		{"on v100", "u", OUTCOME_TASK, REASON_FLAG, "embedded"},
-		{"on off", "u", OUTCOME_LEGACY, REASON_FLAG_DISABLED, ""},
+		{"on off", "u", OUTCOME_LEGACY, REASON_FLAG_OFF, ""},
 		{"v0 on", "u", OUTCOME_LEGACY, REASON_FLAG, ""},
 		{"vshadow v0", "u", OUTCOME_LEGACY, REASON_FLAG, ""},
 		/* without identity only answers without a percentage count */
 		{"half", NULL, OUTCOME_LEGACY, REASON_NO_IDENTITY, ""},
 		{"vhalf", NULL, OUTCOME_LEGACY, REASON_NO_IDENTITY, ""},
-		{"zero", NULL, OUTCOME_LEGACY, REASON_FLAG_DISABLED, ""},
+		{"zero", NULL, OUTCOME_LEGACY, REASON_FLAG_OFF, ""},
 		{"hundred", NULL, OUTCOME_TASK, REASON_FLAG, "embedded"},
 		{"v100", NULL, OUTCOME_TASK, REASON_FLAG, "embedded"},
 		{"v100 half", NULL, OUTCOME_LEGACY, REASON_NO_IDENTITY, ""},
@@ -209,7 +209,7 @@ static void the_environment_counts_only_where_a_flag_is_nowhere(void **state)
 	assert_int_equal(d.reason, REASON_ENV_DEFAULT);
 	op = make_operation("off");
 	decide(&in, &d, NULL);
-	assert_int_equal(d.reason, REASON_FLAG_DISABLED);
+	assert_int_equal(d.reason, REASON_FLAG_OFF);
 	in.flags = NULL; /* there has never been a snapshot */
 	decide(&in, &d, NULL);
 	assert_int_equal(d.side, OUTCOME_TASK);
@@ -289,6 +289,7 @@ static void what_has_no_task_is_legacy(void **state)
 	struct decision d;
 	decide(&in, &d, NULL);
 	assert_int_equal(d.side, OUTCOME_LEGACY);
+	assert_int_equal(d.reason, REASON_NO_TASK);
 	in.operation = NULL;
 	decide(&in, &d, NULL);
 	assert_int_equal(d.reason, REASON_UNMAPPED);
@@ -359,7 +360,7 @@ static void what_is_known_not_to_be_run_stays_with_legacy(void **state)
 		{"on", "other", "run", "embedded", WISH_NONE, WISH_NONE, OUTCOME_TASK, REASON_FLAG},
 		{"vcelery", "runner", "run", "celery", WISH_NONE, WISH_NONE, OUTCOME_LEGACY, REASON_BACKEND_NOT_READY},
 		{"vshadow", "runner", "run", "embedded", WISH_NONE, WISH_NONE, OUTCOME_LEGACY, REASON_BACKEND_NOT_READY},
-		{"off", "runner", "run", "embedded", WISH_NONE, WISH_NONE, OUTCOME_LEGACY, REASON_FLAG_DISABLED},
+		{"off", "runner", "run", "embedded", WISH_NONE, WISH_NONE, OUTCOME_LEGACY, REASON_FLAG_OFF},
 		{"off", "runner", "run", "embedded", WISH_TASK, WISH_NONE, OUTCOME_TASK, REASON_PINNED},
 		{"off", "runner", "run", "embedded", WISH_NONE, WISH_TASK, OUTCOME_TASK, REASON_OVERRIDE},
 	};

@@ -474,6 +474,26 @@ static void the_gate_compares_with_legacy_of_before(void **state)
 	assert_int_equal(gate_check(&GATE_DEFAULTS, &r, NULL, NULL, NULL, why), GATE_NOT_ENOUGH_DATA);
 }
 
+/* The same schema, a newer router: its words are not ours, its figures count. */
+static void words_of_a_newer_version_fail_nothing(void **state)
+{
+	struct place *p = *state;
+	struct err e = {""};
+	struct db *db = NULL;
+	record(p, legacy_ok, 3);
+	record(p, task_ok, 2);
+	assert_int_equal(db_open(&(struct db_options){.path = p->file, .busy_timeout_ms = 5000}, &db, &e), 0);
+	assert_int_equal(db_exec(db,
+				 "UPDATE series SET reason='moon' WHERE side='legacy';"
+				 " UPDATE series SET result='odd' WHERE side='task'", &e),
+			 0);
+	db_close(db);
+	CLEANUP(report_freep) struct report *r = make(p, (struct report_options){0});
+	assert_int_equal(r->total.executions, 5);
+	assert_int_equal(r->total.reasons[REASON_OTHER], 3);
+	assert_int_equal(r->total.sides[OUTCOME_TASK].attempts.results[OUTCOME_UNKNOWN], 2);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, open_place, close_place)
 
 int main(void)
@@ -488,6 +508,7 @@ int main(void)
 		CASE(filters_choose),
 		CASE(a_year_has_no_more_points_than_a_day),
 		CASE(beyond_two_days_the_span_is_of_whole_hours),
+		CASE(words_of_a_newer_version_fail_nothing),
 		CASE(files_that_are_not_ours_are_refused_in_words),
 		cmocka_unit_test(times_are_read_as_people_write_them),
 		cmocka_unit_test(the_gate_needs_data_and_holds_limits),
