@@ -246,11 +246,6 @@ void db_bind_int64(struct db_stmt *s, int i, int64_t value)
 	bound(s, sqlite3_bind_int64(s->stmt, i, value));
 }
 
-void db_bind_double(struct db_stmt *s, int i, double value)
-{
-	bound(s, sqlite3_bind_double(s->stmt, i, value));
-}
-
 void db_bind_text(struct db_stmt *s, int i, struct span value)
 {
 	bound(s, sqlite3_bind_text64(s->stmt, i, value.ptr, value.len, SQLITE_STATIC, SQLITE_UTF8));
@@ -293,11 +288,6 @@ int db_run(struct db_stmt *s, struct err *e)
 int64_t db_column_int64(struct db_stmt *s, int i)
 {
 	return sqlite3_column_int64(s->stmt, i);
-}
-
-double db_column_double(struct db_stmt *s, int i)
-{
-	return sqlite3_column_double(s->stmt, i);
 }
 
 struct span db_column_text(struct db_stmt *s, int i)
@@ -398,16 +388,6 @@ int db_integrity_check(struct db *db, struct err *e)
 	return span_is(found, "ok") ? 0 : err_set(e, -EUCLEAN, "%s: %.*s", db->path, SPAN_ARG(found));
 }
 
-int db_checkpoint(struct db *db, bool truncate, struct err *e)
-{
-	int mode = truncate ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE;
-	int in_wal = 0, moved = 0;
-	int code = sqlite3_wal_checkpoint_v2(db->handle, NULL, mode, &in_wal, &moved);
-	if (code != SQLITE_OK)
-		return fail(db, code, e);
-	return moved < in_wal ? err_set(e, -EBUSY, "%s: a reader keeps the WAL from being emptied", db->path) : 0;
-}
-
 bool db_moved(struct db *db)
 {
 	int moved = 0;
@@ -442,9 +422,4 @@ int db_vacuum_pages(struct db *db, int64_t pages, struct err *e)
 	char sql[64];
 	snprintf(sql, sizeof(sql), "PRAGMA incremental_vacuum(%lld)", (long long)pages);
 	return db_exec(db, sql, e);
-}
-
-void db_interrupt(struct db *db)
-{
-	sqlite3_interrupt(db->handle);
 }

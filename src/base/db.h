@@ -4,7 +4,7 @@
  * Why:       one place knows sqlite3.h; the owners of tasks.db, outcomes.db and ledger.db share these habits.
  * Ownership: who opens a database frees its statements before closing it. Bound text and blobs are borrowed until the
  *            statement is reset or run; column spans are good until the next step, reset or free.
- * Threads:   a database and its statements belong to one thread at a time; db_interrupt from any.
+ * Threads:   a database and its statements belong to one thread at a time.
  * Errors:    -errno, so that callers can tell kinds apart:
  *            -EBUSY locked by someone else · -ENOSPC disk full · -EROFS read-only · -EUCLEAN corrupt · -EMEDIUMTYPE not a
  *            database, or another program's · -EPROTO made by a newer version of this program · -ENOENT, -EACCES, -EISDIR
@@ -54,7 +54,6 @@ struct db_stmt *db_stmt_free(struct db_stmt *s); /* NULL is fine; returns NULL *
 
 /* Parameters count from 1 and stay bound across resets. An error of binding is remembered and returned by db_step. */
 void db_bind_int64(struct db_stmt *s, int i, int64_t value);
-void db_bind_double(struct db_stmt *s, int i, double value);
 void db_bind_text(struct db_stmt *s, int i, struct span value); /* SPAN_NONE binds NULL */
 void db_bind_blob(struct db_stmt *s, int i, struct span value); /* SPAN_NONE binds NULL */
 void db_bind_null(struct db_stmt *s, int i);
@@ -67,7 +66,6 @@ int db_run(struct db_stmt *s, struct err *e);
 
 /* Columns of the current row count from 0. */
 int64_t db_column_int64(struct db_stmt *s, int i);
-double db_column_double(struct db_stmt *s, int i);
 struct span db_column_text(struct db_stmt *s, int i); /* NULL gives SPAN_NONE */
 struct span db_column_blob(struct db_stmt *s, int i); /* NULL gives SPAN_NONE */
 bool db_column_is_null(struct db_stmt *s, int i);
@@ -87,9 +85,6 @@ int db_user_version(struct db *db, int64_t *ret, struct err *e);
 
 /* 0, or -EUCLEAN with SQLite's first finding. Reads the whole file. */
 int db_integrity_check(struct db *db, struct err *e);
-/* Moves the WAL's content into the file; with `truncate` waits for readers and empties the WAL. -EBUSY when it could not
- * finish. */
-int db_checkpoint(struct db *db, bool truncate, struct err *e);
 /* Whether another file, or none, now stands at the path that was opened. */
 bool db_moved(struct db *db);
 
@@ -98,9 +93,6 @@ int64_t db_page_count(struct db *db); /* pages of the file, free ones included; 
 int64_t db_free_pages(struct db *db); /* pages that hold nothing now; <0 on error */
 /* Gives up to `pages` free pages back to the file system, in a transaction of its own; files made with vacuum_pages. */
 int db_vacuum_pages(struct db *db, int64_t pages, struct err *e);
-
-/* Makes a statement that runs in another thread end with -EINTR. The database must not be closed meanwhile. */
-void db_interrupt(struct db *db);
 
 DEFINE_CLEANUP(struct db *, db_close)
 DEFINE_CLEANUP(struct db_stmt *, db_stmt_free)

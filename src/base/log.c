@@ -1,7 +1,6 @@
 #include "base/log.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -151,10 +150,6 @@ static void put_field(struct line *l, bool json, const struct log_field *f)
 	case LOG_FIELD_INT:
 		snprintf(number, sizeof(number), "%lld", (long long)f->number);
 		puts_line(l, number);
-		break;
-	case LOG_FIELD_DOUBLE:
-		snprintf(number, sizeof(number), "%.6g", f->real);
-		puts_line(l, isfinite(f->real) ? number : "null");
 		break;
 	case LOG_FIELD_BOOL:
 		puts_line(l, f->number ? "true" : "false");

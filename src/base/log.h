@@ -27,16 +27,14 @@ enum log_format { LOG_LOGFMT, LOG_JSON };
 
 struct log_field {
 	const char *key;
-	enum { LOG_FIELD_SPAN, LOG_FIELD_INT, LOG_FIELD_DOUBLE, LOG_FIELD_BOOL } kind;
+	enum { LOG_FIELD_SPAN, LOG_FIELD_INT, LOG_FIELD_BOOL } kind;
 	struct span text;
 	int64_t number;
-	double real;
 };
 
 #define LOG_STR(k, v) ((struct log_field){.key = (k), .kind = LOG_FIELD_SPAN, .text = span_of(v)})
 #define LOG_SPAN(k, v) ((struct log_field){.key = (k), .kind = LOG_FIELD_SPAN, .text = (v)})
 #define LOG_INT(k, v) ((struct log_field){.key = (k), .kind = LOG_FIELD_INT, .number = (int64_t)(v)})
-#define LOG_DOUBLE(k, v) ((struct log_field){.key = (k), .kind = LOG_FIELD_DOUBLE, .real = (v)})
 #define LOG_BOOL(k, v) ((struct log_field){.key = (k), .kind = LOG_FIELD_BOOL, .number = (v)})
 
 void log_setup(enum log_level least, enum log_format format);

@@ -6,7 +6,7 @@
  *            measured on Flipt v2 and v1; tests run the recorded corpora.
  * Ownership: snapshots are reference-counted (atomic); results borrow from the snapshot.
  * Threads:   a snapshot is immutable after parsing; any thread may evaluate.
- * Errors:    FLAG_E_* below; parsers: -EBADMSG with "name:line: key: …", -EFBIG, -ENOMEM.
+ * Errors:    parsers: -EBADMSG with "name:line: key: …", -EFBIG, -ENOMEM.
  * Limits:    FLAG_MAX_* below.
  */
 #ifndef FLAGS_FLAGS_H
@@ -19,9 +19,6 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/span.h"
-
-#define FLAG_E_NOT_FOUND 1 /* the snapshot has no such flag */
-#define FLAG_E_WRONG_TYPE 2 /* asked for a variant of a boolean flag, or the reverse */
 
 #define FLAG_MAX_DOCUMENT (64u << 20) /* bytes of a features file or snapshot */
 #define FLAG_MAX_SEGMENTS_PER_RULE 64
@@ -71,7 +68,6 @@ bool flag_snapshot_shared(const struct flag_snapshot *s); /* whether the caller'
 
 const char *flag_snapshot_digest(const struct flag_snapshot *s); /* hex SHA-256 of the text, or the source's ETag once set */
 void flag_snapshot_set_digest(struct flag_snapshot *s, const char *digest); /* before it is shared */
-int64_t flag_snapshot_loaded_us(const struct flag_snapshot *s);		    /* wall clock */
 enum flag_rules flag_snapshot_rules(const struct flag_snapshot *s);
 size_t flag_snapshot_count(const struct flag_snapshot *s);
 const struct flag *flag_snapshot_at(const struct flag_snapshot *s, size_t i); /* in the order of the document */

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "base/checksum.h"
-#include "base/clock.h"
 
 /* --- life ---------------------------------------------------------------------------------------------------------- */
 int model_new(enum flag_rules rules, size_t n_flags, struct flag_snapshot **ret)
@@ -17,7 +16,6 @@ int model_new(enum flag_rules rules, size_t n_flags, struct flag_snapshot **ret)
 	atomic_init(&s->references, 1);
 	s->arena = ARENA_INIT(MODEL_MEMORY_MAX);
 	s->rules = rules;
-	s->loaded_us = clock_wall_us();
 	s->flags = arena_new(&s->arena, struct flag, n_flags);
 	if (!s->flags) {
 		flag_snapshot_unref(s);
@@ -349,11 +347,6 @@ const char *flag_snapshot_digest(const struct flag_snapshot *s)
 void flag_snapshot_set_digest(struct flag_snapshot *s, const char *digest)
 {
 	span_copy(span_of(digest), s->digest, sizeof(s->digest));
-}
-
-int64_t flag_snapshot_loaded_us(const struct flag_snapshot *s)
-{
-	return s->loaded_us;
 }
 
 enum flag_rules flag_snapshot_rules(const struct flag_snapshot *s)

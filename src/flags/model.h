@@ -89,7 +89,6 @@ struct flag_snapshot {
 	bool warning_is_mistake[MODEL_WARNINGS_MAX];
 	size_t n_warnings, n_warnings_dropped, n_mistakes;
 	char digest[MODEL_DIGEST_MAX];
-	int64_t loaded_us;
 };
 
 /* A snapshot with room for `n_flags` flags (n_flags counts those in use). -ENOMEM, -EFBIG. */

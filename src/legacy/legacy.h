@@ -99,13 +99,6 @@ unsigned legacy_upstream_connections(const struct legacy_upstream *u);
 bool legacy_upstream_is_left(const struct legacy_upstream *u, struct span target);
 void legacy_upstream_close_kept(struct legacy_upstream *u);
 
-/* Can a connection be made? Names, TCP and TLS, within connect_timeout_ms; nothing is sent, and it counts in no limit. `told`
- * is called once, never from within start; free at any time, also there. To be freed before the upstream. */
-struct legacy_probe;
-typedef void (*legacy_probe_fn)(void *arg, bool reachable, const char *detail);
-int legacy_probe_start(struct legacy_upstream *u, legacy_probe_fn told, void *arg, struct legacy_probe **ret); /* -ENOMEM */
-struct legacy_probe *legacy_probe_free(struct legacy_probe *p);
-
 /* Spans of the request are copied before it returns. Callbacks are never called from within start. */
 int legacy_call_start(struct legacy_upstream *u, const struct legacy_request *r, const struct legacy_events *events,
 		      struct legacy_call **ret);

@@ -1143,11 +1143,6 @@ unsigned listener_port(const struct listener *l)
 	return l->port;
 }
 
-unsigned listener_connections(const struct listener *l)
-{
-	return l->connections;
-}
-
 unsigned listener_exchanges(const struct listener *l)
 {
 	return l->exchanges;

@@ -115,7 +115,6 @@ void listener_quiesce(struct listener *l);
 /* After listener_quiesce, now and then: how many connections may still bring a request, which to cut would be a loss; while
  * accepting has not ended, one more. Closes those that have brought nothing for a second. */
 unsigned listener_unheard(struct listener *l);
-unsigned listener_connections(const struct listener *l);
 unsigned listener_exchanges(const struct listener *l); /* running */
 struct listener *listener_stop(struct listener *l);    /* cuts what runs (`finished` is called for each) */
 

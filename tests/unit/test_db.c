@@ -70,13 +70,12 @@ static void values_come_back_as_they_went_in(void **state)
 	struct db *db = open_db(*state);
 	struct db_stmt *s = NULL;
 	struct err e;
-	assert_int_equal(db_exec(db, "CREATE TABLE t (a, b, c, d, f)", &e), 0);
-	assert_int_equal(db_prepare(db, "INSERT INTO t VALUES (?,?,?,?,?)", &s, &e), 0);
+	assert_int_equal(db_exec(db, "CREATE TABLE t (a, b, c, d)", &e), 0);
+	assert_int_equal(db_prepare(db, "INSERT INTO t VALUES (?,?,?,?)", &s, &e), 0);
 	db_bind_int64(s, 1, INT64_MIN);
 	db_bind_text(s, 2, SPAN_LIT("a\0b"));
 	db_bind_blob(s, 3, SPAN_LIT(""));
-	db_bind_double(s, 4, 0.1);
-	db_bind_null(s, 5);
+	db_bind_null(s, 4);
 	assert_int_equal(db_run(s, &e), 0);
 	assert_int_equal(db_changes(db), 1);
 	assert_int_equal(db_last_insert_rowid(db), 1);
@@ -88,9 +87,8 @@ static void values_come_back_as_they_went_in(void **state)
 	assert_true(span_eq(db_column_text(s, 1), SPAN_LIT("a\0b")));
 	assert_non_null(db_column_blob(s, 2).ptr);
 	assert_int_equal(db_column_blob(s, 2).len, 0);
-	assert_true(db_column_double(s, 3) == 0.1);
-	assert_true(db_column_is_null(s, 4));
-	assert_null(db_column_text(s, 4).ptr);
+	assert_true(db_column_is_null(s, 3));
+	assert_null(db_column_text(s, 3).ptr);
 	assert_int_equal(db_step(s, &e), 0);
 	db_stmt_free(s);
 	db_close(db);
@@ -233,7 +231,7 @@ static void pages_are_counted_given_back_and_checkpointed(void **state)
 	assert_int_equal(db_vacuum_pages(db, full, &e), 0);
 	assert_true(db_page_count(db) < full / 10);
 	assert_int_equal(db_integrity_check(db, &e), 0);
-	assert_int_equal(db_checkpoint(db, true, &e), 0);
+	assert_int_equal(db_exec(db, "PRAGMA wal_checkpoint(TRUNCATE)", &e), 0);
 	char wal[SCRATCH_MAX];
 	scratch_path(p->folder, "t.db-wal", wal);
 	assert_int_equal(stat(wal, &st), 0);

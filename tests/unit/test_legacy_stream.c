@@ -733,52 +733,6 @@ static void refused_connections_fail(void **state)
 	client_close(&t.client);
 }
 
-struct probed {
-	struct client *client;
-	int told;
-	bool reachable;
-	char detail[100];
-};
-
-static void on_probed(void *arg, bool reachable, const char *detail)
-{
-	struct probed *p = arg;
-	p->told++;
-	p->reachable = reachable;
-	span_copy(span_of(detail), p->detail, sizeof(p->detail));
-	loop_stop(p->client->loop);
-}
-
-static void probes_by_connecting(void **state)
-{
-	(void)state;
-	struct scene t;
-	open_scene(&t, says_ok, NULL, NULL);
-	for (int up = 1; up >= 0; up--) {
-		struct probed p = {.client = &t.client};
-		struct legacy_probe *probe;
-		assert_int_equal(legacy_probe_start(t.client.upstream, on_probed, &p, &probe), 0);
-		while (!p.told)
-			loop_run(t.client.loop);
-		assert_int_equal(p.told, 1);
-		assert_int_equal(p.reachable, up);
-		assert_int_equal(p.detail[0] != '\0', !up);
-		legacy_probe_free(probe);
-		assert_int_equal(legacy_upstream_connections(t.client.upstream), 0);
-		if (up) {
-			assert_int_equal(atomic_load(&t.origin->requests), 0);
-			raw_origin_stop(t.origin);
-		}
-	}
-	struct probed p = {.client = &t.client};
-	struct legacy_probe *probe;
-	assert_int_equal(legacy_probe_start(t.client.upstream, on_probed, &p, &probe), 0);
-	legacy_probe_free(probe);
-	client_run_ms(&t.client, 20);
-	assert_int_equal(p.told, 0);
-	client_close(&t.client);
-}
-
 static void bad_options_are_refused(void **state)
 {
 	(void)state;
@@ -823,7 +777,6 @@ int main(void)
 		cmocka_unit_test(connecting_has_a_limit),
 		cmocka_unit_test(closes_what_it_opens),
 		cmocka_unit_test(refused_connections_fail),
-		cmocka_unit_test(probes_by_connecting),
 		cmocka_unit_test(bad_options_are_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
