@@ -205,6 +205,7 @@ static void warn_of_fixed_parts(const struct app *a, const struct config *new)
 	} parts[] = {
 		{"threads", old->threads != new->threads},
 		{"data_dir", !same(old->data_dir, new->data_dir)},
+		{"limits.max_head", old->max_head != new->max_head},
 		{"outcomes", !same_outcomes(old, new)},
 		{"admin.listen", !same(old->admin.listen, new->admin.listen)},
 		{"flags", !same_flag_source(old, new)},

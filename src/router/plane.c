@@ -138,6 +138,41 @@ int plane_address_free(const char *address, struct err *e)
 	return listen_address_open(address, false, &fd, &port, e);
 }
 
+static struct listener_options options_of(const struct config *c, const struct service *s)
+{
+	return (struct listener_options){
+		.reuse_port = true,
+		.max_connections = s->max_connections,
+		.max_head = c->max_head,
+		.head_timeout_ms = s->head_timeout_ms,
+		.idle_timeout_ms = s->client_idle_timeout_ms,
+		.half_close_is_gone = s->half_close_is_gone,
+		.drain_timeout_ms = s->drain_timeout_ms,
+	};
+}
+
+/* A listener that stays open keeps what it was opened with; said aloud rather than silently ignored. */
+static void warn_of_fixed_options(const struct plane_listener *pl, const struct config *c, const struct service *s)
+{
+	const struct listener_options old = pl->opened, new = options_of(c, s);
+	const struct {
+		const char *key;
+		bool changed;
+	} parts[] = {
+		{"limits.max_connections", old.max_connections != new.max_connections},
+		{"client.head_timeout", old.head_timeout_ms != new.head_timeout_ms},
+		{"client.idle_timeout", old.idle_timeout_ms != new.idle_timeout_ms},
+		{"client.half_close_is_gone", old.half_close_is_gone != new.half_close_is_gone},
+		{"client.drain_timeout", old.drain_timeout_ms != new.drain_timeout_ms},
+	};
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		char key[128];
+		snprintf(key, sizeof(key), "services.%.*s.%s", SPAN_ARG(s->name), parts[i].key);
+		if (parts[i].changed)
+			log_warn("reload_needs_restart", LOG_STR("key", key));
+	}
+}
+
 static int open_listener(struct plane *p, struct service_runtime *s, struct err *e)
 {
 	struct plane_listener *pl = calloc(1, sizeof(*pl));
@@ -154,16 +189,9 @@ static int open_listener(struct plane *p, struct service_runtime *s, struct err 
 		snprintf(address, sizeof(address), "%.*s:%u", (int)(colon - pl->address), pl->address, port);
 	else
 		snprintf(address, sizeof(address), "%s", pl->address);
-	struct listener_options o = {
-		.address = address,
-		.reuse_port = true,
-		.max_connections = s->service->max_connections,
-		.max_head = s->config->max_head,
-		.head_timeout_ms = s->service->head_timeout_ms,
-		.idle_timeout_ms = s->service->client_idle_timeout_ms,
-		.half_close_is_gone = s->service->half_close_is_gone,
-		.drain_timeout_ms = s->service->drain_timeout_ms,
-	};
+	pl->opened = options_of(s->config, s->service);
+	struct listener_options o = pl->opened;
+	o.address = address;
 	struct listener_handler h = request_handler;
 	h.arg = pl;
 	int r = p->index == 0 && port == 0 ? plane_address_free(address, e) : 0;
@@ -261,6 +289,8 @@ static int apply_config(struct plane *p, const struct config *c, struct err *e)
 			return r;
 		struct plane_listener *pl = find_listener(p, &c->services[i]);
 		if (pl) {
+			if (p->index == 0)
+				warn_of_fixed_options(pl, c, &c->services[i]);
 			service_runtime_unref(pl->current);
 			pl->current = service_runtime_ref(s);
 		} else {

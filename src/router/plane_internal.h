@@ -36,6 +36,7 @@ struct plane_listener {
 	struct listener *listener;
 	struct service_runtime *current; /* NULL once the service is gone from the configuration */
 	char address[128];		 /* as configured */
+	struct listener_options opened;	 /* with these; they stay until a restart. Without the address */
 	bool closing, retired;		 /* takes no new connections; is gone from the configuration */
 	struct plane_listener *next;
 };

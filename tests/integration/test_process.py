@@ -99,6 +99,32 @@ def test_what_needs_a_restart_is_said_at_every_reload_and_opens_no_door(start):
     router.wait_event("reload_needs_restart", key="outcomes")
 
 
+@pytest.mark.parametrize("section,key,value", [("limits", "max_connections", 77), ("client", "head_timeout", "7s"), ("client", "idle_timeout", "7s"),
+                                               ("client", "half_close_is_gone", False), ("client", "drain_timeout", "7s"),
+                                               (None, "limits.max_head", "8KiB")])
+def test_limits_and_timeouts_of_a_listener_that_stays_open_are_said_to_need_a_restart(start, section, key, value):
+    """Of one that was opened by a reload, too: what counts is what it was opened with."""
+    router = start.router(c.passing(start.origin()))
+    config = json.loads(json.dumps(router.config))
+    config["services"]["late"] = c.service(start.origin())
+    reload(router, config)
+    router.wait_event("listening", service="late")
+    assert not router.find("reload_needs_restart")
+    other = json.loads(json.dumps(config))
+    if section:
+        other["services"]["late"][section] = {key: value}
+        key = "services.late.%s.%s" % (section, key)
+    else:
+        other["limits"] = {"max_head": value}
+    for n in range(2):
+        reload(router, other)
+        router.wait_event("reload_needs_restart", count=n + 1, key=key)
+    reload(router, config)
+    reload(router, dict(config, threads=3))  # a barrier: planes look at configurations in their order
+    router.wait_event("reload_needs_restart", key="threads")
+    assert {e["key"] for e in router.find("reload_needs_restart")} == {key, "threads"}
+
+
 # --- who is let in -----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("host,fine", [("localhost", True), ("LOCALHOST:80", True), ("127.0.0.1:1", True), ("[::1]:9", True),
