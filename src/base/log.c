@@ -82,13 +82,19 @@ static void puts_line(struct line *l, const char *s)
 
 /* Values come from anywhere: they are made plain (base/text.h) first. Then both formats escape as JSON does, so that no value
  * can end its string or forge a field. */
-static void put_escaped(struct line *l, struct span s)
+static void put_escaped(struct line *l, bool lines, struct span s)
 {
 	char piece[TEXT_PIECE_MAX], escaped[TEXT_PIECE_MAX + 1];
-	for (size_t n; (n = text_piece(&s, piece)) > 0;) {
-		size_t length = 0;
-		if (piece[0] == '"' || piece[0] == '\\')
+	while (s.len) {
+		const char first = *s.ptr;
+		size_t length = 0, n = text_piece(&s, piece);
+		if (lines && (first == '\n' || first == '\t')) { /* once: a traceback is read by people */
+			piece[0] = first == '\n' ? 'n' : 't';
+			n = 1;
 			escaped[length++] = '\\';
+		} else if (piece[0] == '"' || piece[0] == '\\') {
+			escaped[length++] = '\\';
+		}
 		memcpy(escaped + length, piece, n);
 		length += n;
 		if (!room(l, length + 3)) {
@@ -111,14 +117,15 @@ static bool needs_quotes(struct span s)
 	return false;
 }
 
-static void put_text(struct line *l, bool json, struct span text)
+/* `lines`: it may have several. */
+static void put_text(struct line *l, bool json, bool lines, struct span text)
 {
 	if (json || needs_quotes(text)) {
 		puts_line(l, "\"");
-		put_escaped(l, text);
+		put_escaped(l, lines, text);
 		l->text[l->len++] = '"'; /* from the kept tail */
 	} else {
-		put_escaped(l, text);
+		put_escaped(l, lines, text);
 	}
 }
 
@@ -132,12 +139,12 @@ static bool may_quote(const char *key)
 	return false;
 }
 
-static void put_masked(struct line *l, bool json, struct span text)
+static void put_masked(struct line *l, bool json, bool lines, struct span text)
 {
 	CLEANUP(buf_releasep) struct buf masked = BUF_INIT(4 * LOG_LINE_MAX);
 	text.len = text.len < LOG_LINE_MAX ? text.len : LOG_LINE_MAX; /* more has no room in the line anyway */
 	text_put_masked(&masked, text);
-	put_text(l, json, masked.error ? SPAN_LIT("***") : buf_span(&masked));
+	put_text(l, json, lines, masked.error ? SPAN_LIT("***") : buf_span(&masked));
 }
 
 static void put_field(struct line *l, bool json, const struct log_field *f)
@@ -156,9 +163,9 @@ static void put_field(struct line *l, bool json, const struct log_field *f)
 		break;
 	case LOG_FIELD_SPAN:
 		if (may_quote(f->key))
-			put_masked(l, json, f->text);
+			put_masked(l, json, strcmp(f->key, "error") == 0 || strcmp(f->key, "detail") == 0, f->text);
 		else
-			put_text(l, json, f->text);
+			put_text(l, json, false, f->text);
 		break;
 	}
 }

@@ -386,31 +386,3 @@ bool text_names_secret(struct span name)
 {
 	return name.len > 0 && names_secret(name.ptr, name.ptr + name.len);
 }
-
-/* Length of the longest of the secrets that stands at p. */
-static size_t secret_at(const char *p, size_t left, const struct span *secrets, size_t n)
-{
-	size_t longest = 0;
-	for (size_t i = 0; i < n; i++)
-		if (secrets[i].len >= TEXT_SECRET_MIN && secrets[i].len <= left && secrets[i].len > longest &&
-		    memcmp(p, secrets[i].ptr, secrets[i].len) == 0)
-			longest = secrets[i].len;
-	return longest;
-}
-
-int text_put_without(struct buf *out, struct span s, const struct span *secrets, size_t n)
-{
-	size_t begin = 0, at = 0;
-	while (at < s.len) {
-		size_t length = secret_at(s.ptr + at, s.len - at, secrets, n);
-		if (length) {
-			buf_append(out, s.ptr + begin, at - begin);
-			buf_puts(out, MASK);
-			begin = at + length;
-		}
-		at += length ? length : 1;
-	}
-	if (begin < s.len)
-		buf_append(out, s.ptr + begin, s.len - begin);
-	return out->error;
-}

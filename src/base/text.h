@@ -20,7 +20,6 @@
 #include "base/span.h"
 
 #define TEXT_PIECE_MAX 8	    /* bytes that text_piece makes of one character */
-#define TEXT_SECRET_MIN 4
 #define TEXT_MASKED_MAX (32u << 10) /* bytes of a text that text_put_masked looks at; what follows is cut */
 
 bool text_is_plain(struct span s);
@@ -50,7 +49,5 @@ struct span text_front(struct span s, size_t max);
 int text_put_masked(struct buf *out, struct span s);
 /* Whether a name says that its value is a secret: API_KEY, X-Auth-Token, password. */
 bool text_names_secret(struct span name);
-/* Appends it with these values, of at least TEXT_SECRET_MIN bytes, replaced by ***. */
-int text_put_without(struct buf *out, struct span s, const struct span *secrets, size_t n);
 
 #endif

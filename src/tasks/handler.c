@@ -3,8 +3,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "base/text.h"
-
 int handler_start(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
 		  handler_done_fn done, void *arg, struct handler_run **ret, struct err *e)
 {
@@ -24,19 +22,9 @@ void handler_kill(struct handler_run *run)
 	run->kill(run);
 }
 
-void handler_hide(struct handler_run *run, struct span secret)
-{
-	if (secret.len >= TEXT_SECRET_MIN && run->n_secrets < HANDLER_SECRETS_MAX)
-		run->secrets[run->n_secrets++] = secret;
-}
-
 void handler_fail(struct handler_run *run, bool unknown, struct span error, struct span detail)
 {
-	/* A secret of four bytes becomes three: they do not grow. */
-	CLEANUP(buf_releasep) struct buf said = BUF_INIT(error.len), more = BUF_INIT(detail.len);
-	text_put_without(&said, error, run->secrets, run->n_secrets);
-	text_put_without(&more, detail, run->secrets, run->n_secrets);
-	struct handler_outcome o = {.error = buf_span(&said), .detail = detail.ptr ? buf_span(&more) : SPAN_NONE, .unknown = unknown};
+	struct handler_outcome o = {.error = error, .detail = detail, .unknown = unknown};
 	run->done(run->arg, &o);
 }
 

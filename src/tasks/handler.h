@@ -37,13 +37,7 @@ struct handler_env {
 	struct http_client *http;
 };
 
-#define HANDLER_SECRETS_MAX 64
-
 struct handler_run {
-	/* What must not be said of a failure, in neither text: credentials that the definition gives to what
-	 * it calls. Borrowed. */
-	struct span secrets[HANDLER_SECRETS_MAX];
-	size_t n_secrets;
 	void (*kill)(struct handler_run *run);
 	handler_done_fn done;
 	void *arg;
@@ -69,9 +63,8 @@ int handler_start_exec(const struct handler_env *env, const struct task_definiti
 int handler_start_http(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
 		       handler_done_fn done, void *arg, struct handler_run **ret, struct err *e);
 
-void handler_hide(struct handler_run *run, struct span secret);
 /* done with a failure. `error` is for callers and must not say where or how the task was called, nor what was
- * answered there; the rest is for operators. */
+ * answered there; the rest is for operators. The task's secrets are taken out of both by the worker. */
 void handler_fail(struct handler_run *run, bool unknown, struct span error, struct span detail);
 /* Formats `error` of it: "<task>: …". */
 void handler_fail_as(struct handler_run *run, bool unknown, const struct task_definition *t, struct span detail, const char *format,

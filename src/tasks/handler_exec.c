@@ -33,6 +33,7 @@ struct exec_run {
 	size_t written;
 	char tail[STDERR_KEPT]; /* last bytes of standard error */
 	size_t tail_len;
+	bool tail_cut; /* more stood before */
 	bool too_large;
 };
 
@@ -94,10 +95,12 @@ static void on_output(void *arg, unsigned events)
 static void keep_tail(struct exec_run *r, const char *bytes, size_t n)
 {
 	if (n > STDERR_KEPT) {
+		r->tail_cut = true;
 		bytes += n - STDERR_KEPT;
 		n = STDERR_KEPT;
 	}
 	size_t drop = r->tail_len + n > STDERR_KEPT ? r->tail_len + n - STDERR_KEPT : 0;
+	r->tail_cut |= drop > 0;
 	memmove(r->tail, r->tail + drop, r->tail_len - drop);
 	memcpy(r->tail + r->tail_len - drop, bytes, n);
 	r->tail_len = r->tail_len - drop + n;
@@ -122,13 +125,22 @@ static void on_error_output(void *arg, unsigned events)
 
 /* --- the end -------------------------------------------------------------------------------------------------------------- */
 
+/* What is kept of standard error. A half of a secret would not be found: it is left out where the front was
+ * cut off. */
+static struct span said(const struct exec_run *r)
+{
+	struct span tail = {r->tail, r->tail_len};
+	return r->tail_cut ? secrets_skip_end(&r->t->secrets, tail) : tail;
+}
+
 /* For operators: what became of it, and what it said. */
 static void put_detail(const struct exec_run *r, const char *what, struct buf *out)
 {
+	struct span tail = said(r);
 	buf_printf(out, "%.200s: %s", r->x->argv[0], what);
-	if (r->tail_len) {
+	if (tail.len) {
 		buf_putc(out, '\n');
-		buf_append(out, r->tail, r->tail_len);
+		buf_append_span(out, tail);
 	}
 }
 
@@ -140,7 +152,7 @@ static void fail_with_code(struct exec_run *r, int code)
 	char what[64];
 	snprintf(what, sizeof(what), "exit code %d", code);
 	put_detail(r, what, &detail);
-	struct span raised = python_raised((struct span){r->tail, r->tail_len});
+	struct span raised = python_raised(said(r));
 	if (raised.ptr)
 		handler_fail(&r->run, false, raised, buf_span(&detail));
 	else
@@ -245,16 +257,6 @@ static int make_input(const struct exec_handler *x, const struct handler_call *c
 	return r;
 }
 
-/* What its environment gives it under a name that says so. */
-static void hide_secrets(struct exec_run *r)
-{
-	for (char *const *e = r->x->env; *e; e++) {
-		size_t name = strcspn(*e, "=");
-		if ((*e)[name] == '=' && text_names_secret((struct span){*e, name}))
-			handler_hide(&r->run, span_of(*e + name + 1));
-	}
-}
-
 static int watch(const struct handler_env *env, struct exec_run *r)
 {
 	int code = loop_watch_new(env->loop, r->s.out, LOOP_READ, on_output, r, &r->out);
@@ -276,7 +278,6 @@ int handler_start_exec(const struct handler_env *env, const struct task_definiti
 	r->run = (struct handler_run){.kill = kill_run, .done = done, .arg = arg};
 	r->t = t;
 	r->x = t->exec;
-	hide_secrets(r);
 	r->s = (struct spawned){.in = -1, .out = -1, .err = -1, .pidfd = -1};
 	buf_init(&r->input, 2 * HANDLER_MAX_RESULT);
 	buf_init(&r->output, t->exec->max_output);

@@ -22,14 +22,20 @@ struct http_run {
 	struct loop *loop;
 };
 
-/* Callers are told the task and the kind of failure: the URL may hold a key, and the answer is not theirs. */
+/* Callers are told the task and the kind of failure: the answer is not theirs. Operators are told the host; what
+ * stands behind it may be a key as a whole (webhooks), and the task's name says which it is. */
 static void fail(struct http_run *r, bool unknown, const char *kind, const char *detail, struct span more)
 {
-	CLEANUP(buf_releasep) struct buf text = BUF_INIT(SHOWN + 8192);
-	buf_printf(&text, "%s: %s", r->h->url, detail);
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(SHOWN + 8192), plain = BUF_INIT(16 * SHOWN);
+	const char *host = strstr(r->h->url, "://") + 3; /* it was checked */
+	buf_append(&text, r->h->url, (size_t)(host - r->h->url) + strcspn(host, "/?#"));
+	buf_printf(&text, ": %s", detail);
 	if (more.len) {
+		/* Before it is cut: a half of a secret would not be found. */
+		struct span front = {more.ptr, more.len < 2 * SHOWN ? more.len : 2 * SHOWN};
+		secrets_put_hidden(&r->t->secrets, front, front.len < more.len, &plain);
 		buf_puts(&text, ": ");
-		text_put_cut(&text, more, SHOWN);
+		text_put_cut(&text, buf_span(&plain), SHOWN);
 	}
 	handler_fail_as(&r->run, unknown, r->t, buf_span(&text), "%s", kind);
 }
@@ -124,27 +130,6 @@ static int send_request(const struct handler_env *env, struct http_run *r, const
 	return not_of_the_call(http_start(env->http, &q, &events, &r->call, e));
 }
 
-/* The values of its URL's query (user info it cannot have), and of its fields what says who we are. */
-static void hide_secrets(struct http_run *r)
-{
-	for (const char *p = strchr(r->h->url, '?'); p && *p && *p != '#';) {
-		size_t n = strcspn(++p, "&#");
-		const char *value = memchr(p, '=', n);
-		if (value)
-			handler_hide(&r->run, (struct span){value + 1, (size_t)(p + n - value - 1)});
-		p += n;
-	}
-	for (size_t i = 0; i < r->h->n_fields; i++) {
-		struct span value = span_of(r->h->fields[i].value);
-		const char *blank = memchr(value.ptr, ' ', value.len);
-		if (!text_names_secret(span_of(r->h->fields[i].name)))
-			continue;
-		handler_hide(&r->run, value);
-		if (blank) /* Bearer … */
-			handler_hide(&r->run, span_trim((struct span){blank, value.len - (size_t)(blank - value.ptr)}));
-	}
-}
-
 int handler_start_http(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
 		       handler_done_fn done, void *arg, struct handler_run **ret, struct err *e)
 {
@@ -154,7 +139,6 @@ int handler_start_http(const struct handler_env *env, const struct task_definiti
 	r->run = (struct handler_run){.kill = kill_run, .done = done, .arg = arg};
 	r->t = t;
 	r->h = t->http;
-	hide_secrets(r);
 	r->loop = env->loop;
 	r->killed.fn = on_killed;
 	int code = send_request(env, r, call, e);

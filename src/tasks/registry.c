@@ -82,6 +82,7 @@ struct registry *registry_free(struct registry *r)
 	for (size_t i = 0; i < r->n_tasks; i++) {
 		free_exec(r->tasks[i]->exec);
 		free_http(r->tasks[i]->http);
+		secrets_release(&r->tasks[i]->secrets);
 		free(r->tasks[i]);
 	}
 	for (size_t i = 0; i < r->n_workflows; i++) {

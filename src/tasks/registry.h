@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "base/span.h"
 #include "tasks/builtin.h"
+#include "tasks/secrets.h"
 
 #define REGISTRY_MAX_FILE (1u << 20)
 #define REGISTRY_MAX_TASKS 1024
@@ -67,6 +68,7 @@ struct task_definition {
 	bool idempotent;
 	unsigned max_attempts; /* 1 unless idempotent */
 	unsigned timeout_ms;   /* of one attempt */
+	struct secrets secrets; /* what must not be said of a failure, in neither text */
 };
 
 /* What a step gets as positional arguments. Its keyword arguments are its `kwargs`, before them the workflow's own for

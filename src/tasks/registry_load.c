@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/size.h"
+#include "base/text.h"
 #include "base/yaml.h"
 #include "tasks/call_template.h"
 #include "tasks/registry_internal.h"
@@ -21,6 +22,14 @@
 #define MAX_OUTPUT (64u << 20)
 #define DEFAULT_ATTEMPTS 3
 
+/* What a variable gave to a text: where it stands in it. */
+struct substitution {
+	struct span name;
+	size_t at, len;
+};
+
+#define SUBSTITUTIONS_MAX 64
+
 struct reader {
 	struct registry *registry;
 	const char *path;
@@ -29,6 +38,9 @@ struct reader {
 	struct buf *problems;
 	bool wrong;
 	bool elsewhere; /* tasks are somebody else's: not read, and steps may name any */
+	struct secrets *secrets; /* of the task that is being read */
+	struct substitution given[SUBSTITUTIONS_MAX]; /* to the last text */
+	size_t n_given;
 	char where[256]; /* the key that contains what is being read: tasks[2].exec */
 };
 
@@ -159,8 +171,14 @@ static bool put_variable(struct reader *r, const struct yaml_node *n, struct spa
 	size_t name_len = mark ? (size_t)(mark - inside.ptr) : inside.len;
 	CLEANUP(freep) char *name = span_dup((struct span){inside.ptr, name_len});
 	const char *value = name && *name ? r->getenv_fn(name) : NULL;
-	if (value && *value)
+	if (value && *value) {
+		if (r->n_given == SUBSTITUTIONS_MAX)
+			mistake(r, n, key_of(n), "more than %d environment variables", SUBSTITUTIONS_MAX);
+		else
+			r->given[r->n_given++] =
+				(struct substitution){{inside.ptr, name_len}, out->len, strlen(value)};
 		buf_puts(out, value);
+	}
 	else if (mark)
 		buf_append(out, mark + 2, inside.len - name_len - 2);
 	else
@@ -171,6 +189,7 @@ static bool put_variable(struct reader *r, const struct yaml_node *n, struct spa
 static char *expand(struct reader *r, const struct yaml_node *n, struct span s)
 {
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(1 << 16);
+	r->n_given = 0;
 	for (size_t i = 0; i < s.len;) {
 		const char *end = NULL;
 		if (s.len - i > 3 && s.ptr[i] == '$' && s.ptr[i + 1] == '{')
@@ -201,6 +220,16 @@ static void read_text(struct reader *r, const struct yaml_node *n, char **ret)
 	*ret = expand(r, n, s);
 }
 
+/* What the environment gave to the text that was read last, from byte `from` on; of a whole URL, what it holds. */
+static void take_given(struct reader *r, const char *text, size_t from)
+{
+	for (size_t i = 0; i < r->n_given; i++) {
+		struct span value = {text + r->given[i].at, r->given[i].len};
+		if (r->given[i].at >= from || memmem(value.ptr, value.len, "://", 3))
+			secrets_take(r->secrets, r->given[i].name, value);
+	}
+}
+
 /* A path, relative to the file's folder. */
 static void make_absolute(struct reader *r, const struct yaml_node *n, char **path)
 {
@@ -222,6 +251,20 @@ struct exec_reading {
 	unsigned timeout_ms;
 };
 
+/* The program's own name is none. `--token x` and `--token=x` say that it is one. */
+static void take_argument(struct reader *r, const struct exec_handler *x, size_t i)
+{
+	if (i == 0)
+		return;
+	const char *text = x->argv[i], *before = x->argv[i - 1];
+	size_t name = strcspn(text, "=");
+	take_given(r, text, 0);
+	if (text[name] && text_names_secret((struct span){text, name}))
+		secrets_take(r->secrets, (struct span){text, name}, span_of(text + name + 1));
+	if (before[0] == '-' && text[0] != '-' && text_names_secret(span_of(before)))
+		secrets_take(r->secrets, span_of(before), span_of(text));
+}
+
 static void read_argv(struct reader *r, const struct yaml_node *n, void *into)
 {
 	struct exec_handler *x = ((struct exec_reading *)into)->x;
@@ -234,7 +277,7 @@ static void read_argv(struct reader *r, const struct yaml_node *n, void *into)
 		read_text(r, a, &x->argv[i]);
 		if (!x->argv[i])
 			return;
-		i++;
+		take_argument(r, x, i++);
 	}
 	if (strchr(x->argv[0], '/'))
 		make_absolute(r, n, &x->argv[0]);
@@ -256,6 +299,10 @@ static void read_env(struct reader *r, const struct yaml_node *n, void *into)
 	for (const struct yaml_node *v = n->first; v; v = v->next) {
 		char *text = NULL;
 		read_text(r, v, &text);
+		if (text) {
+			secrets_take(r->secrets, span_of(key_of(v)), span_of(text));
+			take_given(r, text, 0);
+		}
 		if (text && asprintf(&x->env[i], "%s=%s", key_of(v), text) >= 0)
 			i++;
 		has_path |= strcmp(key_of(v), "PATH") == 0;
@@ -342,6 +389,10 @@ static void read_url(struct reader *r, const struct yaml_node *n, void *into)
 		mistake(r, n, "url", "must be a URL of http or https");
 	else if (memchr(host, '@', n_host))
 		mistake(r, n, "url", "must have no user and password in it; use headers");
+	if (!n_host)
+		return;
+	secrets_take_url(r->secrets, span_of(h->url));
+	take_given(r, h->url, (size_t)(host - h->url) + n_host);
 }
 
 static void read_headers(struct reader *r, const struct yaml_node *n, void *into)
@@ -355,6 +406,10 @@ static void read_headers(struct reader *r, const struct yaml_node *n, void *into
 		struct http_handler_field *f = &h->fields[h->n_fields];
 		read_text(r, v, &f->value);
 		f->name = f->value ? strdup(key_of(v)) : NULL;
+		if (f->value) {
+			secrets_take(r->secrets, span_of(key_of(v)), span_of(f->value));
+			take_given(r, f->value, 0);
+		}
 		if (f->value && strpbrk(f->value, "\r\n"))
 			mistake(r, v, key_of(v), "must have no line break");
 		h->n_fields += f->value != NULL;
@@ -380,6 +435,7 @@ static void read_body(struct reader *r, const struct yaml_node *n, void *into)
 	struct err why = {""};
 	if (yaml_to_json(n, &json) < 0 || call_template_check(buf_span(&json), &why) < 0)
 		mistake(r, n, "body", "%s", why.text[0] ? why.text : "cannot be written as JSON");
+	secrets_take_json(r->secrets, buf_span(&json));
 	free(h->body);
 	h->body = buf_steal(&json);
 }
@@ -515,8 +571,11 @@ static void read_task(struct reader *r, const struct yaml_node *n, unsigned inde
 	char saved[256];
 	struct task_definition fresh = {.queue = SPAN_LIT(REGISTRY_DEFAULT_QUEUE)};
 	struct task_reading reading = {.t = &fresh};
+	r->secrets = &fresh.secrets;
 	enter(r, saved, "tasks[%u]", index);
 	READ_MAPPING(r, n, task_keys, &reading);
+	if (fresh.secrets.failed)
+		mistake(r, n, "", "out of memory");
 	if (reading.handlers != 1)
 		mistake(r, n, "", "needs exactly one of builtin, exec and http");
 	if (reading.attempts > 1 && !fresh.idempotent)
@@ -527,10 +586,13 @@ static void read_task(struct reader *r, const struct yaml_node *n, unsigned inde
 		fresh.timeout_ms = REGISTRY_DEFAULT_TIMEOUT_MS;
 	/* Added also when it is wrong, so that what it owns is freed and its name is known to workflows. */
 	struct task_definition *t = registry_add_task(r->registry);
-	if (t)
+	if (t) {
 		*t = fresh;
-	else
+	} else {
+		secrets_release(&fresh.secrets);
 		mistake(r, n, "", "more than %d tasks", REGISTRY_MAX_TASKS);
+	}
+	r->secrets = NULL;
 	leave(r, saved);
 }
 

@@ -134,20 +134,24 @@ static void on_limit(void *arg)
 	kill_job(arg, JOB_TIMED_OUT);
 }
 
-/* What a program or a server said, fit for the file and for people: without secrets, and without control characters but line ends. */
-static void put_error(struct span said, struct buf *out)
+/* What a program or a server said, fit for the file and for people: without the secrets that its definition gave it,
+ * nor what looks like one, and without control characters but line ends. */
+static void put_error(const struct job *j, struct span said, struct buf *out)
 {
-	CLEANUP(buf_releasep) struct buf masked = BUF_INIT(4 * TEXT_MASKED_MAX);
-	text_put_masked(&masked, said);
+	/* A secret of four bytes becomes three: it does not grow. */
+	CLEANUP(buf_releasep) struct buf hidden = BUF_INIT(said.len), masked = BUF_INIT(4 * TEXT_MASKED_MAX);
+	if (secrets_put_hidden(&j->definition->secrets, said, false, &hidden) < 0)
+		buf_clear(&hidden); /* rather nothing than all of it */
+	text_put_masked(&masked, buf_span(&hidden));
 	text_put_lines(out, buf_span(&masked));
 }
 
 static void set_failure(struct job *j, struct span error, struct span detail)
 {
 	j->failed = true;
-	put_error(error, &j->error);
+	put_error(j, error, &j->error);
 	if (detail.ptr)
-		put_error(detail, &j->detail);
+		put_error(j, detail, &j->detail);
 }
 
 /* A result counts whatever else was going on; a failure is explained by what we did to it. */
@@ -210,7 +214,10 @@ static bool is_shortage(int code)
 
 static void give_back(struct job *j, const struct err *e)
 {
-	log_warn("task_given_back", LOG_STR("task_id", j->id), LOG_STR("task", j->name), LOG_STR("reason", e->text));
+	CLEANUP(buf_releasep) struct buf why = BUF_INIT(8 * sizeof(e->text));
+	put_error(j, span_of(e->text), &why);
+	log_warn("task_given_back", LOG_STR("task_id", j->id), LOG_STR("task", j->name),
+		 LOG_SPAN("reason", buf_span(&why)));
 	j->ended = j->not_begun = true;
 	j->worker->pause_until_ms = clock_mono_ms() + SHORTAGE_PAUSE_MS;
 	schedule(j->worker);

@@ -95,12 +95,28 @@ static void sentences_about_errors_hold_no_secrets(void **state)
 	}
 }
 
+/* A traceback is read by people: its line ends are escaped once, and end no line of the log. */
+static void lines_of_an_error_are_escaped_once(void **state)
+{
+	(void)state;
+	const struct log_field fields[] = {LOG_STR("detail", "Traceback:\n\tFile \"x\"\x1b\r\n"),
+					   LOG_STR("id", "a\nb")};
+	for (int format = LOG_LOGFMT; format <= LOG_JSON; format++) {
+		struct line l;
+		logged((enum log_format)format, fields, 2, &l);
+		assert_line((enum log_format)format, &l);
+		assert_non_null(strstr(l.text, "\"Traceback:\\n\\tFile \\\"x\\\"\\\\u001b\\\\u000d\\n\""));
+		assert_non_null(strstr(l.text, "\"a\\\\u000ab\""));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(callers_bytes_keep_lines_whole),
 		cmocka_unit_test(long_values_are_cut_and_stay_json),
 		cmocka_unit_test(sentences_about_errors_hold_no_secrets),
+		cmocka_unit_test(lines_of_an_error_are_escaped_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
