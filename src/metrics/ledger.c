@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/aging.h"
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "base/db.h"
@@ -18,12 +19,23 @@
 #define BATCH_MAX 512
 #define SWEEP_SECONDS 600
 #define BUCKETS (1u << 16)
+#define RETRY_FIRST_MS 500
+#define RETRY_MAX_MS 15000
+#define REMOVALS_MAX (2 * LEDGER_QUEUE) /* that wait for the file; more are refused */
 
 /* --- in memory
  * ----------------------------------------------------------------------------------------------------- */
 
+struct group {
+	struct group *next;
+	uint64_t n_entries;
+	char name[LEDGER_GROUP_MAX];
+};
+
+/* An entry; or, while the file has not been read, a key of which it is known that it has none. */
 struct slot {
 	struct slot *next;
+	struct group *in; /* NULL: removed */
 	uint32_t hash;
 	uint16_t group_length, key_length;
 	int64_t created_us;
@@ -52,9 +64,12 @@ struct ledger {
 	pthread_cond_t wake;
 	/* under lock */
 	struct slot *buckets[BUCKETS];
-	uint64_t n_entries;
+	struct group *groups;
+	uint64_t n_entries; /* slots */
+	bool whole;	    /* memory has all that the file has: what is not there is not there */
 	struct change *first, **last;
 	unsigned n_queued;
+	unsigned n_removals; /* queued, or kept for another try */
 	bool stopping, failing;
 	char last_error[ERR_TEXT_MAX];
 	/* constant */
@@ -65,6 +80,9 @@ struct ledger {
 	struct db_stmt *put, *remove, *expire;
 	int64_t swept_ms;
 	struct aging aging;
+	struct change *unwritten, **unwritten_last; /* removals that the file does not have yet, in their order */
+	unsigned failures;			    /* in a row */
+	bool replaced;				    /* the file that is opened next does not have what memory has */
 };
 
 static int64_t oldest_us(struct ledger *l)
@@ -94,25 +112,55 @@ static struct slot **find(struct ledger *l, struct span group, struct span key, 
 	return at;
 }
 
-static void forget(struct ledger *l, struct span group, struct span key)
+static void drop_slot(struct ledger *l, struct slot **at)
 {
-	struct slot **at = find(l, group, key, hash_of(l, group, key));
 	struct slot *s = *at;
 	if (!s)
 		return;
 	*at = s->next;
+	if (s->in)
+		s->in->n_entries--;
 	free(s);
 	l->n_entries--;
 }
 
-static int remember(struct ledger *l, const struct ledger_entry *e)
+static void forget(struct ledger *l, struct span group, struct span key)
+{
+	drop_slot(l, find(l, group, key, hash_of(l, group, key)));
+}
+
+static struct group *group_of(struct ledger *l, struct span name)
+{
+	struct group *g = l->groups;
+	while (g && !span_is(name, g->name))
+		g = g->next;
+	return g;
+}
+
+static struct group *group_made(struct ledger *l, struct span name)
+{
+	struct group *g = group_of(l, name);
+	if (g || !(g = calloc(1, sizeof(*g))))
+		return g;
+	span_copy(name, g->name, sizeof(g->name));
+	g->next = l->groups;
+	l->groups = g;
+	return g;
+}
+
+/* Replaces what is there of this key, by an entry or by the knowledge that there is none. */
+static int remember(struct ledger *l, const struct ledger_entry *e, bool removed)
 {
 	struct span group = span_of(e->group), key = span_of(e->key);
-	struct slot *s = malloc(sizeof(*s) + group.len + key.len);
+	struct group *in = removed ? NULL : group_made(l, group);
+	struct slot *s = removed || in ? malloc(sizeof(*s) + group.len + key.len) : NULL;
 	if (!s)
 		return -ENOMEM;
 	forget(l, group, key);
+	if (in)
+		in->n_entries++;
 	*s = (struct slot){.hash = hash_of(l, group, key),
+			   .in = in,
 			   .group_length = (uint16_t)group.len,
 			   .key_length = (uint16_t)key.len,
 			   .created_us = e->created_us};
@@ -141,13 +189,25 @@ enum ledger_answer ledger_lookup(struct ledger *l, struct span group, struct spa
 	uint32_t hash = hash_of(l, group, key);
 	pthread_mutex_lock(&l->lock);
 	const struct slot *s = *find(l, group, key, hash);
-	if (s) {
+	bool known = s || l->whole, there = s && s->in;
+	if (there) {
 		ret->created_us = s->created_us;
 		memcpy(ret->backend, s->backend, sizeof(ret->backend));
 		memcpy(ret->task_id, s->task_id, sizeof(ret->task_id));
 	}
 	pthread_mutex_unlock(&l->lock);
-	return s && ledger_entry_set(ret, group, key) == 0 ? LEDGER_FOUND : LEDGER_NONE;
+	if (!known)
+		return LEDGER_UNKNOWN;
+	return there && ledger_entry_set(ret, group, key) == 0 ? LEDGER_FOUND : LEDGER_NONE;
+}
+
+bool ledger_may_have(struct ledger *l, struct span group)
+{
+	pthread_mutex_lock(&l->lock);
+	const struct group *g = group_of(l, group);
+	bool may = !l->whole || (g && g->n_entries > 0);
+	pthread_mutex_unlock(&l->lock);
+	return may;
 }
 
 /* --- the file
@@ -171,6 +231,17 @@ static void set_failing(struct ledger *l, const struct err *e)
 		log_error("ledger_failing", LOG_STR("error", e->text));
 }
 
+/* What is in memory already is newer than the file. */
+static int load_entry(struct ledger *l, const struct ledger_entry *entry)
+{
+	struct span group = span_of(entry->group), key = span_of(entry->key);
+	pthread_mutex_lock(&l->lock);
+	bool there = *find(l, group, key, hash_of(l, group, key));
+	int r = there ? 0 : remember(l, entry, false);
+	pthread_mutex_unlock(&l->lock);
+	return r;
+}
+
 static int load(struct ledger *l, struct err *e)
 {
 	CLEANUP(db_stmt_freep) struct db_stmt *s = NULL;
@@ -184,14 +255,15 @@ static int load(struct ledger *l, struct err *e)
 	while ((r = db_step(s, e)) == 1) {
 		struct ledger_entry entry = {.created_us = db_column_int64(s, 4)};
 		if (ledger_entry_set(&entry, db_column_text(s, 0), db_column_text(s, 1)) != 0)
-			continue;
+			continue; /* no request has such a key */
 		span_copy(db_column_text(s, 2), entry.backend, sizeof(entry.backend));
 		span_copy(db_column_text(s, 3), entry.task_id, sizeof(entry.task_id));
-		if (remember(l, &entry) < 0)
+		if (load_entry(l, &entry) < 0)
 			return err_set(e, -ENOMEM, "out of memory");
 		newest_us = entry.created_us > newest_us ? entry.created_us : newest_us;
 	}
-	aging_begin(&l->aging, "ledger", newest_us);
+	if (r == 0 && !l->aging.what)
+		aging_begin(&l->aging, "ledger", newest_us);
 	return r;
 }
 
@@ -239,32 +311,101 @@ static int write_change(struct ledger *l, const struct change *c, struct err *e)
 	return db_run(s, e);
 }
 
-/* A file that was deleted or replaced takes with it what it held (memory still has it until the next start);
- * what comes from now on is durable again. */
+/* One of a bucket's entries, by its place in it; false beyond the last. */
+static bool entry_at(struct ledger *l, size_t bucket, size_t place, struct change *ret)
+{
+	pthread_mutex_lock(&l->lock);
+	const struct slot *s = l->buckets[bucket];
+	while (s && place-- > 0)
+		s = s->next;
+	if (s) {
+		ret->remove = !s->in;
+		span_copy((struct span){s->text, s->group_length}, ret->entry.group, sizeof(ret->entry.group));
+		span_copy((struct span){s->text + s->group_length, s->key_length}, ret->entry.key, sizeof(ret->entry.key));
+		memcpy(ret->entry.backend, s->backend, sizeof(s->backend));
+		memcpy(ret->entry.task_id, s->task_id, sizeof(s->task_id));
+		ret->entry.created_us = s->created_us;
+	}
+	pthread_mutex_unlock(&l->lock);
+	return s != NULL;
+}
+
+/* Another file stands in the old one's place: it gets what memory has, or a restart would know nothing of it. */
+static int save_all(struct ledger *l, struct err *e)
+{
+	struct change c = {0};
+	int r = db_begin(l->db, e);
+	for (size_t bucket = 0; r == 0 && bucket < BUCKETS; bucket++)
+		for (size_t place = 0; r == 0 && entry_at(l, bucket, place, &c); place++)
+			r = write_change(l, &c, e);
+	if (r == 0)
+		r = db_commit(l->db, e);
+	if (r < 0)
+		db_rollback(l->db);
+	return r;
+}
+
+static void set_whole(struct ledger *l, bool whole)
+{
+	pthread_mutex_lock(&l->lock);
+	l->whole = whole;
+	pthread_mutex_unlock(&l->lock);
+}
+
+static bool is_whole(struct ledger *l)
+{
+	pthread_mutex_lock(&l->lock);
+	bool whole = l->whole;
+	pthread_mutex_unlock(&l->lock);
+	return whole;
+}
+
+/* Until the file has been read to its end nobody can say what it does not have. */
+static int read_file(struct ledger *l, struct err *e)
+{
+	int r = load(l, e);
+	if (r == 0)
+		set_whole(l, true);
+	return r;
+}
+
 static int reopen_if_needed(struct ledger *l, struct err *e)
 {
 	if (l->db && db_moved(l->db)) {
 		log_error("ledger_replaced", LOG_STR("path", l->path));
 		close_file(l);
+		l->replaced = true;
+		set_whole(l, false);
 	}
-	return l->db ? 0 : open_file(l, e);
+	int r = l->db ? 0 : open_file(l, e);
+	if (r == 0 && l->replaced && (r = save_all(l, e)) == 0)
+		l->replaced = false;
+	return r == 0 && !is_whole(l) ? read_file(l, e) : r;
 }
 
-/* All or nothing: one transaction, one sync for many callers. */
+/* The removals that are left come first: they are older. */
+static int write_all(struct ledger *l, const struct change *first, struct err *e)
+{
+	int r = db_begin(l->db, e);
+	for (const struct change *c = l->unwritten; r == 0 && c; c = c->next)
+		r = write_change(l, c, e);
+	for (const struct change *c = first; r == 0 && c; c = c->next)
+		r = write_change(l, c, e);
+	return r == 0 ? db_commit(l->db, e) : r;
+}
+
+/* All or nothing: one transaction, one sync for many callers. `first` may be NULL. */
 static int write_batch(struct ledger *l, const struct change *first)
 {
 	struct err e;
 	int r = reopen_if_needed(l, &e);
-	if (r == 0)
-		r = db_begin(l->db, &e);
-	for (const struct change *c = first; r == 0 && c; c = c->next)
-		r = write_change(l, c, &e);
-	if (r == 0)
-		r = db_commit(l->db, &e);
+	if (r == 0 && (first || l->unwritten))
+		r = write_all(l, first, &e);
 	if (r < 0 && l->db)
 		db_rollback(l->db);
 	if (r < 0 && r != -EBUSY && r != -ENOSPC) /* those two pass by themselves */
 		close_file(l);
+	l->failures = r < 0 ? l->failures + 1 : 0;
 	set_failing(l, r < 0 ? &e : NULL);
 	return r;
 }
@@ -276,29 +417,60 @@ static void run_done(struct loop_work *w)
 	free(c);
 }
 
+/* Until the file has been read, memory says that it is gone; afterwards by having nothing. */
+static void note_removed(struct ledger *l, const struct ledger_entry *e)
+{
+	forget(l, span_of(e->group), span_of(e->key));
+	if (!l->whole)
+		remember(l, e, true); /* without memory for it: unknown */
+}
+
 static void finish(struct ledger *l, struct change *c, int error)
 {
 	pthread_mutex_lock(&l->lock);
+	bool again = c->remove && error != 0 && !l->stopping;
 	c->error = error;
-	if (c->remove) /* once more in the queue's order: the put it follows has only now come into memory */
+	if (c->remove && error != 0) /* once more in the queue's order: the put it follows has only now come into memory */
+		note_removed(l, &c->entry);
+	else if (c->remove)
 		forget(l, span_of(c->entry.group), span_of(c->entry.key));
 	else if (error == 0)
-		c->error = remember(l, &c->entry);
+		c->error = remember(l, &c->entry, false);
+	l->n_removals -= c->remove && !again;
 	pthread_mutex_unlock(&l->lock);
-	if (c->fn)
+	if (again) {
+		c->next = NULL;
+		*l->unwritten_last = c;
+		l->unwritten_last = &c->next;
+	} else if (c->fn) {
 		loop_post(c->loop, &c->work);
-	else
+	} else {
 		free(c);
+	}
+}
+
+/* In the order in which they came: what was left from before, then this batch. */
+static void finish_all(struct ledger *l, struct change *batch, int error)
+{
+	struct change *lists[] = {l->unwritten, batch};
+	l->unwritten = NULL;
+	l->unwritten_last = &l->unwritten;
+	for (size_t i = 0; i < 2; i++)
+		for (struct change *c = lists[i], *next; c; c = next) {
+			next = c->next;
+			finish(l, c, error);
+		}
 }
 
 static void sweep(struct ledger *l)
 {
-	int64_t now = clock_mono_ms(), oldest = oldest_us(l);
+	int64_t now = clock_mono_ms();
 	if (now - l->swept_ms < SWEEP_SECONDS * 1000)
 		return;
-	l->swept_ms = now;
-	if (!l->db)
+	if (!l->db || !is_whole(l))
 		return;
+	l->swept_ms = now;
+	int64_t oldest = oldest_us(l);
 	db_bind_int64(l->expire, 1, oldest);
 	struct err e;
 	if (db_run(l->expire, &e) < 0)
@@ -307,23 +479,32 @@ static void sweep(struct ledger *l)
 	for (size_t i = 0; i < BUCKETS; i++)
 		for (struct slot **at = &l->buckets[i]; *at;) {
 			struct slot *s = *at;
-			if (s->created_us >= oldest) {
+			if (s->created_us >= oldest || !s->in)
 				at = &s->next;
-				continue;
-			}
-			*at = s->next;
-			free(s);
-			l->n_entries--;
+			else
+				drop_slot(l, at);
 		}
 	pthread_mutex_unlock(&l->lock);
 }
 
-/* Up to BATCH_MAX changes, or NULL at the end; waits for the first, at most until the next sweep. */
-static struct change *take(struct ledger *l, bool *end)
+static struct timespec wait_until(const struct ledger *l)
 {
 	struct timespec until;
+	unsigned ms = l->failures ? backoff_ms(RETRY_FIRST_MS, RETRY_MAX_MS, l->failures) : SWEEP_SECONDS * 1000;
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += SWEEP_SECONDS;
+	until.tv_sec += ms / 1000;
+	until.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	return until;
+}
+
+/* Up to BATCH_MAX changes, or NULL at the end; waits for the first, at most until the next sweep or try. */
+static struct change *take(struct ledger *l, bool *end)
+{
+	struct timespec until = wait_until(l);
 	pthread_mutex_lock(&l->lock);
 	while (!l->first && !l->stopping)
 		if (pthread_cond_timedwait(&l->wake, &l->lock, &until) == ETIMEDOUT)
@@ -349,12 +530,8 @@ static void *run(void *arg)
 	struct ledger *l = arg;
 	for (bool end = false; !end;) {
 		struct change *batch = take(l, &end);
-		int r = batch ? write_batch(l, batch) : 0;
-		while (batch) {
-			struct change *next = batch->next;
-			finish(l, batch, r);
-			batch = next;
-		}
+		if (batch || l->failures)
+			finish_all(l, batch, write_batch(l, batch));
 		sweep(l);
 	}
 	return NULL;
@@ -374,6 +551,7 @@ static void enqueue(struct ledger *l, struct change *c)
 		 l->n_entries + l->n_queued >= LEDGER_MAX_ENTRIES) /* before it is in the file */
 		full = -ENOSPC;
 	if (!full) {
+		l->n_removals += c->remove;
 		c->next = NULL;
 		*l->last = c;
 		l->last = &c->next;
@@ -401,19 +579,26 @@ void ledger_put(struct ledger *l, struct loop *loop, const struct ledger_entry *
 	enqueue(l, c);
 }
 
-void ledger_remove(struct ledger *l, struct span group, struct span key)
+int ledger_remove(struct ledger *l, struct span group, struct span key)
 {
-	pthread_mutex_lock(&l->lock);
-	forget(l, group, key);
-	pthread_mutex_unlock(&l->lock);
 	struct change *c = calloc(1, sizeof(*c));
 	if (!c)
-		return; /* it stays in the file until it is too old */
+		return -ENOMEM;
 	c->remove = true;
-	if (ledger_entry_set(&c->entry, group, key) == 0)
-		enqueue(l, c);
-	else
+	if (ledger_entry_set(&c->entry, group, key) != 0) { /* no entry has such a key */
 		free(c);
+		return 0;
+	}
+	pthread_mutex_lock(&l->lock);
+	bool full = l->n_removals >= REMOVALS_MAX;
+	if (!full)
+		note_removed(l, &c->entry);
+	pthread_mutex_unlock(&l->lock);
+	if (full)
+		free(c);
+	else
+		enqueue(l, c);
+	return full ? -EAGAIN : 0;
 }
 
 static void release(struct ledger *l)
@@ -426,9 +611,39 @@ static void release(struct ledger *l)
 			l->buckets[i] = s->next;
 			free(s);
 		}
+	while (l->groups) {
+		struct group *g = l->groups;
+		l->groups = g->next;
+		free(g);
+	}
+	while (l->unwritten) {
+		struct change *c = l->unwritten;
+		l->unwritten = c->next;
+		free(c);
+	}
 	pthread_cond_destroy(&l->wake);
 	pthread_mutex_destroy(&l->lock);
 	free(l);
+}
+
+/* What will not pass by itself, and what nobody but who sets it up can mend. */
+static bool is_mistake(int error)
+{
+	return error == -EISDIR || error == -EPROTO || error == -EACCES || error == -ENOMEM;
+}
+
+/* A file that cannot be read (locked, damaged, an I/O error) keeps nobody from being served but those who ask for what it has. */
+static int begin(struct ledger *l, struct err *e)
+{
+	int r = open_file(l, e);
+	if (r == 0)
+		r = read_file(l, e);
+	if (r == 0 || is_mistake(r))
+		return r;
+	close_file(l);
+	l->failures = 1;
+	set_failing(l, e);
+	return 0;
 }
 
 int ledger_start(const char *path, struct ledger **ret, struct err *e)
@@ -437,6 +652,7 @@ int ledger_start(const char *path, struct ledger **ret, struct err *e)
 	if (!l)
 		return err_set(e, -ENOMEM, "out of memory");
 	l->last = &l->first;
+	l->unwritten_last = &l->unwritten;
 	l->swept_ms = clock_mono_ms() - SWEEP_SECONDS * 1000;
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_condattr_t attributes;
@@ -449,9 +665,7 @@ int ledger_start(const char *path, struct ledger **ret, struct err *e)
 	random[8] = '\0';
 	l->seed = (uint32_t)strtoul(random, NULL, 16);
 	l->path = strdup(path);
-	int r = l->path ? open_file(l, e) : err_set(e, -ENOMEM, "out of memory");
-	if (r == 0)
-		r = load(l, e);
+	int r = l->path ? begin(l, e) : err_set(e, -ENOMEM, "out of memory");
 	if (r == 0 && (r = -pthread_create(&l->thread, NULL, run, l)) < 0)
 		err_set(e, r, "thread: %s", strerror(-r));
 	if (r < 0) {

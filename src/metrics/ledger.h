@@ -6,7 +6,8 @@
  * Threads:   any. One thread of the ledger's own owns ledger.db; look-ups are answered from memory, under a lock held for
  *            a hash look-up. Callbacks of ledger_put come on the caller's loop.
  * Ownership: everything is copied.
- * Durability: an entry is on disk (synchronous=FULL) before its put is called back without error.
+ * Durability: an entry is on disk (synchronous=FULL) before its put is called back without error. A removal that cannot be written
+ *            is tried again until it is. A file that was replaced gets what memory has.
  * Limits:    LEDGER_MAX_ENTRIES live entries (a put beyond is -ENOSPC), LEDGER_TTL_DAYS of age, LEDGER_QUEUE changes waiting.
  */
 #ifndef METRICS_LEDGER_H
@@ -38,7 +39,8 @@ struct ledger_entry {
 /* -ENAMETOOLONG when group or key do not fit: cut keys would be confused with each other. */
 int ledger_entry_set(struct ledger_entry *entry, struct span group, struct span key);
 
-/* A file that cannot be opened is an error here: without the ledger follow-up calls would go to the wrong side. */
+/* A mistake (a folder in its place, another version's file, no right to it) is an error here. A file that cannot be read for the
+ * moment, or is damaged, is tried again until it can be: until then what is not known is LEDGER_UNKNOWN. */
 int ledger_start(const char *path, struct ledger **ret, struct err *e);
 struct ledger *ledger_stop(struct ledger *l); /* after what is queued was written. NULL is fine */
 
@@ -53,8 +55,10 @@ enum ledger_answer ledger_lookup(struct ledger *l, struct span group, struct spa
 /* Replaces an entry of the same group and key. `fn` is called on `loop` once, with 0 or -errno. */
 typedef void (*ledger_done_fn)(void *arg, int error);
 void ledger_put(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, ledger_done_fn fn, void *arg);
-/* Gone from look-ups at once, from the file soon after. */
-void ledger_remove(struct ledger *l, struct span group, struct span key);
+/* Gone from look-ups at once, from the file soon after. -EAGAIN, -ENOMEM: nothing was removed; too many wait for the file. */
+int ledger_remove(struct ledger *l, struct span group, struct span key);
+/* false: it is certain that no key of this group has an entry. */
+bool ledger_may_have(struct ledger *l, struct span group);
 
 struct ledger_status {
 	uint64_t entries;

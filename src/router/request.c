@@ -17,7 +17,6 @@
 #include "router/shadow.h"
 
 #define FREE_REQUESTS_MAX 1024
-#define PIN_KEY_ROOM 1024 /* more than LEDGER_KEY_MAX: a key that does not fit has no entry */
 
 /* --- references ---------------------------------------------------------------------------------------------------- */
 
@@ -381,46 +380,6 @@ static enum decide_wish override_wish(const struct request *r)
 	return span_is_nocase(side, "task") ? WISH_TASK : span_is_nocase(side, "legacy") ? WISH_LEGACY : WISH_NONE;
 }
 
-static struct span behind(struct span source, struct span prefix)
-{
-	return (struct span){source.ptr + prefix.len, source.len - prefix.len};
-}
-
-/* Where it was looked for is known, and in `found`: the key is usable, or no entry can have it. */
-static enum pin_key usable_key(bool found, const struct buf *key)
-{
-	if (key->error == -ENOMEM)
-		return PIN_KEY_UNREADABLE;
-	return found && !key->error && key->len < LEDGER_KEY_MAX && text_is_plain(buf_span(key)) ? PIN_KEY_FOUND : PIN_KEY_NONE;
-}
-
-static enum pin_key key_in_body(const struct request *r, struct span pointer, struct buf *key)
-{
-	struct span value;
-	if (r->http && !r->http->has_body)
-		return PIN_KEY_NONE;
-	if (!r->body_complete)
-		return PIN_KEY_UNREADABLE;
-	if (r->body.len == 0)
-		return PIN_KEY_NONE;
-	if (json_pointers(buf_span(&r->body), &pointer, 1, &value, NULL) != 0)
-		return PIN_KEY_MALFORMED;
-	if (!value.ptr || json_type_of(value) != JSON_STRING)
-		return PIN_KEY_NONE;
-	return usable_key(json_unescape(value, key) == 0, key);
-}
-
-enum pin_key request_pin_key(const struct request *r, struct buf *key)
-{
-	static const struct span body = SPAN_INIT("body:"), query = SPAN_INIT("query:"), path = SPAN_INIT("path:");
-	struct span where = r->op->pin_key;
-	if (span_starts(where, body))
-		return key_in_body(r, behind(where, body), key);
-	if (span_starts(where, query))
-		return r->http ? usable_key(route_query(r->http->target, behind(where, query), key), key) : PIN_KEY_UNREADABLE;
-	return span_starts(where, path) ? usable_key(route_parameter(&r->match, behind(where, path), key), key) : PIN_KEY_NONE;
-}
-
 static void refuse_for_now(struct request *r, enum outcome_result result, int status, const char *title, const char *detail)
 {
 	static const struct http_field retry = {SPAN_INIT("Retry-After"), SPAN_INIT("1")};
@@ -445,7 +404,8 @@ static enum decide_wish pin_of(const struct request *r, struct ledger_entry *ent
 		break;
 	case PIN_KEY_MALFORMED:
 	case PIN_KEY_UNREADABLE:
-		return WISH_UNKNOWN;
+	case PIN_KEY_AMBIGUOUS:
+		return ledger_may_have(r->plane->env->ledger, r->op->pin_group) ? WISH_UNKNOWN : WISH_LEGACY;
 	}
 	switch (ledger_lookup(r->plane->env->ledger, r->op->pin_group, buf_span(&key), entry)) {
 	case LEDGER_NONE:
@@ -458,27 +418,39 @@ static enum decide_wish pin_of(const struct request *r, struct ledger_entry *ent
 	return WISH_UNKNOWN;
 }
 
-static bool has_malformed_key(const struct request *r)
+static bool has_pin(const struct operation *op)
 {
-	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
-	return follows(r->op) && request_pin_key(r, &key) == PIN_KEY_MALFORMED;
+	return op && op->has_task && op->pin_key.ptr;
 }
 
-/* A name that is used anew on legacy belongs to legacy, also when its end on the task side was never seen. */
-static void forget_pin(struct request *r)
+static enum pin_key pin_key_of(const struct request *r)
 {
 	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
-	struct ledger_entry entry;
-	if (request_pin_key(r, &key) == PIN_KEY_FOUND &&
-	    ledger_lookup(r->plane->env->ledger, r->op->pin_group, buf_span(&key), &entry) != LEDGER_NONE)
-		ledger_remove(r->plane->env->ledger, r->op->pin_group, buf_span(&key));
+	return has_pin(r->op) ? request_pin_key(r, &key) : PIN_KEY_NONE;
+}
+
+/* The sentences of what cannot be told apart from each other, or at all. */
+#define SIDE_IN_BODY "The body is not valid JSON; which side has what this call is about lies in it."
+#define SIDE_UNKNOWN "Which side has what this call is about cannot be told at the moment; nothing was executed."
+
+/* A start of a name that may be pinned: legacy would have it, and follow-up calls would go on to the task side. */
+static void refuse_start(struct request *r, enum outcome_role role)
+{
+	if (!r->attempting)
+		request_begin(r, OUTCOME_LEGACY, role, SPAN_NONE);
+	r->decision.reason = REASON_PIN_UNKNOWN;
+	if (pin_key_of(r) == PIN_KEY_MALFORMED)
+		request_fail(r, OUTCOME_REJECTED, 400, "Malformed body", SIDE_IN_BODY);
+	else
+		refuse_for_now(r, OUTCOME_FAILURE, 503, "Side unknown", SIDE_UNKNOWN);
 }
 
 void request_start_legacy(struct request *r, enum outcome_role role)
 {
-	if (r->op && r->op->has_task && r->op->pin_start)
-		forget_pin(r);
-	legacy_side_start(r, role);
+	if (has_pin(r->op) && r->op->pin_start && !request_forget_pin(r))
+		refuse_start(r, role);
+	else
+		legacy_side_start(r, role);
 }
 
 static void inspect(struct request *r);
@@ -497,10 +469,12 @@ static void start_legacy(struct request *r)
 /* Why a body is not looked into. */
 enum unread { UNREAD_TOO_LARGE, UNREAD_NO_MEMORY };
 
-/* Whether the call is, or may be, the task side's by the ledger. */
+/* Whether the call is, or may be, the task side's by the ledger; or starts what may have an entry there. */
 static bool is_pinned_elsewhere(const struct request *r)
 {
 	struct ledger_entry entry;
+	if (has_pin(r->op) && r->op->pin_start && pin_in_body(r->op))
+		return ledger_may_have(r->plane->env->ledger, r->op->pin_group);
 	if (!follows(r->op))
 		return false;
 	/* Before the decision the ledger has not been asked yet; without the body it may be impossible to. */
@@ -565,18 +539,27 @@ static void log_unknown_backend(struct request *r)
 		  LOG_SPAN("variant", r->decision.variant), LOG_STR("error", e.text));
 }
 
+/* Two readers may find two keys in it: whichever side served would be the wrong one for somebody. */
+static void refuse_ambiguous(struct request *r)
+{
+	char detail[256];
+	snprintf(detail, sizeof(detail),
+		 "%.*s is given more than once, or so that it can be read in two ways; nothing was executed.",
+		 SPAN_ARG(r->op->pin_key));
+	r->decision.reason = REASON_PIN_UNKNOWN;
+	request_fail(r, OUTCOME_REJECTED, 400, "Ambiguous name", detail);
+}
+
 /* It is the task side's, or may be, and cannot be served there. */
 static void refuse_decided(struct request *r)
 {
-	if (has_malformed_key(r))
-		request_refuse_pinned(r, OUTCOME_REJECTED, 400, "Malformed body",
-				      "The body is not valid JSON; which side has what this call is about lies in it.");
+	if (pin_key_of(r) == PIN_KEY_MALFORMED)
+		request_refuse_pinned(r, OUTCOME_REJECTED, 400, "Malformed body", SIDE_IN_BODY);
 	else if (r->decision.reason == REASON_BACKEND_UNKNOWN)
 		request_refuse_pinned(r, OUTCOME_FAILURE, 503, "Task side unavailable",
 				      "This call belongs to a backend of the task side that is not configured here; nothing was executed.");
 	else
-		request_refuse_pinned(r, OUTCOME_FAILURE, 503, "Side unknown",
-				      "Which side has what this call is about cannot be told at the moment; nothing was executed.");
+		request_refuse_pinned(r, OUTCOME_FAILURE, 503, "Side unknown", SIDE_UNKNOWN);
 }
 
 /* Everything that the decision needs is known. */
@@ -594,6 +577,10 @@ static void decide_now(struct request *r)
 		.n_extra = r->context ? r->context->n : 0,
 	};
 	struct ledger_entry entry;
+	if (pin_key_of(r) == PIN_KEY_AMBIGUOUS) {
+		refuse_ambiguous(r);
+		return;
+	}
 	if (r->op && r->op->has_task)
 		in.override = override_wish(r);
 	if (follows(r->op))

@@ -134,14 +134,18 @@ void request_answer_rendered(struct request *r, enum outcome_result result, cons
 			     const struct http_field *extra, size_t n_extra, struct span body);
 /* Everything that a template may ask of this request; borrows from r. */
 void request_template_source(struct request *r, struct template_source *ret);
+#define PIN_KEY_ROOM 1024 /* more than LEDGER_KEY_MAX: a key that does not fit has no entry */
 /* The ledger's key of this request, by its operation's pin_key. */
 enum pin_key {
 	PIN_KEY_NONE,	    /* it has none, or one that no entry can have */
 	PIN_KEY_FOUND,
 	PIN_KEY_MALFORMED,  /* the body is not JSON */
+	PIN_KEY_AMBIGUOUS,  /* another reader may find another one: given twice, cut at a NUL, … (pin_key.c) */
 	PIN_KEY_UNREADABLE, /* it could not be looked for: the body is not here, or memory is out */
 };
-enum pin_key request_pin_key(const struct request *r, struct buf *key);
+enum pin_key request_pin_key(const struct request *r, struct buf *key); /* pin_key.c */
+/* A start of which legacy takes over: what the ledger has of its key goes. false: it cannot be told what that is, or be written. */
+bool request_forget_pin(struct request *r);
 void request_drop_body(struct request *r); /* frees the held body and gives its budget back */
 /* Legacy serves: a key that this operation starts belongs to legacy from here on, whatever the ledger says. */
 void request_start_legacy(struct request *r, enum outcome_role role);

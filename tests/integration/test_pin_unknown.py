@@ -144,3 +144,107 @@ def test_a_name_that_is_started_anew_on_legacy_is_legacys_also_when_the_task_sid
     for source in ("query", "path"):
         assert world.call("start", source, "pinned", filler=BODY_MAX).body == b"legacy"
         assert world.call("follow", source, "pinned").body == b"legacy"
+
+
+# --- what the ledger does not tell -----------------------------------------------------------------------------------------
+
+def test_a_ledger_that_is_locked_at_the_start_is_no_empty_one(world):
+    world.kill()
+    ledger = os.path.join(world.folder, "data", "ledger.db")
+    with contextlib.closing(sqlite3.connect(ledger, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        world.serve()
+        for source in SOURCES:
+            assert refused(world.call("follow", source, "pinned"), 503)
+            assert refused(world.call("follow", source, "nobody"), 503)
+        row = world.router.wait_outcomes(1, "operation = 'follow_query' AND http_status = 503")[0]
+        assert row["reason"] == "pin_unknown"
+        other.execute("ROLLBACK")
+    for source in SOURCES:
+        wait_until(lambda s=source: world.call("follow", s, "pinned").status == 200, "the ledger to be read")
+        assert world.call("follow", source, "nobody").body == b"legacy"
+    assert not world.legacy_saw("pinned")
+
+
+def test_a_ledger_that_is_damaged_is_no_empty_one(world):
+    world.kill()
+    ledger = os.path.join(world.folder, "data", "ledger.db")
+    with contextlib.closing(sqlite3.connect(ledger)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with open(ledger, "r+b") as file:
+        file.seek(4096)
+        file.write(b"\xaa" * (os.path.getsize(ledger) - 4096))
+    world.serve()
+    for source in SOURCES:
+        assert refused(world.call("follow", source, "pinned"), 503)
+    assert ask(world.router.port, request("GET", "/unmapped")).body == b"legacy"
+    assert not world.legacy_saw("pinned")
+
+
+# --- starts ----------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("in_chunks", (False, True))
+def test_a_start_whose_name_cannot_be_read_starts_nothing_while_names_are_pinned(world, in_chunks):
+    """Legacy would have the name anew, and its follow-up calls would go on to the task side."""
+    assert refused(world.call("start", "body", "pinned", filler=BODY_MAX, in_chunks=in_chunks), 413)
+    assert world.call("follow", "body", "pinned").status == 200 and not world.legacy_saw("pinned")
+
+
+def test_where_nothing_is_pinned_a_start_of_any_size_and_its_follow_ups_are_legacys(start):
+    w = World(start)
+    w.serve()
+    for role in ("start", "follow"):
+        assert w.call(role, "body", "large", filler=BODY_MAX).body == b"legacy"
+        body = b"name=large"
+        assert ask(w.router.port, w.head("follow", "body", "", [("Content-Length", str(len(body)))]) + body).body == b"legacy"
+
+
+def test_a_start_that_only_python_can_read_starts_nothing_on_legacy_while_names_are_pinned(world):
+    body = b'{"organization_id": "org-1", "name": "pinned", "n": NaN}'
+    answer = ask(world.router.port, world.head("start", "body", "", [("Content-Length", str(len(body)))]) + body)
+    assert answer.status == 400 and not world.legacy_saw("pinned")
+    assert world.call("follow", "body", "pinned").status == 200
+
+
+# --- names that two readers read differently -------------------------------------------------------------------------------
+
+QUERIES = ("name=pinned&name=other", "name=other&name=pinned", "name=pinned#x", "x=#&name=pinned", "name=pinned%00", "name=pinned%00x",
+           "name=pinned;x", "name=pinned;name=other", "x=1;name=pinned", "name=other&x=1;name=pinned", "n%61me=other&name=pinned",
+           "name=&name=pinned", "name&name=pinned", "name=pinned%0a", "name=pinned%ff", "name=pinned&x=1;name=other")
+BODIES = ('{"name": "pinned", "name": "other"}', '{"name": "other", "name": "pinned"}', '{"name": "pinned", "n\\u0061me": "other"}',
+          '{"name": null, "name": "pinned"}', '{"name": "pinned\\u0000"}', '{"name": "pinned\\u0000x"}')
+HARMLESS = ("name=pinned&name=pinned", "x=a&x=b&name=pinned", "name=pinned&Name=other", "name=pinned&x=%00", "name=pinned&x=1;y=2",
+            "name=pinned&x=1#y", "name=%70inned", "x=name=other&name=pinned")
+
+
+@pytest.mark.parametrize("role", ("start", "follow"))
+def test_an_ambiguous_query_is_refused_where_a_pin_needs_it(world, role):
+    for query in QUERIES:
+        answer = ask(world.router.port, request("POST", "/%s/query?%s" % (role, query), ORGANIZATION, b"{}"))
+        assert answer.status == 400 and "query:name" in json.loads(answer.body)["detail"], query
+        answer = ask(world.router.port, request("POST", "/%s/path/pinned?%s" % (role, query), ORGANIZATION, b"{}"))
+        assert answer.status == 200, query
+    assert world.origin.requests == []
+
+
+def test_what_all_readers_read_alike_is_served(world):
+    for query in HARMLESS:
+        assert ask(world.router.port, request("POST", "/follow/query?" + query, ORGANIZATION, b"{}")).status == 200, query
+    assert world.origin.requests == []
+
+
+@pytest.mark.parametrize("role", ("start", "follow"))
+def test_an_ambiguous_body_is_refused_where_a_pin_needs_it(world, role):
+    for body in BODIES:
+        whole = ('{"organization_id": "org-1", ' + body[1:]).encode()
+        answer = ask(world.router.port, request("POST", "/%s/body" % role, ORGANIZATION, whole))
+        assert answer.status == 400 and "body:/name" in json.loads(answer.body)["detail"], body
+        assert ask(world.router.port, request("POST", "/%s/path/pinned" % role, ORGANIZATION, whole)).status == 200, body
+    assert world.origin.requests == []
+
+
+def test_a_member_twice_with_the_same_text_is_one(world):
+    body = b'{"organization_id": "org-1", "name": "pinned", "name": "pinned"}'
+    assert ask(world.router.port, request("POST", "/follow/body", ORGANIZATION, body)).status == 200
+    assert world.origin.requests == []

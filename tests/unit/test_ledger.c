@@ -13,7 +13,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/crypto.h"
+#include "base/db.h"
 #include "metrics/ledger.h"
 #include "support/scratch.h"
 
@@ -184,6 +186,146 @@ static void a_deleted_file_is_made_anew(void **state)
 	ledger_stop(l);
 }
 
+/* --- a file that cannot be read: what it may have is not known, which is not the same as nothing ---------------------- */
+
+#define PATIENCE_MS 60000
+
+static enum ledger_answer look(struct ledger *l, const char *key)
+{
+	struct ledger_entry found;
+	return ledger_lookup(l, SPAN_LIT("container"), span_of(key), &found);
+}
+
+static void wait_for(struct ledger *l, const char *key, enum ledger_answer answer)
+{
+	for (int64_t until = clock_mono_ms() + PATIENCE_MS; look(l, key) != answer;) {
+		assert_true(clock_mono_ms() < until);
+		usleep(10000);
+	}
+}
+
+static void wait_until_failing(struct ledger *l)
+{
+	struct ledger_status s = {0};
+	for (int64_t until = clock_mono_ms() + PATIENCE_MS; !s.failing; ledger_status(l, &s)) {
+		assert_true(clock_mono_ms() < until);
+		usleep(10000);
+	}
+}
+
+/* Another program has the file for itself. */
+static struct db *lock_file(void)
+{
+	struct db *db;
+	struct db_options o = {.path = path, .busy_timeout_ms = PATIENCE_MS};
+	struct err e = {""};
+	if (db_open(&o, &db, &e) < 0 || db_exec(db, "PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE", &e) < 0)
+		fail_msg("%s", e.text);
+	return db;
+}
+
+static struct ledger *started(void)
+{
+	struct ledger *l;
+	struct err e = {""};
+	if (ledger_start(path, &l, &e) < 0)
+		fail_msg("%s", e.text);
+	return l;
+}
+
+static void what_a_locked_file_has_is_unknown_until_it_was_read(void **state)
+{
+	(void)state;
+	struct ledger *l = started();
+	put_many(l, 2);
+	ledger_stop(l);
+	struct db *other = lock_file();
+	l = started();
+	assert_int_equal(look(l, "container-0"), LEDGER_UNKNOWN);
+	assert_int_equal(look(l, "never"), LEDGER_UNKNOWN);
+	assert_true(ledger_may_have(l, SPAN_LIT("container")));
+	assert_int_equal(ledger_remove(l, SPAN_LIT("container"), SPAN_LIT("container-0")), 0);
+	assert_int_equal(look(l, "container-0"), LEDGER_NONE); /* legacy's from now on, whatever the file says */
+	wait_until_failing(l);
+	db_close(other);
+	wait_for(l, "container-1", LEDGER_FOUND);
+	wait_for(l, "never", LEDGER_NONE);
+	assert_int_equal(look(l, "container-0"), LEDGER_NONE);
+	assert_true(ledger_may_have(l, SPAN_LIT("container")));
+	assert_false(ledger_may_have(l, SPAN_LIT("other")));
+	ledger_stop(l);
+	l = started();
+	assert_int_equal(look(l, "container-0"), LEDGER_NONE);
+	assert_int_equal(look(l, "container-1"), LEDGER_FOUND);
+	ledger_stop(l);
+}
+
+static void what_a_damaged_file_has_is_unknown(void **state)
+{
+	(void)state;
+	struct ledger *l = started();
+	put_many(l, 2000);
+	ledger_stop(l);
+	struct stat st;
+	assert_int_equal(stat(path, &st), 0);
+	FILE *f = fopen(path, "r+");
+	assert_non_null(f);
+	assert_int_equal(fseek(f, 4096 * 2, SEEK_SET), 0);
+	for (long i = 4096 * 2; i < st.st_size; i++)
+		fputc(0xAA, f);
+	assert_int_equal(fclose(f), 0);
+	l = started();
+	assert_int_equal(look(l, "container-7"), LEDGER_UNKNOWN);
+	assert_int_equal(look(l, "never"), LEDGER_UNKNOWN);
+	struct ledger_status s;
+	ledger_status(l, &s);
+	assert_true(s.failing && s.last_error[0]);
+	/* Whoever takes it away says so that there is nothing. */
+	assert_int_equal(unlink(path), 0);
+	wait_for(l, "container-7", LEDGER_NONE);
+	ledger_stop(l);
+}
+
+static void a_removal_that_cannot_be_written_is_written_later(void **state)
+{
+	(void)state;
+	struct ledger *l = started();
+	put_many(l, 2);
+	ledger_stop(l);
+	l = started();
+	put_many(l, 1); /* it has the file open, and has nothing to write */
+	struct db_options o = {.path = path, .busy_timeout_ms = PATIENCE_MS};
+	struct db *other;
+	assert_int_equal(db_open(&o, &other, NULL), 0);
+	assert_int_equal(db_exec(other, "BEGIN IMMEDIATE", NULL), 0);
+	assert_int_equal(ledger_remove(l, SPAN_LIT("container"), SPAN_LIT("container-1")), 0);
+	wait_until_failing(l);
+	assert_int_equal(look(l, "container-1"), LEDGER_NONE);
+	assert_int_equal(look(l, "container-0"), LEDGER_FOUND); /* memory has it all */
+	db_close(other);
+	ledger_stop(l);
+	l = started();
+	assert_int_equal(look(l, "container-1"), LEDGER_NONE);
+	assert_int_equal(look(l, "container-0"), LEDGER_FOUND);
+	ledger_stop(l);
+}
+
+static void a_file_that_was_replaced_gets_what_memory_has(void **state)
+{
+	(void)state;
+	struct ledger *l = started();
+	put_many(l, 3);
+	assert_int_equal(ledger_remove(l, SPAN_LIT("container"), SPAN_LIT("container-2")), 0);
+	assert_int_equal(unlink(path), 0);
+	put_many(l, 1);
+	ledger_stop(l);
+	l = started();
+	assert_int_equal(look(l, "container-0"), LEDGER_FOUND);
+	assert_int_equal(look(l, "container-1"), LEDGER_FOUND);
+	assert_int_equal(look(l, "container-2"), LEDGER_NONE);
+	ledger_stop(l);
+}
+
 static void keys_are_never_cut(void **state)
 {
 	(void)state;
@@ -213,6 +355,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_removal_beats_the_put_before_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_entry_counts_until_it_was_swept_whatever_the_clock_says, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_deleted_file_is_made_anew, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_a_locked_file_has_is_unknown_until_it_was_read, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_a_damaged_file_has_is_unknown, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_removal_that_cannot_be_written_is_written_later, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_file_that_was_replaced_gets_what_memory_has, setup, teardown),
 		cmocka_unit_test(keys_are_never_cut),
 		cmocka_unit_test_setup_teardown(a_folder_in_its_place_is_said_at_start, setup, teardown),
 	};
