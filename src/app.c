@@ -309,19 +309,29 @@ static unsigned running(const struct app *a)
 	return n;
 }
 
+static bool settling(const struct app *a)
+{
+	for (size_t i = 0; i < a->n_planes; i++)
+		if (plane_settling(a->planes[i]))
+			return true;
+	return false;
+}
+
 static void drain_tick(void *arg)
 {
 	struct app *a = arg;
+	bool unsettled = settling(a); /* first: a request that it hid is counted by then */
 	unsigned left = running(a);
+	bool ended = left == 0 && !unsettled;
 	/* The admin listener last: whoever asks how the drain goes gets an answer. It holds up the end for a moment only. */
 	int64_t now = clock_mono_ms();
-	if (left == 0 && !a->admin_until_ms)
+	if (ended && !a->admin_until_ms)
 		a->admin_until_ms = now + ADMIN_DRAIN_MS;
-	if (left == 0 && now < a->admin_until_ms && now < a->drain_until_ms && a->admin && admin_drain(a->admin) > 0) {
+	if (ended && now < a->admin_until_ms && now < a->drain_until_ms && a->admin && admin_drain(a->admin)) {
 		loop_timer_start(a->drain, DRAIN_TICK_MS);
 		return;
 	}
-	if (left > 0 && clock_mono_ms() < a->drain_until_ms) {
+	if (!ended && clock_mono_ms() < a->drain_until_ms) {
 		loop_timer_start(a->drain, DRAIN_TICK_MS);
 		return;
 	}

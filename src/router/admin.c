@@ -425,10 +425,11 @@ unsigned admin_port(const struct admin *a)
 	return listener_port(a->listener);
 }
 
-unsigned admin_drain(struct admin *a)
+bool admin_drain(struct admin *a)
 {
 	listener_quiesce(a->listener);
-	return listener_unheard(a->listener) + listener_exchanges(a->listener);
+	unsigned n = listener_unheard(a->listener) + listener_exchanges(a->listener);
+	return n > 0 || listener_settling(a->listener);
 }
 
 struct admin *admin_stop(struct admin *a)

@@ -48,9 +48,9 @@ int admin_start(struct loop *loop, const struct config *config, struct guesses *
  * said of another door. */
 void admin_set_config(struct admin *a, const struct config *config);
 unsigned admin_port(const struct admin *a);
-/* No new connections from now on; what was accepted is answered. How many may still ask, or are being answered; to be called until
- * there are none, or time is over. */
-unsigned admin_drain(struct admin *a);
+/* No new connections from now on; what was accepted is answered. Whether somebody may still ask, or is being answered; to be called
+ * until nobody is, or time is over. */
+bool admin_drain(struct admin *a);
 struct admin *admin_stop(struct admin *a);
 
 #endif

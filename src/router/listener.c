@@ -1180,10 +1180,16 @@ static bool has_received(const struct client *c)
 	return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &n) == 0 && info.tcpi_bytes_received > 0;
 }
 
+bool listener_settling(const struct listener *l)
+{
+	/* What libmicrohttpd 1 was handed is no client of ours before its next run. */
+	return !acceptor_closed(l->acceptor) || l->run_queued;
+}
+
 unsigned listener_unheard(struct listener *l)
 {
-	unsigned n = !acceptor_closed(l->acceptor);
-	bool patient = n > 0 || loop_now_ms(l->loop) - l->quiesced_ms < UNHEARD_MS;
+	unsigned n = 0;
+	bool patient = !acceptor_closed(l->acceptor) || loop_now_ms(l->loop) - l->quiesced_ms < UNHEARD_MS;
 	for (struct client *c = l->clients; c; c = c->next) {
 		if (c->hung_up || is_lost(c) || (c->exchange && c->exchange->told))
 			continue;

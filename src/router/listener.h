@@ -112,9 +112,11 @@ unsigned listener_port(const struct listener *l); /* the bound one, for port 0 *
 /* Kept idle connections are closed; what the kernel has accepted is still served, then no more is accepted; running exchanges go on
  * (their connections close after). */
 void listener_quiesce(struct listener *l);
-/* After listener_quiesce, now and then: how many connections may still bring a request, which to cut would be a loss; while
- * accepting has not ended, one more. Closes those that have brought nothing for a second. */
+/* After listener_quiesce, now and then: how many connections may still bring a request, which to cut would be a loss. Closes those
+ * that have brought nothing for a second. */
 unsigned listener_unheard(struct listener *l);
+/* Whether there may be connections that listener_unheard does not count yet: accepting has not ended, or the library has not looked. */
+bool listener_settling(const struct listener *l);
 unsigned listener_exchanges(const struct listener *l); /* running */
 struct listener *listener_stop(struct listener *l);    /* cuts what runs (`finished` is called for each) */
 

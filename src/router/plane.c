@@ -251,12 +251,14 @@ static void on_closing(void *arg)
 {
 	struct plane *p = arg;
 	unsigned unheard = 0;
-	bool more = false;
+	bool more = false, settling = false;
 	for (struct plane_listener **at = &p->listeners; *at;) {
 		struct plane_listener *pl = *at;
 		unsigned n = pl->closing ? listener_unheard(pl->listener) : 0;
+		bool unsettled = pl->closing && listener_settling(pl->listener);
 		unheard += n;
-		if (pl->retired && n == 0 && listener_exchanges(pl->listener) == 0) {
+		settling |= unsettled;
+		if (pl->retired && n == 0 && !unsettled && listener_exchanges(pl->listener) == 0) {
 			*at = pl->next;
 			close_listener(pl);
 			continue;
@@ -265,6 +267,7 @@ static void on_closing(void *arg)
 		at = &pl->next;
 	}
 	atomic_store(&p->unheard, unheard);
+	atomic_store(&p->settling, settling);
 	if (more)
 		loop_timer_start(p->closing, CLOSING_TICK_MS);
 }
@@ -386,7 +389,7 @@ void plane_set_config(struct plane *p, const struct config *config)
 
 void plane_quiesce(struct plane *p)
 {
-	atomic_store(&p->unheard, 1); /* until the plane has looked */
+	atomic_store(&p->settling, true); /* until the plane has looked */
 	post(p, on_quiesce, NULL, NULL, NULL);
 }
 
@@ -490,6 +493,11 @@ struct plane *plane_free(struct plane *p)
 unsigned plane_unheard(const struct plane *p)
 {
 	return atomic_load(&p->unheard);
+}
+
+bool plane_settling(const struct plane *p)
+{
+	return atomic_load(&p->settling);
 }
 
 unsigned plane_exchanges(const struct plane *p)

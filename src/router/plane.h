@@ -77,8 +77,9 @@ void plane_set_readiness(struct plane *p, const struct readiness *readiness);
 void plane_set_config(struct plane *p, const struct config *config);
 void plane_quiesce(struct plane *p);
 unsigned plane_exchanges(const struct plane *p); /* requests running; any thread */
-/* Connections that were accepted, or are being, and may still bring a request after plane_quiesce or a reload; any thread. */
+/* Connections that were accepted and may still bring a request after plane_quiesce or a reload; any thread. */
 unsigned plane_unheard(const struct plane *p);
+bool plane_settling(const struct plane *p); /* whether some are not counted yet; any thread */
 /* Whether nobody listens there, this process included. -EADDRINUSE, … with a sentence. */
 int plane_address_free(const char *address, struct err *e);
 

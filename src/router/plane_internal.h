@@ -54,6 +54,7 @@ struct plane {
 	struct recorder_producer *producer;
 	atomic_uint exchanges;
 	atomic_uint unheard; /* connections of closing listeners that may still bring a request */
+	atomic_bool settling; /* and there may be more of them */
 	struct loop_timer *closing; /* looks at them */
 	struct request *live_requests; /* those with references left */
 	struct request *free_requests; /* kept for re-use */
