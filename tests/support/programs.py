@@ -1,4 +1,5 @@
 """The real programs under test: started on free ports, followed by their log, ended by their pid."""
+import collections
 import contextlib
 import functools
 import json
@@ -41,8 +42,24 @@ def need_backend(*names):
         pytest.skip("left out of this build: " + ", ".join(missing), allow_module_level=True)
 
 
+CLAIMS = collections.deque(maxlen=100)
+
+
+def claimed(port):
+    """Whether no other test here, of this run or another, was just given that port: an abstract name, which ends with this process."""
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind("\0migration-router-tests-port-%d" % port)
+    except OSError:
+        claim.close()
+        return False
+    CLAIMS.append(claim)  # the oldest is let go
+    return True
+
+
 def free_port():
-    """A port below the kernel's range for outgoing connections, so that none of those takes it meanwhile."""
+    """A port below the kernel's range for outgoing connections, so that none of those takes it meanwhile; nor does another test that
+    runs at the same time, before ours has bound it or while ours wants nobody there."""
     while True:
         port = random.randint(20000, 32000)
         with socket.socket() as sock:
@@ -50,7 +67,8 @@ def free_port():
                 sock.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+            if claimed(port):
+                return port
 
 
 def environment(more=None):

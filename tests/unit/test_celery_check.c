@@ -277,7 +277,7 @@ static void a_worker_that_does_not_answer(void **state)
 	listen_as_workers(w, 0);
 	check(w, "echo", NULL);
 	assert_check(w, TASK_ANSWER_UNKNOWN, TASK_ANSWER_UNKNOWN, "workers listen, but none answered in time");
-	assert_true(clock_mono_ms() - begin < 4000);
+	assert_true(clock_mono_ms() - begin < 20000); /* a round ends by itself, however busy the machine is */
 	assert_goes_by_itself(w);
 }
 
@@ -296,7 +296,7 @@ static void an_incomplete_round_claims_nothing(void **state)
 		     "appx.with_default_name, echo, slow");
 	check(w, "echo", "b");
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_UNKNOWN, "not every worker answered; worker one@host consumes celery, a, not \"b\"");
-	assert_true(clock_mono_ms() - begin < 4000);
+	assert_true(clock_mono_ms() - begin < 20000); /* a round ends by itself, however busy the machine is */
 	assert_int_equal(w->questions, 4);
 	assert_goes_by_itself(w);
 }

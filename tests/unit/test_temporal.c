@@ -637,11 +637,12 @@ static void a_server_that_is_away_refuses_at_once(void **state)
 	server_start(&s, none);
 	server_stop(&s);
 	talk_start(&t, s.port);
-	int64_t begin = clock_mono_ms();
-	task_submit(t.client, &call, on_submitted, &t);
-	loop_run(t.loop);
-	assert_int_equal(t.submitted, TASK_REFUSED);
-	assert_true(clock_mono_ms() - begin < 1000);
+	for (int i = 0; i < 20; i++) { /* 20 waits for a connection, of 2 s each, are more than the patience */
+		t.told = false;
+		task_submit(t.client, &call, on_submitted, &t);
+		loop_run(t.loop);
+		assert_int_equal(t.submitted, TASK_REFUSED);
+	}
 	talk_end(&t);
 	call.task_id = SPAN_LIT("a/b");
 	talk_start(&t, s.port);
