@@ -69,7 +69,9 @@ static bool readiness_has_all(const struct readiness *a, const struct readiness 
 {
 	for (size_t i = 0; i < b->n; i++) {
 		const struct readiness_entry *entry = &b->entries[i];
-		if (!readiness_against(a, span_of(entry->service), span_of(entry->operation), span_of(entry->backend)))
+		const char *why =
+			readiness_against(a, span_of(entry->service), span_of(entry->operation), span_of(entry->backend));
+		if (!why || strcmp(why, entry->why) != 0)
 			return false;
 	}
 	return true;

@@ -26,7 +26,7 @@ const struct readiness *readiness_unref(const struct readiness *r); /* NULL is f
 int readiness_put(struct readiness *r, struct span service, struct span operation, struct span backend, struct span why);
 /* The sentence, or NULL: nothing is known against it. `r` may be NULL. Good as long as the reference. */
 const char *readiness_against(const struct readiness *r, struct span service, struct span operation, struct span backend);
-/* The same entries, whatever their sentences. Either may be NULL, which is empty. */
+/* The same entries with the same sentences: those are told, too. Either may be NULL, which is empty. */
 bool readiness_equal(const struct readiness *a, const struct readiness *b);
 
 /* How many operations of this backend, and the sentence of the first (untouched when there is none). */

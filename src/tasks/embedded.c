@@ -358,7 +358,8 @@ static void needed_queues(const struct embedded_client *c, const struct task_pro
 	}
 }
 
-/* By the tasks file; without one the workers have the core tasks unless they were given a file of their own. */
+/* By the tasks file, as long as the workers do not say themselves what they know; without one they have the
+ * core tasks unless they were given a file of their own. */
 static enum task_answer is_known(const struct embedded_client *c, const struct task_probe *probe, struct buf *why)
 {
 	const struct registry *tasks = embedded_store_options(c->store)->tasks;
@@ -376,7 +377,8 @@ static void client_check(struct task_client *base, const struct task_probe *prob
 	CLEANUP(buf_releasep) struct buf queues = BUF_INIT(1u << 20), why = BUF_INIT(1u << 20);
 	needed_queues(c, probe, &queues);
 	struct task_check answer = {.worker = TASK_ANSWER_UNKNOWN, .known = is_known(c, probe, &why)};
-	struct operation *op = queues.error ? NULL : operation_new(c, OPERATION_CHECK, queues.len);
+	size_t size = queues.len + probe->task.len;
+	struct operation *op = queues.error ? NULL : operation_new(c, OPERATION_CHECK, size);
 	if (!op) {
 		span_copy(SPAN_LIT("out of memory"), answer.missing, sizeof(answer.missing));
 		fn(arg, &answer);
@@ -384,6 +386,8 @@ static void client_check(struct task_client *base, const struct task_probe *prob
 	}
 	char *at = (char *)(op + 1);
 	op->task.queue = put(&at, buf_span(&queues));
+	op->task.name = put(&at, probe->task);
+	op->task.workflow = probe->workflow;
 	span_copy(buf_span(&why), answer.missing, sizeof(answer.missing));
 	op->check = answer;
 	op->fn.check = fn;

@@ -59,7 +59,8 @@ struct operation {
 	char id[TASK_ID_MAX];
 	uint64_t number;	  /* of a wait, so that UNWAIT finds just this one */
 	size_t bytes;		  /* counted against max_queued_bytes */
-	struct store_task task;	  /* SUBMIT; its spans lie behind the struct. CHECK: queue is all that are needed, by commas */
+	struct store_task task;	  /* SUBMIT; its spans lie behind the struct. CHECK: queue is all
+				   * that are needed, by commas, the task's own first */
 	struct operation *hash_next, **hash_link;
 	bool dropped;		  /* WAIT: the client wants no callback; its thread's only */
 	union {

@@ -386,6 +386,23 @@ static void read_health(struct embedded_store *s, struct operation *op)
 		snprintf(h->detail, sizeof(h->detail), "no worker is running for %s", s->o->database);
 }
 
+/* What the workers say they know counts for more than what the router's own file says. */
+static void read_known(struct embedded_store *s, struct operation *op)
+{
+	struct task_check *c = &op->check;
+	struct span queues = op->task.queue;
+	const char *comma = memchr(queues.ptr, ',', queues.len);
+	struct span own = {queues.ptr, comma ? (size_t)(comma - queues.ptr) : queues.len};
+	enum task_answer known = TASK_ANSWER_UNKNOWN;
+	char why[sizeof(c->missing)];
+	struct err e;
+	int r = store_knows(s->store, own, op->task.name, op->task.workflow, WORKER_SEEN_MS, &known, why, &e);
+	if (r < 0 || known == TASK_ANSWER_UNKNOWN)
+		return;
+	c->known = known;
+	snprintf(c->missing, sizeof(c->missing), "%s", known == TASK_ANSWER_NO ? why : "");
+}
+
 /* What the client knows of the task is there already; whether it is reachable comes before that. */
 static void read_check(struct embedded_store *s, struct operation *op)
 {
@@ -414,6 +431,8 @@ static void read_check(struct embedded_store *s, struct operation *op)
 		rest.ptr += queue.len + (comma != NULL);
 		rest.len -= queue.len + (comma != NULL);
 	}
+	if (c->worker == TASK_ANSWER_YES)
+		read_known(s, op);
 }
 
 /* --- the thread ------------------------------------------------------------------------------------------------------------ */

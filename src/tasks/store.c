@@ -49,6 +49,9 @@ static const char *const schema[] = {
 	"CREATE TABLE boot (id TEXT NOT NULL);",
 };
 
+/* Of queue ?2, seen after ?1. */
+#define LIVE_WORKERS " FROM worker WHERE seen_at > ?1 AND instr(',' || queues || ',', ',' || ?2 || ',') > 0"
+
 static const char *const sql[SQL_N] = {
 	[SQL_INSERT] = "INSERT INTO task (id, name, queue, workflow, state, priority, idempotent, timeout_ms, expires_ms,"
 		       " wait_ms, expires_at, submitted_us, parent, step, request_id, owner)"
@@ -64,7 +67,21 @@ static const char *const sql[SQL_N] = {
 			    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO UPDATE SET seen_at = ?7",
 	[SQL_WORKER_GONE] = "DELETE FROM worker WHERE id = ?1",
 	[SQL_WORKERS] = "SELECT count(*) FROM worker WHERE seen_at > ?1",
-	[SQL_WORKERS_OF] = "SELECT count(*) FROM worker WHERE seen_at > ?1 AND instr(',' || queues || ',', ',' || ?2 || ',') > 0",
+	[SQL_PUBLISHED] = "SELECT 1 FROM worker_knows WHERE worker = ?1 AND workflow = '' AND step = -1",
+	[SQL_FORGET_KNOWN] = "DELETE FROM worker_knows WHERE worker = ?1",
+	[SQL_PUBLISH] = "INSERT OR REPLACE INTO worker_knows (worker, workflow, step, task, queue)"
+			" VALUES (?1, ?2, ?3, ?4, ?5)",
+	[SQL_TASK_KNOWN] = "SELECT count(*), total(EXISTS (SELECT 1 FROM worker_knows k WHERE"
+			   " k.worker = worker.id AND workflow = '' AND step = -1)), total(EXISTS (SELECT 1 FROM worker_knows k"
+			   " WHERE k.worker = worker.id AND workflow = '' AND step = 0 AND task = ?3))"
+			   LIVE_WORKERS,
+	[SQL_WORKFLOW_KNOWN] = "SELECT id, EXISTS (SELECT 1 FROM worker_knows k WHERE k.worker = worker.id"
+			       " AND workflow = '' AND step = -1), EXISTS (SELECT 1 FROM worker_knows k"
+			       " WHERE k.worker = worker.id AND workflow = ?3)"
+			       LIVE_WORKERS,
+	[SQL_STEPS_KNOWN] = "SELECT task, queue FROM worker_knows WHERE worker = ?1 AND workflow = ?2"
+			    " ORDER BY step",
+	[SQL_WORKERS_OF] = "SELECT count(*)" LIVE_WORKERS,
 	[SQL_WORKERS_OLD] = "DELETE FROM worker WHERE seen_at < ?1",
 	[SQL_READY] = "SELECT name, workflow FROM task WHERE state = 0 AND queue = ?1 AND (expires_at = 0 OR expires_at > ?2)"
 		      " ORDER BY priority DESC, seq",

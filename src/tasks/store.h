@@ -97,6 +97,23 @@ int store_workers(struct store *s, unsigned within_ms, int64_t *ret, struct err 
 /* Those of them that serve this queue. */
 int store_workers_of(struct store *s, struct span queue, unsigned within_ms, int64_t *ret, struct err *e);
 
+/* What workers know stands in a side table that has no version: a step of the schema would lock out older
+ * workers while they are replaced. Those say nothing there, and what is not said is unknown. It goes with its
+ * worker's row. */
+struct store_known {
+	struct span workflow; /* SPAN_NONE: a task; else this is one of its steps, in their order */
+	struct span task, queue; /* queue: of a step */
+};
+/* Replaces what this worker, which has beaten, has said before. Within a transaction. */
+int store_publish(struct store *s, struct span worker, const struct store_known *list, size_t n,
+		  struct err *e);
+/* 1 it has said what it knows, 0 it has not. */
+int store_published(struct store *s, struct span worker, struct err *e);
+/* Whether some worker of the queue, seen in the last `within_ms`, knows the task, or the workflow and others its
+ * steps. NO only when all of them have said what they know, with a sentence. UNKNOWN also when there is none. */
+int store_knows(struct store *s, struct span queue, struct span name, bool workflow, unsigned within_ms,
+		enum task_answer *ret, char why[256], struct err *e);
+
 struct store_lease {
 	int64_t seq, token;
 	unsigned attempt;

@@ -71,6 +71,8 @@ struct worker {
 	int64_t pause_until_ms; /* no leases before */
 	struct buf unknown;	/* names of tasks that were left to others, as far as they were logged; with a NUL behind each */
 	bool beaten; /* in the open transaction */
+	bool said, published; /* what it knows: in the open transaction, in the file */
+	bool publish_failed; /* it was logged */
 	bool stopping, drained, over, in_trouble;
 };
 
@@ -410,6 +412,49 @@ static int write_ends(struct worker *w, struct err *e)
 	return r;
 }
 
+static size_t count_known(const struct registry *r)
+{
+	size_t n = registry_count(r);
+	for (size_t i = 0; i < registry_workflow_count(r); i++)
+		n += registry_workflow_at(r, i)->n_steps;
+	return n;
+}
+
+static void fill_known(const struct registry *r, struct store_known *list)
+{
+	for (size_t i = 0; i < registry_count(r); i++)
+		*list++ = (struct store_known){.task = registry_task_at(r, i)->name};
+	for (size_t i = 0; i < registry_workflow_count(r); i++) {
+		const struct workflow_definition *w = registry_workflow_at(r, i);
+		for (size_t step = 0; step < w->n_steps; step++) {
+			struct span task = w->steps[step].task;
+			*list++ = (struct store_known){
+				.workflow = w->name, .task = task, .queue = registry_task(r, task)->queue};
+		}
+	}
+}
+
+/* What it knows, so that routers do not submit what nobody would take. Without it they go by what they know
+ * themselves: no reason to run nothing. */
+static void publish(struct worker *w)
+{
+	struct err e = {""};
+	if (w->published && store_published(w->store, span_of(w->id), &e) == 1)
+		return;
+	size_t n = count_known(w->o.registry);
+	CLEANUP(freep) struct store_known *list = calloc(n ? n : 1, sizeof(*list));
+	int r = list ? 0 : err_set(&e, -ENOMEM, "out of memory");
+	if (r == 0) {
+		fill_known(w->o.registry, list);
+		r = store_publish(w->store, span_of(w->id), list, n, &e);
+	}
+	w->said = r == 0;
+	if (r < 0 && !w->publish_failed)
+		log_warn("tasks_not_published", LOG_STR("error", e.text),
+			 LOG_STR("effect", "routers cannot tell whether this worker knows a task"));
+	w->publish_failed = r < 0;
+}
+
 static int beat(struct worker *w, struct err *e)
 {
 	if (clock_mono_ms() < w->next_beat_ms)
@@ -422,6 +467,8 @@ static int beat(struct worker *w, struct err *e)
 				   .concurrency = w->o.concurrency};
 	w->beaten = true;
 	int r = store_worker_beat(w->store, &row, e);
+	if (r == 0)
+		publish(w);
 	for (struct job *j = w->jobs; r >= 0 && j; j = j->next) {
 		if (j->ended || j->orphaned)
 			continue;
@@ -481,7 +528,7 @@ static void undo(struct worker *w)
 static int write_round(struct worker *w, struct err *e)
 {
 	int r = store_begin(w->store, e), n = 0;
-	w->beaten = false;
+	w->beaten = w->said = false;
 	if (r == 0)
 		r = write_ends(w, e);
 	if (r == 0)
@@ -510,6 +557,7 @@ static void flush(struct worker *w)
 	if (w->in_trouble)
 		log_info("task_store_works", LOG_STR("database", w->o.database));
 	w->in_trouble = false;
+	w->published |= w->said;
 	if (w->beaten)
 		w->next_beat_ms = clock_mono_ms() + w->o.lease_ms / 3;
 	unsigned before = w->n_jobs;
@@ -562,6 +610,7 @@ static void leave_file(struct worker *w)
 	for (struct job *j = w->jobs; j; j = j->next)
 		j->orphaned = true;
 	close_file(w);
+	w->published = false;
 	w->next_beat_ms = 0;
 }
 
@@ -699,6 +748,8 @@ void worker_set_registry(struct worker *w, struct registry *r)
 	registry_free(w->o.registry);
 	w->o.registry = registry_ref(r);
 	buf_clear(&w->unknown);
+	w->published = false;
+	w->next_beat_ms = 0; /* it is said at once */
 	schedule(w);
 }
 

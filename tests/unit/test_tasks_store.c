@@ -446,6 +446,112 @@ static void cancelling_a_workflow_cancels_its_step(void **state)
 	assert_int_equal(lease(f, "q", 1, 1000), 0);
 }
 
+/* --- what workers know ------------------------------------------------------------------------------------------ */
+
+static void beat_of(struct fixture *f, const char *id, const char *queues)
+{
+	struct store_worker w = {.id = span_of(id),
+				 .name = SPAN_LIT("n"),
+				 .host = SPAN_LIT("h"),
+				 .queues = span_of(queues),
+				 .pid = 1,
+				 .concurrency = 1};
+	assert_int_equal(store_begin(f->s, &f->e), 0);
+	assert_int_equal(store_worker_beat(f->s, &w, &f->e), 0);
+	assert_int_equal(store_commit(f->s, &f->e), 0);
+}
+
+static void publish_of(struct fixture *f, const char *id, const struct store_known *list, size_t n)
+{
+	assert_int_equal(store_begin(f->s, &f->e), 0);
+	assert_int_equal(store_publish(f->s, span_of(id), list, n, &f->e), 0);
+	assert_int_equal(store_commit(f->s, &f->e), 0);
+	assert_int_equal(store_published(f->s, span_of(id), &f->e), 1);
+}
+
+static void gone(struct fixture *f, const char *id)
+{
+	assert_int_equal(store_begin(f->s, &f->e), 0);
+	assert_int_equal(store_worker_gone(f->s, span_of(id), &f->e), 0);
+	assert_int_equal(store_commit(f->s, &f->e), 0);
+}
+
+static void expect_known(struct fixture *f, const char *queue, const char *name, bool workflow, enum task_answer expected,
+			 const char *sentence)
+{
+	enum task_answer answer;
+	char why[256];
+	assert_int_equal(store_knows(f->s, span_of(queue), span_of(name), workflow, 60000, &answer, why, &f->e), 0);
+	assert_int_equal(answer, expected);
+	if (sentence)
+		assert_string_equal(why, sentence);
+}
+
+#define STEP(flow, name, where) {.workflow = TEXT(flow), .task = TEXT(name), .queue = TEXT(where)}
+static const struct store_known knows_a[] = {{.task = TEXT("a")}, STEP("ab", "a", "q"), STEP("ab", "b", "other"), STEP("aa", "a", "q"),
+					     STEP("aa", "a", "q")};
+static const struct store_known knows_b[] = {{.task = TEXT("b")}};
+
+static void what_no_live_worker_knows_is_told(void **state)
+{
+	struct fixture *f = *state;
+	expect_known(f, "q", "a", false, TASK_ANSWER_UNKNOWN, NULL); /* nobody has ever said anything */
+	assert_int_equal(store_published(f->s, SPAN_LIT("1"), &f->e), 0);
+	beat_of(f, "1", "x,q");
+	expect_known(f, "q", "a", false, TASK_ANSWER_UNKNOWN, NULL); /* of an older version, perhaps */
+	publish_of(f, "1", knows_a, 5);
+	expect_known(f, "q", "a", false, TASK_ANSWER_YES, NULL);
+	expect_known(f, "q", "b", false, TASK_ANSWER_NO, "no worker of the queue \"q\" knows the task \"b\"");
+	expect_known(f, "q", "ab", false, TASK_ANSWER_NO, NULL); /* a workflow is no task */
+	expect_known(f, "elsewhere", "a", false, TASK_ANSWER_UNKNOWN, NULL);
+	beat_of(f, "2", "q");
+	expect_known(f, "q", "b", false, TASK_ANSWER_UNKNOWN, NULL); /* the second may know it */
+	expect_known(f, "q", "a", false, TASK_ANSWER_YES, NULL);
+	publish_of(f, "2", knows_b, 1);
+	expect_known(f, "q", "b", false, TASK_ANSWER_YES, NULL);
+	publish_of(f, "2", NULL, 0); /* said anew: all of it is replaced */
+	expect_known(f, "q", "b", false, TASK_ANSWER_NO, NULL);
+}
+
+static void a_workflow_is_known_with_its_steps(void **state)
+{
+	struct fixture *f = *state;
+	beat_of(f, "1", "q");
+	publish_of(f, "1", knows_a, 5);
+	expect_known(f, "q", "aa", true, TASK_ANSWER_YES, NULL);
+	expect_known(f, "q", "ab", true, TASK_ANSWER_NO, "no worker serves the queue \"other\"");
+	expect_known(f, "q", "a", true, TASK_ANSWER_NO, "no worker of the queue \"q\" knows the workflow \"a\"");
+	beat_of(f, "2", "other");
+	expect_known(f, "q", "ab", true, TASK_ANSWER_UNKNOWN, NULL);
+	publish_of(f, "2", NULL, 0);
+	expect_known(f, "q", "ab", true, TASK_ANSWER_NO, "no worker of the queue \"other\" knows the task \"b\"");
+	publish_of(f, "2", knows_b, 1);
+	expect_known(f, "q", "ab", true, TASK_ANSWER_YES, NULL);
+}
+
+/* By whomever it is taken: an older worker deletes rows of `worker` and knows of no other table. */
+static void what_a_worker_knew_goes_with_it(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(db_closep) struct db *db = NULL;
+	int64_t rows = -1;
+	beat_of(f, "1", "q");
+	publish_of(f, "1", knows_a, 5);
+	beat_of(f, "2", "q");
+	publish_of(f, "2", knows_b, 1);
+	gone(f, "1");
+	expect_known(f, "q", "a", false, TASK_ANSWER_NO, NULL);
+	assert_int_equal(store_published(f->s, SPAN_LIT("1"), &f->e), 0);
+	struct db_options o = {.path = f->database, .busy_timeout_ms = 1000};
+	assert_int_equal(db_open(&o, &db, &f->e), 0);
+	assert_int_equal(db_exec(db, "DELETE FROM worker", &f->e), 0);
+	assert_int_equal(db_query_int64(db, "SELECT count(*) FROM worker_knows", &rows, &f->e), 0);
+	assert_int_equal(rows, 0);
+	int64_t version = 0;
+	assert_int_equal(db_user_version(db, &version, &f->e), 0);
+	assert_int_equal(version, 1); /* of the schema: older workers go on */
+}
+
 static void on_cancel(void *arg, int64_t seq)
 {
 	*(int64_t *)arg = seq;
@@ -485,6 +591,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(waiting_has_an_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(results_have_a_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(ends_are_told_in_order_and_forgotten_in_time, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_no_live_worker_knows_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_workflow_is_known_with_its_steps, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_a_worker_knew_goes_with_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_workflow_goes_on_where_its_step_ended, setup, teardown),
 		cmocka_unit_test_setup_teardown(cancelling_a_workflow_cancels_its_step, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_running_task_is_asked_to_stop, setup, teardown),
