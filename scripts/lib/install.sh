@@ -9,7 +9,7 @@ NEEDS_BUILD="cmd:cc=gcc cmd:pkg-config=pkg-config cmd:meson=meson cmd:ninja=ninj
  pc:sqlite3=libsqlite3-dev pc:yaml-0.1=libyaml-dev pc:libuv=libuv1-dev pc:libsodium=libsodium-dev pc:zlib=zlib1g-dev"
 NEEDS_RUN="cmd:python3=python3 cmd:pdftotext=poppler-utils"
 NEEDS_TEST="cmd:clang=clang pc:cmocka=libcmocka-dev cmd:openssl=openssl cmd:curl=curl cmd:setarch=util-linux
- cmd:redis-server=redis-server"
+ cmd:redis-server=redis-server cmd:faketime=faketime"
 NEEDS_BENCH="cmd:wrk=wrk cmd:nginx=nginx-light cmd:haproxy=haproxy cmd:taskset=util-linux"
 
 probe() {

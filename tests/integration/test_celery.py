@@ -188,7 +188,7 @@ def test_without_redis_legacy_serves_quickly(start, own_redis):
 def test_a_silent_redis_is_unknown_and_never_run_again(start, own_redis):
     """Written and not answered: the caller hears 504, legacy is not asked, and the message is there once."""
     origin = start.origin()
-    config = celery_config(origin, own_redis.url(), command_timeout="500ms", tasks={"echo": {**TASKS["echo"], "timeout": "20s"}})
+    config = celery_config(origin, own_redis.url(), command_timeout="3s", tasks={"echo": {**TASKS["echo"], "timeout": "20s"}})
     router = start.router({**config, "threads": 1}, env={"TASK_ABSTRACTION_ENABLED": "true"})
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         waiting = pool.submit(call, router, "echo", "makes the connection")

@@ -130,9 +130,11 @@ class World:
 
     def ended(self, location, router=None, was_away=False):
         def told():
-            if was_away and self.ask_state(location, router=router).status == 503:
+            answer = self.ask_state(location, router=router)
+            if was_away and answer.status == 503:
                 return None
-            state = self.state(location, router)
+            assert answer.status == 200, answer.body
+            state = json.loads(answer.body)
             return state if state["status"] in ("completed", "failed") else None
         return wait_until(told, "the task's end", PATIENCE * 2)
 

@@ -729,8 +729,9 @@ def test_no_request_fails_or_waits_while_things_go_wrong(start, origin, flipt):
         for fault in FAULTS:
             if fault == "hole" and flipt.version == 1:
                 continue
-            seen = len(flipt.between.polls)
+            seen, answered = len(flipt.between.polls), len(traffic.took)
             flipt.between.break_with(fault)
+            wait_until(lambda at=answered: len(traffic.took) > at + 80 or traffic.wrong, "80 answers, which 20 waits for Flipt of 2 s are not")
             if fault == "slow":
                 flipt.between.wait_polls(seen + 1)
             else:
@@ -742,7 +743,8 @@ def test_no_request_fails_or_waits_while_things_go_wrong(start, origin, flipt):
         flipt.between.start()
         wait_well(router)
     assert traffic.wrong == []
-    assert len(traffic.took) > 100 and max(traffic.took) < 1.5, sorted(traffic.took)[-5:]  # whoever waits for Flipt waits 2 s
+    slow = sum(t > 1.5 for t in traffic.took)  # whoever waits for Flipt waits 2 s; a machine may stand still for that long
+    assert len(traffic.took) > 500 and slow < len(traffic.took) / 100, sorted(traffic.took)[-20:]
 
 
 class Traffic:

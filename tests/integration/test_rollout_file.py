@@ -3,13 +3,16 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import stat
+import tempfile
 
 import pytest
 
 import configuration as c
 from http_text import wait_until
+from programs import program
 from raw import ask, request
 from terminal import Terminal
 
@@ -22,9 +25,9 @@ IDENTITY = {"user": ["header:X-User-Id"], "organization": ["header:X-Organizatio
 class Place:
     """A folder with a configuration and flags, without a router."""
 
-    def __init__(self, start, features=None, text=None, operations=None, **sections):
+    def __init__(self, start, features=None, text=None, operations=None, folder=None, **sections):
         self.start = start
-        self.folder = str(start.folder())
+        self.folder = str(folder or start.folder())
         self.flags = os.path.join(self.folder, "flags.yml")
         self.config = os.path.join(self.folder, "router.yml")
         operations = operations or {"echo": c.operation("POST /echo", TASK, identity=IDENTITY)}
@@ -289,26 +292,30 @@ def test_an_edit_between_reading_and_writing_is_kept(start):
     assert '"rollout": 20' in place.read() and place.read().endswith("# somebody's note\n")
 
 
+@pytest.fixture
+def open_folder():
+    """One that every user may look into, whatever stands above this clone."""
+    with tempfile.TemporaryDirectory(prefix="migration-router-", dir="/tmp") as folder:
+        yield folder
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
-def test_without_permission_nothing_happens(start):
-    place = Place(start, everybody(variant_flag(10, 90)))
+def test_without_permission_nothing_happens(start, open_folder):
+    place = Place(start, everybody(variant_flag(10, 90)), folder=open_folder)
     for path, mode in ((place.folder, 0o755), (place.config, 0o644), (place.flags, 0o644)):
         os.chmod(path, mode)
     os.makedirs(os.path.join(place.folder, "data"))
     os.chmod(os.path.join(place.folder, "data"), 0o777)
-    folder = place.folder
-    while folder != "/":
-        os.chmod(folder, os.stat(folder).st_mode | 0o005)
-        folder = os.path.dirname(folder)
-    told = start.run("migration-rollout", "--config", place.config, "set", FLAG, "20", user=65534)
+    command = shutil.copy(program("migration-rollout"), place.folder)
+    told = start.run(command, "--config", place.config, "set", FLAG, "20", user=65534)
     assert told.returncode == 1 and "flags.yml: Permission denied\nNothing was changed." in told.stderr, told.stderr
     os.chown(place.flags, 65534, 65534)
-    told = start.run("migration-rollout", "--config", place.config, "set", FLAG, "20", user=65534)  # but the folder is not its own
+    told = start.run(command, "--config", place.config, "set", FLAG, "20", user=65534)  # but the folder is not its own
     assert told.returncode == 1 and "Permission denied" in told.stderr
     os.chmod(place.folder, 0o777)
     os.chown(place.flags, 0, 0)
     os.chmod(place.flags, 0o666)  # it may write the file, but a new one would be its own
-    told = start.run("migration-rollout", "--config", place.config, "set", FLAG, "20", user=65534)
+    told = start.run(command, "--config", place.config, "set", FLAG, "20", user=65534)
     assert told.returncode == 1 and "belongs to user 0 and group 0, which this user cannot keep" in told.stderr
     assert json.loads(place.read()) == everybody(variant_flag(10, 90))
 

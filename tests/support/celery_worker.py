@@ -6,6 +6,7 @@ import subprocess
 import sys
 import uuid
 
+import redis
 from celery import Celery
 
 from http_text import PATIENCE, wait_until
@@ -20,10 +21,11 @@ def application(broker, results=None):
 
 class Worker:
     """`conf` is Celery's configuration in the worker; `without` names tasks that it has not registered."""
+    started = []
 
     def __init__(self, folder, broker, results=None, queues="celery", pool="threads", concurrency=8, arguments=(), conf=None,
                  without=()):
-        self.name = "w%s@test" % uuid.uuid4().hex[:8]
+        self.name, self.broker = "w%s@test" % uuid.uuid4().hex[:8], broker
         self.log_path = os.path.join(str(folder), self.name + ".log")
         self.app = application(broker, results)
         environment = dict(os.environ, CELERY_BROKER_URL=broker, CELERY_RESULT_BACKEND=results or broker, PYTHONPATH=HERE,
@@ -34,7 +36,9 @@ class Worker:
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(command, cwd=str(folder), env=environment, stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log, start_new_session=True)
+        Worker.started.append(self)
         wait_until(self.is_ready, "the Celery worker to be ready", PATIENCE * 3)
+        wait_until(self.is_heard, "the Celery worker to listen to remote control")
 
     def log(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as file:
@@ -43,6 +47,14 @@ class Worker:
     def is_ready(self):
         assert self.process.poll() is None, "the worker ended:\n" + self.log()
         return " ready." in self.log()
+
+    def is_heard(self):
+        """It says that it is ready before the broker has its subscription: until then nobody is told of a revocation, or answers."""
+        there = sum(w.broker == self.broker and w.process.poll() is None for w in Worker.started)
+        with redis.Redis.from_url(self.broker) as client:
+            subscribed = sum(int(c["psub"]) > 0 for c in client.client_list())
+            subscribed += sum(n for _, n in client.pubsub_numsub(*client.pubsub_channels("*.pidbox")))
+        return subscribed >= there
 
     def pause(self):
         os.killpg(self.process.pid, signal.SIGSTOP)
