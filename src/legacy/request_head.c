@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "legacy/dot_segments.h"
+
 static bool has_blank(struct span s)
 {
 	return s.len == 0 || memchr(s.ptr, ' ', s.len) || memchr(s.ptr, '\t', s.len);
@@ -38,70 +40,11 @@ static struct span origin_form(struct span target)
 	return (struct span){target.ptr + at, target.len - at};
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Decodes once in place; false when there was nothing to decode. */
-static bool decode(char *text, size_t *n)
-{
-	size_t at = 0;
-	for (size_t i = 0; i < *n; i++, at++) {
-		int high = i + 2 < *n && text[i] == '%' ? hex_digit(text[i + 1]) : -1, low = high < 0 ? -1 : hex_digit(text[i + 2]);
-		text[at] = low < 0 ? text[i] : (char)(high << 4 | low);
-		i += low < 0 ? 0 : 2;
-	}
-	bool changed = at != *n;
-	*n = at;
-	return changed;
-}
-
-/* Where its name ends for somebody: at parameters, at a fragment (which some servers cut off), at a NUL, at a query behind "%3f". */
-static size_t segment_name(const char *segment, size_t n)
-{
-	size_t length = 0;
-	while (length < n && segment[length] && !strchr(";#?", segment[length]))
-		length++;
-	return length;
-}
-
-static bool climbs(const char *path, size_t n)
-{
-	long depth = 0;
-	for (size_t begin = 0, i = 0; i <= n; i++) {
-		if (i < n && path[i] != '/' && path[i] != '\\')
-			continue;
-		size_t length = segment_name(path + begin, i - begin);
-		bool dots = length == 2 && path[begin] == '.' && path[begin + 1] == '.';
-		depth += dots ? -1 : length > 0 && !(length == 1 && path[begin] == '.');
-		if (depth < 0)
-			return true;
-		begin = i + 1;
-	}
-	return false;
-}
-
 bool request_target_climbs(struct span target)
 {
 	target = origin_form(target);
 	const char *query = target.len ? memchr(target.ptr, '?', target.len) : NULL;
-	size_t n = query ? (size_t)(query - target.ptr) : target.len;
-	if (climbs(target.ptr, n))
-		return true;
-	if (!n || !memchr(target.ptr, '%', n))
-		return false;
-	char *text = malloc(n);
-	bool found = !text;
-	if (text)
-		memcpy(text, target.ptr, n);
-	for (int times = 0; !found && times < 3 && decode(text, &n); times++)
-		found = climbs(text, n);
-	free(text);
-	return found;
+	return dot_segments_climb((struct span){target.ptr, query ? (size_t)(query - target.ptr) : target.len});
 }
 
 static void append_target(struct buf *out, struct span target, const struct origin *o)
