@@ -33,6 +33,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "router/acceptor.h"
 #include "router/hangup.h"
 #include "router/head_check.h"
@@ -75,6 +76,8 @@ struct listener {
 	struct listener_options options; /* address is not kept */
 	struct client *clients;
 	struct exchange *heads; /* begun and not complete, the newest first */
+	struct client *handed;	/* taken from the library, to be given back to it, see hand_over */
+	struct client *returning;
 	unsigned port, connections, exchanges;
 	uint64_t quiesced_ms;
 	bool run_queued, again, quiesced;
@@ -94,7 +97,7 @@ struct client {
 	uint64_t served;		 /* bytes, of the requests before the running one */
 	unsigned still;			 /* looks without progress */
 	int fd;
-	bool over_limit, half_closed, gone, hung_up, linger;
+	bool over_limit, half_closed, gone, hung_up, linger, handed;
 	bool touched; /* was suspended since the last look: the wait was ours */
 };
 
@@ -121,6 +124,7 @@ struct exchange {
 	bool answered_raw; /* past the library, and cut for it */
 	bool in_heads;
 	bool unframed;	 /* the end of the answer is the end of the connection */
+	bool bare;	 /* … for want of a field of framing: an answer without a body, of 0.9.75 */
 	bool known_length;
 	size_t target_length;
 	char target[];
@@ -152,6 +156,7 @@ static void schedule(struct listener *l)
 }
 
 static void refuse_large_heads(struct listener *l);
+static void give_back(struct listener *l);
 
 static void on_run(struct loop_work *work)
 {
@@ -160,6 +165,7 @@ static void on_run(struct loop_work *work)
 	MHD_run(l->daemon);
 	if (l->again) /* a second pass suspends, or sends, what the first one has prepared */
 		MHD_run(l->daemon);
+	give_back(l);
 	refuse_large_heads(l);
 	MHD_UNSIGNED_LONG_LONG wait_ms;
 	if (MHD_get_timeout(l->daemon, &wait_ms) == MHD_YES && wait_ms == 0)
@@ -326,10 +332,97 @@ static int add_field(struct MHD_Response *response, const struct http_field *f)
 	return 0;
 }
 
+/*
+ * Handing over. 0.9.75 has no answer without a field of framing that keeps the connection (HEAD of unknown length, 304). So we
+ * write that head; the library closes its descriptor, and gets a copy of it as a new connection, on which the next request comes.
+ * What the library has read of that request would be lost with its buffer: only when it has read nothing more is this done.
+ */
+static const char *reason_of(int status);
+
+static bool lists(struct span value, const char *token)
+{
+	while (value.len) {
+		const char *comma = memchr(value.ptr, ',', value.len);
+		size_t n = comma ? (size_t)(comma - value.ptr) : value.len;
+		if (span_is_nocase(span_trim((struct span){value.ptr, n}), token))
+			return true;
+		n += comma != NULL;
+		value = (struct span){value.ptr + n, value.len - n};
+	}
+	return false;
+}
+
+static bool client_says(const struct exchange *x, const char *token)
+{
+	for (size_t i = 0; i < x->request.n_fields; i++)
+		if (span_is_nocase(x->request.fields[i].name, "Connection") && lists(x->request.fields[i].value, token))
+			return true;
+	return false;
+}
+
+/* Never wrong when true: what comes in between the two looks makes the sum too large. */
+static bool nothing_read_beyond(const struct exchange *x)
+{
+	const struct client *c = x->client;
+	int unread = 0;
+	struct tcp_info info = {0};
+	socklen_t n = sizeof(info);
+	if (ioctl(c->fd, FIONREAD, &unread) < 0 || getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0)
+		return false;
+	uint64_t body = x->request.content_length > 0 ? (uint64_t)x->request.content_length : 0;
+	return info.tcpi_bytes_received - (uint64_t)unread == c->served + x->head_size + body;
+}
+
+static bool may_hand_over(const struct exchange *x)
+{
+	const struct client *c = x->client;
+	bool http10 = span_is(x->request.version, "HTTP/1.0");
+	return x->bare && x->stage == STAGE_COMPLETE && !c->listener->quiesced && !is_lost(c) && !x->dropped &&
+	       !x->request.chunked && !MHD_get_response_header(x->response, "Connection") && !client_says(x, "close") &&
+	       (!http10 || client_says(x, "keep-alive")) && nothing_read_beyond(x);
+}
+
+struct collected {
+	struct http_field *fields;
+	size_t n, max;
+};
+
+static enum MHD_Result on_answer_field(void *arg, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	struct collected *all = arg;
+	(void)kind;
+	if (all->n == all->max)
+		return MHD_NO;
+	all->fields[all->n++] = (struct http_field){span_of(name), span_of(value)};
+	return MHD_YES;
+}
+
+/* False when nothing was written. */
+static bool hand_over(struct exchange *x)
+{
+	int n = MHD_get_response_headers(x->response, NULL, NULL);
+	struct collected all = {.fields = calloc((size_t)n + 1, sizeof(*all.fields)), .max = (size_t)n};
+	if (!all.fields)
+		return false;
+	MHD_get_response_headers(x->response, on_answer_field, &all);
+	struct http_response r = {.status = x->status, .fields = all.fields, .n_fields = all.n};
+	int e = raw_answer_send_unframed(x->client->fd, reason_of(x->status), span_is(x->request.version, "HTTP/1.0"), &r);
+	free(all.fields);
+	if (e == -EAGAIN)
+		return false;
+	MHD_destroy_response(x->response);
+	x->response = NULL;
+	x->stage = STAGE_ANSWERING;
+	x->answered_raw = x->client->handed = e == 0;
+	return true;
+}
+
 /* Gives the library the kept answer; only within its first and last call. */
 static enum MHD_Result queue(struct exchange *x)
 {
 	struct client *c = x->client;
+	if (may_hand_over(x) && hand_over(x))
+		return MHD_NO;
 	/* 0.9.75 takes a bare LF for the end of a line in chunk framing, and blanks and control bytes behind a chunk's size: whoever
 	 * stands in front may see the end of the body elsewhere. What follows on this connection is not served (http.md). */
 	c->linger |= x->request.chunked;
@@ -410,7 +503,7 @@ static struct MHD_Response *make_bodyless(int status, int64_t content_length)
 			MHD_set_response_options(m, LIBRARY_HEAD_ONLY, MHD_RO_END);
 		return m;
 	}
-	/* 0.9.75 would send a length of 0, or the last chunk of no body: it has to close instead. */
+	/* 0.9.75 would send a length of 0, or the last chunk of no body: it has to close, unless the connection is handed over. */
 	struct MHD_Response *m = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1, no_body, NULL, NULL);
 	if (m)
 		MHD_set_response_options(m, MHD_RF_HTTP_VERSION_1_0_ONLY, MHD_RO_END);
@@ -420,7 +513,10 @@ static struct MHD_Response *make_bodyless(int status, int64_t content_length)
 int exchange_respond_bodyless(struct exchange *x, const struct http_response *r, int64_t content_length)
 {
 	assert(is_bodyless(x, r->status));
-	return may_answer(x, r) ? answer(x, r, make_bodyless(r->status, content_length)) : 0;
+	if (!may_answer(x, r))
+		return 0;
+	x->bare = !library_is_new() && content_length < 0 && r->status != 204;
+	return answer(x, r, make_bodyless(r->status, content_length));
 }
 
 static const char *reason_of(int status)
@@ -728,6 +824,11 @@ static int keep_fields(struct exchange *x)
 	return 0;
 }
 
+static socklen_t peer_length(const struct client *c)
+{
+	return c->peer.any.sa_family == AF_INET6 ? sizeof(c->peer.v6) : sizeof(c->peer.v4);
+}
+
 static void fill_request(struct exchange *x, const char *method, const char *version)
 {
 	struct client *c = x->client;
@@ -735,7 +836,7 @@ static void fill_request(struct exchange *x, const char *method, const char *ver
 	x->request.version = span_of(version);
 	x->request.target = (struct span){x->target, x->target_length};
 	x->request.peer = &c->peer.any;
-	x->request.peer_length = c->peer.any.sa_family == AF_INET6 ? sizeof(c->peer.v6) : sizeof(c->peer.v4);
+	x->request.peer_length = peer_length(c);
 	c->listener->n_fields = 0;
 	MHD_get_connection_values_n(c->connection, MHD_HEADER_KIND, on_field, c->listener);
 }
@@ -990,13 +1091,16 @@ static void make_place(struct listener *l, const struct client *newest)
 
 static struct client *client_new(struct listener *l, struct MHD_Connection *connection)
 {
-	struct client *c = calloc(1, sizeof(*c));
-	if (!c)
+	struct client *c = steal(l->returning);
+	bool returns = c != NULL;
+	if (!returns && !(c = calloc(1, sizeof(*c))))
 		return NULL;
 	c->listener = l;
 	c->connection = connection;
+	c->handed = false;
 	c->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-	keep_peer(c, MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr);
+	if (!returns)
+		keep_peer(c, MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr);
 	if (hangup_add(l->hangup, c->fd, c) < 0) {
 		free(c);
 		return NULL;
@@ -1005,12 +1109,12 @@ static struct client *client_new(struct listener *l, struct MHD_Connection *conn
 	if (c->next)
 		c->next->prev = c;
 	l->clients = c;
-	c->over_limit = ++l->connections > l->options.max_connections;
+	c->over_limit = ++l->connections > l->options.max_connections && !returns;
 	if (c->over_limit && l->options.newest_first) {
 		c->over_limit = false;
 		make_place(l, c);
 	}
-	sweep_start(l->sweep, &c->limit, LIMIT_HEAD);
+	sweep_start(l->sweep, &c->limit, returns ? LIMIT_IDLE : LIMIT_HEAD);
 	return c;
 }
 
@@ -1032,10 +1136,32 @@ static void client_free(struct client *c)
 	l->connections--;
 	if (l->acceptor)
 		acceptor_pause(l->acceptor, !has_room(l));
-	int lingering = c->linger && !c->gone ? fcntl(c->fd, F_DUPFD_CLOEXEC, 0) : -1;
-	if (lingering >= 0)
-		lingering_take(l->lingering, lingering);
+	bool handed = c->handed && !c->hung_up && !is_lost(c);
+	int copy = handed || (c->linger && !c->gone) ? fcntl(c->fd, F_DUPFD_CLOEXEC, 0) : -1;
+	if (copy >= 0 && handed) {
+		c->fd = copy;
+		c->prev = NULL;
+		c->next = l->handed;
+		l->handed = c;
+		return;
+	}
+	if (copy >= 0)
+		lingering_take(l->lingering, copy);
 	free(c);
+}
+
+/* Outside of the library's run, in which it still forgets the descriptor that was copied. */
+static void give_back(struct listener *l)
+{
+	while (l->handed) {
+		struct client *c = l->handed;
+		l->handed = c->next;
+		c->next = NULL;
+		l->returning = c;
+		MHD_add_connection(l->daemon, c->fd, &c->peer.any, peer_length(c)); /* closes it when it cannot be served */
+		free(steal(l->returning)); /* which it then did not take */
+		schedule(l);
+	}
 }
 
 static void on_connection(void *arg, struct MHD_Connection *connection, void **context,
@@ -1213,6 +1339,12 @@ struct listener *listener_stop(struct listener *l)
 			resume(c->exchange); /* the library must not be stopped with suspended ones */
 	if (l->daemon)
 		MHD_stop_daemon(l->daemon);
+	while (l->handed) {
+		struct client *c = l->handed;
+		l->handed = c->next;
+		close(c->fd);
+		free(c);
+	}
 	if (l->run_queued)
 		loop_defer_cancel(l->loop, &l->run);
 	lingering_free(l->lingering);

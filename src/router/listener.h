@@ -35,8 +35,8 @@
  * a size), and what another server takes for the rest of the body must not be served as a request.
  *
  * What the library costs: with libmicrohttpd 0.9.75 an answer to HEAD of unknown length, or a 304 that announces none,
- * closes the connection (1.x keeps it); a client that half-closes is cut when its body is still being read; its own
- * refusals (malformed Content-Length or chunk sizes) are HTML.
+ * closes the connection when the client has sent more requests behind (1.x keeps it); a client that half-closes is cut when its
+ * body is still being read; its own refusals (malformed Content-Length or chunk sizes) are HTML.
  */
 #ifndef ROUTER_LISTENER_H
 #define ROUTER_LISTENER_H

@@ -35,10 +35,13 @@ static void raw_answer_date(struct buf *b)
 		buf_puts(b, text);
 }
 
-static void raw_answer_head(struct buf *b, const char *reason, const struct http_response *r, size_t length)
+/* Up to where the framing would stand. */
+static void raw_answer_head(struct buf *b, const char *reason, const char *connection, const struct http_response *r)
 {
 	bool dated = false;
-	buf_printf(b, "HTTP/1.1 %d %s\r\nConnection: close\r\n", r->status, reason);
+	buf_printf(b, "HTTP/1.1 %d %s\r\n", r->status, reason);
+	if (connection)
+		buf_printf(b, "Connection: %s\r\n", connection);
 	for (size_t i = 0; i < r->n_fields; i++) {
 		const struct http_field *f = &r->fields[i];
 		dated |= span_is_nocase(f->name, "Date");
@@ -51,21 +54,34 @@ static void raw_answer_head(struct buf *b, const char *reason, const struct http
 	}
 	if (!dated)
 		raw_answer_date(b);
-	buf_printf(b, "Content-Length: %zu\r\n\r\n", length);
+}
+
+static int raw_answer_write(int fd, const struct buf *b)
+{
+	if (b->error)
+		return -EAGAIN;
+	ssize_t n = send(fd, b->ptr, b->len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n < 0)
+		return errno == EINTR ? -EAGAIN : -errno;
+	return (size_t)n < b->len ? -EPIPE : 0;
 }
 
 int raw_answer_send(int fd, const char *reason, const struct http_response *r, struct span body)
 {
 	CLEANUP(buf_releasep) struct buf b = BUF_INIT(RAW_ANSWER_MAX);
-	raw_answer_head(&b, reason, r, body.len);
+	raw_answer_head(&b, reason, "close", r);
+	buf_printf(&b, "Content-Length: %zu\r\n\r\n", body.len);
 	buf_append_span(&b, body);
-	if (b.error)
-		return -EAGAIN;
-	ssize_t n = send(fd, b.ptr, b.len, MSG_NOSIGNAL | MSG_DONTWAIT);
-	if (n < 0)
-		return errno == EINTR ? -EAGAIN : -errno;
-	if ((size_t)n < b.len)
-		return -EPIPE;
-	shutdown(fd, SHUT_WR);
-	return 0;
+	int e = raw_answer_write(fd, &b);
+	if (e == 0)
+		shutdown(fd, SHUT_WR);
+	return e;
+}
+
+int raw_answer_send_unframed(int fd, const char *reason, bool http10, const struct http_response *r)
+{
+	CLEANUP(buf_releasep) struct buf b = BUF_INIT(RAW_ANSWER_MAX);
+	raw_answer_head(&b, reason, http10 ? "Keep-Alive" : NULL, r);
+	buf_puts(&b, "\r\n");
+	return raw_answer_write(fd, &b);
 }
