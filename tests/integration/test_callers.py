@@ -107,7 +107,7 @@ def test_many_callers_come_and_go(start):
 
 def test_a_head_that_never_ends_is_given_up_and_holds_nobody(start):
     origin = start.origin()
-    config = configuration.passing(origin, client={"head_timeout": "500ms"})
+    config = configuration.passing(origin, client={"head_timeout": "3s"})
     config["threads"] = 1
     router = start.router(config)
     slow = [Client(router.port) for _ in range(20)]

@@ -41,8 +41,8 @@ def operations():
     found.update({
         "count": c.operation("POST /count", task("count", timeout="150s", respond_async=True)),
         "hold": c.operation("POST /hold", task("hold", timeout="100s", respond_async=True)),
-        "impatient": c.operation("POST /impatient", task("hold", timeout="1s")),
-        "unattended": c.operation("POST /unattended", task("count", timeout="1s")),
+        "impatient": c.operation("POST /impatient", task("hold", timeout="2s")),
+        "unattended": c.operation("POST /unattended", task("count", timeout="2s")),
         "expiring": c.operation("POST /expiring", task("count", respond_async=True, expires="1s")),
         "limited": c.operation("POST /limited", task("hold", timeout="8s", task_timeout="1s")),
         "fragile": c.operation("POST /fragile", task("hold", timeout="8s")),

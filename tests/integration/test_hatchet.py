@@ -163,7 +163,7 @@ OPERATIONS = {
     "fail": c.operation("POST /fail", task("rt_fail")),
     "timeout": c.operation("POST /timeout", {"name": "rt_timeout", "timeout": "20s"}),
     "slow": c.operation("POST /slow", {"name": "rt_slow", "timeout": "20s", "respond_async": True}),
-    "short": c.operation("POST /short", {"name": "rt_slow", "args": [3], "timeout": "300ms"}),
+    "short": c.operation("POST /short", {"name": "rt_slow", "args": [8], "timeout": "2s"}),
     "flaky": c.operation("POST /flaky", {"name": "rt_flaky", "timeout": "20s"}),
     "missing": c.operation("POST /missing", task("rt_nobody_registered_this")),
     "pipeline": c.operation("POST /pipeline", {"workflow": "document-pipeline", "args": [{"$ref": "body:"}], "single_input": True,

@@ -37,7 +37,7 @@ class World:
         self.hire()
 
     def hire(self):
-        self.worker = self.start.worker(self.router, "--lease", "1s")
+        self.worker = self.start.worker(self.router, "--lease", "3s")
 
     def tasks(self):
         with contextlib.closing(sqlite3.connect(os.path.join(self.folder, "data", "tasks.db"), timeout=10)) as db:

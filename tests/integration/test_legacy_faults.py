@@ -58,6 +58,7 @@ def test_silence(start):
     router = start.router(configuration.passing(origin, legacy={"response_timeout": "300ms"}))
     problem(ask(router.port, request("POST", "/", body=b"{}")), 504)
     assert router.wait_outcomes(1)[0]["result"] == "timeout"
+    origin.wait_requests(1)
     assert len(origin.requests) == 1
     never.set()
 

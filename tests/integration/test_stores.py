@@ -100,7 +100,7 @@ def serve_held(start, **task):
     folder = str(start.folder())
     write_tasks(folder, python_task("held", HELD, folder, **task))
     held = {"name": "held", "kwargs": {"n": {"$ref": "body:/n"}}, "timeout": "60s"}
-    config = c.router({"app": c.service(start.origin(), {"held": c.operation("POST /held", held)})}, backends=c.embedded())
+    config = c.router({"app": c.service(start.origin(), {"held": c.operation("POST /held", held)})}, backends=c.embedded(), drain_timeout="2s")
     return start.router(config, FLAGS, folder=folder)
 
 
@@ -137,7 +137,7 @@ def begun(router):
 @pytest.mark.parametrize("idempotent", [False, True])
 def test_a_store_that_is_locked_longer_than_a_lease_makes_no_live_worker_lost(start, idempotent):
     router = serve_held(start, idempotent=idempotent)
-    worker = start.worker(router, "--lease", "1s")
+    worker = start.worker(router, "--lease", "3s")
     call = Call(router, 1)
     goes_on = Call(router, 2)
     with contextlib.closing(sqlite3.connect(database(router, "tasks.db"), timeout=10, isolation_level=None)) as db:

@@ -52,7 +52,7 @@ def operations():
         "add": c.operation("POST /add", {"name": "add_numbers", "args": [{"$ref": "body:/a"}, {"$ref": "body:/b"}]}),
         "echo": c.operation("POST /echo", {"name": "echo", "kwargs": body(message="/message"), "respond_async": True},
                             auth="bearer"),
-        "slow": c.operation("POST /slow", {"name": "simulate_work", "kwargs": body(duration="/duration"), "timeout": "300ms",
+        "slow": c.operation("POST /slow", {"name": "simulate_work", "kwargs": body(duration="/duration"), "timeout": "1500ms",
                                            "respond_async": True}),
         "patient": c.operation("POST /patient", {"name": "simulate_work", "kwargs": body(duration="/duration"),
                                                  "timeout": "60s"}),
@@ -221,7 +221,7 @@ def test_only_callers_with_a_known_token_have_tasks_run(world, token):
 # --- time --------------------------------------------------------------------------------------------------------------
 
 def test_a_slow_task_is_504_with_its_id_and_goes_on(world):
-    answer = world.post("/slow", {"duration": 1}, X_Request_ID="request-80")
+    answer = world.post("/slow", {"duration": 4}, X_Request_ID="request-80")
     assert answer.status == 504
     error_of(answer)
     row = world.router.wait_outcomes(1, "request_id = 'request-80'")[0]

@@ -44,7 +44,8 @@ class Between(Listening):
         self.lag = 0            # after a change so many polls still get the snapshot that was polled last
         self.stale = (0, None)
         self.lies = False       # evaluation says another thing than the flags
-        self.delay = 0          # seconds before each answer of the API
+        self.delay = 0          # seconds before the API's first answer to each method
+        self.delayed = set()    # methods that had it
         self.changed = threading.Condition()
         self.released = threading.Event()
         super().__init__(Handler, tls)
@@ -182,7 +183,8 @@ class Handler(Answering):
 
     def manage(self):
         b = self.owner
-        if b.delay:
+        if b.delay and self.command not in b.delayed:
+            b.delayed.add(self.command)
             self.released.wait(b.delay)
         if self.command != "GET":
             b.writes.append(Write(self.command, self.path, json.loads(self.data) if self.data else None))
