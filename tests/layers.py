@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The shape of the code (design, "Shape of the code"), checked by reading #include lines:
+"""The shape of the code (docs/architecture.md), checked by reading the sources:
 
-- dependencies point one way: main, cli -> app -> router -> {flags, legacy, tasks, metrics} -> base;
-- a task backend is known to its own files, and to the table in src/tasks/meson.build;
+- dependencies point one way: a room (the first folder below src/) includes only rooms below it;
+- a task backend is its folder, known to nobody but the table that src/tasks/meson.build makes;
 - a third-party header appears in exactly one .c file (libcurl in two) and in none of our headers;
-- every header compiles alone, with gcc and with clang.
+- every header compiles alone, with gcc and with clang;
 
 Prints "ok - rule" or "not ok - rule" with the places; exit code 1 when a rule is broken.
 """
@@ -18,18 +18,15 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SRC = os.path.join(ROOT, "src")
 
-# Layer: what it may include beside itself.
-LAYERS = {
-    "base": {"base"},
-    "flags": {"flags", "base"},
-    "legacy": {"legacy", "base"},
-    "tasks": {"tasks", "base"},
-    "metrics": {"metrics", "base"},
-    "router": {"router", "flags", "legacy", "tasks", "metrics", "base"},
-    "app": {"app", "router", "flags", "legacy", "tasks", "metrics", "base"},
-    # The programs beside the router compose parts themselves, as app does for the router.
-    "cli": {"cli", "app", "router", "flags", "legacy", "tasks", "metrics", "base"},
-    "main": {"main", "cli", "app", "router", "flags", "legacy", "tasks", "metrics", "base"},
+# A room, and the rooms that it may include beside itself.
+ROOMS = {
+    "base": set(),
+    "flags": {"base"},
+    "legacy": {"base"},
+    "tasks": {"base"},
+    "metrics": {"base"},
+    "router": {"metrics", "tasks", "legacy", "flags", "base"},
+    "programs": {"router", "metrics", "tasks", "legacy", "flags", "base"},  # compose the parts: the application of the router above all
 }
 
 # Third-party header: the .c files that may include it.
@@ -57,26 +54,30 @@ def sources(extension):
     return sorted(os.path.relpath(p, SRC) for p in glob.glob(os.path.join(SRC, "**", "*" + extension), recursive=True))
 
 
+def text_of(path):
+    with open(os.path.join(SRC, path), encoding="utf-8") as file:
+        return file.read()
+
+
 def includes(path):
-    with open(os.path.join(SRC, path), encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            found = re.match(r'\s*#\s*include\s*(["<])([^">]+)[">]', line)
-            if found:
-                yield number, found.group(1) == "<", found.group(2)
+    for number, line in enumerate(text_of(path).split("\n"), 1):
+        found = re.match(r'\s*#\s*include\s*(["<])([^">]+)[">]', line)
+        if found:
+            yield number, found.group(1) == "<", found.group(2)
 
 
-def layer_of(path):
-    """Its folder; of a file in src/ itself its name up to the first "_" (app_status.c is a part of app)."""
-    return path.split("/")[0] if "/" in path else re.split(r"[._]", path)[0]
+def room_of(path):
+    return path.split("/")[0]
 
 
 def direction():
     for path in sources(".c") + sources(".h"):
-        if layer_of(path) not in LAYERS:
-            yield "src/%s: %s is no layer that this test knows" % (path, layer_of(path))
+        room = room_of(path)
+        if room not in ROOMS:
+            yield "src/%s: %s is no room that this test knows" % (path, room)
             continue
         for number, angled, header in includes(path):
-            if not angled and layer_of(header) not in LAYERS[layer_of(path)]:
+            if not angled and room_of(header) not in ROOMS[room] | {room}:
                 yield "src/%s:%d: includes %s" % (path, number, header)
             if not angled and not os.path.exists(os.path.join(SRC, header)):
                 yield "src/%s:%d: %s is not below src/" % (path, number, header)
@@ -109,11 +110,11 @@ def backends_stay_apart():
 
 
 def programs_stay_apart():
-    """app.c is the only file that sees every part."""
+    """The router's own application is the only one that sees every part."""
     for path in sources(".c"):
-        seen = {layer_of(header) for _, angled, header in includes(path) if not angled}
-        if {"flags", "legacy", "tasks", "metrics", "router"} <= seen and layer_of(path) not in ("app", "router"):
-            yield "src/%s: sees every part; only app.c does" % path
+        seen = {room_of(header) for _, angled, header in includes(path) if not angled}
+        if {"flags", "legacy", "tasks", "router"} <= seen and not path.startswith(("programs/router/app", "router/")):
+            yield "src/%s: sees every part; only programs/router/app*.c do" % path
 
 
 def alone(compiler):
@@ -132,7 +133,7 @@ def main():
     rules = [("dependencies point one way", direction),
              ("each library's header is in its one .c file and in no header", third_party),
              ("a task backend is known to its own files", backends_stay_apart),
-             ("only app.c sees every part", programs_stay_apart)]
+             ("only the router's application sees every part", programs_stay_apart)]
     rules += [("every header compiles alone (%s)" % c, alone(c)) for c in ("gcc", "clang") if shutil.which(c)]
     broken = 0
     for name, rule in rules:

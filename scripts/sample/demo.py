@@ -170,10 +170,9 @@ def make_folder(ports):
 # --- the run -----------------------------------------------------------------------------------------------------------
 
 def program(name):
-    for folder in ("src", os.path.join("src", "cli")):
-        path = os.path.join(BUILD, folder, name)
-        if os.access(path, os.X_OK):
-            return path
+    path = os.path.join(BUILD, "src", "programs", name)
+    if os.access(path, os.X_OK):
+        return path
     raise SystemExit("%s was not built" % name)
 
 
@@ -266,9 +265,9 @@ serving: runner %s, prompt %s, structure %s, unified %s; dashboard http://127.0.
   curl -s http://127.0.0.1:%s/answer-prompt -H 'X-User-Id: alice' -H 'X-Organization-Id: org-1' \\
     -H 'Authorization: Bearer sample-platform-key' --json '{"run_id": "r1", "outputs": [{"name": "total"}]}'
   curl -s http://127.0.0.1:%s/process -H 'Authorization: Bearer sample-platform-key' -F file=@run/invoice.pdf
-  build-release/src/migration-router explain --config run/config/router.yml --service prompt --operation answer_prompt --user alice
+  build-release/src/programs/migration-router explain --config run/config/router.yml --service prompt --operation answer_prompt --user alice
   ${EDITOR:-vi} run/config/flags.yml      # another percentage takes effect when it is saved
-  build-release/src/cli/migration-status --db run/data/outcomes.db
+  build-release/src/programs/migration-status --db run/data/outcomes.db
   curl -s http://127.0.0.1:%s/readyz
 """ % (ports["5002"], said["prompt"], ports["3004"], said["unified"], said["admin"], said["prompt"], ports["3004"], said["admin"])
 

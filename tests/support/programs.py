@@ -17,7 +17,7 @@ from http_text import PATIENCE, wait_until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("MIGRATION_ROUTER_BUILD", os.path.join(ROOT, "build-test-gcc"))
-PLACES = ("src", "src/cli", "tests", ".")
+PLACES = ("src/programs", "tests", ".")
 SANITIZERS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "WARNING: ThreadSanitizer")
 
 

@@ -1,6 +1,6 @@
 /* The sub-command as a program of its own, for tests. */
 #include "base/crypto.h"
-#include "cli/evaluate.h"
+#include "programs/router/evaluate.h"
 
 int main(int argc, char **argv)
 {

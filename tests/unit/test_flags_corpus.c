@@ -16,7 +16,7 @@
 #include "base/crypto.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "cli/evaluate.h"
+#include "programs/router/evaluate.h"
 
 #define CORPUS_MAX (64u << 20)
 

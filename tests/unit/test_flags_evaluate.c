@@ -13,7 +13,7 @@
 
 #include "base/crypto.h"
 #include "base/file.h"
-#include "cli/evaluate.h"
+#include "programs/router/evaluate.h"
 #include "support/scratch.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))

@@ -1,4 +1,4 @@
-/* metrics/report and cli/gate: figures by the design's definitions, the lines that scripts parse, refusals. */
+/* metrics/report and programs/status/gate: figures by the design's definitions, the lines that scripts parse, refusals. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,9 +13,9 @@
 #include "base/db.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "cli/gate.h"
 #include "metrics/report.h"
 #include "metrics/when.h"
+#include "programs/status/gate.h"
 #include "support/outcome_place.h"
 
 #define MINUTE_US 60000000LL

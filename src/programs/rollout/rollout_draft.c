@@ -1,0 +1,204 @@
+#include "programs/rollout/rollout_draft.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "programs/rollout/flag_names.h"
+#include "programs/rollout/population.h"
+
+#define KEY_MAX 128
+
+/* --- an unknown flag ----------------------------------------------------------------------------------------------- */
+
+int draft_find_flag(const struct flag_snapshot *s, const char *key, const struct flag **ret, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf list = BUF_INIT(4096);
+	*ret = flag_find(s, span_of(key));
+	if (*ret)
+		return 0;
+	flag_names_suggest(s, key, &list);
+	return err_set(e, -ENOENT, "there is no flag \"%s\"%s", key, list.len ? list.ptr : "");
+}
+
+/* --- the draft ----------------------------------------------------------------------------------------------------- */
+
+int draft_plan(const struct rollout_document *d, const struct rollout_arguments *a, struct rollout_plan *ret, struct err *e)
+{
+	if (a->percent >= 0)
+		return rollout_set(d, a->segment, a->percent, ret, e);
+	if (strcmp(a->command, "rollback") == 0)
+		return rollout_back(d, ret, e);
+	return rollout_enable(d, strcmp(a->command, "enable") == 0, ret, e);
+}
+
+/* Growing must not move anyone back, nor shrinking anyone to task: whatever the rules look like, the made-up people tell. */
+static int check_moves(const struct decide_input *like, const struct rollout_arguments *a, const struct rollout_draft *d, struct err *e)
+{
+	struct population_moves m = population_moves(like, span_of(a->flag), d->then);
+	if (!m.to_task || !m.to_legacy)
+		return 0;
+	return err_set(e, -EINVAL, "the change would move %.1f %% to task and %.1f %% back to legacy at once: change the rules by hand",
+		       100.0 * m.to_task / POPULATION_SIZE, 100.0 * m.to_legacy / POPULATION_SIZE);
+}
+
+static void look_for_backends(const struct flag_users *u, struct rollout_draft *d)
+{
+	const struct operation *op;
+	struct span backend;
+	for (size_t i = 0; (op = flag_users_at(u, i)) && !*d->missing; i++) {
+		struct decide_input like = flag_users_like(u, op, d->then);
+		if (population_misses_backend(&like, &backend))
+			snprintf(d->missing, sizeof(d->missing), "%.*s.%.*s is led to the backend \"%.*s\", which is not configured: legacy serves",
+				 SPAN_ARG(op->service), SPAN_ARG(op->name), SPAN_ARG(backend));
+	}
+}
+
+/* A flag with the same name but for a slip is not the one that operations ask. */
+static void look_for_users(const struct flag_users *u, struct rollout_draft *d)
+{
+	const struct config *c = u->config;
+	char close[128] = "";
+	if (flag_users_at(u, 0) || !c->n_services) /* none is known in an emergency */
+		return;
+	for (size_t i = 0; i < c->n_services && !*close; i++)
+		for (size_t j = 0; j < c->services[i].n_operations && !*close; j++) {
+			const struct operation *op = &c->services[i].operations[j];
+			for (size_t k = 0; k < op->n_flags && op->has_task && !*close; k++) {
+				char key[KEY_MAX + 1];
+				span_copy(op->flags[k], key, sizeof(key));
+				if (flag_names_near(key, u->flag))
+					snprintf(close, sizeof(close), " (near it: %.100s)", key);
+			}
+		}
+	snprintf(d->unused, sizeof(d->unused),
+		 "no operation asks the flag \"%.80s\"%s, so that the change moves nobody", u->flag, close);
+}
+
+static int judge(const struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *d, struct err *e)
+{
+	struct decide_input like = flag_users_like(u, flag_users_at(u, 0), d->now);
+	struct segment_context members;
+	d->from = population_share_of_flag(&like, span_of(a->flag));
+	int r = check_moves(&like, a, d, e);
+	like.flags = d->then;
+	d->to = population_share_of_flag(&like, span_of(a->flag));
+	look_for_backends(u, d);
+	look_for_users(u, d);
+	if (r < 0 || !a->segment)
+		return r;
+	segment_context_of(flag_find(d->now, span_of(a->flag)), a->segment, &members);
+	like.extra = members.entries;
+	like.n_extra = members.n;
+	d->of_segment = true;
+	d->segment_to = population_share_of_flag(&like, span_of(a->flag));
+	like.flags = d->now;
+	d->segment_from = population_share_of_flag(&like, span_of(a->flag));
+	return check_moves(&like, a, d, e);
+}
+
+/* Its own fault stops a change, whose effect nobody could tell, but no emergency; what other flags suffer from stops nothing. */
+static int refuse_broken(const struct rollout_arguments *a, const struct flag *f, struct err *e)
+{
+	if (!flag_broken(f) || arguments_are_emergency(a))
+		return 0;
+	return err_set(e, -EINVAL, "flag \"%.80s\" is set aside by routers, legacy serves: mend it first: %s", a->flag, flag_broken(f));
+}
+
+int draft_make(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *ret,
+	       struct err *e)
+{
+	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
+	const struct flag *f;
+	*ret = (struct rollout_draft){.now = NULL};
+	int r = place_parse(p, buf_span(&p->flags), &ret->now, e);
+	if (r == 0)
+		r = draft_find_flag(ret->now, a->flag, &f, e);
+	if (r == 0)
+		r = refuse_broken(a, f, e);
+	if (r == 0)
+		r = rollout_open(place_document_name(p), buf_span(&p->flags), a->flag, &u->sides, &d, e);
+	if (r == 0)
+		r = draft_plan(d, a, &ret->plan, e);
+	if (r == 0 && *u->disagree && strcmp(a->command, "rollback") != 0)
+		r = err_set(e, -EINVAL, "%s: a percentage of %s has no one meaning", u->disagree, a->flag);
+	if (r == 0)
+		r = rollout_apply(d, &ret->plan, &text, e);
+	if (r == 0)
+		r = place_parse(p, buf_span(&text), &ret->then, e);
+	return r < 0 ? r : judge(u, a, ret, e);
+}
+
+void draft_release(struct rollout_draft *d)
+{
+	flag_snapshot_unref(d->now);
+	flag_snapshot_unref(d->then);
+	d->now = d->then = NULL;
+}
+
+double draft_from(const struct rollout_draft *d)
+{
+	return d->of_segment ? d->segment_from : d->from;
+}
+
+double draft_to(const struct rollout_draft *d)
+{
+	return d->of_segment ? d->segment_to : d->to;
+}
+
+void draft_say_otherwise(const struct rollout_draft *d, const struct rollout_arguments *a, char text[256])
+{
+	const struct flag *f = flag_find(d->then, span_of(a->flag));
+	bool waits = flag_type_of(f) == FLAG_VARIANT &&
+		     !flag_enabled(f); /* a disabled boolean flag still runs its rollouts */
+	text[0] = '\0';
+	if (a->percent < 0 || waits || fabs(draft_to(d) - a->percent) <= 0.01)
+		return;
+	snprintf(text, 256, "%s makes it %g %%, not %g %%",
+		 flag_type_of(f) == FLAG_VARIANT ? "an earlier rule" : "another rollout of the flag",
+		 draft_to(d), a->percent);
+}
+
+void draft_show_changes(const struct rollout_plan *plan)
+{
+	for (size_t i = 0; i < plan->n; i++) {
+		const struct rollout_change *c = &plan->changes[i];
+		switch (c->what) {
+		case ROLLOUT_ENABLED:
+			printf("  enabled: %s → %s\n", c->from > 0 ? "true" : "false", c->to > 0 ? "true" : "false");
+			break;
+		case ROLLOUT_SHARE:
+			printf("  rule %zu, variant \"%s\": %g %% → %g %%\n", c->rule + 1, c->variant, c->from, c->to);
+			break;
+		case ROLLOUT_THRESHOLD:
+			printf("  rollout %zu, threshold: %g %% → %g %%\n", c->rule + 1, c->from, c->to);
+			break;
+		case ROLLOUT_SEGMENT_VALUE:
+			printf("  rollout %zu, of its segment: %s → %s\n", c->rule + 1, c->from > 0 ? "true" : "false",
+			       c->to > 0 ? "true" : "false");
+			break;
+		}
+	}
+}
+
+void draft_show_notes(const struct rollout_draft *d, const struct rollout_arguments *a)
+{
+	const struct flag *f = flag_find(d->then, span_of(a->flag));
+	if (strcmp(a->command, "disable") == 0 && d->to > 0)
+		printf("  note: a disabled boolean flag still runs its rollouts; \"rollback\" moves everybody to legacy\n");
+	if (a->percent > 0 && flag_type_of(f) == FLAG_VARIANT && !flag_enabled(f))
+		printf("  note: the flag is disabled: its rules count once it is enabled\n");
+	char otherwise[256];
+	draft_say_otherwise(d, a, otherwise);
+	const char *const notes[] = {d->missing, d->unused, otherwise};
+	for (size_t i = 0; i < sizeof(notes) / sizeof(notes[0]); i++)
+		if (*notes[i])
+			printf("  note: %s\n", notes[i]);
+	if (*otherwise && a->percent == 0)
+		printf("  note: \"rollback\" moves everybody to legacy\n");
+	for (size_t i = 0; i < flag_snapshot_warnings(d->then); i++)
+		if (strstr(flag_snapshot_warning(d->then, i), a->flag))
+			printf("  note: %s\n", flag_snapshot_warning(d->then, i));
+}

@@ -1,0 +1,31 @@
+/*
+ * What was changed with migration-rollout: one line of JSON per change, in a file beside the outcomes.
+ *
+ * Why:       "who changed this, and when?" must have an answer at three in the morning. What was changed in Flipt's page or with an
+ *            editor is not in it.
+ */
+#ifndef PROGRAMS_ROLLOUT_ROLLOUT_HISTORY_H
+#define PROGRAMS_ROLLOUT_ROLLOUT_HISTORY_H
+
+#include "base/err.h"
+#include "flags/rollout.h"
+#include "router/config.h"
+
+struct rollout_record {
+	const char *command, *flag, *segment; /* segment: NULL for everybody */
+	const char *source;		      /* rollout_place's name */
+	double percent;			      /* what was asked for; <0: the command has none */
+	double from, to; /* percent of everybody (with a segment: of its members) that the flag says task to */
+	const struct rollout_plan *plan; /* values with what they were before */
+	const char *result;		 /* "done", or what went wrong */
+};
+
+/* `journal` NULL: rollouts.jsonl beside the outcomes. */
+int history_path(const struct config *c, const char *journal, char **ret, struct err *e);
+/* Whether a record could be written, before there is something to record. */
+int history_writable(const char *path, struct err *e);
+int history_write(const char *path, const struct rollout_record *record, struct err *e);
+/* To standard output, of one flag or all (NULL); as a table, or the lines as they are. */
+int history_show(const char *path, const char *flag, bool json, struct err *e);
+
+#endif

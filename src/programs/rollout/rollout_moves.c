@@ -1,0 +1,423 @@
+/*
+ * plan: who of the recorded identities a change would move. The decision itself is asked, with the flags as they are and as they
+ * would be.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "metrics/recorded.h"
+#include "programs/rollout/population.h"
+#include "programs/rollout/rollout_draft.h"
+#include "router/identity.h"
+
+#define DOUBTS_MAX 64	/* segments of an operation's flags that ask for what may be unknown */
+#define LARGEST_MAX 5
+
+/* A segment's constraints on properties, with values that would make a difference. */
+struct doubt {
+	char segment[128], property[128]; /* the first of those */
+	struct segment_context context;
+	size_t identities; /* whose answer it could change */
+};
+
+struct asker {
+	const struct operation *op;
+	struct doubt *doubts;
+	size_t n;
+	struct asker *next;
+};
+
+/* What is known of one user or organisation. */
+struct party {
+	char *name;
+	bool user;
+	int64_t requests, to_task, to_legacy, elsewhere, unknown;
+};
+
+struct census {
+	const struct rollout_place *place;
+	const struct rollout_arguments *arguments;
+	const struct rollout_draft *draft;
+	struct asker *askers;
+	struct party *parties;
+	size_t n, size;
+	struct party total; /* of requests */
+	size_t pseudonyms, cut; /* identities of which the answer is not known for that */
+	size_t open_to_task, open_to_legacy, open; /* whose answer hangs on what is not recorded: as the router asks, without it */
+};
+
+enum move { STAYS, TO_TASK, TO_LEGACY, ELSEWHERE, UNKNOWN };
+
+/* --- what segments ask for ----------------------------------------------------------------------------------------- */
+
+static void add_doubt(void *arg, const struct flag_asked *asked)
+{
+	struct asker *a = arg;
+	struct doubt *d = a->n ? &a->doubts[a->n - 1] : NULL;
+	if (asked->property.ptr && !asked->has_value)
+		return;
+	if (!d || !span_is(asked->segment, d->segment)) {
+		if (a->n == DOUBTS_MAX)
+			return;
+		d = &a->doubts[a->n++];
+		*d = (struct doubt){.segment = ""};
+		span_copy(asked->segment, d->segment, sizeof(d->segment));
+		span_copy(asked->property.ptr ? asked->property : SPAN_LIT("the entity's id"), d->property, sizeof(d->property));
+	}
+	struct segment_context *c = &d->context;
+	c->entity |= !asked->property.ptr;
+	if (!asked->property.ptr || c->n == ROLLOUT_CONTEXT_MAX)
+		return;
+	memcpy(c->values[c->n], asked->value, sizeof(c->values[0]));
+	c->entries[c->n] = (struct flag_context){asked->property, span_of(c->values[c->n])};
+	c->n++;
+}
+
+static struct asker *asker_of(struct census *c, const struct operation *op, struct err *e)
+{
+	const struct config *config = c->place->config;
+	for (struct asker *a = c->askers; a; a = a->next)
+		if (a->op == op)
+			return a;
+	struct asker *a = calloc(1, sizeof(*a));
+	if (!a || !(a->doubts = calloc(DOUBTS_MAX, sizeof(*a->doubts)))) {
+		free(a);
+		err_set(e, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	a->op = op;
+	a->next = c->askers;
+	c->askers = a;
+	for (size_t i = 0; i <= op->n_flags; i++) {
+		struct span key = i < op->n_flags ? op->flags[i] : config->hatchet_flag;
+		const struct flag *f = key.len ? flag_find(c->draft->now, key) : NULL;
+		if (f)
+			flag_each_asked(f, add_doubt, a);
+	}
+	return a;
+}
+
+/* Whether the router gives that property to the flags: then what it is (or that it is not there) is known. */
+static bool recorded_property(const struct operation *op, struct span property, bool user_known, bool organisation_known)
+{
+	if (span_is(property, "user_id"))
+		return user_known;
+	if (span_is(property, "organization_id"))
+		return organisation_known;
+	for (size_t i = 0; i < op->n_context; i++)
+		if (span_eq(op->context[i].key, property))
+			return op->context[i].value.ptr; /* what is taken from the request is not recorded */
+	return span_is(property, "service") || span_is(property, "operation");
+}
+
+/* --- one identity -------------------------------------------------------------------------------------------------- */
+
+static enum move compare(const struct decision *was, const struct decision *is)
+{
+	if (was->side != is->side)
+		return is->side == OUTCOME_TASK ? TO_TASK : TO_LEGACY;
+	return is->side == OUTCOME_TASK && !span_eq(was->backend, is->backend) ? ELSEWHERE : STAYS;
+}
+
+static enum move move_of(const struct census *c, const struct decide_input *like, bool entity_known)
+{
+	struct decide_input in = *like;
+	struct decision was, is;
+	in.flags = c->draft->now;
+	decide(&in, &was, NULL);
+	in.flags = c->draft->then;
+	decide(&in, &is, NULL);
+	/* Without the entity the decision says where a percentage took part. */
+	if (!entity_known && (was.reason == REASON_NO_IDENTITY || is.reason == REASON_NO_IDENTITY))
+		return UNKNOWN;
+	return compare(&was, &is);
+}
+
+/* Whether the answer hangs on the doubt: with other values for what is unknown it would be another. */
+static bool matters(const struct census *c, const struct decide_input *like, const struct doubt *d, enum move without, bool user_known,
+		    bool organisation_known, bool entity_known)
+{
+	struct flag_context unknown[ROLLOUT_CONTEXT_MAX];
+	struct decide_input in = *like;
+	size_t n = 0;
+	for (size_t i = 0; i < d->context.n; i++)
+		if (!recorded_property(like->operation, d->context.entries[i].key, user_known, organisation_known))
+			unknown[n++] = d->context.entries[i];
+	if (d->context.entity && !entity_known)
+		return true;
+	in.extra = unknown;
+	in.n_extra = n;
+	return n && move_of(c, &in, entity_known) != without;
+}
+
+static enum move judge(struct census *c, struct asker *a, const struct recorded *r)
+{
+	bool pseudonym = recorded_user_is_pseudonym(r->user);
+	bool user_known = !pseudonym && !recorded_may_be_cut(r->user), organisation_known = !recorded_may_be_cut(r->organisation);
+	enum identity_part part;
+	struct decide_input in = {.config = c->place->config, .operation = a->op, .user = r->user, .organisation = r->organisation};
+	bool entity_known = !identity_entity(&a->op->identity, in.user, in.organisation, &in.entity, &part) ||
+			    (part == IDENTITY_USER ? user_known : organisation_known);
+	in.user = user_known ? in.user : SPAN_NONE;
+	in.organisation = organisation_known ? in.organisation : SPAN_NONE;
+	in.entity = entity_known ? in.entity : SPAN_NONE;
+	enum move m = move_of(c, &in, entity_known);
+	if (m == UNKNOWN) {
+		c->pseudonyms += pseudonym;
+		c->cut += !pseudonym;
+		return m;
+	}
+	for (size_t i = 0; i < a->n; i++)
+		if (matters(c, &in, &a->doubts[i], m, user_known, organisation_known, entity_known)) {
+			a->doubts[i].identities++;
+			c->open += user_known && organisation_known;
+			c->open_to_task += user_known && organisation_known && m == TO_TASK;
+			c->open_to_legacy += user_known && organisation_known && m == TO_LEGACY;
+			return UNKNOWN;
+		}
+	return m;
+}
+
+/* --- counting ------------------------------------------------------------------------------------------------------ */
+
+static void count(struct party *p, enum move m, int64_t requests)
+{
+	p->requests += requests;
+	p->to_task += m == TO_TASK ? requests : 0;
+	p->to_legacy += m == TO_LEGACY ? requests : 0;
+	p->elsewhere += m == ELSEWHERE ? requests : 0;
+	p->unknown += m == UNKNOWN ? requests : 0;
+}
+
+static int add_party(struct census *c, struct span name, bool user, enum move m, int64_t requests, struct err *e)
+{
+	if (!name.ptr)
+		return 0;
+	if (c->n == c->size) {
+		size_t size = c->size ? c->size * 2 : 1024;
+		struct party *bigger = realloc(c->parties, size * sizeof(*bigger));
+		if (!bigger)
+			return err_set(e, -ENOMEM, "out of memory");
+		c->parties = bigger;
+		c->size = size;
+	}
+	struct party *p = &c->parties[c->n];
+	*p = (struct party){.name = span_dup(name), .user = user};
+	if (!p->name)
+		return err_set(e, -ENOMEM, "out of memory");
+	c->n++;
+	count(p, m, requests);
+	return 0;
+}
+
+struct counting {
+	struct census *census;
+	struct err *e;
+};
+
+static int take(void *arg, const struct recorded *r)
+{
+	struct counting *counting = arg;
+	struct census *c = counting->census;
+	const struct config *config = c->place->config;
+	const struct service *service = config_service(config, r->service);
+	const struct operation *op = service ? service_operation(service, r->operation) : NULL;
+	if (!op || !operation_asks(config, op, span_of(c->arguments->flag)))
+		return 0;
+	struct asker *a = asker_of(c, op, counting->e);
+	if (!a)
+		return -ENOMEM;
+	enum move m = judge(c, a, r);
+	count(&c->total, m, r->requests);
+	int result = add_party(c, r->user, true, m, r->requests, counting->e);
+	return result < 0 ? result : add_party(c, r->organisation, false, m, r->requests, counting->e);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct party *x = a, *y = b;
+	return x->user != y->user ? x->user - y->user : strcmp(x->name, y->name);
+}
+
+/* Most moved requests first. */
+static int by_size(const void *a, const void *b)
+{
+	const struct party *x = a, *y = b;
+	int64_t m = x->to_task + x->to_legacy + x->elsewhere, n = y->to_task + y->to_legacy + y->elsewhere;
+	return m != n ? (m < n) - (m > n) : by_name(a, b);
+}
+
+/* One entry for each user and organisation. */
+static void merge(struct census *c)
+{
+	size_t kept = 0;
+	if (c->n)
+		qsort(c->parties, c->n, sizeof(c->parties[0]), by_name);
+	for (size_t i = 0; i < c->n; i++) {
+		struct party *p = &c->parties[i], *last = kept ? &c->parties[kept - 1] : NULL;
+		if (!last || by_name(last, p) != 0) {
+			c->parties[kept++] = *p;
+			continue;
+		}
+		last->requests += p->requests;
+		last->to_task += p->to_task;
+		last->to_legacy += p->to_legacy;
+		last->elsewhere += p->elsewhere;
+		last->unknown += p->unknown;
+		free(p->name);
+	}
+	c->n = kept;
+	if (c->n)
+		qsort(c->parties, c->n, sizeof(c->parties[0]), by_size);
+}
+
+/* --- telling ------------------------------------------------------------------------------------------------------- */
+
+static void show_operations(const struct census *c)
+{
+	struct flag_users u;
+	const struct operation *op;
+	flag_users_init(&u, c->place->config, c->arguments->flag);
+	if (!flag_users_at(&u, 0))
+		printf("\nNo operation of this configuration asks for %s: nobody would notice.\n", c->arguments->flag);
+	for (size_t i = 0; (op = flag_users_at(&u, i)); i++) {
+		struct decide_input like = flag_users_like(&u, op, c->draft->now);
+		double now = population_share(&like);
+		like.flags = c->draft->then;
+		printf("%s  %.*s.%.*s: %.1f %% → %.1f %% to tasks", i ? "" : "\nOf everybody, by operation:\n", SPAN_ARG(op->service),
+		       SPAN_ARG(op->name), now, population_share(&like));
+		printf(op->n_flags > 1 ? "  (%zu flags together)\n" : "\n", op->n_flags);
+	}
+}
+
+static void show_kind(const struct census *c, bool user)
+{
+	size_t n = 0, to_task = 0, to_legacy = 0, elsewhere = 0, unknown = 0;
+	for (size_t i = 0; i < c->n; i++) {
+		const struct party *p = &c->parties[i];
+		if (p->user != user)
+			continue;
+		n++;
+		to_task += p->to_task > 0;
+		to_legacy += p->to_legacy > 0;
+		elsewhere += p->elsewhere > 0;
+		unknown += p->unknown > 0;
+	}
+	if (!n)
+		return;
+	printf("  %zu %s: %zu would move to tasks, %zu back to legacy", n, user ? "users" : "organisations", to_task, to_legacy);
+	if (elsewhere)
+		printf(", %zu to another backend", elsewhere);
+	if (unknown)
+		printf("; of %zu it cannot tell", unknown);
+	printf("\n");
+}
+
+static void show_largest(const struct census *c, bool user)
+{
+	size_t shown = 0;
+	for (size_t i = 0; i < c->n && shown < LARGEST_MAX; i++) {
+		const struct party *p = &c->parties[i];
+		int64_t moved = p->to_task + p->to_legacy + p->elsewhere;
+		if (p->user != user || !moved)
+			continue;
+		printf(shown++ ? ", %s (%lld of %lld requests)" : user ? "  the largest users: %s (%lld of %lld requests)"
+								       : "  the largest organisations: %s (%lld of %lld requests)",
+		       p->name, (long long)moved, (long long)p->requests);
+	}
+	printf(shown ? "\n" : "");
+}
+
+static void show_unknown(const struct census *c)
+{
+	if (c->place->config->outcomes.hash_users)
+		printf("\nwarning: users are recorded as pseudonyms (outcomes.hash_users): where the user is what is hashed, nobody can tell "
+		       "from the record who would move.\n");
+	if (!c->total.unknown)
+		return;
+	printf("\nIt cannot tell for %lld of %lld requests:\n", (long long)c->total.unknown, (long long)c->total.requests);
+	if (c->pseudonyms)
+		printf("  %zu identities: their user is recorded as a pseudonym\n", c->pseudonyms);
+	if (c->cut)
+		printf("  %zu identities: their id is so long that it was cut\n", c->cut);
+	for (const struct asker *a = c->askers; a; a = a->next)
+		for (size_t i = 0; i < a->n; i++)
+			if (a->doubts[i].identities)
+				printf("  %zu identities: the segment \"%s\" asks for \"%s\", which is not recorded (%.*s.%.*s)\n",
+				       a->doubts[i].identities, a->doubts[i].segment, a->doubts[i].property, SPAN_ARG(a->op->service),
+				       SPAN_ARG(a->op->name));
+	if (c->open)
+		printf("  This router asks without it: then %zu of them would move to tasks, %zu back to legacy.\n", c->open_to_task,
+		       c->open_to_legacy);
+}
+
+static void show_census(const struct census *c)
+{
+	printf("\nOf the identities on record (%lld requests):\n", (long long)c->total.requests);
+	show_kind(c, true);
+	show_kind(c, false);
+	show_largest(c, true);
+	show_largest(c, false);
+	printf("  %lld requests would have gone to tasks instead, %lld to legacy instead\n", (long long)c->total.to_task,
+	       (long long)c->total.to_legacy);
+	show_unknown(c);
+	if (c->total.to_legacy)
+		printf("\nSome would move back to legacy.\n");
+	else
+		printf("\nNobody%s would move back to legacy.\n", c->total.unknown ? " of whom it can tell" : "");
+}
+
+/* --- the command --------------------------------------------------------------------------------------------------- */
+
+static void release(struct census *c)
+{
+	for (size_t i = 0; i < c->n; i++)
+		free(c->parties[i].name);
+	free(c->parties);
+	for (struct asker *a = c->askers; a;) {
+		struct asker *next = a->next;
+		free(a->doubts);
+		free(a);
+		a = next;
+	}
+}
+
+static int take_census(struct census *c, struct err *e)
+{
+	struct counting counting = {c, e};
+	int r = recorded_each(c->place->config->outcomes.path, 0, take, &counting, e);
+	if (r == -ENOENT) {
+		printf("\nNobody is on record yet (%s is not there).\n", c->place->config->outcomes.path);
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	if (r == 1)
+		printf("\nwarning: only the first %d identities were looked at\n", RECORDED_MAX);
+	merge(c);
+	show_census(c);
+	return 0;
+}
+
+int command_plan(struct rollout_place *p, const struct rollout_arguments *a, struct err *e)
+{
+	struct rollout_draft draft = {.now = NULL};
+	struct census c = {.place = p, .arguments = a, .draft = &draft};
+	struct flag_users u;
+	flag_users_init(&u, p->config, a->flag);
+	int r = place_read(p, e);
+	if (r == 0)
+		r = draft_make(p, &u, a, &draft, e);
+	if (r == 0) {
+		printf("%s: %g %% → %g %% of %s\n", a->flag, draft_from(&draft), draft_to(&draft),
+		       a->segment ? "the segment's members" : "everybody");
+		draft_show_changes(&draft.plan);
+		draft_show_notes(&draft, a);
+		show_operations(&c);
+		r = take_census(&c, e);
+	}
+	release(&c);
+	draft_release(&draft);
+	return r;
+}

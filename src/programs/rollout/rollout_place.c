@@ -1,0 +1,180 @@
+#include "programs/rollout/rollout_place.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/crypto.h"
+#include "base/file.h"
+#include "base/http_client.h"
+#include "flags/print.h"
+#include "programs/rollout/rollout_flipt.h"
+
+/* --- the features file --------------------------------------------------------------------------------------------- */
+
+static int read_file(struct rollout_place *p, struct err *e)
+{
+	char digest[CRYPTO_SHA256_HEX];
+	int r = file_read(p->config->flags.file, FLAG_MAX_DOCUMENT, &p->flags, e);
+	if (r < 0)
+		return r;
+	crypto_sha256_hex(buf_span(&p->flags), digest); /* as flags.h gives it to a snapshot of this text */
+	span_copy(span_of(digest), p->digest, sizeof(p->digest));
+	memcpy(p->content, p->digest, sizeof(p->content));
+	return 0;
+}
+
+/* Whether the file still holds what was read. Between this and the rename an editor could slip in; another migration-rollout
+ * cannot, since it waits for the lock. */
+static int unchanged(const struct rollout_place *p, const char *target, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf now = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
+	int r = file_read(target, FLAG_MAX_DOCUMENT, &now, e);
+	return r < 0 ? r : span_eq(buf_span(&now), buf_span(&p->document));
+}
+
+static enum place_written write_file(struct rollout_place *p, struct span text, struct err *e)
+{
+	CLEANUP(freep) char *target = realpath(p->config->flags.file, NULL); /* a symbolic link stays one */
+	CLEANUP(closep) int fd = target ? open(target, O_RDWR | O_CLOEXEC) : -1;
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) < 0 || flock(fd, LOCK_EX) < 0)
+		return err_set(e, 0, "%s: %s", target ? target : p->config->flags.file, strerror(errno)), PLACE_NOT_WRITTEN;
+	int r = unchanged(p, target, e);
+	if (r == 0)
+		return PLACE_CHANGED_MEANWHILE;
+	if (r == 1)
+		r = file_replace_as(target, text, &st, e);
+	if (r == -EPERM)
+		err_set(e, r, "%s: belongs to user %u and group %u, which this user cannot keep: run this as that user or as root",
+			target, st.st_uid, st.st_gid);
+	return r < 0 ? PLACE_NOT_WRITTEN : PLACE_WRITTEN;
+}
+
+/* --- either -------------------------------------------------------------------------------------------------------- */
+
+static void name_place(struct rollout_place *p)
+{
+	const struct config *c = p->config;
+	if (!p->flipt) {
+		CLEANUP(freep) char *whole = realpath(c->flags.file, NULL);
+		snprintf(p->name, sizeof(p->name), "%s", whole ? whole : c->flags.file);
+		return;
+	}
+	/* Without user info: what stands before an '@' may be a password. */
+	const char *at = strrchr(c->flags.url, '@'), *slashes = strstr(c->flags.url, "://");
+	snprintf(p->name, sizeof(p->name), "%.*s%s, environment %s, namespace %s", at && slashes ? (int)(slashes + 3 - c->flags.url) : 0,
+		 c->flags.url, at && slashes ? at + 1 : c->flags.url, c->flags.environment, c->flags.namespace_key);
+}
+
+static void say_slow(void *arg)
+{
+	const struct rollout_place *p = arg;
+	fprintf(stderr, "still waiting for an answer of %s\n", p->name);
+}
+
+int place_open(const struct config *c, struct rollout_place **ret, struct err *e)
+{
+	struct http_client_options o = {.ca_file = c->flags.ca_file};
+	CLEANUP(place_closep) struct rollout_place *p = calloc(1, sizeof(*p));
+	if (!p)
+		return err_set(e, -ENOMEM, "out of memory");
+	p->config = c;
+	p->flipt = c->flags.kind == FLAG_SOURCE_FLIPT;
+	p->document = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
+	p->flags = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
+	p->revision = BUF_INIT(4096);
+	p->segments = BUF_INIT(FLAG_MAX_DOCUMENT);
+	name_place(p);
+	if (flipt_credential_init(&p->credential, c->flags.auth, c->flags.token, c->flags.token_file) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	int r = loop_new(&p->loop);
+	if (r == 0)
+		r = loop_timer_new(p->loop, say_slow, p, &p->slow);
+	if (r < 0)
+		return err_set(e, r, "event loop: %s", strerror(-r));
+	r = http_client_new(p->loop, &o, &p->http, e);
+	if (r == 0)
+		*ret = steal(p);
+	return r;
+}
+
+struct rollout_place *place_close(struct rollout_place *p)
+{
+	if (!p)
+		return NULL;
+	http_client_free(p->http);
+	loop_timer_free(p->slow);
+	loop_free(p->loop);
+	buf_release(&p->document);
+	buf_release(&p->revision);
+	buf_release(&p->segments);
+	buf_release(&p->flags);
+	flipt_credential_release(&p->credential);
+	free(p);
+	return NULL;
+}
+
+/* A digest of Flipt's may stand for several states. */
+static void take_content(struct rollout_place *p)
+{
+	struct flag_snapshot *s = NULL;
+	char content[CRYPTO_SHA256_HEX] = "";
+	if (place_parse(p, buf_span(&p->flags), &s, NULL) == 0)
+		flag_snapshot_content(s, content);
+	flag_snapshot_unref(s);
+	span_copy(span_of(content), p->content, sizeof(p->content));
+}
+
+int place_read(struct rollout_place *p, struct err *e)
+{
+	buf_clear(&p->flags);
+	if (!p->flipt)
+		return read_file(p, e);
+	int r = flipt_read_snapshot(p, e);
+	if (r == 0)
+		take_content(p);
+	return r;
+}
+
+int place_read_document(struct rollout_place *p, const char *flag, struct err *e)
+{
+	buf_clear(&p->document);
+	if (!p->flipt)
+		return buf_append_span(&p->document, buf_span(&p->flags));
+	return p->version == 2 ? flipt_read_v2(p, flag, e) : flipt_read_v1(p, flag, e);
+}
+
+enum flag_rules place_rules(const struct rollout_place *p)
+{
+	if (p->flipt && p->server.known)
+		return flag_rules_of_server(p->server.major, p->server.minor);
+	if (p->flipt && p->version == 1)
+		return FLAG_RULES_V1;
+	return p->flipt && p->config->flags.rules == FLAG_RULES_V1 ? FLAG_RULES_V2 : p->config->flags.rules;
+}
+
+int place_parse(const struct rollout_place *p, struct span text, struct flag_snapshot **ret, struct err *e)
+{
+	enum flag_rules rules = place_rules(p);
+	return p->flipt ? flag_snapshot_parse_json("snapshot", text, rules, ret, e)
+			: flag_snapshot_parse_namespace(p->config->flags.file, text, p->config->flags.namespace_key, rules, ret, e);
+}
+
+const char *place_document_name(const struct rollout_place *p)
+{
+	return p->flipt ? "Flipt" : p->config->flags.file;
+}
+
+enum place_written place_write(struct rollout_place *p, const char *flag, const struct rollout_plan *plan, struct span text,
+			       size_t *ret_done, struct err *e)
+{
+	*ret_done = 0;
+	if (!p->flipt)
+		return write_file(p, text, e);
+	return p->version == 2 ? flipt_write_v2(p, flag, text, e) : flipt_write_v1(p, flag, plan, ret_done, e);
+}

@@ -1,0 +1,571 @@
+#include "programs/router/app.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/crypto.h"
+#include "base/log.h"
+#include "legacy/legacy.h"
+#include "programs/router/app_lock.h"
+#include "programs/router/app_registration.h"
+#include "programs/router/app_status.h"
+#include "router/guesses.h"
+#include "router/listen_address.h"
+#include "router/listener.h"
+#include "router/plane.h"
+
+#define DRAIN_TICK_MS 20
+#define ADMIN_DRAIN_MS 1500
+#define FAIL_FAST_MS 15000 /* how long start-up waits for the backends */
+
+/* --- flags --------------------------------------------------------------------------------------------------------- */
+
+struct used_flags {
+	struct span keys[APP_USED_FLAGS_MAX];
+	size_t n;
+};
+
+static struct used_flags flags_in_use(const struct config *c);
+
+void app_broken_flags(const struct app *a, struct app_broken_flags *ret)
+{
+	struct used_flags u = flags_in_use(a->config);
+	ret->n = 0;
+	for (size_t i = 0; i < u.n && a->flags; i++) {
+		const struct flag *f = flag_find(a->flags, u.keys[i]);
+		if (f && flag_broken(f))
+			ret->keys[ret->n++] = u.keys[i];
+	}
+}
+
+static void tell_broken_flags(const struct app *a)
+{
+	struct app_broken_flags broken;
+	app_broken_flags(a, &broken);
+	for (size_t i = 0; i < broken.n; i++) {
+		const struct flag *f = flag_find(a->flags, broken.keys[i]);
+		log_error("flag_broken", LOG_STR("flag", flag_key(f)), LOG_STR("why", flag_broken(f)), LOG_STR("served_by", "legacy"));
+	}
+}
+
+/* Said when they change, not with each snapshot: a percentage is changed more often than a mistake is mended. */
+static void warn_of_flags(struct app *a, const struct flag_snapshot *snapshot)
+{
+	CLEANUP(buf_releasep) struct buf all = BUF_INIT(1u << 20);
+	char digest[CRYPTO_SHA256_HEX];
+	for (size_t i = 0; i < flag_snapshot_warnings(snapshot); i++)
+		buf_printf(&all, "%s\n", flag_snapshot_warning(snapshot, i));
+	crypto_sha256_hex(buf_span(&all), digest);
+	if (strcmp(digest, a->warned) == 0)
+		return;
+	memcpy(a->warned, digest, sizeof(digest));
+	app_log_problems("flags_warning", &all);
+	tell_broken_flags(a);
+}
+
+static void publish_flags(void *arg, const struct flag_snapshot *snapshot)
+{
+	struct app *a = arg;
+	const struct flag_snapshot *old = a->flags;
+	a->flags = flag_snapshot_ref(snapshot);
+	for (size_t i = 0; i < a->n_planes; i++)
+		plane_set_flags(a->planes[i], snapshot);
+	retired_add(a->retired, old);
+	log_info("flags_published", LOG_STR("digest", flag_snapshot_digest(snapshot)),
+		 LOG_INT("flags", flag_snapshot_count(snapshot)));
+	warn_of_flags(a, snapshot);
+}
+
+static void flags_failed(void *arg, const char *why)
+{
+	const struct app *a = arg;
+	log_warn("flags_refresh_failed", LOG_STR("error", why), LOG_BOOL("last_good", a->flags != NULL));
+}
+
+static void add_used(struct used_flags *u, struct span key)
+{
+	size_t at = 0;
+	while (at < u->n && !span_eq(u->keys[at], key))
+		at++;
+	if (at == u->n && at < sizeof(u->keys) / sizeof(u->keys[0]))
+		u->keys[u->n++] = key;
+}
+
+/* Every flag that some decision asks for: its source must not lose one of them unnoticed. */
+static struct used_flags flags_in_use(const struct config *c)
+{
+	struct used_flags u = {.n = 0};
+	for (size_t i = 0; i < c->n_services; i++)
+		for (size_t j = 0; j < c->services[i].n_operations; j++) {
+			const struct operation *op = &c->services[i].operations[j];
+			for (size_t k = 0; k < op->n_flags; k++)
+				add_used(&u, op->flags[k]);
+		}
+	if (c->hatchet_flag.len && config_backend(c, SPAN_LIT("hatchet")))
+		add_used(&u, c->hatchet_flag);
+	return u;
+}
+
+static void use_flags(struct app *a)
+{
+	struct used_flags u = flags_in_use(a->config);
+	int r = a->flipt ? flipt_source_use(a->flipt, u.keys, u.n) : features_source_use(a->features, u.keys, u.n);
+	if (r < 0)
+		log_error("flags_in_use_unknown", LOG_STR("error", "out of memory"));
+}
+
+static int start_flags(struct app *a, struct err *e)
+{
+	struct flag_source_events events = {.publish = publish_flags, .failed = flags_failed, .arg = a};
+	const struct config *c = a->config;
+	if (retired_new(a->loop, &a->retired) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	if (c->flags.kind == FLAG_SOURCE_FILE) {
+		struct used_flags u = flags_in_use(c);
+		struct features_source_options file = {
+			.path = c->flags.file,
+			.namespace_key = c->flags.namespace_key,
+			.rules = c->flags.rules,
+			.snapshot_file = c->flags.snapshot_file,
+			.used = u.keys,
+			.n_used = u.n,
+		};
+		return features_source_start(a->loop, &file, &events, &a->features, e);
+	}
+	struct flipt_source_options o = {
+		.url = c->flags.url,
+		.namespace_key = c->flags.namespace_key,
+		.environment = c->flags.environment,
+		.auth = c->flags.auth,
+		.token = c->flags.token,
+		.token_file = c->flags.token_file,
+		.ca_file = c->flags.ca_file,
+		.snapshot_file = c->flags.snapshot_file,
+		.poll_ms = c->flags.poll_ms,
+		.timeout_ms = c->flags.timeout_ms,
+		.stream_idle_ms = c->flags.stream_idle_ms,
+		.stream = c->flags.stream,
+		.rules = c->flags.rules == FLAG_RULES_V1 ? FLAG_RULES_V2 : c->flags.rules,
+		.rules_given = c->flags.rules_given,
+	};
+	int r = flipt_source_start(a->loop, &o, &events, &a->flipt, e);
+	if (r == 0)
+		use_flags(a);
+	return r;
+}
+
+void app_flags_status(const struct app *a, struct flag_source_status *ret)
+{
+	if (a->flipt)
+		flipt_source_status(a->flipt, ret);
+	else
+		features_source_status(a->features, ret);
+}
+
+/* --- reload and drain ---------------------------------------------------------------------------------------------- */
+
+static bool same(const char *a, const char *b)
+{
+	return (!a && !b) || (a && b && strcmp(a, b) == 0);
+}
+
+static bool same_flag_source(const struct config *a, const struct config *b)
+{
+	return a->flags.kind == b->flags.kind && same(a->flags.file, b->flags.file) && same(a->flags.url, b->flags.url) &&
+	       same(a->flags.namespace_key, b->flags.namespace_key) && same(a->flags.environment, b->flags.environment) &&
+	       a->flags.auth == b->flags.auth && same(a->flags.token_file, b->flags.token_file) &&
+	       (a->flags.token_file || same(a->flags.token, b->flags.token)) && same(a->flags.ca_file, b->flags.ca_file) &&
+	       same(a->flags.snapshot_file, b->flags.snapshot_file) && a->flags.poll_ms == b->flags.poll_ms &&
+	       a->flags.timeout_ms == b->flags.timeout_ms && a->flags.stream_idle_ms == b->flags.stream_idle_ms &&
+	       a->flags.stream == b->flags.stream && a->flags.rules == b->flags.rules;
+}
+
+static bool same_outcomes(const struct config *a, const struct config *b)
+{
+	return same(a->outcomes.path, b->outcomes.path) && a->outcomes.flush_ms == b->outcomes.flush_ms &&
+	       a->outcomes.queue_slots == b->outcomes.queue_slots && a->outcomes.retention_days == b->outcomes.retention_days &&
+	       a->outcomes.retention_rollup_days == b->outcomes.retention_rollup_days &&
+	       a->outcomes.max_bytes == b->outcomes.max_bytes && a->outcomes.hash_users == b->outcomes.hash_users;
+}
+
+/* What is bound at the start and stays until a restart; said aloud rather than silently ignored. */
+static void warn_of_fixed_parts(const struct app *a, const struct config *new)
+{
+	const struct config *old = a->started; /* not the last one: what waits for a restart is said at every reload */
+	const struct {
+		const char *key;
+		bool changed;
+	} parts[] = {
+		{"threads", old->threads != new->threads},
+		{"data_dir", !same(old->data_dir, new->data_dir)},
+		{"limits.max_head", old->max_head != new->max_head},
+		{"outcomes", !same_outcomes(old, new)},
+		{"admin.listen", !same(old->admin.listen, new->admin.listen)},
+		{"flags", !same_flag_source(old, new)},
+		{"backends", app_backends_changed(a, new)},
+	};
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		if (parts[i].changed)
+			log_warn("reload_needs_restart", LOG_STR("key", parts[i].key));
+}
+
+void app_log_problems(const char *event, const struct buf *problems)
+{
+	struct span rest = buf_span(problems);
+	while (rest.len) {
+		const char *end = memchr(rest.ptr, '\n', rest.len);
+		size_t n = end ? (size_t)(end - rest.ptr) : rest.len;
+		log_warn(event, LOG_SPAN("problem", ((struct span){rest.ptr, n})));
+		n += end ? 1 : 0;
+		rest.ptr += n;
+		rest.len -= n;
+	}
+}
+
+/* Anew at each reload: rotation renames the old file. */
+static int open_access_log(struct app *a, const struct config *c)
+{
+	struct err e;
+	int r = 0;
+	if (c->access_log != ACCESS_LOG_OFF)
+		r = access_log_open(a->env.access_log, c->access_log_file, &e);
+	if (r < 0)
+		log_warn("access_log_failing", LOG_STR("error", e.text));
+	return r;
+}
+
+static bool listens_at(const struct config *c, const char *address)
+{
+	for (size_t i = 0; i < c->n_services; i++)
+		if (strcmp(c->services[i].listen, address) == 0)
+			return true;
+	return false;
+}
+
+/* As at a start: an address that somebody else has is a mistake, not a share of his connections (SO_REUSEPORT). */
+static int check_addresses(const struct app *a, const struct config *new, struct buf *problems)
+{
+	int worst = 0;
+	for (size_t i = 0; i < new->n_services; i++) {
+		struct err e;
+		if (listens_at(a->config, new->services[i].listen))
+			continue;
+		int r = plane_address_free(new->services[i].listen, &e);
+		if (r < 0)
+			buf_printf(problems, "%s: services.%.*s.listen: %s\n", new->path, SPAN_ARG(new->services[i].name), e.text);
+		worst = r < 0 ? r : worst;
+	}
+	return worst;
+}
+
+static void reload(struct app *a)
+{
+	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
+	struct config *new = NULL;
+	int r = config_load(a->config->path, app_getenv, &problems, &new);
+	if (r == 0)
+		r = app_backends_check(a, new, &problems);
+	if (r == 0)
+		r = check_addresses(a, new, &problems);
+	app_log_problems(r < 0 ? "reload_refused" : "config_warning", &problems);
+	if (r < 0) {
+		config_unref(new);
+		return;
+	}
+	for (size_t i = 0; i < new->n_services; i++)
+		if (!plane_env_service(&a->env, new->services[i].name)) {
+			log_error("reload_refused", LOG_STR("problem", "too many services since the start"));
+			config_unref(new);
+			return;
+		}
+	warn_of_fixed_parts(a, new);
+	open_access_log(a, new);
+	for (size_t i = 0; i < a->n_planes; i++)
+		plane_set_config(a->planes[i], new);
+	config_unref(a->config);
+	a->config = new;
+	if (a->admin)
+		admin_set_config(a->admin, new);
+	use_flags(a);
+	if (a->flipt)
+		flipt_source_refresh(a->flipt);
+	else
+		features_source_reload(a->features);
+	log_info("reloaded", LOG_STR("config", a->config->path));
+}
+
+static unsigned running(const struct app *a)
+{
+	unsigned n = 0;
+	for (size_t i = 0; i < a->n_planes; i++)
+		n += plane_exchanges(a->planes[i]) + plane_unheard(a->planes[i]);
+	return n;
+}
+
+static bool settling(const struct app *a)
+{
+	for (size_t i = 0; i < a->n_planes; i++)
+		if (plane_settling(a->planes[i]))
+			return true;
+	return false;
+}
+
+static void drain_tick(void *arg)
+{
+	struct app *a = arg;
+	bool unsettled = settling(a); /* first: a request that it hid is counted by then */
+	unsigned left = running(a);
+	bool ended = left == 0 && !unsettled;
+	/* The admin listener last: whoever asks how the drain goes gets an answer. It holds up the end for a moment only. */
+	int64_t now = clock_mono_ms();
+	if (ended && !a->admin_until_ms)
+		a->admin_until_ms = now + ADMIN_DRAIN_MS;
+	if (ended && now < a->admin_until_ms && now < a->drain_until_ms && a->admin && admin_drain(a->admin)) {
+		loop_timer_start(a->drain, DRAIN_TICK_MS);
+		return;
+	}
+	if (!ended && clock_mono_ms() < a->drain_until_ms) {
+		loop_timer_start(a->drain, DRAIN_TICK_MS);
+		return;
+	}
+	a->cut = left;
+	loop_stop(a->loop);
+}
+
+static void begin_drain(struct app *a)
+{
+	if (a->draining) {
+		a->drain_until_ms = 0; /* a second signal: at once */
+		return;
+	}
+	a->draining = true;
+	a->drain_until_ms = clock_mono_ms() + a->config->drain_timeout_ms;
+	log_info("draining", LOG_INT("running", running(a)), LOG_INT("deadline_ms", a->config->drain_timeout_ms));
+	for (size_t i = 0; i < a->n_planes; i++)
+		plane_quiesce(a->planes[i]);
+	/* Not at once: the planes must have seen it, or what they are about to accept would be missed. */
+	loop_timer_start(a->drain, DRAIN_TICK_MS);
+}
+
+static void on_signal(void *arg, unsigned events)
+{
+	struct app *a = arg;
+	(void)events;
+	struct signalfd_siginfo info;
+	while (read(a->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		if (info.ssi_signo == SIGHUP)
+			reload(a);
+		else if (info.ssi_signo == SIGUSR1)
+			log_toggle_debug();
+		else
+			begin_drain(a);
+	}
+}
+
+static int start_signals(struct app *a, struct err *e)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	a->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (a->signals < 0)
+		return err_set(e, -errno, "signalfd: %s", strerror(errno));
+	int r = loop_timer_new(a->loop, drain_tick, a, &a->drain);
+	if (r == 0)
+		r = loop_watch_new(a->loop, a->signals, LOOP_READ, on_signal, a, &a->signal_watch);
+	return r < 0 ? err_set(e, r, "signals: %s", strerror(-r)) : 0;
+}
+
+/* --- start --------------------------------------------------------------------------------------------------------- */
+
+static void raise_descriptor_limit(void)
+{
+	struct rlimit l;
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+		l.rlim_cur = l.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &l);
+	}
+}
+
+static int start_stores(struct app *a, struct err *e)
+{
+	const struct config *c = a->config;
+	struct recorder_options o = {
+		.path = c->outcomes.path,
+		.flush_ms = c->outcomes.flush_ms,
+		.queue_slots = c->outcomes.queue_slots,
+		.retention_days = c->outcomes.retention_days,
+		.retention_rollup_days = c->outcomes.retention_rollup_days,
+		.max_bytes = c->outcomes.max_bytes,
+		.hash_users = c->outcomes.hash_users,
+	};
+	if (access_log_start(&a->env.access_log, e) < 0)
+		return -ENOMEM;
+	if (open_access_log(a, c) < 0)
+		return err_set(e, -EIO, "the access log cannot be written");
+	a->outcomes_path = strdup(c->outcomes.path);
+	int r = a->outcomes_path ? recorder_start(&o, &a->recorder, e) : err_set(e, -ENOMEM, "out of memory");
+	if (r < 0)
+		return err_prefix(e, r, "outcomes");
+	a->env.recorder = a->recorder;
+	CLEANUP(freep) char *ledger = NULL;
+	if (asprintf(&ledger, "%s/ledger.db", c->data_dir) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	r = ledger_start(ledger, &a->ledger, e);
+	if (r < 0)
+		return err_prefix(e, r, "ledger");
+	a->env.ledger = a->ledger;
+	return app_backends_start(a, e);
+}
+
+static int start_planes(struct app *a, struct err *e)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	size_t n = a->config->threads ? a->config->threads : cores > 0 ? (size_t)cores : 1;
+	if (n > PLANE_MAX)
+		n = PLANE_MAX;
+	for (size_t i = 0; i < a->config->n_services; i++)
+		plane_env_service(&a->env, a->config->services[i].name);
+	while (a->n_planes < n) {
+		int r = plane_start(&a->env, (unsigned)a->n_planes, a->config, a->flags, &a->planes[a->n_planes], e);
+		if (r < 0)
+			return r;
+		a->n_planes++;
+	}
+	return 0;
+}
+
+static const struct registration_entry *first_that_must_not_lack(const struct app *a)
+{
+	for (size_t i = 0; i < registration_count(a->registration); i++) {
+		const struct registration_entry *entry = registration_at(a->registration, i);
+		const struct backend_config *b = config_backend(a->config, entry->backend);
+		if (entry->needed && b && b->fail_fast && registration_lacks(entry))
+			return entry;
+	}
+	return NULL;
+}
+
+/* Only who asked for fail_fast waits for the backends at start; each entry that lacks something is logged by the round. */
+static int check_registration(struct app *a, struct err *e)
+{
+	int r = app_clients_start(a, e);
+	if (r == 0)
+		r = registration_new(a, a->config, &a->registration, e);
+	bool wanted = false;
+	for (size_t i = 0; i < a->config->n_backends; i++)
+		wanted |= a->config->backends[i].fail_fast;
+	if (r < 0 || !wanted)
+		return r;
+	registration_ask_now(a->registration, FAIL_FAST_MS);
+	const struct registration_entry *entry = first_that_must_not_lack(a);
+	if (a->draining)
+		return err_set(e, -EINTR, "asked to stop while starting");
+	if (entry)
+		return err_set(e, -ENOTCONN, "fail_fast: %.*s.%.*s on %.*s: %s", SPAN_ARG(entry->operation->service),
+			       SPAN_ARG(entry->operation->name), SPAN_ARG(entry->backend), entry->now.missing);
+	return 0;
+}
+
+static int start(struct app *a, struct err *e)
+{
+	int r = loop_new(&a->loop);
+	if (r < 0)
+		return err_set(e, r, "event loop: %s", strerror(-r));
+	if ((r = app_lock(a->config->data_dir, &a->lock, e)) < 0)
+		return r;
+	if ((r = guesses_new(&a->env.guesses)) < 0)
+		return err_set(e, r, "out of memory");
+	if ((r = legacy_setup()) < 0)
+		return err_set(e, r, "libcurl could not be set up");
+	if ((r = start_signals(a, e)) < 0 || (r = listener_self_test(e)) < 0 ||
+	    (r = start_stores(a, e)) < 0 || (r = check_registration(a, e)) < 0 || (r = start_flags(a, e)) < 0 || (r = start_planes(a, e)) < 0)
+		return r;
+	return app_status_start(a, e);
+}
+
+#define STOP_SECONDS 20 /* the recorder may take five, the task store a few */
+
+/* The reverse of start; takes whatever start got to. */
+static void stop(struct app *a)
+{
+	alarm(STOP_SECONDS); /* a thread that does not end must not keep the process: supervisors wait for it */
+	app_status_stop(a);
+	for (size_t i = 0; i < a->n_planes; i++)
+		plane_halt(a->planes[i]);
+	a->ledger = ledger_stop(a->ledger);
+	for (size_t i = 0; i < a->n_planes; i++)
+		plane_free(a->planes[i]);
+	a->env.access_log = access_log_stop(a->env.access_log);
+	app_backends_free(a);
+	a->recorder = recorder_stop(a->recorder);
+	features_source_stop(a->features);
+	flipt_source_stop(a->flipt);
+	free(a->outcomes_path);
+	flag_snapshot_unref(a->flags);
+	retired_free(a->retired);
+	loop_timer_free(a->drain);
+	loop_watch_free(a->signal_watch);
+	if (a->signals >= 0)
+		close(a->signals);
+	loop_free(a->loop);
+	if (a->lock >= 0) /* last: nothing of the folder is in use any more */
+		close(a->lock);
+	guesses_free(a->env.guesses);
+	config_unref(a->started);
+	config_unref(a->config);
+}
+
+const char *app_getenv(const char *name)
+{
+	return getenv(name);
+}
+
+int app_serve(const char *config_path)
+{
+	struct app a = {.signals = -1, .lock = -1};
+	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
+	struct config *config = NULL;
+	int r = config_load(config_path, app_getenv, &problems, &config);
+	if (r < 0) {
+		fprintf(stderr, "%s", problems.len ? problems.ptr : "the configuration could not be read\n");
+		return 2;
+	}
+	app_log_problems("config_warning", &problems);
+	a.config = config;
+	a.started = config_ref(config);
+	buf_clear(&problems);
+	if (app_backends_make(&a, &problems) < 0) {
+		fprintf(stderr, "%s", problems.len ? problems.ptr : "the backends' settings could not be read\n");
+		stop(&a);
+		return 2;
+	}
+	raise_descriptor_limit();
+	listen_address_inherit();
+	struct err e;
+	r = start(&a, &e);
+	if (r < 0) {
+		log_error("start_failed", LOG_STR("error", e.text));
+		stop(&a);
+		return 1;
+	}
+	listen_address_warn_of_unused();
+	log_info("ready", LOG_STR("version", PROJECT_VERSION), LOG_INT("threads", a.n_planes));
+	loop_run(a.loop);
+	unsigned cut = a.cut;
+	stop(&a);
+	log_info("stopped", LOG_INT("cut", cut));
+	return 0;
+}

@@ -1,0 +1,13 @@
+/*
+ * Lock: one router per data folder. Two would share addresses and databases without knowing each other's pins.
+ */
+#ifndef PROGRAMS_ROUTER_APP_LOCK_H
+#define PROGRAMS_ROUTER_APP_LOCK_H
+
+#include "base/err.h"
+
+/* Locks <data_dir>/router.lock until the descriptor is closed or the process ends, however it ends. *ret_fd is -1 when the file
+ * cannot be made or its file system knows no locks, which is logged. -EBUSY with the other's process id when the folder is in use. */
+int app_lock(const char *data_dir, int *ret_fd, struct err *e);
+
+#endif

@@ -1,0 +1,528 @@
+/*
+ * What the application tells of itself: /readyz, /metrics, /_admin/flags and the report.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "metrics/prometheus.h"
+#include "metrics/report.h"
+#include "metrics/when.h"
+#include "programs/router/app_registration.h"
+#include "programs/router/app_status.h"
+#include "router/acceptor.h"
+#include "router/identity.h"
+#include "router/route.h"
+
+#define HEALTH_EVERY_MS 2000
+#define REGISTRATION_EVERY 5 /* rounds of health */
+#define MISSING_MAX 100	     /* told by /readyz */
+
+/* --- JSON, a little ------------------------------------------------------------------------------------------------ */
+
+static void put_text(struct buf *b, const char *name, const char *value)
+{
+	buf_printf(b, "\"%s\":", name);
+	json_quote(b, span_of(value));
+}
+
+static void put_bool(struct buf *b, const char *name, bool value)
+{
+	buf_printf(b, "\"%s\":%s", name, value ? "true" : "false");
+}
+
+/* --- what is known not to be run: legacy serves it ------------------------------------------------------------------ */
+
+static const struct app_health *health_of(const struct app *a, struct span backend)
+{
+	for (size_t i = 0; i < a->env.n_backends; i++)
+		if (span_eq(a->env.backends[i].name, backend))
+			return &a->health[i];
+	return NULL;
+}
+
+/* Why this entry's task is known not to be run, or "". What was not asked yet since a reload stays as it was. */
+static void against(const struct app *a, const struct registration_entry *entry, char out[256])
+{
+	const struct backend_config *b = config_backend(registration_config(a->registration), entry->backend);
+	const struct app_health *h = health_of(a, entry->backend);
+	const struct operation *op = entry->operation;
+	const struct task_check *c = &entry->now;
+	const char *why = "";
+	if (!b || b->submit_anyway || !h) {
+		out[0] = '\0';
+		return;
+	}
+	/* A backend's own word on its workers is about all of them, or about one task of many: each operation has been asked about. */
+	if (h->known && !h->now.reachable)
+		why = h->now.detail[0] ? h->now.detail : "the backend is away";
+	else if (!entry->asked)
+		why = readiness_against(a->readiness, op->service, op->name, entry->backend);
+	else if (!c->reachable || c->worker == TASK_ANSWER_NO || c->known == TASK_ANSWER_NO)
+		why = c->missing[0] ? c->missing : "the task would not be run";
+	snprintf(out, 256, "%s", why ? why : "");
+}
+
+static struct readiness *look_at_readiness(struct app *a)
+{
+	struct readiness *r = readiness_new();
+	char why[256];
+	for (size_t i = 0; r && i < registration_count(a->registration); i++) {
+		const struct registration_entry *entry = registration_at(a->registration, i);
+		against(a, entry, why);
+		if (why[0])
+			readiness_put(r, entry->operation->service, entry->operation->name, entry->backend, span_of(why));
+	}
+	return r;
+}
+
+/* One line per backend, however many operations it serves; which they are is told by /readyz. */
+static void log_readiness(const struct app *a, const struct readiness *now)
+{
+	for (size_t b = 0; b < a->env.n_backends; b++) {
+		struct span backend = a->env.backends[b].name;
+		const char *why = NULL;
+		size_t before = readiness_count_of(a->readiness, backend, &why), held = readiness_count_of(now, backend, &why);
+		if (before != held)
+			LOG_AT(held > before ? LOG_WARN : LOG_INFO, held ? "backend_not_ready" : "backend_ready",
+			       LOG_SPAN("backend", backend), LOG_INT("operations_on_legacy", held), LOG_STR("why", held ? why : ""));
+	}
+}
+
+static void publish_readiness(struct app *a)
+{
+	if (!a->registration)
+		return;
+	struct readiness *now = look_at_readiness(a);
+	if (!now || readiness_equal(a->readiness, now)) {
+		readiness_unref(now);
+		return;
+	}
+	for (size_t i = 0; i < a->n_planes; i++)
+		plane_set_readiness(a->planes[i], now);
+	log_readiness(a, now);
+	readiness_unref(a->readiness);
+	a->readiness = now;
+}
+
+
+/* --- health of the backends: asked now and then on the control loop ------------------------------------------------- */
+
+static void on_registration(void *arg)
+{
+	publish_readiness(arg);
+}
+
+/* A reload changes what is asked for; a round that is on is never cut. */
+static void ask_registration(struct app *a)
+{
+	struct err e;
+	if (registration_config(a->registration) != a->config && !registration_asking(a->registration)) {
+		struct registration *r;
+		if (registration_new(a, a->config, &r, &e) < 0)
+			return;
+		registration_free(a->registration);
+		a->registration = r;
+	}
+	registration_ask(a->registration, on_registration, a);
+}
+
+static void on_health(void *arg, const struct task_health *h)
+{
+	struct app_health *state = arg;
+	bool same = state->known && state->now.reachable == h->reachable && state->now.worker == h->worker;
+	if (!same)
+		LOG_AT(h->reachable && h->worker ? LOG_INFO : LOG_WARN, "backend_health", LOG_SPAN("backend", state->name),
+		       LOG_BOOL("reachable", h->reachable), LOG_BOOL("worker", h->worker), LOG_STR("detail", h->detail));
+	state->now = *h;
+	state->known = true;
+	state->asking = false;
+	publish_readiness(state->app);
+	if (!same)
+		ask_registration(state->app); /* what has changed for the backend has for its operations */
+}
+
+static void ask_health(void *arg)
+{
+	struct app *a = arg;
+	for (size_t i = 0; i < a->env.n_services; i++)
+		legacy_state_look(&a->env.services[i].legacy, a->env.services[i].name);
+	for (size_t i = 0; i < a->env.n_backends; i++) {
+		struct app_health *h = &a->health[i];
+		if (h->asking || !h->client)
+			continue;
+		h->asking = true;
+		h->app = a;
+		task_health(h->client, on_health, h);
+	}
+	/* What is missing is asked for in every round: traffic waits for it to come back. */
+	if (a->health_rounds++ % REGISTRATION_EVERY == 0 || readiness_count(a->readiness) ||
+	    registration_config(a->registration) != a->config)
+		ask_registration(a);
+	loop_timer_start(a->health_timer, HEALTH_EVERY_MS);
+}
+
+static int start_health(struct app *a, struct err *e)
+{
+	int r = loop_timer_new(a->loop, ask_health, a, &a->health_timer);
+	if (r < 0)
+		return err_set(e, r, "out of memory");
+	ask_health(a);
+	return 0;
+}
+
+/* --- /readyz ------------------------------------------------------------------------------------------------------- */
+
+static void put_flags(struct app *a, struct buf *b)
+{
+	struct flag_source_status s;
+	app_flags_status(a, &s);
+	buf_puts(b, "{");
+	put_text(b, "source", s.kind);
+	buf_puts(b, ",");
+	put_text(b, "where", s.where);
+	buf_puts(b, ",");
+	put_text(b, "digest", s.digest);
+	buf_puts(b, ",");
+	put_text(b, "content", s.content[0] ? s.content : s.digest);
+	buf_puts(b, ",");
+	if (s.version[0]) {
+		put_text(b, "version", s.version);
+		buf_puts(b, ",");
+	}
+	put_bool(b, "loaded", a->flags != NULL);
+	buf_puts(b, ",");
+	put_bool(b, "failing", s.failing);
+	buf_puts(b, ",");
+	put_bool(b, "streaming", s.streaming);
+	if (s.good_us)
+		buf_printf(b, ",\"confirmed_ms_ago\":%lld", (long long)((clock_wall_us() - s.good_us) / 1000));
+	buf_puts(b, ",\"vanished\":[");
+	for (size_t i = 0; i < s.carried.n && i < FLAG_CARRIED_NAMED; i++) {
+		buf_puts(b, i ? "," : "");
+		json_quote(b, span_of(s.carried.names[i]));
+	}
+	buf_puts(b, "],\"broken\":[");
+	struct app_broken_flags broken;
+	app_broken_flags(a, &broken);
+	for (size_t i = 0; i < broken.n; i++) {
+		buf_puts(b, i ? "," : "");
+		json_quote(b, broken.keys[i]);
+	}
+	buf_puts(b, "],");
+	put_text(b, "last_error", s.last_error);
+	buf_puts(b, "}");
+}
+
+static bool put_stores(struct app *a, struct buf *b)
+{
+	struct recorder_status r;
+	struct ledger_status l;
+	recorder_status(a->recorder, &r);
+	ledger_status(a->ledger, &l);
+	buf_puts(b, "\"outcomes\":{");
+	put_bool(b, "failing", r.failing);
+	buf_printf(b, ",\"written\":%llu,\"dropped\":%llu,", (unsigned long long)r.written, (unsigned long long)r.dropped);
+	put_text(b, "last_error", r.last_error);
+	buf_puts(b, "},\"ledger\":{");
+	put_bool(b, "failing", l.failing);
+	buf_printf(b, ",\"entries\":%llu,", (unsigned long long)l.entries);
+	put_text(b, "last_error", l.last_error);
+	buf_puts(b, "}");
+	return !r.failing && !l.failing;
+}
+
+static bool put_backends(struct app *a, struct buf *b)
+{
+	bool fine = true;
+	buf_puts(b, "\"backends\":[");
+	for (size_t i = 0; i < a->env.n_backends; i++) {
+		const struct app_health *h = &a->health[i];
+		fine = fine && h->known && h->now.reachable && h->now.worker;
+		buf_puts(b, i ? ",{\"name\":" : "{\"name\":");
+		json_quote(b, h->name);
+		buf_puts(b, ",");
+		put_bool(b, "reachable", h->known && h->now.reachable);
+		buf_puts(b, ",");
+		put_bool(b, "worker", h->known && h->now.worker);
+		if (h->known && h->now.backlog >= 0)
+			buf_printf(b, ",\"backlog\":%lld", (long long)h->now.backlog);
+		buf_puts(b, ",");
+		put_text(b, "detail", h->known ? h->now.detail : "not asked yet");
+		buf_puts(b, "}");
+	}
+	buf_puts(b, "]");
+	return fine;
+}
+
+/* The operations whose task would not be run where they may send it. */
+static bool put_registration(struct app *a, struct buf *b)
+{
+	size_t n = 0;
+	buf_puts(b, "\"registration\":[");
+	for (size_t i = 0; i < registration_count(a->registration); i++) {
+		const struct registration_entry *entry = registration_at(a->registration, i);
+		if (!entry->needed || !registration_lacks(entry) || ++n > MISSING_MAX)
+			continue;
+		buf_printf(b, "%s{\"operation\":\"%.*s.%.*s\",\"backend\":\"%.*s\",\"task\":", n > 1 ? "," : "",
+			   SPAN_ARG(entry->operation->service), SPAN_ARG(entry->operation->name), SPAN_ARG(entry->backend));
+		json_quote(b, entry->operation->task.task);
+		buf_puts(b, ",");
+		put_text(b, "missing", entry->now.missing);
+		buf_puts(b, "}");
+	}
+	buf_puts(b, "]");
+	return n == 0;
+}
+
+/* The operations that legacy serves at present, whatever their flags say. */
+static void put_not_ready(struct app *a, struct buf *b)
+{
+	buf_puts(b, "\"not_ready\":[");
+	for (size_t i = 0; i < readiness_count(a->readiness) && i < MISSING_MAX; i++) {
+		const struct readiness_entry *e = readiness_at(a->readiness, i);
+		buf_printf(b, "%s{\"operation\":\"%s.%s\",\"backend\":\"%s\",", i ? "," : "", e->service, e->operation, e->backend);
+		put_text(b, "why", e->why);
+		buf_puts(b, "}");
+	}
+	buf_puts(b, "]");
+}
+
+/* What callers have met of late; nobody is asked for it. */
+static bool put_legacy(struct app *a, struct buf *b)
+{
+	bool fine = true;
+	buf_puts(b, "\"legacy\":[");
+	for (size_t i = 0; i < a->env.n_services; i++) {
+		const struct service_shared *s = &a->env.services[i];
+		buf_puts(b, i ? "," : "");
+		legacy_state_write_json(&s->legacy, s->name, b);
+		fine = fine && legacy_state_reachable(&s->legacy);
+	}
+	buf_puts(b, "]");
+	return fine;
+}
+
+/* The router serves as long as it takes requests: what is missing makes it `degraded` (legacy takes over, rule 1), and only
+ * draining takes it out. */
+static bool write_ready(void *arg, bool whole, struct buf *out)
+{
+	struct app *a = arg;
+	CLEANUP(buf_releasep) struct buf b = BUF_INIT(1u << 20);
+	bool accepting = !acceptor_outage();
+	bool ready = !a->draining && a->n_planes > 0 && accepting;
+	bool stores = put_stores(a, &b);
+	buf_puts(&b, ",");
+	bool backends = put_backends(a, &b);
+	buf_puts(&b, ",");
+	bool registered = put_registration(a, &b);
+	buf_puts(&b, ",");
+	put_not_ready(a, &b);
+	buf_puts(&b, ",");
+	bool legacy = put_legacy(a, &b);
+	buf_puts(&b, ",\"flags\":");
+	put_flags(a, &b);
+	struct flag_source_status f;
+	app_flags_status(a, &f);
+	struct app_broken_flags broken;
+	app_broken_flags(a, &broken);
+	bool fine = stores && legacy && backends && registered && a->flags && !f.failing && !f.carried.n && !broken.n;
+	buf_puts(out, "{");
+	put_text(out, "status", a->draining ? "draining" : !accepting ? "degraded" : !ready ? "starting" : fine ? "ready" : "degraded");
+	buf_puts(out, ",");
+	put_bool(out, "ready", ready);
+	if (!whole) { /* what follows tells of the inside */
+		buf_puts(out, "}\n");
+		return ready;
+	}
+	buf_puts(out, ",\"missing\":[");
+	const struct {
+		const char *what;
+		bool missing;
+	} parts[] = {{"a legacy service cannot be reached, or fails; see legacy", !legacy},
+		     {"connections cannot be accepted: out of descriptors or memory", !accepting},
+		     {"outcomes or ledger cannot be written", !stores},
+		     {"a backend is unreachable or without a worker", !backends},
+		     {"an operation's task would not be run; see registration", !registered},
+		     {"no flag snapshot", !a->flags},
+		     {"the flag source is failing; the last good snapshot serves", a->flags && f.failing},
+		     {"flags in use have vanished from their source; their last good definitions serve", f.carried.n > 0},
+		     {"flags in use cannot be understood and are set aside; legacy serves who asks for them", broken.n > 0}};
+	for (size_t i = 0, n = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		if (parts[i].missing) {
+			buf_puts(out, n++ ? "," : "");
+			json_quote(out, span_of(parts[i].what));
+		}
+	buf_puts(out, "],");
+	buf_append_span(out, b.error ? SPAN_LIT("\"left_out\":\"the details are too long\"") : buf_span(&b));
+	buf_puts(out, "}\n");
+	return ready;
+}
+
+/* --- /metrics ------------------------------------------------------------------------------------------------------ */
+
+static void metric(struct buf *b, const char *name, const char *type, const char *help)
+{
+	buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void write_legacy_metrics(const struct app *a, struct buf *b)
+{
+	metric(b, "migration_legacy_reachable", "gauge", "0 while connections to the legacy service fail.");
+	for (size_t i = 0; i < a->env.n_services; i++)
+		buf_printf(b, "migration_legacy_reachable{service=\"%s\"} %d\n", a->env.services[i].name,
+			   legacy_state_reachable(&a->env.services[i].legacy));
+	metric(b, "migration_legacy_errors_total", "counter", "Calls to the legacy service that failed, by kind.");
+	for (size_t i = 0; i < a->env.n_services; i++)
+		for (unsigned f = 0; f < LEGACY_FAILURES; f++)
+			buf_printf(b, "migration_legacy_errors_total{service=\"%s\",kind=\"%s\"} %llu\n", a->env.services[i].name,
+				   legacy_state_kind((enum legacy_failure)f),
+				   (unsigned long long)atomic_load(&a->env.services[i].legacy.kinds[f].count));
+	metric(b, "migration_access_log_dropped_total", "counter", "Lines of the access log that could not be written.");
+	buf_printf(b, "migration_access_log_dropped_total %llu\n",
+		   (unsigned long long)(a->env.access_log ? access_log_dropped(a->env.access_log) : 0));
+}
+
+static void write_metrics(void *arg, struct buf *b)
+{
+	struct app *a = arg;
+	prometheus_render(a->recorder, b);
+	static const struct {
+		const char *name, *type, *help;
+		size_t offset;
+		bool wide;
+	} counters[] = {
+		{"migration_requests_total", "counter", "Requests received.", offsetof(struct service_shared, requests), true},
+		{"migration_refused_total", "counter", "Requests refused as malformed or beyond a limit, before any decision.",
+		 offsetof(struct service_shared, refused), true},
+		{"migration_overloaded_total", "counter", "Requests answered 503 for the limit of requests in flight.",
+		 offsetof(struct service_shared, overloaded), true},
+		{"migration_shadow_dropped_total", "counter", "Shadows beyond a limit, or that could not become a task.",
+		 offsetof(struct service_shared, shadow_dropped), true},
+		{"migration_in_flight", "gauge", "Requests in flight.", offsetof(struct service_shared, in_flight), false},
+	};
+	for (size_t m = 0; m < sizeof(counters) / sizeof(counters[0]); m++) {
+		metric(b, counters[m].name, counters[m].type, counters[m].help);
+		for (size_t i = 0; i < a->env.n_services; i++) {
+			const char *at = (const char *)&a->env.services[i] + counters[m].offset;
+			unsigned long long value = counters[m].wide ? atomic_load((const atomic_uint_fast64_t *)(const void *)at)
+								    : atomic_load((const atomic_uint *)(const void *)at);
+			buf_printf(b, "%s{service=\"%s\"} %llu\n", counters[m].name, a->env.services[i].name, value);
+		}
+	}
+	write_legacy_metrics(a, b);
+	metric(b, "migration_inspect_bytes", "gauge", "Bytes of bodies being held.");
+	buf_printf(b, "migration_inspect_bytes %llu\n", (unsigned long long)atomic_load(&a->env.inspect.held));
+	struct flag_source_status f;
+	app_flags_status(a, &f);
+	metric(b, "migration_flags_failing", "gauge", "1 while the flag source cannot be read; the last good snapshot serves.");
+	buf_printf(b, "migration_flags_failing %d\n", f.failing);
+	metric(b, "migration_flags_vanished", "gauge", "Flags in use that their source no longer has; their last good definitions serve.");
+	buf_printf(b, "migration_flags_vanished %zu\n", f.carried.n);
+	struct app_broken_flags broken;
+	app_broken_flags(a, &broken);
+	metric(b, "migration_flags_broken", "gauge", "Flags in use that cannot be understood and are set aside; legacy serves.");
+	buf_printf(b, "migration_flags_broken %zu\n", broken.n);
+	metric(b, "migration_flags_confirmed_timestamp_seconds", "gauge", "When the flag snapshot was last confirmed.");
+	buf_printf(b, "migration_flags_confirmed_timestamp_seconds %.3f\n", (double)f.good_us / 1e6);
+}
+
+/* --- the rest ------------------------------------------------------------------------------------------------------ */
+
+static void write_flags(void *arg, struct buf *b)
+{
+	put_flags(arg, b);
+	buf_putc(b, '\n');
+}
+
+/* 1: there is one; 0: none, or empty; 400 with a sentence when it cannot be one: it is not left out quietly. */
+static int parameter(struct span target, const char *name, struct buf *value, struct err *e)
+{
+	bool found = route_query(target, span_of(name), value);
+	if (value->error || memchr(value->ptr ? value->ptr : "", '\0', value->len)) {
+		err_set(e, 400, "%s: longer than %zu bytes, or with a NUL", name, value->max);
+		return 400;
+	}
+	return found && value->len > 0;
+}
+
+struct report_parameters {
+	struct buf since, service, operation, organisation;
+};
+
+static int read_parameters(struct span target, struct report_parameters *p, struct report_options *o, struct err *e)
+{
+	const struct {
+		const char *name;
+		struct buf *value;
+		const char **into;
+	} all[] = {{"service", &p->service, &o->service}, {"operation", &p->operation, &o->operation},
+		   {"org", &p->organisation, &o->organisation}};
+	int r = parameter(target, "since", &p->since, e);
+	if (r == 1 && !when_parse(p->since.ptr, clock_wall_us(), &o->since_us)) {
+		err_set(e, 400, "since: \"%s\" is no duration such as 15m, 24h or 7d, and no time in RFC 3339", p->since.ptr);
+		return 400;
+	}
+	for (size_t i = 0; r <= 1 && i < sizeof(all) / sizeof(all[0]); i++) {
+		r = parameter(target, all[i].name, all[i].value, e);
+		if (r == 1)
+			*all[i].into = all[i].value->ptr;
+	}
+	return r <= 1 ? 0 : r;
+}
+
+static void parameters_release(struct report_parameters *p)
+{
+	buf_release(&p->since);
+	buf_release(&p->service);
+	buf_release(&p->operation);
+	buf_release(&p->organisation);
+}
+
+static int make_report(void *arg, struct span target, struct buf *json, struct err *e)
+{
+	struct app *a = arg;
+	CLEANUP(parameters_release) struct report_parameters p = {BUF_INIT(64), BUF_INIT(256), BUF_INIT(256), BUF_INIT(IDENTITY_MAX)};
+	struct report_options o = {.path = a->outcomes_path};
+	int code = read_parameters(target, &p, &o, e);
+	if (code != 0)
+		return code;
+	CLEANUP(report_freep) struct report *r = NULL;
+	if (report_make(&o, &r, e) < 0)
+		return 503;
+	if (report_to_json(r, json) < 0) {
+		err_set(e, 503, "the report does not fit into %zu bytes; name a service or an operation", json->max);
+		return 503;
+	}
+	return 0;
+}
+
+int app_status_start(struct app *a, struct err *e)
+{
+	struct admin_content content = {
+		.arg = a, .ready = write_ready, .metrics = write_metrics, .flags = write_flags, .report = make_report};
+	int r = start_health(a, e);
+	if (r < 0 || !a->config->admin.listen)
+		return r;
+	const char *files = getenv("MIGRATION_DASHBOARD_DIR");
+	r = admin_start(a->loop, a->config, a->env.guesses, files ? files : DASHBOARD_DIR, &content,
+			&a->admin, e);
+	if (r == 0)
+		log_info("admin_listening", LOG_STR("address", a->config->admin.listen), LOG_INT("port", admin_port(a->admin)));
+	return r;
+}
+
+void app_status_stop(struct app *a)
+{
+	a->admin = admin_stop(a->admin);
+	for (size_t i = 0; i < a->env.n_backends; i++)
+		a->health[i].client = task_client_free(a->health[i].client);
+	a->registration = registration_free(a->registration);
+	a->readiness = readiness_unref(a->readiness);
+	a->health_timer = loop_timer_free(a->health_timer);
+	if (a->loop)
+		loop_run_posted(a->loop);
+}

@@ -1,0 +1,92 @@
+/*
+ * The running application as its own parts see it: what app.c composes, app_backends.c starts and app_status.c shows on
+ * the admin listener. Private to src/app*.c.
+ */
+#ifndef PROGRAMS_ROUTER_APP_STATUS_H
+#define PROGRAMS_ROUTER_APP_STATUS_H
+
+#include <stdbool.h>
+
+#include "base/crypto.h"
+#include "base/loop.h"
+#include "flags/features_source.h"
+#include "flags/flipt_source.h"
+#include "flags/retired.h"
+#include "metrics/ledger.h"
+#include "metrics/recorder.h"
+#include "router/admin.h"
+#include "router/plane.h"
+
+/* What a backend last said of itself. */
+struct app;
+struct app_health {
+	struct app *app;
+	struct span name;
+	struct task_client *client; /* of the control loop */
+	bool asking, known;
+	struct task_health now;
+};
+
+struct app {
+	const struct config *config;
+	const struct config *started; /* what the parts were made from that a reload does not change */
+	struct loop *loop; /* the control thread's: signals, flags, admin */
+	int signals;
+	int lock; /* of the data folder; -1: none */
+	struct loop_watch *signal_watch;
+	struct loop_timer *drain;
+	bool draining;
+	int64_t drain_until_ms, admin_until_ms;
+	unsigned cut; /* requests still running when the deadline came */
+
+	const struct flag_snapshot *flags; /* the newest good one, or NULL */
+	struct retired *retired;	   /* those before it */
+	char warned[CRYPTO_SHA256_HEX];	   /* of the warnings that were logged last */
+	struct features_source *features; /* one of the two */
+	struct flipt_source *flipt;
+
+	struct recorder *recorder;
+	struct ledger *ledger;
+	struct plane_env env;
+	struct plane *planes[PLANE_MAX];
+	size_t n_planes;
+
+	bool only_looking; /* a command that checks: nothing is made that is not there */
+	struct registration *registration;
+	const struct readiness *readiness; /* what the planes have, or NULL */
+	struct admin *admin;
+	struct app_health health[CONFIG_MAX_BACKENDS]; /* as in env.backends */
+	struct loop_timer *health_timer;
+	unsigned health_rounds;
+	char *outcomes_path; /* of the running recorder; a reload does not change it */
+};
+
+const char *app_getenv(const char *name); /* getenv as config_load wants it */
+
+/* app_backends.c: the options of each configured backend. */
+/* Makes them from the settings; connects to nothing. -EBADMSG with one line per mistake in `problems`. */
+int app_backends_make(struct app *a, struct buf *problems);
+/* Whether a new configuration has other backends, or other settings of them, than the present one. */
+bool app_backends_changed(const struct app *a, const struct config *new);
+/* As app_backends_make, of what is new alone: the present is not judged again (a token may have expired meanwhile). */
+int app_backends_check(const struct app *a, const struct config *new, struct buf *problems);
+int app_backends_start(struct app *a, struct err *e);
+void app_backends_free(struct app *a); /* after their clients */
+
+/* app.c */
+void app_log_problems(const char *event, const struct buf *problems); /* one log line per line */
+void app_flags_status(const struct app *a, struct flag_source_status *ret);
+
+#define APP_USED_FLAGS_MAX 256
+/* Flags in use that are set aside; the keys are the configuration's. */
+struct app_broken_flags {
+	struct span keys[APP_USED_FLAGS_MAX];
+	size_t n;
+};
+void app_broken_flags(const struct app *a, struct app_broken_flags *ret);
+
+/* app_status.c: the admin listener. */
+int app_status_start(struct app *a, struct err *e);
+void app_status_stop(struct app *a);
+
+#endif

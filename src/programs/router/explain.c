@@ -1,0 +1,313 @@
+#include "programs/router/explain.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "flags/flags.h"
+#include "flags/last_good.h"
+#include "flags/print.h"
+#include "flags/saved_snapshot.h"
+#include "programs/rollout/flag_names.h"
+#include "programs/rollout/population.h"
+#include "router/identity.h"
+
+#define EXTRA_MAX 16
+
+struct arguments {
+	const char *config, *service, *operation, *user, *organisation;
+	struct flag_context extra[EXTRA_MAX];
+	size_t n_extra;
+};
+
+static const char *environment(const char *name)
+{
+	return getenv(name);
+}
+
+static int add_context(struct arguments *a, const char *pair)
+{
+	const char *equals = strchr(pair, '=');
+	if (!equals || equals == pair) {
+		fprintf(stderr, "--context: \"%s\" is not KEY=VALUE\n", pair);
+		return -1;
+	}
+	if (a->n_extra == EXTRA_MAX) {
+		fprintf(stderr, "--context: more than %d\n", EXTRA_MAX);
+		return -1;
+	}
+	a->extra[a->n_extra++] = (struct flag_context){{pair, (size_t)(equals - pair)}, span_of(equals + 1)};
+	return 0;
+}
+
+/* What a request could not say either. */
+static bool usable_identity(const char *option, const char *text)
+{
+	if (text && (strlen(text) > IDENTITY_MAX || !text_is_plain(span_of(text)))) {
+		fprintf(stderr,
+			"%s: an id has at most %d bytes, of UTF-8 without control characters: a request that "
+			"says this has none\n",
+			option, IDENTITY_MAX);
+		return false;
+	}
+	return true;
+}
+
+static int parse(int argc, char **argv, struct arguments *a)
+{
+	static const struct option options[] = {
+		{"config", required_argument, NULL, 'c'},   {"service", required_argument, NULL, 's'},
+		{"operation", required_argument, NULL, 'o'}, {"user", required_argument, NULL, 'u'},
+		{"org", required_argument, NULL, 'g'},	     {"context", required_argument, NULL, 'x'},
+		{0}};
+	int o;
+	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (o) {
+		case 'c':
+			a->config = optarg;
+			break;
+		case 's':
+			a->service = optarg;
+			break;
+		case 'o':
+			a->operation = optarg;
+			break;
+		case 'u':
+			a->user = optarg;
+			break;
+		case 'g':
+			a->organisation = optarg;
+			break;
+		case 'x':
+			if (add_context(a, optarg) < 0)
+				return -1;
+			break;
+		default:
+			return -1;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "unknown argument \"%s\"\n", argv[optind]);
+		return -1;
+	}
+	if (!a->service || !a->operation) {
+		fprintf(stderr, "explain: --service and --operation are needed (--config defaults to config/router.yml)\n");
+		return -1;
+	}
+	return usable_identity("--user", a->user) && usable_identity("--org", a->organisation) ? 0 : -1;
+}
+
+static void print_step(void *arg, unsigned depth, const char *sentence)
+{
+	(void)arg;
+	printf("  %*s%s\n", (int)depth * 2, "", sentence);
+}
+
+static struct span given(const char *text)
+{
+	return text && *text ? span_of(text) : SPAN_NONE;
+}
+
+static void list_services(const struct config *c)
+{
+	fprintf(stderr, "known:");
+	for (size_t i = 0; i < c->n_services; i++)
+		for (size_t j = 0; j < c->services[i].n_operations; j++)
+			fprintf(stderr, " %.*s.%.*s", SPAN_ARG(c->services[i].name),
+				SPAN_ARG(c->services[i].operations[j].name));
+	fprintf(stderr, "\n");
+}
+
+/* The last good snapshot of a Flipt server, as the router saved it: what it serves by right now, unless it could not write. */
+static int load_saved(const struct config *c, enum saved_kind kind, struct flag_snapshot **ret,
+		      int64_t *ret_saved_us, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
+	struct span snapshot;
+	bool flipt = kind == SAVED_FLIPT;
+	struct saved_from from = {kind, flipt ? c->flags.namespace_key : NULL,
+				  flipt ? c->flags.environment : NULL};
+	return saved_snapshot_read(c->flags.snapshot_file, &from, &text, &snapshot, ret, ret_saved_us, e);
+}
+
+/* A flag that the file has lost is served by its last good definition: so does the router (last_good.h). */
+static int carry_lost(const struct config *c, const struct operation *op, struct flag_snapshot **s,
+		      struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT);
+	CLEANUP(buf_releasep) struct buf whole = BUF_INIT(FLAG_MAX_DOCUMENT);
+	struct last_good good;
+	struct err ignored;
+	int64_t saved_us;
+	int r = 0;
+	if (last_good_init(&good, SAVED_FILE, c->flags.snapshot_file, NULL, NULL) == 0 &&
+	    last_good_use(&good, op->flags, op->n_flags) == 0 &&
+	    last_good_load(&good, &saved_us, &ignored) == 0 && last_good_lacks(&good, *s) &&
+	    (r = flag_snapshot_print(*s, &text)) == 0)
+		r = last_good_complete(&good, *s, buf_span(&text), &whole, s, e);
+	for (size_t i = 0; r == 0 && i < good.next.n && i < FLAG_CARRIED_NAMED; i++)
+		printf("           note: %s has vanished from the file; its last good definition serves "
+		       "(%s)\n",
+		       good.next.names[i], c->flags.snapshot_file);
+	last_good_release(&good);
+	return r;
+}
+
+static int load_features(const struct config *c, const struct operation *op, struct flag_snapshot **ret,
+			 int64_t *ret_saved_us, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
+	struct stat st;
+	int r = file_read(c->flags.file, FLAG_MAX_DOCUMENT, &text, e);
+	if (r == 0)
+		r = flag_snapshot_parse_namespace(c->flags.file, buf_span(&text), c->flags.namespace_key, c->flags.rules, ret, e);
+	if (r == 0 && stat(c->flags.file, &st) == 0)
+		*ret_saved_us = (int64_t)st.st_mtim.tv_sec * 1000000 + st.st_mtim.tv_nsec / 1000;
+	if (r == 0)
+		return carry_lost(c, op, ret, e);
+	printf("           note: the file cannot be used: %s; what it last said serves\n", e->text);
+	return load_saved(c, SAVED_FILE, ret, ret_saved_us, e);
+}
+
+/* "3 d 4 h", "12 min", "5 s". */
+static const char *age_text(int64_t since_us, char out[48])
+{
+	long long s = (clock_wall_us() - since_us) / 1000000;
+	if (s < 0)
+		s = 0;
+	if (s >= 86400)
+		snprintf(out, 48, "%lld d %lld h", s / 86400, s % 86400 / 3600);
+	else if (s >= 3600)
+		snprintf(out, 48, "%lld h %lld min", s / 3600, s % 3600 / 60);
+	else if (s >= 60)
+		snprintf(out, 48, "%lld min %lld s", s / 60, s % 60);
+	else
+		snprintf(out, 48, "%lld s", s);
+	return out;
+}
+
+static const struct flag_snapshot *load_flags(const struct config *c, const struct operation *op)
+{
+	bool flipt = c->flags.kind == FLAG_SOURCE_FLIPT;
+	const char *path = flipt ? c->flags.snapshot_file : c->flags.file;
+	struct flag_snapshot *s = NULL;
+	int64_t saved_us = 0;
+	struct err e;
+	int r = flipt ? load_saved(c, SAVED_FLIPT, &s, &saved_us, &e)
+		      : load_features(c, op, &s, &saved_us, &e);
+	if (r < 0) {
+		printf("flags      none: %s\n", e.text);
+		return NULL;
+	}
+	char when[CLOCK_TEXT_MAX], age[48];
+	printf("flags      %s%s, %s rules\n", flipt ? "last good snapshot of Flipt, " : "", path,
+	       flag_rules_text(flag_snapshot_rules(s)));
+	printf("digest     %s\n", flag_snapshot_digest(s));
+	if (saved_us) {
+		clock_format(saved_us, when);
+		printf("age        %s (changed %s)\n", age_text(saved_us, age), when);
+	}
+	for (size_t i = 0; i < flag_snapshot_warnings(s); i++)
+		printf("           warning: %s\n", flag_snapshot_warning(s, i));
+	return s;
+}
+
+/* Each flag hashes with its own key, so that several percentages multiply: what the screen says of one flag is not the share. */
+static void print_shares(const struct decide_input *in, const struct operation *op)
+{
+	if (!in->entity.ptr || !op->has_task || op->n_flags == 0)
+		return;
+	printf("share      %.1f %% of %d made-up %s go to tasks", population_share(in), POPULATION_SIZE,
+	       in->entity.ptr == in->organisation.ptr ? "organisations" : "users of this organisation");
+	for (size_t i = 0; op->n_flags > 1 && i < op->n_flags; i++)
+		printf("%s%.*s alone %.1f %%", i ? ", " : ": ", SPAN_ARG(op->flags[i]), population_share_of_flag(in, op->flags[i]));
+	printf("\n");
+}
+
+static bool is_given(const struct arguments *a, struct span property)
+{
+	for (size_t i = 0; i < a->n_extra; i++)
+		if (span_eq(a->extra[i].key, property))
+			return true;
+	return false;
+}
+
+/* What segments ask for and nobody gives, and what the router would look for in the request. */
+static void say_unasked(const struct operation *op, const struct flag_snapshot *flags,
+			const struct arguments *a)
+{
+	for (size_t i = 0; flags && i < op->n_flags; i++) {
+		CLEANUP(buf_releasep) struct buf properties = BUF_INIT(65536);
+		const struct flag *f = flag_find(flags, op->flags[i]);
+		if (f)
+			flag_names_unasked(op, f, &properties);
+		if (properties.len)
+			printf("  note: %.*s asks for %s, which this operation gives nobody\n",
+			       SPAN_ARG(op->flags[i]), properties.ptr);
+	}
+	for (size_t i = 0; i < op->n_context; i++)
+		if (op->context[i].n_sources && !is_given(a, op->context[i].key))
+			printf("  note: %.*s is taken from the request; say it with --context %.*s=VALUE\n",
+			       SPAN_ARG(op->context[i].key), SPAN_ARG(op->context[i].key));
+}
+
+static void explain(const struct config *c, const struct operation *op, const struct arguments *a)
+{
+	const struct flag_snapshot *flags = load_flags(c, op);
+	struct decide_input in = {
+		.config = c,
+		.operation = op,
+		.flags = flags,
+		.user = given(a->user),
+		.organisation = given(a->organisation),
+		.extra = a->extra,
+		.n_extra = a->n_extra,
+	};
+	enum identity_part part;
+	identity_entity(&op->identity, in.user, in.organisation, &in.entity, &part);
+	printf("operation  %.*s.%.*s  %.*s %.*s\n", SPAN_ARG(op->service), SPAN_ARG(op->name), SPAN_ARG(op->method),
+	       SPAN_ARG(op->path));
+	printf("entity     %.*s\n\n", SPAN_ARG(in.entity.ptr ? in.entity : SPAN_LIT("none (" DECIDE_ANONYMOUS ")")));
+	struct flag_trace trace = {.step = print_step};
+	struct decision d;
+	decide(&in, &d, &trace);
+	say_unasked(op, flags, a);
+	printf("\nside       %s\n", outcome_side_text(d.side));
+	if (d.backend.len)
+		printf("backend    %.*s%s\n", SPAN_ARG(d.backend), d.side == OUTCOME_LEGACY ? " (shadow)" : "");
+	if (d.shadow > 0)
+		printf("shadow     %g\n", d.shadow);
+	if (d.variant.len)
+		printf("variant    %.*s\n", SPAN_ARG(d.variant));
+	printf("reason     %s\nwhy        %s\n", outcome_reason_text(d.reason), outcome_reason_meaning(d.reason));
+	print_shares(&in, op);
+	flag_snapshot_unref(flags);
+}
+
+int explain_command(int argc, char **argv)
+{
+	struct arguments a = {.config = "config/router.yml"};
+	if (parse(argc, argv, &a) < 0)
+		return 2;
+	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
+	struct config *c = NULL;
+	if (config_load(a.config, environment, &problems, &c) < 0) {
+		fputs(problems.len ? problems.ptr : "the configuration could not be read\n", stderr);
+		return 2;
+	}
+	const struct service *s = config_service(c, span_of(a.service));
+	const struct operation *op = s ? service_operation(s, span_of(a.operation)) : NULL;
+	if (op) {
+		explain(c, op, &a);
+	} else {
+		fprintf(stderr, "there is no operation %s.%s in %s\n", a.service, a.operation, a.config);
+		list_services(c);
+	}
+	config_unref(c);
+	return op ? 0 : 2;
+}

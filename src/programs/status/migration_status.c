@@ -1,0 +1,386 @@
+/*
+ * migration-status: what outcomes.db says, for people, scripts and pipelines. Reads only.
+ *
+ * Exit codes: 0 fine (with --gate: healthy), 1 it could not be read (with --gate: breached), 2 usage, 3 with --gate: not
+ * enough data, or nothing that could be read: a pipeline must never take a missing file for a healthy or a broken rollout.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/plain_output.h"
+#include "metrics/report.h"
+#include "metrics/when.h"
+#include "programs/status/gate.h"
+#include "router/identity.h"
+
+#define EXIT_USAGE 2
+#define OUTPUT_MAX (64u << 20)
+#define WATCH_DEFAULT_S 2
+
+enum format { TEXT, JSON, CSV };
+
+struct arguments {
+	struct report_options report;
+	struct gate_options limits;
+	const char *since, *until;
+	enum format format;
+	bool gate;
+	unsigned watch_s;
+};
+
+static const char usage_text[] =
+	"Usage: migration-status [OPTION]...\n"
+	"What migration-router recorded: who served how much, and how well.\n"
+	"\n"
+	"  --db PATH             the outcomes database (default: $MIGRATION_OUTCOMES_DB, else "
+	"data/outcomes.db)\n"
+	"  --since WHEN          only what began at or after WHEN: 15m, 24h, 7d ago, or 2026-01-31T08:00:00Z "
+	"(with --gate: 15m)\n"
+	"  --until WHEN          only what began before WHEN\n"
+	"  --service NAME        only this service\n"
+	"  --operation NAME      only this operation\n"
+	"  --org ID              only this organisation (reads rows, so it reaches back as far as they are "
+	"kept)\n"
+	"  --json, --csv         for programs\n"
+	"  --watch [SECONDS]     again and again, every 2 seconds unless said otherwise\n"
+	"  --gate                exit 0 when the task side is healthy, 1 when a limit is breached, 3 without "
+	"enough data;\n"
+	"                        each operation is judged by itself\n"
+	"    --min-success P     floor of its success rate in percent (99)\n"
+	"    --max-regression P  points that it may be below the legacy side (not compared unless given)\n"
+	"    --max-rejected P    points of rejected attempts that it may be above the legacy side (5)\n"
+	"    --max-slowdown X    how many times legacy's p95 its own may be, where that is more than 1 s "
+	"above (2; 0: any)\n"
+	"    --max-latency D     what its p95 may be: 500ms, 2s (anything unless given)\n"
+	"    --min-executions N  attempts that a verdict needs, of each operation and side (20)\n"
+	"  --help, --version\n";
+
+static int usage(const char *format, const char *what)
+{
+	fprintf(stderr, "migration-status: ");
+	fprintf(stderr, format, what);
+	fprintf(stderr, "\nTry 'migration-status --help'.\n");
+	return EXIT_USAGE;
+}
+
+/* --- arguments ---------------------------------------------------------------------------------------------------------- */
+
+static bool parse_number(const char *text, double least, double most, double *ret)
+{
+	char *end;
+	errno = 0;
+	*ret = strtod(text, &end);
+	return end != text && *end == '\0' && !errno && *ret >= least && *ret <= most;
+}
+
+static bool parse_count(const char *text, uint64_t *ret)
+{
+	char *end;
+	errno = 0;
+	*ret = strtoull(text, &end, 10);
+	return *text >= '0' && *text <= '9' && *end == '\0' && !errno;
+}
+
+/* "500ms", "2s", "1.5s", "3m". */
+static bool parse_latency(const char *text, int64_t *ret)
+{
+	char *end;
+	errno = 0;
+	double value = strtod(text, &end);
+	double unit = strcmp(end, "ms") == 0 ? 1e3 : strcmp(end, "s") == 0 ? 1e6 : 0;
+	if (strcmp(end, "m") == 0)
+		unit = 60e6;
+	*ret = (int64_t)(value * unit);
+	return *text >= '0' && *text <= '9' && end != text && !errno && unit > 0 && value > 0 &&
+	       value * unit < 1e15;
+}
+
+/* "--watch 5" and "--watch=5" and "--watch". */
+static bool parse_watch(char **argv, const char *value, struct arguments *a)
+{
+	double seconds = WATCH_DEFAULT_S;
+	if (!value && argv[optind] && argv[optind][0] >= '0' && argv[optind][0] <= '9')
+		value = argv[optind++];
+	if (value && !parse_number(value, 1, 86400, &seconds))
+		return false;
+	a->watch_s = (unsigned)seconds;
+	return true;
+}
+
+enum option_id {
+	DB = 256,
+	SINCE,
+	UNTIL,
+	SERVICE,
+	OPERATION,
+	ORG,
+	AS_JSON,
+	AS_CSV,
+	WATCH,
+	GATE,
+	MIN_SUCCESS,
+	MAX_REGRESSION,
+	MAX_REJECTED,
+	MAX_SLOWDOWN,
+	MAX_LATENCY,
+	MIN_EXECUTIONS,
+	HELP,
+	VERSION
+};
+
+static const struct option options[] = {
+	{"db", required_argument, NULL, DB},
+	{"since", required_argument, NULL, SINCE},
+	{"until", required_argument, NULL, UNTIL},
+	{"service", required_argument, NULL, SERVICE},
+	{"operation", required_argument, NULL, OPERATION},
+	{"org", required_argument, NULL, ORG},
+	{"json", no_argument, NULL, AS_JSON},
+	{"csv", no_argument, NULL, AS_CSV},
+	{"watch", optional_argument, NULL, WATCH},
+	{"gate", no_argument, NULL, GATE},
+	{"min-success", required_argument, NULL, MIN_SUCCESS},
+	{"max-regression", required_argument, NULL, MAX_REGRESSION},
+	{"max-rejected", required_argument, NULL, MAX_REJECTED},
+	{"max-slowdown", required_argument, NULL, MAX_SLOWDOWN},
+	{"max-latency", required_argument, NULL, MAX_LATENCY},
+	{"min-executions", required_argument, NULL, MIN_EXECUTIONS},
+	{"help", no_argument, NULL, HELP},
+	{"version", no_argument, NULL, VERSION},
+	{0},
+};
+
+/* A limit without --gate would be ignored in silence, so it switches the gate on. */
+static bool take_limit(int id, struct arguments *a)
+{
+	a->gate = true;
+	if (id == MIN_SUCCESS)
+		return parse_number(optarg, 0, 100, &a->limits.min_success);
+	if (id == MAX_REGRESSION)
+		return parse_number(optarg, 0, 100, &a->limits.max_regression);
+	if (id == MAX_REJECTED)
+		return parse_number(optarg, 0, 100, &a->limits.max_rejected);
+	if (id == MAX_SLOWDOWN)
+		return parse_number(optarg, 0, 1e6, &a->limits.max_slowdown);
+	if (id == MAX_LATENCY)
+		return parse_latency(optarg, &a->limits.max_latency_us);
+	return parse_count(optarg, &a->limits.min_executions);
+}
+
+static bool take_option(int id, char **argv, struct arguments *a)
+{
+	int64_t ignored;
+	switch (id) {
+	case DB:
+		a->report.path = optarg;
+		return *optarg;
+	case SINCE:
+		a->since = optarg;
+		return when_parse(optarg, clock_wall_us(), &ignored);
+	case UNTIL:
+		a->until = optarg;
+		return when_parse(optarg, clock_wall_us(), &ignored);
+	case SERVICE:
+		a->report.service = optarg;
+		return true;
+	case OPERATION:
+		a->report.operation = optarg;
+		return true;
+	case ORG:
+		a->report.organisation = optarg;
+		return strlen(optarg) <= IDENTITY_MAX; /* no request can say more */
+	case AS_JSON:
+		a->format = JSON;
+		return true;
+	case AS_CSV:
+		a->format = CSV;
+		return true;
+	case WATCH:
+		return parse_watch(argv, optarg, a);
+	case GATE:
+		a->gate = true;
+		return true;
+	default:
+		return take_limit(id, a);
+	}
+}
+
+/* -1 = go on, else the exit code. */
+static int parse_arguments(int argc, char **argv, struct arguments *a)
+{
+	const char *of_environment = getenv("MIGRATION_OUTCOMES_DB");
+	*a = (struct arguments){.limits = GATE_DEFAULTS};
+	a->report.path = of_environment && *of_environment ? of_environment : "data/outcomes.db";
+	opterr = 0;
+	for (int id, at; at = optind, (id = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
+		if (id == HELP) {
+			fputs(usage_text, stdout);
+			return 0;
+		}
+		if (id == VERSION) {
+			puts("migration-status " PROJECT_VERSION);
+			return 0;
+		}
+		if (id == '?')
+			return usage("unknown option: %s", argv[at]);
+		if (id == ':')
+			return usage("%s needs a value", argv[at]);
+		if (!take_option(id, argv, a))
+			return usage("not a good value: %s", optarg ? optarg : argv[at]);
+	}
+	return optind < argc ? usage("unexpected argument: %s", argv[optind]) : -1;
+}
+
+/* --- output ------------------------------------------------------------------------------------------------------------- */
+
+static unsigned terminal_columns(void)
+{
+	struct winsize w;
+	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 ? w.ws_col : 0;
+}
+
+struct findings {
+	enum format format;
+	struct buf *out; /* lines for people, or JSON objects */
+};
+
+static void add_finding(void *arg, const struct gate_finding *f)
+{
+	struct findings *findings = arg;
+	struct buf *out = findings->out;
+	if (findings->format != JSON) {
+		buf_printf(out, "  %-15s  %s%s%s: %s\n", gate_verdict_text(f->verdict), f->service,
+			   *f->service ? "." : "", f->operation, f->why);
+		return;
+	}
+	const struct {
+		const char *name, *text;
+	} members[] = {{"service", f->service},
+		       {"operation", f->operation},
+		       {"verdict", gate_verdict_text(f->verdict)},
+		       {"why", f->why}};
+	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+		buf_printf(out, "%s\"%s\":", i ? "," : out->len ? ",{" : "{", members[i].name);
+		json_quote(out, span_of(members[i].text));
+	}
+	buf_puts(out, "}");
+}
+
+static void add_gate(const struct arguments *a, enum gate_verdict verdict, const char *why,
+		     const struct buf *findings, struct buf *out)
+{
+	if (a->format == TEXT) {
+		/* Its last line is the verdict, as scripts expect. */
+		buf_printf(out, "\n%.*sGate: %s: %s\n", SPAN_ARG(buf_span(findings)),
+			   gate_verdict_text(verdict), why);
+	} else if (a->format == JSON) {
+		while (out->len && out->ptr[out->len - 1] != '}') /* opens the report's object again */
+			out->len--;
+		out->len--;
+		buf_puts(out, ",\"gate\":{\"verdict\":");
+		json_quote(out, span_of(gate_verdict_text(verdict)));
+		buf_puts(out, ",\"why\":");
+		json_quote(out, span_of(why));
+		buf_printf(out, ",\"operations\":[%.*s]}}\n", SPAN_ARG(buf_span(findings)));
+	} else {
+		fprintf(stderr, "%.*sGate: %s: %s\n", SPAN_ARG(buf_span(findings)),
+			gate_verdict_text(verdict), why);
+	}
+}
+
+/* What legacy did before the span, for operations of which everybody has moved. NULL: not needed, or not to be had. */
+static struct report *make_baseline(const struct arguments *a, const struct report *r)
+{
+	struct report *baseline = NULL;
+	struct report_options o = a->report;
+	if (!o.since_us || !gate_needs_baseline(&a->limits, r))
+		return NULL;
+	o.until_us = o.since_us;
+	o.since_us -= GATE_BASELINE_US;
+	report_make(&o, &baseline, NULL);
+	return baseline;
+}
+
+static enum gate_verdict judge(const struct arguments *a, const struct report *r, struct buf *out)
+{
+	CLEANUP(report_freep) struct report *baseline = make_baseline(a, r);
+	CLEANUP(buf_releasep) struct buf lines = BUF_INIT(OUTPUT_MAX);
+	struct findings findings = {a->format, &lines};
+	char why[GATE_TEXT_MAX];
+	enum gate_verdict verdict = gate_check(&a->limits, r, baseline, add_finding, &findings, why);
+	add_gate(a, verdict, why, &lines, out);
+	return verdict;
+}
+
+static int format_report(const struct arguments *a, const struct report *r, struct buf *out)
+{
+	if (a->format == JSON)
+		return report_to_json(r, out);
+	return a->format == CSV ? report_to_csv(r, out) : report_to_text(r, terminal_columns(), out);
+}
+
+/* Meant for the terminal itself. */
+static void clear_screen(void)
+{
+	static const char home_and_clear[] = "\033[H\033[2J";
+	fflush(stdout);
+	ssize_t ignored = write(STDOUT_FILENO, home_and_clear, sizeof(home_and_clear) - 1);
+	(void)ignored;
+}
+
+static int show(struct arguments *a)
+{
+	CLEANUP(report_freep) struct report *r = NULL;
+	CLEANUP(buf_releasep) struct buf out = BUF_INIT(OUTPUT_MAX);
+	struct err e = {""};
+	int code = 0;
+	if (a->since)
+		when_parse(a->since, clock_wall_us(), &a->report.since_us); /* anew each time: "15m" is meant from now, also while watching */
+	else if (a->gate) /* what was long ago says nothing of the step that was taken last */
+		a->report.since_us = clock_wall_us() - GATE_SPAN_US;
+	if (a->until)
+		when_parse(a->until, clock_wall_us(), &a->report.until_us);
+	if (report_make(&a->report, &r, &e) < 0) {
+		fprintf(stderr, "migration-status: %s\n", e.text);
+		return a->gate ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
+	}
+	if (format_report(a, r, &out) == 0 && a->gate)
+		code = (int)judge(a, r, &out);
+	if (out.error) {
+		fprintf(stderr, "migration-status: the report does not fit into memory\n");
+		return EXIT_FAILURE;
+	}
+	if (a->watch_s && a->format == TEXT && isatty(STDOUT_FILENO))
+		clear_screen();
+	fwrite(out.ptr, 1, out.len, stdout);
+	if (fflush(stdout) != 0) {
+		fprintf(stderr, "migration-status: standard output: %s\n", strerror(errno));
+		return a->gate ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
+	}
+	return code;
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments a;
+	plain_output_begin();
+	int code = parse_arguments(argc, argv, &a);
+	if (code >= 0)
+		return code;
+	code = show(&a);
+	while (a.watch_s && !ferror(stdout)) {
+		struct timespec pause = {.tv_sec = a.watch_s};
+		nanosleep(&pause, NULL);
+		code = show(&a);
+	}
+	return code;
+}
