@@ -15,7 +15,7 @@
 
 #include "base/clock.h"
 #include "base/crypto.h"
-#include "tasks/celery_message.h"
+#include "tasks/celery/celery_message.h"
 
 #define WARM_UP 50
 

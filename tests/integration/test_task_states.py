@@ -42,6 +42,6 @@ KNOWN = [("celery", "celery_meta.c", r'"\\"([A-Z]+)\\""'), ("celery", "celery_me
 
 @pytest.mark.parametrize("backend, source, pattern", KNOWN)
 def test_every_state_that_the_code_knows_is_on_the_page(backend, source, pattern):
-    found = set(re.findall(pattern, read("src", "tasks", source)))
+    found = set(re.findall(pattern, read("src", "tasks", backend, source)))
     told = " ".join(state for of, state, _ in rows() if of == backend)
     assert found and not [state for state in found if "`%s`" % state not in told]

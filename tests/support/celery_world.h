@@ -5,7 +5,7 @@
 #define SUPPORT_CELERY_WORLD_H
 
 #include "support/redis_server.h"
-#include "tasks/celery.h"
+#include "tasks/celery/celery.h"
 #include "tasks/task_options.h"
 
 struct celery_world {

@@ -14,8 +14,8 @@
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "tasks/builtin.h"
 #include "tasks/task_options.h"
+#include "tasks/worker/builtin.h"
 
 #define MAX_INPUT (4u << 20)
 #define LOOK_AGAIN_MS 10 /* a cancellation may come from another loop */

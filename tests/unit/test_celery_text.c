@@ -11,9 +11,9 @@
 #include "base/crypto.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "tasks/celery.h"
-#include "tasks/celery_message.h"
-#include "tasks/celery_meta.h"
+#include "tasks/celery/celery.h"
+#include "tasks/celery/celery_message.h"
+#include "tasks/celery/celery_meta.h"
 #include "tasks/python_json.h"
 #include "tasks/task_options.h"
 

@@ -18,10 +18,10 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "tasks/hatchet_internal.h"
-#include "tasks/hatchet_message.h"
-#include "tasks/hatchet_run.h"
-#include "tasks/hatchet_token.h"
+#include "tasks/hatchet/hatchet_internal.h"
+#include "tasks/hatchet/hatchet_message.h"
+#include "tasks/hatchet/hatchet_run.h"
+#include "tasks/hatchet/hatchet_token.h"
 
 #define TENANT "707d0855-80ab-4e1f-a156-f1c4546cbf52"
 

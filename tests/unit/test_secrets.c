@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 #include "base/span.h"
-#include "tasks/secrets.h"
+#include "tasks/worker/secrets.h"
 
 static void hides(const char *name, const char *value, const char *text, const char *expected)
 {

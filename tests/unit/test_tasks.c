@@ -13,11 +13,11 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "tasks/backends.h"
-#include "tasks/builtin.h"
-#include "tasks/call_template.h"
 #include "tasks/number.h"
 #include "tasks/python_text.h"
-#include "tasks/registry.h"
+#include "tasks/worker/builtin.h"
+#include "tasks/worker/call_template.h"
+#include "tasks/worker/registry.h"
 
 static bool never_stopped(void *arg, unsigned ms)
 {

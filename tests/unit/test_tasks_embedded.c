@@ -26,8 +26,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "tasks/blocking.h"
-#include "tasks/embedded_internal.h"
-#include "tasks/store.h"
+#include "tasks/embedded/embedded_internal.h"
+#include "tasks/queue/store.h"
 #include "support/scratch.h"
 
 #define PATIENCE_MS 20000

@@ -14,7 +14,7 @@
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "base/db.h"
-#include "tasks/store.h"
+#include "tasks/queue/store.h"
 #include "support/scratch.h"
 
 struct fixture {

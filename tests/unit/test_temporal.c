@@ -19,9 +19,9 @@
 #include "base/file.h"
 #include "base/http_client.h"
 #include "base/json.h"
-#include "tasks/temporal.h"
-#include "tasks/temporal_options.h"
-#include "tasks/temporal_wire.h"
+#include "tasks/temporal/temporal.h"
+#include "tasks/temporal/temporal_options.h"
+#include "tasks/temporal/temporal_wire.h"
 
 #define PATIENCE_MS 20000
 

@@ -18,10 +18,10 @@
 #include "base/plain_output.h"
 #include "router/config.h"
 #include "tasks/backends.h"
-#include "tasks/registry.h"
-#include "tasks/spawn.h"
-#include "tasks/store.h"
-#include "tasks/worker.h"
+#include "tasks/queue/store.h"
+#include "tasks/worker/registry.h"
+#include "tasks/worker/spawn.h"
+#include "tasks/worker/worker.h"
 
 #define DEFAULT_DATABASE "tasks.db"
 #define DEFAULT_CONCURRENCY 4

@@ -1,0 +1,165 @@
+/* What the files of the celery backend share. Private to them. */
+#ifndef TASKS_CELERY_CELERY_INTERNAL_H
+#define TASKS_CELERY_CELERY_INTERNAL_H
+
+#include "base/crypto.h"
+#include "base/redis.h"
+#include "tasks/celery/celery.h"
+#include "tasks/celery/celery_message.h"
+#include "tasks/task_options.h"
+
+#define CELERY_RESULT_PREFIX "celery-task-meta-"
+#define CELERY_FANOUT_PREFIX "/{db}." /* kombu's */
+#define CELERY_PREFIX_MAX 64 /* of the configured prefixes, with NUL */
+#define CELERY_KEY_MAX (CELERY_PREFIX_MAX + 1 + sizeof(CELERY_RESULT_PREFIX) + TASK_ID_MAX)
+
+struct celery_options {
+	struct task_options base;
+	struct redis_url broker, results;
+	bool has_broker, has_results;
+	char *queue, *control_exchange, *workflows_path;
+	struct registry *workflows; /* NULL: none is declared */
+	char broker_prefix[CELERY_PREFIX_MAX], result_prefix[CELERY_PREFIX_MAX + 1]; /* of all keys and channels; "" is none */
+	size_t max_input;
+	unsigned connect_timeout_ms, command_timeout_ms, health_interval_ms;
+	bool terminate;
+	struct celery_lists lists;
+	char fanout_prefix[CELERY_PREFIX_MAX]; /* of channels, with {db} in it */
+	bool has_fanout_prefix, fanout_patterns;
+};
+
+/* Sentences for what is missing: with the broker's address, with the reason. */
+#define CELERY_NO_WORKER "no worker listens on %s (or its remote control is switched off, or its fanout_prefix or global_keyprefix is another)"
+#define CELERY_DEAF "results cannot be heard: %s"
+
+struct celery_client;
+struct celery_operation; /* a submission, look-up or cancellation under way */
+struct celery_health_request;
+struct celery_check_request;
+struct celery_worker; /* what one worker has answered */
+
+#define CELERY_QUESTIONS_MAX 4
+struct celery_question {
+	const char *method, *arguments; /* of the pidbox; arguments as JSON */
+};
+
+/* One round of questions to all workers, part of who asks (celery_pidbox.c). */
+struct celery_round {
+	const struct celery_question *questions;
+	size_t n_questions;
+	void (*answer)(struct celery_client *c, size_t question, struct span worker, struct span value); /* borrowed */
+	void (*end)(struct celery_client *c); /* may free the client */
+	/* What it came to, good at the end. */
+	bool reachable;	   /* the broker takes messages */
+	int64_t listeners; /* workers that a question was delivered to */
+	int64_t expected, answers;
+	struct err why; /* "" when all was asked */
+	/* celery_pidbox.c's own */
+	struct celery_round *next;
+	bool running;
+	size_t asked;
+	uint64_t begun_ms;
+	char tickets[CELERY_QUESTIONS_MAX][CRYPTO_UUID];
+};
+
+struct celery_pidbox {
+	struct celery_round *first; /* under way; the others wait behind it */
+	bool begun;
+};
+
+/* Whether results can be heard (celery_hearing.c). */
+struct celery_hearing {
+	struct redis_subscription *probe;
+	struct loop_timer *limit;
+	bool settled; /* it is known */
+	bool stays;   /* the probe, to know it at all times */
+	struct err why; /* "" when they can */
+};
+
+struct celery_health {
+	struct celery_health_request *requests;
+	struct loop_work work; /* tells them */
+	struct celery_round round;
+	struct task_health now;
+	uint64_t asked_ms; /* 0: never */
+};
+
+struct celery_check {
+	struct celery_check_request *requests;
+	struct loop_work work;
+	struct celery_round round;
+	struct celery_worker *workers;
+	size_t n_workers, size; /* size: bytes kept of all */
+	bool cut;		/* there was more than is kept */
+	uint64_t known_ms;	/* when the round ended; 0: none has */
+};
+
+struct celery_client {
+	struct task_client base;
+	const struct celery_options *o;
+	struct redis *broker, *results; /* may be one */
+	struct redis *listener;		/* subscriptions to results */
+	struct redis *replies;		/* BRPOP; NULL until workers are asked */
+	struct celery_sender sender;
+	struct celery_operation *operations;
+	struct celery_operation *held, **held_end; /* submissions, until it is known whether results can be heard */
+	struct task_wait *waits;
+	struct task_wait *offered; /* subscribed ahead, submitted, and not waited for yet */
+	struct loop_work drop_offered;
+	bool drop_due;
+	struct task_wait *unheard, **unheard_end; /* to be read when no message comes, oldest first */
+	struct loop_timer *read_timer;
+	struct celery_pidbox pidbox;
+	struct celery_hearing hearing;
+	struct celery_health health;
+	struct celery_check check;
+};
+
+int celery_connect(struct celery_client *c, const struct redis_url *url, redis_state_fn on_state, struct redis **ret, struct err *e);
+struct span celery_result_key(const struct celery_client *c, struct span id, char key[CELERY_KEY_MAX]);
+
+/* celery_options.c */
+extern const struct task_setting celery_settings[];
+int celery_options_check(struct task_options *o, const struct task_backend_setup *setup, struct err *e);
+void celery_options_release(struct task_options *o);
+
+/* celery_wait.c */
+int celery_waits_init(struct celery_client *c);
+/* Subscribes to the result of a task that is not submitted yet, for a wait that follows; NULL: no memory, it subscribes itself then.
+ * Ends by celery_wait_offer once the task is submitted, which leaves it to celery_wait until the end of the loop's round, or by
+ * celery_wait_cancel. NULL is fine for both. */
+struct task_wait *celery_wait_ahead(struct celery_client *c, struct span id);
+void celery_wait_offer(struct task_wait *w);
+struct task_wait *celery_wait(struct task_client *base, struct span id, task_result_fn fn, void *arg);
+void celery_wait_cancel(struct task_wait *w);
+void celery_waits_read_again(struct celery_client *c); /* the result backend is back */
+void celery_waits_drop(struct celery_client *c);
+
+/* celery.c */
+void celery_submit_go_on(struct celery_client *c); /* pushes or refuses the submissions that are held */
+
+/* NULL when it is to be submitted as a task. */
+const struct workflow_definition *celery_workflow(const struct celery_client *c, bool workflow, struct span name);
+
+/* celery_hearing.c */
+int celery_hearing_init(struct celery_client *c);
+/* Whether c->hearing.why can be believed. Where not, celery_hear finds it out, and what waits for it goes on then (it may be at once). */
+bool celery_hears(const struct celery_client *c);
+void celery_hear(struct celery_client *c, bool stays);
+void celery_hearing_state(void *client, enum redis_state state, const char *why); /* redis_state_fn of the listener */
+void celery_hearing_drop(struct celery_client *c);
+
+/* celery_pidbox.c */
+int celery_pidbox_ask(struct celery_client *c, struct celery_round *round, struct err *e); /* not while it is running */
+void celery_pidbox_go_on(struct celery_client *c);
+void celery_pidbox_channel(const struct celery_client *c, struct buf *out);
+
+/* celery_check.c */
+void celery_check(struct task_client *base, const struct task_probe *probe, task_check_fn fn, void *arg);
+void celery_check_drop(struct celery_client *c);
+
+/* celery_health.c */
+void celery_health(struct task_client *base, task_health_fn fn, void *arg);
+void celery_health_drop(struct celery_client *c);
+
+#endif

@@ -1,0 +1,193 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tasks/celery/celery_internal.h"
+
+static int set_url(struct redis_url *u, bool *has, struct span value, struct err *e)
+{
+	redis_url_release(u);
+	*has = false;
+	int r = redis_url_parse(value, u, e);
+	*has = r == 0;
+	return r;
+}
+
+static int set_broker(void *options, struct span value, struct err *e)
+{
+	struct celery_options *o = options;
+	return set_url(&o->broker, &o->has_broker, value, e);
+}
+
+static int set_results(void *options, struct span value, struct err *e)
+{
+	struct celery_options *o = options;
+	return set_url(&o->results, &o->has_results, value, e);
+}
+
+/* Names become parts of keys, channels and JSON. */
+static int set_name(void *field, struct span value, struct err *e)
+{
+	bool good = value.len > 0 && value.len <= 200;
+	for (size_t i = 0; good && i < value.len; i++)
+		good = (unsigned char)value.ptr[i] > ' ' && value.ptr[i] != '"' && value.ptr[i] != '\\';
+	if (!good)
+		return err_set(e, -EINVAL, "expected a name of 1 to 200 characters without blanks and quotes");
+	return task_setting_text(field, value, e);
+}
+
+static int set_prefix(void *field, struct span value, struct err *e)
+{
+	bool good = value.len < CELERY_PREFIX_MAX;
+	for (size_t i = 0; good && i < value.len; i++)
+		good = (unsigned char)value.ptr[i] > ' ' && (unsigned char)value.ptr[i] < 0x7f;
+	if (!good)
+		return err_set(e, -EINVAL, "expected a text of at most %d ASCII characters without blanks", CELERY_PREFIX_MAX - 1);
+	span_copy(value, field, CELERY_PREFIX_MAX);
+	return 0;
+}
+
+/* Celery puts a _ behind the prefix of results that ends in none of these (celery/backends/base.py, 5.5 and newer). */
+static int set_result_prefix(void *field, struct span value, struct err *e)
+{
+	int r = set_prefix(field, value, e);
+	if (r == 0 && value.len && !strchr(":_-.", value.ptr[value.len - 1]))
+		strcat(field, "_");
+	return r;
+}
+
+static int set_duration(void *field, struct span value, struct err *e)
+{
+	return task_setting_duration(field, value, 1, 3600000, e);
+}
+
+static int set_size(void *field, struct span value, struct err *e)
+{
+	return task_setting_size(field, value, CELERY_MAX_INPUT, e);
+}
+
+static int set_switch(void *field, struct span value, struct err *e)
+{
+	if (!span_is(value, "true") && !span_is(value, "false"))
+		return err_set(e, -EINVAL, "expected true or false");
+	*(bool *)field = span_is(value, "true");
+	return 0;
+}
+
+/* Of any characters, as kombu takes it; YAML's "\x06\x16" stands for the default. */
+static int set_separator(void *field, struct span value, struct err *e)
+{
+	struct celery_lists *l = field;
+	if (value.len < 1 || value.len > CELERY_SEPARATOR_MAX || memchr(value.ptr, '\0', value.len))
+		return err_set(e, -EINVAL, "expected a text of 1 to %d bytes", CELERY_SEPARATOR_MAX);
+	span_copy(value, l->separator, sizeof(l->separator));
+	return 0;
+}
+
+/* One step of the list; *at moves behind it and its comma. */
+static bool read_step(const char **at, int *ret)
+{
+	char *end;
+	*at += strspn(*at, " ");
+	if (**at < '0' || **at > '9')
+		return false;
+	long step = strtol(*at, &end, 10);
+	end += strspn(end, " ");
+	bool last = !*end;
+	if (step > 255 || (!last && (*end != ',' || !end[1])))
+		return false;
+	*at = end + (last ? 0 : 1);
+	*ret = (int)step;
+	return true;
+}
+
+static int set_steps(void *field, struct span value, struct err *e)
+{
+	struct celery_lists *l = field;
+	CLEANUP(freep) char *text = span_dup(value);
+	const char *at = text;
+	size_t n = 0;
+	bool good = at && *at;
+	for (; good && *at; n++)
+		good = n < CELERY_STEPS_MAX && read_step(&at, &l->steps[n]) && (n == 0 || l->steps[n] > l->steps[n - 1]);
+	if (!good)
+		return err_set(e, -EINVAL, "expected ascending numbers from 0 to 255, at most %d, as [0, 3, 6, 9]", CELERY_STEPS_MAX);
+	l->n_steps = n;
+	return 0;
+}
+
+/* true, false, or the prefix itself, as in broker_transport_options. */
+static int set_fanout_prefix(void *options, struct span value, struct err *e)
+{
+	struct celery_options *o = options;
+	o->has_fanout_prefix = true;
+	if (span_is(value, "false") || span_is(value, "true"))
+		value = span_is(value, "true") ? SPAN_LIT(CELERY_FANOUT_PREFIX) : SPAN_LIT("");
+	return set_prefix(o->fanout_prefix, value, e);
+}
+
+#define FIELD(name) .offset = offsetof(struct celery_options, name)
+const struct task_setting celery_settings[] = {
+	{.key = "broker_url", .set = set_broker, .variables = {"CELERY_BROKER_URL"}},
+	{.key = "result_backend", .set = set_results, .variables = {"CELERY_RESULT_BACKEND"}},
+	{.key = "broker_key_prefix", .set = set_prefix, FIELD(broker_prefix)},
+	{.key = "result_key_prefix", .set = set_result_prefix, FIELD(result_prefix)},
+	{.key = "sep", .set = set_separator, FIELD(lists)},
+	{.key = "priority_steps", .set = set_steps, FIELD(lists)},
+	{.key = "fanout_prefix", .set = set_fanout_prefix},
+	{.key = "fanout_patterns", .set = set_switch, FIELD(fanout_patterns)},
+	{.key = "queue", .set = set_name, FIELD(queue)},
+	{.key = "workflows", .path = true, .set = task_setting_text, FIELD(workflows_path)},
+	{.key = "max_input", .set = set_size, FIELD(max_input)},
+	{.key = "connect_timeout", .set = set_duration, FIELD(connect_timeout_ms)},
+	{.key = "command_timeout", .set = set_duration, FIELD(command_timeout_ms)},
+	{.key = "health_interval", .set = set_duration, FIELD(health_interval_ms)},
+	{.key = "terminate", .set = set_switch, FIELD(terminate)},
+	{.key = "control_exchange", .set = set_name, FIELD(control_exchange)},
+	{.key = NULL},
+};
+
+static int load_workflows(struct celery_options *o, const struct task_backend_setup *setup, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
+	int r = registry_load_workflows(o->workflows_path, &problems, &o->workflows);
+	return r < 0 ? task_setup_mistakes(setup, r, "workflows", buf_span(&problems), e) : 0;
+}
+
+int celery_options_check(struct task_options *base, const struct task_backend_setup *setup, struct err *e)
+{
+	struct celery_options *o = (struct celery_options *)base;
+	int r = 0;
+	if (!o->has_broker)
+		return err_set(e, -EINVAL, "broker_url is missing (CELERY_BROKER_URL, or in the file)");
+	if (!o->queue)
+		r = set_name(&o->queue, SPAN_LIT(CELERY_DEFAULT_QUEUE), e);
+	if (r == 0 && !o->control_exchange)
+		r = set_name(&o->control_exchange, SPAN_LIT("celery"), e);
+	if (r == 0 && o->workflows_path)
+		r = load_workflows(o, setup, e);
+	if (!o->lists.separator[0])
+		strcpy(o->lists.separator, celery_lists_default.separator);
+	if (o->lists.n_steps == 0) {
+		memcpy(o->lists.steps, celery_lists_default.steps, sizeof(o->lists.steps));
+		o->lists.n_steps = celery_lists_default.n_steps;
+	}
+	if (!o->has_fanout_prefix)
+		strcpy(o->fanout_prefix, CELERY_FANOUT_PREFIX);
+	o->max_input = o->max_input ? o->max_input : 64u << 20;
+	o->connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : 3000;
+	o->command_timeout_ms = o->command_timeout_ms ? o->command_timeout_ms : 10000;
+	o->health_interval_ms = o->health_interval_ms ? o->health_interval_ms : 5000;
+	return r;
+}
+
+void celery_options_release(struct task_options *base)
+{
+	struct celery_options *o = (struct celery_options *)base;
+	redis_url_release(&o->broker);
+	redis_url_release(&o->results);
+	free(o->queue);
+	free(o->control_exchange);
+	free(o->workflows_path);
+	registry_free(o->workflows);
+}

@@ -1,0 +1,242 @@
+/*
+ * Waiting for results: SUBSCRIBE to the result's channel, then GET its key, so that nothing is missed between the two; and both again
+ * after each reconnection.
+ *
+ * A wait ends by the first meta with a final state, from whichever of the two. When the read failed because the connection for commands
+ * is away, it is due again once that is ready (celery_waits_read_again).
+ *
+ * A submission whose result is awaited subscribes ahead, on a connection that is up. Its result is then practically always heard, and
+ * most tasks end without being read at all: the read waits for READ_LATER_MS, and many are sent together. Nothing orders the two
+ * connections, though, which is why it cannot be left out. It comes at once wherever something can have been missed for another reason.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "tasks/celery/celery_internal.h"
+#include "tasks/celery/celery_meta.h"
+
+#define READ_LATER_MS 20
+
+struct task_wait {
+	struct celery_client *client;
+	struct task_wait *next, **link;
+	struct task_wait *next_offered;
+	struct task_wait *next_unheard, **unheard_link; /* NULL: not in that list */
+	uint64_t read_ms;			      /* when it is due */
+	struct redis_subscription *subscription;
+	struct redis_call *read;
+	bool unread;	/* the last read failed */
+	bool confirmed; /* the subscription was */
+	bool missed;	/* something was, or may have been, before there was a callback for it */
+	bool ahead;	/* subscribed before the task was submitted */
+	task_result_fn fn; /* NULL: nobody has claimed it yet */
+	void *arg;
+	char id[TASK_ID_MAX];
+};
+
+static void leave_unheard(struct task_wait *w)
+{
+	if (!w->unheard_link)
+		return;
+	*w->unheard_link = w->next_unheard;
+	*(w->next_unheard ? &w->next_unheard->unheard_link : &w->client->unheard_end) = w->unheard_link;
+	w->unheard_link = NULL;
+}
+
+static void wait_free(struct task_wait *w)
+{
+	*w->link = w->next;
+	if (w->next)
+		w->next->link = w->link;
+	leave_unheard(w);
+	redis_unsubscribe(w->subscription);
+	redis_call_cancel(w->read);
+	free(w);
+}
+
+/* Ends the wait when the meta is final. */
+static void consider(struct task_wait *w, struct span text)
+{
+	struct celery_meta m = CELERY_META_INIT;
+	struct task_result r;
+	struct task_wait copy = *w;
+	int error = celery_meta_read(&m, text, span_of(copy.id), &r);
+	if (error || celery_meta_is_end(&r)) {
+		wait_free(w);
+		copy.fn(copy.arg, error, error ? NULL : &r);
+	}
+	celery_meta_release(&m);
+}
+
+static void on_read(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+{
+	struct task_wait *w = arg;
+	(void)why;
+	w->read = NULL;
+	w->unread = outcome != REDIS_ANSWERED || redis_reply_type(reply) == REDIS_ERROR;
+	if (redis_reply_type(reply) == REDIS_TEXT)
+		consider(w, redis_reply_text(reply));
+}
+
+static void read_result(struct task_wait *w)
+{
+	char key[CELERY_KEY_MAX];
+	const struct span words[] = {SPAN_LIT("GET"), celery_result_key(w->client, span_of(w->id), key)};
+	leave_unheard(w);
+	redis_call_cancel(w->read);
+	w->read = redis_command(w->client->results, words, 2, 0, on_read, w);
+}
+
+static void on_read_timer(void *arg)
+{
+	struct celery_client *c = arg;
+	while (c->unheard && c->unheard->read_ms <= loop_now_ms(c->base.loop))
+		read_result(c->unheard);
+	/* Not when the next one is due, but when some have come together. */
+	if (c->unheard)
+		loop_timer_start(c->read_timer, READ_LATER_MS);
+}
+
+static void read_later(struct task_wait *w)
+{
+	struct celery_client *c = w->client;
+	w->read_ms = loop_now_ms(c->base.loop) + READ_LATER_MS;
+	w->next_unheard = NULL;
+	w->unheard_link = c->unheard_end;
+	*c->unheard_end = w;
+	c->unheard_end = &w->next_unheard;
+	if (!loop_timer_active(c->read_timer))
+		loop_timer_start(c->read_timer, READ_LATER_MS);
+}
+
+/* The first time and each time after a reconnection. */
+static void on_ready(void *arg)
+{
+	struct task_wait *w = arg;
+	bool heard_all = w->ahead && !w->confirmed;
+	w->confirmed = true;
+	w->missed |= !heard_all;
+	if (w->fn && heard_all)
+		read_later(w);
+	else if (w->fn)
+		read_result(w);
+}
+
+static void on_message(void *arg, struct span payload)
+{
+	struct task_wait *w = arg;
+	w->missed |= !w->fn;
+	if (w->fn)
+		consider(w, payload);
+}
+
+static const struct redis_listener listener = {.ready = on_ready, .message = on_message};
+
+static struct task_wait *wait_new(struct celery_client *c, struct span id)
+{
+	struct task_wait *w = calloc(1, sizeof(*w));
+	char key[CELERY_KEY_MAX];
+	if (!w)
+		return NULL;
+	w->client = c;
+	span_copy(id, w->id, sizeof(w->id));
+	w->subscription = redis_subscribe(c->listener, celery_result_key(w->client, span_of(w->id), key), &listener, w);
+	if (!w->subscription) {
+		free(w);
+		return NULL;
+	}
+	w->next = c->waits;
+	w->link = &c->waits;
+	if (w->next)
+		w->next->link = &w->next;
+	c->waits = w;
+	return w;
+}
+
+struct task_wait *celery_wait_ahead(struct celery_client *c, struct span id)
+{
+	/* A connection that is not up yet may be so after the task has run. */
+	bool up = redis_state(c->listener) == REDIS_READY;
+	struct task_wait *w = wait_new(c, id);
+	if (w)
+		w->ahead = up;
+	return w;
+}
+
+void celery_wait_offer(struct task_wait *w)
+{
+	if (!w)
+		return;
+	struct celery_client *c = w->client;
+	if (!c->drop_due)
+		loop_defer(c->base.loop, &c->drop_offered);
+	c->drop_due = true;
+	w->next_offered = c->offered;
+	c->offered = w;
+}
+
+static void drop_offered(struct loop_work *work)
+{
+	struct celery_client *c = (struct celery_client *)((char *)work - offsetof(struct celery_client, drop_offered));
+	c->drop_due = false;
+	for (struct task_wait *w = steal(c->offered), *next; w; w = next) {
+		next = w->next_offered;
+		wait_free(w);
+	}
+}
+
+static struct task_wait *claim(struct celery_client *c, struct span id)
+{
+	struct task_wait **at = &c->offered;
+	while (*at && !span_is(id, (*at)->id))
+		at = &(*at)->next_offered;
+	struct task_wait *w = *at;
+	if (w)
+		*at = w->next_offered;
+	return w;
+}
+
+struct task_wait *celery_wait(struct task_client *base, struct span id, task_result_fn fn, void *arg)
+{
+	struct celery_client *c = (struct celery_client *)base;
+	struct task_wait *w = claim(c, id);
+	if (!w)
+		w = wait_new(c, id);
+	if (!w)
+		return NULL;
+	w->fn = fn;
+	w->arg = arg;
+	if (w->missed)
+		read_result(w);
+	else if (w->confirmed)
+		read_later(w);
+	return w;
+}
+
+void celery_wait_cancel(struct task_wait *w)
+{
+	if (w)
+		wait_free(w);
+}
+
+void celery_waits_read_again(struct celery_client *c)
+{
+	for (struct task_wait *w = c->waits; w; w = w->next)
+		if (w->unread && !w->read)
+			read_result(w);
+}
+
+int celery_waits_init(struct celery_client *c)
+{
+	c->drop_offered.fn = drop_offered;
+	c->unheard_end = &c->unheard;
+	return loop_timer_new(c->base.loop, on_read_timer, c, &c->read_timer);
+}
+
+void celery_waits_drop(struct celery_client *c)
+{
+	loop_defer_cancel(c->base.loop, &c->drop_offered);
+	loop_timer_free(c->read_timer);
+	while (c->waits)
+		wait_free(c->waits);
+}

@@ -1,0 +1,473 @@
+/*
+ * Settings, the client with its operations, and the verbs that are one or two requests: cancel and health.
+ */
+#include "tasks/hatchet/hatchet.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "tasks/hatchet/hatchet_internal.h"
+#include "tasks/hatchet/hatchet_message.h"
+#include "tasks/hatchet/hatchet_token.h"
+
+/* --- settings ------------------------------------------------------------------------------------------------------------ */
+
+static struct span trimmed(struct span s)
+{
+	while (s.len && strchr(" \t\r\n", s.ptr[s.len - 1]))
+		s.len--;
+	while (s.len && strchr(" \t\r\n", s.ptr[0]))
+		s.ptr++, s.len--;
+	return s;
+}
+
+static int find_token(const struct hatchet_settings *s, struct buf *text, struct span *ret, struct err *e)
+{
+	if (s->token && s->token[0]) {
+		*ret = trimmed(span_of(s->token));
+		return 0;
+	}
+	if (!s->token_file || !s->token_file[0])
+		return err_set(e, -EINVAL, "no token: set HATCHET_CLIENT_TOKEN, or token_file");
+	int r = file_read(s->token_file, 32768, text, e);
+	if (r < 0)
+		return err_prefix(e, r, "token_file");
+	*ret = trimmed(buf_span(text));
+	return ret->len ? 0 : err_set(e, -EINVAL, "token_file %s is empty", s->token_file);
+}
+
+static int check_expiry(const struct hatchet_claims *claims, struct err *e)
+{
+	char when[CLOCK_TEXT_MAX];
+	if (!claims->expires_s || claims->expires_s * 1000000 > clock_wall_us())
+		return 0;
+	clock_format(claims->expires_s * 1000000, when);
+	return err_set(e, -EINVAL, "the token has expired (%s); make a new one in Hatchet under Settings, API Tokens", when);
+}
+
+static int set_url(struct hatchet_settings *s, struct span url, struct err *e)
+{
+	while (url.len && url.ptr[url.len - 1] == '/')
+		url.len--;
+	if (!url.len)
+		return err_set(e, -EINVAL, "the token names no server_url: set HATCHET_SERVER_URL");
+	bool scheme = (span_starts(url, SPAN_LIT("http://")) && url.len > 7) || (span_starts(url, SPAN_LIT("https://")) && url.len > 8);
+	for (size_t i = 0; i < url.len; i++)
+		if ((unsigned char)url.ptr[i] <= ' ' || url.ptr[i] == '?' || url.ptr[i] == '#' || url.ptr[i] == '@')
+			scheme = false;
+	if (!scheme) /* not shown: it may hold a password */
+		return err_set(e, -EINVAL, "server_url is not like http://host:port (no user, query or fragment)");
+	s->url = span_dup(url);
+	return s->url ? 0 : err_set(e, -ENOMEM, "out of memory");
+}
+
+/* What it will be asked to run, by the engine's names. */
+static int put_workflows(struct hatchet_settings *s, const struct task_backend_setup *setup)
+{
+	CLEANUP(buf_releasep) struct buf names = BUF_INIT(1u << 20);
+	for (size_t i = 0; i < setup->n_calls; i++)
+		buf_printf(&names, "%s%.*s%s", i ? "," : "", SPAN_ARG(setup->calls[i].task),
+			   setup->calls[i].workflow ? "" : "_workflow");
+	s->workflows = names.error ? NULL : buf_steal(&names);
+	return s->workflows ? 0 : -ENOMEM;
+}
+
+static void set_times(struct hatchet_settings *s)
+{
+	s->request_ms = s->request_ms ? s->request_ms : 30000;
+	s->name_ms = s->name_ms ? s->name_ms : 60000;
+	s->grace_ms = s->grace_ms ? s->grace_ms : 10000;
+	s->unreachable_ms = s->unreachable_ms ? s->unreachable_ms : 60000;
+	s->flicker_ms = s->flicker_ms ? s->flicker_ms : 1000;
+}
+
+static int settings_check(struct task_options *base, const struct task_backend_setup *setup, struct err *e)
+{
+	struct hatchet_settings *s = (struct hatchet_settings *)base;
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(1u << 20);
+	struct hatchet_claims claims;
+	struct span token;
+	int r = find_token(s, &text, &token, e);
+	if (r < 0 || (r = hatchet_token_read(token, &claims, e)) < 0 || (r = check_expiry(&claims, e)) < 0 ||
+	    (r = set_url(s, span_of(s->server_url && s->server_url[0] ? s->server_url : claims.server_url), e)) < 0)
+		return r;
+	memcpy(s->tenant, claims.tenant, sizeof(s->tenant));
+	s->expires_s = claims.expires_s;
+	if (asprintf(&s->authorization, "Bearer %.*s", SPAN_ARG(token)) < 0)
+		s->authorization = NULL;
+	if (!s->authorization || put_workflows(s, setup) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	set_times(s);
+	return 0;
+}
+
+static void settings_release(struct task_options *base)
+{
+	struct hatchet_settings *s = (struct hatchet_settings *)base;
+	free(s->token);
+	free(s->token_file);
+	free(s->server_url);
+	free(s->ca_file);
+	free(s->authorization);
+	free(s->url);
+	free(s->workflows);
+}
+
+#define FIELD(name) .offset = offsetof(struct hatchet_settings, name)
+static const struct task_setting settings[] = {
+	{.key = "token", .set = task_setting_text, FIELD(token), .variables = {"HATCHET_CLIENT_TOKEN", "HATCHET_TOKEN"}},
+	{.key = "token_file", .path = true, .set = task_setting_text, FIELD(token_file)},
+	{.key = "server_url",
+	 .set = task_setting_text,
+	 FIELD(server_url),
+	 .variables = {"HATCHET_SERVER_URL", "HATCHET_CLIENT_SERVER_URL"}},
+	{.key = "ca_file", .path = true, .set = task_setting_text, FIELD(ca_file)},
+	{.key = NULL},
+};
+
+/* --- lanes --------------------------------------------------------------------------------------------------------------- */
+
+static void begin_turn(struct hatchet_operation *op)
+{
+	op->queued = false;
+	op->lane->under_way++;
+	op->wake(op);
+}
+
+static void leave_lane(struct hatchet_operation *op)
+{
+	struct hatchet_lane *lane = op->lane;
+	if (!lane)
+		return;
+	op->lane = NULL;
+	if (op->queued) {
+		op->queued = false;
+		TAILQ_REMOVE(&lane->queue, op, turn);
+		return;
+	}
+	lane->under_way--;
+	struct hatchet_operation *next = TAILQ_FIRST(&lane->queue);
+	if (!next || op->client->closing)
+		return;
+	TAILQ_REMOVE(&lane->queue, next, turn);
+	loop_timer_stop(next->timer);
+	begin_turn(next);
+}
+
+void hatchet_in_turn(struct hatchet_operation *op, enum hatchet_lane_kind kind, void (*ask)(struct hatchet_operation *op),
+		     void (*late)(struct hatchet_operation *op))
+{
+	op->lane = &op->client->lanes[kind];
+	op->wake = ask;
+	op->late = late;
+	if (op->lane->under_way < HATCHET_LANE_WIDTH) {
+		begin_turn(op);
+		return;
+	}
+	op->queued = true;
+	TAILQ_INSERT_TAIL(&op->lane->queue, op, turn);
+	if (late)
+		loop_timer_start(op->timer, op->client->settings->request_ms);
+}
+
+/* --- operations ---------------------------------------------------------------------------------------------------------- */
+
+static void on_timer(void *arg)
+{
+	struct hatchet_operation *op = arg;
+	if (op->queued) {
+		leave_lane(op);
+		op->late(op);
+	} else if (op->not_started) {
+		const struct http_reply r = {.failure = HTTP_NOT_CONNECTED, .detail = "the request could not be made"};
+		op->not_started = false;
+		leave_lane(op);
+		op->reply(op, &r);
+	} else {
+		op->wake(op);
+	}
+}
+
+void *hatchet_operation_new(struct hatchet_client *c, size_t size)
+{
+	struct hatchet_operation *op = calloc(1, size);
+	if (!op || loop_timer_new(c->base.loop, on_timer, op, &op->timer) < 0) {
+		free(op);
+		return NULL;
+	}
+	op->client = c;
+	op->next = c->operations;
+	op->link = &c->operations;
+	if (op->next)
+		op->next->link = &op->next;
+	c->operations = op;
+	return op;
+}
+
+void hatchet_operation_end(struct hatchet_operation *op)
+{
+	if (!op->link)
+		return;
+	*op->link = op->next;
+	if (op->next)
+		op->next->link = op->link;
+	op->link = NULL;
+	op->call = http_cancel(op->call);
+	op->timer = loop_timer_free(op->timer);
+	leave_lane(op);
+}
+
+void hatchet_operation_free(struct hatchet_operation *op)
+{
+	hatchet_operation_end(op);
+	if (op->release)
+		op->release(op);
+	else
+		free(op);
+}
+
+void hatchet_put_tenant(const struct hatchet_client *c, struct buf *path, bool stable)
+{
+	buf_printf(path, "/api/v1/%stenants/%s", stable ? "stable/" : "", c->settings->tenant);
+}
+
+static void on_done(void *arg, const struct http_reply *r)
+{
+	struct hatchet_operation *op = arg;
+	op->call = NULL;
+	leave_lane(op);
+	op->reply(op, r);
+}
+
+void hatchet_ask(struct hatchet_operation *op, const char *method, const struct buf *path, struct span body, bool once, hatchet_reply_fn fn)
+{
+	const struct hatchet_settings *s = op->client->settings;
+	CLEANUP(buf_releasep) struct buf url = BUF_INIT(8192);
+	const struct http_field fields[] = {{SPAN_LIT("Authorization"), span_of(s->authorization)},
+					    {SPAN_LIT("Accept"), SPAN_LIT("application/json")},
+					    {SPAN_LIT("Content-Type"), SPAN_LIT("application/json")}};
+	buf_puts(&url, s->url);
+	buf_append_span(&url, buf_span(path));
+	struct http_call_request r = {
+		.method = method,
+		.url = buf_span(&url).ptr,
+		.fields = fields,
+		.n_fields = body.ptr ? 3 : 2,
+		.body = body,
+		.connect_timeout_ms = s->request_ms < 5000 ? s->request_ms : 5000,
+		.timeout_ms = s->request_ms,
+		.max_body = HATCHET_MAX_ANSWER,
+		.may_resend = !once,
+		/* A kept connection may be dead without our knowing, and then nobody knows whether it was executed. */
+		.fresh_connection = once,
+	};
+	struct http_events events = {.arg = op, .done = on_done};
+	op->reply = fn;
+	if (!path->error && !url.error && http_start(op->client->http, &r, &events, &op->call, NULL) == 0)
+		return;
+	op->call = NULL;
+	op->not_started = true;
+	loop_timer_start(op->timer, 0);
+}
+
+void hatchet_sleep(struct hatchet_operation *op, unsigned ms, void (*wake)(struct hatchet_operation *op))
+{
+	op->wake = wake;
+	loop_timer_start(op->timer, ms);
+}
+
+int hatchet_problem(const struct hatchet_client *c, const struct http_reply *r, int code, struct err *e)
+{
+	char said[256];
+	if (r->failure != HTTP_OK)
+		return err_set(e, code, "%s: %s", c->settings->url, r->detail ? r->detail : "no answer");
+	hatchet_read_problem(r->body, said, sizeof(said));
+	if (r->status == 403) {
+		bool expired = c->settings->expires_s && c->settings->expires_s * 1000000 <= clock_wall_us();
+		return err_set(e, code, "%s: token not accepted%s", c->settings->url, expired ? ": it has expired" : "");
+	}
+	return err_set(e, code, "%s: status %d%s%s", c->settings->url, r->status, *said ? ": " : "", said);
+}
+
+/* --- client -------------------------------------------------------------------------------------------------------------- */
+
+static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret, struct err *e)
+{
+	const struct hatchet_settings *s = (const struct hatchet_settings *)options;
+	struct hatchet_client *c = calloc(1, sizeof(*c));
+	if (!c)
+		return err_set(e, -ENOMEM, "out of memory");
+	struct http_client_options o = {.ca_file = s->ca_file};
+	task_client_init(&c->base, &hatchet_backend, loop);
+	c->settings = s;
+	for (size_t i = 0; i < HATCHET_LANES; i++)
+		TAILQ_INIT(&c->lanes[i].queue);
+	int r = http_client_new(loop, &o, &c->http, e);
+	if (r < 0) {
+		free(c);
+		return r;
+	}
+	return (*ret = &c->base, 0);
+}
+
+static void client_free(struct task_client *base)
+{
+	struct hatchet_client *c = (struct hatchet_client *)base;
+	c->closing = true; /* what waits for its turn is dropped, not sent */
+	while (c->operations)
+		hatchet_operation_free(c->operations);
+	hatchet_names_free(c);
+	http_client_free(c->http);
+	free(c);
+}
+
+/* --- cancel -------------------------------------------------------------------------------------------------------------- */
+
+struct cancellation {
+	struct hatchet_operation op;
+	task_done_fn fn;
+	void *arg;
+};
+
+static void on_cancelled(struct hatchet_operation *op, const struct http_reply *r)
+{
+	struct cancellation *x = (struct cancellation *)op;
+	struct err why = {""};
+	int error = 0;
+	hatchet_operation_end(op);
+	if (r->failure == HTTP_OK && r->status == 400)
+		error = hatchet_problem(op->client, r, TASK_E_NOT_FOUND, &why); /* no id of the engine's */
+	else if (r->failure != HTTP_OK || r->status != 200)
+		error = hatchet_problem(op->client, r, TASK_E_UNREACHABLE, &why);
+	x->fn(x->arg, error, &why);
+	hatchet_operation_free(op);
+}
+
+/* Ids that the engine does not know are echoed like the others: it cannot tell. */
+static void client_cancel(struct task_client *base, struct span task_id, task_done_fn fn, void *arg)
+{
+	struct hatchet_client *c = (struct hatchet_client *)base;
+	CLEANUP(buf_releasep) struct buf path = BUF_INIT(1024), body = BUF_INIT(1024);
+	char id[TASK_ID_MAX];
+	struct cancellation *x = hatchet_operation_new(c, sizeof(*x));
+	if (!x) {
+		struct err why;
+		fn(arg, err_set(&why, -ENOMEM, "out of memory"), &why);
+		return;
+	}
+	x->fn = fn;
+	x->arg = arg;
+	span_copy(task_id, id, sizeof(id));
+	hatchet_put_tenant(c, &path, true);
+	buf_puts(&path, "/tasks/cancel");
+	buf_printf(&body, "{\"externalIds\":[\"");
+	buf_put_segment(&body, span_of(id)); /* no quotes, whatever it is */
+	buf_puts(&body, "\"]}");
+	hatchet_ask(&x->op, "POST", &path, buf_span(&body), false, on_cancelled);
+}
+
+/* --- health -------------------------------------------------------------------------------------------------------------- */
+
+struct examination {
+	struct hatchet_operation op;
+	task_health_fn fn;
+	void *arg;
+	struct task_health health;
+};
+
+static void tell_health(struct examination *x)
+{
+	hatchet_operation_end(&x->op);
+	x->fn(x->arg, &x->health);
+	hatchet_operation_free(&x->op);
+}
+
+static void fail_health(struct examination *x, const struct http_reply *r)
+{
+	struct err why;
+	hatchet_problem(x->op.client, r, 0, &why);
+	span_copy(span_of(why.text), x->health.detail, sizeof(x->health.detail));
+	tell_health(x);
+}
+
+static void ask_tenant(struct examination *x, const char *what, hatchet_reply_fn fn)
+{
+	CLEANUP(buf_releasep) struct buf path = BUF_INIT(1024);
+	hatchet_put_tenant(x->op.client, &path, false);
+	buf_puts(&path, what);
+	hatchet_ask(&x->op, "GET", &path, SPAN_NONE, false, fn);
+}
+
+static void on_metrics(struct hatchet_operation *op, const struct http_reply *r)
+{
+	struct examination *x = (struct examination *)op;
+	if (r->failure == HTTP_OK && r->status == 200)
+		x->health.backlog = hatchet_read_backlog(r->body);
+	tell_health(x);
+}
+
+static void on_workers(struct hatchet_operation *op, const struct http_reply *r)
+{
+	struct examination *x = (struct examination *)op;
+	struct span missing;
+	if (r->failure != HTTP_OK || r->status != 200) {
+		x->health.reachable = r->failure == HTTP_OK && r->status != 403 && r->status < 500;
+		fail_health(x, r);
+		return;
+	}
+	x->health.worker = hatchet_read_workers(r->body, span_of(op->client->settings->workflows), &missing);
+	if (!x->health.worker && missing.len)
+		snprintf(x->health.detail, sizeof(x->health.detail), "no active worker serves the workflow %.*s", SPAN_ARG(missing));
+	else if (!x->health.worker)
+		snprintf(x->health.detail, sizeof(x->health.detail), "no worker is active");
+	ask_tenant(x, "/step-run-queue-metrics", on_metrics);
+}
+
+static void on_ready(struct hatchet_operation *op, const struct http_reply *r)
+{
+	struct examination *x = (struct examination *)op;
+	x->health.reachable = r->failure == HTTP_OK && r->status == 200;
+	if (x->health.reachable)
+		ask_tenant(x, "/worker?statuses=ACTIVE", on_workers);
+	else
+		fail_health(x, r);
+}
+
+static void client_health(struct task_client *base, task_health_fn fn, void *arg)
+{
+	struct hatchet_client *c = (struct hatchet_client *)base;
+	CLEANUP(buf_releasep) struct buf path = BUF_INIT(64);
+	struct examination *x = hatchet_operation_new(c, sizeof(*x));
+	if (!x) {
+		struct task_health h = {.backlog = -1, .detail = "out of memory"};
+		fn(arg, &h);
+		return;
+	}
+	x->fn = fn;
+	x->arg = arg;
+	x->health.backlog = -1;
+	buf_puts(&path, "/api/ready");
+	hatchet_ask(&x->op, "GET", &path, SPAN_NONE, false, on_ready);
+}
+
+const struct task_backend hatchet_backend = {
+	.name = "hatchet",
+	.max_input = HATCHET_MAX_INPUT,
+	.settings = settings,
+	.options_size = sizeof(struct hatchet_settings),
+	.options_check = settings_check,
+	.options_release = settings_release,
+	.client_new = client_new,
+	.client_free = client_free,
+	.submit = hatchet_submit,
+	.wait = hatchet_wait,
+	.wait_cancel = hatchet_wait_cancel,
+	.get = hatchet_get,
+	.cancel = client_cancel,
+	.health = client_health,
+	.check = hatchet_check,
+};

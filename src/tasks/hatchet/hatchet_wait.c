@@ -1,0 +1,254 @@
+/*
+ * Waiting and getting. The engine can only be asked again and again: its status, and the run once that has come to an end.
+ *
+ * state   | asks                    | then
+ * --------|-------------------------|----------------------------------------------------------------------------------
+ * status  | …/{id}/status           | QUEUED, RUNNING, 404 in its grace, no answer → later again; an end → run
+ * run     | …/{id}                  | ended → told; a failure that may be retried → run again after flicker_ms, once;
+ *         |                         | a failure that says nothing → events; not ended after all → status
+ * events  | tasks/{id}/task-events  | told, with the time limit that was reached, or as it is
+ *
+ * `get` begins at run and is told whatever that says.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "tasks/hatchet/hatchet_internal.h"
+#include "tasks/hatchet/hatchet_message.h"
+#include "tasks/hatchet/hatchet_run.h"
+
+#define POLL_FIRST_MS 20
+#define POLL_LAST_MS 250
+#define POLL_PER_WAIT_MS 2 /* added for each other run that is looked at: about 500 looks a second, however many there are */
+#define GET_GRACE_MS 1000
+#define UNSETTLED_MAX 40 /* looks at a run whose tasks lag behind it */
+
+struct waiting {
+	struct hatchet_operation op;
+	task_result_fn fn;
+	void *arg;
+	bool get;	/* the state now, not the end */
+	bool at_end;	/* the status said so: from now on the run is asked for */
+	bool confirmed; /* the failure was looked at twice */
+	unsigned pause_ms, unsettled;
+	uint64_t known_ms;    /* when the engine last knew it; at first: when waiting began */
+	uint64_t answered_ms; /* when it last answered */
+	char id[TASK_ID_MAX];
+	struct buf text; /* of the result */
+	struct buf body; /* of a run whose events are asked for */
+};
+
+static void look(struct hatchet_operation *op);
+static void ask_run(struct hatchet_operation *op);
+
+/* --- the end of a wait ----------------------------------------------------------------------------------------------------- */
+
+static void release(struct hatchet_operation *op)
+{
+	struct waiting *w = (struct waiting *)op;
+	op->client->waits--;
+	buf_release(&w->text);
+	buf_release(&w->body);
+	free(w);
+}
+
+static void tell(struct waiting *w, int error, struct hatchet_run *run)
+{
+	hatchet_operation_end(&w->op);
+	if (run)
+		run->result.task_id = span_of(w->id);
+	w->fn(w->arg, error, run ? &run->result : NULL);
+	hatchet_operation_free(&w->op);
+}
+
+/* --- what every answer may be ----------------------------------------------------------------------------------------------- */
+
+static void again(struct waiting *w)
+{
+	unsigned pause = w->pause_ms;
+	w->pause_ms = pause * 3 / 2 < POLL_LAST_MS ? pause * 3 / 2 : POLL_LAST_MS;
+	hatchet_sleep(&w->op, pause + w->op.client->waits * POLL_PER_WAIT_MS, look);
+}
+
+/* true when the answer is a 200; otherwise everything is done here. */
+static bool answered(struct waiting *w, const struct http_reply *r)
+{
+	const struct hatchet_settings *s = w->op.client->settings;
+	uint64_t now = loop_now_ms(w->op.client->base.loop);
+	bool told = r->failure == HTTP_OK && r->status < 500 && r->status != 408 && r->status != 429;
+	if (told)
+		w->answered_ms = now;
+	if (told && r->status == 200) {
+		w->known_ms = now;
+		return true;
+	}
+	if (told && r->status == 404) {
+		/* For some ms it does not know what it has just taken; `get` cannot know when that was. */
+		unsigned grace = w->get && s->grace_ms > GET_GRACE_MS ? GET_GRACE_MS : s->grace_ms;
+		if (now - w->known_ms < grace)
+			again(w);
+		else
+			tell(w, TASK_E_NOT_FOUND, NULL);
+	} else if (told) {
+		/* 400: no id of the engine's. 403: the token is not accepted any more, or the run is another tenant's. */
+		tell(w, r->status == 400 ? TASK_E_NOT_FOUND : TASK_E_UNREACHABLE, NULL);
+	} else if (r->failure == HTTP_TOO_LARGE) {
+		tell(w, -EFBIG, NULL); /* a result that no look will make smaller */
+	} else if (w->get || now - w->answered_ms >= s->unreachable_ms) {
+		tell(w, TASK_E_UNREACHABLE, NULL);
+	} else {
+		w->pause_ms = POLL_LAST_MS;
+		again(w);
+	}
+	return false;
+}
+
+/* --- the run -------------------------------------------------------------------------------------------------------------------- */
+
+/* A time limit leaves no message in the run; the newest event has one. Without an answer the run is told as it is. */
+static void on_events(struct hatchet_operation *op, const struct http_reply *r)
+{
+	struct waiting *w = (struct waiting *)op;
+	struct hatchet_run run;
+	CLEANUP(buf_releasep) struct buf sentence = BUF_INIT(65536);
+	if (hatchet_run_read(buf_span(&w->body), &w->text, &run) < 0) {
+		tell(w, -ENOMEM, NULL); /* it was read before */
+		return;
+	}
+	if (r->failure == HTTP_OK && r->status == 200 && hatchet_events_read(r->body, &sentence) && sentence.len)
+		run.result.error = buf_span(&sentence);
+	tell(w, 0, &run);
+}
+
+static bool ask_events(struct waiting *w, struct span body, struct span task)
+{
+	CLEANUP(buf_releasep) struct buf path = BUF_INIT(1024);
+	buf_clear(&w->body);
+	if (buf_append_span(&w->body, body) < 0)
+		return false;
+	buf_puts(&path, "/api/v1/stable/tasks/");
+	buf_put_segment(&path, task);
+	buf_puts(&path, "/task-events?limit=50"); /* without a limit none come */
+	hatchet_ask(&w->op, "GET", &path, SPAN_NONE, false, on_events);
+	return true;
+}
+
+/* Whether the end that the run speaks of is to be believed now; otherwise the next look is under way. */
+static bool settled(struct waiting *w, const struct hatchet_run *run)
+{
+	enum task_status s = run->result.status;
+	if (run->ended) {
+		if (!run->may_retry || w->confirmed)
+			return true;
+		w->confirmed = true;
+		hatchet_sleep(&w->op, w->op.client->settings->flicker_ms, look);
+		return false;
+	}
+	if (w->get && (s == TASK_PENDING || s == TASK_RUNNING))
+		return true;
+	if ((s == TASK_COMPLETED || s == TASK_FAILED) && ++w->unsettled > UNSETTLED_MAX)
+		return true;
+	w->confirmed = false; /* it was between two tries */
+	w->at_end = false;
+	again(w);
+	return false;
+}
+
+static void on_run(struct hatchet_operation *op, const struct http_reply *r)
+{
+	struct waiting *w = (struct waiting *)op;
+	struct hatchet_run run;
+	if (!answered(w, r))
+		return;
+	int e = hatchet_run_read(r->body, &w->text, &run);
+	if (e < 0)
+		tell(w, e == -EBADMSG ? TASK_E_UNREACHABLE : e, NULL); /* something else than the engine answers there */
+	else if (settled(w, &run) && !(run.unexplained && ask_events(w, r->body, run.failed_task)))
+		tell(w, 0, &run);
+}
+
+static void ask_run(struct hatchet_operation *op)
+{
+	CLEANUP(buf_releasep) struct buf path = BUF_INIT(1024);
+	buf_puts(&path, "/api/v1/stable/workflow-runs/");
+	buf_put_segment(&path, span_of(((struct waiting *)op)->id));
+	hatchet_ask(op, "GET", &path, SPAN_NONE, false, on_run);
+}
+
+/* --- the status ------------------------------------------------------------------------------------------------------------------- */
+
+static void on_status(struct hatchet_operation *op, const struct http_reply *r)
+{
+	struct waiting *w = (struct waiting *)op;
+	enum task_status status;
+	bool cancelled;
+	if (!answered(w, r))
+		return;
+	if (!hatchet_status_read(r->body, &status, &cancelled)) {
+		tell(w, TASK_E_UNREACHABLE, NULL);
+		return;
+	}
+	w->at_end = status == TASK_COMPLETED || status == TASK_FAILED;
+	if (w->at_end)
+		look(op);
+	else
+		again(w);
+}
+
+static void ask_status(struct hatchet_operation *op)
+{
+	CLEANUP(buf_releasep) struct buf path = BUF_INIT(1024);
+	buf_puts(&path, "/api/v1/stable/workflow-runs/");
+	buf_put_segment(&path, span_of(((struct waiting *)op)->id));
+	buf_puts(&path, "/status");
+	hatchet_ask(op, "GET", &path, SPAN_NONE, false, on_status);
+}
+
+static void look(struct hatchet_operation *op)
+{
+	const struct waiting *w = (const struct waiting *)op;
+	hatchet_in_turn(op, HATCHET_LOOKS, w->get || w->at_end ? ask_run : ask_status, NULL);
+}
+
+/* --- the verbs ---------------------------------------------------------------------------------------------------------------------- */
+
+static struct waiting *begin(struct task_client *base, struct span task_id, task_result_fn fn, void *arg)
+{
+	struct waiting *w = hatchet_operation_new((struct hatchet_client *)base, sizeof(*w));
+	if (!w)
+		return NULL;
+	w->op.release = release;
+	w->op.client->waits++;
+	w->fn = fn;
+	w->arg = arg;
+	w->pause_ms = POLL_FIRST_MS;
+	w->known_ms = w->answered_ms = loop_now_ms(base->loop);
+	buf_init(&w->text, HATCHET_MAX_ANSWER + 65536);
+	buf_init(&w->body, HATCHET_MAX_ANSWER);
+	span_copy(task_id, w->id, sizeof(w->id));
+	return w;
+}
+
+struct task_wait *hatchet_wait(struct task_client *c, struct span task_id, task_result_fn fn, void *arg)
+{
+	struct waiting *w = begin(c, task_id, fn, arg);
+	if (w)
+		hatchet_sleep(&w->op, POLL_FIRST_MS, look); /* at once it would be a 404 */
+	return (struct task_wait *)w;
+}
+
+void hatchet_wait_cancel(struct task_wait *w)
+{
+	hatchet_operation_free(&((struct waiting *)w)->op);
+}
+
+void hatchet_get(struct task_client *c, struct span task_id, task_result_fn fn, void *arg)
+{
+	struct waiting *w = begin(c, task_id, fn, arg);
+	if (!w) {
+		fn(arg, -ENOMEM, NULL);
+		return;
+	}
+	w->get = true;
+	look(&w->op);
+}

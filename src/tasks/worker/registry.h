@@ -1,0 +1,122 @@
+/*
+ * Registry: which tasks and workflows a worker knows, and how each is run. Read from YAML (config/tasks.yml), or the core tasks.
+ *
+ * Why:       what can be run is declared, checked as a whole and listed before anything is leased.
+ * Ownership: the registry owns everything it hands out, until the last registry_free: one for who loaded it, one for each registry_ref.
+ * Threads:   immutable once loaded and registered to; any thread may look up.
+ * Errors:    -errno when the file cannot be read; -EBADMSG for mistakes in it, with one line "file:line: key: what is wrong" per mistake in `problems`, all at once.
+ * Limits:    REGISTRY_MAX_* below.
+ */
+#ifndef TASKS_WORKER_REGISTRY_H
+#define TASKS_WORKER_REGISTRY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/span.h"
+#include "tasks/worker/builtin.h"
+#include "tasks/worker/secrets.h"
+
+#define REGISTRY_MAX_FILE (1u << 20)
+#define REGISTRY_MAX_TASKS 1024
+#define REGISTRY_MAX_WORKFLOWS 256
+#define REGISTRY_MAX_STEPS 32
+#define REGISTRY_MAX_ARGV 64
+#define REGISTRY_MAX_ENV 64
+#define REGISTRY_MAX_FIELDS 32
+
+#define REGISTRY_DEFAULT_QUEUE "default"
+#define REGISTRY_DEFAULT_TIMEOUT_MS 300000u
+#define REGISTRY_DEFAULT_OUTPUT (8u << 20)
+
+enum handler_kind { HANDLER_BUILTIN, HANDLER_EXEC, HANDLER_HTTP };
+
+/* What an `exec` handler reads: the call as JSON, or one value of it as bytes. */
+enum exec_stdin { EXEC_STDIN_JSON, EXEC_STDIN_BASE64, EXEC_STDIN_TEXT };
+
+struct exec_handler {
+	char *argv[REGISTRY_MAX_ARGV + 1]; /* NULL at the end; argv[0] is searched in PATH when it has no slash */
+	char *env[REGISTRY_MAX_ENV + 2];   /* NAME=value, the whole environment but PATH (given unless set) */
+	enum exec_stdin stdin_kind;
+	struct span stdin_source; /* "args:/0/content" or "kwargs:/x"; for BASE64 and TEXT */
+	bool stdout_text;	  /* the output is text, which becomes a JSON string; else it must be JSON */
+	size_t max_output;	  /* bytes */
+};
+
+struct http_handler_field {
+	char *name, *value;
+};
+
+struct http_handler {
+	char *url;
+	struct http_handler_field fields[REGISTRY_MAX_FIELDS];
+	size_t n_fields;
+	char *ca_file;
+	char *body;	    /* JSON with {"$ref": "args:/0"}; NULL: {"args": […], "kwargs": {…}} */
+	struct span result; /* JSON pointer into the answer; "" = all of it */
+	size_t max_output;
+};
+
+struct task_definition {
+	struct span name, queue;
+	enum handler_kind kind;
+	const struct builtin *builtin;
+	struct exec_handler *exec;
+	struct http_handler *http;
+	bool idempotent;
+	unsigned max_attempts; /* 1 unless idempotent */
+	unsigned timeout_ms;   /* of one attempt */
+	struct secrets secrets; /* what must not be said of a failure, in neither text */
+};
+
+/* What a step gets as positional arguments. Its keyword arguments are its `kwargs`, before them the workflow's own for
+ * the first step and for STEP_INPUT_WORKFLOW. */
+enum step_input {
+	STEP_INPUT_PREVIOUS, /* the result before it; the workflow's own arguments for the first step */
+	STEP_INPUT_WORKFLOW, /* the workflow's own arguments */
+	STEP_INPUT_NONE
+};
+
+struct workflow_step {
+	struct span name; /* key in the workflow's result; the task's name unless said */
+	struct span task;
+	char *kwargs; /* JSON object or NULL */
+	enum step_input input;
+	unsigned timeout_ms; /* 0: the task's */
+};
+
+struct workflow_definition {
+	struct span name, queue;
+	struct workflow_step steps[REGISTRY_MAX_STEPS];
+	size_t n_steps;
+	unsigned timeout_ms; /* of the whole, from its first step on */
+};
+
+struct registry;
+
+/* Only the core tasks, on the default queue. */
+int registry_core(struct registry **ret);
+/* `${NAME}` and `${NAME:-default}` in argv, env, url, headers and ca_file are taken from getenv_fn. */
+int registry_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct registry **ret);
+/* Only the workflows of such a file: their steps are run elsewhere, so that its tasks are passed over, and steps may name any. */
+int registry_load_workflows(const char *path, struct buf *problems, struct registry **ret);
+struct registry *registry_ref(struct registry *r);
+struct registry *registry_free(struct registry *r); /* NULL is fine; returns NULL */
+
+/* Adds a task written in C by the program that runs the worker. -EEXIST, -ENOSPC, -ENOMEM. `b` and the text of `queue` stay the caller's,
+ * unchanged. */
+int registry_register(struct registry *r, const struct builtin *b, struct span queue);
+
+const struct task_definition *registry_task(const struct registry *r, struct span name);
+const struct workflow_definition *registry_workflow(const struct registry *r, struct span name);
+size_t registry_count(const struct registry *r);
+const struct task_definition *registry_task_at(const struct registry *r, size_t i);
+size_t registry_workflow_count(const struct registry *r);
+const struct workflow_definition *registry_workflow_at(const struct registry *r, size_t i);
+
+/* Appends `unknown task "x"; did you mean "y"? known: a, b, c`, nearest names first, at most ten. */
+int registry_describe_unknown(const struct registry *r, struct span name, bool workflow, struct buf *out);
+
+#endif
