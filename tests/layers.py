@@ -22,11 +22,12 @@ SRC = os.path.join(ROOT, "src")
 ROOMS = {
     "base": set(),
     "flags": {"base"},
+    "rollout": {"flags", "base"},  # percentages as a document
     "legacy": {"base"},
     "tasks": {"base"},
     "metrics": {"base"},
-    "router": {"metrics", "tasks", "legacy", "flags", "base"},
-    "programs": {"router", "metrics", "tasks", "legacy", "flags", "base"},  # compose the parts: the application of the router above all
+    "router": {"metrics", "tasks", "legacy", "rollout", "flags", "base"},
+    "programs": {"router", "metrics", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts: the application of the router above all
 }
 
 # Third-party header: the .c files that may include it.

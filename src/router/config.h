@@ -20,7 +20,7 @@
 #include "base/err.h"
 #include "base/span.h"
 #include "flags/flags.h"
-#include "flags/flipt_credential.h"
+#include "flags/source/flipt_credential.h"
 #include "router/cidr.h"
 #include "router/forward.h"
 #include "router/template.h"

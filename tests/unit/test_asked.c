@@ -6,7 +6,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 
-#include "flags/asked.h"
+#include "rollout/asked.h"
 
 #define CONSTRAINT(type, operator, value) \
 	"flags: [{key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{segment: {key: s, value: true}}]}]\n" \

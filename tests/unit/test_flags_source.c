@@ -13,7 +13,7 @@
 
 #include "base/crypto.h"
 #include "base/file.h"
-#include "flags/features_source.h"
+#include "flags/source/features_source.h"
 #include "support/scratch.h"
 
 #define PATIENCE_MS 20000 /* only a test that fails waits that long */

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/crypto.h"
-#include "flags/retired.h"
+#include "flags/source/retired.h"
 
 #define TEXT "{\"flags\": [{\"key\": \"f\", \"type\": \"BOOLEAN_FLAG_TYPE\", \"enabled\": true, \"rollouts\": []}]}"
 

@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 #include "flags/flags.h"
-#include "flags/rollout.h"
+#include "rollout/rollout.h"
 
 #define IDENTITIES 100000
 

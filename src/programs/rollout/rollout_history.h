@@ -8,7 +8,7 @@
 #define PROGRAMS_ROLLOUT_ROLLOUT_HISTORY_H
 
 #include "base/err.h"
-#include "flags/rollout.h"
+#include "rollout/rollout.h"
 #include "router/config.h"
 
 struct rollout_record {

@@ -12,9 +12,9 @@
 #include "base/buf.h"
 #include "base/loop.h"
 #include "flags/flags.h"
-#include "flags/flipt_credential.h"
-#include "flags/flipt_server.h"
-#include "flags/rollout.h"
+#include "flags/source/flipt_credential.h"
+#include "flags/source/flipt_server.h"
+#include "rollout/rollout.h"
 #include "router/config.h"
 
 #define PLACE_DIGEST_MAX 80

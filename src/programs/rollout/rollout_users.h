@@ -6,8 +6,8 @@
 #ifndef PROGRAMS_ROLLOUT_ROLLOUT_USERS_H
 #define PROGRAMS_ROLLOUT_ROLLOUT_USERS_H
 
-#include "flags/asked.h"
-#include "flags/rollout.h"
+#include "rollout/asked.h"
+#include "rollout/rollout.h"
 #include "router/decide.h"
 
 #define ROLLOUT_CONTEXT_MAX 16

@@ -9,9 +9,9 @@
 
 #include "base/crypto.h"
 #include "base/loop.h"
-#include "flags/features_source.h"
-#include "flags/flipt_source.h"
-#include "flags/retired.h"
+#include "flags/source/features_source.h"
+#include "flags/source/flipt_source.h"
+#include "flags/source/retired.h"
 #include "metrics/ledger.h"
 #include "metrics/recorder.h"
 #include "router/admin.h"

@@ -4,8 +4,8 @@
  * File:      {"format":2,"source":"flipt"|"file" (missing: flipt),"rules":"v1"|"v2.0"|"v2.9"|"v2.11","namespace":…,"environment":…,"digest":…,"saved_at":RFC 3339,"crc32":hex of the text
  *            of "snapshot","snapshot":{…}}; replaced atomically, mode 0600, checked when read.
  */
-#ifndef FLAGS_SAVED_SNAPSHOT_H
-#define FLAGS_SAVED_SNAPSHOT_H
+#ifndef FLAGS_SOURCE_SAVED_SNAPSHOT_H
+#define FLAGS_SOURCE_SAVED_SNAPSHOT_H
 
 #include "base/err.h"
 #include "flags/flags.h"

@@ -7,13 +7,13 @@
  * Ownership: all strings are copied, but for `source`, which the owner keeps as long as this. Snapshots are referenced.
  * Threads:   the loop's own.
  */
-#ifndef FLAGS_LAST_GOOD_H
-#define FLAGS_LAST_GOOD_H
+#ifndef FLAGS_SOURCE_LAST_GOOD_H
+#define FLAGS_SOURCE_LAST_GOOD_H
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "flags/flag_source.h"
-#include "flags/saved_snapshot.h"
+#include "flags/source/flag_source.h"
+#include "flags/source/saved_snapshot.h"
 
 struct last_good {
 	const char *source; /* for the log, without credentials */

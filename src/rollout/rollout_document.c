@@ -1,4 +1,4 @@
-#include "flags/rollout_document.h"
+#include "rollout/rollout_document.h"
 
 #include <errno.h>
 #include <stdio.h>

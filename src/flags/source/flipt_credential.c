@@ -1,4 +1,4 @@
-#include "flags/flipt_credential.h"
+#include "flags/source/flipt_credential.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -3,8 +3,8 @@
  *
  * Source:    docs/protocols/flipt.md, "Which server".
  */
-#ifndef FLAGS_FLIPT_SERVER_H
-#define FLAGS_FLIPT_SERVER_H
+#ifndef FLAGS_SOURCE_FLIPT_SERVER_H
+#define FLAGS_SOURCE_FLIPT_SERVER_H
 
 #include <stdbool.h>
 #include <stddef.h>

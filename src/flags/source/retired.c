@@ -1,4 +1,4 @@
-#include "flags/retired.h"
+#include "flags/source/retired.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -5,8 +5,8 @@
  * Ownership: strings are copied.
  * Threads:   one.
  */
-#ifndef FLAGS_FLIPT_CREDENTIAL_H
-#define FLAGS_FLIPT_CREDENTIAL_H
+#ifndef FLAGS_SOURCE_FLIPT_CREDENTIAL_H
+#define FLAGS_SOURCE_FLIPT_CREDENTIAL_H
 
 #include <stdbool.h>
 #include <sys/stat.h>

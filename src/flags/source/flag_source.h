@@ -1,8 +1,8 @@
 /*
  * What every source of flag snapshots (features file, Flipt) tells: to its owner, and of itself for /readyz.
  */
-#ifndef FLAGS_FLAG_SOURCE_H
-#define FLAGS_FLAG_SOURCE_H
+#ifndef FLAGS_SOURCE_FLAG_SOURCE_H
+#define FLAGS_SOURCE_FLAG_SOURCE_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-#include "flags/features_source.h"
+#include "flags/source/features_source.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,8 +11,8 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
-#include "flags/last_good.h"
 #include "flags/print.h"
+#include "flags/source/last_good.h"
 
 /* IN_CLOSE_WRITE and not IN_MODIFY: a file is read when its writer is done. One that is never closed is for the poll. */
 #define WATCHED                                                                                              \

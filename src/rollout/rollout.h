@@ -11,8 +11,8 @@
  * Ownership: a rollout owns its document; changes hold no pointers.
  * Errors:    -EBADMSG the document, -ENOENT no such flag, -EINVAL the change is refused (the sentence says why), -ENOMEM.
  */
-#ifndef FLAGS_ROLLOUT_H
-#define FLAGS_ROLLOUT_H
+#ifndef ROLLOUT_ROLLOUT_H
+#define ROLLOUT_ROLLOUT_H
 
 #include <stdbool.h>
 #include <stddef.h>

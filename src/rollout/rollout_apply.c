@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "flags/rollout_document.h"
+#include "rollout/rollout_document.h"
 
 static const struct yaml_node *value_of(const struct rollout_document *d, const struct rollout_change *c)
 {

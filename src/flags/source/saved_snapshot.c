@@ -1,4 +1,4 @@
-#include "flags/saved_snapshot.h"
+#include "flags/source/saved_snapshot.h"
 
 #include <errno.h>
 #include <inttypes.h>

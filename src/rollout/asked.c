@@ -1,4 +1,4 @@
-#include "flags/asked.h"
+#include "rollout/asked.h"
 
 #include <stdio.h>
 

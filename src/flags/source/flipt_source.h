@@ -16,16 +16,16 @@
  * V2         the stream: one snapshot at once, one per  end, error → poll at once, stream again with backoff; nothing for
  *            change                                     stream_idle_ms → a new stream
  */
-#ifndef FLAGS_FLIPT_SOURCE_H
-#define FLAGS_FLIPT_SOURCE_H
+#ifndef FLAGS_SOURCE_FLIPT_SOURCE_H
+#define FLAGS_SOURCE_FLIPT_SOURCE_H
 
 #include <stdbool.h>
 
 #include "base/err.h"
 #include "base/loop.h"
-#include "flags/flag_source.h"
 #include "flags/flags.h"
-#include "flags/flipt_credential.h"
+#include "flags/source/flag_source.h"
+#include "flags/source/flipt_credential.h"
 
 struct flipt_source;
 

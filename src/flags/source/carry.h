@@ -5,14 +5,14 @@
  *            snapshot still takes effect at once. Works on the JSON of the snapshot API, where each flag is complete in itself.
  * Threads:   pure.
  */
-#ifndef FLAGS_CARRY_H
-#define FLAGS_CARRY_H
+#ifndef FLAGS_SOURCE_CARRY_H
+#define FLAGS_SOURCE_CARRY_H
 
 #include <stddef.h>
 
 #include "base/buf.h"
 #include "base/span.h"
-#include "flags/flag_source.h"
+#include "flags/source/flag_source.h"
 
 /* Appends `text` to `out`, with those of `used` that it lacks and `old` (SPAN_NONE: there is none) has. -EBADMSG when either
  * is not a JSON object, buf's errors. */

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "flags/rollout_document.h"
+#include "rollout/rollout_document.h"
 
 #define TENTHS 1000 /* of a percent, in the whole: the steps in which Flipt distributes variants */
 

@@ -6,8 +6,8 @@
  * Ownership: a reference that is added belongs to the list. retired_free drops all.
  * Threads:   the loop's own.
  */
-#ifndef FLAGS_RETIRED_H
-#define FLAGS_RETIRED_H
+#ifndef FLAGS_SOURCE_RETIRED_H
+#define FLAGS_SOURCE_RETIRED_H
 
 #include "base/loop.h"
 #include "flags/flags.h"

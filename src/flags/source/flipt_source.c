@@ -1,4 +1,4 @@
-#include "flags/flipt_source.h"
+#include "flags/source/flipt_source.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,9 +11,9 @@
 #include "base/http_client.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "flags/flipt_server.h"
-#include "flags/last_good.h"
 #include "flags/print.h"
+#include "flags/source/flipt_server.h"
+#include "flags/source/last_good.h"
 
 #define BACKOFF_FIRST_MS 500u
 #define BACKOFF_MAX_MS 30000u

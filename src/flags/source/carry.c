@@ -1,4 +1,4 @@
-#include "flags/carry.h"
+#include "flags/source/carry.h"
 
 #include <errno.h>
 

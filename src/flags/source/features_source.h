@@ -5,12 +5,12 @@
  * Threads:   lives on the control thread's loop; `publish` is called there.
  * Not here:  who gets the snapshot (app), and what a flag means (flags.h).
  */
-#ifndef FLAGS_FEATURES_SOURCE_H
-#define FLAGS_FEATURES_SOURCE_H
+#ifndef FLAGS_SOURCE_FEATURES_SOURCE_H
+#define FLAGS_SOURCE_FEATURES_SOURCE_H
 
 #include "base/err.h"
 #include "base/loop.h"
-#include "flags/flag_source.h"
+#include "flags/source/flag_source.h"
 
 struct features_source;
 

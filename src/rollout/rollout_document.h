@@ -1,11 +1,11 @@
 /*
  * The document that a rollout is about. Private to rollout*.c; everyone else sees rollout.h.
  */
-#ifndef FLAGS_ROLLOUT_DOCUMENT_H
-#define FLAGS_ROLLOUT_DOCUMENT_H
+#ifndef ROLLOUT_ROLLOUT_DOCUMENT_H
+#define ROLLOUT_ROLLOUT_DOCUMENT_H
 
 #include "base/yaml.h"
-#include "flags/rollout.h"
+#include "rollout/rollout.h"
 
 struct rollout_document {
 	char *text;

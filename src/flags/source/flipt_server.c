@@ -1,4 +1,4 @@
-#include "flags/flipt_server.h"
+#include "flags/source/flipt_server.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "flags/last_good.h"
+#include "flags/source/last_good.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -7,7 +7,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "flags/carry.h"
+#include "flags/source/carry.h"
 
 /* --- life ---------------------------------------------------------------------------------------------------------- */
 
