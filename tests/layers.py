@@ -25,9 +25,10 @@ ROOMS = {
     "rollout": {"flags", "base"},  # percentages as a document
     "legacy": {"base"},
     "tasks": {"base"},
-    "metrics": {"base"},
-    "router": {"metrics", "tasks", "legacy", "rollout", "flags", "base"},
-    "programs": {"router", "metrics", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts: the application of the router above all
+    "outcomes": {"base"},
+    "ledger": {"base"},
+    "router": {"ledger", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},
+    "programs": {"router", "ledger", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts: the application of the router above all
 }
 
 # Third-party header: the .c files that may include it.

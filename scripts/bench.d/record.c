@@ -19,7 +19,7 @@
 #include "base/cleanup.h"
 #include "base/crypto.h"
 #include "base/db.h"
-#include "metrics/recorder.h"
+#include "outcomes/recorder.h"
 
 struct producer {
 	struct recorder_producer *queue;

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 
 #include "flags/flags.h"
-#include "metrics/outcome.h"
+#include "outcomes/outcome.h"
 #include "router/config.h"
 #include "router/readiness.h"
 

@@ -9,7 +9,7 @@
 #define ROUTER_TASK_OWNER_H
 
 #include "base/span.h"
-#include "metrics/ledger.h"
+#include "ledger/ledger.h"
 
 #define TASK_OWNER_GROUP "(async)"
 

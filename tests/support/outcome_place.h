@@ -2,7 +2,7 @@
 #ifndef TESTS_OUTCOME_PLACE_H
 #define TESTS_OUTCOME_PLACE_H
 
-#include "metrics/outcome_store.h"
+#include "outcomes/outcome_store.h"
 #include "support/scratch.h"
 
 struct place {

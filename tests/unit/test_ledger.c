@@ -16,7 +16,7 @@
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "base/db.h"
-#include "metrics/ledger.h"
+#include "ledger/ledger.h"
 #include "support/scratch.h"
 
 static char folder[SCRATCH_MAX], path[SCRATCH_MAX];

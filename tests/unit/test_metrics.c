@@ -11,9 +11,9 @@
 
 #include "base/db.h"
 #include "base/text.h"
-#include "metrics/histogram.h"
-#include "metrics/recorded.h"
-#include "metrics/series.h"
+#include "outcomes/histogram.h"
+#include "outcomes/recorded.h"
+#include "outcomes/series.h"
 #include "support/outcome_place.h"
 
 #define MINUTE_US 60000000LL

@@ -1,4 +1,4 @@
-/* metrics/recorder: nothing lost at stop, little at kill -9, and files that fail in every way they can. */
+/* outcomes/recorder: nothing lost at stop, little at kill -9, and files that fail in every way they can. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,8 +20,8 @@
 #include "base/crypto.h"
 #include "base/db.h"
 #include "base/file.h"
-#include "metrics/prometheus.h"
-#include "metrics/recorder.h"
+#include "outcomes/prometheus.h"
+#include "outcomes/recorder.h"
 #include "support/scratch.h"
 
 #define PATIENCE_MS 20000

@@ -1,4 +1,4 @@
-/* metrics/report and programs/status/gate: figures by the design's definitions, the lines that scripts parse, refusals. */
+/* outcomes/report and programs/status/gate: figures by the design's definitions, the lines that scripts parse, refusals. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,8 +13,8 @@
 #include "base/db.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "metrics/report.h"
-#include "metrics/when.h"
+#include "outcomes/report.h"
+#include "outcomes/when.h"
 #include "programs/status/gate.h"
 #include "support/outcome_place.h"
 

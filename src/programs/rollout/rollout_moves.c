@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "metrics/recorded.h"
+#include "outcomes/recorded.h"
 #include "programs/rollout/population.h"
 #include "programs/rollout/rollout_draft.h"
 #include "router/identity.h"

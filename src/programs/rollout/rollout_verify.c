@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "metrics/recorded.h"
+#include "outcomes/recorded.h"
 #include "programs/rollout/population.h"
 #include "programs/rollout/rollout_flipt.h"
 #include "router/identity.h"

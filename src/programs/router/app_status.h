@@ -12,8 +12,8 @@
 #include "flags/source/features_source.h"
 #include "flags/source/flipt_source.h"
 #include "flags/source/retired.h"
-#include "metrics/ledger.h"
-#include "metrics/recorder.h"
+#include "ledger/ledger.h"
+#include "outcomes/recorder.h"
 #include "router/admin.h"
 #include "router/plane.h"
 

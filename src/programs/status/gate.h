@@ -13,7 +13,7 @@
 
 #include <stdint.h>
 
-#include "metrics/report.h"
+#include "outcomes/report.h"
 
 struct gate_options {
 	double min_success;    /* percent */

@@ -17,8 +17,8 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/plain_output.h"
-#include "metrics/report.h"
-#include "metrics/when.h"
+#include "outcomes/report.h"
+#include "outcomes/when.h"
 #include "programs/status/gate.h"
 #include "router/identity.h"
 

@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "metrics/report.h"
+#include "outcomes/report.h"
 
 static void key(struct buf *b, const char *name)
 {

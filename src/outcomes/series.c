@@ -1,4 +1,4 @@
-#include "metrics/series.h"
+#include "outcomes/series.h"
 
 #include <errno.h>
 #include <stdlib.h>

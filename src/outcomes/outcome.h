@@ -3,8 +3,8 @@
  *
  * A fixed-size record, so that it travels through a ring without allocation; longer texts are cut (span_copy).
  */
-#ifndef METRICS_OUTCOME_H
-#define METRICS_OUTCOME_H
+#ifndef OUTCOMES_OUTCOME_H
+#define OUTCOMES_OUTCOME_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
-#include "metrics/report.h"
+#include "outcomes/report.h"
 
 #define WIDTH_MIN 60
 #define WIDE 112 /* from here on a side's figures stand in one line with its operation's name */

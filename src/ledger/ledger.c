@@ -1,4 +1,4 @@
-#include "metrics/ledger.h"
+#include "ledger/ledger.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -1,4 +1,4 @@
-#include "metrics/when.h"
+#include "outcomes/when.h"
 
 #include <stddef.h>
 #include <stdio.h>

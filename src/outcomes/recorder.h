@@ -13,14 +13,14 @@
  * User ids:  with hash_users they are stored as HMAC-SHA-256 in hex. The key is the line of `<path>-userkey`, made with mode
  *            0600: beside the database and not in it, so that a copy of outcomes.db alone tells no user ids.
  */
-#ifndef METRICS_RECORDER_H
-#define METRICS_RECORDER_H
+#ifndef OUTCOMES_RECORDER_H
+#define OUTCOMES_RECORDER_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
-#include "metrics/outcome.h"
+#include "outcomes/outcome.h"
 
 struct recorder;
 struct recorder_producer;

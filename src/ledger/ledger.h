@@ -10,8 +10,8 @@
  *            is tried again until it is. A file that was replaced gets what memory has.
  * Limits:    LEDGER_MAX_ENTRIES live entries (a put beyond is -ENOSPC), LEDGER_TTL_DAYS of age, LEDGER_QUEUE changes waiting.
  */
-#ifndef METRICS_LEDGER_H
-#define METRICS_LEDGER_H
+#ifndef LEDGER_LEDGER_H
+#define LEDGER_LEDGER_H
 
 #include <stdbool.h>
 #include <stdint.h>

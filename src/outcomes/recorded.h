@@ -4,8 +4,8 @@
  * Why:       what a change would do is asked of those who really come.
  * Threads:   one; reads only, beside a router that writes.
  */
-#ifndef METRICS_RECORDED_H
-#define METRICS_RECORDED_H
+#ifndef OUTCOMES_RECORDED_H
+#define OUTCOMES_RECORDED_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -6,8 +6,8 @@
  * In the file: the sum of an hour stands at the hour's first minute; table `folded` holds the minute up to which that is so.
  * Threads:   the recorder's, within its transaction.
  */
-#ifndef METRICS_ROLLUP_FOLD_H
-#define METRICS_ROLLUP_FOLD_H
+#ifndef OUTCOMES_ROLLUP_FOLD_H
+#define OUTCOMES_ROLLUP_FOLD_H
 
 #include <stdint.h>
 

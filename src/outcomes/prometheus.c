@@ -1,11 +1,11 @@
-#include "metrics/prometheus.h"
+#include "outcomes/prometheus.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "metrics/series.h"
+#include "outcomes/series.h"
 
 /* A copy taken under the recorder's lock, so that the text is made without it. */
 struct copies {

@@ -7,8 +7,8 @@
  * Stored as: pairs of LEB128 varints (indexes skipped since the last pair, count), only buckets that are not empty.
  * Limits:    values above 2^40 µs (12 days) count as that; counts saturate at 2^32 - 1 per bucket and record.
  */
-#ifndef METRICS_HISTOGRAM_H
-#define METRICS_HISTOGRAM_H
+#ifndef OUTCOMES_HISTOGRAM_H
+#define OUTCOMES_HISTOGRAM_H
 
 #include <stdint.h>
 

@@ -1,4 +1,4 @@
-#include "metrics/report.h"
+#include "outcomes/report.h"
 
 #include <errno.h>
 #include <math.h>
@@ -9,9 +9,9 @@
 #include "base/clock.h"
 #include "base/db.h"
 #include "base/text.h"
-#include "metrics/histogram.h"
-#include "metrics/outcome_store.h"
-#include "metrics/rollup_fold.h"
+#include "outcomes/histogram.h"
+#include "outcomes/outcome_store.h"
+#include "outcomes/rollup_fold.h"
 
 #define MINUTE_US 60000000LL
 #define SERIES_ID_MAX 1000000 /* far beyond what a recorder writes; guards against a made-up file */

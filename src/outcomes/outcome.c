@@ -1,4 +1,4 @@
-#include "metrics/outcome.h"
+#include "outcomes/outcome.h"
 
 #include <stddef.h>
 #include <string.h>

@@ -5,7 +5,7 @@
  *   counted       attempts that a success rate is made of: primary and fallback attempts that ended in success, failure,
  *                 timeout or unknown. Rejected and cancelled ones are in no denominator, shadows are apart
  *   success rate  success / counted; its interval is Wilson's for 95 %
- *   p50, p95, p99 over the latencies of the counted attempts; at most 1.6 % off (metrics/histogram.h)
+ *   p50, p95, p99 over the latencies of the counted attempts; at most 1.6 % off (outcomes/histogram.h)
  *   reasons       of decisions, hence of primary attempts
  *
  * Why:       made from the sums per minute, so that it costs the same over ten outcomes and ten million. Only a filter by
@@ -15,8 +15,8 @@
  * Times:     made from sums, the span begins and ends at whole minutes, beyond two days ago at whole hours: since is rounded
  *            down, until up; the report says to what.
  */
-#ifndef METRICS_REPORT_H
-#define METRICS_REPORT_H
+#ifndef OUTCOMES_REPORT_H
+#define OUTCOMES_REPORT_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,7 +25,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/err.h"
-#include "metrics/outcome.h"
+#include "outcomes/outcome.h"
 
 #define REPORT_FEW 20		/* a rate of fewer counted attempts is marked as resting on few */
 #define REPORT_POINTS_MAX 120	/* of the series over time */

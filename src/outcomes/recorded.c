@@ -1,9 +1,9 @@
-#include "metrics/recorded.h"
+#include "outcomes/recorded.h"
 
 #include "base/crypto.h"
 #include "base/db.h"
-#include "metrics/outcome.h"
-#include "metrics/outcome_store.h"
+#include "outcomes/outcome.h"
+#include "outcomes/outcome_store.h"
 
 #define BUSY_MS 5000
 #define UTF8_MAX 4 /* outcome_id cuts in front of a character */

@@ -9,11 +9,11 @@
  *
  * Threads: any; not the hot path. Counters begin at 0 with the process, as Prometheus expects.
  */
-#ifndef METRICS_PROMETHEUS_H
-#define METRICS_PROMETHEUS_H
+#ifndef OUTCOMES_PROMETHEUS_H
+#define OUTCOMES_PROMETHEUS_H
 
 #include "base/buf.h"
-#include "metrics/recorder.h"
+#include "outcomes/recorder.h"
 
 /* Appends; buf's errors. */
 int prometheus_render(struct recorder *r, struct buf *out);

@@ -1,4 +1,4 @@
-#include "metrics/histogram.h"
+#include "outcomes/histogram.h"
 
 #include <errno.h>
 #include <math.h>

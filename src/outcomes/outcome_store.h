@@ -2,10 +2,10 @@
  * Outcome store: the file outcomes.db, as the recorder writes it.
  *
  * Tables (all times are of the wall clock, UTC):
- *   series     the words of a combination (metrics/series.h), so that a row holds a number in their stead
+ *   series     the words of a combination (outcomes/series.h), so that a row holds a number in their stead
  *   outcomes   one row per attempt, ids in the order of writing; the view `attempts` joins the words for people
- *   rollups    per minute and series: count, sum of latencies, histogram (metrics/histogram.h); after two days per hour
- *   folded     up to which minute rollups are per hour (metrics/rollup_fold.h)
+ *   rollups    per minute and series: count, sum of latencies, histogram (outcomes/histogram.h); after two days per hour
+ *   folded     up to which minute rollups are per hour (outcomes/rollup_fold.h)
  *   drops      per minute: outcomes that found the queue full
  *   row_marks  the first id written in a minute: what is older than a time is found without an index over the rows
  *
@@ -15,8 +15,8 @@
  * Errors:    db.h's. After one of a write the transaction is undone and the same batch can be written again; nothing of
  *            it has been counted.
  */
-#ifndef METRICS_OUTCOME_STORE_H
-#define METRICS_OUTCOME_STORE_H
+#ifndef OUTCOMES_OUTCOME_STORE_H
+#define OUTCOMES_OUTCOME_STORE_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -24,8 +24,8 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/span.h"
-#include "metrics/outcome.h"
-#include "metrics/series.h"
+#include "outcomes/outcome.h"
+#include "outcomes/series.h"
 
 #define OUTCOME_STORE_APPLICATION 0x4d526f63 /* "MRoc" */
 #define OUTCOME_STORE_VERSION 2

@@ -1,11 +1,11 @@
-#include "metrics/rollup_fold.h"
+#include "outcomes/rollup_fold.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/buf.h"
-#include "metrics/histogram.h"
-#include "metrics/series.h"
+#include "outcomes/histogram.h"
+#include "outcomes/series.h"
 
 /* What an hour is folded into before its minutes are deleted. Series are limited, and a histogram is 9 kB at most. */
 #define HOUR_BYTES_MAX (256u << 20)

@@ -8,15 +8,15 @@
  * Limits:    SERIES_MAX; what comes after is counted under the operation `(other)` of its service, at 2 × SERIES_MAX under
  *            the service `(other)`.
  */
-#ifndef METRICS_SERIES_H
-#define METRICS_SERIES_H
+#ifndef OUTCOMES_SERIES_H
+#define OUTCOMES_SERIES_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "metrics/histogram.h"
-#include "metrics/outcome.h"
+#include "outcomes/histogram.h"
+#include "outcomes/outcome.h"
 
 #define SERIES_MAX 4096
 #define SERIES_OTHER "(other)"

@@ -1,8 +1,8 @@
 /*
  * When: a point in time as people and URLs name it. Pure.
  */
-#ifndef METRICS_WHEN_H
-#define METRICS_WHEN_H
+#ifndef OUTCOMES_WHEN_H
+#define OUTCOMES_WHEN_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-#include "metrics/outcome_store.h"
+#include "outcomes/outcome_store.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 #include "base/buf.h"
 #include "base/crypto.h"
 #include "base/db.h"
-#include "metrics/rollup_fold.h"
+#include "outcomes/rollup_fold.h"
 
 #define MINUTE_US 60000000LL
 #define MINUTES_KEPT 2		/* open minutes stay in memory so long after their end */

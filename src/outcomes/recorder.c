@@ -1,4 +1,4 @@
-#include "metrics/recorder.h"
+#include "outcomes/recorder.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -17,8 +17,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/ring.h"
-#include "metrics/outcome_store.h"
-#include "metrics/series.h"
+#include "outcomes/outcome_store.h"
+#include "outcomes/series.h"
 
 #define BATCH 8192	      /* outcomes of one transaction at most */
 #define DROP_MINUTES 64	      /* minutes whose drops wait to be written; later ones are added to the last */
