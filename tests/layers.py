@@ -27,8 +27,10 @@ ROOMS = {
     "tasks": {"base"},
     "outcomes": {"base"},
     "ledger": {"base"},
-    "router": {"ledger", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},
-    "programs": {"router", "ledger", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts: the application of the router above all
+    "operation": {"router", "config", "tasks", "flags", "base"},  # what an operation is; pure
+    "config": {"router", "operation", "tasks", "flags", "base"},
+    "router": {"config", "operation", "ledger", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},
+    "programs": {"router", "config", "operation", "ledger", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts: the application of the router above all
 }
 
 # Third-party header: the .c files that may include it.

@@ -8,12 +8,12 @@
 
 #include "base/crypto.h"
 #include "base/file.h"
-#include "router/auth.h"
+#include "operation/auth.h"
+#include "operation/listen_address.h"
+#include "operation/route.h"
 #include "router/guesses.h"
-#include "router/listen_address.h"
 #include "router/listener.h"
 #include "router/problem.h"
-#include "router/route.h"
 
 #define FILE_MAX_BYTES (4u << 20)
 #define ANSWER_MAX (64u << 20)

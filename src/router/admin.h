@@ -24,7 +24,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/loop.h"
-#include "router/config.h"
+#include "config/config.h"
 
 struct admin;
 

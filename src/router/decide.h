@@ -12,9 +12,9 @@
 
 #include <stdbool.h>
 
+#include "config/config.h"
 #include "flags/flags.h"
 #include "outcomes/outcome.h"
-#include "router/config.h"
 #include "router/readiness.h"
 
 /* Asked for the flags of a request that has neither user nor organisation (design, "identity"). */

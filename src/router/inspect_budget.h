@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "router/config.h"
+#include "config/config.h"
 #include "router/listener.h"
 
 #define INSPECT_PEERS 4096 /* peers that share a place by chance share its part */

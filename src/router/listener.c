@@ -34,12 +34,12 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "operation/listen_address.h"
 #include "router/acceptor.h"
 #include "router/hangup.h"
 #include "router/head_check.h"
 #include "router/layout_check.h"
 #include "router/lingering.h"
-#include "router/listen_address.h"
 #include "router/raw_answer.h"
 #include "router/sweep.h"
 

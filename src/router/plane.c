@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "operation/listen_address.h"
 #include "router/forward.h"
-#include "router/listen_address.h"
 #include "router/plane_internal.h"
 #include "router/request.h"
 #include "router/shadow.h"

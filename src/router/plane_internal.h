@@ -7,9 +7,9 @@
 #include <pthread.h>
 
 #include "legacy/legacy.h"
+#include "operation/route.h"
 #include "router/listener.h"
 #include "router/plane.h"
-#include "router/route.h"
 
 #define SERVICE_IDENTITY_FIELDS 32
 

@@ -23,11 +23,11 @@
 
 #include "base/buf.h"
 #include "base/crypto.h"
-#include "router/auth.h"
+#include "operation/auth.h"
+#include "operation/identity.h"
+#include "operation/template.h"
 #include "router/decide.h"
-#include "router/identity.h"
 #include "router/plane_internal.h"
-#include "router/template.h"
 
 enum request_state {
 	REQUEST_HEAD,

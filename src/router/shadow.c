@@ -8,7 +8,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "router/auth.h"
+#include "operation/auth.h"
 #include "router/request.h"
 
 #define SHADOW_SHARE 0.5 /* of the budget for bodies: the rest is for calls that somebody waits for */

@@ -10,7 +10,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
-#include "router/auth.h"
+#include "operation/auth.h"
 #include "router/request.h"
 #include "router/task_owner.h"
 

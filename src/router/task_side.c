@@ -12,7 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "router/auth.h"
+#include "operation/auth.h"
 #include "router/problem.h"
 #include "router/request.h"
 #include "router/task_owner.h"

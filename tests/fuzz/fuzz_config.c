@@ -2,8 +2,8 @@
 #include <assert.h>
 #include <stdint.h>
 
-#include "router/config.h"
-#include "router/route.h"
+#include "config/config.h"
+#include "operation/route.h"
 
 static const char *no_environment(const char *name)
 {

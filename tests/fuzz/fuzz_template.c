@@ -7,7 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/json.h"
-#include "router/template.h"
+#include "operation/template.h"
 
 #define ALL (TEMPLATE_REQUEST | TEMPLATE_RESULT | TEMPLATE_ERROR)
 #define OUT_MAX 100000

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "router/auth.h"
+#include "operation/auth.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 

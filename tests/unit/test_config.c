@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "router/config.h"
+#include "config/config.h"
 #include "support/scratch.h"
 
 /* The environment of a case: "NAME=value" texts, NULL at the end. */

@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <sys/un.h>
 
-#include "router/cidr.h"
-#include "router/identity.h"
+#include "operation/cidr.h"
+#include "operation/identity.h"
 
 /* user: header, query, body, path; organisation: body, header; entity: user, then organisation. */
 static const struct identity_sources all = {

@@ -7,8 +7,8 @@
 #include <errno.h>
 
 #include "base/cleanup.h"
-#include "router/config.h"
-#include "router/route.h"
+#include "config/config.h"
+#include "operation/route.h"
 
 DEFINE_CLEANUP(struct route_table *, route_table_free)
 

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/json.h"
-#include "router/template.h"
+#include "operation/template.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define ALL (TEMPLATE_REQUEST | TEMPLATE_RESULT | TEMPLATE_ERROR)

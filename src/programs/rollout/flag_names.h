@@ -5,8 +5,8 @@
 #define PROGRAMS_ROLLOUT_FLAG_NAMES_H
 
 #include "base/buf.h"
+#include "config/config.h"
 #include "flags/flags.h"
-#include "router/config.h"
 
 /* Whether one is a slip of the keys for the other, or a part of it with one. */
 bool flag_names_near(const char *key, const char *wanted);

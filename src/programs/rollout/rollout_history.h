@@ -8,8 +8,8 @@
 #define PROGRAMS_ROLLOUT_ROLLOUT_HISTORY_H
 
 #include "base/err.h"
+#include "config/config.h"
 #include "rollout/rollout.h"
-#include "router/config.h"
 
 struct rollout_record {
 	const char *command, *flag, *segment; /* segment: NULL for everybody */

@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "operation/identity.h"
 #include "outcomes/recorded.h"
 #include "programs/rollout/population.h"
 #include "programs/rollout/rollout_draft.h"
-#include "router/identity.h"
 
 #define DOUBTS_MAX 64	/* segments of an operation's flags that ask for what may be unknown */
 #define LARGEST_MAX 5

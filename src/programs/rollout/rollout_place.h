@@ -11,11 +11,11 @@
 
 #include "base/buf.h"
 #include "base/loop.h"
+#include "config/config.h"
 #include "flags/flags.h"
 #include "flags/source/flipt_credential.h"
 #include "flags/source/flipt_server.h"
 #include "rollout/rollout.h"
-#include "router/config.h"
 
 #define PLACE_DIGEST_MAX 80
 

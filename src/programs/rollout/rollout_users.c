@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-#include "router/identity.h"
+#include "operation/identity.h"
 
 /* --- operations ---------------------------------------------------------------------------------------------------- */
 

@@ -6,10 +6,10 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "operation/identity.h"
 #include "outcomes/recorded.h"
 #include "programs/rollout/population.h"
 #include "programs/rollout/rollout_flipt.h"
-#include "router/identity.h"
 
 #define SHOWS_WITHIN_MS 15000
 #define AGREES_WITHIN_MS 2000

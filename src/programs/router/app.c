@@ -13,11 +13,11 @@
 #include "base/crypto.h"
 #include "base/log.h"
 #include "legacy/legacy.h"
+#include "operation/listen_address.h"
 #include "programs/router/app_lock.h"
 #include "programs/router/app_registration.h"
 #include "programs/router/app_status.h"
 #include "router/guesses.h"
-#include "router/listen_address.h"
 #include "router/listener.h"
 #include "router/plane.h"
 

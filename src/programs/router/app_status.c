@@ -8,14 +8,14 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "operation/identity.h"
+#include "operation/route.h"
 #include "outcomes/prometheus.h"
 #include "outcomes/report.h"
 #include "outcomes/when.h"
 #include "programs/router/app_registration.h"
 #include "programs/router/app_status.h"
 #include "router/acceptor.h"
-#include "router/identity.h"
-#include "router/route.h"
 
 #define HEALTH_EVERY_MS 2000
 #define REGISTRATION_EVERY 5 /* rounds of health */

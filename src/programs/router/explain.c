@@ -13,9 +13,9 @@
 #include "flags/print.h"
 #include "flags/source/last_good.h"
 #include "flags/source/saved_snapshot.h"
+#include "operation/identity.h"
 #include "programs/rollout/flag_names.h"
 #include "programs/rollout/population.h"
-#include "router/identity.h"
 
 #define EXTRA_MAX 16
 

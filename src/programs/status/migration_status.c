@@ -17,10 +17,10 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/plain_output.h"
+#include "operation/identity.h"
 #include "outcomes/report.h"
 #include "outcomes/when.h"
 #include "programs/status/gate.h"
-#include "router/identity.h"
 
 #define EXIT_USAGE 2
 #define OUTPUT_MAX (64u << 20)

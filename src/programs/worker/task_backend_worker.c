@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/plain_output.h"
-#include "router/config.h"
+#include "config/config.h"
 #include "tasks/backends.h"
 #include "tasks/queue/store.h"
 #include "tasks/worker/registry.h"

@@ -1,5 +1,5 @@
 /* `backend:` and `backends:` of the file, and what the environment says of them and of flags. */
-#include "router/config_reader.h"
+#include "config/config_reader.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -17,8 +17,8 @@
  * escapes, and %2F or %00 anywhere.
  * Which one wins: reading segments from the left, text before a parameter. The order in the file does not count.
  */
-#ifndef ROUTER_ROUTE_H
-#define ROUTER_ROUTE_H
+#ifndef OPERATION_ROUTE_H
+#define OPERATION_ROUTE_H
 
 #include <stdbool.h>
 #include <stddef.h>

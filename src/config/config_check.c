@@ -1,10 +1,10 @@
 /* What can only be seen in the whole configuration. */
-#include "router/config_reader.h"
+#include "config/config_reader.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "router/listen_address.h"
+#include "operation/listen_address.h"
 
 static uint16_t port_of(const union listen_address *a)
 {

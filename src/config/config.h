@@ -9,8 +9,8 @@
  *
  * The keys of the file are described in config/router.yml and in migration-router.yml(5).
  */
-#ifndef ROUTER_CONFIG_H
-#define ROUTER_CONFIG_H
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,9 +21,9 @@
 #include "base/span.h"
 #include "flags/flags.h"
 #include "flags/source/flipt_credential.h"
-#include "router/cidr.h"
+#include "operation/cidr.h"
+#include "operation/template.h"
 #include "router/forward.h"
-#include "router/template.h"
 #include "tasks/task_backend.h"
 
 #define LEGACY_HOST_UPSTREAM ""

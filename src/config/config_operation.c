@@ -1,12 +1,12 @@
 /* One operation: what it matches, its flags, and the policies around them. */
-#include "router/config_reader.h"
+#include "config/config_reader.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "router/route.h"
+#include "operation/route.h"
 #include "tasks/backends.h"
 
 #define FLAG_NAME_MAX 128

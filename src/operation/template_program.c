@@ -1,4 +1,4 @@
-#include "router/template_program.h"
+#include "operation/template_program.h"
 
 #include <errno.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* What concerns the process and not one service: flag source, outcomes, admin listener, override, proxies, limits. */
-#include "router/config_reader.h"
+#include "config/config_reader.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -6,12 +6,12 @@
  * Ownership: everything made here belongs to the configuration being read.
  * Secrets:   values that may hold one (URLs, hashes, tokens) are never repeated in a message.
  */
-#ifndef ROUTER_CONFIG_READER_H
-#define ROUTER_CONFIG_READER_H
+#ifndef CONFIG_CONFIG_READER_H
+#define CONFIG_CONFIG_READER_H
 
 #include "base/buf.h"
 #include "base/yaml.h"
-#include "router/config.h"
+#include "config/config.h"
 
 struct config_reader {
 	struct config *config;

@@ -16,17 +16,17 @@
  * ambiguous, and a value longer than IDENTITY_MAX bytes or that is not plain text (base/text.h: not UTF-8, control characters) is
  * unusable: then the part is absent, and no later source is asked, since otherwise the caller would choose. A body that is not JSON has no values.
  */
-#ifndef ROUTER_IDENTITY_H
-#define ROUTER_IDENTITY_H
+#ifndef OPERATION_IDENTITY_H
+#define OPERATION_IDENTITY_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
 #include "base/span.h"
+#include "config/config.h"
 #include "flags/flags.h"
-#include "router/config.h"
+#include "operation/route.h"
 #include "router/listener.h"
-#include "router/route.h"
 
 #define IDENTITY_MAX 256 /* bytes of a user or organisation id */
 

@@ -18,8 +18,8 @@
  * out of its object (null in an array); as the whole template it is null. null in a body is a value, not a missing one.
  * Limits: 128 different pointers into the body and as many into the result; TEMPLATE_MAX_CHOICES, TEMPLATE_MAX_HEADERS.
  */
-#ifndef ROUTER_TEMPLATE_H
-#define ROUTER_TEMPLATE_H
+#ifndef OPERATION_TEMPLATE_H
+#define OPERATION_TEMPLATE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-#include "router/config_reader.h"
+#include "config/config_reader.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/size.h"
-#include "router/listen_address.h"
+#include "operation/listen_address.h"
 
 #define SHOWN_MAX 60 /* characters of a wrong value that a message repeats */
 

@@ -1,4 +1,4 @@
-#include "router/identity.h"
+#include "operation/identity.h"
 
 #include <string.h>
 

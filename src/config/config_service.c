@@ -1,10 +1,10 @@
 /* `services:` of the file: listeners, the legacy side, limits. */
-#include "router/config_reader.h"
+#include "config/config_reader.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "router/route.h"
+#include "operation/route.h"
 
 #define HOUR_MS 3600000ull
 #define DAY_MS (24 * HOUR_MS)

@@ -1,5 +1,5 @@
 /* `task:` and `auth:` of an operation: what it becomes on the task side, and who may ask for it. */
-#include "router/config_reader.h"
+#include "config/config_reader.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "router/auth.h"
+#include "operation/auth.h"
 
 #include <errno.h>
 #include <stdbool.h>

@@ -7,15 +7,15 @@
  * Threads:   a program and its trees are immutable once compiled; a run belongs to one thread.
  * Limits:    PROGRAM_MAX_POINTERS different pointers into the body, and as many into the result.
  */
-#ifndef ROUTER_TEMPLATE_PROGRAM_H
-#define ROUTER_TEMPLATE_PROGRAM_H
+#ifndef OPERATION_TEMPLATE_PROGRAM_H
+#define OPERATION_TEMPLATE_PROGRAM_H
 
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/span.h"
 #include "base/yaml.h"
-#include "router/template.h"
+#include "operation/template.h"
 
 #define PROGRAM_MAX_POINTERS 128
 

@@ -1,4 +1,4 @@
-#include "router/config_reader.h"
+#include "config/config_reader.h"
 
 #include <errno.h>
 #include <stdatomic.h>

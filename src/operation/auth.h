@@ -6,15 +6,15 @@
  * Threads:   any.
  * Limits:    AUTH_MAX_HASHES hashes. Each is compared in constant time, without stopping at the one that fits.
  */
-#ifndef ROUTER_AUTH_H
-#define ROUTER_AUTH_H
+#ifndef OPERATION_AUTH_H
+#define OPERATION_AUTH_H
 
 #include <stddef.h>
 
 #include "base/crypto.h"
 #include "base/err.h"
 #include "base/span.h"
-#include "router/config.h"
+#include "config/config.h"
 #include "router/listener.h"
 
 #define AUTH_MAX_HASHES 10000

@@ -1,5 +1,5 @@
 /* `identity:` and `entity:` of the file, a service and an operation. */
-#include "router/config_reader.h"
+#include "config/config_reader.h"
 
 #include <string.h>
 

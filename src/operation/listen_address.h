@@ -4,8 +4,8 @@
  * Errors: -EINVAL for an address that cannot be parsed, otherwise what socket(2), bind(2) or listen(2) say, each with a
  *         sentence. Names are not looked up: what a name resolves to at start-up is no address to rely on.
  */
-#ifndef ROUTER_LISTEN_ADDRESS_H
-#define ROUTER_LISTEN_ADDRESS_H
+#ifndef OPERATION_LISTEN_ADDRESS_H
+#define OPERATION_LISTEN_ADDRESS_H
 
 #include <netinet/in.h>
 #include <stdbool.h>

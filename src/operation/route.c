@@ -1,11 +1,11 @@
-#include "router/route.h"
+#include "operation/route.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "router/config.h"
+#include "config/config.h"
 
 struct segment {
 	bool parameter;

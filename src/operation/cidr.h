@@ -4,8 +4,8 @@
  * Why:       identity headers count only from proxies that are trusted by their address.
  * Threads:   any; plain values.
  */
-#ifndef ROUTER_CIDR_H
-#define ROUTER_CIDR_H
+#ifndef OPERATION_CIDR_H
+#define OPERATION_CIDR_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-#include "router/template.h"
+#include "operation/template.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "operation/template_program.h"
 #include "router/forward.h"
-#include "router/template_program.h"
 
 /* --- templates ----------------------------------------------------------------------------------------------------- */
 struct template {

@@ -1,4 +1,4 @@
-#include "router/cidr.h"
+#include "operation/cidr.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

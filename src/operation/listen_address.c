@@ -1,7 +1,7 @@
 /*
  * Listen address: parsing and binding.
  */
-#include "router/listen_address.h"
+#include "operation/listen_address.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
