@@ -42,7 +42,7 @@ THIRD_PARTY = {
     r"curl/.*": {"base/http_client.c", "legacy/connection.c"},
     r"hiredis(/.*|\.h)": {"base/redis.c"},
     r"sqlite3\.h": {"base/db.c"},
-    r"microhttpd\.h": {"router/listener.c"},
+    r"microhttpd\.h": {"router/http/listener.c"},
     r"zlib\.h": {"base/checksum.c"},
 }
 

@@ -15,7 +15,7 @@
 #include "base/err.h"
 #include "base/span.h"
 #include "config/config.h"
-#include "router/listener.h"
+#include "router/http/listener.h"
 
 #define AUTH_MAX_HASHES 10000
 

@@ -26,7 +26,7 @@
 #include "config/config.h"
 #include "flags/flags.h"
 #include "operation/route.h"
-#include "router/listener.h"
+#include "router/http/listener.h"
 
 #define IDENTITY_MAX 256 /* bytes of a user or organisation id */
 

@@ -11,8 +11,8 @@
 #include "operation/auth.h"
 #include "operation/listen_address.h"
 #include "operation/route.h"
-#include "router/guesses.h"
-#include "router/listener.h"
+#include "router/http/guesses.h"
+#include "router/http/listener.h"
 #include "router/problem.h"
 
 #define FILE_MAX_BYTES (4u << 20)

@@ -31,7 +31,7 @@
 #include "base/crypto.h"
 #include "base/span.h"
 #include "legacy/legacy.h"
-#include "router/listener.h"
+#include "router/http/listener.h"
 
 #define FORWARD_PSEUDONYM "migration-router"
 #define FORWARD_EXTRA 7	     /* Host, X-Request-ID, Via, X-Forwarded-For, -Proto, -Host, X-Real-IP */

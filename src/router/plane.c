@@ -11,8 +11,8 @@
 #include "operation/listen_address.h"
 #include "router/forward.h"
 #include "router/plane_internal.h"
-#include "router/request.h"
-#include "router/shadow.h"
+#include "router/request/request.h"
+#include "router/request/shadow.h"
 
 /* --- services ------------------------------------------------------------------------------------------------------ */
 

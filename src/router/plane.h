@@ -21,10 +21,10 @@
 #include "flags/flags.h"
 #include "ledger/ledger.h"
 #include "outcomes/recorder.h"
-#include "router/access_log.h"
-#include "router/inspect_budget.h"
-#include "router/legacy_state.h"
 #include "router/readiness.h"
+#include "router/request/access_log.h"
+#include "router/request/inspect_budget.h"
+#include "router/request/legacy_state.h"
 #include "tasks/task_backend.h"
 
 #define PLANE_MAX 64

@@ -8,7 +8,7 @@
 
 #include "legacy/legacy.h"
 #include "operation/route.h"
-#include "router/listener.h"
+#include "router/http/listener.h"
 #include "router/plane.h"
 
 #define SERVICE_IDENTITY_FIELDS 32

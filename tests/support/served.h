@@ -28,7 +28,7 @@
 #include <stdint.h>
 
 #include "base/loop.h"
-#include "router/listener.h"
+#include "router/http/listener.h"
 
 struct call;
 

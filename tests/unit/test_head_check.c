@@ -7,8 +7,8 @@
 #include <cmocka.h>
 #include <stdio.h>
 
-#include "router/head_check.h"
-#include "router/layout_check.h"
+#include "router/http/head_check.h"
+#include "router/http/layout_check.h"
 
 /* A head as the library leaves it: separators overwritten by NULs. `f` gets its fields. */
 struct parsed {

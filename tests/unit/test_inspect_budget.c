@@ -7,7 +7,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
-#include "router/inspect_budget.h"
+#include "router/request/inspect_budget.h"
 
 static struct inspect_budget budget;
 static struct config config = {.max_inspect_body = 100, .max_inspect_memory = 1000};

@@ -17,8 +17,8 @@
 #include "programs/router/app_lock.h"
 #include "programs/router/app_registration.h"
 #include "programs/router/app_status.h"
-#include "router/guesses.h"
-#include "router/listener.h"
+#include "router/http/guesses.h"
+#include "router/http/listener.h"
 #include "router/plane.h"
 
 #define DRAIN_TICK_MS 20

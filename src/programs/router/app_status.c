@@ -15,7 +15,7 @@
 #include "outcomes/when.h"
 #include "programs/router/app_registration.h"
 #include "programs/router/app_status.h"
-#include "router/acceptor.h"
+#include "router/http/acceptor.h"
 
 #define HEALTH_EVERY_MS 2000
 #define REGISTRATION_EVERY 5 /* rounds of health */

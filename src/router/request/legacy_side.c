@@ -1,0 +1,387 @@
+/*
+ * The legacy side of a request: hands it to the service's upstream and the answer to the listener, both ways as they
+ * come, with back-pressure. What was held for the decision goes first.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "router/forward.h"
+#include "router/request/request.h"
+#include "router/request/shadow.h"
+
+#define FIELDS_MAX (HTTP_FIELDS_MAX + FORWARD_EXTRA)
+#define WHOLE_MAX 16384		 /* answers up to this size that are there at once go out in one piece */
+#define CONTINUE_WAIT_MS 1000 /* RFC 9110 §10.1.1: an upstream that ignores the expectation must not stall the request */
+
+/* --- the request, upwards ------------------------------------------------------------------------------------------ */
+
+/* Hands over what is held; true when nothing is left of it. */
+static bool flush_held(struct request *r)
+{
+	const struct buf *held = r->mapped ? &r->input : &r->body;
+	while (r->body_sent < held->len) {
+		size_t n = legacy_call_write(r->call, held->ptr + r->body_sent, held->len - r->body_sent);
+		if (n == 0)
+			return false;
+		r->body_sent += n;
+		r->call_written = true;
+	}
+	return true;
+}
+
+static void end_call(struct request *r)
+{
+	if (r->call_ended)
+		return;
+	r->call_ended = true;
+	legacy_call_end(r->call);
+	shadow_submit(r);
+	if (r->mapped)
+		buf_release(&r->input);
+	if (!r->op || !r->op->legacy_response) /* whose template may look into the body once more */
+		request_drop_body(r);
+}
+
+/* The next step of the request's body: held bytes, then the end or the rest from the client. */
+static void push(struct request *r)
+{
+	if (!r->call || r->call_ended || !flush_held(r))
+		return;
+	if (r->body_complete) {
+		end_call(r);
+		return;
+	}
+	if (!r->reading) {
+		r->reading = true;
+		exchange_read_body(r->x);
+	} else if (r->body_paused) {
+		r->body_paused = false;
+		exchange_resume_body(r->x);
+	}
+}
+
+size_t legacy_side_body(struct request *r, const char *bytes, size_t n)
+{
+	if (!r->call)
+		return n; /* failed or cancelled: `finished` is near */
+	uint64_t max = r->service->service->max_body;
+	r->body_seen += n;
+	if (max && r->body_seen > max) {
+		r->call = legacy_call_free(r->call);
+		request_fail(r, OUTCOME_REJECTED, 413, "Body too large", "The body is above the service's limit.");
+		return n;
+	}
+	size_t taken = flush_held(r) ? legacy_call_write(r->call, bytes, n) : 0;
+	r->body_seen -= n - taken;
+	r->call_written |= taken > 0;
+	shadow_body(r, bytes, taken);
+	r->body_paused = taken < n;
+	return taken;
+}
+
+void legacy_side_body_end(struct request *r)
+{
+	r->body_complete = true;
+	push(r);
+}
+
+/* --- the answer, downwards ----------------------------------------------------------------------------------------- */
+
+static enum outcome_result result_of_status(int status)
+{
+	if (status == 408 || status == 429 || status >= 500)
+		return OUTCOME_FAILURE;
+	return status >= 400 ? OUTCOME_REJECTED : OUTCOME_SUCCESS;
+}
+
+static long pull_answer(void *user, struct exchange *x, char *out, size_t size)
+{
+	struct request *r = user;
+	(void)x;
+	if (!r->call)
+		return r->answer_ended ? EXCHANGE_END : EXCHANGE_CUT;
+	long n = legacy_call_read(r->call, out, size);
+	if (n >= 0)
+		return n;
+	r->answer_ended = n == LEGACY_READ_END;
+	if (!r->answer_ended)
+		r->result = OUTCOME_FAILURE;
+	r->call = legacy_call_free(r->call);
+	return r->answer_ended ? EXCHANGE_END : EXCHANGE_CUT;
+}
+
+/* A short answer that is completely here goes out in one piece; true when it did. */
+static bool answer_whole(struct request *r, const struct http_response *response, int64_t length)
+{
+	bool complete;
+	struct span body = legacy_call_peek(r->call, &complete);
+	if (!complete || length < 0 || body.len != (size_t)length || body.len > WHOLE_MAX)
+		return false;
+	if (exchange_respond(r->x, response, body) == EXCHANGE_E_HEAD_TOO_LARGE)
+		request_head_too_large(r);
+	r->call = legacy_call_free(r->call);
+	return true;
+}
+
+static void pass_answer(struct request *r, const struct legacy_answer *a)
+{
+	struct http_field fields[FIELDS_MAX];
+	size_t n;
+	if (forward_answer(a->fields, a->n_fields, !r->service->service->via_off, fields, FIELDS_MAX, &n) != 0) {
+		r->call = legacy_call_free(r->call);
+		request_fail(r, OUTCOME_FAILURE, 502, "Unusable answer", "The legacy service's Connection field is out of bounds.");
+		return;
+	}
+	struct http_response response = {.status = a->status, .fields = fields, .n_fields = n};
+	r->state = REQUEST_ANSWERED;
+	r->status = a->status;
+	r->result = result_of_status(a->status);
+	bool bodyless = span_is(r->http->method, "HEAD") || a->status == 204 || a->status == 304;
+	int e = 0;
+	if (bodyless)
+		e = exchange_respond_bodyless(r->x, &response, a->content_length);
+	else if (!answer_whole(r, &response, a->length))
+		e = exchange_respond_stream(r->x, &response, a->length, pull_answer);
+	if (bodyless || e)
+		r->call = legacy_call_free(r->call);
+	if (e)
+		request_head_too_large(r);
+}
+
+/* The operation maps legacy answers (the unified endpoint): the whole of it is needed. */
+static void map_answer(struct request *r)
+{
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(r->service->config->max_inspect_body * 2);
+	struct template_source source;
+	request_template_source(r, &source);
+	if (json_validate(buf_span(&r->answer), NULL) == 0)
+		source.result = buf_span(&r->answer);
+	source.error_status = r->status;
+	struct rendered_response rendered;
+	int e = response_template_render(r->op->legacy_response, &source, &rendered, &body);
+	if (e != 0) {
+		request_fail(r, OUTCOME_FAILURE, 502, "Unusable answer",
+			     e < 0 ? "The legacy service's answer could not be mapped."
+				   : "No mapping is declared for the legacy service's answer.");
+		return;
+	}
+	request_answer_rendered(r, result_of_status(r->status), &rendered, NULL, 0, buf_span(&body));
+}
+
+static void collect(struct request *r)
+{
+	for (;;) {
+		if (buf_reserve(&r->answer, WHOLE_MAX) < 0) {
+			r->call = legacy_call_free(r->call);
+			request_fail(r, OUTCOME_FAILURE, 502, "Unusable answer",
+				     "The legacy service's answer is too large to be mapped.");
+			return;
+		}
+		long n = legacy_call_read(r->call, r->answer.ptr + r->answer.len, WHOLE_MAX);
+		if (n > 0) {
+			r->answer.len += (size_t)n;
+			buf_terminate(&r->answer);
+			continue;
+		}
+		if (n == 0 || n == LEGACY_READ_FAILED)
+			return; /* `readable` or `failed` comes */
+		r->call = legacy_call_free(r->call);
+		map_answer(r);
+		return;
+	}
+}
+
+static void on_answer_head(void *arg, const struct legacy_answer *a)
+{
+	struct request *r = arg;
+	r->timer = loop_timer_free(r->timer);
+	legacy_state_answered(&r->service->shared->legacy);
+	if (r->op && r->op->legacy_response) {
+		r->state = REQUEST_COLLECT;
+		r->status = a->status;
+		collect(r);
+	} else {
+		pass_answer(r, a);
+	}
+}
+
+static void on_readable(void *arg)
+{
+	struct request *r = arg;
+	if (r->state == REQUEST_COLLECT)
+		collect(r);
+	else
+		exchange_resume_response(r->x);
+}
+
+static void on_writable(void *arg)
+{
+	push(arg);
+}
+
+static void on_continue(void *arg)
+{
+	struct request *r = arg;
+	r->timer = loop_timer_free(r->timer);
+	push(r);
+}
+
+static void on_continue_late(void *arg)
+{
+	on_continue(arg);
+}
+
+static void on_failed(void *arg, enum legacy_failure f, bool written, const char *detail)
+{
+	static const struct {
+		int status;
+		enum outcome_result result;
+		const char *title;
+	} table[] = {
+		[LEGACY_CONNECT] = {502, OUTCOME_FAILURE, "Legacy service unreachable"},
+		[LEGACY_CONNECT_TIMEOUT] = {504, OUTCOME_TIMEOUT, "Legacy service did not accept a connection in time"},
+		[LEGACY_OVERLOADED] = {503, OUTCOME_FAILURE, "Too many connections to the legacy service"},
+		[LEGACY_RESET] = {502, OUTCOME_FAILURE, "Legacy service closed the connection"},
+		[LEGACY_TIMEOUT] = {504, OUTCOME_TIMEOUT, "Legacy service did not answer in time"},
+		[LEGACY_MALFORMED] = {502, OUTCOME_FAILURE, "Legacy service's answer is not valid HTTP"},
+		[LEGACY_TRUNCATED] = {502, OUTCOME_FAILURE, "Legacy service's answer ended early"},
+		[LEGACY_NAME] = {502, OUTCOME_FAILURE, "Legacy service unreachable"},
+		[LEGACY_TLS] = {502, OUTCOME_FAILURE, "Legacy service unreachable"},
+	};
+	struct request *r = arg;
+	/* The detail names addresses: it is for the logs, not for callers. */
+	snprintf(r->error, sizeof(r->error), "%s: %s", legacy_state_kind(f), detail);
+	legacy_state_failed(&r->service->shared->legacy, r->service->shared->name, f, detail);
+	r->call = legacy_call_free(r->call);
+	if (r->state == REQUEST_ANSWERED) {
+		/* The head is out already: the client must see a broken answer, never a short one that looks whole. */
+		r->result = table[f].result;
+		exchange_resume_response(r->x); /* pull_answer cuts */
+		return;
+	}
+	static const struct http_field retry = {SPAN_INIT("Retry-After"), SPAN_INIT("1")};
+	request_fail_with(r, table[f].result, table[f].status, table[f].title,
+			  written ? "The request had been sent; it may have been executed."
+				  : "The request had not been sent; nothing was executed.",
+			  &retry, f == LEGACY_OVERLOADED ? 1 : 0);
+}
+
+/* --- start --------------------------------------------------------------------------------------------------------- */
+
+/* The body that the operation's mapping makes for legacy, beside the held one. */
+static int render_legacy_body(struct request *r)
+{
+	struct template_source source;
+	request_template_source(r, &source);
+	buf_release(&r->input); /* of a submission that was refused */
+	buf_init(&r->input, r->body.max);
+	return template_render(r->op->legacy_body, &source, &r->input);
+}
+
+/* What was rendered is JSON, whatever the caller's body was. */
+static void say_json(struct http_field fields[FIELDS_MAX + 1], size_t *n)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < *n; i++)
+		if (!span_is_nocase(fields[i].name, "Content-Type") && !span_is_nocase(fields[i].name, "Content-Encoding"))
+			fields[kept++] = fields[i];
+	fields[kept++] = (struct http_field){SPAN_LIT("Content-Type"), SPAN_LIT("application/json")};
+	*n = kept;
+}
+
+/* The fields borrow from all of these. Answers the request itself, and returns false, when it must not go on. */
+static bool request_fields(struct request *r, const char *peer, struct buf *scratch, struct http_field fields[FIELDS_MAX + 1],
+			   size_t *ret_n)
+{
+	const struct http_request *h = r->http;
+	bool http10 = span_is(h->version, "HTTP/1.0"), trusted = config_trusts_peer(r->service->config, h->peer, h->peer_length);
+	const struct service *s = r->service->service;
+	struct forward_context c = {
+		.request_id = r->request_id,
+		.host = r->service->host,
+		.peer = span_of(peer),
+		.peer_trusted = trusted,
+		.scratch = scratch,
+		.forwarded = s->forwarded == FORWARD_AUTO ? (trusted ? FORWARD_KEEP : FORWARD_REPLACE) : s->forwarded,
+		.via_off = s->via_off,
+		.own_id = span_of(r->service->shared->id),
+		.via = span_of(r->service->shared->via[http10]),
+		.drop_expect = r->reading || r->body_complete,
+		.protected_names = r->service->identity_fields,
+		.n_protected = r->service->n_identity_fields,
+	};
+	if (s->legacy_host)
+		c.host_instead = *s->legacy_host ? span_of(s->legacy_host) : r->service->host;
+	int e = forward_request(h->fields, h->n_fields, &c, fields, FIELDS_MAX, ret_n);
+	if (e == FORWARD_E_LOOP)
+		request_fail(r, OUTCOME_FAILURE, 508, "Loop detected", "This request has passed this service's router before, or too many of them.");
+	else if (e != 0)
+		request_fail(r, OUTCOME_REJECTED, 400, "Unusable Connection field", "It names too many fields.");
+	return e == 0;
+}
+
+void legacy_side_start(struct request *r, enum outcome_role role)
+{
+	static const struct legacy_events events = {
+		.on_continue = on_continue,
+		.head = on_answer_head,
+		.readable = on_readable,
+		.writable = on_writable,
+		.failed = on_failed,
+	};
+	const struct http_request *h = r->http;
+	request_begin(r, OUTCOME_LEGACY, role, SPAN_NONE);
+	r->state = REQUEST_LEGACY;
+	r->mapped = r->op && r->op->legacy_body && r->body_complete;
+	if (r->mapped && ((r->body.len && json_validate(buf_span(&r->body), NULL) != 0) || render_legacy_body(r) < 0)) {
+		request_fail(r, OUTCOME_REJECTED, 400, "Unusable body", "The body could not be mapped to the legacy call.");
+		return;
+	}
+	struct http_field fields[FIELDS_MAX + 1];
+	size_t n_fields;
+	CLEANUP(buf_releasep) struct buf scratch = BUF_INIT(1u << 20); /* until the call has its copy */
+	char peer[REQUEST_ADDRESS];
+	request_peer(r, peer);
+	if (!request_fields(r, peer, &scratch, fields, &n_fields))
+		return;
+	if (r->mapped)
+		say_json(fields, &n_fields);
+	struct legacy_request q = {
+		.method = r->op && r->op->legacy_method.ptr ? r->op->legacy_method : h->method,
+		.target = r->op && r->op->legacy_path.ptr ? r->op->legacy_path : h->target,
+		.fields = fields,
+		.n_fields = n_fields,
+		.has_body = r->mapped || h->has_body,
+		.has_length = r->mapped || h->content_length >= 0,
+		.content_length = r->mapped ? (int64_t)r->input.len : h->content_length,
+		.response_timeout_ms = r->op ? r->op->legacy_timeout_ms : 0,
+		.retry_if_kept_died = !h->has_body && (span_is(h->method, "GET") || span_is(h->method, "HEAD")),
+	};
+	if (legacy_upstream_is_left(r->service->upstream, q.target)) {
+		request_fail(r, OUTCOME_REJECTED, 400, "Unusable path", "Its dot segments lead out of the legacy service.");
+		return;
+	}
+	struct legacy_events mine = events;
+	mine.arg = r;
+	if (legacy_call_start(r->service->upstream, &q, &mine, &r->call) < 0) {
+		request_fail(r, OUTCOME_FAILURE, 503, "Out of memory", "Nothing was executed.");
+		return;
+	}
+	if (!h->has_body)
+		r->body_complete = true;
+	shadow_begin(r);
+	/* The upstream's word on the expectation decides whether the body is asked for; unless it is here already. */
+	if (h->expects_continue && !r->reading && !r->body_complete &&
+	    loop_timer_new(r->plane->loop, on_continue_late, r, &r->timer) == 0) {
+		loop_timer_start(r->timer, CONTINUE_WAIT_MS);
+		return;
+	}
+	push(r);
+}
+
+void legacy_side_cancel(struct request *r)
+{
+	r->call = legacy_call_free(r->call);
+}

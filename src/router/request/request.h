@@ -1,0 +1,180 @@
+/*
+ * Request: the life of one caller's request, from its head to its outcome.
+ *
+ * Why:       one state machine decides once, runs at most one authoritative execution (rule 3), answers once, and leaves one
+ *            outcome per attempt. The two sides are legacy_side.c and task_side.c.
+ * Threads:   everything on the plane's loop.
+ *
+ * State      what it waits for                        leaves by
+ * HEAD       nothing yet                              request_head: answer, INSPECT, LEGACY or task
+ * INSPECT    the body, into memory (bounded)          body end or bound → LEGACY, PIN, SUBMIT, or ANSWERED: 413, 503
+ * PIN        the ledger: the entry is durable         → SUBMIT, or LEGACY when it cannot be written
+ * SUBMIT     the backend's word on the submission     accepted → WAIT; refused → LEGACY (fallback); unknown → ANSWERED
+ * WAIT       the task's result, or the time limit     → ANSWERED, or LEGACY when idempotent and failed
+ * LEGACY     the legacy service's answer              → ANSWERED, or COLLECT when the answer is mapped
+ * COLLECT    the legacy answer's whole body (bounded) → ANSWERED
+ * ANSWERED   the listener to finish the exchange      finished
+ * GONE       operations that cannot be taken back     the last reference is dropped
+ *
+ * Ownership: references: one of the exchange, one per operation in flight that will call back (submission, ledger).
+ */
+#ifndef ROUTER_REQUEST_REQUEST_H
+#define ROUTER_REQUEST_REQUEST_H
+
+#include "base/buf.h"
+#include "base/crypto.h"
+#include "operation/auth.h"
+#include "operation/identity.h"
+#include "operation/template.h"
+#include "router/decide.h"
+#include "router/plane_internal.h"
+
+enum request_state {
+	REQUEST_HEAD,
+	REQUEST_INSPECT,
+	REQUEST_PIN,
+	REQUEST_SUBMIT,
+	REQUEST_WAIT,
+	REQUEST_LEGACY,
+	REQUEST_COLLECT,
+	REQUEST_ANSWERED,
+	REQUEST_GONE,
+};
+
+struct request {
+	struct plane *plane;
+	struct service_runtime *service; /* reference; its configuration lives as long */
+	struct exchange *x;		 /* NULL once finished */
+	const struct http_request *http; /* NULL once finished */
+	const struct flag_snapshot *flags; /* reference, or NULL */
+	struct shadow *shadow; /* that is not submitted yet, or NULL */
+	struct request *next, *previous; /* the plane's list of living (or of free) ones */
+	unsigned refs;
+	enum request_state state;
+
+	const struct operation *op; /* NULL: unmapped */
+	struct route_match match;
+	struct identity identity;
+	struct identity_context *context; /* where the operation takes some from the request; else NULL */
+	struct decision decision;
+	struct span request_id; /* X-Request-ID as received or made; until finished */
+	char made_id[CRYPTO_UUID];
+	char uuid[CRYPTO_UUID]; /* made when first asked for */
+
+	/* The body as far as it was looked into. */
+	struct buf body;
+	struct inspect_claim claim; /* of the planes' common budget for bodies */
+	bool reading, body_complete, body_paused;
+	atomic_uint *upload; /* the peer's count of bodies under way, while this is one */
+	enum { BODY_FOR_IDENTITY, BODY_FOR_TASK, BODY_FOR_LEGACY } body_for; /* why it is looked into */
+
+	/* The current attempt, for its outcome. */
+	int64_t began_us, began_mono_us;
+	enum outcome_side side;
+	enum outcome_role role;
+	bool attempting;
+	enum outcome_result result; /* once known */
+	int status;		    /* of the answer */
+	struct span backend;
+	char error[160]; /* what went wrong, for logs; "" */
+
+	/* legacy side */
+	struct legacy_call *call;
+	size_t body_sent;	    /* of `body`, or of `input` when mapped */
+	bool mapped;		    /* legacy gets the body that its template makes of ours */
+	bool call_ended, call_written; /* request completely handed over; anything handed over */
+	bool answer_ended;
+	uint64_t body_seen; /* bytes of the body taken from the client so far, for max_body */
+	struct loop_timer *timer; /* 100-continue on the legacy side; the time limit on the task side */
+	struct buf answer; /* COLLECT: the body so far */
+
+	/* task side */
+	struct task_wait *wait;
+	struct task_client *client;
+	char task_id[TASK_ID_MAX];
+	struct buf input; /* rendered args and kwargs, until submitted; or the body mapped for legacy */
+	bool pinned_now;  /* this request put the ledger entry */
+	struct buf pin_key; /* of that entry: it may have to go when the caller has left */
+	bool async;	  /* Prefer: respond-async */
+	size_t args_length; /* of input; kwargs follow */
+	char owner[CRYPTO_SHA256_HEX];
+};
+
+extern const struct listener_handler request_handler; /* arg: struct plane_listener * */
+
+/* --- for the two sides --------------------------------------------------------------------------------------------- */
+struct request *request_ref(struct request *r);
+struct request *request_unref(struct request *r);
+/* At the plane's end: frees the ones whose callbacks will not come any more, and the ones kept for re-use. */
+void request_free_all(struct plane *p);
+
+/* Begins an attempt; its outcome is recorded by request_record (early) or when the exchange is finished. */
+void request_begin(struct request *r, enum outcome_side side, enum outcome_role role, struct span backend);
+/* Records the current attempt and ends it. */
+void request_record(struct request *r, enum outcome_result result, int status, bool answered);
+
+/* Fills in what an outcome says of the request and its decision. */
+void request_describe(const struct request *r, struct outcome *o);
+
+/* Router's own error: the operation's template, else problem+json. The current attempt gets `result`. Title and detail are for callers:
+ * no addresses, paths, or what others said. */
+void request_fail(struct request *r, enum outcome_result result, int status, const char *title, const char *detail);
+/* The same with what a task said of its failure. */
+void request_fail_span(struct request *r, enum outcome_result result, int status, const char *title, struct span detail);
+/* Same with more fields (WWW-Authenticate, Retry-After). */
+void request_fail_with(struct request *r, enum outcome_result result, int status, const char *title,
+		       const char *detail, const struct http_field *extra, size_t n_extra);
+/* In place of an answer of which the listener said EXCHANGE_E_HEAD_TOO_LARGE: 502, and recorded as that. */
+void request_head_too_large(struct request *r);
+/* A whole answer. */
+void request_answer(struct request *r, enum outcome_result result, int status, const struct http_field *fields,
+		    size_t n, struct span body);
+/* A whole answer by a response template, with more fields after its own. */
+void request_answer_rendered(struct request *r, enum outcome_result result, const struct rendered_response *rendered,
+			     const struct http_field *extra, size_t n_extra, struct span body);
+/* Everything that a template may ask of this request; borrows from r. */
+void request_template_source(struct request *r, struct template_source *ret);
+#define PIN_KEY_ROOM 1024 /* more than LEDGER_KEY_MAX: a key that does not fit has no entry */
+/* The ledger's key of this request, by its operation's pin_key. */
+enum pin_key {
+	PIN_KEY_NONE,	    /* it has none, or one that no entry can have */
+	PIN_KEY_FOUND,
+	PIN_KEY_MALFORMED,  /* the body is not JSON */
+	PIN_KEY_AMBIGUOUS,  /* another reader may find another one: given twice, cut at a NUL, … (pin_key.c) */
+	PIN_KEY_UNREADABLE, /* it could not be looked for: the body is not here, or memory is out */
+};
+enum pin_key request_pin_key(const struct request *r, struct buf *key); /* pin_key.c */
+/* A start of which legacy takes over: what the ledger has of its key goes. false: it cannot be told what that is, or be written. */
+bool request_forget_pin(struct request *r);
+void request_drop_body(struct request *r); /* frees the held body and gives its budget back */
+/* Legacy serves: a key that this operation starts belongs to legacy from here on, whatever the ledger says. */
+void request_start_legacy(struct request *r, enum outcome_role role);
+/* Refuses a call that may not go to legacy, because it is the task side's or because that cannot be known (rule 4). */
+void request_refuse_pinned(struct request *r, enum outcome_result result, int status, const char *title, const char *detail);
+/* 401 or 400 by what its credentials lack; false when they are accepted. */
+bool task_side_refuse_stranger(struct request *r, struct auth_fingerprint *ret);
+
+/* request_log.c */
+#define REQUEST_ADDRESS 46 /* INET6_ADDRSTRLEN */
+void request_peer(const struct request *r, char out[REQUEST_ADDRESS]); /* "-" when there is none */
+void request_log(const struct request *r, enum outcome_result result, int status, int64_t latency_us, bool answered);
+
+/* legacy_side.c */
+void legacy_side_start(struct request *r, enum outcome_role role);
+size_t legacy_side_body(struct request *r, const char *bytes, size_t n);
+void legacy_side_body_end(struct request *r);
+void legacy_side_cancel(struct request *r);
+
+/* task_side.c */
+/* Whether the decision needs the body that has not been read. */
+bool task_side_needs_body(const struct request *r);
+void task_side_start(struct request *r);
+void task_side_gone(struct request *r); /* the client went away */
+/* What a task's end is worth when it is answered with this status (0: the task's own). */
+enum outcome_result task_side_result(enum task_status task, int status);
+
+
+/* task_poll.c: /_migration/tasks/{id} */
+void task_poll_start(struct request *r);
+
+#endif

@@ -1,0 +1,134 @@
+/*
+ * /_migration/tasks/{id}: the state of a task that was answered with 202, for its owner; DELETE cancels.
+ *
+ * The ledger knows which backend has it and for whom (task_owner.h). Anyone else gets the same 404 as for a
+ * task that never was. The organisation is looked for as the operations that answer 202 do it, in fields and
+ * query.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/text.h"
+#include "operation/auth.h"
+#include "router/request/request.h"
+#include "router/request/task_owner.h"
+
+#define PREFIX ROUTE_RESERVED "tasks/"
+
+static void not_found(struct request *r)
+{
+	request_fail(r, OUTCOME_REJECTED, 404, "Not found",
+		     "There is no such task for these credentials and this organisation.");
+}
+
+static void try_again(struct request *r, const char *title, const char *detail)
+{
+	static const struct http_field retry = {SPAN_INIT("Retry-After"), SPAN_INIT("1")};
+	request_fail_with(r, OUTCOME_FAILURE, 503, title, detail, &retry, 1);
+}
+
+static void on_state(void *arg, int error, const struct task_result *t)
+{
+	struct request *r = arg;
+	if (r->x && error == TASK_E_NOT_FOUND) {
+		not_found(r);
+	} else if (r->x && error != 0) {
+		try_again(r, "Backend unreachable", "The task's backend could not be asked; try again.");
+	} else if (r->x) {
+		CLEANUP(buf_releasep) struct buf body = BUF_INIT(256u << 20);
+		CLEANUP(buf_releasep) struct buf room = BUF_INIT(2 * TEXT_MASKED_MAX);
+		struct task_result public;
+		task_result_for_callers(t, &room, &public);
+		if (task_result_to_json(&public, &body) < 0) {
+			try_again(r, "Result too large", "The task has ended, but there is no memory for its result at the moment.");
+			request_unref(r);
+			return;
+		}
+		const struct http_field fields[] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
+						    {SPAN_LIT("Cache-Control"), SPAN_LIT("no-store")},
+						    {SPAN_LIT("X-Request-ID"), r->request_id}};
+		request_answer(r, OUTCOME_SUCCESS, 200, fields, 3, buf_span(&body));
+	}
+	request_unref(r);
+}
+
+static void on_cancelled(void *arg, int error, struct err *e)
+{
+	struct request *r = arg;
+	(void)e;
+	if (r->x && error == TASK_E_NOT_FOUND)
+		not_found(r);
+	else if (r->x && error != 0)
+		try_again(r, "Backend unreachable", "The task's backend could not be asked; try again.");
+	else if (r->x) /* a request, not a fact: the state tells what came of it */
+		request_answer(r, OUTCOME_SUCCESS, 202, NULL, 0, SPAN_LIT(""));
+	request_unref(r);
+}
+
+/* Whether the ledger has the task for what this request shows when it is read as one to `op`. */
+static bool owned(struct request *r, const struct operation *op, struct span id, struct ledger_entry *entry, bool *ret_unknown)
+{
+	struct auth_fingerprint who;
+	if (auth_check(&op->auth, r->http->fields, r->http->n_fields, &who) != AUTH_ACCEPTED)
+		return false;
+	struct identity_input in = {
+		.request = r->http,
+		.match = &r->match,
+		.peer_trusted = config_trusts_peer(r->service->config, r->http->peer, r->http->peer_length),
+		.body_read = true,
+	};
+	identity_find(&op->identity, &in, &r->identity);
+	auth_owner(&who, r->identity.organisation, r->owner);
+	enum ledger_answer found = task_owner_find(r->plane->env->ledger, id, r->owner, entry);
+	*ret_unknown |= found == LEDGER_UNKNOWN;
+	return found == LEDGER_FOUND;
+}
+
+static bool find(struct request *r, struct span id, struct ledger_entry *entry, bool *ret_unknown)
+{
+	const struct service *s = r->service->service;
+	for (size_t i = 0; i < s->n_operations; i++)
+		if (s->operations[i].has_task && s->operations[i].task.respond_async &&
+		    owned(r, &s->operations[i], id, entry, ret_unknown))
+			return true;
+	return false;
+}
+
+void task_poll_start(struct request *r)
+{
+	struct span path = route_path(r->http->target);
+	bool get = span_is(r->http->method, "GET"), delete = span_is(r->http->method, "DELETE");
+	struct ledger_entry entry;
+	if (!span_starts(path, SPAN_LIT(PREFIX))) {
+		request_fail(r, OUTCOME_REJECTED, 404, "Not found",
+			     "Paths under " ROUTE_RESERVED " are the router's own.");
+		return;
+	}
+	struct span id = {path.ptr + sizeof(PREFIX) - 1, path.len - (sizeof(PREFIX) - 1)};
+	if (!get && !delete) {
+		static const struct http_field allow = {SPAN_INIT("Allow"), SPAN_INIT("GET, DELETE")};
+		request_fail_with(r, OUTCOME_REJECTED, 405, "Method not allowed",
+				  "GET tells the state, DELETE cancels.", &allow, 1);
+		return;
+	}
+	bool unknown = false;
+	if (id.len == 0 || id.len >= TASK_ID_MAX || !find(r, id, &entry, &unknown)) {
+		if (unknown)
+			try_again(r, "Tasks unknown", "Whose task this is cannot be told at the moment; try again.");
+		else
+			not_found(r);
+		return;
+	}
+	r->client = plane_client(r->plane, span_of(entry.backend));
+	if (!r->client) {
+		request_fail(r, OUTCOME_FAILURE, 503, "Backend not configured",
+			     "The task's backend is not configured any more.");
+		return;
+	}
+	request_ref(r);
+	if (get)
+		task_get(r->client, id, on_state, r);
+	else
+		task_cancel(r->client, id, on_cancelled, r);
+}

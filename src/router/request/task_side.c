@@ -1,0 +1,427 @@
+/*
+ * The task side of a request: renders the call, submits it once, waits for the result, answers in the legacy shape.
+ *
+ * Falls back to legacy only when the submission was provably not accepted, or the operation is declared idempotent (rule 3).
+ * "Written, no reply" is answered with 504 and recorded as unknown; it is never run again quietly.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "operation/auth.h"
+#include "router/problem.h"
+#include "router/request/request.h"
+#include "router/request/task_owner.h"
+
+bool task_side_needs_body(const struct request *r)
+{
+	return r->op->task.needs_body;
+}
+
+/* --- answers ------------------------------------------------------------------------------------------------------- */
+
+enum outcome_result task_side_result(enum task_status task, int status)
+{
+	if (task == TASK_FAILED || status >= 500)
+		return OUTCOME_FAILURE;
+	return status >= 400 ? OUTCOME_REJECTED : OUTCOME_SUCCESS;
+}
+
+/* By the operation's response template; false when none of its choices holds. */
+static bool answer_by_template(struct request *r, const struct task_result *t)
+{
+	const struct response_template *template = r->op->task.response;
+	if (!template)
+		return false;
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(r->body.max * 2);
+	struct template_source source;
+	request_template_source(r, &source);
+	source.result = t->result;
+	source.task_status = span_of(task_status_text(t->status));
+	source.task_error = t->error;
+	struct rendered_response rendered;
+	int e = response_template_render(template, &source, &rendered, &body);
+	if (e == TEMPLATE_E_NO_CHOICE)
+		return false;
+	if (e < 0) {
+		request_fail(r, OUTCOME_FAILURE, 500, "Answer too large", "The task's result could not be mapped.");
+		return true;
+	}
+	request_answer_rendered(r, task_side_result(t->status, rendered.status), &rendered, NULL, 0, buf_span(&body));
+	return true;
+}
+
+static void answer_result(struct request *r, const struct task_result *told)
+{
+	CLEANUP(buf_releasep) struct buf room = BUF_INIT(2 * TEXT_MASKED_MAX);
+	struct task_result public;
+	task_result_for_callers(told, &room, &public);
+	const struct task_result *t = &public;
+	if (answer_by_template(r, t))
+		return;
+	if (t->status == TASK_FAILED) {
+		request_fail_span(r, OUTCOME_FAILURE, 500, "Task failed", t->error.len ? t->error : SPAN_LIT("The task failed."));
+		return;
+	}
+	const struct http_field fields[] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
+					    {SPAN_LIT("X-Request-ID"), r->request_id}};
+	request_answer(r, OUTCOME_SUCCESS, 200, fields, 2, t->result);
+}
+
+static void drop_pin(struct request *r)
+{
+	ledger_remove(r->plane->env->ledger, r->op->pin_group, buf_span(&r->pin_key));
+	r->pinned_now = false;
+}
+
+/* What it named has ended. */
+static void end_pin(struct request *r)
+{
+	buf_release(&r->pin_key);
+	buf_init(&r->pin_key, LEDGER_KEY_MAX);
+	if (request_pin_key(r, &r->pin_key) == PIN_KEY_FOUND)
+		drop_pin(r);
+}
+
+/* Legacy knows nothing of what a pinned call is about: its answer would be wrong (rule 4). */
+static bool may_fall_back(const struct request *r)
+{
+	return r->decision.reason != REASON_PINNED;
+}
+
+/* The task side did not serve: its attempt is recorded, and legacy takes over, unless the call is pinned. */
+static void fall_back(struct request *r, enum outcome_result result, struct span why, struct span detail)
+{
+	log_warn(may_fall_back(r) ? "task_fell_back" : "task_unavailable", LOG_SPAN("service", r->op->service), LOG_SPAN("operation", r->op->name),
+		 LOG_SPAN("backend", r->backend), LOG_SPAN("request_id", r->request_id), LOG_SPAN("why", why), LOG_SPAN("detail", detail));
+	if (r->pinned_now)
+		drop_pin(r);
+	r->timer = loop_timer_free(r->timer);
+	if (!may_fall_back(r)) {
+		request_refuse_pinned(r, result, 503, "Task side unavailable",
+				      "This call belongs to the task side, which did not accept it; nothing was executed.");
+		return;
+	}
+	request_record(r, result, 0, false);
+	r->task_id[0] = '\0';
+	request_start_legacy(r, OUTCOME_FALLBACK);
+}
+
+/* --- waiting ------------------------------------------------------------------------------------------------------- */
+
+static void on_result(void *arg, int error, const struct task_result *t)
+{
+	struct request *r = arg;
+	r->wait = NULL;
+	r->timer = loop_timer_free(r->timer);
+	if (error == TASK_E_UNREADABLE) {
+		request_fail(r, OUTCOME_UNKNOWN, 502, "Result unreadable", "The task has ended, but what its worker wrote cannot be read.");
+		return;
+	}
+	if (error != 0) {
+		request_fail(r, OUTCOME_UNKNOWN, 504, "Result unknown",
+			     "The task was accepted, but its backend no longer tells its state.");
+		return;
+	}
+	if (t->status == TASK_FAILED && r->op->task.idempotent && !t->cancelled && may_fall_back(r)) {
+		fall_back(r, OUTCOME_FAILURE, t->error, t->error_detail);
+		return;
+	}
+	if (t->status == TASK_COMPLETED && r->op->pin_end)
+		end_pin(r);
+	answer_result(r, t);
+}
+
+static void on_time_limit(void *arg)
+{
+	struct request *r = arg;
+	r->timer = loop_timer_free(r->timer);
+	if (r->wait)
+		task_wait_cancel(steal(r->wait), r->client);
+	if (r->state == REQUEST_WAIT) {
+		/* The id stands in the sentence, since an operation's own error shape may have no other place for it. */
+		char detail[160 + TASK_ID_MAX];
+		snprintf(detail, sizeof(detail),
+			 "The task %s was accepted and goes on; it did not finish within this call's time limit.", r->task_id);
+		request_fail(r, OUTCOME_TIMEOUT, 504, "Task still running", detail);
+	} else if (r->state == REQUEST_PIN) {
+		request_fail(r, OUTCOME_TIMEOUT, 504, "Ledger too slow", "Nothing was submitted.");
+	} else {
+		request_fail(r, OUTCOME_UNKNOWN, 504, "Submission unanswered",
+			     "The task was handed to its backend, which has not confirmed it; it may run.");
+	}
+}
+
+static void answer_async(struct request *r)
+{
+	char location[sizeof("/_migration/tasks/") + TASK_ID_MAX];
+	snprintf(location, sizeof(location), "/_migration/tasks/%s", r->task_id);
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(4096);
+	struct task_result pending = {.task_id = span_of(r->task_id), .task_name = r->op->task.task, .status = TASK_PENDING};
+	task_result_to_json(&pending, &body);
+	const struct http_field fields[] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
+					    {SPAN_LIT("Location"), span_of(location)},
+					    {SPAN_LIT("Preference-Applied"), SPAN_LIT("respond-async")},
+					    {SPAN_LIT("X-Request-ID"), r->request_id}};
+	request_answer(r, OUTCOME_SUCCESS, 202, fields, 4, buf_span(&body));
+}
+
+/* The ledger holds who may ask for the result: without that entry nobody could, so the caller waits instead. */
+static void on_owner_kept(void *arg, int error)
+{
+	struct request *r = arg;
+	if (r->x && r->state == REQUEST_WAIT) {
+		if (error == 0) {
+			r->timer = loop_timer_free(r->timer);
+			answer_async(r);
+		} else {
+			r->wait = task_wait(r->client, span_of(r->task_id), on_result, r);
+		}
+	}
+	request_unref(r);
+}
+
+static void keep_owner(struct request *r)
+{
+	struct ledger_entry entry;
+	task_owner_entry(span_of(r->task_id), r->owner, r->backend, &entry);
+	request_ref(r);
+	ledger_put(r->plane->env->ledger, r->plane->loop, &entry, on_owner_kept, r);
+}
+
+static void answer_forgotten(struct request *r)
+{
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(4096);
+	r->timer = loop_timer_free(r->timer);
+	buf_puts(&body, "{\"task_id\": ");
+	json_quote(&body, span_of(r->task_id));
+	buf_puts(&body, ", \"status\": \"accepted\", \"note\": \"The task was accepted and will run; its result is not kept.\"}");
+	const struct http_field fields[] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
+					    {SPAN_LIT("X-Request-ID"), r->request_id}};
+	request_answer(r, OUTCOME_SUCCESS, 202, fields, 2, buf_span(&body));
+}
+
+static void accepted(struct request *r)
+{
+	r->state = REQUEST_WAIT;
+	if (r->op->task.fire_and_forget) {
+		if (r->op->pin_end)
+			end_pin(r);
+		answer_forgotten(r);
+		return;
+	}
+	if (r->async) {
+		keep_owner(r);
+		return;
+	}
+	r->wait = task_wait(r->client, span_of(r->task_id), on_result, r);
+	if (!r->wait)
+		request_fail(r, OUTCOME_TIMEOUT, 504, "Out of memory", "The task was accepted and goes on.");
+}
+
+/* --- submitting ---------------------------------------------------------------------------------------------------- */
+
+/* An input that is not for the backend: nothing was attempted there. */
+static void leave_to_legacy(struct request *r, enum task_submit_status why)
+{
+	bool large = why == TASK_INPUT_TOO_LARGE;
+	r->timer = loop_timer_free(r->timer);
+	if (!may_fall_back(r)) {
+		request_refuse_pinned(r, OUTCOME_REJECTED, large ? 413 : 422, large ? "Input too large" : "Input not representable",
+				      large ? "The input is above the limit of the task's backend; nothing was executed."
+					    : "The task's workers cannot read this input as it was given; nothing was executed.");
+		return;
+	}
+	r->attempting = false;
+	if (r->pinned_now)
+		drop_pin(r);
+	r->decision.side = OUTCOME_LEGACY;
+	r->decision.reason = large ? REASON_INPUT_TOO_LARGE : REASON_INPUT_NOT_REPRESENTABLE;
+	request_start_legacy(r, OUTCOME_PRIMARY);
+}
+
+static void on_submitted(void *arg, const struct task_submission *s)
+{
+	struct request *r = arg;
+	span_copy(s->task_id, r->task_id, sizeof(r->task_id));
+	if (!r->x || r->state != REQUEST_SUBMIT) {
+		if (r->pinned_now && s->status != TASK_SUBMITTED && s->status != TASK_UNKNOWN)
+			drop_pin(r);
+		request_unref(r); /* the caller has left, or was told 504: the task goes on */
+		return;
+	}
+	switch (s->status) {
+	case TASK_SUBMITTED:
+		buf_release(&r->input);
+		accepted(r);
+		break;
+	case TASK_REFUSED:
+		fall_back(r, OUTCOME_FAILURE, span_of(s->err.text), SPAN_NONE);
+		break;
+	case TASK_INPUT_TOO_LARGE:
+	case TASK_INPUT_NOT_REPRESENTABLE:
+		leave_to_legacy(r, s->status);
+		break;
+	case TASK_UNKNOWN:
+		log_warn("task_submission_unknown", LOG_SPAN("operation", r->op->name), LOG_SPAN("backend", r->backend),
+			 LOG_SPAN("request_id", r->request_id), LOG_STR("why", s->err.text));
+		r->timer = loop_timer_free(r->timer);
+		request_fail(r, OUTCOME_UNKNOWN, 504, "Submission unanswered",
+			     "The task was handed to its backend, which has not confirmed it; it may run.");
+		break;
+	}
+	request_unref(r);
+}
+
+static void submit(struct request *r)
+{
+	const struct task_mapping *m = &r->op->task;
+	struct task_call call = {
+		.task = m->task,
+		.workflow = m->workflow,
+		.queue = m->queue,
+		.args = {r->input.ptr, r->args_length},
+		.kwargs = {r->input.ptr + r->args_length, r->input.len - r->args_length},
+		.single_input = m->single_input,
+		.request_id = r->request_id,
+		.owner = span_of(r->owner),
+		.idempotent = m->idempotent,
+		.timeout_ms = m->task_timeout_ms,
+		.priority = m->priority,
+		.expires_ms = m->expires_ms,
+		.awaited = !r->async && !m->fire_and_forget,
+	};
+	r->state = REQUEST_SUBMIT;
+	request_ref(r);
+	task_submit(r->client, &call, on_submitted, r);
+}
+
+static void on_pinned(void *arg, int error)
+{
+	struct request *r = arg;
+	if (!r->x || r->state != REQUEST_PIN) {
+		if (error == 0)
+			drop_pin(r); /* the caller has left, or was told 504: nothing was submitted */
+	} else if (error != 0) {
+		/* Without the entry a follow-up call would go to the wrong side (rule 4). */
+		fall_back(r, OUTCOME_FAILURE, SPAN_LIT("the ledger could not be written"), SPAN_NONE);
+	} else {
+		r->pinned_now = true;
+		submit(r);
+	}
+	request_unref(r);
+}
+
+static void pin(struct request *r)
+{
+	struct ledger_entry entry = {0};
+	buf_init(&r->pin_key, LEDGER_KEY_MAX);
+	if (request_pin_key(r, &r->pin_key) != PIN_KEY_FOUND ||
+	    ledger_entry_set(&entry, r->op->pin_group, buf_span(&r->pin_key)) != 0) {
+		/* Follow-ups could not be told apart: legacy, which needs no entry. */
+		r->attempting = false;
+		r->decision.side = OUTCOME_LEGACY;
+		r->decision.reason = REASON_NO_IDENTITY;
+		request_start_legacy(r, OUTCOME_PRIMARY);
+		return;
+	}
+	span_copy(r->backend, entry.backend, sizeof(entry.backend));
+	r->state = REQUEST_PIN;
+	request_ref(r);
+	ledger_put(r->plane->env->ledger, r->plane->loop, &entry, on_pinned, r);
+}
+
+static bool render_input(struct request *r)
+{
+	const struct task_mapping *m = &r->op->task;
+	struct template_source source;
+	request_template_source(r, &source);
+	buf_init(&r->input, r->body.max * 2 + (64u << 10));
+	int e = m->args ? template_render(m->args, &source, &r->input) : buf_puts(&r->input, "[]");
+	r->args_length = r->input.len;
+	if (e == 0)
+		e = m->kwargs ? template_render(m->kwargs, &source, &r->input) : buf_puts(&r->input, "{}");
+	return e == 0;
+}
+
+static bool wants_async(const struct request *r)
+{
+	/* RFC 7240: a list of preferences, tokens compared without case. */
+	for (size_t i = 0; i < r->http->n_fields; i++) {
+		if (!span_is_nocase(r->http->fields[i].name, "Prefer"))
+			continue;
+		struct span rest = r->http->fields[i].value;
+		while (rest.len) {
+			const char *comma = memchr(rest.ptr, ',', rest.len);
+			size_t n = comma ? (size_t)(comma - rest.ptr) : rest.len;
+			struct span one = span_trim((struct span){rest.ptr, n});
+			const char *end = memchr(one.ptr, ';', one.len);
+			if (end)
+				one = span_trim((struct span){one.ptr, (size_t)(end - one.ptr)});
+			if (span_is_nocase(one, "respond-async"))
+				return true;
+			n += comma ? 1 : 0;
+			rest.ptr += n;
+			rest.len -= n;
+		}
+	}
+	return false;
+}
+
+bool task_side_refuse_stranger(struct request *r, struct auth_fingerprint *ret)
+{
+	enum auth_result a = auth_check(&r->op->auth, r->http->fields, r->http->n_fields, ret);
+	if (a == AUTH_ACCEPTED)
+		return false;
+	static const char *const details[] = {[AUTH_MISSING] = "This operation needs a bearer token.",
+					      [AUTH_MALFORMED] = "The Authorization field is not one bearer token.",
+					      [AUTH_WRONG] = "The bearer token is not known."};
+	const struct http_field challenge = {SPAN_LIT("WWW-Authenticate"), auth_challenge(a)};
+	request_fail_with(r, OUTCOME_REJECTED, auth_status(a), problem_title(auth_status(a)), details[a], &challenge, 1);
+	return true;
+}
+
+void task_side_start(struct request *r)
+{
+	request_begin(r, OUTCOME_TASK, OUTCOME_PRIMARY, r->decision.backend);
+	struct auth_fingerprint who;
+	if (task_side_refuse_stranger(r, &who))
+		return;
+	/* The templates copy raw text, which must be JSON. A request without a body has no values, like one of null. */
+	if (r->op->task.needs_body && r->body.len && !r->identity.body_checked)
+		r->identity.body_malformed = json_validate(buf_span(&r->body), NULL) != 0;
+	/* The legacy services' Python takes more than JSON has. */
+	if (r->op->task.needs_body && r->identity.body_malformed && json_python_takes(buf_span(&r->body))) {
+		leave_to_legacy(r, TASK_INPUT_NOT_REPRESENTABLE);
+		return;
+	}
+	if (r->op->task.needs_body && r->identity.body_malformed) {
+		request_fail(r, OUTCOME_REJECTED, 400, "Malformed body", "The request's body is not valid JSON.");
+		return;
+	}
+	r->client = plane_client(r->plane, r->backend);
+	if (!r->client || !render_input(r)) {
+		fall_back(r, OUTCOME_FAILURE,
+			  r->client ? SPAN_LIT("the task's input could not be rendered") : SPAN_LIT("the backend has no client"), SPAN_NONE);
+		return;
+	}
+	r->async = r->op->task.respond_async && wants_async(r);
+	auth_owner(&who, r->identity.organisation, r->owner);
+	if (loop_timer_new(r->plane->loop, on_time_limit, r, &r->timer) == 0)
+		loop_timer_start(r->timer, r->op->task.timeout_ms);
+	if (r->op->pin_start)
+		pin(r);
+	else
+		submit(r);
+}
+
+void task_side_gone(struct request *r)
+{
+	r->timer = loop_timer_free(r->timer);
+	if (r->wait)
+		task_wait_cancel(steal(r->wait), r->client);
+}
