@@ -27,8 +27,8 @@ ROOMS = {
     "tasks": {"base"},
     "outcomes": {"base"},
     "ledger": {"base"},
-    "operation": {"router", "config", "tasks", "flags", "base"},  # what an operation is; pure
-    "config": {"router", "operation", "tasks", "flags", "base"},
+    "operation": {"tasks", "flags", "base"},  # what an operation is; pure
+    "config": {"operation", "tasks", "flags", "base"},
     "router": {"config", "operation", "ledger", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},
     "programs": {"router", "config", "operation", "ledger", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts: the application of the router above all
 }

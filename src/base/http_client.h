@@ -18,7 +18,7 @@
 #include <stddef.h>
 
 #include "base/err.h"
-#include "base/http_field.h"
+#include "base/http_message.h"
 #include "base/loop.h"
 #include "base/span.h"
 

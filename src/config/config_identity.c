@@ -89,7 +89,7 @@ static void read_part(const struct place *section, const char *key, struct ident
 	if (!p.node)
 		return;
 	*n = 0; /* a level replaces what the level above says */
-	value_list(&p, CONFIG_MAX_SOURCES, add_source, &(struct part){sources, n});
+	value_list(&p, OPERATION_MAX_SOURCES, add_source, &(struct part){sources, n});
 }
 
 bool identity_uses(const struct identity_sources *s, enum identity_source_kind kind)

@@ -130,7 +130,7 @@ static void read_context_entry(const struct place *p, struct span key, struct op
 	op->context[op->n_context].value = SPAN_NONE;
 	op->context[op->n_context].n_sources = 0;
 	if (p->node->kind == YAML_SEQUENCE) {
-		value_list(p, CONFIG_MAX_CONTEXT_SOURCES, add_context_source, op);
+		value_list(p, OPERATION_MAX_CONTEXT_SOURCES, add_context_source, op);
 	} else if (value_text(p, &text)) {
 		if (is_source(text))
 			add_context_source(p, op);
@@ -147,8 +147,8 @@ static void read_context(const struct place *p, struct operation *op)
 	static const char *const own[] = {"user_id", "organization_id", "service", "operation"};
 	if (!p->node || !value_mapping(p))
 		return;
-	if (p->node->count > CONFIG_MAX_CONTEXT) {
-		place_mistake(p, "at most %d entries, not %zu", CONFIG_MAX_CONTEXT, p->node->count);
+	if (p->node->count > OPERATION_MAX_CONTEXT) {
+		place_mistake(p, "at most %d entries, not %zu", OPERATION_MAX_CONTEXT, p->node->count);
 		return;
 	}
 	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
@@ -383,7 +383,7 @@ void read_operation(const struct place *p, const struct config_defaults *above, 
 	struct place task = place_member(p, "task");
 	READ_FIELDS(p, fields, op);
 	read_match(&match, op);
-	value_list(&flags, CONFIG_MAX_FLAGS, add_flag, op);
+	value_list(&flags, OPERATION_MAX_FLAGS, add_flag, op);
 	inherit(p, above, op);
 	read_context(&context, op);
 	read_variants(&variants, op);

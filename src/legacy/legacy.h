@@ -23,7 +23,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "base/http_field.h"
+#include "base/http_message.h"
 #include "base/loop.h"
 #include "base/span.h"
 

@@ -11,11 +11,11 @@
 
 #include <stddef.h>
 
+#include "base/http_message.h"
 #include "base/crypto.h"
 #include "base/err.h"
 #include "base/span.h"
-#include "config/config.h"
-#include "router/http/listener.h"
+#include "operation/operation.h"
 
 #define AUTH_MAX_HASHES 10000
 

@@ -14,7 +14,7 @@ struct finder {
 	struct identity *out;
 	struct buf scratch;
 	/* What the body's pointers name, once it has been looked into: of the user's sources, then the organisation's. */
-	struct span body_values[2 * CONFIG_MAX_SOURCES];
+	struct span body_values[2 * OPERATION_MAX_SOURCES];
 };
 
 static enum found unusable(struct finder *f)
@@ -122,7 +122,7 @@ static enum found from_path(struct finder *f, struct span name, char *text, stru
 /* One pass over the body for all sources of both parts. */
 static void read_body(struct finder *f)
 {
-	struct span pointers[2 * CONFIG_MAX_SOURCES];
+	struct span pointers[2 * OPERATION_MAX_SOURCES];
 	const struct identity_sources *s = f->sources;
 	for (size_t i = 0; i < s->n_user; i++)
 		pointers[i] = s->user[i].kind == IDENTITY_BODY ? s->user[i].name : SPAN_LIT("");

@@ -22,11 +22,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/http_message.h"
 #include "base/span.h"
-#include "config/config.h"
 #include "flags/flags.h"
 #include "operation/route.h"
-#include "router/http/listener.h"
+#include "operation/operation.h"
 
 #define IDENTITY_MAX 256 /* bytes of a user or organisation id */
 
@@ -55,10 +55,10 @@ struct identity {
 void identity_find(const struct identity_sources *sources, const struct identity_input *in, struct identity *ret);
 /* What an operation adds to the flags' context from the request, by the same sources and rules. */
 struct identity_context {
-	struct flag_context entries[CONFIG_MAX_CONTEXT]; /* those that are there */
+	struct flag_context entries[OPERATION_MAX_CONTEXT]; /* those that are there */
 	size_t n;
 	bool wants_body;
-	char text[CONFIG_MAX_CONTEXT][IDENTITY_MAX]; /* not for use: what the spans point into; the struct must not move */
+	char text[OPERATION_MAX_CONTEXT][IDENTITY_MAX]; /* not for use: what the spans point into; the struct must not move */
 };
 void identity_find_context(const struct operation *op, const struct identity_input *in, struct identity_context *ret);
 /* The part that flags hash: the first of `entity` that is there. false: neither is. */

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "config/config.h"
+#include "operation/operation.h"
 
 struct segment {
 	bool parameter;

@@ -7,7 +7,7 @@
 
 #include "base/json.h"
 #include "operation/template_program.h"
-#include "router/forward.h"
+#include "base/http_message.h"
 
 /* --- templates ----------------------------------------------------------------------------------------------------- */
 struct template {
@@ -139,9 +139,9 @@ static int compile_content_type(const struct yaml_node *y, struct choice *c, str
 static int compile_header(const struct yaml_node *y, struct choice *c, struct err *e)
 {
 	struct span name = y->key->text, value;
-	if (!forward_is_token(name))
+	if (!http_is_token(name))
 		return program_error(e, y, "is no field name");
-	if (forward_is_hop_by_hop(name) || span_is_nocase(name, "Content-Length") || span_is_nocase(name, "Host"))
+	if (http_is_hop_by_hop(name) || span_is_nocase(name, "Content-Length") || span_is_nocase(name, "Host"))
 		return program_error(e, y, "is made by the router and cannot be set");
 	if (span_is_nocase(name, "Content-Type"))
 		return program_error(e, y, "is set by \"content_type\"");

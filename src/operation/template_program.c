@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/json.h"
-#include "router/forward.h"
+#include "base/http_message.h"
 
 #define LITERAL_MAX (1u << 20)	/* bytes of one constant part */
 #define SCRATCH_MAX (1u << 20) /* a decoded parameter; the request's head is limited more tightly */
@@ -157,7 +157,7 @@ static int bad_reference(const struct program *p, const struct yaml_node *y, con
 static int compile_argument(struct program *p, const struct yaml_node *y, const struct form *form, struct span argument,
 			    struct program_node *node, struct err *e)
 {
-	if (form->argument == ARGUMENT_TOKEN && !forward_is_token(argument))
+	if (form->argument == ARGUMENT_TOKEN && !http_is_token(argument))
 		return program_error(e, y, "'%.*s' is no field name", SPAN_ARG(argument));
 	if (form->argument == ARGUMENT_NAME && argument.len == 0)
 		return program_error(e, y, "'%s' needs a name behind it", form->text);

@@ -5,7 +5,7 @@
 #include "base/json.h"
 #include "tasks/backends.h"
 
-#define CONTEXT_MAX (4 + CONFIG_MAX_CONTEXT + 16)
+#define CONTEXT_MAX (4 + OPERATION_MAX_CONTEXT + 16)
 
 struct asking {
 	const struct decide_input *in;

@@ -25,58 +25,28 @@ static bool named(struct span name, const char *lower)
 static enum field_class classify(struct span name)
 {
 	switch (name.len) {
-	case 2:
-		return named(name, "te") ? FIELD_HOP : FIELD_OTHER;
 	case 3:
 		return named(name, "via") ? FIELD_VIA : FIELD_OTHER;
 	case 4:
 		return named(name, "host") ? FIELD_HOST : FIELD_OTHER;
 	case 6:
 		return named(name, "expect") ? FIELD_EXPECT : FIELD_OTHER;
-	case 7:
-		return named(name, "trailer") || named(name, "upgrade") ? FIELD_HOP : FIELD_OTHER;
 	case 10:
-		return named(name, "connection") ? FIELD_CONNECTION : named(name, "keep-alive") ? FIELD_HOP : FIELD_OTHER;
+		if (named(name, "connection"))
+			return FIELD_CONNECTION;
+		break;
 	case 12:
 		return named(name, "x-request-id") ? FIELD_REQUEST_ID : FIELD_OTHER;
 	case 14:
 		return named(name, "content-length") ? FIELD_LENGTH : FIELD_OTHER;
 	case 15:
 		return named(name, "x-migration-via") ? FIELD_VIA : FIELD_OTHER;
-	case 16:
-		return named(name, "proxy-connection") ? FIELD_HOP : FIELD_OTHER;
-	case 17:
-		return named(name, "transfer-encoding") ? FIELD_HOP : FIELD_OTHER;
-	case 18:
-		return named(name, "proxy-authenticate") ? FIELD_HOP : FIELD_OTHER;
-	case 19:
-		return named(name, "proxy-authorization") ? FIELD_HOP : FIELD_OTHER;
 	case 20:
 		return named(name, "x-migration-override") ? FIELD_OVERRIDE : FIELD_OTHER;
-	case 25:
-		return named(name, "proxy-authentication-info") ? FIELD_HOP : FIELD_OTHER;
 	case 27:
 		return named(name, "x-migration-override-secret") ? FIELD_OVERRIDE : FIELD_OTHER;
-	default:
-		return FIELD_OTHER;
 	}
-}
-
-bool forward_is_hop_by_hop(struct span name)
-{
-	enum field_class c = classify(name);
-	return c == FIELD_HOP || c == FIELD_CONNECTION;
-}
-
-bool forward_is_token(struct span name)
-{
-	for (size_t i = 0; i < name.len; i++) {
-		char c = name.ptr[i];
-		bool letter = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
-		if (!letter && (c == '\0' || !strchr("!#$%&'*+-.^_`|~", c)))
-			return false;
-	}
-	return name.len > 0;
+	return http_is_hop_by_hop(name) ? FIELD_HOP : FIELD_OTHER;
 }
 
 /* --- Connection ---------------------------------------------------------------------------------------------------- */
@@ -133,7 +103,7 @@ static int add_named(struct named_fields *f, struct span connection, const struc
 {
 	struct span name;
 	while (next_element(&connection, &name)) {
-		if (span_is_nocase(name, "close") || forward_is_hop_by_hop(name) || is_protected(name, c))
+		if (span_is_nocase(name, "close") || http_is_hop_by_hop(name) || is_protected(name, c))
 			continue;
 		if (f->count == FORWARD_MAX_NAMED)
 			return FORWARD_E_CONNECTION;

@@ -30,24 +30,15 @@
 #include "base/buf.h"
 #include "base/crypto.h"
 #include "base/span.h"
+#include "config/config.h"
 #include "legacy/legacy.h"
-#include "router/http/listener.h"
+#include "base/http_message.h"
 
 #define FORWARD_PSEUDONYM "migration-router"
 #define FORWARD_EXTRA 7	     /* Host, X-Request-ID, Via, X-Forwarded-For, -Proto, -Host, X-Real-IP */
 #define FORWARD_MAX_HOPS 10  /* routers in Via; with more it is a loop */
 #define FORWARD_VIA_MAX 64
 #define FORWARD_MAX_NAMED 16 /* by Connection; more is FORWARD_E_CONNECTION */
-
-/* What a request says of those before it: Forwarded, X-Forwarded-*, X-Real-IP and their kin, with - or _ in their names, since
- * WSGI servers read both. Services believe them from loopback, where the router stands. */
-enum forward_forwarded {
-	FORWARD_AUTO,	 /* of the configuration: keep from trusted proxies, replace from others */
-	FORWARD_KEEP,	 /* as sent */
-	FORWARD_APPEND,	 /* the peer is added to X-Forwarded-For (and Forwarded); others stay from trusted peers, and are made anew from others */
-	FORWARD_REPLACE, /* made anew: what was sent is dropped */
-	FORWARD_REMOVE,
-};
 
 struct forward_context {
 	struct span request_id; /* sent as X-Request-ID when the request has none, or an empty one */
@@ -85,7 +76,5 @@ unsigned forward_count_via(struct span via, struct span id, bool *seen);
 void forward_write_via(bool received_http10, struct span id, char out[FORWARD_VIA_MAX]);
 
 bool forward_tells_of_others(struct span name); /* Forwarded and its kin, as above */
-bool forward_is_token(struct span name);      /* RFC 9110 §5.6.2 */
-bool forward_is_hop_by_hop(struct span name); /* of this connection only, as listed above (without Content-Length) */
 
 #endif

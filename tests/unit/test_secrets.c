@@ -36,8 +36,7 @@ static void in_whichever_form(void **state)
 		"p%22a%5Cs%2Fs%20w%C3%B6rd%2B7%26",	 /* encodeURIComponent */
 		"p%22a%5cs/s+w%c3%b6rd%2b7%26",		 /* a form, in small letters, / left */
 		"p&quot;a\\s/s w\xc3\xb6rd+7&amp;",	 /* HTML */
-		"7022615c732f732077c3b67264"
-		"2b3726",		    /* hexadecimal */
+		"7022615c732f732077c3b672642b3726",	 /* hexadecimal */
 		"P\"A\\S/S W\xc3\xb6RD+7&", /* upper() */
 	};
 	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {

@@ -181,7 +181,7 @@ static int publish_new(struct flipt_source *s, struct flag_snapshot *snapshot, s
 }
 
 /* `digest` is "" where the server tells none. */
-static void accept(struct flipt_source *s, struct span text, const char *digest)
+static void source_accept(struct flipt_source *s, struct span text, const char *digest)
 {
 	char raw[CRYPTO_SHA256_HEX], content[CRYPTO_SHA256_HEX];
 	struct flag_snapshot *snapshot = NULL;
@@ -233,7 +233,7 @@ static bool accept_document(struct flipt_source *s, struct span text, struct spa
 			return false;
 		span_copy((struct span){inner[0].ptr + 1, inner[0].len - 2}, digest, sizeof(digest));
 	}
-	accept(s, text, digest);
+	source_accept(s, text, digest);
 	return true;
 }
 

@@ -645,14 +645,6 @@ const struct http_request *exchange_request(const struct exchange *x)
 	return &x->request;
 }
 
-struct span http_request_field(const struct http_request *r, const char *name)
-{
-	for (size_t i = 0; i < r->n_fields; i++)
-		if (span_is_nocase(r->fields[i].name, name))
-			return r->fields[i].value;
-	return SPAN_NONE;
-}
-
 /* --- heads --------------------------------------------------------------------------------------------------------- */
 
 static const char *title_of(int status)

@@ -46,30 +46,12 @@
 #include <sys/socket.h>
 
 #include "base/err.h"
-#include "base/http_field.h"
+#include "base/http_message.h"
 #include "base/loop.h"
 #include "base/span.h"
 
 struct listener;
 struct exchange;
-
-#define HTTP_FIELDS_MAX 256 /* fields of a head; more is 431 */
-
-struct http_request {
-	struct span method, target; /* exact bytes */
-	struct span version;	    /* "HTTP/1.1" */
-	const struct http_field *fields;
-	size_t n_fields;
-	bool chunked;		/* body framed by chunks */
-	int64_t content_length; /* -1 when there is no such field */
-	bool has_body;		/* chunked, or content_length > 0 */
-	bool expects_continue;	/* Expect: 100-continue */
-	const struct sockaddr *peer; /* AF_INET or AF_INET6; IPv4 clients of an IPv6 socket appear as AF_INET */
-	socklen_t peer_length;
-};
-
-/* First field of that name, SPAN_NONE when there is none. */
-struct span http_request_field(const struct http_request *r, const char *name);
 
 struct listener_handler {
 	void *arg;

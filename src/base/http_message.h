@@ -1,0 +1,42 @@
+/*
+ * HTTP messages (RFC 9110): a field, the head of a request, and what can be said of a field's name alone.
+ *
+ * Ownership: everything is borrowed, as it was written, without the blanks around a value.
+ */
+#ifndef BASE_HTTP_MESSAGE_H
+#define BASE_HTTP_MESSAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "base/span.h"
+
+struct http_field {
+	struct span name, value;
+};
+
+#define HTTP_FIELDS_MAX 256 /* fields of a head; more is 431 */
+
+struct http_request {
+	struct span method, target; /* exact bytes */
+	struct span version;	    /* "HTTP/1.1" */
+	const struct http_field *fields;
+	size_t n_fields;
+	bool chunked;		/* body framed by chunks */
+	int64_t content_length; /* -1 when there is no such field */
+	bool has_body;		/* chunked, or content_length > 0 */
+	bool expects_continue;	/* Expect: 100-continue */
+	const struct sockaddr *peer; /* AF_INET or AF_INET6; IPv4 clients of an IPv6 socket appear as AF_INET */
+	socklen_t peer_length;
+};
+
+/* First field of that name, SPAN_NONE when there is none. */
+struct span http_request_field(const struct http_request *r, const char *name);
+
+bool http_is_token(struct span name); /* RFC 9110 §5.6.2 */
+/* Of one connection only: Connection, Keep-Alive, Proxy-Connection, TE, Trailer, Transfer-Encoding, Upgrade, and the fields that are
+ * for the next proxy (RFC 9110 §7.6.1, §11.7). Content-Length is not among them. */
+bool http_is_hop_by_hop(struct span name);
+
+#endif

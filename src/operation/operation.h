@@ -1,0 +1,115 @@
+/*
+ * Operation: one method and path of a service, with its flags, identity, mapping to a task, credentials and pins. What the
+ * configuration reads and everything that decides or maps works on.
+ *
+ * Ownership: borrowed from the configuration.
+ * Threads:   immutable.
+ */
+#ifndef OPERATION_OPERATION_H
+#define OPERATION_OPERATION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/span.h"
+#include "operation/template.h"
+#include "tasks/task_backend.h"
+
+#define OPERATION_MAX_FLAGS 8	  /* per operation */
+#define OPERATION_MAX_SOURCES 8	  /* per identity part */
+#define OPERATION_MAX_CONTEXT 16	  /* own context entries per operation */
+#define OPERATION_MAX_CONTEXT_SOURCES 4 /* per entry */
+
+/* Where a part of the identity is looked for. */
+enum identity_source_kind { IDENTITY_HEADER, IDENTITY_QUERY, IDENTITY_BODY, IDENTITY_PATH, IDENTITY_COOKIE };
+struct identity_source {
+	enum identity_source_kind kind;
+	struct span name; /* of the field, parameter or cookie, or JSON pointer */
+};
+enum identity_part { IDENTITY_USER, IDENTITY_ORGANISATION };
+struct identity_sources {
+	struct identity_source user[OPERATION_MAX_SOURCES], organisation[OPERATION_MAX_SOURCES];
+	size_t n_user, n_organisation;
+	enum identity_part entity[2]; /* which part becomes the flags' entity id, in this order */
+	size_t n_entity;
+	bool needs_body; /* some source is IDENTITY_BODY */
+};
+
+/* Says which side a variant means, where the operation maps variants itself. */
+struct variant_map {
+	struct span variant;
+	bool task;
+	bool shadow;
+	struct span backend; /* SPAN_NONE: the default one */
+};
+
+enum auth_kind { AUTH_UNSET, AUTH_NONE, AUTH_BEARER };
+struct auth {
+	enum auth_kind kind;
+	/* AUTH_BEARER: lower-case hex SHA-256 of each accepted token, sorted */
+	char (*hashes)[65];
+	size_t n_hashes;
+	struct span file;
+};
+
+/* How an operation becomes a task and its result an answer (design, "Mapping"). */
+struct task_mapping {
+	struct span task; /* name of the task or workflow */
+	bool workflow;
+	struct span queue;
+	struct span backend; /* SPAN_NONE: the default backend */
+	struct template *args;	 /* NULL: [] */
+	struct template *kwargs; /* NULL: {} */
+	bool single_input;
+	bool idempotent; /* may fall back to legacy, may be run again */
+	unsigned timeout_ms;	  /* how long the caller waits; then 504 with the task's id */
+	unsigned task_timeout_ms; /* how long the task may run in the backend */
+	int priority;
+	unsigned expires_ms;
+	bool respond_async; /* Prefer: respond-async is honoured */
+	bool fire_and_forget; /* 202 once it is accepted; nobody waits for its result */
+	struct response_template *response; /* NULL: 200 with the task's result as it is */
+	bool needs_body;		    /* a template looks into the request's body */
+};
+
+/* What its backend will be asked to run. */
+static inline struct task_probe task_mapping_probe(const struct task_mapping *t)
+{
+	return (struct task_probe){.task = t->task, .workflow = t->workflow, .queue = t->queue, .priority = t->priority,
+				   .unawaited = t->fire_and_forget};
+}
+
+struct operation {
+	struct span name;    /* "answer" */
+	struct span service; /* "prompt": its service's name */
+	struct span method;
+	struct span path; /* template: /v1/{name}/x; a segment in braces takes one segment */
+	struct span flags[OPERATION_MAX_FLAGS]; /* all must say task; none: legacy always (unmapped to flags) */
+	size_t n_flags;
+	struct identity_sources identity;
+	struct {
+		struct span key, value; /* value: a literal; SPAN_NONE where it is looked for in the request */
+		struct identity_source sources[OPERATION_MAX_CONTEXT_SOURCES];
+		size_t n_sources;
+	} context[OPERATION_MAX_CONTEXT];
+	size_t n_context;
+	bool context_sources; /* some entry has them */
+	struct variant_map *variants;
+	size_t n_variants;
+	bool has_task; /* an operation without one always goes to legacy */
+	struct task_mapping task;
+	struct auth auth;	      /* checked before a task is submitted, not on the legacy path */
+	struct response_template *error; /* NULL: application/problem+json. Over error:status, error:title, error:detail */
+	unsigned legacy_timeout_ms;   /* 0: the service's */
+	bool unified; /* the router's own endpoint: on the legacy side `legacy_path` is called and the answer wrapped */
+	struct span legacy_method, legacy_path; /* where it differs on the legacy side; SPAN_NONE: as received */
+	struct template *legacy_body;		     /* NULL: the body as received */
+	struct response_template *legacy_response;   /* NULL: byte for byte. Needs the whole answer (bounded) */
+	bool legacy_needs_body;			     /* one of the two looks into the request's body */
+	struct span pin_key; /* ledger: where the key of follow-up calls lies ("body:/container_name", "query:…"), or NONE */
+	bool pin_start;	     /* this operation begins an entry; others follow it */
+	bool pin_end;	     /* this operation ends it when it succeeds */
+	struct span pin_group; /* operations that share keys */
+};
+
+#endif
