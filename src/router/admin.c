@@ -11,6 +11,7 @@
 #include "operation/auth.h"
 #include "operation/listen_address.h"
 #include "operation/route.h"
+#include "router/http/authority.h"
 #include "router/http/guesses.h"
 #include "router/http/listener.h"
 #include "router/problem.h"
@@ -203,27 +204,6 @@ static bool is_own_address(const struct admin *a, const char *host)
 	return strcmp(host, bare) == 0;
 }
 
-/* "name:port", "[::1]:port" or without a port → the name alone, in lower case, without a dot at its end. */
-static bool host_name(struct span value, char *out, size_t size)
-{
-	struct span name = value;
-	if (value.len && value.ptr[0] == '[') {
-		const char *end = memchr(value.ptr, ']', value.len);
-		name = end ? (struct span){value.ptr + 1, (size_t)(end - value.ptr) - 1} : SPAN_NONE;
-	} else {
-		const char *colon = value.len ? memchr(value.ptr, ':', value.len) : NULL;
-		name.len = colon ? (size_t)(colon - value.ptr) : value.len;
-	}
-	if (name.len && name.ptr[name.len - 1] == '.')
-		name.len--;
-	if (name.len == 0 || name.len >= size)
-		return false;
-	for (size_t i = 0; i < name.len; i++)
-		out[i] = name.ptr[i] >= 'A' && name.ptr[i] <= 'Z' ? (char)(name.ptr[i] | 0x20) : name.ptr[i];
-	out[name.len] = '\0';
-	return true;
-}
-
 static bool is_listed(const struct config *c, const char *host)
 {
 	for (size_t i = 0; i < c->admin.n_hosts; i++)
@@ -232,26 +212,18 @@ static bool is_listed(const struct config *c, const char *host)
 	return false;
 }
 
-static bool may_be_called(const struct admin *a, struct span value)
+static bool may_be_called(const struct admin *a, struct span authority)
 {
-	char host[256];
-	return host_name(value, host, sizeof(host)) && (strcmp(host, "localhost") == 0 || is_loopback(host) ||
-							is_own_address(a, host) || is_listed(a->config, host));
+	char host[AUTHORITY_HOST_MAX];
+	return authority_host(authority, host) && (strcmp(host, "localhost") == 0 || is_loopback(host) ||
+						   is_own_address(a, host) || is_listed(a->config, host));
 }
 
-/* Browsers always send a Host; programs of HTTP/1.0 may not. A target in absolute form counts over the field. */
+/* Browsers always send a Host; programs of HTTP/1.0 may not. A target in absolute form counts, too. */
 static bool host_fits(const struct admin *a, const struct http_request *h)
 {
-	const char *scheme = h->target.len && h->target.ptr[0] != '/' ? memmem(h->target.ptr, h->target.len, "://", 3) : NULL;
-	struct span host = http_request_field(h, "Host");
-	if (host.ptr && !may_be_called(a, host))
-		return false;
-	if (!scheme)
-		return true;
-	struct span authority = {scheme + 3, (size_t)(h->target.ptr + h->target.len - scheme) - 3};
-	const char *end = memchr(authority.ptr, '/', authority.len);
-	authority.len = end ? (size_t)(end - authority.ptr) : authority.len;
-	return may_be_called(a, authority);
+	struct span host = http_request_field(h, "Host"), target = authority_of_target(h->target);
+	return (!host.ptr || may_be_called(a, host)) && (!target.ptr || may_be_called(a, target));
 }
 
 enum admission { ADMITTED, NOT_ADMITTED, TOO_MANY_GUESSES };

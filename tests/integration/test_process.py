@@ -129,7 +129,10 @@ def test_limits_and_timeouts_of_a_listener_that_stays_open_are_said_to_need_a_re
 @pytest.mark.parametrize("host,fine", [("localhost", True), ("LOCALHOST:80", True), ("127.0.0.1:1", True), ("[::1]:9", True),
                                        ("127.8.8.8", True), ("router.internal", True), ("Router.Internal.:9900", True),
                                        ("evil.example", False), ("localhost.evil.example", False), ("10.0.0.1", False),
-                                       ("127.0.0.1.evil.example:9900", False), ("[::2]", False), ("", False)])
+                                       ("127.0.0.1.evil.example:9900", False), ("[::2]", False), ("", False), ("localhost.:1", True),
+                                       ("localhost:evil", False), ("localhost:1:2", False), ("localhost:1@evil.example", False),
+                                       ("evil@localhost", False), ("[::1]evil.example", False), ("[::1].evil:1", False),
+                                       ("localhost,evil.example", False), ("localhost..", False), ("localhost\\evil", False)])
 def test_the_admin_listener_is_asked_by_its_own_names_alone(start, host, fine):
     config = c.passing(start.origin())
     config["admin"]["hosts"] = ["router.internal"]
