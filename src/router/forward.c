@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "router/authority.h"
+
 enum field_class {
 	FIELD_OTHER,
 	FIELD_HOP, /* goes, whatever it says */
@@ -215,16 +217,38 @@ static bool is_alike(struct span name, const char *lower)
 	return name.len == strlen(lower) && alike(name, lower, name.len);
 }
 
+/*
+ * Servers and frameworks believe these from loopback or a proxy of theirs (uvicorn, gunicorn, Tomcat, Rails, ASP.NET, nginx' and
+ * Apache's remote address, Gitea, Kubernetes' request headers, …), and only a proxy has a reason to send them. What callers say of
+ * themselves (X-User-Id, X-Http-Method-Override, …) is none of them.
+ */
 bool forward_tells_of_others(struct span name)
 {
-	/* The last two: gunicorn takes them from whom it takes X-Forwarded-Proto. */
-	static const char *const names[] = {
-		"forwarded",	    "x-forwarded",	   "x-real-ip",	       "x-client-ip", "true-client-ip",
-		"x-cluster-client-ip", "x-original-forwarded-for", "x-original-host", "x-original-proto", "x-scheme",
-		"x-url-scheme",	    "front-end-https",	   "client-ip",	       "script-name", "path-info",
+	static const char *const prefixes[] = {
+		"forwarded-", "x-forwarded-", "x-forward-",	 /* standards that never became one */
+		"x-remote-", "x-webauth-", "x-auth-request-",	 /* who was signed in */
+		"x-ssl-client-", "ssl-client-", "x-client-cert", /* by a certificate */
 	};
-	if (alike(name, "x-forwarded-", 12))
-		return true;
+	static const char *const names[] = {
+		/* the caller's address */
+		"forwarded", "x-forwarded", "x-real-ip", "x-client-ip", "client-ip", "true-client-ip", "x-true-client-ip",
+		"x-cluster-client-ip", "cluster-client-ip", "cf-connecting-ip", "cf-connecting-ipv6", "cf-pseudo-ipv4",
+		"fastly-client-ip", "fly-client-ip", "x-azure-clientip", "x-azure-socketip", "x-appengine-user-ip",
+		"x-envoy-external-address", "x-envoy-internal", "proxy-client-ip", "wl-proxy-client-ip", "x-proxyuser-ip",
+		"x-originating-ip", "remote-addr", "remote-host", "remote-port", "x-original-for",
+		"x-original-forwarded-for", "x-original-remote-addr",
+		/* the scheme, host and path that it asked for; gunicorn takes the last two as it takes X-Forwarded-Proto */
+		"x-scheme", "x-url-scheme", "x-original-proto", "x-original-scheme", "x-original-host",
+		"x-http-host-override", "front-end-https", "x-arr-ssl", "x-original-url", "x-original-uri",
+		"x-original-method", "x-rewrite-url", "x-envoy-original-path", "x-envoy-original-host", "x-script-name",
+		"script-name", "path-info",
+		/* who was signed in */
+		"remote-user", "remote-groups", "remote-email", "remote-name", "remote-ident", "x-authenticated-user", "x-proxy-user",
+		"client-cert", "client-cert-chain", "x-client-verify", "x-client-dn", "x-ssl-cert", "x-arr-clientcert",
+	};
+	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
+		if (alike(name, prefixes[i], strlen(prefixes[i])))
+			return true;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (is_alike(name, names[i]))
 			return true;
@@ -248,11 +272,13 @@ static bool any_alike(const struct http_field *in, size_t n, const char *name)
 	return false;
 }
 
+/* What is no host and port is not repeated in the router's own words. */
 static struct span host_received(const struct http_field *in, size_t n)
 {
+	char ignored[AUTHORITY_HOST_MAX];
 	for (size_t i = 0; i < n; i++)
 		if (classify(in[i].name) == FIELD_HOST)
-			return in[i].value;
+			return authority_host(in[i].value, ignored) ? in[i].value : SPAN_NONE;
 	return SPAN_NONE;
 }
 

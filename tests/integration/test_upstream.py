@@ -404,7 +404,8 @@ def test_a_request_is_told_at_level_debug(start):
 # --- what legacy sees --------------------------------------------------------------------------------------------------
 
 SPOOFED = [("X-Forwarded-For", "6.6.6.6"), ("X-Forwarded-Proto", "https"), ("x-forwarded-host", "evil.test"), ("X_Forwarded_For", "6.6.6.7"),
-           ("X-Real-IP", "6.6.6.6"), ("Forwarded", "for=6.6.6.6;proto=https"), ("X-Forwarded-Ssl", "on"), ("SCRIPT_NAME", "/admin")]
+           ("X-Real-IP", "6.6.6.6"), ("Forwarded", "for=6.6.6.6;proto=https"), ("X-Forwarded-Ssl", "on"), ("SCRIPT_NAME", "/admin"),
+           ("X_Real_IP", "6.6.6.6"), ("Forwarded-For", "6.6.6.6"), ("X-Original-Url", "/forwarded"), ("X_FORWARDED_USER", "root")]
 MADE = [("X-Forwarded-For", "127.0.0.1"), ("X-Forwarded-Proto", "http"), ("X-Forwarded-Host", "service.test"), ("X-Real-IP", "127.0.0.1")]
 APPENDED = [("X-Forwarded-For", "6.6.6.6, 6.6.6.7, 127.0.0.1"), ("Forwarded", "for=6.6.6.6;proto=https, for=127.0.0.1;proto=http")]
 
@@ -424,7 +425,7 @@ def test_what_legacy_is_told_of_those_before(start, trusted, mode, expected):
         config["trusted_proxies"] = ["10.0.0.0/8"]
     router = start.router(config)
     assert ask(router.port, request("GET", "/", SPOOFED)).status == 200
-    about = ("forwarded", "real", "script")
+    about = ("forwarded", "real", "script", "original")
     got = [(n, v) for n, v in origin.request.head.fields if any(word in n.lower() for word in about)]
     assert sorted(got) == sorted(expected)
 

@@ -211,11 +211,85 @@ static void via_is_parsed(void **state)
 	assert_true(seen);
 }
 
+/* --- what is said of those before ------------------------------------------------------------------------------------- */
+
+static const char *const told_of_others[] = {
+	"Forwarded", "Forwarded-For", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Protocol",
+	"X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-Ssl", "X-Forwarded-Uri", "X-Forwarded-Method",
+	"X-Forwarded-Prefix", "X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username",
+	"X-Forwarded-Access-Token", "X-Forwarded-Client-Cert", "X-Real-IP", "X-Client-IP", "Client-IP", "True-Client-IP",
+	"X-Cluster-Client-IP", "CF-Connecting-IP", "CF-Connecting-IPv6", "Fastly-Client-IP", "Fly-Client-IP", "X-Azure-ClientIP",
+	"X-Envoy-External-Address", "X-Original-Forwarded-For", "X-Original-For", "X-Original-Host", "X-Original-Proto",
+	"X-Original-URL", "X-Original-URI", "X-Rewrite-URL", "X-Scheme", "X-URL-Scheme", "Front-End-Https", "Script-Name",
+	"Path-Info", "Remote-User", "Remote-Groups", "Remote-Email", "Remote-Addr", "X-Remote-User", "X-Remote-Group",
+	"X-Remote-Extra-Scopes", "X-WebAuth-User", "X-Auth-Request-User", "X-SSL-Client-Verify", "Client-Cert", "X-Client-Cert",
+};
+static const char *const told_of_the_caller[] = {
+	"X-User-Id", "X-Organization-Id", "X-Forwarder", "Forward", "Remote", "X-Original-Filename", "X-HTTP-Method-Override",
+	"Client", "X-Client-Version", "X-Client-Id", "Authorization", "Cookie", "Origin", "Referer", "From", "X-Requested-With", "X-Auth-Token",
+};
+
+/* As sent, in lower case, in upper case with underscores (WSGI makes one name of all). */
+static void spell(const char *name, int way, char out[64])
+{
+	size_t i = 0;
+	for (; name[i]; i++) {
+		char c = name[i];
+		bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+		out[i] = c;
+		if (way == 1 && letter)
+			out[i] = (char)(c | 0x20);
+		if (way == 2)
+			out[i] = c == '-' ? '_' : letter ? (char)(c & ~0x20) : c;
+	}
+	out[i] = '\0';
+}
+
+static bool passes(const char *name, enum forward_forwarded mode, bool trusted)
+{
+	char text[160];
+	CLEANUP(buf_releasep) struct buf out = BUF_INIT(4096), scratch = BUF_INIT(4096);
+	struct forward_context c = {
+		.forwarded = mode, .peer = SPAN_LIT("192.0.2.7"), .peer_trusted = trusted, .scratch = &scratch};
+	snprintf(text, sizeof(text), "Host: a\n%s: spoofed\n", name);
+	assert_int_equal(forward(text, &c, &out), 0);
+	return memmem(out.ptr, out.len, "spoofed", 7) != NULL;
+}
+
+static void what_is_told_of_others_is_the_proxys_alone(void **state)
+{
+	(void)state;
+	char name[64];
+	for (size_t i = 0; i < 3 * COUNT(told_of_others); i++) {
+		spell(told_of_others[i / 3], (int)(i % 3), name);
+		for (int trusted = 0; trusted < 2; trusted++)
+			if (passes(name, FORWARD_REPLACE, trusted) || passes(name, FORWARD_REMOVE, trusted) || !passes(name, FORWARD_KEEP, trusted))
+				fail_msg("%s", name);
+		bool chain = strcasecmp(told_of_others[i / 3], "Forwarded") == 0 || strcasecmp(told_of_others[i / 3], "X-Forwarded-For") == 0;
+		if (!passes(name, FORWARD_APPEND, true) || passes(name, FORWARD_APPEND, false) != chain)
+			fail_msg("%s, append", name);
+	}
+}
+
+static void what_callers_say_of_themselves_passes(void **state)
+{
+	(void)state;
+	char name[64];
+	for (size_t i = 0; i < 3 * COUNT(told_of_the_caller); i++) {
+		spell(told_of_the_caller[i / 3], (int)(i % 3), name);
+		for (int mode = FORWARD_KEEP; mode <= FORWARD_REMOVE; mode++)
+			if (!passes(name, (enum forward_forwarded)mode, false))
+				fail_msg("%s", name);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_goes_upstream), cmocka_unit_test(what_is_added), cmocka_unit_test(what_is_refused),
 		cmocka_unit_test(what_comes_back),    cmocka_unit_test(request_ids),   cmocka_unit_test(via_is_parsed),
+		cmocka_unit_test(what_is_told_of_others_is_the_proxys_alone),
+		cmocka_unit_test(what_callers_say_of_themselves_passes),
 	};
 	return crypto_setup() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
 }
