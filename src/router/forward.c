@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "router/authority.h"
+#include "router/http/authority.h"
 
 enum field_class {
 	FIELD_OTHER,
