@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
 
 import configuration  # noqa: E402
+import stalls  # noqa: E402
 from flipt_server import Server  # noqa: E402
 from origin import Origin  # noqa: E402
 from programs import Process, Router, environment, program  # noqa: E402
@@ -17,6 +18,8 @@ from programs import Process, Router, environment, program  # noqa: E402
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "heavy: large bodies and loads; not run under sanitizers")
+    if os.environ.get("TEST_STALLS"):
+        stalls.begin(os.environ["TEST_STALLS"])
 
 
 class Started:

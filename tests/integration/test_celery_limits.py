@@ -76,7 +76,7 @@ def test_without_terminate_what_runs_comes_to_its_end(start, own_redis, workers)
     """A revocation is a request: a worker that has begun the task goes on."""
     router = start_router(start, start.origin(), own_redis.url(), tasks=asynchronous("simulate_work"))
     worker = workers(own_redis.url(), pool="prefork", concurrency=1)
-    url = later(router, "simulate_work", 1)
+    url = later(router, "simulate_work", 5)  # long enough to be seen while it runs
     running(url)
     assert requests.delete(url, timeout=PATIENCE).status_code == 202
     wait_until(lambda: "revoked" in worker.log(), "the worker to have heard of it")

@@ -88,7 +88,7 @@ def test_a_priority_that_nobody_reads_is_legacys(start, own_redis, workers, work
     origin = start.origin()
     origin.always(lambda x: (x.read_body(), x.answer(body=b'"legacy"')))
     workers(own_redis.url(), conf={"broker_transport_options": worker})
-    tasks = {name: {**task, "timeout": "2s"} for name, task in PRIORITIES.items()}
+    tasks = {name: {**task, "timeout": "20s"} for name, task in PRIORITIES.items()}
     config = celery_config(origin, own_redis.url(), tasks=tasks, when_not_ready="legacy", **setting)
     router = start.router(config, env={"TASK_ABSTRACTION_ENABLED": "true"})
 

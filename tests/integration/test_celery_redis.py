@@ -184,7 +184,7 @@ def test_results_on_a_redis_that_goes_and_comes_back(start, legacy, own_redis, w
 def test_a_result_in_another_form_says_so(start, own_redis, workers, conf, status, result):
     """Pickle still tells that it has ended; what is compressed does not."""
     workers(own_redis.url(), conf=conf)
-    router = start_router(start, start.origin(), own_redis.url(), tasks={"add_numbers": {**TASKS["add_numbers"], "timeout": "2s"}})
+    router = start_router(start, start.origin(), own_redis.url(), tasks={"add_numbers": {**TASKS["add_numbers"], "timeout": "2s" if status == 504 else "30s"}})
     assert call(router, "add_numbers", 1, 2).status_code == status
     assert router.wait_outcomes()[0]["result"] == result
     wait_until(lambda: any("only plain JSON can be read" in entry["missing"] for entry in json.loads(
