@@ -482,6 +482,28 @@ def test_a_server_that_asks_to_be_left_alone_is_left_alone(start, origin, how):
     assert times[1] - times[0] >= 2, times
 
 
+@pytest.mark.parametrize("auth", ("token", "kubernetes"))
+def test_a_new_token_does_not_wait_until_a_refused_one_might_be_shown_again(start, origin, auth):
+    """The server asks to be left alone for an hour."""
+    other, shown, refusal = start.origin(), [], [("Retry-After", "3600")]
+
+    def refuse(x):
+        shown.append((x.request.head.get("Authorization") or "") + x.request.body.decode())
+        x.answer(401, refusal)
+    other.always(refuse)
+    token = written(start, "old-token")
+    flags = {"source": "flipt", "url": other.url, "token_file": str(token)}
+    settings = c.router({"app": c.service(origin, {"echo": c.operation("POST /echo", ECHO, identity=c.IDENTITY)})},
+                        backends=c.embedded(tasks=None), flags={**flags, **({"auth": auth} if auth == "kubernetes" else {})})
+    router, _ = start.with_worker(settings)
+    wait_until(lambda: "401" in flags_status(router)["last_error"], "the refusal to be told")
+    assert any("old-token" in one for one in shown) and not any("new-token" in one for one in shown)
+    for n in range(2):
+        token.write_text("new-token-%d\n" % n)
+        wait_until(lambda n=n: any("new-token-%d" % n in one for one in shown), "the new token to be shown")
+    assert "token-" not in router.log()
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_over_tls_with_an_authority_of_ones_own(start, origin, serve, tls, version):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -17,6 +17,7 @@
 
 #define BACKOFF_FIRST_MS 500u
 #define BACKOFF_MAX_MS 30000u
+#define TOKEN_LOOK_MS 1000u /* how often the token file is looked at while polls fail */
 #define SLOW_POLL_MS 30000u /* beside a stream that is up */
 #define DIGEST_LENGTH 40
 #define KINDS_MAX 16
@@ -47,7 +48,8 @@ struct flipt_source {
 	struct flipt_server server; /* what it said of itself last */
 	bool server_sure;	    /* it said so when it was asked last */
 	int64_t info_ms;	    /* monotonic: when that was; 0: to be asked before the next poll */
-	struct loop_timer *poll_timer, *stream_timer, *silence_timer;
+	struct loop_timer *poll_timer, *stream_timer, *silence_timer, *token_timer;
+	bool token_new; /* no poll has shown it yet */
 	unsigned poll_failures, stream_failures;
 	unsigned retry_after_ms; /* what the last failed poll's answer asked for */
 	struct buf line; /* of the stream, until its newline */
@@ -249,6 +251,22 @@ static void schedule_poll(struct flipt_source *s)
 	else if (!s->poll_failures && s->stream_up && ms < SLOW_POLL_MS && digest_counts(s))
 		ms = SLOW_POLL_MS; /* otherwise the stream leaves out a change that shares its digest */
 	loop_timer_start(s->poll_timer, ms);
+	if (s->poll_failures && s->credential.file && !loop_timer_active(s->token_timer))
+		loop_timer_start(s->token_timer, TOKEN_LOOK_MS);
+}
+
+/* A token that is new need not wait until the server may be asked again: it was said of the old one. */
+static void on_token_timer(void *arg)
+{
+	struct flipt_source *s = arg;
+	if (s->poll_failures == 0)
+		return;
+	s->token_new |= flipt_credential_refresh(&s->credential, false);
+	if (s->token_new && !s->poll && !s->login) {
+		s->token_new = false;
+		begin_round(s);
+	}
+	loop_timer_start(s->token_timer, TOKEN_LOOK_MS);
 }
 
 /* What a version that is no longer there sent must not be taken for the new one's. */
@@ -718,6 +736,8 @@ int flipt_source_start(struct loop *loop, const struct flipt_source_options *o, 
 		r = loop_timer_new(loop, on_stream_timer, s, &s->stream_timer);
 	if (r == 0)
 		r = loop_timer_new(loop, on_silence, s, &s->silence_timer);
+	if (r == 0)
+		r = loop_timer_new(loop, on_token_timer, s, &s->token_timer);
 	if (r < 0)
 		err_set(e, r, "out of memory");
 	else
@@ -743,6 +763,7 @@ struct flipt_source *flipt_source_stop(struct flipt_source *s)
 	loop_timer_free(s->poll_timer);
 	loop_timer_free(s->stream_timer);
 	loop_timer_free(s->silence_timer);
+	loop_timer_free(s->token_timer);
 	last_good_release(&s->good);
 	buf_release(&s->line);
 	free(s->url);
