@@ -347,6 +347,24 @@ int db_user_version(struct db *db, int64_t *ret, struct err *e)
 	return db_query_int64(db, "PRAGMA user_version", ret, e);
 }
 
+int db_probe_write(struct db *db, struct err *e)
+{
+	int64_t version = 0;
+	char sql[64];
+	int r = db_user_version(db, &version, e);
+	if (r == 0)
+		r = db_begin(db, e);
+	/* It is written also when it stays the same. */
+	snprintf(sql, sizeof(sql), "PRAGMA user_version=%lld", (long long)version);
+	if (r == 0)
+		r = db_exec(db, sql, e);
+	if (r == 0)
+		r = db_commit(db, e);
+	if (r < 0)
+		db_rollback(db);
+	return r;
+}
+
 static int migrate_once(struct db *db, const char *step, int64_t version, struct err *e)
 {
 	char sql[64];

@@ -83,6 +83,9 @@ void db_rollback(struct db *db);	     /* fine when there is none */
 int db_migrate(struct db *db, const char *const *steps, size_t n, struct err *e);
 int db_user_version(struct db *db, int64_t *ret, struct err *e);
 
+/* Whether something can be written now: taking the write lock does not tell a full disk. Not within a
+ * transaction. */
+int db_probe_write(struct db *db, struct err *e);
 /* 0, or -EUCLEAN with SQLite's first finding. Reads the whole file. */
 int db_integrity_check(struct db *db, struct err *e);
 /* Whether another file, or none, now stands at the path that was opened. */

@@ -401,6 +401,8 @@ static int write_batch(struct ledger *l, const struct change *first)
 	int r = reopen_if_needed(l, &e);
 	if (r == 0 && (first || l->unwritten))
 		r = write_all(l, first, &e);
+	else if (r == 0)
+		r = db_probe_write(l->db, &e); /* it failed: whether that is over only writing tells */
 	if (r < 0 && l->db)
 		db_rollback(l->db);
 	if (r < 0 && r != -EBUSY && r != -ENOSPC) /* those two pass by themselves */

@@ -57,6 +57,8 @@ struct recorder {
 	struct outcome_drops drops[DROP_MINUTES];
 	size_t drop_count;
 	bool failing;
+	uint64_t dropped_before; /* when it began to fail */
+	bool dropped_told;	 /* that some are dropped since */
 	int64_t retain_at_ms;
 	struct aging aging;
 	bool aging_begun; /* with the first file that could be read */
@@ -109,10 +111,20 @@ void recorder_commit(struct recorder_producer *p)
 
 /* --- status --------------------------------------------------------------------------------------------------------- */
 
+static uint64_t dropped_now(struct recorder *r)
+{
+	struct recorder_status now;
+	recorder_status(r, &now);
+	return now.dropped;
+}
+
 static void note_failure(struct recorder *r, const struct err *e)
 {
-	if (!r->failing)
+	if (!r->failing) {
 		log_error("recorder_failing", LOG_STR("error", e->text));
+		r->dropped_before = dropped_now(r);
+		r->dropped_told = false;
+	}
 	r->failing = true;
 	pthread_mutex_lock(&r->lock);
 	r->status.failing = true;
@@ -122,13 +134,17 @@ static void note_failure(struct recorder *r, const struct err *e)
 
 static void note_success(struct recorder *r, size_t written)
 {
-	if (r->failing)
-		log_info("recorder_recovered", LOG_STR("path", r->path));
+	bool recovered = r->failing;
 	r->failing = false;
 	pthread_mutex_lock(&r->lock);
 	r->status.failing = false;
 	r->status.written += written;
 	pthread_mutex_unlock(&r->lock);
+	if (!recovered)
+		return;
+	uint64_t dropped = dropped_now(r);
+	log_info("recorder_recovered", LOG_STR("path", r->path),
+		 LOG_INT("dropped", (int64_t)(dropped - r->dropped_before)));
 }
 
 void recorder_status(struct recorder *r, struct recorder_status *ret)
@@ -207,6 +223,11 @@ static void take(struct recorder *r)
 	dropped += r->status.dropped - lost;
 	pthread_mutex_unlock(&r->lock);
 	note_drops(r, dropped);
+	if (dropped && r->failing && !r->dropped_told) {
+		r->dropped_told = true;
+		log_error("recorder_dropping",
+			  LOG_STR("effect", "outcomes are lost until the file can be written"));
+	}
 }
 
 /* --- writing -------------------------------------------------------------------------------------------------------- */

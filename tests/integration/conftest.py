@@ -46,8 +46,8 @@ class Started:
     def folder(self):
         return self.folders.mktemp("router")
 
-    def router(self, config, flags=None, folder=None, env=None, name="migration-router"):
-        process = Router(folder or self.folder(), config, flags, env, name)
+    def router(self, config, flags=None, folder=None, env=None, name="migration-router", within=()):
+        process = Router(folder or self.folder(), config, flags, env, name, within)
         self.processes.append(process)
         return process
 
@@ -56,9 +56,9 @@ class Started:
         router = self.router(config, flags, env=env)
         return router, self.worker(router, **worker)
 
-    def worker(self, router, *arguments, env=None):
+    def worker(self, router, *arguments, env=None, within=()):
         process = Process("task-backend-worker", "--backend", "embedded", "--config", router.config_path, "--log-format", "json",
-                          *arguments, cwd=router.folder, env=env)
+                          *arguments, cwd=router.folder, env=env, within=within)
         self.processes.append(process)
         process.wait_event("worker_ready")
         return process

@@ -78,13 +78,13 @@ def environment(more=None):
 
 
 class Process:
-    """A program with its standard error read line by line; lines of JSON are events."""
+    """A program with its standard error read line by line; lines of JSON are events. `within` is what starts it (disk.py)."""
 
-    def __init__(self, name, *arguments, cwd=None, env=None):
+    def __init__(self, name, *arguments, cwd=None, env=None, within=()):
         self.name = name
         self.lines, self.events = [], []
         self.changed = threading.Condition()
-        self.popen = subprocess.Popen([program(name), *map(str, arguments)], cwd=cwd, env=environment(env),
+        self.popen = subprocess.Popen([*within, program(name), *map(str, arguments)], cwd=cwd, env=environment(env),
                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -161,7 +161,7 @@ class Process:
 class Router(Process):
     """migration-router with the configuration `config` (a dict; JSON is YAML), in a folder of its own."""
 
-    def __init__(self, folder, config, flags=None, env=None, name="migration-router"):
+    def __init__(self, folder, config, flags=None, env=None, name="migration-router", within=()):
         self.folder, self.config = str(folder), config
         self.flags_path = os.path.join(self.folder, "flags.yml")
         if flags is not None:
@@ -170,7 +170,8 @@ class Router(Process):
         self.admin_port = int(config["admin"]["listen"].rsplit(":", 1)[1])
         self.service_names = list(config["services"])
         self.write_config(config)
-        super().__init__(name, "--config", self.config_path, "--log-format", "json", cwd=self.folder, env=env)
+        super().__init__(name, "--config", self.config_path, "--log-format", "json", cwd=self.folder, env=env,
+                         within=within)
         self.wait_event("ready")
         self.ports = {name: int(self.wait_event("listening", service=name)["port"]) for name in self.service_names}
         self.port = self.ports[self.service_names[0]]

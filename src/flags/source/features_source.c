@@ -320,6 +320,7 @@ int features_source_start(struct loop *loop, const struct features_source_option
 	if (r == 0)
 		r = last_good_init(&s->good, SAVED_FILE, o->snapshot_file, NULL, NULL);
 	s->good.source = s->path;
+	s->good.loop = loop;
 	if (r == 0)
 		r = last_good_use(&s->good, o->used, o->n_used);
 	if (r == 0)
@@ -364,4 +365,5 @@ void features_source_status(const struct features_source *s, struct flag_source_
 {
 	*ret = s->status;
 	last_good_carried(&s->good, &ret->carried);
+	ret->unsaved = s->good.unsaved;
 }

@@ -37,6 +37,7 @@ struct flag_source_status {
 	bool streaming;	       /* changes arrive by themselves */
 	char last_error[512];
 	struct flag_carried carried;
+	bool unsaved; /* what is in use could not be written to disk: a restart would begin with older flags */
 };
 
 #endif

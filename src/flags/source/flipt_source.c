@@ -706,6 +706,7 @@ static int copy_options(struct flipt_source *s, const struct flipt_source_option
 				      or_default(o->environment)) < 0)
 		return -ENOMEM;
 	s->good.source = s->url;
+	s->good.loop = s->loop;
 	for (size_t n = strlen(s->url); n > 0 && s->url[n - 1] == '/'; n--)
 		s->url[n - 1] = '\0';
 	if (flipt_credential_init(&s->credential, o->auth, o->token, o->token_file) < 0)
@@ -800,4 +801,5 @@ void flipt_source_status(const struct flipt_source *s, struct flag_source_status
 	span_copy(span_of(s->content), ret->content, sizeof(ret->content));
 	flipt_server_version(&s->server, ret->version);
 	last_good_carried(&s->good, &ret->carried);
+	ret->unsaved = s->good.unsaved;
 }

@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "flags/source/carry.h"
 
+#define SAVE_AGAIN_MS 2000
+
 /* --- life ---------------------------------------------------------------------------------------------------------- */
 
 static int last_good_copy(const char *from, char **ret)
@@ -38,6 +40,7 @@ static void last_good_forget_used(struct last_good *g)
 
 void last_good_release(struct last_good *g)
 {
+	loop_timer_free(g->again);
 	flag_snapshot_unref(g->snapshot);
 	buf_release(&g->text);
 	last_good_forget_used(g);
@@ -160,17 +163,44 @@ void last_good_carried(const struct last_good *g, struct flag_carried *ret)
 
 /* --- disk ---------------------------------------------------------------------------------------------------------- */
 
-void last_good_save(struct last_good *g, const char *digest)
+static void last_good_write(struct last_good *g)
 {
 	struct saved_snapshot saved = {.kind = g->kind,
 				       .rules = flag_snapshot_rules(g->snapshot),
 				       .namespace_key = g->namespace_key,
 				       .environment = g->environment,
-				       .digest = digest,
+				       .digest = g->digest,
 				       .text = buf_span(&g->text)};
 	struct err e;
-	if (g->file && saved_snapshot_write(g->file, &saved, &e) < 0)
-		log_warn("flags_not_saved", LOG_STR("error", e.text));
+	if (g->file && saved_snapshot_write(g->file, &saved, &e) < 0) {
+		if (!g->unsaved)
+			log_warn("flags_not_saved", LOG_STR("error", e.text),
+				 LOG_STR("effect", "a restart would begin with older flags"));
+		g->unsaved = true;
+		if (g->again)
+			loop_timer_start(g->again, SAVE_AGAIN_MS);
+		return;
+	}
+	if (g->unsaved)
+		log_info("flags_saved", LOG_STR("file", g->file));
+	g->unsaved = false;
+}
+
+/* A disk that was full for a minute must not cost a rollback at the next restart, however long nothing else
+ * changes. */
+static void last_good_on_again(void *arg)
+{
+	struct last_good *g = arg;
+	if (g->unsaved && g->snapshot)
+		last_good_write(g);
+}
+
+void last_good_save(struct last_good *g, const char *digest)
+{
+	span_copy(span_of(digest), g->digest, sizeof(g->digest));
+	if (!g->again && g->loop)
+		loop_timer_new(g->loop, last_good_on_again, g, &g->again); /* without memory for it: once */
+	last_good_write(g);
 }
 
 int last_good_load(struct last_good *g, int64_t *ret_saved_us, struct err *e)

@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/loop.h"
 #include "flags/source/flag_source.h"
 #include "flags/source/saved_snapshot.h"
 
@@ -25,6 +26,10 @@ struct last_good {
 	const struct flag_snapshot *snapshot; /* in use, or NULL */
 	struct buf text;		      /* its JSON, carried flags included */
 	char told[256];			      /* the carried flags that the log knows of */
+	struct loop *loop; /* of its owner; without one nothing is saved again */
+	struct loop_timer *again;
+	char digest[80]; /* with which it is to be saved */
+	bool unsaved;	 /* the copy on disk is older than what is in use */
 	struct flag_carried carried, next;    /* in what is in use; in what was made last */
 };
 
@@ -45,7 +50,7 @@ int last_good_complete(struct last_good *g, struct flag_snapshot *new, struct sp
 		       struct flag_snapshot **ret, struct err *e);
 /* `snapshot` is in use from now on: takes over the caller's reference and the text; the log is told what is carried. */
 void last_good_take(struct last_good *g, struct flag_snapshot *snapshot, struct buf *text);
-/* Writes what is in use to disk; that it could not is logged. */
+/* Writes what is in use to disk; that it could not is logged, and tried again until it can. */
 void last_good_save(struct last_good *g, const char *digest);
 /* What an earlier process saved is in use from now on. -ENOENT: there is none. */
 int last_good_load(struct last_good *g, int64_t *ret_saved_us, struct err *e);

@@ -197,6 +197,8 @@ static void put_flags(struct app *a, struct buf *b)
 	buf_puts(b, ",");
 	put_bool(b, "failing", s.failing);
 	buf_puts(b, ",");
+	put_bool(b, "saved", !s.unsaved);
+	buf_puts(b, ",");
 	put_bool(b, "streaming", s.streaming);
 	if (s.good_us)
 		buf_printf(b, ",\"confirmed_ms_ago\":%lld", (long long)((clock_wall_us() - s.good_us) / 1000));
@@ -329,7 +331,8 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 	app_flags_status(a, &f);
 	struct app_broken_flags broken;
 	app_broken_flags(a, &broken);
-	bool fine = stores && legacy && backends && registered && a->flags && !f.failing && !f.carried.n && !broken.n;
+	bool flags_fine = a->flags && !f.failing && !f.unsaved && !f.carried.n && !broken.n;
+	bool fine = stores && legacy && backends && registered && flags_fine;
 	buf_puts(out, "{");
 	put_text(out, "status", a->draining ? "draining" : !accepting ? "degraded" : !ready ? "starting" : fine ? "ready" : "degraded");
 	buf_puts(out, ",");
@@ -349,6 +352,7 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 		     {"an operation's task would not be run; see registration", !registered},
 		     {"no flag snapshot", !a->flags},
 		     {"the flag source is failing; the last good snapshot serves", a->flags && f.failing},
+		     {"the flags in use cannot be saved; a restart would begin with older ones", f.unsaved},
 		     {"flags in use have vanished from their source; their last good definitions serve", f.carried.n > 0},
 		     {"flags in use cannot be understood and are set aside; legacy serves who asks for them", broken.n > 0}};
 	for (size_t i = 0, n = 0; i < sizeof(parts) / sizeof(parts[0]); i++)

@@ -368,15 +368,13 @@ static void read_health(struct embedded_store *s, struct operation *op)
 		r = store_workers(s->store, WORKER_SEEN_MS, &workers, &e);
 		if (r == 0)
 			r = store_backlog(s->store, &h->backlog, &e);
-		if (r == 0 && s->trouble) {
-			/* Is it over? Taking the write lock tells locked, read-only and broken apart from working. */
-			r = store_begin(s->store, &e);
-			store_rollback(s->store);
-		}
+		/* Is it over? Nobody else would find out: while it is not, nothing is submitted. */
+		if (r == 0 && s->trouble && !s->o->must_exist)
+			r = store_probe(s->store, &e);
 		if (r < 0)
 			note_trouble(s, r, &e);
-		else if (s->trouble != -ENOSPC)
-			note_health(s); /* a full disk is only seen by writing: the next submission will tell */
+		else
+			note_health(s);
 	}
 	h->reachable = s->trouble == 0;
 	h->worker = workers > 0;

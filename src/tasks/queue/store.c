@@ -279,6 +279,11 @@ void store_rollback(struct store *s)
 	db_rollback(s->db);
 }
 
+int store_probe(struct store *s, struct err *e)
+{
+	return db_probe_write(s->db, e);
+}
+
 bool store_moved(struct store *s)
 {
 	return db_moved(s->db);

@@ -175,6 +175,8 @@ int store_workflow_start(struct store *s, const struct store_lease *l, const str
  * (0: kept). *ret counts changes. Begins and commits by itself, and only when there is something to do. */
 int store_sweep(struct store *s, int64_t retention_ms, unsigned *ret, struct err *e);
 
+/* Whether it can be written now. Not within a transaction. */
+int store_probe(struct store *s, struct err *e);
 bool store_moved(struct store *s); /* another file, or none, stands at the path now */
 int store_integrity_check(struct store *s, struct err *e);
 

@@ -520,7 +520,10 @@ int store_sweep(struct store *s, int64_t retention_ms, unsigned *ret, struct err
 		r = sweep_all(s, before_us, ret, e);
 	if (r == 0)
 		r = store_commit(s, e);
-	if (r < 0)
+	if (r < 0) {
+		/* Also where it did not come to the commit. */
+		s->quiet_until_ms = clock_mono_ms() + s->grace_ms;
 		store_rollback(s);
+	}
 	return r;
 }
