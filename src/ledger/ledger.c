@@ -14,6 +14,7 @@
 #include "base/db.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "ledger/ledger_share.h"
 
 #define APPLICATION_ID 0x4d52474c /* "MRGL" */
 #define BATCH_MAX 512
@@ -21,6 +22,8 @@
 #define BUCKETS (1u << 16)
 #define RETRY_FIRST_MS 500
 #define RETRY_MAX_MS 15000
+#define UNSHARE_MS 200	    /* between looks whether the other processes have ended */
+#define READ_PATIENCE_MS 50 /* of a look-up in the file, which somebody waits for */
 #define REMOVALS_MAX (2 * LEDGER_QUEUE) /* that wait for the file; more are refused */
 
 /* --- in memory
@@ -32,7 +35,7 @@ struct group {
 	char name[LEDGER_GROUP_MAX];
 };
 
-/* An entry; or, while the file has not been read, a key of which it is known that it has none. */
+/* An entry; or, while the file has not been read or is shared, a key of which it is known that it has none. */
 struct slot {
 	struct slot *next;
 	struct group *in; /* NULL: removed */
@@ -71,7 +74,16 @@ struct ledger {
 	unsigned n_queued;
 	unsigned n_removals; /* queued, or kept for another try */
 	bool stopping, failing;
+	bool shared; /* other processes write the file, too: it is asked, not the memory */
+	bool held;   /* so it stays, whether others are seen or not */
+	bool let_go; /* it was held until now */
+	bool torn;   /* shared, and another file came in its place: what is not there may be in somebody's memory */
+	struct ledger_share *share; /* its marks. NULL: there is none, and no sharing */
 	char last_error[ERR_TEXT_MAX];
+	/* under reader_lock, which is taken before the other one */
+	pthread_mutex_t reader_lock;
+	struct db *reader;
+	struct db_stmt *select, *select_group;
 	/* constant */
 	char *path;
 	uint32_t seed; /* of the hash: keys are chosen by callers */
@@ -184,30 +196,122 @@ int ledger_entry_set(struct ledger_entry *entry, struct span group, struct span 
 	return 0;
 }
 
+/* --- look-ups in the file, while other processes write it, too
+ * ------------------------------------------------------ */
+
+static void close_reader(struct ledger *l)
+{
+	l->select = db_stmt_free(l->select);
+	l->select_group = db_stmt_free(l->select_group);
+	l->reader = db_close(l->reader);
+}
+
+static int open_reader(struct ledger *l, struct err *e)
+{
+	struct db_options o = {.path = l->path, .read_only = true, .busy_timeout_ms = READ_PATIENCE_MS, .application_id = APPLICATION_ID};
+	int r = l->reader ? 0 : db_open(&o, &l->reader, e);
+	if (r == 0 && !l->select)
+		r = db_prepare(l->reader, "SELECT backend, task_id, created_us FROM entries WHERE \"group\" = ?1 AND key = ?2",
+			       &l->select, e);
+	if (r == 0 && !l->select_group)
+		r = db_prepare(l->reader, "SELECT 1 FROM entries WHERE \"group\" = ?1 LIMIT 1", &l->select_group, e);
+	return r;
+}
+
+/* The row of that key, or with SPAN_NONE any row of the group. 1 = there is one, 0 = none, <0 = it cannot be told. */
+static int read_row(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret, struct err *e)
+{
+	int r = open_reader(l, e);
+	if (r < 0)
+		return r;
+	struct db_stmt *s = key.ptr ? l->select : l->select_group;
+	db_bind_text(s, 1, group);
+	if (key.ptr)
+		db_bind_text(s, 2, key);
+	r = db_step(s, e);
+	if (r == 1 && key.ptr) {
+		span_copy(db_column_text(s, 0), ret->backend, sizeof(ret->backend));
+		span_copy(db_column_text(s, 1), ret->task_id, sizeof(ret->task_id));
+		ret->created_us = db_column_int64(s, 2);
+	}
+	db_reset(s);
+	return r == 0 && db_moved(l->reader) ? err_set(e, -ESTALE, "%s: was deleted or replaced", l->path) : r;
+}
+
+static int ask_file(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret)
+{
+	struct err e;
+	pthread_mutex_lock(&l->reader_lock);
+	int r = read_row(l, group, key, ret, &e);
+	if (r < 0)
+		close_reader(l);
+	pthread_mutex_unlock(&l->reader_lock);
+	if (r == -ESTALE) {
+		pthread_mutex_lock(&l->lock);
+		l->torn = true;
+		pthread_mutex_unlock(&l->lock);
+	}
+	if (r < 0)
+		log_warn("ledger_unreadable", LOG_STR("error", e.text));
+	return r;
+}
+
+/* Under lock. What memory knows, sure or not. */
+static enum ledger_answer recall(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret)
+{
+	const struct slot *s = *find(l, group, key, hash_of(l, group, key));
+	if (!s)
+		return l->whole ? LEDGER_NONE : LEDGER_UNKNOWN;
+	if (!s->in)
+		return LEDGER_NONE;
+	ret->created_us = s->created_us;
+	memcpy(ret->backend, s->backend, sizeof(ret->backend));
+	memcpy(ret->task_id, s->task_id, sizeof(ret->task_id));
+	return LEDGER_FOUND;
+}
+
+/* Under lock. Of what this process has taken out, and of what another one is taking out, the file may still know. */
+static bool is_being_removed(struct ledger *l, struct span group, struct span key, enum ledger_answer *ret)
+{
+	const struct slot *s = *find(l, group, key, hash_of(l, group, key));
+	bool others = ledger_share_others(l->share, group, key);
+	*ret = s && !s->in && !others ? LEDGER_NONE : LEDGER_UNKNOWN;
+	return others || ledger_share_own(l->share, group, key);
+}
+
+static enum ledger_answer look_into_file(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret)
+{
+	int r = ask_file(l, group, key, ret);
+	if (r != 0)
+		return r == 1 ? LEDGER_FOUND : LEDGER_UNKNOWN;
+	pthread_mutex_lock(&l->lock);
+	enum ledger_answer answer = LEDGER_NONE;
+	if (l->torn) /* memory knows of what there was; what it does not know, another process may */
+		answer = recall(l, group, key, ret) == LEDGER_FOUND ? LEDGER_FOUND : LEDGER_UNKNOWN;
+	pthread_mutex_unlock(&l->lock);
+	return answer;
+}
+
 enum ledger_answer ledger_lookup(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret)
 {
-	uint32_t hash = hash_of(l, group, key);
+	enum ledger_answer answer;
 	pthread_mutex_lock(&l->lock);
-	const struct slot *s = *find(l, group, key, hash);
-	bool known = s || l->whole, there = s && s->in;
-	if (there) {
-		ret->created_us = s->created_us;
-		memcpy(ret->backend, s->backend, sizeof(ret->backend));
-		memcpy(ret->task_id, s->task_id, sizeof(ret->task_id));
-	}
+	bool shared = l->shared, told = !shared || is_being_removed(l, group, key, &answer);
+	if (!shared)
+		answer = recall(l, group, key, ret);
 	pthread_mutex_unlock(&l->lock);
-	if (!known)
-		return LEDGER_UNKNOWN;
-	return there && ledger_entry_set(ret, group, key) == 0 ? LEDGER_FOUND : LEDGER_NONE;
+	if (!told)
+		answer = look_into_file(l, group, key, ret);
+	return answer == LEDGER_FOUND && ledger_entry_set(ret, group, key) != 0 ? LEDGER_NONE : answer;
 }
 
 bool ledger_may_have(struct ledger *l, struct span group)
 {
 	pthread_mutex_lock(&l->lock);
 	const struct group *g = group_of(l, group);
-	bool may = !l->whole || (g && g->n_entries > 0);
+	bool shared = l->shared, may = !l->whole || l->torn || (g && g->n_entries > 0);
 	pthread_mutex_unlock(&l->lock);
-	return may;
+	return shared && !may ? ask_file(l, group, SPAN_NONE, NULL) != 0 : may;
 }
 
 /* --- the file
@@ -352,6 +456,13 @@ static void set_whole(struct ledger *l, bool whole)
 	pthread_mutex_unlock(&l->lock);
 }
 
+static void set_torn(struct ledger *l)
+{
+	pthread_mutex_lock(&l->lock);
+	l->torn |= l->shared;
+	pthread_mutex_unlock(&l->lock);
+}
+
 static bool is_whole(struct ledger *l)
 {
 	pthread_mutex_lock(&l->lock);
@@ -376,6 +487,7 @@ static int reopen_if_needed(struct ledger *l, struct err *e)
 		close_file(l);
 		l->replaced = true;
 		set_whole(l, false);
+		set_torn(l);
 	}
 	int r = l->db ? 0 : open_file(l, e);
 	if (r == 0 && l->replaced && (r = save_all(l, e)) == 0)
@@ -419,11 +531,11 @@ static void run_done(struct loop_work *w)
 	free(c);
 }
 
-/* Until the file has been read, memory says that it is gone; afterwards by having nothing. */
+/* Until the file has been read, and while it is the file that is asked, memory says that it is gone; otherwise by having nothing. */
 static void note_removed(struct ledger *l, const struct ledger_entry *e)
 {
 	forget(l, span_of(e->group), span_of(e->key));
-	if (!l->whole)
+	if (!l->whole || l->shared)
 		remember(l, e, true); /* without memory for it: unknown */
 }
 
@@ -439,6 +551,8 @@ static void finish(struct ledger *l, struct change *c, int error)
 	else if (error == 0)
 		c->error = remember(l, &c->entry, false);
 	l->n_removals -= c->remove && !again;
+	if (c->remove && !again && l->share)
+		ledger_share_unmark(l->share, span_of(c->entry.group), span_of(c->entry.key));
 	pthread_mutex_unlock(&l->lock);
 	if (again) {
 		c->next = NULL;
@@ -489,10 +603,69 @@ static void sweep(struct ledger *l)
 	pthread_mutex_unlock(&l->lock);
 }
 
-static struct timespec wait_until(const struct ledger *l)
+/* --- the end of sharing
+ * ------------------------------------------------------------------------------------------- */
+
+/* Under lock. What is being removed stays known as such. */
+static void forget_entries(struct ledger *l)
+{
+	for (size_t i = 0; i < BUCKETS; i++)
+		for (struct slot **at = &l->buckets[i]; *at;)
+			if ((*at)->in)
+				drop_slot(l, at);
+			else
+				at = &(*at)->next;
+}
+
+static bool may_unshare(struct ledger *l)
+{
+	pthread_mutex_lock(&l->lock);
+	bool may = l->shared && !l->held && !l->stopping && !l->unwritten;
+	pthread_mutex_unlock(&l->lock);
+	return may && l->db && !db_moved(l->db) && ledger_share_alone(l->share);
+}
+
+/* The other processes have ended: what they wrote comes into memory, which answers from then on. Meanwhile the file is asked, and
+ * nobody writes it: that is done by this thread. */
+static void end_sharing(struct ledger *l)
+{
+	struct err e;
+	if (!may_unshare(l))
+		return;
+	pthread_mutex_lock(&l->lock);
+	l->whole = false;
+	forget_entries(l);
+	pthread_mutex_unlock(&l->lock);
+	if (load(l, &e) < 0) {
+		log_warn("ledger_unreadable", LOG_STR("error", e.text));
+		return; /* the file goes on answering */
+	}
+	pthread_mutex_lock(&l->lock);
+	bool ended = !l->held;
+	l->whole = true;
+	if (ended) {
+		l->shared = l->torn = false;
+		ledger_share_reset(l->share);
+	}
+	pthread_mutex_unlock(&l->lock);
+	if (ended)
+		log_info("ledger_alone", LOG_STR("path", l->path));
+}
+
+static unsigned patience_ms(struct ledger *l)
+{
+	if (l->failures)
+		return backoff_ms(RETRY_FIRST_MS, RETRY_MAX_MS, l->failures);
+	pthread_mutex_lock(&l->lock);
+	bool looks = l->shared && !l->held;
+	pthread_mutex_unlock(&l->lock);
+	return looks ? UNSHARE_MS : SWEEP_SECONDS * 1000;
+}
+
+static struct timespec wait_until(struct ledger *l)
 {
 	struct timespec until;
-	unsigned ms = l->failures ? backoff_ms(RETRY_FIRST_MS, RETRY_MAX_MS, l->failures) : SWEEP_SECONDS * 1000;
+	unsigned ms = patience_ms(l);
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += ms / 1000;
 	until.tv_nsec += (long)(ms % 1000) * 1000000;
@@ -508,9 +681,10 @@ static struct change *take(struct ledger *l, bool *end)
 {
 	struct timespec until = wait_until(l);
 	pthread_mutex_lock(&l->lock);
-	while (!l->first && !l->stopping)
+	while (!l->first && !l->stopping && !l->let_go)
 		if (pthread_cond_timedwait(&l->wake, &l->lock, &until) == ETIMEDOUT)
 			break;
+	l->let_go = false;
 	struct change *batch = l->first, **at = &l->first;
 	for (unsigned n = 0; *at && n < BATCH_MAX; n++) {
 		at = &(*at)->next;
@@ -534,6 +708,7 @@ static void *run(void *arg)
 		struct change *batch = take(l, &end);
 		if (batch || l->failures)
 			finish_all(l, batch, write_batch(l, batch));
+		end_sharing(l);
 		sweep(l);
 	}
 	return NULL;
@@ -554,6 +729,8 @@ static void enqueue(struct ledger *l, struct change *c)
 		full = -ENOSPC;
 	if (!full) {
 		l->n_removals += c->remove;
+		if (c->remove && l->share)
+			ledger_share_mark(l->share, span_of(c->entry.group), span_of(c->entry.key));
 		c->next = NULL;
 		*l->last = c;
 		l->last = &c->next;
@@ -606,6 +783,8 @@ int ledger_remove(struct ledger *l, struct span group, struct span key)
 static void release(struct ledger *l)
 {
 	close_file(l);
+	close_reader(l);
+	ledger_share_close(l->share);
 	free(l->path);
 	for (size_t i = 0; i < BUCKETS; i++)
 		while (l->buckets[i]) {
@@ -625,6 +804,7 @@ static void release(struct ledger *l)
 	}
 	pthread_cond_destroy(&l->wake);
 	pthread_mutex_destroy(&l->lock);
+	pthread_mutex_destroy(&l->reader_lock);
 	free(l);
 }
 
@@ -634,10 +814,28 @@ static bool is_mistake(int error)
 	return error == -EISDIR || error == -EPROTO || error == -EACCES || error == -ENOMEM;
 }
 
+/* A router that still drains may be there, or one that is being taken over. Its presence counts from before the file is read. */
+static void begin_share(struct ledger *l)
+{
+	struct err e;
+	if (ledger_share_open(l->path, &l->share, &e) < 0) {
+		log_warn("ledger_unshareable", LOG_STR("error", e.text), LOG_STR("effect", "nobody can take over without a gap"));
+		return;
+	}
+	l->shared = !ledger_share_alone(l->share);
+	if (!l->shared)
+		ledger_share_reset(l->share);
+	else if (open_reader(l, &e) < 0)
+		close_reader(l); /* it is tried again when it is needed */
+}
+
 /* A file that cannot be read (locked, damaged, an I/O error) keeps nobody from being served but those who ask for what it has. */
 static int begin(struct ledger *l, struct err *e)
 {
 	int r = open_file(l, e);
+	if (r < 0 && is_mistake(r))
+		return r;
+	begin_share(l);
 	if (r == 0)
 		r = read_file(l, e);
 	if (r == 0 || is_mistake(r))
@@ -657,6 +855,7 @@ int ledger_start(const char *path, struct ledger **ret, struct err *e)
 	l->unwritten_last = &l->unwritten;
 	l->swept_ms = clock_mono_ms() - SWEEP_SECONDS * 1000;
 	pthread_mutex_init(&l->lock, NULL);
+	pthread_mutex_init(&l->reader_lock, NULL);
 	pthread_condattr_t attributes;
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -693,7 +892,33 @@ struct ledger *ledger_stop(struct ledger *l)
 void ledger_status(struct ledger *l, struct ledger_status *ret)
 {
 	pthread_mutex_lock(&l->lock);
-	*ret = (struct ledger_status){.entries = l->n_entries, .failing = l->failing};
+	*ret = (struct ledger_status){.entries = l->n_entries, .failing = l->failing, .shared = l->shared};
 	memcpy(ret->last_error, l->last_error, sizeof(ret->last_error));
+	pthread_mutex_unlock(&l->lock);
+}
+
+int ledger_share(struct ledger *l, struct err *e)
+{
+	if (!l->share || ledger_share_moved(l->share))
+		return err_set(e, -ESTALE, "%s-pending: could not be made, or was deleted or replaced", l->path);
+	pthread_mutex_lock(&l->reader_lock);
+	int r = open_reader(l, e);
+	if (r < 0)
+		close_reader(l);
+	pthread_mutex_unlock(&l->reader_lock);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&l->lock);
+	l->shared = l->held = true;
+	pthread_mutex_unlock(&l->lock);
+	return 0;
+}
+
+void ledger_unshare(struct ledger *l)
+{
+	pthread_mutex_lock(&l->lock);
+	l->held = false;
+	l->let_go = true;
+	pthread_cond_signal(&l->wake);
 	pthread_mutex_unlock(&l->lock);
 }

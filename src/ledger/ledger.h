@@ -5,6 +5,9 @@
  *            task's result. Both survive flag flips, kill -9 and restarts.
  * Threads:   any. One thread of the ledger's own owns ledger.db; look-ups are answered from memory, under a lock held for
  *            a hash look-up. Callbacks of ledger_put come on the caller's loop.
+ * Sharing:   while other processes use the file, too (during a takeover, and until the old router has drained), memory may be wrong:
+ *            then a look-up reads the file, which is one row by its key, and what cannot be read, or is being removed by another
+ *            process, is LEDGER_UNKNOWN. Once alone the file is read anew, and memory answers again. See ledger_share.h.
  * Ownership: everything is copied.
  * Durability: an entry is on disk (synchronous=FULL) before its put is called back without error. A removal that cannot be written
  *            is tried again until it is. A file that was replaced gets what memory has.
@@ -60,9 +63,14 @@ int ledger_remove(struct ledger *l, struct span group, struct span key);
 /* false: it is certain that no key of this group has an entry. */
 bool ledger_may_have(struct ledger *l, struct span group);
 
+/* Another process is about to use the file: from now on it is asked, until ledger_unshare allows memory again and no other process
+ * has it open. An error: what the other process does would not be seen. */
+int ledger_share(struct ledger *l, struct err *e);
+void ledger_unshare(struct ledger *l);
+
 struct ledger_status {
 	uint64_t entries;
-	bool failing;
+	bool failing, shared;
 	char last_error[ERR_TEXT_MAX];
 };
 void ledger_status(struct ledger *l, struct ledger_status *ret);

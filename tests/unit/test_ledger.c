@@ -347,6 +347,179 @@ static void a_folder_in_its_place_is_said_at_start(void **state)
 	assert_non_null(strstr(why.text, folder));
 }
 
+/* --- two processes at one file; here two ledgers of one, whose locks exclude each other as those of two do ------------------ */
+
+static void put_one(struct ledger *l, const char *key)
+{
+	struct waiting w = {.left = 1};
+	struct ledger_entry e = {.backend = "embedded"};
+	assert_int_equal(loop_new(&w.loop), 0);
+	assert_int_equal(ledger_entry_set(&e, SPAN_LIT("container"), span_of(key)), 0);
+	ledger_put(l, w.loop, &e, on_put, &w);
+	loop_run(w.loop);
+	assert_int_equal(w.error, 0);
+	loop_free(w.loop);
+}
+
+static bool is_shared(struct ledger *l)
+{
+	struct ledger_status s;
+	ledger_status(l, &s);
+	return s.shared;
+}
+
+/* The answer once it is one: another process may be at it. */
+static enum ledger_answer settled(struct ledger *l, const char *key)
+{
+	enum ledger_answer answer = look(l, key);
+	for (int i = 0; i < 3000 && answer == LEDGER_UNKNOWN; i++) {
+		usleep(10000);
+		answer = look(l, key);
+	}
+	return answer;
+}
+
+static void await_alone(struct ledger *l)
+{
+	for (int i = 0; i < 3000 && is_shared(l); i++)
+		usleep(10000);
+	assert_false(is_shared(l));
+}
+
+static void two_processes_see_what_the_other_one_writes(void **state)
+{
+	(void)state;
+	struct ledger *old, *new;
+	struct err why;
+	assert_int_equal(ledger_start(path, &old, &why), 0);
+	put_one(old, "before");
+	assert_false(is_shared(old));
+	assert_int_equal(ledger_share(old, &why), 0);
+	assert_int_equal(ledger_start(path, &new, &why), 0);
+	assert_true(is_shared(new));
+	put_one(old, "of-the-old");
+	put_one(new, "of-the-new");
+	assert_int_equal(look(new, "before"), LEDGER_FOUND);
+	assert_int_equal(look(new, "of-the-old"), LEDGER_FOUND);
+	assert_int_equal(look(old, "of-the-new"), LEDGER_FOUND);
+	assert_int_equal(look(old, "nobodys"), LEDGER_NONE);
+	ledger_remove(old, SPAN_LIT("container"), SPAN_LIT("before"));
+	assert_int_equal(look(old, "before"), LEDGER_NONE);
+	assert_int_not_equal(look(new, "before"), LEDGER_FOUND);
+	assert_int_equal(settled(new, "before"), LEDGER_NONE);
+	ledger_remove(new, SPAN_LIT("container"), SPAN_LIT("of-the-old"));
+	assert_int_not_equal(look(old, "of-the-old"), LEDGER_FOUND);
+	assert_int_equal(settled(old, "of-the-old"), LEDGER_NONE);
+	ledger_stop(old);
+	await_alone(new);
+	assert_int_equal(look(new, "before"), LEDGER_NONE);
+	assert_int_equal(look(new, "of-the-old"), LEDGER_NONE);
+	assert_int_equal(look(new, "of-the-new"), LEDGER_FOUND);
+	ledger_stop(new);
+}
+
+static void who_failed_to_take_over_leaves_what_he_wrote(void **state)
+{
+	(void)state;
+	struct ledger *old, *new;
+	struct err why;
+	assert_int_equal(ledger_start(path, &old, &why), 0);
+	put_one(old, "before");
+	assert_int_equal(ledger_share(old, &why), 0);
+	assert_int_equal(ledger_start(path, &new, &why), 0);
+	put_one(new, "of-the-new");
+	ledger_remove(new, SPAN_LIT("container"), SPAN_LIT("before"));
+	ledger_stop(new);
+	assert_true(is_shared(old)); /* as long as it is held so: another one may be about to open the file */
+	ledger_unshare(old);
+	await_alone(old);
+	assert_int_equal(look(old, "of-the-new"), LEDGER_FOUND);
+	assert_int_equal(look(old, "before"), LEDGER_NONE);
+	ledger_stop(old);
+}
+
+/* A removal that is not in the file yet, or cannot be written, must not be seen as an entry by anybody. */
+static void a_removal_under_way_is_unknown_to_the_other_process(void **state)
+{
+	(void)state;
+	struct ledger *old, *new;
+	struct db *other;
+	struct err why;
+	assert_int_equal(ledger_start(path, &old, &why), 0);
+	put_one(old, "x");
+	assert_int_equal(ledger_share(old, &why), 0);
+	assert_int_equal(ledger_start(path, &new, &why), 0);
+	struct db_options o = {.path = path, .busy_timeout_ms = 10000};
+	assert_int_equal(db_open(&o, &other, &why), 0);
+	assert_int_equal(db_begin(other, &why), 0);
+	ledger_remove(old, SPAN_LIT("container"), SPAN_LIT("x"));
+	for (int i = 0; i < 300; i++) { /* beyond the patience of the one that writes */
+		assert_int_equal(look(old, "x"), LEDGER_NONE);
+		assert_int_equal(look(new, "x"), LEDGER_UNKNOWN);
+		usleep(10000);
+	}
+	db_rollback(other);
+	db_close(other);
+	assert_int_equal(settled(new, "x"), LEDGER_NONE);
+	ledger_stop(old);
+	await_alone(new);
+	assert_int_equal(look(new, "x"), LEDGER_NONE);
+	ledger_stop(new);
+}
+
+static void what_was_being_removed_by_a_killed_process_is_unknown_until_alone(void **state)
+{
+	(void)state;
+	struct ledger *new;
+	struct db *other;
+	struct err why;
+	int ready[2], go[2];
+	char c = 0;
+	assert_int_equal(pipe(ready) | pipe(go), 0);
+	pid_t child = fork();
+	if (child == 0) {
+		struct ledger *l;
+		if (ledger_start(path, &l, &why) != 0)
+			_exit(1);
+		put_one(l, "x");
+		if (ledger_share(l, &why) != 0 || write(ready[1], "", 1) != 1 || read(go[0], &c, 1) != 1)
+			_exit(1);
+		ledger_remove(l, SPAN_LIT("container"), SPAN_LIT("x"));
+		kill(getpid(), SIGKILL);
+	}
+	assert_int_equal(read(ready[0], &c, 1), 1);
+	assert_int_equal(ledger_start(path, &new, &why), 0);
+	assert_int_equal(look(new, "x"), LEDGER_FOUND);
+	struct db_options o = {.path = path, .busy_timeout_ms = 10000};
+	assert_int_equal(db_open(&o, &other, &why), 0);
+	assert_int_equal(db_begin(other, &why), 0);
+	assert_int_equal(write(go[1], "", 1), 1);
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	db_rollback(other);
+	db_close(other);
+	await_alone(new);
+	assert_int_equal(look(new, "x"), LEDGER_FOUND); /* the removal was not written, as after any kill */
+	ledger_stop(new);
+	for (int i = 0; i < 2; i++)
+		close(ready[i]), close(go[i]);
+}
+
+static void nobody_is_shared_with_whom_one_would_not_see(void **state)
+{
+	(void)state;
+	struct ledger *l;
+	struct err why;
+	char pending[SCRATCH_MAX];
+	scratch_path(folder, "ledger.db-pending", pending);
+	assert_int_equal(ledger_start(path, &l, &why), 0);
+	assert_int_equal(unlink(pending), 0);
+	assert_int_equal(ledger_share(l, &why), -ESTALE);
+	assert_non_null(strstr(why.text, "ledger.db-pending"));
+	ledger_stop(l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -359,6 +532,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_a_damaged_file_has_is_unknown, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_removal_that_cannot_be_written_is_written_later, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_file_that_was_replaced_gets_what_memory_has, setup, teardown),
+		cmocka_unit_test_setup_teardown(two_processes_see_what_the_other_one_writes, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_failed_to_take_over_leaves_what_he_wrote, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_removal_under_way_is_unknown_to_the_other_process, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_was_being_removed_by_a_killed_process_is_unknown_until_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(nobody_is_shared_with_whom_one_would_not_see, setup, teardown),
 		cmocka_unit_test(keys_are_never_cut),
 		cmocka_unit_test_setup_teardown(a_folder_in_its_place_is_said_at_start, setup, teardown),
 	};
