@@ -7,10 +7,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <stdatomic.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -116,14 +117,95 @@ static int bind_one(const char *text, const union listen_address *a, bool reuse_
 	return 0;
 }
 
-/* --- inherited sockets ----------------------------------------------------------------------------------------------- */
+/* --- sockets of this process that listen ---------------------------------------------------------------------------- */
 
-#define INHERITED_MAX 32
+#define OPENED_MAX 2048
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over this part and the next one */
+static struct {
+	int fd; /* its acceptor's */
+	ino_t socket; /* several descriptors may be of the same: threads that share one */
+	uint64_t id;
+	bool outlives;
+} opened[OPENED_MAX];
+static size_t n_opened;
+static uint64_t last_id;
+
+void listen_address_register(int fd, bool outlives)
+{
+	struct stat st;
+	pthread_mutex_lock(&lock);
+	if (n_opened < OPENED_MAX && fstat(fd, &st) == 0) { /* beyond, it cannot be handed over */
+		opened[n_opened].fd = fd;
+		opened[n_opened].socket = st.st_ino;
+		opened[n_opened].id = ++last_id;
+		opened[n_opened++].outlives = outlives;
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+bool listen_address_unregister(int fd)
+{
+	bool outlives = false;
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < n_opened; i++)
+		if (opened[i].fd == fd) {
+			outlives = opened[i].outlives;
+			opened[i] = opened[--n_opened];
+			break;
+		}
+	pthread_mutex_unlock(&lock);
+	return outlives;
+}
+
+int listen_address_collect(struct listen_handed *out, size_t max, size_t *ret_n)
+{
+	int r = 0;
+	*ret_n = 0;
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < n_opened && *ret_n < max && r == 0; i++) {
+		bool again = false;
+		for (size_t k = 0; k < i; k++)
+			again |= opened[k].socket == opened[i].socket;
+		if (again)
+			continue;
+		int fd = fcntl(opened[i].fd, F_DUPFD_CLOEXEC, 0);
+		if (fd < 0)
+			r = -errno;
+		else
+			out[(*ret_n)++] = (struct listen_handed){.fd = fd, .id = opened[i].id, .outlives = opened[i].outlives};
+	}
+	pthread_mutex_unlock(&lock);
+	return r;
+}
+
+/* Under lock. All who accept on it: what one of them did to it, it would do to the other process's, too. */
+static void leave_socket(ino_t socket)
+{
+	for (size_t i = 0; i < n_opened; i++)
+		opened[i].outlives |= opened[i].socket == socket;
+}
+
+void listen_address_leave(const uint64_t *ids, size_t n)
+{
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < n_opened; i++)
+		for (size_t k = 0; k < n; k++)
+			if (opened[i].id == ids[k])
+				leave_socket(opened[i].socket);
+	pthread_mutex_unlock(&lock);
+}
+
+/* --- inherited sockets: of socket activation, or of the router that is taken over ------------------------------------- */
+
 #define INHERITED_FIRST 3 /* SD_LISTEN_FDS_START */
 
-/* Set before there are threads. */
-static int inherited[INHERITED_MAX];
-static atomic_bool inherited_used[INHERITED_MAX];
+static struct inherited {
+	int fd;
+	uint64_t id;   /* with the router that is taken over; 0: of socket activation */
+	bool outlives; /* this process, too: a socket of socket activation, at first hand or later */
+	unsigned uses;
+} inherited[OPENED_MAX];
 static size_t n_inherited;
 
 static long number_of(const char *variable)
@@ -141,10 +223,20 @@ static bool is_listening(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) == 0 && listening;
 }
 
+static bool take_in(int fd, uint64_t id, bool outlives)
+{
+	pthread_mutex_lock(&lock);
+	bool room = n_inherited < OPENED_MAX;
+	if (room)
+		inherited[n_inherited++] = (struct inherited){.fd = fd, .id = id, .outlives = outlives};
+	pthread_mutex_unlock(&lock);
+	return room;
+}
+
 size_t listen_address_inherit(void)
 {
 	long n = number_of("LISTEN_PID") == (long)getpid() ? number_of("LISTEN_FDS") : 0;
-	for (long i = 0; i < n && n_inherited < INHERITED_MAX; i++) {
+	for (long i = 0; i < n && n_inherited < OPENED_MAX; i++) {
 		int fd = INHERITED_FIRST + (int)i, flags = fcntl(fd, F_GETFL);
 		if (flags < 0 || !is_listening(fd)) {
 			log_warn("inherited_socket_unused", LOG_INT("descriptor", fd), LOG_STR("error", "not a listening socket"));
@@ -152,11 +244,59 @@ size_t listen_address_inherit(void)
 		}
 		fcntl(fd, F_SETFD, FD_CLOEXEC);
 		fcntl(fd, F_SETFL, flags | O_NONBLOCK);
-		inherited[n_inherited++] = fd;
+		take_in(fd, 0, true);
 	}
 	unsetenv("LISTEN_PID"); /* not for what this process starts */
 	unsetenv("LISTEN_FDS");
 	return n_inherited;
+}
+
+void listen_address_adopt(const struct listen_handed *handed)
+{
+	if (!is_listening(handed->fd) || !take_in(handed->fd, handed->id, handed->outlives))
+		close(handed->fd);
+}
+
+static bool bound_alike(int a, int b)
+{
+	union listen_address x, y;
+	socklen_t n = sizeof(x), m = sizeof(y);
+	memset(&x, 0, sizeof(x));
+	memset(&y, 0, sizeof(y));
+	return getsockname(a, &x.any, &n) == 0 && getsockname(b, &y.any, &m) == 0 && n == m && memcmp(&x, &y, n) == 0;
+}
+
+/* Under lock. Until now all that was adopted was the other process's. */
+static void own_what_was_borrowed(void)
+{
+	for (size_t i = 0; i < n_opened; i++) {
+		bool outlives = false;
+		for (size_t k = 0; k < n_inherited && opened[i].outlives && !outlives; k++)
+			outlives = bound_alike(opened[i].fd, inherited[k].fd);
+		opened[i].outlives = outlives;
+	}
+}
+
+size_t listen_address_adopted(uint64_t *ids, size_t max)
+{
+	size_t n = 0, kept = 0;
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < n_inherited; i++) {
+		struct inherited *h = &inherited[i];
+		if (h->id && h->uses && n < max)
+			ids[n++] = h->id;
+		if (h->id && !h->outlives) { /* its listeners have their own descriptors; this one would keep it open beyond them */
+			close(h->fd);
+			continue;
+		}
+		h->uses += h->id != 0; /* nobody gave it to this process by name */
+		h->id = 0;
+		inherited[kept++] = *h;
+	}
+	n_inherited = kept;
+	own_what_was_borrowed();
+	pthread_mutex_unlock(&lock);
+	return n;
 }
 
 static bool is_bound_to(int fd, const union listen_address *a, bool everywhere)
@@ -174,44 +314,58 @@ static bool is_bound_to(int fd, const union listen_address *a, bool everywhere)
 	return own.v6.sin6_port == a->v6.sin6_port && memcmp(&own.v6.sin6_addr, &a->v6.sin6_addr, sizeof(own.v6.sin6_addr)) == 0;
 }
 
-/* Its index, or INHERITED_MAX. */
-static size_t find_inherited(const char *text)
+/* Under lock. The least used of those that are bound there, so that each thread gets one of its own where there are as many. */
+static struct inherited *find_inherited(const char *text)
 {
 	union listen_address a;
+	struct inherited *least = NULL;
 	if (n_inherited == 0 || listen_address_parse(text, &a, NULL) < 0)
-		return INHERITED_MAX;
+		return NULL;
 	for (size_t i = 0; i < n_inherited; i++)
-		if (is_bound_to(inherited[i], &a, text[0] == '*'))
-			return i;
-	return INHERITED_MAX;
+		if (is_bound_to(inherited[i].fd, &a, text[0] == '*') && (!least || inherited[i].uses < least->uses))
+			least = &inherited[i];
+	return least;
 }
 
-bool listen_address_is_inherited(const char *text)
+bool listen_address_is_inherited(const char *text, bool *ret_outlives)
 {
-	return find_inherited(text) < INHERITED_MAX;
+	pthread_mutex_lock(&lock);
+	const struct inherited *h = find_inherited(text);
+	if (ret_outlives)
+		*ret_outlives = h && (h->outlives || h->id);
+	pthread_mutex_unlock(&lock);
+	return h != NULL;
 }
 
 void listen_address_warn_of_unused(void)
 {
+	pthread_mutex_lock(&lock);
 	for (size_t i = 0; i < n_inherited; i++)
-		if (!atomic_load(&inherited_used[i]))
-			log_warn("inherited_socket_unused", LOG_INT("descriptor", inherited[i]),
+		if (!inherited[i].uses)
+			log_warn("inherited_socket_unused", LOG_INT("descriptor", inherited[i].fd),
 				 LOG_STR("error", "no listener of the configuration has its address"));
+	pthread_mutex_unlock(&lock);
 }
 
-static int open_inherited(size_t i, const char *text, int *ret_fd, unsigned *ret_port, struct err *e)
+/* 1: there was one; 0: none. */
+static int open_inherited(const char *text, int *ret_fd, unsigned *ret_port, struct err *e)
 {
 	union listen_address own;
 	socklen_t n = sizeof(own);
-	int fd = fcntl(inherited[i], F_DUPFD_CLOEXEC, 0);
+	pthread_mutex_lock(&lock);
+	struct inherited *h = find_inherited(text);
+	int fd = h ? fcntl(h->fd, F_DUPFD_CLOEXEC, 0) : -1;
+	int r = h && fd < 0 ? fail(e, text, "duplicate the inherited socket") : h != NULL;
+	if (fd >= 0)
+		h->uses++;
+	pthread_mutex_unlock(&lock);
 	if (fd < 0)
-		return fail(e, text, "duplicate the inherited socket");
-	atomic_store(&inherited_used[i], true);
+		return r;
 	probe_silent_clients(fd);
 	getsockname(fd, &own.any, &n);
 	*ret_port = ntohs(own.any.sa_family == AF_INET6 ? own.v6.sin6_port : own.v4.sin_port);
 	*ret_fd = fd;
-	return 0;
+	return 1;
 }
 
 int listen_address_open(const char *text, bool reuse_port, int *ret_fd, unsigned *ret_port, struct err *e)
@@ -220,9 +374,9 @@ int listen_address_open(const char *text, bool reuse_port, int *ret_fd, unsigned
 	int r = listen_address_parse(text, &a, e);
 	if (r < 0)
 		return r;
-	size_t inherited_at = find_inherited(text);
-	if (inherited_at < INHERITED_MAX)
-		return open_inherited(inherited_at, text, ret_fd, ret_port, e);
+	r = open_inherited(text, ret_fd, ret_port, e);
+	if (r != 0)
+		return r < 0 ? r : 0;
 	r = bind_one(text, &a, reuse_port, ret_fd, e);
 	if (r == -EAFNOSUPPORT && text[0] == '*') { /* a kernel without IPv6 */
 		uint16_t port = a.v6.sin6_port;

@@ -353,7 +353,7 @@ static struct admin *admin_free(struct admin *a)
 }
 
 int admin_start(struct loop *loop, const struct config *config, struct guesses *guesses, const char *files,
-		const struct admin_content *content, struct admin **ret, struct err *e)
+		const struct admin_content *content, bool held, struct admin **ret, struct err *e)
 {
 	struct admin *a = calloc(1, sizeof(*a));
 	if (!a)
@@ -372,6 +372,7 @@ int admin_start(struct loop *loop, const struct config *config, struct guesses *
 		.max_connections = 64,
 		.newest_first = true,
 		.reserve = 4,
+		.held = held,
 		.max_head = 16384,
 		.head_timeout_ms = 10000,
 		.idle_timeout_ms = 30000,
@@ -397,9 +398,14 @@ unsigned admin_port(const struct admin *a)
 	return listener_port(a->listener);
 }
 
-bool admin_drain(struct admin *a)
+void admin_open(struct admin *a)
 {
-	listener_quiesce(a->listener);
+	listener_open(a->listener);
+}
+
+bool admin_drain(struct admin *a, bool patient)
+{
+	listener_quiesce(a->listener, patient);
 	unsigned n = listener_unheard(a->listener) + listener_exchanges(a->listener);
 	return n > 0 || listener_settling(a->listener);
 }

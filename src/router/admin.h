@@ -41,16 +41,17 @@ struct admin_content {
 
 struct guesses;
 
-/* Listens on config->admin.listen. `guesses` outlives it. */
+/* Listens on config->admin.listen; `held`: accepts nothing until admin_open. `guesses` outlives it. */
 int admin_start(struct loop *loop, const struct config *config, struct guesses *guesses, const char *files,
-		const struct admin_content *content, struct admin **ret, struct err *e);
+		const struct admin_content *content, bool held, struct admin **ret, struct err *e);
+void admin_open(struct admin *a);
 /* Who is let in from now on. The address stays. "none" for another address than that in use counts only after a restart: it was
  * said of another door. */
 void admin_set_config(struct admin *a, const struct config *config);
 unsigned admin_port(const struct admin *a);
 /* No new connections from now on; what was accepted is answered. Whether somebody may still ask, or is being answered; to be called
- * until nobody is, or time is over. */
-bool admin_drain(struct admin *a);
+ * until nobody is, or time is over. `patient`: as listener_quiesce. */
+bool admin_drain(struct admin *a, bool patient);
 struct admin *admin_stop(struct admin *a);
 
 #endif

@@ -133,7 +133,7 @@ int plane_address_free(const char *address, struct err *e)
 {
 	CLEANUP(closep) int fd = -1;
 	unsigned port;
-	if (listen_address_is_inherited(address))
+	if (listen_address_is_inherited(address, NULL))
 		return 0;
 	return listen_address_open(address, false, &fd, &port, e);
 }
@@ -192,6 +192,7 @@ static int open_listener(struct plane *p, struct service_runtime *s, struct err 
 	pl->opened = options_of(s->config, s->service);
 	struct listener_options o = pl->opened;
 	o.address = address;
+	o.held = atomic_load(&p->env->held);
 	struct listener_handler h = request_handler;
 	h.arg = pl;
 	int r = p->index == 0 && port == 0 ? plane_address_free(address, e) : 0;
@@ -237,10 +238,10 @@ static bool in_config(const struct config *c, const struct plane_listener *pl)
 
 #define CLOSING_TICK_MS 20
 
-static void close_softly(struct plane *p, struct plane_listener *pl)
+static void close_softly(struct plane *p, struct plane_listener *pl, bool patient)
 {
 	pl->closing = true;
-	listener_quiesce(pl->listener);
+	listener_quiesce(pl->listener, patient);
 	if (!loop_timer_active(p->closing))
 		loop_timer_start(p->closing, CLOSING_TICK_MS);
 }
@@ -278,7 +279,7 @@ static void retire_listeners(struct plane *p, const struct config *c)
 	for (struct plane_listener *pl = p->listeners; pl; pl = pl->next)
 		if (!pl->closing && !in_config(c, pl)) {
 			pl->retired = true;
-			close_softly(p, pl);
+			close_softly(p, pl, false);
 		}
 }
 
@@ -314,6 +315,7 @@ struct message {
 	const struct flag_snapshot *flags;
 	const struct config *config;
 	const struct readiness *readiness;
+	bool patient;
 };
 
 static struct message *message_of(struct loop_work *w)
@@ -321,8 +323,8 @@ static struct message *message_of(struct loop_work *w)
 	return (struct message *)((char *)w - offsetof(struct message, work));
 }
 
-static void post(struct plane *p, void (*fn)(struct loop_work *), const struct flag_snapshot *flags,
-		 const struct config *config, const struct readiness *readiness)
+/* What it holds is the message's own from here on. */
+static void post(struct plane *p, void (*fn)(struct loop_work *), const struct message *what)
 {
 	struct message *m = calloc(1, sizeof(*m));
 	if (!m) {
@@ -331,9 +333,10 @@ static void post(struct plane *p, void (*fn)(struct loop_work *), const struct f
 	}
 	m->work.fn = fn;
 	m->plane = p;
-	m->flags = flags ? flag_snapshot_ref(flags) : NULL;
-	m->config = config ? config_ref(config) : NULL;
-	m->readiness = readiness_ref(readiness);
+	m->flags = what->flags ? flag_snapshot_ref(what->flags) : NULL;
+	m->config = what->config ? config_ref(what->config) : NULL;
+	m->readiness = readiness_ref(what->readiness);
+	m->patient = what->patient;
 	loop_post(p->loop, &m->work);
 }
 
@@ -363,34 +366,47 @@ static void on_config(struct loop_work *w)
 	free(m);
 }
 
+static void on_open(struct loop_work *w)
+{
+	struct message *m = message_of(w);
+	for (struct plane_listener *pl = m->plane->listeners; pl; pl = pl->next)
+		listener_open(pl->listener);
+	free(m);
+}
+
 static void on_quiesce(struct loop_work *w)
 {
 	struct message *m = message_of(w);
 	for (struct plane_listener *pl = m->plane->listeners; pl; pl = pl->next)
-		close_softly(m->plane, pl);
+		close_softly(m->plane, pl, m->patient);
 	on_closing(m->plane);
 	free(m);
 }
 
 void plane_set_flags(struct plane *p, const struct flag_snapshot *flags)
 {
-	post(p, on_flags, flags, NULL, NULL);
+	post(p, on_flags, &(struct message){.flags = flags});
 }
 
 void plane_set_readiness(struct plane *p, const struct readiness *readiness)
 {
-	post(p, on_readiness, NULL, NULL, readiness);
+	post(p, on_readiness, &(struct message){.readiness = readiness});
 }
 
 void plane_set_config(struct plane *p, const struct config *config)
 {
-	post(p, on_config, NULL, config, NULL);
+	post(p, on_config, &(struct message){.config = config});
 }
 
-void plane_quiesce(struct plane *p)
+void plane_open(struct plane *p)
+{
+	post(p, on_open, &(struct message){0});
+}
+
+void plane_quiesce(struct plane *p, bool patient)
 {
 	atomic_store(&p->settling, true); /* until the plane has looked */
-	post(p, on_quiesce, NULL, NULL, NULL);
+	post(p, on_quiesce, &(struct message){.patient = patient});
 }
 
 /* --- life ---------------------------------------------------------------------------------------------------------- */

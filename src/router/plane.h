@@ -59,6 +59,7 @@ struct plane_env {
 	size_t n_services;
 	struct plane_backend backends[CONFIG_MAX_BACKENDS];
 	size_t n_backends;
+	atomic_bool held; /* listeners accept nothing yet, until plane_open */
 	struct inspect_budget inspect; /* bodies being held, all planes */
 	atomic_uint_fast64_t unknown_backends[16]; /* names that flags gave in vain, by their hash: each is logged once. 0: free */
 };
@@ -75,7 +76,9 @@ void plane_set_readiness(struct plane *p, const struct readiness *readiness);
 /* Listeners that stay the same stay open; new ones are opened, others stop accepting. A listener that cannot be opened
  * is logged. `config` was checked. */
 void plane_set_config(struct plane *p, const struct config *config);
-void plane_quiesce(struct plane *p);
+void plane_open(struct plane *p); /* after env->held has ended */
+/* `patient`: as listener_quiesce. */
+void plane_quiesce(struct plane *p, bool patient);
 unsigned plane_exchanges(const struct plane *p); /* requests running; any thread */
 /* Connections that were accepted and may still bring a request after plane_quiesce or a reload; any thread. */
 unsigned plane_unheard(const struct plane *p);

@@ -402,7 +402,7 @@ void served_read_held(struct served *s)
 
 void served_quiesce(struct served *s)
 {
-	listener_quiesce(s->listener);
+	listener_quiesce(s->listener, false);
 }
 
 /* --- clients ------------------------------------------------------------------------------------------------------ */

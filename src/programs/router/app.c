@@ -14,14 +14,15 @@
 #include "base/log.h"
 #include "legacy/legacy.h"
 #include "operation/listen_address.h"
-#include "programs/router/app_lock.h"
 #include "programs/router/app_registration.h"
 #include "programs/router/app_status.h"
+#include "programs/router/app_takeover.h"
 #include "router/http/guesses.h"
 #include "router/http/listener.h"
 #include "router/plane.h"
 
 #define DRAIN_TICK_MS 20
+#define IMPATIENT_MS 2000 /* before the deadline, for what idle connections send just when they are closed */
 #define ADMIN_DRAIN_MS 1500
 #define FAIL_FAST_MS 15000 /* how long start-up waits for the backends */
 
@@ -161,6 +162,11 @@ static int start_flags(struct app *a, struct err *e)
 	return r;
 }
 
+bool app_has_flags(const struct app *a)
+{
+	return a->flags || flags_in_use(a->config).n == 0;
+}
+
 void app_flags_status(const struct app *a, struct flag_source_status *ret)
 {
 	if (a->flipt)
@@ -265,8 +271,23 @@ static int check_addresses(const struct app *a, const struct config *new, struct
 	return worst;
 }
 
+/* Listeners must neither be opened anew by a process that ends, nor closed while they are being handed over. */
+static bool must_not_reload(const struct app *a)
+{
+	pid_t by = takeover_under_way(a);
+	char text[64] = "this process is ending";
+	if (by)
+		snprintf(text, sizeof(text), "process %ld is taking over", (long)by);
+	if (!by && !a->draining)
+		return false;
+	log_warn("reload_refused", LOG_STR("problem", text));
+	return true;
+}
+
 static void reload(struct app *a)
 {
+	if (must_not_reload(a))
+		return;
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
 	struct config *new = NULL;
 	int r = config_load(a->config->path, app_getenv, &problems, &new);
@@ -309,6 +330,13 @@ static unsigned running(const struct app *a)
 	return n;
 }
 
+static void close_idle(struct app *a)
+{
+	a->patient = false;
+	for (size_t i = 0; i < a->n_planes; i++)
+		plane_quiesce(a->planes[i], false);
+}
+
 static bool settling(const struct app *a)
 {
 	for (size_t i = 0; i < a->n_planes; i++)
@@ -317,17 +345,33 @@ static bool settling(const struct app *a)
 	return false;
 }
 
+/* While it is patient: who has a connection is told with his next answer. A moment before the deadline the idle ones are closed. */
+static bool waits_for_idle(struct app *a, unsigned left)
+{
+	if (!a->patient)
+		return false;
+	bool admin = a->admin && admin_drain(a->admin, true);
+	bool waits = left > 0 || admin;
+	if (waits && clock_mono_ms() >= a->drain_until_ms - IMPATIENT_MS)
+		close_idle(a);
+	return waits;
+}
+
 static void drain_tick(void *arg)
 {
 	struct app *a = arg;
 	bool unsettled = settling(a); /* first: a request that it hid is counted by then */
 	unsigned left = running(a);
 	bool ended = left == 0 && !unsettled;
+	if (waits_for_idle(a, left)) {
+		loop_timer_start(a->drain, DRAIN_TICK_MS);
+		return;
+	}
 	/* The admin listener last: whoever asks how the drain goes gets an answer. It holds up the end for a moment only. */
 	int64_t now = clock_mono_ms();
 	if (ended && !a->admin_until_ms)
 		a->admin_until_ms = now + ADMIN_DRAIN_MS;
-	if (ended && now < a->admin_until_ms && now < a->drain_until_ms && a->admin && admin_drain(a->admin)) {
+	if (ended && now < a->admin_until_ms && now < a->drain_until_ms && a->admin && admin_drain(a->admin, false)) {
 		loop_timer_start(a->drain, DRAIN_TICK_MS);
 		return;
 	}
@@ -339,17 +383,25 @@ static void drain_tick(void *arg)
 	loop_stop(a->loop);
 }
 
-static void begin_drain(struct app *a)
+void app_begin_drain(struct app *a, bool patient)
 {
+	if (a->patient) { /* a signal after a takeover: it is not to wait for idle connections any more */
+		close_idle(a);
+		return;
+	}
 	if (a->draining) {
 		a->drain_until_ms = 0; /* a second signal: at once */
 		return;
 	}
 	a->draining = true;
+	a->patient = patient;
+	takeover_leave(a);
 	a->drain_until_ms = clock_mono_ms() + a->config->drain_timeout_ms;
 	log_info("draining", LOG_INT("running", running(a)), LOG_INT("deadline_ms", a->config->drain_timeout_ms));
 	for (size_t i = 0; i < a->n_planes; i++)
-		plane_quiesce(a->planes[i]);
+		plane_quiesce(a->planes[i], patient);
+	if (patient && a->admin) /* who asks for readiness is to be answered by the new one */
+		admin_drain(a->admin, true);
 	/* Not at once: the planes must have seen it, or what they are about to accept would be missed. */
 	loop_timer_start(a->drain, DRAIN_TICK_MS);
 }
@@ -365,7 +417,7 @@ static void on_signal(void *arg, unsigned events)
 		else if (info.ssi_signo == SIGUSR1)
 			log_toggle_debug();
 		else
-			begin_drain(a);
+			app_begin_drain(a, false);
 	}
 }
 
@@ -479,12 +531,12 @@ static int check_registration(struct app *a, struct err *e)
 	return 0;
 }
 
-static int start(struct app *a, struct err *e)
+static int start(struct app *a, bool take_over, struct err *e)
 {
 	int r = loop_new(&a->loop);
 	if (r < 0)
 		return err_set(e, r, "event loop: %s", strerror(-r));
-	if ((r = app_lock(a->config->data_dir, &a->lock, e)) < 0)
+	if ((r = takeover_lock(a, take_over, e)) < 0)
 		return r;
 	if ((r = guesses_new(&a->env.guesses)) < 0)
 		return err_set(e, r, "out of memory");
@@ -493,7 +545,8 @@ static int start(struct app *a, struct err *e)
 	if ((r = start_signals(a, e)) < 0 || (r = listener_self_test(e)) < 0 ||
 	    (r = start_stores(a, e)) < 0 || (r = check_registration(a, e)) < 0 || (r = start_flags(a, e)) < 0 || (r = start_planes(a, e)) < 0)
 		return r;
-	return app_status_start(a, e);
+	r = app_status_start(a, e);
+	return r < 0 ? r : takeover_serve(a, e);
 }
 
 #define STOP_SECONDS 20 /* the recorder may take five, the task store a few */
@@ -516,6 +569,7 @@ static void stop(struct app *a)
 	free(a->outcomes_path);
 	flag_snapshot_unref(a->flags);
 	retired_free(a->retired);
+	takeover_stop(a);
 	loop_timer_free(a->drain);
 	loop_watch_free(a->signal_watch);
 	if (a->signals >= 0)
@@ -533,7 +587,7 @@ const char *app_getenv(const char *name)
 	return getenv(name);
 }
 
-int app_serve(const char *config_path)
+int app_serve(const char *config_path, bool take_over)
 {
 	struct app a = {.signals = -1, .lock = -1};
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
@@ -555,8 +609,9 @@ int app_serve(const char *config_path)
 	raise_descriptor_limit();
 	listen_address_inherit();
 	struct err e;
-	r = start(&a, &e);
+	r = start(&a, take_over, &e);
 	if (r < 0) {
+		takeover_failed(&a, &e);
 		log_error("start_failed", LOG_STR("error", e.text));
 		stop(&a);
 		return 1;

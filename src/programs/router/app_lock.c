@@ -37,6 +37,12 @@ static void write_owner(const char *path, int fd)
 		log_warn("data_folder_owner_untold", LOG_STR("path", path), LOG_STR("error", strerror(errno)));
 }
 
+void app_lock_own(const char *data_dir, int fd)
+{
+	if (fd >= 0)
+		write_owner(data_dir, fd);
+}
+
 int app_lock(const char *data_dir, int *ret_fd, struct err *e)
 {
 	CLEANUP(freep) char *path = NULL;

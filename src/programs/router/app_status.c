@@ -513,7 +513,7 @@ int app_status_start(struct app *a, struct err *e)
 		return r;
 	const char *files = getenv("MIGRATION_DASHBOARD_DIR");
 	r = admin_start(a->loop, a->config, a->env.guesses, files ? files : DASHBOARD_DIR, &content,
-			&a->admin, e);
+			atomic_load(&a->env.held), &a->admin, e);
 	if (r == 0)
 		log_info("admin_listening", LOG_STR("address", a->config->admin.listen), LOG_INT("port", admin_port(a->admin)));
 	return r;

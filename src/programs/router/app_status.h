@@ -35,7 +35,8 @@ struct app {
 	int lock; /* of the data folder; -1: none */
 	struct loop_watch *signal_watch;
 	struct loop_timer *drain;
-	bool draining;
+	bool draining, patient; /* patient: idle connections are not closed yet */
+	struct takeover *takeover;
 	int64_t drain_until_ms, admin_until_ms;
 	unsigned cut; /* requests still running when the deadline came */
 
@@ -74,6 +75,8 @@ int app_backends_start(struct app *a, struct err *e);
 void app_backends_free(struct app *a); /* after their clients */
 
 /* app.c */
+void app_begin_drain(struct app *a, bool patient);
+bool app_has_flags(const struct app *a); /* or none is in use */
 void app_log_problems(const char *event, const struct buf *problems); /* one log line per line */
 void app_flags_status(const struct app *a, struct flag_source_status *ret);
 

@@ -21,7 +21,7 @@
 static const char usage[] =
 	"migration-router stands at the old services' addresses and decides per request which side serves it.\n"
 	"\n"
-	"  migration-router [serve] --config FILE [--log-level LEVEL] [--log-format logfmt|json]\n"
+	"  migration-router [serve] --config FILE [--takeover] [--log-level LEVEL] [--log-format logfmt|json]\n"
 	"  migration-router check FILE [--backends] [--flags] [--test SERVICE.OPERATION [--body JSON|@FILE] [--user U] [--org G]]\n"
 	"  migration-router explain --config FILE --service S --operation O [--user U] [--org G] [--context K=V]…\n"
 	"  migration-router evaluate (--features F | --snapshot F) [--rules v1|v2.0|v2.9|v2.11] < requests.jsonl > results.jsonl\n"
@@ -80,12 +80,14 @@ static int serve(int argc, char **argv)
 	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
 						{"log-level", required_argument, NULL, 'l'},
 						{"log-format", required_argument, NULL, 'f'},
+						{"takeover", no_argument, NULL, 't'},
 						{"help", no_argument, NULL, 'h'},
 						{"version", no_argument, NULL, 'v'},
 						{0}};
 	const char *config = NULL;
 	enum log_level level = LOG_INFO;
 	enum log_format format = LOG_LOGFMT;
+	bool take_over = false;
 	int o;
 	while ((o = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
 		switch (o) {
@@ -103,6 +105,9 @@ static int serve(int argc, char **argv)
 				fprintf(stderr, "--log-format: \"%s\" is neither logfmt nor json\n", optarg);
 				return EXIT_USAGE;
 			}
+			break;
+		case 't':
+			take_over = true;
 			break;
 		case 'h':
 			fputs(usage, stdout);
@@ -123,7 +128,7 @@ static int serve(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	log_setup(level, format);
-	return app_serve(config);
+	return app_serve(config, take_over);
 }
 
 int main(int argc, char **argv)

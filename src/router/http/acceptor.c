@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "operation/listen_address.h"
 
 #define ACCEPTS_AT_ONCE 10  /* then the loop's others have their turn */
 #define RESERVE_MAX 8
@@ -26,7 +27,7 @@ struct acceptor {
 	unsigned reserve, n_reserved;
 	uint64_t failed_ms, close_ms;
 	uint64_t failing_since_ms;
-	bool failing, paused, closing, inherited;
+	bool failing, paused, closing;
 };
 
 /* Descriptors are the process's: an outage is told once, whoever meets it. */
@@ -134,7 +135,7 @@ static void on_retry(void *arg)
 	accept_some(arg);
 }
 
-int acceptor_new(struct loop *loop, int fd, bool inherited, unsigned reserve, acceptor_take_fn take, void *arg, struct acceptor **ret)
+int acceptor_new(struct loop *loop, int fd, bool outlives, unsigned reserve, acceptor_take_fn take, void *arg, struct acceptor **ret)
 {
 	struct acceptor *a = calloc(1, sizeof(*a));
 	if (!a) {
@@ -143,11 +144,11 @@ int acceptor_new(struct loop *loop, int fd, bool inherited, unsigned reserve, ac
 	}
 	a->loop = loop;
 	a->fd = fd;
-	a->inherited = inherited;
 	a->reserve = reserve < RESERVE_MAX ? reserve : RESERVE_MAX;
 	a->take = take;
 	a->arg = arg;
 	fill_reserve(a);
+	listen_address_register(fd, outlives);
 	int r = loop_timer_new(loop, on_retry, a, &a->timer);
 	if (r == 0)
 		r = loop_watch_new(loop, fd, LOOP_READ, on_acceptable, a, &a->watch);
@@ -168,6 +169,8 @@ struct acceptor *acceptor_free(struct acceptor *a)
 	loop_timer_free(a->timer);
 	while (a->n_reserved > 0)
 		close(a->reserved[--a->n_reserved]);
+	if (a->fd >= 0 && !a->closing)
+		listen_address_unregister(a->fd);
 	if (a->fd >= 0)
 		close(a->fd);
 	free(a);
@@ -203,7 +206,7 @@ void acceptor_close(struct acceptor *a)
 	while (a->n_reserved > 0) /* they would keep the socket open */
 		close(a->reserved[--a->n_reserved]);
 	a->reserve = 0;
-	if (a->inherited) {
+	if (listen_address_unregister(a->fd)) {
 		end_closing(a);
 		return;
 	}

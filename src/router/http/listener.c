@@ -80,7 +80,7 @@ struct listener {
 	struct client *returning;
 	unsigned port, connections, exchanges;
 	uint64_t quiesced_ms;
-	bool run_queued, again, quiesced;
+	bool run_queued, again, quiesced, patient;
 	size_t n_fields; /* of the head being collected */
 	struct http_field fields[HTTP_FIELDS_MAX];
 };
@@ -1041,7 +1041,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
 	*context = NULL;
 	c->exchange = NULL;
 	sweep_start(c->listener->sweep, &c->limit, LIMIT_IDLE);
-	if (c->listener->quiesced && !c->linger)
+	if (c->listener->quiesced && !c->listener->patient && !c->linger) /* else it is told with its next answer */
 		hang_up(c);
 	if (x->response)
 		MHD_destroy_response(x->response);
@@ -1225,9 +1225,12 @@ static int start(struct listener *l, int fd)
 		close(fd);
 		return r;
 	}
-	r = acceptor_new(l->loop, fd, listen_address_is_inherited(l->options.address), l->options.reserve, on_accepted, l, &l->acceptor);
+	bool outlives;
+	listen_address_is_inherited(l->options.address, &outlives);
+	r = acceptor_new(l->loop, fd, outlives, l->options.reserve, on_accepted, l, &l->acceptor);
 	if (r < 0)
 		return r;
+	acceptor_pause(l->acceptor, l->options.held);
 	int epoll_fd = MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
 	r = loop_watch_new(l->loop, epoll_fd, LOOP_READ, on_ready, l, &l->watch);
 	if (r == 0)
@@ -1280,14 +1283,21 @@ static void close_idle(void *arg, struct sweep_entry *e)
 		hang_up(c);
 }
 
-void listener_quiesce(struct listener *l)
+void listener_open(struct listener *l)
 {
-	if (l->quiesced)
+	acceptor_pause(l->acceptor, !has_room(l));
+}
+
+void listener_quiesce(struct listener *l, bool patient)
+{
+	if (l->quiesced && (patient || !l->patient))
 		return;
 	l->quiesced = true;
+	l->patient = patient;
 	l->quiesced_ms = loop_now_ms(l->loop);
 	acceptor_close(l->acceptor);
-	sweep_each(l->sweep, LIMIT_IDLE, close_idle, NULL);
+	if (!patient)
+		sweep_each(l->sweep, LIMIT_IDLE, close_idle, NULL);
 	schedule(l);
 }
 
@@ -1307,12 +1317,12 @@ bool listener_settling(const struct listener *l)
 unsigned listener_unheard(struct listener *l)
 {
 	unsigned n = 0;
-	bool patient = !acceptor_closed(l->acceptor) || loop_now_ms(l->loop) - l->quiesced_ms < UNHEARD_MS;
+	bool patient = l->patient || !acceptor_closed(l->acceptor) || loop_now_ms(l->loop) - l->quiesced_ms < UNHEARD_MS;
 	for (struct client *c = l->clients; c; c = c->next) {
 		if (c->hung_up || is_lost(c) || (c->exchange && c->exchange->told))
 			continue;
 		bool idle = !c->exchange && c->limit.next && c->limit.kind == LIMIT_IDLE;
-		if (c->exchange || (idle ? has_input(c) : has_received(c)) || (patient && !idle))
+		if (c->exchange || (idle ? has_input(c) : has_received(c)) || (patient && (!idle || l->patient)))
 			n++;
 		else
 			hang_up(c);

@@ -73,6 +73,7 @@ struct listener_options {
 	/* Above max_connections a new one is served, and the one that has been there for longest without a request (failing that,
 	 * the oldest) is closed for it. */
 	bool newest_first;
+	bool held;	  /* accepts nothing until listener_open */
 	unsigned reserve; /* descriptors kept back for its connections when the process has no others */
 	/* Bytes of request line and fields, above it 431; and of the fields of an answer. 16 KiB is a good value: the library zeroes
 	 * twice this much and 34 KiB more for each request on a kept connection, and keeps it resident. */
@@ -91,11 +92,13 @@ struct listener_options {
 int listener_start(struct loop *loop, const struct listener_options *o, const struct listener_handler *h,
 		   struct listener **ret, struct err *e);
 unsigned listener_port(const struct listener *l); /* the bound one, for port 0 */
+void listener_open(struct listener *l);		  /* ends `held` */
 /* Kept idle connections are closed; what the kernel has accepted is still served, then no more is accepted; running exchanges go on
- * (their connections close after). */
-void listener_quiesce(struct listener *l);
+ * (their connections close after). `patient`: idle ones are not closed but told so with their next answer, so that no client's
+ * request crosses with the close; a second call without it closes them. */
+void listener_quiesce(struct listener *l, bool patient);
 /* After listener_quiesce, now and then: how many connections may still bring a request, which to cut would be a loss. Closes those
- * that have brought nothing for a second. */
+ * that have brought nothing for a second; while it is patient all count, and none is closed. */
 unsigned listener_unheard(struct listener *l);
 /* Whether there may be connections that listener_unheard does not count yet: accepting has not ended, or the library has not looked. */
 bool listener_settling(const struct listener *l);
