@@ -66,10 +66,24 @@ static void fill_reserve(struct acceptor *a)
 	}
 }
 
+/* Room for a connection and for its request's way to the legacy service: or what is taken first would be answered with a 502. */
+static bool has_room_again(const struct acceptor *a)
+{
+	int one = fcntl(a->fd, F_DUPFD_CLOEXEC, 0), other = one < 0 ? -1 : fcntl(a->fd, F_DUPFD_CLOEXEC, 0);
+	bool room = other >= 0;
+	if (one >= 0)
+		close(one);
+	if (other >= 0)
+		close(other);
+	return room;
+}
+
 static int accept_one(struct acceptor *a)
 {
 	struct sockaddr_storage peer;
 	socklen_t n = sizeof(peer);
+	if (a->failing && a->reserve == 0 && !has_room_again(a))
+		return -EMFILE;
 	int fd = accept4(a->fd, (struct sockaddr *)&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	while (fd < 0 && (errno == EMFILE || errno == ENFILE) && a->n_reserved > 0) {
 		close(a->reserved[--a->n_reserved]);
