@@ -282,7 +282,7 @@ def in_suites(arguments):
         if word in known:
             asked.append((word, []))
         elif not asked:
-            print("scripts/test: there is no suite %s; there are: %s" % (word, " ".join(known)))
+            print("scripts/test: there is no suite %s; available: %s" % (word, " ".join(known)))
             return None
         elif known[asked[-1][0]].__code__.co_flags & inspect.CO_VARARGS:
             asked[-1][1].append(word)

@@ -637,7 +637,7 @@ static void on_retry(void *arg)
 		return;
 	}
 	if (r->link) {
-		link_close(r, "the connection was given up");
+		link_close(r, "the connection was abandoned");
 		forget_wire(r);
 	}
 	r->n_addresses = r->next_address = 0;
@@ -692,7 +692,7 @@ struct redis_call *redis_command(struct redis *r, const struct span *words, size
 	struct err why;
 	if (!c) {
 		err_set(&why, 0, "Redis at %s: %s", r->where,
-			r->n_calls < r->o.max_pending ? "out of memory" : "too many commands are under way");
+			r->n_calls < r->o.max_pending ? "out of memory" : "too many commands in flight");
 		if (fn)
 			fn(arg, REDIS_NOT_SENT, NULL, &why);
 		return NULL;

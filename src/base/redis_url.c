@@ -33,7 +33,7 @@ static int decode(struct span s, const char *what, char **to, struct err *e)
 			}
 			if (high == 0 && low == 0) {
 				free(text);
-				return err_set(e, -EINVAL, "the URL's %s has a wrong percent-encoding", what);
+				return err_set(e, -EINVAL, "the URL's %s has an invalid percent-encoding", what);
 			}
 			c = (char)(high << 4 | low);
 			i += 2;
@@ -121,7 +121,7 @@ static int read_host(struct span text, struct redis_url *u, struct err *e)
 		host = (struct span){text.ptr + 1, (size_t)(end - text.ptr) - 1};
 		port = (struct span){end + 1, text.len - host.len - 2};
 		if (port.len && port.ptr[0] != ':')
-			return err_set(e, -EINVAL, "the URL has something odd behind its host");
+			return err_set(e, -EINVAL, "the URL has unexpected text after its host");
 		port = port.len ? (struct span){port.ptr + 1, port.len - 1} : SPAN_NONE;
 	} else {
 		port = text;

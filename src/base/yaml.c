@@ -304,7 +304,7 @@ static int read_scalar(struct reader *r, const yaml_event_t *ev, struct node **r
 	const char *value = (const char *)ev->data.scalar.value;
 	size_t length = ev->data.scalar.length;
 	if (memchr(value, '\0', length))
-		return mistake_at(r, ev, "a NUL character in a text");
+		return mistake_at(r, ev, "a NUL character in a string");
 	char *text = arena_text(r->doc, value, length);
 	if (!text)
 		return out_of_memory(r);
@@ -428,7 +428,7 @@ static int keep_fault(struct reader *r, struct yaml_node *mapping)
 static int duplicate(struct reader *r, struct node *mapping, const struct item *first, const struct item *second)
 {
 	const struct yaml_node *k = second->node->pub.key;
-	int code = mistake(r, -EBADMSG, k->line, k->column, "the key \"%.*s\" was given already on line %u",
+	int code = mistake(r, -EBADMSG, k->line, k->column, "the key \"%.*s\" was already given on line %u",
 		       k->text.len > 100 ? 100 : (int)k->text.len, k->text.ptr, first->node->pub.key->line);
 	return r->many ? keep_fault(r, &mapping->pub) : code;
 }
@@ -489,7 +489,7 @@ static int finish_mapping(struct reader *r, struct node *mapping, const yaml_eve
 			code = add_item(r, &n, (struct node *)m, 0, false);
 		else if (merge)
 			code = mistake(r, -EBADMSG, m->key->line, m->key->column,
-				       "the key \"<<\" was given already on line %u", merge->key->line);
+				       "the key \"<<\" was already given on line %u", merge->key->line);
 		else
 			merge = m;
 	}

@@ -148,7 +148,7 @@ static void warn_of_proxies(const struct place *root, const struct place *servic
 		if (!s->listen || listen_is_loopback(s->listen) || !uses_headers(s))
 			continue;
 		struct place listen = service_member(services, &service, s, "listen");
-		place_warning(&listen, "reachable from elsewhere, but trusted_proxies is not set: identity headers count "
+		place_warning(&listen, "reachable from other hosts, but trusted_proxies is not set: identity headers count "
 				       "only from this machine");
 	}
 }

@@ -30,11 +30,11 @@ static const char *source_mistake(enum identity_source_kind kind, struct span na
 	if (kind == IDENTITY_BODY)
 		return is_pointer(name) ? NULL : "a JSON pointer begins with \"/\" (RFC 6901): body:/organization_id";
 	if (kind == IDENTITY_COOKIE)
-		return is_token(name) ? NULL : "this is no name of a cookie";
+		return is_token(name) ? NULL : "this is not the name of a cookie";
 	if (kind != IDENTITY_HEADER)
 		return name.len ? NULL : "the name of the parameter is missing";
 	if (!is_token(name))
-		return "this is no name of a header field";
+		return "this is not the name of a header field";
 	static const char *const secret[] = {"authorization", "proxy-authorization", "cookie"};
 	for (size_t i = 0; i < sizeof(secret) / sizeof(secret[0]); i++)
 		if (span_is_nocase(name, secret[i]))
@@ -120,7 +120,7 @@ static void add_entity(const struct place *p, void *arg)
 	if (!value_choice(p, names, 2, &which))
 		return;
 	if (s->n_entity && s->entity[0] == (enum identity_part)which)
-		place_mistake(p, "\"%s\" stands there twice", names[which]);
+		place_mistake(p, "\"%s\" is listed twice", names[which]);
 	else
 		s->entity[s->n_entity++] = (enum identity_part)which;
 }

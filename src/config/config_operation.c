@@ -73,13 +73,13 @@ static void read_match(const struct place *p, struct operation *op)
 {
 	struct span s;
 	if (!p->node)
-		place_mistake(p, "missing: method and path, as \"POST /answer-prompt\"");
+		place_mistake(p, "missing: method and path, such as \"POST /answer-prompt\"");
 	if (!value_text(p, &s))
 		return;
 	const char *blank = memchr(s.ptr, ' ', s.len);
 	struct span method = {s.ptr, blank ? (size_t)(blank - s.ptr) : s.len};
 	if (!blank || !method_valid(method)) {
-		place_mistake(p, "expected a method in capitals, a blank, and a path, as \"POST /answer-prompt\"");
+		place_mistake(p, "expected a method in capitals, a blank, and a path, such as \"POST /answer-prompt\"");
 		return;
 	}
 	struct span path = span_trim((struct span){blank, s.len - method.len});
@@ -102,7 +102,7 @@ static void add_flag(const struct place *p, void *arg)
 		return;
 	for (size_t i = 0; i < op->n_flags; i++)
 		if (span_eq(op->flags[i], name)) {
-			place_mistake(p, "the flag \"%.*s\" stands there twice", SPAN_ARG(name));
+			place_mistake(p, "the flag \"%.*s\" is listed twice", SPAN_ARG(name));
 			return;
 		}
 	op->flags[op->n_flags++] = name;
@@ -227,9 +227,9 @@ static void read_pin(const struct place *p, struct operation *op)
 	}
 	struct identity_source source;
 	if (!op->pin_key.ptr)
-		place_mistake(&key, "missing: where the key lies, as body:/container_name or query:container_name");
+		place_mistake(&key, "missing: where the key is, such as body:/container_name or query:container_name");
 	else if (parse_source(&key, op->pin_key, &source) && (source.kind == IDENTITY_HEADER || source.kind == IDENTITY_COOKIE))
-		place_mistake(&key, "a key lies in the body, the query or the path");
+		place_mistake(&key, "a key is in the body, the query or the path");
 	if (!op->pin_group.ptr)
 		place_mistake(p, "missing: group, the name that the operations of one key share");
 	if (!op->has_task)

@@ -233,7 +233,7 @@ void read_admin(const struct place *p, const struct place *tokens)
 	else if (listen_is_loopback(c->admin.listen))
 		c->admin.auth.kind = AUTH_NONE;
 	else
-		place_mistake(&listen, "reachable from elsewhere: say \"auth: bearer\" or \"auth: none\" beside it");
+		place_mistake(&listen, "reachable from other hosts: set \"auth: bearer\" or \"auth: none\" beside it");
 }
 
 void read_override(const struct place *p)

@@ -161,7 +161,7 @@ bool value_text(const struct place *p, struct span *ret)
 	if (!p->node)
 		return false;
 	if (!yaml_string(p->node, &s) || s.len == 0) {
-		place_mistake(p, "expected a text, not %s", shown(p->node).text);
+		place_mistake(p, "expected a string, not %s", shown(p->node).text);
 		return false;
 	}
 	*ret = s;
@@ -261,7 +261,7 @@ bool value_listen(const struct place *p, const char **ret)
 	if (!value_text(p, &s))
 		return false;
 	if (listen_address_parse(s.ptr, &address, NULL) != 0) {
-		place_mistake(p, "expected address:port, as 127.0.0.1:5002, [::1]:5002 or *:5002, not %s",
+		place_mistake(p, "expected address:port, such as 127.0.0.1:5002, [::1]:5002 or *:5002, not %s",
 			      shown(p->node).text);
 		return false;
 	}
@@ -333,7 +333,7 @@ const char *url_mistake(struct span url)
 	const char *slash = rest.len ? memchr(rest.ptr, '/', rest.len) : NULL;
 	struct span host = {rest.ptr, slash ? (size_t)(slash - rest.ptr) : rest.len}, port;
 	if (host.len && memchr(host.ptr, '@', host.len))
-		return "user names and passwords do not belong into a URL here";
+		return "user names and passwords are not allowed in this URL";
 	if (split_port(host, &host, &port) && !port_valid(port))
 		return "the port must be a number from 1 to 65535";
 	return url_host_valid(host) ? NULL : "the host of the URL is missing or no host name";

@@ -212,9 +212,9 @@ static void read_service(const struct place *p, const struct config_defaults *ab
 	if (value_choice(&forwarded, modes, 5, &mode))
 		s->forwarded = (enum forward_forwarded)mode;
 	if (!listen.node)
-		place_mistake(&listen, "missing: the address that callers use, as 127.0.0.1:5002");
+		place_mistake(&listen, "missing: the address that callers use, such as 127.0.0.1:5002");
 	if (!legacy.node)
-		place_mistake(&legacy, "missing: the legacy service's URL, as http://127.0.0.1:15002");
+		place_mistake(&legacy, "missing: the legacy service's URL, such as http://127.0.0.1:15002");
 	else
 		read_legacy(&legacy, s);
 	read_service_limits(&limits, s);

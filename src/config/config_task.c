@@ -40,16 +40,16 @@ static void check_forgotten(const struct place *task, const struct operation *op
 {
 	struct place response = place_member(task, "response"), async = place_member(task, "respond_async");
 	if (op->task.fire_and_forget && response.node)
-		place_mistake(&response, "fire_and_forget and response exclude each other");
+		place_mistake(&response, "fire_and_forget and response are mutually exclusive");
 	if (op->task.fire_and_forget && op->task.respond_async)
-		place_mistake(&async, "fire_and_forget and respond_async exclude each other");
+		place_mistake(&async, "fire_and_forget and respond_async are mutually exclusive");
 }
 
 static void read_name(const struct place *task, struct operation *op)
 {
 	struct place name = place_member(task, "name"), workflow = place_member(task, "workflow");
 	if (name.node && workflow.node)
-		place_mistake(&workflow, "name and workflow exclude each other");
+		place_mistake(&workflow, "name and workflow are mutually exclusive");
 	else if (!name.node && !workflow.node)
 		place_mistake(task, "missing: name (of a task) or workflow");
 	op->task.workflow = workflow.node != NULL;
@@ -158,7 +158,7 @@ static void parse_tokens(struct tokens *t, struct span text)
 	}
 	qsort(t->auth->hashes, t->auth->n_hashes, sizeof(*t->auth->hashes), by_text);
 	if (t->auth->n_hashes == 0 && t->place->reader->mistakes == before)
-		place_mistake(t->place, "%s holds no hash: nobody could be let in", t->path);
+		place_mistake(t->place, "%s contains no hashes; every request would be rejected", t->path);
 }
 
 static void read_tokens(const struct place *p, struct auth *ret)

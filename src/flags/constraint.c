@@ -212,7 +212,7 @@ static int compile_set(struct arena *a, struct constraint *c)
 {
 	bool numeric = c->type == CONSTRAINT_NUMBER;
 	const char *why =
-		numeric ? "the value is no JSON array of numbers" : "the value is no JSON array of strings";
+		numeric ? "the value is not a JSON array of numbers" : "the value is not a JSON array of strings";
 	if (json_validate(c->value, NULL) != 0)
 		return malformed(c, why);
 	struct span set;
@@ -264,9 +264,9 @@ int constraint_compile(struct arena *a, enum constraint_type type, enum constrai
 	if (op == OP_IS_ONE_OF || op == OP_IS_NOT_ONE_OF)
 		return compile_set(a, ret);
 	if (type == CONSTRAINT_NUMBER && compares_order(op) && !number_parse(value, &ret->number))
-		return malformed(ret, "the value is no number");
+		return malformed(ret, "the value is not a number");
 	if (type == CONSTRAINT_DATETIME && compares_order(op) && !instant_parse(value, &ret->instant))
-		return malformed(ret, "the value is no RFC 3339 date");
+		return malformed(ret, "the value is not an RFC 3339 date");
 	return 0;
 }
 

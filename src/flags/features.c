@@ -199,11 +199,11 @@ static int add_to_set(const struct features *f, const struct yaml_node *item, co
 	double number;
 	bool is_number = yaml_double(item, &number), truth;
 	if (item->kind != YAML_SCALAR)
-		return fail(f, item, where, "value", "a set holds texts or numbers");
+		return fail(f, item, where, "value", "a set holds strings or numbers");
 	if (numbers && !is_number)
-		return fail(f, item, where, "value", "a set of numbers holds something else (a number in quotes is a text)");
+		return fail(f, item, where, "value", "a set of numbers holds something else (a number in quotes is a string)");
 	if (!numbers && is_number)
-		return fail(f, item, where, "value", "a set of texts holds a number: put it in quotes");
+		return fail(f, item, where, "value", "a set of strings holds a number: put it in quotes");
 	if (set->len > 1)
 		buf_putc(set, ',');
 	if (numbers)
@@ -266,7 +266,7 @@ static int load_constraint(const struct features *f, const struct yaml_node *n, 
 		return fail(f, yaml_get(n, "operator"), place, "operator",
 			    "is not an operator that is known");
 	if (!constraint_op_fits(type, op))
-		return fail(f, yaml_get(n, "operator"), place, "operator", "does not go with this type");
+		return fail(f, yaml_get(n, "operator"), place, "operator", "does not apply to this type");
 	if (type != CONSTRAINT_ENTITY_ID && property.len == 0)
 		return fail(f, n, place, "property", "is missing");
 	if (constraint_compile(&f->snapshot->arena, type, op, property, value, ret) < 0)
@@ -759,7 +759,7 @@ static int load_flag(struct features *f, const struct yaml_node *n, size_t index
 	if (r == -EBADMSG && *ret_named)
 		model_set_aside(f->snapshot, ret, fault.text);
 	else if (r == -EBADMSG)
-		model_mistake(f->snapshot, "%s; nobody can ask for it", fault.text);
+		model_mistake(f->snapshot, "%s; nobody can use it", fault.text);
 	return r < 0 && r != -EBADMSG ? out_of_memory(f) : 0;
 }
 
@@ -776,7 +776,7 @@ static void judge_document(const struct features *f, const struct yaml_node *roo
 	for (size_t i = 0; i < sizeof(versions) / sizeof(versions[0]) && !ok; i++)
 		ok = yaml_string(version, &text) && span_is(text, versions[i]);
 	if (!ok)
-		model_mistake(f->snapshot, "%s:%u: version: \"%.40s\" is no version of this format that is known (1.0 to 1.6)",
+		model_mistake(f->snapshot, "%s:%u: version: \"%.40s\" is not a known version of this format (1.0 to 1.6)",
 			      yaml_name(f->doc), version->line, text.ptr);
 }
 
@@ -822,7 +822,7 @@ static void tell_namespace(const struct features *f, const char *wanted)
 		model_mistake(f->snapshot, "%s:1: no document is of the namespace \"%.80s\"; the first is of \"%.*s\"", yaml_name(f->doc),
 			      f->namespace_key.ptr, SPAN_ARG(namespace_of(yaml_root(f->doc))));
 	else if (!span_is(f->namespace_key, wanted ? wanted : NAMESPACE_DEFAULT))
-		model_warn(f->snapshot, "%s:1: its only namespace \"%.*s\" is taken, though flags.namespace does not name it",
+		model_warn(f->snapshot, "%s:1: its only namespace \"%.*s\" is used, although flags.namespace does not name it",
 			   yaml_name(f->doc), SPAN_ARG(f->namespace_key));
 }
 

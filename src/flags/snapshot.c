@@ -400,7 +400,7 @@ static int read_flag(const struct reader *r, struct span object, size_t index, s
 		error = fail(&own, place, "has an empty key");
 	*ret_named = error == 0;
 	if (error == -EBADMSG) {
-		model_mistake(r->snapshot, "%s; nobody can ask for it", fault.text);
+		model_mistake(r->snapshot, "%s; nobody can use it", fault.text);
 		return 0;
 	}
 	if (error == 0) {

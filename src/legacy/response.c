@@ -215,7 +215,7 @@ static int settle_framing(struct response *r)
 static int end_of_head(struct response *r)
 {
 	if (r->status == 101)
-		return malformed(r, "101 Switching Protocols, which nobody asked for");
+		return malformed(r, "unexpected 101 Switching Protocols");
 	if (r->status >= 200) {
 		r->head_size = r->line;
 		return settle_framing(r);

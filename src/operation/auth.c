@@ -174,7 +174,7 @@ int auth_parse_hashes(const char *name, struct span text, char (**ret)[CRYPTO_SH
 		n++;
 	}
 	if (n == 0)
-		return err_set(e, -EBADMSG, "%s: no hash in it: nobody could call", name);
+		return err_set(e, -EBADMSG, "%s: contains no hashes; every request would be rejected", name);
 	qsort(hashes, n, sizeof(*hashes), compare);
 	*ret_n = drop_duplicates(hashes, n);
 	*ret = steal(hashes);

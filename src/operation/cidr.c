@@ -52,7 +52,7 @@ int cidr_parse(struct span text, struct cidr *ret, struct err *e)
 	struct span address = {text.ptr, slash ? (size_t)(slash - text.ptr) : text.len};
 	unsigned width, bits;
 	if (!parse_address(address, ret, &width))
-		return err_set(e, -EINVAL, "\"%.*s\" is no IP address", SPAN_ARG(address));
+		return err_set(e, -EINVAL, "\"%.*s\" is not an IP address", SPAN_ARG(address));
 	bits = width;
 	if (slash && !parse_bits((struct span){slash + 1, text.len - address.len - 1}, width, &bits))
 		return err_set(e, -EINVAL, "what follows the \"/\" of \"%.*s\" must be a number of bits from 0 to %u",

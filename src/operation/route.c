@@ -172,7 +172,7 @@ static int check_parameters(const struct route *r, struct err *e)
 			return err_set(e, -EINVAL, "more than %d parameters", ROUTE_MAX_PARAMETERS);
 		for (size_t j = 0; j < i; j++)
 			if (r->segments[j].parameter && span_eq(r->segments[i].text, r->segments[j].text))
-				return err_set(e, -EINVAL, "the parameter {%.*s} stands there twice",
+				return err_set(e, -EINVAL, "the parameter {%.*s} is listed twice",
 					       SPAN_ARG(r->segments[i].text));
 	}
 	return 0;

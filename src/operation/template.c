@@ -140,13 +140,13 @@ static int compile_header(const struct yaml_node *y, struct choice *c, struct er
 {
 	struct span name = y->key->text, value;
 	if (!http_is_token(name))
-		return program_error(e, y, "is no field name");
+		return program_error(e, y, "is not a field name");
 	if (http_is_hop_by_hop(name) || span_is_nocase(name, "Content-Length") || span_is_nocase(name, "Host"))
 		return program_error(e, y, "is made by the router and cannot be set");
 	if (span_is_nocase(name, "Content-Type"))
 		return program_error(e, y, "is set by \"content_type\"");
 	if (!yaml_string(y, &value) || !is_field_value(value))
-		return program_error(e, y, "must be text without control characters and without blanks around it");
+		return program_error(e, y, "must have no control characters, and no blanks around it");
 	struct template_header *h = &c->headers[c->n_headers++];
 	char *name_copy = span_dup(name), *value_copy = span_dup(value);
 	*h = (struct template_header){{name_copy, name.len}, {value_copy, value.len}};
@@ -156,7 +156,7 @@ static int compile_header(const struct yaml_node *y, struct choice *c, struct er
 static int compile_headers(const struct yaml_node *y, struct choice *c, struct err *e)
 {
 	if (y->kind != YAML_MAPPING)
-		return program_error(e, y, "must be a mapping of names to texts");
+		return program_error(e, y, "must be a mapping of names to strings");
 	if (y->count > TEMPLATE_MAX_HEADERS)
 		return program_error(e, y, "more than %d headers", TEMPLATE_MAX_HEADERS);
 	c->headers = calloc(y->count + 1, sizeof(*c->headers));
@@ -201,7 +201,7 @@ static int compile_choice(struct program *p, const struct yaml_node *y, struct c
 			return r;
 	}
 	if (c->body && c->raw)
-		return program_error(e, y, "\"body\" and \"raw\" exclude each other");
+		return program_error(e, y, "\"body\" and \"raw\" are mutually exclusive");
 	if (is_bodyless(c->status) && (c->body || c->raw))
 		return program_error(e, y, "an answer with status %d has no body", c->status);
 	if (c->content_type.ptr)

@@ -150,7 +150,7 @@ static int bad_reference(const struct program *p, const struct yaml_node *y, con
 	for (size_t i = 0; i < N_FORMS; i++)
 		if (forms[i].where & p->allowed)
 			buf_printf(&known, " %s", forms[i].shown);
-	return program_error(e, y, "%s '%.*s'; here may stand:%.*s", problem, (int)(y->text.len > 80 ? 80 : y->text.len),
+	return program_error(e, y, "%s '%.*s'; allowed here:%.*s", problem, (int)(y->text.len > 80 ? 80 : y->text.len),
 			     y->text.ptr, SPAN_ARG(buf_span(&known)));
 }
 
@@ -158,16 +158,16 @@ static int compile_argument(struct program *p, const struct yaml_node *y, const 
 			    struct program_node *node, struct err *e)
 {
 	if (form->argument == ARGUMENT_TOKEN && !http_is_token(argument))
-		return program_error(e, y, "'%.*s' is no field name", SPAN_ARG(argument));
+		return program_error(e, y, "'%.*s' is not a field name", SPAN_ARG(argument));
 	if (form->argument == ARGUMENT_NAME && argument.len == 0)
-		return program_error(e, y, "'%s' needs a name behind it", form->text);
+		return program_error(e, y, "'%s' needs a name after it", form->text);
 	if (form->argument != ARGUMENT_POINTER) {
 		char *copy = span_dup(argument);
 		node->text = (struct span){copy, argument.len};
 		return copy ? 0 : no_memory(e);
 	}
 	if (!json_pointer_valid(argument))
-		return program_error(e, y, "'%.*s' is no JSON pointer (it begins with /, or is empty for the whole)",
+		return program_error(e, y, "'%.*s' is not a JSON pointer (it begins with /, or is empty for the whole)",
 				     SPAN_ARG(argument));
 	int r = pointer_list_add(form->reference == REF_BODY ? &p->body : &p->result, argument, &node->slot);
 	if (r == -EFBIG)
@@ -189,7 +189,7 @@ int program_compile_reference(struct program *p, const struct yaml_node *y, stru
 {
 	struct span text;
 	if (!yaml_string(y, &text))
-		return program_error(e, y, "a reference is a text such as \"body:/a/b\"");
+		return program_error(e, y, "a reference is a string such as \"body:/a/b\"");
 	const struct form *form = find_form(text);
 	if (!form)
 		return bad_reference(p, y, "unknown reference", e);

@@ -264,7 +264,7 @@ static int open_store(struct recorder *r, struct err *e)
 {
 	if (r->store && outcome_store_moved(r->store)) {
 		r->store = outcome_store_close(r->store);
-		err_set(e, 0, "%s: was deleted or replaced while in use; opened anew", r->path);
+		err_set(e, 0, "%s: was deleted or replaced while in use; reopened", r->path);
 		note_failure(r, e);
 	}
 	if (r->store)

@@ -193,7 +193,7 @@ static int set_threshold(const struct rollout_document *d, const struct yaml_nod
 	struct rollout_change c = {.what = ROLLOUT_THRESHOLD, .rule = at, .to = percent,
 				   .from = rollout_number(yaml_get(threshold, "percentage"))};
 	if (!rollout_truth(yaml_get(threshold, "value")))
-		return err_set(e, -EINVAL, "the threshold says false for its share: turn it round first");
+		return err_set(e, -EINVAL, "the threshold says false for its share: invert it first");
 	if (rollout_enabled(d) && percent < 100)
 		return err_set(e, -EINVAL, "the flag is enabled, which means true for whom the threshold leaves out: disable it first");
 	return add_change(p, c, e);
@@ -233,7 +233,7 @@ int rollout_set(const struct rollout_document *d, const char *segment, double pe
 	bool boolean = rollout_is_boolean(d);
 	*ret = (struct rollout_plan){.n = 0};
 	if (!(percent >= 0 && percent <= 100))
-		return err_set(e, -EINVAL, "%g is no percentage from 0 to 100", percent);
+		return err_set(e, -EINVAL, "%g is not a percentage from 0 to 100", percent);
 	int r = refuse_finer(percent, boolean ? 1 : 0.1, boolean ? "boolean" : "variant", e);
 	if (r < 0)
 		return r;

@@ -69,7 +69,7 @@ static void fail(struct exchange *x, int status, const char *title, const char *
 static void answer_made(struct exchange *x, int status, const char *type, const struct buf *body)
 {
 	if (body->error)
-		fail(x, 500, "Answer too large", "What there is to say does not fit into an answer.");
+		fail(x, 500, "Answer too large", "The response would be too large.");
 	else
 		answer(x, status, type, buf_span(body));
 }
@@ -279,7 +279,7 @@ static void *on_head(void *arg, struct exchange *x, const struct http_request *h
 		return NULL;
 	}
 	if (!host_fits(a, h)) {
-		fail(x, 421, "Misdirected request", "The Host is none that this listener is known by; admin.hosts lists more.");
+		fail(x, 421, "Misdirected request", "This listener is not known by that Host; admin.hosts can list it.");
 		return NULL;
 	}
 	if (span_is(path, "/readyz")) {

@@ -49,7 +49,7 @@ int task_backend_not_found(struct span name, struct err *e)
 	CLEANUP(buf_releasep) struct buf known = BUF_INIT(1024);
 	task_backend_names(&known);
 	return err_set(e, -EINVAL, is_left_out(name) ? "the backend \"%.*s\" is left out of this build, which has: %s"
-						     : "there is no backend \"%.*s\"; there are: %s",
+						     : "there is no backend \"%.*s\"; available: %s",
 		       SPAN_ARG(name), known.ptr ? known.ptr : "none");
 }
 

@@ -67,7 +67,7 @@ static void on_limit(void *arg)
 {
 	struct waiting *w = arg;
 	task_wait_cancel(w->wait, w->client);
-	end(w, err_set(w->e, -ETIMEDOUT, "no end within the time limit; the task goes on"));
+	end(w, err_set(w->e, -ETIMEDOUT, "not finished within the time limit; the task is still running"));
 }
 
 int task_run_blocking(const struct task_options *o, const struct task_call *call, unsigned timeout_ms, struct buf *text,

@@ -28,7 +28,7 @@ static int no_such_setting(const struct task_backend *backend, struct span key, 
 	CLEANUP(buf_releasep) struct buf known = BUF_INIT(4096);
 	for (const struct task_setting *s = backend->settings; s->key; s++)
 		buf_printf(&known, "%s%s", s == backend->settings ? "" : ", ", s->key);
-	return err_set(e, -EINVAL, "%s has no setting \"%.*s\"; there are: %s", backend->name, SPAN_ARG(key), known.ptr ? known.ptr : "none");
+	return err_set(e, -EINVAL, "%s has no setting \"%.*s\"; available: %s", backend->name, SPAN_ARG(key), known.ptr ? known.ptr : "none");
 }
 
 int task_options_set(struct task_options *o, struct span key, struct span value, struct err *e)

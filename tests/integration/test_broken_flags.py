@@ -121,7 +121,7 @@ def test_check_reads_the_features_file_as_serving_does(start, what):
     told = start.run("migration-router", "check", folder / "router.yml")
     assert told.returncode == 1 and sentence in told.stderr, told.stdout + told.stderr
     if what == "misspelt":
-        assert "near it: " + FLAG[:-1] in told.stderr
+        assert "similar: " + FLAG[:-1] in told.stderr
     else:
         assert "flags.yml:" in told.stderr
     assert start.run("migration-router", "check", folder / "router.yml", "--flags").returncode == 1

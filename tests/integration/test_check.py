@@ -188,12 +188,12 @@ def test_a_backend_that_is_nowhere_is_told_with_those_there_are(world):
     w = world(more={"x": c.operation("POST /x", {"name": "echo", "backend": "ingest"})}, backend="ingest")
     ended = w.check()
     assert ended.returncode == 2
-    assert ".yml:1: backend: there is no backend \"ingest\"; there are: embedded, " in ended.stderr
-    assert "services.app.operations.x.task.backend: there is no backend \"ingest\"; there are: embedded, " in ended.stderr
+    assert ".yml:1: backend: there is no backend \"ingest\"; available: embedded, " in ended.stderr
+    assert "services.app.operations.x.task.backend: there is no backend \"ingest\"; available: embedded, " in ended.stderr
     for variable in ("TASK_QUEUE_BACKEND", "TASK_BACKEND_TYPE"):
         ended = world().check(env={variable: "ingest"})
         assert ended.returncode == 2
-        assert "environment: %s: there is no backend \"ingest\"; there are: embedded, " % variable in ended.stderr
+        assert "environment: %s: there is no backend \"ingest\"; available: embedded, " % variable in ended.stderr
 
 
 # --- fail_fast and readiness ---------------------------------------------------------------------------------------------

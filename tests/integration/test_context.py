@@ -72,9 +72,9 @@ def test_a_text_that_looks_like_a_source_can_be_meant_as_it_stands(start):
 
 
 @pytest.mark.parametrize("context, says", [
-    ({"plan": "header:"}, "no name of a header field"), ({"plan": "header:Cookie"}, "carries credentials"),
+    ({"plan": "header:"}, "not the name of a header field"), ({"plan": "header:Cookie"}, "carries credentials"),
     ({"plan": "body:plan"}, "JSON pointer"), ({"plan": "path:nobody"}, "no parameter {nobody}"),
-    ({"plan": "cookie:a b"}, "no name of a cookie"), ({"plan": ["gold"]}, "expected header:NAME"),
+    ({"plan": "cookie:a b"}, "not the name of a cookie"), ({"plan": ["gold"]}, "expected header:NAME"),
     ({"user_id": "header:X-User"}, "gives this entry itself"), ({"plan": ["query:a"] * 5}, ""),
 ])
 def test_a_source_that_is_none_is_a_mistake(start, context, says):
@@ -126,7 +126,7 @@ def test_check_names_flags_in_use_that_the_file_does_not_have(start):
     path = written(start, config(start.origin(), None), c.features(c.boolean(FLAG + "s", True), c.boolean("other", True)))
     told = start.run("migration-router", "check", path, "--flags", env={"TASK_ABSTRACTION_ENABLED": "true"})
     assert told.returncode == 1, told.stdout + told.stderr
-    assert "MISSING  %s  (app.echo): without it the environment's default, task for everybody, counts; near it: %ss" % (FLAG, FLAG) \
+    assert "MISSING  %s  (app.echo): without it the environment's default, task for everybody, counts; similar: %ss" % (FLAG, FLAG) \
         in told.stdout and "1 missing" in told.stdout
     path = written(start, config(start.origin(), None), c.features(c.boolean(FLAG, True)))
     told = start.run("migration-router", "check", path, "--flags")
@@ -145,7 +145,7 @@ def test_check_asks_the_live_server(start, serve, version):
     flipt.load(c.features(c.boolean(FLAG[:-1], True)))
     path = written(start, config(start.origin(), None, flags=flipt.source()), c.features())
     told = start.run("migration-router", "check", path, "--flags")
-    assert told.returncode == 1 and "MISSING  %s" % FLAG in told.stdout and "near it: %s" % FLAG[:-1] in told.stdout, told.stdout
+    assert told.returncode == 1 and "MISSING  %s" % FLAG in told.stdout and "similar: %s" % FLAG[:-1] in told.stdout, told.stdout
     flipt.load(c.features(c.boolean(FLAG, True)))
     told = start.run("migration-router", "check", path, "--flags")
     assert told.returncode == 0 and "there    " + FLAG in told.stdout, told.stdout + told.stderr

@@ -73,7 +73,7 @@ def test_the_build_says_that_it_has_it(start):
     assert start.run(ROUTER, "--version").stdout.splitlines()[1].endswith(", parrot")
     assert "parrot" not in start.run("migration-router", "--version").stdout
     ended = start.run("migration-router", "check", check(start, {})[0])
-    assert ended.returncode == 2 and 'there is no backend "parrot"; there are: embedded' in ended.stderr
+    assert ended.returncode == 2 and 'there is no backend "parrot"; available: embedded' in ended.stderr
 
 
 def test_registration_is_checked(start):

@@ -243,7 +243,7 @@ def test_somebody_else_changes_at_the_same_time(place, flipt):
     assert between.writes[-1].body["revision"]
     between.conflicts = 100
     told = place.run("set", FLAG, "21")
-    assert told.returncode == 1 and "given up" in told.stderr and "Nothing was changed." in told.stderr
+    assert told.returncode == 1 and "gave up" in told.stderr and "Nothing was changed." in told.stderr
     between.conflicts = 0
     assert "1. everybody: 20 %" in place.done("get", FLAG)
 
@@ -251,10 +251,10 @@ def test_somebody_else_changes_at_the_same_time(place, flipt):
 def test_what_changes_while_the_question_stands_is_asked_about_again(place, flipt):
     flipt.load(everybody(variant_flag(10, 90)))
     terminal = Terminal("migration-rollout", "--config", place.config_path, "set", FLAG, "50")
-    terminal.expect("10 % → 50 % of everybody more than doubles. Go on? [y/N] ")
+    terminal.expect("10 % → 50 % of everybody more than doubles. Continue? [y/N] ")
     place.done("set", FLAG, "5")
     terminal.type("y\n")
-    terminal.expect("5 % → 50 % of everybody more than doubles. Go on? [y/N] ")
+    terminal.expect("5 % → 50 % of everybody more than doubles. Continue? [y/N] ")
     terminal.type("n\n")
     code, said = terminal.end()
     assert code == 1 and "Nothing was changed." in said
@@ -321,7 +321,7 @@ def test_a_write_whose_answer_is_lost_is_looked_for(place, flipt):
     flipt.between.cut_writes = True
     told = place.run("set", FLAG, "10")
     assert told.returncode == 0, told.stdout + told.stderr
-    assert "The change was sent and may have been made: looking." in told.stderr
+    assert "The change was sent and may have been made: checking." in told.stderr
     assert "now says task to 10 % of everybody" in told.stdout and place.history()[0]["result"] == "done"
 
 
@@ -337,7 +337,7 @@ def test_a_server_that_evaluates_otherwise_is_complained_of(place, flipt):
     flipt.load(everybody(variant_flag(10, 90)))
     flipt.between.lies = True
     told = place.run("set", FLAG, "20")
-    assert told.returncode == 3 and 'Flipt itself tells "made-up-0" "lie"' in told.stderr, told.stderr
+    assert told.returncode == 3 and 'Flipt itself says "made-up-0" "lie"' in told.stderr, told.stderr
     assert [x["result"][:12] for x in place.history()] == ["done", "NOT AS ASKED"]
 
 
@@ -420,19 +420,19 @@ def test_an_emergency_needs_no_snapshot(place, flipt, fault, command):
 def test_an_emergency_does_not_wait_for_a_token(place, flipt):
     flipt.load(everybody(variant_flag(40, 60)))
     told = place.run("rollback", FLAG, "--wait", "--admin", "http://127.0.0.1:1", "--admin-token-file", "/nonexistent")
-    assert told.returncode == 3 and "cannot be waited for" in told.stderr, told.stderr
+    assert told.returncode == 3 and "cannot wait for" in told.stderr, told.stderr
     assert "disabled: 0 % of everybody" in place.done("get", FLAG)
 
 
 def test_a_rollback_does_not_ask_what_a_variant_means(start, origin, flipt):
-    """Two operations take it differently: a percentage has no one meaning, but off is off."""
+    """Two operations take it differently: a percentage is ambiguous, but off is off."""
     flipt.load(everybody(variant_flag(40, 60)))
     place = Place(start, origin, flipt)
     settings = json.loads(place.config_path.read_text())
     operations = settings["services"]["app"]["operations"]
     operations["other"] = {**operations["echo"], "match": "POST /other", "variants": {"100": "legacy"}}
     place.config_path.write_text(json.dumps(settings))
-    assert "has no one meaning" in place.run("set", FLAG, "50", "--yes").stderr
+    assert "is ambiguous" in place.run("set", FLAG, "50", "--yes").stderr
     place.done("rollback", FLAG)
     assert "disabled: 0 % of everybody" in place.done("get", FLAG)
 
@@ -447,7 +447,7 @@ def test_flags_namespaces_tokens_and_servers_that_are_not_there(start, origin, f
         told = place.run(*arguments)
         assert told.returncode == 1 and "Nothing was changed." in told.stderr, told.stdout + told.stderr
         return told.stderr
-    assert "near it: %s" % FLAG in refused(place, "set", FLAG[:-1], "20")
+    assert "similar: %s" % FLAG in refused(place, "set", FLAG[:-1], "20")
     says = refused(Place(start, origin, flipt, namespace="nowhere"), "set", FLAG, "20")
     assert "Flipt has no environment default, namespace nowhere" in says
     if flipt.version == 2:

@@ -194,7 +194,7 @@ def test_a_percentage_that_an_earlier_rule_overrules_is_asked_about_and_complain
 
 def test_a_backend_that_is_not_there_is_asked_about_and_complained_of(start):
     place = Place(start, everybody(c.variants(FLAG, temporal=10, off=90)))
-    says = 'app.echo is led to the backend "temporal", which is not configured: legacy serves'
+    says = 'app.echo is routed to the backend "temporal", which is not configured: legacy serves'
     assert says in place.refused("set", FLAG, "20")
     told = place.run("set", FLAG, "20", "--yes")
     assert told.returncode == 3 and says in told.stderr and "note: " + says in told.stdout
@@ -208,7 +208,7 @@ def test_a_flag_that_no_operation_uses_is_asked_about_and_complained_of(start, c
     flag = c.boolean("prompt_helper_enabled", False, percentage=3)
     place = Place(start, c.features(flag, c.boolean(FLAG, False)),
                   operations={"echo": c.operation("POST /echo", TASK, flags=[FLAG, OTHER], identity=IDENTITY)})
-    says = 'no operation asks the flag "prompt_helper_enabled" (near it: %s)' % OTHER
+    says = 'no operation asks the flag "prompt_helper_enabled" (similar: %s)' % OTHER
     assert says in place.refused(*command)
     told = place.run(*command, "--yes")
     assert told.returncode == 3 and says in told.stderr and "note: " + says in told.stdout
@@ -239,7 +239,7 @@ def test_a_rollback_needs_no_more_of_the_configuration_than_where_flags_lie(star
         place.configure({**json.load(file), **broken})
     assert place.run("set", FLAG, "10", "--yes").returncode == 2
     told = place.run("rollback", FLAG)
-    assert told.returncode == 0 and "the configuration is broken" in told.stderr, told.stdout + told.stderr
+    assert told.returncode == 0 and "the configuration has mistakes" in told.stderr, told.stdout + told.stderr
     assert json.loads(place.read())["flags"][0]["enabled"] is False
     place.configure({"flags": {"file": []}, **broken})
     assert place.run("rollback", FLAG).returncode == 2
@@ -337,10 +337,10 @@ def test_a_change_that_cannot_be_recorded_is_not_made_but_a_rollback_is(start):
 def test_more_than_doubling_is_asked_about(start):
     place = Place(start, everybody(variant_flag(10, 90)))
     place.done("set", FLAG, "20")
-    assert "20 % \u2192 40.1 % of everybody more than doubles: say --yes" in place.refused("set", FLAG, "40.1")
+    assert "20 % \u2192 40.1 % of everybody more than doubles: confirm with --yes" in place.refused("set", FLAG, "40.1")
     for answer, code in (("n", 1), ("", 1), ("y", 0)):
         terminal = Terminal("migration-rollout", "--config", place.config, "set", FLAG, "50")
-        terminal.expect("20 % \u2192 50 % of everybody more than doubles. Go on? [y/N] ")
+        terminal.expect("20 % \u2192 50 % of everybody more than doubles. Continue? [y/N] ")
         terminal.type(answer + "\n")
         ended, said = terminal.end()
         assert ended == code, said
@@ -351,11 +351,11 @@ def test_more_than_doubling_is_asked_about(start):
 def test_what_changes_while_the_question_stands_is_asked_about_again(start):
     place = Place(start, everybody(variant_flag(10, 90)))
     terminal = Terminal("migration-rollout", "--config", place.config, "set", FLAG, "50")
-    terminal.expect("10 % \u2192 50 % of everybody more than doubles. Go on? [y/N] ")
+    terminal.expect("10 % \u2192 50 % of everybody more than doubles. Continue? [y/N] ")
     place.done("set", FLAG, "5")
     terminal.type("y\n")
     terminal.expect('variant "100": 5 % \u2192 50 %')
-    terminal.expect("5 % \u2192 50 % of everybody more than doubles. Go on? [y/N] ")
+    terminal.expect("5 % \u2192 50 % of everybody more than doubles. Continue? [y/N] ")
     place.write(place.read() + "\n# somebody's note\n")
     terminal.type("y\n")
     code, said = terminal.end()
@@ -366,23 +366,23 @@ def test_what_changes_while_the_question_stands_is_asked_about_again(start):
 # --- wrong inputs ------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("arguments, code, says", [
-    (("get", "nope"), 1, 'there is no flag "nope"; there are: task_abstraction_enabled, bool'),
-    (("set", "task_abstracton_enabled", "5"), 1, "near it: task_abstraction_enabled"),
-    (("rollback", "task_abstracton"), 1, "near it: task_abstraction_enabled"),
-    (("set", FLAG, "101"), 2, '"101" is no percentage from 0 to 100'),
-    (("set", FLAG, "--", "-1"), 2, '"-1" is no percentage from 0 to 100'),
-    (("set", FLAG, "abc"), 2, '"abc" is no percentage'),
-    (("set", FLAG, "1e1"), 2, '"1e1" is no percentage'),
-    (("set", FLAG, "5."), 2, '"5." is no percentage'),
-    (("set", FLAG, ""), 2, '"" is no percentage'),
-    (("set", FLAG, "5", "6"), 2, '"6" is one argument too many'),
+    (("get", "nope"), 1, 'there is no flag "nope"; available: task_abstraction_enabled, bool'),
+    (("set", "task_abstracton_enabled", "5"), 1, "similar: task_abstraction_enabled"),
+    (("rollback", "task_abstracton"), 1, "similar: task_abstraction_enabled"),
+    (("set", FLAG, "101"), 2, '"101" is not a percentage from 0 to 100'),
+    (("set", FLAG, "--", "-1"), 2, '"-1" is not a percentage from 0 to 100'),
+    (("set", FLAG, "abc"), 2, '"abc" is not a percentage'),
+    (("set", FLAG, "1e1"), 2, '"1e1" is not a percentage'),
+    (("set", FLAG, "5."), 2, '"5." is not a percentage'),
+    (("set", FLAG, ""), 2, '"" is not a percentage'),
+    (("set", FLAG, "5", "6"), 2, 'unexpected argument "6"'),
     (("set", FLAG), 2, "set needs a flag and a percentage"),
     (("rollback",), 2, "rollback needs a flag"),
     ((), 2, "a command is missing"),
-    (("sett", FLAG, "5"), 2, '"sett" is no command'),
+    (("sett", FLAG, "5"), 2, 'unknown command "sett"'),
     (("enable", FLAG, "--segment", "x"), 2, "--segment is for set and plan"),
     (("set", FLAG, "5", "--wait"), 2, "--wait needs the admin address"),
-    (("set", FLAG, "5", "--timeout", "0"), 2, "is no number of seconds"),
+    (("set", FLAG, "5", "--timeout", "0"), 2, "is not a number of seconds"),
     (("set", FLAG, "5", "--nonsense"), 2, "--nonsense"),
     (("set", FLAG, "10.05"), 1, "the nearest are 10 and 10.1"),
     (("set", "bool", "10.5"), 1, "the nearest are 10 and 11"),
@@ -594,7 +594,7 @@ def test_a_later_change_counts_as_this_one(start):
     router = recorded(start, everybody(variant_flag(0, 100)), [])
     terminal = Terminal("migration-rollout", "--config", router.config_path, "set", FLAG, "1", "--wait", "--admin",
                         "http://127.0.0.1:%d" % router.admin_port)
-    terminal.expect("Go on? [y/N] ")
+    terminal.expect("Continue? [y/N] ")
     router.signal(signal.SIGSTOP)
     try:
         terminal.type("y\n")

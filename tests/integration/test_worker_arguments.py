@@ -14,9 +14,9 @@ def dry_run(start, *arguments, env=None):
 @pytest.mark.parametrize("stage", PRODUCTION)
 def test_production_says_its_queues_on_the_command_line(start, stage):
     refused = dry_run(start, env={"ENVIRONMENT": stage})
-    assert refused.returncode == 2 and "--queues: must be said in production" in refused.stderr
+    assert refused.returncode == 2 and "--queues: is required in production" in refused.stderr
     refused = dry_run(start, env={"ENVIRONMENT": stage, "TASK_QUEUES": "a"})
-    assert refused.returncode == 2 and "TASK_QUEUES: is not used in production" in refused.stderr
+    assert refused.returncode == 2 and "TASK_QUEUES: is ignored in production" in refused.stderr
     taken = dry_run(start, "--queues", "b", env={"ENVIRONMENT": stage, "TASK_QUEUES": "a"})
     assert taken.returncode == 0 and "queues=b\n" in taken.stdout and "TASK_QUEUES is not used" in taken.stderr
     # What serves no queue needs none.

@@ -132,8 +132,8 @@ static void the_list_of_hashes(void **state)
 	static const struct {
 		const char *text, *message;
 	} bad[] = {
-		{"", "tokens: no hash in it: nobody could call"},
-		{"# only this\n", "tokens: no hash in it: nobody could call"},
+		{"", "tokens: contains no hashes; every request would be rejected"},
+		{"# only this\n", "tokens: contains no hashes; every request would be rejected"},
 		{HASH_ABC "\nmy-secret-token\n", "tokens:2: not a SHA-256 hash (64 hex digits)"},
 		{HASH_ABC "0\n", "tokens:1: not a SHA-256 hash (64 hex digits)"},
 		{"\n\ng" HASH_ABC, "tokens:3: not a SHA-256 hash (64 hex digits)"},

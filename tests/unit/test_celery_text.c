@@ -463,7 +463,7 @@ static void settings(void **state)
 		{"max_input", "-1", "bytes"},	   {"max_input", "400MiB", "bytes"},  {"max_input", "64m", "bytes"},
 		{"max_input", "18446744073709551615KiB", "bytes"},		      {"command_timeout", "250ms", NULL},
 		{"command_timeout", "2h", "duration"}, {"command_timeout", "soon", "duration"}, {"terminate", "true", NULL},
-		{"terminate", "yes", "true or false"}, {"control_exchange", "other", NULL}, {"broker", "x", "there are: broker_url, result_backend, "},
+		{"terminate", "yes", "true or false"}, {"control_exchange", "other", NULL}, {"broker", "x", "available: broker_url, result_backend, "},
 		{"broker_url", "rediss://:secret@h", "TLS"}, {"broker_url", "redis://:secret@h/1", NULL},
 		{"result_backend", "redis://h/2", NULL}, {"result_backend", "rpc://", "redis://"},
 		{"health_interval", "1s", NULL}, {"connect_timeout", "1s", NULL},

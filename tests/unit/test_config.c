@@ -304,7 +304,7 @@ static const struct {
 	{"services: {}\n", "c.yml:1: services: missing: at least one service\n"},
 	{"services: 5\n", "c.yml:1: services: expected a mapping, not \"5\"\n"},
 	{"- a\n", "c.yml:1: expected a mapping, not a list\n"},
-	{"a: 1\na: 2\n", "c.yml:2:1: the key \"a\" was given already on line 1\n"},
+	{"a: 1\na: 2\n", "c.yml:2:1: the key \"a\" was already given on line 1\n"},
 	{"a: [\n", "c.yml:2:1: did not find expected node content (while parsing a flow node)\n"},
 	/* unknown keys */
 	{SERVICE "servces: {}\n", "c.yml:2: servces: unknown key; did you mean \"services\"?\n"},
@@ -332,23 +332,23 @@ static const struct {
 	{SERVICE "drain_timeout: 5 minutes\n",
 	 "c.yml:2: drain_timeout: expected a duration from 0s to 1h (500ms, 5s, 2m, 1h, 7d), not \"5 minutes\"\n"},
 	{SERVICE "outcomes: {hash_users: yes}\n", "c.yml:2: outcomes.hash_users: expected true or false, not \"yes\"\n"},
-	{SERVICE "outcomes: {path: {a: b}}\n", "c.yml:2: outcomes.path: expected a text, not a mapping\n"},
-	{SERVICE "outcomes: {path: \"\"}\n", "c.yml:2: outcomes.path: expected a text, not \"\"\n"},
+	{SERVICE "outcomes: {path: {a: b}}\n", "c.yml:2: outcomes.path: expected a string, not a mapping\n"},
+	{SERVICE "outcomes: {path: \"\"}\n", "c.yml:2: outcomes.path: expected a string, not \"\"\n"},
 	/* services */
-	{"services: {s: }\n", "c.yml:1: services.s.listen: missing: the address that callers use, as 127.0.0.1:5002\n"
-			      "c.yml:1: services.s.legacy: missing: the legacy service's URL, as http://127.0.0.1:15002\n"},
+	{"services: {s: }\n", "c.yml:1: services.s.listen: missing: the address that callers use, such as 127.0.0.1:5002\n"
+			      "c.yml:1: services.s.legacy: missing: the legacy service's URL, such as http://127.0.0.1:15002\n"},
 	{"services: {\"a b\": {listen: 127.0.0.1:1, legacy: \"http://h\"}}\n",
 	 "c.yml:1: services.a b: a name consists of letters, digits, \"_\", \"-\" and \".\"\n"},
 	{"services:\n  s: {listen: localhost:1, legacy: \"http://h\"}\n",
-	 "c.yml:2: services.s.listen: expected address:port, as 127.0.0.1:5002, [::1]:5002 or *:5002, not \"localhost:1\"\n"},
+	 "c.yml:2: services.s.listen: expected address:port, such as 127.0.0.1:5002, [::1]:5002 or *:5002, not \"localhost:1\"\n"},
 	{"services:\n  s: {listen: 127.0.0.1, legacy: \"http://h\"}\n",
-	 "c.yml:2: services.s.listen: expected address:port, as 127.0.0.1:5002, [::1]:5002 or *:5002, not \"127.0.0.1\"\n"},
+	 "c.yml:2: services.s.listen: expected address:port, such as 127.0.0.1:5002, [::1]:5002 or *:5002, not \"127.0.0.1\"\n"},
 	{"services:\n  s: {listen: 127.0.0.1:65536, legacy: \"http://h\"}\n",
-	 "c.yml:2: services.s.listen: expected address:port, as 127.0.0.1:5002, [::1]:5002 or *:5002, not \"127.0.0.1:65536\"\n"},
+	 "c.yml:2: services.s.listen: expected address:port, such as 127.0.0.1:5002, [::1]:5002 or *:5002, not \"127.0.0.1:65536\"\n"},
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: ftp://h}\n",
 	 "c.yml:2: services.s.legacy: expected a URL that begins with http:// or https://\n"},
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: \"http://user:hunter2@h\"}\n",
-	 "c.yml:2: services.s.legacy: user names and passwords do not belong into a URL here\n"},
+	 "c.yml:2: services.s.legacy: user names and passwords are not allowed in this URL\n"},
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: \"http://h:0\"}\n",
 	 "c.yml:2: services.s.legacy: the port must be a number from 1 to 65535\n"},
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: \"http://:80/x\"}\n",
@@ -370,9 +370,9 @@ static const struct {
 	{"services:\n  a: {listen: 10.0.0.1:80, legacy: \"http://10.0.0.1\"}\n",
 	 "c.yml:2: services.a.legacy: leads to the listener of the service \"a\": requests would come back here\n"},
 	/* process */
-	{SERVICE "trusted_proxies: [10.0.0.0/8, proxy]\n", "c.yml:2: trusted_proxies[1]: \"proxy\" is no IP address\n"},
+	{SERVICE "trusted_proxies: [10.0.0.0/8, proxy]\n", "c.yml:2: trusted_proxies[1]: \"proxy\" is not an IP address\n"},
 	{SERVICE "admin: {listen: \"*:9900\"}\n",
-	 "c.yml:2: admin.listen: reachable from elsewhere: say \"auth: bearer\" or \"auth: none\" beside it\n"},
+	 "c.yml:2: admin.listen: reachable from other hosts: set \"auth: bearer\" or \"auth: none\" beside it\n"},
 	{SERVICE "admin: {auth: bearer}\n",
 	 "c.yml:2: admin.auth: bearer needs \"tokens\": a file of SHA-256 hashes, here or on a level above\n"},
 	{SERVICE "override: {enabled: true}\n",
@@ -384,7 +384,7 @@ static const struct {
 	 "c.yml:2: flags.url: missing: the source flipt needs the server's URL, here or in FLIPT_SERVER_URL\n"},
 	/* backends */
 	{SERVICE "backends: {ingest: {}}\n",
-	 "c.yml:2: backends.ingest: there is no backend \"ingest\"; there are: embedded, celery, temporal, hatchet\n"},
+	 "c.yml:2: backends.ingest: there is no backend \"ingest\"; available: embedded, celery, temporal, hatchet\n"},
 	{SERVICE "backend: celery\n",
 	 "c.yml:2: backend: no backend \"celery\" is declared under backends (declared: none)\n"},
 	{SERVICE "backends: {celery: {broker_url: {url: x}}}\n",
@@ -394,7 +394,7 @@ static const struct {
 	 "c.yml:4: backends.hatchet.colour: unknown key; known here: token, token_file, server_url, ca_file, fail_fast, when_not_ready\n"
 	 "c.yml:4: backends.hatchet.rhyme: unknown key; known here: token, token_file, server_url, ca_file, fail_fast, when_not_ready\n"},
 	{SERVICE "backend: ingest\nbackends: {embedded: {}}\n",
-	 "c.yml:2: backend: there is no backend \"ingest\"; there are: embedded, celery, temporal, hatchet\n"},
+	 "c.yml:2: backend: there is no backend \"ingest\"; available: embedded, celery, temporal, hatchet\n"},
 	/* a Location that nobody could use */
 	{ASYNC("[\"body:/org\"]"), "c.yml:5: services.s.operations.o.task.respond_async: nobody could ask for the task: the organization is "
 				 "looked for only in the body or the path, which a GET of the Location does not have; add header:, query: or "
@@ -404,7 +404,7 @@ static const struct {
 	/* identity */
 	{SERVICE "identity: {user: [header]}\n",
 	 "c.yml:2: identity.user[0]: expected header:NAME, query:NAME, body:/POINTER, path:NAME or cookie:NAME\n"},
-	{SERVICE "identity: {user: \"header:a b\"}\n", "c.yml:2: identity.user: this is no name of a header field\n"},
+	{SERVICE "identity: {user: \"header:a b\"}\n", "c.yml:2: identity.user: this is not the name of a header field\n"},
 	{SERVICE "identity: {user: header:Authorization}\n",
 	 "c.yml:2: identity.user: this field carries credentials, which would be recorded as an identity\n"},
 	{SERVICE "identity: {user: body:organization_id}\n",
@@ -415,7 +415,7 @@ static const struct {
 	 "c.yml:2: identity.organisation: unknown key; did you mean \"organization\"?\n"},
 	{SERVICE "identity: {user: [query:1, query:2, query:3, query:4, query:5, query:6, query:7, query:8, query:9]}\n",
 	 "c.yml:2: identity.user: at most 8, not 9\n"},
-	{SERVICE "entity: [user, user]\n", "c.yml:2: entity[1]: \"user\" stands there twice\n"},
+	{SERVICE "entity: [user, user]\n", "c.yml:2: entity[1]: \"user\" is listed twice\n"},
 	{SERVICE "entity: team\n", "c.yml:2: entity: expected user or organization, not \"team\"\n"},
 	/* operations */
 	{OPERATION "match2: x}}}\n",
@@ -423,7 +423,7 @@ static const struct {
 	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is passed to legacy, which "
 	 "asks for itself\n"},
 	{OPERATION "flags: [a, a]}}}\n",
-	 "c.yml:6: services.s.operations.op.flags[1]: the flag \"a\" stands there twice\n"
+	 "c.yml:6: services.s.operations.op.flags[1]: the flag \"a\" is listed twice\n"
 	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is passed to legacy, which "
 	 "asks for itself\n"
 	 "warning: c.yml:6: services.s.operations.op.flags: have no effect: the operation has no task and always goes to "
@@ -435,12 +435,12 @@ static const struct {
 	 "c.yml:6: services.s.operations.op.task: missing: name (of a task) or workflow\n"
 	 "warning: c.yml:6: services.s.operations.op.task: the operation names no flags and always goes to legacy\n"},
 	{OPERATION "task: {name: a, workflow: b}, flags: f}}}\n",
-	 "c.yml:6: services.s.operations.op.task.workflow: name and workflow exclude each other\n"
+	 "c.yml:6: services.s.operations.op.task.workflow: name and workflow are mutually exclusive\n"
 	 "warning: c.yml:5: services.s.operations.op: no identity is looked for: whatever a percentage decides goes to legacy\n"},
 	{OPERATION "task: {name: a, backend: celery}, flags: f, identity: {user: query:u}}}}\n",
 	 "c.yml:6: services.s.operations.op.task.backend: no backend \"celery\" is declared under backends (declared: embedded)\n"},
 	{OPERATION "task: {name: a, backend: ingest}, flags: f, identity: {user: query:u}}}}\n",
-	 "c.yml:6: services.s.operations.op.task.backend: there is no backend \"ingest\"; there are: embedded, celery, temporal, "
+	 "c.yml:6: services.s.operations.op.task.backend: there is no backend \"ingest\"; available: embedded, celery, temporal, "
 	 "hatchet\n"},
 	{OPERATION "task: {name: a, single_input: true, args: [1, 2]}, flags: f, identity: {user: query:u}}}}\n",
 	 "c.yml:6: services.s.operations.op.task.single_input: needs exactly one argument in args, which becomes the input\n"},
@@ -462,15 +462,15 @@ static const struct {
 	 "c.yml:6: services.s.operations.op.unified: needs legacy.path and legacy.response: what the legacy side calls and how "
 	 "it answers\n"},
 	{OPERATION "task: {name: a}, flags: f, identity: {user: query:u}, pin: {group: g, key: header:x, role: follow}}}}\n",
-	 "c.yml:6: services.s.operations.op.pin.key: a key lies in the body, the query or the path\n"
+	 "c.yml:6: services.s.operations.op.pin.key: a key is in the body, the query or the path\n"
 	 "c.yml:6: services.s.operations.op.pin: no operation of this service has the role start in the group \"g\"\n"},
 	{OPERATION "task: {name: a}, flags: f, identity: {user: query:u}, pin: {}}}}\n",
 	 "c.yml:6: services.s.operations.op.pin.role: missing: start, follow or end\n"
-	 "c.yml:6: services.s.operations.op.pin.key: missing: where the key lies, as body:/container_name or "
+	 "c.yml:6: services.s.operations.op.pin.key: missing: where the key is, such as body:/container_name or "
 	 "query:container_name\n"
 	 "c.yml:6: services.s.operations.op.pin: missing: group, the name that the operations of one key share\n"},
 	{OPERATION "legacy: {method: post, path: \"/a/{b}\"}, auth: }}}\n",
-	 "c.yml:6:41: the key \"auth\" was given already on line 5\n"},
+	 "c.yml:6:41: the key \"auth\" was already given on line 5\n"},
 	{OPERATION "}, o: {match: PUT /y, legacy: {method: post, path: \"/a/{b}\"}}}}\n",
 	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is passed to legacy, which "
 	 "asks for itself\n"
@@ -488,9 +488,9 @@ static const struct {
 	{OPERATION "}, o: {}}}\n",
 	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is passed to legacy, which "
 	 "asks for itself\n"
-	 "c.yml:6: services.s.operations.o.match: missing: method and path, as \"POST /answer-prompt\"\n"},
+	 "c.yml:6: services.s.operations.o.match: missing: method and path, such as \"POST /answer-prompt\"\n"},
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: \"http://h\", operations: {o: {match: post /x}}}\n",
-	 "c.yml:2: services.s.operations.o.match: expected a method in capitals, a blank, and a path, as \"POST /answer-prompt\"\n"},
+	 "c.yml:2: services.s.operations.o.match: expected a method in capitals, a blank, and a path, such as \"POST /answer-prompt\"\n"},
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: \"http://h\", operations: {o: {match: POST /a//b}}}\n",
 	 "c.yml:2: services.s.operations.o.match: an empty segment (\"//\") never matches\n"},
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: \"http://h\", operations: {o: {match: GET /_migration/tasks}}}\n",
@@ -498,12 +498,12 @@ static const struct {
 	/* what is inherited is said once */
 	{"error: {body: {$ref: \"result:/x\"}}\nservices:\n  s: {listen: 127.0.0.1:1, legacy: \"http://h\",\n"
 	 "    operations: {o: {match: GET /1}, p: {match: GET /2}}}\n",
-	 "c.yml:1: error: $ref: there is no such value here: 'result:/x'; here may stand: body:/pointer header:Name query:name "
+	 "c.yml:1: error: $ref: there is no such value here: 'result:/x'; allowed here: body:/pointer header:Name query:name "
 	 "path:name identity:user identity:organization uuid request:id error:status error:title error:detail\n"},
 	/* listeners that others reach */
 	{"backends: {embedded: {}}\nidentity: {user: header:X-User-Id}\nservices:\n  s: {listen: \"*:1\", legacy: \"http://h\",\n"
 	 "    operations: {o: {match: GET /1, flags: f, task: {name: t}, auth: none}}}\n",
-	 "warning: c.yml:4: services.s.listen: reachable from elsewhere, but trusted_proxies is not set: identity headers count "
+	 "warning: c.yml:4: services.s.listen: reachable from other hosts, but trusted_proxies is not set: identity headers count "
 	 "only from this machine\n"},
 	{SERVICE "trusted_proxies: [0.0.0.0/0]\n",
 	 "warning: c.yml:2: trusted_proxies: \"0.0.0.0/0\" lets nearly everybody choose their identity by a header\n"},
@@ -579,18 +579,18 @@ static void all_mistakes_come_at_once(void **state)
 		problems.ptr,
 		"c.yml:1: threds: unknown key; did you mean \"threads\"?\n"
 		"c.yml:2: drain_timeout: expected a duration from 0s to 1h (500ms, 5s, 2m, 1h, 7d), not \"soon\"\n"
-		"environment: TASK_QUEUE_BACKEND: there is no backend \"ingest\"; there are: embedded, celery, temporal, "
+		"environment: TASK_QUEUE_BACKEND: there is no backend \"ingest\"; available: embedded, celery, temporal, "
 		"hatchet\n"
-		"c.yml:5: services.a.listen: expected address:port, as 127.0.0.1:5002, [::1]:5002 or *:5002, not \"127.0.0.1\"\n"
+		"c.yml:5: services.a.listen: expected address:port, such as 127.0.0.1:5002, [::1]:5002 or *:5002, not \"127.0.0.1\"\n"
 		"c.yml:6: services.a.legacy: expected a URL that begins with http:// or https://\n"
-		"c.yml:9: services.a.operations.o.match: expected a method in capitals, a blank, and a path, as \"POST "
+		"c.yml:9: services.a.operations.o.match: expected a method in capitals, a blank, and a path, such as \"POST "
 		"/answer-prompt\"\n"
 		"c.yml:12: services.a.operations.o.task.timout: unknown key; did you mean \"timeout\"?\n"
 		"c.yml:10: services.a.operations.o.task: there is no backend for it: declare one under backends\n"
 		"c.yml:8: services.a.operations.o.auth: missing: an operation mapped to a task says how its callers are "
 		"authenticated, \"auth: bearer\" or \"auth: none\"\n"
 		"warning: c.yml:10: services.a.operations.o.task: the operation names no flags and always goes to legacy\n"
-		"c.yml:13: services.b.legacy: missing: the legacy service's URL, as http://127.0.0.1:15002\n");
+		"c.yml:13: services.b.legacy: missing: the legacy service's URL, such as http://127.0.0.1:15002\n");
 }
 
 /* One operation with "auth: bearer" and this file of tokens. */
@@ -638,7 +638,7 @@ static void bad_tokens_are_told_without_them(void **state)
 		const char *file, *problems; /* %s: the folder */
 	} cases[] = {
 		{"absent", "%1$s/c.yml:1: tokens: %1$s/absent: No such file or directory\n"},
-		{"no-tokens", "%1$s/c.yml:1: tokens: %1$s/no-tokens holds no hash: nobody could be let in\n"},
+		{"no-tokens", "%1$s/c.yml:1: tokens: %1$s/no-tokens contains no hashes; every request would be rejected\n"},
 		{"bad-tokens", "%1$s/c.yml:1: tokens: %1$s/bad-tokens:2: expected the SHA-256 of a token in 64 hex digits\n"
 			       "%1$s/c.yml:1: tokens: %1$s/bad-tokens:3: expected the SHA-256 of a token in 64 hex digits\n"},
 		{"pipe", "%1$s/c.yml:1: tokens: %1$s/pipe: not a regular file\n"},
@@ -739,7 +739,7 @@ static void environment_mistakes(void **state)
 		problems.ptr,
 		"environment: TASK_QUEUE_BACKEND: is \"celery\", but TASK_BACKEND_TYPE is \"temporal\"; set one of them\n"
 		"environment: TASK_ABSTRACTION_ENABLED: expected true, false, 1, 0, yes, no, on or off, not \"maybe\"\n"
-		"environment: FLIPT_SERVER_URL: user names and passwords do not belong into a URL here\n"
+		"environment: FLIPT_SERVER_URL: user names and passwords are not allowed in this URL\n"
 		"c.yml:1: flags.url: missing: the source flipt needs the server's URL, here or in FLIPT_SERVER_URL\n");
 }
 

@@ -112,7 +112,7 @@ static void features_mistakes(void **state)
 		{"flags:\n- key: a\n  type: boolean\n  rollouts:\n  - threshold: {percentage: 5, valu: true}\n",
 		 "f.yml:5: flag \"a\", rollout 1: valu: unknown key"},
 		{"flags:\n- key: a\n  rules:\n  - segment: {keyes: [x]}\n", "f.yml:4: flag \"a\", rule 1: keyes: unknown key"},
-		{"version: \"99.0\"\n", "f.yml:1: version: \"99.0\" is no version of this format that is known"},
+		{"version: \"99.0\"\n", "f.yml:1: version: \"99.0\" is not a known version of this format"},
 		{"flgas: []\n", "f.yml:1: flgas: unknown key"},
 		{"segments:\n- key: a\n  constraints:\n  - {type: string, property: p, operator: eq, valeu: x}\n",
 		 "f.yml:4: segment \"a\", constraint 1: valeu: unknown key"},
@@ -125,7 +125,7 @@ static void features_mistakes(void **state)
 		{"segments:\n- key: a\n  constraints:\n  - {type: string, property: p, operator: like, value: x}\n",
 		 "f.yml:4: segment \"a\", constraint 1: operator: is not an operator that is known"},
 		{"segments:\n- key: a\n  constraints:\n  - {type: string, property: p, operator: gt, value: x}\n",
-		 "f.yml:4: segment \"a\", constraint 1: operator: does not go with this type"},
+		 "f.yml:4: segment \"a\", constraint 1: operator: does not apply to this type"},
 		{"segments:\n- key: a\n  constraints:\n  - {type: odd, property: p, operator: eq, value: x}\n",
 		 "f.yml:4: segment \"a\", constraint 1: type: is not a constraint type that is known"},
 		{"segments:\n- key: a\n  constraints:\n  - {type: string, operator: eq, value: x}\n",
@@ -269,7 +269,7 @@ static void a_key_given_twice_concerns_only_its_flag(void **state)
 				   "- {key: other, type: boolean, enabled: true}\n";
 	struct flag_snapshot *s = features(text, FLAG_RULES_V2);
 	(void)state;
-	assert_non_null(strstr(flag_broken(flag_find(s, SPAN_LIT("odd"))), "the key \"enabled\" was given already on line 2"));
+	assert_non_null(strstr(flag_broken(flag_find(s, SPAN_LIT("odd"))), "the key \"enabled\" was already given on line 2"));
 	assert_null(flag_broken(flag_find(s, SPAN_LIT("other"))));
 	flag_snapshot_unref(s);
 }
@@ -305,7 +305,7 @@ static void documents_of_one_file_count_by_their_namespace(void **state)
 	flag_snapshot_unref(s);
 	s = features("namespace: lonely\nflags: [{key: a, enabled: true}]\n", FLAG_RULES_V2);
 	assert_non_null(flag_find(s, SPAN_LIT("a")));
-	assert_non_null(strstr(flag_snapshot_warning(s, 0), "\"lonely\" is taken"));
+	assert_non_null(strstr(flag_snapshot_warning(s, 0), "\"lonely\" is used"));
 	flag_snapshot_unref(s);
 	assert_int_equal(flag_snapshot_parse_features("f.yml", SPAN_LIT("flags: []\n---\n- x\n"), FLAG_RULES_V2, &s, &e), -EBADMSG);
 	assert_non_null(strstr(e.text, "f.yml:3: a features file is a mapping"));
@@ -394,7 +394,7 @@ static void warnings(void **state)
 				   "- key: bad\n"
 				   "  constraints: [{type: number, property: n, operator: eq, value: x}]\n"; /* 18 */
 	static const char *const expected[] = {
-		"f.yml:18: segment \"bad\", constraint 1: the value is no number; Flipt leaves the whole segment out",
+		"f.yml:18: segment \"bad\", constraint 1: the value is not a number; Flipt leaves the whole segment out",
 		"f.yml:6: flag \"t\", rollout 1: a threshold of 0.5 % acts as 1 %: Flipt compares whole percents",
 		"f.yml:7: flag \"t\", rollout 2: a threshold of 150 % acts as 100 %",
 		"f.yml:12: segment \"default\" is not declared; taken as everybody",

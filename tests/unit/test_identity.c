@@ -319,9 +319,9 @@ static void bad_ranges(void **state)
 	static const struct {
 		const char *range, *text;
 	} cases[] = {
-		{"", "\"\" is no IP address"},
-		{"localhost", "\"localhost\" is no IP address"},
-		{"10.0.0", "\"10.0.0\" is no IP address"},
+		{"", "\"\" is not an IP address"},
+		{"localhost", "\"localhost\" is not an IP address"},
+		{"10.0.0", "\"10.0.0\" is not an IP address"},
 		{"10.0.0.0/33", "what follows the \"/\" of \"10.0.0.0/33\" must be a number of bits from 0 to 32"},
 		{"10.0.0.0/", "what follows the \"/\" of \"10.0.0.0/\" must be a number of bits from 0 to 32"},
 		{"10.0.0.0/-1", "what follows the \"/\" of \"10.0.0.0/-1\" must be a number of bits from 0 to 32"},

@@ -196,7 +196,7 @@ static void bad_templates(void **state)
 		{"/{}", "the parameter {} must be named by letters, digits and \"_\""},
 		{"/{a-b}", "the parameter {a-b} must be named by letters, digits and \"_\""},
 		{"/x{a}", "a parameter must be a whole segment: {name}, not \"x{a}\""},
-		{"/{a}/{b}/{a}", "the parameter {a} stands there twice"},
+		{"/{a}/{b}/{a}", "the parameter {a} is listed twice"},
 		{"/{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}", "more than 8 parameters"},
 		{"/1/2/3/4/5/6/7/8/9/0/1/2/3/4/5/6/7/8/9/0/1/2/3/4/5/6/7/8/9/0/1/2/3", "more than 32 segments"},
 	};

@@ -232,9 +232,9 @@ static void all_mistakes_are_told_at_once(void **state)
 			      &problems, &r),
 			 -EBADMSG);
 	static const char *const expected[] = {
-		"2: tasks[0].builtin: no task of this name is built in; there are: add_numbers",
+		"2: tasks[0].builtin: no task of this name is built in; available: add_numbers",
 		"3: tasks[1].name: \"a\" is declared twice",
-		"3: tasks[1].colour: unknown key; there are: name, queue",
+		"3: tasks[1].colour: unknown key; available: name, queue",
 		"3: tasks[1].max_attempts: may only be above 1 where idempotent is true",
 		"4: tasks[2].exec.argv: must be a list",
 		"4: tasks[2].exec.timeout: must be a duration",
@@ -246,7 +246,7 @@ static void all_mistakes_are_told_at_once(void **state)
 		"7: tasks[5].name: is missing",
 		"9: workflows[0].steps[0].task: unknown task \"b\"; did you mean",
 		"9: workflows[0].steps[0].input: must be previous, workflow or none",
-		"10: extra: unknown key; there are: tasks, workflows",
+		"10: extra: unknown key; available: tasks, workflows",
 	};
 	size_t lines = 0;
 	for (size_t i = 0; i < problems.len; i++)
@@ -325,7 +325,7 @@ static void an_unknown_backend_lists_those_there_are(void **state)
 	assert_null(task_backend_find(SPAN_LIT("ingest")));
 	assert_false(task_backend_is_name(SPAN_LIT("ingest")));
 	assert_true(task_backend_not_found(SPAN_LIT("ingest"), &e) < 0);
-	assert_non_null(strstr(e.text, "there is no backend \"ingest\"; there are: embedded"));
+	assert_non_null(strstr(e.text, "there is no backend \"ingest\"; available: embedded"));
 }
 
 static void a_result_as_json(void **state)

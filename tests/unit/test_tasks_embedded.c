@@ -346,12 +346,12 @@ static void http_posts_once(void **state)
 	static struct {
 		const char *task, *answer, *result, *error, *sent;
 	} cases[] = {
-		{"call_url", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"a\": 1.0}", NULL, "no valid JSON", NULL},
+		{"call_url", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"a\": 1.0}", NULL, "not valid JSON", NULL},
 		{"call_url", "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{\"a\": 1.0}", NULL, "outcome unknown", NULL},
 		{"call_url", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"a\": 1.0}", "{\"a\": 1.0}", NULL,
 		 "{\"args\":[1.0],\"kwargs\":{}}"},
 		{"call_url", "HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\noops", NULL, "call_url: HTTP 500", NULL},
-		{"call_url", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\noops", NULL, "no valid JSON", NULL},
+		{"call_url", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\noops", NULL, "not valid JSON", NULL},
 		{"call_url", NULL, NULL, "outcome unknown", NULL},
 		{"chat", "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"choices\":[{\"message\":{\"content\":\"a summary\"}}]}  ",
 		 "\"a summary\"", NULL,

@@ -153,19 +153,19 @@ static void mistakes_are_named(void **state)
 		unsigned allowed;
 		const char *message; /* how it begins */
 	} cases[] = {
-		{"a: 1\nb: {$ref: 'bodi:/a'}", ALL, "line 2: $ref: unknown reference 'bodi:/a'; here may stand: body:/pointer header:Name"},
-		{"{$ref: 'result:/a'}", TEMPLATE_REQUEST, "line 1: $ref: there is no such value here: 'result:/a'; here may stand: body:"},
+		{"a: 1\nb: {$ref: 'bodi:/a'}", ALL, "line 2: $ref: unknown reference 'bodi:/a'; allowed here: body:/pointer header:Name"},
+		{"{$ref: 'result:/a'}", TEMPLATE_REQUEST, "line 1: $ref: there is no such value here: 'result:/a'; allowed here: body:"},
 		{"{$ref: 'body:/a'}", TEMPLATE_RESULT | TEMPLATE_ERROR, "line 1: $ref: there is no such value here:"},
 		{"{$ref: 'error:title'}", TEMPLATE_RESULT, "line 1: $ref: there is no such value here:"},
-		{"{$ref: 'body:a'}", ALL, "line 1: $ref: 'a' is no JSON pointer"},
-		{"{$ref: 'result:/~2'}", ALL, "line 1: $ref: '/~2' is no JSON pointer"},
-		{"{$ref: 'header:a b'}", ALL, "line 1: $ref: 'a b' is no field name"},
-		{"{$ref: 'header:'}", ALL, "line 1: $ref: '' is no field name"},
+		{"{$ref: 'body:a'}", ALL, "line 1: $ref: 'a' is not a JSON pointer"},
+		{"{$ref: 'result:/~2'}", ALL, "line 1: $ref: '/~2' is not a JSON pointer"},
+		{"{$ref: 'header:a b'}", ALL, "line 1: $ref: 'a b' is not a field name"},
+		{"{$ref: 'header:'}", ALL, "line 1: $ref: '' is not a field name"},
 		{"{$ref: 'query:'}", ALL, "line 1: $ref: 'query:' needs a name"},
 		{"{$ref: 'uuid:4'}", ALL, "line 1: $ref: unknown reference 'uuid:4'"},
 		{"{$ref: 'identity:group'}", ALL, "line 1: $ref: unknown reference"},
-		{"{$ref: [1]}", ALL, "line 1: $ref: a reference is a text"},
-		{"{$ref: ~}", ALL, "line 1: $ref: a reference is a text"},
+		{"{$ref: [1]}", ALL, "line 1: $ref: a reference is a string"},
+		{"{$ref: ~}", ALL, "line 1: $ref: a reference is a string"},
 		{"x:\n  $ref: uuid\n  defualt: 1", ALL, "line 3: defualt: only \"default\" may stand beside \"$ref\""},
 		{"x: {$ref: uuid, default: {$ref: no}}", ALL, "line 1: $ref: unknown reference 'no'"},
 	};
@@ -315,7 +315,7 @@ static void mistakes_in_responses_are_named(void **state)
 		{"status: OK", "line 1: status: must be"},
 		{"status: {$ref: 'no:'}", "line 1: $ref: unknown reference"},
 		{"{status: 204, body: 1}", "line 1: an answer with status 204 has no body"},
-		{"{body: 1, raw: 2}", "line 1: \"body\" and \"raw\" exclude"},
+		{"{body: 1, raw: 2}", "line 1: \"body\" and \"raw\" are mutually exclusive"},
 		{"when: 1", "line 1: when: is written"},
 		{"when: {ref: 'result:/a'}", "line 1: when: needs \"ref\" and one of"},
 		{"when: {equals: 1}", "line 1: when: needs"},
@@ -326,14 +326,14 @@ static void mistakes_in_responses_are_named(void **state)
 		{"content_type: json", "line 1: content_type: must be a media type"},
 		{"content_type: \"text/plain\\r\\nX: 1\"", "line 1: content_type: must be a media type"},
 		{"headers: [a]", "line 1: headers: must be a mapping"},
-		{"headers:\n  'a b': x", "line 2: a b: is no field name"},
+		{"headers:\n  'a b': x", "line 2: a b: is not a field name"},
 		{"headers: {X-A: \"a\\r\\nX-B: b\"}", "line 1: X-A: must be text without control"},
 		{"headers: {X-A: ' a'}", "line 1: X-A: must be text"},
 		{"headers: {content-length: 3}", "line 1: content-length: is made by the router"},
 		{"headers: {Transfer-Encoding: chunked}", "line 1: Transfer-Encoding: is made by the router"},
 		{"headers: {Connection: close}", "line 1: Connection: is made by the router"},
 		{"headers: {Content-Type: a/b}", "line 1: Content-Type: is set by \"content_type\""},
-		{"body: {a: {$ref: 'result:x'}}", "line 1: $ref: 'x' is no JSON pointer"},
+		{"body: {a: {$ref: 'result:x'}}", "line 1: $ref: 'x' is not a JSON pointer"},
 	};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct err e = {""};

@@ -378,7 +378,7 @@ static void settings(void **state)
 		{"ca_file", "/dev/null", "!need an http_url that begins with https://"},
 		{"execution_timeout", "5", NULL},
 		{"execution_timeout", "10ms", "!from 1s"},
-		{"colour", "red", "!there are: http_url, host"},
+		{"colour", "red", "!available: http_url, host"},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		const struct task_backend_setup setup = {.data_dir = "."};

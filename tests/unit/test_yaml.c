@@ -65,17 +65,17 @@ static void mistakes_name_their_place(void **state)
 		int code;
 		const char *text;
 	} cases[] = {
-		{"a: 1\nb: 2\na: 3\n", -EBADMSG, "t.yml:3:1: the key \"a\" was given already on line 1"},
-		{"a: {b: 1, 'b': 2}", -EBADMSG, "t.yml:1:11: the key \"b\" was given already on line 1"},
+		{"a: 1\nb: 2\na: 3\n", -EBADMSG, "t.yml:3:1: the key \"a\" was already given on line 1"},
+		{"a: {b: 1, 'b': 2}", -EBADMSG, "t.yml:1:11: the key \"b\" was already given on line 1"},
 		{"a: 1\n---\nb: 2\n", -EBADMSG, "t.yml:2:1: a second document; one file holds one"},
 		{"a: *x\n", -EBADMSG, "t.yml:1:4: an alias without an anchor before it: *x"},
 		{"a: &x [1, *x]\n", -EBADMSG, "t.yml:1:11: an alias of a node that contains it"},
 		{"? [a, b]\n: 1\n", -EBADMSG, "t.yml:1:3: a key must be a scalar"},
 		{"a: !secret 1\n", -EBADMSG, "t.yml:1:4: the tag !secret is not supported here"},
 		{"a: !!set {x}\n", -EBADMSG, "t.yml:1:4: the tag tag:yaml.org,2002:set is not supported here"},
-		{"a: \"x\\0y\"\n", -EBADMSG, "t.yml:1:4: a NUL character in a text"},
+		{"a: \"x\\0y\"\n", -EBADMSG, "t.yml:1:4: a NUL character in a string"},
 		{"a: {<<: 1}\n", -EBADMSG, "t.yml:1:9: << merges mappings: expected one, or a list of them"},
-		{"x: &x {}\na: {<<: *x, <<: *x}\n", -EBADMSG, "t.yml:2:13: the key \"<<\" was given already on line 2"},
+		{"x: &x {}\na: {<<: *x, <<: *x}\n", -EBADMSG, "t.yml:2:13: the key \"<<\" was already given on line 2"},
 		{"a: 1\n  b: 2\n", -EBADMSG, "t.yml:2:4: mapping values are not allowed in this context"},
 		{"a: [1,\nb: 2\n", -EBADMSG,
 		 "t.yml:3:1: did not find expected ',' or ']' (while parsing a flow sequence that began on line 1)"},
@@ -240,7 +240,7 @@ static void many_keys(void **state)
 	buf_puts(&text, "k7: again\n");
 	struct err e;
 	assert_int_equal(parse_code(text.ptr, &e), -EBADMSG);
-	assert_string_equal(e.text, "t.yml:50001:1: the key \"k7\" was given already on line 8");
+	assert_string_equal(e.text, "t.yml:50001:1: the key \"k7\" was already given on line 8");
 	assert_true(text.len > good);
 }
 

@@ -178,7 +178,7 @@ static void on_quiet(void *arg)
 	}
 	if (clock_mono_ms() - s->unrest_ms > FEATURES_UNREST_MS) {
 		snprintf(why, sizeof(why),
-			 "%s: keeps changing: it is read once it has been still for a moment", s->path);
+			 "%s: keeps changing; it is read once it has settled", s->path);
 		note_failure(s, why);
 	}
 	read_when_quiet(s, FEATURES_QUIET_MS);

@@ -13,7 +13,7 @@ const char *flipt_token_mistake(struct span token)
 	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
 		size_t n = strlen(schemes[i]);
 		if (token.len > n && span_is_nocase((struct span){token.ptr, n}, schemes[i]))
-			return "is the token alone, without a scheme before it";
+			return "must be the token alone, without a scheme in front of it";
 	}
 	for (size_t i = 0; i < token.len; i++)
 		if ((unsigned char)token.ptr[i] <= 0x20 || (unsigned char)token.ptr[i] >= 0x7f)

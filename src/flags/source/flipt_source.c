@@ -223,11 +223,11 @@ static bool accept_document(struct flipt_source *s, struct span text, struct spa
 	struct span inner[2];
 	span_copy(etag, digest, sizeof(digest));
 	if (json_pointers(text, names, 2, inner, NULL) != 0) {
-		failed(s, NO_SNAPSHOT, "the snapshot is not valid JSON (cut off?)");
+		failed(s, NO_SNAPSHOT, "the snapshot is not valid JSON (truncated?)");
 		return true;
 	}
 	if (!inner[1].ptr || json_type_of(inner[1]) != JSON_ARRAY) {
-		failed(s, NO_SNAPSHOT, "the answer is no snapshot: it has no list of flags");
+		failed(s, NO_SNAPSHOT, "the answer is not a snapshot: it has no list of flags");
 		return true;
 	}
 	if (inner[0].ptr && inner[0].len >= 2 && json_type_of(inner[0]) == JSON_STRING) {
@@ -612,7 +612,7 @@ static void on_line(struct flipt_source *s, struct span line)
 	if (line.len == 0)
 		return;
 	if (json_pointers(line, &SPAN_LIT("/result"), 1, &result, NULL) != 0 || !result.ptr) {
-		failed(s, NO_SNAPSHOT, "the stream sent something that is no snapshot");
+		failed(s, NO_SNAPSHOT, "the stream sent something that is not a snapshot");
 		return;
 	}
 	accept_document(s, result, SPAN_NONE);

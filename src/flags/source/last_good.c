@@ -212,7 +212,7 @@ int last_good_load(struct last_good *g, int64_t *ret_saved_us, struct err *e)
 		.kind = g->kind, .namespace_key = g->namespace_key, .environment = g->environment};
 	struct span inner;
 	if (!g->file)
-		return err_set(e, -ENOENT, "no file keeps the last good flags");
+		return err_set(e, -ENOENT, "no file holds the last good flags");
 	int r = saved_snapshot_read(g->file, &from, &file, &inner, &snapshot, ret_saved_us, e);
 	if (r == 0 && buf_append_span(&text, inner) < 0)
 		r = err_set(e, -ENOMEM, "out of memory");

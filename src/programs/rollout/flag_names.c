@@ -45,9 +45,9 @@ void flag_names_suggest(const struct flag_snapshot *s, const char *wanted, struc
 	for (size_t i = 0; i < n && listed < NEAR_MAX; i++)
 		if (flag_names_near(flag_key(flag_snapshot_at(s, i)), wanted))
 			buf_printf(out, "%s%s",
-				   listed++ ? ", " : "; near it: ", flag_key(flag_snapshot_at(s, i)));
+				   listed++ ? ", " : "; similar: ", flag_key(flag_snapshot_at(s, i)));
 	for (size_t i = 0; i < n && !listed && i < LISTED_MAX; i++)
-		buf_printf(out, "%s%s%s", i ? ", " : "; there are: ", flag_key(flag_snapshot_at(s, i)),
+		buf_printf(out, "%s%s%s", i ? ", " : "; available: ", flag_key(flag_snapshot_at(s, i)),
 			   i + 1 == LISTED_MAX && n > LISTED_MAX ? ", …" : "");
 	if (!n)
 		buf_puts(out, "; there are no flags at all");

@@ -10,7 +10,7 @@
 
 /* Whether one is a slip of the keys for the other, or a part of it with one. */
 bool flag_names_near(const char *key, const char *wanted);
-/* "; near it: a, b", else "; there are: …" (some), else "; there are no flags at all". */
+/* "; similar: a, b", else "; available: …" (some), else "; there are no flags at all". */
 void flag_names_suggest(const struct flag_snapshot *s, const char *wanted, struct buf *out);
 /* The properties that segments of the flag ask for and that this operation gives nobody, "a, b"; "" when it gives all. */
 void flag_names_unasked(const struct operation *op, const struct flag *f, struct buf *out);

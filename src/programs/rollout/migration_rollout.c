@@ -89,16 +89,16 @@ static int parse_command(int argc, char **argv, struct rollout_arguments *a)
 		if (n < commands[i].least)
 			return usage(commands[i].percent ? "%s needs a flag and a percentage" : "%s needs a flag", a->command);
 		if (n > commands[i].most)
-			return usage("\"%s\" is one argument too many", argv[optind + 1 + commands[i].most]);
+			return usage("unexpected argument \"%s\"", argv[optind + 1 + commands[i].most]);
 		if (commands[i].percent && !parse_percent(argv[optind + 2], &a->percent))
-			return usage("\"%s\" is no percentage from 0 to 100", argv[optind + 2]);
+			return usage("\"%s\" is not a percentage from 0 to 100", argv[optind + 2]);
 		if (a->segment && !commands[i].percent)
 			return usage("--segment is for set and plan, not for %s", a->command);
 		if (a->wait && !commands[i].change)
 			return usage("--wait is for changes, not for %s", a->command);
 		return 0;
 	}
-	return usage("\"%s\" is no command", a->command);
+	return usage("unknown command \"%s\"", a->command);
 }
 
 static bool parse_seconds(const char *text, unsigned *ret)
@@ -140,12 +140,12 @@ static int take_option(int id, struct rollout_arguments *a)
 	case AS_JSON: a->json = true; break;
 	case ADMIN:
 		if (a->n_admin == ADMIN_MAX)
-			return usage("--admin %s: that is one too many", optarg);
+			return usage("--admin %s: too many routers", optarg);
 		a->admin[a->n_admin++] = optarg;
 		break;
 	case TIMEOUT:
 		if (!parse_seconds(optarg, &a->timeout_s))
-			return usage("--timeout: \"%s\" is no number of seconds from 1 to 3600", optarg);
+			return usage("--timeout: \"%s\" is not a number of seconds from 1 to 3600", optarg);
 		break;
 	case HELP: fputs(usage_text, stdout); exit(ROLLOUT_DONE);
 	case VERSION: puts("migration-rollout " PROJECT_VERSION); exit(ROLLOUT_DONE);
@@ -200,7 +200,7 @@ static bool load_in_emergency(const struct rollout_arguments *a, struct buf *pro
 	bool off = strcmp(a->command, "rollback") == 0 || strcmp(a->command, "disable") == 0;
 	if (!off || config_load_flags(a->config, environment, &again, ret) < 0)
 		return false;
-	fprintf(stderr, "warning: the configuration is broken; where the flags lie is all that is needed now:\n%s",
+	fprintf(stderr, "warning: the configuration has mistakes; only where the flags are matters now:\n%s",
 		problems->len ? problems->ptr : "");
 	return true;
 }

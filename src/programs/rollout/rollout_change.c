@@ -116,8 +116,8 @@ static int ask(const struct changing *c, struct err *e)
 	if (c->arguments->yes || !*question)
 		return 0;
 	if (!isatty(STDIN_FILENO))
-		return err_set(e, -ECANCELED, "%s: say --yes", question);
-	printf("%s. Go on? [y/N] ", question);
+		return err_set(e, -ECANCELED, "%s: confirm with --yes", question);
+	printf("%s. Continue? [y/N] ", question);
 	fflush(stdout);
 	if (fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y'))
 		return 1;
@@ -207,7 +207,7 @@ static int make_draft(struct changing *c, struct buf *text, struct err *e)
 		return r;
 	if (make_blind_draft(c, text, &blind) < 0)
 		return r; /* the first sentence knows more */
-	fprintf(stderr, "warning: what everybody would be told cannot be evaluated: %s\n", e->text);
+	fprintf(stderr, "warning: its effect cannot be evaluated: %s\n", e->text);
 	c->blind = true;
 	return 0;
 }
@@ -223,7 +223,7 @@ static void record(struct changing *c, const char *result)
 				       .plan = &c->plan, .result = result};
 	c->unrecorded = history_write(c->journal, &entry, &e) < 0;
 	if (c->unrecorded)
-		fprintf(stderr, "warning: what was done could not be recorded: %s\n", e.text);
+		fprintf(stderr, "warning: the change could not be recorded in the history: %s\n", e.text);
 }
 
 static void say_command(const struct rollout_arguments *a)
@@ -286,11 +286,11 @@ static int document_has_change(struct changing *c, struct err *e)
 static int find_out(struct changing *c, struct err *e)
 {
 	struct err reading;
-	fprintf(stderr, "%s\nThe change was sent and may have been made: looking.\n", e->text);
+	fprintf(stderr, "%s\nThe change was sent and may have been made: checking.\n", e->text);
 	int r = document_has_change(c, &reading);
 	if (r >= 0)
 		return r ? 0 : -EIO;
-	fprintf(stderr, "migration-rollout: UNKNOWN whether it was made, since reading fails too: %s\nLook again with:\n  migration-rollout "
+	fprintf(stderr, "migration-rollout: UNKNOWN whether it was made, because reading fails too: %s\nCheck with:\n  migration-rollout "
 		"--config %s get %s\n", reading.text, c->arguments->config, c->arguments->flag);
 	record(c, "UNKNOWN: sent, and no answer");
 	return ROLLOUT_NOT_AS_ASKED;
@@ -373,7 +373,7 @@ static int write_agreed(struct changing *c, struct err *e)
 			return r;
 		usleep(1000 * ((AGAIN_FIRST_MS << i) + crypto_random_below(AGAIN_FIRST_MS << i)));
 	}
-	return err_set(e, -EBUSY, "somebody else keeps changing it: given up after %d tries", TRIES_MAX);
+	return err_set(e, -EBUSY, "somebody else keeps changing it; gave up after %d tries", TRIES_MAX);
 }
 
 /* --- after --------------------------------------------------------------------------------------------------------- */
@@ -382,7 +382,7 @@ static int verify_blind(struct changing *c, struct err *e)
 {
 	int r = document_has_change(c, e);
 	if (r == 1)
-		printf("The change stands in %s; what everybody is told could not be evaluated.\n",
+		printf("The change is in %s; its effect could not be evaluated.\n",
 		       c->place->name);
 	return r == 0 ? err_set(e, -EAGAIN, "%s does not show the change", c->place->name) : r < 0 ? r : 0;
 }
@@ -416,7 +416,7 @@ static int prepare(struct changing *c, struct err *e)
 	r = wait_begin(c->place, a, &c->wait, e);
 	if (r == 0 || !back)
 		return r;
-	fprintf(stderr, "warning: the routers cannot be waited for: %s\n", e->text);
+	fprintf(stderr, "warning: cannot wait for the routers: %s\n", e->text);
 	c->wait = wait_end(c->wait);
 	c->unwaited = true;
 	return 0;

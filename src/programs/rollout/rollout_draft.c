@@ -50,7 +50,7 @@ static void look_for_backends(const struct flag_users *u, struct rollout_draft *
 	for (size_t i = 0; (op = flag_users_at(u, i)) && !*d->missing; i++) {
 		struct decide_input like = flag_users_like(u, op, d->then);
 		if (population_misses_backend(&like, &backend))
-			snprintf(d->missing, sizeof(d->missing), "%.*s.%.*s is led to the backend \"%.*s\", which is not configured: legacy serves",
+			snprintf(d->missing, sizeof(d->missing), "%.*s.%.*s is routed to the backend \"%.*s\", which is not configured: legacy serves",
 				 SPAN_ARG(op->service), SPAN_ARG(op->name), SPAN_ARG(backend));
 	}
 }
@@ -69,11 +69,11 @@ static void look_for_users(const struct flag_users *u, struct rollout_draft *d)
 				char key[KEY_MAX + 1];
 				span_copy(op->flags[k], key, sizeof(key));
 				if (flag_names_near(key, u->flag))
-					snprintf(close, sizeof(close), " (near it: %.100s)", key);
+					snprintf(close, sizeof(close), " (similar: %.100s)", key);
 			}
 		}
 	snprintf(d->unused, sizeof(d->unused),
-		 "no operation asks the flag \"%.80s\"%s, so that the change moves nobody", u->flag, close);
+		 "no operation asks the flag \"%.80s\"%s, so the change moves nobody", u->flag, close);
 }
 
 static int judge(const struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *d, struct err *e)
@@ -103,7 +103,7 @@ static int refuse_broken(const struct rollout_arguments *a, const struct flag *f
 {
 	if (!flag_broken(f) || arguments_are_emergency(a))
 		return 0;
-	return err_set(e, -EINVAL, "flag \"%.80s\" is set aside by routers, legacy serves: mend it first: %s", a->flag, flag_broken(f));
+	return err_set(e, -EINVAL, "flag \"%.80s\" is set aside by routers, legacy serves: fix it first: %s", a->flag, flag_broken(f));
 }
 
 int draft_make(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *ret,
@@ -123,7 +123,7 @@ int draft_make(const struct rollout_place *p, struct flag_users *u, const struct
 	if (r == 0)
 		r = draft_plan(d, a, &ret->plan, e);
 	if (r == 0 && *u->disagree && strcmp(a->command, "rollback") != 0)
-		r = err_set(e, -EINVAL, "%s: a percentage of %s has no one meaning", u->disagree, a->flag);
+		r = err_set(e, -EINVAL, "%s: a percentage of %s is ambiguous", u->disagree, a->flag);
 	if (r == 0)
 		r = rollout_apply(d, &ret->plan, &text, e);
 	if (r == 0)

@@ -155,7 +155,7 @@ static void keep_digest(struct rollout_place *p, const struct flipt_answer *answ
 	span_copy(own ? (struct span){digest.ptr + 1, digest.len - 2} : span_of(answer->etag), p->digest, sizeof(p->digest));
 	if (p->version == 2 && strlen(p->digest) != DIGEST_LENGTH)
 		fprintf(stderr, "warning: Flipt's snapshot has a hole (its digest has %zu characters, not %d): routers keep their last "
-			"good one until it is mended\n", strlen(p->digest), DIGEST_LENGTH);
+			"good one until it is fixed\n", strlen(p->digest), DIGEST_LENGTH);
 }
 
 static int refuse_namespace(const struct rollout_place *p, struct err *e)

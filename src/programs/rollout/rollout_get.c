@@ -42,7 +42,7 @@ static int show_flag(const struct rollout_place *p, const struct flag_snapshot *
 		       line.everybody && strcmp(line.who, "everybody") != 0 ? "; everybody" : "");
 	}
 	if (rollout_is_boolean(d) && rollout_enabled(d) && rollout_count(d))
-		printf("  whom no rollout takes: 100 %%  (enabled)\n");
+		printf("  everybody else: 100 %%  (enabled)\n");
 	if (*u.disagree)
 		printf("  note: %s\n", u.disagree);
 	say_unasked(&u, flag_find(s, span_of(key)));

@@ -95,7 +95,7 @@ static int ask_about(struct rollout_place *p, const struct flag_snapshot *s, con
 	struct span here = own.type == FLAG_VARIANT ? own.variant : own.enabled ? SPAN_LIT("true") : SPAN_LIT("false");
 	if (span_eq(here, buf_span(&said)))
 		return 0;
-	err_set(e, -EIO, "Flipt itself tells \"%s\" \"%.*s\", but its snapshot \"%.*s\"", name, SPAN_ARG(buf_span(&said)), SPAN_ARG(here));
+	err_set(e, -EIO, "Flipt itself says \"%s\" \"%.*s\", but its snapshot \"%.*s\"", name, SPAN_ARG(buf_span(&said)), SPAN_ARG(here));
 	return 1;
 }
 

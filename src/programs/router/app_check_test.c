@@ -50,7 +50,7 @@ static const struct operation *find_operation(const struct config *c, const char
 	const struct operation *op = s ? service_operation(s, span_of(dot + 1)) : NULL;
 	if (op && op->has_task)
 		return op;
-	fprintf(stderr, "--test: %s %s; there are:", name, op ? "has no task" : "is no operation (SERVICE.OPERATION)");
+	fprintf(stderr, "--test: %s %s; available:", name, op ? "has no task" : "is not an operation (SERVICE.OPERATION)");
 	for (size_t i = 0; i < c->n_services; i++)
 		for (size_t j = 0; j < c->services[i].n_operations; j++)
 			if (c->services[i].operations[j].has_task)

@@ -58,7 +58,7 @@ static void against(const struct app *a, const struct registration_entry *entry,
 	}
 	/* A backend's own word on its workers is about all of them, or about one task of many: each operation has been asked about. */
 	if (h->known && !h->now.reachable)
-		why = h->now.detail[0] ? h->now.detail : "the backend is away";
+		why = h->now.detail[0] ? h->now.detail : "the backend is unreachable";
 	else if (!entry->asked)
 		why = readiness_against(a->readiness, op->service, op->name, entry->backend);
 	else if (!c->reachable || c->worker == TASK_ANSWER_NO || c->known == TASK_ANSWER_NO)
@@ -354,7 +354,7 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 		     {"the flag source is failing; the last good snapshot serves", a->flags && f.failing},
 		     {"the flags in use cannot be saved; a restart would begin with older ones", f.unsaved},
 		     {"flags in use have vanished from their source; their last good definitions serve", f.carried.n > 0},
-		     {"flags in use cannot be understood and are set aside; legacy serves who asks for them", broken.n > 0}};
+		     {"flags in use cannot be understood and are set aside; legacy serves those who ask for them", broken.n > 0}};
 	for (size_t i = 0, n = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
 		if (parts[i].missing) {
 			buf_puts(out, n++ ? "," : "");
@@ -467,7 +467,7 @@ static int read_parameters(struct span target, struct report_parameters *p, stru
 		   {"org", &p->organisation, &o->organisation}};
 	int r = parameter(target, "since", &p->since, e);
 	if (r == 1 && !when_parse(p->since.ptr, clock_wall_us(), &o->since_us)) {
-		err_set(e, 400, "since: \"%s\" is no duration such as 15m, 24h or 7d, and no time in RFC 3339", p->since.ptr);
+		err_set(e, 400, "since: \"%s\" is neither a duration such as 15m, 24h or 7d nor an RFC 3339 time", p->since.ptr);
 		return 400;
 	}
 	for (size_t i = 0; r <= 1 && i < sizeof(all) / sizeof(all[0]); i++) {

@@ -235,7 +235,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *a)
 		if (id == ':')
 			return usage("%s needs a value", argv[at]);
 		if (!take_option(id, argv, a))
-			return usage("not a good value: %s", optarg ? optarg : argv[at]);
+			return usage("invalid value: %s", optarg ? optarg : argv[at]);
 	}
 	return optind < argc ? usage("unexpected argument: %s", argv[optind]) : -1;
 }

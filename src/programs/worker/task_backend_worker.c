@@ -255,12 +255,12 @@ static int choose_queues(struct program *p)
 		return p->queue_text ? 0 : set_text(&p->queue_text, p->queues_of_environment);
 	if (p->queues_of_environment && needed && !p->queue_text)
 		return wrong_usage("TASK_QUEUES", p->stage_is_set
-							  ? "is not used in production (ENVIRONMENT); say --queues"
+							  ? "is ignored in production (ENVIRONMENT); use --queues"
 							  : "is only used where ENVIRONMENT is set to something else than production");
 	if (p->queues_of_environment && needed)
 		fputs("task-backend-worker: warning: TASK_QUEUES is not used in production; --queues counts\n", stderr);
 	if (p->production && needed && !p->queue_text)
-		return wrong_usage("--queues", "must be said in production (ENVIRONMENT)");
+		return wrong_usage("--queues", "is required in production (ENVIRONMENT)");
 	return p->queue_text ? 0 : set_text(&p->queue_text, REGISTRY_DEFAULT_QUEUE);
 }
 

@@ -131,7 +131,7 @@ static void pass_answer(struct request *r, const struct legacy_answer *a)
 	size_t n;
 	if (forward_answer(a->fields, a->n_fields, !r->service->service->via_off, fields, FIELDS_MAX, &n) != 0) {
 		r->call = legacy_call_free(r->call);
-		request_fail(r, OUTCOME_FAILURE, 502, "Unusable answer", "The legacy service's Connection field is out of bounds.");
+		request_fail(r, OUTCOME_FAILURE, 502, "Unusable answer", "The legacy service's Connection field is beyond the limits.");
 		return;
 	}
 	struct http_response response = {.status = a->status, .fields = fields, .n_fields = n};
@@ -360,7 +360,7 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 		.retry_if_kept_died = !h->has_body && (span_is(h->method, "GET") || span_is(h->method, "HEAD")),
 	};
 	if (legacy_upstream_is_left(r->service->upstream, q.target)) {
-		request_fail(r, OUTCOME_REJECTED, 400, "Unusable path", "Its dot segments lead out of the legacy service.");
+		request_fail(r, OUTCOME_REJECTED, 400, "Unusable path", "Its dot segments leave the legacy service's base path.");
 		return;
 	}
 	struct legacy_events mine = events;

@@ -430,8 +430,8 @@ static enum pin_key pin_key_of(const struct request *r)
 }
 
 /* The sentences of what cannot be told apart from each other, or at all. */
-#define SIDE_IN_BODY "The body is not valid JSON; which side has what this call is about lies in it."
-#define SIDE_UNKNOWN "Which side has what this call is about cannot be told at the moment; nothing was executed."
+#define SIDE_IN_BODY "The body is not valid JSON, and only it tells which side this call belongs to."
+#define SIDE_UNKNOWN "Which side this call belongs to cannot be determined right now; nothing was executed."
 
 /* A start of a name that may be pinned: legacy would have it, and follow-up calls would go on to the task side. */
 static void refuse_start(struct request *r, enum outcome_role role)
@@ -486,7 +486,7 @@ static void refuse_unread(struct request *r, enum unread why, const char *whose)
 	char detail[160];
 	snprintf(detail, sizeof(detail), "%s %s; nothing was executed.",
 		 why == UNREAD_TOO_LARGE ? "The body is above the limit for"
-					 : "There is no memory at the moment for the body that is needed for",
+					 : "There is no memory right now for the body, which is needed for",
 		 whose);
 	if (why == UNREAD_TOO_LARGE)
 		refuse_for_now(r, OUTCOME_REJECTED, 413, "Body too large", detail);
@@ -501,7 +501,7 @@ static void go_unread(struct request *r, enum unread why)
 		bool decided = r->body_for != BODY_FOR_IDENTITY;
 		r->side = r->decision.side = OUTCOME_TASK;
 		r->decision.reason = decided ? REASON_PINNED : REASON_PIN_UNKNOWN;
-		refuse_unread(r, why, decided ? "what the task side takes" : "telling which side has what this call is about");
+		refuse_unread(r, why, decided ? "what the task side takes" : "telling which side this call belongs to");
 		return;
 	}
 	r->decision.side = OUTCOME_LEGACY;

@@ -41,7 +41,7 @@ static void on_state(void *arg, int error, const struct task_result *t)
 		struct task_result public;
 		task_result_for_callers(t, &room, &public);
 		if (task_result_to_json(&public, &body) < 0) {
-			try_again(r, "Result too large", "The task has ended, but there is no memory for its result at the moment.");
+			try_again(r, "Result too large", "The task has ended, but there is no memory for its result right now.");
 			request_unref(r);
 			return;
 		}
@@ -115,7 +115,7 @@ void task_poll_start(struct request *r)
 	bool unknown = false;
 	if (id.len == 0 || id.len >= TASK_ID_MAX || !find(r, id, &entry, &unknown)) {
 		if (unknown)
-			try_again(r, "Tasks unknown", "Whose task this is cannot be told at the moment; try again.");
+			try_again(r, "Tasks unknown", "Who owns this task cannot be determined right now; try again.");
 		else
 			not_found(r);
 		return;

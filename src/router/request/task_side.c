@@ -124,7 +124,7 @@ static void on_result(void *arg, int error, const struct task_result *t)
 	}
 	if (error != 0) {
 		request_fail(r, OUTCOME_UNKNOWN, 504, "Result unknown",
-			     "The task was accepted, but its backend no longer tells its state.");
+			     "The task was accepted, but the backend no longer reports its state.");
 		return;
 	}
 	if (t->status == TASK_FAILED && r->op->task.idempotent && !t->cancelled && may_fall_back(r)) {
@@ -146,7 +146,7 @@ static void on_time_limit(void *arg)
 		/* The id stands in the sentence, since an operation's own error shape may have no other place for it. */
 		char detail[160 + TASK_ID_MAX];
 		snprintf(detail, sizeof(detail),
-			 "The task %s was accepted and goes on; it did not finish within this call's time limit.", r->task_id);
+			 "The task %s was accepted and is still running; it did not finish within this call's time limit.", r->task_id);
 		request_fail(r, OUTCOME_TIMEOUT, 504, "Task still running", detail);
 	} else if (r->state == REQUEST_PIN) {
 		request_fail(r, OUTCOME_TIMEOUT, 504, "Ledger too slow", "Nothing was submitted.");
@@ -220,7 +220,7 @@ static void accepted(struct request *r)
 	}
 	r->wait = task_wait(r->client, span_of(r->task_id), on_result, r);
 	if (!r->wait)
-		request_fail(r, OUTCOME_TIMEOUT, 504, "Out of memory", "The task was accepted and goes on.");
+		request_fail(r, OUTCOME_TIMEOUT, 504, "Out of memory", "The task was accepted and is still running.");
 }
 
 /* --- submitting ---------------------------------------------------------------------------------------------------- */

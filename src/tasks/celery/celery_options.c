@@ -42,7 +42,7 @@ static int set_prefix(void *field, struct span value, struct err *e)
 	for (size_t i = 0; good && i < value.len; i++)
 		good = (unsigned char)value.ptr[i] > ' ' && (unsigned char)value.ptr[i] < 0x7f;
 	if (!good)
-		return err_set(e, -EINVAL, "expected a text of at most %d ASCII characters without blanks", CELERY_PREFIX_MAX - 1);
+		return err_set(e, -EINVAL, "expected a string of at most %d ASCII characters without blanks", CELERY_PREFIX_MAX - 1);
 	span_copy(value, field, CELERY_PREFIX_MAX);
 	return 0;
 }
@@ -79,7 +79,7 @@ static int set_separator(void *field, struct span value, struct err *e)
 {
 	struct celery_lists *l = field;
 	if (value.len < 1 || value.len > CELERY_SEPARATOR_MAX || memchr(value.ptr, '\0', value.len))
-		return err_set(e, -EINVAL, "expected a text of 1 to %d bytes", CELERY_SEPARATOR_MAX);
+		return err_set(e, -EINVAL, "expected a string of 1 to %d bytes", CELERY_SEPARATOR_MAX);
 	span_copy(value, l->separator, sizeof(l->separator));
 	return 0;
 }
@@ -111,7 +111,7 @@ static int set_steps(void *field, struct span value, struct err *e)
 	for (; good && *at; n++)
 		good = n < CELERY_STEPS_MAX && read_step(&at, &l->steps[n]) && (n == 0 || l->steps[n] > l->steps[n - 1]);
 	if (!good)
-		return err_set(e, -EINVAL, "expected ascending numbers from 0 to 255, at most %d, as [0, 3, 6, 9]", CELERY_STEPS_MAX);
+		return err_set(e, -EINVAL, "expected ascending numbers from 0 to 255, at most %d, such as [0, 3, 6, 9]", CELERY_STEPS_MAX);
 	l->n_steps = n;
 	return 0;
 }

@@ -71,7 +71,7 @@ int hatchet_token_read(struct span token, struct hatchet_claims *ret, struct err
 	if (token.len > TOKEN_MAX)
 		return err_set(e, -EINVAL, "the token is longer than %d characters", TOKEN_MAX);
 	if (token.len && (token.ptr[0] == '"' || token.ptr[0] == '\'' || token.ptr[token.len - 1] == '"'))
-		return err_set(e, -EINVAL, "the token stands in quotes: give it without them");
+		return err_set(e, -EINVAL, "the token is in quotes; remove them");
 	for (size_t i = 0; i < token.len; i++)
 		if ((unsigned char)token.ptr[i] <= ' ' || (unsigned char)token.ptr[i] > '~')
 			return err_set(e, -EINVAL, "the token has a blank or a control character in it");

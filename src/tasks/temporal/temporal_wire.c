@@ -378,7 +378,7 @@ static int take_event(struct span event, struct temporal_close *c, struct err *e
 		return err_set(e, -EBADMSG, "Temporal: not an event that ends a workflow: %s", type);
 	}
 	c->closed = true;
-	return r < 0 ? err_set(e, r, "the result is too large, or memory is out") : 0;
+	return r < 0 ? err_set(e, r, "the result is too large, or out of memory") : 0;
 }
 
 int temporal_close_parse(struct span body, struct temporal_close *ret, struct err *e)

@@ -62,7 +62,7 @@ static void take_answer(struct http_run *r, const struct http_reply *reply)
 	if (reply->status < 200 || reply->status > 299)
 		fail(r, false, detail, detail, reply->body);
 	else if (json_validate(reply->body, &why) < 0)
-		fail(r, false, "its answer is no valid JSON", "its answer is no valid JSON", span_of(why.text));
+		fail(r, false, "its answer is not valid JSON", "its answer is not valid JSON", span_of(why.text));
 	else if (!json_pointer(reply->body, r->h->result, &o.result))
 		fail(r, false, "its answer has no result", "its answer has nothing at", r->h->result);
 	else
@@ -82,7 +82,7 @@ static void on_done(void *arg, const struct http_reply *reply)
 static void on_killed(struct loop_work *work)
 {
 	struct http_run *r = (struct http_run *)((char *)work - offsetof(struct http_run, killed));
-	fail(r, true, "outcome unknown: given up before an answer came", "given up before an answer came", SPAN_NONE);
+	fail(r, true, "outcome unknown: abandoned before an answer came", "abandoned before an answer came", SPAN_NONE);
 	free(r);
 }
 

@@ -84,7 +84,7 @@ static void unknown_key(struct reader *r, const struct yaml_node *item, const st
 	CLEANUP(buf_releasep) struct buf known = BUF_INIT(1024);
 	for (size_t i = 0; i < n; i++)
 		buf_printf(&known, "%s%s", i ? ", " : "", keys[i].key);
-	mistake(r, item, key_of(item), "unknown key; there are: %s", known.ptr);
+	mistake(r, item, key_of(item), "unknown key; available: %s", known.ptr);
 }
 
 static void read_mapping(struct reader *r, const struct yaml_node *n, const struct key_reader *keys, size_t n_keys, void *into)
@@ -133,7 +133,7 @@ static void read_name(struct reader *r, const struct yaml_node *n, struct span *
 {
 	struct span s;
 	if (!yaml_string(n, &s) || s.len == 0 || s.len >= TASK_NAME_MAX)
-		mistake(r, n, key_of(n), "must be a text of 1 to %d characters", TASK_NAME_MAX - 1);
+		mistake(r, n, key_of(n), "must be a string of 1 to %d characters", TASK_NAME_MAX - 1);
 	else
 		*ret = s;
 }
@@ -270,7 +270,7 @@ static void read_argv(struct reader *r, const struct yaml_node *n, void *into)
 	struct exec_handler *x = ((struct exec_reading *)into)->x;
 	size_t i = 0;
 	if (n->kind != YAML_SEQUENCE || !n->count || n->count > REGISTRY_MAX_ARGV) {
-		mistake(r, n, "argv", "must be a list of 1 to %d texts (no shell is used)", REGISTRY_MAX_ARGV);
+		mistake(r, n, "argv", "must be a list of 1 to %d strings (no shell is used)", REGISTRY_MAX_ARGV);
 		return;
 	}
 	for (const struct yaml_node *a = n->first; a; a = a->next) {
@@ -497,7 +497,7 @@ static void read_builtin(struct reader *r, const struct yaml_node *n, void *into
 		CLEANUP(buf_releasep) struct buf known = BUF_INIT(1024);
 		for (size_t i = 0; i < n_core_tasks; i++)
 			buf_printf(&known, "%s%s", i ? ", " : "", core_tasks[i].name);
-		mistake(r, n, "builtin", "no task of this name is built in; there are: %s", known.ptr);
+		mistake(r, n, "builtin", "no task of this name is built in; available: %s", known.ptr);
 	}
 }
 
@@ -673,7 +673,7 @@ static void check_step_name(struct reader *r, const struct yaml_node *n, struct 
 		s->name = s->task.ptr ? s->task : SPAN_LIT("");
 	for (size_t i = 0; i < w->n_steps; i++)
 		if (span_eq(w->steps[i].name, s->name))
-			mistake(r, n, "name", "\"%.*s\" is the name of two steps", SPAN_ARG(s->name));
+			mistake(r, n, "name", "two steps are named \"%.*s\"", SPAN_ARG(s->name));
 }
 
 static void read_steps(struct reader *r, const struct yaml_node *n, void *into)
