@@ -327,7 +327,7 @@ static void mistakes_in_responses_are_named(void **state)
 		{"content_type: \"text/plain\\r\\nX: 1\"", "line 1: content_type: must be a media type"},
 		{"headers: [a]", "line 1: headers: must be a mapping"},
 		{"headers:\n  'a b': x", "line 2: a b: is not a field name"},
-		{"headers: {X-A: \"a\\r\\nX-B: b\"}", "line 1: X-A: must have no control characters control"},
+		{"headers: {X-A: \"a\\r\\nX-B: b\"}", "line 1: X-A: must have no control characters"},
 		{"headers: {X-A: ' a'}", "line 1: X-A: must be text"},
 		{"headers: {content-length: 3}", "line 1: content-length: is made by the router"},
 		{"headers: {Transfer-Encoding: chunked}", "line 1: Transfer-Encoding: is made by the router"},
