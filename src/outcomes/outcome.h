@@ -60,6 +60,7 @@ struct outcome {
 	char variant[48];
 	char task_id[64];
 	char request_id[80];
+	char client[46]; /* address (INET6_ADDRSTRLEN); "": none */
 	uint16_t http_status; /* what the caller got; 0 = nothing */
 	uint8_t side, role, reason, result;
 	bool answered; /* this attempt gave the caller its answer: the execution counts for its side */

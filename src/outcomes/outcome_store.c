@@ -35,10 +35,23 @@ static const char *const schema[OUTCOME_STORE_VERSION] = {
 	ROLLUP_FOLD_SCHEMA,
 };
 
+/*
+ * Where callers came from. A table of its own, and no new version: what an older program reads and writes stays as it is, so that one
+ * can go back to it, and look with it.
+ */
+static const char clients_schema[] =
+	"CREATE TABLE IF NOT EXISTS clients (row INTEGER PRIMARY KEY, client TEXT NOT NULL);"
+	"DROP VIEW IF EXISTS attempts;"
+	"CREATE VIEW attempts AS SELECT o.id, strftime('%Y-%m-%dT%H:%M:%fZ', o.time_us / 1000000.0, 'unixepoch') AS time,"
+	"  s.service, s.operation, o.organisation, o.user, s.side, s.backend, s.role, s.reason, o.variant, s.result,"
+	"  s.answered, o.http_status, o.latency_us, o.task_id, o.request_id, c.client"
+	"  FROM outcomes o JOIN series s ON s.id = o.series LEFT JOIN clients c ON c.row = o.id;";
+
 struct outcome_store {
 	struct db *db;
 	struct series_table *series;
 	struct db_stmt *add_series, *find_series, *add_row, *find_rollup, *put_rollup, *add_drops, *add_mark;
+	struct db_stmt *add_client, *delete_clients;
 	struct db_stmt *first_row, *old_row, *delete_rows, *delete_marks, *clamp_marks, *first_rollup, *delete_rollups,
 		*delete_drops;
 	struct rollup_fold *fold;
@@ -61,6 +74,8 @@ static int prepare_all(struct outcome_store *s, struct err *e)
 		{&s->add_series, "INSERT INTO series (service, operation, side, backend, role, reason, result, answered)"
 				 " VALUES (?,?,?,?,?,?,?,?)"},
 		{&s->add_row, "INSERT INTO outcomes VALUES (?,?,?,?,?,?,?,?,?,?)"},
+		{&s->add_client, "INSERT OR REPLACE INTO clients VALUES (?,?)"},
+		{&s->delete_clients, "DELETE FROM clients WHERE row < ?"},
 		{&s->find_rollup, "SELECT count, latency_us, histogram FROM rollups WHERE minute=? AND series=?"},
 		{&s->put_rollup, "INSERT OR REPLACE INTO rollups VALUES (?,?,?,?,?)"},
 		{&s->add_drops, "INSERT INTO drops VALUES (?1,?2) ON CONFLICT (minute) DO UPDATE SET count = count + ?2"},
@@ -100,6 +115,23 @@ static void forget(struct outcome_store *s)
 	s->marked_minute = -1;
 }
 
+static int add_clients_table(struct outcome_store *s, struct err *e)
+{
+	static const char there[] = "SELECT count(*) FROM sqlite_master WHERE name = 'attempts' AND sql LIKE '%clients%'";
+	int64_t n;
+	int r = db_query_int64(s->db, there, &n, e);
+	if (r < 0 || n > 0)
+		return r;
+	r = db_exec(s->db, "BEGIN IMMEDIATE", e);
+	if (r == 0)
+		r = db_exec(s->db, clients_schema, e);
+	if (r == 0)
+		r = db_exec(s->db, "COMMIT", e);
+	if (r < 0)
+		db_rollback(s->db);
+	return r;
+}
+
 static int read_next_row(struct outcome_store *s, struct err *e)
 {
 	int64_t last;
@@ -130,6 +162,8 @@ int outcome_store_open(const char *path, struct series_table *series, struct out
 	if (r == 0)
 		r = db_migrate(s->db, schema, OUTCOME_STORE_VERSION, e);
 	if (r == 0)
+		r = add_clients_table(s, e);
+	if (r == 0)
 		r = prepare_all(s, e);
 	if (r == 0)
 		r = rollup_fold_new(s->db, &s->fold, e);
@@ -148,7 +182,7 @@ struct outcome_store *outcome_store_close(struct outcome_store *s)
 		return NULL;
 	struct db_stmt *all[] = {s->add_series, s->find_series, s->add_row, s->find_rollup, s->put_rollup, s->add_drops,
 				 s->add_mark, s->first_row, s->old_row, s->delete_rows, s->delete_marks, s->clamp_marks,
-				 s->first_rollup, s->delete_rollups, s->delete_drops};
+				 s->first_rollup, s->delete_rollups, s->delete_drops, s->add_client, s->delete_clients};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		db_stmt_free(all[i]);
 	rollup_fold_free(s->fold);
@@ -212,15 +246,31 @@ static struct span text_or_null(const char *text, size_t size)
 }
 #define FIELD(array) text_or_null((array), sizeof(array))
 
+/* As it is, or as a pseudonym where there is a key. */
+static struct span personal(struct span text, struct span user_key, char pseudonym[CRYPTO_SHA256_HEX])
+{
+	if (!text.ptr || !user_key.ptr)
+		return text;
+	crypto_hmac_sha256_hex(user_key, text, pseudonym);
+	return span_of(pseudonym);
+}
+
+static int add_client(struct outcome_store *s, const struct outcome *o, struct span user_key, struct err *e)
+{
+	char pseudonym[CRYPTO_SHA256_HEX];
+	struct span client = FIELD(o->client);
+	if (!client.ptr)
+		return 0;
+	db_bind_int64(s->add_client, 1, s->next_row);
+	db_bind_text(s->add_client, 2, personal(client, user_key, pseudonym));
+	return db_run(s->add_client, e);
+}
+
 static int add_row(struct outcome_store *s, const struct outcome *o, const struct series *x, struct span user_key,
 		   struct err *e)
 {
 	char pseudonym[CRYPTO_SHA256_HEX];
-	struct span user = FIELD(o->user);
-	if (user.ptr && user_key.ptr) {
-		crypto_hmac_sha256_hex(user_key, user, pseudonym);
-		user = span_of(pseudonym);
-	}
+	struct span user = personal(FIELD(o->user), user_key, pseudonym);
 	struct db_stmt *q = s->add_row;
 	db_bind_int64(q, 1, s->next_row);
 	db_bind_int64(q, 2, o->time_us);
@@ -233,6 +283,8 @@ static int add_row(struct outcome_store *s, const struct outcome *o, const struc
 	db_bind_text(q, 9, FIELD(o->task_id));
 	db_bind_text(q, 10, FIELD(o->request_id));
 	int r = db_run(q, e);
+	if (r == 0)
+		r = add_client(s, o, user_key, e);
 	if (r == 0)
 		s->next_row++;
 	return r;
@@ -457,6 +509,10 @@ static int delete_before(struct outcome_store *s, int64_t row, struct err *e)
 {
 	db_bind_int64(s->delete_rows, 1, row);
 	int r = db_run(s->delete_rows, e);
+	if (r == 0) {
+		db_bind_int64(s->delete_clients, 1, row);
+		r = db_run(s->delete_clients, e);
+	}
 	if (r == 0) {
 		db_bind_int64(s->delete_marks, 1, row);
 		r = db_run(s->delete_marks, e);

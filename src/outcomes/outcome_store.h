@@ -43,7 +43,7 @@ struct outcome_batch {
 	size_t count;
 	const struct outcome_drops *drops;
 	size_t drop_count;
-	struct span user_key; /* user ids are stored as HMAC-SHA-256 in hex under this key; SPAN_NONE: as they are */
+	struct span user_key; /* user ids and clients' addresses are stored as HMAC-SHA-256 in hex under this key; SPAN_NONE: as they are */
 	int64_t now_us;
 };
 

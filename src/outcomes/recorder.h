@@ -10,7 +10,7 @@
  *            the rest is dropped and counted; the recorder tries again four times a second with what it holds, opens a file
  *            that was deleted or replaced anew, and leaves a corrupt one alone until someone moves it away. The status says
  *            what is wrong, the log when it begins and when it ends.
- * User ids:  with hash_users they are stored as HMAC-SHA-256 in hex. The key is the line of `<path>-userkey`, made with mode
+ * User ids:  with hash_users they, and clients' addresses, are stored as HMAC-SHA-256 in hex. The key is the line of `<path>-userkey`, made with mode
  *            0600: beside the database and not in it, so that a copy of outcomes.db alone tells no user ids.
  */
 #ifndef OUTCOMES_RECORDER_H

@@ -107,13 +107,58 @@ def test_user_ids_are_hashed_where_configured(start):
     config.update(outcomes={"hash_users": True}, threads=1)
     router = start.router(config)
     for user in ("alice@example.com", "bob", "alice@example.com"):
-        ask(router.port, request("GET", "/item", [("X-User-Id", user)]))
+        ask(router.port, request("GET", "/item", [("X-User-Id", user), ("X-Forwarded-For", "198.51.100.7")]))
     users = [r["user"] for r in router.wait_outcomes(3)]
+    clients = {r["client"] for r in router.wait_outcomes(3)}
+    assert len(clients) == 1 and len(clients.pop()) == 64
     assert users[0] == users[2] != users[1]
     router.stop()
     for name in os.listdir(os.path.dirname(router.outcomes_path)):
         with open(os.path.join(os.path.dirname(router.outcomes_path), name), "rb") as file:
-            assert b"alice@example.com" not in file.read(), name
+            content = file.read()
+            assert b"alice@example.com" not in content and b"198.51.100.7" not in content, name
+
+
+# --- where callers came from -------------------------------------------------------------------------------------------
+
+def test_each_attempt_tells_its_client(start):
+    """The nearest address that is no trusted proxy's, as in the access log."""
+    config = {**c.passing(start.origin()), "threads": 1, "trusted_proxies": ["127.0.0.0/8", "10.0.0.0/8"]}
+    router = start.router(config)
+    for told in ("198.51.100.7", "203.0.113.9, 198.51.100.8, 10.1.2.3", "2001:db8::1", "no address"):
+        ask(router.port, request("GET", "/", [("X-Forwarded-For", told)]))
+    ask(router.port, request("GET", "/"))
+    assert [r["client"] for r in router.wait_outcomes(5)] == ["198.51.100.7", "198.51.100.8", "2001:db8::1", "127.0.0.1", "127.0.0.1"]
+    distrustful = start.router({**c.passing(start.origin()), "trusted_proxies": ["192.0.2.0/24"]})
+    ask(distrustful.port, request("GET", "/", [("X-Forwarded-For", "198.51.100.7")]))
+    assert distrustful.wait_outcomes(1)[0]["client"] == "127.0.0.1"
+
+
+OLDER_VIEW = """CREATE VIEW attempts AS SELECT o.id, strftime('%Y-%m-%dT%H:%M:%fZ', o.time_us / 1000000.0, 'unixepoch') AS time,
+    s.service, s.operation, o.organisation, o.user, s.side, s.backend, s.role, s.reason, o.variant, s.result, s.answered, o.http_status,
+    o.latency_us, o.task_id, o.request_id FROM outcomes o JOIN series s ON s.id = o.series"""
+
+
+def test_a_file_of_an_older_router_gets_clients_and_stays_one_that_it_can_write(start):
+    folder = start.folder()
+    config = {**c.passing(start.origin()), "threads": 1}
+    router = start.router(config, folder=folder)
+    ask(router.port, request())
+    router.wait_outcomes(1)
+    router.stop()
+    with contextlib.closing(sqlite3.connect(router.outcomes_path)) as db, db:
+        db.execute("DROP VIEW attempts")
+        db.execute("DROP TABLE clients")
+        db.execute(OLDER_VIEW)
+    router = start.router(config, folder=folder)
+    ask(router.port, request())
+    assert [r["client"] for r in router.wait_outcomes(2)] == [None, "127.0.0.1"]
+    router.stop()
+    with contextlib.closing(sqlite3.connect(router.outcomes_path)) as db, db:
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        db.execute("INSERT INTO outcomes VALUES ((SELECT max(id) + 1 FROM outcomes),1,1,1,200,NULL,NULL,NULL,NULL,NULL)")
+        assert db.execute("SELECT count(*), count(client) FROM attempts").fetchone() == (3, 1)
+    check_integrity(router.outcomes_path)
 
 
 # --- drain -------------------------------------------------------------------------------------------------------------

@@ -20,8 +20,10 @@
 #include "base/crypto.h"
 #include "base/db.h"
 #include "base/file.h"
+#include "outcomes/outcome_store.h"
 #include "outcomes/prometheus.h"
 #include "outcomes/recorder.h"
+#include "outcomes/series.h"
 #include "support/scratch.h"
 
 #define PATIENCE_MS 20000
@@ -352,6 +354,32 @@ static void stopping_with_a_locked_file_ends_and_counts(void **state)
 	assert_int_equal(ask(p, "SELECT count(*) FROM outcomes"), 1);
 }
 
+static void what_goes_by_age_takes_its_client_with_it(void **state)
+{
+	struct place *p = *state;
+	start(p, (struct recorder_options){.flush_ms = 1, .retention_days = 1});
+	for (int i = 0; i < 3; i++) {
+		struct outcome *o = recorder_reserve(p->p);
+		span_copy(SPAN_LIT("192.0.2.7"), o->client, sizeof(o->client));
+		recorder_commit(p->p);
+	}
+	wait_until(p, false, 3);
+	p->r = recorder_stop(p->r);
+	assert_int_equal(ask(p, "SELECT count(*) FROM clients WHERE client = '192.0.2.7'"), 3);
+	struct outcome_store *s;
+	struct series_table *t;
+	assert_int_equal(series_table_new(&t), 0);
+	assert_int_equal(outcome_store_open(p->file, t, &s, NULL), 0);
+	int64_t far = clock_wall_us() + INT64_C(10) * 86400 * 1000000;
+	struct outcome_limits all = {.rows_before_us = far, .rollups_before_us = far, .now_us = far};
+	while (outcome_store_retain(s, &all, NULL) == 1)
+		continue;
+	outcome_store_close(s);
+	series_table_free(t);
+	assert_int_equal(ask(p, "SELECT count(*) FROM outcomes"), 0);
+	assert_int_equal(ask(p, "SELECT count(*) FROM clients"), 0);
+}
+
 static void users_are_hashed_with_a_key_that_stays(void **state)
 {
 	struct place *p = *state;
@@ -422,6 +450,7 @@ int main(void)
 		CASE(a_full_disk_is_told_and_recovers),
 		CASE(a_read_only_folder_is_told_and_recovers),
 		CASE(stopping_with_a_locked_file_ends_and_counts),
+		CASE(what_goes_by_age_takes_its_client_with_it),
 		CASE(users_are_hashed_with_a_key_that_stays),
 		CASE(prometheus_text_counts_since_the_start),
 	};

@@ -134,6 +134,9 @@ void request_describe(const struct request *r, struct outcome *o)
 	outcome_id(r->identity.user, o->user, sizeof(o->user));
 	text_copy(r->decision.variant, o->variant, sizeof(o->variant));
 	text_copy(r->request_id, o->request_id, sizeof(o->request_id));
+	request_client(r, o->client);
+	if (o->client[0] == '-')
+		o->client[0] = '\0';
 	o->reason = (uint8_t)r->decision.reason;
 }
 

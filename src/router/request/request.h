@@ -157,6 +157,8 @@ bool task_side_refuse_stranger(struct request *r, struct auth_fingerprint *ret);
 /* request_log.c */
 #define REQUEST_ADDRESS 46 /* INET6_ADDRSTRLEN */
 void request_peer(const struct request *r, char out[REQUEST_ADDRESS]); /* "-" when there is none */
+/* The nearest address that no trusted proxy has, as far as those say; "-" when there is none. */
+void request_client(const struct request *r, char out[REQUEST_ADDRESS]);
 void request_log(const struct request *r, enum outcome_result result, int status, int64_t latency_us, bool answered);
 
 /* legacy_side.c */

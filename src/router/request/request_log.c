@@ -39,8 +39,7 @@ static bool address_of(struct span text, struct sockaddr_storage *ret, char out[
 	return inet_ntop(ret->ss_family, in, out, REQUEST_ADDRESS);
 }
 
-/* The nearest address that no trusted proxy has, as far as those say. */
-static void put_client(const struct request *r, char out[REQUEST_ADDRESS])
+void request_client(const struct request *r, char out[REQUEST_ADDRESS])
 {
 	const struct config *c = r->service->config;
 	request_peer(r, out);
@@ -85,7 +84,7 @@ void request_log(const struct request *r, enum outcome_result result, int status
 		return;
 	char peer[REQUEST_ADDRESS], client[REQUEST_ADDRESS], line[LOG_LINE_MAX];
 	request_peer(r, peer);
-	put_client(r, client);
+	request_client(r, client);
 	const struct log_field fields[] = {
 		LOG_SPAN("service", r->service->service->name),
 		LOG_SPAN("operation", r->op ? r->op->name : SPAN_LIT("(unmapped)")),
