@@ -36,7 +36,8 @@
  *
  * What the library costs: with libmicrohttpd 0.9.75 an answer to HEAD of unknown length, or a 304 that announces none,
  * closes the connection when the client has sent more requests behind (1.x keeps it); a client that half-closes is cut when its
- * body is still being read; its own refusals (malformed Content-Length or chunk sizes) are HTML.
+ * body is still being read; its own refusals are HTML where several connections may be meant (heads or chunked bodies that are
+ * begun; see on_log), and a request line without a blank on a kept connection closes without an answer.
  */
 #ifndef ROUTER_HTTP_LISTENER_H
 #define ROUTER_HTTP_LISTENER_H
