@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <hiredis/async.h>
 #include <hiredis/hiredis.h>
@@ -395,14 +396,26 @@ static void del_read(void *arg)
 	want(l, l->wanted & ~LOOP_READ);
 }
 
+/* The server has closed it, which the loop has not told yet. */
+static bool has_ended(const struct link *l)
+{
+	char byte;
+	ssize_t n = recv(l->ac->c.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
 /* Writes what this round has brought in one go, and waits for the descriptor only when the kernel takes no more: two system calls
- * less for each command. */
+ * less for each command. What a server that has gone could not read is not written: written it could not be told any more from what
+ * was executed, and a request that legacy could serve would be lost with it. */
 static void flush(struct loop_work *work)
 {
 	struct link *l = (struct link *)((char *)work - offsetof(struct link, flush));
 	l->flush_due = false;
 	l->busy = l->flushing = true;
-	redisAsyncHandleWrite(l->ac);
+	if (has_ended(l))
+		redisAsyncHandleRead(l->ac);
+	else
+		redisAsyncHandleWrite(l->ac);
 	l->busy = l->flushing = false;
 	if (!l->ac)
 		free(l);

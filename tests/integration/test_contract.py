@@ -43,6 +43,7 @@ def operations():
         "hold": c.operation("POST /hold", task("hold", timeout="100s", respond_async=True)),
         "impatient": c.operation("POST /impatient", task("hold", timeout="2s")),
         "unattended": c.operation("POST /unattended", task("count", timeout="2s")),
+        "later": c.operation("POST /later", task("give_back", respond_async=True)),
         "expiring": c.operation("POST /expiring", task("count", respond_async=True, expires="1s")),
         "limited": c.operation("POST /limited", task("hold", timeout="8s", task_timeout="1s")),
         "fragile": c.operation("POST /fragile", task("hold", timeout="8s")),
@@ -272,6 +273,17 @@ def test_a_number_that_is_no_double(world):
     unreadable = world.name in ("celery", "temporal")  # their workers write Infinity, and say that the task has succeeded
     assert answers[1].status == (502 if unreadable else 500), answers[1].body
     assert ("cannot be read" if unreadable else "JSON") in detail(answers[1])
+
+
+def test_a_look_at_an_end_that_cannot_be_read(world):
+    """It is not said to be out of reach: who asks again and again would never learn that it has ended."""
+    if world.name not in ("celery", "temporal"):
+        pytest.skip("its workers write no such result")
+    location = world.post("/later", body=b'{"args": [1e400]}', Prefer="respond-async").get("Location")
+    answer = wait_until(lambda: (lambda a: a if a.status != 200 else None)(world.ask_state(location)), "the task's end", PATIENCE * 2)
+    told = json.loads(answer.body)
+    assert (answer.status, told["title"], answer.get("Retry-After")) == (502, "Result unreadable", None)
+    assert "has ended" in told["detail"]
 
 
 def test_a_megabyte_both_ways(world):

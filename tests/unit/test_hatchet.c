@@ -595,7 +595,7 @@ struct asking {
 	enum task_submit_status status;
 	char id[TASK_ID_MAX];
 	struct err err;
-	int error;
+	int error, state; /* of a look: its status, -1 none */
 	struct task_health health;
 	struct task_check check;
 };
@@ -628,7 +628,6 @@ static void asking_start(struct asking *a, const char *url)
 	assert_int_equal(loop_new(&a->loop), 0);
 	assert_int_equal(make_settings(buf_span(&token), url, &a->settings, &e), 0);
 	((struct hatchet_settings *)a->settings)->grace_ms = 150;
-	((struct hatchet_settings *)a->settings)->unreachable_ms = 300;
 	assert_int_equal(task_client_new(a->settings, a->loop, &a->client, &e), 0);
 }
 
@@ -738,11 +737,8 @@ static void ends_of_a_wait(void **state)
 		{"200 \"COMPLETED\"\n", done, 0},
 		{"404 {\"message\":\"not found\"}", done, TASK_E_NOT_FOUND}, /* after its grace */
 		{"400 {\"message\":\"invalid workflow run id\"}", done, TASK_E_NOT_FOUND},
-		{"403 null", done, TASK_E_UNREACHABLE},
-		{"500 null", done, TASK_E_UNREACHABLE}, /* after unreachable_ms */
-		{"200 \"WHAT\"", done, TASK_E_UNREACHABLE},
-		{"200 \"COMPLETED\"", "200 <html>", TASK_E_UNREACHABLE},
-		{"200 \"COMPLETED\"", NULL, TASK_E_UNREACHABLE},
+		{"200 \"COMPLETED\"", "200 <html>", TASK_E_UNREADABLE},
+		{"200 \"FAILED\"", "200 {\"run\":{\"status\":\"DONE\"}}", TASK_E_UNREADABLE},
 	};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct engine g = {.script = {{"/run-1/status", rows[i].status}, {"/run-1 ", rows[i].run}}};
@@ -753,6 +749,89 @@ static void ends_of_a_wait(void **state)
 		loop_run(a.loop);
 		if (a.error != rows[i].error)
 			fail_msg("row %zu: %d", i, a.error);
+		asking_end(&a);
+		engine_stop(&g);
+	}
+}
+
+struct mending {
+	struct engine *engine;
+	struct loop_timer *timer;
+	int script; /* which answer */
+	const char *answer;
+};
+
+static void on_mending(void *arg)
+{
+	struct mending *m = arg;
+	if (atomic_load(&m->engine->asked[m->script]) >= 2)
+		atomic_store(&m->engine->script[m->script].answer, m->answer);
+	else
+		loop_timer_start(m->timer, 5);
+}
+
+/* What cannot be read, and what others answer for the engine, is asked again: the end is told once it can be. */
+static void only_an_end_ends_a_wait(void **state)
+{
+	(void)state;
+	static const char done[] = "200 " RUN("COMPLETED", "t_workflow", "t", "0", "0", "{}");
+	static const struct {
+		const char *status, *run;
+	} rows[] = {
+		{"200 \"WHAT\"", done}, {"200 <html>", done}, {"200 ", done}, {"403 null", done}, {"500 null", done}, {"302 ", done}, {NULL, done},
+		{"200 \"COMPLETED\"", NULL}, {"200 \"COMPLETED\"", "200 <html>"}, {"200 \"COMPLETED\"", "403 null"},
+		{"200 \"COMPLETED\"", "503 <html>"}, {"200 \"COMPLETED\"", "200 {\"run\":"},
+	};
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct engine g = {.script = {{"/run-1/status", rows[i].status}, {"/run-1 ", rows[i].run}}};
+		struct asking a;
+		struct mending m = {.engine = &g, .script = rows[i].run != done, .answer = rows[i].run != done ? done : "200 \"COMPLETED\""};
+		engine_start(&g);
+		asking_start(&a, g.url);
+		a.error = -1;
+		assert_int_equal(loop_timer_new(a.loop, on_mending, &m, &m.timer), 0);
+		loop_timer_start(m.timer, 5);
+		assert_non_null(task_wait(a.client, SPAN_LIT("run-1"), on_result, &a));
+		loop_run(a.loop);
+		if (a.error != 0)
+			fail_msg("row %zu: %d", i, a.error);
+		loop_timer_free(m.timer);
+		asking_end(&a);
+		engine_stop(&g);
+	}
+}
+
+static void on_looked(void *arg, int error, const struct task_result *r)
+{
+	struct asking *a = arg;
+	a->error = error;
+	a->state = r ? (int)r->status : -1;
+	loop_stop(a->loop);
+}
+
+/* A task that has ended is not said to be out of reach because its end cannot be read. */
+static void a_look_at_what_cannot_be_read(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *status, *run;
+		int error, state;
+	} rows[] = {
+		{"200 \"COMPLETED\"", "200 <html>", TASK_E_UNREADABLE, -1},
+		{"200 \"CANCELLED\"", "200 {\"run\":{\"status\":\"DONE\"}}", TASK_E_UNREADABLE, -1},
+		{"200 \"RUNNING\"", "200 <html>", 0, TASK_RUNNING},
+		{"200 <html>", "200 <html>", TASK_E_UNREACHABLE, -1},
+		{"200 \"COMPLETED\"", "403 null", TASK_E_UNREACHABLE, -1},
+	};
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct engine g = {.script = {{"/run-1/status", rows[i].status}, {"/run-1 ", rows[i].run}}};
+		struct asking a;
+		engine_start(&g);
+		asking_start(&a, g.url);
+		task_get(a.client, SPAN_LIT("run-1"), on_looked, &a);
+		loop_run(a.loop);
+		if (a.error != rows[i].error || a.state != rows[i].state)
+			fail_msg("row %zu: %d %d", i, a.error, a.state);
 		asking_end(&a);
 		engine_stop(&g);
 	}
@@ -879,6 +958,8 @@ int main(void)
 		cmocka_unit_test(outcomes_of_a_trigger),
 		cmocka_unit_test(an_unanswered_trigger_is_looked_for),
 		cmocka_unit_test(ends_of_a_wait),
+		cmocka_unit_test(only_an_end_ends_a_wait),
+		cmocka_unit_test(a_look_at_what_cannot_be_read),
 		cmocka_unit_test(waits_and_submissions_may_be_dropped),
 		cmocka_unit_test(a_cancel_and_health),
 		cmocka_unit_test(what_a_check_finds),

@@ -438,6 +438,34 @@ static void a_killed_server_comes_back(void **state)
 	assert_int_equal(w->outcome, REDIS_ANSWERED);
 }
 
+struct going {
+	struct world *world;
+	struct fake_redis fake;
+};
+
+static void go_and_send(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+{
+	struct going *g = arg;
+	(void)reply, (void)why;
+	assert_int_equal(outcome, REDIS_ANSWERED);
+	fake_redis_stop(&g->fake);
+	send(g->world, "LPUSH queue message", 0);
+}
+
+/* It goes after the loop has looked for the last time before the command is written, as on a busy machine: what nobody can have read
+ * is not said to have been written. */
+static void what_a_server_that_has_gone_cannot_read_is_not_sent(void **state)
+{
+	struct going g = {.world = *state};
+	const struct span get[] = {SPAN_LIT("GET"), SPAN_LIT("k")};
+	fake_redis_start(&g.fake, FAKE_SAYS, sizeof("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n") - 1);
+	g.fake.says = "+1\r\n";
+	connect_to(g.world, g.fake.url, 1000);
+	redis_command(g.world->redis, get, 2, 0, go_and_send, &g);
+	wait_for(g.world, 1);
+	assert_int_equal(g.world->outcome, REDIS_NOT_SENT);
+}
+
 static void free_in_callback(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
 {
 	struct world *w = arg;
@@ -677,6 +705,7 @@ int main(void)
 		WITHOUT(names_are_resolved),
 		WITH_SERVER(a_late_answer_belongs_to_nobody),
 		WITH_SERVER(a_killed_server_comes_back),
+		WITHOUT(what_a_server_that_has_gone_cannot_read_is_not_sent),
 		WITH_SERVER(freed_from_within_its_callback),
 		WITH_SERVER(cancelled_commands_are_silent),
 		WITH_SERVER(many_channels),

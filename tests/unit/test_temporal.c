@@ -671,8 +671,13 @@ static void a_wait_goes_on_until_there_is_an_end(void **state)
 		{{ANSWER("200", EVENT("CONTINUED_AS_NEW", "\"workflowExecutionContinuedAsNewEventAttributes\":{\"newExecutionRunId\":\"r2\"}")),
 		  ANSWER("200", RESULT("anNvbi9wbGFpbg==", "MS4w"))}, 0, 2, "1.0", "", "&execution.runId=r2 HTTP/1.1\r\n"},
 		{{GONE}, TASK_E_NOT_FOUND, 1, "", "", "waitNewEvent"},
-		{{ANSWER("403", "{\"code\":7,\"message\":\"Request unauthorized.\"}")}, TASK_E_UNREACHABLE, 1, "", "", "waitNewEvent"},
-		{{ANSWER("200", "<html>")}, -EBADMSG, 1, "", "", "waitNewEvent"},
+		/* What cannot be read, and what others answer, is no end. */
+		{{ANSWER("403", "{\"code\":7,\"message\":\"Request unauthorized.\"}"), ANSWER("302", ""), ANSWER("200", "<html>"),
+		  ANSWER("200", EVENT("A_NEWER_SERVERS", "\"a\":1")), ANSWER("200", "{\"history\":{\"events\":[{\"eventType\":17}]}}"),
+		  ANSWER("200", RESULT("anNvbi9wbGFpbg==", "MS4w"))}, 0, 6, "1.0", "", "waitNewEvent"},
+		{{ANSWER("200", "{\"history\":{\"events\":[{\"eventType\":\"EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED\","),
+		  ANSWER("200", RESULT("anNvbi9wbGFpbg==", "MS4w"))}, 0, 2, "1.0", "", "waitNewEvent"},
+		{{ANSWER("200", RESULT("anNvbi9wbGFpbg==", "TmFO"))}, TASK_E_UNREADABLE, 1, "", "", "waitNewEvent"}, /* NaN */
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct server s;
@@ -731,6 +736,9 @@ static void get_tells_the_state_now(void **state)
 		{{DESCRIBED("RUNNING", "5")}, 0, TASK_RUNNING, 1, ""},
 		{{DESCRIBED("COMPLETED", "11"), ANSWER("200", RESULT("anNvbi9wbGFpbg==", "MS4w"))}, 0, TASK_COMPLETED, 2, "1.0"},
 		{{DESCRIBED("FAILED", "11"), ANSWER("200", FAILURE("{\"message\":\"bad\"}"))}, 0, TASK_FAILED, 2, ""},
+		{{DESCRIBED("COMPLETED", "11"), ANSWER("200", "<html>")}, TASK_E_UNREADABLE, 0, 2, ""},
+		{{DESCRIBED("COMPLETED", "11"), ANSWER("200", EVENT("A_NEWER_SERVERS", "\"a\":1"))}, TASK_E_UNREADABLE, 0, 2, ""},
+		{{DESCRIBED("COMPLETED", "11"), UNAVAILABLE}, TASK_E_UNREACHABLE, 0, 2, ""},
 		{{GONE}, TASK_E_NOT_FOUND, 0, 1, ""},
 		{{UNAVAILABLE}, TASK_E_UNREACHABLE, 0, 1, ""},
 		{{LOST}, TASK_E_UNREACHABLE, 0, 1, ""},

@@ -176,6 +176,7 @@ void task_side_gone(struct request *r); /* the client went away */
 enum outcome_result task_side_result(enum task_status task, int status);
 
 
+#define TASK_UNREADABLE_SENTENCE "The task has ended, but what its worker wrote cannot be read."
 /* task_poll.c: /_migration/tasks/{id} */
 void task_poll_start(struct request *r);
 

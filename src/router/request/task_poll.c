@@ -33,6 +33,9 @@ static void on_state(void *arg, int error, const struct task_result *t)
 	struct request *r = arg;
 	if (r->x && error == TASK_E_NOT_FOUND) {
 		not_found(r);
+	} else if (r->x && error == TASK_E_UNREADABLE) {
+		/* As a caller who waited is told it; trying again would not help. */
+		request_fail(r, OUTCOME_UNKNOWN, 502, "Result unreadable", TASK_UNREADABLE_SENTENCE);
 	} else if (r->x && error != 0) {
 		try_again(r, "Backend unreachable", "The task's backend could not be asked; try again.");
 	} else if (r->x) {

@@ -119,7 +119,7 @@ static void on_result(void *arg, int error, const struct task_result *t)
 	r->wait = NULL;
 	r->timer = loop_timer_free(r->timer);
 	if (error == TASK_E_UNREADABLE) {
-		request_fail(r, OUTCOME_UNKNOWN, 502, "Result unreadable", "The task has ended, but what its worker wrote cannot be read.");
+		request_fail(r, OUTCOME_UNKNOWN, 502, "Result unreadable", TASK_UNREADABLE_SENTENCE);
 		return;
 	}
 	if (error != 0) {

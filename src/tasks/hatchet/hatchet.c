@@ -81,7 +81,6 @@ static void set_times(struct hatchet_settings *s)
 	s->request_ms = s->request_ms ? s->request_ms : 30000;
 	s->name_ms = s->name_ms ? s->name_ms : 60000;
 	s->grace_ms = s->grace_ms ? s->grace_ms : 10000;
-	s->unreachable_ms = s->unreachable_ms ? s->unreachable_ms : 60000;
 	s->flicker_ms = s->flicker_ms ? s->flicker_ms : 1000;
 }
 

@@ -32,7 +32,6 @@ struct hatchet_settings {
 	unsigned request_ms;	 /* one request, start to end [30 s] */
 	unsigned name_ms;	 /* how long the engine's knowledge of a workflow is believed [60 s] */
 	unsigned grace_ms;	 /* how long a run may be unknown to the engine that has taken it [10 s] */
-	unsigned unreachable_ms; /* how long a wait bears an engine that does not answer [60 s] */
 	unsigned flicker_ms;	 /* between two looks at a failure that may be retried [1 s] */
 };
 

@@ -3,12 +3,14 @@
  *
  * state   | asks                    | then
  * --------|-------------------------|----------------------------------------------------------------------------------
- * status  | …/{id}/status           | QUEUED, RUNNING, 404 in its grace, no answer → later again; an end → run
+ * status  | …/{id}/status           | QUEUED, RUNNING, 404 in its grace, no answer or none that can be read → later again; an end → run
  * run     | …/{id}                  | ended → told; a failure that may be retried → run again after flicker_ms, once;
- *         |                         | a failure that says nothing → events; not ended after all → status
+ *         |                         | a failure that says nothing → events; not ended after all → status;
+ *         |                         | not readable at the last of UNREADABLE_MAX looks → told that it has ended, unreadable
  * events  | tasks/{id}/task-events  | told, with the time limit that was reached, or as it is
  *
- * `get` begins at run and is told whatever that says.
+ * `get` begins at run and is told whatever that says; of a run that cannot be read, what its status says. Only an end ends a wait:
+ * who waits has a time limit, and what lies in between may answer for the engine for a while (a proxy's page, a token that changes).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -22,6 +24,7 @@
 #define POLL_PER_WAIT_MS 2 /* added for each other run that is looked at: about 500 looks a second, however many there are */
 #define GET_GRACE_MS 1000
 #define UNSETTLED_MAX 40 /* looks at a run whose tasks lag behind it */
+#define UNREADABLE_MAX 8 /* looks at a run that has ended and cannot be read: 1 s */
 
 struct waiting {
 	struct hatchet_operation op;
@@ -30,9 +33,8 @@ struct waiting {
 	bool get;	/* the state now, not the end */
 	bool at_end;	/* the status said so: from now on the run is asked for */
 	bool confirmed; /* the failure was looked at twice */
-	unsigned pause_ms, unsettled;
-	uint64_t known_ms;    /* when the engine last knew it; at first: when waiting began */
-	uint64_t answered_ms; /* when it last answered */
+	unsigned pause_ms, unsettled, unread;
+	uint64_t known_ms; /* when the engine last knew it; at first: when waiting began */
 	char id[TASK_ID_MAX];
 	struct buf text; /* of the result */
 	struct buf body; /* of a run whose events are asked for */
@@ -70,14 +72,18 @@ static void again(struct waiting *w)
 	hatchet_sleep(&w->op, pause + w->op.client->waits * POLL_PER_WAIT_MS, look);
 }
 
+static void look_much_later(struct waiting *w)
+{
+	w->pause_ms = POLL_LAST_MS;
+	again(w);
+}
+
 /* true when the answer is a 200; otherwise everything is done here. */
 static bool answered(struct waiting *w, const struct http_reply *r)
 {
 	const struct hatchet_settings *s = w->op.client->settings;
 	uint64_t now = loop_now_ms(w->op.client->base.loop);
 	bool told = r->failure == HTTP_OK && r->status < 500 && r->status != 408 && r->status != 429;
-	if (told)
-		w->answered_ms = now;
 	if (told && r->status == 200) {
 		w->known_ms = now;
 		return true;
@@ -89,16 +95,15 @@ static bool answered(struct waiting *w, const struct http_reply *r)
 			again(w);
 		else
 			tell(w, TASK_E_NOT_FOUND, NULL);
-	} else if (told) {
-		/* 400: no id of the engine's. 403: the token is not accepted any more, or the run is another tenant's. */
-		tell(w, r->status == 400 ? TASK_E_NOT_FOUND : TASK_E_UNREACHABLE, NULL);
+	} else if (told && r->status == 400) {
+		tell(w, TASK_E_NOT_FOUND, NULL); /* no id of the engine's */
 	} else if (r->failure == HTTP_TOO_LARGE) {
-		tell(w, -EFBIG, NULL); /* a result that no look will make smaller */
-	} else if (w->get || now - w->answered_ms >= s->unreachable_ms) {
+		tell(w, TASK_E_UNREADABLE, NULL); /* a result that no look will make smaller */
+	} else if (w->get) {
 		tell(w, TASK_E_UNREACHABLE, NULL);
 	} else {
-		w->pause_ms = POLL_LAST_MS;
-		again(w);
+		/* 403 too: a token that was replaced, or what stands before the engine. The task is not over for that. */
+		look_much_later(w);
 	}
 	return false;
 }
@@ -154,6 +159,19 @@ static bool settled(struct waiting *w, const struct hatchet_run *run)
 	return false;
 }
 
+static void ask_status(struct hatchet_operation *op);
+
+/* Something else than the engine answers there, or what the engine has of it is no run to us. */
+static void unreadable(struct waiting *w)
+{
+	if (w->get)
+		hatchet_in_turn(&w->op, HATCHET_LOOKS, ask_status, NULL);
+	else if (++w->unread < UNREADABLE_MAX)
+		again(w);
+	else
+		tell(w, TASK_E_UNREADABLE, NULL);
+}
+
 static void on_run(struct hatchet_operation *op, const struct http_reply *r)
 {
 	struct waiting *w = (struct waiting *)op;
@@ -161,8 +179,10 @@ static void on_run(struct hatchet_operation *op, const struct http_reply *r)
 	if (!answered(w, r))
 		return;
 	int e = hatchet_run_read(r->body, &w->text, &run);
-	if (e < 0)
-		tell(w, e == -EBADMSG ? TASK_E_UNREACHABLE : e, NULL); /* something else than the engine answers there */
+	if (e == -EBADMSG)
+		unreadable(w);
+	else if (e < 0)
+		tell(w, e, NULL);
 	else if (settled(w, &run) && !(run.unexplained && ask_events(w, r->body, run.failed_task)))
 		tell(w, 0, &run);
 }
@@ -177,22 +197,33 @@ static void ask_run(struct hatchet_operation *op)
 
 /* --- the status ------------------------------------------------------------------------------------------------------------------- */
 
+/* Of a run that could not be read. */
+static void tell_status(struct waiting *w, bool known, enum task_status status)
+{
+	struct hatchet_run run = {.result.status = status};
+	if (known && w->at_end)
+		tell(w, TASK_E_UNREADABLE, NULL);
+	else
+		tell(w, known ? 0 : TASK_E_UNREACHABLE, known ? &run : NULL);
+}
+
 static void on_status(struct hatchet_operation *op, const struct http_reply *r)
 {
 	struct waiting *w = (struct waiting *)op;
-	enum task_status status;
+	enum task_status status = TASK_PENDING;
 	bool cancelled;
 	if (!answered(w, r))
 		return;
-	if (!hatchet_status_read(r->body, &status, &cancelled)) {
-		tell(w, TASK_E_UNREACHABLE, NULL);
-		return;
-	}
-	w->at_end = status == TASK_COMPLETED || status == TASK_FAILED;
-	if (w->at_end)
+	bool known = hatchet_status_read(r->body, &status, &cancelled);
+	w->at_end = known && (status == TASK_COMPLETED || status == TASK_FAILED);
+	if (w->get)
+		tell_status(w, known, status);
+	else if (w->at_end)
 		look(op);
-	else
+	else if (known)
 		again(w);
+	else /* a state of a newer engine, or a page of what stands before it */
+		look_much_later(w);
 }
 
 static void ask_status(struct hatchet_operation *op)
@@ -222,7 +253,7 @@ static struct waiting *begin(struct task_client *base, struct span task_id, task
 	w->fn = fn;
 	w->arg = arg;
 	w->pause_ms = POLL_FIRST_MS;
-	w->known_ms = w->answered_ms = loop_now_ms(base->loop);
+	w->known_ms = loop_now_ms(base->loop);
 	buf_init(&w->text, HATCHET_MAX_ANSWER + 65536);
 	buf_init(&w->body, HATCHET_MAX_ANSWER);
 	span_copy(task_id, w->id, sizeof(w->id));

@@ -349,21 +349,22 @@ static void on_poll_answer(struct operation *op, const struct http_reply *reply)
 {
 	struct err e;
 	if (reply->failure == HTTP_TOO_LARGE) {
-		tell_result(op, -EFBIG, NULL);
-	} else if (reply->failure != HTTP_OK || reply->status == 429 || reply->status >= 500) {
-		poll_later(op);
-	} else if (temporal_no_such_workflow(reply->status, reply->body)) {
+		tell_result(op, TASK_E_UNREADABLE, NULL); /* only an end is that large */
+	} else if (reply->failure == HTTP_OK && temporal_no_such_workflow(reply->status, reply->body)) {
 		tell_result(op, TASK_E_NOT_FOUND, NULL);
-	} else if (reply->status == 404) {
-		/* Its namespace was there when it started: a server that is still coming up. */
+	} else if (reply->failure != HTTP_OK || reply->status != 200) {
+		/* No server, one that is still coming up (its namespace was there when it started), a key that was replaced, or what stands
+		 * before it: the task is not over for that. */
 		poll_later(op);
-	} else if (reply->status != 200) {
-		tell_result(op, TASK_E_UNREACHABLE, NULL);
 	} else {
 		struct temporal_close c;
 		temporal_close_init(&c);
 		int r = temporal_close_parse(reply->body, &c, &e);
-		if (r < 0)
+		if (r == -EFBIG)
+			tell_result(op, TASK_E_UNREADABLE, NULL);
+		else if (r == -EBADMSG) /* a proxy's page, a newer server's event: the task goes on, and may be told of the next time */
+			poll_later(op);
+		else if (r < 0)
 			tell_result(op, r, NULL);
 		else if (c.unreadable)
 			tell_result(op, TASK_E_UNREADABLE, NULL);
@@ -445,6 +446,10 @@ static int describe(struct operation *op,
 static void on_end(struct operation *op, const struct http_reply *reply)
 {
 	struct err e;
+	if (reply->failure == HTTP_TOO_LARGE) {
+		tell_result(op, TASK_E_UNREADABLE, NULL); /* it has ended, with a result that no look will make smaller */
+		return;
+	}
 	if (reply->failure != HTTP_OK || reply->status != 200) {
 		tell_result(op, TASK_E_UNREACHABLE, NULL);
 		return;
@@ -463,8 +468,8 @@ static void on_end(struct operation *op, const struct http_reply *reply)
 		op->described.r.status = TASK_RUNNING;
 		op->described.r.completed_us = 0;
 		tell_result(op, 0, &op->described.r);
-	} else {
-		tell_result(op, r, NULL);
+	} else { /* its description said that it has ended */
+		tell_result(op, r == -ENOMEM ? r : TASK_E_UNREADABLE, NULL);
 	}
 	temporal_close_release(&c);
 }

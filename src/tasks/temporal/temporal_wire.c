@@ -384,8 +384,8 @@ static int take_event(struct span event, struct temporal_close *c, struct err *e
 int temporal_close_parse(struct span body, struct temporal_close *ret, struct err *e)
 {
 	struct span history = at(body, "/history"), event = at(history, "/events/0");
-	if (!history.ptr || json_type_of(history) != JSON_OBJECT)
-		return err_set(e, -EBADMSG, "Temporal: the answer has no history");
+	if (json_validate(body, NULL) < 0 || !history.ptr || json_type_of(history) != JSON_OBJECT)
+		return err_set(e, -EBADMSG, "Temporal: the answer has no history"); /* a part of one is none */
 	if (!event.ptr) {
 		text_at(body, "/nextPageToken", &ret->next_page);
 		return 0;
