@@ -3,7 +3,7 @@
  *
  * state   | asks                    | then
  * --------|-------------------------|----------------------------------------------------------------------------------
- * status  | …/{id}/status           | QUEUED, RUNNING, 404 in its grace, no answer or none that can be read → later again; an end → run
+ * status  | …/{id}/status           | QUEUED, RUNNING, 404 in its grace, nothing that can be read → later again; an end → run
  * run     | …/{id}                  | ended → told; a failure that may be retried → run again after flicker_ms, once;
  *         |                         | a failure that says nothing → events; not ended after all → status;
  *         |                         | not readable at the last of UNREADABLE_MAX looks → told that it has ended, unreadable
