@@ -46,12 +46,24 @@ static void in_whichever_form(void **state)
 	}
 }
 
+/* Where one escape ends and the next begins is not told by the text alone. */
+static void escapes_side_by_side(void **state)
+{
+	(void)state;
+	static const char value[] = "a\\\n%\\\xc3\xa9\"%25z-9";
+	hides("TOK", value, "a\\\\\\n%\\\\\\u00e9\\\"%25z-9", "***");		     /* JSON */
+	hides("TOK", value, "a\\\\\\\\\\\\n%\\\\\\\\\\\\u00e9\\\\\\\"%25z-9", "***"); /* in JSON */
+	hides("TOK", value, "a%5C%0A%25%5C%C3%A9%22%2525z-9", "***");
+	hides("TOK", value, "a%255C%250A%2525%255C%25C3%25A9%2522%252525z-9", "***"); /* encoded twice */
+}
+
 static void base64_wherever_it_begins(void **state)
 {
 	(void)state;
 	/* of x:Sw0rdfish-9, ab:Sw0rdfish-9, abc:Sw0rdfish-9!, and for URLs */
 	hides("TOK", "Sw0rdfish-9", "U3cwcmRmaXNoLTk=", "***k=");
 	hides("TOK", "Sw0rdfish-9", "eDpTdzByZGZpc2gtOQ==", "eDp***Q==");
+	hides("TOK", "Sw0rdfish-9", "eDpTdzBy\nZGZpc2gt\nOQ==", "eDp***Q=="); /* in lines */
 	hides("TOK", "Sw0rdfish-9", "YWJjOlN3MHJkZmlzaC05IQ==", "YWJjOl***IQ==");
 	hides("TOK", "\xfb\xff\xfe\xfb\xff\xfe\xfb\xff\xfe", "-__--__--__-", "***");
 	hides("TOK", "\xfb\xff\xfe\xfb\xff\xfe\xfb\xff\xfe", "%2B//%2B%2B//%2B%2B//%2B", "***");
@@ -157,6 +169,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(in_whichever_form),
+		cmocka_unit_test(escapes_side_by_side),
 		cmocka_unit_test(base64_wherever_it_begins),
 		cmocka_unit_test(parts_that_are_secrets_by_themselves),
 		cmocka_unit_test(short_and_everyday_values_leave_the_text_whole),

@@ -259,6 +259,8 @@ static void take_argument(struct reader *r, const struct exec_handler *x, size_t
 	const char *text = x->argv[i], *before = x->argv[i - 1];
 	size_t name = strcspn(text, "=");
 	take_given(r, text, 0);
+	if (strstr(text, "://") && strchr(text, '@'))
+		secrets_take_url(r->secrets, span_of(text));
 	if (text[name] && text_names_secret((struct span){text, name}))
 		secrets_take(r->secrets, (struct span){text, name}, span_of(text + name + 1));
 	if (before[0] == '-' && text[0] != '-' && text_names_secret(span_of(before)))

@@ -10,11 +10,12 @@
 #include "base/text.h"
 
 #define MASK "***"
-#define LONG 8	      /* from here on a value is hidden wherever it stands, and whatever its case */
-#define LINE_MIN 16   /* of a value of several lines */
-#define BASE64_MIN 5  /* characters that are wholly the secret's */
-#define LEVELS_MAX 64 /* of JSON that is a value */
-#define SHIFTS_MAX 12 /* a cut may lie in the midst of an escape */
+#define LONG 8	       /* from here on a value is hidden wherever it stands, and whatever its case */
+#define LINE_MIN 16    /* of a value of several lines */
+#define BASE64_MIN 5   /* characters that are wholly the secret's */
+#define LEVELS_MAX 64  /* of JSON that is a value */
+#define ESCAPES_MAX 32 /* backslashes before one character: escaped five times */
+#define SHIFTS_MAX 12  /* a cut may lie in the midst of an escape */
 
 enum secret_form { SECRET_TEXT, SECRET_WORD, SECRET_BASE64 };
 
@@ -426,16 +427,23 @@ static size_t secrets_entity(const char *p, const char *end, char *byte)
 	return 0;
 }
 
+/* Of backslashes, looked at up to `max`: a text of nothing else must not cost its square. */
+static size_t secrets_run(const char *p, const char *end, size_t max)
+{
+	const char *from = p;
+	while (p < end && *p == '\\' && (size_t)(p - from) < max)
+		p++;
+	return (size_t)(p - from);
+}
+
 /* Behind a run of backslashes: what is escaped, if that is how `want` goes on. How many bytes of it, 0: it is
  * not; *used of the text. */
 static size_t secrets_backslashed(const char *p, const char *end, struct span want, size_t *used)
 {
 	static const char letters[] = "nrtbfv0a", meant[] = "\n\r\t\b\f\v\0\a";
-	const char *c = p;
+	const char *c = p + secrets_run(p, end, ESCAPES_MAX);
 	char bytes[4];
 	uint32_t character;
-	while (c < end && *c == '\\')
-		c++;
 	if (c == end)
 		return 0;
 	size_t length = secrets_unicode_escape(c, end, &character), n;
@@ -471,31 +479,69 @@ static bool secrets_same(char a, char b, const struct secret *of)
 					: tolower((unsigned char)a) == tolower((unsigned char)b);
 }
 
-/* A run of backslashes in it: doubled, or more often, in the text. */
-static size_t secrets_run(const char *p, const char *end)
+static size_t secrets_step(const struct secret *of, struct span want, const char *p, const char *end,
+			   bool ahead, size_t *used);
+
+/* Whether the text goes on at p as the secret does. One step only, which looks no further: texts are
+ * anybody's. */
+static bool secrets_go_on(const struct secret *of, struct span want, const char *p, const char *end)
 {
-	const char *from = p;
-	while (p < end && *p == '\\')
-		p++;
-	return (size_t)(p - from);
+	size_t used;
+	return want.len == 0 || p == end || secrets_step(of, want, p, end, false, &used) > 0;
+}
+
+/* %XX, and %25XX where it was encoded more often. */
+static bool secrets_percent(const struct secret *of, struct span want, const char *p, const char *end,
+			    bool ahead, size_t *used)
+{
+	const char *digits = p + 1;
+	size_t first = 0;
+	/* Or a percent sign that is just that. */
+	bool plain = *want.ptr == '%' && ahead && secrets_go_on(of, secrets_rest(want, 1), p + 1, end);
+	*used = plain ? 1 : 0;
+	for (int code; (code = secrets_hex_pair(digits, end)) >= 0; digits += 2) {
+		size_t n = (size_t)(digits + 2 - p);
+		if (secrets_same(*want.ptr, (char)code, of)) {
+			first = first ? first : n;
+			if (!ahead || secrets_go_on(of, secrets_rest(want, 1), p + n, end))
+				*used = n;
+		}
+		if (code != '%')
+			break;
+	}
+	*used = *used ? *used : first;
+	return *used > 0;
+}
+
+/* A run of backslashes in it is doubled in the text, or more often; what is more belongs to how the next
+ * character is escaped. */
+static size_t secrets_backslashes(const struct secret *of, struct span want, const char *p, const char *end,
+				  size_t *used)
+{
+	size_t mine = secrets_run(want.ptr, want.ptr + want.len, want.len);
+	size_t there = secrets_run(p, end, (mine + 1) * ESCAPES_MAX);
+	if (there < mine)
+		return 0;
+	*used = there;
+	for (size_t times = 1; mine * times <= there; times *= 2) {
+		if (secrets_go_on(of, secrets_rest(want, mine), p + mine * times, end)) {
+			*used = mine * times;
+			break;
+		}
+	}
+	return mine;
 }
 
 /* One step: how many bytes of `want` stand next in the text, in whichever form; 0: none. */
 static size_t secrets_step(const struct secret *of, struct span want, const char *p, const char *end,
-			   size_t *used)
+			   bool ahead, size_t *used)
 {
 	char byte;
 	size_t n;
-	int code = *p == '%' ? secrets_hex_pair(p + 1, end) : -1;
-	if (code >= 0 && secrets_same(*want.ptr, (char)code, of)) {
-		*used = 3;
+	if (*p == '%' && secrets_percent(of, want, p, end, ahead, used))
 		return 1;
-	}
-	if (*want.ptr == '\\' && *p == '\\') {
-		size_t mine = secrets_run(want.ptr, want.ptr + want.len), there = secrets_run(p, end);
-		*used = there;
-		return there >= mine ? mine : 0;
-	}
+	if (*want.ptr == '\\' && *p == '\\')
+		return secrets_backslashes(of, want, p, end, used);
 	if (*p == '\\' && (n = secrets_backslashed(p, end, want, used)) > 0)
 		return n;
 	if (*p == '&' && (n = secrets_entity(p, end, &byte)) > 0 && byte == *want.ptr) {
@@ -516,7 +562,13 @@ static size_t secrets_match(const struct finding *f, const struct secret *of)
 	while (done < of->len) {
 		if (p == f->end)
 			return f->cut && done >= SECRETS_MIN ? (size_t)(p - f->at) : 0;
-		size_t n = secrets_step(of, (struct span){of->text + done, of->len - done}, p, f->end, &used);
+		if (of->form == SECRET_BASE64 && done &&
+		    (*p == '\n' || *p == '\r')) { /* in lines, as MIME has it */
+			p++;
+			continue;
+		}
+		struct span want = {of->text + done, of->len - done};
+		size_t n = secrets_step(of, want, p, f->end, true, &used);
 		if (n == 0)
 			return 0;
 		done += n;
@@ -551,16 +603,30 @@ static bool secrets_stands_alone(const char *begin, const char *p, const char *b
 	       (behind == end || !secrets_in_word(*behind));
 }
 
+/* Cheap, since nearly every byte of a text begins none. */
+static bool secrets_may_begin(const struct secret *of, char c)
+{
+	char first = *of->text;
+	if (c == first || c == '%' || c == '\\' || (c == '+' && first == ' '))
+		return true;
+	return (c == '&' && ispunct((unsigned char)first)) || secrets_same(first, c, of);
+}
+
+static bool secrets_may_begin_hex(const struct secret *of, char c)
+{
+	return of->form == SECRET_TEXT && secrets_hex(c) == (unsigned char)*of->text >> 4;
+}
+
 /* Length of the longest that stands there. */
 static size_t secrets_at(const struct secrets *s, const char *begin, const struct finding *f)
 {
 	size_t longest = 0;
 	for (size_t i = 0; i < s->n; i++) {
 		const struct secret *of = &s->list[i];
-		size_t n = secrets_match(f, of);
+		size_t n = secrets_may_begin(of, *f->at) ? secrets_match(f, of) : 0;
 		if (of->form == SECRET_WORD && n && !secrets_stands_alone(begin, f->at, f->at + n, f->end))
 			n = 0;
-		if (n == 0 && of->form == SECRET_TEXT)
+		if (n == 0 && secrets_may_begin_hex(of, *f->at))
 			n = secrets_match_hex(f, of);
 		longest = n > longest ? n : longest;
 	}
