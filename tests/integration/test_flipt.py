@@ -288,9 +288,8 @@ def test_a_stream_that_cannot_be_opened_anew_is_replaced_by_polls_at_once(start,
     flipt2.between.streams_hang = True
     router.wait_event("flags_stream_ended")
     flipt2.set_flag(c.boolean(FLAG, True))
-    began = time.monotonic()
     wait_side(router, "task")
-    assert time.monotonic() - began < 15, "it waited for the slow poll beside the stream"
+    flipt2.between.wait_polls(len(flipt2.between.polls) + 3)  # beside a stream there would be one in 30 s
     assert not flags_status(router)["streaming"]
     flipt2.between.streams_hang = False
     wait_streaming(router)
@@ -540,7 +539,7 @@ def test_absent_at_the_start_then_there(start, origin, flipt):
     flipt.between.start()
     wait_side(router, "task")
     wait_well(router)
-    assert len(router.find("flags_refresh_recovered")) == 1
+    router.wait_event("flags_refresh_recovered")
 
 
 def test_after_a_restart_without_flipt_the_last_good_serves(start, origin, flipt):
@@ -597,7 +596,9 @@ def test_a_kill_while_the_last_good_is_written_leaves_a_whole_file(start, origin
     def being_written():
         return [name for name in os.listdir(os.path.join(folder, "data")) if name.startswith("flags.snapshot.json.")]
     left = 0
-    for kill in range(8):
+    for kill in range(40):  # on a busy machine many come too early or too late
+        if left and kill >= 8:
+            break
         router = start.router(settings, folder=folder)
         assert router.find("flags_saved_snapshot_unusable") == [], router.log()
         assert bool(router.find("flags_from_disk")) == (kill > 0)
@@ -639,14 +640,36 @@ def broken_and_well_again(start, origin, flipt, fault, named):
     flipt.between.wait_polls(seen + 2)
     ready = admin(router, "/readyz")
     assert ready["ready"] and ready["flags"]["failing"] and ready["flags"]["loaded"], ready
-    assert named in ready["flags"]["last_error"], ready
-    assert len(router.find("flags_refresh_failed")) == 1, "told once, not per attempt"
+    wait_until(lambda: named in flags_status(router)["last_error"], "the fault to be named")
+    told = [event["error"] for event in router.find("flags_refresh_failed")]
+    assert len(told) == len(set(told)), "told once per kind, not per attempt"
     flipt.between.break_with(None)
     flipt.set_flag(c.boolean(FLAG, False))
     wait_side(router, "legacy")
-    wait_well(router)
-    # An attempt that was broken may end after the stream is well: then that was told as well.
-    assert len(router.find("flags_refresh_recovered")) == len(router.find("flags_refresh_failed"))
+    # An attempt that was broken may end after the stream is well: then that is told, and its end as well.
+    wait_until(lambda: outages(router)[-1] == "flags_refresh_recovered" and not flags_status(router)["failing"], "the end to be told")
+    assert outages(router)[0] == "flags_refresh_failed"
+
+
+def outages(router):
+    """The beginnings and ends that the log has, in order."""
+    return [event["event"] for event in router.events if event.get("event") in ("flags_refresh_failed", "flags_refresh_recovered")]
+
+
+def test_a_stream_that_is_a_page_ends_and_the_poll_alone_says_how_the_flags_are(start, origin, flipt2):
+    """A proxy that lets polls pass and answers streams with its own page: that is no outage, however often it is tried."""
+    flipt2.load(everything(True))
+    flipt2.between.streams_page = True
+    router = started(start, origin, flipt2)
+    wait_side(router, "task")
+    assert "HTML page" in router.wait_event("flags_stream_ended")["why"]
+    pages = flipt2.between.pages
+    wait_until(lambda: flipt2.between.pages >= pages + 2, "more attempts")
+    assert router.find("flags_refresh_failed") == [] and len(router.find("flags_stream_ended")) == 1
+    flipt2.between.streams_page = False
+    wait_streaming(router)
+    flipt2.set_flag(c.boolean(FLAG, False))
+    wait_side(router, "legacy")
 
 
 def test_a_hang_before_the_headers_is_told_and_left(start, origin, flipt):
@@ -687,8 +710,8 @@ def test_attempts_come_ever_more_rarely_and_at_random_times(start, origin, flipt
     pauses = [b - a for a, b in zip(times, times[1:])]
     # The n-th is 0.5 s × 2^n, or up to half of it less; timers are never early, and 5 ms are for the clock's grain and the way.
     assert all(pause > 0.25 * 2 ** n - 0.005 for n, pause in enumerate(pauses)), pauses
-    assert pauses[3] > pauses[0], pauses
-    assert len(router.find("flags_refresh_failed")) == 1
+    told = [event["error"] for event in router.find("flags_refresh_failed")]
+    assert len(told) == len(set(told)), "told once per kind, not per attempt"
 
 
 def test_a_namespace_that_is_gone_keeps_the_last_good_until_it_is_back(start, origin, flipt):
@@ -747,13 +770,15 @@ def test_no_request_fails_or_waits_while_things_go_wrong(start, origin, flipt):
     flipt.load(everything(True))
     router = started(start, origin, flipt, timeout="2s")
     wait_side(router, "task")
+    waits = []  # the middle one of each fault: who waits for Flipt waits 2 s, and so would all
     with Traffic(router) as traffic:
         for fault in FAULTS:
             if fault == "hole" and flipt.version == 1:
                 continue
             seen, answered = len(flipt.between.polls), len(traffic.took)
             flipt.between.break_with(fault)
-            wait_until(lambda at=answered: len(traffic.took) > at + 80 or traffic.wrong, "80 answers, which 20 waits for Flipt of 2 s are not")
+            wait_until(lambda at=answered: len(traffic.took) > at + 80 or traffic.wrong, "80 answers")
+            waits.append(sorted(traffic.took[answered:answered + 80])[40:41])
             if fault == "slow":
                 flipt.between.wait_polls(seen + 1)
             else:
@@ -765,8 +790,7 @@ def test_no_request_fails_or_waits_while_things_go_wrong(start, origin, flipt):
         flipt.between.start()
         wait_well(router)
     assert traffic.wrong == []
-    slow = sum(t > 1.5 for t in traffic.took)  # whoever waits for Flipt waits 2 s; a machine may stand still for that long
-    assert len(traffic.took) > 500 and slow < len(traffic.took) / 100, sorted(traffic.took)[-20:]
+    assert all(middle and middle[0] < 1.5 for middle in waits), waits
 
 
 class Traffic:

@@ -32,6 +32,8 @@ class Between(Listening):
         self.begun = 0          # streams that began to answer
         self.etag = None        # of all snapshots from now on
         self.streams_fail = False
+        self.streams_page = False  # a proxy's page stands for them
+        self.pages = 0          # how often it did
         self.streams_hang = False  # new ones say nothing
         self.conflicts = 0      # how many changes meet another one that came a moment earlier: `disturb` makes it
         self.disturb = None
@@ -280,6 +282,10 @@ class Handler(Answering):
     def stream(self):
         if self.owner.streams_fail:
             self.problem(500, 13, "internal error")
+            return
+        if self.owner.streams_page:
+            self.owner.pages += 1
+            self.answer(200, "<html>\n<h1>Sign in</h1>\n</html>\n")
             return
         if self.owner.streams_hang:
             while not self.released.wait(0.05) and not self.peer_is_gone():

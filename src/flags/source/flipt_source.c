@@ -606,13 +606,21 @@ static void on_silence(void *arg)
 	}
 }
 
+/* What is no snapshot at all says nothing of the flags: the poll tells what there is, so that one fault has one name. */
+static void refuse_stream(struct flipt_source *s, struct span line)
+{
+	s->stream = http_cancel(s->stream);
+	stream_ended(s, flipt_is_html(SPAN_NONE, line) ? "an HTML page came instead of a stream of snapshots" :
+							 "the stream sent something that is not a snapshot");
+}
+
 static void on_line(struct flipt_source *s, struct span line)
 {
 	struct span result;
 	if (line.len == 0)
 		return;
 	if (json_pointers(line, &SPAN_LIT("/result"), 1, &result, NULL) != 0 || !result.ptr) {
-		failed(s, NO_SNAPSHOT, "the stream sent something that is not a snapshot");
+		refuse_stream(s, line);
 		return;
 	}
 	accept_document(s, result, SPAN_NONE);
@@ -640,6 +648,8 @@ static void on_piece(void *arg, struct span bytes)
 		if (!end)
 			return;
 		on_line(s, buf_span(&s->line));
+		if (!s->stream)
+			return;
 		buf_clear(&s->line);
 		bytes.ptr += n + 1;
 		bytes.len -= n + 1;
