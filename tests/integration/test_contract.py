@@ -39,7 +39,7 @@ def others_built():
 def operations():
     found = {name: c.operation("POST /" + name, task(name)) for name in NAMES}
     found.update({
-        "count": c.operation("POST /count", task("count", timeout="150s", respond_async=True)),
+        "count": c.operation("POST /count", task("count", timeout="10m", respond_async=True)),
         "hold": c.operation("POST /hold", task("hold", timeout="100s", respond_async=True)),
         "impatient": c.operation("POST /impatient", task("hold", timeout="2s")),
         "unattended": c.operation("POST /unattended", task("count", timeout="2s")),
@@ -110,7 +110,7 @@ class World:
 
     def begin(self, path, *args, **how):
         """The request is sent; `.read("POST")` waits for its answer."""
-        client = Client(self.router.port, patience=150)
+        client = Client(self.router.port, patience=600)
         client.send(self.call(path, *args, **how))
         return client
 
