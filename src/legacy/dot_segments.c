@@ -130,7 +130,8 @@ static bool decode(char *text, size_t *n)
 
 /* --- pieces --------------------------------------------------------------------------------------------------------- */
 
-/* Where a name ends for somebody: at parameters, at a fragment or a query that was encoded, at a NUL, at a stream of NTFS. */
+/* Where a name ends for somebody: at parameters, at a fragment or a query that was encoded, at a NUL, at a
+ * stream of NTFS. */
 static bool ends_name(char c)
 {
 	return c == '\0' || strchr(";:,#?&!=*|", c);
@@ -173,7 +174,8 @@ static enum piece classify(const char *text, const char *end)
 	return a == PIECE_NAME && b == PIECE_NAME ? PIECE_NAME : PIECE_NOTHING;
 }
 
-/* Up where a piece between separators is that; a name only where each is one, so that those who separate less see one, too. */
+/* Up where a piece between separators is that; a name only where each is one, so that those who separate less
+ * see one, too. */
 static enum piece look_through(const char *text, size_t n)
 {
 	enum piece found = PIECE_NAME;
@@ -205,7 +207,7 @@ static enum piece look_into(char *text, size_t n)
 	return PIECE_UP;
 }
 
-/* Most targets are dismissed by their bytes: without a dot, an escape or what may stand for them nothing climbs. */
+/* Most are dismissed by their bytes: without a dot, an escape or what may stand for them nothing climbs. */
 static bool is_plain(struct span path)
 {
 	for (size_t i = 0; i < path.len; i++) {

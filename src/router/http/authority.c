@@ -19,7 +19,8 @@ static bool is_name(struct span text)
 	char before = '.';
 	for (size_t i = 0; i < text.len; i++) {
 		char c = text.ptr[i];
-		bool word = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || c == '-' || c == '_';
+		bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+		bool word = letter || (c >= '0' && c <= '9') || c == '-' || c == '_';
 		if (!word && (c != '.' || before == '.'))
 			return false;
 		before = c;
@@ -64,7 +65,8 @@ bool authority_host(struct span text, char out[AUTHORITY_HOST_MAX])
 
 struct span authority_of_target(struct span target)
 {
-	const char *scheme = target.len && target.ptr[0] != '/' ? memmem(target.ptr, target.len, "://", 3) : NULL;
+	bool absolute = target.len && target.ptr[0] != '/';
+	const char *scheme = absolute ? memmem(target.ptr, target.len, "://", 3) : NULL;
 	if (!scheme)
 		return SPAN_NONE;
 	struct span rest = {scheme + 3, (size_t)(target.ptr + target.len - scheme) - 3};

@@ -1,8 +1,9 @@
 /*
  * The key by which the ledger knows what a call is about, as every reader of the request finds it.
  *
- * Why:       legacy, a task and what stands before the router may read a request otherwise than the router does: the first or the last
- *            of two parameters, ';' between parameters, up to a fragment or a NUL. A key that they could read differently is none.
+ * Why:       legacy, a task and what stands before the router may read a request otherwise than the router
+ *            does: the first or the last of two parameters, ';' between parameters, up to a fragment or a NUL.
+ *            A key that they could read differently is none.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -29,7 +30,7 @@ static enum pin_key usable_key(bool found, const struct buf *key)
 
 /* --- query --------------------------------------------------------------------------------------------------------- */
 
-/* Whether all parameters of that name say the same, and that is what `key` has; one that is too long is compared by its front. */
+/* Whether all parameters of that name say the same, and that is what `key` has. */
 static bool all_say(struct span target, struct span name, bool found, const struct buf *key)
 {
 	CLEANUP(buf_releasep) struct buf value = BUF_INIT(PIN_KEY_ROOM);
@@ -44,7 +45,8 @@ static bool all_say(struct span target, struct span name, bool found, const stru
 static bool read_alike(struct span target, struct span name, bool found, const struct buf *key)
 {
 	const char *fragment = memchr(target.ptr, '#', target.len);
-	if (fragment && !all_say((struct span){target.ptr, (size_t)(fragment - target.ptr)}, name, found, key))
+	struct span before = {target.ptr, fragment ? (size_t)(fragment - target.ptr) : 0};
+	if (fragment && !all_say(before, name, found, key))
 		return false;
 	size_t path = route_path(target).len;
 	if (!memchr(target.ptr + path, ';', target.len - path))
@@ -65,7 +67,8 @@ static enum pin_key key_in_query(const struct request *r, struct span name, stru
 	struct span target = r->http->target;
 	size_t at = 0;
 	bool found = route_query_next(target, name, &at, key);
-	if (key->error != -ENOMEM && (!all_say(target, name, found, key) || !read_alike(target, name, found, key)))
+	bool known = key->error != -ENOMEM;
+	if (known && (!all_say(target, name, found, key) || !read_alike(target, name, found, key)))
 		return PIN_KEY_AMBIGUOUS;
 	return usable_key(found, key);
 }
@@ -99,7 +102,8 @@ static bool is_key(struct span quoted, struct span name)
 	return json_unescape(quoted, &plain) == 0 && span_eq(buf_span(&plain), name);
 }
 
-/* The member or element of that name; false when one is there twice with differing texts: some take the first, some the last. */
+/* The member or element of that name; false when one is there twice with differing texts: some take the first,
+ * some the last. */
 static bool only_one(struct span container, struct span name, struct span *ret)
 {
 	struct json_iter it;
@@ -150,13 +154,17 @@ static enum pin_key key_in_body(const struct request *r, struct span pointer, st
 
 enum pin_key request_pin_key(const struct request *r, struct buf *key)
 {
-	static const struct span body = SPAN_INIT("body:"), query = SPAN_INIT("query:"), path = SPAN_INIT("path:");
+	static const struct span body = SPAN_INIT("body:"), query = SPAN_INIT("query:");
+	static const struct span path = SPAN_INIT("path:");
 	struct span where = r->op->pin_key;
 	if (span_starts(where, body))
 		return key_in_body(r, behind(where, body), key);
 	if (span_starts(where, query))
 		return key_in_query(r, behind(where, query), key);
-	return span_starts(where, path) ? usable_key(route_parameter(&r->match, behind(where, path), key), key) : PIN_KEY_NONE;
+	if (!span_starts(where, path))
+		return PIN_KEY_NONE;
+	bool found = route_parameter(&r->match, behind(where, path), key);
+	return usable_key(found, key);
 }
 
 /* A name that is used anew on legacy belongs to legacy, also when its end on the task side was never seen. */
@@ -170,7 +178,8 @@ bool request_forget_pin(struct request *r)
 	case PIN_KEY_NONE:
 		return true;
 	case PIN_KEY_FOUND:
-		return ledger_lookup(l, group, buf_span(&key), &entry) == LEDGER_NONE || ledger_remove(l, group, buf_span(&key)) == 0;
+		return ledger_lookup(l, group, buf_span(&key), &entry) == LEDGER_NONE ||
+		       ledger_remove(l, group, buf_span(&key)) == 0;
 	case PIN_KEY_MALFORMED:
 	case PIN_KEY_AMBIGUOUS:
 	case PIN_KEY_UNREADABLE:
