@@ -397,6 +397,8 @@ static void read_known(struct embedded_store *s, struct operation *op)
 	int r = store_knows(s->store, own, op->task.name, op->task.workflow, WORKER_SEEN_MS, &known, why, &e);
 	if (r < 0 || known == TASK_ANSWER_UNKNOWN)
 		return;
+	if (known == TASK_ANSWER_NO && c->known == TASK_ANSWER_NO && c->missing[0])
+		return; /* the file's own sentence names the nearest task, too */
 	c->known = known;
 	snprintf(c->missing, sizeof(c->missing), "%s", known == TASK_ANSWER_NO ? why : "");
 }
