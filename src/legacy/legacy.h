@@ -70,7 +70,7 @@ struct legacy_answer {
 struct legacy_events {
 	void *arg;
 	void (*on_continue)(void *arg);
-	void (*head)(void *arg, const struct legacy_answer *a);
+	void (*head)(void *arg, const struct legacy_answer *a); /* `a` is good until the call is freed */
 	void (*readable)(void *arg);
 	void (*writable)(void *arg);
 	void (*failed)(void *arg, enum legacy_failure f, bool request_written, const char *detail);

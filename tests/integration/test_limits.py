@@ -6,7 +6,7 @@ import pytest
 
 import configuration
 from http_text import Cut, chunked, wait_until
-from origin import hold
+from origin import early, hold
 from raw import Client, ask, request
 
 
@@ -74,6 +74,33 @@ def test_an_early_answer_to_a_large_upload_is_seen(start, status):
     assert (answer.status, answer.body) == (status, b"no")
     row = router.wait_outcomes(1, "request_id = 'early'")[0]
     assert (row["http_status"], row["result"], row["answered"]) == (status, "rejected", 1)
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_an_early_answer_in_pieces_is_seen_before_the_body_is_sent(start, framing):
+    """The caller sends the rest of its body only after it has seen the answer, which is 30,000 bytes in two pieces."""
+    origin = start.origin()
+
+    @early
+    def script(exchange):
+        if framing == "length":
+            exchange.send(b"HTTP/1.1 413 X\r\nConnection: close\r\nContent-Length: 30000\r\n\r\n")
+            exchange.send(b"a" * 10000)
+            exchange.send(b"b" * 20000)
+        else:
+            exchange.send(b"HTTP/1.1 413 X\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
+            exchange.send(b"2710\r\n" + b"a" * 10000 + b"\r\n")
+            exchange.send(b"4e20\r\n" + b"b" * 20000 + b"\r\n0\r\n\r\n")
+        exchange.close()
+    origin.always(script)
+    router = start.router(configuration.passing(origin, client={"drain_timeout": "10m"}))
+    with Client(router.port) as client:
+        client.send(request("POST", "/upload", [("Content-Length", "1000000"), ("X-Request-ID", "early")]) + b"x" * 10)
+        answer = client.read("POST")
+        assert (answer.status, answer.body) == (413, b"a" * 10000 + b"b" * 20000)
+        assert answer.get("Connection") == "close"
+    row = router.wait_outcomes(1, "request_id = 'early'")[0]
+    assert (row["http_status"], row["result"], row["answered"]) == (413, "rejected", 1)
 
 
 def test_declared_body_too_large(start):

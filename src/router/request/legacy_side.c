@@ -13,6 +13,8 @@
 
 #define FIELDS_MAX (HTTP_FIELDS_MAX + FORWARD_EXTRA)
 #define WHOLE_MAX 16384		 /* answers up to this size that are there at once go out in one piece */
+#define EARLY_MAX 65536		 /* … and before the request's body is complete, the ones that come whole within EARLY_WAIT_MS */
+#define EARLY_WAIT_MS 1000
 #define CONTINUE_WAIT_MS 1000 /* RFC 9110 §10.1.1: an upstream that ignores the expectation must not stall the request */
 
 /* --- the request, upwards ------------------------------------------------------------------------------------------ */
@@ -81,10 +83,13 @@ size_t legacy_side_body(struct request *r, const char *bytes, size_t n)
 	return taken;
 }
 
+static void pass_early(struct request *r);
+
 void legacy_side_body_end(struct request *r)
 {
 	r->body_complete = true;
 	push(r);
+	pass_early(r);
 }
 
 /* --- the answer, downwards ----------------------------------------------------------------------------------------- */
@@ -112,12 +117,18 @@ static long pull_answer(void *user, struct exchange *x, char *out, size_t size)
 	return r->answer_ended ? EXCHANGE_END : EXCHANGE_CUT;
 }
 
-/* A short answer that is completely here goes out in one piece; true when it did. */
+/* In the midst of a request's body. */
+static bool is_early(const struct request *r)
+{
+	return r->reading && !r->body_complete;
+}
+
+/* A short answer that is completely here goes out in one piece; true when it did. An early one gets a length, if it had none. */
 static bool answer_whole(struct request *r, const struct http_response *response, int64_t length)
 {
-	bool complete;
+	bool complete, early = is_early(r);
 	struct span body = legacy_call_peek(r->call, &complete);
-	if (!complete || length < 0 || body.len != (size_t)length || body.len > WHOLE_MAX)
+	if (!complete || body.len > (early ? EARLY_MAX : WHOLE_MAX) || (length < 0 ? !early : body.len != (size_t)length))
 		return false;
 	if (exchange_respond(r->x, response, body) == EXCHANGE_E_HEAD_TOO_LARGE)
 		request_head_too_large(r);
@@ -148,6 +159,41 @@ static void pass_answer(struct request *r, const struct legacy_answer *a)
 		r->call = legacy_call_free(r->call);
 	if (e)
 		request_head_too_large(r);
+}
+
+/*
+ * The listener can send a whole answer in the midst of the request's body; a streamed one waits until the body was sent and
+ * dropped. So what legacy answers early is kept in the call for a moment, until all of it is there, if it is short.
+ */
+static bool waits_for_rest(const struct request *r, const struct legacy_answer *a)
+{
+	bool complete;
+	size_t here = legacy_call_peek(r->call, &complete).len;
+	return is_early(r) && !complete && here < EARLY_MAX && a->length <= EARLY_MAX && !span_is(r->http->method, "HEAD");
+}
+
+static void pass_early(struct request *r)
+{
+	const struct legacy_answer *a = r->early;
+	r->early = NULL;
+	if (!a || !r->call)
+		return;
+	r->timer = loop_timer_free(r->timer);
+	pass_answer(r, a);
+}
+
+static void on_early_late(void *arg)
+{
+	pass_early(arg);
+}
+
+static void on_early(struct request *r, const struct legacy_answer *a)
+{
+	r->early = a;
+	if (!waits_for_rest(r, a) || loop_timer_new(r->plane->loop, on_early_late, r, &r->timer) < 0)
+		pass_early(r);
+	else
+		loop_timer_start(r->timer, EARLY_WAIT_MS);
 }
 
 /* The operation maps legacy answers (the unified endpoint): the whole of it is needed. */
@@ -203,7 +249,7 @@ static void on_answer_head(void *arg, const struct legacy_answer *a)
 		r->status = a->status;
 		collect(r);
 	} else {
-		pass_answer(r, a);
+		on_early(r, a);
 	}
 }
 
@@ -212,6 +258,10 @@ static void on_readable(void *arg)
 	struct request *r = arg;
 	if (r->state == REQUEST_COLLECT)
 		collect(r);
+	else if (r->early && waits_for_rest(r, r->early))
+		return;
+	else if (r->early)
+		pass_early(r);
 	else
 		exchange_resume_response(r->x);
 }
@@ -251,6 +301,7 @@ static void on_failed(void *arg, enum legacy_failure f, bool written, const char
 		[LEGACY_TLS] = {502, OUTCOME_FAILURE, "Legacy service unreachable"},
 	};
 	struct request *r = arg;
+	r->early = NULL; /* of the answer nothing was sent: it can be told */
 	/* The detail names addresses: it is for the logs, not for callers. */
 	snprintf(r->error, sizeof(r->error), "%s: %s", legacy_state_kind(f), detail);
 	legacy_state_failed(&r->service->shared->legacy, r->service->shared->name, f, detail);

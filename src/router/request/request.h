@@ -65,6 +65,7 @@ struct request {
 	struct buf body;
 	struct inspect_claim claim; /* of the planes' common budget for bodies */
 	bool reading, body_complete, body_paused;
+	const struct legacy_answer *early; /* of the call: its rest is waited for, see legacy_side.c */
 	atomic_uint *upload; /* the peer's count of bodies under way, while this is one */
 	enum { BODY_FOR_IDENTITY, BODY_FOR_TASK, BODY_FOR_LEGACY } body_for; /* why it is looked into */
 
