@@ -160,6 +160,7 @@ class Embedded(Engine):
 class Celery(Engine):
     name = "celery"
     submission = b"LPUSH"
+    connected = 0  # times of its worker before the broker went
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -179,10 +180,17 @@ class Celery(Engine):
     def wait_revoked(self, task_id):
         wait_until(lambda: "flagged as revoked: " + task_id in self.worker.log(), "the worker to have heard of the revocation")
 
+    def connections(self):
+        return self.worker.log().count("Connected to redis") if self.worker else 0
+
+    def lose(self):
+        self.connected = self.connections()
+        super().lose()
+
     def mend_worker(self):
         """A worker that has reserved messages ends when the broker goes away (kombu 5.6), and what it had reserved comes back after the
         visibility timeout of the broker (1 h): here at once, by kombu's own hand."""
-        wait_until(lambda: self.worker.process.poll() is not None or self.worker.log().count("Connected to redis") > 1,
+        wait_until(lambda: self.worker.process.poll() is not None or self.connections() > self.connected,
                    "the worker to end, or to be connected again", PATIENCE * 2)
         if self.worker.process.poll() is None:
             return  # it has put them back itself
