@@ -76,15 +76,16 @@ static bool is_long_integer(struct span token)
 	return i == token.len && token.len > PYTHON_DIGITS_MAX;
 }
 
-int python_json_check(struct span json, bool wrappers, struct err *e)
+int python_json_check(struct span json, bool celery, struct err *e)
 {
+	size_t levels = celery ? CELERY_LEVELS_MAX : PYTHON_LEVELS_MAX;
 	struct python_walk w = {.json = json};
 	struct span token;
 	uint8_t keys;
 	while (walk_next(&w, &token, &keys)) {
-		if (w.depth > PYTHON_LEVELS_MAX)
-			return err_set(e, -EINVAL, "the input is nested deeper than %d levels, which Python workers cannot read", PYTHON_LEVELS_MAX);
-		if (wrappers && keys == WRAPPER)
+		if (w.depth > levels)
+			return err_set(e, -EINVAL, "the input is nested deeper than %zu levels, which Python workers cannot read", levels);
+		if (celery && keys == WRAPPER)
 			return err_set(e, -EINVAL, "the input has an object of __type__ and __value__, which kombu reads as another type");
 		if (is_long_integer(token))
 			return err_set(e, -EINVAL, "the input has an integer of more than %d digits, which Python workers cannot read", PYTHON_DIGITS_MAX);

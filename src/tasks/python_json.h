@@ -14,10 +14,12 @@
 #include "base/span.h"
 
 #define PYTHON_LEVELS_MAX 800 /* of Python's 1000, some of which the worker's own calls take */
+#define CELERY_LEVELS_MAX 400 /* its pool of processes pickles them, two of Python's for each; at some 470 the whole worker ends */
 #define PYTHON_DIGITS_MAX 4300
 
-/* Whether a Python worker reads the valid JSON as it stands; otherwise -EINVAL and a sentence. `wrappers`: through kombu. */
-int python_json_check(struct span json, bool wrappers, struct err *e);
+/* Whether a Python worker reads the valid JSON as it stands; otherwise -EINVAL and a sentence. `celery`: one of Celery, which reads kombu's
+ * wrappers and bears fewer levels. */
+int python_json_check(struct span json, bool celery, struct err *e);
 
 /* Appends the valid JSON with kombu's wrappers replaced by what Celery 5.2 wrote: ISO text for dates and times (a date as its midnight, UTC as
  * Z), decimals and UUIDs as text, bytes as their text or base64. Types of the application's own stay wrapped. */

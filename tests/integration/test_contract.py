@@ -286,6 +286,34 @@ def test_a_look_at_an_end_that_cannot_be_read(world):
     assert "has ended" in told["detail"]
 
 
+def deep(levels):
+    return "[" * levels + "]" * levels
+
+
+# Where the workers are Python's, which reads less than JSON has; Hatchet has doubles only.
+@pytest.mark.parametrize("text", ["7" * 4301, deep(480), deep(1000), deep(2000), '{"a": [%s]}' % ("-" + "7" * 5000)],
+                         ids=["4301 digits", "480 levels", "1000 levels", "2000 levels", "5000 digits"])
+def test_what_workers_cannot_read_is_legacys(world, text):
+    if world.name == "embedded":
+        pytest.skip("hands over text; what reads it is the task's own")
+    if text == deep(480) and world.name != "celery":
+        pytest.skip("read there")
+    answer = world.post("/give_back", body=b'{"args": [%s]}' % text.encode(), X_Request_ID="contract-unreadable")
+    assert (answer.status, answer.body) == (200, LEGACY)
+    row = world.router.wait_outcomes(1, "request_id = 'contract-unreadable'")[-1]
+    assert (row["side"], row["role"], row["reason"]) == ("legacy", "primary", "input_not_representable")
+
+
+@pytest.mark.parametrize("text", ["7" * 4300, deep(399), deep(790)], ids=["4300 digits", "399 levels", "790 levels"])
+def test_what_workers_can_read_is_read(world, text):
+    if world.name == "hatchet" and text.isdigit():
+        pytest.skip("it has doubles only")
+    if world.name == "celery" and text == deep(790):
+        pytest.skip("a pool of processes takes no more than about 470, at which its worker ends")
+    answer = world.post("/give_back", body=b'{"args": [%s]}' % text.encode())
+    assert (answer.status, answer.body.decode()) == (200, text)
+
+
 def test_a_megabyte_both_ways(world):
     text = "x€" * (1 << 18)  # 4 bytes each
     assert world.post("/give_size", text).body.strip() == b"524288"

@@ -420,9 +420,9 @@ static void inputs_that_python_reads_otherwise(void **state)
 			buf_putc(&text, '7');
 		assert_int_equal(python_json_check(buf_span(&text), true, &e) == 0, !more);
 		buf_clear(&text);
-		for (int i = 0; i < PYTHON_LEVELS_MAX + more; i++)
+		for (int i = 0; i < CELERY_LEVELS_MAX + more; i++)
 			buf_putc(&text, '[');
-		for (int i = 0; i < PYTHON_LEVELS_MAX + more; i++)
+		for (int i = 0; i < CELERY_LEVELS_MAX + more; i++)
 			buf_putc(&text, ']');
 		assert_int_equal(python_json_check(buf_span(&text), true, &e) == 0, !more);
 	}

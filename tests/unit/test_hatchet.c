@@ -208,9 +208,11 @@ static void integers_that_the_engine_would_round(void **state)
 	} rows[] = {
 		{"[9007199254740991,-9007199254740992,9007199254740994]", NULL},
 		{"[1000000000000000000]", NULL},
-		{"[1.00000000000000000001,12345678901234567890.5,1e400,12345678901234567890E2]", NULL},
+		{"[1.00000000000000000001,12345678901234567890.5,1e308,12345678901234567890E2]", NULL},
 		{"[\"9007199254740993\",\"\\\\\",\"\\\"9007199254740993\"]", NULL},
 		{"[{\"9007199254740993\":1}]", NULL},
+		{"[1e400]", "1e400"},
+		{"[-1.5E999]", "-1.5E999"},
 		{"[9007199254740993]", "9007199254740993"},
 		{"[1,{\"a\":[-9007199254740993]}]", "-9007199254740993"},
 		{"[9223372036854775807]", "9223372036854775807"},
@@ -224,7 +226,7 @@ static void integers_that_the_engine_would_round(void **state)
 		for (int k = 0; k < 2; k++) {
 			buf_clear(&out);
 			int r = hatchet_put_trigger(&out, k ? &as_kwargs : &as_args, SPAN_LIT("w"), &e);
-			assert_int_equal(r, rows[i].number ? -EINVAL : 0);
+			assert_int_equal(r, rows[i].number ? -ERANGE : 0);
 			assert_true(!rows[i].number || (strstr(e.text, "round the number ") && strstr(e.text, rows[i].number)));
 		}
 	}

@@ -2,11 +2,13 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
+#include "tasks/python_json.h"
 
 int hatchet_put_workflow(struct buf *out, struct span task, bool workflow)
 {
@@ -33,12 +35,14 @@ static size_t token_end(struct span json, size_t i)
 	return i + 1;
 }
 
-/* Whether an integer comes through a double unchanged. What has a fraction or an exponent is one in the worker anyway. */
+/* Whether an integer comes through a double unchanged. What has a fraction or an exponent is one in the worker anyway, but one out of a
+ * double's range is an error of the engine's. Behind the number there is more of the text. */
 static bool is_exact(struct span number)
 {
 	char text[24];
-	if (number.len <= 15 || memchr(number.ptr, '.', number.len) || memchr(number.ptr, 'e', number.len) ||
-	    memchr(number.ptr, 'E', number.len))
+	if (memchr(number.ptr, 'e', number.len) || memchr(number.ptr, 'E', number.len) || memchr(number.ptr, '.', number.len))
+		return !isinf(strtod(number.ptr, NULL));
+	if (number.len <= 15)
 		return true;
 	span_copy(number, text, sizeof(text));
 	errno = 0;
@@ -55,7 +59,7 @@ static int check_numbers(struct span json, struct err *e)
 		end = number || json.ptr[i] == '"' ? token_end(json, i) : i + 1;
 		struct span token = {json.ptr + i, end - i};
 		if (number && !is_exact(token))
-			return err_set(e, -EINVAL, "Hatchet would round the number %.*s; send it as a string",
+			return err_set(e, -ERANGE, "Hatchet would round the number %.*s; send it as a string",
 				       (int)(token.len < 40 ? token.len : 40), token.ptr);
 	}
 	return 0;
@@ -65,10 +69,10 @@ static int put_input(struct buf *out, const struct task_call *call, struct err *
 {
 	size_t start = out->len;
 	if (call->single_input) {
-		struct span input;
-		if (!json_pointer(call->args, SPAN_LIT("/0"), &input) || json_type_of(input) != JSON_OBJECT)
+		struct span first;
+		if (!json_pointer(call->args, SPAN_LIT("/0"), &first) || json_type_of(first) != JSON_OBJECT)
 			return err_set(e, -EINVAL, "the input of a Hatchet workflow must be an object");
-		buf_append_span(out, input);
+		buf_append_span(out, first);
 	} else {
 		buf_puts(out, "{\"args\":");
 		buf_append_span(out, call->args.ptr ? call->args : SPAN_LIT("[]"));
@@ -76,7 +80,10 @@ static int put_input(struct buf *out, const struct task_call *call, struct err *
 		buf_append_span(out, call->kwargs.ptr ? call->kwargs : SPAN_LIT("{}"));
 		buf_putc(out, '}');
 	}
-	return out->error ? out->error : check_numbers((struct span){buf_span(out).ptr + start, out->len - start}, e);
+	struct span input = {buf_span(out).ptr + start, out->len - start};
+	if (out->error)
+		return out->error;
+	return python_json_check(input, false, e) < 0 ? -ERANGE : check_numbers(input, e);
 }
 
 int hatchet_put_trigger(struct buf *out, const struct task_call *call, struct span workflow, struct err *e)

@@ -18,8 +18,8 @@
 /* The workflow that a call runs: `t_workflow`, or the name itself of a workflow. */
 int hatchet_put_workflow(struct buf *out, struct span task, bool workflow);
 
-/* The body of a trigger. -EINVAL when the input is no object (single_input), which the engine refuses, or has an integer that the engine
- * would round; or buf's errors. */
+/* The body of a trigger. -EINVAL when the input is no object (single_input), which the engine refuses; -ERANGE when it has a number that
+ * the engine would round or refuse, or what its Python workers cannot read; or buf's errors. */
 int hatchet_put_trigger(struct buf *out, const struct task_call *call, struct span workflow, struct err *e);
 
 /* Of {"run":{"metadata":{"id":…}}}; false when there is none. */

@@ -230,6 +230,13 @@ static int prepare(struct submission *s, const struct task_call *call, struct er
 	return hatchet_put_trigger(&s->body, call, buf_span(&s->workflow), e);
 }
 
+static enum task_submit_status refusal_of(int error)
+{
+	if (error == -ERANGE)
+		return TASK_INPUT_NOT_REPRESENTABLE;
+	return error == -EFBIG ? TASK_INPUT_TOO_LARGE : TASK_REFUSED;
+}
+
 void hatchet_submit(struct task_client *base, const struct task_call *call, task_submit_fn fn, void *arg)
 {
 	struct hatchet_client *c = (struct hatchet_client *)base;
@@ -245,7 +252,7 @@ void hatchet_submit(struct task_client *base, const struct task_call *call, task
 	if (r < 0) {
 		if (s)
 			hatchet_operation_free(&s->op);
-		task_submit_later(base, r == -EFBIG ? TASK_INPUT_TOO_LARGE : TASK_REFUSED, call->task_id, &why, fn, arg);
+		task_submit_later(base, refusal_of(r), call->task_id, &why, fn, arg);
 		return;
 	}
 	const struct hatchet_name *known = find_name(c, buf_span(&s->workflow));

@@ -20,6 +20,7 @@
 #include "base/crypto.h"
 #include "base/http_client.h"
 #include "base/json.h"
+#include "tasks/python_json.h"
 #include "tasks/temporal/temporal_options.h"
 #include "tasks/temporal/temporal_wire.h"
 
@@ -265,6 +266,11 @@ static void client_submit(struct task_client *base, const struct task_call *call
 		err_set(&why, 0, "the task's id cannot be one of Temporal's HTTP API: %.*s",
 			SPAN_ARG(call->task_id));
 		task_submit_later(base, TASK_REFUSED, call->task_id, &why, fn, arg);
+		return;
+	}
+	/* What its Python workers fail to decode they fail again and again, until the time limit. */
+	if (python_json_check(call->args, false, &why) < 0 || python_json_check(call->kwargs, false, &why) < 0) {
+		task_submit_later(base, TASK_INPUT_NOT_REPRESENTABLE, call->task_id, &why, fn, arg);
 		return;
 	}
 	struct operation *op = operation_new(base, call->task_id);
