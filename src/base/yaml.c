@@ -7,6 +7,7 @@
 #include <yaml.h>
 
 #include "base/cleanup.h"
+#include "base/utf8.h"
 
 /* What reading needs to know of a node beside what is public. */
 struct node {
@@ -16,6 +17,7 @@ struct node {
 };
 
 #define ARENA_CHUNK 65536
+#define ODD_KEY_MAX 100u
 
 struct chunk {
 	struct chunk *next;
@@ -39,6 +41,7 @@ struct reader {
 	struct yaml_doc *doc;
 	struct span text;
 	struct err *err;
+	const char *as_written; /* what `text` was before bytes that libyaml does not take were replaced; NULL: none were */
 	bool many;	     /* documents may follow one another */
 	struct node *newest; /* document's root */
 	size_t nodes; /* so far, aliases expanded */
@@ -206,6 +209,33 @@ static int new_node(struct reader *r, const yaml_event_t *ev, enum yaml_kind kin
 	return 0;
 }
 
+/* Where elements are judged one by one, a mistake is the fault of the node where it stands, and reading goes on. */
+static int keep_fault(struct reader *r, struct yaml_node *n)
+{
+	if (!n->fault)
+		n->fault = arena_text(r->doc, r->err->text, strlen(r->err->text));
+	r->err->text[0] = '\0';
+	return n->fault ? 0 : out_of_memory(r);
+}
+
+static int element_fault(struct reader *r, struct yaml_node *n, int code)
+{
+	return r->many && (code == -EBADMSG || code == -EFBIG) ? keep_fault(r, n) : code;
+}
+
+/* What stands for a node that cannot be had: null, with the fault. */
+static int stand_in(struct reader *r, const yaml_event_t *ev, int code, struct node **ret)
+{
+	if (!r->many)
+		return code;
+	code = new_node(r, ev, YAML_SCALAR, ret);
+	if (code < 0)
+		return code;
+	(*ret)->pub.plain = true;
+	(*ret)->pub.text = SPAN_LIT("");
+	return keep_fault(r, &(*ret)->pub);
+}
+
 static int next_event(struct reader *r, yaml_event_t *ev)
 {
 	return yaml_parser_parse(&r->parser, ev) ? 0 : parser_mistake(r);
@@ -242,10 +272,12 @@ static int read_alias(struct reader *r, const yaml_event_t *ev, unsigned depth, 
 			continue;
 		const struct node *target = r->anchors[i].node;
 		if (!target)
-			return mistake_at(r, ev, "an alias of a node that contains it");
+			return stand_in(r, ev, mistake_at(r, ev, "an alias of a node that contains it"), ret);
 		if (depth + target->height > YAML_MAX_DEPTH)
-			return mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
-				       "nested deeper than %d levels, aliases expanded", YAML_MAX_DEPTH);
+			return stand_in(r, ev,
+					mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
+						"nested deeper than %d levels, aliases expanded", YAML_MAX_DEPTH),
+					ret);
 		int code = count_nodes(r, ev, target->weight - 1);
 		if (code == 0)
 			code = new_node(r, ev, target->pub.kind, ret);
@@ -261,8 +293,10 @@ static int read_alias(struct reader *r, const yaml_event_t *ev, unsigned depth, 
 		(*ret)->height = target->height;
 		return 0;
 	}
-	return mistake(r, -EBADMSG, ev->start_mark.line + 1, ev->start_mark.column + 1,
-		       "an alias without an anchor before it: *%s", name);
+	return stand_in(r, ev,
+			mistake(r, -EBADMSG, ev->start_mark.line + 1, ev->start_mark.column + 1,
+				"an alias without an anchor before it: *%.100s", name),
+			ret);
 }
 
 /* Tags of the core schema say how a scalar is to be taken; all others would need code of their own. */
@@ -284,8 +318,16 @@ static int apply_tag(struct reader *r, const yaml_event_t *ev, const yaml_char_t
 			n->plain = true;
 			return 0;
 		}
-	return mistake(r, -EBADMSG, ev->start_mark.line + 1, ev->start_mark.column + 1, "the tag %s is not supported here",
-		       t);
+	return element_fault(r, n,
+			     mistake(r, -EBADMSG, ev->start_mark.line + 1, ev->start_mark.column + 1,
+				     "the tag %.100s is not supported here", t));
+}
+
+/* Whether nothing had to be replaced in it. */
+static bool is_as_written(const struct reader *r, const struct yaml_node *n)
+{
+	const char *as_written = r->as_written + (n->start - r->base), *read = r->text.ptr + (n->start - r->base);
+	return !r->as_written || memcmp(as_written, read, n->end - n->start) == 0;
 }
 
 static int read_scalar(struct reader *r, const yaml_event_t *ev, struct node **ret)
@@ -303,8 +345,14 @@ static int read_scalar(struct reader *r, const yaml_event_t *ev, struct node **r
 		return code;
 	const char *value = (const char *)ev->data.scalar.value;
 	size_t length = ev->data.scalar.length;
-	if (memchr(value, '\0', length))
-		return mistake_at(r, ev, "a NUL character in a string");
+	if (memchr(value, '\0', length)) {
+		code = element_fault(r, n, mistake_at(r, ev, "a NUL character in a string"));
+		length = strlen(value);
+	}
+	if (code == 0 && !is_as_written(r, n))
+		code = element_fault(r, n, mistake_at(r, ev, "bytes that are not UTF-8, or control characters"));
+	if (code < 0)
+		return code;
 	char *text = arena_text(r->doc, value, length);
 	if (!text)
 		return out_of_memory(r);
@@ -416,21 +464,12 @@ static int add_merged(struct reader *r, size_t *n, const struct yaml_node *merge
 	return 0;
 }
 
-/* Where elements are judged one by one, it is the mapping's. */
-static int keep_fault(struct reader *r, struct yaml_node *mapping)
-{
-	if (!mapping->fault)
-		mapping->fault = arena_text(r->doc, r->err->text, strlen(r->err->text));
-	r->err->text[0] = '\0';
-	return mapping->fault ? 0 : out_of_memory(r);
-}
-
 static int duplicate(struct reader *r, struct node *mapping, const struct item *first, const struct item *second)
 {
 	const struct yaml_node *k = second->node->pub.key;
 	int code = mistake(r, -EBADMSG, k->line, k->column, "the key \"%.*s\" was already given on line %u",
 		       k->text.len > 100 ? 100 : (int)k->text.len, k->text.ptr, first->node->pub.key->line);
-	return r->many ? keep_fault(r, &mapping->pub) : code;
+	return element_fault(r, &mapping->pub, code);
 }
 
 /* Keeps the first of each key, in the old order; two explicit ones are a mistake. */
@@ -488,13 +527,14 @@ static int finish_mapping(struct reader *r, struct node *mapping, const yaml_eve
 		if (!is_merge_key(m))
 			code = add_item(r, &n, (struct node *)m, 0, false);
 		else if (merge)
-			code = mistake(r, -EBADMSG, m->key->line, m->key->column,
-				       "the key \"<<\" was already given on line %u", merge->key->line);
+			code = element_fault(r, &mapping->pub,
+					     mistake(r, -EBADMSG, m->key->line, m->key->column,
+						     "the key \"<<\" was already given on line %u", merge->key->line));
 		else
 			merge = m;
 	}
 	if (code == 0 && merge)
-		code = add_merged(r, &n, merge);
+		code = element_fault(r, &mapping->pub, add_merged(r, &n, merge));
 	if (code == 0)
 		code = unique_items(r, mapping, &n);
 	return code < 0 ? code : link_items(r, mapping, ev, n);
@@ -503,9 +543,22 @@ static int finish_mapping(struct reader *r, struct node *mapping, const yaml_eve
 static int read_key(struct reader *r, const yaml_event_t *ev, unsigned depth, struct node **ret)
 {
 	int code = read_node(r, ev, depth, ret);
-	if (code == 0 && (*ret)->pub.kind != YAML_SCALAR)
-		code = mistake_at(r, ev, "a key must be a scalar");
-	return code;
+	if (code < 0 || (*ret)->pub.kind == YAML_SCALAR)
+		return code;
+	struct yaml_node *n = &(*ret)->pub;
+	code = element_fault(r, n, mistake_at(r, ev, "a key must be a scalar"));
+	if (code < 0)
+		return code;
+	/* Its text stands for it: an unknown key for whoever knows keys. */
+	size_t length = n->end - n->start < ODD_KEY_MAX ? n->end - n->start : ODD_KEY_MAX;
+	char *text = arena_text(r->doc, r->text.ptr + (n->start - r->base), length);
+	if (!text)
+		return out_of_memory(r);
+	n->kind = YAML_SCALAR;
+	n->text = (struct span){text, length};
+	n->first = NULL;
+	n->count = 0;
+	return 0;
 }
 
 static int read_members(struct reader *r, unsigned depth, struct node *mapping)
@@ -537,6 +590,8 @@ static int read_members(struct reader *r, unsigned depth, struct node *mapping)
 		mapping->weight += key->weight;
 		adopt(mapping, value);
 		value->pub.key = &key->pub;
+		if (!value->pub.fault)
+			value->pub.fault = key->pub.fault;
 		*tail = &value->pub;
 		tail = &value->pub.next;
 	}
@@ -552,7 +607,7 @@ static int read_collection(struct reader *r, const yaml_event_t *ev, unsigned de
 	if (code == 0)
 		code = new_node(r, ev, mapping ? YAML_MAPPING : YAML_SEQUENCE, ret);
 	if (code == 0)
-		code = apply_tag(r, ev, tag, &(*ret)->pub);
+		code = r->many && depth == 0 ? 0 : apply_tag(r, ev, tag, &(*ret)->pub); /* a document's own says nothing */
 	if (code == 0)
 		code = mapping ? read_members(r, depth, *ret) : read_items(r, depth, *ret);
 	if (code == 0)
@@ -560,12 +615,33 @@ static int read_collection(struct reader *r, const yaml_event_t *ev, unsigned de
 	return code;
 }
 
+/* Of a node that is not to be read: what is below it. */
+static int skip_rest(struct reader *r, const yaml_event_t *begin)
+{
+	size_t open = begin->type == YAML_MAPPING_START_EVENT || begin->type == YAML_SEQUENCE_START_EVENT;
+	while (open) {
+		yaml_event_t ev;
+		int code = next_event(r, &ev);
+		if (code < 0)
+			return code;
+		if (ev.type == YAML_MAPPING_START_EVENT || ev.type == YAML_SEQUENCE_START_EVENT)
+			open++;
+		else if (ev.type == YAML_MAPPING_END_EVENT || ev.type == YAML_SEQUENCE_END_EVENT)
+			open--;
+		yaml_event_delete(&ev);
+	}
+	return 0;
+}
+
 /* `ev` stays the caller's to delete. `depth`: levels above this node. */
 static int read_node(struct reader *r, const yaml_event_t *ev, unsigned depth, struct node **ret)
 {
-	if (depth >= YAML_MAX_DEPTH)
-		return mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
-			       "nested deeper than %d levels", YAML_MAX_DEPTH);
+	if (depth >= YAML_MAX_DEPTH) {
+		int code = mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
+				   "nested deeper than %d levels", YAML_MAX_DEPTH);
+		code = stand_in(r, ev, code, ret);
+		return code < 0 ? code : skip_rest(r, ev);
+	}
 	if (ev->type == YAML_ALIAS_EVENT)
 		return read_alias(r, ev, depth, ret);
 	if (ev->type == YAML_SCALAR_EVENT)
@@ -621,12 +697,46 @@ static int read_stream(struct reader *r)
 	}
 }
 
+/* The length of the character at `text` that libyaml takes; 0: it takes none there. */
+static size_t character_taken(const char *text, const char *end)
+{
+	size_t n = utf8_sequence(text, end);
+	uint32_t c = n ? utf8_character(text, n) : 0;
+	if (c < 0x80)
+		return c == '\t' || c == '\n' || c == '\r' || (c >= 0x20 && c < 0x7F) ? n : 0;
+	return (c >= 0xA0 || c == 0x85) && c != 0xFEFF && c != 0xFFFE && c != 0xFFFF ? n : 0;
+}
+
+/* How many bytes libyaml does not take; in `out` (NULL: none is wanted) a '?' stands for each, so that places stay. */
+static size_t yaml_bad_bytes(struct span text, char *out)
+{
+	size_t bad = 0;
+	for (size_t at = 0; at < text.len;) {
+		size_t n = character_taken(text.ptr + at, text.ptr + text.len);
+		if (n == 0 && out)
+			out[at] = '?';
+		bad += n == 0;
+		at += n ? n : 1;
+	}
+	return bad;
+}
+
 static int parse(struct yaml_doc *doc, struct span text, bool many, struct err *e)
 {
-	struct reader r = {.doc = doc, .text = text, .err = e, .many = many};
+	struct err own = {""}; /* faults are kept from here, also where the caller wants no sentence */
+	struct reader r = {.doc = doc, .text = text, .err = e ? e : &own, .many = many};
 	if (span_starts(text, SPAN_LIT("\xEF\xBB\xBF"))) {
 		r.base = 3;
 		r.text = (struct span){text.ptr + 3, text.len - 3};
+	}
+	CLEANUP(freep) char *clean = NULL;
+	if (many && yaml_bad_bytes(r.text, NULL)) {
+		clean = span_dup(r.text);
+		if (!clean)
+			return out_of_memory(&r);
+		yaml_bad_bytes(r.text, clean);
+		r.as_written = r.text.ptr;
+		r.text.ptr = clean;
 	}
 	if (!yaml_parser_initialize(&r.parser))
 		return out_of_memory(&r);

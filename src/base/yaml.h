@@ -8,7 +8,7 @@
  * Errors:    -EBADMSG with "file:line:column: …"; -EFBIG beyond a limit.
  * Refused:   duplicate keys, keys that are no scalars, tags beyond YAML's core schema, NUL characters, anything but UTF-8.
  * Limits:    YAML_MAX_DEPTH levels, YAML_MAX_NODES nodes (aliases expanded), YAML_MAX_ANCHORS anchors, one document per
- *            file (a second is an error), but for yaml_parse_all, which also keeps the first of duplicate keys and says so.
+ *            file (a second is an error), but for yaml_parse_all.
  */
 #ifndef BASE_YAML_H
 #define BASE_YAML_H
@@ -36,7 +36,7 @@ struct yaml_node {
 	const struct yaml_node *key; /* in a mapping: this item's key (a scalar) */
 	struct yaml_node *first, *next;
 	size_t count;
-	const char *fault; /* mapping read by yaml_parse_all: a key that is given twice, as a sentence with its place; else NULL */
+	const char *fault; /* read by yaml_parse_all: what is wrong with this node, as a sentence with its place; else NULL */
 };
 
 struct yaml_doc;
@@ -46,8 +46,11 @@ struct yaml_doc;
 
 /* `name` is what messages call the text. An empty text gives a document whose root is NULL. */
 int yaml_parse(const char *name, struct span text, struct yaml_doc **ret, struct err *e);
-/* The same of a text that may hold several documents (---): each root's `next` is the next document's. A key that is given
- * twice is its mapping's fault there and no error: elements are judged one by one (yaml_fault). */
+/* The same of a text that may hold several documents (---): each root's `next` is the next document's. What is refused above is its
+ * node's fault there and no error, for elements are judged one by one (yaml_fault): of keys that are given twice the first counts; null
+ * stands for what is too deep and for aliases of nothing; a key that is no scalar is its own text; other tags count as none (a document's own
+ * is no fault); '?' stands for a byte that is not UTF-8, which is no fault outside a value. Only what is no YAML, or beyond the other
+ * limits, is an error. */
 int yaml_parse_all(const char *name, struct span text, struct yaml_doc **ret, struct err *e);
 struct yaml_doc *yaml_free(struct yaml_doc *doc);
 const struct yaml_node *yaml_root(const struct yaml_doc *doc);

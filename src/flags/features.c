@@ -389,16 +389,21 @@ static int load_segment_list(struct features *f, const struct yaml_node *n, stru
 	return 0;
 }
 
+/* What is no list declares none: flags that ask for one are set aside, all others count. */
+static void take_segments(const struct features *f, const struct yaml_node *root, const struct yaml_node **ret_first,
+			  size_t *ret_count)
+{
+	if (take_list(f, root, "", "segments", ret_first, ret_count) < 0)
+		f->e->text[0] = '\0'; /* judge_document tells it */
+}
+
 static int load_segments(struct features *f)
 {
 	const struct yaml_node *root, *n;
 	size_t count = 0, all_count = 0;
 	unsigned line = 1;
-	int r = 0;
 	for (EACH_DOCUMENT(f, root)) {
-		r = take_list(f, root, "", "segments", &n, &count);
-		if (r < 0)
-			return r;
+		take_segments(f, root, &n, &count);
 		all_count += count;
 		line = count ? yaml_get(root, "segments")->line : line;
 	}
@@ -407,8 +412,8 @@ static int load_segments(struct features *f)
 	if (!all || !sorted)
 		return out_of_memory(f);
 	for (EACH_DOCUMENT(f, root)) {
-		take_list(f, root, "", "segments", &n, &count);
-		r = load_segment_list(f, n, all, sorted);
+		take_segments(f, root, &n, &count);
+		int r = load_segment_list(f, n, all, sorted);
 		if (r < 0)
 			return r;
 	}
@@ -771,6 +776,12 @@ static void judge_document(const struct features *f, const struct yaml_node *roo
 	const struct yaml_node *version = yaml_get(root, "version"), *odd = unknown_key(root, known);
 	struct span text = SPAN_LIT("");
 	bool ok = is_absent(version);
+	for (const struct yaml_node *n = root->first; n; n = n->next)
+		if (n->fault)
+			model_mistake(f->snapshot, "%s", n->fault);
+	const struct yaml_node *segments = yaml_get(root, "segments");
+	if (!is_absent(segments) && segments->kind != YAML_SEQUENCE)
+		model_mistake(f->snapshot, "%s:%u: segments: must be a list", yaml_name(f->doc), segments->line);
 	if (odd)
 		model_mistake(f->snapshot, "%s:%u: %.80s: unknown key", yaml_name(f->doc), odd->line, odd->text.ptr);
 	for (size_t i = 0; i < sizeof(versions) / sizeof(versions[0]) && !ok; i++)
@@ -861,7 +872,8 @@ int flag_snapshot_parse_features(const char *name, struct span text, enum flag_r
 int flag_snapshot_parse_namespace(const char *name, struct span text, const char *namespace_key, enum flag_rules rules,
 				  struct flag_snapshot **ret, struct err *e)
 {
-	struct features f = {.e = e};
+	struct err own = {""};
+	struct features f = {.e = e ? e : &own};
 	if (text.len > FLAG_MAX_DOCUMENT)
 		return err_set(e, -EFBIG, "%s: larger than the limit of %u bytes", name, FLAG_MAX_DOCUMENT);
 	int r = yaml_parse_all(name, text, &f.doc, e);

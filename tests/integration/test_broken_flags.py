@@ -146,3 +146,81 @@ def test_a_change_is_made_in_the_document_that_routers_read(start):
     assert (folder / "flags.yml").read_text().split("---\n")[::2] == text.split("---\n")[::2]
     assert "enabled: false" in (folder / "flags.yml").read_text().split("---\n")[1]
     assert start.run("migration-rollout", "--config", folder / "router.yml", "get", FLAG).returncode == 0
+
+
+IN_RAW = {
+    "a tag": b"description: !secret x",
+    "a tag of a mapping": b"metadata: !set {a: b}",
+    "an alias of nothing": b"description: *nothing",
+    "an alias of itself": b"metadata: &a [*a]",
+    "too deep": b"metadata: {a: " + 70 * b"[" + 70 * b"]" + b"}",
+    "a key that is no scalar": b"metadata: {[a, b]: 1}",
+    "a block key": b"metadata:\n    ? {a: b}\n    : 1",
+    "a NUL": b'description: "a\\0b"',
+    "Latin-1": b"description: caf\xe9 au lait",
+    "half a character": b"description: \xe2\x82",
+    "a control character": b"description: a\x01b",
+    "a key twice": b"description: a\n  description: b",
+    "a merge of nothing": b"<<: 1",
+}
+
+
+def raw(element, on):
+    def flag(key, more):
+        return b"- key: %s\n  enabled: true\n  %s\n  variants: [{key: 'off'}, {key: 'on'}]\n  rules:\n  - segment: everybody\n" \
+            b"    distributions: [{variant: 'off', rollout: %d}, {variant: 'on', rollout: %d}]\n" % (key.encode(), more, 100 - on, on)
+    return b"# caf\xe9\nflags:\n" + flag("before", b"name: b") + flag(ODD, element) + flag(FLAG, b"name: f") + b"segments: [{key: everybody}]\n"
+
+
+def write_bytes(path, data):
+    with open(path + ".new", "wb") as file:
+        file.write(data)
+    os.rename(path + ".new", path)
+
+
+@pytest.mark.parametrize("odd", IN_RAW)
+def test_what_is_odd_for_yaml_stays_with_its_flag_and_stops_no_rollback(start, odd):
+    router, _ = start.with_worker(config(start.origin()), c.features(c.variants(FLAG, off=100, on=0), segments=[c.everybody()]))
+    path = os.path.join(router.folder, "flags.yml")
+    assert echo(router) == "legacy"
+    write_bytes(path, raw(IN_RAW[odd], 100))
+    wait_until(lambda: echo(router) == "task", "the change to count")
+    told = start.run("migration-router", "check", router.config_path)
+    assert told.returncode == 1 and "flags.yml:" in told.stderr, told.stdout + told.stderr
+    told = start.run("migration-rollout", "--config", router.config_path, "rollback", FLAG, "--yes")
+    assert told.returncode == 0, told.stdout + told.stderr
+    wait_until(lambda: echo(router) == "legacy", "everybody on legacy")
+    with open(path, "rb") as file:
+        before, after = raw(IN_RAW[odd], 100).splitlines(), file.read().splitlines()
+    assert [b for a, b in zip(before, after) if a != b] == [b"  enabled: false"] and len(before) == len(after)
+    assert not json.loads(get(router, "/readyz"))["flags"]["failing"]
+
+
+def test_segments_that_are_no_list_are_nobodys_and_a_rollback_is_read(start):
+    router, _ = start.with_worker(config(start.origin()), c.features(c.variants(FLAG, off=0, on=100), segments=[c.everybody()]),
+                                  env=EVERYBODY_TO_TASK)
+    assert echo(router) == "task"
+    path = os.path.join(router.folder, "flags.yml")
+    write_bytes(path, raw(b"name: n", 100).replace(b"segments: [{key: everybody}]", b"segments: {a: b}"))
+    router.wait_event("flag_broken")
+    wait_until(lambda: echo(router) == "legacy", "the flag to be set aside")
+    told = start.run("migration-rollout", "--config", router.config_path, "rollback", FLAG, "--yes")
+    assert told.returncode == 0, told.stdout + told.stderr
+    told = start.run("migration-router", "check", router.config_path)
+    assert told.returncode == 1 and "segments: must be a list" in told.stderr, told.stderr
+    assert echo(router) == "legacy" and not json.loads(get(router, "/readyz"))["flags"]["failing"]
+
+
+UNREADABLE = {"a bracket": b"  name: [\n", "no list": b"flags: {a: b}\n"}
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_a_rollback_that_no_router_would_read_is_not_written(start, what):
+    folder = start.folder()
+    (folder / "router.yml").write_text(json.dumps(config(start.origin())))
+    text = raw(b"name: n", 100) + UNREADABLE[what]
+    (folder / "flags.yml").write_bytes(text)
+    told = start.run("migration-rollout", "--config", folder / "router.yml", "rollback", FLAG, "--yes")
+    assert told.returncode == 1 and "Nothing was changed." in told.stderr, told.stdout + told.stderr
+    assert "flags.yml:" in told.stderr and "last good flags" in told.stderr, told.stderr
+    assert (folder / "flags.yml").read_bytes() == text

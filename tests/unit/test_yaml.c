@@ -258,14 +258,71 @@ static void several_documents(void **state)
 	assert_null(second->next->next);
 	yaml_free(doc);
 	/* An anchor is its own document's. */
-	assert_int_equal(yaml_parse_all("t.yml", SPAN_LIT("a: &x 1\n---\nb: *x\n"), &doc, &e), -EBADMSG);
-	assert_non_null(strstr(e.text, "t.yml:3:4: "));
+	assert_int_equal(yaml_parse_all("t.yml", SPAN_LIT("a: &x 1\n---\nb: *x\n"), &doc, &e), 0);
+	assert_non_null(strstr(yaml_fault(yaml_root(doc)->next), "t.yml:3:4: an alias without an anchor"));
+	yaml_free(doc);
+}
+
+/* What is odd is the fault of its element, and what stands before and behind it is read. */
+static void a_fault_stays_with_its_element(void **state)
+{
+	static const struct {
+		const char *element, *fault;
+	} cases[] = {
+		{"!secret x", "t.yml:2:4: the tag !secret is not supported here"},
+		{"!set {a: b}", "t.yml:2:4: the tag !set is not supported here"},
+		{"{k: *x}", "t.yml:2:8: an alias without an anchor before it: *x"},
+		{"&x [*x]", "t.yml:2:8: an alias of a node that contains it"},
+		{"{[a, b]: 1}", "t.yml:2:5: a key must be a scalar"},
+		{"{? {a: b} : 1}", "t.yml:2:7: a key must be a scalar"},
+		{"{!secret k: 1}", "t.yml:2:5: the tag !secret is not supported here"},
+		{"\"x\\0y\"", "t.yml:2:4: a NUL character in a string"},
+		{"x\xffy", "t.yml:2:4: bytes that are not UTF-8, or control characters"},
+		{"\"\xe9\"", "t.yml:2:4: bytes that are not UTF-8, or control characters"},
+		{"{k\x01: 1}", "t.yml:2:5: bytes that are not UTF-8, or control characters"},
+		{"{<<: 1}", "t.yml:2:9: << merges mappings: expected one, or a list of them"},
+		{"{k: 1, k: 2}", "t.yml:2:11: the key \"k\" was already given on line 2"},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		CLEANUP(buf_releasep) struct buf text = BUF_INIT(4096);
+		CLEANUP(yaml_freep) struct yaml_doc *doc = NULL;
+		struct err e = {""};
+		buf_printf(&text, "a: 1\nb: %s\nc: last\n", cases[i].element);
+		assert_int_equal(yaml_parse_all("t.yml", buf_span(&text), &doc, &e), 0);
+		const struct yaml_node *root = yaml_root(doc), *last = yaml_get(root, "c");
+		assert_null(root->fault);
+		assert_null(yaml_fault(yaml_get(root, "a")));
+		assert_non_null(yaml_fault(yaml_get(root, "b")));
+		assert_string_equal(yaml_fault(yaml_get(root, "b")), cases[i].fault);
+		assert_null(yaml_fault(last));
+		assert_memory_equal(text.ptr + last->start, "last", last->end - last->start);
+	}
+}
+
+static void depth_is_the_fault_of_what_is_too_deep(void **state)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(4096);
+	CLEANUP(yaml_freep) struct yaml_doc *doc = NULL;
+	struct err e = {""};
+	(void)state;
+	buf_puts(&text, "a: ");
+	for (int i = 0; i < 300; i++)
+		buf_putc(&text, '[');
+	for (int i = 0; i < 300; i++)
+		buf_putc(&text, ']');
+	buf_puts(&text, "\n# \xff is nobody's value\nb: last\n");
+	assert_int_equal(yaml_parse_all("t.yml", buf_span(&text), &doc, &e), 0);
+	assert_string_equal(yaml_fault(yaml_get(yaml_root(doc), "a")), "t.yml:1:67: nested deeper than 64 levels");
+	assert_null(yaml_fault(yaml_get(yaml_root(doc), "b")));
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(several_documents),
+		cmocka_unit_test(a_fault_stays_with_its_element),
+		cmocka_unit_test(depth_is_the_fault_of_what_is_too_deep),
 		cmocka_unit_test(to_json),
 		cmocka_unit_test(mistakes_name_their_place),
 		cmocka_unit_test(places_are_bytes),

@@ -179,6 +179,26 @@ static int open_blind(struct changing *c, struct rollout_document **ret, struct 
 	return r;
 }
 
+/* What is written must be what routers read: otherwise they would go on with the last good flags, and nobody would have moved. */
+static int refuse_unread(const struct changing *c, struct span text, struct err *e)
+{
+	struct flag_snapshot *s = NULL;
+	struct err why;
+	if (c->place->flipt)
+		return 0;
+	int r = place_parse(c->place, text, &s, &why);
+	bool there = r == 0 && flag_find(s, span_of(c->arguments->flag));
+	flag_snapshot_unref(s);
+	if (r < 0)
+		return err_set(e, -EINVAL,
+			       "routers cannot read this file, with the change or without it, and go on with the "
+			       "last good flags: mend it first: %s",
+			       why.text);
+	return there ? 0
+		     : err_set(e, -EINVAL, "routers would not find the flag \"%.80s\" where it would be changed",
+			       c->arguments->flag);
+}
+
 /* From the flag's own document alone. */
 static int make_blind_draft(struct changing *c, struct buf *text, struct err *e)
 {
@@ -192,7 +212,9 @@ static int make_blind_draft(struct changing *c, struct buf *text, struct err *e)
 		r = open_blind(c, &d, e);
 	if (r == 0)
 		r = draft_plan(d, c->arguments, &c->plan, e);
-	return r < 0 ? r : rollout_apply(d, &c->plan, text, e);
+	if (r == 0)
+		r = rollout_apply(d, &c->plan, text, e);
+	return r < 0 ? r : refuse_unread(c, buf_span(text), e);
 }
 
 /* An odd flag of somebody else's, a snapshot that cannot be had, operations that disagree: none of it stops an emergency. */
@@ -205,7 +227,17 @@ static int make_draft(struct changing *c, struct buf *text, struct err *e)
 	int r = make_judged_draft(c, text, e);
 	if (r == 0 || !c->place->insist)
 		return r;
-	if (make_blind_draft(c, text, &blind) < 0)
+	int code = make_blind_draft(c, text, &blind);
+	if (code == -EINVAL && !c->place->flipt)
+		return err_set(e, code, "%s", blind.text);
+	if (code < 0 && r == -EBADMSG && !c->place->flipt) {
+		blind = *e;
+		return err_set(e, r,
+			       "%s: routers cannot read this file either and go on with the last good flags: "
+			       "mend that line first",
+			       blind.text);
+	}
+	if (code < 0)
 		return r; /* the first sentence knows more */
 	fprintf(stderr, "warning: its effect cannot be evaluated: %s\n", e->text);
 	c->blind = true;
