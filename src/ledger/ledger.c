@@ -22,8 +22,8 @@
 #define BUCKETS (1u << 16)
 #define RETRY_FIRST_MS 500
 #define RETRY_MAX_MS 15000
-#define UNSHARE_MS 200	    /* between looks whether the other processes have ended */
-#define READ_PATIENCE_MS 50 /* of a look-up in the file, which somebody waits for */
+#define UNSHARE_MS 200			/* between looks whether the other processes have ended */
+#define READ_PATIENCE_MS 50		/* of a look-up in the file, which somebody waits for */
 #define REMOVALS_MAX (2 * LEDGER_QUEUE) /* that wait for the file; more are refused */
 
 /* --- in memory
@@ -77,7 +77,7 @@ struct ledger {
 	bool shared; /* other processes write the file, too: it is asked, not the memory */
 	bool held;   /* so it stays, whether others are seen or not */
 	bool let_go; /* it was held until now */
-	bool torn;   /* shared, and another file came in its place: what is not there may be in somebody's memory */
+	bool torn; /* shared, and another file came in its place: what is not there may be in somebody's memory */
 	struct ledger_share *share; /* its marks. NULL: there is none, and no sharing */
 	char last_error[ERR_TEXT_MAX];
 	/* under reader_lock, which is taken before the other one */
@@ -208,18 +208,25 @@ static void close_reader(struct ledger *l)
 
 static int open_reader(struct ledger *l, struct err *e)
 {
-	struct db_options o = {.path = l->path, .read_only = true, .busy_timeout_ms = READ_PATIENCE_MS, .application_id = APPLICATION_ID};
+	struct db_options o = {.path = l->path,
+			       .read_only = true,
+			       .busy_timeout_ms = READ_PATIENCE_MS,
+			       .application_id = APPLICATION_ID};
 	int r = l->reader ? 0 : db_open(&o, &l->reader, e);
 	if (r == 0 && !l->select)
-		r = db_prepare(l->reader, "SELECT backend, task_id, created_us FROM entries WHERE \"group\" = ?1 AND key = ?2",
-			       &l->select, e);
+		r = db_prepare(
+			l->reader,
+			"SELECT backend, task_id, created_us FROM entries WHERE \"group\" = ?1 AND key = ?2",
+			&l->select, e);
 	if (r == 0 && !l->select_group)
-		r = db_prepare(l->reader, "SELECT 1 FROM entries WHERE \"group\" = ?1 LIMIT 1", &l->select_group, e);
+		r = db_prepare(l->reader, "SELECT 1 FROM entries WHERE \"group\" = ?1 LIMIT 1",
+			       &l->select_group, e);
 	return r;
 }
 
 /* The row of that key, or with SPAN_NONE any row of the group. 1 = there is one, 0 = none, <0 = it cannot be told. */
-static int read_row(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret, struct err *e)
+static int read_row(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret,
+		    struct err *e)
 {
 	int r = open_reader(l, e);
 	if (r < 0)
@@ -235,7 +242,8 @@ static int read_row(struct ledger *l, struct span group, struct span key, struct
 		ret->created_us = db_column_int64(s, 2);
 	}
 	db_reset(s);
-	return r == 0 && db_moved(l->reader) ? err_set(e, -ESTALE, "%s: was deleted or replaced", l->path) : r;
+	return r == 0 && db_moved(l->reader) ? err_set(e, -ESTALE, "%s: was deleted or replaced", l->path)
+					     : r;
 }
 
 static int ask_file(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret)
@@ -257,7 +265,8 @@ static int ask_file(struct ledger *l, struct span group, struct span key, struct
 }
 
 /* Under lock. What memory knows, sure or not. */
-static enum ledger_answer recall(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret)
+static enum ledger_answer recall(struct ledger *l, struct span group, struct span key,
+				 struct ledger_entry *ret)
 {
 	const struct slot *s = *find(l, group, key, hash_of(l, group, key));
 	if (!s)
@@ -279,7 +288,8 @@ static bool is_being_removed(struct ledger *l, struct span group, struct span ke
 	return others || ledger_share_own(l->share, group, key);
 }
 
-static enum ledger_answer look_into_file(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret)
+static enum ledger_answer look_into_file(struct ledger *l, struct span group, struct span key,
+					 struct ledger_entry *ret)
 {
 	int r = ask_file(l, group, key, ret);
 	if (r != 0)
@@ -819,7 +829,8 @@ static void begin_share(struct ledger *l)
 {
 	struct err e;
 	if (ledger_share_open(l->path, &l->share, &e) < 0) {
-		log_warn("ledger_unshareable", LOG_STR("error", e.text), LOG_STR("effect", "nobody can take over without a gap"));
+		log_warn("ledger_unshareable", LOG_STR("error", e.text),
+			 LOG_STR("effect", "nobody can take over without a gap"));
 		return;
 	}
 	l->shared = !ledger_share_alone(l->share);
@@ -900,7 +911,8 @@ void ledger_status(struct ledger *l, struct ledger_status *ret)
 int ledger_share(struct ledger *l, struct err *e)
 {
 	if (!l->share || ledger_share_moved(l->share))
-		return err_set(e, -ESTALE, "%s-pending: could not be made, or was deleted or replaced", l->path);
+		return err_set(e, -ESTALE, "%s-pending: could not be made, or was deleted or replaced",
+			       l->path);
 	pthread_mutex_lock(&l->reader_lock);
 	int r = open_reader(l, e);
 	if (r < 0)

@@ -97,7 +97,8 @@ bool ledger_share_alone(const struct ledger_share *s)
 bool ledger_share_moved(const struct ledger_share *s)
 {
 	struct stat ours, there;
-	return fstat(s->fd, &ours) < 0 || stat(s->path, &there) < 0 || ours.st_dev != there.st_dev || ours.st_ino != there.st_ino;
+	return fstat(s->fd, &ours) < 0 || stat(s->path, &there) < 0 || ours.st_dev != there.st_dev ||
+	       ours.st_ino != there.st_ino;
 }
 
 void ledger_share_mark(struct ledger_share *s, struct span group, struct span key)

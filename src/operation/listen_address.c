@@ -123,7 +123,7 @@ static int bind_one(const char *text, const union listen_address *a, bool reuse_
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over this part and the next one */
 static struct {
-	int fd; /* its acceptor's */
+	int fd;	      /* its acceptor's */
 	ino_t socket; /* several descriptors may be of the same: threads that share one */
 	uint64_t id;
 	bool outlives;
@@ -173,7 +173,8 @@ int listen_address_collect(struct listen_handed *out, size_t max, size_t *ret_n)
 		if (fd < 0)
 			r = -errno;
 		else
-			out[(*ret_n)++] = (struct listen_handed){.fd = fd, .id = opened[i].id, .outlives = opened[i].outlives};
+			out[(*ret_n)++] = (struct listen_handed){
+				.fd = fd, .id = opened[i].id, .outlives = opened[i].outlives};
 	}
 	pthread_mutex_unlock(&lock);
 	return r;
@@ -263,7 +264,8 @@ static bool bound_alike(int a, int b)
 	socklen_t n = sizeof(x), m = sizeof(y);
 	memset(&x, 0, sizeof(x));
 	memset(&y, 0, sizeof(y));
-	return getsockname(a, &x.any, &n) == 0 && getsockname(b, &y.any, &m) == 0 && n == m && memcmp(&x, &y, n) == 0;
+	return getsockname(a, &x.any, &n) == 0 && getsockname(b, &y.any, &m) == 0 && n == m &&
+	       memcmp(&x, &y, n) == 0;
 }
 
 /* Under lock. Until now all that was adopted was the other process's. */
@@ -285,7 +287,8 @@ size_t listen_address_adopted(uint64_t *ids, size_t max)
 		struct inherited *h = &inherited[i];
 		if (h->id && h->uses && n < max)
 			ids[n++] = h->id;
-		if (h->id && !h->outlives) { /* its listeners have their own descriptors; this one would keep it open beyond them */
+		if (h->id &&
+		    !h->outlives) { /* its listeners have their own descriptors; this one would keep it open beyond them */
 			close(h->fd);
 			continue;
 		}
@@ -322,7 +325,8 @@ static struct inherited *find_inherited(const char *text)
 	if (n_inherited == 0 || listen_address_parse(text, &a, NULL) < 0)
 		return NULL;
 	for (size_t i = 0; i < n_inherited; i++)
-		if (is_bound_to(inherited[i].fd, &a, text[0] == '*') && (!least || inherited[i].uses < least->uses))
+		if (is_bound_to(inherited[i].fd, &a, text[0] == '*') &&
+		    (!least || inherited[i].uses < least->uses))
 			least = &inherited[i];
 	return least;
 }

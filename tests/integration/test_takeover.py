@@ -360,7 +360,7 @@ class Pins(Place):
         process may make that unknown for a moment, wrong it is never."""
         def told():
             answer = self.call(*call, over=over.pop() if over else None)
-            return None if answer.status == 503 and b"cannot be told at the moment" in answer.body else answer
+            return None if answer.status == 503 and b"Side unknown" in answer.body else answer
         answer = wait_until(told, "the side to be known")
         assert answer.status == 200, answer.body
         return "legacy" if answer.body == b"legacy" else "task"

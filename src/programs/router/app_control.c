@@ -50,7 +50,8 @@ int control_listen(const char *data_dir, int *ret_fd, struct err *e)
 	struct sockaddr_un a = address_of(folder, NEW_NAME);
 	unlinkat(folder, NEW_NAME, 0);
 	fchmod(fd, 0600); /* before it is there, so that there is no moment without it */
-	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || fchmodat(folder, NEW_NAME, 0600, 0) < 0 || listen(fd, 4) < 0)
+	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || fchmodat(folder, NEW_NAME, 0600, 0) < 0 ||
+	    listen(fd, 4) < 0)
 		return fail(data_dir, "listen", e);
 	*ret_fd = steal_fd(&fd);
 	return 0;
@@ -135,7 +136,8 @@ union descriptors {
 	char room[CMSG_SPACE((CONTROL_AT_ONCE + 1) * sizeof(int))];
 };
 
-static void put_descriptors(const struct control_message *m, bool with_lock, union descriptors *d, struct msghdr *h)
+static void put_descriptors(const struct control_message *m, bool with_lock, union descriptors *d,
+			    struct msghdr *h)
 {
 	int fds[CONTROL_AT_ONCE + 1];
 	size_t n = 0;
@@ -189,8 +191,9 @@ static bool is_whole(const struct packet *p, ssize_t length, size_t n_fds)
 {
 	if (length != (ssize_t)sizeof(*p) || memcmp(p->magic, magic, sizeof(magic)) != 0)
 		return false;
-	return p->kind >= CONTROL_ASK && p->kind <= CONTROL_FAILED && p->n_sockets <= CONTROL_AT_ONCE && p->n_ids <= CONTROL_SOCKETS_MAX &&
-	       n_fds == p->n_sockets + (p->with_lock != 0) && !p->text[sizeof(p->text) - 1];
+	return p->kind >= CONTROL_ASK && p->kind <= CONTROL_FAILED && p->n_sockets <= CONTROL_AT_ONCE &&
+	       p->n_ids <= CONTROL_SOCKETS_MAX && n_fds == p->n_sockets + (p->with_lock != 0) &&
+	       !p->text[sizeof(p->text) - 1];
 }
 
 static void unpack(const struct packet *p, const int *fds, struct control_message *m)
@@ -204,7 +207,8 @@ static void unpack(const struct packet *p, const int *fds, struct control_messag
 	memcpy(m->text, p->text, sizeof(m->text));
 	memcpy(m->ids, p->ids, m->n_ids * sizeof(m->ids[0]));
 	for (size_t i = 0; i < m->n_sockets; i++)
-		m->sockets[i] = (struct listen_handed){.fd = fds[i], .id = p->ids[i], .outlives = p->outlives[i] != 0};
+		m->sockets[i] = (struct listen_handed){
+			.fd = fds[i], .id = p->ids[i], .outlives = p->outlives[i] != 0};
 }
 
 int control_receive(int fd, struct control_message *ret, struct err *e)
@@ -215,8 +219,11 @@ int control_receive(int fd, struct control_message *ret, struct err *e)
 	int fds[CONTROL_AT_ONCE + 1];
 	union descriptors d;
 	struct iovec v = {.iov_base = p, .iov_len = sizeof(*p)};
-	struct msghdr h = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = d.room, .msg_controllen = sizeof(d.room)};
+	struct msghdr h = {
+		.msg_iov = &v, .msg_iovlen = 1, .msg_control = d.room, .msg_controllen = sizeof(d.room)};
 	ssize_t n = recvmsg(fd, &h, MSG_CMSG_CLOEXEC);
+	if (n < 0 && errno == ECONNRESET) /* told before what was sent ahead of it, once */
+		n = recvmsg(fd, &h, MSG_CMSG_CLOEXEC);
 	if (n == 0 || (n < 0 && errno == ECONNRESET))
 		return err_set(e, -EPIPE, "it has ended");
 	if (n < 0)

@@ -32,8 +32,8 @@ int control_peer(int fd, pid_t *ret_pid, struct err *e);
 
 enum control_kind {
 	CONTROL_ASK = 1, /* new: may I? text: version */
-	CONTROL_OFFER,	 /* old: some of the sockets, and with the first message the lock, when there is one */
-	CONTROL_REFUSE,	 /* old: text: why */
+	CONTROL_OFFER,	/* old: some of the sockets, and with the first message the lock, when there is one */
+	CONTROL_REFUSE, /* old: text: why */
 	CONTROL_SERVING, /* new: accepts; ids: what it has taken */
 	CONTROL_FAILED,	 /* new: gives up; text: why */
 };

@@ -60,6 +60,8 @@ static int receive_offer(struct takeover *t, struct err *e)
 {
 	struct app *a = t->app;
 	int r = send_text(t->old, t, CONTROL_ASK, PROJECT_VERSION, e);
+	if (r == -EPIPE || r == -ECONNRESET) /* it has said no and closed already: its answer is there */
+		r = 0;
 	for (bool last = false; r == 0 && !last;) {
 		r = control_receive(t->old, &t->message, e);
 		if (r < 0)
@@ -67,7 +69,8 @@ static int receive_offer(struct takeover *t, struct err *e)
 		if (t->message.kind != CONTROL_OFFER) {
 			control_close_sockets(&t->message);
 			return err_set(e, -EBUSY, "process %ld lets nobody take over: %s", (long)t->old_pid,
-				       t->message.kind == CONTROL_REFUSE ? t->message.text : "it speaks otherwise");
+				       t->message.kind == CONTROL_REFUSE ? t->message.text
+									 : "it speaks otherwise");
 		}
 		for (size_t i = 0; i < t->message.n_sockets; i++)
 			listen_address_adopt(&t->message.sockets[i]);
@@ -121,7 +124,8 @@ int takeover_lock(struct app *a, bool wanted, struct err *e)
 		}
 		if (locked == 0) /* where there are no locks, nobody at the socket is nobody */
 			return 0;
-		err_set(e, -EBUSY, "%s: another router works in this data folder, and nobody can take over from it: %s",
+		err_set(e, -EBUSY,
+			"%s: another router works in this data folder, and nobody can take over from it: %s",
 			a->config->data_dir, why.text);
 		usleep(BETWEEN_TRIES_US);
 	}
@@ -155,7 +159,8 @@ static int await_knowledge(struct app *a, struct err *e)
 	int64_t until = clock_mono_ms() + PREPARE_MS;
 	if (loop_timer_new(a->loop, tick, NULL, &t) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
-	while (!a->draining && clock_mono_ms() < until && !old_is_gone(a) && !(app_has_flags(a) && knows_backends(a))) {
+	while (!a->draining && clock_mono_ms() < until && !old_is_gone(a) &&
+	       !(app_has_flags(a) && knows_backends(a))) {
 		if (!loop_timer_active(t))
 			loop_timer_start(t, TICK_MS);
 		loop_run_once(a->loop);
@@ -164,7 +169,9 @@ static int await_knowledge(struct app *a, struct err *e)
 	if (a->draining)
 		return err_set(e, -EINTR, "asked to stop while starting");
 	if (!app_has_flags(a) && !old_is_gone(a)) /* else anything is better than nobody */
-		return err_set(e, -ENODATA, "no flags within %d s; the router that runs may have its last good ones", PREPARE_MS / 1000);
+		return err_set(e, -ENODATA,
+			       "no flags within %d s; the router that runs may have its last good ones",
+			       PREPARE_MS / 1000);
 	return 0;
 }
 
@@ -231,7 +238,8 @@ static void cancel(struct takeover *t, const char *why)
 	if (!asked)
 		return;
 	ledger_unshare(t->app->ledger);
-	log_warn("takeover_failed", LOG_INT("by_pid", pid), LOG_STR("error", why), LOG_STR("effect", "this router serves on"));
+	log_warn("takeover_failed", LOG_INT("by_pid", pid), LOG_STR("error", why),
+		 LOG_STR("effect", "this router serves on"));
 }
 
 static int send_offer(struct takeover *t, struct err *e)
@@ -361,7 +369,8 @@ static int listen_for_next(struct app *a, struct err *e)
 	int r = control_listen(a->config->data_dir, &t->listening, e);
 	if (r == 0 && (r = loop_timer_new(a->loop, on_patience, t, &t->patience)) < 0)
 		err_set(e, r, "out of memory");
-	if (r == 0 && (r = loop_watch_new(a->loop, t->listening, LOOP_READ, on_connection, t, &t->listening_watch)) < 0)
+	if (r == 0 &&
+	    (r = loop_watch_new(a->loop, t->listening, LOOP_READ, on_connection, t, &t->listening_watch)) < 0)
 		err_set(e, r, "%s", strerror(-r));
 	return r;
 }
@@ -380,7 +389,8 @@ int takeover_serve(struct app *a, struct err *e)
 	if (listens == 0)
 		listens = control_publish(a->config->data_dir, &why);
 	if (listens < 0)
-		log_warn("takeover_unavailable", LOG_STR("error", why.text), LOG_STR("effect", "the next restart has a gap"));
+		log_warn("takeover_unavailable", LOG_STR("error", why.text),
+			 LOG_STR("effect", "the next restart has a gap"));
 	return 0;
 }
 

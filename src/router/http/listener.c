@@ -1194,7 +1194,8 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
 	*context = NULL;
 	c->exchange = NULL;
 	sweep_start(c->listener->sweep, &c->limit, LIMIT_IDLE);
-	if (c->listener->quiesced && !c->listener->patient && !c->linger) /* else it is told with its next answer */
+	/* While it is patient, the client is told with its next answer. */
+	if (c->listener->quiesced && !c->listener->patient && !c->linger)
 		hang_up(c);
 	if (x->response)
 		MHD_destroy_response(x->response);
