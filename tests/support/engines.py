@@ -192,12 +192,14 @@ class Celery(Engine):
         visibility timeout of the broker (1 h): here at once, by kombu's own hand."""
         wait_until(lambda: self.worker.process.poll() is not None or self.connections() > self.connected,
                    "the worker to end, or to be connected again", PATIENCE * 2)
-        if self.worker.process.poll() is None:
-            return  # it has put them back itself
-        self.start_worker()
+        self.worker.stop()  # one that is connected again may take nothing any more
+        # Before the next worker is there: it would hold the lock for this now and then, and reserve anew what is not to come back again.
         with self.worker.app.connection_for_read() as connection:
             connection.transport_options = {"visibility_timeout": 0}
-            connection.default_channel.qos.restore_visible()
+            channel = connection.default_channel
+            wait_until(lambda: channel.qos.restore_visible() or not channel.client.zcard(channel.unacked_index_key),
+                       "what the worker had reserved to be back in the queue")
+        self.start_worker()
 
 
 class Temporal(Engine):
