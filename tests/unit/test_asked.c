@@ -6,7 +6,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 
-#include "rollout/asked.h"
+#include "flags/asked.h"
 
 #define CONSTRAINT(type, operator, value) \
 	"flags: [{key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{segment: {key: s, value: true}}]}]\n" \

@@ -10,9 +10,9 @@
 
 #include "base/crypto.h"
 #include "base/file.h"
+#include "flags/asked.h"
 #include "flags/print.h"
 #include "flags/source/carry.h"
-#include "rollout/asked.h"
 
 static void lost_flags_are_carried(void **state)
 {

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "rollout/asked.h"
+#include "flags/asked.h"
 
 #define KEY_MAX 128 /* longer keys are not compared */
 #define NEAR_MAX 5

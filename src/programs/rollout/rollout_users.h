@@ -6,7 +6,7 @@
 #ifndef PROGRAMS_ROLLOUT_ROLLOUT_USERS_H
 #define PROGRAMS_ROLLOUT_ROLLOUT_USERS_H
 
-#include "rollout/asked.h"
+#include "flags/asked.h"
 #include "rollout/rollout.h"
 #include "router/decide.h"
 

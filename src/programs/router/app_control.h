@@ -7,8 +7,8 @@
  *            socket's path must not be longer than 107 bytes.
  * Errors:    -errno with a sentence.
  */
-#ifndef APP_CONTROL_H
-#define APP_CONTROL_H
+#ifndef PROGRAMS_ROUTER_APP_CONTROL_H
+#define PROGRAMS_ROUTER_APP_CONTROL_H
 
 #include <stddef.h>
 #include <stdint.h>

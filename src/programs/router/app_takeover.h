@@ -15,8 +15,8 @@
  *            waits in the old one's when it closes would be reset.
  * Threads:   the control loop's.
  */
-#ifndef APP_TAKEOVER_H
-#define APP_TAKEOVER_H
+#ifndef PROGRAMS_ROUTER_APP_TAKEOVER_H
+#define PROGRAMS_ROUTER_APP_TAKEOVER_H
 
 #include "programs/router/app_status.h"
 

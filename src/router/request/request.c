@@ -10,7 +10,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "rollout/asked.h"
+#include "flags/asked.h"
 #include "router/forward.h"
 #include "router/http/guesses.h"
 #include "router/problem.h"

@@ -4,8 +4,8 @@
  * Why:       whoever judges recorded identities must know where an answer hangs on something that was not recorded.
  * Threads:   pure; the snapshot is immutable.
  */
-#ifndef ROLLOUT_ASKED_H
-#define ROLLOUT_ASKED_H
+#ifndef FLAGS_ASKED_H
+#define FLAGS_ASKED_H
 
 #include "flags/flags.h"
 

@@ -1,4 +1,4 @@
-#include "rollout/asked.h"
+#include "flags/asked.h"
 
 #include <stdio.h>
 
