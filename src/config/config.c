@@ -1,78 +1,10 @@
 #include "config/config_reader.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
-
-/* A configuration with what it owns. */
-struct memory {
-	struct memory *next;
-	_Alignas(max_align_t) char bytes[];
-};
-
-struct whole {
-	struct config pub; /* first: a public configuration is one of these */
-	atomic_uint refs;
-	struct yaml_doc *doc; /* names and texts point into it */
-	struct memory *memory;
-};
-
-void *config_memory(struct config_reader *r, size_t n)
-{
-	struct whole *w = (struct whole *)r->config;
-	struct memory *m = calloc(1, sizeof(*m) + n);
-	if (!m) {
-		r->out_of_memory = true;
-		return NULL;
-	}
-	m->next = w->memory;
-	w->memory = m;
-	return m->bytes;
-}
-
-/* --- life ---------------------------------------------------------------------------------------------------------- */
-
-static void release_operation(struct operation *op)
-{
-	template_free(op->task.args);
-	template_free(op->task.kwargs);
-	response_template_free(op->task.response);
-	response_template_free(op->error);
-	template_free(op->legacy_body);
-	response_template_free(op->legacy_response);
-}
-
-static void whole_free(struct whole *w)
-{
-	for (size_t i = 0; i < w->pub.n_services; i++)
-		for (size_t j = 0; j < w->pub.services[i].n_operations; j++)
-			release_operation(&w->pub.services[i].operations[j]);
-	while (w->memory) {
-		struct memory *next = w->memory->next;
-		free(w->memory);
-		w->memory = next;
-	}
-	yaml_free(w->doc);
-	free(w);
-}
-
-struct config *config_ref(const struct config *c)
-{
-	struct whole *w = (struct whole *)c;
-	atomic_fetch_add_explicit(&w->refs, 1, memory_order_relaxed);
-	return &w->pub;
-}
-
-struct config *config_unref(const struct config *c)
-{
-	struct whole *w = (struct whole *)c;
-	if (w && atomic_fetch_sub_explicit(&w->refs, 1, memory_order_acq_rel) == 1)
-		whole_free(w);
-	return NULL;
-}
 
 /* --- reading ------------------------------------------------------------------------------------------------------- */
 
@@ -178,7 +110,7 @@ static char *folder_of(const char *name)
 
 typedef void config_read(struct config_reader *r, const struct yaml_node *node);
 
-static int parse_whole(struct whole *w, const char *name, struct span text, struct config_reader *r, config_read *read)
+static int parse_whole(struct config_whole *w, const char *name, struct span text, struct config_reader *r, config_read *read)
 {
 	struct err e = {""};
 	int code = yaml_parse(name, text, &w->doc, &e);
@@ -197,7 +129,7 @@ static int parse_whole(struct whole *w, const char *name, struct span text, stru
 static int parse_by(const char *name, struct span text, const char *(*getenv_fn)(const char *), struct buf *problems,
 		    config_read *read, struct config **ret)
 {
-	struct whole *w = calloc(1, sizeof(*w));
+	struct config_whole *w = calloc(1, sizeof(*w));
 	CLEANUP(freep) char *folder = folder_of(name);
 	if (!w || !folder) {
 		free(w);
@@ -210,7 +142,7 @@ static int parse_by(const char *name, struct span text, const char *(*getenv_fn)
 	if (code == 0)
 		*ret = &w->pub;
 	else
-		whole_free(w);
+		config_whole_free(w);
 	return code;
 }
 
@@ -242,46 +174,4 @@ int config_load(const char *path, const char *(*getenv_fn)(const char *), struct
 int config_load_flags(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct config **ret)
 {
 	return load_by(path, getenv_fn, problems, read_flags_only, ret);
-}
-
-/* --- look-ups ------------------------------------------------------------------------------------------------------ */
-
-const struct backend_config *config_backend(const struct config *c, struct span name)
-{
-	for (size_t i = 0; i < c->n_backends; i++)
-		if (span_eq(c->backends[i].name, name))
-			return &c->backends[i];
-	return NULL;
-}
-
-const struct service *config_service(const struct config *c, struct span name)
-{
-	for (size_t i = 0; i < c->n_services; i++)
-		if (span_eq(c->services[i].name, name))
-			return &c->services[i];
-	return NULL;
-}
-
-const struct operation *service_operation(const struct service *s, struct span name)
-{
-	for (size_t i = 0; i < s->n_operations; i++)
-		if (span_eq(s->operations[i].name, name))
-			return &s->operations[i];
-	return NULL;
-}
-
-struct span backend_setting(const struct backend_config *b, const char *key)
-{
-	for (size_t i = 0; i < b->n_settings; i++)
-		if (span_is(b->settings[i].key, key))
-			return b->settings[i].value;
-	return SPAN_NONE;
-}
-
-bool config_trusts_peer(const struct config *c, const struct sockaddr *peer, socklen_t peer_length)
-{
-	for (size_t i = 0; i < c->trusted_proxies.n_cidr; i++)
-		if (cidr_contains(&c->trusted_proxies.ranges[i], peer, peer_length))
-			return true;
-	return false;
 }

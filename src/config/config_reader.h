@@ -9,6 +9,8 @@
 #ifndef CONFIG_CONFIG_READER_H
 #define CONFIG_CONFIG_READER_H
 
+#include <stdatomic.h>
+
 #include "base/buf.h"
 #include "base/yaml.h"
 #include "config/config.h"
@@ -22,6 +24,16 @@ struct config_reader {
 	unsigned mistakes;
 	bool out_of_memory;
 };
+
+/* What a configuration really is (config_memory.c). */
+struct config_piece;
+struct config_whole {
+	struct config pub; /* first: a public configuration is one of these */
+	atomic_uint refs;
+	struct yaml_doc *doc; /* names and texts point into it */
+	struct config_piece *memory;
+};
+void config_whole_free(struct config_whole *w);
 
 /* A value and the way to it. Lives on the stack of who reads; `up` outlives it. */
 struct place {

@@ -1,17 +1,7 @@
-/* `task:` and `auth:` of an operation: what it becomes on the task side, and who may ask for it. */
+/* `task:` of an operation: what it becomes on the task side. */
 #include "config/config_reader.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-
-#include "base/file.h"
-
-#define TOKENS_MAX_FILE (1u << 20)
 #define DAY_MS 86400000ull
-
-/* --- task ---------------------------------------------------------------------------------------------------------- */
 
 static void check_backend(const struct place *task, const struct operation *op)
 {
@@ -99,100 +89,4 @@ void read_task(const struct place *p, struct operation *op)
 	check_arguments(p, op);
 	check_forgotten(p, op);
 	check_backend(p, op);
-}
-
-/* --- auth ---------------------------------------------------------------------------------------------------------- */
-
-struct tokens {
-	const struct place *place;
-	const char *path;
-	struct auth *auth;
-	size_t capacity;
-};
-
-/* The line is not repeated: somebody may have put a token itself there. */
-static void add_hash(struct tokens *t, struct span line, unsigned number)
-{
-	const char *comment = line.len ? memchr(line.ptr, '#', line.len) : NULL;
-	if (comment)
-		line.len = (size_t)(comment - line.ptr);
-	line = span_trim(line);
-	if (line.len == 0)
-		return;
-	if (!sha256_hex_valid(line)) {
-		place_mistake(t->place, "%s:%u: expected the SHA-256 of a token in 64 hex digits", t->path, number);
-		return;
-	}
-	char *hash = t->auth->hashes[t->auth->n_hashes++];
-	for (size_t i = 0; i < line.len; i++)
-		hash[i] = (char)(line.ptr[i] >= 'A' && line.ptr[i] <= 'F' ? line.ptr[i] | 0x20 : line.ptr[i]);
-}
-
-static int by_text(const void *a, const void *b)
-{
-	return strcmp(a, b);
-}
-
-static size_t count_lines(struct span text)
-{
-	size_t n = 1;
-	for (size_t i = 0; i < text.len; i++)
-		n += text.ptr[i] == '\n';
-	return n;
-}
-
-static void parse_tokens(struct tokens *t, struct span text)
-{
-	unsigned before = t->place->reader->mistakes, number = 0;
-	/* A hash per line at most, and each takes a line of 64 characters. */
-	t->auth->hashes = config_memory(t->place->reader, (count_lines(text) + 1) * sizeof(*t->auth->hashes));
-	if (!t->auth->hashes)
-		return;
-	while (text.len) {
-		const char *end = memchr(text.ptr, '\n', text.len);
-		size_t length = end ? (size_t)(end - text.ptr) : text.len;
-		struct span line = {text.ptr, length && text.ptr[length - 1] == '\r' ? length - 1 : length};
-		add_hash(t, line, ++number);
-		text.ptr += length + (end != NULL);
-		text.len -= length + (end != NULL);
-	}
-	qsort(t->auth->hashes, t->auth->n_hashes, sizeof(*t->auth->hashes), by_text);
-	if (t->auth->n_hashes == 0 && t->place->reader->mistakes == before)
-		place_mistake(t->place, "%s contains no hashes; every request would be rejected", t->path);
-}
-
-static void read_tokens(const struct place *p, struct auth *ret)
-{
-	const char *path;
-	struct stat st;
-	if (!value_file(p, &path))
-		return;
-	/* A named pipe or a device would block, or never end. */
-	if (stat(path, &st) != 0 || !S_ISREG(st.st_mode)) {
-		place_mistake(p, "%s: not a regular file", path);
-		return;
-	}
-	CLEANUP(buf_releasep) struct buf text = BUF_INIT(TOKENS_MAX_FILE + (128u << 10));
-	struct err e = {""};
-	if (file_read(path, TOKENS_MAX_FILE, &text, &e) < 0) {
-		place_mistake(p, "%s", e.text);
-		return;
-	}
-	ret->file = span_of(path);
-	parse_tokens(&(struct tokens){.place = p, .path = path, .auth = ret}, buf_span(&text));
-}
-
-void read_auth(const struct place *auth, const struct place *tokens, struct auth *ret)
-{
-	static const char *const kinds[] = {"none", "bearer"};
-	size_t which;
-	if (!value_choice(auth, kinds, 2, &which))
-		return;
-	ret->kind = which == 0 ? AUTH_NONE : AUTH_BEARER;
-	if (ret->kind == AUTH_NONE)
-		return;
-	if (!tokens->node)
-		place_mistake(auth, "bearer needs \"tokens\": a file of SHA-256 hashes, here or on a level above");
-	else
-		read_tokens(tokens, ret);
 }
