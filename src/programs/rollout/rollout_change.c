@@ -53,11 +53,6 @@ static bool same_plan(const struct rollout_plan *a, const struct rollout_plan *b
 	return true;
 }
 
-bool arguments_are_emergency(const struct rollout_arguments *a)
-{
-	return a->percent == 0 || strcmp(a->command, "rollback") == 0 || strcmp(a->command, "disable") == 0;
-}
-
 static void show_blind(const struct changing *c)
 {
 	printf("%s in %s\n", c->arguments->flag, c->place->name);

@@ -149,15 +149,6 @@ int place_read_document(struct rollout_place *p, const char *flag, struct err *e
 	return p->version == 2 ? flipt_read_v2(p, flag, e) : flipt_read_v1(p, flag, e);
 }
 
-enum flag_rules place_rules(const struct rollout_place *p)
-{
-	if (p->flipt && p->server.known)
-		return flag_rules_of_server(p->server.major, p->server.minor);
-	if (p->flipt && p->version == 1)
-		return FLAG_RULES_V1;
-	return p->flipt && p->config->flags.rules == FLAG_RULES_V1 ? FLAG_RULES_V2 : p->config->flags.rules;
-}
-
 int place_parse(const struct rollout_place *p, struct span text, struct flag_snapshot **ret, struct err *e)
 {
 	enum flag_rules rules = place_rules(p);

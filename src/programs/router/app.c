@@ -14,8 +14,8 @@
 #include "base/log.h"
 #include "legacy/legacy.h"
 #include "operation/listen_address.h"
+#include "programs/router/app_internal.h"
 #include "programs/router/app_registration.h"
-#include "programs/router/app_status.h"
 #include "programs/router/app_takeover.h"
 #include "router/http/guesses.h"
 #include "router/http/listener.h"
@@ -27,24 +27,6 @@
 #define FAIL_FAST_MS 15000 /* how long start-up waits for the backends */
 
 /* --- flags --------------------------------------------------------------------------------------------------------- */
-
-struct used_flags {
-	struct span keys[APP_USED_FLAGS_MAX];
-	size_t n;
-};
-
-static struct used_flags flags_in_use(const struct config *c);
-
-void app_broken_flags(const struct app *a, struct app_broken_flags *ret)
-{
-	struct used_flags u = flags_in_use(a->config);
-	ret->n = 0;
-	for (size_t i = 0; i < u.n && a->flags; i++) {
-		const struct flag *f = flag_find(a->flags, u.keys[i]);
-		if (f && flag_broken(f))
-			ret->keys[ret->n++] = u.keys[i];
-	}
-}
 
 static void tell_broken_flags(const struct app *a)
 {
@@ -90,33 +72,9 @@ static void flags_failed(void *arg, const char *why)
 	log_warn("flags_refresh_failed", LOG_STR("error", why), LOG_BOOL("last_good", a->flags != NULL));
 }
 
-static void add_used(struct used_flags *u, struct span key)
-{
-	size_t at = 0;
-	while (at < u->n && !span_eq(u->keys[at], key))
-		at++;
-	if (at == u->n && at < sizeof(u->keys) / sizeof(u->keys[0]))
-		u->keys[u->n++] = key;
-}
-
-/* Every flag that some decision asks for: its source must not lose one of them unnoticed. */
-static struct used_flags flags_in_use(const struct config *c)
-{
-	struct used_flags u = {.n = 0};
-	for (size_t i = 0; i < c->n_services; i++)
-		for (size_t j = 0; j < c->services[i].n_operations; j++) {
-			const struct operation *op = &c->services[i].operations[j];
-			for (size_t k = 0; k < op->n_flags; k++)
-				add_used(&u, op->flags[k]);
-		}
-	if (c->hatchet_flag.len && config_backend(c, SPAN_LIT("hatchet")))
-		add_used(&u, c->hatchet_flag);
-	return u;
-}
-
 static void use_flags(struct app *a)
 {
-	struct used_flags u = flags_in_use(a->config);
+	struct app_used_flags u = app_flags_in_use(a->config);
 	int r = a->flipt ? flipt_source_use(a->flipt, u.keys, u.n) : features_source_use(a->features, u.keys, u.n);
 	if (r < 0)
 		log_error("flags_in_use_unknown", LOG_STR("error", "out of memory"));
@@ -129,7 +87,7 @@ static int start_flags(struct app *a, struct err *e)
 	if (retired_new(a->loop, &a->retired) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
 	if (c->flags.kind == FLAG_SOURCE_FILE) {
-		struct used_flags u = flags_in_use(c);
+		struct app_used_flags u = app_flags_in_use(c);
 		struct features_source_options file = {
 			.path = c->flags.file,
 			.namespace_key = c->flags.namespace_key,
@@ -164,15 +122,7 @@ static int start_flags(struct app *a, struct err *e)
 
 bool app_has_flags(const struct app *a)
 {
-	return a->flags || flags_in_use(a->config).n == 0;
-}
-
-void app_flags_status(const struct app *a, struct flag_source_status *ret)
-{
-	if (a->flipt)
-		flipt_source_status(a->flipt, ret);
-	else
-		features_source_status(a->features, ret);
+	return a->flags || app_flags_in_use(a->config).n == 0;
 }
 
 /* --- reload and drain ---------------------------------------------------------------------------------------------- */
@@ -580,11 +530,6 @@ static void stop(struct app *a)
 	guesses_free(a->env.guesses);
 	config_unref(a->started);
 	config_unref(a->config);
-}
-
-const char *app_getenv(const char *name)
-{
-	return getenv(name);
 }
 
 int app_serve(const char *config_path, bool take_over)

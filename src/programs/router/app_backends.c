@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "programs/router/app_status.h"
+#include "programs/router/app_internal.h"
 #include "tasks/backends.h"
 #include "tasks/task_options.h"
 

@@ -10,7 +10,7 @@
 #ifndef PROGRAMS_ROUTER_APP_REGISTRATION_H
 #define PROGRAMS_ROUTER_APP_REGISTRATION_H
 
-#include "programs/router/app_status.h"
+#include "programs/router/app_internal.h"
 
 struct registration;
 

@@ -13,8 +13,8 @@
 #include "outcomes/prometheus.h"
 #include "outcomes/report.h"
 #include "outcomes/when.h"
+#include "programs/router/app_internal.h"
 #include "programs/router/app_registration.h"
-#include "programs/router/app_status.h"
 #include "router/http/acceptor.h"
 
 #define HEALTH_EVERY_MS 2000

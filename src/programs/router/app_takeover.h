@@ -18,7 +18,7 @@
 #ifndef PROGRAMS_ROUTER_APP_TAKEOVER_H
 #define PROGRAMS_ROUTER_APP_TAKEOVER_H
 
-#include "programs/router/app_status.h"
+#include "programs/router/app_internal.h"
 
 struct takeover;
 

@@ -1,11 +1,12 @@
 /*
  * The running application as its own parts see it: what app.c composes, app_backends.c starts and app_status.c shows on
- * the admin listener. Private to src/app*.c.
+ * the admin listener. Private to app*.c.
  */
-#ifndef PROGRAMS_ROUTER_APP_STATUS_H
-#define PROGRAMS_ROUTER_APP_STATUS_H
+#ifndef PROGRAMS_ROUTER_APP_INTERNAL_H
+#define PROGRAMS_ROUTER_APP_INTERNAL_H
 
 #include <stdbool.h>
+#include <stdlib.h>
 
 #include "base/crypto.h"
 #include "base/loop.h"
@@ -62,7 +63,27 @@ struct app {
 	char *outcomes_path; /* of the running recorder; a reload does not change it */
 };
 
-const char *app_getenv(const char *name); /* getenv as config_load wants it */
+/* getenv as config_load wants it. */
+static inline const char *app_getenv(const char *name)
+{
+	return getenv(name);
+}
+
+/* app_flags.c */
+void app_flags_status(const struct app *a, struct flag_source_status *ret);
+
+#define APP_USED_FLAGS_MAX 256
+struct app_used_flags {
+	struct span keys[APP_USED_FLAGS_MAX];
+	size_t n;
+};
+struct app_used_flags app_flags_in_use(const struct config *c);
+/* Flags in use that are set aside; the keys are the configuration's. */
+struct app_broken_flags {
+	struct span keys[APP_USED_FLAGS_MAX];
+	size_t n;
+};
+void app_broken_flags(const struct app *a, struct app_broken_flags *ret);
 
 /* app_backends.c: the options of each configured backend. */
 /* Makes them from the settings; connects to nothing. -EBADMSG with one line per mistake in `problems`. */
@@ -78,15 +99,6 @@ void app_backends_free(struct app *a); /* after their clients */
 void app_begin_drain(struct app *a, bool patient);
 bool app_has_flags(const struct app *a); /* or none is in use */
 void app_log_problems(const char *event, const struct buf *problems); /* one log line per line */
-void app_flags_status(const struct app *a, struct flag_source_status *ret);
-
-#define APP_USED_FLAGS_MAX 256
-/* Flags in use that are set aside; the keys are the configuration's. */
-struct app_broken_flags {
-	struct span keys[APP_USED_FLAGS_MAX];
-	size_t n;
-};
-void app_broken_flags(const struct app *a, struct app_broken_flags *ret);
 
 /* app_status.c: the admin listener. */
 int app_status_start(struct app *a, struct err *e);
