@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/clock.h"
 #include "base/json.h"
@@ -26,16 +25,10 @@ struct celery_operation {
 	/* Of a submission: */
 	bool awaited;
 	struct task_wait *ahead;       /* when its result is awaited */
-	struct celery_operation *held; /* the next one that waits for celery_submit_go_on */
+	struct celery_operation *held; /* the next one that waits for celery_go_on */
 	struct buf key, message;       /* until it is pushed */
 	char id[TASK_ID_MAX];
 };
-
-struct span celery_result_key(const struct celery_client *c, struct span id, char key[CELERY_KEY_MAX])
-{
-	int n = snprintf(key, CELERY_KEY_MAX, "%s" CELERY_RESULT_PREFIX "%.*s", c->o->result_prefix, SPAN_ARG(id));
-	return (struct span){key, n < (int)CELERY_KEY_MAX ? (size_t)n : CELERY_KEY_MAX - 1};
-}
 
 /* --- operations ---------------------------------------------------------------------------------------------------- */
 
@@ -154,8 +147,10 @@ static void push_or_refuse(struct celery_operation *op)
 	task_submit_later(&c->base, TASK_REFUSED, span_of(copy.id), &why, copy.fn.submit, copy.arg);
 }
 
-void celery_submit_go_on(struct celery_client *c)
+/* Whether results are heard is known: what waited for that goes on. */
+static void celery_go_on(void *arg)
 {
+	struct celery_client *c = arg;
 	while (c->held) {
 		struct celery_operation *op = c->held;
 		c->held = op->held;
@@ -163,12 +158,7 @@ void celery_submit_go_on(struct celery_client *c)
 			c->held_end = &c->held;
 		push_or_refuse(op);
 	}
-}
-
-/* One that is not declared is a task of its name, which the Python side makes its chain of. */
-const struct workflow_definition *celery_workflow(const struct celery_client *c, bool workflow, struct span name)
-{
-	return workflow && c->o->workflows ? registry_workflow(c->o->workflows, name) : NULL;
+	celery_pidbox_go_on(c);
 }
 
 static int write_message(const struct celery_client *c, const struct task_call *call, struct span queue, struct buf *key,
@@ -301,18 +291,6 @@ static void on_results(void *arg, enum redis_state state, const char *why)
 		celery_waits_read_again(arg);
 }
 
-int celery_connect(struct celery_client *c, const struct redis_url *url, redis_state_fn on_state, struct redis **ret, struct err *e)
-{
-	const struct redis_options o = {
-		.url = url,
-		.connect_timeout_ms = c->o->connect_timeout_ms,
-		.command_timeout_ms = c->o->command_timeout_ms,
-		.on_state = on_state,
-		.arg = c,
-	};
-	return redis_new(c->base.loop, &o, ret, e);
-}
-
 static void client_free(struct task_client *base)
 {
 	struct celery_client *c = (struct celery_client *)base;
@@ -352,7 +330,7 @@ static int client_new(struct loop *loop, const struct task_options *options, str
 	c->held_end = &c->held;
 	int r = celery_waits_init(c);
 	if (r == 0)
-		r = celery_hearing_init(c);
+		r = celery_hearing_init(c, celery_go_on, c);
 	r = r < 0 ? err_set(e, r, "out of memory") : connect_all(c, e);
 	if (r < 0) {
 		client_free(&c->base);

@@ -15,8 +15,7 @@ static void settle(struct celery_client *c, const char *why)
 	loop_timer_stop(c->hearing.limit);
 	if (!c->hearing.stays)
 		c->hearing.probe = redis_unsubscribe(c->hearing.probe);
-	celery_submit_go_on(c);
-	celery_pidbox_go_on(c);
+	c->hearing.fn(c->hearing.arg);
 }
 
 static void on_ready(void *arg)
@@ -37,8 +36,10 @@ static void on_limit(void *arg)
 	settle(c, why.text);
 }
 
-int celery_hearing_init(struct celery_client *c)
+int celery_hearing_init(struct celery_client *c, void (*fn)(void *arg), void *arg)
 {
+	c->hearing.fn = fn;
+	c->hearing.arg = arg;
 	return loop_timer_new(c->base.loop, on_limit, c, &c->hearing.limit);
 }
 

@@ -74,6 +74,8 @@ struct celery_hearing {
 	bool settled; /* it is known */
 	bool stays;   /* the probe, to know it at all times */
 	struct err why; /* "" when they can */
+	void (*fn)(void *arg); /* whenever it is known, anew too */
+	void *arg;
 };
 
 struct celery_health {
@@ -115,8 +117,11 @@ struct celery_client {
 	struct celery_check check;
 };
 
+/* celery_client.c */
 int celery_connect(struct celery_client *c, const struct redis_url *url, redis_state_fn on_state, struct redis **ret, struct err *e);
 struct span celery_result_key(const struct celery_client *c, struct span id, char key[CELERY_KEY_MAX]);
+/* NULL when it is to be submitted as a task. */
+const struct workflow_definition *celery_workflow(const struct celery_client *c, bool workflow, struct span name);
 
 /* celery_options.c */
 extern const struct task_setting celery_settings[];
@@ -135,14 +140,8 @@ void celery_wait_cancel(struct task_wait *w);
 void celery_waits_read_again(struct celery_client *c); /* the result backend is back */
 void celery_waits_drop(struct celery_client *c);
 
-/* celery.c */
-void celery_submit_go_on(struct celery_client *c); /* pushes or refuses the submissions that are held */
-
-/* NULL when it is to be submitted as a task. */
-const struct workflow_definition *celery_workflow(const struct celery_client *c, bool workflow, struct span name);
-
 /* celery_hearing.c */
-int celery_hearing_init(struct celery_client *c);
+int celery_hearing_init(struct celery_client *c, void (*fn)(void *arg), void *arg);
 /* Whether c->hearing.why can be believed. Where not, celery_hear finds it out, and what waits for it goes on then (it may be at once). */
 bool celery_hears(const struct celery_client *c);
 void celery_hear(struct celery_client *c, bool stays);

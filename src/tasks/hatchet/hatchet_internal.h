@@ -1,5 +1,6 @@
 /*
- * Between the parts of the Hatchet client: hatchet.c (settings, client, small verbs), hatchet_submit.c, hatchet_wait.c.
+ * Between the parts of the Hatchet client: hatchet.c (settings, life, small verbs) over hatchet_submit.c,
+ * hatchet_check.c and hatchet_wait.c, and these over hatchet_client.c.
  *
  * Every operation is one object that either asks (one request under way) or sleeps (its timer runs), never both. All are in the client's
  * list, so that they can be dropped with it.

@@ -1,8 +1,5 @@
 #include "tasks/worker/handler.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-
 int handler_start(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
 		  handler_done_fn done, void *arg, struct handler_run **ret, struct err *e)
 {
@@ -20,22 +17,4 @@ int handler_start(const struct handler_env *env, const struct task_definition *t
 void handler_kill(struct handler_run *run)
 {
 	run->kill(run);
-}
-
-void handler_fail(struct handler_run *run, bool unknown, struct span error, struct span detail)
-{
-	struct handler_outcome o = {.error = error, .detail = detail, .unknown = unknown};
-	run->done(run->arg, &o);
-}
-
-void handler_fail_as(struct handler_run *run, bool unknown, const struct task_definition *t, struct span detail, const char *format,
-		     ...)
-{
-	char text[512];
-	int n = snprintf(text, sizeof(text), "%.*s: ", t->name.len < 128 ? (int)t->name.len : 128, t->name.ptr);
-	va_list ap;
-	va_start(ap, format);
-	vsnprintf(text + n, sizeof(text) - (size_t)n, format, ap);
-	va_end(ap);
-	handler_fail(run, unknown, span_of(text), detail);
 }
