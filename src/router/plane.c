@@ -31,23 +31,6 @@ struct service_shared *plane_env_service(struct plane_env *env, struct span name
 	return s;
 }
 
-struct service_runtime *service_runtime_ref(struct service_runtime *s)
-{
-	s->refs++;
-	return s;
-}
-
-struct service_runtime *service_runtime_unref(struct service_runtime *s)
-{
-	if (!s || --s->refs > 0)
-		return NULL;
-	legacy_upstream_free(s->upstream);
-	route_table_free(s->routes);
-	config_unref(s->config);
-	free(s);
-	return NULL;
-}
-
 static struct service_shared *find_shared(struct plane_env *env, struct span name)
 {
 	for (size_t i = 0; i < env->n_services; i++)
@@ -519,12 +502,4 @@ bool plane_settling(const struct plane *p)
 unsigned plane_exchanges(const struct plane *p)
 {
 	return atomic_load_explicit(&p->exchanges, memory_order_relaxed);
-}
-
-struct task_client *plane_client(struct plane *p, struct span backend)
-{
-	for (size_t i = 0; i < p->env->n_backends; i++)
-		if (span_eq(p->env->backends[i].name, backend))
-			return p->clients[i];
-	return NULL;
 }

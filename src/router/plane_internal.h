@@ -1,5 +1,5 @@
 /*
- * What a request sees of its plane. Private to src/router: plane.c, request.c and the two sides.
+ * What a request sees of its plane. Private to src/router: plane.c, and the files of request/.
  */
 #ifndef ROUTER_PLANE_INTERNAL_H
 #define ROUTER_PLANE_INTERNAL_H

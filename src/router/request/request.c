@@ -1,331 +1,14 @@
 #include "router/request/request.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/checksum.h"
-#include "base/clock.h"
-#include "base/json.h"
 #include "base/log.h"
-#include "base/text.h"
 #include "flags/asked.h"
 #include "router/forward.h"
 #include "router/http/guesses.h"
-#include "router/problem.h"
 #include "router/request/shadow.h"
-
-#define FREE_REQUESTS_MAX 1024
-
-/* --- references ---------------------------------------------------------------------------------------------------- */
-
-static struct request *request_new(struct plane_listener *pl, struct exchange *x, const struct http_request *h)
-{
-	struct plane *p = pl->plane;
-	struct request *r = p->free_requests;
-	if (r) {
-		p->free_requests = r->next;
-		p->n_free_requests--;
-	} else {
-		r = malloc(sizeof(*r));
-		if (!r)
-			return NULL;
-	}
-	memset(r, 0, sizeof(*r));
-	r->plane = p;
-	r->service = service_runtime_ref(pl->current);
-	r->flags = p->flags ? flag_snapshot_ref(p->flags) : NULL;
-	r->x = x;
-	r->http = h;
-	r->refs = 1;
-	buf_init(&r->body, r->service->config->max_inspect_body);
-	buf_init(&r->answer, r->service->config->max_inspect_body);
-	r->next = p->live_requests;
-	if (r->next)
-		r->next->previous = r;
-	p->live_requests = r;
-	atomic_fetch_add_explicit(&p->exchanges, 1, memory_order_relaxed);
-	return r;
-}
-
-struct request *request_ref(struct request *r)
-{
-	r->refs++;
-	return r;
-}
-
-static void request_release(struct request *r)
-{
-	struct plane *p = r->plane;
-	if (r->next)
-		r->next->previous = r->previous;
-	if (r->previous)
-		r->previous->next = r->next;
-	else
-		p->live_requests = r->next;
-	request_drop_body(r);
-	buf_release(&r->answer);
-	buf_release(&r->input);
-	buf_release(&r->pin_key);
-	free(r->context);
-	loop_timer_free(r->timer);
-	flag_snapshot_unref(r->flags);
-	service_runtime_unref(r->service);
-}
-
-struct request *request_unref(struct request *r)
-{
-	if (--r->refs > 0)
-		return NULL;
-	struct plane *p = r->plane;
-	request_release(r);
-	if (p->n_free_requests < FREE_REQUESTS_MAX) {
-		r->next = p->free_requests;
-		p->free_requests = r;
-		p->n_free_requests++;
-	} else {
-		free(r);
-	}
-	return NULL;
-}
-
-void request_free_all(struct plane *p)
-{
-	while (p->live_requests) {
-		struct request *r = p->live_requests;
-		request_release(r);
-		free(r);
-	}
-	while (p->free_requests) {
-		struct request *r = p->free_requests;
-		p->free_requests = r->next;
-		free(r);
-	}
-}
-
-/* --- the body, held ------------------------------------------------------------------------------------------------ */
-
-void request_drop_body(struct request *r)
-{
-	buf_release(&r->body);
-	inspect_claim_release(&r->claim);
-}
-
-/* --- outcomes ------------------------------------------------------------------------------------------------------ */
-
-void request_begin(struct request *r, enum outcome_side side, enum outcome_role role, struct span backend)
-{
-	r->side = side;
-	r->role = role;
-	r->backend = backend;
-	r->error[0] = '\0';
-	r->attempting = true;
-	r->result = OUTCOME_FAILURE;
-	r->began_us = clock_wall_us();
-	r->began_mono_us = clock_mono_us();
-}
-
-void request_describe(const struct request *r, struct outcome *o)
-{
-	text_copy(r->service->service->name, o->service, sizeof(o->service));
-	text_copy(r->op ? r->op->name : SPAN_LIT("(unmapped)"), o->operation, sizeof(o->operation));
-	outcome_id(r->identity.organisation, o->organisation, sizeof(o->organisation));
-	outcome_id(r->identity.user, o->user, sizeof(o->user));
-	text_copy(r->decision.variant, o->variant, sizeof(o->variant));
-	text_copy(r->request_id, o->request_id, sizeof(o->request_id));
-	request_client(r, o->client);
-	if (o->client[0] == '-')
-		o->client[0] = '\0';
-	o->reason = (uint8_t)r->decision.reason;
-}
-
-void request_record(struct request *r, enum outcome_result result, int status, bool answered)
-{
-	if (!r->attempting)
-		return;
-	r->attempting = false;
-	int64_t latency_us = clock_mono_us() - r->began_mono_us;
-	request_log(r, result, status, latency_us, answered);
-	struct outcome *o = recorder_reserve(r->plane->producer);
-	if (!o)
-		return; /* counted by the recorder */
-	request_describe(r, o);
-	o->time_us = r->began_us;
-	o->latency_us = latency_us;
-	text_copy(r->backend, o->backend, sizeof(o->backend));
-	text_copy(span_of(r->side == OUTCOME_TASK ? r->task_id : ""), o->task_id, sizeof(o->task_id));
-	o->http_status = (uint16_t)status;
-	o->side = (uint8_t)r->side;
-	o->role = (uint8_t)r->role;
-	o->result = (uint8_t)result;
-	o->answered = answered;
-	recorder_commit(r->plane->producer);
-}
-
-/* --- answers of the router's own ----------------------------------------------------------------------------------- */
-
-static struct span source_header(void *arg, struct span name)
-{
-	const struct request *r = arg;
-	for (size_t i = 0; r->http && i < r->http->n_fields; i++) {
-		const struct http_field *f = &r->http->fields[i];
-		if (f->name.len == name.len && strncasecmp(f->name.ptr, name.ptr, name.len) == 0)
-			return f->value;
-	}
-	return SPAN_NONE;
-}
-
-static bool source_query(void *arg, struct span name, struct buf *decoded)
-{
-	const struct request *r = arg;
-	return r->http && route_query(r->http->target, name, decoded);
-}
-
-static bool source_path(void *arg, struct span name, struct buf *decoded)
-{
-	const struct request *r = arg;
-	return route_parameter(&r->match, name, decoded);
-}
-
-void request_template_source(struct request *r, struct template_source *ret)
-{
-	if (!r->uuid[0])
-		crypto_uuid4(r->uuid);
-	*ret = (struct template_source){
-		.arg = r,
-		.body = r->body_complete && r->body.len ? buf_span(&r->body) : SPAN_NONE,
-		.header = source_header,
-		.query = source_query,
-		.path = source_path,
-		.user = r->identity.user,
-		.organisation = r->identity.organisation,
-		.uuid = span_of(r->uuid),
-		.request_id = r->request_id,
-		.task_id = r->task_id[0] ? span_of(r->task_id) : SPAN_NONE,
-	};
-}
-
-void request_head_too_large(struct request *r)
-{
-	CLEANUP(buf_releasep) struct buf body = BUF_INIT(4096);
-	const struct problem p = {
-		.status = 502,
-		.title = "Answer head too large",
-		.detail = SPAN_LIT("The request was executed, but the fields of its answer are above the limit of what can be passed on."),
-		.instance = r->request_id,
-	};
-	problem_render(&p, &body);
-	const struct http_field type = {SPAN_LIT("Content-Type"), SPAN_LIT(PROBLEM_CONTENT_TYPE)};
-	const struct http_response response = {.status = p.status, .fields = &type, .n_fields = 1};
-	log_warn("answer_head_too_large", LOG_SPAN("service", r->service->service->name),
-		 LOG_SPAN("operation", r->op ? r->op->name : SPAN_LIT("(unmapped)")), LOG_INT("status", r->status),
-		 LOG_INT("max_head", r->service->config->max_head));
-	r->result = OUTCOME_FAILURE;
-	r->status = p.status;
-	r->state = REQUEST_ANSWERED;
-	exchange_respond(r->x, &response, buf_span(&body));
-}
-
-void request_answer(struct request *r, enum outcome_result result, int status, const struct http_field *fields,
-		    size_t n, struct span body)
-{
-	r->result = result;
-	r->status = status;
-	r->state = REQUEST_ANSWERED;
-	if (!r->x)
-		return;
-	struct http_response response = {.status = status, .fields = fields, .n_fields = n};
-	bool bodyless = span_is(r->http->method, "HEAD") || status == 204 || status == 304;
-	int e = 0;
-	if (bodyless)
-		e = exchange_respond_bodyless(r->x, &response, status == 204 || status == 304 ? -1 : (int64_t)body.len);
-	else
-		e = exchange_respond(r->x, &response, body);
-	if (e == EXCHANGE_E_HEAD_TOO_LARGE)
-		request_head_too_large(r);
-}
-
-#define ANSWER_FIELDS_MAX 48 /* what a response template may have, and some */
-
-void request_answer_rendered(struct request *r, enum outcome_result result, const struct rendered_response *rendered,
-			     const struct http_field *extra, size_t n_extra, struct span body)
-{
-	struct http_field fields[ANSWER_FIELDS_MAX];
-	size_t n = 0;
-	if (rendered->content_type.ptr)
-		fields[n++] = (struct http_field){SPAN_LIT("Content-Type"), rendered->content_type};
-	fields[n++] = (struct http_field){SPAN_LIT("X-Request-ID"), r->request_id};
-	for (size_t i = 0; i < rendered->n_headers && n < ANSWER_FIELDS_MAX; i++)
-		fields[n++] = (struct http_field){rendered->headers[i].name, rendered->headers[i].value};
-	for (size_t i = 0; i < n_extra && n < ANSWER_FIELDS_MAX; i++)
-		fields[n++] = extra[i];
-	request_answer(r, result, rendered->status, fields, n, body);
-}
-
-/* In the operation's own shape; false when it has none, or it cannot be rendered. */
-static bool fail_in_template(struct request *r, enum outcome_result result, int status, const char *title,
-			     struct span detail, const struct http_field *extra, size_t n_extra)
-{
-	if (!r->op || !r->op->error)
-		return false;
-	CLEANUP(buf_releasep) struct buf body = BUF_INIT(1u << 20);
-	struct template_source source;
-	request_template_source(r, &source);
-	/* What the error says does not depend on a body that may not even be JSON. */
-	if (response_template_needs_body(r->op->error) && json_validate(source.body, NULL) != 0)
-		source.body = SPAN_NONE;
-	source.error_status = status;
-	source.error_title = span_of(title);
-	source.error_detail = detail;
-	struct rendered_response rendered;
-	if (response_template_render(r->op->error, &source, &rendered, &body) != 0)
-		return false;
-	request_answer_rendered(r, result, &rendered, extra, n_extra, buf_span(&body));
-	return true;
-}
-
-static void fail(struct request *r, enum outcome_result result, int status, const char *title, struct span detail,
-		 const struct http_field *extra, size_t n_extra)
-{
-	if (!r->error[0])
-		span_copy(span_of(title), r->error, sizeof(r->error));
-	if (fail_in_template(r, result, status, title, detail, extra, n_extra))
-		return;
-	CLEANUP(buf_releasep) struct buf body = BUF_INIT(PROBLEM_MAX);
-	const struct problem_member task = {.name = "task_id", .value = span_of(r->task_id)};
-	const struct problem p = {.status = status,
-				  .title = title,
-				  .detail = detail,
-				  .instance = r->request_id,
-				  .members = &task,
-				  .n_members = r->side == OUTCOME_TASK && r->task_id[0] ? 1 : 0};
-	problem_render(&p, &body);
-	struct http_field fields[ANSWER_FIELDS_MAX] = {
-		{SPAN_LIT("Content-Type"), SPAN_LIT(PROBLEM_CONTENT_TYPE)},
-		{SPAN_LIT("X-Request-ID"), r->request_id},
-	};
-	size_t n = 2;
-	for (size_t i = 0; i < n_extra && n < ANSWER_FIELDS_MAX; i++)
-		fields[n++] = extra[i];
-	request_answer(r, result, status, fields, n, buf_span(&body));
-}
-
-void request_fail_with(struct request *r, enum outcome_result result, int status, const char *title,
-		       const char *detail, const struct http_field *extra, size_t n_extra)
-{
-	fail(r, result, status, title, span_of(detail), extra, n_extra);
-}
-
-void request_fail(struct request *r, enum outcome_result result, int status, const char *title, const char *detail)
-{
-	fail(r, result, status, title, span_of(detail), NULL, 0);
-}
-
-void request_fail_span(struct request *r, enum outcome_result result, int status, const char *title, struct span detail)
-{
-	fail(r, result, status, title, detail, NULL, 0);
-}
 
 /* --- identity ------------------------------------------------------------------------------------------------------ */
 
@@ -347,17 +30,6 @@ static void find_identity(struct request *r)
 		return; /* without it segments do not match */
 	identity_find_context(r->op, &in, r->context);
 	r->identity.wants_body |= r->context->wants_body;
-}
-
-/* A follow-up call is pinned, one way or the other; one that starts or is none is not. */
-static bool follows(const struct operation *op)
-{
-	return op && op->has_task && op->pin_key.ptr && !op->pin_start;
-}
-
-static bool pin_in_body(const struct operation *op)
-{
-	return span_starts(op->pin_key, SPAN_LIT("body:"));
 }
 
 /* --- decision ------------------------------------------------------------------------------------------------------ */
@@ -383,79 +55,6 @@ static enum decide_wish override_wish(const struct request *r)
 	return span_is_nocase(side, "task") ? WISH_TASK : span_is_nocase(side, "legacy") ? WISH_LEGACY : WISH_NONE;
 }
 
-static void refuse_for_now(struct request *r, enum outcome_result result, int status, const char *title, const char *detail)
-{
-	static const struct http_field retry = {SPAN_INIT("Retry-After"), SPAN_INIT("1")};
-	request_fail_with(r, result, status, title, detail, &retry, 1);
-}
-
-void request_refuse_pinned(struct request *r, enum outcome_result result, int status, const char *title, const char *detail)
-{
-	r->side = OUTCOME_TASK;
-	refuse_for_now(r, result, status, title, detail);
-}
-
-/* Follow-up calls go where the first call went (rule 4). An entry exists only where that was the task side; a call that has none
- * for certain belongs to legacy, whatever the flag says by now. */
-static enum decide_wish pin_of(const struct request *r, struct ledger_entry *entry)
-{
-	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
-	switch (request_pin_key(r, &key)) {
-	case PIN_KEY_NONE:
-		return WISH_LEGACY;
-	case PIN_KEY_FOUND:
-		break;
-	case PIN_KEY_MALFORMED:
-	case PIN_KEY_UNREADABLE:
-	case PIN_KEY_AMBIGUOUS:
-		return ledger_may_have(r->plane->env->ledger, r->op->pin_group) ? WISH_UNKNOWN : WISH_LEGACY;
-	}
-	switch (ledger_lookup(r->plane->env->ledger, r->op->pin_group, buf_span(&key), entry)) {
-	case LEDGER_NONE:
-		return WISH_LEGACY;
-	case LEDGER_FOUND:
-		return WISH_TASK;
-	case LEDGER_UNKNOWN:
-		break;
-	}
-	return WISH_UNKNOWN;
-}
-
-static bool has_pin(const struct operation *op)
-{
-	return op && op->has_task && op->pin_key.ptr;
-}
-
-static enum pin_key pin_key_of(const struct request *r)
-{
-	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
-	return has_pin(r->op) ? request_pin_key(r, &key) : PIN_KEY_NONE;
-}
-
-/* The sentences of what cannot be told apart from each other, or at all. */
-#define SIDE_IN_BODY "The body is not valid JSON, and only it tells which side this call belongs to."
-#define SIDE_UNKNOWN "Which side this call belongs to cannot be determined right now; nothing was executed."
-
-/* A start of a name that may be pinned: legacy would have it, and follow-up calls would go on to the task side. */
-static void refuse_start(struct request *r, enum outcome_role role)
-{
-	if (!r->attempting)
-		request_begin(r, OUTCOME_LEGACY, role, SPAN_NONE);
-	r->decision.reason = REASON_PIN_UNKNOWN;
-	if (pin_key_of(r) == PIN_KEY_MALFORMED)
-		request_fail(r, OUTCOME_REJECTED, 400, "Malformed body", SIDE_IN_BODY);
-	else
-		refuse_for_now(r, OUTCOME_FAILURE, 503, "Side unknown", SIDE_UNKNOWN);
-}
-
-void request_start_legacy(struct request *r, enum outcome_role role)
-{
-	if (has_pin(r->op) && r->op->pin_start && !request_forget_pin(r))
-		refuse_start(r, role);
-	else
-		legacy_side_start(r, role);
-}
-
 static void inspect(struct request *r);
 
 /* Legacy serves. Where its call is mapped, the body must be here first. */
@@ -476,12 +75,12 @@ enum unread { UNREAD_TOO_LARGE, UNREAD_NO_MEMORY };
 static bool is_pinned_elsewhere(const struct request *r)
 {
 	struct ledger_entry entry;
-	if (has_pin(r->op) && r->op->pin_start && pin_in_body(r->op))
+	if (request_has_pin(r->op) && r->op->pin_start && request_pin_in_body(r->op))
 		return ledger_may_have(r->plane->env->ledger, r->op->pin_group);
-	if (!follows(r->op))
+	if (!request_follows(r->op))
 		return false;
 	/* Before the decision the ledger has not been asked yet; without the body it may be impossible to. */
-	return r->body_for == BODY_FOR_IDENTITY ? pin_of(r, &entry) != WISH_LEGACY : r->decision.side == OUTCOME_TASK;
+	return r->body_for == BODY_FOR_IDENTITY ? request_pin_of(r, &entry) != WISH_LEGACY : r->decision.side == OUTCOME_TASK;
 }
 
 static void refuse_unread(struct request *r, enum unread why, const char *whose)
@@ -492,9 +91,9 @@ static void refuse_unread(struct request *r, enum unread why, const char *whose)
 					 : "There is no memory right now for the body, which is needed for",
 		 whose);
 	if (why == UNREAD_TOO_LARGE)
-		refuse_for_now(r, OUTCOME_REJECTED, 413, "Body too large", detail);
+		request_refuse_for_now(r, OUTCOME_REJECTED, 413, "Body too large", detail);
 	else
-		refuse_for_now(r, OUTCOME_FAILURE, 503, "No memory for the body", detail);
+		request_refuse_for_now(r, OUTCOME_FAILURE, 503, "No memory for the body", detail);
 }
 
 /* The body is not looked into: legacy, unless legacy would be wrong. */
@@ -556,7 +155,7 @@ static void refuse_ambiguous(struct request *r)
 /* It is the task side's, or may be, and cannot be served there. */
 static void refuse_decided(struct request *r)
 {
-	if (pin_key_of(r) == PIN_KEY_MALFORMED)
+	if (request_pin_key_of(r) == PIN_KEY_MALFORMED)
 		request_refuse_pinned(r, OUTCOME_REJECTED, 400, "Malformed body", SIDE_IN_BODY);
 	else if (r->decision.reason == REASON_BACKEND_UNKNOWN)
 		request_refuse_pinned(r, OUTCOME_FAILURE, 503, "Task side unavailable",
@@ -580,14 +179,14 @@ static void decide_now(struct request *r)
 		.n_extra = r->context ? r->context->n : 0,
 	};
 	struct ledger_entry entry;
-	if (pin_key_of(r) == PIN_KEY_AMBIGUOUS) {
+	if (request_pin_key_of(r) == PIN_KEY_AMBIGUOUS) {
 		refuse_ambiguous(r);
 		return;
 	}
 	if (r->op && r->op->has_task)
 		in.override = override_wish(r);
-	if (follows(r->op))
-		in.pinned = pin_of(r, &entry);
+	if (request_follows(r->op))
+		in.pinned = request_pin_of(r, &entry);
 	if (in.pinned == WISH_TASK)
 		in.pinned_backend = span_of(entry.backend);
 	decide(&in, &r->decision, NULL);
@@ -639,7 +238,7 @@ static bool task_for_everybody(const struct request *r)
 {
 	struct decide_input in = {.config = r->service->config, .operation = r->op, .flags = r->flags};
 	struct decision d;
-	bool depends = follows(r->op) || (r->service->config->override.enabled && override_wish(r) != WISH_NONE);
+	bool depends = request_follows(r->op) || (r->service->config->override.enabled && override_wish(r) != WISH_NONE);
 	for (size_t i = 0; r->flags && i < r->op->n_flags; i++) {
 		const struct flag *f = flag_find(r->flags, r->op->flags[i]);
 		if (f)
@@ -766,7 +365,7 @@ static void *on_head(void *arg, struct exchange *x, const struct http_request *h
 		return r;
 	if (r->op)
 		find_identity(r);
-	if (r->op && r->op->has_task && (r->identity.wants_body || pin_in_body(r->op)))
+	if (r->op && r->op->has_task && (r->identity.wants_body || request_pin_in_body(r->op)))
 		inspect(r);
 	else
 		decide_now(r);

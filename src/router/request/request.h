@@ -104,6 +104,8 @@ struct request {
 extern const struct listener_handler request_handler; /* arg: struct plane_listener * */
 
 /* --- for the two sides --------------------------------------------------------------------------------------------- */
+/* request_life.c. NULL: memory is out. */
+struct request *request_new(struct plane_listener *pl, struct exchange *x, const struct http_request *h);
 struct request *request_ref(struct request *r);
 struct request *request_unref(struct request *r);
 /* At the plane's end: frees the ones whose callbacks will not come any more, and the ones kept for re-use. */
@@ -117,6 +119,9 @@ void request_record(struct request *r, enum outcome_result result, int status, b
 /* Fills in what an outcome says of the request and its decision. */
 void request_describe(const struct request *r, struct outcome *o);
 
+/* request_answer.c */
+/* What a task's end is worth when it is answered with this status (0: the task's own). */
+enum outcome_result request_result_of_task(enum task_status task, int status);
 /* Router's own error: the operation's template, else problem+json. The current attempt gets `result`. Title and detail are for callers:
  * no addresses, paths, or what others said. */
 void request_fail(struct request *r, enum outcome_result result, int status, const char *title, const char *detail);
@@ -148,10 +153,25 @@ enum pin_key request_pin_key(const struct request *r, struct buf *key); /* pin_k
 /* A start of which legacy takes over: what the ledger has of its key goes. false: it cannot be told what that is, or be written. */
 bool request_forget_pin(struct request *r);
 void request_drop_body(struct request *r); /* frees the held body and gives its budget back */
-/* Legacy serves: a key that this operation starts belongs to legacy from here on, whatever the ledger says. */
-void request_start_legacy(struct request *r, enum outcome_role role);
+
+/* request_pin.c */
+/* Whether it is a follow-up call, which is pinned one way or the other; one that starts or is none is not. */
+bool request_follows(const struct operation *op);
+bool request_has_pin(const struct operation *op);
+bool request_pin_in_body(const struct operation *op);
+enum pin_key request_pin_key_of(const struct request *r);
+/* What the ledger says of a follow-up call; `entry` where that is WISH_TASK. */
+enum decide_wish request_pin_of(const struct request *r, struct ledger_entry *entry);
+/* request_fail with a Retry-After. */
+void request_refuse_for_now(struct request *r, enum outcome_result result, int status, const char *title, const char *detail);
 /* Refuses a call that may not go to legacy, because it is the task side's or because that cannot be known (rule 4). */
 void request_refuse_pinned(struct request *r, enum outcome_result result, int status, const char *title, const char *detail);
+/* Legacy serves: a key that this operation starts belongs to legacy from here on, whatever the ledger says. */
+void request_start_legacy(struct request *r, enum outcome_role role);
+/* The sentences of what cannot be told apart from each other, or at all. */
+#define SIDE_IN_BODY "The body is not valid JSON, and only it tells which side this call belongs to."
+#define SIDE_UNKNOWN "Which side this call belongs to cannot be determined right now; nothing was executed."
+
 /* 401 or 400 by what its credentials lack; false when they are accepted. */
 bool task_side_refuse_stranger(struct request *r, struct auth_fingerprint *ret);
 
@@ -173,9 +193,6 @@ void legacy_side_cancel(struct request *r);
 bool task_side_needs_body(const struct request *r);
 void task_side_start(struct request *r);
 void task_side_gone(struct request *r); /* the client went away */
-/* What a task's end is worth when it is answered with this status (0: the task's own). */
-enum outcome_result task_side_result(enum task_status task, int status);
-
 
 #define TASK_UNREADABLE_SENTENCE "The task has ended, but what its worker wrote cannot be read."
 /* task_poll.c: /_migration/tasks/{id} */

@@ -155,7 +155,7 @@ static enum outcome_result judge(const struct shadow *s, const struct task_resul
 			return OUTCOME_FAILURE;
 		status = e == 0 ? rendered.status : 0;
 	}
-	return task_side_result(t->status, status);
+	return request_result_of_task(t->status, status);
 }
 
 static void on_result(void *arg, int error, const struct task_result *t)

@@ -5,10 +5,8 @@
  * "Written, no reply" is answered with 504 and recorded as unknown; it is never run again quietly.
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -23,13 +21,6 @@ bool task_side_needs_body(const struct request *r)
 }
 
 /* --- answers ------------------------------------------------------------------------------------------------------- */
-
-enum outcome_result task_side_result(enum task_status task, int status)
-{
-	if (task == TASK_FAILED || status >= 500)
-		return OUTCOME_FAILURE;
-	return status >= 400 ? OUTCOME_REJECTED : OUTCOME_SUCCESS;
-}
 
 /* By the operation's response template; false when none of its choices holds. */
 static bool answer_by_template(struct request *r, const struct task_result *t)
@@ -51,7 +42,7 @@ static bool answer_by_template(struct request *r, const struct task_result *t)
 		request_fail(r, OUTCOME_FAILURE, 500, "Answer too large", "The task's result could not be mapped.");
 		return true;
 	}
-	request_answer_rendered(r, task_side_result(t->status, rendered.status), &rendered, NULL, 0, buf_span(&body));
+	request_answer_rendered(r, request_result_of_task(t->status, rendered.status), &rendered, NULL, 0, buf_span(&body));
 	return true;
 }
 

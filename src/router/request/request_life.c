@@ -1,0 +1,154 @@
+/* A request's memory, references and record: what everything else of it stands on. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "router/request/request.h"
+
+#define FREE_REQUESTS_MAX 1024
+
+/* --- references ----------------------------------------------------------------------------------------- */
+
+struct request *request_new(struct plane_listener *pl, struct exchange *x, const struct http_request *h)
+{
+	struct plane *p = pl->plane;
+	struct request *r = p->free_requests;
+	if (r) {
+		p->free_requests = r->next;
+		p->n_free_requests--;
+	} else {
+		r = malloc(sizeof(*r));
+		if (!r)
+			return NULL;
+	}
+	memset(r, 0, sizeof(*r));
+	r->plane = p;
+	r->service = service_runtime_ref(pl->current);
+	r->flags = p->flags ? flag_snapshot_ref(p->flags) : NULL;
+	r->x = x;
+	r->http = h;
+	r->refs = 1;
+	buf_init(&r->body, r->service->config->max_inspect_body);
+	buf_init(&r->answer, r->service->config->max_inspect_body);
+	r->next = p->live_requests;
+	if (r->next)
+		r->next->previous = r;
+	p->live_requests = r;
+	atomic_fetch_add_explicit(&p->exchanges, 1, memory_order_relaxed);
+	return r;
+}
+
+struct request *request_ref(struct request *r)
+{
+	r->refs++;
+	return r;
+}
+
+static void request_release(struct request *r)
+{
+	struct plane *p = r->plane;
+	if (r->next)
+		r->next->previous = r->previous;
+	if (r->previous)
+		r->previous->next = r->next;
+	else
+		p->live_requests = r->next;
+	request_drop_body(r);
+	buf_release(&r->answer);
+	buf_release(&r->input);
+	buf_release(&r->pin_key);
+	free(r->context);
+	loop_timer_free(r->timer);
+	flag_snapshot_unref(r->flags);
+	service_runtime_unref(r->service);
+}
+
+struct request *request_unref(struct request *r)
+{
+	if (--r->refs > 0)
+		return NULL;
+	struct plane *p = r->plane;
+	request_release(r);
+	if (p->n_free_requests < FREE_REQUESTS_MAX) {
+		r->next = p->free_requests;
+		p->free_requests = r;
+		p->n_free_requests++;
+	} else {
+		free(r);
+	}
+	return NULL;
+}
+
+void request_free_all(struct plane *p)
+{
+	while (p->live_requests) {
+		struct request *r = p->live_requests;
+		request_release(r);
+		free(r);
+	}
+	while (p->free_requests) {
+		struct request *r = p->free_requests;
+		p->free_requests = r->next;
+		free(r);
+	}
+}
+
+/* --- the body, held ------------------------------------------------------------------------------------- */
+
+void request_drop_body(struct request *r)
+{
+	buf_release(&r->body);
+	inspect_claim_release(&r->claim);
+}
+
+/* --- outcomes ------------------------------------------------------------------------------------------- */
+
+void request_begin(struct request *r, enum outcome_side side, enum outcome_role role, struct span backend)
+{
+	r->side = side;
+	r->role = role;
+	r->backend = backend;
+	r->error[0] = '\0';
+	r->attempting = true;
+	r->result = OUTCOME_FAILURE;
+	r->began_us = clock_wall_us();
+	r->began_mono_us = clock_mono_us();
+}
+
+void request_describe(const struct request *r, struct outcome *o)
+{
+	text_copy(r->service->service->name, o->service, sizeof(o->service));
+	text_copy(r->op ? r->op->name : SPAN_LIT("(unmapped)"), o->operation, sizeof(o->operation));
+	outcome_id(r->identity.organisation, o->organisation, sizeof(o->organisation));
+	outcome_id(r->identity.user, o->user, sizeof(o->user));
+	text_copy(r->decision.variant, o->variant, sizeof(o->variant));
+	text_copy(r->request_id, o->request_id, sizeof(o->request_id));
+	request_client(r, o->client);
+	if (o->client[0] == '-')
+		o->client[0] = '\0';
+	o->reason = (uint8_t)r->decision.reason;
+}
+
+void request_record(struct request *r, enum outcome_result result, int status, bool answered)
+{
+	if (!r->attempting)
+		return;
+	r->attempting = false;
+	int64_t latency_us = clock_mono_us() - r->began_mono_us;
+	request_log(r, result, status, latency_us, answered);
+	struct outcome *o = recorder_reserve(r->plane->producer);
+	if (!o)
+		return; /* counted by the recorder */
+	request_describe(r, o);
+	o->time_us = r->began_us;
+	o->latency_us = latency_us;
+	text_copy(r->backend, o->backend, sizeof(o->backend));
+	text_copy(span_of(r->side == OUTCOME_TASK ? r->task_id : ""), o->task_id, sizeof(o->task_id));
+	o->http_status = (uint16_t)status;
+	o->side = (uint8_t)r->side;
+	o->role = (uint8_t)r->role;
+	o->result = (uint8_t)result;
+	o->answered = answered;
+	recorder_commit(r->plane->producer);
+}

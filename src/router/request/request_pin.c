@@ -1,0 +1,82 @@
+/* Follow-up calls go where the first call went (rule 4): what the ledger says of a call, and what is refused because of it. */
+#include "router/request/request.h"
+
+/* A follow-up call is pinned, one way or the other; one that starts or is none is not. */
+bool request_follows(const struct operation *op)
+{
+	return op && op->has_task && op->pin_key.ptr && !op->pin_start;
+}
+
+bool request_pin_in_body(const struct operation *op)
+{
+	return span_starts(op->pin_key, SPAN_LIT("body:"));
+}
+
+bool request_has_pin(const struct operation *op)
+{
+	return op && op->has_task && op->pin_key.ptr;
+}
+
+enum pin_key request_pin_key_of(const struct request *r)
+{
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
+	return request_has_pin(r->op) ? request_pin_key(r, &key) : PIN_KEY_NONE;
+}
+
+/* Follow-up calls go where the first call went (rule 4). An entry exists only where that was the task side; a call that has none
+ * for certain belongs to legacy, whatever the flag says by now. */
+enum decide_wish request_pin_of(const struct request *r, struct ledger_entry *entry)
+{
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
+	switch (request_pin_key(r, &key)) {
+	case PIN_KEY_NONE:
+		return WISH_LEGACY;
+	case PIN_KEY_FOUND:
+		break;
+	case PIN_KEY_MALFORMED:
+	case PIN_KEY_UNREADABLE:
+	case PIN_KEY_AMBIGUOUS:
+		return ledger_may_have(r->plane->env->ledger, r->op->pin_group) ? WISH_UNKNOWN : WISH_LEGACY;
+	}
+	switch (ledger_lookup(r->plane->env->ledger, r->op->pin_group, buf_span(&key), entry)) {
+	case LEDGER_NONE:
+		return WISH_LEGACY;
+	case LEDGER_FOUND:
+		return WISH_TASK;
+	case LEDGER_UNKNOWN:
+		break;
+	}
+	return WISH_UNKNOWN;
+}
+
+void request_refuse_for_now(struct request *r, enum outcome_result result, int status, const char *title, const char *detail)
+{
+	static const struct http_field retry = {SPAN_INIT("Retry-After"), SPAN_INIT("1")};
+	request_fail_with(r, result, status, title, detail, &retry, 1);
+}
+
+void request_refuse_pinned(struct request *r, enum outcome_result result, int status, const char *title, const char *detail)
+{
+	r->side = OUTCOME_TASK;
+	request_refuse_for_now(r, result, status, title, detail);
+}
+
+/* A start of a name that may be pinned: legacy would have it, and follow-up calls would go on to the task side. */
+static void refuse_start(struct request *r, enum outcome_role role)
+{
+	if (!r->attempting)
+		request_begin(r, OUTCOME_LEGACY, role, SPAN_NONE);
+	r->decision.reason = REASON_PIN_UNKNOWN;
+	if (request_pin_key_of(r) == PIN_KEY_MALFORMED)
+		request_fail(r, OUTCOME_REJECTED, 400, "Malformed body", SIDE_IN_BODY);
+	else
+		request_refuse_for_now(r, OUTCOME_FAILURE, 503, "Side unknown", SIDE_UNKNOWN);
+}
+
+void request_start_legacy(struct request *r, enum outcome_role role)
+{
+	if (request_has_pin(r->op) && r->op->pin_start && !request_forget_pin(r))
+		refuse_start(r, role);
+	else
+		legacy_side_start(r, role);
+}
