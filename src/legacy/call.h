@@ -1,15 +1,15 @@
 /*
- * A call, inside src/legacy. call.c: its life and its time limits; call_send.c: the request; call_receive.c:
- * the answer.
+ * A call, inside src/legacy. call.c: its life and its time limits; call_send.c: the request; call_receive.c: the
+ * answer.
  *
- * State       line  what happens                                      next
- * QUEUED      no    waits for a connection                            CONNECTING, OPEN, OVER
- * CONNECTING  yes   the connection is being made                      OPEN, OVER
- * OPEN        yes   request and answer                                OVER; CONNECTING or OPEN again when the
- * kept line was dead OVER        no    the answer is complete, or the call has failed    -
+ * State       line  what happens                                next
+ * QUEUED      no    waits for a connection                      CONNECTING, OPEN, OVER
+ * CONNECTING  yes   the connection is being made                OPEN, OVER
+ * OPEN        yes   request and answer                          OVER; when the kept line was dead again
+ *                                                               CONNECTING or OPEN
+ * OVER        no    the answer is complete, or the call failed  -
  *
- * Callbacks are made only from the loop (call_ready, call_look), never from within a function of the
- * caller's.
+ * Callbacks are made only from the loop (call_ready, call_look), never from within a function of the caller's.
  */
 #ifndef LEGACY_CALL_H
 #define LEGACY_CALL_H

@@ -1,8 +1,8 @@
 /*
  * Origin: a base URL taken apart. Pure.
  *
- * http://host:port[/prefix] or https://…; user info, query and fragment are refused. Ownership:
- * origin_release frees.
+ * http://host:port[/prefix] or https://…; user info, query and fragment are refused.
+ * Ownership: origin_release frees.
  */
 #ifndef LEGACY_ORIGIN_H
 #define LEGACY_ORIGIN_H
