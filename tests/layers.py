@@ -4,7 +4,10 @@
 - dependencies point one way: a room (the first folder below src/) includes only rooms below it;
 - a task backend is its folder, known to nobody but the table that src/tasks/meson.build makes;
 - a third-party header appears in exactly one .c file (libcurl in two) and in none of our headers;
-- every header compiles alone, with gcc and with clang;
+- no folder holds more than 20 .c files, but base;
+- files do not call each other in a circle, but for those that are listed here with the reason;
+- pages name files and functions that are there;
+- every header compiles alone, with gcc and with clang.
 
 Prints "ok - rule" or "not ok - rule" with the places; exit code 1 when a rule is broken.
 """
@@ -29,8 +32,23 @@ ROOMS = {
     "ledger": {"base"},
     "operation": {"tasks", "flags", "base"},  # what an operation is; pure
     "config": {"operation", "tasks", "flags", "base"},
-    "router": {"config", "operation", "ledger", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},
-    "programs": {"router", "config", "operation", "ledger", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts: the application of the router above all
+    "router": {"config", "operation", "ledger", "outcomes", "tasks", "legacy", "flags", "base"},
+    "programs": {"router", "config", "operation", "ledger", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts
+}
+
+FILES_PER_FOLDER = 20
+LARGE_FOLDERS = {
+    "base": "many small things that know nothing of each other",
+}
+
+# Files that call each other in a circle, and why they do. A new file in a circle fails, and so does a line that is no longer true.
+CIRCLES = {
+    ("legacy/call.c", "legacy/call_receive.c", "legacy/call_send.c", "legacy/upstream.c"):
+        "one state machine, in a file for each direction, and the queue in which calls take turns",
+    ("programs/router/app.c", "programs/router/app_takeover.c"):
+        "the router that was taken over drains, and one that drains lets go of what it offered",
+    ("tasks/queue/store_lease.c", "tasks/queue/store_workflow.c"):
+        "a task's end moves its workflow on, and a workflow's end is a task's end",
 }
 
 # Third-party header: the .c files that may include it.
@@ -87,6 +105,26 @@ def direction():
                 yield "src/%s:%d: %s is not below src/" % (path, number, header)
 
 
+def rooms_in_order():
+    seen = set()
+    for room, below in ROOMS.items():
+        if below - seen:
+            yield "%s uses %s, which stands behind it in the list" % (room, ", ".join(sorted(below - seen)))
+        seen.add(room)
+
+
+def folder_sizes():
+    folders = {}
+    for path in sources(".c"):
+        folders.setdefault(os.path.dirname(path), []).append(path)
+    for folder, files in sorted(folders.items()):
+        if len(files) > FILES_PER_FOLDER and folder not in LARGE_FOLDERS:
+            yield "src/%s holds %d .c files, more than %d" % (folder, len(files), FILES_PER_FOLDER)
+    for folder in LARGE_FOLDERS:
+        if len(folders.get(folder, [])) <= FILES_PER_FOLDER:
+            yield "src/%s needs no exception: it holds %d .c files" % (folder, len(folders.get(folder, [])))
+
+
 def third_party():
     for path in sources(".c") + sources(".h"):
         for number, angled, header in includes(path):
@@ -121,6 +159,97 @@ def programs_stay_apart():
             yield "src/%s: sees every part; only programs/router/app*.c do" % path
 
 
+def bare(path):
+    """The source without comments, texts and includes, and without the names of members."""
+    text = re.sub(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|^\s*#\s*include[^\n]*', " ", text_of(path), flags=re.S | re.M)
+    return re.sub(r"(?:->|\.)\s*\w+|\b(?:struct|enum|union) \w+", " ", text)
+
+
+def definitions(text):
+    """What other files can call: functions (the parameters' list is followed by a body) and data with an initial value."""
+    for found in re.finditer(r"^(?!static\b|typedef\b|extern\b|return\b|else\b)[A-Za-z_][\w \t*]*?\b(\w+)\((?:[^;{}()]|\([^()]*\))*\)\s*\{", text, re.M):
+        yield found.group(1)
+    for found in re.finditer(r"^(?:const |unsigned |char |int )[\w \t*]*?\b(\w+)(?:\[\w*\])* = ", text, re.M):
+        yield found.group(1)
+
+
+def calls():
+    """File -> {file that it calls: one name}."""
+    texts = {path: bare(path) for path in sources(".c")}
+    owners = {}
+    for path, text in texts.items():
+        for name in definitions(text):
+            if name != "main":
+                owners[name] = path
+    graph = {path: {} for path in texts}
+    for path, text in texts.items():
+        for name in set(re.findall(r"\b\w+\b", text)):
+            if owners.get(name, path) != path and not re.search(r"^static [^;{}]*\b%s\(" % name, text, re.M):
+                graph[path].setdefault(owners[name], name)
+    return graph
+
+
+def circles_of(graph):
+    """The strongly connected components of more than one file (Tarjan's algorithm)."""
+    index, low, stack, found = {}, {}, [], []
+
+    def visit(path):
+        index[path] = low[path] = len(index)
+        stack.append(path)
+        for callee in graph[path]:
+            if callee not in index:
+                visit(callee)
+            if callee in stack:
+                low[path] = min(low[path], low[callee])
+        if low[path] == index[path]:
+            at = stack.index(path)
+            found.append(stack[at:])
+            del stack[at:]
+
+    for path in sorted(graph):
+        if path not in index:
+            visit(path)
+    return [sorted(circle) for circle in found if len(circle) > 1]
+
+
+def circles():
+    graph = calls()
+    if sum(len(callees) for callees in graph.values()) < 2 * len(graph):
+        yield "the calls between files are not found"
+    allowed = [set(files) for files in CIRCLES]
+    for circle in circles_of(graph):
+        if set(circle) not in allowed:
+            arrows = ["%s calls %s (%s)" % (a, b, graph[a][b]) for a in circle for b in graph[a] if b in circle]
+            yield "src/: a circle that is not listed: %s" % "; ".join(arrows)
+        else:
+            allowed.remove(set(circle))
+    for files in allowed:
+        yield "tests/layers.py: no longer a circle: %s" % ", ".join(sorted(files))
+
+
+def pages_name_what_is_there():
+    """Files below src/ that pages name, and the functions of docs/architecture.md (written `name()`)."""
+    code = "\n".join(text_of(path) for path in sources(".c") + sources(".h"))
+    pages = sorted(glob.glob(os.path.join(ROOT, "*.md")) + glob.glob(os.path.join(ROOT, "docs", "**", "*.md"), recursive=True))
+    named = 0
+    for page in pages:
+        map_of_code = os.path.basename(page) == "architecture.md"
+        with open(page, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                files = re.findall(r"\bsrc/([\w/]+\.[ch])\b", line)
+                if map_of_code:
+                    files += re.findall(r"`([\w]+/[\w/]+\.[ch])`", line)
+                for path in files:
+                    named += 1
+                    if not os.path.exists(os.path.join(SRC, path)):
+                        yield "%s:%d: src/%s is not there" % (os.path.relpath(page, ROOT), number, path)
+                for name in re.findall(r"`(\w+)\(\)`", line) if map_of_code else ():
+                    if not re.search(r"^[\w \t*]*\b%s\(" % name, code, re.M):
+                        yield "%s:%d: there is no function %s" % (os.path.relpath(page, ROOT), number, name)
+    if named < 30:
+        yield "docs: the files that pages name are not found"
+
+
 def alone(compiler):
     def rule():
         for header in sources(".h"):
@@ -135,8 +264,12 @@ def alone(compiler):
 
 def main():
     rules = [("dependencies point one way", direction),
+             ("the rooms are listed from the ground up", rooms_in_order),
+             ("no folder is over its size", folder_sizes),
+             ("no circles between files but those listed", circles),
              ("each library's header is in its one .c file and in no header", third_party),
              ("a task backend is known to its own files", backends_stay_apart),
+             ("pages name files and functions that are there", pages_name_what_is_there),
              ("only the router's application sees every part", programs_stay_apart)]
     rules += [("every header compiles alone (%s)" % c, alone(c)) for c in ("gcc", "clang") if shutil.which(c)]
     broken = 0
