@@ -1,6 +1,6 @@
 /*
- * The round trip of a Celery task without any client: the least that a caller can do. SUBSCRIBE to the result, LPUSH the message, wait;
- * blocking, on two sockets, with a message made like the router's.
+ * The round trip of a Celery task without any client: the least that a caller can do. SUBSCRIBE to the
+ * result, LPUSH the message, wait; blocking, on two sockets, with a message made like the router's.
  *
  *   bench-celery-raw PORT TASK COUNT     Redis on 127.0.0.1; prints the same line of JSON as bench-tasks
  */
@@ -27,7 +27,9 @@ static void die(const char *what)
 
 static int connect_to(unsigned port)
 {
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in to = {.sin_family = AF_INET,
+				 .sin_port = htons((uint16_t)port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
 	if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0)
 		die("Redis");
@@ -57,17 +59,21 @@ static void read_until(int fd, const char *mark)
 static int64_t round_trip(int commands, int subscriber, const char *task)
 {
 	static char last[CRYPTO_UUID];
-	CLEANUP(buf_releasep) struct buf subscribe = BUF_INIT(1024), push = BUF_INIT(1u << 16), message = BUF_INIT(1u << 16);
+	CLEANUP(buf_releasep) struct buf subscribe = BUF_INIT(1024);
+	CLEANUP(buf_releasep) struct buf push = BUF_INIT(1u << 16);
+	CLEANUP(buf_releasep) struct buf message = BUF_INIT(1u << 16);
 	struct celery_sender sender = {"gen1@bench", "bench"};
 	char id[CRYPTO_UUID], channel[128];
 	int64_t begin_us = clock_mono_us();
 	crypto_uuid4(id);
-	const struct task_call call = {.task = span_of(task), .task_id = span_of(id), .args = SPAN_LIT("[1, 2]")};
+	const struct task_call call = {
+		.task = span_of(task), .task_id = span_of(id), .args = SPAN_LIT("[1, 2]")};
 	celery_task_message(&sender, &call, SPAN_LIT("celery"), clock_wall_us(), &message);
 	buf_printf(&subscribe, "SUBSCRIBE celery-task-meta-%s\r\n", id);
 	if (last[0])
 		buf_printf(&subscribe, "UNSUBSCRIBE celery-task-meta-%s\r\n", last);
-	buf_printf(&push, "*3\r\n$5\r\nLPUSH\r\n$6\r\ncelery\r\n$%zu\r\n%.*s\r\n", message.len, SPAN_ARG(buf_span(&message)));
+	buf_printf(&push, "*3\r\n$5\r\nLPUSH\r\n$6\r\ncelery\r\n$%zu\r\n%.*s\r\n", message.len,
+		   SPAN_ARG(buf_span(&message)));
 	say(subscriber, &subscribe);
 	say(commands, &push);
 	read_until(commands, ":");

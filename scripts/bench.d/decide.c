@@ -1,9 +1,10 @@
 /*
  * ns per flag evaluation: `bench-decide FEATURES [REQUESTS]` prints one line, name=value pairs.
  *
- * REQUESTS are lines of the corpus (flag, entity_id, context); without them every flag of the file is asked for made-up
- * users and organisations. Each request is timed as a run of REPEAT evaluations, the clock's own cost taken off; median and
- * p99 are over the requests, best of ROUNDS rounds each, so that an interrupted run does not count.
+ * REQUESTS are lines of the corpus (flag, entity_id, context); without them every flag of the file is asked
+ * for made-up users and organisations. Each request is timed as a run of REPEAT evaluations, the clock's own
+ * cost taken off; median and p99 are over the requests, best of ROUNDS rounds each, so that an interrupted
+ * run does not count.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -35,10 +35,12 @@ void measure_add(struct measure *m, int64_t took_us)
 
 void measure_end(struct measure *m, int in_flight)
 {
-	double cpu = (double)(cpu_us() - m->begin_cpu_us), took = (double)(clock_mono_us() - m->begin_us), n = (double)m->count;
+	double cpu = (double)(cpu_us() - m->begin_cpu_us), took = (double)(clock_mono_us() - m->begin_us),
+	       n = (double)m->count;
 	qsort(m->took_us, m->count, sizeof(*m->took_us), by_size);
-	printf("{\"tasks\": %zu, \"in_flight\": %d, \"cpu_us\": %.1f, \"p50_us\": %lld, \"p99_us\": %lld, \"per_second\": %.0f}\n",
-	       m->count, in_flight, cpu / n, (long long)m->took_us[m->count / 2], (long long)m->took_us[m->count * 99 / 100],
-	       n * 1e6 / took);
+	printf("{\"tasks\": %zu, \"in_flight\": %d, \"cpu_us\": %.1f, \"p50_us\": %lld, \"p99_us\": %lld, "
+	       "\"per_second\": %.0f}\n",
+	       m->count, in_flight, cpu / n, (long long)m->took_us[m->count / 2],
+	       (long long)m->took_us[m->count * 99 / 100], n * 1e6 / took);
 	free(m->took_us);
 }

@@ -1,9 +1,9 @@
 /*
  * bench-record [SECONDS [PRODUCERS [FILE]]]: what recording costs. A FILE that is named is kept.
  *
- * Producers hand over outcomes shaped like the router's as fast as the queues take them; a full queue waits here (the router
- * would drop), so that the rate printed is what the recorder sustains, rows and sums written. CPU is that of the whole
- * process, producers included, waiting excepted.
+ * Producers hand over outcomes shaped like the router's as fast as the queues take them; a full queue waits
+ * here (the router would drop), so that the rate printed is what the recorder sustains, rows and sums
+ * written. CPU is that of the whole process, producers included, waiting excepted.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -30,7 +30,8 @@ struct producer {
 
 static void fill(struct outcome *o, uint64_t n, int64_t now_us)
 {
-	static const char *const operations[] = {"prompt.answer", "prompt.single-pass", "runner.run", "structure.process"};
+	static const char *const operations[] = {"prompt.answer", "prompt.single-pass", "runner.run",
+						 "structure.process"};
 	static const char *const services[] = {"prompt", "prompt", "runner", "structure"};
 	unsigned k = (unsigned)(n % 4);
 	bool task = n % 10 < 3;
@@ -75,7 +76,8 @@ static double cpu_seconds(void)
 {
 	struct rusage u;
 	getrusage(RUSAGE_SELF, &u);
-	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+	       1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
 static int64_t count_in(const char *path, const char *sql)
@@ -83,7 +85,8 @@ static int64_t count_in(const char *path, const char *sql)
 	CLEANUP(db_closep) struct db *db = NULL;
 	struct err e;
 	int64_t n = -1;
-	if (db_open(&(struct db_options){.path = path, .read_only = true}, &db, &e) < 0 || db_query_int64(db, sql, &n, &e) < 0)
+	if (db_open(&(struct db_options){.path = path, .read_only = true}, &db, &e) < 0 ||
+	    db_query_int64(db, sql, &n, &e) < 0)
 		fprintf(stderr, "%s\n", e.text);
 	return n;
 }
@@ -98,15 +101,18 @@ static void remove_files(const char *path)
 	}
 }
 
-static void report(const char *path, uint64_t put, uint64_t waits, double wall, double cpu, double producer_cpu)
+static void report(const char *path, uint64_t put, uint64_t waits, double wall, double cpu,
+		   double producer_cpu)
 {
 	struct stat st = {0};
 	stat(path, &st);
-	int64_t rows = count_in(path, "SELECT count(*) FROM outcomes"), sums = count_in(path, "SELECT sum(count) FROM rollups");
-	printf("outcomes/s %.0f\ncpu_us_per_outcome %.2f (of which making up the outcome %.2f)\nbytes_per_row %.0f\n"
+	int64_t rows = count_in(path, "SELECT count(*) FROM outcomes"),
+		sums = count_in(path, "SELECT sum(count) FROM rollups");
+	printf("outcomes/s %.0f\ncpu_us_per_outcome %.2f (of which making up the outcome "
+	       "%.2f)\nbytes_per_row %.0f\n"
 	       "rows %" PRId64 " sums %" PRId64 " of %" PRIu64 ", waits %" PRIu64 "\n",
-	       (double)put / wall, cpu / (double)put * 1e6, producer_cpu, (double)st.st_size / (double)(rows > 0 ? rows : 1), rows,
-	       sums, put, waits);
+	       (double)put / wall, cpu / (double)put * 1e6, producer_cpu,
+	       (double)st.st_size / (double)(rows > 0 ? rows : 1), rows, sums, put, waits);
 }
 
 /* What filling alone costs, µs: it is the benchmark's and not the recorder's. */

@@ -1,7 +1,8 @@
 /*
  * bench-snapshot FILE: what a snapshot as Flipt sends it costs to parse, to hold and to free.
  *
- * Prints one line of JSON: {"flags", "bytes", "parse_ms", "free_ms", "held_bytes"}, the median of several times.
+ * Prints one line of JSON: {"flags", "bytes", "parse_ms", "free_ms", "held_bytes"}, the median of several
+ * times.
  */
 #include <malloc.h>
 #include <stdio.h>
@@ -57,8 +58,9 @@ int main(int argc, char **argv)
 		flag_snapshot_unref(s);
 		free_us[i] = clock_mono_us() - begin_us;
 	}
-	printf("{\"flags\": %zu, \"bytes\": %zu, \"parse_ms\": %.1f, \"free_ms\": %.2f, \"held_bytes\": %zu}\n", flags, text.len,
-	       median_ms(parse_us), median_ms(free_us), bytes);
+	printf("{\"flags\": %zu, \"bytes\": %zu, \"parse_ms\": %.1f, \"free_ms\": %.2f, \"held_bytes\": "
+	       "%zu}\n",
+	       flags, text.len, median_ms(parse_us), median_ms(free_us), bytes);
 	buf_release(&text);
 	return 0;
 }

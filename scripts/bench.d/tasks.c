@@ -1,7 +1,8 @@
 /*
  * Tasks as the router sends them: CPU of this process per task, and round trips.
  *
- *   bench-tasks BACKEND TASK COUNT IN_FLIGHT [SETTING=VALUE…]     settings as in the configuration, `broker_url=redis://…`
+ *   bench-tasks BACKEND TASK COUNT IN_FLIGHT [SETTING=VALUE…]     settings as in the configuration,
+ *                                                                 `broker_url=redis://…`
  */
 #include <errno.h>
 #include <signal.h>
@@ -40,7 +41,8 @@ static void on_result(void *arg, int error, const struct task_result *r)
 	struct round_trip *t = arg;
 	struct bench *b = t->bench;
 	if (error || r->status != TASK_COMPLETED) {
-		fprintf(stderr, "bench-tasks: the task failed: %.*s\n", error ? 0 : (int)r->error.len, error ? "" : r->error.ptr);
+		fprintf(stderr, "bench-tasks: the task failed: %.*s\n", error ? 0 : (int)r->error.len,
+			error ? "" : r->error.ptr);
 		exit(1);
 	}
 	measure_add(&b->measure, clock_mono_us() - t->begin_us);
@@ -85,7 +87,8 @@ static int set(struct task_options *options, const char *setting, struct err *e)
 	const char *equals = strchr(setting, '=');
 	if (!equals)
 		return err_set(e, -EINVAL, "%s: expected SETTING=VALUE", setting);
-	return task_options_set(options, (struct span){setting, (size_t)(equals - setting)}, span_of(equals + 1), e);
+	return task_options_set(options, (struct span){setting, (size_t)(equals - setting)},
+				span_of(equals + 1), e);
 }
 
 static int make_client(struct bench *b, char **argv, struct task_options **ret, struct err *e)

@@ -9,9 +9,10 @@ int base64_encode(struct span bytes, struct buf *out)
 	const unsigned char *b = (const unsigned char *)bytes.ptr;
 	for (size_t i = 0; i < bytes.len; i += 3) {
 		size_t n = bytes.len - i < 3 ? bytes.len - i : 3;
-		unsigned v = (unsigned)b[i] << 16 | (n > 1 ? (unsigned)b[i + 1] << 8 : 0) | (n > 2 ? b[i + 2] : 0u);
-		char four[4] = {alphabet[v >> 18], alphabet[v >> 12 & 63], n > 1 ? alphabet[v >> 6 & 63] : '=',
-				n > 2 ? alphabet[v & 63] : '='};
+		unsigned v = (unsigned)b[i] << 16 | (n > 1 ? (unsigned)b[i + 1] << 8 : 0) |
+			     (n > 2 ? b[i + 2] : 0u);
+		char four[4] = {alphabet[v >> 18], alphabet[v >> 12 & 63],
+				n > 1 ? alphabet[v >> 6 & 63] : '=', n > 2 ? alphabet[v & 63] : '='};
 		buf_append(out, four, 4);
 	}
 	return out->error;

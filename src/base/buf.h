@@ -3,8 +3,8 @@
  *
  * Why:       every allocation whose size a caller controls has a limit; here it is part of the type.
  * Ownership: the buffer owns its bytes. buf_steal hands them to the caller, who frees them.
- * Errors:    -ENOMEM, or -EFBIG when the limit would be passed; both leave the content as it was. Both are remembered in
- *            `error`, so that a run of appends can be checked once at its end.
+ * Errors:    -ENOMEM, or -EFBIG when the limit would be passed; both leave the content as it was. Both are
+ *            remembered in `error`, so that a run of appends can be checked once at its end.
  */
 #ifndef BASE_BUF_H
 #define BASE_BUF_H
@@ -37,18 +37,20 @@ int buf_putc(struct buf *b, char c);
 int buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int buf_vprintf(struct buf *b, const char *format, va_list ap);
 
-/* As one segment of a URL's path, or one value of its query: all but RFC 3986's unreserved characters as %XX, and the
- * dots of "." and "..". */
+/* As one segment of a URL's path, or one value of its query: all but RFC 3986's unreserved characters as %XX,
+ * and the dots of "." and "..". */
 int buf_put_segment(struct buf *b, struct span s);
 
-/* Room for n more bytes at ptr + len; the caller writes there and adds to len (and keeps the NUL by buf_terminate). */
+/* Room for n more bytes at ptr + len; the caller writes there and adds to len (and keeps the NUL by
+ * buf_terminate). */
 int buf_reserve(struct buf *b, size_t n);
 void buf_terminate(struct buf *b);
 
 /* Drops n bytes from the front. */
 void buf_consume(struct buf *b, size_t n);
 
-/* The bytes, NUL-terminated ("" when empty); the caller frees. NULL when memory is out. The buffer is empty after. */
+/* The bytes, NUL-terminated ("" when empty); the caller frees. NULL when memory is out. The buffer is
+ * empty after. */
 char *buf_steal(struct buf *b);
 
 static inline struct span buf_span(const struct buf *b)

@@ -1,7 +1,8 @@
 /*
  * Cleanup attributes: a local that is released when it goes out of scope, and `steal` to hand it over.
  *
- * DEFINE_CLEANUP(struct buf *, buf_free) makes `buf_freep`, to be used as `CLEANUP(buf_freep) struct buf *b = NULL;`
+ * DEFINE_CLEANUP(struct buf *, buf_free) makes `buf_freep`, to be used as `CLEANUP(buf_freep) struct buf *b =
+ * NULL;`
  */
 #ifndef BASE_CLEANUP_H
 #define BASE_CLEANUP_H
@@ -11,11 +12,11 @@
 
 #define CLEANUP(f) __attribute__((cleanup(f)))
 
-#define DEFINE_CLEANUP(type, f)                                                                                        \
-	static inline void f##p(type *p)                                                                               \
-	{                                                                                                              \
-		if (*p)                                                                                                \
-			f(*p);                                                                                         \
+#define DEFINE_CLEANUP(type, f) \
+	static inline void f##p(type *p) \
+	{ \
+		if (*p) \
+			f(*p); \
 	}
 
 static inline void freep(void *p)
@@ -29,11 +30,11 @@ static inline void closep(int *fd)
 		close(*fd);
 }
 
-#define steal(p)                                                                                                       \
-	__extension__({                                                                                                \
-		__typeof__(p) stolen_ = (p);                                                                           \
-		(p) = NULL;                                                                                            \
-		stolen_;                                                                                               \
+#define steal(p) \
+	__extension__({ \
+		__typeof__(p) stolen_ = (p); \
+		(p) = NULL; \
+		stolen_; \
 	})
 
 static inline int steal_fd(int *fd)

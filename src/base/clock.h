@@ -1,6 +1,6 @@
 /*
- * Clocks. Durations and deadlines use the monotonic clock; the wall clock is only for what people read and what is
- * recorded, and it may jump.
+ * Clocks. Durations and deadlines use the monotonic clock; the wall clock is only for what people read and
+ * what is recorded, and it may jump.
  */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
@@ -17,7 +17,8 @@ int64_t clock_wall_us(void); /* since 1970-01-01 UTC */
 /* RFC 3339 in UTC with milliseconds: 2026-01-31T08:15:00.123Z */
 void clock_format(int64_t wall_us, char out[CLOCK_TEXT_MAX]);
 
-/* "90s", "15m", "24h", "7d", "500ms" or a bare number of seconds → milliseconds; -EINVAL otherwise (also for overflow). */
+/* "90s", "15m", "24h", "7d", "500ms" or a bare number of seconds → milliseconds; -EINVAL otherwise (also
+ * for overflow). */
 int clock_parse_duration(const char *text, int64_t *ret_ms);
 /* 90000 → "90s" */
 void clock_format_duration(int64_t ms, char out[CLOCK_TEXT_MAX]);

@@ -15,7 +15,7 @@
 
 int crypto_setup(void); /* once, before threads; -EIO when there is no randomness */
 void crypto_random_id(char out[CRYPTO_ID_HEX]);
-void crypto_uuid4(char out[CRYPTO_UUID]); /* RFC 9562 version 4 */
+void crypto_uuid4(char out[CRYPTO_UUID]);     /* RFC 9562 version 4 */
 unsigned crypto_random_below(unsigned limit); /* 0 … limit-1, evenly; for jitter too */
 void crypto_sha256_hex(struct span data, char out[CRYPTO_SHA256_HEX]);
 /* HMAC-SHA-256 in hex; for pseudonyms of user ids. */

@@ -27,19 +27,17 @@ struct db_stmt {
 	int bind_error; /* SQLite's code of the first binding that failed since the last step */
 };
 
-/* --- errors --------------------------------------------------------------------------------------------------------- */
+/* --- errors --------------------------------------------------------------------------------------------- */
 
 static int to_errno(int code)
 {
 	static const struct {
 		int code, err;
-	} map[] = {
-		{SQLITE_BUSY, -EBUSY},	   {SQLITE_LOCKED, -EBUSY},	{SQLITE_PROTOCOL, -EBUSY},
-		{SQLITE_FULL, -ENOSPC},	   {SQLITE_READONLY, -EROFS},	{SQLITE_CORRUPT, -EUCLEAN},
-		{SQLITE_PERM, -EACCES},	   {SQLITE_AUTH, -EACCES},	{SQLITE_NOTADB, -EMEDIUMTYPE},
-		{SQLITE_TOOBIG, -EFBIG},   {SQLITE_CONSTRAINT, -EEXIST}, {SQLITE_CANTOPEN, -ENOENT},
-		{SQLITE_NOMEM, -ENOMEM},   {SQLITE_INTERRUPT, -EINTR},
-	};
+	} map[] = {{SQLITE_BUSY, -EBUSY},   {SQLITE_LOCKED, -EBUSY},	  {SQLITE_PROTOCOL, -EBUSY},
+		   {SQLITE_FULL, -ENOSPC},  {SQLITE_READONLY, -EROFS},	  {SQLITE_CORRUPT, -EUCLEAN},
+		   {SQLITE_PERM, -EACCES},  {SQLITE_AUTH, -EACCES},	  {SQLITE_NOTADB, -EMEDIUMTYPE},
+		   {SQLITE_TOOBIG, -EFBIG}, {SQLITE_CONSTRAINT, -EEXIST}, {SQLITE_CANTOPEN, -ENOENT},
+		   {SQLITE_NOMEM, -ENOMEM}, {SQLITE_INTERRUPT, -EINTR}};
 	for (size_t i = 0; i < sizeof(map) / sizeof(map[0]); i++)
 		if ((code & 0xff) == map[i].code)
 			return map[i].err;
@@ -53,24 +51,27 @@ static int fail(struct db *db, int code, struct err *e)
 		return err_set(e, to_errno(code), "%s: %s (SQLite %d)", db->path, sqlite3_errstr(code), code);
 	int os = sqlite3_system_errno(db->handle);
 	bool of_system = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CANTOPEN;
-	/* A write that meets a full disk in the shared-memory file is reported as an I/O error, a quota likewise. */
+	/* A write that meets a full disk in the shared-memory file is reported as an I/O error, a quota
+	 * likewise. */
 	if (of_system && (os == ENOSPC || os == EDQUOT))
 		code = SQLITE_FULL;
 	return err_set(e, to_errno(code), "%s: %s%s%s (SQLite %d)", db->path, sqlite3_errmsg(db->handle),
 		       of_system && os ? ": " : "", of_system && os ? strerror(os) : "", extended);
 }
 
-/* --- opening -------------------------------------------------------------------------------------------------------- */
+/* --- opening -------------------------------------------------------------------------------------------- */
 
 /*
- * An existing database is never opened here: POSIX takes away every lock that the process has on a file when any of its
- * descriptors for it is closed, also those of SQLite's connections (its "How To Corrupt", 2.2). Another program that then closes
- * the database thinks itself the last and removes the WAL under those who write. So this only looks.
+ * An existing database is never opened here: POSIX takes away every lock that the process has on a file when
+ * any of its descriptors for it is closed, also those of SQLite's connections (its "How To Corrupt", 2.2).
+ * Another program that then closes the database thinks itself the last and removes the WAL under those who
+ * write. So this only looks.
  */
 static int look_at_file(const struct db_options *o, struct err *e)
 {
 	struct stat st;
-	if (stat(o->path, &st) < 0 || faccessat(AT_FDCWD, o->path, o->read_only ? R_OK : R_OK | W_OK, AT_EACCESS) < 0)
+	if (stat(o->path, &st) < 0 ||
+	    faccessat(AT_FDCWD, o->path, o->read_only ? R_OK : R_OK | W_OK, AT_EACCESS) < 0)
 		return err_set(e, -errno, "%s: %s", o->path, strerror(errno));
 	if (S_ISDIR(st.st_mode))
 		return err_set(e, -EISDIR, "%s: %s", o->path, strerror(EISDIR));
@@ -78,9 +79,9 @@ static int look_at_file(const struct db_options *o, struct err *e)
 }
 
 /*
- * Makes a file that is not there before SQLite does, which would give it 0644 & ~umask until someone corrects that; SQLite then
- * gives -wal and -shm the mode of the file. Under a lock: a thread must not open the new file while the descriptor that made it
- * is still to be closed.
+ * Makes a file that is not there before SQLite does, which would give it 0644 & ~umask until someone corrects
+ * that; SQLite then gives -wal and -shm the mode of the file. Under a lock: a thread must not open the new
+ * file while the descriptor that made it is still to be closed.
  */
 static int make_file(const struct db_options *o, struct err *e)
 {
@@ -88,7 +89,8 @@ static int make_file(const struct db_options *o, struct err *e)
 	pthread_mutex_lock(&making);
 	bool there = o->read_only || access(o->path, F_OK) == 0;
 	int fd = there ? -1 : open(o->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0600);
-	int r = there || fd >= 0 || errno == EEXIST ? 0 : err_set(e, -errno, "%s: %s", o->path, strerror(errno));
+	int r = there || fd >= 0 || errno == EEXIST ? 0
+						    : err_set(e, -errno, "%s: %s", o->path, strerror(errno));
 	if (fd >= 0)
 		close(fd);
 	pthread_mutex_unlock(&making);
@@ -102,9 +104,11 @@ static int apply_options(struct db *db, const struct db_options *o, struct err *
 	if (o->cache_kib > 0)
 		buf_printf(&sql, "PRAGMA cache_size=-%d;", o->cache_kib);
 	if (!o->read_only) {
-		if (o->vacuum_pages) /* only acts while the file is empty, so it comes before WAL mode writes the header */
+		if (o->vacuum_pages)
+			/* only acts while the file is empty, so it comes before WAL mode writes the header */
 			buf_puts(&sql, "PRAGMA auto_vacuum=INCREMENTAL;");
-		buf_printf(&sql, "PRAGMA journal_mode=WAL; PRAGMA synchronous=%s; PRAGMA journal_size_limit=%d;",
+		buf_printf(&sql,
+			   "PRAGMA journal_mode=WAL; PRAGMA synchronous=%s; PRAGMA journal_size_limit=%d;",
 			   o->sync_full ? "FULL" : "NORMAL", WAL_KEPT_BYTES);
 		if (o->wal_pages > 0)
 			buf_printf(&sql, "PRAGMA wal_autocheckpoint=%d;", o->wal_pages);
@@ -115,14 +119,16 @@ static int apply_options(struct db *db, const struct db_options *o, struct err *
 static int check_application(struct db *db, const struct db_options *o, struct err *e)
 {
 	int64_t id, tables;
-	/* Tables before the id: another process may be making the file now, and it makes the id before the tables. */
+	/* Tables before the id: another process may be making the file now, and it makes the id before the
+	 * tables. */
 	int r = db_query_int64(db, "SELECT count(*) FROM sqlite_master", &tables, e);
 	if (r == 0)
 		r = db_query_int64(db, "PRAGMA application_id", &id, e);
 	if (r < 0 || o->application_id == 0 || id == o->application_id)
 		return r;
 	if (id != 0 || tables != 0)
-		return err_set(e, -EMEDIUMTYPE, "%s: a database, but not one of this program's (application_id %lld)",
+		return err_set(e, -EMEDIUMTYPE,
+			       "%s: a database, but not one of this program's (application_id %lld)",
 			       db->path, (long long)id);
 	if (o->read_only) /* empty: made a moment ago */
 		return 0;
@@ -134,7 +140,8 @@ static int check_application(struct db *db, const struct db_options *o, struct e
 static int open_handle(struct db *db, const struct db_options *o, struct err *e)
 {
 	int flags = o->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
-	int code = sqlite3_open_v2(o->path, &db->handle, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+	int code = sqlite3_open_v2(o->path, &db->handle, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
+				   NULL);
 	if (code != SQLITE_OK)
 		return db->handle ? fail(db, code, e) : err_set(e, -ENOMEM, "%s: out of memory", o->path);
 	sqlite3_busy_timeout(db->handle, o->busy_timeout_ms);
@@ -163,7 +170,8 @@ int db_open(const struct db_options *o, struct db **ret, struct err *e)
 	return 0;
 }
 
-/* The last connection removes the WAL by its name. When the file was replaced, that WAL may be another file's. */
+/* The last connection removes the WAL by its name. When the file was replaced, that WAL may be another
+ * file's. */
 static void leave_wal_alone(struct db *db)
 {
 	int keep = 1;
@@ -189,7 +197,7 @@ const char *db_path(const struct db *db)
 	return db->path;
 }
 
-/* --- statements ----------------------------------------------------------------------------------------------------- */
+/* --- statements ----------------------------------------------------------------------------------------- */
 
 int db_exec(struct db *db, const char *sql, struct err *e)
 {
@@ -319,7 +327,7 @@ int64_t db_last_insert_rowid(struct db *db)
 	return sqlite3_last_insert_rowid(db->handle);
 }
 
-/* --- transactions ---------------------------------------------------------------------------------------------------- */
+/* --- transactions --------------------------------------------------------------------------------------- */
 
 int db_begin(struct db *db, struct err *e)
 {
@@ -340,7 +348,7 @@ void db_rollback(struct db *db)
 		sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL);
 }
 
-/* --- the file --------------------------------------------------------------------------------------------------------- */
+/* --- the file ------------------------------------------------------------------------------------------- */
 
 int db_user_version(struct db *db, int64_t *ret, struct err *e)
 {
@@ -378,14 +386,15 @@ static int migrate_once(struct db *db, const char *step, int64_t version, struct
 int db_migrate(struct db *db, const char *const *steps, size_t n, struct err *e)
 {
 	for (;;) {
-		int r = db_begin(db, e); /* the version is read under the lock: another process may be migrating too */
+		/* the version is read under the lock: another process may be migrating too */
+		int r = db_begin(db, e);
 		if (r < 0)
 			return r;
 		int64_t version = 0;
 		r = db_user_version(db, &version, e);
 		if (r == 0 && (version < 0 || version > (int64_t)n))
-			r = err_set(e, -EPROTO, "%s: schema version %lld, this program knows up to %zu", db->path,
-				    (long long)version, n);
+			r = err_set(e, -EPROTO, "%s: schema version %lld, this program knows up to %zu",
+				    db->path, (long long)version, n);
 		if (r == 0 && version < (int64_t)n)
 			r = migrate_once(db, steps[version], version + 1, e);
 		db_rollback(db);

@@ -1,10 +1,10 @@
 /*
  * Errors: a code for the program, a sentence for a person.
  *
- * Convention everywhere: 0 is fine; <0 is fatal for the unit of work (-errno) and forwarded unchanged; >0 is a code listed
- * in the header that declares the function, for its direct caller to handle.
- * A `struct err *` argument may be NULL; when it is not, it holds a sentence whenever the return value is not 0. Sentences
- * name the file, line and key, or the field of the request, and carry no secrets.
+ * Convention everywhere: 0 is fine; <0 is fatal for the unit of work (-errno) and forwarded unchanged; >0 is
+ * a code listed in the header that declares the function, for its direct caller to handle.
+ * A `struct err *` argument may be NULL; when it is not, it holds a sentence whenever the return value is not
+ * 0. Sentences name the file, line and key, or the field of the request, and carry no secrets.
  */
 #ifndef BASE_ERR_H
 #define BASE_ERR_H

@@ -82,7 +82,8 @@ static int replace(const char *path, struct span content, mode_t mode, const str
 	if (fd < 0)
 		return err_set(e, -errno, "%s: %s", temporary, strerror(errno));
 	int r = write_all(fd, content);
-	if (r == 0 && (own(fd, as) < 0 || fchmod(fd, mode) < 0 || fsync(fd) < 0 || rename(temporary, path) < 0))
+	if (r == 0 &&
+	    (own(fd, as) < 0 || fchmod(fd, mode) < 0 || fsync(fd) < 0 || rename(temporary, path) < 0))
 		r = -errno;
 	if (r < 0) {
 		unlink(temporary);
@@ -109,7 +110,8 @@ void file_remove_leftovers(const char *path)
 	size_t length = strlen(name);
 	DIR *folder = copy ? opendir(dirname(copy)) : NULL;
 	for (struct dirent *d; folder && (d = readdir(folder));)
-		if (strncmp(d->d_name, name, length) == 0 && d->d_name[length] == '.' && strlen(d->d_name) == length + sizeof(SUFFIX) - 1)
+		if (strncmp(d->d_name, name, length) == 0 && d->d_name[length] == '.' &&
+		    strlen(d->d_name) == length + sizeof(SUFFIX) - 1)
 			unlinkat(dirfd(folder), d->d_name, 0);
 	if (folder)
 		closedir(folder);

@@ -1,7 +1,7 @@
 /*
- * libcurl calls back while it works, and must not be called from there. So its callbacks here only collect: bytes, heads,
- * ends. What the caller is to hear is told afterwards, by deliver(), outside of libcurl, where the caller may start
- * and cancel as it likes.
+ * libcurl calls back while it works, and must not be called from there. So its callbacks here only collect:
+ * bytes, heads, ends. What the caller is to hear is told afterwards, by deliver(), outside of libcurl, where
+ * the caller may start and cancel as it likes.
  */
 #include "base/http_client.h"
 
@@ -48,7 +48,7 @@ struct http_call {
 	char error[CURL_ERROR_SIZE];
 };
 
-/* --- answers ------------------------------------------------------------------------------------------------------------ */
+/* --- answers -------------------------------------------------------------------------------------------- */
 
 struct span http_reply_field(const struct http_reply *r, const char *name)
 {
@@ -110,7 +110,7 @@ static const char *detail_of(const struct http_call *c)
 	return c->error[0] ? c->error : curl_easy_strerror(c->result);
 }
 
-/* --- what libcurl calls; collect only ----------------------------------------------------------------------------------- */
+/* --- what libcurl calls; collect only ------------------------------------------------------------------- */
 
 static int on_before_send(void *arg, char *ip, char *local_ip, int port, int local_port)
 {
@@ -165,7 +165,7 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 	return size * n;
 }
 
-/* --- ends --------------------------------------------------------------------------------------------------------------- */
+/* --- ends ----------------------------------------------------------------------------------------------- */
 
 static void call_free(struct http_call *c)
 {
@@ -201,7 +201,8 @@ static void finish(struct http_call *c)
 	else if (!c->streaming)
 		reply.body = buf_span(&c->body);
 	struct http_events events = c->events;
-	/* Out of libcurl and the list first, so that the caller may free or start things; the bytes stay until it returns. */
+	/* Out of libcurl and the list first, so that the caller may free or start things; the bytes stay
+	 * until it returns. */
 	struct buf head = c->head, body = c->body;
 	char detail[CURL_ERROR_SIZE];
 	if (reply.detail) {
@@ -265,7 +266,7 @@ static void deliver(struct http_client *client)
 	client->at = NULL;
 }
 
-/* --- the loop ----------------------------------------------------------------------------------------------------------- */
+/* --- the loop ------------------------------------------------------------------------------------------- */
 
 struct socket_watch {
 	struct http_client *client;
@@ -342,7 +343,7 @@ static void on_idle(void *arg)
 	finish(c);
 }
 
-/* --- client ------------------------------------------------------------------------------------------------------------- */
+/* --- client --------------------------------------------------------------------------------------------- */
 
 static bool copy_text(const char *from, char **to)
 {
@@ -350,7 +351,8 @@ static bool copy_text(const char *from, char **to)
 	return !from || *to;
 }
 
-int http_client_new(struct loop *loop, const struct http_client_options *o, struct http_client **ret, struct err *e)
+int http_client_new(struct loop *loop, const struct http_client_options *o, struct http_client **ret,
+		    struct err *e)
 {
 	static const struct http_client_options none;
 	o = o ? o : &none;
@@ -374,7 +376,8 @@ int http_client_new(struct loop *loop, const struct http_client_options *o, stru
 	curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, want_timer);
 	curl_multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
 	curl_multi_setopt(c->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
-	curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, (long)(o->max_connections ? o->max_connections : 64));
+	curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS,
+			  (long)(o->max_connections ? o->max_connections : 64));
 	return (*ret = c, 0);
 }
 
@@ -395,7 +398,7 @@ struct http_client *http_client_free(struct http_client *c)
 	return NULL;
 }
 
-/* --- a request ----------------------------------------------------------------------------------------------------------- */
+/* --- a request ------------------------------------------------------------------------------------------ */
 
 static bool clean(struct span s)
 {
@@ -528,8 +531,8 @@ static bool is_token(const char *method)
 
 static bool is_url(const char *url)
 {
-	return (strncasecmp(url, "http://", 7) == 0 || strncasecmp(url, "https://", 8) == 0) && clean(span_of(url)) &&
-	       !strchr(url, ' ');
+	return (strncasecmp(url, "http://", 7) == 0 || strncasecmp(url, "https://", 8) == 0) &&
+	       clean(span_of(url)) && !strchr(url, ' ');
 }
 
 int http_start(struct http_client *c, const struct http_call_request *r, const struct http_events *events,

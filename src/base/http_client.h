@@ -1,13 +1,15 @@
 /*
- * HTTP client for APIs (Flipt, Temporal, Hatchet, webhooks, `http` handlers), on the loop. Over libcurl's multi interface.
+ * HTTP client for APIs (Flipt, Temporal, Hatchet, webhooks, `http` handlers), on the loop. Over libcurl's
+ * multi interface.
  *
- * Why:       libcurl sends a request again, silently, when a kept connection turns out dead (http.md). Here a request is written at
- *            most once unless it says `may_resend`, and every failure says whether it may have been written.
- *            Passing legacy traffic on is not for this client: see legacy/.
+ * Why:       libcurl sends a request again, silently, when a kept connection turns out dead (http.md). Here a
+ *            request is written at most once unless it says `may_resend`, and every failure says whether it
+ *            may have been written. Passing legacy traffic on is not for this client: see legacy/.
  * Threads:   a client and its calls belong to one loop.
- * Ownership: everything in a request is copied by http_start. A call belongs to its caller until `done` was called or http_cancel;
- *            both end it. The reply borrows until `done` returns.
- * Errors:    http_start: -EINVAL for what can never be sent (URL, field), -ENOMEM. Later ones are the reply's `failure`.
+ * Ownership: everything in a request is copied by http_start. A call belongs to its caller until `done` was
+ *            called or http_cancel; both end it. The reply borrows until `done` returns.
+ * Errors:    http_start: -EINVAL for what can never be sent (URL, field), -ENOMEM. Later ones are the reply's
+ *            `failure`.
  * Limits:    heads HTTP_MAX_HEAD bytes; bodies as the request says.
  * Not done:  proxies from the environment, cookies, netrc, alternative services, HTTP/2: all off.
  */
@@ -28,10 +30,11 @@ struct http_client; /* connections of one loop, with their TLS settings */
 struct http_call;   /* one request under way */
 
 struct http_client_options {
-	const char *ca_file;		       /* PEM; NULL: the system's */
+	const char *ca_file;		      /* PEM; NULL: the system's */
 	const char *client_cert, *client_key; /* PEM files; NULL: none */
-	unsigned max_connections;	       /* kept and open; 0: 64 */
-	unsigned keep_ms;		       /* kept connections older than this are not used again; 0: 60 s */
+	unsigned max_connections;	      /* kept and open; 0: 64 */
+	/* kept connections older than this are not used again; 0: 60 s */
+	unsigned keep_ms;
 };
 
 struct http_call_request {
@@ -45,9 +48,11 @@ struct http_call_request {
 	unsigned timeout_ms;	     /* from start to the end of the body; 0: none (streams) */
 	unsigned idle_timeout_ms;    /* between two pieces of the answer, connecting included; 0: none */
 	size_t max_body;	     /* bytes of the answer's body; 0: 16 MiB. For streams: of one piece */
-	bool may_resend;	     /* idempotent: libcurl may send again on a new connection, and redirects are followed */
-	bool fresh_connection;	     /* never one that was used before, and not kept after: nothing can fail for its age */
-	unsigned max_redirects;	     /* needs may_resend */
+	/* idempotent: libcurl may send again on a new connection, and redirects are followed */
+	bool may_resend;
+	/* never one that was used before, and not kept after: nothing can fail for its age */
+	bool fresh_connection;
+	unsigned max_redirects; /* needs may_resend */
 };
 
 enum http_failure {
@@ -62,11 +67,11 @@ enum http_failure {
 
 struct http_reply {
 	enum http_failure failure;
-	bool sent;	     /* a connection was there and the request may have been written */
-	int status;	     /* of the last answer, 0 when none came */
-	struct span head;    /* field lines as received; see http_reply_field */
-	struct span body;    /* whole, when HTTP_OK and not streaming */
-	const char *detail;  /* a sentence for people when failed, no secrets */
+	bool sent;	    /* a connection was there and the request may have been written */
+	int status;	    /* of the last answer, 0 when none came */
+	struct span head;   /* field lines as received; see http_reply_field */
+	struct span body;   /* whole, when HTTP_OK and not streaming */
+	const char *detail; /* a sentence for people when failed, no secrets */
 };
 
 /* The value of the first field of this name, blanks trimmed, or SPAN_NONE. */
@@ -76,14 +81,17 @@ struct http_events {
 	void *arg;
 	/* Once, unless cancelled; the call is gone when it returns. Never from within http_start. */
 	void (*done)(void *arg, const struct http_reply *reply);
-	/* Streams: set to get the body in pieces as they come (only for status 2xx; other bodies are kept for `done`). */
+	/* Streams: set to get the body in pieces as they come (only for status 2xx; other bodies are kept
+	 * for `done`). */
 	void (*piece)(void *arg, struct span bytes);
 	/* Optional, once the final head is there. */
 	void (*head)(void *arg, int status);
 };
 
-int http_client_new(struct loop *loop, const struct http_client_options *o, struct http_client **ret, struct err *e);
-/* Calls under way are dropped without their callbacks. NULL is fine; returns NULL. Not from within a callback. */
+int http_client_new(struct loop *loop, const struct http_client_options *o, struct http_client **ret,
+		    struct err *e);
+/* Calls under way are dropped without their callbacks. NULL is fine; returns NULL. Not from within a
+ * callback. */
 struct http_client *http_client_free(struct http_client *c);
 
 int http_start(struct http_client *c, const struct http_call_request *r, const struct http_events *events,

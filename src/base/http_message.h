@@ -27,7 +27,8 @@ struct http_request {
 	int64_t content_length; /* -1 when there is no such field */
 	bool has_body;		/* chunked, or content_length > 0 */
 	bool expects_continue;	/* Expect: 100-continue */
-	const struct sockaddr *peer; /* AF_INET or AF_INET6; IPv4 clients of an IPv6 socket appear as AF_INET */
+	/* AF_INET or AF_INET6; IPv4 clients of an IPv6 socket appear as AF_INET */
+	const struct sockaddr *peer;
 	socklen_t peer_length;
 };
 
@@ -35,8 +36,8 @@ struct http_request {
 struct span http_request_field(const struct http_request *r, const char *name);
 
 bool http_is_token(struct span name); /* RFC 9110 §5.6.2 */
-/* Of one connection only: Connection, Keep-Alive, Proxy-Connection, TE, Trailer, Transfer-Encoding, Upgrade, and the fields that are
- * for the next proxy (RFC 9110 §7.6.1, §11.7). Content-Length is not among them. */
+/* Of one connection only: Connection, Keep-Alive, Proxy-Connection, TE, Trailer, Transfer-Encoding, Upgrade,
+ * and the fields that are for the next proxy (RFC 9110 §7.6.1, §11.7). Content-Length is not among them. */
 bool http_is_hop_by_hop(struct span name);
 
 #endif

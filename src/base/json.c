@@ -1,9 +1,10 @@
 /*
  * JSON documents: cJSON behind an opaque type.
  *
- * cJSON takes more than RFC 8259 allows and less than it allows; both are mended before it sees the text. What is not valid
- * is refused by our scanner. What is valid but beyond cJSON is replaced in a copy: \u0000 (it would end a C string early, and
- * make two keys equal) and lone surrogates become \uFFFD, numbers of more than 63 characters their nearest double.
+ * cJSON takes more than RFC 8259 allows and less than it allows; both are mended before it sees the text.
+ * What is not valid is refused by our scanner. What is valid but beyond cJSON is replaced in a copy: \u0000
+ * (it would end a C string early, and make two keys equal) and lone surrogates become \uFFFD, numbers of more
+ * than 63 characters their nearest double.
  */
 #include "base/json.h"
 
@@ -18,7 +19,7 @@
 
 #define CJSON_NUMBER_MAX 63
 
-/* --- preparing the text -------------------------------------------------------------------------------------------- */
+/* --- preparing the text --------------------------------------------------------------------------------- */
 static long hex4(const char *p)
 {
 	char digits[5] = {p[0], p[1], p[2], p[3], '\0'};
@@ -92,7 +93,7 @@ static size_t mend_text(char *p, size_t *ret_depth)
 	return values;
 }
 
-/* --- documents ----------------------------------------------------------------------------------------------------- */
+/* --- documents ------------------------------------------------------------------------------------------ */
 struct json_doc {
 	cJSON *root;
 };
@@ -121,7 +122,8 @@ int json_doc_parse(struct span text, struct json_doc **ret, struct err *e)
 		return err_set(e, -EFBIG, "JSON: more than %d values", JSON_DOC_MAX_VALUES);
 	/* cJSON's recursion, on parsing and on freeing, is bounded. */
 	if (depth > JSON_DOC_MAX_DEPTH)
-		return err_set(e, -EBADMSG, "JSON: nested too deeply, more than %d levels", JSON_DOC_MAX_DEPTH);
+		return err_set(e, -EBADMSG, "JSON: nested too deeply, more than %d levels",
+			       JSON_DOC_MAX_DEPTH);
 	doc->root = cJSON_ParseWithLength(copy, text.len);
 	if (!doc->root)
 		return err_set(e, -ENOMEM, "JSON: out of memory");

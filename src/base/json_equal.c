@@ -1,7 +1,8 @@
 /*
  * Equality of JSON values by meaning, over spans of valid text.
  *
- * Numbers are compared as decimals, not as doubles: 1 equals 1.0 and 10e-1, and 9007199254740993 does not equal its neighbour.
+ * Numbers are compared as decimals, not as doubles: 1 equals 1.0 and 10e-1, and 9007199254740993 does not
+ * equal its neighbour.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -108,7 +109,8 @@ static int object_equal(struct span a, struct span b)
 	struct json_iter it;
 	struct span key, ignored, x, y;
 	int r = 1;
-	/* Every name of the one is in the other, then every name of the other has the same last value in both. */
+	/* Every name of the one is in the other, then every name of the other has the same last value in
+	 * both. */
 	json_iter_init(&it, a);
 	while (r > 0 && json_iter_next(&it, &key, &ignored))
 		r = find_member(b, key, &y);

@@ -1,8 +1,8 @@
 /*
  * JSON as spans of raw text: one scanner that validates and, on the way, finds what pointers name.
  *
- * It is on the path of every request whose body is looked into (100 bytes to 16 MiB), hence: one pass, no recursion, no
- * allocation, eight bytes at a time inside strings.
+ * It is on the path of every request whose body is looked into (100 bytes to 16 MiB), hence: one pass, no
+ * recursion, no allocation, eight bytes at a time inside strings.
  */
 #include "base/json.h"
 
@@ -61,17 +61,21 @@ static inline const char *skip_blanks(const char *p, const char *end)
 	return p;
 }
 
-/* --- strings ------------------------------------------------------------------------------------------------------- */
+/* --- strings -------------------------------------------------------------------------------------------- */
 
-/* The first byte from p on that is not plain inside a string: a quote, a backslash, a control character or not ASCII. */
+/* The first byte from p on that is not plain inside a string: a quote, a backslash, a control character or
+ * not ASCII. */
 static inline const char *skip_plain(const char *p, const char *end)
 {
 	const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
 	while (end - p >= 8) {
 		uint64_t w;
 		memcpy(&w, p, 8);
-		/* A top bit set by a borrow lies above the byte that caused it: the lowest set one is always true. */
-		uint64_t stop = (w | (w - ones * 0x20) | ((w ^ ones * '"') - ones) | ((w ^ ones * '\\') - ones)) & tops;
+		/* A top bit set by a borrow lies above the byte that caused it: the lowest set one is
+		 * always true. */
+		uint64_t stop =
+			(w | (w - ones * 0x20) | ((w ^ ones * '"') - ones) | ((w ^ ones * '\\') - ones)) &
+			tops;
 		if (stop) {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 			return p + (__builtin_ctzll(stop) >> 3);
@@ -154,7 +158,7 @@ static bool scan_string(struct scan *s)
 	}
 }
 
-/* --- scalars ------------------------------------------------------------------------------------------------------- */
+/* --- scalars -------------------------------------------------------------------------------------------- */
 static bool scan_digits(struct scan *s)
 {
 	if (s->at == s->end || !is_digit(*s->at))
@@ -202,14 +206,15 @@ static bool scan_no_number(struct scan *s)
 {
 	static const struct span words[] = {SPAN_INIT("NaN"), SPAN_INIT("Infinity"), SPAN_INIT("-Infinity")};
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-		if ((size_t)(s->end - s->at) >= words[i].len && memcmp(s->at, words[i].ptr, words[i].len) == 0) {
+		if ((size_t)(s->end - s->at) >= words[i].len &&
+		    memcmp(s->at, words[i].ptr, words[i].len) == 0) {
 			s->at += words[i].len;
 			return true;
 		}
 	return false;
 }
 
-/* --- pointers ------------------------------------------------------------------------------------------------------ */
+/* --- pointers ------------------------------------------------------------------------------------------- */
 
 /* Appends the code point's UTF-8 form; returns its length. */
 static size_t encode_utf8(uint32_t c, char out[4])
@@ -225,7 +230,8 @@ static size_t encode_utf8(uint32_t c, char out[4])
 	return n;
 }
 
-/* The character that the escape at p (on its backslash) stands for, as UTF-8; *p moves behind it. 0 when it is none. */
+/* The character that the escape at p (on its backslash) stands for, as UTF-8; *p moves behind it. 0 when
+ * it is none. */
 static size_t decode_escape(const char **p, const char *end, char out[4])
 {
 	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
@@ -313,8 +319,8 @@ static bool index_is_token(size_t index, struct span token)
 	return value == index;
 }
 
-/* Of the container's live pointers those that go on to this member or element. What a duplicate key before it had given
- * is forgotten: the last one counts. */
+/* Of the container's live pointers those that go on to this member or element. What a duplicate key before it
+ * had given is forgotten: the last one counts. */
 static uint64_t descend(struct scan *s, const struct level *container, struct span key)
 {
 	uint64_t live = 0;
@@ -358,7 +364,7 @@ static void ascend(struct scan *s)
 	s->live = 0;
 }
 
-/* --- the walk ------------------------------------------------------------------------------------------------------ */
+/* --- the walk ------------------------------------------------------------------------------------------- */
 
 /* Up to the value of the innermost container's next member or element. */
 static bool begin_child(struct scan *s)
@@ -481,7 +487,8 @@ static int report(struct span text, const struct scan *s, struct err *e)
 	return err_set(e, -EBADMSG, "JSON, line %zu, column %zu: %s", line, column, s->problem);
 }
 
-int json_pointers(struct span text, const struct span *pointers, size_t n, struct span *ret_values, struct err *e)
+int json_pointers(struct span text, const struct span *pointers, size_t n, struct span *ret_values,
+		  struct err *e)
 {
 	for (size_t i = 0; i < n; i++)
 		ret_values[i] = SPAN_NONE;
@@ -526,7 +533,8 @@ bool json_python_takes(struct span text)
 	if (span_starts(text, mark)) {
 		text.ptr += mark.len;
 		text.len -= mark.len;
-	} else if (text.len >= 2 && (!memcmp(text.ptr, "\xFE\xFF", 2) || !memcmp(text.ptr, "\xFF\xFE", 2) || !text.ptr[0] || !text.ptr[1])) {
+	} else if (text.len >= 2 && (!memcmp(text.ptr, "\xFE\xFF", 2) || !memcmp(text.ptr, "\xFF\xFE", 2) ||
+				     !text.ptr[0] || !text.ptr[1])) {
 		return true; /* UTF-16 or UTF-32, as json.detect_encoding has it */
 	}
 	struct scan s;
@@ -576,10 +584,11 @@ enum json_type json_type_of(struct span value)
 	}
 }
 
-/* --- text ---------------------------------------------------------------------------------------------------------- */
+/* --- text ----------------------------------------------------------------------------------------------- */
 int json_unescape(struct span string_value, struct buf *out)
 {
-	if (string_value.len < 2 || string_value.ptr[0] != '"' || string_value.ptr[string_value.len - 1] != '"')
+	if (string_value.len < 2 || string_value.ptr[0] != '"' ||
+	    string_value.ptr[string_value.len - 1] != '"')
 		return -EINVAL;
 	const char *p = string_value.ptr + 1, *end = string_value.ptr + string_value.len - 1;
 	int r = buf_reserve(out, 0); /* an empty string, too, leaves a NUL-terminated buffer */
@@ -651,7 +660,8 @@ int json_quote(struct buf *out, struct span text)
 			char escape[2] = {'\\', (char)c};
 			r = buf_append(out, escape, 2);
 		} else if ((n = utf8_sequence(p, end)) > 0) {
-			bool c1 = c == 0xC2 && (unsigned char)p[1] < 0xA0; /* a terminal that shows the document obeys them */
+			/* a terminal that shows the document obeys them */
+			bool c1 = c == 0xC2 && (unsigned char)p[1] < 0xA0;
 			r = c1 ? quote_control(out, (unsigned char)p[1]) : buf_append(out, p, n);
 		} else {
 			r = buf_append(out, "\xEF\xBF\xBD", 3);
@@ -668,7 +678,7 @@ int json_quote(struct buf *out, struct span text)
 	return r;
 }
 
-/* --- iteration over valid text --------------------------------------------------------------------------------------- */
+/* --- iteration over valid text -------------------------------------------------------------------------- */
 
 /* Behind the string whose opening quote is at p. */
 static const char *skip_string(const char *p, const char *end)

@@ -33,7 +33,7 @@ int log_level_parse(const char *text, enum log_level *ret)
 	static const struct {
 		const char *name;
 		enum log_level level;
-	} names[] = {{"debug", LOG_DEBUG}, {"info", LOG_INFO},	   {"warn", LOG_WARN},
+	} names[] = {{"debug", LOG_DEBUG}, {"info", LOG_INFO},	  {"warn", LOG_WARN},
 		     {"error", LOG_ERROR}, {"warning", LOG_WARN}, {"critical", LOG_ERROR}};
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcasecmp(text, names[i].name) == 0) {
@@ -80,8 +80,8 @@ static void puts_line(struct line *l, const char *s)
 	put(l, s, strlen(s));
 }
 
-/* Values come from anywhere: they are made plain (base/text.h) first. Then both formats escape as JSON does, so that no value
- * can end its string or forge a field. */
+/* Values come from anywhere: they are made plain (base/text.h) first. Then both formats escape as JSON does,
+ * so that no value can end its string or forge a field. */
 static void put_escaped(struct line *l, bool lines, struct span s)
 {
 	char piece[TEXT_PIECE_MAX], escaped[TEXT_PIECE_MAX + 1];
@@ -132,7 +132,8 @@ static void put_text(struct line *l, bool json, bool lines, struct span text)
 /* Sentences about what went wrong quote what others said; and addresses may hold credentials. */
 static bool may_quote(const char *key)
 {
-	static const char *const keys[] = {"error", "why", "detail", "reason", "source", "url", "address", "cause"};
+	static const char *const keys[] = {"error",  "why", "detail",  "reason",
+					   "source", "url", "address", "cause"};
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
 		if (strcmp(key, keys[i]) == 0)
 			return true;
@@ -142,7 +143,8 @@ static bool may_quote(const char *key)
 static void put_masked(struct line *l, bool json, bool lines, struct span text)
 {
 	CLEANUP(buf_releasep) struct buf masked = BUF_INIT(4 * LOG_LINE_MAX);
-	text.len = text.len < LOG_LINE_MAX ? text.len : LOG_LINE_MAX; /* more has no room in the line anyway */
+	/* more has no room in the line anyway */
+	text.len = text.len < LOG_LINE_MAX ? text.len : LOG_LINE_MAX;
 	text_put_masked(&masked, text);
 	put_text(l, json, lines, masked.error ? SPAN_LIT("***") : buf_span(&masked));
 }
@@ -163,22 +165,24 @@ static void put_field(struct line *l, bool json, const struct log_field *f)
 		break;
 	case LOG_FIELD_SPAN:
 		if (may_quote(f->key))
-			put_masked(l, json, strcmp(f->key, "error") == 0 || strcmp(f->key, "detail") == 0, f->text);
+			put_masked(l, json, strcmp(f->key, "error") == 0 || strcmp(f->key, "detail") == 0,
+				   f->text);
 		else
 			put_text(l, json, false, f->text);
 		break;
 	}
 }
 
-static void put_line(struct line *l, enum log_level level, const char *event, const struct log_field *fields, size_t n)
+static void put_line(struct line *l, enum log_level level, const char *event, const struct log_field *fields,
+		     size_t n)
 {
 	bool json = atomic_load_explicit(&line_format, memory_order_relaxed) == LOG_JSON;
 	char ts[CLOCK_TEXT_MAX];
 	clock_format(clock_wall_us(), ts);
 	l->len = (size_t)snprintf(l->text, sizeof(l->text),
-				 json ? "{\"ts\":\"%s\",\"level\":\"%s\",\"event\":\"%s\""
-				      : "ts=%s level=%s event=%s",
-				 ts, level_names[level], event);
+				  json ? "{\"ts\":\"%s\",\"level\":\"%s\",\"event\":\"%s\""
+				       : "ts=%s level=%s event=%s",
+				  ts, level_names[level], event);
 	for (size_t i = 0; i < n; i++)
 		if (room(l, strlen(fields[i].key) + 48))
 			put_field(l, json, &fields[i]);
@@ -187,7 +191,8 @@ static void put_line(struct line *l, enum log_level level, const char *event, co
 	l->text[l->len++] = '\n';
 }
 
-size_t log_line(enum log_level level, const char *event, const struct log_field *fields, size_t n, char out[LOG_LINE_MAX])
+size_t log_line(enum log_level level, const char *event, const struct log_field *fields, size_t n,
+		char out[LOG_LINE_MAX])
 {
 	struct line l = {.len = 0};
 	put_line(&l, level, event, fields, n);

@@ -50,7 +50,8 @@ static bool lookup_has(const struct lookup *l, const char *text)
 static void lookup_add(struct lookup *l, const struct addrinfo *a)
 {
 	char *text = l->addresses[l->n];
-	if (getnameinfo(a->ai_addr, a->ai_addrlen, text, LOOKUP_TEXT, NULL, 0, NI_NUMERICHOST) == 0 && !lookup_has(l, text))
+	if (getnameinfo(a->ai_addr, a->ai_addrlen, text, LOOKUP_TEXT, NULL, 0, NI_NUMERICHOST) == 0 &&
+	    !lookup_has(l, text))
 		l->n++;
 }
 
@@ -61,7 +62,8 @@ static const struct addrinfo *lookup_of_family(const struct addrinfo *a, int fam
 	return a;
 }
 
-/* The first address's family and the other one in turns, so that a family that leads nowhere costs one attempt. */
+/* The first address's family and the other one in turns, so that a family that leads nowhere costs one
+ * attempt. */
 static void lookup_take(struct lookup *l, const struct addrinfo *list)
 {
 	int first = list ? list->ai_family : AF_UNSPEC;

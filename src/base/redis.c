@@ -1,8 +1,9 @@
 /*
  * Of hiredis only what is asynchronous is used; its own reconnection and time limits do not exist in 0.14.
  *
- * A context of hiredis may outlive our interest in it (it frees itself later when a callback of it is running), so that what it
- * points to are a `link` and `ticket`s, which belong to it and forget their owner when that goes first.
+ * A context of hiredis may outlive our interest in it (it frees itself later when a callback of it is
+ * running), so that what it points to are a `link` and `ticket`s, which belong to it and forget their owner
+ * when that goes first.
  *
  * Lifetime of a call:
  *   WAITING   no connection yet                    → SENT, or LOST (time limit, attempt failed): not sent
@@ -105,7 +106,7 @@ struct redis {
 
 static void connect_next(struct redis *r);
 
-/* --- calls --------------------------------------------------------------------------------------------------------- */
+/* --- calls ---------------------------------------------------------------------------------------------- */
 
 static void list_remove(struct redis_call *c)
 {
@@ -141,7 +142,8 @@ static void call_lost(struct redis_call *c, enum redis_outcome outcome, const ch
 {
 	c->outcome = outcome;
 	if (outcome == REDIS_NO_REPLY)
-		err_set(&c->why, 0, "Redis at %s: %s; the command was written and may have been executed", c->owner->where, why);
+		err_set(&c->why, 0, "Redis at %s: %s; the command was written and may have been executed",
+			c->owner->where, why);
 	else
 		err_set(&c->why, 0, "Redis at %s: %s", c->owner->where, why);
 	if (c->ticket)
@@ -164,21 +166,25 @@ static void tell_lost(struct loop_work *work)
 		fn(arg, outcome, NULL, &why);
 }
 
-/* What was not handed to the kernel to its last byte cannot have been executed. Asked only while hiredis' context lives. */
+/* What was not handed to the kernel to its last byte cannot have been executed. Asked only while hiredis'
+ * context lives. */
 static bool was_written(const struct link *l, const struct redis_call *c)
 {
 	return c->end <= l->appended - sdslen(l->ac->c.obuf);
 }
 
-/* Errors that are about this server, not about the command: it became a replica, is loading, lost its primary, or wants to know
- * again who we are. The same address may name another server by now, but a kept connection would never find out.
+/* Errors that are about this server, not about the command: it became a replica, is loading, lost its
+ * primary, or wants to know again who we are. The same address may name another server by now, but a kept
+ * connection would never find out.
  * Source: redis.io/docs, "Redis error codes"; src/server.c, shared.*err. */
 static bool condemns(struct span error)
 {
-	static const char *const codes[] = {"READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "NOREPLICAS", "CLUSTERDOWN", "UNBLOCKED"};
+	static const char *const codes[] = {"READONLY",	  "LOADING",	 "MASTERDOWN", "NOAUTH",
+					    "NOREPLICAS", "CLUSTERDOWN", "UNBLOCKED"};
 	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
 		size_t n = strlen(codes[i]);
-		if (error.len >= n && memcmp(error.ptr, codes[i], n) == 0 && (error.len == n || error.ptr[n] == ' '))
+		if (error.len >= n && memcmp(error.ptr, codes[i], n) == 0 &&
+		    (error.len == n || error.ptr[n] == ' '))
 			return true;
 	}
 	return false;
@@ -186,8 +192,8 @@ static bool condemns(struct span error)
 
 static void condemn(struct redis *r, struct span error);
 
-/* hiredis 0.14 tells pending calls of a lost connection before on_gone, 1.x after it: `ac->data` is looked at only for a call that
- * still has its ticket, which on_gone takes away. */
+/* hiredis 0.14 tells pending calls of a lost connection before on_gone, 1.x after it: `ac->data` is looked at
+ * only for a call that still has its ticket, which on_gone takes away. */
 static void on_reply(redisAsyncContext *ac, void *reply, void *privdata)
 {
 	struct ticket *t = privdata;
@@ -234,8 +240,8 @@ static void call_send(struct redis_call *c)
 	list_append(c, CALL_SENT);
 }
 
-static struct redis_call *call_new(struct redis *r, const struct span *words, size_t n, unsigned timeout_ms, redis_reply_fn fn,
-				   void *arg)
+static struct redis_call *call_new(struct redis *r, const struct span *words, size_t n, unsigned timeout_ms,
+				   redis_reply_fn fn, void *arg)
 {
 	const char *pointers[MAX_WORDS];
 	size_t lengths[MAX_WORDS];
@@ -263,7 +269,7 @@ static struct redis_call *call_new(struct redis *r, const struct span *words, si
 	return c;
 }
 
-/* --- state --------------------------------------------------------------------------------------------------------- */
+/* --- state ---------------------------------------------------------------------------------------------- */
 
 static void set_state(struct redis *r, enum redis_state state)
 {
@@ -334,7 +340,8 @@ static void link_close(struct redis *r, const char *why)
 	redisAsyncFree(l->ac);
 }
 
-/* Nothing more is sent on this connection. What is under way may still be answered until it is closed (on_retry). */
+/* Nothing more is sent on this connection. What is under way may still be answered until it is closed
+ * (on_retry). */
 static void condemn(struct redis *r, struct span error)
 {
 	if (r->state != REDIS_READY)
@@ -357,7 +364,7 @@ static void drop(struct redis *r, const char *why)
 	lost(r, why);
 }
 
-/* --- hiredis' events ------------------------------------------------------------------------------------------------ */
+/* --- hiredis' events ------------------------------------------------------------------------------------ */
 
 static void on_io(void *arg, unsigned events)
 {
@@ -404,9 +411,10 @@ static bool has_ended(const struct link *l)
 	return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
-/* Writes what this round has brought in one go, and waits for the descriptor only when the kernel takes no more: two system calls
- * less for each command. What a server that has gone could not read is not written: written it could not be told any more from what
- * was executed, and a request that legacy could serve would be lost with it. */
+/* Writes what this round has brought in one go, and waits for the descriptor only when the kernel takes no
+ * more: two system calls less for each command. What a server that has gone could not read is not written:
+ * written it could not be told any more from what was executed, and a request that legacy could serve
+ * would be lost with it. */
 static void flush(struct loop_work *work)
 {
 	struct link *l = (struct link *)((char *)work - offsetof(struct link, flush));
@@ -482,7 +490,7 @@ static int link_new(struct redis *r, redisAsyncContext *ac)
 	return 0;
 }
 
-/* --- connecting ----------------------------------------------------------------------------------------------------- */
+/* --- connecting ----------------------------------------------------------------------------------------- */
 
 static void subscribe_all(struct redis *r);
 
@@ -512,13 +520,15 @@ static bool refused(struct redis *r, enum redis_outcome outcome, const struct re
 	return true;
 }
 
-static void on_greeting(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void on_greeting(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+			const struct err *why)
 {
 	(void)why;
 	refused(arg, outcome, reply);
 }
 
-static void on_greeted(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void on_greeted(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		       const struct err *why)
 {
 	struct redis *r = arg;
 	(void)why;
@@ -534,13 +544,16 @@ static bool greet_with(struct redis *r, const struct span *words, size_t n, redi
 	return c != NULL;
 }
 
-/* AUTH, SELECT and PING in one go; nothing else is sent before all are answered, or it could land in another database. */
+/* AUTH, SELECT and PING in one go; nothing else is sent before all are answered, or it could land in
+ * another database. */
 static bool greet(struct redis *r)
 {
 	char db[16];
 	snprintf(db, sizeof(db), "%u", r->url.db);
-	struct span user = span_of(r->url.user), password = r->url.password ? span_of(r->url.password) : SPAN_LIT("");
-	const struct span with_user[] = {SPAN_LIT("AUTH"), user, password}, without[] = {SPAN_LIT("AUTH"), password};
+	struct span user = span_of(r->url.user),
+		    password = r->url.password ? span_of(r->url.password) : SPAN_LIT("");
+	const struct span with_user[] = {SPAN_LIT("AUTH"), user, password},
+			  without[] = {SPAN_LIT("AUTH"), password};
 	const struct span select[] = {SPAN_LIT("SELECT"), span_of(db)}, ping[] = {SPAN_LIT("PING")};
 	if (user.ptr && !greet_with(r, with_user, 3, on_greeting))
 		return false;
@@ -573,7 +586,8 @@ static void resolve_work(struct loop_job *job)
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
 	v->error = getaddrinfo(v->host, NULL, &hints, &list);
 	for (struct addrinfo *a = v->error ? NULL : list; a && v->n < MAX_ADDRESSES; a = a->ai_next)
-		if (getnameinfo(a->ai_addr, a->ai_addrlen, v->addresses[v->n], INET6_ADDRSTRLEN, NULL, 0, NI_NUMERICHOST) == 0)
+		if (getnameinfo(a->ai_addr, a->ai_addrlen, v->addresses[v->n], INET6_ADDRSTRLEN, NULL, 0,
+				NI_NUMERICHOST) == 0)
 			v->n++;
 	if (list)
 		freeaddrinfo(list);
@@ -666,10 +680,10 @@ static void wake(struct redis *r)
 	connect_next(r);
 }
 
-/* --- commands ------------------------------------------------------------------------------------------------------ */
+/* --- commands ------------------------------------------------------------------------------------------- */
 
-/* An answer that comes too late is dropped by its ticket. When the server said nothing at all since, or when the command has not
- * even left, the connection is of no use any more. */
+/* An answer that comes too late is dropped by its ticket. When the server said nothing at all since, or when
+ * the command has not even left, the connection is of no use any more. */
 static bool expire_sent(struct redis *r, struct redis_call *c)
 {
 	if (!was_written(r->link, c) || r->read_ms <= c->started_ms) {
@@ -698,10 +712,11 @@ static void on_tick(void *arg)
 		loop_timer_start(r->tick, TICK_MS);
 }
 
-struct redis_call *redis_command(struct redis *r, const struct span *words, size_t n, unsigned timeout_ms, redis_reply_fn fn,
-				 void *arg)
+struct redis_call *redis_command(struct redis *r, const struct span *words, size_t n, unsigned timeout_ms,
+				 redis_reply_fn fn, void *arg)
 {
-	struct redis_call *c = r->n_calls < r->o.max_pending ? call_new(r, words, n, timeout_ms, fn, arg) : NULL;
+	struct redis_call *c =
+		r->n_calls < r->o.max_pending ? call_new(r, words, n, timeout_ms, fn, arg) : NULL;
 	struct err why;
 	if (!c) {
 		err_set(&why, 0, "Redis at %s: %s", r->where,
@@ -730,7 +745,7 @@ void redis_call_cancel(struct redis_call *c)
 		c->fn = NULL;
 }
 
-/* --- replies ------------------------------------------------------------------------------------------------------- */
+/* --- replies -------------------------------------------------------------------------------------------- */
 
 static const redisReply *of(const struct redis_reply *reply)
 {
@@ -775,7 +790,7 @@ const struct redis_reply *redis_reply_at(const struct redis_reply *reply, size_t
 	return (const struct redis_reply *)(const void *)of(reply)->element[index];
 }
 
-/* --- subscriptions ------------------------------------------------------------------------------------------------- */
+/* --- subscriptions -------------------------------------------------------------------------------------- */
 
 static void channel_settle(struct redis *r, struct redis_channel *c)
 {
@@ -806,7 +821,8 @@ static void on_published(redisAsyncContext *ac, void *reply, void *privdata)
 	if (!r)
 		return;
 	r->read_ms = loop_now_ms(r->loop);
-	struct span kind = redis_reply_text(redis_reply_at(reply, 0)), name = redis_reply_text(redis_reply_at(reply, 1));
+	struct span kind = redis_reply_text(redis_reply_at(reply, 0)),
+		    name = redis_reply_text(redis_reply_at(reply, 1));
 	struct redis_channel *c = redis_channels_find(&r->channels, name);
 	if (span_is(kind, "subscribe")) {
 		on_confirmed(r, c);
@@ -833,8 +849,8 @@ static void channel_unsubscribe(struct redis *r, struct redis_channel *c)
 	channel_settle(r, c);
 }
 
-/* UNSUBSCRIBE travels with the next SUBSCRIBE, in one write, or when many have come together. The newest channel stays on the wire:
- * hiredis reads messages only while something is subscribed. */
+/* UNSUBSCRIBE travels with the next SUBSCRIBE, in one write, or when many have come together. The newest
+ * channel stays on the wire: hiredis reads messages only while something is subscribed. */
 static void unpark(struct redis *r)
 {
 	struct redis_channel *c = r->parked, *next = c ? c->next_parked : NULL;
@@ -871,12 +887,14 @@ static void channel_subscribe(struct redis *r, struct redis_channel *c)
 
 static void subscribe_all(struct redis *r)
 {
-	for (struct redis_channel *c = redis_channels_next(&r->channels, NULL); c; c = redis_channels_next(&r->channels, c))
+	for (struct redis_channel *c = redis_channels_next(&r->channels, NULL); c;
+	     c = redis_channels_next(&r->channels, c))
 		if (c->first)
 			channel_subscribe(r, c);
 }
 
-/* A subscription that is there already is confirmed again: as good as a PING, and allowed between subscriptions. */
+/* A subscription that is there already is confirmed again: as good as a PING, and allowed between
+ * subscriptions. */
 static void on_keepalive(void *arg)
 {
 	struct redis *r = arg;
@@ -897,12 +915,14 @@ static void on_keepalive(void *arg)
 
 static void tell_joined(struct loop_work *work)
 {
-	struct redis_subscription *s = (struct redis_subscription *)((char *)work - offsetof(struct redis_subscription, work));
+	struct redis_subscription *s =
+		(struct redis_subscription *)((char *)work - offsetof(struct redis_subscription, work));
 	if (s->channel->confirmed)
 		s->listener->ready(s->arg);
 }
 
-struct redis_subscription *redis_subscribe(struct redis *r, struct span channel, const struct redis_listener *listener, void *arg)
+struct redis_subscription *redis_subscribe(struct redis *r, struct span channel,
+					   const struct redis_listener *listener, void *arg)
 {
 	struct redis_subscription *s = calloc(1, sizeof(*s));
 	struct redis_channel *c = s ? redis_channels_add(&r->channels, channel) : NULL;
@@ -910,7 +930,8 @@ struct redis_subscription *redis_subscribe(struct redis *r, struct span channel,
 		free(s);
 		return NULL;
 	}
-	*s = (struct redis_subscription){.owner = r, .listener = listener, .arg = arg, .work.fn = tell_joined};
+	*s = (struct redis_subscription){
+		.owner = r, .listener = listener, .arg = arg, .work.fn = tell_joined};
 	redis_channel_join(c, s);
 	if (c->confirmed)
 		loop_defer(r->loop, &s->work);
@@ -940,7 +961,7 @@ struct redis_subscription *redis_unsubscribe(struct redis_subscription *s)
 	return NULL;
 }
 
-/* --- life ---------------------------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------------- */
 
 static int copy(char **to, const char *from)
 {
@@ -950,8 +971,11 @@ static int copy(char **to, const char *from)
 
 static void set_defaults(struct redis_options *o)
 {
-	const struct redis_options defaults = {.connect_timeout_ms = 3000, .command_timeout_ms = 10000, .backoff_min_ms = 50,
-					       .backoff_max_ms = 5000, .max_pending = 100000};
+	const struct redis_options defaults = {.connect_timeout_ms = 3000,
+					       .command_timeout_ms = 10000,
+					       .backoff_min_ms = 50,
+					       .backoff_max_ms = 5000,
+					       .max_pending = 100000};
 	if (!o->connect_timeout_ms)
 		o->connect_timeout_ms = defaults.connect_timeout_ms;
 	if (!o->command_timeout_ms)
@@ -976,9 +1000,11 @@ int redis_new(struct loop *loop, const struct redis_options *options, struct red
 	r->url.port = u->port;
 	r->url.db = u->db;
 	redis_url_where(u, r->where);
-	if (copy(&r->url.host, u->host) < 0 || copy(&r->url.path, u->path) < 0 || copy(&r->url.user, u->user) < 0 ||
-	    copy(&r->url.password, u->password) < 0 || loop_timer_new(loop, on_tick, r, &r->tick) < 0 ||
-	    loop_timer_new(loop, on_attempt_limit, r, &r->attempt) < 0 || loop_timer_new(loop, on_retry, r, &r->retry) < 0 ||
+	if (copy(&r->url.host, u->host) < 0 || copy(&r->url.path, u->path) < 0 ||
+	    copy(&r->url.user, u->user) < 0 || copy(&r->url.password, u->password) < 0 ||
+	    loop_timer_new(loop, on_tick, r, &r->tick) < 0 ||
+	    loop_timer_new(loop, on_attempt_limit, r, &r->attempt) < 0 ||
+	    loop_timer_new(loop, on_retry, r, &r->retry) < 0 ||
 	    loop_timer_new(loop, on_keepalive, r, &r->keepalive) < 0) {
 		redis_free(r);
 		return err_set(e, -ENOMEM, "out of memory");

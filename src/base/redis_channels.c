@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 #define BUCKETS_MIN 64
 
 /* FNV-1a. Names are made by us from random ids, nobody outside can make them collide. */

@@ -26,14 +26,17 @@ static int decode(struct span s, const char *what, char **to, struct err *e)
 	for (size_t i = 0; i < s.len; i++) {
 		char c = s.ptr[i];
 		if (c == '%') {
-			int high = i + 2 < s.len ? hex(s.ptr[i + 1]) : -1, low = high >= 0 ? hex(s.ptr[i + 2]) : -1;
-			if (high < 0 || low < 0) { /* as Python's unquote, which Celery uses: it stays as it is */
+			int high = i + 2 < s.len ? hex(s.ptr[i + 1]) : -1,
+			    low = high >= 0 ? hex(s.ptr[i + 2]) : -1;
+			if (high < 0 || low < 0) {
+				/* as Python's unquote, which Celery uses: it stays as it is */
 				text[n++] = c;
 				continue;
 			}
 			if (high == 0 && low == 0) {
 				free(text);
-				return err_set(e, -EINVAL, "the URL's %s has an invalid percent-encoding", what);
+				return err_set(e, -EINVAL, "the URL's %s has an invalid percent-encoding",
+					       what);
 			}
 			c = (char)(high << 4 | low);
 			i += 2;
@@ -48,7 +51,8 @@ static int decode(struct span s, const char *what, char **to, struct err *e)
 	return 0;
 }
 
-static int number(struct span s, unsigned least, unsigned most, const char *what, unsigned *ret, struct err *e)
+static int number(struct span s, unsigned least, unsigned most, const char *what, unsigned *ret,
+		  struct err *e)
 {
 	unsigned long value = 0;
 	bool good = s.len > 0 && s.len < 10;
@@ -62,7 +66,8 @@ static int number(struct span s, unsigned least, unsigned most, const char *what
 	return 0;
 }
 
-/* Cuts `*rest` at the first `c`: returns what stood before it, and leaves what stands behind it (SPAN_NONE without one). */
+/* Cuts `*rest` at the first `c`: returns what stood before it, and leaves what stands behind it (SPAN_NONE
+ * without one). */
 static struct span cut(struct span *rest, char c)
 {
 	const char *at = rest->len ? memchr(rest->ptr, c, rest->len) : NULL;
@@ -97,8 +102,9 @@ static int read_query(struct span query, struct redis_url *u, struct err *e)
 		else if (span_is(key, "username"))
 			r = decode(value, "user", &u->user, e);
 		else if (span_starts(key, SPAN_LIT("ssl_")))
-			r = err_set(e, -EINVAL, "the URL asks for TLS, which needs a TLS proxy in front of Redis here "
-						"(stunnel, HAProxy): name that proxy's plain address as redis://");
+			r = err_set(e, -EINVAL,
+				    "the URL asks for TLS, which needs a TLS proxy in front of Redis here "
+				    "(stunnel, HAProxy): name that proxy's plain address as redis://");
 	}
 	return r;
 }
@@ -137,10 +143,15 @@ static int read_scheme(struct span scheme, bool *ret_socket, struct err *e)
 	if (*ret_socket || span_is(scheme, "redis") || span_is(scheme, "valkey"))
 		return 0;
 	if (span_is(scheme, "rediss") || span_is(scheme, "valkeys"))
-		return err_set(e, -EINVAL, "%.*s:// (TLS) is not possible with this hiredis; it needs a TLS proxy in front of Redis "
-					   "(stunnel, HAProxy): name that proxy's plain address as redis://", SPAN_ARG(scheme));
+		return err_set(e, -EINVAL,
+			       "%.*s:// (TLS) is not possible with this hiredis; it needs a TLS proxy in "
+			       "front of Redis "
+			       "(stunnel, HAProxy): name that proxy's plain address as redis://",
+			       SPAN_ARG(scheme));
 	if (span_is(scheme, "sentinel"))
-		return err_set(e, -EINVAL, "sentinel:// is not supported; name the master, or a proxy that follows it, as redis://");
+		return err_set(e, -EINVAL,
+			       "sentinel:// is not supported; name the master, or a proxy that follows it, "
+			       "as redis://");
 	return err_set(e, -EINVAL, "the URL must begin with redis:// or redis+socket://, not %.*s://",
 		       (int)(scheme.len < 20 ? scheme.len : 20), scheme.ptr ? scheme.ptr : "");
 }
@@ -167,7 +178,9 @@ static int parse(struct span url, struct redis_url *u, struct err *e)
 	if (r == 0 && socket) {
 		r = decode(address, "path", &u->path, e);
 		if (r == 0 && (!u->path || u->path[0] != '/'))
-			r = err_set(e, -EINVAL, "the URL needs the absolute path of a socket, like redis+socket:///run/redis.sock");
+			r = err_set(e, -EINVAL,
+				    "the URL needs the absolute path of a socket, like "
+				    "redis+socket:///run/redis.sock");
 	} else if (r == 0) {
 		struct span path = address, host = cut(&path, '/');
 		r = read_host(host, u, e);
@@ -202,8 +215,8 @@ static bool same(const char *a, const char *b)
 
 bool redis_url_same(const struct redis_url *a, const struct redis_url *b, bool any_db)
 {
-	return same(a->host, b->host) && same(a->path, b->path) && a->port == b->port && same(a->user, b->user) &&
-	       same(a->password, b->password) && (any_db || a->db == b->db);
+	return same(a->host, b->host) && same(a->path, b->path) && a->port == b->port &&
+	       same(a->user, b->user) && same(a->password, b->password) && (any_db || a->db == b->db);
 }
 
 void redis_url_where(const struct redis_url *u, char out[REDIS_WHERE_MAX])

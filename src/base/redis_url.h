@@ -4,8 +4,9 @@
  *   redis://[[user]:password@]host[:port][/db]          also valkey://
  *   redis+socket:///path/to.sock[?virtual_host=db]      also unix:// and socket://
  *
- * User, password, host and path are percent-decoded. Of the query only virtual_host, db, username and password are read; what
- * belongs to a Python client's own settings (socket_timeout, health_check_interval, …) is passed over.
+ * User, password, host and path are percent-decoded. Of the query only virtual_host, db, username and
+ * password are read; what belongs to a Python client's own settings (socket_timeout, health_check_interval,
+ * …) is passed over.
  * Errors:    the sentences and redis_url_where hold neither user nor password.
  */
 #ifndef BASE_REDIS_URL_H

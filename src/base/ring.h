@@ -1,9 +1,10 @@
 /*
  * Bounded queue of fixed-size records between one producer thread and one consumer thread.
  *
- * Why:       a data-plane thread hands over what it has without a lock, a system call or an allocation; what does not fit
- *            is dropped and counted, since the caller's request must never wait (design, rule 5). C11 atomics rather than
- *            Concurrency Kit's ring, since ThreadSanitizer understands the former.
+ * Why:       a data-plane thread hands over what it has without a lock, a system call or an allocation; what
+ *            does not fit is dropped and counted, since the caller's request must never wait (design, rule
+ *            5). C11 atomics rather than Concurrency Kit's ring, since ThreadSanitizer understands the
+ *            former.
  * Threads:   ring_push from one thread, ring_pop from one other; ring_dropped and ring_length from any.
  */
 #ifndef BASE_RING_H
@@ -19,7 +20,8 @@ struct ring;
 int ring_new(size_t slots, size_t record_size, struct ring **ret);
 struct ring *ring_free(struct ring *r);
 
-/* Where the next record is to be written, or NULL when full (then the drop is counted); made visible by ring_commit. */
+/* Where the next record is to be written, or NULL when full (then the drop is counted); made visible by
+ * ring_commit. */
 void *ring_reserve(struct ring *r);
 void ring_commit(struct ring *r);
 

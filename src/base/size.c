@@ -12,9 +12,16 @@ static uint64_t size_unit(const char *suffix)
 	static const struct {
 		const char *suffix;
 		uint64_t bytes;
-	} units[] = {{"", 1},		  {"B", 1},	      {"KiB", 1ull << 10}, {"MiB", 1ull << 20},
-		     {"GiB", 1ull << 30}, {"TiB", 1ull << 40}, {"kB", 1000},	   {"MB", 1000000},
-		     {"GB", 1000000000ull}, {"TB", 1000000000000ull}};
+	} units[] = {{"", 1},
+		     {"B", 1},
+		     {"KiB", 1ull << 10},
+		     {"MiB", 1ull << 20},
+		     {"GiB", 1ull << 30},
+		     {"TiB", 1ull << 40},
+		     {"kB", 1000},
+		     {"MB", 1000000},
+		     {"GB", 1000000000ull},
+		     {"TB", 1000000000000ull}};
 	while (*suffix == ' ')
 		suffix++;
 	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)

@@ -1,6 +1,6 @@
 /*
- * Sizes as people write them: 16384, 16KiB, 64MiB, 1 GiB, also kB, MB, GB, TB (powers of 1000). The one reader for every file,
- * setting and argument.
+ * Sizes as people write them: 16384, 16KiB, 64MiB, 1 GiB, also kB, MB, GB, TB (powers of 1000). The one
+ * reader for every file, setting and argument.
  */
 #ifndef BASE_SIZE_H
 #define BASE_SIZE_H

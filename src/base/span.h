@@ -1,7 +1,8 @@
 /*
  * Spans: borrowed pieces of text, and comparisons over them.
  *
- * Why:       requests, headers and JSON values are looked at where they lie; nothing is copied to be compared.
+ * Why:       requests, headers and JSON values are looked at where they lie; nothing is copied to be
+ *            compared.
  * Ownership: a span never owns; who hands one out says until when it is good. Not NUL-terminated unless said.
  */
 #ifndef BASE_SPAN_H
@@ -20,7 +21,9 @@ struct span {
 #define SPAN_NONE ((struct span){NULL, 0})
 #define SPAN_LIT(s) ((struct span){(s), sizeof(s) - 1})
 /* The same where an initializer must be a constant: static tables. */
+/* clang-format off */
 #define SPAN_INIT(s) {(s), sizeof(s) - 1}
+/* clang-format on */
 /* For printf: "%.*s", SPAN_ARG(s) */
 #define SPAN_ARG(s) (int)(s).len, (s).ptr ? (s).ptr : ""
 
@@ -71,7 +74,8 @@ static inline struct span span_strip(struct span a)
 	return a;
 }
 
-/* Copies with truncation into a NUL-terminated array of `size` bytes, never cutting a UTF-8 sequence in two. */
+/* Copies with truncation into a NUL-terminated array of `size` bytes, never cutting a UTF-8 sequence in
+ * two. */
 void span_copy(struct span a, char *dst, size_t size);
 
 /* A NUL-terminated copy that the caller frees; NULL when memory is out. */

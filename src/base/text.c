@@ -8,12 +8,12 @@
 
 #define ELLIPSIS "\xe2\x80\xa6"
 
-/* --- plain --------------------------------------------------------------------------------------------------------- */
+/* --- plain ---------------------------------------------------------------------------------------------- */
 
 static bool turns_or_breaks(uint32_t c)
 {
-	return c == 0x2028 || c == 0x2029 || (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069) || c == 0x200E ||
-	       c == 0x200F || c == 0x061C;
+	return c == 0x2028 || c == 0x2029 || (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069) ||
+	       c == 0x200E || c == 0x200F || c == 0x061C;
 }
 
 static bool is_control(uint32_t c)
@@ -77,7 +77,8 @@ int text_put_lines(struct buf *out, struct span s)
 {
 	char piece[TEXT_PIECE_MAX];
 	while (s.len && !out->error) {
-		bool line_end = *s.ptr == '\r' && s.len > 1 && s.ptr[1] == '\n'; /* as CSV has it (RFC 4180) */
+		/* as CSV has it (RFC 4180) */
+		bool line_end = *s.ptr == '\r' && s.len > 1 && s.ptr[1] == '\n';
 		bool kept = *s.ptr == '\n' || *s.ptr == '\t' || line_end;
 		char c = *s.ptr;
 		size_t n = text_piece(&s, piece);
@@ -136,7 +137,7 @@ void text_copy(struct span s, char *dst, size_t size)
 	dst[copy_cut(s, dst, size - 1)] = '\0';
 }
 
-/* --- masked -------------------------------------------------------------------------------------------------------- */
+/* --- masked --------------------------------------------------------------------------------------------- */
 
 #define MASK "***"
 
@@ -144,7 +145,8 @@ void text_copy(struct span s, char *dst, size_t size)
 struct masking {
 	struct buf *out;
 	const char *begin, *at, *end;
-	const char *token, *token_at; /* where the token around `at` ends, and its first '@': looked for once */
+	/* where the token around `at` ends, and its first '@': looked for once */
+	const char *token, *token_at;
 };
 
 static bool is_letter(char c)
@@ -160,7 +162,8 @@ static bool is_word(char c)
 /* What ends a URL, or a value, in the midst of a sentence. */
 static bool ends_token(char c)
 {
-	return (unsigned char)c <= ' ' || c == '"' || c == '\'' || c == '<' || c == '>' || c == '`' || c == '\\' || c == '|';
+	return (unsigned char)c <= ' ' || c == '"' || c == '\'' || c == '<' || c == '>' || c == '`' ||
+	       c == '\\' || c == '|';
 }
 
 static const char *token_end(const char *p, const char *end)
@@ -216,7 +219,8 @@ static void mask_authority(struct masking *m)
 	const char *colon = memchr(m->at, ':', (size_t)(p - m->at));
 	/* A password with a slash or the like in it, as written by somebody in a hurry: what follows the
 	 * colon is no port. */
-	if (!at && colon && (colon + 1 == p || strspn(colon + 1, "0123456789") < (size_t)(p - colon - 1)) && *m->at != '[')
+	if (!at && colon && (colon + 1 == p || strspn(colon + 1, "0123456789") < (size_t)(p - colon - 1)) &&
+	    *m->at != '[')
 		at = last_of(p, end, '@');
 	if (at)
 		mask_until(m, at);
@@ -257,16 +261,19 @@ static bool starts_nocase(const char *p, const char *end, const char *word)
 /* Whether the word, or its last part, says that a secret follows. */
 static bool names_secret(const char *p, const char *end)
 {
-	static const char *const names[] = {"password", "passwd",  "passphrase", "pwd",	      "secret",	   "token",	    "api_key",
-					    "api-key",	"apikey",  "access_key", "access-key", "accesskey", "private_key", "private-key",
-					    "key",	"credential", "credentials", "signature",  "sig",	  "authorization",
-					    "cookie",	"auth",	   "session",	 "sessionid",  "session_id"};
+	static const char *const names[] = {
+		"password",   "passwd",	     "passphrase",  "pwd",	   "secret",
+		"token",      "api_key",     "api-key",	    "apikey",	   "access_key",
+		"access-key", "accesskey",   "private_key", "private-key", "key",
+		"credential", "credentials", "signature",   "sig",	   "authorization",
+		"cookie",     "auth",	     "session",	    "sessionid",   "session_id"};
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		size_t n = strlen(names[i]);
 		if ((size_t)(end - p) < n || !starts_nocase(end - n, end, names[i]))
 			continue;
 		const char *before = end - n;
-		bool whole = before == p || before[-1] == '_' || before[-1] == '-' || (*before >= 'A' && *before <= 'Z');
+		bool whole = before == p || before[-1] == '_' || before[-1] == '-' ||
+			     (*before >= 'A' && *before <= 'Z');
 		/* "key" alone, as in "key: value of a map", is everybody's word. */
 		if (whole && (strcmp(names[i], "key") != 0 || before > p))
 			return true;
@@ -292,14 +299,16 @@ static bool looks_secret(const char *p, const char *end)
 
 static const char *value_end(const char *p, const char *end)
 {
-	while (p < end && !ends_token(*p) && *p != ',' && *p != ';' && *p != '&' && *p != ')' && *p != '}' && *p != ']')
+	while (p < end && !ends_token(*p) && *p != ',' && *p != ';' && *p != '&' && *p != ')' && *p != '}' &&
+	       *p != ']')
 		p++;
 	return p;
 }
 
 static bool is_scheme(const char *p, const char *end)
 {
-	static const char *const schemes[] = {"bearer", "basic", "token", "jwt", "negotiate", "digest", "apikey"};
+	static const char *const schemes[] = {"bearer",	   "basic",  "token", "jwt",
+					      "negotiate", "digest", "apikey"};
 	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
 		if ((size_t)(end - p) == strlen(schemes[i]) && starts_nocase(p, end, schemes[i]))
 			return true;
@@ -315,7 +324,8 @@ static bool mask_named(struct masking *m, const char *end)
 	while (p < m->end && *p == ' ')
 		p++;
 	bool equals = p < m->end && *p == '=', colon = p < m->end && *p == ':';
-	if ((!equals && !colon) || !names_secret(m->at, end) || (colon && m->end - p > 2 && p[1] == '/' && p[2] == '/'))
+	if ((!equals && !colon) || !names_secret(m->at, end) ||
+	    (colon && m->end - p > 2 && p[1] == '/' && p[2] == '/'))
 		return false;
 	const char *value = skip_blanks_quotes(p + 1, m->end), *to = value_end(value, m->end);
 	if (is_scheme(value, to) && to < m->end && *to == ' ') { /* Authorization: Bearer … */

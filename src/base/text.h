@@ -35,7 +35,8 @@ int text_put_cut(struct buf *out, struct span s, size_t max);
 /* The same into a NUL-terminated array of `size` bytes. */
 void text_copy(struct span s, char *dst, size_t size);
 
-/* The same as text_put_plain, but for line ends (LF, CR LF) and tabs, which stay: for several lines on a terminal. */
+/* The same as text_put_plain, but for line ends (LF, CR LF) and tabs, which stay: for several lines on a
+ * terminal. */
 int text_put_lines(struct buf *out, struct span s);
 /* The front of it, of at most `max` bytes, cut at a character. */
 struct span text_front(struct span s, size_t max);
@@ -45,7 +46,8 @@ struct span text_front(struct span s, size_t max);
  *   - the values of a query: ?a=1&b=2 → ?a=***&b=***, and of a fragment that has such
  *   - what follows password, secret, token, api_key, authorization, cookie and the like, after = or :
  *   - credentials of the schemes Bearer, Basic, Token, and JSON web tokens
- * A guess, and thus the second line of defense: what is for callers should not hold them in the first place. */
+ * A guess, and thus the second line of defense: what is for callers should not hold them in the first
+ * place. */
 int text_put_masked(struct buf *out, struct span s);
 /* Whether a name says that its value is a secret: API_KEY, X-Auth-Token, password. */
 bool text_names_secret(struct span name);

@@ -41,10 +41,11 @@ struct reader {
 	struct yaml_doc *doc;
 	struct span text;
 	struct err *err;
-	const char *as_written; /* what `text` was before bytes that libyaml does not take were replaced; NULL: none were */
+	/* what `text` was before bytes that libyaml does not take were replaced; NULL: none were */
+	const char *as_written;
 	bool many;	     /* documents may follow one another */
 	struct node *newest; /* document's root */
-	size_t nodes; /* so far, aliases expanded */
+	size_t nodes;	     /* so far, aliases expanded */
 	struct anchor *anchors;
 	size_t n_anchors, anchors_size;
 	/* libyaml's marks count characters: where the character `at_char` begins in bytes. */
@@ -55,7 +56,7 @@ struct reader {
 	size_t items_size;
 };
 
-/* --- memory -------------------------------------------------------------------------------------------------------- */
+/* --- memory --------------------------------------------------------------------------------------------- */
 
 static void *arena(struct yaml_doc *doc, size_t n)
 {
@@ -100,7 +101,7 @@ static int grow(void *array, size_t *size, size_t need, size_t element)
 	return 0;
 }
 
-/* --- errors and places --------------------------------------------------------------------------------------------- */
+/* --- errors and places ---------------------------------------------------------------------------------- */
 
 static int out_of_memory(struct reader *r)
 {
@@ -148,8 +149,8 @@ static int parser_mistake(struct reader *r)
 	const char *problem = p->problem ? p->problem : "not valid YAML";
 	size_t line = p->problem_mark.line + 1, column = p->problem_mark.column + 1;
 	if (p->context && p->context_mark.line != p->problem_mark.line)
-		return mistake(r, -EBADMSG, line, column, "%s (%s that began on line %zu)", problem, p->context,
-			       p->context_mark.line + 1);
+		return mistake(r, -EBADMSG, line, column, "%s (%s that began on line %zu)", problem,
+			       p->context, p->context_mark.line + 1);
 	if (p->context)
 		return mistake(r, -EBADMSG, line, column, "%s (%s)", problem, p->context);
 	return mistake(r, -EBADMSG, line, column, "%s", problem);
@@ -160,7 +161,8 @@ static bool continues(char c)
 	return ((unsigned char)c & 0xC0) == 0x80;
 }
 
-/* The byte offset of a mark. Marks come nearly in order, so walking from the last one is linear over the file. */
+/* The byte offset of a mark. Marks come nearly in order, so walking from the last one is linear over the
+ * file. */
 static size_t byte_offset(struct reader *r, size_t character)
 {
 	while (r->at_char < character && r->at_byte < r->text.len) {
@@ -178,7 +180,7 @@ static size_t byte_offset(struct reader *r, size_t character)
 	return r->base + r->at_byte;
 }
 
-/* --- nodes --------------------------------------------------------------------------------------------------------- */
+/* --- nodes ---------------------------------------------------------------------------------------------- */
 
 /* Counts `weight` nodes against the limit. */
 static int count_nodes(struct reader *r, const yaml_event_t *ev, size_t weight)
@@ -209,7 +211,8 @@ static int new_node(struct reader *r, const yaml_event_t *ev, enum yaml_kind kin
 	return 0;
 }
 
-/* Where elements are judged one by one, a mistake is the fault of the node where it stands, and reading goes on. */
+/* Where elements are judged one by one, a mistake is the fault of the node where it stands, and reading
+ * goes on. */
 static int keep_fault(struct reader *r, struct yaml_node *n)
 {
 	if (!n->fault)
@@ -276,7 +279,8 @@ static int read_alias(struct reader *r, const yaml_event_t *ev, unsigned depth, 
 		if (depth + target->height > YAML_MAX_DEPTH)
 			return stand_in(r, ev,
 					mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
-						"nested deeper than %d levels, aliases expanded", YAML_MAX_DEPTH),
+						"nested deeper than %d levels, aliases expanded",
+						YAML_MAX_DEPTH),
 					ret);
 		int code = count_nodes(r, ev, target->weight - 1);
 		if (code == 0)
@@ -326,7 +330,8 @@ static int apply_tag(struct reader *r, const yaml_event_t *ev, const yaml_char_t
 /* Whether nothing had to be replaced in it. */
 static bool is_as_written(const struct reader *r, const struct yaml_node *n)
 {
-	const char *as_written = r->as_written + (n->start - r->base), *read = r->text.ptr + (n->start - r->base);
+	const char *as_written = r->as_written + (n->start - r->base),
+		   *read = r->text.ptr + (n->start - r->base);
 	return !r->as_written || memcmp(as_written, read, n->end - n->start) == 0;
 }
 
@@ -350,7 +355,8 @@ static int read_scalar(struct reader *r, const yaml_event_t *ev, struct node **r
 		length = strlen(value);
 	}
 	if (code == 0 && !is_as_written(r, n))
-		code = element_fault(r, n, mistake_at(r, ev, "bytes that are not UTF-8, or control characters"));
+		code = element_fault(r, n,
+				     mistake_at(r, ev, "bytes that are not UTF-8, or control characters"));
 	if (code < 0)
 		return code;
 	char *text = arena_text(r->doc, value, length);
@@ -395,9 +401,10 @@ static int read_items(struct reader *r, unsigned depth, struct node *sequence)
 	}
 }
 
-/* --- mappings: duplicate keys, merge keys -------------------------------------------------------------------------- */
+/* --- mappings: duplicate keys, merge keys --------------------------------------------------------------- */
 
-/* One candidate of a mapping. Explicit members have rank 0; merged ones the number of their source, from 1. */
+/* One candidate of a mapping. Explicit members have rank 0; merged ones the number of their source, from
+ * 1. */
 struct item {
 	struct node *node;
 	size_t rank, position;
@@ -464,11 +471,13 @@ static int add_merged(struct reader *r, size_t *n, const struct yaml_node *merge
 	return 0;
 }
 
-static int duplicate(struct reader *r, struct node *mapping, const struct item *first, const struct item *second)
+static int duplicate(struct reader *r, struct node *mapping, const struct item *first,
+		     const struct item *second)
 {
 	const struct yaml_node *k = second->node->pub.key;
-	int code = mistake(r, -EBADMSG, k->line, k->column, "the key \"%.*s\" was already given on line %u",
-		       k->text.len > 100 ? 100 : (int)k->text.len, k->text.ptr, first->node->pub.key->line);
+	int code =
+		mistake(r, -EBADMSG, k->line, k->column, "the key \"%.*s\" was already given on line %u",
+			k->text.len > 100 ? 100 : (int)k->text.len, k->text.ptr, first->node->pub.key->line);
 	return element_fault(r, &mapping->pub, code);
 }
 
@@ -529,7 +538,8 @@ static int finish_mapping(struct reader *r, struct node *mapping, const yaml_eve
 		else if (merge)
 			code = element_fault(r, &mapping->pub,
 					     mistake(r, -EBADMSG, m->key->line, m->key->column,
-						     "the key \"<<\" was already given on line %u", merge->key->line));
+						     "the key \"<<\" was already given on line %u",
+						     merge->key->line));
 		else
 			merge = m;
 	}
@@ -607,7 +617,8 @@ static int read_collection(struct reader *r, const yaml_event_t *ev, unsigned de
 	if (code == 0)
 		code = new_node(r, ev, mapping ? YAML_MAPPING : YAML_SEQUENCE, ret);
 	if (code == 0)
-		code = r->many && depth == 0 ? 0 : apply_tag(r, ev, tag, &(*ret)->pub); /* a document's own says nothing */
+		/* a document's own says nothing */
+		code = r->many && depth == 0 ? 0 : apply_tag(r, ev, tag, &(*ret)->pub);
 	if (code == 0)
 		code = mapping ? read_members(r, depth, *ret) : read_items(r, depth, *ret);
 	if (code == 0)
@@ -649,7 +660,7 @@ static int read_node(struct reader *r, const yaml_event_t *ev, unsigned depth, s
 	return read_collection(r, ev, depth, ret);
 }
 
-/* --- documents ----------------------------------------------------------------------------------------------------- */
+/* --- documents ------------------------------------------------------------------------------------------ */
 
 static int read_document(struct reader *r)
 {
@@ -667,7 +678,7 @@ static int read_document(struct reader *r)
 	else
 		r->doc->root = &root->pub;
 	r->newest = root;
-	r->n_anchors = 0; /* they are the document's own */
+	r->n_anchors = 0;	   /* they are the document's own */
 	code = next_event(r, &ev); /* the document's end */
 	if (code == 0)
 		yaml_event_delete(&ev);
@@ -707,7 +718,8 @@ static size_t character_taken(const char *text, const char *end)
 	return (c >= 0xA0 || c == 0x85) && c != 0xFEFF && c != 0xFFFE && c != 0xFFFF ? n : 0;
 }
 
-/* How many bytes libyaml does not take; in `out` (NULL: none is wanted) a '?' stands for each, so that places stay. */
+/* How many bytes libyaml does not take; in `out` (NULL: none is wanted) a '?' stands for each, so that
+ * places stay. */
 static size_t yaml_bad_bytes(struct span text, char *out)
 {
 	size_t bad = 0;
@@ -741,7 +753,8 @@ static int parse(struct yaml_doc *doc, struct span text, bool many, struct err *
 	if (!yaml_parser_initialize(&r.parser))
 		return out_of_memory(&r);
 	yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
-	yaml_parser_set_input_string(&r.parser, (const unsigned char *)(r.text.ptr ? r.text.ptr : ""), r.text.len);
+	yaml_parser_set_input_string(&r.parser, (const unsigned char *)(r.text.ptr ? r.text.ptr : ""),
+				     r.text.len);
 	int code = read_stream(&r);
 	yaml_parser_delete(&r.parser);
 	free(r.anchors);
@@ -751,7 +764,8 @@ static int parse(struct yaml_doc *doc, struct span text, bool many, struct err *
 
 DEFINE_CLEANUP(struct yaml_doc *, yaml_doc_free)
 
-static int yaml_parse_some(const char *name, struct span text, bool many, struct yaml_doc **ret, struct err *e)
+static int yaml_parse_some(const char *name, struct span text, bool many, struct yaml_doc **ret,
+			   struct err *e)
 {
 	CLEANUP(yaml_doc_freep) struct yaml_doc *doc = calloc(1, sizeof(*doc));
 	if (!doc || !(doc->name = span_dup(span_of(name))))
@@ -804,7 +818,7 @@ const char *yaml_fault(const struct yaml_node *n)
 	return fault;
 }
 
-/* --- values -------------------------------------------------------------------------------------------------------- */
+/* --- values --------------------------------------------------------------------------------------------- */
 
 const struct yaml_node *yaml_get(const struct yaml_node *mapping, const char *key)
 {
@@ -912,7 +926,7 @@ bool yaml_double(const struct yaml_node *n, double *ret)
 	return true;
 }
 
-/* --- JSON ---------------------------------------------------------------------------------------------------------- */
+/* --- JSON ----------------------------------------------------------------------------------------------- */
 
 /* libyaml has checked that the text is UTF-8; only what JSON must escape is left. */
 static int quote(struct buf *out, struct span s)

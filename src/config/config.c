@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 
-/* --- reading ------------------------------------------------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------------------------------------- */
 
 static void set_defaults(struct config_reader *r)
 {
@@ -81,14 +81,17 @@ static void read_all(struct config_reader *r, const struct yaml_node *node)
 		return;
 	read_sections(&root);
 	check_config(&root);
-	if (r->mistakes) /* all mistakes are told at once; otherwise the backends themselves are made from these values */
+	if (r->mistakes)
+		/* all mistakes are told at once; otherwise the backends themselves are made from these
+		 * values */
 		judge_backends(r);
 }
 
 /* What says where flags lie; what is wrong elsewhere, or with where outcomes lie, does not matter. */
 static void read_flags_only(struct config_reader *r, const struct yaml_node *node)
 {
-	struct place root = place_root(r, node), flags = place_member(&root, "flags"), outcomes = place_member(&root, "outcomes");
+	struct place root = place_root(r, node), flags = place_member(&root, "flags"),
+		     outcomes = place_member(&root, "outcomes");
 	struct place data = place_member(&root, "data");
 	struct span folder;
 	set_defaults(r);
@@ -110,7 +113,8 @@ static char *folder_of(const char *name)
 
 typedef void config_read(struct config_reader *r, const struct yaml_node *node);
 
-static int parse_whole(struct config_whole *w, const char *name, struct span text, struct config_reader *r, config_read *read)
+static int parse_whole(struct config_whole *w, const char *name, struct span text, struct config_reader *r,
+		       config_read *read)
 {
 	struct err e = {""};
 	int code = yaml_parse(name, text, &w->doc, &e);
@@ -126,8 +130,8 @@ static int parse_whole(struct config_whole *w, const char *name, struct span tex
 	return r->mistakes ? -EBADMSG : 0;
 }
 
-static int parse_by(const char *name, struct span text, const char *(*getenv_fn)(const char *), struct buf *problems,
-		    config_read *read, struct config **ret)
+static int parse_by(const char *name, struct span text, const char *(*getenv_fn)(const char *),
+		    struct buf *problems, config_read *read, struct config **ret)
 {
 	struct config_whole *w = calloc(1, sizeof(*w));
 	CLEANUP(freep) char *folder = folder_of(name);
@@ -136,8 +140,11 @@ static int parse_by(const char *name, struct span text, const char *(*getenv_fn)
 		return -ENOMEM;
 	}
 	atomic_init(&w->refs, 1);
-	struct config_reader r = {
-		.config = &w->pub, .name = name, .folder = folder, .getenv_fn = getenv_fn, .problems = problems};
+	struct config_reader r = {.config = &w->pub,
+				  .name = name,
+				  .folder = folder,
+				  .getenv_fn = getenv_fn,
+				  .problems = problems};
 	int code = parse_whole(w, name, text, &r, read);
 	if (code == 0)
 		*ret = &w->pub;
@@ -146,14 +153,14 @@ static int parse_by(const char *name, struct span text, const char *(*getenv_fn)
 	return code;
 }
 
-int config_parse(const char *name, struct span text, const char *(*getenv_fn)(const char *), struct buf *problems,
-		 struct config **ret)
+int config_parse(const char *name, struct span text, const char *(*getenv_fn)(const char *),
+		 struct buf *problems, struct config **ret)
 {
 	return parse_by(name, text, getenv_fn, problems, read_all, ret);
 }
 
-static int load_by(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, config_read *read,
-		   struct config **ret)
+static int load_by(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
+		   config_read *read, struct config **ret)
 {
 	/* file_read reads in steps: room for one more than the limit it checks itself. */
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(CONFIG_MAX_FILE + (128u << 10));
@@ -166,12 +173,14 @@ static int load_by(const char *path, const char *(*getenv_fn)(const char *), str
 	return parse_by(path, buf_span(&text), getenv_fn, problems, read, ret);
 }
 
-int config_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct config **ret)
+int config_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
+		struct config **ret)
 {
 	return load_by(path, getenv_fn, problems, read_all, ret);
 }
 
-int config_load_flags(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct config **ret)
+int config_load_flags(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
+		      struct config **ret)
 {
 	return load_by(path, getenv_fn, problems, read_flags_only, ret);
 }

@@ -1,9 +1,10 @@
 /*
  * Configuration of the router: one YAML file and the environment, read into plain immutable structs.
  *
- * Why:       reading configuration is a different thing from running; every mistake is found and named at once, with file,
- *            line and key, before anything is changed.
- * Ownership: reference-counted; everything inside is borrowed until the last reference is dropped. A request holds one.
+ * Why:       reading configuration is a different thing from running; every mistake is found and named at
+ *            once, with file, line and key, before anything is changed.
+ * Ownership: reference-counted; everything inside is borrowed until the last reference is dropped. A request
+ *            holds one.
  * Threads:   immutable after config_load.
  * Limits:    CONFIG_MAX_* below.
  *
@@ -31,12 +32,14 @@
 #define CONFIG_MAX_OPERATIONS 256 /* per service */
 #define CONFIG_MAX_BACKENDS 8
 
-/* What a request says of those before it: Forwarded, X-Forwarded-*, X-Real-IP and their kin, with - or _ in their names, since
- * WSGI servers read both. Services believe them from loopback, where the router stands. */
+/* What a request says of those before it: Forwarded, X-Forwarded-*, X-Real-IP and their kin, with - or _ in
+ * their names, since WSGI servers read both. Services believe them from loopback, where the router stands. */
 enum forward_forwarded {
-	FORWARD_AUTO,	 /* of the configuration: keep from trusted proxies, replace from others */
-	FORWARD_KEEP,	 /* as sent */
-	FORWARD_APPEND,	 /* the peer is added to X-Forwarded-For (and Forwarded); others stay from trusted peers, and are made anew from others */
+	FORWARD_AUTO, /* of the configuration: keep from trusted proxies, replace from others */
+	FORWARD_KEEP, /* as sent */
+	/* the peer is added to X-Forwarded-For (and Forwarded); others stay from trusted peers, and are
+	 * made anew from others */
+	FORWARD_APPEND,
 	FORWARD_REPLACE, /* made anew: what was sent is dropped */
 	FORWARD_REMOVE,
 };
@@ -48,14 +51,15 @@ struct service {
 	const char *legacy_ca_file;
 	unsigned max_in_flight; /* requests, all threads; above it 503 + Retry-After */
 	unsigned max_connections;
-	uint64_t max_body;	/* declared or read; above it 413. 0: no limit */
+	uint64_t max_body; /* declared or read; above it 413. 0: no limit */
 	unsigned connect_timeout_ms, response_timeout_ms, idle_timeout_ms; /* towards legacy */
 	unsigned head_timeout_ms, client_idle_timeout_ms, drain_timeout_ms;
 	unsigned legacy_max_connections, legacy_max_kept, legacy_keep_ms;
 	bool half_close_is_gone;
 	enum forward_forwarded forwarded;
 	bool via_off;
-	/* Host and SNI of what legacy gets. NULL: the caller's Host; LEGACY_HOST_UPSTREAM: the URL's; else this name. */
+	/* Host and SNI of what legacy gets. NULL: the caller's Host; LEGACY_HOST_UPSTREAM: the URL's; else
+	 * this name. */
 	const char *legacy_host;
 	struct operation *operations;
 	size_t n_operations;
@@ -69,12 +73,15 @@ struct backend_setting {
 
 struct backend_config {
 	struct span name; /* lives as long as the program */
-	/* Those that the backend knows, by its keys; values as written. The backend reads them (tasks/task_options.h). */
+	/* Those that the backend knows, by its keys; values as written. The backend reads them
+	 * (tasks/task_options.h). */
 	struct backend_setting settings[32];
 	size_t n_settings;
 	unsigned line;
-	bool misread;	/* a setting could not be taken: what is missing then is no mistake of its own */
-	bool fail_fast; /* start-up stops when it cannot be reached, or lacks a task or a worker; default: the configuration's */
+	bool misread; /* a setting could not be taken: what is missing then is no mistake of its own */
+	/* start-up stops when it cannot be reached, or lacks a task or a worker; default: the
+	 * configuration's */
+	bool fail_fast;
 	bool submit_anyway; /* when_not_ready: submit: also what it is known not to run at present */
 };
 
@@ -83,15 +90,17 @@ enum access_log_mode { ACCESS_LOG_OFF, ACCESS_LOG_ERRORS, ACCESS_LOG_ALL };
 enum flag_source_kind { FLAG_SOURCE_FILE, FLAG_SOURCE_FLIPT };
 
 struct config {
-	const char *path;     /* of the file */
-	const char *data_dir; /* where data/… of the defaults lies, absolute or relative to the working folder */
+	const char *path; /* of the file */
+	/* where data/… of the defaults lies, absolute or relative to the working folder */
+	const char *data_dir;
 	struct service *services;
 	size_t n_services;
 	struct backend_config backends[CONFIG_MAX_BACKENDS];
 	size_t n_backends;
 	struct span default_backend; /* TASK_QUEUE_BACKEND, TASK_BACKEND_TYPE */
 	bool fail_fast;		     /* of backends that do not say it themselves */
-	struct span hatchet_flag;    /* the flag that moves the default backend to hatchet: hatchet_backend_enabled. NONE: none */
+	/* the flag that moves the default backend to hatchet: hatchet_backend_enabled. NONE: none */
+	struct span hatchet_flag;
 	/* Defaults from the environment for flags that exist nowhere (design): */
 	struct {
 		struct span flag;
@@ -106,7 +115,9 @@ struct config {
 		bool rules_given;
 		const char *url, *namespace_key, *environment, *ca_file, *snapshot_file; /* flipt */
 		enum flipt_auth auth;
-		const char *token, *token_file; /* token: as it was when the configuration was read; token_file: NULL where the environment says it */
+		/* token: as it was when the configuration was read; token_file: NULL where the environment
+		 * says it */
+		const char *token, *token_file;
 		unsigned poll_ms, timeout_ms, stream_idle_ms;
 		bool stream;
 	} flags;
@@ -121,17 +132,19 @@ struct config {
 	struct {
 		const char *listen; /* admin listener: healthz, readyz, metrics, dashboard */
 		struct auth auth;
-		struct span *hosts; /* names that it may be called by, besides loopback's and its own address */
+		/* names that it may be called by, besides loopback's and its own address */
+		struct span *hosts;
 		size_t n_hosts;
 	} admin;
 
 	struct {
 		bool enabled;
-		const char *secret_sha256; /* hex of the secret that X-Migration-Override-Secret must hash to */
+		/* hex of the secret that X-Migration-Override-Secret must hash to */
+		const char *secret_sha256;
 	} override;
 
 	struct {
-		struct span *cidr; /* text, checked */
+		struct span *cidr;   /* text, checked */
 		struct cidr *ranges; /* the same, parsed: config_trusts_peer */
 		size_t n_cidr;
 	} trusted_proxies; /* default: 127.0.0.0/8, ::1 and unix */
@@ -141,26 +154,30 @@ struct config {
 
 	unsigned threads; /* data-plane threads; 0: one per core */
 	size_t max_head;
-	size_t max_inspect_body;	/* per request */
+	size_t max_inspect_body;     /* per request */
 	uint64_t max_inspect_memory; /* of all requests together */
 	unsigned drain_timeout_ms;
 };
 
-/* Reads `path` and the environment. Every mistake is appended to `problems` as one line "file:line: key: what is wrong"
- * (warnings too, they begin with "warning: "); -EBADMSG when there was one that is not a warning. Relative paths in
- * the file are relative to the file's folder. `getenv_fn` is getenv, or a test's. */
-int config_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct config **ret);
-/* Only what says where flags and outcomes lie: for emergencies, where the rest is broken. No services, no backends. */
-int config_load_flags(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct config **ret);
-/* The same from memory. `name` is what messages call the text, and relative paths are relative to its folder. */
-int config_parse(const char *name, struct span text, const char *(*getenv_fn)(const char *), struct buf *problems,
-		 struct config **ret);
+/* Reads `path` and the environment. Every mistake is appended to `problems` as one line "file:line: key: what
+ * is wrong" (warnings too, they begin with "warning: "); -EBADMSG when there was one that is not a warning.
+ * Relative paths in the file are relative to the file's folder. `getenv_fn` is getenv, or a test's. */
+int config_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
+		struct config **ret);
+/* Only what says where flags and outcomes lie: for emergencies, where the rest is broken. No services, no
+ * backends. */
+int config_load_flags(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
+		      struct config **ret);
+/* The same from memory. `name` is what messages call the text, and relative paths are relative to its
+ * folder. */
+int config_parse(const char *name, struct span text, const char *(*getenv_fn)(const char *),
+		 struct buf *problems, struct config **ret);
 struct config *config_ref(const struct config *c);
 struct config *config_unref(const struct config *c); /* NULL is fine; returns NULL */
 
 const struct backend_config *config_backend(const struct config *c, struct span name);
-/* -EINVAL with a sentence about a name that config_backend does not find: no such backend, left out, or not declared; and those that there
- * are. */
+/* -EINVAL with a sentence about a name that config_backend does not find: no such backend, left out, or not
+ * declared; and those that there are. */
 int config_backend_not_found(const struct config *c, struct span name, struct err *e);
 const struct service *config_service(const struct config *c, struct span name);
 const struct operation *service_operation(const struct service *s, struct span name);

@@ -26,7 +26,8 @@ static void add_hash(struct tokens *t, struct span line, unsigned number)
 	if (line.len == 0)
 		return;
 	if (!sha256_hex_valid(line)) {
-		place_mistake(t->place, "%s:%u: expected the SHA-256 of a token in 64 hex digits", t->path, number);
+		place_mistake(t->place, "%s:%u: expected the SHA-256 of a token in 64 hex digits", t->path,
+			      number);
 		return;
 	}
 	char *hash = t->auth->hashes[t->auth->n_hashes++];
@@ -98,7 +99,8 @@ void read_auth(const struct place *auth, const struct place *tokens, struct auth
 	if (ret->kind == AUTH_NONE)
 		return;
 	if (!tokens->node)
-		place_mistake(auth, "bearer needs \"tokens\": a file of SHA-256 hashes, here or on a level above");
+		place_mistake(auth,
+			      "bearer needs \"tokens\": a file of SHA-256 hashes, here or on a level above");
 	else
 		read_tokens(tokens, ret);
 }

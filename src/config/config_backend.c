@@ -9,9 +9,10 @@
 #include "tasks/backends.h"
 #include "tasks/task_options.h"
 
-#define SETTINGS_MAX (sizeof(((struct backend_config *)0)->settings) / sizeof(((struct backend_config *)0)->settings[0]))
+#define SETTINGS_MAX \
+	(sizeof(((struct backend_config *)0)->settings) / sizeof(((struct backend_config *)0)->settings[0]))
 
-/* --- settings ------------------------------------------------------------------------------------------------------ */
+/* --- settings ------------------------------------------------------------------------------------------- */
 
 struct list_text {
 	struct buf *out;
@@ -90,7 +91,8 @@ static struct backend_setting *add_setting(struct backend_config *b, const char 
 	return &b->settings[i];
 }
 
-static void read_setting(const struct place *p, const struct yaml_node *n, const struct task_backend *backend, struct backend_config *b)
+static void read_setting(const struct place *p, const struct yaml_node *n, const struct task_backend *backend,
+			 struct backend_config *b)
 {
 	const struct task_setting *known = task_setting_find(backend, lower(p, n->key->text));
 	struct span value;
@@ -126,20 +128,22 @@ static void read_settings(const struct place *p, const struct task_backend *back
 }
 
 /* The first variable of a setting that is set; it wins over the file. */
-static void apply_variables(struct config_reader *r, const struct task_setting *known, struct backend_config *b)
+static void apply_variables(struct config_reader *r, const struct task_setting *known,
+			    struct backend_config *b)
 {
 	for (size_t i = 0; i < TASK_SETTING_VARIABLES && known->variables[i]; i++) {
 		const char *value = environment_get(r, known->variables[i]);
 		if (!value)
 			continue;
 		struct backend_setting *s = add_setting(b, known->key);
-		s->value = span_of(config_text(r, span_of(value))); /* the environment's own memory may change */
+		/* the environment's own memory may change */
+		s->value = span_of(config_text(r, span_of(value)));
 		s->variable = known->variables[i];
 		return;
 	}
 }
 
-/* --- backends ------------------------------------------------------------------------------------------------------ */
+/* --- backends ------------------------------------------------------------------------------------------- */
 
 int config_backend_not_found(const struct config *c, struct span name, struct err *e)
 {
@@ -148,8 +152,8 @@ int config_backend_not_found(const struct config *c, struct span name, struct er
 		return task_backend_not_found(name, e);
 	for (size_t i = 0; i < c->n_backends; i++)
 		buf_printf(&list, "%s%.*s", i ? ", " : "", SPAN_ARG(c->backends[i].name));
-	return err_set(e, -EINVAL, "no backend \"%.*s\" is declared under backends (declared: %s)", SPAN_ARG(name),
-		       list.len ? list.ptr : "none");
+	return err_set(e, -EINVAL, "no backend \"%.*s\" is declared under backends (declared: %s)",
+		       SPAN_ARG(name), list.len ? list.ptr : "none");
 }
 
 void backend_mistake(const struct place *p, struct span name)
@@ -160,7 +164,8 @@ void backend_mistake(const struct place *p, struct span name)
 }
 
 /* One more, with its settings of the file (`p` NULL: none) and of the environment. */
-static void declare(struct config_reader *r, const struct task_backend *backend, const struct place *p, unsigned line)
+static void declare(struct config_reader *r, const struct task_backend *backend, const struct place *p,
+		    unsigned line)
 {
 	struct config *c = r->config;
 	assert(c->n_backends < CONFIG_MAX_BACKENDS); /* each backend of the build once */
@@ -195,10 +200,12 @@ static void read_declared(const struct place *p)
 /* The backend that the environment names; NULL when it names none, or two. */
 static const char *environment_backend(struct config_reader *r, const char **ret_variable)
 {
-	const char *queue = environment_get(r, "TASK_QUEUE_BACKEND"), *type = environment_get(r, "TASK_BACKEND_TYPE");
+	const char *queue = environment_get(r, "TASK_QUEUE_BACKEND"),
+		   *type = environment_get(r, "TASK_BACKEND_TYPE");
 	if (queue && type && strcmp(queue, type) != 0) {
-		environment_mistake(r, "TASK_QUEUE_BACKEND", "is \"%s\", but TASK_BACKEND_TYPE is \"%s\"; set one of them",
-				    queue, type);
+		environment_mistake(r, "TASK_QUEUE_BACKEND",
+				    "is \"%s\", but TASK_BACKEND_TYPE is \"%s\"; set one of them", queue,
+				    type);
 		return NULL;
 	}
 	*ret_variable = queue ? "TASK_QUEUE_BACKEND" : "TASK_BACKEND_TYPE";
@@ -232,7 +239,8 @@ static void choose_default(struct config *c)
 
 static bool parse_switch(const char *text, bool *ret)
 {
-	static const char *const yes[] = {"true", "1", "yes", "on"}, *const no[] = {"false", "0", "no", "off"};
+	static const char *const yes[] = {"true", "1", "yes", "on"}, *const no[] = {"false", "0", "no",
+										    "off"};
 	for (size_t i = 0; i < 4; i++) {
 		if (strcasecmp(text, yes[i]) == 0 || strcasecmp(text, no[i]) == 0) {
 			*ret = strcasecmp(text, yes[i]) == 0;
@@ -242,13 +250,15 @@ static bool parse_switch(const char *text, bool *ret)
 	return false;
 }
 
-/* The switch and a token are all that the Python services give. A wrong value of the switch is told by read_environment_defaults. */
+/* The switch and a token are all that the Python services give. A wrong value of the switch is told by
+ * read_environment_defaults. */
 static void declare_hatchet_by_environment(struct config_reader *r)
 {
 	const char *text = environment_get(r, "HATCHET_BACKEND_ENABLED");
 	const struct task_backend *hatchet = task_backend_find(SPAN_LIT("hatchet"));
 	bool wanted;
-	if (!text || !parse_switch(text, &wanted) || !wanted || !hatchet || config_backend(r->config, SPAN_LIT("hatchet")))
+	if (!text || !parse_switch(text, &wanted) || !wanted || !hatchet ||
+	    config_backend(r->config, SPAN_LIT("hatchet")))
 		return;
 	if (environment_get(r, "HATCHET_CLIENT_TOKEN") || environment_get(r, "HATCHET_TOKEN"))
 		declare(r, hatchet, NULL, 0);
@@ -274,14 +284,16 @@ void read_backends(const struct place *root)
 		use_environment_backend(r, variable, span_of(from_environment));
 }
 
-/* --- values -------------------------------------------------------------------------------------------------------- */
+/* --- values --------------------------------------------------------------------------------------------- */
 
 static void judge_backend(struct config_reader *r, const struct backend_config *b)
 {
 	struct task_options *o = NULL;
 	struct err e = {""};
-	const struct task_backend_setup setup = {
-		.data_dir = r->config->data_dir, .getenv_fn = r->getenv_fn, .only_looking = true, .problems = r->problems};
+	const struct task_backend_setup setup = {.data_dir = r->config->data_dir,
+						 .getenv_fn = r->getenv_fn,
+						 .only_looking = true,
+						 .problems = r->problems};
 	int code = task_options_new(task_backend_find(b->name), &o, &e);
 	bool good = code == 0 && !b->misread;
 	for (size_t i = 0; code == 0 && i < b->n_settings; i++) {
@@ -292,12 +304,13 @@ static void judge_backend(struct config_reader *r, const struct backend_config *
 		if (s->variable)
 			environment_mistake(r, s->variable, "%s", e.text);
 		else
-			buf_printf(r->problems, "%s:%u: backends.%.*s.%.*s: %s\n", r->name, s->line, SPAN_ARG(b->name), SPAN_ARG(s->key),
-				   e.text);
+			buf_printf(r->problems, "%s:%u: backends.%.*s.%.*s: %s\n", r->name, s->line,
+				   SPAN_ARG(b->name), SPAN_ARG(s->key), e.text);
 	}
 	e.text[0] = '\0';
 	if (good && task_options_check(o, &setup, &e) < 0 && e.text[0])
-		buf_printf(r->problems, "%s:%u: backends.%.*s: %s\n", r->name, b->line, SPAN_ARG(b->name), e.text);
+		buf_printf(r->problems, "%s:%u: backends.%.*s: %s\n", r->name, b->line, SPAN_ARG(b->name),
+			   e.text);
 	task_options_free(o);
 }
 
@@ -307,7 +320,7 @@ void judge_backends(struct config_reader *r)
 		judge_backend(r, &r->config->backends[i]);
 }
 
-/* --- flags' defaults from the environment -------------------------------------------------------------------------- */
+/* --- flags' defaults from the environment --------------------------------------------------------------- */
 
 void read_environment_defaults(struct config_reader *r)
 {
@@ -326,7 +339,8 @@ void read_environment_defaults(struct config_reader *r)
 			continue;
 		if (!parse_switch(text, &value)) {
 			environment_mistake(r, switches[i].variable,
-					    "expected true, false, 1, 0, yes, no, on or off, not \"%.60s\"", text);
+					    "expected true, false, 1, 0, yes, no, on or off, not \"%.60s\"",
+					    text);
 			continue;
 		}
 		c->env_defaults[c->n_env_defaults].flag = span_of(switches[i].flag);

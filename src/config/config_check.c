@@ -43,8 +43,8 @@ static bool same_address(const char *a, const char *b)
 }
 
 /* The place of one key of a service; `service` is the way to it. */
-static struct place service_member(const struct place *services, struct place *service, const struct service *s,
-				   const char *key)
+static struct place service_member(const struct place *services, struct place *service,
+				   const struct service *s, const char *key)
 {
 	*service = place_member(services, s->name.ptr);
 	return place_member(service, key);
@@ -60,14 +60,15 @@ static void check_addresses(const struct config *c, const struct place *services
 		struct place listen = service_member(services, &service, s, "listen");
 		for (size_t j = 0; j < i; j++)
 			if (c->services[j].listen && same_address(s->listen, c->services[j].listen))
-				place_mistake(&listen, "%s is the address of the service \"%.*s\" already", s->listen,
-					      SPAN_ARG(c->services[j].name));
+				place_mistake(&listen, "%s is the address of the service \"%.*s\" already",
+					      s->listen, SPAN_ARG(c->services[j].name));
 		if (same_address(s->listen, c->admin.listen))
 			place_mistake(&listen, "%s is the address of the admin listener already", s->listen);
 	}
 }
 
-/* The host and port that a checked URL of an IP address (or localhost) leads to, as listeners write it; false for names. */
+/* The host and port that a checked URL of an IP address (or localhost) leads to, as listeners write it;
+ * false for names. */
 static bool url_listen_form(const char *url, char *out, size_t size)
 {
 	bool tls = strncmp(url, "https://", 8) == 0;
@@ -91,7 +92,8 @@ static void check_loops(const struct config *c, const struct place *services)
 	struct place service;
 	char legacy[300];
 	for (size_t i = 0; i < c->n_services; i++) {
-		if (!c->services[i].legacy_url || !url_listen_form(c->services[i].legacy_url, legacy, sizeof(legacy)))
+		if (!c->services[i].legacy_url ||
+		    !url_listen_form(c->services[i].legacy_url, legacy, sizeof(legacy)))
 			continue;
 		for (size_t j = 0; j < c->n_services; j++) {
 			const char *listen = c->services[j].listen;
@@ -100,7 +102,9 @@ static void check_loops(const struct config *c, const struct place *services)
 			    (listens_everywhere(listen) && !listen_is_loopback(legacy)))
 				continue;
 			struct place p = service_member(services, &service, &c->services[i], "legacy");
-			place_mistake(&p, "leads to the listener of the service \"%.*s\": requests would come back here",
+			place_mistake(&p,
+				      "leads to the listener of the service \"%.*s\": requests would come "
+				      "back here",
 				      SPAN_ARG(c->services[j].name));
 		}
 	}
@@ -110,7 +114,8 @@ static bool context_uses_headers(const struct operation *op)
 {
 	for (size_t i = 0; i < op->n_context; i++)
 		for (size_t j = 0; j < op->context[i].n_sources; j++)
-			if (op->context[i].sources[j].kind == IDENTITY_HEADER || op->context[i].sources[j].kind == IDENTITY_COOKIE)
+			if (op->context[i].sources[j].kind == IDENTITY_HEADER ||
+			    op->context[i].sources[j].kind == IDENTITY_COOKIE)
 				return true;
 	return false;
 }
@@ -119,8 +124,9 @@ static bool uses_headers(const struct service *s)
 {
 	for (size_t i = 0; i < s->n_operations; i++) {
 		const struct operation *op = &s->operations[i];
-		if (op->has_task && (identity_uses(&op->identity, IDENTITY_HEADER) || identity_uses(&op->identity, IDENTITY_COOKIE) ||
-				     context_uses_headers(op)))
+		if (op->has_task &&
+		    (identity_uses(&op->identity, IDENTITY_HEADER) ||
+		     identity_uses(&op->identity, IDENTITY_COOKIE) || context_uses_headers(op)))
 			return true;
 	}
 	return false;
@@ -131,7 +137,8 @@ static bool nearly_everybody(const struct cidr *range)
 	static const uint8_t ipv4[12] = {[10] = 0xFF, [11] = 0xFF};
 	if (range->family == AF_UNIX)
 		return false;
-	return range->bits < 16 || (range->bits >= 96 && range->bits < 104 && memcmp(range->address, ipv4, 12) == 0);
+	return range->bits < 16 ||
+	       (range->bits >= 96 && range->bits < 104 && memcmp(range->address, ipv4, 12) == 0);
 }
 
 /* Identity headers count only from trusted proxies: say so where the default hides it. */
@@ -141,15 +148,18 @@ static void warn_of_proxies(const struct place *root, const struct place *servic
 	struct place proxies = place_member(root, "trusted_proxies"), service;
 	for (size_t i = 0; i < c->trusted_proxies.n_cidr; i++)
 		if (nearly_everybody(&c->trusted_proxies.ranges[i]) && proxies.node)
-			place_warning(&proxies, "\"%.*s\" lets nearly everybody choose their identity by a header",
+			place_warning(&proxies,
+				      "\"%.*s\" lets nearly everybody choose their identity by a header",
 				      SPAN_ARG(c->trusted_proxies.cidr[i]));
 	for (size_t i = 0; i < c->n_services && !proxies.node; i++) {
 		const struct service *s = &c->services[i];
 		if (!s->listen || listen_is_loopback(s->listen) || !uses_headers(s))
 			continue;
 		struct place listen = service_member(services, &service, s, "listen");
-		place_warning(&listen, "reachable from other hosts, but trusted_proxies is not set: identity headers count "
-				       "only from this machine");
+		place_warning(
+			&listen,
+			"reachable from other hosts, but trusted_proxies is not set: identity headers count "
+			"only from this machine");
 	}
 }
 

@@ -28,7 +28,9 @@ static bool is_pointer(struct span s)
 static const char *source_mistake(enum identity_source_kind kind, struct span name)
 {
 	if (kind == IDENTITY_BODY)
-		return is_pointer(name) ? NULL : "a JSON pointer begins with \"/\" (RFC 6901): body:/organization_id";
+		return is_pointer(name)
+			       ? NULL
+			       : "a JSON pointer begins with \"/\" (RFC 6901): body:/organization_id";
 	if (kind == IDENTITY_COOKIE)
 		return is_token(name) ? NULL : "this is not the name of a cookie";
 	if (kind != IDENTITY_HEADER)
@@ -42,8 +44,11 @@ static const char *source_mistake(enum identity_source_kind kind, struct span na
 	return NULL;
 }
 
-static const char *const source_kinds[] = {[IDENTITY_HEADER] = "header:", [IDENTITY_QUERY] = "query:", [IDENTITY_BODY] = "body:",
-					   [IDENTITY_PATH] = "path:", [IDENTITY_COOKIE] = "cookie:"};
+static const char *const source_kinds[] = {[IDENTITY_HEADER] = "header:",
+					   [IDENTITY_QUERY] = "query:",
+					   [IDENTITY_BODY] = "body:",
+					   [IDENTITY_PATH] = "path:",
+					   [IDENTITY_COOKIE] = "cookie:"};
 
 bool parse_source(const struct place *p, struct span text, struct identity_source *ret)
 {
@@ -83,7 +88,8 @@ static void add_source(const struct place *p, void *arg)
 		++*part->n;
 }
 
-static void read_part(const struct place *section, const char *key, struct identity_source *sources, size_t *n)
+static void read_part(const struct place *section, const char *key, struct identity_source *sources,
+		      size_t *n)
 {
 	struct place p = place_member(section, key);
 	if (!p.node)
@@ -105,7 +111,8 @@ bool identity_uses(const struct identity_sources *s, enum identity_source_kind k
 
 void read_identity(const struct place *section, struct identity_sources *s)
 {
-	static const struct field fields[] = {{"user", FIELD_OTHER, 0, 0, 0}, {"organization", FIELD_OTHER, 0, 0, 0}};
+	static const struct field fields[] = {{"user", FIELD_OTHER, 0, 0, 0},
+					      {"organization", FIELD_OTHER, 0, 0, 0}};
 	READ_FIELDS(section, fields, s);
 	read_part(section, "user", s->user, &s->n_user);
 	read_part(section, "organization", s->organisation, &s->n_organisation);

@@ -9,7 +9,7 @@
 
 #define FLAG_NAME_MAX 128
 
-/* --- match --------------------------------------------------------------------------------------------------------- */
+/* --- match ---------------------------------------------------------------------------------------------- */
 
 static bool method_valid(struct span s)
 {
@@ -30,7 +30,8 @@ static void read_match(const struct place *p, struct operation *op)
 	const char *blank = memchr(s.ptr, ' ', s.len);
 	struct span method = {s.ptr, blank ? (size_t)(blank - s.ptr) : s.len};
 	if (!blank || !method_valid(method)) {
-		place_mistake(p, "expected a method in capitals, a blank, and a path, such as \"POST /answer-prompt\"");
+		place_mistake(p, "expected a method in capitals, a blank, and a path, such as \"POST "
+				 "/answer-prompt\"");
 		return;
 	}
 	struct span path = span_trim((struct span){blank, s.len - method.len});
@@ -43,7 +44,7 @@ static void read_match(const struct place *p, struct operation *op)
 	op->path = path;
 }
 
-/* --- flags, context, variants -------------------------------------------------------------------------------------- */
+/* --- flags, context, variants --------------------------------------------------------------------------- */
 
 static void add_flag(const struct place *p, void *arg)
 {
@@ -73,7 +74,8 @@ static void add_context_source(const struct place *p, void *arg)
 	op->context_sources = true;
 }
 
-/* One entry: a source or a list of them (the first that has a value counts), or a text that is meant as it stands. */
+/* One entry: a source or a list of them (the first that has a value counts), or a text that is meant as it
+ * stands. */
 static void read_context_entry(const struct place *p, struct span key, struct operation *op)
 {
 	struct span text;
@@ -86,7 +88,8 @@ static void read_context_entry(const struct place *p, struct span key, struct op
 		if (is_source(text))
 			add_context_source(p, op);
 		else if (span_starts(text, SPAN_LIT(LITERAL)))
-			op->context[op->n_context].value = (struct span){text.ptr + strlen(LITERAL), text.len - strlen(LITERAL)};
+			op->context[op->n_context].value =
+				(struct span){text.ptr + strlen(LITERAL), text.len - strlen(LITERAL)};
 		else
 			op->context[op->n_context].value = text;
 	}
@@ -155,7 +158,7 @@ static void read_variants(const struct place *p, struct operation *op)
 	}
 }
 
-/* --- follow-up calls ----------------------------------------------------------------------------------------------- */
+/* --- follow-up calls ------------------------------------------------------------------------------------ */
 
 static void read_pin(const struct place *p, struct operation *op)
 {
@@ -178,8 +181,11 @@ static void read_pin(const struct place *p, struct operation *op)
 	}
 	struct identity_source source;
 	if (!op->pin_key.ptr)
-		place_mistake(&key, "missing: where the key is, such as body:/container_name or query:container_name");
-	else if (parse_source(&key, op->pin_key, &source) && (source.kind == IDENTITY_HEADER || source.kind == IDENTITY_COOKIE))
+		place_mistake(
+			&key,
+			"missing: where the key is, such as body:/container_name or query:container_name");
+	else if (parse_source(&key, op->pin_key, &source) &&
+		 (source.kind == IDENTITY_HEADER || source.kind == IDENTITY_COOKIE))
 		place_mistake(&key, "a key is in the body, the query or the path");
 	if (!op->pin_group.ptr)
 		place_mistake(p, "missing: group, the name that the operations of one key share");
@@ -187,7 +193,7 @@ static void read_pin(const struct place *p, struct operation *op)
 		place_mistake(p, "only an operation with a task can be followed up on the task side");
 }
 
-/* --- legacy side --------------------------------------------------------------------------------------------------- */
+/* --- legacy side ---------------------------------------------------------------------------------------- */
 
 static void read_legacy_path(const struct place *p, struct operation *op)
 {
@@ -209,7 +215,8 @@ static void read_operation_legacy(const struct place *p, struct operation *op)
 		{"path", FIELD_OTHER, 0, 0, 0},
 		{"body", FIELD_OTHER, 0, 0, 0},
 		{"response", FIELD_OTHER, 0, 0, 0},
-		{"timeout", FIELD_DURATION, offsetof(struct operation, legacy_timeout_ms), 10, 7ull * 86400000},
+		{"timeout", FIELD_DURATION, offsetof(struct operation, legacy_timeout_ms), 10,
+		 7ull * 86400000},
 	};
 	READ_FIELDS(p, fields, op);
 	struct place method = place_member(p, "method"), path = place_member(p, "path");
@@ -223,9 +230,10 @@ static void read_operation_legacy(const struct place *p, struct operation *op)
 				(op->legacy_response && response_template_needs_body(op->legacy_response));
 }
 
-/* --- operation ----------------------------------------------------------------------------------------------------- */
+/* --- operation ------------------------------------------------------------------------------------------ */
 
-static void check_path_source(const struct place *p, const struct operation *op, const struct identity_source *source)
+static void check_path_source(const struct place *p, const struct operation *op,
+			      const struct identity_source *source)
 {
 	char parameter[128];
 	if (source->kind != IDENTITY_PATH || !op->path.ptr)
@@ -249,7 +257,8 @@ static void check_path_sources(const struct place *identity, const struct operat
 	if (!identity->node || !op->path.ptr)
 		return;
 	for (size_t i = 0; i < s->n_user + s->n_organisation; i++)
-		check_path_source(identity, op, i < s->n_user ? &s->user[i] : &s->organisation[i - s->n_user]);
+		check_path_source(identity, op,
+				  i < s->n_user ? &s->user[i] : &s->organisation[i - s->n_user]);
 }
 
 static void check_unified(const struct place *p, const struct operation *op)
@@ -260,7 +269,8 @@ static void check_unified(const struct place *p, const struct operation *op)
 	if (!op->has_task || !op->task.response)
 		place_mistake(&unified, "needs a task with a response");
 	if (!op->legacy_path.ptr || !op->legacy_response)
-		place_mistake(&unified, "needs legacy.path and legacy.response: what the legacy side calls and how it answers");
+		place_mistake(&unified, "needs legacy.path and legacy.response: what the legacy side calls "
+					"and how it answers");
 }
 
 static bool finds_entity(const struct identity_sources *s)
@@ -271,7 +281,8 @@ static bool finds_entity(const struct identity_sources *s)
 	return false;
 }
 
-/* Whoever asks for the state of a task shows its organization again, in a GET that has no body and another path. */
+/* Whoever asks for the state of a task shows its organization again, in a GET that has no body and another
+ * path. */
 static void check_async(const struct place *task, const struct operation *op)
 {
 	const struct identity_sources *s = &op->identity;
@@ -280,19 +291,25 @@ static void check_async(const struct place *task, const struct operation *op)
 	for (size_t i = 0; i < s->n_organisation; i++)
 		shown |= s->organisation[i].kind != IDENTITY_BODY && s->organisation[i].kind != IDENTITY_PATH;
 	if (op->has_task && op->task.respond_async && !shown)
-		place_mistake(&async, "nobody could ask for the task: the organization is looked for only in the body or the path, which "
-				      "a GET of the Location does not have; add header:, query: or cookie: to identity.organization");
+		place_mistake(&async, "nobody could ask for the task: the organization is looked for only in "
+				      "the body or the path, which "
+				      "a GET of the Location does not have; add header:, query: or cookie: "
+				      "to identity.organization");
 }
 
 static void check_policies(const struct place *p, const struct operation *op)
 {
-	struct place auth = place_member(p, "auth"), flags = place_member(p, "flags"), task = place_member(p, "task");
+	struct place auth = place_member(p, "auth"), flags = place_member(p, "flags"),
+		     task = place_member(p, "task");
 	struct place identity = place_member(p, "identity");
 	if (op->has_task && !auth.node)
-		place_mistake(&auth, "missing: an operation mapped to a task says how its callers are authenticated, "
-				     "\"auth: bearer\" or \"auth: none\"");
+		place_mistake(
+			&auth,
+			"missing: an operation mapped to a task says how its callers are authenticated, "
+			"\"auth: bearer\" or \"auth: none\"");
 	if (!op->has_task && auth.node)
-		place_warning(&auth, "has no effect: without a task everything is passed to legacy, which asks for itself");
+		place_warning(&auth, "has no effect: without a task everything is passed to legacy, which "
+				     "asks for itself");
 	if (!op->has_task && op->n_flags)
 		place_warning(&flags, "have no effect: the operation has no task and always goes to legacy");
 	if (op->has_task && op->n_flags == 0)
@@ -319,12 +336,18 @@ static void inherit(const struct place *p, const struct config_defaults *above, 
 void read_operation(const struct place *p, const struct config_defaults *above, struct operation *op)
 {
 	static const struct field fields[] = {
-		{"match", FIELD_OTHER, 0, 0, 0},     {"flags", FIELD_OTHER, 0, 0, 0},
-		{"identity", FIELD_OTHER, 0, 0, 0},  {"entity", FIELD_OTHER, 0, 0, 0},
-		{"context", FIELD_OTHER, 0, 0, 0},   {"variants", FIELD_OTHER, 0, 0, 0},
-		{"task", FIELD_OTHER, 0, 0, 0},	     {"auth", FIELD_OTHER, 0, 0, 0},
-		{"tokens", FIELD_OTHER, 0, 0, 0},    {"error", FIELD_OTHER, 0, 0, 0},
-		{"legacy", FIELD_OTHER, 0, 0, 0},    {"pin", FIELD_OTHER, 0, 0, 0},
+		{"match", FIELD_OTHER, 0, 0, 0},
+		{"flags", FIELD_OTHER, 0, 0, 0},
+		{"identity", FIELD_OTHER, 0, 0, 0},
+		{"entity", FIELD_OTHER, 0, 0, 0},
+		{"context", FIELD_OTHER, 0, 0, 0},
+		{"variants", FIELD_OTHER, 0, 0, 0},
+		{"task", FIELD_OTHER, 0, 0, 0},
+		{"auth", FIELD_OTHER, 0, 0, 0},
+		{"tokens", FIELD_OTHER, 0, 0, 0},
+		{"error", FIELD_OTHER, 0, 0, 0},
+		{"legacy", FIELD_OTHER, 0, 0, 0},
+		{"pin", FIELD_OTHER, 0, 0, 0},
 		{"unified", FIELD_BOOL, offsetof(struct operation, unified), 0, 0},
 	};
 	struct place match = place_member(p, "match"), flags = place_member(p, "flags");

@@ -13,7 +13,7 @@
 
 #define SHOWN_MAX 60 /* characters of a wrong value that a message repeats */
 
-/* --- places -------------------------------------------------------------------------------------------------------- */
+/* --- places --------------------------------------------------------------------------------------------- */
 
 /* `key:` with nothing behind it is as good as no key. */
 static const struct yaml_node *something(const struct yaml_node *n)
@@ -58,7 +58,8 @@ static void append_key(const struct place *p, struct buf *out)
 	if (!p->key.ptr)
 		buf_printf(out, "[%zu]", p->index);
 	else
-		buf_printf(out, "%s%.*s", p->up->up ? "." : "", p->key.len > 100 ? 100 : (int)p->key.len, p->key.ptr);
+		buf_printf(out, "%s%.*s", p->up->up ? "." : "", p->key.len > 100 ? 100 : (int)p->key.len,
+			   p->key.ptr);
 }
 
 static void say(const struct place *p, const char *prefix, const char *format, va_list ap)
@@ -110,7 +111,7 @@ const char *environment_get(struct config_reader *r, const char *variable)
 	return value && *value ? value : NULL;
 }
 
-/* --- texts --------------------------------------------------------------------------------------------------------- */
+/* --- texts ---------------------------------------------------------------------------------------------- */
 
 char *config_text(struct config_reader *r, struct span s)
 {
@@ -153,7 +154,7 @@ static struct shown shown(const struct yaml_node *n)
 	return s;
 }
 
-/* --- values -------------------------------------------------------------------------------------------------------- */
+/* --- values --------------------------------------------------------------------------------------------- */
 
 bool value_text(const struct place *p, struct span *ret)
 {
@@ -198,12 +199,13 @@ bool value_size(const struct place *p, uint64_t min, uint64_t max, uint64_t *ret
 	uint64_t v;
 	if (!p->node)
 		return false;
-	if (!yaml_string(p->node, &s) || memchr(s.ptr, '\0', s.len) || size_parse(s.ptr, &v) < 0 || v < min || v > max) {
+	if (!yaml_string(p->node, &s) || memchr(s.ptr, '\0', s.len) || size_parse(s.ptr, &v) < 0 || v < min ||
+	    v > max) {
 		char low[SIZE_TEXT_MAX], high[SIZE_TEXT_MAX];
 		size_format(min, low);
 		size_format(max, high);
-		place_mistake(p, "expected a size from %s to %s (bytes, or with KiB, MiB, GiB), not %s", low, high,
-			      shown(p->node).text);
+		place_mistake(p, "expected a size from %s to %s (bytes, or with KiB, MiB, GiB), not %s", low,
+			      high, shown(p->node).text);
 		return false;
 	}
 	*ret = v;
@@ -216,12 +218,13 @@ bool value_duration(const struct place *p, uint64_t min, uint64_t max, uint64_t 
 	int64_t v;
 	if (!p->node)
 		return false;
-	if (!yaml_string(p->node, &s) || clock_parse_duration(s.ptr, &v) != 0 || (uint64_t)v < min || (uint64_t)v > max) {
+	if (!yaml_string(p->node, &s) || clock_parse_duration(s.ptr, &v) != 0 || (uint64_t)v < min ||
+	    (uint64_t)v > max) {
 		char low[CLOCK_TEXT_MAX], high[CLOCK_TEXT_MAX];
 		clock_format_duration((int64_t)min, low);
 		clock_format_duration((int64_t)max, high);
-		place_mistake(p, "expected a duration from %s to %s (500ms, 5s, 2m, 1h, 7d), not %s", low, high,
-			      shown(p->node).text);
+		place_mistake(p, "expected a duration from %s to %s (500ms, 5s, 2m, 1h, 7d), not %s", low,
+			      high, shown(p->node).text);
 		return false;
 	}
 	*ret = (uint64_t)v;
@@ -261,7 +264,8 @@ bool value_listen(const struct place *p, const char **ret)
 	if (!value_text(p, &s))
 		return false;
 	if (listen_address_parse(s.ptr, &address, NULL) != 0) {
-		place_mistake(p, "expected address:port, such as 127.0.0.1:5002, [::1]:5002 or *:5002, not %s",
+		place_mistake(p,
+			      "expected address:port, such as 127.0.0.1:5002, [::1]:5002 or *:5002, not %s",
 			      shown(p->node).text);
 		return false;
 	}
@@ -295,8 +299,8 @@ static bool url_host_valid(struct span host)
 		return bracketed_address(host);
 	for (size_t i = 0; i < host.len; i++) {
 		char c = host.ptr[i];
-		bool good = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || c == '-' || c == '.' ||
-			    c == '_';
+		bool good = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || c == '-' ||
+			    c == '.' || c == '_';
 		if (!good)
 			return false;
 	}
@@ -392,7 +396,8 @@ bool value_mapping(const struct place *p)
 	return false;
 }
 
-void value_list(const struct place *p, size_t max, void (*each)(const struct place *element, void *arg), void *arg)
+void value_list(const struct place *p, size_t max, void (*each)(const struct place *element, void *arg),
+		void *arg)
 {
 	if (!p->node)
 		return;
@@ -419,8 +424,8 @@ bool check_name(const struct place *p, struct span name, size_t max)
 	bool good = name.len > 0;
 	for (size_t i = 0; i < name.len && good; i++) {
 		char c = name.ptr[i];
-		good = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || c == '_' || c == '-' ||
-		       c == '.';
+		good = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || c == '_' ||
+		       c == '-' || c == '.';
 	}
 	if (!good)
 		place_mistake(p, "a name consists of letters, digits, \"_\", \"-\" and \".\"");
@@ -441,9 +446,10 @@ bool sha256_hex_valid(struct span text)
 
 #define FIELDS_MAX 64 /* in one table */
 
-/* --- tables of keys ------------------------------------------------------------------------------------------------ */
+/* --- tables of keys ------------------------------------------------------------------------------------- */
 
-/* Edits (insert, delete, replace) from one short word to the other; SIZE_MAX when one is too long to be a key. */
+/* Edits (insert, delete, replace) from one short word to the other; SIZE_MAX when one is too long to be a
+ * key. */
 static size_t edits(struct span a, const char *b)
 {
 	size_t row[65], m = strlen(b);

@@ -1,8 +1,10 @@
 /*
- * Reading of the configuration: places in the file, typed values, and the list of problems. Private to src/router/config*.c.
+ * Reading of the configuration: places in the file, typed values, and the list of problems. Private to
+ * src/router/config*.c.
  *
- * Why:       each section says what keys it has in a table; everything that can be wrong with a value is said in one place,
- *            with file, line and the whole key, and reading goes on so that all mistakes come at once.
+ * Why:       each section says what keys it has in a table; everything that can be wrong with a value is said
+ *            in one place, with file, line and the whole key, and reading goes on so that all mistakes come
+ *            at once.
  * Ownership: everything made here belongs to the configuration being read.
  * Secrets:   values that may hold one (URLs, hashes, tokens) are never repeated in a message.
  */
@@ -64,21 +66,24 @@ char *config_text(struct config_reader *r, struct span s);
 /* A path as written, relative ones behind the file's folder. */
 char *config_path(struct config_reader *r, struct span path);
 
-/* --- values: false when absent, or when wrong and said so ----------------------------------------------------------- */
+/* --- values: false when absent, or when wrong and said so ----------------------------------------------- */
 bool value_text(const struct place *p, struct span *ret); /* not empty */
 bool value_bool(const struct place *p, bool *ret);
 bool value_unsigned(const struct place *p, uint64_t min, uint64_t max, uint64_t *ret);
-bool value_size(const struct place *p, uint64_t min, uint64_t max, uint64_t *ret);	 /* 4096, 16KiB, 1GB */
+/* 4096, 16KiB, 1GB */
+bool value_size(const struct place *p, uint64_t min, uint64_t max, uint64_t *ret);
 bool value_duration(const struct place *p, uint64_t min, uint64_t max, uint64_t *ret); /* ms; 5s, 2m, 500ms */
-bool value_listen(const struct place *p, const char **ret);				 /* address:port */
-bool value_url(const struct place *p, const char **ret);				 /* http or https */
-bool value_file(const struct place *p, const char **ret);				 /* a path that can be read */
+bool value_listen(const struct place *p, const char **ret);			       /* address:port */
+bool value_url(const struct place *p, const char **ret);			       /* http or https */
+/* a path that can be read */
+bool value_file(const struct place *p, const char **ret);
 /* One of `names`; its index. */
 bool value_choice(const struct place *p, const char *const *names, size_t n, size_t *ret);
 /* A mapping (or nothing at all, which is an empty one); a mistake otherwise. */
 bool value_mapping(const struct place *p);
 /* A list, or a single value in place of one; calls `each` for every element. More than `max` is a mistake. */
-void value_list(const struct place *p, size_t max, void (*each)(const struct place *element, void *arg), void *arg);
+void value_list(const struct place *p, size_t max, void (*each)(const struct place *element, void *arg),
+		void *arg);
 /* Letters, digits, '_', '-', '.', at most `max` bytes: names of services, operations, flags. */
 bool check_name(const struct place *p, struct span name, size_t max);
 bool sha256_hex_valid(struct span text);
@@ -87,7 +92,7 @@ char *config_url(struct config_reader *r, struct span url);
 const char *url_mistake(struct span url); /* NULL when it is one that we can call, else what is wrong */
 bool listen_is_loopback(const char *listen);
 
-/* --- tables of keys ------------------------------------------------------------------------------------------------ */
+/* --- tables of keys ------------------------------------------------------------------------------------- */
 enum field_kind {
 	FIELD_SPAN,	/* struct span */
 	FIELD_TEXT,	/* const char * */
@@ -116,7 +121,7 @@ void read_fields(const struct place *p, const struct field *fields, size_t n, vo
 /* Says that a key is none of these, and which one was perhaps meant. */
 void unknown_key(const struct place *p, struct span key, const char *const *known, size_t n);
 
-/* --- the sections -------------------------------------------------------------------------------------------------- */
+/* --- the sections --------------------------------------------------------------------------------------- */
 /* Identity and entity of one level over what the level above says. */
 void read_identity(const struct place *section, struct identity_sources *s);
 void read_entity(const struct place *p, struct identity_sources *s);
@@ -143,7 +148,8 @@ struct response_template *read_response(const struct place *p, unsigned allowed)
 void read_backends(const struct place *root);
 /* What the backends say of their settings, and of the files that these name. */
 void judge_backends(struct config_reader *r);
-/* Says why this name is no backend that a task can go to: unknown, left out of this build, or not declared. */
+/* Says why this name is no backend that a task can go to: unknown, left out of this build, or not
+ * declared. */
 void backend_mistake(const struct place *p, struct span name);
 void read_environment_defaults(struct config_reader *r);
 void read_flag_source(const struct place *p);

@@ -44,8 +44,8 @@ static void read_legacy_host(const struct place *p, struct service *s)
 
 static bool names_a_socket(struct span url)
 {
-	return span_starts(url, SPAN_LIT("unix:")) || span_starts(url, SPAN_LIT("/")) || span_starts(url, SPAN_LIT("http+unix:")) ||
-	       span_starts(url, SPAN_LIT("http://unix:"));
+	return span_starts(url, SPAN_LIT("unix:")) || span_starts(url, SPAN_LIT("/")) ||
+	       span_starts(url, SPAN_LIT("http+unix:")) || span_starts(url, SPAN_LIT("http://unix:"));
 }
 
 /* What other proxies can, said in so many words. */
@@ -56,9 +56,11 @@ static bool refuse_legacy(const struct place *p)
 	struct span text;
 	bool refused = url.node && yaml_string(url.node, &text) && names_a_socket(text);
 	if (refused)
-		place_mistake(&url, "legacy services on unix sockets are not supported: let it listen on a loopback port");
+		place_mistake(&url, "legacy services on unix sockets are not supported: let it listen on a "
+				    "loopback port");
 	if (proxy.node)
-		place_mistake(&proxy, "the PROXY protocol is not spoken to legacy services: see \"forwarded\"");
+		place_mistake(&proxy,
+			      "the PROXY protocol is not spoken to legacy services: see \"forwarded\"");
 	return refused || proxy.node;
 }
 
@@ -72,11 +74,14 @@ static void read_legacy(const struct place *p, struct service *s)
 		{"via", FIELD_OTHER, 0, 0, 0},
 		{"url", FIELD_URL, offsetof(struct service, legacy_url), 0, 0},
 		{"ca_file", FIELD_FILE, offsetof(struct service, legacy_ca_file), 0, 0},
-		{"max_connections", FIELD_UNSIGNED, offsetof(struct service, legacy_max_connections), 1, 1000000},
+		{"max_connections", FIELD_UNSIGNED, offsetof(struct service, legacy_max_connections), 1,
+		 1000000},
 		{"max_kept", FIELD_UNSIGNED, offsetof(struct service, legacy_max_kept), 0, 1000000},
 		{"keep", FIELD_DURATION, offsetof(struct service, legacy_keep_ms), 0, HOUR_MS},
-		{"connect_timeout", FIELD_DURATION, offsetof(struct service, connect_timeout_ms), 10, HOUR_MS},
-		{"response_timeout", FIELD_DURATION, offsetof(struct service, response_timeout_ms), 10, 7 * DAY_MS},
+		{"connect_timeout", FIELD_DURATION, offsetof(struct service, connect_timeout_ms), 10,
+		 HOUR_MS},
+		{"response_timeout", FIELD_DURATION, offsetof(struct service, response_timeout_ms), 10,
+		 7 * DAY_MS},
 		{"idle_timeout", FIELD_DURATION, offsetof(struct service, idle_timeout_ms), 10, 7 * DAY_MS},
 	};
 	if (p->node && p->node->kind == YAML_SCALAR) { /* the URL alone */
@@ -109,7 +114,8 @@ static void read_client(const struct place *p, struct service *s)
 {
 	static const struct field fields[] = {
 		{"head_timeout", FIELD_DURATION, offsetof(struct service, head_timeout_ms), 100, HOUR_MS},
-		{"idle_timeout", FIELD_DURATION, offsetof(struct service, client_idle_timeout_ms), 100, DAY_MS},
+		{"idle_timeout", FIELD_DURATION, offsetof(struct service, client_idle_timeout_ms), 100,
+		 DAY_MS},
 		{"half_close_is_gone", FIELD_BOOL, offsetof(struct service, half_close_is_gone), 0, 0},
 		{"drain_timeout", FIELD_DURATION, offsetof(struct service, drain_timeout_ms), 100, HOUR_MS},
 	};
@@ -206,7 +212,8 @@ static void read_service(const struct place *p, const struct config_defaults *ab
 	struct place listen = place_member(p, "listen"), legacy = place_member(p, "legacy");
 	struct place limits = place_member(p, "limits"), client = place_member(p, "client");
 	struct place operations = place_member(p, "operations");
-	static const char *const modes[] = {"auto", "keep", "append", "replace", "remove"}; /* as enum forward_forwarded */
+	/* as enum forward_forwarded */
+	static const char *const modes[] = {"auto", "keep", "append", "replace", "remove"};
 	struct place forwarded = place_member(p, "forwarded");
 	size_t mode;
 	if (value_choice(&forwarded, modes, 5, &mode))
@@ -227,7 +234,8 @@ void read_services(const struct place *root)
 {
 	struct config *c = root->reader->config;
 	struct place p = place_member(root, "services");
-	struct config_defaults defaults = {.sources = {.entity = {IDENTITY_USER, IDENTITY_ORGANISATION}, .n_entity = 2}};
+	struct config_defaults defaults = {
+		.sources = {.entity = {IDENTITY_USER, IDENTITY_ORGANISATION}, .n_entity = 2}};
 	descend(root, &defaults);
 	if (!p.node || (p.node->kind == YAML_MAPPING && p.node->count == 0)) {
 		place_mistake(&p, "missing: at least one service");

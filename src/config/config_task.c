@@ -21,7 +21,8 @@ static void check_arguments(const struct place *task, const struct operation *op
 		place_mistake(&args, "expected a list of arguments");
 	if (kwargs.node && kwargs.node->kind != YAML_MAPPING)
 		place_mistake(&kwargs, "expected a mapping of arguments by name");
-	if (op->task.single_input && (!args.node || (args.node->kind == YAML_SEQUENCE && args.node->count != 1)))
+	if (op->task.single_input &&
+	    (!args.node || (args.node->kind == YAML_SEQUENCE && args.node->count != 1)))
 		place_mistake(&single, "needs exactly one argument in args, which becomes the input");
 }
 
@@ -64,7 +65,8 @@ void read_task(const struct place *p, struct operation *op)
 		{"respond_async", FIELD_BOOL, offsetof(struct task_mapping, respond_async), 0, 0},
 		{"fire_and_forget", FIELD_BOOL, offsetof(struct task_mapping, fire_and_forget), 0, 0},
 		{"timeout", FIELD_DURATION, offsetof(struct task_mapping, timeout_ms), 10, 7 * DAY_MS},
-		{"task_timeout", FIELD_DURATION, offsetof(struct task_mapping, task_timeout_ms), 10, 7 * DAY_MS},
+		{"task_timeout", FIELD_DURATION, offsetof(struct task_mapping, task_timeout_ms), 10,
+		 7 * DAY_MS},
 		{"expires", FIELD_DURATION, offsetof(struct task_mapping, expires_ms), 10, 7 * DAY_MS},
 	};
 	if (!p->node)

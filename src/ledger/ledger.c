@@ -35,7 +35,8 @@ struct group {
 	char name[LEDGER_GROUP_MAX];
 };
 
-/* An entry; or, while the file has not been read or is shared, a key of which it is known that it has none. */
+/* An entry; or, while the file has not been read or is shared, a key of which it is known that it has
+ * none. */
 struct slot {
 	struct slot *next;
 	struct group *in; /* NULL: removed */
@@ -77,7 +78,8 @@ struct ledger {
 	bool shared; /* other processes write the file, too: it is asked, not the memory */
 	bool held;   /* so it stays, whether others are seen or not */
 	bool let_go; /* it was held until now */
-	bool torn; /* shared, and another file came in its place: what is not there may be in somebody's memory */
+	/* shared, and another file came in its place: what is not there may be in somebody's memory */
+	bool torn;
 	struct ledger_share *share; /* its marks. NULL: there is none, and no sharing */
 	char last_error[ERR_TEXT_MAX];
 	/* under reader_lock, which is taken before the other one */
@@ -92,9 +94,11 @@ struct ledger {
 	struct db_stmt *put, *remove, *expire;
 	int64_t swept_ms;
 	struct aging aging;
-	struct change *unwritten, **unwritten_last; /* removals that the file does not have yet, in their order */
-	unsigned failures;			    /* in a row */
-	bool replaced;				    /* the file that is opened next does not have what memory has */
+	/* removals that the file does not have yet, in their order */
+	struct change *unwritten, **unwritten_last;
+	unsigned failures; /* in a row */
+	/* the file that is opened next does not have what memory has */
+	bool replaced;
 };
 
 static int64_t oldest_us(struct ledger *l)
@@ -224,7 +228,8 @@ static int open_reader(struct ledger *l, struct err *e)
 	return r;
 }
 
-/* The row of that key, or with SPAN_NONE any row of the group. 1 = there is one, 0 = none, <0 = it cannot be told. */
+/* The row of that key, or with SPAN_NONE any row of the group. 1 = there is one, 0 = none, <0 = it cannot
+ * be told. */
 static int read_row(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret,
 		    struct err *e)
 {
@@ -279,7 +284,8 @@ static enum ledger_answer recall(struct ledger *l, struct span group, struct spa
 	return LEDGER_FOUND;
 }
 
-/* Under lock. Of what this process has taken out, and of what another one is taking out, the file may still know. */
+/* Under lock. Of what this process has taken out, and of what another one is taking out, the file may
+ * still know. */
 static bool is_being_removed(struct ledger *l, struct span group, struct span key, enum ledger_answer *ret)
 {
 	const struct slot *s = *find(l, group, key, hash_of(l, group, key));
@@ -302,7 +308,8 @@ static enum ledger_answer look_into_file(struct ledger *l, struct span group, st
 	return answer;
 }
 
-enum ledger_answer ledger_lookup(struct ledger *l, struct span group, struct span key, struct ledger_entry *ret)
+enum ledger_answer ledger_lookup(struct ledger *l, struct span group, struct span key,
+				 struct ledger_entry *ret)
 {
 	enum ledger_answer answer;
 	pthread_mutex_lock(&l->lock);
@@ -331,8 +338,7 @@ static const char *const schema[] = {
 	"CREATE TABLE entries (\"group\" TEXT NOT NULL, key TEXT NOT NULL, backend TEXT NOT NULL, task_id "
 	"TEXT NOT NULL,"
 	" created_us INTEGER NOT NULL, PRIMARY KEY (\"group\", key)) WITHOUT ROWID;"
-	"CREATE INDEX entries_created ON entries (created_us);",
-};
+	"CREATE INDEX entries_created ON entries (created_us);"};
 
 static void set_failing(struct ledger *l, const struct err *e)
 {
@@ -359,13 +365,12 @@ static int load_entry(struct ledger *l, const struct ledger_entry *entry)
 static int load(struct ledger *l, struct err *e)
 {
 	CLEANUP(db_stmt_freep) struct db_stmt *s = NULL;
-	int r = db_prepare(
-		l->db,
-		"SELECT \"group\", key, backend, task_id, created_us FROM entries", &s, e);
+	int r = db_prepare(l->db, "SELECT \"group\", key, backend, task_id, created_us FROM entries", &s, e);
 	if (r < 0)
 		return r;
 	int64_t newest_us = 0;
-	/* Whatever their age by this clock: they count until the sweep, which knows what to think of the clock. */
+	/* Whatever their age by this clock: they count until the sweep, which knows what to think of the
+	 * clock. */
 	while ((r = db_step(s, e)) == 1) {
 		struct ledger_entry entry = {.created_us = db_column_int64(s, 4)};
 		if (ledger_entry_set(&entry, db_column_text(s, 0), db_column_text(s, 1)) != 0)
@@ -434,8 +439,10 @@ static bool entry_at(struct ledger *l, size_t bucket, size_t place, struct chang
 		s = s->next;
 	if (s) {
 		ret->remove = !s->in;
-		span_copy((struct span){s->text, s->group_length}, ret->entry.group, sizeof(ret->entry.group));
-		span_copy((struct span){s->text + s->group_length, s->key_length}, ret->entry.key, sizeof(ret->entry.key));
+		span_copy((struct span){s->text, s->group_length}, ret->entry.group,
+			  sizeof(ret->entry.group));
+		span_copy((struct span){s->text + s->group_length, s->key_length}, ret->entry.key,
+			  sizeof(ret->entry.key));
 		memcpy(ret->entry.backend, s->backend, sizeof(s->backend));
 		memcpy(ret->entry.task_id, s->task_id, sizeof(s->task_id));
 		ret->entry.created_us = s->created_us;
@@ -444,7 +451,8 @@ static bool entry_at(struct ledger *l, size_t bucket, size_t place, struct chang
 	return s != NULL;
 }
 
-/* Another file stands in the old one's place: it gets what memory has, or a restart would know nothing of it. */
+/* Another file stands in the old one's place: it gets what memory has, or a restart would know nothing of
+ * it. */
 static int save_all(struct ledger *l, struct err *e)
 {
 	struct change c = {0};
@@ -541,7 +549,8 @@ static void run_done(struct loop_work *w)
 	free(c);
 }
 
-/* Until the file has been read, and while it is the file that is asked, memory says that it is gone; otherwise by having nothing. */
+/* Until the file has been read, and while it is the file that is asked, memory says that it is gone;
+ * otherwise by having nothing. */
 static void note_removed(struct ledger *l, const struct ledger_entry *e)
 {
 	forget(l, span_of(e->group), span_of(e->key));
@@ -554,7 +563,8 @@ static void finish(struct ledger *l, struct change *c, int error)
 	pthread_mutex_lock(&l->lock);
 	bool again = c->remove && error != 0 && !l->stopping;
 	c->error = error;
-	if (c->remove && error != 0) /* once more in the queue's order: the put it follows has only now come into memory */
+	if (c->remove && error != 0)
+		/* once more in the queue's order: the put it follows has only now come into memory */
 		note_removed(l, &c->entry);
 	else if (c->remove)
 		forget(l, span_of(c->entry.group), span_of(c->entry.key));
@@ -635,8 +645,8 @@ static bool may_unshare(struct ledger *l)
 	return may && l->db && !db_moved(l->db) && ledger_share_alone(l->share);
 }
 
-/* The other processes have ended: what they wrote comes into memory, which answers from then on. Meanwhile the file is asked, and
- * nobody writes it: that is done by this thread. */
+/* The other processes have ended: what they wrote comes into memory, which answers from then on. Meanwhile
+ * the file is asked, and nobody writes it: that is done by this thread. */
 static void end_sharing(struct ledger *l)
 {
 	struct err e;
@@ -824,7 +834,8 @@ static bool is_mistake(int error)
 	return error == -EISDIR || error == -EPROTO || error == -EACCES || error == -ENOMEM;
 }
 
-/* A router that still drains may be there, or one that is being taken over. Its presence counts from before the file is read. */
+/* A router that still drains may be there, or one that is being taken over. Its presence counts from
+ * before the file is read. */
 static void begin_share(struct ledger *l)
 {
 	struct err e;
@@ -840,7 +851,8 @@ static void begin_share(struct ledger *l)
 		close_reader(l); /* it is tried again when it is needed */
 }
 
-/* A file that cannot be read (locked, damaged, an I/O error) keeps nobody from being served but those who ask for what it has. */
+/* A file that cannot be read (locked, damaged, an I/O error) keeps nobody from being served but those who
+ * ask for what it has. */
 static int begin(struct ledger *l, struct err *e)
 {
 	int r = open_file(l, e);

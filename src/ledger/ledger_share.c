@@ -22,7 +22,8 @@ struct ledger_share {
 	unsigned own[MARKS]; /* of this one, among them */
 };
 
-/* The same in every process. Who finds keys that collide wins a few more answers of 503 while processes change over. */
+/* The same in every process. Who finds keys that collide wins a few more answers of 503 while processes
+ * change over. */
 static unsigned place_of(struct span group, struct span key)
 {
 	uint32_t h = 2166136261u; /* FNV-1a */

@@ -1,11 +1,12 @@
 /*
- * Ledger share: what processes that use one ledger.db at the same time (a takeover, a router that still drains) tell each other
- * outside of it: who is there, and which keys are being taken out.
+ * Ledger share: what processes that use one ledger.db at the same time (a takeover, a router that still
+ * drains) tell each other outside of it: who is there, and which keys are being taken out.
  *
- * Why:       an entry is in the file before its caller is told, but a removal reaches the file only soon after. Until then the file
- *            still shows the entry to the others, which must not believe it.
- * Shape:     <ledger.db>-pending, mode 0600, mapped by all: counters of removals under way, by a hash of the key. A collision costs
- *            one "unknown", never a wrong side. Presence is a read lock on it, which ends with its process, however that ends.
+ * Why:       an entry is in the file before its caller is told, but a removal reaches the file only soon
+ *            after. Until then the file still shows the entry to the others, which must not believe it.
+ * Shape:     <ledger.db>-pending, mode 0600, mapped by all: counters of removals under way, by a hash of the
+ *            key. A collision costs one "unknown", never a wrong side. Presence is a read lock on it, which
+ *            ends with its process, however that ends.
  * Threads:   the caller's lock is held for marks; ledger_share_alone and ledger_share_moved: any.
  * Errors:    -errno with a sentence.
  */

@@ -1,9 +1,10 @@
 /*
  * Addresses: where the host of an origin is, as last looked up.
  *
- * Why:       a kept answer saves a lookup per connection; one kept for too long sends everybody where nobody is any more. What is
- *            older than ADDRESSES_FRESH_MS is used while it is looked up again; what is older than ADDRESSES_MAX_MS only when
- *            the name cannot be looked up. Whoever finds nobody at any of them asks anew at once.
+ * Why:       a kept answer saves a lookup per connection; one kept for too long sends everybody where nobody
+ *            is any more. What is older than ADDRESSES_FRESH_MS is used while it is looked up again; what is
+ *            older than ADDRESSES_MAX_MS only when the name cannot be looked up. Whoever finds nobody at any
+ *            of them asks anew at once.
  * Threads:   one loop.
  */
 #ifndef LEGACY_ADDRESSES_H
@@ -22,7 +23,7 @@ struct addresses;
 
 /* Waits for a lookup's end. */
 struct addresses_waiter {
-	struct link link; /* leaves by link_remove, at any time */
+	struct link link;					   /* leaves by link_remove, at any time */
 	void (*told)(struct addresses_waiter *w, const char *why); /* why: NULL when it succeeded */
 };
 

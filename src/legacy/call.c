@@ -331,7 +331,8 @@ static void take_request(struct legacy_call *c, const struct legacy_request *r)
 	c->body_left = r->has_body && !c->chunked ? r->content_length : 0;
 	c->ended = !r->has_body;
 	c->expects_continue = r->has_body && expects_continue(r);
-	c->response_timeout_ms = r->response_timeout_ms ? r->response_timeout_ms : c->upstream->options.response_timeout_ms;
+	c->response_timeout_ms =
+		r->response_timeout_ms ? r->response_timeout_ms : c->upstream->options.response_timeout_ms;
 	c->may_retry = r->retry_if_kept_died && !r->has_body;
 	response_begin(&c->response, span_is(r->method, "HEAD"), c->upstream->options.max_head);
 }

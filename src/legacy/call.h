@@ -1,6 +1,6 @@
 /*
- * A call, inside src/legacy. call.c: its life and its time limits; call_send.c: the request; call_receive.c: the
- * answer.
+ * A call, inside src/legacy. call.c: its life and its time limits; call_send.c: the request; call_receive.c:
+ * the answer.
  *
  * State       line  what happens                                next
  * QUEUED      no    waits for a connection                      CONNECTING, OPEN, OVER
@@ -9,7 +9,8 @@
  *                                                               CONNECTING or OPEN
  * OVER        no    the answer is complete, or the call failed  -
  *
- * Callbacks are made only from the loop (call_ready, call_look), never from within a function of the caller's.
+ * Callbacks are made only from the loop (call_ready, call_look), never from within a function of the
+ * caller's.
  */
 #ifndef LEGACY_CALL_H
 #define LEGACY_CALL_H
@@ -45,8 +46,8 @@ struct legacy_call {
 	bool retried;
 	bool written;	    /* a byte of the request has been handed to the kernel, on any line */
 	bool line_written;  /* … on this line */
-	bool held;		 /* the head waits for the body's first bytes */
-	bool ended;		 /* the caller has given all */
+	bool held;	    /* the head waits for the body's first bytes */
+	bool ended;	    /* the caller has given all */
 	bool blocked;	    /* the socket takes no more for now */
 	bool want_writable; /* the caller was told to wait */
 	bool write_dead;    /* the socket takes no more for ever; an answer may still be there */

@@ -55,7 +55,7 @@ struct search {
 	size_t n_tried;
 	bool looked_up; /* for this connection: another lookup would say the same */
 	struct loop_timer *timer;
-	uint64_t deadline; /* loop time in ms */
+	uint64_t deadline;	       /* loop time in ms */
 	enum connection_result result; /* of the last attempt that failed */
 	char detail[CURL_ERROR_SIZE + 64];
 };
@@ -129,8 +129,7 @@ static CURLcode set_options(const struct connector *c, struct handle *h)
 		{CURLOPT_TCP_KEEPINTVL, 30},
 		/* Else libcurl closes connections of 118 s when it makes a new one, also those in use here.
 		 */
-		{CURLOPT_MAXAGE_CONN, INT_MAX},
-	};
+		{CURLOPT_MAXAGE_CONN, INT_MAX}};
 	CURLcode e = CURLE_OK;
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]) && !e; i++)
 		e = curl_easy_setopt(h->easy, numbers[i].option, numbers[i].value);
@@ -256,8 +255,9 @@ static struct curl_slist *connect_to(const char *address, unsigned port)
 	char text[LOOKUP_TEXT + 32];
 	const char *scope = strchr(address, '%');
 	if (strchr(address, ':'))
-		snprintf(text, sizeof(text), "::[%.*s%s%s]:%u", (int)(scope ? scope - address : (int)strlen(address)), address,
-			 scope ? "%25" : "", scope ? scope + 1 : "", port);
+		snprintf(text, sizeof(text), "::[%.*s%s%s]:%u",
+			 (int)(scope ? scope - address : (int)strlen(address)), address, scope ? "%25" : "",
+			 scope ? scope + 1 : "", port);
 	else
 		snprintf(text, sizeof(text), "::%s:%u", address, port);
 	return curl_slist_append(NULL, text);
@@ -318,7 +318,8 @@ static const char *search_next(const struct search *s)
 	return NULL;
 }
 
-/* The next address; when there is none, the name is looked up afresh, once: it may have moved. false: neither. */
+/* The next address; when there is none, the name is looked up afresh, once: it may have moved. false:
+ * neither. */
 static bool search_go_on(struct search *s)
 {
 	struct connector *c = s->connection->connector;
@@ -362,7 +363,8 @@ static void on_search_timer(void *arg)
 		return;
 	}
 	bool nameless = !s->n_tried;
-	snprintf(detail, sizeof(detail), nameless ? "the name was not resolved in %u ms" : "no connection in %u ms",
+	snprintf(detail, sizeof(detail),
+		 nameless ? "the name was not resolved in %u ms" : "no connection in %u ms",
 		 s->connection->connector->connect_timeout_ms);
 	search_failed(s->connection, CONNECTION_TIMED_OUT, detail);
 }
@@ -412,7 +414,8 @@ static enum connection_result result_of(CURLcode code)
 	}
 }
 
-/* What libcurl says, and the system's word where libcurl keeps it to itself ("Couldn't connect to server"). */
+/* What libcurl says, and the system's word where libcurl keeps it to itself ("Couldn't connect to
+ * server"). */
 static void say_why(const struct handle *h, CURLcode code, char *out, size_t size)
 {
 	long number = 0;
@@ -565,8 +568,8 @@ int connector_new(struct loop *loop, const struct origin *origin, const char *ca
 	c->ca_file = ca_file ? strdup(ca_file) : NULL;
 	if (!origin->is_address)
 		c->addresses = addresses_new(loop, origin->host);
-	if ((ca_file && !c->ca_file) || (!origin->is_address && !c->addresses) || loop_timer_new(loop, on_timer, c, &c->timer) < 0 ||
-	    multi_new(c) < 0) {
+	if ((ca_file && !c->ca_file) || (!origin->is_address && !c->addresses) ||
+	    loop_timer_new(loop, on_timer, c, &c->timer) < 0 || multi_new(c) < 0) {
 		connector_free(c);
 		return err_set(e, -ENOMEM, "out of memory");
 	}

@@ -1,18 +1,19 @@
 /*
  * Connections to one origin: names, TCP, TLS. The only file of the legacy side that knows libcurl.
  *
- * Why:       libcurl makes connections well (TCP, TLS, verification); what is said over them is our own business
- *            (CURLOPT_CONNECT_ONLY). Which address comes when is ours too: libcurl races families only, and gives
- *            each address of one its share of the whole time. Here the next address is tried as soon as one fails,
- *            or after 250 ms beside it (RFC 8305), and a name none of whose addresses answers is looked up afresh.
+ * Why:       libcurl makes connections well (TCP, TLS, verification); what is said over them is our own
+ *            business (CURLOPT_CONNECT_ONLY). Which address comes when is ours too: libcurl races families
+ *            only, and gives each address of one its share of the whole time. Here the next address is tried
+ *            as soon as one fails, or after 250 ms beside it (RFC 8305), and a name none of whose addresses
+ *            answers is looked up afresh.
  * Threads:   a connector and its connections belong to one loop.
  * Ownership: a connection belongs to who made it, until connection_free (at any time, also from within its
  *            callbacks; no callback comes after). All must be freed before connector_free.
  *
  * http:      once connected, the socket is ours (a duplicate; libcurl's handle is used for the next
- *            connection). So an idle connection costs no libcurl memory, reading and writing is one system call, and libcurl
- *            cannot close it: its clean-up of idle connections (118 s, or the peer's FIN) also takes connect-only
- *            ones.
+ *            connection). So an idle connection costs no libcurl memory, reading and writing is one system
+ *            call, and libcurl cannot close it: its clean-up of idle connections (118 s, or the peer's FIN)
+ *            also takes connect-only ones.
  * https:     the handle stays in the multi handle; reading and writing go through curl_easy_recv and _send.
  */
 #ifndef LEGACY_CONNECTION_H

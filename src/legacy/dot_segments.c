@@ -7,7 +7,7 @@
 
 #define LEVELS 8 /* of escapes within escapes */
 
-/* --- what stands for what ------------------------------------------------------------------------------------------- */
+/* --- what stands for what ------------------------------------------------------------------------------- */
 
 static int hex_digit(char c)
 {
@@ -128,7 +128,7 @@ static bool decode(char *text, size_t *n)
 	return changed;
 }
 
-/* --- pieces --------------------------------------------------------------------------------------------------------- */
+/* --- pieces --------------------------------------------------------------------------------------------- */
 
 /* Where a name ends for somebody: at parameters, at a fragment or a query that was encoded, at a NUL, at a
  * stream of NTFS. */

@@ -6,8 +6,8 @@
  *            fragment, drops blanks and bytes that are no UTF-8, takes overlong and full-width forms for what
  *            they resemble.
  * Rule:      ".." between slashes, as it stands, is counted, and may undo a segment that is one for every
- *            reader. A ".." that only some readers see has no honest use: it is refused wherever it stands. All
- *            else passes, and nothing is changed.
+ *            reader. A ".." that only some readers see has no honest use: it is refused wherever it stands.
+ *            All else passes, and nothing is changed.
  */
 #ifndef LEGACY_DOT_SEGMENTS_H
 #define LEGACY_DOT_SEGMENTS_H
@@ -16,7 +16,8 @@
 
 #include "base/span.h"
 
-/* `path` is a target's path, without its query. Out of memory, and more than 8 levels of escapes, count as yes. */
+/* `path` is a target's path, without its query. Out of memory, and more than 8 levels of escapes, count as
+ * yes. */
 bool dot_segments_climb(struct span path);
 
 #endif

@@ -39,7 +39,8 @@ static int origin_host(struct origin *o, struct span authority)
 	struct span host = authority, port = SPAN_NONE;
 	bool bracketed = authority.ptr[0] == '[';
 	const char *end = bracketed ? memchr(authority.ptr, ']', authority.len) : NULL;
-	const char *colon = memchr(end ? end : authority.ptr, ':', authority.len - (end ? (size_t)(end - authority.ptr) : 0));
+	const char *colon = memchr(end ? end : authority.ptr, ':',
+				   authority.len - (end ? (size_t)(end - authority.ptr) : 0));
 	if (colon) {
 		host.len = (size_t)(colon - authority.ptr);
 		port = (struct span){colon + 1, authority.len - host.len - 1};

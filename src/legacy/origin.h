@@ -25,7 +25,8 @@ struct origin {
 };
 
 int origin_parse(const char *base_url, struct origin *ret, struct err *e); /* -EINVAL, -ENOMEM */
-int origin_rename(struct origin *o, const char *server_name); /* of the URL: SNI and certificate; its port is ignored. -ENOMEM */
+/* of the URL: SNI and certificate; its port is ignored. -ENOMEM */
+int origin_rename(struct origin *o, const char *server_name);
 void origin_release(struct origin *o);
 
 #endif

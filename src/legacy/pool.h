@@ -1,9 +1,9 @@
 /*
  * Pool: the connections to one origin, of which some wait for their next request.
  *
- * Why:       a request over a kept connection costs no connect; one that the upstream is about to close costs a
- *            failure. So they are kept for a shorter time than the upstream keeps them, watched (whatever comes in
- *            on an idle connection ends it) and looked at once more before use.
+ * Why:       a request over a kept connection costs no connect; one that the upstream is about to close costs
+ *            a failure. So they are kept for a shorter time than the upstream keeps them, watched (whatever
+ *            comes in on an idle connection ends it) and looked at once more before use.
  * Ownership: a line (pooled connection) belongs to its user from take/connect to keep/close.
  */
 #ifndef LEGACY_POOL_H

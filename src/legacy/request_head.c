@@ -44,7 +44,8 @@ bool request_target_climbs(struct span target)
 {
 	target = origin_form(target);
 	const char *query = target.len ? memchr(target.ptr, '?', target.len) : NULL;
-	return dot_segments_climb((struct span){target.ptr, query ? (size_t)(query - target.ptr) : target.len});
+	return dot_segments_climb(
+		(struct span){target.ptr, query ? (size_t)(query - target.ptr) : target.len});
 }
 
 static void append_target(struct buf *out, struct span target, const struct origin *o)

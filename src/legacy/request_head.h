@@ -18,7 +18,8 @@
  * hold a part. */
 int request_head_append(struct buf *out, const struct legacy_request *r, const struct origin *o);
 
-/* Whether dot segments lead above the target's own root: legacy_upstream_is_left. Out of memory counts as yes. */
+/* Whether dot segments lead above the target's own root: legacy_upstream_is_left. Out of memory counts as
+ * yes. */
 bool request_target_climbs(struct span target);
 
 #endif

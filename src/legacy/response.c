@@ -114,7 +114,8 @@ static void keep_alive_parameter(struct response *r, struct span token)
 		r->keep_timeout_s = number((struct span){token.ptr + name.len, token.len - name.len});
 }
 
-/* One number, or the same one several times (RFC 9112 §6.3, rule 5). What is wrong counts only without Transfer-Encoding. */
+/* One number, or the same one several times (RFC 9112 §6.3, rule 5). What is wrong counts only without
+ * Transfer-Encoding. */
 static void length_value(struct response *r, struct span token)
 {
 	int64_t n = number(token);
@@ -188,8 +189,9 @@ static int settle_framing(struct response *r)
 {
 	if (r->chunked && r->minor == 0)
 		return malformed(r, "Transfer-Encoding in HTTP/1.0");
-	/* Rule 3: Transfer-Encoding wins, and Content-Length goes; proxies that copy fields send both. Two readers of the same
-	 * bytes could differ about where the answer ends, so the connection carries nothing after it. */
+	/* Rule 3: Transfer-Encoding wins, and Content-Length goes; proxies that copy fields send both. Two
+	 * readers of the same bytes could differ about where the answer ends, so the connection carries
+	 * nothing after it. */
 	bool both = r->chunked && r->said_length;
 	if (both)
 		r->content_length = -1;
@@ -206,8 +208,8 @@ static int settle_framing(struct response *r)
 		r->framing = RESPONSE_UNTIL_CLOSE;
 	}
 	r->complete = r->framing == RESPONSE_NO_BODY || (r->framing == RESPONSE_LENGTH && r->left == 0);
-	r->keep_alive =
-		r->framing != RESPONSE_UNTIL_CLOSE && !both && !r->said_close && (r->minor == 1 || r->said_keep_alive);
+	r->keep_alive = r->framing != RESPONSE_UNTIL_CLOSE && !both && !r->said_close &&
+			(r->minor == 1 || r->said_keep_alive);
 	return RESPONSE_HEAD;
 }
 

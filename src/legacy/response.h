@@ -4,16 +4,17 @@
  * Why:       an answer is handed on as it was received, so fields keep their order, spelling and duplicates;
  *            where its body ends must be beyond doubt, or the next answer on the connection would be somebody
  *            else's.
- * Ownership: the spans point into the caller's bytes; the array of fields is the parser's, kept from one answer to
- *            the next.
- * Limits:    a head (1xx before it, and trailers, counted with it) of max_head bytes, RESPONSE_FIELDS_MAX fields,
- *            a line of chunk framing of RESPONSE_CHUNK_LINE_MAX bytes.
+ * Ownership: the spans point into the caller's bytes; the array of fields is the parser's, kept from one
+ *            answer to the next.
+ * Limits:    a head (1xx before it, and trailers, counted with it) of max_head bytes, RESPONSE_FIELDS_MAX
+ *            fields, a line of chunk framing of RESPONSE_CHUNK_LINE_MAX bytes.
  *
- * Refused as malformed: what is no status line, HTTP other than 1.0 and 1.1, statuses below 100, 101 (nothing was
- * asked to be upgraded), obs-fold, NUL, CR that ends no line, names that are no token, Content-Length that is no
- * number or differs between its fields, Transfer-Encoding other than one `chunked`, both of them together,
- * Transfer-Encoding in HTTP/1.0, wrong chunk framing.
- * Tolerated: a bare LF as the end of a line of a head (RFC 9112 §2.2; it is framed anew for the caller), a missing
+ * Refused as malformed: what is no status line, HTTP other than 1.0 and 1.1, statuses below 100, 101 (nothing
+ * was asked to be upgraded), obs-fold, NUL, CR that ends no line, names that are no token, Content-Length
+ * that is no number or differs between its fields, Transfer-Encoding other than one `chunked`, both of them
+ * together, Transfer-Encoding in HTTP/1.0, wrong chunk framing.
+ * Tolerated: a bare LF as the end of a line of a head (RFC 9112 §2.2; it is framed anew for the caller), a
+ *            missing
  * reason phrase with or without its blank, the same Content-Length repeated (RFC 9110 §8.6).
  */
 #ifndef LEGACY_RESPONSE_H

@@ -10,7 +10,7 @@
 
 #define HEX_LENGTH (CRYPTO_SHA256_HEX - 1)
 
-/* --- credentials --------------------------------------------------------------------------------------------------- */
+/* --- credentials ---------------------------------------------------------------------------------------- */
 
 /* "Bearer" 1*SP token68 (RFC 9110 §11.4): what follows the scheme, or SPAN_NONE for another scheme. */
 static struct span bearer_token(struct span value)
@@ -43,7 +43,8 @@ static bool is_known(const struct auth *a, const char hash[CRYPTO_SHA256_HEX])
 {
 	unsigned found = 0;
 	for (size_t i = 0; i < a->n_hashes; i++)
-		found |= crypto_equal((struct span){a->hashes[i], HEX_LENGTH}, (struct span){hash, HEX_LENGTH});
+		found |= crypto_equal((struct span){a->hashes[i], HEX_LENGTH},
+				      (struct span){hash, HEX_LENGTH});
 	return found != 0;
 }
 
@@ -102,7 +103,7 @@ void auth_owner(const struct auth_fingerprint *f, struct span organisation, char
 	crypto_sha256_hex((struct span){both, (size_t)n}, out);
 }
 
-/* --- the list of hashes -------------------------------------------------------------------------------------------- */
+/* --- the list of hashes --------------------------------------------------------------------------------- */
 static int compare(const void *a, const void *b)
 {
 	return memcmp(a, b, CRYPTO_SHA256_HEX);
@@ -152,7 +153,8 @@ static size_t drop_duplicates(char (*hashes)[CRYPTO_SHA256_HEX], size_t n)
 	return kept;
 }
 
-int auth_parse_hashes(const char *name, struct span text, char (**ret)[CRYPTO_SHA256_HEX], size_t *ret_n, struct err *e)
+int auth_parse_hashes(const char *name, struct span text, char (**ret)[CRYPTO_SHA256_HEX], size_t *ret_n,
+		      struct err *e)
 {
 	CLEANUP(freep) char(*hashes)[CRYPTO_SHA256_HEX] = NULL;
 	size_t n = 0, capacity = 0;
@@ -161,7 +163,8 @@ int auth_parse_hashes(const char *name, struct span text, char (**ret)[CRYPTO_SH
 		if (line.len == 0)
 			continue;
 		if (n == AUTH_MAX_HASHES)
-			return err_set(e, -EFBIG, "%s:%u: more than %d hashes", name, number, AUTH_MAX_HASHES);
+			return err_set(e, -EFBIG, "%s:%u: more than %d hashes", name, number,
+				       AUTH_MAX_HASHES);
 		if (n == capacity) {
 			capacity = capacity ? 2 * capacity : 16;
 			void *grown = realloc(hashes, capacity * sizeof(*hashes));
@@ -170,7 +173,8 @@ int auth_parse_hashes(const char *name, struct span text, char (**ret)[CRYPTO_SH
 			hashes = grown;
 		}
 		if (!read_hash(line, hashes[n]))
-			return err_set(e, -EBADMSG, "%s:%u: not a SHA-256 hash (64 hex digits)", name, number);
+			return err_set(e, -EBADMSG, "%s:%u: not a SHA-256 hash (64 hex digits)", name,
+				       number);
 		n++;
 	}
 	if (n == 0)

@@ -55,12 +55,14 @@ int cidr_parse(struct span text, struct cidr *ret, struct err *e)
 		return err_set(e, -EINVAL, "\"%.*s\" is not an IP address", SPAN_ARG(address));
 	bits = width;
 	if (slash && !parse_bits((struct span){slash + 1, text.len - address.len - 1}, width, &bits))
-		return err_set(e, -EINVAL, "what follows the \"/\" of \"%.*s\" must be a number of bits from 0 to %u",
+		return err_set(e, -EINVAL,
+			       "what follows the \"/\" of \"%.*s\" must be a number of bits from 0 to %u",
 			       SPAN_ARG(text), width);
 	ret->bits = 128 - width + bits;
 	for (unsigned i = ret->bits; i < 128; i++)
 		if (bit_set(ret->address, i))
-			return err_set(e, -EINVAL, "\"%.*s\" has address bits set beyond its first %u", SPAN_ARG(text), bits);
+			return err_set(e, -EINVAL, "\"%.*s\" has address bits set beyond its first %u",
+				       SPAN_ARG(text), bits);
 	return 0;
 }
 

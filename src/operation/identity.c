@@ -13,7 +13,8 @@ struct finder {
 	const struct identity_input *in;
 	struct identity *out;
 	struct buf scratch;
-	/* What the body's pointers name, once it has been looked into: of the user's sources, then the organisation's. */
+	/* What the body's pointers name, once it has been looked into: of the user's sources, then the
+	 * organisation's. */
 	struct span body_values[2 * OPERATION_MAX_SOURCES];
 };
 
@@ -77,9 +78,12 @@ static enum found from_cookie(struct finder *f, struct span name, char *text, st
 		struct span rest = r->fields[i].value;
 		while (span_is_nocase(r->fields[i].name, "cookie") && rest.len) {
 			const char *end = memchr(rest.ptr, ';', rest.len);
-			struct span pair = span_trim((struct span){rest.ptr, end ? (size_t)(end - rest.ptr) : rest.len});
-			rest = end ? (struct span){end + 1, (size_t)(rest.ptr + rest.len - end - 1)} : SPAN_NONE;
-			if (pair.len <= name.len || pair.ptr[name.len] != '=' || memcmp(pair.ptr, name.ptr, name.len) != 0)
+			struct span pair =
+				span_trim((struct span){rest.ptr, end ? (size_t)(end - rest.ptr) : rest.len});
+			rest = end ? (struct span){end + 1, (size_t)(rest.ptr + rest.len - end - 1)}
+				   : SPAN_NONE;
+			if (pair.len <= name.len || pair.ptr[name.len] != '=' ||
+			    memcmp(pair.ptr, name.ptr, name.len) != 0)
 				continue;
 			struct span other = {pair.ptr + name.len + 1, pair.len - name.len - 1};
 			if (other.len >= 2 && other.ptr[0] == '"' && other.ptr[other.len - 1] == '"')
@@ -161,7 +165,8 @@ static enum found from_body(struct finder *f, size_t index, char *text, struct s
 }
 
 /* `first`: index of the part's first source among the body values. */
-static struct span find_part(struct finder *f, const struct identity_source *sources, size_t n, size_t first, char *text)
+static struct span find_part(struct finder *f, const struct identity_source *sources, size_t n, size_t first,
+			     char *text)
 {
 	struct span value = SPAN_NONE;
 	for (size_t i = 0; i < n; i++) {
@@ -189,8 +194,8 @@ static struct span find_part(struct finder *f, const struct identity_source *sou
 	return SPAN_NONE;
 }
 
-bool identity_entity(const struct identity_sources *sources, struct span user, struct span organisation, struct span *ret,
-		     enum identity_part *ret_part)
+bool identity_entity(const struct identity_sources *sources, struct span user, struct span organisation,
+		     struct span *ret, enum identity_part *ret_part)
 {
 	for (size_t i = 0; i < sources->n_entity; i++) {
 		struct span value = sources->entity[i] == IDENTITY_USER ? user : organisation;
@@ -203,7 +208,8 @@ bool identity_entity(const struct identity_sources *sources, struct span user, s
 	return false;
 }
 
-void identity_find(const struct identity_sources *sources, const struct identity_input *in, struct identity *ret)
+void identity_find(const struct identity_sources *sources, const struct identity_input *in,
+		   struct identity *ret)
 {
 	/* Without the two texts, which need no clearing. */
 	memset(ret, 0, offsetof(struct identity, text));
@@ -211,12 +217,15 @@ void identity_find(const struct identity_sources *sources, const struct identity
 	ret->user = find_part(&f, sources->user, sources->n_user, 0, ret->text[0]);
 	ret->organisation =
 		find_part(&f, sources->organisation, sources->n_organisation, sources->n_user, ret->text[1]);
-	ret->has_entity = identity_entity(sources, ret->user, ret->organisation, &ret->entity, &ret->entity_part);
+	ret->has_entity =
+		identity_entity(sources, ret->user, ret->organisation, &ret->entity, &ret->entity_part);
 	buf_release(&f.scratch);
 }
 
-/* Each entry by itself, as if it were a part of an identity: one pass over the body for each that looks into it. */
-void identity_find_context(const struct operation *op, const struct identity_input *in, struct identity_context *ret)
+/* Each entry by itself, as if it were a part of an identity: one pass over the body for each that looks
+ * into it. */
+void identity_find_context(const struct operation *op, const struct identity_input *in,
+			   struct identity_context *ret)
 {
 	ret->n = 0;
 	ret->wants_body = false;
@@ -224,7 +233,8 @@ void identity_find_context(const struct operation *op, const struct identity_inp
 		struct identity_sources one = {.n_user = op->context[i].n_sources};
 		struct identity found;
 		memset(&found, 0, offsetof(struct identity, text));
-		struct finder f = {.sources = &one, .in = in, .out = &found, .scratch = BUF_INIT(IDENTITY_MAX)};
+		struct finder f = {
+			.sources = &one, .in = in, .out = &found, .scratch = BUF_INIT(IDENTITY_MAX)};
 		memcpy(one.user, op->context[i].sources, one.n_user * sizeof(one.user[0]));
 		struct span value = find_part(&f, one.user, one.n_user, 0, ret->text[i]);
 		ret->wants_body |= found.wants_body;

@@ -62,7 +62,8 @@ int listen_address_parse(const char *text, union listen_address *ret, struct err
 	snprintf(host, sizeof(host), "%.*s", (int)(bracketed ? n - 2 : n), bracketed ? text + 1 : text);
 	unsigned port;
 	if (parse_port(colon + 1, &port) < 0)
-		return err_set(e, -EINVAL, "listen address \"%s\": the port is not a number up to 65535", text);
+		return err_set(e, -EINVAL, "listen address \"%s\": the port is not a number up to 65535",
+			       text);
 	if (fill(host, bracketed, port, ret) < 0)
 		return err_set(e, -EINVAL, "listen address \"%s\": %s", text, expected);
 	return 0;
@@ -88,8 +89,9 @@ static int fail(struct err *e, const char *text, const char *what)
 	return err_set(e, -error, "cannot %s on %s: %s%s", what, text, strerror(error), hint(error));
 }
 
-/* Accepted connections inherit it. It finds clients that vanished, and tells a closed client from a half-closed one, some
- * time later: a minute after close() its kernel has forgotten the connection and answers a probe with a reset. */
+/* Accepted connections inherit it. It finds clients that vanished, and tells a closed client from a
+ * half-closed one, some time later: a minute after close() its kernel has forgotten the connection and
+ * answers a probe with a reset. */
 static void probe_silent_clients(int fd)
 {
 	int on = 1, idle_s = 30, between_s = 15, probes = 4;
@@ -99,7 +101,8 @@ static void probe_silent_clients(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
 }
 
-static int bind_one(const char *text, const union listen_address *a, bool reuse_port, int *ret_fd, struct err *e)
+static int bind_one(const char *text, const union listen_address *a, bool reuse_port, int *ret_fd,
+		    struct err *e)
 {
 	CLEANUP(closep) int fd = socket(a->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -117,7 +120,7 @@ static int bind_one(const char *text, const union listen_address *a, bool reuse_
 	return 0;
 }
 
-/* --- sockets of this process that listen ---------------------------------------------------------------------------- */
+/* --- sockets of this process that listen ---------------------------------------------------------------- */
 
 #define OPENED_MAX 2048
 
@@ -197,7 +200,7 @@ void listen_address_leave(const uint64_t *ids, size_t n)
 	pthread_mutex_unlock(&lock);
 }
 
-/* --- inherited sockets: of socket activation, or of the router that is taken over ------------------------------------- */
+/* --- inherited sockets: of socket activation, or of the router that is taken over ----------------------- */
 
 #define INHERITED_FIRST 3 /* SD_LISTEN_FDS_START */
 
@@ -240,7 +243,8 @@ size_t listen_address_inherit(void)
 	for (long i = 0; i < n && n_inherited < OPENED_MAX; i++) {
 		int fd = INHERITED_FIRST + (int)i, flags = fcntl(fd, F_GETFL);
 		if (flags < 0 || !is_listening(fd)) {
-			log_warn("inherited_socket_unused", LOG_INT("descriptor", fd), LOG_STR("error", "not a listening socket"));
+			log_warn("inherited_socket_unused", LOG_INT("descriptor", fd),
+				 LOG_STR("error", "not a listening socket"));
 			continue;
 		}
 		fcntl(fd, F_SETFD, FD_CLOEXEC);
@@ -287,8 +291,9 @@ size_t listen_address_adopted(uint64_t *ids, size_t max)
 		struct inherited *h = &inherited[i];
 		if (h->id && h->uses && n < max)
 			ids[n++] = h->id;
-		if (h->id &&
-		    !h->outlives) { /* its listeners have their own descriptors; this one would keep it open beyond them */
+		if (h->id && !h->outlives) {
+			/* its listeners have their own descriptors; this one would keep it open beyond
+		    	 * them */
 			close(h->fd);
 			continue;
 		}
@@ -314,10 +319,12 @@ static bool is_bound_to(int fd, const union listen_address *a, bool everywhere)
 		return false;
 	if (own.any.sa_family == AF_INET)
 		return own.v4.sin_port == a->v4.sin_port && own.v4.sin_addr.s_addr == a->v4.sin_addr.s_addr;
-	return own.v6.sin6_port == a->v6.sin6_port && memcmp(&own.v6.sin6_addr, &a->v6.sin6_addr, sizeof(own.v6.sin6_addr)) == 0;
+	return own.v6.sin6_port == a->v6.sin6_port &&
+	       memcmp(&own.v6.sin6_addr, &a->v6.sin6_addr, sizeof(own.v6.sin6_addr)) == 0;
 }
 
-/* Under lock. The least used of those that are bound there, so that each thread gets one of its own where there are as many. */
+/* Under lock. The least used of those that are bound there, so that each thread gets one of its own where
+ * there are as many. */
 static struct inherited *find_inherited(const char *text)
 {
 	union listen_address a;

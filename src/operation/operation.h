@@ -1,5 +1,6 @@
 /*
- * Operation: one method and path of a service, with its flags, identity, mapping to a task, credentials and pins. What the
+ * Operation: one method and path of a service, with its flags, identity, mapping to a task, credentials and
+ *            pins. What the
  * configuration reads and everything that decides or maps works on.
  *
  * Ownership: borrowed from the configuration.
@@ -15,9 +16,9 @@
 #include "operation/template.h"
 #include "tasks/task_backend.h"
 
-#define OPERATION_MAX_FLAGS 8	  /* per operation */
-#define OPERATION_MAX_SOURCES 8	  /* per identity part */
-#define OPERATION_MAX_CONTEXT 16	  /* own context entries per operation */
+#define OPERATION_MAX_FLAGS 8		/* per operation */
+#define OPERATION_MAX_SOURCES 8		/* per identity part */
+#define OPERATION_MAX_CONTEXT 16	/* own context entries per operation */
 #define OPERATION_MAX_CONTEXT_SOURCES 4 /* per entry */
 
 /* Where a part of the identity is looked for. */
@@ -57,17 +58,17 @@ struct task_mapping {
 	struct span task; /* name of the task or workflow */
 	bool workflow;
 	struct span queue;
-	struct span backend; /* SPAN_NONE: the default backend */
+	struct span backend;	 /* SPAN_NONE: the default backend */
 	struct template *args;	 /* NULL: [] */
 	struct template *kwargs; /* NULL: {} */
 	bool single_input;
-	bool idempotent; /* may fall back to legacy, may be run again */
+	bool idempotent;	  /* may fall back to legacy, may be run again */
 	unsigned timeout_ms;	  /* how long the caller waits; then 504 with the task's id */
 	unsigned task_timeout_ms; /* how long the task may run in the backend */
 	int priority;
 	unsigned expires_ms;
-	bool respond_async; /* Prefer: respond-async is honoured */
-	bool fire_and_forget; /* 202 once it is accepted; nobody waits for its result */
+	bool respond_async;		    /* Prefer: respond-async is honoured */
+	bool fire_and_forget;		    /* 202 once it is accepted; nobody waits for its result */
 	struct response_template *response; /* NULL: 200 with the task's result as it is */
 	bool needs_body;		    /* a template looks into the request's body */
 };
@@ -75,7 +76,10 @@ struct task_mapping {
 /* What its backend will be asked to run. */
 static inline struct task_probe task_mapping_probe(const struct task_mapping *t)
 {
-	return (struct task_probe){.task = t->task, .workflow = t->workflow, .queue = t->queue, .priority = t->priority,
+	return (struct task_probe){.task = t->task,
+				   .workflow = t->workflow,
+				   .queue = t->queue,
+				   .priority = t->priority,
 				   .unawaited = t->fire_and_forget};
 }
 
@@ -84,11 +88,13 @@ struct operation {
 	struct span service; /* "prompt": its service's name */
 	struct span method;
 	struct span path; /* template: /v1/{name}/x; a segment in braces takes one segment */
-	struct span flags[OPERATION_MAX_FLAGS]; /* all must say task; none: legacy always (unmapped to flags) */
+	/* all must say task; none: legacy always (unmapped to flags) */
+	struct span flags[OPERATION_MAX_FLAGS];
 	size_t n_flags;
 	struct identity_sources identity;
 	struct {
-		struct span key, value; /* value: a literal; SPAN_NONE where it is looked for in the request */
+		/* value: a literal; SPAN_NONE where it is looked for in the request */
+		struct span key, value;
 		struct identity_source sources[OPERATION_MAX_CONTEXT_SOURCES];
 		size_t n_sources;
 	} context[OPERATION_MAX_CONTEXT];
@@ -98,17 +104,22 @@ struct operation {
 	size_t n_variants;
 	bool has_task; /* an operation without one always goes to legacy */
 	struct task_mapping task;
-	struct auth auth;	      /* checked before a task is submitted, not on the legacy path */
-	struct response_template *error; /* NULL: application/problem+json. Over error:status, error:title, error:detail */
-	unsigned legacy_timeout_ms;   /* 0: the service's */
-	bool unified; /* the router's own endpoint: on the legacy side `legacy_path` is called and the answer wrapped */
-	struct span legacy_method, legacy_path; /* where it differs on the legacy side; SPAN_NONE: as received */
-	struct template *legacy_body;		     /* NULL: the body as received */
-	struct response_template *legacy_response;   /* NULL: byte for byte. Needs the whole answer (bounded) */
-	bool legacy_needs_body;			     /* one of the two looks into the request's body */
-	struct span pin_key; /* ledger: where the key of follow-up calls lies ("body:/container_name", "query:…"), or NONE */
-	bool pin_start;	     /* this operation begins an entry; others follow it */
-	bool pin_end;	     /* this operation ends it when it succeeds */
+	struct auth auth; /* checked before a task is submitted, not on the legacy path */
+	/* NULL: application/problem+json. Over error:status, error:title, error:detail */
+	struct response_template *error;
+	unsigned legacy_timeout_ms; /* 0: the service's */
+	/* the router's own endpoint: on the legacy side `legacy_path` is called and the answer wrapped */
+	bool unified;
+	/* where it differs on the legacy side; SPAN_NONE: as received */
+	struct span legacy_method, legacy_path;
+	struct template *legacy_body; /* NULL: the body as received */
+	/* NULL: byte for byte. Needs the whole answer (bounded) */
+	struct response_template *legacy_response;
+	bool legacy_needs_body; /* one of the two looks into the request's body */
+	/* ledger: where the key of follow-up calls lies ("body:/container_name", "query:…"), or NONE */
+	struct span pin_key;
+	bool pin_start;	       /* this operation begins an entry; others follow it */
+	bool pin_end;	       /* this operation ends it when it succeeds */
 	struct span pin_group; /* operations that share keys */
 };
 

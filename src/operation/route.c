@@ -24,7 +24,7 @@ struct route_table {
 	struct route routes[];
 };
 
-/* --- characters ---------------------------------------------------------------------------------------------------- */
+/* --- characters ----------------------------------------------------------------------------------------- */
 
 static bool is_alnum(unsigned char c)
 {
@@ -112,7 +112,8 @@ static bool is_odd(struct span segment)
 	return unit == UNIT_ODD;
 }
 
-/* Cuts a path that begins with '/' into what stands between the slashes; returns how many, or SIZE_MAX beyond the limit. */
+/* Cuts a path that begins with '/' into what stands between the slashes; returns how many, or SIZE_MAX
+ * beyond the limit. */
 static size_t split(struct span path, struct span segments[ROUTE_MAX_SEGMENTS])
 {
 	size_t n = 0;
@@ -128,7 +129,7 @@ static size_t split(struct span path, struct span segments[ROUTE_MAX_SEGMENTS])
 	return n;
 }
 
-/* --- templates ----------------------------------------------------------------------------------------------------- */
+/* --- templates ------------------------------------------------------------------------------------------ */
 
 static int compile_parameter(struct span text, struct segment *ret, struct err *e)
 {
@@ -148,7 +149,8 @@ static int compile_text(struct span text, bool last, struct segment *ret, struct
 	if (text.len == 0 && !last)
 		return err_set(e, -EINVAL, "an empty segment (\"//\") never matches");
 	if (memchr(text.ptr, '{', text.len) || memchr(text.ptr, '}', text.len))
-		return err_set(e, -EINVAL, "a parameter must be a whole segment: {name}, not \"%.*s\"", SPAN_ARG(text));
+		return err_set(e, -EINVAL, "a parameter must be a whole segment: {name}, not \"%.*s\"",
+			       SPAN_ARG(text));
 	if (is_odd(text) || is_dots(text))
 		return err_set(e, -EINVAL, "the segment \"%.*s\" never matches", SPAN_ARG(text));
 	*ret = (struct segment){.text = text};
@@ -183,7 +185,8 @@ static int compile(struct span path, struct route *ret, struct err *e)
 	if (path.len == 0 || path.ptr[0] != '/')
 		return err_set(e, -EINVAL, "a path begins with \"/\"");
 	if (memchr(path.ptr, '?', path.len) || memchr(path.ptr, '#', path.len))
-		return err_set(e, -EINVAL, "a path has no \"?\" or \"#\": query parameters do not take part in matching");
+		return err_set(e, -EINVAL,
+			       "a path has no \"?\" or \"#\": query parameters do not take part in matching");
 	struct span texts[ROUTE_MAX_SEGMENTS];
 	ret->n_segments = split(path, texts);
 	if (ret->n_segments == SIZE_MAX)
@@ -202,7 +205,7 @@ int route_template_check(struct span path, struct err *e)
 	return compile(path, &r, e);
 }
 
-/* --- table --------------------------------------------------------------------------------------------------------- */
+/* --- table ---------------------------------------------------------------------------------------------- */
 
 static int compare_spans(struct span a, struct span b)
 {
@@ -218,7 +221,8 @@ static int compare_segments(const struct segment *a, const struct segment *b)
 	return compare_units(a->text, b->text);
 }
 
-/* Fewer segments first (they have their own range in the table), then text before a parameter from the left. */
+/* Fewer segments first (they have their own range in the table), then text before a parameter from the
+ * left. */
 static int by_precedence(const void *a, const void *b)
 {
 	const struct route *x = a, *y = b;
@@ -237,8 +241,9 @@ static int check_doubles(const struct route_table *t, struct err *e)
 	for (size_t i = 1; i < t->n; i++) {
 		const struct operation *a = t->routes[i - 1].operation, *b = t->routes[i].operation;
 		if (by_precedence(&t->routes[i - 1], &t->routes[i]) == 0)
-			return err_set(e, -EEXIST, "the operations \"%.*s\" and \"%.*s\" match the same requests",
-				       SPAN_ARG(a < b ? a->name : b->name), SPAN_ARG(a < b ? b->name : a->name));
+			return err_set(
+				e, -EEXIST, "the operations \"%.*s\" and \"%.*s\" match the same requests",
+				SPAN_ARG(a < b ? a->name : b->name), SPAN_ARG(a < b ? b->name : a->name));
 	}
 	return 0;
 }
@@ -276,7 +281,7 @@ struct route_table *route_table_free(struct route_table *t)
 	return NULL;
 }
 
-/* --- matching ------------------------------------------------------------------------------------------------------ */
+/* --- matching ------------------------------------------------------------------------------------------- */
 
 struct span route_path(struct span target)
 {
@@ -317,7 +322,8 @@ bool route_match(const struct route_table *t, struct span method, struct span ta
 		if (is_odd(segments[i]))
 			return false;
 	for (size_t i = t->first[n]; i < t->first[n + 1]; i++)
-		if (span_eq(t->routes[i].operation->method, method) && match_segments(&t->routes[i], segments, ret))
+		if (span_eq(t->routes[i].operation->method, method) &&
+		    match_segments(&t->routes[i], segments, ret))
 			return true;
 	return false;
 }
@@ -339,7 +345,7 @@ bool route_parameter(const struct route_match *m, struct span name, struct buf *
 	return false;
 }
 
-/* --- query --------------------------------------------------------------------------------------------------------- */
+/* --- query ---------------------------------------------------------------------------------------------- */
 
 /* The next decoded byte of a form-encoded text, or -1 at its end. */
 static int next_form_byte(struct span *s)

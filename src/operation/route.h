@@ -1,21 +1,24 @@
 /*
  * Route table: which operation of a service a request belongs to.
  *
- * Why:       matching stays pure, so that a decision can be replayed; and it is never generous: a target that is odd in any
- *            way matches nothing, is passed to legacy untouched and recorded as (unmapped), never as a wrong operation.
+ * Why:       matching stays pure, so that a decision can be replayed; and it is never generous: a target that
+ *            is odd in any way matches nothing, is passed to legacy untouched and recorded as (unmapped),
+ *            never as a wrong operation.
  * Ownership: the table borrows its operations; a match borrows from them and from the target it was made of.
  * Threads:   immutable after new; any thread may match. A match allocates nothing.
- * Errors:    -EEXIST two operations that match the same requests, -EINVAL a bad template; both with a sentence.
+ * Errors:    -EEXIST two operations that match the same requests, -EINVAL a bad template; both with a
+ *            sentence.
  * Limits:    ROUTE_MAX_PARAMETERS per template, ROUTE_MAX_SEGMENTS segments.
  *
- * What matches: the method, exactly (methods are case-sensitive; HEAD does not match GET), and the target's path, which
- * is everything before the first '?'. It is compared segment by segment, case-sensitively. An escape of an unreserved
- * character (RFC 3986 §2.3: %61) is that character; any other escape stands only for itself. A parameter {name} takes one
- * whole segment, not empty.
- * What is odd and matches nothing: targets that are not origin-form (http://…, *, host:port), '#', control characters or
- * blanks, empty segments (//) and a trailing slash unless the template has it, "." and ".." (also escaped), broken
- * escapes, and %2F or %00 anywhere.
- * Which one wins: reading segments from the left, text before a parameter. The order in the file does not count.
+ * What matches: the method, exactly (methods are case-sensitive; HEAD does not match GET), and the target's
+ * path, which is everything before the first '?'. It is compared segment by segment, case-sensitively. An
+ * escape of an unreserved character (RFC 3986 §2.3: %61) is that character; any other escape stands only for
+ * itself. A parameter {name} takes one whole segment, not empty.
+ * What is odd and matches nothing: targets that are not origin-form (http://…, *, host:port), '#', control
+ * characters or blanks, empty segments (//) and a trailing slash unless the template has it, "." and ".."
+ * (also escaped), broken escapes, and %2F or %00 anywhere.
+ * Which one wins: reading segments from the left, text before a parameter. The order in the file does not
+ * count.
  */
 #ifndef OPERATION_ROUTE_H
 #define OPERATION_ROUTE_H
@@ -53,20 +56,24 @@ int route_template_check(struct span path, struct err *e);
 int route_table_new(const struct operation *operations, size_t n, struct route_table **ret, struct err *e);
 struct route_table *route_table_free(struct route_table *t); /* NULL is fine; returns NULL */
 
-bool route_match(const struct route_table *t, struct span method, struct span target, struct route_match *ret);
+bool route_match(const struct route_table *t, struct span method, struct span target,
+		 struct route_match *ret);
 
-/* The parameter, its escapes resolved; appended. False when there is none of that name, or it is beyond the buffer's limit. */
+/* The parameter, its escapes resolved; appended. False when there is none of that name, or it is beyond
+ * the buffer's limit. */
 bool route_parameter(const struct route_match *m, struct span name, struct buf *decoded);
 
 /* The part of a target before '?' (all of it without one). */
 struct span route_path(struct span target);
 
-/* The first query parameter of that name, decoded as forms are ('+' is a blank; a broken escape stays as it is); appended.
- * False when there is none, or it is beyond the buffer's limit. A parameter without '=' is there and empty. */
+/* The first query parameter of that name, decoded as forms are ('+' is a blank; a broken escape stays as it
+ * is); appended. False when there is none, or it is beyond the buffer's limit. A parameter without '=' is
+ * there and empty. */
 bool route_query(struct span target, struct span name, struct buf *decoded);
 
-/* All query parameters of that name: `at` is {0} before the first call. Each value replaces what is in `decoded`. False at
- * the end; a value beyond the buffer's limit leaves decoded->error set and `decoded` empty. */
+/* All query parameters of that name: `at` is {0} before the first call. Each value replaces what is in
+ * `decoded`. False at the end; a value beyond the buffer's limit leaves decoded->error set and `decoded`
+ * empty. */
 bool route_query_next(struct span target, struct span name, size_t *at, struct buf *decoded);
 
 #endif

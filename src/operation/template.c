@@ -9,8 +9,9 @@
 #include "operation/template_program.h"
 #include "base/http_message.h"
 
-/* --- templates ----------------------------------------------------------------------------------------------------- */
-struct template {
+/* --- templates ------------------------------------------------------------------------------------------ */
+struct template
+{
 	struct program program;
 	struct program_node *root;
 };
@@ -53,7 +54,7 @@ int template_render(const struct template *t, const struct template_source *s, s
 	return r == PROGRAM_ABSENT ? buf_puts(out, "null") : r;
 }
 
-/* --- response templates -------------------------------------------------------------------------------------------- */
+/* --- response templates --------------------------------------------------------------------------------- */
 struct choice {
 	struct program_node *when; /* NULL: always */
 	struct span equals;	   /* owned JSON; SPAN_NONE: `exists` is asked for */
@@ -93,9 +94,11 @@ static int compile_when(struct program *p, const struct yaml_node *y, struct cho
 	if (y->kind != YAML_MAPPING)
 		return program_error(e, y, "is written {ref: …, equals: …} or {ref: …, exists: …}");
 	for (const struct yaml_node *i = y->first; i; i = i->next)
-		if (!span_is(i->key->text, "ref") && !span_is(i->key->text, "equals") && !span_is(i->key->text, "exists"))
+		if (!span_is(i->key->text, "ref") && !span_is(i->key->text, "equals") &&
+		    !span_is(i->key->text, "exists"))
 			return program_error(e, i, "unknown key (known: ref equals exists)");
-	const struct yaml_node *ref = yaml_get(y, "ref"), *equals = yaml_get(y, "equals"), *exists = yaml_get(y, "exists");
+	const struct yaml_node *ref = yaml_get(y, "ref"), *equals = yaml_get(y, "equals"),
+			       *exists = yaml_get(y, "exists");
 	if (!ref || !equals == !exists)
 		return program_error(e, y, "needs \"ref\" and one of \"equals\" and \"exists\"");
 	int r = program_compile_reference(p, ref, &c->when, e);
@@ -141,7 +144,8 @@ static int compile_header(const struct yaml_node *y, struct choice *c, struct er
 	struct span name = y->key->text, value;
 	if (!http_is_token(name))
 		return program_error(e, y, "is not a field name");
-	if (http_is_hop_by_hop(name) || span_is_nocase(name, "Content-Length") || span_is_nocase(name, "Host"))
+	if (http_is_hop_by_hop(name) || span_is_nocase(name, "Content-Length") ||
+	    span_is_nocase(name, "Host"))
 		return program_error(e, y, "is made by the router and cannot be set");
 	if (span_is_nocase(name, "Content-Type"))
 		return program_error(e, y, "is set by \"content_type\"");
@@ -194,7 +198,8 @@ static bool is_bodyless(int status)
 static int compile_choice(struct program *p, const struct yaml_node *y, struct choice *c, struct err *e)
 {
 	if (y->kind != YAML_MAPPING)
-		return program_error(e, y, "a response is a mapping (when, status, content_type, headers, body or raw)");
+		return program_error(
+			e, y, "a response is a mapping (when, status, content_type, headers, body or raw)");
 	for (const struct yaml_node *i = y->first; i; i = i->next) {
 		int r = compile_key(p, i, c, e);
 		if (r < 0)
@@ -224,7 +229,8 @@ static int compile_choices(struct response_template *t, const struct yaml_node *
 	const struct yaml_node *item = y->kind == YAML_SEQUENCE ? y->first : y;
 	for (; item; item = y->kind == YAML_SEQUENCE ? item->next : NULL) {
 		if (t->n_choices > 0 && !t->choices[t->n_choices - 1].when)
-			return program_error(e, item, "is never reached: the choice before it has no \"when\"");
+			return program_error(e, item,
+					     "is never reached: the choice before it has no \"when\"");
 		int r = compile_choice(&t->program, item, &t->choices[t->n_choices++], e);
 		if (r < 0)
 			return r;
@@ -232,7 +238,8 @@ static int compile_choices(struct response_template *t, const struct yaml_node *
 	return 0;
 }
 
-int response_template_compile(const struct yaml_node *node, unsigned allowed, struct response_template **ret, struct err *e)
+int response_template_compile(const struct yaml_node *node, unsigned allowed, struct response_template **ret,
+			      struct err *e)
 {
 	struct response_template *t = calloc(1, sizeof(*t));
 	if (!t)
@@ -304,9 +311,11 @@ static int choice_status(const struct choice *c, struct program_run *run, int *r
 	return 0;
 }
 
-static int render_choice(const struct choice *c, struct program_run *run, struct rendered_response *ret, struct buf *body)
+static int render_choice(const struct choice *c, struct program_run *run, struct rendered_response *ret,
+			 struct buf *body)
 {
-	*ret = (struct rendered_response){.headers = c->headers, .n_headers = c->n_headers, .content_type = SPAN_NONE};
+	*ret = (struct rendered_response){
+		.headers = c->headers, .n_headers = c->n_headers, .content_type = SPAN_NONE};
 	int r = choice_status(c, run, &ret->status);
 	if (r < 0 || is_bodyless(ret->status) || (!c->body && !c->raw))
 		return r;

@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "base/http_message.h"
 
-#define LITERAL_MAX (1u << 20)	/* bytes of one constant part */
+#define LITERAL_MAX (1u << 20) /* bytes of one constant part */
 #define SCRATCH_MAX (1u << 20) /* a decoded parameter; the request's head is limited more tightly */
 
 enum reference {
@@ -62,12 +62,12 @@ struct program_node {
 	struct span key;  /* owned: `"name":`, in an object */
 	struct span text; /* owned: a literal's JSON, or a reference's name */
 	enum reference reference;
-	size_t slot; /* of a reference's pointer */
+	size_t slot;			/* of a reference's pointer */
 	struct program_node *otherwise; /* a reference's default */
 	struct program_node *first, *next;
 };
 
-/* --- compilation --------------------------------------------------------------------------------------------------- */
+/* --- compilation ---------------------------------------------------------------------------------------- */
 int program_error(struct err *e, const struct yaml_node *at, const char *format, ...)
 {
 	char text[ERR_TEXT_MAX];
@@ -144,18 +144,20 @@ static int pointer_list_add(struct pointer_list *l, struct span pointer, size_t 
 }
 
 /* What may be written in this place, for messages. */
-static int bad_reference(const struct program *p, const struct yaml_node *y, const char *problem, struct err *e)
+static int bad_reference(const struct program *p, const struct yaml_node *y, const char *problem,
+			 struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf known = BUF_INIT(ERR_TEXT_MAX);
 	for (size_t i = 0; i < N_FORMS; i++)
 		if (forms[i].where & p->allowed)
 			buf_printf(&known, " %s", forms[i].shown);
-	return program_error(e, y, "%s '%.*s'; allowed here:%.*s", problem, (int)(y->text.len > 80 ? 80 : y->text.len),
-			     y->text.ptr, SPAN_ARG(buf_span(&known)));
+	return program_error(e, y, "%s '%.*s'; allowed here:%.*s", problem,
+			     (int)(y->text.len > 80 ? 80 : y->text.len), y->text.ptr,
+			     SPAN_ARG(buf_span(&known)));
 }
 
-static int compile_argument(struct program *p, const struct yaml_node *y, const struct form *form, struct span argument,
-			    struct program_node *node, struct err *e)
+static int compile_argument(struct program *p, const struct yaml_node *y, const struct form *form,
+			    struct span argument, struct program_node *node, struct err *e)
 {
 	if (form->argument == ARGUMENT_TOKEN && !http_is_token(argument))
 		return program_error(e, y, "'%.*s' is not a field name", SPAN_ARG(argument));
@@ -167,8 +169,9 @@ static int compile_argument(struct program *p, const struct yaml_node *y, const 
 		return copy ? 0 : no_memory(e);
 	}
 	if (!json_pointer_valid(argument))
-		return program_error(e, y, "'%.*s' is not a JSON pointer (it begins with /, or is empty for the whole)",
-				     SPAN_ARG(argument));
+		return program_error(
+			e, y, "'%.*s' is not a JSON pointer (it begins with /, or is empty for the whole)",
+			SPAN_ARG(argument));
 	int r = pointer_list_add(form->reference == REF_BODY ? &p->body : &p->result, argument, &node->slot);
 	if (r == -EFBIG)
 		return program_error(e, y, "more than %d pointers in one template", PROGRAM_MAX_POINTERS);
@@ -185,7 +188,8 @@ static const struct form *find_form(struct span text)
 	return NULL;
 }
 
-int program_compile_reference(struct program *p, const struct yaml_node *y, struct program_node **ret, struct err *e)
+int program_compile_reference(struct program *p, const struct yaml_node *y, struct program_node **ret,
+			      struct err *e)
 {
 	struct span text;
 	if (!yaml_string(y, &text))
@@ -208,7 +212,8 @@ int program_compile_reference(struct program *p, const struct yaml_node *y, stru
 	return 0;
 }
 
-static int compile_reference_object(struct program *p, const struct yaml_node *y, struct program_node **ret, struct err *e)
+static int compile_reference_object(struct program *p, const struct yaml_node *y, struct program_node **ret,
+				    struct err *e)
 {
 	for (const struct yaml_node *i = y->first; i; i = i->next)
 		if (!span_is(i->key->text, "$ref") && !span_is(i->key->text, "default"))
@@ -250,7 +255,9 @@ static int compile_literal(const struct yaml_node *y, struct program_node *node,
 	else
 		buf_puts(&b, "null");
 	int r = steal_text(&b, &node->text);
-	return r == -EFBIG ? program_error(e, y, "more than %u bytes of constant text", LITERAL_MAX) : r ? no_memory(e) : 0;
+	return r == -EFBIG ? program_error(e, y, "more than %u bytes of constant text", LITERAL_MAX)
+	       : r	   ? no_memory(e)
+			   : 0;
 }
 
 static int compile_key(const struct yaml_node *item, struct program_node *node, struct err *e)
@@ -262,7 +269,8 @@ static int compile_key(const struct yaml_node *item, struct program_node *node, 
 	return r == -EFBIG ? program_error(e, item, "the name is too long") : r ? no_memory(e) : 0;
 }
 
-static int compile_children(struct program *p, const struct yaml_node *y, struct program_node *node, struct err *e)
+static int compile_children(struct program *p, const struct yaml_node *y, struct program_node *node,
+			    struct err *e)
 {
 	struct program_node **tail = &node->first;
 	for (const struct yaml_node *i = y->first; i; i = i->next) {
@@ -296,7 +304,7 @@ int program_compile(struct program *p, const struct yaml_node *y, struct program
 	return r;
 }
 
-/* --- rendering ----------------------------------------------------------------------------------------------------- */
+/* --- rendering ------------------------------------------------------------------------------------------ */
 static struct span trim_blanks(struct span text)
 {
 	if (text.len == 0)
@@ -344,7 +352,8 @@ struct value {
 	bool json;
 };
 
-static int decode(struct program_run *run, bool (*get)(void *, struct span, struct buf *), struct span name, struct value *ret)
+static int decode(struct program_run *run, bool (*get)(void *, struct span, struct buf *), struct span name,
+		  struct value *ret)
 {
 	buf_clear(&run->scratch);
 	if (get && get(run->source->arg, name, &run->scratch))

@@ -1,8 +1,9 @@
 /*
  * Template programs: what a template is compiled to. Only for template.c; everybody else uses template.h.
  *
- * Why:       one program may hold several trees (a response has one for each choice and condition) that share the list of
- *            JSON pointers, so that a body of 10 MB is scanned once, however many references lead into it.
+ * Why:       one program may hold several trees (a response has one for each choice and condition) that share
+ *            the list of JSON pointers, so that a body of 10 MB is scanned once, however many references lead
+ *            into it.
  * Ownership: trees belong to their caller and must not outlive the program; a run borrows from the source.
  * Threads:   a program and its trees are immutable once compiled; a run belongs to one thread.
  * Limits:    PROGRAM_MAX_POINTERS different pointers into the body, and as many into the result.
@@ -38,12 +39,14 @@ void program_release(struct program *p);
 /* Any YAML node as a tree. -EBADMSG, -ENOMEM. */
 int program_compile(struct program *p, const struct yaml_node *y, struct program_node **ret, struct err *e);
 /* A scalar that is a reference's text ("result:/success"). */
-int program_compile_reference(struct program *p, const struct yaml_node *y, struct program_node **ret, struct err *e);
+int program_compile_reference(struct program *p, const struct yaml_node *y, struct program_node **ret,
+			      struct err *e);
 struct program_node *program_node_free(struct program_node *node); /* NULL is fine */
 DEFINE_CLEANUP(struct program_node *, program_node_free)
 
 /* "line N: key: …" with the node's own place. */
-int program_error(struct err *e, const struct yaml_node *at, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int program_error(struct err *e, const struct yaml_node *at, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
 struct program_run {
 	const struct template_source *source;
@@ -60,7 +63,8 @@ void program_end(struct program_run *run);
 int program_render(const struct program_node *node, struct program_run *run, struct buf *out);
 /* The same, but a string is appended as its content. */
 int program_render_raw(const struct program_node *node, struct program_run *run, struct buf *out);
-/* Whether the tree, a reference, gives a value that equals `literal` (JSON, or SPAN_NONE: gives any value). 1, 0, <0. */
+/* Whether the tree, a reference, gives a value that equals `literal` (JSON, or SPAN_NONE: gives any
+ * value). 1, 0, <0. */
 int program_equals(const struct program_node *node, struct program_run *run, struct span literal);
 
 #endif

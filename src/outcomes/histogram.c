@@ -7,8 +7,8 @@
 #define SUB (1u << HISTOGRAM_SUB_BITS)
 
 /*
- * Values below SUB are their own bucket. Above, a value with its highest bit at position p (p >= SUB_BITS) falls into octave
- * p - SUB_BITS + 1, in which the SUB_BITS bits below the highest choose the bucket.
+ * Values below SUB are their own bucket. Above, a value with its highest bit at position p (p >= SUB_BITS)
+ * falls into octave p - SUB_BITS + 1, in which the SUB_BITS bits below the highest choose the bucket.
  */
 unsigned histogram_bucket(int64_t value)
 {
@@ -96,8 +96,8 @@ static int take_pair(struct span *in, unsigned *next, unsigned *bucket, uint64_t
 	uint64_t skipped;
 	if (in->len == 0)
 		return 0;
-	if (take_varint(in, &skipped) < 0 || take_varint(in, n) < 0 || *n > UINT32_MAX || *next >= HISTOGRAM_BUCKETS ||
-	    skipped >= HISTOGRAM_BUCKETS - *next)
+	if (take_varint(in, &skipped) < 0 || take_varint(in, n) < 0 || *n > UINT32_MAX ||
+	    *next >= HISTOGRAM_BUCKETS || skipped >= HISTOGRAM_BUCKETS - *next)
 		return -EBADMSG;
 	*bucket = *next + (unsigned)skipped;
 	*next = *bucket + 1;

@@ -1,10 +1,11 @@
 /*
  * Latency histogram: log-linear buckets, 32 to the octave.
  *
- * Why:       percentiles over tens of millions of attempts must come from sums of small records. A bucket is at most 1/32 of
- *            its value wide and its middle is reported: the error is at most 1.6 %, and nothing below 64 µs is rounded.
- *            (The scheme of HdrHistogram with 5 bits of precision.)
- * Stored as: pairs of LEB128 varints (indexes skipped since the last pair, count), only buckets that are not empty.
+ * Why:       percentiles over tens of millions of attempts must come from sums of small records. A bucket is
+ *            at most 1/32 of its value wide and its middle is reported: the error is at most 1.6 %, and
+ *            nothing below 64 µs is rounded. (The scheme of HdrHistogram with 5 bits of precision.)
+ * Stored as: pairs of LEB128 varints (indexes skipped since the last pair, count), only buckets that are not
+ *            empty.
  * Limits:    values above 2^40 µs (12 days) count as that; counts saturate at 2^32 - 1 per bucket and record.
  */
 #ifndef OUTCOMES_HISTOGRAM_H
@@ -38,7 +39,8 @@ int64_t histogram_highest(unsigned bucket);
 void histogram_init(struct histogram *h);
 void histogram_add(struct histogram *h, int64_t value);
 int histogram_encode(const struct histogram *h, struct buf *out); /* appends; buf's errors */
-/* Both add what was encoded to what is there. -EBADMSG when it is no histogram; then some of it may have been added. */
+/* Both add what was encoded to what is there. -EBADMSG when it is no histogram; then some of it may have
+ * been added. */
 int histogram_decode(struct histogram *h, struct span encoded);
 int histogram_sum_decode(struct histogram_sum *s, struct span encoded);
 

@@ -64,7 +64,9 @@ void outcome_id(struct span id, char *dst, size_t size)
 	text_copy(id, dst, size);
 	size_t n = strlen(dst);
 	if (id.len < size / 6 || n < SIGN || strcmp(dst + n - SIGN, "\xe2\x80\xa6") != 0)
-		return; /* it fits: … stands only where it was cut (or where an id ends so; then it gets its digits too) */
+		/* it fits: … stands only where it was cut (or where an id ends so; then it gets its digits
+		 * too) */
+		return;
 	crypto_sha256_hex(id, hash);
 	text_copy(id, dst, size - DIGITS);
 	memcpy(hash + DIGITS, "", 1);

@@ -1,7 +1,8 @@
 /*
  * Outcome: what is recorded of one attempt (design, "Words").
  *
- * A fixed-size record, so that it travels through a ring without allocation; longer texts are cut (span_copy).
+ * A fixed-size record, so that it travels through a ring without allocation; longer texts are cut
+ * (span_copy).
  */
 #ifndef OUTCOMES_OUTCOME_H
 #define OUTCOMES_OUTCOME_H
@@ -15,7 +16,8 @@ enum outcome_side { OUTCOME_LEGACY, OUTCOME_TASK, OUTCOME_SIDE_COUNT };
 enum outcome_role { OUTCOME_PRIMARY, OUTCOME_FALLBACK, OUTCOME_SHADOW, OUTCOME_ROLE_COUNT };
 enum outcome_result {
 	OUTCOME_SUCCESS,
-	OUTCOME_REJECTED, /* the caller's fault: 4xx but 408 and 429 of a legacy answer, refused before any side */
+	/* the caller's fault: 4xx but 408 and 429 of a legacy answer, refused before any side */
+	OUTCOME_REJECTED,
 	OUTCOME_FAILURE,
 	OUTCOME_TIMEOUT,
 	OUTCOME_UNKNOWN, /* submitted, outcome unknown */
@@ -39,8 +41,9 @@ enum outcome_reason {
 	REASON_BODY_TOO_LARGE,
 	REASON_INPUT_TOO_LARGE,
 	REASON_BACKEND_UNKNOWN, /* the flag names one that there is not, or that is not configured */
-	REASON_BACKEND_NOT_READY, /* known not to run the task: away, without a worker, or the task is unknown there */
-	REASON_UNMAPPED, /* no operation matches */
+	/* known not to run the task: away, without a worker, or the task is unknown there */
+	REASON_BACKEND_NOT_READY,
+	REASON_UNMAPPED,    /* no operation matches */
 	REASON_PIN_UNKNOWN, /* a follow-up call; whether it is the task side's could not be told */
 	REASON_FLAG_BROKEN, /* its definition cannot be understood; the other flags count */
 	REASON_INPUT_NOT_REPRESENTABLE, /* the task's workers would not read it as it was given */
@@ -60,14 +63,15 @@ struct outcome {
 	char variant[48];
 	char task_id[64];
 	char request_id[80];
-	char client[46]; /* address (INET6_ADDRSTRLEN); "": none */
+	char client[46];      /* address (INET6_ADDRSTRLEN); "": none */
 	uint16_t http_status; /* what the caller got; 0 = nothing */
 	uint8_t side, role, reason, result;
 	bool answered; /* this attempt gave the caller its answer: the execution counts for its side */
 };
 
-/* How an id of a user or an organization is recorded, and looked for, in an array of `size` bytes: plain (base/text.h), as it is when it
- * fits; otherwise its front, … and 16 digits of its SHA-256, so that two that begin alike are two. */
+/* How an id of a user or an organization is recorded, and looked for, in an array of `size` bytes: plain
+ * (base/text.h), as it is when it fits; otherwise its front, … and 16 digits of its SHA-256, so that two
+ * that begin alike are two. */
 void outcome_id(struct span id, char *dst, size_t size);
 
 /* The words of the design; "?" for a value that is none. */
@@ -80,7 +84,8 @@ const char *outcome_reason_meaning(enum outcome_reason r); /* a phrase for peopl
 /* Whether a result is in the denominator of a success rate (design, "success rate"). */
 static inline bool outcome_is_counted(int result)
 {
-	return result == OUTCOME_SUCCESS || result == OUTCOME_FAILURE || result == OUTCOME_TIMEOUT || result == OUTCOME_UNKNOWN;
+	return result == OUTCOME_SUCCESS || result == OUTCOME_FAILURE || result == OUTCOME_TIMEOUT ||
+	       result == OUTCOME_UNKNOWN;
 }
 
 /* The value that a word stands for; -1 when it is none. */

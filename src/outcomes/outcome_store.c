@@ -10,40 +10,46 @@
 #include "outcomes/rollup_fold.h"
 
 #define MINUTE_US 60000000LL
-#define MINUTES_KEPT 2		/* open minutes stay in memory so long after their end */
-#define DELETE_ROWS_MIN 1000	/* a chunk of retention */
+#define MINUTES_KEPT 2	     /* open minutes stay in memory so long after their end */
+#define DELETE_ROWS_MIN 1000 /* a chunk of retention */
 #define DELETE_ROWS_MAX 50000
 #define DELETE_MINUTES 10
-#define VACUUM_PAGES 500	/* given back at a time, when many are free */
+#define VACUUM_PAGES 500 /* given back at a time, when many are free */
 #define ENCODED_MAX (HISTOGRAM_BUCKETS * 8)
 
 static const char *const schema[OUTCOME_STORE_VERSION] = {
-	"CREATE TABLE series (id INTEGER PRIMARY KEY, service TEXT NOT NULL, operation TEXT NOT NULL, side TEXT NOT NULL,"
-	"  backend TEXT NOT NULL, role TEXT NOT NULL, reason TEXT NOT NULL, result TEXT NOT NULL, answered INTEGER NOT NULL,"
+	"CREATE TABLE series (id INTEGER PRIMARY KEY, service TEXT NOT NULL, operation TEXT NOT NULL, side "
+	"TEXT NOT NULL,"
+	"  backend TEXT NOT NULL, role TEXT NOT NULL, reason TEXT NOT NULL, result TEXT NOT NULL, answered "
+	"INTEGER NOT NULL,"
 	"  UNIQUE (service, operation, side, backend, role, reason, result, answered));"
 	"CREATE TABLE outcomes (id INTEGER PRIMARY KEY, time_us INTEGER NOT NULL, series INTEGER NOT NULL,"
-	"  latency_us INTEGER NOT NULL, http_status INTEGER NOT NULL, organisation TEXT, user TEXT, variant TEXT,"
+	"  latency_us INTEGER NOT NULL, http_status INTEGER NOT NULL, organisation TEXT, user TEXT, variant "
+	"TEXT,"
 	"  task_id TEXT, request_id TEXT);"
 	"CREATE TABLE rollups (minute INTEGER NOT NULL, series INTEGER NOT NULL, count INTEGER NOT NULL,"
 	"  latency_us INTEGER NOT NULL, histogram BLOB NOT NULL, PRIMARY KEY (minute, series)) WITHOUT ROWID;"
 	"CREATE TABLE drops (minute INTEGER PRIMARY KEY, count INTEGER NOT NULL);"
 	"CREATE TABLE row_marks (row INTEGER PRIMARY KEY, minute INTEGER NOT NULL);"
-	"CREATE VIEW attempts AS SELECT o.id, strftime('%Y-%m-%dT%H:%M:%fZ', o.time_us / 1000000.0, 'unixepoch') AS time,"
-	"  s.service, s.operation, o.organisation, o.user, s.side, s.backend, s.role, s.reason, o.variant, s.result,"
+	"CREATE VIEW attempts AS SELECT o.id, strftime('%Y-%m-%dT%H:%M:%fZ', o.time_us / 1000000.0, "
+	"'unixepoch') AS time,"
+	"  s.service, s.operation, o.organisation, o.user, s.side, s.backend, s.role, s.reason, o.variant, "
+	"s.result,"
 	"  s.answered, o.http_status, o.latency_us, o.task_id, o.request_id"
 	"  FROM outcomes o JOIN series s ON s.id = o.series;",
-	ROLLUP_FOLD_SCHEMA,
-};
+	ROLLUP_FOLD_SCHEMA};
 
 /*
- * Where callers came from. A table of its own, and no new version: what an older program reads and writes stays as it is, so that one
- * can go back to it, and look with it.
+ * Where callers came from. A table of its own, and no new version: what an older program reads and writes
+ * stays as it is, so that one can go back to it, and look with it.
  */
 static const char clients_schema[] =
 	"CREATE TABLE IF NOT EXISTS clients (row INTEGER PRIMARY KEY, client TEXT NOT NULL);"
 	"DROP VIEW IF EXISTS attempts;"
-	"CREATE VIEW attempts AS SELECT o.id, strftime('%Y-%m-%dT%H:%M:%fZ', o.time_us / 1000000.0, 'unixepoch') AS time,"
-	"  s.service, s.operation, o.organisation, o.user, s.side, s.backend, s.role, s.reason, o.variant, s.result,"
+	"CREATE VIEW attempts AS SELECT o.id, strftime('%Y-%m-%dT%H:%M:%fZ', o.time_us / 1000000.0, "
+	"'unixepoch') AS time,"
+	"  s.service, s.operation, o.organisation, o.user, s.side, s.backend, s.role, s.reason, o.variant, "
+	"s.result,"
 	"  s.answered, o.http_status, o.latency_us, o.task_id, o.request_id, c.client"
 	"  FROM outcomes o JOIN series s ON s.id = o.series LEFT JOIN clients c ON c.row = o.id;";
 
@@ -52,16 +58,16 @@ struct outcome_store {
 	struct series_table *series;
 	struct db_stmt *add_series, *find_series, *add_row, *find_rollup, *put_rollup, *add_drops, *add_mark;
 	struct db_stmt *add_client, *delete_clients;
-	struct db_stmt *first_row, *old_row, *delete_rows, *delete_marks, *clamp_marks, *first_rollup, *delete_rollups,
-		*delete_drops;
+	struct db_stmt *first_row, *old_row, *delete_rows, *delete_marks, *clamp_marks, *first_rollup,
+		*delete_rollups, *delete_drops;
 	struct rollup_fold *fold;
 	int64_t next_row;
-	int64_t data_version; /* SQLite's: differs once another connection has written */
+	int64_t data_version;  /* SQLite's: differs once another connection has written */
 	int64_t marked_minute; /* of the last row_mark; -1 = none yet by this store */
 	struct buf encoded;
 };
 
-/* --- opening -------------------------------------------------------------------------------------------------------- */
+/* --- opening -------------------------------------------------------------------------------------------- */
 
 static int prepare_all(struct outcome_store *s, struct err *e)
 {
@@ -69,30 +75,34 @@ static int prepare_all(struct outcome_store *s, struct err *e)
 		struct db_stmt **stmt;
 		const char *sql;
 	} all[] = {
-		{&s->find_series, "SELECT id FROM series WHERE service=? AND operation=? AND side=? AND backend=? AND role=?"
-				  " AND reason=? AND result=? AND answered=?"},
-		{&s->add_series, "INSERT INTO series (service, operation, side, backend, role, reason, result, answered)"
-				 " VALUES (?,?,?,?,?,?,?,?)"},
+		{&s->find_series,
+		 "SELECT id FROM series WHERE service=? AND operation=? AND side=? AND backend=? AND role=?"
+		 " AND reason=? AND result=? AND answered=?"},
+		{&s->add_series,
+		 "INSERT INTO series (service, operation, side, backend, role, reason, result, answered)"
+		 " VALUES (?,?,?,?,?,?,?,?)"},
 		{&s->add_row, "INSERT INTO outcomes VALUES (?,?,?,?,?,?,?,?,?,?)"},
 		{&s->add_client, "INSERT OR REPLACE INTO clients VALUES (?,?)"},
 		{&s->delete_clients, "DELETE FROM clients WHERE row < ?"},
-		{&s->find_rollup, "SELECT count, latency_us, histogram FROM rollups WHERE minute=? AND series=?"},
+		{&s->find_rollup,
+		 "SELECT count, latency_us, histogram FROM rollups WHERE minute=? AND series=?"},
 		{&s->put_rollup, "INSERT OR REPLACE INTO rollups VALUES (?,?,?,?,?)"},
-		{&s->add_drops, "INSERT INTO drops VALUES (?1,?2) ON CONFLICT (minute) DO UPDATE SET count = count + ?2"},
+		{&s->add_drops,
+		 "INSERT INTO drops VALUES (?1,?2) ON CONFLICT (minute) DO UPDATE SET count = count + ?2"},
 		{&s->add_mark, "INSERT OR REPLACE INTO row_marks VALUES (?,?)"},
 		{&s->first_row, "SELECT (SELECT min(id) FROM outcomes), (SELECT max(id) FROM outcomes)"},
-		/* Ids are in the order of writing, so what lies before the first id of a minute is older than it. A clock that was
-		 * wrong for a while makes this delete less, never more. */
+		/* Ids are in the order of writing, so what lies before the first id of a minute is older than
+		 * it. A clock that was wrong for a while makes this delete less, never more. */
 		{&s->old_row, "SELECT min(row) FROM row_marks WHERE minute >= ?"},
 		{&s->delete_rows, "DELETE FROM outcomes WHERE id < ?"},
-		{&s->delete_marks, "DELETE FROM row_marks WHERE row < ? AND row < (SELECT max(row) FROM row_marks)"},
+		{&s->delete_marks,
+		 "DELETE FROM row_marks WHERE row < ? AND row < (SELECT max(row) FROM row_marks)"},
 		{&s->clamp_marks, /* Where all are to come the clock is behind now. */
-				  "UPDATE row_marks SET minute = ?1 WHERE minute > ?1"
-				  " AND (SELECT minute FROM row_marks ORDER BY row LIMIT 1) <= ?1"},
+		 "UPDATE row_marks SET minute = ?1 WHERE minute > ?1"
+		 " AND (SELECT minute FROM row_marks ORDER BY row LIMIT 1) <= ?1"},
 		{&s->first_rollup, "SELECT min(minute) FROM rollups"},
 		{&s->delete_rollups, "DELETE FROM rollups WHERE minute < ?"},
-		{&s->delete_drops, "DELETE FROM drops WHERE minute < ?"},
-	};
+		{&s->delete_drops, "DELETE FROM drops WHERE minute < ?"}};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		int r = db_prepare(s->db, all[i].sql, all[i].stmt, e);
 		if (r < 0)
@@ -101,7 +111,8 @@ static int prepare_all(struct outcome_store *s, struct err *e)
 	return 0;
 }
 
-/* What is in memory may be of a transaction that was undone, or of another file: it is read again when needed. */
+/* What is in memory may be of a transaction that was undone, or of another file: it is read again when
+ * needed. */
 static void forget(struct outcome_store *s)
 {
 	for (struct series *x = series_first(s->series); x; x = x->next) {
@@ -117,7 +128,8 @@ static void forget(struct outcome_store *s)
 
 static int add_clients_table(struct outcome_store *s, struct err *e)
 {
-	static const char there[] = "SELECT count(*) FROM sqlite_master WHERE name = 'attempts' AND sql LIKE '%clients%'";
+	static const char there[] =
+		"SELECT count(*) FROM sqlite_master WHERE name = 'attempts' AND sql LIKE '%clients%'";
 	int64_t n;
 	int r = db_query_int64(s->db, there, &n, e);
 	if (r < 0 || n > 0)
@@ -143,7 +155,8 @@ static int read_next_row(struct outcome_store *s, struct err *e)
 	return r;
 }
 
-int outcome_store_open(const char *path, struct series_table *series, struct outcome_store **ret, struct err *e)
+int outcome_store_open(const char *path, struct series_table *series, struct outcome_store **ret,
+		       struct err *e)
 {
 	CLEANUP(outcome_store_closep) struct outcome_store *s = calloc(1, sizeof(*s));
 	if (!s)
@@ -180,9 +193,11 @@ struct outcome_store *outcome_store_close(struct outcome_store *s)
 {
 	if (!s)
 		return NULL;
-	struct db_stmt *all[] = {s->add_series, s->find_series, s->add_row, s->find_rollup, s->put_rollup, s->add_drops,
-				 s->add_mark, s->first_row, s->old_row, s->delete_rows, s->delete_marks, s->clamp_marks,
-				 s->first_rollup, s->delete_rollups, s->delete_drops, s->add_client, s->delete_clients};
+	struct db_stmt *all[] = {s->add_series,	   s->find_series,    s->add_row,      s->find_rollup,
+				 s->put_rollup,	   s->add_drops,      s->add_mark,     s->first_row,
+				 s->old_row,	   s->delete_rows,    s->delete_marks, s->clamp_marks,
+				 s->first_rollup,  s->delete_rollups, s->delete_drops, s->add_client,
+				 s->delete_clients};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		db_stmt_free(all[i]);
 	rollup_fold_free(s->fold);
@@ -195,7 +210,9 @@ struct outcome_store *outcome_store_close(struct outcome_store *s)
 int outcome_store_newest(struct outcome_store *s, int64_t *ret_us, struct err *e)
 {
 	int64_t minute;
-	int r = db_query_int64(s->db, "SELECT coalesce((SELECT minute FROM row_marks ORDER BY row DESC LIMIT 1), 0)", &minute, e);
+	int r = db_query_int64(s->db,
+			       "SELECT coalesce((SELECT minute FROM row_marks ORDER BY row DESC LIMIT 1), 0)",
+			       &minute, e);
 	*ret_us = r == 0 ? minute * MINUTE_US : 0;
 	return r;
 }
@@ -205,7 +222,7 @@ bool outcome_store_moved(struct outcome_store *s)
 	return db_moved(s->db);
 }
 
-/* --- writing -------------------------------------------------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------------------------------------- */
 
 static void bind_series(struct db_stmt *q, const struct series *x)
 {
@@ -266,8 +283,8 @@ static int add_client(struct outcome_store *s, const struct outcome *o, struct s
 	return db_run(s->add_client, e);
 }
 
-static int add_row(struct outcome_store *s, const struct outcome *o, const struct series *x, struct span user_key,
-		   struct err *e)
+static int add_row(struct outcome_store *s, const struct outcome *o, const struct series *x,
+		   struct span user_key, struct err *e)
 {
 	char pseudonym[CRYPTO_SHA256_HEX];
 	struct span user = personal(FIELD(o->user), user_key, pseudonym);
@@ -304,7 +321,8 @@ static int read_rollup(struct outcome_store *s, struct series_minute *m, struct 
 	return r < 0 ? err_set(e, -EUCLEAN, "%s: a damaged histogram in rollups", db_path(s->db)) : 0;
 }
 
-/* The sums of a minute, with what the file holds of it already: from before a restart, or before the clock jumped back. */
+/* The sums of a minute, with what the file holds of it already: from before a restart, or before the clock
+ * jumped back. */
 static int open_minute(struct outcome_store *s, struct series *x, int64_t minute, struct series_minute **ret,
 		       struct err *e)
 {
@@ -332,8 +350,8 @@ static int64_t minute_of(int64_t time_us)
 	return time_us % MINUTE_US < 0 ? m - 1 : m;
 }
 
-static int add_outcome(struct outcome_store *s, const struct outcome *o, struct series *x, struct span user_key,
-		       struct err *e)
+static int add_outcome(struct outcome_store *s, const struct outcome *o, struct series *x,
+		       struct span user_key, struct err *e)
 {
 	int r = resolve_series(s, x, e);
 	if (r == 0)
@@ -424,8 +442,8 @@ static void close_old_minutes(struct outcome_store *s, int64_t now_minute)
 		}
 }
 
-/* Another process may have written since: its ids are not to be given again, its sums not to be overwritten. In the transaction,
- * which keeps others from writing. */
+/* Another process may have written since: its ids are not to be given again, its sums not to be overwritten.
+ * In the transaction, which keeps others from writing. */
 static int heed_others(struct outcome_store *s, struct err *e)
 {
 	int64_t version;
@@ -459,7 +477,7 @@ int outcome_store_write(struct outcome_store *s, const struct outcome_batch *b, 
 	return 0;
 }
 
-/* --- retention ------------------------------------------------------------------------------------------------------- */
+/* --- retention ------------------------------------------------------------------------------------------ */
 
 struct row_range {
 	int64_t first, last; /* 0 = no rows */
@@ -494,9 +512,10 @@ static int first_young(struct outcome_store *s, const struct outcome_limits *l, 
 	return 0;
 }
 
-/* The first row that the size lets stay, as far as the mean size of a row tells. 5 % below the limit, so that this is not
- * needed again at once. */
-static int64_t first_fitting(struct outcome_store *s, const struct outcome_limits *l, const struct row_range *range)
+/* The first row that the size lets stay, as far as the mean size of a row tells. 5 % below the limit, so that
+ * this is not needed again at once. */
+static int64_t first_fitting(struct outcome_store *s, const struct outcome_limits *l,
+			     const struct row_range *range)
 {
 	int64_t used = (db_page_count(s->db) - db_free_pages(s->db)) * db_page_size(s->db);
 	if (l->max_bytes == 0 || used <= 0 || (uint64_t)used <= l->max_bytes || range->first == 0)
@@ -557,7 +576,8 @@ static int retain_rollups(struct outcome_store *s, const struct outcome_limits *
 	return r < 0 ? r : chunk < until;
 }
 
-/* Free pages are used again by new rows; only a quarter of the file or more is given back to the file system. */
+/* Free pages are used again by new rows; only a quarter of the file or more is given back to the file
+ * system. */
 static int give_back(struct outcome_store *s, struct err *e)
 {
 	int64_t pages = db_page_count(s->db), free_pages = db_free_pages(s->db);
@@ -574,7 +594,8 @@ int outcome_store_retain(struct outcome_store *s, const struct outcome_limits *l
 		return r;
 	int rows = retain_rows(s, l, e);
 	int rollups = rows < 0 ? rows : retain_rollups(s, l, e);
-	int folded = rollups ? rollups : rollup_fold_step(s->fold, minute_of(l->now_us) - ROLLUP_FOLD_AFTER_MINUTES, e);
+	int folded = rollups ? rollups
+			     : rollup_fold_step(s->fold, minute_of(l->now_us) - ROLLUP_FOLD_AFTER_MINUTES, e);
 	r = folded < 0 ? folded : db_commit(s->db, e);
 	if (r < 0)
 		db_rollback(s->db);

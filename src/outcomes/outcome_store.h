@@ -3,17 +3,20 @@
  *
  * Tables (all times are of the wall clock, UTC):
  *   series     the words of a combination (outcomes/series.h), so that a row holds a number in their stead
- *   outcomes   one row per attempt, ids in the order of writing; the view `attempts` joins the words for people
- *   rollups    per minute and series: count, sum of latencies, histogram (outcomes/histogram.h); after two days per hour
+ *   outcomes   one row per attempt, ids in the order of writing; the view `attempts` joins the words for
+ *              people
+ *   rollups    per minute and series: count, sum of latencies, histogram (outcomes/histogram.h); after two
+ *              days per hour
  *   folded     up to which minute rollups are per hour (outcomes/rollup_fold.h)
  *   drops      per minute: outcomes that found the queue full
- *   row_marks  the first id written in a minute: what is older than a time is found without an index over the rows
+ *   row_marks  the first id written in a minute: what is older than a time is found without an index over the
+ *              rows
  *
  * Why:       rows, sums and drops of a batch are one transaction, so that they always agree.
  * Ownership: the store owns the file, the statements, and the open minutes that hang on the series.
  * Threads:   one: the recorder's.
- * Errors:    db.h's. After one of a write the transaction is undone and the same batch can be written again; nothing of
- *            it has been counted.
+ * Errors:    db.h's. After one of a write the transaction is undone and the same batch can be written again;
+ *            nothing of it has been counted.
  */
 #ifndef OUTCOMES_OUTCOME_STORE_H
 #define OUTCOMES_OUTCOME_STORE_H
@@ -43,7 +46,9 @@ struct outcome_batch {
 	size_t count;
 	const struct outcome_drops *drops;
 	size_t drop_count;
-	struct span user_key; /* user ids and clients' addresses are stored as HMAC-SHA-256 in hex under this key; SPAN_NONE: as they are */
+	/* user ids and clients' addresses are stored as HMAC-SHA-256 in hex under this key; SPAN_NONE: as
+	 * they are */
+	struct span user_key;
 	int64_t now_us;
 };
 
@@ -55,11 +60,13 @@ struct outcome_limits {
 	bool keep_marks; /* the clock may be wrong: times to come are left as they are */
 };
 
-int outcome_store_open(const char *path, struct series_table *series, struct outcome_store **ret, struct err *e);
+int outcome_store_open(const char *path, struct series_table *series, struct outcome_store **ret,
+		       struct err *e);
 struct outcome_store *outcome_store_close(struct outcome_store *s); /* NULL is fine; returns NULL */
 int outcome_store_write(struct outcome_store *s, const struct outcome_batch *batch, struct err *e);
 
-/* Deletes one chunk of what is over the limits, so that writing goes on in between: 1 = there is more, 0 = done. */
+/* Deletes one chunk of what is over the limits, so that writing goes on in between: 1 = there is more, 0 =
+ * done. */
 int outcome_store_retain(struct outcome_store *s, const struct outcome_limits *limits, struct err *e);
 
 /* When the newest row was written, to the minute (us, wall clock); 0 = there is none. */

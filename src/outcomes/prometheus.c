@@ -73,7 +73,8 @@ static void head(struct buf *b, const char *name, const char *type, const char *
 
 static void put_executions(struct buf *b, const struct series *all, size_t n)
 {
-	head(b, "migration_executions_total", "counter", "Answers given to callers, by the side that gave them.");
+	head(b, "migration_executions_total", "counter",
+	     "Answers given to callers, by the side that gave them.");
 	for (size_t i = 0; i < n;) {
 		uint64_t sum = 0;
 		size_t first = i;
@@ -87,7 +88,8 @@ static void put_executions(struct buf *b, const struct series *all, size_t n)
 
 static void put_attempts(struct buf *b, const struct series *all, size_t n)
 {
-	head(b, "migration_attempts_total", "counter", "Executions on one side, by what decided and how they ended.");
+	head(b, "migration_attempts_total", "counter",
+	     "Executions on one side, by what decided and how they ended.");
 	for (size_t i = 0; i < n; i++) {
 		const struct series *s = &all[i];
 		buf_puts(b, "migration_attempts_total");
@@ -95,8 +97,10 @@ static void put_attempts(struct buf *b, const struct series *all, size_t n)
 		buf_puts(b, ",backend=\"");
 		put_value(b, s->backend);
 		buf_printf(b, "\",role=\"%s\",reason=\"%s\",result=\"%s\",answered=\"%s\"} %" PRIu64 "\n",
-			   outcome_role_text((enum outcome_role)s->role), outcome_reason_text((enum outcome_reason)s->reason),
-			   outcome_result_text((enum outcome_result)s->result), s->answered ? "yes" : "no", s->count);
+			   outcome_role_text((enum outcome_role)s->role),
+			   outcome_reason_text((enum outcome_reason)s->reason),
+			   outcome_result_text((enum outcome_result)s->result), s->answered ? "yes" : "no",
+			   s->count);
 	}
 }
 

@@ -1,10 +1,12 @@
 /*
  * Prometheus text (exposition format 0.0.4) of what the recorder has counted since its start.
  *
- *   migration_executions_total{service,operation,side}                                   answers given to callers
+ *   migration_executions_total{service,operation,side}
+ *       answers given to callers
  *   migration_attempts_total{service,operation,side,backend,role,reason,result,answered}
- *   migration_attempt_duration_seconds{service,operation,side,role}                      histogram of the counted attempts
- *                                      (success, failure, timeout, unknown), so that it matches the report's percentiles
+ *   migration_attempt_duration_seconds{service,operation,side,role}
+ *       histogram of the counted attempts (success, failure, timeout, unknown), so that it matches the
+ *       report's percentiles
  *   migration_outcomes_written_total, migration_outcomes_dropped_total, migration_outcomes_failing
  *
  * Threads: any; not the hot path. Counters begin at 0 with the process, as Prometheus expects.

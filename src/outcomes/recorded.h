@@ -1,5 +1,6 @@
 /*
- * Recorded identities: who made requests of which operation, and how many, as far as outcomes.db reaches back.
+ * Recorded identities: who made requests of which operation, and how many, as far as outcomes.db reaches
+ * back.
  *
  * Why:       what a change would do is asked of those who really come.
  * Threads:   one; reads only, beside a router that writes.
@@ -21,12 +22,15 @@ struct recorded {
 	int64_t requests;
 };
 
-/* Whether a recorded id is a pseudonym (outcomes.hash_users), or may have been cut: then it is not the id that was hashed. */
+/* Whether a recorded id is a pseudonym (outcomes.hash_users), or may have been cut: then it is not the id
+ * that was hashed. */
 bool recorded_user_is_pseudonym(struct span user);
 bool recorded_may_be_cut(struct span id);
 
-/* Once for each combination of organisation, user and operation among the `newest` attempts (0: all that are kept). `fn` returns 0 to go on, <0 to end with that. -ENOENT when
- * nothing was ever recorded. 1 when there were more than RECORDED_MAX. */
-int recorded_each(const char *path, int64_t newest, int (*fn)(void *arg, const struct recorded *r), void *arg, struct err *e);
+/* Once for each combination of organisation, user and operation among the `newest` attempts (0: all that are
+ * kept). `fn` returns 0 to go on, <0 to end with that. -ENOENT when nothing was ever recorded. 1 when
+ * there were more than RECORDED_MAX. */
+int recorded_each(const char *path, int64_t newest, int (*fn)(void *arg, const struct recorded *r), void *arg,
+		  struct err *e);
 
 #endif

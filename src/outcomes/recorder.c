@@ -64,7 +64,7 @@ struct recorder {
 	bool aging_begun; /* with the first file that could be read */
 };
 
-/* --- producers ------------------------------------------------------------------------------------------------------ */
+/* --- producers ------------------------------------------------------------------------------------------ */
 
 int recorder_producer_new(struct recorder *r, struct recorder_producer **ret)
 {
@@ -105,11 +105,12 @@ void recorder_commit(struct recorder_producer *p)
 	struct recorder *r = p->recorder;
 	ring_commit(p->ring);
 	if (ring_length(p->ring) >= ring_slots(p->ring) / 2 &&
-	    !atomic_load_explicit(&r->wake_pending, memory_order_relaxed) && !atomic_exchange(&r->wake_pending, true))
+	    !atomic_load_explicit(&r->wake_pending, memory_order_relaxed) &&
+	    !atomic_exchange(&r->wake_pending, true))
 		wake(r);
 }
 
-/* --- status --------------------------------------------------------------------------------------------------------- */
+/* --- status --------------------------------------------------------------------------------------------- */
 
 static uint64_t dropped_now(struct recorder *r)
 {
@@ -164,7 +165,7 @@ void recorder_each_series(struct recorder *r, void (*fn)(const struct series *se
 	pthread_mutex_unlock(&r->lock);
 }
 
-/* --- taking from the queues ----------------------------------------------------------------------------------------- */
+/* --- taking from the queues ----------------------------------------------------------------------------- */
 
 /* What a mistaken producer might hand over must not become an index. */
 static void keep_in_range(struct outcome *o)
@@ -230,7 +231,7 @@ static void take(struct recorder *r)
 	}
 }
 
-/* --- writing -------------------------------------------------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------------------------------------- */
 
 static int make_user_key(struct recorder *r, struct err *e)
 {
@@ -350,18 +351,20 @@ static void flush(struct recorder *r)
 	do {
 		take(r);
 		full = r->batch_count == BATCH;
-		/* A file that fails is tried even with nothing to write, so that the status tells when it has recovered. */
+		/* A file that fails is tried even with nothing to write, so that the status tells when it
+		 * has recovered. */
 		if ((r->batch_count || r->drop_count || r->failing || !r->store) && write_batch(r) < 0)
 			break;
 		retain(r);
 	} while (full);
 }
 
-/* --- the thread ----------------------------------------------------------------------------------------------------- */
+/* --- the thread ----------------------------------------------------------------------------------------- */
 
 static void wait_for_work(struct recorder *r)
 {
-	/* While the file fails, full queues are no reason to hurry: wake_pending stays set, so that producers do not call. */
+	/* While the file fails, full queues are no reason to hurry: wake_pending stays set, so that
+	 * producers do not call. */
 	int64_t until = clock_mono_ms() + (r->failing ? RETRY_MS : (int64_t)r->options.flush_ms);
 	if (r->failing)
 		atomic_store(&r->wake_pending, true);
@@ -388,7 +391,8 @@ static void give_up(struct recorder *r)
 	r->status.dropped += lost;
 	pthread_mutex_unlock(&r->lock);
 	if (lost)
-		log_error("recorder_lost", LOG_INT("outcomes", (int64_t)lost), LOG_STR("error", r->status.last_error));
+		log_error("recorder_lost", LOG_INT("outcomes", (int64_t)lost),
+			  LOG_STR("error", r->status.last_error));
 }
 
 static void *run(void *arg)
@@ -409,7 +413,7 @@ static void *run(void *arg)
 	return NULL;
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------------- */
 
 static void free_recorder(struct recorder *r)
 {

@@ -1,17 +1,20 @@
 /*
  * Recorder: one thread that owns outcomes.db and writes what the data-plane threads hand over.
  *
- * Why:       SQLite is never called on a data-plane thread; recording never delays or fails a request (rule 5).
- * Threads:   recorder_producer_new once per producing thread, then reserve and commit from that thread only; the rest from
- *            any. No producer may be used after recorder_stop has begun.
- * Durability: a batch is committed every flush interval, or when a queue is half full: kill -9 loses at most that;
- *            recorder_stop loses nothing.
- * Failures:  a full disk, a locked, read-only, deleted or corrupt file never stop a producer. The queues hold what they can,
- *            the rest is dropped and counted; the recorder tries again four times a second with what it holds, opens a file
- *            that was deleted or replaced anew, and leaves a corrupt one alone until someone moves it away. The status says
- *            what is wrong, the log when it begins and when it ends.
- * User ids:  with hash_users they, and clients' addresses, are stored as HMAC-SHA-256 in hex. The key is the line of `<path>-userkey`, made with mode
- *            0600: beside the database and not in it, so that a copy of outcomes.db alone tells no user ids.
+ * Why:       SQLite is never called on a data-plane thread; recording never delays or fails a request (rule
+ *            5).
+ * Threads:   recorder_producer_new once per producing thread, then reserve and commit from that thread only;
+ *            the rest from any. No producer may be used after recorder_stop has begun.
+ * Durability: a batch is committed every flush interval, or when a queue is half full: kill -9 loses at most
+ *            that; recorder_stop loses nothing.
+ * Failures:  a full disk, a locked, read-only, deleted or corrupt file never stop a producer. The queues hold
+ *            what they can, the rest is dropped and counted; the recorder tries again four times a second
+ *            with what it holds, opens a file that was deleted or replaced anew, and leaves a corrupt one
+ *            alone until someone moves it away. The status says what is wrong, the log when it begins and
+ *            when it ends.
+ * User ids:  with hash_users they, and clients' addresses, are stored as HMAC-SHA-256 in hex. The key is the
+ *            line of `<path>-userkey`, made with mode 0600: beside the database and not in it, so that a copy
+ *            of outcomes.db alone tells no user ids.
  */
 #ifndef OUTCOMES_RECORDER_H
 #define OUTCOMES_RECORDER_H
@@ -26,12 +29,12 @@ struct recorder;
 struct recorder_producer;
 
 struct recorder_options {
-	const char *path;	  /* outcomes.db, made with mode 0600, WAL */
-	unsigned flush_ms;	  /* 0 = 50 */
-	unsigned queue_slots;	  /* per producer; 0 = 16384 */
-	unsigned retention_days;  /* rows older go; 0 = none does */
+	const char *path;		/* outcomes.db, made with mode 0600, WAL */
+	unsigned flush_ms;		/* 0 = 50 */
+	unsigned queue_slots;		/* per producer; 0 = 16384 */
+	unsigned retention_days;	/* rows older go; 0 = none does */
 	unsigned retention_rollup_days; /* likewise the sums per minute, from which reports are made */
-	uint64_t max_bytes;	  /* of the file's used pages: the oldest rows go first; 0 = no limit */
+	uint64_t max_bytes;		/* of the file's used pages: the oldest rows go first; 0 = no limit */
 	bool hash_users;
 };
 
@@ -41,10 +44,11 @@ struct recorder_status {
 	char last_error[256]; /* the last one, also after it has passed; "" = none since the start */
 };
 
-/* A file that cannot be opened or written is no error at start: the recorder goes on trying and says so in its status. */
+/* A file that cannot be opened or written is no error at start: the recorder goes on trying and says so in
+ * its status. */
 int recorder_start(const struct recorder_options *o, struct recorder **ret, struct err *e);
-/* Writes everything handed over, then ends the thread. With a file that cannot be written it gives up after five seconds
- * and counts the rest as dropped. NULL is fine; returns NULL. */
+/* Writes everything handed over, then ends the thread. With a file that cannot be written it gives up after
+ * five seconds and counts the rest as dropped. NULL is fine; returns NULL. */
 struct recorder *recorder_stop(struct recorder *r);
 int recorder_producer_new(struct recorder *r, struct recorder_producer **ret);
 /* The record to fill (zeroed), then recorder_commit; NULL when the queue is full (dropped and counted). */
@@ -52,8 +56,8 @@ struct outcome *recorder_reserve(struct recorder_producer *p);
 void recorder_commit(struct recorder_producer *p);
 void recorder_status(struct recorder *r, struct recorder_status *ret);
 
-/* Calls fn for each series with its sums since the start; the recorder waits meanwhile (not the producers), so fn must be
- * quick and must not call the recorder. */
+/* Calls fn for each series with its sums since the start; the recorder waits meanwhile (not the producers),
+ * so fn must be quick and must not call the recorder. */
 struct series;
 void recorder_each_series(struct recorder *r, void (*fn)(const struct series *series, void *arg), void *arg);
 

@@ -54,7 +54,7 @@ struct maker {
 	int64_t first_minute, last_minute; /* both inclusive: of the series over time */
 };
 
-/* --- counting ------------------------------------------------------------------------------------------------------- */
+/* --- counting ------------------------------------------------------------------------------------------- */
 
 static void count_attempts(struct report_side *side, const struct known_series *s, uint64_t n)
 {
@@ -103,17 +103,19 @@ static void count_point(struct maker *m, const struct known_series *s, int64_t m
 		p->success[s->side] += n;
 }
 
-/* --- the words of the series ------------------------------------------------------------------------------------------ */
+/* --- the words of the series ---------------------------------------------------------------------------- */
 
 static bool passes(const char *filter, struct span text)
 {
 	return !filter || span_is(text, filter);
 }
 
-static int find_cell(struct maker *m, struct span service, struct span operation, struct cell **ret, struct err *e)
+static int find_cell(struct maker *m, struct span service, struct span operation, struct cell **ret,
+		     struct err *e)
 {
 	for (size_t i = 0; i < m->cell_count; i++)
-		if (span_is(service, m->cells[i]->op.service) && span_is(operation, m->cells[i]->op.operation))
+		if (span_is(service, m->cells[i]->op.service) &&
+		    span_is(operation, m->cells[i]->op.operation))
 			return (*ret = m->cells[i], 0);
 	if (m->cell_count == REPORT_OPERATIONS_MAX)
 		return err_set(e, -E2BIG, "%s: more than %d operations; filter by service", m->options->path,
@@ -169,13 +171,15 @@ static int read_one_series(struct maker *m, struct db_stmt *q, struct err *e)
 		.result = outcome_result_parse(db_column_text(q, 6)),
 		.answered = db_column_int64(q, 7) != 0,
 	};
-	/* The words of a newer version: what is not known still counts, a result as the worst that it may be. */
+	/* The words of a newer version: what is not known still counts, a result as the worst that it may
+	 * be. */
 	if (s.reason < 0)
 		s.reason = REASON_OTHER;
 	if (s.result < 0)
 		s.result = OUTCOME_UNKNOWN;
 	if (id < 1 || id > SERIES_ID_MAX || s.side < 0 || s.role < 0)
-		return err_set(e, -EUCLEAN, "%s: series %lld is not understood", m->options->path, (long long)id);
+		return err_set(e, -EUCLEAN, "%s: series %lld is not understood", m->options->path,
+			       (long long)id);
 	if ((size_t)id >= m->series_count) {
 		struct known_series *grown = reallocarray(m->series, (size_t)id + 1, sizeof(*grown));
 		if (!grown)
@@ -197,10 +201,11 @@ static int read_one_series(struct maker *m, struct db_stmt *q, struct err *e)
 static int read_series(struct maker *m, struct err *e)
 {
 	CLEANUP(db_stmt_freep) struct db_stmt *q = NULL;
-	int r = db_prepare(m->db,
-			   "SELECT id, service, operation, side, role, reason, result, answered, backend FROM series"
-			   " ORDER BY id",
-			   &q, e);
+	int r = db_prepare(
+		m->db,
+		"SELECT id, service, operation, side, role, reason, result, answered, backend FROM series"
+		" ORDER BY id",
+		&q, e);
 	while (r == 0 && (r = db_step(q, e)) > 0)
 		r = read_one_series(m, q, e);
 	return r;
@@ -211,7 +216,7 @@ static struct known_series *wanted(struct maker *m, int64_t id)
 	return id > 0 && (size_t)id < m->series_count && m->series[id].wanted ? &m->series[id] : NULL;
 }
 
-/* --- the span of time -------------------------------------------------------------------------------------------------- */
+/* --- the span of time ----------------------------------------------------------------------------------- */
 
 static int64_t minute_of(int64_t time_us)
 {
@@ -235,7 +240,8 @@ static int64_t until_minute(const struct maker *m)
 	return last < m->folded ? rollup_hour(last) + 60 : last + 1;
 }
 
-static int read_int(struct maker *m, const char *sql, int64_t a, int64_t b, int64_t *ret, bool *null, struct err *e)
+static int read_int(struct maker *m, const char *sql, int64_t a, int64_t b, int64_t *ret, bool *null,
+		    struct err *e)
 {
 	CLEANUP(db_stmt_freep) struct db_stmt *q = NULL;
 	int r = db_prepare(m->db, sql, &q, e);
@@ -251,20 +257,22 @@ static int read_int(struct maker *m, const char *sql, int64_t a, int64_t b, int6
 	return 0;
 }
 
-/* Points of a whole number of minutes over what there is, so that a report over 15 minutes has 15 and one over a week 120. */
+/* Points of a whole number of minutes over what there is, so that a report over 15 minutes has 15 and one
+ * over a week 120. */
 static int make_points(struct maker *m, struct err *e)
 {
 	bool none;
 	int64_t since = since_minute(m), until = until_minute(m);
-	int r = read_int(m, "SELECT min(minute) FROM rollups WHERE minute >= ? AND minute < ?", since, until, &m->first_minute,
-			 &none, e);
+	int r = read_int(m, "SELECT min(minute) FROM rollups WHERE minute >= ? AND minute < ?", since, until,
+			 &m->first_minute, &none, e);
 	if (r == 0 && !none)
-		r = read_int(m, "SELECT max(minute) FROM rollups WHERE minute >= ? AND minute < ?", since, until,
-			     &m->last_minute, &none, e);
+		r = read_int(m, "SELECT max(minute) FROM rollups WHERE minute >= ? AND minute < ?", since,
+			     until, &m->last_minute, &none, e);
 	if (r < 0 || none)
 		return r;
 	int64_t minutes;
-	if (__builtin_sub_overflow(m->last_minute, m->first_minute, &minutes) || minutes > INT64_MAX / (2 * MINUTE_US))
+	if (__builtin_sub_overflow(m->last_minute, m->first_minute, &minutes) ||
+	    minutes > INT64_MAX / (2 * MINUTE_US))
 		return err_set(e, -EUCLEAN, "%s: times out of range", m->options->path);
 	int64_t width = minutes / REPORT_POINTS_MAX + 1;
 	if (m->first_minute < m->folded) { /* whole hours, or there would be gaps between their beginnings */
@@ -283,7 +291,7 @@ static int make_points(struct maker *m, struct err *e)
 	return 0;
 }
 
-/* --- reading ------------------------------------------------------------------------------------------------------------ */
+/* --- reading -------------------------------------------------------------------------------------------- */
 
 static int add_rollup(struct maker *m, struct db_stmt *q, struct err *e)
 {
@@ -302,7 +310,10 @@ static int add_rollup(struct maker *m, struct db_stmt *q, struct err *e)
 static int read_rollups(struct maker *m, struct err *e)
 {
 	CLEANUP(db_stmt_freep) struct db_stmt *q = NULL;
-	int r = db_prepare(m->db, "SELECT minute, series, count, histogram FROM rollups WHERE minute >= ? AND minute < ?", &q, e);
+	int r = db_prepare(
+		m->db,
+		"SELECT minute, series, count, histogram FROM rollups WHERE minute >= ? AND minute < ?", &q,
+		e);
 	if (r < 0)
 		return r;
 	db_bind_int64(q, 1, since_minute(m));
@@ -327,9 +338,11 @@ static void add_row(struct maker *m, struct db_stmt *q)
 static int read_rows(struct maker *m, struct err *e)
 {
 	CLEANUP(db_stmt_freep) struct db_stmt *q = NULL;
-	int r = db_prepare(m->db, "SELECT series, time_us, latency_us FROM outcomes WHERE organisation = ? AND time_us >= ?"
-				  " AND time_us < ? AND id >= (SELECT min(row) FROM row_marks WHERE minute >= ?)",
-			   &q, e);
+	int r = db_prepare(
+		m->db,
+		"SELECT series, time_us, latency_us FROM outcomes WHERE organisation = ? AND time_us >= ?"
+		" AND time_us < ? AND id >= (SELECT min(row) FROM row_marks WHERE minute >= ?)",
+		&q, e);
 	if (r < 0)
 		return r;
 	char organisation[sizeof(((struct outcome *)NULL)->organisation)];
@@ -337,7 +350,8 @@ static int read_rows(struct maker *m, struct err *e)
 	db_bind_text(q, 1, span_of(organisation));
 	db_bind_int64(q, 2, m->options->since_us ? m->options->since_us : INT64_MIN);
 	db_bind_int64(q, 3, m->options->until_us ? m->options->until_us : INT64_MAX);
-	db_bind_int64(q, 4, since_minute(m)); /* an attempt is written after it began: earlier rows need not be looked at */
+	/* an attempt is written after it began: earlier rows need not be looked at */
+	db_bind_int64(q, 4, since_minute(m));
 	while ((r = db_step(q, e)) > 0)
 		add_row(m, q);
 	return r;
@@ -347,16 +361,17 @@ static int read_drops(struct maker *m, struct err *e)
 {
 	int64_t dropped;
 	bool null;
-	int r = read_int(m, "SELECT coalesce(sum(count), 0) FROM drops WHERE minute >= ? AND minute < ?", since_minute(m),
-			 until_minute(m), &dropped, &null, e);
+	int r = read_int(m, "SELECT coalesce(sum(count), 0) FROM drops WHERE minute >= ? AND minute < ?",
+			 since_minute(m), until_minute(m), &dropped, &null, e);
 	if (r == 0)
 		m->report->dropped = (uint64_t)dropped;
 	return r;
 }
 
-/* --- finishing ---------------------------------------------------------------------------------------------------------- */
+/* --- finishing ------------------------------------------------------------------------------------------ */
 
-/* Wilson's score interval with z of 95 %: stays within 0 … 1 and tells the truth for few attempts and for rates near 1. */
+/* Wilson's score interval with z of 95 %: stays within 0 … 1 and tells the truth for few attempts and for
+ * rates near 1. */
 static void finish_rate(struct report_rate *a, const struct histogram_sum *h)
 {
 	const double z = 1.959964;
@@ -370,7 +385,8 @@ static void finish_rate(struct report_rate *a, const struct histogram_sum *h)
 	if (!a->known)
 		return;
 	double n = (double)a->counted, p = (double)a->results[OUTCOME_SUCCESS] / n;
-	double middle = p + z * z / (2 * n), reach = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n)), scale = 1 + z * z / n;
+	double middle = p + z * z / (2 * n), reach = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n)),
+	       scale = 1 + z * z / n;
 	a->rate = p;
 	a->low = fmax(0, (middle - reach) / scale);
 	a->high = fmin(1, (middle + reach) / scale);
@@ -438,7 +454,7 @@ static int finish(struct maker *m, struct err *e)
 	return 0;
 }
 
-/* --- making -------------------------------------------------------------------------------------------------------------- */
+/* --- making --------------------------------------------------------------------------------------------- */
 
 static int check_version(struct maker *m, struct err *e)
 {
@@ -447,8 +463,8 @@ static int check_version(struct maker *m, struct err *e)
 	if (r < 0)
 		return r;
 	if (version > OUTCOME_STORE_VERSION)
-		return err_set(e, -EPROTO, "%s: schema version %lld, this program knows up to %d", m->options->path,
-			       (long long)version, OUTCOME_STORE_VERSION);
+		return err_set(e, -EPROTO, "%s: schema version %lld, this program knows up to %d",
+			       m->options->path, (long long)version, OUTCOME_STORE_VERSION);
 	if (version == 0)
 		return err_set(e, -ENODATA, "%s: nothing recorded yet", m->options->path);
 	m->folded = INT64_MIN;

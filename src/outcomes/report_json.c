@@ -48,7 +48,8 @@ static void put_rate(struct buf *b, const struct report_rate *a)
 		buf_puts(b, "\"success_rate\":null,\"interval\":null,");
 	buf_printf(b, "\"n\":%" PRIu64 ",\"few\":%s,\"results\":{", a->counted, a->few ? "true" : "false");
 	for (int i = 0; i < OUTCOME_RESULT_COUNT; i++)
-		buf_printf(b, "%s\"%s\":%" PRIu64, i ? "," : "", outcome_result_text((enum outcome_result)i), a->results[i]);
+		buf_printf(b, "%s\"%s\":%" PRIu64, i ? "," : "", outcome_result_text((enum outcome_result)i),
+			   a->results[i]);
 	buf_puts(b, "},");
 	put_latency(b, "p50_us", a->p50_us);
 	buf_putc(b, ',');
@@ -89,8 +90,8 @@ static void put_figures(struct buf *b, const struct report_operation *op)
 	buf_puts(b, "},\"reasons\":{");
 	for (int i = 0, n = 0; i < REASON_COUNT; i++)
 		if (op->reasons[i])
-			buf_printf(b, "%s\"%s\":%" PRIu64, n++ ? "," : "", outcome_reason_text((enum outcome_reason)i),
-				   op->reasons[i]);
+			buf_printf(b, "%s\"%s\":%" PRIu64, n++ ? "," : "",
+				   outcome_reason_text((enum outcome_reason)i), op->reasons[i]);
 	buf_putc(b, '}');
 }
 
@@ -111,8 +112,10 @@ static void put_point(struct buf *b, const struct report_point *p)
 	clock_format(p->time_us, time);
 	buf_printf(b, "{\"time\":\"%s\"", time);
 	for (int i = 0; i < OUTCOME_SIDE_COUNT; i++)
-		buf_printf(b, ",\"%s\":{\"executions\":%" PRIu64 ",\"success\":%" PRIu64 ",\"n\":%" PRIu64 "}",
-			   report_side_name((enum outcome_side)i), p->executions[i], p->success[i], p->counted[i]);
+		buf_printf(b,
+			   ",\"%s\":{\"executions\":%" PRIu64 ",\"success\":%" PRIu64 ",\"n\":%" PRIu64 "}",
+			   report_side_name((enum outcome_side)i), p->executions[i], p->success[i],
+			   p->counted[i]);
 	buf_putc(b, '}');
 }
 
@@ -134,7 +137,8 @@ int report_to_json(const struct report *r, struct buf *out)
 	buf_puts(out, ",\"meanings\":{");
 	for (int i = 0, n = 0; i < REASON_COUNT; i++)
 		if (r->total.reasons[i])
-			buf_printf(out, "%s\"%s\":\"%s\"", n++ ? "," : "", outcome_reason_text((enum outcome_reason)i),
+			buf_printf(out, "%s\"%s\":\"%s\"", n++ ? "," : "",
+				   outcome_reason_text((enum outcome_reason)i),
 				   outcome_reason_meaning((enum outcome_reason)i));
 	buf_putc(out, '}');
 	buf_puts(out, ",\"operations\":[");

@@ -1,6 +1,6 @@
 /*
- * The report for people at a terminal. The first eight lines are parsed by scripts (design, "Programs"): they never change
- * their shape.
+ * The report for people at a terminal. The first eight lines are parsed by scripts (design, "Programs"): they
+ * never change their shape.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,12 +16,14 @@ static void put_head(const struct report *r, struct buf *b)
 	buf_puts(b, "=== Migration Dashboard ===\n");
 	buf_printf(b, "Total Executions: %" PRIu64 "\n", r->total.executions);
 	for (int i = 0; i < OUTCOME_SIDE_COUNT; i++)
-		buf_printf(b, "%s: %.1f%%\n", report_side_name((enum outcome_side)i), report_percent(r->total.sides[i].share));
+		buf_printf(b, "%s: %.1f%%\n", report_side_name((enum outcome_side)i),
+			   report_percent(r->total.sides[i].share));
 	buf_puts(b, "\nSuccess Rates:\n");
 	for (int i = 0; i < OUTCOME_SIDE_COUNT; i++) {
 		const struct report_rate *a = &r->total.sides[i].attempts;
 		if (a->known)
-			buf_printf(b, "%s: %.1f%%\n", report_side_name((enum outcome_side)i), report_percent(a->rate));
+			buf_printf(b, "%s: %.1f%%\n", report_side_name((enum outcome_side)i),
+				   report_percent(a->rate));
 		else
 			buf_printf(b, "%s: not enough data\n", report_side_name((enum outcome_side)i));
 	}
@@ -49,15 +51,18 @@ static void put_notes(const struct report *r, struct buf *b)
 	for (int i = 0; i < OUTCOME_SIDE_COUNT; i++) {
 		const struct report_rate *a = &r->total.sides[i].attempts;
 		if (a->known && a->few)
-			buf_printf(b, "Note: the rate of %s rests on %" PRIu64 " attempt%s only; it may truly be %.1f%% to %.1f%%.\n",
-				   report_side_name((enum outcome_side)i), a->counted, a->counted == 1 ? "" : "s", a->low * 100,
-				   a->high * 100);
+			buf_printf(b,
+				   "Note: the rate of %s rests on %" PRIu64
+				   " attempt%s only; it may truly be %.1f%% to %.1f%%.\n",
+				   report_side_name((enum outcome_side)i), a->counted,
+				   a->counted == 1 ? "" : "s", a->low * 100, a->high * 100);
 	}
 	if (r->dropped)
-		buf_printf(b, "Note: %" PRIu64 " outcomes were dropped in this span and are in no figure.\n", r->dropped);
+		buf_printf(b, "Note: %" PRIu64 " outcomes were dropped in this span and are in no figure.\n",
+			   r->dropped);
 }
 
-/* --- cells of the table ------------------------------------------------------------------------------------------------- */
+/* --- cells of the table --------------------------------------------------------------------------------- */
 
 #define CELL_MAX 32
 
@@ -101,9 +106,9 @@ static void put_figures(struct buf *b, const char *label, const char *executions
 			const struct report_rate *a)
 {
 	char r[CELL_MAX], p50[CELL_MAX], p95[CELL_MAX], p99[CELL_MAX];
-	buf_printf(b, "%-8s %8s %6s  %8s %9" PRIu64 " %6" PRIu64 "  %7s %7s %7s\n", label, executions, share_text, rate(a, r),
-		   a->counted, a->results[OUTCOME_UNKNOWN], latency(a->p50_us, p50), latency(a->p95_us, p95),
-		   latency(a->p99_us, p99));
+	buf_printf(b, "%-8s %8s %6s  %8s %9" PRIu64 " %6" PRIu64 "  %7s %7s %7s\n", label, executions,
+		   share_text, rate(a, r), a->counted, a->results[OUTCOME_UNKNOWN], latency(a->p50_us, p50),
+		   latency(a->p95_us, p95), latency(a->p99_us, p99));
 }
 
 static bool any(const struct report_rate *a)
@@ -114,7 +119,8 @@ static bool any(const struct report_rate *a)
 	return false;
 }
 
-static void put_side(struct buf *b, const struct report_operation *op, const struct report_side *s, const char *label)
+static void put_side(struct buf *b, const struct report_operation *op, const struct report_side *s,
+		     const char *label)
 {
 	char executions[CELL_MAX], part[CELL_MAX];
 	snprintf(executions, sizeof(executions), "%" PRIu64, s->executions);
@@ -135,7 +141,8 @@ static void put_shadows(struct buf *b, const struct report_operation *op, unsign
 	for (int i = 0; i < OUTCOME_SIDE_COUNT; i++)
 		if (any(&op->sides[i].shadows)) {
 			buf_printf(b, "%*s", (int)indent, "");
-			put_figures(b, i == OUTCOME_TASK ? "~task" : "~legacy", "shadow", "", &op->sides[i].shadows);
+			put_figures(b, i == OUTCOME_TASK ? "~task" : "~legacy", "shadow", "",
+				    &op->sides[i].shadows);
 		}
 }
 
@@ -223,8 +230,9 @@ static void put_operation(struct buf *b, const struct report_operation *op, unsi
 static void put_table_head(struct buf *b, unsigned width)
 {
 	const unsigned indent = width >= WIDE ? 32 : 2;
-	buf_printf(b, "\n%-*s%-8s %8s %6s  %8s %9s %6s  %7s %7s %7s\n", (int)indent, width >= WIDE ? "operation" : "", "side",
-		   "answered", "share", "success", "of n", "unkn.", "p50", "p95", "p99");
+	buf_printf(b, "\n%-*s%-8s %8s %6s  %8s %9s %6s  %7s %7s %7s\n", (int)indent,
+		   width >= WIDE ? "operation" : "", "side", "answered", "share", "success", "of n", "unkn.",
+		   "p50", "p95", "p99");
 }
 
 int report_to_text(const struct report *r, unsigned columns, struct buf *out)

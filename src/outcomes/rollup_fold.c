@@ -7,7 +7,8 @@
 #include "outcomes/histogram.h"
 #include "outcomes/series.h"
 
-/* What an hour is folded into before its minutes are deleted. Series are limited, and a histogram is 9 kB at most. */
+/* What an hour is folded into before its minutes are deleted. Series are limited, and a histogram is 9 kB
+ * at most. */
 #define HOUR_BYTES_MAX (256u << 20)
 
 struct rollup_fold {
@@ -18,7 +19,7 @@ struct rollup_fold {
 	struct folded_series {
 		int64_t series, count, latency_us;
 		size_t at, len; /* in encoded */
-	} *done;
+	} * done;
 	size_t done_count, capacity;
 };
 
@@ -34,12 +35,12 @@ int rollup_fold_new(struct db *db, struct rollup_fold **ret, struct err *e)
 		const char *sql;
 	} all[] = {
 		{&f->first, "SELECT min(minute) FROM rollups WHERE minute >= (SELECT until FROM folded)"},
-		{&f->read, "SELECT series, count, latency_us, histogram FROM rollups WHERE minute >= ? AND minute < ?"
-			   " ORDER BY series"},
+		{&f->read,
+		 "SELECT series, count, latency_us, histogram FROM rollups WHERE minute >= ? AND minute < ?"
+		 " ORDER BY series"},
 		{&f->delete, "DELETE FROM rollups WHERE minute >= ? AND minute < ?"},
 		{&f->put, "INSERT INTO rollups VALUES (?,?,?,?,?)"},
-		{&f->advance, "UPDATE folded SET until = ?"},
-	};
+		{&f->advance, "UPDATE folded SET until = ?"}};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		int r = db_prepare(db, all[i].sql, all[i].stmt, e);
 		if (r < 0) {

@@ -13,7 +13,8 @@ struct series_table {
 };
 
 static const int64_t latency_bounds[] = {SERIES_LATENCY_BOUNDS};
-_Static_assert(sizeof(latency_bounds) / sizeof(latency_bounds[0]) == SERIES_LATENCY_BUCKETS - 1, "one bucket more than bounds");
+_Static_assert(sizeof(latency_bounds) / sizeof(latency_bounds[0]) == SERIES_LATENCY_BUCKETS - 1,
+	       "one bucket more than bounds");
 
 int series_table_new(struct series_table **ret)
 {
@@ -51,7 +52,8 @@ static uint32_t hash_bytes(uint32_t h, const char *s, size_t n)
 
 static uint32_t hash_of(const struct outcome *o)
 {
-	const char kinds[] = {(char)o->side, (char)o->role, (char)o->reason, (char)o->result, (char)o->answered};
+	const char kinds[] = {(char)o->side, (char)o->role, (char)o->reason, (char)o->result,
+			      (char)o->answered};
 	uint32_t h = hash_bytes(2166136261u, kinds, sizeof(kinds));
 	h = hash_bytes(h, o->operation, strnlen(o->operation, sizeof(o->operation)));
 	h = hash_bytes(h, o->service, strnlen(o->service, sizeof(o->service)));
@@ -71,10 +73,12 @@ static struct series *add(struct series_table *t, struct series **slot, const st
 	struct series *s = calloc(1, sizeof(*s));
 	if (!s)
 		return NULL;
-	span_copy((struct span){o->service, strnlen(o->service, sizeof(o->service))}, s->service, sizeof(s->service));
+	span_copy((struct span){o->service, strnlen(o->service, sizeof(o->service))}, s->service,
+		  sizeof(s->service));
 	span_copy((struct span){o->operation, strnlen(o->operation, sizeof(o->operation))}, s->operation,
 		  sizeof(s->operation));
-	span_copy((struct span){o->backend, strnlen(o->backend, sizeof(o->backend))}, s->backend, sizeof(s->backend));
+	span_copy((struct span){o->backend, strnlen(o->backend, sizeof(o->backend))}, s->backend,
+		  sizeof(s->backend));
 	s->side = o->side;
 	s->role = o->role;
 	s->reason = o->reason;

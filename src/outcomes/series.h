@@ -1,12 +1,14 @@
 /*
- * Series: the combinations of service, operation, side, backend, role, reason, result and answered that were seen.
+ * Series: the combinations of service, operation, side, backend, role, reason, result and answered that were
+ * seen.
  *
- * Why:       rows and per-minute sums refer to a series by a number, so that a row is short and a sum cheap; Prometheus'
- *            counters are kept here. Organisations and users are in no series: their number has no bound.
+ * Why:       rows and per-minute sums refer to a series by a number, so that a row is short and a sum cheap;
+ *            Prometheus' counters are kept here. Organisations and users are in no series: their number has
+ *            no bound.
  * Ownership: the table owns its series until it is freed; pointers to them stay good until then.
  * Threads:   none; the recorder guards it.
- * Limits:    SERIES_MAX; what comes after is counted under the operation `(other)` of its service, at 2 × SERIES_MAX under
- *            the service `(other)`.
+ * Limits:    SERIES_MAX; what comes after is counted under the operation `(other)` of its service, at 2 ×
+ *            SERIES_MAX under the service `(other)`.
  */
 #ifndef OUTCOMES_SERIES_H
 #define OUTCOMES_SERIES_H
@@ -22,12 +24,12 @@
 #define SERIES_OTHER "(other)"
 
 /* Upper bounds of Prometheus' buckets, µs; the last one is +Inf. */
-#define SERIES_LATENCY_BOUNDS                                                                                          \
-	1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000,  \
-		60000000, 300000000
+#define SERIES_LATENCY_BOUNDS \
+	1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, \
+		30000000, 60000000, 300000000
 #define SERIES_LATENCY_BUCKETS 17
 
-struct series_minute { /* sums of one minute; in memory while its minute is open */
+struct series_minute {	/* sums of one minute; in memory while its minute is open */
 	int64_t minute; /* since 1970 */
 	uint64_t count, latency_us;
 	struct histogram histogram;

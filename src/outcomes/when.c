@@ -15,8 +15,9 @@ static bool parse_zone(const char *text, int *ret_minutes)
 	*ret_minutes = 0;
 	if (strcmp(text, "Z") == 0 || strcmp(text, "z") == 0)
 		return true;
-	if (sscanf(text, "%c%2d:%2d%n", &sign, &hours, &minutes, &used) != 3 || (sign != '+' && sign != '-') || text[used] ||
-	    hours < 0 || hours > 23 || minutes < 0 || minutes > 59)
+	if (sscanf(text, "%c%2d:%2d%n", &sign, &hours, &minutes, &used) != 3 ||
+	    (sign != '+' && sign != '-') || text[used] || hours < 0 || hours > 23 || minutes < 0 ||
+	    minutes > 59)
 		return false;
 	*ret_minutes = (sign == '-' ? -1 : 1) * (hours * 60 + minutes);
 	return true;

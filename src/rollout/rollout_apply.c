@@ -26,8 +26,10 @@ static const struct yaml_node *value_of(const struct rollout_document *d, const 
 
 static const char *name_of(const struct rollout_change *c)
 {
-	static const char *const names[] = {[ROLLOUT_ENABLED] = "enabled", [ROLLOUT_SHARE] = "rollout",
-					    [ROLLOUT_THRESHOLD] = "percentage", [ROLLOUT_SEGMENT_VALUE] = "value"};
+	static const char *const names[] = {[ROLLOUT_ENABLED] = "enabled",
+					    [ROLLOUT_SHARE] = "rollout",
+					    [ROLLOUT_THRESHOLD] = "percentage",
+					    [ROLLOUT_SEGMENT_VALUE] = "value"};
 	return names[c->what];
 }
 
@@ -43,15 +45,20 @@ static int compare_splices(const void *a, const void *b)
 }
 
 /* Only a plain value that stands there in full: no alias, anchor, tag or quotes around it. */
-static int make_splice(const struct rollout_document *d, const struct rollout_change *c, struct splice *ret, struct err *e)
+static int make_splice(const struct rollout_document *d, const struct rollout_change *c, struct splice *ret,
+		       struct err *e)
 {
 	const struct yaml_node *n = value_of(d, c);
 	if (!n)
-		return err_set(e, -EINVAL, "%s:%u: the flag leaves out \"%s\", which is to change: write it out first",
+		return err_set(e, -EINVAL,
+			       "%s:%u: the flag leaves out \"%s\", which is to change: write it out first",
 			       yaml_name(d->doc), d->flag->line, name_of(c));
 	if (n->kind != YAML_SCALAR || !span_eq(n->text, (struct span){d->text + n->start, n->end - n->start}))
-		return err_set(e, -EINVAL, "%s:%u: \"%s\" is to change, but is not a plain value there (an alias, an anchor or a tag): "
-			       "write it out first", yaml_name(d->doc), n->line, name_of(c));
+		return err_set(e, -EINVAL,
+			       "%s:%u: \"%s\" is to change, but is not a plain value there (an alias, an "
+			       "anchor or a tag): "
+			       "write it out first",
+			       yaml_name(d->doc), n->line, name_of(c));
 	*ret = (struct splice){.start = n->start, .end = n->end};
 	if (c->what == ROLLOUT_ENABLED || c->what == ROLLOUT_SEGMENT_VALUE)
 		snprintf(ret->text, sizeof(ret->text), "%s", c->to > 0 ? "true" : "false");
@@ -69,18 +76,22 @@ static size_t differences(const struct yaml_node *a, const struct yaml_node *b)
 	if (a->kind == YAML_SCALAR)
 		return a->plain != b->plain || !span_eq(a->text, b->text);
 	for (a = a->first, b = b->first; a && b; a = a->next, b = b->next)
-		n += a->key && !span_eq(a->key->text, b->key->text) ? ROLLOUT_CHANGES_MAX + 1 : differences(a, b);
+		n += a->key && !span_eq(a->key->text, b->key->text) ? ROLLOUT_CHANGES_MAX + 1
+								    : differences(a, b);
 	return n;
 }
 
 static int refuse_shared(const struct rollout_document *d, struct err *e)
 {
-	return err_set(e, -EINVAL, "%s:%u: a value that is to change is shared with another place (an anchor): write it out first",
+	return err_set(e, -EINVAL,
+		       "%s:%u: a value that is to change is shared with another place (an anchor): write it "
+		       "out first",
 		       yaml_name(d->doc), d->flag->line);
 }
 
 /* A value below an alias stands where its anchor stands: changing it there changes it in both places. */
-static int check(const struct rollout_document *d, const struct rollout_plan *plan, struct span text, struct err *e)
+static int check(const struct rollout_document *d, const struct rollout_plan *plan, struct span text,
+		 struct err *e)
 {
 	struct yaml_doc *doc = NULL;
 	size_t n = 0;
@@ -94,7 +105,8 @@ static int check(const struct rollout_document *d, const struct rollout_plan *pl
 	return r;
 }
 
-int rollout_apply(const struct rollout_document *d, const struct rollout_plan *plan, struct buf *out, struct err *e)
+int rollout_apply(const struct rollout_document *d, const struct rollout_plan *plan, struct buf *out,
+		  struct err *e)
 {
 	struct splice splices[ROLLOUT_CHANGES_MAX];
 	size_t at = 0, begin = out->len;

@@ -21,14 +21,16 @@ static const struct yaml_node *find_flag_in(const struct yaml_node *root, const 
 	return NULL;
 }
 
-/* Only where routers read it, too: another namespace may have a flag of the same key. Of several the last counts, as for Flipt. */
+/* Only where routers read it, too: another namespace may have a flag of the same key. Of several the last
+ * counts, as for Flipt. */
 static void find_flag(struct rollout_document *d, const char *key)
 {
 	const struct yaml_node *first = yaml_root(d->doc);
 	struct span counts = namespace_that_counts(first, d->sides->namespace_key);
 	for (const struct yaml_node *root = first; root; root = root->next) {
 		const struct yaml_node *flags = yaml_get(root, "flags");
-		const struct yaml_node *flag = !flags || span_eq(namespace_of(root), counts) ? find_flag_in(root, key) : NULL;
+		const struct yaml_node *flag =
+			!flags || span_eq(namespace_of(root), counts) ? find_flag_in(root, key) : NULL;
 		if (!flag)
 			continue;
 		d->flag = flag;
@@ -47,8 +49,10 @@ int rollout_open(const char *name, struct span text, const char *flag, const str
 	d->length = text.len;
 	d->sides = sides;
 	int r = yaml_parse_all(name, (struct span){d->text, d->length}, &d->doc, e);
-	/* A key given twice at the top: routers refuse the whole document, so that nothing written into it would take effect. */
-	for (const struct yaml_node *root = r == 0 ? yaml_root(d->doc) : NULL; root && r == 0; root = root->next)
+	/* A key given twice at the top: routers refuse the whole document, so that nothing written into it
+	 * would take effect. */
+	for (const struct yaml_node *root = r == 0 ? yaml_root(d->doc) : NULL; root && r == 0;
+	     root = root->next)
 		if (root->fault)
 			r = err_set(e, -EBADMSG, "%s", root->fault);
 	if (r == 0) {
@@ -105,7 +109,8 @@ const struct yaml_node *rollout_item(const struct yaml_node *list, size_t index)
 bool rollout_is_boolean(const struct rollout_document *d)
 {
 	struct span type;
-	return yaml_string(yaml_get(d->flag, "type"), &type) && (span_is(type, "BOOLEAN_FLAG_TYPE") || span_is(type, "boolean"));
+	return yaml_string(yaml_get(d->flag, "type"), &type) &&
+	       (span_is(type, "BOOLEAN_FLAG_TYPE") || span_is(type, "boolean"));
 }
 
 bool rollout_enabled(const struct rollout_document *d)
@@ -113,7 +118,7 @@ bool rollout_enabled(const struct rollout_document *d)
 	return rollout_truth(yaml_get(d->flag, "enabled"));
 }
 
-/* --- variants ------------------------------------------------------------------------------------------------------ */
+/* --- variants ------------------------------------------------------------------------------------------- */
 
 struct span rollout_variant(const struct yaml_node *distribution)
 {
@@ -123,7 +128,8 @@ struct span rollout_variant(const struct yaml_node *distribution)
 }
 
 /* In a snapshot it stands in the distribution, elsewhere with the flag's variants. */
-static const struct yaml_node *attachment_of(const struct rollout_document *d, const struct yaml_node *distribution)
+static const struct yaml_node *attachment_of(const struct rollout_document *d,
+					     const struct yaml_node *distribution)
 {
 	const struct yaml_node *list = yaml_get(d->flag, "variants");
 	struct span key, wanted = rollout_variant(distribution);
@@ -145,16 +151,18 @@ bool rollout_is_task(const struct rollout_document *d, const struct yaml_node *d
 	return d->sides->is_task(d->sides->arg, rollout_variant(distribution), buf_span(&json));
 }
 
-/* --- whom a rule is about ------------------------------------------------------------------------------------------ */
+/* --- whom a rule is about ------------------------------------------------------------------------------- */
 
 static bool is_everybody(const struct rollout_document *d, struct span segment)
 {
 	struct span key;
-	const struct flag *f = yaml_string(yaml_get(d->flag, "key"), &key) ? flag_find(d->snapshot, key) : NULL;
+	const struct flag *f =
+		yaml_string(yaml_get(d->flag, "key"), &key) ? flag_find(d->snapshot, key) : NULL;
 	return f && flag_segment_is_everybody(f, segment);
 }
 
-/* Declared without constraints, or the undeclared "default". A snapshot carries the segment itself, one flag only its key. */
+/* Declared without constraints, or the undeclared "default". A snapshot carries the segment itself, one
+ * flag only its key. */
 static bool unconstrained(const struct rollout_document *d, const struct yaml_node *segment, struct span key)
 {
 	struct span text;
@@ -162,8 +170,10 @@ static bool unconstrained(const struct rollout_document *d, const struct yaml_no
 		return yaml_get(segment, "constraints")->count == 0;
 	if (d->snapshot)
 		return is_everybody(d, key);
-	for (const struct yaml_node *root = d->counts.ptr ? yaml_root(d->doc) : NULL; root; root = root->next) {
-		const struct yaml_node *list = span_eq(namespace_of(root), d->counts) ? yaml_get(root, "segments") : NULL;
+	for (const struct yaml_node *root = d->counts.ptr ? yaml_root(d->doc) : NULL; root;
+	     root = root->next) {
+		const struct yaml_node *list =
+			span_eq(namespace_of(root), d->counts) ? yaml_get(root, "segments") : NULL;
 		for (const struct yaml_node *n = list ? list->first : NULL; n; n = n->next)
 			if (yaml_string(yaml_get(n, "key"), &text) && span_eq(text, key)) {
 				const struct yaml_node *c = yaml_get(n, "constraints");
@@ -173,7 +183,8 @@ static bool unconstrained(const struct rollout_document *d, const struct yaml_no
 	return span_is(key, "default");
 }
 
-static void add_segment(const struct rollout_document *d, const struct yaml_node *n, const char *wanted, struct rollout_audience *a)
+static void add_segment(const struct rollout_document *d, const struct yaml_node *n, const char *wanted,
+			struct rollout_audience *a)
 {
 	struct span key;
 	if (!yaml_string(n && n->kind == YAML_MAPPING ? yaml_get(n, "key") : n, &key))
@@ -184,7 +195,8 @@ static void add_segment(const struct rollout_document *d, const struct yaml_node
 	a->named = a->named || (wanted && span_is(key, wanted));
 }
 
-struct rollout_audience rollout_audience(const struct rollout_document *d, const struct yaml_node *holder, const char *wanted)
+struct rollout_audience rollout_audience(const struct rollout_document *d, const struct yaml_node *holder,
+					 const char *wanted)
 {
 	struct rollout_audience a = {.everybody = true};
 	const struct yaml_node *segment = yaml_get(holder, "segment");
@@ -204,7 +216,7 @@ struct rollout_audience rollout_audience(const struct rollout_document *d, const
 	return a;
 }
 
-/* --- what it says -------------------------------------------------------------------------------------------------- */
+/* --- what it says --------------------------------------------------------------------------------------- */
 
 size_t rollout_count(const struct rollout_document *d)
 {
@@ -212,14 +224,16 @@ size_t rollout_count(const struct rollout_document *d)
 	return list ? list->count : 0;
 }
 
-static void describe_rule(const struct rollout_document *d, const struct yaml_node *rule, struct rollout_line *ret)
+static void describe_rule(const struct rollout_document *d, const struct yaml_node *rule,
+			  struct rollout_line *ret)
 {
 	const struct yaml_node *list = yaml_get(rule, "distributions");
 	double task = 0, all = 0;
 	for (const struct yaml_node *n = list ? list->first : NULL; n; n = n->next) {
 		double share = rollout_number(yaml_get(n, "rollout"));
 		size_t at = strlen(ret->shares);
-		snprintf(ret->shares + at, sizeof(ret->shares) - at, "%s%.*s: %g %%", at ? ", " : "", SPAN_ARG(rollout_variant(n)), share);
+		snprintf(ret->shares + at, sizeof(ret->shares) - at, "%s%.*s: %g %%", at ? ", " : "",
+			 SPAN_ARG(rollout_variant(n)), share);
 		all += share;
 		task += rollout_is_task(d, n) ? share : 0;
 	}

@@ -12,8 +12,9 @@ struct rollout_document {
 	size_t length;
 	struct yaml_doc *doc;
 	const struct yaml_node *flag;
-	struct span counts; /* of a features file: the namespace whose segments the flag may name; NONE otherwise */
-	struct flag_snapshot *snapshot;	  /* of one flag: where its segments are known from; or NULL */
+	/* of a features file: the namespace whose segments the flag may name; NONE otherwise */
+	struct span counts;
+	struct flag_snapshot *snapshot; /* of one flag: where its segments are known from; or NULL */
 	const struct rollout_sides *sides;
 };
 
@@ -24,7 +25,8 @@ struct rollout_audience {
 };
 
 /* Whom a rule or a segment rollout is about; `wanted` may be NULL. */
-struct rollout_audience rollout_audience(const struct rollout_document *d, const struct yaml_node *holder, const char *wanted);
+struct rollout_audience rollout_audience(const struct rollout_document *d, const struct yaml_node *holder,
+					 const char *wanted);
 
 /* All take NULL and then find nothing. */
 const struct yaml_node *rollout_item(const struct yaml_node *list, size_t index);

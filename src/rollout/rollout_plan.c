@@ -32,7 +32,7 @@ static int refuse_segment(const struct rollout_document *d, const char *segment,
 		       known.len ? known.ptr : "nobody");
 }
 
-/* --- a rule of a variant flag -------------------------------------------------------------------------------------- */
+/* --- a rule of a variant flag --------------------------------------------------------------------------- */
 
 struct share {
 	struct span variant;
@@ -47,21 +47,25 @@ struct shares {
 	size_t n;
 };
 
-static int read_shares(const struct rollout_document *d, const struct yaml_node *rule, struct shares *ret, struct err *e)
+static int read_shares(const struct rollout_document *d, const struct yaml_node *rule, struct shares *ret,
+		       struct err *e)
 {
 	const struct yaml_node *list = yaml_get(rule, "distributions");
 	bool has[2] = {false, false};
 	*ret = (struct shares){.n = 0};
 	if (list && list->count > ROLLOUT_CHANGES_MAX)
-		return err_set(e, -EINVAL, "the rule distributes to more than %d variants", ROLLOUT_CHANGES_MAX);
+		return err_set(e, -EINVAL, "the rule distributes to more than %d variants",
+			       ROLLOUT_CHANGES_MAX);
 	for (const struct yaml_node *n = list ? list->first : NULL; n; n = n->next) {
-		struct share s = {.variant = rollout_variant(n), .now = rollout_number(yaml_get(n, "rollout")),
+		struct share s = {.variant = rollout_variant(n),
+				  .now = rollout_number(yaml_get(n, "rollout")),
 				  .task = rollout_is_task(d, n)};
 		has[s.task] = true;
 		ret->all[ret->n++] = s;
 	}
 	if (!has[false] || !has[true])
-		return err_set(e, -EINVAL, "the rule distributes to no %s variant: add one with a share of 0 first",
+		return err_set(e, -EINVAL,
+			       "the rule distributes to no %s variant: add one with a share of 0 first",
 			       has[true] ? "legacy" : "task");
 	return 0;
 }
@@ -81,7 +85,8 @@ static unsigned alternations(const struct shares *s)
 	return n;
 }
 
-/* A side where nobody is gets its whole from the first of its variants that does not lie in between the other side's. */
+/* A side where nobody is gets its whole from the first of its variants that does not lie in between the
+ * other side's. */
 static void begin_side(struct shares *s, bool task, unsigned tenths)
 {
 	struct share *first = NULL;
@@ -107,7 +112,8 @@ static struct share *largest_rest(struct shares *s, bool task)
 	return best;
 }
 
-/* In proportion, rounded by largest remainders: since it scales what is there, no share shrinks while its side grows. */
+/* In proportion, rounded by largest remainders: since it scales what is there, no share shrinks while its
+ * side grows. */
 static void scale_side(struct shares *s, bool task, unsigned tenths)
 {
 	double now = 0;
@@ -139,7 +145,10 @@ static int plan_shares(size_t rule, const struct shares *s, struct rollout_plan 
 	for (int growing = 1; growing >= 0; growing--)
 		for (size_t i = 0; i < s->n; i++) {
 			const struct share *x = &s->all[i];
-			struct rollout_change c = {.what = ROLLOUT_SHARE, .rule = rule, .share = i, .from = x->now,
+			struct rollout_change c = {.what = ROLLOUT_SHARE,
+						   .rule = rule,
+						   .share = i,
+						   .from = x->now,
 						   .to = x->tenths / 10.0};
 			span_copy(x->variant, c.variant, sizeof(c.variant));
 			int r = (c.to > c.from) == growing ? add_change(p, c, e) : 0;
@@ -149,7 +158,8 @@ static int plan_shares(size_t rule, const struct shares *s, struct rollout_plan 
 	return 0;
 }
 
-static int set_variant(const struct rollout_document *d, const char *segment, double percent, struct rollout_plan *p, struct err *e)
+static int set_variant(const struct rollout_document *d, const char *segment, double percent,
+		       struct rollout_plan *p, struct err *e)
 {
 	const struct yaml_node *list = yaml_get(d->flag, "rules"), *rule = list ? list->first : NULL;
 	size_t at = 0;
@@ -162,8 +172,10 @@ static int set_variant(const struct rollout_document *d, const char *segment, do
 	if (!rule && segment)
 		return refuse_segment(d, segment, e);
 	if (!rule)
-		return err_set(e, -EINVAL, list && list->count ? "no rule is about everybody: name one of its segments with --segment" :
-								 "the flag has no rules: add one that distributes everybody first");
+		return err_set(e, -EINVAL,
+			       list && list->count
+				       ? "no rule is about everybody: name one of its segments with --segment"
+				       : "the flag has no rules: add one that distributes everybody first");
 	int r = read_shares(d, rule, &s, e);
 	if (r < 0)
 		return r;
@@ -171,35 +183,45 @@ static int set_variant(const struct rollout_document *d, const char *segment, do
 	scale_side(&s, true, tenths);
 	scale_side(&s, false, TENTHS - tenths);
 	if (alternations(&s) > 1)
-		return err_set(e, -EINVAL, "the rule's task and legacy variants alternate, so that a new share would move people both "
+		return err_set(e, -EINVAL,
+			       "the rule's task and legacy variants alternate, so that a new share would "
+			       "move people both "
 			       "ways: put the task variants together, at one end");
 	return plan_shares(at, &s, p, e);
 }
 
-/* --- a boolean flag ------------------------------------------------------------------------------------------------ */
+/* --- a boolean flag ------------------------------------------------------------------------------------- */
 
-static int set_segment_value(const struct yaml_node *rollout, size_t at, double percent, struct rollout_plan *p, struct err *e)
+static int set_segment_value(const struct yaml_node *rollout, size_t at, double percent,
+			     struct rollout_plan *p, struct err *e)
 {
-	struct rollout_change c = {.what = ROLLOUT_SEGMENT_VALUE, .rule = at, .to = percent == 100,
+	struct rollout_change c = {.what = ROLLOUT_SEGMENT_VALUE,
+				   .rule = at,
+				   .to = percent == 100,
 				   .from = rollout_truth(yaml_get(yaml_get(rollout, "segment"), "value"))};
 	if (percent != 0 && percent != 100)
 		return err_set(e, -EINVAL, "a segment of a boolean flag is on or off: 0 or 100");
 	return add_change(p, c, e);
 }
 
-static int set_threshold(const struct rollout_document *d, const struct yaml_node *threshold, size_t at, double percent,
-			 struct rollout_plan *p, struct err *e)
+static int set_threshold(const struct rollout_document *d, const struct yaml_node *threshold, size_t at,
+			 double percent, struct rollout_plan *p, struct err *e)
 {
-	struct rollout_change c = {.what = ROLLOUT_THRESHOLD, .rule = at, .to = percent,
+	struct rollout_change c = {.what = ROLLOUT_THRESHOLD,
+				   .rule = at,
+				   .to = percent,
 				   .from = rollout_number(yaml_get(threshold, "percentage"))};
 	if (!rollout_truth(yaml_get(threshold, "value")))
 		return err_set(e, -EINVAL, "the threshold says false for its share: invert it first");
 	if (rollout_enabled(d) && percent < 100)
-		return err_set(e, -EINVAL, "the flag is enabled, which means true for whom the threshold leaves out: disable it first");
+		return err_set(e, -EINVAL,
+			       "the flag is enabled, which means true for whom the threshold leaves out: "
+			       "disable it first");
 	return add_change(p, c, e);
 }
 
-static int set_boolean(const struct rollout_document *d, const char *segment, double percent, struct rollout_plan *p, struct err *e)
+static int set_boolean(const struct rollout_document *d, const char *segment, double percent,
+		       struct rollout_plan *p, struct err *e)
 {
 	const struct yaml_node *list = yaml_get(d->flag, "rollouts");
 	size_t at = 0;
@@ -217,18 +239,21 @@ static int set_boolean(const struct rollout_document *d, const char *segment, do
 	return rollout_enable(d, percent == 100, p, e);
 }
 
-/* --- what can be asked for ----------------------------------------------------------------------------------------- */
+/* --- what can be asked for ------------------------------------------------------------------------------ */
 
 static int refuse_finer(double percent, double step, const char *kind, struct err *e)
 {
 	double n = percent / step;
 	if (fabs(n - round(n)) < 1e-6)
 		return 0;
-	return err_set(e, -EINVAL, "%.10g %% is finer than Flipt acts on: %s flags have steps of %g %%; the nearest are %.10g and %.10g",
+	return err_set(e, -EINVAL,
+		       "%.10g %% is finer than Flipt acts on: %s flags have steps of %g %%; the nearest are "
+		       "%.10g and %.10g",
 		       percent, kind, step, floor(n) * step, ceil(n) * step);
 }
 
-int rollout_set(const struct rollout_document *d, const char *segment, double percent, struct rollout_plan *ret, struct err *e)
+int rollout_set(const struct rollout_document *d, const char *segment, double percent,
+		struct rollout_plan *ret, struct err *e)
 {
 	bool boolean = rollout_is_boolean(d);
 	*ret = (struct rollout_plan){.n = 0};
@@ -243,7 +268,10 @@ int rollout_set(const struct rollout_document *d, const char *segment, double pe
 int rollout_enable(const struct rollout_document *d, bool enabled, struct rollout_plan *ret, struct err *e)
 {
 	*ret = (struct rollout_plan){.n = 0};
-	return add_change(ret, (struct rollout_change){.what = ROLLOUT_ENABLED, .from = rollout_enabled(d), .to = enabled}, e);
+	return add_change(
+		ret,
+		(struct rollout_change){.what = ROLLOUT_ENABLED, .from = rollout_enabled(d), .to = enabled},
+		e);
 }
 
 int rollout_back(const struct rollout_document *d, struct rollout_plan *ret, struct err *e)
@@ -256,7 +284,8 @@ int rollout_back(const struct rollout_document *d, struct rollout_plan *ret, str
 	size_t i = 0;
 	for (const struct yaml_node *n = list ? list->first : NULL; n && r == 0; n = n->next, i++) {
 		const struct yaml_node *threshold = yaml_get(n, "threshold");
-		struct rollout_change c = {.rule = i, .what = threshold ? ROLLOUT_THRESHOLD : ROLLOUT_SEGMENT_VALUE};
+		struct rollout_change c = {.rule = i,
+					   .what = threshold ? ROLLOUT_THRESHOLD : ROLLOUT_SEGMENT_VALUE};
 		if (threshold && rollout_truth(yaml_get(threshold, "value")))
 			c.from = rollout_number(yaml_get(threshold, "percentage"));
 		else if (!threshold)

@@ -256,8 +256,10 @@ static bool admitted(struct admin *a, struct exchange *x, const struct http_requ
 	const struct http_field fields[] = {{SPAN_LIT("WWW-Authenticate"), auth_challenge(why)}};
 	const struct http_field later[] = {{SPAN_LIT("Retry-After"), SPAN_LIT("60")}};
 	bool many = r == TOO_MANY_GUESSES;
-	struct http_response refused = {.status = many ? 429 : 401, .fields = many ? later : fields, .n_fields = 1};
-	exchange_respond(x, &refused, many ? SPAN_LIT("429 Too Many Requests\n") : SPAN_LIT("401 Unauthorized\n"));
+	struct http_response refused = {
+		.status = many ? 429 : 401, .fields = many ? later : fields, .n_fields = 1};
+	exchange_respond(x, &refused,
+			 many ? SPAN_LIT("429 Too Many Requests\n") : SPAN_LIT("401 Unauthorized\n"));
 	return false;
 }
 
@@ -279,7 +281,8 @@ static void *on_head(void *arg, struct exchange *x, const struct http_request *h
 		return NULL;
 	}
 	if (!host_fits(a, h)) {
-		fail(x, 421, "Misdirected request", "This listener is not known by that Host; admin.hosts can list it.");
+		fail(x, 421, "Misdirected request",
+		     "This listener is not known by that Host; admin.hosts can list it.");
 		return NULL;
 	}
 	if (span_is(path, "/readyz")) {
@@ -337,7 +340,8 @@ static void on_refused(void *arg, int status, const char *why)
 
 void admin_set_config(struct admin *a, const struct config *config)
 {
-	if (config->admin.auth.kind != AUTH_BEARER && (!config->admin.listen || strcmp(config->admin.listen, a->address) != 0))
+	if (config->admin.auth.kind != AUTH_BEARER &&
+	    (!config->admin.listen || strcmp(config->admin.listen, a->address) != 0))
 		return;
 	config_unref(a->config);
 	a->config = config_ref(config);

@@ -1,15 +1,20 @@
 /*
- * Admin listener: health, metrics, report and the dashboard's files. On the control thread's loop, loopback by default.
+ * Admin listener: health, metrics, report and the dashboard's files. On the control thread's loop, loopback
+ * by default.
  *
- * Why:       what is shown is told by who composes the program (callbacks), so that this file knows HTTP and nothing else.
- * Ownership: holds its own reference to the configuration, whose `admin` says who is let in; admin_set_config replaces it.
- * Host:      all but /healthz asks for a Host that is a loopback name, the listener's own address or one of admin.hosts, so that no
- *            page of another site can reach it by a name of its own that leads here (DNS rebinding); others get 421.
- * Places:    above 64 connections the newest takes the place of the one that has been idle for longest, so that strangers cannot
- *            keep out those who ask whether the process lives.
+ * Why:       what is shown is told by who composes the program (callbacks), so that this file knows HTTP and
+ *            nothing else.
+ * Ownership: holds its own reference to the configuration, whose `admin` says who is let in; admin_set_config
+ *            replaces it.
+ * Host:      all but /healthz asks for a Host that is a loopback name, the listener's own address or one of
+ *            admin.hosts, so that no page of another site can reach it by a name of its own that leads here
+ *            (DNS rebinding); others get 421.
+ * Places:    above 64 connections the newest takes the place of the one that has been idle for longest, so
+ *            that strangers cannot keep out those who ask whether the process lives.
  *
  *   GET /healthz              200 while the control loop turns
- *   GET /readyz               200 or 503 and JSON: what is needed and what is missing; without credentials where they are asked
+ *   GET /readyz               200 or 503 and JSON: what is needed and what is missing; without credentials
+ *                             where they are asked
  *                             for only whether it is ready
  *   GET /metrics              Prometheus text 0.0.4
  *   GET /_admin/report.json   migration-status --json; ?since=…&service=…&operation=…&org=…
@@ -34,8 +39,8 @@ struct admin_content {
 	bool (*ready)(void *arg, bool whole, struct buf *json);
 	void (*metrics)(void *arg, struct buf *text);
 	void (*flags)(void *arg, struct buf *json);
-	/* Runs on another thread, since it reads a database. `target` is the raw request target. 0, or an HTTP status with the
-	 * sentence in e. */
+	/* Runs on another thread, since it reads a database. `target` is the raw request target. 0, or an
+	 * HTTP status with the sentence in e. */
 	int (*report)(void *arg, struct span target, struct buf *json, struct err *e);
 };
 
@@ -45,12 +50,12 @@ struct guesses;
 int admin_start(struct loop *loop, const struct config *config, struct guesses *guesses, const char *files,
 		const struct admin_content *content, bool held, struct admin **ret, struct err *e);
 void admin_open(struct admin *a);
-/* Who is let in from now on. The address stays. "none" for another address than that in use counts only after a restart: it was
- * said of another door. */
+/* Who is let in from now on. The address stays. "none" for another address than that in use counts only after
+ * a restart: it was said of another door. */
 void admin_set_config(struct admin *a, const struct config *config);
 unsigned admin_port(const struct admin *a);
-/* No new connections from now on; what was accepted is answered. Whether somebody may still ask, or is being answered; to be called
- * until nobody is, or time is over. `patient`: as listener_quiesce. */
+/* No new connections from now on; what was accepted is answered. Whether somebody may still ask, or is being
+ * answered; to be called until nobody is, or time is over. `patient`: as listener_quiesce. */
 bool admin_drain(struct admin *a, bool patient);
 struct admin *admin_stop(struct admin *a);
 

@@ -53,7 +53,8 @@ static struct decide_vote vote_missing(const struct asking *a, struct span flag)
 	}
 	flag_trace_say(a->trace, 1, "flag %.*s is nowhere (%s), and the environment has no default: legacy",
 		       SPAN_ARG(flag), a->in->flags ? "not in the snapshot" : "there is no snapshot");
-	return (struct decide_vote){.reason = a->in->flags ? REASON_FLAG_MISSING : REASON_FLAG_UNAVAILABLE, .bucket = -1};
+	return (struct decide_vote){.reason = a->in->flags ? REASON_FLAG_MISSING : REASON_FLAG_UNAVAILABLE,
+				    .bucket = -1};
 }
 
 static bool means_legacy(struct span variant)
@@ -70,8 +71,8 @@ static struct decide_vote vote_of_variant(const struct operation *op, struct spa
 	for (size_t i = 0; i < op->n_variants; i++)
 		if (span_eq(op->variants[i].variant, variant))
 			return (struct decide_vote){.task = op->variants[i].task,
-					     .backend = op->variants[i].backend,
-					     .shadow = op->variants[i].shadow ? 1 : 0};
+						    .backend = op->variants[i].backend,
+						    .shadow = op->variants[i].shadow ? 1 : 0};
 	if (means_legacy(variant))
 		return (struct decide_vote){.task = false};
 	if (span_is(variant, "shadow"))
@@ -115,7 +116,8 @@ static struct decide_vote vote_variant_flag(const struct asking *a, const struct
 {
 	if (r->reason == FLAG_REASON_DISABLED)
 		return (struct decide_vote){.reason = REASON_FLAG_DISABLED};
-	/* A default variant counts where no rule matches: so do clients of Flipt, who go by the variant's key. */
+	/* A default variant counts where no rule matches: so do clients of Flipt, who go by the variant's
+	 * key. */
 	if (!r->match && r->reason != FLAG_REASON_DEFAULT)
 		return (struct decide_vote){.reason = REASON_NO_MATCH};
 	struct decide_vote v = decide_variant(a->in->operation, r->variant, r->attachment);
@@ -137,7 +139,8 @@ static struct decide_vote vote_flag(const struct asking *a, struct span key, str
 	if (!f)
 		return vote_missing(a, key);
 	if (flag_broken(f)) {
-		flag_trace_say(a->trace, 1, "flag %.*s is set aside: %s: legacy", SPAN_ARG(key), flag_broken(f));
+		flag_trace_say(a->trace, 1, "flag %.*s is set aside: %s: legacy", SPAN_ARG(key),
+			       flag_broken(f));
 		return (struct decide_vote){.reason = REASON_FLAG_BROKEN, .bucket = -1};
 	}
 	struct span entity = in->entity.ptr ? in->entity : SPAN_LIT(DECIDE_ANONYMOUS);
@@ -205,7 +208,8 @@ static bool choose_backend(const struct asking *a, struct span by_variant, struc
 	if (!configured)
 		return unknown_backend(a, name, why, ret);
 	flag_trace_say(a->trace, 1, "backend %.*s (%s)", SPAN_ARG(name), why);
-	ret->backend = configured->name; /* the configuration's: a pinned name lives no longer than the look-up */
+	/* the configuration's: a pinned name lives no longer than the look-up */
+	ret->backend = configured->name;
 	return true;
 }
 
@@ -216,7 +220,8 @@ static bool backend_is_ready(const struct asking *a, struct decision *ret)
 	const char *why = readiness_against(a->in->readiness, op->service, op->name, ret->backend);
 	if (!why)
 		return true;
-	flag_trace_say(a->trace, 1, "backend %.*s would not run the task: %s: legacy", SPAN_ARG(ret->backend), why);
+	flag_trace_say(a->trace, 1, "backend %.*s would not run the task: %s: legacy", SPAN_ARG(ret->backend),
+		       why);
 	ret->reason = REASON_BACKEND_NOT_READY;
 	ret->backend = SPAN_NONE;
 	return false;
@@ -238,7 +243,8 @@ static void decide_by_flags(const struct asking *a, struct decision *ret)
 		if (v.task)
 			continue;
 		task = false;
-		shadow = shadow > 0 && shadow < v.shadow ? shadow : v.shadow; /* several: the smallest share */
+		/* several: the smallest share */
+		shadow = shadow > 0 && shadow < v.shadow ? shadow : v.shadow;
 		if (v.shadow == 0)
 			break; /* all must say task, and this one says legacy */
 	}
@@ -282,7 +288,10 @@ void decide(const struct decide_input *in, struct decision *ret, const struct fl
 	build_context(&a);
 	if (in->pinned == WISH_UNKNOWN) {
 		flag_trace_say(trace, 1, "it cannot be told whether this call is the task side's: refused");
-		*ret = (struct decision){.side = OUTCOME_TASK, .reason = REASON_PIN_UNKNOWN, .refused = true, .variant = SPAN_LIT("")};
+		*ret = (struct decision){.side = OUTCOME_TASK,
+					 .reason = REASON_PIN_UNKNOWN,
+					 .refused = true,
+					 .variant = SPAN_LIT("")};
 	} else if (in->pinned != WISH_NONE)
 		decide_by_wish(&a, in->pinned, in->pinned_backend, REASON_PINNED, ret);
 	else if (in->override != WISH_NONE)

@@ -28,10 +28,12 @@ struct decide_input {
 	const struct flag_snapshot *flags; /* NULL: there has never been one */
 	struct span user, organisation;	   /* SPAN_NONE: absent */
 	struct span entity;		   /* SPAN_NONE: none, DECIDE_ANONYMOUS is asked for */
-	/* From the ledger (WISH_UNKNOWN: a follow-up call of which it cannot be told whether it is pinned); from the override header. */
+	/* From the ledger (WISH_UNKNOWN: a follow-up call of which it cannot be told whether it is
+	 * pinned); from the override header. */
 	enum decide_wish pinned, override;
 	struct span pinned_backend;
-	const struct readiness *readiness; /* NULL: nothing is known against any backend. Pins and overrides do not ask it */
+	/* NULL: nothing is known against any backend. Pins and overrides do not ask it */
+	const struct readiness *readiness;
 	const struct flag_context *extra; /* from the request, or explain's --context; wins over the rest */
 	size_t n_extra;
 };
@@ -41,8 +43,11 @@ struct decision {
 	enum outcome_reason reason;
 	struct span backend; /* on the task side (and for a shadow): name of a configured backend */
 	struct span variant; /* of the last variant flag that was asked, "" otherwise */
-	struct span unknown; /* with REASON_BACKEND_UNKNOWN: the name that stands for no configured backend; a pinned one is the input's */
-	/* It is the task side's, or may be, and cannot be served there: it must not go to legacy either (rule 4). */
+	/* with REASON_BACKEND_UNKNOWN: the name that stands for no configured backend; a pinned one is the
+	 * input's */
+	struct span unknown;
+	/* It is the task side's, or may be, and cannot be served there: it must not go to legacy either
+	 * (rule 4). */
 	bool refused;
 	double shadow; /* legacy serves; this share (0..1) of the requests runs on the task side beside it */
 };
@@ -60,7 +65,8 @@ struct decide_vote {
 void decide(const struct decide_input *in, struct decision *ret, const struct flag_trace *trace);
 /* The flag by itself, for an operation that is not NULL; pins and overrides are not looked at. */
 void decide_flag(const struct decide_input *in, struct span flag, struct decide_vote *ret);
-/* What a variant with this attachment ("": none) means to an operation: its own map, the words of the design, the attachment. */
+/* What a variant with this attachment ("": none) means to an operation: its own map, the words of the
+ * design, the attachment. */
 struct decide_vote decide_variant(const struct operation *op, struct span variant, struct span attachment);
 
 #endif

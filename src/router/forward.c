@@ -51,7 +51,7 @@ static enum field_class classify(struct span name)
 	return http_is_hop_by_hop(name) ? FIELD_HOP : FIELD_OTHER;
 }
 
-/* --- Connection ---------------------------------------------------------------------------------------------------- */
+/* --- Connection ----------------------------------------------------------------------------------------- */
 struct named_fields {
 	struct span names[FORWARD_MAX_NAMED];
 	size_t count;
@@ -70,7 +70,8 @@ static bool starts_nocase(struct span a, const char *prefix)
 
 static bool is_protected(struct span name, const struct forward_context *c)
 {
-	static const char *const always[] = {"authorization", "cookie", "set-cookie", "forwarded", "traceparent", "tracestate"};
+	static const char *const always[] = {"authorization", "cookie",	     "set-cookie",
+					     "forwarded",     "traceparent", "tracestate"};
 	enum field_class class = classify(name);
 	if (class == FIELD_HOST || class == FIELD_VIA || class == FIELD_REQUEST_ID)
 		return true;
@@ -122,9 +123,10 @@ static bool is_named(const struct named_fields *f, struct span name)
 	return false;
 }
 
-/* --- Via ----------------------------------------------------------------------------------------------------------- */
+/* --- Via ------------------------------------------------------------------------------------------------ */
 
-/* Cuts a comment off: (…), nested, with quoted pairs; commas in it separate nothing. *p stands on the bracket. */
+/* Cuts a comment off: (…), nested, with quoted pairs; commas in it separate nothing. *p stands on the
+ * bracket. */
 static const char *skip_comment(const char *p, const char *end)
 {
 	size_t depth = 0;
@@ -194,10 +196,11 @@ unsigned forward_count_via(struct span via, struct span id, bool *seen)
 
 void forward_write_via(bool received_http10, struct span id, char out[FORWARD_VIA_MAX])
 {
-	snprintf(out, FORWARD_VIA_MAX, "%s " FORWARD_PSEUDONYM " (%.*s)", received_http10 ? "1.0" : "1.1", SPAN_ARG(id));
+	snprintf(out, FORWARD_VIA_MAX, "%s " FORWARD_PSEUDONYM " (%.*s)", received_http10 ? "1.0" : "1.1",
+		 SPAN_ARG(id));
 }
 
-/* --- Forwarded ----------------------------------------------------------------------------------------------------- */
+/* --- Forwarded ------------------------------------------------------------------------------------------ */
 
 /* Letters in any case, _ as -. */
 static bool alike(struct span name, const char *lower, size_t n)
@@ -218,34 +221,36 @@ static bool is_alike(struct span name, const char *lower)
 }
 
 /*
- * Servers and frameworks believe these from loopback or a proxy of theirs (uvicorn, gunicorn, Tomcat, Rails, ASP.NET, nginx' and
- * Apache's remote address, Gitea, Kubernetes' request headers, …), and only a proxy has a reason to send them. What callers say of
- * themselves (X-User-Id, X-Http-Method-Override, …) is none of them.
+ * Servers and frameworks believe these from loopback or a proxy of theirs (uvicorn, gunicorn, Tomcat, Rails,
+ * ASP.NET, nginx' and Apache's remote address, Gitea, Kubernetes' request headers, …), and only a proxy has a
+ * reason to send them. What callers say of themselves (X-User-Id, X-Http-Method-Override, …) is none of them.
  */
 bool forward_tells_of_others(struct span name)
 {
 	static const char *const prefixes[] = {
-		"forwarded-", "x-forwarded-", "x-forward-",	 /* standards that never became one */
-		"x-remote-", "x-webauth-", "x-auth-request-",	 /* who was signed in */
-		"x-ssl-client-", "ssl-client-", "x-client-cert", /* by a certificate */
+		"forwarded-",	 "x-forwarded-", "x-forward-",	    /* standards that never became one */
+		"x-remote-",	 "x-webauth-",	 "x-auth-request-", /* who was signed in */
+		"x-ssl-client-", "ssl-client-",	 "x-client-cert",   /* by a certificate */
 	};
 	static const char *const names[] = {
 		/* the caller's address */
-		"forwarded", "x-forwarded", "x-real-ip", "x-client-ip", "client-ip", "true-client-ip", "x-true-client-ip",
-		"x-cluster-client-ip", "cluster-client-ip", "cf-connecting-ip", "cf-connecting-ipv6", "cf-pseudo-ipv4",
-		"fastly-client-ip", "fly-client-ip", "x-azure-clientip", "x-azure-socketip", "x-appengine-user-ip",
-		"x-envoy-external-address", "x-envoy-internal", "proxy-client-ip", "wl-proxy-client-ip", "x-proxyuser-ip",
+		"forwarded", "x-forwarded", "x-real-ip", "x-client-ip", "client-ip", "true-client-ip",
+		"x-true-client-ip", "x-cluster-client-ip", "cluster-client-ip", "cf-connecting-ip",
+		"cf-connecting-ipv6", "cf-pseudo-ipv4", "fastly-client-ip", "fly-client-ip",
+		"x-azure-clientip", "x-azure-socketip", "x-appengine-user-ip", "x-envoy-external-address",
+		"x-envoy-internal", "proxy-client-ip", "wl-proxy-client-ip", "x-proxyuser-ip",
 		"x-originating-ip", "remote-addr", "remote-host", "remote-port", "x-original-for",
 		"x-original-forwarded-for", "x-original-remote-addr",
-		/* the scheme, host and path that it asked for; gunicorn takes the last two as it takes X-Forwarded-Proto */
+		/* the scheme, host and path that it asked for; gunicorn takes the last two as it takes
+		 * X-Forwarded-Proto */
 		"x-scheme", "x-url-scheme", "x-original-proto", "x-original-scheme", "x-original-host",
 		"x-http-host-override", "front-end-https", "x-arr-ssl", "x-original-url", "x-original-uri",
-		"x-original-method", "x-rewrite-url", "x-envoy-original-path", "x-envoy-original-host", "x-script-name",
-		"script-name", "path-info",
+		"x-original-method", "x-rewrite-url", "x-envoy-original-path", "x-envoy-original-host",
+		"x-script-name", "script-name", "path-info",
 		/* who was signed in */
-		"remote-user", "remote-groups", "remote-email", "remote-name", "remote-ident", "x-authenticated-user", "x-proxy-user",
-		"client-cert", "client-cert-chain", "x-client-verify", "x-client-dn", "x-ssl-cert", "x-arr-clientcert",
-	};
+		"remote-user", "remote-groups", "remote-email", "remote-name", "remote-ident",
+		"x-authenticated-user", "x-proxy-user", "client-cert", "client-cert-chain", "x-client-verify",
+		"x-client-dn", "x-ssl-cert", "x-arr-clientcert"};
 	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
 		if (alike(name, prefixes[i], strlen(prefixes[i])))
 			return true;
@@ -287,12 +292,15 @@ static bool forwarded_passes(const struct forward_context *c, struct span name)
 {
 	if (c->forwarded == FORWARD_AUTO || c->forwarded == FORWARD_KEEP || !forward_tells_of_others(name))
 		return true;
-	return c->forwarded == FORWARD_APPEND && c->peer_trusted && !is_alike(name, "x-forwarded-for") && !is_alike(name, "forwarded");
+	return c->forwarded == FORWARD_APPEND && c->peer_trusted && !is_alike(name, "x-forwarded-for") &&
+	       !is_alike(name, "forwarded");
 }
 
-static void append_peer(const struct http_field *in, size_t n, const struct forward_context *c, struct http_field *out, size_t *count)
+static void append_peer(const struct http_field *in, size_t n, const struct forward_context *c,
+			struct http_field *out, size_t *count)
 {
-	bool append = c->forwarded == FORWARD_APPEND, v6 = c->peer.len && memchr(c->peer.ptr, ':', c->peer.len);
+	bool append = c->forwarded == FORWARD_APPEND,
+	     v6 = c->peer.len && memchr(c->peer.ptr, ':', c->peer.len);
 	size_t chain = c->scratch->len, forwarded;
 	if (append)
 		join_values(in, n, "x-forwarded-for", c->scratch);
@@ -300,17 +308,20 @@ static void append_peer(const struct http_field *in, size_t n, const struct forw
 	forwarded = c->scratch->len;
 	if (append && any_alike(in, n, "forwarded")) {
 		join_values(in, n, "forwarded", c->scratch);
-		buf_printf(c->scratch, v6 ? "for=\"[%.*s]\";proto=http" : "for=%.*s;proto=http", SPAN_ARG(c->peer));
+		buf_printf(c->scratch, v6 ? "for=\"[%.*s]\";proto=http" : "for=%.*s;proto=http",
+			   SPAN_ARG(c->peer));
 	}
 	if (c->scratch->error)
 		return;
 	const char *text = c->scratch->ptr;
 	out[(*count)++] = (struct http_field){SPAN_LIT("X-Forwarded-For"), {text + chain, forwarded - chain}};
 	if (c->scratch->len > forwarded)
-		out[(*count)++] = (struct http_field){SPAN_LIT("Forwarded"), {text + forwarded, c->scratch->len - forwarded}};
+		out[(*count)++] = (struct http_field){SPAN_LIT("Forwarded"),
+						      {text + forwarded, c->scratch->len - forwarded}};
 }
 
-static void add_forwarded(const struct http_field *in, size_t n, const struct forward_context *c, struct http_field *out, size_t *count)
+static void add_forwarded(const struct http_field *in, size_t n, const struct forward_context *c,
+			  struct http_field *out, size_t *count)
 {
 	if ((c->forwarded != FORWARD_APPEND && c->forwarded != FORWARD_REPLACE) || !c->peer.len)
 		return;
@@ -319,17 +330,15 @@ static void add_forwarded(const struct http_field *in, size_t n, const struct fo
 	const struct {
 		const char *lower;
 		struct http_field field;
-	} made[] = {
-		{"x-forwarded-proto", {SPAN_LIT("X-Forwarded-Proto"), SPAN_LIT("http")}},
-		{"x-forwarded-host", {SPAN_LIT("X-Forwarded-Host"), host_received(in, n)}},
-		{"x-real-ip", {SPAN_LIT("X-Real-IP"), c->peer}},
-	};
+	} made[] = {{"x-forwarded-proto", {SPAN_LIT("X-Forwarded-Proto"), SPAN_LIT("http")}},
+		    {"x-forwarded-host", {SPAN_LIT("X-Forwarded-Host"), host_received(in, n)}},
+		    {"x-real-ip", {SPAN_LIT("X-Real-IP"), c->peer}}};
 	for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++)
 		if (made[i].field.value.len && !(stay && any_alike(in, n, made[i].lower)))
 			out[(*count)++] = made[i].field;
 }
 
-/* --- requests and answers ------------------------------------------------------------------------------------------ */
+/* --- requests and answers ------------------------------------------------------------------------------- */
 struct span forward_request_id(const struct http_field *in, size_t n, char made[CRYPTO_UUID])
 {
 	for (size_t i = 0; i < n; i++)
@@ -375,8 +384,8 @@ static bool request_field_passes(struct request_scan *s, struct span name, struc
 	return true;
 }
 
-int forward_request(const struct http_field *in, size_t n, const struct forward_context *c, struct http_field *out,
-		    size_t size, size_t *ret_n)
+int forward_request(const struct http_field *in, size_t n, const struct forward_context *c,
+		    struct http_field *out, size_t size, size_t *ret_n)
 {
 	struct request_scan s; /* not set whole: the names are many, and few are used */
 	s.context = c;
@@ -388,7 +397,8 @@ int forward_request(const struct http_field *in, size_t n, const struct forward_
 	if (size < n + FORWARD_EXTRA)
 		return -ENOSPC;
 	for (size_t i = 0; i < n; i++)
-		if (request_field_passes(&s, in[i].name, in[i].value, &error) && forwarded_passes(c, in[i].name))
+		if (request_field_passes(&s, in[i].name, in[i].value, &error) &&
+		    forwarded_passes(c, in[i].name))
 			out[count++] = (struct http_field){in[i].name, in[i].value};
 	if (error)
 		return error;

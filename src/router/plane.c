@@ -14,7 +14,7 @@
 #include "router/request/request.h"
 #include "router/request/shadow.h"
 
-/* --- services ------------------------------------------------------------------------------------------------------ */
+/* --- services ------------------------------------------------------------------------------------------- */
 
 struct service_shared *plane_env_service(struct plane_env *env, struct span name)
 {
@@ -44,7 +44,8 @@ static void protect(struct service_runtime *s, const struct identity_source *sou
 	for (size_t i = 0; i < n; i++) {
 		bool cookie = sources[i].kind == IDENTITY_COOKIE;
 		struct span name = cookie ? SPAN_LIT("Cookie") : sources[i].name;
-		bool known = (sources[i].kind != IDENTITY_HEADER && !cookie) || s->n_identity_fields == SERVICE_IDENTITY_FIELDS;
+		bool known = (sources[i].kind != IDENTITY_HEADER && !cookie) ||
+			     s->n_identity_fields == SERVICE_IDENTITY_FIELDS;
 		for (size_t k = 0; !known && k < s->n_identity_fields; k++)
 			known = span_eq(s->identity_fields[k], name);
 		if (!known)
@@ -59,7 +60,8 @@ static void find_identity_fields(struct service_runtime *s)
 		protect(s, sources->user, sources->n_user);
 		protect(s, sources->organisation, sources->n_organisation);
 		for (size_t j = 0; j < s->service->operations[i].n_context; j++)
-			protect(s, s->service->operations[i].context[j].sources, s->service->operations[i].context[j].n_sources);
+			protect(s, s->service->operations[i].context[j].sources,
+				s->service->operations[i].context[j].n_sources);
 	}
 }
 
@@ -108,10 +110,10 @@ static int service_runtime_new(struct plane *p, const struct config *config, con
 	return (*ret = s, 0);
 }
 
-/* --- listeners ----------------------------------------------------------------------------------------------------- */
+/* --- listeners ------------------------------------------------------------------------------------------ */
 
-/* With SO_REUSEPORT a second router would silently take half of the connections: the first listener of this process looks
- * whether the address is free of anybody's. */
+/* With SO_REUSEPORT a second router would silently take half of the connections: the first listener of this
+ * process looks whether the address is free of anybody's. */
 int plane_address_free(const char *address, struct err *e)
 {
 	CLEANUP(closep) int fd = -1;
@@ -135,7 +137,8 @@ static struct listener_options options_of(const struct config *c, const struct s
 }
 
 /* A listener that stays open keeps what it was opened with; said aloud rather than silently ignored. */
-static void warn_of_fixed_options(const struct plane_listener *pl, const struct config *c, const struct service *s)
+static void warn_of_fixed_options(const struct plane_listener *pl, const struct config *c,
+				  const struct service *s)
 {
 	const struct listener_options old = pl->opened, new = options_of(c, s);
 	const struct {
@@ -164,7 +167,8 @@ static int open_listener(struct plane *p, struct service_runtime *s, struct err 
 	pl->plane = p;
 	pl->current = service_runtime_ref(s);
 	snprintf(pl->address, sizeof(pl->address), "%s", s->service->listen);
-	/* Known once the first plane has bound it. Port 0 is for tests: the first plane's port becomes everybody's. */
+	/* Known once the first plane has bound it. Port 0 is for tests: the first plane's port becomes
+	 * everybody's. */
 	char address[160];
 	unsigned port = atomic_load(&s->shared->port);
 	const char *colon = strrchr(pl->address, ':');
@@ -189,7 +193,8 @@ static int open_listener(struct plane *p, struct service_runtime *s, struct err 
 	atomic_store(&s->shared->port, listener_port(pl->listener));
 	if (p->index == 0)
 		log_info("listening", LOG_SPAN("service", s->service->name), LOG_STR("address", pl->address),
-			 LOG_INT("port", listener_port(pl->listener)), LOG_STR("legacy", s->service->legacy_url));
+			 LOG_INT("port", listener_port(pl->listener)),
+			 LOG_STR("legacy", s->service->legacy_url));
 	pl->next = p->listeners;
 	p->listeners = pl;
 	return 0;
@@ -198,7 +203,8 @@ static int open_listener(struct plane *p, struct service_runtime *s, struct err 
 static struct plane_listener *find_listener(struct plane *p, const struct service *s)
 {
 	for (struct plane_listener *pl = p->listeners; pl; pl = pl->next)
-		if (!pl->closing && strcmp(pl->address, s->listen) == 0 && span_eq(pl->current->service->name, s->name))
+		if (!pl->closing && strcmp(pl->address, s->listen) == 0 &&
+		    span_eq(pl->current->service->name, s->name))
 			return pl;
 	return NULL;
 }
@@ -229,8 +235,8 @@ static void close_softly(struct plane *p, struct plane_listener *pl, bool patien
 		loop_timer_start(p->closing, CLOSING_TICK_MS);
 }
 
-/* Listeners that are being closed: what they may still be asked is counted; those that are gone from the configuration are freed
- * once nobody is left. */
+/* Listeners that are being closed: what they may still be asked is counted; those that are gone from the
+ * configuration are freed once nobody is left. */
 static void on_closing(void *arg)
 {
 	struct plane *p = arg;
@@ -290,7 +296,7 @@ static int apply_config(struct plane *p, const struct config *c, struct err *e)
 	return 0;
 }
 
-/* --- messages from the control thread ------------------------------------------------------------------------------ */
+/* --- messages from the control thread ------------------------------------------------------------------- */
 
 struct message {
 	struct loop_work work;
@@ -392,7 +398,7 @@ void plane_quiesce(struct plane *p, bool patient)
 	post(p, on_quiesce, &(struct message){.patient = patient});
 }
 
-/* --- life ---------------------------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------------- */
 
 static void *run(void *arg)
 {
@@ -416,8 +422,8 @@ static int make_clients(struct plane *p, struct err *e)
 	return 0;
 }
 
-int plane_start(struct plane_env *env, unsigned index, const struct config *config, const struct flag_snapshot *flags,
-		struct plane **ret, struct err *e)
+int plane_start(struct plane_env *env, unsigned index, const struct config *config,
+		const struct flag_snapshot *flags, struct plane **ret, struct err *e)
 {
 	struct plane *p = calloc(1, sizeof(*p));
 	if (!p)
@@ -467,8 +473,9 @@ struct plane *plane_free(struct plane *p)
 	if (!p)
 		return NULL;
 	plane_halt(p);
-	/* The order matters: listeners cut their exchanges, which end their upstream calls and waits; what other threads have
-	 * posted by now is taken in; then the clients drop what would still call back, and the requests that waited for it. */
+	/* The order matters: listeners cut their exchanges, which end their upstream calls and waits; what
+	 * other threads have posted by now is taken in; then the clients drop what would still call back,
+	 * and the requests that waited for it. */
 	while (p->listeners) {
 		struct plane_listener *pl = p->listeners;
 		p->listeners = pl->next;

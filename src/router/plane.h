@@ -1,10 +1,11 @@
 /*
  * Plane: one data-plane thread with everything it owns, and what all of them share.
  *
- * Why:       threads share nothing on the hot path: each has its loop, its listeners (SO_REUSEPORT), its connections to the
- *            legacy services, its task clients and its queue to the recorder. Configuration and flags reach it as immutable
- *            snapshots, by loop_post.
- * Threads:   plane_start, plane_halt and plane_free from the control thread; plane_set_* and plane_quiesce post, from any thread.
+ * Why:       threads share nothing on the hot path: each has its loop, its listeners (SO_REUSEPORT), its
+ *            connections to the legacy services, its task clients and its queue to the recorder.
+ *            Configuration and flags reach it as immutable snapshots, by loop_post.
+ * Threads:   plane_start, plane_halt and plane_free from the control thread; plane_set_* and plane_quiesce
+ *            post, from any thread.
  * Ownership: a plane holds references to its configuration and snapshot; requests hold their own.
  */
 #ifndef ROUTER_PLANE_H
@@ -37,13 +38,15 @@ struct service_shared {
 	char id[CRYPTO_ID_HEX]; /* random: this service of this process, in Via */
 	char via[2][64];	/* what Via gets of requests over HTTP/1.1 and HTTP/1.0 */
 	atomic_uint in_flight;
-	atomic_uint port; /* of the listener once bound: the other planes bind the same when the configuration says 0 */
+	/* of the listener once bound: the other planes bind the same when the configuration says 0 */
+	atomic_uint port;
 	atomic_uint_fast64_t requests, refused, overloaded, shadow_dropped;
 	struct legacy_state legacy;
 	atomic_uint uploads[INSPECT_PEERS]; /* requests of each peer whose body is not here yet */
 };
 
-/* One configured task backend: its name, which lives as long as the program, and what its clients are made of. */
+/* One configured task backend: its name, which lives as long as the program, and what its clients are made
+ * of. */
 struct plane_backend {
 	struct span name;
 	struct task_options *options;
@@ -54,39 +57,42 @@ struct plane_env {
 	struct recorder *recorder;
 	struct ledger *ledger;
 	struct access_log *access_log; /* NULL: there is none */
-	struct guesses *guesses; /* of override secrets and admin tokens */
+	struct guesses *guesses;       /* of override secrets and admin tokens */
 	struct service_shared services[CONFIG_MAX_SERVICES];
 	size_t n_services;
 	struct plane_backend backends[CONFIG_MAX_BACKENDS];
 	size_t n_backends;
-	atomic_bool held; /* listeners accept nothing yet, until plane_open */
+	atomic_bool held;	       /* listeners accept nothing yet, until plane_open */
 	struct inspect_budget inspect; /* bodies being held, all planes */
-	atomic_uint_fast64_t unknown_backends[16]; /* names that flags gave in vain, by their hash: each is logged once. 0: free */
+	/* names that flags gave in vain, by their hash: each is logged once. 0: free */
+	atomic_uint_fast64_t unknown_backends[16];
 };
 
-int plane_start(struct plane_env *env, unsigned index, const struct config *config, const struct flag_snapshot *flags,
-		struct plane **ret, struct err *e);
-/* Ends the thread. After it nothing of the plane runs, but other threads may still post to its loop: stop those (ledger, task
- * store), then free. */
+int plane_start(struct plane_env *env, unsigned index, const struct config *config,
+		const struct flag_snapshot *flags, struct plane **ret, struct err *e);
+/* Ends the thread. After it nothing of the plane runs, but other threads may still post to its loop: stop
+ * those (ledger, task store), then free. */
 void plane_halt(struct plane *p);
 struct plane *plane_free(struct plane *p); /* what still runs is cut, and recorded so. NULL is fine */
 
 void plane_set_flags(struct plane *p, const struct flag_snapshot *flags);
 void plane_set_readiness(struct plane *p, const struct readiness *readiness);
-/* Listeners that stay the same stay open; new ones are opened, others stop accepting. A listener that cannot be opened
- * is logged. `config` was checked. */
+/* Listeners that stay the same stay open; new ones are opened, others stop accepting. A listener that cannot
+ * be opened is logged. `config` was checked. */
 void plane_set_config(struct plane *p, const struct config *config);
 void plane_open(struct plane *p); /* after env->held has ended */
 /* `patient`: as listener_quiesce. */
 void plane_quiesce(struct plane *p, bool patient);
 unsigned plane_exchanges(const struct plane *p); /* requests running; any thread */
-/* Connections that were accepted and may still bring a request after plane_quiesce or a reload; any thread. */
+/* Connections that were accepted and may still bring a request after plane_quiesce or a reload; any
+ * thread. */
 unsigned plane_unheard(const struct plane *p);
 bool plane_settling(const struct plane *p); /* whether some are not counted yet; any thread */
 /* Whether nobody listens there, this process included. -EADDRINUSE, … with a sentence. */
 int plane_address_free(const char *address, struct err *e);
 
-/* Counters by service name; made when it is not there yet (control thread only). NULL when the table is full. */
+/* Counters by service name; made when it is not there yet (control thread only). NULL when the table is
+ * full. */
 struct service_shared *plane_env_service(struct plane_env *env, struct span name);
 
 #endif

@@ -13,7 +13,8 @@
 
 #define SERVICE_IDENTITY_FIELDS 32
 
-/* One service of one configuration on one plane. Requests hold a reference, so that a reload replaces it under them. */
+/* One service of one configuration on one plane. Requests hold a reference, so that a reload replaces it
+ * under them. */
 struct service_runtime {
 	unsigned refs;
 	struct plane *plane;
@@ -53,9 +54,9 @@ struct plane {
 	struct task_client *clients[CONFIG_MAX_BACKENDS]; /* as in env->backends */
 	struct recorder_producer *producer;
 	atomic_uint exchanges;
-	atomic_uint unheard; /* connections of closing listeners that may still bring a request */
-	atomic_bool settling; /* and there may be more of them */
-	struct loop_timer *closing; /* looks at them */
+	atomic_uint unheard;	       /* connections of closing listeners that may still bring a request */
+	atomic_bool settling;	       /* and there may be more of them */
+	struct loop_timer *closing;    /* looks at them */
 	struct request *live_requests; /* those with references left */
 	struct request *free_requests; /* kept for re-use */
 	unsigned n_free_requests;

@@ -23,15 +23,16 @@ struct problem_member {
 
 struct problem {
 	int status;
-	const char *type;     /* a URI; NULL: about:blank, the status says it all */
-	const char *title;    /* NULL: the status's phrase */
-	struct span detail;   /* SPAN_NONE: none */
-	struct span instance; /* the request id, or SPAN_NONE; written as a URI reference */
+	const char *type;		      /* a URI; NULL: about:blank, the status says it all */
+	const char *title;		      /* NULL: the status's phrase */
+	struct span detail;		      /* SPAN_NONE: none */
+	struct span instance;		      /* the request id, or SPAN_NONE; written as a URI reference */
 	const struct problem_member *members; /* task_id, … */
 	size_t n_members;
 };
 
-#define PROBLEM_TEXT_MAX 4096 /* bytes of a detail, a title or a text member; what is longer is cut at a character, with … */
+/* bytes of a detail, a title or a text member; what is longer is cut at a character, with … */
+#define PROBLEM_TEXT_MAX 4096
 #define PROBLEM_MAX (64u << 10) /* room in which every problem fits, at least without its members and texts */
 
 /* {"type","title","status","detail","instance", members…}. What does not fit into `out` is left out: the

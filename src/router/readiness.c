@@ -37,7 +37,8 @@ const struct readiness *readiness_unref(const struct readiness *r)
 	return NULL;
 }
 
-int readiness_put(struct readiness *r, struct span service, struct span operation, struct span backend, struct span why)
+int readiness_put(struct readiness *r, struct span service, struct span operation, struct span backend,
+		  struct span why)
 {
 	if (r->n == r->room) {
 		size_t room = r->room ? r->room * 2 : 8;
@@ -55,11 +56,13 @@ int readiness_put(struct readiness *r, struct span service, struct span operatio
 	return 0;
 }
 
-const char *readiness_against(const struct readiness *r, struct span service, struct span operation, struct span backend)
+const char *readiness_against(const struct readiness *r, struct span service, struct span operation,
+			      struct span backend)
 {
 	for (size_t i = 0; r && i < r->n; i++) {
 		const struct readiness_entry *entry = &r->entries[i];
-		if (span_is(backend, entry->backend) && span_is(operation, entry->operation) && span_is(service, entry->service))
+		if (span_is(backend, entry->backend) && span_is(operation, entry->operation) &&
+		    span_is(service, entry->service))
 			return entry->why;
 	}
 	return NULL;
@@ -69,8 +72,8 @@ static bool readiness_has_all(const struct readiness *a, const struct readiness 
 {
 	for (size_t i = 0; i < b->n; i++) {
 		const struct readiness_entry *entry = &b->entries[i];
-		const char *why =
-			readiness_against(a, span_of(entry->service), span_of(entry->operation), span_of(entry->backend));
+		const char *why = readiness_against(a, span_of(entry->service), span_of(entry->operation),
+						    span_of(entry->backend));
 		if (!why || strcmp(why, entry->why) != 0)
 			return false;
 	}

@@ -1,10 +1,12 @@
 /*
  * Readiness: the calls that a backend is known not to run, as the last checks found it.
  *
- * Why:       a task whose backend is away, has no worker or does not know it keeps its caller waiting until the time limit, and
- *            may run long after the caller was told so. What is known before a submission decides before it (docs/design.md,
- *            reason `backend_not_ready`). Only a definite no counts: what a backend cannot tell does not.
- * Shape:     made by the control thread after a round of checks, then immutable; planes hold references and hand it to decide.
+ * Why:       a task whose backend is away, has no worker or does not know it keeps its caller waiting until
+ *            the time limit, and may run long after the caller was told so. What is known before a submission
+ *            decides before it (docs/design.md, reason `backend_not_ready`). Only a definite no counts: what
+ *            a backend cannot tell does not.
+ * Shape:     made by the control thread after a round of checks, then immutable; planes hold references and
+ *            hand it to decide.
  * Ownership: texts are copied. Reference counted.
  * Threads:   any, once shared; put only by who made it, before.
  */
@@ -22,10 +24,13 @@ struct readiness *readiness_new(void); /* empty: everything may be submitted. NU
 const struct readiness *readiness_ref(const struct readiness *r);
 const struct readiness *readiness_unref(const struct readiness *r); /* NULL is fine; returns NULL */
 
-/* This operation's task would not be run on that backend. `why`: a sentence for operators, cut to its room. -ENOMEM. */
-int readiness_put(struct readiness *r, struct span service, struct span operation, struct span backend, struct span why);
+/* This operation's task would not be run on that backend. `why`: a sentence for operators, cut to its
+ * room. -ENOMEM. */
+int readiness_put(struct readiness *r, struct span service, struct span operation, struct span backend,
+		  struct span why);
 /* The sentence, or NULL: nothing is known against it. `r` may be NULL. Good as long as the reference. */
-const char *readiness_against(const struct readiness *r, struct span service, struct span operation, struct span backend);
+const char *readiness_against(const struct readiness *r, struct span service, struct span operation,
+			      struct span backend);
 /* The same entries with the same sentences: those are told, too. Either may be NULL, which is empty. */
 bool readiness_equal(const struct readiness *a, const struct readiness *b);
 

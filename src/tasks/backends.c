@@ -1,5 +1,6 @@
 /*
- * The build defines TASK_BACKENDS as BACKEND(embedded) BACKEND(celery) …, and TASK_BACKENDS_LEFT_OUT in the same way.
+ * The build defines TASK_BACKENDS as BACKEND(embedded) BACKEND(celery) …, and TASK_BACKENDS_LEFT_OUT in the
+ * same way.
  */
 #include "tasks/backends.h"
 
@@ -19,7 +20,7 @@ static const char *const left_out[] = {
 #define BACKEND(name) #name,
 	TASK_BACKENDS_LEFT_OUT
 #undef BACKEND
-	NULL};
+		NULL};
 
 #define N_BACKENDS (sizeof(backends) / sizeof(backends[0]))
 
@@ -48,8 +49,9 @@ int task_backend_not_found(struct span name, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf known = BUF_INIT(1024);
 	task_backend_names(&known);
-	return err_set(e, -EINVAL, is_left_out(name) ? "the backend \"%.*s\" is left out of this build, which has: %s"
-						     : "there is no backend \"%.*s\"; available: %s",
+	return err_set(e, -EINVAL,
+		       is_left_out(name) ? "the backend \"%.*s\" is left out of this build, which has: %s"
+					 : "there is no backend \"%.*s\"; available: %s",
 		       SPAN_ARG(name), known.ptr ? known.ptr : "none");
 }
 

@@ -30,12 +30,14 @@ static void keep(struct buf *text, struct span *s, size_t *at)
 
 static int keep_result(struct waiting *w, const struct task_result *r)
 {
-	size_t total = r->task_id.len + r->task_name.len + r->result.len + r->error.len + r->error_detail.len + r->owner.len, at = 0;
+	size_t total = r->task_id.len + r->task_name.len + r->result.len + r->error.len +
+		       r->error_detail.len + r->owner.len,
+	       at = 0;
 	buf_clear(w->text);
 	if (buf_reserve(w->text, total) < 0)
 		return err_set(w->e, w->text->error, "the result is larger than the room for it");
 	*w->ret = *r;
-	struct span *all[] = {&w->ret->task_id, &w->ret->task_name, &w->ret->result,
+	struct span *all[] = {&w->ret->task_id, &w->ret->task_name,    &w->ret->result,
 			      &w->ret->error,	&w->ret->error_detail, &w->ret->owner};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		keep(w->text, all[i], &at);
@@ -70,8 +72,8 @@ static void on_limit(void *arg)
 	end(w, err_set(w->e, -ETIMEDOUT, "not finished within the time limit; the task is still running"));
 }
 
-int task_run_blocking(const struct task_options *o, const struct task_call *call, unsigned timeout_ms, struct buf *text,
-		      struct task_result *ret, struct err *e)
+int task_run_blocking(const struct task_options *o, const struct task_call *call, unsigned timeout_ms,
+		      struct buf *text, struct task_result *ret, struct err *e)
 {
 	struct waiting w = {.text = text, .ret = ret, .e = e};
 	struct task_call awaited = *call;

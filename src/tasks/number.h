@@ -1,7 +1,8 @@
 /*
  * Numbers as the existing Python workers treat them, from and to JSON text.
  *
- * Why:       integers stay integers of any size (9007199254740993 is not a double), floats print as Python's repr does.
+ * Why:       integers stay integers of any size (9007199254740993 is not a double), floats print as Python's
+ *            repr does.
  * Ownership: results are appended to the caller's buffer.
  */
 #ifndef TASKS_NUMBER_H

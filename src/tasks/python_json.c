@@ -41,8 +41,8 @@ static uint8_t key_bit(struct span quoted)
 	return span_is(buf_span(&name), "__value__") ? HAS_VALUE : HAS_OTHER;
 }
 
-/* The next token: a string, a bracket, or a run of other characters up to one. Its keys are noted; of a closing bracket *ret_keys are its
- * container's. false at the end. */
+/* The next token: a string, a bracket, or a run of other characters up to one. Its keys are noted; of a
+ * closing bracket *ret_keys are its container's. false at the end. */
 static bool walk_next(struct python_walk *w, struct span *ret, uint8_t *ret_keys)
 {
 	size_t begin = w->at;
@@ -84,23 +84,32 @@ int python_json_check(struct span json, bool celery, struct err *e)
 	uint8_t keys;
 	while (walk_next(&w, &token, &keys)) {
 		if (w.depth > levels)
-			return err_set(e, -EINVAL, "the input is nested deeper than %zu levels, which Python workers cannot read", levels);
+			return err_set(e, -EINVAL,
+				       "the input is nested deeper than %zu levels, which Python workers "
+				       "cannot read",
+				       levels);
 		if (celery && keys == WRAPPER)
-			return err_set(e, -EINVAL, "the input has an object of __type__ and __value__, which kombu reads as another type");
+			return err_set(e, -EINVAL,
+				       "the input has an object of __type__ and __value__, which kombu reads "
+				       "as another type");
 		if (is_long_integer(token))
-			return err_set(e, -EINVAL, "the input has an integer of more than %d digits, which Python workers cannot read", PYTHON_DIGITS_MAX);
+			return err_set(e, -EINVAL,
+				       "the input has an integer of more than %d digits, which Python "
+				       "workers cannot read",
+				       PYTHON_DIGITS_MAX);
 	}
 	return 0;
 }
 
-/* --- unwrapping ---------------------------------------------------------------------------------------------------------- */
+/* --- unwrapping ----------------------------------------------------------------------------------------- */
 
 /* [text] → "text", with what Celery 5.2 put behind a date, and Z for UTC. */
 static void put_instant(struct span quoted, bool date, struct buf *out)
 {
 	struct span text = {quoted.ptr, quoted.len - 1};
 	static const struct span utc = SPAN_INIT("+00:00");
-	bool zulu = !date && text.len > utc.len && memcmp(text.ptr + text.len - utc.len, utc.ptr, utc.len) == 0;
+	bool zulu =
+		!date && text.len > utc.len && memcmp(text.ptr + text.len - utc.len, utc.ptr, utc.len) == 0;
 	buf_append(out, text.ptr, text.len - (zulu ? utc.len : 0));
 	buf_puts(out, date ? "T00:00:00\"" : zulu ? "Z\"" : "\"");
 }
@@ -135,7 +144,8 @@ static bool put_unwrapped(struct span object, struct buf *out)
 		put_instant(f[1], span_is(f[0], "\"date\""), out);
 		return true;
 	}
-	if (!span_is(f[0], "\"time\"") && !span_is(f[0], "\"decimal\"") && !span_is(f[0], "\"bytes\"") && !span_is(f[0], "\"base64\""))
+	if (!span_is(f[0], "\"time\"") && !span_is(f[0], "\"decimal\"") && !span_is(f[0], "\"bytes\"") &&
+	    !span_is(f[0], "\"base64\""))
 		return false;
 	buf_append_span(out, f[1]);
 	return true;

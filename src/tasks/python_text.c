@@ -104,7 +104,7 @@ int python_tuple(struct span list, struct buf *out)
 	return r < 0 ? r : buf_puts(out, n == 1 ? ",)" : ")");
 }
 
-/* --- upper case ------------------------------------------------------------------------------------------------------- */
+/* --- upper case ----------------------------------------------------------------------------------------- */
 
 /* One character of valid UTF-8 at s[*i]; moves *i behind it. */
 static uint32_t next_character(struct span s, size_t *i)
@@ -153,14 +153,16 @@ int python_upper(struct span text, struct buf *out)
 	return out->error;
 }
 
-/* --- exceptions ---------------------------------------------------------------------------------------------------------- */
+/* --- exceptions ----------------------------------------------------------------------------------------- */
 
 size_t python_class_length(struct span raised)
 {
 	size_t i = 0;
 	static const struct span locals = SPAN_INIT("<locals>");
-	while (i < raised.len && (span_starts((struct span){raised.ptr + i, raised.len - i}, locals) || raised.ptr[i] == '_' || raised.ptr[i] == '.' || (raised.ptr[i] >= '0' && raised.ptr[i] <= '9') ||
-				  ((raised.ptr[i] | 0x20) >= 'a' && (raised.ptr[i] | 0x20) <= 'z')))
+	while (i < raised.len &&
+	       (span_starts((struct span){raised.ptr + i, raised.len - i}, locals) || raised.ptr[i] == '_' ||
+		raised.ptr[i] == '.' || (raised.ptr[i] >= '0' && raised.ptr[i] <= '9') ||
+		((raised.ptr[i] | 0x20) >= 'a' && (raised.ptr[i] | 0x20) <= 'z')))
 		i += raised.ptr[i] == '<' ? locals.len : 1;
 	bool is_class = i && i + 2 < raised.len && raised.ptr[i] == ':' && raised.ptr[i + 1] == ' ';
 	return is_class && !span_starts(raised, SPAN_LIT("KeyError: ")) ? i + 2 : 0;

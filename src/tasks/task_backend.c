@@ -1,5 +1,6 @@
 /*
- * What is the same for every backend: checks before a submission, ids, answers that need no backend, the JSON of a result.
+ * What is the same for every backend: checks before a submission, ids, answers that need no backend, the JSON
+ * of a result.
  */
 #include "tasks/task_backend.h"
 
@@ -71,7 +72,7 @@ int task_result_to_json(const struct task_result *r, struct buf *out)
 	return out->error;
 }
 
-/* --- answers that come later without the backend --------------------------------------------------------------------- */
+/* --- answers that come later without the backend -------------------------------------------------------- */
 
 static void later_free(struct task_later *l)
 {
@@ -82,7 +83,8 @@ static void later_free(struct task_later *l)
 	free(l);
 }
 
-static void tell(enum task_submit_status status, struct span id, const struct err *why, task_submit_fn fn, void *arg)
+static void tell(enum task_submit_status status, struct span id, const struct err *why, task_submit_fn fn,
+		 void *arg)
 {
 	struct task_submission s = {.status = status, .task_id = id, .err = *why};
 	fn(arg, &s);
@@ -95,8 +97,8 @@ static void on_later(void *arg)
 	tell(copy.status, span_of(copy.id), &copy.err, copy.fn, copy.arg);
 }
 
-void task_submit_later(struct task_client *c, enum task_submit_status status, struct span task_id, const struct err *why,
-		       task_submit_fn fn, void *arg)
+void task_submit_later(struct task_client *c, enum task_submit_status status, struct span task_id,
+		       const struct err *why, task_submit_fn fn, void *arg)
 {
 	struct task_later *l = calloc(1, sizeof(*l));
 	if (!l || loop_timer_new(c->loop, on_later, l, &l->timer) < 0) {
@@ -118,7 +120,7 @@ void task_submit_later(struct task_client *c, enum task_submit_status status, st
 	loop_timer_start(l->timer, 0);
 }
 
-/* --- checks of backends without a verb for them ------------------------------------------------------------------------ */
+/* --- checks of backends without a verb for them --------------------------------------------------------- */
 
 struct task_derived {
 	struct task_derived *next, **link;
@@ -140,10 +142,12 @@ static void on_derived(void *arg, const struct task_health *h)
 	struct task_check c = {
 		.reachable = h->reachable,
 		.known = TASK_ANSWER_UNKNOWN,
-		.worker = !h->reachable ? TASK_ANSWER_UNKNOWN : h->worker ? TASK_ANSWER_YES : TASK_ANSWER_NO,
+		.worker = !h->reachable ? TASK_ANSWER_UNKNOWN
+			  : h->worker	? TASK_ANSWER_YES
+					: TASK_ANSWER_NO,
 	};
 	if (!h->reachable || !h->worker)
-		span_copy(h->detail[0]	? span_of(h->detail)
+		span_copy(h->detail[0]	 ? span_of(h->detail)
 			  : h->reachable ? SPAN_LIT("no worker is there")
 					 : SPAN_LIT("the backend cannot be reached"),
 			  c.missing, sizeof(c.missing));
@@ -155,8 +159,9 @@ static void check_by_health(struct task_client *c, task_check_fn fn, void *arg)
 {
 	struct task_derived *d = malloc(sizeof(*d));
 	if (!d) {
-		const struct task_check none = {
-			.known = TASK_ANSWER_UNKNOWN, .worker = TASK_ANSWER_UNKNOWN, .missing = "out of memory"};
+		const struct task_check none = {.known = TASK_ANSWER_UNKNOWN,
+						.worker = TASK_ANSWER_UNKNOWN,
+						.missing = "out of memory"};
 		fn(arg, &none);
 		return;
 	}
@@ -189,9 +194,10 @@ struct task_client *task_client_free(struct task_client *c)
 	return NULL;
 }
 
-/* --- the verbs --------------------------------------------------------------------------------------------------------- */
+/* --- the verbs ------------------------------------------------------------------------------------------ */
 
-static enum task_submit_status admit(const struct task_client *c, const struct task_call *call, struct err *why)
+static enum task_submit_status admit(const struct task_client *c, const struct task_call *call,
+				     struct err *why)
 {
 	if (call->task.len == 0 || call->task.len >= TASK_NAME_MAX) {
 		err_set(why, 0, "the task's name must have 1 to %d characters", TASK_NAME_MAX - 1);
@@ -203,7 +209,8 @@ static enum task_submit_status admit(const struct task_client *c, const struct t
 	}
 	size_t size = call->args.len + call->kwargs.len;
 	if (c->backend->max_input && size > c->backend->max_input) {
-		err_set(why, 0, "the input has %zu bytes, %s takes %zu", size, c->backend->name, c->backend->max_input);
+		err_set(why, 0, "the input has %zu bytes, %s takes %zu", size, c->backend->name,
+			c->backend->max_input);
 		return TASK_INPUT_TOO_LARGE;
 	}
 	return TASK_SUBMITTED;
@@ -229,7 +236,9 @@ void task_submit(struct task_client *c, const struct task_call *call, task_submi
 	}
 	/* The caller's bytes: backends keep it as text, and people read it there. */
 	if (!text_is_plain(call->request_id))
-		with_id.request_id = text_put_plain(&request_id, call->request_id) == 0 ? buf_span(&request_id) : SPAN_NONE;
+		with_id.request_id = text_put_plain(&request_id, call->request_id) == 0
+					     ? buf_span(&request_id)
+					     : SPAN_NONE;
 	c->backend->submit(c, &with_id, fn, arg);
 }
 

@@ -1,12 +1,13 @@
 /*
  * The task abstraction: register tasks, submit calls, get results, run workers, on any backend.
  *
- * Why:       "one variable switches the backend". A caller of this header cannot tell which queue runs its tasks.
- *            Retries, dead letters and persistence stay in the backend (design, rule 7).
- * Threads:   a task_client belongs to one loop. Everything is asynchronous; nothing blocks on the loop's thread.
+ * Why:       "one variable switches the backend". A caller of this header cannot tell which queue runs its
+ *            tasks. Retries, dead letters and persistence stay in the backend (design, rule 7).
+ * Threads:   a task_client belongs to one loop. Everything is asynchronous; nothing blocks on the loop's
+ *            thread.
  * Ownership: see each function. Results borrow until the callback returns.
- * Errors:    the outcome of a submission is one of task_submit_status; "written, no reply" is its own and is never
- *            quietly sent again (rule 3).
+ * Errors:    the outcome of a submission is one of task_submit_status; "written, no reply" is its own and is
+ *            never quietly sent again (rule 3).
  */
 #ifndef TASKS_TASK_BACKEND_H
 #define TASKS_TASK_BACKEND_H
@@ -20,7 +21,7 @@
 #include "base/loop.h"
 #include "base/span.h"
 
-#define TASK_ID_MAX 64	  /* bytes with NUL; 128 random bits as hex, or the backend's own (UUID, …) */
+#define TASK_ID_MAX 64 /* bytes with NUL; 128 random bits as hex, or the backend's own (UUID, …) */
 #define TASK_NAME_MAX 128
 
 enum task_status { TASK_PENDING, TASK_RUNNING, TASK_COMPLETED, TASK_FAILED };
@@ -30,25 +31,26 @@ const char *task_status_text(enum task_status s); /* pending running completed f
 struct task_result {
 	struct span task_id, task_name;
 	enum task_status status;
-	struct span result;	  /* raw JSON text when completed, SPAN_NONE otherwise */
-	/* When failed. `error` is for callers: the task's own message, that of the innermost exception that it raised; else the task and
-	 * the kind of failure. `error_detail` is for operators: where, how, what others said (tracebacks, addresses, a program's
-	 * standard error), or SPAN_NONE. */
+	struct span result; /* raw JSON text when completed, SPAN_NONE otherwise */
+	/* When failed. `error` is for callers: the task's own message, that of the innermost exception that
+	 * it raised; else the task and the kind of failure. `error_detail` is for operators: where, how, what
+	 * others said (tracebacks, addresses, a program's standard error), or SPAN_NONE. */
 	struct span error, error_detail;
-	bool cancelled;		  /* failed because someone cancelled it */
+	bool cancelled;					/* failed because someone cancelled it */
 	int64_t submitted_us, started_us, completed_us; /* wall clock; 0 = not yet or not told */
 	unsigned attempts;
-	struct span owner; /* what task_call.owner said, where the backend keeps it (embedded), else SPAN_NONE */
+	/* what task_call.owner said, where the backend keeps it (embedded), else SPAN_NONE */
+	struct span owner;
 };
-/* What callers may be told: without the detail, and with what looks like a secret in the error masked (base/text.h), in `room`. Borrows
- * from both. -ENOMEM: the error is a general one then. */
+/* What callers may be told: without the detail, and with what looks like a secret in the error masked
+ * (base/text.h), in `room`. Borrows from both. -ENOMEM: the error is a general one then. */
 int task_result_for_callers(const struct task_result *r, struct buf *room, struct task_result *ret);
 /* {"task_id","task_name","status","result","error","started_at","completed_at"} (times RFC 3339 or null) */
 int task_result_to_json(const struct task_result *r, struct buf *out);
 
 /* One call of a task or workflow. All spans are copied by submit. */
 struct task_call {
-	struct span task;	/* name of a task, or of a workflow when `workflow` */
+	struct span task; /* name of a task, or of a workflow when `workflow` */
 	bool workflow;
 	struct span queue;	/* SPAN_NONE: the task's own, else the backend's default */
 	struct span args;	/* raw JSON array, SPAN_NONE = [] */
@@ -61,14 +63,16 @@ struct task_call {
 	unsigned timeout_ms;	/* execution limit in the backend; 0 = the backend's default */
 	int priority;		/* 0..9, 0 = normal */
 	unsigned expires_ms;	/* not started by then → failed "expired"; 0 = never */
-	bool awaited;		/* task_wait follows within the callback of the submission: a backend may begin to listen before it submits */
+	/* task_wait follows within the callback of the submission: a backend may begin to listen before it
+	 * submits */
+	bool awaited;
 };
 
 enum task_submit_status {
-	TASK_SUBMITTED,	     /* durable in the backend */
-	TASK_REFUSED,	     /* provably not accepted: legacy may serve */
-	TASK_UNKNOWN,	     /* written, no reply: may or may not run */
-	TASK_INPUT_TOO_LARGE, /* above the backend's limit: not sent */
+	TASK_SUBMITTED,		     /* durable in the backend */
+	TASK_REFUSED,		     /* provably not accepted: legacy may serve */
+	TASK_UNKNOWN,		     /* written, no reply: may or may not run */
+	TASK_INPUT_TOO_LARGE,	     /* above the backend's limit: not sent */
 	TASK_INPUT_NOT_REPRESENTABLE /* its workers would not read what was given: not sent */
 };
 
@@ -82,7 +86,8 @@ struct task_client; /* one backend as seen from one loop */
 struct task_wait;   /* one result being waited for */
 
 typedef void (*task_submit_fn)(void *arg, const struct task_submission *s);
-typedef void (*task_result_fn)(void *arg, int error, const struct task_result *r); /* error: 0, TASK_E_* or -errno */
+/* error: 0, TASK_E_* or -errno */
+typedef void (*task_result_fn)(void *arg, int error, const struct task_result *r);
 typedef void (*task_done_fn)(void *arg, int error, struct err *e);
 
 #define TASK_E_NOT_FOUND 1   /* the backend knows no such task (for backends that can tell) */
@@ -105,7 +110,8 @@ struct task_probe {
 	int priority;	   /* as task_call.priority */
 	bool unawaited;	   /* nobody wants its result */
 };
-enum task_answer { TASK_ANSWER_NO, TASK_ANSWER_YES, TASK_ANSWER_UNKNOWN }; /* unknown: the backend cannot tell */
+/* unknown: the backend cannot tell */
+enum task_answer { TASK_ANSWER_NO, TASK_ANSWER_YES, TASK_ANSWER_UNKNOWN };
 struct task_check {
 	bool reachable;		 /* submissions can be accepted */
 	enum task_answer known;	 /* somebody there knows the task by its name */
@@ -118,21 +124,26 @@ struct task_options;	   /* task_options.h */
 struct task_setting;	   /* task_options.h */
 struct task_backend_setup; /* task_options.h */
 
-/* A backend is one row: its name, its settings and its verbs (see backends.h). Each callback comes later than the call that
- * asked for it, on the client's loop, exactly once, unless its operation was dropped by the client's free. Only when
- * memory is out it may come from within the call. */
+/* A backend is one row: its name, its settings and its verbs (see backends.h). Each callback comes later than
+ * the call that asked for it, on the client's loop, exactly once, unless its operation was dropped by the
+ * client's free. Only when memory is out it may come from within the call. */
 struct task_backend {
 	const char *name;
 	size_t max_input; /* bytes of args + kwargs, 0 = no limit of its own */
 
 	/* One backend as configured (task_options.h). */
 	const struct task_setting *settings; /* the last has no key */
-	size_t options_size;		     /* of what begins with struct task_options; zeroed before the first setting */
-	int (*options_check)(struct task_options *o, const struct task_backend_setup *setup, struct err *e); /* NULL: all is well */
-	int (*options_start)(struct task_options *o, struct err *e); /* NULL: clients share nothing that runs */
-	void (*options_release)(struct task_options *o);	     /* what it holds, at whatever step it is */
+	/* of what begins with struct task_options; zeroed before the first setting */
+	size_t options_size;
+	/* NULL: all is well */
+	int (*options_check)(struct task_options *o, const struct task_backend_setup *setup, struct err *e);
+	/* NULL: clients share nothing that runs */
+	int (*options_start)(struct task_options *o, struct err *e);
+	/* what it holds, at whatever step it is */
+	void (*options_release)(struct task_options *o);
 
-	int (*client_new)(struct loop *loop, const struct task_options *o, struct task_client **ret, struct err *e);
+	int (*client_new)(struct loop *loop, const struct task_options *o, struct task_client **ret,
+			  struct err *e);
 	void (*client_free)(struct task_client *c);
 	/* The id of a call that brings none; NULL: 128 random bits in hex. */
 	void (*make_id)(const struct task_call *call, char out[TASK_ID_MAX]);
@@ -149,10 +160,11 @@ struct task_backend {
 	void (*check)(struct task_client *c, const struct task_probe *probe, task_check_fn fn, void *arg);
 };
 
-struct task_later; /* an answer that needs nobody else, on its way to its callback */
+struct task_later;   /* an answer that needs nobody else, on its way to its callback */
 struct task_derived; /* a check that is answered by health */
 
-/* Every task_client starts with this, so that the functions below find their verbs. Set by task_client_init. */
+/* Every task_client starts with this, so that the functions below find their verbs. Set by
+ * task_client_init. */
 struct task_client {
 	const struct task_backend *backend;
 	struct loop *loop;
@@ -163,19 +175,22 @@ struct task_client {
 /* For backends: to be called by client_new. */
 void task_client_init(struct task_client *c, const struct task_backend *backend, struct loop *loop);
 /* For backends: tells this outcome of a submission in a later round of the loop. The sentence is copied. */
-void task_submit_later(struct task_client *c, enum task_submit_status status, struct span task_id, const struct err *why,
-		       task_submit_fn fn, void *arg);
+void task_submit_later(struct task_client *c, enum task_submit_status status, struct span task_id,
+		       const struct err *why, task_submit_fn fn, void *arg);
 
-/* Of checked and started options, which outlive it. Connects when it must: a backend that is down is no error. */
+/* Of checked and started options, which outlive it. Connects when it must: a backend that is down is no
+ * error. */
 int task_client_new(const struct task_options *o, struct loop *loop, struct task_client **ret, struct err *e);
 /* Checks max_input (→ TASK_INPUT_TOO_LARGE) and makes the id, then the backend's submit. */
 void task_submit(struct task_client *c, const struct task_call *call, task_submit_fn fn, void *arg);
-struct task_wait *task_wait(struct task_client *c, struct span task_id, task_result_fn fn, void *arg); /* NULL: no memory */
+/* NULL: no memory */
+struct task_wait *task_wait(struct task_client *c, struct span task_id, task_result_fn fn, void *arg);
 void task_wait_cancel(struct task_wait *w, struct task_client *c);
 void task_get(struct task_client *c, struct span task_id, task_result_fn fn, void *arg);
 void task_cancel(struct task_client *c, struct span task_id, task_done_fn fn, void *arg);
 void task_health(struct task_client *c, task_health_fn fn, void *arg);
 void task_check(struct task_client *c, const struct task_probe *probe, task_check_fn fn, void *arg);
-struct task_client *task_client_free(struct task_client *c); /* open operations are dropped without their callbacks */
+/* open operations are dropped without their callbacks */
+struct task_client *task_client_free(struct task_client *c);
 
 #endif

@@ -1,8 +1,10 @@
 /*
- * A backend as configured: settings by name, checked before anything is connected, then shared by the clients of all loops.
+ * A backend as configured: settings by name, checked before anything is connected, then shared by the clients
+ * of all loops.
  *
- * Why:       a program fills every backend in the same way and knows none of them: which settings there are, which of them are paths, and
- *            which variables of the environment stand for them is part of the backend's row.
+ * Why:       a program fills every backend in the same way and knows none of them: which settings there are,
+ *            which of them are paths, and which variables of the environment stand for them is part of the
+ *            backend's row.
  * Order:     new, set, check, start, then clients; free when they are gone.
  * Ownership: the options copy what they need of settings and setup.
  * Threads:   one thread until start; then read-only, and any.
@@ -28,8 +30,10 @@ struct task_options {
 struct task_setting {
 	const char *key;
 	bool path; /* of a file or folder: relative to the file that says it, not to the working folder */
-	const char *variables[TASK_SETTING_VARIABLES]; /* in use for it; the first that is set wins over a file */
-	/* Reads the text; the last of several counts. -EINVAL (or -errno of a file) with what was expected. */
+	/* in use for it; the first that is set wins over a file */
+	const char *variables[TASK_SETTING_VARIABLES];
+	/* Reads the text; the last of several counts. -EINVAL (or -errno of a file) with what was
+	 * expected. */
 	int (*set)(void *field, struct span value, struct err *e);
 	size_t offset; /* of the field in the backend's options; 0: all of them */
 };
@@ -41,13 +45,15 @@ struct task_backend_setup {
 	bool only_looking;			    /* nothing is made that is not there */
 	const struct task_probe *calls;		    /* what it will be asked to run */
 	size_t n_calls;
-	struct buf *problems; /* where mistakes in files that settings name go, a line each with its place; NULL: the first is in `e` */
+	/* where mistakes in files that settings name go, a line each with its place; NULL: the first is in
+	 * `e` */
+	struct buf *problems;
 };
 
 int task_options_new(const struct task_backend *backend, struct task_options **ret, struct err *e);
 int task_options_set(struct task_options *o, struct span key, struct span value, struct err *e);
-/* Once after all settings: fills in defaults, says what is missing or does not go together. Connects to nothing. An error without a sentence has been
- * told to setup->problems. */
+/* Once after all settings: fills in defaults, says what is missing or does not go together. Connects to
+ * nothing. An error without a sentence has been told to setup->problems. */
 int task_options_check(struct task_options *o, const struct task_backend_setup *setup, struct err *e);
 /* Begins what all clients share. A backend that is down is no error. */
 int task_options_start(struct task_options *o, struct err *e);
@@ -56,11 +62,13 @@ struct task_options *task_options_free(struct task_options *o); /* NULL is fine;
 /* NULL when the backend has no such setting. */
 const struct task_setting *task_setting_find(const struct task_backend *backend, struct span key);
 
-/* For options_check, after a file that a setting names could not be read: all its mistakes (lines) to setup->problems, with e->text left
- * empty; or the first of them to `e`. Returns `code`. */
-int task_setup_mistakes(const struct task_backend_setup *setup, int code, const char *setting, struct span lines, struct err *e);
+/* For options_check, after a file that a setting names could not be read: all its mistakes (lines) to
+ * setup->problems, with e->text left empty; or the first of them to `e`. Returns `code`. */
+int task_setup_mistakes(const struct task_backend_setup *setup, int code, const char *setting,
+			struct span lines, struct err *e);
 
-/* For the functions of rows: durations (ms, an unsigned field) and sizes (bytes, a size_t), written as everywhere. */
+/* For the functions of rows: durations (ms, an unsigned field) and sizes (bytes, a size_t), written as
+ * everywhere. */
 int task_setting_duration(void *field, struct span value, unsigned min_ms, unsigned max_ms, struct err *e);
 int task_setting_size(void *field, struct span value, size_t max, struct err *e);
 

@@ -1,4 +1,5 @@
-/* Configuration: any text is either refused with a sentence or gives a configuration that can be used and freed. */
+/* Configuration: any text is either refused with a sentence or gives a configuration that can be used and
+ * freed. */
 #include <assert.h>
 #include <stdint.h>
 
@@ -35,7 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct config *c = NULL;
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(8 << 20);
-	int code = config_parse("fuzz/c.yml", (struct span){(const char *)data, size}, no_environment, &problems, &c);
+	int code = config_parse("fuzz/c.yml", (struct span){(const char *)data, size}, no_environment,
+				&problems, &c);
 	assert((code == 0) == (c != NULL));
 	assert(code == 0 || problems.len > 0);
 	if (c)

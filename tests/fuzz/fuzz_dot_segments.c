@@ -1,4 +1,5 @@
-/* Dot segments: a path that passes leads above its root for none of many simple readers, written without the code under test. */
+/* Dot segments: a path that passes leads above its root for none of many simple readers, written without
+ * the code under test. */
 #include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -17,7 +18,8 @@ static size_t decoded(char *text, size_t n, bool keeps_slash)
 {
 	size_t out = 0;
 	for (size_t i = 0; i < n; i++) {
-		int high = text[i] == '%' && i + 2 < n ? value_of(text[i + 1]) : -1, low = high < 0 ? -1 : value_of(text[i + 2]);
+		int high = text[i] == '%' && i + 2 < n ? value_of(text[i + 1]) : -1,
+		    low = high < 0 ? -1 : value_of(text[i + 2]);
 		char c = low < 0 ? text[i] : (char)(high * 16 + low);
 		if (low >= 0 && keeps_slash && (c == '/' || c == '\\'))
 			low = -1, c = text[i];

@@ -1,5 +1,6 @@
-/* JSON spans: the scanner, the pointers and the iterators must agree, documents must take all that is valid, and text must
- * survive quoting. The input's first line, when there is more than one, is a pointer into the rest. */
+/* JSON spans: the scanner, the pointers and the iterators must agree, documents must take all that is valid,
+ * and text must survive quoting. The input's first line, when there is more than one, is a pointer into
+ * the rest. */
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -62,7 +63,9 @@ static void check_valid(struct span text, struct span pointer)
 
 static void check_text(struct span text)
 {
-	CLEANUP(buf_releasep) struct buf quoted = BUF_INIT(16u << 20), back = BUF_INIT(16u << 20), twice = BUF_INIT(16u << 20);
+	CLEANUP(buf_releasep) struct buf quoted = BUF_INIT(16u << 20);
+	CLEANUP(buf_releasep) struct buf back = BUF_INIT(16u << 20);
+	CLEANUP(buf_releasep) struct buf twice = BUF_INIT(16u << 20);
 	check(json_quote(&quoted, text) == 0);
 	check(json_validate(buf_span(&quoted), NULL) == 0);
 	check(json_unescape(buf_span(&quoted), &back) == 0);

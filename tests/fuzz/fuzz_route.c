@@ -1,4 +1,5 @@
-/* Routes: a target from outside is matched and decoded without a step beyond it. First line: template; then target. */
+/* Routes: a target from outside is matched and decoded without a step beyond it. First line: template;
+ * then target. */
 #include <assert.h>
 #include <stdint.h>
 
@@ -20,7 +21,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (route_table_new(&op, 1, &table, NULL) == 0 && route_match(table, SPAN_LIT("GET"), target, &m))
 		for (size_t i = 0; i < m.n_parameters; i++) {
 			struct span value = m.parameters[i].value;
-			assert(value.len && value.ptr >= target.ptr && value.ptr + value.len <= target.ptr + target.len);
+			assert(value.len && value.ptr >= target.ptr &&
+			       value.ptr + value.len <= target.ptr + target.len);
 			assert(!memchr(value.ptr, '/', value.len));
 			buf_clear(&out);
 			route_parameter(&m, m.parameters[i].name, &out);

@@ -1,4 +1,5 @@
-/* Templates: whatever compiles renders valid JSON within the limit, on any valid or missing body. The input is YAML, and, behind
+/* Templates: whatever compiles renders valid JSON within the limit, on any valid or missing body. The input
+ *            is YAML, and, behind
  * a line "---8<---", JSON that serves as body and as result. */
 #include <errno.h>
 #include <stdint.h>
@@ -40,7 +41,8 @@ static void render_template(const struct yaml_node *root, const struct template_
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(OUT_MAX);
 	r = template_render(t, s, &out);
 	check(r == 0 || r == -EFBIG);
-	/* A literal of the template may nest deeper than the body did: the depth limit of JSON is no mistake here. */
+	/* A literal of the template may nest deeper than the body did: the depth limit of JSON is no
+	 * mistake here. */
 	struct err why = {""};
 	check(r < 0 || json_validate(buf_span(&out), &why) == 0 || strstr(why.text, "nested too deeply"));
 	template_free(t);
@@ -71,7 +73,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (json_validate(json, NULL) < 0)
 		json = SPAN_NONE;
-	struct template_source s = {.arg = &yaml, .header = get_header, .query = get_decoded, .path = get_decoded};
+	struct template_source s = {
+		.arg = &yaml, .header = get_header, .query = get_decoded, .path = get_decoded};
 	s.body = s.result = json;
 	s.user = s.task_error = s.error_detail = json;
 	s.error_status = 502;

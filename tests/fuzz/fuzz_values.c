@@ -1,4 +1,5 @@
-/* A constraint of any type and operator against any value: the first byte chooses, a zero byte parts the two texts. */
+/* A constraint of any type and operator against any value: the first byte chooses, a zero byte parts the
+ * two texts. */
 #include <stdint.h>
 
 #include "flags/constraint.h"
@@ -15,7 +16,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const char *zero = memchr(rest, '\0', size - 2);
 	struct span value = {rest, zero ? (size_t)(zero - rest) : size - 2};
 	struct span v = zero ? (struct span){zero + 1, size - 3 - value.len} : value;
-	if (constraint_compile(&a, data[0] % (CONSTRAINT_OTHER + 1), data[1] % (OP_OTHER + 1), SPAN_LIT("p"), value, &c) == 0)
+	if (constraint_compile(&a, data[0] % (CONSTRAINT_OTHER + 1), data[1] % (OP_OTHER + 1), SPAN_LIT("p"),
+			       value, &c) == 0)
 		constraint_match(&c, v);
 	arena_release(&a);
 	return 0;

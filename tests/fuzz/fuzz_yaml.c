@@ -1,4 +1,5 @@
-/* YAML: no document, however twisted, may do more than be refused; what is accepted must convert to valid JSON. */
+/* YAML: no document, however twisted, may do more than be refused; what is accepted must convert to valid
+ * JSON. */
 #include <assert.h>
 #include <stdint.h>
 
@@ -13,7 +14,8 @@ static void check_node(const struct yaml_node *n, size_t size)
 	assert(n->kind != YAML_SCALAR || n->text.ptr[n->text.len] == '\0');
 	for (const struct yaml_node *i = n->first; i; i = i->next, count++) {
 		assert((n->kind == YAML_MAPPING) == (i->key != NULL));
-		/* Children of aliases are shared: following them all would expand what the limit only counts. */
+		/* Children of aliases are shared: following them all would expand what the limit only
+		 * counts. */
 		if (count < 16)
 			check_node(i, size);
 	}

@@ -1,6 +1,6 @@
 /*
- * Runs a fuzz target on the files of the folders given, without libFuzzer, so that every compiler's test run covers what
- * fuzzing once found. An empty or missing folder is no error; the count is printed.
+ * Runs a fuzz target on the files of the folders given, without libFuzzer, so that every compiler's test run
+ * covers what fuzzing once found. An empty or missing folder is no error; the count is printed.
  */
 #include <dirent.h>
 #include <stdint.h>

@@ -1,5 +1,6 @@
 /*
- * A client of the celery backend on a loop, a real Redis of the test's own, and a second connection to play the worker with.
+ * A client of the celery backend on a loop, a real Redis of the test's own, and a second connection to play
+ * the worker with.
  */
 #ifndef SUPPORT_CELERY_WORLD_H
 #define SUPPORT_CELERY_WORLD_H
@@ -22,7 +23,8 @@ struct celery_world {
 void celery_world_start(struct celery_world *w);
 void celery_world_stop(struct celery_world *w);
 void celery_world_set(struct celery_world *w, const char *key, const char *value);
-/* To be called by each callback; celery_world_wait returns after that many of them, and fails the test after 20 s. */
+/* To be called by each callback; celery_world_wait returns after that many of them, and fails the test
+ * after 20 s. */
 void celery_world_happened(struct celery_world *w);
 void celery_world_wait(struct celery_world *w, unsigned events);
 /* Lets this much time pass on the loop, for what depends on the age of an answer. */

@@ -1,4 +1,5 @@
-/* A store of outcomes in a folder of the test's own: set-up and teardown of the tests that read and write one. */
+/* A store of outcomes in a folder of the test's own: set-up and teardown of the tests that read and write
+ * one. */
 #ifndef TESTS_OUTCOME_PLACE_H
 #define TESTS_OUTCOME_PLACE_H
 

@@ -2,10 +2,10 @@
  * Backend `parrot`: runs tasks in the router itself, at once, and remembers them as long as the router runs.
  *
  * Why:       shows all that a backend must have. This file is one, and its row stands in tests/meson.build.
- * Tasks:     give_back (its argument), give_size (its length), fail (with its argument), and the core tasks. Those that `silent` names
- *            never end.
- * Shape:     one memory of tasks for the clients of every loop. How a task ends is known when it is submitted; that it ended shows
- *            when its time has come.
+ * Tasks:     give_back (its argument), give_size (its length), fail (with its argument), and the core tasks.
+ *            Those that `silent` names never end.
+ * Shape:     one memory of tasks for the clients of every loop. How a task ends is known when it is
+ *            submitted; that it ended shows when its time has come.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -45,7 +45,7 @@ struct parrot_options {
 
 extern const struct task_backend parrot_backend; /* the table's, see src/tasks/backends.c */
 
-/* --- settings ---------------------------------------------------------------------------------------------------------- */
+/* --- settings ------------------------------------------------------------------------------------------- */
 
 static int set_delay(void *field, struct span value, struct err *e)
 {
@@ -59,7 +59,10 @@ static int set_delay(void *field, struct span value, struct err *e)
 }
 
 static const struct task_setting settings[] = {
-	{.key = "delay", .set = set_delay, .offset = offsetof(struct parrot_options, delay_ms), .variables = {"PARROT_DELAY"}},
+	{.key = "delay",
+	 .set = set_delay,
+	 .offset = offsetof(struct parrot_options, delay_ms),
+	 .variables = {"PARROT_DELAY"}},
 	{.key = "silent", .set = task_setting_text, .offset = offsetof(struct parrot_options, silent)},
 	{.key = NULL},
 };
@@ -94,7 +97,7 @@ static void options_release(struct task_options *base)
 	free(o->silent);
 }
 
-/* --- tasks ------------------------------------------------------------------------------------------------------------- */
+/* --- tasks ---------------------------------------------------------------------------------------------- */
 
 static int run_give_back(const struct builtin_call *call, struct buf *out, struct err *e)
 {
@@ -121,8 +124,7 @@ static const struct builtin *find(struct span name)
 	static const struct builtin own[] = {
 		{"give_back", {{"value", BUILTIN_ANY, NULL}}, 1, run_give_back},
 		{"give_size", {{"text", BUILTIN_STRING, NULL}}, 1, run_give_size},
-		{"fail", {{"message", BUILTIN_STRING, NULL}}, 1, run_fail},
-	};
+		{"fail", {{"message", BUILTIN_STRING, NULL}}, 1, run_fail}};
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
 		if (span_is(name, own[i].name))
 			return &own[i];
@@ -178,9 +180,9 @@ static int look(struct parrot_memory *m, struct span id, struct task_result *ret
 		bool ended = t->ends_us <= clock_wall_us();
 		*ret = (struct task_result){.task_id = span_of(t->id),
 					    .task_name = span_of(t->name),
-					    .status = !ended				? TASK_RUNNING
-						      : t->failed || t->cancelled	? TASK_FAILED
-											: TASK_COMPLETED,
+					    .status = !ended			  ? TASK_RUNNING
+						      : t->failed || t->cancelled ? TASK_FAILED
+										  : TASK_COMPLETED,
 					    .cancelled = t->cancelled,
 					    .submitted_us = t->submitted_us,
 					    .started_us = t->submitted_us,
@@ -196,7 +198,7 @@ static int look(struct parrot_memory *m, struct span id, struct task_result *ret
 	return t ? 0 : TASK_E_NOT_FOUND;
 }
 
-/* --- client ------------------------------------------------------------------------------------------------------------ */
+/* --- client --------------------------------------------------------------------------------------------- */
 
 struct parrot_client {
 	struct task_client base;
@@ -258,7 +260,8 @@ static struct asked *ask(struct task_client *base, struct span id, void (*answer
 	return a;
 }
 
-static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret, struct err *e)
+static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret,
+		      struct err *e)
 {
 	struct parrot_client *c = calloc(1, sizeof(*c));
 	if (!c)
@@ -294,7 +297,8 @@ static struct parrot_task *task_new(const struct parrot_options *o, const struct
 	return t;
 }
 
-static void client_submit(struct task_client *base, const struct task_call *call, task_submit_fn fn, void *arg)
+static void client_submit(struct task_client *base, const struct task_call *call, task_submit_fn fn,
+			  void *arg)
 {
 	const struct parrot_options *o = ((struct parrot_client *)base)->options;
 	struct parrot_memory *m = o->memory;
@@ -400,7 +404,8 @@ static void answer_check(struct asked *a)
 	copy.fn.check(copy.arg, &copy.check);
 }
 
-static void client_check(struct task_client *base, const struct task_probe *probe, task_check_fn fn, void *arg)
+static void client_check(struct task_client *base, const struct task_probe *probe, task_check_fn fn,
+			 void *arg)
 {
 	struct task_check c = {.reachable = true, .known = TASK_ANSWER_YES, .worker = TASK_ANSWER_YES};
 	struct parrot_client *client = (struct parrot_client *)base;

@@ -1,5 +1,6 @@
 /*
- * Raw cases: requests that two HTTP implementations would read differently (request smuggling), and near misses that must
+ * Raw cases: requests that two HTTP implementations would read differently (request smuggling), and near
+ *            misses that must
  * be served. Bytes as they go over the wire.
  *
  * Source: docs/protocols/http.md (what the library lets through), RFC 9112 §2.2, §3, §5, §6, §11.2.
@@ -16,7 +17,9 @@ struct raw_case {
 	int status; /* of the only answer; 200: served */
 };
 
+/* clang-format off */
 #define RAW_CASE(n, b, s) {(n), (b), sizeof(b) - 1, (s)}
+/* clang-format on */
 #define RAW_HOST "Host: a\r\n"
 
 static const struct raw_case raw_cases[] = {
@@ -27,7 +30,8 @@ static const struct raw_case raw_cases[] = {
 	RAW_CASE("high bytes in the target", "GET /now?\xc3\xa9\xff HTTP/1.1\r\n" RAW_HOST "\r\n", 200),
 	RAW_CASE("obs-text in a value", "GET /now HTTP/1.1\r\n" RAW_HOST "X-A: \xe9\xff\r\n\r\n", 200),
 	RAW_CASE("tab in a value", "GET /now HTTP/1.1\r\n" RAW_HOST "X-A: a\tb\r\n\r\n", 200),
-	RAW_CASE("unusual token in a name", "GET /now HTTP/1.1\r\n" RAW_HOST "x!#$%&'*+-.^_`|~9: 1\r\n\r\n", 200),
+	RAW_CASE("unusual token in a name", "GET /now HTTP/1.1\r\n" RAW_HOST "x!#$%&'*+-.^_`|~9: 1\r\n\r\n",
+		 200),
 	RAW_CASE("length zero", "POST /now HTTP/1.1\r\n" RAW_HOST "Content-Length: 0\r\n\r\n", 200),
 	RAW_CASE("chunked in capitals",
 		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: CHUNKED\r\n\r\n0\r\n\r\n", 200),
@@ -37,51 +41,67 @@ static const struct raw_case raw_cases[] = {
 		 200),
 	/* framing */
 	RAW_CASE("length and chunked",
-		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		 "POST /sink HTTP/1.1\r\n" RAW_HOST
+		 "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		 400),
 	RAW_CASE("chunked and length",
-		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
+		 "POST /sink HTTP/1.1\r\n" RAW_HOST
+		 "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
 		 400),
 	RAW_CASE("two lengths",
-		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde", 400),
+		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
+		 400),
 	RAW_CASE("two equal lengths",
-		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Content-Length: 4\r\ncontent-length: 4\r\n\r\nabcd", 400),
-	RAW_CASE("list of lengths", "POST /sink HTTP/1.1\r\n" RAW_HOST "Content-Length: 4, 4\r\n\r\nabcd", 400),
+		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Content-Length: 4\r\ncontent-length: 4\r\n\r\nabcd",
+		 400),
+	RAW_CASE("list of lengths", "POST /sink HTTP/1.1\r\n" RAW_HOST "Content-Length: 4, 4\r\n\r\nabcd",
+		 400),
 	RAW_CASE("signed length", "POST /sink HTTP/1.1\r\n" RAW_HOST "Content-Length: +4\r\n\r\nabcd", 400),
 	RAW_CASE("negative length", "POST /sink HTTP/1.1\r\n" RAW_HOST "Content-Length: -4\r\n\r\nabcd", 400),
-	RAW_CASE("hexadecimal length", "POST /sink HTTP/1.1\r\n" RAW_HOST "Content-Length: 0x4\r\n\r\nabcd", 400),
+	RAW_CASE("hexadecimal length", "POST /sink HTTP/1.1\r\n" RAW_HOST "Content-Length: 0x4\r\n\r\nabcd",
+		 400),
 	RAW_CASE("empty length", "POST /sink HTTP/1.1\r\n" RAW_HOST "Content-Length:\r\n\r\nabcd", 400),
-	RAW_CASE("length with a blank behind", "POST /sink HTTP/1.1\r\n" RAW_HOST "Content-Length: 4 \r\n\r\nabcd", 400),
+	RAW_CASE("length with a blank behind",
+		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Content-Length: 4 \r\n\r\nabcd", 400),
 	RAW_CASE("length above 64 bits",
 		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Content-Length: 18446744073709551620\r\n\r\nabcd", 413),
 	RAW_CASE("length above 63 bits",
 		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Content-Length: 9223372036854775809\r\n\r\nabcd", 400),
 	RAW_CASE("coding x", "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: x\r\n\r\n0\r\n\r\n", 400),
-	RAW_CASE("coding xchunked", "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+	RAW_CASE("coding xchunked",
+		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
 	RAW_CASE("coding gzip, chunked",
 		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
 	RAW_CASE("coding chunked, identity",
-		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
+		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+		 400),
 	RAW_CASE("chunked with a blank behind",
 		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: chunked \r\n\r\n0\r\n\r\n", 400),
-	RAW_CASE("chunked quoted", "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n", 400),
+	RAW_CASE("chunked quoted",
+		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n", 400),
 	RAW_CASE("two codings",
-		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		 "POST /sink HTTP/1.1\r\n" RAW_HOST
+		 "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		 400),
-	RAW_CASE("empty coding", "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding:\r\n\r\n0\r\n\r\n", 400),
+	RAW_CASE("empty coding", "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding:\r\n\r\n0\r\n\r\n",
+		 400),
 	RAW_CASE("chunked after a vertical tab",
 		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: \vchunked\r\n\r\n0\r\n\r\n", 400),
-	RAW_CASE("chunked in 1.0", "POST /sink HTTP/1.0\r\n" RAW_HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+	RAW_CASE("chunked in 1.0",
+		 "POST /sink HTTP/1.0\r\n" RAW_HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
 	RAW_CASE("chunked hidden by a fold",
 		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", 400),
 	RAW_CASE("blank before the colon of a coding",
 		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
 	RAW_CASE("chunk size with a sign",
-		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n\r\n", 400),
+		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n\r\n",
+		 400),
 	RAW_CASE("chunk size in 0x",
-		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n", 400),
+		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n",
+		 400),
 	RAW_CASE("chunk longer than said",
-		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n0\r\n\r\n", 400),
+		 "POST /sink HTTP/1.1\r\n" RAW_HOST "Transfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n0\r\n\r\n",
+		 400),
 	/* 0.9.75 serves extensions of chunks, 1.x refuses them when strict: not a case. */
 	/* fields */
 	RAW_CASE("no Host in 1.1", "GET /now HTTP/1.1\r\n\r\n", 400),
@@ -125,8 +145,8 @@ static const struct raw_case raw_cases[] = {
 	RAW_CASE("asterisk without OPTIONS", "GET * HTTP/1.1\r\n" RAW_HOST "\r\n", 400),
 	RAW_CASE("method that is no token", "G@T /now HTTP/1.1\r\n" RAW_HOST "\r\n", 400),
 	RAW_CASE("CONNECT", "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 501),
-	RAW_CASE("websocket", "GET /now HTTP/1.1\r\n" RAW_HOST "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 501),
-};
+	RAW_CASE("websocket",
+		 "GET /now HTTP/1.1\r\n" RAW_HOST "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 501)};
 
 #define RAW_CASES (sizeof(raw_cases) / sizeof(raw_cases[0]))
 

@@ -34,7 +34,8 @@ void redis_server_say(const struct redis_server *s, const char *line)
 {
 	char answer[64];
 	int fd;
-	if (!reach(s, &fd) || dprintf(fd, "%s\r\n", line) < 0 || read(fd, answer, sizeof(answer)) <= 0 || answer[0] == '-')
+	if (!reach(s, &fd) || dprintf(fd, "%s\r\n", line) < 0 || read(fd, answer, sizeof(answer)) <= 0 ||
+	    answer[0] == '-')
 		abort();
 	close(fd);
 }
@@ -47,8 +48,9 @@ static bool launch(struct redis_server *s)
 		int null = open("/dev/null", O_RDWR);
 		dup2(null, 1);
 		dup2(null, 2);
-		execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", s->socket, "--save", "", "--appendonly", "no",
-		       "--dir", s->folder, s->password ? "--requirepass" : (char *)NULL, s->password, (char *)NULL);
+		execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", s->socket, "--save", "",
+		       "--appendonly", "no", "--dir", s->folder, s->password ? "--requirepass" : (char *)NULL,
+		       s->password, (char *)NULL);
 		_exit(127);
 	}
 	/* Its socket appears when it listens; there is no event to wait for before. */
@@ -68,7 +70,8 @@ bool redis_server_start(struct redis_server *s, const char *password)
 	*s = (struct redis_server){.password = password};
 	scratch_make(s->folder);
 	if (snprintf(s->socket, sizeof(s->socket), "%s/redis.sock", s->folder) >= (int)sizeof(s->socket)) {
-		fprintf(stderr, "%s is too long for a socket's path: name a shorter folder in TMPDIR\n", s->folder);
+		fprintf(stderr, "%s is too long for a socket's path: name a shorter folder in TMPDIR\n",
+			s->folder);
 		abort();
 	}
 	snprintf(s->url, sizeof(s->url), "redis+socket://%s", s->socket);
@@ -97,7 +100,7 @@ void redis_server_stop(struct redis_server *s)
 	scratch_remove(s->folder);
 }
 
-/* --- the scripted one ------------------------------------------------------------------------------------------------ */
+/* --- the scripted one ----------------------------------------------------------------------------------- */
 
 #define GREETING (sizeof("*1\r\n$4\r\nPING\r\n") - 1) /* its length */
 

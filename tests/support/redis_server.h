@@ -14,18 +14,19 @@
 
 struct redis_server {
 	char folder[SCRATCH_MAX], socket[108], url[128]; /* 108: as sun_path */
-	const char *password; /* NULL: none */
+	const char *password;				 /* NULL: none */
 	pid_t pid;
 };
 /* false when there is no redis-server on this machine. */
 bool redis_server_start(struct redis_server *s, const char *password);
 void redis_server_restart(struct redis_server *s);
-void redis_server_say(const struct redis_server *s, const char *line); /* an inline command, answered when it returns */
+/* an inline command, answered when it returns */
+void redis_server_say(const struct redis_server *s, const char *line);
 void redis_server_kill(struct redis_server *s);
 void redis_server_stop(struct redis_server *s);
 
-/* Accepts one connection after another on a TCP port of its own, answers each PING with PONG, and then, once `trigger` bytes of
- * anything else have come, does as told. */
+/* Accepts one connection after another on a TCP port of its own, answers each PING with PONG, and then, once
+ * `trigger` bytes of anything else have come, does as told. */
 enum fake_does { FAKE_CLOSES, FAKE_SAYS_NOTHING, FAKE_SAYS };
 struct fake_redis {
 	int listener, stop[2];

@@ -1,5 +1,5 @@
-/* A folder of a test's own. It stands in $TMPDIR, else where the test runs: in the build folder, so that a run of the tests
- * leaves nothing anywhere else. */
+/* A folder of a test's own. It stands in $TMPDIR, else where the test runs: in the build folder, so that a
+ * run of the tests leaves nothing anywhere else. */
 #ifndef TESTS_SCRATCH_H
 #define TESTS_SCRATCH_H
 

@@ -163,8 +163,8 @@ static void bodyless(struct call *c)
 
 static bool streams(const struct call *c)
 {
-	return is(c, "/stream") || is(c, "/chunks") || is(c, "/gated") || is(c, "/cut") || is(c, "/cutchunks") ||
-	       is(c, "/short");
+	return is(c, "/stream") || is(c, "/chunks") || is(c, "/gated") || is(c, "/cut") ||
+	       is(c, "/cutchunks") || is(c, "/short");
 }
 
 static void on_deferred(struct loop_work *work)
@@ -305,7 +305,7 @@ static void on_refused(void *arg, int status, const char *why)
 	count(s, &s->refused);
 }
 
-/* --- the thread ----------------------------------------------------------------------------------------------------- */
+/* --- the thread ----------------------------------------------------------------------------------------- */
 
 static void *run(void *arg)
 {
@@ -348,7 +348,8 @@ const struct listener_options served_usual = {
 
 struct listener_handler served_handler(struct served *s)
 {
-	return (struct listener_handler){s, on_head, on_body, on_body_end, on_client_gone, on_finished, on_refused};
+	return (struct listener_handler){s,	      on_head,	 on_body, on_body_end, on_client_gone,
+					 on_finished, on_refused};
 }
 
 struct served *serve(const struct listener_options *o)
@@ -398,14 +399,14 @@ void served_read_held(struct served *s)
 	exchange_read_body(s->held->x);
 }
 
-/* --- ending --------------------------------------------------------------------------------------------------------- */
+/* --- ending --------------------------------------------------------------------------------------------- */
 
 void served_quiesce(struct served *s)
 {
 	listener_quiesce(s->listener, false);
 }
 
-/* --- clients ------------------------------------------------------------------------------------------------------ */
+/* --- clients -------------------------------------------------------------------------------------------- */
 
 int ask(struct served *s, const char *request)
 {
@@ -428,7 +429,7 @@ const char *body_of(const char *answer)
 	return p ? p + 4 : "";
 }
 
-/* --- what is refused ------------------------------------------------------------------------------------------------ */
+/* --- what is refused ------------------------------------------------------------------------------------ */
 
 int status_of(const char *answer)
 {

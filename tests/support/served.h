@@ -1,5 +1,6 @@
 /*
- * Served: a listener in a thread with a loop, and a handler that does what the target says; for tests of the listener.
+ * Served: a listener in a thread with a loop, and a handler that does what the target says; for tests of the
+ * listener.
  *
  * The handler of the tests does what the target's path says:
  *   /now      answers in head, without looking at the body
@@ -18,7 +19,8 @@
  *   /s204 /s304 /head204 …   see bodyless()
  *   /abort    aborts one round later
  *   /bighead  an answer with a field of ?n bytes
- * Threads: counters are changed on the listener's thread; tests read them by served_get and wait by served_wait.
+ * Threads: counters are changed on the listener's thread; tests read them by served_get and wait by
+ * served_wait.
  */
 #ifndef TESTS_SERVED_H
 #define TESTS_SERVED_H
@@ -47,12 +49,11 @@ struct served {
 	struct call *held;    /* the last of /hold */
 	unsigned dry;	      /* pulls that had nothing */
 	uint64_t pulled;
-	char seen[65536];     /* the last head as the handler saw it */
+	char seen[65536]; /* the last head as the handler saw it */
 	struct loop_work posted;
 	void (*todo)(struct served *s);
 	bool todo_done;
 };
-
 
 extern const struct listener_options served_usual;
 
@@ -78,7 +79,7 @@ struct listener_handler served_handler(struct served *s);
 /* Clients. */
 int ask(struct served *s, const char *request);
 int ask_with_body(struct served *s, const char *path, size_t n); /* sends the head only */
-void expect_answer(int fd, int status, const char *body);	  /* body NULL: any */
+void expect_answer(int fd, int status, const char *body);	 /* body NULL: any */
 const char *body_of(const char *answer);
 int status_of(const char *answer);
 size_t answers_in(const char *bytes);

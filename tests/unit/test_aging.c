@@ -17,7 +17,8 @@ static void time_passes_as_the_wall_clock_says(void **state)
 	struct aging a;
 	aging_begin_at(&a, "test", NOW - SECOND, NOW, 5 * SECOND);
 	assert_int_equal(aging_now_at(&a, NOW + SECOND, 6 * SECOND), NOW + SECOND);
-	assert_int_equal(aging_now_at(&a, NOW + 3 * DAY + SECOND, 3 * DAY + 6 * SECOND), NOW + 3 * DAY + SECOND);
+	assert_int_equal(aging_now_at(&a, NOW + 3 * DAY + SECOND, 3 * DAY + 6 * SECOND),
+			 NOW + 3 * DAY + SECOND);
 	assert_true(aging_settled(&a));
 }
 

@@ -1,4 +1,5 @@
-/* asked: which properties the segments of a flag ask for, and a value that makes a difference, judged by the evaluation itself. */
+/* asked: which properties the segments of a flag ask for, and a value that makes a difference, judged by
+ * the evaluation itself. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,9 +10,11 @@
 #include "flags/asked.h"
 
 #define CONSTRAINT(type, operator, value) \
-	"flags: [{key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{segment: {key: s, value: true}}]}]\n" \
-	"segments: [{key: s, match_type: ALL_MATCH_TYPE, constraints: [{type: " type "_COMPARISON_TYPE, property: p, operator: " operator \
-	", value: '" value "'}]}]\n"
+	"flags: [{key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{segment: {key: s, value: " \
+	"true}}]}]\n" \
+	"segments: [{key: s, match_type: ALL_MATCH_TYPE, constraints: [{type: " type \
+	"_COMPARISON_TYPE, property: p, operator: " \
+	operator", value: '" value "'}]}]\n"
 
 static void note(void *arg, const struct flag_asked *asked)
 {
@@ -29,21 +32,32 @@ static bool answer(const struct flag_snapshot *s, const char *value)
 static void a_value_makes_the_difference(void **state)
 {
 	(void)state;
-	static const char *const texts[] = {
-		CONSTRAINT("STRING", "eq", "gold"),	  CONSTRAINT("STRING", "neq", "gold"),
-		CONSTRAINT("STRING", "empty", ""),	  CONSTRAINT("STRING", "notempty", ""),
-		CONSTRAINT("STRING", "prefix", "go"),	  CONSTRAINT("STRING", "suffix", "ld"),
-		CONSTRAINT("STRING", "contains", "ol"),	  CONSTRAINT("STRING", "notcontains", "ol"),
-		CONSTRAINT("STRING", "isoneof", "[\"gold\", \"silver\"]"), CONSTRAINT("STRING", "isnotoneof", "[\"gold\"]"),
-		CONSTRAINT("NUMBER", "eq", "7"),	  CONSTRAINT("NUMBER", "neq", "7"),
-		CONSTRAINT("NUMBER", "lt", "-3"),	  CONSTRAINT("NUMBER", "lte", "7"),
-		CONSTRAINT("NUMBER", "gt", "1e9"),	  CONSTRAINT("NUMBER", "gte", "7.5"),
-		CONSTRAINT("NUMBER", "present", ""),	  CONSTRAINT("NUMBER", "notpresent", ""),
-		CONSTRAINT("NUMBER", "isoneof", "[3, 4]"), CONSTRAINT("NUMBER", "isnotoneof", "[3, 4]"),
-		CONSTRAINT("BOOLEAN", "true", ""),	  CONSTRAINT("BOOLEAN", "false", ""),
-		CONSTRAINT("DATETIME", "eq", "2026-01-31"), CONSTRAINT("DATETIME", "neq", "2026-01-31T08:00:00Z"),
-		CONSTRAINT("DATETIME", "lt", "2026-01-31"), CONSTRAINT("DATETIME", "gt", "2026-01-31"),
-	};
+	static const char *const texts[] = {CONSTRAINT("STRING", "eq", "gold"),
+					    CONSTRAINT("STRING", "neq", "gold"),
+					    CONSTRAINT("STRING", "empty", ""),
+					    CONSTRAINT("STRING", "notempty", ""),
+					    CONSTRAINT("STRING", "prefix", "go"),
+					    CONSTRAINT("STRING", "suffix", "ld"),
+					    CONSTRAINT("STRING", "contains", "ol"),
+					    CONSTRAINT("STRING", "notcontains", "ol"),
+					    CONSTRAINT("STRING", "isoneof", "[\"gold\", \"silver\"]"),
+					    CONSTRAINT("STRING", "isnotoneof", "[\"gold\"]"),
+					    CONSTRAINT("NUMBER", "eq", "7"),
+					    CONSTRAINT("NUMBER", "neq", "7"),
+					    CONSTRAINT("NUMBER", "lt", "-3"),
+					    CONSTRAINT("NUMBER", "lte", "7"),
+					    CONSTRAINT("NUMBER", "gt", "1e9"),
+					    CONSTRAINT("NUMBER", "gte", "7.5"),
+					    CONSTRAINT("NUMBER", "present", ""),
+					    CONSTRAINT("NUMBER", "notpresent", ""),
+					    CONSTRAINT("NUMBER", "isoneof", "[3, 4]"),
+					    CONSTRAINT("NUMBER", "isnotoneof", "[3, 4]"),
+					    CONSTRAINT("BOOLEAN", "true", ""),
+					    CONSTRAINT("BOOLEAN", "false", ""),
+					    CONSTRAINT("DATETIME", "eq", "2026-01-31"),
+					    CONSTRAINT("DATETIME", "neq", "2026-01-31T08:00:00Z"),
+					    CONSTRAINT("DATETIME", "lt", "2026-01-31"),
+					    CONSTRAINT("DATETIME", "gt", "2026-01-31")};
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		struct flag_snapshot *s = NULL;
 		struct flag_asked asked = {.has_value = false};
@@ -71,12 +85,15 @@ static void every_constraint_of_every_rule_is_told(void **state)
 	(void)state;
 	static const char text[] =
 		"flags: [{key: f, type: VARIANT_FLAG_TYPE, enabled: true, variants: [{key: a}], rules: ["
-		"{segment: {keys: [one, two], operator: AND_SEGMENT_OPERATOR}, distributions: [{variant: a, rollout: 100}]},"
+		"{segment: {keys: [one, two], operator: AND_SEGMENT_OPERATOR}, distributions: [{variant: a, "
+		"rollout: 100}]},"
 		"{segment: everybody, distributions: []}]}]\n"
 		"segments: [{key: everybody, match_type: ALL_MATCH_TYPE},"
-		" {key: one, match_type: ALL_MATCH_TYPE, constraints: [{type: STRING_COMPARISON_TYPE, property: a, operator: eq, value: x},"
+		" {key: one, match_type: ALL_MATCH_TYPE, constraints: [{type: STRING_COMPARISON_TYPE, "
+		"property: a, operator: eq, value: x},"
 		" {type: ENTITY_ID_COMPARISON_TYPE, property: entity, operator: eq, value: x}]},"
-		" {key: two, match_type: ANY_MATCH_TYPE, constraints: [{type: STRING_COMPARISON_TYPE, property: b, operator: eq, value: x}]}]\n";
+		" {key: two, match_type: ANY_MATCH_TYPE, constraints: [{type: STRING_COMPARISON_TYPE, "
+		"property: b, operator: eq, value: x}]}]\n";
 	struct flag_snapshot *s = NULL;
 	struct err e = {""};
 	size_t n = 0;

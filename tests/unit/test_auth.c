@@ -19,7 +19,8 @@
 
 static char known[][CRYPTO_SHA256_HEX] = {HASH_SECRET, HASH_ABC};
 
-static enum auth_result check_values(enum auth_kind kind, const char *first, const char *second, struct auth_fingerprint *f)
+static enum auth_result check_values(enum auth_kind kind, const char *first, const char *second,
+				     struct auth_fingerprint *f)
 {
 	struct auth a = {.kind = kind, .hashes = known, .n_hashes = COUNT(known)};
 	struct http_field fields[] = {
@@ -88,8 +89,10 @@ static void answers_as_rfc_6750_says(void **state)
 	assert_int_equal(auth_status(AUTH_WRONG), 401);
 	assert_null(auth_challenge(AUTH_ACCEPTED).ptr);
 	assert_true(span_is(auth_challenge(AUTH_MISSING), "Bearer realm=\"migration-router\""));
-	assert_true(span_is(auth_challenge(AUTH_MALFORMED), "Bearer realm=\"migration-router\", error=\"invalid_request\""));
-	assert_true(span_is(auth_challenge(AUTH_WRONG), "Bearer realm=\"migration-router\", error=\"invalid_token\""));
+	assert_true(span_is(auth_challenge(AUTH_MALFORMED),
+			    "Bearer realm=\"migration-router\", error=\"invalid_request\""));
+	assert_true(span_is(auth_challenge(AUTH_WRONG),
+			    "Bearer realm=\"migration-router\", error=\"invalid_token\""));
 }
 
 static void owners_differ(void **state)
@@ -121,8 +124,10 @@ static void the_list_of_hashes(void **state)
 	(void)state;
 	char(*hashes)[CRYPTO_SHA256_HEX];
 	size_t n;
-	static const char text[] = "# callers\n\n  " HASH_NOTHING "  # nobody\r\n"
-				   "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD\n\t\n" HASH_SECRET "\n" HASH_ABC;
+	static const char text[] =
+		"# callers\n\n  " HASH_NOTHING "  # nobody\r\n"
+		"BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD\n\t\n" HASH_SECRET
+		"\n" HASH_ABC;
 	assert_int_equal(auth_parse_hashes("tokens", SPAN_LIT(text), &hashes, &n, NULL), 0);
 	assert_int_equal(n, 3);
 	assert_string_equal(hashes[0], HASH_SECRET);
@@ -141,7 +146,8 @@ static void the_list_of_hashes(void **state)
 	};
 	for (size_t i = 0; i < COUNT(bad); i++) {
 		struct err e;
-		assert_int_equal(auth_parse_hashes("tokens", span_of(bad[i].text), &hashes, &n, &e), -EBADMSG);
+		assert_int_equal(auth_parse_hashes("tokens", span_of(bad[i].text), &hashes, &n, &e),
+				 -EBADMSG);
 		assert_string_equal(e.text, bad[i].message);
 	}
 }

@@ -86,11 +86,17 @@ static void a_name_that_is_too_long_is_none(void **state)
 static void targets(void **state)
 {
 	(void)state;
-	static const char *const cases[][2] = {
-		{"/a", NULL},	       {"/http://b/", NULL},	{"*", NULL},	       {"http://b", "b"},
-		{"http://b/c", "b"},   {"HTTP://b:1?x=/", "b:1"}, {"http://u@b/", "u@b"}, {"http://b#/x", "b"},
-		{"http:///x", ""},     {"http://[::1]:1/", "[::1]:1"}, {"", NULL},
-	};
+	static const char *const cases[][2] = {{"/a", NULL},
+					       {"/http://b/", NULL},
+					       {"*", NULL},
+					       {"http://b", "b"},
+					       {"http://b/c", "b"},
+					       {"HTTP://b:1?x=/", "b:1"},
+					       {"http://u@b/", "u@b"},
+					       {"http://b#/x", "b"},
+					       {"http:///x", ""},
+					       {"http://[::1]:1/", "[::1]:1"},
+					       {"", NULL}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct span a = authority_of_target(span_of(cases[i][0]));
 		if ((a.ptr != NULL) != (cases[i][1] != NULL) || (a.ptr && !span_is(a, cases[i][1])))

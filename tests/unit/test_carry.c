@@ -21,19 +21,20 @@ static void lost_flags_are_carried(void **state)
 	static const struct {
 		const char *text, *old, *out;
 		size_t count;
-	} cases[] = {
-		{"{\"flags\": [{\"key\":\"a\"}]}", "{\"flags\":[{\"key\":\"b\",\"x\":1}]}",
-		 "{\"flags\": [{\"key\":\"a\"},{\"key\":\"b\",\"x\":1}]}", 1},
-		{"{\"flags\": [ ],\"d\":1}", "{\"flags\":[{\"key\":\"b\"},{\"key\":\"a\"},{\"key\":\"c\"}]}",
-		 "{\"flags\": [ {\"key\":\"a\"},{\"key\":\"b\"}],\"d\":1}", 2},
-		{"{\"flags\": [{\"key\":\"b\"}]}", "{\"flags\":[{\"key\":\"b\",\"x\":1}]}", "{\"flags\": [{\"key\":\"b\"}]}", 0},
-		{"{}", "{\"flags\":[{\"key\":\"a\"}]}", "{\"flags\":[{\"key\":\"a\"}]}", 1},
-		{"{\"flags\":[]}", NULL, "{\"flags\":[]}", 0},
-	};
+	} cases[] = {{"{\"flags\": [{\"key\":\"a\"}]}", "{\"flags\":[{\"key\":\"b\",\"x\":1}]}",
+		      "{\"flags\": [{\"key\":\"a\"},{\"key\":\"b\",\"x\":1}]}", 1},
+		     {"{\"flags\": [ ],\"d\":1}",
+		      "{\"flags\":[{\"key\":\"b\"},{\"key\":\"a\"},{\"key\":\"c\"}]}",
+		      "{\"flags\": [ {\"key\":\"a\"},{\"key\":\"b\"}],\"d\":1}", 2},
+		     {"{\"flags\": [{\"key\":\"b\"}]}", "{\"flags\":[{\"key\":\"b\",\"x\":1}]}",
+		      "{\"flags\": [{\"key\":\"b\"}]}", 0},
+		     {"{}", "{\"flags\":[{\"key\":\"a\"}]}", "{\"flags\":[{\"key\":\"a\"}]}", 1},
+		     {"{\"flags\":[]}", NULL, "{\"flags\":[]}", 0}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		CLEANUP(buf_releasep) struct buf out = BUF_INIT(4096);
 		struct flag_carried r;
-		assert_int_equal(carry_flags(span_of(cases[i].text), span_of(cases[i].old), used, 2, &out, &r), 0);
+		assert_int_equal(
+			carry_flags(span_of(cases[i].text), span_of(cases[i].old), used, 2, &out, &r), 0);
 		assert_string_equal(out.ptr, cases[i].out);
 		assert_int_equal(r.n, cases[i].count);
 	}
@@ -48,7 +49,7 @@ static void what_is_no_json_is_refused(void **state)
 	assert_int_equal(carry_flags(SPAN_LIT("{}"), SPAN_LIT("{"), NULL, 0, &out, &r), -EBADMSG);
 }
 
-/* --- printed and read again ---------------------------------------------------------------------------------------- */
+/* --- printed and read again ----------------------------------------------------------------------------- */
 
 #define ENTITIES 300
 #define CONTEXT_MAX 32
@@ -69,8 +70,8 @@ static void fulfil(void *arg, const struct flag_asked *asked)
 	p->n++;
 }
 
-static void assert_same_answer(const struct flag_snapshot *a, const struct flag_snapshot *b, const struct flag *f, const char *entity,
-			       const struct persona *p)
+static void assert_same_answer(const struct flag_snapshot *a, const struct flag_snapshot *b,
+			       const struct flag *f, const char *entity, const struct persona *p)
 {
 	struct flag_result x, y;
 	const struct flag *other = flag_find(b, span_of(flag_key(f)));
@@ -124,7 +125,8 @@ static void what_is_carried_answers_as_before(void **state)
 		if (r == 0)
 			r = flag_snapshot_parse_features(path, buf_span(&text), documents[i].rules, &a, &e);
 		if (r == 0 && flag_snapshot_print(a, &printed) == 0)
-			r = flag_snapshot_parse_json("printed", buf_span(&printed), documents[i].rules, &b, &e);
+			r = flag_snapshot_parse_json("printed", buf_span(&printed), documents[i].rules, &b,
+						     &e);
 		if (r < 0 || !b)
 			fail_msg("%s", e.text);
 		compare_answers(a, b);

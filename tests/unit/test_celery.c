@@ -1,4 +1,5 @@
-/* The celery backend on a loop against a real Redis; the worker is played by the test, so that it can be late, twice or never. */
+/* The celery backend on a loop against a real Redis; the worker is played by the test, so that it can be
+ * late, twice or never. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -51,7 +52,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* --- what happens -------------------------------------------------------------------------------------------------------- */
+/* --- what happens --------------------------------------------------------------------------------------- */
 
 static void on_result(void *arg, int error, const struct task_result *r);
 
@@ -93,7 +94,8 @@ static void on_health(void *arg, const struct task_health *h)
 	happened(w);
 }
 
-static void on_reply(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void on_reply(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		     const struct err *why)
 {
 	struct world *w = arg;
 	(void)outcome, (void)why;
@@ -119,8 +121,10 @@ static void finish(struct world *w, const char *id, const char *status, const ch
 {
 	CLEANUP(buf_releasep) struct buf key = BUF_INIT(256), meta = BUF_INIT(4096);
 	buf_printf(&key, "celery-task-meta-%s", id);
-	buf_printf(&meta, "{\"status\": \"%s\", \"result\": %s, \"traceback\": null, \"children\": [], \"task_id\": \"%s\"}", status,
-		   result, id);
+	buf_printf(&meta,
+		   "{\"status\": \"%s\", \"result\": %s, \"traceback\": null, \"children\": [], \"task_id\": "
+		   "\"%s\"}",
+		   status, result, id);
 	const struct span keep[] = {SPAN_LIT("SETEX"), buf_span(&key), SPAN_LIT("60"), buf_span(&meta)};
 	const struct span publish[] = {SPAN_LIT("PUBLISH"), buf_span(&key), buf_span(&meta)};
 	redis_command(w->c.worker, keep, 4, 0, NULL, NULL);
@@ -129,7 +133,7 @@ static void finish(struct world *w, const char *id, const char *status, const ch
 
 static const struct task_call add = {.task = SPAN_INIT("add"), .args = SPAN_INIT("[1, 2]")};
 
-/* --- tests --------------------------------------------------------------------------------------------------------------- */
+/* --- tests ---------------------------------------------------------------------------------------------- */
 
 static void a_submission_is_in_its_queue(void **state)
 {
@@ -144,7 +148,9 @@ static void a_submission_is_in_its_queue(void **state)
 	call.task_id = SPAN_LIT("mine");
 	submit(w, &call);
 	assert_string_equal(w->id, "mine");
-	ask(w, "LLEN", "other\x06\x16" "6");
+	ask(w, "LLEN",
+	    "other\x06\x16"
+	    "6");
 	assert_int_equal(w->integer, 1);
 }
 
@@ -168,7 +174,11 @@ static void lists_follow_the_applications_options(void **state)
 		const char *steps;
 		int priority;
 		const char *list;
-	} cases[] = {{"0, 1, 2, 5", 4, "q:2"}, {"0, 1, 2, 5", 9, "q:5"}, {"0", 9, "q"}, {"3,6", 0, "q:6"}, {"1,6", 3, "q:1"}};
+	} cases[] = {{"0, 1, 2, 5", 4, "q:2"},
+		     {"0, 1, 2, 5", 9, "q:5"},
+		     {"0", 9, "q"},
+		     {"3,6", 0, "q:6"},
+		     {"1,6", 3, "q:1"}};
 	struct world *w = *state;
 	struct task_call call = add;
 	call.queue = SPAN_LIT("q");
@@ -185,10 +195,12 @@ static void lists_follow_the_applications_options(void **state)
 
 static void options_of_lists_that_are_none(void **state)
 {
-	static const char *const bad[][2] = {{"priority_steps", ""},	   {"priority_steps", "0,,3"},	{"priority_steps", "3,0"},
-					     {"priority_steps", "0,3,"},   {"priority_steps", "0,a"},	{"priority_steps", "-1"},
-					     {"priority_steps", "0,256"},  {"sep", ""},			{"sep", "12345678901234567"},
-					     {"fanout_patterns", "maybe"}, {"fanout_prefix", "a b"}};
+	static const char *const bad[][2] = {{"priority_steps", ""},	   {"priority_steps", "0,,3"},
+					     {"priority_steps", "3,0"},	   {"priority_steps", "0,3,"},
+					     {"priority_steps", "0,a"},	   {"priority_steps", "-1"},
+					     {"priority_steps", "0,256"},  {"sep", ""},
+					     {"sep", "12345678901234567"}, {"fanout_patterns", "maybe"},
+					     {"fanout_prefix", "a b"}};
 	struct world *w = *state;
 	struct err e;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
@@ -199,8 +211,10 @@ static void what_a_worker_could_not_read_is_refused(void **state)
 {
 	struct world *w = *state;
 	const struct task_call calls[] = {
-		{.task = SPAN_LIT("t"), .args = SPAN_LIT("{}")},	{.task = SPAN_LIT("t"), .args = SPAN_LIT("[1,]")},
-		{.task = SPAN_LIT("t"), .kwargs = SPAN_LIT("[]")},	{.task = SPAN_LIT("t"), .kwargs = SPAN_LIT("{\"a\"}")},
+		{.task = SPAN_LIT("t"), .args = SPAN_LIT("{}")},
+		{.task = SPAN_LIT("t"), .args = SPAN_LIT("[1,]")},
+		{.task = SPAN_LIT("t"), .kwargs = SPAN_LIT("[]")},
+		{.task = SPAN_LIT("t"), .kwargs = SPAN_LIT("{\"a\"}")},
 		{.task = SPAN_LIT("t"), .args = SPAN_LIT("[], {}")},
 	};
 	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
@@ -288,7 +302,8 @@ static void a_wait_ends_at_the_end_only(void **state)
 	task_wait(w->c.client, SPAN_LIT("x"), on_result, w); /* two for one task */
 	finish(w, "x", "STARTED", "{\"pid\": 1}");
 	finish(w, "x", "RETRY", "null");
-	finish(w, "x", "FAILURE", "{\"exc_type\": \"ValueError\", \"exc_message\": [\"bad\"], \"exc_module\": \"builtins\"}");
+	finish(w, "x", "FAILURE",
+	       "{\"exc_type\": \"ValueError\", \"exc_message\": [\"bad\"], \"exc_module\": \"builtins\"}");
 	wait_for(w, 2);
 	finish(w, "x", "SUCCESS", "\"never told\"");
 	ask(w, "EXISTS", "celery-task-meta-x");
@@ -336,19 +351,21 @@ static void a_wait_survives_the_server(void **state)
 	struct world *w = *state;
 	task_wait(w->c.client, SPAN_LIT("x"), on_result, w);
 	task_wait(w->c.client, SPAN_LIT("y"), on_result, w);
-	finish(w, "y", "SUCCESS", "1"); /* once it is told, the subscription of x, made before it, is there too */
+	/* once it is told, the subscription of x, made before it, is there too */
+	finish(w, "y", "SUCCESS", "1");
 	wait_for(w, 1);
 	redis_server_kill(&w->c.server);
 	redis_server_restart(&w->c.server);
 	/* Kept, and never published to us: it is the GET after the new subscription that finds it. */
-	redis_server_say(&w->c.server, "SETEX celery-task-meta-x 60 '{\"status\": \"SUCCESS\", \"result\": [1.0]}'");
+	redis_server_say(&w->c.server,
+			 "SETEX celery-task-meta-x 60 '{\"status\": \"SUCCESS\", \"result\": [1.0]}'");
 	wait_for(w, 1);
 	assert_int_equal(w->results, 2);
 	assert_int_equal(w->result.status, TASK_COMPLETED);
 	assert_string_equal(w->text, "[1.0]");
 }
 
-/* --- awaited: the subscription goes ahead of the submission -------------------------------------------------------------------- */
+/* --- awaited: the subscription goes ahead of the submission --------------------------------------------- */
 
 static void submit_awaited(struct world *w, const char *id)
 {
@@ -363,7 +380,8 @@ static void publish(struct world *w, const char *id, redis_reply_fn fn)
 {
 	CLEANUP(buf_releasep) struct buf key = BUF_INIT(256);
 	buf_printf(&key, "celery-task-meta-%s", id);
-	const struct span words[] = {SPAN_LIT("PUBLISH"), buf_span(&key), SPAN_LIT("{\"status\": \"SUCCESS\", \"result\": 7}")};
+	const struct span words[] = {SPAN_LIT("PUBLISH"), buf_span(&key),
+				     SPAN_LIT("{\"status\": \"SUCCESS\", \"result\": 7}")};
 	redis_command(w->c.worker, words, 3, 0, fn, w);
 }
 
@@ -396,7 +414,9 @@ static void an_awaited_result_that_was_not_heard_is_read(void **state)
 	const char *const ids[] = {"before-the-connection", "x", "y"};
 	for (size_t i = 0; i < 3; i++) {
 		CLEANUP(buf_releasep) struct buf line = BUF_INIT(256);
-		buf_printf(&line, "SETEX celery-task-meta-%s 60 '{\"status\": \"SUCCESS\", \"result\": [%zu]}'", ids[i], i);
+		buf_printf(&line,
+			   "SETEX celery-task-meta-%s 60 '{\"status\": \"SUCCESS\", \"result\": [%zu]}'",
+			   ids[i], i);
 		redis_server_say(&w->c.server, line.ptr); /* kept, and never published to us */
 		submit_awaited(w, ids[i]);
 		if (w->results == i) /* or in the round in which the submission was told */
@@ -512,19 +532,26 @@ static void the_client_may_go_from_any_callback(void **state)
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = {
-		TEST(a_submission_is_in_its_queue), TEST(what_a_worker_could_not_read_is_refused),
-		TEST(nothing_but_the_message_is_written), TEST(lists_follow_the_applications_options),
-		TEST(options_of_lists_that_are_none),
-		TEST(redis_says_no),		    TEST(redis_gone_is_told_quickly),
-		TEST(states_by_get),		    TEST(a_result_from_before_the_wait),
-		TEST(a_wait_ends_at_the_end_only),  TEST(a_cancelled_wait_is_silent),
-		TEST(a_thousand_at_once),	    TEST(a_wait_survives_the_server),
-		TEST(an_awaited_result_is_heard),   TEST(an_awaited_result_that_was_not_heard_is_read),
-		TEST(nobody_waits_after_all),	    TEST(a_result_may_come_before_the_submission_is_answered),
-		TEST(cancelling_needs_a_worker),    TEST(health_without_a_worker),
-		TEST(the_client_may_go_from_any_callback),
-	};
+	const struct CMUnitTest tests[] = {TEST(a_submission_is_in_its_queue),
+					   TEST(what_a_worker_could_not_read_is_refused),
+					   TEST(nothing_but_the_message_is_written),
+					   TEST(lists_follow_the_applications_options),
+					   TEST(options_of_lists_that_are_none),
+					   TEST(redis_says_no),
+					   TEST(redis_gone_is_told_quickly),
+					   TEST(states_by_get),
+					   TEST(a_result_from_before_the_wait),
+					   TEST(a_wait_ends_at_the_end_only),
+					   TEST(a_cancelled_wait_is_silent),
+					   TEST(a_thousand_at_once),
+					   TEST(a_wait_survives_the_server),
+					   TEST(an_awaited_result_is_heard),
+					   TEST(an_awaited_result_that_was_not_heard_is_read),
+					   TEST(nobody_waits_after_all),
+					   TEST(a_result_may_come_before_the_submission_is_answered),
+					   TEST(cancelling_needs_a_worker),
+					   TEST(health_without_a_worker),
+					   TEST(the_client_may_go_from_any_callback)};
 	if (!celery_world_possible())
 		return 77;
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* The check of the celery backend on recorded answers of real workers (tests/fixtures/celery/pidbox.json); which of them answer, and how
- * often, is up to the test. */
+/* The check of the celery backend on recorded answers of real workers (tests/fixtures/celery/pidbox.json);
+ * which of them answer, and how often, is up to the test. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,10 +21,10 @@ struct world {
 	struct redis *ears[2]; /* where workers listen: those that answer, and one that does not */
 	struct redis_subscription *subscriptions[2];
 	struct json_doc *recorded;
-	unsigned workers; /* that answer */
+	unsigned workers;		       /* that answer */
 	const char *registered[2], *queues[2]; /* bodies of their answers instead; NULL: as recorded */
-	const char *configured, *reported; /* what all of them answer to conf and report; NULL: {} */
-	bool late;	  /* the answers come twice, the second ones for a question that nobody has put */
+	const char *configured, *reported;     /* what all of them answer to conf and report; NULL: {} */
+	bool late; /* the answers come twice, the second ones for a question that nobody has put */
 	unsigned questions;
 	struct task_check check;
 	struct task_health health;
@@ -32,15 +32,18 @@ struct world {
 	int64_t integer;
 };
 
-/* --- the workers ---------------------------------------------------------------------------------------------------------- */
+/* --- the workers ---------------------------------------------------------------------------------------- */
 
 static void push(struct world *w, struct span list, const char *ticket, struct span body)
 {
 	CLEANUP(buf_releasep) struct buf message = BUF_INIT(16u << 20);
 	buf_puts(&message, "{\"body\": \"");
 	base64_encode(body, &message);
-	buf_printf(&message, "\", \"content-encoding\": \"utf-8\", \"content-type\": \"application/json\", \"headers\": {\"ticket\": \"%s\", "
-			     "\"clock\": 3}}", ticket);
+	buf_printf(&message,
+		   "\", \"content-encoding\": \"utf-8\", \"content-type\": \"application/json\", "
+		   "\"headers\": {\"ticket\": \"%s\", "
+		   "\"clock\": 3}}",
+		   ticket);
 	const struct span words[] = {SPAN_LIT("LPUSH"), list, buf_span(&message)};
 	redis_command(w->c.worker, words, 3, 0, NULL, NULL);
 }
@@ -81,7 +84,8 @@ static void on_question(void *arg, struct span payload)
 	assert_true(json_pointer(payload, pointer, &text));
 	assert_int_equal(base64_decode((struct span){text.ptr + 1, text.len - 2}, &body), 0);
 	assert_int_equal(json_doc_parse(buf_span(&body), &doc, NULL), 0);
-	const struct json_node *to = json_get(json_root(doc), "reply_to"), *method = json_get(json_root(doc), "method");
+	const struct json_node *to = json_get(json_root(doc), "reply_to"),
+			       *method = json_get(json_root(doc), "method");
 	/* As kombu does: the default exchange takes the routing key for the queue's name. */
 	assert_string_equal(json_string(json_get(to, "exchange")), "");
 	buf_puts(&list, json_string(json_get(to, "routing_key")));
@@ -122,7 +126,7 @@ static void listen_as_workers(struct world *w, unsigned workers)
 		listen_silently(w);
 }
 
-/* --- set-up --------------------------------------------------------------------------------------------------------------- */
+/* --- set-up --------------------------------------------------------------------------------------------- */
 
 static int setup(void **state)
 {
@@ -164,7 +168,8 @@ static void on_check(void *arg, const struct task_check *c)
 	celery_world_happened(&w->c);
 }
 
-static void on_reply(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void on_reply(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		     const struct err *why)
 {
 	struct world *w = arg;
 	(void)why;
@@ -187,7 +192,8 @@ static void check(struct world *w, const char *task, const char *queue)
 	celery_world_wait(&w->c, 1);
 }
 
-static void assert_check(const struct world *w, enum task_answer known, enum task_answer worker, const char *missing)
+static void assert_check(const struct world *w, enum task_answer known, enum task_answer worker,
+			 const char *missing)
 {
 	assert_string_equal(w->check.missing, missing);
 	assert_int_equal(w->check.known, known);
@@ -224,7 +230,7 @@ static void assert_goes_by_itself(struct world *w)
 	assert_int_equal(w->integer, 1);
 }
 
-/* --- tests ---------------------------------------------------------------------------------------------------------------- */
+/* --- tests ---------------------------------------------------------------------------------------------- */
 
 static void what_workers_have(void **state)
 {
@@ -240,7 +246,8 @@ static void what_workers_have(void **state)
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
 	check(w, "add_number", NULL);
 	assert_check(w, TASK_ANSWER_NO, TASK_ANSWER_YES,
-		     "no live worker has registered task \"add_number\"; registered are: add_numbers, appx.with_default_name, echo, slow");
+		     "no live worker has registered task \"add_number\"; registered are: add_numbers, "
+		     "appx.with_default_name, echo, slow");
 	check(w, "echo", "c");
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_NO, "worker one@host consumes celery, a, not \"c\"");
 	assert_int_equal(w->questions, 4); /* one round for all of them */
@@ -276,8 +283,10 @@ static void a_worker_that_does_not_answer(void **state)
 	int64_t begin = clock_mono_ms();
 	listen_as_workers(w, 0);
 	check(w, "echo", NULL);
-	assert_check(w, TASK_ANSWER_UNKNOWN, TASK_ANSWER_UNKNOWN, "workers listen, but none answered in time");
-	assert_true(clock_mono_ms() - begin < 20000); /* a round ends by itself, however busy the machine is */
+	assert_check(w, TASK_ANSWER_UNKNOWN, TASK_ANSWER_UNKNOWN,
+		     "workers listen, but none answered in time");
+	/* a round ends by itself, however busy the machine is */
+	assert_true(clock_mono_ms() - begin < 20000);
 	assert_goes_by_itself(w);
 }
 
@@ -292,11 +301,14 @@ static void an_incomplete_round_claims_nothing(void **state)
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
 	check(w, "other", NULL);
 	assert_check(w, TASK_ANSWER_UNKNOWN, TASK_ANSWER_YES,
-		     "not every worker answered, and of those that did none has registered task \"other\"; registered are: add_numbers, "
+		     "not every worker answered, and of those that did none has registered task \"other\"; "
+		     "registered are: add_numbers, "
 		     "appx.with_default_name, echo, slow");
 	check(w, "echo", "b");
-	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_UNKNOWN, "not every worker answered; worker one@host consumes celery, a, not \"b\"");
-	assert_true(clock_mono_ms() - begin < 20000); /* a round ends by itself, however busy the machine is */
+	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_UNKNOWN,
+		     "not every worker answered; worker one@host consumes celery, a, not \"b\"");
+	/* a round ends by itself, however busy the machine is */
+	assert_true(clock_mono_ms() - begin < 20000);
 	assert_int_equal(w->questions, 4);
 	assert_goes_by_itself(w);
 }
@@ -309,18 +321,26 @@ static void a_worker_of_the_queue_that_lacks_the_task(void **state)
 	w->registered[0] = "{\"one@host\": [\"add_numbers\"]}";
 	check(w, "echo", NULL);
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES,
-		     "task \"echo\" is registered with two@host, which does not consume \"celery\"; its workers do not know the task");
+		     "task \"echo\" is registered with two@host, which does not consume \"celery\"; its "
+		     "workers do not know the task");
 	w->queues[1] = "{\"two@host\": [{\"name\": \"celery\"}]}";
 	celery_world_set(&w->c, "health_interval", "1ms");
 	celery_world_pass(&w->c, 5);
 	check(w, "echo", NULL);
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES,
-		     "worker one@host consumes \"celery\" without having registered task \"echo\": what it gets will fail");
+		     "worker one@host consumes \"celery\" without having registered task \"echo\": what it "
+		     "gets will fail");
 }
 
 static void odd_answers_are_passed_over(void **state)
 {
-	static const char *const bodies[] = {"", "no json", "[]", "{}", "{\"one@host\": null}", "{\"one@host\": [1, null, {}, [\"a\"]]}", "\xff"};
+	static const char *const bodies[] = {"",
+					     "no json",
+					     "[]",
+					     "{}",
+					     "{\"one@host\": null}",
+					     "{\"one@host\": [1, null, {}, [\"a\"]]}",
+					     "\xff"};
 	struct world *w = *state;
 	listen_as_workers(w, 1);
 	celery_world_set(&w->c, "health_interval", "1ms");
@@ -345,7 +365,8 @@ static void answers_to_another_question_do_not_count(void **state)
 
 static void ask_priority(struct world *w, int priority, bool unawaited)
 {
-	const struct task_probe probe = {.task = SPAN_LIT("echo"), .priority = priority, .unawaited = unawaited};
+	const struct task_probe probe = {
+		.task = SPAN_LIT("echo"), .priority = priority, .unawaited = unawaited};
 	celery_world_pass(&w->c, 5); /* the last answer is too old by then */
 	task_check(w->c.client, &probe, on_check, w);
 	celery_world_wait(&w->c, 1);
@@ -361,7 +382,8 @@ static void a_priority_whose_list_nobody_reads_is_refused(void **state)
 	w->configured = "{\"broker_transport_options\": {\"priority_steps\": [0, 5, 9]}}";
 	ask_priority(w, 5, false);
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_NO,
-		     "worker one@host reads the lists of \"celery\" for the priorities 0, 5, 9, with the sep \"\\u0006\\u0016\"; nobody reads "
+		     "worker one@host reads the lists of \"celery\" for the priorities 0, 5, 9, with the sep "
+		     "\"\\u0006\\u0016\"; nobody reads "
 		     "priority 5, which this backend puts to step 3 with the sep \"\\u0006\\u0016\"");
 	ask_priority(w, 0, false);
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
@@ -380,7 +402,8 @@ static void results_that_nobody_keeps_are_said(void **state)
 	struct world *w = *state;
 	listen_as_workers(w, 1);
 	celery_world_set(&w->c, "health_interval", "1ms");
-	w->registered[0] = "{\"one@host\": [\"add_numbers [ignore_result=False]\", \"echo [ignore_result=True]\"]}";
+	w->registered[0] =
+		"{\"one@host\": [\"add_numbers [ignore_result=False]\", \"echo [ignore_result=True]\"]}";
 	ask_priority(w, 0, false);
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
 	w->reported = "{\"ok\": \"\\nsoftware -> celery:5.7.0 (recovery) kombu:5.7.0 py:3.11\"}";
@@ -388,7 +411,9 @@ static void results_that_nobody_keeps_are_said(void **state)
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
 	w->reported = "{\"ok\": \"\\nsoftware -> celery:5.2.7 (dawn-chorus) kombu:5.2.4 py:3.11\"}";
 	ask_priority(w, 0, false);
-	assert_non_null(strstr(w->check.missing, "worker one@host (Celery 5.2) keeps no result of task \"echo\" (ignore_result)"));
+	assert_non_null(
+		strstr(w->check.missing,
+		       "worker one@host (Celery 5.2) keeps no result of task \"echo\" (ignore_result)"));
 	ask_priority(w, 0, true);
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
 }
@@ -496,16 +521,22 @@ static void the_client_may_go_meanwhile(void **state)
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = {
-		TEST(what_workers_have),	     TEST(several_at_once_are_one_round),
-		TEST(nobody_listens),		     TEST(a_worker_that_does_not_answer),
-		TEST(an_incomplete_round_claims_nothing), TEST(a_worker_of_the_queue_that_lacks_the_task),
-		TEST(odd_answers_are_passed_over),   TEST(a_priority_whose_list_nobody_reads_is_refused),
-		TEST(results_that_nobody_keeps_are_said), TEST(results_that_cannot_be_found_or_read_are_said),
-		TEST(answers_to_another_question_do_not_count), TEST(what_the_user_may_not_do_is_named),
-		TEST(a_full_redis_is_said),	     TEST(redis_is_gone),
-		TEST(health_and_check_take_turns),   TEST(the_client_may_go_meanwhile),
-	};
+	const struct CMUnitTest tests[] = {TEST(what_workers_have),
+					   TEST(several_at_once_are_one_round),
+					   TEST(nobody_listens),
+					   TEST(a_worker_that_does_not_answer),
+					   TEST(an_incomplete_round_claims_nothing),
+					   TEST(a_worker_of_the_queue_that_lacks_the_task),
+					   TEST(odd_answers_are_passed_over),
+					   TEST(a_priority_whose_list_nobody_reads_is_refused),
+					   TEST(results_that_nobody_keeps_are_said),
+					   TEST(results_that_cannot_be_found_or_read_are_said),
+					   TEST(answers_to_another_question_do_not_count),
+					   TEST(what_the_user_may_not_do_is_named),
+					   TEST(a_full_redis_is_said),
+					   TEST(redis_is_gone),
+					   TEST(health_and_check_take_turns),
+					   TEST(the_client_may_go_meanwhile)};
 	if (!celery_world_possible())
 		return 77;
 	return cmocka_run_group_tests(tests, NULL, NULL);

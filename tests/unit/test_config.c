@@ -83,17 +83,18 @@ static struct config *parsed(const char *text)
 }
 
 /* Puts what is special to a case behind one service that is in order. The case begins on line 2. */
-#define ASYNC(organization)                                                                                            \
-	"services:\n  s:\n    listen: 127.0.0.1:5002\n    legacy: \"http://h\"\n    operations: {o: {match: POST /x, auth: none, "     \
-	"flags: [f], task: {name: t, respond_async: true}, identity: {organization: " organization "}}}\n"                       \
+#define ASYNC(organization) \
+	"services:\n  s:\n    listen: 127.0.0.1:5002\n    legacy: \"http://h\"\n    operations: {o: " \
+	"{match: POST /x, auth: none, " \
+	"flags: [f], task: {name: t, respond_async: true}, identity: {organization: " organization "}}}\n" \
 	"backends: {embedded: }\n"
 #define SERVICE "services: {s: {listen: 127.0.0.1:5002, legacy: \"http://127.0.0.1:15002\"}}\n"
 /* The same for what belongs to one operation, whose members begin on line 6. */
-#define OPERATION                                                                                                      \
-	"backends: {embedded: {}}\n"                                                                                   \
-	"services:\n"                                                                                                  \
-	"  s: {listen: 127.0.0.1:5002, legacy: \"http://127.0.0.1:15002\",\n"                                          \
-	"    operations: {\n"                                                                                          \
+#define OPERATION \
+	"backends: {embedded: {}}\n" \
+	"services:\n" \
+	"  s: {listen: 127.0.0.1:5002, legacy: \"http://127.0.0.1:15002\",\n" \
+	"    operations: {\n" \
 	"      op: {match: POST /x, auth: none,\n"
 
 static void defaults(void **state)
@@ -141,10 +142,12 @@ static const char everything[] =
 	"hatchet_flag: ~\n"
 	"trusted_proxies: [10.0.0.0/8]\n"
 	"limits: {max_head: 8KiB, max_inspect_body: 1MB, max_inspect_memory: 64 MiB}\n"
-	"override: {enabled: true, secret_sha256: 9F86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}\n"
+	"override: {enabled: true, secret_sha256: "
+	"9F86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}\n"
 	"outcomes: {path: o.db, flush: 1s, retention_days: 7, max_size: 1GiB, hash_users: true}\n"
 	"admin: {listen: \"[::1]:9000\"}\n"
-	"flags: {source: flipt, url: \"https://flipt.example:8443\", namespace: n, poll: 1m, timeout: 2s, stream_idle: 5m, "
+	"flags: {source: flipt, url: \"https://flipt.example:8443\", namespace: n, poll: 1m, timeout: 2s, "
+	"stream_idle: 5m, "
 	"stream: false}\n"
 	"backend: celery\n"
 	"backends:\n"
@@ -168,7 +171,8 @@ static const char everything[] =
 	"        entity: [user, organization]\n"
 	"        context: {api_version: v2}\n"
 	"        variants: {canary: task, mirror: shadow, off: legacy, slow: embedded}\n"
-	"        task: {name: t, queue: q, backend: embedded, args: [{$ref: \"body:\"}], kwargs: {k: 1}, timeout: 5s,\n"
+	"        task: {name: t, queue: q, backend: embedded, args: [{$ref: \"body:\"}], kwargs: {k: 1}, "
+	"timeout: 5s,\n"
 	"               task_timeout: 1m, expires: 10s, priority: 9, single_input: true, idempotent: true,\n"
 	"               respond_async: true, response: {body: {$ref: \"result:\"}}}\n"
 	"        auth: none\n"
@@ -178,7 +182,8 @@ static const char everything[] =
 
 static void check_operation(const struct operation *op)
 {
-	assert_true(span_is(op->service, "p") && span_is(op->method, "POST") && span_is(op->path, "/run/{id}"));
+	assert_true(span_is(op->service, "p") && span_is(op->method, "POST") &&
+		    span_is(op->path, "/run/{id}"));
 	assert_int_equal(op->n_flags, 2);
 	assert_true(span_is(op->flags[1], "two"));
 	assert_int_equal(op->identity.n_user, 1);
@@ -195,7 +200,8 @@ static void check_operation(const struct operation *op)
 	assert_true(op->variants[1].shadow && !op->variants[1].task);
 	assert_true(!op->variants[2].shadow && !op->variants[2].task);
 	assert_true(op->variants[3].task && span_is(op->variants[3].backend, "embedded"));
-	assert_true(op->pin_start && !op->pin_end && span_is(op->pin_group, "g") && span_is(op->pin_key, "path:id"));
+	assert_true(op->pin_start && !op->pin_end && span_is(op->pin_group, "g") &&
+		    span_is(op->pin_key, "path:id"));
 	assert_int_equal(op->legacy_timeout_ms, 1000);
 	assert_int_equal(op->auth.kind, AUTH_NONE);
 	assert_non_null(op->error);
@@ -228,7 +234,8 @@ static void everything_is_read(void **state)
 	assert_int_equal(c->max_inspect_body, 1000000);
 	assert_int_equal(c->max_inspect_memory, 64 << 20);
 	assert_true(c->override.enabled);
-	assert_string_equal(c->override.secret_sha256, "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08");
+	assert_string_equal(c->override.secret_sha256,
+			    "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08");
 	assert_string_equal(c->outcomes.path, "o.db");
 	assert_int_equal(c->outcomes.flush_ms, 1000);
 	assert_int_equal(c->outcomes.max_bytes, 1 << 30);
@@ -275,11 +282,14 @@ static void paths_are_relative_to_the_file(void **state)
 	CLEANUP(buf_releasep) struct buf problems;
 	assert_int_equal(parse("conf/d/c.yml",
 			       SERVICE "outcomes: {path: /abs/o.db}\nflags: {file: ../f.yml}\n"
-				       "backends: {embedded: {database: t.db, tasks: x/t.yml}, temporal: {ca_file: a, host: b}}\n",
+				       "backends: {embedded: {database: t.db, tasks: x/t.yml}, temporal: "
+				       "{ca_file: a, host: b}}\n",
 			       &problems, &c),
 			 0);
-	assert_string_equal(problems.ptr, "warning: conf/d/c.yml:3: flags.file: conf/d/../f.yml cannot be read now: until it can, "
-					  "flags have their defaults\n");
+	assert_string_equal(
+		problems.ptr,
+		"warning: conf/d/c.yml:3: flags.file: conf/d/../f.yml cannot be read now: until it can, "
+		"flags have their defaults\n");
 	assert_string_equal(c->outcomes.path, "/abs/o.db");
 	assert_string_equal(c->flags.file, "conf/d/../f.yml");
 	assert_string_equal(c->data_dir, "conf/d/data");
@@ -309,42 +319,50 @@ static const struct {
 	/* unknown keys */
 	{SERVICE "servces: {}\n", "c.yml:2: servces: unknown key; did you mean \"services\"?\n"},
 	{SERVICE "x-mine: {any: thing}\n", ""},
-	{SERVICE "override: {secret: x}\n", "c.yml:2: override.secret: unknown key; known here: enabled, secret_sha256\n"},
-	{SERVICE "limits:\n  max_heads:\n", "c.yml:3: limits.max_heads: unknown key; did you mean \"max_head\"?\n"},
-	{SERVICE "flags: {token: hunter2}\n",
-	 "c.yml:2: flags.token: unknown key; known here: source, rules, auth, token_file, file, url, namespace, environment, ca_file, "
-	 "snapshot, poll, timeout, stream_idle, stream\n"},
+	{SERVICE "override: {secret: x}\n",
+	 "c.yml:2: override.secret: unknown key; known here: enabled, secret_sha256\n"},
+	{SERVICE "limits:\n  max_heads:\n",
+	 "c.yml:3: limits.max_heads: unknown key; did you mean \"max_head\"?\n"},
+	{SERVICE "flags: {token: hunter2}\n", "c.yml:2: flags.token: unknown key; known here: source, rules, "
+					      "auth, token_file, file, url, namespace, environment, ca_file, "
+					      "snapshot, poll, timeout, stream_idle, stream\n"},
 	/* kinds of values */
 	{SERVICE "threads: many\n", "c.yml:2: threads: expected a whole number from 0 to 64, not \"many\"\n"},
 	{SERVICE "threads: 65\n", "c.yml:2: threads: expected a whole number from 0 to 64, not \"65\"\n"},
 	{SERVICE "threads: -1\n", "c.yml:2: threads: expected a whole number from 0 to 64, not \"-1\"\n"},
 	{SERVICE "threads: [1]\n", "c.yml:2: threads: expected a whole number from 0 to 64, not a list\n"},
 	{SERVICE "threads: \"1\"\n", "c.yml:2: threads: expected a whole number from 0 to 64, not \"1\"\n"},
-	{SERVICE "limits: {max_head: 100GiB}\n",
-	 "c.yml:2: limits.max_head: expected a size from 1KiB to 1MiB (bytes, or with KiB, MiB, GiB), not \"100GiB\"\n"},
-	{SERVICE "limits: {max_head: 2KB}\n",
-	 "c.yml:2: limits.max_head: expected a size from 1KiB to 1MiB (bytes, or with KiB, MiB, GiB), not \"2KB\"\n"},
+	{SERVICE "limits: {max_head: 100GiB}\n", "c.yml:2: limits.max_head: expected a size from 1KiB to "
+						 "1MiB (bytes, or with KiB, MiB, GiB), not \"100GiB\"\n"},
+	{SERVICE "limits: {max_head: 2KB}\n", "c.yml:2: limits.max_head: expected a size from 1KiB to 1MiB "
+					      "(bytes, or with KiB, MiB, GiB), not \"2KB\"\n"},
 	{SERVICE "limits: {max_head: 99999999999999999999}\n",
 	 "c.yml:2: limits.max_head: expected a size from 1KiB to 1MiB (bytes, or with KiB, MiB, GiB), not "
 	 "\"99999999999999999999\"\n"},
 	{SERVICE "limits: {max_inspect_memory: 1MiB}\n",
-	 "c.yml:2: limits: max_inspect_memory is for all requests together and cannot be below max_inspect_body\n"},
-	{SERVICE "drain_timeout: 5 minutes\n",
-	 "c.yml:2: drain_timeout: expected a duration from 0s to 1h (500ms, 5s, 2m, 1h, 7d), not \"5 minutes\"\n"},
-	{SERVICE "outcomes: {hash_users: yes}\n", "c.yml:2: outcomes.hash_users: expected true or false, not \"yes\"\n"},
+	 "c.yml:2: limits: max_inspect_memory is for all requests together and cannot be below "
+	 "max_inspect_body\n"},
+	{SERVICE "drain_timeout: 5 minutes\n", "c.yml:2: drain_timeout: expected a duration from 0s to 1h "
+					       "(500ms, 5s, 2m, 1h, 7d), not \"5 minutes\"\n"},
+	{SERVICE "outcomes: {hash_users: yes}\n",
+	 "c.yml:2: outcomes.hash_users: expected true or false, not \"yes\"\n"},
 	{SERVICE "outcomes: {path: {a: b}}\n", "c.yml:2: outcomes.path: expected a string, not a mapping\n"},
 	{SERVICE "outcomes: {path: \"\"}\n", "c.yml:2: outcomes.path: expected a string, not \"\"\n"},
 	/* services */
-	{"services: {s: }\n", "c.yml:1: services.s.listen: missing: the address that callers use, such as 127.0.0.1:5002\n"
-			      "c.yml:1: services.s.legacy: missing: the legacy service's URL, such as http://127.0.0.1:15002\n"},
+	{"services: {s: }\n",
+	 "c.yml:1: services.s.listen: missing: the address that callers use, such as 127.0.0.1:5002\n"
+	 "c.yml:1: services.s.legacy: missing: the legacy service's URL, such as http://127.0.0.1:15002\n"},
 	{"services: {\"a b\": {listen: 127.0.0.1:1, legacy: \"http://h\"}}\n",
 	 "c.yml:1: services.a b: a name consists of letters, digits, \"_\", \"-\" and \".\"\n"},
 	{"services:\n  s: {listen: localhost:1, legacy: \"http://h\"}\n",
-	 "c.yml:2: services.s.listen: expected address:port, such as 127.0.0.1:5002, [::1]:5002 or *:5002, not \"localhost:1\"\n"},
+	 "c.yml:2: services.s.listen: expected address:port, such as 127.0.0.1:5002, [::1]:5002 or *:5002, "
+	 "not \"localhost:1\"\n"},
 	{"services:\n  s: {listen: 127.0.0.1, legacy: \"http://h\"}\n",
-	 "c.yml:2: services.s.listen: expected address:port, such as 127.0.0.1:5002, [::1]:5002 or *:5002, not \"127.0.0.1\"\n"},
+	 "c.yml:2: services.s.listen: expected address:port, such as 127.0.0.1:5002, [::1]:5002 or *:5002, "
+	 "not \"127.0.0.1\"\n"},
 	{"services:\n  s: {listen: 127.0.0.1:65536, legacy: \"http://h\"}\n",
-	 "c.yml:2: services.s.listen: expected address:port, such as 127.0.0.1:5002, [::1]:5002 or *:5002, not \"127.0.0.1:65536\"\n"},
+	 "c.yml:2: services.s.listen: expected address:port, such as 127.0.0.1:5002, [::1]:5002 or *:5002, "
+	 "not \"127.0.0.1:65536\"\n"},
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: ftp://h}\n",
 	 "c.yml:2: services.s.legacy: expected a URL that begins with http:// or https://\n"},
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: \"http://user:hunter2@h\"}\n",
@@ -359,52 +377,64 @@ static const struct {
 	 "c.yml:2: services.s.legacy: missing: the legacy service's URL\n"},
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: {url: \"https://h\", ca_file: nowhere.pem}}\n",
 	 "c.yml:2: services.s.legacy.ca_file: nowhere.pem: No such file or directory\n"},
-	{"services:\n  a: {listen: 127.0.0.1:1, legacy: \"http://h\"}\n  b: {listen: \"*:1\", legacy: \"http://h\"}\n",
+	{"services:\n  a: {listen: 127.0.0.1:1, legacy: \"http://h\"}\n  b: {listen: \"*:1\", legacy: "
+	 "\"http://h\"}\n",
 	 "c.yml:3: services.b.listen: *:1 is the address of the service \"a\" already\n"},
-	{"services:\n  a: {listen: 127.0.0.1:0, legacy: \"http://h\"}\n  b: {listen: 127.0.0.1:0, legacy: \"http://h\"}\n", ""},
+	{"services:\n  a: {listen: 127.0.0.1:0, legacy: \"http://h\"}\n  b: {listen: 127.0.0.1:0, legacy: "
+	 "\"http://h\"}\n",
+	 ""},
 	{"services:\n  a: {listen: 127.0.0.1:9900, legacy: \"http://h\"}\n",
 	 "c.yml:2: services.a.listen: 127.0.0.1:9900 is the address of the admin listener already\n"},
 	{"services:\n  a: {listen: \"*:1\", legacy: \"http://localhost:1/x\"}\n",
-	 "c.yml:2: services.a.legacy: leads to the listener of the service \"a\": requests would come back here\n"},
+	 "c.yml:2: services.a.legacy: leads to the listener of the service \"a\": requests would come back "
+	 "here\n"},
 	{"services:\n  a: {listen: \"*:1\", legacy: \"http://10.0.0.1:1\"}\n", ""},
 	{"services:\n  a: {listen: 10.0.0.1:80, legacy: \"http://10.0.0.1\"}\n",
-	 "c.yml:2: services.a.legacy: leads to the listener of the service \"a\": requests would come back here\n"},
+	 "c.yml:2: services.a.legacy: leads to the listener of the service \"a\": requests would come back "
+	 "here\n"},
 	/* process */
-	{SERVICE "trusted_proxies: [10.0.0.0/8, proxy]\n", "c.yml:2: trusted_proxies[1]: \"proxy\" is not an IP address\n"},
-	{SERVICE "admin: {listen: \"*:9900\"}\n",
-	 "c.yml:2: admin.listen: reachable from other hosts: set \"auth: bearer\" or \"auth: none\" beside it\n"},
-	{SERVICE "admin: {auth: bearer}\n",
-	 "c.yml:2: admin.auth: bearer needs \"tokens\": a file of SHA-256 hashes, here or on a level above\n"},
+	{SERVICE "trusted_proxies: [10.0.0.0/8, proxy]\n",
+	 "c.yml:2: trusted_proxies[1]: \"proxy\" is not an IP address\n"},
+	{SERVICE "admin: {listen: \"*:9900\"}\n", "c.yml:2: admin.listen: reachable from other hosts: set "
+						  "\"auth: bearer\" or \"auth: none\" beside it\n"},
+	{SERVICE "admin: {auth: bearer}\n", "c.yml:2: admin.auth: bearer needs \"tokens\": a file of SHA-256 "
+					    "hashes, here or on a level above\n"},
 	{SERVICE "override: {enabled: true}\n",
 	 "c.yml:2: override.secret_sha256: missing: an override needs a secret; give its SHA-256 in hex\n"},
 	{SERVICE "override: {secret_sha256: hunter2}\n",
 	 "c.yml:2: override.secret_sha256: expected the SHA-256 of the secret in 64 hex digits\n"},
 	{SERVICE "flags: {source: etcd}\n", "c.yml:2: flags.source: expected file or flipt, not \"etcd\"\n"},
-	{SERVICE "flags: {source: flipt}\n",
-	 "c.yml:2: flags.url: missing: the source flipt needs the server's URL, here or in FLIPT_SERVER_URL\n"},
+	{SERVICE "flags: {source: flipt}\n", "c.yml:2: flags.url: missing: the source flipt needs the "
+					     "server's URL, here or in FLIPT_SERVER_URL\n"},
 	/* backends */
-	{SERVICE "backends: {ingest: {}}\n",
-	 "c.yml:2: backends.ingest: there is no backend \"ingest\"; available: embedded, celery, temporal, hatchet\n"},
+	{SERVICE "backends: {ingest: {}}\n", "c.yml:2: backends.ingest: there is no backend \"ingest\"; "
+					     "available: embedded, celery, temporal, hatchet\n"},
 	{SERVICE "backend: celery\n",
 	 "c.yml:2: backend: no backend \"celery\" is declared under backends (declared: none)\n"},
 	{SERVICE "backends: {celery: {broker_url: {url: x}}}\n",
 	 "c.yml:2: backends.celery.broker_url: expected a single value or a list\n"},
 	{SERVICE "backends: {celery: {\n broker_uri: x}, hatchet: {\n colour: red, rhyme: }}\n",
 	 "c.yml:3: backends.celery.broker_uri: unknown key; did you mean \"broker_url\"?\n"
-	 "c.yml:4: backends.hatchet.colour: unknown key; known here: token, token_file, server_url, ca_file, fail_fast, when_not_ready\n"
-	 "c.yml:4: backends.hatchet.rhyme: unknown key; known here: token, token_file, server_url, ca_file, fail_fast, when_not_ready\n"},
+	 "c.yml:4: backends.hatchet.colour: unknown key; known here: token, token_file, server_url, ca_file, "
+	 "fail_fast, when_not_ready\n"
+	 "c.yml:4: backends.hatchet.rhyme: unknown key; known here: token, token_file, server_url, ca_file, "
+	 "fail_fast, when_not_ready\n"},
 	{SERVICE "backend: ingest\nbackends: {embedded: {}}\n",
-	 "c.yml:2: backend: there is no backend \"ingest\"; available: embedded, celery, temporal, hatchet\n"},
+	 "c.yml:2: backend: there is no backend \"ingest\"; available: embedded, celery, temporal, "
+	 "hatchet\n"},
 	/* a Location that nobody could use */
-	{ASYNC("[\"body:/org\"]"), "c.yml:5: services.s.operations.o.task.respond_async: nobody could ask for the task: the organization is "
-				 "looked for only in the body or the path, which a GET of the Location does not have; add header:, query: or "
-				 "cookie: to identity.organization\n"},
+	{ASYNC("[\"body:/org\"]"), "c.yml:5: services.s.operations.o.task.respond_async: nobody could ask "
+				   "for the task: the organization is "
+				   "looked for only in the body or the path, which a GET of the Location "
+				   "does not have; add header:, query: or "
+				   "cookie: to identity.organization\n"},
 	{ASYNC("[\"body:/org\", \"header:X-Org\"]"), ""},
 	{ASYNC("[\"query:org\"]"), ""},
 	/* identity */
-	{SERVICE "identity: {user: [header]}\n",
-	 "c.yml:2: identity.user[0]: expected header:NAME, query:NAME, body:/POINTER, path:NAME or cookie:NAME\n"},
-	{SERVICE "identity: {user: \"header:a b\"}\n", "c.yml:2: identity.user: this is not the name of a header field\n"},
+	{SERVICE "identity: {user: [header]}\n", "c.yml:2: identity.user[0]: expected header:NAME, "
+						 "query:NAME, body:/POINTER, path:NAME or cookie:NAME\n"},
+	{SERVICE "identity: {user: \"header:a b\"}\n",
+	 "c.yml:2: identity.user: this is not the name of a header field\n"},
 	{SERVICE "identity: {user: header:Authorization}\n",
 	 "c.yml:2: identity.user: this field carries credentials, which would be recorded as an identity\n"},
 	{SERVICE "identity: {user: body:organization_id}\n",
@@ -413,38 +443,50 @@ static const struct {
 	 "c.yml:2: identity.user: a JSON pointer begins with \"/\" (RFC 6901): body:/organization_id\n"},
 	{SERVICE "identity: {organisation: query:o}\n",
 	 "c.yml:2: identity.organisation: unknown key; did you mean \"organization\"?\n"},
-	{SERVICE "identity: {user: [query:1, query:2, query:3, query:4, query:5, query:6, query:7, query:8, query:9]}\n",
+	{SERVICE "identity: {user: [query:1, query:2, query:3, query:4, query:5, query:6, query:7, query:8, "
+		 "query:9]}\n",
 	 "c.yml:2: identity.user: at most 8, not 9\n"},
 	{SERVICE "entity: [user, user]\n", "c.yml:2: entity[1]: \"user\" is listed twice\n"},
 	{SERVICE "entity: team\n", "c.yml:2: entity: expected user or organization, not \"team\"\n"},
 	/* operations */
 	{OPERATION "match2: x}}}\n",
 	 "c.yml:6: services.s.operations.op.match2: unknown key; did you mean \"match\"?\n"
-	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is passed to legacy, which "
+	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is "
+	 "passed to legacy, which "
 	 "asks for itself\n"},
 	{OPERATION "flags: [a, a]}}}\n",
 	 "c.yml:6: services.s.operations.op.flags[1]: the flag \"a\" is listed twice\n"
-	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is passed to legacy, which "
+	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is "
+	 "passed to legacy, which "
 	 "asks for itself\n"
-	 "warning: c.yml:6: services.s.operations.op.flags: have no effect: the operation has no task and always goes to "
+	 "warning: c.yml:6: services.s.operations.op.flags: have no effect: the operation has no task and "
+	 "always goes to "
 	 "legacy\n"},
 	{OPERATION "task: {name: t}, flags: [1, 2, 3, 4, 5, 6, 7, 8, 9]}}}\n",
 	 "c.yml:6: services.s.operations.op.flags: at most 8, not 9\n"
-	 "warning: c.yml:6: services.s.operations.op.task: the operation names no flags and always goes to legacy\n"},
+	 "warning: c.yml:6: services.s.operations.op.task: the operation names no flags and always goes to "
+	 "legacy\n"},
 	{OPERATION "task: {}}}}\n",
 	 "c.yml:6: services.s.operations.op.task: missing: name (of a task) or workflow\n"
-	 "warning: c.yml:6: services.s.operations.op.task: the operation names no flags and always goes to legacy\n"},
+	 "warning: c.yml:6: services.s.operations.op.task: the operation names no flags and always goes to "
+	 "legacy\n"},
 	{OPERATION "task: {name: a, workflow: b}, flags: f}}}\n",
 	 "c.yml:6: services.s.operations.op.task.workflow: name and workflow are mutually exclusive\n"
-	 "warning: c.yml:5: services.s.operations.op: no identity is looked for: whatever a percentage decides goes to legacy\n"},
+	 "warning: c.yml:5: services.s.operations.op: no identity is looked for: whatever a percentage "
+	 "decides goes to legacy\n"},
 	{OPERATION "task: {name: a, backend: celery}, flags: f, identity: {user: query:u}}}}\n",
-	 "c.yml:6: services.s.operations.op.task.backend: no backend \"celery\" is declared under backends (declared: embedded)\n"},
+	 "c.yml:6: services.s.operations.op.task.backend: no backend \"celery\" is declared under backends "
+	 "(declared: embedded)\n"},
 	{OPERATION "task: {name: a, backend: ingest}, flags: f, identity: {user: query:u}}}}\n",
-	 "c.yml:6: services.s.operations.op.task.backend: there is no backend \"ingest\"; available: embedded, celery, temporal, "
+	 "c.yml:6: services.s.operations.op.task.backend: there is no backend \"ingest\"; available: "
+	 "embedded, celery, temporal, "
 	 "hatchet\n"},
-	{OPERATION "task: {name: a, single_input: true, args: [1, 2]}, flags: f, identity: {user: query:u}}}}\n",
-	 "c.yml:6: services.s.operations.op.task.single_input: needs exactly one argument in args, which becomes the input\n"},
-	{OPERATION "task: {name: a, args: 5, kwargs: [1], priority: 10}, flags: f, identity: {user: query:u}}}}\n",
+	{OPERATION
+	 "task: {name: a, single_input: true, args: [1, 2]}, flags: f, identity: {user: query:u}}}}\n",
+	 "c.yml:6: services.s.operations.op.task.single_input: needs exactly one argument in args, which "
+	 "becomes the input\n"},
+	{OPERATION
+	 "task: {name: a, args: 5, kwargs: [1], priority: 10}, flags: f, identity: {user: query:u}}}}\n",
 	 "c.yml:6: services.s.operations.op.task.priority: expected a whole number from 0 to 9, not \"10\"\n"
 	 "c.yml:6: services.s.operations.op.task.args: expected a list of arguments\n"
 	 "c.yml:6: services.s.operations.op.task.kwargs: expected a mapping of arguments by name\n"},
@@ -452,62 +494,83 @@ static const struct {
 	 "c.yml:6: services.s.operations.op.identity: the operation's path has no parameter {id}\n"},
 	{OPERATION "task: {name: a}, flags: f, identity: {user: query:u}, context: {user_id: x}}}}\n",
 	 "c.yml:6: services.s.operations.op.context.user_id: the router gives this entry itself\n"},
-	{OPERATION "task: {name: a}, flags: f, identity: {user: query:u}, variants: {a: hatchet, b: legacy}}}}\n",
-	 "c.yml:6: services.s.operations.op.variants.a: no backend \"hatchet\" is declared under backends (declared: embedded)\n"},
-	{OPERATION "task: {name: a}, flags: f, identity: {user: query:u}, variants: {a: celry, b: legacy}}}}\n",
-	 "c.yml:6: services.s.operations.op.variants.a: expected legacy, task, shadow or the name of a backend that is "
+	{OPERATION
+	 "task: {name: a}, flags: f, identity: {user: query:u}, variants: {a: hatchet, b: legacy}}}}\n",
+	 "c.yml:6: services.s.operations.op.variants.a: no backend \"hatchet\" is declared under backends "
+	 "(declared: embedded)\n"},
+	{OPERATION
+	 "task: {name: a}, flags: f, identity: {user: query:u}, variants: {a: celry, b: legacy}}}}\n",
+	 "c.yml:6: services.s.operations.op.variants.a: expected legacy, task, shadow or the name of a "
+	 "backend that is "
 	 "declared\n"},
 	{OPERATION "task: {name: a}, flags: f, identity: {user: query:u}, unified: true}}}\n",
 	 "c.yml:6: services.s.operations.op.unified: needs a task with a response\n"
-	 "c.yml:6: services.s.operations.op.unified: needs legacy.path and legacy.response: what the legacy side calls and how "
+	 "c.yml:6: services.s.operations.op.unified: needs legacy.path and legacy.response: what the legacy "
+	 "side calls and how "
 	 "it answers\n"},
-	{OPERATION "task: {name: a}, flags: f, identity: {user: query:u}, pin: {group: g, key: header:x, role: follow}}}}\n",
+	{OPERATION "task: {name: a}, flags: f, identity: {user: query:u}, pin: {group: g, key: header:x, "
+		   "role: follow}}}}\n",
 	 "c.yml:6: services.s.operations.op.pin.key: a key is in the body, the query or the path\n"
-	 "c.yml:6: services.s.operations.op.pin: no operation of this service has the role start in the group \"g\"\n"},
+	 "c.yml:6: services.s.operations.op.pin: no operation of this service has the role start in the "
+	 "group \"g\"\n"},
 	{OPERATION "task: {name: a}, flags: f, identity: {user: query:u}, pin: {}}}}\n",
 	 "c.yml:6: services.s.operations.op.pin.role: missing: start, follow or end\n"
-	 "c.yml:6: services.s.operations.op.pin.key: missing: where the key is, such as body:/container_name or "
+	 "c.yml:6: services.s.operations.op.pin.key: missing: where the key is, such as body:/container_name "
+	 "or "
 	 "query:container_name\n"
-	 "c.yml:6: services.s.operations.op.pin: missing: group, the name that the operations of one key share\n"},
+	 "c.yml:6: services.s.operations.op.pin: missing: group, the name that the operations of one key "
+	 "share\n"},
 	{OPERATION "legacy: {method: post, path: \"/a/{b}\"}, auth: }}}\n",
 	 "c.yml:6:41: the key \"auth\" was already given on line 5\n"},
 	{OPERATION "}, o: {match: PUT /y, legacy: {method: post, path: \"/a/{b}\"}}}}\n",
-	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is passed to legacy, which "
+	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is "
+	 "passed to legacy, which "
 	 "asks for itself\n"
 	 "c.yml:6: services.s.operations.o.legacy.method: expected a method in capitals\n"
 	 "c.yml:6: services.s.operations.o.legacy.path: a path on the legacy side has no parameters\n"},
 	{OPERATION "}, o: {match: POST /x}}}\n",
-	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is passed to legacy, which "
+	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is "
+	 "passed to legacy, which "
 	 "asks for itself\n"
 	 "c.yml:4: services.s.operations: the operations \"op\" and \"o\" match the same requests\n"},
-	{OPERATION "task: {name: a}}, o: {match: PUT /y, task: {name: t}, flags: [f], identity: {user: query:u}}}}\n",
-	 "warning: c.yml:6: services.s.operations.op.task: the operation names no flags and always goes to legacy\n"
-	 "c.yml:6: services.s.operations.o.auth: missing: an operation mapped to a task says how its callers are authenticated, "
+	{OPERATION
+	 "task: {name: a}}, o: {match: PUT /y, task: {name: t}, flags: [f], identity: {user: query:u}}}}\n",
+	 "warning: c.yml:6: services.s.operations.op.task: the operation names no flags and always goes to "
+	 "legacy\n"
+	 "c.yml:6: services.s.operations.o.auth: missing: an operation mapped to a task says how its callers "
+	 "are authenticated, "
 	 "\"auth: bearer\" or \"auth: none\"\n"},
 	/* match */
-	{OPERATION "}, o: {}}}\n",
-	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is passed to legacy, which "
-	 "asks for itself\n"
-	 "c.yml:6: services.s.operations.o.match: missing: method and path, such as \"POST /answer-prompt\"\n"},
+	{OPERATION "}, o: {}}}\n", "warning: c.yml:5: services.s.operations.op.auth: has no effect: without "
+				   "a task everything is passed to legacy, which "
+				   "asks for itself\n"
+				   "c.yml:6: services.s.operations.o.match: missing: method and path, such "
+				   "as \"POST /answer-prompt\"\n"},
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: \"http://h\", operations: {o: {match: post /x}}}\n",
-	 "c.yml:2: services.s.operations.o.match: expected a method in capitals, a blank, and a path, such as \"POST /answer-prompt\"\n"},
-	{"services:\n  s: {listen: 127.0.0.1:1, legacy: \"http://h\", operations: {o: {match: POST /a//b}}}\n",
+	 "c.yml:2: services.s.operations.o.match: expected a method in capitals, a blank, and a path, such "
+	 "as \"POST /answer-prompt\"\n"},
+	{"services:\n  s: {listen: 127.0.0.1:1, legacy: \"http://h\", operations: {o: {match: POST "
+	 "/a//b}}}\n",
 	 "c.yml:2: services.s.operations.o.match: an empty segment (\"//\") never matches\n"},
-	{"services:\n  s: {listen: 127.0.0.1:1, legacy: \"http://h\", operations: {o: {match: GET /_migration/tasks}}}\n",
+	{"services:\n  s: {listen: 127.0.0.1:1, legacy: \"http://h\", operations: {o: {match: GET "
+	 "/_migration/tasks}}}\n",
 	 "c.yml:2: services.s.operations.o.match: paths under /_migration/ are the router's own\n"},
 	/* what is inherited is said once */
 	{"error: {body: {$ref: \"result:/x\"}}\nservices:\n  s: {listen: 127.0.0.1:1, legacy: \"http://h\",\n"
 	 "    operations: {o: {match: GET /1}, p: {match: GET /2}}}\n",
-	 "c.yml:1: error: $ref: there is no such value here: 'result:/x'; allowed here: body:/pointer header:Name query:name "
-	 "path:name identity:user identity:organization uuid request:id error:status error:title error:detail\n"},
+	 "c.yml:1: error: $ref: there is no such value here: 'result:/x'; allowed here: body:/pointer "
+	 "header:Name query:name "
+	 "path:name identity:user identity:organization uuid request:id error:status error:title "
+	 "error:detail\n"},
 	/* listeners that others reach */
-	{"backends: {embedded: {}}\nidentity: {user: header:X-User-Id}\nservices:\n  s: {listen: \"*:1\", legacy: \"http://h\",\n"
+	{"backends: {embedded: {}}\nidentity: {user: header:X-User-Id}\nservices:\n  s: {listen: \"*:1\", "
+	 "legacy: \"http://h\",\n"
 	 "    operations: {o: {match: GET /1, flags: f, task: {name: t}, auth: none}}}\n",
-	 "warning: c.yml:4: services.s.listen: reachable from other hosts, but trusted_proxies is not set: identity headers count "
+	 "warning: c.yml:4: services.s.listen: reachable from other hosts, but trusted_proxies is not set: "
+	 "identity headers count "
 	 "only from this machine\n"},
-	{SERVICE "trusted_proxies: [0.0.0.0/0]\n",
-	 "warning: c.yml:2: trusted_proxies: \"0.0.0.0/0\" lets nearly everybody choose their identity by a header\n"},
-};
+	{SERVICE "trusted_proxies: [0.0.0.0/0]\n", "warning: c.yml:2: trusted_proxies: \"0.0.0.0/0\" lets "
+						   "nearly everybody choose their identity by a header\n"}};
 
 static bool only_warnings(const char *problems)
 {
@@ -540,7 +603,8 @@ static void mistakes_name_their_place(void **state)
 		int code = parse("c.yml", mistakes[i].text, &problems, &c);
 		drop_flags_warning(&problems);
 		if (strcmp(problems.ptr, mistakes[i].problems) != 0) {
-			print_error("%s---\n%s=== expected\n%s\n", mistakes[i].text, problems.ptr, mistakes[i].problems);
+			print_error("%s---\n%s=== expected\n%s\n", mistakes[i].text, problems.ptr,
+				    mistakes[i].problems);
 			wrong++;
 		}
 		assert_int_equal(code, only_warnings(problems.ptr) ? 0 : -EBADMSG);
@@ -578,19 +642,27 @@ static void all_mistakes_come_at_once(void **state)
 	assert_string_equal(
 		problems.ptr,
 		"c.yml:1: threds: unknown key; did you mean \"threads\"?\n"
-		"c.yml:2: drain_timeout: expected a duration from 0s to 1h (500ms, 5s, 2m, 1h, 7d), not \"soon\"\n"
-		"environment: TASK_QUEUE_BACKEND: there is no backend \"ingest\"; available: embedded, celery, temporal, "
+		"c.yml:2: drain_timeout: expected a duration from 0s to 1h (500ms, 5s, 2m, 1h, 7d), not "
+		"\"soon\"\n"
+		"environment: TASK_QUEUE_BACKEND: there is no backend \"ingest\"; available: embedded, "
+		"celery, temporal, "
 		"hatchet\n"
-		"c.yml:5: services.a.listen: expected address:port, such as 127.0.0.1:5002, [::1]:5002 or *:5002, not \"127.0.0.1\"\n"
+		"c.yml:5: services.a.listen: expected address:port, such as 127.0.0.1:5002, [::1]:5002 or "
+		"*:5002, not \"127.0.0.1\"\n"
 		"c.yml:6: services.a.legacy: expected a URL that begins with http:// or https://\n"
-		"c.yml:9: services.a.operations.o.match: expected a method in capitals, a blank, and a path, such as \"POST "
+		"c.yml:9: services.a.operations.o.match: expected a method in capitals, a blank, and a path, "
+		"such as \"POST "
 		"/answer-prompt\"\n"
 		"c.yml:12: services.a.operations.o.task.timout: unknown key; did you mean \"timeout\"?\n"
-		"c.yml:10: services.a.operations.o.task: there is no backend for it: declare one under backends\n"
-		"c.yml:8: services.a.operations.o.auth: missing: an operation mapped to a task says how its callers are "
+		"c.yml:10: services.a.operations.o.task: there is no backend for it: declare one under "
+		"backends\n"
+		"c.yml:8: services.a.operations.o.auth: missing: an operation mapped to a task says how its "
+		"callers are "
 		"authenticated, \"auth: bearer\" or \"auth: none\"\n"
-		"warning: c.yml:10: services.a.operations.o.task: the operation names no flags and always goes to legacy\n"
-		"c.yml:13: services.b.legacy: missing: the legacy service's URL, such as http://127.0.0.1:15002\n");
+		"warning: c.yml:10: services.a.operations.o.task: the operation names no flags and always "
+		"goes to legacy\n"
+		"c.yml:13: services.b.legacy: missing: the legacy service's URL, such as "
+		"http://127.0.0.1:15002\n");
 }
 
 /* One operation with "auth: bearer" and this file of tokens. */
@@ -598,7 +670,8 @@ static int parse_with_tokens(const char *file, struct buf *problems, struct conf
 {
 	char text[1024], name[SCRATCH_MAX];
 	snprintf(text, sizeof(text),
-		 "tokens: %s\nflags: {file: tokens}\nbackends: {embedded: {}}\nservices: {s: {listen: 127.0.0.1:1,\n"
+		 "tokens: %s\nflags: {file: tokens}\nbackends: {embedded: {}}\nservices: {s: {listen: "
+		 "127.0.0.1:1,\n"
 		 "legacy: \"http://h\", operations: {\n"
 		 "o: {match: GET /, flags: f, task: {name: t}, identity: {user: query:u}, auth: bearer}}}}\n",
 		 file);
@@ -631,19 +704,22 @@ static void bad_tokens_are_told_without_them(void **state)
 	environment = NULL;
 	write_file("tokens", "");
 	write_file("no-tokens", "# nobody\n\n");
-	write_file("bad-tokens", "0100000000000000000000000000000000000000000000000000000000000000\nsecret-platform-key\n00\n");
+	write_file("bad-tokens", "0100000000000000000000000000000000000000000000000000000000000000\nsecret-"
+				 "platform-key\n00\n");
 	char path[SCRATCH_MAX];
 	assert_int_equal(mkfifo(in_folder("pipe", path), 0600), 0);
 	static const struct {
 		const char *file, *problems; /* %s: the folder */
 	} cases[] = {
 		{"absent", "%1$s/c.yml:1: tokens: %1$s/absent: No such file or directory\n"},
-		{"no-tokens", "%1$s/c.yml:1: tokens: %1$s/no-tokens contains no hashes; every request would be rejected\n"},
-		{"bad-tokens", "%1$s/c.yml:1: tokens: %1$s/bad-tokens:2: expected the SHA-256 of a token in 64 hex digits\n"
-			       "%1$s/c.yml:1: tokens: %1$s/bad-tokens:3: expected the SHA-256 of a token in 64 hex digits\n"},
+		{"no-tokens", "%1$s/c.yml:1: tokens: %1$s/no-tokens contains no hashes; every request would "
+			      "be rejected\n"},
+		{"bad-tokens",
+		 "%1$s/c.yml:1: tokens: %1$s/bad-tokens:2: expected the SHA-256 of a token in 64 hex digits\n"
+		 "%1$s/c.yml:1: tokens: %1$s/bad-tokens:3: expected the SHA-256 of a token in 64 hex "
+		 "digits\n"},
 		{"pipe", "%1$s/c.yml:1: tokens: %1$s/pipe: not a regular file\n"},
-		{".", "%1$s/c.yml:1: tokens: %1$s/.: not a regular file\n"},
-	};
+		{".", "%1$s/c.yml:1: tokens: %1$s/.: not a regular file\n"}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		CLEANUP(buf_releasep) struct buf problems, expected = BUF_INIT(4096);
 		struct config *c;
@@ -672,11 +748,13 @@ static void environment_wins(void **state)
 					    "FLIPT_ENVIRONMENT=blue",
 					    "FLIPT_CLIENT_TOKEN=hunter2",
 					    NULL};
-	CLEANUP(config_unrefp) struct config *c =
+	CLEANUP(config_unrefp)
+	struct config *c =
 		parsed(SERVICE "backend: embedded\nbackends: {embedded: {}}\nflags: {namespace: file}\n");
 	assert_true(span_is(c->default_backend, "celery"));
 	assert_int_equal(c->n_backends, 2); /* what is not chosen is not declared by its variables */
-	assert_true(span_is(backend_setting(config_backend(c, SPAN_LIT("celery")), "broker_url"), "redis://:hunter2@env/1"));
+	assert_true(span_is(backend_setting(config_backend(c, SPAN_LIT("celery")), "broker_url"),
+			    "redis://:hunter2@env/1"));
 	assert_int_equal(c->n_env_defaults, 2);
 	assert_true(span_is(c->env_defaults[0].flag, "task_abstraction_enabled") && c->env_defaults[0].value);
 	assert_true(span_is(c->env_defaults[1].flag, "hatchet_backend_enabled") && !c->env_defaults[1].value);
@@ -690,10 +768,13 @@ static void environment_wins(void **state)
 static void environment_over_settings(void **state)
 {
 	(void)state;
-	environment = (const char *const[]){"TASK_BACKEND_TYPE=hatchet", "HATCHET_TOKEN=second", "HATCHET_CLIENT_TOKEN=first",
-					    "HATCHET_CLIENT_SERVER_URL=http://h", "TEMPORAL_PORT=7", NULL};
-	CLEANUP(config_unrefp) struct config *c =
-		parsed(SERVICE "backends: {hatchet: {token: file, ca_file: kept}, temporal: {port: 7233, host: h}}\n");
+	environment = (const char *const[]){
+		"TASK_BACKEND_TYPE=hatchet",	      "HATCHET_TOKEN=second", "HATCHET_CLIENT_TOKEN=first",
+		"HATCHET_CLIENT_SERVER_URL=http://h", "TEMPORAL_PORT=7",      NULL};
+	CLEANUP(config_unrefp)
+	struct config *c = parsed(
+		SERVICE
+		"backends: {hatchet: {token: file, ca_file: kept}, temporal: {port: 7233, host: h}}\n");
 	assert_true(span_is(c->default_backend, "hatchet"));
 	const struct backend_config *b = config_backend(c, SPAN_LIT("hatchet"));
 	assert_true(span_is(backend_setting(b, "token"), "first"));
@@ -712,13 +793,11 @@ static void hatchet_is_declared_by_its_switch_and_token(void **state)
 	static const struct {
 		const char *environment[3];
 		bool declared;
-	} cases[] = {
-		{{"HATCHET_BACKEND_ENABLED=true", "HATCHET_TOKEN=t"}, true},
-		{{"HATCHET_BACKEND_ENABLED=1", "HATCHET_CLIENT_TOKEN=t"}, true},
-		{{"HATCHET_BACKEND_ENABLED=false", "HATCHET_TOKEN=t"}, false},
-		{{"HATCHET_TOKEN=t"}, false},
-		{{"HATCHET_BACKEND_ENABLED=true"}, false},
-	};
+	} cases[] = {{{"HATCHET_BACKEND_ENABLED=true", "HATCHET_TOKEN=t"}, true},
+		     {{"HATCHET_BACKEND_ENABLED=1", "HATCHET_CLIENT_TOKEN=t"}, true},
+		     {{"HATCHET_BACKEND_ENABLED=false", "HATCHET_TOKEN=t"}, false},
+		     {{"HATCHET_TOKEN=t"}, false},
+		     {{"HATCHET_BACKEND_ENABLED=true"}, false}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		environment = cases[i].environment;
 		CLEANUP(config_unrefp) struct config *c = parsed(SERVICE "backends: {embedded: {}}\n");
@@ -731,16 +810,20 @@ static void environment_mistakes(void **state)
 {
 	(void)state;
 	environment = (const char *const[]){"TASK_QUEUE_BACKEND=celery", "TASK_BACKEND_TYPE=temporal",
-					    "TASK_ABSTRACTION_ENABLED=maybe", "FLIPT_SERVER_URL=http://u:hunter2@flipt", NULL};
+					    "TASK_ABSTRACTION_ENABLED=maybe",
+					    "FLIPT_SERVER_URL=http://u:hunter2@flipt", NULL};
 	struct config *c;
 	CLEANUP(buf_releasep) struct buf problems;
 	assert_int_equal(parse("c.yml", SERVICE, &problems, &c), -EBADMSG);
 	assert_string_equal(
 		problems.ptr,
-		"environment: TASK_QUEUE_BACKEND: is \"celery\", but TASK_BACKEND_TYPE is \"temporal\"; set one of them\n"
-		"environment: TASK_ABSTRACTION_ENABLED: expected true, false, 1, 0, yes, no, on or off, not \"maybe\"\n"
+		"environment: TASK_QUEUE_BACKEND: is \"celery\", but TASK_BACKEND_TYPE is \"temporal\"; set "
+		"one of them\n"
+		"environment: TASK_ABSTRACTION_ENABLED: expected true, false, 1, 0, yes, no, on or off, not "
+		"\"maybe\"\n"
 		"environment: FLIPT_SERVER_URL: user names and passwords are not allowed in this URL\n"
-		"c.yml:1: flags.url: missing: the source flipt needs the server's URL, here or in FLIPT_SERVER_URL\n");
+		"c.yml:1: flags.url: missing: the source flipt needs the server's URL, here or in "
+		"FLIPT_SERVER_URL\n");
 }
 
 static void flipt_token_file(void **state)
@@ -752,12 +835,13 @@ static void flipt_token_file(void **state)
 	CLEANUP(buf_releasep) struct buf problems;
 	CLEANUP(config_unrefp) struct config *c;
 	assert_int_equal(parse(in_folder("c.yml", name),
-			       SERVICE "flags: {source: flipt, url: \"http://f\", token_file: flipt.token}\n", &problems, &c),
+			       SERVICE "flags: {source: flipt, url: \"http://f\", token_file: flipt.token}\n",
+			       &problems, &c),
 			 0);
 	assert_string_equal(c->flags.token, "hunter2");
 }
 
-/* --- what is shipped ----------------------------------------------------------------------------------------------- */
+/* --- what is shipped ------------------------------------------------------------------------------------ */
 
 static void read_shipped(const char *name, struct buf *out)
 {
@@ -782,8 +866,10 @@ static void the_default_file_is_good(void **state)
 	if (config_load(path, test_getenv, &problems, &c) != 0 || problems.len)
 		fail_msg("%s", problems.ptr);
 	assert_int_equal(c->n_services, 4);
-	const struct operation *op = service_operation(config_service(c, SPAN_LIT("prompt")), SPAN_LIT("extract"));
-	assert_true(span_is(op->task.task, "execute_extraction") && op->task.needs_body && op->task.args && op->error);
+	const struct operation *op =
+		service_operation(config_service(c, SPAN_LIT("prompt")), SPAN_LIT("extract"));
+	assert_true(span_is(op->task.task, "execute_extraction") && op->task.needs_body && op->task.args &&
+		    op->error);
 	assert_int_equal(op->auth.n_hashes, 1);
 	op = service_operation(config_service(c, SPAN_LIT("unified")), SPAN_LIT("process_document"));
 	assert_true(op->unified && op->task.workflow && op->legacy_needs_body && op->legacy_response);
@@ -802,19 +888,22 @@ static void the_unstract_mapping_is_good(void **state)
 	write_file("flags.yml", "");
 	if (parse(in_folder("c.yml", name), text.ptr, &problems, &c) != 0 || problems.len)
 		fail_msg("%s", problems.ptr);
-	static const char *const prompt[] = {"answer_prompt", "extract",   "index", "single_pass_extraction",
-					     "summarize",     "agentic_extract"};
+	static const char *const prompt[] = {"answer_prompt",	       "extract",   "index",
+					     "single_pass_extraction", "summarize", "agentic_extract"};
 	for (size_t i = 0; i < sizeof(prompt) / sizeof(prompt[0]); i++) {
-		const struct operation *op = service_operation(config_service(c, SPAN_LIT("prompt")), span_of(prompt[i]));
+		const struct operation *op =
+			service_operation(config_service(c, SPAN_LIT("prompt")), span_of(prompt[i]));
 		assert_non_null(op);
-		assert_true(span_is(op->task.task, "execute_extraction") && span_is(op->task.queue, "celery_executor_legacy"));
+		assert_true(span_is(op->task.task, "execute_extraction") &&
+			    span_is(op->task.queue, "celery_executor_legacy"));
 		assert_int_equal(op->task.timeout_ms, 3600000);
 		assert_int_equal(op->auth.kind, AUTH_BEARER);
 	}
 	const struct service *runner = config_service(c, SPAN_LIT("runner"));
 	assert_true(service_operation(runner, SPAN_LIT("run"))->pin_start);
 	assert_true(service_operation(runner, SPAN_LIT("remove"))->pin_end);
-	assert_true(span_is(service_operation(runner, SPAN_LIT("run_status"))->pin_key, "query:container_name"));
+	assert_true(
+		span_is(service_operation(runner, SPAN_LIT("run_status"))->pin_key, "query:container_name"));
 }
 
 static void a_file_that_is_not_there(void **state)

@@ -38,7 +38,8 @@ static struct db *open_db(struct place *p)
 {
 	struct db *db = NULL;
 	struct err e = {""};
-	if (db_open(&(struct db_options){.path = p->file, .application_id = 77, .vacuum_pages = true}, &db, &e) < 0)
+	if (db_open(&(struct db_options){.path = p->file, .application_id = 77, .vacuum_pages = true}, &db,
+		    &e) < 0)
 		fail_msg("%s", e.text);
 	return db;
 }
@@ -148,7 +149,8 @@ static void migrations_run_once_and_a_newer_file_is_refused(void **state)
 	struct db *db = open_db(*state);
 	struct err e = {""};
 	int64_t v;
-	static const char *const steps[] = {"CREATE TABLE a (x); INSERT INTO a VALUES (1)", "ALTER TABLE a ADD COLUMN y"};
+	static const char *const steps[] = {"CREATE TABLE a (x); INSERT INTO a VALUES (1)",
+					    "ALTER TABLE a ADD COLUMN y"};
 	static const char *const wrong[] = {"", "", "CREATE TABLE b (x); nonsense"};
 	assert_int_equal(db_migrate(db, steps, 1, &e), 0);
 	assert_int_equal(db_migrate(db, steps, 2, &e), 0);
@@ -158,7 +160,8 @@ static void migrations_run_once_and_a_newer_file_is_refused(void **state)
 	assert_int_equal(db_query_int64(db, "SELECT count(*) FROM a", &v, &e), 0);
 	assert_int_equal(v, 1);
 	assert_true(db_migrate(db, wrong, 3, &e) < 0); /* leaves neither table nor version */
-	assert_int_equal(db_query_int64(db, "SELECT count(*) FROM sqlite_master WHERE name = 'b'", &v, &e), 0);
+	assert_int_equal(db_query_int64(db, "SELECT count(*) FROM sqlite_master WHERE name = 'b'", &v, &e),
+			 0);
 	assert_int_equal(v, 0);
 	assert_int_equal(db_migrate(db, steps, 1, &e), -EPROTO);
 	assert_non_null(strstr(e.text, "schema version 2"));
@@ -184,7 +187,8 @@ static void what_cannot_be_opened_says_why(void **state)
 	o.path = p->folder;
 	assert_int_equal(db_open(&o, &db, &e), -EISDIR);
 	o.path = p->file;
-	write_file(p->file, "this is a text of some length, surely not a database, and longer than a header of 100 bytes. "
+	write_file(p->file, "this is a text of some length, surely not a database, and longer than a header "
+			    "of 100 bytes. "
 			    "It goes on for a bit so that SQLite reads a whole header.");
 	assert_int_equal(db_open(&o, &db, &e), -EMEDIUMTYPE);
 	assert_non_null(strstr(e.text, "not a database"));
@@ -219,11 +223,12 @@ static void pages_are_counted_given_back_and_checkpointed(void **state)
 	struct db *db = open_db(p);
 	struct err e = {""};
 	struct stat st;
-	assert_int_equal(db_exec(db,
-				 "CREATE TABLE t (a); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n "
-				 "WHERE i < 1000) INSERT INTO t SELECT randomblob(1000) FROM n",
-				 &e),
-			 0);
+	assert_int_equal(
+		db_exec(db,
+			"CREATE TABLE t (a); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n "
+			"WHERE i < 1000) INSERT INTO t SELECT randomblob(1000) FROM n",
+			&e),
+		0);
 	int64_t full = db_page_count(db);
 	assert_true(full * db_page_size(db) > 1000000);
 	assert_int_equal(db_exec(db, "DELETE FROM t", &e), 0);
@@ -247,7 +252,9 @@ static void damage_is_found(void **state)
 	struct place *p = *state;
 	struct db *db = open_db(p);
 	struct err e = {""};
-	assert_int_equal(db_exec(db, "CREATE TABLE t (a); CREATE INDEX i ON t (a); INSERT INTO t VALUES (1), (2)", &e), 0);
+	assert_int_equal(
+		db_exec(db, "CREATE TABLE t (a); CREATE INDEX i ON t (a); INSERT INTO t VALUES (1), (2)", &e),
+		0);
 	db_close(db);
 	int fd = open(p->file, O_WRONLY | O_CLOEXEC);
 	assert_true(fd >= 0);

@@ -9,47 +9,64 @@
 
 #include "router/decide.h"
 
-static const char features[] =
-	"namespace: default\n"
-	"flags:\n"
-	"- {key: on, type: BOOLEAN_FLAG_TYPE, enabled: true}\n"
-	"- {key: off, type: BOOLEAN_FLAG_TYPE, enabled: false}\n"
-	"- {key: half, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: {percentage: 50, value: true}}]}\n"
-	"- {key: zero, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: {percentage: 0, value: true}}]}\n"
-	"- {key: hundred, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: {percentage: 100, value: true}}]}\n"
-	"- {key: hatchet_backend_enabled, type: BOOLEAN_FLAG_TYPE, enabled: false,"
-	"   rollouts: [{segment: {key: hatchet_org, value: true}}]}\n"
-#define VARIANT(key, enabled, variant, attachment)                                                                     \
-	"- {key: " key ", type: VARIANT_FLAG_TYPE, enabled: " enabled ", variants: [{key: '" variant "'" attachment        \
-	"}], rules: [{segment: everybody, distributions: [{variant: '" variant "', rollout: 100}]}]}\n"
-	VARIANT("v0", "true", "0", "")
-	VARIANT("v100", "true", "100", "")
-	VARIANT("v25", "true", "25", "")
-	VARIANT("vcontrol", "true", "control", "")
-	VARIANT("vcelery", "true", "celery", "")
-	VARIANT("vtemporal", "true", "temporal", "")
-	VARIANT("vshadow", "true", "shadow", "")
-	VARIANT("vdisabled", "false", "100", "")
-	VARIANT("vown", "true", "blue", "")
-	VARIANT("vattach", "true", "0", ", attachment: {side: task, backend: celery}")
-	VARIANT("vattach_shadow", "true", "100", ", attachment: {shadow: 0.1}")
-	VARIANT("vattach_unknown", "true", "100", ", attachment: {backend: ingest}")
-	VARIANT("vattach_shadow_unknown", "true", "100", ", attachment: {shadow: 0.5, backend: ingest}")
-	VARIANT("vattach_odd", "true", "100", ", attachment: [1, 2]")
-	"- {key: vnomatch, type: VARIANT_FLAG_TYPE, enabled: true, variants: [{key: '100'}],"
-	"   rules: [{segment: nobody, distributions: [{variant: '100', rollout: 100}]}]}\n"
-	"- {key: vhalf, type: VARIANT_FLAG_TYPE, enabled: true, variants: [{key: '0'}, {key: '50'}],"
-	"   rules: [{segment: everybody, distributions: [{variant: '50', rollout: 50}, {variant: '0', rollout: 50}]}]}\n"
-	"segments:\n"
-	"- {key: everybody, match_type: ALL_MATCH_TYPE}\n"
-	"- {key: nobody, match_type: ANY_MATCH_TYPE, constraints: [{type: STRING_COMPARISON_TYPE, property: user_id,"
-	"   operator: eq, value: never}]}\n"
-	"- {key: hatchet_org, match_type: ANY_MATCH_TYPE, constraints: [{type: STRING_COMPARISON_TYPE,"
-	"   property: organization_id, operator: eq, value: hatchet-org}]}\n";
+static const char features[] = "namespace: default\n"
+			       "flags:\n"
+			       "- {key: on, type: BOOLEAN_FLAG_TYPE, enabled: true}\n"
+			       "- {key: off, type: BOOLEAN_FLAG_TYPE, enabled: false}\n"
+			       "- {key: half, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: "
+			       "[{threshold: {percentage: 50, value: true}}]}\n"
+			       "- {key: zero, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: "
+			       "[{threshold: {percentage: 0, value: true}}]}\n"
+			       "- {key: hundred, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: "
+			       "[{threshold: {percentage: 100, value: true}}]}\n"
+			       "- {key: hatchet_backend_enabled, type: BOOLEAN_FLAG_TYPE, enabled: false,"
+			       "   rollouts: [{segment: {key: hatchet_org, value: true}}]}\n"
+#define VARIANT(key, enabled, variant, attachment) \
+	"- {key: " key ", type: VARIANT_FLAG_TYPE, enabled: " enabled ", variants: [{key: '" variant \
+	"'" attachment "}], rules: [{segment: everybody, distributions: [{variant: '" variant \
+	"', rollout: 100}]}]}\n"
+	VARIANT("v0", "true", "0", "") VARIANT("v100", "true", "100", "") VARIANT(
+		"v25", "true", "25", "") VARIANT("vcontrol", "true", "control",
+						 "") VARIANT("vcelery", "true", "celery",
+							     "") VARIANT("vtemporal", "true", "temporal", "")
+		VARIANT("vshadow", "true", "shadow", "") VARIANT("vdisabled", "false", "100", "") VARIANT(
+			"vown", "true", "blue",
+			"") VARIANT("vattach", "true", "0",
+				    ", attachment: {side: task, backend: celery}") VARIANT("vattach_shadow",
+											   "true", "100",
+											   ", attachment: "
+											   "{shadow: 0.1}")
+			VARIANT("vattach_unknown", "true", "100", ", attachment: {backend: ingest}") VARIANT(
+				"vattach_shadow_unknown", "true", "100",
+				", attachment: {shadow: 0.5, backend: ingest}")
+				VARIANT("vattach_odd", "true", "100",
+					", attachment: [1, 2]") "- {key: vnomatch, type: VARIANT_FLAG_TYPE, "
+								"enabled: true, variants: [{key: '100'}],"
+								"   rules: [{segment: nobody, distributions: "
+								"[{variant: '100', rollout: 100}]}]}\n"
+								"- {key: vhalf, type: VARIANT_FLAG_TYPE, "
+								"enabled: true, variants: [{key: '0'}, {key: "
+								"'50'}],"
+								"   rules: [{segment: everybody, "
+								"distributions: [{variant: '50', rollout: "
+								"50}, {variant: '0', rollout: 50}]}]}\n"
+								"segments:\n"
+								"- {key: everybody, match_type: "
+								"ALL_MATCH_TYPE}\n"
+								"- {key: nobody, match_type: ANY_MATCH_TYPE, "
+								"constraints: [{type: "
+								"STRING_COMPARISON_TYPE, property: user_id,"
+								"   operator: eq, value: never}]}\n"
+								"- {key: hatchet_org, match_type: "
+								"ANY_MATCH_TYPE, constraints: [{type: "
+								"STRING_COMPARISON_TYPE,"
+								"   property: organization_id, operator: eq, "
+								"value: hatchet-org}]}\n";
 
 static struct flag_snapshot *snapshot;
 static struct config config;
-static struct variant_map own_map[] = {{.variant = SPAN_INIT("blue"), .task = true, .backend = SPAN_INIT("celery")}};
+static struct variant_map own_map[] = {
+	{.variant = SPAN_INIT("blue"), .task = true, .backend = SPAN_INIT("celery")}};
 
 static int setup(void **state)
 {
@@ -103,10 +120,12 @@ static void the_table(void **state)
 		{"off", "u", OUTCOME_LEGACY, REASON_FLAG_OFF, ""},
 		{"v0", "u", OUTCOME_LEGACY, REASON_FLAG, ""},
 		{"v100", "u", OUTCOME_TASK, REASON_FLAG, "embedded"},
-		{"v25", "u", OUTCOME_TASK, REASON_FLAG, "embedded"}, /* the key is a label, the distribution decides */
+		/* the key is a label, the distribution decides */
+		{"v25", "u", OUTCOME_TASK, REASON_FLAG, "embedded"},
 		{"vcontrol", "u", OUTCOME_LEGACY, REASON_FLAG, ""},
 		{"vcelery", "u", OUTCOME_TASK, REASON_FLAG, "celery"},
-		{"vtemporal", "u", OUTCOME_LEGACY, REASON_BACKEND_UNKNOWN, ""}, /* not configured: a broken rule serves legacy */
+		/* not configured: a broken rule serves legacy */
+		{"vtemporal", "u", OUTCOME_LEGACY, REASON_BACKEND_UNKNOWN, ""},
 		{"vattach_unknown", "u", OUTCOME_LEGACY, REASON_BACKEND_UNKNOWN, ""},
 		{"vattach_shadow_unknown", "u", OUTCOME_LEGACY, REASON_BACKEND_UNKNOWN, ""},
 		{"vown", "u", OUTCOME_TASK, REASON_FLAG, "celery"},
@@ -127,13 +146,15 @@ static void the_table(void **state)
 		{"zero", NULL, OUTCOME_LEGACY, REASON_FLAG_OFF, ""},
 		{"hundred", NULL, OUTCOME_TASK, REASON_FLAG, "embedded"},
 		{"v100", NULL, OUTCOME_TASK, REASON_FLAG, "embedded"},
-		{"v100 half", NULL, OUTCOME_LEGACY, REASON_NO_IDENTITY, ""},
-	};
+		{"v100 half", NULL, OUTCOME_LEGACY, REASON_NO_IDENTITY, ""}};
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		const struct expected *t = &table[i];
 		struct operation op = make_operation(t->flags);
-		struct decide_input in = {
-			.config = &config, .operation = &op, .flags = snapshot, .user = span_of(t->entity), .entity = span_of(t->entity)};
+		struct decide_input in = {.config = &config,
+					  .operation = &op,
+					  .flags = snapshot,
+					  .user = span_of(t->entity),
+					  .entity = span_of(t->entity)};
 		struct decision d;
 		decide(&in, &d, NULL);
 		if (d.side != t->side || d.reason != t->reason || !span_is(d.backend, t->backend))
@@ -160,16 +181,24 @@ static void default_variants_count(void **state)
 		struct flag_snapshot *s = NULL;
 		struct operation op = make_operation("f");
 		buf_printf(&text,
-			   "flags: [{key: f, type: VARIANT_FLAG_TYPE, enabled: %s, variants: [{key: '%s', default: true}, {key: other}],"
+			   "flags: [{key: f, type: VARIANT_FLAG_TYPE, enabled: %s, variants: [{key: '%s', "
+			   "default: true}, {key: other}],"
 			   " rules: [{segment: nobody, distributions: [{variant: other, rollout: 100}]}]}]\n"
-			   "segments: [{key: nobody, match_type: ANY_MATCH_TYPE, constraints: [{type: STRING_COMPARISON_TYPE,"
-			   " property: user_id, operator: eq, value: never}]}]\n", cases[i].enabled, cases[i].variant);
-		assert_int_equal(flag_snapshot_parse_features("features", buf_span(&text), FLAG_RULES_V2, &s, NULL), 0);
-		struct decide_input in = {.config = &config, .operation = &op, .flags = s, .entity = SPAN_LIT("u")};
+			   "segments: [{key: nobody, match_type: ANY_MATCH_TYPE, constraints: [{type: "
+			   "STRING_COMPARISON_TYPE,"
+			   " property: user_id, operator: eq, value: never}]}]\n",
+			   cases[i].enabled, cases[i].variant);
+		assert_int_equal(
+			flag_snapshot_parse_features("features", buf_span(&text), FLAG_RULES_V2, &s, NULL),
+			0);
+		struct decide_input in = {
+			.config = &config, .operation = &op, .flags = s, .entity = SPAN_LIT("u")};
 		struct decision d;
 		decide(&in, &d, NULL);
-		if (d.side != cases[i].side || d.reason != cases[i].reason || !span_is(d.backend, cases[i].backend))
-			fail_msg("case %zu: %s, %s", i, outcome_side_text(d.side), outcome_reason_text(d.reason));
+		if (d.side != cases[i].side || d.reason != cases[i].reason ||
+		    !span_is(d.backend, cases[i].backend))
+			fail_msg("case %zu: %s, %s", i, outcome_side_text(d.side),
+				 outcome_reason_text(d.reason));
 		flag_snapshot_unref(s);
 	}
 }
@@ -183,7 +212,8 @@ static void a_shadow_serves_legacy(void **state)
 	} table[] = {{"vshadow", 1}, {"on vshadow", 1}, {"vattach_shadow", 0.1}, {"vattach_shadow on", 0.1}};
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		struct operation op = make_operation(table[i].flags);
-		struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .entity = SPAN_LIT("u")};
+		struct decide_input in = {
+			.config = &config, .operation = &op, .flags = snapshot, .entity = SPAN_LIT("u")};
 		struct decision d;
 		decide(&in, &d, NULL);
 		assert_int_equal(d.side, OUTCOME_LEGACY);
@@ -224,7 +254,10 @@ static void hatchet_takes_over_by_its_flag(void **state)
 {
 	(void)state;
 	struct operation op = make_operation("on");
-	struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .entity = SPAN_LIT("u"),
+	struct decide_input in = {.config = &config,
+				  .operation = &op,
+				  .flags = snapshot,
+				  .entity = SPAN_LIT("u"),
 				  .organisation = SPAN_LIT("hatchet-org")};
 	struct decision d;
 	decide(&in, &d, NULL);
@@ -243,7 +276,10 @@ static void pins_and_overrides_win(void **state)
 {
 	(void)state;
 	struct operation op = make_operation("off");
-	struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .entity = SPAN_LIT("u"),
+	struct decide_input in = {.config = &config,
+				  .operation = &op,
+				  .flags = snapshot,
+				  .entity = SPAN_LIT("u"),
 				  .override = WISH_TASK};
 	struct decision d;
 	decide(&in, &d, NULL);
@@ -265,15 +301,25 @@ static void what_is_or_may_be_pinned_to_the_task_side_never_goes_to_legacy(void 
 {
 	(void)state;
 	struct operation op = make_operation("off");
-	struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .entity = SPAN_LIT("u"),
-				  .override = WISH_LEGACY, .pinned = WISH_TASK, .pinned_backend = SPAN_LIT("temporal")};
+	struct decide_input in = {.config = &config,
+				  .operation = &op,
+				  .flags = snapshot,
+				  .entity = SPAN_LIT("u"),
+				  .override = WISH_LEGACY,
+				  .pinned = WISH_TASK,
+				  .pinned_backend = SPAN_LIT("temporal")};
 	struct decision d;
-	decide(&in, &d, NULL); /* another router's entry, or that of a backend which is no longer configured */
+	/* another router's entry, or that of a backend which is no longer configured */
+	decide(&in, &d, NULL);
 	assert_true(d.refused);
 	assert_int_equal(d.side, OUTCOME_TASK);
 	assert_int_equal(d.reason, REASON_BACKEND_UNKNOWN);
 	assert_true(span_is(d.unknown, "temporal"));
-	in = (struct decide_input){.config = &config, .operation = &op, .flags = snapshot, .override = WISH_LEGACY, .pinned = WISH_UNKNOWN};
+	in = (struct decide_input){.config = &config,
+				   .operation = &op,
+				   .flags = snapshot,
+				   .override = WISH_LEGACY,
+				   .pinned = WISH_UNKNOWN};
 	decide(&in, &d, NULL);
 	assert_true(d.refused);
 	assert_int_equal(d.side, OUTCOME_TASK);
@@ -285,7 +331,8 @@ static void what_has_no_task_is_legacy(void **state)
 	(void)state;
 	struct operation op = make_operation("on");
 	op.has_task = false;
-	struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .override = WISH_TASK};
+	struct decide_input in = {
+		.config = &config, .operation = &op, .flags = snapshot, .override = WISH_TASK};
 	struct decision d;
 	decide(&in, &d, NULL);
 	assert_int_equal(d.side, OUTCOME_LEGACY);
@@ -303,7 +350,10 @@ static void the_same_identity_gets_the_same_answer(void **state)
 	for (int i = 0; i < 4000; i++) {
 		char user[32];
 		snprintf(user, sizeof(user), "user-%d", i);
-		struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .user = span_of(user),
+		struct decide_input in = {.config = &config,
+					  .operation = &op,
+					  .flags = snapshot,
+					  .user = span_of(user),
 					  .entity = span_of(user)};
 		struct decision a, b;
 		decide(&in, &a, NULL);
@@ -323,11 +373,16 @@ static void one_flag_by_itself(void **state)
 		const char *flag;
 		bool task;
 		int bucket; /* 0: none */
-	} table[] = {{"on", true, 0}, {"off", false, 0}, {"v25", true, 1}, {"vshadow", false, 1}, {"vtemporal", true, 1},
-		     {"vattach", true, 1}, {"vdisabled", false, 0}, {"hundred", true, 1}, {"nowhere", false, 0}};
+	} table[] = {{"on", true, 0},	      {"off", false, 0},      {"v25", true, 1},
+		     {"vshadow", false, 1},   {"vtemporal", true, 1}, {"vattach", true, 1},
+		     {"vdisabled", false, 0}, {"hundred", true, 1},   {"nowhere", false, 0}};
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		struct operation op = make_operation(table[i].flag);
-		struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .user = SPAN_LIT("u"), .entity = SPAN_LIT("u")};
+		struct decide_input in = {.config = &config,
+					  .operation = &op,
+					  .flags = snapshot,
+					  .user = SPAN_LIT("u"),
+					  .entity = SPAN_LIT("u")};
 		struct decide_vote v;
 		struct decision d;
 		decide_flag(&in, span_of(table[i].flag), &v);
@@ -354,12 +409,15 @@ static void what_is_known_not_to_be_run_stays_with_legacy(void **state)
 		enum outcome_side side;
 		enum outcome_reason reason;
 	} table[] = {
-		{"on", "runner", "run", "embedded", WISH_NONE, WISH_NONE, OUTCOME_LEGACY, REASON_BACKEND_NOT_READY},
+		{"on", "runner", "run", "embedded", WISH_NONE, WISH_NONE, OUTCOME_LEGACY,
+		 REASON_BACKEND_NOT_READY},
 		{"on", "runner", "run", "celery", WISH_NONE, WISH_NONE, OUTCOME_TASK, REASON_FLAG},
 		{"on", "runner", "other", "embedded", WISH_NONE, WISH_NONE, OUTCOME_TASK, REASON_FLAG},
 		{"on", "other", "run", "embedded", WISH_NONE, WISH_NONE, OUTCOME_TASK, REASON_FLAG},
-		{"vcelery", "runner", "run", "celery", WISH_NONE, WISH_NONE, OUTCOME_LEGACY, REASON_BACKEND_NOT_READY},
-		{"vshadow", "runner", "run", "embedded", WISH_NONE, WISH_NONE, OUTCOME_LEGACY, REASON_BACKEND_NOT_READY},
+		{"vcelery", "runner", "run", "celery", WISH_NONE, WISH_NONE, OUTCOME_LEGACY,
+		 REASON_BACKEND_NOT_READY},
+		{"vshadow", "runner", "run", "embedded", WISH_NONE, WISH_NONE, OUTCOME_LEGACY,
+		 REASON_BACKEND_NOT_READY},
 		{"off", "runner", "run", "embedded", WISH_NONE, WISH_NONE, OUTCOME_LEGACY, REASON_FLAG_OFF},
 		{"off", "runner", "run", "embedded", WISH_TASK, WISH_NONE, OUTCOME_TASK, REASON_PINNED},
 		{"off", "runner", "run", "embedded", WISH_NONE, WISH_TASK, OUTCOME_TASK, REASON_OVERRIDE},
@@ -368,9 +426,15 @@ static void what_is_known_not_to_be_run_stays_with_legacy(void **state)
 		struct operation op = make_operation(table[i].flag);
 		struct readiness *known = readiness_new();
 		assert_int_equal(readiness_put(known, span_of(table[i].service), span_of(table[i].operation),
-					       span_of(table[i].backend), SPAN_LIT("no worker")), 0);
-		struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .user = SPAN_LIT("u"),
-					  .entity = SPAN_LIT("u"), .pinned = table[i].pinned, .override = table[i].override,
+					       span_of(table[i].backend), SPAN_LIT("no worker")),
+				 0);
+		struct decide_input in = {.config = &config,
+					  .operation = &op,
+					  .flags = snapshot,
+					  .user = SPAN_LIT("u"),
+					  .entity = SPAN_LIT("u"),
+					  .pinned = table[i].pinned,
+					  .override = table[i].override,
 					  .readiness = known};
 		struct decision d;
 		decide(&in, &d, NULL);

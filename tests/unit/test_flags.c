@@ -1,4 +1,5 @@
-/* Features files and snapshots: what is refused and where, what is warned of, and what an answer tells besides itself. */
+/* Features files and snapshots: what is refused and where, what is warned of, and what an answer tells
+ * besides itself. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,7 +37,7 @@ static struct flag_result ask(const struct flag_snapshot *s, const char *key, co
 	return r;
 }
 
-/* --- mistakes ------------------------------------------------------------------------------------------------------ */
+/* --- mistakes ------------------------------------------------------------------------------------------- */
 static bool tells(const struct flag_snapshot *s, const char *sentence)
 {
 	for (size_t i = 0; i < flag_snapshot_warnings(s); i++)
@@ -49,19 +50,18 @@ static void what_is_no_document_is_refused_whole(void **state)
 {
 	static const struct {
 		const char *text, *error;
-	} rows[] = {
-		{"", "f.yml:1: a features file is a mapping"},
-		{"- a\n", "f.yml:1: a features file is a mapping"},
-		{"flags: {}\n", "f.yml:1: flags: must be a list"},
-		{"flags: [\n", "f.yml:"},
-		{"flags:\n- key: a\n  enabled: \"tr", "f.yml:"},
-	};
+	} rows[] = {{"", "f.yml:1: a features file is a mapping"},
+		    {"- a\n", "f.yml:1: a features file is a mapping"},
+		    {"flags: {}\n", "f.yml:1: flags: must be a list"},
+		    {"flags: [\n", "f.yml:"},
+		    {"flags:\n- key: a\n  enabled: \"tr", "f.yml:"}};
 	(void)state;
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		struct flag_snapshot *s = NULL;
 		struct err e;
-		assert_int_equal(flag_snapshot_parse_features("f.yml", span_of(rows[i].text), FLAG_RULES_V2, &s, &e),
-				 -EBADMSG);
+		assert_int_equal(
+			flag_snapshot_parse_features("f.yml", span_of(rows[i].text), FLAG_RULES_V2, &s, &e),
+			-EBADMSG);
 		assert_null(s);
 		if (!strstr(e.text, rows[i].error))
 			fail_msg("row %zu: %s", i, e.text);
@@ -77,66 +77,84 @@ static void features_mistakes(void **state)
 		{"flags:\n- x\n", "f.yml:2: flags[0]: must be a mapping"},
 		{"flags:\n- name: x\n", "f.yml:2: flags[0]: key: is missing"},
 		{"flags:\n- key: ''\n", "f.yml:2: flags[0]: key: must not be empty"},
-		{"flags:\n- key: a\n- key: b\n- key: a\n", "f.yml:4: flags: key: flag \"a\" is declared twice"},
+		{"flags:\n- key: a\n- key: b\n- key: a\n",
+		 "f.yml:4: flags: key: flag \"a\" is declared twice"},
 		{"flags:\n- key: a\n  type: ODD\n", "f.yml:3: flag \"a\": type: \"ODD\" is not known"},
 		{"flags:\n- key: a\n  enabled: 1\n", "f.yml:3: flag \"a\": enabled: must be true or false"},
 		{"flags:\n- key: a\n  rules:\n  - distributions: []\n",
 		 "f.yml:4: flag \"a\", rule 1: segment: needs a key or keys"},
 		{"flags:\n- key: a\n  rules:\n  - segment: beta\n",
 		 "f.yml:4: flag \"a\", rule 1: segment: segment \"beta\" is not declared"},
-		{"flags:\n- key: a\n  variants:\n  - key: x\n  rules:\n  - segment: default\n    distributions:\n"
+		{"flags:\n- key: a\n  variants:\n  - key: x\n  rules:\n  - segment: default\n    "
+		 "distributions:\n"
 		 "    - variant: y\n      rollout: 1\n",
 		 "f.yml:8: flag \"a\", rule 1: variant: the flag has no variant \"y\""},
-		{"flags:\n- key: a\n  variants:\n  - key: x\n  rules:\n  - segment: default\n    distributions:\n"
+		{"flags:\n- key: a\n  variants:\n  - key: x\n  rules:\n  - segment: default\n    "
+		 "distributions:\n"
 		 "    - variant: x\n      rollout: much\n",
 		 "f.yml:9: flag \"a\", rule 1: rollout: must be a number"},
-		{"flags:\n- key: a\n  variants:\n  - key: x\n  rules:\n  - segment: default\n    distributions:\n"
+		{"flags:\n- key: a\n  variants:\n  - key: x\n  rules:\n  - segment: default\n    "
+		 "distributions:\n"
 		 "    - variant: x\n      rollout: .nan\n",
 		 "f.yml:9: flag \"a\", rule 1: rollout: must be a number"},
 		{"flags:\n- key: a\n  type: BOOLEAN_FLAG_TYPE\n  rollouts:\n  - description: x\n",
 		 "f.yml:5: flag \"a\", rollout 1: needs a segment or a threshold"},
-		{"flags:\n- key: a\n  type: BOOLEAN_FLAG_TYPE\n  rollouts:\n  - threshold: {percentage: ten}\n",
+		{"flags:\n- key: a\n  type: BOOLEAN_FLAG_TYPE\n  rollouts:\n  - threshold: {percentage: "
+		 "ten}\n",
 		 "f.yml:5: flag \"a\", rollout 1: percentage: must be a number"},
-		{"flags:\n- key: a\n  type: BOOLEAN\n", "f.yml:3: flag \"a\": type: \"BOOLEAN\" is not known"},
-		{"flags:\n- key: a\n  type: BOOLEAN_FLAG_TYPE\n  rolouts: []\n", "f.yml:4: flag \"a\": rolouts: unknown key"},
+		{"flags:\n- key: a\n  type: BOOLEAN\n",
+		 "f.yml:3: flag \"a\": type: \"BOOLEAN\" is not known"},
+		{"flags:\n- key: a\n  type: BOOLEAN_FLAG_TYPE\n  rolouts: []\n",
+		 "f.yml:4: flag \"a\": rolouts: unknown key"},
 		{"flags:\n- key: a\n  type: BOOLEAN_FLAG_TYPE\n  rules: [{segment: x}]\n",
 		 "f.yml:4: flag \"a\": rules: a boolean flag has rollouts, no rules"},
 		{"flags:\n- key: a\n  rollouts: [{threshold: {percentage: 5, value: true}}]\n",
 		 "f.yml:3: flag \"a\": rollouts: only a flag with"},
-		{"flags:\n- key: a\n  variants:\n  - key: x\n  rules:\n  - segment: default\n    distributions:\n"
+		{"flags:\n- key: a\n  variants:\n  - key: x\n  rules:\n  - segment: default\n    "
+		 "distributions:\n"
 		 "    - variant: x\n      rollout: 101\n",
 		 "f.yml:9: flag \"a\", rule 1: rollout: must be from 0 to 100"},
-		{"flags:\n- key: a\n  variants:\n  - key: x\n  rules:\n  - segment: default\n    distributions:\n"
+		{"flags:\n- key: a\n  variants:\n  - key: x\n  rules:\n  - segment: default\n    "
+		 "distributions:\n"
 		 "    - variant: x\n      rollout: -0.5\n",
 		 "f.yml:9: flag \"a\", rule 1: rollout: must be from 0 to 100"},
-		{"flags:\n- key: a\n  type: boolean\n  rollouts:\n  - threshold: {percentage: 5, valu: true}\n",
+		{"flags:\n- key: a\n  type: boolean\n  rollouts:\n  - threshold: {percentage: 5, valu: "
+		 "true}\n",
 		 "f.yml:5: flag \"a\", rollout 1: valu: unknown key"},
-		{"flags:\n- key: a\n  rules:\n  - segment: {keyes: [x]}\n", "f.yml:4: flag \"a\", rule 1: keyes: unknown key"},
+		{"flags:\n- key: a\n  rules:\n  - segment: {keyes: [x]}\n",
+		 "f.yml:4: flag \"a\", rule 1: keyes: unknown key"},
 		{"version: \"99.0\"\n", "f.yml:1: version: \"99.0\" is not a known version of this format"},
 		{"flgas: []\n", "f.yml:1: flgas: unknown key"},
-		{"segments:\n- key: a\n  constraints:\n  - {type: string, property: p, operator: eq, valeu: x}\n",
+		{"segments:\n- key: a\n  constraints:\n  - {type: string, property: p, operator: eq, valeu: "
+		 "x}\n",
 		 "f.yml:4: segment \"a\", constraint 1: valeu: unknown key"},
-		{"segments:\n- key: a\n  constraints:\n  - {type: string, property: p, operator: eq, value: [x]}\n",
+		{"segments:\n- key: a\n  constraints:\n  - {type: string, property: p, operator: eq, value: "
+		 "[x]}\n",
 		 "f.yml:4: segment \"a\", constraint 1: value: only isoneof and isnotoneof take a list"},
-		{"segments:\n- key: a\n  constraints:\n  - {type: number, property: p, operator: isoneof, value: [1, x]}\n",
+		{"segments:\n- key: a\n  constraints:\n  - {type: number, property: p, operator: isoneof, "
+		 "value: [1, x]}\n",
 		 "f.yml:4: segment \"a\", constraint 1: value: a set of numbers holds something else"},
 		{"segments:\n- key: a\n- key: a\n", "segments: key: segment \"a\" is declared twice"},
-		{"segments:\n- key: a\n  match_type: SOME\n", "f.yml:3: segment \"a\": match_type: \"SOME\" is not known"},
-		{"segments:\n- key: a\n  constraints:\n  - {type: string, property: p, operator: like, value: x}\n",
+		{"segments:\n- key: a\n  match_type: SOME\n",
+		 "f.yml:3: segment \"a\": match_type: \"SOME\" is not known"},
+		{"segments:\n- key: a\n  constraints:\n  - {type: string, property: p, operator: like, "
+		 "value: x}\n",
 		 "f.yml:4: segment \"a\", constraint 1: operator: is not an operator that is known"},
-		{"segments:\n- key: a\n  constraints:\n  - {type: string, property: p, operator: gt, value: x}\n",
+		{"segments:\n- key: a\n  constraints:\n  - {type: string, property: p, operator: gt, value: "
+		 "x}\n",
 		 "f.yml:4: segment \"a\", constraint 1: operator: does not apply to this type"},
-		{"segments:\n- key: a\n  constraints:\n  - {type: odd, property: p, operator: eq, value: x}\n",
+		{"segments:\n- key: a\n  constraints:\n  - {type: odd, property: p, operator: eq, value: "
+		 "x}\n",
 		 "f.yml:4: segment \"a\", constraint 1: type: is not a constraint type that is known"},
 		{"segments:\n- key: a\n  constraints:\n  - {type: string, operator: eq, value: x}\n",
-		 "f.yml:4: segment \"a\", constraint 1: property: is missing"},
-	};
+		 "f.yml:4: segment \"a\", constraint 1: property: is missing"}};
 	(void)state;
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		char text[2048];
 		snprintf(text, sizeof(text), "%s%s", rows[i].text,
-			 strstr(rows[i].text, "flags:") ? "- {key: whole, enabled: true, type: boolean}\n"
-							: "flags:\n- {key: whole, enabled: true, type: boolean}\n");
+			 strstr(rows[i].text, "flags:")
+				 ? "- {key: whole, enabled: true, type: boolean}\n"
+				 : "flags:\n- {key: whole, enabled: true, type: boolean}\n");
 		struct flag_snapshot *s = features(text, FLAG_RULES_V2);
 		if (!tells(s, rows[i].error) || flag_snapshot_mistakes(s) == 0)
 			fail_msg("row %zu: %s", i, flag_snapshot_warning(s, 0));
@@ -151,19 +169,18 @@ static void what_is_no_snapshot_is_refused_whole(void **state)
 {
 	static const struct {
 		const char *text, *error;
-	} rows[] = {
-		{"", "s.json: "},
-		{"[]", "s.json: snapshot: must be an object"},
-		{"{\"code\":5, \"message\":\"namespace not found\"}", "s.json: flags: is missing"},
-		{"{\"flags\":{}}", "s.json: flags: must be an array"},
-		{"{\"flags\":[{\"key\":\"a\"", "s.json: "},
-	};
+	} rows[] = {{"", "s.json: "},
+		    {"[]", "s.json: snapshot: must be an object"},
+		    {"{\"code\":5, \"message\":\"namespace not found\"}", "s.json: flags: is missing"},
+		    {"{\"flags\":{}}", "s.json: flags: must be an array"},
+		    {"{\"flags\":[{\"key\":\"a\"", "s.json: "}};
 	(void)state;
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		struct flag_snapshot *s = NULL;
 		struct err e;
-		assert_int_equal(flag_snapshot_parse_json("s.json", span_of(rows[i].text), FLAG_RULES_V2, &s, &e),
-				 -EBADMSG);
+		assert_int_equal(
+			flag_snapshot_parse_json("s.json", span_of(rows[i].text), FLAG_RULES_V2, &s, &e),
+			-EBADMSG);
 		assert_null(s);
 		if (!strstr(e.text, rows[i].error))
 			fail_msg("row %zu: %s", i, e.text);
@@ -196,22 +213,27 @@ static void one_odd_flag_freezes_no_other(void **state)
 		{BOOLEAN("{}"), "s.json: flag \"a\", rollout 1: has neither a segment nor a threshold"},
 		{BOOLEAN("{\"type\":\"TIME_ROLLOUT_TYPE\",\"threshold\":{\"percentage\":5}}"),
 		 "s.json: flag \"a\", rollout 1: has the word \"TIME_ROLLOUT_TYPE\", which is not known"},
-		{BOOLEAN("{\"threshold\":{\"percentage\":\"NaN\"}}"), "s.json: flag \"a\", rollout 1: must be a number"},
-		{SEGMENT("\"matchType\":\"ALL_SEGMENT_MATCH_TYPE\""), "s.json: flag \"a\", rollout 1: has a segment without a key"},
-		{SEGMENT("\"key\":\"s\",\"matchType\":\"NONE_SEGMENT_MATCH_TYPE\""), "has the word \"NONE_SEGMENT_MATCH_TYPE\""},
+		{BOOLEAN("{\"threshold\":{\"percentage\":\"NaN\"}}"),
+		 "s.json: flag \"a\", rollout 1: must be a number"},
+		{SEGMENT("\"matchType\":\"ALL_SEGMENT_MATCH_TYPE\""),
+		 "s.json: flag \"a\", rollout 1: has a segment without a key"},
+		{SEGMENT("\"key\":\"s\",\"matchType\":\"NONE_SEGMENT_MATCH_TYPE\""),
+		 "has the word \"NONE_SEGMENT_MATCH_TYPE\""},
 		{CONSTRAINT("\"type\":\"VERSION_CONSTRAINT_COMPARISON_TYPE\",\"operator\":\"eq\""),
 		 "has a constraint of a type that is not known"},
 		{CONSTRAINT("\"type\":\"STRING_CONSTRAINT_COMPARISON_TYPE\",\"operator\":\"matches\""),
 		 "has a constraint with an operator that is not known"},
-		{CONSTRAINT("\"type\":\"STRING_CONSTRAINT_COMPARISON_TYPE\",\"operator\":\"eq\",\"value\":5"), "must be a string"},
-	};
+		{CONSTRAINT("\"type\":\"STRING_CONSTRAINT_COMPARISON_TYPE\",\"operator\":\"eq\",\"value\":5"),
+		 "must be a string"}};
 	(void)state;
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		char text[2048];
 		struct flag_snapshot *s = NULL;
 		struct err e;
 		snprintf(text, sizeof(text),
-			 "{\"flags\":[%s,{\"key\":\"whole\",\"type\":\"BOOLEAN_FLAG_TYPE\",\"enabled\":true}]}", rows[i].flag);
+			 "{\"flags\":[%s,{\"key\":\"whole\",\"type\":\"BOOLEAN_FLAG_TYPE\",\"enabled\":true}]"
+			 "}",
+			 rows[i].flag);
 		if (flag_snapshot_parse_json("s.json", span_of(text), FLAG_RULES_V2, &s, &e) < 0)
 			fail_msg("row %zu: %s", i, e.text);
 		assert_true(ask(s, "whole", "x", NULL).enabled);
@@ -226,8 +248,10 @@ static void one_odd_flag_freezes_no_other(void **state)
 /* Carried to disk and back: still broken, for the same reason, and without its percentages. */
 static void what_is_set_aside_stays_so_on_disk(void **state)
 {
-	struct flag_snapshot *s = features("flags:\n- {key: a, type: boolean, enabled: true, rolouts: []}\n- {key: b, type: boolean, enabled: true}\n",
-					   FLAG_RULES_V2), *again = NULL;
+	struct flag_snapshot *s = features("flags:\n- {key: a, type: boolean, enabled: true, rolouts: []}\n- "
+					   "{key: b, type: boolean, enabled: true}\n",
+					   FLAG_RULES_V2),
+			     *again = NULL;
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(1 << 20);
 	struct err e;
 	(void)state;
@@ -254,7 +278,8 @@ static void an_odd_segment_concerns_only_those_who_ask_for_it(void **state)
 		"- {key: other, type: boolean, rollouts: [{segment: {key: fine, value: true}}]}\n";
 	struct flag_snapshot *s = features(text, FLAG_RULES_V2);
 	(void)state;
-	assert_non_null(strstr(flag_broken(flag_find(s, SPAN_LIT("asks"))), "f.yml:2: segment \"odd\", constraint 1: type"));
+	assert_non_null(strstr(flag_broken(flag_find(s, SPAN_LIT("asks"))),
+			       "f.yml:2: segment \"odd\", constraint 1: type"));
 	assert_non_null(strstr(flag_broken(flag_find(s, SPAN_LIT("doubts"))), "is declared twice"));
 	assert_null(flag_broken(flag_find(s, SPAN_LIT("other"))));
 	assert_true(ask(s, "other", "x", NULL).enabled);
@@ -269,7 +294,8 @@ static void a_key_given_twice_concerns_only_its_flag(void **state)
 				   "- {key: other, type: boolean, enabled: true}\n";
 	struct flag_snapshot *s = features(text, FLAG_RULES_V2);
 	(void)state;
-	assert_non_null(strstr(flag_broken(flag_find(s, SPAN_LIT("odd"))), "the key \"enabled\" was already given on line 2"));
+	assert_non_null(strstr(flag_broken(flag_find(s, SPAN_LIT("odd"))),
+			       "the key \"enabled\" was already given on line 2"));
 	assert_null(flag_broken(flag_find(s, SPAN_LIT("other"))));
 	flag_snapshot_unref(s);
 }
@@ -295,11 +321,13 @@ static void documents_of_one_file_count_by_their_namespace(void **state)
 	assert_null(flag_find(s, SPAN_LIT("b")));
 	assert_non_null(strstr(flag_broken(flag_find(s, SPAN_LIT("too_early"))), "f.yml:6: "));
 	flag_snapshot_unref(s);
-	assert_int_equal(flag_snapshot_parse_namespace("f.yml", span_of(text), "other", FLAG_RULES_V2, &s, &e), 0);
+	assert_int_equal(
+		flag_snapshot_parse_namespace("f.yml", span_of(text), "other", FLAG_RULES_V2, &s, &e), 0);
 	assert_int_equal(flag_snapshot_count(s), 2);
 	assert_false(ask(s, "a", "x", NULL).enabled);
 	flag_snapshot_unref(s);
-	assert_int_equal(flag_snapshot_parse_namespace("f.yml", span_of(text), "nobodys", FLAG_RULES_V2, &s, &e), 0);
+	assert_int_equal(
+		flag_snapshot_parse_namespace("f.yml", span_of(text), "nobodys", FLAG_RULES_V2, &s, &e), 0);
 	assert_int_equal(flag_snapshot_count(s), 0);
 	assert_true(tells(s, "f.yml:1: no document is of the namespace \"nobodys\""));
 	flag_snapshot_unref(s);
@@ -307,7 +335,9 @@ static void documents_of_one_file_count_by_their_namespace(void **state)
 	assert_non_null(flag_find(s, SPAN_LIT("a")));
 	assert_non_null(strstr(flag_snapshot_warning(s, 0), "\"lonely\" is used"));
 	flag_snapshot_unref(s);
-	assert_int_equal(flag_snapshot_parse_features("f.yml", SPAN_LIT("flags: []\n---\n- x\n"), FLAG_RULES_V2, &s, &e), -EBADMSG);
+	assert_int_equal(flag_snapshot_parse_features("f.yml", SPAN_LIT("flags: []\n---\n- x\n"),
+						      FLAG_RULES_V2, &s, &e),
+			 -EBADMSG);
 	assert_non_null(strstr(e.text, "f.yml:3: a features file is a mapping"));
 }
 
@@ -315,24 +345,29 @@ static void sets_may_be_lists(void **state)
 {
 	static const struct {
 		const char *list, *quoted, *in, *out;
-	} rows[] = {
-		{"type: string, property: p, operator: isoneof, value: [a, b]", "type: string, property: p, operator: isoneof, value: '[\"a\",\"b\"]'",
-		 "b", "c"},
-		{"type: STRING_COMPARISON_TYPE, property: p, operator: isnotoneof, value: [\"x\\\"y\", true, null]",
-		 "type: STRING_COMPARISON_TYPE, property: p, operator: isnotoneof, value: '[\"x\\\"y\",\"true\",\"\"]'", "other", "true"},
-		{"type: NUMBER_COMPARISON_TYPE, property: p, operator: isoneof, value: [18, 2.5]",
-		 "type: NUMBER_COMPARISON_TYPE, property: p, operator: isoneof, value: '[18,2.5]'", "2.50", "3"},
-		{"type: string, property: p, operator: isoneof, value: [\"18\"]", "type: string, property: p, operator: isoneof, value: '[\"18\"]'",
-		 "18", "18.0"},
-		{"type: string, property: p, operator: isoneof, value: []", "type: string, property: p, operator: isoneof, value: '[]'", NULL, "a"},
-	};
+	} rows[] = {{"type: string, property: p, operator: isoneof, value: [a, b]",
+		     "type: string, property: p, operator: isoneof, value: '[\"a\",\"b\"]'", "b", "c"},
+		    {"type: STRING_COMPARISON_TYPE, property: p, operator: isnotoneof, value: [\"x\\\"y\", "
+		     "true, null]",
+		     "type: STRING_COMPARISON_TYPE, property: p, operator: isnotoneof, value: "
+		     "'[\"x\\\"y\",\"true\",\"\"]'",
+		     "other", "true"},
+		    {"type: NUMBER_COMPARISON_TYPE, property: p, operator: isoneof, value: [18, 2.5]",
+		     "type: NUMBER_COMPARISON_TYPE, property: p, operator: isoneof, value: '[18,2.5]'",
+		     "2.50", "3"},
+		    {"type: string, property: p, operator: isoneof, value: [\"18\"]",
+		     "type: string, property: p, operator: isoneof, value: '[\"18\"]'", "18", "18.0"},
+		    {"type: string, property: p, operator: isoneof, value: []",
+		     "type: string, property: p, operator: isoneof, value: '[]'", NULL, "a"}};
 	(void)state;
 	for (size_t i = 0; i < COUNT(rows) * 2; i++) {
 		const char *constraint = i % 2 ? rows[i / 2].quoted : rows[i / 2].list;
 		char text[1024];
 		struct flag_result r;
-		snprintf(text, sizeof(text), "version: \"1.6\"\nsegments: [{key: s, constraints: [{%s}]}]\n"
-			 "flags: [{key: f, type: boolean, rollouts: [{segment: {key: s, value: true}}]}]\n", constraint);
+		snprintf(text, sizeof(text),
+			 "version: \"1.6\"\nsegments: [{key: s, constraints: [{%s}]}]\n"
+			 "flags: [{key: f, type: boolean, rollouts: [{segment: {key: s, value: true}}]}]\n",
+			 constraint);
 		struct flag_snapshot *s = features(text, FLAG_RULES_V2);
 		assert_int_equal(flag_snapshot_mistakes(s), 0);
 		const char *values[] = {rows[i / 2].in, rows[i / 2].out};
@@ -372,36 +407,40 @@ static void too_many_segments_in_a_rule(void **state)
 	buf_release(&text);
 }
 
-/* --- warnings ------------------------------------------------------------------------------------------------------ */
+/* --- warnings ------------------------------------------------------------------------------------------- */
 static void warnings(void **state)
 {
-	static const char text[] = "flags:\n"				   /* 1 */
-				   "- key: t\n"				   /* 2 */
-				   "  type: BOOLEAN_FLAG_TYPE\n"	   /* 3 */
-				   "  name: x\n"			   /* 4 */
-				   "  rollouts:\n"			   /* 5 */
-				   "  - threshold: {percentage: 0.5}\n"	   /* 6 */
-				   "  - threshold: {percentage: 150}\n"	   /* 7 */
-				   "  - threshold: {percentage: 25}\n"	   /* 8 */
-				   "- key: v\n"				   /* 9 */
-				   "  variants: [{key: a}, {key: b}]\n"	   /* 10 */
-				   "  rules:\n"				   /* 11 */
-				   "  - segment: default\n"		   /* 12 */
-				   "    distributions: [{variant: a, rollout: 33.33}, {variant: b, rollout: 66.67}]\n"
-				   "  - segment: default\n" /* 14 */
-				   "    distributions: [{variant: a, rollout: 33.3}]\n"
-				   "segments:\n"
-				   "- key: bad\n"
-				   "  constraints: [{type: number, property: n, operator: eq, value: x}]\n"; /* 18 */
+	static const char text[] =
+		"flags:\n"			     /* 1 */
+		"- key: t\n"			     /* 2 */
+		"  type: BOOLEAN_FLAG_TYPE\n"	     /* 3 */
+		"  name: x\n"			     /* 4 */
+		"  rollouts:\n"			     /* 5 */
+		"  - threshold: {percentage: 0.5}\n" /* 6 */
+		"  - threshold: {percentage: 150}\n" /* 7 */
+		"  - threshold: {percentage: 25}\n"  /* 8 */
+		"- key: v\n"			     /* 9 */
+		"  variants: [{key: a}, {key: b}]\n" /* 10 */
+		"  rules:\n"			     /* 11 */
+		"  - segment: default\n"	     /* 12 */
+		"    distributions: [{variant: a, rollout: 33.33}, {variant: b, rollout: 66.67}]\n"
+		"  - segment: default\n" /* 14 */
+		/* 18 */
+		"    distributions: [{variant: a, rollout: 33.3}]\n"
+		"segments:\n"
+		"- key: bad\n"
+		"  constraints: [{type: number, property: n, operator: eq, value: x}]\n";
 	static const char *const expected[] = {
-		"f.yml:18: segment \"bad\", constraint 1: the value is not a number; Flipt leaves the whole segment out",
-		"f.yml:6: flag \"t\", rollout 1: a threshold of 0.5 % acts as 1 %: Flipt compares whole percents",
+		"f.yml:18: segment \"bad\", constraint 1: the value is not a number; Flipt leaves the whole "
+		"segment out",
+		"f.yml:6: flag \"t\", rollout 1: a threshold of 0.5 % acts as 1 %: Flipt compares whole "
+		"percents",
 		"f.yml:7: flag \"t\", rollout 2: a threshold of 150 % acts as 100 %",
 		"f.yml:12: segment \"default\" is not declared; taken as everybody",
 		"f.yml:12: flag \"v\", rule 1: variant \"a\" has 33.33 %, but Flipt acts in steps of 0.1 %",
 		"f.yml:12: flag \"v\", rule 1: variant \"b\" has 66.67 %, but Flipt acts in steps of 0.1 %",
-		"f.yml:14: flag \"v\", rule 2: the distributions add up to 33.3 %; by the rules of v2.11 they are scaled to 100 %",
-	};
+		"f.yml:14: flag \"v\", rule 2: the distributions add up to 33.3 %; by the rules of v2.11 "
+		"they are scaled to 100 %"};
 	struct flag_snapshot *s = features(text, FLAG_RULES_V2);
 	(void)state;
 	for (size_t i = 0; i < COUNT(expected); i++) {
@@ -413,8 +452,8 @@ static void warnings(void **state)
 	flag_snapshot_unref(s);
 }
 
-/* {on: 20} alone: 2.8 and older leave 80 % without a variant, 2.9 and newer give it to everybody. A malformed constraint takes its
- * segment out of an AND from 2.10 on; before, it merely does not match. */
+/* {on: 20} alone: 2.8 and older leave 80 % without a variant, 2.9 and newer give it to everybody. A malformed
+ * constraint takes its segment out of an AND from 2.10 on; before, it merely does not match. */
 static void each_version_acts_by_its_own_rules(void **state)
 {
 	static const char text[] =
@@ -422,15 +461,18 @@ static void each_version_acts_by_its_own_rules(void **state)
 		"- {key: part, enabled: true, variants: [{key: on}],\n"
 		"   rules: [{segment: default, distributions: [{variant: on, rollout: 20}]}]}\n"
 		"- {key: both, enabled: true, variants: [{key: on}],\n"
-		"   rules: [{segment: {keys: [all, bad], operator: AND_SEGMENT_OPERATOR}, distributions: [{variant: on, rollout: 100}]}]}\n"
-		"segments: [{key: all}, {key: bad, constraints: [{type: number, property: n, operator: eq, value: x}]}]\n";
+		"   rules: [{segment: {keys: [all, bad], operator: AND_SEGMENT_OPERATOR}, distributions: "
+		"[{variant: on, rollout: 100}]}]}\n"
+		"segments: [{key: all}, {key: bad, constraints: [{type: number, property: n, operator: eq, "
+		"value: x}]}]\n";
 	static const struct {
 		enum flag_rules rules;
 		bool scaled, drops;
 		const char *warning;
 	} rows[] = {
 		{FLAG_RULES_V1, false, false, "by the rules of v1 what is missing to 100 % gets no variant"},
-		{FLAG_RULES_V2_0, false, false, "by the rules of v2.0 what is missing to 100 % gets no variant"},
+		{FLAG_RULES_V2_0, false, false,
+		 "by the rules of v2.0 what is missing to 100 % gets no variant"},
 		{FLAG_RULES_V2_9, true, false, "by the rules of v2.9 they are scaled to 100 %"},
 		{FLAG_RULES_V2_11, true, true, "by the rules of v2.11 they are scaled to 100 %"},
 	};
@@ -457,8 +499,9 @@ static void a_servers_version_says_whose_rules_count(void **state)
 	static const struct {
 		unsigned major, minor;
 		enum flag_rules rules;
-	} rows[] = {{1, 61, FLAG_RULES_V1},   {2, 0, FLAG_RULES_V2_0},	 {2, 8, FLAG_RULES_V2_0},  {2, 9, FLAG_RULES_V2_9},
-		    {2, 10, FLAG_RULES_V2_11}, {2, 11, FLAG_RULES_V2_11}, {2, 40, FLAG_RULES_V2_11}, {3, 0, FLAG_RULES_V2_11}};
+	} rows[] = {{1, 61, FLAG_RULES_V1},    {2, 0, FLAG_RULES_V2_0},	  {2, 8, FLAG_RULES_V2_0},
+		    {2, 9, FLAG_RULES_V2_9},   {2, 10, FLAG_RULES_V2_11}, {2, 11, FLAG_RULES_V2_11},
+		    {2, 40, FLAG_RULES_V2_11}, {3, 0, FLAG_RULES_V2_11}};
 	enum flag_rules parsed;
 	(void)state;
 	for (size_t i = 0; i < COUNT(rows); i++)
@@ -472,9 +515,10 @@ static void a_servers_version_says_whose_rules_count(void **state)
 /* Known, but not for its type: it never matches, as for the server. */
 static void an_operator_of_another_type_never_matches(void **state)
 {
-	static const char text[] =
-		"{\"digest\":\"0123\",\"flags\":[" SEGMENT("\"key\":\"s\",\"matchType\":\"ANY_SEGMENT_MATCH_TYPE\",\"constraints\":["
-		"{\"type\":\"NUMBER_CONSTRAINT_COMPARISON_TYPE\",\"property\":\"p\",\"operator\":\"prefix\",\"value\":\"x\"}]") "]}";
+	static const char text[] = "{\"digest\":\"0123\",\"flags\":[" SEGMENT(
+		"\"key\":\"s\",\"matchType\":\"ANY_SEGMENT_MATCH_TYPE\",\"constraints\":["
+		"{\"type\":\"NUMBER_CONSTRAINT_COMPARISON_TYPE\",\"property\":\"p\",\"operator\":\"prefix\","
+		"\"value\":\"x\"}]") "]}";
 	struct flag_snapshot *s = NULL;
 	struct err e;
 	(void)state;
@@ -487,7 +531,7 @@ static void an_operator_of_another_type_never_matches(void **state)
 	flag_snapshot_unref(s);
 }
 
-/* --- answers ------------------------------------------------------------------------------------------------------- */
+/* --- answers -------------------------------------------------------------------------------------------- */
 static void quickstart(void **state)
 {
 	char path[512];
@@ -510,7 +554,8 @@ static void quickstart(void **state)
 	assert_true(span_is(r.variant, "0"));
 	assert_string_equal(r.segment_keys[0], "default");
 
-	flag_evaluate(s, flag_find(s, SPAN_LIT("task_abstraction_enabled")), SPAN_LIT("user-1"), &beta, 1, &r, NULL);
+	flag_evaluate(s, flag_find(s, SPAN_LIT("task_abstraction_enabled")), SPAN_LIT("user-1"), &beta, 1, &r,
+		      NULL);
 	assert_true(r.match && !r.by_percentage);
 	assert_true(span_is(r.variant, "100"));
 	assert_string_equal(r.segment_keys[0], "beta_users");
@@ -525,7 +570,8 @@ static void quickstart(void **state)
 	buf_release(&text);
 }
 
-/* flags.h, by_percentage: whether the constant entity of a request without identity was hashed into a side. */
+/* flags.h, by_percentage: whether the constant entity of a request without identity was hashed into a
+ * side. */
 static void by_percentage(void **state)
 {
 	static const char text[] =
@@ -535,49 +581,60 @@ static void by_percentage(void **state)
 	static const struct {
 		const char *body;
 		bool v2, v1;
-	} rows[] = {
-		{"type: boolean, rollouts: []", false, false},
-		{"type: boolean, rollouts: [{threshold: {percentage: 0, value: true}}]", false, false},
-		{"type: boolean, rollouts: [{threshold: {percentage: 100, value: true}}]", false, false},
-		{"type: boolean, rollouts: [{threshold: {percentage: 99.5, value: true}}]", false, false},
-		{"type: boolean, rollouts: [{threshold: {percentage: 150, value: true}}]", false, false},
-		{"type: boolean, rollouts: [{threshold: {percentage: -1, value: true}}]", false, false},
-		{"type: boolean, rollouts: [{threshold: {percentage: 99, value: true}}]", true, true},
-		{"type: boolean, rollouts: [{threshold: {percentage: 0.5, value: true}}]", true, true},
-		{"type: boolean, rollouts: [{segment: {key: all, value: true}}, {threshold: {percentage: 50}}]", false,
-		 false},
-		{"type: boolean, rollouts: [{segment: {key: none, value: true}}, {threshold: {percentage: 50}}]", true,
-		 true},
-		/* 1 % was asked and (for this entity) said no; the segment behind it decided only because of that. */
-		{"type: boolean, rollouts: [{threshold: {percentage: 1}}, {segment: {key: all, value: true}}]", true,
-		 true},
-		{"type: boolean, rollouts: [{threshold: {percentage: 0}}, {segment: {key: all, value: true}}]", false,
-		 false},
-		{"rules: []", false, false},
-		{"enabled: false, rules: [{segment: all, distributions: [{variant: a, rollout: 50}, {variant: b, rollout: "
-		 "50}]}]",
-		 false, false},
-		{"enabled: true, rules: [{segment: all, distributions: []}]", false, false},
-		{"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 100}]}]", false, false},
-		{"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 0}, {variant: b, rollout: "
-		 "100}]}]",
-		 false, false},
-		{"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 75}, {variant: b, rollout: "
-		 "25}]}]",
-		 true, true},
-		/* v2 makes the only share the whole, v1 lets the other half fall through. */
-		{"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 50}]}]", false, true},
-		{"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 50}, {variant: a, rollout: "
-		 "50}]}]",
-		 false, false},
-		/* Less than a bucket is no share. */
-		{"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 0.05}, {variant: b, "
-		 "rollout: 100}]}]",
-		 false, false},
-		{"enabled: true, rules: [{segment: none, distributions: [{variant: a, rollout: 50}, {variant: b, "
-		 "rollout: 50}]}, {segment: all, distributions: [{variant: b, rollout: 100}]}]",
-		 false, false},
-	};
+	} rows[] = {{"type: boolean, rollouts: []", false, false},
+		    {"type: boolean, rollouts: [{threshold: {percentage: 0, value: true}}]", false, false},
+		    {"type: boolean, rollouts: [{threshold: {percentage: 100, value: true}}]", false, false},
+		    {"type: boolean, rollouts: [{threshold: {percentage: 99.5, value: true}}]", false, false},
+		    {"type: boolean, rollouts: [{threshold: {percentage: 150, value: true}}]", false, false},
+		    {"type: boolean, rollouts: [{threshold: {percentage: -1, value: true}}]", false, false},
+		    {"type: boolean, rollouts: [{threshold: {percentage: 99, value: true}}]", true, true},
+		    {"type: boolean, rollouts: [{threshold: {percentage: 0.5, value: true}}]", true, true},
+		    {"type: boolean, rollouts: [{segment: {key: all, value: true}}, {threshold: {percentage: "
+		     "50}}]",
+		     false, false},
+		    {"type: boolean, rollouts: [{segment: {key: none, value: true}}, {threshold: "
+		     "{percentage: 50}}]",
+		     true, true},
+		    /* 1 % was asked and (for this entity) said no; the segment behind it decided only because
+		 * of that. */
+		    {"type: boolean, rollouts: [{threshold: {percentage: 1}}, {segment: {key: all, value: "
+		     "true}}]",
+		     true, true},
+		    {"type: boolean, rollouts: [{threshold: {percentage: 0}}, {segment: {key: all, value: "
+		     "true}}]",
+		     false, false},
+		    {"rules: []", false, false},
+		    {"enabled: false, rules: [{segment: all, distributions: [{variant: a, rollout: 50}, "
+		     "{variant: b, rollout: "
+		     "50}]}]",
+		     false, false},
+		    {"enabled: true, rules: [{segment: all, distributions: []}]", false, false},
+		    {"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 100}]}]",
+		     false, false},
+		    {"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 0}, "
+		     "{variant: b, rollout: "
+		     "100}]}]",
+		     false, false},
+		    {"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 75}, "
+		     "{variant: b, rollout: "
+		     "25}]}]",
+		     true, true},
+		    /* v2 makes the only share the whole, v1 lets the other half fall through. */
+		    {"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 50}]}]",
+		     false, true},
+		    {"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 50}, "
+		     "{variant: a, rollout: "
+		     "50}]}]",
+		     false, false},
+		    /* Less than a bucket is no share. */
+		    {"enabled: true, rules: [{segment: all, distributions: [{variant: a, rollout: 0.05}, "
+		     "{variant: b, "
+		     "rollout: 100}]}]",
+		     false, false},
+		    {"enabled: true, rules: [{segment: none, distributions: [{variant: a, rollout: 50}, "
+		     "{variant: b, "
+		     "rollout: 50}]}, {segment: all, distributions: [{variant: b, rollout: 100}]}]",
+		     false, false}};
 	(void)state;
 	for (size_t i = 0; i < 2 * COUNT(rows); i++) {
 		struct buf b = BUF_INIT(1 << 16);
@@ -595,10 +652,11 @@ static void by_percentage(void **state)
 
 static void last_context_entry_counts(void **state)
 {
-	struct flag_snapshot *s = features("segments:\n- {key: s, constraints: [{type: string, property: p, operator: eq, "
-					   "value: x}]}\nflags:\n- {key: f, type: boolean, rollouts: [{segment: {key: s, "
-					   "value: true}}]}\n",
-					   FLAG_RULES_V2);
+	struct flag_snapshot *s =
+		features("segments:\n- {key: s, constraints: [{type: string, property: p, operator: eq, "
+			 "value: x}]}\nflags:\n- {key: f, type: boolean, rollouts: [{segment: {key: s, "
+			 "value: true}}]}\n",
+			 FLAG_RULES_V2);
 	struct flag_context c[] = {{SPAN_LIT("p"), SPAN_LIT("x")}, {SPAN_LIT("p"), SPAN_LIT("y")}};
 	struct flag_result r;
 	(void)state;
@@ -645,7 +703,7 @@ static void looking_up_and_sharing(void **state)
 	flag_snapshot_unref(s);
 }
 
-/* --- explaining ---------------------------------------------------------------------------------------------------- */
+/* --- explaining ----------------------------------------------------------------------------------------- */
 static void collect(void *arg, unsigned depth, const char *sentence)
 {
 	buf_printf(arg, "%*s%s\n", (int)depth * 2, "", sentence);
@@ -674,23 +732,25 @@ static void trace(void **state)
 	struct flag_snapshot *s = features(text, FLAG_RULES_V2);
 	(void)state;
 	ask(s, "v", "user-1", &t);
-	assert_string_equal(out.ptr,
-			    "flag \"v\": variant, enabled\n"
-			    "  rule 1: one of 1 segment must match\n"
-			    "    segment \"beta\" does not match: organization_id \"\" eq \"beta_org\" does not hold\n"
-			    "    0 of 1 match: the rule does not apply\n"
-			    "  rule 2: one of 1 segment must match\n"
-			    "    segment \"default\" matches: it is declared nowhere, which means everybody\n"
-			    "    1 of 1 match: the rule applies\n"
-			    "    bucket 256 of 1000 (from the flag's key and the entity id)\n"
-			    "      0 to 749: variant \"off\" (75 %) ← this one\n"
-			    "      750 to 999: variant \"on\" (25 %)\n");
+	assert_string_equal(
+		out.ptr,
+		"flag \"v\": variant, enabled\n"
+		"  rule 1: one of 1 segment must match\n"
+		"    segment \"beta\" does not match: organization_id \"\" eq \"beta_org\" does not hold\n"
+		"    0 of 1 match: the rule does not apply\n"
+		"  rule 2: one of 1 segment must match\n"
+		"    segment \"default\" matches: it is declared nowhere, which means everybody\n"
+		"    1 of 1 match: the rule applies\n"
+		"    bucket 256 of 1000 (from the flag's key and the entity id)\n"
+		"      0 to 749: variant \"off\" (75 %) ← this one\n"
+		"      750 to 999: variant \"on\" (25 %)\n");
 	buf_clear(&out);
 	ask(s, "b", "user-1", &t);
-	assert_string_equal(out.ptr,
-			    "flag \"b\": boolean, disabled\n"
-			    "  rollout 1: threshold 10 %; this entity's number from 0 to 99 is 66: it does not apply\n"
-			    "  no rollout matched: the flag's own value, false\n");
+	assert_string_equal(
+		out.ptr,
+		"flag \"b\": boolean, disabled\n"
+		"  rollout 1: threshold 10 %; this entity's number from 0 to 99 is 66: it does not apply\n"
+		"  no rollout matched: the flag's own value, false\n");
 	flag_snapshot_unref(s);
 	buf_release(&out);
 }

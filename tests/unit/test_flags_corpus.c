@@ -1,8 +1,9 @@
 /*
  * The recorded evaluations of real Flipt servers, replayed: every answer must be the server's.
  *
- * v1 (1.61.1) and v2 (2.11) are samples of larger ones: every distinct answer of every flag, every value of every property. v2.8 (2.8.0) and
- * v2.9 (2.9.0, of the same file) hold what versions differ in: shares that do not add up to 100 and malformed constraints.
+ * v1 (1.61.1) and v2 (2.11) are samples of larger ones: every distinct answer of every flag, every value of
+ * every property. v2.8 (2.8.0) and v2.9 (2.9.0, of the same file) hold what versions differ in: shares that
+ * do not add up to 100 and malformed constraints.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,13 +22,15 @@
 #define CORPUS_MAX (64u << 20)
 
 struct differing {
-	size_t lines, of_no_segments; /* lines that differ, and how many of them are about the flag v_no_segments */
+	/* lines that differ, and how many of them are about the flag v_no_segments */
+	size_t lines, of_no_segments;
 };
 
 static void path_of(char out[512], const char *version, const char *file)
 {
 	const char *root = getenv("SOURCE_ROOT");
-	assert_true(snprintf(out, 512, "%s/tests/fixtures/flipt/%s/%s", root ? root : ".", version, file) < 512);
+	assert_true(snprintf(out, 512, "%s/tests/fixtures/flipt/%s/%s", root ? root : ".", version, file) <
+		    512);
 }
 
 static bool read_fixture(const char *version, const char *file, struct buf *out)
@@ -38,7 +41,7 @@ static bool read_fixture(const char *version, const char *file, struct buf *out)
 	return access(path, R_OK) == 0 && file_read(path, CORPUS_MAX, out, NULL) == 0;
 }
 
-/* --- comparing answers --------------------------------------------------------------------------------------------- */
+/* --- comparing answers ---------------------------------------------------------------------------------- */
 static bool same(const struct json_node *a, const struct json_node *b);
 
 static bool same_text(const char *a, const char *b)
@@ -123,8 +126,9 @@ static bool same_result(const struct json_node *a, const struct json_node *b)
 		if (!same_text(key, json_key(y))) /* also the order of the members */
 			return false;
 		bool equal = strcmp(key, "segment_keys") == 0 ? same_set(x, y)
-			     : strcmp(key, "attachment") == 0 ? same_attachment(json_string(x), json_string(y))
-							      : same(x, y);
+			     : strcmp(key, "attachment") == 0
+				     ? same_attachment(json_string(x), json_string(y))
+				     : same(x, y);
 		if (!equal)
 			return false;
 	}
@@ -140,7 +144,7 @@ static struct json_doc *result_of(struct span line)
 	return doc;
 }
 
-/* --- replaying ----------------------------------------------------------------------------------------------------- */
+/* --- replaying ------------------------------------------------------------------------------------------ */
 static bool replay_line(const struct flag_snapshot *s, struct span line, struct buf *out)
 {
 	struct err e;
@@ -181,16 +185,17 @@ static struct differing replay(const struct flag_snapshot *s, struct span corpus
 }
 
 /* Replays one corpus against one document, by the rules of that version. */
-static void replay_document(const char *version, const char *document, enum flag_rules rules, size_t flags, struct differing *ret,
-			    size_t *ret_lines)
+static void replay_document(const char *version, const char *document, enum flag_rules rules, size_t flags,
+			    struct differing *ret, size_t *ret_lines)
 {
 	struct buf text, corpus;
 	struct flag_snapshot *s = NULL;
 	struct err e;
 	assert_true(read_fixture(version, document, &text));
 	assert_true(read_fixture(version, "evaluations.jsonl", &corpus));
-	int r = strstr(document, ".yml") ? flag_snapshot_parse_features(document, buf_span(&text), rules, &s, &e)
-					 : flag_snapshot_parse_json(document, buf_span(&text), rules, &s, &e);
+	int r = strstr(document, ".yml")
+			? flag_snapshot_parse_features(document, buf_span(&text), rules, &s, &e)
+			: flag_snapshot_parse_json(document, buf_span(&text), rules, &s, &e);
 	if (r < 0)
 		fail_msg("%s", e.text);
 	assert_int_equal(flag_snapshot_count(s), flags);
@@ -201,28 +206,31 @@ static void replay_document(const char *version, const char *document, enum flag
 	buf_release(&corpus);
 }
 
-/* What may differ: nothing, except that v1's snapshot has no rules of zero segments. The server itself answers the flag
- * v_no_segments (a rule AND over no segments: everybody) from its store, with MATCH; its snapshot lists the flag with
- * `"rules": []`, so nobody who evaluates the snapshot can know: UNKNOWN. All 60 recorded lines of that flag differ, in the
- * sample as in the whole, and no other line. (v_no_segments_or matches nobody either way.) */
+/* What may differ: nothing, except that v1's snapshot has no rules of zero segments. The server itself
+ * answers the flag v_no_segments (a rule AND over no segments: everybody) from its store, with MATCH; its
+ * snapshot lists the flag with `"rules": []`, so nobody who evaluates the snapshot can know: UNKNOWN. All 60
+ * recorded lines of that flag differ, in the sample as in the whole, and no other line. (v_no_segments_or
+ * matches nobody either way.) */
 static void every_answer_is_the_servers(void **state)
 {
 	static const struct {
 		const char *version, *document;
 		enum flag_rules rules;
 		size_t flags, lines, differ;
-	} rows[] = {
-		{"v2", "features.yml", FLAG_RULES_V2_11, 238, 1884, 0}, {"v2", "snapshot.json", FLAG_RULES_V2_11, 238, 1884, 0},
-		{"v1", "features.yml", FLAG_RULES_V1, 238, 1884, 0},	{"v1", "snapshot.json", FLAG_RULES_V1, 238, 1884, 60},
-		{"v2.8", "features.yml", FLAG_RULES_V2_0, 45, 480, 0},	{"v2.8", "snapshot.json", FLAG_RULES_V2_0, 45, 480, 0},
-		{"v2.9", "../v2.8/features.yml", FLAG_RULES_V2_9, 45, 480, 0},
-	};
+	} rows[] = {{"v2", "features.yml", FLAG_RULES_V2_11, 238, 1884, 0},
+		    {"v2", "snapshot.json", FLAG_RULES_V2_11, 238, 1884, 0},
+		    {"v1", "features.yml", FLAG_RULES_V1, 238, 1884, 0},
+		    {"v1", "snapshot.json", FLAG_RULES_V1, 238, 1884, 60},
+		    {"v2.8", "features.yml", FLAG_RULES_V2_0, 45, 480, 0},
+		    {"v2.8", "snapshot.json", FLAG_RULES_V2_0, 45, 480, 0},
+		    {"v2.9", "../v2.8/features.yml", FLAG_RULES_V2_9, 45, 480, 0}};
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct differing d;
 		size_t n = 0;
 		replay_document(rows[i].version, rows[i].document, rows[i].rules, rows[i].flags, &d, &n);
-		print_message("%s %s: %zu lines, %zu differ\n", rows[i].version, rows[i].document, n, d.lines);
+		print_message("%s %s: %zu lines, %zu differ\n", rows[i].version, rows[i].document, n,
+			      d.lines);
 		assert_true(n >= rows[i].lines);
 		assert_int_equal(d.lines, rows[i].differ);
 		assert_int_equal(d.of_no_segments, rows[i].differ);

@@ -18,12 +18,12 @@
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
-#define FLAGS                                                                                                          \
-	"flags:\n"                                                                                                     \
-	"- {key: b, type: boolean, rollouts: [{segment: {key: s, value: true}}]}\n"                                    \
-	"- {key: v, enabled: true, variants: [{key: x, attachment: {a: [1, 2]}}], rules: [{segment: s, "               \
-	"distributions: [{variant: x, rollout: 100}]}]}\n"                                                             \
-	"segments:\n"                                                                                                  \
+#define FLAGS \
+	"flags:\n" \
+	"- {key: b, type: boolean, rollouts: [{segment: {key: s, value: true}}]}\n" \
+	"- {key: v, enabled: true, variants: [{key: x, attachment: {a: [1, 2]}}], rules: [{segment: s, " \
+	"distributions: [{variant: x, rollout: 100}]}]}\n" \
+	"segments:\n" \
 	"- {key: s, constraints: [{type: string, property: p, operator: contains, value: y}]}\n"
 
 static struct flag_snapshot *flags(void)
@@ -40,30 +40,36 @@ static void lines(void **state)
 	static const struct {
 		const char *in, *out; /* out: the answer, or the error without braces */
 	} rows[] = {
-		{"{\"flag\": \"b\", \"type\": \"boolean\", \"entity_id\": \"e\", \"context\": {\"p\": \"x\\u0000y\"}}",
-		 "{\"flag\": \"b\", \"type\": \"boolean\", \"entity_id\": \"e\", \"context\": {\"p\": \"x\\u0000y\"}, "
-		 "\"result\": {\"enabled\": true, \"reason\": \"MATCH_EVALUATION_REASON\", \"segment_keys\": [\"s\"]}}"},
+		{"{\"flag\": \"b\", \"type\": \"boolean\", \"entity_id\": \"e\", \"context\": {\"p\": "
+		 "\"x\\u0000y\"}}",
+		 "{\"flag\": \"b\", \"type\": \"boolean\", \"entity_id\": \"e\", \"context\": {\"p\": "
+		 "\"x\\u0000y\"}, "
+		 "\"result\": {\"enabled\": true, \"reason\": \"MATCH_EVALUATION_REASON\", \"segment_keys\": "
+		 "[\"s\"]}}"},
 		{" { \"result\" : {\"enabled\": 1}, \"n\": 1.0, \"flag\":\"b\" } ",
 		 "{\"n\": 1.0, \"flag\": \"b\", \"result\": {\"enabled\": false, \"reason\": "
 		 "\"DEFAULT_EVALUATION_REASON\", \"segment_keys\": []}}"},
 		{"{\"flag\": \"v\", \"context\": {\"p\": \"\\u0000y\", \"q\": null}}",
-		 "{\"flag\": \"v\", \"context\": {\"p\": \"\\u0000y\", \"q\": null}, \"result\": {\"match\": true, "
-		 "\"variant_key\": \"x\", \"reason\": \"MATCH_EVALUATION_REASON\", \"segment_keys\": [\"s\"], "
+		 "{\"flag\": \"v\", \"context\": {\"p\": \"\\u0000y\", \"q\": null}, \"result\": {\"match\": "
+		 "true, "
+		 "\"variant_key\": \"x\", \"reason\": \"MATCH_EVALUATION_REASON\", \"segment_keys\": "
+		 "[\"s\"], "
 		 "\"attachment\": \"{\\\"a\\\":[1,2]}\"}}"},
 		{"{\"flag\": \"no\\\"pe\"}",
 		 "{\"flag\": \"no\\\"pe\", \"result\": {\"error\": \"flag \\\"no\\\"pe\\\" not found\"}}"},
 		{"{\"flag\": \"b\", \"type\": \"variant\"}",
-		 "{\"flag\": \"b\", \"type\": \"variant\", \"result\": {\"error\": \"flag \\\"b\\\" is a boolean flag\"}}"},
+		 "{\"flag\": \"b\", \"type\": \"variant\", \"result\": {\"error\": \"flag \\\"b\\\" is a "
+		 "boolean flag\"}}"},
 		{"{\"flag\": \"v\", \"type\": \"boolean\"}",
-		 "{\"flag\": \"v\", \"type\": \"boolean\", \"result\": {\"error\": \"flag \\\"v\\\" is a variant flag\"}}"},
+		 "{\"flag\": \"v\", \"type\": \"boolean\", \"result\": {\"error\": \"flag \\\"v\\\" is a "
+		 "variant flag\"}}"},
 		{"[]", "must be an object"},
 		{"{}", "flag: is missing"},
 		{"{\"flag\": 1}", "flag: must be a string"},
 		{"{\"flag\": \"b\", \"type\": \"odd\"}", "type: must be \"variant\" or \"boolean\""},
 		{"{\"flag\": \"b\", \"entity_id\": 5}", "entity_id: must be a string"},
 		{"{\"flag\": \"b\", \"context\": []}", "context: must be an object"},
-		{"{\"flag\": \"b\", \"context\": {\"a\": 1}}", "context: values: must be a string"},
-	};
+		{"{\"flag\": \"b\", \"context\": {\"a\": 1}}", "context: values: must be a string"}};
 	struct flag_snapshot *s = flags();
 	(void)state;
 	for (size_t i = 0; i < COUNT(rows); i++) {
@@ -98,7 +104,7 @@ static void context_has_a_limit(void **state)
 	flag_snapshot_unref(s);
 }
 
-/* --- the program --------------------------------------------------------------------------------------------------- */
+/* --- the program ---------------------------------------------------------------------------------------- */
 static char folder[SCRATCH_MAX];
 
 /* Runs the program that lies beside this one; returns its exit code and what it wrote. */
@@ -110,7 +116,8 @@ static int run(const char *arguments, const char *input, struct buf *out, struct
 	*strrchr(self, '/') = '\0';
 	scratch_path(folder, "in", path);
 	assert_int_equal(file_replace(path, span_of(input), 0600, NULL), 0);
-	snprintf(command, sizeof(command), "cd '%s' && '%s/evaluate' < in > out 2> err %s", folder, self, arguments);
+	snprintf(command, sizeof(command), "cd '%s' && '%s/evaluate' < in > out 2> err %s", folder, self,
+		 arguments);
 	int status = system(command);
 	assert_true(WIFEXITED(status));
 	*out = *err = BUF_INIT(1 << 20);
@@ -121,7 +128,8 @@ static int run(const char *arguments, const char *input, struct buf *out, struct
 	return WEXITSTATUS(status);
 }
 
-static void check_run(const char *arguments, const char *input, int code, const char *out_part, const char *err_part)
+static void check_run(const char *arguments, const char *input, int code, const char *out_part,
+		      const char *err_part)
 {
 	struct buf out, err;
 	int got = run(arguments, input, &out, &err);
@@ -134,11 +142,13 @@ static void check_run(const char *arguments, const char *input, int code, const 
 static void program(void **state)
 {
 	(void)state;
-	check_run("--features flags.yml", "{\"flag\": \"b\"}\n\n{\"flag\": \"v\"}", 0, "{\"flag\": \"v\", \"result\"", "");
+	check_run("--features flags.yml", "{\"flag\": \"b\"}\n\n{\"flag\": \"v\"}", 0,
+		  "{\"flag\": \"v\", \"result\"", "");
 	check_run("--features=flags.yml --v1", "", 0, "", "");
-	check_run("--features flags.yml", "{\"flag\": \"b\"}\r\n{\"flag\": 7}\n{\"flag\": \"v\"}\n", 2, "{\"flag\": \"b\"",
-		  "evaluate: line 2: flag: must be a string\n");
-	check_run("--features flags.yml", "{\"flag\": \"b\"}\n{\"flag\": \"b\"\n", 2, "", "evaluate: line 2: ");
+	check_run("--features flags.yml", "{\"flag\": \"b\"}\r\n{\"flag\": 7}\n{\"flag\": \"v\"}\n", 2,
+		  "{\"flag\": \"b\"", "evaluate: line 2: flag: must be a string\n");
+	check_run("--features flags.yml", "{\"flag\": \"b\"}\n{\"flag\": \"b\"\n", 2, "",
+		  "evaluate: line 2: ");
 	check_run("--snapshot flags.yml", "", 1, "", "evaluate: flags.yml: ");
 	check_run("--features none.yml", "", 1, "", "evaluate: none.yml: No such file");
 	check_run("", "", 2, "", "give either --features or --snapshot");

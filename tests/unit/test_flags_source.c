@@ -239,7 +239,8 @@ static void cut_behind_an_earlier_flag_while_being_written_moves_nobody(void **s
 	teardown(&w);
 }
 
-/* Whatever makes the flag vanish: its last good definition stays, the rest takes effect, and the status names it. */
+/* Whatever makes the flag vanish: its last good definition stays, the rest takes effect, and the status
+ * names it. */
 static void flag_in_use_that_vanishes_is_carried_over(void **state)
 {
 	static const struct {
@@ -247,8 +248,10 @@ static void flag_in_use_that_vanishes_is_carried_over(void **state)
 		bool g_on;
 	} cases[] = {
 		{"flags: []\n", false},
-		{"flags:\n" G "true\n", true},				       /* cut behind an earlier flag */
-		{"flags:\n" G "true\n- key: ff\n  type: BOOLEAN_FLAG_TYPE\n  enabled: true\n", true}, /* misspelt */
+		/* cut behind an earlier flag */
+		{"flags:\n" G "true\n", true},
+		/* misspelt */
+		{"flags:\n" G "true\n- key: ff\n  type: BOOLEAN_FLAG_TYPE\n  enabled: true\n", true},
 		{"flags:\n" G "true\n- key: F\n  type: BOOLEAN_FLAG_TYPE\n  enabled: true\n", true},
 		{"flags: []", false},
 	};
@@ -331,8 +334,8 @@ static void missing_at_the_start(void **state)
 	teardown(&w);
 }
 
-/* As Kubernetes mounts a ConfigMap: flags.yml → ..data/flags.yml, ..data → a dated folder; an update renames a new ..data
- * over the old one and touches nothing else. */
+/* As Kubernetes mounts a ConfigMap: flags.yml → ..data/flags.yml, ..data → a dated folder; an update renames
+ * a new ..data over the old one and touches nothing else. */
 static void symbolic_links_swapped(void **state)
 {
 	struct watcher w;

@@ -1,4 +1,5 @@
-/* Numbers, instants, white space and single constraints, as Go and Flipt take them (protocols/flipt.md, "Constraints"). */
+/* Numbers, instants, white space and single constraints, as Go and Flipt take them (protocols/flipt.md,
+ * "Constraints"). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -65,10 +66,13 @@ static void numbers_accepted(void **state)
 
 static void numbers_refused(void **state)
 {
-	static const char *const rows[] = {"",	   " 5",   "5 ",     "1,5",  "0x10",  "0x",	"0xp1",	 "1__0", "_5",
-					   "5_",   "1_e5", "1e_5",   "1e5_", "+nan",  "-NaN",	"infi",	 "e5",	 "5e",
-					   "1e+",  "--5",  "+",	     ".",    "0b101", "0o5",	"1.2.3", "5abc", "1e400",
-					   "-1e400", "0x1p2000", "1.7976931348623159e308", "0x1p_5", "0x1_p5", "\xd9\xa5"};
+	static const char *const rows[] = {
+		"",	  " 5",	    "5 ",      "1,5",	 "0x10",     "0x",
+		"0xp1",	  "1__0",   "_5",      "5_",	 "1_e5",     "1e_5",
+		"1e5_",	  "+nan",   "-NaN",    "infi",	 "e5",	     "5e",
+		"1e+",	  "--5",    "+",       ".",	 "0b101",    "0o5",
+		"1.2.3",  "5abc",   "1e400",   "-1e400", "0x1p2000", "1.7976931348623159e308",
+		"0x1p_5", "0x1_p5", "\xd9\xa5"};
 	double v;
 	(void)state;
 	for (size_t i = 0; i < COUNT(rows); i++) {
@@ -177,9 +181,9 @@ static void white_space(void **state)
 		{"\xc2\x85\xc2\xa0x\xe1\x9a\x80", "x"},
 		{"\xe2\x80\x80\xe2\x80\x8ax\xe2\x80\xa8\xe2\x80\xa9", "x"},
 		{"\xe2\x80\xaf\xe2\x81\x9fx\xe3\x80\x80", "x"},
-		{"\xe2\x80\x8bx", "\xe2\x80\x8bx"},   /* U+200B is no space */
-		{"x\xef\xbb\xbf", "x\xef\xbb\xbf"},   /* nor is U+FEFF */
-		{"\xc3\xa9\x85", "\xc3\xa9\x85"},      /* nor a stray byte */
+		{"\xe2\x80\x8bx", "\xe2\x80\x8bx"}, /* U+200B is no space */
+		{"x\xef\xbb\xbf", "x\xef\xbb\xbf"}, /* nor is U+FEFF */
+		{"\xc3\xa9\x85", "\xc3\xa9\x85"},   /* nor a stray byte */
 		{"\xe2\x80", "\xe2\x80"},
 	};
 	(void)state;
@@ -194,14 +198,16 @@ static void names(void **state)
 	enum constraint_type type;
 	enum constraint_op op;
 	(void)state;
-	assert_true(constraint_type_parse(SPAN_LIT("STRING_COMPARISON_TYPE"), &type) && type == CONSTRAINT_STRING);
+	assert_true(constraint_type_parse(SPAN_LIT("STRING_COMPARISON_TYPE"), &type) &&
+		    type == CONSTRAINT_STRING);
 	assert_true(constraint_type_parse(SPAN_LIT("ENTITY_ID_CONSTRAINT_COMPARISON_TYPE"), &type) &&
 		    type == CONSTRAINT_ENTITY_ID);
 	assert_true(constraint_type_parse(SPAN_LIT("number"), &type) && type == CONSTRAINT_NUMBER);
 	assert_false(constraint_type_parse(SPAN_LIT("UNKNOWN_COMPARISON_TYPE"), &type));
 	assert_true(constraint_op_parse(SPAN_LIT("isnotoneof"), &op) && op == OP_IS_NOT_ONE_OF);
 	assert_true(constraint_op_parse(SPAN_LIT("EQ_COMPARISON_OPERATOR"), &op) && op == OP_EQ);
-	assert_true(constraint_op_parse(SPAN_LIT("IS_ONE_OF_COMPARISON_OPERATOR"), &op) && op == OP_IS_ONE_OF);
+	assert_true(constraint_op_parse(SPAN_LIT("IS_ONE_OF_COMPARISON_OPERATOR"), &op) &&
+		    op == OP_IS_ONE_OF);
 	assert_false(constraint_op_parse(SPAN_LIT("EQ"), &op));
 	assert_false(constraint_op_parse(SPAN_LIT("unknown"), &op));
 	assert_false(constraint_op_parse(SPAN_LIT("is_one_of"), &op));
@@ -218,40 +224,39 @@ static void constraints(void **state)
 		enum constraint_op op;
 		const char *value, *v;
 		bool matches, malformed;
-	} rows[] = {
-		{CONSTRAINT_STRING, OP_NEQ, "a", "b", true, false},
-		{CONSTRAINT_STRING, OP_NEQ, "a", "", false, false}, /* nothing matches "" */
-		{CONSTRAINT_STRING, OP_IS_NOT_ONE_OF, "[\"a\"]", "", false, false},
-		{CONSTRAINT_STRING, OP_PREFIX, "a", " ab", true, false}, /* trims */
-		{CONSTRAINT_STRING, OP_EQ, "ab", " ab", false, false},	 /* does not */
-		{CONSTRAINT_STRING, OP_SUFFIX, "abc", "bc", false, false},
-		{CONSTRAINT_STRING, OP_EMPTY, "", "\xc2\xa0", true, false},
-		{CONSTRAINT_STRING, OP_IS_ONE_OF, " [\"z\", \"x\\u0041\", \"a\"] ", "xA", true, false},
-		{CONSTRAINT_STRING, OP_IS_ONE_OF, "null", "x", false, false},
-		{CONSTRAINT_STRING, OP_IS_NOT_ONE_OF, "null", "x", true, false},
-		{CONSTRAINT_STRING, OP_IS_NOT_ONE_OF, "[1]", "x", false, true},
-		{CONSTRAINT_STRING, OP_IS_NOT_ONE_OF, "{}", "x", false, true},
-		{CONSTRAINT_STRING, OP_IS_NOT_ONE_OF, "[\"a\"] x", "x", false, true},
-		{CONSTRAINT_STRING, OP_GT, "1", "2", false, false}, /* no such operator: not malformed either */
-		{CONSTRAINT_NUMBER, OP_NEQ, "5", "nan", true, false},
-		{CONSTRAINT_NUMBER, OP_IS_NOT_ONE_OF, "[5]", "nan", true, false},
-		{CONSTRAINT_NUMBER, OP_IS_ONE_OF, "[7, 1e3, -1]", "1000", true, false},
-		{CONSTRAINT_NUMBER, OP_IS_ONE_OF, "[\"7\"]", "7", false, true},
-		{CONSTRAINT_NUMBER, OP_IS_ONE_OF, "[1e400]", "7", false, true},
-		{CONSTRAINT_NUMBER, OP_GTE, "inf", "inf", true, false},
-		{CONSTRAINT_NUMBER, OP_EQ, "x", "1", false, true},
-		{CONSTRAINT_NUMBER, OP_PRESENT, "x", "1", true, false},
-		{CONSTRAINT_NUMBER, OP_LT, "5", "4,9", false, false},
-		{CONSTRAINT_BOOLEAN, OP_TRUE, "false", "T", true, false},
-		{CONSTRAINT_BOOLEAN, OP_TRUE, "", "tRUE", false, false},
-		{CONSTRAINT_BOOLEAN, OP_FALSE, "", "no", false, false},
-		{CONSTRAINT_DATETIME, OP_LT, "2024-03-01", "2024-02-29T23:00:00-01:00", false, false},
-		{CONSTRAINT_DATETIME, OP_EQ, "2024-03-01", "2024-02-29T23:00:00-01:00", true, false},
-		{CONSTRAINT_DATETIME, OP_NEQ, "2024-03-01", "soon", false, false},
-		{CONSTRAINT_DATETIME, OP_NEQ, "soon", "2024-03-01", false, true},
-		{CONSTRAINT_ENTITY_ID, OP_CONTAINS, "", "x", true, false},
-		{CONSTRAINT_OTHER, OP_EQ, "x", "x", false, true},
-	};
+	} rows[] = {{CONSTRAINT_STRING, OP_NEQ, "a", "b", true, false},
+		    {CONSTRAINT_STRING, OP_NEQ, "a", "", false, false}, /* nothing matches "" */
+		    {CONSTRAINT_STRING, OP_IS_NOT_ONE_OF, "[\"a\"]", "", false, false},
+		    {CONSTRAINT_STRING, OP_PREFIX, "a", " ab", true, false}, /* trims */
+		    {CONSTRAINT_STRING, OP_EQ, "ab", " ab", false, false},   /* does not */
+		    {CONSTRAINT_STRING, OP_SUFFIX, "abc", "bc", false, false},
+		    {CONSTRAINT_STRING, OP_EMPTY, "", "\xc2\xa0", true, false},
+		    {CONSTRAINT_STRING, OP_IS_ONE_OF, " [\"z\", \"x\\u0041\", \"a\"] ", "xA", true, false},
+		    {CONSTRAINT_STRING, OP_IS_ONE_OF, "null", "x", false, false},
+		    {CONSTRAINT_STRING, OP_IS_NOT_ONE_OF, "null", "x", true, false},
+		    {CONSTRAINT_STRING, OP_IS_NOT_ONE_OF, "[1]", "x", false, true},
+		    {CONSTRAINT_STRING, OP_IS_NOT_ONE_OF, "{}", "x", false, true},
+		    {CONSTRAINT_STRING, OP_IS_NOT_ONE_OF, "[\"a\"] x", "x", false, true},
+		    /* no such operator: not malformed either */
+		    {CONSTRAINT_STRING, OP_GT, "1", "2", false, false},
+		    {CONSTRAINT_NUMBER, OP_NEQ, "5", "nan", true, false},
+		    {CONSTRAINT_NUMBER, OP_IS_NOT_ONE_OF, "[5]", "nan", true, false},
+		    {CONSTRAINT_NUMBER, OP_IS_ONE_OF, "[7, 1e3, -1]", "1000", true, false},
+		    {CONSTRAINT_NUMBER, OP_IS_ONE_OF, "[\"7\"]", "7", false, true},
+		    {CONSTRAINT_NUMBER, OP_IS_ONE_OF, "[1e400]", "7", false, true},
+		    {CONSTRAINT_NUMBER, OP_GTE, "inf", "inf", true, false},
+		    {CONSTRAINT_NUMBER, OP_EQ, "x", "1", false, true},
+		    {CONSTRAINT_NUMBER, OP_PRESENT, "x", "1", true, false},
+		    {CONSTRAINT_NUMBER, OP_LT, "5", "4,9", false, false},
+		    {CONSTRAINT_BOOLEAN, OP_TRUE, "false", "T", true, false},
+		    {CONSTRAINT_BOOLEAN, OP_TRUE, "", "tRUE", false, false},
+		    {CONSTRAINT_BOOLEAN, OP_FALSE, "", "no", false, false},
+		    {CONSTRAINT_DATETIME, OP_LT, "2024-03-01", "2024-02-29T23:00:00-01:00", false, false},
+		    {CONSTRAINT_DATETIME, OP_EQ, "2024-03-01", "2024-02-29T23:00:00-01:00", true, false},
+		    {CONSTRAINT_DATETIME, OP_NEQ, "2024-03-01", "soon", false, false},
+		    {CONSTRAINT_DATETIME, OP_NEQ, "soon", "2024-03-01", false, true},
+		    {CONSTRAINT_ENTITY_ID, OP_CONTAINS, "", "x", true, false},
+		    {CONSTRAINT_OTHER, OP_EQ, "x", "x", false, true}};
 	struct arena a = ARENA_INIT(1 << 20);
 	(void)state;
 	for (size_t i = 0; i < COUNT(rows); i++) {
@@ -259,7 +264,8 @@ static void constraints(void **state)
 		assert_int_equal(constraint_compile(&a, rows[i].type, rows[i].op, SPAN_LIT("p"),
 						    span_of(rows[i].value), &c),
 				 0);
-		if (c.malformed != rows[i].malformed || constraint_match(&c, span_of(rows[i].v)) != rows[i].matches)
+		if (c.malformed != rows[i].malformed ||
+		    constraint_match(&c, span_of(rows[i].v)) != rows[i].matches)
 			fail_msg("row %zu: %s %s", i, constraint_op_text(rows[i].op), rows[i].value);
 	}
 	arena_release(&a);
@@ -271,7 +277,8 @@ static void checksum(void **state)
 	assert_int_equal(checksum_crc32(CHECKSUM_CRC32_START, SPAN_LIT("123456789")), 0xCBF43926);
 	uint32_t part = checksum_crc32(CHECKSUM_CRC32_START, SPAN_LIT("task_abstraction_enabled"));
 	assert_int_equal(checksum_crc32(part, SPAN_NONE), part);
-	/* flipt.md: the bucket of task_abstraction_enabled/user-1; the threshold hash of hatchet_backend_enabled/user-2. */
+	/* flipt.md: the bucket of task_abstraction_enabled/user-1; the threshold hash of
+	 * hatchet_backend_enabled/user-2. */
 	assert_int_equal(checksum_crc32(part, SPAN_LIT("user-1")) % 1000, 302);
 	assert_int_equal(checksum_crc32(0, SPAN_LIT("user-2hatchet_backend_enabled")) % 100, 0);
 }
@@ -292,12 +299,14 @@ static void arena_has_a_limit(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(numbers_accepted),	  cmocka_unit_test(numbers_refused),
-		cmocka_unit_test(numbers_of_many_digits), cmocka_unit_test(instants),
-		cmocka_unit_test(white_space),		  cmocka_unit_test(names),
-		cmocka_unit_test(constraints),		  cmocka_unit_test(checksum),
-		cmocka_unit_test(arena_has_a_limit),
-	};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(numbers_accepted),
+					   cmocka_unit_test(numbers_refused),
+					   cmocka_unit_test(numbers_of_many_digits),
+					   cmocka_unit_test(instants),
+					   cmocka_unit_test(white_space),
+					   cmocka_unit_test(names),
+					   cmocka_unit_test(constraints),
+					   cmocka_unit_test(checksum),
+					   cmocka_unit_test(arena_has_a_limit)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

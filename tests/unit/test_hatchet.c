@@ -1,4 +1,5 @@
-/* The Hatchet backend on the recorded exchanges (tests/fixtures/hatchet), and its client against a server that says what it is told. */
+/* The Hatchet backend on the recorded exchanges (tests/fixtures/hatchet), and its client against a server
+ * that says what it is told. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,7 +26,7 @@
 
 #define TENANT "707d0855-80ab-4e1f-a156-f1c4546cbf52"
 
-/* --- recordings ------------------------------------------------------------------------------------------------------------ */
+/* --- recordings ----------------------------------------------------------------------------------------- */
 
 struct recording {
 	struct buf text;
@@ -54,7 +55,7 @@ static void assert_span(struct span got, const char *expected)
 		fail_msg("got \"%.*s\", not \"%s\"", SPAN_ARG(got), expected);
 }
 
-/* --- token ------------------------------------------------------------------------------------------------------------------ */
+/* --- token ---------------------------------------------------------------------------------------------- */
 
 /* base64url, as RFC 7515 has it. */
 static void put_url64(struct buf *out, const char *text)
@@ -82,7 +83,8 @@ static void the_claims_of_a_token(void **state)
 	struct hatchet_claims c;
 	struct err e = {""};
 	/* ??> and ~~~ make - and _ in base64url. */
-	make_token(&token, "{\"sub\":\"" TENANT "\",\"server_url\":\"http://h:8080\",\"exp\":1795219878,\"x\":\"\?\?>~~~\"}");
+	make_token(&token, "{\"sub\":\"" TENANT
+			   "\",\"server_url\":\"http://h:8080\",\"exp\":1795219878,\"x\":\"\?\?>~~~\"}");
 	assert_int_equal(hatchet_token_read(buf_span(&token), &c, &e), 0);
 	assert_string_equal(c.tenant, TENANT);
 	assert_string_equal(c.server_url, "http://h:8080");
@@ -94,24 +96,22 @@ static void tokens_that_are_none(void **state)
 	(void)state;
 	static const struct {
 		const char *token, *claims, *said;
-	} rows[] = {
-		{"", NULL, "three parts"},
-		{"secret", NULL, "three parts"},
-		{"a.b", NULL, "three parts"},
-		{"a..c", NULL, "three parts"},
-		{"a.b.c.d", NULL, "three parts"},
-		{".b.c", NULL, "three parts"},
-		{"a.secret!.c", NULL, "not JSON in base64url"},
-		{"a.c2VjcmV0.c", NULL, "not JSON in base64url"},
-		{"a b.c.d", NULL, "blank"},
-		{"\"a.b.c\"", NULL, "quotes"},
-		{"'a.b.c'", NULL, "quotes"},
-		{NULL, "{}", "sub"},
-		{NULL, "{\"sub\":\"secret\"}", "sub"},
-		{NULL, "{\"sub\":\"707d0855-80ab-4e1f-a156-f1c4546cbf5\"}", "sub"},
-		{NULL, "{\"sub\":7}", "sub"},
-		{NULL, "[1]", "sub"},
-	};
+	} rows[] = {{"", NULL, "three parts"},
+		    {"secret", NULL, "three parts"},
+		    {"a.b", NULL, "three parts"},
+		    {"a..c", NULL, "three parts"},
+		    {"a.b.c.d", NULL, "three parts"},
+		    {".b.c", NULL, "three parts"},
+		    {"a.secret!.c", NULL, "not JSON in base64url"},
+		    {"a.c2VjcmV0.c", NULL, "not JSON in base64url"},
+		    {"a b.c.d", NULL, "blank"},
+		    {"\"a.b.c\"", NULL, "quotes"},
+		    {"'a.b.c'", NULL, "quotes"},
+		    {NULL, "{}", "sub"},
+		    {NULL, "{\"sub\":\"secret\"}", "sub"},
+		    {NULL, "{\"sub\":\"707d0855-80ab-4e1f-a156-f1c4546cbf5\"}", "sub"},
+		    {NULL, "{\"sub\":7}", "sub"},
+		    {NULL, "[1]", "sub"}};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		CLEANUP(buf_releasep) struct buf token = BUF_INIT(4096);
 		struct hatchet_claims c;
@@ -141,27 +141,27 @@ static void settings_of_a_token(void **state)
 	(void)state;
 	static const struct {
 		const char *claims, *url, *said;
-	} rows[] = {
-		{"{\"sub\":\"" TENANT "\",\"server_url\":\"http://h:8080\"}", NULL, NULL},
-		{"{\"sub\":\"" TENANT "\"}", "https://other/", NULL},
-		{"{\"sub\":\"" TENANT "\"}", NULL, "HATCHET_SERVER_URL"},
-		{"{\"sub\":\"" TENANT "\"}", "h:8080", "server_url is not like"},
-		{"{\"sub\":\"" TENANT "\"}", "http://u:secret@h", "server_url is not like"},
-		{"{\"sub\":\"" TENANT "\",\"server_url\":\"http://h\",\"exp\":1000000000}", NULL, "expired (2001-09-09T01:46:40"},
-	};
+	} rows[] = {{"{\"sub\":\"" TENANT "\",\"server_url\":\"http://h:8080\"}", NULL, NULL},
+		    {"{\"sub\":\"" TENANT "\"}", "https://other/", NULL},
+		    {"{\"sub\":\"" TENANT "\"}", NULL, "HATCHET_SERVER_URL"},
+		    {"{\"sub\":\"" TENANT "\"}", "h:8080", "server_url is not like"},
+		    {"{\"sub\":\"" TENANT "\"}", "http://u:secret@h", "server_url is not like"},
+		    {"{\"sub\":\"" TENANT "\",\"server_url\":\"http://h\",\"exp\":1000000000}", NULL,
+		     "expired (2001-09-09T01:46:40"}};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		CLEANUP(buf_releasep) struct buf token = BUF_INIT(4096);
 		struct task_options *o;
 		struct err e = {""};
 		make_token(&token, rows[i].claims);
 		int r = make_settings(buf_span(&token), rows[i].url, &o, &e);
-		if ((r == 0) != !rows[i].said || (rows[i].said && !strstr(e.text, rows[i].said)) || strstr(e.text, "secret"))
+		if ((r == 0) != !rows[i].said || (rows[i].said && !strstr(e.text, rows[i].said)) ||
+		    strstr(e.text, "secret"))
 			fail_msg("row %zu: %d %s", i, r, e.text);
 		task_options_free(o);
 	}
 }
 
-/* --- messages ------------------------------------------------------------------------------------------------------------------ */
+/* --- messages ------------------------------------------------------------------------------------------- */
 
 static void the_body_of_a_trigger(void **state)
 {
@@ -169,21 +169,25 @@ static void the_body_of_a_trigger(void **state)
 	static const struct {
 		struct task_call call;
 		const char *body;
-	} rows[] = {
-		{{.args = SPAN_INIT("[9007199254740992, 1.0]"), .kwargs = SPAN_INIT("{\"k\":\"ü\"}"), .request_id = SPAN_INIT("r\"1")},
-		 "{\"workflowName\":\"w\",\"input\":{\"args\":[9007199254740992, 1.0],\"kwargs\":{\"k\":\"ü\"}},"
-		 "\"additionalMetadata\":{\"task_id\":\"id\",\"request_id\":\"r\\\"1\"},\"return_only_id\":true}"},
-		{{.priority = 1}, "{\"workflowName\":\"w\",\"input\":{\"args\":[],\"kwargs\":{}},"
-				  "\"additionalMetadata\":{\"task_id\":\"id\"},\"priority\":1,\"return_only_id\":true}"},
-		{{.priority = 5, .single_input = true, .args = SPAN_INIT("[ {\"a\": 1.0} ]")},
-		 "{\"workflowName\":\"w\",\"input\":{\"a\": 1.0},"
-		 "\"additionalMetadata\":{\"task_id\":\"id\"},\"priority\":2,\"return_only_id\":true}"},
-		{{.priority = 9}, "{\"workflowName\":\"w\",\"input\":{\"args\":[],\"kwargs\":{}},"
-				  "\"additionalMetadata\":{\"task_id\":\"id\"},\"priority\":3,\"return_only_id\":true}"},
-		{{.single_input = true, .args = SPAN_INIT("[[1]]")}, NULL},
-		{{.single_input = true, .args = SPAN_INIT("[]")}, NULL},
-		{{.single_input = true}, NULL},
-	};
+	} rows[] = {{{.args = SPAN_INIT("[9007199254740992, 1.0]"),
+		      .kwargs = SPAN_INIT("{\"k\":\"ü\"}"),
+		      .request_id = SPAN_INIT("r\"1")},
+		     "{\"workflowName\":\"w\",\"input\":{\"args\":[9007199254740992, "
+		     "1.0],\"kwargs\":{\"k\":\"ü\"}},"
+		     "\"additionalMetadata\":{\"task_id\":\"id\",\"request_id\":\"r\\\"1\"},\"return_only_"
+		     "id\":true}"},
+		    {{.priority = 1},
+		     "{\"workflowName\":\"w\",\"input\":{\"args\":[],\"kwargs\":{}},"
+		     "\"additionalMetadata\":{\"task_id\":\"id\"},\"priority\":1,\"return_only_id\":true}"},
+		    {{.priority = 5, .single_input = true, .args = SPAN_INIT("[ {\"a\": 1.0} ]")},
+		     "{\"workflowName\":\"w\",\"input\":{\"a\": 1.0},"
+		     "\"additionalMetadata\":{\"task_id\":\"id\"},\"priority\":2,\"return_only_id\":true}"},
+		    {{.priority = 9},
+		     "{\"workflowName\":\"w\",\"input\":{\"args\":[],\"kwargs\":{}},"
+		     "\"additionalMetadata\":{\"task_id\":\"id\"},\"priority\":3,\"return_only_id\":true}"},
+		    {{.single_input = true, .args = SPAN_INIT("[[1]]")}, NULL},
+		    {{.single_input = true, .args = SPAN_INIT("[]")}, NULL},
+		    {{.single_input = true}, NULL}};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		CLEANUP(buf_releasep) struct buf out = BUF_INIT(4096);
 		struct task_call call = rows[i].call;
@@ -205,29 +209,29 @@ static void integers_that_the_engine_would_round(void **state)
 	(void)state;
 	static const struct {
 		const char *args, *number; /* NULL: sent */
-	} rows[] = {
-		{"[9007199254740991,-9007199254740992,9007199254740994]", NULL},
-		{"[1000000000000000000]", NULL},
-		{"[1.00000000000000000001,12345678901234567890.5,1e308,12345678901234567890E2]", NULL},
-		{"[\"9007199254740993\",\"\\\\\",\"\\\"9007199254740993\"]", NULL},
-		{"[{\"9007199254740993\":1}]", NULL},
-		{"[1e400]", "1e400"},
-		{"[-1.5E999]", "-1.5E999"},
-		{"[9007199254740993]", "9007199254740993"},
-		{"[1,{\"a\":[-9007199254740993]}]", "-9007199254740993"},
-		{"[9223372036854775807]", "9223372036854775807"},
-		{"[\"\\\\\",123456789012345678901234567890]", "123456789012345678901234567890"},
-	};
+	} rows[] = {{"[9007199254740991,-9007199254740992,9007199254740994]", NULL},
+		    {"[1000000000000000000]", NULL},
+		    {"[1.00000000000000000001,12345678901234567890.5,1e308,12345678901234567890E2]", NULL},
+		    {"[\"9007199254740993\",\"\\\\\",\"\\\"9007199254740993\"]", NULL},
+		    {"[{\"9007199254740993\":1}]", NULL},
+		    {"[1e400]", "1e400"},
+		    {"[-1.5E999]", "-1.5E999"},
+		    {"[9007199254740993]", "9007199254740993"},
+		    {"[1,{\"a\":[-9007199254740993]}]", "-9007199254740993"},
+		    {"[9223372036854775807]", "9223372036854775807"},
+		    {"[\"\\\\\",123456789012345678901234567890]", "123456789012345678901234567890"}};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		CLEANUP(buf_releasep) struct buf out = BUF_INIT(4096);
 		struct err e = {""};
 		const struct task_call as_args = {.args = span_of(rows[i].args), .task_id = SPAN_LIT("id")};
-		const struct task_call as_kwargs = {.kwargs = span_of(rows[i].args), .task_id = SPAN_LIT("id")};
+		const struct task_call as_kwargs = {.kwargs = span_of(rows[i].args),
+						    .task_id = SPAN_LIT("id")};
 		for (int k = 0; k < 2; k++) {
 			buf_clear(&out);
 			int r = hatchet_put_trigger(&out, k ? &as_kwargs : &as_args, SPAN_LIT("w"), &e);
 			assert_int_equal(r, rows[i].number ? -ERANGE : 0);
-			assert_true(!rows[i].number || (strstr(e.text, "round the number ") && strstr(e.text, rows[i].number)));
+			assert_true(!rows[i].number ||
+				    (strstr(e.text, "round the number ") && strstr(e.text, rows[i].number)));
 		}
 	}
 }
@@ -288,7 +292,8 @@ static void ids_of_runs(void **state)
 	assert_false(hatchet_read_runs(r.body, SPAN_LIT("req-0001"), id)); /* not under that key */
 	assert_true(hatchet_read_runs(buf_span(&list), SPAN_LIT("req-0001"), id));
 	assert_string_equal(id, "9724c275-e92d-464f-9667-b23d9eb051d8");
-	assert_false(hatchet_read_runs(buf_span(&list), SPAN_LIT("req-000"), id)); /* a filter that was ignored */
+	/* a filter that was ignored */
+	assert_false(hatchet_read_runs(buf_span(&list), SPAN_LIT("req-000"), id));
 	buf_release(&r.text);
 }
 
@@ -329,7 +334,8 @@ static void workers_and_backlog(void **state)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct recording r = recorded(rows[i].recording);
 		struct span missing;
-		assert_int_equal(hatchet_read_workers(r.body, span_of(rows[i].workflows), &missing), !rows[i].missing);
+		assert_int_equal(hatchet_read_workers(r.body, span_of(rows[i].workflows), &missing),
+				 !rows[i].missing);
 		assert_span(missing, rows[i].missing ? rows[i].missing : "");
 		buf_release(&r.text);
 	}
@@ -340,7 +346,7 @@ static void workers_and_backlog(void **state)
 	assert_int_equal(hatchet_read_backlog(SPAN_LIT("null")), -1);
 }
 
-/* --- runs ------------------------------------------------------------------------------------------------------------------------ */
+/* --- runs ----------------------------------------------------------------------------------------------- */
 
 static void recorded_runs(void **state)
 {
@@ -352,19 +358,25 @@ static void recorded_runs(void **state)
 		const char *result, *error;
 		unsigned attempts;
 	} rows[] = {
-		{"114-run-get-no-worker", "none-task", TASK_PENDING, false, false, false, false, NULL, NULL, 0},
+		{"114-run-get-no-worker", "none-task", TASK_PENDING, false, false, false, false, NULL, NULL,
+		 0},
 		{"081-run-get-running", "slow-task", TASK_RUNNING, false, false, false, false, NULL, NULL, 1},
 		/* Between two tries it is QUEUED, with the last error. */
-		{"155-run-get-flaky-backoff", "flaky-backoff-task", TASK_PENDING, false, false, false, false, NULL, NULL, 1},
+		{"155-run-get-flaky-backoff", "flaky-backoff-task", TASK_PENDING, false, false, false, false,
+		 NULL, NULL, 1},
 		{"109-run-get-none", "none-task", TASK_COMPLETED, false, true, false, false, "{}", NULL, 1},
-		{"083-run-get-cancelled", "slow-task", TASK_FAILED, true, true, false, false, NULL, "cancelled", 1},
-		{"175-run-get-dag-cancelled", "slow-dag", TASK_FAILED, true, true, false, false, NULL, "cancelled", 1},
-		{"075-run-get-failtask", "fail-task", TASK_FAILED, false, true, false, false, NULL, "always fails", 2},
-		{"172-run-get-parent-fails", "parent-fails", TASK_FAILED, false, true, false, false, NULL, "p1 broke", 1},
-		{"077-run-get-timeout", "timeout-task", TASK_FAILED, false, true, false, true, NULL, "the task failed without a message", 1},
-		{"117-run-get-sched-timeout", "sched-timeout-task", TASK_FAILED, false, true, false, true, NULL,
-		 "the task failed without a message", 0},
-	};
+		{"083-run-get-cancelled", "slow-task", TASK_FAILED, true, true, false, false, NULL,
+		 "cancelled", 1},
+		{"175-run-get-dag-cancelled", "slow-dag", TASK_FAILED, true, true, false, false, NULL,
+		 "cancelled", 1},
+		{"075-run-get-failtask", "fail-task", TASK_FAILED, false, true, false, false, NULL,
+		 "always fails", 2},
+		{"172-run-get-parent-fails", "parent-fails", TASK_FAILED, false, true, false, false, NULL,
+		 "p1 broke", 1},
+		{"077-run-get-timeout", "timeout-task", TASK_FAILED, false, true, false, true, NULL,
+		 "the task failed without a message", 1},
+		{"117-run-get-sched-timeout", "sched-timeout-task", TASK_FAILED, false, true, false, true,
+		 NULL, "the task failed without a message", 0}};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct recording r = recorded(rows[i].recording);
 		CLEANUP(buf_releasep) struct buf text = BUF_INIT(1u << 20);
@@ -391,16 +403,18 @@ static void outputs_by_task(void **state)
 	(void)state;
 	static const struct {
 		const char *recording, *result;
-	} rows[] = {
-		{"022-run-get-dag-completed",
-		 "{\"extract-text\":{\"text\":\"Hello Hatchet from a C router. Extract me.\",\"chars\":42},\"process-llm\":{\"model\":"
-		 "\"stub-1\",\"tokens\":10,\"summary\":\"HELLO HATCHET FROM A C ROUTER. EXTRACT M\"}}"},
-		{"108-run-get-two-leaf", "{\"root\":{\"root\":1},\"leaf-a\":{\"a\":1,\"same\":\"a\"},\"leaf-b\":{\"b\":2,\"same\":\"b\"}}"},
-		{"035-run-get-echo", "{\"echo\":{\"a\":1,\"s\":\"ü\"},\"meta\":{\"request_id\":\"req-0003\",\"traceparent\":"
-				     "\"00-621b62425c9f2f2252251fced29c0a88-991b7c95490618fc-01\"},\"run\":"
-				     "\"43e8b73b-7fbf-4f12-899e-4d7ae95050bb\"}"},
-		{"177-run-get-numbers", "{\"args\":[9007199254740992,1,0,1e+21],\"kwargs\":{\"a\":2,\"b\":1}}"},
-	};
+	} rows[] = {{"022-run-get-dag-completed",
+		     "{\"extract-text\":{\"text\":\"Hello Hatchet from a C router. Extract "
+		     "me.\",\"chars\":42},\"process-llm\":{\"model\":"
+		     "\"stub-1\",\"tokens\":10,\"summary\":\"HELLO HATCHET FROM A C ROUTER. EXTRACT M\"}}"},
+		    {"108-run-get-two-leaf", "{\"root\":{\"root\":1},\"leaf-a\":{\"a\":1,\"same\":\"a\"},"
+					     "\"leaf-b\":{\"b\":2,\"same\":\"b\"}}"},
+		    {"035-run-get-echo",
+		     "{\"echo\":{\"a\":1,\"s\":\"ü\"},\"meta\":{\"request_id\":\"req-0003\",\"traceparent\":"
+		     "\"00-621b62425c9f2f2252251fced29c0a88-991b7c95490618fc-01\"},\"run\":"
+		     "\"43e8b73b-7fbf-4f12-899e-4d7ae95050bb\"}"},
+		    {"177-run-get-numbers",
+		     "{\"args\":[9007199254740992,1,0,1e+21],\"kwargs\":{\"a\":2,\"b\":1}}"}};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct recording r = recorded(rows[i].recording);
 		CLEANUP(buf_releasep) struct buf text = BUF_INIT(1u << 20);
@@ -415,7 +429,8 @@ static void outputs_by_task(void **state)
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(1u << 20);
 	struct hatchet_run run;
 	assert_int_equal(hatchet_run_read(r.body, &text, &run), 0);
-	assert_true(span_starts(run.result.result, SPAN_LIT("{\"root\":"))); /* in the order of the declaration */
+	/* in the order of the declaration */
+	assert_true(span_starts(run.result.result, SPAN_LIT("{\"root\":")));
 	buf_release(&r.text);
 }
 
@@ -427,21 +442,26 @@ static void details_of_a_failure(void **state)
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(1u << 20);
 	struct hatchet_run run;
 	assert_int_equal(hatchet_run_read(r.body, &text, &run), 0);
-	assert_true(span_starts(run.result.error_detail, SPAN_LIT("ValueError: always fails\nTraceback (most recent call last):\n")));
-	assert_null(memmem(run.result.error_detail.ptr, run.result.error_detail.len, "__hatchet_error_metadata__", 26));
+	assert_true(span_starts(run.result.error_detail,
+				SPAN_LIT("ValueError: always fails\nTraceback (most recent call last):\n")));
+	assert_null(memmem(run.result.error_detail.ptr, run.result.error_detail.len,
+			   "__hatchet_error_metadata__", 26));
 	assert_int_equal(run.result.submitted_us, INT64_C(1795219991398275));
 	assert_int_equal(run.result.completed_us, INT64_C(1795219991501217));
 	buf_release(&r.text);
 	r = recorded("078-run-get-typed-bad-input");
 	assert_int_equal(hatchet_run_read(r.body, &text, &run), 0);
-	assert_true(span_starts(run.result.error, SPAN_LIT("1 validation error for Typed\nn\n  Input should be a valid integer")));
+	assert_true(
+		span_starts(run.result.error,
+			    SPAN_LIT("1 validation error for Typed\nn\n  Input should be a valid integer")));
 	buf_release(&r.text);
 }
 
-#define RUN(status, workflow, task, retries, count, output)                                                                          \
-	"{\"run\":{\"status\":\"" status "\",\"errorMessage\":\"\"},\"tasks\":[{\"actionId\":\"" workflow ":" task                       \
-	"\",\"status\":\"" status "\",\"output\":" output ",\"retryCount\":" count ",\"attempt\":1}],\"workflowConfig\":{\"Name\":\""        \
-	workflow "\",\"Tasks\":[{\"Action\":\"" workflow ":" task "\",\"Retries\":" retries "}]}}"
+#define RUN(status, workflow, task, retries, count, output) \
+	"{\"run\":{\"status\":\"" status "\",\"errorMessage\":\"\"},\"tasks\":[{\"actionId\":\"" workflow \
+	":" task "\",\"status\":\"" status "\",\"output\":" output ",\"retryCount\":" count \
+	",\"attempt\":1}],\"workflowConfig\":{\"Name\":\"" workflow "\",\"Tasks\":[{\"Action\":\"" workflow \
+	":" task "\",\"Retries\":" retries "}]}}"
 
 static void runs_that_were_not_recorded(void **state)
 {
@@ -449,17 +469,20 @@ static void runs_that_were_not_recorded(void **state)
 	static const struct {
 		const char *body, *name, *result;
 		bool ended, may_retry;
-	} rows[] = {
-		{RUN("COMPLETED", "t_workflow", "t", "0", "0", "9007199254740993"), "t", "9007199254740993", true, false},
-		{RUN("COMPLETED", "t_workflow", "t", "0", "0", "{\"t\":1.0}"), "t", "1.0", true, false},
-		{RUN("COMPLETED", "t_workflow", "t", "0", "0", "{\"t\":1.0,\"u\":2}"), "t", "{\"t\":1.0,\"u\":2}", true, false},
-		{RUN("COMPLETED", "t_workflow", "u", "0", "0", "{\"u\":1.0}"), "t_workflow", "{\"u\":1.0}", true, false},
-		{RUN("FAILED", "t", "t", "2", "1", "{}"), "t", NULL, true, true},
-		{RUN("FAILED", "t", "t", "2", "2", "{}"), "t", NULL, true, false},
-		/* The run is there before its task. */
-		{"{\"run\":{\"status\":\"COMPLETED\"},\"tasks\":[{\"actionId\":\"w:t\",\"status\":\"RUNNING\",\"output\":{}}],"
-		 "\"workflowConfig\":{\"Name\":\"w\",\"Tasks\":[{\"Action\":\"w:t\"}]}}", "w", "{}", false, false},
-	};
+	} rows[] = {{RUN("COMPLETED", "t_workflow", "t", "0", "0", "9007199254740993"), "t",
+		     "9007199254740993", true, false},
+		    {RUN("COMPLETED", "t_workflow", "t", "0", "0", "{\"t\":1.0}"), "t", "1.0", true, false},
+		    {RUN("COMPLETED", "t_workflow", "t", "0", "0", "{\"t\":1.0,\"u\":2}"), "t",
+		     "{\"t\":1.0,\"u\":2}", true, false},
+		    {RUN("COMPLETED", "t_workflow", "u", "0", "0", "{\"u\":1.0}"), "t_workflow",
+		     "{\"u\":1.0}", true, false},
+		    {RUN("FAILED", "t", "t", "2", "1", "{}"), "t", NULL, true, true},
+		    {RUN("FAILED", "t", "t", "2", "2", "{}"), "t", NULL, true, false},
+		    /* The run is there before its task. */
+		    {"{\"run\":{\"status\":\"COMPLETED\"},\"tasks\":[{\"actionId\":\"w:t\",\"status\":"
+		     "\"RUNNING\",\"output\":{}}],"
+		     "\"workflowConfig\":{\"Name\":\"w\",\"Tasks\":[{\"Action\":\"w:t\"}]}}",
+		     "w", "{}", false, false}};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		CLEANUP(buf_releasep) struct buf text = BUF_INIT(65536);
 		struct hatchet_run run;
@@ -469,7 +492,8 @@ static void runs_that_were_not_recorded(void **state)
 		assert_int_equal(run.ended, rows[i].ended);
 		assert_int_equal(run.may_retry, rows[i].may_retry);
 	}
-	static const char *const wrong[] = {"", "null", "{}", "\"COMPLETED\"", "{\"run\":{\"status\":\"DONE\"}}", "{\"run\":", "<html>"};
+	static const char *const wrong[] = {
+		"", "null", "{}", "\"COMPLETED\"", "{\"run\":{\"status\":\"DONE\"}}", "{\"run\":", "<html>"};
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		CLEANUP(buf_releasep) struct buf text = BUF_INIT(65536);
 		struct hatchet_run run;
@@ -485,12 +509,18 @@ static void errors_in_pieces(void **state)
 	static const struct {
 		const char *text, *message, *detail;
 	} rows[] = {
-		{"ValueError: a: b" TRACE "ValueError: a: b" TAIL, "a: b", "ValueError: a: b" TRACE "ValueError: a: b"},
-		{"pkg.mod.Odd_Error: x" TRACE TAIL, "x", "pkg.mod.Odd_Error: x\nTraceback (most recent call last):\n  File \"w.py\", line 1"},
-		{"KeyError: 'k'" TRACE, "KeyError: 'k'", "KeyError: 'k'\nTraceback (most recent call last):\n  File \"w.py\", line 1"},
-		{"KeyError" TRACE, "KeyError", "KeyError\nTraceback (most recent call last):\n  File \"w.py\", line 1"},
-		{"two words: x" TRACE, "two words: x", "two words: x\nTraceback (most recent call last):\n  File \"w.py\", line 1"},
-		{"E: a\\\nb" TRACE, "a\nb", "E: a\\\nb\nTraceback (most recent call last):\n  File \"w.py\", line 1"},
+		{"ValueError: a: b" TRACE "ValueError: a: b" TAIL, "a: b",
+		 "ValueError: a: b" TRACE "ValueError: a: b"},
+		{"pkg.mod.Odd_Error: x" TRACE TAIL, "x",
+		 "pkg.mod.Odd_Error: x\nTraceback (most recent call last):\n  File \"w.py\", line 1"},
+		{"KeyError: 'k'" TRACE, "KeyError: 'k'",
+		 "KeyError: 'k'\nTraceback (most recent call last):\n  File \"w.py\", line 1"},
+		{"KeyError" TRACE, "KeyError",
+		 "KeyError\nTraceback (most recent call last):\n  File \"w.py\", line 1"},
+		{"two words: x" TRACE, "two words: x",
+		 "two words: x\nTraceback (most recent call last):\n  File \"w.py\", line 1"},
+		{"E: a\\\nb" TRACE, "a\nb",
+		 "E: a\\\nb\nTraceback (most recent call last):\n  File \"w.py\", line 1"},
 		{"note: said by another SDK", "note: said by another SDK", ""},
 		{"plain" TAIL, "plain", ""},
 		{"", "", ""},
@@ -529,19 +559,24 @@ static void time_limits_in_events(void **state)
 static void times(void **state)
 {
 	(void)state;
-	assert_int_equal(hatchet_time_read(SPAN_LIT("\"2026-11-21T00:11:18.381717Z\"")), INT64_C(1795219878381717));
-	assert_int_equal(hatchet_time_read(SPAN_LIT("\"2026-11-21T00:11:19.437750415Z\"")), INT64_C(1795219879437750));
-	assert_int_equal(hatchet_time_read(SPAN_LIT("\"2026-11-21T00:13:15.3562Z\"")), INT64_C(1795219995356200));
+	assert_int_equal(hatchet_time_read(SPAN_LIT("\"2026-11-21T00:11:18.381717Z\"")),
+			 INT64_C(1795219878381717));
+	assert_int_equal(hatchet_time_read(SPAN_LIT("\"2026-11-21T00:11:19.437750415Z\"")),
+			 INT64_C(1795219879437750));
+	assert_int_equal(hatchet_time_read(SPAN_LIT("\"2026-11-21T00:13:15.3562Z\"")),
+			 INT64_C(1795219995356200));
 	assert_int_equal(hatchet_time_read(SPAN_LIT("\"2026-11-21T00:13:15Z\"")), INT64_C(1795219995000000));
-	static const char *const unset[] = {"\"0001-01-01T00:00:00Z\"", "\"\"", "null", "7", "\"2026-11-21\"", "\"2026-11-21T00:13:15\""};
+	static const char *const unset[] = {"\"0001-01-01T00:00:00Z\"", "\"\"", "null", "7", "\"2026-11-21\"",
+					    "\"2026-11-21T00:13:15\""};
 	for (size_t i = 0; i < sizeof(unset) / sizeof(unset[0]); i++)
 		assert_int_equal(hatchet_time_read(span_of(unset[i])), 0);
 	assert_int_equal(hatchet_time_read(SPAN_NONE), 0);
 }
 
-/* --- the client ------------------------------------------------------------------------------------------------------------------ */
+/* --- the client ----------------------------------------------------------------------------------------- */
 
-/* One connection at a time, each for one request; the answer is the first whose mark is in the request line. */
+/* One connection at a time, each for one request; the answer is the first whose mark is in the request
+ * line. */
 struct engine {
 	int fd;
 	pthread_t thread;
@@ -571,7 +606,9 @@ static void answer_one(struct engine *g, int c)
 			atomic_fetch_add(&g->asked[i], 1);
 			const char *answer = atomic_load(&g->script[i].answer);
 			if (answer)
-				assert_true(dprintf(c, "HTTP/1.1 %.3s X\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
+				assert_true(dprintf(c,
+						    "HTTP/1.1 %.3s X\r\nContent-Length: %zu\r\nConnection: "
+						    "close\r\n\r\n%s",
 						    answer, strlen(answer + 4), answer + 4) > 0);
 			return;
 		}
@@ -682,25 +719,27 @@ static void outcomes_of_a_trigger(void **state)
 		const char *names, *trigger;
 		enum task_submit_status status;
 		const char *id, *said;
-	} rows[] = {
-		{NAMES, TAKEN, TASK_SUBMITTED, "run-1", ""},
-		{"200 {\"rows\":[{\"name\":\"at_workflow\"}]}", TAKEN, TASK_REFUSED, "ours", "no workflow \"t_workflow\""},
-		{"403 null", TAKEN, TASK_REFUSED, "ours", "token not accepted"},
-		{"500 {\"message\":\"down\"}", TAKEN, TASK_REFUSED, "ours", "status 500: down"},
-		{NAMES, "403 null", TASK_REFUSED, "ours", "token not accepted"},
-		{NAMES, "400 {\"errors\":[{\"description\":\"no\"}]}", TASK_REFUSED, "ours", "status 400: no"},
-		{NAMES, "415 {\"message\":\"no\"}", TASK_REFUSED, "ours", "status 415: no"},
-		{NAMES, "413 null", TASK_INPUT_TOO_LARGE, "ours", "status 413"},
-	};
+	} rows[] = {{NAMES, TAKEN, TASK_SUBMITTED, "run-1", ""},
+		    {"200 {\"rows\":[{\"name\":\"at_workflow\"}]}", TAKEN, TASK_REFUSED, "ours",
+		     "no workflow \"t_workflow\""},
+		    {"403 null", TAKEN, TASK_REFUSED, "ours", "token not accepted"},
+		    {"500 {\"message\":\"down\"}", TAKEN, TASK_REFUSED, "ours", "status 500: down"},
+		    {NAMES, "403 null", TASK_REFUSED, "ours", "token not accepted"},
+		    {NAMES, "400 {\"errors\":[{\"description\":\"no\"}]}", TASK_REFUSED, "ours",
+		     "status 400: no"},
+		    {NAMES, "415 {\"message\":\"no\"}", TASK_REFUSED, "ours", "status 415: no"},
+		    {NAMES, "413 null", TASK_INPUT_TOO_LARGE, "ours", "status 413"}};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct engine g = {.script = {{"/workflows?name=t_workflow&", rows[i].names}, {"/trigger ", rows[i].trigger}}};
+		struct engine g = {.script = {{"/workflows?name=t_workflow&", rows[i].names},
+					      {"/trigger ", rows[i].trigger}}};
 		struct asking a;
 		struct task_call call = {.task = SPAN_LIT("t"), .task_id = SPAN_LIT("ours")};
 		engine_start(&g);
 		asking_start(&a, g.url);
 		task_submit(a.client, &call, on_submitted, &a);
 		loop_run(a.loop);
-		if (a.status != rows[i].status || strcmp(a.id, rows[i].id) != 0 || !strstr(a.err.text, rows[i].said))
+		if (a.status != rows[i].status || strcmp(a.id, rows[i].id) != 0 ||
+		    !strstr(a.err.text, rows[i].said))
 			fail_msg("row %zu: %d %s %s", i, (int)a.status, a.id, a.err.text);
 		asking_end(&a);
 		engine_stop(&g);
@@ -713,8 +752,9 @@ static void an_unanswered_trigger_is_looked_for(void **state)
 	(void)state;
 	struct engine g = {.script = {{"/workflows?", NAMES},
 				      {"/trigger ", NULL},
-				      {"additional_metadata=task_id:ours", "200 {\"rows\":[{\"additionalMetadata\":{\"task_id\":\"ours\"},"
-									   "\"workflowRunExternalId\":\"run-9\"}]}"}}};
+				      {"additional_metadata=task_id:ours",
+				       "200 {\"rows\":[{\"additionalMetadata\":{\"task_id\":\"ours\"},"
+				       "\"workflowRunExternalId\":\"run-9\"}]}"}}};
 	struct asking a;
 	struct task_call call = {.task = SPAN_LIT("t"), .task_id = SPAN_LIT("ours")};
 	engine_start(&g);
@@ -735,13 +775,11 @@ static void ends_of_a_wait(void **state)
 	static const struct {
 		const char *status, *run;
 		int error;
-	} rows[] = {
-		{"200 \"COMPLETED\"\n", done, 0},
-		{"404 {\"message\":\"not found\"}", done, TASK_E_NOT_FOUND}, /* after its grace */
-		{"400 {\"message\":\"invalid workflow run id\"}", done, TASK_E_NOT_FOUND},
-		{"200 \"COMPLETED\"", "200 <html>", TASK_E_UNREADABLE},
-		{"200 \"FAILED\"", "200 {\"run\":{\"status\":\"DONE\"}}", TASK_E_UNREADABLE},
-	};
+	} rows[] = {{"200 \"COMPLETED\"\n", done, 0},
+		    {"404 {\"message\":\"not found\"}", done, TASK_E_NOT_FOUND}, /* after its grace */
+		    {"400 {\"message\":\"invalid workflow run id\"}", done, TASK_E_NOT_FOUND},
+		    {"200 \"COMPLETED\"", "200 <html>", TASK_E_UNREADABLE},
+		    {"200 \"FAILED\"", "200 {\"run\":{\"status\":\"DONE\"}}", TASK_E_UNREADABLE}};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct engine g = {.script = {{"/run-1/status", rows[i].status}, {"/run-1 ", rows[i].run}}};
 		struct asking a;
@@ -772,22 +810,32 @@ static void on_mending(void *arg)
 		loop_timer_start(m->timer, 5);
 }
 
-/* What cannot be read, and what others answer for the engine, is asked again: the end is told once it can be. */
+/* What cannot be read, and what others answer for the engine, is asked again: the end is told once it can
+ * be. */
 static void only_an_end_ends_a_wait(void **state)
 {
 	(void)state;
 	static const char done[] = "200 " RUN("COMPLETED", "t_workflow", "t", "0", "0", "{}");
 	static const struct {
 		const char *status, *run;
-	} rows[] = {
-		{"200 \"WHAT\"", done}, {"200 <html>", done}, {"200 ", done}, {"403 null", done}, {"500 null", done}, {"302 ", done}, {NULL, done},
-		{"200 \"COMPLETED\"", NULL}, {"200 \"COMPLETED\"", "200 <html>"}, {"200 \"COMPLETED\"", "403 null"},
-		{"200 \"COMPLETED\"", "503 <html>"}, {"200 \"COMPLETED\"", "200 {\"run\":"},
-	};
+	} rows[] = {{"200 \"WHAT\"", done},
+		    {"200 <html>", done},
+		    {"200 ", done},
+		    {"403 null", done},
+		    {"500 null", done},
+		    {"302 ", done},
+		    {NULL, done},
+		    {"200 \"COMPLETED\"", NULL},
+		    {"200 \"COMPLETED\"", "200 <html>"},
+		    {"200 \"COMPLETED\"", "403 null"},
+		    {"200 \"COMPLETED\"", "503 <html>"},
+		    {"200 \"COMPLETED\"", "200 {\"run\":"}};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct engine g = {.script = {{"/run-1/status", rows[i].status}, {"/run-1 ", rows[i].run}}};
 		struct asking a;
-		struct mending m = {.engine = &g, .script = rows[i].run != done, .answer = rows[i].run != done ? done : "200 \"COMPLETED\""};
+		struct mending m = {.engine = &g,
+				    .script = rows[i].run != done,
+				    .answer = rows[i].run != done ? done : "200 \"COMPLETED\""};
 		engine_start(&g);
 		asking_start(&a, g.url);
 		a.error = -1;
@@ -818,13 +866,11 @@ static void a_look_at_what_cannot_be_read(void **state)
 	static const struct {
 		const char *status, *run;
 		int error, state;
-	} rows[] = {
-		{"200 \"COMPLETED\"", "200 <html>", TASK_E_UNREADABLE, -1},
-		{"200 \"CANCELLED\"", "200 {\"run\":{\"status\":\"DONE\"}}", TASK_E_UNREADABLE, -1},
-		{"200 \"RUNNING\"", "200 <html>", 0, TASK_RUNNING},
-		{"200 <html>", "200 <html>", TASK_E_UNREACHABLE, -1},
-		{"200 \"COMPLETED\"", "403 null", TASK_E_UNREACHABLE, -1},
-	};
+	} rows[] = {{"200 \"COMPLETED\"", "200 <html>", TASK_E_UNREADABLE, -1},
+		    {"200 \"CANCELLED\"", "200 {\"run\":{\"status\":\"DONE\"}}", TASK_E_UNREADABLE, -1},
+		    {"200 \"RUNNING\"", "200 <html>", 0, TASK_RUNNING},
+		    {"200 <html>", "200 <html>", TASK_E_UNREACHABLE, -1},
+		    {"200 \"COMPLETED\"", "403 null", TASK_E_UNREACHABLE, -1}};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct engine g = {.script = {{"/run-1/status", rows[i].status}, {"/run-1 ", rows[i].run}}};
 		struct asking a;
@@ -842,7 +888,8 @@ static void a_look_at_what_cannot_be_read(void **state)
 static void waits_and_submissions_may_be_dropped(void **state)
 {
 	(void)state;
-	struct engine g = {.script = {{"/status", "200 \"RUNNING\""}, {"/workflows?", NAMES}, {"/trigger ", NULL}}};
+	struct engine g = {
+		.script = {{"/status", "200 \"RUNNING\""}, {"/workflows?", NAMES}, {"/trigger ", NULL}}};
 	struct asking a;
 	struct task_call call = {.task = SPAN_LIT("t")};
 	engine_start(&g);
@@ -864,7 +911,8 @@ static void a_cancel_and_health(void **state)
 	(void)state;
 	struct engine g = {.script = {{"/tasks/cancel", "200 {\"ids\":[\"run-1\"]}"},
 				      {"/api/ready", "200 "},
-				      {"/worker?statuses=ACTIVE", "200 {\"rows\":[{\"status\":\"ACTIVE\",\"actions\":[\"t:t\"]}]}"},
+				      {"/worker?statuses=ACTIVE",
+				       "200 {\"rows\":[{\"status\":\"ACTIVE\",\"actions\":[\"t:t\"]}]}"},
 				      {"/step-run-queue-metrics", "200 {\"queues\":{\"a\":3,\"b\":4}}"}}};
 	struct asking a;
 	engine_start(&g);
@@ -905,7 +953,8 @@ static void on_check(void *arg, const struct task_check *k)
 static void what_a_check_finds(void **state)
 {
 	(void)state;
-	static const char active[] = "200 {\"rows\":[{\"status\":\"ACTIVE\",\"actions\":[\"t_workflow:t\"]}]}";
+	static const char active[] =
+		"200 {\"rows\":[{\"status\":\"ACTIVE\",\"actions\":[\"t_workflow:t\"]}]}";
 	static const struct {
 		const char *ready, *names, *workers;
 		bool reachable;
@@ -913,12 +962,13 @@ static void what_a_check_finds(void **state)
 		const char *missing;
 	} rows[] = {
 		{"200 ", NAMES, active, true, TASK_ANSWER_YES, TASK_ANSWER_YES, ""},
-		{"200 ", "200 {\"rows\":[{\"name\":\"t_workflow2\"}]}", "200 {\"rows\":[]}", true, TASK_ANSWER_NO, TASK_ANSWER_NO,
-		 "no workflow \"t_workflow\""},
-		{"200 ", NAMES, "200 {\"rows\":[]}", true, TASK_ANSWER_YES, TASK_ANSWER_NO, "no active worker serves the workflow t_workflow"},
-		{"200 ", "403 null", active, false, TASK_ANSWER_UNKNOWN, TASK_ANSWER_UNKNOWN, "token not accepted"},
-		{"500 null", NAMES, active, false, TASK_ANSWER_UNKNOWN, TASK_ANSWER_UNKNOWN, "status 500"},
-	};
+		{"200 ", "200 {\"rows\":[{\"name\":\"t_workflow2\"}]}", "200 {\"rows\":[]}", true,
+		 TASK_ANSWER_NO, TASK_ANSWER_NO, "no workflow \"t_workflow\""},
+		{"200 ", NAMES, "200 {\"rows\":[]}", true, TASK_ANSWER_YES, TASK_ANSWER_NO,
+		 "no active worker serves the workflow t_workflow"},
+		{"200 ", "403 null", active, false, TASK_ANSWER_UNKNOWN, TASK_ANSWER_UNKNOWN,
+		 "token not accepted"},
+		{"500 null", NAMES, active, false, TASK_ANSWER_UNKNOWN, TASK_ANSWER_UNKNOWN, "status 500"}};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct engine g = {.script = {{"/api/ready", rows[i].ready},
 					      {"/workflows?name=t_workflow&", rows[i].names},
@@ -929,10 +979,11 @@ static void what_a_check_finds(void **state)
 		asking_start(&a, g.url);
 		task_check(a.client, &probe, on_check, &a);
 		loop_run(a.loop);
-		if (a.check.reachable != rows[i].reachable || a.check.known != rows[i].known || a.check.worker != rows[i].worker ||
-		    !strstr(a.check.missing, rows[i].missing) || (a.check.missing[0] && !rows[i].missing[0]))
-			fail_msg("row %zu: %d %d %d %s", i, a.check.reachable, (int)a.check.known, (int)a.check.worker,
-				 a.check.missing);
+		if (a.check.reachable != rows[i].reachable || a.check.known != rows[i].known ||
+		    a.check.worker != rows[i].worker || !strstr(a.check.missing, rows[i].missing) ||
+		    (a.check.missing[0] && !rows[i].missing[0]))
+			fail_msg("row %zu: %d %d %d %s", i, a.check.reachable, (int)a.check.known,
+				 (int)a.check.worker, a.check.missing);
 		asking_end(&a);
 		engine_stop(&g);
 	}

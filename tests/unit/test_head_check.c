@@ -1,5 +1,6 @@
-/* head_check and layout_check: pure, over heads written as text. The shapes themselves run against a real listener in
- * test_listener; here the framing that is read out of a clean head, and the places where a check could be off by one. */
+/* head_check and layout_check: pure, over heads written as text. The shapes themselves run against a real
+ * listener in test_listener; here the framing that is read out of a clean head, and the places where a
+ * check could be off by one. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -59,14 +60,16 @@ static void framing_is_read(void **state)
 		{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", false, false, false, 0},
 		{"POST / HTTP/1.1\r\nHost: a\r\ncontent-LENGTH: 12\r\n\r\n", false, true, false, 12},
 		{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 000012\r\n\r\n", false, true, false, 12},
-		{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999999999999\r\n\r\n", false, true, false,
-		 999999999999999999},
+		{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999999999999\r\n\r\n", false, true,
+		 false, 999999999999999999},
 		{"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n", true, true, false, -1},
-		{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-Continue\r\n\r\n", false, true, true, 1},
-		{"POST / HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n", false, true, false, 1},
-		{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: x\r\nExpect: 100-continue\r\n\r\n", false,
-		 true, false, 1},
-	};
+		{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-Continue\r\n\r\n", false,
+		 true, true, 1},
+		{"POST / HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n", false, true, false,
+		 1},
+		{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: x\r\nExpect: "
+		 "100-continue\r\n\r\n",
+		 false, true, false, 1}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct parsed p;
 		const char *why = NULL;
@@ -86,13 +89,15 @@ static void every_byte_of_names_values_and_targets_is_judged(void **state)
 	for (int c = 0; c < 256; c++) {
 		char name[] = "X-a-A", value[] = "v-v", target[] = "/t-t";
 		const char *why;
-		struct http_field fields[] = {{SPAN_LIT("Host"), SPAN_LIT("a")}, {SPAN_LIT(name), SPAN_LIT(value)}};
+		struct http_field fields[] = {{SPAN_LIT("Host"), SPAN_LIT("a")},
+					      {SPAN_LIT(name), SPAN_LIT(value)}};
 		struct http_request r = {.method = SPAN_LIT("GET"),
 					 .target = SPAN_LIT(target),
 					 .version = SPAN_LIT("HTTP/1.1"),
 					 .fields = fields,
 					 .n_fields = 2};
-		bool alphanumeric = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+		bool alphanumeric =
+			(c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
 		name[2] = (char)c;
 		bool token = alphanumeric || (c > 0 && c < 0x80 && strchr("!#$%&'*+-.^_`|~", c));
 		assert_int_equal(head_check(&r, &why), token ? 0 : 400);
@@ -120,8 +125,10 @@ static void refusals_have_a_status_and_a_reason(void **state)
 		{"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 501, "CONNECT"},
 		{"GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400, "target"},
 		{"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "target"},
-		{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000000000\r\n\r\n", 400, "Content-Length"},
-		{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "both"},
+		{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000000000\r\n\r\n", 400,
+		 "Content-Length"},
+		{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400,
+		 "both"},
 		{"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c, WebSocket\r\n\r\n", 501, "websocket"},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

@@ -35,7 +35,8 @@ static bool read_request(struct origin *o, int c)
 	while ((got = read(c, o->last + n, sizeof(o->last) - 1 - n)) > 0) {
 		n += (size_t)got;
 		o->last[n] = '\0';
-		const char *body = strstr(o->last, "\r\n\r\n"), *length = strcasestr(o->last, "content-length:");
+		const char *body = strstr(o->last, "\r\n\r\n"),
+			   *length = strcasestr(o->last, "content-length:");
 		if (body && n >= (size_t)(body + 4 - o->last) + (length ? strtoul(length + 15, NULL, 10) : 0))
 			return true;
 	}
@@ -148,7 +149,8 @@ static void a_request_goes_out_as_said(void **state)
 	struct http_field fields[] = {{SPAN_LIT("X-Empty"), SPAN_LIT("")}, {SPAN_LIT("X-A"), SPAN_LIT("1")}};
 	origin_start(&o);
 	asking_start(&a);
-	struct http_call_request r = {.method = "POST", .url = o.url, .fields = fields, .n_fields = 2, .body = SPAN_LIT("{}")};
+	struct http_call_request r = {
+		.method = "POST", .url = o.url, .fields = fields, .n_fields = 2, .body = SPAN_LIT("{}")};
 	ask(&a, &r, false);
 	assert_int_equal(a.failure, HTTP_OK);
 	assert_int_equal(a.status, 200);
@@ -171,21 +173,24 @@ static void failures_are_told_apart(void **state)
 		const char *answer;
 		bool hangs;
 		enum http_failure failure;
-	} cases[] = {
-		{NULL, false, HTTP_NO_REPLY},
-		{"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello", false, HTTP_NO_REPLY},
-		{"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n01234567890123456789012345678901234567890123456789"
-		 "01234567890123456789012345678901234567890123456789", false, HTTP_TOO_LARGE},
-		{NULL, true, HTTP_TIMED_OUT},
-		{"SMTP hello\r\n\r\n", false, HTTP_MALFORMED},
-	};
+	} cases[] = {{NULL, false, HTTP_NO_REPLY},
+		     {"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello", false, HTTP_NO_REPLY},
+		     {"HTTP/1.1 200 OK\r\nContent-Length: "
+		      "200\r\n\r\n01234567890123456789012345678901234567890123456789"
+		      "01234567890123456789012345678901234567890123456789",
+		      false, HTTP_TOO_LARGE},
+		     {NULL, true, HTTP_TIMED_OUT},
+		     {"SMTP hello\r\n\r\n", false, HTTP_MALFORMED}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct origin o = {.answers = {cases[i].answer}, .hangs = cases[i].hangs};
 		struct asking a = {0};
 		origin_start(&o);
 		asking_start(&a);
-		struct http_call_request r = {.method = "POST", .url = o.url, .body = SPAN_LIT("x"), .timeout_ms = cases[i].hangs ? 100 : 5000,
-					 .max_body = 60};
+		struct http_call_request r = {.method = "POST",
+					      .url = o.url,
+					      .body = SPAN_LIT("x"),
+					      .timeout_ms = cases[i].hangs ? 100 : 5000,
+					      .max_body = 60};
 		ask(&a, &r, false);
 		assert_int_equal(a.failure, cases[i].failure);
 		assert_true(a.sent);
@@ -219,9 +224,11 @@ static void tls_failures_send_nothing(void **state)
 	origin_start(&o);
 	asking_start(&a);
 	snprintf(url, sizeof(url), "https%.58s", o.url + 4);
-	struct http_call_request r = {.method = "POST", .url = url, .body = SPAN_LIT("secret"), .timeout_ms = 300};
+	struct http_call_request r = {
+		.method = "POST", .url = url, .body = SPAN_LIT("secret"), .timeout_ms = 300};
 	ask(&a, &r, false);
-	assert_true(a.failure == HTTP_TLS_FAILED || a.failure == HTTP_TIMED_OUT); /* a plain server waits for more */
+	/* a plain server waits for more */
+	assert_true(a.failure == HTTP_TLS_FAILED || a.failure == HTTP_TIMED_OUT);
 	assert_false(a.sent);
 	asking_end(&a);
 	origin_stop(&o);
@@ -236,7 +243,11 @@ static void a_dead_kept_connection_sends_nothing_twice(void **state)
 		struct asking a = {0};
 		origin_start(&o);
 		asking_start(&a);
-		struct http_call_request r = {.method = "POST", .url = o.url, .body = SPAN_LIT("x"), .timeout_ms = 5000, .may_resend = resend};
+		struct http_call_request r = {.method = "POST",
+					      .url = o.url,
+					      .body = SPAN_LIT("x"),
+					      .timeout_ms = 5000,
+					      .may_resend = resend};
 		ask(&a, &r, false);
 		assert_int_equal(a.failure, HTTP_OK);
 		ask(&a, &r, false);
@@ -245,7 +256,9 @@ static void a_dead_kept_connection_sends_nothing_twice(void **state)
 		asking_end(&a);
 		origin_stop(&o);
 		assert_int_equal(o.requests, resend ? 3 : 2);
-		if (resend) /* else libcurl has connected again as well, but the origin may have ended before it accepted */
+		if (resend)
+			/* else libcurl has connected again as well, but the origin may have ended before
+			 * it accepted */
 			assert_int_equal(o.connections, 2);
 	}
 }
@@ -254,7 +267,8 @@ static void streams_come_in_pieces_and_can_be_cancelled(void **state)
 {
 	(void)state;
 	for (int cancel = 0; cancel < 2; cancel++) {
-		struct origin o = {.answers = {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"}};
+		struct origin o = {.answers = {"HTTP/1.1 200 OK\r\nTransfer-Encoding: "
+					       "chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"}};
 		struct asking a = {.cancel_in_piece = cancel};
 		origin_start(&o);
 		asking_start(&a);

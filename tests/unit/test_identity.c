@@ -19,7 +19,8 @@ static const struct identity_sources all = {
 		 {IDENTITY_QUERY, SPAN_INIT("user")},
 		 {IDENTITY_BODY, SPAN_INIT("/user/id")},
 		 {IDENTITY_PATH, SPAN_INIT("who")}},
-	.organisation = {{IDENTITY_BODY, SPAN_INIT("/organization_id")}, {IDENTITY_HEADER, SPAN_INIT("X-Organization-Id")}},
+	.organisation = {{IDENTITY_BODY, SPAN_INIT("/organization_id")},
+			 {IDENTITY_HEADER, SPAN_INIT("X-Organization-Id")}},
 	.n_user = 4,
 	.n_organisation = 2,
 	.entity = {IDENTITY_USER, IDENTITY_ORGANISATION},
@@ -41,8 +42,9 @@ struct example {
 /* What the flags of an answer say, as words. */
 static void notes_of(const struct identity *id, char out[80])
 {
-	snprintf(out, 80, "%s%s%s%s", id->wants_body ? "wants_body " : "", id->body_malformed ? "malformed " : "",
-		 id->ambiguous ? "ambiguous " : "", id->unusable ? "unusable " : "");
+	snprintf(out, 80, "%s%s%s%s", id->wants_body ? "wants_body " : "",
+		 id->body_malformed ? "malformed " : "", id->ambiguous ? "ambiguous " : "",
+		 id->unusable ? "unusable " : "");
 }
 
 static void expect(const struct example *x, const struct identity *id)
@@ -51,10 +53,10 @@ static void expect(const struct example *x, const struct identity *id)
 	notes_of(id, notes);
 	struct span user = x->user ? span_of(x->user) : SPAN_NONE;
 	struct span organisation = x->organisation ? span_of(x->organisation) : SPAN_NONE;
-	if (!span_eq(id->user, user) || !span_eq(id->organisation, organisation) || (id->user.ptr != NULL) != (x->user != NULL) ||
-	    strcmp(notes, x->notes) != 0)
-		fail_msg("%s %s: user \"%.*s\" organisation \"%.*s\" %s", x->target, x->body ? x->body : "-", SPAN_ARG(id->user),
-			 SPAN_ARG(id->organisation), notes);
+	if (!span_eq(id->user, user) || !span_eq(id->organisation, organisation) ||
+	    (id->user.ptr != NULL) != (x->user != NULL) || strcmp(notes, x->notes) != 0)
+		fail_msg("%s %s: user \"%.*s\" organisation \"%.*s\" %s", x->target, x->body ? x->body : "-",
+			 SPAN_ARG(id->user), SPAN_ARG(id->organisation), notes);
 	assert_int_equal(id->has_entity, x->user || x->organisation);
 	if (id->has_entity) {
 		assert_int_equal(id->entity_part, x->user ? IDENTITY_USER : IDENTITY_ORGANISATION);
@@ -79,9 +81,9 @@ static void find(const struct example *x, const struct route_match *match, struc
 	identity_find(&all, &in, ret);
 }
 
-#define LONG_256                                                                                                       \
-	"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"             \
-	"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"             \
+#define LONG_256 \
+	"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" \
+	"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" \
 	"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 static void examples(void **state)
@@ -113,8 +115,15 @@ static void examples(void **state)
 		{{NULL}, false, "/?user=a&user=b", "{\"user\":{\"id\":\"b\"}}", NULL, NULL, "ambiguous "},
 		/* query decoding */
 		{{NULL}, false, "/?user=a%40b+c", "", "a@b c", NULL, ""},
-		/* JSON: strings decoded, numbers as sent, other types and empty strings are no values; the last of two keys */
-		{{NULL}, false, "/", "{\"user\":{\"id\":42},\"organization_id\":9007199254740993}", "42", "9007199254740993", ""},
+		/* JSON: strings decoded, numbers as sent, other types and empty strings are no values; the
+		 * last of two keys */
+		{{NULL},
+		 false,
+		 "/",
+		 "{\"user\":{\"id\":42},\"organization_id\":9007199254740993}",
+		 "42",
+		 "9007199254740993",
+		 ""},
 		{{NULL}, false, "/", "{\"organization_id\":1.0}", NULL, "1.0", ""},
 		{{NULL}, false, "/", "{\"user\":{\"id\":\"\\u00e9\\n\"}}", NULL, NULL, "unusable "},
 		{{NULL}, false, "/", "{\"user\":{\"id\":\"\\u00e9\"}}", "\xc3\xa9", NULL, ""},
@@ -146,19 +155,20 @@ static void examples(void **state)
 static void path_parameters(void **state)
 {
 	(void)state;
-	static const struct operation op = {.name = SPAN_INIT("x"), .method = SPAN_INIT("POST"), .path = SPAN_INIT("/u/{who}/x")};
+	static const struct operation op = {
+		.name = SPAN_INIT("x"), .method = SPAN_INIT("POST"), .path = SPAN_INIT("/u/{who}/x")};
 	struct route_table *table = NULL;
 	assert_int_equal(route_table_new(&op, 1, &table, NULL), 0);
 	static const struct example cases[] = {
 		{{NULL}, false, "/u/a%20b/x", "", "a b", NULL, ""},
 		{{U, "h"}, false, "/u/a/x", "", "h", NULL, ""},
 		{{NULL}, false, "/u/" LONG_256 "x/x", "", NULL, NULL, "unusable "},
-		{{NULL}, false, "/v", "", NULL, NULL, ""},
-	};
+		{{NULL}, false, "/v", "", NULL, NULL, ""}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct route_match match;
 		struct identity id;
-		assert_int_equal(route_match(table, SPAN_LIT("POST"), span_of(cases[i].target), &match), i < 3);
+		assert_int_equal(route_match(table, SPAN_LIT("POST"), span_of(cases[i].target), &match),
+				 i < 3);
 		find(&cases[i], &match, &id);
 		expect(&cases[i], &id);
 	}
@@ -189,7 +199,7 @@ static void entity_is_the_first_present(void **state)
 	assert_true(id.has_entity && span_is(id.entity, "o") && id.entity_part == IDENTITY_ORGANISATION);
 }
 
-/* --- cookies, and what is added to the flags' context ------------------------------------------------------------------ */
+/* --- cookies, and what is added to the flags' context --------------------------------------------------- */
 
 static void cookies(void **state)
 {
@@ -221,7 +231,8 @@ static void cookies(void **state)
 	};
 	static const struct identity_sources s = {.user = {{IDENTITY_COOKIE, SPAN_INIT("uid")}}, .n_user = 1};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct http_field fields[] = {{SPAN_LIT("Cookie"), span_of(cases[i].first)}, {SPAN_LIT("cookie"), span_of(cases[i].second)}};
+		struct http_field fields[] = {{SPAN_LIT("Cookie"), span_of(cases[i].first)},
+					      {SPAN_LIT("cookie"), span_of(cases[i].second)}};
 		struct http_request request = {.fields = fields, .n_fields = cases[i].second ? 2 : 1};
 		struct identity_input in = {.request = &request, .peer_trusted = !cases[i].untrusted};
 		struct identity id;
@@ -245,30 +256,40 @@ static void context_comes_from_the_request(void **state)
 {
 	(void)state;
 	static struct operation op = {
-		.context = {{.key = SPAN_INIT("plan"), .sources = {{IDENTITY_HEADER, SPAN_INIT("X-Plan")}}, .n_sources = 1},
+		.context = {{.key = SPAN_INIT("plan"),
+			     .sources = {{IDENTITY_HEADER, SPAN_INIT("X-Plan")}},
+			     .n_sources = 1},
 			    {.key = SPAN_INIT("api_version"), .value = SPAN_INIT("v1")},
-			    {.key = SPAN_INIT("country"), .sources = {{IDENTITY_QUERY, SPAN_INIT("c")}}, .n_sources = 1},
+			    {.key = SPAN_INIT("country"),
+			     .sources = {{IDENTITY_QUERY, SPAN_INIT("c")}},
+			     .n_sources = 1},
 			    {.key = SPAN_INIT("email"),
-			     .sources = {{IDENTITY_COOKIE, SPAN_INIT("mail")}, {IDENTITY_BODY, SPAN_INIT("/email")}},
+			     .sources = {{IDENTITY_COOKIE, SPAN_INIT("mail")},
+					 {IDENTITY_BODY, SPAN_INIT("/email")}},
 			     .n_sources = 2},
-			    {.key = SPAN_INIT("seats"), .sources = {{IDENTITY_BODY, SPAN_INIT("/seats")}}, .n_sources = 1}},
+			    {.key = SPAN_INIT("seats"),
+			     .sources = {{IDENTITY_BODY, SPAN_INIT("/seats")}},
+			     .n_sources = 1}},
 		.n_context = 5,
 		.context_sources = true,
 	};
-	struct http_field fields[] = {{SPAN_LIT("X-Plan"), SPAN_LIT("gold")}, {SPAN_LIT("Cookie"), SPAN_LIT("mail=a@b.example")}};
+	struct http_field fields[] = {{SPAN_LIT("X-Plan"), SPAN_LIT("gold")},
+				      {SPAN_LIT("Cookie"), SPAN_LIT("mail=a@b.example")}};
 	struct http_request request = {.target = SPAN_LIT("/x?c=n%C3%A9"), .fields = fields, .n_fields = 2};
 	struct identity_input in = {.request = &request, .peer_trusted = true};
 	static struct identity_context c;
 	identity_find_context(&op, &in, &c);
 	assert_true(c.wants_body); /* for the seats */
-	assert_true(span_is(of_context(&c, "plan"), "gold") && span_is(of_context(&c, "email"), "a@b.example"));
+	assert_true(span_is(of_context(&c, "plan"), "gold") &&
+		    span_is(of_context(&c, "email"), "a@b.example"));
 	in.body_read = true;
 	in.body = SPAN_LIT("{\"email\": \"c@d.example\", \"seats\": 12}");
 	in.peer_trusted = false;
 	identity_find_context(&op, &in, &c);
 	assert_false(c.wants_body);
 	assert_null(of_context(&c, "plan").ptr);
-	assert_true(span_is(of_context(&c, "email"), "c@d.example") && span_is(of_context(&c, "seats"), "12"));
+	assert_true(span_is(of_context(&c, "email"), "c@d.example") &&
+		    span_is(of_context(&c, "seats"), "12"));
 	assert_true(span_is(of_context(&c, "country"), "n\xc3\xa9"));
 	assert_null(of_context(&c, "api_version").ptr); /* a literal is the configuration's */
 }
@@ -322,9 +343,12 @@ static void bad_ranges(void **state)
 		{"", "\"\" is not an IP address"},
 		{"localhost", "\"localhost\" is not an IP address"},
 		{"10.0.0", "\"10.0.0\" is not an IP address"},
-		{"10.0.0.0/33", "what follows the \"/\" of \"10.0.0.0/33\" must be a number of bits from 0 to 32"},
-		{"10.0.0.0/", "what follows the \"/\" of \"10.0.0.0/\" must be a number of bits from 0 to 32"},
-		{"10.0.0.0/-1", "what follows the \"/\" of \"10.0.0.0/-1\" must be a number of bits from 0 to 32"},
+		{"10.0.0.0/33",
+		 "what follows the \"/\" of \"10.0.0.0/33\" must be a number of bits from 0 to 32"},
+		{"10.0.0.0/",
+		 "what follows the \"/\" of \"10.0.0.0/\" must be a number of bits from 0 to 32"},
+		{"10.0.0.0/-1",
+		 "what follows the \"/\" of \"10.0.0.0/-1\" must be a number of bits from 0 to 32"},
 		{"::1/129", "what follows the \"/\" of \"::1/129\" must be a number of bits from 0 to 128"},
 		{"10.0.0.1/8", "\"10.0.0.1/8\" has address bits set beyond its first 8"},
 	};
@@ -338,10 +362,12 @@ static void bad_ranges(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(examples), cmocka_unit_test(path_parameters), cmocka_unit_test(entity_is_the_first_present),
-		cmocka_unit_test(ranges),   cmocka_unit_test(bad_ranges), cmocka_unit_test(cookies),
-		cmocka_unit_test(context_comes_from_the_request),
-	};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(examples),
+					   cmocka_unit_test(path_parameters),
+					   cmocka_unit_test(entity_is_the_first_present),
+					   cmocka_unit_test(ranges),
+					   cmocka_unit_test(bad_ranges),
+					   cmocka_unit_test(cookies),
+					   cmocka_unit_test(context_comes_from_the_request)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

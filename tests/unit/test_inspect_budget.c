@@ -91,10 +91,13 @@ static void peers_are_told_apart_by_what_they_cannot_choose(void **state)
 {
 	(void)state;
 	/* Nobody is trusted here: the field says nothing. */
-	assert_int_equal(claim_of("192.0.2.1", "198.51.100.1", false).peer, claim_of("192.0.2.1", "198.51.100.2", false).peer);
+	assert_int_equal(claim_of("192.0.2.1", "198.51.100.1", false).peer,
+			 claim_of("192.0.2.1", "198.51.100.2", false).peer);
 	/* One customer's network. */
-	assert_int_equal(claim_of("2001:db8:1:2::1", NULL, false).peer, claim_of("2001:db8:1:2:ffff::2", NULL, false).peer);
-	assert_true(claim_of("2001:db8:1:2::1", NULL, false).peer != claim_of("2001:db8:1:3::1", NULL, false).peer);
+	assert_int_equal(claim_of("2001:db8:1:2::1", NULL, false).peer,
+			 claim_of("2001:db8:1:2:ffff::2", NULL, false).peer);
+	assert_true(claim_of("2001:db8:1:2::1", NULL, false).peer !=
+		    claim_of("2001:db8:1:3::1", NULL, false).peer);
 	/* Behind a gateway the last that it added counts, not what came with the request. */
 	struct cidr gateway;
 	assert_int_equal(cidr_parse(SPAN_LIT("192.0.2.1"), &gateway, NULL), 0);

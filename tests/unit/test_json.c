@@ -38,40 +38,171 @@ static void repeat(struct buf *b, const char *text, size_t n)
 }
 
 /* SPAN_LIT where only a constant may stand. */
+/* clang-format off */
 #define CASE(s) {(s), sizeof(s) - 1}
 #define NONE {NULL, 0}
+/* clang-format on */
 
-static const struct span valid[] = {
-	CASE("null"), CASE("true"), CASE("false"), CASE("0"), CASE("-0"), CASE("-1"), CASE("42"), CASE("1.0"),
-	CASE("0.1"), CASE("-0.0e-0"), CASE("1e5"), CASE("1E+5"), CASE("1e-05"), CASE("1e400"), CASE("123456789012345678901234567890"),
-	CASE("0e0"), CASE("[]"), CASE("{}"), CASE(" [ ] "), CASE("\t{\r\n}\t"), CASE("[[],[[]]]"), CASE("[1,2,3]"),
-	CASE("[null,true,false,1,\"a\",{},[]]"), CASE("{\"a\":1}"), CASE("{\"a\":1,\"a\":2}"), CASE("{\"\":0}"),
-	CASE("{\"a\" : {\"b\" : [ 1 , 2 ] } }"), CASE("\"\""), CASE("\"plain\""), CASE("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\""),
-	CASE("\"\\u0000\""), CASE("\"\\uD83D\\uDE00\""), CASE("\"\\uD800\""), CASE("\"\\uDC00\\uD800\""),
-	CASE("\"\\uabCD\""), CASE("\"\x7f\""), CASE("\"\xc3\xa9\""), CASE("\"\xe2\x82\xac\""), CASE("\"\xf0\x9f\x98\x80\""),
-	CASE("\"\xed\x9f\xbf\""), CASE("\"\xee\x80\x80\""), CASE("\"\xef\xbf\xbf\""), CASE("\"\xf4\x8f\xbf\xbf\""),
-	CASE("\"\xf0\x90\x80\x80\""), CASE("\"\xe0\xa0\x80\""), CASE("\"\xc2\x80\""), CASE("\"1234567\\n\""),
-	CASE("\"12345678901234567890\xc3\xa9 and on\""), CASE("[\"a\\\\\",\"b\"]"), CASE("[\"]\",\"}\"]"), CASE("\"//\""),
-};
+static const struct span valid[] = {CASE("null"),
+				    CASE("true"),
+				    CASE("false"),
+				    CASE("0"),
+				    CASE("-0"),
+				    CASE("-1"),
+				    CASE("42"),
+				    CASE("1.0"),
+				    CASE("0.1"),
+				    CASE("-0.0e-0"),
+				    CASE("1e5"),
+				    CASE("1E+5"),
+				    CASE("1e-05"),
+				    CASE("1e400"),
+				    CASE("123456789012345678901234567890"),
+				    CASE("0e0"),
+				    CASE("[]"),
+				    CASE("{}"),
+				    CASE(" [ ] "),
+				    CASE("\t{\r\n}\t"),
+				    CASE("[[],[[]]]"),
+				    CASE("[1,2,3]"),
+				    CASE("[null,true,false,1,\"a\",{},[]]"),
+				    CASE("{\"a\":1}"),
+				    CASE("{\"a\":1,\"a\":2}"),
+				    CASE("{\"\":0}"),
+				    CASE("{\"a\" : {\"b\" : [ 1 , 2 ] } }"),
+				    CASE("\"\""),
+				    CASE("\"plain\""),
+				    CASE("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\""),
+				    CASE("\"\\u0000\""),
+				    CASE("\"\\uD83D\\uDE00\""),
+				    CASE("\"\\uD800\""),
+				    CASE("\"\\uDC00\\uD800\""),
+				    CASE("\"\\uabCD\""),
+				    CASE("\"\x7f\""),
+				    CASE("\"\xc3\xa9\""),
+				    CASE("\"\xe2\x82\xac\""),
+				    CASE("\"\xf0\x9f\x98\x80\""),
+				    CASE("\"\xed\x9f\xbf\""),
+				    CASE("\"\xee\x80\x80\""),
+				    CASE("\"\xef\xbf\xbf\""),
+				    CASE("\"\xf4\x8f\xbf\xbf\""),
+				    CASE("\"\xf0\x90\x80\x80\""),
+				    CASE("\"\xe0\xa0\x80\""),
+				    CASE("\"\xc2\x80\""),
+				    CASE("\"1234567\\n\""),
+				    CASE("\"12345678901234567890\xc3\xa9 and on\""),
+				    CASE("[\"a\\\\\",\"b\"]"),
+				    CASE("[\"]\",\"}\"]"),
+				    CASE("\"//\"")};
 
-static const struct span invalid[] = {
-	CASE(""), CASE(" "), CASE("nul"), CASE("nulls"), CASE("True"), CASE("NaN"), CASE("Infinity"), CASE("-Infinity"),
-	CASE("+1"), CASE("-"), CASE("01"), CASE("-01"), CASE("1."), CASE(".5"), CASE("-.5"), CASE("1.e1"), CASE("1e"),
-	CASE("1e+"), CASE("1e1.0"), CASE("0x10"), CASE("1 2"), CASE("1,"), CASE("--1"), CASE("1_000"), CASE("["),
-	CASE("]"), CASE("{"), CASE("}"), CASE("[1"), CASE("[1,"), CASE("[1,]"), CASE("[,1]"), CASE("[,]"), CASE("[1 2]"),
-	CASE("[1}"), CASE("{]"), CASE("[}"), CASE("[]]"), CASE("{}}"), CASE("[][]"), CASE("{\"a\"}"), CASE("{\"a\":}"),
-	CASE("{\"a\":1,}"), CASE("{,}"), CASE("{a:1}"), CASE("{1:1}"), CASE("{'a':1}"), CASE("{\"a\" 1}"),
-	CASE("{\"a\":1 \"b\":2}"), CASE("{\"a\"::1}"), CASE("{\"a\":1"), CASE("{\"a\":"), CASE("{\"a"), CASE("{\"a\":1,,\"b\":2}"),
-	CASE("{null:1}"), CASE("'a'"), CASE("\""), CASE("\"a"), CASE("\"\\\""), CASE("\"\\"), CASE("\"\\x41\""),
-	CASE("\"\\a\""), CASE("\"\\U0041\""), CASE("\"\\u\""), CASE("\"\\u12\""), CASE("\"\\u12G4\""), CASE("\"\\u123"),
-	CASE("\"\\\0\""), CASE("\"\n\""), CASE("\"\t\""), CASE("\"a\0b\""), CASE("\"\x1f\""), CASE("\"1234567\x01\""),
-	CASE("\"\x80\""), CASE("\"\xc0\x80\""), CASE("\"\xc1\xbf\""), CASE("\"\xc3\""), CASE("\"\xc3(\""),
-	CASE("\"\xe0\x80\x80\""), CASE("\"\xe0\x9f\xbf\""), CASE("\"\xe2\x82\""), CASE("\"\xed\xa0\x80\""), CASE("\"\xed\xbf\xbf\""),
-	CASE("\"\xf0\x80\x80\x80\""), CASE("\"\xf0\x8f\xbf\xbf\""), CASE("\"\xf4\x90\x80\x80\""), CASE("\"\xf5\x80\x80\x80\""),
-	CASE("\"\xff\""), CASE("\"\xfe\""), CASE("\"\xf0\x9f\x98"), CASE("\xef\xbb\xbf[]"), CASE("\xff\xfe[\0]\0"), CASE("\xc3\xa9"),
-	CASE("/**/1"), CASE("1//"), CASE("[1]#"), CASE("\f[]"), CASE("\v1"), CASE("\xc2\xa0[]"), CASE("[]\0"), CASE("\0"),
-	CASE("undefined"), CASE("\"a\"b"), CASE("\"a\"\"b\""), CASE("[\"a\":1]"), CASE("[1:2]"), CASE("<null>"), CASE("*"),
-};
+static const struct span invalid[] = {CASE(""),
+				      CASE(" "),
+				      CASE("nul"),
+				      CASE("nulls"),
+				      CASE("True"),
+				      CASE("NaN"),
+				      CASE("Infinity"),
+				      CASE("-Infinity"),
+				      CASE("+1"),
+				      CASE("-"),
+				      CASE("01"),
+				      CASE("-01"),
+				      CASE("1."),
+				      CASE(".5"),
+				      CASE("-.5"),
+				      CASE("1.e1"),
+				      CASE("1e"),
+				      CASE("1e+"),
+				      CASE("1e1.0"),
+				      CASE("0x10"),
+				      CASE("1 2"),
+				      CASE("1,"),
+				      CASE("--1"),
+				      CASE("1_000"),
+				      CASE("["),
+				      CASE("]"),
+				      CASE("{"),
+				      CASE("}"),
+				      CASE("[1"),
+				      CASE("[1,"),
+				      CASE("[1,]"),
+				      CASE("[,1]"),
+				      CASE("[,]"),
+				      CASE("[1 2]"),
+				      CASE("[1}"),
+				      CASE("{]"),
+				      CASE("[}"),
+				      CASE("[]]"),
+				      CASE("{}}"),
+				      CASE("[][]"),
+				      CASE("{\"a\"}"),
+				      CASE("{\"a\":}"),
+				      CASE("{\"a\":1,}"),
+				      CASE("{,}"),
+				      CASE("{a:1}"),
+				      CASE("{1:1}"),
+				      CASE("{'a':1}"),
+				      CASE("{\"a\" 1}"),
+				      CASE("{\"a\":1 \"b\":2}"),
+				      CASE("{\"a\"::1}"),
+				      CASE("{\"a\":1"),
+				      CASE("{\"a\":"),
+				      CASE("{\"a"),
+				      CASE("{\"a\":1,,\"b\":2}"),
+				      CASE("{null:1}"),
+				      CASE("'a'"),
+				      CASE("\""),
+				      CASE("\"a"),
+				      CASE("\"\\\""),
+				      CASE("\"\\"),
+				      CASE("\"\\x41\""),
+				      CASE("\"\\a\""),
+				      CASE("\"\\U0041\""),
+				      CASE("\"\\u\""),
+				      CASE("\"\\u12\""),
+				      CASE("\"\\u12G4\""),
+				      CASE("\"\\u123"),
+				      CASE("\"\\\0\""),
+				      CASE("\"\n\""),
+				      CASE("\"\t\""),
+				      CASE("\"a\0b\""),
+				      CASE("\"\x1f\""),
+				      CASE("\"1234567\x01\""),
+				      CASE("\"\x80\""),
+				      CASE("\"\xc0\x80\""),
+				      CASE("\"\xc1\xbf\""),
+				      CASE("\"\xc3\""),
+				      CASE("\"\xc3(\""),
+				      CASE("\"\xe0\x80\x80\""),
+				      CASE("\"\xe0\x9f\xbf\""),
+				      CASE("\"\xe2\x82\""),
+				      CASE("\"\xed\xa0\x80\""),
+				      CASE("\"\xed\xbf\xbf\""),
+				      CASE("\"\xf0\x80\x80\x80\""),
+				      CASE("\"\xf0\x8f\xbf\xbf\""),
+				      CASE("\"\xf4\x90\x80\x80\""),
+				      CASE("\"\xf5\x80\x80\x80\""),
+				      CASE("\"\xff\""),
+				      CASE("\"\xfe\""),
+				      CASE("\"\xf0\x9f\x98"),
+				      CASE("\xef\xbb\xbf[]"),
+				      CASE("\xff\xfe[\0]\0"),
+				      CASE("\xc3\xa9"),
+				      CASE("/**/1"),
+				      CASE("1//"),
+				      CASE("[1]#"),
+				      CASE("\f[]"),
+				      CASE("\v1"),
+				      CASE("\xc2\xa0[]"),
+				      CASE("[]\0"),
+				      CASE("\0"),
+				      CASE("undefined"),
+				      CASE("\"a\"b"),
+				      CASE("\"a\"\"b\""),
+				      CASE("[\"a\":1]"),
+				      CASE("[1:2]"),
+				      CASE("<null>"),
+				      CASE("*")};
 
 static void validates_as_rfc_8259_says(void **state)
 {
@@ -103,7 +234,8 @@ static void validates_as_rfc_8259_says(void **state)
 static void every_cut_of_a_document_is_invalid(void **state)
 {
 	(void)state;
-	static const char text[] = "{\"a\\u00e9\":[1.5e+3,true,null,\"\xe2\x82\xac long enough to skip\"],\"b\":{\"c\":\"\\n\"}}";
+	static const char text[] = "{\"a\\u00e9\":[1.5e+3,true,null,\"\xe2\x82\xac long enough to "
+				   "skip\"],\"b\":{\"c\":\"\\n\"}}";
 	for (size_t n = 0; n < sizeof(text) - 1; n++) {
 		struct tight t = tighten((struct span){text, n});
 		assert_int_equal(json_validate(t.text, NULL), -EBADMSG);
@@ -142,14 +274,13 @@ static void errors_name_line_and_column(void **state)
 	static const struct {
 		struct span text;
 		const char *message;
-	} cases[] = {
-		{CASE("{\"a\": tru}"), "JSON, line 1, column 7: not a JSON value"},
-		{CASE("{\n  \"a\": 1,\n  \"\xc3\xa9\": 01\n}"), "JSON, line 3, column 9: a number must not begin with 0"},
-		{CASE("[1,\n2\n"), "JSON, line 3, column 1: ',' or ']' is expected"},
-		{CASE("[] x"), "JSON, line 1, column 4: something follows the value"},
-		{CASE(""), "JSON, line 1, column 1: a value is expected, the text ends"},
-		{CASE("\"a\\q\""), "JSON, line 1, column 3: no such escape in a string"},
-	};
+	} cases[] = {{CASE("{\"a\": tru}"), "JSON, line 1, column 7: not a JSON value"},
+		     {CASE("{\n  \"a\": 1,\n  \"\xc3\xa9\": 01\n}"),
+		      "JSON, line 3, column 9: a number must not begin with 0"},
+		     {CASE("[1,\n2\n"), "JSON, line 3, column 1: ',' or ']' is expected"},
+		     {CASE("[] x"), "JSON, line 1, column 4: something follows the value"},
+		     {CASE(""), "JSON, line 1, column 1: a value is expected, the text ends"},
+		     {CASE("\"a\\q\""), "JSON, line 1, column 3: no such escape in a string"}};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct err e;
 		assert_int_equal(json_validate(cases[i].text, &e), -EBADMSG);
@@ -187,13 +318,16 @@ static void what_pythons_json_takes(void **state)
 	static const struct {
 		struct span text;
 		bool taken;
-	} cases[] = {
-		{SPAN_INIT("[NaN, Infinity, -Infinity]"), true}, {SPAN_INIT("\xEF\xBB\xBF{\"a\": 1}"), true},
-		{SPAN_INIT("{\0\"\0"), true},		 {SPAN_INIT("\xFF\xFE{\0}\0"), true},
-		{SPAN_INIT("[nan]"), false},			 {SPAN_INIT("[1,]"), false},
-		{SPAN_INIT("\xEF\xBB\xBF"), false},		 {SPAN_INIT("[+Infinity]"), false},
-		{SPAN_INIT("[\"\xFF\"]"), false},		 {SPAN_INIT(""), false},
-	};
+	} cases[] = {{SPAN_INIT("[NaN, Infinity, -Infinity]"), true},
+		     {SPAN_INIT("\xEF\xBB\xBF{\"a\": 1}"), true},
+		     {SPAN_INIT("{\0\"\0"), true},
+		     {SPAN_INIT("\xFF\xFE{\0}\0"), true},
+		     {SPAN_INIT("[nan]"), false},
+		     {SPAN_INIT("[1,]"), false},
+		     {SPAN_INIT("\xEF\xBB\xBF"), false},
+		     {SPAN_INIT("[+Infinity]"), false},
+		     {SPAN_INIT("[\"\xFF\"]"), false},
+		     {SPAN_INIT(""), false}};
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		assert_int_equal(json_python_takes(cases[i].text), cases[i].taken);
@@ -202,63 +336,63 @@ static void what_pythons_json_takes(void **state)
 }
 
 /* The example of RFC 6901 §5, and what it leaves open. */
-#define RFC6901                                                                                                        \
-	"{\"foo\":[\"bar\", \"baz\"],\"\":0,\"a/b\":1,\"c%d\":2,\"e^f\":3,\"g|h\":4,\"i\\\\j\":5,\"k\\\"l\":6,\" \":7,\"m~n\":8}"
+#define RFC6901 \
+	"{\"foo\":[\"bar\", " \
+	"\"baz\"],\"\":0,\"a/b\":1,\"c%d\":2,\"e^f\":3,\"g|h\":4,\"i\\\\j\":5,\"k\\\"l\":6,\" " \
+	"\":7,\"m~n\":8}"
 
 static void pointers_find_values(void **state)
 {
 	(void)state;
 	static const struct {
 		const char *text, *pointer, *value; /* NULL: none */
-	} cases[] = {
-		{RFC6901, "", RFC6901},
-		{RFC6901, "/foo", "[\"bar\", \"baz\"]"},
-		{RFC6901, "/foo/0", "\"bar\""},
-		{RFC6901, "/foo/1", "\"baz\""},
-		{RFC6901, "/foo/2", NULL},
-		{RFC6901, "/foo/01", NULL},
-		{RFC6901, "/foo/+1", NULL},
-		{RFC6901, "/foo/-", NULL},
-		{RFC6901, "/foo/", NULL},
-		{RFC6901, "/foo/18446744073709551616", NULL},
-		{RFC6901, "/foo/18446744073709551617", NULL},
-		{RFC6901, "/", "0"},
-		{RFC6901, "/a~1b", "1"},
-		{RFC6901, "/a/b", NULL},
-		{RFC6901, "/c%d", "2"},
-		{RFC6901, "/e^f", "3"},
-		{RFC6901, "/g|h", "4"},
-		{RFC6901, "/i\\j", "5"},
-		{RFC6901, "/k\"l", "6"},
-		{RFC6901, "/ ", "7"},
-		{RFC6901, "/m~0n", "8"},
-		{RFC6901, "/m~n", NULL},
-		{RFC6901, "/m~2n", NULL},
-		{RFC6901, "foo", NULL},
-		{RFC6901, "//foo", NULL},
-		{" 9007199254740993 ", "", "9007199254740993"},
-		{"{\"a\":1.0}", "/a", "1.0"},
-		{"{\"a\": [ 1 , {\"b\" : null } ] }", "/a/1/b", "null"},
-		{"{\"a\":1,\"a\":2}", "/a", "2"},
-		{"{\"a\":{\"b\":1},\"a\":{\"c\":2}}", "/a/b", NULL},
-		{"{\"a\":{\"b\":1},\"a\":3}", "/a/b", NULL},
-		{"{\"a\":{\"b\":1},\"\\u0061\":{\"b\":2}}", "/a/b", "2"},
-		{"{\"\\u00e9\":1}", "/\xc3\xa9", "1"},
-		{"{\"\xc3\xa9\":1}", "/\xc3\xa9", "1"},
-		{"{\"\\ud83d\\ude00\":1}", "/\xf0\x9f\x98\x80", "1"},
-		{"{\"\\u007e\\/\":1}", "/~0~1", "1"},
-		{"{\"~1\":1,\"/\":2}", "/~1", "2"},
-		{"{\"~1\":1,\"/\":2}", "/~01", "1"},
-		{"{\"\\n\":1}", "/\n", "1"},
-		{"{\"a\\u0000\":1}", "/a", NULL},
-		{"{\"0\":1}", "/0", "1"},
-		{"[[[7]]]", "/0/0/0", "7"},
-		{"[1,[2,3],4]", "/1", "[2,3]"},
-		{"[]", "/0", NULL},
-		{"{}", "/a", NULL},
-		{"\"a\"", "/a", NULL},
-		{"{\"a\":\"{\\\"b\\\":1}\"}", "/a/b", NULL},
-	};
+	} cases[] = {{RFC6901, "", RFC6901},
+		     {RFC6901, "/foo", "[\"bar\", \"baz\"]"},
+		     {RFC6901, "/foo/0", "\"bar\""},
+		     {RFC6901, "/foo/1", "\"baz\""},
+		     {RFC6901, "/foo/2", NULL},
+		     {RFC6901, "/foo/01", NULL},
+		     {RFC6901, "/foo/+1", NULL},
+		     {RFC6901, "/foo/-", NULL},
+		     {RFC6901, "/foo/", NULL},
+		     {RFC6901, "/foo/18446744073709551616", NULL},
+		     {RFC6901, "/foo/18446744073709551617", NULL},
+		     {RFC6901, "/", "0"},
+		     {RFC6901, "/a~1b", "1"},
+		     {RFC6901, "/a/b", NULL},
+		     {RFC6901, "/c%d", "2"},
+		     {RFC6901, "/e^f", "3"},
+		     {RFC6901, "/g|h", "4"},
+		     {RFC6901, "/i\\j", "5"},
+		     {RFC6901, "/k\"l", "6"},
+		     {RFC6901, "/ ", "7"},
+		     {RFC6901, "/m~0n", "8"},
+		     {RFC6901, "/m~n", NULL},
+		     {RFC6901, "/m~2n", NULL},
+		     {RFC6901, "foo", NULL},
+		     {RFC6901, "//foo", NULL},
+		     {" 9007199254740993 ", "", "9007199254740993"},
+		     {"{\"a\":1.0}", "/a", "1.0"},
+		     {"{\"a\": [ 1 , {\"b\" : null } ] }", "/a/1/b", "null"},
+		     {"{\"a\":1,\"a\":2}", "/a", "2"},
+		     {"{\"a\":{\"b\":1},\"a\":{\"c\":2}}", "/a/b", NULL},
+		     {"{\"a\":{\"b\":1},\"a\":3}", "/a/b", NULL},
+		     {"{\"a\":{\"b\":1},\"\\u0061\":{\"b\":2}}", "/a/b", "2"},
+		     {"{\"\\u00e9\":1}", "/\xc3\xa9", "1"},
+		     {"{\"\xc3\xa9\":1}", "/\xc3\xa9", "1"},
+		     {"{\"\\ud83d\\ude00\":1}", "/\xf0\x9f\x98\x80", "1"},
+		     {"{\"\\u007e\\/\":1}", "/~0~1", "1"},
+		     {"{\"~1\":1,\"/\":2}", "/~1", "2"},
+		     {"{\"~1\":1,\"/\":2}", "/~01", "1"},
+		     {"{\"\\n\":1}", "/\n", "1"},
+		     {"{\"a\\u0000\":1}", "/a", NULL},
+		     {"{\"0\":1}", "/0", "1"},
+		     {"[[[7]]]", "/0/0/0", "7"},
+		     {"[1,[2,3],4]", "/1", "[2,3]"},
+		     {"[]", "/0", NULL},
+		     {"{}", "/a", NULL},
+		     {"\"a\"", "/a", NULL},
+		     {"{\"a\":\"{\\\"b\\\":1}\"}", "/a/b", NULL}};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct span value;
 		bool found = json_pointer(span_of(cases[i].text), span_of(cases[i].pointer), &value);
@@ -288,10 +422,9 @@ static void several_pointers_in_one_pass(void **state)
 	static const char text[] = "{\"a\":{\"b\":[1,{\"c\":2}],\"d\":\"x\"},\"e\":[],\"a2\":true}";
 	static const struct {
 		const char *pointer, *value;
-	} cases[] = {
-		{"/a/b/1/c", "2"}, {"/a/b", "[1,{\"c\":2}]"}, {"/a/d", "\"x\""}, {"/e", "[]"}, {"/a2", "true"},
-		{"/a/b/1", "{\"c\":2}"}, {"/nothing", NULL}, {"", text}, {"/a/b/1/c", "2"}, {"/a/b/1/c/d", NULL},
-	};
+	} cases[] = {{"/a/b/1/c", "2"}, {"/a/b", "[1,{\"c\":2}]"}, {"/a/d", "\"x\""},  {"/e", "[]"},
+		     {"/a2", "true"},	{"/a/b/1", "{\"c\":2}"},   {"/nothing", NULL}, {"", text},
+		     {"/a/b/1/c", "2"}, {"/a/b/1/c/d", NULL}};
 	struct span pointers[200], values[200];
 	for (size_t i = 0; i < 200; i++)
 		pointers[i] = span_of(cases[i % COUNT(cases)].pointer);
@@ -340,7 +473,8 @@ static void quoting_and_unescaping(void **state)
 		{CASE("\b\f\n\r\t\x01\x1f\x7f"), CASE("\"\\b\\f\\n\\r\\t\\u0001\\u001f\\u007f\"")},
 		{CASE("\xc2\x80\xc2\x9b[31m\xc2\x9f\xc2\xa0"), CASE("\"\\u0080\\u009b[31m\\u009f\xc2\xa0\"")},
 		{CASE("a\0b"), CASE("\"a\\u0000b\"")},
-		{CASE("\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"), CASE("\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"")},
+		{CASE("\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"),
+		 CASE("\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"")},
 	};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		CLEANUP(buf_releasep) struct buf quoted = BUF_INIT(1000), back = BUF_INIT(1000);
@@ -351,15 +485,19 @@ static void quoting_and_unescaping(void **state)
 	}
 	static const struct {
 		struct span quoted, text; /* NONE: refused */
-	} escapes[] = {
-		{CASE("\"\\/\\u0041\\uD83D\\uDE00\""), CASE("/A\xf0\x9f\x98\x80")},
-		{CASE("\"\\uD800\""), CASE("\xef\xbf\xbd")},
-		{CASE("\"\\uDC00x\""), CASE("\xef\xbf\xbdx")},
-		{CASE("\"\\uD800\\u0041\""), CASE("\xef\xbf\xbd" "A")},
-		{CASE("\"\\uD800\\uD83D\\uDE00\""), CASE("\xef\xbf\xbd\xf0\x9f\x98\x80")},
-		{CASE("\"\\q\""), NONE}, {CASE("\"\\u12\""), NONE}, {CASE("1"), NONE},
-		{CASE("\""), NONE}, {CASE("null"), NONE}, {CASE(""), NONE}, {CASE("\"\\\""), NONE},
-	};
+	} escapes[] = {{CASE("\"\\/\\u0041\\uD83D\\uDE00\""), CASE("/A\xf0\x9f\x98\x80")},
+		       {CASE("\"\\uD800\""), CASE("\xef\xbf\xbd")},
+		       {CASE("\"\\uDC00x\""), CASE("\xef\xbf\xbdx")},
+		       {CASE("\"\\uD800\\u0041\""), CASE("\xef\xbf\xbd"
+							 "A")},
+		       {CASE("\"\\uD800\\uD83D\\uDE00\""), CASE("\xef\xbf\xbd\xf0\x9f\x98\x80")},
+		       {CASE("\"\\q\""), NONE},
+		       {CASE("\"\\u12\""), NONE},
+		       {CASE("1"), NONE},
+		       {CASE("\""), NONE},
+		       {CASE("null"), NONE},
+		       {CASE(""), NONE},
+		       {CASE("\"\\\""), NONE}};
 	for (size_t i = 0; i < COUNT(escapes); i++) {
 		CLEANUP(buf_releasep) struct buf back = BUF_INIT(1000);
 		assert_int_equal(json_unescape(escapes[i].quoted, &back), escapes[i].text.ptr ? 0 : -EINVAL);
@@ -377,15 +515,14 @@ static void iteration(void **state)
 	(void)state;
 	static const struct {
 		const char *text, *seen;
-	} cases[] = {
-		{"[]", ""},
-		{" {} ", ""},
-		{"[ ]", ""},
-		{"[1, \"a,]\" ,[2,[3]], {\"x\":\"}\"} ]", "1;\"a,]\";[2,[3]];{\"x\":\"}\"};"},
-		{"{\"a\": 1 ,\"b\\\"\\\\\":[true,\"\\\\\"] , \"a\":null}", "\"a\"=1;\"b\\\"\\\\\"=[true,\"\\\\\"];\"a\"=null;"},
-		{"12", ""},
-		{"\"[1]\"", ""},
-	};
+	} cases[] = {{"[]", ""},
+		     {" {} ", ""},
+		     {"[ ]", ""},
+		     {"[1, \"a,]\" ,[2,[3]], {\"x\":\"}\"} ]", "1;\"a,]\";[2,[3]];{\"x\":\"}\"};"},
+		     {"{\"a\": 1 ,\"b\\\"\\\\\":[true,\"\\\\\"] , \"a\":null}",
+		      "\"a\"=1;\"b\\\"\\\\\"=[true,\"\\\\\"];\"a\"=null;"},
+		     {"12", ""},
+		     {"\"[1]\"", ""}};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		CLEANUP(buf_releasep) struct buf seen = BUF_INIT(1000);
 		struct tight t = tighten(span_trim(span_of(cases[i].text)));
@@ -410,10 +547,8 @@ static void types(void **state)
 	static const struct {
 		const char *text;
 		enum json_type type;
-	} cases[] = {
-		{"null", JSON_NULL}, {"true", JSON_TRUE}, {"false", JSON_FALSE}, {"-1", JSON_NUMBER}, {"0", JSON_NUMBER},
-		{"\"\"", JSON_STRING}, {"[]", JSON_ARRAY}, {"{}", JSON_OBJECT},
-	};
+	} cases[] = {{"null", JSON_NULL}, {"true", JSON_TRUE},	 {"false", JSON_FALSE}, {"-1", JSON_NUMBER},
+		     {"0", JSON_NUMBER},  {"\"\"", JSON_STRING}, {"[]", JSON_ARRAY},	{"{}", JSON_OBJECT}};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		assert_int_equal(json_type_of(span_of(cases[i].text)), cases[i].type);
 		struct json_doc *doc;
@@ -430,18 +565,48 @@ static void equality_by_meaning(void **state)
 	static const struct {
 		const char *a, *b;
 		int equal;
-	} cases[] = {
-		{"1", "1.0", 1}, {"1", "10e-1", 1}, {"1", "0.1E+1", 1}, {"100", "1e2", 1}, {"0", "-0.00e9", 1}, {"-1", "1", 0},
-		{"1", "2", 0}, {"10", "1", 0}, {"0.001", "1e-3", 1}, {"0.0010", "0.1e-2", 1}, {"12.50", "125e-1", 1}, {"0", "1", 0},
-		{"9007199254740993", "9007199254740992", 0}, {"9007199254740993", "9007199254740993.0", 1}, {"1.5", "15", 0},
-		{"1e99999999999999999999", "1e99999999999999999999", 1}, {"101", "1.01e2", 1}, {"101", "11", 0}, {"1.05", "1.5", 0},
-		{"\"a\"", "\"\\u0061\"", 1}, {"\"a\"", "\"A\"", 0}, {"\"\\/\"", "\"/\"", 1}, {"\"\"", "\"\"", 1},
-		{"\"1\"", "1", 0}, {"null", "null", 1}, {"null", "false", 0}, {"true", "true", 1}, {"true", "false", 0},
-		{"[]", "[ ]", 1}, {"[1,2]", "[1.0, 2]", 1}, {"[1,2]", "[2,1]", 0}, {"[1]", "[1,2]", 0}, {"[1,2]", "[1]", 0}, {"[]", "{}", 0},
-		{"{\"a\":1,\"b\":[2]}", "{ \"b\" : [2.0] , \"\\u0061\" : 1 }", 1}, {"{\"a\":1}", "{\"a\":1,\"b\":2}", 0},
-		{"{\"a\":1,\"b\":2}", "{\"a\":1}", 0}, {"{\"a\":1,\"a\":2}", "{\"a\":2}", 1}, {"{\"a\":1,\"a\":2}", "{\"a\":1}", 0},
-		{"{\"a\":null}", "{}", 0}, {"{}", "{}", 1}, {"{\"a\":{\"b\":1}}", "{\"a\":{\"b\":2}}", 0},
-	};
+	} cases[] = {{"1", "1.0", 1},
+		     {"1", "10e-1", 1},
+		     {"1", "0.1E+1", 1},
+		     {"100", "1e2", 1},
+		     {"0", "-0.00e9", 1},
+		     {"-1", "1", 0},
+		     {"1", "2", 0},
+		     {"10", "1", 0},
+		     {"0.001", "1e-3", 1},
+		     {"0.0010", "0.1e-2", 1},
+		     {"12.50", "125e-1", 1},
+		     {"0", "1", 0},
+		     {"9007199254740993", "9007199254740992", 0},
+		     {"9007199254740993", "9007199254740993.0", 1},
+		     {"1.5", "15", 0},
+		     {"1e99999999999999999999", "1e99999999999999999999", 1},
+		     {"101", "1.01e2", 1},
+		     {"101", "11", 0},
+		     {"1.05", "1.5", 0},
+		     {"\"a\"", "\"\\u0061\"", 1},
+		     {"\"a\"", "\"A\"", 0},
+		     {"\"\\/\"", "\"/\"", 1},
+		     {"\"\"", "\"\"", 1},
+		     {"\"1\"", "1", 0},
+		     {"null", "null", 1},
+		     {"null", "false", 0},
+		     {"true", "true", 1},
+		     {"true", "false", 0},
+		     {"[]", "[ ]", 1},
+		     {"[1,2]", "[1.0, 2]", 1},
+		     {"[1,2]", "[2,1]", 0},
+		     {"[1]", "[1,2]", 0},
+		     {"[1,2]", "[1]", 0},
+		     {"[]", "{}", 0},
+		     {"{\"a\":1,\"b\":[2]}", "{ \"b\" : [2.0] , \"\\u0061\" : 1 }", 1},
+		     {"{\"a\":1}", "{\"a\":1,\"b\":2}", 0},
+		     {"{\"a\":1,\"b\":2}", "{\"a\":1}", 0},
+		     {"{\"a\":1,\"a\":2}", "{\"a\":2}", 1},
+		     {"{\"a\":1,\"a\":2}", "{\"a\":1}", 0},
+		     {"{\"a\":null}", "{}", 0},
+		     {"{}", "{}", 1},
+		     {"{\"a\":{\"b\":1}}", "{\"a\":{\"b\":2}}", 0}};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct span a = span_of(cases[i].a), b = span_of(cases[i].b);
 		if (json_equal(a, b) != cases[i].equal || json_equal(b, a) != cases[i].equal)
@@ -452,7 +617,8 @@ static void equality_by_meaning(void **state)
 static void documents(void **state)
 {
 	(void)state;
-	static const char text[] = "{\"s\":\"a\\u00e9\",\"n\":1.5,\"t\":true,\"l\":[1,[],{\"S\":2}],\"s\":\"last\",\"big\":1e400,\"z\":null}";
+	static const char text[] = "{\"s\":\"a\\u00e9\",\"n\":1.5,\"t\":true,\"l\":[1,[],{\"S\":2}],\"s\":"
+				   "\"last\",\"big\":1e400,\"z\":null}";
 	struct json_doc *doc;
 	assert_int_equal(json_doc_parse(SPAN_LIT(text), &doc, NULL), 0);
 	const struct json_node *root = json_root(doc);
@@ -490,7 +656,8 @@ static void documents_mend_what_cjson_cannot_hold(void **state)
 {
 	(void)state;
 	CLEANUP(buf_releasep) struct buf b = BUF_INIT(10000);
-	buf_puts(&b, "{\"nul\":\"a\\u0000b\",\"slash\":\"\\\\u0000\",\"lone\":\"\\uDC00|\\ud800|\\uD83D\\uDE00\",\"k\\u0000x\":1,\"long\":-1");
+	buf_puts(&b, "{\"nul\":\"a\\u0000b\",\"slash\":\"\\\\u0000\",\"lone\":\"\\uDC00|\\ud800|"
+		     "\\uD83D\\uDE00\",\"k\\u0000x\":1,\"long\":-1");
 	repeat(&b, "0", 100);
 	buf_puts(&b, ".5e-100,\"over\":");
 	repeat(&b, "9", 400);
@@ -499,9 +666,11 @@ static void documents_mend_what_cjson_cannot_hold(void **state)
 	struct err e = {""};
 	assert_int_equal(json_doc_parse(buf_span(&b), &doc, &e), 0);
 	const struct json_node *root = json_root(doc);
-	assert_string_equal(json_string(json_get(root, "nul")), "a\xef\xbf\xbd" "b");
+	assert_string_equal(json_string(json_get(root, "nul")), "a\xef\xbf\xbd"
+								"b");
 	assert_string_equal(json_string(json_get(root, "slash")), "\\u0000");
-	assert_string_equal(json_string(json_get(root, "lone")), "\xef\xbf\xbd|\xef\xbf\xbd|\xf0\x9f\x98\x80");
+	assert_string_equal(json_string(json_get(root, "lone")),
+			    "\xef\xbf\xbd|\xef\xbf\xbd|\xf0\x9f\x98\x80");
 	assert_null(json_get(root, "k"));
 	assert_non_null(json_get(root, "k\xef\xbf\xbdx"));
 	double number = 0;
@@ -529,23 +698,22 @@ static void documents_have_a_limit(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(validates_as_rfc_8259_says),
-		cmocka_unit_test(every_cut_of_a_document_is_invalid),
-		cmocka_unit_test(a_stopping_byte_is_found_at_every_offset),
-		cmocka_unit_test(errors_name_line_and_column),
-		cmocka_unit_test(depth_is_limited), cmocka_unit_test(what_pythons_json_takes),
-		cmocka_unit_test(pointers_find_values),
-		cmocka_unit_test(pointer_syntax),
-		cmocka_unit_test(several_pointers_in_one_pass),
-		cmocka_unit_test(quoting_and_unescaping),
-		cmocka_unit_test(half_a_string_is_never_left_behind),
-		cmocka_unit_test(iteration),
-		cmocka_unit_test(types),
-		cmocka_unit_test(equality_by_meaning),
-		cmocka_unit_test(documents),
-		cmocka_unit_test(documents_mend_what_cjson_cannot_hold),
-		cmocka_unit_test(documents_have_a_limit),
-	};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(validates_as_rfc_8259_says),
+					   cmocka_unit_test(every_cut_of_a_document_is_invalid),
+					   cmocka_unit_test(a_stopping_byte_is_found_at_every_offset),
+					   cmocka_unit_test(errors_name_line_and_column),
+					   cmocka_unit_test(depth_is_limited),
+					   cmocka_unit_test(what_pythons_json_takes),
+					   cmocka_unit_test(pointers_find_values),
+					   cmocka_unit_test(pointer_syntax),
+					   cmocka_unit_test(several_pointers_in_one_pass),
+					   cmocka_unit_test(quoting_and_unescaping),
+					   cmocka_unit_test(half_a_string_is_never_left_behind),
+					   cmocka_unit_test(iteration),
+					   cmocka_unit_test(types),
+					   cmocka_unit_test(equality_by_meaning),
+					   cmocka_unit_test(documents),
+					   cmocka_unit_test(documents_mend_what_cjson_cannot_hold),
+					   cmocka_unit_test(documents_have_a_limit)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -186,7 +186,7 @@ static void a_deleted_file_is_made_anew(void **state)
 	ledger_stop(l);
 }
 
-/* --- a file that cannot be read: what it may have is not known, which is not the same as nothing ---------------------- */
+/* --- a file that cannot be read: what it may have is not known, which is not the same as nothing -------- */
 
 #define PATIENCE_MS 60000
 
@@ -245,7 +245,8 @@ static void what_a_locked_file_has_is_unknown_until_it_was_read(void **state)
 	assert_int_equal(look(l, "never"), LEDGER_UNKNOWN);
 	assert_true(ledger_may_have(l, SPAN_LIT("container")));
 	assert_int_equal(ledger_remove(l, SPAN_LIT("container"), SPAN_LIT("container-0")), 0);
-	assert_int_equal(look(l, "container-0"), LEDGER_NONE); /* legacy's from now on, whatever the file says */
+	/* legacy's from now on, whatever the file says */
+	assert_int_equal(look(l, "container-0"), LEDGER_NONE);
 	wait_until_failing(l);
 	db_close(other);
 	wait_for(l, "container-1", LEDGER_FOUND);
@@ -347,7 +348,8 @@ static void a_folder_in_its_place_is_said_at_start(void **state)
 	assert_non_null(strstr(why.text, folder));
 }
 
-/* --- two processes at one file; here two ledgers of one, whose locks exclude each other as those of two do ------------------ */
+/* --- two processes at one file; here two ledgers of one, whose locks exclude each other as those of two
+ * do --- */
 
 static void put_one(struct ledger *l, const char *key)
 {
@@ -546,8 +548,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(nobody_is_shared_with_whom_one_would_not_see, setup,
 						teardown),
 		cmocka_unit_test(keys_are_never_cut),
-		cmocka_unit_test_setup_teardown(a_folder_in_its_place_is_said_at_start, setup, teardown),
-	};
+		cmocka_unit_test_setup_teardown(a_folder_in_its_place_is_said_at_start, setup, teardown)};
 	if (crypto_setup() < 0)
 		return 1;
 	return cmocka_run_group_tests(tests, NULL, NULL);

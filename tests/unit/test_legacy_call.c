@@ -363,18 +363,17 @@ static const struct canned canned[] = {
 	{"GET", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", 0, "", 0, 0, false, BAD, 0},
 	/* Both: chunked counts, and the connection is not used again (RFC 9112 §6.3). */
 	{"GET",
-	 "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 200,
-	 "abc", -1, -1, false, 0, 1},
+	 "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+	 200, "abc", -1, -1, false, 0, 1},
 	{"GET",
-	 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: x\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 200,
-	 "abc", -1, -1, false, 0, 1},
+	 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: x\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+	 200, "abc", -1, -1, false, 0, 1},
 	{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\nabc", 200, "abc", 3, 3, true, 0, 1},
 	{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 3, 4\r\n\r\nabc", 0, "", 0, 0, false, BAD, 0},
 	{"GET", "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\nabc", 0, "", 0, 0, false, BAD, 0},
 	{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", 0, "", -1, -1, false, BAD, 1},
 	{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n", 0, "abc", -1, -1, false,
-	 BAD, 1},
-};
+	 BAD, 1}};
 
 static void understands_answers(void **state)
 {

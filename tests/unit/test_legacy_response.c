@@ -68,17 +68,17 @@ struct row {
 	size_t leftover;
 };
 
-#define OK(bytes, status, kept, body)                                                                        \
-	{                                                                                                    \
-		bytes, 0, 0, status, kept, body, true, 0                                                     \
+#define OK(bytes, status, kept, body) \
+	{ \
+		bytes, 0, 0, status, kept, body, true, 0 \
 	}
-#define BAD(bytes)                                                                                           \
-	{                                                                                                    \
-		bytes, 0, -EPROTO, 0, 0, "", false, 0                                                        \
+#define BAD(bytes) \
+	{ \
+		bytes, 0, -EPROTO, 0, 0, "", false, 0 \
 	}
-#define BAD_N(bytes)                                                                                         \
-	{                                                                                                    \
-		bytes, sizeof(bytes) - 1, -EPROTO, 0, 0, "", false, 0                                        \
+#define BAD_N(bytes) \
+	{ \
+		bytes, sizeof(bytes) - 1, -EPROTO, 0, 0, "", false, 0 \
 	}
 #define CHUNKED "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 #define LENGTH(n) "HTTP/1.1 200 OK\r\nContent-Length: " n "\r\n\r\n"
@@ -140,8 +140,9 @@ static const struct row rows[] = {
 	BAD(LENGTH("3\r\nTransfer-Encoding: chunked") "xyz"),
 	OK(LENGTH("1, 1") "a", 200, 1, "a"),
 	OK(LENGTH("3\r\nTransfer-Encoding: chunked") "1\r\na\r\n0\r\n\r\n", 200, 0, "a"),
-	OK("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n0\r\n\r\n", 200, 0,
-	   ""),
+	OK("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\nContent-Length: "
+	   "2\r\n\r\n0\r\n\r\n",
+	   200, 0, ""),
 	BAD("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"),
 	BAD("HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n"),
 	BAD("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"),
@@ -160,8 +161,7 @@ static const struct row rows[] = {
 	BAD(CHUNKED "ffffffffffffffff0\r\n"),
 	BAD(CHUNKED "0\r\nA: 1\n\r\n"),
 	BAD(CHUNKED "0\r\n\n"),
-	BAD_N(CHUNKED "0\r\nA: \0\r\n\r\n"),
-};
+	BAD_N(CHUNKED "0\r\nA: \0\r\n\r\n")};
 
 static void check_row(const struct row *row, size_t step)
 {

@@ -121,7 +121,7 @@ static void waits_for_continue(void **state)
 	struct scene t;
 	open_scene(&t, says_continue, NULL, NULL);
 	const struct http_field fields[] = {{SPAN_LIT("Host"), SPAN_LIT("x")},
-					      {SPAN_LIT("expect"), SPAN_LIT("100-continue")}};
+					    {SPAN_LIT("expect"), SPAN_LIT("100-continue")}};
 	/* The second one runs over a kept connection, where the head is written at once. */
 	for (int i = 0; i < 2; i++) {
 		struct legacy_request r = upload(5);
@@ -318,7 +318,7 @@ static void both_directions_run_side_by_side(void **state)
 #ifndef __has_feature
 #define __has_feature(x) 0
 #endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) ||     \
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) || \
 	__has_feature(thread_sanitizer)
 #define SANITIZED true
 #else
@@ -384,7 +384,7 @@ static void streams_much_in_little_memory(void **state)
 
 	/* Chunked: the request tells the service to answer so; its own body is empty. */
 	const struct http_field fields[] = {{SPAN_LIT("Host"), SPAN_LIT("x")},
-					      {SPAN_LIT("X"), SPAN_LIT("chunked")}};
+					    {SPAN_LIT("X"), SPAN_LIT("chunked")}};
 	r = simple_request("GET", "/");
 	r.fields = fields;
 	r.n_fields = 2;

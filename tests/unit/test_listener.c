@@ -15,7 +15,7 @@
 #include "support/raw_client.h"
 #include "support/served.h"
 
-/* --- answers -------------------------------------------------------------------------------------------------------- */
+/* --- answers -------------------------------------------------------------------------------------------- */
 
 static void answers_and_keeps_the_connection(void **state)
 {
@@ -55,7 +55,7 @@ static void streams_of_known_and_unknown_length(void **state)
 	served_stop(s);
 }
 
-/* --- framing -------------------------------------------------------------------------------------------------------- */
+/* --- framing -------------------------------------------------------------------------------------------- */
 
 static void answers_without_a_body_keep_the_connection(void **state)
 {
@@ -83,8 +83,8 @@ static void answers_without_a_body_keep_the_connection(void **state)
 		snprintf(request, sizeof(request), "%s HTTP/1.1\r\nHost: a\r\n\r\n", cases[i].request);
 		int fd = ask(s, request);
 		int status = raw_read_answer(fd, true, out, sizeof(out));
-		if (status != cases[i].status || !strstr(out, cases[i].has) || strstr(out, cases[i].has_not) ||
-		    strstr(out, "chunked"))
+		if (status != cases[i].status || !strstr(out, cases[i].has) ||
+		    strstr(out, cases[i].has_not) || strstr(out, "chunked"))
 			fail_msg("%s: %d %s", cases[i].request, status, out);
 		if (strstr(out, "Connection:"))
 			fail_msg("%s: %s", cases[i].request, out);
@@ -103,7 +103,8 @@ static void answers_without_a_body_keep_the_connection(void **state)
 	served_stop(s);
 }
 
-/* What 0.9.75 has read of the next request already cannot be given back to it: then the connection ends, and says so. */
+/* What 0.9.75 has read of the next request already cannot be given back to it: then the connection ends,
+ * and says so. */
 static void requests_behind_an_answer_without_a_body_are_answered_or_the_connection_ends(void **state)
 {
 	(void)state;
@@ -195,10 +196,11 @@ static void heads_arrive_as_they_were_sent(void **state)
 {
 	(void)state;
 	struct served *s = serve(&served_usual);
-	int fd = ask(s, "GET /now//a/../b%2F%zz?x=%20&y&&z=#f;\xff HTTP/1.1\r\nX-B:  one \t\r\nhOST: a\r\nX-A:\r\nx-b: two\r\n\r\n");
+	int fd = ask(s, "GET /now//a/../b%2F%zz?x=%20&y&&z=#f;\xff HTTP/1.1\r\nX-B:  one \t\r\nhOST: "
+			"a\r\nX-A:\r\nx-b: two\r\n\r\n");
 	expect_answer(fd, 200, NULL);
 	served_expect_seen(s, "GET /now//a/../b%2F%zz?x=%20&y&&z=#f;\xff HTTP/1.1 cl=-1 chunked=0 expect=0\n"
-				     "X-B=[one]\nhOST=[a]\nX-A=[]\nx-b=[two]\n");
+			      "X-B=[one]\nhOST=[a]\nX-A=[]\nx-b=[two]\n");
 	assert_true(raw_say(fd, "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"));
 	expect_answer(fd, 200, "0");
 	served_expect_seen(s, "OPTIONS * HTTP/1.1 cl=-1 chunked=0 expect=0\nHost=[a]\n");
@@ -234,7 +236,7 @@ static void pipelined_requests_are_answered_in_order(void **state)
 	served_stop(s);
 }
 
-/* --- bodies --------------------------------------------------------------------------------------------------------- */
+/* --- bodies --------------------------------------------------------------------------------------------- */
 
 static void bodies_of_every_framing_arrive(void **state)
 {
@@ -267,13 +269,15 @@ static void a_client_that_waits_for_100_gets_it_when_the_body_is_wanted(void **s
 	(void)state;
 	struct served *s = serve(&served_usual);
 	char out[4096];
-	int fd = ask(s, "POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+	int fd =
+		ask(s, "POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
 	static const char go[] = "HTTP/1.1 100 Continue\r\n\r\n";
 	raw_read_all(fd, out, sizeof(go), NULL);
 	assert_string_equal(out, go);
 	assert_true(raw_say(fd, "hello"));
 	expect_answer(fd, 200, "5");
-	assert_true(raw_say(fd, "POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"));
+	assert_true(raw_say(
+		fd, "POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"));
 	raw_read_all(fd, out, sizeof(out), NULL);
 	assert_int_equal(status_of(out), 401);
 	assert_int_equal(answers_in(out), 1);
@@ -285,7 +289,9 @@ static void nothing_is_read_before_it_is_wanted(void **state)
 {
 	(void)state;
 	struct served *s = serve(&served_usual);
-	int fd = ask(s, "POST /hold HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello");
+	int fd = ask(
+		s,
+		"POST /hold HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello");
 	served_wait(s, &s->heads, 1);
 	int other = ask(s, "GET /later HTTP/1.1\r\nHost: a\r\n\r\n"); /* some rounds go by */
 	expect_answer(other, 200, "0");
@@ -362,7 +368,8 @@ static void an_early_answer_does_not_wait_for_the_body(void **state)
 	struct served *s = serve(&served_usual);
 	for (unsigned i = 0; i < 2; i++) {
 		char out[4096];
-		snprintf(out, sizeof(out), "POST /early HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n5\r\nhello\r\n", framings[i]);
+		snprintf(out, sizeof(out), "POST /early HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n5\r\nhello\r\n",
+			 framings[i]);
 		int fd = ask(s, out);
 		enum raw_end end;
 		raw_read_all(fd, out, sizeof(out), &end);
@@ -383,7 +390,8 @@ static void a_body_beyond_the_drain_limit_is_cut(void **state)
 	(void)state;
 	struct listener_options o = served_usual;
 	o.drain_timeout_ms = 100;
-	static const char *const paths[] = {"/earlystream", "/early"}; /* the latter was answered, and is booked as that */
+	/* the latter was answered, and is booked as that */
+	static const char *const paths[] = {"/earlystream", "/early"};
 	for (unsigned i = 0; i < 2; i++) {
 		struct served *s = serve(&o);
 		static char body[1 << 16];
@@ -397,7 +405,7 @@ static void a_body_beyond_the_drain_limit_is_cut(void **state)
 	}
 }
 
-/* --- back-pressure -------------------------------------------------------------------------------------------------- */
+/* --- back-pressure -------------------------------------------------------------------------------------- */
 
 #define MUCH (64u << 20)
 
@@ -513,7 +521,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(answers_and_keeps_the_connection),
 		cmocka_unit_test(answers_without_a_body_keep_the_connection),
-		cmocka_unit_test(requests_behind_an_answer_without_a_body_are_answered_or_the_connection_ends),
+		cmocka_unit_test(
+			requests_behind_an_answer_without_a_body_are_answered_or_the_connection_ends),
 		cmocka_unit_test(http_1_0_is_served),
 		cmocka_unit_test(cut_bodies_never_look_whole),
 		cmocka_unit_test(heads_arrive_as_they_were_sent),

@@ -12,7 +12,7 @@
 #include "support/raw_client.h"
 #include "support/served.h"
 
-/* --- clients that go ------------------------------------------------------------------------------------------------ */
+/* --- clients that go ------------------------------------------------------------------------------------ */
 
 static void close_by_reset(int fd)
 {
@@ -27,7 +27,8 @@ static void a_client_that_resets_is_noticed_at_every_stage(void **state)
 	static const struct {
 		const char *request;
 		bool body, dry;
-		bool read; /* the body is being read: who notices first, the reading or the look at hang-ups, is open */
+		/* the body is being read: who notices first, the reading or the look at hang-ups, is open */
+		bool read;
 	} stages[] = {
 		{"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n", false, false, false},
 		{"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n", false, false, false},
@@ -51,7 +52,8 @@ static void a_client_that_resets_is_noticed_at_every_stage(void **state)
 	}
 }
 
-#define CROWD 90 /* more than one look at the hang-ups takes, and fewer than the connections that are allowed */
+/* more than one look at the hang-ups takes, and fewer than the connections that are allowed */
+#define CROWD 90
 static int crowd[CROWD];
 
 /* On the listener's own thread, so that it finds all of them gone at once. */
@@ -154,7 +156,7 @@ static void an_aborted_exchange_closes_without_an_answer(void **state)
 	served_stop(s);
 }
 
-/* --- limits in time ------------------------------------------------------------------------------------------------- */
+/* --- limits in time ------------------------------------------------------------------------------------- */
 
 static void a_head_that_comes_byte_by_byte_is_cut(void **state)
 {

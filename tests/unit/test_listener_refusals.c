@@ -20,12 +20,15 @@ static void expect_one_problem(const char *name, const char *out)
 {
 	const char *body = strstr(out, "\r\n\r\n"), *length = strstr(out, "\r\nContent-Length: ");
 	if (strncmp(out, "HTTP/1.1 ", 9) != 0 || !body || !length || length > body ||
-	    strlen(body + 4) != (size_t)atoi(length + 18) || strncmp(body + 4, "{\"type\":\"about:blank\",", 22) != 0 ||
-	    !strstr(out, "\r\nContent-Type: application/problem+json\r\n") || !strstr(out, "\r\nConnection: close\r\n"))
+	    strlen(body + 4) != (size_t)atoi(length + 18) ||
+	    strncmp(body + 4, "{\"type\":\"about:blank\",", 22) != 0 ||
+	    !strstr(out, "\r\nContent-Type: application/problem+json\r\n") ||
+	    !strstr(out, "\r\nConnection: close\r\n"))
 		fail_msg("%s: %s", name, out);
 }
 
-/* Each case is followed by a request that must not be served when the case is refused: the connection is closed. */
+/* Each case is followed by a request that must not be served when the case is refused: the connection is
+ * closed. */
 static void run_raw_case(struct served *s, const struct raw_case *c, size_t piece)
 {
 	char out[8192];
@@ -37,7 +40,8 @@ static void run_raw_case(struct served *s, const struct raw_case *c, size_t piec
 	raw_say(fd, "GET /now HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
 	raw_read_all(fd, out, sizeof(out), NULL);
 	close(fd);
-	/* libmicrohttpd 1.x drops blanks behind values before it looks at them, which leaves nothing ambiguous. */
+	/* libmicrohttpd 1.x drops blanks behind values before it looks at them, which leaves nothing
+	 * ambiguous. */
 	bool blank_behind = strstr(c->name, "with a blank behind") && status_of(out) == 200;
 	bool closed = strcmp(c->name, "NUL in the target") == 0 && !*out; /* as 1.x does */
 	/* What the library refuses by itself is a 400, a 413 or a 501, as its version sees it. */
@@ -96,7 +100,8 @@ static void heads_have_limits(void **state)
 		n += snprintf(head + n, sizeof(head) - (size_t)n, "X-%d: 1\r\n", i);
 	n += snprintf(head + n, sizeof(head) - (size_t)n, "\r\n");
 	expect_status_and_close(s, head, (size_t)n, 431);
-	/* 15 KiB are served, on the same connection again; 17 KiB are not; 30 KiB and a long target neither (the library) */
+	/* 15 KiB are served, on the same connection again; 17 KiB are not; 30 KiB and a long target
+	 * neither (the library) */
 	n = snprintf(head, sizeof(head), "GET /now HTTP/1.1\r\nHost: a\r\nX-A: %*s\r\n\r\n", 15000, "x");
 	int fd = ask(s, head);
 	expect_answer(fd, 200, "now");
@@ -126,8 +131,11 @@ static void a_431_has_the_promised_shape_whatever_the_size(void **state)
 		for (int kept = 0; kept < 2; kept++) {
 			unsigned refused = served_get(s, &s->refused), heads = served_get(s, &s->heads);
 			int fd = raw_connect(listener_port(s->listener));
-			for (int k = 0; k < 20 * kept; k++) { /* bytes of which the listener must not take for the head's */
-				assert_true(raw_say(fd, "POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n"));
+			for (int k = 0; k < 20 * kept; k++) {
+				/* bytes of which the listener must not take for the head's */
+				assert_true(raw_say(
+					fd,
+					"POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n"));
 				memset(filler, 'b', 10000);
 				assert_true(raw_send(fd, filler, 10000));
 				expect_answer(fd, 200, "10000");
@@ -139,7 +147,8 @@ static void a_431_has_the_promised_shape_whatever_the_size(void **state)
 			raw_read_all(fd, out, sizeof(out), NULL);
 			close(fd);
 			if (status_of(out) != 431 || answers_in(out) != 1 ||
-			    !strstr(out, "\r\nContent-Type: application/problem+json\r\n") || strstr(out, "<html"))
+			    !strstr(out, "\r\nContent-Type: application/problem+json\r\n") ||
+			    strstr(out, "<html"))
 				fail_msg("%zu bytes: %s", sizes[i], out);
 			assert_int_equal(served_get(s, &s->refused), refused + 1);
 			assert_int_equal(served_get(s, &s->heads), heads + 20 * (unsigned)kept);
@@ -150,7 +159,8 @@ static void a_431_has_the_promised_shape_whatever_the_size(void **state)
 #define POST_OF(length) "POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: " length "\r\n\r\nhello"
 #define CHUNKS(text) "POST /sink HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" text
 
-/* What the library refuses by itself; it has pages of its own for that, and 0.9.75 sends the head of one of them twice. */
+/* What the library refuses by itself; it has pages of its own for that, and 0.9.75 sends the head of one
+ * of them twice. */
 static const struct refusal {
 	const char *request;
 	int status; /* 0: depends on the library */
@@ -220,7 +230,8 @@ static void every_refusal_is_one_answer_of_the_promised_shape(void **state)
 {
 	(void)state;
 	struct served *s = serve(&served_usual);
-	int idle[2] = {raw_connect(listener_port(s->listener)), ask(s, "GET /now HTTP/1.1\r\nHost: a\r\n\r\n")};
+	int idle[2] = {raw_connect(listener_port(s->listener)),
+		       ask(s, "GET /now HTTP/1.1\r\nHost: a\r\n\r\n")};
 	expect_answer(idle[1], 200, "now");
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
 		expect_refusal(s, &refusals[i], false, 1 << 20);
@@ -235,7 +246,8 @@ static void every_refusal_is_one_answer_of_the_promised_shape(void **state)
 	served_stop(s);
 }
 
-/* While others are in the midst of their heads and bodies it may be anybody's: then nobody but the one at fault is answered. */
+/* While others are in the midst of their heads and bodies it may be anybody's: then nobody but the one at
+ * fault is answered. */
 static void a_refusal_is_never_told_to_somebody_else(void **state)
 {
 	(void)state;
@@ -248,7 +260,8 @@ static void a_refusal_is_never_told_to_somebody_else(void **state)
 		int fd = ask(s, refusals[i].request);
 		raw_read_all(fd, out, sizeof(out), &end);
 		close(fd);
-		if (*out && ((refusals[i].status && status_of(out) != refusals[i].status) || strstr(out, "\r\n\r\nHTTP/1.1 ")))
+		if (*out && ((refusals[i].status && status_of(out) != refusals[i].status) ||
+			     strstr(out, "\r\n\r\nHTTP/1.1 ")))
 			fail_msg("%s: %s", refusals[i].request, out);
 	}
 	raw_say(head, "A: 1\r\n\r\n");
@@ -296,7 +309,8 @@ static void a_head_of_many_cookies_and_arguments_leaves_room_for_the_answer(void
 	for (int k = 0; k < 3000; k += 50) {
 		memset(unit, '&', (size_t)k);
 		unit[k] = 0;
-		snprintf(head, sizeof(head), "GET /now?%s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", unit);
+		snprintf(head, sizeof(head), "GET /now?%s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+			 unit);
 		char out[4096];
 		int fd = ask(s, head);
 		raw_read_all(fd, out, sizeof(out), NULL);
@@ -305,7 +319,8 @@ static void a_head_of_many_cookies_and_arguments_leaves_room_for_the_answer(void
 		if (status != 200)
 			fail_msg("%d arguments: %s", k, out);
 		memset(unit, ';', (size_t)k);
-		snprintf(head, sizeof(head), "GET /now HTTP/1.1\r\nHost: a\r\nConnection: close\r\nCookie: a=b%s\r\n\r\n", unit);
+		snprintf(head, sizeof(head),
+			 "GET /now HTTP/1.1\r\nHost: a\r\nConnection: close\r\nCookie: a=b%s\r\n\r\n", unit);
 		fd = ask(s, head);
 		raw_read_all(fd, out, sizeof(out), NULL);
 		close(fd);
@@ -320,10 +335,15 @@ static void a_head_of_many_cookies_and_arguments_leaves_room_for_the_answer(void
 static void cookies_are_nobodys_business(void **state)
 {
 	(void)state;
-	static const char *const cookies[] = {
-		"Cookie: theme=\"\r\n", "Cookie: a=\"b\r\nCookie: c=d\r\n", "Cookie: ;;;=;\r\n", "Cookie:\r\n", "cookie: =\r\n",
-		"Cookie: a=b;c\r\n", "Cookie: \x80\xff=\"\"\"\r\n", "Cookie: a=\"x\\\"\r\n", "Cookie: $Version=\"1\"; a=\r\n",
-	};
+	static const char *const cookies[] = {"Cookie: theme=\"\r\n",
+					      "Cookie: a=\"b\r\nCookie: c=d\r\n",
+					      "Cookie: ;;;=;\r\n",
+					      "Cookie:\r\n",
+					      "cookie: =\r\n",
+					      "Cookie: a=b;c\r\n",
+					      "Cookie: \x80\xff=\"\"\"\r\n",
+					      "Cookie: a=\"x\\\"\r\n",
+					      "Cookie: $Version=\"1\"; a=\r\n"};
 	struct served *s = serve(&served_usual);
 	char head[512], out[4096];
 	int fd = -1;
@@ -340,7 +360,8 @@ static void cookies_are_nobodys_business(void **state)
 	served_stop(s);
 }
 
-/* Whatever follows a body whose end two servers may see at different places is not served: at most one answer. */
+/* Whatever follows a body whose end two servers may see at different places is not served: at most one
+ * answer. */
 static void nothing_is_served_behind_a_chunked_body(void **state)
 {
 	(void)state;
@@ -379,7 +400,8 @@ static void nothing_is_served_behind_a_chunked_body(void **state)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		for (size_t piece = 1; piece <= 2048; piece += 2047) {
 			struct served *s = serve(&served_usual);
-			snprintf(request, sizeof(request), "POST /sink HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%s%s",
+			snprintf(request, sizeof(request),
+				 "POST /sink HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%s%s",
 				 cases[i].body, hidden);
 			int fd = raw_connect(listener_port(s->listener));
 			for (size_t at = 0, n = strlen(request); at < n; at += piece)
@@ -396,14 +418,17 @@ static void nothing_is_served_behind_a_chunked_body(void **state)
 		}
 }
 
-/* A head of max_head passes one way whatever the other way's is: the answer to a POST that was executed is not lost. */
+/* A head of max_head passes one way whatever the other way's is: the answer to a POST that was executed is
+ * not lost. */
 static void a_large_head_leaves_room_for_a_large_head(void **state)
 {
 	(void)state;
 	struct served *s = serve(&served_usual);
 	static char head[20000], out[40000], filler[16384];
 	for (int fields = 1; fields <= 250; fields += 83) {
-		size_t n = (size_t)snprintf(head, sizeof(head), "GET /bighead?n=16000 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n");
+		size_t n =
+			(size_t)snprintf(head, sizeof(head),
+					 "GET /bighead?n=16000 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n");
 		for (int i = 0; i < fields; i++)
 			n += (size_t)snprintf(head + n, sizeof(head) - n, "X-%03d: %d\r\n", i, i);
 		memset(filler, 'c', 16384 - n - 20);
@@ -428,7 +453,8 @@ static void heads_of_answers_have_a_limit(void **state)
 	assert_int_equal(raw_read_answer(fd, false, out, sizeof(out)), 200);
 	assert_string_equal(body_of(out), "big");
 	assert_true(raw_say(fd, "GET /bighead?n=20000 HTTP/1.1\r\nHost: a\r\n\r\n"));
-	assert_int_equal(raw_read_answer(fd, false, out, sizeof(out)), 502); /* the handler was told, and answered this */
+	/* the handler was told, and answered this */
+	assert_int_equal(raw_read_answer(fd, false, out, sizeof(out)), 502);
 	assert_string_equal(body_of(out), "too big");
 	close(fd);
 	served_stop(s);
@@ -466,8 +492,10 @@ static void listening_fails_with_a_sentence(void **state)
 {
 	(void)state;
 	struct served *s = serve(&served_usual);
-	static const char *const bad[] = {"", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "::1:80",
-					  "[::1]", "[::1:80", "localhost:80", "256.0.0.1:80", ":80", "unix:/tmp/x"};
+	static const char *const bad[] = {
+		"",	  "127.0.0.1",	"127.0.0.1:", "127.0.0.1:x",  "127.0.0.1:65536",
+		"::1:80", "[::1]",	"[::1:80",    "localhost:80", "256.0.0.1:80",
+		":80",	  "unix:/tmp/x"};
 	struct listener_handler h = served_handler(s);
 	struct listener_options o = served_usual;
 	struct listener *l;

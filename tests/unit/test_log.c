@@ -1,4 +1,5 @@
-/* base: log. A line is UTF-8 without control characters, whatever a caller sent, and holds no secrets that others quoted. */
+/* base: log. A line is UTF-8 without control characters, whatever a caller sent, and holds no secrets that
+ * others quoted. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -46,14 +47,21 @@ static void assert_line(enum log_format format, const struct line *l)
 static void callers_bytes_keep_lines_whole(void **state)
 {
 	(void)state;
-	static const struct span values[] = {
-		SPAN_INIT("\x9b\x33\x31m\xff"), SPAN_INIT("a\nb level=error"), SPAN_INIT("\xc2\x9b\x33\x31m"),
-		SPAN_INIT("\x1b]0;title\a"), SPAN_INIT("\"} {\""), SPAN_INIT("nul\0nul"), SPAN_INIT("\\"), SPAN_INIT("\xe2\x80\xae" "abc"),
-	};
-	static const char *const shown[] = {"\\x9b31m\\xff", "a\\u000ab level=error", "\\u009b31m", "\\u001b]0;title\\u0007",
-					    "\"} {\"", "nul\\u0000nul", "\\", "\\u202eabc"};
+	static const struct span values[] = {SPAN_INIT("\x9b\x33\x31m\xff"),
+					     SPAN_INIT("a\nb level=error"),
+					     SPAN_INIT("\xc2\x9b\x33\x31m"),
+					     SPAN_INIT("\x1b]0;title\a"),
+					     SPAN_INIT("\"} {\""),
+					     SPAN_INIT("nul\0nul"),
+					     SPAN_INIT("\\"),
+					     SPAN_INIT("\xe2\x80\xae"
+						       "abc")};
+	static const char *const shown[] = {
+		"\\x9b31m\\xff", "a\\u000ab level=error", "\\u009b31m", "\\u001b]0;title\\u0007",
+		"\"} {\"",	 "nul\\u0000nul",	  "\\",		"\\u202eabc"};
 	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
-		const struct log_field fields[] = {LOG_SPAN("request_id", values[i]), LOG_SPAN("error", values[i])};
+		const struct log_field fields[] = {LOG_SPAN("request_id", values[i]),
+						   LOG_SPAN("error", values[i])};
 		struct line l;
 		logged(LOG_LOGFMT, fields, 2, &l);
 		assert_line(LOG_LOGFMT, &l);
@@ -73,7 +81,8 @@ static void long_values_are_cut_and_stay_json(void **state)
 	static char large[3 * LOG_LINE_MAX];
 	for (size_t i = 0; i < sizeof(large); i++)
 		large[i] = "\"\xff\x1b\\"[i % 4];
-	const struct log_field fields[] = {LOG_SPAN("a", ((struct span){large, sizeof(large)})), LOG_STR("b", "c")};
+	const struct log_field fields[] = {LOG_SPAN("a", ((struct span){large, sizeof(large)})),
+					   LOG_STR("b", "c")};
 	for (int format = LOG_LOGFMT; format <= LOG_JSON; format++) {
 		struct line l;
 		logged((enum log_format)format, fields, 2, &l);
@@ -85,9 +94,11 @@ static void long_values_are_cut_and_stay_json(void **state)
 static void sentences_about_errors_hold_no_secrets(void **state)
 {
 	(void)state;
-	static const char *const keys[] = {"error", "why", "detail", "reason", "cause", "source", "url", "address"};
+	static const char *const keys[] = {"error", "why",    "detail", "reason",
+					   "cause", "source", "url",	"address"};
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-		const struct log_field field = LOG_STR(keys[i], "https://bob:S3CRET@h/?key=S3CRET: Bearer S3CRET-1234567");
+		const struct log_field field =
+			LOG_STR(keys[i], "https://bob:S3CRET@h/?key=S3CRET: Bearer S3CRET-1234567");
 		struct line l;
 		logged(LOG_JSON, &field, 1, &l);
 		assert_null(strstr(l.text, "S3CRET"));

@@ -22,9 +22,11 @@ static void words_and_back(void **state)
 {
 	(void)state;
 	for (int i = 0; i < REASON_COUNT; i++)
-		assert_int_equal(outcome_reason_parse(span_of(outcome_reason_text((enum outcome_reason)i))), i);
+		assert_int_equal(outcome_reason_parse(span_of(outcome_reason_text((enum outcome_reason)i))),
+				 i);
 	for (int i = 0; i < OUTCOME_RESULT_COUNT; i++)
-		assert_int_equal(outcome_result_parse(span_of(outcome_result_text((enum outcome_result)i))), i);
+		assert_int_equal(outcome_result_parse(span_of(outcome_result_text((enum outcome_result)i))),
+				 i);
 	assert_string_equal(outcome_reason_text(REASON_BREAKER_OPEN), "breaker_open");
 	assert_string_equal(outcome_reason_text(REASON_INPUT_TOO_LARGE), "input_too_large");
 	assert_string_equal(outcome_result_text(OUTCOME_CANCELLED), "cancelled");
@@ -93,7 +95,8 @@ static void histogram_survives_storage_and_tells_quantiles(void **state)
 	assert_int_equal(sum.total, 100000);
 	static const double quantiles[] = {0.001, 0.5, 0.95, 0.99, 1};
 	for (size_t i = 0; i < 5; i++) {
-		double exact = quantiles[i] * 100000, got = (double)histogram_sum_quantile(&sum, quantiles[i]);
+		double exact = quantiles[i] * 100000,
+		       got = (double)histogram_sum_quantile(&sum, quantiles[i]);
 		assert_true(got >= exact * 0.984 && got <= exact * 1.016);
 	}
 	memset(&sum, 0, sizeof(sum));
@@ -159,7 +162,7 @@ static void series_have_a_limit(void **state)
 	series_table_free(t);
 }
 
-/* --- the store ------------------------------------------------------------------------------------------------------- */
+/* --- the store ------------------------------------------------------------------------------------------ */
 
 static void write_some(struct place *p, int64_t time_us, int64_t now_us, size_t n)
 {
@@ -195,8 +198,9 @@ static void sums_agree_with_rows_over_restarts_and_jumping_clocks(void **state)
 	write_some(p, t, t, 10);
 	write_some(p, t + MINUTE_US, t + MINUTE_US, 5);
 	write_some(p, t - 500 * MINUTE_US, t - 500 * MINUTE_US, 7); /* the clock jumps back … */
-	write_some(p, t, t, 3);					      /* … and to a minute that is closed by now */
-	write_some(p, -MINUTE_US / 2, 0, 2);			      /* before 1970 */
+	/* … and to a minute that is closed by now */
+	write_some(p, t, t, 3);
+	write_some(p, -MINUTE_US / 2, 0, 2); /* before 1970 */
 	p->store = outcome_store_close(p->store);
 	assert_int_equal(outcome_store_open(p->file, p->series, &p->store, NULL), 0);
 	write_some(p, t, t, 4);
@@ -206,10 +210,12 @@ static void sums_agree_with_rows_over_restarts_and_jumping_clocks(void **state)
 	assert_int_equal(ask(p, "SELECT count FROM rollups WHERE minute = 28999500"), 7);
 	assert_int_equal(ask(p, "SELECT count FROM rollups WHERE minute = -1"), 2);
 	assert_int_equal(ask(p, "SELECT count(*) FROM series"), 1);
-	assert_int_equal(ask(p, "SELECT count(*) FROM attempts WHERE result = 'success' AND side = 'legacy'"), 31);
+	assert_int_equal(ask(p, "SELECT count(*) FROM attempts WHERE result = 'success' AND side = 'legacy'"),
+			 31);
 }
 
-static void retain(struct place *p, int64_t rows_before, int64_t rollups_before, uint64_t max_bytes, int64_t now)
+static void retain(struct place *p, int64_t rows_before, int64_t rollups_before, uint64_t max_bytes,
+		   int64_t now)
 {
 	struct outcome_limits l = {rows_before, rollups_before, max_bytes, now, false};
 	struct err e = {""};
@@ -247,7 +253,7 @@ static void a_wrong_clock_deletes_no_young_rows(void **state)
 	int64_t t = 29000000 * MINUTE_US, day = 1440 * MINUTE_US;
 	write_some(p, t, t, 10);
 	write_some(p, t + 400 * day, t + 400 * day, 10); /* a year ahead for a moment */
-	write_some(p, 0, 0, 10);			  /* then 1970 */
+	write_some(p, 0, 0, 10);			 /* then 1970 */
 	write_some(p, t + MINUTE_US, t + MINUTE_US, 10);
 	retain(p, t - 7 * day, 0, 0, t + MINUTE_US);
 	assert_int_equal(ask(p, "SELECT count(*) FROM outcomes"), 40);
@@ -257,7 +263,8 @@ static void a_wrong_clock_deletes_no_young_rows(void **state)
 	assert_int_equal(ask(p, "SELECT count(*) FROM outcomes"), 10);
 }
 
-/* The clock stands before all that was written: it is wrong, and putting marks right by it would age everything. */
+/* The clock stands before all that was written: it is wrong, and putting marks right by it would age
+ * everything. */
 static void a_clock_behind_everything_puts_no_mark_right(void **state)
 {
 	struct place *p = *state;
@@ -281,8 +288,10 @@ static void retention_by_size(void **state)
 	int64_t before = ask(p, "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size");
 	assert_true(before > 4000000);
 	retain(p, INT64_MIN, INT64_MIN, 2000000, t);
-	int64_t used = ask(p, "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_page_size,"
-			      " pragma_freelist_count");
+	int64_t used = ask(
+		p,
+		"SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_page_size,"
+		" pragma_freelist_count");
 	assert_true(used <= 2000000 && used > 1000000);
 	assert_int_equal(ask(p, "SELECT max(id) FROM outcomes"), 60000); /* the oldest went */
 	assert_int_equal(ask(p, "SELECT sum(count) FROM rollups"), 60000);

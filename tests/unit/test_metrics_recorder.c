@@ -94,7 +94,8 @@ static int64_t ask(struct place *p, const char *sql)
 	CLEANUP(db_closep) struct db *db = NULL;
 	struct err e = {""};
 	int64_t n = -1;
-	if (db_open(&(struct db_options){.path = p->file, .read_only = true, .busy_timeout_ms = 2000}, &db, &e) < 0 ||
+	if (db_open(&(struct db_options){.path = p->file, .read_only = true, .busy_timeout_ms = 2000}, &db,
+		    &e) < 0 ||
 	    db_query_int64(db, sql, &n, &e) < 0 || db_integrity_check(db, &e) < 0)
 		fail_msg("%s", e.text);
 	return n;
@@ -198,7 +199,8 @@ static void a_locked_file_is_waited_for(void **state)
 	start(p, (struct recorder_options){.flush_ms = 1, .queue_slots = 64});
 	put(p->p, 0);
 	wait_until(p, false, 1);
-	assert_int_equal(db_open(&(struct db_options){.path = p->file, .busy_timeout_ms = 5000}, &other, NULL), 0);
+	assert_int_equal(
+		db_open(&(struct db_options){.path = p->file, .busy_timeout_ms = 5000}, &other, NULL), 0);
 	assert_int_equal(db_exec(other, "BEGIN EXCLUSIVE", NULL), 0);
 	unsigned held = 0;
 	for (unsigned i = 0; i < 32; i++)
@@ -207,7 +209,8 @@ static void a_locked_file_is_waited_for(void **state)
 	struct recorder_status s = wait_until(p, true, 1);
 	assert_non_null(strstr(s.last_error, "locked"));
 	assert_int_equal(s.dropped, 0);
-	for (unsigned i = 0; i < 20000; i++) /* far more than queue and batch hold: the producer is never stopped */
+	for (unsigned i = 0; i < 20000; i++)
+		/* far more than queue and batch hold: the producer is never stopped */
 		held += put(p->p, i);
 	recorder_status(p->r, &s);
 	assert_int_equal(s.dropped, 20032 - held);
@@ -344,7 +347,8 @@ static void stopping_with_a_locked_file_ends_and_counts(void **state)
 	start(p, (struct recorder_options){.flush_ms = 1});
 	put(p->p, 0);
 	wait_until(p, false, 1);
-	assert_int_equal(db_open(&(struct db_options){.path = p->file, .busy_timeout_ms = 5000}, &other, NULL), 0);
+	assert_int_equal(
+		db_open(&(struct db_options){.path = p->file, .busy_timeout_ms = 5000}, &other, NULL), 0);
 	assert_int_equal(db_exec(other, "BEGIN EXCLUSIVE", NULL), 0);
 	put(p->p, 1);
 	int64_t begun = clock_mono_ms();
@@ -418,7 +422,8 @@ static void prometheus_text_counts_since_the_start(void **state)
 	wait_until(p, false, 11);
 	assert_int_equal(prometheus_render(p->r, &b), 0);
 	static const char *const lines[] = {
-		"\nmigration_executions_total{service=\"prompt\",operation=\"prompt.answer\",side=\"legacy\"} 10\n",
+		"\nmigration_executions_total{service=\"prompt\",operation=\"prompt.answer\",side=\"legacy\"}"
+		" 10\n",
 		"\nmigration_executions_total{service=\"a\\\"b\\\\c\",operation=\"x\",side=\"task\"} 0\n",
 		"role=\"shadow\",reason=\"flag\",result=\"rejected\",answered=\"no\"} 1\n",
 		"side=\"legacy\",role=\"primary\",le=\"0.001\"} 1\n",

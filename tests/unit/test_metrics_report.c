@@ -1,4 +1,5 @@
-/* outcomes/report and programs/status/gate: figures by the design's definitions, the lines that scripts parse, refusals. */
+/* outcomes/report and programs/status/gate: figures by the design's definitions, the lines that scripts
+ * parse, refusals. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,8 +22,12 @@
 #define MINUTE_US 60000000LL
 #define T0 (29000000 * MINUTE_US)
 
-static const struct outcome legacy_ok = {
-	.time_us = T0, .latency_us = 2000, .service = "prompt", .operation = "prompt.answer", .organisation = "acme", .answered = true};
+static const struct outcome legacy_ok = {.time_us = T0,
+					 .latency_us = 2000,
+					 .service = "prompt",
+					 .operation = "prompt.answer",
+					 .organisation = "acme",
+					 .answered = true};
 static const struct outcome task_ok = {.time_us = T0,
 				       .latency_us = 1000,
 				       .service = "prompt",
@@ -43,7 +48,8 @@ static void record(struct place *p, struct outcome o, size_t n)
 	}
 }
 
-static struct outcome with(struct outcome o, enum outcome_role role, enum outcome_result result, bool answered)
+static struct outcome with(struct outcome o, enum outcome_role role, enum outcome_result result,
+			   bool answered)
 {
 	o.role = role;
 	o.result = result;
@@ -80,7 +86,8 @@ static void figures_follow_the_definitions(void **state)
 	struct place *p = *state;
 	record_a_story(p);
 	CLEANUP(report_freep) struct report *r = make(p, (struct report_options){0});
-	const struct report_side *legacy = &r->total.sides[OUTCOME_LEGACY], *task = &r->total.sides[OUTCOME_TASK];
+	const struct report_side *legacy = &r->total.sides[OUTCOME_LEGACY],
+				 *task = &r->total.sides[OUTCOME_TASK];
 	assert_int_equal(r->total.executions, 80);
 	assert_int_equal(legacy->executions, 60);
 	assert_int_equal(task->executions, 20);
@@ -139,8 +146,10 @@ static void backends_are_told_apart(void **state)
 	buf_clear(&b);
 	assert_int_equal(report_to_json(r, &b), 0);
 	struct span v;
-	assert_true(json_pointer(buf_span(&b), SPAN_LIT("/operations/0/backends/celery/executions"), &v) && span_is(v, "20"));
-	assert_true(json_pointer(buf_span(&b), SPAN_LIT("/backends/hatchet/executions"), &v) && span_is(v, "37"));
+	assert_true(json_pointer(buf_span(&b), SPAN_LIT("/operations/0/backends/celery/executions"), &v) &&
+		    span_is(v, "20"));
+	assert_true(json_pointer(buf_span(&b), SPAN_LIT("/backends/hatchet/executions"), &v) &&
+		    span_is(v, "37"));
 }
 
 static void backends_beyond_the_limit_are_in_their_side(void **state)
@@ -166,8 +175,10 @@ static void text_begins_with_the_lines_that_scripts_parse(void **state)
 	CLEANUP(report_freep) struct report *r = make(p, (struct report_options){0});
 	CLEANUP(buf_releasep) struct buf b = BUF_INIT(1 << 20);
 	assert_int_equal(report_to_text(r, 0, &b), 0);
-	static const char head[] = "=== Migration Dashboard ===\nTotal Executions: 1200\nlegacy_services: 75.0%\n"
-				   "task_abstraction: 25.0%\n\nSuccess Rates:\nlegacy_services: 99.2%\ntask_abstraction: 99.7%\n";
+	static const char head[] =
+		"=== Migration Dashboard ===\nTotal Executions: 1200\nlegacy_services: 75.0%\n"
+		"task_abstraction: 25.0%\n\nSuccess Rates:\nlegacy_services: 99.2%\ntask_abstraction: "
+		"99.7%\n";
 	assert_memory_equal(b.ptr, head, sizeof(head) - 1);
 	for (const char *line = b.ptr; *line; line = strchr(line, '\n') + 1)
 		assert_true(strcspn(line, "\n") <= 80);
@@ -188,7 +199,9 @@ static void nothing_is_not_a_hundred_percent(void **state)
 	CLEANUP(report_freep) struct report *r = make(p, (struct report_options){0});
 	CLEANUP(buf_releasep) struct buf b = BUF_INIT(1 << 20);
 	assert_int_equal(report_to_text(r, 0, &b), 0);
-	assert_non_null(strstr(b.ptr, "Success Rates:\nlegacy_services: not enough data\ntask_abstraction: not enough data\n"));
+	assert_non_null(strstr(
+		b.ptr,
+		"Success Rates:\nlegacy_services: not enough data\ntask_abstraction: not enough data\n"));
 	assert_int_equal(report_to_json(r, &b), 0);
 	assert_non_null(strstr(b.ptr, "\"success_rate\":null"));
 }
@@ -272,7 +285,8 @@ static void beyond_two_days_the_span_is_of_whole_hours(void **state)
 	struct outcome_limits l = {INT64_MIN, INT64_MIN, 0, now, false};
 	while (outcome_store_retain(p->store, &l, NULL) > 0)
 		;
-	CLEANUP(report_freep) struct report *r = make(p, (struct report_options){.since_us = hour + 30 * MINUTE_US});
+	CLEANUP(report_freep)
+	struct report *r = make(p, (struct report_options){.since_us = hour + 30 * MINUTE_US});
 	assert_int_equal(r->since_us, hour);
 	assert_int_equal(r->total.executions, 63);
 	assert_int_equal(r->point_us % (60 * MINUTE_US), 0);
@@ -297,10 +311,13 @@ static void files_that_are_not_ours_are_refused_in_words(void **state)
 	char path[SCRATCH_MAX];
 	scratch_path(p->folder, "other.db", path);
 	assert_int_equal(refusal(path, &e), -ENOENT);
-	assert_int_equal(file_replace(path, SPAN_LIT("hello, this is not a database at all, but a text that is longer than the"
-						     " hundred bytes of a header"),
-				      0600, &e),
-			 0);
+	assert_int_equal(
+		file_replace(
+			path,
+			SPAN_LIT("hello, this is not a database at all, but a text that is longer than the"
+				 " hundred bytes of a header"),
+			0600, &e),
+		0);
 	assert_int_equal(refusal(path, &e), -EMEDIUMTYPE);
 	unlink(path);
 	assert_int_equal(db_open(&(struct db_options){.path = path}, &db, &e), 0);
@@ -308,7 +325,10 @@ static void files_that_are_not_ours_are_refused_in_words(void **state)
 	db_close(db);
 	assert_int_equal(refusal(path, &e), -EMEDIUMTYPE);
 	unlink(path);
-	assert_int_equal(db_open(&(struct db_options){.path = path, .application_id = OUTCOME_STORE_APPLICATION}, &db, &e), 0);
+	assert_int_equal(
+		db_open(&(struct db_options){.path = path, .application_id = OUTCOME_STORE_APPLICATION}, &db,
+			&e),
+		0);
 	assert_int_equal(refusal(path, &e), -ENODATA);
 	assert_int_equal(db_exec(db, "PRAGMA user_version = 99", &e), 0);
 	assert_int_equal(refusal(path, &e), -EPROTO);
@@ -347,7 +367,7 @@ static void times_are_read_as_people_write_them(void **state)
 	}
 }
 
-/* --- the gate ------------------------------------------------------------------------------------------------------- */
+/* --- the gate ------------------------------------------------------------------------------------------- */
 
 struct sides {
 	uint64_t success, failure, rejected;
@@ -378,34 +398,36 @@ static struct report_operation operation_of(const char *name, struct sides task,
 static void the_gate_needs_data_and_holds_limits(void **state)
 {
 	(void)state;
-	static const struct gate_options floor = {.min_success = 99, .max_regression = -1, .max_rejected = 5, .max_slowdown = 2,
+	static const struct gate_options floor = {.min_success = 99,
+						  .max_regression = -1,
+						  .max_rejected = 5,
+						  .max_slowdown = 2,
 						  .min_executions = 20};
 	static const struct {
 		struct sides task, legacy;
 		double max_regression;
 		enum gate_verdict verdict;
-	} cases[] = {
-		{{995, 5, 0, 0}, {990, 10, 0, 0}, 1, GATE_HEALTHY},
-		{{99, 1, 0, 0}, {99, 1, 0, 0}, 0, GATE_HEALTHY},
-		{{98, 2, 0, 0}, {90, 10, 0, 0}, -1, GATE_BREACHED},
-		{{992, 8, 0, 0}, {999, 1, 0, 0}, 0.5, GATE_BREACHED},
-		{{19, 0, 0, 0}, {1000, 0, 0, 0}, -1, GATE_NOT_ENOUGH_DATA},
-		{{0, 0, 0, 0}, {1000, 0, 0, 0}, -1, GATE_NOT_ENOUGH_DATA},
-		{{100, 0, 0, 0}, {3, 0, 0, 0}, 1, GATE_NOT_ENOUGH_DATA},
-		{{100, 0, 0, 0}, {3, 0, 0, 0}, -1, GATE_HEALTHY},
-		{{50, 50, 0, 0}, {3, 0, 0, 0}, 1, GATE_BREACHED},
-		/* rejected: the difference counts, not the share */
-		{{0, 0, 60, 0}, {60, 0, 0, 0}, -1, GATE_BREACHED},
-		{{60, 0, 40, 0}, {60, 0, 40, 0}, -1, GATE_HEALTHY},
-		{{60, 0, 40, 0}, {60, 0, 30, 0}, -1, GATE_BREACHED},
-		{{60, 0, 2, 0}, {60, 0, 0, 0}, -1, GATE_HEALTHY},
-		{{0, 0, 60, 0}, {3, 0, 0, 0}, -1, GATE_NOT_ENOUGH_DATA},
-		{{0, 50, 60, 0}, {3, 0, 0, 0}, -1, GATE_BREACHED}, /* what is known is not excused by what is not */
-		/* latency: more than twice, and more than a second */
-		{{100, 0, 0, 900000}, {100, 0, 0, 10000}, -1, GATE_HEALTHY},
-		{{100, 0, 0, 4000000}, {100, 0, 0, 50000}, -1, GATE_BREACHED},
-		{{100, 0, 0, 35000000}, {100, 0, 0, 30000000}, -1, GATE_HEALTHY},
-	};
+	} cases[] = {{{995, 5, 0, 0}, {990, 10, 0, 0}, 1, GATE_HEALTHY},
+		     {{99, 1, 0, 0}, {99, 1, 0, 0}, 0, GATE_HEALTHY},
+		     {{98, 2, 0, 0}, {90, 10, 0, 0}, -1, GATE_BREACHED},
+		     {{992, 8, 0, 0}, {999, 1, 0, 0}, 0.5, GATE_BREACHED},
+		     {{19, 0, 0, 0}, {1000, 0, 0, 0}, -1, GATE_NOT_ENOUGH_DATA},
+		     {{0, 0, 0, 0}, {1000, 0, 0, 0}, -1, GATE_NOT_ENOUGH_DATA},
+		     {{100, 0, 0, 0}, {3, 0, 0, 0}, 1, GATE_NOT_ENOUGH_DATA},
+		     {{100, 0, 0, 0}, {3, 0, 0, 0}, -1, GATE_HEALTHY},
+		     {{50, 50, 0, 0}, {3, 0, 0, 0}, 1, GATE_BREACHED},
+		     /* rejected: the difference counts, not the share */
+		     {{0, 0, 60, 0}, {60, 0, 0, 0}, -1, GATE_BREACHED},
+		     {{60, 0, 40, 0}, {60, 0, 40, 0}, -1, GATE_HEALTHY},
+		     {{60, 0, 40, 0}, {60, 0, 30, 0}, -1, GATE_BREACHED},
+		     {{60, 0, 2, 0}, {60, 0, 0, 0}, -1, GATE_HEALTHY},
+		     {{0, 0, 60, 0}, {3, 0, 0, 0}, -1, GATE_NOT_ENOUGH_DATA},
+		     /* what is known is not excused by what is not */
+		     {{0, 50, 60, 0}, {3, 0, 0, 0}, -1, GATE_BREACHED},
+		     /* latency: more than twice, and more than a second */
+		     {{100, 0, 0, 900000}, {100, 0, 0, 10000}, -1, GATE_HEALTHY},
+		     {{100, 0, 0, 4000000}, {100, 0, 0, 50000}, -1, GATE_BREACHED},
+		     {{100, 0, 0, 35000000}, {100, 0, 0, 30000000}, -1, GATE_HEALTHY}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct report_operation op = operation_of("o", cases[i].task, cases[i].legacy);
 		struct report r = {.operations = &op, .operation_count = 1};
@@ -427,23 +449,22 @@ static void count_finding(void *arg, const struct gate_finding *f)
 static void the_gate_judges_each_operation_by_itself(void **state)
 {
 	(void)state;
-	static const struct sides good = {2000, 0, 0, 0}, bad = {0, 30, 0, 0}, none = {0, 0, 0, 0}, few = {15, 0, 0, 0},
-				  few_bad = {0, 12, 0, 0}, few_mixed = {14, 1, 0, 0};
+	static const struct sides good = {2000, 0, 0, 0}, bad = {0, 30, 0, 0}, none = {0, 0, 0, 0},
+				  few = {15, 0, 0, 0}, few_bad = {0, 12, 0, 0}, few_mixed = {14, 1, 0, 0};
 	const struct { /* not static: clang takes no object for a constant */
 		struct sides tasks[4];
 		enum gate_verdict verdict;
 		const char *why;
 		size_t findings;
-	} cases[] = {
-		{{good, bad, none, none}, GATE_BREACHED, "s.b: ", 2},
-		{{good, good, none, none}, GATE_HEALTHY, "s.a: ", 2},
-		{{good, few, none, none}, GATE_HEALTHY, "s.a: ", 2},
-		{{good, few_bad, none, none}, GATE_NOT_ENOUGH_DATA, "s.b: ", 2}, /* nobody may take that for healthy */
-		{{few, few, none, none}, GATE_HEALTHY, "2 operations", 3},
-		{{few, few_mixed, few_mixed, none}, GATE_BREACHED, "3 operations", 4},
-		{{few, none, none, none}, GATE_NOT_ENOUGH_DATA, "s.a: ", 1},
-		{{none, none, none, none}, GATE_NOT_ENOUGH_DATA, "task_abstraction has no attempts", 0},
-	};
+	} cases[] = {{{good, bad, none, none}, GATE_BREACHED, "s.b: ", 2},
+		     {{good, good, none, none}, GATE_HEALTHY, "s.a: ", 2},
+		     {{good, few, none, none}, GATE_HEALTHY, "s.a: ", 2},
+		     /* nobody may take that for healthy */
+		     {{good, few_bad, none, none}, GATE_NOT_ENOUGH_DATA, "s.b: ", 2},
+		     {{few, few, none, none}, GATE_HEALTHY, "2 operations", 3},
+		     {{few, few_mixed, few_mixed, none}, GATE_BREACHED, "3 operations", 4},
+		     {{few, none, none, none}, GATE_NOT_ENOUGH_DATA, "s.a: ", 1},
+		     {{none, none, none, none}, GATE_NOT_ENOUGH_DATA, "task_abstraction has no attempts", 0}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct report_operation ops[4];
 		static const char *const names[] = {"a", "b", "c", "d"};
@@ -453,7 +474,8 @@ static void the_gate_judges_each_operation_by_itself(void **state)
 		char why[GATE_TEXT_MAX];
 		size_t findings = 0;
 		enum gate_verdict v = gate_check(&GATE_DEFAULTS, &r, NULL, count_finding, &findings, why);
-		if (v != cases[i].verdict || strncmp(why, cases[i].why, strlen(cases[i].why)) != 0 || findings != cases[i].findings)
+		if (v != cases[i].verdict || strncmp(why, cases[i].why, strlen(cases[i].why)) != 0 ||
+		    findings != cases[i].findings)
 			fail_msg("case %zu: %d, %zu findings: %s", i, v, findings, why);
 	}
 }
@@ -467,10 +489,13 @@ static void the_gate_compares_with_legacy_of_before(void **state)
 	struct report r = {.operations = &now, .operation_count = 1};
 	char why[GATE_TEXT_MAX];
 	assert_true(gate_needs_baseline(&GATE_DEFAULTS, &r));
-	struct report_operation before = operation_of("o", none, fine), as_well = operation_of("o", none, rejecting);
-	struct report b = {.operations = &before, .operation_count = 1}, c = {.operations = &as_well, .operation_count = 1};
+	struct report_operation before = operation_of("o", none, fine),
+				as_well = operation_of("o", none, rejecting);
+	struct report b = {.operations = &before, .operation_count = 1},
+		      c = {.operations = &as_well, .operation_count = 1};
 	assert_int_equal(gate_check(&GATE_DEFAULTS, &r, &b, NULL, NULL, why), GATE_BREACHED);
-	assert_int_equal(gate_check(&GATE_DEFAULTS, &r, &c, NULL, NULL, why), GATE_NOT_ENOUGH_DATA); /* as before, but none counted */
+	/* as before, but none counted */
+	assert_int_equal(gate_check(&GATE_DEFAULTS, &r, &c, NULL, NULL, why), GATE_NOT_ENOUGH_DATA);
 	assert_int_equal(gate_check(&GATE_DEFAULTS, &r, NULL, NULL, NULL, why), GATE_NOT_ENOUGH_DATA);
 }
 
@@ -485,7 +510,8 @@ static void words_of_a_newer_version_fail_nothing(void **state)
 	assert_int_equal(db_open(&(struct db_options){.path = p->file, .busy_timeout_ms = 5000}, &db, &e), 0);
 	assert_int_equal(db_exec(db,
 				 "UPDATE series SET reason='moon' WHERE side='legacy';"
-				 " UPDATE series SET result='odd' WHERE side='task'", &e),
+				 " UPDATE series SET result='odd' WHERE side='task'",
+				 &e),
 			 0);
 	db_close(db);
 	CLEANUP(report_freep) struct report *r = make(p, (struct report_options){0});

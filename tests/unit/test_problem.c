@@ -32,8 +32,12 @@ static void bodies(void **state)
 		  .instance = SPAN_LIT("6f1e-_.~")},
 		 "{\"type\":\"https://example.org/refused\",\"title\":\"Refused\",\"status\":502,"
 		 "\"detail\":\"it said \\\"no\\\"\\n\",\"instance\":\"6f1e-_.~\"}"},
-		{{.status = 504, .instance = SPAN_LIT("a b/\"\xff:\\"), .members = members, .n_members = COUNT(members)},
-		 "{\"type\":\"about:blank\",\"title\":\"Gateway Timeout\",\"status\":504,\"instance\":\"a%20b%2F%22%FF%3A%5C\","
+		{{.status = 504,
+		  .instance = SPAN_LIT("a b/\"\xff:\\"),
+		  .members = members,
+		  .n_members = COUNT(members)},
+		 "{\"type\":\"about:blank\",\"title\":\"Gateway "
+		 "Timeout\",\"status\":504,\"instance\":\"a%20b%2F%22%FF%3A%5C\","
 		 "\"task_id\":\"t\\\"1\",\"attempts\":[1,2],\"worker\":null}"},
 	};
 	for (size_t i = 0; i < COUNT(cases); i++) {
@@ -58,11 +62,17 @@ static void every_text_leaves_a_whole_document(void **state)
 		for (size_t s = 0; s < COUNT(sizes); s++) {
 			struct span text = {large, sizes[s]}, detail, status;
 			const struct problem_member member = {"task_id", text, false};
-			struct problem p = {.status = 500, .detail = text, .instance = text, .members = &member, .n_members = 1};
-			CLEANUP(buf_releasep) struct buf out = BUF_INIT(PROBLEM_MAX), said = BUF_INIT(1 << 20);
+			struct problem p = {.status = 500,
+					    .detail = text,
+					    .instance = text,
+					    .members = &member,
+					    .n_members = 1};
+			CLEANUP(buf_releasep) struct buf out = BUF_INIT(PROBLEM_MAX);
+			CLEANUP(buf_releasep) struct buf said = BUF_INIT(1 << 20);
 			assert_int_equal(problem_render(&p, &out), 0);
 			assert_int_equal(json_validate(buf_span(&out), NULL), 0);
-			assert_true(json_pointer(buf_span(&out), SPAN_LIT("/status"), &status) && span_is(status, "500"));
+			assert_true(json_pointer(buf_span(&out), SPAN_LIT("/status"), &status) &&
+				    span_is(status, "500"));
 			assert_true(json_pointer(buf_span(&out), SPAN_LIT("/detail"), &detail));
 			assert_int_equal(json_unescape(detail, &said), 0);
 			if (sizes[s] > PROBLEM_TEXT_MAX)
@@ -76,7 +86,8 @@ static void every_text_leaves_a_whole_document(void **state)
 static void what_does_not_fit_leaves_nothing_behind(void **state)
 {
 	(void)state;
-	const struct problem p = {.status = 500, .detail = SPAN_LIT("a detail of some length"), .instance = SPAN_LIT("id")};
+	const struct problem p = {
+		.status = 500, .detail = SPAN_LIT("a detail of some length"), .instance = SPAN_LIT("id")};
 	bool short_one = false, whole = false;
 	for (size_t max = 0; max < 200; max++) {
 		CLEANUP(buf_releasep) struct buf out = BUF_INIT(max);
@@ -85,7 +96,8 @@ static void what_does_not_fit_leaves_nothing_behind(void **state)
 			continue;
 		}
 		assert_int_equal(json_validate(buf_span(&out), NULL), 0);
-		*(json_pointer(buf_span(&out), SPAN_LIT("/detail"), &(struct span){0}) ? &whole : &short_one) = true;
+		*(json_pointer(buf_span(&out), SPAN_LIT("/detail"), &(struct span){0}) ? &whole
+										       : &short_one) = true;
 	}
 	assert_true(short_one && whole);
 }

@@ -14,7 +14,7 @@
 #include "base/redis.h"
 #include "support/redis_server.h"
 
-/* --- addresses ------------------------------------------------------------------------------------------------------- */
+/* --- addresses ------------------------------------------------------------------------------------------ */
 
 static void addresses(void **state)
 {
@@ -34,7 +34,8 @@ static void addresses(void **state)
 		{"redis://[::1]:7000/2", "::1:7000/2", NULL, NULL, NULL},
 		{"redis://[::1]", "::1:6379/0", NULL, NULL, NULL},
 		{"redis://cache/0?socket_timeout=5&db=4", "cache:6379/4", NULL, NULL, NULL},
-		{"redis+socket:///run/redis%20a.sock?virtual_host=2", "/run/redis a.sock db 2", NULL, NULL, NULL},
+		{"redis+socket:///run/redis%20a.sock?virtual_host=2", "/run/redis a.sock db 2", NULL, NULL,
+		 NULL},
 		{"unix:///run/r.sock?db=1&password=x%26y", "/run/r.sock db 1", NULL, "x&y", NULL},
 		{"socket://:pw@/run/r.sock", "/run/r.sock db 0", NULL, "pw", NULL},
 		{"rediss://:secret@cache/0", NULL, NULL, NULL, "TLS proxy"},
@@ -72,12 +73,13 @@ static void addresses(void **state)
 		redis_url_where(&u, where);
 		assert_string_equal(where, cases[i].where);
 		assert_true(u.user == NULL ? cases[i].user == NULL : strcmp(u.user, cases[i].user) == 0);
-		assert_true(u.password == NULL ? cases[i].password == NULL : strcmp(u.password, cases[i].password) == 0);
+		assert_true(u.password == NULL ? cases[i].password == NULL
+					       : strcmp(u.password, cases[i].password) == 0);
 		redis_url_release(&u);
 	}
 }
 
-/* --- a client on a loop --------------------------------------------------------------------------------------------- */
+/* --- a client on a loop --------------------------------------------------------------------------------- */
 
 struct world {
 	struct redis_server server;
@@ -126,8 +128,13 @@ static void connect_to(struct world *w, const char *url, unsigned command_timeou
 	struct redis_url u;
 	struct err e;
 	assert_int_equal(redis_url_parse(span_of(url), &u, &e), 0);
-	const struct redis_options o = {.url = &u, .on_state = on_state, .arg = w, .command_timeout_ms = command_timeout_ms,
-					.connect_timeout_ms = 1000, .backoff_min_ms = 20, .backoff_max_ms = 40};
+	const struct redis_options o = {.url = &u,
+					.on_state = on_state,
+					.arg = w,
+					.command_timeout_ms = command_timeout_ms,
+					.connect_timeout_ms = 1000,
+					.backoff_min_ms = 20,
+					.backoff_max_ms = 40};
 	assert_int_equal(redis_new(w->loop, &o, &w->redis, &e), 0);
 	redis_url_release(&u);
 }
@@ -162,13 +169,15 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void on_reply(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void on_reply(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		     const struct err *why)
 {
 	struct world *w = arg;
 	w->outcome = outcome;
 	w->type = redis_reply_type(reply);
 	w->integer = redis_reply_integer(reply);
-	span_copy(outcome == REDIS_ANSWERED ? redis_reply_text(reply) : span_of(why->text), w->text, sizeof(w->text));
+	span_copy(outcome == REDIS_ANSWERED ? redis_reply_text(reply) : span_of(why->text), w->text,
+		  sizeof(w->text));
 	happened(w);
 }
 
@@ -257,8 +266,11 @@ static void passwords(void **state)
 	const struct {
 		const char *query;
 		bool good;
-	} cases[] = {{"password=se%40cret", true}, {"username=default&password=se%40cret", true},
-		     {"password=wrong", false},	   {"username=eve&password=se%40cret", false}, {"", false}};
+	} cases[] = {{"password=se%40cret", true},
+		     {"username=default&password=se%40cret", true},
+		     {"password=wrong", false},
+		     {"username=eve&password=se%40cret", false},
+		     {"", false}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		snprintf(url, sizeof(url), "%s?%s", w->server.url, cases[i].query);
 		connect_to(w, url, 0);
@@ -270,9 +282,10 @@ static void passwords(void **state)
 	}
 }
 
-/* --- answers about the server ---------------------------------------------------------------------------------------- */
+/* --- answers about the server --------------------------------------------------------------------------- */
 
-/* A failover behind a name: the kept connection leads to what is a replica now, the name to the new primary. */
+/* A failover behind a name: the kept connection leads to what is a replica now, the name to the new
+ * primary. */
 static void a_failover_is_followed(void **state)
 {
 	struct world *w = *state;
@@ -301,7 +314,8 @@ static void some_errors_condemn_a_connection(void **state)
 	} cases[] = {
 		{"-READONLY You can't write against a read only replica.\r\n", "crd"},
 		{"-LOADING Redis is loading the dataset in memory\r\n", "crd"},
-		{"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n", "crd"},
+		{"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n",
+		 "crd"},
 		{"-NOAUTH Authentication required.\r\n", "crd"},
 		{"-NOREPLICAS Not enough good replicas to write.\r\n", "crd"},
 		{"-CLUSTERDOWN The cluster is down\r\n", "crd"},
@@ -327,7 +341,7 @@ static void some_errors_condemn_a_connection(void **state)
 	}
 }
 
-/* --- what was written ----------------------------------------------------------------------------------------------- */
+/* --- what was written ----------------------------------------------------------------------------------- */
 
 static void send_large(struct world *w, size_t size, unsigned timeout_ms)
 {
@@ -344,7 +358,8 @@ static void written_and_unanswered_is_told_so(void **state)
 	const enum fake_does both[] = {FAKE_CLOSES, FAKE_SAYS_NOTHING};
 	for (size_t i = 0; i < 2; i++) {
 		struct fake_redis fake;
-		fake_redis_start(&fake, both[i], sizeof("*3\r\n$5\r\nLPUSH\r\n$5\r\nqueue\r\n$1000\r\n") - 1 + 1000 + 2);
+		fake_redis_start(&fake, both[i],
+				 sizeof("*3\r\n$5\r\nLPUSH\r\n$5\r\nqueue\r\n$1000\r\n") - 1 + 1000 + 2);
 		connect_to(w, fake.url, 300);
 		send_large(w, 1000, 0);
 		assert_int_equal(w->outcome, REDIS_NO_REPLY);
@@ -393,7 +408,8 @@ static void names_are_resolved(void **state)
 	struct fake_redis fake;
 	char url[64];
 	fake_redis_start(&fake, FAKE_SAYS_NOTHING, 100000);
-	snprintf(url, sizeof(url), "redis://localhost:%u", fake.port); /* ::1 comes first, where there is nobody */
+	/* ::1 comes first, where there is nobody */
+	snprintf(url, sizeof(url), "redis://localhost:%u", fake.port);
 	connect_to(w, url, 300);
 	send(w, "GET a", 0);
 	wait_for(w, 1);
@@ -443,7 +459,8 @@ struct going {
 	struct fake_redis fake;
 };
 
-static void go_and_send(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void go_and_send(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+			const struct err *why)
 {
 	struct going *g = arg;
 	(void)reply, (void)why;
@@ -452,8 +469,8 @@ static void go_and_send(void *arg, enum redis_outcome outcome, const struct redi
 	send(g->world, "LPUSH queue message", 0);
 }
 
-/* It goes after the loop has looked for the last time before the command is written, as on a busy machine: what nobody can have read
- * is not said to have been written. */
+/* It goes after the loop has looked for the last time before the command is written, as on a busy machine:
+ * what nobody can have read is not said to have been written. */
 static void what_a_server_that_has_gone_cannot_read_is_not_sent(void **state)
 {
 	struct going g = {.world = *state};
@@ -466,7 +483,8 @@ static void what_a_server_that_has_gone_cannot_read_is_not_sent(void **state)
 	assert_int_equal(g.world->outcome, REDIS_NOT_SENT);
 }
 
-static void free_in_callback(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void free_in_callback(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+			     const struct err *why)
 {
 	struct world *w = arg;
 	(void)outcome, (void)reply, (void)why;
@@ -498,7 +516,7 @@ static void cancelled_commands_are_silent(void **state)
 	assert_string_equal(w->text, "1");
 }
 
-/* --- subscriptions --------------------------------------------------------------------------------------------------- */
+/* --- subscriptions -------------------------------------------------------------------------------------- */
 
 #define CHANNELS 500
 
@@ -677,7 +695,8 @@ static void everything_may_go_within_a_message(void **state)
 	struct world *w = *state;
 	struct ender e = {.w = w, .subscriber = new_commands(w)};
 	for (size_t i = 0; i < 3; i++)
-		e.s[i] = redis_subscribe(e.subscriber, i < 2 ? SPAN_LIT("end") : SPAN_LIT("other"), &ender, &e);
+		e.s[i] = redis_subscribe(e.subscriber, i < 2 ? SPAN_LIT("end") : SPAN_LIT("other"), &ender,
+					 &e);
 	wait_for(w, 3);
 	publish(w, "end", "now");
 	wait_for(w, 1);

@@ -9,7 +9,9 @@
 #include "base/crypto.h"
 #include "flags/source/retired.h"
 
-#define TEXT "{\"flags\": [{\"key\": \"f\", \"type\": \"BOOLEAN_FLAG_TYPE\", \"enabled\": true, \"rollouts\": []}]}"
+#define TEXT \
+	"{\"flags\": [{\"key\": \"f\", \"type\": \"BOOLEAN_FLAG_TYPE\", \"enabled\": true, \"rollouts\": " \
+	"[]}]}"
 
 static struct flag_snapshot *new_snapshot(void)
 {

@@ -13,15 +13,18 @@
 #define IDENTITIES 100000
 
 #define VARIANTS(first, second) \
-	"flags:\n- key: f # the flag\n  type: VARIANT_FLAG_TYPE\n  enabled: true\n  variants: [{key: on}, {key: off}]\n" \
-	"  rules:\n  - segment: everybody\n    distributions:\n    - {variant: " first "}\n    - {variant: " second "}\n" \
+	"flags:\n- key: f # the flag\n  type: VARIANT_FLAG_TYPE\n  enabled: true\n  variants: [{key: on}, " \
+	"{key: off}]\n" \
+	"  rules:\n  - segment: everybody\n    distributions:\n    - {variant: " first \
+	"}\n    - {variant: " second "}\n" \
 	"segments: [{key: everybody, match_type: ALL_MATCH_TYPE}]\n"
 
 /* As the router takes words and attachments, a little. */
 static bool is_task(void *arg, struct span variant, struct span attachment)
 {
 	(void)arg;
-	return !span_is(variant, "off") && !span_is(variant, "old") && !span_is(attachment, "{\"side\":\"legacy\"}");
+	return !span_is(variant, "off") && !span_is(variant, "old") &&
+	       !span_is(attachment, "{\"side\":\"legacy\"}");
 }
 
 static const struct rollout_sides sides = {.is_task = is_task};
@@ -34,8 +37,8 @@ static void apply(const char *text, double percent, struct buf *out)
 	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
 	struct rollout_plan plan;
 	struct err e = {""};
-	if (rollout_open("t", span_of(text), "f", &sides, &d, &e) != 0 || rollout_set(d, NULL, percent, &plan, &e) != 0 ||
-	    rollout_apply(d, &plan, out, &e) != 0)
+	if (rollout_open("t", span_of(text), "f", &sides, &d, &e) != 0 ||
+	    rollout_set(d, NULL, percent, &plan, &e) != 0 || rollout_apply(d, &plan, out, &e) != 0)
 		fail_msg("%s", e.text);
 }
 
@@ -61,7 +64,8 @@ static size_t ask_everybody(struct span text, enum flag_rules rules, bool task[I
 		struct flag_result r;
 		snprintf(id, sizeof(id), "user-%zu", n);
 		flag_evaluate(s, f, span_of(id), NULL, 0, &r, NULL);
-		task[n] = r.type == FLAG_BOOLEAN ? r.enabled : r.match && is_task(NULL, r.variant, r.attachment);
+		task[n] = r.type == FLAG_BOOLEAN ? r.enabled
+						 : r.match && is_task(NULL, r.variant, r.attachment);
 		on += task[n];
 	}
 	flag_snapshot_unref(s);
@@ -69,7 +73,8 @@ static size_t ask_everybody(struct span text, enum flag_rules rules, bool task[I
 }
 
 /* One step of the plan after the other, as a server sees it that takes one value at a time. */
-static size_t step(struct buf *text, double percent, bool growing, enum flag_rules rules, bool task[IDENTITIES])
+static size_t step(struct buf *text, double percent, bool growing, enum flag_rules rules,
+		   bool task[IDENTITIES])
 {
 	static bool now[IDENTITIES];
 	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
@@ -77,7 +82,8 @@ static size_t step(struct buf *text, double percent, bool growing, enum flag_rul
 	struct rollout_plan plan = {.n = 0}, part;
 	struct err e = {""};
 	size_t on = 0;
-	if (rollout_open("t", buf_span(text), "f", &sides, &d, &e) != 0 || rollout_set(d, NULL, percent, &plan, &e) != 0)
+	if (rollout_open("t", buf_span(text), "f", &sides, &d, &e) != 0 ||
+	    rollout_set(d, NULL, percent, &plan, &e) != 0)
 		fail_msg("%s", e.text);
 	part = plan;
 	for (part.n = 0; part.n <= plan.n; part.n++) {
@@ -86,7 +92,8 @@ static size_t step(struct buf *text, double percent, bool growing, enum flag_rul
 		on = ask_everybody(buf_span(&next), rules, now);
 		for (size_t n = 0; n < IDENTITIES; n++)
 			if (growing ? task[n] && !now[n] : !task[n] && now[n])
-				fail_msg("user-%zu moved the wrong way at %g %%, after %zu of %zu changes", n, percent, part.n, plan.n);
+				fail_msg("user-%zu moved the wrong way at %g %%, after %zu of %zu changes", n,
+					 percent, part.n, plan.n);
 		memcpy(task, now, sizeof(now));
 	}
 	buf_clear(text);
@@ -105,7 +112,8 @@ static void everybody_moves_one_way(const char *start, enum flag_rules rules)
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
 		size_t on = step(&text, steps[i], steps[i] > before, rules, task);
 		before = steps[i];
-		assert_true(on >= (size_t)(steps[i] * 1000 * 0.9) && on <= (size_t)(steps[i] * 1000 * 1.1) + 1);
+		assert_true(on >= (size_t)(steps[i] * 1000 * 0.9) &&
+			    on <= (size_t)(steps[i] * 1000 * 1.1) + 1);
 	}
 }
 
@@ -123,8 +131,8 @@ static void growing_and_shrinking_move_one_way(void **state)
 #define FOUR(a, b, c, d) \
 	"flags:\n- key: f\n  type: VARIANT_FLAG_TYPE\n  enabled: true\n" \
 	"  variants: [{key: on}, {key: celery}, {key: off}, {key: old}]\n" \
-	"  rules:\n  - segment: default\n    distributions:\n    - {variant: " a "}\n    - {variant: " b "}\n    - {variant: " c \
-	"}\n    - {variant: " d "}\n"
+	"  rules:\n  - segment: default\n    distributions:\n    - {variant: " a "}\n    - {variant: " b \
+	"}\n    - {variant: " c "}\n    - {variant: " d "}\n"
 
 /* Every tenth up and down again, under both rules and between the values of one write. */
 static void several_variants_of_a_side_keep_their_proportion(void **state)
@@ -132,8 +140,10 @@ static void several_variants_of_a_side_keep_their_proportion(void **state)
 	(void)state;
 	static bool task[IDENTITIES];
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(65536);
-	apply(FOUR("on, rollout: 10", "celery, rollout: 5", "off, rollout: 60", "old, rollout: 25"), 30, &out);
-	assert_string_equal(out.ptr, FOUR("on, rollout: 20", "celery, rollout: 10", "off, rollout: 49.4", "old, rollout: 20.6"));
+	apply(FOUR("on, rollout: 10", "celery, rollout: 5", "off, rollout: 60", "old, rollout: 25"), 30,
+	      &out);
+	assert_string_equal(out.ptr, FOUR("on, rollout: 20", "celery, rollout: 10", "off, rollout: 49.4",
+					  "old, rollout: 20.6"));
 	static const char *const starts[] = {
 		FOUR("on, rollout: 0.3", "celery, rollout: 0.2", "off, rollout: 66.2", "old, rollout: 33.3"),
 		FOUR("off, rollout: 33.3", "old, rollout: 66.2", "celery, rollout: 0.2", "on, rollout: 0.3"),
@@ -167,18 +177,20 @@ static void what_would_mislead_is_refused(void **state)
 	static const struct {
 		const char *text, *segment, *says;
 		double percent;
-	} cases[] = {
-		{boolean, NULL, "finer", 0.5},
-		{boolean, NULL, "0 to 100", 101},
-		{boolean, "nobody", "no rule is about the segment \"nobody\"; there are rules about: everybody", 100},
-		{boolean, NULL, "nearest are 7 and 8", 7.5},
-		{VARIANTS("on, rollout: 25", "off, rollout: 75"), NULL, "nearest are 0.2 and 0.3", 0.25},
-		{FOUR("on, rollout: 10", "off, rollout: 40", "celery, rollout: 10", "old, rollout: 40"), NULL, "alternate", 30},
-		{FOUR("off, rollout: 40", "on, rollout: 0", "old, rollout: 60", "off, rollout: 0"), NULL, "alternate", 30},
-		{"flags: [{key: f, type: VARIANT_FLAG_TYPE, enabled: true, variants: []}]", NULL, "no rules", 30},
-		{VARIANTS("on, rollout: 100", "on, rollout: 0"), NULL, "no legacy", 30},
-		{VARIANTS("on, rollout: 25", "off, rollout: 75"), "beta", "no rule", 30},
-	};
+	} cases[] = {{boolean, NULL, "finer", 0.5},
+		     {boolean, NULL, "0 to 100", 101},
+		     {boolean, "nobody",
+		      "no rule is about the segment \"nobody\"; there are rules about: everybody", 100},
+		     {boolean, NULL, "nearest are 7 and 8", 7.5},
+		     {VARIANTS("on, rollout: 25", "off, rollout: 75"), NULL, "nearest are 0.2 and 0.3", 0.25},
+		     {FOUR("on, rollout: 10", "off, rollout: 40", "celery, rollout: 10", "old, rollout: 40"),
+		      NULL, "alternate", 30},
+		     {FOUR("off, rollout: 40", "on, rollout: 0", "old, rollout: 60", "off, rollout: 0"), NULL,
+		      "alternate", 30},
+		     {"flags: [{key: f, type: VARIANT_FLAG_TYPE, enabled: true, variants: []}]", NULL,
+		      "no rules", 30},
+		     {VARIANTS("on, rollout: 100", "on, rollout: 0"), NULL, "no legacy", 30},
+		     {VARIANTS("on, rollout: 25", "off, rollout: 75"), "beta", "no rule", 30}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		CLEANUP(rollout_closep) struct rollout_document *d = NULL;
 		struct rollout_plan plan;
@@ -196,20 +208,26 @@ static void what_cannot_be_edited_safely_is_refused(void **state)
 	(void)state;
 	static const struct {
 		const char *text, *says;
-	} cases[] = {
-		{"flags:\n- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: &t {percentage: 5, value: true}}]}\n"
-		 "- {key: g, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: *t}]}\n", "t:2: a value that is to change is shared"},
-		{"flags:\n- {key: g, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: &r [{threshold: {percentage: 5, value: true}}]}\n"
-		 "- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: *r}\n", "t:3: a value that is to change is shared"},
-		{"flags:\n- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: {percentage: &p 5, value: true}}]}\n",
-		 "t:2: \"percentage\" is to change, but is not a plain value"},
-		{"p: &p 5\nflags:\n- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: {percentage: *p, value: true}}]}\n",
-		 "t:3: \"percentage\" is to change, but is not a plain value"},
-		{"flags:\n- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: {percentage: !!int 5, value: true}}]}\n",
-		 "t:2: \"percentage\" is to change, but is not a plain value"},
-		{"flags:\n- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: {value: true}}]}\n",
-		 "t:2: the flag leaves out \"percentage\""},
-	};
+	} cases[] = {{"flags:\n- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: &t "
+		      "{percentage: 5, value: true}}]}\n"
+		      "- {key: g, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: *t}]}\n",
+		      "t:2: a value that is to change is shared"},
+		     {"flags:\n- {key: g, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: &r [{threshold: "
+		      "{percentage: 5, value: true}}]}\n"
+		      "- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: *r}\n",
+		      "t:3: a value that is to change is shared"},
+		     {"flags:\n- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: "
+		      "{percentage: &p 5, value: true}}]}\n",
+		      "t:2: \"percentage\" is to change, but is not a plain value"},
+		     {"p: &p 5\nflags:\n- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: "
+		      "[{threshold: {percentage: *p, value: true}}]}\n",
+		      "t:3: \"percentage\" is to change, but is not a plain value"},
+		     {"flags:\n- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: "
+		      "{percentage: !!int 5, value: true}}]}\n",
+		      "t:2: \"percentage\" is to change, but is not a plain value"},
+		     {"flags:\n- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: "
+		      "{value: true}}]}\n",
+		      "t:2: the flag leaves out \"percentage\""}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		CLEANUP(rollout_closep) struct rollout_document *d = NULL;
 		CLEANUP(buf_releasep) struct buf out = BUF_INIT(65536);
@@ -224,17 +242,24 @@ static void what_cannot_be_edited_safely_is_refused(void **state)
 	}
 }
 
-/* A byte order mark, CR LF, comments, quotes, flow and block style, an anchor that is not touched, several names of one thing. */
+/* A byte order mark, CR LF, comments, quotes, flow and block style, an anchor that is not touched, several
+ * names of one thing. */
 static void everything_else_stays(void **state)
 {
 	(void)state;
-	static const char before[] = "\xEF\xBB\xBF# \xC3\xBC\r\nflags:\r\n- \"key\": 'f'   # one\r\n  type: VARIANT_FLAG_TYPE\r\n"
-		"  enabled: true\r\n  name: &n \"x: 25\"\r\n  description: *n\r\n  variants: [{key: on}, {key: off, attachment: {a: 25}}]\r\n"
-		"  rules:\r\n  - segment:\r\n      keys: [default]\r\n    distributions: [{variant: on, rollout: +25.0}, # two\r\n"
+	static const char before[] =
+		"\xEF\xBB\xBF# \xC3\xBC\r\nflags:\r\n- \"key\": 'f'   # one\r\n  type: VARIANT_FLAG_TYPE\r\n"
+		"  enabled: true\r\n  name: &n \"x: 25\"\r\n  description: *n\r\n  variants: [{key: on}, "
+		"{key: off, attachment: {a: 25}}]\r\n"
+		"  rules:\r\n  - segment:\r\n      keys: [default]\r\n    distributions: [{variant: on, "
+		"rollout: +25.0}, # two\r\n"
 		"      {\"variant\": off, \"rollout\": 75}]\r\n\r\n# the end";
-	static const char after[] = "\xEF\xBB\xBF# \xC3\xBC\r\nflags:\r\n- \"key\": 'f'   # one\r\n  type: VARIANT_FLAG_TYPE\r\n"
-		"  enabled: true\r\n  name: &n \"x: 25\"\r\n  description: *n\r\n  variants: [{key: on}, {key: off, attachment: {a: 25}}]\r\n"
-		"  rules:\r\n  - segment:\r\n      keys: [default]\r\n    distributions: [{variant: on, rollout: 100}, # two\r\n"
+	static const char after[] =
+		"\xEF\xBB\xBF# \xC3\xBC\r\nflags:\r\n- \"key\": 'f'   # one\r\n  type: VARIANT_FLAG_TYPE\r\n"
+		"  enabled: true\r\n  name: &n \"x: 25\"\r\n  description: *n\r\n  variants: [{key: on}, "
+		"{key: off, attachment: {a: 25}}]\r\n"
+		"  rules:\r\n  - segment:\r\n      keys: [default]\r\n    distributions: [{variant: on, "
+		"rollout: 100}, # two\r\n"
 		"      {\"variant\": off, \"rollout\": 0}]\r\n\r\n# the end";
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(65536);
 	apply(before, 100, &out);
@@ -246,14 +271,20 @@ static void attachments_say_the_side(void **state)
 {
 	(void)state;
 	static const char *const texts[] = {
-		"flags: [{key: f, type: VARIANT_FLAG_TYPE, enabled: true, variants: [{key: a}, {key: b, attachment: {side: legacy}}],"
-		" rules: [{segment: default, distributions: [{variant: a, rollout: 10}, {variant: b, rollout: 90}]}]}]",
-		"flags: [{key: f, type: VARIANT_FLAG_TYPE, enabled: true, variants: [{key: a}, {key: b, attachment: '{\"side\":\"legacy\"}'}],"
-		" rules: [{segment: default, distributions: [{variant: a, rollout: 10}, {variant: b, rollout: 90}]}]}]",
-		"{\"flags\": [{\"key\": \"f\", \"type\": \"VARIANT_FLAG_TYPE\", \"enabled\": true, \"rules\": [{\"segments\": [{\"key\": \"e\","
-		" \"constraints\": []}], \"distributions\": [{\"variantKey\": \"a\", \"variantAttachment\": \"null\", \"rollout\": 10},"
-		" {\"variantKey\": \"b\", \"variantAttachment\": \"{\\\"side\\\":\\\"legacy\\\"}\", \"rollout\": 90}]}]}]}",
-	};
+		"flags: [{key: f, type: VARIANT_FLAG_TYPE, enabled: true, variants: [{key: a}, {key: b, "
+		"attachment: {side: legacy}}],"
+		" rules: [{segment: default, distributions: [{variant: a, rollout: 10}, {variant: b, "
+		"rollout: 90}]}]}]",
+		"flags: [{key: f, type: VARIANT_FLAG_TYPE, enabled: true, variants: [{key: a}, {key: b, "
+		"attachment: '{\"side\":\"legacy\"}'}],"
+		" rules: [{segment: default, distributions: [{variant: a, rollout: 10}, {variant: b, "
+		"rollout: 90}]}]}]",
+		"{\"flags\": [{\"key\": \"f\", \"type\": \"VARIANT_FLAG_TYPE\", \"enabled\": true, "
+		"\"rules\": [{\"segments\": [{\"key\": \"e\","
+		" \"constraints\": []}], \"distributions\": [{\"variantKey\": \"a\", \"variantAttachment\": "
+		"\"null\", \"rollout\": 10},"
+		" {\"variantKey\": \"b\", \"variantAttachment\": \"{\\\"side\\\":\\\"legacy\\\"}\", "
+		"\"rollout\": 90}]}]}]}"};
 	for (size_t i = 0; i < 3; i++) {
 		CLEANUP(rollout_closep) struct rollout_document *d = NULL;
 		struct rollout_line line;
@@ -274,13 +305,16 @@ static void back_means_everybody(void **state)
 	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(65536);
 	struct rollout_plan plan;
-	const char *text = "flags:\n- key: f\n  type: BOOLEAN_FLAG_TYPE\n  enabled: true\n  rollouts:\n"
-			   "  - segment: {key: s, value: true}\n  - threshold: {percentage: 40, value: true}\n";
+	const char *text =
+		"flags:\n- key: f\n  type: BOOLEAN_FLAG_TYPE\n  enabled: true\n  rollouts:\n"
+		"  - segment: {key: s, value: true}\n  - threshold: {percentage: 40, value: true}\n";
 	assert_int_equal(rollout_open("t", span_of(text), "f", &sides, &d, NULL), 0);
 	assert_int_equal(rollout_back(d, &plan, NULL), 0);
 	assert_int_equal(rollout_apply(d, &plan, &out, NULL), 0);
-	assert_string_equal(out.ptr, "flags:\n- key: f\n  type: BOOLEAN_FLAG_TYPE\n  enabled: false\n  rollouts:\n"
-				     "  - segment: {key: s, value: false}\n  - threshold: {percentage: 0, value: true}\n");
+	assert_string_equal(
+		out.ptr,
+		"flags:\n- key: f\n  type: BOOLEAN_FLAG_TYPE\n  enabled: false\n  rollouts:\n"
+		"  - segment: {key: s, value: false}\n  - threshold: {percentage: 0, value: true}\n");
 }
 
 /* A resource of Flipt names segments and says nothing about them: their names do not either. */
@@ -290,17 +324,22 @@ static void who_a_segment_is_comes_from_the_snapshot(void **state)
 	static const struct {
 		const char *constraints;
 		int everybody;
-	} cases[] = {{"[]", 0}, {"[{type: STRING_COMPARISON_TYPE, property: p, operator: eq, value: v}]", -EINVAL}};
-	static const char flag[] = "{key: f, type: VARIANT_FLAG_TYPE, enabled: true, variants: [{key: on}, {key: off}], rules: "
-				   "[{segments: [everybody], distributions: [{variant: on, rollout: 5}, {variant: off, rollout: 95}]}]}";
+	} cases[] = {{"[]", 0},
+		     {"[{type: STRING_COMPARISON_TYPE, property: p, operator: eq, value: v}]", -EINVAL}};
+	static const char flag[] =
+		"{key: f, type: VARIANT_FLAG_TYPE, enabled: true, variants: [{key: on}, {key: off}], rules: "
+		"[{segments: [everybody], distributions: [{variant: on, rollout: 5}, {variant: off, rollout: "
+		"95}]}]}";
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		CLEANUP(rollout_closep) struct rollout_document *d = NULL;
 		CLEANUP(buf_releasep) struct buf served = BUF_INIT(65536);
 		struct flag_snapshot *s = NULL;
 		struct rollout_plan plan;
 		struct rollout_line line;
-		buf_printf(&served, "{flags: [%s], segments: [{key: everybody, constraints: %s}]}", flag, cases[i].constraints);
-		assert_int_equal(flag_snapshot_parse_features("t", buf_span(&served), FLAG_RULES_V2, &s, NULL), 0);
+		buf_printf(&served, "{flags: [%s], segments: [{key: everybody, constraints: %s}]}", flag,
+			   cases[i].constraints);
+		assert_int_equal(
+			flag_snapshot_parse_features("t", buf_span(&served), FLAG_RULES_V2, &s, NULL), 0);
 		assert_int_equal(rollout_open("t", span_of(flag), "f", &sides, &d, NULL), 0);
 		rollout_know_segments(d, s);
 		flag_snapshot_unref(s);

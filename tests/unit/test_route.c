@@ -12,7 +12,9 @@
 
 DEFINE_CLEANUP(struct route_table *, route_table_free)
 
+/* clang-format off */
 #define OPERATION(n, m, p) {.name = SPAN_INIT(n), .method = SPAN_INIT(m), .path = SPAN_INIT(p)}
+/* clang-format on */
 
 static const struct operation operations[] = {
 	OPERATION("param", "GET", "/v1/{id}"),
@@ -103,7 +105,8 @@ static void matches(void **state)
 		struct route_match m;
 		bool found = route_match(t, span_of(cases[i].method), span_of(cases[i].target), &m);
 		if (found != (cases[i].operation != NULL))
-			fail_msg("%s %s: %s", cases[i].method, cases[i].target, found ? "matched" : "did not match");
+			fail_msg("%s %s: %s", cases[i].method, cases[i].target,
+				 found ? "matched" : "did not match");
 		if (!found) {
 			assert_null(m.operation);
 			continue;
@@ -112,7 +115,8 @@ static void matches(void **state)
 		CLEANUP(buf_releasep) struct buf seen = BUF_INIT(1024);
 		buf_puts(&seen, "");
 		for (size_t p = 0; p < m.n_parameters; p++)
-			buf_printf(&seen, "%.*s=%.*s ", SPAN_ARG(m.parameters[p].name), SPAN_ARG(m.parameters[p].value));
+			buf_printf(&seen, "%.*s=%.*s ", SPAN_ARG(m.parameters[p].name),
+				   SPAN_ARG(m.parameters[p].value));
 		assert_string_equal(seen.ptr, cases[i].parameters);
 	}
 }
@@ -156,7 +160,8 @@ static void query_parameters(void **state)
 		{"/p?", "a", NULL},
 		{"/p", "p", NULL},
 		{"", "a", NULL},
-		{"/p?a=12345678901234567890123456789012345678901234567890", "a", NULL}, /* beyond the buffer */
+		/* beyond the buffer */
+		{"/p?a=12345678901234567890123456789012345678901234567890", "a", NULL},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		CLEANUP(buf_releasep) struct buf out = BUF_INIT(32);
@@ -198,8 +203,8 @@ static void bad_templates(void **state)
 		{"/x{a}", "a parameter must be a whole segment: {name}, not \"x{a}\""},
 		{"/{a}/{b}/{a}", "the parameter {a} is listed twice"},
 		{"/{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}", "more than 8 parameters"},
-		{"/1/2/3/4/5/6/7/8/9/0/1/2/3/4/5/6/7/8/9/0/1/2/3/4/5/6/7/8/9/0/1/2/3", "more than 32 segments"},
-	};
+		{"/1/2/3/4/5/6/7/8/9/0/1/2/3/4/5/6/7/8/9/0/1/2/3/4/5/6/7/8/9/0/1/2/3",
+		 "more than 32 segments"}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct err e = {""};
 		assert_int_equal(route_template_check(span_of(cases[i].path), &e), -EINVAL);
@@ -214,8 +219,7 @@ static void doubles_are_refused(void **state)
 	(void)state;
 	static const struct operation pairs[][2] = {
 		{OPERATION("one", "GET", "/a/{x}"), OPERATION("two", "GET", "/a/{y}")},
-		{OPERATION("one", "GET", "/a/b%c3"), OPERATION("two", "GET", "/%61/b%C3")},
-	};
+		{OPERATION("one", "GET", "/a/b%c3"), OPERATION("two", "GET", "/%61/b%C3")}};
 	for (size_t i = 0; i < 2; i++) {
 		struct route_table *t = NULL;
 		struct err e = {""};
@@ -223,7 +227,8 @@ static void doubles_are_refused(void **state)
 		assert_string_equal(e.text, "the operations \"one\" and \"two\" match the same requests");
 		assert_null(t);
 	}
-	static const struct operation apart[] = {OPERATION("one", "GET", "/a/{x}"), OPERATION("two", "PUT", "/a/{y}"),
+	static const struct operation apart[] = {OPERATION("one", "GET", "/a/{x}"),
+						 OPERATION("two", "PUT", "/a/{y}"),
 						 OPERATION("three", "GET", "/{a}/x")};
 	struct route_table *t = NULL;
 	assert_int_equal(route_table_new(apart, 3, &t, NULL), 0);
@@ -237,9 +242,8 @@ static void doubles_are_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(matches),	  cmocka_unit_test(parameters_are_decoded),
+		cmocka_unit_test(matches), cmocka_unit_test(parameters_are_decoded),
 		cmocka_unit_test(query_parameters), cmocka_unit_test(bad_templates),
-		cmocka_unit_test(doubles_are_refused),
-	};
+		cmocka_unit_test(doubles_are_refused)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

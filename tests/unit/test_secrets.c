@@ -37,7 +37,7 @@ static void in_whichever_form(void **state)
 		"p%22a%5cs/s+w%c3%b6rd%2b7%26",		 /* a form, in small letters, / left */
 		"p&quot;a\\s/s w\xc3\xb6rd+7&amp;",	 /* HTML */
 		"7022615c732f732077c3b672642b3726",	 /* hexadecimal */
-		"P\"A\\S/S W\xc3\xb6RD+7&", /* upper() */
+		"P\"A\\S/S W\xc3\xb6RD+7&",		 /* upper() */
 	};
 	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
 		CLEANUP(buf_releasep) struct buf text = BUF_INIT(1024);
@@ -51,7 +51,7 @@ static void escapes_side_by_side(void **state)
 {
 	(void)state;
 	static const char value[] = "a\\\n%\\\xc3\xa9\"%25z-9";
-	hides("TOK", value, "a\\\\\\n%\\\\\\u00e9\\\"%25z-9", "***");		     /* JSON */
+	hides("TOK", value, "a\\\\\\n%\\\\\\u00e9\\\"%25z-9", "***");		      /* JSON */
 	hides("TOK", value, "a\\\\\\\\\\\\n%\\\\\\\\\\\\u00e9\\\\\\\"%25z-9", "***"); /* in JSON */
 	hides("TOK", value, "a%5C%0A%25%5C%C3%A9%22%2525z-9", "***");
 	hides("TOK", value, "a%255C%250A%2525%255C%25C3%25A9%2522%252525z-9", "***"); /* encoded twice */

@@ -44,31 +44,29 @@ static void core_tasks_answer_as_in_python(void **state)
 	(void)state;
 	static const struct {
 		const char *name, *args, *kwargs, *result;
-	} cases[] = {
-		{"add_numbers", "[1, 2]", NULL, "3"},
-		{"add_numbers", "[]", "{\"b\": 2, \"a\": -5}", "-3"},
-		{"add_numbers", "[1]", "{\"b\": 2}", "3"},
-		{"add_numbers", "[9007199254740993, 0]", NULL, "9007199254740993"},
-		{"add_numbers", "[99999999999999999999999999, 1]", NULL, "100000000000000000000000000"},
-		{"add_numbers", "[100000000000000000000, -1]", NULL, "99999999999999999999"},
-		{"add_numbers", "[-7, 7]", NULL, "0"},
-		{"add_numbers", "[-0, -0]", NULL, "0"},
-		{"add_numbers", "[1.0, 2]", NULL, "3.0"},
-		{"add_numbers", "[0.1, 0.2]", NULL, "0.30000000000000004"},
-		{"add_numbers", "[1e16, 0]", NULL, "1e+16"},
-		{"add_numbers", "[1e15, 0]", NULL, "1000000000000000.0"},
-		{"add_numbers", "[1e-5, 0]", NULL, "1e-05"},
-		{"add_numbers", "[1.5e-7, 0]", NULL, "1.5e-07"},
-		{"add_numbers", "[0.0001, 0]", NULL, "0.0001"},
-		{"add_numbers", "[-1.5, 0]", NULL, "-1.5"},
-		{"concat_with_number", "[\"n\\u00e9 \", 5]", NULL, "\"n\xc3\xa9 5\""},
-		{"concat_with_number", "[\"x\", 1.50]", NULL, "\"x1.5\""},
-		{"concat_with_number", "[\"x\", 1e3]", NULL, "\"x1000.0\""},
-		{"format_result_message", "[42]", NULL, "\"Result is 42\""},
-		{"format_result_message", "[9007199254740993]", NULL, "\"Result is 9007199254740993\""},
-		{"echo", "[\"hi \\\"you\\\"\"]", NULL, "\"Echo: hi \\\"you\\\"\""},
-		{"echo", NULL, "{\"message\": \"\"}", "\"Echo: \""},
-	};
+	} cases[] = {{"add_numbers", "[1, 2]", NULL, "3"},
+		     {"add_numbers", "[]", "{\"b\": 2, \"a\": -5}", "-3"},
+		     {"add_numbers", "[1]", "{\"b\": 2}", "3"},
+		     {"add_numbers", "[9007199254740993, 0]", NULL, "9007199254740993"},
+		     {"add_numbers", "[99999999999999999999999999, 1]", NULL, "100000000000000000000000000"},
+		     {"add_numbers", "[100000000000000000000, -1]", NULL, "99999999999999999999"},
+		     {"add_numbers", "[-7, 7]", NULL, "0"},
+		     {"add_numbers", "[-0, -0]", NULL, "0"},
+		     {"add_numbers", "[1.0, 2]", NULL, "3.0"},
+		     {"add_numbers", "[0.1, 0.2]", NULL, "0.30000000000000004"},
+		     {"add_numbers", "[1e16, 0]", NULL, "1e+16"},
+		     {"add_numbers", "[1e15, 0]", NULL, "1000000000000000.0"},
+		     {"add_numbers", "[1e-5, 0]", NULL, "1e-05"},
+		     {"add_numbers", "[1.5e-7, 0]", NULL, "1.5e-07"},
+		     {"add_numbers", "[0.0001, 0]", NULL, "0.0001"},
+		     {"add_numbers", "[-1.5, 0]", NULL, "-1.5"},
+		     {"concat_with_number", "[\"n\\u00e9 \", 5]", NULL, "\"n\xc3\xa9 5\""},
+		     {"concat_with_number", "[\"x\", 1.50]", NULL, "\"x1.5\""},
+		     {"concat_with_number", "[\"x\", 1e3]", NULL, "\"x1000.0\""},
+		     {"format_result_message", "[42]", NULL, "\"Result is 42\""},
+		     {"format_result_message", "[9007199254740993]", NULL, "\"Result is 9007199254740993\""},
+		     {"echo", "[\"hi \\\"you\\\"\"]", NULL, "\"Echo: hi \\\"you\\\"\""},
+		     {"echo", NULL, "{\"message\": \"\"}", "\"Echo: \""}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		CLEANUP(buf_releasep) struct buf out = BUF_INIT(4096);
 		struct err e = {""};
@@ -85,17 +83,23 @@ static void wrong_arguments_are_named(void **state)
 	} cases[] = {
 		{"add_numbers", "[1]", NULL, "add_numbers() missing required argument: 'b'"},
 		{"add_numbers", NULL, NULL, "add_numbers() missing required argument: 'a'"},
-		{"add_numbers", "[1,2,3]", NULL, "add_numbers() takes 2 positional arguments but 3 were given"},
+		{"add_numbers", "[1,2,3]", NULL,
+		 "add_numbers() takes 2 positional arguments but 3 were given"},
 		{"add_numbers", "[1,2]", "{\"c\":3}", "add_numbers() got an unexpected keyword argument 'c'"},
 		{"add_numbers", "[1,2]", "{\"b\":3}", "add_numbers() got multiple values for argument 'b'"},
-		{"add_numbers", "[1,\"2\"]", NULL, "add_numbers() argument 'b' must be a number, not a string"},
-		{"add_numbers", "[true,2]", NULL, "add_numbers() argument 'a' must be a number, not a boolean"},
-		{"add_numbers", "[1e308,1e308]", NULL, "add_numbers() the sum of 'a' and 'b' is not a finite number"},
+		{"add_numbers", "[1,\"2\"]", NULL,
+		 "add_numbers() argument 'b' must be a number, not a string"},
+		{"add_numbers", "[true,2]", NULL,
+		 "add_numbers() argument 'a' must be a number, not a boolean"},
+		{"add_numbers", "[1e308,1e308]", NULL,
+		 "add_numbers() the sum of 'a' and 'b' is not a finite number"},
 		{"echo", "[null]", NULL, "echo() argument 'message' must be a string, not null"},
-		{"process_data", "[[1]]", NULL, "process_data() argument 'data' must be an object, not an array"},
-		{"simulate_work", "[-1]", NULL, "simulate_work() argument 'duration' must be from 0 to 86400 seconds"},
-		{"health_check", "[1]", NULL, "health_check() takes 0 positional arguments but 1 were given"},
-	};
+		{"process_data", "[[1]]", NULL,
+		 "process_data() argument 'data' must be an object, not an array"},
+		{"simulate_work", "[-1]", NULL,
+		 "simulate_work() argument 'duration' must be from 0 to 86400 seconds"},
+		{"health_check", "[1]", NULL,
+		 "health_check() takes 0 positional arguments but 1 were given"}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		CLEANUP(buf_releasep) struct buf out = BUF_INIT(4096);
 		struct err e = {""};
@@ -132,7 +136,8 @@ static void process_data_does_three_things(void **state)
 	assert_false(json_pointer(buf_span(&out), SPAN_LIT("/valid"), &none));
 	buf_clear(&out);
 	assert_int_equal(run("process_data",
-			     "[{\"s\":\"stra\\u00dfe \\u00e9\",\"n\":1e3,\"t\":true,\"z\":null,\"l\":[1,\"a\",{\"k\":null}]}]",
+			     "[{\"s\":\"stra\\u00dfe "
+			     "\\u00e9\",\"n\":1e3,\"t\":true,\"z\":null,\"l\":[1,\"a\",{\"k\":null}]}]",
 			     "{\"operation\":\"transform\"}", &out, &e),
 			 0);
 	expect_at(&out, "/transformed/s", "\"STRASSE \xc3\x89\"");
@@ -157,7 +162,7 @@ static void simulate_work_and_health_check_say_what_they_did(void **state)
 	expect_at(&out, "/message", "\"Worker is operational\"");
 }
 
-/* --- registry ------------------------------------------------------------------------------------------------------------- */
+/* --- registry ------------------------------------------------------------------------------------------- */
 
 static const char *environment(const char *name)
 {
@@ -190,17 +195,20 @@ static void the_registry_is_read(void **state)
 	(void)state;
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1 << 16);
 	struct registry *r = NULL;
-	int code = load("tasks:\n"
-			"  - {name: a, builtin: echo, queue: q, idempotent: true, timeout: 2s}\n"
-			"  - name: b\n"
-			"    http: {url: 'https://${HOST}:${PORT:-99}/x', timeout: 1s, body: {x: {$ref: 'args:/0'}}}\n"
-			"    timeout: 90s\n"
-			"workflows:\n"
-			"  - {name: w, steps: [{task: b}, {name: again, task: b, kwargs: {n: 1.0}, input: none}]}\n",
-			&problems, &r);
+	int code = load(
+		"tasks:\n"
+		"  - {name: a, builtin: echo, queue: q, idempotent: true, timeout: 2s}\n"
+		"  - name: b\n"
+		"    http: {url: 'https://${HOST}:${PORT:-99}/x', timeout: 1s, body: {x: {$ref: "
+		"'args:/0'}}}\n"
+		"    timeout: 90s\n"
+		"workflows:\n"
+		"  - {name: w, steps: [{task: b}, {name: again, task: b, kwargs: {n: 1.0}, input: none}]}\n",
+		&problems, &r);
 	assert_string_equal(problems.ptr ? problems.ptr : "", "");
 	assert_int_equal(code, 0);
-	const struct task_definition *a = registry_task(r, SPAN_LIT("a")), *b = registry_task(r, SPAN_LIT("b"));
+	const struct task_definition *a = registry_task(r, SPAN_LIT("a")),
+				     *b = registry_task(r, SPAN_LIT("b"));
 	assert_int_equal(a->max_attempts, 3);
 	assert_int_equal(a->timeout_ms, 2000);
 	assert_true(span_is(a->queue, "q"));
@@ -246,8 +254,7 @@ static void all_mistakes_are_told_at_once(void **state)
 		"7: tasks[5].name: is missing",
 		"9: workflows[0].steps[0].task: unknown task \"b\"; did you mean",
 		"9: workflows[0].steps[0].input: must be previous, workflow or none",
-		"10: extra: unknown key; available: tasks, workflows",
-	};
+		"10: extra: unknown key; available: tasks, workflows"};
 	size_t lines = 0;
 	for (size_t i = 0; i < problems.len; i++)
 		lines += problems.ptr[i] == '\n';
@@ -269,20 +276,19 @@ static void the_shipped_registry_is_valid(void **state)
 	registry_free(r);
 }
 
-/* --- templates, base64, backends --------------------------------------------------------------------------------------------- */
+/* --- templates, base64, backends ------------------------------------------------------------------------ */
 
 static void templates_take_values_as_they_are(void **state)
 {
 	(void)state;
 	static const struct {
 		const char *template, *filled; /* filled NULL: -ENOENT */
-	} cases[] = {
-		{"{\"a\":{\"$ref\":\"args:/0\"},\"b\":[{\"$ref\":\"kwargs:/k/x\"}]}", "{\"a\":1.0,\"b\":[\"v\"]}"},
-		{"{\"$ref\":\"args:\"}", "[1.0]"},
-		{"[{\"$ref\":\"task:id\"},{\"$ref\":\"task:name\"}]", "[\"i\",\"n\"]"},
-		{"{\"$ref\":\"args:/9\",\"default\":null}", "null"},
-		{"{\"$ref\":\"args:/9\"}", NULL},
-	};
+	} cases[] = {{"{\"a\":{\"$ref\":\"args:/0\"},\"b\":[{\"$ref\":\"kwargs:/k/x\"}]}",
+		      "{\"a\":1.0,\"b\":[\"v\"]}"},
+		     {"{\"$ref\":\"args:\"}", "[1.0]"},
+		     {"[{\"$ref\":\"task:id\"},{\"$ref\":\"task:name\"}]", "[\"i\",\"n\"]"},
+		     {"{\"$ref\":\"args:/9\",\"default\":null}", "null"},
+		     {"{\"$ref\":\"args:/9\"}", NULL}};
 	struct handler_call call = {.task_id = SPAN_LIT("i"),
 				    .name = SPAN_LIT("n"),
 				    .args = SPAN_LIT("[1.0]"),
@@ -301,8 +307,13 @@ static void base64_both_ways(void **state)
 {
 	(void)state;
 	/* RFC 4648 §10 */
-	static const char *const pairs[][2] = {{"", ""},	 {"f", "Zg=="},	       {"fo", "Zm8="},	   {"foo", "Zm9v"},
-					       {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
+	static const char *const pairs[][2] = {{"", ""},
+					       {"f", "Zg=="},
+					       {"fo", "Zm8="},
+					       {"foo", "Zm9v"},
+					       {"foob", "Zm9vYg=="},
+					       {"fooba", "Zm9vYmE="},
+					       {"foobar", "Zm9vYmFy"}};
 	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
 		CLEANUP(buf_releasep) struct buf text = BUF_INIT(64), back = BUF_INIT(64);
 		assert_int_equal(base64_encode(span_of(pairs[i][0]), &text), 0);
@@ -310,7 +321,8 @@ static void base64_both_ways(void **state)
 		assert_int_equal(base64_decode(span_of(pairs[i][1]), &back), 0);
 		assert_true(span_is(buf_span(&back), pairs[i][0]));
 	}
-	static const char *const bad[] = {"Z", "Zg", "Zg=", "Zg===", "Z===", "====", "Zg==Zg==", "Zm9v!", "Zm 9v", "Zg=a"};
+	static const char *const bad[] = {
+		"Z", "Zg", "Zg=", "Zg===", "Z===", "====", "Zg==Zg==", "Zm9v!", "Zm 9v", "Zg=a"};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		CLEANUP(buf_releasep) struct buf back = BUF_INIT(64);
 		assert_int_equal(base64_decode(span_of(bad[i]), &back), -EINVAL);
@@ -339,12 +351,19 @@ static void a_result_as_json(void **state)
 				.started_us = 1000000,
 				.completed_us = 2500000};
 	assert_int_equal(task_result_to_json(&r, &out), 0);
-	assert_string_equal(out.ptr, "{\"task_id\":\"i\",\"task_name\":\"n\",\"status\":\"completed\",\"result\":1.0,\"error\":null,"
-				     "\"started_at\":\"1970-01-01T00:00:01.000Z\",\"completed_at\":\"1970-01-01T00:00:02.500Z\"}");
+	assert_string_equal(
+		out.ptr,
+		"{\"task_id\":\"i\",\"task_name\":\"n\",\"status\":\"completed\",\"result\":1.0,\"error\":"
+		"null,"
+		"\"started_at\":\"1970-01-01T00:00:01.000Z\",\"completed_at\":\"1970-01-01T00:00:02.500Z\"}");
 	buf_clear(&out);
-	r = (struct task_result){.task_id = SPAN_LIT("i"), .task_name = SPAN_LIT("n"), .status = TASK_FAILED, .error = SPAN_LIT("a \"b\"")};
+	r = (struct task_result){.task_id = SPAN_LIT("i"),
+				 .task_name = SPAN_LIT("n"),
+				 .status = TASK_FAILED,
+				 .error = SPAN_LIT("a \"b\"")};
 	assert_int_equal(task_result_to_json(&r, &out), 0);
-	assert_string_equal(out.ptr, "{\"task_id\":\"i\",\"task_name\":\"n\",\"status\":\"failed\",\"result\":null,\"error\":\"a \\\"b\\\"\","
+	assert_string_equal(out.ptr, "{\"task_id\":\"i\",\"task_name\":\"n\",\"status\":\"failed\","
+				     "\"result\":null,\"error\":\"a \\\"b\\\"\","
 				     "\"started_at\":null,\"completed_at\":null}");
 }
 
@@ -355,20 +374,18 @@ static void the_message_of_a_traceback(void **state)
 	(void)state;
 	static const struct {
 		const char *text, *message; /* NULL: none */
-	} cases[] = {
-		{FRAMES "ValueError: the disk is purple\n", "the disk is purple"},
-		{FRAMES "package.mod.Error2: two\n  lines\n\n", "two\n  lines"},
-		{FRAMES "KeyError: 'inner'\n\nDuring handling of the above exception, another exception occurred:\n\n" FRAMES
-			"OSError: outer\n",
-		 "outer"},
-		{"starting\n" FRAMES "KeyError: 'k'\n", "KeyError: 'k'"},
-		{FRAMES "ValueError: ValueError: twice\n", "ValueError: twice"},
-		{FRAMES "ValueError\n", "ValueError"},
-		{FRAMES, NULL},
-		{"the disk is purple\n", NULL},
-		{"said: Traceback (most recent call last):\nno\n", NULL},
-		{"", NULL},
-	};
+	} cases[] = {{FRAMES "ValueError: the disk is purple\n", "the disk is purple"},
+		     {FRAMES "package.mod.Error2: two\n  lines\n\n", "two\n  lines"},
+		     {FRAMES "KeyError: 'inner'\n\nDuring handling of the above exception, another exception "
+			     "occurred:\n\n" FRAMES "OSError: outer\n",
+		      "outer"},
+		     {"starting\n" FRAMES "KeyError: 'k'\n", "KeyError: 'k'"},
+		     {FRAMES "ValueError: ValueError: twice\n", "ValueError: twice"},
+		     {FRAMES "ValueError\n", "ValueError"},
+		     {FRAMES, NULL},
+		     {"the disk is purple\n", NULL},
+		     {"said: Traceback (most recent call last):\nno\n", NULL},
+		     {"", NULL}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct span m = python_raised(span_of(cases[i].text));
 		if (cases[i].message ? !span_is(m, cases[i].message) : m.ptr != NULL)
@@ -383,15 +400,20 @@ static void callers_are_told_the_message_and_no_secret(void **state)
 	static const char *const cases[][2] = {
 		{"the model is away", "the model is away"},
 		{"two\nlines \xc3\xbc", "two\nlines \xc3\xbc"},
-		{"429 Client Error for url: https://u:S3CRET@h/v1?key=S3CRET", "429 Client Error for url: https://***@h/v1?key=***"},
-		{"OperationalError: postgresql://app:S3CRET@db:5432/x", "OperationalError: postgresql://***@db:5432/x"},
-		{"Error connecting to redis://:S3CRET@10.0.0.1:6379/0", "Error connecting to redis://***@10.0.0.1:6379/0"},
+		{"429 Client Error for url: https://u:S3CRET@h/v1?key=S3CRET",
+		 "429 Client Error for url: https://***@h/v1?key=***"},
+		{"OperationalError: postgresql://app:S3CRET@db:5432/x",
+		 "OperationalError: postgresql://***@db:5432/x"},
+		{"Error connecting to redis://:S3CRET@10.0.0.1:6379/0",
+		 "Error connecting to redis://***@10.0.0.1:6379/0"},
 		{"headers={'Authorization': 'Bearer S3CRET'}", "headers={'Authorization': 'Bearer ***'}"},
-		{"", ""},
-	};
+		{"", ""}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		const struct task_result r = {.task_id = SPAN_LIT("1"), .task_name = SPAN_LIT("t"), .status = TASK_FAILED,
-					      .error = span_of(cases[i][0]), .error_detail = SPAN_LIT("S3CRET")};
+		const struct task_result r = {.task_id = SPAN_LIT("1"),
+					      .task_name = SPAN_LIT("t"),
+					      .status = TASK_FAILED,
+					      .error = span_of(cases[i][0]),
+					      .error_detail = SPAN_LIT("S3CRET")};
 		struct task_result told;
 		CLEANUP(buf_releasep) struct buf room = BUF_INIT(1000), json = BUF_INIT(1000);
 		assert_int_equal(task_result_for_callers(&r, &room, &told), 0);

@@ -52,8 +52,9 @@ static pid_t start_worker(const char *database, const char *lease, const char *d
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		dup2(p[1], 2);
-		execl(getenv("TASK_BACKEND_WORKER"), "task-backend-worker", "--database", database, "--tasks", tasks, "--queues",
-		      "default", "--lease", lease, "--concurrency", "8", "--shutdown-timeout", drain, NULL);
+		execl(getenv("TASK_BACKEND_WORKER"), "task-backend-worker", "--database", database, "--tasks",
+		      tasks, "--queues", "default", "--lease", lease, "--concurrency", "8",
+		      "--shutdown-timeout", drain, NULL);
 		_exit(127);
 	}
 	close(p[1]);
@@ -171,8 +172,8 @@ static int run(struct fixture *f, const char *task, const char *args, const char
 static void expect_result(struct fixture *f, const char *result)
 {
 	if (f->r.status != TASK_COMPLETED || !span_is(f->r.result, result))
-		fail_msg("expected %s, got %s %.*s %.*s", result, task_status_text(f->r.status), SPAN_ARG(f->r.result),
-			 SPAN_ARG(f->r.error));
+		fail_msg("expected %s, got %s %.*s %.*s", result, task_status_text(f->r.status),
+			 SPAN_ARG(f->r.result), SPAN_ARG(f->r.error));
 }
 
 static bool contains(struct span s, const char *what)
@@ -183,8 +184,8 @@ static bool contains(struct span s, const char *what)
 static void expect_error(struct fixture *f, const char *part)
 {
 	if (f->r.status != TASK_FAILED || !contains(f->r.error, part))
-		fail_msg("expected an error with \"%s\", got %s \"%.*s\" %.*s", part, task_status_text(f->r.status),
-			 SPAN_ARG(f->r.error), SPAN_ARG(f->r.result));
+		fail_msg("expected an error with \"%s\", got %s \"%.*s\" %.*s", part,
+			 task_status_text(f->r.status), SPAN_ARG(f->r.error), SPAN_ARG(f->r.result));
 }
 
 /* The whole of it. */
@@ -195,7 +196,7 @@ static void expect_sentence(struct fixture *f, const char *text)
 		fail_msg("expected \"%s\", got \"%.*s\"", text, SPAN_ARG(f->r.error));
 }
 
-/* --- what runs ---------------------------------------------------------------------------------------------------------- */
+/* --- what runs ------------------------------------------------------------------------------------------ */
 
 static void a_task_runs_and_its_result_comes_back(void **state)
 {
@@ -217,7 +218,8 @@ static void a_task_runs_and_its_result_comes_back(void **state)
 static void an_unknown_task_is_left_to_others(void **state)
 {
 	struct fixture *f = *state;
-	struct task_call call = {.task = SPAN_LIT("add_number"), .args = SPAN_LIT("[1, 2]"), .expires_ms = 300};
+	struct task_call call = {
+		.task = SPAN_LIT("add_number"), .args = SPAN_LIT("[1, 2]"), .expires_ms = 300};
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(run_call(f, &call, PATIENCE_MS), 0);
 		expect_error(f, "expired before a worker started it");
@@ -236,7 +238,8 @@ static void exec_gets_the_call_and_a_clean_environment(void **state)
 	struct fixture *f = *state;
 	assert_int_equal(run(f, "show_call", "[1.0, \"\\u00e9\"]", "{\"big\": 9007199254740993}"), 0);
 	assert_int_equal(f->r.status, TASK_COMPLETED);
-	assert_true(contains(f->r.result, "\"task_name\":\"show_call\",\"args\":[1.0, \"\\u00e9\"],\"kwargs\":{\"big\": 9007199254740993},"
+	assert_true(contains(f->r.result, "\"task_name\":\"show_call\",\"args\":[1.0, "
+					  "\"\\u00e9\"],\"kwargs\":{\"big\": 9007199254740993},"
 					  "\"attempt\":1}"));
 	assert_int_equal(run(f, "literal", NULL, NULL), 0);
 	expect_result(f, "\"$HOME; ls `id` *\"");
@@ -262,7 +265,8 @@ static void exec_has_limits(void **state)
 	expect_error(f, "timed out after 200 ms");
 }
 
-/* They hold a lock on the file while they live, which says more than a number does where /proc is another namespace's. */
+/* They hold a lock on the file while they live, which says more than a number does where /proc is another
+ * namespace's. */
 static void the_time_limit_kills_grandchildren(void **state)
 {
 	struct fixture *f = *state;
@@ -272,7 +276,8 @@ static void the_time_limit_kills_grandchildren(void **state)
 		expect_error(f, "timed out after 300 ms");
 		int fd = open(f->runs, O_RDWR | O_CLOEXEC);
 		assert_true(fd >= 0); /* flock has made it */
-		/* SIGKILL was sent before the result was written; the kernel may take a moment to act on it. */
+		/* SIGKILL was sent before the result was written; the kernel may take a moment to act on
+		 * it. */
 		int64_t until = clock_mono_ms() + PATIENCE_MS;
 		int r;
 		while ((r = flock(fd, LOCK_EX | LOCK_NB)) < 0 && clock_mono_ms() < until)
@@ -283,7 +288,7 @@ static void the_time_limit_kills_grandchildren(void **state)
 	}
 }
 
-/* --- http ------------------------------------------------------------------------------------------------------------------ */
+/* --- http ----------------------------------------------------------------------------------------------- */
 
 struct origin {
 	int fd;
@@ -307,7 +312,8 @@ static void *serve(void *arg)
 			o->request[n] = '\0';
 			body = strstr(o->request, "\r\n\r\n");
 			const char *length = strcasestr(o->request, "content-length:");
-			if (body && length && n >= (size_t)(body + 4 - o->request) + strtoul(length + 15, NULL, 10))
+			if (body && length &&
+			    n >= (size_t)(body + 4 - o->request) + strtoul(length + 15, NULL, 10))
 				break;
 		}
 		if (o->answer && write(c, o->answer, strlen(o->answer)) < 0)
@@ -345,19 +351,25 @@ static void http_posts_once(void **state)
 	struct fixture *f = *state;
 	static struct {
 		const char *task, *answer, *result, *error, *sent;
-	} cases[] = {
-		{"call_url", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"a\": 1.0}", NULL, "not valid JSON", NULL},
-		{"call_url", "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{\"a\": 1.0}", NULL, "outcome unknown", NULL},
-		{"call_url", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"a\": 1.0}", "{\"a\": 1.0}", NULL,
-		 "{\"args\":[1.0],\"kwargs\":{}}"},
-		{"call_url", "HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\noops", NULL, "call_url: HTTP 500", NULL},
-		{"call_url", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\noops", NULL, "not valid JSON", NULL},
-		{"call_url", NULL, NULL, "outcome unknown", NULL},
-		{"chat", "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"choices\":[{\"message\":{\"content\":\"a summary\"}}]}  ",
-		 "\"a summary\"", NULL,
-		 "{\"model\":\"small\",\"messages\":[{\"role\":\"user\",\"content\":1.0},{\"role\":\"system\",\"content\":\"none\"}]}"},
-		{"chat", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", NULL, "chat: its answer has no result", NULL},
-	};
+	} cases[] = {{"call_url", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"a\": 1.0}", NULL,
+		      "not valid JSON", NULL},
+		     {"call_url", "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{\"a\": 1.0}", NULL,
+		      "outcome unknown", NULL},
+		     {"call_url", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"a\": 1.0}", "{\"a\": 1.0}",
+		      NULL, "{\"args\":[1.0],\"kwargs\":{}}"},
+		     {"call_url", "HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\noops", NULL,
+		      "call_url: HTTP 500", NULL},
+		     {"call_url", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\noops", NULL, "not valid JSON",
+		      NULL},
+		     {"call_url", NULL, NULL, "outcome unknown", NULL},
+		     {"chat",
+		      "HTTP/1.1 200 OK\r\nContent-Length: "
+		      "50\r\n\r\n{\"choices\":[{\"message\":{\"content\":\"a summary\"}}]}  ",
+		      "\"a summary\"", NULL,
+		      "{\"model\":\"small\",\"messages\":[{\"role\":\"user\",\"content\":1.0},{\"role\":"
+		      "\"system\",\"content\":\"none\"}]}"},
+		     {"chat", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", NULL,
+		      "chat: its answer has no result", NULL}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct origin o = {.answer = cases[i].answer};
 		origin_start(&o);
@@ -379,12 +391,15 @@ static void http_posts_once(void **state)
 	expect_error(f, "not reached");
 }
 
-/* --- workflows --------------------------------------------------------------------------------------------------------------- */
+/* --- workflows ------------------------------------------------------------------------------------------ */
 
 static void workflows_hand_results_on(void **state)
 {
 	struct fixture *f = *state;
-	struct task_call call = {.task = SPAN_LIT("arithmetic"), .workflow = true, .args = SPAN_LIT("[1]"), .kwargs = SPAN_LIT("{\"b\":2}")};
+	struct task_call call = {.task = SPAN_LIT("arithmetic"),
+				 .workflow = true,
+				 .args = SPAN_LIT("[1]"),
+				 .kwargs = SPAN_LIT("{\"b\":2}")};
 	assert_int_equal(run_call(f, &call, PATIENCE_MS), 0);
 	expect_result(f, "{\"first\":3,\"second\":13,\"again\":3}");
 	call = (struct task_call){.task = SPAN_LIT("breaks"), .workflow = true, .args = SPAN_LIT("[\"x\"]")};
@@ -396,10 +411,13 @@ static void workflows_hand_results_on(void **state)
 }
 
 static const char pdf[] =
-	"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
-	"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 100]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>endobj\n"
+	"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count "
+	"1>>endobj\n"
+	"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 100]/Contents 4 0 R/Resources<</Font<</F1 5 0 "
+	"R>>>>>>endobj\n"
 	"4 0 obj<</Length 44>>stream\nBT /F1 24 Tf 20 40 Td (Invoice 4711) Tj ET  \nendstream endobj\n"
-	"5 0 obj<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>endobj\ntrailer<</Root 1 0 R/Size 6>>\n%%EOF\n";
+	"5 0 obj<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>endobj\ntrailer<</Root 1 0 R/Size "
+	"6>>\n%%EOF\n";
 
 static void a_document_goes_through_its_workflow(void **state)
 {
@@ -419,7 +437,7 @@ static void a_document_goes_through_its_workflow(void **state)
 	expect_error(f, "step \"extract-text\": args:/0/content_base64 is not base64");
 }
 
-/* --- lost and found ------------------------------------------------------------------------------------------------------------ */
+/* --- lost and found ------------------------------------------------------------------------------------- */
 
 static size_t lines_of(const char *path)
 {
@@ -540,7 +558,8 @@ static void on_waited(void *arg, int error, const struct task_result *r)
 		buf_append_span(t, r->result);
 		buf_append_span(t, r->error);
 		w->f->r.result = r->result.ptr ? (struct span){t->ptr, r->result.len} : SPAN_NONE;
-		w->f->r.error = r->error.ptr ? (struct span){t->ptr + r->result.len, r->error.len} : SPAN_NONE;
+		w->f->r.error =
+			r->error.ptr ? (struct span){t->ptr + r->result.len, r->error.len} : SPAN_NONE;
 	}
 	loop_stop(w->loop);
 }
@@ -568,7 +587,7 @@ static int wait_for(struct fixture *f, struct span id, unsigned timeout_ms)
 	return w.done ? w.code : -ETIMEDOUT;
 }
 
-/* --- ends without a worker -------------------------------------------------------------------------------------------------------- */
+/* --- ends without a worker ------------------------------------------------------------------------------ */
 
 static void every_accepted_task_ends(void **state)
 {
@@ -576,7 +595,8 @@ static void every_accepted_task_ends(void **state)
 	struct task_call call = {.task = SPAN_LIT("echo"), .args = SPAN_LIT("[\"x\"]"), .expires_ms = 100};
 	assert_int_equal(run_call(f, &call, PATIENCE_MS), 0);
 	expect_error(f, "expired before a worker started it");
-	assert_int_equal(wait_for(f, SPAN_LIT("00000000000000000000000000000000"), PATIENCE_MS), TASK_E_NOT_FOUND);
+	assert_int_equal(wait_for(f, SPAN_LIT("00000000000000000000000000000000"), PATIENCE_MS),
+			 TASK_E_NOT_FOUND);
 }
 
 static void an_acknowledged_task_survives_its_router(void **state)
@@ -656,7 +676,7 @@ static void cancelling_ends_pending_and_running_tasks(void **state)
 	assert_int_equal(cancel(f, SPAN_LIT("nothing")), TASK_E_NOT_FOUND);
 }
 
-/* --- stopping the worker -------------------------------------------------------------------------------------------------------------- */
+/* --- stopping the worker -------------------------------------------------------------------------------- */
 
 static void sigterm_lets_running_tasks_end(void **state)
 {
@@ -688,7 +708,7 @@ static void the_drain_has_an_end(void **state)
 	assert_true(span_is(f->r.error, STORE_WORKER_LOST));
 }
 
-/* --- many ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- many ----------------------------------------------------------------------------------------------- */
 
 #define EACH 500
 
@@ -747,7 +767,7 @@ static void a_thousand_at_once_from_two_threads(void **state)
 	print_message("1000 tasks: %lld ms\n", (long long)(clock_mono_ms() - begin));
 }
 
-/* --- full ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- full ----------------------------------------------------------------------------------------------- */
 
 static void a_full_disk_refuses(void **state)
 {
@@ -816,7 +836,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_lost_idempotent_task_is_run_again_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_workflow_survives_its_worker, setup, teardown),
 		cmocka_unit_test_setup_teardown(every_accepted_task_ends, setup_without_worker, teardown),
-		cmocka_unit_test_setup_teardown(an_acknowledged_task_survives_its_router, setup_without_worker, teardown),
+		cmocka_unit_test_setup_teardown(an_acknowledged_task_survives_its_router,
+						setup_without_worker, teardown),
 		cmocka_unit_test_setup_teardown(cancelling_ends_pending_and_running_tasks, setup, teardown),
 		cmocka_unit_test_setup_teardown(sigterm_lets_running_tasks_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_drain_has_an_end, setup, teardown),

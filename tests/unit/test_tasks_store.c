@@ -180,7 +180,8 @@ static unsigned sweep_lost(struct fixture *f)
 	return sweep(f, 0);
 }
 
-/* The store could not be written while the lease ran out: what the worker has to say comes before it is called lost. */
+/* The store could not be written while the lease ran out: what the worker has to say comes before it is
+ * called lost. */
 static void a_lease_that_ran_out_has_grace(void **state)
 {
 	struct fixture *f = *state;
@@ -240,7 +241,8 @@ static void a_late_completion_is_refused(void **state)
 	assert_int_equal(store_begin(f->s, &f->e), 0);
 	assert_int_equal(store_extend(f->s, first.seq, first.token, 1000, &f->e), STORE_E_STALE);
 	assert_int_equal(store_commit(f->s, &f->e), 0);
-	assert_int_equal(finish(f, &f->leases[0], (struct store_outcome){.result = SPAN_LIT("\"second\"")}), 0);
+	assert_int_equal(finish(f, &f->leases[0], (struct store_outcome){.result = SPAN_LIT("\"second\"")}),
+			 0);
 	assert_int_equal(finish(f, &f->leases[0], late), STORE_E_STALE);
 	assert_int_equal(state_of(f, "a"), TASK_COMPLETED);
 	assert_true(span_is(f->r.result, "\"second\""));
@@ -294,7 +296,11 @@ static void a_reboot_voids_leases(void **state)
 	assert_int_equal(lease(f, "q", 1, 3600000), 1);
 	store_close(f->s);
 	assert_int_equal(db_open(&d, &db, &f->e), 0);
-	assert_int_equal(db_exec(db, "UPDATE boot SET id = 'before'; UPDATE task SET expires_at = 1 WHERE id = 'waits'", &f->e), 0);
+	assert_int_equal(
+		db_exec(db,
+			"UPDATE boot SET id = 'before'; UPDATE task SET expires_at = 1 WHERE id = 'waits'",
+			&f->e),
+		0);
 	db_close(db);
 	assert_int_equal(store_open(&o, &f->s, &f->e), 0);
 	assert_int_equal(sweep(f, 0), 1);
@@ -386,7 +392,9 @@ static void begin_workflow(struct fixture *f, const struct store_step *steps, si
 	assert_int_equal(store_commit(f->s, &f->e), 0);
 }
 
+/* clang-format off */
 #define TEXT(s) {(s), sizeof(s) - 1} /* SPAN_LIT is no constant */
+/* clang-format on */
 static const struct store_step two_steps[] = {
 	{.name = TEXT("x"), .task = TEXT("echo"), .queue = TEXT("q"), .kwargs = TEXT("{\"own\":2}")},
 	{.name = TEXT("y \"2\""), .task = TEXT("echo"), .queue = TEXT("other")},
@@ -404,8 +412,14 @@ static int look_at(void *arg, const struct store_lease *l)
 static void lease_and_look(struct fixture *f, const char *queue)
 {
 	struct span queues[] = {span_of(queue)};
-	struct store_lease_request r = {.queues = queues, .n_queues = 1, .worker = SPAN_LIT("w"), .lease_ms = 1000, .limit = 1,
-					.max_attempts = attempts, .taken = look_at, .arg = f};
+	struct store_lease_request r = {.queues = queues,
+					.n_queues = 1,
+					.worker = SPAN_LIT("w"),
+					.lease_ms = 1000,
+					.limit = 1,
+					.max_attempts = attempts,
+					.taken = look_at,
+					.arg = f};
 	f->n = 0;
 	assert_int_equal(store_begin(f->s, &f->e), 0);
 	assert_int_equal(store_lease(f->s, &r, &f->e), 1);
@@ -446,7 +460,7 @@ static void cancelling_a_workflow_cancels_its_step(void **state)
 	assert_int_equal(lease(f, "q", 1, 1000), 0);
 }
 
-/* --- what workers know ------------------------------------------------------------------------------------------ */
+/* --- what workers know ---------------------------------------------------------------------------------- */
 
 static void beat_of(struct fixture *f, const char *id, const char *queues)
 {
@@ -476,19 +490,25 @@ static void gone(struct fixture *f, const char *id)
 	assert_int_equal(store_commit(f->s, &f->e), 0);
 }
 
-static void expect_known(struct fixture *f, const char *queue, const char *name, bool workflow, enum task_answer expected,
-			 const char *sentence)
+static void expect_known(struct fixture *f, const char *queue, const char *name, bool workflow,
+			 enum task_answer expected, const char *sentence)
 {
 	enum task_answer answer;
 	char why[256];
-	assert_int_equal(store_knows(f->s, span_of(queue), span_of(name), workflow, 60000, &answer, why, &f->e), 0);
+	assert_int_equal(
+		store_knows(f->s, span_of(queue), span_of(name), workflow, 60000, &answer, why, &f->e), 0);
 	assert_int_equal(answer, expected);
 	if (sentence)
 		assert_string_equal(why, sentence);
 }
 
+/* clang-format off */
 #define STEP(flow, name, where) {.workflow = TEXT(flow), .task = TEXT(name), .queue = TEXT(where)}
-static const struct store_known knows_a[] = {{.task = TEXT("a")}, STEP("ab", "a", "q"), STEP("ab", "b", "other"), STEP("aa", "a", "q"),
+/* clang-format on */
+static const struct store_known knows_a[] = {{.task = TEXT("a")},
+					     STEP("ab", "a", "q"),
+					     STEP("ab", "b", "other"),
+					     STEP("aa", "a", "q"),
 					     STEP("aa", "a", "q")};
 static const struct store_known knows_b[] = {{.task = TEXT("b")}};
 
@@ -520,11 +540,13 @@ static void a_workflow_is_known_with_its_steps(void **state)
 	publish_of(f, "1", knows_a, 5);
 	expect_known(f, "q", "aa", true, TASK_ANSWER_YES, NULL);
 	expect_known(f, "q", "ab", true, TASK_ANSWER_NO, "no worker serves the queue \"other\"");
-	expect_known(f, "q", "a", true, TASK_ANSWER_NO, "no worker of the queue \"q\" knows the workflow \"a\"");
+	expect_known(f, "q", "a", true, TASK_ANSWER_NO,
+		     "no worker of the queue \"q\" knows the workflow \"a\"");
 	beat_of(f, "2", "other");
 	expect_known(f, "q", "ab", true, TASK_ANSWER_UNKNOWN, NULL);
 	publish_of(f, "2", NULL, 0);
-	expect_known(f, "q", "ab", true, TASK_ANSWER_NO, "no worker of the queue \"other\" knows the task \"b\"");
+	expect_known(f, "q", "ab", true, TASK_ANSWER_NO,
+		     "no worker of the queue \"other\" knows the task \"b\"");
 	publish_of(f, "2", knows_b, 1);
 	expect_known(f, "q", "ab", true, TASK_ANSWER_YES, NULL);
 }
@@ -590,7 +612,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_reboot_voids_leases, setup, teardown),
 		cmocka_unit_test_setup_teardown(waiting_has_an_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(results_have_a_limit, setup, teardown),
-		cmocka_unit_test_setup_teardown(ends_are_told_in_order_and_forgotten_in_time, setup, teardown),
+		cmocka_unit_test_setup_teardown(ends_are_told_in_order_and_forgotten_in_time, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(what_no_live_worker_knows_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_workflow_is_known_with_its_steps, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_a_worker_knew_goes_with_it, setup, teardown),

@@ -36,7 +36,8 @@ static bool get_path(void *arg, struct span name, struct buf *decoded)
 static struct template_source source(void)
 {
 	return (struct template_source){
-		.body = SPAN_LIT(" {\"a\":{\"b\": 9007199254740993},\"f\":1.0,\"n\":null,\"l\":[1, 2],\"s\":\"\\u00e9\"} "),
+		.body = SPAN_LIT(" {\"a\":{\"b\": 9007199254740993},\"f\":1.0,\"n\":null,\"l\":[1, "
+				 "2],\"s\":\"\\u00e9\"} "),
 		.header = get_header,
 		.query = get_query,
 		.path = get_path,
@@ -44,7 +45,8 @@ static struct template_source source(void)
 		.organisation = SPAN_NONE,
 		.uuid = SPAN_LIT("0-1-2"),
 		.request_id = SPAN_LIT("id"),
-		.result = SPAN_LIT("{\"success\":false,\"data\":{\"x\":1},\"text\":\"line\\n\\u00e9\",\"code\":404,\"error\":null}"),
+		.result = SPAN_LIT("{\"success\":false,\"data\":{\"x\":1},\"text\":\"line\\n\\u00e9\","
+				   "\"code\":404,\"error\":null}"),
 		.task_id = SPAN_LIT("t1"),
 		.task_status = SPAN_LIT("completed"),
 		.error_status = 502,
@@ -74,16 +76,20 @@ static void renders(void **state)
 		{"[]", "[]"},
 		{"", "null"},
 		{"plain", "\"plain\""},
-		{"{a: 1, b: [true, ~, \"x\"], 'c\"': 1.50}", "{\"a\":1,\"b\":[true,null,\"x\"],\"c\\\"\":1.50}"},
-		{"{$ref: 'body:'}", "{\"a\":{\"b\": 9007199254740993},\"f\":1.0,\"n\":null,\"l\":[1, 2],\"s\":\"\\u00e9\"}"},
+		{"{a: 1, b: [true, ~, \"x\"], 'c\"': 1.50}",
+		 "{\"a\":1,\"b\":[true,null,\"x\"],\"c\\\"\":1.50}"},
+		{"{$ref: 'body:'}",
+		 "{\"a\":{\"b\": 9007199254740993},\"f\":1.0,\"n\":null,\"l\":[1, 2],\"s\":\"\\u00e9\"}"},
 		{"{$ref: 'body:/a/b'}", "9007199254740993"},
 		{"{$ref: 'body:/none'}", "null"},
 		{"{$ref: 'body:/none', default: 7}", "7"},
-		{"{$ref: 'body:/none', default: {$ref: 'query:none', default: {$ref: 'query:q'}}}", "\"a b\""},
+		{"{$ref: 'body:/none', default: {$ref: 'query:none', default: {$ref: 'query:q'}}}",
+		 "\"a b\""},
 		{"{$ref: 'body:/none', default: {x: {$ref: 'body:/f'}}}", "{\"x\":1.0}"},
 		{"{$ref: 'body:/n', default: 7}", "null"},
 		{"[{$ref: 'body:/f'}, {$ref: 'body:/none'}, {$ref: 'body:/l'}]", "[1.0,null,[1, 2]]"},
-		{"{a: {$ref: 'body:/none'}, b: {$ref: 'body:/s'}, c: {$ref: 'body:/none'}}", "{\"b\":\"\\u00e9\"}"},
+		{"{a: {$ref: 'body:/none'}, b: {$ref: 'body:/s'}, c: {$ref: 'body:/none'}}",
+		 "{\"b\":\"\\u00e9\"}"},
 		{"{a: 1, b: {$ref: 'body:/none'}, c: 2}", "{\"a\":1,\"c\":2}"},
 		{"{a: {b: {$ref: 'body:/none'}}}", "{\"a\":{}}"},
 		{"{$ref: 'header:X-Request-ID'}", "\"r\\\"1\""},
@@ -93,9 +99,10 @@ static void renders(void **state)
 		{"[{$ref: uuid}, {$ref: uuid}, {$ref: 'request:id'}]", "[\"0-1-2\",\"0-1-2\",\"id\"]"},
 		{"[{$ref: 'result:/data'}, {$ref: 'task:id'}, {$ref: 'task:status'}, {$ref: 'task:error'}]",
 		 "[{\"x\":1},\"t1\",\"completed\",null]"},
-		{"{error: {$ref: 'error:detail'}, name: {$ref: 'error:title'}, code: {$ref: 'error:status'}, payload: ~}",
-		 "{\"error\":\"it said \\\"no\\\"\",\"name\":\"Bad Gateway\",\"code\":502,\"payload\":null}"},
-	};
+		{"{error: {$ref: 'error:detail'}, name: {$ref: 'error:title'}, code: {$ref: 'error:status'}, "
+		 "payload: ~}",
+		 "{\"error\":\"it said \\\"no\\\"\",\"name\":\"Bad "
+		 "Gateway\",\"code\":502,\"payload\":null}"}};
 	struct template_source s = source();
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct template *t = compile(cases[i].yaml, ALL, 0, NULL);
@@ -114,8 +121,10 @@ static void renders_without_any_source(void **state)
 {
 	(void)state;
 	struct template_source empty = {.body = SPAN_NONE};
-	struct template *t = compile("[{$ref: 'body:'}, {$ref: 'body:/a'}, {$ref: 'query:q'}, {$ref: 'path:p'}, {$ref: 'header:h'},"
-				     " {$ref: 'result:'}, {$ref: 'error:status'}, {$ref: uuid}]", ALL, 0, NULL);
+	struct template *t = compile("[{$ref: 'body:'}, {$ref: 'body:/a'}, {$ref: 'query:q'}, {$ref: "
+				     "'path:p'}, {$ref: 'header:h'},"
+				     " {$ref: 'result:'}, {$ref: 'error:status'}, {$ref: uuid}]",
+				     ALL, 0, NULL);
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(1000);
 	assert_int_equal(template_render(t, &empty, &out), 0);
 	assert_string_equal(out.ptr, "[null,null,null,null,null,null,null,null]");
@@ -135,7 +144,9 @@ static void rendering_keeps_the_limit(void **state)
 {
 	(void)state;
 	struct template_source s = source();
-	struct template *t = compile("{a: {$ref: 'body:/none'}, b: [{$ref: 'body:'}, {$ref: 'body:'}, {$ref: 'query:q'}]}", ALL, 0, NULL);
+	struct template *t =
+		compile("{a: {$ref: 'body:/none'}, b: [{$ref: 'body:'}, {$ref: 'body:'}, {$ref: 'query:q'}]}",
+			ALL, 0, NULL);
 	CLEANUP(buf_releasep) struct buf whole = BUF_INIT(10000);
 	assert_int_equal(template_render(t, &s, &whole), 0);
 	for (size_t limit = 0; limit < whole.len; limit++) {
@@ -152,23 +163,25 @@ static void mistakes_are_named(void **state)
 		const char *yaml;
 		unsigned allowed;
 		const char *message; /* how it begins */
-	} cases[] = {
-		{"a: 1\nb: {$ref: 'bodi:/a'}", ALL, "line 2: $ref: unknown reference 'bodi:/a'; allowed here: body:/pointer header:Name"},
-		{"{$ref: 'result:/a'}", TEMPLATE_REQUEST, "line 1: $ref: there is no such value here: 'result:/a'; allowed here: body:"},
-		{"{$ref: 'body:/a'}", TEMPLATE_RESULT | TEMPLATE_ERROR, "line 1: $ref: there is no such value here:"},
-		{"{$ref: 'error:title'}", TEMPLATE_RESULT, "line 1: $ref: there is no such value here:"},
-		{"{$ref: 'body:a'}", ALL, "line 1: $ref: 'a' is not a JSON pointer"},
-		{"{$ref: 'result:/~2'}", ALL, "line 1: $ref: '/~2' is not a JSON pointer"},
-		{"{$ref: 'header:a b'}", ALL, "line 1: $ref: 'a b' is not a field name"},
-		{"{$ref: 'header:'}", ALL, "line 1: $ref: '' is not a field name"},
-		{"{$ref: 'query:'}", ALL, "line 1: $ref: 'query:' needs a name"},
-		{"{$ref: 'uuid:4'}", ALL, "line 1: $ref: unknown reference 'uuid:4'"},
-		{"{$ref: 'identity:group'}", ALL, "line 1: $ref: unknown reference"},
-		{"{$ref: [1]}", ALL, "line 1: $ref: a reference is a string"},
-		{"{$ref: ~}", ALL, "line 1: $ref: a reference is a string"},
-		{"x:\n  $ref: uuid\n  defualt: 1", ALL, "line 3: defualt: only \"default\" may stand beside \"$ref\""},
-		{"x: {$ref: uuid, default: {$ref: no}}", ALL, "line 1: $ref: unknown reference 'no'"},
-	};
+	} cases[] = {{"a: 1\nb: {$ref: 'bodi:/a'}", ALL,
+		      "line 2: $ref: unknown reference 'bodi:/a'; allowed here: body:/pointer header:Name"},
+		     {"{$ref: 'result:/a'}", TEMPLATE_REQUEST,
+		      "line 1: $ref: there is no such value here: 'result:/a'; allowed here: body:"},
+		     {"{$ref: 'body:/a'}", TEMPLATE_RESULT | TEMPLATE_ERROR,
+		      "line 1: $ref: there is no such value here:"},
+		     {"{$ref: 'error:title'}", TEMPLATE_RESULT, "line 1: $ref: there is no such value here:"},
+		     {"{$ref: 'body:a'}", ALL, "line 1: $ref: 'a' is not a JSON pointer"},
+		     {"{$ref: 'result:/~2'}", ALL, "line 1: $ref: '/~2' is not a JSON pointer"},
+		     {"{$ref: 'header:a b'}", ALL, "line 1: $ref: 'a b' is not a field name"},
+		     {"{$ref: 'header:'}", ALL, "line 1: $ref: '' is not a field name"},
+		     {"{$ref: 'query:'}", ALL, "line 1: $ref: 'query:' needs a name"},
+		     {"{$ref: 'uuid:4'}", ALL, "line 1: $ref: unknown reference 'uuid:4'"},
+		     {"{$ref: 'identity:group'}", ALL, "line 1: $ref: unknown reference"},
+		     {"{$ref: [1]}", ALL, "line 1: $ref: a reference is a string"},
+		     {"{$ref: ~}", ALL, "line 1: $ref: a reference is a string"},
+		     {"x:\n  $ref: uuid\n  defualt: 1", ALL,
+		      "line 3: defualt: only \"default\" may stand beside \"$ref\""},
+		     {"x: {$ref: uuid, default: {$ref: no}}", ALL, "line 1: $ref: unknown reference 'no'"}};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct err e = {""};
 		compile(cases[i].yaml, cases[i].allowed, -EBADMSG, &e);
@@ -190,8 +203,9 @@ static void pointers_are_limited(void **state)
 	}
 }
 
-/* --- response templates -------------------------------------------------------------------------------------------- */
-static struct response_template *compile_response(const char *yaml, unsigned allowed, int expected, struct err *e)
+/* --- response templates --------------------------------------------------------------------------------- */
+static struct response_template *compile_response(const char *yaml, unsigned allowed, int expected,
+						  struct err *e)
 {
 	struct yaml_doc *doc = NULL;
 	struct response_template *t = NULL;
@@ -211,9 +225,11 @@ static void the_first_choice_that_holds(void **state)
 		const char *content_type, *body;
 	} cases[] = {
 		{"- when: {ref: 'result:/success', equals: true}\n  body: {$ref: 'result:/data'}\n"
-		 "- {status: 500, body: {error: {$ref: 'result:/text'}}}", 500, "application/json", "{\"error\":\"line\\n\\u00e9\"}"},
-		{"- when: {ref: 'result:/success', equals: false}\n  body: {$ref: 'result:/data'}\n- {status: 501}", 200,
-		 "application/json", "{\"x\":1}"},
+		 "- {status: 500, body: {error: {$ref: 'result:/text'}}}",
+		 500, "application/json", "{\"error\":\"line\\n\\u00e9\"}"},
+		{"- when: {ref: 'result:/success', equals: false}\n  body: {$ref: 'result:/data'}\n- "
+		 "{status: 501}",
+		 200, "application/json", "{\"x\":1}"},
 		{"when: {ref: 'result:/success', equals: true}", 0, NULL, ""},
 		{"when: {ref: 'result:/success', equals: 'false'}", 0, NULL, ""},
 		{"when: {ref: 'result:/none', equals: ~}", 0, NULL, ""},
@@ -225,7 +241,8 @@ static void the_first_choice_that_holds(void **state)
 		{"{when: {ref: 'result:/none', exists: false}, status: 201}", 201, NULL, ""},
 		{"{when: {ref: 'result:/none', exists: true}, status: 201}", 0, NULL, ""},
 		{"{when: {ref: 'result:/error', exists: true}, status: 201}", 201, NULL, ""},
-		{"{raw: {$ref: 'result:/text'}, content_type: text/plain}", 200, "text/plain", "line\n\xc3\xa9"},
+		{"{raw: {$ref: 'result:/text'}, content_type: text/plain}", 200, "text/plain",
+		 "line\n\xc3\xa9"},
 		{"{raw: {$ref: 'result:/data'}}", 200, "application/json", "{\"x\":1}"},
 		{"{raw: {$ref: 'result:/none'}}", 200, "application/json", ""},
 		{"{raw: {$ref: 'result:/none', default: {$ref: 'task:id'}}}", 200, "application/json", "t1"},
@@ -237,8 +254,7 @@ static void the_first_choice_that_holds(void **state)
 		{"{status: {$ref: 'task:id'}}", 500, NULL, ""},
 		{"{status: 204}", 204, NULL, ""},
 		{"{status: {$ref: 'result:/none', default: 204}, body: 1}", 204, NULL, ""},
-		{"{}", 200, NULL, ""},
-	};
+		{"{}", 200, NULL, ""}};
 	struct template_source s = source();
 	s.error_status = 0;
 	for (size_t i = 0; i < COUNT(cases); i++) {
@@ -265,11 +281,9 @@ static void an_error_keeps_its_status(void **state)
 	static const struct {
 		const char *yaml;
 		int status;
-	} cases[] = {
-		{"{body: {error: {$ref: 'error:detail'}}}", 502},
-		{"{status: {$ref: 'error:status'}, body: {error: {$ref: 'error:detail'}}}", 502},
-		{"{status: 500, body: {error: {$ref: 'error:detail'}}}", 500},
-	};
+	} cases[] = {{"{body: {error: {$ref: 'error:detail'}}}", 502},
+		     {"{status: {$ref: 'error:status'}, body: {error: {$ref: 'error:detail'}}}", 502},
+		     {"{status: 500, body: {error: {$ref: 'error:detail'}}}", 500}};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct response_template *t = compile_response(cases[i].yaml, TEMPLATE_ERROR, 0, NULL);
 		CLEANUP(buf_releasep) struct buf body = BUF_INIT(10000);
@@ -286,7 +300,8 @@ static void headers_come_with_the_choice(void **state)
 {
 	(void)state;
 	struct template_source s = source();
-	struct response_template *t = compile_response("{headers: {X-A: 'one', Cache-Control: no-store}, body: {$ref: 'body:/f'}}", ALL, 0, NULL);
+	struct response_template *t = compile_response(
+		"{headers: {X-A: 'one', Cache-Control: no-store}, body: {$ref: 'body:/f'}}", ALL, 0, NULL);
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(10000), small = BUF_INIT(2);
 	struct rendered_response r;
 	assert_int_equal(response_template_render(t, &s, &r, &body), 0);
@@ -333,8 +348,7 @@ static void mistakes_in_responses_are_named(void **state)
 		{"headers: {Transfer-Encoding: chunked}", "line 1: Transfer-Encoding: is made by the router"},
 		{"headers: {Connection: close}", "line 1: Connection: is made by the router"},
 		{"headers: {Content-Type: a/b}", "line 1: Content-Type: is set by \"content_type\""},
-		{"body: {a: {$ref: 'result:x'}}", "line 1: $ref: 'x' is not a JSON pointer"},
-	};
+		{"body: {a: {$ref: 'result:x'}}", "line 1: $ref: 'x' is not a JSON pointer"}};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct err e = {""};
 		compile_response(cases[i].yaml, TEMPLATE_RESULT, -EBADMSG, &e);

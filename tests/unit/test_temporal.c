@@ -1,5 +1,5 @@
-/* Backend `temporal`: recorded answers of a real server (tests/fixtures/temporal), and a server that loses replies. The real one is
- * in tests/integration/test_temporal.py. */
+/* Backend `temporal`: recorded answers of a real server (tests/fixtures/temporal), and a server that loses
+ * replies. The real one is in tests/integration/test_temporal.py. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -39,7 +39,8 @@ static struct recorded recorded(const char *number)
 	struct recorded r = {0, BUF_INIT(1 << 20)};
 	struct buf file = BUF_INIT(1 << 20);
 	struct span value;
-	snprintf(pattern, sizeof(pattern), "%s/tests/fixtures/temporal/%s_*.json", getenv("SOURCE_ROOT"), number);
+	snprintf(pattern, sizeof(pattern), "%s/tests/fixtures/temporal/%s_*.json", getenv("SOURCE_ROOT"),
+		 number);
 	assert_int_equal(glob(pattern, 0, NULL, &found), 0);
 	assert_int_equal(file_read(found.gl_pathv[0], 1 << 19, &file, NULL), 0);
 	globfree(&found);
@@ -73,16 +74,19 @@ static void every_end_of_a_workflow_is_told_in_our_words(void **state)
 		const char *result, *error, *detail;
 		bool cancelled;
 	} cases[] = {
-		{"011", TASK_COMPLETED, "{\"argtype\":\"dict\",\"attempt\":1,\"echo\":{\"mode\":\"ok\",\"n\":1,\"nested\":{\"a\":[1,2.5,null,true]},"
-					"\"s\":\"h\\u00e9\"}}", NULL, NULL, false},
-		{"102", TASK_COMPLETED, "{\"echo\":{\"big\":9007199254740993,\"e\":1000.0,\"f\":1.0}}", NULL, NULL, false},
+		{"011", TASK_COMPLETED,
+		 "{\"argtype\":\"dict\",\"attempt\":1,\"echo\":{\"mode\":\"ok\",\"n\":1,\"nested\":{\"a\":[1,"
+		 "2.5,null,true]},"
+		 "\"s\":\"h\\u00e9\"}}",
+		 NULL, NULL, false},
+		{"102", TASK_COMPLETED, "{\"echo\":{\"big\":9007199254740993,\"e\":1000.0,\"f\":1.0}}", NULL,
+		 NULL, false},
 		{"026", TASK_FAILED, NULL, "bad input", "raise ApplicationError(\"bad input\"", false},
 		{"029", TASK_FAILED, NULL, "always crashes", "ValueError: always crashes\n  File", false},
 		{"036", TASK_FAILED, NULL, "terminated: router rollback", NULL, true},
 		{"042", TASK_FAILED, NULL, "cancelled", NULL, true},
 		{"046", TASK_FAILED, NULL, "timed out", NULL, false},
-		{"051", TASK_FAILED, NULL, "timed out waiting for a worker", NULL, false},
-	};
+		{"051", TASK_FAILED, NULL, "timed out waiting for a worker", NULL, false}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct recorded r = recorded(cases[i].number);
 		struct temporal_close c;
@@ -115,11 +119,16 @@ static void a_poll_without_an_event_gives_the_next_page(void **state)
 	buf_release(&r.body);
 }
 
-#define EVENT(type, attributes) "{\"history\":{\"events\":[{\"eventId\":\"11\",\"eventTime\":\"2026-11-21T00:12:35Z\",\"eventType\":" \
+#define EVENT(type, attributes) \
+	"{\"history\":{\"events\":[{\"eventId\":\"11\",\"eventTime\":\"2026-11-21T00:12:35Z\"," \
+	"\"eventType\":" \
 	"\"EVENT_TYPE_WORKFLOW_EXECUTION_" type "\"," attributes "}]}}"
-#define RESULT(encoding, data) EVENT("COMPLETED", "\"workflowExecutionCompletedEventAttributes\":{\"result\":{\"payloads\":[{\"metadata\":{" \
-	"\"encoding\":\"" encoding "\"},\"data\":\"" data "\"}]}}")
-#define FAILURE(failure) EVENT("FAILED", "\"workflowExecutionFailedEventAttributes\":{\"failure\":" failure "}")
+#define RESULT(encoding, data) \
+	EVENT("COMPLETED", \
+	      "\"workflowExecutionCompletedEventAttributes\":{\"result\":{\"payloads\":[{\"metadata\":{" \
+	      "\"encoding\":\"" encoding "\"},\"data\":\"" data "\"}]}}")
+#define FAILURE(failure) \
+	EVENT("FAILED", "\"workflowExecutionFailedEventAttributes\":{\"failure\":" failure "}")
 
 static void ends_that_were_not_recorded(void **state)
 {
@@ -129,32 +138,44 @@ static void ends_that_were_not_recorded(void **state)
 	} cases[] = {
 		/* Python's None */
 		{RESULT("YmluYXJ5L251bGw=", ""), "null", NULL, NULL, ""},
-		{EVENT("COMPLETED", "\"workflowExecutionCompletedEventAttributes\":{}"), "null", NULL, NULL, ""},
+		{EVENT("COMPLETED", "\"workflowExecutionCompletedEventAttributes\":{}"), "null", NULL, NULL,
+		 ""},
 		{RESULT("anNvbi9wcm90b2J1Zg==", "eyJhIjoxfQ=="), "{\"a\":1}", NULL, NULL, ""},
-		{RESULT("YmluYXJ5L3BsYWlu", "AAEC"), NULL, "the workflow completed, but its result is not JSON (encoding binary/plain)", NULL, ""},
+		{RESULT("YmluYXJ5L3BsYWlu", "AAEC"), NULL,
+		 "the workflow completed, but its result is not JSON (encoding binary/plain)", NULL, ""},
 		/* Python's NaN */
-		{RESULT("anNvbi9wbGFpbg==", "TmFO"), NULL, "the workflow completed, but its result is not JSON (encoding json/plain)", NULL, ""},
-		{RESULT("anNvbi9wbGFpbg==", "not base64"), NULL, "the workflow completed, but its result is not JSON (encoding json/plain)",
-		 NULL, ""},
+		{RESULT("anNvbi9wbGFpbg==", "TmFO"), NULL,
+		 "the workflow completed, but its result is not JSON (encoding json/plain)", NULL, ""},
+		{RESULT("anNvbi9wbGFpbg==", "not base64"), NULL,
+		 "the workflow completed, but its result is not JSON (encoding json/plain)", NULL, ""},
 		/* what Python raised `from` something is the error; that something is a detail */
-		{FAILURE("{\"message\":\"Activity task failed\",\"activityFailureInfo\":{},\"cause\":{\"message\":\"bad\",\"applicationFailureInfo\":{"
-			 "\"type\":\"BadInput\"},\"stackTrace\":\"there\",\"cause\":{\"message\":\"'key'\",\"applicationFailureInfo\":{\"type\":"
+		{FAILURE("{\"message\":\"Activity task "
+			 "failed\",\"activityFailureInfo\":{},\"cause\":{\"message\":\"bad\","
+			 "\"applicationFailureInfo\":{"
+			 "\"type\":\"BadInput\"},\"stackTrace\":\"there\",\"cause\":{\"message\":\"'key'\","
+			 "\"applicationFailureInfo\":{\"type\":"
 			 "\"KeyError\"},\"stackTrace\":\"here\"}}}"),
 		 NULL, "bad", "BadInput: bad\nthere\ncaused by KeyError: 'key'\nhere", ""},
 		/* a workflow that says in its own words that its activity failed */
-		{FAILURE("{\"message\":\"no luck\",\"applicationFailureInfo\":{},\"cause\":{\"message\":\"Activity task failed\","
+		{FAILURE("{\"message\":\"no "
+			 "luck\",\"applicationFailureInfo\":{},\"cause\":{\"message\":\"Activity task "
+			 "failed\","
 			 "\"activityFailureInfo\":{},\"cause\":{\"message\":\"the disk is purple\"}}}"),
 		 NULL, "the disk is purple", "the disk is purple\n", ""},
-		{FAILURE("{\"message\":\"Activity task timed out\",\"activityFailureInfo\":{},\"cause\":{\"message\":\"activity StartToClose timeout\","
+		{FAILURE("{\"message\":\"Activity task timed "
+			 "out\",\"activityFailureInfo\":{},\"cause\":{\"message\":\"activity StartToClose "
+			 "timeout\","
 			 "\"timeoutFailureInfo\":{\"timeoutType\":\"TIMEOUT_TYPE_START_TO_CLOSE\"}}}"),
 		 NULL, "activity StartToClose timeout", "activity StartToClose timeout\n", ""},
-		{FAILURE("{\"applicationFailureInfo\":{\"type\":\"Silent\"}}"), NULL, "Silent", "Silent\n", ""},
+		{FAILURE("{\"applicationFailureInfo\":{\"type\":\"Silent\"}}"), NULL, "Silent", "Silent\n",
+		 ""},
 		{FAILURE("{}"), NULL, "the workflow failed without a message", "\n", ""},
-		{EVENT("CONTINUED_AS_NEW", "\"workflowExecutionContinuedAsNewEventAttributes\":{\"newExecutionRunId\":\"r2\"}"), NULL, NULL, NULL,
-		 "r2"},
-		{EVENT("FAILED", "\"workflowExecutionFailedEventAttributes\":{\"failure\":{},\"newExecutionRunId\":\"r3\"}"), NULL, NULL, NULL,
-		 "r3"},
-	};
+		{EVENT("CONTINUED_AS_NEW",
+		       "\"workflowExecutionContinuedAsNewEventAttributes\":{\"newExecutionRunId\":\"r2\"}"),
+		 NULL, NULL, NULL, "r2"},
+		{EVENT("FAILED", "\"workflowExecutionFailedEventAttributes\":{\"failure\":{},"
+				 "\"newExecutionRunId\":\"r3\"}"),
+		 NULL, NULL, NULL, "r3"}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct temporal_close c;
 		struct err e;
@@ -174,8 +195,15 @@ static void ends_that_were_not_recorded(void **state)
 static void what_is_no_answer_is_an_error(void **state)
 {
 	(void)state;
-	static const char *const bodies[] = {"", "{}", "[]", "null", "<html>", "{\"history\":[]}", "{\"history\":{\"events\":[{}]}}",
-					     EVENT("STARTED", "\"a\":1"), EVENT("CONTINUED_AS_NEW", "\"a\":1"),
+	static const char *const bodies[] = {"",
+					     "{}",
+					     "[]",
+					     "null",
+					     "<html>",
+					     "{\"history\":[]}",
+					     "{\"history\":{\"events\":[{}]}}",
+					     EVENT("STARTED", "\"a\":1"),
+					     EVENT("CONTINUED_AS_NEW", "\"a\":1"),
 					     "{\"history\":{\"events\":[{\"eventType\":17}]}}"};
 	for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
 		struct temporal_close c;
@@ -207,8 +235,10 @@ static void descriptions(void **state)
 	assert_int_equal(d.r.status, TASK_PENDING);
 	assert_int_equal(d.r.started_us, 0);
 	assert_int_equal(d.r.completed_us, 0);
-	const char *running = "{\"workflowExecutionInfo\":{\"type\":{\"name\":\"add_numbers_workflow\"},\"historyLength\":\"7\",\"executionTime\":"
-			      "\"2026-11-21T00:12:35Z\",\"status\":\"WORKFLOW_EXECUTION_STATUS_RUNNING\"},\"pendingActivities\":[{\"attempt\":3}]}";
+	const char *running = "{\"workflowExecutionInfo\":{\"type\":{\"name\":\"add_numbers_workflow\"},"
+			      "\"historyLength\":\"7\",\"executionTime\":"
+			      "\"2026-11-21T00:12:35Z\",\"status\":\"WORKFLOW_EXECUTION_STATUS_RUNNING\"},"
+			      "\"pendingActivities\":[{\"attempt\":3}]}";
 	assert_int_equal(temporal_described_parse(span_of(running), &d, NULL), 0);
 	assert_int_equal(d.r.status, TASK_RUNNING);
 	assert_int_equal(d.r.attempts, 3);
@@ -245,32 +275,35 @@ static void answers_to_a_start(void **state)
 		const char *number, *request_id;
 		enum temporal_start_answer answer;
 		const char *why;
-	} cases[] = {
-		{"062", "R1", TEMPORAL_STARTED, ""},
-		{"123", "idem-1", TEMPORAL_STARTED, ""},
-		{"057", "R1", TEMPORAL_STARTED, ""}, /* taken, by this very request */
-		{"057", "R2", TEMPORAL_NEVER, "already running"},
-		{"063", "R5", TEMPORAL_NEVER, "already finished"},
-		{"068", "x", TEMPORAL_NOT_NOW, "Namespace nope is not found."},
-		{"083", "x", TEMPORAL_TOO_LARGE, "Blob data size"},
-		{"185", "x", TEMPORAL_NOT_NOW, "rate limit"},
-	};
+	} cases[] = {{"062", "R1", TEMPORAL_STARTED, ""},
+		     {"123", "idem-1", TEMPORAL_STARTED, ""},
+		     {"057", "R1", TEMPORAL_STARTED, ""}, /* taken, by this very request */
+		     {"057", "R2", TEMPORAL_NEVER, "already running"},
+		     {"063", "R5", TEMPORAL_NEVER, "already finished"},
+		     {"068", "x", TEMPORAL_NOT_NOW, "Namespace nope is not found."},
+		     {"083", "x", TEMPORAL_TOO_LARGE, "Blob data size"},
+		     {"185", "x", TEMPORAL_NOT_NOW, "rate limit"}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct recorded r = recorded(cases[i].number);
 		struct err why = {""};
-		assert_int_equal(temporal_start_answer(r.status, buf_span(&r.body), span_of(cases[i].request_id), &why), cases[i].answer);
+		assert_int_equal(temporal_start_answer(r.status, buf_span(&r.body),
+						       span_of(cases[i].request_id), &why),
+				 cases[i].answer);
 		assert_non_null(strstr(why.text, cases[i].why));
 		buf_release(&r.body);
 	}
 	static const struct {
 		int status;
 		enum temporal_start_answer answer;
-	} bare[] = {{200, TEMPORAL_UNCLEAR}, {400, TEMPORAL_NEVER}, {401, TEMPORAL_NOT_NOW}, {403, TEMPORAL_NOT_NOW}, {409, TEMPORAL_UNCLEAR},
-		    {413, TEMPORAL_TOO_LARGE}, {500, TEMPORAL_UNCLEAR}, {501, TEMPORAL_NOT_NOW}, {503, TEMPORAL_UNCLEAR},
+	} bare[] = {{200, TEMPORAL_UNCLEAR}, {400, TEMPORAL_NEVER},   {401, TEMPORAL_NOT_NOW},
+		    {403, TEMPORAL_NOT_NOW}, {409, TEMPORAL_UNCLEAR}, {413, TEMPORAL_TOO_LARGE},
+		    {500, TEMPORAL_UNCLEAR}, {501, TEMPORAL_NOT_NOW}, {503, TEMPORAL_UNCLEAR},
 		    {302, TEMPORAL_NOT_NOW}};
 	for (size_t i = 0; i < sizeof(bare) / sizeof(bare[0]); i++) {
 		struct err why;
-		assert_int_equal(temporal_start_answer(bare[i].status, SPAN_LIT("<html>"), SPAN_LIT("x"), &why), bare[i].answer);
+		assert_int_equal(
+			temporal_start_answer(bare[i].status, SPAN_LIT("<html>"), SPAN_LIT("x"), &why),
+			bare[i].answer);
 	}
 	struct recorded missing = recorded("070"), namespace = recorded("068");
 	assert_true(temporal_no_such_workflow(missing.status, buf_span(&missing.body)));
@@ -297,14 +330,20 @@ static void a_start_carries_the_values_as_they_are(void **state)
 {
 	(void)state;
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(65536), id = BUF_INIT(65536);
-	struct task_call call = {.task = SPAN_LIT("t\"1"), .args = SPAN_LIT("[9007199254740993, 1.0]"), .task_id = SPAN_LIT("t-1"),
-				 .request_id = SPAN_LIT("q"), .priority = 9};
+	struct task_call call = {.task = SPAN_LIT("t\"1"),
+				 .args = SPAN_LIT("[9007199254740993, 1.0]"),
+				 .task_id = SPAN_LIT("t-1"),
+				 .request_id = SPAN_LIT("q"),
+				 .priority = 9};
 	assert_int_equal(temporal_request_id(&call, &id), 0);
 	expect_span(buf_span(&id), "t\"1_workflow/q");
 	assert_int_equal(temporal_start_body(&call, SPAN_LIT("queue"), buf_span(&id), 1500, &body), 0);
-	const char *head = "{\"workflowType\":{\"name\":\"t\\\"1_workflow\"},\"taskQueue\":{\"name\":\"queue\"},\"requestId\":\"t\\\"1_workflow/q\","
-			   "\"identity\":\"migration-router\",\"workflowIdReusePolicy\":\"WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE\","
-			   "\"workflowExecutionTimeout\":\"1.500s\",\"priority\":{\"priorityKey\":1},\"input\":{\"payloads\":[{\"metadata\":{\"encoding\":"
+	const char *head = "{\"workflowType\":{\"name\":\"t\\\"1_workflow\"},\"taskQueue\":{\"name\":"
+			   "\"queue\"},\"requestId\":\"t\\\"1_workflow/q\","
+			   "\"identity\":\"migration-router\",\"workflowIdReusePolicy\":\"WORKFLOW_ID_REUSE_"
+			   "POLICY_REJECT_DUPLICATE\","
+			   "\"workflowExecutionTimeout\":\"1.500s\",\"priority\":{\"priorityKey\":1},"
+			   "\"input\":{\"payloads\":[{\"metadata\":{\"encoding\":"
 			   "\"anNvbi9wbGFpbg==\"},\"data\":\"";
 	assert_int_equal(strncmp(body.ptr, head, strlen(head)), 0);
 	assert_int_equal(json_validate(buf_span(&body), NULL), 0);
@@ -354,7 +393,8 @@ static void settings(void **state)
 {
 	(void)state;
 	static const struct {
-		const char *key, *value, *wrong; /* wrong: a part of the sentence, or NULL and then the base address */
+		/* wrong: a part of the sentence, or NULL and then the base address */
+		const char *key, *value, *wrong;
 	} cases[] = {
 		{"http_url", "http://t:1/", "http://t:1/api/v1/namespaces/default"},
 		{"host", "temporal.example", "http://temporal.example:7243/api/v1/namespaces/default"},
@@ -410,7 +450,8 @@ static void settings(void **state)
 struct server {
 	int fd, port;
 	pthread_t thread;
-	const char *const *answers; /* one per request; "" closes without one; after the last every request is closed */
+	/* one per request; "" closes without one; after the last every request is closed */
+	const char *const *answers;
 	struct buf requests[SERVED_MAX];
 	size_t count;
 };
@@ -419,7 +460,8 @@ static bool whole(const struct buf *request)
 {
 	const char *end = request->len ? strstr(request->ptr, "\r\n\r\n") : NULL;
 	const char *length = end ? strcasestr(request->ptr, "content-length:") : NULL;
-	return end && request->len >= (size_t)(end + 4 - request->ptr) + (length ? strtoul(length + 15, NULL, 10) : 0);
+	return end && request->len >= (size_t)(end + 4 - request->ptr) +
+					      (length ? strtoul(length + 15, NULL, 10) : 0);
 }
 
 static void *serve(void *arg)
@@ -468,17 +510,24 @@ static void server_release(struct server *s)
 		buf_release(&s->requests[i]);
 }
 
-#define ANSWER(status, body) "HTTP/1.1 " status " X\r\nDate: Sat, 21 Nov 2026 00:12:35 GMT\r\nConnection: close\r\n\r\n" body
+#define ANSWER(status, body) \
+	"HTTP/1.1 " status " X\r\nDate: Sat, 21 Nov 2026 00:12:35 GMT\r\nConnection: close\r\n\r\n" body
 #define LOST ""
 #define STARTED ANSWER("200", "{\"runId\":\"r1\",\"started\":true}")
-#define TAKEN(by) ANSWER("409", "{\"code\":6,\"message\":\"already\",\"details\":[{\"startRequestId\":\"" by "\"}]}")
+#define TAKEN(by) \
+	ANSWER("409", "{\"code\":6,\"message\":\"already\",\"details\":[{\"startRequestId\":\"" by "\"}]}")
 #define UNAVAILABLE ANSWER("503", "{\"code\":14,\"message\":\"not now\"}")
 #define LIMITED ANSWER("429", "{\"code\":8,\"message\":\"namespace rate limit exceeded\"}")
-#define GONE ANSWER("404", "{\"code\":5,\"message\":\"workflow not found\",\"details\":[{\"@type\":\"x/NotFoundFailure\"}]}")
+#define GONE \
+	ANSWER("404", "{\"code\":5,\"message\":\"workflow not " \
+		      "found\",\"details\":[{\"@type\":\"x/NotFoundFailure\"}]}")
 #define OPEN(token) ANSWER("200", "{\"history\":{},\"nextPageToken\":\"" token "\"}")
-#define DESCRIBED(status, length) ANSWER("200", "{\"workflowExecutionInfo\":{\"execution\":{\"runId\":\"r9\"},\"type\":{\"name\":\"t_workflow\"}," \
-	"\"startTime\":\"2026-11-21T00:12:30Z\",\"executionTime\":\"2026-11-21T00:12:30Z\",\"historyLength\":\"" length "\",\"status\":" \
-	"\"WORKFLOW_EXECUTION_STATUS_" status "\"}}")
+#define DESCRIBED(status, length) \
+	ANSWER("200", "{\"workflowExecutionInfo\":{\"execution\":{\"runId\":\"r9\"},\"type\":{\"name\":\"t_" \
+		      "workflow\"}," \
+		      "\"startTime\":\"2026-11-21T00:12:30Z\",\"executionTime\":\"2026-11-21T00:12:30Z\"," \
+		      "\"historyLength\":\"" length "\",\"status\":" \
+		      "\"WORKFLOW_EXECUTION_STATUS_" status "\"}}")
 
 /* A client, and what its one operation came to. */
 struct talk {
@@ -576,7 +625,10 @@ static void on_health(void *arg, const struct task_health *h)
 	told(t);
 }
 
-#define CALL {.task = SPAN_LIT("t"), .args = SPAN_LIT("[1]"), .task_id = SPAN_LIT("t-1"), .request_id = SPAN_LIT("q")}
+/* clang-format off */
+#define CALL {.task = SPAN_LIT("t"), .args = SPAN_LIT("[1]"), .task_id = SPAN_LIT("t-1"), \
+	      .request_id = SPAN_LIT("q")}
+/* clang-format on */
 
 static void a_submission_is_sent_again_only_where_that_is_safe_and_told_as_it_is(void **state)
 {
@@ -586,23 +638,30 @@ static void a_submission_is_sent_again_only_where_that_is_safe_and_told_as_it_is
 		enum task_submit_status status;
 		size_t requests;
 		const char *why;
-	} cases[] = {
-		{{STARTED}, TASK_SUBMITTED, 1, ""},
-		{{LOST, STARTED}, TASK_SUBMITTED, 2, ""},
-		{{LOST, LOST, STARTED}, TASK_SUBMITTED, 3, ""},
-		{{LOST, LOST, LOST, STARTED}, TASK_UNKNOWN, 3, "Temporal: "},
-		{{UNAVAILABLE, STARTED}, TASK_SUBMITTED, 2, ""},
-		{{UNAVAILABLE, UNAVAILABLE, UNAVAILABLE}, TASK_UNKNOWN, 3, "not now (503)"},
-		{{LOST, TAKEN("t_workflow/q")}, TASK_SUBMITTED, 2, ""},
-		{{TAKEN("another")}, TASK_REFUSED, 1, "already (409)"},
-		{{LOST, TAKEN("another")}, TASK_REFUSED, 2, "already (409)"},
-		{{LIMITED}, TASK_REFUSED, 1, "rate limit"},
-		{{LOST, LIMITED, LIMITED, STARTED}, TASK_SUBMITTED, 4, ""},
-		{{ANSWER("400", "{\"code\":3,\"message\":\"WorkflowType is not set on request.\"}")}, TASK_REFUSED, 1, "WorkflowType"},
-		{{ANSWER("400", "{\"code\":3,\"message\":\"Blob data size exceeds limit.\"}")}, TASK_INPUT_TOO_LARGE, 1, "Blob"},
-		{{ANSWER("401", "{\"code\":16,\"message\":\"Request unauthorized.\"}")}, TASK_REFUSED, 1, "unauthorized"},
-		{{"garbage\r\n\r\n", STARTED}, TASK_SUBMITTED, 2, ""},
-	};
+	} cases[] = {{{STARTED}, TASK_SUBMITTED, 1, ""},
+		     {{LOST, STARTED}, TASK_SUBMITTED, 2, ""},
+		     {{LOST, LOST, STARTED}, TASK_SUBMITTED, 3, ""},
+		     {{LOST, LOST, LOST, STARTED}, TASK_UNKNOWN, 3, "Temporal: "},
+		     {{UNAVAILABLE, STARTED}, TASK_SUBMITTED, 2, ""},
+		     {{UNAVAILABLE, UNAVAILABLE, UNAVAILABLE}, TASK_UNKNOWN, 3, "not now (503)"},
+		     {{LOST, TAKEN("t_workflow/q")}, TASK_SUBMITTED, 2, ""},
+		     {{TAKEN("another")}, TASK_REFUSED, 1, "already (409)"},
+		     {{LOST, TAKEN("another")}, TASK_REFUSED, 2, "already (409)"},
+		     {{LIMITED}, TASK_REFUSED, 1, "rate limit"},
+		     {{LOST, LIMITED, LIMITED, STARTED}, TASK_SUBMITTED, 4, ""},
+		     {{ANSWER("400", "{\"code\":3,\"message\":\"WorkflowType is not set on request.\"}")},
+		      TASK_REFUSED,
+		      1,
+		      "WorkflowType"},
+		     {{ANSWER("400", "{\"code\":3,\"message\":\"Blob data size exceeds limit.\"}")},
+		      TASK_INPUT_TOO_LARGE,
+		      1,
+		      "Blob"},
+		     {{ANSWER("401", "{\"code\":16,\"message\":\"Request unauthorized.\"}")},
+		      TASK_REFUSED,
+		      1,
+		      "unauthorized"},
+		     {{"garbage\r\n\r\n", STARTED}, TASK_SUBMITTED, 2, ""}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct server s;
 		struct talk t;
@@ -613,14 +672,18 @@ static void a_submission_is_sent_again_only_where_that_is_safe_and_told_as_it_is
 		assert_false(t.told);
 		loop_run(t.loop);
 		server_stop(&s);
-		if (t.submitted != cases[i].status || s.count != cases[i].requests || !strstr(t.err.text, cases[i].why))
-			fail_msg("case %zu: status %d after %zu requests: %s", i, t.submitted, s.count, t.err.text);
+		if (t.submitted != cases[i].status || s.count != cases[i].requests ||
+		    !strstr(t.err.text, cases[i].why))
+			fail_msg("case %zu: status %d after %zu requests: %s", i, t.submitted, s.count,
+				 t.err.text);
 		expect_span(buf_span(&t.id), "t-1");
 		for (size_t j = 0; j < s.count; j++) {
-			assert_true(contains(buf_span(&s.requests[j]), "POST /api/v1/namespaces/default/workflows/t-1 HTTP/1.1\r\n"));
+			assert_true(contains(buf_span(&s.requests[j]),
+					     "POST /api/v1/namespaces/default/workflows/t-1 HTTP/1.1\r\n"));
 			assert_true(contains(buf_span(&s.requests[j]), "Authorization: Bearer k1\r\n"));
 			assert_true(contains(buf_span(&s.requests[j]), "\"requestId\":\"t_workflow/q\""));
-			assert_true(contains(buf_span(&s.requests[j]), "\"workflowExecutionTimeout\":\"3600.000s\""));
+			assert_true(contains(buf_span(&s.requests[j]),
+					     "\"workflowExecutionTimeout\":\"3600.000s\""));
 		}
 		talk_end(&t);
 		server_release(&s);
@@ -637,7 +700,8 @@ static void a_server_that_is_away_refuses_at_once(void **state)
 	server_start(&s, none);
 	server_stop(&s);
 	talk_start(&t, s.port);
-	for (int i = 0; i < 20; i++) { /* 20 waits for a connection, of 2 s each, are more than the patience */
+	for (int i = 0; i < 20; i++) {
+		/* 20 waits for a connection, of 2 s each, are more than the patience */
 		t.told = false;
 		task_submit(t.client, &call, on_submitted, &t);
 		loop_run(t.loop);
@@ -662,22 +726,64 @@ static void a_wait_goes_on_until_there_is_an_end(void **state)
 		size_t requests;
 		const char *result, *failure, *last_asked; /* a part of the last request */
 	} cases[] = {
-		{{ANSWER("200", RESULT("anNvbi9wbGFpbg==", "MS4w"))}, 0, 1, "1.0", "",
-		 "GET /api/v1/namespaces/default/workflows/t-1/history?historyEventFilterType=HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT"
+		{{ANSWER("200", RESULT("anNvbi9wbGFpbg==", "MS4w"))},
+		 0,
+		 1,
+		 "1.0",
+		 "",
+		 "GET "
+		 "/api/v1/namespaces/default/workflows/t-1/"
+		 "history?historyEventFilterType=HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT"
 		 "&noPayloadShorthand&waitNewEvent=true HTTP/1.1\r\n"},
-		{{OPEN("a+b/="), ANSWER("200", RESULT("anNvbi9wbGFpbg==", "MS4w"))}, 0, 2, "1.0", "", "&nextPageToken=a%2Bb%2F%3D HTTP/1.1\r\n"},
-		{{LOST, UNAVAILABLE, LIMITED, ANSWER("404", "{\"code\":5,\"message\":\"\",\"details\":[{\"@type\":\"x/NamespaceNotFoundFailure\"}]}"),
-		  ANSWER("200", FAILURE("{\"message\":\"bad\"}"))}, 0, 5, "", "bad", "waitNewEvent"},
-		{{ANSWER("200", EVENT("CONTINUED_AS_NEW", "\"workflowExecutionContinuedAsNewEventAttributes\":{\"newExecutionRunId\":\"r2\"}")),
-		  ANSWER("200", RESULT("anNvbi9wbGFpbg==", "MS4w"))}, 0, 2, "1.0", "", "&execution.runId=r2 HTTP/1.1\r\n"},
+		{{OPEN("a+b/="), ANSWER("200", RESULT("anNvbi9wbGFpbg==", "MS4w"))},
+		 0,
+		 2,
+		 "1.0",
+		 "",
+		 "&nextPageToken=a%2Bb%2F%3D HTTP/1.1\r\n"},
+		{{LOST, UNAVAILABLE, LIMITED,
+		  ANSWER("404", "{\"code\":5,\"message\":\"\",\"details\":[{\"@type\":\"x/"
+				"NamespaceNotFoundFailure\"}]}"),
+		  ANSWER("200", FAILURE("{\"message\":\"bad\"}"))},
+		 0,
+		 5,
+		 "",
+		 "bad",
+		 "waitNewEvent"},
+		{{ANSWER("200", EVENT("CONTINUED_AS_NEW", "\"workflowExecutionContinuedAsNewEventAttributes\""
+							  ":{\"newExecutionRunId\":\"r2\"}")),
+		  ANSWER("200", RESULT("anNvbi9wbGFpbg==", "MS4w"))},
+		 0,
+		 2,
+		 "1.0",
+		 "",
+		 "&execution.runId=r2 HTTP/1.1\r\n"},
 		{{GONE}, TASK_E_NOT_FOUND, 1, "", "", "waitNewEvent"},
 		/* What cannot be read, and what others answer, is no end. */
-		{{ANSWER("403", "{\"code\":7,\"message\":\"Request unauthorized.\"}"), ANSWER("302", ""), ANSWER("200", "<html>"),
-		  ANSWER("200", EVENT("A_NEWER_SERVERS", "\"a\":1")), ANSWER("200", "{\"history\":{\"events\":[{\"eventType\":17}]}}"),
-		  ANSWER("200", RESULT("anNvbi9wbGFpbg==", "MS4w"))}, 0, 6, "1.0", "", "waitNewEvent"},
-		{{ANSWER("200", "{\"history\":{\"events\":[{\"eventType\":\"EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED\","),
-		  ANSWER("200", RESULT("anNvbi9wbGFpbg==", "MS4w"))}, 0, 2, "1.0", "", "waitNewEvent"},
-		{{ANSWER("200", RESULT("anNvbi9wbGFpbg==", "TmFO"))}, TASK_E_UNREADABLE, 1, "", "", "waitNewEvent"}, /* NaN */
+		{{ANSWER("403", "{\"code\":7,\"message\":\"Request unauthorized.\"}"), ANSWER("302", ""),
+		  ANSWER("200", "<html>"), ANSWER("200", EVENT("A_NEWER_SERVERS", "\"a\":1")),
+		  ANSWER("200", "{\"history\":{\"events\":[{\"eventType\":17}]}}"),
+		  ANSWER("200", RESULT("anNvbi9wbGFpbg==", "MS4w"))},
+		 0,
+		 6,
+		 "1.0",
+		 "",
+		 "waitNewEvent"},
+		{{ANSWER("200", "{\"history\":{\"events\":[{\"eventType\":\"EVENT_TYPE_WORKFLOW_EXECUTION_"
+				"COMPLETED\","),
+		  ANSWER("200", RESULT("anNvbi9wbGFpbg==", "MS4w"))},
+		 0,
+		 2,
+		 "1.0",
+		 "",
+		 "waitNewEvent"},
+		/* NaN */
+		{{ANSWER("200", RESULT("anNvbi9wbGFpbg==", "TmFO"))},
+		 TASK_E_UNREADABLE,
+		 1,
+		 "",
+		 "",
+		 "waitNewEvent"},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct server s;
@@ -731,18 +837,28 @@ static void get_tells_the_state_now(void **state)
 		enum task_status status;
 		size_t requests;
 		const char *result;
-	} cases[] = {
-		{{DESCRIBED("RUNNING", "2")}, 0, TASK_PENDING, 1, ""},
-		{{DESCRIBED("RUNNING", "5")}, 0, TASK_RUNNING, 1, ""},
-		{{DESCRIBED("COMPLETED", "11"), ANSWER("200", RESULT("anNvbi9wbGFpbg==", "MS4w"))}, 0, TASK_COMPLETED, 2, "1.0"},
-		{{DESCRIBED("FAILED", "11"), ANSWER("200", FAILURE("{\"message\":\"bad\"}"))}, 0, TASK_FAILED, 2, ""},
-		{{DESCRIBED("COMPLETED", "11"), ANSWER("200", "<html>")}, TASK_E_UNREADABLE, 0, 2, ""},
-		{{DESCRIBED("COMPLETED", "11"), ANSWER("200", EVENT("A_NEWER_SERVERS", "\"a\":1"))}, TASK_E_UNREADABLE, 0, 2, ""},
-		{{DESCRIBED("COMPLETED", "11"), UNAVAILABLE}, TASK_E_UNREACHABLE, 0, 2, ""},
-		{{GONE}, TASK_E_NOT_FOUND, 0, 1, ""},
-		{{UNAVAILABLE}, TASK_E_UNREACHABLE, 0, 1, ""},
-		{{LOST}, TASK_E_UNREACHABLE, 0, 1, ""},
-	};
+	} cases[] = {{{DESCRIBED("RUNNING", "2")}, 0, TASK_PENDING, 1, ""},
+		     {{DESCRIBED("RUNNING", "5")}, 0, TASK_RUNNING, 1, ""},
+		     {{DESCRIBED("COMPLETED", "11"), ANSWER("200", RESULT("anNvbi9wbGFpbg==", "MS4w"))},
+		      0,
+		      TASK_COMPLETED,
+		      2,
+		      "1.0"},
+		     {{DESCRIBED("FAILED", "11"), ANSWER("200", FAILURE("{\"message\":\"bad\"}"))},
+		      0,
+		      TASK_FAILED,
+		      2,
+		      ""},
+		     {{DESCRIBED("COMPLETED", "11"), ANSWER("200", "<html>")}, TASK_E_UNREADABLE, 0, 2, ""},
+		     {{DESCRIBED("COMPLETED", "11"), ANSWER("200", EVENT("A_NEWER_SERVERS", "\"a\":1"))},
+		      TASK_E_UNREADABLE,
+		      0,
+		      2,
+		      ""},
+		     {{DESCRIBED("COMPLETED", "11"), UNAVAILABLE}, TASK_E_UNREACHABLE, 0, 2, ""},
+		     {{GONE}, TASK_E_NOT_FOUND, 0, 1, ""},
+		     {{UNAVAILABLE}, TASK_E_UNREACHABLE, 0, 1, ""},
+		     {{LOST}, TASK_E_UNREACHABLE, 0, 1, ""}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct server s;
 		struct talk t;
@@ -773,15 +889,17 @@ static void cancel_asks_the_worker_or_ends_what_none_has(void **state)
 		const char *answers[3];
 		int error;
 		const char *last_asked;
-	} cases[] = {
-		{{DESCRIBED("RUNNING", "5"), ANSWER("200", "{}")}, 0, "POST /api/v1/namespaces/default/workflows/t-1/cancel HTTP"},
-		{{DESCRIBED("RUNNING", "2"), ANSWER("200", "{}")}, 0, "POST /api/v1/namespaces/default/workflows/t-1/terminate HTTP"},
-		{{DESCRIBED("RUNNING", "5"), GONE}, 0, "/cancel"}, /* it ended just now */
-		{{DESCRIBED("COMPLETED", "11")}, 0, "GET"},
-		{{GONE}, TASK_E_NOT_FOUND, "GET"},
-		{{LOST}, TASK_E_UNREACHABLE, "GET"},
-		{{DESCRIBED("RUNNING", "5"), UNAVAILABLE}, TASK_E_UNREACHABLE, "/cancel"},
-	};
+	} cases[] = {{{DESCRIBED("RUNNING", "5"), ANSWER("200", "{}")},
+		      0,
+		      "POST /api/v1/namespaces/default/workflows/t-1/cancel HTTP"},
+		     {{DESCRIBED("RUNNING", "2"), ANSWER("200", "{}")},
+		      0,
+		      "POST /api/v1/namespaces/default/workflows/t-1/terminate HTTP"},
+		     {{DESCRIBED("RUNNING", "5"), GONE}, 0, "/cancel"}, /* it ended just now */
+		     {{DESCRIBED("COMPLETED", "11")}, 0, "GET"},
+		     {{GONE}, TASK_E_NOT_FOUND, "GET"},
+		     {{LOST}, TASK_E_UNREACHABLE, "GET"},
+		     {{DESCRIBED("RUNNING", "5"), UNAVAILABLE}, TASK_E_UNREACHABLE, "/cancel"}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct server s;
 		struct talk t;
@@ -797,8 +915,11 @@ static void cancel_asks_the_worker_or_ends_what_none_has(void **state)
 	}
 }
 
-#define QUEUE(polled, backlog) ANSWER("200", "{\"pollers\":[{\"lastAccessTime\":\"2026-11-20T00:00:00Z\"},{\"lastAccessTime\":\"" polled "\"}]," \
-	"\"stats\":{" backlog "}}")
+#define QUEUE(polled, backlog) \
+	ANSWER("200", \
+	       "{\"pollers\":[{\"lastAccessTime\":\"2026-11-20T00:00:00Z\"},{\"lastAccessTime\":\"" polled \
+	       "\"}]," \
+	       "\"stats\":{" backlog "}}")
 
 static void health(void **state)
 {
@@ -811,12 +932,19 @@ static void health(void **state)
 	} cases[] = {
 		/* by the server's clock, which says 00:12:35 */
 		{{QUEUE("2026-11-21T00:11:25.5Z", "\"approximateBacklogCount\":\"17\"")}, true, true, 17, ""},
-		{{QUEUE("2026-11-21T00:11:15.5Z", "")}, true, false, 0, "no worker polls the task queue task-abstraction-queue"},
+		{{QUEUE("2026-11-21T00:11:15.5Z", "")},
+		 true,
+		 false,
+		 0,
+		 "no worker polls the task queue task-abstraction-queue"},
 		{{ANSWER("200", "{}")}, true, false, -1, "no worker polls"},
-		{{ANSWER("404", "{\"code\":5,\"message\":\"Namespace nope is not found.\"}")}, false, false, -1, "Namespace nope is not found. (404)"},
+		{{ANSWER("404", "{\"code\":5,\"message\":\"Namespace nope is not found.\"}")},
+		 false,
+		 false,
+		 -1,
+		 "Namespace nope is not found. (404)"},
 		{{ANSWER("200", "<html>")}, false, false, -1, "describes no task queue"},
-		{{LOST}, false, false, -1, "Temporal: "},
-	};
+		{{LOST}, false, false, -1, "Temporal: "}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct server s;
 		struct talk t;
@@ -829,8 +957,10 @@ static void health(void **state)
 		assert_int_equal(t.health.worker, cases[i].worker);
 		assert_int_equal(t.health.backlog, cases[i].backlog);
 		assert_non_null(strstr(t.health.detail, cases[i].detail));
-		assert_true(contains(buf_span(&s.requests[0]), "GET /api/v1/namespaces/default/task-queues/task-abstraction-queue?taskQueueType="
-							      "TASK_QUEUE_TYPE_WORKFLOW&reportStats=true HTTP"));
+		assert_true(contains(
+			buf_span(&s.requests[0]),
+			"GET /api/v1/namespaces/default/task-queues/task-abstraction-queue?taskQueueType="
+			"TASK_QUEUE_TYPE_WORKFLOW&reportStats=true HTTP"));
 		talk_end(&t);
 		server_release(&s);
 	}
@@ -854,8 +984,7 @@ static void a_check_asks_about_the_queue_of_the_task(void **state)
 	} cases[] = {
 		{{QUEUE("2026-11-21T00:11:25.5Z", "")}, true, TASK_ANSWER_YES, ""},
 		{{ANSWER("200", "{}")}, true, TASK_ANSWER_NO, "no worker polls the task queue own queue"},
-		{{LOST}, false, TASK_ANSWER_UNKNOWN, "Temporal: "},
-	};
+		{{LOST}, false, TASK_ANSWER_UNKNOWN, "Temporal: "}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct server s;
 		struct talk t;

@@ -24,31 +24,35 @@ static void to_json(void **state)
 	(void)state;
 	static const struct {
 		const char *yaml, *json;
-	} cases[] = {
-		{"", "null"},
-		{"# only a comment\n", "null"},
-		{"---\n", "null"},
-		{"a: 1\nb: [x, 'y', \"z\\n\"]\nc: {d: ~, e: , f: Null}\n",
-		 "{\"a\":1,\"b\":[\"x\",\"y\",\"z\\u000a\"],\"c\":{\"d\":null,\"e\":null,\"f\":null}}"},
-		{"[true, True, FALSE, yes, no, on, 'true']", "[true,true,false,\"yes\",\"no\",\"on\",\"true\"]"},
-		{"[9007199254740993, 1.0, -0, 1e3, 05, +1, .5, 5., 0x1F, 1_000, .inf, -, '1']",
-		 "[9007199254740993,1.0,-0,1e3,\"05\",\"+1\",\".5\",\"5.\",\"0x1F\",\"1_000\",\".inf\",\"-\",\"1\"]"},
-		{"!!str 5", "\"5\""},
-		{"!!int '5'", "5"},
-		{"a: |\n  two\n  lines\nb: >-\n  one\n  line\n", "{\"a\":\"two\\u000alines\\u000a\",\"b\":\"one line\"}"},
-		{"\"\\\"\\\\/\"", "\"\\\"\\\\/\""},
-		{"\xEF\xBB\xBF" "a: 1", "{\"a\":1}"},
-		{"a: &x {k: 1}\nb: *x\nc: [*x, *x]", "{\"a\":{\"k\":1},\"b\":{\"k\":1},\"c\":[{\"k\":1},{\"k\":1}]}"},
-		{"a: &x 1\nb: *x\nc: &x 2\nd: *x", "{\"a\":1,\"b\":1,\"c\":2,\"d\":2}"},
-		{"a: &x {k: 1, l: 2}\nb: {<<: *x, l: 3, m: 4}",
-		 "{\"a\":{\"k\":1,\"l\":2},\"b\":{\"l\":3,\"m\":4,\"k\":1}}"},
-		{"a: &x {k: 1}\nb: &y {k: 2, n: 3}\nc: {<<: [*x, *y], o: 4}",
-		 "{\"a\":{\"k\":1},\"b\":{\"k\":2,\"n\":3},\"c\":{\"o\":4,\"k\":1,\"n\":3}}"},
-		{"a: {'<<': 1}", "{\"a\":{\"<<\":1}}"},
-		{"a: &x {}\nb: {<<: *x}", "{\"a\":{},\"b\":{}}"},
-		{"k: &k name\n*k : v", "{\"k\":\"name\",\"name\":\"v\"}"},
-		{"{\"json\": [1, {\"x\": \"\\u00e9\"}]}", "{\"json\":[1,{\"x\":\"\xc3\xa9\"}]}"},
-	};
+	} cases[] = {{"", "null"},
+		     {"# only a comment\n", "null"},
+		     {"---\n", "null"},
+		     {"a: 1\nb: [x, 'y', \"z\\n\"]\nc: {d: ~, e: , f: Null}\n",
+		      "{\"a\":1,\"b\":[\"x\",\"y\",\"z\\u000a\"],\"c\":{\"d\":null,\"e\":null,\"f\":null}}"},
+		     {"[true, True, FALSE, yes, no, on, 'true']",
+		      "[true,true,false,\"yes\",\"no\",\"on\",\"true\"]"},
+		     {"[9007199254740993, 1.0, -0, 1e3, 05, +1, .5, 5., 0x1F, 1_000, .inf, -, '1']",
+		      "[9007199254740993,1.0,-0,1e3,\"05\",\"+1\",\".5\",\"5.\",\"0x1F\",\"1_000\",\".inf\","
+		      "\"-\",\"1\"]"},
+		     {"!!str 5", "\"5\""},
+		     {"!!int '5'", "5"},
+		     {"a: |\n  two\n  lines\nb: >-\n  one\n  line\n",
+		      "{\"a\":\"two\\u000alines\\u000a\",\"b\":\"one line\"}"},
+		     {"\"\\\"\\\\/\"", "\"\\\"\\\\/\""},
+		     {"\xEF\xBB\xBF"
+		      "a: 1",
+		      "{\"a\":1}"},
+		     {"a: &x {k: 1}\nb: *x\nc: [*x, *x]",
+		      "{\"a\":{\"k\":1},\"b\":{\"k\":1},\"c\":[{\"k\":1},{\"k\":1}]}"},
+		     {"a: &x 1\nb: *x\nc: &x 2\nd: *x", "{\"a\":1,\"b\":1,\"c\":2,\"d\":2}"},
+		     {"a: &x {k: 1, l: 2}\nb: {<<: *x, l: 3, m: 4}",
+		      "{\"a\":{\"k\":1,\"l\":2},\"b\":{\"l\":3,\"m\":4,\"k\":1}}"},
+		     {"a: &x {k: 1}\nb: &y {k: 2, n: 3}\nc: {<<: [*x, *y], o: 4}",
+		      "{\"a\":{\"k\":1},\"b\":{\"k\":2,\"n\":3},\"c\":{\"o\":4,\"k\":1,\"n\":3}}"},
+		     {"a: {'<<': 1}", "{\"a\":{\"<<\":1}}"},
+		     {"a: &x {}\nb: {<<: *x}", "{\"a\":{},\"b\":{}}"},
+		     {"k: &k name\n*k : v", "{\"k\":\"name\",\"name\":\"v\"}"},
+		     {"{\"json\": [1, {\"x\": \"\\u00e9\"}]}", "{\"json\":[1,{\"x\":\"\xc3\xa9\"}]}"}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		CLEANUP(yaml_freep) struct yaml_doc *doc = parsed(cases[i].yaml);
 		CLEANUP(buf_releasep) struct buf out = BUF_INIT(4096);
@@ -72,19 +76,22 @@ static void mistakes_name_their_place(void **state)
 		{"a: &x [1, *x]\n", -EBADMSG, "t.yml:1:11: an alias of a node that contains it"},
 		{"? [a, b]\n: 1\n", -EBADMSG, "t.yml:1:3: a key must be a scalar"},
 		{"a: !secret 1\n", -EBADMSG, "t.yml:1:4: the tag !secret is not supported here"},
-		{"a: !!set {x}\n", -EBADMSG, "t.yml:1:4: the tag tag:yaml.org,2002:set is not supported here"},
+		{"a: !!set {x}\n", -EBADMSG,
+		 "t.yml:1:4: the tag tag:yaml.org,2002:set is not supported here"},
 		{"a: \"x\\0y\"\n", -EBADMSG, "t.yml:1:4: a NUL character in a string"},
 		{"a: {<<: 1}\n", -EBADMSG, "t.yml:1:9: << merges mappings: expected one, or a list of them"},
-		{"x: &x {}\na: {<<: *x, <<: *x}\n", -EBADMSG, "t.yml:2:13: the key \"<<\" was already given on line 2"},
+		{"x: &x {}\na: {<<: *x, <<: *x}\n", -EBADMSG,
+		 "t.yml:2:13: the key \"<<\" was already given on line 2"},
 		{"a: 1\n  b: 2\n", -EBADMSG, "t.yml:2:4: mapping values are not allowed in this context"},
 		{"a: [1,\nb: 2\n", -EBADMSG,
-		 "t.yml:3:1: did not find expected ',' or ']' (while parsing a flow sequence that began on line 1)"},
+		 "t.yml:3:1: did not find expected ',' or ']' (while parsing a flow sequence that began on "
+		 "line 1)"},
 		{"a: 1\nb: \xff\n", -EBADMSG, "t.yml:2:4: invalid leading UTF-8 octet"},
 		{"a: 1\nb: \x01\n", -EBADMSG, "t.yml:2:4: control characters are not allowed"},
 		{"a: \tb\n\t- c\n", -EBADMSG,
-		 "t.yml:2:1: found a tab character that violates indentation (while scanning a plain scalar that began on "
-		 "line 1)"},
-	};
+		 "t.yml:2:1: found a tab character that violates indentation (while scanning a plain scalar "
+		 "that began on "
+		 "line 1)"}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct yaml_doc *doc = NULL;
 		struct err e = {""};
@@ -100,7 +107,8 @@ static void places_are_bytes(void **state)
 	(void)state;
 	static const char *const texts[] = {
 		"k\xc3\xa4se: caf\xc3\xa9\nw: \"\xe2\x82\xac \xf0\x9f\x98\x80\"\nlast: 25.5 # \xe2\x82\xac\n",
-		"\xEF\xBB\xBFk\xc3\xa4se: caf\xc3\xa9\r\nw: \"\xe2\x82\xac \xf0\x9f\x98\x80\"\r\nlast: 25.5\r\n",
+		"\xEF\xBB\xBFk\xc3\xa4se: caf\xc3\xa9\r\nw: \"\xe2\x82\xac \xf0\x9f\x98\x80\"\r\nlast: "
+		"25.5\r\n",
 		"{k\xc3\xa4se: caf\xc3\xa9, w: \"\xe2\x82\xac \xf0\x9f\x98\x80\", last: 25.5}",
 	};
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
@@ -131,8 +139,9 @@ static void places_are_bytes(void **state)
 static void values(void **state)
 {
 	(void)state;
-	CLEANUP(yaml_freep) struct yaml_doc *doc =
-		parsed("i: -42\nq: '42'\nbig: 9223372036854775808\nd: 12.5\nb: true\nn: ~\ns: text\nl: []\nf: .5\ninf: 1e999\n");
+	CLEANUP(yaml_freep)
+	struct yaml_doc *doc = parsed("i: -42\nq: '42'\nbig: 9223372036854775808\nd: 12.5\nb: true\nn: ~\ns: "
+				      "text\nl: []\nf: .5\ninf: 1e999\n");
 	const struct yaml_node *root = yaml_root(doc);
 	int64_t i;
 	double d;
@@ -268,21 +277,19 @@ static void a_fault_stays_with_its_element(void **state)
 {
 	static const struct {
 		const char *element, *fault;
-	} cases[] = {
-		{"!secret x", "t.yml:2:4: the tag !secret is not supported here"},
-		{"!set {a: b}", "t.yml:2:4: the tag !set is not supported here"},
-		{"{k: *x}", "t.yml:2:8: an alias without an anchor before it: *x"},
-		{"&x [*x]", "t.yml:2:8: an alias of a node that contains it"},
-		{"{[a, b]: 1}", "t.yml:2:5: a key must be a scalar"},
-		{"{? {a: b} : 1}", "t.yml:2:7: a key must be a scalar"},
-		{"{!secret k: 1}", "t.yml:2:5: the tag !secret is not supported here"},
-		{"\"x\\0y\"", "t.yml:2:4: a NUL character in a string"},
-		{"x\xffy", "t.yml:2:4: bytes that are not UTF-8, or control characters"},
-		{"\"\xe9\"", "t.yml:2:4: bytes that are not UTF-8, or control characters"},
-		{"{k\x01: 1}", "t.yml:2:5: bytes that are not UTF-8, or control characters"},
-		{"{<<: 1}", "t.yml:2:9: << merges mappings: expected one, or a list of them"},
-		{"{k: 1, k: 2}", "t.yml:2:11: the key \"k\" was already given on line 2"},
-	};
+	} cases[] = {{"!secret x", "t.yml:2:4: the tag !secret is not supported here"},
+		     {"!set {a: b}", "t.yml:2:4: the tag !set is not supported here"},
+		     {"{k: *x}", "t.yml:2:8: an alias without an anchor before it: *x"},
+		     {"&x [*x]", "t.yml:2:8: an alias of a node that contains it"},
+		     {"{[a, b]: 1}", "t.yml:2:5: a key must be a scalar"},
+		     {"{? {a: b} : 1}", "t.yml:2:7: a key must be a scalar"},
+		     {"{!secret k: 1}", "t.yml:2:5: the tag !secret is not supported here"},
+		     {"\"x\\0y\"", "t.yml:2:4: a NUL character in a string"},
+		     {"x\xffy", "t.yml:2:4: bytes that are not UTF-8, or control characters"},
+		     {"\"\xe9\"", "t.yml:2:4: bytes that are not UTF-8, or control characters"},
+		     {"{k\x01: 1}", "t.yml:2:5: bytes that are not UTF-8, or control characters"},
+		     {"{<<: 1}", "t.yml:2:9: << merges mappings: expected one, or a list of them"},
+		     {"{k: 1, k: 2}", "t.yml:2:11: the key \"k\" was already given on line 2"}};
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		CLEANUP(buf_releasep) struct buf text = BUF_INIT(4096);
@@ -313,7 +320,8 @@ static void depth_is_the_fault_of_what_is_too_deep(void **state)
 		buf_putc(&text, ']');
 	buf_puts(&text, "\n# \xff is nobody's value\nb: last\n");
 	assert_int_equal(yaml_parse_all("t.yml", buf_span(&text), &doc, &e), 0);
-	assert_string_equal(yaml_fault(yaml_get(yaml_root(doc), "a")), "t.yml:1:67: nested deeper than 64 levels");
+	assert_string_equal(yaml_fault(yaml_get(yaml_root(doc), "a")),
+			    "t.yml:1:67: nested deeper than 64 levels");
 	assert_null(yaml_fault(yaml_get(yaml_root(doc), "b")));
 }
 

@@ -26,7 +26,7 @@
 #define ADMIN_DRAIN_MS 1500
 #define FAIL_FAST_MS 15000 /* how long start-up waits for the backends */
 
-/* --- flags --------------------------------------------------------------------------------------------------------- */
+/* --- flags ---------------------------------------------------------------------------------------------- */
 
 static void tell_broken_flags(const struct app *a)
 {
@@ -34,11 +34,13 @@ static void tell_broken_flags(const struct app *a)
 	app_broken_flags(a, &broken);
 	for (size_t i = 0; i < broken.n; i++) {
 		const struct flag *f = flag_find(a->flags, broken.keys[i]);
-		log_error("flag_broken", LOG_STR("flag", flag_key(f)), LOG_STR("why", flag_broken(f)), LOG_STR("served_by", "legacy"));
+		log_error("flag_broken", LOG_STR("flag", flag_key(f)), LOG_STR("why", flag_broken(f)),
+			  LOG_STR("served_by", "legacy"));
 	}
 }
 
-/* Said when they change, not with each snapshot: a percentage is changed more often than a mistake is mended. */
+/* Said when they change, not with each snapshot: a percentage is changed more often than a mistake is
+ * mended. */
 static void warn_of_flags(struct app *a, const struct flag_snapshot *snapshot)
 {
 	CLEANUP(buf_releasep) struct buf all = BUF_INIT(1u << 20);
@@ -75,7 +77,8 @@ static void flags_failed(void *arg, const char *why)
 static void use_flags(struct app *a)
 {
 	struct app_used_flags u = app_flags_in_use(a->config);
-	int r = a->flipt ? flipt_source_use(a->flipt, u.keys, u.n) : features_source_use(a->features, u.keys, u.n);
+	int r = a->flipt ? flipt_source_use(a->flipt, u.keys, u.n)
+			 : features_source_use(a->features, u.keys, u.n);
 	if (r < 0)
 		log_error("flags_in_use_unknown", LOG_STR("error", "out of memory"));
 }
@@ -125,7 +128,7 @@ bool app_has_flags(const struct app *a)
 	return a->flags || app_flags_in_use(a->config).n == 0;
 }
 
-/* --- reload and drain ---------------------------------------------------------------------------------------------- */
+/* --- reload and drain ----------------------------------------------------------------------------------- */
 
 static bool same(const char *a, const char *b)
 {
@@ -134,27 +137,33 @@ static bool same(const char *a, const char *b)
 
 static bool same_flag_source(const struct config *a, const struct config *b)
 {
-	return a->flags.kind == b->flags.kind && same(a->flags.file, b->flags.file) && same(a->flags.url, b->flags.url) &&
-	       same(a->flags.namespace_key, b->flags.namespace_key) && same(a->flags.environment, b->flags.environment) &&
-	       a->flags.auth == b->flags.auth && same(a->flags.token_file, b->flags.token_file) &&
-	       (a->flags.token_file || same(a->flags.token, b->flags.token)) && same(a->flags.ca_file, b->flags.ca_file) &&
+	return a->flags.kind == b->flags.kind && same(a->flags.file, b->flags.file) &&
+	       same(a->flags.url, b->flags.url) && same(a->flags.namespace_key, b->flags.namespace_key) &&
+	       same(a->flags.environment, b->flags.environment) && a->flags.auth == b->flags.auth &&
+	       same(a->flags.token_file, b->flags.token_file) &&
+	       (a->flags.token_file || same(a->flags.token, b->flags.token)) &&
+	       same(a->flags.ca_file, b->flags.ca_file) &&
 	       same(a->flags.snapshot_file, b->flags.snapshot_file) && a->flags.poll_ms == b->flags.poll_ms &&
-	       a->flags.timeout_ms == b->flags.timeout_ms && a->flags.stream_idle_ms == b->flags.stream_idle_ms &&
-	       a->flags.stream == b->flags.stream && a->flags.rules == b->flags.rules;
+	       a->flags.timeout_ms == b->flags.timeout_ms &&
+	       a->flags.stream_idle_ms == b->flags.stream_idle_ms && a->flags.stream == b->flags.stream &&
+	       a->flags.rules == b->flags.rules;
 }
 
 static bool same_outcomes(const struct config *a, const struct config *b)
 {
 	return same(a->outcomes.path, b->outcomes.path) && a->outcomes.flush_ms == b->outcomes.flush_ms &&
-	       a->outcomes.queue_slots == b->outcomes.queue_slots && a->outcomes.retention_days == b->outcomes.retention_days &&
+	       a->outcomes.queue_slots == b->outcomes.queue_slots &&
+	       a->outcomes.retention_days == b->outcomes.retention_days &&
 	       a->outcomes.retention_rollup_days == b->outcomes.retention_rollup_days &&
-	       a->outcomes.max_bytes == b->outcomes.max_bytes && a->outcomes.hash_users == b->outcomes.hash_users;
+	       a->outcomes.max_bytes == b->outcomes.max_bytes &&
+	       a->outcomes.hash_users == b->outcomes.hash_users;
 }
 
 /* What is bound at the start and stays until a restart; said aloud rather than silently ignored. */
 static void warn_of_fixed_parts(const struct app *a, const struct config *new)
 {
-	const struct config *old = a->started; /* not the last one: what waits for a restart is said at every reload */
+	/* not the last one: what waits for a restart is said at every reload */
+	const struct config *old = a->started;
 	const struct {
 		const char *key;
 		bool changed;
@@ -205,7 +214,8 @@ static bool listens_at(const struct config *c, const char *address)
 	return false;
 }
 
-/* As at a start: an address that somebody else has is a mistake, not a share of his connections (SO_REUSEPORT). */
+/* As at a start: an address that somebody else has is a mistake, not a share of his connections
+ * (SO_REUSEPORT). */
 static int check_addresses(const struct app *a, const struct config *new, struct buf *problems)
 {
 	int worst = 0;
@@ -215,13 +225,15 @@ static int check_addresses(const struct app *a, const struct config *new, struct
 			continue;
 		int r = plane_address_free(new->services[i].listen, &e);
 		if (r < 0)
-			buf_printf(problems, "%s: services.%.*s.listen: %s\n", new->path, SPAN_ARG(new->services[i].name), e.text);
+			buf_printf(problems, "%s: services.%.*s.listen: %s\n", new->path,
+				   SPAN_ARG(new->services[i].name), e.text);
 		worst = r < 0 ? r : worst;
 	}
 	return worst;
 }
 
-/* Listeners must neither be opened anew by a process that ends, nor closed while they are being handed over. */
+/* Listeners must neither be opened anew by a process that ends, nor closed while they are being handed
+ * over. */
 static bool must_not_reload(const struct app *a)
 {
 	pid_t by = takeover_under_way(a);
@@ -295,7 +307,8 @@ static bool settling(const struct app *a)
 	return false;
 }
 
-/* While it is patient: who has a connection is told with his next answer. A moment before the deadline the idle ones are closed. */
+/* While it is patient: who has a connection is told with his next answer. A moment before the deadline the
+ * idle ones are closed. */
 static bool waits_for_idle(struct app *a, unsigned left)
 {
 	if (!a->patient)
@@ -317,11 +330,13 @@ static void drain_tick(void *arg)
 		loop_timer_start(a->drain, DRAIN_TICK_MS);
 		return;
 	}
-	/* The admin listener last: whoever asks how the drain goes gets an answer. It holds up the end for a moment only. */
+	/* The admin listener last: whoever asks how the drain goes gets an answer. It holds up the end for
+	 * a moment only. */
 	int64_t now = clock_mono_ms();
 	if (ended && !a->admin_until_ms)
 		a->admin_until_ms = now + ADMIN_DRAIN_MS;
-	if (ended && now < a->admin_until_ms && now < a->drain_until_ms && a->admin && admin_drain(a->admin, false)) {
+	if (ended && now < a->admin_until_ms && now < a->drain_until_ms && a->admin &&
+	    admin_drain(a->admin, false)) {
 		loop_timer_start(a->drain, DRAIN_TICK_MS);
 		return;
 	}
@@ -347,7 +362,8 @@ void app_begin_drain(struct app *a, bool patient)
 	a->patient = patient;
 	takeover_leave(a);
 	a->drain_until_ms = clock_mono_ms() + a->config->drain_timeout_ms;
-	log_info("draining", LOG_INT("running", running(a)), LOG_INT("deadline_ms", a->config->drain_timeout_ms));
+	log_info("draining", LOG_INT("running", running(a)),
+		 LOG_INT("deadline_ms", a->config->drain_timeout_ms));
 	for (size_t i = 0; i < a->n_planes; i++)
 		plane_quiesce(a->planes[i], patient);
 	if (patient && a->admin) /* who asks for readiness is to be answered by the new one */
@@ -390,7 +406,7 @@ static int start_signals(struct app *a, struct err *e)
 	return r < 0 ? err_set(e, r, "signals: %s", strerror(-r)) : 0;
 }
 
-/* --- start --------------------------------------------------------------------------------------------------------- */
+/* --- start ---------------------------------------------------------------------------------------------- */
 
 static void raise_descriptor_limit(void)
 {
@@ -441,7 +457,8 @@ static int start_planes(struct app *a, struct err *e)
 	for (size_t i = 0; i < a->config->n_services; i++)
 		plane_env_service(&a->env, a->config->services[i].name);
 	while (a->n_planes < n) {
-		int r = plane_start(&a->env, (unsigned)a->n_planes, a->config, a->flags, &a->planes[a->n_planes], e);
+		int r = plane_start(&a->env, (unsigned)a->n_planes, a->config, a->flags,
+				    &a->planes[a->n_planes], e);
 		if (r < 0)
 			return r;
 		a->n_planes++;
@@ -460,7 +477,8 @@ static const struct registration_entry *first_that_must_not_lack(const struct ap
 	return NULL;
 }
 
-/* Only who asked for fail_fast waits for the backends at start; each entry that lacks something is logged by the round. */
+/* Only who asked for fail_fast waits for the backends at start; each entry that lacks something is logged
+ * by the round. */
 static int check_registration(struct app *a, struct err *e)
 {
 	int r = app_clients_start(a, e);
@@ -476,8 +494,9 @@ static int check_registration(struct app *a, struct err *e)
 	if (a->draining)
 		return err_set(e, -EINTR, "asked to stop while starting");
 	if (entry)
-		return err_set(e, -ENOTCONN, "fail_fast: %.*s.%.*s on %.*s: %s", SPAN_ARG(entry->operation->service),
-			       SPAN_ARG(entry->operation->name), SPAN_ARG(entry->backend), entry->now.missing);
+		return err_set(e, -ENOTCONN, "fail_fast: %.*s.%.*s on %.*s: %s",
+			       SPAN_ARG(entry->operation->service), SPAN_ARG(entry->operation->name),
+			       SPAN_ARG(entry->backend), entry->now.missing);
 	return 0;
 }
 
@@ -493,7 +512,8 @@ static int start(struct app *a, bool take_over, struct err *e)
 	if ((r = legacy_setup()) < 0)
 		return err_set(e, r, "libcurl could not be set up");
 	if ((r = start_signals(a, e)) < 0 || (r = listener_self_test(e)) < 0 ||
-	    (r = start_stores(a, e)) < 0 || (r = check_registration(a, e)) < 0 || (r = start_flags(a, e)) < 0 || (r = start_planes(a, e)) < 0)
+	    (r = start_stores(a, e)) < 0 || (r = check_registration(a, e)) < 0 ||
+	    (r = start_flags(a, e)) < 0 || (r = start_planes(a, e)) < 0)
 		return r;
 	r = app_status_start(a, e);
 	return r < 0 ? r : takeover_serve(a, e);
@@ -504,7 +524,8 @@ static int start(struct app *a, bool take_over, struct err *e)
 /* The reverse of start; takes whatever start got to. */
 static void stop(struct app *a)
 {
-	alarm(STOP_SECONDS); /* a thread that does not end must not keep the process: supervisors wait for it */
+	/* a thread that does not end must not keep the process: supervisors wait for it */
+	alarm(STOP_SECONDS);
 	app_status_stop(a);
 	for (size_t i = 0; i < a->n_planes; i++)
 		plane_halt(a->planes[i]);
@@ -547,7 +568,8 @@ int app_serve(const char *config_path, bool take_over)
 	a.started = config_ref(config);
 	buf_clear(&problems);
 	if (app_backends_make(&a, &problems) < 0) {
-		fprintf(stderr, "%s", problems.len ? problems.ptr : "the backends' settings could not be read\n");
+		fprintf(stderr, "%s",
+			problems.len ? problems.ptr : "the backends' settings could not be read\n");
 		stop(&a);
 		return 2;
 	}

@@ -8,11 +8,13 @@
 
 #include "base/err.h"
 
-/* Runs the router until SIGTERM or SIGINT; returns the exit code. Errors at start are written to standard error, one line
- * per mistake, with file, line and key. `take_over`: from the router that works in the data folder, if there is one. */
+/* Runs the router until SIGTERM or SIGINT; returns the exit code. Errors at start are written to standard
+ * error, one line per mistake, with file, line and key. `take_over`: from the router that works in the
+ * data folder, if there is one. */
 int app_serve(const char *config_path, bool take_over);
 
-/* `check FILE`, `--backends`, `--test SERVICE.OPERATION`: exit codes 0 fine, 1 something is missing or failed, 2 configuration. */
+/* `check FILE`, `--backends`, `--test SERVICE.OPERATION`: exit codes 0 fine, 1 something is missing or
+ * failed, 2 configuration. */
 struct app_check {
 	const char *config_path;
 	bool backends;

@@ -1,6 +1,6 @@
 /*
- * Backends of the application: from the configuration's settings to the options that clients are made of. Every backend is filled in the
- * same way; which there are is the table's business (tasks/backends.h).
+ * Backends of the application: from the configuration's settings to the options that clients are made of.
+ * Every backend is filled in the same way; which there are is the table's business (tasks/backends.h).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -25,23 +25,26 @@ static size_t put_calls(const struct config *c, struct span backend, struct task
 		for (size_t j = 0; j < c->services[i].n_operations; j++) {
 			const struct operation *op = &c->services[i].operations[j];
 			const struct task_mapping *t = &op->task;
-			if (op->has_task && span_eq(t->backend.ptr ? t->backend : c->default_backend, backend))
+			if (op->has_task &&
+			    span_eq(t->backend.ptr ? t->backend : c->default_backend, backend))
 				calls[n++] = task_mapping_probe(t);
 		}
 	return n;
 }
 
 /* Where the setting stands, and what is wrong with it. */
-static void put_problem(const struct config *c, const struct backend_config *b, const struct backend_setting *s, const struct err *why,
-			struct buf *problems)
+static void put_problem(const struct config *c, const struct backend_config *b,
+			const struct backend_setting *s, const struct err *why, struct buf *problems)
 {
 	if (s->variable)
 		buf_printf(problems, "environment: %s: %s\n", s->variable, why->text);
 	else
-		buf_printf(problems, "%s:%u: backends.%.*s.%.*s: %s\n", c->path, s->line, SPAN_ARG(b->name), SPAN_ARG(s->key), why->text);
+		buf_printf(problems, "%s:%u: backends.%.*s.%.*s: %s\n", c->path, s->line, SPAN_ARG(b->name),
+			   SPAN_ARG(s->key), why->text);
 }
 
-static int set_all(const struct config *c, const struct backend_config *b, struct task_options *o, struct buf *problems)
+static int set_all(const struct config *c, const struct backend_config *b, struct task_options *o,
+		   struct buf *problems)
 {
 	struct err e;
 	int worst = 0;
@@ -54,28 +57,32 @@ static int set_all(const struct config *c, const struct backend_config *b, struc
 	return worst;
 }
 
-static int check_all(const struct app *a, const struct config *c, const struct backend_config *b, struct task_options *o,
-		     struct buf *problems)
+static int check_all(const struct app *a, const struct config *c, const struct backend_config *b,
+		     struct task_options *o, struct buf *problems)
 {
 	struct err e;
 	struct task_probe *calls = calloc(count_operations(c) + 1, sizeof(*calls));
-	struct task_backend_setup setup = {
-		.data_dir = c->data_dir, .getenv_fn = app_getenv, .only_looking = a->only_looking, .calls = calls, .problems = problems};
+	struct task_backend_setup setup = {.data_dir = c->data_dir,
+					   .getenv_fn = app_getenv,
+					   .only_looking = a->only_looking,
+					   .calls = calls,
+					   .problems = problems};
 	setup.n_calls = calls ? put_calls(c, b->name, calls) : 0;
 	int r = calls ? task_options_check(o, &setup, &e) : err_set(&e, -ENOMEM, "out of memory");
 	free(calls);
 	if (r < 0 && !e.text[0]) /* told already, with places of their own */
 		return r;
 	if (r < 0 && b->line)
-		buf_printf(problems, "%s:%u: backends.%.*s: %s\n", c->path, b->line, SPAN_ARG(b->name), e.text);
+		buf_printf(problems, "%s:%u: backends.%.*s: %s\n", c->path, b->line, SPAN_ARG(b->name),
+			   e.text);
 	else if (r < 0)
 		buf_printf(problems, "environment: backend %.*s: %s\n", SPAN_ARG(b->name), e.text);
 	return r;
 }
 
 /* *ret is to be freed also after a mistake. */
-static int make(const struct app *a, const struct config *c, const struct backend_config *b, struct task_options **ret,
-		struct buf *problems)
+static int make(const struct app *a, const struct config *c, const struct backend_config *b,
+		struct task_options **ret, struct buf *problems)
 {
 	struct err e;
 	int r = task_options_new(task_backend_find(b->name), ret, &e);
@@ -105,7 +112,8 @@ static bool has(const struct config *c, const struct backend_config *b)
 	if (!own || own->n_settings != b->n_settings)
 		return false;
 	for (size_t i = 0; i < b->n_settings; i++)
-		if (!span_eq(own->settings[i].key, b->settings[i].key) || !span_eq(own->settings[i].value, b->settings[i].value))
+		if (!span_eq(own->settings[i].key, b->settings[i].key) ||
+		    !span_eq(own->settings[i].value, b->settings[i].value))
 			return false;
 	return true;
 }
@@ -113,7 +121,7 @@ static bool has(const struct config *c, const struct backend_config *b)
 bool app_backends_changed(const struct app *a, const struct config *new)
 {
 	bool same = a->started->n_backends == new->n_backends;
-	for (size_t i = 0; i < new->n_backends && same; i++)
+	for (size_t i = 0; i < new->n_backends &&same; i++)
 		same = has(a->started, &new->backends[i]);
 	return !same;
 }

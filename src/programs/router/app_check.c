@@ -1,6 +1,6 @@
 /*
- * migration-router check FILE: the configuration, the settings of its backends, and on demand the backends themselves, before anybody depends
- * on them.
+ * migration-router check FILE: the configuration, the settings of its backends, and on demand the backends
+ * themselves, before anybody depends on them.
  */
 #include "programs/router/app_check.h"
 
@@ -18,7 +18,7 @@ static const char *answer_text(enum task_answer a)
 	return a == TASK_ANSWER_YES ? "yes" : a == TASK_ANSWER_NO ? "no" : "?";
 }
 
-/* --- the table ----------------------------------------------------------------------------------------------------- */
+/* --- the table ------------------------------------------------------------------------------------------ */
 
 static int name_width(const struct registration *r)
 {
@@ -34,10 +34,11 @@ static int name_width(const struct registration *r)
 static void print_entry(const struct registration_entry *entry, int width)
 {
 	char name[256];
-	snprintf(name, sizeof(name), "%.*s.%.*s", SPAN_ARG(entry->operation->service), SPAN_ARG(entry->operation->name));
+	snprintf(name, sizeof(name), "%.*s.%.*s", SPAN_ARG(entry->operation->service),
+		 SPAN_ARG(entry->operation->name));
 	printf("%-*s  %-8.*s  %-9s  %-9s  %-5s  %-6s  %s\n", width, name, SPAN_ARG(entry->backend), entry->by,
-	       entry->now.reachable ? "yes" : "no", answer_text(entry->now.known), answer_text(entry->now.worker),
-	       entry->now.missing[0] ? entry->now.missing : "-");
+	       entry->now.reachable ? "yes" : "no", answer_text(entry->now.known),
+	       answer_text(entry->now.worker), entry->now.missing[0] ? entry->now.missing : "-");
 }
 
 static int print_table(const struct registration *r)
@@ -47,8 +48,8 @@ static int print_table(const struct registration *r)
 	if (registration_count(r) == 0)
 		printf("no operation has a task\n");
 	else
-		printf("%-*s  %-8s  %-9s  %-9s  %-5s  %-6s  %s\n", width, "OPERATION", "BACKEND", "BY", "REACHABLE", "KNOWN", "WORKER",
-		       "MISSING");
+		printf("%-*s  %-8s  %-9s  %-9s  %-5s  %-6s  %s\n", width, "OPERATION", "BACKEND", "BY",
+		       "REACHABLE", "KNOWN", "WORKER", "MISSING");
 	for (size_t i = 0; i < registration_count(r); i++) {
 		const struct registration_entry *entry = registration_at(r, i);
 		lacking += entry->needed && registration_lacks(entry);
@@ -73,7 +74,7 @@ static int check_backends(struct app *a)
 	return print_table(a->registration);
 }
 
-/* --- the application, as far as it is needed --------------------------------------------------------------------------- */
+/* --- the application, as far as it is needed ------------------------------------------------------------ */
 
 static void stop(struct app *a)
 {
@@ -95,7 +96,8 @@ static void print_fine(const struct config *c)
 			operations++;
 			mapped += c->services[i].operations[j].has_task;
 		}
-	printf("%s: ok: %zu services, %zu operations, %zu of them mapped to tasks\n", c->path, c->n_services, operations, mapped);
+	printf("%s: ok: %zu services, %zu operations, %zu of them mapped to tasks\n", c->path, c->n_services,
+	       operations, mapped);
 }
 
 static int ask_backends(struct app *a, const struct app_check *how)

@@ -1,6 +1,6 @@
 /*
- * check FILE --test: one task with the input that a request would give it, and the answer that its caller would get. Header fields,
- * query and path segments are absent, as in a request without them.
+ * check FILE --test: one task with the input that a request would give it, and the answer that its caller
+ * would get. Header fields, query and path segments are absent, as in a request without them.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -41,7 +41,7 @@ static bool no_part(void *arg, struct span name, struct buf *decoded)
 	return false;
 }
 
-/* --- the request --------------------------------------------------------------------------------------------------- */
+/* --- the request ---------------------------------------------------------------------------------------- */
 
 static const struct operation *find_operation(const struct config *c, const char *name)
 {
@@ -50,7 +50,8 @@ static const struct operation *find_operation(const struct config *c, const char
 	const struct operation *op = s ? service_operation(s, span_of(dot + 1)) : NULL;
 	if (op && op->has_task)
 		return op;
-	fprintf(stderr, "--test: %s %s; available:", name, op ? "has no task" : "is not an operation (SERVICE.OPERATION)");
+	fprintf(stderr, "--test: %s %s; available:", name,
+		op ? "has no task" : "is not an operation (SERVICE.OPERATION)");
 	for (size_t i = 0; i < c->n_services; i++)
 		for (size_t j = 0; j < c->services[i].n_operations; j++)
 			if (c->services[i].operations[j].has_task)
@@ -95,13 +96,14 @@ static bool render_input(struct test *t, const struct app_check *how)
 	};
 	int e = m->args ? template_render(m->args, &t->source, &t->args) : buf_puts(&t->args, "[]");
 	if (e == 0)
-		e = m->kwargs ? template_render(m->kwargs, &t->source, &t->kwargs) : buf_puts(&t->kwargs, "{}");
+		e = m->kwargs ? template_render(m->kwargs, &t->source, &t->kwargs)
+			      : buf_puts(&t->kwargs, "{}");
 	if (e != 0)
 		fprintf(stderr, "the task's input could not be rendered\n");
 	return e == 0;
 }
 
-/* --- the answer ---------------------------------------------------------------------------------------------------- */
+/* --- the answer ----------------------------------------------------------------------------------------- */
 
 static int print_answer(int status, struct span content_type, struct span body)
 {
@@ -112,7 +114,8 @@ static int print_answer(int status, struct span content_type, struct span body)
 static int print_rendered(const struct rendered_response *r, struct span body)
 {
 	for (size_t i = 0; i < r->n_headers; i++)
-		printf("field      %.*s: %.*s\n", SPAN_ARG(r->headers[i].name), SPAN_ARG(r->headers[i].value));
+		printf("field      %.*s: %.*s\n", SPAN_ARG(r->headers[i].name),
+		       SPAN_ARG(r->headers[i].value));
 	return print_answer(r->status, r->content_type, body);
 }
 
@@ -141,8 +144,10 @@ static int print_error(struct test *t, int status, const char *title, struct spa
 /* Both texts of an error, on a terminal. */
 static void print_for_people(const struct task_result *r, int64_t ms)
 {
-	CLEANUP(buf_releasep) struct buf masked = BUF_INIT(4 * TEXT_MASKED_MAX), text = BUF_INIT(16 * TEXT_MASKED_MAX);
-	printf("task id    %.*s\nstatus     %s after %lld ms\n", SPAN_ARG(r->task_id), task_status_text(r->status), (long long)ms);
+	CLEANUP(buf_releasep) struct buf masked = BUF_INIT(4 * TEXT_MASKED_MAX);
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(16 * TEXT_MASKED_MAX);
+	printf("task id    %.*s\nstatus     %s after %lld ms\n", SPAN_ARG(r->task_id),
+	       task_status_text(r->status), (long long)ms);
 	if (r->status == TASK_COMPLETED) {
 		printf("result     %.*s\n", SPAN_ARG(r->result));
 		return;
@@ -173,14 +178,16 @@ static int print_result(struct test *t, const struct task_result *told, int64_t 
 	t->source.task_id = r->task_id;
 	t->source.task_status = span_of(task_status_text(r->status));
 	t->source.task_error = r->error;
-	if (t->op->task.response && response_template_render(t->op->task.response, &t->source, &rendered, &body) == 0)
+	if (t->op->task.response &&
+	    response_template_render(t->op->task.response, &t->source, &rendered, &body) == 0)
 		return print_rendered(&rendered, buf_span(&body));
 	if (r->status == TASK_FAILED)
-		return print_error(t, 500, "Task failed", r->error.len ? r->error : SPAN_LIT("The task failed."), r->task_id);
+		return print_error(t, 500, "Task failed",
+				   r->error.len ? r->error : SPAN_LIT("The task failed."), r->task_id);
 	return print_answer(200, SPAN_LIT("application/json"), r->result);
 }
 
-/* --- running ------------------------------------------------------------------------------------------------------- */
+/* --- running -------------------------------------------------------------------------------------------- */
 
 static const struct plane_backend *find_backend(const struct app *a, const struct operation *op)
 {
@@ -210,8 +217,9 @@ static int run_task(struct test *t, const struct plane_backend *b)
 		.priority = m->priority,
 		.expires_ms = m->expires_ms,
 	};
-	printf("operation  %.*s.%.*s\n%-9s  %.*s on %.*s\ninput      %.*s %.*s\n", SPAN_ARG(t->op->service), SPAN_ARG(t->op->name),
-	       m->workflow ? "workflow" : "task", SPAN_ARG(m->task), SPAN_ARG(b->name), SPAN_ARG(call.args), SPAN_ARG(call.kwargs));
+	printf("operation  %.*s.%.*s\n%-9s  %.*s on %.*s\ninput      %.*s %.*s\n", SPAN_ARG(t->op->service),
+	       SPAN_ARG(t->op->name), m->workflow ? "workflow" : "task", SPAN_ARG(m->task), SPAN_ARG(b->name),
+	       SPAN_ARG(call.args), SPAN_ARG(call.kwargs));
 	fflush(stdout);
 	int64_t began = clock_mono_ms();
 	int r = task_run_blocking(b->options, &call, m->timeout_ms, &text, &result, &e);

@@ -18,7 +18,7 @@
 #define PATIENCE_S 30
 static const char magic[8] = "MRTAKE1"; /* the protocol's version is in it */
 
-/* --- places ---------------------------------------------------------------------------------------------------------- */
+/* --- places --------------------------------------------------------------------------------------------- */
 
 static int open_folder(const char *data_dir, struct err *e)
 {
@@ -104,7 +104,7 @@ int control_peer(int fd, pid_t *ret_pid, struct err *e)
 	return 0;
 }
 
-/* --- messages --------------------------------------------------------------------------------------------------------- */
+/* --- messages ------------------------------------------------------------------------------------------- */
 
 struct packet {
 	char magic[sizeof(magic)];

@@ -1,10 +1,11 @@
 /*
- * Control socket: <data_dir>/router.sock, by which a new router process takes over from the one that runs (app_takeover.h).
+ * Control socket: <data_dir>/router.sock, by which a new router process takes over from the one that runs
+ * (app_takeover.h).
  *
- * Why:       whoever may connect gets the listening sockets. So it is mode 0600, and the kernel's word on the peer (SO_PEERCRED) must
- *            be this user, or root.
- * Shape:     messages of SOCK_SEQPACKET: a kind, then ids, descriptors or a text. Paths go through the folder's descriptor, since a
- *            socket's path must not be longer than 107 bytes.
+ * Why:       whoever may connect gets the listening sockets. So it is mode 0600, and the kernel's word on the
+ *            peer (SO_PEERCRED) must be this user, or root.
+ * Shape:     messages of SOCK_SEQPACKET: a kind, then ids, descriptors or a text. Paths go through the
+ *            folder's descriptor, since a socket's path must not be longer than 107 bytes.
  * Errors:    -errno with a sentence.
  */
 #ifndef PROGRAMS_ROUTER_APP_CONTROL_H
@@ -18,7 +19,8 @@
 #include "base/span.h"
 #include "operation/listen_address.h"
 
-/* Binds <data_dir>/router.sock.new; control_publish gives it its name, over what a killed process left there. */
+/* Binds <data_dir>/router.sock.new; control_publish gives it its name, over what a killed process left
+ * there. */
 int control_listen(const char *data_dir, int *ret_fd, struct err *e);
 int control_publish(const char *data_dir, struct err *e);
 void control_unpublish(const char *data_dir);
@@ -51,7 +53,8 @@ struct control_message {
 
 /* The descriptors stay the caller's. */
 int control_send(int fd, const struct control_message *m, struct err *e);
-/* The descriptors are the caller's. -EPIPE: the other process has ended, or closed. -EAGAIN: nothing (yet). -EPROTO: not understood. */
+/* The descriptors are the caller's. -EPIPE: the other process has ended, or closed. -EAGAIN: nothing
+ * (yet). -EPROTO: not understood. */
 int control_receive(int fd, struct control_message *ret, struct err *e);
 void control_close_sockets(struct control_message *m);
 

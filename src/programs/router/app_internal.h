@@ -1,6 +1,6 @@
 /*
- * The running application as its own parts see it: what app.c composes, app_backends.c starts and app_status.c shows on
- * the admin listener. Private to app*.c.
+ * The running application as its own parts see it: what app.c composes, app_backends.c starts and
+ * app_status.c shows on the admin listener. Private to app*.c.
  */
 #ifndef PROGRAMS_ROUTER_APP_INTERNAL_H
 #define PROGRAMS_ROUTER_APP_INTERNAL_H
@@ -31,7 +31,7 @@ struct app_health {
 struct app {
 	const struct config *config;
 	const struct config *started; /* what the parts were made from that a reload does not change */
-	struct loop *loop; /* the control thread's: signals, flags, admin */
+	struct loop *loop;	      /* the control thread's: signals, flags, admin */
 	int signals;
 	int lock; /* of the data folder; -1: none */
 	struct loop_watch *signal_watch;
@@ -44,7 +44,7 @@ struct app {
 	const struct flag_snapshot *flags; /* the newest good one, or NULL */
 	struct retired *retired;	   /* those before it */
 	char warned[CRYPTO_SHA256_HEX];	   /* of the warnings that were logged last */
-	struct features_source *features; /* one of the two */
+	struct features_source *features;  /* one of the two */
 	struct flipt_source *flipt;
 
 	struct recorder *recorder;
@@ -90,14 +90,15 @@ void app_broken_flags(const struct app *a, struct app_broken_flags *ret);
 int app_backends_make(struct app *a, struct buf *problems);
 /* Whether a new configuration has other backends, or other settings of them, than the present one. */
 bool app_backends_changed(const struct app *a, const struct config *new);
-/* As app_backends_make, of what is new alone: the present is not judged again (a token may have expired meanwhile). */
+/* As app_backends_make, of what is new alone: the present is not judged again (a token may have expired
+ * meanwhile). */
 int app_backends_check(const struct app *a, const struct config *new, struct buf *problems);
 int app_backends_start(struct app *a, struct err *e);
 void app_backends_free(struct app *a); /* after their clients */
 
 /* app.c */
 void app_begin_drain(struct app *a, bool patient);
-bool app_has_flags(const struct app *a); /* or none is in use */
+bool app_has_flags(const struct app *a);			      /* or none is in use */
 void app_log_problems(const char *event, const struct buf *problems); /* one log line per line */
 
 /* app_status.c: the admin listener. */

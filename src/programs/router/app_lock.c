@@ -19,7 +19,8 @@ static int refuse(const char *data_dir, int fd, struct err *e)
 	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
 	if (n > 0)
 		text[strcspn(text, "\n")] = '\0';
-	return err_set(e, -EBUSY, "%s: another router works in this data folder, process %s", data_dir, text[0] ? text : "unknown");
+	return err_set(e, -EBUSY, "%s: another router works in this data folder, process %s", data_dir,
+		       text[0] ? text : "unknown");
 }
 
 /* A folder that cannot be written is for those to complain of that need it. */
@@ -34,7 +35,8 @@ static void write_owner(const char *path, int fd)
 	char text[32];
 	int n = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
 	if (ftruncate(fd, 0) < 0 || pwrite(fd, text, (size_t)n, 0) != n)
-		log_warn("data_folder_owner_untold", LOG_STR("path", path), LOG_STR("error", strerror(errno)));
+		log_warn("data_folder_owner_untold", LOG_STR("path", path),
+			 LOG_STR("error", strerror(errno)));
 }
 
 void app_lock_own(const char *data_dir, int fd)

@@ -38,7 +38,7 @@ int app_clients_start(struct app *a, struct err *e)
 	return 0;
 }
 
-/* --- what may be reached ------------------------------------------------------------------------------------------- */
+/* --- what may be reached -------------------------------------------------------------------------------- */
 
 static const char *way_to(const struct config *c, const struct operation *op, struct span backend)
 {
@@ -53,8 +53,8 @@ static const char *way_to(const struct config *c, const struct operation *op, st
 static void add(struct registration *r, const struct operation *op, struct span backend)
 {
 	const char *by = way_to(r->config, op, backend);
-	r->entries[r->n++] =
-		(struct registration_entry){.operation = op, .backend = backend, .by = by, .needed = strcmp(by, "flag") != 0};
+	r->entries[r->n++] = (struct registration_entry){
+		.operation = op, .backend = backend, .by = by, .needed = strcmp(by, "flag") != 0};
 }
 
 static void add_operations(struct registration *r, struct span backend)
@@ -125,7 +125,7 @@ bool registration_lacks(const struct registration_entry *entry)
 	return entry->asked && entry->now.missing[0];
 }
 
-/* --- a round ------------------------------------------------------------------------------------------------------- */
+/* --- a round -------------------------------------------------------------------------------------------- */
 
 static void note(struct registration_entry *entry, const struct task_check *now)
 {
@@ -149,8 +149,9 @@ static const struct task_check *answered(const struct chain *c)
 		const struct registration_entry *entry = &entries[i - 1];
 		const struct task_mapping *t = &entry->operation->task;
 		if (!entry->now.reachable ||
-		    (span_eq(t->task, mine->task) && span_eq(t->queue, mine->queue) && t->workflow == mine->workflow &&
-		     t->priority == mine->priority && t->fire_and_forget == mine->fire_and_forget))
+		    (span_eq(t->task, mine->task) && span_eq(t->queue, mine->queue) &&
+		     t->workflow == mine->workflow && t->priority == mine->priority &&
+		     t->fire_and_forget == mine->fire_and_forget))
 			return &entry->now;
 	}
 	return NULL;
@@ -202,7 +203,7 @@ void registration_ask(struct registration *r, void (*done)(void *arg), void *arg
 	}
 }
 
-/* --- and wait for it ----------------------------------------------------------------------------------------------- */
+/* --- and wait for it ------------------------------------------------------------------------------------ */
 
 static void stop_loop(void *arg)
 {
@@ -224,8 +225,9 @@ static void ignore(void *arg)
 
 static void note_silence(struct registration *r)
 {
-	const struct task_check silent = {
-		.known = TASK_ANSWER_UNKNOWN, .worker = TASK_ANSWER_UNKNOWN, .missing = "the backend did not answer in time"};
+	const struct task_check silent = {.known = TASK_ANSWER_UNKNOWN,
+					  .worker = TASK_ANSWER_UNKNOWN,
+					  .missing = "the backend did not answer in time"};
 	for (size_t i = 0; i < r->n; i++)
 		if (!r->entries[i].asked)
 			note(&r->entries[i], &silent);

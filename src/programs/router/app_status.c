@@ -21,7 +21,7 @@
 #define REGISTRATION_EVERY 5 /* rounds of health */
 #define MISSING_MAX 100	     /* told by /readyz */
 
-/* --- JSON, a little ------------------------------------------------------------------------------------------------ */
+/* --- JSON, a little ------------------------------------------------------------------------------------- */
 
 static void put_text(struct buf *b, const char *name, const char *value)
 {
@@ -34,7 +34,7 @@ static void put_bool(struct buf *b, const char *name, bool value)
 	buf_printf(b, "\"%s\":%s", name, value ? "true" : "false");
 }
 
-/* --- what is known not to be run: legacy serves it ------------------------------------------------------------------ */
+/* --- what is known not to be run: legacy serves it ------------------------------------------------------ */
 
 static const struct app_health *health_of(const struct app *a, struct span backend)
 {
@@ -44,7 +44,8 @@ static const struct app_health *health_of(const struct app *a, struct span backe
 	return NULL;
 }
 
-/* Why this entry's task is known not to be run, or "". What was not asked yet since a reload stays as it was. */
+/* Why this entry's task is known not to be run, or "". What was not asked yet since a reload stays as it
+ * was. */
 static void against(const struct app *a, const struct registration_entry *entry, char out[256])
 {
 	const struct backend_config *b = config_backend(registration_config(a->registration), entry->backend);
@@ -56,7 +57,8 @@ static void against(const struct app *a, const struct registration_entry *entry,
 		out[0] = '\0';
 		return;
 	}
-	/* A backend's own word on its workers is about all of them, or about one task of many: each operation has been asked about. */
+	/* A backend's own word on its workers is about all of them, or about one task of many: each
+	 * operation has been asked about. */
 	if (h->known && !h->now.reachable)
 		why = h->now.detail[0] ? h->now.detail : "the backend is unreachable";
 	else if (!entry->asked)
@@ -74,7 +76,8 @@ static struct readiness *look_at_readiness(struct app *a)
 		const struct registration_entry *entry = registration_at(a->registration, i);
 		against(a, entry, why);
 		if (why[0])
-			readiness_put(r, entry->operation->service, entry->operation->name, entry->backend, span_of(why));
+			readiness_put(r, entry->operation->service, entry->operation->name, entry->backend,
+				      span_of(why));
 	}
 	return r;
 }
@@ -85,10 +88,12 @@ static void log_readiness(const struct app *a, const struct readiness *now)
 	for (size_t b = 0; b < a->env.n_backends; b++) {
 		struct span backend = a->env.backends[b].name;
 		const char *why = NULL;
-		size_t before = readiness_count_of(a->readiness, backend, &why), held = readiness_count_of(now, backend, &why);
+		size_t before = readiness_count_of(a->readiness, backend, &why),
+		       held = readiness_count_of(now, backend, &why);
 		if (before != held)
-			LOG_AT(held > before ? LOG_WARN : LOG_INFO, held ? "backend_not_ready" : "backend_ready",
-			       LOG_SPAN("backend", backend), LOG_INT("operations_on_legacy", held), LOG_STR("why", held ? why : ""));
+			LOG_AT(held > before ? LOG_WARN : LOG_INFO,
+			       held ? "backend_not_ready" : "backend_ready", LOG_SPAN("backend", backend),
+			       LOG_INT("operations_on_legacy", held), LOG_STR("why", held ? why : ""));
 	}
 }
 
@@ -108,8 +113,7 @@ static void publish_readiness(struct app *a)
 	a->readiness = now;
 }
 
-
-/* --- health of the backends: asked now and then on the control loop ------------------------------------------------- */
+/* --- health of the backends: asked now and then on the control loop ------------------------------------- */
 
 static void on_registration(void *arg)
 {
@@ -135,8 +139,9 @@ static void on_health(void *arg, const struct task_health *h)
 	struct app_health *state = arg;
 	bool same = state->known && state->now.reachable == h->reachable && state->now.worker == h->worker;
 	if (!same)
-		LOG_AT(h->reachable && h->worker ? LOG_INFO : LOG_WARN, "backend_health", LOG_SPAN("backend", state->name),
-		       LOG_BOOL("reachable", h->reachable), LOG_BOOL("worker", h->worker), LOG_STR("detail", h->detail));
+		LOG_AT(h->reachable && h->worker ? LOG_INFO : LOG_WARN, "backend_health",
+		       LOG_SPAN("backend", state->name), LOG_BOOL("reachable", h->reachable),
+		       LOG_BOOL("worker", h->worker), LOG_STR("detail", h->detail));
 	state->now = *h;
 	state->known = true;
 	state->asking = false;
@@ -174,7 +179,7 @@ static int start_health(struct app *a, struct err *e)
 	return 0;
 }
 
-/* --- /readyz ------------------------------------------------------------------------------------------------------- */
+/* --- /readyz -------------------------------------------------------------------------------------------- */
 
 static void put_flags(struct app *a, struct buf *b)
 {
@@ -201,7 +206,8 @@ static void put_flags(struct app *a, struct buf *b)
 	buf_puts(b, ",");
 	put_bool(b, "streaming", s.streaming);
 	if (s.good_us)
-		buf_printf(b, ",\"confirmed_ms_ago\":%lld", (long long)((clock_wall_us() - s.good_us) / 1000));
+		buf_printf(b, ",\"confirmed_ms_ago\":%lld",
+			   (long long)((clock_wall_us() - s.good_us) / 1000));
 	buf_puts(b, ",\"vanished\":[");
 	for (size_t i = 0; i < s.carried.n && i < FLAG_CARRIED_NAMED; i++) {
 		buf_puts(b, i ? "," : "");
@@ -227,7 +233,8 @@ static bool put_stores(struct app *a, struct buf *b)
 	ledger_status(a->ledger, &l);
 	buf_puts(b, "\"outcomes\":{");
 	put_bool(b, "failing", r.failing);
-	buf_printf(b, ",\"written\":%llu,\"dropped\":%llu,", (unsigned long long)r.written, (unsigned long long)r.dropped);
+	buf_printf(b, ",\"written\":%llu,\"dropped\":%llu,", (unsigned long long)r.written,
+		   (unsigned long long)r.dropped);
 	put_text(b, "last_error", r.last_error);
 	buf_puts(b, "},\"ledger\":{");
 	put_bool(b, "failing", l.failing);
@@ -269,8 +276,10 @@ static bool put_registration(struct app *a, struct buf *b)
 		const struct registration_entry *entry = registration_at(a->registration, i);
 		if (!entry->needed || !registration_lacks(entry) || ++n > MISSING_MAX)
 			continue;
-		buf_printf(b, "%s{\"operation\":\"%.*s.%.*s\",\"backend\":\"%.*s\",\"task\":", n > 1 ? "," : "",
-			   SPAN_ARG(entry->operation->service), SPAN_ARG(entry->operation->name), SPAN_ARG(entry->backend));
+		buf_printf(b,
+			   "%s{\"operation\":\"%.*s.%.*s\",\"backend\":\"%.*s\",\"task\":", n > 1 ? "," : "",
+			   SPAN_ARG(entry->operation->service), SPAN_ARG(entry->operation->name),
+			   SPAN_ARG(entry->backend));
 		json_quote(b, entry->operation->task.task);
 		buf_puts(b, ",");
 		put_text(b, "missing", entry->now.missing);
@@ -286,7 +295,8 @@ static void put_not_ready(struct app *a, struct buf *b)
 	buf_puts(b, "\"not_ready\":[");
 	for (size_t i = 0; i < readiness_count(a->readiness) && i < MISSING_MAX; i++) {
 		const struct readiness_entry *e = readiness_at(a->readiness, i);
-		buf_printf(b, "%s{\"operation\":\"%s.%s\",\"backend\":\"%s\",", i ? "," : "", e->service, e->operation, e->backend);
+		buf_printf(b, "%s{\"operation\":\"%s.%s\",\"backend\":\"%s\",", i ? "," : "", e->service,
+			   e->operation, e->backend);
 		put_text(b, "why", e->why);
 		buf_puts(b, "}");
 	}
@@ -308,8 +318,8 @@ static bool put_legacy(struct app *a, struct buf *b)
 	return fine;
 }
 
-/* The router serves as long as it takes requests: what is missing makes it `degraded` (legacy takes over, rule 1), and only
- * draining takes it out. */
+/* The router serves as long as it takes requests: what is missing makes it `degraded` (legacy takes over,
+ * rule 1), and only draining takes it out. */
 static bool write_ready(void *arg, bool whole, struct buf *out)
 {
 	struct app *a = arg;
@@ -334,7 +344,12 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 	bool flags_fine = a->flags && !f.failing && !f.unsaved && !f.carried.n && !broken.n;
 	bool fine = stores && legacy && backends && registered && flags_fine;
 	buf_puts(out, "{");
-	put_text(out, "status", a->draining ? "draining" : !accepting ? "degraded" : !ready ? "starting" : fine ? "ready" : "degraded");
+	put_text(out, "status",
+		 a->draining  ? "draining"
+		 : !accepting ? "degraded"
+		 : !ready     ? "starting"
+		 : fine	      ? "ready"
+			      : "degraded");
 	buf_puts(out, ",");
 	put_bool(out, "ready", ready);
 	if (!whole) { /* what follows tells of the inside */
@@ -345,16 +360,19 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 	const struct {
 		const char *what;
 		bool missing;
-	} parts[] = {{"a legacy service cannot be reached, or fails; see legacy", !legacy},
-		     {"connections cannot be accepted: out of descriptors or memory", !accepting},
-		     {"outcomes or ledger cannot be written", !stores},
-		     {"a backend is unreachable or without a worker", !backends},
-		     {"an operation's task would not be run; see registration", !registered},
-		     {"no flag snapshot", !a->flags},
-		     {"the flag source is failing; the last good snapshot serves", a->flags && f.failing},
-		     {"the flags in use cannot be saved; a restart would begin with older ones", f.unsaved},
-		     {"flags in use have vanished from their source; their last good definitions serve", f.carried.n > 0},
-		     {"flags in use cannot be understood and are set aside; legacy serves those who ask for them", broken.n > 0}};
+	} parts[] = {
+		{"a legacy service cannot be reached, or fails; see legacy", !legacy},
+		{"connections cannot be accepted: out of descriptors or memory", !accepting},
+		{"outcomes or ledger cannot be written", !stores},
+		{"a backend is unreachable or without a worker", !backends},
+		{"an operation's task would not be run; see registration", !registered},
+		{"no flag snapshot", !a->flags},
+		{"the flag source is failing; the last good snapshot serves", a->flags && f.failing},
+		{"the flags in use cannot be saved; a restart would begin with older ones", f.unsaved},
+		{"flags in use have vanished from their source; their last good definitions serve",
+		 f.carried.n > 0},
+		{"flags in use cannot be understood and are set aside; legacy serves those who ask for them",
+		 broken.n > 0}};
 	for (size_t i = 0, n = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
 		if (parts[i].missing) {
 			buf_puts(out, n++ ? "," : "");
@@ -366,7 +384,7 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 	return ready;
 }
 
-/* --- /metrics ------------------------------------------------------------------------------------------------------ */
+/* --- /metrics ------------------------------------------------------------------------------------------- */
 
 static void metric(struct buf *b, const char *name, const char *type, const char *help)
 {
@@ -379,13 +397,16 @@ static void write_legacy_metrics(const struct app *a, struct buf *b)
 	for (size_t i = 0; i < a->env.n_services; i++)
 		buf_printf(b, "migration_legacy_reachable{service=\"%s\"} %d\n", a->env.services[i].name,
 			   legacy_state_reachable(&a->env.services[i].legacy));
-	metric(b, "migration_legacy_errors_total", "counter", "Calls to the legacy service that failed, by kind.");
+	metric(b, "migration_legacy_errors_total", "counter",
+	       "Calls to the legacy service that failed, by kind.");
 	for (size_t i = 0; i < a->env.n_services; i++)
 		for (unsigned f = 0; f < LEGACY_FAILURES; f++)
-			buf_printf(b, "migration_legacy_errors_total{service=\"%s\",kind=\"%s\"} %llu\n", a->env.services[i].name,
-				   legacy_state_kind((enum legacy_failure)f),
-				   (unsigned long long)atomic_load(&a->env.services[i].legacy.kinds[f].count));
-	metric(b, "migration_access_log_dropped_total", "counter", "Lines of the access log that could not be written.");
+			buf_printf(
+				b, "migration_legacy_errors_total{service=\"%s\",kind=\"%s\"} %llu\n",
+				a->env.services[i].name, legacy_state_kind((enum legacy_failure)f),
+				(unsigned long long)atomic_load(&a->env.services[i].legacy.kinds[f].count));
+	metric(b, "migration_access_log_dropped_total", "counter",
+	       "Lines of the access log that could not be written.");
 	buf_printf(b, "migration_access_log_dropped_total %llu\n",
 		   (unsigned long long)(a->env.access_log ? access_log_dropped(a->env.access_log) : 0));
 }
@@ -398,43 +419,53 @@ static void write_metrics(void *arg, struct buf *b)
 		const char *name, *type, *help;
 		size_t offset;
 		bool wide;
-	} counters[] = {
-		{"migration_requests_total", "counter", "Requests received.", offsetof(struct service_shared, requests), true},
-		{"migration_refused_total", "counter", "Requests refused as malformed or beyond a limit, before any decision.",
-		 offsetof(struct service_shared, refused), true},
-		{"migration_overloaded_total", "counter", "Requests answered 503 for the limit of requests in flight.",
-		 offsetof(struct service_shared, overloaded), true},
-		{"migration_shadow_dropped_total", "counter", "Shadows beyond a limit, or that could not become a task.",
-		 offsetof(struct service_shared, shadow_dropped), true},
-		{"migration_in_flight", "gauge", "Requests in flight.", offsetof(struct service_shared, in_flight), false},
-	};
+	} counters[] = {{"migration_requests_total", "counter", "Requests received.",
+			 offsetof(struct service_shared, requests), true},
+			{"migration_refused_total", "counter",
+			 "Requests refused as malformed or beyond a limit, before any decision.",
+			 offsetof(struct service_shared, refused), true},
+			{"migration_overloaded_total", "counter",
+			 "Requests answered 503 for the limit of requests in flight.",
+			 offsetof(struct service_shared, overloaded), true},
+			{"migration_shadow_dropped_total", "counter",
+			 "Shadows beyond a limit, or that could not become a task.",
+			 offsetof(struct service_shared, shadow_dropped), true},
+			{"migration_in_flight", "gauge", "Requests in flight.",
+			 offsetof(struct service_shared, in_flight), false}};
 	for (size_t m = 0; m < sizeof(counters) / sizeof(counters[0]); m++) {
 		metric(b, counters[m].name, counters[m].type, counters[m].help);
 		for (size_t i = 0; i < a->env.n_services; i++) {
 			const char *at = (const char *)&a->env.services[i] + counters[m].offset;
-			unsigned long long value = counters[m].wide ? atomic_load((const atomic_uint_fast64_t *)(const void *)at)
-								    : atomic_load((const atomic_uint *)(const void *)at);
-			buf_printf(b, "%s{service=\"%s\"} %llu\n", counters[m].name, a->env.services[i].name, value);
+			unsigned long long value =
+				counters[m].wide ? atomic_load((const atomic_uint_fast64_t *)(const void *)at)
+						 : atomic_load((const atomic_uint *)(const void *)at);
+			buf_printf(b, "%s{service=\"%s\"} %llu\n", counters[m].name, a->env.services[i].name,
+				   value);
 		}
 	}
 	write_legacy_metrics(a, b);
 	metric(b, "migration_inspect_bytes", "gauge", "Bytes of bodies being held.");
-	buf_printf(b, "migration_inspect_bytes %llu\n", (unsigned long long)atomic_load(&a->env.inspect.held));
+	buf_printf(b, "migration_inspect_bytes %llu\n",
+		   (unsigned long long)atomic_load(&a->env.inspect.held));
 	struct flag_source_status f;
 	app_flags_status(a, &f);
-	metric(b, "migration_flags_failing", "gauge", "1 while the flag source cannot be read; the last good snapshot serves.");
+	metric(b, "migration_flags_failing", "gauge",
+	       "1 while the flag source cannot be read; the last good snapshot serves.");
 	buf_printf(b, "migration_flags_failing %d\n", f.failing);
-	metric(b, "migration_flags_vanished", "gauge", "Flags in use that their source no longer has; their last good definitions serve.");
+	metric(b, "migration_flags_vanished", "gauge",
+	       "Flags in use that their source no longer has; their last good definitions serve.");
 	buf_printf(b, "migration_flags_vanished %zu\n", f.carried.n);
 	struct app_broken_flags broken;
 	app_broken_flags(a, &broken);
-	metric(b, "migration_flags_broken", "gauge", "Flags in use that cannot be understood and are set aside; legacy serves.");
+	metric(b, "migration_flags_broken", "gauge",
+	       "Flags in use that cannot be understood and are set aside; legacy serves.");
 	buf_printf(b, "migration_flags_broken %zu\n", broken.n);
-	metric(b, "migration_flags_confirmed_timestamp_seconds", "gauge", "When the flag snapshot was last confirmed.");
+	metric(b, "migration_flags_confirmed_timestamp_seconds", "gauge",
+	       "When the flag snapshot was last confirmed.");
 	buf_printf(b, "migration_flags_confirmed_timestamp_seconds %.3f\n", (double)f.good_us / 1e6);
 }
 
-/* --- the rest ------------------------------------------------------------------------------------------------------ */
+/* --- the rest ------------------------------------------------------------------------------------------- */
 
 static void write_flags(void *arg, struct buf *b)
 {
@@ -442,7 +473,8 @@ static void write_flags(void *arg, struct buf *b)
 	buf_putc(b, '\n');
 }
 
-/* 1: there is one; 0: none, or empty; 400 with a sentence when it cannot be one: it is not left out quietly. */
+/* 1: there is one; 0: none, or empty; 400 with a sentence when it cannot be one: it is not left out
+ * quietly. */
 static int parameter(struct span target, const char *name, struct buf *value, struct err *e)
 {
 	bool found = route_query(target, span_of(name), value);
@@ -457,17 +489,21 @@ struct report_parameters {
 	struct buf since, service, operation, organisation;
 };
 
-static int read_parameters(struct span target, struct report_parameters *p, struct report_options *o, struct err *e)
+static int read_parameters(struct span target, struct report_parameters *p, struct report_options *o,
+			   struct err *e)
 {
 	const struct {
 		const char *name;
 		struct buf *value;
 		const char **into;
-	} all[] = {{"service", &p->service, &o->service}, {"operation", &p->operation, &o->operation},
+	} all[] = {{"service", &p->service, &o->service},
+		   {"operation", &p->operation, &o->operation},
 		   {"org", &p->organisation, &o->organisation}};
 	int r = parameter(target, "since", &p->since, e);
 	if (r == 1 && !when_parse(p->since.ptr, clock_wall_us(), &o->since_us)) {
-		err_set(e, 400, "since: \"%s\" is neither a duration such as 15m, 24h or 7d nor an RFC 3339 time", p->since.ptr);
+		err_set(e, 400,
+			"since: \"%s\" is neither a duration such as 15m, 24h or 7d nor an RFC 3339 time",
+			p->since.ptr);
 		return 400;
 	}
 	for (size_t i = 0; r <= 1 && i < sizeof(all) / sizeof(all[0]); i++) {
@@ -489,7 +525,8 @@ static void parameters_release(struct report_parameters *p)
 static int make_report(void *arg, struct span target, struct buf *json, struct err *e)
 {
 	struct app *a = arg;
-	CLEANUP(parameters_release) struct report_parameters p = {BUF_INIT(64), BUF_INIT(256), BUF_INIT(256), BUF_INIT(IDENTITY_MAX)};
+	CLEANUP(parameters_release)
+	struct report_parameters p = {BUF_INIT(64), BUF_INIT(256), BUF_INIT(256), BUF_INIT(IDENTITY_MAX)};
 	struct report_options o = {.path = a->outcomes_path};
 	int code = read_parameters(target, &p, &o, e);
 	if (code != 0)
@@ -498,7 +535,8 @@ static int make_report(void *arg, struct span target, struct buf *json, struct e
 	if (report_make(&o, &r, e) < 0)
 		return 503;
 	if (report_to_json(r, json) < 0) {
-		err_set(e, 503, "the report does not fit into %zu bytes; name a service or an operation", json->max);
+		err_set(e, 503, "the report does not fit into %zu bytes; name a service or an operation",
+			json->max);
 		return 503;
 	}
 	return 0;
@@ -506,8 +544,11 @@ static int make_report(void *arg, struct span target, struct buf *json, struct e
 
 int app_status_start(struct app *a, struct err *e)
 {
-	struct admin_content content = {
-		.arg = a, .ready = write_ready, .metrics = write_metrics, .flags = write_flags, .report = make_report};
+	struct admin_content content = {.arg = a,
+					.ready = write_ready,
+					.metrics = write_metrics,
+					.flags = write_flags,
+					.report = make_report};
 	int r = start_health(a, e);
 	if (r < 0 || !a->config->admin.listen)
 		return r;
@@ -515,7 +556,8 @@ int app_status_start(struct app *a, struct err *e)
 	r = admin_start(a->loop, a->config, a->env.guesses, files ? files : DASHBOARD_DIR, &content,
 			atomic_load(&a->env.held), &a->admin, e);
 	if (r == 0)
-		log_info("admin_listening", LOG_STR("address", a->config->admin.listen), LOG_INT("port", admin_port(a->admin)));
+		log_info("admin_listening", LOG_STR("address", a->config->admin.listen),
+			 LOG_INT("port", admin_port(a->admin)));
 	return r;
 }
 

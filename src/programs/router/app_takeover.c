@@ -46,7 +46,7 @@ static int takeover_new(struct app *a, struct err *e)
 	return 0;
 }
 
-/* --- the new side -------------------------------------------------------------------------------------------------- */
+/* --- the new side --------------------------------------------------------------------------------------- */
 
 static int send_text(int fd, struct takeover *t, enum control_kind kind, const char *text, struct err *e)
 {
@@ -152,7 +152,8 @@ static void tick(void *arg)
 	(void)arg;
 }
 
-/* Where the old one has flags and knows which backends work, a new one that does not would send requests elsewhere for a while. */
+/* Where the old one has flags and knows which backends work, a new one that does not would send requests
+ * elsewhere for a while. */
 static int await_knowledge(struct app *a, struct err *e)
 {
 	struct loop_timer *t = NULL;
@@ -209,7 +210,7 @@ void takeover_failed(struct app *a, const struct err *why)
 		  LOG_STR("effect", "the router that runs serves on"));
 }
 
-/* --- the old side -------------------------------------------------------------------------------------------------- */
+/* --- the old side --------------------------------------------------------------------------------------- */
 
 static void end_conversation(struct takeover *t)
 {
@@ -361,7 +362,7 @@ static void on_connection(void *arg, unsigned events)
 	close(fd);
 }
 
-/* --- both ---------------------------------------------------------------------------------------------------------- */
+/* --- both ----------------------------------------------------------------------------------------------- */
 
 static int listen_for_next(struct app *a, struct err *e)
 {

@@ -11,12 +11,13 @@
 
 #define READ_BYTES (256u << 10)
 
-/* --- one line ------------------------------------------------------------------------------------------------------ */
+/* --- one line ------------------------------------------------------------------------------------------- */
 struct request {
 	struct span flag, type, entity_id, context; /* raw JSON; SPAN_NONE when missing */
 };
 
-/* A string or null; anything else is a mistake. Appends its content to `text` and tells where it begins and ends. */
+/* A string or null; anything else is a mistake. Appends its content to `text` and tells where it begins
+ * and ends. */
 static int take_string(struct span value, const char *what, struct buf *text, size_t *ret_start,
 		       struct err *e)
 {
@@ -150,8 +151,7 @@ static int evaluate_request(const struct flag_snapshot *s, const struct request 
 			    struct buf *out, struct err *e)
 {
 	CLEANUP(buf_releasep)
-	struct buf flag = BUF_INIT(EVALUATE_MAX_LINE),
-		   entity = BUF_INIT(EVALUATE_MAX_LINE);
+	struct buf flag = BUF_INIT(EVALUATE_MAX_LINE), entity = BUF_INIT(EVALUATE_MAX_LINE);
 	size_t start;
 	if (!q->flag.ptr)
 		return err_set(e, -EBADMSG, "flag: is missing");
@@ -189,7 +189,7 @@ int evaluate_line(const struct flag_snapshot *s, struct span line, struct buf *o
 	return r < 0 && out->error ? err_set(e, r, "the answer is too long") : r;
 }
 
-/* --- the command --------------------------------------------------------------------------------------------------- */
+/* --- the command ---------------------------------------------------------------------------------------- */
 struct options {
 	const char *features, *snapshot;
 	enum flag_rules rules;
@@ -199,7 +199,8 @@ static int usage(const char *problem)
 {
 	if (problem)
 		fprintf(stderr, "evaluate: %s\n", problem);
-	fprintf(stderr, "usage: migration-router evaluate (--features FILE | --snapshot FILE) [--rules v1|v2.0|v2.9|v2.11]"
+	fprintf(stderr, "usage: migration-router evaluate (--features FILE | --snapshot FILE) [--rules "
+			"v1|v2.0|v2.9|v2.11]"
 			" < requests.jsonl > results.jsonl\n");
 	return 2;
 }

@@ -18,16 +18,21 @@
 
 #define EXIT_USAGE 2
 
-static const char usage[] =
-	"migration-router stands at the old services' addresses and decides per request which side serves it.\n"
-	"\n"
-	"  migration-router [serve] --config FILE [--takeover] [--log-level LEVEL] [--log-format logfmt|json]\n"
-	"  migration-router check FILE [--backends] [--flags] [--test SERVICE.OPERATION [--body JSON|@FILE] [--user U] [--org G]]\n"
-	"  migration-router explain --config FILE --service S --operation O [--user U] [--org G] [--context K=V]…\n"
-	"  migration-router evaluate (--features F | --snapshot F) [--rules v1|v2.0|v2.9|v2.11] < requests.jsonl > results.jsonl\n"
-	"  migration-router --version | --help\n"
-	"\n"
-	"Exit: 0 fine, 1 failed while running, 2 wrong arguments or configuration. See migration-router(1).\n";
+static const char usage[] = "migration-router stands at the old services' addresses and decides per request "
+			    "which side serves it.\n"
+			    "\n"
+			    "  migration-router [serve] --config FILE [--takeover] [--log-level LEVEL] "
+			    "[--log-format logfmt|json]\n"
+			    "  migration-router check FILE [--backends] [--flags] [--test SERVICE.OPERATION "
+			    "[--body JSON|@FILE] [--user U] [--org G]]\n"
+			    "  migration-router explain --config FILE --service S --operation O [--user U] "
+			    "[--org G] [--context K=V]…\n"
+			    "  migration-router evaluate (--features F | --snapshot F) [--rules "
+			    "v1|v2.0|v2.9|v2.11] < requests.jsonl > results.jsonl\n"
+			    "  migration-router --version | --help\n"
+			    "\n"
+			    "Exit: 0 fine, 1 failed while running, 2 wrong arguments or configuration. See "
+			    "migration-router(1).\n";
 
 static void print_version(void)
 {
@@ -38,9 +43,12 @@ static void print_version(void)
 
 static int check(int argc, char **argv)
 {
-	static const struct option options[] = {{"backends", no_argument, NULL, 'b'},  {"test", required_argument, NULL, 't'},
-						{"body", required_argument, NULL, 'd'}, {"user", required_argument, NULL, 'u'},
-						{"org", required_argument, NULL, 'g'},	 {"flags", no_argument, NULL, 'f'},
+	static const struct option options[] = {{"backends", no_argument, NULL, 'b'},
+						{"test", required_argument, NULL, 't'},
+						{"body", required_argument, NULL, 'd'},
+						{"user", required_argument, NULL, 'u'},
+						{"org", required_argument, NULL, 'g'},
+						{"flags", no_argument, NULL, 'f'},
 						{0}};
 	struct app_check how = {0};
 	bool flags = false;
@@ -62,7 +70,8 @@ static int check(int argc, char **argv)
 			return EXIT_USAGE;
 	}
 	if (optind != argc - 1 || (!how.test && (how.body || how.user || how.organisation))) {
-		fprintf(stderr, "usage: migration-router check FILE [--backends] [--flags] [--test SERVICE.OPERATION [--body JSON|@FILE]"
+		fprintf(stderr, "usage: migration-router check FILE [--backends] [--flags] [--test "
+				"SERVICE.OPERATION [--body JSON|@FILE]"
 				" [--user U] [--org G]]\n");
 		return EXIT_USAGE;
 	}
@@ -96,7 +105,8 @@ static int serve(int argc, char **argv)
 			break;
 		case 'l':
 			if (log_level_parse(optarg, &level) < 0) {
-				fprintf(stderr, "--log-level: \"%s\" is none of debug, info, warn, error\n", optarg);
+				fprintf(stderr, "--log-level: \"%s\" is none of debug, info, warn, error\n",
+					optarg);
 				return EXIT_USAGE;
 			}
 			break;
@@ -136,7 +146,10 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		int (*run)(int argc, char **argv);
-	} commands[] = {{"check", check}, {"explain", explain_command}, {"evaluate", evaluate_command}, {"serve", serve}};
+	} commands[] = {{"check", check},
+			{"explain", explain_command},
+			{"evaluate", evaluate_command},
+			{"serve", serve}};
 	plain_output_begin();
 
 	if (crypto_setup() < 0) {

@@ -8,7 +8,7 @@
 #define SUSPICIOUS 3 /* so many counted attempts can already be certain of the worst */
 #define SENTENCE_MAX 256
 
-/* --- sides --------------------------------------------------------------------------------------------------------- */
+/* --- sides ---------------------------------------------------------------------------------------------- */
 
 static uint64_t gate_rejected(const struct report_rate *a)
 {
@@ -56,7 +56,7 @@ static const struct report_rate *gate_legacy(const struct gate_options *o, const
 	return NULL;
 }
 
-/* --- the limits ---------------------------------------------------------------------------------------------------- */
+/* --- the limits ----------------------------------------------------------------------------------------- */
 
 struct gate_case {
 	const struct gate_options *o;
@@ -180,7 +180,7 @@ static enum gate_verdict gate_judge(const struct gate_case *c)
 	return GATE_HEALTHY;
 }
 
-/* --- all operations ------------------------------------------------------------------------------------------------ */
+/* --- all operations ------------------------------------------------------------------------------------- */
 
 struct gate_run {
 	const struct gate_options *o;

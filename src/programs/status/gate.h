@@ -1,10 +1,10 @@
 /*
  * Gate: whether a report is good enough to go on with a rollout. Pure.
  *
- * Checked:  each operation by itself, so that a broken one does not drown in a busy one: the task side's success rate against a floor and
- *           against the legacy side's; the share of callers that it rejects against the share that legacy rejects (401 after moving is
- *           no failure of a task, and still nobody is served); its p95 against legacy's. Operations with too few attempts are looked
- *           at together.
+ * Checked:  each operation by itself, so that a broken one does not drown in a busy one: the task side's
+ *           success rate against a floor and against the legacy side's; the share of callers that it rejects
+ *           against the share that legacy rejects (401 after moving is no failure of a task, and still nobody
+ *           is served); its p95 against legacy's. Operations with too few attempts are looked at together.
  * Baseline: where everybody has moved, legacy has nothing in the span; then what it did before counts.
  * No verdict: fewer attempts than asked for are neither healthy nor breached.
  */
@@ -24,11 +24,11 @@ struct gate_options {
 	uint64_t min_executions; /* attempts per side and operation that a verdict needs */
 };
 
-#define GATE_DEFAULTS                                                                                        \
-	((struct gate_options){.min_success = 99.0,                                                          \
-			       .max_regression = -1,                                                         \
-			       .max_rejected = 5,                                                            \
-			       .max_slowdown = 2,                                                            \
+#define GATE_DEFAULTS \
+	((struct gate_options){.min_success = 99.0, \
+			       .max_regression = -1, \
+			       .max_rejected = 5, \
+			       .max_slowdown = 2, \
 			       .min_executions = REPORT_FEW})
 #define GATE_SPAN_US (15 * 60 * 1000000LL)	     /* what is judged unless told */
 #define GATE_BASELINE_US (7 * 24 * 3600 * 1000000LL) /* how far back legacy is looked for, before the span */
@@ -47,7 +47,8 @@ struct gate_finding {
 
 /* Whether a legacy side is needed that the report does not have. */
 bool gate_needs_baseline(const struct gate_options *o, const struct report *r);
-/* `baseline` may be NULL. `why` names the operation that decides. `each` (may be NULL) is told of every one that was looked at. */
+/* `baseline` may be NULL. `why` names the operation that decides. `each` (may be NULL) is told of every
+ * one that was looked at. */
 enum gate_verdict gate_check(const struct gate_options *o, const struct report *r,
 			     const struct report *baseline,
 			     void (*each)(void *arg, const struct gate_finding *f), void *arg,

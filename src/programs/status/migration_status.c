@@ -1,8 +1,9 @@
 /*
  * migration-status: what outcomes.db says, for people, scripts and pipelines. Reads only.
  *
- * Exit codes: 0 fine (with --gate: healthy), 1 it could not be read (with --gate: breached), 2 usage, 3 with --gate: not
- * enough data, or nothing that could be read: a pipeline must never take a missing file for a healthy or a broken rollout.
+ * Exit codes: 0 fine (with --gate: healthy), 1 it could not be read (with --gate: breached), 2 usage, 3 with
+ * --gate: not enough data, or nothing that could be read: a pipeline must never take a missing file for a
+ * healthy or a broken rollout.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -72,7 +73,7 @@ static int usage(const char *format, const char *what)
 	return EXIT_USAGE;
 }
 
-/* --- arguments ---------------------------------------------------------------------------------------------------------- */
+/* --- arguments ------------------------------------------------------------------------------------------ */
 
 static bool parse_number(const char *text, double least, double most, double *ret)
 {
@@ -240,7 +241,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *a)
 	return optind < argc ? usage("unexpected argument: %s", argv[optind]) : -1;
 }
 
-/* --- output ------------------------------------------------------------------------------------------------------------- */
+/* --- output --------------------------------------------------------------------------------------------- */
 
 static unsigned terminal_columns(void)
 {
@@ -297,7 +298,8 @@ static void add_gate(const struct arguments *a, enum gate_verdict verdict, const
 	}
 }
 
-/* What legacy did before the span, for operations of which everybody has moved. NULL: not needed, or not to be had. */
+/* What legacy did before the span, for operations of which everybody has moved. NULL: not needed, or not
+ * to be had. */
 static struct report *make_baseline(const struct arguments *a, const struct report *r)
 {
 	struct report *baseline = NULL;
@@ -344,7 +346,8 @@ static int show(struct arguments *a)
 	struct err e = {""};
 	int code = 0;
 	if (a->since)
-		when_parse(a->since, clock_wall_us(), &a->report.since_us); /* anew each time: "15m" is meant from now, also while watching */
+		/* anew each time: "15m" is meant from now, also while watching */
+		when_parse(a->since, clock_wall_us(), &a->report.since_us);
 	else if (a->gate) /* what was long ago says nothing of the step that was taken last */
 		a->report.since_us = clock_wall_us() - GATE_SPAN_US;
 	if (a->until)

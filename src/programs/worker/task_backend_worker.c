@@ -1,5 +1,6 @@
 /*
- * task-backend-worker: runs tasks of the embedded backend. Arguments, environment, signals and exit codes; the work is tasks/worker.
+ * task-backend-worker: runs tasks of the embedded backend. Arguments, environment, signals and exit codes;
+ * the work is tasks/worker.
  *
  * Exit codes: 0 fine · 1 it failed, or is not healthy · 2 usage or configuration.
  */
@@ -53,11 +54,13 @@ static const char usage[] =
 	"  --config FILE             router.yml: where the database and the tasks are\n"
 	"  --database FILE           the queue's file (else the configuration's, else tasks.db)\n"
 	"  --tasks FILE              tasks.yml; without it the core tasks\n"
-	"  --queues A,B              queues to serve; must be said where ENVIRONMENT is prod or production; elsewhere (ENVIRONMENT is set\n"
+	"  --queues A,B              queues to serve; must be said where ENVIRONMENT is prod or production; "
+	"elsewhere (ENVIRONMENT is set\n"
 	"                            to something else) TASK_QUEUES says it, too; else \"default\"\n"
 	"  --concurrency N           tasks at a time (default 4), or TASK_WORKER_CONCURRENCY\n"
 	"  --name, --worker-name NAME  or TASK_WORKER_NAME; else worker-<host>-<queues>\n"
-	"  --shutdown-timeout TIME   how long running tasks may go on after SIGTERM (default 30s), or SHUTDOWN_TIMEOUT\n"
+	"  --shutdown-timeout TIME   how long running tasks may go on after SIGTERM (default 30s), or "
+	"SHUTDOWN_TIMEOUT\n"
 	"  --lease TIME              a worker not heard of for so long is lost (default 15s)\n"
 	"  --health-check            exit 0 when the queue can be used and a worker is alive\n"
 	"  --list-tasks              what can be run\n"
@@ -98,12 +101,13 @@ static bool parse_count(const char *text, unsigned *ret)
 	return true;
 }
 
-/* --- environment and arguments ------------------------------------------------------------------------------------------- */
+/* --- environment and arguments -------------------------------------------------------------------------- */
 
 static int read_environment(struct program *p)
 {
 	const char *backend = environment("TASK_QUEUE_BACKEND"), *stage = environment("ENVIRONMENT");
-	const char *concurrency = environment("TASK_WORKER_CONCURRENCY"), *drain = environment("SHUTDOWN_TIMEOUT");
+	const char *concurrency = environment("TASK_WORKER_CONCURRENCY"),
+		   *drain = environment("SHUTDOWN_TIMEOUT");
 	set_text(&p->backend, backend ? backend : environment("TASK_BACKEND_TYPE"));
 	set_text(&p->name, environment("TASK_WORKER_NAME"));
 	p->production = stage && (strcasecmp(stage, "prod") == 0 || strcasecmp(stage, "production") == 0);
@@ -116,9 +120,24 @@ static int read_environment(struct program *p)
 	return 0;
 }
 
-enum option_id { OPTION_BACKEND = 256, OPTION_CONFIG, OPTION_DATABASE, OPTION_TASKS, OPTION_QUEUES, OPTION_CONCURRENCY, OPTION_NAME,
-		 OPTION_SHUTDOWN, OPTION_LEASE, OPTION_HEALTH, OPTION_LIST, OPTION_DRY, OPTION_LOG_FORMAT, OPTION_LOG_LEVEL,
-		 OPTION_VERSION, OPTION_HELP };
+enum option_id {
+	OPTION_BACKEND = 256,
+	OPTION_CONFIG,
+	OPTION_DATABASE,
+	OPTION_TASKS,
+	OPTION_QUEUES,
+	OPTION_CONCURRENCY,
+	OPTION_NAME,
+	OPTION_SHUTDOWN,
+	OPTION_LEASE,
+	OPTION_HEALTH,
+	OPTION_LIST,
+	OPTION_DRY,
+	OPTION_LOG_FORMAT,
+	OPTION_LOG_LEVEL,
+	OPTION_VERSION,
+	OPTION_HELP
+};
 
 static const struct option options[] = {
 	{"backend", required_argument, NULL, OPTION_BACKEND},
@@ -163,11 +182,16 @@ static int take_option(struct program *p, int id, struct log_options *log)
 	case OPTION_NAME:
 		return set_text(&p->name, optarg);
 	case OPTION_CONCURRENCY:
-		return parse_count(optarg, &p->concurrency) ? 0 : 1 + wrong_usage("--concurrency", "must be from 1 to 1024");
+		return parse_count(optarg, &p->concurrency)
+			       ? 0
+			       : 1 + wrong_usage("--concurrency", "must be from 1 to 1024");
 	case OPTION_SHUTDOWN:
-		return clock_parse_duration(optarg, &p->drain_ms) == 0 ? 0 : 1 + wrong_usage("--shutdown-timeout", optarg);
+		return clock_parse_duration(optarg, &p->drain_ms) == 0
+			       ? 0
+			       : 1 + wrong_usage("--shutdown-timeout", optarg);
 	case OPTION_LEASE:
-		return clock_parse_duration(optarg, &p->lease_ms) == 0 && p->lease_ms >= 300 && p->lease_ms <= 86400000
+		return clock_parse_duration(optarg, &p->lease_ms) == 0 && p->lease_ms >= 300 &&
+				       p->lease_ms <= 86400000
 			       ? 0
 			       : 1 + wrong_usage("--lease", "must be from 300ms to 24h");
 	case OPTION_HEALTH:
@@ -177,7 +201,8 @@ static int take_option(struct program *p, int id, struct log_options *log)
 	case OPTION_DRY:
 		return p->mode = MODE_DRY, 0;
 	case OPTION_LOG_FORMAT:
-		return log_format_parse(optarg, &log->format) == 0 ? 0 : 1 + wrong_usage("--log-format", optarg);
+		return log_format_parse(optarg, &log->format) == 0 ? 0
+								   : 1 + wrong_usage("--log-format", optarg);
 	case OPTION_LOG_LEVEL:
 		return log_level_parse(optarg, &log->level) == 0 ? 0 : 1 + wrong_usage("--log-level", optarg);
 	case OPTION_VERSION:
@@ -207,7 +232,7 @@ static int read_arguments(struct program *p, int argc, char **argv)
 	return 0;
 }
 
-/* --- settings that stand in files ------------------------------------------------------------------------------------------ */
+/* --- settings that stand in files ----------------------------------------------------------------------- */
 
 static const char *getenv_const(const char *name)
 {
@@ -254,11 +279,15 @@ static int choose_queues(struct program *p)
 	if (p->queues_of_environment && !p->production && p->stage_is_set)
 		return p->queue_text ? 0 : set_text(&p->queue_text, p->queues_of_environment);
 	if (p->queues_of_environment && needed && !p->queue_text)
-		return wrong_usage("TASK_QUEUES", p->stage_is_set
-							  ? "is ignored in production (ENVIRONMENT); use --queues"
-							  : "is only used where ENVIRONMENT is set to something else than production");
+		return wrong_usage(
+			"TASK_QUEUES",
+			p->stage_is_set
+				? "is ignored in production (ENVIRONMENT); use --queues"
+				: "is only used where ENVIRONMENT is set to something else than production");
 	if (p->queues_of_environment && needed)
-		fputs("task-backend-worker: warning: TASK_QUEUES is not used in production; --queues counts\n", stderr);
+		fputs("task-backend-worker: warning: TASK_QUEUES is not used in production; --queues "
+		      "counts\n",
+		      stderr);
 	if (p->production && needed && !p->queue_text)
 		return wrong_usage("--queues", "is required in production (ENVIRONMENT)");
 	return p->queue_text ? 0 : set_text(&p->queue_text, REGISTRY_DEFAULT_QUEUE);
@@ -317,7 +346,8 @@ static int make_name(struct program *p)
 static int read_registry(struct program *p)
 {
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1 << 20);
-	int r = p->tasks ? registry_load(p->tasks, getenv_const, &problems, &p->registry) : registry_core(&p->registry);
+	int r = p->tasks ? registry_load(p->tasks, getenv_const, &problems, &p->registry)
+			 : registry_core(&p->registry);
 	if (problems.len)
 		fputs(problems.ptr, stderr);
 	return r < 0 ? 2 : 0;
@@ -342,7 +372,7 @@ static int complete(struct program *p)
 	return read_registry(p);
 }
 
-/* --- modes ------------------------------------------------------------------------------------------------------------------- */
+/* --- modes ---------------------------------------------------------------------------------------------- */
 
 static const char *kind_text(const struct task_definition *t)
 {
@@ -353,8 +383,8 @@ static int list_tasks(const struct program *p)
 {
 	for (size_t i = 0; i < registry_count(p->registry); i++) {
 		const struct task_definition *t = registry_task_at(p->registry, i);
-		printf("task %.*s queue=%.*s handler=%s timeout=%ums max_attempts=%u\n", SPAN_ARG(t->name), SPAN_ARG(t->queue),
-		       kind_text(t), t->timeout_ms, t->max_attempts);
+		printf("task %.*s queue=%.*s handler=%s timeout=%ums max_attempts=%u\n", SPAN_ARG(t->name),
+		       SPAN_ARG(t->queue), kind_text(t), t->timeout_ms, t->max_attempts);
 	}
 	for (size_t i = 0; i < registry_workflow_count(p->registry); i++) {
 		const struct workflow_definition *w = registry_workflow_at(p->registry, i);
@@ -372,7 +402,8 @@ static int health_check(const struct program *p)
 	struct store_options o = {.path = p->database};
 	struct err e = {""};
 	int64_t workers = 0, backlog = 0;
-	int r = access(p->database, F_OK) < 0 ? err_set(&e, -errno, "%s: %s", p->database, strerror(errno)) : store_open(&o, &s, &e);
+	int r = access(p->database, F_OK) < 0 ? err_set(&e, -errno, "%s: %s", p->database, strerror(errno))
+					      : store_open(&o, &s, &e);
 	if (r == 0)
 		r = store_workers(s, SEEN_MS, &workers, &e);
 	if (r == 0)
@@ -381,22 +412,22 @@ static int health_check(const struct program *p)
 		printf("unhealthy: %s\n", e.text);
 		return 1;
 	}
-	printf("%s: workers=%lld backlog=%lld\n", workers ? "healthy" : "unhealthy: no worker is alive", (long long)workers,
-	       (long long)backlog);
+	printf("%s: workers=%lld backlog=%lld\n", workers ? "healthy" : "unhealthy: no worker is alive",
+	       (long long)workers, (long long)backlog);
 	return workers ? 0 : 1;
 }
 
 static int dry_run(const struct program *p)
 {
-	printf("%s: backend=%s database=%s concurrency=%u shutdown_timeout=%lldms queues=", p->name, p->backend, p->database,
-	       p->concurrency, (long long)p->drain_ms);
+	printf("%s: backend=%s database=%s concurrency=%u shutdown_timeout=%lldms queues=", p->name,
+	       p->backend, p->database, p->concurrency, (long long)p->drain_ms);
 	for (size_t i = 0; i < p->n_queues; i++)
 		printf("%s%s", i ? "," : "", p->queues[i]);
 	putchar('\n');
 	return list_tasks(p);
 }
 
-/* --- running ------------------------------------------------------------------------------------------------------------------- */
+/* --- running -------------------------------------------------------------------------------------------- */
 
 static void on_stopped(void *arg)
 {
@@ -425,7 +456,8 @@ static void reload(struct program *p)
 	worker_set_registry(p->worker, fresh);
 	registry_free(p->registry);
 	p->registry = fresh;
-	log_info("reloaded", LOG_STR("tasks_file", p->tasks ? p->tasks : "(core tasks)"), LOG_INT("tasks", registry_count(fresh)),
+	log_info("reloaded", LOG_STR("tasks_file", p->tasks ? p->tasks : "(core tasks)"),
+		 LOG_INT("tasks", registry_count(fresh)),
 		 LOG_INT("workflows", registry_workflow_count(fresh)));
 }
 
@@ -460,7 +492,8 @@ static int watch_signals(struct program *p)
 	hold_signals(&set);
 	signal(SIGPIPE, SIG_IGN);
 	p->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return p->signal_fd < 0 ? -errno : loop_watch_new(p->loop, p->signal_fd, LOOP_READ, on_signal, p, &p->signals);
+	return p->signal_fd < 0 ? -errno
+				: loop_watch_new(p->loop, p->signal_fd, LOOP_READ, on_signal, p, &p->signals);
 }
 
 static int run(struct program *p)
@@ -484,7 +517,8 @@ static int run(struct program *p)
 		r = worker_new(p->loop, &o, &p->worker, &e);
 	if (r == 0) {
 		log_info("worker_ready", LOG_STR("name", p->name), LOG_STR("database", p->database),
-			 LOG_INT("concurrency", p->concurrency), LOG_INT("tasks", registry_count(p->registry)));
+			 LOG_INT("concurrency", p->concurrency),
+			 LOG_INT("tasks", registry_count(p->registry)));
 		loop_run(p->loop);
 		log_info("worker_stopped", LOG_STR("name", p->name));
 	} else {
@@ -526,7 +560,8 @@ static int execute(struct program *p, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct program p = {.concurrency = DEFAULT_CONCURRENCY, .drain_ms = DEFAULT_SHUTDOWN_MS, .signal_fd = -1};
+	struct program p = {
+		.concurrency = DEFAULT_CONCURRENCY, .drain_ms = DEFAULT_SHUTDOWN_MS, .signal_fd = -1};
 	plain_output_begin();
 	log_setup(LOG_INFO, LOG_LOGFMT);
 	if (crypto_setup() < 0)

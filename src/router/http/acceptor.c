@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "operation/listen_address.h"
 
-#define ACCEPTS_AT_ONCE 10  /* then the loop's others have their turn */
+#define ACCEPTS_AT_ONCE 10 /* then the loop's others have their turn */
 #define RESERVE_MAX 8
 #define OUTAGE_QUIET_MS 1000 /* without failure: it has ended */
 #define CLOSING_MS 100	     /* for handshakes under way */
@@ -66,7 +66,8 @@ static void fill_reserve(struct acceptor *a)
 	}
 }
 
-/* Room for a connection and for its request's way to the legacy service: or what is taken first would be answered with a 502. */
+/* Room for a connection and for its request's way to the legacy service: or what is taken first would be
+ * answered with a 502. */
 static bool has_room_again(const struct acceptor *a)
 {
 	int one = fcntl(a->fd, F_DUPFD_CLOEXEC, 0), other = one < 0 ? -1 : fcntl(a->fd, F_DUPFD_CLOEXEC, 0);
@@ -98,8 +99,9 @@ static int accept_one(struct acceptor *a)
 
 static bool passes_by_itself(int r)
 {
-	return r == -EINTR || r == -ECONNABORTED || r == -EPROTO || r == -ENETDOWN || r == -ENETUNREACH || r == -EHOSTUNREACH ||
-	       r == -EHOSTDOWN || r == -ENONET || r == -EPERM || r == -ENOPROTOOPT || r == -EOPNOTSUPP;
+	return r == -EINTR || r == -ECONNABORTED || r == -EPROTO || r == -ENETDOWN || r == -ENETUNREACH ||
+	       r == -EHOSTUNREACH || r == -EHOSTDOWN || r == -ENONET || r == -EPERM || r == -ENOPROTOOPT ||
+	       r == -EOPNOTSUPP;
 }
 
 static void end_closing(struct acceptor *a)
@@ -149,7 +151,8 @@ static void on_retry(void *arg)
 	accept_some(arg);
 }
 
-int acceptor_new(struct loop *loop, int fd, bool outlives, unsigned reserve, acceptor_take_fn take, void *arg, struct acceptor **ret)
+int acceptor_new(struct loop *loop, int fd, bool outlives, unsigned reserve, acceptor_take_fn take, void *arg,
+		 struct acceptor **ret)
 {
 	struct acceptor *a = calloc(1, sizeof(*a));
 	if (!a) {
@@ -197,18 +200,18 @@ void acceptor_pause(struct acceptor *a, bool pause)
 	await(a);
 }
 
-/* Drops segments with SYN and without ACK. The filter sees them from the TCP header on; octet 13 has the flags. */
+/* Drops segments with SYN and without ACK. The filter sees them from the TCP header on; octet 13 has the
+ * flags. */
 static void drop_new_attempts(int fd)
 {
 	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
-		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),		 BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1), BPF_STMT(BPF_RET | BPF_K, 0),
 		BPF_STMT(BPF_RET | BPF_K, 0xffffffffu),
 	};
 	struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
-	setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)); /* without it the queue may have no end for a while */
+	/* without it the queue may have no end for a while */
+	setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
 }
 
 void acceptor_close(struct acceptor *a)

@@ -112,9 +112,11 @@ void guesses_wrong(struct guesses *g, const struct sockaddr *peer, const char *e
 {
 	char text[INET6_ADDRSTRLEN] = "unknown";
 	if (peer && peer->sa_family == AF_INET6)
-		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)peer)->sin6_addr, text, sizeof(text));
+		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)peer)->sin6_addr, text,
+			  sizeof(text));
 	else if (peer && peer->sa_family == AF_INET)
-		inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)peer)->sin_addr, text, sizeof(text));
+		inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)peer)->sin_addr, text,
+			  sizeof(text));
 	pthread_mutex_lock(&g->lock);
 	struct guesses_peer *p = guesses_find(g, peer, true);
 	p->last_ms = clock_mono_ms();

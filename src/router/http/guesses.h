@@ -1,8 +1,9 @@
 /*
  * Guesses: wrong credentials by peer, so that they are logged and cannot be tried without end.
  *
- * Why:       who guesses gets GUESSES_PER_MINUTE tries a minute and address; credentials that were right before in this process are
- *            taken even then, so that nobody is shut out by a neighbor behind the same address.
+ * Why:       who guesses gets GUESSES_PER_MINUTE tries a minute and address; credentials that were right
+ *            before in this process are taken even then, so that nobody is shut out by a neighbor behind the
+ *            same address.
  * Limits:    GUESSES_PEERS addresses (IPv6: their /64); the one that has been quiet for longest makes room.
  * Threads:   any; under a lock. Credentials are known by their SHA-256 alone.
  */
@@ -19,7 +20,7 @@
 
 struct guesses;
 
-int guesses_new(struct guesses **ret); /* -ENOMEM */
+int guesses_new(struct guesses **ret);		 /* -ENOMEM */
 struct guesses *guesses_free(struct guesses *g); /* NULL is fine; returns NULL */
 
 /* Whether these credentials are to be looked at now. */

@@ -22,7 +22,8 @@ static void on_ready(void *arg, unsigned events)
 	(void)events;
 	struct hangup *h = arg;
 	struct epoll_event ready[BATCH];
-	/* One batch a round: the loop comes back while there are more, and everybody else gets a turn in between. */
+	/* One batch a round: the loop comes back while there are more, and everybody else gets a turn in
+	 * between. */
 	int n = epoll_wait(h->epoll_fd, ready, BATCH, 0);
 	for (int i = 0; i < n; i++)
 		h->fn(h->arg, ready[i].data.ptr, (ready[i].events & (EPOLLHUP | EPOLLERR)) != 0);
@@ -36,7 +37,8 @@ int hangup_new(struct loop *loop, hangup_fn fn, void *arg, struct hangup **ret)
 	h->fn = fn;
 	h->arg = arg;
 	h->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	int r = h->epoll_fd < 0 ? -errno : loop_watch_new(loop, h->epoll_fd, LOOP_READ, on_ready, h, &h->watch);
+	int r = h->epoll_fd < 0 ? -errno
+				: loop_watch_new(loop, h->epoll_fd, LOOP_READ, on_ready, h, &h->watch);
 	if (r < 0) {
 		hangup_free(h);
 		return r;

@@ -1,6 +1,6 @@
 /*
- * Head check. One pass over the fields; values are compared exactly as they came, trailing blanks included, since
- * that is how the library below compares them when it decides on the framing.
+ * Head check. One pass over the fields; values are compared exactly as they came, trailing blanks included,
+ * since that is how the library below compares them when it decides on the framing.
  */
 #include "router/http/head_check.h"
 
@@ -127,7 +127,8 @@ static int check_special(struct http_request *r, const struct http_field *f, str
 			return 0;
 		if (s->hosts++)
 			return refuse(s, BAD_REQUEST, "repeated Host");
-		return has_blank_or_control(span_trim(f->value)) ? refuse(s, BAD_REQUEST, "blank in Host") : 0;
+		return has_blank_or_control(span_trim(f->value)) ? refuse(s, BAD_REQUEST, "blank in Host")
+								 : 0;
 	case 6:
 		/* Only the first one counts: so does the library, which sends the 100. */
 		if (span_is_nocase(f->name, "Expect") && !s->expects++)

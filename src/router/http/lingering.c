@@ -87,7 +87,8 @@ struct lingering *lingering_free(struct lingering *l)
 void lingering_take(struct lingering *l, int fd)
 {
 	struct lingerer *c = l->count < LINGERING_MAX ? calloc(1, sizeof(*c)) : NULL;
-	if (!c || shutdown(fd, SHUT_WR) < 0 || loop_watch_new(l->loop, fd, LOOP_READ, on_bytes, c, &c->watch) < 0) {
+	if (!c || shutdown(fd, SHUT_WR) < 0 ||
+	    loop_watch_new(l->loop, fd, LOOP_READ, on_bytes, c, &c->watch) < 0) {
 		free(c);
 		close(fd);
 		return;

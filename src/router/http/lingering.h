@@ -1,9 +1,10 @@
 /*
- * Lingering close: keeps connections that were answered before their request was read, until the client has seen the
- * answer.
+ * Lingering close: keeps connections that were answered before their request was read, until the client has
+ * seen the answer.
  *
- * Why:       closing a socket with unread bytes resets it, and the reset overtakes the answer (RFC 9112 §9.6). So our
- *            writing side is shut, and what still comes is read and dropped: until the client closes, or `max_ms` are over.
+ * Why:       closing a socket with unread bytes resets it, and the reset overtakes the answer (RFC 9112
+ *            §9.6). So our writing side is shut, and what still comes is read and dropped: until the client
+ *            closes, or `max_ms` are over.
  * Threads:   those of the loop.
  * Limits:    LINGERING_MAX connections at a time; more are closed at once.
  */

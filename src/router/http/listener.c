@@ -1,24 +1,26 @@
 /*
- * Listener over libmicrohttpd: one daemon per listener, without threads of its own; its epoll set is one descriptor of the
- * loop. What the library does at each point is measured in docs/protocols/http.md; the order of its calls, which the
- * stages below follow, is that of its state machine:
+ * Listener over libmicrohttpd: one daemon per listener, without threads of its own; its epoll set is one
+ * descriptor of the loop. What the library does at each point is measured in docs/protocols/http.md; the
+ * order of its calls, which the stages below follow, is that of its state machine:
  *
- *   on_target (request line) → on_request, first call (head complete) → on_request with bytes (body) → on_request, last
- *   call (everything read) → on_pull (streamed answer) → on_completed
+ *   on_target (request line) → on_request, first call (head complete) → on_request with bytes (body) →
+ *   on_request, last call (everything read) → on_pull (streamed answer) → on_completed
  *
- *   stage      entered                                         leaves by                                waits suspended
- *   NEW        on_target                                       first call                               no
- *   HEAD       first call, when a body is still to be read     read_body → BODY, respond → ANSWERING    yes
- *   BODY       read_body                                       last call → COMPLETE                     when the handler is full
- *   COMPLETE   last call (straight from NEW without a body)    respond → ANSWERING                      yes
- *   ANSWERING  the answer was given to the library             on_completed                             when pull has nothing
+ *   stage      entered                                       leaves by                       waits suspended
+ *   NEW        on_target                                     first call                      no
+ *   HEAD       first call, when a body is still to be read   read_body → BODY,               yes
+ *                                                            respond → ANSWERING
+ *   BODY       read_body                                     last call → COMPLETE            handler is full
+ *   COMPLETE   last call (straight from NEW without a body)  respond → ANSWERING             yes
+ *   ANSWERING  the answer was given to the library           on_completed                    pull has nothing
  *
- * The library takes an answer only at its first and last call, and one given at the first closes the connection. So a
- * whole answer that comes meanwhile is written past it (answer_past_library), and a streamed one is kept in `response` while
- * the rest of the body is dropped.
+ * The library takes an answer only at its first and last call, and one given at the first closes the
+ * connection. So a whole answer that comes meanwhile is written past it (answer_past_library), and a streamed
+ * one is kept in `response` while the rest of the body is dropped.
  *
- * To wake a suspended connection is to resume it and to run the daemon; runs are collected to one per round of the loop.
- * The library then calls on_request (or on_pull) again in the same stage, which looks at what has been decided meanwhile.
+ * To wake a suspended connection is to resume it and to run the daemon; runs are collected to one per round
+ * of the loop. The library then calls on_request (or on_pull) again in the same stage, which looks at what
+ * has been decided meanwhile.
  */
 #include "router/http/listener.h"
 
@@ -44,19 +46,21 @@
 #include "router/http/raw_answer.h"
 #include "router/http/sweep.h"
 
-#define STREAM_BLOCK 32768	  /* bytes pulled at once for an answer of known length */
-#define UNHEARD_MS 1000 /* patience with connections that have brought nothing when it quiesces */
+#define STREAM_BLOCK 32768	   /* bytes pulled at once for an answer of known length */
+#define UNHEARD_MS 1000		   /* patience with connections that have brought nothing when it quiesces */
 #define CONNECTIONS_TO_REFUSE 1024 /* above the limit, so that they can be told so */
 #define ANSWER_HEAD_LEAST 2048
-#define ANSWER_OWN 1024 /* bytes for what is added to the fields of an answer: status line, Date, Via, framing */
-/* Above it the library maps the memory of a connection, which is then resident only as far as it is used (6 KiB for a waiting
- * request); up to it, it takes it from malloc and zeroes all of it. */
+/* bytes for what is added to the fields of an answer: status line, Date, Via, framing */
+#define ANSWER_OWN 1024
+/* Above it the library maps the memory of a connection, which is then resident only as far as it is used (6
+ * KiB for a waiting request); up to it, it takes it from malloc and zeroes all of it. */
 #define LIBRARY_MAPS_ABOVE 32768
 #define LIBRARY_ENTRY 64 /* bytes, of what it keeps for each field */
 #define FIELD_BUFFER 2048
 #define HEADS_LOOKED_AT 4 /* at a run of the library, see refuse_large_heads */
-#define LOOKS_PER_SECOND 20000 /* at connections, for those that the library refuses: some 20 ms of processor time */
-#define HEAD_SLACK 64	  /* bytes, of empty lines between requests */
+/* at connections, for those that the library refuses: some 20 ms of processor time */
+#define LOOKS_PER_SECOND 20000
+#define HEAD_SLACK 64 /* bytes, of empty lines between requests */
 
 /* MHD_RF_HEAD_ONLY_RESPONSE, which older headers lack: no field of framing goes out. */
 #define LIBRARY_HEAD_ONLY ((enum MHD_ResponseFlags)(1 << 4))
@@ -102,7 +106,7 @@ struct client {
 	unsigned still;			 /* looks without progress */
 	int fd;
 	bool over_limit, half_closed, gone, hung_up, linger, handed, refused;
-	bool asked; /* a request line has come */
+	bool asked;   /* a request line has come */
 	bool touched; /* was suspended since the last look: the wait was ours */
 };
 
@@ -112,34 +116,34 @@ struct exchange {
 	void *user;
 	struct http_request request;
 	struct http_field *fields;
-	const char *target_at; /* where the library had it, for the layout check */
+	const char *target_at;	       /* where the library had it, for the layout check */
 	struct MHD_Response *response; /* given by the handler, not yet by us to the library */
 	exchange_pull_fn pull;
 	uint64_t dropped, drain_until_ms; /* of a body that is not wanted any more */
-	uint64_t arrived, taken; /* bytes of the body */
-	size_t head_size, answer_room; /* bytes; for the head of the answer */
+	uint64_t arrived, taken;	  /* bytes of the body */
+	size_t head_size, answer_room;	  /* bytes; for the head of the answer */
 	int status;
 	enum stage stage;
-	bool told;	 /* the handler knows of it */
+	bool told; /* the handler knows of it */
 	bool wants_body, body_ended;
-	bool yielded;	 /* see await_answer */
+	bool yielded; /* see await_answer */
 	bool suspended;
-	bool woken;	 /* during a call of the handler's */
+	bool woken; /* during a call of the handler's */
 	bool cut;
 	bool answered_raw; /* past the library, and cut for it */
 	bool in_heads;
-	bool unframed;	 /* the end of the answer is the end of the connection */
-	bool bare;	 /* … for want of a field of framing: an answer without a body, of 0.9.75 */
+	bool unframed; /* the end of the answer is the end of the connection */
+	bool bare;     /* … for want of a field of framing: an answer without a body, of 0.9.75 */
 	bool known_length;
 	size_t target_length;
 	char target[];
 };
 
-/* --- the library at hand ------------------------------------------------------------------------------------------- */
+/* --- the library at hand -------------------------------------------------------------------------------- */
 
 /* 1.x parses strictly on demand, drops blanks behind values itself, and can answer without framing on a kept
- * connection. It is asked when the process runs: both share one soname, so that it need not be the one that was
- * compiled against. That it keeps to what is said here is the self-test's to find out. */
+ * connection. It is asked when the process runs: both share one soname, so that it need not be the one that
+ * was compiled against. That it keeps to what is said here is the self-test's to find out. */
 static bool library_is_new(void)
 {
 	return MHD_get_version()[0] != '0';
@@ -150,7 +154,7 @@ const char *listener_library(void)
 	return MHD_get_version();
 }
 
-/* --- running the daemon ------------------------------------------------------------------------------------------- */
+/* --- running the daemon --------------------------------------------------------------------------------- */
 
 static void schedule(struct listener *l)
 {
@@ -197,7 +201,7 @@ static void resume(struct exchange *x)
 	schedule(x->client->listener);
 }
 
-/* --- ending connections ------------------------------------------------------------------------------------------- */
+/* --- ending connections --------------------------------------------------------------------------------- */
 
 /* The library notices at its next run. */
 static void hang_up(struct client *c)
@@ -209,8 +213,8 @@ static void hang_up(struct client *c)
 	schedule(c->listener);
 }
 
-/* Sends a reset at once: no orderly end, which could be taken for the end of an unframed body, and nothing left in the
- * kernel for a peer that does not read. */
+/* Sends a reset at once: no orderly end, which could be taken for the end of an unframed body, and nothing
+ * left in the kernel for a peer that does not read. */
 static void reset(struct client *c)
 {
 	struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
@@ -256,7 +260,8 @@ static void on_hangup(void *arg, void *client, bool gone)
 	if (!is_lost(c))
 		return;
 	if (c->exchange && c->exchange->stage == STAGE_ANSWERING && !c->exchange->suspended) {
-		/* Perhaps all of the answer is out, and the client has read it: the library knows when it runs next. */
+		/* Perhaps all of the answer is out, and the client has read it: the library knows when it
+		 * runs next. */
 		schedule(l);
 		return;
 	}
@@ -264,7 +269,7 @@ static void on_hangup(void *arg, void *client, bool gone)
 	hang_up(c);
 }
 
-/* --- limits in time ------------------------------------------------------------------------------------------------ */
+/* --- limits in time ------------------------------------------------------------------------------------- */
 
 /* Bytes that the peer's TCP has sent or acknowledged since the last look. */
 static bool has_progressed(struct client *c)
@@ -301,12 +306,13 @@ static void on_limit(void *arg, struct sweep_entry *e)
 		look_at_progress(c);
 		return;
 	}
-	if (e->kind == LIMIT_HEAD && !(c->exchange && c->exchange->cut) && has_progressed(c)) /* not one that was only opened in advance */
+	if (e->kind == LIMIT_HEAD && !(c->exchange && c->exchange->cut) && has_progressed(c))
+		/* not one that was only opened in advance */
 		l->handler.refused(l->handler.arg, 408, "head not complete in time");
 	hang_up(c);
 }
 
-/* --- answers ------------------------------------------------------------------------------------------------------- */
+/* --- answers -------------------------------------------------------------------------------------------- */
 
 static bool is_framing(struct span name)
 {
@@ -338,9 +344,10 @@ static int add_field(struct MHD_Response *response, const struct http_field *f)
 }
 
 /*
- * Handing over. 0.9.75 has no answer without a field of framing that keeps the connection (HEAD of unknown length, 304). So we
- * write that head; the library closes its descriptor, and gets a copy of it as a new connection, on which the next request comes.
- * What the library has read of that request would be lost with its buffer: only when it has read nothing more is this done.
+ * Handing over. 0.9.75 has no answer without a field of framing that keeps the connection (HEAD of unknown
+ * length, 304). So we write that head; the library closes its descriptor, and gets a copy of it as a new
+ * connection, on which the next request comes. What the library has read of that request would be lost with
+ * its buffer: only when it has read nothing more is this done.
  */
 static const char *reason_of(int status);
 
@@ -360,7 +367,8 @@ static bool lists(struct span value, const char *token)
 static bool client_says(const struct exchange *x, const char *token)
 {
 	for (size_t i = 0; i < x->request.n_fields; i++)
-		if (span_is_nocase(x->request.fields[i].name, "Connection") && lists(x->request.fields[i].value, token))
+		if (span_is_nocase(x->request.fields[i].name, "Connection") &&
+		    lists(x->request.fields[i].value, token))
 			return true;
 	return false;
 }
@@ -382,9 +390,10 @@ static bool may_hand_over(const struct exchange *x)
 {
 	const struct client *c = x->client;
 	bool http10 = span_is(x->request.version, "HTTP/1.0");
-	return x->bare && x->stage == STAGE_COMPLETE && !c->listener->quiesced && !is_lost(c) && !x->dropped &&
-	       !x->request.chunked && !MHD_get_response_header(x->response, "Connection") && !client_says(x, "close") &&
-	       (!http10 || client_says(x, "keep-alive")) && nothing_read_beyond(x);
+	return x->bare && x->stage == STAGE_COMPLETE && !c->listener->quiesced && !is_lost(c) &&
+	       !x->dropped && !x->request.chunked && !MHD_get_response_header(x->response, "Connection") &&
+	       !client_says(x, "close") && (!http10 || client_says(x, "keep-alive")) &&
+	       nothing_read_beyond(x);
 }
 
 struct collected {
@@ -392,7 +401,8 @@ struct collected {
 	size_t n, max;
 };
 
-static enum MHD_Result on_answer_field(void *arg, enum MHD_ValueKind kind, const char *name, const char *value)
+static enum MHD_Result on_answer_field(void *arg, enum MHD_ValueKind kind, const char *name,
+				       const char *value)
 {
 	struct collected *all = arg;
 	(void)kind;
@@ -411,7 +421,8 @@ static bool hand_over(struct exchange *x)
 		return false;
 	MHD_get_response_headers(x->response, on_answer_field, &all);
 	struct http_response r = {.status = x->status, .fields = all.fields, .n_fields = all.n};
-	int e = raw_answer_send_unframed(x->client->fd, reason_of(x->status), span_is(x->request.version, "HTTP/1.0"), &r);
+	int e = raw_answer_send_unframed(x->client->fd, reason_of(x->status),
+					 span_is(x->request.version, "HTTP/1.0"), &r);
 	free(all.fields);
 	if (e == -EAGAIN)
 		return false;
@@ -428,8 +439,9 @@ static enum MHD_Result queue(struct exchange *x)
 	struct client *c = x->client;
 	if (may_hand_over(x) && hand_over(x))
 		return MHD_NO;
-	/* 0.9.75 takes a bare LF for the end of a line in chunk framing, and blanks and control bytes behind a chunk's size: whoever
-	 * stands in front may see the end of the body elsewhere. What follows on this connection is not served (http.md). */
+	/* 0.9.75 takes a bare LF for the end of a line in chunk framing, and blanks and control bytes behind
+	 * a chunk's size: whoever stands in front may see the end of the body elsewhere. What follows on
+	 * this connection is not served (http.md). */
 	c->linger |= x->request.chunked;
 	if (c->listener->quiesced || x->dropped || x->request.chunked)
 		MHD_add_response_header(x->response, "Connection", "close");
@@ -508,7 +520,8 @@ static struct MHD_Response *make_bodyless(int status, int64_t content_length)
 			MHD_set_response_options(m, LIBRARY_HEAD_ONLY, MHD_RO_END);
 		return m;
 	}
-	/* 0.9.75 would send a length of 0, or the last chunk of no body: it has to close, unless the connection is handed over. */
+	/* 0.9.75 would send a length of 0, or the last chunk of no body: it has to close, unless the
+	 * connection is handed over. */
 	struct MHD_Response *m = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1, no_body, NULL, NULL);
 	if (m)
 		MHD_set_response_options(m, MHD_RF_HTTP_VERSION_1_0_ONLY, MHD_RO_END);
@@ -530,8 +543,8 @@ static const char *reason_of(int status)
 	return text && strcmp(text, "Unknown") != 0 ? text : "Non-Standard Status";
 }
 
-/* The whole answer past the library, which is reading and has written nothing. It is told to close when it calls next; then
- * what the client still sends is dropped for a while. False when nothing was written. */
+/* The whole answer past the library, which is reading and has written nothing. It is told to close when it
+ * calls next; then what the client still sends is dropped for a while. False when nothing was written. */
 static bool answer_past_library(struct exchange *x, const struct http_response *r, struct span body)
 {
 	int e = raw_answer_send(x->client->fd, reason_of(r->status), r, body);
@@ -549,7 +562,8 @@ static bool answer_past_library(struct exchange *x, const struct http_response *
 
 static bool waits_for_body(const struct exchange *x)
 {
-	return x->stage == STAGE_BODY && (x->request.chunked || x->arrived < (uint64_t)x->request.content_length);
+	return x->stage == STAGE_BODY &&
+	       (x->request.chunked || x->arrived < (uint64_t)x->request.content_length);
 }
 
 int exchange_respond(struct exchange *x, const struct http_response *r, struct span body)
@@ -570,7 +584,8 @@ static ssize_t end_by_error(struct exchange *x)
 	if (x->unframed)
 		reset(x->client);
 	else
-		hang_up(x->client); /* the library marks the connection closed, and closes it at the next event only */
+		/* the library marks the connection closed, and closes it at the next event only */
+		hang_up(x->client);
 	return MHD_CONTENT_READER_END_WITH_ERROR;
 }
 
@@ -596,7 +611,8 @@ static ssize_t on_pull(void *arg, uint64_t position, char *out, size_t size)
 	return n;
 }
 
-int exchange_respond_stream(struct exchange *x, const struct http_response *r, int64_t length, exchange_pull_fn pull)
+int exchange_respond_stream(struct exchange *x, const struct http_response *r, int64_t length,
+			    exchange_pull_fn pull)
 {
 	if (is_bodyless(x, r->status))
 		return exchange_respond_bodyless(x, r, length);
@@ -607,16 +623,17 @@ int exchange_respond_stream(struct exchange *x, const struct http_response *r, i
 	x->pull = pull;
 	x->known_length = length >= 0;
 	x->unframed = length < 0 && span_is(x->request.version, "HTTP/1.0");
-	/* Chunks are pulled straight into the library's buffer, everything else into a block of the response's. */
+	/* Chunks are pulled straight into the library's buffer, everything else into a block of the
+	 * response's. */
 	size_t block = length < 0 && !x->unframed ? 1 : STREAM_BLOCK;
 	if (x->known_length && (uint64_t)length < block)
 		block = (size_t)length;
 	return answer(x, r,
-		      MHD_create_response_from_callback(x->known_length ? (uint64_t)length : MHD_SIZE_UNKNOWN, block, on_pull, x,
-							NULL));
+		      MHD_create_response_from_callback(x->known_length ? (uint64_t)length : MHD_SIZE_UNKNOWN,
+							block, on_pull, x, NULL));
 }
 
-/* --- the handler's other calls ------------------------------------------------------------------------------------ */
+/* --- the handler's other calls -------------------------------------------------------------------------- */
 
 void exchange_read_body(struct exchange *x)
 {
@@ -650,7 +667,7 @@ const struct http_request *exchange_request(const struct exchange *x)
 	return &x->request;
 }
 
-/* --- heads --------------------------------------------------------------------------------------------------------- */
+/* --- heads ---------------------------------------------------------------------------------------------- */
 
 static const char *title_of(int status)
 {
@@ -679,8 +696,8 @@ static const char *title_of(int status)
 static size_t refusal_body(char out[REFUSAL_MAX], int status, const char *why)
 {
 	int n = snprintf(out, REFUSAL_MAX,
-			 "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s\"}\n", title_of(status),
-			 status, why);
+			 "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s\"}\n",
+			 title_of(status), status, why);
 	return (size_t)n;
 }
 
@@ -731,7 +748,8 @@ static uint64_t read_of_head(const struct exchange *x)
 	struct tcp_info info = {0};
 	socklen_t n = sizeof(info);
 	int unread = 0;
-	if (getsockopt(x->client->fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0 || ioctl(x->client->fd, FIONREAD, &unread) < 0)
+	if (getsockopt(x->client->fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0 ||
+	    ioctl(x->client->fd, FIONREAD, &unread) < 0)
 		return 0;
 	uint64_t not_of_it = x->client->served + (uint64_t)unread;
 	return info.tcpi_bytes_received > not_of_it ? info.tcpi_bytes_received - not_of_it : 0;
@@ -751,14 +769,15 @@ static enum MHD_Result on_field(void *arg, enum MHD_ValueKind kind, const char *
 		l->n_fields++;
 		return MHD_NO;
 	}
-	l->fields[l->n_fields++] = (struct http_field){{name, name_length}, {value ? value : "", value_length}};
+	l->fields[l->n_fields++] =
+		(struct http_field){{name, name_length}, {value ? value : "", value_length}};
 	return MHD_YES;
 }
 
 static size_t memory_for(size_t max_head);
 
-/* What the library's memory for this connection leaves for the head of an answer; it closes without one when the head does
- * not fit. Half of that memory, or the head if it is longer, is its read buffer. */
+/* What the library's memory for this connection leaves for the head of an answer; it closes without one when
+ * the head does not fit. Half of that memory, or the head if it is longer, is its read buffer. */
 static size_t room_for_answer(const struct exchange *x, size_t head_size)
 {
 	const struct listener *l = x->client->listener;
@@ -821,12 +840,13 @@ static void fill_request(struct exchange *x, const char *method, const char *ver
 	MHD_get_connection_values_n(c->connection, MHD_HEADER_KIND, on_field, c->listener);
 }
 
-/* --- the library's refusals ---------------------------------------------------------------------------------------- */
+/* --- the library's refusals ----------------------------------------------------------------------------- */
 
 /* Writes a refusal past the library, whose own then fails, and takes what the client still sends. */
 static void refuse_past_library(struct client *c, int status, const char *why)
 {
-	static const struct http_field type[] = {{SPAN_INIT("Content-Type"), SPAN_INIT("application/problem+json")}};
+	static const struct http_field type[] = {
+		{SPAN_INIT("Content-Type"), SPAN_INIT("application/problem+json")}};
 	struct http_response r = {.status = status, .fields = type, .n_fields = 1};
 	struct listener *l = c->listener;
 	char body[REFUSAL_MAX];
@@ -844,8 +864,8 @@ static void refuse_past_library(struct client *c, int status, const char *why)
 
 static const char too_large[] = "request line and fields are too large";
 
-/* The library would refuse a head that its memory cannot hold with a page of its own. That memory is more than two reads can
- * fill, so that the newest ones are looked at in time. */
+/* The library would refuse a head that its memory cannot hold with a page of its own. That memory is more
+ * than two reads can fill, so that the newest ones are looked at in time. */
 static void refuse_large_heads(struct listener *l)
 {
 	struct exchange *next, *x = l->heads;
@@ -857,10 +877,11 @@ static void refuse_large_heads(struct listener *l)
 }
 
 /*
- * What the library refuses by itself gets a page of its own, whose head 0.9.75 sends twice for a bad Content-Length. Right before
- * it makes that page it tells its log: there ours goes out instead. The log does not say whose request it is. Exactly one exchange
- * can have a complete head that we have not been called for; heads that are too large are refused, all of them; and
- * otherwise it must be the only connection that it can be, or the page stands.
+ * What the library refuses by itself gets a page of its own, whose head 0.9.75 sends twice for a bad
+ * Content-Length. Right before it makes that page it tells its log: there ours goes out instead. The log does
+ * not say whose request it is. Exactly one exchange can have a complete head that we have not been called
+ * for; heads that are too large are refused, all of them; and otherwise it must be the only connection that
+ * it can be, or the page stands.
  */
 static bool may_look(struct listener *l)
 {
@@ -885,7 +906,8 @@ static uint64_t read_beyond(const struct client *c)
 
 static bool is_answered(const struct client *c)
 {
-	return c->hung_up || c->refused || c->handed || MHD_get_connection_info(c->connection, MHD_CONNECTION_INFO_HTTP_STATUS);
+	return c->hung_up || c->refused || c->handed ||
+	       MHD_get_connection_info(c->connection, MHD_CONNECTION_INFO_HTTP_STATUS);
 }
 
 static struct client *complete_head(const struct listener *l)
@@ -902,7 +924,8 @@ static bool is_of_size(int status)
 	return status == 414 || status == 431;
 }
 
-/* Whether the connection's state allows it to be the one, as far as that is known without a look at its socket. */
+/* Whether the connection's state allows it to be the one, as far as that is known without a look at its
+ * socket. */
 static bool may_be_suspect(const struct client *c, int status)
 {
 	const struct exchange *x = c->exchange;
@@ -910,8 +933,9 @@ static bool may_be_suspect(const struct client *c, int status)
 		return false;
 	if (!x || is_of_size(status))
 		return !x || x->in_heads;
-	return x->stage == STAGE_NEW ? status != 505
-				     : x->stage == STAGE_BODY && x->request.chunked && !x->body_ended && !x->suspended;
+	return x->stage == STAGE_NEW
+		       ? status != 505
+		       : x->stage == STAGE_BODY && x->request.chunked && !x->body_ended && !x->suspended;
 }
 
 static bool needs_a_look(const struct client *c, int status)
@@ -921,7 +945,8 @@ static bool needs_a_look(const struct client *c, int status)
 
 static bool is_suspect(const struct client *c, int status)
 {
-	return !needs_a_look(c, status) || read_beyond(c) > (is_of_size(status) ? c->listener->options.max_head : 0);
+	return !needs_a_look(c, status) ||
+	       read_beyond(c) > (is_of_size(status) ? c->listener->options.max_head : 0);
 }
 
 static const char *why_of(int status)
@@ -985,12 +1010,13 @@ static void on_log(void *arg, const char *format, va_list values)
 		refuse_suspects(l, status);
 }
 
-/* --- the library's calls, by stage --------------------------------------------------------------------------------- */
+/* --- the library's calls, by stage ---------------------------------------------------------------------- */
 
 /*
- * Everything was read, nothing answered. The library reads from a connection right after resuming it if it was reading
- * when suspended; the end of a half-closed client's stream would then end the exchange before its answer. So the call
- * returns once without an answer, which makes the library stop reading, and suspends when it is called again at once.
+ * Everything was read, nothing answered. The library reads from a connection right after resuming it if it
+ * was reading when suspended; the end of a half-closed client's stream would then end the exchange before its
+ * answer. So the call returns once without an answer, which makes the library stop reading, and suspends when
+ * it is called again at once.
  */
 static enum MHD_Result await_answer(struct exchange *x)
 {
@@ -1085,8 +1111,9 @@ static enum MHD_Result begin(struct exchange *x, const char *method, const char 
 	return after_head(x);
 }
 
-static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url, const char *method,
-				  const char *version, const char *bytes, size_t *size, void **context)
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url,
+				  const char *method, const char *version, const char *bytes, size_t *size,
+				  void **context)
 {
 	(void)arg, (void)connection, (void)url;
 	struct exchange *x = *context;
@@ -1113,9 +1140,10 @@ static struct client *client_of(struct MHD_Connection *connection)
 }
 
 /*
- * The library is about to split the query into arguments, which nobody asks it for: that costs time, and 64 bytes for each,
- * so that it drops the connection at a few hundred. An end of string behind the question mark makes it find none. The text
- * lies in its read buffer; only the library's own strings end there, and it is not looked at again.
+ * The library is about to split the query into arguments, which nobody asks it for: that costs time, and 64
+ * bytes for each, so that it drops the connection at a few hundred. An end of string behind the question mark
+ * makes it find none. The text lies in its read buffer; only the library's own strings end there, and it is
+ * not looked at again.
  */
 static void hide_arguments(const char *target)
 {
@@ -1125,8 +1153,9 @@ static void hide_arguments(const char *target)
 }
 
 /*
- * The library parses the first Cookie field it finds, which nobody asks it for: that costs 64 bytes and a copy for each
- * cookie, and one that it cannot read (`theme="`) ends the request with 431. So the first is an empty one of ours.
+ * The library parses the first Cookie field it finds, which nobody asks it for: that costs 64 bytes and a
+ * copy for each cookie, and one that it cannot read (`theme="`) ends the request with 431. So the first is an
+ * empty one of ours.
  */
 static void hide_cookies(struct MHD_Connection *connection)
 {
@@ -1203,7 +1232,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
 	free(x);
 }
 
-/* --- connections --------------------------------------------------------------------------------------------------- */
+/* --- connections ---------------------------------------------------------------------------------------- */
 
 /* IPv4 clients of an IPv6 socket are shown as what they are. */
 static void keep_peer(struct client *c, const struct sockaddr *peer)
@@ -1246,7 +1275,9 @@ static struct client *client_new(struct listener *l, struct MHD_Connection *conn
 	c->handed = false;
 	c->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 	if (!returns)
-		keep_peer(c, MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr);
+		keep_peer(
+			c,
+			MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr);
 	if (hangup_add(l->hangup, c->fd, c) < 0) {
 		free(c);
 		return NULL;
@@ -1270,10 +1301,12 @@ static bool has_room(const struct listener *l)
 	return l->connections < l->options.max_connections + CONNECTIONS_TO_REFUSE;
 }
 
-/* It closes without an answer when a request line has no blank. Only of a first one it is certain that no answer went before. */
+/* It closes without an answer when a request line has no blank. Only of a first one it is certain that no
+ * answer went before. */
 static void refuse_closed_line(struct client *c)
 {
-	bool ours = c->asked || c->hung_up || c->refused || c->half_closed || c->gone || c->listener->stopping;
+	bool ours =
+		c->asked || c->hung_up || c->refused || c->half_closed || c->gone || c->listener->stopping;
 	if (!ours && read_beyond(c) > 0)
 		refuse_past_library(c, 400, why_of(400));
 }
@@ -1313,7 +1346,8 @@ static void give_back(struct listener *l)
 		l->handed = c->next;
 		c->next = NULL;
 		l->returning = c;
-		MHD_add_connection(l->daemon, c->fd, &c->peer.any, peer_length(c)); /* closes it when it cannot be served */
+		/* closes it when it cannot be served */
+		MHD_add_connection(l->daemon, c->fd, &c->peer.any, peer_length(c));
 		free(steal(l->returning)); /* which it then did not take */
 		schedule(l);
 	}
@@ -1328,11 +1362,12 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
 		client_free(*context);
 }
 
-/* --- the listener -------------------------------------------------------------------------------------------------- */
+/* --- the listener --------------------------------------------------------------------------------------- */
 
-/* The library keeps in this memory: the head (in one half of it, at first), 64 bytes for each field, and the head of the answer.
- * A head of max_head passes either way, whatever the other one is. The library zeroes all of it after every request of a kept
- * connection, so that more costs time and resident memory: 128 KiB were 3 of 11 us a request. */
+/* The library keeps in this memory: the head (in one half of it, at first), 64 bytes for each field, and the
+ * head of the answer. A head of max_head passes either way, whatever the other one is. The library zeroes all
+ * of it after every request of a kept connection, so that more costs time and resident memory: 128 KiB
+ * were 3 of 11 us a request. */
 static size_t memory_for(size_t max_head)
 {
 	size_t half = max_head + ANSWER_OWN + (HTTP_FIELDS_MAX + 1) * LIBRARY_ENTRY;
@@ -1345,10 +1380,13 @@ static size_t memory_for(size_t max_head)
 static int start_daemon(struct listener *l)
 {
 	l->daemon = MHD_start_daemon(
-		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG, 0, NULL,
-		NULL, on_request, l, MHD_OPTION_EXTERNAL_LOGGER, on_log, l, MHD_OPTION_URI_LOG_CALLBACK, on_target, l, MHD_OPTION_NOTIFY_COMPLETED, on_completed, l,
+		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_NO_LISTEN_SOCKET |
+			MHD_USE_ERROR_LOG,
+		0, NULL, NULL, on_request, l, MHD_OPTION_EXTERNAL_LOGGER, on_log, l,
+		MHD_OPTION_URI_LOG_CALLBACK, on_target, l, MHD_OPTION_NOTIFY_COMPLETED, on_completed, l,
 		MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, l,
-		MHD_OPTION_CONNECTION_LIMIT, l->options.max_connections + CONNECTIONS_TO_REFUSE + LIBRARY_CONNECTIONS_MORE,
+		MHD_OPTION_CONNECTION_LIMIT,
+		l->options.max_connections + CONNECTIONS_TO_REFUSE + LIBRARY_CONNECTIONS_MORE,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory_for(l->options.max_head),
 		/* The strictness of 0.9.75 finds little (http.md): we check, and count. */
 		MHD_OPTION_STRICT_FOR_CLIENT, library_is_new() ? 1 : 0, MHD_OPTION_END);
@@ -1480,12 +1518,14 @@ bool listener_settling(const struct listener *l)
 unsigned listener_unheard(struct listener *l)
 {
 	unsigned n = 0;
-	bool patient = l->patient || !acceptor_closed(l->acceptor) || loop_now_ms(l->loop) - l->quiesced_ms < UNHEARD_MS;
+	bool patient = l->patient || !acceptor_closed(l->acceptor) ||
+		       loop_now_ms(l->loop) - l->quiesced_ms < UNHEARD_MS;
 	for (struct client *c = l->clients; c; c = c->next) {
 		if (c->hung_up || is_lost(c) || (c->exchange && c->exchange->told))
 			continue;
 		bool idle = !c->exchange && c->limit.next && c->limit.kind == LIMIT_IDLE;
-		if (c->exchange || (idle ? has_input(c) : has_received(c)) || (patient && (!idle || l->patient)))
+		if (c->exchange || (idle ? has_input(c) : has_received(c)) ||
+		    (patient && (!idle || l->patient)))
 			n++;
 		else
 			hang_up(c);

@@ -1,8 +1,9 @@
 /*
- * Self-test of what the listener takes for granted of its library, run at start-up: does this libmicrohttpd lay out heads as
- * the layout check expects, leave cookies alone, end connections with a chunked body, and frame answers without a body?
- * Requests go over a loopback connection to a throw-away listener in this very thread: clean ones must be served, unclean
- * ones refused (by us or by the library), and never more than is meant.
+ * Self-test of what the listener takes for granted of its library, run at start-up: does this libmicrohttpd
+ * lay out heads as the layout check expects, leave cookies alone, end connections with a chunked body, and
+ * frame answers without a body? Requests go over a loopback connection to a throw-away listener in this very
+ * thread: clean ones must be served, unclean ones refused (by us or by the library), and never more than is
+ * meant.
  */
 #include "router/http/listener.h"
 
@@ -24,7 +25,9 @@ struct shape {
 	enum meant meant;
 };
 
+/* clang-format off */
 #define SHAPE(n, text, m) {.name = (n), .request = {(text), sizeof(text) - 1}, .meant = (m)}
+/* clang-format on */
 #define POST_CHUNKED "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 #define HIDDEN "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -33,7 +36,8 @@ static const struct shape shapes[] = {
 	SHAPE("an empty value", "GET / HTTP/1.1\r\nHost: a\r\nX-A:\r\nX-B: 2\r\n\r\n", SERVED),
 	SHAPE("blanks around a value", "GET / HTTP/1.1\r\nHost:  a  \r\nX-B: \t2 \r\n\r\n", SERVED),
 	SHAPE("a head without fields", "GET / HTTP/1.0\r\n\r\n", SERVED),
-	SHAPE("cookies and arguments", "GET /?a&b=%20 HTTP/1.1\r\nHost: a\r\nCookie: c=d; e=f\r\n\r\n", SERVED),
+	SHAPE("cookies and arguments", "GET /?a&b=%20 HTTP/1.1\r\nHost: a\r\nCookie: c=d; e=f\r\n\r\n",
+	      SERVED),
 	SHAPE("a folded line", "GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\n two\r\nX-B: 2\r\n\r\n", REFUSED),
 	SHAPE("a folded last line", "GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\n two\r\n\r\n", REFUSED),
 	SHAPE("a bare LF", "GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\nX-B: 2\r\n\r\n", REFUSED),
@@ -41,22 +45,23 @@ static const struct shape shapes[] = {
 	SHAPE("a bare LF after the last field", "GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\n\r\n", REFUSED),
 	SHAPE("a bare LF as the empty line", "GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\n\n", REFUSED),
 	SHAPE("a NUL in a value", "GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\0 2\r\n\r\n", REFUSED),
-	SHAPE("a NUL at the end of a value", "GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\0\r\nX-B: 2\r\n\r\n", REFUSED),
+	SHAPE("a NUL at the end of a value", "GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\0\r\nX-B: 2\r\n\r\n",
+	      REFUSED),
 	SHAPE("a NUL in the target", "GET /a\0b HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED),
 	SHAPE("a cookie that cannot be read", "GET / HTTP/1.1\r\nHost: a\r\nCookie: a=\"\r\n\r\n", SERVED),
-	SHAPE("two cookie fields",
-	      "GET / HTTP/1.1\r\nCookie: a=\"\r\nHost: a\r\ncookie: b=\"\r\n\r\n", SERVED),
+	SHAPE("two cookie fields", "GET / HTTP/1.1\r\nCookie: a=\"\r\nHost: a\r\ncookie: b=\"\r\n\r\n",
+	      SERVED),
 	SHAPE("a length and chunks",
-	      "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+	      "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: "
+	      "chunked\r\n\r\n0\r\n\r\n",
 	      REFUSED),
-	SHAPE("two lengths",
-	      "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", REFUSED),
+	SHAPE("two lengths", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+	      REFUSED),
 	SHAPE("a chunked body", POST_CHUNKED "5\r\nhello\r\n0\r\n\r\n", SERVED),
 	SHAPE("a request behind a chunked body", POST_CHUNKED "5\r\nhello\r\n0\r\n\r\n" HIDDEN, ONCE_AT_MOST),
 	SHAPE("a request behind chunks of bare LFs", POST_CHUNKED "5\nhello\n0\n\n" HIDDEN, ONCE_AT_MOST),
 	SHAPE("a request within an extension", POST_CHUNKED "0;\n\n" HIDDEN, ONCE_AT_MOST),
-	SHAPE("an answer without a body", "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n" HIDDEN, NOTHING_BEHIND),
-};
+	SHAPE("an answer without a body", "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n" HIDDEN, NOTHING_BEHIND)};
 
 struct trial {
 	struct loop *loop;
@@ -195,10 +200,11 @@ static int try_shape(struct loop *loop, unsigned port, unsigned *heads, const st
 		return err_set(e, r, "self-test of the listener, %s: %s", s->name, strerror(-r));
 	if (is_as_meant(&t, s->meant, *heads))
 		return 0;
-	return err_set(e, -ENOTSUP,
-		       "self-test of the listener: %s was %s; this libmicrohttpd (%s) reads heads differently, and "
-		       "request smuggling could not be noticed",
-		       s->name, s->meant == SERVED ? "not served" : "not noticed", listener_library());
+	return err_set(
+		e, -ENOTSUP,
+		"self-test of the listener: %s was %s; this libmicrohttpd (%s) reads heads differently, and "
+		"request smuggling could not be noticed",
+		s->name, s->meant == SERVED ? "not served" : "not noticed", listener_library());
 }
 
 static int try_all(struct loop *loop, struct err *e)

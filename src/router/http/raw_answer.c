@@ -36,7 +36,8 @@ static void raw_answer_date(struct buf *b)
 }
 
 /* Up to where the framing would stand. */
-static void raw_answer_head(struct buf *b, const char *reason, const char *connection, const struct http_response *r)
+static void raw_answer_head(struct buf *b, const char *reason, const char *connection,
+			    const struct http_response *r)
 {
 	bool dated = false;
 	buf_printf(b, "HTTP/1.1 %d %s\r\n", r->status, reason);

@@ -1,6 +1,6 @@
 /*
- * Sweep: one list per kind, oldest first, and one timer at or before the earliest end. Stopping an entry leaves the timer
- * alone: it then fires once for nothing, which is cheaper than moving it with every request.
+ * Sweep: one list per kind, oldest first, and one timer at or before the earliest end. Stopping an entry
+ * leaves the timer alone: it then fires once for nothing, which is cheaper than moving it with every request.
  */
 #include "router/http/sweep.h"
 
@@ -59,7 +59,8 @@ static void on_timer(void *arg)
 	arm_for_earliest(s);
 }
 
-int sweep_new(struct loop *loop, const unsigned *limits_ms, unsigned kinds, sweep_fn fn, void *arg, struct sweep **ret)
+int sweep_new(struct loop *loop, const unsigned *limits_ms, unsigned kinds, sweep_fn fn, void *arg,
+	      struct sweep **ret)
 {
 	if (kinds > SWEEP_KINDS_MAX)
 		return -EINVAL;

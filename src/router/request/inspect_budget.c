@@ -23,9 +23,11 @@ static uint64_t seed_of(struct inspect_budget *b)
 static struct span peer_address(const struct http_request *r)
 {
 	if (r->peer && r->peer->sa_family == AF_INET)
-		return (struct span){(const char *)&((const struct sockaddr_in *)(const void *)r->peer)->sin_addr, 4};
+		return (struct span){
+			(const char *)&((const struct sockaddr_in *)(const void *)r->peer)->sin_addr, 4};
 	if (r->peer && r->peer->sa_family == AF_INET6)
-		return (struct span){(const char *)&((const struct sockaddr_in6 *)(const void *)r->peer)->sin6_addr, 8};
+		return (struct span){
+			(const char *)&((const struct sockaddr_in6 *)(const void *)r->peer)->sin6_addr, 8};
 	return SPAN_LIT("local");
 }
 
@@ -54,7 +56,8 @@ static uint64_t at_least(uint64_t part, uint64_t body)
 unsigned inspect_peer(struct inspect_budget *b, const struct config *config, const struct http_request *r)
 {
 	uint64_t seed = seed_of(b);
-	uint32_t place = checksum_crc32(CHECKSUM_CRC32_START, (struct span){(const char *)&seed, sizeof(seed)});
+	uint32_t place =
+		checksum_crc32(CHECKSUM_CRC32_START, (struct span){(const char *)&seed, sizeof(seed)});
 	place = checksum_crc32(place, caller(config, r));
 	/* A CRC is linear: two addresses that differ by the same would always meet. The multiplication ends
 	 * that. */

@@ -1,6 +1,6 @@
 /*
- * The legacy side of a request: hands it to the service's upstream and the answer to the listener, both ways as they
- * come, with back-pressure. What was held for the decision goes first.
+ * The legacy side of a request: hands it to the service's upstream and the answer to the listener, both ways
+ * as they come, with back-pressure. What was held for the decision goes first.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,12 +12,14 @@
 #include "router/request/shadow.h"
 
 #define FIELDS_MAX (HTTP_FIELDS_MAX + FORWARD_EXTRA)
-#define WHOLE_MAX 16384		 /* answers up to this size that are there at once go out in one piece */
-#define EARLY_MAX 65536		 /* … and before the request's body is complete, the ones that come whole within EARLY_WAIT_MS */
+#define WHOLE_MAX 16384 /* answers up to this size that are there at once go out in one piece */
+/* … and before the request's body is complete, the ones that come whole within EARLY_WAIT_MS */
+#define EARLY_MAX 65536
 #define EARLY_WAIT_MS 1000
-#define CONTINUE_WAIT_MS 1000 /* RFC 9110 §10.1.1: an upstream that ignores the expectation must not stall the request */
+/* RFC 9110 §10.1.1: an upstream that ignores the expectation must not stall the request */
+#define CONTINUE_WAIT_MS 1000
 
-/* --- the request, upwards ------------------------------------------------------------------------------------------ */
+/* --- the request, upwards ------------------------------------------------------------------------------- */
 
 /* Hands over what is held; true when nothing is left of it. */
 static bool flush_held(struct request *r)
@@ -72,7 +74,8 @@ size_t legacy_side_body(struct request *r, const char *bytes, size_t n)
 	r->body_seen += n;
 	if (max && r->body_seen > max) {
 		r->call = legacy_call_free(r->call);
-		request_fail(r, OUTCOME_REJECTED, 413, "Body too large", "The body is above the service's limit.");
+		request_fail(r, OUTCOME_REJECTED, 413, "Body too large",
+			     "The body is above the service's limit.");
 		return n;
 	}
 	size_t taken = flush_held(r) ? legacy_call_write(r->call, bytes, n) : 0;
@@ -92,7 +95,7 @@ void legacy_side_body_end(struct request *r)
 	pass_early(r);
 }
 
-/* --- the answer, downwards ----------------------------------------------------------------------------------------- */
+/* --- the answer, downwards ------------------------------------------------------------------------------ */
 
 static enum outcome_result result_of_status(int status)
 {
@@ -123,12 +126,14 @@ static bool is_early(const struct request *r)
 	return r->reading && !r->body_complete;
 }
 
-/* A short answer that is completely here goes out in one piece; true when it did. An early one gets a length, if it had none. */
+/* A short answer that is completely here goes out in one piece; true when it did. An early one gets a
+ * length, if it had none. */
 static bool answer_whole(struct request *r, const struct http_response *response, int64_t length)
 {
 	bool complete, early = is_early(r);
 	struct span body = legacy_call_peek(r->call, &complete);
-	if (!complete || body.len > (early ? EARLY_MAX : WHOLE_MAX) || (length < 0 ? !early : body.len != (size_t)length))
+	if (!complete || body.len > (early ? EARLY_MAX : WHOLE_MAX) ||
+	    (length < 0 ? !early : body.len != (size_t)length))
 		return false;
 	if (exchange_respond(r->x, response, body) == EXCHANGE_E_HEAD_TOO_LARGE)
 		request_head_too_large(r);
@@ -140,9 +145,11 @@ static void pass_answer(struct request *r, const struct legacy_answer *a)
 {
 	struct http_field fields[FIELDS_MAX];
 	size_t n;
-	if (forward_answer(a->fields, a->n_fields, !r->service->service->via_off, fields, FIELDS_MAX, &n) != 0) {
+	if (forward_answer(a->fields, a->n_fields, !r->service->service->via_off, fields, FIELDS_MAX, &n) !=
+	    0) {
 		r->call = legacy_call_free(r->call);
-		request_fail(r, OUTCOME_FAILURE, 502, "Unusable answer", "The legacy service's Connection field is beyond the limits.");
+		request_fail(r, OUTCOME_FAILURE, 502, "Unusable answer",
+			     "The legacy service's Connection field is beyond the limits.");
 		return;
 	}
 	struct http_response response = {.status = a->status, .fields = fields, .n_fields = n};
@@ -162,14 +169,16 @@ static void pass_answer(struct request *r, const struct legacy_answer *a)
 }
 
 /*
- * The listener can send a whole answer in the midst of the request's body; a streamed one waits until the body was sent and
- * dropped. So what legacy answers early is kept in the call for a moment, until all of it is there, if it is short.
+ * The listener can send a whole answer in the midst of the request's body; a streamed one waits until the
+ * body was sent and dropped. So what legacy answers early is kept in the call for a moment, until all of it
+ * is there, if it is short.
  */
 static bool waits_for_rest(const struct request *r, const struct legacy_answer *a)
 {
 	bool complete;
 	size_t here = legacy_call_peek(r->call, &complete).len;
-	return is_early(r) && !complete && here < EARLY_MAX && a->length <= EARLY_MAX && !span_is(r->http->method, "HEAD");
+	return is_early(r) && !complete && here < EARLY_MAX && a->length <= EARLY_MAX &&
+	       !span_is(r->http->method, "HEAD");
 }
 
 static void pass_early(struct request *r)
@@ -291,7 +300,8 @@ static void on_failed(void *arg, enum legacy_failure f, bool written, const char
 		const char *title;
 	} table[] = {
 		[LEGACY_CONNECT] = {502, OUTCOME_FAILURE, "Legacy service unreachable"},
-		[LEGACY_CONNECT_TIMEOUT] = {504, OUTCOME_TIMEOUT, "Legacy service did not accept a connection in time"},
+		[LEGACY_CONNECT_TIMEOUT] = {504, OUTCOME_TIMEOUT,
+					    "Legacy service did not accept a connection in time"},
 		[LEGACY_OVERLOADED] = {503, OUTCOME_FAILURE, "Too many connections to the legacy service"},
 		[LEGACY_RESET] = {502, OUTCOME_FAILURE, "Legacy service closed the connection"},
 		[LEGACY_TIMEOUT] = {504, OUTCOME_TIMEOUT, "Legacy service did not answer in time"},
@@ -307,7 +317,8 @@ static void on_failed(void *arg, enum legacy_failure f, bool written, const char
 	legacy_state_failed(&r->service->shared->legacy, r->service->shared->name, f, detail);
 	r->call = legacy_call_free(r->call);
 	if (r->state == REQUEST_ANSWERED) {
-		/* The head is out already: the client must see a broken answer, never a short one that looks whole. */
+		/* The head is out already: the client must see a broken answer, never a short one that
+		 * looks whole. */
 		r->result = table[f].result;
 		exchange_resume_response(r->x); /* pull_answer cuts */
 		return;
@@ -319,7 +330,7 @@ static void on_failed(void *arg, enum legacy_failure f, bool written, const char
 			  &retry, f == LEGACY_OVERLOADED ? 1 : 0);
 }
 
-/* --- start --------------------------------------------------------------------------------------------------------- */
+/* --- start ---------------------------------------------------------------------------------------------- */
 
 /* The body that the operation's mapping makes for legacy, beside the held one. */
 static int render_legacy_body(struct request *r)
@@ -336,18 +347,21 @@ static void say_json(struct http_field fields[FIELDS_MAX + 1], size_t *n)
 {
 	size_t kept = 0;
 	for (size_t i = 0; i < *n; i++)
-		if (!span_is_nocase(fields[i].name, "Content-Type") && !span_is_nocase(fields[i].name, "Content-Encoding"))
+		if (!span_is_nocase(fields[i].name, "Content-Type") &&
+		    !span_is_nocase(fields[i].name, "Content-Encoding"))
 			fields[kept++] = fields[i];
 	fields[kept++] = (struct http_field){SPAN_LIT("Content-Type"), SPAN_LIT("application/json")};
 	*n = kept;
 }
 
-/* The fields borrow from all of these. Answers the request itself, and returns false, when it must not go on. */
-static bool request_fields(struct request *r, const char *peer, struct buf *scratch, struct http_field fields[FIELDS_MAX + 1],
-			   size_t *ret_n)
+/* The fields borrow from all of these. Answers the request itself, and returns false, when it must not go
+ * on. */
+static bool request_fields(struct request *r, const char *peer, struct buf *scratch,
+			   struct http_field fields[FIELDS_MAX + 1], size_t *ret_n)
 {
 	const struct http_request *h = r->http;
-	bool http10 = span_is(h->version, "HTTP/1.0"), trusted = config_trusts_peer(r->service->config, h->peer, h->peer_length);
+	bool http10 = span_is(h->version, "HTTP/1.0"),
+	     trusted = config_trusts_peer(r->service->config, h->peer, h->peer_length);
 	const struct service *s = r->service->service;
 	struct forward_context c = {
 		.request_id = r->request_id,
@@ -355,7 +369,8 @@ static bool request_fields(struct request *r, const char *peer, struct buf *scra
 		.peer = span_of(peer),
 		.peer_trusted = trusted,
 		.scratch = scratch,
-		.forwarded = s->forwarded == FORWARD_AUTO ? (trusted ? FORWARD_KEEP : FORWARD_REPLACE) : s->forwarded,
+		.forwarded = s->forwarded == FORWARD_AUTO ? (trusted ? FORWARD_KEEP : FORWARD_REPLACE)
+							  : s->forwarded,
 		.via_off = s->via_off,
 		.own_id = span_of(r->service->shared->id),
 		.via = span_of(r->service->shared->via[http10]),
@@ -367,9 +382,11 @@ static bool request_fields(struct request *r, const char *peer, struct buf *scra
 		c.host_instead = *s->legacy_host ? span_of(s->legacy_host) : r->service->host;
 	int e = forward_request(h->fields, h->n_fields, &c, fields, FIELDS_MAX, ret_n);
 	if (e == FORWARD_E_LOOP)
-		request_fail(r, OUTCOME_FAILURE, 508, "Loop detected", "This request has passed this service's router before, or too many of them.");
+		request_fail(r, OUTCOME_FAILURE, 508, "Loop detected",
+			     "This request has passed this service's router before, or too many of them.");
 	else if (e != 0)
-		request_fail(r, OUTCOME_REJECTED, 400, "Unusable Connection field", "It names too many fields.");
+		request_fail(r, OUTCOME_REJECTED, 400, "Unusable Connection field",
+			     "It names too many fields.");
 	return e == 0;
 }
 
@@ -386,8 +403,10 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 	request_begin(r, OUTCOME_LEGACY, role, SPAN_NONE);
 	r->state = REQUEST_LEGACY;
 	r->mapped = r->op && r->op->legacy_body && r->body_complete;
-	if (r->mapped && ((r->body.len && json_validate(buf_span(&r->body), NULL) != 0) || render_legacy_body(r) < 0)) {
-		request_fail(r, OUTCOME_REJECTED, 400, "Unusable body", "The body could not be mapped to the legacy call.");
+	if (r->mapped &&
+	    ((r->body.len && json_validate(buf_span(&r->body), NULL) != 0) || render_legacy_body(r) < 0)) {
+		request_fail(r, OUTCOME_REJECTED, 400, "Unusable body",
+			     "The body could not be mapped to the legacy call.");
 		return;
 	}
 	struct http_field fields[FIELDS_MAX + 1];
@@ -408,10 +427,12 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 		.has_length = r->mapped || h->content_length >= 0,
 		.content_length = r->mapped ? (int64_t)r->input.len : h->content_length,
 		.response_timeout_ms = r->op ? r->op->legacy_timeout_ms : 0,
-		.retry_if_kept_died = !h->has_body && (span_is(h->method, "GET") || span_is(h->method, "HEAD")),
+		.retry_if_kept_died =
+			!h->has_body && (span_is(h->method, "GET") || span_is(h->method, "HEAD")),
 	};
 	if (legacy_upstream_is_left(r->service->upstream, q.target)) {
-		request_fail(r, OUTCOME_REJECTED, 400, "Unusable path", "Its dot segments leave the legacy service's base path.");
+		request_fail(r, OUTCOME_REJECTED, 400, "Unusable path",
+			     "Its dot segments leave the legacy service's base path.");
 		return;
 	}
 	struct legacy_events mine = events;
@@ -423,7 +444,8 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 	if (!h->has_body)
 		r->body_complete = true;
 	shadow_begin(r);
-	/* The upstream's word on the expectation decides whether the body is asked for; unless it is here already. */
+	/* The upstream's word on the expectation decides whether the body is asked for; unless it is here
+	 * already. */
 	if (h->expects_continue && !r->reading && !r->body_complete &&
 	    loop_timer_new(r->plane->loop, on_continue_late, r, &r->timer) == 0) {
 		loop_timer_start(r->timer, CONTINUE_WAIT_MS);

@@ -7,16 +7,21 @@
 const char *legacy_state_kind(enum legacy_failure f)
 {
 	static const char *const kinds[LEGACY_FAILURES] = {
-		[LEGACY_CONNECT] = "refused",	  [LEGACY_CONNECT_TIMEOUT] = "connect_timeout",
-		[LEGACY_OVERLOADED] = "overload", [LEGACY_RESET] = "reset",
-		[LEGACY_TIMEOUT] = "timeout",	  [LEGACY_MALFORMED] = "malformed",
-		[LEGACY_TRUNCATED] = "truncated", [LEGACY_NAME] = "dns",
+		[LEGACY_CONNECT] = "refused",
+		[LEGACY_CONNECT_TIMEOUT] = "connect_timeout",
+		[LEGACY_OVERLOADED] = "overload",
+		[LEGACY_RESET] = "reset",
+		[LEGACY_TIMEOUT] = "timeout",
+		[LEGACY_MALFORMED] = "malformed",
+		[LEGACY_TRUNCATED] = "truncated",
+		[LEGACY_NAME] = "dns",
 		[LEGACY_TLS] = "tls",
 	};
 	return (unsigned)f < LEGACY_FAILURES ? kinds[f] : "unknown";
 }
 
-void legacy_state_failed(struct legacy_state *s, const char *service, enum legacy_failure f, const char *detail)
+void legacy_state_failed(struct legacy_state *s, const char *service, enum legacy_failure f,
+			 const char *detail)
 {
 	int64_t now = clock_mono_ms();
 	uint64_t before = atomic_fetch_add(&s->kinds[f].count, 1);
@@ -25,7 +30,8 @@ void legacy_state_failed(struct legacy_state *s, const char *service, enum legac
 		return;
 	atomic_store(&s->kinds[f].before, before);
 	atomic_store(&s->kinds[f].began_ms, now);
-	log_warn("legacy_failing", LOG_STR("service", service), LOG_STR("kind", legacy_state_kind(f)), LOG_STR("error", detail));
+	log_warn("legacy_failing", LOG_STR("service", service), LOG_STR("kind", legacy_state_kind(f)),
+		 LOG_STR("error", detail));
 }
 
 void legacy_state_answered(struct legacy_state *s)
@@ -43,15 +49,18 @@ void legacy_state_look(struct legacy_state *s, const char *service)
 		    atomic_load(&s->answered_ms) < last)
 			continue;
 		atomic_fetch_and(&s->failing, ~(1u << f));
-		log_info("legacy_recovered", LOG_STR("service", service), LOG_STR("kind", legacy_state_kind((enum legacy_failure)f)),
-			 LOG_INT("failures", atomic_load(&s->kinds[f].count) - atomic_load(&s->kinds[f].before)),
+		log_info("legacy_recovered", LOG_STR("service", service),
+			 LOG_STR("kind", legacy_state_kind((enum legacy_failure)f)),
+			 LOG_INT("failures",
+				 atomic_load(&s->kinds[f].count) - atomic_load(&s->kinds[f].before)),
 			 LOG_INT("lasted_ms", last - atomic_load(&s->kinds[f].began_ms)));
 	}
 }
 
 bool legacy_state_reachable(const struct legacy_state *s)
 {
-	const unsigned connecting = 1u << LEGACY_CONNECT | 1u << LEGACY_CONNECT_TIMEOUT | 1u << LEGACY_NAME | 1u << LEGACY_TLS;
+	const unsigned connecting =
+		1u << LEGACY_CONNECT | 1u << LEGACY_CONNECT_TIMEOUT | 1u << LEGACY_NAME | 1u << LEGACY_TLS;
 	return !(atomic_load(&s->failing) & connecting);
 }
 
@@ -65,7 +74,8 @@ void legacy_state_write_json(const struct legacy_state *s, const char *service, 
 	for (unsigned f = 0; f < LEGACY_FAILURES; f++) {
 		errors += atomic_load(&s->kinds[f].count);
 		if (failing & 1u << f)
-			buf_printf(out, "%s\"%s\"", n++ ? "," : "", legacy_state_kind((enum legacy_failure)f));
+			buf_printf(out, "%s\"%s\"", n++ ? "," : "",
+				   legacy_state_kind((enum legacy_failure)f));
 	}
 	buf_printf(out, "],\"errors\":%llu}", errors);
 }

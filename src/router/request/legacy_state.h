@@ -1,8 +1,10 @@
 /*
  * Legacy state: how the calls to one legacy service end, kept by its planes together.
  *
- * Why:       an upstream that fails must be told once when it begins and once when it ends, not once per request, and not never.
- * Begins:    with the first failure of a kind. Ends: when it has answered since, and no failure of the kind came for QUIET.
+ * Why:       an upstream that fails must be told once when it begins and once when it ends, not once per
+ *            request, and not never.
+ * Begins:    with the first failure of a kind. Ends: when it has answered since, and no failure of the kind
+ *            came for QUIET.
  * Threads:   failed and answered from any; look, write_json and write_metrics from the control thread.
  */
 #ifndef ROUTER_REQUEST_LEGACY_STATE_H
@@ -18,18 +20,19 @@
 
 struct legacy_state {
 	struct {
-		atomic_uint_fast64_t count;	   /* since the start */
-		atomic_uint_fast64_t before;	   /* of them before the present outage */
+		atomic_uint_fast64_t count;	       /* since the start */
+		atomic_uint_fast64_t before;	       /* of them before the present outage */
 		atomic_int_fast64_t began_ms, last_ms; /* monotonic */
 	} kinds[LEGACY_FAILURES];
-	atomic_uint failing; /* one bit per kind */
+	atomic_uint failing;		 /* one bit per kind */
 	atomic_int_fast64_t answered_ms; /* kept only while something is failing */
 };
 
 /* "refused", "dns", … as in logs and metrics. */
 const char *legacy_state_kind(enum legacy_failure f);
 /* Logs the first one. `detail` is for operators. */
-void legacy_state_failed(struct legacy_state *s, const char *service, enum legacy_failure f, const char *detail);
+void legacy_state_failed(struct legacy_state *s, const char *service, enum legacy_failure f,
+			 const char *detail);
 void legacy_state_answered(struct legacy_state *s);
 /* Logs what has ended; to be called every few seconds. */
 void legacy_state_look(struct legacy_state *s, const char *service);

@@ -2,8 +2,8 @@
  * The key by which the ledger knows what a call is about, as every reader of the request finds it.
  *
  * Why:       legacy, a task and what stands before the router may read a request otherwise than the router
- *            does: the first or the last of two parameters, ';' between parameters, up to a fragment or a NUL.
- *            A key that they could read differently is none.
+ *            does: the first or the last of two parameters, ';' between parameters, up to a fragment or a
+ *            NUL. A key that they could read differently is none.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -28,7 +28,7 @@ static enum pin_key usable_key(bool found, const struct buf *key)
 	return text_is_plain(buf_span(key)) ? PIN_KEY_FOUND : PIN_KEY_AMBIGUOUS;
 }
 
-/* --- query --------------------------------------------------------------------------------------------------------- */
+/* --- query ---------------------------------------------------------------------------------------------- */
 
 /* Whether all parameters of that name say the same, and that is what `key` has. */
 static bool all_say(struct span target, struct span name, bool found, const struct buf *key)
@@ -73,7 +73,7 @@ static enum pin_key key_in_query(const struct request *r, struct span name, stru
 	return usable_key(found, key);
 }
 
-/* --- body ---------------------------------------------------------------------------------------------------------- */
+/* --- body ----------------------------------------------------------------------------------------------- */
 
 /* The next token of a valid pointer, its escapes resolved. */
 static bool next_token(struct span *pointer, struct buf *token)
@@ -102,8 +102,8 @@ static bool is_key(struct span quoted, struct span name)
 	return json_unescape(quoted, &plain) == 0 && span_eq(buf_span(&plain), name);
 }
 
-/* The member or element of that name; false when one is there twice with differing texts: some take the first,
- * some the last. */
+/* The member or element of that name; false when one is there twice with differing texts: some take the
+ * first, some the last. */
 static bool only_one(struct span container, struct span name, struct span *ret)
 {
 	struct json_iter it;
@@ -150,7 +150,7 @@ static enum pin_key key_in_body(const struct request *r, struct span pointer, st
 	return usable_key(json_unescape(value, key) == 0, key);
 }
 
-/* --- face ---------------------------------------------------------------------------------------------------------- */
+/* --- face ----------------------------------------------------------------------------------------------- */
 
 enum pin_key request_pin_key(const struct request *r, struct buf *key)
 {

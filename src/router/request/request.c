@@ -10,7 +10,7 @@
 #include "router/http/guesses.h"
 #include "router/request/shadow.h"
 
-/* --- identity ------------------------------------------------------------------------------------------------------ */
+/* --- identity ------------------------------------------------------------------------------------------- */
 
 static void find_identity(struct request *r)
 {
@@ -32,7 +32,7 @@ static void find_identity(struct request *r)
 	r->identity.wants_body |= r->context->wants_body;
 }
 
-/* --- decision ------------------------------------------------------------------------------------------------------ */
+/* --- decision ------------------------------------------------------------------------------------------- */
 
 static enum decide_wish override_wish(const struct request *r)
 {
@@ -52,7 +52,9 @@ static enum decide_wish override_wish(const struct request *r)
 		return WISH_NONE;
 	}
 	guesses_right(r->plane->env->guesses, hash);
-	return span_is_nocase(side, "task") ? WISH_TASK : span_is_nocase(side, "legacy") ? WISH_LEGACY : WISH_NONE;
+	return span_is_nocase(side, "task")	? WISH_TASK
+	       : span_is_nocase(side, "legacy") ? WISH_LEGACY
+						: WISH_NONE;
 }
 
 static void inspect(struct request *r);
@@ -80,7 +82,8 @@ static bool is_pinned_elsewhere(const struct request *r)
 	if (!request_follows(r->op))
 		return false;
 	/* Before the decision the ledger has not been asked yet; without the body it may be impossible to. */
-	return r->body_for == BODY_FOR_IDENTITY ? request_pin_of(r, &entry) != WISH_LEGACY : r->decision.side == OUTCOME_TASK;
+	return r->body_for == BODY_FOR_IDENTITY ? request_pin_of(r, &entry) != WISH_LEGACY
+						: r->decision.side == OUTCOME_TASK;
 }
 
 static void refuse_unread(struct request *r, enum unread why, const char *whose)
@@ -103,7 +106,9 @@ static void go_unread(struct request *r, enum unread why)
 		bool decided = r->body_for != BODY_FOR_IDENTITY;
 		r->side = r->decision.side = OUTCOME_TASK;
 		r->decision.reason = decided ? REASON_PINNED : REASON_PIN_UNKNOWN;
-		refuse_unread(r, why, decided ? "what the task side takes" : "telling which side this call belongs to");
+		refuse_unread(r, why,
+			      decided ? "what the task side takes"
+				      : "telling which side this call belongs to");
 		return;
 	}
 	r->decision.side = OUTCOME_LEGACY;
@@ -116,7 +121,8 @@ static void go_unread(struct request *r, enum unread why)
 	}
 }
 
-/* Whether this name was not among those seen. Beyond their limit all count as seen: flags come from outside. */
+/* Whether this name was not among those seen. Beyond their limit all count as seen: flags come from
+ * outside. */
 static bool first_time(atomic_uint_fast64_t *seen, size_t n, struct span name)
 {
 	uint64_t hash = checksum_crc32(CHECKSUM_CRC32_START, name) | UINT64_C(1) << 32;
@@ -134,7 +140,9 @@ static void log_unknown_backend(struct request *r)
 {
 	struct plane_env *env = r->plane->env;
 	struct err e;
-	if (!first_time(env->unknown_backends, sizeof(env->unknown_backends) / sizeof(env->unknown_backends[0]), r->decision.unknown))
+	if (!first_time(env->unknown_backends,
+			sizeof(env->unknown_backends) / sizeof(env->unknown_backends[0]),
+			r->decision.unknown))
 		return;
 	config_backend_not_found(r->service->config, r->decision.unknown, &e);
 	log_error("backend_unknown", LOG_SPAN("service", r->op->service), LOG_SPAN("operation", r->op->name),
@@ -159,7 +167,8 @@ static void refuse_decided(struct request *r)
 		request_refuse_pinned(r, OUTCOME_REJECTED, 400, "Malformed body", SIDE_IN_BODY);
 	else if (r->decision.reason == REASON_BACKEND_UNKNOWN)
 		request_refuse_pinned(r, OUTCOME_FAILURE, 503, "Task side unavailable",
-				      "This call belongs to a backend of the task side that is not configured here; nothing was executed.");
+				      "This call belongs to a backend of the task side that is not "
+				      "configured here; nothing was executed.");
 	else
 		request_refuse_pinned(r, OUTCOME_FAILURE, 503, "Side unknown", SIDE_UNKNOWN);
 }
@@ -238,7 +247,8 @@ static bool task_for_everybody(const struct request *r)
 {
 	struct decide_input in = {.config = r->service->config, .operation = r->op, .flags = r->flags};
 	struct decision d;
-	bool depends = request_follows(r->op) || (r->service->config->override.enabled && override_wish(r) != WISH_NONE);
+	bool depends = request_follows(r->op) ||
+		       (r->service->config->override.enabled && override_wish(r) != WISH_NONE);
 	for (size_t i = 0; r->flags && i < r->op->n_flags; i++) {
 		const struct flag *f = flag_find(r->flags, r->op->flags[i]);
 		if (f)
@@ -250,11 +260,13 @@ static bool task_for_everybody(const struct request *r)
 	return d.side == OUTCOME_TASK;
 }
 
-/* Credentials are asked for before a body is held, where it is certain that the task side would serve: false when that was answered. */
+/* Credentials are asked for before a body is held, where it is certain that the task side would serve:
+ * false when that was answered. */
 static bool admit_body(struct request *r, bool *ret_stranger)
 {
 	struct auth_fingerprint who;
-	*ret_stranger = r->op->has_task && auth_check(&r->op->auth, r->http->fields, r->http->n_fields, &who) != AUTH_ACCEPTED;
+	*ret_stranger = r->op->has_task &&
+			auth_check(&r->op->auth, r->http->fields, r->http->n_fields, &who) != AUTH_ACCEPTED;
 	if (!*ret_stranger || r->body_for == BODY_FOR_LEGACY)
 		return true;
 	if (r->body_for == BODY_FOR_IDENTITY && !task_for_everybody(r))
@@ -294,21 +306,24 @@ static size_t inspect_body(struct request *r, const char *bytes, size_t n)
 	return r->state == REQUEST_ANSWERED ? n : 0;
 }
 
-/* --- the listener's calls ------------------------------------------------------------------------------------------ */
+/* --- the listener's calls ------------------------------------------------------------------------------- */
 
 static void refuse_busy(struct request *r)
 {
 	static const struct http_field retry = {SPAN_INIT("Retry-After"), SPAN_INIT("1")};
 	atomic_fetch_add_explicit(&r->service->shared->overloaded, 1, memory_order_relaxed);
-	request_fail_with(r, OUTCOME_FAILURE, 503, "Too many requests in flight",
-			  "The limit of concurrent requests of this service is reached; nothing was executed.", &retry, 1);
+	request_fail_with(
+		r, OUTCOME_FAILURE, 503, "Too many requests in flight",
+		"The limit of concurrent requests of this service is reached; nothing was executed.", &retry,
+		1);
 }
 
 static void begin_upload(struct request *r)
 {
 	if (!r->http->has_body)
 		return;
-	r->upload = &r->service->shared->uploads[inspect_peer(&r->plane->env->inspect, r->service->config, r->http)];
+	r->upload = &r->service->shared
+			     ->uploads[inspect_peer(&r->plane->env->inspect, r->service->config, r->http)];
 	atomic_fetch_add_explicit(r->upload, 1, memory_order_relaxed);
 }
 
@@ -334,7 +349,8 @@ static bool admit(struct request *r, unsigned in_flight)
 		return false;
 	}
 	if (s->max_body && r->http->content_length > 0 && (uint64_t)r->http->content_length > s->max_body) {
-		request_fail(r, OUTCOME_REJECTED, 413, "Body too large", "The body is above the service's limit.");
+		request_fail(r, OUTCOME_REJECTED, 413, "Body too large",
+			     "The body is above the service's limit.");
 		return false;
 	}
 	return true;
@@ -432,8 +448,8 @@ static void on_refused(void *arg, int status, const char *why)
 {
 	struct plane_listener *pl = arg;
 	atomic_fetch_add_explicit(&pl->current->shared->refused, 1, memory_order_relaxed);
-	log_debug("request_refused", LOG_SPAN("service", pl->current->service->name), LOG_INT("status", status),
-		  LOG_STR("why", why));
+	log_debug("request_refused", LOG_SPAN("service", pl->current->service->name),
+		  LOG_INT("status", status), LOG_STR("why", why));
 }
 
 const struct listener_handler request_handler = {

@@ -1,22 +1,25 @@
 /*
  * Request: the life of one caller's request, from its head to its outcome.
  *
- * Why:       one state machine decides once, runs at most one authoritative execution (rule 3), answers once, and leaves one
- *            outcome per attempt. The two sides are legacy_side.c and task_side.c.
+ * Why:       one state machine decides once, runs at most one authoritative execution (rule 3), answers once,
+ *            and leaves one outcome per attempt. The two sides are legacy_side.c and task_side.c.
  * Threads:   everything on the plane's loop.
  *
  * State      what it waits for                        leaves by
  * HEAD       nothing yet                              request_head: answer, INSPECT, LEGACY or task
- * INSPECT    the body, into memory (bounded)          body end or bound → LEGACY, PIN, SUBMIT, or ANSWERED: 413, 503
+ * INSPECT    the body, into memory (bounded)          body end or bound → LEGACY, PIN, SUBMIT, or ANSWERED:
+ *                                                     413, 503
  * PIN        the ledger: the entry is durable         → SUBMIT, or LEGACY when it cannot be written
- * SUBMIT     the backend's word on the submission     accepted → WAIT; refused → LEGACY (fallback); unknown → ANSWERED
+ * SUBMIT     the backend's word on the submission     accepted → WAIT; refused → LEGACY (fallback); unknown →
+ *                                                     ANSWERED
  * WAIT       the task's result, or the time limit     → ANSWERED, or LEGACY when idempotent and failed
  * LEGACY     the legacy service's answer              → ANSWERED, or COLLECT when the answer is mapped
  * COLLECT    the legacy answer's whole body (bounded) → ANSWERED
  * ANSWERED   the listener to finish the exchange      finished
  * GONE       operations that cannot be taken back     the last reference is dropped
  *
- * Ownership: references: one of the exchange, one per operation in flight that will call back (submission, ledger).
+ * Ownership: references: one of the exchange, one per operation in flight that will call back (submission,
+ *            ledger).
  */
 #ifndef ROUTER_REQUEST_REQUEST_H
 #define ROUTER_REQUEST_REQUEST_H
@@ -43,12 +46,12 @@ enum request_state {
 
 struct request {
 	struct plane *plane;
-	struct service_runtime *service; /* reference; its configuration lives as long */
-	struct exchange *x;		 /* NULL once finished */
-	const struct http_request *http; /* NULL once finished */
+	struct service_runtime *service;   /* reference; its configuration lives as long */
+	struct exchange *x;		   /* NULL once finished */
+	const struct http_request *http;   /* NULL once finished */
 	const struct flag_snapshot *flags; /* reference, or NULL */
-	struct shadow *shadow; /* that is not submitted yet, or NULL */
-	struct request *next, *previous; /* the plane's list of living (or of free) ones */
+	struct shadow *shadow;		   /* that is not submitted yet, or NULL */
+	struct request *next, *previous;   /* the plane's list of living (or of free) ones */
 	unsigned refs;
 	enum request_state state;
 
@@ -66,7 +69,7 @@ struct request {
 	struct inspect_claim claim; /* of the planes' common budget for bodies */
 	bool reading, body_complete, body_paused;
 	const struct legacy_answer *early; /* of the call: its rest is waited for, see legacy_side.c */
-	atomic_uint *upload; /* the peer's count of bodies under way, while this is one */
+	atomic_uint *upload;		   /* the peer's count of bodies under way, while this is one */
 	enum { BODY_FOR_IDENTITY, BODY_FOR_TASK, BODY_FOR_LEGACY } body_for; /* why it is looked into */
 
 	/* The current attempt, for its outcome. */
@@ -81,29 +84,29 @@ struct request {
 
 	/* legacy side */
 	struct legacy_call *call;
-	size_t body_sent;	    /* of `body`, or of `input` when mapped */
-	bool mapped;		    /* legacy gets the body that its template makes of ours */
+	size_t body_sent;	       /* of `body`, or of `input` when mapped */
+	bool mapped;		       /* legacy gets the body that its template makes of ours */
 	bool call_ended, call_written; /* request completely handed over; anything handed over */
 	bool answer_ended;
-	uint64_t body_seen; /* bytes of the body taken from the client so far, for max_body */
+	uint64_t body_seen;	  /* bytes of the body taken from the client so far, for max_body */
 	struct loop_timer *timer; /* 100-continue on the legacy side; the time limit on the task side */
-	struct buf answer; /* COLLECT: the body so far */
+	struct buf answer;	  /* COLLECT: the body so far */
 
 	/* task side */
 	struct task_wait *wait;
 	struct task_client *client;
 	char task_id[TASK_ID_MAX];
-	struct buf input; /* rendered args and kwargs, until submitted; or the body mapped for legacy */
-	bool pinned_now;  /* this request put the ledger entry */
+	struct buf input;   /* rendered args and kwargs, until submitted; or the body mapped for legacy */
+	bool pinned_now;    /* this request put the ledger entry */
 	struct buf pin_key; /* of that entry: it may have to go when the caller has left */
-	bool async;	  /* Prefer: respond-async */
+	bool async;	    /* Prefer: respond-async */
 	size_t args_length; /* of input; kwargs follow */
 	char owner[CRYPTO_SHA256_HEX];
 };
 
 extern const struct listener_handler request_handler; /* arg: struct plane_listener * */
 
-/* --- for the two sides --------------------------------------------------------------------------------------------- */
+/* --- for the two sides ---------------------------------------------------------------------------------- */
 /* request_life.c. NULL: memory is out. */
 struct request *request_new(struct plane_listener *pl, struct exchange *x, const struct http_request *h);
 struct request *request_ref(struct request *r);
@@ -122,35 +125,40 @@ void request_describe(const struct request *r, struct outcome *o);
 /* request_answer.c */
 /* What a task's end is worth when it is answered with this status (0: the task's own). */
 enum outcome_result request_result_of_task(enum task_status task, int status);
-/* Router's own error: the operation's template, else problem+json. The current attempt gets `result`. Title and detail are for callers:
- * no addresses, paths, or what others said. */
-void request_fail(struct request *r, enum outcome_result result, int status, const char *title, const char *detail);
+/* Router's own error: the operation's template, else problem+json. The current attempt gets `result`. Title
+ * and detail are for callers: no addresses, paths, or what others said. */
+void request_fail(struct request *r, enum outcome_result result, int status, const char *title,
+		  const char *detail);
 /* The same with what a task said of its failure. */
-void request_fail_span(struct request *r, enum outcome_result result, int status, const char *title, struct span detail);
+void request_fail_span(struct request *r, enum outcome_result result, int status, const char *title,
+		       struct span detail);
 /* Same with more fields (WWW-Authenticate, Retry-After). */
 void request_fail_with(struct request *r, enum outcome_result result, int status, const char *title,
 		       const char *detail, const struct http_field *extra, size_t n_extra);
 /* In place of an answer of which the listener said EXCHANGE_E_HEAD_TOO_LARGE: 502, and recorded as that. */
 void request_head_too_large(struct request *r);
 /* A whole answer. */
-void request_answer(struct request *r, enum outcome_result result, int status, const struct http_field *fields,
-		    size_t n, struct span body);
+void request_answer(struct request *r, enum outcome_result result, int status,
+		    const struct http_field *fields, size_t n, struct span body);
 /* A whole answer by a response template, with more fields after its own. */
-void request_answer_rendered(struct request *r, enum outcome_result result, const struct rendered_response *rendered,
-			     const struct http_field *extra, size_t n_extra, struct span body);
+void request_answer_rendered(struct request *r, enum outcome_result result,
+			     const struct rendered_response *rendered, const struct http_field *extra,
+			     size_t n_extra, struct span body);
 /* Everything that a template may ask of this request; borrows from r. */
 void request_template_source(struct request *r, struct template_source *ret);
 #define PIN_KEY_ROOM 1024 /* more than LEDGER_KEY_MAX: a key that does not fit has no entry */
 /* The ledger's key of this request, by its operation's pin_key. */
 enum pin_key {
-	PIN_KEY_NONE,	    /* it has none, or one that no entry can have */
+	PIN_KEY_NONE, /* it has none, or one that no entry can have */
 	PIN_KEY_FOUND,
-	PIN_KEY_MALFORMED,  /* the body is not JSON */
-	PIN_KEY_AMBIGUOUS,  /* another reader may find another one: given twice, cut at a NUL, … (pin_key.c) */
+	PIN_KEY_MALFORMED, /* the body is not JSON */
+	/* another reader may find another one: given twice, cut at a NUL, … (pin_key.c) */
+	PIN_KEY_AMBIGUOUS,
 	PIN_KEY_UNREADABLE, /* it could not be looked for: the body is not here, or memory is out */
 };
 enum pin_key request_pin_key(const struct request *r, struct buf *key); /* pin_key.c */
-/* A start of which legacy takes over: what the ledger has of its key goes. false: it cannot be told what that is, or be written. */
+/* A start of which legacy takes over: what the ledger has of its key goes. false: it cannot be told what
+ * that is, or be written. */
 bool request_forget_pin(struct request *r);
 void request_drop_body(struct request *r); /* frees the held body and gives its budget back */
 
@@ -163,10 +171,14 @@ enum pin_key request_pin_key_of(const struct request *r);
 /* What the ledger says of a follow-up call; `entry` where that is WISH_TASK. */
 enum decide_wish request_pin_of(const struct request *r, struct ledger_entry *entry);
 /* request_fail with a Retry-After. */
-void request_refuse_for_now(struct request *r, enum outcome_result result, int status, const char *title, const char *detail);
-/* Refuses a call that may not go to legacy, because it is the task side's or because that cannot be known (rule 4). */
-void request_refuse_pinned(struct request *r, enum outcome_result result, int status, const char *title, const char *detail);
-/* Legacy serves: a key that this operation starts belongs to legacy from here on, whatever the ledger says. */
+void request_refuse_for_now(struct request *r, enum outcome_result result, int status, const char *title,
+			    const char *detail);
+/* Refuses a call that may not go to legacy, because it is the task side's or because that cannot be known
+ * (rule 4). */
+void request_refuse_pinned(struct request *r, enum outcome_result result, int status, const char *title,
+			   const char *detail);
+/* Legacy serves: a key that this operation starts belongs to legacy from here on, whatever the ledger
+ * says. */
 void request_start_legacy(struct request *r, enum outcome_role role);
 /* The sentences of what cannot be told apart from each other, or at all. */
 #define SIDE_IN_BODY "The body is not valid JSON, and only it tells which side this call belongs to."
@@ -176,11 +188,12 @@ void request_start_legacy(struct request *r, enum outcome_role role);
 bool task_side_refuse_stranger(struct request *r, struct auth_fingerprint *ret);
 
 /* request_log.c */
-#define REQUEST_ADDRESS 46 /* INET6_ADDRSTRLEN */
+#define REQUEST_ADDRESS 46					       /* INET6_ADDRSTRLEN */
 void request_peer(const struct request *r, char out[REQUEST_ADDRESS]); /* "-" when there is none */
 /* The nearest address that no trusted proxy has, as far as those say; "-" when there is none. */
 void request_client(const struct request *r, char out[REQUEST_ADDRESS]);
-void request_log(const struct request *r, enum outcome_result result, int status, int64_t latency_us, bool answered);
+void request_log(const struct request *r, enum outcome_result result, int status, int64_t latency_us,
+		 bool answered);
 
 /* legacy_side.c */
 void legacy_side_start(struct request *r, enum outcome_role role);

@@ -53,23 +53,24 @@ void request_head_too_large(struct request *r)
 	const struct problem p = {
 		.status = 502,
 		.title = "Answer head too large",
-		.detail = SPAN_LIT("The request was executed, but the fields of its answer are above the limit of what can be passed on."),
+		.detail = SPAN_LIT("The request was executed, but the fields of its answer are above the "
+				   "limit of what can be passed on."),
 		.instance = r->request_id,
 	};
 	problem_render(&p, &body);
 	const struct http_field type = {SPAN_LIT("Content-Type"), SPAN_LIT(PROBLEM_CONTENT_TYPE)};
 	const struct http_response response = {.status = p.status, .fields = &type, .n_fields = 1};
 	log_warn("answer_head_too_large", LOG_SPAN("service", r->service->service->name),
-		 LOG_SPAN("operation", r->op ? r->op->name : SPAN_LIT("(unmapped)")), LOG_INT("status", r->status),
-		 LOG_INT("max_head", r->service->config->max_head));
+		 LOG_SPAN("operation", r->op ? r->op->name : SPAN_LIT("(unmapped)")),
+		 LOG_INT("status", r->status), LOG_INT("max_head", r->service->config->max_head));
 	r->result = OUTCOME_FAILURE;
 	r->status = p.status;
 	r->state = REQUEST_ANSWERED;
 	exchange_respond(r->x, &response, buf_span(&body));
 }
 
-void request_answer(struct request *r, enum outcome_result result, int status, const struct http_field *fields,
-		    size_t n, struct span body)
+void request_answer(struct request *r, enum outcome_result result, int status,
+		    const struct http_field *fields, size_t n, struct span body)
 {
 	r->result = result;
 	r->status = status;
@@ -80,7 +81,8 @@ void request_answer(struct request *r, enum outcome_result result, int status, c
 	bool bodyless = span_is(r->http->method, "HEAD") || status == 204 || status == 304;
 	int e = 0;
 	if (bodyless)
-		e = exchange_respond_bodyless(r->x, &response, status == 204 || status == 304 ? -1 : (int64_t)body.len);
+		e = exchange_respond_bodyless(r->x, &response,
+					      status == 204 || status == 304 ? -1 : (int64_t)body.len);
 	else
 		e = exchange_respond(r->x, &response, body);
 	if (e == EXCHANGE_E_HEAD_TOO_LARGE)
@@ -89,8 +91,9 @@ void request_answer(struct request *r, enum outcome_result result, int status, c
 
 #define ANSWER_FIELDS_MAX 48 /* what a response template may have, and some */
 
-void request_answer_rendered(struct request *r, enum outcome_result result, const struct rendered_response *rendered,
-			     const struct http_field *extra, size_t n_extra, struct span body)
+void request_answer_rendered(struct request *r, enum outcome_result result,
+			     const struct rendered_response *rendered, const struct http_field *extra,
+			     size_t n_extra, struct span body)
 {
 	struct http_field fields[ANSWER_FIELDS_MAX];
 	size_t n = 0;
@@ -126,8 +129,8 @@ static bool fail_in_template(struct request *r, enum outcome_result result, int 
 	return true;
 }
 
-static void fail(struct request *r, enum outcome_result result, int status, const char *title, struct span detail,
-		 const struct http_field *extra, size_t n_extra)
+static void fail(struct request *r, enum outcome_result result, int status, const char *title,
+		 struct span detail, const struct http_field *extra, size_t n_extra)
 {
 	if (!r->error[0])
 		span_copy(span_of(title), r->error, sizeof(r->error));
@@ -158,12 +161,14 @@ void request_fail_with(struct request *r, enum outcome_result result, int status
 	fail(r, result, status, title, span_of(detail), extra, n_extra);
 }
 
-void request_fail(struct request *r, enum outcome_result result, int status, const char *title, const char *detail)
+void request_fail(struct request *r, enum outcome_result result, int status, const char *title,
+		  const char *detail)
 {
 	fail(r, result, status, title, span_of(detail), NULL, 0);
 }
 
-void request_fail_span(struct request *r, enum outcome_result result, int status, const char *title, struct span detail)
+void request_fail_span(struct request *r, enum outcome_result result, int status, const char *title,
+		       struct span detail)
 {
 	fail(r, result, status, title, detail, NULL, 0);
 }

@@ -11,9 +11,11 @@ void request_peer(const struct request *r, char out[REQUEST_ADDRESS])
 	const struct sockaddr *peer = r->http ? r->http->peer : NULL;
 	strcpy(out, "-");
 	if (peer && peer->sa_family == AF_INET)
-		inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)peer)->sin_addr, out, REQUEST_ADDRESS);
+		inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)peer)->sin_addr, out,
+			  REQUEST_ADDRESS);
 	else if (peer && peer->sa_family == AF_INET6)
-		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)peer)->sin6_addr, out, REQUEST_ADDRESS);
+		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)peer)->sin6_addr, out,
+			  REQUEST_ADDRESS);
 }
 
 /* One element of X-Forwarded-For: an address, with a port or brackets or without. */
@@ -54,7 +56,8 @@ void request_client(const struct request *r, char out[REQUEST_ADDRESS])
 			size_t at = comma ? (size_t)(comma - rest.ptr) + 1 : 0;
 			struct sockaddr_storage address;
 			char text[REQUEST_ADDRESS];
-			if (!address_of(span_trim((struct span){rest.ptr + at, rest.len - at}), &address, text))
+			if (!address_of(span_trim((struct span){rest.ptr + at, rest.len - at}), &address,
+					text))
 				return;
 			memcpy(out, text, sizeof(text));
 			if (!config_trusts_peer(c, (const struct sockaddr *)&address, sizeof(address)))
@@ -76,10 +79,12 @@ static bool is_error(enum outcome_result result)
 	return result != OUTCOME_SUCCESS && result != OUTCOME_REJECTED;
 }
 
-void request_log(const struct request *r, enum outcome_result result, int status, int64_t latency_us, bool answered)
+void request_log(const struct request *r, enum outcome_result result, int status, int64_t latency_us,
+		 bool answered)
 {
 	enum access_log_mode mode = r->service->config->access_log;
-	bool wanted = r->plane->env->access_log && (mode == ACCESS_LOG_ALL || (mode == ACCESS_LOG_ERRORS && is_error(result)));
+	bool wanted = r->plane->env->access_log &&
+		      (mode == ACCESS_LOG_ALL || (mode == ACCESS_LOG_ERRORS && is_error(result)));
 	if (!wanted && !log_enabled(LOG_DEBUG))
 		return;
 	char peer[REQUEST_ADDRESS], client[REQUEST_ADDRESS], line[LOG_LINE_MAX];
@@ -103,11 +108,11 @@ void request_log(const struct request *r, enum outcome_result result, int status
 		LOG_INT("latency_us", latency_us),
 		LOG_STR("task_id", r->side == OUTCOME_TASK ? r->task_id : ""),
 		LOG_SPAN("request_id", r->http ? r->request_id : SPAN_NONE),
-		LOG_STR("error", r->error),
-	};
+		LOG_STR("error", r->error)};
 	const size_t n = sizeof(fields) / sizeof(fields[0]);
 	if (log_enabled(LOG_DEBUG))
 		log_write(LOG_DEBUG, "request", fields, n);
 	if (wanted)
-		access_log_write(r->plane->env->access_log, (struct span){line, log_line(LOG_INFO, "access", fields, n, line)});
+		access_log_write(r->plane->env->access_log,
+				 (struct span){line, log_line(LOG_INFO, "access", fields, n, line)});
 }

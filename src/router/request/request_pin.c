@@ -1,4 +1,5 @@
-/* Follow-up calls go where the first call went (rule 4): what the ledger says of a call, and what is refused because of it. */
+/* Follow-up calls go where the first call went (rule 4): what the ledger says of a call, and what is
+ * refused because of it. */
 #include "router/request/request.h"
 
 /* A follow-up call is pinned, one way or the other; one that starts or is none is not. */
@@ -23,8 +24,8 @@ enum pin_key request_pin_key_of(const struct request *r)
 	return request_has_pin(r->op) ? request_pin_key(r, &key) : PIN_KEY_NONE;
 }
 
-/* Follow-up calls go where the first call went (rule 4). An entry exists only where that was the task side; a call that has none
- * for certain belongs to legacy, whatever the flag says by now. */
+/* Follow-up calls go where the first call went (rule 4). An entry exists only where that was the task side; a
+ * call that has none for certain belongs to legacy, whatever the flag says by now. */
 enum decide_wish request_pin_of(const struct request *r, struct ledger_entry *entry)
 {
 	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
@@ -49,19 +50,22 @@ enum decide_wish request_pin_of(const struct request *r, struct ledger_entry *en
 	return WISH_UNKNOWN;
 }
 
-void request_refuse_for_now(struct request *r, enum outcome_result result, int status, const char *title, const char *detail)
+void request_refuse_for_now(struct request *r, enum outcome_result result, int status, const char *title,
+			    const char *detail)
 {
 	static const struct http_field retry = {SPAN_INIT("Retry-After"), SPAN_INIT("1")};
 	request_fail_with(r, result, status, title, detail, &retry, 1);
 }
 
-void request_refuse_pinned(struct request *r, enum outcome_result result, int status, const char *title, const char *detail)
+void request_refuse_pinned(struct request *r, enum outcome_result result, int status, const char *title,
+			   const char *detail)
 {
 	r->side = OUTCOME_TASK;
 	request_refuse_for_now(r, result, status, title, detail);
 }
 
-/* A start of a name that may be pinned: legacy would have it, and follow-up calls would go on to the task side. */
+/* A start of a name that may be pinned: legacy would have it, and follow-up calls would go on to the task
+ * side. */
 static void refuse_start(struct request *r, enum outcome_role role)
 {
 	if (!r->attempting)

@@ -1,4 +1,5 @@
-/* What requests hold of their plane: the service as it was configured when they came, and the plane's clients of backends. */
+/* What requests hold of their plane: the service as it was configured when they came, and the plane's
+ * clients of backends. */
 #include <stdlib.h>
 
 #include "router/plane_internal.h"

@@ -19,13 +19,13 @@ struct shadow {
 	struct service_runtime *service; /* reference: the operation lives as long */
 	const struct operation *op;
 	struct task_client *client;
-	bool needs_body;   /* and copies it as it passes */
+	bool needs_body; /* and copies it as it passes */
 	struct buf body;
 	struct inspect_claim claim; /* of the planes' common budget for bodies */
-	struct buf input;  /* args, then kwargs, until submitted */
+	struct buf input;	    /* args, then kwargs, until submitted */
 	size_t args_length;
-	bool submitting;   /* the backend's callback is still to come */
-	bool ended;	   /* recorded; waits for that callback only */
+	bool submitting; /* the backend's callback is still to come */
+	bool ended;	 /* recorded; waits for that callback only */
 	struct task_wait *wait;
 	struct loop_timer *timer;
 	int64_t began_mono_us;
@@ -41,7 +41,7 @@ bool shadow_sampled(double share, struct span operation, struct span entity, str
 	return (double)crc / 4294967296.0 < share;
 }
 
-/* --- life ---------------------------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------------- */
 
 static struct shadow *shadow_new(struct request *r)
 {
@@ -116,7 +116,7 @@ static void finish(struct shadow *s, enum outcome_result result)
 		shadow_free(s);
 }
 
-/* --- the task ------------------------------------------------------------------------------------------------------ */
+/* --- the task ------------------------------------------------------------------------------------------- */
 
 static struct span no_header(void *arg, struct span name)
 {
@@ -133,8 +133,8 @@ static bool no_parameter(void *arg, struct span name, struct buf *decoded)
 	return false;
 }
 
-/* As the task side would judge it by the answer it makes of the result. The request is gone: choices that look at more than
- * the task and its result see nothing there. */
+/* As the task side would judge it by the answer it makes of the result. The request is gone: choices that
+ * look at more than the task and its result see nothing there. */
 static enum outcome_result judge(const struct shadow *s, const struct task_result *t)
 {
 	int status = 0;
@@ -216,7 +216,8 @@ static void submit(struct shadow *s, struct span request_id)
 		.idempotent = m->idempotent,
 		.timeout_ms = m->task_timeout_ms,
 		.priority = m->priority,
-		/* Nobody looks at a shadow after the time limit: behind a backlog it must not take a worker from real tasks. */
+		/* Nobody looks at a shadow after the time limit: behind a backlog it must not take a
+		 * worker from real tasks. */
 		.expires_ms = m->expires_ms && m->expires_ms < m->timeout_ms ? m->expires_ms : m->timeout_ms,
 		.awaited = true,
 	};
@@ -224,7 +225,7 @@ static void submit(struct shadow *s, struct span request_id)
 	task_submit(s->client, &call, on_submitted, s);
 }
 
-/* --- the request --------------------------------------------------------------------------------------------------- */
+/* --- the request ---------------------------------------------------------------------------------------- */
 
 /* What speaks against a shadow of this request at its start; NULL when nothing does. */
 static const char *obstacle(struct request *r, struct shadow *s)
@@ -235,7 +236,8 @@ static const char *obstacle(struct request *r, struct shadow *s)
 		return "the backend has no client";
 	if (auth_check(&r->op->auth, r->http->fields, r->http->n_fields, &who) != AUTH_ACCEPTED)
 		return "the task side would not accept its credentials";
-	inspect_claim_init(&s->claim, &r->plane->env->inspect, r->service->config, r->http, false, SHADOW_SHARE);
+	inspect_claim_init(&s->claim, &r->plane->env->inspect, r->service->config, r->http, false,
+			   SHADOW_SHARE);
 	s->needs_body = r->op->task.needs_body && r->http->has_body && !r->body_complete;
 	if (!s->needs_body)
 		return NULL;

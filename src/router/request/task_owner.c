@@ -18,7 +18,8 @@ void task_owner_entry(struct span task_id, const char *owner, struct span backen
 	span_copy(task_id, ret->task_id, sizeof(ret->task_id));
 }
 
-enum ledger_answer task_owner_find(struct ledger *l, struct span task_id, const char *owner, struct ledger_entry *ret)
+enum ledger_answer task_owner_find(struct ledger *l, struct span task_id, const char *owner,
+				   struct ledger_entry *ret)
 {
 	char key[LEDGER_KEY_MAX];
 	return ledger_lookup(l, SPAN_LIT(TASK_OWNER_GROUP), make_key(task_id, owner, key), ret);

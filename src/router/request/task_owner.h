@@ -1,9 +1,9 @@
 /*
  * Task owner: who may ask for a task's result by its id later (Prefer: respond-async).
  *
- * Why:       a task id in a URL must not be a key to somebody else's data: only the same credentials and the same
- *            organisation find it; for anyone else it does not exist. The ledger remembers, so that this holds on every
- *            backend and after a restart.
+ * Why:       a task id in a URL must not be a key to somebody else's data: only the same credentials and the
+ *            same organisation find it; for anyone else it does not exist. The ledger remembers, so that this
+ *            holds on every backend and after a restart.
  */
 #ifndef ROUTER_REQUEST_TASK_OWNER_H
 #define ROUTER_REQUEST_TASK_OWNER_H
@@ -15,6 +15,7 @@
 
 /* The ledger's entry for one task of one owner (auth_owner). */
 void task_owner_entry(struct span task_id, const char *owner, struct span backend, struct ledger_entry *ret);
-enum ledger_answer task_owner_find(struct ledger *l, struct span task_id, const char *owner, struct ledger_entry *ret);
+enum ledger_answer task_owner_find(struct ledger *l, struct span task_id, const char *owner,
+				   struct ledger_entry *ret);
 
 #endif

@@ -44,7 +44,8 @@ static void on_state(void *arg, int error, const struct task_result *t)
 		struct task_result public;
 		task_result_for_callers(t, &room, &public);
 		if (task_result_to_json(&public, &body) < 0) {
-			try_again(r, "Result too large", "The task has ended, but there is no memory for its result right now.");
+			try_again(r, "Result too large",
+				  "The task has ended, but there is no memory for its result right now.");
 			request_unref(r);
 			return;
 		}
@@ -70,7 +71,8 @@ static void on_cancelled(void *arg, int error, struct err *e)
 }
 
 /* Whether the ledger has the task for what this request shows when it is read as one to `op`. */
-static bool owned(struct request *r, const struct operation *op, struct span id, struct ledger_entry *entry, bool *ret_unknown)
+static bool owned(struct request *r, const struct operation *op, struct span id, struct ledger_entry *entry,
+		  bool *ret_unknown)
 {
 	struct auth_fingerprint who;
 	if (auth_check(&op->auth, r->http->fields, r->http->n_fields, &who) != AUTH_ACCEPTED)
@@ -118,7 +120,8 @@ void task_poll_start(struct request *r)
 	bool unknown = false;
 	if (id.len == 0 || id.len >= TASK_ID_MAX || !find(r, id, &entry, &unknown)) {
 		if (unknown)
-			try_again(r, "Tasks unknown", "Who owns this task cannot be determined right now; try again.");
+			try_again(r, "Tasks unknown",
+				  "Who owns this task cannot be determined right now; try again.");
 		else
 			not_found(r);
 		return;

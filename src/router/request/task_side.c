@@ -1,8 +1,10 @@
 /*
- * The task side of a request: renders the call, submits it once, waits for the result, answers in the legacy shape.
+ * The task side of a request: renders the call, submits it once, waits for the result, answers in the legacy
+ * shape.
  *
- * Falls back to legacy only when the submission was provably not accepted, or the operation is declared idempotent (rule 3).
- * "Written, no reply" is answered with 504 and recorded as unknown; it is never run again quietly.
+ * Falls back to legacy only when the submission was provably not accepted, or the operation is declared
+ * idempotent (rule 3). "Written, no reply" is answered with 504 and recorded as unknown; it is never run
+ * again quietly.
  */
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +22,7 @@ bool task_side_needs_body(const struct request *r)
 	return r->op->task.needs_body;
 }
 
-/* --- answers ------------------------------------------------------------------------------------------------------- */
+/* --- answers -------------------------------------------------------------------------------------------- */
 
 /* By the operation's response template; false when none of its choices holds. */
 static bool answer_by_template(struct request *r, const struct task_result *t)
@@ -39,10 +41,12 @@ static bool answer_by_template(struct request *r, const struct task_result *t)
 	if (e == TEMPLATE_E_NO_CHOICE)
 		return false;
 	if (e < 0) {
-		request_fail(r, OUTCOME_FAILURE, 500, "Answer too large", "The task's result could not be mapped.");
+		request_fail(r, OUTCOME_FAILURE, 500, "Answer too large",
+			     "The task's result could not be mapped.");
 		return true;
 	}
-	request_answer_rendered(r, request_result_of_task(t->status, rendered.status), &rendered, NULL, 0, buf_span(&body));
+	request_answer_rendered(r, request_result_of_task(t->status, rendered.status), &rendered, NULL, 0,
+				buf_span(&body));
 	return true;
 }
 
@@ -55,7 +59,8 @@ static void answer_result(struct request *r, const struct task_result *told)
 	if (answer_by_template(r, t))
 		return;
 	if (t->status == TASK_FAILED) {
-		request_fail_span(r, OUTCOME_FAILURE, 500, "Task failed", t->error.len ? t->error : SPAN_LIT("The task failed."));
+		request_fail_span(r, OUTCOME_FAILURE, 500, "Task failed",
+				  t->error.len ? t->error : SPAN_LIT("The task failed."));
 		return;
 	}
 	const struct http_field fields[] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
@@ -87,14 +92,17 @@ static bool may_fall_back(const struct request *r)
 /* The task side did not serve: its attempt is recorded, and legacy takes over, unless the call is pinned. */
 static void fall_back(struct request *r, enum outcome_result result, struct span why, struct span detail)
 {
-	log_warn(may_fall_back(r) ? "task_fell_back" : "task_unavailable", LOG_SPAN("service", r->op->service), LOG_SPAN("operation", r->op->name),
-		 LOG_SPAN("backend", r->backend), LOG_SPAN("request_id", r->request_id), LOG_SPAN("why", why), LOG_SPAN("detail", detail));
+	log_warn(may_fall_back(r) ? "task_fell_back" : "task_unavailable",
+		 LOG_SPAN("service", r->op->service), LOG_SPAN("operation", r->op->name),
+		 LOG_SPAN("backend", r->backend), LOG_SPAN("request_id", r->request_id), LOG_SPAN("why", why),
+		 LOG_SPAN("detail", detail));
 	if (r->pinned_now)
 		drop_pin(r);
 	r->timer = loop_timer_free(r->timer);
 	if (!may_fall_back(r)) {
-		request_refuse_pinned(r, result, 503, "Task side unavailable",
-				      "This call belongs to the task side, which did not accept it; nothing was executed.");
+		request_refuse_pinned(
+			r, result, 503, "Task side unavailable",
+			"This call belongs to the task side, which did not accept it; nothing was executed.");
 		return;
 	}
 	request_record(r, result, 0, false);
@@ -102,7 +110,7 @@ static void fall_back(struct request *r, enum outcome_result result, struct span
 	request_start_legacy(r, OUTCOME_FALLBACK);
 }
 
-/* --- waiting ------------------------------------------------------------------------------------------------------- */
+/* --- waiting -------------------------------------------------------------------------------------------- */
 
 static void on_result(void *arg, int error, const struct task_result *t)
 {
@@ -134,10 +142,13 @@ static void on_time_limit(void *arg)
 	if (r->wait)
 		task_wait_cancel(steal(r->wait), r->client);
 	if (r->state == REQUEST_WAIT) {
-		/* The id stands in the sentence, since an operation's own error shape may have no other place for it. */
+		/* The id stands in the sentence, since an operation's own error shape may have no other
+		 * place for it. */
 		char detail[160 + TASK_ID_MAX];
 		snprintf(detail, sizeof(detail),
-			 "The task %s was accepted and is still running; it did not finish within this call's time limit.", r->task_id);
+			 "The task %s was accepted and is still running; it did not finish within this "
+			 "call's time limit.",
+			 r->task_id);
 		request_fail(r, OUTCOME_TIMEOUT, 504, "Task still running", detail);
 	} else if (r->state == REQUEST_PIN) {
 		request_fail(r, OUTCOME_TIMEOUT, 504, "Ledger too slow", "Nothing was submitted.");
@@ -152,7 +163,8 @@ static void answer_async(struct request *r)
 	char location[sizeof("/_migration/tasks/") + TASK_ID_MAX];
 	snprintf(location, sizeof(location), "/_migration/tasks/%s", r->task_id);
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(4096);
-	struct task_result pending = {.task_id = span_of(r->task_id), .task_name = r->op->task.task, .status = TASK_PENDING};
+	struct task_result pending = {
+		.task_id = span_of(r->task_id), .task_name = r->op->task.task, .status = TASK_PENDING};
 	task_result_to_json(&pending, &body);
 	const struct http_field fields[] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
 					    {SPAN_LIT("Location"), span_of(location)},
@@ -161,7 +173,8 @@ static void answer_async(struct request *r)
 	request_answer(r, OUTCOME_SUCCESS, 202, fields, 4, buf_span(&body));
 }
 
-/* The ledger holds who may ask for the result: without that entry nobody could, so the caller waits instead. */
+/* The ledger holds who may ask for the result: without that entry nobody could, so the caller waits
+ * instead. */
 static void on_owner_kept(void *arg, int error)
 {
 	struct request *r = arg;
@@ -190,7 +203,8 @@ static void answer_forgotten(struct request *r)
 	r->timer = loop_timer_free(r->timer);
 	buf_puts(&body, "{\"task_id\": ");
 	json_quote(&body, span_of(r->task_id));
-	buf_puts(&body, ", \"status\": \"accepted\", \"note\": \"The task was accepted and will run; its result is not kept.\"}");
+	buf_puts(&body, ", \"status\": \"accepted\", \"note\": \"The task was accepted and will run; its "
+			"result is not kept.\"}");
 	const struct http_field fields[] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
 					    {SPAN_LIT("X-Request-ID"), r->request_id}};
 	request_answer(r, OUTCOME_SUCCESS, 202, fields, 2, buf_span(&body));
@@ -211,10 +225,11 @@ static void accepted(struct request *r)
 	}
 	r->wait = task_wait(r->client, span_of(r->task_id), on_result, r);
 	if (!r->wait)
-		request_fail(r, OUTCOME_TIMEOUT, 504, "Out of memory", "The task was accepted and is still running.");
+		request_fail(r, OUTCOME_TIMEOUT, 504, "Out of memory",
+			     "The task was accepted and is still running.");
 }
 
-/* --- submitting ---------------------------------------------------------------------------------------------------- */
+/* --- submitting ----------------------------------------------------------------------------------------- */
 
 /* An input that is not for the backend: nothing was attempted there. */
 static void leave_to_legacy(struct request *r, enum task_submit_status why)
@@ -222,9 +237,12 @@ static void leave_to_legacy(struct request *r, enum task_submit_status why)
 	bool large = why == TASK_INPUT_TOO_LARGE;
 	r->timer = loop_timer_free(r->timer);
 	if (!may_fall_back(r)) {
-		request_refuse_pinned(r, OUTCOME_REJECTED, large ? 413 : 422, large ? "Input too large" : "Input not representable",
-				      large ? "The input is above the limit of the task's backend; nothing was executed."
-					    : "The task's workers cannot read this input as it was given; nothing was executed.");
+		request_refuse_pinned(
+			r, OUTCOME_REJECTED, large ? 413 : 422,
+			large ? "Input too large" : "Input not representable",
+			large ? "The input is above the limit of the task's backend; nothing was executed."
+			      : "The task's workers cannot read this input as it was given; nothing was "
+				"executed.");
 		return;
 	}
 	r->attempting = false;
@@ -258,8 +276,9 @@ static void on_submitted(void *arg, const struct task_submission *s)
 		leave_to_legacy(r, s->status);
 		break;
 	case TASK_UNKNOWN:
-		log_warn("task_submission_unknown", LOG_SPAN("operation", r->op->name), LOG_SPAN("backend", r->backend),
-			 LOG_SPAN("request_id", r->request_id), LOG_STR("why", s->err.text));
+		log_warn("task_submission_unknown", LOG_SPAN("operation", r->op->name),
+			 LOG_SPAN("backend", r->backend), LOG_SPAN("request_id", r->request_id),
+			 LOG_STR("why", s->err.text));
 		r->timer = loop_timer_free(r->timer);
 		request_fail(r, OUTCOME_UNKNOWN, 504, "Submission unanswered",
 			     "The task was handed to its backend, which has not confirmed it; it may run.");
@@ -369,10 +388,12 @@ bool task_side_refuse_stranger(struct request *r, struct auth_fingerprint *ret)
 	if (a == AUTH_ACCEPTED)
 		return false;
 	static const char *const details[] = {[AUTH_MISSING] = "This operation needs a bearer token.",
-					      [AUTH_MALFORMED] = "The Authorization field is not one bearer token.",
+					      [AUTH_MALFORMED] =
+						      "The Authorization field is not one bearer token.",
 					      [AUTH_WRONG] = "The bearer token is not known."};
 	const struct http_field challenge = {SPAN_LIT("WWW-Authenticate"), auth_challenge(a)};
-	request_fail_with(r, OUTCOME_REJECTED, auth_status(a), problem_title(auth_status(a)), details[a], &challenge, 1);
+	request_fail_with(r, OUTCOME_REJECTED, auth_status(a), problem_title(auth_status(a)), details[a],
+			  &challenge, 1);
 	return true;
 }
 
@@ -382,7 +403,8 @@ void task_side_start(struct request *r)
 	struct auth_fingerprint who;
 	if (task_side_refuse_stranger(r, &who))
 		return;
-	/* The templates copy raw text, which must be JSON. A request without a body has no values, like one of null. */
+	/* The templates copy raw text, which must be JSON. A request without a body has no values, like
+	 * one of null. */
 	if (r->op->task.needs_body && r->body.len && !r->identity.body_checked)
 		r->identity.body_malformed = json_validate(buf_span(&r->body), NULL) != 0;
 	/* The legacy services' Python takes more than JSON has. */
@@ -391,13 +413,16 @@ void task_side_start(struct request *r)
 		return;
 	}
 	if (r->op->task.needs_body && r->identity.body_malformed) {
-		request_fail(r, OUTCOME_REJECTED, 400, "Malformed body", "The request's body is not valid JSON.");
+		request_fail(r, OUTCOME_REJECTED, 400, "Malformed body",
+			     "The request's body is not valid JSON.");
 		return;
 	}
 	r->client = plane_client(r->plane, r->backend);
 	if (!r->client || !render_input(r)) {
 		fall_back(r, OUTCOME_FAILURE,
-			  r->client ? SPAN_LIT("the task's input could not be rendered") : SPAN_LIT("the backend has no client"), SPAN_NONE);
+			  r->client ? SPAN_LIT("the task's input could not be rendered")
+				    : SPAN_LIT("the backend has no client"),
+			  SPAN_NONE);
 		return;
 	}
 	r->async = r->op->task.respond_async && wants_async(r);

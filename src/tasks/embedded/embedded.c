@@ -14,7 +14,7 @@ struct embedded_client {
 	struct channel *channel;
 };
 
-/* --- the way back ------------------------------------------------------------------------------------------------------- */
+/* --- the way back --------------------------------------------------------------------------------------- */
 
 static struct operation *take_mail(struct channel *c)
 {
@@ -69,7 +69,7 @@ static void on_mail(struct loop_work *work)
 	channel_unref(c);
 }
 
-/* --- client -------------------------------------------------------------------------------------------------------------- */
+/* --- client --------------------------------------------------------------------------------------------- */
 
 static void on_detach(struct loop_work *work)
 {
@@ -78,7 +78,8 @@ static void on_detach(struct loop_work *work)
 	channel_unref(c);
 }
 
-static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret, struct err *e)
+static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret,
+		      struct err *e)
 {
 	struct embedded_client *c = calloc(1, sizeof(*c));
 	struct channel *channel = calloc(1, sizeof(*channel));
@@ -117,7 +118,7 @@ static void client_free(struct task_client *base)
 	free(c);
 }
 
-/* --- operations ---------------------------------------------------------------------------------------------------------- */
+/* --- operations ----------------------------------------------------------------------------------------- */
 
 static struct operation *operation_new(struct embedded_client *c, enum operation_kind kind, size_t extra)
 {
@@ -157,7 +158,8 @@ static struct span queue_of(const struct embedded_client *c, const struct task_c
 	return SPAN_LIT(REGISTRY_DEFAULT_QUEUE);
 }
 
-static void fill_task(struct operation *op, struct embedded_client *c, const struct task_call *call, struct span queue)
+static void fill_task(struct operation *op, struct embedded_client *c, const struct task_call *call,
+		      struct span queue)
 {
 	char *at = (char *)(op + 1);
 	op->task = (struct store_task){
@@ -178,12 +180,14 @@ static void fill_task(struct operation *op, struct embedded_client *c, const str
 	op->task.id = span_of(op->id);
 }
 
-static void client_submit(struct task_client *base, const struct task_call *call, task_submit_fn fn, void *arg)
+static void client_submit(struct task_client *base, const struct task_call *call, task_submit_fn fn,
+			  void *arg)
 {
 	struct embedded_client *c = (struct embedded_client *)base;
 	struct span queue = queue_of(c, call);
 	struct err why;
-	size_t size = call->task.len + queue.len + call->args.len + call->kwargs.len + call->request_id.len + call->owner.len;
+	size_t size = call->task.len + queue.len + call->args.len + call->kwargs.len + call->request_id.len +
+		      call->owner.len;
 	struct operation *op = operation_new(c, OPERATION_SUBMIT, size);
 	if (op) {
 		fill_task(op, c, call, queue);
@@ -206,7 +210,8 @@ static struct operation *ask(struct task_client *base, enum operation_kind kind,
 	return op;
 }
 
-static struct task_wait *client_wait(struct task_client *base, struct span task_id, task_result_fn fn, void *arg)
+static struct task_wait *client_wait(struct task_client *base, struct span task_id, task_result_fn fn,
+				     void *arg)
 {
 	struct embedded_client *c = (struct embedded_client *)base;
 	struct operation *op = ask(base, OPERATION_WAIT, task_id);
@@ -272,7 +277,7 @@ static void client_health(struct task_client *base, task_health_fn fn, void *arg
 	embedded_post_operation(((struct embedded_client *)base)->store, op);
 }
 
-/* --- check --------------------------------------------------------------------------------------------------------------- */
+/* --- check ---------------------------------------------------------------------------------------------- */
 
 static bool listed(struct span list, struct span one)
 {
@@ -300,9 +305,11 @@ static void add_queue(struct buf *list, struct span queue)
 static void needed_queues(const struct embedded_client *c, const struct task_probe *probe, struct buf *list)
 {
 	const struct registry *tasks = embedded_store_options(c->store)->tasks;
-	const struct task_call call = {.task = probe->task, .workflow = probe->workflow, .queue = probe->queue};
+	const struct task_call call = {
+		.task = probe->task, .workflow = probe->workflow, .queue = probe->queue};
 	add_queue(list, queue_of(c, &call));
-	const struct workflow_definition *w = tasks && probe->workflow ? registry_workflow(tasks, probe->task) : NULL;
+	const struct workflow_definition *w =
+		tasks && probe->workflow ? registry_workflow(tasks, probe->task) : NULL;
 	for (size_t i = 0; w && i < w->n_steps; i++) {
 		const struct task_definition *step = registry_task(tasks, w->steps[i].task);
 		if (step)
@@ -312,18 +319,22 @@ static void needed_queues(const struct embedded_client *c, const struct task_pro
 
 /* By the tasks file, as long as the workers do not say themselves what they know; without one they have the
  * core tasks unless they were given a file of their own. */
-static enum task_answer is_known(const struct embedded_client *c, const struct task_probe *probe, struct buf *why)
+static enum task_answer is_known(const struct embedded_client *c, const struct task_probe *probe,
+				 struct buf *why)
 {
 	const struct registry *tasks = embedded_store_options(c->store)->tasks;
 	if (!tasks)
-		return !probe->workflow && core_task_find(probe->task) ? TASK_ANSWER_YES : TASK_ANSWER_UNKNOWN;
-	if (probe->workflow ? registry_workflow(tasks, probe->task) != NULL : registry_task(tasks, probe->task) != NULL)
+		return !probe->workflow && core_task_find(probe->task) ? TASK_ANSWER_YES
+								       : TASK_ANSWER_UNKNOWN;
+	if (probe->workflow ? registry_workflow(tasks, probe->task) != NULL
+			    : registry_task(tasks, probe->task) != NULL)
 		return TASK_ANSWER_YES;
 	registry_describe_unknown(tasks, probe->task, probe->workflow, why);
 	return TASK_ANSWER_NO;
 }
 
-static void client_check(struct task_client *base, const struct task_probe *probe, task_check_fn fn, void *arg)
+static void client_check(struct task_client *base, const struct task_probe *probe, task_check_fn fn,
+			 void *arg)
 {
 	struct embedded_client *c = (struct embedded_client *)base;
 	CLEANUP(buf_releasep) struct buf queues = BUF_INIT(1u << 20), why = BUF_INIT(1u << 20);

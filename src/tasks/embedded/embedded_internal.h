@@ -1,6 +1,7 @@
 /*
- * Between the two halves of the embedded backend: clients (embedded.c, on data-plane threads) and the store thread
- * (embedded_store.c). An operation belongs to the store thread from embedded_post until channel_deliver, then to its client again.
+ * Between the two halves of the embedded backend: clients (embedded.c, on data-plane threads) and the store
+ * thread (embedded_store.c). An operation belongs to the store thread from embedded_post until
+ * channel_deliver, then to its client again.
  */
 #ifndef TASKS_EMBEDDED_EMBEDDED_INTERNAL_H
 #define TASKS_EMBEDDED_EMBEDDED_INTERNAL_H
@@ -18,8 +19,8 @@ struct embedded_store;
 struct embedded_options {
 	struct task_options base;
 	char *database, *tasks_file;
-	struct registry *tasks; /* where a task's own queue is known from, or NULL */
-	bool must_exist;	/* the file is never made: for programs that only look */
+	struct registry *tasks;	      /* where a task's own queue is known from, or NULL */
+	bool must_exist;	      /* the file is never made: for programs that only look */
 	struct embedded_store *store; /* by start */
 	/* No settings; check turns 0 into what is in brackets. */
 	int64_t pending_timeout_ms; /* longest wait for a worker when a call sets no expires_ms [24 h] */
@@ -36,8 +37,15 @@ int embedded_options_check(struct task_options *base, const struct task_backend_
 int embedded_options_start(struct task_options *base, struct err *e);
 void embedded_options_release(struct task_options *base);
 
-enum operation_kind { OPERATION_SUBMIT, OPERATION_CANCEL, OPERATION_GET, OPERATION_WAIT, OPERATION_UNWAIT, OPERATION_HEALTH,
-		      OPERATION_CHECK };
+enum operation_kind {
+	OPERATION_SUBMIT,
+	OPERATION_CANCEL,
+	OPERATION_GET,
+	OPERATION_WAIT,
+	OPERATION_UNWAIT,
+	OPERATION_HEALTH,
+	OPERATION_CHECK
+};
 
 /* The way back to one client; lives as long as anything points to it. */
 struct channel {
@@ -57,12 +65,12 @@ struct operation {
 	struct channel *channel;
 	enum operation_kind kind;
 	char id[TASK_ID_MAX];
-	uint64_t number;	  /* of a wait, so that UNWAIT finds just this one */
-	size_t bytes;		  /* counted against max_queued_bytes */
-	struct store_task task;	  /* SUBMIT; its spans lie behind the struct. CHECK: queue is all
+	uint64_t number;	/* of a wait, so that UNWAIT finds just this one */
+	size_t bytes;		/* counted against max_queued_bytes */
+	struct store_task task; /* SUBMIT; its spans lie behind the struct. CHECK: queue is all
 				   * that are needed, by commas, the task's own first */
 	struct operation *hash_next, **hash_link;
-	bool dropped;		  /* WAIT: the client wants no callback; its thread's only */
+	bool dropped; /* WAIT: the client wants no callback; its thread's only */
 	union {
 		task_submit_fn submit;
 		task_result_fn result;
@@ -88,8 +96,8 @@ bool channel_closed(struct channel *c); /* its client is gone */
 void channel_deliver(struct operation *op);
 void operation_free(struct operation *op);
 
-/* Starts the store thread; the options outlive it. A file that cannot be opened is no error here: submissions are refused and health says
- * why, until it can. */
+/* Starts the store thread; the options outlive it. A file that cannot be opened is no error here: submissions
+ * are refused and health says why, until it can. */
 int embedded_store_start(const struct embedded_options *o, struct embedded_store **ret, struct err *e);
 /* Finishes what was handed over. Every client must be freed before. NULL is fine; returns NULL. */
 struct embedded_store *embedded_store_stop(struct embedded_store *s);

@@ -1,6 +1,6 @@
 /*
- * The store thread: takes operations in, writes all that came in one round in one transaction (group commit), and watches for tasks
- * that end. Nothing else in the process touches tasks.db.
+ * The store thread: takes operations in, writes all that came in one round in one transaction (group commit),
+ * and watches for tasks that end. Nothing else in the process touches tasks.db.
  */
 #include "tasks/embedded/embedded.h"
 
@@ -43,7 +43,7 @@ struct embedded_store {
 	struct err why;
 };
 
-/* --- from other threads ------------------------------------------------------------------------------------------------- */
+/* --- from other threads --------------------------------------------------------------------------------- */
 
 static void on_operation(struct loop_work *work);
 
@@ -79,12 +79,13 @@ uint64_t embedded_next_number(struct embedded_store *s)
 	return atomic_fetch_add(&s->number, 1) + 1;
 }
 
-/* --- the file ------------------------------------------------------------------------------------------------------------ */
+/* --- the file ------------------------------------------------------------------------------------------- */
 
 static void note_trouble(struct embedded_store *s, int code, const struct err *e)
 {
 	if (s->trouble != code && !s->o->must_exist)
-		log_error("task_store_failed", LOG_STR("database", s->o->database), LOG_STR("error", e->text));
+		log_error("task_store_failed", LOG_STR("database", s->o->database),
+			  LOG_STR("error", e->text));
 	s->trouble = code;
 	s->why = *e;
 }
@@ -108,7 +109,8 @@ static void open_poke(struct embedded_store *s)
 		r = loop_watch_new(s->loop, poke_fd(s->poke), LOOP_READ, on_poke, s, &s->watch);
 	if (r < 0) {
 		s->poke = poke_close(s->poke);
-		log_warn("task_store_poke_failed", LOG_STR("error", e.text), LOG_STR("effect", "results are polled for"));
+		log_warn("task_store_poke_failed", LOG_STR("error", e.text),
+			 LOG_STR("effect", "results are polled for"));
 	}
 }
 
@@ -125,12 +127,14 @@ static int need_file(struct embedded_store *s)
 	if (s->store)
 		return 0;
 	if (s->o->must_exist && access(s->o->database, F_OK) < 0) {
-		int code = err_set(&e, -errno, "%s: %s; no router or worker has run with it", s->o->database, strerror(errno));
+		int code = err_set(&e, -errno, "%s: %s; no router or worker has run with it", s->o->database,
+				   strerror(errno));
 		note_trouble(s, code, &e);
 		return code;
 	}
-	struct store_options o = {
-		.path = s->o->database, .busy_timeout_ms = s->o->busy_timeout_ms, .max_result = s->o->max_result};
+	struct store_options o = {.path = s->o->database,
+				  .busy_timeout_ms = s->o->busy_timeout_ms,
+				  .max_result = s->o->max_result};
 	int r = store_open(&o, &s->store, &e);
 	if (r == 0)
 		r = store_finished_last(s->store, &s->seen, &e);
@@ -144,7 +148,7 @@ static int need_file(struct embedded_store *s)
 	return 0;
 }
 
-/* --- writing ------------------------------------------------------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------------------------------------- */
 
 static int write_one(struct embedded_store *s, struct operation *op)
 {
@@ -188,7 +192,8 @@ static int write_all(struct embedded_store *s, struct operation *list, struct er
 
 static bool is_about_the_file(int code)
 {
-	return code == -ENOSPC || code == -EBUSY || code == -EROFS || code == -EIO || code == -EUCLEAN || code == -EACCES;
+	return code == -ENOSPC || code == -EBUSY || code == -EROFS || code == -EIO || code == -EUCLEAN ||
+	       code == -EACCES;
 }
 
 static void write_list(struct embedded_store *s, struct operation *list)
@@ -219,7 +224,7 @@ static void write_list(struct embedded_store *s, struct operation *list)
 	}
 }
 
-/* --- waiting and looking -------------------------------------------------------------------------------------------------- */
+/* --- waiting and looking -------------------------------------------------------------------------------- */
 
 static struct operation **bucket_of(struct embedded_store *s, const char *id)
 {
@@ -427,7 +432,8 @@ static void read_check(struct embedded_store *s, struct operation *op)
 		if (r < 0 && !c->missing[0])
 			span_copy(span_of(e.text), c->missing, sizeof(c->missing));
 		else if (workers == 0 && !c->missing[0])
-			snprintf(c->missing, sizeof(c->missing), "no worker serves the queue \"%.*s\"", SPAN_ARG(queue));
+			snprintf(c->missing, sizeof(c->missing), "no worker serves the queue \"%.*s\"",
+				 SPAN_ARG(queue));
 		rest.ptr += queue.len + (comma != NULL);
 		rest.len -= queue.len + (comma != NULL);
 	}
@@ -435,7 +441,7 @@ static void read_check(struct embedded_store *s, struct operation *op)
 		read_known(s, op);
 }
 
-/* --- the thread ------------------------------------------------------------------------------------------------------------ */
+/* --- the thread ----------------------------------------------------------------------------------------- */
 
 static void answer(struct embedded_store *s, struct operation *op)
 {
@@ -501,7 +507,8 @@ static void flush(struct embedded_store *s)
 
 static void on_flush(struct loop_work *work)
 {
-	struct embedded_store *s = (struct embedded_store *)((char *)work - offsetof(struct embedded_store, flush));
+	struct embedded_store *s =
+		(struct embedded_store *)((char *)work - offsetof(struct embedded_store, flush));
 	s->flush_due = false;
 	flush(s);
 }
@@ -533,7 +540,8 @@ static void on_tick(void *arg)
 	struct err e = {""};
 	unsigned changes = 0;
 	if (s->store && store_moved(s->store)) {
-		log_warn("task_store_moved", LOG_STR("database", s->o->database), LOG_STR("effect", "opened anew"));
+		log_warn("task_store_moved", LOG_STR("database", s->o->database),
+			 LOG_STR("effect", "opened anew"));
 		close_file(s);
 	}
 	if (need_file(s) == 0) {
@@ -550,7 +558,8 @@ static void on_tick(void *arg)
 
 static void on_stop(struct loop_work *work)
 {
-	struct embedded_store *s = (struct embedded_store *)((char *)work - offsetof(struct embedded_store, stop));
+	struct embedded_store *s =
+		(struct embedded_store *)((char *)work - offsetof(struct embedded_store, stop));
 	loop_stop(s->loop);
 }
 
@@ -573,7 +582,7 @@ static void *run(void *arg)
 	return NULL;
 }
 
-/* --- start and stop -------------------------------------------------------------------------------------------------------- */
+/* --- start and stop ------------------------------------------------------------------------------------- */
 
 static void store_release_all(struct embedded_store *s)
 {

@@ -14,7 +14,7 @@
 #include "tasks/hatchet/hatchet_message.h"
 #include "tasks/hatchet/hatchet_token.h"
 
-/* --- settings ------------------------------------------------------------------------------------------------------------ */
+/* --- settings ------------------------------------------------------------------------------------------- */
 
 static struct span trimmed(struct span s)
 {
@@ -46,7 +46,9 @@ static int check_expiry(const struct hatchet_claims *claims, struct err *e)
 	if (!claims->expires_s || claims->expires_s * 1000000 > clock_wall_us())
 		return 0;
 	clock_format(claims->expires_s * 1000000, when);
-	return err_set(e, -EINVAL, "the token has expired (%s); make a new one in Hatchet under Settings, API Tokens", when);
+	return err_set(e, -EINVAL,
+		       "the token has expired (%s); make a new one in Hatchet under Settings, API Tokens",
+		       when);
 }
 
 static int set_url(struct hatchet_settings *s, struct span url, struct err *e)
@@ -55,12 +57,15 @@ static int set_url(struct hatchet_settings *s, struct span url, struct err *e)
 		url.len--;
 	if (!url.len)
 		return err_set(e, -EINVAL, "the token names no server_url: set HATCHET_SERVER_URL");
-	bool scheme = (span_starts(url, SPAN_LIT("http://")) && url.len > 7) || (span_starts(url, SPAN_LIT("https://")) && url.len > 8);
+	bool scheme = (span_starts(url, SPAN_LIT("http://")) && url.len > 7) ||
+		      (span_starts(url, SPAN_LIT("https://")) && url.len > 8);
 	for (size_t i = 0; i < url.len; i++)
-		if ((unsigned char)url.ptr[i] <= ' ' || url.ptr[i] == '?' || url.ptr[i] == '#' || url.ptr[i] == '@')
+		if ((unsigned char)url.ptr[i] <= ' ' || url.ptr[i] == '?' || url.ptr[i] == '#' ||
+		    url.ptr[i] == '@')
 			scheme = false;
 	if (!scheme) /* not shown: it may hold a password */
-		return err_set(e, -EINVAL, "server_url is not like http://host:port (no user, query or fragment)");
+		return err_set(e, -EINVAL,
+			       "server_url is not like http://host:port (no user, query or fragment)");
 	s->url = span_dup(url);
 	return s->url ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
@@ -92,7 +97,8 @@ static int settings_check(struct task_options *base, const struct task_backend_s
 	struct span token;
 	int r = find_token(s, &text, &token, e);
 	if (r < 0 || (r = hatchet_token_read(token, &claims, e)) < 0 || (r = check_expiry(&claims, e)) < 0 ||
-	    (r = set_url(s, span_of(s->server_url && s->server_url[0] ? s->server_url : claims.server_url), e)) < 0)
+	    (r = set_url(s, span_of(s->server_url && s->server_url[0] ? s->server_url : claims.server_url),
+			 e)) < 0)
 		return r;
 	memcpy(s->tenant, claims.tenant, sizeof(s->tenant));
 	s->expires_s = claims.expires_s;
@@ -118,7 +124,10 @@ static void settings_release(struct task_options *base)
 
 #define FIELD(name) .offset = offsetof(struct hatchet_settings, name)
 static const struct task_setting settings[] = {
-	{.key = "token", .set = task_setting_text, FIELD(token), .variables = {"HATCHET_CLIENT_TOKEN", "HATCHET_TOKEN"}},
+	{.key = "token",
+	 .set = task_setting_text,
+	 FIELD(token),
+	 .variables = {"HATCHET_CLIENT_TOKEN", "HATCHET_TOKEN"}},
 	{.key = "token_file", .path = true, .set = task_setting_text, FIELD(token_file)},
 	{.key = "server_url",
 	 .set = task_setting_text,
@@ -128,9 +137,10 @@ static const struct task_setting settings[] = {
 	{.key = NULL},
 };
 
-/* --- client -------------------------------------------------------------------------------------------------------------- */
+/* --- client --------------------------------------------------------------------------------------------- */
 
-static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret, struct err *e)
+static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret,
+		      struct err *e)
 {
 	const struct hatchet_settings *s = (const struct hatchet_settings *)options;
 	struct hatchet_client *c = calloc(1, sizeof(*c));
@@ -160,7 +170,7 @@ static void client_free(struct task_client *base)
 	free(c);
 }
 
-/* --- cancel -------------------------------------------------------------------------------------------------------------- */
+/* --- cancel --------------------------------------------------------------------------------------------- */
 
 struct cancellation {
 	struct hatchet_operation op;
@@ -205,7 +215,7 @@ static void client_cancel(struct task_client *base, struct span task_id, task_do
 	hatchet_ask(&x->op, "POST", &path, buf_span(&body), false, on_cancelled);
 }
 
-/* --- health -------------------------------------------------------------------------------------------------------------- */
+/* --- health --------------------------------------------------------------------------------------------- */
 
 struct examination {
 	struct hatchet_operation op;
@@ -256,7 +266,8 @@ static void on_workers(struct hatchet_operation *op, const struct http_reply *r)
 	}
 	x->health.worker = hatchet_read_workers(r->body, span_of(op->client->settings->workflows), &missing);
 	if (!x->health.worker && missing.len)
-		snprintf(x->health.detail, sizeof(x->health.detail), "no active worker serves the workflow %.*s", SPAN_ARG(missing));
+		snprintf(x->health.detail, sizeof(x->health.detail),
+			 "no active worker serves the workflow %.*s", SPAN_ARG(missing));
 	else if (!x->health.worker)
 		snprintf(x->health.detail, sizeof(x->health.detail), "no worker is active");
 	ask_tenant(x, "/step-run-queue-metrics", on_metrics);

@@ -1,5 +1,6 @@
 /*
- * Whether a task would be run: the engine is ready, has the workflow by this very name, and an active worker serves it.
+ * Whether a task would be run: the engine is ready, has the workflow by this very name, and an active worker
+ * serves it.
  */
 #include <stdio.h>
 
@@ -41,9 +42,11 @@ static void on_workers(struct hatchet_operation *op, const struct http_reply *r)
 	struct span missing;
 	if (!answered(k, r))
 		return;
-	k->answer.worker = hatchet_read_workers(r->body, span_of(k->workflow), &missing) ? TASK_ANSWER_YES : TASK_ANSWER_NO;
+	k->answer.worker = hatchet_read_workers(r->body, span_of(k->workflow), &missing) ? TASK_ANSWER_YES
+											 : TASK_ANSWER_NO;
 	if (k->answer.worker == TASK_ANSWER_NO && !k->answer.missing[0])
-		snprintf(k->answer.missing, sizeof(k->answer.missing), "no active worker serves the workflow %s", k->workflow);
+		snprintf(k->answer.missing, sizeof(k->answer.missing),
+			 "no active worker serves the workflow %s", k->workflow);
 	tell(k);
 }
 
@@ -63,8 +66,8 @@ static void on_names(struct hatchet_operation *op, const struct http_reply *r)
 	}
 	k->answer.known = found ? TASK_ANSWER_YES : TASK_ANSWER_NO;
 	if (!found)
-		snprintf(k->answer.missing, sizeof(k->answer.missing), "Hatchet has no workflow \"%s\"; its worker registers it",
-			 k->workflow);
+		snprintf(k->answer.missing, sizeof(k->answer.missing),
+			 "Hatchet has no workflow \"%s\"; its worker registers it", k->workflow);
 	hatchet_put_tenant(op->client, &path, false);
 	buf_puts(&path, "/worker?statuses=ACTIVE");
 	hatchet_ask(op, "GET", &path, SPAN_NONE, false, on_workers);
@@ -91,15 +94,17 @@ void hatchet_check(struct task_client *base, const struct task_probe *probe, tas
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(64);
 	struct check *k = hatchet_operation_new((struct hatchet_client *)base, sizeof(*k));
 	if (!k) {
-		const struct task_check none = {
-			.known = TASK_ANSWER_UNKNOWN, .worker = TASK_ANSWER_UNKNOWN, .missing = "out of memory"};
+		const struct task_check none = {.known = TASK_ANSWER_UNKNOWN,
+						.worker = TASK_ANSWER_UNKNOWN,
+						.missing = "out of memory"};
 		fn(arg, &none);
 		return;
 	}
 	k->fn = fn;
 	k->arg = arg;
 	k->answer = (struct task_check){.known = TASK_ANSWER_UNKNOWN, .worker = TASK_ANSWER_UNKNOWN};
-	snprintf(k->workflow, sizeof(k->workflow), "%.*s%s", SPAN_ARG(probe->task), probe->workflow ? "" : "_workflow");
+	snprintf(k->workflow, sizeof(k->workflow), "%.*s%s", SPAN_ARG(probe->task),
+		 probe->workflow ? "" : "_workflow");
 	buf_puts(&path, "/api/ready");
 	hatchet_ask(&k->op, "GET", &path, SPAN_NONE, false, on_ready);
 }

@@ -37,8 +37,8 @@ static void leave_lane(struct hatchet_operation *op)
 	begin_turn(next);
 }
 
-void hatchet_in_turn(struct hatchet_operation *op, enum hatchet_lane_kind kind, void (*ask)(struct hatchet_operation *op),
-		     void (*late)(struct hatchet_operation *op))
+void hatchet_in_turn(struct hatchet_operation *op, enum hatchet_lane_kind kind,
+		     void (*ask)(struct hatchet_operation *op), void (*late)(struct hatchet_operation *op))
 {
 	op->lane = &op->client->lanes[kind];
 	op->wake = ask;
@@ -62,7 +62,8 @@ static void on_timer(void *arg)
 		leave_lane(op);
 		op->late(op);
 	} else if (op->not_started) {
-		const struct http_reply r = {.failure = HTTP_NOT_CONNECTED, .detail = "the request could not be made"};
+		const struct http_reply r = {.failure = HTTP_NOT_CONNECTED,
+					     .detail = "the request could not be made"};
 		op->not_started = false;
 		leave_lane(op);
 		op->reply(op, &r);
@@ -122,7 +123,8 @@ static void on_done(void *arg, const struct http_reply *r)
 	op->reply(op, r);
 }
 
-void hatchet_ask(struct hatchet_operation *op, const char *method, const struct buf *path, struct span body, bool once, hatchet_reply_fn fn)
+void hatchet_ask(struct hatchet_operation *op, const char *method, const struct buf *path, struct span body,
+		 bool once, hatchet_reply_fn fn)
 {
 	const struct hatchet_settings *s = op->client->settings;
 	CLEANUP(buf_releasep) struct buf url = BUF_INIT(8192);
@@ -141,7 +143,8 @@ void hatchet_ask(struct hatchet_operation *op, const char *method, const struct 
 		.timeout_ms = s->request_ms,
 		.max_body = HATCHET_MAX_ANSWER,
 		.may_resend = !once,
-		/* A kept connection may be dead without our knowing, and then nobody knows whether it was executed. */
+		/* A kept connection may be dead without our knowing, and then nobody knows whether it was
+		 * executed. */
 		.fresh_connection = once,
 	};
 	struct http_events events = {.arg = op, .done = on_done};
@@ -167,7 +170,8 @@ int hatchet_problem(const struct hatchet_client *c, const struct http_reply *r, 
 	hatchet_read_problem(r->body, said, sizeof(said));
 	if (r->status == 403) {
 		bool expired = c->settings->expires_s && c->settings->expires_s * 1000000 <= clock_wall_us();
-		return err_set(e, code, "%s: token not accepted%s", c->settings->url, expired ? ": it has expired" : "");
+		return err_set(e, code, "%s: token not accepted%s", c->settings->url,
+			       expired ? ": it has expired" : "");
 	}
 	return err_set(e, code, "%s: status %d%s%s", c->settings->url, r->status, *said ? ": " : "", said);
 }

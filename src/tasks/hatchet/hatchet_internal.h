@@ -2,8 +2,8 @@
  * Between the parts of the Hatchet client: hatchet.c (settings, life, small verbs) over hatchet_submit.c,
  * hatchet_check.c and hatchet_wait.c, and these over hatchet_client.c.
  *
- * Every operation is one object that either asks (one request under way) or sleeps (its timer runs), never both. All are in the client's
- * list, so that they can be dropped with it.
+ * Every operation is one object that either asks (one request under way) or sleeps (its timer runs), never
+ * both. All are in the client's list, so that they can be dropped with it.
  */
 #ifndef TASKS_HATCHET_HATCHET_INTERNAL_H
 #define TASKS_HATCHET_HATCHET_INTERNAL_H
@@ -25,15 +25,16 @@ struct hatchet_settings {
 	/* By check. */
 	char *authorization; /* Bearer …: never logged, never in a sentence */
 	char *url;	     /* without a slash at its end */
-	/* Workflows that must have a worker for health to say so: names as the engine has them, separated by commas. Empty: any worker. */
+	/* Workflows that must have a worker for health to say so: names as the engine has them, separated
+	 * by commas. Empty: any worker. */
 	char *workflows;
 	char tenant[37];
 	int64_t expires_s;
 	/* Milliseconds; check turns 0 into what is in brackets. */
-	unsigned request_ms;	 /* one request, start to end [30 s] */
-	unsigned name_ms;	 /* how long the engine's knowledge of a workflow is believed [60 s] */
-	unsigned grace_ms;	 /* how long a run may be unknown to the engine that has taken it [10 s] */
-	unsigned flicker_ms;	 /* between two looks at a failure that may be retried [1 s] */
+	unsigned request_ms; /* one request, start to end [30 s] */
+	unsigned name_ms;    /* how long the engine's knowledge of a workflow is believed [60 s] */
+	unsigned grace_ms;   /* how long a run may be unknown to the engine that has taken it [10 s] */
+	unsigned flicker_ms; /* between two looks at a failure that may be retried [1 s] */
 };
 
 struct hatchet_name; /* what is known of one workflow's name */
@@ -65,8 +66,10 @@ struct hatchet_operation {
 	struct loop_timer *timer;
 	void (*reply)(struct hatchet_operation *op, const struct http_reply *r);
 	void (*wake)(struct hatchet_operation *op);
-	void (*release)(struct hatchet_operation *op); /* frees what it owns beside this, and the object; NULL: free() */
-	bool not_started;			       /* the request could not even be made: the timer tells it */
+	/* frees what it owns beside this, and the object; NULL: free() */
+	void (*release)(struct hatchet_operation *op);
+	/* the request could not even be made: the timer tells it */
+	bool not_started;
 	/* Its place in a lane; NULL: in none. */
 	struct hatchet_lane *lane;
 	bool queued; /* not its turn yet */
@@ -84,14 +87,15 @@ void hatchet_operation_free(struct hatchet_operation *op);
 void hatchet_put_tenant(const struct hatchet_client *c, struct buf *path, bool stable);
 
 typedef void (*hatchet_reply_fn)(struct hatchet_operation *op, const struct http_reply *r);
-/* One request. Always answers, later: what cannot even be started is HTTP_NOT_CONNECTED. With `once` it is written at most once, on
- * a connection of its own. */
-void hatchet_ask(struct hatchet_operation *op, const char *method, const struct buf *path, struct span body, bool once, hatchet_reply_fn fn);
+/* One request. Always answers, later: what cannot even be started is HTTP_NOT_CONNECTED. With `once` it is
+ * written at most once, on a connection of its own. */
+void hatchet_ask(struct hatchet_operation *op, const char *method, const struct buf *path, struct span body,
+		 bool once, hatchet_reply_fn fn);
 void hatchet_sleep(struct hatchet_operation *op, unsigned ms, void (*wake)(struct hatchet_operation *op));
-/* Calls `ask`, which makes one request, when it is the operation's turn, perhaps at once; the turn ends with the answer. With `late`, that is
- * called in its place when the turn has not come within request_ms. */
-void hatchet_in_turn(struct hatchet_operation *op, enum hatchet_lane_kind kind, void (*ask)(struct hatchet_operation *op),
-		     void (*late)(struct hatchet_operation *op));
+/* Calls `ask`, which makes one request, when it is the operation's turn, perhaps at once; the turn ends with
+ * the answer. With `late`, that is called in its place when the turn has not come within request_ms. */
+void hatchet_in_turn(struct hatchet_operation *op, enum hatchet_lane_kind kind,
+		     void (*ask)(struct hatchet_operation *op), void (*late)(struct hatchet_operation *op));
 
 /* A sentence about an answer that is not what was hoped for. Returns `code`. */
 int hatchet_problem(const struct hatchet_client *c, const struct http_reply *r, int code, struct err *e);

@@ -35,23 +35,26 @@ static size_t token_end(struct span json, size_t i)
 	return i + 1;
 }
 
-/* Whether an integer comes through a double unchanged. What has a fraction or an exponent is one in the worker anyway, but one out of a
- * double's range is an error of the engine's. Behind the number there is more of the text. */
+/* Whether an integer comes through a double unchanged. What has a fraction or an exponent is one in the
+ * worker anyway, but one out of a double's range is an error of the engine's. Behind the number there is
+ * more of the text. */
 static bool is_exact(struct span number)
 {
 	char text[24];
-	if (memchr(number.ptr, 'e', number.len) || memchr(number.ptr, 'E', number.len) || memchr(number.ptr, '.', number.len))
+	if (memchr(number.ptr, 'e', number.len) || memchr(number.ptr, 'E', number.len) ||
+	    memchr(number.ptr, '.', number.len))
 		return !isinf(strtod(number.ptr, NULL));
 	if (number.len <= 15)
 		return true;
 	span_copy(number, text, sizeof(text));
 	errno = 0;
 	long long n = strtoll(text, NULL, 10);
-	return errno == 0 && number.len < sizeof(text) && n > -(1LL << 62) && n < 1LL << 62 && (long long)(double)n == n;
+	return errno == 0 && number.len < sizeof(text) && n > -(1LL << 62) && n < 1LL << 62 &&
+	       (long long)(double)n == n;
 }
 
-/* The engine's interface reads every number of an input into a double. An id that the worker would see changed is worse than a request
- * that legacy serves. */
+/* The engine's interface reads every number of an input into a double. An id that the worker would see
+ * changed is worse than a request that legacy serves. */
 static int check_numbers(struct span json, struct err *e)
 {
 	for (size_t i = 0, end; i < json.len; i = end) {
@@ -122,7 +125,8 @@ bool hatchet_read_trigger(struct span body, char ret_id[TASK_ID_MAX])
 	struct json_doc *doc = NULL;
 	if (json_doc_parse(body, &doc, NULL) < 0)
 		return false;
-	bool found = take_id(json_string(json_get(json_get(json_get(json_root(doc), "run"), "metadata"), "id")), ret_id);
+	bool found = take_id(
+		json_string(json_get(json_get(json_get(json_root(doc), "run"), "metadata"), "id")), ret_id);
 	json_doc_free(doc);
 	return found;
 }
@@ -140,7 +144,8 @@ bool hatchet_read_names(struct span body, struct span name, unsigned page, bool 
 	*ret_more = false;
 	if (json_doc_parse(body, &doc, NULL) < 0)
 		return false;
-	for (const struct json_node *row = json_first(json_get(json_root(doc), "rows")); row && !found; row = json_next(row))
+	for (const struct json_node *row = json_first(json_get(json_root(doc), "rows")); row && !found;
+	     row = json_next(row))
 		found = text_is(json_get(row, "name"), name);
 	if (json_number(json_get(json_get(json_root(doc), "pagination"), "num_pages"), &pages))
 		*ret_more = !found && pages > page + 1.0;
@@ -154,9 +159,11 @@ bool hatchet_read_runs(struct span body, struct span task_id, char ret_id[TASK_I
 	bool found = false;
 	if (json_doc_parse(body, &doc, NULL) < 0)
 		return false;
-	for (const struct json_node *row = json_first(json_get(json_root(doc), "rows")); row && !found; row = json_next(row))
+	for (const struct json_node *row = json_first(json_get(json_root(doc), "rows")); row && !found;
+	     row = json_next(row))
 		/* Looked at here too: a filter that the engine ignored would hand out somebody else's run. */
-		found = text_is(json_get(json_get(row, "additionalMetadata"), HATCHET_TASK_ID_KEY), task_id) &&
+		found = text_is(json_get(json_get(row, "additionalMetadata"), HATCHET_TASK_ID_KEY),
+				task_id) &&
 			take_id(json_string(json_get(row, "workflowRunExternalId")), ret_id);
 	json_doc_free(doc);
 	return found;
@@ -182,7 +189,8 @@ static bool serves(const struct json_node *worker, struct span workflow)
 		return false;
 	for (const struct json_node *a = json_first(json_get(worker, "actions")); a; a = json_next(a)) {
 		struct span action = span_of(json_string(a));
-		if (!workflow.len || (action.len > workflow.len && span_starts(action, workflow) && action.ptr[workflow.len] == ':'))
+		if (!workflow.len || (action.len > workflow.len && span_starts(action, workflow) &&
+				      action.ptr[workflow.len] == ':'))
 			return true;
 	}
 	return false;

@@ -1,5 +1,6 @@
 /*
- * What is said to a Hatchet engine and what it answers: bodies, paths and lists. Pure; runs are in hatchet_run.h.
+ * What is said to a Hatchet engine and what it answers: bodies, paths and lists. Pure; runs are in
+ * hatchet_run.h.
  */
 #ifndef TASKS_HATCHET_HATCHET_MESSAGE_H
 #define TASKS_HATCHET_HATCHET_MESSAGE_H
@@ -18,14 +19,16 @@
 /* The workflow that a call runs: `t_workflow`, or the name itself of a workflow. */
 int hatchet_put_workflow(struct buf *out, struct span task, bool workflow);
 
-/* The body of a trigger. -EINVAL when the input is no object (single_input), which the engine refuses; -ERANGE when it has a number that
- * the engine would round or refuse, or what its Python workers cannot read; or buf's errors. */
+/* The body of a trigger. -EINVAL when the input is no object (single_input), which the engine refuses;
+ * -ERANGE when it has a number that the engine would round or refuse, or what its Python workers cannot
+ * read; or buf's errors. */
 int hatchet_put_trigger(struct buf *out, const struct task_call *call, struct span workflow, struct err *e);
 
 /* Of {"run":{"metadata":{"id":…}}}; false when there is none. */
 bool hatchet_read_trigger(struct span body, char ret_id[TASK_ID_MAX]);
 
-/* Whether one of the rows has exactly this name (the engine matches parts of names), and whether there are more pages. */
+/* Whether one of the rows has exactly this name (the engine matches parts of names), and whether there are
+ * more pages. */
 bool hatchet_read_names(struct span body, struct span name, unsigned page, bool *ret_more);
 
 /* Of a list of runs, the id of the one whose additionalMetadata holds our task id. */
@@ -34,7 +37,8 @@ bool hatchet_read_runs(struct span body, struct span task_id, char ret_id[TASK_I
 /* {"message"}, {"errors":[{"description"}]} or null → a sentence, "" for none. */
 void hatchet_read_problem(struct span body, char *ret, size_t size);
 
-/* Which of `workflows` (separated by commas; empty: any) has no ACTIVE worker: false and its name, or true. */
+/* Which of `workflows` (separated by commas; empty: any) has no ACTIVE worker: false and its name, or
+ * true. */
 bool hatchet_read_workers(struct span body, struct span workflows, struct span *ret_missing);
 
 /* Of {"queues":{name:number}}, the sum; -1 when it is not that. */

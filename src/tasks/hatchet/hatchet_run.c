@@ -8,7 +8,7 @@
 #include "base/json.h"
 #include "tasks/python_text.h"
 
-/* --- single values ------------------------------------------------------------------------------------------------------- */
+/* --- single values -------------------------------------------------------------------------------------- */
 
 static struct span unquoted(struct span value)
 {
@@ -44,8 +44,9 @@ int64_t hatchet_time_read(struct span quoted)
 	struct tm tm = {0};
 	int used = 0, micros = 0;
 	span_copy(unquoted(quoted), text, sizeof(text));
-	if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec,
-		   &used) != 6 || tm.tm_year < 1970)
+	if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour,
+		   &tm.tm_min, &tm.tm_sec, &used) != 6 ||
+	    tm.tm_year < 1970)
 		return 0;
 	const char *rest = text + used;
 	if (*rest == '.') {
@@ -68,7 +69,7 @@ static unsigned number_read(struct span value)
 	return sscanf(text, "%u", &n) == 1 ? n : 0;
 }
 
-/* --- errors -------------------------------------------------------------------------------------------------------------- */
+/* --- errors --------------------------------------------------------------------------------------------- */
 
 static struct span before(struct span s, const char *mark)
 {
@@ -103,8 +104,10 @@ bool hatchet_events_read(struct span body, struct buf *text)
 	bool found = false;
 	if (json_doc_parse(body, &doc, NULL) < 0)
 		return false;
-	for (const struct json_node *row = json_first(json_get(json_root(doc), "rows")); row && !found; row = json_next(row)) {
-		const char *type = json_string(json_get(row, "eventType")), *message = json_string(json_get(row, "message"));
+	for (const struct json_node *row = json_first(json_get(json_root(doc), "rows")); row && !found;
+	     row = json_next(row)) {
+		const char *type = json_string(json_get(row, "eventType")),
+			   *message = json_string(json_get(row, "message"));
 		if (!type)
 			continue;
 		found = strcmp(type, "TIMED_OUT") == 0 || strcmp(type, "SCHEDULING_TIMED_OUT") == 0;
@@ -117,22 +120,32 @@ bool hatchet_events_read(struct span body, struct buf *text)
 	return found;
 }
 
-/* --- runs ---------------------------------------------------------------------------------------------------------------- */
+/* --- runs ----------------------------------------------------------------------------------------------- */
 
 enum { RUN_STATUS, RUN_CREATED, RUN_STARTED, RUN_FINISHED, RUN_ERROR, TASKS, DECLARED, WORKFLOW, RUN_PARTS };
-enum { TASK_ACTION, TASK_STATE, TASK_OUTPUT, TASK_ERROR, TASK_ATTEMPT, TASK_RETRIES, TASK_RUN, TASK_STARTED, TASK_PARTS };
+enum {
+	TASK_ACTION,
+	TASK_STATE,
+	TASK_OUTPUT,
+	TASK_ERROR,
+	TASK_ATTEMPT,
+	TASK_RETRIES,
+	TASK_RUN,
+	TASK_STARTED,
+	TASK_PARTS
+};
 
 static const struct span run_pointers[RUN_PARTS] = {
-	SPAN_INIT("/run/status"), SPAN_INIT("/run/metadata/createdAt"), SPAN_INIT("/run/startedAt"), SPAN_INIT("/run/finishedAt"),
-	SPAN_INIT("/run/errorMessage"), SPAN_INIT("/tasks"), SPAN_INIT("/workflowConfig/Tasks"), SPAN_INIT("/workflowConfig/Name"),
-};
+	SPAN_INIT("/run/status"),	    SPAN_INIT("/run/metadata/createdAt"), SPAN_INIT("/run/startedAt"),
+	SPAN_INIT("/run/finishedAt"),	    SPAN_INIT("/run/errorMessage"),	  SPAN_INIT("/tasks"),
+	SPAN_INIT("/workflowConfig/Tasks"), SPAN_INIT("/workflowConfig/Name")};
 static const struct span task_pointers[TASK_PARTS] = {
-	SPAN_INIT("/actionId"), SPAN_INIT("/status"), SPAN_INIT("/output"), SPAN_INIT("/errorMessage"),
-	SPAN_INIT("/attempt"), SPAN_INIT("/retryCount"), SPAN_INIT("/taskExternalId"),
-	SPAN_INIT("/startedAt"),
-};
+	SPAN_INIT("/actionId"),	      SPAN_INIT("/status"),   SPAN_INIT("/output"),
+	SPAN_INIT("/errorMessage"),   SPAN_INIT("/attempt"),  SPAN_INIT("/retryCount"),
+	SPAN_INIT("/taskExternalId"), SPAN_INIT("/startedAt")};
 
-/* What of a run's result has to be put together lies in a buffer that grows: its pieces, until all are there. */
+/* What of a run's result has to be put together lies in a buffer that grows: its pieces, until all are
+ * there. */
 struct piece {
 	size_t at, len;
 	bool there;
@@ -182,7 +195,8 @@ static void put_name(struct draft *d, struct span name)
 	buf_append_span(d->text, name);
 }
 
-/* One task: its output. A worker of the convention must return an object; a plain value it hands over under the task's name. */
+/* One task: its output. A worker of the convention must return an object; a plain value it hands over
+ * under the task's name. */
 static void take_single(struct draft *d, struct span part[TASK_PARTS])
 {
 	struct span task = task_of(part[TASK_ACTION], d->workflow), output = part[TASK_OUTPUT];
@@ -227,7 +241,8 @@ static void take_outputs(struct draft *d)
 	put_name(d, d->workflow);
 	d->result = (struct piece){d->text->len, 0, true};
 	for (json_iter_init(&it, d->part[DECLARED]); json_iter_next(&it, &key, &item);)
-		if (json_pointer(item, SPAN_LIT("/Action"), &action) && find_task(d->part[TASKS], action, part))
+		if (json_pointer(item, SPAN_LIT("/Action"), &action) &&
+		    find_task(d->part[TASKS], action, part))
 			put_member(d, part, &first);
 	if (first) /* an engine that does not tell the declaration */
 		for (json_iter_init(&it, d->part[TASKS]); json_iter_next(&it, &key, &item);)
@@ -286,7 +301,8 @@ static unsigned tries(struct span part[TASK_PARTS])
 	bool cancelled;
 	unsigned n = number_read(part[TASK_ATTEMPT]);
 	hatchet_status_read(part[TASK_STATE], &state, &cancelled);
-	bool begun = state == TASK_RUNNING || state == TASK_COMPLETED || (state == TASK_FAILED && hatchet_time_read(part[TASK_STARTED]));
+	bool begun = state == TASK_RUNNING || state == TASK_COMPLETED ||
+		     (state == TASK_FAILED && hatchet_time_read(part[TASK_STARTED]));
 	return begun || n == 0 ? n : n - 1;
 }
 
@@ -302,7 +318,8 @@ static void look_at_tasks(struct draft *d)
 			continue;
 		if (tries(part) > t->attempts)
 			t->attempts = tries(part);
-		if (hatchet_status_read(part[TASK_STATE], &state, &cancelled) && (state == TASK_PENDING || state == TASK_RUNNING))
+		if (hatchet_status_read(part[TASK_STATE], &state, &cancelled) &&
+		    (state == TASK_PENDING || state == TASK_RUNNING))
 			d->run->ended = false;
 		if (t->status == TASK_FAILED && !t->cancelled && tries_left(d, part))
 			d->run->may_retry = true;

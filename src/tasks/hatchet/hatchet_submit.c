@@ -1,9 +1,9 @@
 /*
  * Submitting: is there such a workflow, then one trigger, and, when that was left unanswered, a look-up.
  *
- * The engine de-duplicates nothing, and it accepts a workflow that does not exist (a phantom id, 404 for ever after). So the name is asked
- * for first, and remembered for a while; the trigger is written at most once; and after "written, no reply" the runs are looked through for
- * our id, a bounded number of times.
+ * The engine de-duplicates nothing, and it accepts a workflow that does not exist (a phantom id, 404 for ever
+ * after). So the name is asked for first, and remembered for a while; the trigger is written at most once;
+ * and after "written, no reply" the runs are looked through for our id, a bounded number of times.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,7 +21,8 @@
 static const unsigned look_up_after_ms[] = {50, 150, 400, 1000, 2000, 3000};
 #define LOOK_UPS (sizeof(look_up_after_ms) / sizeof(look_up_after_ms[0]))
 
-/* A workflow that the engine had, until when that is believed. That one is missing is never remembered: its worker may come now. */
+/* A workflow that the engine had, until when that is believed. That one is missing is never remembered:
+ * its worker may come now. */
 struct hatchet_name {
 	struct hatchet_name *next;
 	uint64_t believed_until_ms;
@@ -39,7 +40,7 @@ struct submission {
 	struct err why; /* of the unknown outcome */
 };
 
-/* --- names --------------------------------------------------------------------------------------------------------------- */
+/* --- names ---------------------------------------------------------------------------------------------- */
 
 static struct hatchet_name *find_name(struct hatchet_client *c, struct span name)
 {
@@ -71,7 +72,7 @@ void hatchet_names_free(struct hatchet_client *c)
 	}
 }
 
-/* --- the end of a submission ----------------------------------------------------------------------------------------------- */
+/* --- the end of a submission ---------------------------------------------------------------------------- */
 
 static void release(struct hatchet_operation *op)
 {
@@ -98,12 +99,13 @@ static void refuse(struct submission *s, const struct http_reply *r, enum task_s
 	tell(s, status, s->id, &why);
 }
 
-/* --- the look-up ------------------------------------------------------------------------------------------------------------ */
+/* --- the look-up ---------------------------------------------------------------------------------------- */
 
 static void look_up(struct hatchet_operation *op);
 
-/* Finding nothing proves nothing: the list is filled behind the trigger's back, by a queue, and a request that lay in a socket or waited for
- * the database can be taken after the last look. So the outcome stays unknown, and nobody runs it again. */
+/* Finding nothing proves nothing: the list is filled behind the trigger's back, by a queue, and a request
+ * that lay in a socket or waited for the database can be taken after the last look. So the outcome stays
+ * unknown, and nobody runs it again. */
 static void on_runs(struct hatchet_operation *op, const struct http_reply *r)
 {
 	struct submission *s = (struct submission *)op;
@@ -116,23 +118,30 @@ static void on_runs(struct hatchet_operation *op, const struct http_reply *r)
 		tell(s, TASK_UNKNOWN, s->id, &s->why);
 }
 
-/* By our own id: the request's may come from its caller, who may use it twice, and then another's run would be taken for this one. */
+/* By our own id: the request's may come from its caller, who may use it twice, and then another's run
+ * would be taken for this one. */
 static void look_up(struct hatchet_operation *op)
 {
 	struct submission *s = (struct submission *)op;
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(4096);
 	char since[CLOCK_TEXT_MAX];
-	clock_format(s->begun_us - 3600 * INT64_C(1000000), since); /* clocks differ; without since no rows come */
+	/* clocks differ; without since no rows come */
+	clock_format(s->begun_us - 3600 * INT64_C(1000000), since);
 	s->look_ups++;
 	hatchet_put_tenant(op->client, &path, true);
-	buf_printf(&path, "/workflow-runs?since=%s&only_tasks=false&limit=%d&additional_metadata=" HATCHET_TASK_ID_KEY ":", since, PAGE);
+	buf_printf(
+		&path,
+		"/workflow-runs?since=%s&only_tasks=false&limit=%d&additional_metadata=" HATCHET_TASK_ID_KEY
+		":",
+		since, PAGE);
 	buf_put_segment(&path, span_of(s->id));
 	hatchet_ask(op, "GET", &path, SPAN_NONE, false, on_runs);
 }
 
-/* --- the trigger ------------------------------------------------------------------------------------------------------------ */
+/* --- the trigger ---------------------------------------------------------------------------------------- */
 
-/* Answered before anything was taken: the engine checks who, what form, how large. 408 comes from proxies, which may have passed it on. */
+/* Answered before anything was taken: the engine checks who, what form, how large. 408 comes from proxies,
+ * which may have passed it on. */
 static bool is_refusal(int status)
 {
 	return status >= 400 && status < 500 && status != 408;
@@ -168,8 +177,8 @@ static void on_no_turn(struct hatchet_operation *op)
 {
 	struct submission *s = (struct submission *)op;
 	struct err why;
-	err_set(&why, 0, "%s: busy with other submissions for %u ms: this one was not sent", op->client->settings->url,
-		op->client->settings->request_ms);
+	err_set(&why, 0, "%s: busy with other submissions for %u ms: this one was not sent",
+		op->client->settings->url, op->client->settings->request_ms);
 	tell(s, TASK_REFUSED, s->id, &why);
 }
 
@@ -178,7 +187,7 @@ static void trigger(struct submission *s)
 	hatchet_in_turn(&s->op, HATCHET_TRIGGERS, ask_trigger, on_no_turn);
 }
 
-/* --- the check of the name --------------------------------------------------------------------------------------------------- */
+/* --- the check of the name ------------------------------------------------------------------------------ */
 
 static void ask_name(struct submission *s);
 
@@ -217,7 +226,7 @@ static void ask_name(struct submission *s)
 	hatchet_ask(&s->op, "GET", &path, SPAN_NONE, false, on_names);
 }
 
-/* --- the verb ---------------------------------------------------------------------------------------------------------------- */
+/* --- the verb ------------------------------------------------------------------------------------------- */
 
 static int prepare(struct submission *s, const struct task_call *call, struct err *e)
 {

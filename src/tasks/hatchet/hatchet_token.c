@@ -48,12 +48,14 @@ static bool payload_of(struct span token, struct span *ret)
 
 static int read_claims(const struct json_node *claims, struct hatchet_claims *ret, struct err *e)
 {
-	const char *tenant = json_string(json_get(claims, "sub")), *url = json_string(json_get(claims, "server_url"));
+	const char *tenant = json_string(json_get(claims, "sub")),
+		   *url = json_string(json_get(claims, "server_url"));
 	double expires;
 	if (!tenant || !is_uuid(tenant))
 		return err_set(e, -EINVAL, "the token's claim sub (the tenant) is not a UUID");
 	if (url && strlen(url) >= sizeof(ret->server_url))
-		return err_set(e, -EINVAL, "the token's claim server_url is longer than %zu characters", sizeof(ret->server_url) - 1);
+		return err_set(e, -EINVAL, "the token's claim server_url is longer than %zu characters",
+			       sizeof(ret->server_url) - 1);
 	memcpy(ret->tenant, tenant, sizeof(ret->tenant));
 	if (url)
 		strcpy(ret->server_url, url);
@@ -76,9 +78,11 @@ int hatchet_token_read(struct span token, struct hatchet_claims *ret, struct err
 		if ((unsigned char)token.ptr[i] <= ' ' || (unsigned char)token.ptr[i] > '~')
 			return err_set(e, -EINVAL, "the token has a blank or a control character in it");
 	if (!token.len || !payload_of(token, &payload))
-		return err_set(e, -EINVAL, "the token is not a JWT: expected three parts with dots between them");
+		return err_set(e, -EINVAL,
+			       "the token is not a JWT: expected three parts with dots between them");
 	if (decode_part(payload, &text) < 0 || json_doc_parse(buf_span(&text), &claims, NULL) < 0)
-		return err_set(e, -EINVAL, "the token is not a JWT: its second part is not JSON in base64url");
+		return err_set(e, -EINVAL,
+			       "the token is not a JWT: its second part is not JSON in base64url");
 	int r = read_claims(json_root(claims), ret, e);
 	json_doc_free(claims);
 	return r;

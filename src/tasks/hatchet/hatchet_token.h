@@ -1,5 +1,6 @@
 /*
- * What a Hatchet token says of itself: the claims of a JWT (RFC 7519). Its signature is the engine's to check.
+ * What a Hatchet token says of itself: the claims of a JWT (RFC 7519). Its signature is the engine's to
+ * check.
  */
 #ifndef TASKS_HATCHET_HATCHET_TOKEN_H
 #define TASKS_HATCHET_HATCHET_TOKEN_H

@@ -1,16 +1,21 @@
 /*
- * Waiting and getting. The engine can only be asked again and again: its status, and the run once that has come to an end.
+ * Waiting and getting. The engine can only be asked again and again: its status, and the run once that has
+ * come to an end.
  *
  * state   | asks                    | then
- * --------|-------------------------|----------------------------------------------------------------------------------
- * status  | …/{id}/status           | QUEUED, RUNNING, 404 in its grace, nothing that can be read → later again; an end → run
- * run     | …/{id}                  | ended → told; a failure that may be retried → run again after flicker_ms, once;
+ * --------|-------------------------|----------------------------------------------------------------------
+ * status  | …/{id}/status           | QUEUED, RUNNING, 404 in its grace, nothing that can be read → later
+ *         |                         | again; an end → run
+ * run     | …/{id}                  | ended → told; a failure that may be retried → run again after
+ *         |                         | flicker_ms, once;
  *         |                         | a failure that says nothing → events; not ended after all → status;
- *         |                         | not readable at the last of UNREADABLE_MAX looks → told that it has ended, unreadable
+ *         |                         | not readable at the last of UNREADABLE_MAX looks → told that it has
+ *         |                         | ended, unreadable
  * events  | tasks/{id}/task-events  | told, with the time limit that was reached, or as it is
  *
- * `get` begins at run and is told whatever that says; of a run that cannot be read, what its status says. Only an end ends a wait:
- * who waits has a time limit, and what lies in between may answer for the engine for a while (a proxy's page, a token that changes).
+ * `get` begins at run and is told whatever that says; of a run that cannot be read, what its status says.
+ * Only an end ends a wait: who waits has a time limit, and what lies in between may answer for the engine for
+ * a while (a proxy's page, a token that changes).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,7 +26,8 @@
 
 #define POLL_FIRST_MS 20
 #define POLL_LAST_MS 250
-#define POLL_PER_WAIT_MS 2 /* added for each other run that is looked at: about 500 looks a second, however many there are */
+/* added for each other run that is looked at: about 500 looks a second, however many there are */
+#define POLL_PER_WAIT_MS 2
 #define GET_GRACE_MS 1000
 #define UNSETTLED_MAX 40 /* looks at a run whose tasks lag behind it */
 #define UNREADABLE_MAX 8 /* looks at a run that has ended and cannot be read: 1 s */
@@ -43,7 +49,7 @@ struct waiting {
 static void look(struct hatchet_operation *op);
 static void ask_run(struct hatchet_operation *op);
 
-/* --- the end of a wait ----------------------------------------------------------------------------------------------------- */
+/* --- the end of a wait ---------------------------------------------------------------------------------- */
 
 static void release(struct hatchet_operation *op)
 {
@@ -63,7 +69,7 @@ static void tell(struct waiting *w, int error, struct hatchet_run *run)
 	hatchet_operation_free(&w->op);
 }
 
-/* --- what every answer may be ----------------------------------------------------------------------------------------------- */
+/* --- what every answer may be --------------------------------------------------------------------------- */
 
 static void again(struct waiting *w)
 {
@@ -102,15 +108,17 @@ static bool answered(struct waiting *w, const struct http_reply *r)
 	} else if (w->get) {
 		tell(w, TASK_E_UNREACHABLE, NULL);
 	} else {
-		/* 403 too: a token that was replaced, or what stands before the engine. The task is not over for that. */
+		/* 403 too: a token that was replaced, or what stands before the engine. The task is not
+		 * over for that. */
 		look_much_later(w);
 	}
 	return false;
 }
 
-/* --- the run -------------------------------------------------------------------------------------------------------------------- */
+/* --- the run -------------------------------------------------------------------------------------------- */
 
-/* A time limit leaves no message in the run; the newest event has one. Without an answer the run is told as it is. */
+/* A time limit leaves no message in the run; the newest event has one. Without an answer the run is told
+ * as it is. */
 static void on_events(struct hatchet_operation *op, const struct http_reply *r)
 {
 	struct waiting *w = (struct waiting *)op;
@@ -120,7 +128,8 @@ static void on_events(struct hatchet_operation *op, const struct http_reply *r)
 		tell(w, -ENOMEM, NULL); /* it was read before */
 		return;
 	}
-	if (r->failure == HTTP_OK && r->status == 200 && hatchet_events_read(r->body, &sentence) && sentence.len)
+	if (r->failure == HTTP_OK && r->status == 200 && hatchet_events_read(r->body, &sentence) &&
+	    sentence.len)
 		run.result.error = buf_span(&sentence);
 	tell(w, 0, &run);
 }
@@ -195,7 +204,7 @@ static void ask_run(struct hatchet_operation *op)
 	hatchet_ask(op, "GET", &path, SPAN_NONE, false, on_run);
 }
 
-/* --- the status ------------------------------------------------------------------------------------------------------------------- */
+/* --- the status ----------------------------------------------------------------------------------------- */
 
 /* Of a run that could not be read. */
 static void tell_status(struct waiting *w, bool known, enum task_status status)
@@ -241,7 +250,7 @@ static void look(struct hatchet_operation *op)
 	hatchet_in_turn(op, HATCHET_LOOKS, w->get || w->at_end ? ask_run : ask_status, NULL);
 }
 
-/* --- the verbs ---------------------------------------------------------------------------------------------------------------------- */
+/* --- the verbs ------------------------------------------------------------------------------------------ */
 
 static struct waiting *begin(struct task_client *base, struct span task_id, task_result_fn fn, void *arg)
 {

@@ -101,7 +101,8 @@ void poke_drain(struct poke *p)
 static void poke_one(struct poke *p, const char *name)
 {
 	struct sockaddr_un a = address(p, name);
-	if (sendto(p->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&a, sizeof(a)) < 0 && errno == ECONNREFUSED)
+	if (sendto(p->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&a, sizeof(a)) < 0 &&
+	    errno == ECONNREFUSED)
 		unlinkat(p->folder, name, 0); /* its process is gone */
 }
 

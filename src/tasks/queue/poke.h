@@ -1,10 +1,11 @@
 /*
  * Poke: processes that share a tasks.db wake each other through datagram sockets in a folder beside it.
  *
- * Why:       a task starts and its result arrives within a millisecond instead of at the next poll. A poke carries nothing: what
- *            happened is read from the file, so a lost one only costs time until the poll.
- * Shape:     <database>.poke/ (mode 0700) holds one socket per process, named by role, pid and chance. Who dies leaves its socket behind;
- *            the next who pokes it finds nobody there and removes it.
+ * Why:       a task starts and its result arrives within a millisecond instead of at the next poll. A poke
+ *            carries nothing: what happened is read from the file, so a lost one only costs time until the
+ *            poll.
+ * Shape:     <database>.poke/ (mode 0700) holds one socket per process, named by role, pid and chance. Who
+ *            dies leaves its socket behind; the next who pokes it finds nobody there and removes it.
  * Threads:   one thread per poke.
  */
 #ifndef TASKS_QUEUE_POKE_H

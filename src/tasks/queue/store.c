@@ -1,7 +1,9 @@
 /*
- * tasks.db: the file, its schema and statements; inserting and looking. Leases are store_lease.c, workflows store_workflow.c.
+ * tasks.db: the file, its schema and statements; inserting and looking. Leases are store_lease.c, workflows
+ * store_workflow.c.
  *
- * What workers change all the time (task) is apart from what may be large (input, output), so that a heartbeat writes one page.
+ * What workers change all the time (task) is apart from what may be large (input, output), so that a
+ * heartbeat writes one page.
  */
 #include "tasks/queue/store.h"
 
@@ -22,14 +24,19 @@
 #define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
 
 static const char *const schema[] = {
+	/* monotonic ms, 0 = never */
 	"CREATE TABLE task ("
-	" seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, queue TEXT NOT NULL,"
-	" workflow INTEGER NOT NULL, state INTEGER NOT NULL, priority INTEGER NOT NULL, idempotent INTEGER NOT NULL,"
-	" attempts INTEGER NOT NULL DEFAULT 0, max_attempts INTEGER NOT NULL DEFAULT 1, timeout_ms INTEGER NOT NULL,"
-	" expires_ms INTEGER NOT NULL, wait_ms INTEGER NOT NULL, expires_at INTEGER NOT NULL," /* monotonic ms, 0 = never */
+	" seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, queue TEXT NOT "
+	"NULL,"
+	" workflow INTEGER NOT NULL, state INTEGER NOT NULL, priority INTEGER NOT NULL, idempotent INTEGER "
+	"NOT NULL,"
+	" attempts INTEGER NOT NULL DEFAULT 0, max_attempts INTEGER NOT NULL DEFAULT 1, timeout_ms INTEGER "
+	"NOT NULL,"
+	" expires_ms INTEGER NOT NULL, wait_ms INTEGER NOT NULL, expires_at INTEGER NOT NULL,"
 	" token INTEGER NOT NULL DEFAULT 0, lease_until INTEGER NOT NULL DEFAULT 0, worker TEXT,"
 	" cancel INTEGER NOT NULL DEFAULT 0, cancelled INTEGER NOT NULL DEFAULT 0,"
-	" submitted_us INTEGER NOT NULL, started_us INTEGER NOT NULL DEFAULT 0, completed_us INTEGER NOT NULL DEFAULT 0,"
+	" submitted_us INTEGER NOT NULL, started_us INTEGER NOT NULL DEFAULT 0, completed_us INTEGER NOT "
+	"NULL DEFAULT 0,"
 	" parent INTEGER, step INTEGER, deadline_at INTEGER NOT NULL DEFAULT 0, request_id TEXT, owner TEXT);"
 	"CREATE INDEX task_ready ON task(queue, priority DESC, seq) WHERE state = 0;"
 	"CREATE INDEX task_leased ON task(lease_until) WHERE state = 1 AND lease_until > 0;"
@@ -40,64 +47,76 @@ static const char *const schema[] = {
 	"CREATE INDEX task_old ON task(completed_us) WHERE completed_us > 0 AND parent IS NULL;"
 	"CREATE TABLE input (seq INTEGER PRIMARY KEY, args TEXT NOT NULL, kwargs TEXT NOT NULL);"
 	"CREATE TABLE output (seq INTEGER PRIMARY KEY, result TEXT, error TEXT, detail TEXT);"
-	"CREATE TABLE plan (seq INTEGER NOT NULL, step INTEGER NOT NULL, name TEXT NOT NULL, task TEXT NOT NULL,"
-	" queue TEXT NOT NULL, kwargs TEXT, input INTEGER NOT NULL, timeout_ms INTEGER NOT NULL, PRIMARY KEY (seq, step))"
+	"CREATE TABLE plan (seq INTEGER NOT NULL, step INTEGER NOT NULL, name TEXT NOT NULL, task TEXT NOT "
+	"NULL,"
+	" queue TEXT NOT NULL, kwargs TEXT, input INTEGER NOT NULL, timeout_ms INTEGER NOT NULL, PRIMARY KEY "
+	"(seq, step))"
 	" WITHOUT ROWID;"
 	"CREATE TABLE finished (n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL);"
-	"CREATE TABLE worker (id TEXT PRIMARY KEY, name TEXT NOT NULL, host TEXT NOT NULL, queues TEXT NOT NULL,"
+	"CREATE TABLE worker (id TEXT PRIMARY KEY, name TEXT NOT NULL, host TEXT NOT NULL, queues TEXT NOT "
+	"NULL,"
 	" pid INTEGER NOT NULL, concurrency INTEGER NOT NULL, seen_at INTEGER NOT NULL) WITHOUT ROWID;"
-	"CREATE TABLE boot (id TEXT NOT NULL);",
-};
+	"CREATE TABLE boot (id TEXT NOT NULL);"};
 
 /* Of queue ?2, seen after ?1. */
 #define LIVE_WORKERS " FROM worker WHERE seen_at > ?1 AND instr(',' || queues || ',', ',' || ?2 || ',') > 0"
 
 static const char *const sql[SQL_N] = {
-	[SQL_INSERT] = "INSERT INTO task (id, name, queue, workflow, state, priority, idempotent, timeout_ms, expires_ms,"
+	[SQL_INSERT] = "INSERT INTO task (id, name, queue, workflow, state, priority, idempotent, "
+		       "timeout_ms, expires_ms,"
 		       " wait_ms, expires_at, submitted_us, parent, step, request_id, owner)"
-		       " VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?15, ?9, ?10, ?11, ?12, ?13, ?14) ON CONFLICT (id) DO NOTHING",
+		       " VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?15, ?9, ?10, ?11, ?12, ?13, ?14) ON "
+		       "CONFLICT (id) DO NOTHING",
 	[SQL_INSERT_INPUT] = "INSERT INTO input (seq, args, kwargs) VALUES (?1, ?2, ?3)",
 	[SQL_FIND] = "SELECT seq, state, name, owner, workflow FROM task WHERE id = ?1",
-	[SQL_GET] = "SELECT id, name, state, cancelled, submitted_us, started_us, completed_us, attempts, owner, result,"
+	[SQL_GET] = "SELECT id, name, state, cancelled, submitted_us, started_us, completed_us, attempts, "
+		    "owner, result,"
 		    " error, detail FROM task LEFT JOIN output USING (seq) WHERE id = ?1",
 	[SQL_FINISHED_SINCE] = "SELECT n, id FROM finished WHERE n > ?1 ORDER BY n LIMIT ?2",
 	[SQL_FINISHED_LAST] = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'finished'), 0)",
 	[SQL_BACKLOG] = "SELECT count(*) FROM (SELECT 1 FROM task WHERE state = 0 LIMIT " BACKLOG_CUT ")",
-	[SQL_WORKER_BEAT] = "INSERT INTO worker (id, name, host, queues, pid, concurrency, seen_at)"
-			    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO UPDATE SET seen_at = ?7",
+	[SQL_WORKER_BEAT] =
+		"INSERT INTO worker (id, name, host, queues, pid, concurrency, seen_at)"
+		" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO UPDATE SET seen_at = ?7",
 	[SQL_WORKER_GONE] = "DELETE FROM worker WHERE id = ?1",
 	[SQL_WORKERS] = "SELECT count(*) FROM worker WHERE seen_at > ?1",
 	[SQL_PUBLISHED] = "SELECT 1 FROM worker_knows WHERE worker = ?1 AND workflow = '' AND step = -1",
 	[SQL_FORGET_KNOWN] = "DELETE FROM worker_knows WHERE worker = ?1",
 	[SQL_PUBLISH] = "INSERT OR REPLACE INTO worker_knows (worker, workflow, step, task, queue)"
 			" VALUES (?1, ?2, ?3, ?4, ?5)",
-	[SQL_TASK_KNOWN] = "SELECT count(*), total(EXISTS (SELECT 1 FROM worker_knows k WHERE"
-			   " k.worker = worker.id AND workflow = '' AND step = -1)), total(EXISTS (SELECT 1 FROM worker_knows k"
-			   " WHERE k.worker = worker.id AND workflow = '' AND step = 0 AND task = ?3))"
-			   LIVE_WORKERS,
+	[SQL_TASK_KNOWN] =
+		"SELECT count(*), total(EXISTS (SELECT 1 FROM worker_knows k WHERE"
+		" k.worker = worker.id AND workflow = '' AND step = -1)), total(EXISTS (SELECT 1 FROM "
+		"worker_knows k"
+		" WHERE k.worker = worker.id AND workflow = '' AND step = 0 AND task = ?3))" LIVE_WORKERS,
 	[SQL_WORKFLOW_KNOWN] = "SELECT id, EXISTS (SELECT 1 FROM worker_knows k WHERE k.worker = worker.id"
 			       " AND workflow = '' AND step = -1), EXISTS (SELECT 1 FROM worker_knows k"
-			       " WHERE k.worker = worker.id AND workflow = ?3)"
-			       LIVE_WORKERS,
+			       " WHERE k.worker = worker.id AND workflow = ?3)" LIVE_WORKERS,
 	[SQL_STEPS_KNOWN] = "SELECT task, queue FROM worker_knows WHERE worker = ?1 AND workflow = ?2"
 			    " ORDER BY step",
 	[SQL_WORKERS_OF] = "SELECT count(*)" LIVE_WORKERS,
 	[SQL_WORKERS_OLD] = "DELETE FROM worker WHERE seen_at < ?1",
-	[SQL_READY] = "SELECT name, workflow FROM task WHERE state = 0 AND queue = ?1 AND (expires_at = 0 OR expires_at > ?2)"
+	[SQL_READY] = "SELECT name, workflow FROM task WHERE state = 0 AND queue = ?1 AND (expires_at = 0 OR "
+		      "expires_at > ?2)"
 		      " ORDER BY priority DESC, seq",
-	[SQL_CANDIDATES] = "SELECT seq, id, name, queue, workflow, idempotent, attempts, timeout_ms FROM task WHERE state = 0"
-			   " AND queue = ?1 AND (expires_at = 0 OR expires_at > ?2) ORDER BY priority DESC, seq",
-	[SQL_TAKE] = "UPDATE task SET state = 1, attempts = attempts + 1, max_attempts = ?2, token = ?3, lease_until = ?4,"
+	[SQL_CANDIDATES] =
+		"SELECT seq, id, name, queue, workflow, idempotent, attempts, timeout_ms FROM task WHERE "
+		"state = 0"
+		" AND queue = ?1 AND (expires_at = 0 OR expires_at > ?2) ORDER BY priority DESC, seq",
+	[SQL_TAKE] = "UPDATE task SET state = 1, attempts = attempts + 1, max_attempts = ?2, token = ?3, "
+		     "lease_until = ?4,"
 		     " worker = ?5, started_us = ?6 WHERE seq = ?1 AND state = 0",
 	[SQL_EXTEND] = "UPDATE task SET lease_until = ?3 WHERE seq = ?1 AND token = ?2 AND state = 1",
 	[SQL_FENCE] = "SELECT 1 FROM task WHERE seq = ?1 AND token = ?2 AND state = 1",
-	[SQL_END] = "UPDATE task SET state = ?2, cancelled = ?3, completed_us = ?4, lease_until = 0 WHERE seq = ?1 AND state < 2"
+	[SQL_END] = "UPDATE task SET state = ?2, cancelled = ?3, completed_us = ?4, lease_until = 0 WHERE "
+		    "seq = ?1 AND state < 2"
 		    " RETURNING id, parent, step",
 	[SQL_OUTPUT] = "INSERT INTO output (seq, result, error, detail) VALUES (?1, ?2, ?3, ?4)",
 	[SQL_MARK] = "INSERT INTO finished (id) VALUES (?1)",
 	[SQL_REQUEUE] = "UPDATE task SET state = 0, token = 0, lease_until = 0, worker = NULL"
 			" WHERE seq = ?1 AND state = 1",
-	[SQL_GIVE_BACK] = "UPDATE task SET state = 0, token = 0, lease_until = 0, worker = NULL, attempts = attempts - 1, started_us = 0"
+	[SQL_GIVE_BACK] = "UPDATE task SET state = 0, token = 0, lease_until = 0, worker = NULL, attempts = "
+			  "attempts - 1, started_us = 0"
 			  " WHERE seq = ?1 AND state = 1",
 	[SQL_CANCEL_ASK] = "UPDATE task SET cancel = 1 WHERE seq = ?1",
 	[SQL_CANCELLED] = "SELECT seq FROM task WHERE state = 1 AND cancel = 1 AND worker = ?1",
@@ -105,26 +124,34 @@ static const char *const sql[SQL_N] = {
 			    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
 	[SQL_PLAN_NAME] = "SELECT name FROM plan WHERE seq = ?1 AND step = ?2",
 	[SQL_ATTEMPTS] = "SELECT attempts, max_attempts, cancel FROM task WHERE seq = ?1 AND state = 1",
-	[SQL_WORKFLOW_RUN] = "UPDATE task SET lease_until = 0, worker = NULL, deadline_at = ?2, timeout_ms = ?3 WHERE seq = ?1 AND state = 1",
+	[SQL_WORKFLOW_RUN] = "UPDATE task SET lease_until = 0, worker = NULL, deadline_at = ?2, timeout_ms = "
+			     "?3 WHERE seq = ?1 AND state = 1",
 	[SQL_STEP_RESULTS] = "SELECT plan.name, output.result FROM task JOIN output USING (seq)"
-			     " JOIN plan ON plan.seq = task.parent AND plan.step = task.step WHERE task.parent = ?1 ORDER BY task.step",
-	[SQL_STEP_OPEN] = "SELECT task.seq, plan.name FROM task JOIN plan ON plan.seq = task.parent AND plan.step = task.step"
+			     " JOIN plan ON plan.seq = task.parent AND plan.step = task.step WHERE "
+			     "task.parent = ?1 ORDER BY task.step",
+	[SQL_STEP_OPEN] = "SELECT task.seq, plan.name FROM task JOIN plan ON plan.seq = task.parent AND "
+			  "plan.step = task.step"
 			  " WHERE task.parent = ?1 AND task.state < 2",
-	[SQL_PARENT] = "SELECT state, cancel, priority, request_id, owner, workflow, wait_ms FROM task WHERE seq = ?1",
-	[SQL_DUE] = "SELECT EXISTS (SELECT 1 FROM task WHERE state = 1 AND lease_until > 0 AND lease_until <= ?1)"
-		    " OR EXISTS (SELECT 1 FROM task WHERE state = 0 AND expires_at > 0 AND expires_at <= ?1)"
-		    " OR EXISTS (SELECT 1 FROM task WHERE state = 1 AND deadline_at > 0 AND deadline_at <= ?1)"
-		    " OR EXISTS (SELECT 1 FROM task WHERE completed_us > 0 AND parent IS NULL AND completed_us < ?2)",
+	[SQL_PARENT] = "SELECT state, cancel, priority, request_id, owner, workflow, wait_ms FROM task WHERE "
+		       "seq = ?1",
+	[SQL_DUE] =
+		"SELECT EXISTS (SELECT 1 FROM task WHERE state = 1 AND lease_until > 0 AND lease_until <= ?1)"
+		" OR EXISTS (SELECT 1 FROM task WHERE state = 0 AND expires_at > 0 AND expires_at <= ?1)"
+		" OR EXISTS (SELECT 1 FROM task WHERE state = 1 AND deadline_at > 0 AND deadline_at <= ?1)"
+		" OR EXISTS (SELECT 1 FROM task WHERE completed_us > 0 AND parent IS NULL AND completed_us < "
+		"?2)",
 	[SQL_DUE_LEASE] = "SELECT seq, 0 FROM task WHERE state = 1 AND lease_until > 0"
 			  " AND lease_until <= ?1 AND lease_until & 1 = 1 LIMIT 200",
-	[SQL_DOUBT_LEASE] = "UPDATE task SET lease_until = ?2 WHERE state = 1 AND lease_until > 0 AND lease_until <= ?1"
-			    " AND lease_until & 1 = 0",
-	[SQL_DUE_EXPIRED] = "SELECT seq, expires_ms FROM task WHERE state = 0 AND expires_at > 0 AND expires_at <= ?1 LIMIT 200",
-	[SQL_DUE_WORKFLOW] = "SELECT seq, timeout_ms FROM task WHERE state = 1 AND deadline_at > 0 AND deadline_at <= ?1 LIMIT 200",
+	[SQL_DOUBT_LEASE] =
+		"UPDATE task SET lease_until = ?2 WHERE state = 1 AND lease_until > 0 AND lease_until <= ?1"
+		" AND lease_until & 1 = 0",
+	[SQL_DUE_EXPIRED] = "SELECT seq, expires_ms FROM task WHERE state = 0 AND expires_at > 0 AND "
+			    "expires_at <= ?1 LIMIT 200",
+	[SQL_DUE_WORKFLOW] = "SELECT seq, timeout_ms FROM task WHERE state = 1 AND deadline_at > 0 AND "
+			     "deadline_at <= ?1 LIMIT 200",
 	[SQL_OLD] = "SELECT seq, 0 FROM task WHERE completed_us > 0 AND parent IS NULL AND completed_us < ?1"
 		    " ORDER BY completed_us LIMIT 100",
-	[SQL_MARKS_OLD] = "DELETE FROM finished WHERE n < ?1",
-};
+	[SQL_MARKS_OLD] = "DELETE FROM finished WHERE n < ?1"};
 
 struct db_stmt *store_sql(struct store *s, enum store_sql which, struct err *e)
 {
@@ -135,7 +162,7 @@ struct db_stmt *store_sql(struct store *s, enum store_sql which, struct err *e)
 	return s->statements[which];
 }
 
-/* --- the file ----------------------------------------------------------------------------------------------------------- */
+/* --- the file ------------------------------------------------------------------------------------------- */
 
 static int bind_run(struct store *s, const char *text, struct span a, int64_t b, int64_t c, struct err *e)
 {
@@ -156,22 +183,25 @@ static int bind_run(struct store *s, const char *text, struct span a, int64_t b,
 static int set_clocks_anew(struct store *s, struct span boot, struct err *e)
 {
 	int64_t wall_ms = clock_wall_us() / 1000, mono_ms = clock_mono_ms();
-	int r = db_exec(s->db,
-			"DELETE FROM boot; UPDATE task SET lease_until = 1 WHERE state = 1 AND lease_until > 0;"
-			"DELETE FROM worker;",
-			e);
+	int r = db_exec(
+		s->db,
+		"DELETE FROM boot; UPDATE task SET lease_until = 1 WHERE state = 1 AND lease_until > 0;"
+		"DELETE FROM worker;",
+		e);
 	if (r == 0)
 		r = bind_run(s, "INSERT INTO boot (id) VALUES (?1)", boot, 0, 0, e);
 	if (r == 0)
-		r = bind_run(s,
-			     "UPDATE task SET expires_at = ?2 + max(1 - ?2, submitted_us / 1000 + wait_ms - ?1)"
-			     " WHERE state = 0 AND expires_at > 0",
-			     SPAN_NONE, wall_ms, mono_ms, e);
+		r = bind_run(
+			s,
+			"UPDATE task SET expires_at = ?2 + max(1 - ?2, submitted_us / 1000 + wait_ms - ?1)"
+			" WHERE state = 0 AND expires_at > 0",
+			SPAN_NONE, wall_ms, mono_ms, e);
 	if (r == 0)
-		r = bind_run(s,
-			     "UPDATE task SET deadline_at = ?2 + max(1 - ?2, started_us / 1000 + timeout_ms - ?1)"
-			     " WHERE state = 1 AND deadline_at > 0",
-			     SPAN_NONE, wall_ms, mono_ms, e);
+		r = bind_run(
+			s,
+			"UPDATE task SET deadline_at = ?2 + max(1 - ?2, started_us / 1000 + timeout_ms - ?1)"
+			" WHERE state = 1 AND deadline_at > 0",
+			SPAN_NONE, wall_ms, mono_ms, e);
 	return r;
 }
 
@@ -209,7 +239,8 @@ static int begin_aging(struct store *s, struct err *e)
 {
 	int64_t newest;
 	int r = db_query_int64(s->db,
-			       "SELECT max(coalesce((SELECT submitted_us FROM task ORDER BY seq DESC LIMIT 1), 0), coalesce((SELECT"
+			       "SELECT max(coalesce((SELECT submitted_us FROM task ORDER BY seq DESC LIMIT "
+			       "1), 0), coalesce((SELECT"
 			       " max(completed_us) FROM task WHERE completed_us > 0 AND parent IS NULL), 0))",
 			       &newest, e);
 	if (r == 0)
@@ -294,7 +325,7 @@ int store_integrity_check(struct store *s, struct err *e)
 	return db_integrity_check(s->db, e);
 }
 
-/* --- inserting ----------------------------------------------------------------------------------------------------------- */
+/* --- inserting ------------------------------------------------------------------------------------------ */
 
 static int compare_existing(struct store *s, const struct store_task *t, struct err *e)
 {
@@ -305,8 +336,8 @@ static int compare_existing(struct store *s, const struct store_task *t, struct 
 	int r = db_step(st, e);
 	if (r < 0)
 		return r;
-	bool same = r == 1 && span_eq(db_column_text(st, 2), t->name) && span_eq(db_column_text(st, 3), t->owner) &&
-		    (db_column_int64(st, 4) != 0) == t->workflow;
+	bool same = r == 1 && span_eq(db_column_text(st, 2), t->name) &&
+		    span_eq(db_column_text(st, 3), t->owner) && (db_column_int64(st, 4) != 0) == t->workflow;
 	db_reset(st);
 	return same ? STORE_E_EXISTS : err_set(e, STORE_E_CONFLICT, "another task has this id");
 }
@@ -351,10 +382,11 @@ int store_insert(struct store *s, const struct store_task *t, struct err *e)
 	return db_run(st, e);
 }
 
-/* --- looking ------------------------------------------------------------------------------------------------------------- */
+/* --- looking -------------------------------------------------------------------------------------------- */
 
 /* Columns go away with the statement: they move into `text`, first all bytes, then the spans over them. */
-static int copy_columns(struct db_stmt *st, const int *columns, struct span *out[], size_t n, struct buf *text)
+static int copy_columns(struct db_stmt *st, const int *columns, struct span *out[], size_t n,
+			struct buf *text)
 {
 	size_t total = 0;
 	for (size_t i = 0; i < n; i++)
@@ -381,7 +413,8 @@ int store_get(struct store *s, struct span id, struct buf *text, struct task_res
 	memset(ret, 0, sizeof(*ret));
 	buf_clear(text);
 	static const int columns[] = {0, 1, 8, 9, 10, 11};
-	struct span *spans[] = {&ret->task_id, &ret->task_name, &ret->owner, &ret->result, &ret->error, &ret->error_detail};
+	struct span *spans[] = {&ret->task_id, &ret->task_name, &ret->owner,
+				&ret->result,  &ret->error,	&ret->error_detail};
 	r = copy_columns(st, columns, spans, 6, text);
 	ret->status = (enum task_status)db_column_int64(st, 2);
 	ret->cancelled = db_column_int64(st, 3) != 0;
@@ -393,7 +426,8 @@ int store_get(struct store *s, struct span id, struct buf *text, struct task_res
 	return r < 0 ? err_set(e, r, "the result is too large to be read") : 0;
 }
 
-static int one_number(struct store *s, enum store_sql which, const int64_t *parameter, int64_t *ret, struct err *e)
+static int one_number(struct store *s, enum store_sql which, const int64_t *parameter, int64_t *ret,
+		      struct err *e)
 {
 	struct db_stmt *st = store_sql(s, which, e);
 	if (!st)
@@ -413,8 +447,8 @@ int store_finished_last(struct store *s, int64_t *n, struct err *e)
 	return one_number(s, SQL_FINISHED_LAST, NULL, n, e);
 }
 
-int store_finished_since(struct store *s, int64_t *n, unsigned limit, bool *gap, void (*fn)(void *arg, struct span id), void *arg,
-			 struct err *e)
+int store_finished_since(struct store *s, int64_t *n, unsigned limit, bool *gap,
+			 void (*fn)(void *arg, struct span id), void *arg, struct err *e)
 {
 	struct db_stmt *st = store_sql(s, SQL_FINISHED_SINCE, e);
 	if (!st)

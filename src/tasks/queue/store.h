@@ -1,20 +1,24 @@
 /*
  * The embedded backend's durable queue: tasks.db, and every change of state that a task goes through.
  *
- * Why:       one place knows which transitions exist, so that none is lost to kill -9: each is one transaction, synced (design,
- *            "Shape of the code"). Used by the router's store thread and by workers, any number of either at once.
+ * Why:       one place knows which transitions exist, so that none is lost to kill -9: each is one
+ *            transaction, synced (design, "Shape of the code"). Used by the router's store thread and by
+ *            workers, any number of either at once.
  * Ownership: spans handed in are borrowed for the call; spans handed to callbacks until the callback returns.
  * Threads:   a store belongs to one thread at a time.
- * Errors:    -errno of base/db.h with a sentence; STORE_E_* below. After an error inside a transaction: store_rollback.
- * Clocks:    leases, expiry and deadlines are monotonic (CLOCK_MONOTONIC, the same for all processes of a machine) and
- *            survive a jump of the wall clock; after a reboot they are set anew (leases have run out, then).
+ * Errors:    -errno of base/db.h with a sentence; STORE_E_* below. After an error inside a transaction:
+ *            store_rollback.
+ * Clocks:    leases, expiry and deadlines are monotonic (CLOCK_MONOTONIC, the same for all processes of a
+ *            machine) and survive a jump of the wall clock; after a reboot they are set anew (leases have run
+ *            out, then).
  *
  * Life of a task:
  *   insert → pending → lease → running → finish → completed | failed
  *   pending → expiry, cancel → failed
- *   running → lease ran out, lost → pending when attempts are left (idempotent), else failed "worker lost, outcome unknown"
- * A workflow is a task that no handler runs: lease → store_workflow_start → running, each step a task of its own; the end of a
- * step inserts the next or ends the workflow, in the same transaction.
+ *   running → lease ran out, lost → pending when attempts are left (idempotent), else failed "worker lost,
+ *   outcome unknown"
+ * A workflow is a task that no handler runs: lease → store_workflow_start → running, each step a task of its
+ * own; the end of a step inserts the next or ends the workflow, in the same transaction.
  */
 #ifndef TASKS_QUEUE_STORE_H
 #define TASKS_QUEUE_STORE_H
@@ -29,9 +33,9 @@
 #include "base/span.h"
 #include "tasks/task_backend.h"
 
-#define STORE_E_EXISTS 1    /* this very task is there already */
-#define STORE_E_CONFLICT 2  /* the id belongs to another task */
-#define STORE_E_STALE 3	    /* fenced off: the lease is no longer the caller's */
+#define STORE_E_EXISTS 1   /* this very task is there already */
+#define STORE_E_CONFLICT 2 /* the id belongs to another task */
+#define STORE_E_STALE 3	   /* fenced off: the lease is no longer the caller's */
 #define STORE_E_NOT_FOUND 4
 
 #define STORE_WORKER_LOST "worker lost, outcome unknown"
@@ -53,37 +57,42 @@ int store_begin(struct store *s, struct err *e);
 int store_commit(struct store *s, struct err *e);
 void store_rollback(struct store *s);
 
-/* --- submitting and looking; insert and cancel within a transaction -------------------------------------------------- */
+/* --- submitting and looking; insert and cancel within a transaction ------------------------------------- */
 
 struct store_task {
-	struct span id, name, queue, args, kwargs, request_id, owner; /* args and kwargs: JSON, never SPAN_NONE */
+	/* args and kwargs: JSON, never SPAN_NONE */
+	struct span id, name, queue, args, kwargs, request_id, owner;
 	bool workflow, idempotent;
 	int priority;
 	unsigned timeout_ms, expires_ms; /* 0: none said */
 	unsigned pending_ms;		 /* longest wait for a worker when expires_ms is 0; 0: for ever */
 	int64_t parent, step;		 /* of a workflow's step; parent 0: none */
 };
-/* STORE_E_EXISTS when the same task (id, name, owner) is there already, STORE_E_CONFLICT for another with its id. */
+/* STORE_E_EXISTS when the same task (id, name, owner) is there already, STORE_E_CONFLICT for another with
+ * its id. */
 int store_insert(struct store *s, const struct store_task *t, struct err *e);
 
-/* STORE_E_NOT_FOUND. A finished task stays as it is. A running one is asked to stop: its worker sees it by store_cancelled. */
+/* STORE_E_NOT_FOUND. A finished task stays as it is. A running one is asked to stop: its worker sees it by
+ * store_cancelled. */
 int store_cancel(struct store *s, struct span id, struct err *e);
 
 /* Spans in `ret` borrow from `text`, which is cleared first. */
 int store_get(struct store *s, struct span id, struct buf *text, struct task_result *ret, struct err *e);
 
-/* Calls fn for each task that ended after mark *n (0: from the beginning), oldest first, at most `limit`; moves *n. *gap says
- * that marks between were already dropped: look at what is waited for one by one. */
-int store_finished_since(struct store *s, int64_t *n, unsigned limit, bool *gap, void (*fn)(void *arg, struct span id), void *arg,
-			 struct err *e);
+/* Calls fn for each task that ended after mark *n (0: from the beginning), oldest first, at most `limit`;
+ * moves *n. *gap says that marks between were already dropped: look at what is waited for one by one. */
+int store_finished_since(struct store *s, int64_t *n, unsigned limit, bool *gap,
+			 void (*fn)(void *arg, struct span id), void *arg, struct err *e);
 int store_finished_last(struct store *s, int64_t *n, struct err *e);
 
-/* Whether tasks became pending by this store's doing since the last time it was asked: workers want to know. */
+/* Whether tasks became pending by this store's doing since the last time it was asked: workers want to
+ * know. */
 bool store_take_news(struct store *s);
 
-int store_backlog(struct store *s, int64_t *ret, struct err *e); /* pending tasks; a count above 100,000 is cut there */
+/* pending tasks; a count above 100,000 is cut there */
+int store_backlog(struct store *s, int64_t *ret, struct err *e);
 
-/* --- workers; all but the queries within a transaction ------------------------------------------------------------------ */
+/* --- workers; all but the queries within a transaction -------------------------------------------------- */
 
 struct store_worker {
 	struct span id, name, host, queues; /* queues: comma-separated */
@@ -101,7 +110,7 @@ int store_workers_of(struct store *s, struct span queue, unsigned within_ms, int
  * workers while they are replaced. Those say nothing there, and what is not said is unknown. It goes with its
  * worker's row. */
 struct store_known {
-	struct span workflow; /* SPAN_NONE: a task; else this is one of its steps, in their order */
+	struct span workflow;	 /* SPAN_NONE: a task; else this is one of its steps, in their order */
 	struct span task, queue; /* queue: of a step */
 };
 /* Replaces what this worker, which has beaten, has said before. Within a transaction. */
@@ -109,8 +118,9 @@ int store_publish(struct store *s, struct span worker, const struct store_known 
 		  struct err *e);
 /* 1 it has said what it knows, 0 it has not. */
 int store_published(struct store *s, struct span worker, struct err *e);
-/* Whether some worker of the queue, seen in the last `within_ms`, knows the task, or the workflow and others its
- * steps. NO only when all of them have said what they know, with a sentence. UNKNOWN also when there is none. */
+/* Whether some worker of the queue, seen in the last `within_ms`, knows the task, or the workflow and others
+ * its steps. NO only when all of them have said what they know, with a sentence. UNKNOWN also when there
+ * is none. */
 int store_knows(struct store *s, struct span queue, struct span name, bool workflow, unsigned within_ms,
 		enum task_answer *ret, char why[256], struct err *e);
 
@@ -155,24 +165,27 @@ int store_lost(struct store *s, int64_t seq, int64_t token, struct span detail, 
 int store_give_back(struct store *s, int64_t seq, int64_t token, struct err *e);
 
 /* The caller's own running tasks that are asked to stop. */
-int store_cancelled(struct store *s, struct span worker, void (*fn)(void *arg, int64_t seq), void *arg, struct err *e);
+int store_cancelled(struct store *s, struct span worker, void (*fn)(void *arg, int64_t seq), void *arg,
+		    struct err *e);
 
-/* One step of a workflow's plan, as resolved when it begins, so that a later edit of the definition changes nothing. */
+/* One step of a workflow's plan, as resolved when it begins, so that a later edit of the definition
+ * changes nothing. */
 struct store_step {
 	struct span name, task, queue;
 	struct span kwargs; /* JSON object or SPAN_NONE */
 	enum { STORE_INPUT_PREVIOUS, STORE_INPUT_WORKFLOW, STORE_INPUT_NONE } input;
 	unsigned timeout_ms;
 };
-int store_workflow_start(struct store *s, const struct store_lease *l, const struct store_step *steps, size_t n, unsigned timeout_ms,
-			 struct err *e);
+int store_workflow_start(struct store *s, const struct store_lease *l, const struct store_step *steps,
+			 size_t n, unsigned timeout_ms, struct err *e);
 
-/* A lease that ran out gets `grace_ms` more before its task is lost: in a commit of its own, which shows that a worker that lives could
- * have written by now. After this store had to wait for another's lock for a second, or could not write, nothing is swept for as
- * long: workers that met the same trouble come first.
+/* A lease that ran out gets `grace_ms` more before its task is lost: in a commit of its own, which shows that
+ * a worker that lives could have written by now. After this store had to wait for another's lock for a
+ * second, or could not write, nothing is swept for as long: workers that met the same trouble come first.
  *
- * What nobody else ends: leases that ran out, expired tasks, workflows past their time, finished tasks older than the retention
- * (0: kept). *ret counts changes. Begins and commits by itself, and only when there is something to do. */
+ * What nobody else ends: leases that ran out, expired tasks, workflows past their time, finished tasks older
+ * than the retention (0: kept). *ret counts changes. Begins and commits by itself, and only when there is
+ * something to do. */
 int store_sweep(struct store *s, int64_t retention_ms, unsigned *ret, struct err *e);
 
 /* Whether it can be written now. Not within a transaction. */

@@ -56,10 +56,16 @@ enum store_sql {
 	SQL_N
 };
 
-/* lease_until is even as its owner wrote it, odd once it ran out and a sweep has given it its grace (or none is due: after a reboot). */
+/* lease_until is even as its owner wrote it, odd once it ran out and a sweep has given it its grace (or
+ * none is due: after a reboot). */
 #define LEASE_EVEN(ms) ((ms) & ~INT64_C(1))
 
-enum { STATE_PENDING = TASK_PENDING, STATE_RUNNING = TASK_RUNNING, STATE_COMPLETED = TASK_COMPLETED, STATE_FAILED = TASK_FAILED };
+enum {
+	STATE_PENDING = TASK_PENDING,
+	STATE_RUNNING = TASK_RUNNING,
+	STATE_COMPLETED = TASK_COMPLETED,
+	STATE_FAILED = TASK_FAILED
+};
 
 struct store {
 	struct db *db;
@@ -69,7 +75,8 @@ struct store {
 	unsigned grace_ms;
 	int64_t quiet_until_ms; /* nothing is swept before, see store_sweep */
 	struct aging aging;
-	unsigned queue_turn; /* which queue is looked at first, so that a busy one does not starve the others */
+	/* which queue is looked at first, so that a busy one does not starve the others */
+	unsigned queue_turn;
 };
 
 /* The statement, reset, its parameters still to be bound; NULL with a sentence. */
@@ -80,7 +87,8 @@ int store_end(struct store *s, int64_t seq, const struct store_outcome *o, struc
 /* Lost in the middle: back to the queue when attempts are left, else failed. */
 int store_give_up(struct store *s, int64_t seq, struct span detail, struct err *e);
 /* A step of workflow `parent` has ended with `o`: inserts the next, or ends the workflow. */
-int store_workflow_advance(struct store *s, int64_t parent, int64_t step, const struct store_outcome *o, struct err *e);
+int store_workflow_advance(struct store *s, int64_t parent, int64_t step, const struct store_outcome *o,
+			   struct err *e);
 /* Pending: ended; running: asked to stop, and of a workflow the open step with it. */
 int store_cancel_seq(struct store *s, int64_t seq, struct err *e);
 /* 0, or STORE_E_STALE when the lease is not the caller's. */

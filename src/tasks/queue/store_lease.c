@@ -14,7 +14,7 @@
 #define WORKER_FORGOTTEN_MS (24 * 3600 * 1000LL)
 #define MARKS_KEPT 100000
 
-/* --- ends --------------------------------------------------------------------------------------------------------------- */
+/* --- ends ----------------------------------------------------------------------------------------------- */
 
 static int write_output(struct store *s, int64_t seq, const struct store_outcome *o, struct err *e)
 {
@@ -42,8 +42,8 @@ int store_end(struct store *s, int64_t seq, const struct store_outcome *o, struc
 	char too_large[128];
 	struct store_outcome fitting = *o;
 	if (o->result.len > s->max_result) {
-		snprintf(too_large, sizeof(too_large), "the result has %zu bytes, the limit is %zu", o->result.len,
-			 s->max_result);
+		snprintf(too_large, sizeof(too_large), "the result has %zu bytes, the limit is %zu",
+			 o->result.len, s->max_result);
 		fitting = (struct store_outcome){.error = span_of(too_large)};
 	}
 	struct db_stmt *st = store_sql(s, SQL_END, e);
@@ -109,7 +109,8 @@ int store_give_up(struct store *s, int64_t seq, struct span detail, struct err *
 	db_reset(st);
 	if (again && !cancelled)
 		return requeue(s, seq, e);
-	struct store_outcome o = {.error = SPAN_LIT(STORE_WORKER_LOST), .detail = detail, .cancelled = cancelled};
+	struct store_outcome o = {
+		.error = SPAN_LIT(STORE_WORKER_LOST), .detail = detail, .cancelled = cancelled};
 	return store_end(s, seq, &o, e);
 }
 
@@ -132,7 +133,7 @@ int store_lost(struct store *s, int64_t seq, int64_t token, struct span detail, 
 	return r ? r : store_give_up(s, seq, detail, e);
 }
 
-/* --- cancelling ---------------------------------------------------------------------------------------------------------- */
+/* --- cancelling ----------------------------------------------------------------------------------------- */
 
 static int cancel_open_step(struct store *s, int64_t workflow, struct err *e)
 {
@@ -163,7 +164,8 @@ int store_cancel_seq(struct store *s, int64_t seq, struct err *e)
 	if (state > STATE_RUNNING)
 		return 0;
 	if (state == STATE_PENDING) {
-		struct store_outcome o = {.error = SPAN_LIT("cancelled before it was started"), .cancelled = true};
+		struct store_outcome o = {.error = SPAN_LIT("cancelled before it was started"),
+					  .cancelled = true};
 		return store_end(s, seq, &o, e);
 	}
 	st = store_sql(s, SQL_CANCEL_ASK, e);
@@ -188,7 +190,8 @@ int store_cancel(struct store *s, struct span id, struct err *e)
 	return store_cancel_seq(s, seq, e);
 }
 
-int store_cancelled(struct store *s, struct span worker, void (*fn)(void *arg, int64_t seq), void *arg, struct err *e)
+int store_cancelled(struct store *s, struct span worker, void (*fn)(void *arg, int64_t seq), void *arg,
+		    struct err *e)
 {
 	struct db_stmt *st = store_sql(s, SQL_CANCELLED, e);
 	if (!st)
@@ -200,7 +203,7 @@ int store_cancelled(struct store *s, struct span worker, void (*fn)(void *arg, i
 	return r;
 }
 
-/* --- taking -------------------------------------------------------------------------------------------------------------- */
+/* --- taking --------------------------------------------------------------------------------------------- */
 
 /* What a candidate row says; copied, since taking it needs other statements. */
 struct candidate {
@@ -231,7 +234,8 @@ static int64_t new_token(void)
 	return (int64_t)strtoull(hex, NULL, 16) + 1;
 }
 
-static int hand_over(struct store *s, const struct store_lease_request *r, const struct candidate *c, int64_t token, struct err *e)
+static int hand_over(struct store *s, const struct store_lease_request *r, const struct candidate *c,
+		     int64_t token, struct err *e)
 {
 	CLEANUP(db_stmt_freep) struct db_stmt *st = NULL; /* its own: `taken` runs while its row is open */
 	int code = db_prepare(s->db, "SELECT args, kwargs FROM input WHERE seq = ?1", &st, e);
@@ -254,7 +258,8 @@ static int hand_over(struct store *s, const struct store_lease_request *r, const
 	return r->taken(r->arg, &l);
 }
 
-static int take(struct store *s, const struct store_lease_request *r, const struct candidate *c, struct err *e)
+static int take(struct store *s, const struct store_lease_request *r, const struct candidate *c,
+		struct err *e)
 {
 	struct db_stmt *st = store_sql(s, SQL_TAKE, e);
 	if (!st)
@@ -275,7 +280,8 @@ static bool is_known(const struct store_lease_request *r, struct span name, bool
 	return !r->known || r->known(r->arg, name, workflow);
 }
 
-static int lease_from(struct store *s, const struct store_lease_request *r, struct span queue, unsigned limit, struct err *e)
+static int lease_from(struct store *s, const struct store_lease_request *r, struct span queue, unsigned limit,
+		      struct err *e)
 {
 	CLEANUP(freep) struct candidate *found = calloc(limit, sizeof(*found));
 	struct db_stmt *st = found ? store_sql(s, SQL_CANDIDATES, e) : NULL;
@@ -303,7 +309,8 @@ int store_ready(struct store *s, const struct store_lease_request *req, struct e
 			return -EIO;
 		db_bind_text(st, 1, req->queues[i]);
 		db_bind_int64(st, 2, clock_mono_ms());
-		while ((r = db_step(st, e)) == 1 && !is_known(req, db_column_text(st, 0), db_column_int64(st, 1) != 0))
+		while ((r = db_step(st, e)) == 1 &&
+		       !is_known(req, db_column_text(st, 0), db_column_int64(st, 1) != 0))
 			;
 		db_reset(st);
 	}
@@ -336,7 +343,7 @@ int store_extend(struct store *s, int64_t seq, int64_t token, unsigned lease_ms,
 	return r < 0 ? r : db_changes(s->db) == 1 ? 0 : STORE_E_STALE;
 }
 
-/* --- workers ------------------------------------------------------------------------------------------------------------- */
+/* --- workers -------------------------------------------------------------------------------------------- */
 
 int store_worker_beat(struct store *s, const struct store_worker *w, struct err *e)
 {
@@ -362,7 +369,7 @@ int store_worker_gone(struct store *s, struct span id, struct err *e)
 	return db_run(st, e);
 }
 
-/* --- the sweep ----------------------------------------------------------------------------------------------------------- */
+/* --- the sweep ------------------------------------------------------------------------------------------ */
 
 #define SWEEP_BATCH 200
 
@@ -407,15 +414,17 @@ static int end_workflow(struct store *s, const struct due *d, struct err *e)
 	char text[TASK_NAME_MAX + 128];
 	struct span step = r == 1 ? db_column_text(st, 1) : SPAN_NONE;
 	int64_t open = r == 1 ? db_column_int64(st, 0) : 0;
-	snprintf(text, sizeof(text), "timed out after %lld ms in step \"%.*s\"", (long long)d->extra, SPAN_ARG(step));
+	snprintf(text, sizeof(text), "timed out after %lld ms in step \"%.*s\"", (long long)d->extra,
+		 SPAN_ARG(step));
 	db_reset(st);
 	struct store_outcome o = {.error = span_of(text)};
 	r = store_end(s, d->seq, &o, e);
 	return r == 0 && open ? store_cancel_seq(s, open, e) : r;
 }
 
-static int sweep_kind(struct store *s, enum store_sql which, int (*end)(struct store *, const struct due *, struct err *),
-		      unsigned *count, struct err *e)
+static int sweep_kind(struct store *s, enum store_sql which,
+		      int (*end)(struct store *, const struct due *, struct err *), unsigned *count,
+		      struct err *e)
 {
 	CLEANUP(freep) struct due *due = calloc(SWEEP_BATCH, sizeof(*due));
 	if (!due)
@@ -431,7 +440,8 @@ static int delete_one(struct store *s, int64_t seq, struct err *e)
 {
 	static const char *const statements[] = {
 		"DELETE FROM input WHERE seq IN (SELECT seq FROM task WHERE parent = %lld UNION SELECT %lld)",
-		"DELETE FROM output WHERE seq IN (SELECT seq FROM task WHERE parent = %lld UNION SELECT %lld)",
+		"DELETE FROM output WHERE seq IN (SELECT seq FROM task WHERE parent = %lld UNION SELECT "
+		"%lld)",
 		"DELETE FROM plan WHERE seq IN (%lld, %lld)",
 		"DELETE FROM task WHERE parent = %lld OR seq = %lld",
 	};
@@ -512,7 +522,8 @@ int store_sweep(struct store *s, int64_t retention_ms, unsigned *ret, struct err
 	if (r < 0 || !due)
 		return r < 0 ? r : 0;
 	r = store_begin(s, e);
-	if (r == 0 && clock_mono_ms() < s->quiet_until_ms) { /* it had to wait: those whose leases these are had to, too */
+	if (r == 0 && clock_mono_ms() < s->quiet_until_ms) {
+		/* it had to wait: those whose leases these are had to, too */
 		store_rollback(s);
 		return 0;
 	}

@@ -1,6 +1,6 @@
 /*
- * Sequential workflows: each step is a task of its own, inserted in the transaction that ended the one before it. The plan is data
- * in the file, so whoever ends a step can go on, whether or not it knows the definition.
+ * Sequential workflows: each step is a task of its own, inserted in the transaction that ended the one before
+ * it. The plan is data in the file, so whoever ends a step can go on, whether or not it knows the definition.
  */
 #include "tasks/queue/store.h"
 
@@ -63,10 +63,11 @@ static int merge_kwargs(struct span step, struct span caller, struct buf *out)
 }
 
 /* Both inputs of the step: `previous` is SPAN_NONE for the first one. */
-static int make_input(struct store *s, int64_t workflow, const struct step_row *row, struct span previous, struct buf *args,
-		      struct buf *kwargs, struct err *e)
+static int make_input(struct store *s, int64_t workflow, const struct step_row *row, struct span previous,
+		      struct buf *args, struct buf *kwargs, struct err *e)
 {
-	bool own = row->input == STORE_INPUT_WORKFLOW || (row->input == STORE_INPUT_PREVIOUS && !previous.ptr);
+	bool own =
+		row->input == STORE_INPUT_WORKFLOW || (row->input == STORE_INPUT_PREVIOUS && !previous.ptr);
 	struct span given_args = SPAN_LIT("[]"), given_kwargs = SPAN_NONE;
 	CLEANUP(db_stmt_freep) struct db_stmt *st = NULL;
 	if (own) {
@@ -92,7 +93,8 @@ static int make_input(struct store *s, int64_t workflow, const struct step_row *
 	return r < 0 ? err_set(e, r, "the input of a step is too large") : 0;
 }
 
-static int insert_step(struct store *s, int64_t workflow, int64_t step, const struct step_row *row, struct span previous, struct err *e)
+static int insert_step(struct store *s, int64_t workflow, int64_t step, const struct step_row *row,
+		       struct span previous, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf args = BUF_INIT(s->max_result + 16), kwargs = BUF_INIT(KWARGS_MAX);
 	int r = make_input(s, workflow, row, previous, &args, &kwargs, e);
@@ -105,7 +107,8 @@ static int insert_step(struct store *s, int64_t workflow, int64_t step, const st
 	r = db_step(st, e);
 	if (r <= 0)
 		return r < 0 ? r : err_set(e, -EUCLEAN, "a step's workflow is gone");
-	CLEANUP(freep) char *request_id = span_dup(db_column_text(st, 3)), *owner = span_dup(db_column_text(st, 4));
+	CLEANUP(freep) char *request_id = span_dup(db_column_text(st, 3));
+	CLEANUP(freep) char *owner = span_dup(db_column_text(st, 4));
 	char id[CRYPTO_ID_HEX];
 	crypto_random_id(id);
 	struct store_task t = {.id = span_of(id),
@@ -128,8 +131,10 @@ static int insert_step(struct store *s, int64_t workflow, int64_t step, const st
 static int begin_step(struct store *s, int64_t workflow, int64_t step, struct span previous, struct err *e)
 {
 	CLEANUP(db_stmt_freep) struct db_stmt *st = NULL;
-	int r = db_prepare(s->db, "SELECT name, task, queue, kwargs, input, timeout_ms FROM plan WHERE seq = ?1 AND step = ?2",
-			   &st, e);
+	int r = db_prepare(
+		s->db,
+		"SELECT name, task, queue, kwargs, input, timeout_ms FROM plan WHERE seq = ?1 AND step = ?2",
+		&st, e);
 	if (r < 0)
 		return r;
 	db_bind_int64(st, 1, workflow);
@@ -137,12 +142,13 @@ static int begin_step(struct store *s, int64_t workflow, int64_t step, struct sp
 	r = db_step(st, e);
 	if (r <= 0)
 		return r < 0 ? r : STORE_E_NOT_FOUND;
-	struct step_row row = {db_column_text(st, 0), db_column_text(st, 1),  db_column_text(st, 2),
-			       db_column_text(st, 3), db_column_int64(st, 4), (unsigned)db_column_int64(st, 5)};
+	struct step_row row = {db_column_text(st, 0),  db_column_text(st, 1),
+			       db_column_text(st, 2),  db_column_text(st, 3),
+			       db_column_int64(st, 4), (unsigned)db_column_int64(st, 5)};
 	return insert_step(s, workflow, step, &row, previous, e);
 }
 
-/* --- ends ---------------------------------------------------------------------------------------------------------------- */
+/* --- ends ----------------------------------------------------------------------------------------------- */
 
 /* {"<step>": <result>, …} in the order of the steps. */
 static int put_results(struct store *s, int64_t workflow, struct buf *out, struct err *e)
@@ -172,11 +178,13 @@ static int complete(struct store *s, int64_t workflow, struct err *e)
 		return r;
 	struct store_outcome o = {.result = buf_span(&results)};
 	if (results.error)
-		o = (struct store_outcome){.error = SPAN_LIT("the results of the steps are larger together than the limit")};
+		o = (struct store_outcome){
+			.error = SPAN_LIT("the results of the steps are larger together than the limit")};
 	return store_end(s, workflow, &o, e);
 }
 
-static int fail_for_step(struct store *s, int64_t workflow, int64_t step, const struct store_outcome *o, struct err *e)
+static int fail_for_step(struct store *s, int64_t workflow, int64_t step, const struct store_outcome *o,
+			 struct err *e)
 {
 	struct db_stmt *st = store_sql(s, SQL_PLAN_NAME, e);
 	if (!st)
@@ -190,11 +198,13 @@ static int fail_for_step(struct store *s, int64_t workflow, int64_t step, const 
 	buf_printf(&text, "step \"%.*s\": ", SPAN_ARG(r == 1 ? db_column_text(st, 0) : SPAN_NONE));
 	buf_append_span(&text, o->error);
 	db_reset(st);
-	struct store_outcome failed = {.error = buf_span(&text), .detail = o->detail, .cancelled = o->cancelled};
+	struct store_outcome failed = {
+		.error = buf_span(&text), .detail = o->detail, .cancelled = o->cancelled};
 	return store_end(s, workflow, &failed, e);
 }
 
-int store_workflow_advance(struct store *s, int64_t parent, int64_t step, const struct store_outcome *o, struct err *e)
+int store_workflow_advance(struct store *s, int64_t parent, int64_t step, const struct store_outcome *o,
+			   struct err *e)
 {
 	struct db_stmt *st = store_sql(s, SQL_PARENT, e);
 	if (!st)
@@ -210,14 +220,15 @@ int store_workflow_advance(struct store *s, int64_t parent, int64_t step, const 
 	if (!o->result.ptr)
 		return fail_for_step(s, parent, step, o, e);
 	if (cancelled) {
-		struct store_outcome end = {.error = SPAN_LIT("cancelled between two steps"), .cancelled = true};
+		struct store_outcome end = {.error = SPAN_LIT("cancelled between two steps"),
+					    .cancelled = true};
 		return store_end(s, parent, &end, e);
 	}
 	r = begin_step(s, parent, step + 1, o->result, e);
 	return r == STORE_E_NOT_FOUND ? complete(s, parent, e) : r;
 }
 
-/* --- begin --------------------------------------------------------------------------------------------------------------- */
+/* --- begin ---------------------------------------------------------------------------------------------- */
 
 static int insert_plan(struct store *s, int64_t seq, const struct store_step *steps, size_t n, struct err *e)
 {
@@ -239,8 +250,8 @@ static int insert_plan(struct store *s, int64_t seq, const struct store_step *st
 	return r;
 }
 
-int store_workflow_start(struct store *s, const struct store_lease *l, const struct store_step *steps, size_t n, unsigned timeout_ms,
-			 struct err *e)
+int store_workflow_start(struct store *s, const struct store_lease *l, const struct store_step *steps,
+			 size_t n, unsigned timeout_ms, struct err *e)
 {
 	int r = store_fence(s, l->seq, l->token, e);
 	if (r)

@@ -2,12 +2,15 @@
  * The client: each verb is an operation, one or a few HTTP requests after one another.
  *
  *   submit   POST workflows/{id}; again with the same request id after a lost reply or a 5xx
- *   wait     GET …/history that the server holds for 20 s; again until the close event, through losses with backoff
+ *   wait     GET …/history that the server holds for 20 s; again until the close event, through losses with
+ *            backoff
  *   get      GET workflows/{id}; when closed, GET …/history of that run for the result
- *   cancel   GET workflows/{id}; terminate while no worker has it (nobody would hear the request), else cancel
+ *   cancel   GET workflows/{id}; terminate while no worker has it (nobody would hear the request), else
+ *            cancel
  *   health   GET task-queues/{queue}; check: the same of the queue that is asked about
  *
- * An operation lives until its callback, wait_cancel or the client's end; it is freed before the callback is called.
+ * An operation lives until its callback, wait_cancel or the client's end; it is freed before the callback is
+ * called.
  */
 #include "tasks/temporal/temporal.h"
 
@@ -27,7 +30,7 @@
 #define CONNECT_MS 2000
 #define ASK_MS 5000
 #define START_MS 20000 /* a crowd of starts is answered late, and what is sent again makes it later */
-#define POLL_MS 30000 /* the server holds a poll for 20 s */
+#define POLL_MS 30000  /* the server holds a poll for 20 s */
 /* A poll that came back empty before that was not held: the server is stopping, or is none. */
 #define POLL_SHORT_MS 500
 #define SENDS_MAX 3 /* of one submission */
@@ -114,7 +117,8 @@ static void on_timer(void *arg)
 	op->again(op);
 }
 
-/* 100 ms, doubled with each failure in a row, up to 5 s; a quarter of it by chance, so that not all come back at once. */
+/* 100 ms, doubled with each failure in a row, up to 5 s; a quarter of it by chance, so that not all come
+ * back at once. */
 static int try_later(struct operation *op, void (*again)(struct operation *op))
 {
 	unsigned shift = op->failures < 8 ? op->failures : 8;
@@ -186,9 +190,12 @@ static bool answered_at_all(const struct operation *op, const struct http_reply 
 	const struct temporal_options *o = op->client->options;
 	if (reply->failure == HTTP_OK)
 		return true;
-	err_set(e, 0, "Temporal: %s%s%s%s", reply->detail, o->http_url_is_guessed ? " (asked over HTTP at " : "",
+	err_set(e, 0, "Temporal: %s%s%s%s", reply->detail,
+		o->http_url_is_guessed ? " (asked over HTTP at " : "",
 		o->http_url_is_guessed ? o->http_url : "",
-		o->http_url_is_guessed ? ", not gRPC's port; http_url or TEMPORAL_HTTP_URL names another address)" : "");
+		o->http_url_is_guessed
+			? ", not gRPC's port; http_url or TEMPORAL_HTTP_URL names another address)"
+			: "");
 	return false;
 }
 
@@ -249,7 +256,8 @@ static void start(struct operation *op)
 	CLEANUP(buf_releasep) struct buf url = BUF_INIT(32768);
 	op->tries++;
 	int r = put_url(op, "", &url);
-	struct ask a = {.method = "POST", .url = url.ptr, .body = buf_span(&op->body), .timeout_ms = START_MS};
+	struct ask a = {
+		.method = "POST", .url = url.ptr, .body = buf_span(&op->body), .timeout_ms = START_MS};
 	if (r == 0)
 		r = ask(op, &a, on_start_answer, &why);
 	if (r < 0)
@@ -269,7 +277,8 @@ static void client_submit(struct task_client *base, const struct task_call *call
 		return;
 	}
 	/* What its Python workers fail to decode they fail again and again, until the time limit. */
-	if (python_json_check(call->args, false, &why) < 0 || python_json_check(call->kwargs, false, &why) < 0) {
+	if (python_json_check(call->args, false, &why) < 0 ||
+	    python_json_check(call->kwargs, false, &why) < 0) {
 		task_submit_later(base, TASK_INPUT_NOT_REPRESENTABLE, call->task_id, &why, fn, arg);
 		return;
 	}
@@ -334,7 +343,8 @@ static void poll_later(struct operation *op)
 		tell_result(op, -ENOMEM, NULL);
 }
 
-/* A poll that was held and is not the end: the next one begins where it ended, or with the run that took over. */
+/* A poll that was held and is not the end: the next one begins where it ended, or with the run that took
+ * over. */
 static void poll_on(struct operation *op, const struct temporal_close *c)
 {
 	bool held = loop_now_ms(op->client->base.loop) - op->asked_ms >= POLL_SHORT_MS;
@@ -359,8 +369,8 @@ static void on_poll_answer(struct operation *op, const struct http_reply *reply)
 	} else if (reply->failure == HTTP_OK && temporal_no_such_workflow(reply->status, reply->body)) {
 		tell_result(op, TASK_E_NOT_FOUND, NULL);
 	} else if (reply->failure != HTTP_OK || reply->status != 200) {
-		/* No server, one that is still coming up (its namespace was there when it started), a key that was replaced, or what stands
-		 * before it: the task is not over for that. */
+		/* No server, one that is still coming up (its namespace was there when it started), a key
+		 * that was replaced, or what stands before it: the task is not over for that. */
 		poll_later(op);
 	} else {
 		struct temporal_close c;
@@ -368,7 +378,9 @@ static void on_poll_answer(struct operation *op, const struct http_reply *reply)
 		int r = temporal_close_parse(reply->body, &c, &e);
 		if (r == -EFBIG)
 			tell_result(op, TASK_E_UNREADABLE, NULL);
-		else if (r == -EBADMSG) /* a proxy's page, a newer server's event: the task goes on, and may be told of the next time */
+		else if (r == -EBADMSG)
+			/* a proxy's page, a newer server's event: the task goes on, and may be told of the
+			 * next time */
 			poll_later(op);
 		else if (r < 0)
 			tell_result(op, r, NULL);
@@ -453,7 +465,8 @@ static void on_end(struct operation *op, const struct http_reply *reply)
 {
 	struct err e;
 	if (reply->failure == HTTP_TOO_LARGE) {
-		tell_result(op, TASK_E_UNREADABLE, NULL); /* it has ended, with a result that no look will make smaller */
+		/* it has ended, with a result that no look will make smaller */
+		tell_result(op, TASK_E_UNREADABLE, NULL);
 		return;
 	}
 	if (reply->failure != HTTP_OK || reply->status != 200) {
@@ -631,7 +644,8 @@ static void read_queue(const struct operation *op, const struct http_reply *repl
 	if (!h->reachable)
 		span_copy(span_of(e.text), h->detail, sizeof(h->detail));
 	else if (!h->worker)
-		snprintf(h->detail, sizeof(h->detail), "no worker polls the task queue %.100s", op->queue.ptr);
+		snprintf(h->detail, sizeof(h->detail), "no worker polls the task queue %.100s",
+			 op->queue.ptr);
 }
 
 static int ask_queue(struct operation *op, struct span queue,
@@ -690,7 +704,8 @@ static void on_check(struct operation *op, const struct http_reply *reply)
 	tell_check(op, &c);
 }
 
-static void client_check(struct task_client *base, const struct task_probe *probe, task_check_fn fn, void *arg)
+static void client_check(struct task_client *base, const struct task_probe *probe, task_check_fn fn,
+			 void *arg)
 {
 	struct task_check c = {
 		.known = TASK_ANSWER_UNKNOWN, .worker = TASK_ANSWER_UNKNOWN, .missing = "out of memory"};
@@ -708,7 +723,8 @@ static void client_check(struct task_client *base, const struct task_probe *prob
 
 /* --- client --------------------------------------------------------------------------------------------- */
 
-static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret, struct err *e)
+static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret,
+		      struct err *e)
 {
 	const struct temporal_options *o = (const struct temporal_options *)options;
 	struct temporal_client *c = calloc(1, sizeof(*c));

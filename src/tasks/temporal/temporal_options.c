@@ -125,7 +125,11 @@ const struct task_setting temporal_settings[] = {
 	{.key = "task_queue", .set = set_name, FIELD(task_queue), .variables = {"TEMPORAL_TASK_QUEUE"}},
 	{.key = "api_key", .set = set_api_key, FIELD(authorization), .variables = {"TEMPORAL_API_KEY"}},
 	{.key = "api_key_file", .path = true, .set = set_api_key_file, FIELD(authorization)},
-	{.key = "ca_file", .path = true, .set = set_file, FIELD(ca_file), .variables = {"TEMPORAL_TLS_SERVER_CA_CERT_PATH"}},
+	{.key = "ca_file",
+	 .path = true,
+	 .set = set_file,
+	 FIELD(ca_file),
+	 .variables = {"TEMPORAL_TLS_SERVER_CA_CERT_PATH"}},
 	{.key = "client_cert_file",
 	 .path = true,
 	 .set = set_file,
@@ -161,7 +165,8 @@ static int defaults(struct temporal_options *o, struct err *e)
 	return r;
 }
 
-int temporal_options_check(struct task_options *options, const struct task_backend_setup *setup, struct err *e)
+int temporal_options_check(struct task_options *options, const struct task_backend_setup *setup,
+			   struct err *e)
 {
 	struct temporal_options *o = (struct temporal_options *)options;
 	int r = defaults(o, e);

@@ -14,11 +14,12 @@ struct temporal_options {
 	char *ca_file, *client_cert, *client_key;
 	unsigned execution_timeout_ms;
 	bool http_url_is_guessed; /* of host, with the usual port */
-	char *base; /* <http_url>/api/v1/namespaces/<namespace>, by check */
+	char *base;		  /* <http_url>/api/v1/namespaces/<namespace>, by check */
 };
 
 extern const struct task_setting temporal_settings[];
-int temporal_options_check(struct task_options *options, const struct task_backend_setup *setup, struct err *e);
+int temporal_options_check(struct task_options *options, const struct task_backend_setup *setup,
+			   struct err *e);
 void temporal_options_release(struct task_options *options);
 
 #endif

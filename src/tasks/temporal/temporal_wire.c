@@ -10,7 +10,7 @@
 #include "base/json.h"
 
 #define JSON_PLAIN "anNvbi9wbGFpbg==" /* metadata values are bytes: "json/plain" in base64 */
-#define REQUEST_ID_MAX                                                                                       \
+#define REQUEST_ID_MAX \
 	200 /* bytes as they are; a longer one by its hash (the server takes 1,000 characters) */
 #define TEXT_MAX (1u << 20)
 #define RESULT_MAX (16u << 20)
@@ -62,7 +62,8 @@ static int64_t number_at(struct span json, const char *pointer)
 	return *end ? -1 : n;
 }
 
-/* protobuf's Timestamp: RFC 3339 in UTC with 0 to 9 digits after the second; 0 when it is not there or before 1970. */
+/* protobuf's Timestamp: RFC 3339 in UTC with 0 to 9 digits after the second; 0 when it is not there or
+ * before 1970. */
 static int64_t time_at(struct span json, const char *pointer)
 {
 	char text[40];
@@ -255,7 +256,8 @@ static int unreadable(struct temporal_close *c, struct span encoding)
 	return c->error.error;
 }
 
-/* A payload is JSON text, or Python's None as binary/null, or something that only its own converter can read. */
+/* A payload is JSON text, or Python's None as binary/null, or something that only its own converter can
+ * read. */
 static int take_result(struct span payloads, struct temporal_close *c)
 {
 	CLEANUP(buf_releasep) struct buf coded = BUF_INIT(RESULT_MAX * 2), encoding = BUF_INIT(4096);
@@ -285,8 +287,8 @@ static bool is_wrapper(struct span failure)
 	       at(failure, "/timeoutFailureInfo").ptr;
 }
 
-/* The error of the innermost activity or workflow. Not the last cause of all: what Python raised `from` what is its own affair,
- * and the message is that of the exception that was raised. */
+/* The error of the innermost activity or workflow. Not the last cause of all: what Python raised `from` what
+ * is its own affair, and the message is that of the exception that was raised. */
 static struct span real_failure(struct span failure)
 {
 	struct span real = failure;
@@ -385,7 +387,8 @@ int temporal_close_parse(struct span body, struct temporal_close *ret, struct er
 {
 	struct span history = at(body, "/history"), event = at(history, "/events/0");
 	if (json_validate(body, NULL) < 0 || !history.ptr || json_type_of(history) != JSON_OBJECT)
-		return err_set(e, -EBADMSG, "Temporal: the answer has no history"); /* a part of one is none */
+		/* a part of one is none */
+		return err_set(e, -EBADMSG, "Temporal: the answer has no history");
 	if (!event.ptr) {
 		text_at(body, "/nextPageToken", &ret->next_page);
 		return 0;
@@ -423,8 +426,7 @@ static bool is_end(const char *status)
 	static const char *const ends[] = {
 		"WORKFLOW_EXECUTION_STATUS_COMPLETED",	      "WORKFLOW_EXECUTION_STATUS_FAILED",
 		"WORKFLOW_EXECUTION_STATUS_CANCELED",	      "WORKFLOW_EXECUTION_STATUS_TERMINATED",
-		"WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW", "WORKFLOW_EXECUTION_STATUS_TIMED_OUT",
-	};
+		"WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW", "WORKFLOW_EXECUTION_STATUS_TIMED_OUT"};
 	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
 		if (strcmp(status, ends[i]) == 0)
 			return true;

@@ -1,8 +1,8 @@
 /*
  * What is said to Temporal's HTTP API and what its answers mean; pure. For temporal*.c only.
  *
- * Source:    temporal.md (measured); messages of temporal.api.workflowservice.v1 and history.v1 in protobuf's JSON
- *            form: 64-bit integers are strings, zero fields are left out.
+ * Source:    temporal.md (measured); messages of temporal.api.workflowservice.v1 and history.v1 in protobuf's
+ *            JSON form: 64-bit integers are strings, zero fields are left out.
  * Errors:    -EBADMSG for an answer that is not what the API says; buf's errors.
  */
 #ifndef TASKS_TEMPORAL_TEMPORAL_WIRE_H
@@ -45,7 +45,7 @@ bool temporal_no_such_workflow(int status, struct span body);
 /* How a workflow ended. `r` borrows from the buffers beside it. */
 struct temporal_close {
 	bool closed;
-	bool unreadable; /* it completed, and its result is not JSON */
+	bool unreadable;		  /* it completed, and its result is not JSON */
 	char run_id[TEMPORAL_RUN_ID_MAX]; /* another run goes on in this one's place; "" none */
 	struct buf next_page;		  /* when not closed: the token to ask with */
 	struct task_result r;

@@ -7,16 +7,19 @@
 static const char *type_name(enum json_type t)
 {
 	static const char *const names[] = {
-		[JSON_NULL] = "null",	  [JSON_FALSE] = "a boolean", [JSON_TRUE] = "a boolean", [JSON_NUMBER] = "a number",
-		[JSON_STRING] = "a string", [JSON_ARRAY] = "an array",  [JSON_OBJECT] = "an object",
+		[JSON_NULL] = "null",	     [JSON_FALSE] = "a boolean", [JSON_TRUE] = "a boolean",
+		[JSON_NUMBER] = "a number",  [JSON_STRING] = "a string", [JSON_ARRAY] = "an array",
+		[JSON_OBJECT] = "an object",
 	};
 	return names[t];
 }
 
-static int check_type(const struct builtin *b, const struct builtin_param *p, struct span value, struct err *e)
+static int check_type(const struct builtin *b, const struct builtin_param *p, struct span value,
+		      struct err *e)
 {
-	static const enum json_type wanted[] = {
-		[BUILTIN_NUMBER] = JSON_NUMBER, [BUILTIN_STRING] = JSON_STRING, [BUILTIN_OBJECT] = JSON_OBJECT};
+	static const enum json_type wanted[] = {[BUILTIN_NUMBER] = JSON_NUMBER,
+						[BUILTIN_STRING] = JSON_STRING,
+						[BUILTIN_OBJECT] = JSON_OBJECT};
 	enum json_type got = json_type_of(value);
 	if (p->type == BUILTIN_ANY || got == wanted[p->type])
 		return 0;
@@ -24,7 +27,8 @@ static int check_type(const struct builtin *b, const struct builtin_param *p, st
 		       type_name(wanted[p->type]), type_name(got));
 }
 
-static int bind_positional(const struct builtin *b, struct span args, struct builtin_call *call, struct err *e)
+static int bind_positional(const struct builtin *b, struct span args, struct builtin_call *call,
+			   struct err *e)
 {
 	struct json_iter it;
 	struct span key, value;
@@ -34,8 +38,8 @@ static int bind_positional(const struct builtin *b, struct span args, struct bui
 		if (n < b->n_params)
 			call->values[n] = value;
 	if (n > b->n_params)
-		return err_set(e, -EINVAL, "%s() takes %zu positional argument%s but %zu were given", b->name, b->n_params,
-			       b->n_params == 1 ? "" : "s", n);
+		return err_set(e, -EINVAL, "%s() takes %zu positional argument%s but %zu were given", b->name,
+			       b->n_params, b->n_params == 1 ? "" : "s", n);
 	return 0;
 }
 
@@ -54,10 +58,12 @@ static int bind_keyword(const struct builtin *b, size_t n_positional, struct spa
 		call->values[i] = value; /* of duplicate keys the last counts, as in Python's json */
 		return 0;
 	}
-	return err_set(e, -EINVAL, "%s() got an unexpected keyword argument '%.*s'", b->name, SPAN_ARG(buf_span(&name)));
+	return err_set(e, -EINVAL, "%s() got an unexpected keyword argument '%.*s'", b->name,
+		       SPAN_ARG(buf_span(&name)));
 }
 
-static int bind_keywords(const struct builtin *b, struct span kwargs, struct builtin_call *call, struct err *e)
+static int bind_keywords(const struct builtin *b, struct span kwargs, struct builtin_call *call,
+			 struct err *e)
 {
 	struct json_iter it;
 	struct span key, value;
@@ -73,7 +79,8 @@ static int bind_keywords(const struct builtin *b, struct span kwargs, struct bui
 	return 0;
 }
 
-int builtin_bind(const struct builtin *b, struct span args, struct span kwargs, struct builtin_call *call, struct err *e)
+int builtin_bind(const struct builtin *b, struct span args, struct span kwargs, struct builtin_call *call,
+		 struct err *e)
 {
 	memset(call->values, 0, sizeof(call->values));
 	int r = args.len ? bind_positional(b, args, call, e) : 0;

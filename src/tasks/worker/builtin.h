@@ -1,7 +1,8 @@
 /*
  * Tasks written in C: their signature, the binding of a call's arguments to it, and the core registry.
  *
- * Why:       positional and keyword arguments both work, and a missing, extra or wrong one is named, the same for each task.
+ * Why:       positional and keyword arguments both work, and a missing, extra or wrong one is named, the same
+ *            for each task.
  * Threads:   run is called on a thread of its own; it keeps nothing between calls.
  * Errors:    run: 0 and a JSON value in `out`, or <0 with a sentence that becomes the task's error.
  */
@@ -39,9 +40,10 @@ struct builtin {
 	int (*run)(const struct builtin_call *call, struct buf *out, struct err *e);
 };
 
-/* Fills call->values. `args` is a valid JSON array, `kwargs` a valid JSON object (SPAN_NONE: empty). -EINVAL, with a sentence that
- * names the argument. */
-int builtin_bind(const struct builtin *b, struct span args, struct span kwargs, struct builtin_call *call, struct err *e);
+/* Fills call->values. `args` is a valid JSON array, `kwargs` a valid JSON object (SPAN_NONE: empty). -EINVAL,
+ * with a sentence that names the argument. */
+int builtin_bind(const struct builtin *b, struct span args, struct span kwargs, struct builtin_call *call,
+		 struct err *e);
 
 /* The core registry (core-tasks.md): add_numbers, concat_with_number, … */
 extern const struct builtin core_tasks[];

@@ -15,8 +15,8 @@ bool call_value(const struct handler_call *call, struct span source, struct span
 
 static bool is_source(struct span s)
 {
-	return span_starts(s, SPAN_LIT("args:")) || span_starts(s, SPAN_LIT("kwargs:")) || span_is(s, "task:id") ||
-	       span_is(s, "task:name");
+	return span_starts(s, SPAN_LIT("args:")) || span_starts(s, SPAN_LIT("kwargs:")) ||
+	       span_is(s, "task:id") || span_is(s, "task:name");
 }
 
 /* Whether the object is {"$ref": …}; its source, unescaped, and its default. */
@@ -33,11 +33,13 @@ static bool reference(struct span object, struct buf *source, struct span *fallb
 /* Without a call (NULL) it only checks. */
 static int walk(struct span value, const struct handler_call *call, struct buf *out, struct err *e);
 
-static int put_reference(struct span source, struct span fallback, const struct handler_call *call, struct buf *out, struct err *e)
+static int put_reference(struct span source, struct span fallback, const struct handler_call *call,
+			 struct buf *out, struct err *e)
 {
 	struct span value;
 	if (!is_source(source))
-		return err_set(e, -EINVAL, "unknown source \"%.*s\"; there are args:, kwargs:, task:id and task:name",
+		return err_set(e, -EINVAL,
+			       "unknown source \"%.*s\"; there are args:, kwargs:, task:id and task:name",
 			       SPAN_ARG(source));
 	if (!call)
 		return 0;
@@ -52,7 +54,8 @@ static int put_reference(struct span source, struct span fallback, const struct 
 	return err_set(e, -ENOENT, "the call has nothing at %.*s", SPAN_ARG(source));
 }
 
-static int walk_container(struct span value, bool object, const struct handler_call *call, struct buf *out, struct err *e)
+static int walk_container(struct span value, bool object, const struct handler_call *call, struct buf *out,
+			  struct err *e)
 {
 	struct json_iter it;
 	struct span key, item;

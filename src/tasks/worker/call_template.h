@@ -1,7 +1,8 @@
 /*
  * Values of a call, and JSON texts in which they are put: {"$ref": "args:/0"} stands for the value there.
  *
- * Sources: args:<JSON pointer>, kwargs:<JSON pointer>, task:id, task:name. With "default" beside "$ref", that when there is none.
+ * Sources: args:<JSON pointer>, kwargs:<JSON pointer>, task:id, task:name. With "default" beside "$ref", that
+ * when there is none.
  */
 #ifndef TASKS_WORKER_CALL_TEMPLATE_H
 #define TASKS_WORKER_CALL_TEMPLATE_H

@@ -20,7 +20,8 @@ static double unix_seconds(void)
 static int run_add_numbers(const struct builtin_call *call, struct buf *out, struct err *e)
 {
 	int r = number_add(call->values[0], call->values[1], out);
-	return r == -ERANGE ? err_set(e, r, "add_numbers() the sum of 'a' and 'b' is not a finite number") : r;
+	return r == -ERANGE ? err_set(e, r, "add_numbers() the sum of 'a' and 'b' is not a finite number")
+			    : r;
 }
 
 static int run_concat(const struct builtin_call *call, struct buf *out, struct err *e)
@@ -120,7 +121,8 @@ static int run_simulate_work(const struct builtin_call *call, struct buf *out, s
 		return -ENOMEM;
 	double seconds = strtod(text, NULL);
 	if (!(seconds >= 0 && seconds <= 86400))
-		return err_set(e, -EINVAL, "simulate_work() argument 'duration' must be from 0 to 86400 seconds");
+		return err_set(e, -EINVAL,
+			       "simulate_work() argument 'duration' must be from 0 to 86400 seconds");
 	double begin = unix_seconds();
 	int64_t from = clock_mono_us();
 	if (!call->sleep(call->sleep_arg, (unsigned)ceil(seconds * 1000)))
@@ -139,7 +141,10 @@ static int run_simulate_work(const struct builtin_call *call, struct buf *out, s
 
 const struct builtin core_tasks[] = {
 	{"add_numbers", {{"a", BUILTIN_NUMBER, NULL}, {"b", BUILTIN_NUMBER, NULL}}, 2, run_add_numbers},
-	{"concat_with_number", {{"base_string", BUILTIN_STRING, NULL}, {"number", BUILTIN_NUMBER, NULL}}, 2, run_concat},
+	{"concat_with_number",
+	 {{"base_string", BUILTIN_STRING, NULL}, {"number", BUILTIN_NUMBER, NULL}},
+	 2,
+	 run_concat},
 	{"format_result_message", {{"number", BUILTIN_NUMBER, NULL}}, 1, run_format},
 	{"process_data",
 	 {{"data", BUILTIN_OBJECT, NULL}, {"operation", BUILTIN_STRING, "\"validate\""}},
@@ -147,8 +152,7 @@ const struct builtin core_tasks[] = {
 	 run_process_data},
 	{"health_check", {{NULL, BUILTIN_ANY, NULL}}, 0, run_health_check},
 	{"echo", {{"message", BUILTIN_STRING, NULL}}, 1, run_echo},
-	{"simulate_work", {{"duration", BUILTIN_NUMBER, "1"}}, 1, run_simulate_work},
-};
+	{"simulate_work", {{"duration", BUILTIN_NUMBER, "1"}}, 1, run_simulate_work}};
 const size_t n_core_tasks = sizeof(core_tasks) / sizeof(core_tasks[0]);
 
 const struct builtin *core_task_find(struct span name)

@@ -1,7 +1,8 @@
 #include "tasks/worker/handler.h"
 
-int handler_start(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
-		  handler_done_fn done, void *arg, struct handler_run **ret, struct err *e)
+int handler_start(const struct handler_env *env, const struct task_definition *t,
+		  const struct handler_call *call, handler_done_fn done, void *arg, struct handler_run **ret,
+		  struct err *e)
 {
 	switch (t->kind) {
 	case HANDLER_EXEC:

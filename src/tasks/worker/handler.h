@@ -25,10 +25,11 @@ struct handler_call {
 };
 
 struct handler_outcome {
-	struct span result;	   /* valid JSON, or SPAN_NONE when it failed */
-	struct span error;	   /* when it failed, for callers: the task's own message, or the task's name and the kind of failure */
-	struct span detail;	   /* for operators: where, how, what others said */
-	bool unknown;		   /* it began, and whether it took effect cannot be known from here */
+	struct span result; /* valid JSON, or SPAN_NONE when it failed */
+	/* when it failed, for callers: the task's own message, or the task's name and the kind of failure */
+	struct span error;
+	struct span detail; /* for operators: where, how, what others said */
+	bool unknown;	    /* it began, and whether it took effect cannot be known from here */
 };
 typedef void (*handler_done_fn)(void *arg, const struct handler_outcome *o);
 
@@ -45,8 +46,9 @@ struct handler_run {
 
 /* done is called once, later. <0: it could not be begun, with a sentence for operators (-EINVAL: about the
  * call, for callers too); done is not called then. */
-int handler_start(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
-		  handler_done_fn done, void *arg, struct handler_run **ret, struct err *e);
+int handler_start(const struct handler_env *env, const struct task_definition *t,
+		  const struct handler_call *call, handler_done_fn done, void *arg, struct handler_run **ret,
+		  struct err *e);
 /* For what names places rather than the call: no code of handler_start that callers are told about. */
 static inline int not_of_the_call(int code)
 {
@@ -56,18 +58,21 @@ static inline int not_of_the_call(int code)
 void handler_kill(struct handler_run *run);
 
 /* The three kinds. */
-int handler_start_builtin(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
-			  handler_done_fn done, void *arg, struct handler_run **ret, struct err *e);
-int handler_start_exec(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
-		       handler_done_fn done, void *arg, struct handler_run **ret, struct err *e);
-int handler_start_http(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
-		       handler_done_fn done, void *arg, struct handler_run **ret, struct err *e);
+int handler_start_builtin(const struct handler_env *env, const struct task_definition *t,
+			  const struct handler_call *call, handler_done_fn done, void *arg,
+			  struct handler_run **ret, struct err *e);
+int handler_start_exec(const struct handler_env *env, const struct task_definition *t,
+		       const struct handler_call *call, handler_done_fn done, void *arg,
+		       struct handler_run **ret, struct err *e);
+int handler_start_http(const struct handler_env *env, const struct task_definition *t,
+		       const struct handler_call *call, handler_done_fn done, void *arg,
+		       struct handler_run **ret, struct err *e);
 
 /* done with a failure. `error` is for callers and must not say where or how the task was called, nor what was
  * answered there; the rest is for operators. The task's secrets are taken out of both by the worker. */
 void handler_fail(struct handler_run *run, bool unknown, struct span error, struct span detail);
 /* Formats `error` of it: "<task>: …". */
-void handler_fail_as(struct handler_run *run, bool unknown, const struct task_definition *t, struct span detail, const char *format,
-		     ...) __attribute__((format(printf, 5, 6)));
+void handler_fail_as(struct handler_run *run, bool unknown, const struct task_definition *t,
+		     struct span detail, const char *format, ...) __attribute__((format(printf, 5, 6)));
 
 #endif

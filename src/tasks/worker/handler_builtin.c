@@ -1,5 +1,6 @@
 /*
- * Tasks in C run on a thread of their own each, as many as the worker's concurrency, since they may sleep or compute.
+ * Tasks in C run on a thread of their own each, as many as the worker's concurrency, since they may sleep or
+ * compute.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -51,8 +52,8 @@ static void *run_thread(void *arg)
 {
 	struct builtin_run *r = arg;
 	struct builtin_call call = {.sleep = sleep_unless_stopped, .sleep_arg = r};
-	r->code = builtin_bind(r->builtin, (struct span){r->args, r->args_len}, (struct span){r->kwargs, r->kwargs_len}, &call,
-			       &r->err);
+	r->code = builtin_bind(r->builtin, (struct span){r->args, r->args_len},
+			       (struct span){r->kwargs, r->kwargs_len}, &call, &r->err);
 	if (r->code == 0)
 		r->code = r->builtin->run(&call, &r->out, &r->err);
 	loop_post(r->loop, &r->ended);
@@ -103,8 +104,9 @@ static int start_thread(struct builtin_run *r)
 	return -code;
 }
 
-int handler_start_builtin(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
-			  handler_done_fn done, void *arg, struct handler_run **ret, struct err *e)
+int handler_start_builtin(const struct handler_env *env, const struct task_definition *t,
+			  const struct handler_call *call, handler_done_fn done, void *arg,
+			  struct handler_run **ret, struct err *e)
 {
 	struct builtin_run *r = calloc(1, sizeof(*r));
 	if (!r)

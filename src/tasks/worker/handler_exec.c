@@ -1,8 +1,9 @@
 /*
- * A program as a handler: the call on its standard input, the result on its standard output, what went wrong on standard error.
+ * A program as a handler: the call on its standard input, the result on its standard output, what went wrong
+ * on standard error.
  *
- * At the time limit its whole process group, and what has left that but still descends from it, get SIGKILL at once: it had its
- * time, and a handler that wants to tidy up can keep a limit of its own below.
+ * At the time limit its whole process group, and what has left that but still descends from it, get SIGKILL
+ * at once: it had its time, and a handler that wants to tidy up can keep a limit of its own below.
  */
 #include <errno.h>
 #include <signal.h>
@@ -55,7 +56,7 @@ static void run_free(struct exec_run *r)
 	free(r);
 }
 
-/* --- pipes --------------------------------------------------------------------------------------------------------------- */
+/* --- pipes ---------------------------------------------------------------------------------------------- */
 
 static void on_writable(void *arg, unsigned events)
 {
@@ -123,7 +124,7 @@ static void on_error_output(void *arg, unsigned events)
 	close_pipe(&r->err, &r->s.err);
 }
 
-/* --- the end -------------------------------------------------------------------------------------------------------------- */
+/* --- the end -------------------------------------------------------------------------------------------- */
 
 /* What is kept of standard error. A half of a secret would not be found: it is left out where the front was
  * cut off. */
@@ -144,8 +145,8 @@ static void put_detail(const struct exec_run *r, const char *what, struct buf *o
 	}
 }
 
-/* Callers are told the message of a Python program's exception, which is the task's own error, as on the other backends. What else is
- * on standard error is for operators. */
+/* Callers are told the message of a Python program's exception, which is the task's own error, as on the
+ * other backends. What else is on standard error is for operators. */
 static void fail_with_code(struct exec_run *r, int code)
 {
 	CLEANUP(buf_releasep) struct buf detail = BUF_INIT(2 * STDERR_KEPT);
@@ -166,7 +167,8 @@ static void fail_with_status(struct exec_run *r, int status)
 	if (r->too_large)
 		snprintf(what, sizeof(what), "its output is above %zu bytes", r->x->max_output);
 	else if (WIFSIGNALED(status))
-		snprintf(what, sizeof(what), "ended by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+		snprintf(what, sizeof(what), "ended by signal %d (%s)", WTERMSIG(status),
+			 strsignal(WTERMSIG(status)));
 	if (r->too_large || WIFSIGNALED(status)) {
 		put_detail(r, what, &detail);
 		handler_fail_as(&r->run, !r->too_large, r->t, buf_span(&detail), "%s", what);
@@ -192,7 +194,8 @@ static void succeed(struct exec_run *r)
 		char what[sizeof(why.text) + 64];
 		snprintf(what, sizeof(what), "invalid JSON on its standard output: %s", why.text);
 		put_detail(r, what, &detail);
-		handler_fail_as(&r->run, false, r->t, buf_span(&detail), "invalid JSON on its standard output");
+		handler_fail_as(&r->run, false, r->t, buf_span(&detail),
+				"invalid JSON on its standard output");
 		return;
 	}
 	r->run.done(r->run.arg, &o);
@@ -206,7 +209,8 @@ static void on_end(void *arg, unsigned events)
 	if (!spawned_ended(&r->s))
 		return;
 	r->end = loop_watch_free(r->end);
-	/* What it wrote before its end is in the pipes by now; what its left-behind children would write is not wanted. */
+	/* What it wrote before its end is in the pipes by now; what its left-behind children would write
+	 * is not wanted. */
 	if (r->s.out >= 0)
 		on_output(r, LOOP_READ);
 	if (r->s.err >= 0)
@@ -224,7 +228,7 @@ static void kill_run(struct handler_run *run)
 	spawned_kill(&((struct exec_run *)run)->s);
 }
 
-/* --- begin ---------------------------------------------------------------------------------------------------------------- */
+/* --- begin ---------------------------------------------------------------------------------------------- */
 
 static void put_call(const struct handler_call *c, struct buf *out)
 {
@@ -239,7 +243,8 @@ static void put_call(const struct handler_call *c, struct buf *out)
 	buf_printf(out, ",\"attempt\":%u}\n", c->attempt);
 }
 
-static int make_input(const struct exec_handler *x, const struct handler_call *c, struct buf *out, struct err *e)
+static int make_input(const struct exec_handler *x, const struct handler_call *c, struct buf *out,
+		      struct err *e)
 {
 	struct span value;
 	if (x->stdin_kind == EXEC_STDIN_JSON) {
@@ -269,8 +274,9 @@ static int watch(const struct handler_env *env, struct exec_run *r)
 	return code;
 }
 
-int handler_start_exec(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
-		       handler_done_fn done, void *arg, struct handler_run **ret, struct err *e)
+int handler_start_exec(const struct handler_env *env, const struct task_definition *t,
+		       const struct handler_call *call, handler_done_fn done, void *arg,
+		       struct handler_run **ret, struct err *e)
 {
 	struct exec_run *r = calloc(1, sizeof(*r));
 	if (!r)

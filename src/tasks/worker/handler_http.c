@@ -1,5 +1,6 @@
 /*
- * A URL as a handler: one POST of JSON, never sent again (design, rule 3), on a connection of its own so that none can turn out dead.
+ * A URL as a handler: one POST of JSON, never sent again (design, rule 3), on a connection of its own so that
+ * none can turn out dead.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -22,8 +23,8 @@ struct http_run {
 	struct loop *loop;
 };
 
-/* Callers are told the task and the kind of failure: the answer is not theirs. Operators are told the host; what
- * stands behind it may be a key as a whole (webhooks), and the task's name says which it is. */
+/* Callers are told the task and the kind of failure: the answer is not theirs. Operators are told the host;
+ * what stands behind it may be a key as a whole (webhooks), and the task's name says which it is. */
 static void fail(struct http_run *r, bool unknown, const char *kind, const char *detail, struct span more)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(SHOWN + 8192), plain = BUF_INIT(16 * SHOWN);
@@ -62,7 +63,8 @@ static void take_answer(struct http_run *r, const struct http_reply *reply)
 	if (reply->status < 200 || reply->status > 299)
 		fail(r, false, detail, detail, reply->body);
 	else if (json_validate(reply->body, &why) < 0)
-		fail(r, false, "its answer is not valid JSON", "its answer is not valid JSON", span_of(why.text));
+		fail(r, false, "its answer is not valid JSON", "its answer is not valid JSON",
+		     span_of(why.text));
 	else if (!json_pointer(reply->body, r->h->result, &o.result))
 		fail(r, false, "its answer has no result", "its answer has nothing at", r->h->result);
 	else
@@ -82,7 +84,8 @@ static void on_done(void *arg, const struct http_reply *reply)
 static void on_killed(struct loop_work *work)
 {
 	struct http_run *r = (struct http_run *)((char *)work - offsetof(struct http_run, killed));
-	fail(r, true, "outcome unknown: abandoned before an answer came", "abandoned before an answer came", SPAN_NONE);
+	fail(r, true, "outcome unknown: abandoned before an answer came", "abandoned before an answer came",
+	     SPAN_NONE);
 	free(r);
 }
 
@@ -95,7 +98,8 @@ static void kill_run(struct handler_run *run)
 	loop_defer(r->loop, &r->killed);
 }
 
-static int make_body(const struct http_handler *h, const struct handler_call *call, struct buf *out, struct err *e)
+static int make_body(const struct http_handler *h, const struct handler_call *call, struct buf *out,
+		     struct err *e)
 {
 	if (h->body)
 		return call_template_fill(span_of(h->body), call, out, e);
@@ -107,31 +111,35 @@ static int make_body(const struct http_handler *h, const struct handler_call *ca
 	return out->error ? err_set(e, out->error, "the request is too large") : 0;
 }
 
-static int send_request(const struct handler_env *env, struct http_run *r, const struct handler_call *call, struct err *e)
+static int send_request(const struct handler_env *env, struct http_run *r, const struct handler_call *call,
+			struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(2 * HANDLER_MAX_RESULT);
-	struct http_field fields[REGISTRY_MAX_FIELDS + 2] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
-							     {SPAN_LIT("X-Task-Id"), call->task_id}};
+	struct http_field fields[REGISTRY_MAX_FIELDS + 2] = {
+		{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
+		{SPAN_LIT("X-Task-Id"), call->task_id}};
 	size_t n = 2;
 	for (size_t i = 0; i < r->h->n_fields; i++)
-		fields[n++] = (struct http_field){span_of(r->h->fields[i].name), span_of(r->h->fields[i].value)};
+		fields[n++] =
+			(struct http_field){span_of(r->h->fields[i].name), span_of(r->h->fields[i].value)};
 	int code = make_body(r->h, call, &body, e);
 	if (code < 0)
 		return code;
 	struct http_call_request q = {.method = "POST",
-				 .url = r->h->url,
-				 .fields = fields,
-				 .n_fields = n,
-				 .body = buf_span(&body),
-				 .ca_file = r->h->ca_file,
-				 .max_body = r->h->max_output,
-				 .fresh_connection = true};
+				      .url = r->h->url,
+				      .fields = fields,
+				      .n_fields = n,
+				      .body = buf_span(&body),
+				      .ca_file = r->h->ca_file,
+				      .max_body = r->h->max_output,
+				      .fresh_connection = true};
 	struct http_events events = {.arg = r, .done = on_done};
 	return not_of_the_call(http_start(env->http, &q, &events, &r->call, e));
 }
 
-int handler_start_http(const struct handler_env *env, const struct task_definition *t, const struct handler_call *call,
-		       handler_done_fn done, void *arg, struct handler_run **ret, struct err *e)
+int handler_start_http(const struct handler_env *env, const struct task_definition *t,
+		       const struct handler_call *call, handler_done_fn done, void *arg,
+		       struct handler_run **ret, struct err *e)
 {
 	struct http_run *r = calloc(1, sizeof(*r));
 	if (!r)

@@ -164,7 +164,7 @@ const struct workflow_definition *registry_workflow_at(const struct registry *r,
 	return r->workflows[i];
 }
 
-/* --- suggestions -------------------------------------------------------------------------------------------------------- */
+/* --- suggestions ---------------------------------------------------------------------------------------- */
 
 /* Levenshtein distance over bytes; names are shorter than TASK_NAME_MAX. */
 static unsigned distance(struct span a, struct span b)

@@ -1,10 +1,13 @@
 /*
- * Registry: which tasks and workflows a worker knows, and how each is run. Read from YAML (config/tasks.yml), or the core tasks.
+ * Registry: which tasks and workflows a worker knows, and how each is run. Read from YAML (config/tasks.yml),
+ * or the core tasks.
  *
  * Why:       what can be run is declared, checked as a whole and listed before anything is leased.
- * Ownership: the registry owns everything it hands out, until the last registry_free: one for who loaded it, one for each registry_ref.
+ * Ownership: the registry owns everything it hands out, until the last registry_free: one for who loaded it,
+ *            one for each registry_ref.
  * Threads:   immutable once loaded and registered to; any thread may look up.
- * Errors:    -errno when the file cannot be read; -EBADMSG for mistakes in it, with one line "file:line: key: what is wrong" per mistake in `problems`, all at once.
+ * Errors:    -errno when the file cannot be read; -EBADMSG for mistakes in it, with one line "file:line: key:
+ *            what is wrong" per mistake in `problems`, all at once.
  * Limits:    REGISTRY_MAX_* below.
  */
 #ifndef TASKS_WORKER_REGISTRY_H
@@ -37,8 +40,9 @@ enum handler_kind { HANDLER_BUILTIN, HANDLER_EXEC, HANDLER_HTTP };
 enum exec_stdin { EXEC_STDIN_JSON, EXEC_STDIN_BASE64, EXEC_STDIN_TEXT };
 
 struct exec_handler {
-	char *argv[REGISTRY_MAX_ARGV + 1]; /* NULL at the end; argv[0] is searched in PATH when it has no slash */
-	char *env[REGISTRY_MAX_ENV + 2];   /* NAME=value, the whole environment but PATH (given unless set) */
+	/* NULL at the end; argv[0] is searched in PATH when it has no slash */
+	char *argv[REGISTRY_MAX_ARGV + 1];
+	char *env[REGISTRY_MAX_ENV + 2]; /* NAME=value, the whole environment but PATH (given unless set) */
 	enum exec_stdin stdin_kind;
 	struct span stdin_source; /* "args:/0/content" or "kwargs:/x"; for BASE64 and TEXT */
 	bool stdout_text;	  /* the output is text, which becomes a JSON string; else it must be JSON */
@@ -66,13 +70,13 @@ struct task_definition {
 	struct exec_handler *exec;
 	struct http_handler *http;
 	bool idempotent;
-	unsigned max_attempts; /* 1 unless idempotent */
-	unsigned timeout_ms;   /* of one attempt */
+	unsigned max_attempts;	/* 1 unless idempotent */
+	unsigned timeout_ms;	/* of one attempt */
 	struct secrets secrets; /* what must not be said of a failure, in neither text */
 };
 
-/* What a step gets as positional arguments. Its keyword arguments are its `kwargs`, before them the workflow's own for
- * the first step and for STEP_INPUT_WORKFLOW. */
+/* What a step gets as positional arguments. Its keyword arguments are its `kwargs`, before them the
+ * workflow's own for the first step and for STEP_INPUT_WORKFLOW. */
 enum step_input {
 	STEP_INPUT_PREVIOUS, /* the result before it; the workflow's own arguments for the first step */
 	STEP_INPUT_WORKFLOW, /* the workflow's own arguments */
@@ -99,14 +103,16 @@ struct registry;
 /* Only the core tasks, on the default queue. */
 int registry_core(struct registry **ret);
 /* `${NAME}` and `${NAME:-default}` in argv, env, url, headers and ca_file are taken from getenv_fn. */
-int registry_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct registry **ret);
-/* Only the workflows of such a file: their steps are run elsewhere, so that its tasks are passed over, and steps may name any. */
+int registry_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
+		  struct registry **ret);
+/* Only the workflows of such a file: their steps are run elsewhere, so that its tasks are passed over, and
+ * steps may name any. */
 int registry_load_workflows(const char *path, struct buf *problems, struct registry **ret);
 struct registry *registry_ref(struct registry *r);
 struct registry *registry_free(struct registry *r); /* NULL is fine; returns NULL */
 
-/* Adds a task written in C by the program that runs the worker. -EEXIST, -ENOSPC, -ENOMEM. `b` and the text of `queue` stay the caller's,
- * unchanged. */
+/* Adds a task written in C by the program that runs the worker. -EEXIST, -ENOSPC, -ENOMEM. `b` and the text
+ * of `queue` stay the caller's, unchanged. */
 int registry_register(struct registry *r, const struct builtin *b, struct span queue);
 
 const struct task_definition *registry_task(const struct registry *r, struct span name);

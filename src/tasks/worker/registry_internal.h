@@ -10,7 +10,7 @@
 #include "tasks/worker/registry.h"
 
 struct registry {
-	atomic_uint more; /* references beyond the first */
+	atomic_uint more;     /* references beyond the first */
 	struct yaml_doc *doc; /* names are borrowed from it */
 	struct task_definition **tasks;
 	size_t n_tasks;

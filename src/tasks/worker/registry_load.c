@@ -1,5 +1,6 @@
 /*
- * Reads tasks.yml. Every mistake becomes one line in `problems`; reading goes on, so that all are seen at once.
+ * Reads tasks.yml. Every mistake becomes one line in `problems`; reading goes on, so that all are seen at
+ * once.
  */
 #include <errno.h>
 #include <libgen.h>
@@ -37,7 +38,7 @@ struct reader {
 	const char *(*getenv_fn)(const char *);
 	struct buf *problems;
 	bool wrong;
-	bool elsewhere; /* tasks are somebody else's: not read, and steps may name any */
+	bool elsewhere;		 /* tasks are somebody else's: not read, and steps may name any */
 	struct secrets *secrets; /* of the task that is being read */
 	struct substitution given[SUBSTITUTIONS_MAX]; /* to the last text */
 	size_t n_given;
@@ -59,7 +60,8 @@ static void mistake(struct reader *r, const struct yaml_node *n, const char *key
 {
 	va_list ap;
 	r->wrong = true;
-	buf_printf(r->problems, "%s:%u: %s%s%s: ", r->path, n ? n->line : 1, r->where, r->where[0] && key[0] ? "." : "", key);
+	buf_printf(r->problems, "%s:%u: %s%s%s: ", r->path, n ? n->line : 1, r->where,
+		   r->where[0] && key[0] ? "." : "", key);
 	va_start(ap, format);
 	buf_vprintf(r->problems, format, ap);
 	va_end(ap);
@@ -79,7 +81,8 @@ static const struct key_reader *find_key(const struct key_reader *keys, size_t n
 	return NULL;
 }
 
-static void unknown_key(struct reader *r, const struct yaml_node *item, const struct key_reader *keys, size_t n)
+static void unknown_key(struct reader *r, const struct yaml_node *item, const struct key_reader *keys,
+			size_t n)
 {
 	CLEANUP(buf_releasep) struct buf known = BUF_INIT(1024);
 	for (size_t i = 0; i < n; i++)
@@ -87,7 +90,8 @@ static void unknown_key(struct reader *r, const struct yaml_node *item, const st
 	mistake(r, item, key_of(item), "unknown key; available: %s", known.ptr);
 }
 
-static void read_mapping(struct reader *r, const struct yaml_node *n, const struct key_reader *keys, size_t n_keys, void *into)
+static void read_mapping(struct reader *r, const struct yaml_node *n, const struct key_reader *keys,
+			 size_t n_keys, void *into)
 {
 	if (!n || n->kind != YAML_MAPPING) {
 		mistake(r, n, "", "must be a mapping");
@@ -105,10 +109,12 @@ static void read_mapping(struct reader *r, const struct yaml_node *n, const stru
 			mistake(r, n, keys[i].key, "is missing");
 }
 
-#define READ_MAPPING(r, n, keys, into) read_mapping((r), (n), (keys), sizeof(keys) / sizeof((keys)[0]), (into))
+#define READ_MAPPING(r, n, keys, into) \
+	read_mapping((r), (n), (keys), sizeof(keys) / sizeof((keys)[0]), (into))
 
 /* Puts `text` into `where` while something inside is read. */
-static void enter(struct reader *r, char saved[256], const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void enter(struct reader *r, char saved[256], const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
 static void enter(struct reader *r, char saved[256], const char *format, ...)
 {
@@ -127,7 +133,7 @@ static void leave(struct reader *r, const char saved[256])
 	memcpy(r->where, saved, sizeof(r->where));
 }
 
-/* --- values ---------------------------------------------------------------------------------------------------------------- */
+/* --- values --------------------------------------------------------------------------------------------- */
 
 static void read_name(struct reader *r, const struct yaml_node *n, struct span *ret)
 {
@@ -158,7 +164,8 @@ static void read_size(struct reader *r, const struct yaml_node *n, size_t *ret)
 {
 	struct span s;
 	uint64_t bytes;
-	if (!yaml_string(n, &s) || memchr(s.ptr, '\0', s.len) || size_parse(s.ptr, &bytes) < 0 || bytes < 1 || bytes > MAX_OUTPUT)
+	if (!yaml_string(n, &s) || memchr(s.ptr, '\0', s.len) || size_parse(s.ptr, &bytes) < 0 || bytes < 1 ||
+	    bytes > MAX_OUTPUT)
 		mistake(r, n, key_of(n), "must be a size from 1 to 64MiB, like 8MiB");
 	else
 		*ret = (size_t)bytes;
@@ -178,11 +185,11 @@ static bool put_variable(struct reader *r, const struct yaml_node *n, struct spa
 			r->given[r->n_given++] =
 				(struct substitution){{inside.ptr, name_len}, out->len, strlen(value)};
 		buf_puts(out, value);
-	}
-	else if (mark)
+	} else if (mark)
 		buf_append(out, mark + 2, inside.len - name_len - 2);
 	else
-		mistake(r, n, key_of(n), "the environment variable %.*s is not set", (int)name_len, inside.ptr);
+		mistake(r, n, key_of(n), "the environment variable %.*s is not set", (int)name_len,
+			inside.ptr);
 	return value || mark;
 }
 
@@ -220,7 +227,8 @@ static void read_text(struct reader *r, const struct yaml_node *n, char **ret)
 	*ret = expand(r, n, s);
 }
 
-/* What the environment gave to the text that was read last, from byte `from` on; of a whole URL, what it holds. */
+/* What the environment gave to the text that was read last, from byte `from` on; of a whole URL, what it
+ * holds. */
 static void take_given(struct reader *r, const char *text, size_t from)
 {
 	for (size_t i = 0; i < r->n_given; i++) {
@@ -244,7 +252,7 @@ static void make_absolute(struct reader *r, const struct yaml_node *n, char **pa
 	*path = absolute;
 }
 
-/* --- exec -------------------------------------------------------------------------------------------------------------------- */
+/* --- exec ----------------------------------------------------------------------------------------------- */
 
 struct exec_reading {
 	struct exec_handler *x;
@@ -272,7 +280,8 @@ static void read_argv(struct reader *r, const struct yaml_node *n, void *into)
 	struct exec_handler *x = ((struct exec_reading *)into)->x;
 	size_t i = 0;
 	if (n->kind != YAML_SEQUENCE || !n->count || n->count > REGISTRY_MAX_ARGV) {
-		mistake(r, n, "argv", "must be a list of 1 to %d strings (no shell is used)", REGISTRY_MAX_ARGV);
+		mistake(r, n, "argv", "must be a list of 1 to %d strings (no shell is used)",
+			REGISTRY_MAX_ARGV);
 		return;
 	}
 	for (const struct yaml_node *a = n->first; a; a = a->next) {
@@ -324,11 +333,14 @@ static void read_max_output(struct reader *r, const struct yaml_node *n, void *i
 	read_size(r, n, &((struct exec_reading *)into)->x->max_output);
 }
 
-static void set_source(struct reader *r, const struct yaml_node *n, struct exec_handler *x, enum exec_stdin kind)
+static void set_source(struct reader *r, const struct yaml_node *n, struct exec_handler *x,
+		       enum exec_stdin kind)
 {
 	struct span s;
-	if (!yaml_string(n, &s) || (!span_starts(s, SPAN_LIT("args:/")) && !span_starts(s, SPAN_LIT("kwargs:/"))))
-		mistake(r, n, key_of(n), "must name a value of the call, like args:/0/content or kwargs:/text");
+	if (!yaml_string(n, &s) ||
+	    (!span_starts(s, SPAN_LIT("args:/")) && !span_starts(s, SPAN_LIT("kwargs:/"))))
+		mistake(r, n, key_of(n),
+			"must name a value of the call, like args:/0/content or kwargs:/text");
 	x->stdin_source = s;
 	x->stdin_kind = kind;
 }
@@ -345,7 +357,8 @@ static void read_stdin_text(struct reader *r, const struct yaml_node *n, void *i
 
 static void read_stdin(struct reader *r, const struct yaml_node *n, void *into)
 {
-	static const struct key_reader keys[] = {{"base64", read_stdin_base64, false}, {"text", read_stdin_text, false}};
+	static const struct key_reader keys[] = {{"base64", read_stdin_base64, false},
+						 {"text", read_stdin_text, false}};
 	struct exec_handler *x = ((struct exec_reading *)into)->x;
 	struct span s;
 	if (n->kind == YAML_SCALAR && yaml_string(n, &s) && span_is(s, "json"))
@@ -367,12 +380,14 @@ static void read_stdout(struct reader *r, const struct yaml_node *n, void *into)
 		x->stdout_text = span_is(s, "text");
 }
 
-static const struct key_reader exec_keys[] = {
-	{"argv", read_argv, true},    {"env", read_env, false},	  {"timeout", read_exec_timeout, false}, {"max_output", read_max_output, false},
-	{"stdin", read_stdin, false}, {"stdout", read_stdout, false},
-};
+static const struct key_reader exec_keys[] = {{"argv", read_argv, true},
+					      {"env", read_env, false},
+					      {"timeout", read_exec_timeout, false},
+					      {"max_output", read_max_output, false},
+					      {"stdin", read_stdin, false},
+					      {"stdout", read_stdout, false}};
 
-/* --- http -------------------------------------------------------------------------------------------------------------------- */
+/* --- http ----------------------------------------------------------------------------------------------- */
 
 struct http_reading {
 	struct http_handler *h;
@@ -385,7 +400,9 @@ static void read_url(struct reader *r, const struct yaml_node *n, void *into)
 	read_text(r, n, &h->url);
 	if (!h->url)
 		return;
-	const char *host = strncmp(h->url, "http://", 7) == 0 ? h->url + 7 : strncmp(h->url, "https://", 8) == 0 ? h->url + 8 : "";
+	const char *host = strncmp(h->url, "http://", 7) == 0	 ? h->url + 7
+			   : strncmp(h->url, "https://", 8) == 0 ? h->url + 8
+								 : "";
 	size_t n_host = strcspn(host, "/?#");
 	if (!n_host || strpbrk(h->url, " \r\n\t"))
 		mistake(r, n, "url", "must be a URL of http or https");
@@ -457,13 +474,15 @@ static void read_http_output(struct reader *r, const struct yaml_node *n, void *
 	read_size(r, n, &((struct http_reading *)into)->h->max_output);
 }
 
-static const struct key_reader http_keys[] = {
-	{"url", read_url, true},	 {"headers", read_headers, false}, {"timeout", read_http_timeout, false},
-	{"ca_file", read_ca_file, false}, {"body", read_body, false},	   {"result", read_result, false},
-	{"max_output", read_http_output, false},
-};
+static const struct key_reader http_keys[] = {{"url", read_url, true},
+					      {"headers", read_headers, false},
+					      {"timeout", read_http_timeout, false},
+					      {"ca_file", read_ca_file, false},
+					      {"body", read_body, false},
+					      {"result", read_result, false},
+					      {"max_output", read_http_output, false}};
 
-/* --- tasks ------------------------------------------------------------------------------------------------------------------- */
+/* --- tasks ---------------------------------------------------------------------------------------------- */
 
 struct task_reading {
 	struct task_definition *t;
@@ -556,12 +575,14 @@ static void read_task_timeout(struct reader *r, const struct yaml_node *n, void 
 	read_duration(r, n, &((struct task_reading *)into)->timeout_ms);
 }
 
-static const struct key_reader task_keys[] = {
-	{"name", read_task_name, true},	      {"queue", read_task_queue, false},
-	{"builtin", read_builtin, false},     {"exec", read_exec, false},
-	{"http", read_http, false},	      {"idempotent", read_idempotent, false},
-	{"max_attempts", read_attempts, false}, {"timeout", read_task_timeout, false},
-};
+static const struct key_reader task_keys[] = {{"name", read_task_name, true},
+					      {"queue", read_task_queue, false},
+					      {"builtin", read_builtin, false},
+					      {"exec", read_exec, false},
+					      {"http", read_http, false},
+					      {"idempotent", read_idempotent, false},
+					      {"max_attempts", read_attempts, false},
+					      {"timeout", read_task_timeout, false}};
 
 static unsigned smaller(unsigned a, unsigned b)
 {
@@ -598,7 +619,7 @@ static void read_task(struct reader *r, const struct yaml_node *n, unsigned inde
 	leave(r, saved);
 }
 
-/* --- workflows ----------------------------------------------------------------------------------------------------------------- */
+/* --- workflows ------------------------------------------------------------------------------------------ */
 
 static void read_step_name(struct reader *r, const struct yaml_node *n, void *into)
 {
@@ -647,10 +668,11 @@ static void read_step_timeout(struct reader *r, const struct yaml_node *n, void 
 	read_duration(r, n, &((struct workflow_step *)into)->timeout_ms);
 }
 
-static const struct key_reader step_keys[] = {
-	{"name", read_step_name, false},     {"task", read_step_task, true},	   {"kwargs", read_step_kwargs, false},
-	{"input", read_step_input, false}, {"timeout", read_step_timeout, false},
-};
+static const struct key_reader step_keys[] = {{"name", read_step_name, false},
+					      {"task", read_step_task, true},
+					      {"kwargs", read_step_kwargs, false},
+					      {"input", read_step_input, false},
+					      {"timeout", read_step_timeout, false}};
 
 static void read_workflow_name(struct reader *r, const struct yaml_node *n, void *into)
 {
@@ -728,9 +750,10 @@ static void read_workflow(struct reader *r, const struct yaml_node *n, unsigned 
 	leave(r, saved);
 }
 
-/* --- the file -------------------------------------------------------------------------------------------------------------------- */
+/* --- the file ------------------------------------------------------------------------------------------- */
 
-static void read_list(struct reader *r, const struct yaml_node *n, void (*read)(struct reader *, const struct yaml_node *, unsigned))
+static void read_list(struct reader *r, const struct yaml_node *n,
+		      void (*read)(struct reader *, const struct yaml_node *, unsigned))
 {
 	unsigned i = 0;
 	if (n->kind != YAML_SEQUENCE) {
@@ -754,7 +777,8 @@ static void read_later(struct reader *r, const struct yaml_node *n, void *into)
 }
 
 static const struct key_reader top_keys[] = {{"tasks", read_tasks, true}, {"workflows", read_later, false}};
-static const struct key_reader elsewhere_keys[] = {{"tasks", read_later, false}, {"workflows", read_later, true}};
+static const struct key_reader elsewhere_keys[] = {{"tasks", read_later, false},
+						   {"workflows", read_later, true}};
 
 static int parse(struct reader *r, struct buf *text)
 {
@@ -795,7 +819,8 @@ static int load(struct reader *r, struct registry **ret)
 	return (*ret = r->registry, 0);
 }
 
-int registry_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems, struct registry **ret)
+int registry_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
+		  struct registry **ret)
 {
 	struct reader r = {.path = path, .getenv_fn = getenv_fn, .problems = problems};
 	return load(&r, ret);

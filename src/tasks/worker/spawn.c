@@ -18,7 +18,8 @@
 
 #define DEFAULT_PATH "/usr/local/bin:/usr/bin:/bin"
 
-/* Where the program is, before the fork: execvp may allocate, which a child of a threaded process must not. */
+/* Where the program is, before the fork: execvp may allocate, which a child of a threaded process must
+ * not. */
 static int find_program(const char *name, char *const env[], char out[PATH_MAX])
 {
 	if (strchr(name, '/'))
@@ -29,14 +30,16 @@ static int find_program(const char *name, char *const env[], char out[PATH_MAX])
 			path = env[i] + 5;
 	while (*path) {
 		size_t n = strcspn(path, ":");
-		if (n && snprintf(out, PATH_MAX, "%.*s/%s", (int)n, path, name) < PATH_MAX && access(out, X_OK) == 0)
+		if (n && snprintf(out, PATH_MAX, "%.*s/%s", (int)n, path, name) < PATH_MAX &&
+		    access(out, X_OK) == 0)
 			return 0;
 		path += n + (path[n] == ':');
 	}
 	return -ENOENT;
 }
 
-/* What programs get: select() does not know descriptors above 1023, and some close all that the limit allows. */
+/* What programs get: select() does not know descriptors above 1023, and some close all that the limit
+ * allows. */
 static struct rlimit spawn_descriptors;
 
 void spawn_raise_descriptor_limit(void)
@@ -49,8 +52,10 @@ void spawn_raise_descriptor_limit(void)
 	setrlimit(RLIMIT_NOFILE, &l);
 }
 
-/* In the child; only what POSIX allows after fork in a threaded process. `ends` are its pipes, `report` where failure is told. */
-static void become(const char *program, char *const argv[], char *const env[], const int ends[3], int report, pid_t parent)
+/* In the child; only what POSIX allows after fork in a threaded process. `ends` are its pipes, `report`
+ * where failure is told. */
+static void become(const char *program, char *const argv[], char *const env[], const int ends[3], int report,
+		   pid_t parent)
 {
 	struct sigaction standard = {.sa_handler = SIG_DFL};
 	sigset_t none;
@@ -147,7 +152,7 @@ int spawn(char *const argv[], char *const env[], struct spawned *ret, struct err
 	return (*ret = s, 0);
 }
 
-/* --- the end ------------------------------------------------------------------------------------------------------------- */
+/* --- the end -------------------------------------------------------------------------------------------- */
 
 #define DESCENDANTS_MAX 65536 /* processes of the machine that are looked at */
 #define KILL_ROUNDS 8
@@ -174,7 +179,8 @@ static size_t list_processes(struct spawn_process *all)
 {
 	size_t n = 0;
 	DIR *folder = opendir("/proc");
-	for (const struct dirent *d = folder ? readdir(folder) : NULL; d && n < DESCENDANTS_MAX; d = readdir(folder)) {
+	for (const struct dirent *d = folder ? readdir(folder) : NULL; d && n < DESCENDANTS_MAX;
+	     d = readdir(folder)) {
 		char *end;
 		long pid = strtol(d->d_name, &end, 10);
 		if (pid <= 0 || *end)
@@ -217,8 +223,9 @@ static unsigned signal_descendants(struct spawn_process *all, pid_t root, int nu
 }
 
 /*
- * The group, and what has left it for a session of its own but still descends from the leader. Stopped first, so that none can fork
- * or lose its parent while the others are looked for. A daemon whose parent has ended before belongs to nobody any more.
+ * The group, and what has left it for a session of its own but still descends from the leader. Stopped first,
+ * so that none can fork or lose its parent while the others are looked for. A daemon whose parent has ended
+ * before belongs to nobody any more.
  */
 void spawned_kill(const struct spawned *s)
 {

@@ -1,6 +1,6 @@
 /*
- * The worker. All writing is gathered and done at the end of a round of the loop, in one transaction: what has ended, then as many
- * new leases as there are free places.
+ * The worker. All writing is gathered and done at the end of a round of the loop, in one transaction: what
+ * has ended, then as many new leases as there are free places.
  */
 #include "tasks/worker/worker.h"
 
@@ -24,8 +24,8 @@
 #define LAST_MS 5000 /* to write down the ends of what was killed at the end of the drain */
 #define LOG_DETAIL_MAX 1024
 #define SHORTAGE_PAUSE_MS 1000 /* after a task could not be started */
-#define UNKNOWN_LOGGED 65536 /* bytes of names */
-#define IDEMPOTENT_ATTEMPTS 3 /* when the definition does not say */
+#define UNKNOWN_LOGGED 65536   /* bytes of names */
+#define IDEMPOTENT_ATTEMPTS 3  /* when the definition does not say */
 
 enum job_reason { JOB_RUNS, JOB_TIMED_OUT, JOB_CANCELLED, JOB_STOPPED, JOB_FENCED };
 
@@ -48,8 +48,8 @@ struct job {
 	struct buf result, error, detail;
 	bool failed;
 	bool not_begun; /* for want of something that comes back: given back */
-	bool orphaned; /* its row was in a file that is gone: nothing is to be written */
-	bool written; /* in the transaction that is open */
+	bool orphaned;	/* its row was in a file that is gone: nothing is to be written */
+	bool written;	/* in the transaction that is open */
 };
 
 struct worker {
@@ -69,10 +69,11 @@ struct worker {
 	unsigned n_jobs;
 	int64_t next_beat_ms;
 	int64_t pause_until_ms; /* no leases before */
-	struct buf unknown;	/* names of tasks that were left to others, as far as they were logged; with a NUL behind each */
-	bool beaten; /* in the open transaction */
+	/* names of tasks that were left to others, as far as they were logged; with a NUL behind each */
+	struct buf unknown;
+	bool beaten;	      /* in the open transaction */
 	bool said, published; /* what it knows: in the open transaction, in the file */
-	bool publish_failed; /* it was logged */
+	bool publish_failed;  /* it was logged */
 	bool stopping, drained, over, in_trouble;
 };
 
@@ -91,7 +92,7 @@ static void note_trouble(struct worker *w, const struct err *e)
 	w->in_trouble = true;
 }
 
-/* --- jobs ----------------------------------------------------------------------------------------------------------------- */
+/* --- jobs ----------------------------------------------------------------------------------------------- */
 
 static void link_job(struct job **list, struct job *j)
 {
@@ -136,8 +137,8 @@ static void on_limit(void *arg)
 	kill_job(arg, JOB_TIMED_OUT);
 }
 
-/* What a program or a server said, fit for the file and for people: without the secrets that its definition gave it,
- * nor what looks like one, and without control characters but line ends. */
+/* What a program or a server said, fit for the file and for people: without the secrets that its definition
+ * gave it, nor what looks like one, and without control characters but line ends. */
 static void put_error(const struct job *j, struct span said, struct buf *out)
 {
 	/* A secret of four bytes becomes three: it does not grow. */
@@ -177,7 +178,8 @@ static void set_outcome(struct job *j, const struct handler_outcome *o)
 		break;
 	case JOB_STOPPED:
 		j->unknown = true;
-		set_failure(j, SPAN_LIT(STORE_WORKER_LOST), SPAN_LIT("the worker was stopped while the task ran"));
+		set_failure(j, SPAN_LIT(STORE_WORKER_LOST),
+			    SPAN_LIT("the worker was stopped while the task ran"));
 		break;
 	case JOB_RUNS:
 	case JOB_FENCED:
@@ -203,7 +205,8 @@ static void on_done(void *arg, const struct handler_outcome *o)
 	set_outcome(j, o);
 	log_info("task_ended", LOG_STR("task_id", j->id), LOG_STR("task", j->name),
 		 LOG_STR("status", j->failed ? "failed" : "completed"), LOG_INT("attempt", j->attempt),
-		 LOG_INT("ms", clock_mono_ms() - j->begun_ms), LOG_SPAN("error", j->failed ? buf_span(&j->error) : SPAN_NONE),
+		 LOG_INT("ms", clock_mono_ms() - j->begun_ms),
+		 LOG_SPAN("error", j->failed ? buf_span(&j->error) : SPAN_NONE),
 		 LOG_SPAN("detail", j->failed ? log_detail(j) : SPAN_NONE));
 	schedule(j->worker);
 }
@@ -245,21 +248,24 @@ static void start_job(struct job *j)
 	if (r < 0) {
 		char text[TASK_NAME_MAX + 64];
 		snprintf(text, sizeof(text), "%s: it could not be started", j->name);
-		struct handler_outcome o = {.error = span_of(r == -EINVAL ? e.text : text), .detail = span_of(e.text)};
+		struct handler_outcome o = {.error = span_of(r == -EINVAL ? e.text : text),
+					    .detail = span_of(e.text)};
 		on_done(j, &o);
 		return;
 	}
 	loop_timer_start(j->limit, j->timeout_ms);
 }
 
-/* --- leasing; within the transaction ---------------------------------------------------------------------------------------- */
+/* --- leasing; within the transaction -------------------------------------------------------------------- */
 
 /* Once for each name: otherwise nobody would know why it waits. */
 static void log_unknown(struct worker *w, struct span name, bool workflow)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(8192);
 	if (memmem(w->unknown.ptr ? w->unknown.ptr : "", w->unknown.len, name.ptr, name.len + 1))
-		return; /* the NUL behind it is looked for as well; a name that another ends with is logged but once with it */
+		/* the NUL behind it is looked for as well; a name that another ends with is logged but
+		 * once with it */
+		return;
 	buf_append_span(&w->unknown, name);
 	buf_putc(&w->unknown, '\0');
 	registry_describe_unknown(w->o.registry, name, workflow, &text);
@@ -271,7 +277,8 @@ static void log_unknown(struct worker *w, struct span name, bool workflow)
 static bool worker_knows(void *arg, struct span name, bool workflow)
 {
 	struct worker *w = arg;
-	if (workflow ? registry_workflow(w->o.registry, name) != NULL : registry_task(w->o.registry, name) != NULL)
+	if (workflow ? registry_workflow(w->o.registry, name) != NULL
+		     : registry_task(w->o.registry, name) != NULL)
 		return true;
 	log_unknown(w, name, workflow);
 	return false;
@@ -300,8 +307,8 @@ static int start_workflow(struct worker *w, const struct store_lease *l)
 					       .task = s->task,
 					       .queue = t->queue,
 					       .kwargs = span_of(s->kwargs),
-					       .input = s->input == STEP_INPUT_WORKFLOW	  ? STORE_INPUT_WORKFLOW
-							: s->input == STEP_INPUT_NONE ? STORE_INPUT_NONE
+					       .input = s->input == STEP_INPUT_WORKFLOW ? STORE_INPUT_WORKFLOW
+							: s->input == STEP_INPUT_NONE	? STORE_INPUT_NONE
 										      : STORE_INPUT_PREVIOUS,
 					       .timeout_ms = s->timeout_ms};
 	}
@@ -374,7 +381,7 @@ static int lease(struct worker *w, struct err *e)
 	return store_lease(w->store, &r, e);
 }
 
-/* --- writing ------------------------------------------------------------------------------------------------------------------ */
+/* --- writing -------------------------------------------------------------------------------------------- */
 
 static int write_end(struct worker *w, struct job *j, struct err *e)
 {
@@ -581,7 +588,7 @@ static void on_flush(struct loop_work *work)
 	flush(w);
 }
 
-/* --- the file ---------------------------------------------------------------------------------------------------------------------- */
+/* --- the file ------------------------------------------------------------------------------------------- */
 
 static void on_poke(void *arg, unsigned events);
 
@@ -603,7 +610,8 @@ static void close_file(struct worker *w)
 	w->store = store_close(w->store);
 }
 
-/* A file that was deleted or replaced has taken the rows of what runs with it: these tasks end, and nobody can be told. */
+/* A file that was deleted or replaced has taken the rows of what runs with it: these tasks end, and nobody
+ * can be told. */
 static void leave_file(struct worker *w)
 {
 	log_warn("task_store_moved", LOG_STR("database", w->o.database), LOG_STR("effect", "opened anew"));
@@ -628,7 +636,7 @@ static bool need_file(struct worker *w)
 	return false;
 }
 
-/* --- what others ask for -------------------------------------------------------------------------------------------------------- */
+/* --- what others ask for -------------------------------------------------------------------------------- */
 
 static void on_cancelled(void *arg, int64_t seq)
 {
@@ -680,7 +688,7 @@ static void on_tick(void *arg)
 	loop_timer_start(w->tick, TICK_MS);
 }
 
-/* --- stopping --------------------------------------------------------------------------------------------------------------------- */
+/* --- stopping ------------------------------------------------------------------------------------------- */
 
 static void on_stopped(struct loop_work *work)
 {
@@ -725,7 +733,8 @@ static void on_drain_end(void *arg)
 		loop_timer_start(w->drain, LAST_MS);
 		return;
 	}
-	log_error("worker_leaves_tasks", LOG_INT("tasks", w->n_jobs), LOG_STR("effect", "their leases will run out"));
+	log_error("worker_leaves_tasks", LOG_INT("tasks", w->n_jobs),
+		  LOG_STR("effect", "their leases will run out"));
 	w->over = true;
 	loop_timer_stop(w->tick);
 	loop_defer(w->loop, &w->stopped);
@@ -753,7 +762,7 @@ void worker_set_registry(struct worker *w, struct registry *r)
 	schedule(w);
 }
 
-/* --- begin and end ------------------------------------------------------------------------------------------------------------------ */
+/* --- begin and end -------------------------------------------------------------------------------------- */
 
 static int open_parts(struct worker *w, struct err *e)
 {
@@ -769,9 +778,10 @@ static int open_parts(struct worker *w, struct err *e)
 
 int worker_new(struct loop *loop, const struct worker_options *o, struct worker **ret, struct err *e)
 {
-	if (!o->n_queues || o->n_queues > WORKER_MAX_QUEUES || !o->concurrency || o->concurrency > WORKER_MAX_CONCURRENCY)
-		return err_set(e, -EINVAL, "a worker needs 1 to %d queues and 1 to %d places", WORKER_MAX_QUEUES,
-			       WORKER_MAX_CONCURRENCY);
+	if (!o->n_queues || o->n_queues > WORKER_MAX_QUEUES || !o->concurrency ||
+	    o->concurrency > WORKER_MAX_CONCURRENCY)
+		return err_set(e, -EINVAL, "a worker needs 1 to %d queues and 1 to %d places",
+			       WORKER_MAX_QUEUES, WORKER_MAX_CONCURRENCY);
 	struct worker *w = calloc(1, sizeof(*w));
 	if (!w)
 		return err_set(e, -ENOMEM, "out of memory");
