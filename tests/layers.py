@@ -250,6 +250,46 @@ def pages_name_what_is_there():
         yield "docs: the files that pages name are not found"
 
 
+def without_texts(source):
+    """The source with its comments and what stands in quotes blanked; lines stay where they are."""
+    blank = lambda m: re.sub(r"[^\n]", " ", m.group(0))
+    source = re.sub(r"/\*.*?\*/", blank, source, flags=re.S)
+    return re.sub(r'"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)+\'', blank, source)
+
+
+def nested_choice(statement):
+    """Whether a ?: stands within another one, be it in a call's arguments."""
+    depth, open_at = 0, []
+    for c in statement:
+        if c in "([":
+            depth += 1
+        elif c in ")]":
+            open_at = [at for at in open_at if at < depth]
+            depth -= 1
+        elif c == ",":
+            open_at = [at for at in open_at if at < depth]
+        elif c == "?":
+            if open_at:
+                return True
+            open_at.append(depth)
+    return False
+
+
+def plain_statements():
+    for path in sources(".c") + sources(".h"):
+        with open(os.path.join(SRC, path), encoding="utf-8") as file:
+            source = without_texts(file.read())
+        at = 0
+        for end in re.finditer(r"[;{}]", source):
+            statement = source[at:end.start()]
+            line = source[:end.start()].count("\n") + 1
+            if nested_choice(statement):
+                yield "src/%s:%d: a ?: within a ?:" % (path, line)
+            if re.search(r"\breturn\b[^=]*[^=!<>]=[^=].*,", statement, re.S) and not re.search(r"=\s*\(", statement):
+                yield "src/%s:%d: return assigns on the way" % (path, line)
+            at = end.end()
+
+
 def alone(compiler):
     def rule():
         for header in sources(".h"):
@@ -270,7 +310,8 @@ def main():
              ("each library's header is in its one .c file and in no header", third_party),
              ("a task backend is known to its own files", backends_stay_apart),
              ("pages name files and functions that are there", pages_name_what_is_there),
-             ("only the router's application sees every part", programs_stay_apart)]
+             ("only the router's application sees every part", programs_stay_apart),
+             ("statements do one thing", plain_statements)]
     rules += [("every header compiles alone (%s)" % c, alone(c)) for c in ("gcc", "clang") if shutil.which(c)]
     broken = 0
     for name, rule in rules:

@@ -26,7 +26,9 @@ static int digit(char c)
 		return c - 'a' + 26;
 	if (c >= '0' && c <= '9')
 		return c - '0' + 52;
-	return c == '+' ? 62 : c == '/' ? 63 : -1;
+	if (c == '+')
+		return 62;
+	return c == '/' ? 63 : -1;
 }
 
 int base64_decode(struct span text, struct buf *out)
@@ -51,5 +53,7 @@ int base64_decode(struct span text, struct buf *out)
 			return -EINVAL;
 	}
 	/* Nothing may follow the padding, and nothing may be left over. */
-	return r < 0 ? r : n % 4 == 0 ? 0 : -EINVAL;
+	if (r < 0)
+		return r;
+	return n % 4 == 0 ? 0 : -EINVAL;
 }

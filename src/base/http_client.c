@@ -378,7 +378,8 @@ int http_client_new(struct loop *loop, const struct http_client_options *o, stru
 	curl_multi_setopt(c->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
 	curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS,
 			  (long)(o->max_connections ? o->max_connections : 64));
-	return (*ret = c, 0);
+	*ret = c;
+	return 0;
 }
 
 struct http_client *http_client_free(struct http_client *c)
@@ -564,5 +565,6 @@ int http_start(struct http_client *c, const struct http_call_request *r, const s
 		call_free(call);
 		return code;
 	}
-	return (*ret = call, 0);
+	*ret = call;
+	return 0;
 }

@@ -63,8 +63,9 @@ static char *mend_number(char *p)
 		p[n] = '\0';
 		double value = strtod(p, NULL);
 		p[n] = after;
-		int length = isinf(value) ? snprintf(text, sizeof(text), "%s1e999", value < 0 ? "-" : "")
-					  : snprintf(text, sizeof(text), "%.17g", value);
+		int length = snprintf(text, sizeof(text), "%.17g", value);
+		if (isinf(value))
+			length = snprintf(text, sizeof(text), "%s1e999", value < 0 ? "-" : "");
 		memset(p, ' ', n);
 		memcpy(p, text, (size_t)length);
 	}
@@ -199,7 +200,9 @@ enum json_type json_node_type(const struct json_node *node)
 		return JSON_STRING;
 	if (cJSON_IsNumber(n))
 		return JSON_NUMBER;
-	return cJSON_IsTrue(n) ? JSON_TRUE : cJSON_IsFalse(n) ? JSON_FALSE : JSON_NULL;
+	if (cJSON_IsTrue(n))
+		return JSON_TRUE;
+	return cJSON_IsFalse(n) ? JSON_FALSE : JSON_NULL;
 }
 
 const char *json_string(const struct json_node *node)

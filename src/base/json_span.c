@@ -223,10 +223,15 @@ static size_t encode_utf8(uint32_t c, char out[4])
 		out[0] = (char)c;
 		return 1;
 	}
-	size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+	static const unsigned char leads[] = {0, 0, 0xC0, 0xE0, 0xF0};
+	size_t n = 4;
+	if (c < 0x800)
+		n = 2;
+	else if (c < 0x10000)
+		n = 3;
 	for (size_t i = n - 1; i > 0; i--, c >>= 6)
 		out[i] = (char)(0x80 | (c & 0x3F));
-	out[0] = (char)((n == 2 ? 0xC0 : n == 3 ? 0xE0 : 0xF0) | c);
+	out[0] = (char)(leads[n] | c);
 	return n;
 }
 

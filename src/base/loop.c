@@ -115,7 +115,8 @@ int loop_new(struct loop **ret)
 	uv_idle_init(&loop->uv, &loop->spin);
 	loop->wake.data = loop->prepare.data = loop;
 	uv_prepare_start(&loop->prepare, on_prepare);
-	return (*ret = loop, 0);
+	*ret = loop;
+	return 0;
 }
 
 static void free_timer_handle(uv_handle_t *handle)
@@ -206,7 +207,8 @@ int loop_watch_new(struct loop *loop, int fd, unsigned events, loop_watch_fn fn,
 		uv_close((uv_handle_t *)&w->poll, free_watch_handle);
 		return r;
 	}
-	return (*ret = w, 0);
+	*ret = w;
+	return 0;
 }
 
 int loop_watch_set(struct loop_watch *w, unsigned events)
@@ -252,7 +254,8 @@ int loop_timer_new(struct loop *loop, loop_timer_fn fn, void *arg, struct loop_t
 	}
 	t->fn = fn;
 	t->arg = arg;
-	return (*ret = t, 0);
+	*ret = t;
+	return 0;
 }
 
 void loop_timer_start(struct loop_timer *t, uint64_t after_ms)

@@ -40,7 +40,13 @@ static size_t unfinished(const char *p, size_t n)
 		return 1; /* a line end, if LF follows */
 	for (size_t back = 1; back <= 3 && back <= n; back++) {
 		unsigned char c = (unsigned char)p[n - back];
-		size_t whole = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : c >= 0xC0 ? 2 : 1;
+		size_t whole = 1;
+		if (c >= 0xF0)
+			whole = 4;
+		else if (c >= 0xE0)
+			whole = 3;
+		else if (c >= 0xC0)
+			whole = 2;
 		if (whole > 1)
 			return whole > back ? back : 0;
 		if (c < 0x80)

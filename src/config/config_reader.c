@@ -382,8 +382,11 @@ bool value_choice(const struct place *p, const char *const *names, size_t n, siz
 			return true;
 		}
 	CLEANUP(buf_releasep) struct buf list = BUF_INIT(1024);
-	for (size_t i = 0; i < n; i++)
-		buf_printf(&list, "%s%s", i == 0 ? "" : i + 1 == n ? " or " : ", ", names[i]);
+	for (size_t i = 0; i < n; i++) {
+		if (i)
+			buf_puts(&list, i + 1 == n ? " or " : ", ");
+		buf_puts(&list, names[i]);
+	}
 	place_mistake(p, "expected %s, not %s", list.ptr, shown(p->node).text);
 	return false;
 }
@@ -509,9 +512,13 @@ static void unknown_field(const struct place *p, struct span key, const struct f
 static void read_number(const struct place *p, const struct field *f, char *to)
 {
 	uint64_t v;
-	bool good = f->kind == FIELD_UNSIGNED	? value_unsigned(p, f->min, f->max, &v)
-		    : f->kind == FIELD_DURATION ? value_duration(p, f->min, f->max, &v)
-						: value_size(p, f->min, f->max, &v);
+	bool good = false;
+	if (f->kind == FIELD_UNSIGNED)
+		good = value_unsigned(p, f->min, f->max, &v);
+	else if (f->kind == FIELD_DURATION)
+		good = value_duration(p, f->min, f->max, &v);
+	else
+		good = value_size(p, f->min, f->max, &v);
 	if (!good)
 		return;
 	if (f->kind == FIELD_SIZE)

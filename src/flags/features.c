@@ -449,7 +449,11 @@ static int add_segment(struct features *f, const struct yaml_node *n, const char
 						     ? bsearch(&key, f->segments, f->n_segments,
 							       sizeof(*f->segments), compare_key_with_segment)
 						     : NULL;
-	const struct segment *s = found ? *found : span_is(key, "default") ? everybody(f, n) : NULL;
+	const struct segment *s = NULL;
+	if (found)
+		s = *found;
+	else if (span_is(key, "default"))
+		s = everybody(f, n);
 	if (!s) {
 		char sentence[200];
 		snprintf(sentence, sizeof(sentence), "segment \"%.100s\" is not declared", key.ptr);

@@ -105,7 +105,9 @@ static int64_t clamp(int64_t e)
 {
 	/* With at most DIGITS_MAX digits before it, everything beyond is zero or an overflow anyway. */
 	const int64_t far = 100 * EXPONENT_MAX;
-	return e > far ? far : e < -far ? -far : e;
+	if (e > far)
+		return far;
+	return e < -far ? -far : e;
 }
 
 /* Up to 15 digits and a power of ten that is a double itself: one exact operation, correctly rounded. The common case. */

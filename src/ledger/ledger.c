@@ -896,7 +896,8 @@ int ledger_start(const char *path, struct ledger **ret, struct err *e)
 		release(l);
 		return r;
 	}
-	return (*ret = l, 0);
+	*ret = l;
+	return 0;
 }
 
 struct ledger *ledger_stop(struct ledger *l)

@@ -74,10 +74,10 @@ static void expire(struct legacy_call *c)
 		call_fail(c, LEGACY_CONNECT_TIMEOUT, detail);
 		return;
 	}
-	call_fail(c, LEGACY_TIMEOUT,
-		  c->blocked	  ? "the upstream stopped reading the request"
-		  : c->head_known ? "the answer stalled"
-				  : "no answer");
+	if (c->blocked)
+		call_fail(c, LEGACY_TIMEOUT, "the upstream stopped reading the request");
+	else
+		call_fail(c, LEGACY_TIMEOUT, c->head_known ? "the answer stalled" : "no answer");
 }
 
 static void on_timer(void *arg)
@@ -366,7 +366,8 @@ int legacy_call_start(struct legacy_upstream *u, const struct legacy_request *r,
 		call_flush(c);
 	else if (c->state == CALL_OPEN)
 		hold(c);
-	return (*ret = c, 0);
+	*ret = c;
+	return 0;
 }
 
 /* Something is to be done outside of the caller's call: send a head that has waited, read on, or tell of a

@@ -14,15 +14,17 @@ static void finish(struct legacy_call *c, bool leftover)
 static void take_answer(struct legacy_call *c)
 {
 	const struct response *r = &c->response;
-	bool known = r->framing == RESPONSE_LENGTH || r->framing == RESPONSE_NO_BODY;
+	int64_t length = -1;
+	if (r->framing == RESPONSE_LENGTH)
+		length = r->content_length;
+	else if (r->framing == RESPONSE_NO_BODY)
+		length = 0;
 	c->answer = (struct legacy_answer){
 		.status = r->status,
 		.reason = r->reason,
 		.fields = r->fields,
 		.n_fields = r->n_fields,
-		.length = !known			  ? -1
-			  : r->framing == RESPONSE_LENGTH ? r->content_length
-							  : 0,
+		.length = length,
 		.content_length = r->content_length,
 	};
 	c->head_known = true;

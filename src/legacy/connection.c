@@ -573,7 +573,8 @@ int connector_new(struct loop *loop, const struct origin *origin, const char *ca
 		connector_free(c);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	return (*ret = c, 0);
+	*ret = c;
+	return 0;
 }
 
 struct connector *connector_free(struct connector *c)
@@ -621,7 +622,8 @@ int connection_new(struct connector *c, const struct connection_events *events, 
 		free(n);
 		return r;
 	}
-	return (*ret = n, 0);
+	*ret = n;
+	return 0;
 }
 
 struct connection *connection_free(struct connection *n)

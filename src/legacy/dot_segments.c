@@ -122,7 +122,10 @@ static bool decode(char *text, size_t *n)
 			c = hex_number(in + 1, end, 2);
 		changed |= c >= 0;
 		*out++ = c >= 0 ? (char)c : *in;
-		in += c < 0 ? 1 : wide ? 6 : 3;
+		if (c >= 0)
+			in += wide ? 6 : 3;
+		else
+			in++;
 	}
 	*n = (size_t)(out - text);
 	return changed;

@@ -93,7 +93,8 @@ int origin_parse(const char *base_url, struct origin *ret, struct err *e)
 		origin_release(&o);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	return (*ret = o, 0);
+	*ret = o;
+	return 0;
 }
 
 int origin_rename(struct origin *o, const char *server_name)

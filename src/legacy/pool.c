@@ -66,7 +66,8 @@ int pool_new(struct loop *loop, const struct origin *origin, const struct pool_o
 		pool_free(p);
 		return r;
 	}
-	return (*ret = p, 0);
+	*ret = p;
+	return 0;
 }
 
 struct pool *pool_free(struct pool *p)
@@ -116,7 +117,8 @@ int pool_connect(struct pool *p, const struct connection_events *events, void *a
 		return r;
 	}
 	p->connections++;
-	return (*ret = l, 0);
+	*ret = l;
+	return 0;
 }
 
 void pool_keep(struct line *l, int64_t upstream_s)

@@ -129,7 +129,8 @@ int legacy_upstream_new(struct loop *loop, const struct legacy_options *o, struc
 		legacy_upstream_free(u);
 		return r;
 	}
-	return (*ret = u, 0);
+	*ret = u;
+	return 0;
 }
 
 struct legacy_upstream *legacy_upstream_free(struct legacy_upstream *u)

@@ -76,7 +76,9 @@ enum auth_result auth_check(const struct auth *a, const struct http_field *field
 
 int auth_status(enum auth_result r)
 {
-	return r == AUTH_ACCEPTED ? 200 : r == AUTH_MALFORMED ? 400 : 401;
+	if (r == AUTH_ACCEPTED)
+		return 200;
+	return r == AUTH_MALFORMED ? 400 : 401;
 }
 
 struct span auth_challenge(enum auth_result r)

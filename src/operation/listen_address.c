@@ -29,7 +29,10 @@ static int parse_port(const char *text, unsigned *ret)
 			return -EINVAL;
 		n = n * 10 + (unsigned)(*text - '0');
 	}
-	return n > 65535 ? -EINVAL : (*ret = n, 0);
+	if (n > 65535)
+		return -EINVAL;
+	*ret = n;
+	return 0;
 }
 
 static socklen_t length_of(const union listen_address *a)

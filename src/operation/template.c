@@ -299,7 +299,9 @@ static bool is_final_status(int status)
 static int choice_status(const struct choice *c, struct program_run *run, int *ret)
 {
 	int error_status = run->source->error_status;
-	*ret = c->status ? c->status : is_final_status(error_status) ? error_status : 200;
+	*ret = c->status;
+	if (!c->status)
+		*ret = is_final_status(error_status) ? error_status : 200;
 	if (!c->status_from)
 		return 0;
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(3);

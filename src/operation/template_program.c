@@ -244,7 +244,9 @@ static int steal_text(struct buf *b, struct span *ret)
 	int error = b->error;
 	char *text = error ? NULL : buf_steal(b);
 	*ret = (struct span){text, length};
-	return text ? 0 : error ? error : -ENOMEM;
+	if (text)
+		return 0;
+	return error ? error : -ENOMEM;
 }
 
 static int compile_literal(const struct yaml_node *y, struct program_node *node, struct err *e)
@@ -255,9 +257,9 @@ static int compile_literal(const struct yaml_node *y, struct program_node *node,
 	else
 		buf_puts(&b, "null");
 	int r = steal_text(&b, &node->text);
-	return r == -EFBIG ? program_error(e, y, "more than %u bytes of constant text", LITERAL_MAX)
-	       : r	   ? no_memory(e)
-			   : 0;
+	if (r == -EFBIG)
+		return program_error(e, y, "more than %u bytes of constant text", LITERAL_MAX);
+	return r ? no_memory(e) : 0;
 }
 
 static int compile_key(const struct yaml_node *item, struct program_node *node, struct err *e)
@@ -266,7 +268,9 @@ static int compile_key(const struct yaml_node *item, struct program_node *node, 
 	json_quote(&b, item->key->text);
 	buf_putc(&b, ':');
 	int r = steal_text(&b, &node->key);
-	return r == -EFBIG ? program_error(e, item, "the name is too long") : r ? no_memory(e) : 0;
+	if (r == -EFBIG)
+		return program_error(e, item, "the name is too long");
+	return r ? no_memory(e) : 0;
 }
 
 static int compile_children(struct program *p, const struct yaml_node *y, struct program_node *node,
@@ -444,7 +448,9 @@ static int render_container(const struct program_node *node, struct program_run 
 			r = buf_puts(out, "null");
 		any = true;
 	}
-	return r < 0 ? r : buf_putc(out, object ? '}' : ']');
+	if (r < 0)
+		return r;
+	return buf_putc(out, object ? '}' : ']');
 }
 
 int program_render(const struct program_node *node, struct program_run *run, struct buf *out)

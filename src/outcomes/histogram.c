@@ -84,8 +84,10 @@ static int take_varint(struct span *in, uint64_t *ret)
 		unsigned char c = (unsigned char)*in->ptr++;
 		in->len--;
 		v |= (uint64_t)(c & 0x7f) << shift;
-		if (!(c & 0x80))
-			return (*ret = v, 0);
+		if (!(c & 0x80)) {
+			*ret = v;
+			return 0;
+		}
 	}
 	return -EBADMSG;
 }

@@ -327,8 +327,10 @@ static int open_minute(struct outcome_store *s, struct series *x, int64_t minute
 		       struct err *e)
 {
 	for (struct series_minute *m = x->minutes; m; m = m->next)
-		if (m->minute == minute)
-			return (*ret = m, 0);
+		if (m->minute == minute) {
+			*ret = m;
+			return 0;
+		}
 	struct series_minute *m = malloc(sizeof(*m));
 	if (!m)
 		return err_set(e, -ENOMEM, "%s: out of memory", db_path(s->db));
@@ -341,7 +343,8 @@ static int open_minute(struct outcome_store *s, struct series *x, int64_t minute
 	}
 	m->next = x->minutes;
 	x->minutes = m;
-	return (*ret = m, 0);
+	*ret = m;
+	return 0;
 }
 
 static int64_t minute_of(int64_t time_us)

@@ -115,8 +115,10 @@ static int find_cell(struct maker *m, struct span service, struct span operation
 {
 	for (size_t i = 0; i < m->cell_count; i++)
 		if (span_is(service, m->cells[i]->op.service) &&
-		    span_is(operation, m->cells[i]->op.operation))
-			return (*ret = m->cells[i], 0);
+		    span_is(operation, m->cells[i]->op.operation)) {
+			*ret = m->cells[i];
+			return 0;
+		}
 	if (m->cell_count == REPORT_OPERATIONS_MAX)
 		return err_set(e, -E2BIG, "%s: more than %d operations; filter by service", m->options->path,
 			       REPORT_OPERATIONS_MAX);
@@ -130,7 +132,8 @@ static int find_cell(struct maker *m, struct span service, struct span operation
 	text_copy(service, c->op.service, sizeof(c->op.service));
 	text_copy(operation, c->op.operation, sizeof(c->op.operation));
 	m->cells[m->cell_count++] = c;
-	return (*ret = c, 0);
+	*ret = c;
+	return 0;
 }
 
 static int find_backend(struct cell *c, struct span name, size_t *ret)
@@ -145,7 +148,8 @@ static int find_backend(struct cell *c, struct span name, size_t *ret)
 		text_copy(name, c->op.backends[i].name, sizeof(c->op.backends[i].name));
 		c->op.n_backends++;
 	}
-	return (*ret = i, 0);
+	*ret = i;
+	return 0;
 }
 
 /* The places of one cell in which a series is counted. */

@@ -237,7 +237,11 @@ static void put_table_head(struct buf *b, unsigned width)
 
 int report_to_text(const struct report *r, unsigned columns, struct buf *out)
 {
-	unsigned width = columns == 0 ? 80 : columns < WIDTH_MIN ? WIDTH_MIN : columns;
+	unsigned width = columns;
+	if (columns == 0)
+		width = 80;
+	else if (columns < WIDTH_MIN)
+		width = WIDTH_MIN;
 	put_head(r, out);
 	put_span(r, out);
 	put_notes(r, out);

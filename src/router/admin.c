@@ -394,7 +394,8 @@ int admin_start(struct loop *loop, const struct config *config, struct guesses *
 		admin_free(a);
 		return err_prefix(e, r, "admin listener");
 	}
-	return (*ret = a, 0);
+	*ret = a;
+	return 0;
 }
 
 unsigned admin_port(const struct admin *a)

@@ -99,7 +99,11 @@ static void apply_attachment(struct decide_vote *v, struct span attachment)
 		v->backend = (struct span){values[1].ptr + 1, values[1].len - 2};
 	if (values[2].ptr && json_type_of(values[2]) == JSON_NUMBER) {
 		double share = strtod(values[2].ptr, NULL); /* ends at the ',' or '}' behind it */
-		v->shadow = share < 0 ? 0 : share > 1 ? 1 : share;
+		v->shadow = share;
+		if (share < 0)
+			v->shadow = 0;
+		else if (share > 1)
+			v->shadow = 1;
 		if (v->shadow > 0)
 			v->task = false; /* a shadow beside legacy: legacy serves */
 	}
@@ -155,11 +159,10 @@ static struct decide_vote vote_flag(const struct asking *a, struct span key, str
 	}
 	struct decide_vote v = r.type == FLAG_VARIANT ? vote_variant_flag(a, &r) : vote_boolean_flag(&r);
 	v.bucket = r.bucket;
-	flag_trace_say(a->trace, 1, "flag %.*s says %s (%s)", SPAN_ARG(key),
-		       v.task	      ? "task"
-		       : v.shadow > 0 ? "shadow"
-				      : "legacy",
-		       outcome_reason_text(v.reason));
+	const char *says = v.task ? "task" : "legacy";
+	if (!v.task && v.shadow > 0)
+		says = "shadow";
+	flag_trace_say(a->trace, 1, "flag %.*s says %s (%s)", SPAN_ARG(key), says, outcome_reason_text(v.reason));
 	return v;
 }
 

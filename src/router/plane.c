@@ -107,7 +107,8 @@ static int service_runtime_new(struct plane *p, const struct config *config, con
 		service_runtime_unref(s);
 		return err_prefix(e, r, "service %.*s", SPAN_ARG(service->name));
 	}
-	return (*ret = s, 0);
+	*ret = s;
+	return 0;
 }
 
 /* --- listeners ------------------------------------------------------------------------------------------ */
@@ -453,7 +454,8 @@ int plane_start(struct plane_env *env, unsigned index, const struct config *conf
 		goto fail;
 	}
 	p->running = true;
-	return (*ret = p, 0);
+	*ret = p;
+	return 0;
 fail:
 	plane_free(p);
 	return r;

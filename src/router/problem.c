@@ -38,7 +38,9 @@ const char *problem_title(int status)
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (known[i].status == status)
 			return known[i].title;
-	return status >= 500 ? "Server Error" : status >= 400 ? "Client Error" : "Answer";
+	if (status >= 500)
+		return "Server Error";
+	return status >= 400 ? "Client Error" : "Answer";
 }
 
 static void put_text(struct buf *out, struct span text)

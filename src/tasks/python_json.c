@@ -111,7 +111,11 @@ static void put_instant(struct span quoted, bool date, struct buf *out)
 	bool zulu =
 		!date && text.len > utc.len && memcmp(text.ptr + text.len - utc.len, utc.ptr, utc.len) == 0;
 	buf_append(out, text.ptr, text.len - (zulu ? utc.len : 0));
-	buf_puts(out, date ? "T00:00:00\"" : zulu ? "Z\"" : "\"");
+	if (date)
+		buf_puts(out, "T00:00:00");
+	else if (zulu)
+		buf_putc(out, 'Z');
+	buf_putc(out, '"');
 }
 
 /* {"hex": "…32 digits…"} → "8-4-4-4-12" */

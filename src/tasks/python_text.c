@@ -101,7 +101,9 @@ int python_tuple(struct span list, struct buf *out)
 		buf_puts(out, n ? ", " : "");
 		r = put_repr(item, 1, out);
 	}
-	return r < 0 ? r : buf_puts(out, n == 1 ? ",)" : ")");
+	if (r < 0)
+		return r;
+	return buf_puts(out, n == 1 ? ",)" : ")");
 }
 
 /* --- upper case ----------------------------------------------------------------------------------------- */
@@ -110,7 +112,13 @@ int python_tuple(struct span list, struct buf *out)
 static uint32_t next_character(struct span s, size_t *i)
 {
 	unsigned char c = (unsigned char)s.ptr[(*i)++];
-	unsigned more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : c >= 0xc0 ? 1 : 0;
+	unsigned more = 0;
+	if (c >= 0xf0)
+		more = 3;
+	else if (c >= 0xe0)
+		more = 2;
+	else if (c >= 0xc0)
+		more = 1;
 	uint32_t value = more == 0 ? c : c & (0x3fu >> more);
 	while (more-- && *i < s.len)
 		value = value << 6 | ((unsigned char)s.ptr[(*i)++] & 0x3fu);

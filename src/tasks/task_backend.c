@@ -142,15 +142,13 @@ static void on_derived(void *arg, const struct task_health *h)
 	struct task_check c = {
 		.reachable = h->reachable,
 		.known = TASK_ANSWER_UNKNOWN,
-		.worker = !h->reachable ? TASK_ANSWER_UNKNOWN
-			  : h->worker	? TASK_ANSWER_YES
-					: TASK_ANSWER_NO,
+		.worker = TASK_ANSWER_UNKNOWN,
 	};
+	const char *why = h->reachable ? "no worker is there" : "the backend cannot be reached";
+	if (h->reachable)
+		c.worker = h->worker ? TASK_ANSWER_YES : TASK_ANSWER_NO;
 	if (!h->reachable || !h->worker)
-		span_copy(h->detail[0]	 ? span_of(h->detail)
-			  : h->reachable ? SPAN_LIT("no worker is there")
-					 : SPAN_LIT("the backend cannot be reached"),
-			  c.missing, sizeof(c.missing));
+		span_copy(span_of(h->detail[0] ? h->detail : why), c.missing, sizeof(c.missing));
 	derived_free(d);
 	copy.fn(copy.arg, &c);
 }

@@ -112,5 +112,7 @@ void flipt_credential_log_out(struct flipt_credential *c)
 int flipt_credential_header(const struct flipt_credential *c, struct buf *out)
 {
 	const char *token = c->auth == FLIPT_KUBERNETES ? c->client_token : c->token;
-	return token ? buf_printf(out, "%s %s", c->auth == FLIPT_JWT ? "JWT" : "Bearer", token) : 0;
+	if (!token)
+		return 0;
+	return buf_printf(out, "%s %s", c->auth == FLIPT_JWT ? "JWT" : "Bearer", token);
 }

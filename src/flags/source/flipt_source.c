@@ -759,7 +759,8 @@ int flipt_source_start(struct loop *loop, const struct flipt_source_options *o, 
 	}
 	start_from_disk(s);
 	begin_round(s);
-	return (*ret = s, 0);
+	*ret = s;
+	return 0;
 }
 
 struct flipt_source *flipt_source_stop(struct flipt_source *s)

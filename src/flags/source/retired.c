@@ -33,7 +33,8 @@ int retired_new(struct loop *loop, struct retired **ret)
 		free(r);
 		return -ENOMEM;
 	}
-	return (*ret = r, 0);
+	*ret = r;
+	return 0;
 }
 
 struct retired *retired_free(struct retired *r)

@@ -411,7 +411,9 @@ static int verify_blind(struct changing *c, struct err *e)
 	if (r == 1)
 		printf("The change is in %s; its effect could not be evaluated.\n",
 		       c->place->name);
-	return r == 0 ? err_set(e, -EAGAIN, "%s does not show the change", c->place->name) : r < 0 ? r : 0;
+	if (r == 0)
+		return err_set(e, -EAGAIN, "%s does not show the change", c->place->name);
+	return r < 0 ? r : 0;
 }
 
 static int after(struct changing *c, struct err *e)
@@ -427,7 +429,9 @@ static int after(struct changing *c, struct err *e)
 	}
 	if (c->wait)
 		r = wait_routers(c->wait, c->written_ms);
-	return r ? r : c->unrecorded || c->unwaited ? ROLLOUT_NOT_AS_ASKED : 0;
+	if (r)
+		return r;
+	return c->unrecorded || c->unwaited ? ROLLOUT_NOT_AS_ASKED : 0;
 }
 
 /* Nothing may keep a rollback from being made, a journal that cannot be written included. */

@@ -18,8 +18,8 @@
 int history_path(const struct config *c, const char *journal, char **ret, struct err *e)
 {
 	const char *beside = c->outcomes.path, *slash = strrchr(beside, '/');
-	int r = journal ? asprintf(ret, "%s", journal)
-			: asprintf(ret, "%.*srollouts.jsonl", slash ? (int)(slash + 1 - beside) : 0, beside);
+	int folder = slash ? (int)(slash + 1 - beside) : 0;
+	int r = journal ? asprintf(ret, "%s", journal) : asprintf(ret, "%.*srollouts.jsonl", folder, beside);
 	if (r >= 0)
 		return 0;
 	*ret = NULL;
@@ -106,7 +106,9 @@ int history_write(const char *path, const struct rollout_record *record, struct 
 		return fd;
 	/* One write, so that two at a time do not mix. */
 	ssize_t n = write(fd, line.ptr, line.len);
-	return n == (ssize_t)line.len ? 0 : err_set(e, -EIO, "%s: %s", path, n < 0 ? strerror(errno) : "the disk is full");
+	if (n == (ssize_t)line.len)
+		return 0;
+	return err_set(e, -EIO, "%s: %s", path, n < 0 ? strerror(errno) : "the disk is full");
 }
 
 /* --- showing ------------------------------------------------------------------------------------------------------- */

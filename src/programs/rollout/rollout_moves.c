@@ -322,9 +322,11 @@ static void show_largest(const struct census *c, bool user)
 		int64_t moved = p->to_task + p->to_legacy + p->elsewhere;
 		if (p->user != user || !moved)
 			continue;
-		printf(shown++ ? ", %s (%lld of %lld requests)" : user ? "  the largest users: %s (%lld of %lld requests)"
-								       : "  the largest organisations: %s (%lld of %lld requests)",
-		       p->name, (long long)moved, (long long)p->requests);
+		if (shown++)
+			printf(", ");
+		else
+			printf("  the largest %s: ", user ? "users" : "organizations");
+		printf("%s (%lld of %lld requests)", p->name, (long long)moved, (long long)p->requests);
 	}
 	printf(shown ? "\n" : "");
 }

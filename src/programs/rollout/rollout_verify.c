@@ -92,7 +92,11 @@ static int ask_about(struct rollout_place *p, const struct flag_snapshot *s, con
 	int r = flipt_evaluate(p, f, name, &said, e);
 	if (r < 0)
 		return r;
-	struct span here = own.type == FLAG_VARIANT ? own.variant : own.enabled ? SPAN_LIT("true") : SPAN_LIT("false");
+	struct span here = SPAN_LIT("false");
+	if (own.type == FLAG_VARIANT)
+		here = own.variant;
+	else if (own.enabled)
+		here = SPAN_LIT("true");
 	if (span_eq(here, buf_span(&said)))
 		return 0;
 	err_set(e, -EIO, "Flipt itself says \"%s\" \"%.*s\", but its snapshot \"%.*s\"", name, SPAN_ARG(buf_span(&said)), SPAN_ARG(here));

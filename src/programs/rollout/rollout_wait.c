@@ -218,9 +218,13 @@ static int tell(const struct rollout_wait *w, int64_t since_ms)
 		}
 		result = ROLLOUT_NOT_AS_ASKED;
 		fflush(stdout);
-		fprintf(stderr, "%s: not in effect after %lld ms: it %s\n", r->url, (long long)(clock_mono_ms() - since_ms),
-			*r->trouble ? r->trouble : strcmp(r->digest, r->before) == 0 ? "still has the flags of before the change" :
-										       "has flags that are neither those of before nor these");
+		const char *state = "has flags that are neither those of before nor these";
+		if (*r->trouble)
+			state = r->trouble;
+		else if (strcmp(r->digest, r->before) == 0)
+			state = "still has the flags of before the change";
+		fprintf(stderr, "%s: not in effect after %lld ms: it %s\n", r->url,
+			(long long)(clock_mono_ms() - since_ms), state);
 	}
 	return result;
 }
@@ -237,7 +241,9 @@ int wait_routers(struct rollout_wait *w, int64_t since_ms)
 	}
 	while (r == 0 && w->waiting && clock_mono_ms() < until_ms) {
 		int64_t left_ms = until_ms - clock_mono_ms();
-		loop_timer_start(w->round, (uint64_t)(left_ms < 1 ? 1 : left_ms < ROUND_MS ? left_ms : ROUND_MS));
+		if (left_ms > ROUND_MS)
+			left_ms = ROUND_MS;
+		loop_timer_start(w->round, (uint64_t)(left_ms < 1 ? 1 : left_ms));
 		r = loop_run(w->place->loop);
 		if (r == 0 && w->waiting)
 			look_for_later(w);

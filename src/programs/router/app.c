@@ -451,7 +451,11 @@ static int start_stores(struct app *a, struct err *e)
 static int start_planes(struct app *a, struct err *e)
 {
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-	size_t n = a->config->threads ? a->config->threads : cores > 0 ? (size_t)cores : 1;
+	size_t n = 1;
+	if (a->config->threads)
+		n = a->config->threads;
+	else if (cores > 0)
+		n = (size_t)cores;
 	if (n > PLANE_MAX)
 		n = PLANE_MAX;
 	for (size_t i = 0; i < a->config->n_services; i++)

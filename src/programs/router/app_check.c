@@ -15,7 +15,9 @@
 
 static const char *answer_text(enum task_answer a)
 {
-	return a == TASK_ANSWER_YES ? "yes" : a == TASK_ANSWER_NO ? "no" : "?";
+	if (a == TASK_ANSWER_YES)
+		return "yes";
+	return a == TASK_ANSWER_NO ? "no" : "?";
 }
 
 /* --- the table ------------------------------------------------------------------------------------------ */

@@ -343,13 +343,15 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 	app_broken_flags(a, &broken);
 	bool flags_fine = a->flags && !f.failing && !f.unsaved && !f.carried.n && !broken.n;
 	bool fine = stores && legacy && backends && registered && flags_fine;
+	const char *status = "degraded";
+	if (a->draining)
+		status = "draining";
+	else if (accepting && !ready)
+		status = "starting";
+	else if (accepting && fine)
+		status = "ready";
 	buf_puts(out, "{");
-	put_text(out, "status",
-		 a->draining  ? "draining"
-		 : !accepting ? "degraded"
-		 : !ready     ? "starting"
-		 : fine	      ? "ready"
-			      : "degraded");
+	put_text(out, "status", status);
 	buf_puts(out, ",");
 	put_bool(out, "ready", ready);
 	if (!whole) { /* what follows tells of the inside */

@@ -97,7 +97,11 @@ static bool parse_latency(const char *text, int64_t *ret)
 	char *end;
 	errno = 0;
 	double value = strtod(text, &end);
-	double unit = strcmp(end, "ms") == 0 ? 1e3 : strcmp(end, "s") == 0 ? 1e6 : 0;
+	double unit = 0;
+	if (strcmp(end, "ms") == 0)
+		unit = 1e3;
+	else if (strcmp(end, "s") == 0)
+		unit = 1e6;
 	if (strcmp(end, "m") == 0)
 		unit = 60e6;
 	*ret = (int64_t)(value * unit);
@@ -270,7 +274,9 @@ static void add_finding(void *arg, const struct gate_finding *f)
 		       {"verdict", gate_verdict_text(f->verdict)},
 		       {"why", f->why}};
 	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
-		buf_printf(out, "%s\"%s\":", i ? "," : out->len ? ",{" : "{", members[i].name);
+		if (i == 0 && out->len)
+			buf_putc(out, ',');
+		buf_printf(out, "%c\"%s\":", i ? ',' : '{', members[i].name);
 		json_quote(out, span_of(members[i].text));
 	}
 	buf_puts(out, "}");

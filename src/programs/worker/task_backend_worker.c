@@ -195,11 +195,14 @@ static int take_option(struct program *p, int id, struct log_options *log)
 			       ? 0
 			       : 1 + wrong_usage("--lease", "must be from 300ms to 24h");
 	case OPTION_HEALTH:
-		return p->mode = MODE_HEALTH, 0;
+		p->mode = MODE_HEALTH;
+		return 0;
 	case OPTION_LIST:
-		return p->mode = MODE_LIST, 0;
+		p->mode = MODE_LIST;
+		return 0;
 	case OPTION_DRY:
-		return p->mode = MODE_DRY, 0;
+		p->mode = MODE_DRY;
+		return 0;
 	case OPTION_LOG_FORMAT:
 		return log_format_parse(optarg, &log->format) == 0 ? 0
 								   : 1 + wrong_usage("--log-format", optarg);
@@ -376,7 +379,9 @@ static int complete(struct program *p)
 
 static const char *kind_text(const struct task_definition *t)
 {
-	return t->kind == HANDLER_EXEC ? "exec" : t->kind == HANDLER_HTTP ? "http" : "builtin";
+	if (t->kind == HANDLER_EXEC)
+		return "exec";
+	return t->kind == HANDLER_HTTP ? "http" : "builtin";
 }
 
 static int list_tasks(const struct program *p)

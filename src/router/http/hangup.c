@@ -43,7 +43,8 @@ int hangup_new(struct loop *loop, hangup_fn fn, void *arg, struct hangup **ret)
 		hangup_free(h);
 		return r;
 	}
-	return (*ret = h, 0);
+	*ret = h;
+	return 0;
 }
 
 struct hangup *hangup_free(struct hangup *h)

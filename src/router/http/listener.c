@@ -793,14 +793,20 @@ static int check(struct exchange *x, const char **ret_why)
 	struct listener *l = x->client->listener;
 	const union MHD_ConnectionInfo *size =
 		MHD_get_connection_info(x->client->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
-	if (x->client->over_limit)
-		return *ret_why = "too many connections", 503;
-	if (l->n_fields > HTTP_FIELDS_MAX)
-		return *ret_why = "too many fields", 431;
+	if (x->client->over_limit) {
+		*ret_why = "too many connections";
+		return 503;
+	}
+	if (l->n_fields > HTTP_FIELDS_MAX) {
+		*ret_why = "too many fields";
+		return 431;
+	}
 	x->head_size = size ? size->header_size : 0;
 	x->answer_room = size ? room_for_answer(x, size->header_size) : 0;
-	if (x->answer_room < ANSWER_HEAD_LEAST || size->header_size > l->options.max_head)
-		return *ret_why = "request line and fields are too large", 431;
+	if (x->answer_room < ANSWER_HEAD_LEAST || size->header_size > l->options.max_head) {
+		*ret_why = "request line and fields are too large";
+		return 431;
+	}
 	x->request.fields = l->fields;
 	x->request.n_fields = l->n_fields;
 	int status = head_check(&x->request, ret_why);
@@ -808,7 +814,8 @@ static int check(struct exchange *x, const char **ret_why)
 		return status;
 	struct http_request raw = x->request;
 	raw.target.ptr = x->target_at;
-	return (*ret_why = layout_check(&raw, size->header_size, library_is_new())) ? 400 : 0;
+	*ret_why = layout_check(&raw, size->header_size, library_is_new());
+	return *ret_why ? 400 : 0;
 }
 
 static int keep_fields(struct exchange *x)
@@ -1457,7 +1464,8 @@ int listener_start(struct loop *loop, const struct listener_options *o, const st
 		return r;
 	}
 	l->options.address = NULL;
-	return (*ret = l, 0);
+	*ret = l;
+	return 0;
 }
 
 unsigned listener_port(const struct listener *l)

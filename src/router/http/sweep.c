@@ -77,7 +77,8 @@ int sweep_new(struct loop *loop, const unsigned *limits_ms, unsigned kinds, swee
 		free(s);
 		return r;
 	}
-	return (*ret = s, 0);
+	*ret = s;
+	return 0;
 }
 
 struct sweep *sweep_free(struct sweep *s)

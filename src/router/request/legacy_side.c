@@ -369,8 +369,7 @@ static bool request_fields(struct request *r, const char *peer, struct buf *scra
 		.peer = span_of(peer),
 		.peer_trusted = trusted,
 		.scratch = scratch,
-		.forwarded = s->forwarded == FORWARD_AUTO ? (trusted ? FORWARD_KEEP : FORWARD_REPLACE)
-							  : s->forwarded,
+		.forwarded = s->forwarded,
 		.via_off = s->via_off,
 		.own_id = span_of(r->service->shared->id),
 		.via = span_of(r->service->shared->via[http10]),
@@ -378,6 +377,8 @@ static bool request_fields(struct request *r, const char *peer, struct buf *scra
 		.protected_names = r->service->identity_fields,
 		.n_protected = r->service->n_identity_fields,
 	};
+	if (s->forwarded == FORWARD_AUTO)
+		c.forwarded = trusted ? FORWARD_KEEP : FORWARD_REPLACE;
 	if (s->legacy_host)
 		c.host_instead = *s->legacy_host ? span_of(s->legacy_host) : r->service->host;
 	int e = forward_request(h->fields, h->n_fields, &c, fields, FIELDS_MAX, ret_n);

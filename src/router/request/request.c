@@ -52,9 +52,9 @@ static enum decide_wish override_wish(const struct request *r)
 		return WISH_NONE;
 	}
 	guesses_right(r->plane->env->guesses, hash);
-	return span_is_nocase(side, "task")	? WISH_TASK
-	       : span_is_nocase(side, "legacy") ? WISH_LEGACY
-						: WISH_NONE;
+	if (span_is_nocase(side, "task"))
+		return WISH_TASK;
+	return span_is_nocase(side, "legacy") ? WISH_LEGACY : WISH_NONE;
 }
 
 static void inspect(struct request *r);

@@ -170,7 +170,9 @@ static int write_message(const struct celery_client *c, const struct task_call *
 	if (r == 0)
 		r = w ? celery_chain_message(&c->sender, call, w, queue, clock_wall_us(), message)
 		      : celery_task_message(&c->sender, call, queue, clock_wall_us(), message);
-	return r < 0 ? err_set(why, r, "%s", r == -EFBIG ? "the message would be too large for Redis" : "out of memory") : 0;
+	if (r == -EFBIG)
+		return err_set(why, r, "the message would be too large for Redis");
+	return r < 0 ? err_set(why, r, "out of memory") : 0;
 }
 
 static void client_submit(struct task_client *base, const struct task_call *given, task_submit_fn fn, void *arg)
@@ -336,7 +338,8 @@ static int client_new(struct loop *loop, const struct task_options *options, str
 		client_free(&c->base);
 		return r;
 	}
-	return (*ret = &c->base, 0);
+	*ret = &c->base;
+	return 0;
 }
 
 const struct task_backend celery_backend = {

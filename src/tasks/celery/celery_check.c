@@ -403,7 +403,9 @@ static void say_missing(const struct celery_client *c, const struct celery_check
 
 static enum task_answer answer_of(size_t found, bool incomplete)
 {
-	return found ? TASK_ANSWER_YES : incomplete ? TASK_ANSWER_UNKNOWN : TASK_ANSWER_NO;
+	if (found)
+		return TASK_ANSWER_YES;
+	return incomplete ? TASK_ANSWER_UNKNOWN : TASK_ANSWER_NO;
 }
 
 static struct task_check answer_task(const struct celery_client *c, const struct celery_check_request *q, const char *task)

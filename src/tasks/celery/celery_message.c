@@ -23,7 +23,9 @@ void celery_sender_init(struct celery_sender *s)
 
 static int clamp(int priority)
 {
-	return priority < 0 ? 0 : priority > 9 ? 9 : priority;
+	if (priority < 0)
+		return 0;
+	return priority > 9 ? 9 : priority;
 }
 
 int celery_priority_step(const struct celery_lists *l, int priority)

@@ -49,7 +49,10 @@ static struct span raw_prefix(struct span string, long n, struct buf *copy)
 {
 	size_t i = 1;
 	for (long units = (n + 2) * 2; units > 0 && i < string.len - 1; units--) {
-		i += string.ptr[i] != '\\' ? 1 : string.ptr[i + 1] == 'u' ? 6 : 2;
+		if (string.ptr[i] == '\\')
+			i += string.ptr[i + 1] == 'u' ? 6 : 2;
+		else
+			i++;
 		while (i < string.len - 1 && ((unsigned char)string.ptr[i] & 0xc0) == 0x80)
 			i++;
 	}

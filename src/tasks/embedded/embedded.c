@@ -98,7 +98,8 @@ static int client_new(struct loop *loop, const struct task_options *options, str
 	channel->work.fn = on_mail;
 	channel->detach.fn = on_detach;
 	channel->mail_end = &channel->mail;
-	return (*ret = &c->base, 0);
+	*ret = &c->base;
+	return 0;
 }
 
 static void client_free(struct task_client *base)

@@ -152,8 +152,10 @@ static int need_file(struct embedded_store *s)
 
 static int write_one(struct embedded_store *s, struct operation *op)
 {
-	if (op->kind == OPERATION_CANCEL)
-		return op->error = store_cancel(s->store, span_of(op->id), &op->err);
+	if (op->kind == OPERATION_CANCEL) {
+		op->error = store_cancel(s->store, span_of(op->id), &op->err);
+		return op->error;
+	}
 	int r = store_insert(s->store, &op->task, &op->err);
 	op->status = r == 0 || r == STORE_E_EXISTS ? TASK_SUBMITTED : TASK_REFUSED;
 	return r;
@@ -617,7 +619,8 @@ int embedded_store_start(const struct embedded_options *o, struct embedded_store
 		store_release_all(s);
 		return err_set(e, r, "the task store cannot be started: %s", strerror(-r));
 	}
-	return (*ret = s, 0);
+	*ret = s;
+	return 0;
 }
 
 struct embedded_store *embedded_store_stop(struct embedded_store *s)

@@ -156,7 +156,8 @@ static int client_new(struct loop *loop, const struct task_options *options, str
 		free(c);
 		return r;
 	}
-	return (*ret = &c->base, 0);
+	*ret = &c->base;
+	return 0;
 }
 
 static void client_free(struct task_client *base)

@@ -19,7 +19,11 @@ int hatchet_put_workflow(struct buf *out, struct span task, bool workflow)
 /* 0..9 to the engine's 1..3; 0 leaves it to the workflow. */
 static int priority_of(int priority)
 {
-	return priority <= 0 ? 0 : priority <= 3 ? 1 : priority <= 6 ? 2 : 3;
+	if (priority <= 0)
+		return 0;
+	if (priority <= 3)
+		return 1;
+	return priority <= 6 ? 2 : 3;
 }
 
 /* The end of the number, or of the string, that begins at `i`; in valid JSON. */

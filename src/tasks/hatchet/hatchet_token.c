@@ -17,7 +17,11 @@ static int decode_part(struct span part, struct buf *out)
 		char c = part.ptr[i];
 		if (c == '+' || c == '/' || c == '=' || c == '\r' || c == '\n')
 			return -EINVAL;
-		buf_putc(&text, c == '-' ? '+' : c == '_' ? '/' : c);
+		if (c == '-')
+			c = '+';
+		else if (c == '_')
+			c = '/';
+		buf_putc(&text, c);
 	}
 	while (text.len % 4)
 		buf_putc(&text, '=');

@@ -68,7 +68,8 @@ int poke_open(const char *database, enum poke_role role, struct poke **ret, stru
 		poke_close(p);
 		return err_set(e, r, "%s.poke: %s", database, strerror(-r));
 	}
-	return (*ret = p, 0);
+	*ret = p;
+	return 0;
 }
 
 struct poke *poke_close(struct poke *p)

@@ -77,7 +77,9 @@ int store_fence(struct store *s, int64_t seq, int64_t token, struct err *e)
 	db_bind_int64(st, 2, token);
 	int r = db_step(st, e);
 	db_reset(st);
-	return r < 0 ? r : r == 1 ? 0 : err_set(e, STORE_E_STALE, "the lease is no longer this worker's");
+	if (r < 0)
+		return r;
+	return r == 1 ? 0 : err_set(e, STORE_E_STALE, "the lease is no longer this worker's");
 }
 
 int store_finish(struct store *s, int64_t seq, int64_t token, const struct store_outcome *o, struct err *e)
@@ -340,7 +342,9 @@ int store_extend(struct store *s, int64_t seq, int64_t token, unsigned lease_ms,
 	db_bind_int64(st, 2, token);
 	db_bind_int64(st, 3, LEASE_EVEN(clock_mono_ms() + lease_ms));
 	int r = db_run(st, e);
-	return r < 0 ? r : db_changes(s->db) == 1 ? 0 : STORE_E_STALE;
+	if (r < 0)
+		return r;
+	return db_changes(s->db) == 1 ? 0 : STORE_E_STALE;
 }
 
 /* --- workers -------------------------------------------------------------------------------------------- */

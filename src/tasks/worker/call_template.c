@@ -71,7 +71,9 @@ static int walk_container(struct span value, bool object, const struct handler_c
 		}
 		r = walk(item, call, out, e);
 	}
-	return r < 0 ? r : buf_putc(out, object ? '}' : ']');
+	if (r < 0)
+		return r;
+	return buf_putc(out, object ? '}' : ']');
 }
 
 static int walk(struct span value, const struct handler_call *call, struct buf *out, struct err *e)

@@ -132,5 +132,6 @@ int handler_start_builtin(const struct handler_env *env, const struct task_defin
 		run_free(r);
 		return err_set(e, code, "a thread cannot be started: %s", strerror(-code));
 	}
-	return (*ret = &r->run, 0);
+	*ret = &r->run;
+	return 0;
 }

@@ -299,5 +299,6 @@ int handler_start_exec(const struct handler_env *env, const struct task_definiti
 		run_free(r);
 		return code;
 	}
-	return (*ret = &r->run, 0);
+	*ret = &r->run;
+	return 0;
 }

@@ -154,5 +154,6 @@ int handler_start_http(const struct handler_env *env, const struct task_definiti
 		free(r);
 		return code;
 	}
-	return (*ret = &r->run, 0);
+	*ret = &r->run;
+	return 0;
 }

@@ -125,7 +125,8 @@ int registry_core(struct registry **ret)
 			return code;
 		}
 	}
-	return (*ret = r, 0);
+	*ret = r;
+	return 0;
 }
 
 const struct task_definition *registry_task(const struct registry *r, struct span name)

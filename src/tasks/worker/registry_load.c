@@ -400,9 +400,11 @@ static void read_url(struct reader *r, const struct yaml_node *n, void *into)
 	read_text(r, n, &h->url);
 	if (!h->url)
 		return;
-	const char *host = strncmp(h->url, "http://", 7) == 0	 ? h->url + 7
-			   : strncmp(h->url, "https://", 8) == 0 ? h->url + 8
-								 : "";
+	const char *host = "";
+	if (strncmp(h->url, "http://", 7) == 0)
+		host = h->url + 7;
+	else if (strncmp(h->url, "https://", 8) == 0)
+		host = h->url + 8;
 	size_t n_host = strcspn(host, "/?#");
 	if (!n_host || strpbrk(h->url, " \r\n\t"))
 		mistake(r, n, "url", "must be a URL of http or https");
@@ -586,7 +588,11 @@ static const struct key_reader task_keys[] = {{"name", read_task_name, true},
 
 static unsigned smaller(unsigned a, unsigned b)
 {
-	return !a ? b : !b ? a : a < b ? a : b;
+	if (!a)
+		return b;
+	if (!b)
+		return a;
+	return a < b ? a : b;
 }
 
 static void read_task(struct reader *r, const struct yaml_node *n, unsigned index)
@@ -603,7 +609,11 @@ static void read_task(struct reader *r, const struct yaml_node *n, unsigned inde
 		mistake(r, n, "", "needs exactly one of builtin, exec and http");
 	if (reading.attempts > 1 && !fresh.idempotent)
 		mistake(r, n, "max_attempts", "may only be above 1 where idempotent is true");
-	fresh.max_attempts = !fresh.idempotent ? 1 : reading.attempts ? reading.attempts : DEFAULT_ATTEMPTS;
+	fresh.max_attempts = DEFAULT_ATTEMPTS;
+	if (!fresh.idempotent)
+		fresh.max_attempts = 1;
+	else if (reading.attempts)
+		fresh.max_attempts = reading.attempts;
 	fresh.timeout_ms = smaller(reading.timeout_ms, reading.handler_timeout_ms);
 	if (!fresh.timeout_ms)
 		fresh.timeout_ms = REGISTRY_DEFAULT_TIMEOUT_MS;
@@ -816,7 +826,8 @@ static int load(struct reader *r, struct registry **ret)
 		registry_free(r->registry);
 		return code < 0 ? code : -EBADMSG;
 	}
-	return (*ret = r->registry, 0);
+	*ret = r->registry;
+	return 0;
 }
 
 int registry_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,

@@ -149,7 +149,8 @@ int spawn(char *const argv[], char *const env[], struct spawned *ret, struct err
 	fcntl(s.in, F_SETFL, O_NONBLOCK);
 	fcntl(s.out, F_SETFL, O_NONBLOCK);
 	fcntl(s.err, F_SETFL, O_NONBLOCK);
-	return (*ret = s, 0);
+	*ret = s;
+	return 0;
 }
 
 /* --- the end -------------------------------------------------------------------------------------------- */

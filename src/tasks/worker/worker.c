@@ -307,10 +307,12 @@ static int start_workflow(struct worker *w, const struct store_lease *l)
 					       .task = s->task,
 					       .queue = t->queue,
 					       .kwargs = span_of(s->kwargs),
-					       .input = s->input == STEP_INPUT_WORKFLOW ? STORE_INPUT_WORKFLOW
-							: s->input == STEP_INPUT_NONE	? STORE_INPUT_NONE
-										      : STORE_INPUT_PREVIOUS,
+					       .input = STORE_INPUT_PREVIOUS,
 					       .timeout_ms = s->timeout_ms};
+		if (s->input == STEP_INPUT_WORKFLOW)
+			steps[i].input = STORE_INPUT_WORKFLOW;
+		else if (s->input == STEP_INPUT_NONE)
+			steps[i].input = STORE_INPUT_NONE;
 	}
 	unsigned timeout_ms = l->timeout_ms ? l->timeout_ms : d->timeout_ms;
 	int r = store_workflow_start(w->store, l, steps, d->n_steps, timeout_ms, &e);
@@ -348,7 +350,9 @@ static int taken(void *arg, const struct store_lease *l)
 	int r = loop_timer_new(w->loop, on_limit, j, &j->limit);
 	buf_append_span(&j->args, l->args);
 	buf_append_span(&j->kwargs, l->kwargs);
-	return r < 0 ? r : j->args.error ? j->args.error : j->kwargs.error;
+	if (r < 0)
+		return r;
+	return j->args.error ? j->args.error : j->kwargs.error;
 }
 
 static struct store_lease_request lease_request(struct worker *w, unsigned limit)
@@ -806,7 +810,8 @@ int worker_new(struct loop *loop, const struct worker_options *o, struct worker 
 		return r;
 	}
 	on_tick(w);
-	return (*ret = w, 0);
+	*ret = w;
+	return 0;
 }
 
 struct worker *worker_free(struct worker *w)
