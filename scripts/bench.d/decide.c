@@ -2,7 +2,7 @@
  * ns per flag evaluation: `bench-decide FEATURES [REQUESTS]` prints one line, name=value pairs.
  *
  * REQUESTS are lines of the corpus (flag, entity_id, context); without them every flag of the file is asked
- * for made-up users and organisations. Each request is timed as a run of REPEAT evaluations, the clock's own
+ * for made-up users and organizations. Each request is timed as a run of REPEAT evaluations, the clock's own
  * cost taken off; median and p99 are over the requests, best of ROUNDS rounds each, so that an interrupted
  * run does not count.
  */
@@ -92,7 +92,7 @@ static void add_lines(struct workload *w, const struct flag_snapshot *s, struct 
 	}
 }
 
-/* What the router asks: four entries of context, and every tenth request from the beta organisation. */
+/* What the router asks: four entries of context, and every tenth request from the beta organization. */
 static void make_up(struct workload *w, const struct flag_snapshot *s)
 {
 	for (size_t i = 0; i < MADE_UP; i++) {

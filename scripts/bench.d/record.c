@@ -39,7 +39,7 @@ static void fill(struct outcome *o, uint64_t n, int64_t now_us)
 	o->latency_us = 800 + (int64_t)(n * 2654435761u % 20000);
 	span_copy(span_of(services[k]), o->service, sizeof(o->service));
 	span_copy(span_of(operations[k]), o->operation, sizeof(o->operation));
-	snprintf(o->organisation, sizeof(o->organisation), "org-%u", (unsigned)(n % 200));
+	snprintf(o->organization, sizeof(o->organization), "org-%u", (unsigned)(n % 200));
 	snprintf(o->user, sizeof(o->user), "user-%u@example.org", (unsigned)(n % 5000));
 	span_copy(SPAN_LIT("3f0c2b8e-6a54-4a1e-9f70-7d1f6f0b2a11"), o->request_id, sizeof(o->request_id));
 	if (task) {

@@ -1,4 +1,4 @@
-"""Sample traffic: what the callers of the old services send, from many users of many organisations, through the router.
+"""Sample traffic: what the callers of the old services send, from many users of many organizations, through the router.
 
 Callers know nothing of the router: the same calls, headers and retries as ever. Ends with a table and exit code 1 when a
 caller got anything but what it may expect.
@@ -32,9 +32,9 @@ class Callers:
         self.failures = []
 
     def send(self, service, method, target, who, body=None, kind="application/json", expect=(200,), label=None):
-        user, organisation = who
+        user, organization = who
         headers = {"Authorization": "Bearer " + PLATFORM_KEY, "X-Request-ID": str(uuid.uuid4()), "X-User-Id": user,
-                   "X-Organization-Id": organisation, "Accept-Encoding": "identity", "User-Agent": "sample-traffic"}
+                   "X-Organization-Id": organization, "Accept-Encoding": "identity", "User-Agent": "sample-traffic"}
         if body is not None:
             headers["Content-Type"] = kind
         if isinstance(body, dict):
@@ -150,15 +150,15 @@ def main():
     parser.add_argument("--service", action="append", default=[], metavar="NAME=URL", help="runner, prompt, structure, unified")
     parser.add_argument("--requests", type=int, default=600)
     parser.add_argument("--users", type=int, default=300)
-    parser.add_argument("--organisations", type=int, default=40)
+    parser.add_argument("--organizations", type=int, default=40)
     parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--pdf", required=True)
     parser.add_argument("--document", default="{}", help="input_data of the unified endpoint, JSON")
     arguments = parser.parse_args()
     with open(arguments.pdf, "rb") as file:
         callers = Callers(dict(s.split("=", 1) for s in arguments.service), file.read(), seed=1)
-    # Every user belongs to one organisation; large ones have more users.
-    users = [("user-%03d" % n, "org-%02d" % int(arguments.organisations * callers.random.random() ** 2))
+    # Every user belongs to one organization; large ones have more users.
+    users = [("user-%03d" % n, "org-%02d" % int(arguments.organizations * callers.random.random() ** 2))
              for n in range(arguments.users)]
     document = json.loads(arguments.document)
     with concurrent.futures.ThreadPoolExecutor(arguments.threads) as pool:

@@ -103,8 +103,8 @@ bool identity_uses(const struct identity_sources *s, enum identity_source_kind k
 	for (size_t i = 0; i < s->n_user; i++)
 		if (s->user[i].kind == kind)
 			return true;
-	for (size_t i = 0; i < s->n_organisation; i++)
-		if (s->organisation[i].kind == kind)
+	for (size_t i = 0; i < s->n_organization; i++)
+		if (s->organization[i].kind == kind)
 			return true;
 	return false;
 }
@@ -115,7 +115,7 @@ void read_identity(const struct place *section, struct identity_sources *s)
 					      {"organization", FIELD_OTHER, 0, 0, 0}};
 	READ_FIELDS(section, fields, s);
 	read_part(section, "user", s->user, &s->n_user);
-	read_part(section, "organization", s->organisation, &s->n_organisation);
+	read_part(section, "organization", s->organization, &s->n_organization);
 	s->needs_body = identity_uses(s, IDENTITY_BODY);
 }
 

@@ -256,9 +256,9 @@ static void check_path_sources(const struct place *identity, const struct operat
 	const struct identity_sources *s = &op->identity;
 	if (!identity->node || !op->path.ptr)
 		return;
-	for (size_t i = 0; i < s->n_user + s->n_organisation; i++)
+	for (size_t i = 0; i < s->n_user + s->n_organization; i++)
 		check_path_source(identity, op,
-				  i < s->n_user ? &s->user[i] : &s->organisation[i - s->n_user]);
+				  i < s->n_user ? &s->user[i] : &s->organization[i - s->n_user]);
 }
 
 static void check_unified(const struct place *p, const struct operation *op)
@@ -276,7 +276,7 @@ static void check_unified(const struct place *p, const struct operation *op)
 static bool finds_entity(const struct identity_sources *s)
 {
 	for (size_t i = 0; i < s->n_entity; i++)
-		if (s->entity[i] == IDENTITY_USER ? s->n_user : s->n_organisation)
+		if (s->entity[i] == IDENTITY_USER ? s->n_user : s->n_organization)
 			return true;
 	return false;
 }
@@ -287,9 +287,9 @@ static void check_async(const struct place *task, const struct operation *op)
 {
 	const struct identity_sources *s = &op->identity;
 	struct place async = place_member(task, "respond_async");
-	bool shown = s->n_organisation == 0;
-	for (size_t i = 0; i < s->n_organisation; i++)
-		shown |= s->organisation[i].kind != IDENTITY_BODY && s->organisation[i].kind != IDENTITY_PATH;
+	bool shown = s->n_organization == 0;
+	for (size_t i = 0; i < s->n_organization; i++)
+		shown |= s->organization[i].kind != IDENTITY_BODY && s->organization[i].kind != IDENTITY_PATH;
 	if (op->has_task && op->task.respond_async && !shown)
 		place_mistake(&async, "nobody could ask for the task: the organization is looked for only in "
 				      "the body or the path, which "

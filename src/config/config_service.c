@@ -235,7 +235,7 @@ void read_services(const struct place *root)
 	struct config *c = root->reader->config;
 	struct place p = place_member(root, "services");
 	struct config_defaults defaults = {
-		.sources = {.entity = {IDENTITY_USER, IDENTITY_ORGANISATION}, .n_entity = 2}};
+		.sources = {.entity = {IDENTITY_USER, IDENTITY_ORGANIZATION}, .n_entity = 2}};
 	descend(root, &defaults);
 	if (!p.node || (p.node->kind == YAML_MAPPING && p.node->count == 0)) {
 		place_mistake(&p, "missing: at least one service");

@@ -95,12 +95,12 @@ struct span auth_challenge(enum auth_result r)
 	}
 }
 
-void auth_owner(const struct auth_fingerprint *f, struct span organisation, char out[CRYPTO_SHA256_HEX])
+void auth_owner(const struct auth_fingerprint *f, struct span organization, char out[CRYPTO_SHA256_HEX])
 {
-	/* Hashed by itself first: so its length is fixed, and no organisation can imitate another pair. */
+	/* Hashed by itself first: so its length is fixed, and no organization can imitate another pair. */
 	char both[2 * HEX_LENGTH + 2], hash[CRYPTO_SHA256_HEX] = "";
-	if (organisation.ptr)
-		crypto_sha256_hex(organisation, hash);
+	if (organization.ptr)
+		crypto_sha256_hex(organization, hash);
 	int n = snprintf(both, sizeof(both), "%s:%s", f->hex, hash);
 	crypto_sha256_hex((struct span){both, (size_t)n}, out);
 }

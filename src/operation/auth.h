@@ -42,9 +42,9 @@ int auth_status(enum auth_result r); /* 200, 401 or 400 */
 /* value of WWW-Authenticate (RFC 6750 §3); SPAN_NONE when accepted */
 struct span auth_challenge(enum auth_result r);
 
-/* Who may ask for a task: the same credentials for the same organisation (SPAN_NONE differs from an empty
+/* Who may ask for a task: the same credentials for the same organization (SPAN_NONE differs from an empty
  * one). Opaque text for task_call.owner. */
-void auth_owner(const struct auth_fingerprint *f, struct span organisation, char out[CRYPTO_SHA256_HEX]);
+void auth_owner(const struct auth_fingerprint *f, struct span organization, char out[CRYPTO_SHA256_HEX]);
 
 /* One hash in hex a line; blanks, empty lines and what follows # are skipped. Sorted, without duplicates,
  * lower case. -EBADMSG with "name:line: …" (also for a list without any), -EFBIG, -ENOMEM. The caller

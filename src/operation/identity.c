@@ -14,7 +14,7 @@ struct finder {
 	struct identity *out;
 	struct buf scratch;
 	/* What the body's pointers name, once it has been looked into: of the user's sources, then the
-	 * organisation's. */
+	 * organization's. */
 	struct span body_values[2 * OPERATION_MAX_SOURCES];
 };
 
@@ -130,10 +130,10 @@ static void read_body(struct finder *f)
 	const struct identity_sources *s = f->sources;
 	for (size_t i = 0; i < s->n_user; i++)
 		pointers[i] = s->user[i].kind == IDENTITY_BODY ? s->user[i].name : SPAN_LIT("");
-	for (size_t i = 0; i < s->n_organisation; i++)
+	for (size_t i = 0; i < s->n_organization; i++)
 		pointers[s->n_user + i] =
-			s->organisation[i].kind == IDENTITY_BODY ? s->organisation[i].name : SPAN_LIT("");
-	size_t n = s->n_user + s->n_organisation;
+			s->organization[i].kind == IDENTITY_BODY ? s->organization[i].name : SPAN_LIT("");
+	size_t n = s->n_user + s->n_organization;
 	f->out->body_checked = true;
 	if (f->in->body.len && json_pointers(f->in->body, pointers, n, f->body_values, NULL) == 0)
 		return;
@@ -194,11 +194,11 @@ static struct span find_part(struct finder *f, const struct identity_source *sou
 	return SPAN_NONE;
 }
 
-bool identity_entity(const struct identity_sources *sources, struct span user, struct span organisation,
+bool identity_entity(const struct identity_sources *sources, struct span user, struct span organization,
 		     struct span *ret, enum identity_part *ret_part)
 {
 	for (size_t i = 0; i < sources->n_entity; i++) {
-		struct span value = sources->entity[i] == IDENTITY_USER ? user : organisation;
+		struct span value = sources->entity[i] == IDENTITY_USER ? user : organization;
 		if (!value.ptr)
 			continue;
 		*ret = value;
@@ -215,10 +215,10 @@ void identity_find(const struct identity_sources *sources, const struct identity
 	memset(ret, 0, offsetof(struct identity, text));
 	struct finder f = {.sources = sources, .in = in, .out = ret, .scratch = BUF_INIT(IDENTITY_MAX)};
 	ret->user = find_part(&f, sources->user, sources->n_user, 0, ret->text[0]);
-	ret->organisation =
-		find_part(&f, sources->organisation, sources->n_organisation, sources->n_user, ret->text[1]);
+	ret->organization =
+		find_part(&f, sources->organization, sources->n_organization, sources->n_user, ret->text[1]);
 	ret->has_entity =
-		identity_entity(sources, ret->user, ret->organisation, &ret->entity, &ret->entity_part);
+		identity_entity(sources, ret->user, ret->organization, &ret->entity, &ret->entity_part);
 	buf_release(&f.scratch);
 }
 

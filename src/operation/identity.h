@@ -1,5 +1,5 @@
 /*
- * Identity: which user and which organisation a request speaks for.
+ * Identity: which user and which organization a request speaks for.
  *
  * Why:       flags hash the identity, so finding it must be a pure function of the request and the
  *            configuration, and must leave nothing to choose for someone who adds a field (design,
@@ -31,7 +31,7 @@
 #include "operation/route.h"
 #include "operation/operation.h"
 
-#define IDENTITY_MAX 256 /* bytes of a user or organisation id */
+#define IDENTITY_MAX 256 /* bytes of a user or organization id */
 
 struct identity_input {
 	const struct http_request *request; /* fields and target */
@@ -42,7 +42,7 @@ struct identity_input {
 };
 
 struct identity {
-	struct span user, organisation; /* SPAN_NONE: absent */
+	struct span user, organization; /* SPAN_NONE: absent */
 	struct span entity;		/* the flags' entity id; SPAN_NONE: no identity */
 	bool has_entity;
 	enum identity_part entity_part; /* where has_entity */
@@ -70,7 +70,7 @@ struct identity_context {
 void identity_find_context(const struct operation *op, const struct identity_input *in,
 			   struct identity_context *ret);
 /* The part that flags hash: the first of `entity` that is there. false: neither is. */
-bool identity_entity(const struct identity_sources *sources, struct span user, struct span organisation,
+bool identity_entity(const struct identity_sources *sources, struct span user, struct span organization,
 		     struct span *ret, enum identity_part *ret_part);
 
 #endif

@@ -27,10 +27,10 @@ struct identity_source {
 	enum identity_source_kind kind;
 	struct span name; /* of the field, parameter or cookie, or JSON pointer */
 };
-enum identity_part { IDENTITY_USER, IDENTITY_ORGANISATION };
+enum identity_part { IDENTITY_USER, IDENTITY_ORGANIZATION };
 struct identity_sources {
-	struct identity_source user[OPERATION_MAX_SOURCES], organisation[OPERATION_MAX_SOURCES];
-	size_t n_user, n_organisation;
+	struct identity_source user[OPERATION_MAX_SOURCES], organization[OPERATION_MAX_SOURCES];
+	size_t n_user, n_organization;
 	enum identity_part entity[2]; /* which part becomes the flags' entity id, in this order */
 	size_t n_entity;
 	bool needs_body; /* some source is IDENTITY_BODY */

@@ -49,7 +49,7 @@ struct template_source {
 	struct span (*header)(void *arg, struct span name);
 	bool (*query)(void *arg, struct span name, struct buf *decoded); /* false: absent */
 	bool (*path)(void *arg, struct span name, struct buf *decoded);
-	struct span user, organisation; /* identity */
+	struct span user, organization; /* identity */
 	struct span uuid, request_id;
 	struct span result; /* valid JSON, or SPAN_NONE */
 	struct span task_id, task_status, task_error;

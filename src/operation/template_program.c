@@ -18,7 +18,7 @@ enum reference {
 	REF_QUERY,
 	REF_PATH,
 	REF_USER,
-	REF_ORGANISATION,
+	REF_ORGANIZATION,
 	REF_UUID,
 	REF_REQUEST_ID,
 	REF_RESULT,
@@ -44,7 +44,7 @@ static const struct form {
 	{"query:", "query:name", TEMPLATE_REQUEST, ARGUMENT_NAME, REF_QUERY},
 	{"path:", "path:name", TEMPLATE_REQUEST, ARGUMENT_NAME, REF_PATH},
 	{"identity:user", "identity:user", TEMPLATE_REQUEST, ARGUMENT_NONE, REF_USER},
-	{"identity:organization", "identity:organization", TEMPLATE_REQUEST, ARGUMENT_NONE, REF_ORGANISATION},
+	{"identity:organization", "identity:organization", TEMPLATE_REQUEST, ARGUMENT_NONE, REF_ORGANIZATION},
 	{"uuid", "uuid", TEMPLATE_REQUEST, ARGUMENT_NONE, REF_UUID},
 	{"request:id", "request:id", TEMPLATE_REQUEST, ARGUMENT_NONE, REF_REQUEST_ID},
 	{"result:", "result:/pointer", TEMPLATE_RESULT, ARGUMENT_POINTER, REF_RESULT},
@@ -396,8 +396,8 @@ static int get_value(const struct program_node *node, struct program_run *run, s
 	case REF_USER:
 		ret->span = s->user;
 		break;
-	case REF_ORGANISATION:
-		ret->span = s->organisation;
+	case REF_ORGANIZATION:
+		ret->span = s->organization;
 		break;
 	case REF_UUID:
 		ret->span = s->uuid;

@@ -58,7 +58,7 @@ struct outcome {
 	int64_t time_us;    /* wall clock at the start of the attempt */
 	int64_t latency_us; /* monotonic */
 	char service[32], operation[64];
-	char organisation[64], user[64];
+	char organization[64], user[64];
 	char backend[16]; /* "" on the legacy side */
 	char variant[48];
 	char task_id[64];

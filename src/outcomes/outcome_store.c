@@ -17,6 +17,7 @@
 #define VACUUM_PAGES 500 /* given back at a time, when many are free */
 #define ENCODED_MAX (HISTOGRAM_BUCKETS * 8)
 
+/* The column is called organisation; to rename it would stop programs of before that have the file open. */
 static const char *const schema[OUTCOME_STORE_VERSION] = {
 	"CREATE TABLE series (id INTEGER PRIMARY KEY, service TEXT NOT NULL, operation TEXT NOT NULL, side "
 	"TEXT NOT NULL,"
@@ -48,8 +49,8 @@ static const char clients_schema[] =
 	"DROP VIEW IF EXISTS attempts;"
 	"CREATE VIEW attempts AS SELECT o.id, strftime('%Y-%m-%dT%H:%M:%fZ', o.time_us / 1000000.0, "
 	"'unixepoch') AS time,"
-	"  s.service, s.operation, o.organisation, o.user, s.side, s.backend, s.role, s.reason, o.variant, "
-	"s.result,"
+	"  s.service, s.operation, o.organisation AS organization, o.user, s.side, s.backend, s.role, s.reason, "
+	"o.variant, s.result,"
 	"  s.answered, o.http_status, o.latency_us, o.task_id, o.request_id, c.client"
 	"  FROM outcomes o JOIN series s ON s.id = o.series LEFT JOIN clients c ON c.row = o.id;";
 
@@ -129,7 +130,8 @@ static void forget(struct outcome_store *s)
 static int add_clients_table(struct outcome_store *s, struct err *e)
 {
 	static const char there[] =
-		"SELECT count(*) FROM sqlite_master WHERE name = 'attempts' AND sql LIKE '%clients%'";
+		"SELECT count(*) FROM sqlite_master WHERE name = 'attempts' "
+		"AND sql LIKE '%AS organization%client%'";
 	int64_t n;
 	int r = db_query_int64(s->db, there, &n, e);
 	if (r < 0 || n > 0)
@@ -294,7 +296,7 @@ static int add_row(struct outcome_store *s, const struct outcome *o, const struc
 	db_bind_int64(q, 3, x->row);
 	db_bind_int64(q, 4, o->latency_us);
 	db_bind_int64(q, 5, o->http_status);
-	db_bind_text(q, 6, FIELD(o->organisation));
+	db_bind_text(q, 6, FIELD(o->organization));
 	db_bind_text(q, 7, user);
 	db_bind_text(q, 8, FIELD(o->variant));
 	db_bind_text(q, 9, FIELD(o->task_id));

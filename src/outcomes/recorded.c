@@ -43,7 +43,7 @@ int recorded_each(const char *path, int64_t newest, int (*fn)(void *arg, const s
 	while (r == 0 && (r = db_step(rows, e)) == 1) {
 		struct recorded one = {.service = db_column_text(rows, 0),
 				       .operation = db_column_text(rows, 1),
-				       .organisation = db_column_text(rows, 2),
+				       .organization = db_column_text(rows, 2),
 				       .user = db_column_text(rows, 3),
 				       .requests = db_column_int64(rows, 4)};
 		if (n++ == RECORDED_MAX)

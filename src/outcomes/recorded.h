@@ -18,7 +18,7 @@
 
 struct recorded {
 	struct span service, operation;
-	struct span user, organisation; /* SPAN_NONE: the request had none */
+	struct span user, organization; /* SPAN_NONE: the request had none */
 	int64_t requests;
 };
 
@@ -27,7 +27,7 @@ struct recorded {
 bool recorded_user_is_pseudonym(struct span user);
 bool recorded_may_be_cut(struct span id);
 
-/* Once for each combination of organisation, user and operation among the `newest` attempts (0: all that are
+/* Once for each combination of organization, user and operation among the `newest` attempts (0: all that are
  * kept). `fn` returns 0 to go on, <0 to end with that. -ENOENT when nothing was ever recorded. 1 when
  * there were more than RECORDED_MAX. */
 int recorded_each(const char *path, int64_t newest, int (*fn)(void *arg, const struct recorded *r), void *arg,

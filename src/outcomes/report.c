@@ -349,9 +349,9 @@ static int read_rows(struct maker *m, struct err *e)
 		&q, e);
 	if (r < 0)
 		return r;
-	char organisation[sizeof(((struct outcome *)NULL)->organisation)];
-	outcome_id(span_of(m->options->organisation), organisation, sizeof(organisation));
-	db_bind_text(q, 1, span_of(organisation));
+	char organization[sizeof(((struct outcome *)NULL)->organization)];
+	outcome_id(span_of(m->options->organization), organization, sizeof(organization));
+	db_bind_text(q, 1, span_of(organization));
 	db_bind_int64(q, 2, m->options->since_us ? m->options->since_us : INT64_MIN);
 	db_bind_int64(q, 3, m->options->until_us ? m->options->until_us : INT64_MAX);
 	/* an attempt is written after it began: earlier rows need not be looked at */
@@ -529,10 +529,10 @@ static struct report *describe(const struct report_options *o)
 	if (!r)
 		return NULL;
 	r->made_us = clock_wall_us();
-	r->from_rows = o->organisation != NULL;
+	r->from_rows = o->organization != NULL;
 	text_copy(span_of(o->service), r->service, sizeof(r->service));
 	text_copy(span_of(o->operation), r->operation, sizeof(r->operation));
-	outcome_id(span_of(o->organisation), r->organisation, sizeof(r->organisation));
+	outcome_id(span_of(o->organization), r->organization, sizeof(r->organization));
 	return r;
 }
 

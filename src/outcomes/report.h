@@ -10,7 +10,7 @@
  *   reasons       of decisions, hence of primary attempts
  *
  * Why:       made from the sums per minute, so that it costs the same over ten outcomes and ten million. Only
- *            a filter by organisation reads rows, since sums carry none; it reaches back as far as rows are
+ *            a filter by organization reads rows, since sums carry none; it reaches back as far as rows are
  *            kept.
  * Ownership: the report owns everything in it.
  * Threads:   any; reads with a connection of its own, and never holds up the recorder.
@@ -40,7 +40,7 @@ struct report_options {
 	int64_t until_us;    /* 0 = to the last; else outcomes before it */
 	const char *service; /* NULL = all; likewise below */
 	const char *operation;
-	const char *organisation;
+	const char *organization;
 };
 
 struct report_rate {
@@ -88,7 +88,7 @@ struct report {
 	size_t point_count;
 	int64_t point_us; /* width of a point */
 	uint64_t dropped; /* outcomes lost in the span, whatever the filter */
-	char service[32], operation[64], organisation[64]; /* the filters; "" = all */
+	char service[32], operation[64], organization[64]; /* the filters; "" = all */
 };
 
 /* Errors: db.h's; -ENOENT no such file, -EMEDIUMTYPE not a database or not ours, -EPROTO of a newer version,

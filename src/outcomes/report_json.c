@@ -130,7 +130,7 @@ int report_to_json(const struct report *r, struct buf *out)
 	buf_putc(out, ',');
 	text_or_null(out, "operation", r->operation);
 	buf_putc(out, ',');
-	text_or_null(out, "organisation", r->organisation);
+	text_or_null(out, "organization", r->organization);
 	buf_printf(out, "},\"source\":\"%s\",\"total_executions\":%" PRIu64 ",\"dropped\":%" PRIu64 ",",
 		   r->from_rows ? "rows" : "rollups", r->total.executions, r->dropped);
 	put_figures(out, &r->total);

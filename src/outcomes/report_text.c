@@ -37,8 +37,8 @@ static void put_span(const struct report *r, struct buf *b)
 	if (r->until_us)
 		clock_format(r->until_us, until);
 	buf_printf(b, "\nFrom %s to %s", since, until);
-	const char *const names[] = {"service", "operation", "organisation"};
-	const char *const values[] = {r->service, r->operation, r->organisation};
+	const char *const names[] = {"service", "operation", "organization"};
+	const char *const values[] = {r->service, r->operation, r->organization};
 	for (int i = 0; i < 3; i++)
 		if (*values[i])
 			buf_printf(b, ", %s %s", names[i], values[i]);

@@ -3,7 +3,7 @@
  * seen.
  *
  * Why:       rows and per-minute sums refer to a series by a number, so that a row is short and a sum cheap;
- *            Prometheus' counters are kept here. Organisations and users are in no series: their number has
+ *            Prometheus' counters are kept here. Organizations and users are in no series: their number has
  *            no bound.
  * Ownership: the table owns its series until it is freed; pointers to them stay good until then.
  * Threads:   none; the recorder guards it.

@@ -25,7 +25,7 @@ static void build_context(struct asking *a)
 	const struct decide_input *in = a->in;
 	const struct operation *op = in->operation;
 	add_context(a, SPAN_LIT("user_id"), in->user);
-	add_context(a, SPAN_LIT("organization_id"), in->organisation);
+	add_context(a, SPAN_LIT("organization_id"), in->organization);
 	add_context(a, SPAN_LIT("service"), op->service);
 	add_context(a, SPAN_LIT("operation"), op->name);
 	for (size_t i = 0; i < op->n_context; i++)
@@ -162,7 +162,8 @@ static struct decide_vote vote_flag(const struct asking *a, struct span key, str
 	const char *says = v.task ? "task" : "legacy";
 	if (!v.task && v.shadow > 0)
 		says = "shadow";
-	flag_trace_say(a->trace, 1, "flag %.*s says %s (%s)", SPAN_ARG(key), says, outcome_reason_text(v.reason));
+	flag_trace_say(a->trace, 1, "flag %.*s says %s (%s)", SPAN_ARG(key), says,
+		       outcome_reason_text(v.reason));
 	return v;
 }
 

@@ -17,7 +17,7 @@
 #include "outcomes/outcome.h"
 #include "router/readiness.h"
 
-/* Asked for the flags of a request that has neither user nor organisation (design, "identity"). */
+/* Asked for the flags of a request that has neither user nor organization (design, "identity"). */
 #define DECIDE_ANONYMOUS "anonymous"
 
 enum decide_wish { WISH_NONE, WISH_LEGACY, WISH_TASK, WISH_UNKNOWN };
@@ -26,7 +26,7 @@ struct decide_input {
 	const struct config *config;
 	const struct operation *operation; /* NULL: the request matched none */
 	const struct flag_snapshot *flags; /* NULL: there has never been one */
-	struct span user, organisation;	   /* SPAN_NONE: absent */
+	struct span user, organization;	   /* SPAN_NONE: absent */
 	struct span entity;		   /* SPAN_NONE: none, DECIDE_ANONYMOUS is asked for */
 	/* From the ledger (WISH_UNKNOWN: a follow-up call of which it cannot be told whether it is
 	 * pinned); from the override header. */

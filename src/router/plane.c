@@ -58,7 +58,7 @@ static void find_identity_fields(struct service_runtime *s)
 	for (size_t i = 0; i < s->service->n_operations; i++) {
 		const struct identity_sources *sources = &s->service->operations[i].identity;
 		protect(s, sources->user, sources->n_user);
-		protect(s, sources->organisation, sources->n_organisation);
+		protect(s, sources->organization, sources->n_organization);
 		for (size_t j = 0; j < s->service->operations[i].n_context; j++)
 			protect(s, s->service->operations[i].context[j].sources,
 				s->service->operations[i].context[j].n_sources);

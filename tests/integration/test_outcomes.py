@@ -31,7 +31,7 @@ def test_one_row_per_attempt_with_what_was_answered(start):
     assert [(r["http_status"], r["result"]) for r in rows] == [
         (200, "success"), (404, "rejected"), (500, "failure"), (429, "failure"), (301, "success")]
     assert all(r["service"] == "echo" and r["operation"] == "item" and r["side"] == "legacy" and r["role"] == "primary" for r in rows)
-    assert [(r["user"], r["organisation"], r["request_id"]) for r in rows] == [
+    assert [(r["user"], r["organization"], r["request_id"]) for r in rows] == [
         ("u%d" % s, "o", "r%d" % s) for s in (200, 404, 500, 429, 301)]
     assert all(0 < r["latency_us"] < 30_000_000 for r in rows)
 
@@ -135,7 +135,7 @@ def test_each_attempt_tells_its_client(start):
 
 
 OLDER_VIEW = """CREATE VIEW attempts AS SELECT o.id, strftime('%Y-%m-%dT%H:%M:%fZ', o.time_us / 1000000.0, 'unixepoch') AS time,
-    s.service, s.operation, o.organisation, o.user, s.side, s.backend, s.role, s.reason, o.variant, s.result, s.answered, o.http_status,
+    s.service, s.operation, o.organization, o.user, s.side, s.backend, s.role, s.reason, o.variant, s.result, s.answered, o.http_status,
     o.latency_us, o.task_id, o.request_id FROM outcomes o JOIN series s ON s.id = o.series"""
 
 

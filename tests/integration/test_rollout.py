@@ -26,7 +26,7 @@ def everybody(*flags):
 
 
 def beta(kind="flag"):
-    """A rule of everybody, and before it one of an organisation's."""
+    """A rule of everybody, and before it one of an organization's."""
     flag = variant_flag(10, 90)
     flag["rules"].insert(0, {"segment": "beta", "distributions": [{"variant": "0", "rollout": 100}, {"variant": "100", "rollout": 0}]})
     return c.features(flag, segments=[c.everybody(), acme()])

@@ -414,20 +414,20 @@ def test_a_configuration_or_file_that_is_not_there(start):
 
 # --- plan --------------------------------------------------------------------------------------------------------------
 
-def call(router, path="/echo", user=None, organisation=None, times=1):
-    fields = [("X-User-Id", user)] * bool(user) + [("X-Organization-Id", organisation)] * bool(organisation)
+def call(router, path="/echo", user=None, organization=None, times=1):
+    fields = [("X-User-Id", user)] * bool(user) + [("X-Organization-Id", organization)] * bool(organization)
     for _ in range(times):
         assert ask(router.port, request("POST", path, fields, b"{}")).status == 200
 
 
 def recorded(start, features, calls, operations=None, **sections):
-    """A router that has served these calls: (path, user, organisation, how often)."""
+    """A router that has served these calls: (path, user, organization, how often)."""
     origin = start.origin()
     operations = operations or {"echo": c.operation("POST /echo", TASK, identity=IDENTITY)}
     settings = c.router({"app": c.service(origin, operations)}, backends=c.embedded(tasks=None), **sections)
     router = start.router(settings, features)
-    for path, user, organisation, times in calls:
-        call(router, path, user, organisation, times)
+    for path, user, organization, times in calls:
+        call(router, path, user, organization, times)
     if calls:
         router.wait_outcomes(sum(x[-1] for x in calls))
     return router
@@ -439,15 +439,15 @@ def plan(start, router, *arguments):
     return told.stdout
 
 
-def test_plan_counts_users_and_organisations_and_names_the_largest(start):
+def test_plan_counts_users_and_organizations_and_names_the_largest(start):
     calls = [("/echo", "user-%d" % n, "org-%d" % (n % 4), 1 + (n == 7) * 4) for n in range(20)]
     router = recorded(start, everybody(variant_flag(0, 100)), calls)
     said = plan(start, router, FLAG, "100")
     assert "0 % \u2192 100 % of everybody" in said and "app.echo: 0.0 % \u2192 100.0 % to tasks" in said
     assert "20 users: 20 would move to tasks, 0 back to legacy\n" in said
-    assert "4 organisations: 4 would move to tasks, 0 back to legacy\n" in said
+    assert "4 organizations: 4 would move to tasks, 0 back to legacy\n" in said
     assert "the largest users: user-7 (5 of 5 requests), " in said
-    assert "the largest organisations: org-3 (9 of 9 requests), " in said
+    assert "the largest organizations: org-3 (9 of 9 requests), " in said
     assert "24 requests would have gone to tasks instead, 0 to legacy instead" in said
     assert "Nobody would move back to legacy." in said
     assert "0 would move to tasks, 0 back" in plan(start, router, FLAG, "0")
@@ -461,7 +461,7 @@ def test_plan_says_who_would_move_back(start):
 
 
 def test_plan_hashes_what_each_operation_hashes(start):
-    """The same organisation, many users: by the operation's `entity` one moves or all."""
+    """The same organization, many users: by the operation's `entity` one moves or all."""
     operations = {"echo": c.operation("POST /echo", TASK, identity=IDENTITY),
                   "whole": c.operation("POST /whole", TASK, identity=IDENTITY, entity=["organization", "user"])}
     calls = [("/whole", "user-%d" % n, "org-0", 1) for n in range(30)] + [("/whole", "user-30", None, 1)]
@@ -470,7 +470,7 @@ def test_plan_hashes_what_each_operation_hashes(start):
     for percent in ("20", "40", "60", "80"):
         said = plan(start, router, FLAG, percent)
         moved.add(next(line for line in said.splitlines() if "users:" in line).split(": ")[1].split(" ")[0])
-    assert moved <= {"0", "1", "30", "31"} and len(moved) > 1, moved  # all of the organisation or none, and the one without
+    assert moved <= {"0", "1", "30", "31"} and len(moved) > 1, moved  # all of the organization or none, and the one without
     router = recorded(start, everybody(variant_flag(0, 100)), [("/echo", "user-%d" % n, "org-0", 1) for n in range(30)], operations)
     count = int(next(line for line in plan(start, router, FLAG, "50").splitlines() if "users:" in line).split(": ")[1].split(" ")[0])
     assert 5 < count < 25
@@ -510,7 +510,7 @@ def test_plan_says_where_it_cannot_tell(start):
     router.write_flags(features)
     said = plan(start, router, FLAG, "100")
     assert "10 users: 0 would move to tasks, 0 back to legacy; of 6 it cannot tell" in said, said
-    assert "2 organisations: 0 would move to tasks, 0 back to legacy; of 1 it cannot tell" in said
+    assert "2 organizations: 0 would move to tasks, 0 back to legacy; of 1 it cannot tell" in said
     assert "It cannot tell for 6 of 10 requests:" in said
     assert '6 identities: the segment "paying" asks for "plan", which is not recorded (app.echo)' in said
     assert "This router asks without it: then 6 of them would move to tasks, 0 back to legacy." in said
@@ -532,7 +532,7 @@ def test_plan_warns_where_users_are_recorded_as_pseudonyms(start):
     said = plan(start, router, FLAG, "50")
     assert "warning: users are recorded as pseudonyms (outcomes.hash_users)" in said
     assert "; of 5 it cannot tell" in said and "5 identities: their user is recorded as a pseudonym" in said
-    assert "5 organisations: " in said and "It cannot tell for 5 of 10 requests:" in said
+    assert "5 organizations: " in said and "It cannot tell for 5 of 10 requests:" in said
     said = plan(start, router, FLAG, "100")  # everybody: that much is certain
     assert "5 users: 5 would move to tasks, 0 back to legacy\n" in said and "It cannot tell" not in said
 
@@ -542,7 +542,7 @@ def test_plan_of_a_segment(start):
     router = recorded(start, with_beta(task=0, beta=0), calls)
     said = plan(start, router, FLAG, "100", "--segment", "beta")
     assert "0 % → 100 % of the segment's members" in said
-    assert "10 users: 4 would move to tasks, 0 back to legacy" in said and "2 organisations: 1 would move" in said
+    assert "10 users: 4 would move to tasks, 0 back to legacy" in said and "2 organizations: 1 would move" in said
 
 
 def test_shares_that_leave_some_without_a_variant_are_pointed_out(start):

@@ -97,14 +97,14 @@ class World:
         self.worker = self.start.worker(self.router, *arguments, env={"TOUCHED": self.touched})
         return self.worker
 
-    def post(self, path, body, token=TOKEN, organisation="org-1", **fields):
-        named = [("Content-Type", "application/json"), ("X-User-Id", "u1"), ("X-Organization-Id", organisation)]
+    def post(self, path, body, token=TOKEN, organization="org-1", **fields):
+        named = [("Content-Type", "application/json"), ("X-User-Id", "u1"), ("X-Organization-Id", organization)]
         named += [("Authorization", "Bearer " + token)] if token else []
         named += [(n.replace("_", "-"), v) for n, v in fields.items()]
         return ask(self.router.port, request("POST", path, named, json.dumps(body).encode() if not isinstance(body, bytes) else body))
 
-    def task(self, location, method="GET", token=TOKEN, organisation="org-1"):
-        fields = [("X-User-Id", "u1"), ("X-Organization-Id", organisation)]
+    def task(self, location, method="GET", token=TOKEN, organization="org-1"):
+        fields = [("X-User-Id", "u1"), ("X-Organization-Id", organization)]
         fields += [("Authorization", "Bearer " + token)] if token else []
         return ask(self.router.port, request(method, location, fields))
 
@@ -260,7 +260,7 @@ def test_the_result_is_nobody_elses(world):
     assert world.task(location, token=None).status == 404
     assert world.task(location, token="wrong").status == 404
     assert world.task(location, token=OTHER_TOKEN).status == 404
-    assert world.task(location, organisation="org-2").status == 404
+    assert world.task(location, organization="org-2").status == 404
     assert world.task("/_migration/tasks/" + "0" * 32).status == 404
     assert world.task(location, method="DELETE", token=OTHER_TOKEN).status == 404
 

@@ -104,18 +104,18 @@ static void owners_differ(void **state)
 	check_values(AUTH_NONE, NULL, NULL, &f[2]);
 	check_values(AUTH_NONE, "Basic YTpi", NULL, &f[3]);
 	assert_string_equal(f[0].hex, HASH_SECRET);
-	const struct span organisations[] = {SPAN_NONE, SPAN_LIT(""), SPAN_LIT("org-1"), SPAN_LIT("org-2")};
+	const struct span organizations[] = {SPAN_NONE, SPAN_LIT(""), SPAN_LIT("org-1"), SPAN_LIT("org-2")};
 	char owners[16][CRYPTO_SHA256_HEX], again[CRYPTO_SHA256_HEX];
 	for (size_t i = 0; i < 16; i++) {
-		auth_owner(&f[i / 4], organisations[i % 4], owners[i]);
-		auth_owner(&f[i / 4], organisations[i % 4], again);
+		auth_owner(&f[i / 4], organizations[i % 4], owners[i]);
+		auth_owner(&f[i / 4], organizations[i % 4], again);
 		assert_string_equal(owners[i], again);
 		for (size_t j = 0; j < i; j++)
 			assert_string_not_equal(owners[i], owners[j]);
 	}
 	struct auth_fingerprint other_case;
 	check_values(AUTH_BEARER, "BEARER  secret", NULL, &other_case);
-	auth_owner(&other_case, organisations[2], again);
+	auth_owner(&other_case, organizations[2], again);
 	assert_string_equal(again, owners[2]);
 }
 

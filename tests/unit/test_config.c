@@ -188,8 +188,8 @@ static void check_operation(const struct operation *op)
 	assert_true(span_is(op->flags[1], "two"));
 	assert_int_equal(op->identity.n_user, 1);
 	assert_int_equal(op->identity.user[0].kind, IDENTITY_PATH);
-	assert_int_equal(op->identity.n_organisation, 2);
-	assert_int_equal(op->identity.organisation[1].kind, IDENTITY_QUERY);
+	assert_int_equal(op->identity.n_organization, 2);
+	assert_int_equal(op->identity.organization[1].kind, IDENTITY_QUERY);
 	assert_true(op->identity.needs_body);
 	assert_int_equal(op->identity.n_entity, 2);
 	assert_int_equal(op->identity.entity[0], IDENTITY_USER);
@@ -270,7 +270,7 @@ static void everything_is_read(void **state)
 	assert_int_equal(plain->identity.n_user, 1);
 	assert_int_equal(plain->identity.user[0].kind, IDENTITY_HEADER);
 	assert_int_equal(plain->identity.n_entity, 1);
-	assert_int_equal(plain->identity.entity[0], IDENTITY_ORGANISATION);
+	assert_int_equal(plain->identity.entity[0], IDENTITY_ORGANIZATION);
 	assert_null(service_operation(s, SPAN_LIT("absent")));
 }
 

@@ -258,16 +258,16 @@ static void hatchet_takes_over_by_its_flag(void **state)
 				  .operation = &op,
 				  .flags = snapshot,
 				  .entity = SPAN_LIT("u"),
-				  .organisation = SPAN_LIT("hatchet-org")};
+				  .organization = SPAN_LIT("hatchet-org")};
 	struct decision d;
 	decide(&in, &d, NULL);
 	assert_true(span_is(d.backend, "hatchet"));
-	in.organisation = SPAN_LIT("other");
+	in.organization = SPAN_LIT("other");
 	decide(&in, &d, NULL);
 	assert_true(span_is(d.backend, "embedded"));
 	/* a variant that names a backend is stronger */
 	op = make_operation("vcelery");
-	in.organisation = SPAN_LIT("hatchet-org");
+	in.organization = SPAN_LIT("hatchet-org");
 	decide(&in, &d, NULL);
 	assert_true(span_is(d.backend, "celery"));
 }

@@ -13,17 +13,17 @@
 #include "operation/cidr.h"
 #include "operation/identity.h"
 
-/* user: header, query, body, path; organisation: body, header; entity: user, then organisation. */
+/* user: header, query, body, path; organization: body, header; entity: user, then organization. */
 static const struct identity_sources all = {
 	.user = {{IDENTITY_HEADER, SPAN_INIT("X-User-Id")},
 		 {IDENTITY_QUERY, SPAN_INIT("user")},
 		 {IDENTITY_BODY, SPAN_INIT("/user/id")},
 		 {IDENTITY_PATH, SPAN_INIT("who")}},
-	.organisation = {{IDENTITY_BODY, SPAN_INIT("/organization_id")},
+	.organization = {{IDENTITY_BODY, SPAN_INIT("/organization_id")},
 			 {IDENTITY_HEADER, SPAN_INIT("X-Organization-Id")}},
 	.n_user = 4,
-	.n_organisation = 2,
-	.entity = {IDENTITY_USER, IDENTITY_ORGANISATION},
+	.n_organization = 2,
+	.entity = {IDENTITY_USER, IDENTITY_ORGANIZATION},
 	.n_entity = 2,
 	.needs_body = true,
 };
@@ -36,7 +36,7 @@ struct example {
 	const char *fields[8]; /* name, value, … */
 	bool untrusted;
 	const char *target, *body; /* body NULL: not read */
-	const char *user, *organisation, *notes;
+	const char *user, *organization, *notes;
 };
 
 /* What the flags of an answer say, as words. */
@@ -52,15 +52,15 @@ static void expect(const struct example *x, const struct identity *id)
 	char notes[80];
 	notes_of(id, notes);
 	struct span user = x->user ? span_of(x->user) : SPAN_NONE;
-	struct span organisation = x->organisation ? span_of(x->organisation) : SPAN_NONE;
-	if (!span_eq(id->user, user) || !span_eq(id->organisation, organisation) ||
+	struct span organization = x->organization ? span_of(x->organization) : SPAN_NONE;
+	if (!span_eq(id->user, user) || !span_eq(id->organization, organization) ||
 	    (id->user.ptr != NULL) != (x->user != NULL) || strcmp(notes, x->notes) != 0)
-		fail_msg("%s %s: user \"%.*s\" organisation \"%.*s\" %s", x->target, x->body ? x->body : "-",
-			 SPAN_ARG(id->user), SPAN_ARG(id->organisation), notes);
-	assert_int_equal(id->has_entity, x->user || x->organisation);
+		fail_msg("%s %s: user \"%.*s\" organization \"%.*s\" %s", x->target, x->body ? x->body : "-",
+			 SPAN_ARG(id->user), SPAN_ARG(id->organization), notes);
+	assert_int_equal(id->has_entity, x->user || x->organization);
 	if (id->has_entity) {
-		assert_int_equal(id->entity_part, x->user ? IDENTITY_USER : IDENTITY_ORGANISATION);
-		assert_true(span_eq(id->entity, x->user ? user : organisation));
+		assert_int_equal(id->entity_part, x->user ? IDENTITY_USER : IDENTITY_ORGANIZATION);
+		assert_true(span_eq(id->entity, x->user ? user : organization));
 	}
 	assert_true(x->body || !id->body_checked);
 }
@@ -178,11 +178,11 @@ static void path_parameters(void **state)
 static void entity_is_the_first_present(void **state)
 {
 	(void)state;
-	struct identity_sources s = {.organisation = {{IDENTITY_HEADER, SPAN_INIT(O)}},
+	struct identity_sources s = {.organization = {{IDENTITY_HEADER, SPAN_INIT(O)}},
 				     .user = {{IDENTITY_HEADER, SPAN_INIT(U)}},
-				     .n_organisation = 1,
+				     .n_organization = 1,
 				     .n_user = 1,
-				     .entity = {IDENTITY_ORGANISATION},
+				     .entity = {IDENTITY_ORGANIZATION},
 				     .n_entity = 1};
 	struct http_field fields[] = {{SPAN_LIT(U), SPAN_LIT("u")}, {SPAN_LIT(O), SPAN_LIT("o")}};
 	struct http_request request = {.fields = fields, .n_fields = 1};
@@ -196,7 +196,7 @@ static void entity_is_the_first_present(void **state)
 	s.entity[1] = IDENTITY_USER;
 	s.n_entity = 2;
 	identity_find(&s, &in, &id);
-	assert_true(id.has_entity && span_is(id.entity, "o") && id.entity_part == IDENTITY_ORGANISATION);
+	assert_true(id.has_entity && span_is(id.entity, "o") && id.entity_part == IDENTITY_ORGANIZATION);
 }
 
 /* --- cookies, and what is added to the flags' context --------------------------------------------------- */

@@ -26,13 +26,13 @@ static const struct outcome legacy_ok = {.time_us = T0,
 					 .latency_us = 2000,
 					 .service = "prompt",
 					 .operation = "prompt.answer",
-					 .organisation = "acme",
+					 .organization = "acme",
 					 .answered = true};
 static const struct outcome task_ok = {.time_us = T0,
 				       .latency_us = 1000,
 				       .service = "prompt",
 				       .operation = "prompt.answer",
-				       .organisation = "globex",
+				       .organization = "globex",
 				       .backend = "embedded",
 				       .side = OUTCOME_TASK,
 				       .answered = true};
@@ -238,12 +238,12 @@ static void filters_choose(void **state)
 		{{.since_us = T0 + 10 * MINUTE_US + 30}, 7}, /* rounded down to the minute */
 		{{.until_us = T0 + 10 * MINUTE_US}, 8},
 		{{.since_us = T0 + MINUTE_US, .until_us = T0 + 10 * MINUTE_US}, 0},
-		{{.organisation = "globex"}, 7},
-		{{.organisation = "acme"}, 8},
-		{{.organisation = "acme", .service = "runner"}, 5},
-		{{.organisation = "globex", .since_us = T0 + 10 * MINUTE_US + 5}, 7},
-		{{.organisation = "globex", .since_us = T0 + 10 * MINUTE_US + 6}, 0}, /* rows are exact */
-		{{.organisation = "globex", .since_us = T0 + 60 * MINUTE_US}, 0},
+		{{.organization = "globex"}, 7},
+		{{.organization = "acme"}, 8},
+		{{.organization = "acme", .service = "runner"}, 5},
+		{{.organization = "globex", .since_us = T0 + 10 * MINUTE_US + 5}, 7},
+		{{.organization = "globex", .since_us = T0 + 10 * MINUTE_US + 6}, 0}, /* rows are exact */
+		{{.organization = "globex", .since_us = T0 + 60 * MINUTE_US}, 0},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		CLEANUP(report_freep) struct report *r = make(p, cases[i].o);

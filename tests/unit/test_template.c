@@ -42,7 +42,7 @@ static struct template_source source(void)
 		.query = get_query,
 		.path = get_path,
 		.user = SPAN_LIT("u1"),
-		.organisation = SPAN_NONE,
+		.organization = SPAN_NONE,
 		.uuid = SPAN_LIT("0-1-2"),
 		.request_id = SPAN_LIT("id"),
 		.result = SPAN_LIT("{\"success\":false,\"data\":{\"x\":1},\"text\":\"line\\n\\u00e9\","

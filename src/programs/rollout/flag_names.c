@@ -65,7 +65,7 @@ static bool names_given(const struct operation *op, struct span property)
 	if (span_is(property, "user_id"))
 		return op->identity.n_user > 0;
 	if (span_is(property, "organization_id"))
-		return op->identity.n_organisation > 0;
+		return op->identity.n_organization > 0;
 	for (size_t i = 0; i < op->n_context; i++)
 		if (span_eq(op->context[i].key, property))
 			return true;

@@ -9,8 +9,8 @@ static struct decide_input member(const struct decide_input *like, unsigned i, c
 {
 	struct decide_input in = *like;
 	snprintf(name, MEMBER_MAX, "made-up-%u", i);
-	if (in.entity.ptr == in.organisation.ptr)
-		in.organisation = span_of(name);
+	if (in.entity.ptr == in.organization.ptr)
+		in.organization = span_of(name);
 	else
 		in.user = span_of(name);
 	in.entity = span_of(name);

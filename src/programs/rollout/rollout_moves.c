@@ -28,7 +28,7 @@ struct asker {
 	struct asker *next;
 };
 
-/* What is known of one user or organisation. */
+/* What is known of one user or organization. */
 struct party {
 	char *name;
 	bool user;
@@ -99,12 +99,12 @@ static struct asker *asker_of(struct census *c, const struct operation *op, stru
 }
 
 /* Whether the router gives that property to the flags: then what it is (or that it is not there) is known. */
-static bool recorded_property(const struct operation *op, struct span property, bool user_known, bool organisation_known)
+static bool recorded_property(const struct operation *op, struct span property, bool user_known, bool organization_known)
 {
 	if (span_is(property, "user_id"))
 		return user_known;
 	if (span_is(property, "organization_id"))
-		return organisation_known;
+		return organization_known;
 	for (size_t i = 0; i < op->n_context; i++)
 		if (span_eq(op->context[i].key, property))
 			return op->context[i].value.ptr; /* what is taken from the request is not recorded */
@@ -136,13 +136,13 @@ static enum move move_of(const struct census *c, const struct decide_input *like
 
 /* Whether the answer hangs on the doubt: with other values for what is unknown it would be another. */
 static bool matters(const struct census *c, const struct decide_input *like, const struct doubt *d, enum move without, bool user_known,
-		    bool organisation_known, bool entity_known)
+		    bool organization_known, bool entity_known)
 {
 	struct flag_context unknown[ROLLOUT_CONTEXT_MAX];
 	struct decide_input in = *like;
 	size_t n = 0;
 	for (size_t i = 0; i < d->context.n; i++)
-		if (!recorded_property(like->operation, d->context.entries[i].key, user_known, organisation_known))
+		if (!recorded_property(like->operation, d->context.entries[i].key, user_known, organization_known))
 			unknown[n++] = d->context.entries[i];
 	if (d->context.entity && !entity_known)
 		return true;
@@ -154,13 +154,13 @@ static bool matters(const struct census *c, const struct decide_input *like, con
 static enum move judge(struct census *c, struct asker *a, const struct recorded *r)
 {
 	bool pseudonym = recorded_user_is_pseudonym(r->user);
-	bool user_known = !pseudonym && !recorded_may_be_cut(r->user), organisation_known = !recorded_may_be_cut(r->organisation);
+	bool user_known = !pseudonym && !recorded_may_be_cut(r->user), organization_known = !recorded_may_be_cut(r->organization);
 	enum identity_part part;
-	struct decide_input in = {.config = c->place->config, .operation = a->op, .user = r->user, .organisation = r->organisation};
-	bool entity_known = !identity_entity(&a->op->identity, in.user, in.organisation, &in.entity, &part) ||
-			    (part == IDENTITY_USER ? user_known : organisation_known);
+	struct decide_input in = {.config = c->place->config, .operation = a->op, .user = r->user, .organization = r->organization};
+	bool entity_known = !identity_entity(&a->op->identity, in.user, in.organization, &in.entity, &part) ||
+			    (part == IDENTITY_USER ? user_known : organization_known);
 	in.user = user_known ? in.user : SPAN_NONE;
-	in.organisation = organisation_known ? in.organisation : SPAN_NONE;
+	in.organization = organization_known ? in.organization : SPAN_NONE;
 	in.entity = entity_known ? in.entity : SPAN_NONE;
 	enum move m = move_of(c, &in, entity_known);
 	if (m == UNKNOWN) {
@@ -169,11 +169,11 @@ static enum move judge(struct census *c, struct asker *a, const struct recorded 
 		return m;
 	}
 	for (size_t i = 0; i < a->n; i++)
-		if (matters(c, &in, &a->doubts[i], m, user_known, organisation_known, entity_known)) {
+		if (matters(c, &in, &a->doubts[i], m, user_known, organization_known, entity_known)) {
 			a->doubts[i].identities++;
-			c->open += user_known && organisation_known;
-			c->open_to_task += user_known && organisation_known && m == TO_TASK;
-			c->open_to_legacy += user_known && organisation_known && m == TO_LEGACY;
+			c->open += user_known && organization_known;
+			c->open_to_task += user_known && organization_known && m == TO_TASK;
+			c->open_to_legacy += user_known && organization_known && m == TO_LEGACY;
 			return UNKNOWN;
 		}
 	return m;
@@ -231,7 +231,7 @@ static int take(void *arg, const struct recorded *r)
 	enum move m = judge(c, a, r);
 	count(&c->total, m, r->requests);
 	int result = add_party(c, r->user, true, m, r->requests, counting->e);
-	return result < 0 ? result : add_party(c, r->organisation, false, m, r->requests, counting->e);
+	return result < 0 ? result : add_party(c, r->organization, false, m, r->requests, counting->e);
 }
 
 static int by_name(const void *a, const void *b)
@@ -248,7 +248,7 @@ static int by_size(const void *a, const void *b)
 	return m != n ? (m < n) - (m > n) : by_name(a, b);
 }
 
-/* One entry for each user and organisation. */
+/* One entry for each user and organization. */
 static void merge(struct census *c)
 {
 	size_t kept = 0;
@@ -306,7 +306,7 @@ static void show_kind(const struct census *c, bool user)
 	}
 	if (!n)
 		return;
-	printf("  %zu %s: %zu would move to tasks, %zu back to legacy", n, user ? "users" : "organisations", to_task, to_legacy);
+	printf("  %zu %s: %zu would move to tasks, %zu back to legacy", n, user ? "users" : "organizations", to_task, to_legacy);
 	if (elsewhere)
 		printf(", %zu to another backend", elsewhere);
 	if (unknown)

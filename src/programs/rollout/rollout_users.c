@@ -48,7 +48,7 @@ void flag_users_init(struct flag_users *u, const struct config *c, const char *f
 	u->own.service = u->own.name = SPAN_LIT("");
 	u->own.has_task = true;
 	u->own.identity.entity[0] = IDENTITY_USER;
-	u->own.identity.entity[1] = IDENTITY_ORGANISATION;
+	u->own.identity.entity[1] = IDENTITY_ORGANIZATION;
 	u->own.identity.n_entity = 2;
 	u->sides = (struct rollout_sides){
 		.is_task = is_task, .arg = u, .namespace_key = u->config->flags.namespace_key};
@@ -57,9 +57,9 @@ void flag_users_init(struct flag_users *u, const struct config *c, const char *f
 struct decide_input flag_users_like(const struct flag_users *u, const struct operation *op, const struct flag_snapshot *s)
 {
 	struct decide_input in = {.config = u->config, .operation = op ? op : &u->own, .flags = s, .user = SPAN_LIT("made-up-user"),
-				  .organisation = SPAN_LIT("made-up-organisation")};
+				  .organization = SPAN_LIT("made-up-organization")};
 	enum identity_part part;
-	identity_entity(&in.operation->identity, in.user, in.organisation, &in.entity, &part);
+	identity_entity(&in.operation->identity, in.user, in.organization, &in.entity, &part);
 	return in;
 }
 

@@ -25,7 +25,7 @@ void flag_users_init(struct flag_users *u, const struct config *c, const char *f
 const struct operation *flag_users_at(const struct flag_users *u, size_t index);
 bool operation_asks(const struct config *c, const struct operation *op, struct span flag);
 
-/* Someone made up of whom an operation's flags are asked (population.h): a user, or an organisation where that is hashed. For a
+/* Someone made up of whom an operation's flags are asked (population.h): a user, or an organization where that is hashed. For a
  * flag that no operation asks: op is NULL. The result borrows from u. */
 struct decide_input flag_users_like(const struct flag_users *u, const struct operation *op, const struct flag_snapshot *s);
 

@@ -55,12 +55,12 @@ static int compare_recorded(void *arg, const struct recorded *r)
 	const struct config *config = c->users->config;
 	const struct service *service = config_service(config, r->service);
 	const struct operation *op = service ? service_operation(service, r->operation) : NULL;
-	struct decide_input in = {.config = config, .operation = op, .flags = c->then, .user = r->user, .organisation = r->organisation};
+	struct decide_input in = {.config = config, .operation = op, .flags = c->then, .user = r->user, .organization = r->organization};
 	enum identity_part part;
 	struct decision wanted, found;
 	if (!op || !operation_asks(config, op, span_of(c->arguments->flag)))
 		return 0;
-	identity_entity(&op->identity, in.user, in.organisation, &in.entity, &part);
+	identity_entity(&op->identity, in.user, in.organization, &in.entity, &part);
 	decide(&in, &wanted, NULL);
 	in.flags = c->read;
 	decide(&in, &found, NULL);

@@ -20,7 +20,7 @@ struct app_check {
 	bool backends;
 	const char *test; /* "service.operation", or NULL */
 	const char *body; /* JSON, @FILE, or NULL */
-	const char *user, *organisation;
+	const char *user, *organization;
 };
 int app_check(const struct app_check *how);
 

@@ -90,7 +90,7 @@ static bool render_input(struct test *t, const struct app_check *how)
 		.query = no_part,
 		.path = no_part,
 		.user = span_of(how->user),
-		.organisation = span_of(how->organisation),
+		.organization = span_of(how->organization),
 		.uuid = span_of(t->uuid),
 		.request_id = span_of(t->request_id),
 	};

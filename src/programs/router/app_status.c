@@ -488,7 +488,7 @@ static int parameter(struct span target, const char *name, struct buf *value, st
 }
 
 struct report_parameters {
-	struct buf since, service, operation, organisation;
+	struct buf since, service, operation, organization;
 };
 
 static int read_parameters(struct span target, struct report_parameters *p, struct report_options *o,
@@ -500,7 +500,7 @@ static int read_parameters(struct span target, struct report_parameters *p, stru
 		const char **into;
 	} all[] = {{"service", &p->service, &o->service},
 		   {"operation", &p->operation, &o->operation},
-		   {"org", &p->organisation, &o->organisation}};
+		   {"org", &p->organization, &o->organization}};
 	int r = parameter(target, "since", &p->since, e);
 	if (r == 1 && !when_parse(p->since.ptr, clock_wall_us(), &o->since_us)) {
 		err_set(e, 400,
@@ -521,7 +521,7 @@ static void parameters_release(struct report_parameters *p)
 	buf_release(&p->since);
 	buf_release(&p->service);
 	buf_release(&p->operation);
-	buf_release(&p->organisation);
+	buf_release(&p->organization);
 }
 
 static int make_report(void *arg, struct span target, struct buf *json, struct err *e)

@@ -20,7 +20,7 @@
 #define EXTRA_MAX 16
 
 struct arguments {
-	const char *config, *service, *operation, *user, *organisation;
+	const char *config, *service, *operation, *user, *organization;
 	struct flag_context extra[EXTRA_MAX];
 	size_t n_extra;
 };
@@ -81,7 +81,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 			a->user = optarg;
 			break;
 		case 'g':
-			a->organisation = optarg;
+			a->organization = optarg;
 			break;
 		case 'x':
 			if (add_context(a, optarg) < 0)
@@ -99,7 +99,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 		fprintf(stderr, "explain: --service and --operation are needed (--config defaults to config/router.yml)\n");
 		return -1;
 	}
-	return usable_identity("--user", a->user) && usable_identity("--org", a->organisation) ? 0 : -1;
+	return usable_identity("--user", a->user) && usable_identity("--org", a->organization) ? 0 : -1;
 }
 
 static void print_step(void *arg, unsigned depth, const char *sentence)
@@ -223,7 +223,7 @@ static void print_shares(const struct decide_input *in, const struct operation *
 	if (!in->entity.ptr || !op->has_task || op->n_flags == 0)
 		return;
 	printf("share      %.1f %% of %d made-up %s go to tasks", population_share(in), POPULATION_SIZE,
-	       in->entity.ptr == in->organisation.ptr ? "organisations" : "users of this organisation");
+	       in->entity.ptr == in->organization.ptr ? "organizations" : "users of this organization");
 	for (size_t i = 0; op->n_flags > 1 && i < op->n_flags; i++)
 		printf("%s%.*s alone %.1f %%", i ? ", " : ": ", SPAN_ARG(op->flags[i]), population_share_of_flag(in, op->flags[i]));
 	printf("\n");
@@ -264,12 +264,12 @@ static void explain(const struct config *c, const struct operation *op, const st
 		.operation = op,
 		.flags = flags,
 		.user = given(a->user),
-		.organisation = given(a->organisation),
+		.organization = given(a->organization),
 		.extra = a->extra,
 		.n_extra = a->n_extra,
 	};
 	enum identity_part part;
-	identity_entity(&op->identity, in.user, in.organisation, &in.entity, &part);
+	identity_entity(&op->identity, in.user, in.organization, &in.entity, &part);
 	printf("operation  %.*s.%.*s  %.*s %.*s\n", SPAN_ARG(op->service), SPAN_ARG(op->name), SPAN_ARG(op->method),
 	       SPAN_ARG(op->path));
 	printf("entity     %.*s\n\n", SPAN_ARG(in.entity.ptr ? in.entity : SPAN_LIT("none (" DECIDE_ANONYMOUS ")")));

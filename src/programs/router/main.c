@@ -65,11 +65,11 @@ static int check(int argc, char **argv)
 		else if (o == 'u')
 			how.user = optarg;
 		else if (o == 'g')
-			how.organisation = optarg;
+			how.organization = optarg;
 		else
 			return EXIT_USAGE;
 	}
-	if (optind != argc - 1 || (!how.test && (how.body || how.user || how.organisation))) {
+	if (optind != argc - 1 || (!how.test && (how.body || how.user || how.organization))) {
 		fprintf(stderr, "usage: migration-router check FILE [--backends] [--flags] [--test "
 				"SERVICE.OPERATION [--body JSON|@FILE]"
 				" [--user U] [--org G]]\n");

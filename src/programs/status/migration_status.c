@@ -49,7 +49,7 @@ static const char usage_text[] =
 	"  --until WHEN          only what began before WHEN\n"
 	"  --service NAME        only this service\n"
 	"  --operation NAME      only this operation\n"
-	"  --org ID              only this organisation (reads rows, so it reaches back as far as they are "
+	"  --org ID              only this organization (reads rows, so it reaches back as far as they are "
 	"kept)\n"
 	"  --json, --csv         for programs\n"
 	"  --watch [SECONDS]     again and again, every 2 seconds unless said otherwise\n"
@@ -201,7 +201,7 @@ static bool take_option(int id, char **argv, struct arguments *a)
 		a->report.operation = optarg;
 		return true;
 	case ORG:
-		a->report.organisation = optarg;
+		a->report.organization = optarg;
 		return strlen(optarg) <= IDENTITY_MAX; /* no request can say more */
 	case AS_JSON:
 		a->format = JSON;

@@ -181,7 +181,7 @@ static void decide_now(struct request *r)
 		.operation = r->op,
 		.flags = r->flags,
 		.user = r->identity.user,
-		.organisation = r->identity.organisation,
+		.organization = r->identity.organization,
 		.entity = r->identity.entity,
 		.readiness = r->plane->readiness,
 		.extra = r->context ? r->context->entries : NULL,

@@ -40,7 +40,7 @@ void request_template_source(struct request *r, struct template_source *ret)
 		.query = source_query,
 		.path = source_path,
 		.user = r->identity.user,
-		.organisation = r->identity.organisation,
+		.organization = r->identity.organization,
 		.uuid = span_of(r->uuid),
 		.request_id = r->request_id,
 		.task_id = r->task_id[0] ? span_of(r->task_id) : SPAN_NONE,

@@ -120,7 +120,7 @@ void request_describe(const struct request *r, struct outcome *o)
 {
 	text_copy(r->service->service->name, o->service, sizeof(o->service));
 	text_copy(r->op ? r->op->name : SPAN_LIT("(unmapped)"), o->operation, sizeof(o->operation));
-	outcome_id(r->identity.organisation, o->organisation, sizeof(o->organisation));
+	outcome_id(r->identity.organization, o->organization, sizeof(o->organization));
 	outcome_id(r->identity.user, o->user, sizeof(o->user));
 	text_copy(r->decision.variant, o->variant, sizeof(o->variant));
 	text_copy(r->request_id, o->request_id, sizeof(o->request_id));

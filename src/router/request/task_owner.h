@@ -2,7 +2,7 @@
  * Task owner: who may ask for a task's result by its id later (Prefer: respond-async).
  *
  * Why:       a task id in a URL must not be a key to somebody else's data: only the same credentials and the
- *            same organisation find it; for anyone else it does not exist. The ledger remembers, so that this
+ *            same organization find it; for anyone else it does not exist. The ledger remembers, so that this
  *            holds on every backend and after a restart.
  */
 #ifndef ROUTER_REQUEST_TASK_OWNER_H

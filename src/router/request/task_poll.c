@@ -2,7 +2,7 @@
  * /_migration/tasks/{id}: the state of a task that was answered with 202, for its owner; DELETE cancels.
  *
  * The ledger knows which backend has it and for whom (task_owner.h). Anyone else gets the same 404 as for a
- * task that never was. The organisation is looked for as the operations that answer 202 do it, in fields and
+ * task that never was. The organization is looked for as the operations that answer 202 do it, in fields and
  * query.
  */
 #include <stdlib.h>
@@ -19,7 +19,7 @@
 static void not_found(struct request *r)
 {
 	request_fail(r, OUTCOME_REJECTED, 404, "Not found",
-		     "There is no such task for these credentials and this organisation.");
+		     "There is no such task for these credentials and this organization.");
 }
 
 static void try_again(struct request *r, const char *title, const char *detail)
@@ -84,7 +84,7 @@ static bool owned(struct request *r, const struct operation *op, struct span id,
 		.body_read = true,
 	};
 	identity_find(&op->identity, &in, &r->identity);
-	auth_owner(&who, r->identity.organisation, r->owner);
+	auth_owner(&who, r->identity.organization, r->owner);
 	enum ledger_answer found = task_owner_find(r->plane->env->ledger, id, r->owner, entry);
 	*ret_unknown |= found == LEDGER_UNKNOWN;
 	return found == LEDGER_FOUND;

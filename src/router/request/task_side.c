@@ -426,7 +426,7 @@ void task_side_start(struct request *r)
 		return;
 	}
 	r->async = r->op->task.respond_async && wants_async(r);
-	auth_owner(&who, r->identity.organisation, r->owner);
+	auth_owner(&who, r->identity.organization, r->owner);
 	if (loop_timer_new(r->plane->loop, on_time_limit, r, &r->timer) == 0)
 		loop_timer_start(r->timer, r->op->task.timeout_ms);
 	if (r->op->pin_start)
