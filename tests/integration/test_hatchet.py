@@ -289,7 +289,8 @@ def test_numbers(start, hatchet):
     answer = post(router, "/echo", b'[9007199254740992, -9007199254740991, 1.5, 1.0, 1e22, "9007199254740993"]', raw=True)
     assert json.loads(answer.body)["args"] == [[9007199254740992, -9007199254740991, 1.5, 1, 1e22, "9007199254740993"]]
     assert post(router, "/echo", b'[{"id": 9007199254740993}]', raw=True).body == b'"legacy"' and len(origin.requests) == 1
-    assert "round the number 9007199254740993" in router.wait_event("task_fell_back")["why"]
+    assert "round the number 9007199254740993" in router.wait_event("input_not_taken")["why"]
+    assert router.wait_outcomes(2)[-1]["reason"] == "input_not_representable"
 
 
 def test_the_outputs_of_a_dag_by_task(start, hatchet):

@@ -422,8 +422,8 @@ static void prometheus_text_counts_since_the_start(void **state)
 	wait_until(p, false, 11);
 	assert_int_equal(prometheus_render(p->r, &b), 0);
 	static const char *const lines[] = {
-		"\nmigration_executions_total{service=\"prompt\",operation=\"prompt.answer\",side=\"legacy\"}"
-		" 10\n",
+		("\nmigration_executions_total{service=\"prompt\",operation=\"prompt.answer\","
+		 "side=\"legacy\"} 10\n"),
 		"\nmigration_executions_total{service=\"a\\\"b\\\\c\",operation=\"x\",side=\"task\"} 0\n",
 		"role=\"shadow\",reason=\"flag\",result=\"rejected\",answered=\"no\"} 1\n",
 		"side=\"legacy\",role=\"primary\",le=\"0.001\"} 1\n",

@@ -107,8 +107,8 @@ static void places_are_bytes(void **state)
 	(void)state;
 	static const char *const texts[] = {
 		"k\xc3\xa4se: caf\xc3\xa9\nw: \"\xe2\x82\xac \xf0\x9f\x98\x80\"\nlast: 25.5 # \xe2\x82\xac\n",
-		"\xEF\xBB\xBFk\xc3\xa4se: caf\xc3\xa9\r\nw: \"\xe2\x82\xac \xf0\x9f\x98\x80\"\r\nlast: "
-		"25.5\r\n",
+		("\xEF\xBB\xBFk\xc3\xa4se: caf\xc3\xa9\r\n"
+		 "w: \"\xe2\x82\xac \xf0\x9f\x98\x80\"\r\nlast: 25.5\r\n"),
 		"{k\xc3\xa4se: caf\xc3\xa9, w: \"\xe2\x82\xac \xf0\x9f\x98\x80\", last: 25.5}",
 	};
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {

@@ -232,9 +232,11 @@ static void accepted(struct request *r)
 /* --- submitting ----------------------------------------------------------------------------------------- */
 
 /* An input that is not for the backend: nothing was attempted there. */
-static void leave_to_legacy(struct request *r, enum task_submit_status why)
+static void leave_to_legacy(struct request *r, enum task_submit_status status, const char *why)
 {
-	bool large = why == TASK_INPUT_TOO_LARGE;
+	bool large = status == TASK_INPUT_TOO_LARGE;
+	log_info("input_not_taken", LOG_SPAN("service", r->op->service), LOG_SPAN("operation", r->op->name),
+		 LOG_SPAN("backend", r->backend), LOG_SPAN("request_id", r->request_id), LOG_STR("why", why));
 	r->timer = loop_timer_free(r->timer);
 	if (!may_fall_back(r)) {
 		request_refuse_pinned(
@@ -273,7 +275,7 @@ static void on_submitted(void *arg, const struct task_submission *s)
 		break;
 	case TASK_INPUT_TOO_LARGE:
 	case TASK_INPUT_NOT_REPRESENTABLE:
-		leave_to_legacy(r, s->status);
+		leave_to_legacy(r, s->status, s->err.text);
 		break;
 	case TASK_UNKNOWN:
 		log_warn("task_submission_unknown", LOG_SPAN("operation", r->op->name),
@@ -409,7 +411,8 @@ void task_side_start(struct request *r)
 		r->identity.body_malformed = json_validate(buf_span(&r->body), NULL) != 0;
 	/* The legacy services' Python takes more than JSON has. */
 	if (r->op->task.needs_body && r->identity.body_malformed && json_python_takes(buf_span(&r->body))) {
-		leave_to_legacy(r, TASK_INPUT_NOT_REPRESENTABLE);
+		leave_to_legacy(r, TASK_INPUT_NOT_REPRESENTABLE,
+				"the body is JSON as Python reads it (NaN, a byte order mark), and no other");
 		return;
 	}
 	if (r->op->task.needs_body && r->identity.body_malformed) {

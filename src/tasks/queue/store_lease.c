@@ -444,8 +444,8 @@ static int delete_one(struct store *s, int64_t seq, struct err *e)
 {
 	static const char *const statements[] = {
 		"DELETE FROM input WHERE seq IN (SELECT seq FROM task WHERE parent = %lld UNION SELECT %lld)",
-		"DELETE FROM output WHERE seq IN (SELECT seq FROM task WHERE parent = %lld UNION SELECT "
-		"%lld)",
+		("DELETE FROM output WHERE seq IN"
+		 " (SELECT seq FROM task WHERE parent = %lld UNION SELECT %lld)"),
 		"DELETE FROM plan WHERE seq IN (%lld, %lld)",
 		"DELETE FROM task WHERE parent = %lld OR seq = %lld",
 	};
