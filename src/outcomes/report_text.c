@@ -106,7 +106,7 @@ static void put_figures(struct buf *b, const char *label, const char *executions
 			const struct report_rate *a)
 {
 	char r[CELL_MAX], p50[CELL_MAX], p95[CELL_MAX], p99[CELL_MAX];
-	buf_printf(b, "%-8s %8s %6s  %8s %9" PRIu64 " %6" PRIu64 "  %7s %7s %7s\n", label, executions,
+	buf_printf(b, "%-8s %8s %6s  %8s %9" PRIu64 " %7" PRIu64 "  %7s %7s %7s\n", label, executions,
 		   share_text, rate(a, r), a->counted, a->results[OUTCOME_UNKNOWN], latency(a->p50_us, p50),
 		   latency(a->p95_us, p95), latency(a->p99_us, p99));
 }
@@ -230,8 +230,8 @@ static void put_operation(struct buf *b, const struct report_operation *op, unsi
 static void put_table_head(struct buf *b, unsigned width)
 {
 	const unsigned indent = width >= WIDE ? 32 : 2;
-	buf_printf(b, "\n%-*s%-8s %8s %6s  %8s %9s %6s  %7s %7s %7s\n", (int)indent,
-		   width >= WIDE ? "operation" : "", "side", "answered", "share", "success", "of n", "unkn.",
+	buf_printf(b, "\n%-*s%-8s %8s %6s  %8s %9s %7s  %7s %7s %7s\n", (int)indent,
+		   width >= WIDE ? "operation" : "", "side", "answered", "share", "success", "counted", "unknown",
 		   "p50", "p95", "p99");
 }
 
