@@ -19,8 +19,10 @@ static int refuse(const char *data_dir, int fd, struct err *e)
 	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
 	if (n > 0)
 		text[strcspn(text, "\n")] = '\0';
-	return err_set(e, -EBUSY, "%s: another router works in this data folder, process %s", data_dir,
-		       text[0] ? text : "unknown");
+	return err_set(
+		e, -EBUSY,
+		"%s: another router works in this data folder, process %s; --takeover takes over from it",
+		data_dir, text[0] ? text : "unknown");
 }
 
 /* A folder that cannot be written is for those to complain of that need it. */
