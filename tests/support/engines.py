@@ -107,6 +107,10 @@ class Engine:
     def mend_worker(self):
         """What an operator's supervisor does for it after a restart of the engine."""
 
+    def never_wrote_result(self, task_id):
+        """Whether the engine itself has no result of a task that ran, and will have none."""
+        return False
+
     def stop(self):
         if self.worker:
             self.kill_worker()
@@ -182,6 +186,10 @@ class Celery(Engine):
 
     def connections(self):
         return self.worker.log().count("Connected to redis") if self.worker else 0
+
+    def never_wrote_result(self, task_id):
+        """A worker that ends with its broker (kombu 5.6) takes with it what its processes had not written yet."""
+        return not self.server.client(1).exists("celery-task-meta-" + task_id)
 
     def lose(self):
         self.connected = self.connections()
