@@ -14,7 +14,7 @@ import threading
 import pytest
 
 import configuration as c
-from http_text import wait_until
+from http_text import PATIENCE, wait_until
 from programs import free_port, write_atomically
 from raw import Client, ask, request
 
@@ -291,6 +291,29 @@ def test_only_this_user_and_root_may_ask(start, tmp_path_factory):
     assert told.stdout == "1 0", told.stderr
     assert "65534" in router.wait_event("takeover_refused")["why"]
     assert served_by(place, router)
+
+
+@pytest.mark.parametrize("said, n", [(b"", 1), (b"", 200), (b"x", 1), (b"x", 201), (b"x", 202), (b"x", 253)])
+def test_descriptors_that_come_unasked_are_closed(place, said, n):
+    """The kernel delivers one more than the router asks for: room is rounded up; and with an empty message, too."""
+    router = place.serve()
+    sent = os.path.join(place.folder, "sent")
+    folder, fd = os.open(os.path.join(place.folder, "data"), os.O_PATH), os.open(sent, os.O_RDWR | os.O_CREAT)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.connect("/proc/self/fd/%d/router.sock" % folder)
+        socket.send_fds(sock, [said], [fd] * n)
+        sock.settimeout(PATIENCE)
+        assert sock.recv(1) == b""  # it has been read, and the conversation is over
+    os.close(folder)
+    os.close(fd)
+    own = "/proc/%d/fd/" % router.pid
+    links = []
+    for name in os.listdir(own):
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(own + name))
+    assert links.count(sent) == 0 and served_by(place, router)
+    place.take_over()
+    assert router.wait() == 0
 
 
 def test_sigterm_to_the_old_one_ends_its_patience_with_idle_connections(place):

@@ -172,14 +172,15 @@ int control_send(int fd, const struct control_message *m, struct err *e)
 	return 0;
 }
 
-static size_t take_descriptors(struct msghdr *h, int fds[CONTROL_AT_ONCE + 1])
+/* The room is rounded up to the control message's alignment, and the kernel fills it. */
+#define DESCRIPTORS_MAX (sizeof(union descriptors) / sizeof(int))
+
+static size_t take_descriptors(struct msghdr *h, int fds[DESCRIPTORS_MAX])
 {
 	size_t n = 0;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c; c = CMSG_NXTHDR(h, c))
 		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
 			size_t more = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-			if (n + more > CONTROL_AT_ONCE + 1)
-				break;
 			memcpy(fds + n, CMSG_DATA(c), more * sizeof(int));
 			n += more;
 		}
@@ -216,7 +217,7 @@ int control_receive(int fd, struct control_message *ret, struct err *e)
 	CLEANUP(freep) struct packet *p = malloc(sizeof(*p));
 	if (!p)
 		return err_set(e, -ENOMEM, "out of memory");
-	int fds[CONTROL_AT_ONCE + 1];
+	int fds[DESCRIPTORS_MAX];
 	union descriptors d;
 	struct iovec v = {.iov_base = p, .iov_len = sizeof(*p)};
 	struct msghdr h = {
@@ -224,11 +225,11 @@ int control_receive(int fd, struct control_message *ret, struct err *e)
 	ssize_t n = recvmsg(fd, &h, MSG_CMSG_CLOEXEC);
 	if (n < 0 && errno == ECONNRESET) /* told before what was sent ahead of it, once */
 		n = recvmsg(fd, &h, MSG_CMSG_CLOEXEC);
-	if (n == 0 || (n < 0 && errno == ECONNRESET))
-		return err_set(e, -EPIPE, "it has ended");
-	if (n < 0)
+	if (n < 0 && errno != ECONNRESET)
 		return err_set(e, errno == EINTR ? -EAGAIN : -errno, "%s", strerror(errno));
-	size_t n_fds = take_descriptors(&h, fds);
+	size_t n_fds = n < 0 ? 0 : take_descriptors(&h, fds);
+	if (n <= 0 && n_fds == 0)
+		return err_set(e, -EPIPE, "it has ended");
 	if (!(h.msg_flags & MSG_CTRUNC) && is_whole(p, n, n_fds)) {
 		unpack(p, fds, ret);
 		return 0;
