@@ -1308,13 +1308,26 @@ static bool has_room(const struct listener *l)
 	return l->connections < l->options.max_connections + CONNECTIONS_TO_REFUSE;
 }
 
+/* Whoever wrote it, and whether it has gone out or waits in the kernel. */
+static bool was_written_to(const struct client *c)
+{
+	struct tcp_info info = {0};
+	socklen_t n = sizeof(info);
+	return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0 || info.tcpi_bytes_sent > 0 ||
+	       info.tcpi_notsent_bytes > 0;
+}
+
 /* It closes without an answer when a request line has no blank. Only of a first one it is certain that no
- * answer went before. */
+ * answer went before, and only if the library's own page has not. */
 static void refuse_closed_line(struct client *c)
 {
 	bool ours =
 		c->asked || c->hung_up || c->refused || c->half_closed || c->gone || c->listener->stopping;
-	if (!ours && read_beyond(c) > 0)
+	if (ours || read_beyond(c) == 0)
+		return;
+	if (was_written_to(c))
+		c->listener->handler.refused(c->listener->handler.arg, 400, "refused by libmicrohttpd");
+	else
 		refuse_past_library(c, 400, why_of(400));
 }
 
