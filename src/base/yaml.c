@@ -86,7 +86,7 @@ static char *arena_text(struct yaml_doc *doc, const void *bytes, size_t n)
 }
 
 /* At least `need` elements; what was in the array stays. */
-static int grow(void *array, size_t *size, size_t need, size_t element)
+static int yaml_grow(void *array, size_t *size, size_t need, size_t element)
 {
 	if (need <= *size)
 		return 0;
@@ -103,15 +103,15 @@ static int grow(void *array, size_t *size, size_t need, size_t element)
 
 /* --- errors and places ---------------------------------------------------------------------------------- */
 
-static int out_of_memory(struct reader *r)
+static int yaml_out_of_memory(struct reader *r)
 {
 	return err_set(r->err, -ENOMEM, "%s: out of memory", r->doc->name);
 }
 
-static int mistake(struct reader *r, int code, size_t line, size_t column, const char *format, ...)
+static int yaml_mistake(struct reader *r, int code, size_t line, size_t column, const char *format, ...)
 	__attribute__((format(printf, 5, 6)));
 
-static int mistake(struct reader *r, int code, size_t line, size_t column, const char *format, ...)
+static int yaml_mistake(struct reader *r, int code, size_t line, size_t column, const char *format, ...)
 {
 	char text[ERR_TEXT_MAX];
 	va_list ap;
@@ -123,7 +123,7 @@ static int mistake(struct reader *r, int code, size_t line, size_t column, const
 
 static int mistake_at(struct reader *r, const yaml_event_t *ev, const char *text)
 {
-	return mistake(r, -EBADMSG, ev->start_mark.line + 1, ev->start_mark.column + 1, "%s", text);
+	return yaml_mistake(r, -EBADMSG, ev->start_mark.line + 1, ev->start_mark.column + 1, "%s", text);
 }
 
 /* Bytes that are no UTF-8, or control characters: libyaml tells the byte's offset only. */
@@ -136,24 +136,24 @@ static int reader_mistake(struct reader *r)
 		else if (((unsigned char)r->text.ptr[i] & 0xC0) != 0x80)
 			column++;
 	}
-	return mistake(r, -EBADMSG, line, column, "%s", r->parser.problem);
+	return yaml_mistake(r, -EBADMSG, line, column, "%s", r->parser.problem);
 }
 
 static int parser_mistake(struct reader *r)
 {
 	const yaml_parser_t *p = &r->parser;
 	if (p->error == YAML_MEMORY_ERROR)
-		return out_of_memory(r);
+		return yaml_out_of_memory(r);
 	if (p->error == YAML_READER_ERROR)
 		return reader_mistake(r);
 	const char *problem = p->problem ? p->problem : "not valid YAML";
 	size_t line = p->problem_mark.line + 1, column = p->problem_mark.column + 1;
 	if (p->context && p->context_mark.line != p->problem_mark.line)
-		return mistake(r, -EBADMSG, line, column, "%s (%s that began on line %zu)", problem,
+		return yaml_mistake(r, -EBADMSG, line, column, "%s (%s that began on line %zu)", problem,
 			       p->context, p->context_mark.line + 1);
 	if (p->context)
-		return mistake(r, -EBADMSG, line, column, "%s (%s)", problem, p->context);
-	return mistake(r, -EBADMSG, line, column, "%s", problem);
+		return yaml_mistake(r, -EBADMSG, line, column, "%s (%s)", problem, p->context);
+	return yaml_mistake(r, -EBADMSG, line, column, "%s", problem);
 }
 
 static bool continues(char c)
@@ -186,7 +186,7 @@ static size_t byte_offset(struct reader *r, size_t character)
 static int count_nodes(struct reader *r, const yaml_event_t *ev, size_t weight)
 {
 	if (weight > YAML_MAX_NODES - r->nodes)
-		return mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
+		return yaml_mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
 			       "more than %d nodes, aliases expanded", YAML_MAX_NODES);
 	r->nodes += weight;
 	return 0;
@@ -199,7 +199,7 @@ static int new_node(struct reader *r, const yaml_event_t *ev, enum yaml_kind kin
 		return code;
 	struct node *n = arena(r->doc, sizeof(*n));
 	if (!n)
-		return out_of_memory(r);
+		return yaml_out_of_memory(r);
 	*n = (struct node){.pub = {.kind = kind,
 				   .line = (unsigned)ev->start_mark.line + 1,
 				   .column = (unsigned)ev->start_mark.column + 1,
@@ -218,7 +218,7 @@ static int keep_fault(struct reader *r, struct yaml_node *n)
 	if (!n->fault)
 		n->fault = arena_text(r->doc, r->err->text, strlen(r->err->text));
 	r->err->text[0] = '\0';
-	return n->fault ? 0 : out_of_memory(r);
+	return n->fault ? 0 : yaml_out_of_memory(r);
 }
 
 static int element_fault(struct reader *r, struct yaml_node *n, int code)
@@ -250,11 +250,11 @@ static int add_anchor(struct reader *r, const yaml_event_t *ev, const yaml_char_
 	if (!name)
 		return 0;
 	if (r->n_anchors >= YAML_MAX_ANCHORS)
-		return mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
+		return yaml_mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
 			       "more than %d anchors", YAML_MAX_ANCHORS);
 	char *copy = arena_text(r->doc, name, strlen((const char *)name));
-	if (!copy || grow(&r->anchors, &r->anchors_size, r->n_anchors + 1, sizeof(*r->anchors)) < 0)
-		return out_of_memory(r);
+	if (!copy || yaml_grow(&r->anchors, &r->anchors_size, r->n_anchors + 1, sizeof(*r->anchors)) < 0)
+		return yaml_out_of_memory(r);
 	r->anchors[r->n_anchors] = (struct anchor){.name = copy};
 	*ret_slot = r->n_anchors++;
 	return 0;
@@ -278,7 +278,7 @@ static int read_alias(struct reader *r, const yaml_event_t *ev, unsigned depth, 
 			return stand_in(r, ev, mistake_at(r, ev, "an alias of a node that contains it"), ret);
 		if (depth + target->height > YAML_MAX_DEPTH)
 			return stand_in(r, ev,
-					mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
+					yaml_mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
 						"nested deeper than %d levels, aliases expanded",
 						YAML_MAX_DEPTH),
 					ret);
@@ -298,7 +298,7 @@ static int read_alias(struct reader *r, const yaml_event_t *ev, unsigned depth, 
 		return 0;
 	}
 	return stand_in(r, ev,
-			mistake(r, -EBADMSG, ev->start_mark.line + 1, ev->start_mark.column + 1,
+			yaml_mistake(r, -EBADMSG, ev->start_mark.line + 1, ev->start_mark.column + 1,
 				"an alias without an anchor before it: *%.100s", name),
 			ret);
 }
@@ -323,16 +323,15 @@ static int apply_tag(struct reader *r, const yaml_event_t *ev, const yaml_char_t
 			return 0;
 		}
 	return element_fault(r, n,
-			     mistake(r, -EBADMSG, ev->start_mark.line + 1, ev->start_mark.column + 1,
+			     yaml_mistake(r, -EBADMSG, ev->start_mark.line + 1, ev->start_mark.column + 1,
 				     "the tag %.100s is not supported here", t));
 }
 
 /* Whether nothing had to be replaced in it. */
 static bool is_as_written(const struct reader *r, const struct yaml_node *n)
 {
-	const char *as_written = r->as_written + (n->start - r->base),
-		   *read = r->text.ptr + (n->start - r->base);
-	return !r->as_written || memcmp(as_written, read, n->end - n->start) == 0;
+	size_t at = (size_t)(n->start - r->base);
+	return !r->as_written || memcmp(r->as_written + at, r->text.ptr + at, n->end - n->start) == 0;
 }
 
 static int read_scalar(struct reader *r, const yaml_event_t *ev, struct node **ret)
@@ -361,7 +360,7 @@ static int read_scalar(struct reader *r, const yaml_event_t *ev, struct node **r
 		return code;
 	char *text = arena_text(r->doc, value, length);
 	if (!text)
-		return out_of_memory(r);
+		return yaml_out_of_memory(r);
 	n->text = (struct span){text, length};
 	finish_anchor(r, slot, *ret);
 	return 0;
@@ -432,8 +431,8 @@ static int by_position(const void *a, const void *b)
 
 static int add_item(struct reader *r, size_t *n, struct node *node, size_t rank, bool merged)
 {
-	if (grow(&r->items, &r->items_size, *n + 1, sizeof(*r->items)) < 0)
-		return out_of_memory(r);
+	if (yaml_grow(&r->items, &r->items_size, *n + 1, sizeof(*r->items)) < 0)
+		return yaml_out_of_memory(r);
 	r->items[*n] = (struct item){.node = node, .rank = rank, .position = *n, .merged = merged};
 	++*n;
 	return 0;
@@ -444,10 +443,10 @@ static bool is_merge_key(const struct yaml_node *item)
 	return item->key->plain && span_is(item->key->text, "<<");
 }
 
-static int add_source(struct reader *r, size_t *n, const struct yaml_node *source, size_t rank)
+static int yaml_add_source(struct reader *r, size_t *n, const struct yaml_node *source, size_t rank)
 {
 	if (source->kind != YAML_MAPPING)
-		return mistake(r, -EBADMSG, source->line, source->column,
+		return yaml_mistake(r, -EBADMSG, source->line, source->column,
 			       "<< merges mappings: expected one, or a list of them");
 	for (struct yaml_node *m = source->first; m; m = m->next) {
 		int code = add_item(r, n, (struct node *)m, rank, true);
@@ -461,10 +460,10 @@ static int add_source(struct reader *r, size_t *n, const struct yaml_node *sourc
 static int add_merged(struct reader *r, size_t *n, const struct yaml_node *merge)
 {
 	if (merge->kind != YAML_SEQUENCE)
-		return add_source(r, n, merge, 1);
+		return yaml_add_source(r, n, merge, 1);
 	size_t rank = 1;
 	for (const struct yaml_node *s = merge->first; s; s = s->next, rank++) {
-		int code = add_source(r, n, s, rank);
+		int code = yaml_add_source(r, n, s, rank);
 		if (code < 0)
 			return code;
 	}
@@ -476,7 +475,7 @@ static int duplicate(struct reader *r, struct node *mapping, const struct item *
 {
 	const struct yaml_node *k = second->node->pub.key;
 	int code =
-		mistake(r, -EBADMSG, k->line, k->column, "the key \"%.*s\" was already given on line %u",
+		yaml_mistake(r, -EBADMSG, k->line, k->column, "the key \"%.*s\" was already given on line %u",
 			k->text.len > 100 ? 100 : (int)k->text.len, k->text.ptr, first->node->pub.key->line);
 	return element_fault(r, &mapping->pub, code);
 }
@@ -514,7 +513,7 @@ static int link_items(struct reader *r, struct node *mapping, const yaml_event_t
 				return code;
 			struct node *copy = arena(r->doc, sizeof(*copy));
 			if (!copy)
-				return out_of_memory(r);
+				return yaml_out_of_memory(r);
 			*copy = *node;
 			node = copy;
 			adopt(mapping, node);
@@ -537,7 +536,7 @@ static int finish_mapping(struct reader *r, struct node *mapping, const yaml_eve
 			code = add_item(r, &n, (struct node *)m, 0, false);
 		else if (merge)
 			code = element_fault(r, &mapping->pub,
-					     mistake(r, -EBADMSG, m->key->line, m->key->column,
+					     yaml_mistake(r, -EBADMSG, m->key->line, m->key->column,
 						     "the key \"<<\" was already given on line %u",
 						     merge->key->line));
 		else
@@ -563,7 +562,7 @@ static int read_key(struct reader *r, const yaml_event_t *ev, unsigned depth, st
 	size_t length = n->end - n->start < ODD_KEY_MAX ? n->end - n->start : ODD_KEY_MAX;
 	char *text = arena_text(r->doc, r->text.ptr + (n->start - r->base), length);
 	if (!text)
-		return out_of_memory(r);
+		return yaml_out_of_memory(r);
 	n->kind = YAML_SCALAR;
 	n->text = (struct span){text, length};
 	n->first = NULL;
@@ -648,7 +647,7 @@ static int skip_rest(struct reader *r, const yaml_event_t *begin)
 static int read_node(struct reader *r, const yaml_event_t *ev, unsigned depth, struct node **ret)
 {
 	if (depth >= YAML_MAX_DEPTH) {
-		int code = mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
+		int code = yaml_mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
 				   "nested deeper than %d levels", YAML_MAX_DEPTH);
 		code = stand_in(r, ev, code, ret);
 		return code < 0 ? code : skip_rest(r, ev);
@@ -662,7 +661,7 @@ static int read_node(struct reader *r, const yaml_event_t *ev, unsigned depth, s
 
 /* --- documents ------------------------------------------------------------------------------------------ */
 
-static int read_document(struct reader *r)
+static int yaml_read_document(struct reader *r)
 {
 	yaml_event_t ev;
 	int code = next_event(r, &ev);
@@ -702,7 +701,7 @@ static int read_stream(struct reader *r)
 		if (type != YAML_DOCUMENT_START_EVENT)
 			continue;
 		seen = true;
-		code = read_document(r);
+		code = yaml_read_document(r);
 		if (code < 0)
 			return code;
 	}
@@ -745,13 +744,13 @@ static int parse(struct yaml_doc *doc, struct span text, bool many, struct err *
 	if (many && yaml_bad_bytes(r.text, NULL)) {
 		clean = span_dup(r.text);
 		if (!clean)
-			return out_of_memory(&r);
+			return yaml_out_of_memory(&r);
 		yaml_bad_bytes(r.text, clean);
 		r.as_written = r.text.ptr;
 		r.text.ptr = clean;
 	}
 	if (!yaml_parser_initialize(&r.parser))
-		return out_of_memory(&r);
+		return yaml_out_of_memory(&r);
 	yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
 	yaml_parser_set_input_string(&r.parser, (const unsigned char *)(r.text.ptr ? r.text.ptr : ""),
 				     r.text.len);
