@@ -18,7 +18,7 @@ int base64_encode(struct span bytes, struct buf *out)
 	return out->error;
 }
 
-static int digit(char c)
+static int base64_digit(char c)
 {
 	if (c >= 'A' && c <= 'Z')
 		return c - 'A';
@@ -39,7 +39,7 @@ int base64_decode(struct span text, struct buf *out)
 		char c = text.ptr[i];
 		if (c == '\r' || c == '\n')
 			continue;
-		int d = c == '=' ? 0 : digit(c);
+		int d = c == '=' ? 0 : base64_digit(c);
 		if (d < 0 || (padding && c != '=') || (c == '=' && n % 4 < 2))
 			return -EINVAL;
 		padding += c == '=';

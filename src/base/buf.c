@@ -24,7 +24,7 @@ void buf_clear(struct buf *b)
 		b->ptr[0] = '\0';
 }
 
-static int fail(struct buf *b, int code)
+static int buf_fail(struct buf *b, int code)
 {
 	if (!b->error)
 		b->error = code;
@@ -34,7 +34,7 @@ static int fail(struct buf *b, int code)
 int buf_reserve(struct buf *b, size_t n)
 {
 	if (n > b->max || b->len > b->max - n)
-		return fail(b, -EFBIG);
+		return buf_fail(b, -EFBIG);
 	size_t need = b->len + n + 1;
 	if (need <= b->capacity)
 		return 0;
@@ -45,7 +45,7 @@ int buf_reserve(struct buf *b, size_t n)
 		capacity = b->max + 1;
 	char *p = realloc(b->ptr, capacity);
 	if (!p)
-		return fail(b, -ENOMEM);
+		return buf_fail(b, -ENOMEM);
 	b->ptr = p;
 	b->capacity = capacity;
 	return 0;
@@ -92,7 +92,7 @@ int buf_vprintf(struct buf *b, const char *format, va_list ap)
 	int n = vsnprintf(small, sizeof(small), format, ap);
 	int r;
 	if (n < 0) {
-		r = fail(b, -EINVAL);
+		r = buf_fail(b, -EINVAL);
 	} else if ((size_t)n < sizeof(small)) {
 		r = buf_append(b, small, (size_t)n);
 	} else {

@@ -44,7 +44,7 @@ static int to_errno(int code)
 	return -EIO;
 }
 
-static int fail(struct db *db, int code, struct err *e)
+static int db_fail(struct db *db, int code, struct err *e)
 {
 	int extended = sqlite3_extended_errcode(db->handle);
 	if ((extended & 0xff) != (code & 0xff)) /* not of the last call */
@@ -143,7 +143,7 @@ static int open_handle(struct db *db, const struct db_options *o, struct err *e)
 	int code = sqlite3_open_v2(o->path, &db->handle, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
 				   NULL);
 	if (code != SQLITE_OK)
-		return db->handle ? fail(db, code, e) : err_set(e, -ENOMEM, "%s: out of memory", o->path);
+		return db->handle ? db_fail(db, code, e) : err_set(e, -ENOMEM, "%s: out of memory", o->path);
 	sqlite3_busy_timeout(db->handle, o->busy_timeout_ms);
 	int r = apply_options(db, o, e);
 	if (r == 0)
@@ -202,7 +202,7 @@ const char *db_path(const struct db *db)
 int db_exec(struct db *db, const char *sql, struct err *e)
 {
 	int code = sqlite3_exec(db->handle, sql, NULL, NULL, NULL);
-	return code == SQLITE_OK ? 0 : fail(db, code, e);
+	return code == SQLITE_OK ? 0 : db_fail(db, code, e);
 }
 
 int db_query_int64(struct db *db, const char *sql, int64_t *ret, struct err *e)
@@ -228,7 +228,7 @@ int db_prepare(struct db *db, const char *sql, struct db_stmt **ret, struct err 
 	int code = sqlite3_prepare_v3(db->handle, sql, -1, SQLITE_PREPARE_PERSISTENT, &s->stmt, NULL);
 	if (code != SQLITE_OK) {
 		free(s);
-		return fail(db, code, e);
+		return db_fail(db, code, e);
 	}
 	*ret = s;
 	return 0;
@@ -274,7 +274,7 @@ int db_step(struct db_stmt *s, struct err *e)
 	int code = s->bind_error ? s->bind_error : sqlite3_step(s->stmt);
 	if (code == SQLITE_ROW)
 		return 1;
-	int r = code == SQLITE_DONE ? 0 : fail(s->db, code, e);
+	int r = code == SQLITE_DONE ? 0 : db_fail(s->db, code, e);
 	db_reset(s);
 	return r;
 }

@@ -35,7 +35,7 @@ int file_read(const char *path, size_t max, struct buf *out, struct err *e)
 	}
 }
 
-static int write_all(int fd, struct span content)
+static int file_write_all(int fd, struct span content)
 {
 	while (content.len) {
 		ssize_t n = write(fd, content.ptr, content.len);
@@ -81,7 +81,7 @@ static int replace(const char *path, struct span content, mode_t mode, const str
 	CLEANUP(closep) int fd = mkostemp(temporary, O_CLOEXEC);
 	if (fd < 0)
 		return err_set(e, -errno, "%s: %s", temporary, strerror(errno));
-	int r = write_all(fd, content);
+	int r = file_write_all(fd, content);
 	if (r == 0 &&
 	    (own(fd, as) < 0 || fchmod(fd, mode) < 0 || fsync(fd) < 0 || rename(temporary, path) < 0))
 		r = -errno;

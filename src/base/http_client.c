@@ -154,7 +154,7 @@ static size_t on_head_line(char *bytes, size_t size, size_t n, void *arg)
 	return len;
 }
 
-static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
+static size_t http_client_on_body(char *bytes, size_t size, size_t n, void *arg)
 {
 	struct http_call *c = arg;
 	touch(c);
@@ -167,7 +167,7 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 
 /* --- ends ----------------------------------------------------------------------------------------------- */
 
-static void call_free(struct http_call *c)
+static void http_client_call_free(struct http_call *c)
 {
 	if (c->client->at == c)
 		c->client->at = c->next;
@@ -188,11 +188,11 @@ static void call_free(struct http_call *c)
 struct http_call *http_cancel(struct http_call *call)
 {
 	if (call)
-		call_free(call);
+		http_client_call_free(call);
 	return NULL;
 }
 
-static void finish(struct http_call *c)
+static void http_client_finish(struct http_call *c)
 {
 	struct http_reply reply = {
 		.failure = failure_of(c), .sent = c->sent, .status = c->status, .head = buf_span(&c->head)};
@@ -210,7 +210,7 @@ static void finish(struct http_call *c)
 		reply.detail = detail;
 	}
 	c->head = c->body = BUF_INIT(0);
-	call_free(c);
+	http_client_call_free(c);
 	events.done(events.arg, &reply);
 	buf_release(&head);
 	buf_release(&body);
@@ -259,7 +259,7 @@ static void deliver(struct http_client *client)
 		if (tell_progress(client, c)) {
 			client->at = c->next;
 			if (c->ended)
-				finish(c);
+				http_client_finish(c);
 		}
 		c = client->at;
 	}
@@ -268,15 +268,15 @@ static void deliver(struct http_client *client)
 
 /* --- the loop ------------------------------------------------------------------------------------------- */
 
-struct socket_watch {
+struct http_socket_watch {
 	struct http_client *client;
 	curl_socket_t fd;
 	struct loop_watch *watch;
 };
 
-static void on_socket(void *arg, unsigned events)
+static void http_client_on_socket(void *arg, unsigned events)
 {
-	struct socket_watch *s = arg;
+	struct http_socket_watch *s = arg;
 	struct http_client *client = s->client;
 	int running, what = 0;
 	if (events & LOOP_READ)
@@ -289,7 +289,7 @@ static void on_socket(void *arg, unsigned events)
 	deliver(client);
 }
 
-static void on_timer(void *arg)
+static void http_client_on_timer(void *arg)
 {
 	struct http_client *client = arg;
 	int running;
@@ -312,7 +312,7 @@ static int want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *
 {
 	(void)easy;
 	struct http_client *client = arg;
-	struct socket_watch *s = socket_arg;
+	struct http_socket_watch *s = socket_arg;
 	if (what == CURL_POLL_REMOVE) {
 		if (s)
 			loop_watch_free(s->watch);
@@ -328,7 +328,7 @@ static int want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *
 		return -1;
 	s->client = client;
 	s->fd = fd;
-	if (loop_watch_new(client->loop, fd, events, on_socket, s, &s->watch) < 0) {
+	if (loop_watch_new(client->loop, fd, events, http_client_on_socket, s, &s->watch) < 0) {
 		free(s);
 		return -1;
 	}
@@ -340,12 +340,12 @@ static void on_idle(void *arg)
 {
 	struct http_call *c = arg;
 	c->idle_ran_out = true;
-	finish(c);
+	http_client_finish(c);
 }
 
 /* --- client --------------------------------------------------------------------------------------------- */
 
-static bool copy_text(const char *from, char **to)
+static bool http_client_copy_text(const char *from, char **to)
 {
 	*to = from ? strdup(from) : NULL;
 	return !from || *to;
@@ -366,8 +366,10 @@ int http_client_new(struct loop *loop, const struct http_client_options *o, stru
 	c->loop = loop;
 	c->keep_ms = o->keep_ms ? o->keep_ms : 60000;
 	c->multi = curl_multi_init();
-	if (!c->multi || !copy_text(o->ca_file, &c->ca_file) || !copy_text(o->client_cert, &c->client_cert) ||
-	    !copy_text(o->client_key, &c->client_key) || loop_timer_new(loop, on_timer, c, &c->timer) < 0) {
+	if (!c->multi || !http_client_copy_text(o->ca_file, &c->ca_file) ||
+	    !http_client_copy_text(o->client_cert, &c->client_cert) ||
+	    !http_client_copy_text(o->client_key, &c->client_key) ||
+	    loop_timer_new(loop, http_client_on_timer, c, &c->timer) < 0) {
 		http_client_free(c);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
@@ -387,7 +389,7 @@ struct http_client *http_client_free(struct http_client *c)
 	if (!c)
 		return NULL;
 	while (c->calls)
-		call_free(c->calls);
+		http_client_call_free(c->calls);
 	if (c->multi)
 		curl_multi_cleanup(c->multi); /* removes the sockets of kept connections from the loop */
 	loop_timer_free(c->timer);
@@ -409,7 +411,7 @@ static bool clean(struct span s)
 	return true;
 }
 
-static int add_field(struct http_call *c, const char *text)
+static int http_client_add_field(struct http_call *c, const char *text)
 {
 	struct curl_slist *l = curl_slist_append(c->fields, text);
 	if (!l)
@@ -430,17 +432,18 @@ static int add_fields(struct http_call *c, const struct http_call_request *r, st
 		/* libcurl's spelling of a field with an empty value is "Name;" */
 		buf_puts(&line, f->value.len ? ": " : ";");
 		buf_append_span(&line, f->value);
-		if (line.error || add_field(c, line.ptr) < 0)
+		if (line.error || http_client_add_field(c, line.ptr) < 0)
 			return err_set(e, -ENOMEM, "header %.*s: too large", SPAN_ARG(f->name));
 		has_type |= span_is_nocase(f->name, "content-type");
 	}
 	/* What libcurl would add by itself. */
-	if (add_field(c, "Expect:") < 0 || (!has_type && add_field(c, "Content-Type:") < 0))
+	if (http_client_add_field(c, "Expect:") < 0 ||
+	    (!has_type && http_client_add_field(c, "Content-Type:") < 0))
 		return err_set(e, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < r->n_fields; i++)
 		if (span_is_nocase(r->fields[i].name, "accept"))
 			return 0;
-	return add_field(c, "Accept:");
+	return http_client_add_field(c, "Accept:");
 }
 
 static void set_method(CURL *easy, const struct http_call_request *r)
@@ -471,7 +474,7 @@ static void set_limits(struct http_call *c, const struct http_call_request *r)
 	}
 }
 
-static void set_tls(struct http_call *c, const struct http_call_request *r)
+static void http_client_set_tls(struct http_call *c, const struct http_call_request *r)
 {
 	const char *ca = r->ca_file ? r->ca_file : c->client->ca_file;
 	if (ca)
@@ -490,7 +493,7 @@ static void set_callbacks(struct http_call *c)
 	curl_easy_setopt(c->easy, CURLOPT_PREREQDATA, c);
 	curl_easy_setopt(c->easy, CURLOPT_HEADERFUNCTION, on_head_line);
 	curl_easy_setopt(c->easy, CURLOPT_HEADERDATA, c);
-	curl_easy_setopt(c->easy, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(c->easy, CURLOPT_WRITEFUNCTION, http_client_on_body);
 	curl_easy_setopt(c->easy, CURLOPT_WRITEDATA, c);
 }
 
@@ -510,7 +513,7 @@ static int set_up(struct http_call *c, const struct http_call_request *r, struct
 	curl_easy_setopt(c->easy, CURLOPT_PATH_AS_IS, 1L); /* a name with dots leads to no other path */
 	set_method(c->easy, r);
 	set_limits(c, r);
-	set_tls(c, r);
+	http_client_set_tls(c, r);
 	set_callbacks(c);
 	int code = add_fields(c, r, e);
 	if (code < 0)
@@ -525,7 +528,7 @@ static int set_up(struct http_call *c, const struct http_call_request *r, struct
 	return 0;
 }
 
-static bool is_token(const char *method)
+static bool http_client_is_token(const char *method)
 {
 	return *method && strspn(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") == strlen(method);
 }
@@ -539,7 +542,7 @@ static bool is_url(const char *url)
 int http_start(struct http_client *c, const struct http_call_request *r, const struct http_events *events,
 	       struct http_call **ret, struct err *e)
 {
-	if (!is_token(r->method))
+	if (!http_client_is_token(r->method))
 		return err_set(e, -EINVAL, "not a method: %s", r->method);
 	if (!is_url(r->url))
 		return err_set(e, -EINVAL, "not a URL of http or https");
@@ -562,7 +565,7 @@ int http_start(struct http_client *c, const struct http_call_request *r, const s
 	if (code == 0 && curl_multi_add_handle(c->multi, call->easy) != CURLM_OK)
 		code = err_set(e, -ENOMEM, "libcurl does not take the request");
 	if (code < 0) {
-		call_free(call);
+		http_client_call_free(call);
 		return code;
 	}
 	*ret = call;

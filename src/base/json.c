@@ -20,7 +20,7 @@
 #define CJSON_NUMBER_MAX 63
 
 /* --- preparing the text --------------------------------------------------------------------------------- */
-static long hex4(const char *p)
+static long json_hex4(const char *p)
 {
 	char digits[5] = {p[0], p[1], p[2], p[3], '\0'};
 	return strtol(digits, NULL, 16);
@@ -29,10 +29,10 @@ static long hex4(const char *p)
 /* p is on a valid \uXXXX; returns the place behind it, and behind its pair. */
 static char *mend_escape(char *p)
 {
-	long unit = hex4(p + 2);
+	long unit = json_hex4(p + 2);
 	bool high = unit >= 0xD800 && unit <= 0xDBFF;
 	if (high && p[6] == '\\' && p[7] == 'u') {
-		long low = hex4(p + 8);
+		long low = json_hex4(p + 8);
 		if (low >= 0xDC00 && low <= 0xDFFF)
 			return p + 12;
 	}

@@ -18,7 +18,7 @@ struct decimal {
 	int64_t exponent;
 };
 
-static bool is_digit(char c)
+static bool json_equal_is_digit(char c)
 {
 	return c >= '0' && c <= '9';
 }
@@ -28,7 +28,7 @@ static int64_t read_exponent(const char *p, const char *end)
 {
 	bool negative = p < end && *p == '-';
 	int64_t value = 0;
-	for (p += p < end && !is_digit(*p); p < end; p++)
+	for (p += p < end && !json_equal_is_digit(*p); p < end; p++)
 		if (value < INT64_MAX / 100)
 			value = value * 10 + (*p - '0');
 	return negative ? -value : value;

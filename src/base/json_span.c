@@ -49,7 +49,7 @@ static inline bool is_blank(char c)
 	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
 }
 
-static inline bool is_digit(char c)
+static inline bool json_span_is_digit(char c)
 {
 	return c >= '0' && c <= '9';
 }
@@ -90,22 +90,22 @@ static inline const char *skip_plain(const char *p, const char *end)
 	return p;
 }
 
-static int hex_digit(char c)
+static int json_span_hex_digit(char c)
 {
-	if (is_digit(c))
+	if (json_span_is_digit(c))
 		return c - '0';
 	c |= 0x20;
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 /* The four hex digits at p, or -1. */
-static int32_t hex4(const char *p, const char *end)
+static int32_t json_span_hex4(const char *p, const char *end)
 {
 	int32_t value = 0;
 	if (end - p < 4)
 		return -1;
 	for (int i = 0; i < 4; i++) {
-		int digit = hex_digit(p[i]);
+		int digit = json_span_hex_digit(p[i]);
 		if (digit < 0)
 			return -1;
 		value = value * 16 + digit;
@@ -120,7 +120,7 @@ static bool scan_escape(struct scan *s)
 	if (p == s->end)
 		return wrong(s, "the text ends inside a string");
 	if (*p == 'u') {
-		if (hex4(p + 1, s->end) < 0)
+		if (json_span_hex4(p + 1, s->end) < 0)
 			return wrong(s, "\\u needs four hex digits");
 		s->at = p + 5;
 		return true;
@@ -161,9 +161,9 @@ static bool scan_string(struct scan *s)
 /* --- scalars -------------------------------------------------------------------------------------------- */
 static bool scan_digits(struct scan *s)
 {
-	if (s->at == s->end || !is_digit(*s->at))
+	if (s->at == s->end || !json_span_is_digit(*s->at))
 		return wrong(s, "a digit is missing in a number");
-	while (s->at < s->end && is_digit(*s->at))
+	while (s->at < s->end && json_span_is_digit(*s->at))
 		s->at++;
 	return true;
 }
@@ -174,7 +174,7 @@ static bool scan_number(struct scan *s)
 		s->at++;
 	if (s->at < s->end && *s->at == '0') {
 		s->at++;
-		if (s->at < s->end && is_digit(*s->at))
+		if (s->at < s->end && json_span_is_digit(*s->at))
 			return wrong(s, "a number must not begin with 0");
 	} else if (!scan_digits(s)) {
 		return false;
@@ -251,13 +251,13 @@ static size_t decode_escape(const char **p, const char *end, char out[4])
 		out[0] = to[found - from];
 		return 1;
 	}
-	int32_t unit = hex4(at + 1, end);
+	int32_t unit = json_span_hex4(at + 1, end);
 	if (unit < 0)
 		return 0;
 	*p = at + 5;
 	uint32_t c = (uint32_t)unit;
 	if (c >= 0xD800 && c <= 0xDBFF && end - *p >= 6 && (*p)[0] == '\\' && (*p)[1] == 'u') {
-		int32_t low = hex4(*p + 2, end);
+		int32_t low = json_span_hex4(*p + 2, end);
 		if (low >= 0xDC00 && low <= 0xDFFF) {
 			c = 0x10000 + ((c - 0xD800) << 10) + ((uint32_t)low - 0xDC00);
 			*p += 6;
@@ -317,7 +317,7 @@ static bool index_is_token(size_t index, struct span token)
 		return false;
 	uint64_t value = 0;
 	for (size_t i = 0; i < token.len; i++) {
-		if (!is_digit(token.ptr[i]))
+		if (!json_span_is_digit(token.ptr[i]))
 			return false;
 		value = value * 10 + (uint64_t)(token.ptr[i] - '0');
 	}
@@ -326,7 +326,7 @@ static bool index_is_token(size_t index, struct span token)
 
 /* Of the container's live pointers those that go on to this member or element. What a duplicate key before it
  * had given is forgotten: the last one counts. */
-static uint64_t descend(struct scan *s, const struct level *container, struct span key)
+static uint64_t json_span_descend(struct scan *s, const struct level *container, struct span key)
 {
 	uint64_t live = 0;
 	for (uint64_t rest = container->live; rest; rest &= rest - 1) {
@@ -389,7 +389,7 @@ static bool begin_child(struct scan *s)
 			return wrong(s, "':' is expected");
 		s->at++;
 	}
-	s->live = container->live ? descend(s, container, key) : 0;
+	s->live = container->live ? json_span_descend(s, container, key) : 0;
 	return true;
 }
 
@@ -432,7 +432,8 @@ static bool begin_value(struct scan *s, bool *ret_opened)
 	default:
 		if (s->python && scan_no_number(s))
 			return true;
-		return *s->at == '-' || is_digit(*s->at) ? scan_number(s) : wrong(s, "not a JSON value");
+		return *s->at == '-' || json_span_is_digit(*s->at) ? scan_number(s)
+								   : wrong(s, "not a JSON value");
 	}
 }
 

@@ -55,34 +55,34 @@ int log_format_parse(const char *text, enum log_format *ret)
 }
 
 /* A line is built in a fixed array: a log call does not fail. */
-struct line {
+struct log_text {
 	char text[LOG_LINE_MAX];
 	size_t len;
 };
 
 #define LINE_TAIL 8 /* kept free for the closing quote, brace and newline */
 
-static bool room(const struct line *l, size_t n)
+static bool log_room(const struct log_text *l, size_t n)
 {
 	return l->len + n + LINE_TAIL < sizeof(l->text);
 }
 
-static void put(struct line *l, const char *s, size_t n)
+static void log_put(struct log_text *l, const char *s, size_t n)
 {
-	if (room(l, n)) {
+	if (log_room(l, n)) {
 		memcpy(l->text + l->len, s, n);
 		l->len += n;
 	}
 }
 
-static void puts_line(struct line *l, const char *s)
+static void puts_line(struct log_text *l, const char *s)
 {
-	put(l, s, strlen(s));
+	log_put(l, s, strlen(s));
 }
 
 /* Values come from anywhere: they are made plain (base/text.h) first. Then both formats escape as JSON does,
  * so that no value can end its string or forge a field. */
-static void put_escaped(struct line *l, bool lines, struct span s)
+static void put_escaped(struct log_text *l, bool lines, struct span s)
 {
 	char piece[TEXT_PIECE_MAX], escaped[TEXT_PIECE_MAX + 1];
 	while (s.len) {
@@ -97,11 +97,11 @@ static void put_escaped(struct line *l, bool lines, struct span s)
 		}
 		memcpy(escaped + length, piece, n);
 		length += n;
-		if (!room(l, length + 3)) {
-			put(l, "\xe2\x80\xa6", 3);
+		if (!log_room(l, length + 3)) {
+			log_put(l, "\xe2\x80\xa6", 3);
 			return;
 		}
-		put(l, escaped, length);
+		log_put(l, escaped, length);
 	}
 }
 
@@ -118,7 +118,7 @@ static bool needs_quotes(struct span s)
 }
 
 /* `lines`: it may have several. */
-static void put_text(struct line *l, bool json, bool lines, struct span text)
+static void log_put_text(struct log_text *l, bool json, bool lines, struct span text)
 {
 	if (json || needs_quotes(text)) {
 		puts_line(l, "\"");
@@ -140,16 +140,16 @@ static bool may_quote(const char *key)
 	return false;
 }
 
-static void put_masked(struct line *l, bool json, bool lines, struct span text)
+static void put_masked(struct log_text *l, bool json, bool lines, struct span text)
 {
 	CLEANUP(buf_releasep) struct buf masked = BUF_INIT(4 * LOG_LINE_MAX);
 	/* more has no room in the line anyway */
 	text.len = text.len < LOG_LINE_MAX ? text.len : LOG_LINE_MAX;
 	text_put_masked(&masked, text);
-	put_text(l, json, lines, masked.error ? SPAN_LIT("***") : buf_span(&masked));
+	log_put_text(l, json, lines, masked.error ? SPAN_LIT("***") : buf_span(&masked));
 }
 
-static void put_field(struct line *l, bool json, const struct log_field *f)
+static void put_field(struct log_text *l, bool json, const struct log_field *f)
 {
 	char number[40];
 	puts_line(l, json ? ",\"" : " ");
@@ -168,13 +168,13 @@ static void put_field(struct line *l, bool json, const struct log_field *f)
 			put_masked(l, json, strcmp(f->key, "error") == 0 || strcmp(f->key, "detail") == 0,
 				   f->text);
 		else
-			put_text(l, json, false, f->text);
+			log_put_text(l, json, false, f->text);
 		break;
 	}
 }
 
-static void put_line(struct line *l, enum log_level level, const char *event, const struct log_field *fields,
-		     size_t n)
+static void put_line(struct log_text *l, enum log_level level, const char *event,
+		     const struct log_field *fields, size_t n)
 {
 	bool json = atomic_load_explicit(&line_format, memory_order_relaxed) == LOG_JSON;
 	char ts[CLOCK_TEXT_MAX];
@@ -184,7 +184,7 @@ static void put_line(struct line *l, enum log_level level, const char *event, co
 				       : "ts=%s level=%s event=%s",
 				  ts, level_names[level], event);
 	for (size_t i = 0; i < n; i++)
-		if (room(l, strlen(fields[i].key) + 48))
+		if (log_room(l, strlen(fields[i].key) + 48))
 			put_field(l, json, &fields[i]);
 	if (json)
 		l->text[l->len++] = '}';
@@ -194,7 +194,7 @@ static void put_line(struct line *l, enum log_level level, const char *event, co
 size_t log_line(enum log_level level, const char *event, const struct log_field *fields, size_t n,
 		char out[LOG_LINE_MAX])
 {
-	struct line l = {.len = 0};
+	struct log_text l = {.len = 0};
 	put_line(&l, level, event, fields, n);
 	memcpy(out, l.text, l.len);
 	return l.len;
@@ -202,7 +202,7 @@ size_t log_line(enum log_level level, const char *event, const struct log_field 
 
 void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t n)
 {
-	struct line l = {.len = 0};
+	struct log_text l = {.len = 0};
 	put_line(&l, level, event, fields, n);
 	/* One write(2) per line, so that lines of threads and processes do not mix. Nothing sensible can be
 	 * done when it fails. */

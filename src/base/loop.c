@@ -159,7 +159,7 @@ void loop_stop(struct loop *loop)
 /* --- descriptors
  * -------------------------------------------------------------------------------------------------- */
 
-static void on_poll(uv_poll_t *handle, int status, int events)
+static void loop_on_poll(uv_poll_t *handle, int status, int events)
 {
 	struct loop_watch *w = handle->data;
 	unsigned got = 0;
@@ -215,7 +215,7 @@ int loop_watch_set(struct loop_watch *w, unsigned events)
 {
 	if (w->events == events)
 		return 0;
-	int r = events ? uv_poll_start(&w->poll, to_uv(events), on_poll) : uv_poll_stop(&w->poll);
+	int r = events ? uv_poll_start(&w->poll, to_uv(events), loop_on_poll) : uv_poll_stop(&w->poll);
 	if (r == 0)
 		w->events = events;
 	return r;
@@ -233,7 +233,7 @@ struct loop_watch *loop_watch_free(struct loop_watch *w)
 /* --- timers
  * -------------------------------------------------------------------------------------------------------- */
 
-static void on_timer(uv_timer_t *handle)
+static void loop_on_timer(uv_timer_t *handle)
 {
 	struct loop_timer *t = handle->data;
 	t->fn(t->arg);
@@ -260,7 +260,7 @@ int loop_timer_new(struct loop *loop, loop_timer_fn fn, void *arg, struct loop_t
 
 void loop_timer_start(struct loop_timer *t, uint64_t after_ms)
 {
-	uv_timer_start(&t->timer, on_timer, after_ms, 0);
+	uv_timer_start(&t->timer, loop_on_timer, after_ms, 0);
 }
 
 void loop_timer_stop(struct loop_timer *t)

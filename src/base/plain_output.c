@@ -19,7 +19,7 @@ struct plain_stream {
 
 static struct plain_stream output = {.fd = STDOUT_FILENO}, errors = {.fd = STDERR_FILENO};
 
-static bool write_all(int fd, const char *p, size_t n)
+static bool plain_output_write_all(int fd, const char *p, size_t n)
 {
 	while (n) {
 		ssize_t written = write(fd, p, n);
@@ -58,7 +58,8 @@ static size_t unfinished(const char *p, size_t n)
 static bool write_plain(struct plain_stream *s, struct span text)
 {
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(6 * (PIECE + sizeof(s->begun)));
-	return text_put_lines(&out, text) == 0 && write_all(s->fd, out.ptr ? out.ptr : "", out.len);
+	return text_put_lines(&out, text) == 0 &&
+	       plain_output_write_all(s->fd, out.ptr ? out.ptr : "", out.len);
 }
 
 static ssize_t on_write(void *cookie, const char *bytes, size_t size)

@@ -35,13 +35,13 @@
 #define MAX_WORDS 16
 #define MAX_PARKED 64
 
-enum call_state { CALL_WAITING, CALL_SENT, CALL_LOST };
+enum redis_call_state { CALL_WAITING, CALL_SENT, CALL_LOST };
 
 struct ticket { /* hiredis' */
 	struct redis_call *call;
 };
 
-struct link { /* hiredis' */
+struct redis_link { /* hiredis' */
 	redisAsyncContext *ac;
 	struct redis *owner;
 	struct loop *loop;
@@ -65,7 +65,7 @@ struct resolver {
 struct redis_call {
 	struct redis *owner;
 	struct redis_call *next, *previous;
-	enum call_state state;
+	enum redis_call_state state;
 	enum redis_outcome outcome;
 	redis_reply_fn fn;
 	void *arg;
@@ -89,7 +89,7 @@ struct redis {
 	char where[REDIS_WHERE_MAX];
 	enum redis_state state;
 	struct err why; /* of the last failure */
-	struct link *link;
+	struct redis_link *link;
 	struct resolver *resolver;
 	char addresses[MAX_ADDRESSES][INET6_ADDRSTRLEN];
 	size_t n_addresses, next_address;
@@ -115,7 +115,7 @@ static void list_remove(struct redis_call *c)
 	*(c->next ? &c->next->previous : &l->last) = c->previous;
 }
 
-static void list_append(struct redis_call *c, enum call_state state)
+static void list_append(struct redis_call *c, enum redis_call_state state)
 {
 	struct call_list *l = &c->owner->lists[state];
 	c->state = state;
@@ -125,7 +125,7 @@ static void list_append(struct redis_call *c, enum call_state state)
 	l->last = c;
 }
 
-static void call_free(struct redis_call *c)
+static void redis_call_free(struct redis_call *c)
 {
 	list_remove(c);
 	c->owner->n_calls--;
@@ -161,14 +161,14 @@ static void tell_lost(struct loop_work *work)
 	void *arg = c->arg;
 	enum redis_outcome outcome = c->outcome;
 	struct err why = c->why;
-	call_free(c);
+	redis_call_free(c);
 	if (fn)
 		fn(arg, outcome, NULL, &why);
 }
 
 /* What was not handed to the kernel to its last byte cannot have been executed. Asked only while hiredis'
  * context lives. */
-static bool was_written(const struct link *l, const struct redis_call *c)
+static bool was_written(const struct redis_link *l, const struct redis_call *c)
 {
 	return c->end <= l->appended - sdslen(l->ac->c.obuf);
 }
@@ -211,7 +211,7 @@ static void on_reply(redisAsyncContext *ac, void *reply, void *privdata)
 	void *arg = c->arg;
 	struct redis *r = c->owner;
 	r->read_ms = loop_now_ms(r->loop);
-	call_free(c);
+	redis_call_free(c);
 	if (redis_reply_type(reply) == REDIS_ERROR && condemns(redis_reply_text(reply)))
 		condemn(r, redis_reply_text(reply)); /* before fn, which may free r */
 	if (fn)
@@ -220,7 +220,7 @@ static void on_reply(redisAsyncContext *ac, void *reply, void *privdata)
 
 static void call_send(struct redis_call *c)
 {
-	struct link *l = c->owner->link;
+	struct redis_link *l = c->owner->link;
 	struct ticket *t = calloc(1, sizeof(*t));
 	if (!t) {
 		call_lost(c, REDIS_NOT_SENT, "out of memory");
@@ -281,7 +281,7 @@ static void set_state(struct redis *r, enum redis_state state)
 }
 
 /* Everything waiting cannot have been executed; of what was sent each call knows. */
-static void lose_calls(struct redis *r, enum call_state state, const char *why)
+static void lose_calls(struct redis *r, enum redis_call_state state, const char *why)
 {
 	while (r->lists[state].first) {
 		struct redis_call *c = r->lists[state].first;
@@ -304,7 +304,7 @@ static void forget_wire(struct redis *r)
 }
 
 /* The attempt has failed, or the connection was lost. */
-static void lost(struct redis *r, const char *why)
+static void redis_lost(struct redis *r, const char *why)
 {
 	bool lived = r->state == REDIS_READY && loop_now_ms(r->loop) - r->ready_ms >= SHORT_LIFE_MS;
 	err_set(&r->why, 0, "Redis at %s: %s", r->where, why);
@@ -331,7 +331,7 @@ static void lost(struct redis *r, const char *why)
 
 static void link_close(struct redis *r, const char *why)
 {
-	struct link *l = r->link;
+	struct redis_link *l = r->link;
 	if (!l)
 		return;
 	lose_calls(r, CALL_SENT, why);
@@ -356,19 +356,19 @@ static void condemn(struct redis *r, struct span error)
 }
 
 /* Ends the connection from our side. */
-static void drop(struct redis *r, const char *why)
+static void redis_drop(struct redis *r, const char *why)
 {
 	link_close(r, why);
 	if (r->resolver)
 		steal(r->resolver)->owner = NULL;
-	lost(r, why);
+	redis_lost(r, why);
 }
 
 /* --- hiredis' events ------------------------------------------------------------------------------------ */
 
 static void on_io(void *arg, unsigned events)
 {
-	struct link *l = arg;
+	struct redis_link *l = arg;
 	l->busy = true;
 	if (l->ac && events & (LOOP_READ | LOOP_ERROR))
 		redisAsyncHandleRead(l->ac);
@@ -384,7 +384,7 @@ static void on_io(void *arg, unsigned events)
 		free(l);
 }
 
-static void want(struct link *l, unsigned events)
+static void want(struct redis_link *l, unsigned events)
 {
 	l->wanted = events;
 	if (l->watch)
@@ -393,18 +393,18 @@ static void want(struct link *l, unsigned events)
 
 static void add_read(void *arg)
 {
-	struct link *l = arg;
+	struct redis_link *l = arg;
 	want(l, l->wanted | LOOP_READ);
 }
 
 static void del_read(void *arg)
 {
-	struct link *l = arg;
+	struct redis_link *l = arg;
 	want(l, l->wanted & ~LOOP_READ);
 }
 
 /* The server has closed it, which the loop has not told yet. */
-static bool has_ended(const struct link *l)
+static bool has_ended(const struct redis_link *l)
 {
 	char byte;
 	ssize_t n = recv(l->ac->c.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
@@ -415,9 +415,9 @@ static bool has_ended(const struct link *l)
  * more: two system calls less for each command. What a server that has gone could not read is not written:
  * written it could not be told any more from what was executed, and a request that legacy could serve
  * would be lost with it. */
-static void flush(struct loop_work *work)
+static void redis_flush(struct loop_work *work)
 {
-	struct link *l = (struct link *)((char *)work - offsetof(struct link, flush));
+	struct redis_link *l = (struct redis_link *)((char *)work - offsetof(struct redis_link, flush));
 	l->flush_due = false;
 	l->busy = l->flushing = true;
 	if (has_ended(l))
@@ -431,7 +431,7 @@ static void flush(struct loop_work *work)
 
 static void add_write(void *arg)
 {
-	struct link *l = arg;
+	struct redis_link *l = arg;
 	if (l->flushing || !(l->ac->c.flags & REDIS_CONNECTED)) {
 		want(l, l->wanted | LOOP_WRITE);
 	} else if (!l->flush_due && !(l->wanted & LOOP_WRITE)) {
@@ -442,14 +442,14 @@ static void add_write(void *arg)
 
 static void del_write(void *arg)
 {
-	struct link *l = arg;
+	struct redis_link *l = arg;
 	want(l, l->wanted & ~LOOP_WRITE);
 }
 
 /* hiredis' last word on a connection, before it closes the descriptor. */
-static void on_gone(void *arg)
+static void redis_on_gone(void *arg)
 {
-	struct link *l = arg;
+	struct redis_link *l = arg;
 	struct redis *r = l->owner;
 	char why[128];
 	snprintf(why, sizeof(why), "%s", l->ac->c.err ? l->ac->c.errstr : "the connection was closed");
@@ -463,13 +463,13 @@ static void on_gone(void *arg)
 		free(l);
 	if (r) {
 		r->link = NULL;
-		lost(r, why);
+		redis_lost(r, why);
 	}
 }
 
 static int link_new(struct redis *r, redisAsyncContext *ac)
 {
-	struct link *l = calloc(1, sizeof(*l));
+	struct redis_link *l = calloc(1, sizeof(*l));
 	if (!l || loop_watch_new(r->loop, ac->c.fd, 0, on_io, l, &l->watch) < 0) {
 		free(l);
 		return -ENOMEM;
@@ -478,7 +478,7 @@ static int link_new(struct redis *r, redisAsyncContext *ac)
 	l->ac = ac;
 	l->owner = r;
 	l->loop = r->loop;
-	l->flush.fn = flush;
+	l->flush.fn = redis_flush;
 	r->link = l;
 	ac->data = l;
 	ac->ev.data = l;
@@ -486,7 +486,7 @@ static int link_new(struct redis *r, redisAsyncContext *ac)
 	ac->ev.delRead = del_read;
 	ac->ev.addWrite = add_write;
 	ac->ev.delWrite = del_write;
-	ac->ev.cleanup = on_gone;
+	ac->ev.cleanup = redis_on_gone;
 	return 0;
 }
 
@@ -511,12 +511,12 @@ static void become_ready(struct redis *r)
 static bool refused(struct redis *r, enum redis_outcome outcome, const struct redis_reply *reply)
 {
 	if (outcome != REDIS_ANSWERED)
-		return true; /* lost() does the rest */
+		return true; /* redis_lost() does the rest */
 	if (redis_reply_type(reply) != REDIS_ERROR)
 		return false;
 	char why[256];
 	span_copy(redis_reply_text(reply), why, sizeof(why));
-	drop(r, why);
+	redis_drop(r, why);
 	return true;
 }
 
@@ -571,13 +571,13 @@ static void start_link(struct redis *r, redisAsyncContext *ac)
 		snprintf(why, sizeof(why), "%s", ac && ac->err ? ac->errstr : "out of memory");
 		if (ac)
 			redisAsyncFree(ac);
-		lost(r, why);
+		redis_lost(r, why);
 		return;
 	}
 	if (r->url.host)
 		redisEnableKeepAlive(&ac->c);
 	if (!greet(r))
-		drop(r, "out of memory");
+		redis_drop(r, "out of memory");
 }
 
 static void resolve_work(struct loop_job *job)
@@ -605,7 +605,7 @@ static void resolve_done(struct loop_job *job)
 		if (v->n)
 			connect_next(r);
 		else
-			lost(r, v->error ? gai_strerror(v->error) : "the name has no address");
+			redis_lost(r, v->error ? gai_strerror(v->error) : "the name has no address");
 	}
 	free(v->host);
 	free(v);
@@ -618,7 +618,7 @@ static void resolve(struct redis *r)
 	if (!v || !host) {
 		free(v);
 		free(host);
-		lost(r, "out of memory");
+		redis_lost(r, "out of memory");
 		return;
 	}
 	v->job = (struct loop_job){.work = resolve_work, .done = resolve_done};
@@ -653,10 +653,10 @@ static void on_attempt_limit(void *arg)
 {
 	struct redis *r = arg;
 	r->next_address = r->n_addresses;
-	drop(r, "no connection within the time limit");
+	redis_drop(r, "no connection within the time limit");
 }
 
-static void on_retry(void *arg)
+static void redis_on_retry(void *arg)
 {
 	struct redis *r = arg;
 	if (r->link && r->lists[CALL_SENT].first && loop_now_ms(r->loop) < r->drain_until_ms) {
@@ -672,7 +672,7 @@ static void on_retry(void *arg)
 	connect_next(r);
 }
 
-static void wake(struct redis *r)
+static void redis_wake(struct redis *r)
 {
 	if (r->state != REDIS_IDLE)
 		return;
@@ -687,14 +687,14 @@ static void wake(struct redis *r)
 static bool expire_sent(struct redis *r, struct redis_call *c)
 {
 	if (!was_written(r->link, c) || r->read_ms <= c->started_ms) {
-		drop(r, "no answer within the time limit");
+		redis_drop(r, "no answer within the time limit");
 		return true;
 	}
 	call_lost(c, REDIS_NO_REPLY, "no answer within the time limit");
 	return false;
 }
 
-static void on_tick(void *arg)
+static void redis_on_tick(void *arg)
 {
 	struct redis *r = arg;
 	uint64_t now = loop_now_ms(r->loop);
@@ -730,7 +730,7 @@ struct redis_call *redis_command(struct redis *r, const struct span *words, size
 	if (r->state == REDIS_READY)
 		call_send(c);
 	else if (r->state == REDIS_IDLE)
-		wake(r);
+		redis_wake(r);
 	else if (redis_away(r, &why)) {
 		/* The caller has a better place to go to. The sentence has the address already. */
 		call_lost(c, REDIS_NOT_SENT, "");
@@ -816,7 +816,7 @@ static void on_published(redisAsyncContext *ac, void *reply, void *privdata)
 	(void)privdata;
 	if (!reply)
 		return; /* the connection is lost, and with hiredis 1.x its link is gone already */
-	const struct link *l = ac->data;
+	const struct redis_link *l = ac->data;
 	struct redis *r = l->owner;
 	if (!r)
 		return;
@@ -905,7 +905,7 @@ static void on_keepalive(void *arg)
 	if (!c)
 		return;
 	if (loop_now_ms(r->loop) - r->read_ms >= 2 * KEEPALIVE_MS) {
-		drop(r, "no answer within the time limit");
+		redis_drop(r, "no answer within the time limit");
 		return;
 	}
 	channel_command(r, "SUBSCRIBE", c);
@@ -939,7 +939,7 @@ struct redis_subscription *redis_subscribe(struct redis *r, struct span channel,
 		channel_subscribe(r, c);
 	if (r->state == REDIS_READY && !loop_timer_active(r->keepalive))
 		loop_timer_start(r->keepalive, KEEPALIVE_MS);
-	wake(r);
+	redis_wake(r);
 	return s;
 }
 
@@ -969,7 +969,7 @@ static int copy(char **to, const char *from)
 	return from && !*to ? -ENOMEM : 0;
 }
 
-static void set_defaults(struct redis_options *o)
+static void redis_set_defaults(struct redis_options *o)
 {
 	const struct redis_options defaults = {.connect_timeout_ms = 3000,
 					       .command_timeout_ms = 10000,
@@ -996,15 +996,15 @@ int redis_new(struct loop *loop, const struct redis_options *options, struct red
 		return err_set(e, -ENOMEM, "out of memory");
 	r->loop = loop;
 	r->o = *options;
-	set_defaults(&r->o);
+	redis_set_defaults(&r->o);
 	r->url.port = u->port;
 	r->url.db = u->db;
 	redis_url_where(u, r->where);
 	if (copy(&r->url.host, u->host) < 0 || copy(&r->url.path, u->path) < 0 ||
 	    copy(&r->url.user, u->user) < 0 || copy(&r->url.password, u->password) < 0 ||
-	    loop_timer_new(loop, on_tick, r, &r->tick) < 0 ||
+	    loop_timer_new(loop, redis_on_tick, r, &r->tick) < 0 ||
 	    loop_timer_new(loop, on_attempt_limit, r, &r->attempt) < 0 ||
-	    loop_timer_new(loop, on_retry, r, &r->retry) < 0 ||
+	    loop_timer_new(loop, redis_on_retry, r, &r->retry) < 0 ||
 	    loop_timer_new(loop, on_keepalive, r, &r->keepalive) < 0) {
 		redis_free(r);
 		return err_set(e, -ENOMEM, "out of memory");
@@ -1017,11 +1017,11 @@ struct redis *redis_free(struct redis *r)
 {
 	if (!r)
 		return NULL;
-	for (enum call_state s = CALL_WAITING; s <= CALL_LOST; s++)
+	for (enum redis_call_state s = CALL_WAITING; s <= CALL_LOST; s++)
 		while (r->lists[s].first)
-			call_free(r->lists[s].first);
+			redis_call_free(r->lists[s].first);
 	if (r->link) {
-		struct link *l = r->link;
+		struct redis_link *l = r->link;
 		l->owner = NULL;
 		redisAsyncFree(l->ac);
 	}

@@ -6,7 +6,7 @@
 #define BUCKETS_MIN 64
 
 /* FNV-1a. Names are made by us from random ids, nobody outside can make them collide. */
-static uint64_t hash_of(struct span name)
+static uint64_t redis_channels_hash_of(struct span name)
 {
 	uint64_t h = 0xcbf29ce484222325u;
 	for (size_t i = 0; i < name.len; i++)
@@ -21,14 +21,14 @@ static struct redis_channel **bucket(const struct redis_channels *t, uint64_t ha
 
 struct redis_channel *redis_channels_find(const struct redis_channels *t, struct span name)
 {
-	uint64_t h = hash_of(name);
+	uint64_t h = redis_channels_hash_of(name);
 	struct redis_channel *c = t->n_buckets ? *bucket(t, h) : NULL;
 	while (c && (c->hash != h || !span_eq((struct span){c->name, c->length}, name)))
 		c = c->next;
 	return c;
 }
 
-static bool grow(struct redis_channels *t)
+static bool redis_channels_grow(struct redis_channels *t)
 {
 	struct redis_channels bigger = *t;
 	bigger.n_buckets = t->n_buckets ? t->n_buckets * 2 : BUCKETS_MIN;
@@ -51,14 +51,14 @@ struct redis_channel *redis_channels_add(struct redis_channels *t, struct span n
 	struct redis_channel *c = redis_channels_find(t, name);
 	if (c)
 		return c;
-	if (t->n >= t->n_buckets && !grow(t))
+	if (t->n >= t->n_buckets && !redis_channels_grow(t))
 		return NULL;
 	c = calloc(1, sizeof(*c) + name.len + 1);
 	if (!c)
 		return NULL;
 	memcpy(c->name, name.ptr, name.len);
 	c->length = name.len;
-	c->hash = hash_of(name);
+	c->hash = redis_channels_hash_of(name);
 	c->next = *bucket(t, c->hash);
 	*bucket(t, c->hash) = c;
 	t->n++;

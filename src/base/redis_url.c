@@ -8,7 +8,7 @@
 #define URL_MAX 4096
 #define MAX_DB 1000000
 
-static int hex(char c)
+static int redis_url_hex(char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
@@ -17,7 +17,7 @@ static int hex(char c)
 }
 
 /* Replaces *to by the decoded text; an empty one is none. */
-static int decode(struct span s, const char *what, char **to, struct err *e)
+static int redis_url_decode(struct span s, const char *what, char **to, struct err *e)
 {
 	char *text = malloc(s.len + 1);
 	size_t n = 0;
@@ -26,8 +26,8 @@ static int decode(struct span s, const char *what, char **to, struct err *e)
 	for (size_t i = 0; i < s.len; i++) {
 		char c = s.ptr[i];
 		if (c == '%') {
-			int high = i + 2 < s.len ? hex(s.ptr[i + 1]) : -1,
-			    low = high >= 0 ? hex(s.ptr[i + 2]) : -1;
+			int high = i + 2 < s.len ? redis_url_hex(s.ptr[i + 1]) : -1,
+			    low = high >= 0 ? redis_url_hex(s.ptr[i + 2]) : -1;
 			if (high < 0 || low < 0) {
 				/* as Python's unquote, which Celery uses: it stays as it is */
 				text[n++] = c;
@@ -51,8 +51,8 @@ static int decode(struct span s, const char *what, char **to, struct err *e)
 	return 0;
 }
 
-static int number(struct span s, unsigned least, unsigned most, const char *what, unsigned *ret,
-		  struct err *e)
+static int redis_url_number(struct span s, unsigned least, unsigned most, const char *what, unsigned *ret,
+			    struct err *e)
 {
 	unsigned long value = 0;
 	bool good = s.len > 0 && s.len < 10;
@@ -68,7 +68,7 @@ static int number(struct span s, unsigned least, unsigned most, const char *what
 
 /* Cuts `*rest` at the first `c`: returns what stood before it, and leaves what stands behind it (SPAN_NONE
  * without one). */
-static struct span cut(struct span *rest, char c)
+static struct span redis_url_cut(struct span *rest, char c)
 {
 	const char *at = rest->len ? memchr(rest->ptr, c, rest->len) : NULL;
 	struct span before = *rest;
@@ -87,20 +87,20 @@ static int read_db(struct span text, struct redis_url *u, struct err *e)
 		text.ptr++, text.len--;
 	while (text.len && text.ptr[text.len - 1] == '/')
 		text.len--;
-	return text.len ? number(text, 0, MAX_DB, "database", &u->db, e) : 0;
+	return text.len ? redis_url_number(text, 0, MAX_DB, "database", &u->db, e) : 0;
 }
 
 static int read_query(struct span query, struct redis_url *u, struct err *e)
 {
 	int r = 0;
 	while (query.ptr && r == 0) {
-		struct span value = cut(&query, '&'), key = cut(&value, '=');
+		struct span value = redis_url_cut(&query, '&'), key = redis_url_cut(&value, '=');
 		if (span_is(key, "virtual_host") || span_is(key, "db"))
 			r = read_db(value, u, e);
 		else if (span_is(key, "password"))
-			r = decode(value, "password", &u->password, e);
+			r = redis_url_decode(value, "password", &u->password, e);
 		else if (span_is(key, "username"))
-			r = decode(value, "user", &u->user, e);
+			r = redis_url_decode(value, "user", &u->user, e);
 		else if (span_starts(key, SPAN_LIT("ssl_")))
 			r = err_set(e, -EINVAL,
 				    "the URL asks for TLS, which needs a TLS proxy in front of Redis here "
@@ -111,9 +111,9 @@ static int read_query(struct span query, struct redis_url *u, struct err *e)
 
 static int read_credentials(struct span text, struct redis_url *u, struct err *e)
 {
-	struct span password = text, user = cut(&password, ':');
-	int r = decode(user, "user", &u->user, e);
-	return r < 0 || !password.ptr ? r : decode(password, "password", &u->password, e);
+	struct span password = text, user = redis_url_cut(&password, ':');
+	int r = redis_url_decode(user, "user", &u->user, e);
+	return r < 0 || !password.ptr ? r : redis_url_decode(password, "password", &u->password, e);
 }
 
 static int read_host(struct span text, struct redis_url *u, struct err *e)
@@ -131,10 +131,10 @@ static int read_host(struct span text, struct redis_url *u, struct err *e)
 		port = port.len ? (struct span){port.ptr + 1, port.len - 1} : SPAN_NONE;
 	} else {
 		port = text;
-		host = cut(&port, ':');
+		host = redis_url_cut(&port, ':');
 	}
-	int r = decode(host.len ? host : SPAN_LIT("127.0.0.1"), "host", &u->host, e);
-	return r < 0 || !port.len ? r : number(port, 1, 65535, "port", &u->port, e);
+	int r = redis_url_decode(host.len ? host : SPAN_LIT("127.0.0.1"), "host", &u->host, e);
+	return r < 0 || !port.len ? r : redis_url_number(port, 1, 65535, "port", &u->port, e);
 }
 
 static int read_scheme(struct span scheme, bool *ret_socket, struct err *e)
@@ -168,7 +168,7 @@ static int parse(struct span url, struct redis_url *u, struct err *e)
 	struct span rest = {sign + 3, (size_t)(url.ptr + url.len - sign) - 3};
 	if (memchr(rest.ptr, ';', rest.len))
 		return err_set(e, -EINVAL, "several servers in one URL are not supported");
-	struct span query = rest, address = cut(&query, '?');
+	struct span query = rest, address = redis_url_cut(&query, '?');
 	/* The last @ ends the credentials: a password may hold one. */
 	const char *at = memrchr(address.ptr, '@', address.len);
 	if (at && !memchr(address.ptr, '/', (size_t)(at - address.ptr))) {
@@ -176,13 +176,13 @@ static int parse(struct span url, struct redis_url *u, struct err *e)
 		address = (struct span){at + 1, (size_t)(address.ptr + address.len - at) - 1};
 	}
 	if (r == 0 && socket) {
-		r = decode(address, "path", &u->path, e);
+		r = redis_url_decode(address, "path", &u->path, e);
 		if (r == 0 && (!u->path || u->path[0] != '/'))
 			r = err_set(e, -EINVAL,
 				    "the URL needs the absolute path of a socket, like "
 				    "redis+socket:///run/redis.sock");
 	} else if (r == 0) {
-		struct span path = address, host = cut(&path, '/');
+		struct span path = address, host = redis_url_cut(&path, '/');
 		r = read_host(host, u, e);
 		if (r == 0)
 			r = read_db(path, u, e);

@@ -166,7 +166,7 @@ static bool ends_token(char c)
 	       c == '\\' || c == '|';
 }
 
-static const char *token_end(const char *p, const char *end)
+static const char *text_token_end(const char *p, const char *end)
 {
 	while (p < end && !ends_token(*p))
 		p++;
@@ -212,7 +212,7 @@ static void mask_pairs(struct masking *m, const char *end)
 static void mask_authority(struct masking *m)
 {
 	copy_until(m, m->at + 3);
-	const char *end = token_end(m->at, m->end), *p = m->at;
+	const char *end = text_token_end(m->at, m->end), *p = m->at;
 	while (p < end && *p != '/' && *p != '?' && *p != '#')
 		p++;
 	const char *at = last_of(m->at, p, '@');
@@ -238,7 +238,7 @@ static bool is_query(const struct masking *m, const char *end)
 static bool mask_credentials(struct masking *m)
 {
 	if (m->at >= m->token) {
-		m->token = token_end(m->at, m->end);
+		m->token = text_token_end(m->at, m->end);
 		m->token_at = memchr(m->at, '@', (size_t)(m->token - m->at));
 	}
 	const char *end = m->token, *at = m->token_at;
@@ -252,7 +252,7 @@ static bool mask_credentials(struct masking *m)
 	return true;
 }
 
-static bool starts_nocase(const char *p, const char *end, const char *word)
+static bool text_starts_nocase(const char *p, const char *end, const char *word)
 {
 	size_t n = strlen(word);
 	return (size_t)(end - p) >= n && strncasecmp(p, word, n) == 0;
@@ -269,7 +269,7 @@ static bool names_secret(const char *p, const char *end)
 		"cookie",     "auth",	     "session",	    "sessionid",   "session_id"};
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		size_t n = strlen(names[i]);
-		if ((size_t)(end - p) < n || !starts_nocase(end - n, end, names[i]))
+		if ((size_t)(end - p) < n || !text_starts_nocase(end - n, end, names[i]))
 			continue;
 		const char *before = end - n;
 		bool whole = before == p || before[-1] == '_' || before[-1] == '-' ||
@@ -310,7 +310,7 @@ static bool is_scheme(const char *p, const char *end)
 	static const char *const schemes[] = {"bearer",	   "basic",  "token", "jwt",
 					      "negotiate", "digest", "apikey"};
 	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
-		if ((size_t)(end - p) == strlen(schemes[i]) && starts_nocase(p, end, schemes[i]))
+		if ((size_t)(end - p) == strlen(schemes[i]) && text_starts_nocase(p, end, schemes[i]))
 			return true;
 	return false;
 }
@@ -335,7 +335,8 @@ static bool mask_named(struct masking *m, const char *end)
 			mask_until(m, to);
 		return true;
 	}
-	bool whole_line = starts_nocase(m->at, end, "cookie") || starts_nocase(m->at, end, "set-cookie");
+	bool whole_line =
+		text_starts_nocase(m->at, end, "cookie") || text_starts_nocase(m->at, end, "set-cookie");
 	if (to == value || (colon && p + 1 < m->end && p[1] == ' ' && !whole_line && to - value < 6))
 		return false;
 	copy_until(m, value);
@@ -377,8 +378,8 @@ int text_put_masked(struct buf *out, struct span s)
 		bool fresh = m.at == m.begin || !is_word(m.at[-1]);
 		if (*m.at == ':' && m.end - m.at > 3 && m.at[1] == '/' && m.at[2] == '/') {
 			mask_authority(&m);
-		} else if ((*m.at == '?' || *m.at == '#') && is_query(&m, token_end(m.at, m.end))) {
-			const char *end = token_end(m.at, m.end);
+		} else if ((*m.at == '?' || *m.at == '#') && is_query(&m, text_token_end(m.at, m.end))) {
+			const char *end = text_token_end(m.at, m.end);
 			copy_until(&m, m.at + 1);
 			mask_pairs(&m, end);
 		} else if (is_word(*m.at) && fresh) {

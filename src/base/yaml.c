@@ -36,7 +36,7 @@ struct anchor {
 	struct node *node; /* NULL while the node is still being read: an alias to it would contain itself */
 };
 
-struct reader {
+struct yaml_reader {
 	yaml_parser_t parser;
 	struct yaml_doc *doc;
 	struct span text;
@@ -103,15 +103,15 @@ static int yaml_grow(void *array, size_t *size, size_t need, size_t element)
 
 /* --- errors and places ---------------------------------------------------------------------------------- */
 
-static int yaml_out_of_memory(struct reader *r)
+static int yaml_out_of_memory(struct yaml_reader *r)
 {
 	return err_set(r->err, -ENOMEM, "%s: out of memory", r->doc->name);
 }
 
-static int yaml_mistake(struct reader *r, int code, size_t line, size_t column, const char *format, ...)
+static int yaml_mistake(struct yaml_reader *r, int code, size_t line, size_t column, const char *format, ...)
 	__attribute__((format(printf, 5, 6)));
 
-static int yaml_mistake(struct reader *r, int code, size_t line, size_t column, const char *format, ...)
+static int yaml_mistake(struct yaml_reader *r, int code, size_t line, size_t column, const char *format, ...)
 {
 	char text[ERR_TEXT_MAX];
 	va_list ap;
@@ -121,13 +121,13 @@ static int yaml_mistake(struct reader *r, int code, size_t line, size_t column, 
 	return err_set(r->err, code, "%s:%zu:%zu: %s", r->doc->name, line, column, text);
 }
 
-static int mistake_at(struct reader *r, const yaml_event_t *ev, const char *text)
+static int mistake_at(struct yaml_reader *r, const yaml_event_t *ev, const char *text)
 {
 	return yaml_mistake(r, -EBADMSG, ev->start_mark.line + 1, ev->start_mark.column + 1, "%s", text);
 }
 
 /* Bytes that are no UTF-8, or control characters: libyaml tells the byte's offset only. */
-static int reader_mistake(struct reader *r)
+static int reader_mistake(struct yaml_reader *r)
 {
 	size_t line = 1, column = 1;
 	for (size_t i = 0; i < r->parser.problem_offset && i < r->text.len; i++) {
@@ -139,7 +139,7 @@ static int reader_mistake(struct reader *r)
 	return yaml_mistake(r, -EBADMSG, line, column, "%s", r->parser.problem);
 }
 
-static int parser_mistake(struct reader *r)
+static int parser_mistake(struct yaml_reader *r)
 {
 	const yaml_parser_t *p = &r->parser;
 	if (p->error == YAML_MEMORY_ERROR)
@@ -150,7 +150,7 @@ static int parser_mistake(struct reader *r)
 	size_t line = p->problem_mark.line + 1, column = p->problem_mark.column + 1;
 	if (p->context && p->context_mark.line != p->problem_mark.line)
 		return yaml_mistake(r, -EBADMSG, line, column, "%s (%s that began on line %zu)", problem,
-			       p->context, p->context_mark.line + 1);
+				    p->context, p->context_mark.line + 1);
 	if (p->context)
 		return yaml_mistake(r, -EBADMSG, line, column, "%s (%s)", problem, p->context);
 	return yaml_mistake(r, -EBADMSG, line, column, "%s", problem);
@@ -163,7 +163,7 @@ static bool continues(char c)
 
 /* The byte offset of a mark. Marks come nearly in order, so walking from the last one is linear over the
  * file. */
-static size_t byte_offset(struct reader *r, size_t character)
+static size_t byte_offset(struct yaml_reader *r, size_t character)
 {
 	while (r->at_char < character && r->at_byte < r->text.len) {
 		r->at_byte++;
@@ -183,16 +183,16 @@ static size_t byte_offset(struct reader *r, size_t character)
 /* --- nodes ---------------------------------------------------------------------------------------------- */
 
 /* Counts `weight` nodes against the limit. */
-static int count_nodes(struct reader *r, const yaml_event_t *ev, size_t weight)
+static int count_nodes(struct yaml_reader *r, const yaml_event_t *ev, size_t weight)
 {
 	if (weight > YAML_MAX_NODES - r->nodes)
 		return yaml_mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
-			       "more than %d nodes, aliases expanded", YAML_MAX_NODES);
+				    "more than %d nodes, aliases expanded", YAML_MAX_NODES);
 	r->nodes += weight;
 	return 0;
 }
 
-static int new_node(struct reader *r, const yaml_event_t *ev, enum yaml_kind kind, struct node **ret)
+static int new_node(struct yaml_reader *r, const yaml_event_t *ev, enum yaml_kind kind, struct node **ret)
 {
 	int code = count_nodes(r, ev, 1);
 	if (code < 0)
@@ -213,7 +213,7 @@ static int new_node(struct reader *r, const yaml_event_t *ev, enum yaml_kind kin
 
 /* Where elements are judged one by one, a mistake is the fault of the node where it stands, and reading
  * goes on. */
-static int keep_fault(struct reader *r, struct yaml_node *n)
+static int keep_fault(struct yaml_reader *r, struct yaml_node *n)
 {
 	if (!n->fault)
 		n->fault = arena_text(r->doc, r->err->text, strlen(r->err->text));
@@ -221,13 +221,13 @@ static int keep_fault(struct reader *r, struct yaml_node *n)
 	return n->fault ? 0 : yaml_out_of_memory(r);
 }
 
-static int element_fault(struct reader *r, struct yaml_node *n, int code)
+static int element_fault(struct yaml_reader *r, struct yaml_node *n, int code)
 {
 	return r->many && (code == -EBADMSG || code == -EFBIG) ? keep_fault(r, n) : code;
 }
 
 /* What stands for a node that cannot be had: null, with the fault. */
-static int stand_in(struct reader *r, const yaml_event_t *ev, int code, struct node **ret)
+static int stand_in(struct yaml_reader *r, const yaml_event_t *ev, int code, struct node **ret)
 {
 	if (!r->many)
 		return code;
@@ -239,19 +239,20 @@ static int stand_in(struct reader *r, const yaml_event_t *ev, int code, struct n
 	return keep_fault(r, &(*ret)->pub);
 }
 
-static int next_event(struct reader *r, yaml_event_t *ev)
+static int next_event(struct yaml_reader *r, yaml_event_t *ev)
 {
 	return yaml_parser_parse(&r->parser, ev) ? 0 : parser_mistake(r);
 }
 
-static int add_anchor(struct reader *r, const yaml_event_t *ev, const yaml_char_t *name, size_t *ret_slot)
+static int add_anchor(struct yaml_reader *r, const yaml_event_t *ev, const yaml_char_t *name,
+		      size_t *ret_slot)
 {
 	*ret_slot = SIZE_MAX;
 	if (!name)
 		return 0;
 	if (r->n_anchors >= YAML_MAX_ANCHORS)
 		return yaml_mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
-			       "more than %d anchors", YAML_MAX_ANCHORS);
+				    "more than %d anchors", YAML_MAX_ANCHORS);
 	char *copy = arena_text(r->doc, name, strlen((const char *)name));
 	if (!copy || yaml_grow(&r->anchors, &r->anchors_size, r->n_anchors + 1, sizeof(*r->anchors)) < 0)
 		return yaml_out_of_memory(r);
@@ -260,13 +261,13 @@ static int add_anchor(struct reader *r, const yaml_event_t *ev, const yaml_char_
 	return 0;
 }
 
-static void finish_anchor(struct reader *r, size_t slot, struct node *n)
+static void finish_anchor(struct yaml_reader *r, size_t slot, struct node *n)
 {
 	if (slot != SIZE_MAX)
 		r->anchors[slot].node = n;
 }
 
-static int read_alias(struct reader *r, const yaml_event_t *ev, unsigned depth, struct node **ret)
+static int read_alias(struct yaml_reader *r, const yaml_event_t *ev, unsigned depth, struct node **ret)
 {
 	const char *name = (const char *)ev->data.alias.anchor;
 	/* An anchor may be used again for another node; an alias means the latest one before it. */
@@ -278,9 +279,10 @@ static int read_alias(struct reader *r, const yaml_event_t *ev, unsigned depth, 
 			return stand_in(r, ev, mistake_at(r, ev, "an alias of a node that contains it"), ret);
 		if (depth + target->height > YAML_MAX_DEPTH)
 			return stand_in(r, ev,
-					yaml_mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
-						"nested deeper than %d levels, aliases expanded",
-						YAML_MAX_DEPTH),
+					yaml_mistake(r, -EFBIG, ev->start_mark.line + 1,
+						     ev->start_mark.column + 1,
+						     "nested deeper than %d levels, aliases expanded",
+						     YAML_MAX_DEPTH),
 					ret);
 		int code = count_nodes(r, ev, target->weight - 1);
 		if (code == 0)
@@ -299,12 +301,13 @@ static int read_alias(struct reader *r, const yaml_event_t *ev, unsigned depth, 
 	}
 	return stand_in(r, ev,
 			yaml_mistake(r, -EBADMSG, ev->start_mark.line + 1, ev->start_mark.column + 1,
-				"an alias without an anchor before it: *%.100s", name),
+				     "an alias without an anchor before it: *%.100s", name),
 			ret);
 }
 
 /* Tags of the core schema say how a scalar is to be taken; all others would need code of their own. */
-static int apply_tag(struct reader *r, const yaml_event_t *ev, const yaml_char_t *tag, struct yaml_node *n)
+static int apply_tag(struct yaml_reader *r, const yaml_event_t *ev, const yaml_char_t *tag,
+		     struct yaml_node *n)
 {
 	if (!tag)
 		return 0;
@@ -324,17 +327,17 @@ static int apply_tag(struct reader *r, const yaml_event_t *ev, const yaml_char_t
 		}
 	return element_fault(r, n,
 			     yaml_mistake(r, -EBADMSG, ev->start_mark.line + 1, ev->start_mark.column + 1,
-				     "the tag %.100s is not supported here", t));
+					  "the tag %.100s is not supported here", t));
 }
 
 /* Whether nothing had to be replaced in it. */
-static bool is_as_written(const struct reader *r, const struct yaml_node *n)
+static bool is_as_written(const struct yaml_reader *r, const struct yaml_node *n)
 {
 	size_t at = (size_t)(n->start - r->base);
 	return !r->as_written || memcmp(r->as_written + at, r->text.ptr + at, n->end - n->start) == 0;
 }
 
-static int read_scalar(struct reader *r, const yaml_event_t *ev, struct node **ret)
+static int read_scalar(struct yaml_reader *r, const yaml_event_t *ev, struct node **ret)
 {
 	size_t slot;
 	int code = add_anchor(r, ev, ev->data.scalar.anchor, &slot);
@@ -366,7 +369,7 @@ static int read_scalar(struct reader *r, const yaml_event_t *ev, struct node **r
 	return 0;
 }
 
-static int read_node(struct reader *r, const yaml_event_t *ev, unsigned depth, struct node **ret);
+static int read_node(struct yaml_reader *r, const yaml_event_t *ev, unsigned depth, struct node **ret);
 
 static void adopt(struct node *parent, const struct node *child)
 {
@@ -375,7 +378,7 @@ static void adopt(struct node *parent, const struct node *child)
 		parent->height = child->height + 1;
 }
 
-static int read_items(struct reader *r, unsigned depth, struct node *sequence)
+static int read_items(struct yaml_reader *r, unsigned depth, struct node *sequence)
 {
 	struct yaml_node **tail = &sequence->pub.first;
 	for (;;) {
@@ -429,7 +432,7 @@ static int by_position(const void *a, const void *b)
 	return x->position < y->position ? -1 : x->position > y->position;
 }
 
-static int add_item(struct reader *r, size_t *n, struct node *node, size_t rank, bool merged)
+static int add_item(struct yaml_reader *r, size_t *n, struct node *node, size_t rank, bool merged)
 {
 	if (yaml_grow(&r->items, &r->items_size, *n + 1, sizeof(*r->items)) < 0)
 		return yaml_out_of_memory(r);
@@ -443,11 +446,11 @@ static bool is_merge_key(const struct yaml_node *item)
 	return item->key->plain && span_is(item->key->text, "<<");
 }
 
-static int yaml_add_source(struct reader *r, size_t *n, const struct yaml_node *source, size_t rank)
+static int yaml_add_source(struct yaml_reader *r, size_t *n, const struct yaml_node *source, size_t rank)
 {
 	if (source->kind != YAML_MAPPING)
 		return yaml_mistake(r, -EBADMSG, source->line, source->column,
-			       "<< merges mappings: expected one, or a list of them");
+				    "<< merges mappings: expected one, or a list of them");
 	for (struct yaml_node *m = source->first; m; m = m->next) {
 		int code = add_item(r, n, (struct node *)m, rank, true);
 		if (code < 0)
@@ -457,7 +460,7 @@ static int yaml_add_source(struct reader *r, size_t *n, const struct yaml_node *
 }
 
 /* YAML 1.1's merge key: explicit members win over merged ones, earlier sources over later ones. */
-static int add_merged(struct reader *r, size_t *n, const struct yaml_node *merge)
+static int add_merged(struct yaml_reader *r, size_t *n, const struct yaml_node *merge)
 {
 	if (merge->kind != YAML_SEQUENCE)
 		return yaml_add_source(r, n, merge, 1);
@@ -470,18 +473,18 @@ static int add_merged(struct reader *r, size_t *n, const struct yaml_node *merge
 	return 0;
 }
 
-static int duplicate(struct reader *r, struct node *mapping, const struct item *first,
+static int duplicate(struct yaml_reader *r, struct node *mapping, const struct item *first,
 		     const struct item *second)
 {
 	const struct yaml_node *k = second->node->pub.key;
-	int code =
-		yaml_mistake(r, -EBADMSG, k->line, k->column, "the key \"%.*s\" was already given on line %u",
-			k->text.len > 100 ? 100 : (int)k->text.len, k->text.ptr, first->node->pub.key->line);
+	int code = yaml_mistake(
+		r, -EBADMSG, k->line, k->column, "the key \"%.*s\" was already given on line %u",
+		k->text.len > 100 ? 100 : (int)k->text.len, k->text.ptr, first->node->pub.key->line);
 	return element_fault(r, &mapping->pub, code);
 }
 
 /* Keeps the first of each key, in the old order; two explicit ones are a mistake. */
-static int unique_items(struct reader *r, struct node *mapping, size_t *n)
+static int unique_items(struct yaml_reader *r, struct node *mapping, size_t *n)
 {
 	if (*n == 0)
 		return 0; /* there may be no array to sort yet */
@@ -502,7 +505,7 @@ static int unique_items(struct reader *r, struct node *mapping, size_t *n)
 	return 0;
 }
 
-static int link_items(struct reader *r, struct node *mapping, const yaml_event_t *ev, size_t n)
+static int link_items(struct yaml_reader *r, struct node *mapping, const yaml_event_t *ev, size_t n)
 {
 	struct yaml_node **tail = &mapping->pub.first;
 	for (size_t i = 0; i < n; i++) {
@@ -526,7 +529,7 @@ static int link_items(struct reader *r, struct node *mapping, const yaml_event_t
 	return 0;
 }
 
-static int finish_mapping(struct reader *r, struct node *mapping, const yaml_event_t *ev)
+static int finish_mapping(struct yaml_reader *r, struct node *mapping, const yaml_event_t *ev)
 {
 	const struct yaml_node *merge = NULL;
 	size_t n = 0;
@@ -537,8 +540,8 @@ static int finish_mapping(struct reader *r, struct node *mapping, const yaml_eve
 		else if (merge)
 			code = element_fault(r, &mapping->pub,
 					     yaml_mistake(r, -EBADMSG, m->key->line, m->key->column,
-						     "the key \"<<\" was already given on line %u",
-						     merge->key->line));
+							  "the key \"<<\" was already given on line %u",
+							  merge->key->line));
 		else
 			merge = m;
 	}
@@ -549,7 +552,7 @@ static int finish_mapping(struct reader *r, struct node *mapping, const yaml_eve
 	return code < 0 ? code : link_items(r, mapping, ev, n);
 }
 
-static int read_key(struct reader *r, const yaml_event_t *ev, unsigned depth, struct node **ret)
+static int read_key(struct yaml_reader *r, const yaml_event_t *ev, unsigned depth, struct node **ret)
 {
 	int code = read_node(r, ev, depth, ret);
 	if (code < 0 || (*ret)->pub.kind == YAML_SCALAR)
@@ -570,7 +573,7 @@ static int read_key(struct reader *r, const yaml_event_t *ev, unsigned depth, st
 	return 0;
 }
 
-static int read_members(struct reader *r, unsigned depth, struct node *mapping)
+static int read_members(struct yaml_reader *r, unsigned depth, struct node *mapping)
 {
 	struct yaml_node **tail = &mapping->pub.first;
 	for (;;) {
@@ -606,7 +609,7 @@ static int read_members(struct reader *r, unsigned depth, struct node *mapping)
 	}
 }
 
-static int read_collection(struct reader *r, const yaml_event_t *ev, unsigned depth, struct node **ret)
+static int read_collection(struct yaml_reader *r, const yaml_event_t *ev, unsigned depth, struct node **ret)
 {
 	bool mapping = ev->type == YAML_MAPPING_START_EVENT;
 	const yaml_char_t *anchor = mapping ? ev->data.mapping_start.anchor : ev->data.sequence_start.anchor;
@@ -626,7 +629,7 @@ static int read_collection(struct reader *r, const yaml_event_t *ev, unsigned de
 }
 
 /* Of a node that is not to be read: what is below it. */
-static int skip_rest(struct reader *r, const yaml_event_t *begin)
+static int skip_rest(struct yaml_reader *r, const yaml_event_t *begin)
 {
 	size_t open = begin->type == YAML_MAPPING_START_EVENT || begin->type == YAML_SEQUENCE_START_EVENT;
 	while (open) {
@@ -644,11 +647,11 @@ static int skip_rest(struct reader *r, const yaml_event_t *begin)
 }
 
 /* `ev` stays the caller's to delete. `depth`: levels above this node. */
-static int read_node(struct reader *r, const yaml_event_t *ev, unsigned depth, struct node **ret)
+static int read_node(struct yaml_reader *r, const yaml_event_t *ev, unsigned depth, struct node **ret)
 {
 	if (depth >= YAML_MAX_DEPTH) {
 		int code = yaml_mistake(r, -EFBIG, ev->start_mark.line + 1, ev->start_mark.column + 1,
-				   "nested deeper than %d levels", YAML_MAX_DEPTH);
+					"nested deeper than %d levels", YAML_MAX_DEPTH);
 		code = stand_in(r, ev, code, ret);
 		return code < 0 ? code : skip_rest(r, ev);
 	}
@@ -661,7 +664,7 @@ static int read_node(struct reader *r, const yaml_event_t *ev, unsigned depth, s
 
 /* --- documents ------------------------------------------------------------------------------------------ */
 
-static int yaml_read_document(struct reader *r)
+static int yaml_read_document(struct yaml_reader *r)
 {
 	yaml_event_t ev;
 	int code = next_event(r, &ev);
@@ -684,7 +687,7 @@ static int yaml_read_document(struct reader *r)
 	return code;
 }
 
-static int read_stream(struct reader *r)
+static int read_stream(struct yaml_reader *r)
 {
 	bool seen = false;
 	for (;;) {
@@ -735,7 +738,7 @@ static size_t yaml_bad_bytes(struct span text, char *out)
 static int parse(struct yaml_doc *doc, struct span text, bool many, struct err *e)
 {
 	struct err own = {""}; /* faults are kept from here, also where the caller wants no sentence */
-	struct reader r = {.doc = doc, .text = text, .err = e ? e : &own, .many = many};
+	struct yaml_reader r = {.doc = doc, .text = text, .err = e ? e : &own, .many = many};
 	if (span_starts(text, SPAN_LIT("\xEF\xBB\xBF"))) {
 		r.base = 3;
 		r.text = (struct span){text.ptr + 3, text.len - 3};

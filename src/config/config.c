@@ -8,7 +8,7 @@
 
 /* --- reading -------------------------------------------------------------------------------------------- */
 
-static void set_defaults(struct config_reader *r)
+static void config_set_defaults(struct config_reader *r)
 {
 	struct config *c = r->config;
 	c->path = config_text(r, span_of(r->name));
@@ -72,10 +72,10 @@ static void read_sections(const struct place *root)
 	read_services(root);
 }
 
-static void read_all(struct config_reader *r, const struct yaml_node *node)
+static void config_read_all(struct config_reader *r, const struct yaml_node *node)
 {
 	struct place root = place_root(r, node);
-	set_defaults(r);
+	config_set_defaults(r);
 	read_top(&root);
 	if (root.node && root.node->kind != YAML_MAPPING)
 		return;
@@ -94,7 +94,7 @@ static void read_flags_only(struct config_reader *r, const struct yaml_node *nod
 		     outcomes = place_member(&root, "outcomes");
 	struct place data = place_member(&root, "data");
 	struct span folder;
-	set_defaults(r);
+	config_set_defaults(r);
 	if (node && node->kind != YAML_MAPPING)
 		place_mistake(&root, "expected a mapping");
 	if (data.node && yaml_string(data.node, &folder))
@@ -156,7 +156,7 @@ static int parse_by(const char *name, struct span text, const char *(*getenv_fn)
 int config_parse(const char *name, struct span text, const char *(*getenv_fn)(const char *),
 		 struct buf *problems, struct config **ret)
 {
-	return parse_by(name, text, getenv_fn, problems, read_all, ret);
+	return parse_by(name, text, getenv_fn, problems, config_read_all, ret);
 }
 
 static int load_by(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
@@ -176,7 +176,7 @@ static int load_by(const char *path, const char *(*getenv_fn)(const char *), str
 int config_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
 		struct config **ret)
 {
-	return load_by(path, getenv_fn, problems, read_all, ret);
+	return load_by(path, getenv_fn, problems, config_read_all, ret);
 }
 
 int config_load_flags(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,

@@ -50,7 +50,7 @@ static struct place service_member(const struct place *services, struct place *s
 	return place_member(service, key);
 }
 
-static void check_addresses(const struct config *c, const struct place *services)
+static void config_check_addresses(const struct config *c, const struct place *services)
 {
 	struct place service;
 	for (size_t i = 0; i < c->n_services; i++) {
@@ -167,7 +167,7 @@ void check_config(const struct place *root)
 {
 	const struct config *c = root->reader->config;
 	struct place services = place_member(root, "services");
-	check_addresses(c, &services);
+	config_check_addresses(c, &services);
 	check_loops(c, &services);
 	warn_of_proxies(root, &services);
 }

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static bool is_token(struct span s) /* RFC 9110 §5.6.2 */
+static bool config_identity_is_token(struct span s) /* RFC 9110 §5.6.2 */
 {
 	for (size_t i = 0; i < s.len; i++) {
 		unsigned char c = (unsigned char)s.ptr[i];
@@ -32,10 +32,10 @@ static const char *source_mistake(enum identity_source_kind kind, struct span na
 			       ? NULL
 			       : "a JSON pointer begins with \"/\" (RFC 6901): body:/organization_id";
 	if (kind == IDENTITY_COOKIE)
-		return is_token(name) ? NULL : "this is not the name of a cookie";
+		return config_identity_is_token(name) ? NULL : "this is not the name of a cookie";
 	if (kind != IDENTITY_HEADER)
 		return name.len ? NULL : "the name of the parameter is missing";
-	if (!is_token(name))
+	if (!config_identity_is_token(name))
 		return "this is not the name of a header field";
 	static const char *const secret[] = {"authorization", "proxy-authorization", "cookie"};
 	for (size_t i = 0; i < sizeof(secret) / sizeof(secret[0]); i++)
@@ -75,14 +75,14 @@ bool is_source(struct span text)
 	return false;
 }
 
-struct part {
+struct identity_section {
 	struct identity_source *sources;
 	size_t *n;
 };
 
-static void add_source(const struct place *p, void *arg)
+static void config_identity_add_source(const struct place *p, void *arg)
 {
-	struct part *part = arg;
+	struct identity_section *part = arg;
 	struct span text;
 	if (value_text(p, &text) && parse_source(p, text, &part->sources[*part->n]))
 		++*part->n;
@@ -95,7 +95,8 @@ static void read_part(const struct place *section, const char *key, struct ident
 	if (!p.node)
 		return;
 	*n = 0; /* a level replaces what the level above says */
-	value_list(&p, OPERATION_MAX_SOURCES, add_source, &(struct part){sources, n});
+	value_list(&p, OPERATION_MAX_SOURCES, config_identity_add_source,
+		   &(struct identity_section){sources, n});
 }
 
 bool identity_uses(const struct identity_sources *s, enum identity_source_kind kind)

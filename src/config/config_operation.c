@@ -96,7 +96,7 @@ static void read_context_entry(const struct place *p, struct span key, struct op
 	op->n_context++;
 }
 
-static void read_context(const struct place *p, struct operation *op)
+static void config_operation_read_context(const struct place *p, struct operation *op)
 {
 	static const char *const own[] = {"user_id", "organization_id", "service", "operation"};
 	if (!p->node || !value_mapping(p))
@@ -216,8 +216,7 @@ static void read_operation_legacy(const struct place *p, struct operation *op)
 		{"body", FIELD_OTHER, 0, 0, 0},
 		{"response", FIELD_OTHER, 0, 0, 0},
 		{"timeout", FIELD_DURATION, offsetof(struct operation, legacy_timeout_ms), 10,
-		 7ull * 86400000},
-	};
+		 7ull * 86400000}};
 	READ_FIELDS(p, fields, op);
 	struct place method = place_member(p, "method"), path = place_member(p, "path");
 	struct place body = place_member(p, "body"), response = place_member(p, "response");
@@ -359,7 +358,7 @@ void read_operation(const struct place *p, const struct config_defaults *above, 
 	read_match(&match, op);
 	value_list(&flags, OPERATION_MAX_FLAGS, add_flag, op);
 	inherit(p, above, op);
-	read_context(&context, op);
+	config_operation_read_context(&context, op);
 	read_variants(&variants, op);
 	read_task(&task, op);
 	read_auth(&auth, tokens.node ? &tokens : &above->tokens, &op->auth);

@@ -1,4 +1,5 @@
-/* What concerns the process and not one service: flag source, outcomes, admin listener, override, proxies, limits. */
+/* What concerns the process and not one service: flag source, outcomes, admin listener, override, proxies,
+ * limits. */
 #include "config/config_reader.h"
 
 #include <stdio.h>
@@ -22,9 +23,10 @@ static const char *data_path(struct config_reader *r, const char *file)
 	return path;
 }
 
-/* --- flags --------------------------------------------------------------------------------------------------------- */
+/* --- flags ---------------------------------------------------------------------------------------------- */
 
-/* What a variable says, without the line end and blanks that files and shells leave around it; it obeys the rules of the file's values. */
+/* What a variable says, without the line end and blanks that files and shells leave around it; it obeys
+ * the rules of the file's values. */
 static bool environment_text(struct config_reader *r, const char *variable, struct span *ret)
 {
 	const char *value = environment_get(r, variable);
@@ -63,7 +65,8 @@ static void override_text(struct config_reader *r, const char *variable, const c
 }
 
 /* Of a variable; its content is never shown. */
-static void override_token(struct config_reader *r, const char *variable, const char **token, const char **file)
+static void override_token(struct config_reader *r, const char *variable, const char **token,
+			   const char **file)
 {
 	struct span value;
 	if (!environment_text(r, variable, &value))
@@ -97,7 +100,7 @@ static void read_token_file(const struct place *p, const char *path, const char 
 		*ret = config_text(p->reader, token);
 }
 
-static void read_token(const struct place *p, struct config *c)
+static void config_process_read_token(const struct place *p, struct config *c)
 {
 	static const char *const auths[] = {"bearer", "jwt", "kubernetes"};
 	struct place auth = place_member(p, "auth"), token = place_member(p, "token_file");
@@ -105,7 +108,8 @@ static void read_token(const struct place *p, struct config *c)
 	if (value_choice(&auth, auths, 3, &which))
 		c->flags.auth = (enum flipt_auth)which;
 	bool given = value_file(&token, &c->flags.token_file);
-	if (!given && !token.node && c->flags.auth == FLIPT_KUBERNETES && !environment_get(p->reader, "FLIPT_CLIENT_TOKEN"))
+	if (!given && !token.node && c->flags.auth == FLIPT_KUBERNETES &&
+	    !environment_get(p->reader, "FLIPT_CLIENT_TOKEN"))
 		c->flags.token_file = config_text(p->reader, SPAN_LIT(FLIPT_SERVICE_ACCOUNT));
 	if (c->flags.token_file)
 		read_token_file(given ? &token : &auth, c->flags.token_file, &c->flags.token);
@@ -116,14 +120,16 @@ static void check_flag_file(const struct place *p, const char *path)
 {
 	struct stat st;
 	if (path && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-		place_mistake(p, "%s is a folder; name one features file (it may hold several documents)", path);
+		place_mistake(p, "%s is a folder; name one features file (it may hold several documents)",
+			      path);
 	else if (path && access(path, R_OK) != 0)
 		place_warning(p, "%s cannot be read now: until it can, flags have their defaults", path);
 }
 
 static void read_flag_kind(const struct place *p, struct config *c)
 {
-	static const char *const kinds[] = {"file", "flipt"}, *const rules[] = {"v1", "v2.0", "v2.9", "v2.11", "v2"};
+	static const char *const kinds[] = {"file", "flipt"}, *const rules[] = {"v1", "v2.0", "v2.9", "v2.11",
+										"v2"};
 	struct place source = place_member(p, "source"), version = place_member(p, "rules");
 	size_t which;
 	if (value_choice(&source, kinds, 2, &which))
@@ -163,7 +169,7 @@ void read_flag_source(const struct place *p)
 	READ_FIELDS(p, fields, c);
 	read_flag_kind(p, c);
 	struct place file = place_member(p, "file"), url = place_member(p, "url");
-	read_token(p, c);
+	config_process_read_token(p, c);
 	if (environment_get(r, "FLIPT_SERVER_URL"))
 		c->flags.kind = FLAG_SOURCE_FLIPT;
 	override_url(r, "FLIPT_SERVER_URL", &c->flags.url);
@@ -172,10 +178,12 @@ void read_flag_source(const struct place *p)
 	if (c->flags.kind == FLAG_SOURCE_FILE)
 		check_flag_file(&file, c->flags.file);
 	else if (!c->flags.url && !url.node)
-		place_mistake(&url, "missing: the source flipt needs the server's URL, here or in FLIPT_SERVER_URL");
+		place_mistake(
+			&url,
+			"missing: the source flipt needs the server's URL, here or in FLIPT_SERVER_URL");
 }
 
-/* --- outcomes, admin, override ------------------------------------------------------------------------------------- */
+/* --- outcomes, admin, override -------------------------------------------------------------------------- */
 
 void read_outcomes(const struct place *p)
 {
@@ -183,8 +191,10 @@ void read_outcomes(const struct place *p)
 		{"path", FIELD_PATH, offsetof(struct config, outcomes.path), 0, 0},
 		{"flush", FIELD_DURATION, offsetof(struct config, outcomes.flush_ms), 1, 60000},
 		{"queue_slots", FIELD_UNSIGNED, offsetof(struct config, outcomes.queue_slots), 64, 1 << 22},
-		{"retention_days", FIELD_UNSIGNED, offsetof(struct config, outcomes.retention_days), 1, 36500},
-		{"rollup_retention_days", FIELD_UNSIGNED, offsetof(struct config, outcomes.retention_rollup_days), 1, 36500},
+		{"retention_days", FIELD_UNSIGNED, offsetof(struct config, outcomes.retention_days), 1,
+		 36500},
+		{"rollup_retention_days", FIELD_UNSIGNED,
+		 offsetof(struct config, outcomes.retention_rollup_days), 1, 36500},
 		{"max_size", FIELD_SIZE, offsetof(struct config, outcomes.max_bytes), 1 << 20, 1ull << 50},
 		{"hash_users", FIELD_BOOL, offsetof(struct config, outcomes.hash_users), 0, 0},
 	};
@@ -225,7 +235,8 @@ void read_admin(const struct place *p, const struct place *tokens)
 	c->admin.hosts = config_memory(p->reader, ADMIN_HOSTS_MAX * sizeof(*c->admin.hosts));
 	if (c->admin.hosts)
 		value_list(&hosts, ADMIN_HOSTS_MAX, add_admin_host, c);
-	struct place auth = place_member(p, "auth"), own = place_member(p, "tokens"), listen = place_member(p, "listen");
+	struct place auth = place_member(p, "auth"), own = place_member(p, "tokens"),
+		     listen = place_member(p, "listen");
 	c->admin.listen = "127.0.0.1:9900";
 	READ_FIELDS(p, fields, c);
 	if (auth.node)
@@ -233,7 +244,8 @@ void read_admin(const struct place *p, const struct place *tokens)
 	else if (listen_is_loopback(c->admin.listen))
 		c->admin.auth.kind = AUTH_NONE;
 	else
-		place_mistake(&listen, "reachable from other hosts: set \"auth: bearer\" or \"auth: none\" beside it");
+		place_mistake(&listen,
+			      "reachable from other hosts: set \"auth: bearer\" or \"auth: none\" beside it");
 }
 
 void read_override(const struct place *p)
@@ -261,7 +273,7 @@ void read_override(const struct place *p)
 	c->override.secret_sha256 = copy;
 }
 
-/* --- proxies and limits -------------------------------------------------------------------------------------------- */
+/* --- proxies and limits --------------------------------------------------------------------------------- */
 
 static void add_range(struct config *c, struct span text, const struct cidr *range)
 {
@@ -288,7 +300,8 @@ void read_trusted_proxies(const struct place *p)
 {
 	struct config *c = p->reader->config;
 	c->trusted_proxies.cidr = config_memory(p->reader, PROXIES_MAX * sizeof(*c->trusted_proxies.cidr));
-	c->trusted_proxies.ranges = config_memory(p->reader, PROXIES_MAX * sizeof(*c->trusted_proxies.ranges));
+	c->trusted_proxies.ranges =
+		config_memory(p->reader, PROXIES_MAX * sizeof(*c->trusted_proxies.ranges));
 	if (!c->trusted_proxies.cidr || !c->trusted_proxies.ranges)
 		return;
 	if (p->node) {
@@ -308,12 +321,14 @@ void read_limits(const struct place *p)
 	static const struct field fields[] = {
 		{"max_head", FIELD_SIZE_T, offsetof(struct config, max_head), 1 << 10, 1 << 20},
 		{"max_inspect_body", FIELD_SIZE_T, offsetof(struct config, max_inspect_body), 0, 1 << 30},
-		{"max_inspect_memory", FIELD_SIZE, offsetof(struct config, max_inspect_memory), 0, 1ull << 44},
+		{"max_inspect_memory", FIELD_SIZE, offsetof(struct config, max_inspect_memory), 0,
+		 1ull << 44},
 	};
 	struct config *c = p->reader->config;
 	READ_FIELDS(p, fields, c);
 	if (c->max_inspect_memory < c->max_inspect_body)
-		place_mistake(p, "max_inspect_memory is for all requests together and cannot be below max_inspect_body");
+		place_mistake(p, "max_inspect_memory is for all requests together and cannot be below "
+				 "max_inspect_body");
 }
 
 void read_access_log(const struct place *p)
@@ -324,5 +339,6 @@ void read_access_log(const struct place *p)
 	if (value_choice(p, modes, 3, &which))
 		c->access_log = (enum access_log_mode)which;
 	if (c->access_log_file && c->access_log == ACCESS_LOG_OFF && !p->node)
-		place_mistake(p, "missing: access_log_file without \"access_log: errors\" or \"all\" is never written");
+		place_mistake(p, "missing: access_log_file without \"access_log: errors\" or \"all\" is "
+				 "never written");
 }

@@ -138,7 +138,7 @@ struct shown {
 	char text[SHOWN_MAX + 16];
 };
 
-static struct shown shown(const struct yaml_node *n)
+static struct shown reader_shown(const struct yaml_node *n)
 {
 	struct shown s;
 	if (n->kind == YAML_MAPPING || n->kind == YAML_SEQUENCE) {
@@ -162,7 +162,7 @@ bool value_text(const struct place *p, struct span *ret)
 	if (!p->node)
 		return false;
 	if (!yaml_string(p->node, &s) || s.len == 0) {
-		place_mistake(p, "expected a string, not %s", shown(p->node).text);
+		place_mistake(p, "expected a string, not %s", reader_shown(p->node).text);
 		return false;
 	}
 	*ret = s;
@@ -175,7 +175,7 @@ bool value_bool(const struct place *p, bool *ret)
 		return false;
 	if (yaml_bool(p->node, ret))
 		return true;
-	place_mistake(p, "expected true or false, not %s", shown(p->node).text);
+	place_mistake(p, "expected true or false, not %s", reader_shown(p->node).text);
 	return false;
 }
 
@@ -186,7 +186,7 @@ bool value_unsigned(const struct place *p, uint64_t min, uint64_t max, uint64_t 
 		return false;
 	if (!yaml_int(p->node, &v) || v < 0 || (uint64_t)v < min || (uint64_t)v > max) {
 		place_mistake(p, "expected a whole number from %llu to %llu, not %s", (unsigned long long)min,
-			      (unsigned long long)max, shown(p->node).text);
+			      (unsigned long long)max, reader_shown(p->node).text);
 		return false;
 	}
 	*ret = (uint64_t)v;
@@ -205,7 +205,7 @@ bool value_size(const struct place *p, uint64_t min, uint64_t max, uint64_t *ret
 		size_format(min, low);
 		size_format(max, high);
 		place_mistake(p, "expected a size from %s to %s (bytes, or with KiB, MiB, GiB), not %s", low,
-			      high, shown(p->node).text);
+			      high, reader_shown(p->node).text);
 		return false;
 	}
 	*ret = v;
@@ -224,7 +224,7 @@ bool value_duration(const struct place *p, uint64_t min, uint64_t max, uint64_t 
 		clock_format_duration((int64_t)min, low);
 		clock_format_duration((int64_t)max, high);
 		place_mistake(p, "expected a duration from %s to %s (500ms, 5s, 2m, 1h, 7d), not %s", low,
-			      high, shown(p->node).text);
+			      high, reader_shown(p->node).text);
 		return false;
 	}
 	*ret = (uint64_t)v;
@@ -266,7 +266,7 @@ bool value_listen(const struct place *p, const char **ret)
 	if (listen_address_parse(s.ptr, &address, NULL) != 0) {
 		place_mistake(p,
 			      "expected address:port, such as 127.0.0.1:5002, [::1]:5002 or *:5002, not %s",
-			      shown(p->node).text);
+			      reader_shown(p->node).text);
 		return false;
 	}
 	*ret = s.ptr;
@@ -387,7 +387,7 @@ bool value_choice(const struct place *p, const char *const *names, size_t n, siz
 			buf_puts(&list, i + 1 == n ? " or " : ", ");
 		buf_puts(&list, names[i]);
 	}
-	place_mistake(p, "expected %s, not %s", list.ptr, shown(p->node).text);
+	place_mistake(p, "expected %s, not %s", list.ptr, reader_shown(p->node).text);
 	return false;
 }
 
@@ -395,7 +395,7 @@ bool value_mapping(const struct place *p)
 {
 	if (!p->node || p->node->kind == YAML_MAPPING)
 		return true;
-	place_mistake(p, "expected a mapping, not %s", shown(p->node).text);
+	place_mistake(p, "expected a mapping, not %s", reader_shown(p->node).text);
 	return false;
 }
 

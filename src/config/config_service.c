@@ -9,7 +9,7 @@
 #define HOUR_MS 3600000ull
 #define DAY_MS (24 * HOUR_MS)
 
-static void set_defaults(struct service *s)
+static void config_service_set_defaults(struct service *s)
 {
 	s->max_in_flight = 20000;
 	s->max_connections = 20000;
@@ -82,8 +82,7 @@ static void read_legacy(const struct place *p, struct service *s)
 		 HOUR_MS},
 		{"response_timeout", FIELD_DURATION, offsetof(struct service, response_timeout_ms), 10,
 		 7 * DAY_MS},
-		{"idle_timeout", FIELD_DURATION, offsetof(struct service, idle_timeout_ms), 10, 7 * DAY_MS},
-	};
+		{"idle_timeout", FIELD_DURATION, offsetof(struct service, idle_timeout_ms), 10, 7 * DAY_MS}};
 	if (p->node && p->node->kind == YAML_SCALAR) { /* the URL alone */
 		value_url(p, &s->legacy_url);
 		return;
@@ -117,13 +116,12 @@ static void read_client(const struct place *p, struct service *s)
 		{"idle_timeout", FIELD_DURATION, offsetof(struct service, client_idle_timeout_ms), 100,
 		 DAY_MS},
 		{"half_close_is_gone", FIELD_BOOL, offsetof(struct service, half_close_is_gone), 0, 0},
-		{"drain_timeout", FIELD_DURATION, offsetof(struct service, drain_timeout_ms), 100, HOUR_MS},
-	};
+		{"drain_timeout", FIELD_DURATION, offsetof(struct service, drain_timeout_ms), 100, HOUR_MS}};
 	READ_FIELDS(p, fields, s);
 }
 
 /* What the operations of this level inherit: the nearest that is there. */
-static void descend(const struct place *p, struct config_defaults *d)
+static void config_service_descend(const struct place *p, struct config_defaults *d)
 {
 	struct place error = place_member(p, "error"), tokens = place_member(p, "tokens");
 	struct place identity = place_member(p, "identity"), entity = place_member(p, "entity");
@@ -206,7 +204,7 @@ static void read_service(const struct place *p, const struct config_defaults *ab
 		{"tokens", FIELD_OTHER, 0, 0, 0},
 		{"operations", FIELD_OTHER, 0, 0, 0},
 	};
-	set_defaults(s);
+	config_service_set_defaults(s);
 	READ_FIELDS(p, fields, s);
 	struct config_defaults defaults = *above;
 	struct place listen = place_member(p, "listen"), legacy = place_member(p, "legacy");
@@ -226,7 +224,7 @@ static void read_service(const struct place *p, const struct config_defaults *ab
 		read_legacy(&legacy, s);
 	read_service_limits(&limits, s);
 	read_client(&client, s);
-	descend(p, &defaults);
+	config_service_descend(p, &defaults);
 	read_operations(&operations, &defaults, s);
 }
 
@@ -236,7 +234,7 @@ void read_services(const struct place *root)
 	struct place p = place_member(root, "services");
 	struct config_defaults defaults = {
 		.sources = {.entity = {IDENTITY_USER, IDENTITY_ORGANIZATION}, .n_entity = 2}};
-	descend(root, &defaults);
+	config_service_descend(root, &defaults);
 	if (!p.node || (p.node->kind == YAML_MAPPING && p.node->count == 0)) {
 		place_mistake(&p, "missing: at least one service");
 		return;

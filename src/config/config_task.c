@@ -36,7 +36,7 @@ static void check_forgotten(const struct place *task, const struct operation *op
 		place_mistake(&async, "fire_and_forget and respond_async are mutually exclusive");
 }
 
-static void read_name(const struct place *task, struct operation *op)
+static void config_task_read_name(const struct place *task, struct operation *op)
 {
 	struct place name = place_member(task, "name"), workflow = place_member(task, "workflow");
 	if (name.node && workflow.node)
@@ -67,8 +67,7 @@ void read_task(const struct place *p, struct operation *op)
 		{"timeout", FIELD_DURATION, offsetof(struct task_mapping, timeout_ms), 10, 7 * DAY_MS},
 		{"task_timeout", FIELD_DURATION, offsetof(struct task_mapping, task_timeout_ms), 10,
 		 7 * DAY_MS},
-		{"expires", FIELD_DURATION, offsetof(struct task_mapping, expires_ms), 10, 7 * DAY_MS},
-	};
+		{"expires", FIELD_DURATION, offsetof(struct task_mapping, expires_ms), 10, 7 * DAY_MS}};
 	if (!p->node)
 		return;
 	op->has_task = true;
@@ -76,7 +75,7 @@ void read_task(const struct place *p, struct operation *op)
 	if (!value_mapping(p))
 		return;
 	READ_FIELDS(p, fields, &op->task);
-	read_name(p, op);
+	config_task_read_name(p, op);
 	struct place args = place_member(p, "args"), kwargs = place_member(p, "kwargs");
 	struct place response = place_member(p, "response"), priority = place_member(p, "priority");
 	uint64_t v;

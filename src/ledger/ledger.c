@@ -106,7 +106,7 @@ static int64_t oldest_us(struct ledger *l)
 	return aging_now(&l->aging) - (int64_t)LEDGER_TTL_DAYS * 86400 * 1000000;
 }
 
-static uint32_t hash_of(const struct ledger *l, struct span group, struct span key)
+static uint32_t ledger_hash_of(const struct ledger *l, struct span group, struct span key)
 {
 	uint32_t h = 2166136261u ^ l->seed; /* FNV-1a */
 	const struct span parts[] = {group, {"\0", 1}, key};
@@ -116,7 +116,7 @@ static uint32_t hash_of(const struct ledger *l, struct span group, struct span k
 	return h;
 }
 
-static struct slot **find(struct ledger *l, struct span group, struct span key, uint32_t hash)
+static struct slot **ledger_find(struct ledger *l, struct span group, struct span key, uint32_t hash)
 {
 	struct slot **at = &l->buckets[hash % BUCKETS];
 	for (; *at; at = &(*at)->next) {
@@ -140,9 +140,9 @@ static void drop_slot(struct ledger *l, struct slot **at)
 	l->n_entries--;
 }
 
-static void forget(struct ledger *l, struct span group, struct span key)
+static void ledger_forget(struct ledger *l, struct span group, struct span key)
 {
-	drop_slot(l, find(l, group, key, hash_of(l, group, key)));
+	drop_slot(l, ledger_find(l, group, key, ledger_hash_of(l, group, key)));
 }
 
 static struct group *group_of(struct ledger *l, struct span name)
@@ -165,17 +165,17 @@ static struct group *group_made(struct ledger *l, struct span name)
 }
 
 /* Replaces what is there of this key, by an entry or by the knowledge that there is none. */
-static int remember(struct ledger *l, const struct ledger_entry *e, bool removed)
+static int ledger_remember(struct ledger *l, const struct ledger_entry *e, bool removed)
 {
 	struct span group = span_of(e->group), key = span_of(e->key);
 	struct group *in = removed ? NULL : group_made(l, group);
 	struct slot *s = removed || in ? malloc(sizeof(*s) + group.len + key.len) : NULL;
 	if (!s)
 		return -ENOMEM;
-	forget(l, group, key);
+	ledger_forget(l, group, key);
 	if (in)
 		in->n_entries++;
-	*s = (struct slot){.hash = hash_of(l, group, key),
+	*s = (struct slot){.hash = ledger_hash_of(l, group, key),
 			   .in = in,
 			   .group_length = (uint16_t)group.len,
 			   .key_length = (uint16_t)key.len,
@@ -273,7 +273,7 @@ static int ask_file(struct ledger *l, struct span group, struct span key, struct
 static enum ledger_answer recall(struct ledger *l, struct span group, struct span key,
 				 struct ledger_entry *ret)
 {
-	const struct slot *s = *find(l, group, key, hash_of(l, group, key));
+	const struct slot *s = *ledger_find(l, group, key, ledger_hash_of(l, group, key));
 	if (!s)
 		return l->whole ? LEDGER_NONE : LEDGER_UNKNOWN;
 	if (!s->in)
@@ -288,7 +288,7 @@ static enum ledger_answer recall(struct ledger *l, struct span group, struct spa
  * still know. */
 static bool is_being_removed(struct ledger *l, struct span group, struct span key, enum ledger_answer *ret)
 {
-	const struct slot *s = *find(l, group, key, hash_of(l, group, key));
+	const struct slot *s = *ledger_find(l, group, key, ledger_hash_of(l, group, key));
 	bool others = ledger_share_others(l->share, group, key);
 	*ret = s && !s->in && !others ? LEDGER_NONE : LEDGER_UNKNOWN;
 	return others || ledger_share_own(l->share, group, key);
@@ -356,13 +356,13 @@ static int load_entry(struct ledger *l, const struct ledger_entry *entry)
 {
 	struct span group = span_of(entry->group), key = span_of(entry->key);
 	pthread_mutex_lock(&l->lock);
-	bool there = *find(l, group, key, hash_of(l, group, key));
-	int r = there ? 0 : remember(l, entry, false);
+	bool there = *ledger_find(l, group, key, ledger_hash_of(l, group, key));
+	int r = there ? 0 : ledger_remember(l, entry, false);
 	pthread_mutex_unlock(&l->lock);
 	return r;
 }
 
-static int load(struct ledger *l, struct err *e)
+static int ledger_load(struct ledger *l, struct err *e)
 {
 	CLEANUP(db_stmt_freep) struct db_stmt *s = NULL;
 	int r = db_prepare(l->db, "SELECT \"group\", key, backend, task_id, created_us FROM entries", &s, e);
@@ -386,7 +386,7 @@ static int load(struct ledger *l, struct err *e)
 	return r;
 }
 
-static void close_file(struct ledger *l)
+static void ledger_close_file(struct ledger *l)
 {
 	l->put = db_stmt_free(l->put);
 	l->remove = db_stmt_free(l->remove);
@@ -394,7 +394,7 @@ static void close_file(struct ledger *l)
 	l->db = db_close(l->db);
 }
 
-static int open_file(struct ledger *l, struct err *e)
+static int ledger_open_file(struct ledger *l, struct err *e)
 {
 	struct db_options o = {.path = l->path,
 			       .sync_full = true,
@@ -413,11 +413,11 @@ static int open_file(struct ledger *l, struct err *e)
 	if (r == 0)
 		r = db_prepare(l->db, "DELETE FROM entries WHERE created_us < ?1", &l->expire, e);
 	if (r < 0)
-		close_file(l);
+		ledger_close_file(l);
 	return r;
 }
 
-static int write_change(struct ledger *l, const struct change *c, struct err *e)
+static int ledger_write_change(struct ledger *l, const struct change *c, struct err *e)
 {
 	struct db_stmt *s = c->remove ? l->remove : l->put;
 	db_bind_text(s, 1, span_of(c->entry.group));
@@ -459,7 +459,7 @@ static int save_all(struct ledger *l, struct err *e)
 	int r = db_begin(l->db, e);
 	for (size_t bucket = 0; r == 0 && bucket < BUCKETS; bucket++)
 		for (size_t place = 0; r == 0 && entry_at(l, bucket, place, &c); place++)
-			r = write_change(l, &c, e);
+			r = ledger_write_change(l, &c, e);
 	if (r == 0)
 		r = db_commit(l->db, e);
 	if (r < 0)
@@ -481,7 +481,7 @@ static void set_torn(struct ledger *l)
 	pthread_mutex_unlock(&l->lock);
 }
 
-static bool is_whole(struct ledger *l)
+static bool ledger_is_whole(struct ledger *l)
 {
 	pthread_mutex_lock(&l->lock);
 	bool whole = l->whole;
@@ -490,9 +490,9 @@ static bool is_whole(struct ledger *l)
 }
 
 /* Until the file has been read to its end nobody can say what it does not have. */
-static int read_file(struct ledger *l, struct err *e)
+static int ledger_read_file(struct ledger *l, struct err *e)
 {
-	int r = load(l, e);
+	int r = ledger_load(l, e);
 	if (r == 0)
 		set_whole(l, true);
 	return r;
@@ -502,41 +502,41 @@ static int reopen_if_needed(struct ledger *l, struct err *e)
 {
 	if (l->db && db_moved(l->db)) {
 		log_error("ledger_replaced", LOG_STR("path", l->path));
-		close_file(l);
+		ledger_close_file(l);
 		l->replaced = true;
 		set_whole(l, false);
 		set_torn(l);
 	}
-	int r = l->db ? 0 : open_file(l, e);
+	int r = l->db ? 0 : ledger_open_file(l, e);
 	if (r == 0 && l->replaced && (r = save_all(l, e)) == 0)
 		l->replaced = false;
-	return r == 0 && !is_whole(l) ? read_file(l, e) : r;
+	return r == 0 && !ledger_is_whole(l) ? ledger_read_file(l, e) : r;
 }
 
 /* The removals that are left come first: they are older. */
-static int write_all(struct ledger *l, const struct change *first, struct err *e)
+static int ledger_write_all(struct ledger *l, const struct change *first, struct err *e)
 {
 	int r = db_begin(l->db, e);
 	for (const struct change *c = l->unwritten; r == 0 && c; c = c->next)
-		r = write_change(l, c, e);
+		r = ledger_write_change(l, c, e);
 	for (const struct change *c = first; r == 0 && c; c = c->next)
-		r = write_change(l, c, e);
+		r = ledger_write_change(l, c, e);
 	return r == 0 ? db_commit(l->db, e) : r;
 }
 
 /* All or nothing: one transaction, one sync for many callers. `first` may be NULL. */
-static int write_batch(struct ledger *l, const struct change *first)
+static int ledger_write_batch(struct ledger *l, const struct change *first)
 {
 	struct err e;
 	int r = reopen_if_needed(l, &e);
 	if (r == 0 && (first || l->unwritten))
-		r = write_all(l, first, &e);
+		r = ledger_write_all(l, first, &e);
 	else if (r == 0)
 		r = db_probe_write(l->db, &e); /* it failed: whether that is over only writing tells */
 	if (r < 0 && l->db)
 		db_rollback(l->db);
 	if (r < 0 && r != -EBUSY && r != -ENOSPC) /* those two pass by themselves */
-		close_file(l);
+		ledger_close_file(l);
 	l->failures = r < 0 ? l->failures + 1 : 0;
 	set_failing(l, r < 0 ? &e : NULL);
 	return r;
@@ -553,12 +553,12 @@ static void run_done(struct loop_work *w)
  * otherwise by having nothing. */
 static void note_removed(struct ledger *l, const struct ledger_entry *e)
 {
-	forget(l, span_of(e->group), span_of(e->key));
+	ledger_forget(l, span_of(e->group), span_of(e->key));
 	if (!l->whole || l->shared)
-		remember(l, e, true); /* without memory for it: unknown */
+		ledger_remember(l, e, true); /* without memory for it: unknown */
 }
 
-static void finish(struct ledger *l, struct change *c, int error)
+static void ledger_finish(struct ledger *l, struct change *c, int error)
 {
 	pthread_mutex_lock(&l->lock);
 	bool again = c->remove && error != 0 && !l->stopping;
@@ -567,9 +567,9 @@ static void finish(struct ledger *l, struct change *c, int error)
 		/* once more in the queue's order: the put it follows has only now come into memory */
 		note_removed(l, &c->entry);
 	else if (c->remove)
-		forget(l, span_of(c->entry.group), span_of(c->entry.key));
+		ledger_forget(l, span_of(c->entry.group), span_of(c->entry.key));
 	else if (error == 0)
-		c->error = remember(l, &c->entry, false);
+		c->error = ledger_remember(l, &c->entry, false);
 	l->n_removals -= c->remove && !again;
 	if (c->remove && !again && l->share)
 		ledger_share_unmark(l->share, span_of(c->entry.group), span_of(c->entry.key));
@@ -594,7 +594,7 @@ static void finish_all(struct ledger *l, struct change *batch, int error)
 	for (size_t i = 0; i < 2; i++)
 		for (struct change *c = lists[i], *next; c; c = next) {
 			next = c->next;
-			finish(l, c, error);
+			ledger_finish(l, c, error);
 		}
 }
 
@@ -603,7 +603,7 @@ static void sweep(struct ledger *l)
 	int64_t now = clock_mono_ms();
 	if (now - l->swept_ms < SWEEP_SECONDS * 1000)
 		return;
-	if (!l->db || !is_whole(l))
+	if (!l->db || !ledger_is_whole(l))
 		return;
 	l->swept_ms = now;
 	int64_t oldest = oldest_us(l);
@@ -656,7 +656,7 @@ static void end_sharing(struct ledger *l)
 	l->whole = false;
 	forget_entries(l);
 	pthread_mutex_unlock(&l->lock);
-	if (load(l, &e) < 0) {
+	if (ledger_load(l, &e) < 0) {
 		log_warn("ledger_unreadable", LOG_STR("error", e.text));
 		return; /* the file goes on answering */
 	}
@@ -697,7 +697,7 @@ static struct timespec wait_until(struct ledger *l)
 }
 
 /* Up to BATCH_MAX changes, or NULL at the end; waits for the first, at most until the next sweep or try. */
-static struct change *take(struct ledger *l, bool *end)
+static struct change *ledger_take(struct ledger *l, bool *end)
 {
 	struct timespec until = wait_until(l);
 	pthread_mutex_lock(&l->lock);
@@ -721,13 +721,13 @@ static struct change *take(struct ledger *l, bool *end)
 	return batch;
 }
 
-static void *run(void *arg)
+static void *ledger_run(void *arg)
 {
 	struct ledger *l = arg;
 	for (bool end = false; !end;) {
-		struct change *batch = take(l, &end);
+		struct change *batch = ledger_take(l, &end);
 		if (batch || l->failures)
-			finish_all(l, batch, write_batch(l, batch));
+			finish_all(l, batch, ledger_write_batch(l, batch));
 		end_sharing(l);
 		sweep(l);
 	}
@@ -800,9 +800,9 @@ int ledger_remove(struct ledger *l, struct span group, struct span key)
 	return full ? -EAGAIN : 0;
 }
 
-static void release(struct ledger *l)
+static void ledger_release(struct ledger *l)
 {
-	close_file(l);
+	ledger_close_file(l);
 	close_reader(l);
 	ledger_share_close(l->share);
 	free(l->path);
@@ -853,17 +853,17 @@ static void begin_share(struct ledger *l)
 
 /* A file that cannot be read (locked, damaged, an I/O error) keeps nobody from being served but those who
  * ask for what it has. */
-static int begin(struct ledger *l, struct err *e)
+static int ledger_begin(struct ledger *l, struct err *e)
 {
-	int r = open_file(l, e);
+	int r = ledger_open_file(l, e);
 	if (r < 0 && is_mistake(r))
 		return r;
 	begin_share(l);
 	if (r == 0)
-		r = read_file(l, e);
+		r = ledger_read_file(l, e);
 	if (r == 0 || is_mistake(r))
 		return r;
-	close_file(l);
+	ledger_close_file(l);
 	l->failures = 1;
 	set_failing(l, e);
 	return 0;
@@ -889,11 +889,11 @@ int ledger_start(const char *path, struct ledger **ret, struct err *e)
 	random[8] = '\0';
 	l->seed = (uint32_t)strtoul(random, NULL, 16);
 	l->path = strdup(path);
-	int r = l->path ? begin(l, e) : err_set(e, -ENOMEM, "out of memory");
-	if (r == 0 && (r = -pthread_create(&l->thread, NULL, run, l)) < 0)
+	int r = l->path ? ledger_begin(l, e) : err_set(e, -ENOMEM, "out of memory");
+	if (r == 0 && (r = -pthread_create(&l->thread, NULL, ledger_run, l)) < 0)
 		err_set(e, r, "thread: %s", strerror(-r));
 	if (r < 0) {
-		release(l);
+		ledger_release(l);
 		return r;
 	}
 	*ret = l;
@@ -909,7 +909,7 @@ struct ledger *ledger_stop(struct ledger *l)
 	pthread_cond_signal(&l->wake);
 	pthread_mutex_unlock(&l->lock);
 	pthread_join(l->thread, NULL);
-	release(l);
+	ledger_release(l);
 	return NULL;
 }
 

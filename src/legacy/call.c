@@ -80,7 +80,7 @@ static void expire(struct legacy_call *c)
 		call_fail(c, LEGACY_TIMEOUT, c->head_known ? "the answer stalled" : "no answer");
 }
 
-static void on_timer(void *arg)
+static void call_on_timer(void *arg)
 {
 	struct legacy_call *c = arg;
 	uint64_t now = loop_now_ms(c->upstream->loop);
@@ -157,7 +157,7 @@ static void on_made(void *arg, enum connection_result r, const char *detail)
 		legacy_call_free(c);
 }
 
-static void on_ready(void *arg, unsigned events)
+static void call_on_ready(void *arg, unsigned events)
 {
 	struct legacy_call *c = arg;
 	c->busy++;
@@ -173,7 +173,7 @@ static void on_ready(void *arg, unsigned events)
 		legacy_call_free(c);
 }
 
-static const struct connection_events line_events = {.made = on_made, .ready = on_ready};
+static const struct connection_events line_events = {.made = on_made, .ready = call_on_ready};
 
 /* false: all connections are in use. */
 static bool find_line(struct legacy_call *c, bool only_new)
@@ -253,7 +253,7 @@ static struct legacy_call *take_call(struct legacy_upstream *u)
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return NULL;
-	if (loop_timer_new(u->loop, on_timer, c, &c->timer) < 0) {
+	if (loop_timer_new(u->loop, call_on_timer, c, &c->timer) < 0) {
 		free(c);
 		return NULL;
 	}
@@ -290,7 +290,7 @@ static void destroy_call(struct legacy_call *c)
 	free(c);
 }
 
-static void put_call(struct legacy_call *c)
+static void call_put_call(struct legacy_call *c)
 {
 	struct legacy_upstream *u = c->upstream;
 	if (u->n_idle_calls == IDLE_CALLS) {
@@ -356,7 +356,7 @@ int legacy_call_start(struct legacy_upstream *u, const struct legacy_request *r,
 	if (e == 0 && c->out.len > CALL_HEAD_MAX)
 		e = -EFBIG;
 	if (e < 0) {
-		put_call(c);
+		call_put_call(c);
 		return e;
 	}
 	/* Those who wait already come first. */
@@ -398,6 +398,6 @@ struct legacy_call *legacy_call_free(struct legacy_call *c)
 	link_remove(&c->soon);
 	upstream_give_block(c->upstream, steal(c->block));
 	if (c->busy == 0)
-		put_call(c);
+		call_put_call(c);
 	return NULL;
 }

@@ -5,13 +5,13 @@
 #define ROOM_MIN 16384 /* with less, what is unread is moved to the front first */
 
 /* The answer is complete. The connection goes back only when nothing is left on it in either direction. */
-static void finish(struct legacy_call *c, bool leftover)
+static void call_receive_finish(struct legacy_call *c, bool leftover)
 {
 	bool whole = call_request_done(c) && !leftover && !c->line_broken;
 	call_let_go(c, whole && c->response.keep_alive);
 }
 
-static void take_answer(struct legacy_call *c)
+static void call_receive_take_answer(struct legacy_call *c)
 {
 	const struct response *r = &c->response;
 	int64_t length = -1;
@@ -30,7 +30,7 @@ static void take_answer(struct legacy_call *c)
 	c->head_known = true;
 }
 
-static void refuse(struct legacy_call *c)
+static void call_receive_refuse(struct legacy_call *c)
 {
 	call_fail(c, LEGACY_MALFORMED, c->response.why ? c->response.why : "malformed");
 }
@@ -44,9 +44,9 @@ static void body_bytes(struct legacy_call *c, size_t n)
 	if (body || c->response.complete)
 		c->body_fresh = true;
 	if (used < 0)
-		refuse(c);
+		call_receive_refuse(c);
 	else if (c->response.complete)
-		finish(c, (size_t)used < n);
+		call_receive_finish(c, (size_t)used < n);
 }
 
 /* n new bytes of the head, or of head and body. */
@@ -63,10 +63,10 @@ static void head_bytes(struct legacy_call *c, size_t n)
 	if (r == RESPONSE_MORE)
 		return;
 	if (r < 0) {
-		refuse(c);
+		call_receive_refuse(c);
 		return;
 	}
-	take_answer(c);
+	call_receive_take_answer(c);
 	size_t body = c->end - c->response.head_size;
 	c->begin = c->end = c->response.head_size;
 	body_bytes(c, body);
@@ -91,7 +91,7 @@ static void closed(struct legacy_call *c, int error)
 				: "connection closed before the answer");
 	} else if (error == 0 && response_closed(&c->response)) {
 		c->body_fresh = true;
-		finish(c, true);
+		call_receive_finish(c, true);
 	} else {
 		call_fail(c, LEGACY_TRUNCATED,
 			  error ? "connection reset within the answer"
@@ -100,7 +100,7 @@ static void closed(struct legacy_call *c, int error)
 }
 
 /* Where new bytes go; 0 when the block is full. */
-static size_t make_room(struct legacy_call *c)
+static size_t call_receive_make_room(struct legacy_call *c)
 {
 	size_t size = c->upstream->block_size, base = c->response.head_size;
 	if (!c->block) {
@@ -123,7 +123,7 @@ static size_t make_room(struct legacy_call *c)
 /* One piece; false when there is nothing more for now. */
 static bool receive_piece(struct legacy_call *c)
 {
-	size_t room = make_room(c);
+	size_t room = call_receive_make_room(c);
 	if (room == 0)
 		return false;
 	ssize_t got = connection_recv(c->line->connection, c->block + c->end, room);
@@ -216,7 +216,7 @@ void call_tell(struct legacy_call *c)
  * --------------------------------------------------------------------------------------------- */
 
 /* There is room again. */
-static void resume(struct legacy_call *c)
+static void call_receive_resume(struct legacy_call *c)
 {
 	c->paused = false;
 	if (c->state != CALL_OPEN)
@@ -252,7 +252,7 @@ long legacy_call_read(struct legacy_call *c, char *out, size_t size)
 	}
 	if (c->paused &&
 	    c->upstream->block_size - (c->end - c->begin) - c->response.head_size >= UPSTREAM_BLOCK_BODY / 2)
-		resume(c);
+		call_receive_resume(c);
 	return (long)n;
 }
 

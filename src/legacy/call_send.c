@@ -18,7 +18,7 @@ bool call_request_done(const struct legacy_call *c)
 }
 
 /* The socket takes nothing any more. */
-static void lost(struct legacy_call *c)
+static void call_send_lost(struct legacy_call *c)
 {
 	if (c->reused && !c->line_written && connection_send_is_atomic(c->line->connection)) {
 		/* Not one byte was taken by the kernel: the upstream cannot have seen any of it. */
@@ -33,13 +33,13 @@ static void lost(struct legacy_call *c)
 }
 
 /* Returns what was taken; 0 also when the line was lost (the state tells). */
-static size_t push(struct legacy_call *c, const struct iovec *parts, int n)
+static size_t call_send_push(struct legacy_call *c, const struct iovec *parts, int n)
 {
 	ssize_t sent = connection_send(c->line->connection, parts, n);
 	if (sent > 0)
 		c->written = c->line_written = true;
 	else if (sent != -EAGAIN && sent < 0)
-		lost(c);
+		call_send_lost(c);
 	return sent > 0 ? (size_t)sent : 0;
 }
 
@@ -59,7 +59,7 @@ static void settle_line(struct legacy_call *c)
 		return;
 	int r = connection_flush(c->line->connection);
 	if (r < 0 && r != -EAGAIN)
-		lost(c);
+		call_send_lost(c);
 	c->blocked = c->state == CALL_OPEN && !c->write_dead &&
 		     (waiting(c) > 0 || r == -EAGAIN || c->want_writable);
 }
@@ -91,7 +91,7 @@ static bool push_out(struct legacy_call *c)
 		return true;
 	struct iovec part = {c->out.ptr + c->out_sent, waiting(c)};
 	unsigned line = c->line_number;
-	size_t sent = push(c, &part, 1);
+	size_t sent = call_send_push(c, &part, 1);
 	if (c->line_number != line)
 		return false;
 	c->out_sent += sent;
@@ -179,7 +179,7 @@ static size_t send_piece(struct legacy_call *c, const char *bytes, size_t n)
 	if (c->chunked)
 		parts[count++] = (struct iovec){(char *)"\r\n", 2};
 	unsigned line_number = c->line_number;
-	size_t sent = push(c, parts, count);
+	size_t sent = call_send_push(c, parts, count);
 	if (c->write_dead || c->state == CALL_OVER)
 		return n;
 	if (c->line_number != line_number)
@@ -211,7 +211,7 @@ static size_t send_body(struct legacy_call *c, const char *bytes, size_t n)
 	return done;
 }
 
-static size_t offer(struct legacy_call *c, const char *bytes, size_t n)
+static size_t call_send_offer(struct legacy_call *c, const char *bytes, size_t n)
 {
 	bool small = c->held && c->chunked && waiting(c) + n < SMALL;
 	return c->state != CALL_OPEN || c->blocked || small ? keep_body(c, bytes, n) : send_body(c, bytes, n);
@@ -223,10 +223,10 @@ size_t legacy_call_write(struct legacy_call *c, const char *bytes, size_t n)
 		return n;
 	c->expects_continue = false;
 	if (c->chunked)
-		return offer(c, bytes, n);
+		return call_send_offer(c, bytes, n);
 	/* More than was announced would be taken for the next request. */
 	size_t wanted = (uint64_t)c->body_left < n ? (size_t)c->body_left : n;
-	size_t took = wanted ? offer(c, bytes, wanted) : 0;
+	size_t took = wanted ? call_send_offer(c, bytes, wanted) : 0;
 	c->body_left -= (int64_t)took;
 	return took == wanted ? n : took;
 }

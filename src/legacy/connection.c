@@ -103,7 +103,7 @@ static struct handle *handle_free(struct handle *h)
 	return NULL;
 }
 
-static CURLcode set_tls(const struct connector *c, CURL *easy)
+static CURLcode connection_set_tls(const struct connector *c, CURL *easy)
 {
 	CURLcode e = curl_easy_setopt(easy, CURLOPT_SSL_ENABLE_ALPN, 0L); /* or somebody might agree on h2 */
 	if (!e && c->ca_file)
@@ -140,7 +140,7 @@ static CURLcode set_options(const struct connector *c, struct handle *h)
 	if (!e)
 		e = curl_easy_setopt(h->easy, CURLOPT_ERRORBUFFER, h->error);
 	if (!e && c->origin->tls)
-		e = set_tls(c, h->easy);
+		e = connection_set_tls(c, h->easy);
 	return e;
 }
 
@@ -178,7 +178,7 @@ static void handle_give_back(struct connector *c, struct handle *h)
  * ---------------------------------------------------------------------------------------------------------
  */
 
-static void on_ready(void *arg, unsigned events)
+static void connection_on_ready(void *arg, unsigned events)
 {
 	struct connection *n = arg;
 	n->events->ready(n->arg, events);
@@ -205,7 +205,7 @@ static int take_over(struct connection *n, struct handle *h)
 		if (r < 0)
 			return r;
 	}
-	return loop_watch_new(n->connector->loop, n->fd, LOOP_READ, on_ready, n, &n->watch);
+	return loop_watch_new(n->connector->loop, n->fd, LOOP_READ, connection_on_ready, n, &n->watch);
 }
 
 /* --- addresses, one after the other
@@ -447,7 +447,7 @@ static void on_attempted(struct attempt *a, CURLcode code)
 	n->events->made(n->arg, r < 0 ? CONNECTION_REFUSED : CONNECTION_MADE, r < 0 ? strerror(-r) : "");
 }
 
-static void collect(struct connector *c)
+static void connection_collect(struct connector *c)
 {
 	CURLMsg *m;
 	int left;
@@ -464,7 +464,7 @@ static void collect(struct connector *c)
 /* --- libcurl in our loop
  * ------------------------------------------------------------------------------------------- */
 
-static void on_socket(void *arg, unsigned events)
+static void connection_on_socket(void *arg, unsigned events)
 {
 	struct socket_watch *s = arg;
 	struct connector *c = s->connector;
@@ -473,15 +473,15 @@ static void on_socket(void *arg, unsigned events)
 		   (events & LOOP_ERROR ? CURL_CSELECT_ERR : 0);
 	int running;
 	curl_multi_socket_action(c->multi, s->fd, mask, &running);
-	collect(c);
+	connection_collect(c);
 }
 
-static void on_timer(void *arg)
+static void connection_on_timer(void *arg)
 {
 	struct connector *c = arg;
 	int running;
 	curl_multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	collect(c);
+	connection_collect(c);
 }
 
 static int timer_callback(CURLM *multi, long timeout_ms, void *arg)
@@ -523,7 +523,7 @@ static int watch_socket(struct connector *c, curl_socket_t fd, unsigned events)
 		return -1;
 	s->connector = c;
 	s->fd = fd;
-	if (loop_watch_new(c->loop, fd, events, on_socket, s, &s->watch) < 0) {
+	if (loop_watch_new(c->loop, fd, events, connection_on_socket, s, &s->watch) < 0) {
 		free(s);
 		return -1;
 	}
@@ -569,7 +569,7 @@ int connector_new(struct loop *loop, const struct origin *origin, const char *ca
 	if (!origin->is_address)
 		c->addresses = addresses_new(loop, origin->host);
 	if ((ca_file && !c->ca_file) || (!origin->is_address && !c->addresses) ||
-	    loop_timer_new(loop, on_timer, c, &c->timer) < 0 || multi_new(c) < 0) {
+	    loop_timer_new(loop, connection_on_timer, c, &c->timer) < 0 || multi_new(c) < 0) {
 		connector_free(c);
 		return err_set(e, -ENOMEM, "out of memory");
 	}

@@ -9,7 +9,7 @@
 
 /* --- what stands for what ------------------------------------------------------------------------------- */
 
-static int hex_digit(char c)
+static int dot_segments_hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
@@ -24,7 +24,7 @@ static long hex_number(const char *text, const char *end, size_t n)
 	if ((size_t)(end - text) < n)
 		return -1;
 	for (size_t i = 0; i < n; i++) {
-		int digit = hex_digit(text[i]);
+		int digit = dot_segments_hex_digit(text[i]);
 		if (digit < 0)
 			return -1;
 		value = value * 16 + digit;
@@ -108,7 +108,7 @@ static size_t fold(char *text, size_t n)
 }
 
 /* Decodes once in place, %uXXXX included; false when there was nothing to decode. */
-static bool decode(char *text, size_t *n)
+static bool dot_segments_decode(char *text, size_t *n)
 {
 	const char *in = text, *end = text + *n;
 	char *out = text;
@@ -149,10 +149,10 @@ static size_t dropped(const char *text, const char *end)
 	return c >= 0x80 && !utf8_sequence(text, end) ? 1 : 0;
 }
 
-enum piece { PIECE_NOTHING, PIECE_NAME, PIECE_UP };
+enum path_piece { PIECE_NOTHING, PIECE_NAME, PIECE_UP };
 
 /* Up to its name's end, or whole. */
-static enum piece classify_name(const char *text, const char *end, bool cut)
+static enum path_piece classify_name(const char *text, const char *end, bool cut)
 {
 	size_t dots = 0, left_out = 0;
 	for (const char *p = text; p < end; p++) {
@@ -169,9 +169,9 @@ static enum piece classify_name(const char *text, const char *end, bool cut)
 	return dots == 2 || (dots > 2 && left_out) ? PIECE_UP : PIECE_NOTHING;
 }
 
-static enum piece classify(const char *text, const char *end)
+static enum path_piece dot_segments_classify(const char *text, const char *end)
 {
-	enum piece a = classify_name(text, end, true), b = classify_name(text, end, false);
+	enum path_piece a = classify_name(text, end, true), b = classify_name(text, end, false);
 	if (a == PIECE_UP || b == PIECE_UP)
 		return PIECE_UP;
 	return a == PIECE_NAME && b == PIECE_NAME ? PIECE_NAME : PIECE_NOTHING;
@@ -179,13 +179,13 @@ static enum piece classify(const char *text, const char *end)
 
 /* Up where a piece between separators is that; a name only where each is one, so that those who separate less
  * see one, too. */
-static enum piece look_through(const char *text, size_t n)
+static enum path_piece look_through(const char *text, size_t n)
 {
-	enum piece found = PIECE_NAME;
+	enum path_piece found = PIECE_NAME;
 	for (size_t begin = 0, i = 0; i <= n; i++) {
 		if (i < n && text[i] != '/' && text[i] != '\\')
 			continue;
-		enum piece p = classify(text + begin, text + i);
+		enum path_piece p = dot_segments_classify(text + begin, text + i);
 		if (p == PIECE_UP)
 			return p;
 		found = p < found ? p : found;
@@ -195,16 +195,16 @@ static enum piece look_through(const char *text, size_t n)
 }
 
 /* A segment on all levels: a name only where it is one on each; up where it is that on any. */
-static enum piece look_into(char *text, size_t n)
+static enum path_piece look_into(char *text, size_t n)
 {
-	enum piece found = PIECE_NAME;
+	enum path_piece found = PIECE_NAME;
 	for (int level = 0; level <= LEVELS; level++) {
 		n = fold(text, n);
-		enum piece p = look_through(text, n);
+		enum path_piece p = look_through(text, n);
 		if (p == PIECE_UP)
 			return p;
 		found = p < found ? p : found;
-		if (!decode(text, &n))
+		if (!dot_segments_decode(text, &n))
 			return found;
 	}
 	return PIECE_UP;
@@ -239,7 +239,7 @@ bool dot_segments_climb(struct span path)
 			depth--;
 		} else if (segment.len) {
 			memcpy(text, segment.ptr, segment.len);
-			enum piece p = look_into(text, segment.len);
+			enum path_piece p = look_into(text, segment.len);
 			depth = p == PIECE_UP ? -1 : depth + (p == PIECE_NAME);
 		}
 	}

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int refuse(struct err *e, const char *base_url, const char *why)
+static int origin_refuse(struct err *e, const char *base_url, const char *why)
 {
 	return err_set(e, -EINVAL, "legacy base URL '%s': %s", base_url, why);
 }
@@ -19,17 +19,17 @@ static bool only_visible(struct span s)
 	return true;
 }
 
-static int check(const char *base_url, struct span authority, struct span path, struct err *e)
+static int origin_check(const char *base_url, struct span authority, struct span path, struct err *e)
 {
 	if (memchr(authority.ptr, '@', authority.len))
 		return err_set(e, -EINVAL, "a legacy base URL must not hold user info");
 	if (authority.len == 0 || authority.ptr[0] == ':')
-		return refuse(e, base_url, "there is no host");
+		return origin_refuse(e, base_url, "there is no host");
 	if (!only_visible(authority) || !only_visible(path))
-		return refuse(e, base_url, "blanks and control characters are not allowed");
+		return origin_refuse(e, base_url, "blanks and control characters are not allowed");
 	if (memchr(authority.ptr, '?', authority.len) || memchr(authority.ptr, '#', authority.len) ||
 	    (path.len && (memchr(path.ptr, '?', path.len) || memchr(path.ptr, '#', path.len))))
-		return refuse(e, base_url, "a query or fragment is not allowed");
+		return origin_refuse(e, base_url, "a query or fragment is not allowed");
 	return 0;
 }
 
@@ -70,18 +70,18 @@ int origin_parse(const char *base_url, struct origin *ret, struct err *e)
 	struct span plain = SPAN_LIT("http://"), tls = SPAN_LIT("https://");
 	o.tls = span_starts(rest, tls);
 	if (!o.tls && !span_starts(rest, plain))
-		return refuse(e, base_url, "it must begin with http:// or https://");
+		return origin_refuse(e, base_url, "it must begin with http:// or https://");
 	size_t scheme = o.tls ? tls.len : plain.len;
 	rest.ptr += scheme;
 	rest.len -= scheme;
 	const char *slash = memchr(rest.ptr, '/', rest.len);
 	struct span authority = {rest.ptr, slash ? (size_t)(slash - rest.ptr) : rest.len};
 	struct span path = {rest.ptr + authority.len, rest.len - authority.len};
-	int r = check(base_url, authority, path, e);
+	int r = origin_check(base_url, authority, path, e);
 	if (r < 0)
 		return r;
 	if (origin_host(&o, authority) < 0)
-		return refuse(e, base_url, "the host or port is not valid");
+		return origin_refuse(e, base_url, "the host or port is not valid");
 	while (path.len && path.ptr[path.len - 1] == '/')
 		path.len--;
 	o.authority = span_dup(authority);

@@ -12,7 +12,7 @@ struct pool {
 	struct loop_timer *timer; /* runs while there are kept lines */
 };
 
-static void forget(struct line *l)
+static void pool_forget(struct line *l)
 {
 	struct pool *p = l->pool;
 	if (!link_alone(&l->link)) {
@@ -28,12 +28,12 @@ static void forget(struct line *l)
 static void on_kept_ready(void *arg, unsigned events)
 {
 	(void)events;
-	forget(arg);
+	pool_forget(arg);
 }
 
 static const struct connection_events kept_events = {.ready = on_kept_ready};
 
-static void on_timer(void *arg)
+static void pool_on_timer(void *arg)
 {
 	struct pool *p = arg;
 	uint64_t now = loop_now_ms(p->loop), next = UINT64_MAX;
@@ -41,7 +41,7 @@ static void on_timer(void *arg)
 		struct line *l = LINK_OWNER(k, struct line, link);
 		k = k->next;
 		if (l->keep_until <= now)
-			forget(l);
+			pool_forget(l);
 		else if (l->keep_until < next)
 			next = l->keep_until;
 	}
@@ -60,7 +60,7 @@ int pool_new(struct loop *loop, const struct origin *origin, const struct pool_o
 	p->options.ca_file = NULL; /* the connector has its own copy */
 	link_init(&p->kept);
 	int r = connector_new(loop, origin, o->ca_file, o->connect_timeout_ms, &p->connector, e);
-	if (r == 0 && loop_timer_new(loop, on_timer, p, &p->timer) < 0)
+	if (r == 0 && loop_timer_new(loop, pool_on_timer, p, &p->timer) < 0)
 		r = err_set(e, -ENOMEM, "out of memory");
 	if (r < 0) {
 		pool_free(p);
@@ -88,7 +88,7 @@ struct line *pool_take(struct pool *p, const struct connection_events *events, v
 		/* One look at the socket: what came in since the loop last waited has not been told yet, and
 		 * bytes behind the last answer would be taken for the next one. */
 		if (l->keep_until <= loop_now_ms(p->loop) || !connection_quiet(l->connection)) {
-			forget(l);
+			pool_forget(l);
 			continue;
 		}
 		link_remove(&l->link);
@@ -129,11 +129,11 @@ void pool_keep(struct line *l, int64_t upstream_s)
 	if (upstream_s >= 0 && (uint64_t)upstream_s <= ms / 1000)
 		ms = upstream_s > 1 ? (uint64_t)(upstream_s - 1) * 1000 : 0;
 	if (ms == 0 || p->options.max_kept == 0) {
-		forget(l);
+		pool_forget(l);
 		return;
 	}
 	if (p->n_kept == p->options.max_kept)
-		forget(LINK_OWNER(p->kept.prev, struct line, link));
+		pool_forget(LINK_OWNER(p->kept.prev, struct line, link));
 	l->keep_until = loop_now_ms(p->loop) + ms;
 	connection_watch(l->connection, LOOP_READ);
 	connection_rest(l->connection);
@@ -148,7 +148,7 @@ void pool_keep(struct line *l, int64_t upstream_s)
 void pool_close(struct line *l)
 {
 	if (l)
-		forget(l);
+		pool_forget(l);
 }
 
 struct connector *pool_connector(struct pool *p)
@@ -164,5 +164,5 @@ unsigned pool_connections(const struct pool *p)
 void pool_close_kept(struct pool *p)
 {
 	while (!link_alone(&p->kept))
-		forget(LINK_OWNER(p->kept.next, struct line, link));
+		pool_forget(LINK_OWNER(p->kept.next, struct line, link));
 }

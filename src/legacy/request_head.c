@@ -12,7 +12,7 @@ static bool has_blank(struct span s)
 	return s.len == 0 || memchr(s.ptr, ' ', s.len) || memchr(s.ptr, '\t', s.len);
 }
 
-static bool is_framing(struct span name)
+static bool request_head_is_framing(struct span name)
 {
 	switch (name.len) {
 	case 10:
@@ -90,7 +90,7 @@ static size_t append_framing(struct buf *out, const struct legacy_request *r)
 	return 1;
 }
 
-static size_t count(const char *p, size_t n, char c)
+static size_t request_head_count(const char *p, size_t n, char c)
 {
 	size_t found = 0;
 	for (const char *end = p + n; (p = memchr(p, c, (size_t)(end - p))); p++)
@@ -100,9 +100,10 @@ static size_t count(const char *p, size_t n, char c)
 
 /* The listener has refused such requests already; this keeps a mistake elsewhere from splitting one into two.
  */
-static bool is_whole(const char *head, size_t n, size_t lines)
+static bool request_head_is_whole(const char *head, size_t n, size_t lines)
 {
-	return count(head, n, '\n') == lines && count(head, n, '\r') == lines && !memchr(head, '\0', n);
+	return request_head_count(head, n, '\n') == lines && request_head_count(head, n, '\r') == lines &&
+	       !memchr(head, '\0', n);
 }
 
 int request_head_append(struct buf *out, const struct legacy_request *r, const struct origin *o)
@@ -117,7 +118,7 @@ int request_head_append(struct buf *out, const struct legacy_request *r, const s
 	buf_puts(out, " HTTP/1.1\r\n");
 	for (size_t i = 0; i < r->n_fields; i++) {
 		struct span name = r->fields[i].name;
-		if (is_framing(name))
+		if (request_head_is_framing(name))
 			continue;
 		host |= span_is_nocase(name, "Host");
 		append_field(out, name, r->fields[i].value);
@@ -131,5 +132,5 @@ int request_head_append(struct buf *out, const struct legacy_request *r, const s
 	buf_puts(out, "\r\n");
 	if (out->error)
 		return out->error;
-	return is_whole(out->ptr + begin, out->len - begin, lines) ? 0 : -EINVAL;
+	return request_head_is_whole(out->ptr + begin, out->len - begin, lines) ? 0 : -EINVAL;
 }

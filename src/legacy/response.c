@@ -6,7 +6,7 @@
 /* What a chunked body waits for. */
 enum { CHUNK_SIZE, CHUNK_EXTENSION, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF, CHUNK_TRAILER };
 
-static int malformed(struct response *r, const char *why)
+static int response_malformed(struct response *r, const char *why)
 {
 	r->why = why;
 	return -EPROTO;
@@ -36,7 +36,7 @@ void response_release(struct response *r)
  * ----------------------------------------------------------------------------------------------------------
  */
 
-static bool is_digit(char c)
+static bool response_is_digit(char c)
 {
 	return c >= '0' && c <= '9';
 }
@@ -44,19 +44,19 @@ static bool is_digit(char c)
 /* tchar of RFC 9110 §5.6.2 */
 static bool is_token_char(char c)
 {
-	if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || is_digit(c))
+	if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || response_is_digit(c))
 		return true;
 	return c && strchr("!#$%&'*+.^_`|~", c);
 }
 
 /* 1*DIGIT up to INT64_MAX; -1 otherwise. */
-static int64_t number(struct span s)
+static int64_t response_number(struct span s)
 {
 	int64_t n = 0;
 	if (s.len == 0)
 		return -1;
 	for (size_t i = 0; i < s.len; i++) {
-		if (!is_digit(s.ptr[i]) || n > (INT64_MAX - (s.ptr[i] - '0')) / 10)
+		if (!response_is_digit(s.ptr[i]) || n > (INT64_MAX - (s.ptr[i] - '0')) / 10)
 			return -1;
 		n = n * 10 + (s.ptr[i] - '0');
 	}
@@ -73,16 +73,17 @@ static int status_line(struct response *r, struct span line)
 {
 	const char *p = line.ptr;
 	if (line.len < 12 || memcmp(p, "HTTP/1.", 7) != 0 || (p[7] != '0' && p[7] != '1') || p[8] != ' ')
-		return malformed(r, "not an HTTP/1.x status line");
-	if (!is_digit(p[9]) || !is_digit(p[10]) || !is_digit(p[11]) || (line.len > 12 && p[12] != ' '))
-		return malformed(r, "the status is not three digits");
+		return response_malformed(r, "not an HTTP/1.x status line");
+	if (!response_is_digit(p[9]) || !response_is_digit(p[10]) || !response_is_digit(p[11]) ||
+	    (line.len > 12 && p[12] != ' '))
+		return response_malformed(r, "the status is not three digits");
 	r->minor = (unsigned)(p[7] - '0');
 	r->status = (p[9] - '0') * 100 + (p[10] - '0') * 10 + (p[11] - '0');
 	r->reason = line.len > 13 ? (struct span){p + 13, line.len - 13} : (struct span){p + line.len, 0};
 	if (r->status < 100)
-		return malformed(r, "a status below 100");
+		return response_malformed(r, "a status below 100");
 	if (has_control(r->reason))
-		return malformed(r, "NUL or CR in the reason phrase");
+		return response_malformed(r, "NUL or CR in the reason phrase");
 	r->have_status = true;
 	return 0;
 }
@@ -111,14 +112,15 @@ static void keep_alive_parameter(struct response *r, struct span token)
 {
 	struct span name = SPAN_LIT("timeout=");
 	if (token.len > name.len && strncasecmp(token.ptr, name.ptr, name.len) == 0)
-		r->keep_timeout_s = number((struct span){token.ptr + name.len, token.len - name.len});
+		r->keep_timeout_s =
+			response_number((struct span){token.ptr + name.len, token.len - name.len});
 }
 
 /* One number, or the same one several times (RFC 9112 §6.3, rule 5). What is wrong counts only without
  * Transfer-Encoding. */
 static void length_value(struct response *r, struct span token)
 {
-	int64_t n = number(token);
+	int64_t n = response_number(token);
 	if (n < 0)
 		r->wrong_length = "Content-Length is not a number";
 	else if (r->content_length >= 0 && r->content_length != n)
@@ -135,7 +137,7 @@ static int framing_field(struct response *r, struct span name, struct span value
 		r->said_length = true;
 	} else if (span_is_nocase(name, "Transfer-Encoding")) {
 		if (r->chunked || !span_is_nocase(value, "chunked"))
-			return malformed(r, "Transfer-Encoding is not exactly chunked");
+			return response_malformed(r, "Transfer-Encoding is not exactly chunked");
 		r->chunked = true;
 	} else if (span_is_nocase(name, "Connection")) {
 		each_token(r, value, connection_option);
@@ -145,7 +147,7 @@ static int framing_field(struct response *r, struct span name, struct span value
 	return 0;
 }
 
-static int grow(struct response *r)
+static int response_grow(struct response *r)
 {
 	if (r->n_fields == RESPONSE_FIELDS_MAX) {
 		r->why = "too many fields";
@@ -168,15 +170,15 @@ static int field_line(struct response *r, struct span line)
 	while (n < line.len && is_token_char(line.ptr[n]))
 		n++;
 	if (n == 0 && (line.ptr[0] == ' ' || line.ptr[0] == '\t'))
-		return malformed(r, "a folded field (obs-fold)");
+		return response_malformed(r, "a folded field (obs-fold)");
 	if (n == 0 || n == line.len || line.ptr[n] != ':')
-		return malformed(r, "a field name is not a token followed by a colon");
+		return response_malformed(r, "a field name is not a token followed by a colon");
 	struct span name = {line.ptr, n};
 	struct span value = span_trim((struct span){line.ptr + n + 1, line.len - n - 1});
 	if (has_control(value))
-		return malformed(r, "NUL or CR in a field");
+		return response_malformed(r, "NUL or CR in a field");
 	if (r->n_fields == r->capacity) {
-		int e = grow(r);
+		int e = response_grow(r);
 		if (e < 0)
 			return e;
 	}
@@ -188,7 +190,7 @@ static int field_line(struct response *r, struct span line)
 static int settle_framing(struct response *r)
 {
 	if (r->chunked && r->minor == 0)
-		return malformed(r, "Transfer-Encoding in HTTP/1.0");
+		return response_malformed(r, "Transfer-Encoding in HTTP/1.0");
 	/* Rule 3: Transfer-Encoding wins, and Content-Length goes; proxies that copy fields send both. Two
 	 * readers of the same bytes could differ about where the answer ends, so the connection carries
 	 * nothing after it. */
@@ -196,7 +198,8 @@ static int settle_framing(struct response *r)
 	if (both)
 		r->content_length = -1;
 	else if (r->wrong_length || (r->said_length && r->content_length < 0))
-		return malformed(r, r->wrong_length ? r->wrong_length : "Content-Length is not a number");
+		return response_malformed(r, r->wrong_length ? r->wrong_length
+							     : "Content-Length is not a number");
 	if (r->head_request || r->status == 204 || r->status == 304) {
 		r->framing = RESPONSE_NO_BODY;
 	} else if (r->chunked) {
@@ -217,7 +220,7 @@ static int settle_framing(struct response *r)
 static int end_of_head(struct response *r)
 {
 	if (r->status == 101)
-		return malformed(r, "unexpected 101 Switching Protocols");
+		return response_malformed(r, "unexpected 101 Switching Protocols");
 	if (r->status >= 200) {
 		r->head_size = r->line;
 		return settle_framing(r);
@@ -267,9 +270,9 @@ int response_head(struct response *r, const char *bytes, size_t len)
  * ----------------------------------------------------------------------------------------------------------
  */
 
-static int hex(char c)
+static int response_hex(char c)
 {
-	if (is_digit(c))
+	if (response_is_digit(c))
 		return c - '0';
 	c |= 0x20;
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
@@ -279,27 +282,27 @@ static int hex(char c)
 static int chunk_line_byte(struct response *r, char c)
 {
 	if (++r->chunk_line > RESPONSE_CHUNK_LINE_MAX)
-		return malformed(r, "a chunk's line is too long");
+		return response_malformed(r, "a chunk's line is too long");
 	if (r->chunk_state == CHUNK_SIZE_LF) {
 		if (c != '\n')
-			return malformed(r, "a chunk's line does not end with CR LF");
+			return response_malformed(r, "a chunk's line does not end with CR LF");
 		r->chunk_line = 0;
 		r->chunk_state = r->left ? CHUNK_DATA : CHUNK_TRAILER;
 		return 0;
 	}
-	int digit = r->chunk_state == CHUNK_SIZE ? hex(c) : -1;
+	int digit = r->chunk_state == CHUNK_SIZE ? response_hex(c) : -1;
 	if (digit >= 0) {
 		if (r->left > (uint64_t)INT64_MAX >> 4)
-			return malformed(r, "a chunk's size overflows");
+			return response_malformed(r, "a chunk's size overflows");
 		r->left = r->left << 4 | (uint64_t)digit;
 		return 0;
 	}
 	if (r->chunk_line == 1)
-		return malformed(r, "a chunk without a size");
+		return response_malformed(r, "a chunk without a size");
 	if (c == '\r')
 		r->chunk_state = CHUNK_SIZE_LF;
 	else if (c == '\n' || (r->chunk_state == CHUNK_SIZE && c != ';' && c != ' ' && c != '\t'))
-		return malformed(r, "a chunk's size is not hexadecimal");
+		return response_malformed(r, "a chunk's size is not hexadecimal");
 	else
 		r->chunk_state = CHUNK_EXTENSION;
 	return 0;
@@ -310,15 +313,15 @@ static int chunk_line_byte(struct response *r, char c)
 static int trailer_byte(struct response *r, char c, char before)
 {
 	if (++r->trailer_bytes > r->max_head)
-		return malformed(r, "the trailers are too large");
+		return response_malformed(r, "the trailers are too large");
 	if (c == '\0')
-		return malformed(r, "NUL in a trailer");
+		return response_malformed(r, "NUL in a trailer");
 	if (c != '\n') {
 		r->chunk_line++;
 		return 0;
 	}
 	if (before != '\r')
-		return malformed(r, "a trailer does not end with CR LF");
+		return response_malformed(r, "a trailer does not end with CR LF");
 	r->complete = r->chunk_line == 1;
 	r->chunk_line = 0;
 	return 0;
@@ -327,7 +330,7 @@ static int trailer_byte(struct response *r, char c, char before)
 static int chunk_end_byte(struct response *r, char c)
 {
 	if (c != (r->chunk_state == CHUNK_DATA_CR ? '\r' : '\n'))
-		return malformed(r, "a chunk is longer than its size");
+		return response_malformed(r, "a chunk is longer than its size");
 	r->chunk_state = r->chunk_state == CHUNK_DATA_CR ? CHUNK_DATA_LF : CHUNK_SIZE;
 	return 0;
 }

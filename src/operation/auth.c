@@ -39,7 +39,7 @@ static bool is_token68(struct span s)
 	return characters > 0 && i == s.len;
 }
 
-static bool is_known(const struct auth *a, const char hash[CRYPTO_SHA256_HEX])
+static bool auth_is_known(const struct auth *a, const char hash[CRYPTO_SHA256_HEX])
 {
 	unsigned found = 0;
 	for (size_t i = 0; i < a->n_hashes; i++)
@@ -71,7 +71,7 @@ enum auth_result auth_check(const struct auth *a, const struct http_field *field
 		return AUTH_MISSING;
 	if (!is_token68(token))
 		return AUTH_MALFORMED;
-	return a->kind == AUTH_BEARER && is_known(a, ret_fingerprint->hex) ? AUTH_ACCEPTED : AUTH_WRONG;
+	return a->kind == AUTH_BEARER && auth_is_known(a, ret_fingerprint->hex) ? AUTH_ACCEPTED : AUTH_WRONG;
 }
 
 int auth_status(enum auth_result r)
@@ -106,13 +106,13 @@ void auth_owner(const struct auth_fingerprint *f, struct span organization, char
 }
 
 /* --- the list of hashes --------------------------------------------------------------------------------- */
-static int compare(const void *a, const void *b)
+static int auth_compare(const void *a, const void *b)
 {
 	return memcmp(a, b, CRYPTO_SHA256_HEX);
 }
 
 /* The next line, without comment and blanks. */
-static bool next_line(struct span *rest, struct span *ret)
+static bool auth_next_line(struct span *rest, struct span *ret)
 {
 	if (rest->len == 0)
 		return false;
@@ -150,7 +150,7 @@ static size_t drop_duplicates(char (*hashes)[CRYPTO_SHA256_HEX], size_t n)
 {
 	size_t kept = 0;
 	for (size_t i = 0; i < n; i++)
-		if (kept == 0 || compare(hashes[kept - 1], hashes[i]) != 0)
+		if (kept == 0 || auth_compare(hashes[kept - 1], hashes[i]) != 0)
 			memmove(hashes[kept++], hashes[i], CRYPTO_SHA256_HEX);
 	return kept;
 }
@@ -161,7 +161,7 @@ int auth_parse_hashes(const char *name, struct span text, char (**ret)[CRYPTO_SH
 	CLEANUP(freep) char(*hashes)[CRYPTO_SHA256_HEX] = NULL;
 	size_t n = 0, capacity = 0;
 	struct span line;
-	for (unsigned number = 1; next_line(&text, &line); number++) {
+	for (unsigned number = 1; auth_next_line(&text, &line); number++) {
 		if (line.len == 0)
 			continue;
 		if (n == AUTH_MAX_HASHES)
@@ -181,7 +181,7 @@ int auth_parse_hashes(const char *name, struct span text, char (**ret)[CRYPTO_SH
 	}
 	if (n == 0)
 		return err_set(e, -EBADMSG, "%s: contains no hashes; every request would be rejected", name);
-	qsort(hashes, n, sizeof(*hashes), compare);
+	qsort(hashes, n, sizeof(*hashes), auth_compare);
 	*ret_n = drop_duplicates(hashes, n);
 	*ret = steal(hashes);
 	return 0;

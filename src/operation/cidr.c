@@ -66,7 +66,7 @@ int cidr_parse(struct span text, struct cidr *ret, struct err *e)
 	return 0;
 }
 
-static bool peer_address(const struct sockaddr *peer, socklen_t length, uint8_t ret[16])
+static bool cidr_peer_address(const struct sockaddr *peer, socklen_t length, uint8_t ret[16])
 {
 	if (peer->sa_family == AF_INET && length >= (socklen_t)sizeof(struct sockaddr_in)) {
 		struct sockaddr_in in;
@@ -91,7 +91,7 @@ bool cidr_contains(const struct cidr *c, const struct sockaddr *peer, socklen_t 
 	if (c->family == AF_UNIX)
 		return peer->sa_family == AF_UNIX;
 	uint8_t address[16];
-	if (!peer_address(peer, peer_length, address))
+	if (!cidr_peer_address(peer, peer_length, address))
 		return false;
 	unsigned whole = c->bits / 8, rest = c->bits % 8;
 	if (memcmp(address, c->address, whole) != 0)

@@ -31,7 +31,7 @@ static enum found ambiguous(struct finder *f)
 }
 
 /* Takes over a candidate: copies it to where the identity keeps it. */
-static enum found keep(struct finder *f, struct span value, char *text, struct span *ret)
+static enum found identity_keep(struct finder *f, struct span value, char *text, struct span *ret)
 {
 	if (value.len == 0)
 		return FOUND_NOTHING;
@@ -64,7 +64,7 @@ static enum found from_header(struct finder *f, struct span name, char *text, st
 		if (other.len)
 			value = other;
 	}
-	return keep(f, value, text, ret);
+	return identity_keep(f, value, text, ret);
 }
 
 /* `name` = value; of all Cookie fields (RFC 9112 lets a proxy split them). */
@@ -94,7 +94,7 @@ static enum found from_cookie(struct finder *f, struct span name, char *text, st
 				value = other;
 		}
 	}
-	return keep(f, value, text, ret);
+	return identity_keep(f, value, text, ret);
 }
 
 static enum found from_query(struct finder *f, struct span name, char *text, struct span *ret)
@@ -108,7 +108,7 @@ static enum found from_query(struct finder *f, struct span name, char *text, str
 		if (found == FOUND_VALUE && other.len && !span_eq(*ret, other))
 			return ambiguous(f);
 		if (found == FOUND_NOTHING)
-			found = keep(f, other, text, ret);
+			found = identity_keep(f, other, text, ret);
 		if (found == FOUND_STOP)
 			break;
 	}
@@ -120,11 +120,11 @@ static enum found from_path(struct finder *f, struct span name, char *text, stru
 	buf_clear(&f->scratch);
 	if (!f->in->match || !route_parameter(f->in->match, name, &f->scratch))
 		return f->scratch.error ? unusable(f) : FOUND_NOTHING;
-	return keep(f, buf_span(&f->scratch), text, ret);
+	return identity_keep(f, buf_span(&f->scratch), text, ret);
 }
 
 /* One pass over the body for all sources of both parts. */
-static void read_body(struct finder *f)
+static void identity_read_body(struct finder *f)
 {
 	struct span pointers[2 * OPERATION_MAX_SOURCES];
 	const struct identity_sources *s = f->sources;
@@ -149,19 +149,19 @@ static enum found from_body(struct finder *f, size_t index, char *text, struct s
 		return FOUND_STOP;
 	}
 	if (!f->out->body_checked)
-		read_body(f);
+		identity_read_body(f);
 	struct span value = f->body_values[index];
 	if (!value.ptr)
 		return FOUND_NOTHING;
 	enum json_type type = json_type_of(value);
 	if (type == JSON_NUMBER)
-		return keep(f, value, text, ret);
+		return identity_keep(f, value, text, ret);
 	if (type != JSON_STRING)
 		return FOUND_NOTHING;
 	buf_clear(&f->scratch);
 	if (json_unescape(value, &f->scratch) != 0)
 		return unusable(f);
-	return keep(f, buf_span(&f->scratch), text, ret);
+	return identity_keep(f, buf_span(&f->scratch), text, ret);
 }
 
 /* `first`: index of the part's first source among the body values. */

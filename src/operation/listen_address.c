@@ -86,7 +86,7 @@ static const char *hint(int error)
 	}
 }
 
-static int fail(struct err *e, const char *text, const char *what)
+static int listen_address_fail(struct err *e, const char *text, const char *what)
 {
 	int error = errno;
 	return err_set(e, -error, "cannot %s on %s: %s%s", what, text, strerror(error), hint(error));
@@ -109,16 +109,16 @@ static int bind_one(const char *text, const union listen_address *a, bool reuse_
 {
 	CLEANUP(closep) int fd = socket(a->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return fail(e, text, "make a socket");
+		return listen_address_fail(e, text, "make a socket");
 	int on = 1, both = 0;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0)
-		return fail(e, text, "share the port");
+		return listen_address_fail(e, text, "share the port");
 	probe_silent_clients(fd);
 	if (a->any.sa_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, text[0] == '*' ? &both : &on, sizeof(on));
 	if (bind(fd, &a->any, length_of(a)) < 0 || listen(fd, SOMAXCONN) < 0)
-		return fail(e, text, "listen");
+		return listen_address_fail(e, text, "listen");
 	*ret_fd = steal_fd(&fd);
 	return 0;
 }
@@ -369,7 +369,7 @@ static int open_inherited(const char *text, int *ret_fd, unsigned *ret_port, str
 	pthread_mutex_lock(&lock);
 	struct inherited *h = find_inherited(text);
 	int fd = h ? fcntl(h->fd, F_DUPFD_CLOEXEC, 0) : -1;
-	int r = h && fd < 0 ? fail(e, text, "duplicate the inherited socket") : h != NULL;
+	int r = h && fd < 0 ? listen_address_fail(e, text, "duplicate the inherited socket") : h != NULL;
 	if (fd >= 0)
 		h->uses++;
 	pthread_mutex_unlock(&lock);

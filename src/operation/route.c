@@ -7,7 +7,7 @@
 #include "base/cleanup.h"
 #include "operation/operation.h"
 
-struct segment {
+struct route_segment {
 	bool parameter;
 	struct span text; /* of a parameter: its name */
 };
@@ -15,7 +15,7 @@ struct segment {
 struct route {
 	const struct operation *operation;
 	size_t n_segments;
-	struct segment segments[ROUTE_MAX_SEGMENTS];
+	struct route_segment segments[ROUTE_MAX_SEGMENTS];
 };
 
 struct route_table {
@@ -43,7 +43,7 @@ static bool is_pchar(unsigned char c)
 	return is_unreserved(c) || (c && strchr("!$&'()*+,;=:@", c));
 }
 
-static int hex(unsigned char c)
+static int route_hex(unsigned char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
@@ -56,7 +56,7 @@ static int escape(struct span s)
 {
 	if (s.len < 3 || s.ptr[0] != '%')
 		return -1;
-	int high = hex((unsigned char)s.ptr[1]), low = hex((unsigned char)s.ptr[2]);
+	int high = route_hex((unsigned char)s.ptr[1]), low = route_hex((unsigned char)s.ptr[2]);
 	return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
@@ -131,7 +131,7 @@ static size_t split(struct span path, struct span segments[ROUTE_MAX_SEGMENTS])
 
 /* --- templates ------------------------------------------------------------------------------------------ */
 
-static int compile_parameter(struct span text, struct segment *ret, struct err *e)
+static int compile_parameter(struct span text, struct route_segment *ret, struct err *e)
 {
 	struct span name = {text.ptr + 1, text.len - 2};
 	bool good = name.len > 0;
@@ -140,11 +140,11 @@ static int compile_parameter(struct span text, struct segment *ret, struct err *
 	if (!good)
 		return err_set(e, -EINVAL, "the parameter %.*s must be named by letters, digits and \"_\"",
 			       SPAN_ARG(text));
-	*ret = (struct segment){.parameter = true, .text = name};
+	*ret = (struct route_segment){.parameter = true, .text = name};
 	return 0;
 }
 
-static int compile_text(struct span text, bool last, struct segment *ret, struct err *e)
+static int compile_text(struct span text, bool last, struct route_segment *ret, struct err *e)
 {
 	if (text.len == 0 && !last)
 		return err_set(e, -EINVAL, "an empty segment (\"//\") never matches");
@@ -153,11 +153,11 @@ static int compile_text(struct span text, bool last, struct segment *ret, struct
 			       SPAN_ARG(text));
 	if (is_odd(text) || is_dots(text))
 		return err_set(e, -EINVAL, "the segment \"%.*s\" never matches", SPAN_ARG(text));
-	*ret = (struct segment){.text = text};
+	*ret = (struct route_segment){.text = text};
 	return 0;
 }
 
-static int compile_segment(struct span text, bool last, struct segment *ret, struct err *e)
+static int compile_segment(struct span text, bool last, struct route_segment *ret, struct err *e)
 {
 	if (text.len >= 2 && text.ptr[0] == '{' && text.ptr[text.len - 1] == '}')
 		return compile_parameter(text, ret, e);
@@ -207,14 +207,14 @@ int route_template_check(struct span path, struct err *e)
 
 /* --- table ---------------------------------------------------------------------------------------------- */
 
-static int compare_spans(struct span a, struct span b)
+static int route_compare_spans(struct span a, struct span b)
 {
 	size_t least = a.len < b.len ? a.len : b.len;
 	int c = least ? memcmp(a.ptr, b.ptr, least) : 0;
 	return c ? c : (a.len > b.len) - (a.len < b.len);
 }
 
-static int compare_segments(const struct segment *a, const struct segment *b)
+static int route_compare_segments(const struct route_segment *a, const struct route_segment *b)
 {
 	if (a->parameter || b->parameter)
 		return (int)a->parameter - (int)b->parameter;
@@ -229,11 +229,11 @@ static int by_precedence(const void *a, const void *b)
 	if (x->n_segments != y->n_segments)
 		return x->n_segments < y->n_segments ? -1 : 1;
 	for (size_t i = 0; i < x->n_segments; i++) {
-		int c = compare_segments(&x->segments[i], &y->segments[i]);
+		int c = route_compare_segments(&x->segments[i], &y->segments[i]);
 		if (c)
 			return c;
 	}
-	return compare_spans(x->operation->method, y->operation->method);
+	return route_compare_spans(x->operation->method, y->operation->method);
 }
 
 static int check_doubles(const struct route_table *t, struct err *e)
@@ -293,7 +293,7 @@ static bool match_segments(const struct route *r, const struct span *segments, s
 {
 	size_t parameters = 0;
 	for (size_t i = 0; i < r->n_segments; i++) {
-		const struct segment *s = &r->segments[i];
+		const struct route_segment *s = &r->segments[i];
 		if (!s->parameter) {
 			if (compare_units(s->text, segments[i]) != 0)
 				return false;
@@ -389,7 +389,7 @@ static bool next_pair(struct span target, size_t *at, struct span *ret_name, str
 }
 
 /* The next encoded value of that name. */
-static bool find_value(struct span target, struct span name, size_t *at, struct span *ret)
+static bool route_find_value(struct span target, struct span name, size_t *at, struct span *ret)
 {
 	if (*at == 0)
 		*at = route_path(target).len + 1;
@@ -412,14 +412,14 @@ bool route_query(struct span target, struct span name, struct buf *decoded)
 {
 	size_t at = 0;
 	struct span value;
-	return find_value(target, name, &at, &value) && decode_form(value, decoded) == 0;
+	return route_find_value(target, name, &at, &value) && decode_form(value, decoded) == 0;
 }
 
 bool route_query_next(struct span target, struct span name, size_t *at, struct buf *decoded)
 {
 	buf_clear(decoded);
 	struct span value;
-	if (!find_value(target, name, at, &value))
+	if (!route_find_value(target, name, at, &value))
 		return false;
 	int failed = decode_form(value, decoded);
 	if (failed) {

@@ -73,7 +73,7 @@ struct response_template {
 	struct choice *choices;
 };
 
-static int no_memory(struct err *e)
+static int template_no_memory(struct err *e)
 {
 	return err_set(e, -ENOMEM, "template: out of memory");
 }
@@ -86,7 +86,7 @@ static int compile_equals(const struct yaml_node *y, struct choice *c, struct er
 		return program_error(e, y, "too long");
 	c->equals.len = b.len;
 	c->equals.ptr = r == 0 ? buf_steal(&b) : NULL;
-	return c->equals.ptr ? 0 : no_memory(e);
+	return c->equals.ptr ? 0 : template_no_memory(e);
 }
 
 static int compile_when(struct program *p, const struct yaml_node *y, struct choice *c, struct err *e)
@@ -136,7 +136,7 @@ static int compile_content_type(const struct yaml_node *y, struct choice *c, str
 		return program_error(e, y, "must be a media type");
 	char *copy = span_dup(text);
 	c->content_type = (struct span){copy, text.len};
-	return copy ? 0 : no_memory(e);
+	return copy ? 0 : template_no_memory(e);
 }
 
 static int compile_header(const struct yaml_node *y, struct choice *c, struct err *e)
@@ -154,7 +154,7 @@ static int compile_header(const struct yaml_node *y, struct choice *c, struct er
 	struct template_header *h = &c->headers[c->n_headers++];
 	char *name_copy = span_dup(name), *value_copy = span_dup(value);
 	*h = (struct template_header){{name_copy, name.len}, {value_copy, value.len}};
-	return name_copy && value_copy ? 0 : no_memory(e);
+	return name_copy && value_copy ? 0 : template_no_memory(e);
 }
 
 static int compile_headers(const struct yaml_node *y, struct choice *c, struct err *e)
@@ -165,14 +165,14 @@ static int compile_headers(const struct yaml_node *y, struct choice *c, struct e
 		return program_error(e, y, "more than %d headers", TEMPLATE_MAX_HEADERS);
 	c->headers = calloc(y->count + 1, sizeof(*c->headers));
 	if (!c->headers)
-		return no_memory(e);
+		return template_no_memory(e);
 	int r = 0;
 	for (const struct yaml_node *i = y->first; i && r == 0; i = i->next)
 		r = compile_header(i, c, e);
 	return r;
 }
 
-static int compile_key(struct program *p, const struct yaml_node *i, struct choice *c, struct err *e)
+static int template_compile_key(struct program *p, const struct yaml_node *i, struct choice *c, struct err *e)
 {
 	struct span key = i->key->text;
 	if (span_is(key, "when"))
@@ -190,7 +190,7 @@ static int compile_key(struct program *p, const struct yaml_node *i, struct choi
 	return program_error(e, i, "unknown key (known: when status content_type headers body raw)");
 }
 
-static bool is_bodyless(int status)
+static bool template_is_bodyless(int status)
 {
 	return status == 204 || status == 304;
 }
@@ -201,19 +201,19 @@ static int compile_choice(struct program *p, const struct yaml_node *y, struct c
 		return program_error(
 			e, y, "a response is a mapping (when, status, content_type, headers, body or raw)");
 	for (const struct yaml_node *i = y->first; i; i = i->next) {
-		int r = compile_key(p, i, c, e);
+		int r = template_compile_key(p, i, c, e);
 		if (r < 0)
 			return r;
 	}
 	if (c->body && c->raw)
 		return program_error(e, y, "\"body\" and \"raw\" are mutually exclusive");
-	if (is_bodyless(c->status) && (c->body || c->raw))
+	if (template_is_bodyless(c->status) && (c->body || c->raw))
 		return program_error(e, y, "an answer with status %d has no body", c->status);
 	if (c->content_type.ptr)
 		return 0;
 	char *copy = span_dup(SPAN_LIT("application/json"));
 	c->content_type = (struct span){copy, strlen("application/json")};
-	return copy ? 0 : no_memory(e);
+	return copy ? 0 : template_no_memory(e);
 }
 
 static int compile_choices(struct response_template *t, const struct yaml_node *y, struct err *e)
@@ -225,7 +225,7 @@ static int compile_choices(struct response_template *t, const struct yaml_node *
 		return program_error(e, y, "more than %d choices", TEMPLATE_MAX_CHOICES);
 	t->choices = calloc(count, sizeof(*t->choices));
 	if (!t->choices)
-		return no_memory(e);
+		return template_no_memory(e);
 	const struct yaml_node *item = y->kind == YAML_SEQUENCE ? y->first : y;
 	for (; item; item = y->kind == YAML_SEQUENCE ? item->next : NULL) {
 		if (t->n_choices > 0 && !t->choices[t->n_choices - 1].when)
@@ -243,7 +243,7 @@ int response_template_compile(const struct yaml_node *node, unsigned allowed, st
 {
 	struct response_template *t = calloc(1, sizeof(*t));
 	if (!t)
-		return no_memory(e);
+		return template_no_memory(e);
 	program_init(&t->program, allowed);
 	int r = compile_choices(t, node, e);
 	if (r < 0)
@@ -319,7 +319,7 @@ static int render_choice(const struct choice *c, struct program_run *run, struct
 	*ret = (struct rendered_response){
 		.headers = c->headers, .n_headers = c->n_headers, .content_type = SPAN_NONE};
 	int r = choice_status(c, run, &ret->status);
-	if (r < 0 || is_bodyless(ret->status) || (!c->body && !c->raw))
+	if (r < 0 || template_is_bodyless(ret->status) || (!c->body && !c->raw))
 		return r;
 	ret->content_type = c->content_type;
 	r = c->body ? program_render(c->body, run, body) : program_render_raw(c->raw, run, body);

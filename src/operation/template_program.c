@@ -82,7 +82,7 @@ int program_error(struct err *e, const struct yaml_node *at, const char *format,
 	return err_set(e, -EBADMSG, "line %u: %.*s: %s", at->line, SPAN_ARG(at->key->text), text);
 }
 
-static int no_memory(struct err *e)
+static int template_program_no_memory(struct err *e)
 {
 	return err_set(e, -ENOMEM, "template: out of memory");
 }
@@ -166,7 +166,7 @@ static int compile_argument(struct program *p, const struct yaml_node *y, const 
 	if (form->argument != ARGUMENT_POINTER) {
 		char *copy = span_dup(argument);
 		node->text = (struct span){copy, argument.len};
-		return copy ? 0 : no_memory(e);
+		return copy ? 0 : template_program_no_memory(e);
 	}
 	if (!json_pointer_valid(argument))
 		return program_error(
@@ -175,7 +175,7 @@ static int compile_argument(struct program *p, const struct yaml_node *y, const 
 	int r = pointer_list_add(form->reference == REF_BODY ? &p->body : &p->result, argument, &node->slot);
 	if (r == -EFBIG)
 		return program_error(e, y, "more than %d pointers in one template", PROGRAM_MAX_POINTERS);
-	return r < 0 ? no_memory(e) : 0;
+	return r < 0 ? template_program_no_memory(e) : 0;
 }
 
 static const struct form *find_form(struct span text)
@@ -201,7 +201,7 @@ int program_compile_reference(struct program *p, const struct yaml_node *y, stru
 		return bad_reference(p, y, "there is no such value here:", e);
 	CLEANUP(program_node_freep) struct program_node *node = calloc(1, sizeof(*node));
 	if (!node)
-		return no_memory(e);
+		return template_program_no_memory(e);
 	node->kind = NODE_REFERENCE;
 	node->reference = form->reference;
 	size_t prefix = strlen(form->text);
@@ -259,10 +259,11 @@ static int compile_literal(const struct yaml_node *y, struct program_node *node,
 	int r = steal_text(&b, &node->text);
 	if (r == -EFBIG)
 		return program_error(e, y, "more than %u bytes of constant text", LITERAL_MAX);
-	return r ? no_memory(e) : 0;
+	return r ? template_program_no_memory(e) : 0;
 }
 
-static int compile_key(const struct yaml_node *item, struct program_node *node, struct err *e)
+static int template_program_compile_key(const struct yaml_node *item, struct program_node *node,
+					struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf b = BUF_INIT(LITERAL_MAX);
 	json_quote(&b, item->key->text);
@@ -270,7 +271,7 @@ static int compile_key(const struct yaml_node *item, struct program_node *node, 
 	int r = steal_text(&b, &node->key);
 	if (r == -EFBIG)
 		return program_error(e, item, "the name is too long");
-	return r ? no_memory(e) : 0;
+	return r ? template_program_no_memory(e) : 0;
 }
 
 static int compile_children(struct program *p, const struct yaml_node *y, struct program_node *node,
@@ -280,7 +281,7 @@ static int compile_children(struct program *p, const struct yaml_node *y, struct
 	for (const struct yaml_node *i = y->first; i; i = i->next) {
 		int r = program_compile(p, i, tail, e);
 		if (r == 0 && node->kind == NODE_OBJECT)
-			r = compile_key(i, *tail, e);
+			r = template_program_compile_key(i, *tail, e);
 		if (r < 0)
 			return r;
 		tail = &(*tail)->next;
@@ -294,7 +295,7 @@ int program_compile(struct program *p, const struct yaml_node *y, struct program
 		return compile_reference_object(p, y, ret, e);
 	CLEANUP(program_node_freep) struct program_node *node = calloc(1, sizeof(*node));
 	if (!node)
-		return no_memory(e);
+		return template_program_no_memory(e);
 	int r;
 	if (!y || is_constant(y)) {
 		node->kind = NODE_LITERAL;
@@ -356,8 +357,8 @@ struct value {
 	bool json;
 };
 
-static int decode(struct program_run *run, bool (*get)(void *, struct span, struct buf *), struct span name,
-		  struct value *ret)
+static int template_program_decode(struct program_run *run, bool (*get)(void *, struct span, struct buf *),
+				   struct span name, struct value *ret)
 {
 	buf_clear(&run->scratch);
 	if (get && get(run->source->arg, name, &run->scratch))
@@ -390,9 +391,9 @@ static int get_value(const struct program_node *node, struct program_run *run, s
 		ret->span = s->header ? s->header(s->arg, node->text) : SPAN_NONE;
 		break;
 	case REF_QUERY:
-		return decode(run, s->query, node->text, ret);
+		return template_program_decode(run, s->query, node->text, ret);
 	case REF_PATH:
-		return decode(run, s->path, node->text, ret);
+		return template_program_decode(run, s->path, node->text, ret);
 	case REF_USER:
 		ret->span = s->user;
 		break;

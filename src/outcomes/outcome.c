@@ -44,12 +44,12 @@ _Static_assert(COUNT(results) == OUTCOME_RESULT_COUNT, "a text for each result")
 _Static_assert(COUNT(roles) == OUTCOME_ROLE_COUNT, "a text for each role");
 _Static_assert(COUNT(sides) == OUTCOME_SIDE_COUNT, "a text for each side");
 
-static const char *text_of(const char *const *texts, size_t n, unsigned value)
+static const char *outcome_text_of(const char *const *texts, size_t n, unsigned value)
 {
 	return value < n ? texts[value] : "?";
 }
 
-static int value_of(const char *const *texts, size_t n, struct span text)
+static int outcome_value_of(const char *const *texts, size_t n, struct span text)
 {
 	for (size_t i = 0; i < n; i++)
 		if (span_is(text, texts[i]))
@@ -75,17 +75,17 @@ void outcome_id(struct span id, char *dst, size_t size)
 
 const char *outcome_side_text(enum outcome_side s)
 {
-	return text_of(sides, COUNT(sides), s);
+	return outcome_text_of(sides, COUNT(sides), s);
 }
 
 const char *outcome_role_text(enum outcome_role r)
 {
-	return text_of(roles, COUNT(roles), r);
+	return outcome_text_of(roles, COUNT(roles), r);
 }
 
 const char *outcome_result_text(enum outcome_result r)
 {
-	return text_of(results, COUNT(results), r);
+	return outcome_text_of(results, COUNT(results), r);
 }
 
 const char *outcome_reason_text(enum outcome_reason r)
@@ -100,17 +100,17 @@ const char *outcome_reason_meaning(enum outcome_reason r)
 
 int outcome_side_parse(struct span text)
 {
-	return value_of(sides, COUNT(sides), text);
+	return outcome_value_of(sides, COUNT(sides), text);
 }
 
 int outcome_role_parse(struct span text)
 {
-	return value_of(roles, COUNT(roles), text);
+	return outcome_value_of(roles, COUNT(roles), text);
 }
 
 int outcome_result_parse(struct span text)
 {
-	return value_of(results, COUNT(results), text);
+	return outcome_value_of(results, COUNT(results), text);
 }
 
 int outcome_reason_parse(struct span text)

@@ -49,7 +49,8 @@ static const char clients_schema[] =
 	"DROP VIEW IF EXISTS attempts;"
 	"CREATE VIEW attempts AS SELECT o.id, strftime('%Y-%m-%dT%H:%M:%fZ', o.time_us / 1000000.0, "
 	"'unixepoch') AS time,"
-	"  s.service, s.operation, o.organisation AS organization, o.user, s.side, s.backend, s.role, s.reason, "
+	"  s.service, s.operation, o.organisation AS organization, o.user, s.side, s.backend, s.role, "
+	"s.reason, "
 	"o.variant, s.result,"
 	"  s.answered, o.http_status, o.latency_us, o.task_id, o.request_id, c.client"
 	"  FROM outcomes o JOIN series s ON s.id = o.series LEFT JOIN clients c ON c.row = o.id;";
@@ -114,7 +115,7 @@ static int prepare_all(struct outcome_store *s, struct err *e)
 
 /* What is in memory may be of a transaction that was undone, or of another file: it is read again when
  * needed. */
-static void forget(struct outcome_store *s)
+static void outcome_store_forget(struct outcome_store *s)
 {
 	for (struct series *x = series_first(s->series); x; x = x->next) {
 		x->row = 0;
@@ -129,9 +130,8 @@ static void forget(struct outcome_store *s)
 
 static int add_clients_table(struct outcome_store *s, struct err *e)
 {
-	static const char there[] =
-		"SELECT count(*) FROM sqlite_master WHERE name = 'attempts' "
-		"AND sql LIKE '%AS organization%client%'";
+	static const char there[] = "SELECT count(*) FROM sqlite_master WHERE name = 'attempts' "
+				    "AND sql LIKE '%AS organization%client%'";
 	int64_t n;
 	int r = db_query_int64(s->db, there, &n, e);
 	if (r < 0 || n > 0)
@@ -186,7 +186,7 @@ int outcome_store_open(const char *path, struct series_table *series, struct out
 		r = read_next_row(s, e);
 	if (r < 0)
 		return r;
-	forget(s);
+	outcome_store_forget(s);
 	*ret = steal(s);
 	return 0;
 }
@@ -258,12 +258,12 @@ static int resolve_series(struct outcome_store *s, struct series *x, struct err 
 	return r;
 }
 
-static struct span text_or_null(const char *text, size_t size)
+static struct span outcome_store_text_or_null(const char *text, size_t size)
 {
 	size_t n = strnlen(text, size);
 	return n ? (struct span){text, n} : SPAN_NONE;
 }
-#define FIELD(array) text_or_null((array), sizeof(array))
+#define FIELD(array) outcome_store_text_or_null((array), sizeof(array))
 
 /* As it is, or as a pseudonym where there is a key. */
 static struct span personal(struct span text, struct span user_key, char pseudonym[CRYPTO_SHA256_HEX])
@@ -285,8 +285,8 @@ static int add_client(struct outcome_store *s, const struct outcome *o, struct s
 	return db_run(s->add_client, e);
 }
 
-static int add_row(struct outcome_store *s, const struct outcome *o, const struct series *x,
-		   struct span user_key, struct err *e)
+static int outcome_store_add_row(struct outcome_store *s, const struct outcome *o, const struct series *x,
+				 struct span user_key, struct err *e)
 {
 	char pseudonym[CRYPTO_SHA256_HEX];
 	struct span user = personal(FIELD(o->user), user_key, pseudonym);
@@ -349,7 +349,7 @@ static int open_minute(struct outcome_store *s, struct series *x, int64_t minute
 	return 0;
 }
 
-static int64_t minute_of(int64_t time_us)
+static int64_t outcome_store_minute_of(int64_t time_us)
 {
 	int64_t m = time_us / MINUTE_US;
 	return time_us % MINUTE_US < 0 ? m - 1 : m;
@@ -360,10 +360,10 @@ static int add_outcome(struct outcome_store *s, const struct outcome *o, struct 
 {
 	int r = resolve_series(s, x, e);
 	if (r == 0)
-		r = add_row(s, o, x, user_key, e);
+		r = outcome_store_add_row(s, o, x, user_key, e);
 	struct series_minute *m = NULL;
 	if (r == 0)
-		r = open_minute(s, x, minute_of(o->time_us), &m, e);
+		r = open_minute(s, x, outcome_store_minute_of(o->time_us), &m, e);
 	if (r < 0)
 		return r;
 	m->count++;
@@ -421,9 +421,9 @@ static int write_mark(struct outcome_store *s, int64_t minute, struct err *e)
 	return db_run(s->add_mark, e);
 }
 
-static int write_all(struct outcome_store *s, const struct outcome_batch *b, struct err *e)
+static int outcome_store_write_all(struct outcome_store *s, const struct outcome_batch *b, struct err *e)
 {
-	int r = b->count ? write_mark(s, minute_of(b->now_us), e) : 0;
+	int r = b->count ? write_mark(s, outcome_store_minute_of(b->now_us), e) : 0;
 	for (size_t i = 0; r == 0 && i < b->count; i++)
 		r = add_outcome(s, &b->outcomes[i], b->series[i], b->user_key, e);
 	if (r == 0)
@@ -458,7 +458,7 @@ static int heed_others(struct outcome_store *s, struct err *e)
 	r = read_next_row(s, e);
 	if (r < 0)
 		return r;
-	forget(s);
+	outcome_store_forget(s);
 	s->data_version = version;
 	return 0;
 }
@@ -471,14 +471,14 @@ int outcome_store_write(struct outcome_store *s, const struct outcome_batch *b, 
 	int64_t next_row = s->next_row;
 	r = heed_others(s, e);
 	if (r == 0)
-		r = write_all(s, b, e);
+		r = outcome_store_write_all(s, b, e);
 	if (r < 0) {
 		db_rollback(s->db);
 		s->next_row = next_row;
-		forget(s);
+		outcome_store_forget(s);
 		return r;
 	}
-	close_old_minutes(s, minute_of(b->now_us));
+	close_old_minutes(s, outcome_store_minute_of(b->now_us));
 	return 0;
 }
 
@@ -503,12 +503,12 @@ static int first_young(struct outcome_store *s, const struct outcome_limits *l, 
 {
 	int r = 0;
 	if (!l->keep_marks) { /* times to come: the clock was ahead when they were written */
-		db_bind_int64(s->clamp_marks, 1, minute_of(l->now_us));
+		db_bind_int64(s->clamp_marks, 1, outcome_store_minute_of(l->now_us));
 		r = db_run(s->clamp_marks, e);
 	}
 	if (r < 0)
 		return r;
-	db_bind_int64(s->old_row, 1, minute_of(l->rows_before_us));
+	db_bind_int64(s->old_row, 1, outcome_store_minute_of(l->rows_before_us));
 	r = db_step(s->old_row, e);
 	if (r < 0)
 		return r;
@@ -563,7 +563,7 @@ static int retain_rows(struct outcome_store *s, const struct outcome_limits *l, 
 
 static int retain_rollups(struct outcome_store *s, const struct outcome_limits *l, struct err *e)
 {
-	int64_t until = minute_of(l->rollups_before_us);
+	int64_t until = outcome_store_minute_of(l->rollups_before_us);
 	db_bind_int64(s->delete_drops, 1, until);
 	int r = db_run(s->delete_drops, e);
 	if (r == 0)
@@ -583,7 +583,7 @@ static int retain_rollups(struct outcome_store *s, const struct outcome_limits *
 
 /* Free pages are used again by new rows; only a quarter of the file or more is given back to the file
  * system. */
-static int give_back(struct outcome_store *s, struct err *e)
+static int outcome_store_give_back(struct outcome_store *s, struct err *e)
 {
 	int64_t pages = db_page_count(s->db), free_pages = db_free_pages(s->db);
 	if (free_pages < VACUUM_PAGES || free_pages < pages / 4)
@@ -599,15 +599,17 @@ int outcome_store_retain(struct outcome_store *s, const struct outcome_limits *l
 		return r;
 	int rows = retain_rows(s, l, e);
 	int rollups = rows < 0 ? rows : retain_rollups(s, l, e);
-	int folded = rollups ? rollups
-			     : rollup_fold_step(s->fold, minute_of(l->now_us) - ROLLUP_FOLD_AFTER_MINUTES, e);
+	int folded =
+		rollups ? rollups
+			: rollup_fold_step(s->fold,
+					   outcome_store_minute_of(l->now_us) - ROLLUP_FOLD_AFTER_MINUTES, e);
 	r = folded < 0 ? folded : db_commit(s->db, e);
 	if (r < 0)
 		db_rollback(s->db);
 	if (r < 0 || folded) /* a minute kept in memory may just have become part of an hour */
-		forget(s);
+		outcome_store_forget(s);
 	if (r < 0)
 		return r;
-	int vacuum = rows || rollups || folded ? 0 : give_back(s, e);
+	int vacuum = rows || rollups || folded ? 0 : outcome_store_give_back(s, e);
 	return vacuum < 0 ? vacuum : rows || rollups || folded || vacuum;
 }

@@ -93,7 +93,7 @@ struct outcome *recorder_reserve(struct recorder_producer *p)
 	return o;
 }
 
-static void wake(struct recorder *r)
+static void recorder_wake(struct recorder *r)
 {
 	uint64_t one = 1;
 	ssize_t ignored = write(r->wake_fd, &one, sizeof(one)); /* fails only when it is awake already */
@@ -107,7 +107,7 @@ void recorder_commit(struct recorder_producer *p)
 	if (ring_length(p->ring) >= ring_slots(p->ring) / 2 &&
 	    !atomic_load_explicit(&r->wake_pending, memory_order_relaxed) &&
 	    !atomic_exchange(&r->wake_pending, true))
-		wake(r);
+		recorder_wake(r);
 }
 
 /* --- status --------------------------------------------------------------------------------------------- */
@@ -119,7 +119,7 @@ static uint64_t dropped_now(struct recorder *r)
 	return now.dropped;
 }
 
-static void note_failure(struct recorder *r, const struct err *e)
+static void recorder_note_failure(struct recorder *r, const struct err *e)
 {
 	if (!r->failing) {
 		log_error("recorder_failing", LOG_STR("error", e->text));
@@ -133,7 +133,7 @@ static void note_failure(struct recorder *r, const struct err *e)
 	pthread_mutex_unlock(&r->lock);
 }
 
-static void note_success(struct recorder *r, size_t written)
+static void recorder_note_success(struct recorder *r, size_t written)
 {
 	bool recovered = r->failing;
 	r->failing = false;
@@ -210,7 +210,7 @@ static void note_drops(struct recorder *r, uint64_t count)
 		r->drops[r->drop_count++] = (struct outcome_drops){minute, count};
 }
 
-static void take(struct recorder *r)
+static void recorder_take(struct recorder *r)
 {
 	uint64_t dropped = 0;
 	pthread_mutex_lock(&r->lock);
@@ -266,7 +266,7 @@ static int open_store(struct recorder *r, struct err *e)
 	if (r->store && outcome_store_moved(r->store)) {
 		r->store = outcome_store_close(r->store);
 		err_set(e, 0, "%s: was deleted or replaced while in use; reopened", r->path);
-		note_failure(r, e);
+		recorder_note_failure(r, e);
 	}
 	if (r->store)
 		return 0;
@@ -288,12 +288,12 @@ static int open_store(struct recorder *r, struct err *e)
 /* Locked and full pass by themselves; with anything else the file is looked at afresh. */
 static void after_error(struct recorder *r, int code, const struct err *e)
 {
-	note_failure(r, e);
+	recorder_note_failure(r, e);
 	if (code != -EBUSY && code != -ENOSPC)
 		r->store = outcome_store_close(r->store);
 }
 
-static int write_batch(struct recorder *r)
+static int recorder_write_batch(struct recorder *r)
 {
 	struct err e = {""};
 	struct outcome_batch b = {
@@ -313,7 +313,7 @@ static int write_batch(struct recorder *r)
 		after_error(r, code, &e);
 		return code;
 	}
-	note_success(r, r->batch_count);
+	recorder_note_success(r, r->batch_count);
 	r->batch_count = r->drop_count = 0;
 	return 0;
 }
@@ -344,16 +344,17 @@ static void retain(struct recorder *r)
 	r->retain_at_ms = code > 0 ? now_ms : now_ms + RETAIN_MS;
 }
 
-static void flush(struct recorder *r)
+static void recorder_flush(struct recorder *r)
 {
 	bool full;
 	atomic_store(&r->wake_pending, false);
 	do {
-		take(r);
+		recorder_take(r);
 		full = r->batch_count == BATCH;
 		/* A file that fails is tried even with nothing to write, so that the status tells when it
 		 * has recovered. */
-		if ((r->batch_count || r->drop_count || r->failing || !r->store) && write_batch(r) < 0)
+		if ((r->batch_count || r->drop_count || r->failing || !r->store) &&
+		    recorder_write_batch(r) < 0)
 			break;
 		retain(r);
 	} while (full);
@@ -395,18 +396,18 @@ static void give_up(struct recorder *r)
 			  LOG_STR("error", r->status.last_error));
 }
 
-static void *run(void *arg)
+static void *recorder_run(void *arg)
 {
 	struct recorder *r = arg;
 	while (!atomic_load(&r->stopping)) {
-		flush(r);
+		recorder_flush(r);
 		wait_for_work(r);
 	}
 	int64_t patience = clock_mono_ms() + STOP_PATIENCE_MS;
-	flush(r);
+	recorder_flush(r);
 	while (r->failing && clock_mono_ms() < patience) {
 		poll(NULL, 0, RETRY_MS / 5);
-		flush(r);
+		recorder_flush(r);
 	}
 	give_up(r);
 	r->store = outcome_store_close(r->store);
@@ -465,7 +466,7 @@ int recorder_start(const struct recorder_options *o, struct recorder **ret, stru
 	pthread_mutex_init(&r->lock, NULL);
 	int code = allocate(r, o);
 	if (code == 0)
-		code = -pthread_create(&r->thread, NULL, run, r);
+		code = -pthread_create(&r->thread, NULL, recorder_run, r);
 	if (code < 0) {
 		free_recorder(r);
 		return err_set(e, code, "recorder: %s", strerror(-code));
@@ -479,7 +480,7 @@ struct recorder *recorder_stop(struct recorder *r)
 	if (!r)
 		return NULL;
 	atomic_store(&r->stopping, true);
-	wake(r);
+	recorder_wake(r);
 	pthread_join(r->thread, NULL);
 	free_recorder(r);
 	return NULL;

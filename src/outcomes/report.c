@@ -74,7 +74,7 @@ static void count_decisions(struct report_operation *op, const struct known_seri
 		op->reasons[s->reason] += n;
 }
 
-static void count(struct maker *m, const struct known_series *s, uint64_t n)
+static void report_count(struct maker *m, const struct known_series *s, uint64_t n)
 {
 	for (size_t i = 0; i < s->n_tallies; i++)
 		count_attempts(s->tallies[i].side, s, n);
@@ -136,7 +136,7 @@ static int find_cell(struct maker *m, struct span service, struct span operation
 	return 0;
 }
 
-static int find_backend(struct cell *c, struct span name, size_t *ret)
+static int report_find_backend(struct cell *c, struct span name, size_t *ret)
 {
 	size_t i = 0;
 	while (i < c->op.n_backends && !span_is(name, c->op.backends[i].name))
@@ -157,7 +157,7 @@ static int add_tallies(struct known_series *s, struct cell *c, struct span backe
 {
 	size_t i = REPORT_BACKENDS_MAX;
 	s->tallies[s->n_tallies++] = (struct tally){&c->op.sides[s->side], &c->sides[s->side]};
-	if (s->side == OUTCOME_TASK && backend.len && find_backend(c, backend, &i) < 0)
+	if (s->side == OUTCOME_TASK && backend.len && report_find_backend(c, backend, &i) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
 	if (i < REPORT_BACKENDS_MAX)
 		s->tallies[s->n_tallies++] = (struct tally){&c->op.backends[i].side, c->backends[i]};
@@ -222,7 +222,7 @@ static struct known_series *wanted(struct maker *m, int64_t id)
 
 /* --- the span of time ----------------------------------------------------------------------------------- */
 
-static int64_t minute_of(int64_t time_us)
+static int64_t report_minute_of(int64_t time_us)
 {
 	return time_us / MINUTE_US - (time_us % MINUTE_US < 0);
 }
@@ -231,7 +231,7 @@ static int64_t since_minute(const struct maker *m)
 {
 	if (!m->options->since_us)
 		return INT64_MIN;
-	int64_t minute = minute_of(m->options->since_us);
+	int64_t minute = report_minute_of(m->options->since_us);
 	return minute < m->folded ? rollup_hour(minute) : minute;
 }
 
@@ -240,7 +240,7 @@ static int64_t until_minute(const struct maker *m)
 {
 	if (!m->options->until_us)
 		return INT64_MAX;
-	int64_t last = minute_of(m->options->until_us - 1);
+	int64_t last = report_minute_of(m->options->until_us - 1);
 	return last < m->folded ? rollup_hour(last) + 60 : last + 1;
 }
 
@@ -303,7 +303,7 @@ static int add_rollup(struct maker *m, struct db_stmt *q, struct err *e)
 	if (!s)
 		return 0;
 	uint64_t n = (uint64_t)db_column_int64(q, 2);
-	count(m, s, n);
+	report_count(m, s, n);
 	count_point(m, s, db_column_int64(q, 0), n);
 	for (size_t i = 0; outcome_is_counted(s->result) && i < s->n_tallies; i++)
 		if (histogram_sum_decode(latencies_of(&s->tallies[i], s), db_column_blob(q, 3)) < 0)
@@ -327,14 +327,14 @@ static int read_rollups(struct maker *m, struct err *e)
 	return r;
 }
 
-static void add_row(struct maker *m, struct db_stmt *q)
+static void report_add_row(struct maker *m, struct db_stmt *q)
 {
 	struct known_series *s = wanted(m, db_column_int64(q, 0));
 	if (!s)
 		return;
 	int64_t time_us = db_column_int64(q, 1), latency_us = db_column_int64(q, 2);
-	count(m, s, 1);
-	count_point(m, s, minute_of(time_us), 1);
+	report_count(m, s, 1);
+	count_point(m, s, report_minute_of(time_us), 1);
 	for (size_t i = 0; outcome_is_counted(s->result) && i < s->n_tallies; i++)
 		histogram_sum_add(latencies_of(&s->tallies[i], s), latency_us);
 }
@@ -357,7 +357,7 @@ static int read_rows(struct maker *m, struct err *e)
 	/* an attempt is written after it began: earlier rows need not be looked at */
 	db_bind_int64(q, 4, since_minute(m));
 	while ((r = db_step(q, e)) > 0)
-		add_row(m, q);
+		report_add_row(m, q);
 	return r;
 }
 
@@ -440,7 +440,7 @@ static int compare_operations(const void *a, const void *b)
 	return r ? r : strcmp(x->operation, y->operation);
 }
 
-static int finish(struct maker *m, struct err *e)
+static int report_finish(struct maker *m, struct err *e)
 {
 	struct report *r = m->report;
 	r->operations = calloc(m->cell_count + 1, sizeof(*r->operations));
@@ -489,7 +489,7 @@ static void describe_span(struct maker *m)
 		r->until_us = until_minute(m) * MINUTE_US;
 }
 
-static int read_all(struct maker *m, struct err *e)
+static int report_read_all(struct maker *m, struct err *e)
 {
 	int r = check_version(m, e);
 	if (r < 0)
@@ -502,10 +502,10 @@ static int read_all(struct maker *m, struct err *e)
 		r = m->report->from_rows ? read_rows(m, e) : read_rollups(m, e);
 	if (r == 0)
 		r = read_drops(m, e);
-	return r == 0 ? finish(m, e) : r;
+	return r == 0 ? report_finish(m, e) : r;
 }
 
-static int read_file(struct maker *m, struct err *e)
+static int report_read_file(struct maker *m, struct err *e)
 {
 	struct db_options o = {
 		.path = m->options->path,
@@ -517,13 +517,13 @@ static int read_file(struct maker *m, struct err *e)
 	if (r == 0) /* one snapshot for all that is read; it does not hold up the writer */
 		r = db_exec(m->db, "BEGIN", e);
 	if (r == 0)
-		r = read_all(m, e);
+		r = report_read_all(m, e);
 	if (m->db)
 		db_rollback(m->db);
 	return r;
 }
 
-static struct report *describe(const struct report_options *o)
+static struct report *report_describe(const struct report_options *o)
 {
 	struct report *r = calloc(1, sizeof(*r));
 	if (!r)
@@ -539,12 +539,12 @@ static struct report *describe(const struct report_options *o)
 int report_make(const struct report_options *o, struct report **ret, struct err *e)
 {
 	CLEANUP(freep) struct maker *m = calloc(1, sizeof(*m));
-	CLEANUP(report_freep) struct report *report = describe(o);
+	CLEANUP(report_freep) struct report *report = report_describe(o);
 	if (!m || !report)
 		return err_set(e, -ENOMEM, "out of memory");
 	m->options = o;
 	m->report = report;
-	int r = read_file(m, e);
+	int r = report_read_file(m, e);
 	db_close(m->db);
 	for (size_t i = 0; i < m->cell_count; i++) {
 		release_cell(m->cells[i]);

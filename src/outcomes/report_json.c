@@ -22,7 +22,7 @@ static void time_or_null(struct buf *b, const char *name, int64_t us)
 	buf_printf(b, "\"%s\",", text);
 }
 
-static void text_or_null(struct buf *b, const char *name, const char *text)
+static void report_json_text_or_null(struct buf *b, const char *name, const char *text)
 {
 	key(b, name);
 	if (*text)
@@ -58,7 +58,7 @@ static void put_rate(struct buf *b, const struct report_rate *a)
 	put_latency(b, "p99_us", a->p99_us);
 }
 
-static void put_side(struct buf *b, const struct report_side *s, uint64_t executions)
+static void report_json_put_side(struct buf *b, const struct report_side *s, uint64_t executions)
 {
 	buf_printf(b, "{\"executions\":%" PRIu64 ",", s->executions);
 	if (executions)
@@ -72,12 +72,12 @@ static void put_side(struct buf *b, const struct report_side *s, uint64_t execut
 	buf_puts(b, "}}");
 }
 
-static void put_figures(struct buf *b, const struct report_operation *op)
+static void report_json_put_figures(struct buf *b, const struct report_operation *op)
 {
 	key(b, "sides");
 	for (int i = 0; i < OUTCOME_SIDE_COUNT; i++) {
 		buf_printf(b, "%c\"%s\":", i ? ',' : '{', report_side_name((enum outcome_side)i));
-		put_side(b, &op->sides[i], op->executions);
+		report_json_put_side(b, &op->sides[i], op->executions);
 	}
 	buf_puts(b, "},\"backends\":{");
 	for (size_t i = 0; i < op->n_backends; i++) {
@@ -85,7 +85,7 @@ static void put_figures(struct buf *b, const struct report_operation *op)
 			buf_putc(b, ',');
 		json_quote(b, span_of(op->backends[i].name));
 		buf_putc(b, ':');
-		put_side(b, &op->backends[i].side, op->executions);
+		report_json_put_side(b, &op->backends[i].side, op->executions);
 	}
 	buf_puts(b, "},\"reasons\":{");
 	for (int i = 0, n = 0; i < REASON_COUNT; i++)
@@ -95,14 +95,14 @@ static void put_figures(struct buf *b, const struct report_operation *op)
 	buf_putc(b, '}');
 }
 
-static void put_operation(struct buf *b, const struct report_operation *op)
+static void report_json_put_operation(struct buf *b, const struct report_operation *op)
 {
 	buf_puts(b, "{\"service\":");
 	json_quote(b, span_of(op->service));
 	buf_puts(b, ",\"operation\":");
 	json_quote(b, span_of(op->operation));
 	buf_printf(b, ",\"executions\":%" PRIu64 ",", op->executions);
-	put_figures(b, op);
+	report_json_put_figures(b, op);
 	buf_putc(b, '}');
 }
 
@@ -126,14 +126,14 @@ int report_to_json(const struct report *r, struct buf *out)
 	time_or_null(out, "since", r->since_us);
 	time_or_null(out, "until", r->until_us);
 	buf_puts(out, "\"filters\":{");
-	text_or_null(out, "service", r->service);
+	report_json_text_or_null(out, "service", r->service);
 	buf_putc(out, ',');
-	text_or_null(out, "operation", r->operation);
+	report_json_text_or_null(out, "operation", r->operation);
 	buf_putc(out, ',');
-	text_or_null(out, "organization", r->organization);
+	report_json_text_or_null(out, "organization", r->organization);
 	buf_printf(out, "},\"source\":\"%s\",\"total_executions\":%" PRIu64 ",\"dropped\":%" PRIu64 ",",
 		   r->from_rows ? "rows" : "rollups", r->total.executions, r->dropped);
-	put_figures(out, &r->total);
+	report_json_put_figures(out, &r->total);
 	buf_puts(out, ",\"meanings\":{");
 	for (int i = 0, n = 0; i < REASON_COUNT; i++)
 		if (r->total.reasons[i])
@@ -145,7 +145,7 @@ int report_to_json(const struct report *r, struct buf *out)
 	for (size_t i = 0; i < r->operation_count; i++) {
 		if (i)
 			buf_putc(out, ',');
-		put_operation(out, &r->operations[i]);
+		report_json_put_operation(out, &r->operations[i]);
 	}
 	buf_printf(out, "],\"point_seconds\":%" PRId64 ",\"points\":[", r->point_us / 1000000);
 	for (size_t i = 0; i < r->point_count; i++) {

@@ -11,7 +11,7 @@
 #define WIDTH_MIN 60
 #define WIDE 112 /* from here on a side's figures stand in one line with its operation's name */
 
-static void put_head(const struct report *r, struct buf *b)
+static void report_text_put_head(const struct report *r, struct buf *b)
 {
 	buf_puts(b, "=== Migration Dashboard ===\n");
 	buf_printf(b, "Total Executions: %" PRIu64 "\n", r->total.executions);
@@ -102,8 +102,8 @@ static const char *share(const struct report_operation *op, const struct report_
 	return out;
 }
 
-static void put_figures(struct buf *b, const char *label, const char *executions, const char *share_text,
-			const struct report_rate *a)
+static void report_text_put_figures(struct buf *b, const char *label, const char *executions,
+				    const char *share_text, const struct report_rate *a)
 {
 	char r[CELL_MAX], p50[CELL_MAX], p95[CELL_MAX], p99[CELL_MAX];
 	buf_printf(b, "%-8s %8s %6s  %8s %9" PRIu64 " %7" PRIu64 "  %7s %7s %7s\n", label, executions,
@@ -119,20 +119,20 @@ static bool any(const struct report_rate *a)
 	return false;
 }
 
-static void put_side(struct buf *b, const struct report_operation *op, const struct report_side *s,
-		     const char *label)
+static void report_text_put_side(struct buf *b, const struct report_operation *op,
+				 const struct report_side *s, const char *label)
 {
 	char executions[CELL_MAX], part[CELL_MAX];
 	snprintf(executions, sizeof(executions), "%" PRIu64, s->executions);
-	put_figures(b, label, executions, share(op, s, part), &s->attempts);
+	report_text_put_figures(b, label, executions, share(op, s, part), &s->attempts);
 }
 
 /* Who ran what the task side ran; a single one has the figures of its side. */
-static void put_backends(struct buf *b, const struct report_operation *op, unsigned indent)
+static void report_text_put_backends(struct buf *b, const struct report_operation *op, unsigned indent)
 {
 	for (size_t i = 0; op->n_backends > 1 && i < op->n_backends; i++) {
 		buf_printf(b, "%*s", (int)indent, "");
-		put_side(b, op, &op->backends[i].side, op->backends[i].name);
+		report_text_put_side(b, op, &op->backends[i].side, op->backends[i].name);
 	}
 }
 
@@ -141,8 +141,8 @@ static void put_shadows(struct buf *b, const struct report_operation *op, unsign
 	for (int i = 0; i < OUTCOME_SIDE_COUNT; i++)
 		if (any(&op->sides[i].shadows)) {
 			buf_printf(b, "%*s", (int)indent, "");
-			put_figures(b, i == OUTCOME_TASK ? "~task" : "~legacy", "shadow", "",
-				    &op->sides[i].shadows);
+			report_text_put_figures(b, i == OUTCOME_TASK ? "~task" : "~legacy", "shadow", "",
+						&op->sides[i].shadows);
 		}
 }
 
@@ -191,7 +191,8 @@ static void put_reasons(struct buf *b, const struct report_operation *op, unsign
 }
 
 /* What went wrong, and what is in no denominator. */
-static void put_results(struct buf *b, const struct report_operation *op, unsigned width, unsigned indent)
+static void report_text_put_results(struct buf *b, const struct report_operation *op, unsigned width,
+				    unsigned indent)
 {
 	static const char *const labels[] = {"legacy:", "task:"};
 	for (int side = 0; side < OUTCOME_SIDE_COUNT; side++) {
@@ -204,7 +205,7 @@ static void put_results(struct buf *b, const struct report_operation *op, unsign
 	}
 }
 
-static void put_operation(struct buf *b, const struct report_operation *op, unsigned width)
+static void report_text_put_operation(struct buf *b, const struct report_operation *op, unsigned width)
 {
 	const unsigned indent = width >= WIDE ? 32 : 2;
 	char name[100];
@@ -218,12 +219,12 @@ static void put_operation(struct buf *b, const struct report_operation *op, unsi
 		buf_printf(b, "%-*s", (int)indent, name);
 	else
 		buf_printf(b, "%s\n%*s", name, (int)indent, "");
-	put_side(b, op, &op->sides[OUTCOME_LEGACY], outcome_side_text(OUTCOME_LEGACY));
+	report_text_put_side(b, op, &op->sides[OUTCOME_LEGACY], outcome_side_text(OUTCOME_LEGACY));
 	buf_printf(b, "%*s", (int)indent, "");
-	put_side(b, op, &op->sides[OUTCOME_TASK], outcome_side_text(OUTCOME_TASK));
-	put_backends(b, op, indent);
+	report_text_put_side(b, op, &op->sides[OUTCOME_TASK], outcome_side_text(OUTCOME_TASK));
+	report_text_put_backends(b, op, indent);
 	put_shadows(b, op, indent);
-	put_results(b, op, width, indent);
+	report_text_put_results(b, op, width, indent);
 	put_reasons(b, op, width, indent);
 }
 
@@ -231,8 +232,8 @@ static void put_table_head(struct buf *b, unsigned width)
 {
 	const unsigned indent = width >= WIDE ? 32 : 2;
 	buf_printf(b, "\n%-*s%-8s %8s %6s  %8s %9s %7s  %7s %7s %7s\n", (int)indent,
-		   width >= WIDE ? "operation" : "", "side", "answered", "share", "success", "counted", "unknown",
-		   "p50", "p95", "p99");
+		   width >= WIDE ? "operation" : "", "side", "answered", "share", "success", "counted",
+		   "unknown", "p50", "p95", "p99");
 }
 
 int report_to_text(const struct report *r, unsigned columns, struct buf *out)
@@ -242,13 +243,13 @@ int report_to_text(const struct report *r, unsigned columns, struct buf *out)
 		width = 80;
 	else if (columns < WIDTH_MIN)
 		width = WIDTH_MIN;
-	put_head(r, out);
+	report_text_put_head(r, out);
 	put_span(r, out);
 	put_notes(r, out);
 	if (r->operation_count == 0)
 		return buf_puts(out, "No attempts in this span.\n");
 	put_table_head(out, width);
 	for (size_t i = 0; i < r->operation_count; i++)
-		put_operation(out, &r->operations[i], width);
+		report_text_put_operation(out, &r->operations[i], width);
 	return out->error;
 }

@@ -50,7 +50,7 @@ static uint32_t hash_bytes(uint32_t h, const char *s, size_t n)
 	return h;
 }
 
-static uint32_t hash_of(const struct outcome *o)
+static uint32_t series_hash_of(const struct outcome *o)
 {
 	const char kinds[] = {(char)o->side, (char)o->role, (char)o->reason, (char)o->result,
 			      (char)o->answered};
@@ -68,7 +68,7 @@ static bool is_of(const struct series *s, const struct outcome *o)
 	       strncmp(s->backend, o->backend, sizeof(s->backend)) == 0;
 }
 
-static struct series *add(struct series_table *t, struct series **slot, const struct outcome *o)
+static struct series *series_add(struct series_table *t, struct series **slot, const struct outcome *o)
 {
 	struct series *s = calloc(1, sizeof(*s));
 	if (!s)
@@ -94,11 +94,11 @@ static struct series *add(struct series_table *t, struct series **slot, const st
 
 static struct series *find_or_add(struct series_table *t, const struct outcome *o, size_t limit)
 {
-	struct series **slot = &t->slots[hash_of(o) & (SLOTS - 1)];
+	struct series **slot = &t->slots[series_hash_of(o) & (SLOTS - 1)];
 	for (struct series *s = *slot; s; s = s->next_in_slot)
 		if (is_of(s, o))
 			return s;
-	return t->count < limit ? add(t, slot, o) : NULL;
+	return t->count < limit ? series_add(t, slot, o) : NULL;
 }
 
 struct series *series_of(struct series_table *t, const struct outcome *o)

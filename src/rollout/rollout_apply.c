@@ -7,7 +7,8 @@
 
 #include "rollout/rollout_document.h"
 
-static const struct yaml_node *value_of(const struct rollout_document *d, const struct rollout_change *c)
+static const struct yaml_node *rollout_apply_value_of(const struct rollout_document *d,
+						      const struct rollout_change *c)
 {
 	const struct yaml_node *rule = rollout_item(yaml_get(d->flag, "rules"), c->rule);
 	const struct yaml_node *rollout = rollout_item(yaml_get(d->flag, "rollouts"), c->rule);
@@ -48,7 +49,7 @@ static int compare_splices(const void *a, const void *b)
 static int make_splice(const struct rollout_document *d, const struct rollout_change *c, struct splice *ret,
 		       struct err *e)
 {
-	const struct yaml_node *n = value_of(d, c);
+	const struct yaml_node *n = rollout_apply_value_of(d, c);
 	if (!n)
 		return err_set(e, -EINVAL,
 			       "%s:%u: the flag leaves out \"%s\", which is to change: write it out first",
@@ -90,8 +91,8 @@ static int refuse_shared(const struct rollout_document *d, struct err *e)
 }
 
 /* A value below an alias stands where its anchor stands: changing it there changes it in both places. */
-static int check(const struct rollout_document *d, const struct rollout_plan *plan, struct span text,
-		 struct err *e)
+static int rollout_apply_check(const struct rollout_document *d, const struct rollout_plan *plan,
+			       struct span text, struct err *e)
 {
 	struct yaml_doc *doc = NULL;
 	size_t n = 0;
@@ -126,5 +127,5 @@ int rollout_apply(const struct rollout_document *d, const struct rollout_plan *p
 	buf_append(out, d->text + at, d->length - at);
 	if (out->error)
 		return err_set(e, out->error, "%s: the document is too large", yaml_name(d->doc));
-	return check(d, plan, (struct span){out->ptr + begin, out->len - begin}, e);
+	return rollout_apply_check(d, plan, (struct span){out->ptr + begin, out->len - begin}, e);
 }

@@ -23,7 +23,7 @@ static const struct yaml_node *find_flag_in(const struct yaml_node *root, const 
 
 /* Only where routers read it, too: another namespace may have a flag of the same key. Of several the last
  * counts, as for Flipt. */
-static void find_flag(struct rollout_document *d, const char *key)
+static void rollout_document_find_flag(struct rollout_document *d, const char *key)
 {
 	const struct yaml_node *first = yaml_root(d->doc);
 	struct span counts = namespace_that_counts(first, d->sides->namespace_key);
@@ -56,7 +56,7 @@ int rollout_open(const char *name, struct span text, const char *flag, const str
 		if (root->fault)
 			r = err_set(e, -EBADMSG, "%s", root->fault);
 	if (r == 0) {
-		find_flag(d, flag);
+		rollout_document_find_flag(d, flag);
 		if (!d->flag)
 			r = err_set(e, -ENOENT, "%s: there is no flag \"%s\"", name, flag);
 	}
@@ -183,8 +183,8 @@ static bool unconstrained(const struct rollout_document *d, const struct yaml_no
 	return span_is(key, "default");
 }
 
-static void add_segment(const struct rollout_document *d, const struct yaml_node *n, const char *wanted,
-			struct rollout_audience *a)
+static void rollout_document_add_segment(const struct rollout_document *d, const struct yaml_node *n,
+					 const char *wanted, struct rollout_audience *a)
 {
 	struct span key;
 	if (!yaml_string(n && n->kind == YAML_MAPPING ? yaml_get(n, "key") : n, &key))
@@ -203,15 +203,15 @@ struct rollout_audience rollout_audience(const struct rollout_document *d, const
 	const struct yaml_node *from = segment && segment->kind == YAML_MAPPING ? segment : holder;
 	static const char *const lists[] = {"segments", "keys", "segmentKeys"};
 	if (segment && segment->kind == YAML_SCALAR)
-		add_segment(d, segment, wanted, &a);
+		rollout_document_add_segment(d, segment, wanted, &a);
 	else if (yaml_get(from, "key") && from == segment)
-		add_segment(d, yaml_get(from, "key"), wanted, &a);
+		rollout_document_add_segment(d, yaml_get(from, "key"), wanted, &a);
 	else if (yaml_get(from, "segmentKey") && yaml_get(from, "segmentKey")->text.len)
-		add_segment(d, yaml_get(from, "segmentKey"), wanted, &a);
+		rollout_document_add_segment(d, yaml_get(from, "segmentKey"), wanted, &a);
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
 		const struct yaml_node *list = yaml_get(from, lists[i]);
 		for (const struct yaml_node *n = list ? list->first : NULL; n; n = n->next)
-			add_segment(d, n, wanted, &a);
+			rollout_document_add_segment(d, n, wanted, &a);
 	}
 	return a;
 }

@@ -42,7 +42,7 @@ struct report_job {
 	bool done;
 };
 
-static void answer(struct exchange *x, int status, const char *type, struct span body)
+static void admin_answer(struct exchange *x, int status, const char *type, struct span body)
 {
 	const struct http_field fields[] = {
 		{SPAN_LIT("Content-Type"), span_of(type)},
@@ -58,20 +58,20 @@ static void answer(struct exchange *x, int status, const char *type, struct span
 		exchange_respond(x, &r, body);
 }
 
-static void fail(struct exchange *x, int status, const char *title, const char *detail)
+static void admin_fail(struct exchange *x, int status, const char *title, const char *detail)
 {
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(PROBLEM_MAX);
 	problem_render(&(struct problem){.status = status, .title = title, .detail = span_of(detail)}, &body);
-	answer(x, status, PROBLEM_CONTENT_TYPE, buf_span(&body));
+	admin_answer(x, status, PROBLEM_CONTENT_TYPE, buf_span(&body));
 }
 
 /* Never a part of a document. */
 static void answer_made(struct exchange *x, int status, const char *type, const struct buf *body)
 {
 	if (body->error)
-		fail(x, 500, "Answer too large", "The response would be too large.");
+		admin_fail(x, 500, "Answer too large", "The response would be too large.");
 	else
-		answer(x, status, type, buf_span(body));
+		admin_answer(x, status, type, buf_span(body));
 }
 
 /* --- report: on another thread
@@ -95,9 +95,9 @@ static void report_done(struct loop_job *j)
 	struct report_job *r = (struct report_job *)j;
 	r->admin->reports--;
 	if (r->x && r->status == 0)
-		answer(r->x, 200, "application/json", buf_span(&r->json));
+		admin_answer(r->x, 200, "application/json", buf_span(&r->json));
 	else if (r->x)
-		fail(r->x, r->status, "No report", r->err.text);
+		admin_fail(r->x, r->status, "No report", r->err.text);
 	buf_release(&r->json);
 	r->done = true;
 	if (!r->x)
@@ -111,7 +111,7 @@ static void *start_report(struct admin *a, struct exchange *x, const struct http
 	if (!r || !target) {
 		free(r);
 		free(target);
-		fail(x, 503, "Out of memory", "");
+		admin_fail(x, 503, "Out of memory", "");
 		return NULL;
 	}
 	r->job = (struct loop_job){.work = run_report, .done = report_done};
@@ -168,9 +168,9 @@ static void serve_file(struct admin *a, struct exchange *x, struct span name)
 	CLEANUP(buf_releasep) struct buf content = BUF_INIT(FILE_MAX_BYTES);
 	if (n < 0 || (size_t)n >= sizeof(path) || !type_of(path) ||
 	    file_read(path, FILE_MAX_BYTES - 65536, &content, NULL) < 0)
-		fail(x, 404, "Not found", "There is no such page here.");
+		admin_fail(x, 404, "Not found", "There is no such page here.");
 	else
-		answer(x, 200, type_of(path), buf_span(&content));
+		admin_answer(x, 200, type_of(path), buf_span(&content));
 }
 
 /* --- requests
@@ -228,7 +228,7 @@ static bool host_fits(const struct admin *a, const struct http_request *h)
 
 enum admission { ADMITTED, NOT_ADMITTED, TOO_MANY_GUESSES };
 
-static enum admission admit(struct admin *a, const struct http_request *h, enum auth_result *ret_why)
+static enum admission admin_admit(struct admin *a, const struct http_request *h, enum auth_result *ret_why)
 {
 	struct auth_fingerprint who;
 	const struct auth *auth = &a->config->admin.auth;
@@ -250,7 +250,7 @@ static enum admission admit(struct admin *a, const struct http_request *h, enum 
 static bool admitted(struct admin *a, struct exchange *x, const struct http_request *h)
 {
 	enum auth_result why;
-	enum admission r = admit(a, h, &why);
+	enum admission r = admin_admit(a, h, &why);
 	if (r == ADMITTED)
 		return true;
 	const struct http_field fields[] = {{SPAN_LIT("WWW-Authenticate"), auth_challenge(why)}};
@@ -267,22 +267,22 @@ static void tell_readiness(struct admin *a, struct exchange *x, const struct htt
 {
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(ANSWER_MAX);
 	enum auth_result why;
-	bool ready = a->content.ready(a->content.arg, admit(a, h, &why) == ADMITTED, &body);
+	bool ready = a->content.ready(a->content.arg, admin_admit(a, h, &why) == ADMITTED, &body);
 	answer_made(x, ready ? 200 : 503, "application/json", &body);
 }
 
-static void *on_head(void *arg, struct exchange *x, const struct http_request *h)
+static void *admin_on_head(void *arg, struct exchange *x, const struct http_request *h)
 {
 	struct admin *a = arg;
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(ANSWER_MAX);
 	struct span path = route_path(h->target);
 	if (span_is(path, "/healthz")) { /* liveness must not depend on anything, a token included */
-		answer(x, 200, "text/plain; charset=utf-8", SPAN_LIT("ok\n"));
+		admin_answer(x, 200, "text/plain; charset=utf-8", SPAN_LIT("ok\n"));
 		return NULL;
 	}
 	if (!host_fits(a, h)) {
-		fail(x, 421, "Misdirected request",
-		     "This listener is not known by that Host; admin.hosts can list it.");
+		admin_fail(x, 421, "Misdirected request",
+			   "This listener is not known by that Host; admin.hosts can list it.");
 		return NULL;
 	}
 	if (span_is(path, "/readyz")) {
@@ -292,7 +292,7 @@ static void *on_head(void *arg, struct exchange *x, const struct http_request *h
 	if (!admitted(a, x, h))
 		return NULL;
 	if (!span_is(h->method, "GET") && !span_is(h->method, "HEAD")) {
-		fail(x, 405, "Method not allowed", "Only GET and HEAD are served here.");
+		admin_fail(x, 405, "Method not allowed", "Only GET and HEAD are served here.");
 	} else if (span_is(path, "/_admin/report.json")) {
 		return start_report(a, x, h);
 	} else if (span_is(path, "/metrics")) {
@@ -307,7 +307,7 @@ static void *on_head(void *arg, struct exchange *x, const struct http_request *h
 	return NULL;
 }
 
-static void on_finished(void *user, struct exchange *x, bool gone)
+static void admin_on_finished(void *user, struct exchange *x, bool gone)
 {
 	struct report_job *r = user; /* only reports have one */
 	(void)gone, (void)x;
@@ -318,7 +318,7 @@ static void on_finished(void *user, struct exchange *x, bool gone)
 		report_free(r);
 }
 
-static size_t on_body(void *user, struct exchange *x, const char *bytes, size_t n)
+static size_t admin_on_body(void *user, struct exchange *x, const char *bytes, size_t n)
 {
 	(void)user, (void)x, (void)bytes;
 	return n;
@@ -329,7 +329,7 @@ static void on_nothing(void *user, struct exchange *x)
 	(void)user, (void)x;
 }
 
-static void on_refused(void *arg, int status, const char *why)
+static void admin_on_refused(void *arg, int status, const char *why)
 {
 	(void)arg, (void)status, (void)why;
 }
@@ -383,12 +383,12 @@ int admin_start(struct loop *loop, const struct config *config, struct guesses *
 		.drain_timeout_ms = 5000,
 	};
 	struct listener_handler h = {.arg = a,
-				     .head = on_head,
-				     .body = on_body,
+				     .head = admin_on_head,
+				     .body = admin_on_body,
 				     .body_end = on_nothing,
 				     .client_gone = on_nothing,
-				     .finished = on_finished,
-				     .refused = on_refused};
+				     .finished = admin_on_finished,
+				     .refused = admin_on_refused};
 	int r = listener_start(loop, &o, &h, &a->listener, e);
 	if (r < 0) {
 		admin_free(a);

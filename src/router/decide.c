@@ -14,7 +14,7 @@ struct asking {
 	const struct flag_trace *trace;
 };
 
-static void add_context(struct asking *a, struct span key, struct span value)
+static void decide_add_context(struct asking *a, struct span key, struct span value)
 {
 	if (value.ptr && a->n_context < CONTEXT_MAX)
 		a->context[a->n_context++] = (struct flag_context){key, value};
@@ -24,14 +24,14 @@ static void build_context(struct asking *a)
 {
 	const struct decide_input *in = a->in;
 	const struct operation *op = in->operation;
-	add_context(a, SPAN_LIT("user_id"), in->user);
-	add_context(a, SPAN_LIT("organization_id"), in->organization);
-	add_context(a, SPAN_LIT("service"), op->service);
-	add_context(a, SPAN_LIT("operation"), op->name);
+	decide_add_context(a, SPAN_LIT("user_id"), in->user);
+	decide_add_context(a, SPAN_LIT("organization_id"), in->organization);
+	decide_add_context(a, SPAN_LIT("service"), op->service);
+	decide_add_context(a, SPAN_LIT("operation"), op->name);
 	for (size_t i = 0; i < op->n_context; i++)
-		add_context(a, op->context[i].key, op->context[i].value);
+		decide_add_context(a, op->context[i].key, op->context[i].value);
 	for (size_t i = 0; i < in->n_extra; i++)
-		add_context(a, in->extra[i].key, in->extra[i].value);
+		decide_add_context(a, in->extra[i].key, in->extra[i].value);
 }
 
 static const bool *env_default(const struct config *c, struct span flag)

@@ -24,7 +24,7 @@ static bool named(struct span name, const char *lower)
 }
 
 /* On the path of every request: most names are dismissed by their length and first letter. */
-static enum field_class classify(struct span name)
+static enum field_class forward_classify(struct span name)
 {
 	switch (name.len) {
 	case 3:
@@ -62,7 +62,7 @@ static bool equal_nocase(struct span a, struct span b)
 	return a.len == b.len && strncasecmp(a.ptr, b.ptr, a.len) == 0;
 }
 
-static bool starts_nocase(struct span a, const char *prefix)
+static bool forward_starts_nocase(struct span a, const char *prefix)
 {
 	size_t n = strlen(prefix);
 	return a.len >= n && strncasecmp(a.ptr, prefix, n) == 0;
@@ -72,10 +72,10 @@ static bool is_protected(struct span name, const struct forward_context *c)
 {
 	static const char *const always[] = {"authorization", "cookie",	     "set-cookie",
 					     "forwarded",     "traceparent", "tracestate"};
-	enum field_class class = classify(name);
+	enum field_class class = forward_classify(name);
 	if (class == FIELD_HOST || class == FIELD_VIA || class == FIELD_REQUEST_ID)
 		return true;
-	if (starts_nocase(name, "content-") || forward_tells_of_others(name))
+	if (forward_starts_nocase(name, "content-") || forward_tells_of_others(name))
 		return true;
 	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
 		if (span_is_nocase(name, always[i]))
@@ -282,7 +282,7 @@ static struct span host_received(const struct http_field *in, size_t n)
 {
 	char ignored[AUTHORITY_HOST_MAX];
 	for (size_t i = 0; i < n; i++)
-		if (classify(in[i].name) == FIELD_HOST)
+		if (forward_classify(in[i].name) == FIELD_HOST)
 			return authority_host(in[i].value, ignored) ? in[i].value : SPAN_NONE;
 	return SPAN_NONE;
 }
@@ -342,7 +342,7 @@ static void add_forwarded(const struct http_field *in, size_t n, const struct fo
 struct span forward_request_id(const struct http_field *in, size_t n, char made[CRYPTO_UUID])
 {
 	for (size_t i = 0; i < n; i++)
-		if (classify(in[i].name) == FIELD_REQUEST_ID && in[i].value.len)
+		if (forward_classify(in[i].name) == FIELD_REQUEST_ID && in[i].value.len)
 			return in[i].value;
 	crypto_uuid4(made);
 	return (struct span){made, CRYPTO_UUID - 1};
@@ -358,7 +358,7 @@ struct request_scan {
 /* Whether the field goes on, as far as the field itself decides that. */
 static bool request_field_passes(struct request_scan *s, struct span name, struct span value, int *error)
 {
-	switch (classify(name)) {
+	switch (forward_classify(name)) {
 	case FIELD_OTHER:
 		return true;
 	case FIELD_CONNECTION:
@@ -433,7 +433,7 @@ int forward_answer(const struct http_field *in, size_t n, bool with_via, struct 
 	if (size < n + FORWARD_EXTRA)
 		return -ENOSPC;
 	for (size_t i = 0; i < n; i++) {
-		enum field_class class = classify(in[i].name);
+		enum field_class class = forward_classify(in[i].name);
 		if (class == FIELD_CONNECTION && add_named(&dropped, in[i].value, NULL) != 0)
 			return FORWARD_E_CONNECTION;
 		if (class != FIELD_CONNECTION && class != FIELD_HOP && class != FIELD_LENGTH)

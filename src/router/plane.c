@@ -401,7 +401,7 @@ void plane_quiesce(struct plane *p, bool patient)
 
 /* --- life ----------------------------------------------------------------------------------------------- */
 
-static void *run(void *arg)
+static void *plane_run(void *arg)
 {
 	struct plane *p = arg;
 	/* Signals are the control thread's. */
@@ -448,7 +448,7 @@ int plane_start(struct plane_env *env, unsigned index, const struct config *conf
 	}
 	if ((r = make_clients(p, e)) < 0 || (r = apply_config(p, config, e)) < 0)
 		goto fail;
-	r = -pthread_create(&p->thread, NULL, run, p);
+	r = -pthread_create(&p->thread, NULL, plane_run, p);
 	if (r < 0) {
 		err_set(e, r, "thread: %s", strerror(-r));
 		goto fail;

@@ -43,7 +43,7 @@ const char *problem_title(int status)
 	return status >= 400 ? "Client Error" : "Answer";
 }
 
-static void put_text(struct buf *out, struct span text)
+static void problem_put_text(struct buf *out, struct span text)
 {
 	CLEANUP(buf_releasep) struct buf cut = BUF_INIT(PROBLEM_TEXT_MAX + 3);
 	if (text.len <= PROBLEM_TEXT_MAX) {
@@ -65,15 +65,15 @@ static void append_member(struct buf *out, const struct problem_member *m)
 	else if (m->json)
 		buf_append_span(out, m->value);
 	else
-		put_text(out, m->value);
+		problem_put_text(out, m->value);
 }
 
-static void put_head(const struct problem *p, struct buf *out)
+static void problem_put_head(const struct problem *p, struct buf *out)
 {
 	buf_puts(out, "{\"type\":");
 	json_quote(out, span_of(p->type ? p->type : "about:blank"));
 	buf_puts(out, ",\"title\":");
-	put_text(out, span_of(p->title ? p->title : problem_title(p->status)));
+	problem_put_text(out, span_of(p->title ? p->title : problem_title(p->status)));
 	buf_printf(out, ",\"status\":%d", p->status);
 }
 
@@ -81,7 +81,7 @@ static void put_rest(const struct problem *p, struct buf *out)
 {
 	if (p->detail.ptr) {
 		buf_puts(out, ",\"detail\":");
-		put_text(out, p->detail);
+		problem_put_text(out, p->detail);
 	}
 	if (p->instance.ptr && p->instance.len <= PROBLEM_TEXT_MAX) { /* cut it would name another */
 		buf_puts(out, ",\"instance\":\"");
@@ -93,7 +93,7 @@ static void put_rest(const struct problem *p, struct buf *out)
 }
 
 /* Back to where nothing was appended. */
-static void undo(struct buf *out, size_t start)
+static void problem_undo(struct buf *out, size_t start)
 {
 	out->len = start;
 	buf_terminate(out);
@@ -104,16 +104,16 @@ int problem_render(const struct problem *p, struct buf *out)
 	size_t start = out->len;
 	if (out->error)
 		return out->error;
-	put_head(p, out);
+	problem_put_head(p, out);
 	put_rest(p, out);
 	buf_putc(out, '}');
 	if (!out->error)
 		return 0;
-	undo(out, start);
+	problem_undo(out, start);
 	out->error = 0;
-	put_head(p, out);
+	problem_put_head(p, out);
 	buf_putc(out, '}');
 	if (out->error)
-		undo(out, start);
+		problem_undo(out, start);
 	return out->error;
 }

@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-struct waiting {
+struct blocking_wait {
 	struct loop *loop;
 	struct loop_timer *limit;
 	struct task_client *client;
@@ -13,13 +13,13 @@ struct waiting {
 	int code;
 };
 
-static void end(struct waiting *w, int code)
+static void blocking_end(struct blocking_wait *w, int code)
 {
 	w->code = code;
 	loop_stop(w->loop);
 }
 
-static void keep(struct buf *text, struct span *s, size_t *at)
+static void blocking_keep(struct buf *text, struct span *s, size_t *at)
 {
 	if (!s->ptr)
 		return;
@@ -28,7 +28,7 @@ static void keep(struct buf *text, struct span *s, size_t *at)
 	*at += s->len;
 }
 
-static int keep_result(struct waiting *w, const struct task_result *r)
+static int keep_result(struct blocking_wait *w, const struct task_result *r)
 {
 	size_t total = r->task_id.len + r->task_name.len + r->result.len + r->error.len +
 		       r->error_detail.len + r->owner.len,
@@ -40,53 +40,55 @@ static int keep_result(struct waiting *w, const struct task_result *r)
 	struct span *all[] = {&w->ret->task_id, &w->ret->task_name,    &w->ret->result,
 			      &w->ret->error,	&w->ret->error_detail, &w->ret->owner};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-		keep(w->text, all[i], &at);
+		blocking_keep(w->text, all[i], &at);
 	return 0;
 }
 
-static void on_result(void *arg, int error, const struct task_result *r)
+static void blocking_on_result(void *arg, int error, const struct task_result *r)
 {
-	struct waiting *w = arg;
+	struct blocking_wait *w = arg;
 	w->wait = NULL;
-	end(w, error ? err_set(w->e, error, "the task's end could not be read") : keep_result(w, r));
+	blocking_end(w, error ? err_set(w->e, error, "the task's end could not be read") : keep_result(w, r));
 }
 
-static void on_submitted(void *arg, const struct task_submission *s)
+static void blocking_on_submitted(void *arg, const struct task_submission *s)
 {
-	struct waiting *w = arg;
+	struct blocking_wait *w = arg;
 	if (s->status == TASK_SUBMITTED) {
 		buf_clear(w->text);
 		buf_append_span(w->text, s->task_id);
-		w->wait = task_wait(w->client, s->task_id, on_result, w);
+		w->wait = task_wait(w->client, s->task_id, blocking_on_result, w);
 		if (!w->wait)
-			end(w, err_set(w->e, -ENOMEM, "out of memory"));
+			blocking_end(w, err_set(w->e, -ENOMEM, "out of memory"));
 		return;
 	}
-	end(w, err_set(w->e, s->status == TASK_UNKNOWN ? -EREMOTEIO : -ECONNREFUSED, "%s", s->err.text));
+	blocking_end(
+		w, err_set(w->e, s->status == TASK_UNKNOWN ? -EREMOTEIO : -ECONNREFUSED, "%s", s->err.text));
 }
 
-static void on_limit(void *arg)
+static void blocking_on_limit(void *arg)
 {
-	struct waiting *w = arg;
+	struct blocking_wait *w = arg;
 	task_wait_cancel(w->wait, w->client);
-	end(w, err_set(w->e, -ETIMEDOUT, "not finished within the time limit; the task is still running"));
+	blocking_end(w, err_set(w->e, -ETIMEDOUT,
+				"not finished within the time limit; the task is still running"));
 }
 
 int task_run_blocking(const struct task_options *o, const struct task_call *call, unsigned timeout_ms,
 		      struct buf *text, struct task_result *ret, struct err *e)
 {
-	struct waiting w = {.text = text, .ret = ret, .e = e};
+	struct blocking_wait w = {.text = text, .ret = ret, .e = e};
 	struct task_call awaited = *call;
 	awaited.awaited = true;
 	int r = loop_new(&w.loop);
 	if (r < 0)
 		return err_set(e, r, "no event loop");
-	r = loop_timer_new(w.loop, on_limit, &w, &w.limit);
+	r = loop_timer_new(w.loop, blocking_on_limit, &w, &w.limit);
 	if (r == 0)
 		r = task_client_new(o, w.loop, &w.client, e);
 	if (r == 0) {
 		loop_timer_start(w.limit, timeout_ms);
-		task_submit(w.client, &awaited, on_submitted, &w);
+		task_submit(w.client, &awaited, blocking_on_submitted, &w);
 		r = loop_run(w.loop);
 		r = r < 0 ? r : w.code;
 		task_client_free(w.client);

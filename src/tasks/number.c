@@ -35,7 +35,7 @@ static struct integer integer_of(struct span s)
 }
 
 /* The decimal digit of weight 10^i. */
-static int digit(const struct integer *v, size_t i)
+static int number_digit(const struct integer *v, size_t i)
 {
 	return i < v->n ? v->digits[v->n - 1 - i] - '0' : 0;
 }
@@ -61,7 +61,7 @@ static int add_integers(struct integer a, struct integer b, struct buf *out)
 		return -ENOMEM;
 	int carry = 0;
 	for (size_t i = 0; i < n; i++) {
-		int d = digit(&a, i) + (subtract ? -digit(&b, i) : digit(&b, i)) + carry;
+		int d = number_digit(&a, i) + (subtract ? -number_digit(&b, i) : number_digit(&b, i)) + carry;
 		carry = d < 0 ? -1 : d / 10;
 		sum[n - 1 - i] = (char)('0' + (d + 10) % 10);
 	}
@@ -74,7 +74,7 @@ static int add_integers(struct integer a, struct integer b, struct buf *out)
 }
 
 /* strtod needs a NUL, which a span does not have. */
-static int to_double(struct span s, double *ret)
+static int number_to_double(struct span s, double *ret)
 {
 	CLEANUP(freep) char *copy = span_dup(s);
 	if (!copy)
@@ -123,7 +123,7 @@ int number_text(struct span number, struct buf *out)
 	if (number_is_integer(number))
 		return add_integers(integer_of(number), (struct integer){.digits = "", .n = 0}, out);
 	double value;
-	int r = to_double(number, &value);
+	int r = number_to_double(number, &value);
 	if (r < 0)
 		return r;
 	/* Python reads 1e400 as infinity and says "inf". */
@@ -137,9 +137,9 @@ int number_add(struct span a, struct span b, struct buf *out)
 	if (number_is_integer(a) && number_is_integer(b))
 		return add_integers(integer_of(a), integer_of(b), out);
 	double x, y;
-	int r = to_double(a, &x);
+	int r = number_to_double(a, &x);
 	if (r == 0)
-		r = to_double(b, &y);
+		r = number_to_double(b, &y);
 	if (r < 0)
 		return r;
 	return isfinite(x + y) ? number_repr(x + y, out) : -ERANGE;

@@ -24,7 +24,7 @@ static size_t string_end(struct span json, size_t at)
 	return at < json.len ? at + 1 : json.len;
 }
 
-static bool is_key(const struct python_walk *w, size_t end)
+static bool python_json_is_key(const struct python_walk *w, size_t end)
 {
 	while (end < w->json.len && strchr(" \t\r\n", w->json.ptr[end]))
 		end++;
@@ -53,7 +53,7 @@ static bool walk_next(struct python_walk *w, struct span *ret, uint8_t *ret_keys
 	w->at++;
 	if (c == '"') {
 		w->at = string_end(w->json, begin);
-		if (w->depth && is_key(w, w->at))
+		if (w->depth && python_json_is_key(w, w->at))
 			w->keys[w->depth - 1] |= key_bit((struct span){w->json.ptr + begin, w->at - begin});
 	} else if (c == '{' || c == '[') {
 		if (w->depth < JSON_MAX_DEPTH)
@@ -104,7 +104,7 @@ int python_json_check(struct span json, bool celery, struct err *e)
 /* --- unwrapping ----------------------------------------------------------------------------------------- */
 
 /* [text] → "text", with what Celery 5.2 put behind a date, and Z for UTC. */
-static void put_instant(struct span quoted, bool date, struct buf *out)
+static void python_json_put_instant(struct span quoted, bool date, struct buf *out)
 {
 	struct span text = {quoted.ptr, quoted.len - 1};
 	static const struct span utc = SPAN_INIT("+00:00");
@@ -145,7 +145,7 @@ static bool put_unwrapped(struct span object, struct buf *out)
 	if (json_type_of(f[1]) != JSON_STRING || f[1].len < 2)
 		return false;
 	if (span_is(f[0], "\"datetime\"") || span_is(f[0], "\"date\"")) {
-		put_instant(f[1], span_is(f[0], "\"date\""), out);
+		python_json_put_instant(f[1], span_is(f[0], "\"date\""), out);
 		return true;
 	}
 	if (!span_is(f[0], "\"time\"") && !span_is(f[0], "\"decimal\"") && !span_is(f[0], "\"bytes\"") &&

@@ -12,7 +12,7 @@
 
 #define LEVELS_MAX 100 /* nobody reads deeper: what lies there is shown as it stands */
 
-static int put_repr(struct span value, unsigned level, struct buf *out);
+static int python_text_put_repr(struct span value, unsigned level, struct buf *out);
 
 static int put_string_repr(struct span value, struct buf *out)
 {
@@ -42,7 +42,7 @@ static int put_string_repr(struct span value, struct buf *out)
 	return buf_putc(out, quote);
 }
 
-static int put_container(struct span value, bool object, unsigned level, struct buf *out)
+static int python_text_put_container(struct span value, bool object, unsigned level, struct buf *out)
 {
 	struct json_iter it;
 	struct span key, item;
@@ -56,14 +56,14 @@ static int put_container(struct span value, bool object, unsigned level, struct 
 			put_string_repr(key, out);
 			buf_puts(out, ": ");
 		}
-		int r = put_repr(item, level + 1, out);
+		int r = python_text_put_repr(item, level + 1, out);
 		if (r < 0)
 			return r;
 	}
 	return buf_putc(out, object ? '}' : ']');
 }
 
-static int put_repr(struct span value, unsigned level, struct buf *out)
+static int python_text_put_repr(struct span value, unsigned level, struct buf *out)
 {
 	if (level > LEVELS_MAX)
 		return buf_append_span(out, value);
@@ -79,16 +79,17 @@ static int put_repr(struct span value, unsigned level, struct buf *out)
 	case JSON_STRING:
 		return put_string_repr(value, out);
 	case JSON_ARRAY:
-		return put_container(value, false, level, out);
+		return python_text_put_container(value, false, level, out);
 	case JSON_OBJECT:
-		return put_container(value, true, level, out);
+		return python_text_put_container(value, true, level, out);
 	}
 	return -EINVAL;
 }
 
 int python_str(struct span value, struct buf *out)
 {
-	return json_type_of(value) == JSON_STRING ? json_unescape(value, out) : put_repr(value, 0, out);
+	return json_type_of(value) == JSON_STRING ? json_unescape(value, out)
+						  : python_text_put_repr(value, 0, out);
 }
 
 int python_tuple(struct span list, struct buf *out)
@@ -99,7 +100,7 @@ int python_tuple(struct span list, struct buf *out)
 	int r = buf_putc(out, '(');
 	for (json_iter_init(&it, list); r == 0 && json_iter_next(&it, &key, &item); n++) {
 		buf_puts(out, n ? ", " : "");
-		r = put_repr(item, 1, out);
+		r = python_text_put_repr(item, 1, out);
 	}
 	if (r < 0)
 		return r;
@@ -176,7 +177,7 @@ size_t python_class_length(struct span raised)
 	return is_class && !span_starts(raised, SPAN_LIT("KeyError: ")) ? i + 2 : 0;
 }
 
-static struct span next_line(struct span text)
+static struct span python_text_next_line(struct span text)
 {
 	const char *end = memchr(text.ptr, '\n', text.len);
 	size_t n = end ? (size_t)(end - text.ptr) + 1 : text.len;
@@ -187,11 +188,11 @@ struct span python_raised(struct span text)
 {
 	static const struct span head = SPAN_INIT("Traceback (most recent call last):\n");
 	struct span raised = SPAN_NONE;
-	for (struct span rest = text; rest.len; rest = next_line(rest))
+	for (struct span rest = text; rest.len; rest = python_text_next_line(rest))
 		if (span_starts(rest, head))
-			raised = next_line(rest);
+			raised = python_text_next_line(rest);
 	while (raised.len && raised.ptr[0] == ' ')
-		raised = next_line(raised);
+		raised = python_text_next_line(raised);
 	raised = span_strip(raised);
 	size_t class = python_class_length(raised);
 	return raised.len ? (struct span){raised.ptr + class, raised.len - class} : SPAN_NONE;

@@ -83,8 +83,8 @@ static void later_free(struct task_later *l)
 	free(l);
 }
 
-static void tell(enum task_submit_status status, struct span id, const struct err *why, task_submit_fn fn,
-		 void *arg)
+static void task_backend_tell(enum task_submit_status status, struct span id, const struct err *why,
+			      task_submit_fn fn, void *arg)
 {
 	struct task_submission s = {.status = status, .task_id = id, .err = *why};
 	fn(arg, &s);
@@ -94,7 +94,7 @@ static void on_later(void *arg)
 {
 	struct task_later *l = arg, copy = *l;
 	later_free(l);
-	tell(copy.status, span_of(copy.id), &copy.err, copy.fn, copy.arg);
+	task_backend_tell(copy.status, span_of(copy.id), &copy.err, copy.fn, copy.arg);
 }
 
 void task_submit_later(struct task_client *c, enum task_submit_status status, struct span task_id,
@@ -103,7 +103,7 @@ void task_submit_later(struct task_client *c, enum task_submit_status status, st
 	struct task_later *l = calloc(1, sizeof(*l));
 	if (!l || loop_timer_new(c->loop, on_later, l, &l->timer) < 0) {
 		free(l);
-		tell(status, task_id, why, fn, arg);
+		task_backend_tell(status, task_id, why, fn, arg);
 		return;
 	}
 	l->client = c;
@@ -194,8 +194,8 @@ struct task_client *task_client_free(struct task_client *c)
 
 /* --- the verbs ------------------------------------------------------------------------------------------ */
 
-static enum task_submit_status admit(const struct task_client *c, const struct task_call *call,
-				     struct err *why)
+static enum task_submit_status task_backend_admit(const struct task_client *c, const struct task_call *call,
+						  struct err *why)
 {
 	if (call->task.len == 0 || call->task.len >= TASK_NAME_MAX) {
 		err_set(why, 0, "the task's name must have 1 to %d characters", TASK_NAME_MAX - 1);
@@ -220,7 +220,7 @@ void task_submit(struct task_client *c, const struct task_call *call, task_submi
 	struct task_call with_id = *call;
 	struct err why = {""};
 	char id[TASK_ID_MAX];
-	enum task_submit_status status = admit(c, call, &why);
+	enum task_submit_status status = task_backend_admit(c, call, &why);
 	if (status != TASK_SUBMITTED) {
 		task_submit_later(c, status, call->task_id, &why, fn, arg);
 		return;

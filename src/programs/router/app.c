@@ -130,28 +130,29 @@ bool app_has_flags(const struct app *a)
 
 /* --- reload and drain ----------------------------------------------------------------------------------- */
 
-static bool same(const char *a, const char *b)
+static bool app_same(const char *a, const char *b)
 {
 	return (!a && !b) || (a && b && strcmp(a, b) == 0);
 }
 
 static bool same_flag_source(const struct config *a, const struct config *b)
 {
-	return a->flags.kind == b->flags.kind && same(a->flags.file, b->flags.file) &&
-	       same(a->flags.url, b->flags.url) && same(a->flags.namespace_key, b->flags.namespace_key) &&
-	       same(a->flags.environment, b->flags.environment) && a->flags.auth == b->flags.auth &&
-	       same(a->flags.token_file, b->flags.token_file) &&
-	       (a->flags.token_file || same(a->flags.token, b->flags.token)) &&
-	       same(a->flags.ca_file, b->flags.ca_file) &&
-	       same(a->flags.snapshot_file, b->flags.snapshot_file) && a->flags.poll_ms == b->flags.poll_ms &&
-	       a->flags.timeout_ms == b->flags.timeout_ms &&
+	return a->flags.kind == b->flags.kind && app_same(a->flags.file, b->flags.file) &&
+	       app_same(a->flags.url, b->flags.url) &&
+	       app_same(a->flags.namespace_key, b->flags.namespace_key) &&
+	       app_same(a->flags.environment, b->flags.environment) && a->flags.auth == b->flags.auth &&
+	       app_same(a->flags.token_file, b->flags.token_file) &&
+	       (a->flags.token_file || app_same(a->flags.token, b->flags.token)) &&
+	       app_same(a->flags.ca_file, b->flags.ca_file) &&
+	       app_same(a->flags.snapshot_file, b->flags.snapshot_file) &&
+	       a->flags.poll_ms == b->flags.poll_ms && a->flags.timeout_ms == b->flags.timeout_ms &&
 	       a->flags.stream_idle_ms == b->flags.stream_idle_ms && a->flags.stream == b->flags.stream &&
 	       a->flags.rules == b->flags.rules;
 }
 
 static bool same_outcomes(const struct config *a, const struct config *b)
 {
-	return same(a->outcomes.path, b->outcomes.path) && a->outcomes.flush_ms == b->outcomes.flush_ms &&
+	return app_same(a->outcomes.path, b->outcomes.path) && a->outcomes.flush_ms == b->outcomes.flush_ms &&
 	       a->outcomes.queue_slots == b->outcomes.queue_slots &&
 	       a->outcomes.retention_days == b->outcomes.retention_days &&
 	       a->outcomes.retention_rollup_days == b->outcomes.retention_rollup_days &&
@@ -169,10 +170,10 @@ static void warn_of_fixed_parts(const struct app *a, const struct config *new)
 		bool changed;
 	} parts[] = {
 		{"threads", old->threads != new->threads},
-		{"data_dir", !same(old->data_dir, new->data_dir)},
+		{"data_dir", !app_same(old->data_dir, new->data_dir)},
 		{"limits.max_head", old->max_head != new->max_head},
 		{"outcomes", !same_outcomes(old, new)},
-		{"admin.listen", !same(old->admin.listen, new->admin.listen)},
+		{"admin.listen", !app_same(old->admin.listen, new->admin.listen)},
 		{"flags", !same_flag_source(old, new)},
 		{"backends", app_backends_changed(a, new)},
 	};
@@ -216,7 +217,7 @@ static bool listens_at(const struct config *c, const char *address)
 
 /* As at a start: an address that somebody else has is a mistake, not a share of his connections
  * (SO_REUSEPORT). */
-static int check_addresses(const struct app *a, const struct config *new, struct buf *problems)
+static int app_check_addresses(const struct app *a, const struct config *new, struct buf *problems)
 {
 	int worst = 0;
 	for (size_t i = 0; i < new->n_services; i++) {
@@ -246,7 +247,7 @@ static bool must_not_reload(const struct app *a)
 	return true;
 }
 
-static void reload(struct app *a)
+static void app_reload(struct app *a)
 {
 	if (must_not_reload(a))
 		return;
@@ -256,7 +257,7 @@ static void reload(struct app *a)
 	if (r == 0)
 		r = app_backends_check(a, new, &problems);
 	if (r == 0)
-		r = check_addresses(a, new, &problems);
+		r = app_check_addresses(a, new, &problems);
 	app_log_problems(r < 0 ? "reload_refused" : "config_warning", &problems);
 	if (r < 0) {
 		config_unref(new);
@@ -292,7 +293,7 @@ static unsigned running(const struct app *a)
 	return n;
 }
 
-static void close_idle(struct app *a)
+static void app_close_idle(struct app *a)
 {
 	a->patient = false;
 	for (size_t i = 0; i < a->n_planes; i++)
@@ -316,7 +317,7 @@ static bool waits_for_idle(struct app *a, unsigned left)
 	bool admin = a->admin && admin_drain(a->admin, true);
 	bool waits = left > 0 || admin;
 	if (waits && clock_mono_ms() >= a->drain_until_ms - IMPATIENT_MS)
-		close_idle(a);
+		app_close_idle(a);
 	return waits;
 }
 
@@ -351,7 +352,7 @@ static void drain_tick(void *arg)
 void app_begin_drain(struct app *a, bool patient)
 {
 	if (a->patient) { /* a signal after a takeover: it is not to wait for idle connections any more */
-		close_idle(a);
+		app_close_idle(a);
 		return;
 	}
 	if (a->draining) {
@@ -372,14 +373,14 @@ void app_begin_drain(struct app *a, bool patient)
 	loop_timer_start(a->drain, DRAIN_TICK_MS);
 }
 
-static void on_signal(void *arg, unsigned events)
+static void app_on_signal(void *arg, unsigned events)
 {
 	struct app *a = arg;
 	(void)events;
 	struct signalfd_siginfo info;
 	while (read(a->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
 		if (info.ssi_signo == SIGHUP)
-			reload(a);
+			app_reload(a);
 		else if (info.ssi_signo == SIGUSR1)
 			log_toggle_debug();
 		else
@@ -402,7 +403,7 @@ static int start_signals(struct app *a, struct err *e)
 		return err_set(e, -errno, "signalfd: %s", strerror(errno));
 	int r = loop_timer_new(a->loop, drain_tick, a, &a->drain);
 	if (r == 0)
-		r = loop_watch_new(a->loop, a->signals, LOOP_READ, on_signal, a, &a->signal_watch);
+		r = loop_watch_new(a->loop, a->signals, LOOP_READ, app_on_signal, a, &a->signal_watch);
 	return r < 0 ? err_set(e, r, "signals: %s", strerror(-r)) : 0;
 }
 
@@ -504,7 +505,7 @@ static int check_registration(struct app *a, struct err *e)
 	return 0;
 }
 
-static int start(struct app *a, bool take_over, struct err *e)
+static int app_start(struct app *a, bool take_over, struct err *e)
 {
 	int r = loop_new(&a->loop);
 	if (r < 0)
@@ -526,7 +527,7 @@ static int start(struct app *a, bool take_over, struct err *e)
 #define STOP_SECONDS 20 /* the recorder may take five, the task store a few */
 
 /* The reverse of start; takes whatever start got to. */
-static void stop(struct app *a)
+static void app_stop(struct app *a)
 {
 	/* a thread that does not end must not keep the process: supervisors wait for it */
 	alarm(STOP_SECONDS);
@@ -574,24 +575,24 @@ int app_serve(const char *config_path, bool take_over)
 	if (app_backends_make(&a, &problems) < 0) {
 		fprintf(stderr, "%s",
 			problems.len ? problems.ptr : "the backends' settings could not be read\n");
-		stop(&a);
+		app_stop(&a);
 		return 2;
 	}
 	raise_descriptor_limit();
 	listen_address_inherit();
 	struct err e;
-	r = start(&a, take_over, &e);
+	r = app_start(&a, take_over, &e);
 	if (r < 0) {
 		takeover_failed(&a, &e);
 		log_error("start_failed", LOG_STR("error", e.text));
-		stop(&a);
+		app_stop(&a);
 		return 1;
 	}
 	listen_address_warn_of_unused();
 	log_info("ready", LOG_STR("version", PROJECT_VERSION), LOG_INT("threads", a.n_planes));
 	loop_run(a.loop);
 	unsigned cut = a.cut;
-	stop(&a);
+	app_stop(&a);
 	log_info("stopped", LOG_INT("cut", cut));
 	return 0;
 }

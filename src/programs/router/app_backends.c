@@ -9,7 +9,7 @@
 #include "tasks/backends.h"
 #include "tasks/task_options.h"
 
-static size_t count_operations(const struct config *c)
+static size_t app_backends_count_operations(const struct config *c)
 {
 	size_t n = 0;
 	for (size_t i = 0; i < c->n_services; i++)
@@ -57,11 +57,11 @@ static int set_all(const struct config *c, const struct backend_config *b, struc
 	return worst;
 }
 
-static int check_all(const struct app *a, const struct config *c, const struct backend_config *b,
-		     struct task_options *o, struct buf *problems)
+static int app_backends_check_all(const struct app *a, const struct config *c, const struct backend_config *b,
+				  struct task_options *o, struct buf *problems)
 {
 	struct err e;
-	struct task_probe *calls = calloc(count_operations(c) + 1, sizeof(*calls));
+	struct task_probe *calls = calloc(app_backends_count_operations(c) + 1, sizeof(*calls));
 	struct task_backend_setup setup = {.data_dir = c->data_dir,
 					   .getenv_fn = app_getenv,
 					   .only_looking = a->only_looking,
@@ -91,7 +91,7 @@ static int make(const struct app *a, const struct config *c, const struct backen
 		return r;
 	}
 	r = set_all(c, b, *ret, problems);
-	return r < 0 ? r : check_all(a, c, b, *ret, problems);
+	return r < 0 ? r : app_backends_check_all(a, c, b, *ret, problems);
 }
 
 int app_backends_make(struct app *a, struct buf *problems)

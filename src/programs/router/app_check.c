@@ -78,7 +78,7 @@ static int check_backends(struct app *a)
 
 /* --- the application, as far as it is needed ------------------------------------------------------------ */
 
-static void stop(struct app *a)
+static void app_check_stop(struct app *a)
 {
 	for (size_t i = 0; i < a->env.n_backends; i++)
 		a->health[i].client = task_client_free(a->health[i].client);
@@ -137,6 +137,6 @@ int app_check(const struct app_check *how)
 		code = ask_backends(&a, how);
 	else if (code == 0)
 		print_fine(config);
-	stop(&a);
+	app_check_stop(&a);
 	return code;
 }

@@ -61,7 +61,7 @@ static const struct operation *find_operation(const struct config *c, const char
 	return NULL;
 }
 
-static bool read_body(struct test *t, const char *given)
+static bool app_check_test_read_body(struct test *t, const char *given)
 {
 	struct err e = {""};
 	if (given && given[0] == '@') {
@@ -79,7 +79,7 @@ static bool read_body(struct test *t, const char *given)
 	return true;
 }
 
-static bool render_input(struct test *t, const struct app_check *how)
+static bool app_check_test_render_input(struct test *t, const struct app_check *how)
 {
 	const struct task_mapping *m = &t->op->task;
 	crypto_uuid4(t->uuid);
@@ -120,7 +120,8 @@ static int print_rendered(const struct rendered_response *r, struct span body)
 }
 
 /* As request_fail: the operation's template, else problem details. */
-static int print_error(struct test *t, int status, const char *title, struct span detail, struct span task_id)
+static int app_check_test_print_error(struct test *t, int status, const char *title, struct span detail,
+				      struct span task_id)
 {
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(INPUT_MAX);
 	struct rendered_response rendered;
@@ -161,7 +162,7 @@ static void print_for_people(const struct task_result *r, int64_t ms)
 	printf("error      %.*s\n", SPAN_ARG(buf_span(&text)));
 }
 
-static int print_result(struct test *t, const struct task_result *told, int64_t ms)
+static int app_check_test_print_result(struct test *t, const struct task_result *told, int64_t ms)
 {
 	CLEANUP(buf_releasep) struct buf room = BUF_INIT(2 * TEXT_MASKED_MAX);
 	struct task_result public;
@@ -182,14 +183,16 @@ static int print_result(struct test *t, const struct task_result *told, int64_t 
 	    response_template_render(t->op->task.response, &t->source, &rendered, &body) == 0)
 		return print_rendered(&rendered, buf_span(&body));
 	if (r->status == TASK_FAILED)
-		return print_error(t, 500, "Task failed",
-				   r->error.len ? r->error : SPAN_LIT("The task failed."), r->task_id);
+		return app_check_test_print_error(t, 500, "Task failed",
+						  r->error.len ? r->error : SPAN_LIT("The task failed."),
+						  r->task_id);
 	return print_answer(200, SPAN_LIT("application/json"), r->result);
 }
 
 /* --- running -------------------------------------------------------------------------------------------- */
 
-static const struct plane_backend *find_backend(const struct app *a, const struct operation *op)
+static const struct plane_backend *app_check_test_find_backend(const struct app *a,
+							       const struct operation *op)
 {
 	struct span name = op->task.backend.ptr ? op->task.backend : a->config->default_backend;
 	for (size_t i = 0; i < a->env.n_backends; i++)
@@ -224,14 +227,14 @@ static int run_task(struct test *t, const struct plane_backend *b)
 	int64_t began = clock_mono_ms();
 	int r = task_run_blocking(b->options, &call, m->timeout_ms, &text, &result, &e);
 	if (r == 0)
-		return print_result(t, &result, clock_mono_ms() - began);
+		return app_check_test_print_result(t, &result, clock_mono_ms() - began);
 	if (r == -ECONNREFUSED) {
 		printf("refused    %s\nanswer     legacy's: nothing was accepted\n", e.text);
 		return 1;
 	}
 	printf("%-9s  %s\n", r == -ETIMEDOUT ? "timeout" : "unknown", e.text);
-	return print_error(t, 504, r == -ETIMEDOUT ? "Task still running" : "Result unknown", span_of(e.text),
-			   r == -ETIMEDOUT ? buf_span(&text) : SPAN_NONE);
+	return app_check_test_print_error(t, 504, r == -ETIMEDOUT ? "Task still running" : "Result unknown",
+					  span_of(e.text), r == -ETIMEDOUT ? buf_span(&text) : SPAN_NONE);
 }
 
 int app_check_test(struct app *a, const struct app_check *how)
@@ -239,12 +242,12 @@ int app_check_test(struct app *a, const struct app_check *how)
 	struct test t = {.config = a->config, .op = find_operation(a->config, how->test)};
 	if (!t.op)
 		return 2;
-	const struct plane_backend *b = find_backend(a, t.op);
+	const struct plane_backend *b = app_check_test_find_backend(a, t.op);
 	buf_init(&t.body, INPUT_MAX + (128u << 10));
 	buf_init(&t.args, INPUT_MAX * 2);
 	buf_init(&t.kwargs, INPUT_MAX * 2);
 	int code = 2;
-	if (b && read_body(&t, how->body) && render_input(&t, how))
+	if (b && app_check_test_read_body(&t, how->body) && app_check_test_render_input(&t, how))
 		code = run_task(&t, b);
 	buf_release(&t.body);
 	buf_release(&t.args);

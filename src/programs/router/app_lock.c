@@ -13,7 +13,7 @@
 #include "base/log.h"
 
 /* The file stays when the lock is gone: to remove it would let a third lock a file that nobody can find. */
-static int refuse(const char *data_dir, int fd, struct err *e)
+static int app_lock_refuse(const char *data_dir, int fd, struct err *e)
 {
 	char text[32] = "";
 	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
@@ -60,7 +60,7 @@ int app_lock(const char *data_dir, int *ret_fd, struct err *e)
 	if (fd < 0)
 		return go_without(path, errno);
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return errno == EWOULDBLOCK ? refuse(data_dir, fd, e) : go_without(path, errno);
+		return errno == EWOULDBLOCK ? app_lock_refuse(data_dir, fd, e) : go_without(path, errno);
 	write_owner(path, fd);
 	*ret_fd = steal_fd(&fd);
 	return 0;

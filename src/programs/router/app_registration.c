@@ -50,7 +50,7 @@ static const char *way_to(const struct config *c, const struct operation *op, st
 	return "flag";
 }
 
-static void add(struct registration *r, const struct operation *op, struct span backend)
+static void registration_add(struct registration *r, const struct operation *op, struct span backend)
 {
 	const char *by = way_to(r->config, op, backend);
 	r->entries[r->n++] = (struct registration_entry){
@@ -62,10 +62,10 @@ static void add_operations(struct registration *r, struct span backend)
 	for (size_t i = 0; i < r->config->n_services; i++)
 		for (size_t j = 0; j < r->config->services[i].n_operations; j++)
 			if (r->config->services[i].operations[j].has_task)
-				add(r, &r->config->services[i].operations[j], backend);
+				registration_add(r, &r->config->services[i].operations[j], backend);
 }
 
-static size_t count_operations(const struct config *c)
+static size_t registration_count_operations(const struct config *c)
 {
 	size_t n = 0;
 	for (size_t i = 0; i < c->n_services; i++)
@@ -77,7 +77,7 @@ static size_t count_operations(const struct config *c)
 int registration_new(struct app *a, const struct config *c, struct registration **ret, struct err *e)
 {
 	struct registration *r = calloc(1, sizeof(*r));
-	size_t n = count_operations(c) * a->env.n_backends;
+	size_t n = registration_count_operations(c) * a->env.n_backends;
 	if (!r || !(r->entries = calloc(n ? n : 1, sizeof(*r->entries)))) {
 		free(r);
 		return err_set(e, -ENOMEM, "out of memory");
@@ -141,7 +141,7 @@ static void note(struct registration_entry *entry, const struct task_check *now)
 }
 
 /* The answer that an earlier entry of this round has for the same question. */
-static const struct task_check *answered(const struct chain *c)
+static const struct task_check *registration_answered(const struct chain *c)
 {
 	const struct registration_entry *entries = c->all->entries;
 	const struct task_mapping *mine = &entries[c->at].operation->task;
@@ -157,18 +157,18 @@ static const struct task_check *answered(const struct chain *c)
 	return NULL;
 }
 
-static void on_check(void *arg, const struct task_check *now);
+static void registration_on_check(void *arg, const struct task_check *now);
 
 static void ask_next(struct chain *c)
 {
 	struct registration *r = c->all;
 	const struct task_check *known;
-	for (; c->at < c->end && (known = answered(c)); c->at++)
+	for (; c->at < c->end && (known = registration_answered(c)); c->at++)
 		note(&r->entries[c->at], known);
 	if (c->at < c->end) {
 		const struct task_mapping *t = &r->entries[c->at].operation->task;
 		const struct task_probe probe = task_mapping_probe(t);
-		task_check(c->client, &probe, on_check, c);
+		task_check(c->client, &probe, registration_on_check, c);
 		return;
 	}
 	c->asking = false;
@@ -176,7 +176,7 @@ static void ask_next(struct chain *c)
 	r->done(r->arg);
 }
 
-static void on_check(void *arg, const struct task_check *now)
+static void registration_on_check(void *arg, const struct task_check *now)
 {
 	struct chain *c = arg;
 	note(&c->all->entries[c->at++], now);

@@ -23,7 +23,7 @@
 
 /* --- JSON, a little ------------------------------------------------------------------------------------- */
 
-static void put_text(struct buf *b, const char *name, const char *value)
+static void app_status_put_text(struct buf *b, const char *name, const char *value)
 {
 	buf_printf(b, "\"%s\":", name);
 	json_quote(b, span_of(value));
@@ -134,7 +134,7 @@ static void ask_registration(struct app *a)
 	registration_ask(a->registration, on_registration, a);
 }
 
-static void on_health(void *arg, const struct task_health *h)
+static void app_status_on_health(void *arg, const struct task_health *h)
 {
 	struct app_health *state = arg;
 	bool same = state->known && state->now.reachable == h->reachable && state->now.worker == h->worker;
@@ -161,7 +161,7 @@ static void ask_health(void *arg)
 			continue;
 		h->asking = true;
 		h->app = a;
-		task_health(h->client, on_health, h);
+		task_health(h->client, app_status_on_health, h);
 	}
 	/* What is missing is asked for in every round: traffic waits for it to come back. */
 	if (a->health_rounds++ % REGISTRATION_EVERY == 0 || readiness_count(a->readiness) ||
@@ -186,16 +186,16 @@ static void put_flags(struct app *a, struct buf *b)
 	struct flag_source_status s;
 	app_flags_status(a, &s);
 	buf_puts(b, "{");
-	put_text(b, "source", s.kind);
+	app_status_put_text(b, "source", s.kind);
 	buf_puts(b, ",");
-	put_text(b, "where", s.where);
+	app_status_put_text(b, "where", s.where);
 	buf_puts(b, ",");
-	put_text(b, "digest", s.digest);
+	app_status_put_text(b, "digest", s.digest);
 	buf_puts(b, ",");
-	put_text(b, "content", s.content[0] ? s.content : s.digest);
+	app_status_put_text(b, "content", s.content[0] ? s.content : s.digest);
 	buf_puts(b, ",");
 	if (s.version[0]) {
-		put_text(b, "version", s.version);
+		app_status_put_text(b, "version", s.version);
 		buf_puts(b, ",");
 	}
 	put_bool(b, "loaded", a->flags != NULL);
@@ -221,7 +221,7 @@ static void put_flags(struct app *a, struct buf *b)
 		json_quote(b, broken.keys[i]);
 	}
 	buf_puts(b, "],");
-	put_text(b, "last_error", s.last_error);
+	app_status_put_text(b, "last_error", s.last_error);
 	buf_puts(b, "}");
 }
 
@@ -235,16 +235,16 @@ static bool put_stores(struct app *a, struct buf *b)
 	put_bool(b, "failing", r.failing);
 	buf_printf(b, ",\"written\":%llu,\"dropped\":%llu,", (unsigned long long)r.written,
 		   (unsigned long long)r.dropped);
-	put_text(b, "last_error", r.last_error);
+	app_status_put_text(b, "last_error", r.last_error);
 	buf_puts(b, "},\"ledger\":{");
 	put_bool(b, "failing", l.failing);
 	buf_printf(b, ",\"entries\":%llu,", (unsigned long long)l.entries);
-	put_text(b, "last_error", l.last_error);
+	app_status_put_text(b, "last_error", l.last_error);
 	buf_puts(b, "}");
 	return !r.failing && !l.failing;
 }
 
-static bool put_backends(struct app *a, struct buf *b)
+static bool app_status_put_backends(struct app *a, struct buf *b)
 {
 	bool fine = true;
 	buf_puts(b, "\"backends\":[");
@@ -260,7 +260,7 @@ static bool put_backends(struct app *a, struct buf *b)
 		if (h->known && h->now.backlog >= 0)
 			buf_printf(b, ",\"backlog\":%lld", (long long)h->now.backlog);
 		buf_puts(b, ",");
-		put_text(b, "detail", h->known ? h->now.detail : "not asked yet");
+		app_status_put_text(b, "detail", h->known ? h->now.detail : "not asked yet");
 		buf_puts(b, "}");
 	}
 	buf_puts(b, "]");
@@ -282,7 +282,7 @@ static bool put_registration(struct app *a, struct buf *b)
 			   SPAN_ARG(entry->backend));
 		json_quote(b, entry->operation->task.task);
 		buf_puts(b, ",");
-		put_text(b, "missing", entry->now.missing);
+		app_status_put_text(b, "missing", entry->now.missing);
 		buf_puts(b, "}");
 	}
 	buf_puts(b, "]");
@@ -297,7 +297,7 @@ static void put_not_ready(struct app *a, struct buf *b)
 		const struct readiness_entry *e = readiness_at(a->readiness, i);
 		buf_printf(b, "%s{\"operation\":\"%s.%s\",\"backend\":\"%s\",", i ? "," : "", e->service,
 			   e->operation, e->backend);
-		put_text(b, "why", e->why);
+		app_status_put_text(b, "why", e->why);
 		buf_puts(b, "}");
 	}
 	buf_puts(b, "]");
@@ -328,7 +328,7 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 	bool ready = !a->draining && a->n_planes > 0 && accepting;
 	bool stores = put_stores(a, &b);
 	buf_puts(&b, ",");
-	bool backends = put_backends(a, &b);
+	bool backends = app_status_put_backends(a, &b);
 	buf_puts(&b, ",");
 	bool registered = put_registration(a, &b);
 	buf_puts(&b, ",");
@@ -351,7 +351,7 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 	else if (accepting && fine)
 		status = "ready";
 	buf_puts(out, "{");
-	put_text(out, "status", status);
+	app_status_put_text(out, "status", status);
 	buf_puts(out, ",");
 	put_bool(out, "ready", ready);
 	if (!whole) { /* what follows tells of the inside */

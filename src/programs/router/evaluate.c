@@ -12,7 +12,7 @@
 #define READ_BYTES (256u << 10)
 
 /* --- one line ------------------------------------------------------------------------------------------- */
-struct request {
+struct evaluation {
 	struct span flag, type, entity_id, context; /* raw JSON; SPAN_NONE when missing */
 };
 
@@ -31,7 +31,7 @@ static int take_string(struct span value, const char *what, struct buf *text, si
 }
 
 /* Copies the members through, all but an old result, and notes those that are asked for. */
-static int pass_members(struct span object, struct request *q, struct buf *out)
+static int pass_members(struct span object, struct evaluation *q, struct buf *out)
 {
 	struct json_iter it;
 	struct span key, value;
@@ -65,7 +65,7 @@ struct context {
 	struct buf text;
 };
 
-static int read_context(struct span object, struct context *c, struct err *e)
+static int evaluate_read_context(struct span object, struct context *c, struct err *e)
 {
 	struct json_iter it;
 	struct span key, value;
@@ -102,7 +102,7 @@ static int print_segments(const struct flag_result *r, struct buf *out)
 	return buf_puts(out, "]");
 }
 
-static int print_result(const struct flag_result *r, struct buf *out)
+static int evaluate_print_result(const struct flag_result *r, struct buf *out)
 {
 	if (r->type == FLAG_BOOLEAN) {
 		buf_printf(out, "{\"enabled\": %s, \"reason\": \"%s\", ", r->enabled ? "true" : "false",
@@ -119,7 +119,7 @@ static int print_result(const struct flag_result *r, struct buf *out)
 	return buf_puts(out, "}");
 }
 
-static int print_error(const char *sentence, struct span flag, struct buf *out)
+static int evaluate_print_error(const char *sentence, struct span flag, struct buf *out)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(EVALUATE_MAX_LINE);
 	buf_printf(&text, "flag \"%.*s\" %s", SPAN_ARG(flag), sentence);
@@ -129,8 +129,8 @@ static int print_error(const char *sentence, struct span flag, struct buf *out)
 }
 
 /* The answer for a flag and a context that were read. `type` is the raw member. */
-static int answer(const struct flag_snapshot *s, struct span key, struct span type, struct span entity_id,
-		  const struct context *c, struct buf *out, struct err *e)
+static int evaluate_answer(const struct flag_snapshot *s, struct span key, struct span type,
+			   struct span entity_id, const struct context *c, struct buf *out, struct err *e)
 {
 	struct flag_result result;
 	bool any = !type.ptr, boolean = any ? false : span_is(type, "\"boolean\"");
@@ -138,16 +138,16 @@ static int answer(const struct flag_snapshot *s, struct span key, struct span ty
 		return err_set(e, -EBADMSG, "type: must be \"variant\" or \"boolean\"");
 	const struct flag *f = flag_find(s, key);
 	if (!f)
-		return print_error("not found", key, out);
+		return evaluate_print_error("not found", key, out);
 	if (flag_broken(f))
-		return print_error("is set aside: its definition cannot be understood", key, out);
+		return evaluate_print_error("is set aside: its definition cannot be understood", key, out);
 	if (!any && boolean != (flag_type_of(f) == FLAG_BOOLEAN))
-		return print_error(boolean ? "is a variant flag" : "is a boolean flag", key, out);
+		return evaluate_print_error(boolean ? "is a variant flag" : "is a boolean flag", key, out);
 	flag_evaluate(s, f, entity_id, c->entries, c->n, &result, NULL);
-	return print_result(&result, out);
+	return evaluate_print_result(&result, out);
 }
 
-static int evaluate_request(const struct flag_snapshot *s, const struct request *q, struct context *c,
+static int evaluate_request(const struct flag_snapshot *s, const struct evaluation *q, struct context *c,
 			    struct buf *out, struct err *e)
 {
 	CLEANUP(buf_releasep)
@@ -159,15 +159,15 @@ static int evaluate_request(const struct flag_snapshot *s, const struct request 
 	if (r == 0)
 		r = take_string(q->entity_id, "entity_id", &entity, &start, e);
 	if (r == 0)
-		r = read_context(q->context, c, e);
+		r = evaluate_read_context(q->context, c, e);
 	if (r == 0)
-		r = answer(s, buf_span(&flag), q->type, buf_span(&entity), c, out, e);
+		r = evaluate_answer(s, buf_span(&flag), q->type, buf_span(&entity), c, out, e);
 	return r;
 }
 
 int evaluate_line(const struct flag_snapshot *s, struct span line, struct buf *out, struct err *e)
 {
-	struct request q = {SPAN_NONE, SPAN_NONE, SPAN_NONE, SPAN_NONE};
+	struct evaluation q = {SPAN_NONE, SPAN_NONE, SPAN_NONE, SPAN_NONE};
 	struct span object;
 	int r = json_validate(line, e);
 	if (r < 0)
@@ -195,7 +195,7 @@ struct options {
 	enum flag_rules rules;
 };
 
-static int usage(const char *problem)
+static int evaluate_usage(const char *problem)
 {
 	if (problem)
 		fprintf(stderr, "evaluate: %s\n", problem);
@@ -229,23 +229,23 @@ static int parse_options(int argc, char **argv, struct options *o)
 			break;
 		case 'r':
 			if (!flag_rules_parse(span_of(optarg), &o->rules))
-				return usage("--rules is one of v1, v2.0, v2.9, v2.11") + 1;
+				return evaluate_usage("--rules is one of v1, v2.0, v2.9, v2.11") + 1;
 			break;
 		case 'h':
-			usage(NULL);
+			evaluate_usage(NULL);
 			return 1;
 		default:
-			return usage(NULL) + 1;
+			return evaluate_usage(NULL) + 1;
 		}
 	}
 	if (optind < argc)
-		return usage("requests come on standard input") + 1;
+		return evaluate_usage("requests come on standard input") + 1;
 	if (!o->features == !o->snapshot)
-		return usage("give either --features or --snapshot") + 1;
+		return evaluate_usage("give either --features or --snapshot") + 1;
 	return 0;
 }
 
-static int load(const struct options *o, struct flag_snapshot **ret, struct err *e)
+static int evaluate_load(const struct options *o, struct flag_snapshot **ret, struct err *e)
 {
 	const char *path = o->features ? o->features : o->snapshot;
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT);
@@ -326,7 +326,7 @@ int evaluate_command(int argc, char **argv)
 	int r = parse_options(argc, argv, &o);
 	if (r)
 		return r - 1;
-	if (load(&o, &s, &e) < 0) {
+	if (evaluate_load(&o, &s, &e) < 0) {
 		fprintf(stderr, "evaluate: %s\n", e.text);
 		return 1;
 	}

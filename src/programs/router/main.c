@@ -41,7 +41,7 @@ static void print_version(void)
 	printf("migration-router " PROJECT_VERSION "\nbackends: %s\n", names.ptr ? names.ptr : "none");
 }
 
-static int check(int argc, char **argv)
+static int main_check(int argc, char **argv)
 {
 	static const struct option options[] = {{"backends", no_argument, NULL, 'b'},
 						{"test", required_argument, NULL, 't'},
@@ -146,7 +146,7 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		int (*run)(int argc, char **argv);
-	} commands[] = {{"check", check},
+	} commands[] = {{"check", main_check},
 			{"explain", explain_command},
 			{"evaluate", evaluate_command},
 			{"serve", serve}};

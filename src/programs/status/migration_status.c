@@ -29,7 +29,7 @@
 
 enum format { TEXT, JSON, CSV };
 
-struct arguments {
+struct status_arguments {
 	struct report_options report;
 	struct gate_options limits;
 	const char *since, *until;
@@ -65,7 +65,7 @@ static const char usage_text[] =
 	"    --min-executions N  attempts that a verdict needs, of each operation and side (20)\n"
 	"  --help, --version\n";
 
-static int usage(const char *format, const char *what)
+static int status_usage(const char *format, const char *what)
 {
 	fprintf(stderr, "migration-status: ");
 	fprintf(stderr, format, what);
@@ -83,7 +83,7 @@ static bool parse_number(const char *text, double least, double most, double *re
 	return end != text && *end == '\0' && !errno && *ret >= least && *ret <= most;
 }
 
-static bool parse_count(const char *text, uint64_t *ret)
+static bool status_parse_count(const char *text, uint64_t *ret)
 {
 	char *end;
 	errno = 0;
@@ -110,7 +110,7 @@ static bool parse_latency(const char *text, int64_t *ret)
 }
 
 /* "--watch 5" and "--watch=5" and "--watch". */
-static bool parse_watch(char **argv, const char *value, struct arguments *a)
+static bool parse_watch(char **argv, const char *value, struct status_arguments *a)
 {
 	double seconds = WATCH_DEFAULT_S;
 	if (!value && argv[optind] && argv[optind][0] >= '0' && argv[optind][0] <= '9')
@@ -121,7 +121,7 @@ static bool parse_watch(char **argv, const char *value, struct arguments *a)
 	return true;
 }
 
-enum option_id {
+enum status_option {
 	DB = 256,
 	SINCE,
 	UNTIL,
@@ -165,7 +165,7 @@ static const struct option options[] = {
 };
 
 /* A limit without --gate would be ignored in silence, so it switches the gate on. */
-static bool take_limit(int id, struct arguments *a)
+static bool take_limit(int id, struct status_arguments *a)
 {
 	a->gate = true;
 	if (id == MIN_SUCCESS)
@@ -178,10 +178,10 @@ static bool take_limit(int id, struct arguments *a)
 		return parse_number(optarg, 0, 1e6, &a->limits.max_slowdown);
 	if (id == MAX_LATENCY)
 		return parse_latency(optarg, &a->limits.max_latency_us);
-	return parse_count(optarg, &a->limits.min_executions);
+	return status_parse_count(optarg, &a->limits.min_executions);
 }
 
-static bool take_option(int id, char **argv, struct arguments *a)
+static bool status_take_option(int id, char **argv, struct status_arguments *a)
 {
 	int64_t ignored;
 	switch (id) {
@@ -220,10 +220,10 @@ static bool take_option(int id, char **argv, struct arguments *a)
 }
 
 /* -1 = go on, else the exit code. */
-static int parse_arguments(int argc, char **argv, struct arguments *a)
+static int parse_arguments(int argc, char **argv, struct status_arguments *a)
 {
 	const char *of_environment = getenv("MIGRATION_OUTCOMES_DB");
-	*a = (struct arguments){.limits = GATE_DEFAULTS};
+	*a = (struct status_arguments){.limits = GATE_DEFAULTS};
 	a->report.path = of_environment && *of_environment ? of_environment : "data/outcomes.db";
 	opterr = 0;
 	for (int id, at; at = optind, (id = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
@@ -236,13 +236,13 @@ static int parse_arguments(int argc, char **argv, struct arguments *a)
 			return 0;
 		}
 		if (id == '?')
-			return usage("unknown option: %s", argv[at]);
+			return status_usage("unknown option: %s", argv[at]);
 		if (id == ':')
-			return usage("%s needs a value", argv[at]);
-		if (!take_option(id, argv, a))
-			return usage("invalid value: %s", optarg ? optarg : argv[at]);
+			return status_usage("%s needs a value", argv[at]);
+		if (!status_take_option(id, argv, a))
+			return status_usage("invalid value: %s", optarg ? optarg : argv[at]);
 	}
-	return optind < argc ? usage("unexpected argument: %s", argv[optind]) : -1;
+	return optind < argc ? status_usage("unexpected argument: %s", argv[optind]) : -1;
 }
 
 /* --- output --------------------------------------------------------------------------------------------- */
@@ -282,7 +282,7 @@ static void add_finding(void *arg, const struct gate_finding *f)
 	buf_puts(out, "}");
 }
 
-static void add_gate(const struct arguments *a, enum gate_verdict verdict, const char *why,
+static void add_gate(const struct status_arguments *a, enum gate_verdict verdict, const char *why,
 		     const struct buf *findings, struct buf *out)
 {
 	if (a->format == TEXT) {
@@ -306,7 +306,7 @@ static void add_gate(const struct arguments *a, enum gate_verdict verdict, const
 
 /* What legacy did before the span, for operations of which everybody has moved. NULL: not needed, or not
  * to be had. */
-static struct report *make_baseline(const struct arguments *a, const struct report *r)
+static struct report *make_baseline(const struct status_arguments *a, const struct report *r)
 {
 	struct report *baseline = NULL;
 	struct report_options o = a->report;
@@ -318,7 +318,8 @@ static struct report *make_baseline(const struct arguments *a, const struct repo
 	return baseline;
 }
 
-static enum gate_verdict judge(const struct arguments *a, const struct report *r, struct buf *out)
+static enum gate_verdict status_judge(const struct status_arguments *a, const struct report *r,
+				      struct buf *out)
 {
 	CLEANUP(report_freep) struct report *baseline = make_baseline(a, r);
 	CLEANUP(buf_releasep) struct buf lines = BUF_INIT(OUTPUT_MAX);
@@ -329,7 +330,7 @@ static enum gate_verdict judge(const struct arguments *a, const struct report *r
 	return verdict;
 }
 
-static int format_report(const struct arguments *a, const struct report *r, struct buf *out)
+static int format_report(const struct status_arguments *a, const struct report *r, struct buf *out)
 {
 	if (a->format == JSON)
 		return report_to_json(r, out);
@@ -345,7 +346,7 @@ static void clear_screen(void)
 	(void)ignored;
 }
 
-static int show(struct arguments *a)
+static int status_show(struct status_arguments *a)
 {
 	CLEANUP(report_freep) struct report *r = NULL;
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(OUTPUT_MAX);
@@ -363,7 +364,7 @@ static int show(struct arguments *a)
 		return a->gate ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
 	}
 	if (format_report(a, r, &out) == 0 && a->gate)
-		code = (int)judge(a, r, &out);
+		code = (int)status_judge(a, r, &out);
 	if (out.error) {
 		fprintf(stderr, "migration-status: the report does not fit into memory\n");
 		return EXIT_FAILURE;
@@ -380,16 +381,16 @@ static int show(struct arguments *a)
 
 int main(int argc, char **argv)
 {
-	struct arguments a;
+	struct status_arguments a;
 	plain_output_begin();
 	int code = parse_arguments(argc, argv, &a);
 	if (code >= 0)
 		return code;
-	code = show(&a);
+	code = status_show(&a);
 	while (a.watch_s && !ferror(stdout)) {
 		struct timespec pause = {.tv_sec = a.watch_s};
 		nanosleep(&pause, NULL);
-		code = show(&a);
+		code = status_show(&a);
 	}
 	return code;
 }

@@ -31,7 +31,7 @@
 
 enum mode { MODE_RUN, MODE_HEALTH, MODE_LIST, MODE_DRY };
 
-struct program {
+struct worker_program {
 	enum mode mode;
 	char *backend, *config, *database, *tasks, *name;
 	char *queue_text; /* the list, cut up in place */
@@ -75,7 +75,7 @@ static int wrong_usage(const char *what, const char *value)
 	return 2;
 }
 
-static const char *environment(const char *name)
+static const char *program_environment(const char *name)
 {
 	const char *v = getenv(name);
 	return v && *v ? v : NULL;
@@ -90,7 +90,7 @@ static int set_text(char **to, const char *from)
 	return *to ? 0 : -ENOMEM;
 }
 
-static bool parse_count(const char *text, unsigned *ret)
+static bool program_parse_count(const char *text, unsigned *ret)
 {
 	char *end;
 	errno = 0;
@@ -103,24 +103,25 @@ static bool parse_count(const char *text, unsigned *ret)
 
 /* --- environment and arguments -------------------------------------------------------------------------- */
 
-static int read_environment(struct program *p)
+static int read_environment(struct worker_program *p)
 {
-	const char *backend = environment("TASK_QUEUE_BACKEND"), *stage = environment("ENVIRONMENT");
-	const char *concurrency = environment("TASK_WORKER_CONCURRENCY"),
-		   *drain = environment("SHUTDOWN_TIMEOUT");
-	set_text(&p->backend, backend ? backend : environment("TASK_BACKEND_TYPE"));
-	set_text(&p->name, environment("TASK_WORKER_NAME"));
+	const char *backend = program_environment("TASK_QUEUE_BACKEND"),
+		   *stage = program_environment("ENVIRONMENT");
+	const char *concurrency = program_environment("TASK_WORKER_CONCURRENCY"),
+		   *drain = program_environment("SHUTDOWN_TIMEOUT");
+	set_text(&p->backend, backend ? backend : program_environment("TASK_BACKEND_TYPE"));
+	set_text(&p->name, program_environment("TASK_WORKER_NAME"));
 	p->production = stage && (strcasecmp(stage, "prod") == 0 || strcasecmp(stage, "production") == 0);
-	p->queues_of_environment = environment("TASK_QUEUES");
+	p->queues_of_environment = program_environment("TASK_QUEUES");
 	p->stage_is_set = stage != NULL;
-	if (concurrency && !parse_count(concurrency, &p->concurrency))
+	if (concurrency && !program_parse_count(concurrency, &p->concurrency))
 		return wrong_usage("TASK_WORKER_CONCURRENCY", "must be a number from 1 to 1024");
 	if (drain && clock_parse_duration(drain, &p->drain_ms) < 0)
 		return wrong_usage("SHUTDOWN_TIMEOUT", "must be a duration, like 30s");
 	return 0;
 }
 
-enum option_id {
+enum worker_option {
 	OPTION_BACKEND = 256,
 	OPTION_CONFIG,
 	OPTION_DATABASE,
@@ -166,7 +167,7 @@ struct log_options {
 };
 
 /* 0, or the exit code + 1 when that is all. */
-static int take_option(struct program *p, int id, struct log_options *log)
+static int program_take_option(struct worker_program *p, int id, struct log_options *log)
 {
 	switch (id) {
 	case OPTION_BACKEND:
@@ -182,7 +183,7 @@ static int take_option(struct program *p, int id, struct log_options *log)
 	case OPTION_NAME:
 		return set_text(&p->name, optarg);
 	case OPTION_CONCURRENCY:
-		return parse_count(optarg, &p->concurrency)
+		return program_parse_count(optarg, &p->concurrency)
 			       ? 0
 			       : 1 + wrong_usage("--concurrency", "must be from 1 to 1024");
 	case OPTION_SHUTDOWN:
@@ -220,12 +221,12 @@ static int take_option(struct program *p, int id, struct log_options *log)
 	}
 }
 
-static int read_arguments(struct program *p, int argc, char **argv)
+static int read_arguments(struct worker_program *p, int argc, char **argv)
 {
 	struct log_options log = {LOG_INFO, LOG_LOGFMT};
 	int id;
 	while ((id = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		int r = take_option(p, id, &log);
+		int r = program_take_option(p, id, &log);
 		if (r)
 			return r;
 	}
@@ -250,7 +251,7 @@ static void setting(const struct backend_config *b, const char *key, char **to)
 }
 
 /* What the command line does not say, from router.yml. */
-static int read_config(struct program *p)
+static int read_config(struct worker_program *p)
 {
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1 << 20);
 	struct config *c = NULL;
@@ -276,7 +277,7 @@ static int read_config(struct program *p)
 }
 
 /* Which queues production serves is said where it is started, not in an environment that it may share. */
-static int choose_queues(struct program *p)
+static int choose_queues(struct worker_program *p)
 {
 	bool needed = p->mode == MODE_RUN || p->mode == MODE_DRY;
 	if (p->queues_of_environment && !p->production && p->stage_is_set)
@@ -304,7 +305,7 @@ static const char *trim(char *text)
 	return text;
 }
 
-static const char *queue_mistake(const struct program *p, const char *queue)
+static const char *queue_mistake(const struct worker_program *p, const char *queue)
 {
 	if (!*queue)
 		return "a queue without a name";
@@ -318,7 +319,7 @@ static const char *queue_mistake(const struct program *p, const char *queue)
 	return p->n_queues == WORKER_MAX_QUEUES ? "more than 64 queues" : NULL;
 }
 
-static int read_queues(struct program *p)
+static int read_queues(struct worker_program *p)
 {
 	const char *whose = p->queue_text ? "--queues" : "TASK_QUEUES";
 	int r = choose_queues(p);
@@ -334,7 +335,7 @@ static int read_queues(struct program *p)
 	return 0;
 }
 
-static int make_name(struct program *p)
+static int make_name(struct worker_program *p)
 {
 	CLEANUP(buf_releasep) struct buf name = BUF_INIT(WORKER_MAX_QUEUES * TASK_NAME_MAX + 512);
 	char host[256] = "localhost";
@@ -346,7 +347,7 @@ static int make_name(struct program *p)
 	return p->name ? 0 : 1;
 }
 
-static int read_registry(struct program *p)
+static int read_registry(struct worker_program *p)
 {
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1 << 20);
 	int r = p->tasks ? registry_load(p->tasks, getenv_const, &problems, &p->registry)
@@ -356,7 +357,7 @@ static int read_registry(struct program *p)
 	return r < 0 ? 2 : 0;
 }
 
-static int complete(struct program *p)
+static int program_complete(struct worker_program *p)
 {
 	struct err e;
 	if (!p->backend)
@@ -384,7 +385,7 @@ static const char *kind_text(const struct task_definition *t)
 	return t->kind == HANDLER_HTTP ? "http" : "builtin";
 }
 
-static int list_tasks(const struct program *p)
+static int list_tasks(const struct worker_program *p)
 {
 	for (size_t i = 0; i < registry_count(p->registry); i++) {
 		const struct task_definition *t = registry_task_at(p->registry, i);
@@ -401,7 +402,7 @@ static int list_tasks(const struct program *p)
 	return 0;
 }
 
-static int health_check(const struct program *p)
+static int health_check(const struct worker_program *p)
 {
 	CLEANUP(store_closep) struct store *s = NULL;
 	struct store_options o = {.path = p->database};
@@ -422,7 +423,7 @@ static int health_check(const struct program *p)
 	return workers ? 0 : 1;
 }
 
-static int dry_run(const struct program *p)
+static int dry_run(const struct worker_program *p)
 {
 	printf("%s: backend=%s database=%s concurrency=%u shutdown_timeout=%lldms queues=", p->name,
 	       p->backend, p->database, p->concurrency, (long long)p->drain_ms);
@@ -434,9 +435,9 @@ static int dry_run(const struct program *p)
 
 /* --- running -------------------------------------------------------------------------------------------- */
 
-static void on_stopped(void *arg)
+static void program_on_stopped(void *arg)
 {
-	struct program *p = arg;
+	struct worker_program *p = arg;
 	loop_stop(p->loop);
 }
 
@@ -449,7 +450,7 @@ static void log_problems(const char *event, struct buf *problems)
 }
 
 /* SIGHUP: the tasks are read again. With a mistake in them those that were known stay. */
-static void reload(struct program *p)
+static void program_reload(struct worker_program *p)
 {
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1 << 20);
 	struct registry *fresh = NULL;
@@ -466,14 +467,14 @@ static void reload(struct program *p)
 		 LOG_INT("workflows", registry_workflow_count(fresh)));
 }
 
-static void on_signal(void *arg, unsigned events)
+static void program_on_signal(void *arg, unsigned events)
 {
-	struct program *p = arg;
+	struct worker_program *p = arg;
 	struct signalfd_siginfo info;
 	(void)events;
 	while (read(p->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
 		if (info.ssi_signo == SIGHUP)
-			reload(p);
+			program_reload(p);
 		else if (info.ssi_signo == SIGUSR1)
 			log_toggle_debug();
 		else
@@ -491,17 +492,18 @@ static void hold_signals(sigset_t *set)
 	sigprocmask(SIG_BLOCK, set, NULL);
 }
 
-static int watch_signals(struct program *p)
+static int watch_signals(struct worker_program *p)
 {
 	sigset_t set;
 	hold_signals(&set);
 	signal(SIGPIPE, SIG_IGN);
 	p->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return p->signal_fd < 0 ? -errno
-				: loop_watch_new(p->loop, p->signal_fd, LOOP_READ, on_signal, p, &p->signals);
+	return p->signal_fd < 0
+		       ? -errno
+		       : loop_watch_new(p->loop, p->signal_fd, LOOP_READ, program_on_signal, p, &p->signals);
 }
 
-static int run(struct program *p)
+static int run(struct worker_program *p)
 {
 	struct err e = {""};
 	struct worker_options o = {.database = p->database,
@@ -512,7 +514,7 @@ static int run(struct program *p)
 				   .concurrency = p->concurrency,
 				   .lease_ms = (unsigned)p->lease_ms,
 				   .drain_ms = (unsigned)p->drain_ms,
-				   .stopped = on_stopped,
+				   .stopped = program_on_stopped,
 				   .arg = p};
 	spawn_raise_descriptor_limit();
 	int r = loop_new(&p->loop);
@@ -537,7 +539,7 @@ static int run(struct program *p)
 	return r < 0 ? 1 : 0;
 }
 
-static int execute(struct program *p, int argc, char **argv)
+static int execute(struct worker_program *p, int argc, char **argv)
 {
 	int r = read_environment(p);
 	if (r)
@@ -547,7 +549,7 @@ static int execute(struct program *p, int argc, char **argv)
 		return r < 0 ? 1 : r - 1;
 	r = read_config(p);
 	if (r == 0)
-		r = complete(p);
+		r = program_complete(p);
 	if (r)
 		return r;
 	switch (p->mode) {
@@ -565,7 +567,7 @@ static int execute(struct program *p, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct program p = {
+	struct worker_program p = {
 		.concurrency = DEFAULT_CONCURRENCY, .drain_ms = DEFAULT_SHUTDOWN_MS, .signal_fd = -1};
 	plain_output_begin();
 	log_setup(LOG_INFO, LOG_LOGFMT);

@@ -146,7 +146,7 @@ static void on_acceptable(void *arg, unsigned events)
 	accept_some(arg);
 }
 
-static void on_retry(void *arg)
+static void acceptor_on_retry(void *arg)
 {
 	accept_some(arg);
 }
@@ -166,7 +166,7 @@ int acceptor_new(struct loop *loop, int fd, bool outlives, unsigned reserve, acc
 	a->arg = arg;
 	fill_reserve(a);
 	listen_address_register(fd, outlives);
-	int r = loop_timer_new(loop, on_retry, a, &a->timer);
+	int r = loop_timer_new(loop, acceptor_on_retry, a, &a->timer);
 	if (r == 0)
 		r = loop_watch_new(loop, fd, LOOP_READ, on_acceptable, a, &a->watch);
 	if (r < 0) {
@@ -204,11 +204,10 @@ void acceptor_pause(struct acceptor *a, bool pause)
  * flags. */
 static void drop_new_attempts(int fd)
 {
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),		 BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1), BPF_STMT(BPF_RET | BPF_K, 0),
-		BPF_STMT(BPF_RET | BPF_K, 0xffffffffu),
-	};
+	struct sock_filter code[] = {BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+				     BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),
+				     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1),
+				     BPF_STMT(BPF_RET | BPF_K, 0), BPF_STMT(BPF_RET | BPF_K, 0xffffffffu)};
 	struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
 	/* without it the queue may have no end for a while */
 	setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));

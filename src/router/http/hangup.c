@@ -17,7 +17,7 @@ struct hangup {
 	void *arg;
 };
 
-static void on_ready(void *arg, unsigned events)
+static void hangup_on_ready(void *arg, unsigned events)
 {
 	(void)events;
 	struct hangup *h = arg;
@@ -38,7 +38,7 @@ int hangup_new(struct loop *loop, hangup_fn fn, void *arg, struct hangup **ret)
 	h->arg = arg;
 	h->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	int r = h->epoll_fd < 0 ? -errno
-				: loop_watch_new(loop, h->epoll_fd, LOOP_READ, on_ready, h, &h->watch);
+				: loop_watch_new(loop, h->epoll_fd, LOOP_READ, hangup_on_ready, h, &h->watch);
 	if (r < 0) {
 		hangup_free(h);
 		return r;

@@ -14,7 +14,7 @@ struct seen {
 	int status;
 };
 
-static int refuse(struct seen *s, int status, const char *why)
+static int head_check_refuse(struct seen *s, int status, const char *why)
 {
 	s->status = status;
 	s->why = why;
@@ -22,7 +22,7 @@ static int refuse(struct seen *s, int status, const char *why)
 }
 
 /* tchar of RFC 9110 §5.6.2 */
-static bool is_token(struct span s)
+static bool head_check_is_token(struct span s)
 {
 	for (size_t i = 0; i < s.len; i++) {
 		unsigned char c = (unsigned char)s.ptr[i];
@@ -52,7 +52,7 @@ static bool has_blank_or_control(struct span s)
 	return false;
 }
 
-static bool starts_nocase(struct span s, const char *prefix)
+static bool head_check_starts_nocase(struct span s, const char *prefix)
 {
 	size_t n = strlen(prefix);
 	return s.len >= n && strncasecmp(s.ptr, prefix, n) == 0;
@@ -84,37 +84,39 @@ static bool names_websocket(struct span value)
 static int check_target(const struct http_request *r, struct seen *s)
 {
 	if (r->target.len == 0)
-		return refuse(s, BAD_REQUEST, "empty request target");
+		return head_check_refuse(s, BAD_REQUEST, "empty request target");
 	if (has_blank_or_control(r->target))
-		return refuse(s, BAD_REQUEST, "blank or control character in the request target");
+		return head_check_refuse(s, BAD_REQUEST, "blank or control character in the request target");
 	if (r->target.ptr[0] == '/')
 		return 0;
 	if (span_is(r->target, "*"))
-		return span_is(r->method, "OPTIONS") ? 0 : refuse(s, BAD_REQUEST, "target * without OPTIONS");
-	if (starts_nocase(r->target, "http://") || starts_nocase(r->target, "https://"))
+		return span_is(r->method, "OPTIONS")
+			       ? 0
+			       : head_check_refuse(s, BAD_REQUEST, "target * without OPTIONS");
+	if (head_check_starts_nocase(r->target, "http://") || head_check_starts_nocase(r->target, "https://"))
 		return 0;
-	return refuse(s, BAD_REQUEST, "request target is neither a path nor a URL");
+	return head_check_refuse(s, BAD_REQUEST, "request target is neither a path nor a URL");
 }
 
 static int check_line(const struct http_request *r, struct seen *s)
 {
 	if (!span_is(r->version, "HTTP/1.1") && !span_is(r->version, "HTTP/1.0"))
-		return refuse(s, VERSION_NOT_SUPPORTED, "only HTTP/1.0 and HTTP/1.1 are served");
-	if (!is_token(r->method))
-		return refuse(s, BAD_REQUEST, "method is not a token");
+		return head_check_refuse(s, VERSION_NOT_SUPPORTED, "only HTTP/1.0 and HTTP/1.1 are served");
+	if (!head_check_is_token(r->method))
+		return head_check_refuse(s, BAD_REQUEST, "method is not a token");
 	if (span_is(r->method, "CONNECT"))
-		return refuse(s, NOT_IMPLEMENTED, "CONNECT is not served");
+		return head_check_refuse(s, NOT_IMPLEMENTED, "CONNECT is not served");
 	return check_target(r, s);
 }
 
 static int check_coding(struct http_request *r, struct span value, struct seen *s)
 {
 	if (s->codings++)
-		return refuse(s, BAD_REQUEST, "repeated Transfer-Encoding");
+		return head_check_refuse(s, BAD_REQUEST, "repeated Transfer-Encoding");
 	if (!span_is_nocase(value, "chunked"))
-		return refuse(s, BAD_REQUEST, "Transfer-Encoding other than chunked");
+		return head_check_refuse(s, BAD_REQUEST, "Transfer-Encoding other than chunked");
 	if (span_is(r->version, "HTTP/1.0"))
-		return refuse(s, BAD_REQUEST, "Transfer-Encoding in HTTP/1.0");
+		return head_check_refuse(s, BAD_REQUEST, "Transfer-Encoding in HTTP/1.0");
 	r->chunked = true;
 	return 0;
 }
@@ -126,9 +128,10 @@ static int check_special(struct http_request *r, const struct http_field *f, str
 		if (!span_is_nocase(f->name, "Host"))
 			return 0;
 		if (s->hosts++)
-			return refuse(s, BAD_REQUEST, "repeated Host");
-		return has_blank_or_control(span_trim(f->value)) ? refuse(s, BAD_REQUEST, "blank in Host")
-								 : 0;
+			return head_check_refuse(s, BAD_REQUEST, "repeated Host");
+		return has_blank_or_control(span_trim(f->value))
+			       ? head_check_refuse(s, BAD_REQUEST, "blank in Host")
+			       : 0;
 	case 6:
 		/* Only the first one counts: so does the library, which sends the 100. */
 		if (span_is_nocase(f->name, "Expect") && !s->expects++)
@@ -137,15 +140,15 @@ static int check_special(struct http_request *r, const struct http_field *f, str
 		return 0;
 	case 7:
 		if (span_is_nocase(f->name, "Upgrade") && names_websocket(f->value))
-			return refuse(s, NOT_IMPLEMENTED, "upgrade to websocket is not served");
+			return head_check_refuse(s, NOT_IMPLEMENTED, "upgrade to websocket is not served");
 		return 0;
 	case 14:
 		if (!span_is_nocase(f->name, "Content-Length"))
 			return 0;
 		if (s->lengths++)
-			return refuse(s, BAD_REQUEST, "repeated Content-Length");
+			return head_check_refuse(s, BAD_REQUEST, "repeated Content-Length");
 		if (!parse_length(f->value, &r->content_length))
-			return refuse(s, BAD_REQUEST, "Content-Length is not a number");
+			return head_check_refuse(s, BAD_REQUEST, "Content-Length is not a number");
 		return 0;
 	case 17:
 		return span_is_nocase(f->name, "Transfer-Encoding") ? check_coding(r, f->value, s) : 0;
@@ -156,14 +159,14 @@ static int check_special(struct http_request *r, const struct http_field *f, str
 
 static int check_field(struct http_request *r, const struct http_field *f, struct seen *s)
 {
-	if (!is_token(f->name))
-		return refuse(s, BAD_REQUEST, "field name is not a token");
+	if (!head_check_is_token(f->name))
+		return head_check_refuse(s, BAD_REQUEST, "field name is not a token");
 	if (!is_value(f->value))
-		return refuse(s, BAD_REQUEST, "control character in a field value");
+		return head_check_refuse(s, BAD_REQUEST, "control character in a field value");
 	return check_special(r, f, s);
 }
 
-static int check_all(struct http_request *r, struct seen *s)
+static int head_check_all(struct http_request *r, struct seen *s)
 {
 	if (check_line(r, s))
 		return s->status;
@@ -171,9 +174,9 @@ static int check_all(struct http_request *r, struct seen *s)
 		if (check_field(r, &r->fields[i], s))
 			return s->status;
 	if (s->hosts == 0 && span_is(r->version, "HTTP/1.1"))
-		return refuse(s, BAD_REQUEST, "HTTP/1.1 without Host");
+		return head_check_refuse(s, BAD_REQUEST, "HTTP/1.1 without Host");
 	if (s->codings && s->lengths)
-		return refuse(s, BAD_REQUEST, "both Content-Length and Transfer-Encoding");
+		return head_check_refuse(s, BAD_REQUEST, "both Content-Length and Transfer-Encoding");
 	return 0;
 }
 
@@ -182,7 +185,7 @@ int head_check(struct http_request *r, const char **ret_why)
 	struct seen s = {0};
 	r->chunked = r->expects_continue = false;
 	r->content_length = -1;
-	int status = check_all(r, &s);
+	int status = head_check_all(r, &s);
 	r->has_body = r->chunked || r->content_length > 0;
 	*ret_why = s.why;
 	return status;

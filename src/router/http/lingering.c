@@ -28,7 +28,7 @@ struct lingerer {
 	int fd;
 };
 
-static void end(struct lingerer *c)
+static void lingering_end(struct lingerer *c)
 {
 	struct lingering *l = c->all;
 	sweep_stop(&c->limit);
@@ -44,7 +44,7 @@ static void end(struct lingerer *c)
 static void on_time(void *arg, struct sweep_entry *e)
 {
 	(void)arg;
-	end((struct lingerer *)((char *)e - offsetof(struct lingerer, limit)));
+	lingering_end((struct lingerer *)((char *)e - offsetof(struct lingerer, limit)));
 }
 
 static void on_bytes(void *arg, unsigned events)
@@ -55,7 +55,7 @@ static void on_bytes(void *arg, unsigned events)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR) && !(events & LOOP_ERROR))
 		return;
 	if (n <= 0)
-		end(c);
+		lingering_end(c);
 }
 
 int lingering_new(struct loop *loop, unsigned max_ms, struct lingering **ret)
@@ -77,7 +77,7 @@ struct lingering *lingering_free(struct lingering *l)
 {
 	if (l) {
 		while (l->first)
-			end(l->first);
+			lingering_end(l->first);
 		sweep_free(l->sweep);
 		free(l);
 	}

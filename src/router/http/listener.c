@@ -156,7 +156,7 @@ const char *listener_library(void)
 
 /* --- running the daemon --------------------------------------------------------------------------------- */
 
-static void schedule(struct listener *l)
+static void listener_schedule(struct listener *l)
 {
 	if (!l->run_queued) {
 		l->run_queued = true;
@@ -165,26 +165,26 @@ static void schedule(struct listener *l)
 }
 
 static void refuse_large_heads(struct listener *l);
-static void give_back(struct listener *l);
+static void listener_give_back(struct listener *l);
 
-static void on_run(struct loop_work *work)
+static void listener_on_run(struct loop_work *work)
 {
 	struct listener *l = (struct listener *)((char *)work - offsetof(struct listener, run));
 	l->run_queued = l->again = false;
 	MHD_run(l->daemon);
 	if (l->again) /* a second pass suspends, or sends, what the first one has prepared */
 		MHD_run(l->daemon);
-	give_back(l);
+	listener_give_back(l);
 	refuse_large_heads(l);
 	MHD_UNSIGNED_LONG_LONG wait_ms;
 	if (MHD_get_timeout(l->daemon, &wait_ms) == MHD_YES && wait_ms == 0)
-		schedule(l);
+		listener_schedule(l);
 }
 
-static void on_ready(void *arg, unsigned events)
+static void listener_on_ready(void *arg, unsigned events)
 {
 	(void)events;
-	schedule(arg);
+	listener_schedule(arg);
 }
 
 static void suspend(struct exchange *x)
@@ -193,12 +193,12 @@ static void suspend(struct exchange *x)
 	MHD_suspend_connection(x->client->connection);
 }
 
-static void resume(struct exchange *x)
+static void listener_resume(struct exchange *x)
 {
 	x->suspended = false;
 	x->client->touched = true;
 	MHD_resume_connection(x->client->connection);
-	schedule(x->client->listener);
+	listener_schedule(x->client->listener);
 }
 
 /* --- ending connections --------------------------------------------------------------------------------- */
@@ -210,7 +210,7 @@ static void hang_up(struct client *c)
 	if (!c->hung_up)
 		shutdown(c->fd, SHUT_RDWR);
 	c->hung_up = true;
-	schedule(c->listener);
+	listener_schedule(c->listener);
 }
 
 /* Sends a reset at once: no orderly end, which could be taken for the end of an unframed body, and nothing
@@ -220,16 +220,16 @@ static void reset(struct client *c)
 	struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
 	if (connect(c->fd, &nowhere, sizeof(nowhere)) < 0)
 		shutdown(c->fd, SHUT_RDWR);
-	schedule(c->listener);
+	listener_schedule(c->listener);
 }
 
-static void cut(struct exchange *x)
+static void listener_cut(struct exchange *x)
 {
 	x->cut = true;
 	if (x->unframed && x->stage == STAGE_ANSWERING)
 		reset(x->client);
 	if (x->suspended)
-		resume(x);
+		listener_resume(x);
 	else
 		hang_up(x->client);
 }
@@ -243,7 +243,7 @@ static void lose(struct client *c)
 	x->cut = true;
 	c->listener->handler.client_gone(x->user, x);
 	if (x->suspended)
-		resume(x);
+		listener_resume(x);
 }
 
 static bool is_lost(const struct client *c)
@@ -262,7 +262,7 @@ static void on_hangup(void *arg, void *client, bool gone)
 	if (c->exchange && c->exchange->stage == STAGE_ANSWERING && !c->exchange->suspended) {
 		/* Perhaps all of the answer is out, and the client has read it: the library knows when it
 		 * runs next. */
-		schedule(l);
+		listener_schedule(l);
 		return;
 	}
 	lose(c);
@@ -298,7 +298,7 @@ static void look_at_progress(struct client *c)
 	reset(c);
 }
 
-static void on_limit(void *arg, struct sweep_entry *e)
+static void listener_on_limit(void *arg, struct sweep_entry *e)
 {
 	struct listener *l = arg;
 	struct client *c = (struct client *)((char *)e - offsetof(struct client, limit));
@@ -314,16 +314,16 @@ static void on_limit(void *arg, struct sweep_entry *e)
 
 /* --- answers -------------------------------------------------------------------------------------------- */
 
-static bool is_framing(struct span name)
+static bool listener_is_framing(struct span name)
 {
 	return span_is_nocase(name, "Content-Length") || span_is_nocase(name, "Transfer-Encoding") ||
 	       span_is_nocase(name, "Connection");
 }
 
 /* The library wants C strings, and refuses what cannot be sent (CR, LF, a bad name): that is left out. */
-static int add_field(struct MHD_Response *response, const struct http_field *f)
+static int listener_add_field(struct MHD_Response *response, const struct http_field *f)
 {
-	if (is_framing(f->name) || f->name.len == 0)
+	if (listener_is_framing(f->name) || f->name.len == 0)
 		return 0;
 	struct span value = f->value.len ? f->value : SPAN_LIT(" "); /* it refuses an empty value as well */
 	if (memchr(f->name.ptr, 0, f->name.len) || memchr(value.ptr, 0, value.len))
@@ -413,7 +413,7 @@ static enum MHD_Result on_answer_field(void *arg, enum MHD_ValueKind kind, const
 }
 
 /* False when nothing was written. */
-static bool hand_over(struct exchange *x)
+static bool listener_hand_over(struct exchange *x)
 {
 	int n = MHD_get_response_headers(x->response, NULL, NULL);
 	struct collected all = {.fields = calloc((size_t)n + 1, sizeof(*all.fields)), .max = (size_t)n};
@@ -437,7 +437,7 @@ static bool hand_over(struct exchange *x)
 static enum MHD_Result queue(struct exchange *x)
 {
 	struct client *c = x->client;
-	if (may_hand_over(x) && hand_over(x))
+	if (may_hand_over(x) && listener_hand_over(x))
 		return MHD_NO;
 	/* 0.9.75 takes a bare LF for the end of a line in chunk framing, and blanks and control bytes behind
 	 * a chunk's size: whoever stands in front may see the end of the body elsewhere. What follows on
@@ -461,7 +461,7 @@ static bool fits(const struct exchange *x, const struct http_response *r)
 	return n <= x->client->listener->options.max_head + ANSWER_OWN && n <= x->answer_room;
 }
 
-static int answer(struct exchange *x, const struct http_response *r, struct MHD_Response *response)
+static int listener_answer(struct exchange *x, const struct http_response *r, struct MHD_Response *response)
 {
 	if (!fits(x, r)) {
 		MHD_destroy_response(response);
@@ -469,7 +469,7 @@ static int answer(struct exchange *x, const struct http_response *r, struct MHD_
 	}
 	int failed = response ? 0 : -ENOMEM;
 	for (size_t i = 0; i < r->n_fields && !failed; i++)
-		failed = add_field(response, &r->fields[i]);
+		failed = listener_add_field(response, &r->fields[i]);
 	if (failed) {
 		MHD_destroy_response(response);
 		exchange_abort(x);
@@ -480,7 +480,7 @@ static int answer(struct exchange *x, const struct http_response *r, struct MHD_
 	x->response = response;
 	x->status = r->status;
 	if (x->suspended)
-		resume(x);
+		listener_resume(x);
 	return 0;
 }
 
@@ -496,7 +496,7 @@ static bool is_head(const struct exchange *x)
 	return span_is(x->request.method, "HEAD");
 }
 
-static bool is_bodyless(const struct exchange *x, int status)
+static bool listener_is_bodyless(const struct exchange *x, int status)
 {
 	return status == 204 || status == 304 || is_head(x);
 }
@@ -530,11 +530,11 @@ static struct MHD_Response *make_bodyless(int status, int64_t content_length)
 
 int exchange_respond_bodyless(struct exchange *x, const struct http_response *r, int64_t content_length)
 {
-	assert(is_bodyless(x, r->status));
+	assert(listener_is_bodyless(x, r->status));
 	if (!may_answer(x, r))
 		return 0;
 	x->bare = !library_is_new() && content_length < 0 && r->status != 204;
-	return answer(x, r, make_bodyless(r->status, content_length));
+	return listener_answer(x, r, make_bodyless(r->status, content_length));
 }
 
 static const char *reason_of(int status)
@@ -554,7 +554,7 @@ static bool answer_past_library(struct exchange *x, const struct http_response *
 	x->answered_raw = e == 0;
 	x->client->linger = e == 0;
 	if (x->suspended)
-		resume(x);
+		listener_resume(x);
 	else if (e < 0)
 		hang_up(x->client);
 	return true;
@@ -568,14 +568,14 @@ static bool waits_for_body(const struct exchange *x)
 
 int exchange_respond(struct exchange *x, const struct http_response *r, struct span body)
 {
-	if (is_bodyless(x, r->status))
+	if (listener_is_bodyless(x, r->status))
 		return exchange_respond_bodyless(x, r, r->status == 304 ? -1 : (int64_t)body.len);
 	if (!may_answer(x, r))
 		return 0;
 	if (waits_for_body(x) && fits(x, r) && answer_past_library(x, r, body))
 		return 0;
 	void *bytes = body.len ? (void *)(uintptr_t)body.ptr : "";
-	return answer(x, r, MHD_create_response_from_buffer(body.len, bytes, MHD_RESPMEM_MUST_COPY));
+	return listener_answer(x, r, MHD_create_response_from_buffer(body.len, bytes, MHD_RESPMEM_MUST_COPY));
 }
 
 static ssize_t end_by_error(struct exchange *x)
@@ -606,7 +606,7 @@ static ssize_t on_pull(void *arg, uint64_t position, char *out, size_t size)
 	if (n == 0) {
 		suspend(x);
 		if (x->woken)
-			resume(x);
+			listener_resume(x);
 	}
 	return n;
 }
@@ -614,7 +614,7 @@ static ssize_t on_pull(void *arg, uint64_t position, char *out, size_t size)
 int exchange_respond_stream(struct exchange *x, const struct http_response *r, int64_t length,
 			    exchange_pull_fn pull)
 {
-	if (is_bodyless(x, r->status))
+	if (listener_is_bodyless(x, r->status))
 		return exchange_respond_bodyless(x, r, length);
 	if (length == 0)
 		return exchange_respond(x, r, SPAN_LIT(""));
@@ -628,9 +628,10 @@ int exchange_respond_stream(struct exchange *x, const struct http_response *r, i
 	size_t block = length < 0 && !x->unframed ? 1 : STREAM_BLOCK;
 	if (x->known_length && (uint64_t)length < block)
 		block = (size_t)length;
-	return answer(x, r,
-		      MHD_create_response_from_callback(x->known_length ? (uint64_t)length : MHD_SIZE_UNKNOWN,
-							block, on_pull, x, NULL));
+	return listener_answer(
+		x, r,
+		MHD_create_response_from_callback(x->known_length ? (uint64_t)length : MHD_SIZE_UNKNOWN,
+						  block, on_pull, x, NULL));
 }
 
 /* --- the handler's other calls -------------------------------------------------------------------------- */
@@ -639,27 +640,27 @@ void exchange_read_body(struct exchange *x)
 {
 	x->wants_body = true;
 	if (x->suspended && x->stage != STAGE_ANSWERING)
-		resume(x);
+		listener_resume(x);
 }
 
 void exchange_resume_body(struct exchange *x)
 {
 	x->woken = true;
 	if (x->suspended && x->stage == STAGE_BODY)
-		resume(x);
+		listener_resume(x);
 }
 
 void exchange_resume_response(struct exchange *x)
 {
 	x->woken = true;
 	if (x->suspended && x->stage == STAGE_ANSWERING)
-		resume(x);
+		listener_resume(x);
 }
 
 void exchange_abort(struct exchange *x)
 {
 	if (!x->cut)
-		cut(x);
+		listener_cut(x);
 }
 
 const struct http_request *exchange_request(const struct exchange *x)
@@ -702,7 +703,7 @@ static size_t refusal_body(char out[REFUSAL_MAX], int status, const char *why)
 }
 
 /* Answers at the library's first call: nothing more is read and the connection is closed. */
-static enum MHD_Result refuse(struct exchange *x, int status, const char *why)
+static enum MHD_Result listener_refuse(struct exchange *x, int status, const char *why)
 {
 	struct client *c = x->client;
 	struct listener *l = c->listener;
@@ -788,7 +789,7 @@ static size_t room_for_answer(const struct exchange *x, size_t head_size)
 }
 
 /* Every check of a head. 0 when it is clean, or the status to refuse it with. */
-static int check(struct exchange *x, const char **ret_why)
+static int listener_check(struct exchange *x, const char **ret_why)
 {
 	struct listener *l = x->client->listener;
 	const union MHD_ConnectionInfo *size =
@@ -866,7 +867,7 @@ static void refuse_past_library(struct client *c, int status, const char *why)
 	c->linger = c->refused = raw_answer_send(c->fd, reason_of(status), &r, (struct span){body, n}) == 0;
 	if (!c->linger)
 		hang_up(c);
-	schedule(l);
+	listener_schedule(l);
 }
 
 static const char too_large[] = "request line and fields are too large";
@@ -926,7 +927,7 @@ static struct client *complete_head(const struct listener *l)
 	return NULL;
 }
 
-static bool is_of_size(int status)
+static bool listener_is_of_size(int status)
 {
 	return status == 414 || status == 431;
 }
@@ -938,7 +939,7 @@ static bool may_be_suspect(const struct client *c, int status)
 	const struct exchange *x = c->exchange;
 	if (is_answered(c))
 		return false;
-	if (!x || is_of_size(status))
+	if (!x || listener_is_of_size(status))
 		return !x || x->in_heads;
 	return x->stage == STAGE_NEW
 		       ? status != 505
@@ -947,13 +948,13 @@ static bool may_be_suspect(const struct client *c, int status)
 
 static bool needs_a_look(const struct client *c, int status)
 {
-	return !c->exchange || is_of_size(status);
+	return !c->exchange || listener_is_of_size(status);
 }
 
 static bool is_suspect(const struct client *c, int status)
 {
 	return !needs_a_look(c, status) ||
-	       read_beyond(c) > (is_of_size(status) ? c->listener->options.max_head : 0);
+	       read_beyond(c) > (listener_is_of_size(status) ? c->listener->options.max_head : 0);
 }
 
 static const char *why_of(int status)
@@ -984,10 +985,10 @@ static void refuse_suspects(struct listener *l, int status)
 			continue;
 		n++;
 		only = c;
-		if (is_of_size(status))
+		if (listener_is_of_size(status))
 			refuse_past_library(c, c->exchange ? 431 : 414, too_large);
 	}
-	if (n == 1 && !is_of_size(status))
+	if (n == 1 && !listener_is_of_size(status))
 		refuse_past_library(only, status, why_of(status));
 }
 
@@ -1036,7 +1037,7 @@ static enum MHD_Result await_answer(struct exchange *x)
 	return MHD_YES;
 }
 
-static enum MHD_Result complete(struct exchange *x)
+static enum MHD_Result listener_complete(struct exchange *x)
 {
 	x->stage = STAGE_COMPLETE;
 	if (x->wants_body && !x->body_ended && !x->response && !x->cut) {
@@ -1073,7 +1074,7 @@ static enum MHD_Result take_body(struct exchange *x, const char *bytes, size_t *
 	if (*size) {
 		suspend(x);
 		if (x->woken)
-			resume(x);
+			listener_resume(x);
 	}
 	return MHD_YES;
 }
@@ -1096,7 +1097,7 @@ static enum MHD_Result after_head(struct exchange *x)
 	return MHD_YES;
 }
 
-static enum MHD_Result begin(struct exchange *x, const char *method, const char *version)
+static enum MHD_Result listener_begin(struct exchange *x, const char *method, const char *version)
 {
 	struct client *c = x->client;
 	struct listener *l = c->listener;
@@ -1107,9 +1108,9 @@ static enum MHD_Result begin(struct exchange *x, const char *method, const char 
 	c->still = 0;
 	sweep_start(l->sweep, &c->limit, LIMIT_PROGRESS);
 	fill_request(x, method, version);
-	int status = check(x, &why);
+	int status = listener_check(x, &why);
 	if (status)
-		return refuse(x, status, why);
+		return listener_refuse(x, status, why);
 	if (is_lost(c) || keep_fields(x) < 0)
 		return MHD_NO;
 	x->told = true;
@@ -1128,13 +1129,13 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 		return MHD_NO;
 	switch (x->stage) {
 	case STAGE_NEW:
-		return begin(x, method, version);
+		return listener_begin(x, method, version);
 	case STAGE_HEAD:
 		return after_head(x);
 	case STAGE_BODY:
-		return *size ? take_body(x, bytes, size) : complete(x);
+		return *size ? take_body(x, bytes, size) : listener_complete(x);
 	case STAGE_COMPLETE:
-		return complete(x);
+		return listener_complete(x);
 	case STAGE_ANSWERING:
 		break;
 	}
@@ -1271,7 +1272,7 @@ static void make_place(struct listener *l, const struct client *newest)
 		hang_up(idle ? idle : oldest);
 }
 
-static struct client *client_new(struct listener *l, struct MHD_Connection *connection)
+static struct client *listener_client_new(struct listener *l, struct MHD_Connection *connection)
 {
 	struct client *c = steal(l->returning);
 	bool returns = c != NULL;
@@ -1332,7 +1333,7 @@ static void refuse_closed_line(struct client *c)
 }
 
 /* The descriptor is closed by the library right after. */
-static void client_free(struct client *c)
+static void listener_client_free(struct client *c)
 {
 	struct listener *l = c->listener;
 	sweep_stop(&c->limit);
@@ -1359,7 +1360,7 @@ static void client_free(struct client *c)
 }
 
 /* Outside of the library's run, in which it still forgets the descriptor that was copied. */
-static void give_back(struct listener *l)
+static void listener_give_back(struct listener *l)
 {
 	while (l->handed) {
 		struct client *c = l->handed;
@@ -1369,17 +1370,17 @@ static void give_back(struct listener *l)
 		/* closes it when it cannot be served */
 		MHD_add_connection(l->daemon, c->fd, &c->peer.any, peer_length(c));
 		free(steal(l->returning)); /* which it then did not take */
-		schedule(l);
+		listener_schedule(l);
 	}
 }
 
-static void on_connection(void *arg, struct MHD_Connection *connection, void **context,
-			  enum MHD_ConnectionNotificationCode code)
+static void listener_on_connection(void *arg, struct MHD_Connection *connection, void **context,
+				   enum MHD_ConnectionNotificationCode code)
 {
 	if (code == MHD_CONNECTION_NOTIFY_STARTED)
-		*context = client_new(arg, connection);
+		*context = listener_client_new(arg, connection);
 	else if (*context)
-		client_free(*context);
+		listener_client_free(*context);
 }
 
 /* --- the listener --------------------------------------------------------------------------------------- */
@@ -1404,8 +1405,8 @@ static int start_daemon(struct listener *l)
 			MHD_USE_ERROR_LOG,
 		0, NULL, NULL, on_request, l, MHD_OPTION_EXTERNAL_LOGGER, on_log, l,
 		MHD_OPTION_URI_LOG_CALLBACK, on_target, l, MHD_OPTION_NOTIFY_COMPLETED, on_completed, l,
-		MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, l,
-		MHD_OPTION_CONNECTION_LIMIT,
+		MHD_OPTION_NOTIFY_CONNECTION, listener_on_connection, l, MHD_OPTION_UNESCAPE_CALLBACK,
+		keep_escapes, l, MHD_OPTION_CONNECTION_LIMIT,
 		l->options.max_connections + CONNECTIONS_TO_REFUSE + LIBRARY_CONNECTIONS_MORE,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory_for(l->options.max_head),
 		/* The strictness of 0.9.75 finds little (http.md): we check, and count. */
@@ -1418,18 +1419,16 @@ static void on_accepted(void *arg, int fd, const struct sockaddr *peer, socklen_
 	struct listener *l = arg;
 	MHD_add_connection(l->daemon, fd, peer, length); /* closes it when it cannot be served */
 	acceptor_pause(l->acceptor, !has_room(l));
-	schedule(l);
+	listener_schedule(l);
 }
 
 static int start_parts(struct listener *l)
 {
 	const struct listener_options *o = &l->options;
-	unsigned limits[LIMITS] = {
-		[LIMIT_HEAD] = o->head_timeout_ms,
-		[LIMIT_IDLE] = o->idle_timeout_ms,
-		[LIMIT_PROGRESS] = (o->idle_timeout_ms + 1) / 2,
-	};
-	int r = sweep_new(l->loop, limits, LIMITS, on_limit, l, &l->sweep);
+	unsigned limits[LIMITS] = {[LIMIT_HEAD] = o->head_timeout_ms,
+				   [LIMIT_IDLE] = o->idle_timeout_ms,
+				   [LIMIT_PROGRESS] = (o->idle_timeout_ms + 1) / 2};
+	int r = sweep_new(l->loop, limits, LIMITS, listener_on_limit, l, &l->sweep);
 	if (r == 0)
 		r = hangup_new(l->loop, on_hangup, l, &l->hangup);
 	if (r == 0)
@@ -1453,9 +1452,9 @@ static int start(struct listener *l, int fd)
 		return r;
 	acceptor_pause(l->acceptor, l->options.held);
 	int epoll_fd = MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
-	r = loop_watch_new(l->loop, epoll_fd, LOOP_READ, on_ready, l, &l->watch);
+	r = loop_watch_new(l->loop, epoll_fd, LOOP_READ, listener_on_ready, l, &l->watch);
 	if (r == 0)
-		schedule(l);
+		listener_schedule(l);
 	return r;
 }
 
@@ -1468,7 +1467,7 @@ int listener_start(struct loop *loop, const struct listener_options *o, const st
 	l->loop = loop;
 	l->handler = *h;
 	l->options = *o;
-	l->run.fn = on_run;
+	l->run.fn = listener_on_run;
 	int fd, r = listen_address_open(o->address, o->reuse_port, &fd, &l->port, e);
 	if (r == 0 && (r = start(l, fd)) < 0)
 		err_set(e, r, "cannot serve %s: %s", o->address, strerror(-r));
@@ -1497,7 +1496,7 @@ static bool has_input(const struct client *c)
 	return ioctl(c->fd, FIONREAD, &n) == 0 && n > 0;
 }
 
-static void close_idle(void *arg, struct sweep_entry *e)
+static void listener_close_idle(void *arg, struct sweep_entry *e)
 {
 	(void)arg;
 	struct client *c = (struct client *)((char *)e - offsetof(struct client, limit));
@@ -1519,8 +1518,8 @@ void listener_quiesce(struct listener *l, bool patient)
 	l->quiesced_ms = loop_now_ms(l->loop);
 	acceptor_close(l->acceptor);
 	if (!patient)
-		sweep_each(l->sweep, LIMIT_IDLE, close_idle, NULL);
-	schedule(l);
+		sweep_each(l->sweep, LIMIT_IDLE, listener_close_idle, NULL);
+	listener_schedule(l);
 }
 
 static bool has_received(const struct client *c)
@@ -1563,7 +1562,8 @@ struct listener *listener_stop(struct listener *l)
 	loop_watch_free(l->watch);
 	for (struct client *c = l->clients; c; c = c->next)
 		if (c->exchange && c->exchange->suspended)
-			resume(c->exchange); /* the library must not be stopped with suspended ones */
+			/* the library must not be stopped with suspended ones */
+			listener_resume(c->exchange);
 	if (l->daemon)
 		MHD_stop_daemon(l->daemon);
 	while (l->handed) {

@@ -73,7 +73,7 @@ struct trial {
 
 static const struct http_response ok = {.status = 200, .close = true};
 
-static void *on_head(void *arg, struct exchange *x, const struct http_request *r)
+static void *trial_on_head(void *arg, struct exchange *x, const struct http_request *r)
 {
 	static const struct http_response kept = {.status = 200};
 	++*(unsigned *)arg;
@@ -86,29 +86,29 @@ static void *on_head(void *arg, struct exchange *x, const struct http_request *r
 	return arg;
 }
 
-static size_t on_body(void *user, struct exchange *x, const char *bytes, size_t n)
+static size_t trial_on_body(void *user, struct exchange *x, const char *bytes, size_t n)
 {
 	(void)user, (void)x, (void)bytes;
 	return n;
 }
 
-static void on_body_end(void *user, struct exchange *x)
+static void trial_on_body_end(void *user, struct exchange *x)
 {
 	(void)user;
 	exchange_respond(x, &ok, SPAN_LIT(""));
 }
 
-static void on_gone(void *user, struct exchange *x)
+static void trial_on_gone(void *user, struct exchange *x)
 {
 	(void)user, (void)x;
 }
 
-static void on_finished(void *user, struct exchange *x, bool gone)
+static void trial_on_finished(void *user, struct exchange *x, bool gone)
 {
 	(void)user, (void)x, (void)gone;
 }
 
-static void on_refused(void *arg, int status, const char *why)
+static void trial_on_refused(void *arg, int status, const char *why)
 {
 	(void)arg, (void)status, (void)why;
 }
@@ -120,7 +120,7 @@ static void on_late(void *arg)
 	loop_stop(t->loop);
 }
 
-static void on_answer(void *arg, unsigned events)
+static void trial_on_answer(void *arg, unsigned events)
 {
 	struct trial *t = arg;
 	(void)events;
@@ -151,7 +151,7 @@ static int converse(struct trial *t, struct span request)
 	if (r == 0)
 		r = loop_timer_new(t->loop, on_late, t, &timer);
 	if (r == 0)
-		r = loop_watch_new(t->loop, t->fd, LOOP_READ, on_answer, t, &watch);
+		r = loop_watch_new(t->loop, t->fd, LOOP_READ, trial_on_answer, t, &watch);
 	if (r == 0) {
 		loop_timer_start(timer, PATIENCE_MS);
 		r = loop_run(t->loop);
@@ -218,8 +218,9 @@ static int try_all(struct loop *loop, struct err *e)
 		.drain_timeout_ms = PATIENCE_MS,
 	};
 	unsigned heads;
-	const struct listener_handler handler = {&heads,  on_head,     on_body,	  on_body_end,
-						 on_gone, on_finished, on_refused};
+	const struct listener_handler handler = {
+		&heads,	       trial_on_head,	  trial_on_body,   trial_on_body_end,
+		trial_on_gone, trial_on_finished, trial_on_refused};
 	struct listener *l;
 	int r = listener_start(loop, &options, &handler, &l, e);
 	if (r < 0)

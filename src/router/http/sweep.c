@@ -49,7 +49,7 @@ static void arm_for_earliest(struct sweep *s)
 		arm(s, earliest);
 }
 
-static void on_timer(void *arg)
+static void sweep_on_timer(void *arg)
 {
 	struct sweep *s = arg;
 	uint64_t now = loop_now_ms(s->loop);
@@ -72,7 +72,7 @@ int sweep_new(struct loop *loop, const unsigned *limits_ms, unsigned kinds, swee
 		s->limits_ms[k] = limits_ms[k];
 		s->lists[k].prev = s->lists[k].next = &s->lists[k];
 	}
-	int r = loop_timer_new(loop, on_timer, s, &s->timer);
+	int r = loop_timer_new(loop, sweep_on_timer, s, &s->timer);
 	if (r < 0) {
 		free(s);
 		return r;

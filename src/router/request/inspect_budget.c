@@ -20,7 +20,7 @@ static uint64_t seed_of(struct inspect_budget *b)
 }
 
 /* The address in the form that counts: of IPv6 the network that one customer gets. */
-static struct span peer_address(const struct http_request *r)
+static struct span inspect_budget_peer_address(const struct http_request *r)
 {
 	if (r->peer && r->peer->sa_family == AF_INET)
 		return (struct span){
@@ -45,7 +45,7 @@ static struct span caller(const struct config *config, const struct http_request
 		for (size_t i = 0; i < r->n_fields; i++)
 			if (span_is_nocase(r->fields[i].name, "X-Forwarded-For"))
 				said = last_element(r->fields[i].value);
-	return said.len ? said : peer_address(r);
+	return said.len ? said : inspect_budget_peer_address(r);
 }
 
 static uint64_t at_least(uint64_t part, uint64_t body)
@@ -77,7 +77,7 @@ void inspect_claim_init(struct inspect_claim *c, struct inspect_budget *b, const
 	};
 }
 
-static bool take(atomic_uint_fast64_t *of, uint64_t bytes, uint64_t max)
+static bool inspect_budget_take(atomic_uint_fast64_t *of, uint64_t bytes, uint64_t max)
 {
 	uint64_t used = atomic_fetch_add_explicit(of, bytes, memory_order_relaxed);
 	if (used + bytes <= max)
@@ -89,13 +89,13 @@ static bool take(atomic_uint_fast64_t *of, uint64_t bytes, uint64_t max)
 bool inspect_claim_more(struct inspect_claim *c, uint64_t bytes)
 {
 	struct inspect_budget *b = c->budget;
-	if (!take(&b->held, bytes, c->total_max))
+	if (!inspect_budget_take(&b->held, bytes, c->total_max))
 		return false;
-	if (!take(&b->peers[c->peer], bytes, c->peer_max)) {
+	if (!inspect_budget_take(&b->peers[c->peer], bytes, c->peer_max)) {
 		atomic_fetch_sub_explicit(&b->held, bytes, memory_order_relaxed);
 		return false;
 	}
-	if (c->stranger && !take(&b->strangers, bytes, c->stranger_max)) {
+	if (c->stranger && !inspect_budget_take(&b->strangers, bytes, c->stranger_max)) {
 		atomic_fetch_sub_explicit(&b->held, bytes, memory_order_relaxed);
 		atomic_fetch_sub_explicit(&b->peers[c->peer], bytes, memory_order_relaxed);
 		return false;

@@ -49,7 +49,7 @@ static void end_call(struct request *r)
 }
 
 /* The next step of the request's body: held bytes, then the end or the rest from the client. */
-static void push(struct request *r)
+static void legacy_side_push(struct request *r)
 {
 	if (!r->call || r->call_ended || !flush_held(r))
 		return;
@@ -91,7 +91,7 @@ static void pass_early(struct request *r);
 void legacy_side_body_end(struct request *r)
 {
 	r->body_complete = true;
-	push(r);
+	legacy_side_push(r);
 	pass_early(r);
 }
 
@@ -225,7 +225,7 @@ static void map_answer(struct request *r)
 	request_answer_rendered(r, result_of_status(r->status), &rendered, NULL, 0, buf_span(&body));
 }
 
-static void collect(struct request *r)
+static void legacy_side_collect(struct request *r)
 {
 	for (;;) {
 		if (buf_reserve(&r->answer, WHOLE_MAX) < 0) {
@@ -256,7 +256,7 @@ static void on_answer_head(void *arg, const struct legacy_answer *a)
 	if (r->op && r->op->legacy_response) {
 		r->state = REQUEST_COLLECT;
 		r->status = a->status;
-		collect(r);
+		legacy_side_collect(r);
 	} else {
 		on_early(r, a);
 	}
@@ -266,7 +266,7 @@ static void on_readable(void *arg)
 {
 	struct request *r = arg;
 	if (r->state == REQUEST_COLLECT)
-		collect(r);
+		legacy_side_collect(r);
 	else if (r->early && waits_for_rest(r, r->early))
 		return;
 	else if (r->early)
@@ -275,16 +275,16 @@ static void on_readable(void *arg)
 		exchange_resume_response(r->x);
 }
 
-static void on_writable(void *arg)
+static void legacy_side_on_writable(void *arg)
 {
-	push(arg);
+	legacy_side_push(arg);
 }
 
 static void on_continue(void *arg)
 {
 	struct request *r = arg;
 	r->timer = loop_timer_free(r->timer);
-	push(r);
+	legacy_side_push(r);
 }
 
 static void on_continue_late(void *arg)
@@ -308,8 +308,7 @@ static void on_failed(void *arg, enum legacy_failure f, bool written, const char
 		[LEGACY_MALFORMED] = {502, OUTCOME_FAILURE, "Legacy service's answer is not valid HTTP"},
 		[LEGACY_TRUNCATED] = {502, OUTCOME_FAILURE, "Legacy service's answer ended early"},
 		[LEGACY_NAME] = {502, OUTCOME_FAILURE, "Legacy service unreachable"},
-		[LEGACY_TLS] = {502, OUTCOME_FAILURE, "Legacy service unreachable"},
-	};
+		[LEGACY_TLS] = {502, OUTCOME_FAILURE, "Legacy service unreachable"}};
 	struct request *r = arg;
 	r->early = NULL; /* of the answer nothing was sent: it can be told */
 	/* The detail names addresses: it is for the logs, not for callers. */
@@ -356,8 +355,8 @@ static void say_json(struct http_field fields[FIELDS_MAX + 1], size_t *n)
 
 /* The fields borrow from all of these. Answers the request itself, and returns false, when it must not go
  * on. */
-static bool request_fields(struct request *r, const char *peer, struct buf *scratch,
-			   struct http_field fields[FIELDS_MAX + 1], size_t *ret_n)
+static bool legacy_side_request_fields(struct request *r, const char *peer, struct buf *scratch,
+				       struct http_field fields[FIELDS_MAX + 1], size_t *ret_n)
 {
 	const struct http_request *h = r->http;
 	bool http10 = span_is(h->version, "HTTP/1.0"),
@@ -397,7 +396,7 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 		.on_continue = on_continue,
 		.head = on_answer_head,
 		.readable = on_readable,
-		.writable = on_writable,
+		.writable = legacy_side_on_writable,
 		.failed = on_failed,
 	};
 	const struct http_request *h = r->http;
@@ -415,7 +414,7 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 	CLEANUP(buf_releasep) struct buf scratch = BUF_INIT(1u << 20); /* until the call has its copy */
 	char peer[REQUEST_ADDRESS];
 	request_peer(r, peer);
-	if (!request_fields(r, peer, &scratch, fields, &n_fields))
+	if (!legacy_side_request_fields(r, peer, &scratch, fields, &n_fields))
 		return;
 	if (r->mapped)
 		say_json(fields, &n_fields);
@@ -452,7 +451,7 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 		loop_timer_start(r->timer, CONTINUE_WAIT_MS);
 		return;
 	}
-	push(r);
+	legacy_side_push(r);
 }
 
 void legacy_side_cancel(struct request *r)

@@ -93,7 +93,7 @@ static bool next_token(struct span *pointer, struct buf *token)
 	return true;
 }
 
-static bool is_key(struct span quoted, struct span name)
+static bool pin_key_is_key(struct span quoted, struct span name)
 {
 	struct span inside = {quoted.ptr + 1, quoted.len - 2};
 	if (!memchr(inside.ptr, '\\', inside.len))
@@ -114,7 +114,7 @@ static bool only_one(struct span container, struct span name, struct span *ret)
 	json_iter_init(&it, container);
 	for (; json_iter_next(&it, &key, &item); n++) {
 		snprintf(place, sizeof(place), "%zu", n);
-		if (key.ptr ? !is_key(key, name) : !span_is(name, place))
+		if (key.ptr ? !pin_key_is_key(key, name) : !span_is(name, place))
 			continue;
 		if (ret->ptr && !span_eq(*ret, item))
 			return false;

@@ -86,7 +86,7 @@ static bool is_pinned_elsewhere(const struct request *r)
 						: r->decision.side == OUTCOME_TASK;
 }
 
-static void refuse_unread(struct request *r, enum unread why, const char *whose)
+static void request_refuse_unread(struct request *r, enum unread why, const char *whose)
 {
 	char detail[160];
 	snprintf(detail, sizeof(detail), "%s %s; nothing was executed.",
@@ -106,16 +106,16 @@ static void go_unread(struct request *r, enum unread why)
 		bool decided = r->body_for != BODY_FOR_IDENTITY;
 		r->side = r->decision.side = OUTCOME_TASK;
 		r->decision.reason = decided ? REASON_PINNED : REASON_PIN_UNKNOWN;
-		refuse_unread(r, why,
-			      decided ? "what the task side takes"
-				      : "telling which side this call belongs to");
+		request_refuse_unread(r, why,
+				      decided ? "what the task side takes"
+					      : "telling which side this call belongs to");
 		return;
 	}
 	r->decision.side = OUTCOME_LEGACY;
 	r->decision.reason = REASON_BODY_TOO_LARGE;
 	r->decision.backend = SPAN_NONE;
 	if (r->op && r->op->legacy_needs_body) { /* the mapped call cannot be made from a part of the body */
-		refuse_unread(r, why, "what is mapped");
+		request_refuse_unread(r, why, "what is mapped");
 	} else {
 		request_start_legacy(r, OUTCOME_PRIMARY);
 	}
@@ -341,7 +341,7 @@ static bool hogs(const struct request *r, unsigned max_in_flight)
 }
 
 /* Answers what must not go further; false when it did. */
-static bool admit(struct request *r, unsigned in_flight)
+static bool request_admit(struct request *r, unsigned in_flight)
 {
 	const struct service *s = r->service->service;
 	if (s->max_in_flight && (in_flight > s->max_in_flight || hogs(r, s->max_in_flight))) {
@@ -356,7 +356,7 @@ static bool admit(struct request *r, unsigned in_flight)
 	return true;
 }
 
-static void *on_head(void *arg, struct exchange *x, const struct http_request *h)
+static void *request_on_head(void *arg, struct exchange *x, const struct http_request *h)
 {
 	struct plane_listener *pl = arg;
 	struct request *r = request_new(pl, x, h);
@@ -377,7 +377,7 @@ static void *on_head(void *arg, struct exchange *x, const struct http_request *h
 	if (route_match(s->routes, h->method, h->target, &r->match))
 		r->op = r->match.operation;
 	r->decision.reason = r->op ? REASON_REFUSED : REASON_UNMAPPED; /* until it is decided */
-	if (!admit(r, in_flight))
+	if (!request_admit(r, in_flight))
 		return r;
 	if (r->op)
 		find_identity(r);
@@ -388,7 +388,7 @@ static void *on_head(void *arg, struct exchange *x, const struct http_request *h
 	return r;
 }
 
-static size_t on_body(void *user, struct exchange *x, const char *bytes, size_t n)
+static size_t request_on_body(void *user, struct exchange *x, const char *bytes, size_t n)
 {
 	struct request *r = user;
 	(void)x;
@@ -402,7 +402,7 @@ static size_t on_body(void *user, struct exchange *x, const char *bytes, size_t 
 	}
 }
 
-static void on_body_end(void *user, struct exchange *x)
+static void request_on_body_end(void *user, struct exchange *x)
 {
 	struct request *r = user;
 	(void)x;
@@ -421,7 +421,7 @@ static void on_client_gone(void *user, struct exchange *x)
 	legacy_side_cancel(r);
 }
 
-static void on_finished(void *user, struct exchange *x, bool gone)
+static void request_on_finished(void *user, struct exchange *x, bool gone)
 {
 	struct request *r = user;
 	(void)x;
@@ -444,7 +444,7 @@ static void on_finished(void *user, struct exchange *x, bool gone)
 	request_unref(r);
 }
 
-static void on_refused(void *arg, int status, const char *why)
+static void request_on_refused(void *arg, int status, const char *why)
 {
 	struct plane_listener *pl = arg;
 	atomic_fetch_add_explicit(&pl->current->shared->refused, 1, memory_order_relaxed);
@@ -453,10 +453,10 @@ static void on_refused(void *arg, int status, const char *why)
 }
 
 const struct listener_handler request_handler = {
-	.head = on_head,
-	.body = on_body,
-	.body_end = on_body_end,
+	.head = request_on_head,
+	.body = request_on_body,
+	.body_end = request_on_body_end,
 	.client_gone = on_client_gone,
-	.finished = on_finished,
-	.refused = on_refused,
+	.finished = request_on_finished,
+	.refused = request_on_refused,
 };

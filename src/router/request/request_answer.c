@@ -129,8 +129,8 @@ static bool fail_in_template(struct request *r, enum outcome_result result, int 
 	return true;
 }
 
-static void fail(struct request *r, enum outcome_result result, int status, const char *title,
-		 struct span detail, const struct http_field *extra, size_t n_extra)
+static void request_answer_fail(struct request *r, enum outcome_result result, int status, const char *title,
+				struct span detail, const struct http_field *extra, size_t n_extra)
 {
 	if (!r->error[0])
 		span_copy(span_of(title), r->error, sizeof(r->error));
@@ -158,19 +158,19 @@ static void fail(struct request *r, enum outcome_result result, int status, cons
 void request_fail_with(struct request *r, enum outcome_result result, int status, const char *title,
 		       const char *detail, const struct http_field *extra, size_t n_extra)
 {
-	fail(r, result, status, title, span_of(detail), extra, n_extra);
+	request_answer_fail(r, result, status, title, span_of(detail), extra, n_extra);
 }
 
 void request_fail(struct request *r, enum outcome_result result, int status, const char *title,
 		  const char *detail)
 {
-	fail(r, result, status, title, span_of(detail), NULL, 0);
+	request_answer_fail(r, result, status, title, span_of(detail), NULL, 0);
 }
 
 void request_fail_span(struct request *r, enum outcome_result result, int status, const char *title,
 		       struct span detail)
 {
-	fail(r, result, status, title, detail, NULL, 0);
+	request_answer_fail(r, result, status, title, detail, NULL, 0);
 }
 
 enum outcome_result request_result_of_task(enum task_status task, int status)

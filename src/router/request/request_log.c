@@ -19,7 +19,7 @@ void request_peer(const struct request *r, char out[REQUEST_ADDRESS])
 }
 
 /* One element of X-Forwarded-For: an address, with a port or brackets or without. */
-static bool address_of(struct span text, struct sockaddr_storage *ret, char out[REQUEST_ADDRESS])
+static bool request_log_address_of(struct span text, struct sockaddr_storage *ret, char out[REQUEST_ADDRESS])
 {
 	char copy[REQUEST_ADDRESS + 16];
 	if (text.len == 0 || text.len >= sizeof(copy))
@@ -56,8 +56,8 @@ void request_client(const struct request *r, char out[REQUEST_ADDRESS])
 			size_t at = comma ? (size_t)(comma - rest.ptr) + 1 : 0;
 			struct sockaddr_storage address;
 			char text[REQUEST_ADDRESS];
-			if (!address_of(span_trim((struct span){rest.ptr + at, rest.len - at}), &address,
-					text))
+			if (!request_log_address_of(span_trim((struct span){rest.ptr + at, rest.len - at}),
+						    &address, text))
 				return;
 			memcpy(out, text, sizeof(text));
 			if (!config_trusts_peer(c, (const struct sockaddr *)&address, sizeof(address)))

@@ -85,14 +85,14 @@ static void count_dropped(const struct request *r, const char *why)
 }
 
 /* Before it was submitted. */
-static void drop(struct request *r, const char *why)
+static void shadow_drop(struct request *r, const char *why)
 {
 	count_dropped(r, why);
 	shadow_free(r->shadow);
 	r->shadow = NULL;
 }
 
-static void record(struct shadow *s, enum outcome_result result)
+static void shadow_record(struct shadow *s, enum outcome_result result)
 {
 	struct outcome *o = recorder_reserve(s->plane->producer);
 	if (!o)
@@ -104,9 +104,9 @@ static void record(struct shadow *s, enum outcome_result result)
 }
 
 /* The attempt is over. Frees s, or leaves that to the backend's callback. */
-static void finish(struct shadow *s, enum outcome_result result)
+static void shadow_finish(struct shadow *s, enum outcome_result result)
 {
-	record(s, result);
+	shadow_record(s, result);
 	s->ended = true;
 	s->timer = loop_timer_free(s->timer);
 	if (s->wait)
@@ -135,7 +135,7 @@ static bool no_parameter(void *arg, struct span name, struct buf *decoded)
 
 /* As the task side would judge it by the answer it makes of the result. The request is gone: choices that
  * look at more than the task and its result see nothing there. */
-static enum outcome_result judge(const struct shadow *s, const struct task_result *t)
+static enum outcome_result shadow_judge(const struct shadow *s, const struct task_result *t)
 {
 	int status = 0;
 	if (s->op->task.response) {
@@ -158,20 +158,20 @@ static enum outcome_result judge(const struct shadow *s, const struct task_resul
 	return request_result_of_task(t->status, status);
 }
 
-static void on_result(void *arg, int error, const struct task_result *t)
+static void shadow_on_result(void *arg, int error, const struct task_result *t)
 {
 	struct shadow *s = arg;
 	s->wait = NULL;
-	finish(s, error != 0 ? OUTCOME_UNKNOWN : judge(s, t));
+	shadow_finish(s, error != 0 ? OUTCOME_UNKNOWN : shadow_judge(s, t));
 }
 
-static void on_time_limit(void *arg)
+static void shadow_on_time_limit(void *arg)
 {
 	struct shadow *s = arg;
-	finish(s, s->submitting ? OUTCOME_UNKNOWN : OUTCOME_TIMEOUT);
+	shadow_finish(s, s->submitting ? OUTCOME_UNKNOWN : OUTCOME_TIMEOUT);
 }
 
-static void on_submitted(void *arg, const struct task_submission *submission)
+static void shadow_on_submitted(void *arg, const struct task_submission *submission)
 {
 	struct shadow *s = arg;
 	s->submitting = false;
@@ -184,15 +184,15 @@ static void on_submitted(void *arg, const struct task_submission *submission)
 	text_copy(submission->task_id, s->outcome.task_id, sizeof(s->outcome.task_id));
 	switch (submission->status) {
 	case TASK_SUBMITTED:
-		s->wait = task_wait(s->client, submission->task_id, on_result, s);
+		s->wait = task_wait(s->client, submission->task_id, shadow_on_result, s);
 		if (!s->wait)
-			finish(s, OUTCOME_UNKNOWN);
+			shadow_finish(s, OUTCOME_UNKNOWN);
 		break;
 	case TASK_REFUSED:
-		finish(s, OUTCOME_FAILURE);
+		shadow_finish(s, OUTCOME_FAILURE);
 		break;
 	case TASK_UNKNOWN:
-		finish(s, OUTCOME_UNKNOWN);
+		shadow_finish(s, OUTCOME_UNKNOWN);
 		break;
 	case TASK_INPUT_NOT_REPRESENTABLE:
 	case TASK_INPUT_TOO_LARGE: /* the task side would not have been tried either */
@@ -222,7 +222,7 @@ static void submit(struct shadow *s, struct span request_id)
 		.awaited = true,
 	};
 	s->submitting = true;
-	task_submit(s->client, &call, on_submitted, s);
+	task_submit(s->client, &call, shadow_on_submitted, s);
 }
 
 /* --- the request ---------------------------------------------------------------------------------------- */
@@ -262,7 +262,7 @@ void shadow_begin(struct request *r)
 	}
 	const char *why = obstacle(r, r->shadow);
 	if (why)
-		drop(r, why);
+		shadow_drop(r, why);
 }
 
 void shadow_body(struct request *r, const char *bytes, size_t n)
@@ -272,14 +272,14 @@ void shadow_body(struct request *r, const char *bytes, size_t n)
 		return;
 	uint64_t needed = s->body.len + n;
 	if (needed > r->service->config->max_inspect_body)
-		drop(r, "the body is above max_inspect_body");
+		shadow_drop(r, "the body is above max_inspect_body");
 	else if (!inspect_claim_more(&s->claim, n))
-		drop(r, "the budget for bodies is used up");
+		shadow_drop(r, "the budget for bodies is used up");
 	else if (buf_append(&s->body, bytes, n) < 0)
-		drop(r, "out of memory");
+		shadow_drop(r, "out of memory");
 }
 
-static bool render_input(struct request *r, struct shadow *s, struct span body)
+static bool shadow_render_input(struct request *r, struct shadow *s, struct span body)
 {
 	const struct task_mapping *m = &r->op->task;
 	struct template_source source;
@@ -294,17 +294,17 @@ static bool render_input(struct request *r, struct shadow *s, struct span body)
 }
 
 /* From the request, while it is there, to the task's input; NULL, or what went wrong. */
-static const char *prepare(struct request *r, struct shadow *s)
+static const char *shadow_prepare(struct request *r, struct shadow *s)
 {
 	struct span body = buf_span(s->needs_body ? &s->body : &r->body);
 	if (r->op->task.needs_body && body.len && json_validate(body, NULL) != 0)
 		return "the body is not valid JSON";
-	if (!render_input(r, s, body))
+	if (!shadow_render_input(r, s, body))
 		return "the task's input could not be rendered";
 	buf_release(&s->body);
 	if (s->input.len > s->claim.bytes && !inspect_claim_more(&s->claim, s->input.len - s->claim.bytes))
 		return "the budget for bodies is used up";
-	if (loop_timer_new(r->plane->loop, on_time_limit, s, &s->timer) < 0)
+	if (loop_timer_new(r->plane->loop, shadow_on_time_limit, s, &s->timer) < 0)
 		return "out of memory";
 	return NULL;
 }
@@ -314,9 +314,9 @@ void shadow_submit(struct request *r)
 	struct shadow *s = r->shadow;
 	if (!s)
 		return;
-	const char *why = prepare(r, s);
+	const char *why = shadow_prepare(r, s);
 	if (why) {
-		drop(r, why);
+		shadow_drop(r, why);
 		return;
 	}
 	r->shadow = NULL;
@@ -333,7 +333,7 @@ void shadow_submit(struct request *r)
 void shadow_abandon(struct request *r)
 {
 	if (r->shadow)
-		drop(r, "the request ended before legacy had all of it");
+		shadow_drop(r, "the request ended before legacy had all of it");
 }
 
 void shadow_end_all(struct plane *p)
@@ -341,7 +341,7 @@ void shadow_end_all(struct plane *p)
 	for (struct shadow *s = p->shadows, *next; s; s = next) {
 		next = s->next;
 		if (!s->ended)
-			finish(s, OUTCOME_CANCELLED);
+			shadow_finish(s, OUTCOME_CANCELLED);
 	}
 }
 

@@ -112,7 +112,7 @@ static void fall_back(struct request *r, enum outcome_result result, struct span
 
 /* --- waiting -------------------------------------------------------------------------------------------- */
 
-static void on_result(void *arg, int error, const struct task_result *t)
+static void task_side_on_result(void *arg, int error, const struct task_result *t)
 {
 	struct request *r = arg;
 	r->wait = NULL;
@@ -135,7 +135,7 @@ static void on_result(void *arg, int error, const struct task_result *t)
 	answer_result(r, t);
 }
 
-static void on_time_limit(void *arg)
+static void task_side_on_time_limit(void *arg)
 {
 	struct request *r = arg;
 	r->timer = loop_timer_free(r->timer);
@@ -183,7 +183,7 @@ static void on_owner_kept(void *arg, int error)
 			r->timer = loop_timer_free(r->timer);
 			answer_async(r);
 		} else {
-			r->wait = task_wait(r->client, span_of(r->task_id), on_result, r);
+			r->wait = task_wait(r->client, span_of(r->task_id), task_side_on_result, r);
 		}
 	}
 	request_unref(r);
@@ -223,7 +223,7 @@ static void accepted(struct request *r)
 		keep_owner(r);
 		return;
 	}
-	r->wait = task_wait(r->client, span_of(r->task_id), on_result, r);
+	r->wait = task_wait(r->client, span_of(r->task_id), task_side_on_result, r);
 	if (!r->wait)
 		request_fail(r, OUTCOME_TIMEOUT, 504, "Out of memory",
 			     "The task was accepted and is still running.");
@@ -255,7 +255,7 @@ static void leave_to_legacy(struct request *r, enum task_submit_status status, c
 	request_start_legacy(r, OUTCOME_PRIMARY);
 }
 
-static void on_submitted(void *arg, const struct task_submission *s)
+static void task_side_on_submitted(void *arg, const struct task_submission *s)
 {
 	struct request *r = arg;
 	span_copy(s->task_id, r->task_id, sizeof(r->task_id));
@@ -289,7 +289,7 @@ static void on_submitted(void *arg, const struct task_submission *s)
 	request_unref(r);
 }
 
-static void submit(struct request *r)
+static void task_side_submit(struct request *r)
 {
 	const struct task_mapping *m = &r->op->task;
 	struct task_call call = {
@@ -309,7 +309,7 @@ static void submit(struct request *r)
 	};
 	r->state = REQUEST_SUBMIT;
 	request_ref(r);
-	task_submit(r->client, &call, on_submitted, r);
+	task_submit(r->client, &call, task_side_on_submitted, r);
 }
 
 static void on_pinned(void *arg, int error)
@@ -323,7 +323,7 @@ static void on_pinned(void *arg, int error)
 		fall_back(r, OUTCOME_FAILURE, SPAN_LIT("the ledger could not be written"), SPAN_NONE);
 	} else {
 		r->pinned_now = true;
-		submit(r);
+		task_side_submit(r);
 	}
 	request_unref(r);
 }
@@ -347,7 +347,7 @@ static void pin(struct request *r)
 	ledger_put(r->plane->env->ledger, r->plane->loop, &entry, on_pinned, r);
 }
 
-static bool render_input(struct request *r)
+static bool task_side_render_input(struct request *r)
 {
 	const struct task_mapping *m = &r->op->task;
 	struct template_source source;
@@ -421,7 +421,7 @@ void task_side_start(struct request *r)
 		return;
 	}
 	r->client = plane_client(r->plane, r->backend);
-	if (!r->client || !render_input(r)) {
+	if (!r->client || !task_side_render_input(r)) {
 		fall_back(r, OUTCOME_FAILURE,
 			  r->client ? SPAN_LIT("the task's input could not be rendered")
 				    : SPAN_LIT("the backend has no client"),
@@ -430,12 +430,12 @@ void task_side_start(struct request *r)
 	}
 	r->async = r->op->task.respond_async && wants_async(r);
 	auth_owner(&who, r->identity.organization, r->owner);
-	if (loop_timer_new(r->plane->loop, on_time_limit, r, &r->timer) == 0)
+	if (loop_timer_new(r->plane->loop, task_side_on_time_limit, r, &r->timer) == 0)
 		loop_timer_start(r->timer, r->op->task.timeout_ms);
 	if (r->op->pin_start)
 		pin(r);
 	else
-		submit(r);
+		task_side_submit(r);
 }
 
 void task_side_gone(struct request *r)

@@ -16,17 +16,17 @@ struct embedded_client {
 
 /* --- the way back --------------------------------------------------------------------------------------- */
 
-static struct operation *take_mail(struct channel *c)
+static struct embedded_operation *take_mail(struct channel *c)
 {
 	pthread_mutex_lock(&c->lock);
-	struct operation *mail = c->mail;
+	struct embedded_operation *mail = c->mail;
 	c->mail = NULL;
 	c->mail_end = &c->mail;
 	pthread_mutex_unlock(&c->lock);
 	return mail;
 }
 
-static void tell(struct operation *op)
+static void embedded_tell(struct embedded_operation *op)
 {
 	switch (op->kind) {
 	case OPERATION_SUBMIT: {
@@ -58,11 +58,11 @@ static void on_mail(struct loop_work *work)
 	pthread_mutex_lock(&c->lock);
 	c->posted = false;
 	pthread_mutex_unlock(&c->lock);
-	struct operation *op = take_mail(c);
+	struct embedded_operation *op = take_mail(c);
 	while (op) {
-		struct operation *next = op->next;
+		struct embedded_operation *next = op->next;
 		if (!c->closed && !op->dropped) /* a callback may free the client */
-			tell(op);
+			embedded_tell(op);
 		operation_free(op);
 		op = next;
 	}
@@ -78,8 +78,8 @@ static void on_detach(struct loop_work *work)
 	channel_unref(c);
 }
 
-static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret,
-		      struct err *e)
+static int embedded_client_new(struct loop *loop, const struct task_options *options,
+			       struct task_client **ret, struct err *e)
 {
 	struct embedded_client *c = calloc(1, sizeof(*c));
 	struct channel *channel = calloc(1, sizeof(*channel));
@@ -102,16 +102,16 @@ static int client_new(struct loop *loop, const struct task_options *options, str
 	return 0;
 }
 
-static void client_free(struct task_client *base)
+static void embedded_client_free(struct task_client *base)
 {
 	struct embedded_client *c = (struct embedded_client *)base;
 	struct channel *channel = c->channel;
 	pthread_mutex_lock(&channel->lock);
 	channel->closed = true;
 	pthread_mutex_unlock(&channel->lock);
-	struct operation *op = take_mail(channel);
+	struct embedded_operation *op = take_mail(channel);
 	while (op) {
-		struct operation *next = op->next;
+		struct embedded_operation *next = op->next;
 		operation_free(op);
 		op = next;
 	}
@@ -121,9 +121,10 @@ static void client_free(struct task_client *base)
 
 /* --- operations ----------------------------------------------------------------------------------------- */
 
-static struct operation *operation_new(struct embedded_client *c, enum operation_kind kind, size_t extra)
+static struct embedded_operation *embedded_operation_new(struct embedded_client *c, enum operation_kind kind,
+							 size_t extra)
 {
-	struct operation *op = calloc(1, sizeof(*op) + extra);
+	struct embedded_operation *op = calloc(1, sizeof(*op) + extra);
 	if (!op)
 		return NULL;
 	op->kind = kind;
@@ -132,7 +133,7 @@ static struct operation *operation_new(struct embedded_client *c, enum operation
 	return op;
 }
 
-static struct span put(char **at, struct span from)
+static struct span embedded_put(char **at, struct span from)
 {
 	if (!from.ptr)
 		return SPAN_NONE;
@@ -159,17 +160,17 @@ static struct span queue_of(const struct embedded_client *c, const struct task_c
 	return SPAN_LIT(REGISTRY_DEFAULT_QUEUE);
 }
 
-static void fill_task(struct operation *op, struct embedded_client *c, const struct task_call *call,
+static void fill_task(struct embedded_operation *op, struct embedded_client *c, const struct task_call *call,
 		      struct span queue)
 {
 	char *at = (char *)(op + 1);
 	op->task = (struct store_task){
-		.name = put(&at, call->task),
-		.queue = put(&at, queue),
-		.args = call->args.ptr ? put(&at, call->args) : SPAN_LIT("[]"),
-		.kwargs = call->kwargs.ptr ? put(&at, call->kwargs) : SPAN_LIT("{}"),
-		.request_id = put(&at, call->request_id),
-		.owner = put(&at, call->owner),
+		.name = embedded_put(&at, call->task),
+		.queue = embedded_put(&at, queue),
+		.args = call->args.ptr ? embedded_put(&at, call->args) : SPAN_LIT("[]"),
+		.kwargs = call->kwargs.ptr ? embedded_put(&at, call->kwargs) : SPAN_LIT("{}"),
+		.request_id = embedded_put(&at, call->request_id),
+		.owner = embedded_put(&at, call->owner),
 		.workflow = call->workflow,
 		.idempotent = call->idempotent,
 		.priority = call->priority,
@@ -181,15 +182,15 @@ static void fill_task(struct operation *op, struct embedded_client *c, const str
 	op->task.id = span_of(op->id);
 }
 
-static void client_submit(struct task_client *base, const struct task_call *call, task_submit_fn fn,
-			  void *arg)
+static void embedded_client_submit(struct task_client *base, const struct task_call *call, task_submit_fn fn,
+				   void *arg)
 {
 	struct embedded_client *c = (struct embedded_client *)base;
 	struct span queue = queue_of(c, call);
 	struct err why;
 	size_t size = call->task.len + queue.len + call->args.len + call->kwargs.len + call->request_id.len +
 		      call->owner.len;
-	struct operation *op = operation_new(c, OPERATION_SUBMIT, size);
+	struct embedded_operation *op = embedded_operation_new(c, OPERATION_SUBMIT, size);
 	if (op) {
 		fill_task(op, c, call, queue);
 		op->fn.submit = fn;
@@ -203,19 +204,20 @@ static void client_submit(struct task_client *base, const struct task_call *call
 }
 
 /* The queue's bound does not apply: these are as many as requests in flight. */
-static struct operation *ask(struct task_client *base, enum operation_kind kind, struct span id)
+static struct embedded_operation *embedded_ask(struct task_client *base, enum operation_kind kind,
+					       struct span id)
 {
-	struct operation *op = operation_new((struct embedded_client *)base, kind, 0);
+	struct embedded_operation *op = embedded_operation_new((struct embedded_client *)base, kind, 0);
 	if (op)
 		span_copy(id, op->id, sizeof(op->id));
 	return op;
 }
 
-static struct task_wait *client_wait(struct task_client *base, struct span task_id, task_result_fn fn,
-				     void *arg)
+static struct task_wait *embedded_client_wait(struct task_client *base, struct span task_id,
+					      task_result_fn fn, void *arg)
 {
 	struct embedded_client *c = (struct embedded_client *)base;
-	struct operation *op = ask(base, OPERATION_WAIT, task_id);
+	struct embedded_operation *op = embedded_ask(base, OPERATION_WAIT, task_id);
 	if (!op)
 		return NULL;
 	op->fn.result = fn;
@@ -225,12 +227,12 @@ static struct task_wait *client_wait(struct task_client *base, struct span task_
 	return (struct task_wait *)op;
 }
 
-static void client_wait_cancel(struct task_wait *w)
+static void embedded_client_wait_cancel(struct task_wait *w)
 {
-	struct operation *op = (struct operation *)w;
+	struct embedded_operation *op = (struct embedded_operation *)w;
 	struct embedded_store *store = op->channel->store;
 	op->dropped = true;
-	struct operation *unwait = calloc(1, sizeof(*unwait));
+	struct embedded_operation *unwait = calloc(1, sizeof(*unwait));
 	if (!unwait)
 		return; /* it stays in the store until the task ends */
 	unwait->kind = OPERATION_UNWAIT;
@@ -240,9 +242,9 @@ static void client_wait_cancel(struct task_wait *w)
 	embedded_post_operation(store, unwait);
 }
 
-static void client_get(struct task_client *base, struct span task_id, task_result_fn fn, void *arg)
+static void embedded_client_get(struct task_client *base, struct span task_id, task_result_fn fn, void *arg)
 {
-	struct operation *op = ask(base, OPERATION_GET, task_id);
+	struct embedded_operation *op = embedded_ask(base, OPERATION_GET, task_id);
 	if (!op) {
 		fn(arg, -ENOMEM, NULL);
 		return;
@@ -252,9 +254,9 @@ static void client_get(struct task_client *base, struct span task_id, task_resul
 	embedded_post_operation(((struct embedded_client *)base)->store, op);
 }
 
-static void client_cancel(struct task_client *base, struct span task_id, task_done_fn fn, void *arg)
+static void embedded_client_cancel(struct task_client *base, struct span task_id, task_done_fn fn, void *arg)
 {
-	struct operation *op = ask(base, OPERATION_CANCEL, task_id);
+	struct embedded_operation *op = embedded_ask(base, OPERATION_CANCEL, task_id);
 	if (!op) {
 		struct err why;
 		fn(arg, err_set(&why, -ENOMEM, "out of memory"), &why);
@@ -265,9 +267,9 @@ static void client_cancel(struct task_client *base, struct span task_id, task_do
 	embedded_post_operation(((struct embedded_client *)base)->store, op);
 }
 
-static void client_health(struct task_client *base, task_health_fn fn, void *arg)
+static void embedded_client_health(struct task_client *base, task_health_fn fn, void *arg)
 {
-	struct operation *op = ask(base, OPERATION_HEALTH, SPAN_NONE);
+	struct embedded_operation *op = embedded_ask(base, OPERATION_HEALTH, SPAN_NONE);
 	if (!op) {
 		struct task_health h = {.backlog = -1, .detail = "out of memory"};
 		fn(arg, &h);
@@ -320,8 +322,8 @@ static void needed_queues(const struct embedded_client *c, const struct task_pro
 
 /* By the tasks file, as long as the workers do not say themselves what they know; without one they have the
  * core tasks unless they were given a file of their own. */
-static enum task_answer is_known(const struct embedded_client *c, const struct task_probe *probe,
-				 struct buf *why)
+static enum task_answer embedded_is_known(const struct embedded_client *c, const struct task_probe *probe,
+					  struct buf *why)
 {
 	const struct registry *tasks = embedded_store_options(c->store)->tasks;
 	if (!tasks)
@@ -334,23 +336,25 @@ static enum task_answer is_known(const struct embedded_client *c, const struct t
 	return TASK_ANSWER_NO;
 }
 
-static void client_check(struct task_client *base, const struct task_probe *probe, task_check_fn fn,
-			 void *arg)
+static void embedded_client_check(struct task_client *base, const struct task_probe *probe, task_check_fn fn,
+				  void *arg)
 {
 	struct embedded_client *c = (struct embedded_client *)base;
 	CLEANUP(buf_releasep) struct buf queues = BUF_INIT(1u << 20), why = BUF_INIT(1u << 20);
 	needed_queues(c, probe, &queues);
-	struct task_check answer = {.worker = TASK_ANSWER_UNKNOWN, .known = is_known(c, probe, &why)};
+	struct task_check answer = {.worker = TASK_ANSWER_UNKNOWN,
+				    .known = embedded_is_known(c, probe, &why)};
 	size_t size = queues.len + probe->task.len;
-	struct operation *op = queues.error ? NULL : operation_new(c, OPERATION_CHECK, size);
+	struct embedded_operation *op =
+		queues.error ? NULL : embedded_operation_new(c, OPERATION_CHECK, size);
 	if (!op) {
 		span_copy(SPAN_LIT("out of memory"), answer.missing, sizeof(answer.missing));
 		fn(arg, &answer);
 		return;
 	}
 	char *at = (char *)(op + 1);
-	op->task.queue = put(&at, buf_span(&queues));
-	op->task.name = put(&at, probe->task);
+	op->task.queue = embedded_put(&at, buf_span(&queues));
+	op->task.name = embedded_put(&at, probe->task);
 	op->task.workflow = probe->workflow;
 	span_copy(buf_span(&why), answer.missing, sizeof(answer.missing));
 	op->check = answer;
@@ -367,13 +371,13 @@ const struct task_backend embedded_backend = {
 	.options_check = embedded_options_check,
 	.options_start = embedded_options_start,
 	.options_release = embedded_options_release,
-	.client_new = client_new,
-	.client_free = client_free,
-	.submit = client_submit,
-	.wait = client_wait,
-	.wait_cancel = client_wait_cancel,
-	.get = client_get,
-	.cancel = client_cancel,
-	.health = client_health,
-	.check = client_check,
+	.client_new = embedded_client_new,
+	.client_free = embedded_client_free,
+	.submit = embedded_client_submit,
+	.wait = embedded_client_wait,
+	.wait_cancel = embedded_client_wait_cancel,
+	.get = embedded_client_get,
+	.cancel = embedded_client_cancel,
+	.health = embedded_client_health,
+	.check = embedded_client_check,
 };

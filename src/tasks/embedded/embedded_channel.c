@@ -27,14 +27,14 @@ bool channel_closed(struct channel *c)
 	return closed;
 }
 
-void operation_free(struct operation *op)
+void operation_free(struct embedded_operation *op)
 {
 	channel_unref(op->channel);
 	buf_release(&op->text);
 	free(op);
 }
 
-void channel_deliver(struct operation *op)
+void channel_deliver(struct embedded_operation *op)
 {
 	struct channel *c = op->channel;
 	pthread_mutex_lock(&c->lock);

@@ -53,15 +53,15 @@ struct channel {
 	struct loop *loop; /* not touched once closed */
 	struct loop_work work;
 	pthread_mutex_t lock;
-	struct operation *mail, **mail_end; /* under lock */
-	bool posted, closed;		    /* under lock; closed is written by the client's thread only */
-	struct loop_work detach;	    /* tells the store thread that the client is gone */
+	struct embedded_operation *mail, **mail_end; /* under lock */
+	bool posted, closed;	 /* under lock; closed is written by the client's thread only */
+	struct loop_work detach; /* tells the store thread that the client is gone */
 	struct embedded_store *store;
 };
 
-struct operation {
+struct embedded_operation {
 	struct loop_work work; /* towards the store thread */
-	struct operation *next;
+	struct embedded_operation *next;
 	struct channel *channel;
 	enum operation_kind kind;
 	char id[TASK_ID_MAX];
@@ -69,7 +69,7 @@ struct operation {
 	size_t bytes;		/* counted against max_queued_bytes */
 	struct store_task task; /* SUBMIT; its spans lie behind the struct. CHECK: queue is all
 				   * that are needed, by commas, the task's own first */
-	struct operation *hash_next, **hash_link;
+	struct embedded_operation *hash_next, **hash_link;
 	bool dropped; /* WAIT: the client wants no callback; its thread's only */
 	union {
 		task_submit_fn submit;
@@ -93,8 +93,8 @@ struct channel *channel_ref(struct channel *c);
 void channel_unref(struct channel *c);
 bool channel_closed(struct channel *c); /* its client is gone */
 /* Hands the operation back. Store thread only. */
-void channel_deliver(struct operation *op);
-void operation_free(struct operation *op);
+void channel_deliver(struct embedded_operation *op);
+void operation_free(struct embedded_operation *op);
 
 /* Starts the store thread; the options outlive it. A file that cannot be opened is no error here: submissions
  * are refused and health says why, until it can. */
@@ -102,9 +102,9 @@ int embedded_store_start(const struct embedded_options *o, struct embedded_store
 /* Finishes what was handed over. Every client must be freed before. NULL is fine; returns NULL. */
 struct embedded_store *embedded_store_stop(struct embedded_store *s);
 /* False when the queue is full: the operation stays the caller's. Any thread. */
-bool embedded_post(struct embedded_store *s, struct operation *op);
+bool embedded_post(struct embedded_store *s, struct embedded_operation *op);
 /* Without a bound, for operations that carry no input. */
-void embedded_post_operation(struct embedded_store *s, struct operation *op);
+void embedded_post_operation(struct embedded_store *s, struct embedded_operation *op);
 void embedded_post_work(struct embedded_store *s, struct loop_work *work);
 /* Drops the waits of a client that is gone. Store thread only. */
 void embedded_detach(struct embedded_store *s, struct channel *c);

@@ -22,7 +22,7 @@ static int load_tasks(struct embedded_options *o, const struct task_backend_setu
 	return r < 0 ? task_setup_mistakes(setup, r, "tasks", buf_span(&problems), e) : 0;
 }
 
-static void set_defaults(struct embedded_options *o)
+static void embedded_options_set_defaults(struct embedded_options *o)
 {
 	if (!o->pending_timeout_ms)
 		o->pending_timeout_ms = 24 * 3600 * 1000LL;
@@ -38,7 +38,7 @@ int embedded_options_check(struct task_options *base, const struct task_backend_
 {
 	struct embedded_options *o = (struct embedded_options *)base;
 	o->must_exist = setup->only_looking;
-	set_defaults(o);
+	embedded_options_set_defaults(o);
 	if (!o->database && asprintf(&o->database, "%s/tasks.db", setup->data_dir) < 0) {
 		o->database = NULL;
 		return err_set(e, -ENOMEM, "out of memory");

@@ -34,9 +34,9 @@ struct embedded_store {
 	struct poke *poke;
 	struct loop_watch *watch;
 	struct loop_timer *tick;
-	struct operation *batch, **batch_end;
+	struct embedded_operation *batch, **batch_end;
 	bool flush_due;
-	struct operation *waits[WAIT_BUCKETS];
+	struct embedded_operation *waits[WAIT_BUCKETS];
 	size_t n_waits;
 	int64_t seen; /* mark up to which ends were read */
 	int trouble;  /* why nothing can be written now, or 0 */
@@ -52,7 +52,7 @@ void embedded_post_work(struct embedded_store *s, struct loop_work *work)
 	loop_post(s->loop, work);
 }
 
-void embedded_post_operation(struct embedded_store *s, struct operation *op)
+void embedded_post_operation(struct embedded_store *s, struct embedded_operation *op)
 {
 	op->work.fn = on_operation;
 	atomic_fetch_add(&s->queued, 1);
@@ -60,7 +60,7 @@ void embedded_post_operation(struct embedded_store *s, struct operation *op)
 	loop_post(s->loop, &op->work);
 }
 
-bool embedded_post(struct embedded_store *s, struct operation *op)
+bool embedded_post(struct embedded_store *s, struct embedded_operation *op)
 {
 	if (atomic_load(&s->queued) >= s->o->max_queued ||
 	    atomic_load(&s->queued_bytes) + op->bytes > s->o->max_queued_bytes)
@@ -81,7 +81,7 @@ uint64_t embedded_next_number(struct embedded_store *s)
 
 /* --- the file ------------------------------------------------------------------------------------------- */
 
-static void note_trouble(struct embedded_store *s, int code, const struct err *e)
+static void embedded_store_note_trouble(struct embedded_store *s, int code, const struct err *e)
 {
 	if (s->trouble != code && !s->o->must_exist)
 		log_error("task_store_failed", LOG_STR("database", s->o->database),
@@ -97,7 +97,7 @@ static void note_health(struct embedded_store *s)
 	s->trouble = 0;
 }
 
-static void on_poke(void *arg, unsigned events);
+static void embedded_store_on_poke(void *arg, unsigned events);
 
 static void open_poke(struct embedded_store *s)
 {
@@ -106,7 +106,8 @@ static void open_poke(struct embedded_store *s)
 		return;
 	int r = poke_open(s->o->database, POKE_ROUTER, &s->poke, &e);
 	if (r == 0)
-		r = loop_watch_new(s->loop, poke_fd(s->poke), LOOP_READ, on_poke, s, &s->watch);
+		r = loop_watch_new(s->loop, poke_fd(s->poke), LOOP_READ, embedded_store_on_poke, s,
+				   &s->watch);
 	if (r < 0) {
 		s->poke = poke_close(s->poke);
 		log_warn("task_store_poke_failed", LOG_STR("error", e.text),
@@ -114,14 +115,14 @@ static void open_poke(struct embedded_store *s)
 	}
 }
 
-static void close_file(struct embedded_store *s)
+static void embedded_store_close_file(struct embedded_store *s)
 {
 	s->watch = loop_watch_free(s->watch);
 	s->poke = poke_close(s->poke);
 	s->store = store_close(s->store);
 }
 
-static int need_file(struct embedded_store *s)
+static int embedded_store_need_file(struct embedded_store *s)
 {
 	struct err e = {""};
 	if (s->store)
@@ -129,7 +130,7 @@ static int need_file(struct embedded_store *s)
 	if (s->o->must_exist && access(s->o->database, F_OK) < 0) {
 		int code = err_set(&e, -errno, "%s: %s; no router or worker has run with it", s->o->database,
 				   strerror(errno));
-		note_trouble(s, code, &e);
+		embedded_store_note_trouble(s, code, &e);
 		return code;
 	}
 	struct store_options o = {.path = s->o->database,
@@ -140,7 +141,7 @@ static int need_file(struct embedded_store *s)
 		r = store_finished_last(s->store, &s->seen, &e);
 	if (r < 0) {
 		s->store = store_close(s->store);
-		note_trouble(s, r, &e);
+		embedded_store_note_trouble(s, r, &e);
 		return r;
 	}
 	note_health(s);
@@ -150,7 +151,7 @@ static int need_file(struct embedded_store *s)
 
 /* --- writing -------------------------------------------------------------------------------------------- */
 
-static int write_one(struct embedded_store *s, struct operation *op)
+static int write_one(struct embedded_store *s, struct embedded_operation *op)
 {
 	if (op->kind == OPERATION_CANCEL) {
 		op->error = store_cancel(s->store, span_of(op->id), &op->err);
@@ -161,7 +162,8 @@ static int write_one(struct embedded_store *s, struct operation *op)
 	return r;
 }
 
-static void fail_write(struct operation *op, int code, enum task_submit_status status, const struct err *e)
+static void fail_write(struct embedded_operation *op, int code, enum task_submit_status status,
+		       const struct err *e)
 {
 	op->status = status;
 	op->error = code;
@@ -169,11 +171,11 @@ static void fail_write(struct operation *op, int code, enum task_submit_status s
 }
 
 /* Writes the operations of the list in one transaction; none of them when it fails. */
-static int write_all(struct embedded_store *s, struct operation *list, struct err *e)
+static int embedded_store_write_all(struct embedded_store *s, struct embedded_operation *list, struct err *e)
 {
 	enum task_submit_status failed = TASK_REFUSED;
 	int r = store_begin(s->store, e);
-	for (struct operation *op = list; op && r >= 0; op = op->next) {
+	for (struct embedded_operation *op = list; op && r >= 0; op = op->next) {
 		r = write_one(s, op);
 		if (r < 0)
 			*e = op->err;
@@ -187,7 +189,7 @@ static int write_all(struct embedded_store *s, struct operation *list, struct er
 	if (r >= 0)
 		return 0;
 	store_rollback(s->store);
-	for (struct operation *op = list; op; op = op->next)
+	for (struct embedded_operation *op = list; op; op = op->next)
 		fail_write(op, r, failed, e);
 	return r;
 }
@@ -198,25 +200,25 @@ static bool is_about_the_file(int code)
 	       code == -EACCES;
 }
 
-static void write_list(struct embedded_store *s, struct operation *list)
+static void write_list(struct embedded_store *s, struct embedded_operation *list)
 {
 	struct err e = {""};
-	int r = need_file(s);
+	int r = embedded_store_need_file(s);
 	if (r < 0) {
-		for (struct operation *op = list; op; op = op->next)
+		for (struct embedded_operation *op = list; op; op = op->next)
 			fail_write(op, r, TASK_REFUSED, &s->why);
 		return;
 	}
-	r = write_all(s, list, &e);
+	r = embedded_store_write_all(s, list, &e);
 	if (r == 0) {
 		note_health(s);
 		if (s->poke)
 			poke_all(s->poke, POKE_WORKER);
 	} else if (is_about_the_file(r)) {
-		note_trouble(s, r, &e);
+		embedded_store_note_trouble(s, r, &e);
 	} else if (list->next) {
 		/* One of them cannot be written: the others shall not fail with it. */
-		for (struct operation *op = list, *next; op; op = next) {
+		for (struct embedded_operation *op = list, *next; op; op = next) {
 			next = op->next;
 			op->next = NULL;
 			if (op->status != TASK_UNKNOWN)
@@ -228,7 +230,7 @@ static void write_list(struct embedded_store *s, struct operation *list)
 
 /* --- waiting and looking -------------------------------------------------------------------------------- */
 
-static struct operation **bucket_of(struct embedded_store *s, const char *id)
+static struct embedded_operation **bucket_of(struct embedded_store *s, const char *id)
 {
 	uint64_t hash = 14695981039346656037u; /* FNV-1a */
 	for (; *id; id++)
@@ -236,9 +238,9 @@ static struct operation **bucket_of(struct embedded_store *s, const char *id)
 	return &s->waits[hash % WAIT_BUCKETS];
 }
 
-static void remember(struct embedded_store *s, struct operation *op)
+static void embedded_store_remember(struct embedded_store *s, struct embedded_operation *op)
 {
-	struct operation **bucket = bucket_of(s, op->id);
+	struct embedded_operation **bucket = bucket_of(s, op->id);
 	op->hash_next = *bucket;
 	op->hash_link = bucket;
 	if (op->hash_next)
@@ -247,7 +249,7 @@ static void remember(struct embedded_store *s, struct operation *op)
 	s->n_waits++;
 }
 
-static void forget(struct embedded_store *s, struct operation *op)
+static void embedded_store_forget(struct embedded_store *s, struct embedded_operation *op)
 {
 	*op->hash_link = op->hash_next;
 	if (op->hash_next)
@@ -255,10 +257,10 @@ static void forget(struct embedded_store *s, struct operation *op)
 	s->n_waits--;
 }
 
-static void read_result(struct embedded_store *s, struct operation *op)
+static void embedded_store_read_result(struct embedded_store *s, struct embedded_operation *op)
 {
 	buf_init(&op->text, RESULT_ROOM);
-	op->error = need_file(s);
+	op->error = embedded_store_need_file(s);
 	if (op->error == 0)
 		op->error = store_get(s->store, span_of(op->id), &op->text, &op->result, &op->err);
 	if (op->error == STORE_E_NOT_FOUND)
@@ -267,28 +269,28 @@ static void read_result(struct embedded_store *s, struct operation *op)
 		op->error = TASK_E_UNREACHABLE;
 }
 
-static bool is_over(const struct operation *op)
+static bool is_over(const struct embedded_operation *op)
 {
 	return op->error == TASK_E_NOT_FOUND || (op->error == 0 && op->result.status >= TASK_COMPLETED);
 }
 
-static void begin_wait(struct embedded_store *s, struct operation *op)
+static void begin_wait(struct embedded_store *s, struct embedded_operation *op)
 {
-	read_result(s, op);
+	embedded_store_read_result(s, op);
 	/* A file that cannot be read now is read again by the tick: the task is there. */
 	if (is_over(op) || channel_closed(op->channel)) {
 		channel_deliver(op);
 	} else {
 		buf_release(&op->text);
-		remember(s, op);
+		embedded_store_remember(s, op);
 	}
 }
 
-static void end_wait(struct embedded_store *s, const struct operation *unwait)
+static void end_wait(struct embedded_store *s, const struct embedded_operation *unwait)
 {
-	for (struct operation *op = *bucket_of(s, unwait->id); op; op = op->hash_next) {
+	for (struct embedded_operation *op = *bucket_of(s, unwait->id); op; op = op->hash_next) {
 		if (op->number == unwait->number) {
-			forget(s, op);
+			embedded_store_forget(s, op);
 			channel_deliver(op);
 			return;
 		}
@@ -298,10 +300,10 @@ static void end_wait(struct embedded_store *s, const struct operation *unwait)
 void embedded_detach(struct embedded_store *s, struct channel *c)
 {
 	for (size_t i = 0; i < WAIT_BUCKETS && s->n_waits; i++) {
-		for (struct operation *op = s->waits[i], *next; op; op = next) {
+		for (struct embedded_operation *op = s->waits[i], *next; op; op = next) {
 			next = op->hash_next;
 			if (op->channel == c) {
-				forget(s, op);
+				embedded_store_forget(s, op);
 				operation_free(op);
 			}
 		}
@@ -310,18 +312,18 @@ void embedded_detach(struct embedded_store *s, struct channel *c)
 
 struct ends {
 	struct embedded_store *store;
-	struct operation *list;
+	struct embedded_operation *list;
 };
 
-static void on_end(void *arg, struct span id)
+static void embedded_store_on_end(void *arg, struct span id)
 {
 	struct ends *ends = arg;
 	char text[TASK_ID_MAX];
 	span_copy(id, text, sizeof(text));
-	for (struct operation *op = *bucket_of(ends->store, text), *next; op; op = next) {
+	for (struct embedded_operation *op = *bucket_of(ends->store, text), *next; op; op = next) {
 		next = op->hash_next;
 		if (strcmp(op->id, text) == 0) {
-			forget(ends->store, op);
+			embedded_store_forget(ends->store, op);
 			op->next = ends->list;
 			ends->list = op;
 		}
@@ -332,8 +334,8 @@ static void take_all_waits(struct embedded_store *s, struct ends *ends)
 {
 	for (size_t i = 0; i < WAIT_BUCKETS; i++) {
 		while (s->waits[i]) {
-			struct operation *op = s->waits[i];
-			forget(s, op);
+			struct embedded_operation *op = s->waits[i];
+			embedded_store_forget(s, op);
 			op->next = ends->list;
 			ends->list = op;
 		}
@@ -344,33 +346,34 @@ static void take_all_waits(struct embedded_store *s, struct ends *ends)
 static void read_ends(struct embedded_store *s)
 {
 	struct err e = {""};
-	if (need_file(s) < 0)
+	if (embedded_store_need_file(s) < 0)
 		return;
 	for (int64_t before = -1; before != s->seen;) {
 		struct ends ends = {.store = s};
 		bool gap;
 		before = s->seen;
-		int r = store_finished_since(s->store, &s->seen, READ_BATCH, &gap, on_end, &ends, &e);
+		int r = store_finished_since(s->store, &s->seen, READ_BATCH, &gap, embedded_store_on_end,
+					     &ends, &e);
 		if (gap)
 			take_all_waits(s, &ends);
-		for (struct operation *op = ends.list, *next; op; op = next) {
+		for (struct embedded_operation *op = ends.list, *next; op; op = next) {
 			next = op->next;
 			begin_wait(s, op);
 		}
 		if (r < 0) {
-			note_trouble(s, r, &e);
+			embedded_store_note_trouble(s, r, &e);
 			return;
 		}
 	}
 }
 
-static void read_health(struct embedded_store *s, struct operation *op)
+static void read_health(struct embedded_store *s, struct embedded_operation *op)
 {
 	struct task_health *h = &op->health;
 	struct err e = {""};
 	int64_t workers = 0;
 	h->backlog = -1;
-	int r = need_file(s);
+	int r = embedded_store_need_file(s);
 	if (r == 0) {
 		r = store_workers(s->store, WORKER_SEEN_MS, &workers, &e);
 		if (r == 0)
@@ -379,7 +382,7 @@ static void read_health(struct embedded_store *s, struct operation *op)
 		if (r == 0 && s->trouble && !s->o->must_exist)
 			r = store_probe(s->store, &e);
 		if (r < 0)
-			note_trouble(s, r, &e);
+			embedded_store_note_trouble(s, r, &e);
 		else
 			note_health(s);
 	}
@@ -392,7 +395,7 @@ static void read_health(struct embedded_store *s, struct operation *op)
 }
 
 /* What the workers say they know counts for more than what the router's own file says. */
-static void read_known(struct embedded_store *s, struct operation *op)
+static void read_known(struct embedded_store *s, struct embedded_operation *op)
 {
 	struct task_check *c = &op->check;
 	struct span queues = op->task.queue;
@@ -411,7 +414,7 @@ static void read_known(struct embedded_store *s, struct operation *op)
 }
 
 /* What the client knows of the task is there already; whether it is reachable comes before that. */
-static void read_check(struct embedded_store *s, struct operation *op)
+static void read_check(struct embedded_store *s, struct embedded_operation *op)
 {
 	struct task_check *c = &op->check;
 	struct err e = {""};
@@ -445,7 +448,7 @@ static void read_check(struct embedded_store *s, struct operation *op)
 
 /* --- the thread ----------------------------------------------------------------------------------------- */
 
-static void answer(struct embedded_store *s, struct operation *op)
+static void embedded_store_answer(struct embedded_store *s, struct embedded_operation *op)
 {
 	switch (op->kind) {
 	case OPERATION_SUBMIT:
@@ -454,7 +457,7 @@ static void answer(struct embedded_store *s, struct operation *op)
 			op->error = TASK_E_NOT_FOUND;
 		break;
 	case OPERATION_GET:
-		read_result(s, op);
+		embedded_store_read_result(s, op);
 		break;
 	case OPERATION_WAIT:
 		begin_wait(s, op);
@@ -473,16 +476,17 @@ static void answer(struct embedded_store *s, struct operation *op)
 	channel_deliver(op);
 }
 
-static bool writes(const struct operation *op)
+static bool writes(const struct embedded_operation *op)
 {
 	return op->kind == OPERATION_SUBMIT || op->kind == OPERATION_CANCEL;
 }
 
-static void flush(struct embedded_store *s)
+static void embedded_store_flush(struct embedded_store *s)
 {
-	struct operation *written = NULL, **written_end = &written, *others = NULL, **others_end = &others;
-	for (struct operation *op = s->batch; op; op = op->next) {
-		struct operation ***end = writes(op) ? &written_end : &others_end;
+	struct embedded_operation *written = NULL, **written_end = &written, *others = NULL,
+				  **others_end = &others;
+	for (struct embedded_operation *op = s->batch; op; op = op->next) {
+		struct embedded_operation ***end = writes(op) ? &written_end : &others_end;
 		**end = op;
 		*end = &op->next;
 		atomic_fetch_sub(&s->queued, 1);
@@ -494,30 +498,30 @@ static void flush(struct embedded_store *s)
 	if (written)
 		write_list(s, written);
 	bool cancelled = false;
-	for (struct operation *op = written, *next; op; op = next) {
+	for (struct embedded_operation *op = written, *next; op; op = next) {
 		next = op->next;
 		cancelled |= op->kind == OPERATION_CANCEL;
-		answer(s, op);
+		embedded_store_answer(s, op);
 	}
 	if (cancelled)
 		read_ends(s);
-	for (struct operation *op = others, *next; op; op = next) {
+	for (struct embedded_operation *op = others, *next; op; op = next) {
 		next = op->next;
-		answer(s, op);
+		embedded_store_answer(s, op);
 	}
 }
 
-static void on_flush(struct loop_work *work)
+static void embedded_store_on_flush(struct loop_work *work)
 {
 	struct embedded_store *s =
 		(struct embedded_store *)((char *)work - offsetof(struct embedded_store, flush));
 	s->flush_due = false;
-	flush(s);
+	embedded_store_flush(s);
 }
 
 static void on_operation(struct loop_work *work)
 {
-	struct operation *op = (struct operation *)work; /* its first member */
+	struct embedded_operation *op = (struct embedded_operation *)work; /* its first member */
 	struct embedded_store *s = op->channel->store;
 	op->next = NULL;
 	*s->batch_end = op;
@@ -528,7 +532,7 @@ static void on_operation(struct loop_work *work)
 	}
 }
 
-static void on_poke(void *arg, unsigned events)
+static void embedded_store_on_poke(void *arg, unsigned events)
 {
 	struct embedded_store *s = arg;
 	(void)events;
@@ -536,7 +540,7 @@ static void on_poke(void *arg, unsigned events)
 	read_ends(s);
 }
 
-static void on_tick(void *arg)
+static void embedded_store_on_tick(void *arg)
 {
 	struct embedded_store *s = arg;
 	struct err e = {""};
@@ -544,13 +548,13 @@ static void on_tick(void *arg)
 	if (s->store && store_moved(s->store)) {
 		log_warn("task_store_moved", LOG_STR("database", s->o->database),
 			 LOG_STR("effect", "opened anew"));
-		close_file(s);
+		embedded_store_close_file(s);
 	}
-	if (need_file(s) == 0) {
+	if (embedded_store_need_file(s) == 0) {
 		open_poke(s);
 		int r = store_sweep(s->store, s->o->retention_ms, &changes, &e);
 		if (r < 0)
-			note_trouble(s, r, &e);
+			embedded_store_note_trouble(s, r, &e);
 		if (changes && s->poke)
 			poke_all(s->poke, POKE_WORKER); /* a lost task may be waiting again */
 		read_ends(s);
@@ -565,22 +569,22 @@ static void on_stop(struct loop_work *work)
 	loop_stop(s->loop);
 }
 
-static void *run(void *arg)
+static void *embedded_store_run(void *arg)
 {
 	struct embedded_store *s = arg;
-	need_file(s);
+	embedded_store_need_file(s);
 	loop_timer_start(s->tick, TICK_MS);
 	loop_run(s->loop);
 	/* What was handed over before the stop but not yet written. */
 	loop_run_posted(s->loop);
-	flush(s);
+	embedded_store_flush(s);
 	struct ends left = {.store = s};
 	take_all_waits(s, &left);
-	for (struct operation *op = left.list, *next; op; op = next) {
+	for (struct embedded_operation *op = left.list, *next; op; op = next) {
 		next = op->next;
 		operation_free(op);
 	}
-	close_file(s);
+	embedded_store_close_file(s);
 	return NULL;
 }
 
@@ -603,16 +607,16 @@ int embedded_store_start(const struct embedded_options *o, struct embedded_store
 	s->o = o;
 	s->batch_end = &s->batch;
 	s->stop.fn = on_stop;
-	s->flush.fn = on_flush;
+	s->flush.fn = embedded_store_on_flush;
 	int r = loop_new(&s->loop);
 	if (r == 0)
-		r = loop_timer_new(s->loop, on_tick, s, &s->tick);
+		r = loop_timer_new(s->loop, embedded_store_on_tick, s, &s->tick);
 	if (r == 0) {
 		/* Signals are the main thread's. */
 		sigset_t all, old;
 		sigfillset(&all);
 		pthread_sigmask(SIG_SETMASK, &all, &old);
-		r = -pthread_create(&s->thread, NULL, run, s);
+		r = -pthread_create(&s->thread, NULL, embedded_store_run, s);
 		pthread_sigmask(SIG_SETMASK, &old, NULL);
 	}
 	if (r < 0) {

@@ -16,7 +16,7 @@
 
 /* --- settings ------------------------------------------------------------------------------------------- */
 
-static struct span trimmed(struct span s)
+static struct span hatchet_trimmed(struct span s)
 {
 	while (s.len && strchr(" \t\r\n", s.ptr[s.len - 1]))
 		s.len--;
@@ -28,7 +28,7 @@ static struct span trimmed(struct span s)
 static int find_token(const struct hatchet_settings *s, struct buf *text, struct span *ret, struct err *e)
 {
 	if (s->token && s->token[0]) {
-		*ret = trimmed(span_of(s->token));
+		*ret = hatchet_trimmed(span_of(s->token));
 		return 0;
 	}
 	if (!s->token_file || !s->token_file[0])
@@ -36,7 +36,7 @@ static int find_token(const struct hatchet_settings *s, struct buf *text, struct
 	int r = file_read(s->token_file, 32768, text, e);
 	if (r < 0)
 		return err_prefix(e, r, "token_file");
-	*ret = trimmed(buf_span(text));
+	*ret = hatchet_trimmed(buf_span(text));
 	return ret->len ? 0 : err_set(e, -EINVAL, "token_file %s is empty", s->token_file);
 }
 
@@ -51,7 +51,7 @@ static int check_expiry(const struct hatchet_claims *claims, struct err *e)
 		       when);
 }
 
-static int set_url(struct hatchet_settings *s, struct span url, struct err *e)
+static int hatchet_set_url(struct hatchet_settings *s, struct span url, struct err *e)
 {
 	while (url.len && url.ptr[url.len - 1] == '/')
 		url.len--;
@@ -97,8 +97,9 @@ static int settings_check(struct task_options *base, const struct task_backend_s
 	struct span token;
 	int r = find_token(s, &text, &token, e);
 	if (r < 0 || (r = hatchet_token_read(token, &claims, e)) < 0 || (r = check_expiry(&claims, e)) < 0 ||
-	    (r = set_url(s, span_of(s->server_url && s->server_url[0] ? s->server_url : claims.server_url),
-			 e)) < 0)
+	    (r = hatchet_set_url(
+		     s, span_of(s->server_url && s->server_url[0] ? s->server_url : claims.server_url), e)) <
+		    0)
 		return r;
 	memcpy(s->tenant, claims.tenant, sizeof(s->tenant));
 	s->expires_s = claims.expires_s;
@@ -139,8 +140,8 @@ static const struct task_setting settings[] = {
 
 /* --- client --------------------------------------------------------------------------------------------- */
 
-static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret,
-		      struct err *e)
+static int hatchet_client_new(struct loop *loop, const struct task_options *options, struct task_client **ret,
+			      struct err *e)
 {
 	const struct hatchet_settings *s = (const struct hatchet_settings *)options;
 	struct hatchet_client *c = calloc(1, sizeof(*c));
@@ -160,7 +161,7 @@ static int client_new(struct loop *loop, const struct task_options *options, str
 	return 0;
 }
 
-static void client_free(struct task_client *base)
+static void hatchet_client_free(struct task_client *base)
 {
 	struct hatchet_client *c = (struct hatchet_client *)base;
 	c->closing = true; /* what waits for its turn is dropped, not sent */
@@ -179,7 +180,7 @@ struct cancellation {
 	void *arg;
 };
 
-static void on_cancelled(struct hatchet_operation *op, const struct http_reply *r)
+static void hatchet_on_cancelled(struct hatchet_operation *op, const struct http_reply *r)
 {
 	struct cancellation *x = (struct cancellation *)op;
 	struct err why = {""};
@@ -194,7 +195,7 @@ static void on_cancelled(struct hatchet_operation *op, const struct http_reply *
 }
 
 /* Ids that the engine does not know are echoed like the others: it cannot tell. */
-static void client_cancel(struct task_client *base, struct span task_id, task_done_fn fn, void *arg)
+static void hatchet_client_cancel(struct task_client *base, struct span task_id, task_done_fn fn, void *arg)
 {
 	struct hatchet_client *c = (struct hatchet_client *)base;
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(1024), body = BUF_INIT(1024);
@@ -213,7 +214,7 @@ static void client_cancel(struct task_client *base, struct span task_id, task_do
 	buf_printf(&body, "{\"externalIds\":[\"");
 	buf_put_segment(&body, span_of(id)); /* no quotes, whatever it is */
 	buf_puts(&body, "\"]}");
-	hatchet_ask(&x->op, "POST", &path, buf_span(&body), false, on_cancelled);
+	hatchet_ask(&x->op, "POST", &path, buf_span(&body), false, hatchet_on_cancelled);
 }
 
 /* --- health --------------------------------------------------------------------------------------------- */
@@ -225,7 +226,7 @@ struct examination {
 	struct task_health health;
 };
 
-static void tell_health(struct examination *x)
+static void hatchet_tell_health(struct examination *x)
 {
 	hatchet_operation_end(&x->op);
 	x->fn(x->arg, &x->health);
@@ -237,7 +238,7 @@ static void fail_health(struct examination *x, const struct http_reply *r)
 	struct err why;
 	hatchet_problem(x->op.client, r, 0, &why);
 	span_copy(span_of(why.text), x->health.detail, sizeof(x->health.detail));
-	tell_health(x);
+	hatchet_tell_health(x);
 }
 
 static void ask_tenant(struct examination *x, const char *what, hatchet_reply_fn fn)
@@ -253,10 +254,10 @@ static void on_metrics(struct hatchet_operation *op, const struct http_reply *r)
 	struct examination *x = (struct examination *)op;
 	if (r->failure == HTTP_OK && r->status == 200)
 		x->health.backlog = hatchet_read_backlog(r->body);
-	tell_health(x);
+	hatchet_tell_health(x);
 }
 
-static void on_workers(struct hatchet_operation *op, const struct http_reply *r)
+static void hatchet_on_workers(struct hatchet_operation *op, const struct http_reply *r)
 {
 	struct examination *x = (struct examination *)op;
 	struct span missing;
@@ -274,17 +275,17 @@ static void on_workers(struct hatchet_operation *op, const struct http_reply *r)
 	ask_tenant(x, "/step-run-queue-metrics", on_metrics);
 }
 
-static void on_ready(struct hatchet_operation *op, const struct http_reply *r)
+static void hatchet_on_ready(struct hatchet_operation *op, const struct http_reply *r)
 {
 	struct examination *x = (struct examination *)op;
 	x->health.reachable = r->failure == HTTP_OK && r->status == 200;
 	if (x->health.reachable)
-		ask_tenant(x, "/worker?statuses=ACTIVE", on_workers);
+		ask_tenant(x, "/worker?statuses=ACTIVE", hatchet_on_workers);
 	else
 		fail_health(x, r);
 }
 
-static void client_health(struct task_client *base, task_health_fn fn, void *arg)
+static void hatchet_client_health(struct task_client *base, task_health_fn fn, void *arg)
 {
 	struct hatchet_client *c = (struct hatchet_client *)base;
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(64);
@@ -298,7 +299,7 @@ static void client_health(struct task_client *base, task_health_fn fn, void *arg
 	x->arg = arg;
 	x->health.backlog = -1;
 	buf_puts(&path, "/api/ready");
-	hatchet_ask(&x->op, "GET", &path, SPAN_NONE, false, on_ready);
+	hatchet_ask(&x->op, "GET", &path, SPAN_NONE, false, hatchet_on_ready);
 }
 
 const struct task_backend hatchet_backend = {
@@ -308,13 +309,13 @@ const struct task_backend hatchet_backend = {
 	.options_size = sizeof(struct hatchet_settings),
 	.options_check = settings_check,
 	.options_release = settings_release,
-	.client_new = client_new,
-	.client_free = client_free,
+	.client_new = hatchet_client_new,
+	.client_free = hatchet_client_free,
 	.submit = hatchet_submit,
 	.wait = hatchet_wait,
 	.wait_cancel = hatchet_wait_cancel,
 	.get = hatchet_get,
-	.cancel = client_cancel,
-	.health = client_health,
+	.cancel = hatchet_client_cancel,
+	.health = hatchet_client_health,
 	.check = hatchet_check,
 };

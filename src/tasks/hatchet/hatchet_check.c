@@ -16,7 +16,7 @@ struct check {
 	char workflow[TASK_NAME_MAX + 16];
 };
 
-static void tell(struct check *k)
+static void hatchet_check_tell(struct check *k)
 {
 	hatchet_operation_end(&k->op);
 	k->fn(k->arg, &k->answer);
@@ -24,7 +24,7 @@ static void tell(struct check *k)
 }
 
 /* true for a 200; otherwise it is told why not. */
-static bool answered(struct check *k, const struct http_reply *r)
+static bool hatchet_check_answered(struct check *k, const struct http_reply *r)
 {
 	struct err why;
 	if (r->failure == HTTP_OK && r->status == 200)
@@ -32,32 +32,32 @@ static bool answered(struct check *k, const struct http_reply *r)
 	k->answer.reachable = false;
 	hatchet_problem(k->op.client, r, 0, &why);
 	span_copy(span_of(why.text), k->answer.missing, sizeof(k->answer.missing));
-	tell(k);
+	hatchet_check_tell(k);
 	return false;
 }
 
-static void on_workers(struct hatchet_operation *op, const struct http_reply *r)
+static void hatchet_check_on_workers(struct hatchet_operation *op, const struct http_reply *r)
 {
 	struct check *k = (struct check *)op;
 	struct span missing;
-	if (!answered(k, r))
+	if (!hatchet_check_answered(k, r))
 		return;
 	k->answer.worker = hatchet_read_workers(r->body, span_of(k->workflow), &missing) ? TASK_ANSWER_YES
 											 : TASK_ANSWER_NO;
 	if (k->answer.worker == TASK_ANSWER_NO && !k->answer.missing[0])
 		snprintf(k->answer.missing, sizeof(k->answer.missing),
 			 "no active worker serves the workflow %s", k->workflow);
-	tell(k);
+	hatchet_check_tell(k);
 }
 
 static void ask_names(struct check *k);
 
-static void on_names(struct hatchet_operation *op, const struct http_reply *r)
+static void hatchet_check_on_names(struct hatchet_operation *op, const struct http_reply *r)
 {
 	struct check *k = (struct check *)op;
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(1024);
 	bool more = false;
-	if (!answered(k, r))
+	if (!hatchet_check_answered(k, r))
 		return;
 	bool found = hatchet_read_names(r->body, span_of(k->workflow), k->page, &more);
 	if (!found && more && ++k->page < HATCHET_PAGES_MAX) {
@@ -70,20 +70,20 @@ static void on_names(struct hatchet_operation *op, const struct http_reply *r)
 			 "Hatchet has no workflow \"%s\"; its worker registers it", k->workflow);
 	hatchet_put_tenant(op->client, &path, false);
 	buf_puts(&path, "/worker?statuses=ACTIVE");
-	hatchet_ask(op, "GET", &path, SPAN_NONE, false, on_workers);
+	hatchet_ask(op, "GET", &path, SPAN_NONE, false, hatchet_check_on_workers);
 }
 
 static void ask_names(struct check *k)
 {
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(4096);
 	hatchet_put_names(k->op.client, &path, span_of(k->workflow), k->page);
-	hatchet_ask(&k->op, "GET", &path, SPAN_NONE, false, on_names);
+	hatchet_ask(&k->op, "GET", &path, SPAN_NONE, false, hatchet_check_on_names);
 }
 
-static void on_ready(struct hatchet_operation *op, const struct http_reply *r)
+static void hatchet_check_on_ready(struct hatchet_operation *op, const struct http_reply *r)
 {
 	struct check *k = (struct check *)op;
-	if (!answered(k, r))
+	if (!hatchet_check_answered(k, r))
 		return;
 	k->answer.reachable = true;
 	ask_names(k);
@@ -106,5 +106,5 @@ void hatchet_check(struct task_client *base, const struct task_probe *probe, tas
 	snprintf(k->workflow, sizeof(k->workflow), "%.*s%s", SPAN_ARG(probe->task),
 		 probe->workflow ? "" : "_workflow");
 	buf_puts(&path, "/api/ready");
-	hatchet_ask(&k->op, "GET", &path, SPAN_NONE, false, on_ready);
+	hatchet_ask(&k->op, "GET", &path, SPAN_NONE, false, hatchet_check_on_ready);
 }

@@ -55,7 +55,7 @@ void hatchet_in_turn(struct hatchet_operation *op, enum hatchet_lane_kind kind,
 
 /* --- operations ----------------------------------------------------------------------------------------- */
 
-static void on_timer(void *arg)
+static void hatchet_client_on_timer(void *arg)
 {
 	struct hatchet_operation *op = arg;
 	if (op->queued) {
@@ -75,7 +75,7 @@ static void on_timer(void *arg)
 void *hatchet_operation_new(struct hatchet_client *c, size_t size)
 {
 	struct hatchet_operation *op = calloc(1, size);
-	if (!op || loop_timer_new(c->base.loop, on_timer, op, &op->timer) < 0) {
+	if (!op || loop_timer_new(c->base.loop, hatchet_client_on_timer, op, &op->timer) < 0) {
 		free(op);
 		return NULL;
 	}
@@ -115,7 +115,7 @@ void hatchet_put_tenant(const struct hatchet_client *c, struct buf *path, bool s
 	buf_printf(path, "/api/v1/%stenants/%s", stable ? "stable/" : "", c->settings->tenant);
 }
 
-static void on_done(void *arg, const struct http_reply *r)
+static void hatchet_client_on_done(void *arg, const struct http_reply *r)
 {
 	struct hatchet_operation *op = arg;
 	op->call = NULL;
@@ -147,7 +147,7 @@ void hatchet_ask(struct hatchet_operation *op, const char *method, const struct 
 		 * executed. */
 		.fresh_connection = once,
 	};
-	struct http_events events = {.arg = op, .done = on_done};
+	struct http_events events = {.arg = op, .done = hatchet_client_on_done};
 	op->reply = fn;
 	if (!path->error && !url.error && http_start(op->client->http, &r, &events, &op->call, NULL) == 0)
 		return;

@@ -27,7 +27,7 @@ static int priority_of(int priority)
 }
 
 /* The end of the number, or of the string, that begins at `i`; in valid JSON. */
-static size_t token_end(struct span json, size_t i)
+static size_t hatchet_message_token_end(struct span json, size_t i)
 {
 	if (json.ptr[i] != '"') {
 		while (i < json.len && (isalnum((unsigned char)json.ptr[i]) || strchr("+-.", json.ptr[i])))
@@ -63,7 +63,7 @@ static int check_numbers(struct span json, struct err *e)
 {
 	for (size_t i = 0, end; i < json.len; i = end) {
 		bool number = json.ptr[i] == '-' || isdigit((unsigned char)json.ptr[i]);
-		end = number || json.ptr[i] == '"' ? token_end(json, i) : i + 1;
+		end = number || json.ptr[i] == '"' ? hatchet_message_token_end(json, i) : i + 1;
 		struct span token = {json.ptr + i, end - i};
 		if (number && !is_exact(token))
 			return err_set(e, -ERANGE, "Hatchet would round the number %.*s; send it as a string",
@@ -72,7 +72,7 @@ static int check_numbers(struct span json, struct err *e)
 	return 0;
 }
 
-static int put_input(struct buf *out, const struct task_call *call, struct err *e)
+static int hatchet_message_put_input(struct buf *out, const struct task_call *call, struct err *e)
 {
 	size_t start = out->len;
 	if (call->single_input) {
@@ -98,7 +98,7 @@ int hatchet_put_trigger(struct buf *out, const struct task_call *call, struct sp
 	buf_puts(out, "{\"workflowName\":");
 	json_quote(out, workflow);
 	buf_puts(out, ",\"input\":");
-	int r = put_input(out, call, e);
+	int r = hatchet_message_put_input(out, call, e);
 	if (r < 0 && !out->error)
 		return r;
 	buf_puts(out, ",\"additionalMetadata\":{\"" HATCHET_TASK_ID_KEY "\":");

@@ -146,7 +146,7 @@ static const struct span task_pointers[TASK_PARTS] = {
 
 /* What of a run's result has to be put together lies in a buffer that grows: its pieces, until all are
  * there. */
-struct piece {
+struct run_piece {
 	size_t at, len;
 	bool there;
 };
@@ -156,10 +156,10 @@ struct draft {
 	struct span part[RUN_PARTS];
 	struct span workflow; /* its name, unquoted */
 	size_t n_tasks;
-	struct piece name, result, error, detail;
+	struct run_piece name, result, error, detail;
 };
 
-static size_t count(struct span array)
+static size_t hatchet_run_count(struct span array)
 {
 	struct json_iter it;
 	struct span key, item;
@@ -189,9 +189,9 @@ static bool is_convention(const struct draft *d, struct span task)
 	return d->workflow.len == task.len + sizeof("_workflow") - 1 && span_starts(d->workflow, task);
 }
 
-static void put_name(struct draft *d, struct span name)
+static void hatchet_run_put_name(struct draft *d, struct span name)
 {
-	d->name = (struct piece){d->text->len, name.len, true};
+	d->name = (struct run_piece){d->text->len, name.len, true};
 	buf_append_span(d->text, name);
 }
 
@@ -201,14 +201,14 @@ static void take_single(struct draft *d, struct span part[TASK_PARTS])
 {
 	struct span task = task_of(part[TASK_ACTION], d->workflow), output = part[TASK_OUTPUT];
 	bool convention = is_convention(d, task);
-	if (convention && json_type_of(output) == JSON_OBJECT && count(output) == 1) {
+	if (convention && json_type_of(output) == JSON_OBJECT && hatchet_run_count(output) == 1) {
 		struct json_iter it;
 		struct span key, value;
 		json_iter_init(&it, output);
 		if (json_iter_next(&it, &key, &value) && span_eq(unquoted(key), task))
 			output = value;
 	}
-	put_name(d, convention ? task : d->workflow);
+	hatchet_run_put_name(d, convention ? task : d->workflow);
 	d->run->result.result = output.ptr ? output : SPAN_LIT("null");
 }
 
@@ -222,7 +222,7 @@ static bool find_task(struct span tasks, struct span action, struct span part[TA
 	return false;
 }
 
-static void put_member(struct draft *d, struct span part[TASK_PARTS], bool *first)
+static void hatchet_run_put_member(struct draft *d, struct span part[TASK_PARTS], bool *first)
 {
 	buf_putc(d->text, *first ? '{' : ',');
 	buf_putc(d->text, '"');
@@ -238,16 +238,16 @@ static void take_outputs(struct draft *d)
 	struct json_iter it;
 	struct span key, item, action, part[TASK_PARTS];
 	bool first = true;
-	put_name(d, d->workflow);
-	d->result = (struct piece){d->text->len, 0, true};
+	hatchet_run_put_name(d, d->workflow);
+	d->result = (struct run_piece){d->text->len, 0, true};
 	for (json_iter_init(&it, d->part[DECLARED]); json_iter_next(&it, &key, &item);)
 		if (json_pointer(item, SPAN_LIT("/Action"), &action) &&
 		    find_task(d->part[TASKS], action, part))
-			put_member(d, part, &first);
+			hatchet_run_put_member(d, part, &first);
 	if (first) /* an engine that does not tell the declaration */
 		for (json_iter_init(&it, d->part[TASKS]); json_iter_next(&it, &key, &item);)
 			if (task_parts(item, part))
-				put_member(d, part, &first);
+				hatchet_run_put_member(d, part, &first);
 	buf_puts(d->text, first ? "{}" : "}");
 	d->result.len = d->text->len - d->result.at;
 }
@@ -260,12 +260,12 @@ static void take_error(struct draft *d, struct span quoted)
 		return;
 	size_t at = d->text->len;
 	hatchet_error_split(buf_span(&message), d->text, &length, &detail);
-	d->error = (struct piece){at, length, length > 0};
-	d->detail = (struct piece){at + length, detail, detail > 0};
+	d->error = (struct run_piece){at, length, length > 0};
+	d->detail = (struct run_piece){at + length, detail, detail > 0};
 }
 
 /* The task that failed tells more than the run; those after it are cancelled. */
-static void take_failure(struct draft *d)
+static void hatchet_run_take_failure(struct draft *d)
 {
 	struct json_iter it;
 	struct span key, task, part[TASK_PARTS];
@@ -281,7 +281,7 @@ static void take_failure(struct draft *d)
 	d->run->unexplained = !d->error.there && d->run->failed_task.len > 0;
 	if (!d->error.there) {
 		static const char said_nothing[] = "the task failed without a message";
-		d->error = (struct piece){d->text->len, sizeof(said_nothing) - 1, true};
+		d->error = (struct run_piece){d->text->len, sizeof(said_nothing) - 1, true};
 		buf_puts(d->text, said_nothing);
 	}
 }
@@ -330,12 +330,12 @@ static void look_at_tasks(struct draft *d)
 		take_outputs(d);
 }
 
-static struct span piece_span(const struct draft *d, struct piece p)
+static struct span piece_span(const struct draft *d, struct run_piece p)
 {
 	return p.there ? (struct span){buf_span(d->text).ptr + p.at, p.len} : SPAN_NONE;
 }
 
-static void finish(struct draft *d)
+static void hatchet_run_finish(struct draft *d)
 {
 	struct task_result *t = &d->run->result;
 	t->task_name = piece_span(d, d->name);
@@ -360,14 +360,14 @@ int hatchet_run_read(struct span body, struct buf *text, struct hatchet_run *ret
 		return -EBADMSG;
 	ret->ended = ret->result.status == TASK_COMPLETED || ret->result.status == TASK_FAILED;
 	d.workflow = unquoted(d.part[WORKFLOW]);
-	d.n_tasks = count(d.part[DECLARED].ptr ? d.part[DECLARED] : d.part[TASKS]);
+	d.n_tasks = hatchet_run_count(d.part[DECLARED].ptr ? d.part[DECLARED] : d.part[TASKS]);
 	look_at_tasks(&d);
 	if (ret->result.cancelled) {
-		d.error = (struct piece){text->len, sizeof("cancelled") - 1, true};
+		d.error = (struct run_piece){text->len, sizeof("cancelled") - 1, true};
 		buf_puts(text, "cancelled");
 	} else if (ret->result.status == TASK_FAILED) {
-		take_failure(&d);
+		hatchet_run_take_failure(&d);
 	}
-	finish(&d);
+	hatchet_run_finish(&d);
 	return text->error;
 }

@@ -74,7 +74,7 @@ void hatchet_names_free(struct hatchet_client *c)
 
 /* --- the end of a submission ---------------------------------------------------------------------------- */
 
-static void release(struct hatchet_operation *op)
+static void hatchet_submit_release(struct hatchet_operation *op)
 {
 	struct submission *s = (struct submission *)op;
 	buf_release(&s->body);
@@ -82,7 +82,8 @@ static void release(struct hatchet_operation *op)
 	free(s);
 }
 
-static void tell(struct submission *s, enum task_submit_status status, const char *id, const struct err *why)
+static void hatchet_submit_tell(struct submission *s, enum task_submit_status status, const char *id,
+				const struct err *why)
 {
 	struct task_submission told = {.status = status, .task_id = span_of(id)};
 	if (why)
@@ -92,11 +93,12 @@ static void tell(struct submission *s, enum task_submit_status status, const cha
 	hatchet_operation_free(&s->op);
 }
 
-static void refuse(struct submission *s, const struct http_reply *r, enum task_submit_status status)
+static void hatchet_submit_refuse(struct submission *s, const struct http_reply *r,
+				  enum task_submit_status status)
 {
 	struct err why;
 	hatchet_problem(s->op.client, r, 0, &why);
-	tell(s, status, s->id, &why);
+	hatchet_submit_tell(s, status, s->id, &why);
 }
 
 /* --- the look-up ---------------------------------------------------------------------------------------- */
@@ -111,11 +113,11 @@ static void on_runs(struct hatchet_operation *op, const struct http_reply *r)
 	struct submission *s = (struct submission *)op;
 	char id[TASK_ID_MAX];
 	if (r->failure == HTTP_OK && r->status == 200 && hatchet_read_runs(r->body, span_of(s->id), id))
-		tell(s, TASK_SUBMITTED, id, NULL);
+		hatchet_submit_tell(s, TASK_SUBMITTED, id, NULL);
 	else if (s->look_ups < LOOK_UPS)
 		hatchet_sleep(op, look_up_after_ms[s->look_ups], look_up);
 	else
-		tell(s, TASK_UNKNOWN, s->id, &s->why);
+		hatchet_submit_tell(s, TASK_UNKNOWN, s->id, &s->why);
 }
 
 /* By our own id: the request's may come from its caller, who may use it twice, and then another's run
@@ -153,11 +155,11 @@ static void on_triggered(struct hatchet_operation *op, const struct http_reply *
 	char id[TASK_ID_MAX];
 	bool answered = r->failure == HTTP_OK;
 	if (answered && r->status >= 200 && r->status < 300 && hatchet_read_trigger(r->body, id)) {
-		tell(s, TASK_SUBMITTED, id, NULL);
+		hatchet_submit_tell(s, TASK_SUBMITTED, id, NULL);
 	} else if (answered && r->status == 413) {
-		refuse(s, r, TASK_INPUT_TOO_LARGE);
+		hatchet_submit_refuse(s, r, TASK_INPUT_TOO_LARGE);
 	} else if ((answered && is_refusal(r->status)) || !r->sent) {
-		refuse(s, r, TASK_REFUSED);
+		hatchet_submit_refuse(s, r, TASK_REFUSED);
 	} else {
 		/* 5xx too: the answer may be a proxy's, or an error after the run was made. */
 		hatchet_problem(op->client, r, 0, &s->why);
@@ -179,7 +181,7 @@ static void on_no_turn(struct hatchet_operation *op)
 	struct err why;
 	err_set(&why, 0, "%s: busy with other submissions for %u ms: this one was not sent",
 		op->client->settings->url, op->client->settings->request_ms);
-	tell(s, TASK_REFUSED, s->id, &why);
+	hatchet_submit_tell(s, TASK_REFUSED, s->id, &why);
 }
 
 static void trigger(struct submission *s)
@@ -191,13 +193,13 @@ static void trigger(struct submission *s)
 
 static void ask_name(struct submission *s);
 
-static void on_names(struct hatchet_operation *op, const struct http_reply *r)
+static void hatchet_submit_on_names(struct hatchet_operation *op, const struct http_reply *r)
 {
 	struct submission *s = (struct submission *)op;
 	struct err why;
 	bool more;
 	if (r->failure != HTTP_OK || r->status != 200) {
-		refuse(s, r, TASK_REFUSED); /* nothing was triggered */
+		hatchet_submit_refuse(s, r, TASK_REFUSED); /* nothing was triggered */
 	} else if (hatchet_read_names(r->body, buf_span(&s->workflow), s->page, &more)) {
 		believe(op->client, buf_span(&s->workflow));
 		trigger(s);
@@ -205,7 +207,7 @@ static void on_names(struct hatchet_operation *op, const struct http_reply *r)
 		ask_name(s);
 	} else {
 		err_set(&why, 0, "Hatchet has no workflow \"%s\"; its worker registers it", s->workflow.ptr);
-		tell(s, TASK_REFUSED, s->id, &why);
+		hatchet_submit_tell(s, TASK_REFUSED, s->id, &why);
 	}
 }
 
@@ -223,12 +225,12 @@ static void ask_name(struct submission *s)
 {
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(4096);
 	hatchet_put_names(s->op.client, &path, buf_span(&s->workflow), s->page);
-	hatchet_ask(&s->op, "GET", &path, SPAN_NONE, false, on_names);
+	hatchet_ask(&s->op, "GET", &path, SPAN_NONE, false, hatchet_submit_on_names);
 }
 
 /* --- the verb ------------------------------------------------------------------------------------------- */
 
-static int prepare(struct submission *s, const struct task_call *call, struct err *e)
+static int hatchet_submit_prepare(struct submission *s, const struct task_call *call, struct err *e)
 {
 	buf_init(&s->workflow, TASK_NAME_MAX + 16);
 	buf_init(&s->body, BODY_MAX);
@@ -239,7 +241,7 @@ static int prepare(struct submission *s, const struct task_call *call, struct er
 	return hatchet_put_trigger(&s->body, call, buf_span(&s->workflow), e);
 }
 
-static enum task_submit_status refusal_of(int error)
+static enum task_submit_status hatchet_submit_refusal_of(int error)
 {
 	if (error == -ERANGE)
 		return TASK_INPUT_NOT_REPRESENTABLE;
@@ -253,15 +255,15 @@ void hatchet_submit(struct task_client *base, const struct task_call *call, task
 	struct submission *s = hatchet_operation_new(c, sizeof(*s));
 	int r = -ENOMEM;
 	if (s) {
-		s->op.release = release;
+		s->op.release = hatchet_submit_release;
 		s->fn = fn;
 		s->arg = arg;
-		r = prepare(s, call, &why);
+		r = hatchet_submit_prepare(s, call, &why);
 	}
 	if (r < 0) {
 		if (s)
 			hatchet_operation_free(&s->op);
-		task_submit_later(base, refusal_of(r), call->task_id, &why, fn, arg);
+		task_submit_later(base, hatchet_submit_refusal_of(r), call->task_id, &why, fn, arg);
 		return;
 	}
 	const struct hatchet_name *known = find_name(c, buf_span(&s->workflow));

@@ -32,7 +32,7 @@
 #define UNSETTLED_MAX 40 /* looks at a run whose tasks lag behind it */
 #define UNREADABLE_MAX 8 /* looks at a run that has ended and cannot be read: 1 s */
 
-struct waiting {
+struct hatchet_waiting {
 	struct hatchet_operation op;
 	task_result_fn fn;
 	void *arg;
@@ -46,21 +46,21 @@ struct waiting {
 	struct buf body; /* of a run whose events are asked for */
 };
 
-static void look(struct hatchet_operation *op);
+static void hatchet_wait_look(struct hatchet_operation *op);
 static void ask_run(struct hatchet_operation *op);
 
 /* --- the end of a wait ---------------------------------------------------------------------------------- */
 
-static void release(struct hatchet_operation *op)
+static void hatchet_wait_release(struct hatchet_operation *op)
 {
-	struct waiting *w = (struct waiting *)op;
+	struct hatchet_waiting *w = (struct hatchet_waiting *)op;
 	op->client->waits--;
 	buf_release(&w->text);
 	buf_release(&w->body);
 	free(w);
 }
 
-static void tell(struct waiting *w, int error, struct hatchet_run *run)
+static void hatchet_wait_tell(struct hatchet_waiting *w, int error, struct hatchet_run *run)
 {
 	hatchet_operation_end(&w->op);
 	if (run)
@@ -71,21 +71,21 @@ static void tell(struct waiting *w, int error, struct hatchet_run *run)
 
 /* --- what every answer may be --------------------------------------------------------------------------- */
 
-static void again(struct waiting *w)
+static void again(struct hatchet_waiting *w)
 {
 	unsigned pause = w->pause_ms;
 	w->pause_ms = pause * 3 / 2 < POLL_LAST_MS ? pause * 3 / 2 : POLL_LAST_MS;
-	hatchet_sleep(&w->op, pause + w->op.client->waits * POLL_PER_WAIT_MS, look);
+	hatchet_sleep(&w->op, pause + w->op.client->waits * POLL_PER_WAIT_MS, hatchet_wait_look);
 }
 
-static void look_much_later(struct waiting *w)
+static void look_much_later(struct hatchet_waiting *w)
 {
 	w->pause_ms = POLL_LAST_MS;
 	again(w);
 }
 
 /* true when the answer is a 200; otherwise everything is done here. */
-static bool answered(struct waiting *w, const struct http_reply *r)
+static bool hatchet_wait_answered(struct hatchet_waiting *w, const struct http_reply *r)
 {
 	const struct hatchet_settings *s = w->op.client->settings;
 	uint64_t now = loop_now_ms(w->op.client->base.loop);
@@ -100,13 +100,13 @@ static bool answered(struct waiting *w, const struct http_reply *r)
 		if (now - w->known_ms < grace)
 			again(w);
 		else
-			tell(w, TASK_E_NOT_FOUND, NULL);
+			hatchet_wait_tell(w, TASK_E_NOT_FOUND, NULL);
 	} else if (told && r->status == 400) {
-		tell(w, TASK_E_NOT_FOUND, NULL); /* no id of the engine's */
+		hatchet_wait_tell(w, TASK_E_NOT_FOUND, NULL); /* no id of the engine's */
 	} else if (r->failure == HTTP_TOO_LARGE) {
-		tell(w, TASK_E_UNREADABLE, NULL); /* a result that no look will make smaller */
+		hatchet_wait_tell(w, TASK_E_UNREADABLE, NULL); /* a result that no look will make smaller */
 	} else if (w->get) {
-		tell(w, TASK_E_UNREACHABLE, NULL);
+		hatchet_wait_tell(w, TASK_E_UNREACHABLE, NULL);
 	} else {
 		/* 403 too: a token that was replaced, or what stands before the engine. The task is not
 		 * over for that. */
@@ -121,20 +121,20 @@ static bool answered(struct waiting *w, const struct http_reply *r)
  * as it is. */
 static void on_events(struct hatchet_operation *op, const struct http_reply *r)
 {
-	struct waiting *w = (struct waiting *)op;
+	struct hatchet_waiting *w = (struct hatchet_waiting *)op;
 	struct hatchet_run run;
 	CLEANUP(buf_releasep) struct buf sentence = BUF_INIT(65536);
 	if (hatchet_run_read(buf_span(&w->body), &w->text, &run) < 0) {
-		tell(w, -ENOMEM, NULL); /* it was read before */
+		hatchet_wait_tell(w, -ENOMEM, NULL); /* it was read before */
 		return;
 	}
 	if (r->failure == HTTP_OK && r->status == 200 && hatchet_events_read(r->body, &sentence) &&
 	    sentence.len)
 		run.result.error = buf_span(&sentence);
-	tell(w, 0, &run);
+	hatchet_wait_tell(w, 0, &run);
 }
 
-static bool ask_events(struct waiting *w, struct span body, struct span task)
+static bool ask_events(struct hatchet_waiting *w, struct span body, struct span task)
 {
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(1024);
 	buf_clear(&w->body);
@@ -148,14 +148,14 @@ static bool ask_events(struct waiting *w, struct span body, struct span task)
 }
 
 /* Whether the end that the run speaks of is to be believed now; otherwise the next look is under way. */
-static bool settled(struct waiting *w, const struct hatchet_run *run)
+static bool settled(struct hatchet_waiting *w, const struct hatchet_run *run)
 {
 	enum task_status s = run->result.status;
 	if (run->ended) {
 		if (!run->may_retry || w->confirmed)
 			return true;
 		w->confirmed = true;
-		hatchet_sleep(&w->op, w->op.client->settings->flicker_ms, look);
+		hatchet_sleep(&w->op, w->op.client->settings->flicker_ms, hatchet_wait_look);
 		return false;
 	}
 	if (w->get && (s == TASK_PENDING || s == TASK_RUNNING))
@@ -171,64 +171,64 @@ static bool settled(struct waiting *w, const struct hatchet_run *run)
 static void ask_status(struct hatchet_operation *op);
 
 /* Something else than the engine answers there, or what the engine has of it is no run to us. */
-static void unreadable(struct waiting *w)
+static void hatchet_wait_unreadable(struct hatchet_waiting *w)
 {
 	if (w->get)
 		hatchet_in_turn(&w->op, HATCHET_LOOKS, ask_status, NULL);
 	else if (++w->unread < UNREADABLE_MAX)
 		again(w);
 	else
-		tell(w, TASK_E_UNREADABLE, NULL);
+		hatchet_wait_tell(w, TASK_E_UNREADABLE, NULL);
 }
 
-static void on_run(struct hatchet_operation *op, const struct http_reply *r)
+static void hatchet_wait_on_run(struct hatchet_operation *op, const struct http_reply *r)
 {
-	struct waiting *w = (struct waiting *)op;
+	struct hatchet_waiting *w = (struct hatchet_waiting *)op;
 	struct hatchet_run run;
-	if (!answered(w, r))
+	if (!hatchet_wait_answered(w, r))
 		return;
 	int e = hatchet_run_read(r->body, &w->text, &run);
 	if (e == -EBADMSG)
-		unreadable(w);
+		hatchet_wait_unreadable(w);
 	else if (e < 0)
-		tell(w, e, NULL);
+		hatchet_wait_tell(w, e, NULL);
 	else if (settled(w, &run) && !(run.unexplained && ask_events(w, r->body, run.failed_task)))
-		tell(w, 0, &run);
+		hatchet_wait_tell(w, 0, &run);
 }
 
 static void ask_run(struct hatchet_operation *op)
 {
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(1024);
 	buf_puts(&path, "/api/v1/stable/workflow-runs/");
-	buf_put_segment(&path, span_of(((struct waiting *)op)->id));
-	hatchet_ask(op, "GET", &path, SPAN_NONE, false, on_run);
+	buf_put_segment(&path, span_of(((struct hatchet_waiting *)op)->id));
+	hatchet_ask(op, "GET", &path, SPAN_NONE, false, hatchet_wait_on_run);
 }
 
 /* --- the status ----------------------------------------------------------------------------------------- */
 
 /* Of a run that could not be read. */
-static void tell_status(struct waiting *w, bool known, enum task_status status)
+static void tell_status(struct hatchet_waiting *w, bool known, enum task_status status)
 {
 	struct hatchet_run run = {.result.status = status};
 	if (known && w->at_end)
-		tell(w, TASK_E_UNREADABLE, NULL);
+		hatchet_wait_tell(w, TASK_E_UNREADABLE, NULL);
 	else
-		tell(w, known ? 0 : TASK_E_UNREACHABLE, known ? &run : NULL);
+		hatchet_wait_tell(w, known ? 0 : TASK_E_UNREACHABLE, known ? &run : NULL);
 }
 
 static void on_status(struct hatchet_operation *op, const struct http_reply *r)
 {
-	struct waiting *w = (struct waiting *)op;
+	struct hatchet_waiting *w = (struct hatchet_waiting *)op;
 	enum task_status status = TASK_PENDING;
 	bool cancelled;
-	if (!answered(w, r))
+	if (!hatchet_wait_answered(w, r))
 		return;
 	bool known = hatchet_status_read(r->body, &status, &cancelled);
 	w->at_end = known && (status == TASK_COMPLETED || status == TASK_FAILED);
 	if (w->get)
 		tell_status(w, known, status);
 	else if (w->at_end)
-		look(op);
+		hatchet_wait_look(op);
 	else if (known)
 		again(w);
 	else /* a state of a newer engine, or a page of what stands before it */
@@ -239,25 +239,26 @@ static void ask_status(struct hatchet_operation *op)
 {
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(1024);
 	buf_puts(&path, "/api/v1/stable/workflow-runs/");
-	buf_put_segment(&path, span_of(((struct waiting *)op)->id));
+	buf_put_segment(&path, span_of(((struct hatchet_waiting *)op)->id));
 	buf_puts(&path, "/status");
 	hatchet_ask(op, "GET", &path, SPAN_NONE, false, on_status);
 }
 
-static void look(struct hatchet_operation *op)
+static void hatchet_wait_look(struct hatchet_operation *op)
 {
-	const struct waiting *w = (const struct waiting *)op;
+	const struct hatchet_waiting *w = (const struct hatchet_waiting *)op;
 	hatchet_in_turn(op, HATCHET_LOOKS, w->get || w->at_end ? ask_run : ask_status, NULL);
 }
 
 /* --- the verbs ------------------------------------------------------------------------------------------ */
 
-static struct waiting *begin(struct task_client *base, struct span task_id, task_result_fn fn, void *arg)
+static struct hatchet_waiting *hatchet_wait_begin(struct task_client *base, struct span task_id,
+						  task_result_fn fn, void *arg)
 {
-	struct waiting *w = hatchet_operation_new((struct hatchet_client *)base, sizeof(*w));
+	struct hatchet_waiting *w = hatchet_operation_new((struct hatchet_client *)base, sizeof(*w));
 	if (!w)
 		return NULL;
-	w->op.release = release;
+	w->op.release = hatchet_wait_release;
 	w->op.client->waits++;
 	w->fn = fn;
 	w->arg = arg;
@@ -271,24 +272,24 @@ static struct waiting *begin(struct task_client *base, struct span task_id, task
 
 struct task_wait *hatchet_wait(struct task_client *c, struct span task_id, task_result_fn fn, void *arg)
 {
-	struct waiting *w = begin(c, task_id, fn, arg);
+	struct hatchet_waiting *w = hatchet_wait_begin(c, task_id, fn, arg);
 	if (w)
-		hatchet_sleep(&w->op, POLL_FIRST_MS, look); /* at once it would be a 404 */
+		hatchet_sleep(&w->op, POLL_FIRST_MS, hatchet_wait_look); /* at once it would be a 404 */
 	return (struct task_wait *)w;
 }
 
 void hatchet_wait_cancel(struct task_wait *w)
 {
-	hatchet_operation_free(&((struct waiting *)w)->op);
+	hatchet_operation_free(&((struct hatchet_waiting *)w)->op);
 }
 
 void hatchet_get(struct task_client *c, struct span task_id, task_result_fn fn, void *arg)
 {
-	struct waiting *w = begin(c, task_id, fn, arg);
+	struct hatchet_waiting *w = hatchet_wait_begin(c, task_id, fn, arg);
 	if (!w) {
 		fn(arg, -ENOMEM, NULL);
 		return;
 	}
 	w->get = true;
-	look(&w->op);
+	hatchet_wait_look(&w->op);
 }

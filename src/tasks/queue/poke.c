@@ -27,7 +27,7 @@ static struct sockaddr_un address(const struct poke *p, const char *name)
 	return a;
 }
 
-static int open_folder(const char *database)
+static int poke_open_folder(const char *database)
 {
 	CLEANUP(freep) char *path = NULL;
 	if (asprintf(&path, "%s.poke", database) < 0) {
@@ -62,7 +62,7 @@ int poke_open(const char *database, enum poke_role role, struct poke **ret, stru
 	p->fd = -1;
 	crypto_random_id(chance);
 	snprintf(p->name, sizeof(p->name), "%c-%d-%.12s", role, (int)getpid(), chance);
-	p->folder = open_folder(database);
+	p->folder = poke_open_folder(database);
 	int r = p->folder < 0 ? p->folder : open_socket(p);
 	if (r < 0) {
 		poke_close(p);

@@ -208,14 +208,14 @@ int store_cancelled(struct store *s, struct span worker, void (*fn)(void *arg, i
 /* --- taking --------------------------------------------------------------------------------------------- */
 
 /* What a candidate row says; copied, since taking it needs other statements. */
-struct candidate {
+struct lease_candidate {
 	int64_t seq;
 	char id[TASK_ID_MAX], name[TASK_NAME_MAX], queue[TASK_NAME_MAX];
 	bool workflow, idempotent;
 	unsigned attempts, timeout_ms;
 };
 
-static void read_candidate(struct db_stmt *st, struct candidate *c)
+static void read_candidate(struct db_stmt *st, struct lease_candidate *c)
 {
 	c->seq = db_column_int64(st, 0);
 	span_copy(db_column_text(st, 1), c->id, sizeof(c->id));
@@ -236,8 +236,8 @@ static int64_t new_token(void)
 	return (int64_t)strtoull(hex, NULL, 16) + 1;
 }
 
-static int hand_over(struct store *s, const struct store_lease_request *r, const struct candidate *c,
-		     int64_t token, struct err *e)
+static int store_lease_hand_over(struct store *s, const struct store_lease_request *r,
+				 const struct lease_candidate *c, int64_t token, struct err *e)
 {
 	CLEANUP(db_stmt_freep) struct db_stmt *st = NULL; /* its own: `taken` runs while its row is open */
 	int code = db_prepare(s->db, "SELECT args, kwargs FROM input WHERE seq = ?1", &st, e);
@@ -260,8 +260,8 @@ static int hand_over(struct store *s, const struct store_lease_request *r, const
 	return r->taken(r->arg, &l);
 }
 
-static int take(struct store *s, const struct store_lease_request *r, const struct candidate *c,
-		struct err *e)
+static int store_lease_take(struct store *s, const struct store_lease_request *r,
+			    const struct lease_candidate *c, struct err *e)
 {
 	struct db_stmt *st = store_sql(s, SQL_TAKE, e);
 	if (!st)
@@ -274,10 +274,10 @@ static int take(struct store *s, const struct store_lease_request *r, const stru
 	db_bind_text(st, 5, r->worker);
 	db_bind_int64(st, 6, clock_wall_us());
 	int code = db_run(st, e);
-	return code < 0 ? code : hand_over(s, r, c, token, e);
+	return code < 0 ? code : store_lease_hand_over(s, r, c, token, e);
 }
 
-static bool is_known(const struct store_lease_request *r, struct span name, bool workflow)
+static bool store_lease_is_known(const struct store_lease_request *r, struct span name, bool workflow)
 {
 	return !r->known || r->known(r->arg, name, workflow);
 }
@@ -285,7 +285,7 @@ static bool is_known(const struct store_lease_request *r, struct span name, bool
 static int lease_from(struct store *s, const struct store_lease_request *r, struct span queue, unsigned limit,
 		      struct err *e)
 {
-	CLEANUP(freep) struct candidate *found = calloc(limit, sizeof(*found));
+	CLEANUP(freep) struct lease_candidate *found = calloc(limit, sizeof(*found));
 	struct db_stmt *st = found ? store_sql(s, SQL_CANDIDATES, e) : NULL;
 	if (!st)
 		return found ? -EIO : err_set(e, -ENOMEM, "out of memory");
@@ -294,11 +294,11 @@ static int lease_from(struct store *s, const struct store_lease_request *r, stru
 	unsigned n = 0;
 	int code;
 	while ((code = db_step(st, e)) == 1 && n < limit)
-		if (is_known(r, db_column_text(st, 2), db_column_int64(st, 4) != 0))
+		if (store_lease_is_known(r, db_column_text(st, 2), db_column_int64(st, 4) != 0))
 			read_candidate(st, &found[n++]);
 	db_reset(st);
 	for (unsigned i = 0; code >= 0 && i < n; i++)
-		code = take(s, r, &found[i], e);
+		code = store_lease_take(s, r, &found[i], e);
 	return code < 0 ? code : (int)n;
 }
 
@@ -312,7 +312,7 @@ int store_ready(struct store *s, const struct store_lease_request *req, struct e
 		db_bind_text(st, 1, req->queues[i]);
 		db_bind_int64(st, 2, clock_mono_ms());
 		while ((r = db_step(st, e)) == 1 &&
-		       !is_known(req, db_column_text(st, 0), db_column_int64(st, 1) != 0))
+		       !store_lease_is_known(req, db_column_text(st, 0), db_column_int64(st, 1) != 0))
 			;
 		db_reset(st);
 	}
@@ -463,7 +463,7 @@ static int delete_due(struct store *s, const struct due *d, struct err *e)
 	return delete_one(s, d->seq, e);
 }
 
-static int forget(struct store *s, int64_t before_us, unsigned *count, struct err *e)
+static int store_lease_forget(struct store *s, int64_t before_us, unsigned *count, struct err *e)
 {
 	struct due old[SWEEP_BATCH];
 	int n = read_due(s, SQL_OLD, old, before_us, e), r = n < 0 ? n : 0;
@@ -501,7 +501,7 @@ static int sweep_all(struct store *s, int64_t before_us, unsigned *count, struct
 	if (r == 0)
 		r = sweep_kind(s, SQL_DUE_WORKFLOW, end_workflow, count, e);
 	if (r == 0 && before_us)
-		r = forget(s, before_us, count, e);
+		r = store_lease_forget(s, before_us, count, e);
 	struct db_stmt *st = r == 0 ? store_sql(s, SQL_WORKERS_OLD, e) : NULL;
 	if (!st)
 		return r;

@@ -63,8 +63,9 @@ static int merge_kwargs(struct span step, struct span caller, struct buf *out)
 }
 
 /* Both inputs of the step: `previous` is SPAN_NONE for the first one. */
-static int make_input(struct store *s, int64_t workflow, const struct step_row *row, struct span previous,
-		      struct buf *args, struct buf *kwargs, struct err *e)
+static int store_workflow_make_input(struct store *s, int64_t workflow, const struct step_row *row,
+				     struct span previous, struct buf *args, struct buf *kwargs,
+				     struct err *e)
 {
 	bool own =
 		row->input == STORE_INPUT_WORKFLOW || (row->input == STORE_INPUT_PREVIOUS && !previous.ptr);
@@ -97,7 +98,7 @@ static int insert_step(struct store *s, int64_t workflow, int64_t step, const st
 		       struct span previous, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf args = BUF_INIT(s->max_result + 16), kwargs = BUF_INIT(KWARGS_MAX);
-	int r = make_input(s, workflow, row, previous, &args, &kwargs, e);
+	int r = store_workflow_make_input(s, workflow, row, previous, &args, &kwargs, e);
 	if (r < 0)
 		return r;
 	struct db_stmt *st = store_sql(s, SQL_PARENT, e);
@@ -151,7 +152,7 @@ static int begin_step(struct store *s, int64_t workflow, int64_t step, struct sp
 /* --- ends ----------------------------------------------------------------------------------------------- */
 
 /* {"<step>": <result>, …} in the order of the steps. */
-static int put_results(struct store *s, int64_t workflow, struct buf *out, struct err *e)
+static int store_workflow_put_results(struct store *s, int64_t workflow, struct buf *out, struct err *e)
 {
 	struct db_stmt *st = store_sql(s, SQL_STEP_RESULTS, e);
 	if (!st)
@@ -170,10 +171,10 @@ static int put_results(struct store *s, int64_t workflow, struct buf *out, struc
 	return r;
 }
 
-static int complete(struct store *s, int64_t workflow, struct err *e)
+static int store_workflow_complete(struct store *s, int64_t workflow, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf results = BUF_INIT(s->max_result);
-	int r = put_results(s, workflow, &results, e);
+	int r = store_workflow_put_results(s, workflow, &results, e);
 	if (r < 0)
 		return r;
 	struct store_outcome o = {.result = buf_span(&results)};
@@ -225,7 +226,7 @@ int store_workflow_advance(struct store *s, int64_t parent, int64_t step, const 
 		return store_end(s, parent, &end, e);
 	}
 	r = begin_step(s, parent, step + 1, o->result, e);
-	return r == STORE_E_NOT_FOUND ? complete(s, parent, e) : r;
+	return r == STORE_E_NOT_FOUND ? store_workflow_complete(s, parent, e) : r;
 }
 
 /* --- begin ---------------------------------------------------------------------------------------------- */

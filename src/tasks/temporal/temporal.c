@@ -44,16 +44,16 @@ struct temporal_client {
 	struct task_client base;
 	const struct temporal_options *options;
 	struct http_client *http;
-	struct operation *operations;
+	struct temporal_operation *operations;
 };
 
-struct operation {
+struct temporal_operation {
 	struct temporal_client *client;
-	struct operation *next, **link;
+	struct temporal_operation *next, **link;
 	struct http_call *call;
 	struct loop_timer *timer; /* until the next try */
-	void (*again)(struct operation *op);
-	void (*answered)(struct operation *op, const struct http_reply *reply);
+	void (*again)(struct temporal_operation *op);
+	void (*answered)(struct temporal_operation *op, const struct http_reply *reply);
 	union {
 		task_submit_fn submit;
 		task_result_fn result;
@@ -77,10 +77,10 @@ struct operation {
 
 /* --- operations ----------------------------------------------------------------------------------------- */
 
-static struct operation *operation_new(struct task_client *base, struct span id)
+static struct temporal_operation *temporal_operation_new(struct task_client *base, struct span id)
 {
 	struct temporal_client *c = (struct temporal_client *)base;
-	struct operation *op = calloc(1, sizeof(*op));
+	struct temporal_operation *op = calloc(1, sizeof(*op));
 	if (!op)
 		return NULL;
 	op->client = c;
@@ -97,7 +97,7 @@ static struct operation *operation_new(struct task_client *base, struct span id)
 	return op;
 }
 
-static void operation_free(struct operation *op)
+static void operation_free(struct temporal_operation *op)
 {
 	*op->link = op->next;
 	if (op->next)
@@ -111,15 +111,15 @@ static void operation_free(struct operation *op)
 	free(op);
 }
 
-static void on_timer(void *arg)
+static void temporal_on_timer(void *arg)
 {
-	struct operation *op = arg;
+	struct temporal_operation *op = arg;
 	op->again(op);
 }
 
 /* 100 ms, doubled with each failure in a row, up to 5 s; a quarter of it by chance, so that not all come
  * back at once. */
-static int try_later(struct operation *op, void (*again)(struct operation *op))
+static int try_later(struct temporal_operation *op, void (*again)(struct temporal_operation *op))
 {
 	unsigned shift = op->failures < 8 ? op->failures : 8;
 	unsigned ms = BACKOFF_MS << shift;
@@ -127,7 +127,7 @@ static int try_later(struct operation *op, void (*again)(struct operation *op))
 	op->failures++;
 	op->again = again;
 	if (!op->timer) {
-		int r = loop_timer_new(op->client->base.loop, on_timer, op, &op->timer);
+		int r = loop_timer_new(op->client->base.loop, temporal_on_timer, op, &op->timer);
 		if (r < 0)
 			return r;
 	}
@@ -135,9 +135,9 @@ static int try_later(struct operation *op, void (*again)(struct operation *op))
 	return 0;
 }
 
-static void on_done(void *arg, const struct http_reply *reply)
+static void temporal_on_done(void *arg, const struct http_reply *reply)
 {
-	struct operation *op = arg;
+	struct temporal_operation *op = arg;
 	op->call = NULL;
 	op->answered(op, reply);
 }
@@ -149,8 +149,9 @@ struct ask {
 };
 
 /* Every request may be sent again by itself: reads change nothing, a start and a cancel have a request id. */
-static int ask(struct operation *op, const struct ask *a,
-	       void (*answered)(struct operation *op, const struct http_reply *reply), struct err *e)
+static int temporal_ask(struct temporal_operation *op, const struct ask *a,
+			void (*answered)(struct temporal_operation *op, const struct http_reply *reply),
+			struct err *e)
 {
 	const struct temporal_options *o = op->client->options;
 	struct http_field fields[2];
@@ -170,14 +171,14 @@ static int ask(struct operation *op, const struct ask *a,
 		.max_body = ANSWER_MAX,
 		.may_resend = true,
 	};
-	const struct http_events events = {.arg = op, .done = on_done};
+	const struct http_events events = {.arg = op, .done = temporal_on_done};
 	op->answered = answered;
 	op->asked_ms = loop_now_ms(op->client->base.loop);
 	return http_start(op->client->http, &r, &events, &op->call, e);
 }
 
 /* <base>/workflows/<id><rest> */
-static int put_url(const struct operation *op, const char *rest, struct buf *out)
+static int put_url(const struct temporal_operation *op, const char *rest, struct buf *out)
 {
 	buf_printf(out, "%s/workflows/", op->client->options->base);
 	buf_put_segment(out, span_of(op->id));
@@ -185,7 +186,8 @@ static int put_url(const struct operation *op, const char *rest, struct buf *out
 }
 
 /* Who gives gRPC's address, as the Python clients ask for it, is told where and how this one asks. */
-static bool answered_at_all(const struct operation *op, const struct http_reply *reply, struct err *e)
+static bool answered_at_all(const struct temporal_operation *op, const struct http_reply *reply,
+			    struct err *e)
 {
 	const struct temporal_options *o = op->client->options;
 	if (reply->failure == HTTP_OK)
@@ -201,7 +203,8 @@ static bool answered_at_all(const struct operation *op, const struct http_reply 
 
 /* --- submit --------------------------------------------------------------------------------------------- */
 
-static void tell_submission(struct operation *op, enum task_submit_status status, const struct err *why)
+static void tell_submission(struct temporal_operation *op, enum task_submit_status status,
+			    const struct err *why)
 {
 	task_submit_fn fn = op->fn.submit;
 	void *arg = op->arg;
@@ -212,19 +215,19 @@ static void tell_submission(struct operation *op, enum task_submit_status status
 	fn(arg, &s);
 }
 
-static void start(struct operation *op);
+static void temporal_start(struct temporal_operation *op);
 
 /* Without an answer that settles it: another try where one is left, else what can be said. */
-static void start_unsettled(struct operation *op, bool sent, const struct err *why)
+static void start_unsettled(struct temporal_operation *op, bool sent, const struct err *why)
 {
 	op->sends += sent;
 	if (op->sends == 0)
 		tell_submission(op, TASK_REFUSED, why);
-	else if (op->sends >= SENDS_MAX || op->tries >= TRIES_MAX || try_later(op, start) < 0)
+	else if (op->sends >= SENDS_MAX || op->tries >= TRIES_MAX || try_later(op, temporal_start) < 0)
 		tell_submission(op, TASK_UNKNOWN, why);
 }
 
-static void on_start_answer(struct operation *op, const struct http_reply *reply)
+static void on_start_answer(struct temporal_operation *op, const struct http_reply *reply)
 {
 	struct err why = {""};
 	if (!answered_at_all(op, reply, &why)) {
@@ -250,7 +253,7 @@ static void on_start_answer(struct operation *op, const struct http_reply *reply
 	}
 }
 
-static void start(struct operation *op)
+static void temporal_start(struct temporal_operation *op)
 {
 	struct err why = {""};
 	CLEANUP(buf_releasep) struct buf url = BUF_INIT(32768);
@@ -259,13 +262,13 @@ static void start(struct operation *op)
 	struct ask a = {
 		.method = "POST", .url = url.ptr, .body = buf_span(&op->body), .timeout_ms = START_MS};
 	if (r == 0)
-		r = ask(op, &a, on_start_answer, &why);
+		r = temporal_ask(op, &a, on_start_answer, &why);
 	if (r < 0)
 		start_unsettled(op, false, &why);
 }
 
-static void client_submit(struct task_client *base, const struct task_call *call, task_submit_fn fn,
-			  void *arg)
+static void temporal_client_submit(struct task_client *base, const struct task_call *call, task_submit_fn fn,
+				   void *arg)
 {
 	const struct temporal_options *o = ((struct temporal_client *)base)->options;
 	struct err why;
@@ -282,14 +285,14 @@ static void client_submit(struct task_client *base, const struct task_call *call
 		task_submit_later(base, TASK_INPUT_NOT_REPRESENTABLE, call->task_id, &why, fn, arg);
 		return;
 	}
-	struct operation *op = operation_new(base, call->task_id);
+	struct temporal_operation *op = temporal_operation_new(base, call->task_id);
 	if (op && temporal_request_id(call, &op->request_id) == 0 &&
 	    temporal_start_body(call, queue, buf_span(&op->request_id),
 				call->timeout_ms ? call->timeout_ms : o->execution_timeout_ms,
 				&op->body) == 0) {
 		op->fn.submit = fn;
 		op->arg = arg;
-		start(op);
+		temporal_start(op);
 		return;
 	}
 	if (op)
@@ -300,7 +303,7 @@ static void client_submit(struct task_client *base, const struct task_call *call
 
 /* --- wait ----------------------------------------------------------------------------------------------- */
 
-static void tell_result(struct operation *op, int error, const struct task_result *r)
+static void tell_result(struct temporal_operation *op, int error, const struct task_result *r)
 {
 	task_result_fn fn = op->fn.result;
 	void *arg = op->arg;
@@ -317,7 +320,7 @@ static void tell_result(struct operation *op, int error, const struct task_resul
 	fn(arg, error, r ? &copy : NULL);
 }
 
-static int put_history_url(const struct operation *op, bool waiting, struct buf *url)
+static int put_history_url(const struct temporal_operation *op, bool waiting, struct buf *url)
 {
 	put_url(op,
 		"/history?historyEventFilterType=HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT&noPayloadShorthand",
@@ -335,9 +338,9 @@ static int put_history_url(const struct operation *op, bool waiting, struct buf 
 	return url->error;
 }
 
-static void poll_end(struct operation *op);
+static void poll_end(struct temporal_operation *op);
 
-static void poll_later(struct operation *op)
+static void poll_later(struct temporal_operation *op)
 {
 	if (try_later(op, poll_end) < 0)
 		tell_result(op, -ENOMEM, NULL);
@@ -345,7 +348,7 @@ static void poll_later(struct operation *op)
 
 /* A poll that was held and is not the end: the next one begins where it ended, or with the run that took
  * over. */
-static void poll_on(struct operation *op, const struct temporal_close *c)
+static void poll_on(struct temporal_operation *op, const struct temporal_close *c)
 {
 	bool held = loop_now_ms(op->client->base.loop) - op->asked_ms >= POLL_SHORT_MS;
 	buf_clear(&op->page);
@@ -361,7 +364,7 @@ static void poll_on(struct operation *op, const struct temporal_close *c)
 	poll_end(op);
 }
 
-static void on_poll_answer(struct operation *op, const struct http_reply *reply)
+static void on_poll_answer(struct temporal_operation *op, const struct http_reply *reply)
 {
 	struct err e;
 	if (reply->failure == HTTP_TOO_LARGE) {
@@ -394,31 +397,31 @@ static void on_poll_answer(struct operation *op, const struct http_reply *reply)
 	}
 }
 
-static void poll_end(struct operation *op)
+static void poll_end(struct temporal_operation *op)
 {
 	struct err e;
 	CLEANUP(buf_releasep) struct buf url = BUF_INIT(256u << 10);
 	int r = put_history_url(op, true, &url);
 	struct ask a = {.method = "GET", .url = url.ptr, .timeout_ms = POLL_MS};
-	if (r < 0 || ask(op, &a, on_poll_answer, &e) < 0)
+	if (r < 0 || temporal_ask(op, &a, on_poll_answer, &e) < 0)
 		poll_later(op);
 }
 
-static void not_found(struct operation *op)
+static void temporal_not_found(struct temporal_operation *op)
 {
 	tell_result(op, TASK_E_NOT_FOUND, NULL);
 }
 
 /* An id that cannot be asked for; 0 when it was seen to. */
-static int tell_impossible(struct operation *op)
+static int tell_impossible(struct temporal_operation *op)
 {
-	return try_later(op, not_found);
+	return try_later(op, temporal_not_found);
 }
 
-static struct task_wait *client_wait(struct task_client *base, struct span task_id, task_result_fn fn,
-				     void *arg)
+static struct task_wait *temporal_client_wait(struct task_client *base, struct span task_id,
+					      task_result_fn fn, void *arg)
 {
-	struct operation *op = operation_new(base, task_id);
+	struct temporal_operation *op = temporal_operation_new(base, task_id);
 	if (!op)
 		return NULL;
 	op->fn.result = fn;
@@ -432,15 +435,15 @@ static struct task_wait *client_wait(struct task_client *base, struct span task_
 	return (struct task_wait *)op;
 }
 
-static void client_wait_cancel(struct task_wait *w)
+static void temporal_client_wait_cancel(struct task_wait *w)
 {
-	operation_free((struct operation *)w);
+	operation_free((struct temporal_operation *)w);
 }
 
 /* --- get ------------------------------------------------------------------------------------------------ */
 
 /* What kept us from a description; 0 when nothing did. */
-static int describe_error(struct operation *op, const struct http_reply *reply, struct err *e)
+static int describe_error(struct temporal_operation *op, const struct http_reply *reply, struct err *e)
 {
 	if (!answered_at_all(op, reply, e))
 		return TASK_E_UNREACHABLE;
@@ -452,16 +455,17 @@ static int describe_error(struct operation *op, const struct http_reply *reply, 
 	return temporal_described_parse(reply->body, &op->described, e);
 }
 
-static int describe(struct operation *op,
-		    void (*answered)(struct operation *op, const struct http_reply *reply), struct err *e)
+static int temporal_describe(struct temporal_operation *op,
+			     void (*answered)(struct temporal_operation *op, const struct http_reply *reply),
+			     struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf url = BUF_INIT(32768);
 	int r = put_url(op, "", &url);
 	struct ask a = {.method = "GET", .url = url.ptr, .timeout_ms = ASK_MS};
-	return r < 0 ? err_set(e, r, "out of memory") : ask(op, &a, answered, e);
+	return r < 0 ? err_set(e, r, "out of memory") : temporal_ask(op, &a, answered, e);
 }
 
-static void on_end(struct operation *op, const struct http_reply *reply)
+static void temporal_on_end(struct temporal_operation *op, const struct http_reply *reply)
 {
 	struct err e;
 	if (reply->failure == HTTP_TOO_LARGE) {
@@ -493,7 +497,7 @@ static void on_end(struct operation *op, const struct http_reply *reply)
 	temporal_close_release(&c);
 }
 
-static void on_described(struct operation *op, const struct http_reply *reply)
+static void on_described(struct temporal_operation *op, const struct http_reply *reply)
 {
 	struct err e;
 	int r = describe_error(op, reply, &e);
@@ -507,29 +511,29 @@ static void on_described(struct operation *op, const struct http_reply *reply)
 		memcpy(op->run_id, op->described.run_id, sizeof(op->run_id));
 		r = put_history_url(op, false, &url);
 		struct ask a = {.method = "GET", .url = url.ptr, .timeout_ms = ASK_MS};
-		if (r < 0 || ask(op, &a, on_end, &e) < 0)
+		if (r < 0 || temporal_ask(op, &a, temporal_on_end, &e) < 0)
 			tell_result(op, -ENOMEM, NULL);
 	}
 }
 
-static void client_get(struct task_client *base, struct span task_id, task_result_fn fn, void *arg)
+static void temporal_client_get(struct task_client *base, struct span task_id, task_result_fn fn, void *arg)
 {
 	struct err e;
-	struct operation *op = operation_new(base, task_id);
+	struct temporal_operation *op = temporal_operation_new(base, task_id);
 	if (!op) {
 		fn(arg, -ENOMEM, NULL);
 		return;
 	}
 	op->fn.result = fn;
 	op->arg = arg;
-	int r = temporal_id_possible(task_id) ? describe(op, on_described, &e) : tell_impossible(op);
+	int r = temporal_id_possible(task_id) ? temporal_describe(op, on_described, &e) : tell_impossible(op);
 	if (r < 0)
 		tell_result(op, r, NULL);
 }
 
 /* --- cancel --------------------------------------------------------------------------------------------- */
 
-static void tell_done(struct operation *op, int error, struct err *e)
+static void tell_done(struct temporal_operation *op, int error, struct err *e)
 {
 	task_done_fn fn = op->fn.done;
 	void *arg = op->arg;
@@ -538,7 +542,7 @@ static void tell_done(struct operation *op, int error, struct err *e)
 }
 
 /* It was there a moment ago: a 404 now says that it has ended. */
-static void on_cancelled(struct operation *op, const struct http_reply *reply)
+static void temporal_on_cancelled(struct temporal_operation *op, const struct http_reply *reply)
 {
 	struct err e = {""};
 	if (!answered_at_all(op, reply, &e)) {
@@ -551,7 +555,7 @@ static void on_cancelled(struct operation *op, const struct http_reply *reply)
 	}
 }
 
-static int ask_to_end(struct operation *op, struct err *e)
+static int ask_to_end(struct temporal_operation *op, struct err *e)
 {
 	char request_id[CRYPTO_UUID];
 	CLEANUP(buf_releasep) struct buf url = BUF_INIT(32768), body = BUF_INIT(4096);
@@ -571,10 +575,10 @@ static int ask_to_end(struct operation *op, struct err *e)
 	if (url.error || body.error)
 		return err_set(e, -ENOMEM, "out of memory");
 	struct ask a = {.method = "POST", .url = url.ptr, .body = buf_span(&body), .timeout_ms = ASK_MS};
-	return ask(op, &a, on_cancelled, e);
+	return temporal_ask(op, &a, temporal_on_cancelled, e);
 }
 
-static void on_described_for_cancel(struct operation *op, const struct http_reply *reply)
+static void on_described_for_cancel(struct temporal_operation *op, const struct http_reply *reply)
 {
 	struct err e = {""};
 	int r = describe_error(op, reply, &e);
@@ -586,24 +590,24 @@ static void on_described_for_cancel(struct operation *op, const struct http_repl
 		tell_done(op, r, &e);
 }
 
-static void not_found_for_cancel(struct operation *op)
+static void not_found_for_cancel(struct temporal_operation *op)
 {
 	struct err e;
 	err_set(&e, 0, "the task's id cannot be one of Temporal's HTTP API");
 	tell_done(op, TASK_E_NOT_FOUND, &e);
 }
 
-static void client_cancel(struct task_client *base, struct span task_id, task_done_fn fn, void *arg)
+static void temporal_client_cancel(struct task_client *base, struct span task_id, task_done_fn fn, void *arg)
 {
 	struct err e;
-	struct operation *op = operation_new(base, task_id);
+	struct temporal_operation *op = temporal_operation_new(base, task_id);
 	if (!op) {
 		fn(arg, err_set(&e, -ENOMEM, "out of memory"), &e);
 		return;
 	}
 	op->fn.done = fn;
 	op->arg = arg;
-	int r = temporal_id_possible(task_id) ? describe(op, on_described_for_cancel, &e)
+	int r = temporal_id_possible(task_id) ? temporal_describe(op, on_described_for_cancel, &e)
 					      : try_later(op, not_found_for_cancel);
 	if (r < 0)
 		tell_done(op, err_set(&e, r, "out of memory"), &e);
@@ -611,7 +615,7 @@ static void client_cancel(struct task_client *base, struct span task_id, task_do
 
 /* --- health --------------------------------------------------------------------------------------------- */
 
-static void tell_health(struct operation *op, const struct task_health *h)
+static void temporal_tell_health(struct temporal_operation *op, const struct task_health *h)
 {
 	task_health_fn fn = op->fn.health;
 	void *arg = op->arg;
@@ -629,7 +633,8 @@ static int64_t now_there_us(const struct http_reply *reply)
 	return end ? (int64_t)timegm(&tm) * 1000000 : clock_wall_us();
 }
 
-static void read_queue(const struct operation *op, const struct http_reply *reply, struct task_health *h)
+static void read_queue(const struct temporal_operation *op, const struct http_reply *reply,
+		       struct task_health *h)
 {
 	struct err e = {""};
 	int64_t polled_us = 0;
@@ -648,8 +653,8 @@ static void read_queue(const struct operation *op, const struct http_reply *repl
 			 op->queue.ptr);
 }
 
-static int ask_queue(struct operation *op, struct span queue,
-		     void (*answered)(struct operation *op, const struct http_reply *reply))
+static int ask_queue(struct temporal_operation *op, struct span queue,
+		     void (*answered)(struct temporal_operation *op, const struct http_reply *reply))
 {
 	struct err e;
 	CLEANUP(buf_releasep) struct buf url = BUF_INIT(32768);
@@ -659,31 +664,31 @@ static int ask_queue(struct operation *op, struct span queue,
 	buf_put_segment(&url, queue);
 	buf_puts(&url, "?taskQueueType=TASK_QUEUE_TYPE_WORKFLOW&reportStats=true");
 	struct ask a = {.method = "GET", .url = url.ptr, .timeout_ms = ASK_MS};
-	return url.error ? -ENOMEM : ask(op, &a, answered, &e);
+	return url.error ? -ENOMEM : temporal_ask(op, &a, answered, &e);
 }
 
-static void on_health(struct operation *op, const struct http_reply *reply)
+static void temporal_on_health(struct temporal_operation *op, const struct http_reply *reply)
 {
 	struct task_health h;
 	read_queue(op, reply, &h);
-	tell_health(op, &h);
+	temporal_tell_health(op, &h);
 }
 
-static void client_health(struct task_client *base, task_health_fn fn, void *arg)
+static void temporal_client_health(struct task_client *base, task_health_fn fn, void *arg)
 {
 	struct task_health h = {.backlog = -1, .detail = "out of memory"};
-	struct operation *op = operation_new(base, SPAN_NONE);
+	struct temporal_operation *op = temporal_operation_new(base, SPAN_NONE);
 	if (!op) {
 		fn(arg, &h);
 		return;
 	}
 	op->fn.health = fn;
 	op->arg = arg;
-	if (ask_queue(op, span_of(op->client->options->task_queue), on_health) < 0)
-		tell_health(op, &h);
+	if (ask_queue(op, span_of(op->client->options->task_queue), temporal_on_health) < 0)
+		temporal_tell_health(op, &h);
 }
 
-static void tell_check(struct operation *op, const struct task_check *c)
+static void tell_check(struct temporal_operation *op, const struct task_check *c)
 {
 	task_check_fn fn = op->fn.check;
 	void *arg = op->arg;
@@ -692,7 +697,7 @@ static void tell_check(struct operation *op, const struct task_check *c)
 }
 
 /* Which types of workflow a worker knows, the server does not tell. */
-static void on_check(struct operation *op, const struct http_reply *reply)
+static void temporal_on_check(struct temporal_operation *op, const struct http_reply *reply)
 {
 	struct task_health h;
 	struct task_check c = {.known = TASK_ANSWER_UNKNOWN, .worker = TASK_ANSWER_UNKNOWN};
@@ -704,12 +709,12 @@ static void on_check(struct operation *op, const struct http_reply *reply)
 	tell_check(op, &c);
 }
 
-static void client_check(struct task_client *base, const struct task_probe *probe, task_check_fn fn,
-			 void *arg)
+static void temporal_client_check(struct task_client *base, const struct task_probe *probe, task_check_fn fn,
+				  void *arg)
 {
 	struct task_check c = {
 		.known = TASK_ANSWER_UNKNOWN, .worker = TASK_ANSWER_UNKNOWN, .missing = "out of memory"};
-	struct operation *op = operation_new(base, SPAN_NONE);
+	struct temporal_operation *op = temporal_operation_new(base, SPAN_NONE);
 	if (!op) {
 		fn(arg, &c);
 		return;
@@ -717,14 +722,14 @@ static void client_check(struct task_client *base, const struct task_probe *prob
 	op->fn.check = fn;
 	op->arg = arg;
 	struct span queue = probe->queue.len ? probe->queue : span_of(op->client->options->task_queue);
-	if (ask_queue(op, queue, on_check) < 0)
+	if (ask_queue(op, queue, temporal_on_check) < 0)
 		tell_check(op, &c);
 }
 
 /* --- client --------------------------------------------------------------------------------------------- */
 
-static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret,
-		      struct err *e)
+static int temporal_client_new(struct loop *loop, const struct task_options *options,
+			       struct task_client **ret, struct err *e)
 {
 	const struct temporal_options *o = (const struct temporal_options *)options;
 	struct temporal_client *c = calloc(1, sizeof(*c));
@@ -743,7 +748,7 @@ static int client_new(struct loop *loop, const struct task_options *options, str
 	return 0;
 }
 
-static void client_free(struct task_client *base)
+static void temporal_client_free(struct task_client *base)
 {
 	struct temporal_client *c = (struct temporal_client *)base;
 	while (c->operations)
@@ -759,14 +764,14 @@ const struct task_backend temporal_backend = {
 	.options_size = sizeof(struct temporal_options),
 	.options_check = temporal_options_check,
 	.options_release = temporal_options_release,
-	.client_new = client_new,
-	.client_free = client_free,
+	.client_new = temporal_client_new,
+	.client_free = temporal_client_free,
 	.make_id = temporal_make_id,
-	.submit = client_submit,
-	.wait = client_wait,
-	.wait_cancel = client_wait_cancel,
-	.get = client_get,
-	.cancel = client_cancel,
-	.health = client_health,
-	.check = client_check,
+	.submit = temporal_client_submit,
+	.wait = temporal_client_wait,
+	.wait_cancel = temporal_client_wait_cancel,
+	.get = temporal_client_get,
+	.cancel = temporal_client_cancel,
+	.health = temporal_client_health,
+	.check = temporal_client_check,
 };

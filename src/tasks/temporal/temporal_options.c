@@ -22,7 +22,7 @@ static bool visible(struct span s)
 	return s.len > 0;
 }
 
-static int set_url(void *field, struct span value, struct err *e)
+static int temporal_options_set_url(void *field, struct span value, struct err *e)
 {
 	bool tls = span_starts(value, SPAN_LIT("https://"));
 	if (!visible(value) || (!tls && !span_starts(value, SPAN_LIT("http://"))))
@@ -109,7 +109,7 @@ static int set_timeout(void *field, struct span value, struct err *e)
 	return task_setting_duration(field, value, 1000, 24 * 86400000u, e);
 }
 
-static int set_name(void *field, struct span value, struct err *e)
+static int temporal_options_set_name(void *field, struct span value, struct err *e)
 {
 	if (value.len == 0 || value.len > 1000 || memchr(value.ptr, '/', value.len))
 		return err_set(e, -EINVAL, "expected a name of up to 1000 characters, without /");
@@ -118,11 +118,20 @@ static int set_name(void *field, struct span value, struct err *e)
 
 #define FIELD(name) .offset = offsetof(struct temporal_options, name)
 const struct task_setting temporal_settings[] = {
-	{.key = "http_url", .set = set_url, FIELD(http_url), .variables = {"TEMPORAL_HTTP_URL"}},
+	{.key = "http_url",
+	 .set = temporal_options_set_url,
+	 FIELD(http_url),
+	 .variables = {"TEMPORAL_HTTP_URL"}},
 	{.key = "host", .set = set_host, FIELD(host), .variables = {"TEMPORAL_HOST"}},
 	{.key = "port", .set = set_port, .variables = {"TEMPORAL_PORT"}},
-	{.key = "namespace", .set = set_name, FIELD(namespace_name), .variables = {"TEMPORAL_NAMESPACE"}},
-	{.key = "task_queue", .set = set_name, FIELD(task_queue), .variables = {"TEMPORAL_TASK_QUEUE"}},
+	{.key = "namespace",
+	 .set = temporal_options_set_name,
+	 FIELD(namespace_name),
+	 .variables = {"TEMPORAL_NAMESPACE"}},
+	{.key = "task_queue",
+	 .set = temporal_options_set_name,
+	 FIELD(task_queue),
+	 .variables = {"TEMPORAL_TASK_QUEUE"}},
 	{.key = "api_key", .set = set_api_key, FIELD(authorization), .variables = {"TEMPORAL_API_KEY"}},
 	{.key = "api_key_file", .path = true, .set = set_api_key_file, FIELD(authorization)},
 	{.key = "ca_file",

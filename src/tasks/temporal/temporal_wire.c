@@ -17,7 +17,7 @@
 
 /* --- reading, a little ---------------------------------------------------------------------------------- */
 
-static struct span at(struct span json, const char *pointer)
+static struct span temporal_wire_at(struct span json, const char *pointer)
 {
 	struct span value;
 	return json_pointer(json, span_of(pointer), &value) ? value : SPAN_NONE;
@@ -26,7 +26,7 @@ static struct span at(struct span json, const char *pointer)
 /* The characters of a string value, "" when it is none. */
 static struct span text_at(struct span json, const char *pointer, struct buf *out)
 {
-	struct span value = at(json, pointer);
+	struct span value = temporal_wire_at(json, pointer);
 	if (value.ptr && json_type_of(value) == JSON_STRING)
 		json_unescape(value, out);
 	return buf_span(out);
@@ -35,7 +35,7 @@ static struct span text_at(struct span json, const char *pointer, struct buf *ou
 /* The same of a text for people: as much of it as there is room for. */
 static struct span sentence_at(struct span json, const char *pointer, struct buf *out)
 {
-	struct span value = at(json, pointer);
+	struct span value = temporal_wire_at(json, pointer);
 	if (value.ptr && json_type_of(value) == JSON_STRING)
 		json_unescape_front(value, out);
 	return buf_span(out);
@@ -131,7 +131,7 @@ static void put_payload(struct span json, struct buf *out)
 	buf_puts(out, "\"}");
 }
 
-static void put_input(const struct task_call *call, struct buf *out)
+static void temporal_wire_put_input(const struct task_call *call, struct buf *out)
 {
 	struct span args = call->args.ptr ? call->args : SPAN_LIT("[]"), key, first;
 	buf_puts(out, ",\"input\":{\"payloads\":[");
@@ -167,7 +167,7 @@ int temporal_start_body(const struct task_call *call, struct span queue, struct 
 	if (call->priority >
 	    0) /* 1 is the highest of theirs, 3 what a call without a word has, 9 the highest of ours */
 		buf_printf(out, ",\"priority\":{\"priorityKey\":%d}", call->priority > 4 ? 1 : 2);
-	put_input(call, out);
+	temporal_wire_put_input(call, out);
 	buf_putc(out, '}');
 	return type.error ? type.error : out->error;
 }
@@ -183,7 +183,8 @@ void temporal_error(int status, struct span body, struct err *e)
 }
 
 /* 409: the id is taken. By an earlier try of ours, when the request id is. */
-static enum temporal_start_answer taken(struct span body, struct span request_id, struct err *why)
+static enum temporal_start_answer temporal_wire_taken(struct span body, struct span request_id,
+						      struct err *why)
 {
 	CLEANUP(buf_releasep) struct buf first = BUF_INIT(4096);
 	struct span by = text_at(body, "/details/0/startRequestId", &first);
@@ -193,7 +194,7 @@ static enum temporal_start_answer taken(struct span body, struct span request_id
 	return by.len ? TEMPORAL_NEVER : TEMPORAL_UNCLEAR;
 }
 
-static bool is_of_size(struct span body)
+static bool temporal_wire_is_of_size(struct span body)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(4096);
 	struct span message = text_at(body, "/message", &text);
@@ -208,9 +209,9 @@ enum temporal_start_answer temporal_start_answer(int status, struct span body, s
 	if (status == 200 && copy_at(body, "/runId", run, sizeof(run)))
 		return TEMPORAL_STARTED;
 	if (status == 409)
-		return taken(body, request_id, why);
+		return temporal_wire_taken(body, request_id, why);
 	temporal_error(status, body, why);
-	if (status == 413 || (status == 400 && is_of_size(body)))
+	if (status == 413 || (status == 400 && temporal_wire_is_of_size(body)))
 		return TEMPORAL_TOO_LARGE;
 	if (status == 400)
 		return TEMPORAL_NEVER;
@@ -222,7 +223,7 @@ enum temporal_start_answer temporal_start_answer(int status, struct span body, s
 bool temporal_no_such_workflow(int status, struct span body)
 {
 	char type[128];
-	if (status != 404 || !at(body, "/code").ptr)
+	if (status != 404 || !temporal_wire_at(body, "/code").ptr)
 		return false;
 	copy_at(body, "/details/0/@type", type, sizeof(type));
 	return !strstr(type, "NamespaceNotFoundFailure");
@@ -246,7 +247,7 @@ void temporal_close_release(struct temporal_close *c)
 	buf_release(&c->detail);
 }
 
-static int unreadable(struct temporal_close *c, struct span encoding)
+static int temporal_wire_unreadable(struct temporal_close *c, struct span encoding)
 {
 	buf_clear(&c->error);
 	buf_printf(&c->error, "the workflow completed, but its result is not JSON (encoding %.*s)",
@@ -261,7 +262,7 @@ static int unreadable(struct temporal_close *c, struct span encoding)
 static int take_result(struct span payloads, struct temporal_close *c)
 {
 	CLEANUP(buf_releasep) struct buf coded = BUF_INIT(RESULT_MAX * 2), encoding = BUF_INIT(4096);
-	struct span payload = at(payloads, "/payloads/0");
+	struct span payload = temporal_wire_at(payloads, "/payloads/0");
 	c->r.status = TASK_COMPLETED;
 	if (!payload.ptr)
 		return buf_puts(&c->result, "null");
@@ -270,21 +271,21 @@ static int take_result(struct span payloads, struct temporal_close *c)
 	if (span_is(kind, "binary/null"))
 		return buf_puts(&c->result, "null");
 	if (!span_is(kind, "json/plain") && !span_is(kind, "json/protobuf"))
-		return unreadable(c, kind);
+		return temporal_wire_unreadable(c, kind);
 	buf_clear(&coded);
 	int r = base64_decode(text_at(payload, "/data", &coded), &c->result);
 	if (r == -EINVAL || (r == 0 && json_validate(buf_span(&c->result), NULL) < 0))
-		return unreadable(c, kind);
+		return temporal_wire_unreadable(c, kind);
 	return r;
 }
 
 /* Those that only say that something else failed; what they are about is their cause. */
 static bool is_wrapper(struct span failure)
 {
-	return at(failure, "/activityFailureInfo").ptr ||
-	       at(failure, "/childWorkflowExecutionFailureInfo").ptr ||
-	       at(failure, "/nexusOperationExecutionFailureInfo").ptr ||
-	       at(failure, "/timeoutFailureInfo").ptr;
+	return temporal_wire_at(failure, "/activityFailureInfo").ptr ||
+	       temporal_wire_at(failure, "/childWorkflowExecutionFailureInfo").ptr ||
+	       temporal_wire_at(failure, "/nexusOperationExecutionFailureInfo").ptr ||
+	       temporal_wire_at(failure, "/timeoutFailureInfo").ptr;
 }
 
 /* The error of the innermost activity or workflow. Not the last cause of all: what Python raised `from` what
@@ -292,13 +293,13 @@ static bool is_wrapper(struct span failure)
 static struct span real_failure(struct span failure)
 {
 	struct span real = failure;
-	for (struct span f = failure, cause; (cause = at(f, "/cause")).ptr; f = cause)
+	for (struct span f = failure, cause; (cause = temporal_wire_at(f, "/cause")).ptr; f = cause)
 		if (is_wrapper(f))
 			real = cause;
 	return real;
 }
 
-static void put_detail(struct span failure, struct buf *out)
+static void temporal_wire_put_detail(struct span failure, struct buf *out)
 {
 	CLEANUP(buf_releasep) struct buf type = BUF_INIT(4096), text = BUF_INIT(TEXT_MAX);
 	sentence_at(failure, "/applicationFailureInfo/type", &type);
@@ -310,7 +311,7 @@ static void put_detail(struct span failure, struct buf *out)
 	buf_append_span(out, sentence_at(failure, "/stackTrace", &text));
 }
 
-static void take_failure(struct span failure, struct temporal_close *c)
+static void temporal_wire_take_failure(struct span failure, struct temporal_close *c)
 {
 	failure = real_failure(failure);
 	sentence_at(failure, "/message", &c->error);
@@ -318,11 +319,12 @@ static void take_failure(struct span failure, struct temporal_close *c)
 		sentence_at(failure, "/applicationFailureInfo/type", &c->error);
 	if (!c->error.len)
 		buf_puts(&c->error, "the workflow failed without a message");
-	c->r.cancelled = at(failure, "/canceledFailureInfo").ptr != NULL;
-	put_detail(failure, &c->detail);
-	for (failure = at(failure, "/cause"); failure.ptr; failure = at(failure, "/cause")) {
+	c->r.cancelled = temporal_wire_at(failure, "/canceledFailureInfo").ptr != NULL;
+	temporal_wire_put_detail(failure, &c->detail);
+	for (failure = temporal_wire_at(failure, "/cause"); failure.ptr;
+	     failure = temporal_wire_at(failure, "/cause")) {
 		buf_puts(&c->detail, "\ncaused by ");
-		put_detail(failure, &c->detail);
+		temporal_wire_put_detail(failure, &c->detail);
 	}
 }
 
@@ -358,11 +360,13 @@ static int take_event(struct span event, struct temporal_close *c, struct err *e
 	copy_at(event, "/eventType", type, sizeof(type));
 	c->r.status = TASK_FAILED;
 	if (strcmp(type, "EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED") == 0) {
-		r = take_result(at(event, "/workflowExecutionCompletedEventAttributes/result"), c);
+		r = take_result(temporal_wire_at(event, "/workflowExecutionCompletedEventAttributes/result"),
+				c);
 	} else if (strcmp(type, "EVENT_TYPE_WORKFLOW_EXECUTION_FAILED") == 0) {
 		if (take_successor(event, "workflowExecutionFailedEventAttributes", c))
 			return 0;
-		take_failure(at(event, "/workflowExecutionFailedEventAttributes/failure"), c);
+		temporal_wire_take_failure(
+			temporal_wire_at(event, "/workflowExecutionFailedEventAttributes/failure"), c);
 	} else if (strcmp(type, "EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT") == 0) {
 		if (take_successor(event, "workflowExecutionTimedOutEventAttributes", c))
 			return 0;
@@ -385,7 +389,8 @@ static int take_event(struct span event, struct temporal_close *c, struct err *e
 
 int temporal_close_parse(struct span body, struct temporal_close *ret, struct err *e)
 {
-	struct span history = at(body, "/history"), event = at(history, "/events/0");
+	struct span history = temporal_wire_at(body, "/history"),
+		    event = temporal_wire_at(history, "/events/0");
 	if (json_validate(body, NULL) < 0 || !history.ptr || json_type_of(history) != JSON_OBJECT)
 		/* a part of one is none */
 		return err_set(e, -EBADMSG, "Temporal: the answer has no history");
@@ -410,9 +415,9 @@ static unsigned attempts_of(struct span body)
 	struct json_iter it;
 	struct span key, activity;
 	double most = 0, n;
-	json_iter_init(&it, at(body, "/pendingActivities"));
+	json_iter_init(&it, temporal_wire_at(body, "/pendingActivities"));
 	while (json_iter_next(&it, &key, &activity)) {
-		struct span attempt = at(activity, "/attempt");
+		struct span attempt = temporal_wire_at(activity, "/attempt");
 		n = attempt.ptr ? strtod(attempt.ptr, NULL)
 				: 0; /* a number ends at what follows it in the text */
 		most = n > most ? n : most;
@@ -436,7 +441,7 @@ static bool is_end(const char *status)
 int temporal_described_parse(struct span body, struct temporal_described *ret, struct err *e)
 {
 	char status[64];
-	struct span info = at(body, "/workflowExecutionInfo");
+	struct span info = temporal_wire_at(body, "/workflowExecutionInfo");
 	*ret = (struct temporal_described){0};
 	if (!info.ptr || !copy_at(info, "/status", status, sizeof(status)))
 		return err_set(e, -EBADMSG, "Temporal: the answer describes no workflow");
@@ -465,12 +470,12 @@ int temporal_queue_parse(struct span body, int64_t *ret_polled_us, int64_t *ret_
 	*ret_backlog = -1;
 	if (json_validate(body, NULL) < 0 || json_type_of(body) != JSON_OBJECT)
 		return err_set(e, -EBADMSG, "Temporal: the answer describes no task queue");
-	json_iter_init(&it, at(body, "/pollers"));
+	json_iter_init(&it, temporal_wire_at(body, "/pollers"));
 	while (json_iter_next(&it, &key, &poller)) {
 		int64_t polled = time_at(poller, "/lastAccessTime");
 		*ret_polled_us = polled > *ret_polled_us ? polled : *ret_polled_us;
 	}
-	if (at(body, "/stats").ptr) {
+	if (temporal_wire_at(body, "/stats").ptr) {
 		int64_t n = number_at(body, "/stats/approximateBacklogCount");
 		*ret_backlog = n < 0 ? 0 : n;
 	}

@@ -60,7 +60,7 @@ static void *run_thread(void *arg)
 	return NULL;
 }
 
-static void run_free(struct builtin_run *r)
+static void handler_builtin_run_free(struct builtin_run *r)
 {
 	pthread_mutex_destroy(&r->lock);
 	pthread_cond_destroy(&r->wake);
@@ -82,10 +82,10 @@ static void on_ended(struct loop_work *work)
 	} else {
 		handler_fail_as(&r->run, false, r->t, SPAN_NONE, "%s", strerror(-r->code));
 	}
-	run_free(r);
+	handler_builtin_run_free(r);
 }
 
-static void kill_run(struct handler_run *run)
+static void handler_builtin_kill_run(struct handler_run *run)
 {
 	struct builtin_run *r = (struct builtin_run *)run;
 	pthread_mutex_lock(&r->lock);
@@ -117,7 +117,7 @@ int handler_start_builtin(const struct handler_env *env, const struct task_defin
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_cond_init(&r->wake, &monotonic);
 	pthread_condattr_destroy(&monotonic);
-	r->run = (struct handler_run){.kill = kill_run, .done = done, .arg = arg};
+	r->run = (struct handler_run){.kill = handler_builtin_kill_run, .done = done, .arg = arg};
 	r->t = t;
 	r->builtin = t->builtin;
 	r->loop = env->loop;
@@ -129,7 +129,7 @@ int handler_start_builtin(const struct handler_env *env, const struct task_defin
 	r->kwargs_len = call->kwargs.len;
 	int code = r->args && r->kwargs ? start_thread(r) : -ENOMEM;
 	if (code < 0) {
-		run_free(r);
+		handler_builtin_run_free(r);
 		return err_set(e, code, "a thread cannot be started: %s", strerror(-code));
 	}
 	*ret = &r->run;

@@ -45,7 +45,7 @@ static void close_pipe(struct loop_watch **w, int *fd)
 		close(steal_fd(fd));
 }
 
-static void run_free(struct exec_run *r)
+static void handler_exec_run_free(struct exec_run *r)
 {
 	close_pipe(&r->in, &r->s.in);
 	close_pipe(&r->out, &r->s.out);
@@ -58,7 +58,7 @@ static void run_free(struct exec_run *r)
 
 /* --- pipes ---------------------------------------------------------------------------------------------- */
 
-static void on_writable(void *arg, unsigned events)
+static void handler_exec_on_writable(void *arg, unsigned events)
 {
 	struct exec_run *r = arg;
 	(void)events;
@@ -135,7 +135,7 @@ static struct span said(const struct exec_run *r)
 }
 
 /* For operators: what became of it, and what it said. */
-static void put_detail(const struct exec_run *r, const char *what, struct buf *out)
+static void handler_exec_put_detail(const struct exec_run *r, const char *what, struct buf *out)
 {
 	struct span tail = said(r);
 	buf_printf(out, "%.200s: %s", r->x->argv[0], what);
@@ -152,7 +152,7 @@ static void fail_with_code(struct exec_run *r, int code)
 	CLEANUP(buf_releasep) struct buf detail = BUF_INIT(2 * STDERR_KEPT);
 	char what[64];
 	snprintf(what, sizeof(what), "exit code %d", code);
-	put_detail(r, what, &detail);
+	handler_exec_put_detail(r, what, &detail);
 	struct span raised = python_raised(said(r));
 	if (raised.ptr)
 		handler_fail(&r->run, false, raised, buf_span(&detail));
@@ -170,7 +170,7 @@ static void fail_with_status(struct exec_run *r, int status)
 		snprintf(what, sizeof(what), "ended by signal %d (%s)", WTERMSIG(status),
 			 strsignal(WTERMSIG(status)));
 	if (r->too_large || WIFSIGNALED(status)) {
-		put_detail(r, what, &detail);
+		handler_exec_put_detail(r, what, &detail);
 		handler_fail_as(&r->run, !r->too_large, r->t, buf_span(&detail), "%s", what);
 	} else {
 		fail_with_code(r, WEXITSTATUS(status));
@@ -193,7 +193,7 @@ static void succeed(struct exec_run *r)
 		CLEANUP(buf_releasep) struct buf detail = BUF_INIT(2 * STDERR_KEPT);
 		char what[sizeof(why.text) + 64];
 		snprintf(what, sizeof(what), "invalid JSON on its standard output: %s", why.text);
-		put_detail(r, what, &detail);
+		handler_exec_put_detail(r, what, &detail);
 		handler_fail_as(&r->run, false, r->t, buf_span(&detail),
 				"invalid JSON on its standard output");
 		return;
@@ -201,7 +201,7 @@ static void succeed(struct exec_run *r)
 	r->run.done(r->run.arg, &o);
 }
 
-static void on_end(void *arg, unsigned events)
+static void handler_exec_on_end(void *arg, unsigned events)
 {
 	struct exec_run *r = arg;
 	int status = 0;
@@ -220,17 +220,17 @@ static void on_end(void *arg, unsigned events)
 		succeed(r);
 	else
 		fail_with_status(r, status);
-	run_free(r);
+	handler_exec_run_free(r);
 }
 
-static void kill_run(struct handler_run *run)
+static void handler_exec_kill_run(struct handler_run *run)
 {
 	spawned_kill(&((struct exec_run *)run)->s);
 }
 
 /* --- begin ---------------------------------------------------------------------------------------------- */
 
-static void put_call(const struct handler_call *c, struct buf *out)
+static void handler_exec_put_call(const struct handler_call *c, struct buf *out)
 {
 	buf_puts(out, "{\"task_id\":");
 	json_quote(out, c->task_id);
@@ -243,12 +243,12 @@ static void put_call(const struct handler_call *c, struct buf *out)
 	buf_printf(out, ",\"attempt\":%u}\n", c->attempt);
 }
 
-static int make_input(const struct exec_handler *x, const struct handler_call *c, struct buf *out,
-		      struct err *e)
+static int handler_exec_make_input(const struct exec_handler *x, const struct handler_call *c,
+				   struct buf *out, struct err *e)
 {
 	struct span value;
 	if (x->stdin_kind == EXEC_STDIN_JSON) {
-		put_call(c, out);
+		handler_exec_put_call(c, out);
 		return out->error;
 	}
 	if (!call_value(c, x->stdin_source, &value) || json_type_of(value) != JSON_STRING)
@@ -268,9 +268,9 @@ static int watch(const struct handler_env *env, struct exec_run *r)
 	if (code == 0)
 		code = loop_watch_new(env->loop, r->s.err, LOOP_READ, on_error_output, r, &r->err);
 	if (code == 0)
-		code = loop_watch_new(env->loop, r->s.in, LOOP_WRITE, on_writable, r, &r->in);
+		code = loop_watch_new(env->loop, r->s.in, LOOP_WRITE, handler_exec_on_writable, r, &r->in);
 	if (code == 0)
-		code = loop_watch_new(env->loop, r->s.pidfd, LOOP_READ, on_end, r, &r->end);
+		code = loop_watch_new(env->loop, r->s.pidfd, LOOP_READ, handler_exec_on_end, r, &r->end);
 	return code;
 }
 
@@ -281,13 +281,13 @@ int handler_start_exec(const struct handler_env *env, const struct task_definiti
 	struct exec_run *r = calloc(1, sizeof(*r));
 	if (!r)
 		return err_set(e, -ENOMEM, "out of memory");
-	r->run = (struct handler_run){.kill = kill_run, .done = done, .arg = arg};
+	r->run = (struct handler_run){.kill = handler_exec_kill_run, .done = done, .arg = arg};
 	r->t = t;
 	r->x = t->exec;
 	r->s = (struct spawned){.in = -1, .out = -1, .err = -1, .pidfd = -1};
 	buf_init(&r->input, 2 * HANDLER_MAX_RESULT);
 	buf_init(&r->output, t->exec->max_output);
-	int code = make_input(t->exec, call, &r->input, e);
+	int code = handler_exec_make_input(t->exec, call, &r->input, e);
 	if (code == 0)
 		code = not_of_the_call(spawn(t->exec->argv, t->exec->env, &r->s, e));
 	if (code == 0 && (code = watch(env, r)) < 0) {
@@ -296,7 +296,7 @@ int handler_start_exec(const struct handler_env *env, const struct task_definiti
 		err_set(e, code, "%s: cannot be watched: %s", t->exec->argv[0], strerror(-code));
 	}
 	if (code < 0) {
-		run_free(r);
+		handler_exec_run_free(r);
 		return code;
 	}
 	*ret = &r->run;

@@ -25,7 +25,8 @@ struct http_run {
 
 /* Callers are told the task and the kind of failure: the answer is not theirs. Operators are told the host;
  * what stands behind it may be a key as a whole (webhooks), and the task's name says which it is. */
-static void fail(struct http_run *r, bool unknown, const char *kind, const char *detail, struct span more)
+static void handler_http_fail(struct http_run *r, bool unknown, const char *kind, const char *detail,
+			      struct span more)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(SHOWN + 8192), plain = BUF_INIT(16 * SHOWN);
 	const char *host = strstr(r->h->url, "://") + 3; /* it was checked */
@@ -45,37 +46,38 @@ static void fail_for(struct http_run *r, const struct http_reply *reply)
 {
 	char detail[128];
 	if (!reply->sent) {
-		fail(r, false, "not reached", "not reached", span_of(reply->detail));
+		handler_http_fail(r, false, "not reached", "not reached", span_of(reply->detail));
 	} else if (reply->failure == HTTP_TOO_LARGE) {
 		snprintf(detail, sizeof(detail), "its answer is above %zu bytes", r->h->max_output);
-		fail(r, true, "its answer is too large", detail, SPAN_NONE);
+		handler_http_fail(r, true, "its answer is too large", detail, SPAN_NONE);
 	} else {
-		fail(r, true, "outcome unknown: no answer", "no answer", span_of(reply->detail));
+		handler_http_fail(r, true, "outcome unknown: no answer", "no answer", span_of(reply->detail));
 	}
 }
 
-static void take_answer(struct http_run *r, const struct http_reply *reply)
+static void handler_http_take_answer(struct http_run *r, const struct http_reply *reply)
 {
 	struct handler_outcome o = {0};
 	struct err why = {""};
 	char detail[64];
 	snprintf(detail, sizeof(detail), "HTTP %d", reply->status);
 	if (reply->status < 200 || reply->status > 299)
-		fail(r, false, detail, detail, reply->body);
+		handler_http_fail(r, false, detail, detail, reply->body);
 	else if (json_validate(reply->body, &why) < 0)
-		fail(r, false, "its answer is not valid JSON", "its answer is not valid JSON",
-		     span_of(why.text));
+		handler_http_fail(r, false, "its answer is not valid JSON", "its answer is not valid JSON",
+				  span_of(why.text));
 	else if (!json_pointer(reply->body, r->h->result, &o.result))
-		fail(r, false, "its answer has no result", "its answer has nothing at", r->h->result);
+		handler_http_fail(r, false, "its answer has no result", "its answer has nothing at",
+				  r->h->result);
 	else
 		r->run.done(r->run.arg, &o);
 }
 
-static void on_done(void *arg, const struct http_reply *reply)
+static void handler_http_on_done(void *arg, const struct http_reply *reply)
 {
 	struct http_run *r = arg;
 	if (reply->failure == HTTP_OK)
-		take_answer(r, reply);
+		handler_http_take_answer(r, reply);
 	else
 		fail_for(r, reply);
 	free(r);
@@ -84,12 +86,12 @@ static void on_done(void *arg, const struct http_reply *reply)
 static void on_killed(struct loop_work *work)
 {
 	struct http_run *r = (struct http_run *)((char *)work - offsetof(struct http_run, killed));
-	fail(r, true, "outcome unknown: abandoned before an answer came", "abandoned before an answer came",
-	     SPAN_NONE);
+	handler_http_fail(r, true, "outcome unknown: abandoned before an answer came",
+			  "abandoned before an answer came", SPAN_NONE);
 	free(r);
 }
 
-static void kill_run(struct handler_run *run)
+static void handler_http_kill_run(struct handler_run *run)
 {
 	struct http_run *r = (struct http_run *)run;
 	if (!r->call)
@@ -133,7 +135,7 @@ static int send_request(const struct handler_env *env, struct http_run *r, const
 				      .ca_file = r->h->ca_file,
 				      .max_body = r->h->max_output,
 				      .fresh_connection = true};
-	struct http_events events = {.arg = r, .done = on_done};
+	struct http_events events = {.arg = r, .done = handler_http_on_done};
 	return not_of_the_call(http_start(env->http, &q, &events, &r->call, e));
 }
 
@@ -144,7 +146,7 @@ int handler_start_http(const struct handler_env *env, const struct task_definiti
 	struct http_run *r = calloc(1, sizeof(*r));
 	if (!r)
 		return err_set(e, -ENOMEM, "out of memory");
-	r->run = (struct handler_run){.kill = kill_run, .done = done, .arg = arg};
+	r->run = (struct handler_run){.kill = handler_http_kill_run, .done = done, .arg = arg};
 	r->t = t;
 	r->h = t->http;
 	r->loop = env->loop;

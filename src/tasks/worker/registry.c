@@ -12,7 +12,7 @@
 
 #define SUGGESTIONS 10
 
-static void *grow(void *array, size_t n, size_t max)
+static void *registry_grow(void *array, size_t n, size_t max)
 {
 	if (n >= max)
 		return NULL;
@@ -24,7 +24,7 @@ static void *grow(void *array, size_t n, size_t max)
 
 struct task_definition *registry_add_task(struct registry *r)
 {
-	void *array = grow(r->tasks, r->n_tasks, REGISTRY_MAX_TASKS);
+	void *array = registry_grow(r->tasks, r->n_tasks, REGISTRY_MAX_TASKS);
 	if (!array)
 		return NULL;
 	r->tasks = array;
@@ -36,7 +36,7 @@ struct task_definition *registry_add_task(struct registry *r)
 
 struct workflow_definition *registry_add_workflow(struct registry *r)
 {
-	void *array = grow(r->workflows, r->n_workflows, REGISTRY_MAX_WORKFLOWS);
+	void *array = registry_grow(r->workflows, r->n_workflows, REGISTRY_MAX_WORKFLOWS);
 	if (!array)
 		return NULL;
 	r->workflows = array;
@@ -188,14 +188,14 @@ static unsigned distance(struct span a, struct span b)
 	return row[b.len];
 }
 
-struct candidate {
+struct registry_candidate {
 	struct span name;
 	unsigned distance;
 };
 
 static int nearer(const void *a, const void *b)
 {
-	const struct candidate *x = a, *y = b;
+	const struct registry_candidate *x = a, *y = b;
 	return x->distance < y->distance ? -1 : x->distance > y->distance;
 }
 
@@ -205,7 +205,7 @@ int registry_describe_unknown(const struct registry *r, struct span name, bool w
 	buf_printf(out, "unknown %s \"%.*s\"", workflow ? "workflow" : "task", SPAN_ARG(name));
 	if (!n)
 		return buf_printf(out, "; this worker knows none");
-	CLEANUP(freep) struct candidate *all = calloc(n, sizeof(*all));
+	CLEANUP(freep) struct registry_candidate *all = calloc(n, sizeof(*all));
 	if (!all)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {

@@ -31,7 +31,7 @@ struct substitution {
 
 #define SUBSTITUTIONS_MAX 64
 
-struct reader {
+struct registry_reader {
 	struct registry *registry;
 	const char *path;
 	char folder[PATH_MAX];
@@ -45,7 +45,7 @@ struct reader {
 	char where[256]; /* the key that contains what is being read: tasks[2].exec */
 };
 
-typedef void (*read_fn)(struct reader *r, const struct yaml_node *n, void *into);
+typedef void (*read_fn)(struct registry_reader *r, const struct yaml_node *n, void *into);
 
 struct key_reader {
 	const char *key;
@@ -53,10 +53,11 @@ struct key_reader {
 	bool required;
 };
 
-static void mistake(struct reader *r, const struct yaml_node *n, const char *key, const char *format, ...)
-	__attribute__((format(printf, 4, 5)));
+static void registry_load_mistake(struct registry_reader *r, const struct yaml_node *n, const char *key,
+				  const char *format, ...) __attribute__((format(printf, 4, 5)));
 
-static void mistake(struct reader *r, const struct yaml_node *n, const char *key, const char *format, ...)
+static void registry_load_mistake(struct registry_reader *r, const struct yaml_node *n, const char *key,
+				  const char *format, ...)
 {
 	va_list ap;
 	r->wrong = true;
@@ -81,20 +82,20 @@ static const struct key_reader *find_key(const struct key_reader *keys, size_t n
 	return NULL;
 }
 
-static void unknown_key(struct reader *r, const struct yaml_node *item, const struct key_reader *keys,
-			size_t n)
+static void registry_load_unknown_key(struct registry_reader *r, const struct yaml_node *item,
+				      const struct key_reader *keys, size_t n)
 {
 	CLEANUP(buf_releasep) struct buf known = BUF_INIT(1024);
 	for (size_t i = 0; i < n; i++)
 		buf_printf(&known, "%s%s", i ? ", " : "", keys[i].key);
-	mistake(r, item, key_of(item), "unknown key; available: %s", known.ptr);
+	registry_load_mistake(r, item, key_of(item), "unknown key; available: %s", known.ptr);
 }
 
-static void read_mapping(struct reader *r, const struct yaml_node *n, const struct key_reader *keys,
+static void read_mapping(struct registry_reader *r, const struct yaml_node *n, const struct key_reader *keys,
 			 size_t n_keys, void *into)
 {
 	if (!n || n->kind != YAML_MAPPING) {
-		mistake(r, n, "", "must be a mapping");
+		registry_load_mistake(r, n, "", "must be a mapping");
 		return;
 	}
 	for (const struct yaml_node *item = n->first; item; item = item->next) {
@@ -102,21 +103,21 @@ static void read_mapping(struct reader *r, const struct yaml_node *n, const stru
 		if (k)
 			k->read(r, item, into);
 		else
-			unknown_key(r, item, keys, n_keys);
+			registry_load_unknown_key(r, item, keys, n_keys);
 	}
 	for (size_t i = 0; i < n_keys; i++)
 		if (keys[i].required && !yaml_get(n, keys[i].key))
-			mistake(r, n, keys[i].key, "is missing");
+			registry_load_mistake(r, n, keys[i].key, "is missing");
 }
 
 #define READ_MAPPING(r, n, keys, into) \
 	read_mapping((r), (n), (keys), sizeof(keys) / sizeof((keys)[0]), (into))
 
 /* Puts `text` into `where` while something inside is read. */
-static void enter(struct reader *r, char saved[256], const char *format, ...)
+static void enter(struct registry_reader *r, char saved[256], const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-static void enter(struct reader *r, char saved[256], const char *format, ...)
+static void enter(struct registry_reader *r, char saved[256], const char *format, ...)
 {
 	va_list ap;
 	memcpy(saved, r->where, sizeof(r->where));
@@ -128,51 +129,53 @@ static void enter(struct reader *r, char saved[256], const char *format, ...)
 	va_end(ap);
 }
 
-static void leave(struct reader *r, const char saved[256])
+static void leave(struct registry_reader *r, const char saved[256])
 {
 	memcpy(r->where, saved, sizeof(r->where));
 }
 
 /* --- values --------------------------------------------------------------------------------------------- */
 
-static void read_name(struct reader *r, const struct yaml_node *n, struct span *ret)
+static void registry_load_read_name(struct registry_reader *r, const struct yaml_node *n, struct span *ret)
 {
 	struct span s;
 	if (!yaml_string(n, &s) || s.len == 0 || s.len >= TASK_NAME_MAX)
-		mistake(r, n, key_of(n), "must be a string of 1 to %d characters", TASK_NAME_MAX - 1);
+		registry_load_mistake(r, n, key_of(n), "must be a string of 1 to %d characters",
+				      TASK_NAME_MAX - 1);
 	else
 		*ret = s;
 }
 
-static void read_duration(struct reader *r, const struct yaml_node *n, unsigned *ret)
+static void read_duration(struct registry_reader *r, const struct yaml_node *n, unsigned *ret)
 {
 	struct span s;
 	int64_t ms;
 	if (!yaml_string(n, &s) || clock_parse_duration(s.ptr, &ms) < 0 || ms < 1 || ms > MAX_TIMEOUT_MS)
-		mistake(r, n, key_of(n), "must be a duration from 1ms to 7d, like 30s");
+		registry_load_mistake(r, n, key_of(n), "must be a duration from 1ms to 7d, like 30s");
 	else
 		*ret = (unsigned)ms;
 }
 
-static void read_bool(struct reader *r, const struct yaml_node *n, bool *ret)
+static void read_bool(struct registry_reader *r, const struct yaml_node *n, bool *ret)
 {
 	if (!yaml_bool(n, ret))
-		mistake(r, n, key_of(n), "must be true or false");
+		registry_load_mistake(r, n, key_of(n), "must be true or false");
 }
 
-static void read_size(struct reader *r, const struct yaml_node *n, size_t *ret)
+static void read_size(struct registry_reader *r, const struct yaml_node *n, size_t *ret)
 {
 	struct span s;
 	uint64_t bytes;
 	if (!yaml_string(n, &s) || memchr(s.ptr, '\0', s.len) || size_parse(s.ptr, &bytes) < 0 || bytes < 1 ||
 	    bytes > MAX_OUTPUT)
-		mistake(r, n, key_of(n), "must be a size from 1 to 64MiB, like 8MiB");
+		registry_load_mistake(r, n, key_of(n), "must be a size from 1 to 64MiB, like 8MiB");
 	else
 		*ret = (size_t)bytes;
 }
 
 /* ${NAME} and ${NAME:-default}; an unset one without a default is a mistake. */
-static bool put_variable(struct reader *r, const struct yaml_node *n, struct span inside, struct buf *out)
+static bool put_variable(struct registry_reader *r, const struct yaml_node *n, struct span inside,
+			 struct buf *out)
 {
 	const char *mark = memmem(inside.ptr, inside.len, ":-", 2);
 	size_t name_len = mark ? (size_t)(mark - inside.ptr) : inside.len;
@@ -180,7 +183,8 @@ static bool put_variable(struct reader *r, const struct yaml_node *n, struct spa
 	const char *value = name && *name ? r->getenv_fn(name) : NULL;
 	if (value && *value) {
 		if (r->n_given == SUBSTITUTIONS_MAX)
-			mistake(r, n, key_of(n), "more than %d environment variables", SUBSTITUTIONS_MAX);
+			registry_load_mistake(r, n, key_of(n), "more than %d environment variables",
+					      SUBSTITUTIONS_MAX);
 		else
 			r->given[r->n_given++] =
 				(struct substitution){{inside.ptr, name_len}, out->len, strlen(value)};
@@ -188,12 +192,12 @@ static bool put_variable(struct reader *r, const struct yaml_node *n, struct spa
 	} else if (mark)
 		buf_append(out, mark + 2, inside.len - name_len - 2);
 	else
-		mistake(r, n, key_of(n), "the environment variable %.*s is not set", (int)name_len,
-			inside.ptr);
+		registry_load_mistake(r, n, key_of(n), "the environment variable %.*s is not set",
+				      (int)name_len, inside.ptr);
 	return value || mark;
 }
 
-static char *expand(struct reader *r, const struct yaml_node *n, struct span s)
+static char *expand(struct registry_reader *r, const struct yaml_node *n, struct span s)
 {
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(1 << 16);
 	r->n_given = 0;
@@ -210,17 +214,17 @@ static char *expand(struct reader *r, const struct yaml_node *n, struct span s)
 		i = (size_t)(end - s.ptr) + 1;
 	}
 	if (memchr(s.ptr, '\0', s.len) || out.error) {
-		mistake(r, n, key_of(n), "is too long or has a NUL in it");
+		registry_load_mistake(r, n, key_of(n), "is too long or has a NUL in it");
 		return NULL;
 	}
 	return buf_steal(&out);
 }
 
-static void read_text(struct reader *r, const struct yaml_node *n, char **ret)
+static void read_text(struct registry_reader *r, const struct yaml_node *n, char **ret)
 {
 	struct span s;
 	if (!yaml_string(n, &s)) {
-		mistake(r, n, key_of(n), "must be a text");
+		registry_load_mistake(r, n, key_of(n), "must be a text");
 		return;
 	}
 	free(*ret);
@@ -229,7 +233,7 @@ static void read_text(struct reader *r, const struct yaml_node *n, char **ret)
 
 /* What the environment gave to the text that was read last, from byte `from` on; of a whole URL, what it
  * holds. */
-static void take_given(struct reader *r, const char *text, size_t from)
+static void take_given(struct registry_reader *r, const char *text, size_t from)
 {
 	for (size_t i = 0; i < r->n_given; i++) {
 		struct span value = {text + r->given[i].at, r->given[i].len};
@@ -239,13 +243,13 @@ static void take_given(struct reader *r, const char *text, size_t from)
 }
 
 /* A path, relative to the file's folder. */
-static void make_absolute(struct reader *r, const struct yaml_node *n, char **path)
+static void make_absolute(struct registry_reader *r, const struct yaml_node *n, char **path)
 {
 	char *absolute;
 	if (!*path || **path == '/')
 		return;
 	if (asprintf(&absolute, "%s/%s", r->folder, *path) < 0) {
-		mistake(r, n, key_of(n), "out of memory");
+		registry_load_mistake(r, n, key_of(n), "out of memory");
 		return;
 	}
 	free(*path);
@@ -260,7 +264,7 @@ struct exec_reading {
 };
 
 /* The program's own name is none. `--token x` and `--token=x` say that it is one. */
-static void take_argument(struct reader *r, const struct exec_handler *x, size_t i)
+static void take_argument(struct registry_reader *r, const struct exec_handler *x, size_t i)
 {
 	if (i == 0)
 		return;
@@ -275,13 +279,13 @@ static void take_argument(struct reader *r, const struct exec_handler *x, size_t
 		secrets_take(r->secrets, span_of(before), span_of(text));
 }
 
-static void read_argv(struct reader *r, const struct yaml_node *n, void *into)
+static void read_argv(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct exec_handler *x = ((struct exec_reading *)into)->x;
 	size_t i = 0;
 	if (n->kind != YAML_SEQUENCE || !n->count || n->count > REGISTRY_MAX_ARGV) {
-		mistake(r, n, "argv", "must be a list of 1 to %d strings (no shell is used)",
-			REGISTRY_MAX_ARGV);
+		registry_load_mistake(r, n, "argv", "must be a list of 1 to %d strings (no shell is used)",
+				      REGISTRY_MAX_ARGV);
 		return;
 	}
 	for (const struct yaml_node *a = n->first; a; a = a->next) {
@@ -294,12 +298,12 @@ static void read_argv(struct reader *r, const struct yaml_node *n, void *into)
 		make_absolute(r, n, &x->argv[0]);
 }
 
-static void read_env(struct reader *r, const struct yaml_node *n, void *into)
+static void read_env(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct exec_handler *x = ((struct exec_reading *)into)->x;
 	size_t i = 0;
 	if (n->kind != YAML_MAPPING || n->count > REGISTRY_MAX_ENV) {
-		mistake(r, n, "env", "must be a mapping of at most %d names", REGISTRY_MAX_ENV);
+		registry_load_mistake(r, n, "env", "must be a mapping of at most %d names", REGISTRY_MAX_ENV);
 		return;
 	}
 	while (x->env[i])
@@ -323,39 +327,39 @@ static void read_env(struct reader *r, const struct yaml_node *n, void *into)
 		x->env[i] = strdup("PATH=/usr/local/bin:/usr/bin:/bin");
 }
 
-static void read_exec_timeout(struct reader *r, const struct yaml_node *n, void *into)
+static void read_exec_timeout(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	read_duration(r, n, &((struct exec_reading *)into)->timeout_ms);
 }
 
-static void read_max_output(struct reader *r, const struct yaml_node *n, void *into)
+static void read_max_output(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	read_size(r, n, &((struct exec_reading *)into)->x->max_output);
 }
 
-static void set_source(struct reader *r, const struct yaml_node *n, struct exec_handler *x,
+static void set_source(struct registry_reader *r, const struct yaml_node *n, struct exec_handler *x,
 		       enum exec_stdin kind)
 {
 	struct span s;
 	if (!yaml_string(n, &s) ||
 	    (!span_starts(s, SPAN_LIT("args:/")) && !span_starts(s, SPAN_LIT("kwargs:/"))))
-		mistake(r, n, key_of(n),
-			"must name a value of the call, like args:/0/content or kwargs:/text");
+		registry_load_mistake(r, n, key_of(n),
+				      "must name a value of the call, like args:/0/content or kwargs:/text");
 	x->stdin_source = s;
 	x->stdin_kind = kind;
 }
 
-static void read_stdin_base64(struct reader *r, const struct yaml_node *n, void *into)
+static void read_stdin_base64(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	set_source(r, n, into, EXEC_STDIN_BASE64);
 }
 
-static void read_stdin_text(struct reader *r, const struct yaml_node *n, void *into)
+static void read_stdin_text(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	set_source(r, n, into, EXEC_STDIN_TEXT);
 }
 
-static void read_stdin(struct reader *r, const struct yaml_node *n, void *into)
+static void read_stdin(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	static const struct key_reader keys[] = {{"base64", read_stdin_base64, false},
 						 {"text", read_stdin_text, false}};
@@ -364,18 +368,18 @@ static void read_stdin(struct reader *r, const struct yaml_node *n, void *into)
 	if (n->kind == YAML_SCALAR && yaml_string(n, &s) && span_is(s, "json"))
 		return;
 	if (n->kind != YAML_MAPPING || n->count != 1) {
-		mistake(r, n, "stdin", "must be json, {base64: SOURCE} or {text: SOURCE}");
+		registry_load_mistake(r, n, "stdin", "must be json, {base64: SOURCE} or {text: SOURCE}");
 		return;
 	}
 	READ_MAPPING(r, n, keys, x);
 }
 
-static void read_stdout(struct reader *r, const struct yaml_node *n, void *into)
+static void read_stdout(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct exec_handler *x = ((struct exec_reading *)into)->x;
 	struct span s;
 	if (!yaml_string(n, &s) || (!span_is(s, "json") && !span_is(s, "text")))
-		mistake(r, n, "stdout", "must be json or text");
+		registry_load_mistake(r, n, "stdout", "must be json or text");
 	else
 		x->stdout_text = span_is(s, "text");
 }
@@ -394,7 +398,7 @@ struct http_reading {
 	unsigned timeout_ms;
 };
 
-static void read_url(struct reader *r, const struct yaml_node *n, void *into)
+static void read_url(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct http_handler *h = ((struct http_reading *)into)->h;
 	read_text(r, n, &h->url);
@@ -407,20 +411,21 @@ static void read_url(struct reader *r, const struct yaml_node *n, void *into)
 		host = h->url + 8;
 	size_t n_host = strcspn(host, "/?#");
 	if (!n_host || strpbrk(h->url, " \r\n\t"))
-		mistake(r, n, "url", "must be a URL of http or https");
+		registry_load_mistake(r, n, "url", "must be a URL of http or https");
 	else if (memchr(host, '@', n_host))
-		mistake(r, n, "url", "must have no user and password in it; use headers");
+		registry_load_mistake(r, n, "url", "must have no user and password in it; use headers");
 	if (!n_host)
 		return;
 	secrets_take_url(r->secrets, span_of(h->url));
 	take_given(r, h->url, (size_t)(host - h->url) + n_host);
 }
 
-static void read_headers(struct reader *r, const struct yaml_node *n, void *into)
+static void read_headers(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct http_handler *h = ((struct http_reading *)into)->h;
 	if (n->kind != YAML_MAPPING || n->count > REGISTRY_MAX_FIELDS) {
-		mistake(r, n, "headers", "must be a mapping of at most %d names", REGISTRY_MAX_FIELDS);
+		registry_load_mistake(r, n, "headers", "must be a mapping of at most %d names",
+				      REGISTRY_MAX_FIELDS);
 		return;
 	}
 	for (const struct yaml_node *v = n->first; v; v = v->next) {
@@ -432,46 +437,48 @@ static void read_headers(struct reader *r, const struct yaml_node *n, void *into
 			take_given(r, f->value, 0);
 		}
 		if (f->value && strpbrk(f->value, "\r\n"))
-			mistake(r, v, key_of(v), "must have no line break");
+			registry_load_mistake(r, v, key_of(v), "must have no line break");
 		h->n_fields += f->value != NULL;
 	}
 }
 
-static void read_http_timeout(struct reader *r, const struct yaml_node *n, void *into)
+static void read_http_timeout(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	read_duration(r, n, &((struct http_reading *)into)->timeout_ms);
 }
 
-static void read_ca_file(struct reader *r, const struct yaml_node *n, void *into)
+static void read_ca_file(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct http_handler *h = ((struct http_reading *)into)->h;
 	read_text(r, n, &h->ca_file);
 	make_absolute(r, n, &h->ca_file);
 }
 
-static void read_body(struct reader *r, const struct yaml_node *n, void *into)
+static void registry_load_read_body(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct http_handler *h = ((struct http_reading *)into)->h;
 	CLEANUP(buf_releasep) struct buf json = BUF_INIT(REGISTRY_MAX_FILE);
 	struct err why = {""};
 	if (yaml_to_json(n, &json) < 0 || call_template_check(buf_span(&json), &why) < 0)
-		mistake(r, n, "body", "%s", why.text[0] ? why.text : "cannot be written as JSON");
+		registry_load_mistake(r, n, "body", "%s",
+				      why.text[0] ? why.text : "cannot be written as JSON");
 	secrets_take_json(r->secrets, buf_span(&json));
 	free(h->body);
 	h->body = buf_steal(&json);
 }
 
-static void read_result(struct reader *r, const struct yaml_node *n, void *into)
+static void registry_load_read_result(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct http_handler *h = ((struct http_reading *)into)->h;
 	struct span s;
 	if (!yaml_string(n, &s) || (s.len && s.ptr[0] != '/'))
-		mistake(r, n, "result", "must be a JSON pointer, like /choices/0/message/content");
+		registry_load_mistake(r, n, "result",
+				      "must be a JSON pointer, like /choices/0/message/content");
 	else
 		h->result = s;
 }
 
-static void read_http_output(struct reader *r, const struct yaml_node *n, void *into)
+static void read_http_output(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	read_size(r, n, &((struct http_reading *)into)->h->max_output);
 }
@@ -480,8 +487,8 @@ static const struct key_reader http_keys[] = {{"url", read_url, true},
 					      {"headers", read_headers, false},
 					      {"timeout", read_http_timeout, false},
 					      {"ca_file", read_ca_file, false},
-					      {"body", read_body, false},
-					      {"result", read_result, false},
+					      {"body", registry_load_read_body, false},
+					      {"result", registry_load_read_result, false},
 					      {"max_output", read_http_output, false}};
 
 /* --- tasks ---------------------------------------------------------------------------------------------- */
@@ -493,38 +500,39 @@ struct task_reading {
 	unsigned attempts;
 };
 
-static void read_task_name(struct reader *r, const struct yaml_node *n, void *into)
+static void read_task_name(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct task_definition *t = ((struct task_reading *)into)->t;
 	struct span name = SPAN_NONE;
-	read_name(r, n, &name);
+	registry_load_read_name(r, n, &name);
 	if (name.ptr && registry_task(r->registry, name))
-		mistake(r, n, "name", "\"%.*s\" is declared twice", SPAN_ARG(name));
+		registry_load_mistake(r, n, "name", "\"%.*s\" is declared twice", SPAN_ARG(name));
 	t->name = name.ptr ? name : SPAN_LIT("");
 }
 
-static void read_task_queue(struct reader *r, const struct yaml_node *n, void *into)
+static void read_task_queue(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
-	read_name(r, n, &((struct task_reading *)into)->t->queue);
+	registry_load_read_name(r, n, &((struct task_reading *)into)->t->queue);
 }
 
-static void read_builtin(struct reader *r, const struct yaml_node *n, void *into)
+static void read_builtin(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct task_reading *reading = into;
 	struct span name = SPAN_NONE;
 	reading->handlers++;
 	reading->t->kind = HANDLER_BUILTIN;
-	read_name(r, n, &name);
+	registry_load_read_name(r, n, &name);
 	reading->t->builtin = core_task_find(name);
 	if (name.ptr && !reading->t->builtin) {
 		CLEANUP(buf_releasep) struct buf known = BUF_INIT(1024);
 		for (size_t i = 0; i < n_core_tasks; i++)
 			buf_printf(&known, "%s%s", i ? ", " : "", core_tasks[i].name);
-		mistake(r, n, "builtin", "no task of this name is built in; available: %s", known.ptr);
+		registry_load_mistake(r, n, "builtin", "no task of this name is built in; available: %s",
+				      known.ptr);
 	}
 }
 
-static void read_exec(struct reader *r, const struct yaml_node *n, void *into)
+static void read_exec(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct task_reading *reading = into;
 	char saved[256];
@@ -541,7 +549,7 @@ static void read_exec(struct reader *r, const struct yaml_node *n, void *into)
 	reading->handler_timeout_ms = x.timeout_ms;
 }
 
-static void read_http(struct reader *r, const struct yaml_node *n, void *into)
+static void read_http(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct task_reading *reading = into;
 	char saved[256];
@@ -558,21 +566,21 @@ static void read_http(struct reader *r, const struct yaml_node *n, void *into)
 	reading->handler_timeout_ms = h.timeout_ms;
 }
 
-static void read_idempotent(struct reader *r, const struct yaml_node *n, void *into)
+static void read_idempotent(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	read_bool(r, n, &((struct task_reading *)into)->t->idempotent);
 }
 
-static void read_attempts(struct reader *r, const struct yaml_node *n, void *into)
+static void read_attempts(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	int64_t v;
 	if (!yaml_int(n, &v) || v < 1 || v > 100)
-		mistake(r, n, "max_attempts", "must be a number from 1 to 100");
+		registry_load_mistake(r, n, "max_attempts", "must be a number from 1 to 100");
 	else
 		((struct task_reading *)into)->attempts = (unsigned)v;
 }
 
-static void read_task_timeout(struct reader *r, const struct yaml_node *n, void *into)
+static void read_task_timeout(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	read_duration(r, n, &((struct task_reading *)into)->timeout_ms);
 }
@@ -595,7 +603,7 @@ static unsigned smaller(unsigned a, unsigned b)
 	return a < b ? a : b;
 }
 
-static void read_task(struct reader *r, const struct yaml_node *n, unsigned index)
+static void read_task(struct registry_reader *r, const struct yaml_node *n, unsigned index)
 {
 	char saved[256];
 	struct task_definition fresh = {.queue = SPAN_LIT(REGISTRY_DEFAULT_QUEUE)};
@@ -604,11 +612,11 @@ static void read_task(struct reader *r, const struct yaml_node *n, unsigned inde
 	enter(r, saved, "tasks[%u]", index);
 	READ_MAPPING(r, n, task_keys, &reading);
 	if (fresh.secrets.failed)
-		mistake(r, n, "", "out of memory");
+		registry_load_mistake(r, n, "", "out of memory");
 	if (reading.handlers != 1)
-		mistake(r, n, "", "needs exactly one of builtin, exec and http");
+		registry_load_mistake(r, n, "", "needs exactly one of builtin, exec and http");
 	if (reading.attempts > 1 && !fresh.idempotent)
-		mistake(r, n, "max_attempts", "may only be above 1 where idempotent is true");
+		registry_load_mistake(r, n, "max_attempts", "may only be above 1 where idempotent is true");
 	fresh.max_attempts = DEFAULT_ATTEMPTS;
 	if (!fresh.idempotent)
 		fresh.max_attempts = 1;
@@ -623,7 +631,7 @@ static void read_task(struct reader *r, const struct yaml_node *n, unsigned inde
 		*t = fresh;
 	} else {
 		secrets_release(&fresh.secrets);
-		mistake(r, n, "", "more than %d tasks", REGISTRY_MAX_TASKS);
+		registry_load_mistake(r, n, "", "more than %d tasks", REGISTRY_MAX_TASKS);
 	}
 	r->secrets = NULL;
 	leave(r, saved);
@@ -631,35 +639,35 @@ static void read_task(struct reader *r, const struct yaml_node *n, unsigned inde
 
 /* --- workflows ------------------------------------------------------------------------------------------ */
 
-static void read_step_name(struct reader *r, const struct yaml_node *n, void *into)
+static void read_step_name(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
-	read_name(r, n, &((struct workflow_step *)into)->name);
+	registry_load_read_name(r, n, &((struct workflow_step *)into)->name);
 }
 
-static void read_step_task(struct reader *r, const struct yaml_node *n, void *into)
+static void read_step_task(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct workflow_step *s = into;
-	read_name(r, n, &s->task);
+	registry_load_read_name(r, n, &s->task);
 	if (s->task.ptr && !r->elsewhere && !registry_task(r->registry, s->task)) {
 		CLEANUP(buf_releasep) struct buf text = BUF_INIT(8192);
 		registry_describe_unknown(r->registry, s->task, false, &text);
-		mistake(r, n, "task", "%s", text.ptr);
+		registry_load_mistake(r, n, "task", "%s", text.ptr);
 	}
 }
 
-static void read_step_kwargs(struct reader *r, const struct yaml_node *n, void *into)
+static void read_step_kwargs(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct workflow_step *s = into;
 	CLEANUP(buf_releasep) struct buf json = BUF_INIT(REGISTRY_MAX_FILE);
 	if (n->kind != YAML_MAPPING || yaml_to_json(n, &json) < 0) {
-		mistake(r, n, "kwargs", "must be a mapping");
+		registry_load_mistake(r, n, "kwargs", "must be a mapping");
 		return;
 	}
 	free(s->kwargs);
 	s->kwargs = buf_steal(&json);
 }
 
-static void read_step_input(struct reader *r, const struct yaml_node *n, void *into)
+static void read_step_input(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct workflow_step *s = into;
 	struct span text;
@@ -670,10 +678,10 @@ static void read_step_input(struct reader *r, const struct yaml_node *n, void *i
 	else if (yaml_string(n, &text) && span_is(text, "none"))
 		s->input = STEP_INPUT_NONE;
 	else
-		mistake(r, n, "input", "must be previous, workflow or none");
+		registry_load_mistake(r, n, "input", "must be previous, workflow or none");
 }
 
-static void read_step_timeout(struct reader *r, const struct yaml_node *n, void *into)
+static void read_step_timeout(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	read_duration(r, n, &((struct workflow_step *)into)->timeout_ms);
 }
@@ -684,38 +692,40 @@ static const struct key_reader step_keys[] = {{"name", read_step_name, false},
 					      {"input", read_step_input, false},
 					      {"timeout", read_step_timeout, false}};
 
-static void read_workflow_name(struct reader *r, const struct yaml_node *n, void *into)
+static void read_workflow_name(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct workflow_definition *w = into;
 	struct span name = SPAN_NONE;
-	read_name(r, n, &name);
+	registry_load_read_name(r, n, &name);
 	if (name.ptr && registry_workflow(r->registry, name))
-		mistake(r, n, "name", "\"%.*s\" is declared twice", SPAN_ARG(name));
+		registry_load_mistake(r, n, "name", "\"%.*s\" is declared twice", SPAN_ARG(name));
 	if (name.ptr)
 		w->name = name;
 }
 
-static void read_workflow_queue(struct reader *r, const struct yaml_node *n, void *into)
+static void read_workflow_queue(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
-	read_name(r, n, &((struct workflow_definition *)into)->queue);
+	registry_load_read_name(r, n, &((struct workflow_definition *)into)->queue);
 }
 
-static void check_step_name(struct reader *r, const struct yaml_node *n, struct workflow_definition *w)
+static void check_step_name(struct registry_reader *r, const struct yaml_node *n,
+			    struct workflow_definition *w)
 {
 	struct workflow_step *s = &w->steps[w->n_steps];
 	if (!s->name.ptr)
 		s->name = s->task.ptr ? s->task : SPAN_LIT("");
 	for (size_t i = 0; i < w->n_steps; i++)
 		if (span_eq(w->steps[i].name, s->name))
-			mistake(r, n, "name", "two steps are named \"%.*s\"", SPAN_ARG(s->name));
+			registry_load_mistake(r, n, "name", "two steps are named \"%.*s\"",
+					      SPAN_ARG(s->name));
 }
 
-static void read_steps(struct reader *r, const struct yaml_node *n, void *into)
+static void registry_load_read_steps(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	struct workflow_definition *w = into;
 	char saved[256];
 	if (n->kind != YAML_SEQUENCE || !n->count || n->count > REGISTRY_MAX_STEPS) {
-		mistake(r, n, "steps", "must be a list of 1 to %d steps", REGISTRY_MAX_STEPS);
+		registry_load_mistake(r, n, "steps", "must be a list of 1 to %d steps", REGISTRY_MAX_STEPS);
 		return;
 	}
 	if (w->n_steps)
@@ -729,7 +739,7 @@ static void read_steps(struct reader *r, const struct yaml_node *n, void *into)
 	}
 }
 
-static void read_workflow_timeout(struct reader *r, const struct yaml_node *n, void *into)
+static void read_workflow_timeout(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	read_duration(r, n, &((struct workflow_definition *)into)->timeout_ms);
 }
@@ -737,11 +747,11 @@ static void read_workflow_timeout(struct reader *r, const struct yaml_node *n, v
 static const struct key_reader workflow_keys[] = {
 	{"name", read_workflow_name, true},
 	{"queue", read_workflow_queue, false},
-	{"steps", read_steps, true},
+	{"steps", registry_load_read_steps, true},
 	{"timeout", read_workflow_timeout, false},
 };
 
-static void read_workflow(struct reader *r, const struct yaml_node *n, unsigned index)
+static void read_workflow(struct registry_reader *r, const struct yaml_node *n, unsigned index)
 {
 	char saved[256];
 	enter(r, saved, "workflows[%u]", index);
@@ -756,41 +766,42 @@ static void read_workflow(struct reader *r, const struct yaml_node *n, unsigned 
 		free(w);
 	}
 	if (!kept)
-		mistake(r, n, "", "more than %d workflows", REGISTRY_MAX_WORKFLOWS);
+		registry_load_mistake(r, n, "", "more than %d workflows", REGISTRY_MAX_WORKFLOWS);
 	leave(r, saved);
 }
 
 /* --- the file ------------------------------------------------------------------------------------------- */
 
-static void read_list(struct reader *r, const struct yaml_node *n,
-		      void (*read)(struct reader *, const struct yaml_node *, unsigned))
+static void read_list(struct registry_reader *r, const struct yaml_node *n,
+		      void (*read)(struct registry_reader *, const struct yaml_node *, unsigned))
 {
 	unsigned i = 0;
 	if (n->kind != YAML_SEQUENCE) {
-		mistake(r, n, key_of(n), "must be a list");
+		registry_load_mistake(r, n, key_of(n), "must be a list");
 		return;
 	}
 	for (const struct yaml_node *item = n->first; item; item = item->next)
 		read(r, item, i++);
 }
 
-static void read_tasks(struct reader *r, const struct yaml_node *n, void *into)
+static void read_tasks(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	(void)into;
 	read_list(r, n, read_task);
 }
 
 /* Workflows name tasks that may stand behind them: they are read after. */
-static void read_later(struct reader *r, const struct yaml_node *n, void *into)
+static void registry_load_read_later(struct registry_reader *r, const struct yaml_node *n, void *into)
 {
 	(void)r, (void)n, (void)into;
 }
 
-static const struct key_reader top_keys[] = {{"tasks", read_tasks, true}, {"workflows", read_later, false}};
-static const struct key_reader elsewhere_keys[] = {{"tasks", read_later, false},
-						   {"workflows", read_later, true}};
+static const struct key_reader top_keys[] = {{"tasks", read_tasks, true},
+					     {"workflows", registry_load_read_later, false}};
+static const struct key_reader elsewhere_keys[] = {{"tasks", registry_load_read_later, false},
+						   {"workflows", registry_load_read_later, true}};
 
-static int parse(struct reader *r, struct buf *text)
+static int registry_load_parse(struct registry_reader *r, struct buf *text)
 {
 	struct err why = {""};
 	int code = file_read(r->path, REGISTRY_MAX_FILE, text, &why);
@@ -803,7 +814,7 @@ static int parse(struct reader *r, struct buf *text)
 	return code;
 }
 
-static int load(struct reader *r, struct registry **ret)
+static int load(struct registry_reader *r, struct registry **ret)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(REGISTRY_MAX_FILE + (1 << 17));
 	CLEANUP(freep) char *real = realpath(r->path, NULL);
@@ -811,7 +822,7 @@ static int load(struct reader *r, struct registry **ret)
 	r->registry = calloc(1, sizeof(*r->registry));
 	if (!r->registry)
 		return -ENOMEM;
-	int code = parse(r, &text);
+	int code = registry_load_parse(r, &text);
 	if (code == 0) {
 		const struct yaml_node *root = yaml_root(r->registry->doc);
 		if (r->elsewhere)
@@ -833,12 +844,12 @@ static int load(struct reader *r, struct registry **ret)
 int registry_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
 		  struct registry **ret)
 {
-	struct reader r = {.path = path, .getenv_fn = getenv_fn, .problems = problems};
+	struct registry_reader r = {.path = path, .getenv_fn = getenv_fn, .problems = problems};
 	return load(&r, ret);
 }
 
 int registry_load_workflows(const char *path, struct buf *problems, struct registry **ret)
 {
-	struct reader r = {.path = path, .problems = problems, .elsewhere = true};
+	struct registry_reader r = {.path = path, .problems = problems, .elsewhere = true};
 	return load(&r, ret);
 }

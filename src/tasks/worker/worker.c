@@ -77,7 +77,7 @@ struct worker {
 	bool stopping, drained, over, in_trouble;
 };
 
-static void schedule(struct worker *w)
+static void worker_schedule(struct worker *w)
 {
 	if (!w->flush_due && !w->over) {
 		w->flush_due = true;
@@ -85,7 +85,7 @@ static void schedule(struct worker *w)
 	}
 }
 
-static void note_trouble(struct worker *w, const struct err *e)
+static void worker_note_trouble(struct worker *w, const struct err *e)
 {
 	if (!w->in_trouble)
 		log_error("task_store_failed", LOG_STR("database", w->o.database), LOG_STR("error", e->text));
@@ -132,7 +132,7 @@ static void kill_job(struct job *j, enum job_reason reason)
 	handler_kill(j->run);
 }
 
-static void on_limit(void *arg)
+static void worker_on_limit(void *arg)
 {
 	kill_job(arg, JOB_TIMED_OUT);
 }
@@ -196,7 +196,7 @@ static struct span log_detail(const struct job *j)
 	return (struct span){all.ptr + skip, all.len - skip};
 }
 
-static void on_done(void *arg, const struct handler_outcome *o)
+static void worker_on_done(void *arg, const struct handler_outcome *o)
 {
 	struct job *j = arg;
 	j->run = NULL;
@@ -208,7 +208,7 @@ static void on_done(void *arg, const struct handler_outcome *o)
 		 LOG_INT("ms", clock_mono_ms() - j->begun_ms),
 		 LOG_SPAN("error", j->failed ? buf_span(&j->error) : SPAN_NONE),
 		 LOG_SPAN("detail", j->failed ? log_detail(j) : SPAN_NONE));
-	schedule(j->worker);
+	worker_schedule(j->worker);
 }
 
 /* What passes by itself, and may be different for another worker. */
@@ -217,7 +217,7 @@ static bool is_shortage(int code)
 	return code == -EMFILE || code == -ENFILE || code == -EAGAIN || code == -ENOMEM;
 }
 
-static void give_back(struct job *j, const struct err *e)
+static void worker_give_back(struct job *j, const struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf why = BUF_INIT(8 * sizeof(e->text));
 	put_error(j, span_of(e->text), &why);
@@ -225,7 +225,7 @@ static void give_back(struct job *j, const struct err *e)
 		 LOG_SPAN("reason", buf_span(&why)));
 	j->ended = j->not_begun = true;
 	j->worker->pause_until_ms = clock_mono_ms() + SHORTAGE_PAUSE_MS;
-	schedule(j->worker);
+	worker_schedule(j->worker);
 }
 
 static void start_job(struct job *j)
@@ -238,11 +238,11 @@ static void start_job(struct job *j)
 				    .attempt = j->attempt,
 				    .timeout_ms = j->timeout_ms};
 	j->begun_ms = clock_mono_ms();
-	int r = handler_start(&j->worker->env, j->definition, &call, on_done, j, &j->run, &e);
+	int r = handler_start(&j->worker->env, j->definition, &call, worker_on_done, j, &j->run, &e);
 	buf_release(&j->args);
 	buf_release(&j->kwargs);
 	if (is_shortage(r)) {
-		give_back(j, &e);
+		worker_give_back(j, &e);
 		return;
 	}
 	if (r < 0) {
@@ -250,7 +250,7 @@ static void start_job(struct job *j)
 		snprintf(text, sizeof(text), "%s: it could not be started", j->name);
 		struct handler_outcome o = {.error = span_of(r == -EINVAL ? e.text : text),
 					    .detail = span_of(e.text)};
-		on_done(j, &o);
+		worker_on_done(j, &o);
 		return;
 	}
 	loop_timer_start(j->limit, j->timeout_ms);
@@ -317,11 +317,11 @@ static int start_workflow(struct worker *w, const struct store_lease *l)
 	unsigned timeout_ms = l->timeout_ms ? l->timeout_ms : d->timeout_ms;
 	int r = store_workflow_start(w->store, l, steps, d->n_steps, timeout_ms, &e);
 	if (r < 0)
-		note_trouble(w, &e);
+		worker_note_trouble(w, &e);
 	return r < 0 ? r : 0;
 }
 
-static int taken(void *arg, const struct store_lease *l)
+static int worker_taken(void *arg, const struct store_lease *l)
 {
 	struct worker *w = arg;
 	if (l->workflow)
@@ -347,7 +347,7 @@ static int taken(void *arg, const struct store_lease *l)
 	buf_init(&j->error, 8 * TEXT_MASKED_MAX); /* made plain, a byte is six at most */
 	buf_init(&j->detail, 1 << 20);
 	link_job(&w->fresh, j);
-	int r = loop_timer_new(w->loop, on_limit, j, &j->limit);
+	int r = loop_timer_new(w->loop, worker_on_limit, j, &j->limit);
 	buf_append_span(&j->args, l->args);
 	buf_append_span(&j->kwargs, l->kwargs);
 	if (r < 0)
@@ -364,7 +364,7 @@ static struct store_lease_request lease_request(struct worker *w, unsigned limit
 					    .limit = limit,
 					    .known = worker_knows,
 					    .max_attempts = max_attempts,
-					    .taken = taken,
+					    .taken = worker_taken,
 					    .arg = w};
 }
 
@@ -525,7 +525,7 @@ static void drop_written(struct worker *w)
 	}
 }
 
-static void undo(struct worker *w)
+static void worker_undo(struct worker *w)
 {
 	store_rollback(w->store);
 	store_take_news(w->store);
@@ -552,17 +552,17 @@ static int write_round(struct worker *w, struct err *e)
 }
 
 static void check_stopped(struct worker *w);
-static bool need_file(struct worker *w);
+static bool worker_need_file(struct worker *w);
 
-static void flush(struct worker *w)
+static void worker_flush(struct worker *w)
 {
 	struct err e = {""};
-	if (!need_file(w) || !anything_to_write(w, &e))
+	if (!worker_need_file(w) || !anything_to_write(w, &e))
 		return;
 	int n = write_round(w, &e);
 	if (n < 0) {
-		undo(w);
-		note_trouble(w, &e);
+		worker_undo(w);
+		worker_note_trouble(w, &e);
 		return; /* the tick tries again; leases go on */
 	}
 	if (w->in_trouble)
@@ -581,33 +581,33 @@ static void flush(struct worker *w)
 		poke_all(w->poke, POKE_WORKER);
 	/* Places that became free in this round, steps of workflows that began in it. */
 	if (freed || n > 0)
-		schedule(w);
+		worker_schedule(w);
 	check_stopped(w);
 }
 
-static void on_flush(struct loop_work *work)
+static void worker_on_flush(struct loop_work *work)
 {
 	struct worker *w = (struct worker *)((char *)work - offsetof(struct worker, flush));
 	w->flush_due = false;
-	flush(w);
+	worker_flush(w);
 }
 
 /* --- the file ------------------------------------------------------------------------------------------- */
 
-static void on_poke(void *arg, unsigned events);
+static void worker_on_poke(void *arg, unsigned events);
 
-static int open_file(struct worker *w, struct err *e)
+static int worker_open_file(struct worker *w, struct err *e)
 {
 	struct store_options o = {.path = w->o.database};
 	int r = store_open(&o, &w->store, e);
 	if (r == 0)
 		r = poke_open(w->o.database, POKE_WORKER, &w->poke, e);
 	if (r == 0)
-		r = loop_watch_new(w->loop, poke_fd(w->poke), LOOP_READ, on_poke, w, &w->watch);
+		r = loop_watch_new(w->loop, poke_fd(w->poke), LOOP_READ, worker_on_poke, w, &w->watch);
 	return r;
 }
 
-static void close_file(struct worker *w)
+static void worker_close_file(struct worker *w)
 {
 	w->watch = loop_watch_free(w->watch);
 	w->poke = poke_close(w->poke);
@@ -621,28 +621,28 @@ static void leave_file(struct worker *w)
 	log_warn("task_store_moved", LOG_STR("database", w->o.database), LOG_STR("effect", "opened anew"));
 	for (struct job *j = w->jobs; j; j = j->next)
 		j->orphaned = true;
-	close_file(w);
+	worker_close_file(w);
 	w->published = false;
 	w->next_beat_ms = 0;
 }
 
-static bool need_file(struct worker *w)
+static bool worker_need_file(struct worker *w)
 {
 	struct err e = {""};
 	if (w->store && store_moved(w->store))
 		leave_file(w);
 	if (w->store)
 		return true;
-	if (open_file(w, &e) == 0)
+	if (worker_open_file(w, &e) == 0)
 		return true;
-	close_file(w);
-	note_trouble(w, &e);
+	worker_close_file(w);
+	worker_note_trouble(w, &e);
 	return false;
 }
 
 /* --- what others ask for -------------------------------------------------------------------------------- */
 
-static void on_cancelled(void *arg, int64_t seq)
+static void worker_on_cancelled(void *arg, int64_t seq)
 {
 	struct worker *w = arg;
 	for (struct job *j = w->jobs; j; j = j->next)
@@ -650,51 +650,53 @@ static void on_cancelled(void *arg, int64_t seq)
 			kill_job(j, JOB_CANCELLED);
 }
 
-static void look(struct worker *w)
+static void worker_look(struct worker *w)
 {
 	struct err e = {""};
-	if (w->n_jobs && need_file(w) && store_cancelled(w->store, span_of(w->id), on_cancelled, w, &e) < 0)
-		note_trouble(w, &e);
-	schedule(w);
+	if (w->n_jobs && worker_need_file(w) &&
+	    store_cancelled(w->store, span_of(w->id), worker_on_cancelled, w, &e) < 0)
+		worker_note_trouble(w, &e);
+	worker_schedule(w);
 }
 
-static void on_poke(void *arg, unsigned events)
+static void worker_on_poke(void *arg, unsigned events)
 {
 	struct worker *w = arg;
 	(void)events;
 	poke_drain(w->poke);
-	look(w);
+	worker_look(w);
 }
 
 static void worker_sweep(struct worker *w)
 {
 	struct err e = {""};
 	unsigned changes = 0;
-	if (!need_file(w))
+	if (!worker_need_file(w))
 		return;
 	if (store_sweep(w->store, w->o.retention_ms, &changes, &e) < 0)
-		note_trouble(w, &e);
+		worker_note_trouble(w, &e);
 	if (changes && w->poke) {
 		poke_all(w->poke, POKE_ROUTER);
 		poke_all(w->poke, POKE_WORKER);
 	}
 }
 
-static void on_tick(void *arg)
+static void worker_on_tick(void *arg)
 {
 	struct worker *w = arg;
-	flush(w); /* what it has itself to say comes first: its own lease may be the one that ran out */
+	/* what it has itself to say comes first: its own lease may be the one that ran out */
+	worker_flush(w);
 	if (w->over)
 		return;
 	if (!w->in_trouble)
 		worker_sweep(w);
-	look(w);
+	worker_look(w);
 	loop_timer_start(w->tick, TICK_MS);
 }
 
 /* --- stopping ------------------------------------------------------------------------------------------- */
 
-static void on_stopped(struct loop_work *work)
+static void worker_on_stopped(struct loop_work *work)
 {
 	struct worker *w = (struct worker *)((char *)work - offsetof(struct worker, stopped));
 	w->o.stopped(w->o.arg);
@@ -763,18 +765,18 @@ void worker_set_registry(struct worker *w, struct registry *r)
 	buf_clear(&w->unknown);
 	w->published = false;
 	w->next_beat_ms = 0; /* it is said at once */
-	schedule(w);
+	worker_schedule(w);
 }
 
 /* --- begin and end -------------------------------------------------------------------------------------- */
 
 static int open_parts(struct worker *w, struct err *e)
 {
-	int r = open_file(w, e);
+	int r = worker_open_file(w, e);
 	if (r == 0)
 		r = http_client_new(w->loop, NULL, &w->env.http, e);
 	if (r == 0)
-		r = loop_timer_new(w->loop, on_tick, w, &w->tick);
+		r = loop_timer_new(w->loop, worker_on_tick, w, &w->tick);
 	if (r == 0)
 		r = loop_timer_new(w->loop, on_drain_end, w, &w->drain);
 	return r;
@@ -795,8 +797,8 @@ int worker_new(struct loop *loop, const struct worker_options *o, struct worker 
 	w->o.lease_ms = o->lease_ms ? o->lease_ms : DEFAULT_LEASE_MS;
 	w->o.retention_ms = o->retention_ms ? o->retention_ms : DEFAULT_RETENTION_MS;
 	w->loop = w->env.loop = loop;
-	w->flush.fn = on_flush;
-	w->stopped.fn = on_stopped;
+	w->flush.fn = worker_on_flush;
+	w->stopped.fn = worker_on_stopped;
 	crypto_random_id(w->id);
 	gethostname(w->host, sizeof(w->host) - 1);
 	buf_init(&w->queue_list, WORKER_MAX_QUEUES * (TASK_NAME_MAX + 1));
@@ -809,7 +811,7 @@ int worker_new(struct loop *loop, const struct worker_options *o, struct worker 
 		worker_free(w);
 		return r;
 	}
-	on_tick(w);
+	worker_on_tick(w);
 	*ret = w;
 	return 0;
 }
@@ -820,7 +822,7 @@ struct worker *worker_free(struct worker *w)
 		return NULL;
 	while (w->jobs)
 		job_free(w->jobs);
-	close_file(w);
+	worker_close_file(w);
 	loop_timer_free(w->tick);
 	loop_timer_free(w->drain);
 	http_client_free(w->env.http);
