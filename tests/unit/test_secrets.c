@@ -46,6 +46,32 @@ static void in_whichever_form(void **state)
 	}
 }
 
+static void as_shells_pages_and_databases_say_it(void **state)
+{
+	static const char value[] = "it's \"p\\\xc3\xb6&7z";
+	(void)state;
+	static const char *const forms[] = {
+		"it&#39;s &#34;p\\&#246;&#38;7z",	 /* numbers */
+		"it&#x27;s &#x22;p&#x5C;&#xF6;&#x26;7z", /* hexadecimal */
+		"it'\\''s \"p\\\xc3\xb6&7z",		 /* set -x */
+		"it'\"'\"'s \"p\\\xc3\xb6&7z",		 /* Python's shlex */
+		"it\\'s\\ \\\"p\\\\\xc3\xb6\\&7z",	 /* printf %q */
+		"it''s \"p\\\xc3\xb6&7z",		 /* SQL */
+		"it's \"\"p\\\xc3\xb6&7z",		 /* CSV */
+		"it's \"p\\\\\\303\\266&7z",		 /* octal */
+		"\\u0069t's \"p\\u005c\\u00f6&7z",	 /* whatever could be escaped */
+		"it&#39;s \\&quot;p\\\\\\u00f6&amp;7z",	 /* JSON in a page */
+		"it%27s%20%5C%22p%5C%5C%5Cu00f6%267z",	 /* JSON in a URL */
+		"it%27s+%5c%22p%5c%5c%5cu00f6%267z",	 /* JSON in a form */
+	};
+	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+		CLEANUP(buf_releasep) struct buf text = BUF_INIT(1024);
+		buf_printf(&text, "[%s]", forms[i]);
+		hides("TOK", value, text.ptr, "[***]");
+	}
+	hides("TOK", "a&#38;&amp;''b7", "[a&#38;&amp;''b7]", "[***]"); /* what looks like one */
+}
+
 /* Where one escape ends and the next begins is not told by the text alone. */
 static void escapes_side_by_side(void **state)
 {
@@ -169,6 +195,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(in_whichever_form),
+		cmocka_unit_test(as_shells_pages_and_databases_say_it),
 		cmocka_unit_test(escapes_side_by_side),
 		cmocka_unit_test(base64_wherever_it_begins),
 		cmocka_unit_test(parts_that_are_secrets_by_themselves),

@@ -16,6 +16,7 @@
 #define LEVELS_MAX 64  /* of JSON that is a value */
 #define ESCAPES_MAX 32 /* backslashes before one character: escaped five times */
 #define SHIFTS_MAX 12  /* a cut may lie in the midst of an escape */
+#define ENTITY_DIGITS_MAX 8
 
 enum secret_form { SECRET_TEXT, SECRET_WORD, SECRET_BASE64 };
 
@@ -409,19 +410,44 @@ static size_t secrets_unicode_escape(const char *p, const char *end, uint32_t *c
 	return (size_t)(second + 5 - p);
 }
 
-static size_t secrets_entity(const char *p, const char *end, char *byte)
+/* &#246; and &#xF6;. How many bytes it takes, 0: it is none. */
+static size_t secrets_numeric_entity(const char *p, const char *end, uint32_t *c)
+{
+	if (end - p < 4 || p[0] != '&' || p[1] != '#')
+		return 0;
+	uint32_t base = (p[2] | 0x20) == 'x' ? 16 : 10;
+	const char *first = p + (base == 16 ? 3 : 2), *digit = first;
+	*c = 0;
+	for (; digit < end && digit - first < ENTITY_DIGITS_MAX; digit++) {
+		int value = secrets_hex(*digit);
+		if (value < 0 || (uint32_t)value >= base)
+			break;
+		*c = *c * base + (uint32_t)value;
+	}
+	return digit > first && digit < end && *digit == ';' ? (size_t)(digit + 1 - p) : 0;
+}
+
+/* An entity of HTML or XML, if that is how `want` goes on. How many bytes of it, 0: it is not; *used of the
+ * text. */
+static size_t secrets_entity(const char *p, const char *end, struct span want, size_t *used)
 {
 	static const struct {
 		const char *text;
 		char byte;
-	} entities[] = {{"&amp;", '&'},	  {"&lt;", '<'},   {"&gt;", '>'},   {"&quot;", '"'},
-			{"&#34;", '"'},	  {"&#x22;", '"'}, {"&#39;", '\''}, {"&#039;", '\''},
-			{"&#x27;", '\''}, {"&apos;", '\''}};
+	} entities[] = {{"&amp;", '&'}, {"&lt;", '<'}, {"&gt;", '>'}, {"&quot;", '"'}, {"&apos;", '\''}};
+	char bytes[4];
+	uint32_t character;
+	size_t length = secrets_numeric_entity(p, end, &character);
+	if (length) {
+		size_t n = secrets_put_character(character, bytes);
+		*used = length;
+		return n <= want.len && memcmp(bytes, want.ptr, n) == 0 ? n : 0;
+	}
 	for (size_t i = 0; i < sizeof(entities) / sizeof(entities[0]); i++) {
 		size_t n = strlen(entities[i].text);
 		if ((size_t)(end - p) >= n && strncasecmp(p, entities[i].text, n) == 0) {
-			*byte = entities[i].byte;
-			return n;
+			*used = n;
+			return entities[i].byte == *want.ptr ? 1 : 0;
 		}
 	}
 	return 0;
@@ -434,6 +460,22 @@ static size_t secrets_run(const char *p, const char *end, size_t max)
 	while (p < end && *p == '\\' && (size_t)(p - from) < max)
 		p++;
 	return (size_t)(p - from);
+}
+
+/* Three octal digits, as shells and C have them; -1: there are none. */
+static int secrets_octal(const char *p, const char *end)
+{
+	if (end - p < 3 || p[0] < '0' || p[0] > '3' || p[1] < '0' || p[1] > '7' || p[2] < '0' || p[2] > '7')
+		return -1;
+	return (p[0] - '0') * 64 + (p[1] - '0') * 8 + (p[2] - '0');
+}
+
+static size_t secrets_entity_behind(const char *p, const char *at, const char *end, struct span want,
+				    size_t *used)
+{
+	size_t n = secrets_entity(at, end, want, used);
+	*used += n ? (size_t)(at - p) : 0;
+	return n;
 }
 
 /* Behind a run of backslashes: what is escaped, if that is how `want` goes on. How many bytes of it, 0: it is
@@ -459,11 +501,17 @@ static size_t secrets_backslashed(const char *p, const char *end, struct span wa
 		*used = (size_t)(c - p) + length;
 		return n <= want.len && memcmp(bytes, want.ptr, n) == 0 ? n : 0;
 	}
+	if (*c == '&' && (n = secrets_entity_behind(p, c, end, want, used)) > 0)
+		return n; /* JSON in a page */
+	if (secrets_octal(c, end) == (unsigned char)*want.ptr) {
+		*used = (size_t)(c + 3 - p);
+		return 1;
+	}
 	*used = (size_t)(c + 1 - p);
 	const char *letter = memchr(letters, *c, sizeof(letters) - 1);
 	if (letter && *want.ptr == meant[letter - letters])
 		return 1;
-	return *c == *want.ptr && ispunct((unsigned char)*c) ? 1 : 0;
+	return *c == *want.ptr && (ispunct((unsigned char)*c) || *c == ' ') ? 1 : 0;
 }
 
 static bool secrets_same(char a, char b, const struct secret *of)
@@ -523,31 +571,88 @@ static size_t secrets_backslashes(const struct secret *of, struct span want, con
 	if (there < mine)
 		return 0;
 	*used = there;
-	for (size_t times = 1; mine * times <= there; times *= 2) {
+	size_t most = 1, number;
+	while (2 * mine * most <= there)
+		most *= 2;
+	for (size_t times = most; times > 0; times /= 2) {
 		if (secrets_go_on(of, secrets_rest(want, mine), p + mine * times, end)) {
 			*used = mine * times;
-			break;
+			return mine;
 		}
 	}
-	return mine;
+	size_t n = secrets_backslashed(p, end, want, &number); /* \u005c */
+	*used = n ? number : there;
+	return n ? n : mine;
+}
+
+static size_t secrets_run_of(char c, const char *p, const char *end)
+{
+	const char *from = p;
+	while (p < end && *p == c && p - from < 2 * ESCAPES_MAX)
+		p++;
+	return (size_t)(p - from);
+}
+
+/* Quotes that are doubled, as SQL and CSV have it, or as a shell has one within quotes. */
+static size_t secrets_quotes(const struct secret *of, struct span want, const char *p, const char *end,
+			     size_t *used)
+{
+	static const char *const in_shell[] = {"'\\''", "'\"'\"'"};
+	size_t mine = secrets_run_of(*want.ptr, want.ptr, want.ptr + want.len);
+	if (secrets_run_of(*want.ptr, p, end) == 2 * mine) {
+		*used = 2 * mine;
+		return mine;
+	}
+	for (size_t i = 0; i < sizeof(in_shell) / sizeof(in_shell[0]); i++) {
+		size_t n = strlen(in_shell[i]);
+		if (*want.ptr == '\'' && (size_t)(end - p) >= n && memcmp(p, in_shell[i], n) == 0 &&
+		    secrets_go_on(of, secrets_rest(want, 1), p + n, end)) {
+			*used = n;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+/* %5C%22 and %5Cu00f6: what JSON escapes, in a URL. */
+static size_t secrets_escape_in_url(const struct secret *of, struct span want, const char *p, const char *end,
+				    bool ahead, size_t *used)
+{
+	char plain[2 * ESCAPES_MAX];
+	size_t behind[2 * ESCAPES_MAX], n = 0;
+	if (secrets_hex_pair(p + 1, end) != '\\' || *want.ptr == '%')
+		return 0;
+	for (const char *at = p; at < end && n < sizeof(plain); n++) {
+		int byte = *at == '%' ? secrets_hex_pair(at + 1, end) : -1;
+		plain[n] = byte >= 0 ? (char)byte : *at;
+		at += byte >= 0 ? 3 : 1;
+		behind[n] = (size_t)(at - p);
+	}
+	size_t done = secrets_step(of, want, plain, plain + n, ahead, used);
+	*used = done ? behind[*used - 1] : 0;
+	return done;
 }
 
 /* One step: how many bytes of `want` stand next in the text, in whichever form; 0: none. */
 static size_t secrets_step(const struct secret *of, struct span want, const char *p, const char *end,
 			   bool ahead, size_t *used)
 {
-	char byte;
 	size_t n;
+	if (*p == '%' && (n = secrets_escape_in_url(of, want, p, end, ahead, used)) > 0)
+		return n;
 	if (*p == '%' && secrets_percent(of, want, p, end, ahead, used))
 		return 1;
-	if (*want.ptr == '\\' && *p == '\\')
-		return secrets_backslashes(of, want, p, end, used);
+	if (*want.ptr == '\\' && *p == '\\' && (n = secrets_backslashes(of, want, p, end, used)) > 0)
+		return n;
+	if (ahead && (*p == '\'' || *p == '"') && *want.ptr == *p &&
+	    (n = secrets_quotes(of, want, p, end, used)) > 0)
+		return n;
 	if (*p == '\\' && (n = secrets_backslashed(p, end, want, used)) > 0)
 		return n;
-	if (*p == '&' && (n = secrets_entity(p, end, &byte)) > 0 && byte == *want.ptr) {
-		*used = n;
-		return 1;
-	}
+	/* A secret may have what looks like one. */
+	if (*p == '&' && (n = secrets_entity(p, end, want, used)) > 0 &&
+	    (*want.ptr != '&' || !ahead || secrets_go_on(of, secrets_rest(want, n), p + *used, end)))
+		return n;
 	*used = 1;
 	return secrets_same(*want.ptr, *p, of) || (*p == '+' && *want.ptr == ' ') ? 1 : 0;
 }
@@ -607,9 +712,8 @@ static bool secrets_stands_alone(const char *begin, const char *p, const char *b
 static bool secrets_may_begin(const struct secret *of, char c)
 {
 	char first = *of->text;
-	if (c == first || c == '%' || c == '\\' || (c == '+' && first == ' '))
-		return true;
-	return (c == '&' && ispunct((unsigned char)first)) || secrets_same(first, c, of);
+	return c == first || c == '%' || c == '\\' || c == '&' || (c == '+' && first == ' ') ||
+	       secrets_same(first, c, of);
 }
 
 static bool secrets_may_begin_hex(const struct secret *of, char c)
