@@ -38,7 +38,7 @@ struct ledger_entry {
 	char group[LEDGER_GROUP_MAX]; /* operations that share keys */
 	char key[LEDGER_KEY_MAX];
 	char backend[16];
-	char task_id[64];
+	char task_id[64]; /* of pins; of tasks that were answered with 202 their name (task_owner.h) */
 	int64_t created_us; /* wall clock; 0 is filled in by put */
 };
 

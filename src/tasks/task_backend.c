@@ -58,7 +58,10 @@ int task_result_to_json(const struct task_result *r, struct buf *out)
 	buf_puts(out, "{\"task_id\":");
 	json_quote(out, r->task_id);
 	buf_puts(out, ",\"task_name\":");
-	json_quote(out, r->task_name);
+	if (r->task_name.len)
+		json_quote(out, r->task_name);
+	else
+		buf_puts(out, "null");
 	buf_printf(out, ",\"status\":\"%s\",\"result\":", task_status_text(r->status));
 	buf_append_span(out, r->status == TASK_COMPLETED && r->result.len ? r->result : SPAN_LIT("null"));
 	buf_puts(out, ",\"error\":");

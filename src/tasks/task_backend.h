@@ -45,7 +45,8 @@ struct task_result {
 /* What callers may be told: without the detail, and with what looks like a secret in the error masked
  * (base/text.h), in `room`. Borrows from both. -ENOMEM: the error is a general one then. */
 int task_result_for_callers(const struct task_result *r, struct buf *room, struct task_result *ret);
-/* {"task_id","task_name","status","result","error","started_at","completed_at"} (times RFC 3339 or null) */
+/* {"task_id","task_name","status","result","error","started_at","completed_at"}; times are
+ * RFC 3339; what is not known is null */
 int task_result_to_json(const struct task_result *r, struct buf *out);
 
 /* One call of a task or workflow. All spans are copied by submit. */

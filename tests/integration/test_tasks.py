@@ -312,6 +312,18 @@ def test_an_accepted_task_survives_the_router(own_world):
     wait_until(lambda: json.loads(world.task(location).body)["status"] == "completed", "the task to be run after all")
 
 
+def test_a_task_that_a_router_of_before_accepted_is_told_with_the_name_that_its_backend_has(own_world):
+    """It kept the id where the name is now; during a takeover both kinds of entries are read by both."""
+    world = own_world()
+    location = world.post("/echo", {"message": "of before"}, Prefer="respond-async").get("Location")
+    world.router.kill()
+    with contextlib.closing(sqlite3.connect(os.path.join(world.folder, "data", "ledger.db"), timeout=10)) as db, db:
+        assert db.execute("SELECT task_id FROM entries").fetchall() == [("echo",)]
+        assert db.execute("UPDATE entries SET task_id = ?", [location.rsplit("/", 1)[1]]).rowcount == 1
+    world.start_router()
+    assert json.loads(world.task(location).body)["task_name"] == "echo"
+
+
 def test_a_killed_worker_leaves_a_visible_end_and_nothing_is_run_twice(own_world):
     world = own_world(worker=False)
     worker = world.start_worker("--lease", "1s")

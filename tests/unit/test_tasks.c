@@ -365,6 +365,12 @@ static void a_result_as_json(void **state)
 	assert_string_equal(out.ptr, "{\"task_id\":\"i\",\"task_name\":\"n\",\"status\":\"failed\","
 				     "\"result\":null,\"error\":\"a \\\"b\\\"\","
 				     "\"started_at\":null,\"completed_at\":null}");
+	buf_clear(&out);
+	r = (struct task_result){.task_id = SPAN_LIT("i"), .status = TASK_PENDING};
+	assert_int_equal(task_result_to_json(&r, &out), 0);
+	assert_string_equal(out.ptr,
+			    "{\"task_id\":\"i\",\"task_name\":null,\"status\":\"pending\",\"result\":"
+			    "null,\"error\":null,\"started_at\":null,\"completed_at\":null}");
 }
 
 #define FRAMES "Traceback (most recent call last):\n  File \"x.py\", line 1, in <module>\n    f()\n    ^^^\n"

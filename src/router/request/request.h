@@ -96,6 +96,7 @@ struct request {
 	struct task_wait *wait;
 	struct task_client *client;
 	char task_id[TASK_ID_MAX];
+	char polled_name[TASK_NAME_MAX]; /* of the task whose state is asked for; "": the backend has it */
 	struct buf input;   /* rendered args and kwargs, until submitted; or the body mapped for legacy */
 	bool pinned_now;    /* this request put the ledger entry */
 	struct buf pin_key; /* of that entry: it may have to go when the caller has left */

@@ -8,14 +8,23 @@
 #ifndef ROUTER_REQUEST_TASK_OWNER_H
 #define ROUTER_REQUEST_TASK_OWNER_H
 
+#include <stdbool.h>
+
 #include "base/span.h"
 #include "ledger/ledger.h"
 
 #define TASK_OWNER_GROUP "(async)"
 
-/* The ledger's entry for one task of one owner (auth_owner). */
-void task_owner_entry(struct span task_id, const char *owner, struct span backend, struct ledger_entry *ret);
+/* The ledger's entry for one task of one owner (auth_owner). Its id is in the key; where entries of pins have
+ * it stands the name that the operation gives the task, as much as there is room for, since not every backend
+ * tells it. Routers of before put the id there and never looked at it. */
+void task_owner_entry(struct span task_id, struct span task_name, const char *owner, struct span backend,
+		      struct ledger_entry *ret);
 enum ledger_answer task_owner_find(struct ledger *l, struct span task_id, const char *owner,
 				   struct ledger_entry *ret);
+/* Whether the entry may be that of a task of this name: all of what it has of a name agrees. */
+bool task_owner_may_name(const struct ledger_entry *entry, struct span task_name);
+/* The whole name, or SPAN_NONE when there is none (a router of before) or it was cut. Borrows. */
+struct span task_owner_name(const struct ledger_entry *entry, struct span task_id);
 
 #endif

@@ -28,6 +28,31 @@ static void try_again(struct request *r, const char *title, const char *detail)
 	request_fail_with(r, OUTCOME_FAILURE, 503, title, detail, &retry, 1);
 }
 
+/* A long name stands cut in the ledger; the operation that began the task has all of it. SPAN_NONE when it is
+ * gone from the configuration, or several could be meant. */
+static struct span poll_long_name(const struct service *s, const struct ledger_entry *entry)
+{
+	struct span name = SPAN_NONE;
+	for (size_t i = 0; i < s->n_operations; i++) {
+		const struct operation *op = &s->operations[i];
+		if (!op->has_task || !op->task.respond_async || !task_owner_may_name(entry, op->task.task))
+			continue;
+		if (name.len && !span_eq(name, op->task.task))
+			return SPAN_NONE;
+		name = op->task.task;
+	}
+	return name;
+}
+
+/* As the 202 told it, on every backend: the ledger has it. Of tasks that a router of before accepted there is
+ * only what the backend tells. */
+static void poll_find_name(struct request *r, const struct ledger_entry *entry, struct span id)
+{
+	struct span name = task_owner_name(entry, id);
+	span_copy(name.len ? name : poll_long_name(r->service->service, entry), r->polled_name,
+		  sizeof(r->polled_name));
+}
+
 static void on_state(void *arg, int error, const struct task_result *t)
 {
 	struct request *r = arg;
@@ -43,6 +68,8 @@ static void on_state(void *arg, int error, const struct task_result *t)
 		CLEANUP(buf_releasep) struct buf room = BUF_INIT(2 * TEXT_MASKED_MAX);
 		struct task_result public;
 		task_result_for_callers(t, &room, &public);
+		if (r->polled_name[0])
+		public.task_name = span_of(r->polled_name);
 		if (task_result_to_json(&public, &body) < 0) {
 			try_again(r, "Result too large",
 				  "The task has ended, but there is no memory for its result right now.");
@@ -132,6 +159,7 @@ void task_poll_start(struct request *r)
 			     "The task's backend is not configured any more.");
 		return;
 	}
+	poll_find_name(r, &entry, id);
 	request_ref(r);
 	if (get)
 		task_get(r->client, id, on_state, r);

@@ -192,7 +192,7 @@ static void on_owner_kept(void *arg, int error)
 static void keep_owner(struct request *r)
 {
 	struct ledger_entry entry;
-	task_owner_entry(span_of(r->task_id), r->owner, r->backend, &entry);
+	task_owner_entry(span_of(r->task_id), r->op->task.task, r->owner, r->backend, &entry);
 	request_ref(r);
 	ledger_put(r->plane->env->ledger, r->plane->loop, &entry, on_owner_kept, r);
 }
