@@ -228,10 +228,12 @@ static bool is_alike(struct span name, const char *lower)
 bool forward_tells_of_others(struct span name)
 {
 	static const char *const prefixes[] = {
-		"forwarded-",	 "x-forwarded-", "x-forward-",	    /* standards that never became one */
-		"x-remote-",	 "x-webauth-",	 "x-auth-request-", /* who was signed in */
-		"x-ssl-client-", "ssl-client-",	 "x-client-cert",   /* by a certificate */
-	};
+		"forwarded-", "x-forwarded-", "x-forward-",	 /* standards that never became one */
+		"x-remote-", "x-webauth-", "x-auth-request-",	 /* who was signed in */
+		"x-ssl-client-", "ssl-client-", "x-client-cert", /* by a certificate */
+		/* so say the load balancers of clouds, and modules of web servers */
+		"x-amzn-oidc-", "x-goog-authenticated-user-", "x-ms-client-principal",
+		"cf-access-authenticated-user-", "x-authentik-", "oidc-claim-"};
 	static const char *const names[] = {
 		/* the caller's address */
 		"forwarded", "x-forwarded", "x-real-ip", "x-client-ip", "client-ip", "true-client-ip",
@@ -250,7 +252,10 @@ bool forward_tells_of_others(struct span name)
 		/* who was signed in */
 		"remote-user", "remote-groups", "remote-email", "remote-name", "remote-ident",
 		"x-authenticated-user", "x-proxy-user", "client-cert", "client-cert-chain", "x-client-verify",
-		"x-client-dn", "x-ssl-cert", "x-arr-clientcert"};
+		"x-client-dn", "x-ssl-cert", "x-arr-clientcert", "x-vouch-user", "sm-user", "iv-user",
+		"iv-groups",
+		/* a CGI program's HTTP_PROXY */
+		"proxy"};
 	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
 		if (alike(name, prefixes[i], strlen(prefixes[i])))
 			return true;

@@ -316,6 +316,19 @@ def test_descriptors_that_come_unasked_are_closed(place, said, n):
     assert router.wait() == 0
 
 
+def test_an_old_process_that_stands_still_is_named(place):
+    old = place.serve()
+    old.signal(signal.SIGSTOP)
+    try:
+        new = place.begin("--takeover")
+        assert new.wait(90) == 1
+    finally:
+        old.signal(signal.SIGCONT)
+    assert "process %d does not answer" % old.pid in new.find("start_failed")[0]["error"]
+    place.take_over()  # once it goes on
+    assert old.wait() == 0
+
+
 def test_sigterm_to_the_old_one_ends_its_patience_with_idle_connections(place):
     old = place.serve()
     with Client(place.port) as kept:

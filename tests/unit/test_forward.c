@@ -306,7 +306,20 @@ static const char *const told_of_others[] = {"Forwarded",
 					     "X-Auth-Request-User",
 					     "X-SSL-Client-Verify",
 					     "Client-Cert",
-					     "X-Client-Cert"};
+					     "X-Client-Cert",
+					     "X-Amzn-Oidc-Identity",
+					     "X-Amzn-Oidc-Data",
+					     "X-Goog-Authenticated-User-Email",
+					     "X-MS-Client-Principal",
+					     "X-MS-Client-Principal-Name",
+					     "CF-Access-Authenticated-User-Email",
+					     "X-Authentik-Username",
+					     "OIDC-Claim-Sub",
+					     "X-Vouch-User",
+					     "SM-User",
+					     "IV-User",
+					     "IV-Groups",
+					     "Proxy"};
 static const char *const told_of_the_caller[] = {"X-User-Id",
 						 "X-Organization-Id",
 						 "X-Forwarder",
@@ -323,7 +336,11 @@ static const char *const told_of_the_caller[] = {"X-User-Id",
 						 "Referer",
 						 "From",
 						 "X-Requested-With",
-						 "X-Auth-Token"};
+						 "X-Auth-Token",
+						 "X-Amzn-Trace-Id",
+						 "X-Goog-Api-Key",
+						 "X-MS-Version",
+						 "X-Proxy"};
 
 /* As sent, in lower case, in upper case with underscores (WSGI makes one name of all). */
 static void spell(const char *name, int way, char out[64])

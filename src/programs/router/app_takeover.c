@@ -80,9 +80,9 @@ static int receive_offer(struct takeover *t, struct err *e)
 	}
 	if (r == -EPIPE || r == -ECONNRESET)
 		return -EAGAIN;
-	if (r < 0)
-		return err_prefix(e, r == -EAGAIN ? -ETIMEDOUT : r, "process %ld", (long)t->old_pid);
-	return 0;
+	if (r == -EAGAIN) /* stopped, perhaps */
+		return err_set(e, -ETIMEDOUT, "process %ld does not answer", (long)t->old_pid);
+	return r < 0 ? err_prefix(e, r, "process %ld", (long)t->old_pid) : 0;
 }
 
 /* -EAGAIN: nobody is there. */
