@@ -807,6 +807,18 @@ const struct yaml_node *yaml_root(const struct yaml_doc *doc)
 	return doc->root;
 }
 
+void yaml_chain(struct yaml_doc *doc, const struct yaml_doc *more)
+{
+	if (!doc->root) {
+		doc->root = more->root;
+		return;
+	}
+	struct yaml_node *last = (struct yaml_node *)doc->root; /* nodes are the reader's own */
+	while (last->next)
+		last = last->next;
+	last->next = (struct yaml_node *)more->root;
+}
+
 const char *yaml_name(const struct yaml_doc *doc)
 {
 	return doc->name;

@@ -60,6 +60,9 @@ int yaml_parse_all(const char *name, struct span text, struct yaml_doc **ret, st
 struct yaml_doc *yaml_free(struct yaml_doc *doc);
 const struct yaml_node *yaml_root(const struct yaml_doc *doc);
 const char *yaml_name(const struct yaml_doc *doc);
+/* The documents of `more` follow those of `doc`, as if they stood in its text; both are freed as before,
+ * `more` last. */
+void yaml_chain(struct yaml_doc *doc, const struct yaml_doc *more);
 
 /* The first fault at or below a node, NULL for none. */
 const char *yaml_fault(const struct yaml_node *n);

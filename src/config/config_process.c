@@ -118,11 +118,7 @@ static void config_process_read_token(const struct place *p, struct config *c)
 
 static void check_flag_file(const struct place *p, const char *path)
 {
-	struct stat st;
-	if (path && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-		place_mistake(p, "%s is a folder; name one features file (it may hold several documents)",
-			      path);
-	else if (path && access(path, R_OK) != 0)
+	if (path && access(path, R_OK) != 0)
 		place_warning(p, "%s cannot be read now: until it can, flags have their defaults", path);
 }
 
@@ -196,8 +192,7 @@ void read_outcomes(const struct place *p)
 		{"rollup_retention_days", FIELD_UNSIGNED,
 		 offsetof(struct config, outcomes.retention_rollup_days), 1, 36500},
 		{"max_size", FIELD_SIZE, offsetof(struct config, outcomes.max_bytes), 1 << 20, 1ull << 50},
-		{"hash_users", FIELD_BOOL, offsetof(struct config, outcomes.hash_users), 0, 0},
-	};
+		{"hash_users", FIELD_BOOL, offsetof(struct config, outcomes.hash_users), 0, 0}};
 	struct config *c = p->reader->config;
 	c->outcomes.path = data_path(p->reader, "outcomes.db");
 	c->outcomes.flush_ms = 50;
@@ -322,8 +317,7 @@ void read_limits(const struct place *p)
 		{"max_head", FIELD_SIZE_T, offsetof(struct config, max_head), 1 << 10, 1 << 20},
 		{"max_inspect_body", FIELD_SIZE_T, offsetof(struct config, max_inspect_body), 0, 1 << 30},
 		{"max_inspect_memory", FIELD_SIZE, offsetof(struct config, max_inspect_memory), 0,
-		 1ull << 44},
-	};
+		 1ull << 44}};
 	struct config *c = p->reader->config;
 	READ_FIELDS(p, fields, c);
 	if (c->max_inspect_memory < c->max_inspect_body)

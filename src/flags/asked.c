@@ -37,14 +37,16 @@ static bool find_value(const struct constraint *c, char out[FLAG_ASKED_VALUE_MAX
 	return false;
 }
 
-static void each_of_condition(const struct condition *condition, void (*fn)(void *, const struct flag_asked *), void *arg)
+static void each_of_condition(const struct condition *condition,
+			      void (*fn)(void *, const struct flag_asked *), void *arg)
 {
 	for (size_t i = 0; i < condition->n_segments; i++) {
 		const struct segment *s = condition->segments[i];
 		for (size_t j = 0; j < s->n_constraints; j++) {
 			const struct constraint *c = &s->constraints[j];
 			struct flag_asked asked = {.segment = s->key,
-						   .property = c->type == CONSTRAINT_ENTITY_ID ? SPAN_NONE : c->property,
+						   .property = c->type == CONSTRAINT_ENTITY_ID ? SPAN_NONE
+											       : c->property,
 						   .holds_without = constraint_match(c, SPAN_LIT(""))};
 			asked.has_value = find_value(c, asked.value);
 			fn(arg, &asked);

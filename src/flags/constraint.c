@@ -8,7 +8,7 @@
 #include "base/json.h"
 #include "flags/number.h"
 
-/* --- names --------------------------------------------------------------------------------------------------------- */
+/* --- names ---------------------------------------------------------------------------------------------- */
 static const char *const type_names[] = {
 	[CONSTRAINT_STRING] = "string",	      [CONSTRAINT_NUMBER] = "number",
 	[CONSTRAINT_BOOLEAN] = "boolean",     [CONSTRAINT_DATETIME] = "datetime",
@@ -110,7 +110,7 @@ bool constraint_op_fits(enum constraint_type type, enum constraint_op op)
 	return false;
 }
 
-/* --- white space --------------------------------------------------------------------------------------------------- */
+/* --- white space ---------------------------------------------------------------------------------------- */
 /* Bytes of the white space character that s begins with, or 0. */
 static size_t space_at(const unsigned char *s, size_t n)
 {
@@ -152,7 +152,7 @@ struct span constraint_trim(struct span v)
 	return (struct span){(const char *)p, v.len};
 }
 
-/* --- compiling ----------------------------------------------------------------------------------------------------- */
+/* --- compiling ------------------------------------------------------------------------------------------ */
 static int compare_spans(const void *a, const void *b)
 {
 	const struct span *x = a, *y = b;
@@ -211,8 +211,8 @@ static size_t count_items(struct span array)
 static int compile_set(struct arena *a, struct constraint *c)
 {
 	bool numeric = c->type == CONSTRAINT_NUMBER;
-	const char *why =
-		numeric ? "the value is not a JSON array of numbers" : "the value is not a JSON array of strings";
+	const char *why = numeric ? "the value is not a JSON array of numbers"
+				  : "the value is not a JSON array of strings";
 	if (json_validate(c->value, NULL) != 0)
 		return malformed(c, why);
 	struct span set;
@@ -270,7 +270,7 @@ int constraint_compile(struct arena *a, enum constraint_type type, enum constrai
 	return 0;
 }
 
-/* --- matching ------------------------------------------------------------------------------------------------------ */
+/* --- matching ------------------------------------------------------------------------------------------- */
 static bool in_strings(const struct constraint *c, struct span v)
 {
 	return c->n_set && bsearch(&v, c->strings, c->n_set, sizeof(*c->strings), compare_spans);

@@ -71,13 +71,13 @@ const char *constraint_op_text(enum constraint_op op);
 /* Whether Flipt knows the operator for that type; any other never matches. */
 bool constraint_op_fits(enum constraint_type type, enum constraint_op op);
 
-/* Parses `value` into what matching needs. A value that does not parse is no error: it makes the constraint malformed.
- * `property` and `value` must outlive the constraint (arena). -ENOMEM. */
+/* Parses `value` into what matching needs. A value that does not parse is no error: it makes the constraint
+ * malformed. `property` and `value` must outlive the constraint (arena). -ENOMEM. */
 int constraint_compile(struct arena *a, enum constraint_type type, enum constraint_op op,
 		       struct span property, struct span value, struct constraint *ret);
 
-/* `v` is the context's value, or the entity id for CONSTRAINT_ENTITY_ID; absent counts as "". A malformed constraint
- * does not match. */
+/* `v` is the context's value, or the entity id for CONSTRAINT_ENTITY_ID; absent counts as "". A malformed
+ * constraint does not match. */
 bool constraint_match(const struct constraint *c, struct span v);
 
 /* Without the white space of Unicode (the White_Space property) at both ends, as Go's strings.TrimSpace. */

@@ -1,5 +1,6 @@
 /*
- * Evaluation of one flag, as Flipt does it (docs/protocols/flipt.md, "Evaluation"). Pure: no clock, no allocation.
+ * Evaluation of one flag, as Flipt does it (docs/protocols/flipt.md, "Evaluation"). Pure: no clock, no
+ * allocation.
  */
 #include "base/checksum.h"
 #include "flags/model.h"
@@ -45,7 +46,8 @@ static bool segment_matches(const struct question *q, const struct segment *s)
 	return matched;
 }
 
-/* Every segment is looked at, since the answer lists all that matched. On true the result holds their keys. */
+/* Every segment is looked at, since the answer lists all that matched. On true the result holds their
+ * keys. */
 static bool condition_holds(const struct question *q, const struct condition *c, const char *what,
 			    size_t index)
 {
@@ -81,7 +83,7 @@ static void choose_variant(const struct question *q, const struct rule *rule)
 		r->match = true;
 		r->reason = FLAG_REASON_MATCH;
 		flag_trace_say(q->trace, 2, "the rule has no share above 0 %%: variant \"%.*s\"",
-			  SPAN_ARG(r->variant));
+			       SPAN_ARG(r->variant));
 		return;
 	}
 	r->bucket = variant_bucket(q);
@@ -122,7 +124,7 @@ static void evaluate_variant(const struct question *q)
 	}
 	if (f->has_default)
 		flag_trace_say(q->trace, 1, "no rule matched: default variant \"%.*s\"",
-			  SPAN_ARG(f->default_variant));
+			       SPAN_ARG(f->default_variant));
 	else
 		flag_trace_say(q->trace, 1, "no rule matched, and there is no default variant");
 }
@@ -161,7 +163,8 @@ static void evaluate_boolean(const struct question *q)
 	}
 	r->reason = FLAG_REASON_DEFAULT;
 	r->enabled = f->enabled;
-	flag_trace_say(q->trace, 1, "no rollout matched: the flag's own value, %s", r->enabled ? "true" : "false");
+	flag_trace_say(q->trace, 1, "no rollout matched: the flag's own value, %s",
+		       r->enabled ? "true" : "false");
 }
 
 void flag_evaluate(const struct flag_snapshot *s, const struct flag *f, struct span entity_id,

@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/json.h"
@@ -20,9 +22,12 @@
 #include "flags/namespaces.h"
 
 struct features {
-	struct yaml_doc *doc;
-	struct span namespace_key; /* documents of others are not looked at */
-	unsigned document;	   /* being loaded, from 0 */
+	struct yaml_doc **docs; /* of the files, chained */
+	size_t n_docs;
+	const struct yaml_node **roots; /* the first of each */
+	struct yaml_doc *doc;		/* whose document is being loaded */
+	struct span namespace_key;	/* documents of others are not looked at */
+	unsigned document;		/* being loaded, from 0 */
 	struct flag_snapshot *snapshot;
 	const struct segment *const *segments; /* sorted by key */
 	size_t n_segments;
@@ -54,7 +59,7 @@ static const struct word segment_operators[] = {{"OR_SEGMENT_OPERATOR", false},
 						{"and", true},
 						{NULL, 0}};
 
-/* --- messages ------------------------------------------------------------------------------------------------------ */
+/* --- messages ------------------------------------------------------------------------------------------- */
 static int fail(const struct features *f, const struct yaml_node *at, const char *where, const char *key,
 		const char *sentence)
 {
@@ -91,7 +96,8 @@ static int refuse_unknown_keys(const struct features *f, const struct yaml_node 
 	return fail(f, odd, where, key, "unknown key");
 }
 
-/* A mistake of an element stays with it: the errors of what is loaded meanwhile go to `own`. Returns what they went to. */
+/* A mistake of an element stays with it: the errors of what is loaded meanwhile go to `own`. Returns what
+ * they went to. */
 static struct err *begin_element(struct features *f, struct err *own)
 {
 	struct err *old = f->e;
@@ -100,7 +106,7 @@ static struct err *begin_element(struct features *f, struct err *own)
 	return old;
 }
 
-/* --- values -------------------------------------------------------------------------------------------------------- */
+/* --- values --------------------------------------------------------------------------------------------- */
 static bool is_absent(const struct yaml_node *n)
 {
 	return !n || yaml_is_null(n);
@@ -116,8 +122,7 @@ static int take_text(const struct features *f, const struct yaml_node *mapping, 
 		if (required)
 			return fail(f, n ? n : mapping, where, key, "is missing");
 	} else if (!yaml_string(n, &text)) {
-		return fail(f, n, where, key,
-			    "must be a text");
+		return fail(f, n, where, key, "must be a text");
 	} else if (required && text.len == 0) {
 		return fail(f, n, where, key, "must not be empty");
 	}
@@ -194,14 +199,16 @@ static int need_mapping(const struct features *f, const struct yaml_node *n, con
 }
 
 /* An element of a set, as JSON. What Flipt takes for text is text: true, false and nothing, too. */
-static int add_to_set(const struct features *f, const struct yaml_node *item, const char *where, bool numbers, struct buf *set)
+static int add_to_set(const struct features *f, const struct yaml_node *item, const char *where, bool numbers,
+		      struct buf *set)
 {
 	double number;
 	bool is_number = yaml_double(item, &number), truth;
 	if (item->kind != YAML_SCALAR)
 		return fail(f, item, where, "value", "a set holds strings or numbers");
 	if (numbers && !is_number)
-		return fail(f, item, where, "value", "a set of numbers holds something else (a number in quotes is a string)");
+		return fail(f, item, where, "value",
+			    "a set of numbers holds something else (a number in quotes is a string)");
 	if (!numbers && is_number)
 		return fail(f, item, where, "value", "a set of strings holds a number: put it in quotes");
 	if (set->len > 1)
@@ -216,7 +223,8 @@ static int add_to_set(const struct features *f, const struct yaml_node *item, co
 }
 
 /* From format 1.6 on a set is a list; before, a JSON array in quotes. Both mean the same text. */
-static int take_value(const struct features *f, const struct yaml_node *constraint, const char *where, bool numbers, struct span *ret)
+static int take_value(const struct features *f, const struct yaml_node *constraint, const char *where,
+		      bool numbers, struct span *ret)
 {
 	CLEANUP(buf_releasep) struct buf set = BUF_INIT(FLAG_MAX_DOCUMENT);
 	const struct yaml_node *list = yaml_get(constraint, "value");
@@ -237,7 +245,7 @@ static int take_value(const struct features *f, const struct yaml_node *constrai
 	return set.error || arena_copy(&f->snapshot->arena, buf_span(&set), ret) < 0 ? out_of_memory(f) : 0;
 }
 
-/* --- segments ------------------------------------------------------------------------------------------------------ */
+/* --- segments ------------------------------------------------------------------------------------------- */
 static int load_constraint(const struct features *f, const struct yaml_node *n, const char *where,
 			   size_t index, struct constraint *ret)
 {
@@ -255,7 +263,10 @@ static int load_constraint(const struct features *f, const struct yaml_node *n, 
 	if (r == 0)
 		r = take_text(f, n, place, "property", false, &property);
 	if (r == 0)
-		r = take_value(f, n, place, span_is_nocase(type_text, "number") || span_starts(type_text, SPAN_LIT("NUMBER_")), &value);
+		r = take_value(f, n, place,
+			       span_is_nocase(type_text, "number") ||
+				       span_starts(type_text, SPAN_LIT("NUMBER_")),
+			       &value);
 	if (r == 0)
 		r = refuse_unknown_keys(f, n, place, known);
 	if (r < 0)
@@ -273,7 +284,8 @@ static int load_constraint(const struct features *f, const struct yaml_node *n, 
 		return out_of_memory(f);
 	if (ret->malformed)
 		model_warn(f->snapshot, "%s:%u: %s: %s%s", yaml_name(f->doc), n->line, place, ret->why,
-			   model_drops_segments(f->snapshot->rules) ? "; Flipt leaves the whole segment out" : "");
+			   model_drops_segments(f->snapshot->rules) ? "; Flipt leaves the whole segment out"
+								    : "");
 	return 0;
 }
 
@@ -330,8 +342,10 @@ static int compare_key_with_segment(const void *key, const void *segment)
 	return compare_keys(*(const struct span *)key, (*(const struct segment *const *)segment)->key);
 }
 
-/* One that cannot be understood is kept by its key, so that what asks for it knows why. *ret_named: whether it has a key. */
-static int load_segment_apart(struct features *f, const struct yaml_node *n, size_t index, struct segment *ret, bool *ret_named)
+/* One that cannot be understood is kept by its key, so that what asks for it knows why. *ret_named:
+ * whether it has a key. */
+static int load_segment_apart(struct features *f, const struct yaml_node *n, size_t index,
+			      struct segment *ret, bool *ret_named)
 {
 	struct err fault, *old = begin_element(f, &fault);
 	int r = load_segment(f, n, index, ret);
@@ -345,15 +359,16 @@ static int load_segment_apart(struct features *f, const struct yaml_node *n, siz
 	return r < 0 ? out_of_memory(f) : 0;
 }
 
-/* Which of the two is meant nobody can say. They are neighbors in the sorted list, and so are their pointers' targets in no order. */
+/* Which of the two is meant nobody can say. They are neighbors in the sorted list, and so are their
+ * pointers' targets in no order. */
 static void refuse_twins(struct features *f, struct segment **all, unsigned line)
 {
 	for (size_t i = 1; i < f->n_segments; i++) {
 		char why[ERR_TEXT_MAX];
 		if (!span_eq(all[i]->key, all[i - 1]->key))
 			continue;
-		snprintf(why, sizeof(why), "%s:%u: segments: key: segment \"%.100s\" is declared twice", yaml_name(f->doc), line,
-			 all[i]->key.ptr);
+		snprintf(why, sizeof(why), "%s:%u: segments: key: segment \"%.100s\" is declared twice",
+			 yaml_name(f->doc), line, all[i]->key.ptr);
 		all[i]->broken = all[i - 1]->broken = model_keep(f->snapshot, why);
 		model_mistake(f->snapshot, "%s", why);
 	}
@@ -367,12 +382,24 @@ static const struct yaml_node *own_document(const struct features *f, const stru
 	return root;
 }
 
-#define EACH_DOCUMENT(f, root)                                                                                                     \
-	(root) = own_document((f), yaml_root((f)->doc)), (f)->document = 0;                                                        \
-	(root);                                                                                                                    \
-	(root) = own_document((f), (root)->next), (f)->document++
+/* Messages name the file that it stands in. */
+static const struct yaml_node *enter_document(struct features *f, const struct yaml_node *root)
+{
+	size_t at = 0;
+	for (const struct yaml_node *n = root ? yaml_root(f->docs[0]) : NULL; n && n != root; n = n->next)
+		while (at + 1 < f->n_docs && n->next == f->roots[at + 1])
+			at++;
+	f->doc = f->docs[at];
+	return root;
+}
 
-static int load_segment_list(struct features *f, const struct yaml_node *n, struct segment *all, struct segment **sorted)
+#define EACH_DOCUMENT(f, root) \
+	(root) = enter_document((f), own_document((f), yaml_root((f)->docs[0]))), (f)->document = 0; \
+	(root); \
+	(root) = enter_document((f), own_document((f), (root)->next)), (f)->document++
+
+static int load_segment_list(struct features *f, const struct yaml_node *n, struct segment *all,
+			     struct segment **sorted)
 {
 	for (size_t i = 0; n; i++, n = n->next) {
 		struct segment *s = &all[f->n_segments];
@@ -390,8 +417,8 @@ static int load_segment_list(struct features *f, const struct yaml_node *n, stru
 }
 
 /* What is no list declares none: flags that ask for one are set aside, all others count. */
-static void take_segments(const struct features *f, const struct yaml_node *root, const struct yaml_node **ret_first,
-			  size_t *ret_count)
+static void take_segments(const struct features *f, const struct yaml_node *root,
+			  const struct yaml_node **ret_first, size_t *ret_count)
 {
 	if (take_list(f, root, "", "segments", ret_first, ret_count) < 0)
 		f->e->text[0] = '\0'; /* judge_document tells it */
@@ -439,7 +466,7 @@ static const struct segment *everybody(struct features *f, const struct yaml_nod
 	return f->everybody;
 }
 
-/* --- conditions ---------------------------------------------------------------------------------------------------- */
+/* --- conditions ----------------------------------------------------------------------------------------- */
 static int add_segment(struct features *f, const struct yaml_node *n, const char *where, struct condition *c)
 {
 	struct span key = SPAN_LIT("");
@@ -461,11 +488,13 @@ static int add_segment(struct features *f, const struct yaml_node *n, const char
 	}
 	if (s->broken) {
 		char sentence[ERR_TEXT_MAX];
-		snprintf(sentence, sizeof(sentence), "segment \"%.100s\" cannot be used: %.300s", key.ptr, s->broken);
+		snprintf(sentence, sizeof(sentence), "segment \"%.100s\" cannot be used: %.300s", key.ptr,
+			 s->broken);
 		return fail(f, n, where, "segment", sentence);
 	}
 	if (s->document > f->document)
-		return fail(f, n, where, "segment", "the segment is declared in a later document, which Flipt reads too late");
+		return fail(f, n, where, "segment",
+			    "the segment is declared in a later document, which Flipt reads too late");
 	if (!model_condition_add(c, s))
 		return fail(f, n, where, "segment", "too many segments in one rule");
 	return 0;
@@ -501,11 +530,13 @@ static size_t count_of(const struct yaml_node *n)
 	return n && n->kind == YAML_SEQUENCE ? n->count : 0;
 }
 
-/* Of a rule or a rollout. Three spellings: segment: key; segment: {key | keys, operator}; segments + segmentOperator. */
+/* Of a rule or a rollout. Three spellings: segment: key; segment: {key | keys, operator}; segments +
+ * segmentOperator. */
 static int load_condition(struct features *f, const struct yaml_node *holder, const char *where,
 			  struct condition *c)
 {
-	static const char *const known[] = {"key", "keys", "segments", "operator", "segmentOperator", "value", NULL};
+	static const char *const known[] = {"key",   "keys", "segments", "operator", "segmentOperator",
+					    "value", NULL};
 	const struct yaml_node *segment = yaml_get(holder, "segment");
 	size_t room = 1 + count_of(yaml_get(segment, "keys")) + count_of(yaml_get(segment, "segments")) +
 		      count_of(yaml_get(holder, "segments"));
@@ -523,7 +554,7 @@ static int load_condition(struct features *f, const struct yaml_node *holder, co
 	return add_segment(f, segment, where, c);
 }
 
-/* --- variant flags ------------------------------------------------------------------------------------------------- */
+/* --- variant flags -------------------------------------------------------------------------------------- */
 struct variant {
 	struct span key, attachment;
 };
@@ -656,7 +687,7 @@ static int load_rules(struct features *f, const struct yaml_node *n, const char 
 	return r;
 }
 
-/* --- boolean flags ------------------------------------------------------------------------------------------------- */
+/* --- boolean flags -------------------------------------------------------------------------------------- */
 static int load_threshold(struct features *f, const struct yaml_node *n, const char *where,
 			  struct rollout *ret)
 {
@@ -713,12 +744,15 @@ static int load_rollouts(struct features *f, const struct yaml_node *n, const ch
 	return r;
 }
 
-/* --- the document -------------------------------------------------------------------------------------------------- */
+/* --- the document --------------------------------------------------------------------------------------- */
 /* The other type's list: it would be ignored. An empty one says nothing. */
-static int refuse_list(const struct features *f, const struct yaml_node *flag, const char *where, const char *key, const char *sentence)
+static int refuse_list(const struct features *f, const struct yaml_node *flag, const char *where,
+		       const char *key, const char *sentence)
 {
 	const struct yaml_node *n = yaml_get(flag, key);
-	return is_absent(n) || (n->kind == YAML_SEQUENCE && n->count == 0) ? 0 : fail(f, n->key, where, key, sentence);
+	return is_absent(n) || (n->kind == YAML_SEQUENCE && n->count == 0)
+		       ? 0
+		       : fail(f, n->key, where, key, sentence);
 }
 
 static int load_parts(struct features *f, const struct yaml_node *n, struct flag *ret)
@@ -738,7 +772,8 @@ static int load_parts(struct features *f, const struct yaml_node *n, struct flag
 	if (r == 0 && type == FLAG_BOOLEAN)
 		r = refuse_list(f, n, place, "rules", "a boolean flag has rollouts, no rules");
 	else if (r == 0)
-		r = refuse_list(f, n, place, "rollouts", "only a flag with \"type: BOOLEAN_FLAG_TYPE\" has rollouts");
+		r = refuse_list(f, n, place, "rollouts",
+				"only a flag with \"type: BOOLEAN_FLAG_TYPE\" has rollouts");
 	if (r < 0)
 		return r;
 	ret->type = type;
@@ -753,13 +788,17 @@ static int load_key(const struct features *f, const struct yaml_node *n, size_t 
 	return r < 0 ? r : take_text(f, n, place, "key", true, &ret->key);
 }
 
-/* A fault of this flag sets it aside; *ret_named: whether it has a key by which somebody can ask for it. -ENOMEM. */
-static int load_flag(struct features *f, const struct yaml_node *n, size_t index, struct flag *ret, bool *ret_named)
+/* A fault of this flag sets it aside; *ret_named: whether it has a key by which somebody can ask for it.
+ * -ENOMEM. */
+static int load_flag(struct features *f, const struct yaml_node *n, size_t index, struct flag *ret,
+		     bool *ret_named)
 {
 	struct err fault, *old = begin_element(f, &fault);
 	int r = load_key(f, n, index, ret);
 	*ret_named = r == 0;
 	ret->line = n->line;
+	if (f->n_docs > 1)
+		ret->file = model_keep(f->snapshot, yaml_name(f->doc));
 	if (r == 0) {
 		model_flag_finish(ret);
 		r = load_parts(f, n, ret);
@@ -785,13 +824,16 @@ static void judge_document(const struct features *f, const struct yaml_node *roo
 			model_mistake(f->snapshot, "%s", n->fault);
 	const struct yaml_node *segments = yaml_get(root, "segments");
 	if (!is_absent(segments) && segments->kind != YAML_SEQUENCE)
-		model_mistake(f->snapshot, "%s:%u: segments: must be a list", yaml_name(f->doc), segments->line);
+		model_mistake(f->snapshot, "%s:%u: segments: must be a list", yaml_name(f->doc),
+			      segments->line);
 	if (odd)
-		model_mistake(f->snapshot, "%s:%u: %.80s: unknown key", yaml_name(f->doc), odd->line, odd->text.ptr);
+		model_mistake(f->snapshot, "%s:%u: %.80s: unknown key", yaml_name(f->doc), odd->line,
+			      odd->text.ptr);
 	for (size_t i = 0; i < sizeof(versions) / sizeof(versions[0]) && !ok; i++)
 		ok = yaml_string(version, &text) && span_is(text, versions[i]);
 	if (!ok)
-		model_mistake(f->snapshot, "%s:%u: version: \"%.40s\" is not a known version of this format (1.0 to 1.6)",
+		model_mistake(f->snapshot,
+			      "%s:%u: version: \"%.40s\" is not a known version of this format (1.0 to 1.6)",
 			      yaml_name(f->doc), version->line, text.ptr);
 }
 
@@ -815,7 +857,7 @@ static int count_flags(struct features *f, const char *name, size_t *ret)
 	const struct yaml_node *n;
 	size_t count, documents = 0;
 	*ret = 0;
-	for (const struct yaml_node *root = yaml_root(f->doc); root; root = root->next) {
+	for (const struct yaml_node *root = yaml_root(f->docs[0]); root; root = root->next) {
 		if (yaml_is_null(root)) /* behind a last --- */
 			continue;
 		if (root->kind != YAML_MAPPING)
@@ -833,15 +875,20 @@ static int count_flags(struct features *f, const char *name, size_t *ret)
 
 static void tell_namespace(const struct features *f, const char *wanted)
 {
-	if (!own_document(f, yaml_root(f->doc)))
-		model_mistake(f->snapshot, "%s:1: no document is of the namespace \"%.80s\"; the first is of \"%.*s\"", yaml_name(f->doc),
-			      f->namespace_key.ptr, SPAN_ARG(namespace_of(yaml_root(f->doc))));
+	if (!own_document(f, yaml_root(f->docs[0])))
+		model_mistake(f->snapshot,
+			      "%s:1: no document is of the namespace \"%.80s\"; the first is of \"%.*s\"",
+			      yaml_name(f->docs[0]), f->namespace_key.ptr,
+			      SPAN_ARG(namespace_of(yaml_root(f->docs[0]))));
 	else if (!span_is(f->namespace_key, wanted ? wanted : NAMESPACE_DEFAULT))
-		model_warn(f->snapshot, "%s:1: its only namespace \"%.*s\" is used, although flags.namespace does not name it",
-			   yaml_name(f->doc), SPAN_ARG(f->namespace_key));
+		model_warn(f->snapshot,
+			   "%s:1: its only namespace \"%.*s\" is used, although flags.namespace does not "
+			   "name it",
+			   yaml_name(f->docs[0]), SPAN_ARG(f->namespace_key));
 }
 
-static int load(struct features *f, const char *name, struct span text, const char *wanted, enum flag_rules rules)
+static int load(struct features *f, const char *name, struct span whole, const char *wanted,
+		enum flag_rules rules)
 {
 	const struct yaml_node *root;
 	size_t n_flags;
@@ -850,7 +897,7 @@ static int load(struct features *f, const char *name, struct span text, const ch
 		return r;
 	if (model_new(rules, n_flags, &f->snapshot) < 0)
 		return out_of_memory(f);
-	f->namespace_key = namespace_that_counts(yaml_root(f->doc), wanted);
+	f->namespace_key = namespace_that_counts(yaml_root(f->docs[0]), wanted);
 	tell_namespace(f, wanted);
 	r = load_segments(f);
 	for (EACH_DOCUMENT(f, root)) {
@@ -863,8 +910,94 @@ static int load(struct features *f, const char *name, struct span text, const ch
 		return r;
 	if (model_finish(f->snapshot, name) < 0)
 		return out_of_memory(f);
-	model_digest(f->snapshot, text);
+	model_digest(f->snapshot, whole);
 	return 0;
+}
+
+/* --- files ---------------------------------------------------------------------------------------------- */
+
+/* Of several files each must be documents by itself, or it is left out. */
+static int read_one(struct features *f, const struct flag_text *file, struct err *e)
+{
+	struct yaml_doc *doc = NULL;
+	if (file->error)
+		return err_set(e, -EBADMSG, "%s", file->error);
+	int r = yaml_parse_all(file->name, file->text, &doc, e);
+	if (r < 0)
+		return r;
+	for (const struct yaml_node *root = yaml_root(doc); root && r == 0; root = root->next)
+		if (root->fault)
+			r = err_set(e, -EBADMSG, "%s", root->fault);
+		else if (root->kind != YAML_MAPPING && !yaml_is_null(root))
+			r = err_set(e, -EBADMSG,
+				    "%s:%u: a features file is a mapping with flags and segments", file->name,
+				    root->line);
+	if (r < 0 || !yaml_root(doc)) {
+		yaml_free(doc);
+		return r;
+	}
+	f->roots[f->n_docs] = yaml_root(doc);
+	f->docs[f->n_docs++] = doc;
+	return 0;
+}
+
+static int read_all(struct features *f, const struct flag_text *files, size_t n, struct buf *left_out,
+		    struct err *e)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct err own = {""};
+		int r = read_one(f, &files[i], &own);
+		if (r == -ENOMEM)
+			return err_set(e, r, "%s", own.text);
+		if (r < 0)
+			buf_printf(left_out, "%s\n", own.text);
+	}
+	for (size_t i = f->n_docs; i-- > 1;)
+		yaml_chain(f->docs[i - 1], f->docs[i]);
+	if (f->n_docs)
+		return 0;
+	if (left_out->len)
+		return err_set(e, -EBADMSG, "%.*s", (int)strcspn(left_out->ptr, "\n"), left_out->ptr);
+	return -ENOENT;
+}
+
+static int parse_files(struct features *f, const char *name, const struct flag_text *files, size_t n,
+		       struct span whole, const char *namespace_key, enum flag_rules rules)
+{
+	CLEANUP(buf_releasep) struct buf left_out = BUF_INIT(1u << 20);
+	int r = read_all(f, files, n, &left_out, f->e);
+	if (r == -ENOENT)
+		return err_set(f->e, -EBADMSG, "%s: no features file in it says anything", name);
+	if (r == 0) {
+		f->doc = f->docs[0];
+		r = load(f, name, whole, namespace_key, rules);
+	}
+	char *rest = r == 0 && left_out.len ? left_out.ptr : NULL;
+	for (char *line = rest ? strsep(&rest, "\n") : NULL; line; line = strsep(&rest, "\n"))
+		if (*line)
+			model_mistake(f->snapshot, "%s; the file is left out", line);
+	return r;
+}
+
+int flag_snapshot_parse_files(const char *name, const struct flag_text *files, size_t n, struct span whole,
+			      const char *namespace_key, enum flag_rules rules, struct flag_snapshot **ret,
+			      struct err *e)
+{
+	struct err own = {""};
+	struct features f = {.e = e ? e : &own};
+	f.docs = calloc(n + 1, sizeof(*f.docs));
+	f.roots = calloc(n + 1, sizeof(*f.roots));
+	int r = f.docs && f.roots ? parse_files(&f, name, files, n, whole, namespace_key, rules)
+				  : err_set(f.e, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < f.n_docs; i++)
+		yaml_free(f.docs[i]);
+	free(f.docs);
+	free(f.roots);
+	if (r < 0)
+		flag_snapshot_unref(f.snapshot);
+	else
+		*ret = f.snapshot;
+	return r;
 }
 
 int flag_snapshot_parse_features(const char *name, struct span text, enum flag_rules rules,
@@ -873,18 +1006,21 @@ int flag_snapshot_parse_features(const char *name, struct span text, enum flag_r
 	return flag_snapshot_parse_namespace(name, text, NULL, rules, ret, e);
 }
 
-int flag_snapshot_parse_namespace(const char *name, struct span text, const char *namespace_key, enum flag_rules rules,
-				  struct flag_snapshot **ret, struct err *e)
+int flag_snapshot_parse_namespace(const char *name, struct span text, const char *namespace_key,
+				  enum flag_rules rules, struct flag_snapshot **ret, struct err *e)
 {
-	struct err own = {""};
-	struct features f = {.e = e ? e : &own};
+	struct err own = {""}, *to = e ? e : &own;
+	struct yaml_doc *doc = NULL;
+	const struct yaml_node *root;
 	if (text.len > FLAG_MAX_DOCUMENT)
 		return err_set(e, -EFBIG, "%s: larger than the limit of %u bytes", name, FLAG_MAX_DOCUMENT);
-	int r = yaml_parse_all(name, text, &f.doc, e);
+	int r = yaml_parse_all(name, text, &doc, to);
 	if (r < 0)
 		return r;
+	root = yaml_root(doc);
+	struct features f = {.docs = &doc, .n_docs = 1, .roots = &root, .doc = doc, .e = to};
 	r = load(&f, name, text, namespace_key, rules);
-	yaml_free(f.doc);
+	yaml_free(doc);
 	if (r < 0) {
 		flag_snapshot_unref(f.snapshot);
 		return r;

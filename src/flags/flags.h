@@ -1,9 +1,9 @@
 /*
  * Flags: one immutable snapshot, and the evaluation of one flag in it.
  *
- * Why:       evaluation is pure and in process: the same identity and the same snapshot give the same answer on every
- *            replica (design, rule 2), and a flag outage never reaches a caller. Source: docs/protocols/flipt.md,
- *            measured on Flipt v2 and v1; tests run the recorded corpora.
+ * Why:       evaluation is pure and in process: the same identity and the same snapshot give the same answer
+ *            on every replica (design, rule 2), and a flag outage never reaches a caller. Source:
+ *            docs/protocols/flipt.md, measured on Flipt v2 and v1; tests run the recorded corpora.
  * Ownership: snapshots are reference-counted (atomic); results borrow from the snapshot.
  * Threads:   a snapshot is immutable after parsing; any thread may evaluate.
  * Errors:    parsers: -EBADMSG with "name:line: key: …", -EFBIG, -ENOMEM.
@@ -23,8 +23,9 @@
 #define FLAG_MAX_DOCUMENT (64u << 20) /* bytes of a features file or snapshot */
 #define FLAG_MAX_SEGMENTS_PER_RULE 64
 
-/* Which server's rules. They differ in what shares mean that do not add up to 100 % and in what a malformed constraint spoils
- * (flipt.md, "Whose rules"): each counts from the version in its name to before the next. */
+/* Which server's rules. They differ in what shares mean that do not add up to 100 % and in what a malformed
+ * constraint spoils (flipt.md, "Whose rules"): each counts from the version in its name to before the
+ * next. */
 enum flag_rules {
 	FLAG_RULES_V2_11, /* from 2.10 on */
 	FLAG_RULES_V2_9,  /* 2.9 */
@@ -34,7 +35,8 @@ enum flag_rules {
 	FLAG_RULES_V2 = FLAG_RULES_V2_11 /* the newest: where nothing is known */
 };
 
-const char *flag_rules_text(enum flag_rules rules); /* v1, v2.0, v2.9, v2.11: what the setting and the saved snapshot say */
+/* v1, v2.0, v2.9, v2.11: what the setting and the saved snapshot say */
+const char *flag_rules_text(enum flag_rules rules);
 bool flag_rules_parse(struct span text, enum flag_rules *ret); /* also v2, the newest; false leaves *ret */
 enum flag_rules flag_rules_of_server(unsigned major, unsigned minor);
 
@@ -46,43 +48,60 @@ struct flag_snapshot;
 struct flag; /* borrowed from its snapshot */
 
 /*
- * The fault of one element stays with it, for other teams write flags, too, and newer servers: a flag that cannot be understood, or asks
- * for a segment that cannot, is set aside (flag_broken), and every other flag is as the document says. Only what is no document at all
- * is an error. Each fault is among the warnings; those that Flipt itself refuses in a file are counted as mistakes.
+ * The fault of one element stays with it, for other teams write flags, too, and newer servers: a flag that
+ * cannot be understood, or asks for a segment that cannot, is set aside (flag_broken), and every other flag
+ * is as the document says. Only what is no document at all is an error. Each fault is among the warnings;
+ * those that Flipt itself refuses in a file are counted as mistakes.
  */
-/* From a Flipt features file (YAML, or JSON which is YAML). `name` is what messages call it. Warnings (an undeclared
- * segment, a percentage finer than Flipt acts on) are sentences kept in the snapshot. */
-int flag_snapshot_parse_features(const char *name, struct span text, enum flag_rules rules, struct flag_snapshot **ret,
-				 struct err *e);
-/* The same, of the documents (---) of one namespace; NULL is "default". Where all documents are of one other, "default" means that one. */
-int flag_snapshot_parse_namespace(const char *name, struct span text, const char *namespace_key, enum flag_rules rules,
-				  struct flag_snapshot **ret, struct err *e);
+/* From a Flipt features file (YAML, or JSON which is YAML). `name` is what messages call it. Warnings (an
+ * undeclared segment, a percentage finer than Flipt acts on) are sentences kept in the snapshot. */
+int flag_snapshot_parse_features(const char *name, struct span text, enum flag_rules rules,
+				 struct flag_snapshot **ret, struct err *e);
+/* The same, of the documents (---) of one namespace; NULL is "default". Where all documents are of one
+ * other, "default" means that one. */
+int flag_snapshot_parse_namespace(const char *name, struct span text, const char *namespace_key,
+				  enum flag_rules rules, struct flag_snapshot **ret, struct err *e);
+/* The same of the documents of several files, in this order: a folder's. A file that is no features file at
+ * all, or with an `error`, is a mistake that is told, and the others count; -EBADMSG when none does.
+ * `whole` is what the digest is made of; the single file's text. */
+struct flag_text {
+	const char *name;
+	struct span text;
+	const char *error; /* why it could not be read, or NULL */
+};
+int flag_snapshot_parse_files(const char *name, const struct flag_text *files, size_t n, struct span whole,
+			      const char *namespace_key, enum flag_rules rules, struct flag_snapshot **ret,
+			      struct err *e);
 /* From the JSON that Flipt's snapshot API answers. */
-int flag_snapshot_parse_json(const char *name, struct span text, enum flag_rules rules, struct flag_snapshot **ret,
-			     struct err *e);
+int flag_snapshot_parse_json(const char *name, struct span text, enum flag_rules rules,
+			     struct flag_snapshot **ret, struct err *e);
 
 struct flag_snapshot *flag_snapshot_ref(const struct flag_snapshot *s);
 struct flag_snapshot *flag_snapshot_unref(const struct flag_snapshot *s); /* NULL is fine; returns NULL */
 
 bool flag_snapshot_shared(const struct flag_snapshot *s); /* whether the caller's is not the only reference */
 
-const char *flag_snapshot_digest(const struct flag_snapshot *s); /* hex SHA-256 of the text, or the source's ETag once set */
+/* hex SHA-256 of the text, or the source's ETag once set */
+const char *flag_snapshot_digest(const struct flag_snapshot *s);
 void flag_snapshot_set_digest(struct flag_snapshot *s, const char *digest); /* before it is shared */
 enum flag_rules flag_snapshot_rules(const struct flag_snapshot *s);
 size_t flag_snapshot_count(const struct flag_snapshot *s);
-const struct flag *flag_snapshot_at(const struct flag_snapshot *s, size_t i); /* in the order of the document */
+/* in the order of the document */
+const struct flag *flag_snapshot_at(const struct flag_snapshot *s, size_t i);
 size_t flag_snapshot_warnings(const struct flag_snapshot *s);
 const char *flag_snapshot_warning(const struct flag_snapshot *s, size_t i);
 bool flag_snapshot_warning_is_mistake(const struct flag_snapshot *s, size_t i);
 size_t flag_snapshot_mistakes(const struct flag_snapshot *s); /* also of those that are not kept */
 
-const struct flag *flag_find(const struct flag_snapshot *s, struct span key); /* hashed; NULL when there is none */
+/* hashed; NULL when there is none */
+const struct flag *flag_find(const struct flag_snapshot *s, struct span key);
 const char *flag_key(const struct flag *f);
 /* Why the flag was set aside, which no evaluation may be asked for then; NULL: it is whole. */
 const char *flag_broken(const struct flag *f);
 enum flag_type flag_type_of(const struct flag *f);
 bool flag_enabled(const struct flag *f);
-/* Whether the segment, which a rule or a rollout of this flag names, is about everybody: it has no constraints. */
+/* Whether the segment, which a rule or a rollout of this flag names, is about everybody: it has no
+ * constraints. */
 bool flag_segment_is_everybody(const struct flag *f, struct span segment_key);
 
 /* One entry of the evaluation context; all values are strings. Later entries with the same key win. */
@@ -93,28 +112,29 @@ struct flag_context {
 struct flag_result {
 	enum flag_type type;
 	enum flag_reason reason;
-	bool match;	   /* variant flags */
-	bool enabled;	   /* boolean flags: the answer */
+	bool match;		/* variant flags */
+	bool enabled;		/* boolean flags: the answer */
 	struct span variant;	/* "" when none */
 	struct span attachment; /* raw JSON text, "" when none */
-	/* Whether a percentage took part: the rule's buckets do not all lead to the same answer, or a threshold that takes
-	 * some entities and not others was compared on the way (also when it did not match). What counts is what it does:
-	 * a share too small for a bucket and a threshold of 99.5 (which takes everyone) decide nothing. When it is true a
-	 * constant entity must not be hashed. */
+	/* Whether a percentage took part: the rule's buckets do not all lead to the same answer, or a
+	 * threshold that takes some entities and not others was compared on the way (also when it did not
+	 * match). What counts is what it does: a share too small for a bucket and a threshold of 99.5 (which
+	 * takes everyone) decide nothing. When it is true a constant entity must not be hashed. */
 	bool by_percentage;
 	int bucket; /* 0..999 of a variant, 0..99 once a threshold was compared; -1 when none was computed */
 	size_t segments;
 	const char *segment_keys[FLAG_MAX_SEGMENTS_PER_RULE]; /* in the order of the rule */
 };
 
-/* Told about every step, for `explain`; the sentence is one line without a newline, indented by `depth` levels. */
+/* Told about every step, for `explain`; the sentence is one line without a newline, indented by `depth`
+ * levels. */
 struct flag_trace {
 	void (*step)(void *arg, unsigned depth, const char *sentence);
 	void *arg;
 };
 
-/* 0 and *ret filled. `trace` may be NULL: then nothing is formatted and nothing allocated. Never fails otherwise.
- * A flag that is set aside matches nothing. */
+/* 0 and *ret filled. `trace` may be NULL: then nothing is formatted and nothing allocated. Never fails
+ * otherwise. A flag that is set aside matches nothing. */
 void flag_evaluate(const struct flag_snapshot *s, const struct flag *f, struct span entity_id,
 		   const struct flag_context *context, size_t n_context, struct flag_result *ret,
 		   const struct flag_trace *trace);

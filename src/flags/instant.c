@@ -31,7 +31,8 @@ static int days_in(int year, int month)
 	return days[month - 1] + (month == 2 && leap);
 }
 
-/* Days since 1970-01-01 in the proleptic Gregorian calendar; the year begins in March, so that leap days come last. */
+/* Days since 1970-01-01 in the proleptic Gregorian calendar; the year begins in March, so that leap days
+ * come last. */
 static int64_t days_since_epoch(int year, int month, int day)
 {
 	int64_t y = month <= 2 ? year - 1 : year;

@@ -1,8 +1,8 @@
 /*
  * Instants as Flipt reads them: RFC 3339 the way Go's time.Parse takes it, or YYYY-MM-DD (midnight UTC).
  *
- * Source: docs/protocols/flipt.md, "datetime". Looser than the RFC in three places (a one-digit hour, a comma before
- * the fraction, offsets up to 24:60) and stricter in two (no lower-case t and z, no leap second).
+ * Source: docs/protocols/flipt.md, "datetime". Looser than the RFC in three places (a one-digit hour, a comma
+ * before the fraction, offsets up to 24:60) and stricter in two (no lower-case t and z, no leap second).
  */
 #ifndef FLAGS_INSTANT_H
 #define FLAGS_INSTANT_H

@@ -7,7 +7,7 @@
 
 #include "base/checksum.h"
 
-/* --- life ---------------------------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------------- */
 int model_new(enum flag_rules rules, size_t n_flags, struct flag_snapshot **ret)
 {
 	struct flag_snapshot *s = calloc(1, sizeof(*s));
@@ -88,12 +88,17 @@ void model_mistake(struct flag_snapshot *s, const char *format, ...)
 
 void model_set_aside(struct flag_snapshot *s, struct flag *f, const char *why)
 {
-	struct flag aside = {.key = f->key, .line = f->line, .hash = f->hash, .key_crc = f->key_crc, .broken = model_keep(s, why)};
+	struct flag aside = {.key = f->key,
+			     .line = f->line,
+			     .hash = f->hash,
+			     .key_crc = f->key_crc,
+			     .broken = model_keep(s, why)};
 	*f = aside;
-	model_mistake(s, "%s; flag \"%.80s\" is set aside: whoever asks for it is served by legacy", why, f->key.ptr);
+	model_mistake(s, "%s; flag \"%.80s\" is set aside: whoever asks for it is served by legacy", why,
+		      f->key.ptr);
 }
 
-/* --- look-up ------------------------------------------------------------------------------------------------------- */
+/* --- look-up -------------------------------------------------------------------------------------------- */
 static uint32_t hash_key(struct span key)
 {
 	uint32_t h = 2166136261u; /* FNV-1a; keys come from our own documents, not from callers */
@@ -117,11 +122,14 @@ const struct flag *flag_find(const struct flag_snapshot *s, struct span key)
 	return at ? &s->flags[at - 1] : NULL;
 }
 
-static void set_twins_aside(struct flag_snapshot *s, const char *name, struct flag *first, struct flag *second)
+static void set_twins_aside(struct flag_snapshot *s, const char *name, struct flag *first,
+			    struct flag *second)
 {
 	char why[ERR_TEXT_MAX];
 	if (second->line)
-		snprintf(why, sizeof(why), "%s:%u: flags: key: flag \"%.100s\" is declared twice", name, second->line, first->key.ptr);
+		snprintf(why, sizeof(why), "%s:%u: flags: key: flag \"%.100s\" is declared twice%s%.200s",
+			 second->file ? second->file : name, second->line, first->key.ptr,
+			 first->file ? ", also in " : "", first->file ? first->file : "");
 	else
 		snprintf(why, sizeof(why), "%s: flag \"%.100s\" occurs twice", name, first->key.ptr);
 	model_set_aside(s, first, why);
@@ -155,9 +163,11 @@ void model_digest(struct flag_snapshot *s, struct span text)
 	flag_snapshot_set_digest(s, digest);
 }
 
-/* --- whose rules --------------------------------------------------------------------------------------------------- */
-static const char *const rules_texts[FLAG_RULES_COUNT] = {
-	[FLAG_RULES_V2_11] = "v2.11", [FLAG_RULES_V2_9] = "v2.9", [FLAG_RULES_V2_0] = "v2.0", [FLAG_RULES_V1] = "v1"};
+/* --- whose rules ---------------------------------------------------------------------------------------- */
+static const char *const rules_texts[FLAG_RULES_COUNT] = {[FLAG_RULES_V2_11] = "v2.11",
+							  [FLAG_RULES_V2_9] = "v2.9",
+							  [FLAG_RULES_V2_0] = "v2.0",
+							  [FLAG_RULES_V1] = "v1"};
 
 const char *flag_rules_text(enum flag_rules rules)
 {
@@ -198,7 +208,7 @@ static bool scales_shares(enum flag_rules rules)
 	return rules == FLAG_RULES_V2_11 || rules == FLAG_RULES_V2_9;
 }
 
-/* --- parts --------------------------------------------------------------------------------------------------------- */
+/* --- parts ---------------------------------------------------------------------------------------------- */
 void model_flag_finish(struct flag *f)
 {
 	f->hash = hash_key(f->key);
@@ -292,14 +302,19 @@ static void warn_about_shares(struct flag_snapshot *s, const struct rule *rule, 
 	if (rule->n_distributions == 0 || fabs(total - 100) < 0.05)
 		return;
 	if (scales_shares(s->rules))
-		model_warn(s, "%s: the distributions add up to %g %%; by the rules of %s they are scaled to 100 %%", where,
-			   total, flag_rules_text(s->rules));
+		model_warn(
+			s,
+			"%s: the distributions add up to %g %%; by the rules of %s they are scaled to 100 %%",
+			where, total, flag_rules_text(s->rules));
 	else if (total < 100)
 		model_warn(s,
-			   "%s: the distributions add up to %g %%; by the rules of %s what is missing to 100 %% gets no variant",
+			   "%s: the distributions add up to %g %%; by the rules of %s what is missing to 100 "
+			   "%% gets no variant",
 			   where, total, flag_rules_text(s->rules));
 	else
-		model_warn(s, "%s: the distributions add up to %g %%; by the rules of %s what is beyond 100 %% gets nobody",
+		model_warn(s,
+			   "%s: the distributions add up to %g %%; by the rules of %s what is beyond 100 %% "
+			   "gets nobody",
 			   where, total, flag_rules_text(s->rules));
 }
 
@@ -338,7 +353,7 @@ void model_threshold_check(struct flag_snapshot *s, float percentage, const char
 			   (double)percentage, acts_as);
 }
 
-/* --- reading ------------------------------------------------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------------------------------------- */
 const char *flag_snapshot_digest(const struct flag_snapshot *s)
 {
 	return s->digest;
@@ -418,6 +433,7 @@ bool flag_segment_is_everybody(const struct flag *f, struct span segment_key)
 	for (size_t i = 0; i < f->n_rules && !found; i++)
 		found = names_everybody(&f->rules[i].condition, segment_key);
 	for (size_t i = 0; i < f->n_rollouts && !found; i++)
-		found = !f->rollouts[i].is_threshold && names_everybody(&f->rollouts[i].condition, segment_key);
+		found = !f->rollouts[i].is_threshold &&
+			names_everybody(&f->rollouts[i].condition, segment_key);
 	return found;
 }

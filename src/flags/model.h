@@ -1,8 +1,9 @@
 /*
  * Model: what a snapshot is made of. Private to src/flags; everyone else sees flags.h.
  *
- * Why:       two loaders (features.c, snapshot.c) build the same thing, so that evaluation knows nothing of documents, and
- *            everything that can be computed once (limits, parsed constants, hashes) is computed while loading.
+ * Why:       two loaders (features.c, snapshot.c) build the same thing, so that evaluation knows nothing of
+ *            documents, and everything that can be computed once (limits, parsed constants, hashes) is
+ *            computed while loading.
  * Ownership: all of it lies in the snapshot's arena.
  * Life:      model_new → loader adds flags → model_finish → immutable, shared by reference counts.
  */
@@ -26,7 +27,7 @@ struct segment {
 	struct span key; /* NUL-terminated */
 	bool any;	 /* one constraint is enough; none is needed when there are none */
 	bool declared;
-	unsigned document; /* of a features file: flags of earlier ones cannot ask for it */
+	unsigned document;  /* of a features file: flags of earlier ones cannot ask for it */
 	const char *broken; /* why what asks for it is set aside; NULL: it is whole */
 	bool dropped; /* 2.10 and newer: a malformed constraint takes the whole segment out of every rule */
 	struct constraint *constraints;
@@ -62,9 +63,10 @@ struct rollout {
 };
 
 struct flag {
-	struct span key; /* NUL-terminated */
+	struct span key;    /* NUL-terminated */
 	const char *broken; /* why it is set aside: it has no rules and rollouts then; NULL: it is whole */
 	unsigned line;	    /* in a features file; else 0 */
+	const char *file;   /* which of several; else NULL */
 	enum flag_type type;
 	bool enabled;
 	bool has_default;
@@ -95,7 +97,8 @@ struct flag_snapshot {
 int model_new(enum flag_rules rules, size_t n_flags, struct flag_snapshot **ret);
 /* Indexes the flags; a key that occurs twice is set aside. `name` is the document's. -ENOMEM. */
 int model_finish(struct flag_snapshot *s, const char *name);
-void model_digest(struct flag_snapshot *s, struct span text); /* where the source tells none: a third of what parsing costs */
+/* where the source tells none: a third of what parsing costs */
+void model_digest(struct flag_snapshot *s, struct span text);
 
 /* Keeps a sentence. Never fails: when memory is out the warning is lost. */
 void model_warn(struct flag_snapshot *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -109,10 +112,11 @@ const char *model_keep(struct flag_snapshot *s, const char *why);
 bool model_drops_segments(enum flag_rules rules);
 /* To be called when all constraints of a segment are compiled: decides whether it is dropped. */
 void model_segment_finish(const struct flag_snapshot *s, struct segment *segment);
-/* Adds a segment unless it is dropped or the condition has one of that key; false when there are too many. `segments` must have room. */
+/* Adds a segment unless it is dropped or the condition has one of that key; false when there are too many.
+ * `segments` must have room. */
 bool model_condition_add(struct condition *c, const struct segment *segment);
-/* Drops dead distributions and computes limits by the snapshot's rules; warns when the shares are finer than Flipt acts
- * on, or do not make a whole. `where` names the rule in messages. */
+/* Drops dead distributions and computes limits by the snapshot's rules; warns when the shares are finer than
+ * Flipt acts on, or do not make a whole. `where` names the rule in messages. */
 void model_rule_finish(struct flag_snapshot *s, struct rule *rule, const char *where);
 /* "<outer>, <what> <index + 1>": names a part of a document in messages, cut when it is too long. */
 void model_place(char out[MODEL_PLACE_MAX], const char *outer, const char *what, size_t index);

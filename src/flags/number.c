@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* More significant digits than these cannot change which double is nearest, except that one behind them was not zero. */
+/* More significant digits than these cannot change which double is nearest, except that one behind them
+ * was not zero. */
 #define DIGITS_MAX 800
 /* Go stops counting an exponent's digits there; far beyond what a double can hold. */
 #define EXPONENT_MAX 10000
@@ -110,7 +111,8 @@ static int64_t clamp(int64_t e)
 	return e < -far ? -far : e;
 }
 
-/* Up to 15 digits and a power of ten that is a double itself: one exact operation, correctly rounded. The common case. */
+/* Up to 15 digits and a power of ten that is a double itself: one exact operation, correctly rounded. The
+ * common case. */
 static bool short_decimal(const struct literal *l, double *ret)
 {
 	static const double powers[] = {1e0,  1e1,  1e2,  1e3,	1e4,  1e5,  1e6,  1e7,

@@ -94,8 +94,8 @@ static void print_flag(const struct flag *f, struct buf *b)
 		buf_puts(b, "}");
 		return;
 	}
-	buf_printf(b, ",\"type\":\"%s_FLAG_TYPE\",\"enabled\":%s", f->type == FLAG_BOOLEAN ? "BOOLEAN" : "VARIANT",
-		   f->enabled ? "true" : "false");
+	buf_printf(b, ",\"type\":\"%s_FLAG_TYPE\",\"enabled\":%s",
+		   f->type == FLAG_BOOLEAN ? "BOOLEAN" : "VARIANT", f->enabled ? "true" : "false");
 	if (f->has_default) {
 		buf_puts(b, ",\"defaultVariant\":{");
 		print_member(b, "key", f->default_variant);

@@ -30,7 +30,7 @@ struct member {
 	struct span *ret;
 };
 
-/* --- values -------------------------------------------------------------------------------------------------------- */
+/* --- values --------------------------------------------------------------------------------------------- */
 static int fail(const struct reader *r, const char *where, const char *sentence)
 {
 	return err_set(r->e, -EBADMSG, "%s: %s: %s", r->name, where, sentence);
@@ -64,8 +64,8 @@ static void take_members(struct span object, const struct member *members, size_
 	}
 }
 
-#define TAKE(object, ...)                                                                                    \
-	take_members((object), (const struct member[]){__VA_ARGS__},                                         \
+#define TAKE(object, ...) \
+	take_members((object), (const struct member[]){__VA_ARGS__}, \
 		     sizeof((const struct member[]){__VA_ARGS__}) / sizeof(struct member))
 
 /* A string's content in the arena; "" when it is missing. */
@@ -75,7 +75,8 @@ static int take_text(const struct reader *r, struct span value, const char *wher
 	if (value.ptr && json_type_of(value) != JSON_STRING)
 		return fail(r, where, "must be a string");
 	if (value.ptr && json_unescape(value, &text) < 0)
-		return text.error ? out_of_memory(r) : fail(r, where, "holds an escape that means no character");
+		return text.error ? out_of_memory(r)
+				  : fail(r, where, "holds an escape that means no character");
 	return arena_copy(&r->snapshot->arena, buf_span(&text), ret) < 0 ? out_of_memory(r) : 0;
 }
 
@@ -126,18 +127,21 @@ static bool word_begins(struct span quoted, const char *prefix)
 	return quoted.len > 1 && span_starts((struct span){quoted.ptr + 1, quoted.len - 1}, span_of(prefix));
 }
 
-/* A word with one of two meanings, told apart by how it begins (ALL_… or ANY_…, OR_… or AND_…); the first when it is missing. */
-static int take_either(const struct reader *r, struct span word, const char *no, const char *yes, const char *where, bool *ret)
+/* A word with one of two meanings, told apart by how it begins (ALL_… or ANY_…, OR_… or AND_…); the first
+ * when it is missing. */
+static int take_either(const struct reader *r, struct span word, const char *no, const char *yes,
+		       const char *where, bool *ret)
 {
 	*ret = word.ptr && word_begins(word, yes);
 	if (!word.ptr || *ret || word_begins(word, no))
 		return 0;
 	char sentence[120];
-	snprintf(sentence, sizeof(sentence), "has the word %.*s, which is not known", word.len > 60 ? 60 : (int)word.len, word.ptr);
+	snprintf(sentence, sizeof(sentence), "has the word %.*s, which is not known",
+		 word.len > 60 ? 60 : (int)word.len, word.ptr);
 	return fail(r, where, sentence);
 }
 
-/* --- segments ------------------------------------------------------------------------------------------------------ */
+/* --- segments ------------------------------------------------------------------------------------------- */
 static int read_constraint(const struct reader *r, struct span object, const char *where,
 			   struct constraint *ret)
 {
@@ -166,7 +170,8 @@ static int read_constraint(const struct reader *r, struct span object, const cha
 		return out_of_memory(r);
 	if (ret->malformed)
 		model_warn(r->snapshot, "%s: %s%s", where, ret->why,
-			   model_drops_segments(r->snapshot->rules) ? "; Flipt leaves the whole segment out" : "");
+			   model_drops_segments(r->snapshot->rules) ? "; Flipt leaves the whole segment out"
+								    : "");
 	return 0;
 }
 
@@ -228,7 +233,7 @@ static int read_condition(const struct reader *r, struct span segments, struct s
 	return 0;
 }
 
-/* --- variant flags ------------------------------------------------------------------------------------------------- */
+/* --- variant flags -------------------------------------------------------------------------------------- */
 static int read_distribution(const struct reader *r, struct span object, const char *where,
 			     struct distribution *ret)
 {
@@ -316,7 +321,7 @@ static int read_default(const struct reader *r, struct span object, const char *
 	return error < 0 ? error : take_text(r, attachment, where, &ret->default_attachment);
 }
 
-/* --- boolean flags ------------------------------------------------------------------------------------------------- */
+/* --- boolean flags -------------------------------------------------------------------------------------- */
 static int read_rollout(const struct reader *r, struct span object, const char *where, struct rollout *ret)
 {
 	struct span threshold, segment, type, percentage, value, segments, op;
@@ -362,7 +367,7 @@ static int read_rollouts(const struct reader *r, struct span rollouts, const cha
 	return 0;
 }
 
-/* --- the document -------------------------------------------------------------------------------------------------- */
+/* --- the document --------------------------------------------------------------------------------------- */
 /* What stands in a flag whose key is known. */
 static int read_parts(const struct reader *r, struct span object, struct flag *ret)
 {
@@ -386,8 +391,10 @@ static int read_parts(const struct reader *r, struct span object, struct flag *r
 	return error < 0 ? error : read_rules(r, rules, place, ret);
 }
 
-/* A fault of this flag sets it aside; *ret_named: whether it has a key by which somebody can ask for it. -ENOMEM. */
-static int read_flag(const struct reader *r, struct span object, size_t index, struct flag *ret, bool *ret_named)
+/* A fault of this flag sets it aside; *ret_named: whether it has a key by which somebody can ask for it.
+ * -ENOMEM. */
+static int read_flag(const struct reader *r, struct span object, size_t index, struct flag *ret,
+		     bool *ret_named)
 {
 	struct span key;
 	char place[MODEL_PLACE_MAX];

@@ -31,8 +31,8 @@ static const char *shown(struct span v, char out[VALUE_SHOWN + 8])
 
 void trace_flag(const struct flag_trace *t, const struct flag *f)
 {
-	flag_trace_say(t, 0, "flag \"%s\": %s, %s", f->key.ptr, f->type == FLAG_VARIANT ? "variant" : "boolean",
-		  f->enabled ? "enabled" : "disabled");
+	flag_trace_say(t, 0, "flag \"%s\": %s, %s", f->key.ptr,
+		       f->type == FLAG_VARIANT ? "variant" : "boolean", f->enabled ? "enabled" : "disabled");
 }
 
 static const char *segment_reason(const struct segment *s)
@@ -55,27 +55,29 @@ void trace_segment(const struct flag_trace *t, const struct segment *s, bool mat
 		flag_trace_say(t, 2, "segment \"%s\" %s: %s", s->key.ptr, verb, segment_reason(s));
 	} else {
 		flag_trace_say(t, 2, "segment \"%s\" %s: %s \"%s\" %s \"%s\" %s%s%s%s", s->key.ptr, verb,
-			  deciding->type == CONSTRAINT_ENTITY_ID ? "entity id" : deciding->property.ptr,
-			  shown(value, is), constraint_op_text(deciding->op), shown(deciding->value, wanted),
-			  matched ? "holds" : "does not hold", deciding->malformed ? " (malformed: " : "",
-			  deciding->malformed ? deciding->why : "", deciding->malformed ? ")" : "");
+			       deciding->type == CONSTRAINT_ENTITY_ID ? "entity id" : deciding->property.ptr,
+			       shown(value, is), constraint_op_text(deciding->op),
+			       shown(deciding->value, wanted), matched ? "holds" : "does not hold",
+			       deciding->malformed ? " (malformed: " : "",
+			       deciding->malformed ? deciding->why : "", deciding->malformed ? ")" : "");
 	}
 }
 
 void trace_condition(const struct flag_trace *t, const char *what, size_t index, const struct condition *c)
 {
-	flag_trace_say(t, 1, "%s %zu: %s of %zu segment%s must match", what, index + 1, c->all ? "all" : "one",
-		  c->n_segments, c->n_segments == 1 ? "" : "s");
+	flag_trace_say(t, 1, "%s %zu: %s of %zu segment%s must match", what, index + 1,
+		       c->all ? "all" : "one", c->n_segments, c->n_segments == 1 ? "" : "s");
 	if (c->n_dropped)
-		flag_trace_say(t, 2, "%zu more left out: Flipt drops a segment that has a malformed constraint",
-			  c->n_dropped);
+		flag_trace_say(t, 2,
+			       "%zu more left out: Flipt drops a segment that has a malformed constraint",
+			       c->n_dropped);
 }
 
 void trace_condition_end(const struct flag_trace *t, const char *what, const struct condition *c,
 			 size_t matched, bool holds)
 {
 	flag_trace_say(t, 2, "%zu of %zu match: the %s %s", matched, c->n_segments, what,
-		  holds ? "applies" : "does not apply");
+		       holds ? "applies" : "does not apply");
 }
 
 void trace_distribution(const struct flag_trace *t, const struct rule *rule, int bucket,
@@ -84,25 +86,27 @@ void trace_distribution(const struct flag_trace *t, const struct rule *rule, int
 	int from = 0;
 	if (!t)
 		return;
-	flag_trace_say(t, 2, "bucket %d of %d (from the flag's key and the entity id)", bucket, MODEL_BUCKETS);
+	flag_trace_say(t, 2, "bucket %d of %d (from the flag's key and the entity id)", bucket,
+		       MODEL_BUCKETS);
 	for (size_t i = 0; i < rule->n_distributions; i++) {
 		const struct distribution *d = &rule->distributions[i];
 		if (d->limit > from)
 			flag_trace_say(t, 3, "%d to %d: variant \"%s\" (%g %%)%s", from, d->limit - 1,
-				  d->variant.ptr, (double)d->rollout, d == chosen ? " ← this one" : "");
+				       d->variant.ptr, (double)d->rollout, d == chosen ? " ← this one" : "");
 		else
 			flag_trace_say(t, 3, "no bucket: variant \"%s\" (%g %%)", d->variant.ptr,
-				  (double)d->rollout);
+				       (double)d->rollout);
 		from = d->limit > from ? d->limit : from;
 	}
 	if (!chosen)
-		flag_trace_say(t, 3, "%d to %d: no variant ← this one (the shares add up to less than 100 %%)",
-			  from, MODEL_BUCKETS - 1);
+		flag_trace_say(t, 3,
+			       "%d to %d: no variant ← this one (the shares add up to less than 100 %%)",
+			       from, MODEL_BUCKETS - 1);
 }
 
 void trace_threshold(const struct flag_trace *t, size_t index, const struct rollout *r, int bucket,
 		     bool matched)
 {
 	flag_trace_say(t, 1, "rollout %zu: threshold %g %%; this entity's number from 0 to 99 is %d: it %s",
-		  index + 1, (double)r->percentage, bucket, matched ? "applies" : "does not apply");
+		       index + 1, (double)r->percentage, bucket, matched ? "applies" : "does not apply");
 }

@@ -1,7 +1,8 @@
 /*
  * Trace: the sentences that `explain` prints about an evaluation.
  *
- * Why:       evaluate.c stays short and formats nothing unless someone listens; here is what to say to a person at 3 a.m.
+ * Why:       evaluate.c stays short and formats nothing unless someone listens; here is what to say to a
+ *            person at 3 a.m.
  * Contract:  every function does nothing when `t` is NULL.
  */
 #ifndef FLAGS_TRACE_H
@@ -10,7 +11,8 @@
 #include "flags/model.h"
 
 void trace_flag(const struct flag_trace *t, const struct flag *f);
-/* `deciding` is the constraint that decided: the first that failed (all) or matched (any); NULL when none did. */
+/* `deciding` is the constraint that decided: the first that failed (all) or matched (any); NULL when none
+ * did. */
 void trace_segment(const struct flag_trace *t, const struct segment *s, bool matched,
 		   const struct constraint *deciding, struct span value);
 /* Before the segments of a rule or rollout (`what`) are looked at, and after. */

@@ -12,11 +12,13 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "flags/print.h"
+#include "flags/source/features_folder.h"
 #include "flags/source/last_good.h"
 
-/* IN_CLOSE_WRITE and not IN_MODIFY: a file is read when its writer is done. One that is never closed is for the poll. */
-#define WATCHED                                                                                              \
-	(IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_MOVE_SELF |   \
+/* IN_CLOSE_WRITE and not IN_MODIFY: a file is read when its writer is done. One that is never closed is
+ * for the poll. */
+#define WATCHED \
+	(IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_MOVE_SELF | \
 	 IN_DELETE_SELF)
 
 /* Tells one state of the file from another without reading it; follows symbolic links. */
@@ -26,6 +28,7 @@ struct signature {
 	ino_t inode;
 	off_t size;
 	struct timespec modified, changed;
+	uint64_t files; /* of a folder */
 };
 
 struct features_source {
@@ -47,13 +50,18 @@ struct features_source {
 	struct flag_source_status status;
 };
 
-/* --- reading ------------------------------------------------------------------------------------------------------- */
-static struct signature look(const char *path)
+/* --- reading -------------------------------------------------------------------------------------------- */
+static struct signature look(const struct features_source *s)
 {
+	const char *path = s->path;
 	struct stat st;
 	struct signature g = {.error = 0};
 	if (stat(path, &st) < 0) {
 		g.error = errno;
+		return g;
+	}
+	if (S_ISDIR(st.st_mode)) {
+		g.files = features_folder_signature(path, s->rules);
 		return g;
 	}
 	g.device = st.st_dev;
@@ -71,8 +79,9 @@ static bool same_time(struct timespec a, struct timespec b)
 
 static bool same_signature(const struct signature *a, const struct signature *b)
 {
-	return a->error == b->error && a->device == b->device && a->inode == b->inode && a->size == b->size &&
-	       same_time(a->modified, b->modified) && same_time(a->changed, b->changed);
+	return a->error == b->error && a->files == b->files && a->device == b->device &&
+	       a->inode == b->inode && a->size == b->size && same_time(a->modified, b->modified) &&
+	       same_time(a->changed, b->changed);
 }
 
 static void note_failure(struct features_source *s, const char *why)
@@ -119,7 +128,8 @@ static int complete_good(struct features_source *s, struct flag_snapshot *read, 
 	return last_good_complete(&s->good, read, buf_span(&printed), whole, ret, e);
 }
 
-/* A file that is cut while it is written can be valid, up to an earlier flag: what was there and is not any more tells. */
+/* A file that is cut while it is written can be valid, up to an earlier flag: what was there and is not
+ * any more tells. */
 static bool looks_unfinished(const struct features_source *s, struct span text,
 			     const struct flag_snapshot *read)
 {
@@ -131,15 +141,15 @@ static bool looks_unfinished(const struct features_source *s, struct span text,
 /* Takes what is there; `patient`: however unfinished it looks. */
 static void read_now(struct features_source *s, bool patient)
 {
-	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT);
+	CLEANUP(features_release) struct features_text text = {.whole = BUF_INIT(0)};
 	CLEANUP(buf_releasep) struct buf whole = BUF_INIT(FLAG_MAX_DOCUMENT);
 	struct flag_snapshot *read = NULL, *snapshot = NULL;
 	struct err e;
-	s->seen = look(s->path);
-	int r = file_read(s->path, FLAG_MAX_DOCUMENT, &text, &e);
+	s->seen = look(s);
+	int r = features_read(s->path, s->rules, &text, &e);
 	if (r == 0)
-		r = flag_snapshot_parse_namespace(s->path, buf_span(&text), s->namespace_key, s->rules, &read, &e);
-	if (!patient && looks_unfinished(s, buf_span(&text), r == 0 ? read : NULL)) {
+		r = features_parse(s->path, &text, s->namespace_key, s->rules, &read, &e);
+	if (!patient && looks_unfinished(s, buf_span(&text.whole), r == 0 ? read : NULL)) {
 		flag_snapshot_unref(read);
 		s->patient = true;
 		loop_timer_start(s->quiet, FEATURES_PATIENCE_MS);
@@ -153,14 +163,14 @@ static void read_now(struct features_source *s, bool patient)
 		note_failure(s, e.text);
 		return;
 	}
-	s->ended_in_newline = text.len && text.ptr[text.len - 1] == '\n';
+	s->ended_in_newline = text.whole.len && text.whole.ptr[text.whole.len - 1] == '\n';
 	note_success(s, snapshot, &whole);
 }
 
 /* To be read once it has been as it is for `ms`. */
 static void read_when_quiet(struct features_source *s, unsigned ms)
 {
-	s->looked = look(s->path);
+	s->looked = look(s);
 	s->patient = false;
 	if (!s->unrest_ms)
 		s->unrest_ms = clock_mono_ms();
@@ -170,15 +180,14 @@ static void read_when_quiet(struct features_source *s, unsigned ms)
 static void on_quiet(void *arg)
 {
 	struct features_source *s = arg;
-	struct signature now = look(s->path);
+	struct signature now = look(s);
 	char why[PATH_MAX + 128];
 	if (same_signature(&now, &s->looked)) {
 		read_now(s, s->patient);
 		return;
 	}
 	if (clock_mono_ms() - s->unrest_ms > FEATURES_UNREST_MS) {
-		snprintf(why, sizeof(why),
-			 "%s: keeps changing; it is read once it has settled", s->path);
+		snprintf(why, sizeof(why), "%s: keeps changing; it is read once it has settled", s->path);
 		note_failure(s, why);
 	}
 	read_when_quiet(s, FEATURES_QUIET_MS);
@@ -186,26 +195,49 @@ static void on_quiet(void *arg)
 
 static void read_if_changed(struct features_source *s, unsigned ms)
 {
-	struct signature now = look(s->path);
+	struct signature now = look(s);
 	if (!same_signature(&now, &s->seen) && !loop_timer_active(s->quiet))
 		read_when_quiet(s, ms);
 }
 
-/* --- watching ------------------------------------------------------------------------------------------------------ */
-/* A new regular file is empty until its writer is done, of which another event tells; a link is complete at once. */
+/* --- watching ------------------------------------------------------------------------------------------- */
+/* A new regular file is empty until its writer is done, of which another event tells; a link is complete
+ * at once. */
 static bool is_unfinished(const struct features_source *s)
 {
 	struct stat st;
 	return lstat(s->path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0;
 }
 
-/* Our own name: the content may have changed even where the signature has not (two writes within a clock tick). Any
- * other name: what the path leads through may have changed (`..data` of a ConfigMap), which the signature shows. */
+/* Our own name: the content may have changed even where the signature has not (two writes within a clock
+ * tick). Any other name: what the path leads through may have changed (`..data` of a ConfigMap), which the
+ * signature shows. */
 static bool concerns_us(const struct features_source *s, const struct inotify_event *event)
 {
 	if (event->len == 0 || strcmp(event->name, s->name) != 0)
 		return false;
 	return !(event->mask & IN_CREATE) || !is_unfinished(s);
+}
+
+static void add_watch(void *arg, const char *folder)
+{
+	struct features_source *s = arg;
+	inotify_add_watch(s->inotify, folder, WATCHED | IN_ONLYDIR);
+}
+
+/* Watches the folder that the path names now; it may be another than before, or none. */
+static void watch_folder(struct features_source *s)
+{
+	if (s->inotify < 0)
+		return;
+	if (features_is_folder(s->path))
+		features_each_folder(s->path, add_watch, s); /* what is gone takes its watch with it */
+	int wd = inotify_add_watch(s->inotify, s->folder, WATCHED | IN_ONLYDIR);
+	if (wd == s->wd)
+		return;
+	if (s->wd >= 0)
+		inotify_rm_watch(s->inotify, s->wd);
+	s->wd = wd;
 }
 
 static void on_inotify(void *arg, unsigned events)
@@ -225,23 +257,14 @@ static void on_inotify(void *arg, unsigned events)
 			at += (ssize_t)(sizeof(*event) + event->len);
 		}
 	}
+	if (any && features_is_folder(s->path)) {
+		watch_folder(s); /* it may have a new one below it */
+		ours = true;
+	}
 	if (ours)
 		read_when_quiet(s, FEATURES_QUIET_MS);
 	else if (any)
 		read_if_changed(s, FEATURES_QUIET_MS);
-}
-
-/* Watches the folder that the path names now; it may be another than before, or none. */
-static void watch_folder(struct features_source *s)
-{
-	if (s->inotify < 0)
-		return;
-	int wd = inotify_add_watch(s->inotify, s->folder, WATCHED | IN_ONLYDIR);
-	if (wd == s->wd)
-		return;
-	if (s->wd >= 0)
-		inotify_rm_watch(s->inotify, s->wd);
-	s->wd = wd;
 }
 
 static void on_poll(void *arg)
@@ -253,7 +276,7 @@ static void on_poll(void *arg)
 	loop_timer_start(s->timer, FEATURES_POLL_MS);
 }
 
-/* --- life ---------------------------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------------- */
 static int set_paths(struct features_source *s, const char *path)
 {
 	size_t n = strlen(path);

@@ -1,7 +1,8 @@
 /*
  * The features file as a source of snapshots: read, watched, read again.
  *
- * Why:       Percentages changed in the file take effect at once; a broken file keeps the last good snapshot (rule 1).
+ * Why:       Percentages changed in the file take effect at once; a broken file keeps the last good snapshot
+ *            (rule 1).
  * Threads:   lives on the control thread's loop; `publish` is called there.
  * Not here:  who gets the snapshot (app), and what a flag means (flags.h).
  */
@@ -28,12 +29,14 @@ struct features_source_options {
 	size_t n_used;
 };
 
-/* Reads the file now (calls publish when there is something good, if only on disk) and whenever it changes: inotify on its folder, so that
- * editors' renames, symlink swaps (Kubernetes ConfigMaps) and in-place writes are all seen; also a slow poll as safety net. A change is
- * taken when it has been quiet for a moment; longer where the file looks cut: it does not parse, lacks a used flag that was there, or
- * the end of its last line. A file that is missing or broken now is no error: the status says so, and the source keeps watching. A used
- * flag that it lost keeps its last good definition. Identical content is not published again. Without inotify (its limits reached)
- * the slow poll alone does the work. -EINVAL for an empty path, -ENAMETOOLONG, -ENOMEM. */
+/* Reads the file now (calls publish when there is something good, if only on disk) and whenever it changes:
+ * inotify on its folder, so that editors' renames, symlink swaps (Kubernetes ConfigMaps) and in-place writes
+ * are all seen; also a slow poll as safety net. A change is taken when it has been quiet for a moment; longer
+ * where the file looks cut: it does not parse, lacks a used flag that was there, or the end of its last line.
+ * A file that is missing or broken now is no error: the status says so, and the source keeps watching. A used
+ * flag that it lost keeps its last good definition. Identical content is not published again. Without
+ * inotify (its limits reached) the slow poll alone does the work. -EINVAL for an empty path,
+ * -ENAMETOOLONG, -ENOMEM. */
 int features_source_start(struct loop *loop, const struct features_source_options *o,
 			  const struct flag_source_events *events, struct features_source **ret,
 			  struct err *e);

@@ -12,7 +12,8 @@
 struct flag_source_events {
 	/* A new good snapshot; the callee takes its own reference. On the source's loop. */
 	void (*publish)(void *arg, const struct flag_snapshot *snapshot);
-	/* The newest state could not be had or used, and why (file, line, key); once per state. May be NULL. */
+	/* The newest state could not be had or used, and why (file, line, key); once per state. May be
+	 * NULL. */
 	void (*failed)(void *arg, const char *why);
 	void *arg;
 };
@@ -27,17 +28,18 @@ struct flag_carried {
 };
 
 struct flag_source_status {
-	const char *kind;      /* "file", "flipt" (version not known yet), "flipt v1", "flipt v2" */
-	char where[256];       /* path, or URL without credentials */
-	int64_t good_us;       /* wall clock of the last time the state in use was confirmed; 0 = never */
-	char digest[80];       /* the source's own */
+	const char *kind; /* "file", "flipt" (version not known yet), "flipt v1", "flipt v2" */
+	char where[256];  /* path, or URL without credentials */
+	int64_t good_us;  /* wall clock of the last time the state in use was confirmed; 0 = never */
+	char digest[80];  /* the source's own */
 	char content[80]; /* of what it says (flag_snapshot_content); "" where the digest is of the content */
 	char version[32]; /* of the server; "" when not known */
-	bool failing;	       /* the newest state could not be had or used */
-	bool streaming;	       /* changes arrive by themselves */
+	bool failing;	  /* the newest state could not be had or used */
+	bool streaming;	  /* changes arrive by themselves */
 	char last_error[512];
 	struct flag_carried carried;
-	bool unsaved; /* what is in use could not be written to disk: a restart would begin with older flags */
+	/* what is in use could not be written to disk: a restart would begin with older flags */
+	bool unsaved;
 };
 
 #endif

@@ -1,7 +1,9 @@
 /*
- * What is shown to a Flipt server: a client token, a JWT, or a Kubernetes service account's token that is exchanged for one.
+ * What is shown to a Flipt server: a client token, a JWT, or a Kubernetes service account's token that is
+ * exchanged for one.
  *
- * Why:       tokens are rotated while the router runs: a file is read again whenever it has changed, and after a 401.
+ * Why:       tokens are rotated while the router runs: a file is read again whenever it has changed, and
+ *            after a 401.
  * Ownership: strings are copied.
  * Threads:   one.
  */

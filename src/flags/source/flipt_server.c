@@ -19,7 +19,8 @@ static bool server_parse(struct span text, struct flipt_server *ret)
 	span_copy(text, copy, sizeof(copy));
 	if (strstr(copy, "-dev")) /* built from source: whatever it says, it may be any version */
 		return false;
-	return sscanf(copy[0] == 'v' ? copy + 1 : copy, "%u.%u.%u", &ret->major, &ret->minor, &ret->patch) == 3;
+	return sscanf(copy[0] == 'v' ? copy + 1 : copy, "%u.%u.%u", &ret->major, &ret->minor, &ret->patch) ==
+	       3;
 }
 
 struct flipt_server flipt_server_of(struct span info)
@@ -54,7 +55,7 @@ void flipt_server_version(const struct flipt_server *s, char text[32])
 		snprintf(text, 32, "%u.%u.%u", s->major, s->minor, s->patch);
 }
 
-/* --- answers that are no success ------------------------------------------------------------------------------------ */
+/* --- answers that are no success ------------------------------------------------------------------------ */
 
 #define RETRY_AFTER_MAX_S 3600
 

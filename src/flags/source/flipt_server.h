@@ -23,8 +23,9 @@ struct flipt_server {
 
 /* From the answer's body; not known when it says no version. */
 struct flipt_server flipt_server_of(struct span info);
-/* Whether different contents of a namespace never have the same digest (of v1: once its grain of time has passed). Only then may a
- * digest save work: other servers give a namespace of several files the last file's. */
+/* Whether different contents of a namespace never have the same digest (of v1: once its grain of time has
+ * passed). Only then may a digest save work: other servers give a namespace of several files the last
+ * file's. */
 bool flipt_server_digest_is_whole(const struct flipt_server *s);
 /* What an answer that is no success says to people; borrowed spans may be SPAN_NONE. */
 struct flipt_refusal {
@@ -33,7 +34,8 @@ struct flipt_refusal {
 };
 bool flipt_is_html(struct span content_type, struct span body);
 const char *flipt_refusal_text(const struct flipt_refusal *r, char *out, size_t size);
-/* Retry-After: how long the server wants to be left alone, at most an hour; 0: it does not say. `now_us`: wall clock. */
+/* Retry-After: how long the server wants to be left alone, at most an hour; 0: it does not say. `now_us`:
+ * wall clock. */
 unsigned flipt_retry_after_ms(struct span field, int64_t now_us);
 /* `text`: at least 32 bytes; "2.11.0", "" when not known. */
 void flipt_server_version(const struct flipt_server *s, char text[32]);

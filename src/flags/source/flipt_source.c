@@ -22,13 +22,14 @@
 #define DIGEST_LENGTH 40
 #define KINDS_MAX 16
 #define ETAG_GRAIN_US 5000000
-#define INFO_EVERY_MS                                                                                        \
+#define INFO_EVERY_MS \
 	60000 /* how often the server is asked what it is: it may be exchanged without a pause */
 #define INFO_TIMEOUT_MS 3000
 
 enum flipt_version { VERSION_UNKNOWN, VERSION_1, VERSION_2 };
 
-/* What can go wrong, as far as it is told apart in the log: these, an HTTP status, or minus an http_failure. */
+/* What can go wrong, as far as it is told apart in the log: these, an HTTP status, or minus an
+ * http_failure. */
 enum failure_kind { NO_SNAPSHOT = 1, HAS_HOLE, IMPOSSIBLE };
 
 struct flipt_source {
@@ -52,17 +53,17 @@ struct flipt_source {
 	bool token_new; /* no poll has shown it yet */
 	unsigned poll_failures, stream_failures;
 	unsigned retry_after_ms; /* what the last failed poll's answer asked for */
-	struct buf line; /* of the stream, until its newline */
-	bool stream_begun; /* this connection has brought a good snapshot */
-	bool stream_up;	   /* it, or the one that it takes over from, has */
+	struct buf line;	 /* of the stream, until its newline */
+	bool stream_begun;	 /* this connection has brought a good snapshot */
+	bool stream_up;		 /* it, or the one that it takes over from, has */
 
 	struct last_good good;
-	char server_digest[80];		  /* what If-None-Match says: of the server's own text */
-	bool digest_is_own;		  /* v1: it told none */
-	char raw[CRYPTO_SHA256_HEX];	  /* hash of that text */
-	char content[CRYPTO_SHA256_HEX];  /* hash of what it says */
-	int64_t digest_since_us;	  /* when this digest came first with this content (monotonic) */
-	bool etag_sure;			  /* v1: no other change can share it */
+	char server_digest[80];		 /* what If-None-Match says: of the server's own text */
+	bool digest_is_own;		 /* v1: it told none */
+	char raw[CRYPTO_SHA256_HEX];	 /* hash of that text */
+	char content[CRYPTO_SHA256_HEX]; /* hash of what it says */
+	int64_t digest_since_us;	 /* when this digest came first with this content (monotonic) */
+	bool etag_sure;			 /* v1: no other change can share it */
 	int64_t good_us;
 	bool failing;
 	int told[KINDS_MAX]; /* kinds of failure that were reported since all was well */
@@ -74,7 +75,7 @@ static void begin_round(struct flipt_source *s);
 static void start_poll(struct flipt_source *s);
 static void start_stream(struct flipt_source *s);
 
-/* --- what is known of the newest state ----------------------------------------------------------------------------- */
+/* --- what is known of the newest state ------------------------------------------------------------------ */
 
 /* Whether this kind of failure comes for the first time since all was well. */
 static bool is_news(struct flipt_source *s, int kind)
@@ -88,7 +89,8 @@ static bool is_news(struct flipt_source *s, int kind)
 	return true;
 }
 
-/* Reported once per kind and outage, not once per attempt: the poll and the stream can fail differently, by turns. */
+/* Reported once per kind and outage, not once per attempt: the poll and the stream can fail differently,
+ * by turns. */
 static void failed(struct flipt_source *s, int kind, const char *why)
 {
 	s->failing = true;
@@ -107,7 +109,7 @@ static void confirmed(struct flipt_source *s)
 	s->good_us = clock_wall_us();
 }
 
-/* --- accepting a snapshot ------------------------------------------------------------------------------------------ */
+/* --- accepting a snapshot ------------------------------------------------------------------------------- */
 
 static bool good_digest(const char *digest)
 {
@@ -115,8 +117,9 @@ static bool good_digest(const char *digest)
 }
 
 /*
- * A digest is not the content: v1's is made of the time of the last change, which some databases keep in whole seconds (MySQL), and servers
- * up to 1.59.1 and 2.10 give a namespace of several files the last file's. So what comes is compared by what it says.
+ * A digest is not the content: v1's is made of the time of the last change, which some databases keep in
+ * whole seconds (MySQL), and servers up to 1.59.1 and 2.10 give a namespace of several files the last file's.
+ * So what comes is compared by what it says.
  */
 static bool digest_counts(const struct flipt_source *s)
 {
@@ -239,7 +242,7 @@ static bool accept_document(struct flipt_source *s, struct span text, struct spa
 	return true;
 }
 
-/* --- poll ---------------------------------------------------------------------------------------------------------- */
+/* --- poll ----------------------------------------------------------------------------------------------- */
 
 static void schedule_poll(struct flipt_source *s)
 {
@@ -325,7 +328,8 @@ static bool is_json(const struct http_reply *r)
 	return span_starts(http_reply_field(r, "Content-Type"), SPAN_LIT("application/json"));
 }
 
-/* After a 401: the file may have changed in a way that does not show, and what was exchanged may be no longer known. Once for each. */
+/* After a 401: the file may have changed in a way that does not show, and what was exchanged may be no
+ * longer known. Once for each. */
 static bool has_another_token(struct flipt_source *s, const struct http_reply *r)
 {
 	if (r->failure != HTTP_OK || r->status != 401)
@@ -448,7 +452,7 @@ static void start_poll(struct flipt_source *s)
 	}
 }
 
-/* --- which server --------------------------------------------------------------------------------------------------- */
+/* --- which server --------------------------------------------------------------------------------------- */
 
 static bool same_server(const struct flipt_server *a, const struct flipt_server *b)
 {
@@ -456,7 +460,8 @@ static bool same_server(const struct flipt_server *a, const struct flipt_server 
 	       a->database == b->database;
 }
 
-/* A server that does not tell (an outage, a token that is being changed) is taken for what it was, but nothing more rests on it. */
+/* A server that does not tell (an outage, a token that is being changed) is taken for what it was, but
+ * nothing more rests on it. */
 static void on_info(void *arg, const struct http_reply *r)
 {
 	struct flipt_source *s = arg;
@@ -501,7 +506,7 @@ static void start_info(struct flipt_source *s)
 		start_poll(s);
 }
 
-/* --- a Kubernetes token is exchanged first -------------------------------------------------------------------------- */
+/* --- a Kubernetes token is exchanged first -------------------------------------------------------------- */
 
 static void on_login(void *arg, const struct http_reply *r)
 {
@@ -567,7 +572,7 @@ static void on_poll_timer(void *arg)
 	begin_round(arg);
 }
 
-/* --- stream (v2) --------------------------------------------------------------------------------------------------- */
+/* --- stream (v2) ---------------------------------------------------------------------------------------- */
 
 static void stream_ended(struct flipt_source *s, const char *why)
 {
@@ -593,7 +598,8 @@ static void on_stream_done(void *arg, const struct http_reply *r)
 	stream_ended(s, failure_text(r, why, sizeof(why)));
 }
 
-/* This protocol has no keep-alive bytes: a stream that was well is opened anew, one that never began has failed. */
+/* This protocol has no keep-alive bytes: a stream that was well is opened anew, one that never began has
+ * failed. */
 static void on_silence(void *arg)
 {
 	struct flipt_source *s = arg;
@@ -606,12 +612,13 @@ static void on_silence(void *arg)
 	}
 }
 
-/* What is no snapshot at all says nothing of the flags: the poll tells what there is, so that one fault has one name. */
+/* What is no snapshot at all says nothing of the flags: the poll tells what there is, so that one fault
+ * has one name. */
 static void refuse_stream(struct flipt_source *s, struct span line)
 {
 	s->stream = http_cancel(s->stream);
-	stream_ended(s, flipt_is_html(SPAN_NONE, line) ? "an HTML page came instead of a stream of snapshots" :
-							 "the stream sent something that is not a snapshot");
+	stream_ended(s, flipt_is_html(SPAN_NONE, line) ? "an HTML page came instead of a stream of snapshots"
+						       : "the stream sent something that is not a snapshot");
 }
 
 static void on_line(struct flipt_source *s, struct span line)
@@ -665,7 +672,8 @@ static void start_stream(struct flipt_source *s)
 		stream_ended(s, "the URL is too long");
 		return;
 	}
-	/* Without ?digest the first snapshot comes at once, so that silence before it is a fault that can be told. */
+	/* Without ?digest the first snapshot comes at once, so that silence before it is a fault that can
+	 * be told. */
 	struct http_call_request q = {
 		.method = "GET",
 		.url = url.ptr,
@@ -682,7 +690,8 @@ static void start_stream(struct flipt_source *s)
 	if (http_start(s->http, &q, &events, &s->stream, &e) < 0)
 		stream_ended(s, e.text);
 	else
-		loop_timer_start(s->silence_timer, s->timeout_ms); /* the first snapshot comes at once, or not at all */
+		/* the first snapshot comes at once, or not at all */
+		loop_timer_start(s->silence_timer, s->timeout_ms);
 }
 
 static void on_stream_timer(void *arg)
@@ -692,7 +701,7 @@ static void on_stream_timer(void *arg)
 		start_stream(s);
 }
 
-/* --- life ---------------------------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------------- */
 
 static void start_from_disk(struct flipt_source *s)
 {
@@ -730,8 +739,8 @@ static int copy_options(struct flipt_source *s, const struct flipt_source_option
 	return 0;
 }
 
-int flipt_source_start(struct loop *loop, const struct flipt_source_options *o, const struct flag_source_events *events,
-		       struct flipt_source **ret, struct err *e)
+int flipt_source_start(struct loop *loop, const struct flipt_source_options *o,
+		       const struct flag_source_events *events, struct flipt_source **ret, struct err *e)
 {
 	struct flipt_source *s = calloc(1, sizeof(*s));
 	if (!s)
@@ -798,12 +807,15 @@ int flipt_source_use(struct flipt_source *s, const struct span *keys, size_t n)
 void flipt_source_status(const struct flipt_source *s, struct flag_source_status *ret)
 {
 	static const char *const kinds[] = {"flipt", "flipt v1", "flipt v2"};
-	*ret = (struct flag_source_status){
-		.kind = kinds[s->version], .good_us = s->good_us, .failing = s->failing, .streaming = s->stream_up};
+	*ret = (struct flag_source_status){.kind = kinds[s->version],
+					   .good_us = s->good_us,
+					   .failing = s->failing,
+					   .streaming = s->stream_up};
 	/* Without user info: what stands before an '@' may be a password. */
 	const char *at = strchr(s->url, '@'), *slashes = strstr(s->url, "://");
 	if (at && slashes)
-		snprintf(ret->where, sizeof(ret->where), "%.*s%s", (int)(slashes + 3 - s->url), s->url, at + 1);
+		snprintf(ret->where, sizeof(ret->where), "%.*s%s", (int)(slashes + 3 - s->url), s->url,
+			 at + 1);
 	else
 		snprintf(ret->where, sizeof(ret->where), "%s", s->url);
 	snprintf(ret->digest, sizeof(ret->digest), "%s",

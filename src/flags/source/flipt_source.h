@@ -1,20 +1,23 @@
 /*
  * A Flipt server as a source of snapshots: finds out v1 or v2, polls with ETag, and streams (v2).
  *
- * Why:       a percentage changed in Flipt takes effect at once; Flipt's absence and its oddities never reach a caller (rule 1):
- *            whatever goes wrong, the last good snapshot stays, in memory and on disk. Source: docs/protocols/flipt.md.
+ * Why:       a percentage changed in Flipt takes effect at once; Flipt's absence and its oddities never reach
+ *            a caller (rule 1): whatever goes wrong, the last good snapshot stays, in memory and on disk.
+ *            Source: docs/protocols/flipt.md.
  * Threads:   lives on the control thread's loop; `publish` is called there.
  * Ownership: options are copied.
- * Odd snapshots: one that does not parse, whose digest is not 40 hex digits (it has a hole), or whose namespace is gone is
- *            refused whole. A flag that operations use and that is missing in an otherwise good snapshot keeps its last good
- *            definition (carried over, also on disk) until it is back or no operation uses it.
+ * Odd snapshots: one that does not parse, whose digest is not 40 hex digits (it has a hole), or whose
+ *            namespace is gone is refused whole. A flag that operations use and that is missing in an
+ *            otherwise good snapshot keeps its last good definition (carried over, also on disk) until it is
+ *            back or no operation uses it.
  *
  * state      what runs                                  leaves by
- * UNKNOWN    a poll of the v2 path                      404 that is no JSON → v1; anything else that answers → v2
+ * UNKNOWN    a poll of the v2 path                      404 that is no JSON → v1; anything else that answers
+ *                                                       → v2
  * V1, V2     a poll every poll_ms (slower while the     an answer of the other version's kind → UNKNOWN
  *            stream is up); failures back off
- * V2         the stream: one snapshot at once, one per  end, error → poll at once, stream again with backoff; nothing for
- *            change                                     stream_idle_ms → a new stream
+ * V2         the stream: one snapshot at once, one per  end, error → poll at once, stream again with backoff;
+ *            change                                     nothing for stream_idle_ms → a new stream
  */
 #ifndef FLAGS_SOURCE_FLIPT_SOURCE_H
 #define FLAGS_SOURCE_FLIPT_SOURCE_H
@@ -39,16 +42,19 @@ struct flipt_source_options {
 	const char *ca_file;	   /* or NULL */
 	const char *snapshot_file; /* last good snapshot on disk, or NULL */
 	unsigned poll_ms;
-	unsigned timeout_ms;	 /* how long the server may be silent within an answer; the whole answer may take three times as long */
+	/* how long the server may be silent within an answer; the whole answer may take three times as
+	 * long */
+	unsigned timeout_ms;
 	unsigned stream_idle_ms; /* a stream that brought nothing for so long is opened anew */
 	bool stream;
 	enum flag_rules rules; /* of a v2 server that does not tell its version */
 	bool rules_given;      /* false: a default, which the last good snapshot's rules go before */
 };
 
-/* Publishes the saved snapshot at once when there is a good one, then what the server says. An absent server is no error. */
-int flipt_source_start(struct loop *loop, const struct flipt_source_options *o, const struct flag_source_events *events,
-		       struct flipt_source **ret, struct err *e);
+/* Publishes the saved snapshot at once when there is a good one, then what the server says. An absent
+ * server is no error. */
+int flipt_source_start(struct loop *loop, const struct flipt_source_options *o,
+		       const struct flag_source_events *events, struct flipt_source **ret, struct err *e);
 struct flipt_source *flipt_source_stop(struct flipt_source *s);
 void flipt_source_refresh(struct flipt_source *s); /* poll now */
 /* The flags that operations use; keys are copied. */

@@ -11,7 +11,7 @@
 
 #define SAVE_AGAIN_MS 2000
 
-/* --- life ---------------------------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------------- */
 
 static int last_good_copy(const char *from, char **ret)
 {
@@ -66,7 +66,7 @@ int last_good_use(struct last_good *g, const struct span *keys, size_t n)
 	return 0;
 }
 
-/* --- carrying over ------------------------------------------------------------------------------------------------- */
+/* --- carrying over -------------------------------------------------------------------------------------- */
 
 bool last_good_lacks(const struct last_good *g, const struct flag_snapshot *new)
 {
@@ -79,7 +79,8 @@ bool last_good_lacks(const struct last_good *g, const struct flag_snapshot *new)
 bool last_good_breaks(const struct last_good *g, const struct flag_snapshot *new)
 {
 	for (size_t i = 0; i < g->n_used && g->snapshot; i++) {
-		const struct flag *was = flag_find(g->snapshot, span_of(g->used[i])), *is = flag_find(new, span_of(g->used[i]));
+		const struct flag *was = flag_find(g->snapshot, span_of(g->used[i])),
+				  *is = flag_find(new, span_of(g->used[i]));
 		if (was && is && !flag_broken(was) && flag_broken(is))
 			return true;
 	}
@@ -161,7 +162,7 @@ void last_good_carried(const struct last_good *g, struct flag_carried *ret)
 		ret->n = g->carried.n;
 }
 
-/* --- disk ---------------------------------------------------------------------------------------------------------- */
+/* --- disk ----------------------------------------------------------------------------------------------- */
 
 static void last_good_write(struct last_good *g)
 {

@@ -1,10 +1,13 @@
 /*
- * The last good flags: what is in use, its text, and its copy on disk. What every source of flags has in common.
+ * The last good flags: what is in use, its text, and its copy on disk. What every source of flags has in
+ * common.
  *
- * Why:       a flag that operations use and that vanishes (a key misspelt, a list emptied, a file cut) must not move everybody to the
- *            environment's default: its last good definition stays in use, also after a restart, until it is back or no operation
- *            uses it. The rest of the new state takes effect at once. Source: design, rule 1.
- * Ownership: all strings are copied, but for `source`, which the owner keeps as long as this. Snapshots are referenced.
+ * Why:       a flag that operations use and that vanishes (a key misspelt, a list emptied, a file cut) must
+ *            not move everybody to the environment's default: its last good definition stays in use, also
+ *            after a restart, until it is back or no operation uses it. The rest of the new state takes
+ *            effect at once. Source: design, rule 1.
+ * Ownership: all strings are copied, but for `source`, which the owner keeps as long as this. Snapshots are
+ *            referenced.
  * Threads:   the loop's own.
  */
 #ifndef FLAGS_SOURCE_LAST_GOOD_H
@@ -26,11 +29,11 @@ struct last_good {
 	const struct flag_snapshot *snapshot; /* in use, or NULL */
 	struct buf text;		      /* its JSON, carried flags included */
 	char told[256];			      /* the carried flags that the log knows of */
-	struct loop *loop; /* of its owner; without one nothing is saved again */
+	struct loop *loop;		      /* of its owner; without one nothing is saved again */
 	struct loop_timer *again;
-	char digest[80]; /* with which it is to be saved */
-	bool unsaved;	 /* the copy on disk is older than what is in use */
-	struct flag_carried carried, next;    /* in what is in use; in what was made last */
+	char digest[80];		   /* with which it is to be saved */
+	bool unsaved;			   /* the copy on disk is older than what is in use */
+	struct flag_carried carried, next; /* in what is in use; in what was made last */
 };
 
 /* `file`, `namespace_key` and `environment` may be NULL. -ENOMEM. */
@@ -44,11 +47,12 @@ int last_good_use(struct last_good *g, const struct span *keys, size_t n);
 bool last_good_lacks(const struct last_good *g, const struct flag_snapshot *new);
 /* Whether `new` sets one aside that is used and whole in what is in use. */
 bool last_good_breaks(const struct last_good *g, const struct flag_snapshot *new);
-/* What is to be in use after `new`, whose JSON `text` is: `new` itself, which it takes over, or one with what was lost carried over.
- * `whole` gets its JSON. On an error `new` is gone, too. */
+/* What is to be in use after `new`, whose JSON `text` is: `new` itself, which it takes over, or one with what
+ * was lost carried over. `whole` gets its JSON. On an error `new` is gone, too. */
 int last_good_complete(struct last_good *g, struct flag_snapshot *new, struct span text, struct buf *whole,
 		       struct flag_snapshot **ret, struct err *e);
-/* `snapshot` is in use from now on: takes over the caller's reference and the text; the log is told what is carried. */
+/* `snapshot` is in use from now on: takes over the caller's reference and the text; the log is told what
+ * is carried. */
 void last_good_take(struct last_good *g, struct flag_snapshot *snapshot, struct buf *text);
 /* Writes what is in use to disk; that it could not is logged, and tried again until it can. */
 void last_good_save(struct last_good *g, const char *digest);

@@ -115,7 +115,8 @@ int saved_snapshot_read(const char *path, const struct saved_from *from, struct 
 		CLEANUP(buf_releasep) struct buf when = BUF_INIT(128);
 		struct instant at;
 		*ret_saved_us = 0;
-		if (v[SAVED_AT].ptr && json_unescape(v[SAVED_AT], &when) == 0 && instant_parse(buf_span(&when), &at))
+		if (v[SAVED_AT].ptr && json_unescape(v[SAVED_AT], &when) == 0 &&
+		    instant_parse(buf_span(&when), &at))
 			*ret_saved_us = at.seconds * 1000000 + at.nanos / 1000;
 	}
 	return 0;

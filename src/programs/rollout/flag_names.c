@@ -53,7 +53,7 @@ void flag_names_suggest(const struct flag_snapshot *s, const char *wanted, struc
 		buf_puts(out, "; there are no flags at all");
 }
 
-/* --- properties ---------------------------------------------------------------------------------------------------- */
+/* --- properties ----------------------------------------------------------------------------------------- */
 
 struct unasked {
 	const struct operation *op;

@@ -12,7 +12,8 @@
 bool flag_names_near(const char *key, const char *wanted);
 /* "; similar: a, b", else "; available: …" (some), else "; there are no flags at all". */
 void flag_names_suggest(const struct flag_snapshot *s, const char *wanted, struct buf *out);
-/* The properties that segments of the flag ask for and that this operation gives nobody, "a, b"; "" when it gives all. */
+/* The properties that segments of the flag ask for and that this operation gives nobody, "a, b"; "" when
+ * it gives all. */
 void flag_names_unasked(const struct operation *op, const struct flag *f, struct buf *out);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * migration-rollout: reads and changes percentages, in the features file or through Flipt's API (v2, v1). Arguments and exit codes;
- * the commands are in rollout_*.c.
+ * migration-rollout: reads and changes percentages, in the features file or through Flipt's API (v2, v1).
+ * Arguments and exit codes; the commands are in rollout_*.c.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -18,7 +18,8 @@
 
 static const char usage_text[] =
 	"Usage: migration-rollout [OPTION]... COMMAND\n"
-	"Percentages of flags, in the features file or in Flipt: whichever the router's configuration names.\n"
+	"Percentages of flags, in the features file or in Flipt: whichever the router's configuration "
+	"names.\n"
 	"\n"
 	"  get [FLAG]               what each rule says, and what an operation of several flags comes to\n"
 	"  plan FLAG PERCENT        who of the recorded identities would move\n"
@@ -38,7 +39,8 @@ static const char usage_text[] =
 	"  --json                   history as it is recorded\n"
 	"  --help, --version\n"
 	"\n"
-	"Exit status: 0 done, 1 failed or refused and nothing was changed, 2 wrong arguments or configuration,\n"
+	"Exit status: 0 done, 1 failed or refused and nothing was changed, 2 wrong arguments or "
+	"configuration,\n"
 	"3 something was changed, but not all as asked for.\n";
 
 static const char *environment(const char *name)
@@ -54,7 +56,7 @@ static int usage(const char *format, const char *what)
 	return ROLLOUT_USAGE;
 }
 
-/* --- arguments ----------------------------------------------------------------------------------------------------- */
+/* --- arguments ------------------------------------------------------------------------------------------ */
 
 /* Digits, perhaps a point and more of them, perhaps a percent sign: no exponents, signs or blanks. */
 static bool parse_percent(const char *text, double *ret)
@@ -75,8 +77,9 @@ static int parse_command(int argc, char **argv, struct rollout_arguments *a)
 		const char *name;
 		int least, most;
 		bool percent, change;
-	} commands[] = {{"get", 0, 1, false, false},	{"history", 0, 1, false, false}, {"plan", 2, 2, true, false},
-			{"set", 2, 2, true, true},	{"enable", 1, 1, false, true},	 {"disable", 1, 1, false, true},
+	} commands[] = {{"get", 0, 1, false, false},	{"history", 0, 1, false, false},
+			{"plan", 2, 2, true, false},	{"set", 2, 2, true, true},
+			{"enable", 1, 1, false, true},	{"disable", 1, 1, false, true},
 			{"rollback", 1, 1, false, true}};
 	int n = argc - optind - 1;
 	if (n < 0)
@@ -87,7 +90,9 @@ static int parse_command(int argc, char **argv, struct rollout_arguments *a)
 		if (strcmp(a->command, commands[i].name) != 0)
 			continue;
 		if (n < commands[i].least)
-			return usage(commands[i].percent ? "%s needs a flag and a percentage" : "%s needs a flag", a->command);
+			return usage(commands[i].percent ? "%s needs a flag and a percentage"
+							 : "%s needs a flag",
+				     a->command);
 		if (n > commands[i].most)
 			return usage("unexpected argument \"%s\"", argv[optind + 1 + commands[i].most]);
 		if (commands[i].percent && !parse_percent(argv[optind + 2], &a->percent))
@@ -109,7 +114,20 @@ static bool parse_seconds(const char *text, unsigned *ret)
 	return value > 0 && value <= WAIT_MAX_S;
 }
 
-enum option_id { CONFIG = 256, SEGMENT, JOURNAL, ADMIN, ADMIN_TOKEN_FILE, TIMEOUT, YES, DRY_RUN, WAIT, AS_JSON, HELP, VERSION };
+enum option_id {
+	CONFIG = 256,
+	SEGMENT,
+	JOURNAL,
+	ADMIN,
+	ADMIN_TOKEN_FILE,
+	TIMEOUT,
+	YES,
+	DRY_RUN,
+	WAIT,
+	AS_JSON,
+	HELP,
+	VERSION
+};
 
 static const struct option options[] = {
 	{"config", required_argument, NULL, CONFIG},
@@ -130,14 +148,30 @@ static const struct option options[] = {
 static int take_option(int id, struct rollout_arguments *a)
 {
 	switch (id) {
-	case CONFIG: a->config = optarg; break;
-	case SEGMENT: a->segment = optarg; break;
-	case JOURNAL: a->journal = optarg; break;
-	case ADMIN_TOKEN_FILE: a->admin_token_file = optarg; break;
-	case YES: a->yes = true; break;
-	case DRY_RUN: a->dry_run = true; break;
-	case WAIT: a->wait = true; break;
-	case AS_JSON: a->json = true; break;
+	case CONFIG:
+		a->config = optarg;
+		break;
+	case SEGMENT:
+		a->segment = optarg;
+		break;
+	case JOURNAL:
+		a->journal = optarg;
+		break;
+	case ADMIN_TOKEN_FILE:
+		a->admin_token_file = optarg;
+		break;
+	case YES:
+		a->yes = true;
+		break;
+	case DRY_RUN:
+		a->dry_run = true;
+		break;
+	case WAIT:
+		a->wait = true;
+		break;
+	case AS_JSON:
+		a->json = true;
+		break;
 	case ADMIN:
 		if (a->n_admin == ADMIN_MAX)
 			return usage("--admin %s: too many routers", optarg);
@@ -147,9 +181,15 @@ static int take_option(int id, struct rollout_arguments *a)
 		if (!parse_seconds(optarg, &a->timeout_s))
 			return usage("--timeout: \"%s\" is not a number of seconds from 1 to 3600", optarg);
 		break;
-	case HELP: fputs(usage_text, stdout); exit(ROLLOUT_DONE);
-	case VERSION: puts("migration-rollout " PROJECT_VERSION); exit(ROLLOUT_DONE);
-	default: fputs("Try 'migration-rollout --help'.\n", stderr); return ROLLOUT_USAGE;
+	case HELP:
+		fputs(usage_text, stdout);
+		exit(ROLLOUT_DONE);
+	case VERSION:
+		puts("migration-rollout " PROJECT_VERSION);
+		exit(ROLLOUT_DONE);
+	default:
+		fputs("Try 'migration-rollout --help'.\n", stderr);
+		return ROLLOUT_USAGE;
 	}
 	return 0;
 }
@@ -166,7 +206,7 @@ static int parse(int argc, char **argv, struct rollout_arguments *a)
 	return r;
 }
 
-/* --- running ------------------------------------------------------------------------------------------------------- */
+/* --- running -------------------------------------------------------------------------------------------- */
 
 static int run_history(const struct config *c, const struct rollout_arguments *a, struct err *e)
 {
@@ -193,7 +233,8 @@ static bool is_change(const char *command)
 	return strcmp(command, "get") != 0 && strcmp(command, "plan") != 0 && strcmp(command, "history") != 0;
 }
 
-/* A rollback asks no operation: it needs to know where the flags lie, and nothing else of a configuration that is broken. */
+/* A rollback asks no operation: it needs to know where the flags lie, and nothing else of a configuration
+ * that is broken. */
 static bool load_in_emergency(const struct rollout_arguments *a, struct buf *problems, struct config **ret)
 {
 	CLEANUP(buf_releasep) struct buf again = BUF_INIT(1u << 20);
@@ -227,6 +268,7 @@ int main(int argc, char **argv)
 	if (r >= 0)
 		return r;
 	fflush(stdout);
-	fprintf(stderr, "migration-rollout: %s\n%s", e.text, is_change(a.command) ? "Nothing was changed.\n" : "");
+	fprintf(stderr, "migration-rollout: %s\n%s", e.text,
+		is_change(a.command) ? "Nothing was changed.\n" : "");
 	return ROLLOUT_REFUSED;
 }

@@ -62,11 +62,13 @@ double population_share_of_flag(const struct decide_input *like, struct span fla
 			task += v.task;
 		}
 	}
-	double of_buckets = n ? 100.0 * task / n : 0, of_others = without ? 100.0 * task_without / without : 0;
+	double of_buckets = n ? 100.0 * task / n : 0,
+	       of_others = without ? 100.0 * task_without / without : 0;
 	return (of_buckets * (POPULATION_SIZE - without) + of_others * without) / POPULATION_SIZE;
 }
 
-struct population_moves population_moves(const struct decide_input *like, struct span flag, const struct flag_snapshot *new)
+struct population_moves population_moves(const struct decide_input *like, struct span flag,
+					 const struct flag_snapshot *new)
 {
 	struct population_moves moves = {0};
 	for (unsigned i = 0; i < POPULATION_SIZE; i++) {

@@ -19,7 +19,7 @@
 
 #define TRIES_MAX 8
 #define QUESTION_MAX 1400
-#define INSIST_MAX 4 /* tries of a rollback whose writes fail midway */
+#define INSIST_MAX 4	   /* tries of a rollback whose writes fail midway */
 #define AGAIN_FIRST_MS 20u /* doubled each time, with jitter, so that two who change at once part */
 
 struct changing {
@@ -33,13 +33,13 @@ struct changing {
 	char *journal;
 	bool agreed;
 	struct rollout_plan agreed_to;
-	size_t done; /* of the plan's changes, where not all could be written */
-	bool blind;  /* an emergency, where what everybody is told cannot be evaluated */
+	size_t done;	 /* of the plan's changes, where not all could be written */
+	bool blind;	 /* an emergency, where what everybody is told cannot be evaluated */
 	bool unrecorded; /* the history could not be written */
 	bool unwaited;	 /* the routers could not be asked */
 };
 
-/* --- before -------------------------------------------------------------------------------------------------------- */
+/* --- before --------------------------------------------------------------------------------------------- */
 
 static bool same_plan(const struct rollout_plan *a, const struct rollout_plan *b)
 {
@@ -47,7 +47,8 @@ static bool same_plan(const struct rollout_plan *a, const struct rollout_plan *b
 		return false;
 	for (size_t i = 0; i < a->n; i++) {
 		const struct rollout_change *x = &a->changes[i], *y = &b->changes[i];
-		if (x->what != y->what || x->rule != y->rule || x->share != y->share || x->from != y->from || x->to != y->to)
+		if (x->what != y->what || x->rule != y->rule || x->share != y->share || x->from != y->from ||
+		    x->to != y->to)
 			return false;
 	}
 	return true;
@@ -71,14 +72,15 @@ static void show(const struct changing *c)
 	if (!c->plan.n)
 		printf("  nothing to change\n");
 	if (d->of_segment)
-		printf("  of the segment's members: %g %% → %g %% to tasks\n", d->segment_from, d->segment_to);
+		printf("  of the segment's members: %g %% → %g %% to tasks\n", d->segment_from,
+		       d->segment_to);
 	printf("  of everybody: %g %% → %g %% to tasks\n", d->from, d->to);
 	draft_show_notes(d, a);
 	fflush(stdout);
 }
 
-/* What somebody should agree to, all of it in one sentence: more than doubling, and where the outcome is known to be another than what
- * was asked for. "" when there is nothing. */
+/* What somebody should agree to, all of it in one sentence: more than doubling, and where the outcome is
+ * known to be another than what was asked for. "" when there is nothing. */
 static void find_question(const struct changing *c, char question[QUESTION_MAX])
 {
 	const struct rollout_arguments *a = c->arguments;
@@ -125,7 +127,8 @@ static int open_document(struct changing *c, struct rollout_document **ret, stru
 	struct flag_snapshot *s = NULL;
 	int r = place_parse(p, buf_span(&p->flags), &s, e);
 	if (r == 0)
-		r = rollout_open(place_document_name(p), buf_span(&p->document), c->arguments->flag, &c->users.sides, ret, e);
+		r = rollout_open(place_document_name(p), buf_span(&p->document), c->arguments->flag,
+				 &c->users.sides, ret, e);
 	if (r == 0 && p->flipt)
 		rollout_know_segments(*ret, s);
 	flag_snapshot_unref(s);
@@ -174,7 +177,8 @@ static int open_blind(struct changing *c, struct rollout_document **ret, struct 
 	return r;
 }
 
-/* What is written must be what routers read: otherwise they would go on with the last good flags, and nobody would have moved. */
+/* What is written must be what routers read: otherwise they would go on with the last good flags, and
+ * nobody would have moved. */
 static int refuse_unread(const struct changing *c, struct span text, struct err *e)
 {
 	struct flag_snapshot *s = NULL;
@@ -185,12 +189,14 @@ static int refuse_unread(const struct changing *c, struct span text, struct err 
 	bool there = r == 0 && flag_find(s, span_of(c->arguments->flag));
 	flag_snapshot_unref(s);
 	if (r < 0)
-		return err_set(e, -EINVAL,
-			       "routers cannot read this file, with the change or without it, and go on with the "
-			       "last good flags: mend it first: %s",
-			       why.text);
+		return err_set(
+			e, -EINVAL,
+			"routers cannot read this file, with the change or without it, and go on with the "
+			"last good flags: mend it first: %s",
+			why.text);
 	return there ? 0
-		     : err_set(e, -EINVAL, "routers would not find the flag \"%.80s\" where it would be changed",
+		     : err_set(e, -EINVAL,
+			       "routers would not find the flag \"%.80s\" where it would be changed",
 			       c->arguments->flag);
 }
 
@@ -212,7 +218,8 @@ static int make_blind_draft(struct changing *c, struct buf *text, struct err *e)
 	return r < 0 ? r : refuse_unread(c, buf_span(text), e);
 }
 
-/* An odd flag of somebody else's, a snapshot that cannot be had, operations that disagree: none of it stops an emergency. */
+/* An odd flag of somebody else's, a snapshot that cannot be had, operations that disagree: none of it
+ * stops an emergency. */
 static int make_draft(struct changing *c, struct buf *text, struct err *e)
 {
 	struct err blind;
@@ -239,15 +246,21 @@ static int make_draft(struct changing *c, struct buf *text, struct err *e)
 	return 0;
 }
 
-/* --- the write ----------------------------------------------------------------------------------------------------- */
+/* --- the write ------------------------------------------------------------------------------------------ */
 
 static void record(struct changing *c, const char *result)
 {
 	struct err e;
 	const struct rollout_arguments *a = c->arguments;
-	struct rollout_record entry = {.command = a->command, .flag = a->flag, .segment = a->segment, .source = c->place->name,
-				       .percent = a->percent, .from = draft_from(&c->draft), .to = draft_to(&c->draft),
-				       .plan = &c->plan, .result = result};
+	struct rollout_record entry = {.command = a->command,
+				       .flag = a->flag,
+				       .segment = a->segment,
+				       .source = c->place->name,
+				       .percent = a->percent,
+				       .from = draft_from(&c->draft),
+				       .to = draft_to(&c->draft),
+				       .plan = &c->plan,
+				       .result = result};
 	c->unrecorded = history_write(c->journal, &entry, &e) < 0;
 	if (c->unrecorded)
 		fprintf(stderr, "warning: the change could not be recorded in the history: %s\n", e.text);
@@ -269,7 +282,8 @@ static int half_done(struct changing *c, const struct err *why)
 	struct err e;
 	stands.n = c->done;
 	memcpy(missing.changes, c->plan.changes + c->done, missing.n * sizeof(missing.changes[0]));
-	fprintf(stderr, "migration-rollout: HALF DONE: %zu of %zu values were written, then: %s\n", c->done, c->plan.n, why->text);
+	fprintf(stderr, "migration-rollout: HALF DONE: %zu of %zu values were written, then: %s\n", c->done,
+		c->plan.n, why->text);
 	printf("Written:\n");
 	draft_show_changes(&stands);
 	printf("Not written:\n");
@@ -317,8 +331,11 @@ static int find_out(struct changing *c, struct err *e)
 	int r = document_has_change(c, &reading);
 	if (r >= 0)
 		return r ? 0 : -EIO;
-	fprintf(stderr, "migration-rollout: UNKNOWN whether it was made, because reading fails too: %s\nCheck with:\n  migration-rollout "
-		"--config %s get %s\n", reading.text, c->arguments->config, c->arguments->flag);
+	fprintf(stderr,
+		"migration-rollout: UNKNOWN whether it was made, because reading fails too: %s\nCheck "
+		"with:\n  migration-rollout "
+		"--config %s get %s\n",
+		reading.text, c->arguments->config, c->arguments->flag);
 	record(c, "UNKNOWN: sent, and no answer");
 	return ROLLOUT_NOT_AS_ASKED;
 }
@@ -365,15 +382,16 @@ static int write_once(struct changing *c, int tries, const struct buf *text, str
 	sigset_t all, before;
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
-	enum place_written w = place_write(c->place, c->arguments->flag, &c->plan, buf_span(text), &c->done, e);
+	enum place_written w =
+		place_write(c->place, c->arguments->flag, &c->plan, buf_span(text), &c->done, e);
 	c->written_ms = clock_mono_ms();
 	int r = judge_write(c, w, tries, e);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	return r;
 }
 
-/* What is agreed to is what is written: whatever changed meanwhile is shown and asked about again. v1 has no revisions, so that it is
- * read again after a question, which can take long. */
+/* What is agreed to is what is written: whatever changed meanwhile is shown and asked about again. v1 has no
+ * revisions, so that it is read again after a question, which can take long. */
 static int write_agreed(struct changing *c, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
@@ -403,14 +421,13 @@ static int write_agreed(struct changing *c, struct err *e)
 	return err_set(e, -EBUSY, "somebody else keeps changing it; gave up after %d tries", TRIES_MAX);
 }
 
-/* --- after --------------------------------------------------------------------------------------------------------- */
+/* --- after ---------------------------------------------------------------------------------------------- */
 
 static int verify_blind(struct changing *c, struct err *e)
 {
 	int r = document_has_change(c, e);
 	if (r == 1)
-		printf("The change is in %s; its effect could not be evaluated.\n",
-		       c->place->name);
+		printf("The change is in %s; its effect could not be evaluated.\n", c->place->name);
 	if (r == 0)
 		return err_set(e, -EAGAIN, "%s does not show the change", c->place->name);
 	return r < 0 ? r : 0;
@@ -422,7 +439,8 @@ static int after(struct changing *c, struct err *e)
 	int r = c->blind ? verify_blind(c, e)
 			 : verify_change(c->place, &c->users, c->arguments, &c->draft, e);
 	if (r < 0) {
-		fprintf(stderr, "migration-rollout: the change was made, but is not as asked for: %s\n", e->text);
+		fprintf(stderr, "migration-rollout: the change was made, but is not as asked for: %s\n",
+			e->text);
 		snprintf(result, sizeof(result), "NOT AS ASKED: %s", e->text);
 		record(c, result);
 		return ROLLOUT_NOT_AS_ASKED;

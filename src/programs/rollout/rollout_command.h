@@ -13,7 +13,7 @@ struct rollout_arguments {
 	const char *admin[ADMIN_MAX];
 	size_t n_admin;
 	const char *admin_token_file;
-	double percent; /* <0: the command has none */
+	double percent;	    /* <0: the command has none */
 	unsigned timeout_s; /* of --wait */
 	bool yes, dry_run, wait, json;
 };
@@ -23,10 +23,11 @@ bool arguments_are_emergency(const struct rollout_arguments *a);
 
 /* What the whole program returns. */
 enum rollout_exit {
-	ROLLOUT_DONE,	     /* or nothing to do */
-	ROLLOUT_REFUSED,     /* failed or refused: nothing was changed */
-	ROLLOUT_USAGE,	     /* arguments or configuration */
-	ROLLOUT_NOT_AS_ASKED, /* something was changed, but not all is as asked for: the sentences say what stands */
+	ROLLOUT_DONE,	 /* or nothing to do */
+	ROLLOUT_REFUSED, /* failed or refused: nothing was changed */
+	ROLLOUT_USAGE,	 /* arguments or configuration */
+	/* something was changed, but not all is as asked for: the sentences say what stands */
+	ROLLOUT_NOT_AS_ASKED,
 };
 
 /* 0, a rollout_exit whose sentences were said already, or <0 with the sentence in e and nothing changed. */

@@ -10,7 +10,7 @@
 
 #define KEY_MAX 128
 
-/* --- an unknown flag ----------------------------------------------------------------------------------------------- */
+/* --- an unknown flag ------------------------------------------------------------------------------------ */
 
 int draft_find_flag(const struct flag_snapshot *s, const char *key, const struct flag **ret, struct err *e)
 {
@@ -22,9 +22,10 @@ int draft_find_flag(const struct flag_snapshot *s, const char *key, const struct
 	return err_set(e, -ENOENT, "there is no flag \"%s\"%s", key, list.len ? list.ptr : "");
 }
 
-/* --- the draft ----------------------------------------------------------------------------------------------------- */
+/* --- the draft ------------------------------------------------------------------------------------------ */
 
-int draft_plan(const struct rollout_document *d, const struct rollout_arguments *a, struct rollout_plan *ret, struct err *e)
+int draft_plan(const struct rollout_document *d, const struct rollout_arguments *a, struct rollout_plan *ret,
+	       struct err *e)
 {
 	if (a->percent >= 0)
 		return rollout_set(d, a->segment, a->percent, ret, e);
@@ -33,13 +34,17 @@ int draft_plan(const struct rollout_document *d, const struct rollout_arguments 
 	return rollout_enable(d, strcmp(a->command, "enable") == 0, ret, e);
 }
 
-/* Growing must not move anyone back, nor shrinking anyone to task: whatever the rules look like, the made-up people tell. */
-static int check_moves(const struct decide_input *like, const struct rollout_arguments *a, const struct rollout_draft *d, struct err *e)
+/* Growing must not move anyone back, nor shrinking anyone to task: whatever the rules look like, the
+ * made-up people tell. */
+static int check_moves(const struct decide_input *like, const struct rollout_arguments *a,
+		       const struct rollout_draft *d, struct err *e)
 {
 	struct population_moves m = population_moves(like, span_of(a->flag), d->then);
 	if (!m.to_task || !m.to_legacy)
 		return 0;
-	return err_set(e, -EINVAL, "the change would move %.1f %% to task and %.1f %% back to legacy at once: change the rules by hand",
+	return err_set(e, -EINVAL,
+		       "the change would move %.1f %% to task and %.1f %% back to legacy at once: change the "
+		       "rules by hand",
 		       100.0 * m.to_task / POPULATION_SIZE, 100.0 * m.to_legacy / POPULATION_SIZE);
 }
 
@@ -50,7 +55,9 @@ static void look_for_backends(const struct flag_users *u, struct rollout_draft *
 	for (size_t i = 0; (op = flag_users_at(u, i)) && !*d->missing; i++) {
 		struct decide_input like = flag_users_like(u, op, d->then);
 		if (population_misses_backend(&like, &backend))
-			snprintf(d->missing, sizeof(d->missing), "%.*s.%.*s is routed to the backend \"%.*s\", which is not configured: legacy serves",
+			snprintf(d->missing, sizeof(d->missing),
+				 "%.*s.%.*s is routed to the backend \"%.*s\", which is not configured: "
+				 "legacy serves",
 				 SPAN_ARG(op->service), SPAN_ARG(op->name), SPAN_ARG(backend));
 	}
 }
@@ -76,7 +83,8 @@ static void look_for_users(const struct flag_users *u, struct rollout_draft *d)
 		 "no operation asks the flag \"%.80s\"%s, so the change moves nobody", u->flag, close);
 }
 
-static int judge(const struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *d, struct err *e)
+static int judge(const struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *d,
+		 struct err *e)
 {
 	struct decide_input like = flag_users_like(u, flag_users_at(u, 0), d->now);
 	struct segment_context members;
@@ -98,16 +106,18 @@ static int judge(const struct flag_users *u, const struct rollout_arguments *a, 
 	return check_moves(&like, a, d, e);
 }
 
-/* Its own fault stops a change, whose effect nobody could tell, but no emergency; what other flags suffer from stops nothing. */
+/* Its own fault stops a change, whose effect nobody could tell, but no emergency; what other flags suffer
+ * from stops nothing. */
 static int refuse_broken(const struct rollout_arguments *a, const struct flag *f, struct err *e)
 {
 	if (!flag_broken(f) || arguments_are_emergency(a))
 		return 0;
-	return err_set(e, -EINVAL, "flag \"%.80s\" is set aside by routers, legacy serves: fix it first: %s", a->flag, flag_broken(f));
+	return err_set(e, -EINVAL, "flag \"%.80s\" is set aside by routers, legacy serves: fix it first: %s",
+		       a->flag, flag_broken(f));
 }
 
-int draft_make(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *ret,
-	       struct err *e)
+int draft_make(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a,
+	       struct rollout_draft *ret, struct err *e)
 {
 	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
@@ -119,7 +129,7 @@ int draft_make(const struct rollout_place *p, struct flag_users *u, const struct
 	if (r == 0)
 		r = refuse_broken(a, f, e);
 	if (r == 0)
-		r = rollout_open(place_document_name(p), buf_span(&p->flags), a->flag, &u->sides, &d, e);
+		r = place_open_flag(p, a->flag, &u->sides, &d, e);
 	if (r == 0)
 		r = draft_plan(d, a, &ret->plan, e);
 	if (r == 0 && *u->disagree && strcmp(a->command, "rollback") != 0)
@@ -167,17 +177,19 @@ void draft_show_changes(const struct rollout_plan *plan)
 		const struct rollout_change *c = &plan->changes[i];
 		switch (c->what) {
 		case ROLLOUT_ENABLED:
-			printf("  enabled: %s → %s\n", c->from > 0 ? "true" : "false", c->to > 0 ? "true" : "false");
+			printf("  enabled: %s → %s\n", c->from > 0 ? "true" : "false",
+			       c->to > 0 ? "true" : "false");
 			break;
 		case ROLLOUT_SHARE:
-			printf("  rule %zu, variant \"%s\": %g %% → %g %%\n", c->rule + 1, c->variant, c->from, c->to);
+			printf("  rule %zu, variant \"%s\": %g %% → %g %%\n", c->rule + 1, c->variant,
+			       c->from, c->to);
 			break;
 		case ROLLOUT_THRESHOLD:
 			printf("  rollout %zu, threshold: %g %% → %g %%\n", c->rule + 1, c->from, c->to);
 			break;
 		case ROLLOUT_SEGMENT_VALUE:
-			printf("  rollout %zu, of its segment: %s → %s\n", c->rule + 1, c->from > 0 ? "true" : "false",
-			       c->to > 0 ? "true" : "false");
+			printf("  rollout %zu, of its segment: %s → %s\n", c->rule + 1,
+			       c->from > 0 ? "true" : "false", c->to > 0 ? "true" : "false");
 			break;
 		}
 	}
@@ -187,7 +199,8 @@ void draft_show_notes(const struct rollout_draft *d, const struct rollout_argume
 {
 	const struct flag *f = flag_find(d->then, span_of(a->flag));
 	if (strcmp(a->command, "disable") == 0 && d->to > 0)
-		printf("  note: a disabled boolean flag still runs its rollouts; \"rollback\" moves everybody to legacy\n");
+		printf("  note: a disabled boolean flag still runs its rollouts; \"rollback\" moves "
+		       "everybody to legacy\n");
 	if (a->percent > 0 && flag_type_of(f) == FLAG_VARIANT && !flag_enabled(f))
 		printf("  note: the flag is disabled: its rules count once it is enabled\n");
 	char otherwise[256];

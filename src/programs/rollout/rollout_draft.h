@@ -21,12 +21,13 @@ struct rollout_draft {
 };
 
 /* What the command wants of a document. */
-int draft_plan(const struct rollout_document *d, const struct rollout_arguments *a, struct rollout_plan *ret, struct err *e);
+int draft_plan(const struct rollout_document *d, const struct rollout_arguments *a, struct rollout_plan *ret,
+	       struct err *e);
 /* -ENOENT when there is no such flag: the sentence lists near ones. */
 int draft_find_flag(const struct flag_snapshot *s, const char *key, const struct flag **ret, struct err *e);
 /* From what the place has read. -EINVAL when the change is refused. */
-int draft_make(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *ret,
-	       struct err *e);
+int draft_make(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a,
+	       struct rollout_draft *ret, struct err *e);
 void draft_release(struct rollout_draft *d);
 /* The two shares of everybody or of the segment's members, whichever the command is about. */
 double draft_from(const struct rollout_draft *d);

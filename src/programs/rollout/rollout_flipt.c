@@ -8,13 +8,14 @@
 #include "base/http_client.h"
 #include "base/json.h"
 
-#define TIMEOUT_MS 60000 /* a slow server is waited for: at three in the morning an answer late is better than none */
+/* a slow server is waited for: at three in the morning an answer late is better than none */
+#define TIMEOUT_MS 60000
 #define CONNECT_TIMEOUT_MS 10000
 #define SLOW_MS 3000
 #define DIGEST_LENGTH 40
 #define PATH_LIMIT 8192
 
-/* --- calls --------------------------------------------------------------------------------------------------------- */
+/* --- calls ---------------------------------------------------------------------------------------------- */
 
 struct asked {
 	struct loop *loop;
@@ -31,7 +32,8 @@ static void on_answer(void *arg, const struct http_reply *r)
 		a->answer->maybe_sent = r->sent;
 	} else {
 		a->answer->status = r->status;
-		a->answer->json = span_starts(http_reply_field(r, "Content-Type"), SPAN_LIT("application/json"));
+		a->answer->json =
+			span_starts(http_reply_field(r, "Content-Type"), SPAN_LIT("application/json"));
 		span_copy(http_reply_field(r, "ETag"), a->answer->etag, sizeof(a->answer->etag));
 		span_copy(http_reply_field(r, "Content-Type"), a->answer->content_type,
 			  sizeof(a->answer->content_type));
@@ -63,9 +65,15 @@ static int ask_once(struct rollout_place *p, const char *method, const char *pat
 	buf_clear(&answer->body);
 	*answer = (struct flipt_answer){.body = answer->body};
 	struct asked a = {.loop = p->loop, .answer = answer, .e = e};
-	struct http_call_request q = {.method = method, .url = url, .fields = fields, .n_fields = n, .body = body,
-				 .connect_timeout_ms = CONNECT_TIMEOUT_MS, .timeout_ms = TIMEOUT_MS, .max_body = FLAG_MAX_DOCUMENT,
-				 .may_resend = strcmp(method, "GET") == 0};
+	struct http_call_request q = {.method = method,
+				      .url = url,
+				      .fields = fields,
+				      .n_fields = n,
+				      .body = body,
+				      .connect_timeout_ms = CONNECT_TIMEOUT_MS,
+				      .timeout_ms = TIMEOUT_MS,
+				      .max_body = FLAG_MAX_DOCUMENT,
+				      .may_resend = strcmp(method, "GET") == 0};
 	struct http_events events = {.arg = &a, .done = on_answer};
 	struct http_call *call;
 	int r = http_start(p->http, &q, &events, &call, e);
@@ -116,11 +124,16 @@ int flipt_expect(const char *what, const struct flipt_answer *answer, struct err
 	if (html || (answer->status >= 300 && answer->status < 400))
 		return err_set(e, -EIO, "%s: %s", what, flipt_refusal_text(&refusal, text, sizeof(text)));
 	if (answer->status == 401 || answer->status == 403)
-		return err_set(e, -EACCES, "Flipt answers %d: the client token is missing or may not do this (FLIPT_CLIENT_TOKEN, or "
-			       "token_file in the configuration)", answer->status);
+		return err_set(e, -EACCES,
+			       "Flipt answers %d: the client token is missing or may not do this "
+			       "(FLIPT_CLIENT_TOKEN, or "
+			       "token_file in the configuration)",
+			       answer->status);
 	if (!answer->json || !json_pointer(buf_span(&answer->body), SPAN_LIT("/message"), &message))
-		return err_set(e, answer->status == 404 ? -ENOENT : -EIO, "%s: the server answers %d: is it a Flipt?", what, answer->status);
-	return err_set(e, answer->status == 404 ? -ENOENT : -EIO, "%s: Flipt answers %d %.*s", what, answer->status, SPAN_ARG(message));
+		return err_set(e, answer->status == 404 ? -ENOENT : -EIO,
+			       "%s: the server answers %d: is it a Flipt?", what, answer->status);
+	return err_set(e, answer->status == 404 ? -ENOENT : -EIO, "%s: Flipt answers %d %.*s", what,
+		       answer->status, SPAN_ARG(message));
 }
 
 int flipt_get(struct rollout_place *p, const char *path, struct flipt_answer *answer, struct err *e)
@@ -129,7 +142,7 @@ int flipt_get(struct rollout_place *p, const char *path, struct flipt_answer *an
 	return r < 0 ? r : flipt_expect(path, answer, e);
 }
 
-/* --- the snapshot -------------------------------------------------------------------------------------------------- */
+/* --- the snapshot --------------------------------------------------------------------------------------- */
 
 static int snapshot_path(const struct rollout_place *p, int version, struct buf *path, struct err *e)
 {
@@ -152,10 +165,14 @@ static void keep_digest(struct rollout_place *p, const struct flipt_answer *answ
 {
 	struct span digest;
 	bool own = json_pointer(buf_span(&answer->body), SPAN_LIT("/digest"), &digest) && digest.len > 2;
-	span_copy(own ? (struct span){digest.ptr + 1, digest.len - 2} : span_of(answer->etag), p->digest, sizeof(p->digest));
+	span_copy(own ? (struct span){digest.ptr + 1, digest.len - 2} : span_of(answer->etag), p->digest,
+		  sizeof(p->digest));
 	if (p->version == 2 && strlen(p->digest) != DIGEST_LENGTH)
-		fprintf(stderr, "warning: Flipt's snapshot has a hole (its digest has %zu characters, not %d): routers keep their last "
-			"good one until it is fixed\n", strlen(p->digest), DIGEST_LENGTH);
+		fprintf(stderr,
+			"warning: Flipt's snapshot has a hole (its digest has %zu characters, not %d): "
+			"routers keep their last "
+			"good one until it is fixed\n",
+			strlen(p->digest), DIGEST_LENGTH);
 }
 
 static int refuse_namespace(const struct rollout_place *p, struct err *e)
@@ -220,9 +237,10 @@ int flipt_read_snapshot(struct rollout_place *p, struct err *e)
 	return r < 0 ? r : check_namespace(p, e);
 }
 
-/* --- v2 ------------------------------------------------------------------------------------------------------------ */
+/* --- v2 ------------------------------------------------------------------------------------------------- */
 
-static int resources_path(const struct rollout_place *p, const char *type, const char *key, struct buf *path, struct err *e)
+static int resources_path(const struct rollout_place *p, const char *type, const char *key, struct buf *path,
+			  struct err *e)
 {
 	const struct config *c = p->config;
 	buf_puts(path, "/api/v2/environments/");
@@ -289,8 +307,8 @@ static bool names_segment(struct span payload, struct span segment)
 }
 
 /*
- * What a resource has in common with a features file: the members that a file knows, at each level. Others ("@type", what a newer Flipt
- * adds) are a mistake in a file, and none here.
+ * What a resource has in common with a features file: the members that a file knows, at each level. Others
+ * ("@type", what a newer Flipt adds) are a mistake in a file, and none here.
  */
 enum part {
 	RAW,
@@ -339,8 +357,7 @@ static const struct part_member parts[][PART_MEMBERS] = {
 			{"\"property\"", RAW},
 			{"\"operator\"", RAW},
 			{"\"value\"", RAW},
-			{"\"description\"", RAW}},
-};
+			{"\"description\"", RAW}}};
 
 static const struct part_member *part_member(enum part part, struct span key)
 {
@@ -376,7 +393,8 @@ static void put_part(struct span value, enum part part, struct buf *out)
 	buf_putc(out, type == JSON_OBJECT ? '}' : ']');
 }
 
-/* The flag beside those of the namespace's segments that it names, as a features file: other people's are no matter of it. */
+/* The flag beside those of the namespace's segments that it names, as a features file: other people's are
+ * no matter of it. */
 static void put_features(const struct rollout_place *p, struct span payload, struct buf *features)
 {
 	struct span list, ignored, resource, segment;
@@ -438,7 +456,7 @@ enum place_written flipt_write_v2(struct rollout_place *p, const char *flag, str
 	return flipt_expect(path.ptr, &answer, e) < 0 ? PLACE_NOT_WRITTEN : PLACE_WRITTEN;
 }
 
-/* --- whom segments are about, without a snapshot ---------------------------------------------------------------------- */
+/* --- whom segments are about, without a snapshot -------------------------------------------------------- */
 
 static void put_segment(struct span segment, size_t i, struct buf *out)
 {
@@ -489,15 +507,18 @@ int flipt_know_segments(struct rollout_place *p, const char *flag, struct flag_s
 			  : flag_snapshot_parse_json("segments", buf_span(&text), FLAG_RULES_V1, ret, e);
 }
 
-/* --- the server's own answer --------------------------------------------------------------------------------------- */
+/* --- the server's own answer ---------------------------------------------------------------------------- */
 
-int flipt_evaluate(struct rollout_place *p, const struct flag *f, const char *entity, struct buf *ret, struct err *e)
+int flipt_evaluate(struct rollout_place *p, const struct flag *f, const char *entity, struct buf *ret,
+		   struct err *e)
 {
 	CLEANUP(flipt_answer_release) struct flipt_answer answer = FLIPT_ANSWER_INIT;
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(65536);
 	bool boolean = flag_type_of(f) == FLAG_BOOLEAN;
-	const struct span texts[] = {span_of(p->config->flags.namespace_key), span_of(flag_key(f)), span_of(entity), span_of(entity)};
-	static const char *const before[] = {"{\"namespaceKey\":", ",\"flagKey\":", ",\"entityId\":", ",\"context\":{\"user_id\":"};
+	const struct span texts[] = {span_of(p->config->flags.namespace_key), span_of(flag_key(f)),
+				     span_of(entity), span_of(entity)};
+	static const char *const before[] = {
+		"{\"namespaceKey\":", ",\"flagKey\":", ",\"entityId\":", ",\"context\":{\"user_id\":"};
 	struct span value;
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		buf_puts(&body, before[i]);
@@ -511,7 +532,8 @@ int flipt_evaluate(struct rollout_place *p, const struct flag *f, const char *en
 		r = flipt_expect(path, &answer, e);
 	if (r < 0)
 		return r;
-	if (!json_pointer(buf_span(&answer.body), boolean ? SPAN_LIT("/enabled") : SPAN_LIT("/variantKey"), &value))
+	if (!json_pointer(buf_span(&answer.body), boolean ? SPAN_LIT("/enabled") : SPAN_LIT("/variantKey"),
+			  &value))
 		return err_set(e, -EBADMSG, "%s: the answer lacks what was asked for", path);
 	return boolean ? buf_append_span(ret, value) : json_unescape(value, ret);
 }

@@ -1,5 +1,6 @@
 /*
- * Flipt v1: a flag is read in parts, each with an id, and changed value by value. No revisions, no normalising.
+ * Flipt v1: a flag is read in parts, each with an id, and changed value by value. No revisions, no
+ * normalising.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,7 +16,8 @@ static struct span key_of_variant(struct span variants, struct span id)
 	struct json_iter it;
 	struct span ignored, variant, own, key;
 	for (json_iter_init(&it, variants); json_iter_next(&it, &ignored, &variant);)
-		if (json_pointer(variant, SPAN_LIT("/id"), &own) && span_eq(own, id) && json_pointer(variant, SPAN_LIT("/key"), &key))
+		if (json_pointer(variant, SPAN_LIT("/id"), &own) && span_eq(own, id) &&
+		    json_pointer(variant, SPAN_LIT("/key"), &key))
 			return key;
 	return SPAN_LIT("\"\"");
 }
@@ -30,7 +32,8 @@ static void add_distributions(struct buf *out, struct span list, struct span var
 	for (json_iter_init(&it, list); json_iter_next(&it, &ignored, &item);) {
 		if (!json_pointer(item, SPAN_LIT("/variantId"), &id))
 			id = SPAN_NONE;
-		buf_printf(out, "%s{\"variant\": %.*s, ", first ? "" : ", ", SPAN_ARG(key_of_variant(variants, id)));
+		buf_printf(out, "%s{\"variant\": %.*s, ", first ? "" : ", ",
+			   SPAN_ARG(key_of_variant(variants, id)));
 		buf_append(out, item.ptr + 1, item.len - 1);
 		first = false;
 	}
@@ -61,7 +64,8 @@ static void add_rules(struct buf *out, struct span rules, struct span variants)
 }
 
 /* One document out of three answers, so that it can be edited like the others, ids included. */
-static int put_together(struct rollout_place *p, struct span flag, struct span rules, struct span rollouts, struct err *e)
+static int put_together(struct rollout_place *p, struct span flag, struct span rules, struct span rollouts,
+			struct err *e)
 {
 	struct span variants, list;
 	while (flag.len && flag.ptr[flag.len - 1] != '}')
@@ -70,9 +74,11 @@ static int put_together(struct rollout_place *p, struct span flag, struct span r
 		return err_set(e, -EBADMSG, "Flipt's answer is not a flag");
 	buf_append(&p->document, flag.ptr, flag.len - 1);
 	buf_puts(&p->document, ", \"rules\": ");
-	add_rules(&p->document, json_pointer(rules, SPAN_LIT("/rules"), &list) ? list : SPAN_LIT("[]"), variants);
+	add_rules(&p->document, json_pointer(rules, SPAN_LIT("/rules"), &list) ? list : SPAN_LIT("[]"),
+		  variants);
 	buf_puts(&p->document, ", \"rollouts\": ");
-	buf_append_span(&p->document, json_pointer(rollouts, SPAN_LIT("/rules"), &list) ? list : SPAN_LIT("[]"));
+	buf_append_span(&p->document,
+			json_pointer(rollouts, SPAN_LIT("/rules"), &list) ? list : SPAN_LIT("[]"));
 	buf_puts(&p->document, "}");
 	return p->document.error ? err_set(e, p->document.error, "the flag is too large") : 0;
 }
@@ -86,11 +92,13 @@ static void put_path(const struct rollout_place *p, const char *flag, const char
 	buf_puts(path, below);
 }
 
-static int get_part(struct rollout_place *p, const char *flag, const char *below, struct flipt_answer *answer, struct err *e)
+static int get_part(struct rollout_place *p, const char *flag, const char *below, struct flipt_answer *answer,
+		    struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(PATH_LIMIT);
 	put_path(p, flag, below, &path);
-	return path.error ? err_set(e, path.error, "the flag's key is too long") : flipt_get(p, path.ptr, answer, e);
+	return path.error ? err_set(e, path.error, "the flag's key is too long")
+			  : flipt_get(p, path.ptr, answer, e);
 }
 
 int flipt_read_v1(struct rollout_place *p, const char *flag, struct err *e)
@@ -103,13 +111,17 @@ int flipt_read_v1(struct rollout_place *p, const char *flag, struct err *e)
 		r = get_part(p, flag, "/rules", &rules, e);
 	if (r == 0)
 		r = get_part(p, flag, "/rollouts", &rollouts, e);
-	return r < 0 ? r : put_together(p, buf_span(&own.body), buf_span(&rules.body), buf_span(&rollouts.body), e);
+	return r < 0 ? r
+		     : put_together(p, buf_span(&own.body), buf_span(&rules.body), buf_span(&rollouts.body),
+				    e);
 }
 
-/* --- writing ------------------------------------------------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------------------------------------- */
 
-/* A value of the document by pointer, strings without their quotes (ids need no escapes). SPAN_NONE when it is not there. */
-static struct span member(const struct rollout_place *p, const char *pointer, ...) __attribute__((format(printf, 2, 3)));
+/* A value of the document by pointer, strings without their quotes (ids need no escapes). SPAN_NONE when
+ * it is not there. */
+static struct span member(const struct rollout_place *p, const char *pointer, ...)
+	__attribute__((format(printf, 2, 3)));
 
 static struct span member(const struct rollout_place *p, const char *pointer, ...)
 {
@@ -127,7 +139,8 @@ static struct span member(const struct rollout_place *p, const char *pointer, ..
 }
 
 /* A PUT takes the whole: what it leaves out is gone. */
-static void keep_members(const struct rollout_place *p, const char *holder, const char *const *names, size_t n, struct buf *body)
+static void keep_members(const struct rollout_place *p, const char *holder, const char *const *names,
+			 size_t n, struct buf *body)
 {
 	for (size_t i = 0; i < n; i++) {
 		char pointer[128];
@@ -149,10 +162,12 @@ static void flag_body(const struct rollout_place *p, const struct rollout_change
 	buf_puts(body, "}");
 }
 
-/* Of a segment's two spellings only the one in use may be sent: an empty list would be taken for no segments. */
+/* Of a segment's two spellings only the one in use may be sent: an empty list would be taken for no
+ * segments. */
 static void rollout_body(const struct rollout_place *p, const struct rollout_change *c, struct buf *body)
 {
-	static const char *const described[] = {"description"}, *const of_threshold[] = {"value"}, *const of_segment[] = {"segmentOperator"};
+	static const char *const described[] = {"description"}, *const of_threshold[] = {"value"},
+				 *const of_segment[] = {"segmentOperator"};
 	char holder[64];
 	bool threshold = c->what == ROLLOUT_THRESHOLD;
 	struct span one = member(p, "/rollouts/%zu/segment/segmentKey", c->rule);
@@ -175,23 +190,27 @@ static void rollout_body(const struct rollout_place *p, const struct rollout_cha
 	buf_puts(body, "}");
 }
 
-static void make_request(const struct rollout_place *p, const char *flag, const struct rollout_change *c, struct buf *path, struct buf *body)
+static void make_request(const struct rollout_place *p, const char *flag, const struct rollout_change *c,
+			 struct buf *path, struct buf *body)
 {
 	put_path(p, flag, "", path);
 	if (c->what == ROLLOUT_ENABLED) {
 		flag_body(p, c, body);
 	} else if (c->what == ROLLOUT_SHARE) {
-		buf_printf(path, "/rules/%.*s/distributions/%.*s", SPAN_ARG(member(p, "/rules/%zu/id", c->rule)),
+		buf_printf(path, "/rules/%.*s/distributions/%.*s",
+			   SPAN_ARG(member(p, "/rules/%zu/id", c->rule)),
 			   SPAN_ARG(member(p, "/rules/%zu/distributions/%zu/id", c->rule, c->share)));
 		buf_printf(body, "{\"variantId\": \"%.*s\", \"rollout\": %.6g}",
-			   SPAN_ARG(member(p, "/rules/%zu/distributions/%zu/variantId", c->rule, c->share)), c->to);
+			   SPAN_ARG(member(p, "/rules/%zu/distributions/%zu/variantId", c->rule, c->share)),
+			   c->to);
 	} else {
 		buf_printf(path, "/rollouts/%.*s", SPAN_ARG(member(p, "/rollouts/%zu/id", c->rule)));
 		rollout_body(p, c, body);
 	}
 }
 
-static enum place_written write_change(struct rollout_place *p, const char *flag, const struct rollout_change *c, struct err *e)
+static enum place_written write_change(struct rollout_place *p, const char *flag,
+				       const struct rollout_change *c, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(PATH_LIMIT);
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(1u << 20);
@@ -206,8 +225,8 @@ static enum place_written write_change(struct rollout_place *p, const char *flag
 	return flipt_expect(path.ptr, &answer, e) < 0 ? PLACE_NOT_WRITTEN : PLACE_WRITTEN;
 }
 
-enum place_written flipt_write_v1(struct rollout_place *p, const char *flag, const struct rollout_plan *plan, size_t *ret_done,
-				  struct err *e)
+enum place_written flipt_write_v1(struct rollout_place *p, const char *flag, const struct rollout_plan *plan,
+				  size_t *ret_done, struct err *e)
 {
 	for (*ret_done = 0; *ret_done < plan->n; ++*ret_done) {
 		enum place_written w = write_change(p, flag, &plan->changes[*ret_done], e);

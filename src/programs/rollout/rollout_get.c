@@ -24,12 +24,13 @@ static void say_unasked(const struct flag_users *u, const struct flag *f)
 	}
 }
 
-static int show_flag(const struct rollout_place *p, const struct flag_snapshot *s, const char *key, struct err *e)
+static int show_flag(const struct rollout_place *p, const struct flag_snapshot *s, const char *key,
+		     struct err *e)
 {
 	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
 	struct flag_users u;
 	flag_users_init(&u, p->config, key);
-	int r = rollout_open(place_document_name(p), buf_span(&p->flags), key, &u.sides, &d, e);
+	int r = place_open_flag(p, key, &u.sides, &d, e);
 	if (r < 0)
 		return r;
 	struct decide_input like = flag_users_like(&u, flag_users_at(&u, 0), s);
@@ -50,7 +51,8 @@ static int show_flag(const struct rollout_place *p, const struct flag_snapshot *
 }
 
 /* Each flag hashes with its own key, so that the shares multiply. */
-static void show_operation(const struct rollout_place *p, const struct flag_snapshot *s, const struct operation *op)
+static void show_operation(const struct rollout_place *p, const struct flag_snapshot *s,
+			   const struct operation *op)
 {
 	double product = 100;
 	printf("%.*s.%.*s:", SPAN_ARG(op->service), SPAN_ARG(op->name));
@@ -73,7 +75,8 @@ static void show_operations(const struct rollout_place *p, const struct flag_sna
 	for (size_t i = 0; i < c->n_services; i++)
 		for (size_t j = 0; j < c->services[i].n_operations; j++) {
 			const struct operation *op = &c->services[i].operations[j];
-			if (op->n_flags < 2 || !op->has_task || (flag && !operation_asks(c, op, span_of(flag))))
+			if (op->n_flags < 2 || !op->has_task ||
+			    (flag && !operation_asks(c, op, span_of(flag))))
 				continue;
 			printf(first ? "\nOperations of several flags:\n" : "");
 			first = false;

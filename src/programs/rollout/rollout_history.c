@@ -43,7 +43,7 @@ int history_writable(const char *path, struct err *e)
 	return fd < 0 ? fd : 0;
 }
 
-/* --- writing ------------------------------------------------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------------------------------------- */
 
 /* The person behind sudo, on which machine. */
 static void who(char out[256])
@@ -111,7 +111,7 @@ int history_write(const char *path, const struct rollout_record *record, struct 
 	return err_set(e, -EIO, "%s: %s", path, n < 0 ? strerror(errno) : "the disk is full");
 }
 
-/* --- showing ------------------------------------------------------------------------------------------------------- */
+/* --- showing -------------------------------------------------------------------------------------------- */
 
 static const char *text_of(const struct json_node *entry, const char *key)
 {
@@ -123,7 +123,8 @@ static void show_entry(const struct json_node *entry)
 {
 	double percent, from, to;
 	const char *segment = text_of(entry, "segment");
-	printf("%.19s  %-20s  %s %s", text_of(entry, "when"), text_of(entry, "who"), text_of(entry, "command"), text_of(entry, "flag"));
+	printf("%.19s  %-20s  %s %s", text_of(entry, "when"), text_of(entry, "who"),
+	       text_of(entry, "command"), text_of(entry, "flag"));
 	if (json_number(json_get(entry, "percent"), &percent))
 		printf(" %g", percent);
 	if (*segment)

@@ -1,8 +1,8 @@
 /*
  * What was changed with migration-rollout: one line of JSON per change, in a file beside the outcomes.
  *
- * Why:       "who changed this, and when?" must have an answer at three in the morning. What was changed in Flipt's page or with an
- *            editor is not in it.
+ * Why:       "who changed this, and when?" must have an answer at three in the morning. What was changed in
+ *            Flipt's page or with an editor is not in it.
  */
 #ifndef PROGRAMS_ROLLOUT_ROLLOUT_HISTORY_H
 #define PROGRAMS_ROLLOUT_ROLLOUT_HISTORY_H
@@ -15,7 +15,8 @@ struct rollout_record {
 	const char *command, *flag, *segment; /* segment: NULL for everybody */
 	const char *source;		      /* rollout_place's name */
 	double percent;			      /* what was asked for; <0: the command has none */
-	double from, to; /* percent of everybody (with a segment: of its members) that the flag says task to */
+	/* percent of everybody (with a segment: of its members) that the flag says task to */
+	double from, to;
 	const struct rollout_plan *plan; /* values with what they were before */
 	const char *result;		 /* "done", or what went wrong */
 };

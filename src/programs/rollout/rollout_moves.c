@@ -1,6 +1,6 @@
 /*
- * plan: who of the recorded identities a change would move. The decision itself is asked, with the flags as they are and as they
- * would be.
+ * plan: who of the recorded identities a change would move. The decision itself is asked, with the flags as
+ * they are and as they would be.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 #include "programs/rollout/population.h"
 #include "programs/rollout/rollout_draft.h"
 
-#define DOUBTS_MAX 64	/* segments of an operation's flags that ask for what may be unknown */
+#define DOUBTS_MAX 64 /* segments of an operation's flags that ask for what may be unknown */
 #define LARGEST_MAX 5
 
 /* A segment's constraints on properties, with values that would make a difference. */
@@ -42,14 +42,15 @@ struct census {
 	struct asker *askers;
 	struct party *parties;
 	size_t n, size;
-	struct party total; /* of requests */
+	struct party total;	/* of requests */
 	size_t pseudonyms, cut; /* identities of which the answer is not known for that */
-	size_t open_to_task, open_to_legacy, open; /* whose answer hangs on what is not recorded: as the router asks, without it */
+	/* whose answer hangs on what is not recorded: as the router asks, without it */
+	size_t open_to_task, open_to_legacy, open;
 };
 
 enum move { STAYS, TO_TASK, TO_LEGACY, ELSEWHERE, UNKNOWN };
 
-/* --- what segments ask for ----------------------------------------------------------------------------------------- */
+/* --- what segments ask for ------------------------------------------------------------------------------ */
 
 static void add_doubt(void *arg, const struct flag_asked *asked)
 {
@@ -63,7 +64,8 @@ static void add_doubt(void *arg, const struct flag_asked *asked)
 		d = &a->doubts[a->n++];
 		*d = (struct doubt){.segment = ""};
 		span_copy(asked->segment, d->segment, sizeof(d->segment));
-		span_copy(asked->property.ptr ? asked->property : SPAN_LIT("the entity's id"), d->property, sizeof(d->property));
+		span_copy(asked->property.ptr ? asked->property : SPAN_LIT("the entity's id"), d->property,
+			  sizeof(d->property));
 	}
 	struct segment_context *c = &d->context;
 	c->entity |= !asked->property.ptr;
@@ -99,7 +101,8 @@ static struct asker *asker_of(struct census *c, const struct operation *op, stru
 }
 
 /* Whether the router gives that property to the flags: then what it is (or that it is not there) is known. */
-static bool recorded_property(const struct operation *op, struct span property, bool user_known, bool organization_known)
+static bool recorded_property(const struct operation *op, struct span property, bool user_known,
+			      bool organization_known)
 {
 	if (span_is(property, "user_id"))
 		return user_known;
@@ -111,7 +114,7 @@ static bool recorded_property(const struct operation *op, struct span property, 
 	return span_is(property, "service") || span_is(property, "operation");
 }
 
-/* --- one identity -------------------------------------------------------------------------------------------------- */
+/* --- one identity --------------------------------------------------------------------------------------- */
 
 static enum move compare(const struct decision *was, const struct decision *is)
 {
@@ -135,14 +138,15 @@ static enum move move_of(const struct census *c, const struct decide_input *like
 }
 
 /* Whether the answer hangs on the doubt: with other values for what is unknown it would be another. */
-static bool matters(const struct census *c, const struct decide_input *like, const struct doubt *d, enum move without, bool user_known,
-		    bool organization_known, bool entity_known)
+static bool matters(const struct census *c, const struct decide_input *like, const struct doubt *d,
+		    enum move without, bool user_known, bool organization_known, bool entity_known)
 {
 	struct flag_context unknown[ROLLOUT_CONTEXT_MAX];
 	struct decide_input in = *like;
 	size_t n = 0;
 	for (size_t i = 0; i < d->context.n; i++)
-		if (!recorded_property(like->operation, d->context.entries[i].key, user_known, organization_known))
+		if (!recorded_property(like->operation, d->context.entries[i].key, user_known,
+				       organization_known))
 			unknown[n++] = d->context.entries[i];
 	if (d->context.entity && !entity_known)
 		return true;
@@ -154,9 +158,13 @@ static bool matters(const struct census *c, const struct decide_input *like, con
 static enum move judge(struct census *c, struct asker *a, const struct recorded *r)
 {
 	bool pseudonym = recorded_user_is_pseudonym(r->user);
-	bool user_known = !pseudonym && !recorded_may_be_cut(r->user), organization_known = !recorded_may_be_cut(r->organization);
+	bool user_known = !pseudonym && !recorded_may_be_cut(r->user),
+	     organization_known = !recorded_may_be_cut(r->organization);
 	enum identity_part part;
-	struct decide_input in = {.config = c->place->config, .operation = a->op, .user = r->user, .organization = r->organization};
+	struct decide_input in = {.config = c->place->config,
+				  .operation = a->op,
+				  .user = r->user,
+				  .organization = r->organization};
 	bool entity_known = !identity_entity(&a->op->identity, in.user, in.organization, &in.entity, &part) ||
 			    (part == IDENTITY_USER ? user_known : organization_known);
 	in.user = user_known ? in.user : SPAN_NONE;
@@ -179,7 +187,7 @@ static enum move judge(struct census *c, struct asker *a, const struct recorded 
 	return m;
 }
 
-/* --- counting ------------------------------------------------------------------------------------------------------ */
+/* --- counting ------------------------------------------------------------------------------------------- */
 
 static void count(struct party *p, enum move m, int64_t requests)
 {
@@ -190,7 +198,8 @@ static void count(struct party *p, enum move m, int64_t requests)
 	p->unknown += m == UNKNOWN ? requests : 0;
 }
 
-static int add_party(struct census *c, struct span name, bool user, enum move m, int64_t requests, struct err *e)
+static int add_party(struct census *c, struct span name, bool user, enum move m, int64_t requests,
+		     struct err *e)
 {
 	if (!name.ptr)
 		return 0;
@@ -272,7 +281,7 @@ static void merge(struct census *c)
 		qsort(c->parties, c->n, sizeof(c->parties[0]), by_size);
 }
 
-/* --- telling ------------------------------------------------------------------------------------------------------- */
+/* --- telling -------------------------------------------------------------------------------------------- */
 
 static void show_operations(const struct census *c)
 {
@@ -280,13 +289,15 @@ static void show_operations(const struct census *c)
 	const struct operation *op;
 	flag_users_init(&u, c->place->config, c->arguments->flag);
 	if (!flag_users_at(&u, 0))
-		printf("\nNo operation of this configuration asks for %s: nobody would notice.\n", c->arguments->flag);
+		printf("\nNo operation of this configuration asks for %s: nobody would notice.\n",
+		       c->arguments->flag);
 	for (size_t i = 0; (op = flag_users_at(&u, i)); i++) {
 		struct decide_input like = flag_users_like(&u, op, c->draft->now);
 		double now = population_share(&like);
 		like.flags = c->draft->then;
-		printf("%s  %.*s.%.*s: %.1f %% → %.1f %% to tasks", i ? "" : "\nOf everybody, by operation:\n", SPAN_ARG(op->service),
-		       SPAN_ARG(op->name), now, population_share(&like));
+		printf("%s  %.*s.%.*s: %.1f %% → %.1f %% to tasks",
+		       i ? "" : "\nOf everybody, by operation:\n", SPAN_ARG(op->service), SPAN_ARG(op->name),
+		       now, population_share(&like));
 		printf(op->n_flags > 1 ? "  (%zu flags together)\n" : "\n", op->n_flags);
 	}
 }
@@ -306,7 +317,8 @@ static void show_kind(const struct census *c, bool user)
 	}
 	if (!n)
 		return;
-	printf("  %zu %s: %zu would move to tasks, %zu back to legacy", n, user ? "users" : "organizations", to_task, to_legacy);
+	printf("  %zu %s: %zu would move to tasks, %zu back to legacy", n, user ? "users" : "organizations",
+	       to_task, to_legacy);
 	if (elsewhere)
 		printf(", %zu to another backend", elsewhere);
 	if (unknown)
@@ -334,11 +346,13 @@ static void show_largest(const struct census *c, bool user)
 static void show_unknown(const struct census *c)
 {
 	if (c->place->config->outcomes.hash_users)
-		printf("\nwarning: users are recorded as pseudonyms (outcomes.hash_users): where the user is what is hashed, nobody can tell "
+		printf("\nwarning: users are recorded as pseudonyms (outcomes.hash_users): where the user is "
+		       "what is hashed, nobody can tell "
 		       "from the record who would move.\n");
 	if (!c->total.unknown)
 		return;
-	printf("\nIt cannot tell for %lld of %lld requests:\n", (long long)c->total.unknown, (long long)c->total.requests);
+	printf("\nIt cannot tell for %lld of %lld requests:\n", (long long)c->total.unknown,
+	       (long long)c->total.requests);
 	if (c->pseudonyms)
 		printf("  %zu identities: their user is recorded as a pseudonym\n", c->pseudonyms);
 	if (c->cut)
@@ -346,12 +360,14 @@ static void show_unknown(const struct census *c)
 	for (const struct asker *a = c->askers; a; a = a->next)
 		for (size_t i = 0; i < a->n; i++)
 			if (a->doubts[i].identities)
-				printf("  %zu identities: the segment \"%s\" asks for \"%s\", which is not recorded (%.*s.%.*s)\n",
-				       a->doubts[i].identities, a->doubts[i].segment, a->doubts[i].property, SPAN_ARG(a->op->service),
-				       SPAN_ARG(a->op->name));
+				printf("  %zu identities: the segment \"%s\" asks for \"%s\", which is not "
+				       "recorded (%.*s.%.*s)\n",
+				       a->doubts[i].identities, a->doubts[i].segment, a->doubts[i].property,
+				       SPAN_ARG(a->op->service), SPAN_ARG(a->op->name));
 	if (c->open)
-		printf("  This router asks without it: then %zu of them would move to tasks, %zu back to legacy.\n", c->open_to_task,
-		       c->open_to_legacy);
+		printf("  This router asks without it: then %zu of them would move to tasks, %zu back to "
+		       "legacy.\n",
+		       c->open_to_task, c->open_to_legacy);
 }
 
 static void show_census(const struct census *c)
@@ -361,16 +377,17 @@ static void show_census(const struct census *c)
 	show_kind(c, false);
 	show_largest(c, true);
 	show_largest(c, false);
-	printf("  %lld requests would have gone to tasks instead, %lld to legacy instead\n", (long long)c->total.to_task,
-	       (long long)c->total.to_legacy);
+	printf("  %lld requests would have gone to tasks instead, %lld to legacy instead\n",
+	       (long long)c->total.to_task, (long long)c->total.to_legacy);
 	show_unknown(c);
 	if (c->total.to_legacy)
 		printf("\nSome would move back to legacy.\n");
 	else
-		printf("\nNobody%s would move back to legacy.\n", c->total.unknown ? " of whom it can tell" : "");
+		printf("\nNobody%s would move back to legacy.\n",
+		       c->total.unknown ? " of whom it can tell" : "");
 }
 
-/* --- the command --------------------------------------------------------------------------------------------------- */
+/* --- the command ---------------------------------------------------------------------------------------- */
 
 static void release(struct census *c)
 {

@@ -14,12 +14,15 @@
 #include "flags/print.h"
 #include "programs/rollout/rollout_flipt.h"
 
-/* --- the features file --------------------------------------------------------------------------------------------- */
+/* --- the features file ---------------------------------------------------------------------------------- */
 
 static int read_file(struct rollout_place *p, struct err *e)
 {
 	char digest[CRYPTO_SHA256_HEX];
-	int r = file_read(p->config->flags.file, FLAG_MAX_DOCUMENT, &p->flags, e);
+	features_release(&p->files);
+	int r = features_read(p->config->flags.file, place_rules(p), &p->files, e);
+	if (r == 0)
+		r = buf_append_span(&p->flags, buf_span(&p->files.whole));
 	if (r < 0)
 		return r;
 	crypto_sha256_hex(buf_span(&p->flags), digest); /* as flags.h gives it to a snapshot of this text */
@@ -28,8 +31,56 @@ static int read_file(struct rollout_place *p, struct err *e)
 	return 0;
 }
 
-/* Whether the file still holds what was read. Between this and the rename an editor could slip in; another migration-rollout
- * cannot, since it waits for the lock. */
+/* Of a folder: the one file in which the flag stands. */
+static int find_file(const struct rollout_place *p, const char *flag, size_t *ret, struct err *e)
+{
+	size_t found = 0;
+	for (size_t i = 0; i < p->files.n; i++) {
+		const struct flag_text *file = &p->files.files[i];
+		struct flag_snapshot *s = NULL;
+		if (file->error ||
+		    flag_snapshot_parse_namespace(file->name, file->text, p->config->flags.namespace_key,
+						  place_rules(p), &s, NULL) < 0)
+			continue;
+		bool here = flag_find(s, span_of(flag)) != NULL;
+		flag_snapshot_unref(s);
+		if (here && found++)
+			return err_set(e, -EINVAL,
+				       "flag \"%.80s\" stands in %s and in %s: remove one of them", flag,
+				       p->files.files[*ret].name, file->name);
+		if (here)
+			*ret = i;
+	}
+	return found ? 0
+		     : err_set(e, -ENOENT, "no file in %s has the flag \"%.80s\"", p->config->flags.file,
+			       flag);
+}
+
+static const char *file_name(const struct rollout_place *p)
+{
+	return p->files.folder ? p->files.files[p->file].name : p->config->flags.file;
+}
+
+/* A folder as read, or with `text` in place of the chosen file's. */
+static int parse_folder(const struct rollout_place *p, struct span text, struct flag_snapshot **ret,
+			struct err *e)
+{
+	bool as_read = text.ptr == p->flags.ptr;
+	struct features_text with = p->files;
+	with.files = calloc(p->files.n + 1, sizeof(*with.files));
+	if (!with.files)
+		return err_set(e, -ENOMEM, "out of memory");
+	memcpy(with.files, p->files.files, p->files.n * sizeof(*with.files));
+	if (!as_read)
+		with.files[p->file].text = text;
+	int r = features_parse(p->config->flags.file, &with, p->config->flags.namespace_key, place_rules(p),
+			       ret, e);
+	free(with.files);
+	return r;
+}
+
+/* Whether the file still holds what was read. Between this and the rename an editor could slip in; another
+ * migration-rollout cannot, since it waits for the lock. */
 static int unchanged(const struct rollout_place *p, const char *target, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf now = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
@@ -39,23 +90,26 @@ static int unchanged(const struct rollout_place *p, const char *target, struct e
 
 static enum place_written write_file(struct rollout_place *p, struct span text, struct err *e)
 {
-	CLEANUP(freep) char *target = realpath(p->config->flags.file, NULL); /* a symbolic link stays one */
+	CLEANUP(freep) char *target = realpath(file_name(p), NULL); /* a symbolic link stays one */
 	CLEANUP(closep) int fd = target ? open(target, O_RDWR | O_CLOEXEC) : -1;
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) < 0 || flock(fd, LOCK_EX) < 0)
-		return err_set(e, 0, "%s: %s", target ? target : p->config->flags.file, strerror(errno)), PLACE_NOT_WRITTEN;
+		return err_set(e, 0, "%s: %s", target ? target : file_name(p), strerror(errno)),
+		       PLACE_NOT_WRITTEN;
 	int r = unchanged(p, target, e);
 	if (r == 0)
 		return PLACE_CHANGED_MEANWHILE;
 	if (r == 1)
 		r = file_replace_as(target, text, &st, e);
 	if (r == -EPERM)
-		err_set(e, r, "%s: belongs to user %u and group %u, which this user cannot keep: run this as that user or as root",
+		err_set(e, r,
+			"%s: belongs to user %u and group %u, which this user cannot keep: run this as that "
+			"user or as root",
 			target, st.st_uid, st.st_gid);
 	return r < 0 ? PLACE_NOT_WRITTEN : PLACE_WRITTEN;
 }
 
-/* --- either -------------------------------------------------------------------------------------------------------- */
+/* --- either --------------------------------------------------------------------------------------------- */
 
 static void name_place(struct rollout_place *p)
 {
@@ -67,8 +121,9 @@ static void name_place(struct rollout_place *p)
 	}
 	/* Without user info: what stands before an '@' may be a password. */
 	const char *at = strrchr(c->flags.url, '@'), *slashes = strstr(c->flags.url, "://");
-	snprintf(p->name, sizeof(p->name), "%.*s%s, environment %s, namespace %s", at && slashes ? (int)(slashes + 3 - c->flags.url) : 0,
-		 c->flags.url, at && slashes ? at + 1 : c->flags.url, c->flags.environment, c->flags.namespace_key);
+	snprintf(p->name, sizeof(p->name), "%.*s%s, environment %s, namespace %s",
+		 at && slashes ? (int)(slashes + 3 - c->flags.url) : 0, c->flags.url,
+		 at && slashes ? at + 1 : c->flags.url, c->flags.environment, c->flags.namespace_key);
 }
 
 static void say_slow(void *arg)
@@ -110,6 +165,7 @@ struct rollout_place *place_close(struct rollout_place *p)
 	http_client_free(p->http);
 	loop_timer_free(p->slow);
 	loop_free(p->loop);
+	features_release(&p->files);
 	buf_release(&p->document);
 	buf_release(&p->revision);
 	buf_release(&p->segments);
@@ -141,9 +197,24 @@ int place_read(struct rollout_place *p, struct err *e)
 	return r;
 }
 
+int place_open_flag(const struct rollout_place *p, const char *flag, const struct rollout_sides *sides,
+		    struct rollout_document **ret, struct err *e)
+{
+	size_t at = 0;
+	if (p->flipt || !p->files.folder)
+		return rollout_open(place_document_name(p), buf_span(&p->flags), flag, sides, ret, e);
+	int r = find_file(p, flag, &at, e);
+	return r < 0 ? r
+		     : rollout_open(p->files.files[at].name, p->files.files[at].text, flag, sides, ret, e);
+}
+
 int place_read_document(struct rollout_place *p, const char *flag, struct err *e)
 {
 	buf_clear(&p->document);
+	if (!p->flipt && p->files.folder) {
+		int r = find_file(p, flag, &p->file, e);
+		return r < 0 ? r : buf_append_span(&p->document, p->files.files[p->file].text);
+	}
 	if (!p->flipt)
 		return buf_append_span(&p->document, buf_span(&p->flags));
 	return p->version == 2 ? flipt_read_v2(p, flag, e) : flipt_read_v1(p, flag, e);
@@ -152,20 +223,24 @@ int place_read_document(struct rollout_place *p, const char *flag, struct err *e
 int place_parse(const struct rollout_place *p, struct span text, struct flag_snapshot **ret, struct err *e)
 {
 	enum flag_rules rules = place_rules(p);
+	if (!p->flipt && p->files.folder)
+		return parse_folder(p, text, ret, e);
 	return p->flipt ? flag_snapshot_parse_json("snapshot", text, rules, ret, e)
-			: flag_snapshot_parse_namespace(p->config->flags.file, text, p->config->flags.namespace_key, rules, ret, e);
+			: flag_snapshot_parse_namespace(p->config->flags.file, text,
+							p->config->flags.namespace_key, rules, ret, e);
 }
 
 const char *place_document_name(const struct rollout_place *p)
 {
-	return p->flipt ? "Flipt" : p->config->flags.file;
+	return p->flipt ? "Flipt" : file_name(p);
 }
 
-enum place_written place_write(struct rollout_place *p, const char *flag, const struct rollout_plan *plan, struct span text,
-			       size_t *ret_done, struct err *e)
+enum place_written place_write(struct rollout_place *p, const char *flag, const struct rollout_plan *plan,
+			       struct span text, size_t *ret_done, struct err *e)
 {
 	*ret_done = 0;
 	if (!p->flipt)
 		return write_file(p, text, e);
-	return p->version == 2 ? flipt_write_v2(p, flag, text, e) : flipt_write_v1(p, flag, plan, ret_done, e);
+	return p->version == 2 ? flipt_write_v2(p, flag, text, e)
+			       : flipt_write_v1(p, flag, plan, ret_done, e);
 }

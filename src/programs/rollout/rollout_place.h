@@ -1,5 +1,6 @@
 /*
- * The place where percentages lie: the features file, or Flipt (v2, v1), whichever the router's configuration names.
+ * The place where percentages lie: the features file, or Flipt (v2, v1), whichever the router's configuration
+ * names.
  *
  * Why:       what is read, what is edited and what routers will evaluate are the same texts for all three.
  * Ownership: the place owns its texts; they are good until the next read.
@@ -13,6 +14,7 @@
 #include "base/loop.h"
 #include "config/config.h"
 #include "flags/flags.h"
+#include "flags/source/features_folder.h"
 #include "flags/source/flipt_credential.h"
 #include "flags/source/flipt_server.h"
 #include "rollout/rollout.h"
@@ -27,16 +29,20 @@ struct rollout_place {
 	struct http_client *http;
 	struct loop_timer *slow; /* says that a call takes long */
 	bool flipt;
-	int version; /* of Flipt; 0: not known yet */
+	int version;		    /* of Flipt; 0: not known yet */
 	struct flipt_server server; /* what it says of itself, once it was asked */
 	bool server_asked;
 	struct flipt_credential credential;
-	bool insist;	/* an emergency: what is wrong elsewhere is said, and stops nothing */
-	char name[512]; /* for people and the history: the file, or URL, environment and namespace without credentials */
-	struct buf document; /* what is edited: the features file, the payload of a v2 flag, a v1 flag put together */
-	struct buf revision; /* v2: JSON text of the revision that `document` is of */
-	struct buf segments; /* v2: the namespace's, as Flipt lists them; read with `document` */
-	struct buf flags;    /* what is evaluated: the features file or the snapshot */
+	bool insist; /* an emergency: what is wrong elsewhere is said, and stops nothing */
+	/* for people and the history: the file, or URL, environment and namespace without credentials */
+	char name[512];
+	/* what is edited: the features file, the payload of a v2 flag, a v1 flag put together */
+	struct buf document;
+	struct buf revision;		/* v2: JSON text of the revision that `document` is of */
+	struct buf segments;		/* v2: the namespace's, as Flipt lists them; read with `document` */
+	struct buf flags;		/* what is evaluated: the features file or the snapshot */
+	struct features_text files;	/* of a folder; `flags` is its `whole` then */
+	size_t file;			/* which of them `document` is */
 	char digest[PLACE_DIGEST_MAX];	/* of `flags`, as their source tells it */
 	char content[PLACE_DIGEST_MAX]; /* of what they say; as a router that has them reports it */
 };
@@ -46,6 +52,9 @@ struct rollout_place *place_close(struct rollout_place *p); /* NULL is fine; ret
 
 /* Reads `flags`. */
 int place_read(struct rollout_place *p, struct err *e);
+/* After place_read: the flag as `flags` has it (of a folder: as the one file that has it). */
+int place_open_flag(const struct rollout_place *p, const char *flag, const struct rollout_sides *sides,
+		    struct rollout_document **ret, struct err *e);
 /* After place_read: the flag's `document`. */
 int place_read_document(struct rollout_place *p, const char *flag, struct err *e);
 /* Whose rules count: the server's own where it tells its version. */
@@ -59,13 +68,14 @@ enum place_written {
 	PLACE_WRITTEN,
 	PLACE_CHANGED_MEANWHILE, /* by somebody else; nothing was written: read again */
 	PLACE_NOT_WRITTEN,	 /* the sentence says why */
-	PLACE_PARTLY_WRITTEN,	 /* v1: the first `done` of the changes stand, the sentence says why no more */
-	PLACE_UNKNOWN,		 /* sent, no answer: read to find out */
+	/* v1: the first `done` of the changes stand, the sentence says why no more */
+	PLACE_PARTLY_WRITTEN,
+	PLACE_UNKNOWN, /* sent, no answer: read to find out */
 };
 
 /* Writes `text`, which is `document` with the plan's changes made. */
-enum place_written place_write(struct rollout_place *p, const char *flag, const struct rollout_plan *plan, struct span text,
-			       size_t *ret_done, struct err *e);
+enum place_written place_write(struct rollout_place *p, const char *flag, const struct rollout_plan *plan,
+			       struct span text, size_t *ret_done, struct err *e);
 
 DEFINE_CLEANUP(struct rollout_place *, place_close)
 

@@ -4,7 +4,7 @@
 
 #include "operation/identity.h"
 
-/* --- operations ---------------------------------------------------------------------------------------------------- */
+/* --- operations ----------------------------------------------------------------------------------------- */
 
 bool operation_asks(const struct config *c, const struct operation *op, struct span flag)
 {
@@ -36,9 +36,11 @@ static bool is_task(void *arg, struct span variant, struct span attachment)
 	bool task = decide_variant(first ? first : &u->own, variant, attachment).task;
 	for (size_t i = 1; (op = flag_users_at(u, i)); i++)
 		if (decide_variant(op, variant, attachment).task != task && !*u->disagree)
-			snprintf(u->disagree, sizeof(u->disagree), "variant \"%.*s\" means %s to %.*s.%.*s and %s to %.*s.%.*s",
-				 SPAN_ARG(variant), task ? "task" : "legacy", SPAN_ARG(first->service), SPAN_ARG(first->name),
-				 task ? "legacy" : "task", SPAN_ARG(op->service), SPAN_ARG(op->name));
+			snprintf(u->disagree, sizeof(u->disagree),
+				 "variant \"%.*s\" means %s to %.*s.%.*s and %s to %.*s.%.*s",
+				 SPAN_ARG(variant), task ? "task" : "legacy", SPAN_ARG(first->service),
+				 SPAN_ARG(first->name), task ? "legacy" : "task", SPAN_ARG(op->service),
+				 SPAN_ARG(op->name));
 	return task;
 }
 
@@ -54,16 +56,20 @@ void flag_users_init(struct flag_users *u, const struct config *c, const char *f
 		.is_task = is_task, .arg = u, .namespace_key = u->config->flags.namespace_key};
 }
 
-struct decide_input flag_users_like(const struct flag_users *u, const struct operation *op, const struct flag_snapshot *s)
+struct decide_input flag_users_like(const struct flag_users *u, const struct operation *op,
+				    const struct flag_snapshot *s)
 {
-	struct decide_input in = {.config = u->config, .operation = op ? op : &u->own, .flags = s, .user = SPAN_LIT("made-up-user"),
+	struct decide_input in = {.config = u->config,
+				  .operation = op ? op : &u->own,
+				  .flags = s,
+				  .user = SPAN_LIT("made-up-user"),
 				  .organization = SPAN_LIT("made-up-organization")};
 	enum identity_part part;
 	identity_entity(&in.operation->identity, in.user, in.organization, &in.entity, &part);
 	return in;
 }
 
-/* --- segments ------------------------------------------------------------------------------------------------------ */
+/* --- segments ------------------------------------------------------------------------------------------- */
 
 struct wanted {
 	struct span segment;

@@ -17,7 +17,8 @@ struct flag_users {
 	const char *flag;
 	struct operation own;	    /* stands for an operation where none asks the flag */
 	struct rollout_sides sides; /* for rollout_open; its arg is this struct, which must not move */
-	char disagree[256]; /* a variant that operations take differently, and who; "" as long as none was met */
+	/* a variant that operations take differently, and who; "" as long as none was met */
+	char disagree[256];
 };
 
 void flag_users_init(struct flag_users *u, const struct config *c, const char *flag);
@@ -25,11 +26,13 @@ void flag_users_init(struct flag_users *u, const struct config *c, const char *f
 const struct operation *flag_users_at(const struct flag_users *u, size_t index);
 bool operation_asks(const struct config *c, const struct operation *op, struct span flag);
 
-/* Someone made up of whom an operation's flags are asked (population.h): a user, or an organization where that is hashed. For a
- * flag that no operation asks: op is NULL. The result borrows from u. */
-struct decide_input flag_users_like(const struct flag_users *u, const struct operation *op, const struct flag_snapshot *s);
+/* Someone made up of whom an operation's flags are asked (population.h): a user, or an organization where
+ * that is hashed. For a flag that no operation asks: op is NULL. The result borrows from u. */
+struct decide_input flag_users_like(const struct flag_users *u, const struct operation *op,
+				    const struct flag_snapshot *s);
 
-/* The context that makes someone be of a segment, as far as its constraints tell; the values lie in the struct. */
+/* The context that makes someone be of a segment, as far as its constraints tell; the values lie in the
+ * struct. */
 struct segment_context {
 	struct flag_context entries[ROLLOUT_CONTEXT_MAX];
 	char values[ROLLOUT_CONTEXT_MAX][FLAG_ASKED_VALUE_MAX];

@@ -15,18 +15,19 @@
 #define AGREES_WITHIN_MS 2000
 #define AGAIN_US 50000
 #define RECENT_MAX 100000 /* attempts whose identities are looked at: a rollback must not read millions */
-#define ASKED_MAX 8 /* made-up entities that the server is asked about */
+#define ASKED_MAX 8	  /* made-up entities that the server is asked about */
 
 static bool stands(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a)
 {
 	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
 	struct rollout_plan left;
-	return rollout_open(place_document_name(p), buf_span(&p->flags), a->flag, &u->sides, &d, NULL) == 0 &&
-	       draft_plan(d, a, &left, NULL) == 0 && left.n == 0;
+	return place_open_flag(p, a->flag, &u->sides, &d, NULL) == 0 && draft_plan(d, a, &left, NULL) == 0 &&
+	       left.n == 0;
 }
 
 /* Flipt gives a change out a little after it took it. */
-static int read_until_it_shows(struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a, struct err *e)
+static int read_until_it_shows(struct rollout_place *p, struct flag_users *u,
+			       const struct rollout_arguments *a, struct err *e)
 {
 	int64_t until_ms = clock_mono_ms() + SHOWS_WITHIN_MS;
 	for (;;) {
@@ -34,13 +35,17 @@ static int read_until_it_shows(struct rollout_place *p, struct flag_users *u, co
 		if (r == 0 && stands(p, u, a))
 			return 0;
 		if (!p->flipt || clock_mono_ms() > until_ms)
-			return r < 0 ? r : err_set(e, -EAGAIN, "%s does not show the change: somebody else may have changed it at the same "
-						   "time", p->name);
+			return r < 0 ? r
+				     : err_set(e, -EAGAIN,
+					       "%s does not show the change: somebody else may have changed "
+					       "it at the same "
+					       "time",
+					       p->name);
 		usleep(AGAIN_US);
 	}
 }
 
-/* --- those on record ----------------------------------------------------------------------------------------------- */
+/* --- those on record ------------------------------------------------------------------------------------ */
 
 struct comparison {
 	const struct flag_users *users;
@@ -55,7 +60,11 @@ static int compare_recorded(void *arg, const struct recorded *r)
 	const struct config *config = c->users->config;
 	const struct service *service = config_service(config, r->service);
 	const struct operation *op = service ? service_operation(service, r->operation) : NULL;
-	struct decide_input in = {.config = config, .operation = op, .flags = c->then, .user = r->user, .organization = r->organization};
+	struct decide_input in = {.config = config,
+				  .operation = op,
+				  .flags = c->then,
+				  .user = r->user,
+				  .organization = r->organization};
 	enum identity_part part;
 	struct decision wanted, found;
 	if (!op || !operation_asks(config, op, span_of(c->arguments->flag)))
@@ -70,20 +79,23 @@ static int compare_recorded(void *arg, const struct recorded *r)
 	return 0;
 }
 
-/* --- everybody made up --------------------------------------------------------------------------------------------- */
+/* --- everybody made up ---------------------------------------------------------------------------------- */
 
 static int compare_made_up(const struct comparison *c, struct err *e)
 {
 	struct decide_input like = flag_users_like(c->users, flag_users_at(c->users, 0), c->then);
 	struct population_moves m = population_moves(&like, span_of(c->arguments->flag), c->read);
 	if (m.to_task || m.to_legacy)
-		return err_set(e, -EIO, "of %d made-up identities %u are told task and %u legacy against what was asked", POPULATION_SIZE,
-			       m.to_task, m.to_legacy);
+		return err_set(
+			e, -EIO,
+			"of %d made-up identities %u are told task and %u legacy against what was asked",
+			POPULATION_SIZE, m.to_task, m.to_legacy);
 	return 0;
 }
 
 /* 1: the server tells it otherwise. */
-static int ask_about(struct rollout_place *p, const struct flag_snapshot *s, const struct flag *f, const char *name, struct err *e)
+static int ask_about(struct rollout_place *p, const struct flag_snapshot *s, const struct flag *f,
+		     const char *name, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf said = BUF_INIT(65536);
 	const struct flag_context context = {SPAN_LIT("user_id"), span_of(name)};
@@ -99,12 +111,14 @@ static int ask_about(struct rollout_place *p, const struct flag_snapshot *s, con
 		here = SPAN_LIT("true");
 	if (span_eq(here, buf_span(&said)))
 		return 0;
-	err_set(e, -EIO, "Flipt itself says \"%s\" \"%.*s\", but its snapshot \"%.*s\"", name, SPAN_ARG(buf_span(&said)), SPAN_ARG(here));
+	err_set(e, -EIO, "Flipt itself says \"%s\" \"%.*s\", but its snapshot \"%.*s\"", name,
+		SPAN_ARG(buf_span(&said)), SPAN_ARG(here));
 	return 1;
 }
 
 /* What routers evaluate has been looked at; a server that cannot be asked as well is no reason for alarm. */
-static int ask_server(struct rollout_place *p, const struct rollout_arguments *a, const struct flag_snapshot *s, struct err *e)
+static int ask_server(struct rollout_place *p, const struct rollout_arguments *a,
+		      const struct flag_snapshot *s, struct err *e)
 {
 	const struct flag *f = flag_find(s, span_of(a->flag));
 	int64_t until_ms = clock_mono_ms() + AGREES_WITHIN_MS;
@@ -120,19 +134,21 @@ static int ask_server(struct rollout_place *p, const struct rollout_arguments *a
 	return r == 1 ? -EIO : 0;
 }
 
-/* --- all of it ----------------------------------------------------------------------------------------------------- */
+/* --- all of it ------------------------------------------------------------------------------------------ */
 
-static int say_share(const struct rollout_arguments *a, const struct rollout_draft *draft, const struct comparison *c, struct err *e)
+static int say_share(const struct rollout_arguments *a, const struct rollout_draft *draft,
+		     const struct comparison *c, struct err *e)
 {
 	struct decide_input like = flag_users_like(c->users, flag_users_at(c->users, 0), c->read);
 	const struct flag *f = flag_find(c->read, span_of(a->flag));
 	double asked = draft_to(draft);
-	printf("%s now says task to %g %% of everybody", a->flag, population_share_of_flag(&like, span_of(a->flag)));
+	printf("%s now says task to %g %% of everybody", a->flag,
+	       population_share_of_flag(&like, span_of(a->flag)));
 	if (draft->of_segment)
 		printf(" and to %g %% of the segment's members", draft->segment_to);
 	if (c->requests)
-		printf("; of the last %lld requests on record %.1f %% would go to tasks", (long long)c->requests,
-		       100.0 * (double)c->task / (double)c->requests);
+		printf("; of the last %lld requests on record %.1f %% would go to tasks",
+		       (long long)c->requests, 100.0 * (double)c->task / (double)c->requests);
 	printf("\n");
 	fflush(stdout);
 	if (*draft->missing)
@@ -150,8 +166,8 @@ static int say_share(const struct rollout_arguments *a, const struct rollout_dra
 		       asked);
 }
 
-int verify_change(struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a, const struct rollout_draft *draft,
-		  struct err *e)
+int verify_change(struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a,
+		  const struct rollout_draft *draft, struct err *e)
 {
 	struct flag_snapshot *s = NULL;
 	struct comparison c = {.users = u, .arguments = a, .then = draft->then};
@@ -162,9 +178,11 @@ int verify_change(struct rollout_place *p, struct flag_users *u, const struct ro
 	if (r == 0)
 		r = compare_made_up(&c, e);
 	if (r == 0)
-		recorded_each(p->config->outcomes.path, RECENT_MAX, compare_recorded, &c, NULL); /* nobody on record: nobody to compare */
+		/* nobody on record: nobody to compare */
+		recorded_each(p->config->outcomes.path, RECENT_MAX, compare_recorded, &c, NULL);
 	if (r == 0 && c.different)
-		r = err_set(e, -EIO, "%lld of those on record are told otherwise than was asked", (long long)c.different);
+		r = err_set(e, -EIO, "%lld of those on record are told otherwise than was asked",
+			    (long long)c.different);
 	if (r == 0 && p->flipt)
 		r = ask_server(p, a, s, e);
 	if (r == 0)

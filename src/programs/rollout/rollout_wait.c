@@ -16,9 +16,9 @@
 struct router {
 	struct rollout_wait *wait;
 	const char *url;
-	char before[PLACE_DIGEST_MAX]; /* what it had before the change; "" when it did not answer */
-	char digest[PLACE_DIGEST_MAX]; /* what it reported last */
-	int64_t since_ms;	       /* when it did so first */
+	char before[PLACE_DIGEST_MAX];	 /* what it had before the change; "" when it did not answer */
+	char digest[PLACE_DIGEST_MAX];	 /* what it reported last */
+	int64_t since_ms;		 /* when it did so first */
 	char trouble[ERR_TEXT_MAX + 64]; /* why the last call failed; "" when it did not */
 	bool answered, done;
 	bool later; /* it has not this change's digest, but one that came after */
@@ -31,7 +31,7 @@ struct rollout_wait {
 	const struct rollout_arguments *arguments;
 	struct buf token;
 	struct router routers[ADMIN_MAX];
-	size_t n, waiting; /* for the first answer, then for the change */
+	size_t n, waiting;		      /* for the first answer, then for the change */
 	char wanted[PLACE_DIGEST_MAX];	      /* content; "" as long as it is not known */
 	char wanted_digest[PLACE_DIGEST_MAX]; /* of routers that do not tell their content */
 	struct loop_timer *round;
@@ -47,7 +47,8 @@ static void settle(struct router *r)
 		loop_stop(w->place->loop);
 }
 
-/* What it has: by content, since digests of the source can stand for several states; older routers tell the digest alone. */
+/* What it has: by content, since digests of the source can stand for several states; older routers tell
+ * the digest alone. */
 static bool digest_of(const struct http_reply *reply, struct span *ret)
 {
 	if (json_pointer(reply->body, SPAN_LIT("/content"), ret) && ret->len > 2)
@@ -63,9 +64,11 @@ static void note_digest(struct router *r, const struct http_reply *reply)
 	if (reply->failure != HTTP_OK)
 		snprintf(r->trouble, sizeof(r->trouble), "does not answer: %s", reply->detail);
 	else if (reply->status == 401 || reply->status == 403)
-		snprintf(r->trouble, sizeof(r->trouble), "answers %d: --admin-token-file is needed, or wrong", reply->status);
+		snprintf(r->trouble, sizeof(r->trouble), "answers %d: --admin-token-file is needed, or wrong",
+			 reply->status);
 	else if (reply->status != 200 || !digest_of(reply, &value))
-		snprintf(r->trouble, sizeof(r->trouble), "answers %d without a digest: is it a router's admin address?", reply->status);
+		snprintf(r->trouble, sizeof(r->trouble),
+			 "answers %d without a digest: is it a router's admin address?", reply->status);
 	else
 		span_copy((struct span){value.ptr + 1, value.len - 2}, digest, sizeof(digest));
 	if (!*digest || strcmp(digest, r->digest) == 0)
@@ -110,10 +113,15 @@ static void ask(void *arg)
 	while (length && r->url[length - 1] == '/')
 		length--;
 	bool made = asprintf(&url, "%.*s/_admin/flags", (int)length, r->url) >= 0;
-	bool bears = token->len && asprintf(&bearer, "Bearer %.*s", SPAN_ARG(span_trim(buf_span(token)))) >= 0;
+	bool bears =
+		token->len && asprintf(&bearer, "Bearer %.*s", SPAN_ARG(span_trim(buf_span(token)))) >= 0;
 	struct http_field field = {SPAN_LIT("Authorization"), span_of(bearer)};
-	struct http_call_request q = {.method = "GET", .url = url, .fields = &field, .n_fields = bears, .timeout_ms = CALL_MS,
-				 .may_resend = true};
+	struct http_call_request q = {.method = "GET",
+				      .url = url,
+				      .fields = &field,
+				      .n_fields = bears,
+				      .timeout_ms = CALL_MS,
+				      .may_resend = true};
 	struct http_events events = {.arg = r, .done = on_answer};
 	if (made && http_start(r->wait->place->http, &q, &events, &r->call, &e) == 0)
 		return;
@@ -145,13 +153,16 @@ static int start(struct rollout_wait *w, struct err *e)
 static int read_token(struct rollout_wait *w, struct err *e)
 {
 	struct buf *token = &w->token;
-	int r = w->arguments->admin_token_file ? file_read(w->arguments->admin_token_file, TOKEN_MAX, token, e) : 0;
+	int r = w->arguments->admin_token_file
+			? file_read(w->arguments->admin_token_file, TOKEN_MAX, token, e)
+			: 0;
 	while (token->len && (token->ptr[token->len - 1] == '\n' || token->ptr[token->len - 1] == '\r'))
 		token->ptr[--token->len] = '\0';
 	return r;
 }
 
-int wait_begin(struct rollout_place *p, const struct rollout_arguments *a, struct rollout_wait **ret, struct err *e)
+int wait_begin(struct rollout_place *p, const struct rollout_arguments *a, struct rollout_wait **ret,
+	       struct err *e)
 {
 	struct rollout_wait *w = calloc(1, sizeof(*w));
 	if (!w)
@@ -183,8 +194,8 @@ struct rollout_wait *wait_end(struct rollout_wait *w)
 	return NULL;
 }
 
-/* Somebody may have made a further change, so that a router shows neither the digest that it had nor this one: where it is what the
- * source has by now, this change has been there before it. */
+/* Somebody may have made a further change, so that a router shows neither the digest that it had nor this
+ * one: where it is what the source has by now, this change has been there before it. */
 static void look_for_later(struct rollout_wait *w)
 {
 	bool other = false;
@@ -213,7 +224,8 @@ static int tell(const struct rollout_wait *w, int64_t since_ms)
 		const struct router *r = &w->routers[i];
 		if (r->done) {
 			int64_t took_ms = r->since_ms > since_ms ? r->since_ms - since_ms : 0;
-			printf("%s: in effect after %lld ms%s\n", r->url, (long long)took_ms, r->later ? " (with a later change)" : "");
+			printf("%s: in effect after %lld ms%s\n", r->url, (long long)took_ms,
+			       r->later ? " (with a later change)" : "");
 			continue;
 		}
 		result = ROLLOUT_NOT_AS_ASKED;

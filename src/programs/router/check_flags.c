@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/file.h"
+#include "flags/source/features_folder.h"
 #include "programs/rollout/flag_names.h"
 #include "programs/rollout/rollout_place.h"
 
@@ -14,7 +14,7 @@ static const char *environment(const char *name)
 	return getenv(name);
 }
 
-/* --- flags in use -------------------------------------------------------------------------------------------------- */
+/* --- flags in use --------------------------------------------------------------------------------------- */
 
 static bool check_asks(const struct config *c, const struct operation *op, struct span flag)
 {
@@ -86,7 +86,7 @@ static void say_unasked(FILE *out, const char *kind, const struct config *c, con
 			kind, SPAN_ARG(flag), properties.ptr, SPAN_ARG(op->service), SPAN_ARG(op->name));
 }
 
-/* --- all of it ----------------------------------------------------------------------------------------------------- */
+/* --- all of it ------------------------------------------------------------------------------------------ */
 
 /* Every flag once, in the order of the configuration. */
 static bool first_use(const struct config *c, size_t service, size_t operation, size_t flag)
@@ -137,17 +137,20 @@ static int check_source(const struct config *c, struct err *e)
 	printf("\n");
 	size_t missing = compare_flags(c, s);
 	for (size_t i = 0; i < flag_snapshot_warnings(s); i++)
-		printf("  %s: %s\n", flag_snapshot_warning_is_mistake(s, i) ? "mistake" : "warning", flag_snapshot_warning(s, i));
-	bool mistakes = !p->flipt && flag_snapshot_mistakes(s); /* of a server it is others who must mend them */
+		printf("  %s: %s\n", flag_snapshot_warning_is_mistake(s, i) ? "mistake" : "warning",
+		       flag_snapshot_warning(s, i));
+	/* of a server it is others who must mend them */
+	bool mistakes = !p->flipt && flag_snapshot_mistakes(s);
 	flag_snapshot_unref(s);
 	if (missing)
 		printf("%zu missing\n", missing);
 	return missing || mistakes ? 1 : 0;
 }
 
-/* --- without a connection ------------------------------------------------------------------------------------------ */
+/* --- without a connection ------------------------------------------------------------------------------- */
 
-static bool file_has(const struct config *c, const struct flag_snapshot *s, const struct operation *op, struct span flag)
+static bool file_has(const struct config *c, const struct flag_snapshot *s, const struct operation *op,
+		     struct span flag)
 {
 	CLEANUP(buf_releasep) struct buf near = BUF_INIT(65536);
 	CLEANUP(freep) char *key = span_dup(flag);
@@ -155,13 +158,14 @@ static bool file_has(const struct config *c, const struct flag_snapshot *s, cons
 	if (!key || (f && !flag_broken(f)))
 		return true;
 	if (f) {
-		fprintf(stderr, "%s: %.*s.%.*s asks for the flag \"%s\", which is set aside: %s\n", c->path, SPAN_ARG(op->service),
-			SPAN_ARG(op->name), key, flag_broken(f));
+		fprintf(stderr, "%s: %.*s.%.*s asks for the flag \"%s\", which is set aside: %s\n", c->path,
+			SPAN_ARG(op->service), SPAN_ARG(op->name), key, flag_broken(f));
 		return false;
 	}
 	flag_names_suggest(s, key, &near);
-	fprintf(stderr, "%s: %.*s.%.*s asks for the flag \"%s\", which %s does not have: %s%s\n", c->path, SPAN_ARG(op->service),
-		SPAN_ARG(op->name), key, c->flags.file, without(c, flag), near.len ? near.ptr : "");
+	fprintf(stderr, "%s: %.*s.%.*s asks for the flag \"%s\", which %s does not have: %s%s\n", c->path,
+		SPAN_ARG(op->service), SPAN_ARG(op->name), key, c->flags.file, without(c, flag),
+		near.len ? near.ptr : "");
 	return false;
 }
 
@@ -169,7 +173,8 @@ static int judge_file(const struct config *c, const struct flag_snapshot *s)
 {
 	bool fine = flag_snapshot_mistakes(s) == 0;
 	for (size_t i = 0; i < flag_snapshot_warnings(s); i++)
-		fprintf(stderr, "%s%s\n", flag_snapshot_warning_is_mistake(s, i) ? "" : "warning: ", flag_snapshot_warning(s, i));
+		fprintf(stderr, "%s%s\n", flag_snapshot_warning_is_mistake(s, i) ? "" : "warning: ",
+			flag_snapshot_warning(s, i));
 	for (size_t i = 0; i < c->n_services; i++)
 		for (size_t j = 0; j < c->services[i].n_operations; j++) {
 			const struct operation *op = &c->services[i].operations[j];
@@ -184,17 +189,19 @@ static int judge_file(const struct config *c, const struct flag_snapshot *s)
 int check_flags_file(const char *config_path)
 {
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
-	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT);
+	CLEANUP(features_release) struct features_text text = {.whole = BUF_INIT(0)};
 	struct flag_snapshot *s = NULL;
 	struct config *c = NULL;
 	struct err e = {""};
 	int code = 0;
 	if (config_load(config_path, environment, &problems, &c) < 0)
 		return 2; /* which has been told */
-	if (c->flags.kind == FLAG_SOURCE_FILE && access(c->flags.file, R_OK) == 0) { /* that it is not there has been told, too */
-		int r = file_read(c->flags.file, FLAG_MAX_DOCUMENT, &text, &e);
+	if (c->flags.kind == FLAG_SOURCE_FILE && access(c->flags.file, R_OK) == 0) {
+		/* that it is not there has been told, too */
+		int r = features_read(c->flags.file, c->flags.rules, &text, &e);
 		if (r == 0)
-			r = flag_snapshot_parse_namespace(c->flags.file, buf_span(&text), c->flags.namespace_key, c->flags.rules, &s, &e);
+			r = features_parse(c->flags.file, &text, c->flags.namespace_key, c->flags.rules, &s,
+					   &e);
 		if (r < 0)
 			fprintf(stderr, "%s\n", e.text);
 		code = r < 0 ? 1 : judge_file(c, s);

@@ -7,10 +7,10 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/text.h"
 #include "flags/flags.h"
 #include "flags/print.h"
+#include "flags/source/features_folder.h"
 #include "flags/source/last_good.h"
 #include "flags/source/saved_snapshot.h"
 #include "operation/identity.h"
@@ -60,11 +60,13 @@ static bool usable_identity(const char *option, const char *text)
 
 static int parse(int argc, char **argv, struct arguments *a)
 {
-	static const struct option options[] = {
-		{"config", required_argument, NULL, 'c'},   {"service", required_argument, NULL, 's'},
-		{"operation", required_argument, NULL, 'o'}, {"user", required_argument, NULL, 'u'},
-		{"org", required_argument, NULL, 'g'},	     {"context", required_argument, NULL, 'x'},
-		{0}};
+	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+						{"service", required_argument, NULL, 's'},
+						{"operation", required_argument, NULL, 'o'},
+						{"user", required_argument, NULL, 'u'},
+						{"org", required_argument, NULL, 'g'},
+						{"context", required_argument, NULL, 'x'},
+						{0}};
 	int o;
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (o) {
@@ -96,7 +98,8 @@ static int parse(int argc, char **argv, struct arguments *a)
 		return -1;
 	}
 	if (!a->service || !a->operation) {
-		fprintf(stderr, "explain: --service and --operation are needed (--config defaults to config/router.yml)\n");
+		fprintf(stderr, "explain: --service and --operation are needed (--config defaults to "
+				"config/router.yml)\n");
 		return -1;
 	}
 	return usable_identity("--user", a->user) && usable_identity("--org", a->organization) ? 0 : -1;
@@ -123,7 +126,8 @@ static void list_services(const struct config *c)
 	fprintf(stderr, "\n");
 }
 
-/* The last good snapshot of a Flipt server, as the router saved it: what it serves by right now, unless it could not write. */
+/* The last good snapshot of a Flipt server, as the router saved it: what it serves by right now, unless it
+ * could not write. */
 static int load_saved(const struct config *c, enum saved_kind kind, struct flag_snapshot **ret,
 		      int64_t *ret_saved_us, struct err *e)
 {
@@ -161,11 +165,11 @@ static int carry_lost(const struct config *c, const struct operation *op, struct
 static int load_features(const struct config *c, const struct operation *op, struct flag_snapshot **ret,
 			 int64_t *ret_saved_us, struct err *e)
 {
-	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
+	CLEANUP(features_release) struct features_text text = {.whole = BUF_INIT(0)};
 	struct stat st;
-	int r = file_read(c->flags.file, FLAG_MAX_DOCUMENT, &text, e);
+	int r = features_read(c->flags.file, c->flags.rules, &text, e);
 	if (r == 0)
-		r = flag_snapshot_parse_namespace(c->flags.file, buf_span(&text), c->flags.namespace_key, c->flags.rules, ret, e);
+		r = features_parse(c->flags.file, &text, c->flags.namespace_key, c->flags.rules, ret, e);
 	if (r == 0 && stat(c->flags.file, &st) == 0)
 		*ret_saved_us = (int64_t)st.st_mtim.tv_sec * 1000000 + st.st_mtim.tv_nsec / 1000;
 	if (r == 0)
@@ -217,7 +221,8 @@ static const struct flag_snapshot *load_flags(const struct config *c, const stru
 	return s;
 }
 
-/* Each flag hashes with its own key, so that several percentages multiply: what the screen says of one flag is not the share. */
+/* Each flag hashes with its own key, so that several percentages multiply: what the screen says of one
+ * flag is not the share. */
 static void print_shares(const struct decide_input *in, const struct operation *op)
 {
 	if (!in->entity.ptr || !op->has_task || op->n_flags == 0)
@@ -225,7 +230,8 @@ static void print_shares(const struct decide_input *in, const struct operation *
 	printf("share      %.1f %% of %d made-up %s go to tasks", population_share(in), POPULATION_SIZE,
 	       in->entity.ptr == in->organization.ptr ? "organizations" : "users of this organization");
 	for (size_t i = 0; op->n_flags > 1 && i < op->n_flags; i++)
-		printf("%s%.*s alone %.1f %%", i ? ", " : ": ", SPAN_ARG(op->flags[i]), population_share_of_flag(in, op->flags[i]));
+		printf("%s%.*s alone %.1f %%", i ? ", " : ": ", SPAN_ARG(op->flags[i]),
+		       population_share_of_flag(in, op->flags[i]));
 	printf("\n");
 }
 
@@ -270,21 +276,24 @@ static void explain(const struct config *c, const struct operation *op, const st
 	};
 	enum identity_part part;
 	identity_entity(&op->identity, in.user, in.organization, &in.entity, &part);
-	printf("operation  %.*s.%.*s  %.*s %.*s\n", SPAN_ARG(op->service), SPAN_ARG(op->name), SPAN_ARG(op->method),
-	       SPAN_ARG(op->path));
-	printf("entity     %.*s\n\n", SPAN_ARG(in.entity.ptr ? in.entity : SPAN_LIT("none (" DECIDE_ANONYMOUS ")")));
+	printf("operation  %.*s.%.*s  %.*s %.*s\n", SPAN_ARG(op->service), SPAN_ARG(op->name),
+	       SPAN_ARG(op->method), SPAN_ARG(op->path));
+	printf("entity     %.*s\n\n",
+	       SPAN_ARG(in.entity.ptr ? in.entity : SPAN_LIT("none (" DECIDE_ANONYMOUS ")")));
 	struct flag_trace trace = {.step = print_step};
 	struct decision d;
 	decide(&in, &d, &trace);
 	say_unasked(op, flags, a);
 	printf("\nside       %s\n", outcome_side_text(d.side));
 	if (d.backend.len)
-		printf("backend    %.*s%s\n", SPAN_ARG(d.backend), d.side == OUTCOME_LEGACY ? " (shadow)" : "");
+		printf("backend    %.*s%s\n", SPAN_ARG(d.backend),
+		       d.side == OUTCOME_LEGACY ? " (shadow)" : "");
 	if (d.shadow > 0)
 		printf("shadow     %g\n", d.shadow);
 	if (d.variant.len)
 		printf("variant    %.*s\n", SPAN_ARG(d.variant));
-	printf("reason     %s\nwhy        %s\n", outcome_reason_text(d.reason), outcome_reason_meaning(d.reason));
+	printf("reason     %s\nwhy        %s\n", outcome_reason_text(d.reason),
+	       outcome_reason_meaning(d.reason));
 	print_shares(&in, op);
 	flag_snapshot_unref(flags);
 }

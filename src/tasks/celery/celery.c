@@ -30,7 +30,7 @@ struct celery_operation {
 	char id[TASK_ID_MAX];
 };
 
-/* --- operations ---------------------------------------------------------------------------------------------------- */
+/* --- operations ----------------------------------------------------------------------------------------- */
 
 static struct celery_operation *operation_new(struct celery_client *c, struct span id, void *arg)
 {
@@ -68,9 +68,10 @@ static struct buf steal_buf(struct buf *b)
 	return taken;
 }
 
-/* --- submit -------------------------------------------------------------------------------------------------------- */
+/* --- submit --------------------------------------------------------------------------------------------- */
 
-static void on_pushed(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void on_pushed(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		      const struct err *why)
 {
 	struct celery_operation op = operation_end(arg);
 	struct task_submission s = {.status = TASK_SUBMITTED, .task_id = span_of(op.id)};
@@ -91,17 +92,19 @@ static void on_pushed(void *arg, enum redis_outcome outcome, const struct redis_
 }
 
 /* A message that a worker cannot decode would be lost there: better refused here. */
-static int check_input(const struct celery_client *c, const struct task_call *call, struct span queue, enum task_submit_status *ret,
-		       struct err *why)
+static int check_input(const struct celery_client *c, const struct task_call *call, struct span queue,
+		       enum task_submit_status *ret, struct err *why)
 {
 	size_t size = call->args.len + call->kwargs.len;
 	*ret = TASK_REFUSED;
 	if (size > c->o->max_input) {
 		*ret = TASK_INPUT_TOO_LARGE;
-		return err_set(why, -EFBIG, "the input has %zu bytes, max_input of celery is %zu", size, c->o->max_input);
+		return err_set(why, -EFBIG, "the input has %zu bytes, max_input of celery is %zu", size,
+			       c->o->max_input);
 	}
 	if (queue.len > 200)
-		return err_set(why, -EINVAL, "the queue's name has %zu characters, at most 200 are possible", queue.len);
+		return err_set(why, -EINVAL, "the queue's name has %zu characters, at most 200 are possible",
+			       queue.len);
 	struct span args = span_trim(call->args), kwargs = span_trim(call->kwargs);
 	if (args.len && (json_validate(args, why) < 0 || json_type_of(args) != JSON_ARRAY))
 		return err_set(why, -EINVAL, "args must be a JSON array");
@@ -121,8 +124,9 @@ static struct task_call trimmed(const struct task_call *call)
 	return copy;
 }
 
-/* LPUSH and nothing else: a list needs no binding, and the tables of bindings are the application's (with another `sep`, or an
- * exchange of another type of that name, an entry of ours would break every producer of it). */
+/* LPUSH and nothing else: a list needs no binding, and the tables of bindings are the application's (with
+ * another `sep`, or an exchange of another type of that name, an entry of ours would break every producer
+ * of it). */
 static void push(struct celery_operation *op)
 {
 	struct celery_client *c = op->client;
@@ -133,7 +137,8 @@ static void push(struct celery_operation *op)
 	redis_command(c->broker, words, 3, 0, on_pushed, op);
 }
 
-/* Nobody would ever learn of a result that cannot be heard: better not begun. Of a broker that is away LPUSH tells more. */
+/* Nobody would ever learn of a result that cannot be heard: better not begun. Of a broker that is away
+ * LPUSH tells more. */
 static void push_or_refuse(struct celery_operation *op)
 {
 	struct celery_client *c = op->client;
@@ -161,8 +166,8 @@ static void celery_go_on(void *arg)
 	celery_pidbox_go_on(c);
 }
 
-static int write_message(const struct celery_client *c, const struct task_call *call, struct span queue, struct buf *key,
-			 struct buf *message, struct err *why)
+static int write_message(const struct celery_client *c, const struct task_call *call, struct span queue,
+			 struct buf *key, struct buf *message, struct err *why)
 {
 	const struct workflow_definition *w = celery_workflow(c, call->workflow, call->task);
 	buf_puts(key, c->o->broker_prefix);
@@ -175,7 +180,8 @@ static int write_message(const struct celery_client *c, const struct task_call *
 	return r < 0 ? err_set(why, r, "out of memory") : 0;
 }
 
-static void client_submit(struct task_client *base, const struct task_call *given, task_submit_fn fn, void *arg)
+static void client_submit(struct task_client *base, const struct task_call *given, task_submit_fn fn,
+			  void *arg)
 {
 	struct celery_client *c = (struct celery_client *)base;
 	struct task_call call = trimmed(given);
@@ -206,9 +212,10 @@ static void client_submit(struct task_client *base, const struct task_call *give
 	celery_hear(c, false);
 }
 
-/* --- get ----------------------------------------------------------------------------------------------------------- */
+/* --- get ------------------------------------------------------------------------------------------------ */
 
-static void on_got(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void on_got(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		   const struct err *why)
 {
 	struct celery_operation op = operation_end(arg);
 	struct celery_meta m = CELERY_META_INIT;
@@ -239,9 +246,10 @@ static void client_get(struct task_client *base, struct span id, task_result_fn 
 	redis_command(c->results, words, 2, 0, on_got, op);
 }
 
-/* --- cancel -------------------------------------------------------------------------------------------------------- */
+/* --- cancel --------------------------------------------------------------------------------------------- */
 
-static void on_revoked(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void on_revoked(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		       const struct err *why)
 {
 	struct celery_operation op = operation_end(arg);
 	struct err e = {""};
@@ -259,14 +267,19 @@ static void on_revoked(void *arg, enum redis_outcome outcome, const struct redis
 static void client_cancel(struct task_client *base, struct span id, task_done_fn fn, void *arg)
 {
 	struct celery_client *c = (struct celery_client *)base;
-	CLEANUP(buf_releasep) struct buf channel = BUF_INIT(1024), arguments = BUF_INIT(4096), message = BUF_INIT(1u << 16);
+	CLEANUP(buf_releasep) struct buf channel = BUF_INIT(1024);
+	CLEANUP(buf_releasep) struct buf arguments = BUF_INIT(4096);
+	CLEANUP(buf_releasep) struct buf message = BUF_INIT(1u << 16);
 	struct err why;
 	celery_pidbox_channel(c, &channel);
 	buf_puts(&arguments, "{\"task_id\": ");
 	json_quote(&arguments, id);
-	buf_printf(&arguments, ", \"terminate\": %s, \"signal\": \"SIGTERM\"}", c->o->terminate ? "true" : "false");
-	int r = celery_control_message(c->o->control_exchange, "revoke", buf_span(&arguments), NULL, SPAN_NONE, &message);
-	struct celery_operation *op = r < 0 || channel.error || arguments.error ? NULL : operation_new(c, id, arg);
+	buf_printf(&arguments, ", \"terminate\": %s, \"signal\": \"SIGTERM\"}",
+		   c->o->terminate ? "true" : "false");
+	int r = celery_control_message(c->o->control_exchange, "revoke", buf_span(&arguments), NULL,
+				       SPAN_NONE, &message);
+	struct celery_operation *op =
+		r < 0 || channel.error || arguments.error ? NULL : operation_new(c, id, arg);
 	if (!op) {
 		fn(arg, err_set(&why, -ENOMEM, "out of memory"), &why);
 		return;
@@ -276,7 +289,7 @@ static void client_cancel(struct task_client *base, struct span id, task_done_fn
 	redis_command(c->broker, words, 3, 0, on_revoked, op);
 }
 
-/* --- life ---------------------------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------------- */
 
 static void on_broker(void *arg, enum redis_state state, const char *why)
 {
@@ -321,7 +334,8 @@ static int connect_all(struct celery_client *c, struct err *e)
 	return r < 0 ? r : celery_connect(c, results, celery_hearing_state, &c->listener, e);
 }
 
-static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret, struct err *e)
+static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret,
+		      struct err *e)
 {
 	struct celery_client *c = calloc(1, sizeof(*c));
 	if (!c)

@@ -1,7 +1,8 @@
 /*
- * A workflow as Celery's chain: the first step is a message, and in its body are the signatures of the others, the last one first. Each
- * worker sends the next step when its own has ended. The chain's result is that of its last step, and under its id a failure in the
- * middle is stored as well (celery/backends/base.py, mark_as_failure).
+ * A workflow as Celery's chain: the first step is a message, and in its body are the signatures of the
+ * others, the last one first. Each worker sends the next step when its own has ended. The chain's result is
+ * that of its last step, and under its id a failure in the middle is stored as well (celery/backends/base.py,
+ * mark_as_failure).
  */
 #include "base/json.h"
 #include "tasks/celery/celery_message.h"
@@ -38,9 +39,11 @@ static unsigned limit_of(const struct workflow_step *step, const struct task_cal
 	return step->timeout_ms ? step->timeout_ms : call->timeout_ms;
 }
 
-/* What a worker makes the next message of. Its arguments come behind the result before it, unless it is immutable. */
-static void put_signature(const struct celery_sender *s, const struct task_call *call, const struct workflow_step *step, struct span id,
-			  struct span queue, struct buf *out)
+/* What a worker makes the next message of. Its arguments come behind the result before it, unless it is
+ * immutable. */
+static void put_signature(const struct celery_sender *s, const struct task_call *call,
+			  const struct workflow_step *step, struct span id, struct span queue,
+			  struct buf *out)
 {
 	bool whole = step->input == STEP_INPUT_WORKFLOW;
 	buf_putc(out, '{');
@@ -63,25 +66,28 @@ static void put_signature(const struct celery_sender *s, const struct task_call 
 		   step->input == STEP_INPUT_PREVIOUS ? "false" : "true");
 }
 
-static void put_chain(const struct celery_sender *s, const struct task_call *call, const struct workflow_definition *w, struct span queue,
-		      struct buf *out)
+static void put_chain(const struct celery_sender *s, const struct task_call *call,
+		      const struct workflow_definition *w, struct span queue, struct buf *out)
 {
 	buf_putc(out, '[');
 	for (size_t i = w->n_steps; i-- > 1;) {
 		char id[CRYPTO_UUID];
 		crypto_uuid4(id);
-		put_signature(s, call, &w->steps[i], i + 1 == w->n_steps ? call->task_id : span_of(id), queue, out);
+		put_signature(s, call, &w->steps[i], i + 1 == w->n_steps ? call->task_id : span_of(id), queue,
+			      out);
 		buf_puts(out, i > 1 ? ", " : "");
 	}
 	buf_putc(out, ']');
 }
 
-int celery_chain_message(const struct celery_sender *s, const struct task_call *call, const struct workflow_definition *w,
-			 struct span queue, int64_t now_us, struct buf *out)
+int celery_chain_message(const struct celery_sender *s, const struct task_call *call,
+			 const struct workflow_definition *w, struct span queue, int64_t now_us,
+			 struct buf *out)
 {
 	const struct workflow_step *step = &w->steps[0];
 	bool given = step->input != STEP_INPUT_NONE;
-	CLEANUP(buf_releasep) struct buf kwargs = BUF_INIT(STEPS_MAX_BYTES), chain = BUF_INIT(STEPS_MAX_BYTES);
+	CLEANUP(buf_releasep) struct buf kwargs = BUF_INIT(STEPS_MAX_BYTES);
+	CLEANUP(buf_releasep) struct buf chain = BUF_INIT(STEPS_MAX_BYTES);
 	struct task_call first = *call;
 	char id[CRYPTO_UUID];
 	crypto_uuid4(id);

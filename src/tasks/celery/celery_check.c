@@ -1,10 +1,10 @@
 /*
- * Check: which tasks the live workers have registered, which queues they consume, and whether what their application is configured to
- * read and to write is what this backend writes and reads.
+ * Check: which tasks the live workers have registered, which queues they consume, and whether what their
+ * application is configured to read and to write is what this backend writes and reads.
  *
- * One round asks both; its answers serve every check of the next health_interval, so that looking at a hundred operations is one
- * question to the workers. A call is run when a worker of its queue has its task registered; a worker of the queue that has not
- * would fail it (NotRegistered), so that is missing as well.
+ * One round asks both; its answers serve every check of the next health_interval, so that looking at a
+ * hundred operations is one question to the workers. A call is run when a worker of its queue has its task
+ * registered; a worker of the queue that has not would fail it (NotRegistered), so that is missing as well.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,8 +24,7 @@ static const struct celery_question questions[N_QUESTIONS] = {
 	[REGISTERED] = {"registered", "{\"taskinfoitems\": [\"ignore_result\"]}"},
 	[QUEUES] = {"active_queues", "{}"},
 	[CONFIGURED] = {"conf", "{\"with_defaults\": false}"},
-	[REPORTED] = {"report", "{}"},
-};
+	[REPORTED] = {"report", "{}"}};
 
 /* Names, each with a NUL behind it. */
 struct names {
@@ -39,7 +38,8 @@ struct celery_worker {
 	struct names ignoring; /* the tasks whose results are not kept */
 	bool configured;       /* what follows is told */
 	struct celery_lists lists;
-	char result_prefix[CELERY_PREFIX_MAX + 1], serializer[32], compression[32]; /* "": the default, none */
+	/* "": the default, none */
+	char result_prefix[CELERY_PREFIX_MAX + 1], serializer[32], compression[32];
 	unsigned major, minor; /* of its Celery; 0: not told */
 	char name[256];
 };
@@ -53,7 +53,7 @@ struct celery_check_request {
 	char task[TASK_NAME_MAX], queue[256];
 };
 
-/* --- names ---------------------------------------------------------------------------------------------------------------- */
+/* --- names ---------------------------------------------------------------------------------------------- */
 
 static bool next_name(const struct names *n, size_t *at, struct span *ret)
 {
@@ -85,8 +85,8 @@ static void cut_info(struct buf *name)
 
 static bool read_name(struct span name_value, struct buf *name)
 {
-	return json_type_of(name_value) == JSON_STRING && json_unescape(name_value, name) == 0 && name->len > 0 &&
-	       !memchr(name->ptr, '\0', name->len);
+	return json_type_of(name_value) == JSON_STRING && json_unescape(name_value, name) == 0 &&
+	       name->len > 0 && !memchr(name->ptr, '\0', name->len);
 }
 
 static void put_name(struct names *n, struct names *ignoring, struct span name_value)
@@ -101,7 +101,7 @@ static void put_name(struct names *n, struct names *ignoring, struct span name_v
 		buf_append(&ignoring->text, name.ptr, name.len + 1);
 }
 
-/* --- what the workers say --------------------------------------------------------------------------------------------------- */
+/* --- what the workers say ------------------------------------------------------------------------------- */
 
 static void forget_workers(struct celery_check *k)
 {
@@ -175,13 +175,16 @@ static void on_configuration(struct celery_worker *w, struct span value)
 {
 	enum { SEPARATOR, STEPS, PREFIX, SERIALIZER, COMPRESSION, N_NAMES };
 	static const struct span names[2 * N_NAMES] = {
-		SPAN_INIT("/broker_transport_options/sep"), SPAN_INIT("/broker_transport_options/priority_steps"),
-		SPAN_INIT("/result_backend_transport_options/global_keyprefix"), SPAN_INIT("/result_serializer"),
-		SPAN_INIT("/result_compression"), SPAN_INIT("/BROKER_TRANSPORT_OPTIONS/sep"),
+		SPAN_INIT("/broker_transport_options/sep"),
+		SPAN_INIT("/broker_transport_options/priority_steps"),
+		SPAN_INIT("/result_backend_transport_options/global_keyprefix"),
+		SPAN_INIT("/result_serializer"),
+		SPAN_INIT("/result_compression"),
+		SPAN_INIT("/BROKER_TRANSPORT_OPTIONS/sep"),
 		SPAN_INIT("/BROKER_TRANSPORT_OPTIONS/priority_steps"),
-		SPAN_INIT("/CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS/global_keyprefix"), SPAN_INIT("/CELERY_RESULT_SERIALIZER"),
-		SPAN_INIT("/CELERY_RESULT_COMPRESSION"),
-	};
+		SPAN_INIT("/CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS/global_keyprefix"),
+		SPAN_INIT("/CELERY_RESULT_SERIALIZER"),
+		SPAN_INIT("/CELERY_RESULT_COMPRESSION")};
 	struct span f[2 * N_NAMES], error;
 	if (json_type_of(value) != JSON_OBJECT || json_pointer(value, SPAN_LIT("/error"), &error) ||
 	    json_pointers(value, names, 2 * N_NAMES, f, NULL) < 0)
@@ -226,15 +229,17 @@ static void on_answer(struct celery_client *c, size_t question, struct span work
 		on_report(w, value);
 }
 
-/* --- the answer ------------------------------------------------------------------------------------------------------------- */
+/* --- the answer ----------------------------------------------------------------------------------------- */
 
 struct verdict {
 	size_t registered, consuming, both;
 	const struct celery_worker *knowing;  /* the first that has registered the task */
 	const struct celery_worker *ignorant; /* the first of the queue that has not */
-	const struct celery_worker *deaf;     /* the first of the queue that does not read the list of the priority */
-	const struct celery_worker *odd;      /* the first whose results would not be found, or could not be read */
-	bool incomplete;		      /* somebody did not answer */
+	/* the first of the queue that does not read the list of the priority */
+	const struct celery_worker *deaf;
+	/* the first whose results would not be found, or could not be read */
+	const struct celery_worker *odd;
+	bool incomplete; /* somebody did not answer */
 };
 
 /* Which of its queues' lists a worker reads is up to its application. */
@@ -243,7 +248,8 @@ static bool reads(const struct celery_client *c, const struct celery_worker *w, 
 	int step = celery_priority_step(&c->o->lists, priority);
 	bool found = false;
 	for (size_t i = 0; i < w->lists.n_steps && !found; i++)
-		found = w->lists.steps[i] == step && (step == 0 || strcmp(w->lists.separator, c->o->lists.separator) == 0);
+		found = w->lists.steps[i] == step &&
+			(step == 0 || strcmp(w->lists.separator, c->o->lists.separator) == 0);
 	return found || !w->configured;
 }
 
@@ -258,7 +264,8 @@ static bool writes_elsewhere(const struct celery_client *c, const struct celery_
 {
 	size_t n = strlen(w->result_prefix);
 	const char *ours = c->o->result_prefix;
-	return w->configured && (strncmp(ours, w->result_prefix, n) != 0 || (ours[n] && strcmp(ours + n, "_") != 0) || (!n && *ours));
+	return w->configured && (strncmp(ours, w->result_prefix, n) != 0 ||
+				 (ours[n] && strcmp(ours + n, "_") != 0) || (!n && *ours));
 }
 
 static bool writes_no_json(const struct celery_worker *w)
@@ -266,7 +273,8 @@ static bool writes_no_json(const struct celery_worker *w)
 	return w->compression[0] || (w->serializer[0] && strcmp(w->serializer, "json") != 0);
 }
 
-static struct verdict look(const struct celery_client *c, const struct celery_check_request *q, const char *task)
+static struct verdict look(const struct celery_client *c, const struct celery_check_request *q,
+			   const char *task)
 {
 	const struct celery_check *k = &c->check;
 	struct verdict v = {.incomplete = k->cut || k->round.answers < k->round.expected};
@@ -275,7 +283,8 @@ static struct verdict look(const struct celery_client *c, const struct celery_ch
 		bool consumes = has_queue && reads(c, w, q->priority);
 		if (has_queue && !consumes && !v.deaf)
 			v.deaf = w;
-		if (consumes && !q->unawaited && !v.odd && (keeps_no_result(w, task) || writes_elsewhere(c, w) || writes_no_json(w)))
+		if (consumes && !q->unawaited && !v.odd &&
+		    (keeps_no_result(w, task) || writes_elsewhere(c, w) || writes_no_json(w)))
 			v.odd = w;
 		v.registered += knows;
 		v.consuming += consumes;
@@ -300,7 +309,8 @@ static bool list_name(struct span name, struct buf *out, size_t from)
 	return buf_printf(out, "%s%.*s", first ? "" : ", ", SPAN_ARG(name)) == 0;
 }
 
-static bool heard_before(const struct celery_check *k, const struct celery_worker *end, struct span name, size_t question)
+static bool heard_before(const struct celery_check *k, const struct celery_worker *end, struct span name,
+			 size_t question)
 {
 	for (const struct celery_worker *w = k->workers; w != end; w = w->next)
 		if (has_name(question == REGISTERED ? &w->tasks : &w->queues, name.ptr))
@@ -315,7 +325,8 @@ static void list_all(const struct celery_check *k, size_t question, struct buf *
 	struct span name;
 	bool room = true;
 	for (const struct celery_worker *w = k->workers; w && room; w = w->next)
-		for (size_t at = 0; room && next_name(question == REGISTERED ? &w->tasks : &w->queues, &at, &name);)
+		for (size_t at = 0;
+		     room && next_name(question == REGISTERED ? &w->tasks : &w->queues, &at, &name);)
 			room = heard_before(k, w, name, question) || list_name(name, out, from);
 	if (out->len == from)
 		buf_puts(out, "none");
@@ -324,56 +335,71 @@ static void list_all(const struct celery_check *k, size_t question, struct buf *
 static void list_workers(const struct celery_check *k, struct buf *out)
 {
 	size_t from = out->len;
-	for (const struct celery_worker *w = k->workers; w && list_name(span_of(w->name), out, from); w = w->next)
+	for (const struct celery_worker *w = k->workers; w && list_name(span_of(w->name), out, from);
+	     w = w->next)
 		;
 }
 
-static void say_unregistered(const struct celery_check *k, const struct verdict *v, const char *task, struct buf *out)
+static void say_unregistered(const struct celery_check *k, const struct verdict *v, const char *task,
+			     struct buf *out)
 {
 	if (v->incomplete)
-		buf_printf(out, "not every worker answered, and of those that did none has registered task \"%s\"; registered are: ", task);
+		buf_printf(out,
+			   "not every worker answered, and of those that did none has registered task "
+			   "\"%s\"; registered are: ",
+			   task);
 	else
 		buf_printf(out, "no live worker has registered task \"%s\"; registered are: ", task);
 	list_all(k, REGISTERED, out);
 }
 
-static void say_unconsumed(const struct celery_check *k, const struct verdict *v, const char *queue, struct buf *out)
+static void say_unconsumed(const struct celery_check *k, const struct verdict *v, const char *queue,
+			   struct buf *out)
 {
-	buf_printf(out, "%s%s ", v->incomplete ? "not every worker answered; " : "", k->n_workers > 1 ? "workers" : "worker");
+	buf_printf(out, "%s%s ", v->incomplete ? "not every worker answered; " : "",
+		   k->n_workers > 1 ? "workers" : "worker");
 	list_workers(k, out);
 	buf_puts(out, k->n_workers > 1 ? " consume " : " consumes ");
 	list_all(k, QUEUES, out);
 	buf_printf(out, ", not \"%s\"", queue);
 }
 
-static void say_unread(const struct celery_client *c, const struct celery_worker *w, const struct celery_check_request *q, struct buf *out)
+static void say_unread(const struct celery_client *c, const struct celery_worker *w,
+		       const struct celery_check_request *q, struct buf *out)
 {
 	buf_printf(out, "worker %s reads the lists of \"%s\" for the priorities ", w->name, q->queue);
 	for (size_t i = 0; i < w->lists.n_steps; i++)
 		buf_printf(out, "%s%d", i ? ", " : "", w->lists.steps[i]);
 	buf_puts(out, ", with the sep ");
 	json_quote(out, span_of(w->lists.separator));
-	buf_printf(out, "; nobody reads priority %d, which this backend puts to step %d with the sep ", q->priority,
-		   celery_priority_step(&c->o->lists, q->priority));
+	buf_printf(out, "; nobody reads priority %d, which this backend puts to step %d with the sep ",
+		   q->priority, celery_priority_step(&c->o->lists, q->priority));
 	json_quote(out, span_of(c->o->lists.separator));
 }
 
-static void say_odd(const struct celery_client *c, const struct celery_worker *w, const char *task, struct buf *out)
+static void say_odd(const struct celery_client *c, const struct celery_worker *w, const char *task,
+		    struct buf *out)
 {
 	if (keeps_no_result(w, task))
-		buf_printf(out, "worker %s (Celery %u.%u) keeps no result of task \"%s\" (ignore_result): callers would wait in vain; "
-				"declare fire_and_forget, or let the worker keep it",
+		buf_printf(out,
+			   "worker %s (Celery %u.%u) keeps no result of task \"%s\" (ignore_result): callers "
+			   "would wait in vain; "
+			   "declare fire_and_forget, or let the worker keep it",
 			   w->name, w->major, w->minor, task);
 	else if (writes_no_json(w))
-		buf_printf(out, "worker %s writes results with result_serializer \"%s\", result_compression \"%s\": only plain JSON can be read",
+		buf_printf(out,
+			   "worker %s writes results with result_serializer \"%s\", result_compression "
+			   "\"%s\": only plain JSON can be read",
 			   w->name, w->serializer[0] ? w->serializer : "json", w->compression);
 	else
-		buf_printf(out, "worker %s writes results with the global_keyprefix \"%s\", this backend's result_key_prefix is \"%s\"",
+		buf_printf(out,
+			   "worker %s writes results with the global_keyprefix \"%s\", this backend's "
+			   "result_key_prefix is \"%s\"",
 			   w->name, w->result_prefix, c->o->result_prefix);
 }
 
-static void say_missing(const struct celery_client *c, const struct celery_check_request *q, const char *task, const struct verdict *v,
-			struct buf *out)
+static void say_missing(const struct celery_client *c, const struct celery_check_request *q, const char *task,
+			const struct verdict *v, struct buf *out)
 {
 	const struct celery_check *k = &c->check;
 	const char *queue = q->queue;
@@ -392,11 +418,15 @@ static void say_missing(const struct celery_client *c, const struct celery_check
 	else if (!v->consuming)
 		say_unconsumed(k, v, queue, out);
 	else if (!v->both)
-		buf_printf(out, "task \"%s\" is registered with %s, which does not consume \"%s\"; its workers do not know the task", task,
-			   v->knowing->name, queue);
+		buf_printf(out,
+			   "task \"%s\" is registered with %s, which does not consume \"%s\"; its workers do "
+			   "not know the task",
+			   task, v->knowing->name, queue);
 	else if (v->ignorant)
-		buf_printf(out, "worker %s consumes \"%s\" without having registered task \"%s\": what it gets will fail", v->ignorant->name,
-			   queue, task);
+		buf_printf(out,
+			   "worker %s consumes \"%s\" without having registered task \"%s\": what it gets "
+			   "will fail",
+			   v->ignorant->name, queue, task);
 	else if (v->odd)
 		say_odd(c, v->odd, task, out);
 }
@@ -408,7 +438,8 @@ static enum task_answer answer_of(size_t found, bool incomplete)
 	return incomplete ? TASK_ANSWER_UNKNOWN : TASK_ANSWER_NO;
 }
 
-static struct task_check answer_task(const struct celery_client *c, const struct celery_check_request *q, const char *task)
+static struct task_check answer_task(const struct celery_client *c, const struct celery_check_request *q,
+				     const char *task)
 {
 	const struct celery_check *k = &c->check;
 	const struct verdict v = look(c, q, task);
@@ -442,7 +473,7 @@ static struct task_check answer(const struct celery_client *c, const struct cele
 	return a;
 }
 
-/* --- telling ---------------------------------------------------------------------------------------------------------------- */
+/* --- telling -------------------------------------------------------------------------------------------- */
 
 static void finish(struct celery_client *c);
 
@@ -473,14 +504,15 @@ static void on_end(struct celery_client *c)
 	finish(c);
 }
 
-/* --- asking ----------------------------------------------------------------------------------------------------------------- */
+/* --- asking --------------------------------------------------------------------------------------------- */
 
 static void ask(struct celery_client *c)
 {
 	struct celery_check *k = &c->check;
 	struct err e;
 	forget_workers(k);
-	k->round = (struct celery_round){.questions = questions, .n_questions = N_QUESTIONS, .answer = on_answer, .end = on_end};
+	k->round = (struct celery_round){
+		.questions = questions, .n_questions = N_QUESTIONS, .answer = on_answer, .end = on_end};
 	if (celery_pidbox_ask(c, &k->round, &e) < 0) {
 		k->round.why = e;
 		finish(c);
@@ -493,8 +525,9 @@ void celery_check(struct task_client *base, const struct task_probe *probe, task
 	struct celery_check *k = &c->check;
 	struct celery_check_request **last = &k->requests, *q = calloc(1, sizeof(*q));
 	if (!q) {
-		const struct task_check none = {
-			.known = TASK_ANSWER_UNKNOWN, .worker = TASK_ANSWER_UNKNOWN, .missing = "out of memory"};
+		const struct task_check none = {.known = TASK_ANSWER_UNKNOWN,
+						.worker = TASK_ANSWER_UNKNOWN,
+						.missing = "out of memory"};
 		fn(arg, &none);
 		return;
 	}

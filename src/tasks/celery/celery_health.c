@@ -1,8 +1,9 @@
 /*
- * Health: Redis answers a PING and takes messages, results can be heard, how many tasks wait on the default queue, and whether a worker
- * answers a ping on the pidbox.
+ * Health: Redis answers a PING and takes messages, results can be heard, how many tasks wait on the default
+ * queue, and whether a worker answers a ping on the pidbox.
  *
- * Asking again within health_interval gives the answer of the last time, so that a status page does not flood the workers.
+ * Asking again within health_interval gives the answer of the last time, so that a status page does not flood
+ * the workers.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,15 +17,17 @@ struct celery_health_request {
 	void *arg;
 };
 
-/* --- telling ------------------------------------------------------------------------------------------------------- */
+/* --- telling -------------------------------------------------------------------------------------------- */
 
 static void finish(struct celery_client *c);
 
 /* One at a time: a callback may free the client. */
 static void tell(struct loop_work *work)
 {
-	struct celery_health *h = (struct celery_health *)((char *)work - offsetof(struct celery_health, work));
-	struct celery_client *c = (struct celery_client *)((char *)h - offsetof(struct celery_client, health));
+	struct celery_health *h =
+		(struct celery_health *)((char *)work - offsetof(struct celery_health, work));
+	struct celery_client *c =
+		(struct celery_client *)((char *)h - offsetof(struct celery_client, health));
 	struct celery_health_request *q = h->requests;
 	const struct task_health now = h->now;
 	task_health_fn fn = q->fn;
@@ -56,7 +59,7 @@ static void __attribute__((format(printf, 2, 3))) say(struct celery_client *c, c
 		span_copy(buf_span(&text), now->detail, sizeof(now->detail));
 }
 
-/* --- the answers of workers ------------------------------------------------------------------------------------------- */
+/* --- the answers of workers ----------------------------------------------------------------------------- */
 
 static void on_answer(struct celery_client *c, size_t question, struct span worker, struct span value)
 {
@@ -84,20 +87,23 @@ static void ping_workers(struct celery_client *c)
 {
 	static const struct celery_question ping = {"ping", "{}"};
 	struct err e;
-	c->health.round = (struct celery_round){.questions = &ping, .n_questions = 1, .answer = on_answer, .end = on_end};
+	c->health.round = (struct celery_round){
+		.questions = &ping, .n_questions = 1, .answer = on_answer, .end = on_end};
 	if (celery_pidbox_ask(c, &c->health.round, &e) < 0) {
 		say(c, "%s", e.text);
 		finish(c);
 	}
 }
 
-/* --- Redis ------------------------------------------------------------------------------------------------------------ */
+/* --- Redis ---------------------------------------------------------------------------------------------- */
 
-static void on_length(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void on_length(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		      const struct err *why)
 {
 	struct celery_client *c = arg;
 	(void)why;
-	if (outcome == REDIS_ANSWERED && redis_reply_type(reply) == REDIS_INTEGER && c->health.now.backlog >= 0)
+	if (outcome == REDIS_ANSWERED && redis_reply_type(reply) == REDIS_INTEGER &&
+	    c->health.now.backlog >= 0)
 		c->health.now.backlog += redis_reply_integer(reply);
 	else
 		c->health.now.backlog = -1;
@@ -114,7 +120,8 @@ static void ask_lengths(struct celery_client *c)
 	}
 }
 
-static void on_ping(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void on_ping(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		    const struct err *why)
 {
 	struct celery_client *c = arg;
 	struct celery_health *h = &c->health;
@@ -150,7 +157,8 @@ void celery_health(struct task_client *base, task_health_fn fn, void *arg)
 		return;
 	uint64_t now = loop_now_ms(base->loop);
 	/* Only what is well is kept: who waits for a recovery sees it at once. */
-	if (h->asked_ms && now - h->asked_ms < c->o->health_interval_ms && h->now.reachable && h->now.worker) {
+	if (h->asked_ms && now - h->asked_ms < c->o->health_interval_ms && h->now.reachable &&
+	    h->now.worker) {
 		finish(c);
 		return;
 	}

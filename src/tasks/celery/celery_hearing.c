@@ -1,10 +1,10 @@
 /*
- * Whether results can be heard at all: a result backend that is away, or a user who may not subscribe there, would leave every task
- * without an answer.
+ * Whether results can be heard at all: a result backend that is away, or a user who may not subscribe there,
+ * would leave every task without an answer.
  *
- * Found out by a subscription to a result that never comes: before the first submission of a client, again when the connection is back
- * after it was lost, and at all times in a client that is asked for health or checks. Bounded by the time limits of connection and
- * command.
+ * Found out by a subscription to a result that never comes: before the first submission of a client, again
+ * when the connection is back after it was lost, and at all times in a client that is asked for health or
+ * checks. Bounded by the time limits of connection and command.
  */
 #include "tasks/celery/celery_internal.h"
 
@@ -60,7 +60,8 @@ void celery_hear(struct celery_client *c, bool stays)
 	char key[CELERY_KEY_MAX];
 	c->hearing.stays |= stays;
 	if (!c->hearing.probe)
-		c->hearing.probe = redis_subscribe(c->listener, celery_result_key(c, span_of(c->sender.reply_to), key), &listener, c);
+		c->hearing.probe = redis_subscribe(
+			c->listener, celery_result_key(c, span_of(c->sender.reply_to), key), &listener, c);
 	if (!c->hearing.probe)
 		settle(c, "out of memory");
 	else if (!celery_hears(c) && !loop_timer_active(c->hearing.limit))

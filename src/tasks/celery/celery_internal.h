@@ -10,7 +10,7 @@
 
 #define CELERY_RESULT_PREFIX "celery-task-meta-"
 #define CELERY_FANOUT_PREFIX "/{db}." /* kombu's */
-#define CELERY_PREFIX_MAX 64 /* of the configured prefixes, with NUL */
+#define CELERY_PREFIX_MAX 64	      /* of the configured prefixes, with NUL */
 #define CELERY_KEY_MAX (CELERY_PREFIX_MAX + 1 + sizeof(CELERY_RESULT_PREFIX) + TASK_ID_MAX)
 
 struct celery_options {
@@ -19,7 +19,8 @@ struct celery_options {
 	bool has_broker, has_results;
 	char *queue, *control_exchange, *workflows_path;
 	struct registry *workflows; /* NULL: none is declared */
-	char broker_prefix[CELERY_PREFIX_MAX], result_prefix[CELERY_PREFIX_MAX + 1]; /* of all keys and channels; "" is none */
+	/* of all keys and channels; "" is none */
+	char broker_prefix[CELERY_PREFIX_MAX], result_prefix[CELERY_PREFIX_MAX + 1];
 	size_t max_input;
 	unsigned connect_timeout_ms, command_timeout_ms, health_interval_ms;
 	bool terminate;
@@ -29,7 +30,9 @@ struct celery_options {
 };
 
 /* Sentences for what is missing: with the broker's address, with the reason. */
-#define CELERY_NO_WORKER "no worker listens on %s (or its remote control is switched off, or its fanout_prefix or global_keyprefix is another)"
+#define CELERY_NO_WORKER \
+	"no worker listens on %s (or its remote control is switched off, or its fanout_prefix or " \
+	"global_keyprefix is another)"
 #define CELERY_DEAF "results cannot be heard: %s"
 
 struct celery_client;
@@ -47,7 +50,8 @@ struct celery_question {
 struct celery_round {
 	const struct celery_question *questions;
 	size_t n_questions;
-	void (*answer)(struct celery_client *c, size_t question, struct span worker, struct span value); /* borrowed */
+	/* borrowed */
+	void (*answer)(struct celery_client *c, size_t question, struct span worker, struct span value);
 	void (*end)(struct celery_client *c); /* may free the client */
 	/* What it came to, good at the end. */
 	bool reachable;	   /* the broker takes messages */
@@ -71,9 +75,9 @@ struct celery_pidbox {
 struct celery_hearing {
 	struct redis_subscription *probe;
 	struct loop_timer *limit;
-	bool settled; /* it is known */
-	bool stays;   /* the probe, to know it at all times */
-	struct err why; /* "" when they can */
+	bool settled;	       /* it is known */
+	bool stays;	       /* the probe, to know it at all times */
+	struct err why;	       /* "" when they can */
 	void (*fn)(void *arg); /* whenever it is known, anew too */
 	void *arg;
 };
@@ -104,7 +108,8 @@ struct celery_client {
 	struct redis *replies;		/* BRPOP; NULL until workers are asked */
 	struct celery_sender sender;
 	struct celery_operation *operations;
-	struct celery_operation *held, **held_end; /* submissions, until it is known whether results can be heard */
+	/* submissions, until it is known whether results can be heard */
+	struct celery_operation *held, **held_end;
 	struct task_wait *waits;
 	struct task_wait *offered; /* subscribed ahead, submitted, and not waited for yet */
 	struct loop_work drop_offered;
@@ -118,10 +123,12 @@ struct celery_client {
 };
 
 /* celery_client.c */
-int celery_connect(struct celery_client *c, const struct redis_url *url, redis_state_fn on_state, struct redis **ret, struct err *e);
+int celery_connect(struct celery_client *c, const struct redis_url *url, redis_state_fn on_state,
+		   struct redis **ret, struct err *e);
 struct span celery_result_key(const struct celery_client *c, struct span id, char key[CELERY_KEY_MAX]);
 /* NULL when it is to be submitted as a task. */
-const struct workflow_definition *celery_workflow(const struct celery_client *c, bool workflow, struct span name);
+const struct workflow_definition *celery_workflow(const struct celery_client *c, bool workflow,
+						  struct span name);
 
 /* celery_options.c */
 extern const struct task_setting celery_settings[];
@@ -130,9 +137,9 @@ void celery_options_release(struct task_options *o);
 
 /* celery_wait.c */
 int celery_waits_init(struct celery_client *c);
-/* Subscribes to the result of a task that is not submitted yet, for a wait that follows; NULL: no memory, it subscribes itself then.
- * Ends by celery_wait_offer once the task is submitted, which leaves it to celery_wait until the end of the loop's round, or by
- * celery_wait_cancel. NULL is fine for both. */
+/* Subscribes to the result of a task that is not submitted yet, for a wait that follows; NULL: no memory, it
+ * subscribes itself then. Ends by celery_wait_offer once the task is submitted, which leaves it to
+ * celery_wait until the end of the loop's round, or by celery_wait_cancel. NULL is fine for both. */
 struct task_wait *celery_wait_ahead(struct celery_client *c, struct span id);
 void celery_wait_offer(struct task_wait *w);
 struct task_wait *celery_wait(struct task_client *base, struct span id, task_result_fn fn, void *arg);
@@ -142,14 +149,17 @@ void celery_waits_drop(struct celery_client *c);
 
 /* celery_hearing.c */
 int celery_hearing_init(struct celery_client *c, void (*fn)(void *arg), void *arg);
-/* Whether c->hearing.why can be believed. Where not, celery_hear finds it out, and what waits for it goes on then (it may be at once). */
+/* Whether c->hearing.why can be believed. Where not, celery_hear finds it out, and what waits for it goes
+ * on then (it may be at once). */
 bool celery_hears(const struct celery_client *c);
 void celery_hear(struct celery_client *c, bool stays);
-void celery_hearing_state(void *client, enum redis_state state, const char *why); /* redis_state_fn of the listener */
+/* redis_state_fn of the listener */
+void celery_hearing_state(void *client, enum redis_state state, const char *why);
 void celery_hearing_drop(struct celery_client *c);
 
 /* celery_pidbox.c */
-int celery_pidbox_ask(struct celery_client *c, struct celery_round *round, struct err *e); /* not while it is running */
+/* not while it is running */
+int celery_pidbox_ask(struct celery_client *c, struct celery_round *round, struct err *e);
 void celery_pidbox_go_on(struct celery_client *c);
 void celery_pidbox_channel(const struct celery_client *c, struct buf *out);
 

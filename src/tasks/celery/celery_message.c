@@ -92,7 +92,8 @@ static void put_limits(struct buf *out, unsigned timeout_ms)
 	buf_puts(out, ", null], ");
 }
 
-/* Celery's own producer hands over what it was given: a list; a signature's arguments are a tuple, and so are none. */
+/* Celery's own producer hands over what it was given: a list; a signature's arguments are a tuple, and so
+ * are none. */
 static void put_args_repr(struct buf *out, struct span args, bool tuple)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(1u << 16);
@@ -115,8 +116,8 @@ static void put_args_repr(struct buf *out, struct span args, bool tuple)
 	put_quoted(out, "argsrepr", buf_span(&text));
 }
 
-static void put_headers(struct buf *out, const struct celery_sender *s, const struct task_call *call, struct span args,
-			struct span kwargs, bool link, int64_t now_us)
+static void put_headers(struct buf *out, const struct celery_sender *s, const struct task_call *call,
+			struct span args, struct span kwargs, bool link, int64_t now_us)
 {
 	buf_puts(out, "\"headers\": {\"lang\": \"py\", ");
 	put_quoted(out, "task", call->task);
@@ -133,7 +134,8 @@ static void put_headers(struct buf *out, const struct celery_sender *s, const st
 	put_args_repr(out, args, link);
 	put_repr(out, "kwargsrepr", kwargs);
 	put_quoted(out, "origin", span_of(s->origin));
-	buf_puts(out, "\"ignore_result\": false, \"replaced_task_nesting\": 0, \"stamped_headers\": null, \"stamps\": {}}, ");
+	buf_puts(out, "\"ignore_result\": false, \"replaced_task_nesting\": 0, \"stamped_headers\": null, "
+		      "\"stamps\": {}}, ");
 }
 
 static void put_delivery(struct buf *out, struct span exchange, struct span routing_key, int priority)
@@ -144,7 +146,8 @@ static void put_delivery(struct buf *out, struct span exchange, struct span rout
 	json_quote(out, exchange);
 	buf_puts(out, ", \"routing_key\": ");
 	json_quote(out, routing_key);
-	buf_printf(out, "}, \"priority\": %d, \"body_encoding\": \"base64\", \"delivery_tag\": \"%s\"}}", priority, tag);
+	buf_printf(out, "}, \"priority\": %d, \"body_encoding\": \"base64\", \"delivery_tag\": \"%s\"}}",
+		   priority, tag);
 }
 
 static int put_body(struct buf *out, struct span body)
@@ -156,15 +159,17 @@ static int put_body(struct buf *out, struct span body)
 	return buf_puts(out, "\", \"content-encoding\": \"utf-8\", \"content-type\": \"application/json\", ");
 }
 
-int celery_task_message(const struct celery_sender *s, const struct task_call *call, struct span queue, int64_t now_us, struct buf *out)
+int celery_task_message(const struct celery_sender *s, const struct task_call *call, struct span queue,
+			int64_t now_us, struct buf *out)
 {
 	return celery_link_message(s, call, SPAN_NONE, queue, now_us, out);
 }
 
-int celery_link_message(const struct celery_sender *s, const struct task_call *call, struct span chain, struct span queue, int64_t now_us,
-			struct buf *out)
+int celery_link_message(const struct celery_sender *s, const struct task_call *call, struct span chain,
+			struct span queue, int64_t now_us, struct buf *out)
 {
-	struct span args = call->args.len ? call->args : SPAN_LIT("[]"), kwargs = call->kwargs.len ? call->kwargs : SPAN_LIT("{}");
+	struct span args = call->args.len ? call->args : SPAN_LIT("[]"),
+		    kwargs = call->kwargs.len ? call->kwargs : SPAN_LIT("{}");
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(args.len + kwargs.len + chain.len + 128);
 	buf_reserve(&body, body.max);
 	buf_putc(&body, '[');
@@ -191,16 +196,21 @@ int celery_control_message(const char *exchange, const char *method, struct span
 			   const char *ticket, struct span reply_list, struct buf *out)
 {
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(1u << 16), name = BUF_INIT(1024);
-	buf_printf(&body, "{\"method\": \"%s\", \"arguments\": %.*s, \"destination\": null, \"pattern\": null, \"matcher\": null", method,
-		   SPAN_ARG(arguments));
+	buf_printf(&body,
+		   "{\"method\": \"%s\", \"arguments\": %.*s, \"destination\": null, \"pattern\": null, "
+		   "\"matcher\": null",
+		   method, SPAN_ARG(arguments));
 	if (ticket)
-		buf_printf(&body, ", \"ticket\": \"%s\", \"reply_to\": {\"exchange\": \"\", \"routing_key\": \"%.*s\"}", ticket,
-			   SPAN_ARG(reply_list));
+		buf_printf(
+			&body,
+			", \"ticket\": \"%s\", \"reply_to\": {\"exchange\": \"\", \"routing_key\": \"%.*s\"}",
+			ticket, SPAN_ARG(reply_list));
 	buf_putc(&body, '}');
 	if (body.error)
 		return body.error;
 	put_body(out, buf_span(&body));
-	/* No expiry: the clocks of workers may be off by more than the second that Celery's own client allows. */
+	/* No expiry: the clocks of workers may be off by more than the second that Celery's own client
+	 * allows. */
 	buf_puts(out, "\"headers\": {\"clock\": 1, \"expires\": 0}, \"properties\": {\"delivery_mode\": 2, ");
 	buf_printf(&name, "%s.pidbox", exchange);
 	put_delivery(out, buf_span(&name), SPAN_LIT(""), 0);

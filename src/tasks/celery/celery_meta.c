@@ -12,10 +12,11 @@
 enum { STATUS, RESULT, TRACEBACK, DATE_DONE, RETRIES, NAME, EXC_TYPE, EXC_MESSAGE, EXC_MODULE, N_FIELDS };
 
 static const struct span pointers[N_FIELDS] = {
-	SPAN_INIT("/status"),	   SPAN_INIT("/result"), SPAN_INIT("/traceback"),
-	SPAN_INIT("/date_done"),   SPAN_INIT("/retries"), SPAN_INIT("/name"),
-	SPAN_INIT("/result/exc_type"), SPAN_INIT("/result/exc_message"), SPAN_INIT("/result/exc_module"),
-};
+	SPAN_INIT("/status"),		SPAN_INIT("/result"),
+	SPAN_INIT("/traceback"),	SPAN_INIT("/date_done"),
+	SPAN_INIT("/retries"),		SPAN_INIT("/name"),
+	SPAN_INIT("/result/exc_type"),	SPAN_INIT("/result/exc_message"),
+	SPAN_INIT("/result/exc_module")};
 
 void celery_meta_release(struct celery_meta *m)
 {
@@ -25,7 +26,8 @@ void celery_meta_release(struct celery_meta *m)
 	buf_release(&m->result);
 }
 
-/* datetime.isoformat: with or without a fraction and an offset; without one it is UTC. 0 when it is something else. */
+/* datetime.isoformat: with or without a fraction and an offset; without one it is UTC. 0 when it is
+ * something else. */
 static int64_t instant(struct span value)
 {
 	char text[48];
@@ -81,17 +83,33 @@ static void put_str(struct span value, struct buf *out)
 /* The classes that Python makes of errno. */
 static bool is_os_error(struct span type)
 {
-	static const char *const names[] = {"OSError", "IOError", "FileNotFoundError", "FileExistsError", "PermissionError", "TimeoutError",
-					    "ConnectionError", "ConnectionRefusedError", "ConnectionResetError", "ConnectionAbortedError",
-					    "BrokenPipeError", "BlockingIOError", "ChildProcessError", "InterruptedError", "IsADirectoryError",
-					    "NotADirectoryError", "ProcessLookupError", "gaierror", "herror"};
+	static const char *const names[] = {"OSError",
+					    "IOError",
+					    "FileNotFoundError",
+					    "FileExistsError",
+					    "PermissionError",
+					    "TimeoutError",
+					    "ConnectionError",
+					    "ConnectionRefusedError",
+					    "ConnectionResetError",
+					    "ConnectionAbortedError",
+					    "BrokenPipeError",
+					    "BlockingIOError",
+					    "ChildProcessError",
+					    "InterruptedError",
+					    "IsADirectoryError",
+					    "NotADirectoryError",
+					    "ProcessLookupError",
+					    "gaierror",
+					    "herror"};
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (span_is(type, names[i]))
 			return true;
 	return false;
 }
 
-/* str() of an exception with several arguments: of those that print otherwise what they print, else a tuple. */
+/* str() of an exception with several arguments: of those that print otherwise what they print, else a
+ * tuple. */
 static void put_arguments(struct span type, struct span list, struct buf *out)
 {
 	struct json_iter it;
@@ -114,7 +132,8 @@ static void put_arguments(struct span type, struct span list, struct buf *out)
 	}
 }
 
-/* The message as Python's str() has it. The type is put in front where the message alone would not tell people much. */
+/* The message as Python's str() has it. The type is put in front where the message alone would not tell
+ * people much. */
 static void put_message(struct span type, struct span message, struct buf *out)
 {
 	size_t n = 1;
@@ -133,8 +152,8 @@ static void put_message(struct span type, struct span message, struct buf *out)
 	put_str(one.ptr ? one : message, out);
 }
 
-/* What the exception's own str() said stands at the end of the traceback; its arguments alone do not tell it. false: there is none, or it is
- * no more than the class. */
+/* What the exception's own str() said stands at the end of the traceback; its arguments alone do not tell it.
+ * false: there is none, or it is no more than the class. */
 static bool put_raised(struct span type, struct span traceback, struct buf *out)
 {
 	struct span raised = python_raised(traceback);
@@ -151,7 +170,8 @@ static void put_not_registered(struct span message, struct buf *out)
 	CLEANUP(buf_releasep) struct buf name = BUF_INIT(4096);
 	python_str(one, &name);
 	/* Celery's message is the bare name, or the repr of the exception's arguments. */
-	buf_printf(out, "the task %.*s is not registered with the worker that received it", SPAN_ARG(buf_span(&name)));
+	buf_printf(out, "the task %.*s is not registered with the worker that received it",
+		   SPAN_ARG(buf_span(&name)));
 }
 
 /* The pool killed it, or asked it to end (soft), at the time limit of the call. */
@@ -175,7 +195,8 @@ static void read_failure(struct celery_meta *m, const struct span *f, bool revok
 		put_str(f[RESULT].ptr ? f[RESULT] : SPAN_LIT("null"), &m->error);
 	else if (span_is(buf_span(&type), "NotRegistered"))
 		put_not_registered(f[EXC_MESSAGE], &m->error);
-	else if (span_is(buf_span(&type), "TimeLimitExceeded") || span_is(buf_span(&type), "SoftTimeLimitExceeded"))
+	else if (span_is(buf_span(&type), "TimeLimitExceeded") ||
+		 span_is(buf_span(&type), "SoftTimeLimitExceeded"))
 		put_timed_out(f[EXC_MESSAGE], &m->error);
 	else if (!put_raised(buf_span(&type), buf_span(&traceback), &m->error))
 		put_message(buf_span(&type), f[EXC_MESSAGE], &m->error);
@@ -196,7 +217,7 @@ static void read_failure(struct celery_meta *m, const struct span *f, bool revok
 		r->error_detail = buf_span(&m->detail);
 }
 
-/* --- what is no JSON ------------------------------------------------------------------------------------------------------- */
+/* --- what is no JSON ------------------------------------------------------------------------------------ */
 
 /* Of an object whose values cannot be read; brackets and quotes are enough to find its members. */
 static struct span state_in_object(struct span text)
@@ -213,7 +234,8 @@ static struct span state_in_object(struct span text)
 /* The word behind the first `mark`. */
 static struct span word_behind(struct span text, struct span mark)
 {
-	const char *at = text.len ? memmem(text.ptr, text.len, mark.ptr, mark.len) : NULL, *end = text.ptr + text.len;
+	const char *at = text.len ? memmem(text.ptr, text.len, mark.ptr, mark.len) : NULL,
+		   *end = text.ptr + text.len;
 	if (!at)
 		return SPAN_NONE;
 	at += mark.len;
@@ -225,10 +247,12 @@ static struct span word_behind(struct span text, struct span mark)
 	return (struct span){at, (size_t)(last - at)};
 }
 
-/* Celery writes the status first, before anything of the application's own; YAML sorts, and indents what is within other values. */
+/* Celery writes the status first, before anything of the application's own; YAML sorts, and indents what
+ * is within other values. */
 static struct span state_of(struct span text)
 {
-	static const struct span marks[] = {SPAN_INIT("\x06status"), SPAN_INIT("\xa6status"), SPAN_INIT("\nstatus: ")};
+	static const struct span marks[] = {SPAN_INIT("\x06status"), SPAN_INIT("\xa6status"),
+					    SPAN_INIT("\nstatus: ")};
 	struct span first = span_trim(text), state = SPAN_NONE;
 	if (first.len && first.ptr[0] == '{')
 		return state_in_object(first);
@@ -246,7 +270,9 @@ static int read_unreadable(struct celery_meta *m, struct span text, struct task_
 		return 0;
 	r->status = TASK_FAILED;
 	r->cancelled = span_is(state, "REVOKED");
-	buf_puts(&m->error, r->cancelled ? "revoked" : "the task failed; its message cannot be read (is result_serializer json?)");
+	buf_puts(&m->error,
+		 r->cancelled ? "revoked"
+			      : "the task failed; its message cannot be read (is result_serializer json?)");
 	r->error = buf_span(&m->error);
 	return m->error.error;
 }

@@ -1,10 +1,13 @@
 /*
- * What Celery's result backend stores under celery-task-meta-<id>: JSON (result_serializer json) → task_result.
+ * What Celery's result backend stores under celery-task-meta-<id>: JSON (result_serializer json) →
+ * task_result.
  *
- * Why:       the result stays the raw text that the worker wrote: 9007199254740993 and 1.0 arrive as returned.
- * States:    PENDING → pending; RECEIVED, STARTED, RETRY and any other (PROGRESS) → running; SUCCESS → completed;
- *            FAILURE, REVOKED → failed. What cannot be read as JSON (NaN in it, pickle, YAML, msgpack) still tells its state, and only a final
- *            one is an end: SUCCESS then is TASK_E_UNREADABLE, FAILURE and REVOKED a failure without its message. What tells none at all
+ * Why:       the result stays the raw text that the worker wrote: 9007199254740993 and 1.0 arrive as
+ *            returned.
+ * States:    PENDING → pending; RECEIVED, STARTED, RETRY and any other (PROGRESS) → running; SUCCESS →
+ *            completed; FAILURE, REVOKED → failed. What cannot be read as JSON (NaN in it, pickle, YAML,
+ *            msgpack) still tells its state, and only a final one is an end: SUCCESS then is
+ *            TASK_E_UNREADABLE, FAILURE and REVOKED a failure without its message. What tells none at all
  *            (compressed, …) is no end.
  * Types:     kombu's wrappers in a result become what Celery 5.2 wrote (python_json.h).
  */
@@ -19,7 +22,8 @@
 struct celery_meta {
 	struct buf name, error, detail, result;
 };
-#define CELERY_META_INIT ((struct celery_meta){BUF_INIT(4096), BUF_INIT(1u << 20), BUF_INIT(4u << 20), BUF_INIT(512u << 20)})
+#define CELERY_META_INIT \
+	((struct celery_meta){BUF_INIT(4096), BUF_INIT(1u << 20), BUF_INIT(4u << 20), BUF_INIT(512u << 20)})
 void celery_meta_release(struct celery_meta *m);
 
 /* 0, TASK_E_UNREADABLE or -errno. */

@@ -32,7 +32,8 @@ static int set_name(void *field, struct span value, struct err *e)
 	for (size_t i = 0; good && i < value.len; i++)
 		good = (unsigned char)value.ptr[i] > ' ' && value.ptr[i] != '"' && value.ptr[i] != '\\';
 	if (!good)
-		return err_set(e, -EINVAL, "expected a name of 1 to 200 characters without blanks and quotes");
+		return err_set(e, -EINVAL,
+			       "expected a name of 1 to 200 characters without blanks and quotes");
 	return task_setting_text(field, value, e);
 }
 
@@ -42,12 +43,14 @@ static int set_prefix(void *field, struct span value, struct err *e)
 	for (size_t i = 0; good && i < value.len; i++)
 		good = (unsigned char)value.ptr[i] > ' ' && (unsigned char)value.ptr[i] < 0x7f;
 	if (!good)
-		return err_set(e, -EINVAL, "expected a string of at most %d ASCII characters without blanks", CELERY_PREFIX_MAX - 1);
+		return err_set(e, -EINVAL, "expected a string of at most %d ASCII characters without blanks",
+			       CELERY_PREFIX_MAX - 1);
 	span_copy(value, field, CELERY_PREFIX_MAX);
 	return 0;
 }
 
-/* Celery puts a _ behind the prefix of results that ends in none of these (celery/backends/base.py, 5.5 and newer). */
+/* Celery puts a _ behind the prefix of results that ends in none of these (celery/backends/base.py, 5.5
+ * and newer). */
 static int set_result_prefix(void *field, struct span value, struct err *e)
 {
 	int r = set_prefix(field, value, e);
@@ -109,9 +112,12 @@ static int set_steps(void *field, struct span value, struct err *e)
 	size_t n = 0;
 	bool good = at && *at;
 	for (; good && *at; n++)
-		good = n < CELERY_STEPS_MAX && read_step(&at, &l->steps[n]) && (n == 0 || l->steps[n] > l->steps[n - 1]);
+		good = n < CELERY_STEPS_MAX && read_step(&at, &l->steps[n]) &&
+		       (n == 0 || l->steps[n] > l->steps[n - 1]);
 	if (!good)
-		return err_set(e, -EINVAL, "expected ascending numbers from 0 to 255, at most %d, such as [0, 3, 6, 9]", CELERY_STEPS_MAX);
+		return err_set(e, -EINVAL,
+			       "expected ascending numbers from 0 to 255, at most %d, such as [0, 3, 6, 9]",
+			       CELERY_STEPS_MAX);
 	l->n_steps = n;
 	return 0;
 }

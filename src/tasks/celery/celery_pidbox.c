@@ -1,7 +1,8 @@
 /*
- * Questions to all workers at once, as Celery's own `control.inspect()` puts them: published on the pidbox, answered by each worker
- * into a list of ours. They send there through the default exchange, which takes its routing key for the queue's name: no binding is
- * written, which producers of another `sep` could not read. The list is removed when a round ends.
+ * Questions to all workers at once, as Celery's own `control.inspect()` puts them: published on the pidbox,
+ * answered by each worker into a list of ours. They send there through the default exchange, which takes its
+ * routing key for the queue's name: no binding is written, which producers of another `sep` could not read.
+ * The list is removed when a round ends.
  *
  * Lifetime of a round (one at a time, the others wait in line):
  *   waiting    until the results can be heard, or are known not to be (celery_hearing)
@@ -23,7 +24,7 @@
 
 static void begin(struct celery_client *c);
 
-/* --- the list of answers ------------------------------------------------------------------------------------------------ */
+/* --- the list of answers -------------------------------------------------------------------------------- */
 
 static struct span reply_list(const struct celery_client *c, struct buf *out)
 {
@@ -49,17 +50,19 @@ static void clear_replies(struct celery_client *c)
 	redis_command(c->broker, words, 2, 0, NULL, NULL);
 }
 
-/* Workers that are late would make the list anew, for good: it is left for their answers, and goes by itself. */
+/* Workers that are late would make the list anew, for good: it is left for their answers, and goes by
+ * itself. */
 static void leave_for_late_answers(struct celery_client *c)
 {
 	CLEANUP(buf_releasep) struct buf list = BUF_INIT(1024);
 	const struct span name = reply_list(c, &list);
-	const struct span push[] = {SPAN_LIT("RPUSH"), name, SPAN_LIT("")}, expire[] = {SPAN_LIT("EXPIRE"), name, SPAN_LIT(LATE_SECONDS)};
+	const struct span push[] = {SPAN_LIT("RPUSH"), name, SPAN_LIT("")},
+			  expire[] = {SPAN_LIT("EXPIRE"), name, SPAN_LIT(LATE_SECONDS)};
 	redis_command(c->broker, push, 3, 0, NULL, NULL);
 	redis_command(c->broker, expire, 3, 0, NULL, NULL);
 }
 
-/* --- the end ------------------------------------------------------------------------------------------------------------ */
+/* --- the end -------------------------------------------------------------------------------------------- */
 
 /* The next round begins before this one is told: its owner may free the client. */
 static void end(struct celery_client *c)
@@ -77,7 +80,8 @@ static void end(struct celery_client *c)
 }
 
 /* true when Redis has done it; otherwise the round has ended, and says why. */
-static bool done(struct celery_client *c, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static bool done(struct celery_client *c, enum redis_outcome outcome, const struct redis_reply *reply,
+		 const struct err *why)
 {
 	struct celery_round *round = c->pidbox.first;
 	if (outcome == REDIS_ANSWERED && redis_reply_type(reply) != REDIS_ERROR)
@@ -85,8 +89,8 @@ static bool done(struct celery_client *c, enum redis_outcome outcome, const stru
 	if (outcome == REDIS_ANSWERED) {
 		struct span text = redis_reply_text(reply);
 		err_set(&round->why, 0, "Redis at %s: %.*s", redis_where(c->broker), SPAN_ARG(text));
-		/* What this user may not do says nothing of what others may; everything else (OOM, READONLY, LOADING, …) also
-		 * befalls a submission. */
+		/* What this user may not do says nothing of what others may; everything else (OOM, READONLY,
+		 * LOADING, …) also befalls a submission. */
 		round->reachable = span_starts(text, SPAN_LIT("NOPERM"));
 	} else {
 		round->why = *why;
@@ -96,17 +100,19 @@ static bool done(struct celery_client *c, enum redis_outcome outcome, const stru
 	return false;
 }
 
-/* --- reading ------------------------------------------------------------------------------------------------------------ */
+/* --- reading -------------------------------------------------------------------------------------------- */
 
 static size_t question_of(const struct celery_round *round, struct span ticket)
 {
 	size_t i = 0;
-	while (i < round->n_questions && !(ticket.len == CRYPTO_UUID + 1 && memcmp(ticket.ptr + 1, round->tickets[i], CRYPTO_UUID - 1) == 0))
+	while (i < round->n_questions && !(ticket.len == CRYPTO_UUID + 1 &&
+					   memcmp(ticket.ptr + 1, round->tickets[i], CRYPTO_UUID - 1) == 0))
 		i++;
 	return i;
 }
 
-/* {worker: answer} in base64, in a message of kombu's. Answers to another round's question and what is none are passed over. */
+/* {worker: answer} in base64, in a message of kombu's. Answers to another round's question and what is
+ * none are passed over. */
 static void take(struct celery_client *c, struct span message)
 {
 	static const struct span pointers[] = {SPAN_INIT("/headers/ticket"), SPAN_INIT("/body")};
@@ -121,7 +127,8 @@ static void take(struct celery_client *c, struct span message)
 	if (question == round->n_questions)
 		return;
 	round->answers++;
-	if (json_type_of(f[1]) != JSON_STRING || base64_decode((struct span){f[1].ptr + 1, f[1].len - 2}, &body) < 0 ||
+	if (json_type_of(f[1]) != JSON_STRING ||
+	    base64_decode((struct span){f[1].ptr + 1, f[1].len - 2}, &body) < 0 ||
 	    json_validate(buf_span(&body), &e) < 0)
 		return;
 	json_iter_init(&it, span_trim(buf_span(&body)));
@@ -129,7 +136,8 @@ static void take(struct celery_client *c, struct span message)
 		round->answer(c, question, buf_span(&worker), value);
 }
 
-static void on_answer(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why);
+static void on_answer(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		      const struct err *why);
 
 static void read_answer(struct celery_client *c)
 {
@@ -138,7 +146,8 @@ static void read_answer(struct celery_client *c)
 	redis_command(c->replies, words, 3, ROUND_MS, on_answer, c);
 }
 
-static void on_answer(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void on_answer(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		      const struct err *why)
 {
 	struct celery_client *c = arg;
 	struct celery_round *round = c->pidbox.first;
@@ -147,31 +156,36 @@ static void on_answer(void *arg, enum redis_outcome outcome, const struct redis_
 	bool silent = redis_reply_type(reply) != REDIS_ARRAY;
 	if (!silent)
 		take(c, redis_reply_text(redis_reply_at(reply, 1)));
-	if (silent || round->answers >= round->expected || loop_now_ms(c->base.loop) - round->begun_ms >= ROUND_MS)
+	if (silent || round->answers >= round->expected ||
+	    loop_now_ms(c->base.loop) - round->begun_ms >= ROUND_MS)
 		end(c);
 	else
 		read_answer(c);
 }
 
-/* --- asking ------------------------------------------------------------------------------------------------------------- */
+/* --- asking --------------------------------------------------------------------------------------------- */
 
-static void on_asked(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why);
+static void on_asked(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		     const struct err *why);
 
 static void ask(struct celery_client *c)
 {
 	struct celery_round *round = c->pidbox.first;
 	const struct celery_question *question = &round->questions[round->asked];
-	CLEANUP(buf_releasep) struct buf channel = BUF_INIT(1024), queue = BUF_INIT(1024), message = BUF_INIT(1u << 16);
+	CLEANUP(buf_releasep) struct buf channel = BUF_INIT(1024);
+	CLEANUP(buf_releasep) struct buf queue = BUF_INIT(1024);
+	CLEANUP(buf_releasep) struct buf message = BUF_INIT(1u << 16);
 	crypto_uuid4(round->tickets[round->asked]);
 	celery_pidbox_channel(c, &channel);
 	buf_printf(&queue, "%s.reply.%s.pidbox", c->sender.reply_to, c->o->control_exchange);
-	celery_control_message(c->o->control_exchange, question->method, span_of(question->arguments), round->tickets[round->asked],
-			       buf_span(&queue), &message);
+	celery_control_message(c->o->control_exchange, question->method, span_of(question->arguments),
+			       round->tickets[round->asked], buf_span(&queue), &message);
 	const struct span words[] = {SPAN_LIT("PUBLISH"), buf_span(&channel), buf_span(&message)};
 	redis_command(c->broker, words, 3, 0, on_asked, c);
 }
 
-static void on_asked(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void on_asked(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		     const struct err *why)
 {
 	struct celery_client *c = arg;
 	struct celery_round *round = c->pidbox.first;
@@ -188,7 +202,8 @@ static void on_asked(void *arg, enum redis_outcome outcome, const struct redis_r
 		read_answer(c);
 }
 
-static void on_room(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void on_room(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		    const struct err *why)
 {
 	struct celery_client *c = arg;
 	if (!done(c, outcome, reply, why))

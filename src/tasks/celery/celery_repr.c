@@ -1,6 +1,7 @@
 /*
- * argsrepr and kwargsrepr: what people see in logs, Flower and `inspect`. The same text as Celery's saferepr for the values that JSON
- * has: cut after 1024 characters (at the last blank, inside a string), three levels deep, open brackets closed.
+ * argsrepr and kwargsrepr: what people see in logs, Flower and `inspect`. The same text as Celery's saferepr
+ * for the values that JSON has: cut after 1024 characters (at the last blank, inside a string), three levels
+ * deep, open brackets closed.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -82,7 +83,9 @@ static bool truncate_text(const struct repr *p, struct span *s)
 
 static void put_string(struct repr *p, struct span value)
 {
-	CLEANUP(buf_releasep) struct buf raw = BUF_INIT(1u << 20), text = BUF_INIT(1u << 20), token = BUF_INIT(1u << 20);
+	CLEANUP(buf_releasep) struct buf raw = BUF_INIT(1u << 20);
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(1u << 20);
+	CLEANUP(buf_releasep) struct buf token = BUF_INIT(1u << 20);
 	if (!room(p) || json_unescape(raw_prefix(value, p->left, &raw), &text) < 0)
 		return;
 	struct span s = buf_span(&text);

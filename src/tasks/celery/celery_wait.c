@@ -1,13 +1,14 @@
 /*
- * Waiting for results: SUBSCRIBE to the result's channel, then GET its key, so that nothing is missed between the two; and both again
- * after each reconnection.
+ * Waiting for results: SUBSCRIBE to the result's channel, then GET its key, so that nothing is missed between
+ * the two; and both again after each reconnection.
  *
- * A wait ends by the first meta with a final state, from whichever of the two. When the read failed because the connection for commands
- * is away, it is due again once that is ready (celery_waits_read_again).
+ * A wait ends by the first meta with a final state, from whichever of the two. When the read failed because
+ * the connection for commands is away, it is due again once that is ready (celery_waits_read_again).
  *
- * A submission whose result is awaited subscribes ahead, on a connection that is up. Its result is then practically always heard, and
- * most tasks end without being read at all: the read waits for READ_LATER_MS, and many are sent together. Nothing orders the two
- * connections, though, which is why it cannot be left out. It comes at once wherever something can have been missed for another reason.
+ * A submission whose result is awaited subscribes ahead, on a connection that is up. Its result is then
+ * practically always heard, and most tasks end without being read at all: the read waits for READ_LATER_MS,
+ * and many are sent together. Nothing orders the two connections, though, which is why it cannot be left out.
+ * It comes at once wherever something can have been missed for another reason.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -22,13 +23,13 @@ struct task_wait {
 	struct task_wait *next, **link;
 	struct task_wait *next_offered;
 	struct task_wait *next_unheard, **unheard_link; /* NULL: not in that list */
-	uint64_t read_ms;			      /* when it is due */
+	uint64_t read_ms;				/* when it is due */
 	struct redis_subscription *subscription;
 	struct redis_call *read;
-	bool unread;	/* the last read failed */
-	bool confirmed; /* the subscription was */
-	bool missed;	/* something was, or may have been, before there was a callback for it */
-	bool ahead;	/* subscribed before the task was submitted */
+	bool unread;	   /* the last read failed */
+	bool confirmed;	   /* the subscription was */
+	bool missed;	   /* something was, or may have been, before there was a callback for it */
+	bool ahead;	   /* subscribed before the task was submitted */
 	task_result_fn fn; /* NULL: nobody has claimed it yet */
 	void *arg;
 	char id[TASK_ID_MAX];
@@ -68,7 +69,8 @@ static void consider(struct task_wait *w, struct span text)
 	celery_meta_release(&m);
 }
 
-static void on_read(void *arg, enum redis_outcome outcome, const struct redis_reply *reply, const struct err *why)
+static void on_read(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		    const struct err *why)
 {
 	struct task_wait *w = arg;
 	(void)why;
@@ -140,7 +142,8 @@ static struct task_wait *wait_new(struct celery_client *c, struct span id)
 		return NULL;
 	w->client = c;
 	span_copy(id, w->id, sizeof(w->id));
-	w->subscription = redis_subscribe(c->listener, celery_result_key(w->client, span_of(w->id), key), &listener, w);
+	w->subscription =
+		redis_subscribe(c->listener, celery_result_key(w->client, span_of(w->id), key), &listener, w);
 	if (!w->subscription) {
 		free(w);
 		return NULL;
@@ -177,7 +180,8 @@ void celery_wait_offer(struct task_wait *w)
 
 static void drop_offered(struct loop_work *work)
 {
-	struct celery_client *c = (struct celery_client *)((char *)work - offsetof(struct celery_client, drop_offered));
+	struct celery_client *c =
+		(struct celery_client *)((char *)work - offsetof(struct celery_client, drop_offered));
 	c->drop_due = false;
 	for (struct task_wait *w = steal(c->offered), *next; w; w = next) {
 		next = w->next_offered;
