@@ -126,10 +126,13 @@ static void set_twins_aside(struct flag_snapshot *s, const char *name, struct fl
 			    struct flag *second)
 {
 	char why[ERR_TEXT_MAX];
-	if (second->line)
-		snprintf(why, sizeof(why), "%s:%u: flags: key: flag \"%.100s\" is declared twice%s%.200s",
-			 second->file ? second->file : name, second->line, first->key.ptr,
-			 first->file ? ", also in " : "", first->file ? first->file : "");
+	if (second->file)
+		snprintf(why, sizeof(why),
+			 "%.170s:%u: flags: key: flag \"%.60s\" is declared twice, also in %.170s:%u",
+			 second->file, second->line, first->key.ptr, first->file, first->line);
+	else if (second->line)
+		snprintf(why, sizeof(why), "%s:%u: flags: key: flag \"%.100s\" is declared twice", name,
+			 second->line, first->key.ptr);
 	else
 		snprintf(why, sizeof(why), "%s: flag \"%.100s\" occurs twice", name, first->key.ptr);
 	model_set_aside(s, first, why);

@@ -96,7 +96,7 @@ def test_a_flag_of_two_files_is_set_aside_and_both_are_named(start, served):
     wait_sides(router, "legacy", "legacy")
     told = start.run("migration-router", "check", router.config_path)
     assert told.returncode == 1 and 'flag "f" is declared twice' in told.stderr, told.stderr
-    assert "x/features.yml" in told.stderr and "also in" in told.stderr
+    assert "x/features.yml:" in told.stderr and "also in" in told.stderr
     os.unlink(os.path.join(str(folder), "features", "x", "features.yml"))
     wait_sides(router, "task", "legacy")
 

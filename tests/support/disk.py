@@ -27,7 +27,8 @@ class Disk:
 
     def within(self, cwd):
         """What starts a program there, with the pid of the program."""
-        return ["nsenter", "--mount=/proc/%d/ns/mnt" % self.holder.pid, "sh", "-c", 'cd "$0" && exec "$@"', str(cwd)]
+        # Its root, too: a mount namespace alone leads out of a root folder that the tests were started in.
+        return ["nsenter", "--target=%d" % self.holder.pid, "--mount", "--root", "sh", "-c", 'cd "$0" && exec "$@"', str(cwd)]
 
     def path(self, name):
         """Of a file on it, for who is outside."""
