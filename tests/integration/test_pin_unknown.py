@@ -248,3 +248,24 @@ def test_a_member_twice_with_the_same_text_is_one(world):
     body = b'{"organization_id": "org-1", "name": "pinned", "name": "pinned"}'
     assert ask(world.router.port, request("POST", "/follow/body", ORGANIZATION, body)).status == 200
     assert world.origin.requests == []
+
+
+PATHS = ("/follow//path/pinned", "//follow/path/pinned", "/follow/./path/pinned", "/x/../follow/path/pinned", "/follow/path%2fpinned",
+         "/follow/path/pinned/", "/follow/path/pinned;v=1", "/follow;v=1/path/pinned", "/follow/path/pinned%00", "/follow/path/pinned%23",
+         "/follow/path/pinned%252f", "/follow\\path\\pinned", "/follow/path/%2570inned", "http://127.0.0.1/follow/path/pinned", "/follow/body#x")
+
+
+def test_a_path_that_some_servers_read_as_a_follow_up_calls_is_refused(world):
+    for path in PATHS:
+        answer = ask(world.router.port, request("POST", path, ORGANIZATION, b"{}"))
+        assert answer.status in (400, 503), (path, answer.status)
+    assert world.origin.requests == []
+    for path in ("/elsewhere//x", "/elsewhere/%2e/x;y", "/follows//path/pinned"):
+        assert ask(world.router.port, request("POST", path, ORGANIZATION, b"{}")).body == b"legacy", path
+
+
+def test_without_any_pin_odd_paths_are_legacys(start):
+    world = World(start)
+    world.serve()
+    for path in PATHS:
+        assert ask(world.router.port, request("POST", path, ORGANIZATION, b"{}")).body == b"legacy", path

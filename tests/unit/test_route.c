@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "config/config.h"
+#include "operation/plain_path.h"
 #include "operation/route.h"
 
 DEFINE_CLEANUP(struct route_table *, route_table_free)
@@ -239,11 +240,51 @@ static void doubles_are_refused(void **state)
 	route_table_free(t);
 }
 
+/* What a server that tidies up makes of it; NULL: it stands so already. */
+static void paths_as_others_read_them(void **state)
+{
+	(void)state;
+	static const struct {
+		struct span target;
+		const char *plain;
+	} cases[] = {{SPAN_INIT("/a/b"), NULL},
+		     {SPAN_INIT("/a/b?x=//"), NULL},
+		     {SPAN_INIT("/"), NULL},
+		     {SPAN_INIT("//a/b"), "/a/b"},
+		     {SPAN_INIT("/a//b"), "/a/b"},
+		     {SPAN_INIT("/a/b/"), "/a/b"},
+		     {SPAN_INIT("/a/./b"), "/a/b"},
+		     {SPAN_INIT("/x/../a/b"), "/a/b"},
+		     {SPAN_INIT("/../a/b"), "/a/b"},
+		     {SPAN_INIT("/a%2fb"), "/a/b"},
+		     {SPAN_INIT("/a%252Fb"), "/a/b"},
+		     {SPAN_INIT("/%61/b"), "/a/b"},
+		     {SPAN_INIT("/a\\b"), "/a/b"},
+		     {SPAN_INIT("/a/b;v=1"), "/a/b"},
+		     {SPAN_INIT("/a;v=1/b"), "/a/b"},
+		     {SPAN_INIT("/a/b#x"), "/a/b"},
+		     {SPAN_INIT("/a/b%00x"), "/a/b"},
+		     {SPAN_INIT("/a/b%3fx"), "/a/b"},
+		     {SPAN_INIT("http://h/a/b?c"), "/a/b"},
+		     {SPAN_INIT("http://h"), "/"},
+		     {SPAN_INIT("*"), "/*"},
+		     {SPAN_INIT("/a/%"), NULL},
+		     {SPAN_INIT("/a/%2"), NULL}};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		CLEANUP(buf_releasep) struct buf out = BUF_INIT(4096);
+		bool odd = plain_path(cases[i].target, &out);
+		if (odd != (cases[i].plain != NULL) || (odd && !span_is(buf_span(&out), cases[i].plain)))
+			fail_msg("%s: %.*s", cases[i].target.ptr, (int)out.len, out.ptr);
+	}
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(matches), cmocka_unit_test(parameters_are_decoded),
-		cmocka_unit_test(query_parameters), cmocka_unit_test(bad_templates),
-		cmocka_unit_test(doubles_are_refused)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(matches),
+					   cmocka_unit_test(parameters_are_decoded),
+					   cmocka_unit_test(query_parameters),
+					   cmocka_unit_test(bad_templates),
+					   cmocka_unit_test(doubles_are_refused),
+					   cmocka_unit_test(paths_as_others_read_them)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

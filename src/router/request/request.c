@@ -379,6 +379,13 @@ static void *request_on_head(void *arg, struct exchange *x, const struct http_re
 	r->decision.reason = r->op ? REASON_REFUSED : REASON_UNMAPPED; /* until it is decided */
 	if (!request_admit(r, in_flight))
 		return r;
+	if (!r->op && request_may_follow(r)) {
+		r->decision.reason = REASON_PIN_UNKNOWN;
+		request_fail(r, OUTCOME_REJECTED, 400, "Ambiguous path",
+			     "Some servers read this path as that of a follow-up call, whose side depends on it; "
+			     "nothing was executed.");
+		return r;
+	}
 	if (r->op)
 		find_identity(r);
 	if (r->op && r->op->has_task && (r->identity.wants_body || request_pin_in_body(r->op)))

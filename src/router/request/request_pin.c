@@ -1,5 +1,6 @@
 /* Follow-up calls go where the first call went (rule 4): what the ledger says of a call, and what is
  * refused because of it. */
+#include "operation/plain_path.h"
 #include "router/request/request.h"
 
 /* A follow-up call is pinned, one way or the other; one that starts or is none is not. */
@@ -24,6 +25,29 @@ enum pin_key request_pin_key_of(const struct request *r)
 	return request_has_pin(r->op) ? request_pin_key(r, &key) : PIN_KEY_NONE;
 }
 
+/* Whether the call that a server makes of it which tidies paths up has, or may have, an entry. */
+static bool tidied_has_pin(const struct request *r, const struct route_match *m)
+{
+	static const struct span path = SPAN_INIT("path:");
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
+	struct ledger *l = r->plane->env->ledger;
+	const struct operation *op = m->operation;
+	struct span name = {op->pin_key.ptr + path.len, op->pin_key.len - path.len};
+	struct ledger_entry entry;
+	if (!span_starts(op->pin_key, path) || !route_parameter(m, name, &key))
+		return ledger_may_have(l, op->pin_group);
+	return ledger_lookup(l, op->pin_group, buf_span(&key), &entry) != LEDGER_NONE;
+}
+
+bool request_may_follow(const struct request *r)
+{
+	CLEANUP(buf_releasep) struct buf path = BUF_INIT(65536);
+	struct route_match m;
+	return r->http && plain_path(r->http->target, &path) &&
+	       route_match(r->service->routes, r->http->method, buf_span(&path), &m) &&
+	       request_follows(m.operation) && tidied_has_pin(r, &m);
+}
+
 /* Follow-up calls go where the first call went (rule 4). An entry exists only where that was the task side; a
  * call that has none for certain belongs to legacy, whatever the flag says by now. */
 enum decide_wish request_pin_of(const struct request *r, struct ledger_entry *entry)
@@ -41,7 +65,7 @@ enum decide_wish request_pin_of(const struct request *r, struct ledger_entry *en
 	}
 	switch (ledger_lookup(r->plane->env->ledger, r->op->pin_group, buf_span(&key), entry)) {
 	case LEDGER_NONE:
-		return WISH_LEGACY;
+		return request_may_follow(r) ? WISH_UNKNOWN : WISH_LEGACY;
 	case LEDGER_FOUND:
 		return WISH_TASK;
 	case LEDGER_UNKNOWN:
