@@ -49,7 +49,7 @@ static void go_up(struct buf *out)
 	out->len -= out->len > 0;
 }
 
-static void put_segment(struct span segment, struct buf *out)
+static void plain_put_segment(struct span segment, struct buf *out)
 {
 	const char *parameters = memchr(segment.ptr, ';', segment.len);
 	if (parameters)
@@ -65,7 +65,7 @@ static void put_segment(struct span segment, struct buf *out)
 }
 
 /* Where a server of C stops, or one that takes a fragment for one. */
-static size_t end_of(const struct buf *path)
+static size_t plain_end(const struct buf *path)
 {
 	size_t n = 0;
 	while (n < path->len && path->ptr[n] != '\0' && path->ptr[n] != '#' && path->ptr[n] != '?')
@@ -81,11 +81,11 @@ bool plain_path(struct span target, struct buf *out)
 		return false;
 	for (int level = 0; level < LEVELS && decode_once(&path); level++)
 		;
-	size_t end = end_of(&path);
+	size_t end = plain_end(&path);
 	for (size_t i = 0, begin = 0; i <= end; i++) {
 		if (i < end && path.ptr[i] != '/' && path.ptr[i] != '\\')
 			continue;
-		put_segment((struct span){path.ptr + begin, i - begin}, out);
+		plain_put_segment((struct span){path.ptr + begin, i - begin}, out);
 		begin = i + 1;
 	}
 	if (out->len == 0)

@@ -1,6 +1,8 @@
 """Workflows that a file declares, as chains of real Celery workers."""
 import json
 
+import requests
+
 import configuration
 from celery_router import call
 from http_text import PATIENCE, wait_until
@@ -27,10 +29,10 @@ def start_router(start, broker, *names, workflows=None, **more):
     return start.router(config, folder=folder, env={"TASK_ABSTRACTION_ENABLED": "true"})
 
 
-def test_the_result_is_the_last_steps(start, own_redis, workers):
+def test_the_result_has_every_steps_as_on_other_backends(start, own_redis, workers):
     workers(own_redis.url())
     router = start_router(start, own_redis.url(), "tell-sum", "alone")
-    assert call(router, "tell-sum", 2, 3).json() == "Echo: 5"
+    assert call(router, "tell-sum", 2, 3).json() == {"add_numbers": 5, "echo": "Echo: 5"}
     assert call(router, "alone", 2, 3).json() == 5
     rows = router.wait_outcomes(2)
     assert {(row["backend"], row["result"]) for row in rows} == {("celery", "success")}
@@ -41,7 +43,9 @@ def test_inputs_of_steps_and_a_queue_of_its_own(start, own_redis, workers):
     workers(own_redis.url(), queues="apart")
     router = start_router(start, own_redis.url(), "inputs", queue="apart")
     assert call(router, "inputs", 1.0, 9007199254740993).json() == {
-        "args": [{"args": [], "kwargs": {}}], "kwargs": {"fourth": "4"}}
+        "everything": {"args": [1.0, 9007199254740993], "kwargs": {"first": True}},
+        "again": {"args": [1.0, 9007199254740993], "kwargs": {"second": 2.0}}, "none": {"args": [], "kwargs": {}},
+        "last": {"args": [{"args": [], "kwargs": {}}], "kwargs": {"fourth": "4"}}}
     ids = [key.decode().removeprefix("celery-task-meta-") for key in own_redis.client().keys("celery-task-meta-*")]
     results = [json.loads(own_redis.client().get("celery-task-meta-" + task_id))["result"] for task_id in ids]
     assert len(ids) == 4 and router.wait_outcomes()[0]["task_id"] in ids
@@ -94,3 +98,18 @@ def test_messages_of_a_chain_wait_in_the_queue_as_one(start, own_redis):
     assert call(router, "inputs", 1, headers={"Prefer": "respond-async"}).status_code == 202
     wait_until(lambda: own_redis.client().llen("celery") == 1, "the first step's message")
     assert own_redis.client().dbsize() == 1, "the queue, and nothing beside it"
+
+
+def test_another_router_tells_the_steps_too(start, own_redis, workers):
+    """Who looks later, and elsewhere, has nothing but the id."""
+    workers(own_redis.url())
+    router = start_router(start, own_redis.url(), "tell-sum", respond_async=True)
+    location = call(router, "tell-sum", 2, 3, headers={"Prefer": "respond-async"}).headers["Location"]
+
+    def state():
+        return requests.get("http://127.0.0.1:%d%s" % (router.port, location), timeout=PATIENCE).json()
+    wait_until(lambda: state()["status"] == "completed", "the chain's end")
+    assert state()["result"] == {"add_numbers": 5, "echo": "Echo: 5"}
+    key = next(k for k in own_redis.client().keys("celery-task-meta-*") if json.loads(own_redis.client().get(k))["result"] == 5)
+    own_redis.client().delete(key)
+    assert state()["result"] == "Echo: 5", "where no step's result is kept any more, the last one is all there is"

@@ -36,7 +36,7 @@ static bool ends_with(const char *text, const char *end)
 }
 
 /* Flipt's globs have no separators: * takes a slash, too, and ** is no more than *. */
-static bool listed(const struct yaml_node *globs, const char *path)
+static bool folder_lists(const struct yaml_node *globs, const char *path)
 {
 	for (const struct yaml_node *n = globs ? globs->first : NULL; n; n = n->next)
 		if (n->text.ptr && fnmatch(n->text.ptr, path, 0) == 0)
@@ -48,7 +48,7 @@ static bool counts_by_v1(const struct folder_walk *w, const char *path)
 {
 	if (w->index && yaml_root(w->index)) {
 		const struct yaml_node *root = yaml_root(w->index);
-		return listed(yaml_get(root, "include"), path) && !listed(yaml_get(root, "exclude"), path);
+		return folder_lists(yaml_get(root, "include"), path) && !folder_lists(yaml_get(root, "exclude"), path);
 	}
 	return ends_with(path, "features.yml") || ends_with(path, "features.yaml");
 }
@@ -132,7 +132,7 @@ static int read_index(struct folder_walk *w, struct err *e)
 	return r < 0 ? r : yaml_parse(path, buf_span(&text), &w->index, e);
 }
 
-static int walk(struct folder_walk *w, const char *top, enum flag_rules rules, struct err *e)
+static int folder_walk_all(struct folder_walk *w, const char *top, enum flag_rules rules, struct err *e)
 {
 	w->top = top;
 	w->top_len = strlen(top);
@@ -158,7 +158,7 @@ static void walk_release(struct folder_walk *w)
 /* --- reading -------------------------------------------------------------------------------------------- */
 
 /* Offsets while `whole` grows and moves; pointers once it stands. */
-static int read_row(struct features_text *t, struct flag_text *row, const char *below, size_t *at)
+static int folder_read_row(struct features_text *t, struct flag_text *row, const char *below, size_t *at)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT);
 	struct err e = {""};
@@ -175,7 +175,7 @@ static int read_row(struct features_text *t, struct flag_text *row, const char *
 	return t->whole.error;
 }
 
-static int read_rows(struct features_text *t, struct folder_walk *w, struct err *e)
+static int folder_read_rows(struct features_text *t, struct folder_walk *w, struct err *e)
 {
 	CLEANUP(freep) size_t *at = calloc(w->n + 1, sizeof(*at));
 	t->files = calloc(w->n + 1, sizeof(*t->files));
@@ -184,7 +184,7 @@ static int read_rows(struct features_text *t, struct folder_walk *w, struct err 
 	for (; t->n < w->n; t->n++) {
 		t->files[t->n].name = w->paths[t->n];
 		w->paths[t->n] = NULL;
-		if (read_row(t, &t->files[t->n], t->files[t->n].name + w->top_len + 1, &at[t->n]) < 0) {
+		if (folder_read_row(t, &t->files[t->n], t->files[t->n].name + w->top_len + 1, &at[t->n]) < 0) {
 			t->n++;
 			return err_set(e, -EFBIG, "%s: larger than the limit of %u bytes together", w->top,
 				       FLAG_MAX_DOCUMENT);
@@ -201,11 +201,11 @@ static int read_folder(const char *path, enum flag_rules rules, struct features_
 	struct folder_walk *w = calloc(1, sizeof(*w));
 	if (!w)
 		return err_set(e, -ENOMEM, "out of memory");
-	int r = walk(w, path, rules, e);
+	int r = folder_walk_all(w, path, rules, e);
 	if (r == 0 && w->n == 0)
 		r = err_set(e, -ENOENT, "%s: no features files in this folder", path);
 	if (r == 0)
-		r = read_rows(ret, w, e);
+		r = folder_read_rows(ret, w, e);
 	walk_release(w);
 	free(w);
 	return r;
@@ -265,7 +265,7 @@ uint64_t features_folder_signature(const char *path, enum flag_rules rules)
 	uint64_t h = UINT64_C(14695981039346656037);
 	if (!w)
 		return 0;
-	if (walk(w, path, rules, NULL) < 0)
+	if (folder_walk_all(w, path, rules, NULL) < 0)
 		h = mix(h, "?", 1);
 	for (size_t i = 0; i < w->n; i++) {
 		struct stat st = {0};
@@ -290,7 +290,7 @@ void features_each_folder(const char *path, void (*fn)(void *arg, const char *fo
 		return;
 	w->entered = fn;
 	w->arg = arg;
-	walk(w, path, FLAG_RULES_V2, NULL);
+	folder_walk_all(w, path, FLAG_RULES_V2, NULL);
 	walk_release(w);
 	free(w);
 }

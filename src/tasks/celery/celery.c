@@ -214,6 +214,39 @@ static void client_submit(struct task_client *base, const struct task_call *give
 
 /* --- get ------------------------------------------------------------------------------------------------ */
 
+/* `message` is the final meta of what may be a chain. */
+static void on_got_steps(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+			 const struct err *why)
+{
+	struct celery_operation *asked = arg;
+	CLEANUP(buf_releasep) struct buf end = steal_buf(&asked->message), whole = BUF_INIT(512u << 20);
+	struct celery_operation op = operation_end(asked);
+	struct celery_meta m = CELERY_META_INIT;
+	struct task_result r;
+	(void)why;
+	int error = outcome == REDIS_ANSWERED ? celery_meta_read(&m, buf_span(&end), span_of(op.id), &r)
+					      : TASK_E_UNREACHABLE;
+	if (error == 0 && celery_steps_compose(op.client, reply, r.result, &whole))
+		r.result = buf_span(&whole);
+	op.fn.result(op.arg, error, error ? NULL : &r);
+	celery_meta_release(&m);
+}
+
+static bool get_steps(const struct celery_operation *got, struct span text)
+{
+	struct celery_operation *op = operation_new(got->client, span_of(got->id), got->arg);
+	if (!op)
+		return false;
+	op->fn = got->fn;
+	op->message = BUF_INIT(512u << 20);
+	struct redis_call *call;
+	if (buf_append_span(&op->message, text) == 0 &&
+	    celery_steps_ask(got->client, span_of(got->id), on_got_steps, op, &call))
+		return true;
+	operation_end(op);
+	return false;
+}
+
 static void on_got(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
 		   const struct err *why)
 {
@@ -228,7 +261,8 @@ static void on_got(void *arg, enum redis_outcome outcome, const struct redis_rep
 	}
 	if (redis_reply_type(reply) == REDIS_TEXT)
 		error = celery_meta_read(&m, redis_reply_text(reply), span_of(op.id), &r);
-	op.fn.result(op.arg, error, error ? NULL : &r);
+	if (error || r.status != TASK_COMPLETED || !get_steps(&op, redis_reply_text(reply)))
+		op.fn.result(op.arg, error, error ? NULL : &r);
 	celery_meta_release(&m);
 }
 

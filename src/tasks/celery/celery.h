@@ -13,7 +13,8 @@
  *            TASK_UNKNOWN when LPUSH was written and not answered. A wait goes on through a loss of Redis.
  *            The same id twice is two executions: Celery has no look-up by id before a result exists.
  * Workflows: one that the file of the setting `workflows` declares is submitted as a chain, whose result is
- *            that of its last step; any other is a task of its name (the chain is the Python side's).
+ *            {"<step>": result, …} (celery_steps.c); any other is a task of its name (the chain is the Python
+ *            side's).
  * Not done:  other brokers; TLS (redis.h); worker of our own.
  */
 #ifndef TASKS_CELERY_CELERY_H

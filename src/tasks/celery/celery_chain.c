@@ -1,8 +1,8 @@
 /*
  * A workflow as Celery's chain: the first step is a message, and in its body are the signatures of the
- * others, the last one first. Each worker sends the next step when its own has ended. The chain's result is
- * that of its last step, and under its id a failure in the middle is stored as well (celery/backends/base.py,
- * mark_as_failure).
+ * others, the last one first. Each worker sends the next step when its own has ended. To Celery the chain's
+ * result is that of its last step, and under its id a failure in the middle is stored as well
+ * (celery/backends/base.py, mark_as_failure).
  */
 #include "base/json.h"
 #include "tasks/celery/celery_message.h"
@@ -72,7 +72,7 @@ static void put_chain(const struct celery_sender *s, const struct task_call *cal
 	buf_putc(out, '[');
 	for (size_t i = w->n_steps; i-- > 1;) {
 		char id[CRYPTO_UUID];
-		crypto_uuid4(id);
+		celery_step_id(call->task_id, w, i, id);
 		put_signature(s, call, &w->steps[i], i + 1 == w->n_steps ? call->task_id : span_of(id), queue,
 			      out);
 		buf_puts(out, i > 1 ? ", " : "");
@@ -90,7 +90,7 @@ int celery_chain_message(const struct celery_sender *s, const struct task_call *
 	CLEANUP(buf_releasep) struct buf chain = BUF_INIT(STEPS_MAX_BYTES);
 	struct task_call first = *call;
 	char id[CRYPTO_UUID];
-	crypto_uuid4(id);
+	celery_step_id(call->task_id, w, 0, id);
 	put_kwargs(given ? call->kwargs : SPAN_NONE, span_of(step->kwargs), &kwargs);
 	put_chain(s, call, w, queue, &chain);
 	if (kwargs.error || chain.error)

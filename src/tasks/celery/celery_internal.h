@@ -122,6 +122,15 @@ struct celery_client {
 	struct celery_check check;
 };
 
+/* celery_steps.c */
+/* Asks for the results of all steps but the last of whatever declared workflow `id` may be the chain of, as
+ * redis_command does. False: none is declared, or out of memory, and fn will not be called. */
+bool celery_steps_ask(struct celery_client *c, struct span id, redis_reply_fn fn, void *arg,
+		      struct redis_call **ret);
+/* {"<step>": result, …} of the answer and the last step's result; false: it is no chain that is known. */
+bool celery_steps_compose(const struct celery_client *c, const struct redis_reply *reply, struct span last,
+			  struct buf *out);
+
 /* celery_client.c */
 int celery_connect(struct celery_client *c, const struct redis_url *url, redis_state_fn on_state,
 		   struct redis **ret, struct err *e);

@@ -48,6 +48,8 @@ int celery_link_message(const struct celery_sender *s, const struct task_call *c
 
 /* The envelope for LPUSH of a workflow as a chain, whose last step has the call's task_id. `call` is that
  * of the workflow. */
+/* The id of one of its steps but the last: another one for each workflow and step. */
+void celery_step_id(struct span id, const struct workflow_definition *w, size_t step, char out[CRYPTO_UUID]);
 int celery_chain_message(const struct celery_sender *s, const struct task_call *call,
 			 const struct workflow_definition *w, struct span queue, int64_t now_us,
 			 struct buf *out);

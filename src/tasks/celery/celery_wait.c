@@ -32,6 +32,7 @@ struct task_wait {
 	bool ahead;	   /* subscribed before the task was submitted */
 	task_result_fn fn; /* NULL: nobody has claimed it yet */
 	void *arg;
+	struct buf end; /* the final meta, while the steps of a chain are asked for */
 	char id[TASK_ID_MAX];
 };
 
@@ -52,7 +53,49 @@ static void wait_free(struct task_wait *w)
 	leave_unheard(w);
 	redis_unsubscribe(w->subscription);
 	redis_call_cancel(w->read);
+	buf_release(&w->end);
 	free(w);
+}
+
+/* A chain is told with the results of all its steps; not so where they cannot be had. */
+static void on_steps(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		     const struct err *why)
+{
+	struct task_wait *w = arg;
+	(void)why;
+	w->read = NULL;
+	if (outcome != REDIS_ANSWERED) {
+		buf_clear(&w->end); /* all of it again, once the connection is back */
+		w->unread = true;
+		return;
+	}
+	CLEANUP(buf_releasep) struct buf end = w->end, whole = BUF_INIT(512u << 20);
+	struct celery_meta m = CELERY_META_INIT;
+	struct task_wait copy = *w;
+	struct task_result r;
+	w->end = BUF_INIT(0);
+	int error = celery_meta_read(&m, buf_span(&end), span_of(copy.id), &r);
+	if (error == 0 && celery_steps_compose(copy.client, reply, r.result, &whole))
+		r.result = buf_span(&whole);
+	wait_free(w);
+	copy.fn(copy.arg, error, error ? NULL : &r);
+	celery_meta_release(&m);
+}
+
+/* Whether the steps' results are on their way. */
+static bool asks_steps(struct task_wait *w, struct span text)
+{
+	w->end = BUF_INIT(512u << 20);
+	if (buf_append_span(&w->end, text) < 0)
+		return false;
+	struct redis_call *before = w->read;
+	if (!celery_steps_ask(w->client, span_of(w->id), on_steps, w, &w->read)) {
+		buf_release(&w->end);
+		return false;
+	}
+	leave_unheard(w);
+	redis_call_cancel(before);
+	return true;
 }
 
 /* Ends the wait when the meta is final. */
@@ -61,7 +104,13 @@ static void consider(struct task_wait *w, struct span text)
 	struct celery_meta m = CELERY_META_INIT;
 	struct task_result r;
 	struct task_wait copy = *w;
+	if (w->end.len)
+		return;
 	int error = celery_meta_read(&m, text, span_of(copy.id), &r);
+	if (!error && r.status == TASK_COMPLETED && asks_steps(w, text)) {
+		celery_meta_release(&m);
+		return;
+	}
 	if (error || celery_meta_is_end(&r)) {
 		wait_free(w);
 		copy.fn(copy.arg, error, error ? NULL : &r);
