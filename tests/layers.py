@@ -290,6 +290,15 @@ def plain_statements():
             at = end.end()
 
 
+def width():
+    for folder in ("src", "tests", "scripts"):
+        for path in sorted(glob.glob(os.path.join(ROOT, folder, "**", "*.[ch]"), recursive=True)):
+            with open(path, encoding="utf-8") as lines:
+                for number, line in enumerate(lines, 1):
+                    if len(line.rstrip("\n").expandtabs(8)) > 110:
+                        yield "%s:%d: wider than 110 columns" % (os.path.relpath(path, ROOT), number)
+
+
 def alone(compiler):
     def rule():
         for header in sources(".h"):
@@ -311,6 +320,7 @@ def main():
              ("a task backend is known to its own files", backends_stay_apart),
              ("pages name files and functions that are there", pages_name_what_is_there),
              ("only the router's application sees every part", programs_stay_apart),
+             ("lines have at most 110 columns", width),
              ("statements do one thing", plain_statements)]
     rules += [("every header compiles alone (%s)" % c, alone(c)) for c in ("gcc", "clang") if shutil.which(c)]
     broken = 0

@@ -48,7 +48,8 @@ static bool counts_by_v1(const struct folder_walk *w, const char *path)
 {
 	if (w->index && yaml_root(w->index)) {
 		const struct yaml_node *root = yaml_root(w->index);
-		return folder_lists(yaml_get(root, "include"), path) && !folder_lists(yaml_get(root, "exclude"), path);
+		return folder_lists(yaml_get(root, "include"), path) &&
+		       !folder_lists(yaml_get(root, "exclude"), path);
 	}
 	return ends_with(path, "features.yml") || ends_with(path, "features.yaml");
 }
@@ -184,7 +185,8 @@ static int folder_read_rows(struct features_text *t, struct folder_walk *w, stru
 	for (; t->n < w->n; t->n++) {
 		t->files[t->n].name = w->paths[t->n];
 		w->paths[t->n] = NULL;
-		if (folder_read_row(t, &t->files[t->n], t->files[t->n].name + w->top_len + 1, &at[t->n]) < 0) {
+		if (folder_read_row(t, &t->files[t->n], t->files[t->n].name + w->top_len + 1, &at[t->n]) <
+		    0) {
 			t->n++;
 			return err_set(e, -EFBIG, "%s: larger than the limit of %u bytes together", w->top,
 				       FLAG_MAX_DOCUMENT);

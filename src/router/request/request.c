@@ -381,9 +381,10 @@ static void *request_on_head(void *arg, struct exchange *x, const struct http_re
 		return r;
 	if (!r->op && request_may_follow(r)) {
 		r->decision.reason = REASON_PIN_UNKNOWN;
-		request_fail(r, OUTCOME_REJECTED, 400, "Ambiguous path",
-			     "Some servers read this path as that of a follow-up call, whose side depends on it; "
-			     "nothing was executed.");
+		request_fail(
+			r, OUTCOME_REJECTED, 400, "Ambiguous path",
+			"Some servers read this path as that of a follow-up call, whose side depends on it; "
+			"nothing was executed.");
 		return r;
 	}
 	if (r->op)

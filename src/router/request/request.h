@@ -166,7 +166,8 @@ void request_drop_body(struct request *r); /* frees the held body and gives its 
 /* request_pin.c */
 /* Whether it is a follow-up call, which is pinned one way or the other; one that starts or is none is not. */
 bool request_follows(const struct operation *op);
-/* Of one that no operation matches: whether a server that tidies paths up would read a follow-up call that may have an entry. */
+/* Of one that no operation matches: whether a server that tidies paths up would read a follow-up call that
+ * may have an entry. */
 bool request_may_follow(const struct request *r);
 bool request_has_pin(const struct operation *op);
 bool request_pin_in_body(const struct operation *op);

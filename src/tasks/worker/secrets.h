@@ -9,8 +9,8 @@
  *            harmless: well-known names (PATH, LANG, Accept), everyday words (true, production, json) and, of
  *            a URL that is a value, its scheme and host stay.
  * Found:     as it is, and as %XX, as escaped in JSON, Python and C (once or more, also in a page or a URL),
- *            as entities of HTML and XML, as quoted by shells, SQL and CSV, as hexadecimal, as base64 (also in
- *            the midst of something), without regard to case from 8 bytes on.
+ *            as entities of HTML and XML, as quoted by shells, SQL and CSV, as hexadecimal, as base64 (also
+ *            in the midst of something), without regard to case from 8 bytes on.
  * Short:     below SECRETS_MIN bytes nothing is hidden: no text would be left, and it is no
  *            secret. Up to 7 bytes only where it stands by itself, unless its name says that it is one.
  * Not:       a *result* is the task's own business: a program that prints its secret there gives
