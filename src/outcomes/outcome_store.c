@@ -83,14 +83,16 @@ static int prepare_all(struct outcome_store *s, struct err *e)
 		{&s->add_series,
 		 "INSERT INTO series (service, operation, side, backend, role, reason, result, answered)"
 		 " VALUES (?,?,?,?,?,?,?,?)"},
-		{&s->add_row, "INSERT INTO outcomes VALUES (?,?,?,?,?,?,?,?,?,?)"},
+		{&s->add_row, "INSERT INTO outcomes (id, time_us, series, latency_us, http_status, "
+			      "organisation, user, variant,"
+			      " task_id, request_id) VALUES (?,?,?,?,?,?,?,?,?,?)"},
 		{&s->add_client, "INSERT OR REPLACE INTO clients VALUES (?,?)"},
 		{&s->delete_clients, "DELETE FROM clients WHERE row < ?"},
 		{&s->find_rollup,
 		 "SELECT count, latency_us, histogram FROM rollups WHERE minute=? AND series=?"},
 		{&s->put_rollup, "INSERT OR REPLACE INTO rollups VALUES (?,?,?,?,?)"},
-		{&s->add_drops,
-		 "INSERT INTO drops VALUES (?1,?2) ON CONFLICT (minute) DO UPDATE SET count = count + ?2"},
+		{&s->add_drops, "INSERT INTO drops (minute, count) VALUES (?1,?2) ON CONFLICT (minute) DO "
+				"UPDATE SET count = count + ?2"},
 		{&s->add_mark, "INSERT OR REPLACE INTO row_marks VALUES (?,?)"},
 		{&s->first_row, "SELECT (SELECT min(id) FROM outcomes), (SELECT max(id) FROM outcomes)"},
 		/* Ids are in the order of writing, so what lies before the first id of a minute is older than

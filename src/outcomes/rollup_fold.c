@@ -39,7 +39,8 @@ int rollup_fold_new(struct db *db, struct rollup_fold **ret, struct err *e)
 		 "SELECT series, count, latency_us, histogram FROM rollups WHERE minute >= ? AND minute < ?"
 		 " ORDER BY series"},
 		{&f->delete, "DELETE FROM rollups WHERE minute >= ? AND minute < ?"},
-		{&f->put, "INSERT INTO rollups VALUES (?,?,?,?,?)"},
+		{&f->put,
+		 "INSERT INTO rollups (minute, series, count, latency_us, histogram) VALUES (?,?,?,?,?)"},
 		{&f->advance, "UPDATE folded SET until = ?"}};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		int r = db_prepare(db, all[i].sql, all[i].stmt, e);
