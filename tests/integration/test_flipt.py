@@ -14,7 +14,7 @@ import time
 import pytest
 
 import configuration as c
-from flipt_between import FAULTS
+from flipt_between import HeldPoll, FAULTS
 from flipt_server import REAL_VERSION
 from http_text import PATIENCE, wait_until
 from raw import Client, ask, request
@@ -740,6 +740,27 @@ def test_a_suddenly_empty_namespace_keeps_what_operations_use(start, origin, fli
     assert echo(router) == "task"
     flipt.set_flag(c.boolean(FLAG, False))
     wait_side(router, "legacy")
+
+
+def test_a_poll_that_the_stream_has_overtaken_brings_nothing_back(start, origin, flipt2):
+    """It was sent before a change, and its answer comes after the change that followed: minutes of the wrong state, it was."""
+    flipt2.load(everything(True))
+    router = started(start, origin, flipt2)
+    wait_side(router, "task")
+    flipt2.between.wait_begun(1)
+    held = flipt2.between.held_poll = HeldPoll()
+    router.signal(signal.SIGHUP)
+    assert held.arrived.wait(60)
+    flipt2.set_flag(c.boolean(FLAG, False))
+    wait_side(router, "legacy")
+    held.go.set()
+    assert held.fetched.wait(60)
+    flipt2.set_flag(c.boolean(FLAG, True))
+    wait_side(router, "task")
+    seen = len(flipt2.between.polls)
+    held.release.set()
+    flipt2.between.wait_polls(seen + 1)
+    assert [echo(router) for _ in range(5)] == ["task"] * 5
 
 
 def test_a_lost_flag_keeps_its_last_good_definition_also_on_disk(start, origin, flipt):

@@ -221,7 +221,9 @@ def test_a_listener_hears_again_by_itself_when_descriptors_are_free(start):
             for sock in held[1:]:  # the quiet listener's connection stays
                 sock.close()
             waiting.settimeout(30)
-            assert b"200" in waiting.recv(100)
+            # It may be taken while the others are still being closed: then it can be told that legacy could not be reached.
+            head = waiting.recv(100)
+            assert b" 200 " in head or (b" 502 " in head and router.find("legacy_failing")), head
         router.wait_event("accept_resumed")
         assert ask(quiet, request()).status == 200 and ask(crowded, request()).status == 200
         wait_until(lambda: status(router, "/readyz").status == 200, "readiness")

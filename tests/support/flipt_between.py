@@ -22,6 +22,13 @@ Poll = collections.namedtuple("Poll", "at headers")
 Write = collections.namedtuple("Write", "method path body")
 
 
+class HeldPoll:
+    """One poll that waits before it asks the server, and again with the answer."""
+
+    def __init__(self):
+        self.arrived, self.go, self.fetched, self.release = (threading.Event() for _ in range(4))
+
+
 class Between(Listening):
     def __init__(self, target, token=None, shown_token=None, tls=None):
         """`shown_token`: what a caller must show; the target is shown `token` instead. None: tokens pass as they are."""
@@ -45,6 +52,7 @@ class Between(Listening):
         self.hold = None        # an Event that changes wait for
         self.lag = 0            # after a change so many polls still get the snapshot that was polled last
         self.stale = (0, None)
+        self.held_poll = None   # a HeldPoll that the next poll becomes
         self.lies = False       # evaluation says another thing than the flags
         self.delay = 0          # seconds before the API's first answer to each method
         self.delayed = set()    # methods that had it
@@ -239,7 +247,14 @@ class Handler(Answering):
         if left:
             b.stale = (left - 1, old)
             return old
+        held, b.held_poll = b.held_poll, None
+        if held:
+            held.arrived.set()
+            held.go.wait(60)
         answer = self.forward(self.path)
+        if held:
+            held.fetched.set()
+            held.release.wait(60)
         if answer[0] == 200:
             b.stale = (0, answer)
         return answer

@@ -18,6 +18,7 @@
 #define BACKOFF_FIRST_MS 500u
 #define BACKOFF_MAX_MS 30000u
 #define TOKEN_LOOK_MS 1000u /* how often the token file is looked at while polls fail */
+#define POLL_AGAIN_MS 1000u /* when the stream has overtaken one */
 #define SLOW_POLL_MS 30000u /* beside a stream that is up */
 #define DIGEST_LENGTH 40
 #define KINDS_MAX 16
@@ -56,6 +57,7 @@ struct flipt_source {
 	struct buf line;	 /* of the stream, until its newline */
 	bool stream_begun;	 /* this connection has brought a good snapshot */
 	bool stream_up;		 /* it, or the one that it takes over from, has */
+	bool poll_overtaken; /* the stream has brought something since the poll under way was sent */
 
 	struct last_good good;
 	char server_digest[80];		 /* what If-None-Match says: of the server's own text */
@@ -344,7 +346,9 @@ static void on_poll(void *arg, const struct http_reply *r)
 {
 	struct flipt_source *s = arg;
 	char why[512];
+	bool overtaken = s->poll_overtaken;
 	s->poll = NULL;
+	s->poll_overtaken = false;
 	bool v1_kind = r->failure == HTTP_OK && r->status == 404 && !is_json(r) && !is_html(r);
 	if (v1_kind && s->version != VERSION_1) {
 		/* v1 has no such path at all: text, where v2 answers JSON. */
@@ -361,6 +365,11 @@ static void on_poll(void *arg, const struct http_reply *r)
 			set_version(s, VERSION_2);
 		bool back = s->poll_failures > 0;
 		s->poll_failures = 0;
+		if (overtaken && r->status == 200) {
+			/* It may be of before: what the stream has brought must not go back to it. */
+			loop_timer_start(s->poll_timer, s->poll_ms < POLL_AGAIN_MS ? s->poll_ms : POLL_AGAIN_MS);
+			return;
+		}
 		if (r->status == 304) {
 			confirmed(s);
 		} else if (!accept_document(s, r->body, http_reply_field(r, "ETag"))) {
@@ -424,6 +433,7 @@ static void start_poll(struct flipt_source *s)
 {
 	if (s->poll)
 		return;
+	s->poll_overtaken = false;
 	CLEANUP(buf_releasep) struct buf url = BUF_INIT(URL_MAX);
 	struct http_field fields[FIELDS_MAX];
 	struct err e;
@@ -630,6 +640,7 @@ static void on_line(struct flipt_source *s, struct span line)
 		refuse_stream(s, line);
 		return;
 	}
+	s->poll_overtaken = s->poll != NULL;
 	accept_document(s, result, SPAN_NONE);
 	if (!s->failing) {
 		s->stream_begun = s->stream_up = true;
