@@ -57,7 +57,7 @@ struct flipt_source {
 	struct buf line;	 /* of the stream, until its newline */
 	bool stream_begun;	 /* this connection has brought a good snapshot */
 	bool stream_up;		 /* it, or the one that it takes over from, has */
-	bool poll_overtaken; /* the stream has brought something since the poll under way was sent */
+	bool poll_overtaken;	 /* the stream has brought something since the poll under way was sent */
 
 	struct last_good good;
 	char server_digest[80];		 /* what If-None-Match says: of the server's own text */
@@ -367,7 +367,8 @@ static void on_poll(void *arg, const struct http_reply *r)
 		s->poll_failures = 0;
 		if (overtaken && r->status == 200) {
 			/* It may be of before: what the stream has brought must not go back to it. */
-			loop_timer_start(s->poll_timer, s->poll_ms < POLL_AGAIN_MS ? s->poll_ms : POLL_AGAIN_MS);
+			loop_timer_start(s->poll_timer,
+					 s->poll_ms < POLL_AGAIN_MS ? s->poll_ms : POLL_AGAIN_MS);
 			return;
 		}
 		if (r->status == 304) {
