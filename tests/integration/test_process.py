@@ -207,7 +207,8 @@ def test_a_listener_hears_again_by_itself_when_descriptors_are_free(start):
     config = c.router({"quiet": c.service(origin), "crowded": c.service(origin)}, threads=1)
     router = start.router(config)
     quiet, crowded = router.ports["quiet"], router.ports["crowded"]
-    resource.prlimit(router.pid, resource.RLIMIT_NOFILE, (router.descriptors() + 20, router.descriptors() + 20))
+    limit = router.descriptors() + 20
+    resource.prlimit(router.pid, resource.RLIMIT_NOFILE, (limit, limit))
     held = [socket.create_connection(("127.0.0.1", quiet))]
     try:
         held += [socket.create_connection(("127.0.0.1", crowded)) for _ in range(60)]
