@@ -113,3 +113,17 @@ def test_another_router_tells_the_steps_too(start, own_redis, workers):
     key = next(k for k in own_redis.client().keys("celery-task-meta-*") if json.loads(own_redis.client().get(k))["result"] == 5)
     own_redis.client().delete(key)
     assert state()["result"] == "Echo: 5", "where no step's result is kept any more, the last one is all there is"
+
+
+def test_steps_that_may_not_be_read_are_no_other_shape(start, own_redis, workers):
+    """A chain whose steps Redis refuses to tell has ended and cannot be read; a plain task's result needs no more than its own."""
+    workers(own_redis.url())
+    router = start_router(start, own_redis.url(), "tell-sum", "add_numbers")
+    client = own_redis.client()
+    client.execute_command("ACL", "SETUSER", "default", "-mget")
+    try:
+        assert call(router, "add_numbers", 2, 3).json() == 5
+        answer = call(router, "tell-sum", 2, 3)
+        assert answer.status_code == 502 and "cannot be read" in answer.json()["detail"], answer.text
+    finally:
+        client.execute_command("ACL", "SETUSER", "default", "+mget")

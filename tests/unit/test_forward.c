@@ -353,7 +353,9 @@ static void spell(const char *name, int way, char out[64])
 		if (way == 1 && letter)
 			out[i] = (char)(c | 0x20);
 		if (way == 2)
-			out[i] = c == '-' ? '_' : letter ? (char)(c & ~0x20) : c;
+			out[i] = letter ? (char)(c & ~0x20) : c;
+		if (way == 2 && c == '-')
+			out[i] = '_';
 	}
 	out[i] = '\0';
 }

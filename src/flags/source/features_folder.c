@@ -66,17 +66,21 @@ static bool counts_by_v2(const char *path)
 
 /* --- walking -------------------------------------------------------------------------------------------- */
 
-static void walk_file(struct folder_walk *w, const char *path)
+static void walk_keep(struct folder_walk *w, const char *path)
 {
-	const char *below = path + w->top_len + 1;
-	if (w->v1 ? !counts_by_v1(w, below) : !counts_by_v2(below))
-		return;
 	if (w->n == FEATURES_FILES_MAX) {
 		w->too_many = true;
 		return;
 	}
 	w->paths[w->n] = strdup(path);
 	w->n += w->paths[w->n] != NULL;
+}
+
+static void walk_file(struct folder_walk *w, const char *path)
+{
+	const char *below = path + w->top_len + 1;
+	if (w->v1 ? counts_by_v1(w, below) : counts_by_v2(below))
+		walk_keep(w, path);
 }
 
 static void walk_folder(struct folder_walk *w, const char *folder, unsigned depth);
@@ -114,6 +118,8 @@ static void walk_folder(struct folder_walk *w, const char *folder, unsigned dept
 	}
 	if (d)
 		closedir(d);
+	else
+		walk_keep(w, folder); /* told, with its reason, when it is read */
 }
 
 static int compare_paths(const void *a, const void *b)

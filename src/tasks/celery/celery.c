@@ -24,6 +24,7 @@ struct celery_operation {
 	void *arg;
 	/* Of a submission: */
 	bool awaited;
+	bool chain; /* a submission of a declared workflow */
 	struct task_wait *ahead;       /* when its result is awaited */
 	struct celery_operation *held; /* the next one that waits for celery_go_on */
 	struct buf key, message;       /* until it is pushed */
@@ -132,7 +133,7 @@ static void push(struct celery_operation *op)
 	struct celery_client *c = op->client;
 	CLEANUP(buf_releasep) struct buf key = steal_buf(&op->key), message = steal_buf(&op->message);
 	if (op->awaited)
-		op->ahead = celery_wait_ahead(c, span_of(op->id));
+		op->ahead = celery_wait_ahead(c, span_of(op->id), op->chain);
 	const struct span words[] = {SPAN_LIT("LPUSH"), buf_span(&key), buf_span(&message)};
 	redis_command(c->broker, words, 3, 0, on_pushed, op);
 }
@@ -201,6 +202,7 @@ static void client_submit(struct task_client *base, const struct task_call *give
 	}
 	op->fn.submit = fn;
 	op->awaited = call.awaited;
+	op->chain = celery_workflow(c, call.workflow, call.task) != NULL;
 	op->key = steal_buf(&key);
 	op->message = steal_buf(&message);
 	if (celery_hears(c)) {
@@ -224,8 +226,11 @@ static void on_got_steps(void *arg, enum redis_outcome outcome, const struct red
 	struct celery_meta m = CELERY_META_INIT;
 	struct task_result r;
 	(void)why;
-	int error = outcome == REDIS_ANSWERED ? celery_meta_read(&m, buf_span(&end), span_of(op.id), &r)
-					      : TASK_E_UNREACHABLE;
+	int error = TASK_E_UNREACHABLE;
+	if (outcome == REDIS_ANSWERED && redis_reply_type(reply) == REDIS_ERROR)
+		error = TASK_E_UNREADABLE; /* nobody gets another shape because Redis says no */
+	else if (outcome == REDIS_ANSWERED)
+		error = celery_meta_read(&m, buf_span(&end), span_of(op.id), &r);
 	if (error == 0 && celery_steps_compose(op.client, reply, r.result, &whole))
 		r.result = buf_span(&whole);
 	op.fn.result(op.arg, error, error ? NULL : &r);

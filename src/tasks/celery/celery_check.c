@@ -130,7 +130,8 @@ static struct celery_worker *worker_of(struct celery_check *k, struct span name)
 	span_copy(name, w->name, sizeof(w->name));
 	w->tasks.text = w->queues.text = w->ignoring.text = BUF_INIT(SIZE_MAX_KEPT);
 	k->n_workers++;
-	return *last = w;
+	*last = w;
+	return w;
 }
 
 static void on_names(struct celery_check *k, struct celery_worker *w, size_t question, struct span value)

@@ -149,7 +149,7 @@ int celery_waits_init(struct celery_client *c);
 /* Subscribes to the result of a task that is not submitted yet, for a wait that follows; NULL: no memory, it
  * subscribes itself then. Ends by celery_wait_offer once the task is submitted, which leaves it to
  * celery_wait until the end of the loop's round, or by celery_wait_cancel. NULL is fine for both. */
-struct task_wait *celery_wait_ahead(struct celery_client *c, struct span id);
+struct task_wait *celery_wait_ahead(struct celery_client *c, struct span id, bool chain);
 void celery_wait_offer(struct task_wait *w);
 struct task_wait *celery_wait(struct task_client *base, struct span id, task_result_fn fn, void *arg);
 void celery_wait_cancel(struct task_wait *w);

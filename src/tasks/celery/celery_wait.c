@@ -30,6 +30,7 @@ struct task_wait {
 	bool confirmed;	   /* the subscription was */
 	bool missed;	   /* something was, or may have been, before there was a callback for it */
 	bool ahead;	   /* subscribed before the task was submitted */
+	bool plain;	   /* submitted here, and not as a chain: it has no steps */
 	task_result_fn fn; /* NULL: nobody has claimed it yet */
 	void *arg;
 	struct buf end; /* the final meta, while the steps of a chain are asked for */
@@ -57,7 +58,7 @@ static void wait_free(struct task_wait *w)
 	free(w);
 }
 
-/* A chain is told with the results of all its steps; not so where they cannot be had. */
+/* A chain is told with the results of all its steps. */
 static void on_steps(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
 		     const struct err *why)
 {
@@ -74,7 +75,9 @@ static void on_steps(void *arg, enum redis_outcome outcome, const struct redis_r
 	struct task_wait copy = *w;
 	struct task_result r;
 	w->end = BUF_INIT(0);
-	int error = celery_meta_read(&m, buf_span(&end), span_of(copy.id), &r);
+	int error = TASK_E_UNREADABLE; /* nobody gets another shape because Redis says no */
+	if (redis_reply_type(reply) != REDIS_ERROR)
+		error = celery_meta_read(&m, buf_span(&end), span_of(copy.id), &r);
 	if (error == 0 && celery_steps_compose(copy.client, reply, r.result, &whole))
 		r.result = buf_span(&whole);
 	wait_free(w);
@@ -107,7 +110,7 @@ static void consider(struct task_wait *w, struct span text)
 	if (w->end.len)
 		return;
 	int error = celery_meta_read(&m, text, span_of(copy.id), &r);
-	if (!error && r.status == TASK_COMPLETED && asks_steps(w, text)) {
+	if (!error && r.status == TASK_COMPLETED && !w->plain && asks_steps(w, text)) {
 		celery_meta_release(&m);
 		return;
 	}
@@ -205,13 +208,15 @@ static struct task_wait *wait_new(struct celery_client *c, struct span id)
 	return w;
 }
 
-struct task_wait *celery_wait_ahead(struct celery_client *c, struct span id)
+struct task_wait *celery_wait_ahead(struct celery_client *c, struct span id, bool chain)
 {
 	/* A connection that is not up yet may be so after the task has run. */
 	bool up = redis_state(c->listener) == REDIS_READY;
 	struct task_wait *w = wait_new(c, id);
-	if (w)
+	if (w) {
 		w->ahead = up;
+		w->plain = !chain;
+	}
 	return w;
 }
 
