@@ -156,8 +156,7 @@ void loop_stop(struct loop *loop)
 	uv_async_send(&loop->wake);
 }
 
-/* --- descriptors
- * -------------------------------------------------------------------------------------------------- */
+/* --- descriptors ------------------------------------------------------------------------------------- */
 
 static void loop_on_poll(uv_poll_t *handle, int status, int events)
 {
@@ -230,8 +229,7 @@ struct loop_watch *loop_watch_free(struct loop_watch *w)
 	return NULL;
 }
 
-/* --- timers
- * -------------------------------------------------------------------------------------------------------- */
+/* --- timers ------------------------------------------------------------------------------------------ */
 
 static void loop_on_timer(uv_timer_t *handle)
 {
@@ -283,9 +281,7 @@ struct loop_timer *loop_timer_free(struct loop_timer *t)
 	return NULL;
 }
 
-/* --- work
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- work -------------------------------------------------------------------------------------------- */
 
 void loop_post(struct loop *loop, struct loop_work *work)
 {

@@ -26,8 +26,7 @@
 #define READ_PATIENCE_MS 50		/* of a look-up in the file, which somebody waits for */
 #define REMOVALS_MAX (2 * LEDGER_QUEUE) /* that wait for the file; more are refused */
 
-/* --- in memory
- * ----------------------------------------------------------------------------------------------------- */
+/* --- in memory --------------------------------------------------------------------------------------- */
 
 struct group {
 	struct group *next;
@@ -48,8 +47,7 @@ struct slot {
 	char text[]; /* group, then key */
 };
 
-/* --- changes on their way to the file
- * ------------------------------------------------------------------------------ */
+/* --- changes on their way to the file ---------------------------------------------------------------- */
 
 struct change {
 	struct loop_work work; /* first */
@@ -200,8 +198,7 @@ int ledger_entry_set(struct ledger_entry *entry, struct span group, struct span 
 	return 0;
 }
 
-/* --- look-ups in the file, while other processes write it, too
- * ------------------------------------------------------ */
+/* --- look-ups in the file, while other processes write it, too --------------------------------------- */
 
 static void close_reader(struct ledger *l)
 {
@@ -331,8 +328,7 @@ bool ledger_may_have(struct ledger *l, struct span group)
 	return shared && !may ? ask_file(l, group, SPAN_NONE, NULL) != 0 : may;
 }
 
-/* --- the file
- * ------------------------------------------------------------------------------------------------------ */
+/* --- the file ---------------------------------------------------------------------------------------- */
 
 static const char *const schema[] = {
 	"CREATE TABLE entries (\"group\" TEXT NOT NULL, key TEXT NOT NULL, backend TEXT NOT NULL, task_id "
@@ -623,8 +619,7 @@ static void sweep(struct ledger *l)
 	pthread_mutex_unlock(&l->lock);
 }
 
-/* --- the end of sharing
- * ------------------------------------------------------------------------------------------- */
+/* --- the end of sharing ------------------------------------------------------------------------------ */
 
 /* Under lock. What is being removed stays known as such. */
 static void forget_entries(struct ledger *l)
@@ -734,9 +729,7 @@ static void *ledger_run(void *arg)
 	return NULL;
 }
 
-/* --- face
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- face -------------------------------------------------------------------------------------------- */
 
 static void enqueue(struct ledger *l, struct change *c)
 {

@@ -61,9 +61,7 @@ void call_let_go(struct legacy_call *c, bool keep)
 	upstream_serve_queue(c->upstream);
 }
 
-/* --- time
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- time -------------------------------------------------------------------------------------------- */
 
 static void expire(struct legacy_call *c)
 {
@@ -125,8 +123,7 @@ void call_set_limit(struct legacy_call *c)
 		call_limit(c, c->head_known ? o->idle_timeout_ms : c->response_timeout_ms);
 }
 
-/* --- the line
- * ------------------------------------------------------------------------------------------------------ */
+/* --- the line ---------------------------------------------------------------------------------------- */
 
 void call_watch(struct legacy_call *c)
 {
@@ -209,7 +206,7 @@ static void wait_in_queue(struct legacy_call *c)
 	call_limit(c, u->options.connect_timeout_ms);
 }
 
-bool call_leave_queue(struct link *queued)
+static bool call_leave_queue(struct link *queued)
 {
 	struct legacy_call *c = LINK_OWNER(queued, struct legacy_call, link);
 	if (!find_line(c, false)) {
@@ -237,9 +234,7 @@ void call_replace_line(struct legacy_call *c, bool only_new)
 		call_soon(c);
 }
 
-/* --- life
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- life -------------------------------------------------------------------------------------------- */
 
 static struct legacy_call *take_call(struct legacy_upstream *u)
 {
@@ -306,14 +301,9 @@ static void call_put_call(struct legacy_call *c)
 	u->n_idle_calls++;
 }
 
-void calls_free_idle(struct legacy_upstream *u)
+static void call_free_idle(struct link *idle)
 {
-	while (!link_alone(&u->idle_calls)) {
-		struct legacy_call *c = LINK_OWNER(u->idle_calls.next, struct legacy_call, link);
-		link_remove(&c->link);
-		destroy_call(c);
-	}
-	u->n_idle_calls = 0;
+	destroy_call(LINK_OWNER(idle, struct legacy_call, link));
 }
 
 static bool expects_continue(const struct legacy_request *r)
@@ -372,7 +362,7 @@ int legacy_call_start(struct legacy_upstream *u, const struct legacy_request *r,
 
 /* Something is to be done outside of the caller's call: send a head that has waited, read on, or tell of a
  * failure. */
-void call_look(struct link *soon)
+static void call_look(struct link *soon)
 {
 	struct legacy_call *c = LINK_OWNER(soon, struct legacy_call, soon);
 	c->busy++;
@@ -386,6 +376,18 @@ void call_look(struct link *soon)
 	c->busy--;
 	if (c->freed)
 		legacy_call_free(c);
+}
+
+static const struct upstream_verbs call_verbs = {
+	.leave_queue = call_leave_queue,
+	.look = call_look,
+	.free_idle = call_free_idle,
+};
+
+int legacy_upstream_new(struct loop *loop, const struct legacy_options *o, struct legacy_upstream **ret,
+			struct err *e)
+{
+	return upstream_new(loop, o, &call_verbs, ret, e);
 }
 
 struct legacy_call *legacy_call_free(struct legacy_call *c)

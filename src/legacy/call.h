@@ -9,7 +9,7 @@
  *                                                               CONNECTING or OPEN
  * OVER        no    the answer is complete, or the call failed  -
  *
- * Callbacks are made only from the loop (call_ready, call_look), never from within a function of the
+ * Callbacks are made only from the loop (call_on_ready, call_look), never from within a function of the
  * caller's.
  */
 #ifndef LEGACY_CALL_H
@@ -71,11 +71,6 @@ struct legacy_call {
 		*timer; /* kept with the call; fires early or in vain rather than being moved at each piece */
 	uint64_t timer_at, deadline; /* loop time in ms, 0 = none */
 };
-
-/* Of the upstream */
-bool call_leave_queue(struct link *queued); /* false: there is no connection for it yet */
-void call_look(struct link *soon);
-void calls_free_idle(struct legacy_upstream *u);
 
 /* call.c */
 void call_fail(struct legacy_call *c, enum legacy_failure f, const char *detail);

@@ -163,8 +163,7 @@ void call_receive(struct legacy_call *c)
 		call_set_limit(c);
 }
 
-/* --- telling
- * ------------------------------------------------------------------------------------------------------- */
+/* --- telling ----------------------------------------------------------------------------------------- */
 
 static bool unread(const struct legacy_call *c)
 {
@@ -212,8 +211,7 @@ void call_tell(struct legacy_call *c)
 	c->busy--;
 }
 
-/* --- the caller's side
- * --------------------------------------------------------------------------------------------- */
+/* --- the caller's side ------------------------------------------------------------------------------- */
 
 /* There is room again. */
 static void call_receive_resume(struct legacy_call *c)

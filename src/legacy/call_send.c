@@ -121,8 +121,7 @@ void call_writable(struct legacy_call *c)
 		after_sending(c);
 }
 
-/* --- the caller's side
- * --------------------------------------------------------------------------------------------- */
+/* --- the caller's side ------------------------------------------------------------------------------- */
 
 static int chunk_line(char out[CHUNK_OVERHEAD], size_t n)
 {

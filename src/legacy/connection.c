@@ -91,8 +91,7 @@ int connection_setup(void)
 	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0 : -EIO;
 }
 
-/* --- handles
- * ------------------------------------------------------------------------------------------------------- */
+/* --- handles ----------------------------------------------------------------------------------------- */
 
 static struct handle *handle_free(struct handle *h)
 {
@@ -174,9 +173,7 @@ static void handle_give_back(struct connector *c, struct handle *h)
 	c->n_spare++;
 }
 
-/* --- ready
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- ready ------------------------------------------------------------------------------------------- */
 
 static void connection_on_ready(void *arg, unsigned events)
 {
@@ -208,8 +205,7 @@ static int take_over(struct connection *n, struct handle *h)
 	return loop_watch_new(n->connector->loop, n->fd, LOOP_READ, connection_on_ready, n, &n->watch);
 }
 
-/* --- addresses, one after the other
- * -------------------------------------------------------------------------------- */
+/* --- addresses, one after the other ------------------------------------------------------------------ */
 
 /* Unlinks it; its handle is given back unless it is kept. */
 static struct handle *attempt_end(struct attempt *a, bool keep_handle)
@@ -461,8 +457,7 @@ static void connection_collect(struct connector *c)
 	}
 }
 
-/* --- libcurl in our loop
- * ------------------------------------------------------------------------------------------- */
+/* --- libcurl in our loop ----------------------------------------------------------------------------- */
 
 static void connection_on_socket(void *arg, unsigned events)
 {
@@ -596,8 +591,7 @@ struct connector *connector_free(struct connector *c)
 	return NULL;
 }
 
-/* --- a connection
- * -------------------------------------------------------------------------------------------------- */
+/* --- a connection ------------------------------------------------------------------------------------ */
 
 int connection_new(struct connector *c, const struct connection_events *events, void *arg,
 		   struct connection **ret)
@@ -653,9 +647,7 @@ void connection_watch(struct connection *n, unsigned events)
 	loop_watch_set(n->watch, events);
 }
 
-/* --- bytes
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- bytes ------------------------------------------------------------------------------------------- */
 
 static ssize_t plain_send(struct connection *n, const struct iovec *parts, int count)
 {

@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#include "legacy/call.h"
 #include "legacy/request_head.h"
 
 #define SPARE_BLOCKS 16
@@ -17,8 +16,7 @@ int legacy_setup(void)
 	return connection_setup();
 }
 
-/* --- memory
- * -------------------------------------------------------------------------------------------------------- */
+/* --- memory ------------------------------------------------------------------------------------------ */
 
 char *upstream_take_block(struct legacy_upstream *u)
 {
@@ -44,12 +42,11 @@ void upstream_give_block(struct legacy_upstream *u, char *block)
 	u->n_blocks++;
 }
 
-/* --- who waits
- * ----------------------------------------------------------------------------------------------------- */
+/* --- who waits --------------------------------------------------------------------------------------- */
 
 void upstream_serve_queue(struct legacy_upstream *u)
 {
-	while (!link_alone(&u->queue) && call_leave_queue(u->queue.next))
+	while (!link_alone(&u->queue) && u->verbs->leave_queue(u->queue.next))
 		;
 }
 
@@ -65,7 +62,7 @@ static void on_soon(void *arg)
 	while (!link_alone(&now)) {
 		struct link *l = now.next;
 		link_remove(l);
-		call_look(l);
+		u->verbs->look(l);
 	}
 }
 
@@ -80,8 +77,7 @@ void upstream_look_soon(struct legacy_upstream *u, struct link *of_call, uint64_
 	loop_timer_start(u->soon_timer, after_ms);
 }
 
-/* --- an upstream
- * --------------------------------------------------------------------------------------------------- */
+/* --- an upstream ------------------------------------------------------------------------------------- */
 
 static int check_options(const struct legacy_options *o, struct err *e)
 {
@@ -94,8 +90,8 @@ static int check_options(const struct legacy_options *o, struct err *e)
 	return 0;
 }
 
-int legacy_upstream_new(struct loop *loop, const struct legacy_options *o, struct legacy_upstream **ret,
-			struct err *e)
+int upstream_new(struct loop *loop, const struct legacy_options *o, const struct upstream_verbs *verbs,
+		 struct legacy_upstream **ret, struct err *e)
 {
 	int r = check_options(o, e);
 	if (r < 0)
@@ -104,6 +100,7 @@ int legacy_upstream_new(struct loop *loop, const struct legacy_options *o, struc
 	if (!u)
 		return err_set(e, -ENOMEM, "out of memory");
 	u->loop = loop;
+	u->verbs = verbs;
 	u->options = *o;
 	u->options.base_url = u->options.ca_file = NULL;
 	u->block_size = o->max_head + UPSTREAM_BLOCK_BODY;
@@ -137,7 +134,11 @@ struct legacy_upstream *legacy_upstream_free(struct legacy_upstream *u)
 {
 	if (!u)
 		return NULL;
-	calls_free_idle(u);
+	while (!link_alone(&u->idle_calls)) {
+		struct link *idle = u->idle_calls.next;
+		link_remove(idle);
+		u->verbs->free_idle(idle);
+	}
 	pool_free(u->pool);
 	loop_timer_free(u->soon_timer);
 	origin_release(&u->origin);

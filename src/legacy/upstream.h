@@ -1,6 +1,7 @@
 /*
- * What the calls of one upstream share: its pool, the queue of those who wait for a connection, memory for
- * reuse, and the list of calls with something to do soon. Inside src/legacy only.
+ * What the calls of one upstream share: its pool, the queue of those that wait for a connection, memory for
+ * reuse, and the list of calls with something to do soon. It knows calls only as links in its lists: what is
+ * done with one is a function of the upstream_verbs. Inside src/legacy only.
  */
 #ifndef LEGACY_UPSTREAM_H
 #define LEGACY_UPSTREAM_H
@@ -17,8 +18,16 @@ struct block {
 	struct block *next;
 };
 
+/* What an upstream does with the links in its lists. */
+struct upstream_verbs {
+	bool (*leave_queue)(struct link *queued); /* false: there is no connection for it yet */
+	void (*look)(struct link *soon);
+	void (*free_idle)(struct link *idle); /* it is in no list any more */
+};
+
 struct legacy_upstream {
 	struct loop *loop;
+	const struct upstream_verbs *verbs;
 	struct origin origin;
 	struct pool *pool;
 	struct legacy_options options; /* its strings are not used after new */
@@ -33,6 +42,10 @@ struct legacy_upstream {
 	unsigned n_blocks;
 	size_t block_size;
 };
+
+/* As legacy_upstream_new. `verbs` outlives the upstream. */
+int upstream_new(struct loop *loop, const struct legacy_options *o, const struct upstream_verbs *verbs,
+		 struct legacy_upstream **ret, struct err *e);
 
 char *upstream_take_block(struct legacy_upstream *u); /* block_size bytes; NULL when memory is out */
 void upstream_give_block(struct legacy_upstream *u, char *block);

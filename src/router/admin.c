@@ -74,8 +74,7 @@ static void answer_made(struct exchange *x, int status, const char *type, const 
 		admin_answer(x, status, type, buf_span(body));
 }
 
-/* --- report: on another thread
- * ------------------------------------------------------------------------------------- */
+/* --- report: on another thread ----------------------------------------------------------------------- */
 
 static void report_free(struct report_job *r)
 {
@@ -124,8 +123,7 @@ static void *start_report(struct admin *a, struct exchange *x, const struct http
 	return r;
 }
 
-/* --- files of the dashboard
- * ---------------------------------------------------------------------------------------- */
+/* --- files of the dashboard -------------------------------------------------------------------------- */
 
 static const char *type_of(const char *name)
 {
@@ -173,8 +171,7 @@ static void serve_file(struct admin *a, struct exchange *x, struct span name)
 		admin_answer(x, 200, type_of(path), buf_span(&content));
 }
 
-/* --- requests
- * ------------------------------------------------------------------------------------------------------ */
+/* --- requests ---------------------------------------------------------------------------------------- */
 
 static bool is_loopback(const char *host)
 {
@@ -334,9 +331,7 @@ static void admin_on_refused(void *arg, int status, const char *why)
 	(void)arg, (void)status, (void)why;
 }
 
-/* --- life
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- life -------------------------------------------------------------------------------------------- */
 
 void admin_set_config(struct admin *a, const struct config *config)
 {

@@ -36,8 +36,7 @@ static bool idle_until(struct client *c, const atomic_int *value, int wanted)
 	return atomic_load(value) == wanted;
 }
 
-/* --- what goes out and comes in
- * ------------------------------------------------------------------------------------ */
+/* --- what goes out and comes in ---------------------------------------------------------------------- */
 
 static const char *const first_answer =
 	"HTTP/1.1 207 Fine indeed\r\nX-A: 1\r\nset-cookie: b\r\nSet-Cookie:  a \r\nX-A: 2\r\n"
@@ -109,8 +108,7 @@ static void keeps_connections(void **state)
 	close_scene(&t);
 }
 
-/* --- a kept connection that has died
- * ------------------------------------------------------------------------------- */
+/* --- a kept connection that has died ----------------------------------------------------------------- */
 
 /* First request of the first connection is answered; what happens to the next is `arg`. Others are answered.
  */
@@ -287,8 +285,7 @@ static void looks_at_a_connection_before_use(void **state)
 	close_scene(&t);
 }
 
-/* --- table of answers
- * ---------------------------------------------------------------------------------------------- */
+/* --- table of answers -------------------------------------------------------------------------------- */
 
 struct canned {
 	const char *method, *answer;

@@ -284,8 +284,7 @@ static void ends_by_closing(void **state)
 	response_release(&r);
 }
 
-/* --- heads of requests
- * --------------------------------------------------------------------------------------------- */
+/* --- heads of requests ------------------------------------------------------------------------------- */
 
 static const char *head_of(const char *base_url, const struct legacy_request *r, struct buf *b)
 {

@@ -35,8 +35,7 @@ static void get(struct scene *t, struct seen *s)
 	seen_start(s, &t->client, &r);
 }
 
-/* --- requests with bodies
- * ------------------------------------------------------------------------------------------ */
+/* --- requests with bodies ---------------------------------------------------------------------------- */
 
 /* Appends everything that comes in to `arg` until the client closes; answers once the end has come. */
 static void record(struct raw_origin *o, int fd, int index)
@@ -161,8 +160,7 @@ static void a_head_does_not_wait_long(void **state)
 	close_scene(&t);
 }
 
-/* --- early answers
- * ------------------------------------------------------------------------------------------------- */
+/* --- early answers ----------------------------------------------------------------------------------- */
 
 static void refuses_early(struct raw_origin *o, int fd, int index)
 {
@@ -311,9 +309,7 @@ static void both_directions_run_side_by_side(void **state)
 	close_scene(&t);
 }
 
-/* --- much
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- much -------------------------------------------------------------------------------------------- */
 
 #ifndef __has_feature
 #define __has_feature(x) 0
@@ -445,8 +441,7 @@ static void a_slow_reader_stops_the_upstream(void **state)
 	close_scene(&t);
 }
 
-/* --- time limits
- * --------------------------------------------------------------------------------------------------- */
+/* --- time limits ------------------------------------------------------------------------------------- */
 
 static void short_limits(struct legacy_options *o)
 {
@@ -574,8 +569,7 @@ static void keeps_for_a_limited_time(void **state)
 	close_scene(&t);
 }
 
-/* --- connections
- * --------------------------------------------------------------------------------------------------- */
+/* --- connections ------------------------------------------------------------------------------------- */
 
 static void two_connections(struct legacy_options *o)
 {

@@ -123,11 +123,6 @@ static int start_flags(struct app *a, struct err *e)
 	return r;
 }
 
-bool app_has_flags(const struct app *a)
-{
-	return a->flags || app_flags_in_use(a->config).n == 0;
-}
-
 /* --- reload and drain ----------------------------------------------------------------------------------- */
 
 static bool app_same(const char *a, const char *b)
@@ -349,7 +344,7 @@ static void drain_tick(void *arg)
 	loop_stop(a->loop);
 }
 
-void app_begin_drain(struct app *a, bool patient)
+static void begin_drain(struct app *a, bool patient)
 {
 	if (a->patient) { /* a signal after a takeover: it is not to wait for idle connections any more */
 		app_close_idle(a);
@@ -384,7 +379,7 @@ static void app_on_signal(void *arg, unsigned events)
 		else if (info.ssi_signo == SIGUSR1)
 			log_toggle_debug();
 		else
-			app_begin_drain(a, false);
+			begin_drain(a, false);
 	}
 }
 
@@ -505,12 +500,17 @@ static int check_registration(struct app *a, struct err *e)
 	return 0;
 }
 
+static void app_on_taken_over(struct app *a)
+{
+	begin_drain(a, true);
+}
+
 static int app_start(struct app *a, bool take_over, struct err *e)
 {
 	int r = loop_new(&a->loop);
 	if (r < 0)
 		return err_set(e, r, "event loop: %s", strerror(-r));
-	if ((r = takeover_lock(a, take_over, e)) < 0)
+	if ((r = takeover_lock(a, take_over, app_on_taken_over, e)) < 0)
 		return r;
 	if ((r = guesses_new(&a->env.guesses)) < 0)
 		return err_set(e, r, "out of memory");

@@ -43,3 +43,8 @@ void app_flags_status(const struct app *a, struct flag_source_status *ret)
 	else
 		features_source_status(a->features, ret);
 }
+
+bool app_has_flags(const struct app *a)
+{
+	return a->flags || app_flags_in_use(a->config).n == 0;
+}

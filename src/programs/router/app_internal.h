@@ -84,6 +84,7 @@ struct app_broken_flags {
 	size_t n;
 };
 void app_broken_flags(const struct app *a, struct app_broken_flags *ret);
+bool app_has_flags(const struct app *a); /* or none is in use */
 
 /* app_backends.c: the options of each configured backend. */
 /* Makes them from the settings; connects to nothing. -EBADMSG with one line per mistake in `problems`. */
@@ -97,8 +98,6 @@ int app_backends_start(struct app *a, struct err *e);
 void app_backends_free(struct app *a); /* after their clients */
 
 /* app.c */
-void app_begin_drain(struct app *a, bool patient);
-bool app_has_flags(const struct app *a);			      /* or none is in use */
 void app_log_problems(const char *event, const struct buf *problems); /* one log line per line */
 
 /* app_status.c: the admin listener. */

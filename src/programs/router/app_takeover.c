@@ -21,6 +21,7 @@
 
 struct takeover {
 	struct app *app;
+	void (*taken_over)(struct app *a);
 	/* the old side's */
 	int listening, peer; /* -1: none */
 	pid_t peer_pid;
@@ -35,12 +36,13 @@ struct takeover {
 	struct control_message message; /* the one at hand */
 };
 
-static int takeover_new(struct app *a, struct err *e)
+static int takeover_new(struct app *a, void (*taken_over)(struct app *a), struct err *e)
 {
 	struct takeover *t = calloc(1, sizeof(*t));
 	if (!t)
 		return err_set(e, -ENOMEM, "out of memory");
 	t->app = a;
+	t->taken_over = taken_over;
 	t->listening = t->peer = t->old = -1;
 	a->takeover = t;
 	return 0;
@@ -108,9 +110,9 @@ static int ask_old(struct takeover *t, struct err *e)
 	return r;
 }
 
-int takeover_lock(struct app *a, bool wanted, struct err *e)
+int takeover_lock(struct app *a, bool wanted, void (*taken_over)(struct app *a), struct err *e)
 {
-	int r = takeover_new(a, e);
+	int r = takeover_new(a, taken_over, e);
 	if (r < 0 || !wanted)
 		return r < 0 ? r : app_lock(a->config->data_dir, &a->lock, e);
 	/* Who starts, or ends, at this moment is neither at his socket nor gone. */
@@ -300,7 +302,7 @@ static void hand_over(struct takeover *t)
 	if (a->lock >= 0)
 		close(a->lock);
 	a->lock = -1;
-	app_begin_drain(a, true);
+	t->taken_over(a);
 }
 
 static void on_peer(void *arg, unsigned events)

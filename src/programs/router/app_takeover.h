@@ -25,8 +25,9 @@
 
 struct takeover;
 
-/* The lock of the data folder: free, or taken over when `wanted`. -EBUSY when another router works there. */
-int takeover_lock(struct app *a, bool wanted, struct err *e);
+/* The lock of the data folder: free, or taken over when `wanted`. -EBUSY when another router works there.
+ * `taken_over` is called, once, when a later process has taken this one's place: it is to drain. */
+int takeover_lock(struct app *a, bool wanted, void (*taken_over)(struct app *a), struct err *e);
 /* Everything has started: waits for what the old router may know already, accepts, and lets the old one go.
  * Then, taken over or not, opens the control socket. */
 int takeover_serve(struct app *a, struct err *e);

@@ -162,6 +162,20 @@ struct db_stmt *store_sql(struct store *s, enum store_sql which, struct err *e)
 	return s->statements[which];
 }
 
+int store_fence(struct store *s, int64_t seq, int64_t token, struct err *e)
+{
+	struct db_stmt *st = store_sql(s, SQL_FENCE, e);
+	if (!st)
+		return -EIO;
+	db_bind_int64(st, 1, seq);
+	db_bind_int64(st, 2, token);
+	int r = db_step(st, e);
+	db_reset(st);
+	if (r < 0)
+		return r;
+	return r == 1 ? 0 : err_set(e, STORE_E_STALE, "the lease is no longer this worker's");
+}
+
 /* --- the file ------------------------------------------------------------------------------------------- */
 
 static int bind_run(struct store *s, const char *text, struct span a, int64_t b, int64_t c, struct err *e)

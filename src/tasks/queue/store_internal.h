@@ -86,9 +86,14 @@ struct db_stmt *store_sql(struct store *s, enum store_sql which, struct err *e);
 int store_end(struct store *s, int64_t seq, const struct store_outcome *o, struct err *e);
 /* Lost in the middle: back to the queue when attempts are left, else failed. */
 int store_give_up(struct store *s, int64_t seq, struct span detail, struct err *e);
-/* A step of workflow `parent` has ended with `o`: inserts the next, or ends the workflow. */
+/* How a workflow ends; the outcome's texts lie in `text`, or in the outcome of the step. */
+struct store_end {
+	struct store_outcome outcome;
+	struct buf text;
+};
+/* A step of workflow `parent` has ended with `o`: inserts the next (0), or says how the workflow ends (1). */
 int store_workflow_advance(struct store *s, int64_t parent, int64_t step, const struct store_outcome *o,
-			   struct err *e);
+			   struct store_end *ret, struct err *e);
 /* Pending: ended; running: asked to stop, and of a workflow the open step with it. */
 int store_cancel_seq(struct store *s, int64_t seq, struct err *e);
 /* 0, or STORE_E_STALE when the lease is not the caller's. */

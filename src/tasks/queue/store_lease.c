@@ -37,49 +37,57 @@ static int mark_finished(struct store *s, struct span id, struct err *e)
 	return db_run(st, e);
 }
 
-int store_end(struct store *s, int64_t seq, const struct store_outcome *o, struct err *e)
+struct lease_parent {
+	int64_t workflow, step; /* workflow 0: none */
+};
+
+/* Of one task, whatever it is a step of. `o` must fit. */
+static int end_task(struct store *s, int64_t seq, const struct store_outcome *o, struct lease_parent *ret,
+		    struct err *e)
 {
-	char too_large[128];
-	struct store_outcome fitting = *o;
-	if (o->result.len > s->max_result) {
-		snprintf(too_large, sizeof(too_large), "the result has %zu bytes, the limit is %zu",
-			 o->result.len, s->max_result);
-		fitting = (struct store_outcome){.error = span_of(too_large)};
-	}
 	struct db_stmt *st = store_sql(s, SQL_END, e);
 	if (!st)
 		return -EIO;
 	db_bind_int64(st, 1, seq);
-	db_bind_int64(st, 2, fitting.result.ptr ? STATE_COMPLETED : STATE_FAILED);
-	db_bind_int64(st, 3, fitting.cancelled);
+	db_bind_int64(st, 2, o->result.ptr ? STATE_COMPLETED : STATE_FAILED);
+	db_bind_int64(st, 3, o->cancelled);
 	db_bind_int64(st, 4, clock_wall_us());
 	int r = db_step(st, e);
 	if (r <= 0)
 		return r < 0 ? r : STORE_E_STALE;
 	char id[TASK_ID_MAX];
 	span_copy(db_column_text(st, 0), id, sizeof(id));
-	int64_t parent = db_column_int64(st, 1), step = db_column_int64(st, 2);
+	*ret = (struct lease_parent){db_column_int64(st, 1), db_column_int64(st, 2)};
 	db_reset(st);
-	r = write_output(s, seq, &fitting, e);
-	if (r == 0)
-		r = mark_finished(s, span_of(id), e);
-	if (r == 0 && parent)
-		r = store_workflow_advance(s, parent, step, &fitting, e);
-	return r;
+	r = write_output(s, seq, o, e);
+	return r == 0 ? mark_finished(s, span_of(id), e) : r;
 }
 
-int store_fence(struct store *s, int64_t seq, int64_t token, struct err *e)
+int store_end(struct store *s, int64_t seq, const struct store_outcome *o, struct err *e)
 {
-	struct db_stmt *st = store_sql(s, SQL_FENCE, e);
-	if (!st)
-		return -EIO;
-	db_bind_int64(st, 1, seq);
-	db_bind_int64(st, 2, token);
-	int r = db_step(st, e);
-	db_reset(st);
-	if (r < 0)
-		return r;
-	return r == 1 ? 0 : err_set(e, STORE_E_STALE, "the lease is no longer this worker's");
+	char too_large[128];
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(0);
+	struct store_outcome outcome = *o;
+	for (;;) {
+		if (outcome.result.len > s->max_result) {
+			snprintf(too_large, sizeof(too_large), "the result has %zu bytes, the limit is %zu",
+				 outcome.result.len, s->max_result);
+			outcome = (struct store_outcome){.error = span_of(too_large)};
+		}
+		struct lease_parent up = {0};
+		int r = end_task(s, seq, &outcome, &up, e);
+		if (r || !up.workflow)
+			return r;
+		/* A workflow may be a step itself. What ends it may quote what ended the step. */
+		struct store_end end = {.text = BUF_INIT(0)};
+		r = store_workflow_advance(s, up.workflow, up.step, &outcome, &end, e);
+		buf_release(&text);
+		text = end.text;
+		if (r <= 0)
+			return r;
+		outcome = end.outcome;
+		seq = up.workflow;
+	}
 }
 
 int store_finish(struct store *s, int64_t seq, int64_t token, const struct store_outcome *o, struct err *e)

@@ -171,21 +171,21 @@ static int store_workflow_put_results(struct store *s, int64_t workflow, struct 
 	return r;
 }
 
-static int store_workflow_complete(struct store *s, int64_t workflow, struct err *e)
+static int store_workflow_complete(struct store *s, int64_t workflow, struct store_end *ret, struct err *e)
 {
-	CLEANUP(buf_releasep) struct buf results = BUF_INIT(s->max_result);
-	int r = store_workflow_put_results(s, workflow, &results, e);
+	buf_init(&ret->text, s->max_result);
+	int r = store_workflow_put_results(s, workflow, &ret->text, e);
 	if (r < 0)
 		return r;
-	struct store_outcome o = {.result = buf_span(&results)};
-	if (results.error)
-		o = (struct store_outcome){
+	ret->outcome = (struct store_outcome){.result = buf_span(&ret->text)};
+	if (ret->text.error)
+		ret->outcome = (struct store_outcome){
 			.error = SPAN_LIT("the results of the steps are larger together than the limit")};
-	return store_end(s, workflow, &o, e);
+	return 1;
 }
 
 static int fail_for_step(struct store *s, int64_t workflow, int64_t step, const struct store_outcome *o,
-			 struct err *e)
+			 struct store_end *ret, struct err *e)
 {
 	struct db_stmt *st = store_sql(s, SQL_PLAN_NAME, e);
 	if (!st)
@@ -195,17 +195,17 @@ static int fail_for_step(struct store *s, int64_t workflow, int64_t step, const 
 	int r = db_step(st, e);
 	if (r < 0)
 		return r;
-	CLEANUP(buf_releasep) struct buf text = BUF_INIT(o->error.len + TASK_NAME_MAX + 32);
-	buf_printf(&text, "step \"%.*s\": ", SPAN_ARG(r == 1 ? db_column_text(st, 0) : SPAN_NONE));
-	buf_append_span(&text, o->error);
+	buf_init(&ret->text, o->error.len + TASK_NAME_MAX + 32);
+	buf_printf(&ret->text, "step \"%.*s\": ", SPAN_ARG(r == 1 ? db_column_text(st, 0) : SPAN_NONE));
+	buf_append_span(&ret->text, o->error);
 	db_reset(st);
-	struct store_outcome failed = {
-		.error = buf_span(&text), .detail = o->detail, .cancelled = o->cancelled};
-	return store_end(s, workflow, &failed, e);
+	ret->outcome = (struct store_outcome){
+		.error = buf_span(&ret->text), .detail = o->detail, .cancelled = o->cancelled};
+	return 1;
 }
 
 int store_workflow_advance(struct store *s, int64_t parent, int64_t step, const struct store_outcome *o,
-			   struct err *e)
+			   struct store_end *ret, struct err *e)
 {
 	struct db_stmt *st = store_sql(s, SQL_PARENT, e);
 	if (!st)
@@ -219,14 +219,14 @@ int store_workflow_advance(struct store *s, int64_t parent, int64_t step, const 
 	if (over)
 		return 0; /* its time ran out while the step went on */
 	if (!o->result.ptr)
-		return fail_for_step(s, parent, step, o, e);
+		return fail_for_step(s, parent, step, o, ret, e);
 	if (cancelled) {
-		struct store_outcome end = {.error = SPAN_LIT("cancelled between two steps"),
-					    .cancelled = true};
-		return store_end(s, parent, &end, e);
+		ret->outcome = (struct store_outcome){.error = SPAN_LIT("cancelled between two steps"),
+						      .cancelled = true};
+		return 1;
 	}
 	r = begin_step(s, parent, step + 1, o->result, e);
-	return r == STORE_E_NOT_FOUND ? store_workflow_complete(s, parent, e) : r;
+	return r == STORE_E_NOT_FOUND ? store_workflow_complete(s, parent, ret, e) : r;
 }
 
 /* --- begin ---------------------------------------------------------------------------------------------- */
