@@ -22,6 +22,14 @@ def pytest_configure(config):
         stalls.begin(os.environ["TEST_STALLS"])
 
 
+def pytest_collection_modifyitems(items):
+    """What one worker of xdist runs in a row: a file, or what a file does with one engine or version of Flipt."""
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        kinds = [str(getattr(parameters[name], "name", parameters[name])) for name in ("shared", "flipt") if name in parameters]
+        item.add_marker(pytest.mark.xdist_group("-".join([item.path.stem, *kinds])))
+
+
 class Started:
     """Starts routers and other programs; the fixture ends them and checks how they ended."""
 
