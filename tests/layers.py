@@ -29,11 +29,12 @@ ROOMS = {
     "legacy": {"base"},
     "tasks": {"base"},
     "outcomes": {"base"},
+    "guard": {"outcomes", "base"},  # whether the task side is worse, judged from outcomes
     "ledger": {"base"},
     "operation": {"tasks", "flags", "base"},  # what an operation is; pure
     "config": {"operation", "tasks", "flags", "base"},
-    "router": {"config", "operation", "ledger", "outcomes", "tasks", "legacy", "flags", "base"},
-    "programs": {"router", "config", "operation", "ledger", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts
+    "router": {"config", "operation", "ledger", "guard", "outcomes", "tasks", "legacy", "flags", "base"},
+    "programs": {"router", "config", "operation", "ledger", "guard", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts
 }
 
 FILES_PER_FOLDER = 20
