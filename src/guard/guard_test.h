@@ -1,9 +1,9 @@
 /*
  * Guard test: whether bad entities are on the task side more often than chance puts them there. Pure.
  *
-
-
-
+ * Why:       a test that may be looked at after every entity. An entity is on the task side with probability
+ *            p(w) = share × w / (share × w + 1 - share) when a bad one is w times as likely there as it is on
+ *            legacy (w: odds). Against the bound that w is at most w0 the evidence is the product over bad
  *            entities of p(w)/p(w0), mixed over a prior on w beyond w0. Under the bound it is a
  *            supermartingale that begins at 1, whatever the order, time and clustering of entities and
  *            however the share changes from one to the next; so it reaches 1/alpha with probability alpha at
