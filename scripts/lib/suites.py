@@ -17,7 +17,8 @@ import xml.etree.ElementTree as ElementTree
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "5"))
-PYTESTS = min(3 * (os.cpu_count() or 1), 8)  # groups of tests at once: three quarters of their time is waiting
+# Tests at once: three quarters of their time is waiting.
+PROCESSES = min(3 * (os.cpu_count() or 1), 8)
 SANITIZER_ENVIRONMENT = {
     "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
@@ -87,7 +88,7 @@ def meson_tests(kind, prefix=(), suite=None, only=()):
     folder = build(kind, ["build.ninja"] if names else [])  # then meson builds what these tests need
     environment = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP", **SANITIZER_ENVIRONMENT)
     command = [*prefix, "meson", "test", "-C", folder, *([] if names else ["--no-rebuild"]), "--quiet", "--timeout-multiplier",
-               "1" if kind == "gcc" else "4", "--num-processes", str(os.cpu_count() or 1), *(["--suite", suite] if suite else []), *names]
+               "1" if kind == "gcc" else "4", "--num-processes", str(PROCESSES), *(["--suite", suite] if suite else []), *names]
     log = os.path.join(folder, "meson-logs", "testlog.json")
     if os.path.exists(log):
         os.unlink(log)
@@ -169,7 +170,7 @@ def pytest(kind, *arguments, files=("",)):
         report = os.path.join(scratch, "report.xml")
         environment = dict(os.environ, MIGRATION_ROUTER_BUILD=folder, PYTHONDONTWRITEBYTECODE="1", **SANITIZER_ENVIRONMENT)
         command = [sys.executable, "-m", "pytest", *(os.path.join(ROOT, "tests", "integration", f) for f in files), "-q", "--junit-xml",
-                   report, "-p", "no:cacheprovider", "--basetemp", os.path.join(scratch, "tmp"), "--numprocesses", str(PYTESTS),
+                   report, "-p", "no:cacheprovider", "--basetemp", os.path.join(scratch, "tmp"), "--numprocesses", str(PROCESSES),
                    "--dist", "loadgroup", *arguments]
         run = subprocess.run(command, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                              errors="replace")

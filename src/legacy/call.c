@@ -61,7 +61,7 @@ void call_let_go(struct legacy_call *c, bool keep)
 	upstream_serve_queue(c->upstream);
 }
 
-/* --- time -------------------------------------------------------------------------------------------- */
+/* --- time ----------------------------------------------------------------------------------------------- */
 
 static void expire(struct legacy_call *c)
 {
@@ -123,7 +123,7 @@ void call_set_limit(struct legacy_call *c)
 		call_limit(c, c->head_known ? o->idle_timeout_ms : c->response_timeout_ms);
 }
 
-/* --- the line ---------------------------------------------------------------------------------------- */
+/* --- the line ------------------------------------------------------------------------------------------- */
 
 void call_watch(struct legacy_call *c)
 {
@@ -234,7 +234,7 @@ void call_replace_line(struct legacy_call *c, bool only_new)
 		call_soon(c);
 }
 
-/* --- life -------------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------------- */
 
 static struct legacy_call *take_call(struct legacy_upstream *u)
 {

@@ -16,7 +16,7 @@ int legacy_setup(void)
 	return connection_setup();
 }
 
-/* --- memory ------------------------------------------------------------------------------------------ */
+/* --- memory --------------------------------------------------------------------------------------------- */
 
 char *upstream_take_block(struct legacy_upstream *u)
 {
@@ -42,7 +42,7 @@ void upstream_give_block(struct legacy_upstream *u, char *block)
 	u->n_blocks++;
 }
 
-/* --- who waits --------------------------------------------------------------------------------------- */
+/* --- who waits ------------------------------------------------------------------------------------------ */
 
 void upstream_serve_queue(struct legacy_upstream *u)
 {
@@ -77,7 +77,7 @@ void upstream_look_soon(struct legacy_upstream *u, struct link *of_call, uint64_
 	loop_timer_start(u->soon_timer, after_ms);
 }
 
-/* --- an upstream ------------------------------------------------------------------------------------- */
+/* --- an upstream ---------------------------------------------------------------------------------------- */
 
 static int check_options(const struct legacy_options *o, struct err *e)
 {

@@ -447,3 +447,32 @@ def test_debug_lines_come_and_go_with_a_signal(start):
     router.wait_event("request", count=1)
     assert toggle() == "info" and ask_one() == 1
     assert (toggle(), toggle()) == ("debug", "info") and ask_one() == 1
+
+
+def test_debug_lines_tell_the_story_of_a_request(start):
+    add = c.operation("POST /add", {"name": "add_numbers", "args": [{"$ref": "body:/a"}, {"$ref": "body:/b"}]}, identity=c.IDENTITY)
+    origin = start.origin()
+    config = c.router({"app": c.service(origin, {"add": add})}, backends=c.embedded(tasks=None))
+    router, _ = start.with_worker(config, c.features(c.boolean("task_abstraction_enabled", True)))
+    router.signal(signal.SIGUSR1)
+    router.wait_event("log_level")
+
+    def story(target, body):
+        head = ["POST %s HTTP/1.1" % target, "Host: x", "X-User-Id: ann", "X-Request-ID: story" + target.replace("/", "-"),
+                "Content-Length: %d" % len(body), "Connection: close", "", ""]
+        assert ask(router.port, "\r\n".join(head).encode() + body).status == 200
+        mine = {"request_id": "story" + target.replace("/", "-")}
+        end = router.wait_event("request", **mine)
+        lines = [line for line in router.events if line.get("request_id") == mine["request_id"]]
+        assert lines[-1] == end
+        times = [line["at_us"] for line in lines[:-1]]
+        assert times == sorted(times) and times[0] >= 0
+        return [line["event"] for line in lines], {k: v for line in lines for k, v in line.items()}
+
+    events, told = story("/add", b'{"a": 2, "b": 3}')
+    assert events == ["request_head", "request_body_held", "request_decided", "task_submitting", "task_submitted", "task_ended",
+                      "request_answered", "request"]
+    assert (told["side"], told["reason"], told["user"], told["submission"], told["task"]) == ("task", "flag", "ann", "accepted", "add_numbers")
+    events, told = story("/other", b"x")
+    assert events == ["request_head", "request_decided", "legacy_started", "legacy_answered", "request"]
+    assert (told["operation"], told["reason"], told["role"]) == ("(unmapped)", "unmapped", "primary")

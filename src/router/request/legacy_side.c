@@ -253,6 +253,7 @@ static void on_answer_head(void *arg, const struct legacy_answer *a)
 	struct request *r = arg;
 	r->timer = loop_timer_free(r->timer);
 	legacy_state_answered(&r->service->shared->legacy);
+	request_trace(r, "legacy_answered", LOG_INT("status", a->status), LOG_INT("length", a->length));
 	if (r->op && r->op->legacy_response) {
 		r->state = REQUEST_COLLECT;
 		r->status = a->status;
@@ -314,6 +315,7 @@ static void on_failed(void *arg, enum legacy_failure f, bool written, const char
 	/* The detail names addresses: it is for the logs, not for callers. */
 	snprintf(r->error, sizeof(r->error), "%s: %s", legacy_state_kind(f), detail);
 	legacy_state_failed(&r->service->shared->legacy, r->service->shared->name, f, detail);
+	request_trace(r, "legacy_failed", LOG_STR("error", r->error), LOG_BOOL("sent", written));
 	r->call = legacy_call_free(r->call);
 	if (r->state == REQUEST_ANSWERED) {
 		/* The head is out already: the client must see a broken answer, never a short one that
@@ -435,6 +437,7 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 			     "Its dot segments leave the legacy service's base path.");
 		return;
 	}
+	request_trace(r, "legacy_started", LOG_STR("role", outcome_role_text(role)));
 	struct legacy_events mine = events;
 	mine.arg = r;
 	if (legacy_call_start(r->service->upstream, &q, &mine, &r->call) < 0) {

@@ -173,6 +173,16 @@ static void refuse_decided(struct request *r)
 		request_refuse_pinned(r, OUTCOME_FAILURE, 503, "Side unknown", SIDE_UNKNOWN);
 }
 
+static void trace_decision(const struct request *r)
+{
+	request_trace(r, "request_decided", LOG_STR("side", outcome_side_text(r->decision.side)),
+		      LOG_SPAN("backend", r->decision.backend),
+		      LOG_STR("reason", outcome_reason_text(r->decision.reason)),
+		      LOG_SPAN("variant", r->decision.variant), LOG_SPAN("user", r->identity.user),
+		      LOG_SPAN("organization", r->identity.organization),
+		      LOG_STR("flags", r->flags ? flag_snapshot_digest(r->flags) : ""));
+}
+
 /* Everything that the decision needs is known. */
 static void decide_now(struct request *r)
 {
@@ -199,6 +209,7 @@ static void decide_now(struct request *r)
 	if (in.pinned == WISH_TASK)
 		in.pinned_backend = span_of(entry.backend);
 	decide(&in, &r->decision, NULL);
+	trace_decision(r);
 	if (r->decision.unknown.ptr)
 		log_unknown_backend(r);
 	r->decision.unknown = SPAN_NONE; /* a pinned one lives no longer than the look-up */
@@ -275,6 +286,16 @@ static bool admit_body(struct request *r, bool *ret_stranger)
 	return !task_side_refuse_stranger(r, &who);
 }
 
+static const char *inspect_purpose(const struct request *r)
+{
+	static const char *const texts[] = {
+		[BODY_FOR_IDENTITY] = "identity",
+		[BODY_FOR_TASK] = "task",
+		[BODY_FOR_LEGACY] = "legacy",
+	};
+	return texts[r->body_for];
+}
+
 static void inspect(struct request *r)
 {
 	const struct config *c = r->service->config;
@@ -289,6 +310,7 @@ static void inspect(struct request *r)
 		go_unread(r, UNREAD_TOO_LARGE);
 		return;
 	}
+	request_trace(r, "request_body_held", LOG_STR("for", inspect_purpose(r)));
 	inspect_claim_init(&r->claim, &r->plane->env->inspect, c, r->http, stranger, 1);
 	r->state = REQUEST_INSPECT;
 	r->reading = true;
@@ -377,6 +399,10 @@ static void *request_on_head(void *arg, struct exchange *x, const struct http_re
 	if (route_match(s->routes, h->method, h->target, &r->match))
 		r->op = r->match.operation;
 	r->decision.reason = r->op ? REASON_REFUSED : REASON_UNMAPPED; /* until it is decided */
+	request_trace(r, "request_head", LOG_SPAN("service", s->service->name),
+		      LOG_SPAN("operation", r->op ? r->op->name : SPAN_LIT("(unmapped)")),
+		      LOG_SPAN("method", h->method), LOG_BOOL("body", h->has_body),
+		      LOG_INT("content_length", h->content_length));
 	if (!request_admit(r, in_flight))
 		return r;
 	if (!r->op && request_may_follow(r)) {

@@ -26,6 +26,7 @@
 
 #include "base/buf.h"
 #include "base/crypto.h"
+#include "base/log.h"
 #include "operation/auth.h"
 #include "operation/identity.h"
 #include "operation/template.h"
@@ -74,6 +75,7 @@ struct request {
 
 	/* The current attempt, for its outcome. */
 	int64_t began_us, began_mono_us;
+	int64_t head_mono_us; /* of the request: when its head was complete */
 	enum outcome_side side;
 	enum outcome_role role;
 	bool attempting;
@@ -198,6 +200,16 @@ void request_peer(const struct request *r, char out[REQUEST_ADDRESS]); /* "-" wh
 void request_client(const struct request *r, char out[REQUEST_ADDRESS]);
 void request_log(const struct request *r, enum outcome_result result, int status, int64_t latency_us,
 		 bool answered);
+/* One step of a request's story, at level debug: `event` with the request's id and the microseconds since its
+ * head. The texts are the log's, never the caller's. */
+void request_trace_write(const struct request *r, const char *event, const struct log_field *more, size_t n);
+#define request_trace(r, event, ...) \
+	do { \
+		if (log_enabled(LOG_DEBUG)) { \
+			const struct log_field more_[] = {__VA_ARGS__}; \
+			request_trace_write(r, event, more_, sizeof(more_) / sizeof(more_[0])); \
+		} \
+	} while (0)
 
 /* legacy_side.c */
 void legacy_side_start(struct request *r, enum outcome_role role);

@@ -75,6 +75,8 @@ void request_answer(struct request *r, enum outcome_result result, int status,
 	r->result = result;
 	r->status = status;
 	r->state = REQUEST_ANSWERED;
+	request_trace(r, "request_answered", LOG_INT("status", status),
+		      LOG_STR("result", outcome_result_text(result)), LOG_INT("bytes", body.len));
 	if (!r->x)
 		return;
 	struct http_response response = {.status = status, .fields = fields, .n_fields = n};

@@ -114,6 +114,8 @@ void request_begin(struct request *r, enum outcome_side side, enum outcome_role 
 	r->result = OUTCOME_FAILURE;
 	r->began_us = clock_wall_us();
 	r->began_mono_us = clock_mono_us();
+	if (!r->head_mono_us)
+		r->head_mono_us = r->began_mono_us;
 }
 
 void request_describe(const struct request *r, struct outcome *o)

@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "router/request/request.h"
 
@@ -77,6 +78,16 @@ static struct span path_of(struct span target)
 static bool is_error(enum outcome_result result)
 {
 	return result != OUTCOME_SUCCESS && result != OUTCOME_REJECTED;
+}
+
+void request_trace_write(const struct request *r, const char *event, const struct log_field *more, size_t n)
+{
+	struct log_field fields[12] = {LOG_SPAN("request_id", r->http ? r->request_id : SPAN_NONE),
+				       LOG_INT("at_us", clock_mono_us() - r->head_mono_us)};
+	size_t count = 2;
+	for (size_t i = 0; i < n && count < sizeof(fields) / sizeof(fields[0]); i++)
+		fields[count++] = more[i];
+	log_write(LOG_DEBUG, event, fields, count);
 }
 
 void request_log(const struct request *r, enum outcome_result result, int status, int64_t latency_us,

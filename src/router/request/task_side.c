@@ -117,6 +117,8 @@ static void task_side_on_result(void *arg, int error, const struct task_result *
 	struct request *r = arg;
 	r->wait = NULL;
 	r->timer = loop_timer_free(r->timer);
+	request_trace(r, "task_ended", LOG_BOOL("known", error == 0),
+		      LOG_BOOL("completed", error == 0 && t->status == TASK_COMPLETED));
 	if (error == TASK_E_UNREADABLE) {
 		request_fail(r, OUTCOME_UNKNOWN, 502, "Result unreadable", TASK_UNREADABLE_SENTENCE);
 		return;
@@ -255,10 +257,24 @@ static void leave_to_legacy(struct request *r, enum task_submit_status status, c
 	request_start_legacy(r, OUTCOME_PRIMARY);
 }
 
+static const char *submission_text(enum task_submit_status s)
+{
+	static const char *const texts[] = {
+		[TASK_SUBMITTED] = "accepted",
+		[TASK_REFUSED] = "refused",
+		[TASK_UNKNOWN] = "unknown",
+		[TASK_INPUT_TOO_LARGE] = "input_too_large",
+		[TASK_INPUT_NOT_REPRESENTABLE] = "input_not_representable",
+	};
+	return texts[s];
+}
+
 static void task_side_on_submitted(void *arg, const struct task_submission *s)
 {
 	struct request *r = arg;
 	span_copy(s->task_id, r->task_id, sizeof(r->task_id));
+	request_trace(r, "task_submitted", LOG_STR("submission", submission_text(s->status)),
+		      LOG_SPAN("task_id", s->task_id));
 	if (!r->x || r->state != REQUEST_SUBMIT) {
 		if (r->pinned_now && s->status != TASK_SUBMITTED && s->status != TASK_UNKNOWN)
 			drop_pin(r);
@@ -307,6 +323,8 @@ static void task_side_submit(struct request *r)
 		.expires_ms = m->expires_ms,
 		.awaited = !r->async && !m->fire_and_forget,
 	};
+	request_trace(r, "task_submitting", LOG_SPAN("task", m->task), LOG_SPAN("backend", r->backend),
+		      LOG_INT("input_bytes", r->input.len));
 	r->state = REQUEST_SUBMIT;
 	request_ref(r);
 	task_submit(r->client, &call, task_side_on_submitted, r);
@@ -323,6 +341,7 @@ static void on_pinned(void *arg, int error)
 		fall_back(r, OUTCOME_FAILURE, SPAN_LIT("the ledger could not be written"), SPAN_NONE);
 	} else {
 		r->pinned_now = true;
+		request_trace(r, "pin_written", LOG_SPAN("key", buf_span(&r->pin_key)));
 		task_side_submit(r);
 	}
 	request_unref(r);
