@@ -3,6 +3,7 @@
 Every suite is a generator of results; a result is (name, "passed" | "failed" | "skipped", detail). What is counted is the
 smallest thing that has a name: a case of a cmocka program, a rule of layers.py, a fuzz target, a pytest function.
 """
+import concurrent.futures
 import glob
 import inspect
 import json
@@ -129,22 +130,26 @@ def fuzz(*only):
     targets = sorted(t for t in glob.glob(os.path.join(folder, "fuzz_*")) if os.access(t, os.X_OK) and os.path.isfile(t))
     if not targets:
         yield "fuzz", "failed", "no fuzz target was built in " + folder
+    targets = [t for t in targets if not only or os.path.basename(t)[len("fuzz_"):] in only]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for results in pool.map(lambda target: list(fuzz_target(target, folder)), targets):
+            yield from results
+
+
+def fuzz_target(target, folder):
     environment = dict(os.environ, **SANITIZER_ENVIRONMENT)
-    for target in targets:
-        name = os.path.basename(target)[len("fuzz_"):]
-        if only and name not in only:
-            continue
-        seeds = [d for d in (os.path.join(ROOT, "tests", "fuzz", kind, name) for kind in ("corpus", "regressions"))
-                 if os.path.isdir(d)]
-        inputs = sorted(f for d in seeds for f in glob.glob(os.path.join(d, "*")))
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            if inputs:
-                yield fuzz_result(name + ": replay of %d inputs" % len(inputs), [target] + inputs, environment, scratch)
-            found = os.path.join(scratch, "found")
-            os.mkdir(found)
-            command = [target, "-max_total_time=%d" % FUZZ_SECONDS, "-timeout=10", "-rss_limit_mb=2048",
-                       "-print_final_stats=0", "-verbosity=0", "-artifact_prefix=" + folder + "/", found] + seeds
-            yield fuzz_result(name + ": %d s of new inputs" % FUZZ_SECONDS, command, environment, scratch)
+    name = os.path.basename(target)[len("fuzz_"):]
+    seeds = [d for d in (os.path.join(ROOT, "tests", "fuzz", kind, name) for kind in ("corpus", "regressions"))
+             if os.path.isdir(d)]
+    inputs = sorted(f for d in seeds for f in glob.glob(os.path.join(d, "*")))
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        if inputs:
+            yield fuzz_result(name + ": replay of %d inputs" % len(inputs), [target] + inputs, environment, scratch)
+        found = os.path.join(scratch, "found")
+        os.mkdir(found)
+        command = [target, "-max_total_time=%d" % FUZZ_SECONDS, "-timeout=10", "-rss_limit_mb=2048",
+                   "-print_final_stats=0", "-verbosity=0", "-artifact_prefix=" + folder + "/", found] + seeds
+        yield fuzz_result(name + ": %d s of new inputs" % FUZZ_SECONDS, command, environment, scratch)
 
 
 def fuzz_result(name, command, environment, scratch):
