@@ -12,8 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/arena.h"
 #include "base/span.h"
-#include "flags/arena.h"
 #include "flags/instant.h"
 
 #define CONSTRAINT_SET_MAX 1000000 /* elements of an isoneof set */

@@ -12,8 +12,8 @@
 
 #include <stdatomic.h>
 
+#include "base/arena.h"
 #include "base/crypto.h"
-#include "flags/arena.h"
 #include "flags/constraint.h"
 #include "flags/flags.h"
 

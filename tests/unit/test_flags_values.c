@@ -11,7 +11,7 @@
 #include <math.h>
 
 #include "base/checksum.h"
-#include "flags/arena.h"
+#include "base/arena.h"
 #include "flags/constraint.h"
 #include "flags/number.h"
 

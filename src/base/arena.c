@@ -1,4 +1,4 @@
-#include "flags/arena.h"
+#include "base/arena.h"
 
 #include <errno.h>
 #include <stdalign.h>

@@ -1,13 +1,13 @@
 /*
  * Arena: many small allocations that live and die together.
  *
- * Why:       a snapshot is built once, read by many threads and freed as a whole.
+ * Why:       a snapshot, a configuration, a registry is built once, read by many threads and freed as a whole.
  * Ownership: everything handed out belongs to the arena and is freed with it. Memory is zeroed and aligned
  *            for any type.
  * Errors:    NULL when memory is out or the limit is reached.
  */
-#ifndef FLAGS_ARENA_H
-#define FLAGS_ARENA_H
+#ifndef BASE_ARENA_H
+#define BASE_ARENA_H
 
 #include <stddef.h>
 
