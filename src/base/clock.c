@@ -88,3 +88,25 @@ int clock_parse_duration(const char *text, int64_t *ret_ms)
 	}
 	return -EINVAL;
 }
+
+bool clock_duration_within(struct span text, uint64_t min_ms, uint64_t max_ms, uint64_t *ret_ms)
+{
+	char copy[64];
+	int64_t v;
+	if (text.len == 0 || text.len >= sizeof(copy) || memchr(text.ptr, '\0', text.len))
+		return false;
+	memcpy(copy, text.ptr, text.len);
+	copy[text.len] = '\0';
+	if (clock_parse_duration(copy, &v) < 0 || (uint64_t)v < min_ms || (uint64_t)v > max_ms)
+		return false;
+	*ret_ms = (uint64_t)v;
+	return true;
+}
+
+void clock_duration_range(uint64_t min_ms, uint64_t max_ms, char out[CLOCK_RANGE_MAX])
+{
+	char low[CLOCK_TEXT_MAX], high[CLOCK_TEXT_MAX];
+	clock_format_duration((int64_t)min_ms, low);
+	clock_format_duration((int64_t)max_ms, high);
+	snprintf(out, CLOCK_RANGE_MAX, "a duration from %s to %s (500ms, 5s, 2m, 1h, 7d)", low, high);
+}

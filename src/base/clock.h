@@ -5,8 +5,11 @@
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "base/span.h"
 
 int64_t clock_mono_ns(void);
 int64_t clock_mono_us(void);
@@ -22,5 +25,11 @@ void clock_format(int64_t wall_us, char out[CLOCK_TEXT_MAX]);
 int clock_parse_duration(const char *text, int64_t *ret_ms);
 /* 90000 → "90s" */
 void clock_format_duration(int64_t ms, char out[CLOCK_TEXT_MAX]);
+
+#define CLOCK_RANGE_MAX 128
+/* A duration of min to max milliseconds; false leaves *ret as it was. */
+bool clock_duration_within(struct span text, uint64_t min_ms, uint64_t max_ms, uint64_t *ret_ms);
+/* What was expected then: "a duration from 1s to 7d (500ms, 5s, 2m, 1h, 7d)" */
+void clock_duration_range(uint64_t min_ms, uint64_t max_ms, char out[CLOCK_RANGE_MAX]);
 
 #endif

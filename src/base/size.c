@@ -52,3 +52,25 @@ void size_format(uint64_t bytes, char out[SIZE_TEXT_MAX])
 		bytes /= 1024, u++;
 	snprintf(out, SIZE_TEXT_MAX, "%llu%s", (unsigned long long)bytes, units[u]);
 }
+
+bool size_within(struct span text, uint64_t min, uint64_t max, uint64_t *ret_bytes)
+{
+	char copy[64];
+	uint64_t v;
+	if (text.len == 0 || text.len >= sizeof(copy) || memchr(text.ptr, '\0', text.len))
+		return false;
+	memcpy(copy, text.ptr, text.len);
+	copy[text.len] = '\0';
+	if (size_parse(copy, &v) < 0 || v < min || v > max)
+		return false;
+	*ret_bytes = v;
+	return true;
+}
+
+void size_range(uint64_t min, uint64_t max, char out[SIZE_RANGE_MAX])
+{
+	char low[SIZE_TEXT_MAX], high[SIZE_TEXT_MAX];
+	size_format(min, low);
+	size_format(max, high);
+	snprintf(out, SIZE_RANGE_MAX, "a size from %s to %s (bytes, or with KiB, MiB, GiB)", low, high);
+}

@@ -73,6 +73,17 @@ int text_put_plain(struct buf *out, struct span s)
 	return out->error;
 }
 
+const char *text_shown(struct span s, char out[TEXT_SHOWN_MAX])
+{
+	char cut[61];
+	span_copy(s, cut, sizeof(cut));
+	for (char *c = cut; *c; c++)
+		if ((unsigned char)*c < 0x20)
+			*c = ' ';
+	snprintf(out, TEXT_SHOWN_MAX, "\"%s%s\"", cut, strlen(cut) < s.len ? "…" : "");
+	return out;
+}
+
 int text_put_lines(struct buf *out, struct span s)
 {
 	char piece[TEXT_PIECE_MAX];

@@ -35,6 +35,10 @@ int text_put_cut(struct buf *out, struct span s, size_t max);
 /* The same into a NUL-terminated array of `size` bytes. */
 void text_copy(struct span s, char *dst, size_t size);
 
+#define TEXT_SHOWN_MAX 80
+/* A wrong value as messages repeat it: in quotes, cut at 60 bytes with …, blanks for control characters. */
+const char *text_shown(struct span s, char out[TEXT_SHOWN_MAX]); /* returns out */
+
 /* The same as text_put_plain, but for line ends (LF, CR LF) and tabs, which stay: for several lines on a
  * terminal. */
 int text_put_lines(struct buf *out, struct span s);

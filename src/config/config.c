@@ -11,8 +11,8 @@
 static void config_set_defaults(struct config_reader *r)
 {
 	struct config *c = r->config;
-	c->path = config_text(r, span_of(r->name));
-	c->data_dir = config_path(r, SPAN_LIT("data"));
+	c->path = place_text(&r->file, span_of(r->file.name));
+	c->data_dir = place_path(&r->file, SPAN_LIT("data"));
 	c->hatchet_flag = SPAN_LIT("hatchet_backend_enabled");
 	c->max_head = 16 << 10;
 	c->max_inspect_body = 16 << 20;
@@ -44,10 +44,10 @@ static void read_top(const struct place *root)
 		{"threads", FIELD_UNSIGNED, offsetof(struct config, threads), 0, 64},
 		{"drain_timeout", FIELD_DURATION, offsetof(struct config, drain_timeout_ms), 0, 3600000},
 	};
-	READ_FIELDS(root, fields, root->reader->config);
+	READ_FIELDS(root, fields, config_of(root));
 	const struct yaml_node *hatchet_flag = yaml_get(root->node, "hatchet_flag");
 	if (yaml_is_null(hatchet_flag))
-		root->reader->config->hatchet_flag = SPAN_NONE;
+		config_of(root)->hatchet_flag = SPAN_NONE;
 }
 
 static void read_sections(const struct place *root)
@@ -56,7 +56,7 @@ static void read_sections(const struct place *root)
 	struct place p = place_member(root, "trusted_proxies");
 	read_trusted_proxies(&p);
 	read_backends(root);
-	read_environment_defaults(root->reader);
+	read_environment_defaults(config_reader_of(root));
 	p = place_member(root, "flags");
 	read_flag_source(&p);
 	p = place_member(root, "outcomes");
@@ -74,14 +74,14 @@ static void read_sections(const struct place *root)
 
 static void config_read_all(struct config_reader *r, const struct yaml_node *node)
 {
-	struct place root = place_root(r, node);
+	struct place root = place_root(&r->file, node);
 	config_set_defaults(r);
 	read_top(&root);
 	if (root.node && root.node->kind != YAML_MAPPING)
 		return;
 	read_sections(&root);
 	check_config(&root);
-	if (r->mistakes)
+	if (r->file.mistakes)
 		/* all mistakes are told at once; otherwise the backends themselves are made from these
 		 * values */
 		judge_backends(r);
@@ -90,7 +90,7 @@ static void config_read_all(struct config_reader *r, const struct yaml_node *nod
 /* What says where flags lie; what is wrong elsewhere, or with where outcomes lie, does not matter. */
 static void read_flags_only(struct config_reader *r, const struct yaml_node *node)
 {
-	struct place root = place_root(r, node), flags = place_member(&root, "flags"),
+	struct place root = place_root(&r->file, node), flags = place_member(&root, "flags"),
 		     outcomes = place_member(&root, "outcomes");
 	struct place data = place_member(&root, "data");
 	struct span folder;
@@ -98,9 +98,9 @@ static void read_flags_only(struct config_reader *r, const struct yaml_node *nod
 	if (node && node->kind != YAML_MAPPING)
 		place_mistake(&root, "expected a mapping");
 	if (data.node && yaml_string(data.node, &folder))
-		r->config->data_dir = config_path(r, folder);
+		r->config->data_dir = place_path(&r->file, folder);
 	read_outcomes(&outcomes);
-	r->mistakes = 0;
+	r->file.mistakes = 0;
 	read_flag_source(&flags);
 }
 
@@ -119,15 +119,15 @@ static int parse_whole(struct config_whole *w, const char *name, struct span tex
 	struct err e = {""};
 	int code = yaml_parse(name, text, &w->doc, &e);
 	if (code < 0) {
-		buf_printf(r->problems, "%s\n", e.text);
+		buf_printf(r->file.problems, "%s\n", e.text);
 		return code == -ENOMEM ? code : -EBADMSG;
 	}
 	read(r, yaml_root(w->doc));
-	if (r->out_of_memory) {
-		buf_printf(r->problems, "%s: out of memory\n", name);
+	if (r->file.out_of_memory) {
+		buf_printf(r->file.problems, "%s: out of memory\n", name);
 		return -ENOMEM;
 	}
-	return r->mistakes ? -EBADMSG : 0;
+	return r->file.mistakes ? -EBADMSG : 0;
 }
 
 static int parse_by(const char *name, struct span text, const char *(*getenv_fn)(const char *),
@@ -140,11 +140,14 @@ static int parse_by(const char *name, struct span text, const char *(*getenv_fn)
 		return -ENOMEM;
 	}
 	atomic_init(&w->refs, 1);
-	struct config_reader r = {.config = &w->pub,
-				  .name = name,
-				  .folder = folder,
-				  .getenv_fn = getenv_fn,
-				  .problems = problems};
+	w->memory = ARENA_INIT(CONFIG_MAX_MEMORY);
+	struct config_reader r = {.file = {.name = name,
+					   .folder = folder,
+					   .memory = &w->memory,
+					   .problems = problems,
+					   .own = value_listen},
+				  .config = &w->pub,
+				  .getenv_fn = getenv_fn};
 	int code = parse_whole(w, name, text, &r, read);
 	if (code == 0)
 		*ret = &w->pub;

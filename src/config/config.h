@@ -28,6 +28,7 @@
 
 #define LEGACY_HOST_UPSTREAM ""
 #define CONFIG_MAX_FILE (4u << 20)
+#define CONFIG_MAX_MEMORY (1u << 30) /* beside the document */
 #define CONFIG_MAX_SERVICES 16
 #define CONFIG_MAX_OPERATIONS 256 /* per service */
 #define CONFIG_MAX_BACKENDS 8

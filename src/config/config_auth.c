@@ -52,7 +52,7 @@ static void parse_tokens(struct tokens *t, struct span text)
 {
 	unsigned before = t->place->reader->mistakes, number = 0;
 	/* A hash per line at most, and each takes a line of 64 characters. */
-	t->auth->hashes = config_memory(t->place->reader, (count_lines(text) + 1) * sizeof(*t->auth->hashes));
+	t->auth->hashes = place_memory(t->place->reader, (count_lines(text) + 1) * sizeof(*t->auth->hashes));
 	if (!t->auth->hashes)
 		return;
 	while (text.len) {

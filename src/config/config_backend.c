@@ -43,7 +43,7 @@ static bool setting_value(const struct place *p, const struct task_setting *sett
 		if (!yaml_string(p->node, ret))
 			return false;
 		if (setting->path)
-			*ret = span_of(config_path(p->reader, *ret));
+			*ret = span_of(place_path(p->reader, *ret));
 		return ret->ptr != NULL;
 	}
 	CLEANUP(buf_releasep) struct buf joined = BUF_INIT(64u << 10);
@@ -53,14 +53,14 @@ static bool setting_value(const struct place *p, const struct task_setting *sett
 		place_mistake(p, "the list is too long");
 	if (l.wrong || joined.error)
 		return false;
-	*ret = span_of(config_text(p->reader, buf_span(&joined)));
+	*ret = span_of(place_text(p->reader, buf_span(&joined)));
 	return ret->ptr != NULL;
 }
 
 /* As the keys of backends are written, so that `Broker_URL` is found. */
 static struct span lower(const struct place *p, struct span key)
 {
-	char *copy = config_text(p->reader, key);
+	char *copy = place_text(p->reader, key);
 	for (char *c = copy; c && *c; c++)
 		if (*c >= 'A' && *c <= 'Z')
 			*c = (char)(*c | 0x20);
@@ -137,7 +137,7 @@ static void apply_variables(struct config_reader *r, const struct task_setting *
 			continue;
 		struct backend_setting *s = add_setting(b, known->key);
 		/* the environment's own memory may change */
-		s->value = span_of(config_text(r, span_of(value)));
+		s->value = span_of(place_text(&r->file, span_of(value)));
 		s->variable = known->variables[i];
 		return;
 	}
@@ -159,7 +159,7 @@ int config_backend_not_found(const struct config *c, struct span name, struct er
 void backend_mistake(const struct place *p, struct span name)
 {
 	struct err e;
-	config_backend_not_found(p->reader->config, name, &e);
+	config_backend_not_found(config_of(p), name, &e);
 	place_mistake(p, "%s", e.text);
 }
 
@@ -173,10 +173,10 @@ static void declare(struct config_reader *r, const struct task_backend *backend,
 	b->name = span_of(backend->name);
 	b->line = line;
 	b->fail_fast = c->fail_fast;
-	unsigned before = r->mistakes;
+	unsigned before = r->file.mistakes;
 	if (p)
 		read_settings(p, backend, b);
-	b->misread = r->mistakes != before;
+	b->misread = r->file.mistakes != before;
 	for (const struct task_setting *s = backend->settings; s->key; s++)
 		apply_variables(r, s, b);
 }
@@ -189,7 +189,7 @@ static void read_declared(const struct place *p)
 		struct place member = place_item(p, n);
 		const struct task_backend *backend = task_backend_find(n->key->text);
 		if (backend) {
-			declare(p->reader, backend, &member, n->key->line);
+			declare(config_reader_of(p), backend, &member, n->key->line);
 			continue;
 		}
 		member.node = n;
@@ -266,7 +266,7 @@ static void declare_hatchet_by_environment(struct config_reader *r)
 
 void read_backends(const struct place *root)
 {
-	struct config_reader *r = root->reader;
+	struct config_reader *r = config_reader_of(root);
 	struct config *c = r->config;
 	struct place declared = place_member(root, "backends"), chosen = place_member(root, "backend");
 	struct span name;
@@ -293,7 +293,7 @@ static void judge_backend(struct config_reader *r, const struct backend_config *
 	const struct task_backend_setup setup = {.data_dir = r->config->data_dir,
 						 .getenv_fn = r->getenv_fn,
 						 .only_looking = true,
-						 .problems = r->problems};
+						 .problems = r->file.problems};
 	int code = task_options_new(task_backend_find(b->name), &o, &e);
 	bool good = code == 0 && !b->misread;
 	for (size_t i = 0; code == 0 && i < b->n_settings; i++) {
@@ -304,13 +304,13 @@ static void judge_backend(struct config_reader *r, const struct backend_config *
 		if (s->variable)
 			environment_mistake(r, s->variable, "%s", e.text);
 		else
-			buf_printf(r->problems, "%s:%u: backends.%.*s.%.*s: %s\n", r->name, s->line,
+			buf_printf(r->file.problems, "%s:%u: backends.%.*s.%.*s: %s\n", r->file.name, s->line,
 				   SPAN_ARG(b->name), SPAN_ARG(s->key), e.text);
 	}
 	e.text[0] = '\0';
 	if (good && task_options_check(o, &setup, &e) < 0 && e.text[0])
-		buf_printf(r->problems, "%s:%u: backends.%.*s: %s\n", r->name, b->line, SPAN_ARG(b->name),
-			   e.text);
+		buf_printf(r->file.problems, "%s:%u: backends.%.*s: %s\n", r->file.name, b->line,
+			   SPAN_ARG(b->name), e.text);
 	task_options_free(o);
 }
 

@@ -144,7 +144,7 @@ static bool nearly_everybody(const struct cidr *range)
 /* Identity headers count only from trusted proxies: say so where the default hides it. */
 static void warn_of_proxies(const struct place *root, const struct place *services)
 {
-	const struct config *c = root->reader->config;
+	const struct config *c = config_of(root);
 	struct place proxies = place_member(root, "trusted_proxies"), service;
 	for (size_t i = 0; i < c->trusted_proxies.n_cidr; i++)
 		if (nearly_everybody(&c->trusted_proxies.ranges[i]) && proxies.node)
@@ -165,7 +165,7 @@ static void warn_of_proxies(const struct place *root, const struct place *servic
 
 void check_config(const struct place *root)
 {
-	const struct config *c = root->reader->config;
+	const struct config *c = config_of(root);
 	struct place services = place_member(root, "services");
 	config_check_addresses(c, &services);
 	check_loops(c, &services);

@@ -3,24 +3,6 @@
 
 #include <stdlib.h>
 
-struct config_piece {
-	struct config_piece *next;
-	_Alignas(max_align_t) char bytes[];
-};
-
-void *config_memory(struct config_reader *r, size_t n)
-{
-	struct config_whole *w = (struct config_whole *)r->config;
-	struct config_piece *m = calloc(1, sizeof(*m) + n);
-	if (!m) {
-		r->out_of_memory = true;
-		return NULL;
-	}
-	m->next = w->memory;
-	w->memory = m;
-	return m->bytes;
-}
-
 static void release_operation(struct operation *op)
 {
 	template_free(op->task.args);
@@ -36,11 +18,7 @@ void config_whole_free(struct config_whole *w)
 	for (size_t i = 0; i < w->pub.n_services; i++)
 		for (size_t j = 0; j < w->pub.services[i].n_operations; j++)
 			release_operation(&w->pub.services[i].operations[j]);
-	while (w->memory) {
-		struct config_piece *next = w->memory->next;
-		free(w->memory);
-		w->memory = next;
-	}
+	arena_release(&w->memory);
 	yaml_free(w->doc);
 	free(w);
 }

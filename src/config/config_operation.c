@@ -130,7 +130,7 @@ static bool variant_word(const struct place *p, struct span word, struct variant
 	if (span_is(word, "task"))
 		return true;
 	ret->backend = word;
-	if (config_backend(p->reader->config, word))
+	if (config_backend(config_of(p), word))
 		return true;
 	if (task_backend_is_name(word))
 		backend_mistake(p, word);
@@ -143,7 +143,7 @@ static void read_variants(const struct place *p, struct operation *op)
 {
 	if (!p->node || !value_mapping(p) || p->node->count == 0)
 		return;
-	op->variants = config_memory(p->reader, p->node->count * sizeof(*op->variants));
+	op->variants = place_memory(p->reader, p->node->count * sizeof(*op->variants));
 	if (!op->variants)
 		return;
 	for (const struct yaml_node *n = p->node->first; n; n = n->next) {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/url.h"
 
 #define DAY_MS 86400000ull
 
@@ -17,7 +18,7 @@ static const char *data_path(struct config_reader *r, const char *file)
 {
 	const char *folder = r->config->data_dir ? r->config->data_dir : "data";
 	size_t n = strlen(folder) + strlen(file) + 2;
-	char *path = config_memory(r, n);
+	char *path = place_memory(&r->file, n);
 	if (path)
 		snprintf(path, n, "%s/%s", folder, file);
 	return path;
@@ -50,18 +51,18 @@ static void override_url(struct config_reader *r, const char *variable, const ch
 	struct span value;
 	if (!environment_text(r, variable, &value))
 		return;
-	const char *wrong = url_mistake(value);
+	const char *wrong = url_mistake(value, URL_BASE);
 	if (wrong)
 		environment_mistake(r, variable, "%s", wrong);
 	else
-		*url = config_url(r, value);
+		*url = place_url(&r->file, value);
 }
 
 static void override_text(struct config_reader *r, const char *variable, const char **text)
 {
 	struct span value;
 	if (environment_text(r, variable, &value))
-		*text = config_text(r, value);
+		*text = place_text(&r->file, value);
 }
 
 /* Of a variable; its content is never shown. */
@@ -74,7 +75,7 @@ static void override_token(struct config_reader *r, const char *variable, const 
 	const char *wrong = flipt_token_mistake(value);
 	if (wrong)
 		environment_mistake(r, variable, "%s", wrong);
-	*token = config_text(r, value);
+	*token = place_text(&r->file, value);
 	*file = NULL;
 }
 
@@ -97,7 +98,7 @@ static void read_token_file(const struct place *p, const char *path, const char 
 	if (wrong)
 		place_mistake(p, "%s %s", path, wrong);
 	else
-		*ret = config_text(p->reader, token);
+		*ret = place_text(p->reader, token);
 }
 
 static void config_process_read_token(const struct place *p, struct config *c)
@@ -109,11 +110,11 @@ static void config_process_read_token(const struct place *p, struct config *c)
 		c->flags.auth = (enum flipt_auth)which;
 	bool given = value_file(&token, &c->flags.token_file);
 	if (!given && !token.node && c->flags.auth == FLIPT_KUBERNETES &&
-	    !environment_get(p->reader, "FLIPT_CLIENT_TOKEN"))
-		c->flags.token_file = config_text(p->reader, SPAN_LIT(FLIPT_SERVICE_ACCOUNT));
+	    !environment_get(config_reader_of(p), "FLIPT_CLIENT_TOKEN"))
+		c->flags.token_file = place_text(p->reader, SPAN_LIT(FLIPT_SERVICE_ACCOUNT));
 	if (c->flags.token_file)
 		read_token_file(given ? &token : &auth, c->flags.token_file, &c->flags.token);
-	override_token(p->reader, "FLIPT_CLIENT_TOKEN", &c->flags.token, &c->flags.token_file);
+	override_token(config_reader_of(p), "FLIPT_CLIENT_TOKEN", &c->flags.token, &c->flags.token_file);
 }
 
 static void check_flag_file(const struct place *p, const char *path)
@@ -152,7 +153,7 @@ void read_flag_source(const struct place *p)
 		{"stream_idle", FIELD_DURATION, offsetof(struct config, flags.stream_idle_ms), 100, DAY_MS},
 		{"stream", FIELD_BOOL, offsetof(struct config, flags.stream), 0, 0},
 	};
-	struct config_reader *r = p->reader;
+	struct config_reader *r = config_reader_of(p);
 	struct config *c = r->config;
 	c->flags.namespace_key = "default";
 	c->flags.environment = "default";
@@ -160,7 +161,7 @@ void read_flag_source(const struct place *p)
 	c->flags.timeout_ms = 10000;
 	c->flags.stream_idle_ms = 600000;
 	c->flags.stream = true;
-	c->flags.file = config_path(r, SPAN_LIT("flags.yml"));
+	c->flags.file = place_path(&r->file, SPAN_LIT("flags.yml"));
 	c->flags.snapshot_file = data_path(r, "flags.snapshot.json");
 	READ_FIELDS(p, fields, c);
 	read_flag_kind(p, c);
@@ -193,8 +194,8 @@ void read_outcomes(const struct place *p)
 		 offsetof(struct config, outcomes.retention_rollup_days), 1, 36500},
 		{"max_size", FIELD_SIZE, offsetof(struct config, outcomes.max_bytes), 1 << 20, 1ull << 50},
 		{"hash_users", FIELD_BOOL, offsetof(struct config, outcomes.hash_users), 0, 0}};
-	struct config *c = p->reader->config;
-	c->outcomes.path = data_path(p->reader, "outcomes.db");
+	struct config *c = config_of(p);
+	c->outcomes.path = data_path(config_reader_of(p), "outcomes.db");
 	c->outcomes.flush_ms = 50;
 	c->outcomes.queue_slots = 32768;
 	c->outcomes.retention_days = 30;
@@ -225,9 +226,9 @@ void read_admin(const struct place *p, const struct place *tokens)
 		{"tokens", FIELD_OTHER, 0, 0, 0},
 		{"hosts", FIELD_OTHER, 0, 0, 0},
 	};
-	struct config *c = p->reader->config;
+	struct config *c = config_of(p);
 	struct place hosts = place_member(p, "hosts");
-	c->admin.hosts = config_memory(p->reader, ADMIN_HOSTS_MAX * sizeof(*c->admin.hosts));
+	c->admin.hosts = place_memory(p->reader, ADMIN_HOSTS_MAX * sizeof(*c->admin.hosts));
 	if (c->admin.hosts)
 		value_list(&hosts, ADMIN_HOSTS_MAX, add_admin_host, c);
 	struct place auth = place_member(p, "auth"), own = place_member(p, "tokens"),
@@ -249,7 +250,7 @@ void read_override(const struct place *p)
 		{"enabled", FIELD_BOOL, offsetof(struct config, override.enabled), 0, 0},
 		{"secret_sha256", FIELD_OTHER, 0, 0, 0},
 	};
-	struct config *c = p->reader->config;
+	struct config *c = config_of(p);
 	READ_FIELDS(p, fields, c);
 	struct place secret = place_member(p, "secret_sha256");
 	struct span hash;
@@ -261,7 +262,7 @@ void read_override(const struct place *p)
 		place_mistake(&secret, "expected the SHA-256 of the secret in 64 hex digits");
 		return;
 	}
-	char *copy = config_text(p->reader, hash);
+	char *copy = place_text(p->reader, hash);
 	for (char *h = copy; h && *h; h++)
 		if (*h >= 'A' && *h <= 'F')
 			*h = (char)(*h | 0x20);
@@ -293,10 +294,9 @@ static void add_proxy(const struct place *p, void *arg)
 
 void read_trusted_proxies(const struct place *p)
 {
-	struct config *c = p->reader->config;
-	c->trusted_proxies.cidr = config_memory(p->reader, PROXIES_MAX * sizeof(*c->trusted_proxies.cidr));
-	c->trusted_proxies.ranges =
-		config_memory(p->reader, PROXIES_MAX * sizeof(*c->trusted_proxies.ranges));
+	struct config *c = config_of(p);
+	c->trusted_proxies.cidr = place_memory(p->reader, PROXIES_MAX * sizeof(*c->trusted_proxies.cidr));
+	c->trusted_proxies.ranges = place_memory(p->reader, PROXIES_MAX * sizeof(*c->trusted_proxies.ranges));
 	if (!c->trusted_proxies.cidr || !c->trusted_proxies.ranges)
 		return;
 	if (p->node) {
@@ -318,7 +318,7 @@ void read_limits(const struct place *p)
 		{"max_inspect_body", FIELD_SIZE_T, offsetof(struct config, max_inspect_body), 0, 1 << 30},
 		{"max_inspect_memory", FIELD_SIZE, offsetof(struct config, max_inspect_memory), 0,
 		 1ull << 44}};
-	struct config *c = p->reader->config;
+	struct config *c = config_of(p);
 	READ_FIELDS(p, fields, c);
 	if (c->max_inspect_memory < c->max_inspect_body)
 		place_mistake(p, "max_inspect_memory is for all requests together and cannot be below "
@@ -328,7 +328,7 @@ void read_limits(const struct place *p)
 void read_access_log(const struct place *p)
 {
 	static const char *const modes[] = {"off", "errors", "all"};
-	struct config *c = p->reader->config;
+	struct config *c = config_of(p);
 	size_t which;
 	if (value_choice(p, modes, 3, &which))
 		c->access_log = (enum access_log_mode)which;

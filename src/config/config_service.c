@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/url.h"
 #include "operation/route.h"
 
 #define HOUR_MS 3600000ull
@@ -36,10 +37,10 @@ static void read_legacy_host(const struct place *p, struct service *s)
 	}
 	CLEANUP(buf_releasep) struct buf url = BUF_INIT(512);
 	buf_printf(&url, "http://%.*s", SPAN_ARG(name));
-	if (url.error || memchr(name.ptr, '/', name.len) || url_mistake(buf_span(&url)))
+	if (url.error || memchr(name.ptr, '/', name.len) || url_mistake(buf_span(&url), URL_BASE))
 		place_mistake(p, "expected keep, upstream, or a host name with or without a port");
 	else
-		s->legacy_host = config_text(p->reader, name);
+		s->legacy_host = place_text(p->reader, name);
 }
 
 static bool names_a_socket(struct span url)
@@ -175,7 +176,7 @@ static void read_operations(const struct place *p, const struct config_defaults 
 		place_mistake(p, "at most %d operations, not %zu", CONFIG_MAX_OPERATIONS, p->node->count);
 		return;
 	}
-	s->operations = config_memory(p->reader, p->node->count * sizeof(*s->operations));
+	s->operations = place_memory(p->reader, p->node->count * sizeof(*s->operations));
 	if (!s->operations)
 		return;
 	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
@@ -230,7 +231,7 @@ static void read_service(const struct place *p, const struct config_defaults *ab
 
 void read_services(const struct place *root)
 {
-	struct config *c = root->reader->config;
+	struct config *c = config_of(root);
 	struct place p = place_member(root, "services");
 	struct config_defaults defaults = {
 		.sources = {.entity = {IDENTITY_USER, IDENTITY_ORGANIZATION}, .n_entity = 2}};
@@ -245,7 +246,7 @@ void read_services(const struct place *root)
 		place_mistake(&p, "at most %d services, not %zu", CONFIG_MAX_SERVICES, p.node->count);
 		return;
 	}
-	c->services = config_memory(root->reader, p.node->count * sizeof(*c->services));
+	c->services = place_memory(root->reader, p.node->count * sizeof(*c->services));
 	if (!c->services)
 		return;
 	for (const struct yaml_node *n = p.node->first; n; n = n->next) {

@@ -5,7 +5,7 @@
 
 static void check_backend(const struct place *task, const struct operation *op)
 {
-	const struct config *c = task->reader->config;
+	const struct config *c = config_of(task);
 	struct place p = place_member(task, "backend");
 	if (op->task.backend.ptr && !config_backend(c, op->task.backend))
 		backend_mistake(&p, op->task.backend);
