@@ -1,7 +1,8 @@
 /*
  * Arena: many small allocations that live and die together.
  *
- * Why:       a snapshot, a configuration, a registry is built once, read by many threads and freed as a whole.
+ * Why:       a snapshot, a configuration or a registry is built once, read by many threads and freed as a
+ *            whole.
  * Ownership: everything handed out belongs to the arena and is freed with it. Memory is zeroed and aligned
  *            for any type.
  * Errors:    NULL when memory is out or the limit is reached.
