@@ -269,6 +269,12 @@ def record():
     return own("record")
 
 
+def guard():
+    """Simulated, on all cores: BENCH_ROLLOUTS rollouts (10,000), BENCH_SEED (1)."""
+    rollouts, seed = os.environ.get("BENCH_ROLLOUTS", "10000"), os.environ.get("BENCH_SEED", "1")
+    return subprocess.run([need_program("bench-guard"), rollouts, "4000", seed], stdin=subprocess.DEVNULL).returncode == 0
+
+
 def tasks():
     import bench_tasks
     return bench_tasks.run()
@@ -279,7 +285,8 @@ def flags():
     return bench_flags.run()
 
 
-BENCHES = {"proxy": proxy, "decide": decide, "flags": flags, "tasks": tasks, "idle": idle, "record": record}
+BENCHES = {"proxy": proxy, "decide": decide, "flags": flags, "tasks": tasks, "idle": idle, "record": record,
+           "guard": guard}
 
 
 def main():

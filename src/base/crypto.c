@@ -71,6 +71,17 @@ void crypto_hmac_sha256_hex(struct span key, struct span data, char out[CRYPTO_S
 	sodium_bin2hex(out, CRYPTO_SHA256_HEX, mac, sizeof(mac));
 }
 
+uint64_t crypto_hash64(struct span data)
+{
+	static const unsigned char key[crypto_shorthash_KEYBYTES];
+	unsigned char hash[crypto_shorthash_BYTES];
+	uint64_t value = 0;
+	crypto_shorthash(hash, (const unsigned char *)(data.ptr ? data.ptr : ""), data.len, key);
+	for (size_t i = 0; i < sizeof(value); i++)
+		value |= (uint64_t)hash[i] << 8 * i;
+	return value;
+}
+
 bool crypto_equal(struct span a, struct span b)
 {
 	return a.len == b.len && sodium_memcmp(a.ptr ? a.ptr : "", b.ptr ? b.ptr : "", a.len) == 0;

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/span.h"
 
@@ -20,6 +21,8 @@ unsigned crypto_random_below(unsigned limit); /* 0 … limit-1, evenly; for jitt
 void crypto_sha256_hex(struct span data, char out[CRYPTO_SHA256_HEX]);
 /* HMAC-SHA-256 in hex; for pseudonyms of user ids. */
 void crypto_hmac_sha256_hex(struct span key, struct span data, char out[CRYPTO_SHA256_HEX]);
+/* SipHash-2-4 under a fixed key: evenly spread, the same everywhere; no secret. */
+uint64_t crypto_hash64(struct span data);
 /* Takes as long for equal as for different content of the same length. */
 bool crypto_equal(struct span a, struct span b);
 

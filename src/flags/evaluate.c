@@ -189,6 +189,101 @@ void flag_evaluate(const struct flag_snapshot *s, const struct flag *f, struct s
 		evaluate_boolean(&q);
 }
 
+/* --- what chance alone could have answered ------------------------------------------------------------ */
+
+struct sharing {
+	void (*fn)(void *arg, double share, const struct flag_result *r);
+	void *arg;
+};
+
+static void share_variant(const struct question *q, const struct rule *rule, const struct sharing *to)
+{
+	struct flag_result *r = q->result;
+	struct flag_result past = *r; /* past the last limit: no match, as it was preset */
+	int from = 0;
+	r->match = true;
+	r->reason = FLAG_REASON_MATCH;
+	r->by_percentage = past.by_percentage = true;
+	for (size_t i = 0; i < rule->n_distributions && from < MODEL_BUCKETS; i++) {
+		const struct distribution *d = &rule->distributions[i];
+		int limit = d->limit < MODEL_BUCKETS ? d->limit : MODEL_BUCKETS;
+		if (limit <= from)
+			continue;
+		r->variant = d->variant;
+		r->attachment = d->attachment;
+		to->fn(to->arg, (double)(limit - from) / MODEL_BUCKETS, r);
+		from = limit;
+	}
+	if (from < MODEL_BUCKETS)
+		to->fn(to->arg, (double)(MODEL_BUCKETS - from) / MODEL_BUCKETS, &past);
+}
+
+static void share_variants(const struct question *q, const struct sharing *to)
+{
+	const struct flag *f = q->flag;
+	for (size_t i = 0; i < f->n_rules && f->enabled; i++) {
+		const struct rule *rule = &f->rules[i];
+		if (!condition_holds(q, &rule->condition, "rule", i))
+			continue;
+		if (!rule->by_percentage)
+			break;
+		if (f->has_default) {
+			q->result->reason = FLAG_REASON_DEFAULT;
+			q->result->variant = f->default_variant;
+			q->result->attachment = f->default_attachment;
+		}
+		share_variant(q, rule, to);
+		return;
+	}
+	evaluate_variant(q);
+	to->fn(to->arg, 1, q->result);
+}
+
+static void share_boolean(const struct question *q, const struct sharing *to)
+{
+	const struct flag *f = q->flag;
+	struct flag_result *r = q->result;
+	int from = 0;
+	r->reason = FLAG_REASON_MATCH;
+	for (size_t i = 0; i < f->n_rollouts && from < 100; i++) {
+		const struct rollout *rollout = &f->rollouts[i];
+		int limit = 100;
+		r->by_percentage |= rollout->is_threshold && threshold_splits(rollout);
+		r->enabled = rollout->value;
+		if (rollout->is_threshold)
+			while (limit > from && !((float)(limit - 1) < rollout->percentage))
+				limit--;
+		else if (!condition_holds(q, &rollout->condition, "rollout", i))
+			continue;
+		if (limit > from)
+			to->fn(to->arg, (double)(limit - from) / 100, r);
+		from = limit > from ? limit : from;
+	}
+	r->reason = FLAG_REASON_DEFAULT;
+	r->enabled = f->enabled;
+	if (from < 100)
+		to->fn(to->arg, (double)(100 - from) / 100, r);
+}
+
+void flag_each_share(const struct flag_snapshot *s, const struct flag *f, struct span entity_id,
+		     const struct flag_context *context, size_t n_context,
+		     void (*fn)(void *arg, double share, const struct flag_result *r), void *arg)
+{
+	struct flag_result r = {.type = f->type,
+				.reason = FLAG_REASON_UNKNOWN,
+				.variant = SPAN_LIT(""),
+				.attachment = SPAN_LIT(""),
+				.bucket = -1};
+	struct question q = {f, entity_id, context, n_context, s->rules, NULL, &r};
+	struct sharing to = {fn, arg};
+	if (f->broken)
+		fn(arg, 1, &r);
+	else if (f->type == FLAG_VARIANT)
+		share_variants(&q, &to);
+	else
+		share_boolean(&q, &to);
+}
+
 const char *flag_reason_text(enum flag_reason r)
 {
 	switch (r) {

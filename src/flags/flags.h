@@ -139,6 +139,17 @@ void flag_evaluate(const struct flag_snapshot *s, const struct flag *f, struct s
 		   const struct flag_context *context, size_t n_context, struct flag_result *ret,
 		   const struct flag_trace *trace);
 
+/* Each answer that chance alone could have given this entity, with its probability: the buckets that lead to
+ * it, whichever the entity is in, everything else (the segments) being as it is. Shares add up to 1. One call
+ * with the share 1 where no percentage takes part, and for a flag that is set aside: it matches nothing. Of
+ * a result type, reason, match, enabled, variant, attachment and by_percentage are filled in. */
+void flag_each_share(const struct flag_snapshot *s, const struct flag *f, struct span entity_id,
+		     const struct flag_context *context, size_t n_context,
+		     void (*fn)(void *arg, double share, const struct flag_result *r), void *arg);
+
+/* Of everything in the flag's definition that an answer can depend on, the segments it asks for included. */
+uint64_t flag_digest(const struct flag *f);
+
 /* One more step, for those who decide by flags; nothing when `t` is NULL. */
 void flag_trace_say(const struct flag_trace *t, unsigned depth, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

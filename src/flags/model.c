@@ -154,6 +154,8 @@ int model_finish(struct flag_snapshot *s, const char *name)
 		else
 			*slot = (uint32_t)i + 1;
 	}
+	for (size_t i = 0; i < s->n_flags; i++)
+		digest_flag(&s->flags[i]);
 	if (s->n_warnings_dropped)
 		s->warnings[MODEL_WARNINGS_MAX - 1] = "there are more warnings than are kept";
 	return 0;
@@ -224,6 +226,7 @@ void model_segment_finish(const struct flag_snapshot *s, struct segment *segment
 		if (segment->constraints[i].malformed)
 			segment->dropped = true;
 	}
+	digest_segment(segment);
 }
 
 bool model_condition_add(struct condition *c, const struct segment *segment)

@@ -32,6 +32,7 @@ struct segment {
 	bool dropped; /* 2.10 and newer: a malformed constraint takes the whole segment out of every rule */
 	struct constraint *constraints;
 	size_t n_constraints;
+	uint64_t digest; /* once it is finished */
 };
 
 /* What a rule or a rollout asks of segments. */
@@ -77,6 +78,7 @@ struct flag {
 	size_t n_rules;
 	struct rollout *rollouts;
 	size_t n_rollouts;
+	uint64_t digest; /* once the snapshot is finished */
 };
 
 struct flag_snapshot {
@@ -123,5 +125,9 @@ void model_place(char out[MODEL_PLACE_MAX], const char *outer, const char *what,
 /* Warns when a threshold is not a whole percent. */
 void model_threshold_check(struct flag_snapshot *s, float percentage, const char *where);
 void model_flag_finish(struct flag *f); /* when the key is known */
+
+/* digest.c: sets the number by which two definitions are told apart; a flag's needs its segments'. */
+void digest_segment(struct segment *s);
+void digest_flag(struct flag *f);
 
 #endif

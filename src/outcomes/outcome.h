@@ -67,6 +67,11 @@ struct outcome {
 	uint16_t http_status; /* what the caller got; 0 = nothing */
 	uint8_t side, role, reason, result;
 	bool answered; /* this attempt gave the caller its answer: the execution counts for its side */
+	/* For the guard, not recorded (design, "The guard"): */
+	uint8_t assigned; /* enum outcome_side: what the flags said */
+	double share;	  /* of the task side, where a percentage decided; 0: it did not */
+	uint64_t split;	  /* a number for the flags that decided */
+	uint64_t entity;  /* a hash of the entity id (crypto_hash64) */
 };
 
 /* How an id of a user or an organization is recorded, and looked for, in an array of `size` bytes: plain

@@ -159,6 +159,7 @@ static struct decide_vote vote_flag(const struct asking *a, struct span key, str
 	}
 	struct decide_vote v = r.type == FLAG_VARIANT ? vote_variant_flag(a, &r) : vote_boolean_flag(&r);
 	v.bucket = r.bucket;
+	v.by_percentage = r.by_percentage;
 	const char *says = v.task ? "task" : "legacy";
 	if (!v.task && v.shadow > 0)
 		says = "shadow";
@@ -231,15 +232,90 @@ static bool backend_is_ready(const struct asking *a, struct decision *ret)
 	return false;
 }
 
+/* --- the share, for the guard ------------------------------------------------------------------------- */
+
+#define SPLIT_START UINT64_C(14695981039346656037)
+#define SPLIT_PRIME UINT64_C(1099511628211)
+
+static uint64_t split_number(uint64_t h, uint64_t value)
+{
+	for (unsigned i = 0; i < 64; i += 8)
+		h = (h ^ (value >> i & 0xff)) * SPLIT_PRIME;
+	return h;
+}
+
+uint64_t decide_split(const struct operation *op, const struct flag_snapshot *flags)
+{
+	uint64_t h = SPLIT_START;
+	for (size_t i = 0; i < op->n_flags; i++) {
+		const struct flag *f = flags ? flag_find(flags, op->flags[i]) : NULL;
+		h = split_number(h, f ? flag_digest(f) : 0);
+	}
+	for (size_t i = 0; i < op->n_variants; i++) {
+		for (size_t j = 0; j < op->variants[i].variant.len; j++)
+			h = split_number(h, (unsigned char)op->variants[i].variant.ptr[j]);
+		h = split_number(h, op->variants[i].task);
+	}
+	return h ? h : 1;
+}
+
+struct flag_share {
+	const struct asking *asking;
+	double task;
+	bool by_percentage;
+};
+
+static void add_to_share(void *arg, double share, const struct flag_result *r)
+{
+	struct flag_share *s = arg;
+	struct decide_vote v =
+		r->type == FLAG_VARIANT ? vote_variant_flag(s->asking, r) : vote_boolean_flag(r);
+	s->by_percentage |= r->by_percentage;
+	if (v.task)
+		s->task += share;
+}
+
+static double share_of_flag(const struct asking *a, struct span key, bool *by_percentage)
+{
+	const struct decide_input *in = a->in;
+	const struct flag *f = in->flags ? flag_find(in->flags, key) : NULL;
+	if (!f || flag_broken(f))
+		return !f && vote_missing(a, key).task ? 1 : 0;
+	struct flag_share s = {.asking = a};
+	flag_each_share(in->flags, f, in->entity, a->context, a->n_context, add_to_share, &s);
+	*by_percentage |= s.by_percentage;
+	return s.task;
+}
+
+/* All flags must say task, each by a hash of its own, so also those are asked that the decision did not need
+ * any more: one that says legacy to everybody leaves nothing to chance. */
+static void note_share(const struct asking *a, struct decision *ret)
+{
+	struct asking silent = *a;
+	const struct operation *op = a->in->operation;
+	double share = 1;
+	bool by_percentage = false;
+	if (!a->in->entity.ptr)
+		return;
+	silent.trace = NULL;
+	for (size_t i = 0; i < op->n_flags; i++)
+		share *= share_of_flag(&silent, op->flags[i], &by_percentage);
+	if (!by_percentage || share <= 0 || share >= 1)
+		return;
+	ret->share = share;
+	ret->split = decide_split(op, a->in->flags);
+}
+
 static void decide_by_flags(const struct asking *a, struct decision *ret)
 {
 	const struct operation *op = a->in->operation;
 	struct span backend = SPAN_NONE;
 	double shadow = 0;
-	bool task = op->n_flags > 0;
+	bool task = op->n_flags > 0, by_percentage = false;
 	ret->reason = op->n_flags ? REASON_FLAG : REASON_FLAG_MISSING;
 	for (size_t i = 0; i < op->n_flags; i++) {
 		struct decide_vote v = vote_flag(a, op->flags[i], &ret->variant);
+		by_percentage |= v.by_percentage;
 		if (v.backend.ptr)
 			backend = v.backend;
 		if (v.reason == REASON_ENV_DEFAULT || !v.task)
@@ -252,6 +328,9 @@ static void decide_by_flags(const struct asking *a, struct decision *ret)
 		if (v.shadow == 0)
 			break; /* all must say task, and this one says legacy */
 	}
+	ret->assigned = task ? OUTCOME_TASK : OUTCOME_LEGACY;
+	if (by_percentage)
+		note_share(a, ret);
 	if (!task && shadow == 0)
 		return;
 	if (!choose_backend(a, backend, ret) || !backend_is_ready(a, ret))

@@ -50,6 +50,12 @@ struct decision {
 	 * (rule 4). */
 	bool refused;
 	double shadow; /* legacy serves; this share (0..1) of the requests runs on the task side beside it */
+	/* What the guard needs (design, "The guard"): the side that the flags said, whatever stepped in
+	 * since, and the probability of the task side before anybody looked at the hash. 0: no percentage
+	 * took part. Of several flags the product. */
+	enum outcome_side assigned;
+	double share;
+	uint64_t split; /* decide_split's; 0 without a share */
 };
 
 /* What one flag says, before the others are asked. */
@@ -59,8 +65,12 @@ struct decide_vote {
 	struct span backend; /* SPAN_NONE: does not care */
 	double shadow;	     /* as in a decision */
 	int bucket;	     /* that took part (flags.h), -1: none */
+	bool by_percentage;  /* as in a flag's result */
 };
 
+/* A number for how requests of an operation are split: the same on every replica, another one when the
+ * definition of one of its flags changes, or what it makes of their variants. */
+uint64_t decide_split(const struct operation *op, const struct flag_snapshot *flags);
 /* `trace` may be NULL. */
 void decide(const struct decide_input *in, struct decision *ret, const struct flag_trace *trace);
 /* The flag by itself, for an operation that is not NULL; pins and overrides are not looked at. */

@@ -445,6 +445,83 @@ static void what_is_known_not_to_be_run_stays_with_legacy(void **state)
 	}
 }
 
+/* What the guard goes by: the probability of the task side before anybody looked at the hash. */
+static void the_share_is_that_of_the_rules_that_decided(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *flags;
+		double share;
+	} table[] = {
+		{"half", 0.5},
+		{"vhalf", 0.5},
+		{"half vhalf", 0.25}, /* also where the first of them has said legacy already */
+		{"vhalf half on", 0.25},
+		{"on", 0},
+		{"off", 0},
+		{"v25", 0}, /* the key is a label */
+		{"hundred", 0},
+		{"zero", 0},
+		{"half off", 0}, /* nothing is left to chance */
+		{"off half", 0},
+		{"half nowhere", 0},
+		{"half vshadow", 0},
+	};
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct operation op = make_operation(table[i].flags);
+		for (int n = 0; n < 16; n++) {
+			char user[32];
+			snprintf(user, sizeof(user), "user-%d", n);
+			struct decide_input in = {.config = &config,
+						  .operation = &op,
+						  .flags = snapshot,
+						  .user = span_of(user),
+						  .entity = span_of(user)};
+			struct decision d;
+			decide(&in, &d, NULL);
+			assert_true(d.share == table[i].share);
+			assert_int_equal(d.split, d.share > 0 ? decide_split(&op, snapshot) : 0);
+			if (d.share > 0)
+				assert_int_equal(d.assigned, d.side);
+			in.entity = SPAN_NONE; /* a constant is not hashed */
+			decide(&in, &d, NULL);
+			assert_true(d.share == 0);
+			in.override = WISH_TASK;
+			in.entity = span_of(user);
+			decide(&in, &d, NULL);
+			assert_true(d.share == 0);
+		}
+	}
+}
+
+static void what_steps_in_leaves_the_assigned_side(void **state)
+{
+	(void)state;
+	struct operation op = make_operation("half");
+	struct readiness *known = readiness_new();
+	assert_int_equal(readiness_put(known, SPAN_LIT("runner"), SPAN_LIT("run"), SPAN_LIT("embedded"),
+				       SPAN_LIT("no worker")),
+			 0);
+	unsigned assigned = 0;
+	for (int n = 0; n < 400; n++) {
+		char user[32];
+		snprintf(user, sizeof(user), "user-%d", n);
+		struct decide_input in = {.config = &config,
+					  .operation = &op,
+					  .flags = snapshot,
+					  .entity = span_of(user),
+					  .readiness = known};
+		struct decision d;
+		decide(&in, &d, NULL);
+		assert_int_equal(d.side, OUTCOME_LEGACY);
+		assert_true(d.share == 0.5);
+		assert_int_equal(d.reason == REASON_BACKEND_NOT_READY, d.assigned == OUTCOME_TASK);
+		assigned += d.assigned == OUTCOME_TASK;
+	}
+	assert_true(assigned > 150 && assigned < 250);
+	readiness_unref(known);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -459,6 +536,8 @@ int main(void)
 		cmocka_unit_test(what_has_no_task_is_legacy),
 		cmocka_unit_test(the_same_identity_gets_the_same_answer),
 		cmocka_unit_test(one_flag_by_itself),
+		cmocka_unit_test(the_share_is_that_of_the_rules_that_decided),
+		cmocka_unit_test(what_steps_in_leaves_the_assigned_side),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,6 +1,7 @@
 /* Features files and snapshots: what is refused and where, what is warned of, and what an answer tells
  * besides itself. */
 #include <errno.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -755,6 +756,128 @@ static void trace(void **state)
 	buf_release(&out);
 }
 
+/* --- shares --------------------------------------------------------------------------------------------- */
+
+struct said {
+	double task, sum; /* true, or a variant other than "0"; everything */
+	bool by_percentage;
+};
+
+static void add_share(void *arg, double share, const struct flag_result *r)
+{
+	struct said *s = arg;
+	s->sum += share;
+	s->by_percentage |= r->by_percentage;
+	if (r->type == FLAG_BOOLEAN ? r->enabled : r->variant.len && !span_is(r->variant, "0"))
+		s->task += share;
+}
+
+static const char split_flags[] =
+	"segments:\n"
+	"- {key: beta, match_type: ALL_MATCH_TYPE, constraints: [{type: string, property: plan, operator: eq,"
+	" value: beta}]}\n"
+	"- {key: all, match_type: ALL_MATCH_TYPE}\n"
+	"flags:\n"
+	"- {key: quarter, name: q, type: BOOLEAN_FLAG_TYPE, enabled: false,"
+	" rollouts: [{threshold: {percentage: 25, value: true}}]}\n"
+	"- {key: steps, name: s, type: BOOLEAN_FLAG_TYPE, enabled: true, rollouts: [{threshold: {percentage: "
+	"10,"
+	" value: true}}, {segment: {key: beta, value: true}}, {threshold: {percentage: 40, value: false}},"
+	" {threshold: {percentage: 30, value: true}}]}\n"
+	"- {key: finer, name: f, type: BOOLEAN_FLAG_TYPE, enabled: false,"
+	" rollouts: [{threshold: {percentage: 2.5, value: true}}]}\n"
+	"- {key: variants, name: v, type: VARIANT_FLAG_TYPE, enabled: true, variants: [{key: \"25\"}, {key:"
+	" \"0\"}], rules: [{segment: beta, distributions: [{variant: \"25\", rollout: 100}]}, {segment: all,"
+	" distributions: [{variant: \"0\", rollout: 94.5}, {variant: \"25\", rollout: 5.5}]}]}\n"
+	"- {key: on, name: o, type: BOOLEAN_FLAG_TYPE, enabled: true}\n";
+
+static struct said shares_of(const struct flag_snapshot *s, const char *key, const char *plan)
+{
+	struct said said = {0};
+	struct flag_context context = {SPAN_LIT("plan"), span_of(plan)};
+	const struct flag *f = flag_find(s, span_of(key));
+	assert_non_null(f);
+	flag_each_share(s, f, SPAN_LIT("anybody"), &context, 1, add_share, &said);
+	return said;
+}
+
+/* What the shares say is what happens to many. */
+static double frequency(const struct flag_snapshot *s, const char *key, const char *plan)
+{
+	struct flag_context context = {SPAN_LIT("plan"), span_of(plan)};
+	unsigned task = 0;
+	for (unsigned i = 0; i < 100000; i++) {
+		char entity[16];
+		struct flag_result r;
+		int n = snprintf(entity, sizeof(entity), "user-%u", i);
+		flag_evaluate(s, flag_find(s, span_of(key)), (struct span){entity, (size_t)n}, &context, 1,
+			      &r, NULL);
+		task += r.type == FLAG_BOOLEAN ? r.enabled : r.variant.len && !span_is(r.variant, "0");
+	}
+	return task / 100000.0;
+}
+
+static void a_share_is_what_chance_alone_decides(void **state)
+{
+	static const struct {
+		const char *key, *plan;
+		double task;
+		bool by_percentage;
+	} rows[] = {{"quarter", "", 0.25, true},   {"steps", "", 0.1 + 0.6, true},
+		    {"steps", "beta", 1, true},	   {"finer", "", 0.03, true},
+		    {"variants", "", 0.055, true}, {"variants", "beta", 1, false},
+		    {"on", "", 1, false}};
+	(void)state;
+	struct flag_snapshot *s = features(split_flags, FLAG_RULES_V2);
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct said said = shares_of(s, rows[i].key, rows[i].plan);
+		assert_true(fabs(said.task - rows[i].task) < 1e-12);
+		assert_true(fabs(said.sum - 1) < 1e-12);
+		assert_int_equal(said.by_percentage, rows[i].by_percentage);
+		assert_true(fabs(frequency(s, rows[i].key, rows[i].plan) - said.task) < 0.006);
+	}
+	flag_snapshot_unref(s);
+}
+
+static uint64_t digest_after(const char *from, const char *to, const char *key)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(8192);
+	const char *at = strstr(split_flags, from);
+	assert_non_null(at);
+	assert_int_equal(buf_append(&text, split_flags, (size_t)(at - split_flags)), 0);
+	assert_int_equal(buf_printf(&text, "%s%s", to, at + strlen(from)), 0);
+	struct flag_snapshot *s = features(text.ptr, FLAG_RULES_V2);
+	uint64_t digest = flag_digest(flag_find(s, span_of(key)));
+	flag_snapshot_unref(s);
+	return digest;
+}
+
+static void a_digest_changes_with_what_the_flag_says_and_with_nothing_else(void **state)
+{
+	static const struct {
+		const char *from, *to, *key;
+		bool changes;
+	} rows[] = {{"percentage: 25", "percentage: 26", "quarter", true},
+		    {"percentage: 25", "percentage: 26", "steps", false},
+		    {"percentage: 25", "percentage: 25.0", "quarter", false},
+		    {"value: beta}", "value: gamma}", "steps", true}, /* a segment it asks for */
+		    {"value: beta}", "value: gamma}", "variants", true},
+		    {"value: beta}", "value: gamma}", "quarter", false},
+		    {"rollout: 94.5}, {variant: \"25\", rollout: 5.5",
+		     "rollout: 94, }, {variant: \"25\", "
+		     "rollout: 6",
+		     "variants", true},
+		    {"name: q", "name: another", "quarter", false},
+		    {"enabled: true}", "enabled: false}", "on", true}};
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		uint64_t before = digest_after("flags:", "flags:", rows[i].key);
+		bool changed = before != digest_after(rows[i].from, rows[i].to, rows[i].key);
+		if (changed != rows[i].changes)
+			fail_msg("row %zu", i);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -777,6 +900,8 @@ int main(void)
 		cmocka_unit_test(last_context_entry_counts),
 		cmocka_unit_test(looking_up_and_sharing),
 		cmocka_unit_test(trace),
+		cmocka_unit_test(a_share_is_what_chance_alone_decides),
+		cmocka_unit_test(a_digest_changes_with_what_the_flag_says_and_with_nothing_else),
 	};
 	return crypto_setup() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -130,6 +130,12 @@ void request_describe(const struct request *r, struct outcome *o)
 	if (o->client[0] == '-')
 		o->client[0] = '\0';
 	o->reason = (uint8_t)r->decision.reason;
+	if (r->decision.share > 0) {
+		o->assigned = (uint8_t)r->decision.assigned;
+		o->share = r->decision.share;
+		o->split = r->decision.split;
+		o->entity = crypto_hash64(r->identity.entity);
+	}
 }
 
 void request_record(struct request *r, enum outcome_result result, int status, bool answered)
