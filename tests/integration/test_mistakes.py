@@ -15,7 +15,7 @@ TASKS = """tasks:
     exec: {argv: ["true"], max_output: 9TiB}
     retries: 2
 """
-MISTAKES = ["tasks.yml:4: tasks[0].timeout: must be a duration", "tasks.yml:6: tasks[1].exec.max_output: must be a size",
+MISTAKES = ["tasks.yml:4: tasks[0].timeout: expected a duration from 1ms to 7d", "tasks.yml:6: tasks[1].exec.max_output: expected a size from 1 to 64MiB",
             "tasks.yml:7: tasks[1].retries: unknown key"]
 
 

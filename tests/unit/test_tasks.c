@@ -236,25 +236,30 @@ static void all_mistakes_are_told_at_once(void **state)
 			      "  - {builtin: echo}\n"
 			      "workflows:\n"
 			      "  - {name: w, steps: [{task: b, input: next}]}\n"
-			      "extra: 1\n",
+			      "extra: 1\n"
+			      "wrkflows: []\n"
+			      "x-anchors: [1]\n",
 			      &problems, &r),
 			 -EBADMSG);
 	static const char *const expected[] = {
 		"2: tasks[0].builtin: no task of this name is built in; available: add_numbers",
 		"3: tasks[1].name: \"a\" is declared twice",
-		"3: tasks[1].colour: unknown key; available: name, queue",
+		"3: tasks[1].colour: unknown key; known here: name, queue",
 		"3: tasks[1].max_attempts: may only be above 1 where idempotent is true",
 		"4: tasks[2].exec.argv: must be a list",
-		"4: tasks[2].exec.timeout: must be a duration",
-		"4: tasks[2].exec.max_output: must be a size",
+		"4: tasks[2].exec.timeout: expected a duration from 1ms to 7d (500ms, 5s, 2m, 1h, 7d), not "
+		"\"soon\"\n",
+		"4: tasks[2].exec.max_output: expected a size from 1 to 64MiB (bytes, or with KiB, MiB, "
+		"GiB), not \"1TB\"\n",
 		"5: tasks[3].http.url: must have no user and password",
 		"5: tasks[3].http.body: unknown source \"body:/x\"",
 		"6: tasks[4].http.url: the environment variable NOTHING is not set",
 		"6: tasks[4]: needs exactly one of builtin, exec and http",
 		"7: tasks[5].name: is missing",
 		"9: workflows[0].steps[0].task: unknown task \"b\"; did you mean",
-		"9: workflows[0].steps[0].input: must be previous, workflow or none",
-		"10: extra: unknown key; available: tasks, workflows"};
+		"9: workflows[0].steps[0].input: expected previous, workflow or none, not \"next\"",
+		"10: extra: unknown key; known here: tasks, workflows",
+		"11: wrkflows: unknown key; did you mean \"workflows\"?"};
 	size_t lines = 0;
 	for (size_t i = 0; i < problems.len; i++)
 		lines += problems.ptr[i] == '\n';

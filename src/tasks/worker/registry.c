@@ -7,10 +7,20 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "base/nearest.h"
 #include "tasks/task_backend.h"
 #include "tasks/worker/registry_internal.h"
 
 #define SUGGESTIONS 10
+#define REGISTRY_MAX_MEMORY (256u << 20) /* the environment's values are not of the file's size */
+
+struct registry *registry_new(void)
+{
+	struct registry *r = calloc(1, sizeof(*r));
+	if (r)
+		r->memory = ARENA_INIT(REGISTRY_MAX_MEMORY);
+	return r;
+}
 
 static void *registry_grow(void *array, size_t n, size_t max)
 {
@@ -46,29 +56,6 @@ struct workflow_definition *registry_add_workflow(struct registry *r)
 	return w;
 }
 
-static void free_exec(struct exec_handler *x)
-{
-	for (size_t i = 0; x && x->argv[i]; i++)
-		free(x->argv[i]);
-	for (size_t i = 0; x && x->env[i]; i++)
-		free(x->env[i]);
-	free(x);
-}
-
-static void free_http(struct http_handler *h)
-{
-	if (!h)
-		return;
-	for (size_t i = 0; i < h->n_fields; i++) {
-		free(h->fields[i].name);
-		free(h->fields[i].value);
-	}
-	free(h->url);
-	free(h->ca_file);
-	free(h->body);
-	free(h);
-}
-
 struct registry *registry_ref(struct registry *r)
 {
 	atomic_fetch_add(&r->more, 1);
@@ -80,18 +67,14 @@ struct registry *registry_free(struct registry *r)
 	if (!r || atomic_fetch_sub(&r->more, 1) > 0)
 		return NULL;
 	for (size_t i = 0; i < r->n_tasks; i++) {
-		free_exec(r->tasks[i]->exec);
-		free_http(r->tasks[i]->http);
 		secrets_release(&r->tasks[i]->secrets);
 		free(r->tasks[i]);
 	}
-	for (size_t i = 0; i < r->n_workflows; i++) {
-		for (size_t s = 0; s < r->workflows[i]->n_steps; s++)
-			free(r->workflows[i]->steps[s].kwargs);
+	for (size_t i = 0; i < r->n_workflows; i++)
 		free(r->workflows[i]);
-	}
 	free(r->tasks);
 	free(r->workflows);
+	arena_release(&r->memory);
 	yaml_free(r->doc);
 	free(r);
 	return NULL;
@@ -115,7 +98,7 @@ int registry_register(struct registry *r, const struct builtin *b, struct span q
 
 int registry_core(struct registry **ret)
 {
-	struct registry *r = calloc(1, sizeof(*r));
+	struct registry *r = registry_new();
 	if (!r)
 		return -ENOMEM;
 	for (size_t i = 0; i < n_core_tasks; i++) {
@@ -167,30 +150,9 @@ const struct workflow_definition *registry_workflow_at(const struct registry *r,
 
 /* --- suggestions ---------------------------------------------------------------------------------------- */
 
-/* Levenshtein distance over bytes; names are shorter than TASK_NAME_MAX. */
-static unsigned distance(struct span a, struct span b)
-{
-	unsigned row[TASK_NAME_MAX + 1];
-	a.len = a.len < TASK_NAME_MAX ? a.len : TASK_NAME_MAX;
-	b.len = b.len < TASK_NAME_MAX ? b.len : TASK_NAME_MAX;
-	for (unsigned j = 0; j <= b.len; j++)
-		row[j] = j;
-	for (unsigned i = 1; i <= a.len; i++) {
-		unsigned diagonal = row[0];
-		row[0] = i;
-		for (unsigned j = 1; j <= b.len; j++) {
-			unsigned change = diagonal + (a.ptr[i - 1] != b.ptr[j - 1]);
-			unsigned shorter = row[j] < row[j - 1] ? row[j] : row[j - 1];
-			diagonal = row[j];
-			row[j] = change < shorter + 1 ? change : shorter + 1;
-		}
-	}
-	return row[b.len];
-}
-
 struct registry_candidate {
 	struct span name;
-	unsigned distance;
+	size_t distance;
 };
 
 static int nearer(const void *a, const void *b)
@@ -210,7 +172,7 @@ int registry_describe_unknown(const struct registry *r, struct span name, bool w
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
 		all[i].name = workflow ? r->workflows[i]->name : r->tasks[i]->name;
-		all[i].distance = distance(name, all[i].name);
+		all[i].distance = nearest_edits(name, all[i].name);
 	}
 	qsort(all, n, sizeof(*all), nearer);
 	if (all[0].distance <= 1 + name.len / 3)

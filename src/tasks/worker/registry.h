@@ -50,15 +50,15 @@ struct exec_handler {
 };
 
 struct http_handler_field {
-	char *name, *value;
+	const char *name, *value;
 };
 
 struct http_handler {
-	char *url;
+	const char *url;
 	struct http_handler_field fields[REGISTRY_MAX_FIELDS];
 	size_t n_fields;
-	char *ca_file;
-	char *body;	    /* JSON with {"$ref": "args:/0"}; NULL: {"args": […], "kwargs": {…}} */
+	const char *ca_file;
+	const char *body;   /* JSON with {"$ref": "args:/0"}; NULL: {"args": […], "kwargs": {…}} */
 	struct span result; /* JSON pointer into the answer; "" = all of it */
 	size_t max_output;
 };
@@ -86,7 +86,7 @@ enum step_input {
 struct workflow_step {
 	struct span name; /* key in the workflow's result; the task's name unless said */
 	struct span task;
-	char *kwargs; /* JSON object or NULL */
+	const char *kwargs; /* JSON object or NULL */
 	enum step_input input;
 	unsigned timeout_ms; /* 0: the task's */
 };

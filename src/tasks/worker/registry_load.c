@@ -1,27 +1,27 @@
 /*
- * Reads tasks.yml. Every mistake becomes one line in `problems`; reading goes on, so that all are seen at
- * once.
+ * Reads tasks.yml, by base/places.h. Every mistake becomes one line in `problems`; reading goes on, so that all
+ * are seen at once.
  */
 #include <errno.h>
 #include <libgen.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/size.h"
+#include "base/places.h"
 #include "base/text.h"
-#include "base/yaml.h"
+#include "base/url.h"
 #include "tasks/task_backend.h"
 #include "tasks/worker/call_template.h"
 #include "tasks/worker/registry_internal.h"
 
-#define MAX_TIMEOUT_MS (7 * 86400000LL)
+#define MAX_TIMEOUT_MS (7 * 86400000ull)
 #define MAX_OUTPUT (64u << 20)
+#define MAX_ATTEMPTS 100
 #define DEFAULT_ATTEMPTS 3
+#define DEFAULT_PATH "PATH=/usr/local/bin:/usr/bin:/bin"
 
 /* What a variable gave to a text: where it stands in it. */
 struct substitution {
@@ -32,159 +32,51 @@ struct substitution {
 #define SUBSTITUTIONS_MAX 64
 
 struct registry_reader {
+	struct place_reader file; /* first: a place's reader is one of these */
 	struct registry *registry;
-	const char *path;
-	char folder[PATH_MAX];
 	const char *(*getenv_fn)(const char *);
-	struct buf *problems;
-	bool wrong;
 	bool elsewhere;		 /* tasks are somebody else's: not read, and steps may name any */
 	struct secrets *secrets; /* of the task that is being read */
 	struct substitution given[SUBSTITUTIONS_MAX]; /* to the last text */
 	size_t n_given;
-	char where[256]; /* the key that contains what is being read: tasks[2].exec */
 };
 
-typedef void (*read_fn)(struct registry_reader *r, const struct yaml_node *n, void *into);
-
-struct key_reader {
-	const char *key;
-	read_fn read;
-	bool required;
-};
-
-static void registry_load_mistake(struct registry_reader *r, const struct yaml_node *n, const char *key,
-				  const char *format, ...) __attribute__((format(printf, 4, 5)));
-
-static void registry_load_mistake(struct registry_reader *r, const struct yaml_node *n, const char *key,
-				  const char *format, ...)
+static struct registry_reader *registry_reader_of(const struct place *p)
 {
-	va_list ap;
-	r->wrong = true;
-	buf_printf(r->problems, "%s:%u: %s%s%s: ", r->path, n ? n->line : 1, r->where,
-		   r->where[0] && key[0] ? "." : "", key);
-	va_start(ap, format);
-	buf_vprintf(r->problems, format, ap);
-	va_end(ap);
-	buf_putc(r->problems, '\n');
-}
-
-static const char *key_of(const struct yaml_node *n)
-{
-	return n->key ? n->key->text.ptr : "";
-}
-
-static const struct key_reader *find_key(const struct key_reader *keys, size_t n, struct span key)
-{
-	for (size_t i = 0; i < n; i++)
-		if (span_is(key, keys[i].key))
-			return &keys[i];
-	return NULL;
-}
-
-static void registry_load_unknown_key(struct registry_reader *r, const struct yaml_node *item,
-				      const struct key_reader *keys, size_t n)
-{
-	CLEANUP(buf_releasep) struct buf known = BUF_INIT(1024);
-	for (size_t i = 0; i < n; i++)
-		buf_printf(&known, "%s%s", i ? ", " : "", keys[i].key);
-	registry_load_mistake(r, item, key_of(item), "unknown key; available: %s", known.ptr);
-}
-
-static void read_mapping(struct registry_reader *r, const struct yaml_node *n, const struct key_reader *keys,
-			 size_t n_keys, void *into)
-{
-	if (!n || n->kind != YAML_MAPPING) {
-		registry_load_mistake(r, n, "", "must be a mapping");
-		return;
-	}
-	for (const struct yaml_node *item = n->first; item; item = item->next) {
-		const struct key_reader *k = find_key(keys, n_keys, item->key->text);
-		if (k)
-			k->read(r, item, into);
-		else
-			registry_load_unknown_key(r, item, keys, n_keys);
-	}
-	for (size_t i = 0; i < n_keys; i++)
-		if (keys[i].required && !yaml_get(n, keys[i].key))
-			registry_load_mistake(r, n, keys[i].key, "is missing");
-}
-
-#define READ_MAPPING(r, n, keys, into) \
-	read_mapping((r), (n), (keys), sizeof(keys) / sizeof((keys)[0]), (into))
-
-/* Puts `text` into `where` while something inside is read. */
-static void enter(struct registry_reader *r, char saved[256], const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static void enter(struct registry_reader *r, char saved[256], const char *format, ...)
-{
-	va_list ap;
-	memcpy(saved, r->where, sizeof(r->where));
-	size_t at = strlen(r->where);
-	if (at && at < sizeof(r->where) - 1)
-		r->where[at++] = '.';
-	va_start(ap, format);
-	vsnprintf(r->where + at, sizeof(r->where) - at, format, ap);
-	va_end(ap);
-}
-
-static void leave(struct registry_reader *r, const char saved[256])
-{
-	memcpy(r->where, saved, sizeof(r->where));
+	return (struct registry_reader *)p->reader;
 }
 
 /* --- values --------------------------------------------------------------------------------------------- */
 
-static void registry_load_read_name(struct registry_reader *r, const struct yaml_node *n, struct span *ret)
+static void registry_require(const struct place *p, const char *key)
+{
+	struct place member = place_member(p, key);
+	if (!member.node)
+		place_mistake(&member, "is missing");
+}
+
+static void registry_name(const struct place *p, struct span *ret)
 {
 	struct span s;
-	if (!yaml_string(n, &s) || s.len == 0 || s.len >= TASK_NAME_MAX)
-		registry_load_mistake(r, n, key_of(n), "must be a string of 1 to %d characters",
-				      TASK_NAME_MAX - 1);
+	if (!p->node)
+		return;
+	if (!yaml_string(p->node, &s) || s.len == 0 || s.len >= TASK_NAME_MAX)
+		place_mistake(p, "must be a string of 1 to %d characters", TASK_NAME_MAX - 1);
 	else
 		*ret = s;
 }
 
-static void read_duration(struct registry_reader *r, const struct yaml_node *n, unsigned *ret)
-{
-	struct span s;
-	int64_t ms;
-	if (!yaml_string(n, &s) || clock_parse_duration(s.ptr, &ms) < 0 || ms < 1 || ms > MAX_TIMEOUT_MS)
-		registry_load_mistake(r, n, key_of(n), "must be a duration from 1ms to 7d, like 30s");
-	else
-		*ret = (unsigned)ms;
-}
-
-static void read_bool(struct registry_reader *r, const struct yaml_node *n, bool *ret)
-{
-	if (!yaml_bool(n, ret))
-		registry_load_mistake(r, n, key_of(n), "must be true or false");
-}
-
-static void read_size(struct registry_reader *r, const struct yaml_node *n, size_t *ret)
-{
-	struct span s;
-	uint64_t bytes;
-	if (!yaml_string(n, &s) || memchr(s.ptr, '\0', s.len) || size_parse(s.ptr, &bytes) < 0 || bytes < 1 ||
-	    bytes > MAX_OUTPUT)
-		registry_load_mistake(r, n, key_of(n), "must be a size from 1 to 64MiB, like 8MiB");
-	else
-		*ret = (size_t)bytes;
-}
-
 /* ${NAME} and ${NAME:-default}; an unset one without a default is a mistake. */
-static bool put_variable(struct registry_reader *r, const struct yaml_node *n, struct span inside,
-			 struct buf *out)
+static bool put_variable(const struct place *p, struct span inside, struct buf *out)
 {
+	struct registry_reader *r = registry_reader_of(p);
 	const char *mark = memmem(inside.ptr, inside.len, ":-", 2);
 	size_t name_len = mark ? (size_t)(mark - inside.ptr) : inside.len;
 	CLEANUP(freep) char *name = span_dup((struct span){inside.ptr, name_len});
 	const char *value = name && *name ? r->getenv_fn(name) : NULL;
 	if (value && *value) {
 		if (r->n_given == SUBSTITUTIONS_MAX)
-			registry_load_mistake(r, n, key_of(n), "more than %d environment variables",
-					      SUBSTITUTIONS_MAX);
+			place_mistake(p, "more than %d environment variables", SUBSTITUTIONS_MAX);
 		else
 			r->given[r->n_given++] =
 				(struct substitution){{inside.ptr, name_len}, out->len, strlen(value)};
@@ -192,13 +84,13 @@ static bool put_variable(struct registry_reader *r, const struct yaml_node *n, s
 	} else if (mark)
 		buf_append(out, mark + 2, inside.len - name_len - 2);
 	else
-		registry_load_mistake(r, n, key_of(n), "the environment variable %.*s is not set",
-				      (int)name_len, inside.ptr);
+		place_mistake(p, "the environment variable %.*s is not set", (int)name_len, inside.ptr);
 	return value || mark;
 }
 
-static char *expand(struct registry_reader *r, const struct yaml_node *n, struct span s)
+static char *expand(const struct place *p, struct span s)
 {
+	struct registry_reader *r = registry_reader_of(p);
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(1 << 16);
 	r->n_given = 0;
 	for (size_t i = 0; i < s.len;) {
@@ -209,26 +101,25 @@ static char *expand(struct registry_reader *r, const struct yaml_node *n, struct
 			buf_putc(&out, s.ptr[i++]);
 			continue;
 		}
-		if (!put_variable(r, n, (struct span){s.ptr + i + 2, (size_t)(end - s.ptr) - i - 2}, &out))
+		if (!put_variable(p, (struct span){s.ptr + i + 2, (size_t)(end - s.ptr) - i - 2}, &out))
 			return NULL;
 		i = (size_t)(end - s.ptr) + 1;
 	}
-	if (memchr(s.ptr, '\0', s.len) || out.error) {
-		registry_load_mistake(r, n, key_of(n), "is too long or has a NUL in it");
+	if (memchr(buf_span(&out).ptr, '\0', out.len) || out.error) {
+		place_mistake(p, "is too long or has a NUL in it");
 		return NULL;
 	}
-	return buf_steal(&out);
+	return place_text(p->reader, buf_span(&out));
 }
 
-static void read_text(struct registry_reader *r, const struct yaml_node *n, char **ret)
+/* A scalar with what the environment gives to it; NULL when it is none, and that was said. */
+static char *registry_text(const struct place *p)
 {
 	struct span s;
-	if (!yaml_string(n, &s)) {
-		registry_load_mistake(r, n, key_of(n), "must be a text");
-		return;
-	}
-	free(*ret);
-	*ret = expand(r, n, s);
+	if (p->node && yaml_string(p->node, &s))
+		return expand(p, s);
+	place_mistake(p, "must be a text");
+	return NULL;
 }
 
 /* What the environment gave to the text that was read last, from byte `from` on; of a whole URL, what it
@@ -242,26 +133,19 @@ static void take_given(struct registry_reader *r, const char *text, size_t from)
 	}
 }
 
-/* A path, relative to the file's folder. */
-static void make_absolute(struct registry_reader *r, const struct yaml_node *n, char **path)
+/* One of a mapping's texts, which may be a secret by its name. */
+static char *registry_named_text(const struct place *p)
 {
-	char *absolute;
-	if (!*path || **path == '/')
-		return;
-	if (asprintf(&absolute, "%s/%s", r->folder, *path) < 0) {
-		registry_load_mistake(r, n, key_of(n), "out of memory");
-		return;
+	struct registry_reader *r = registry_reader_of(p);
+	char *text = registry_text(p);
+	if (text) {
+		secrets_take(r->secrets, p->key, span_of(text));
+		take_given(r, text, 0);
 	}
-	free(*path);
-	*path = absolute;
+	return text;
 }
 
 /* --- exec ----------------------------------------------------------------------------------------------- */
-
-struct exec_reading {
-	struct exec_handler *x;
-	unsigned timeout_ms;
-};
 
 /* The program's own name is none. `--token x` and `--token=x` say that it is one. */
 static void take_argument(struct registry_reader *r, const struct exec_handler *x, size_t i)
@@ -279,320 +163,246 @@ static void take_argument(struct registry_reader *r, const struct exec_handler *
 		secrets_take(r->secrets, span_of(before), span_of(text));
 }
 
-static void read_argv(struct registry_reader *r, const struct yaml_node *n, void *into)
+static void read_argv(const struct place *p, struct exec_handler *x)
 {
-	struct exec_handler *x = ((struct exec_reading *)into)->x;
 	size_t i = 0;
-	if (n->kind != YAML_SEQUENCE || !n->count || n->count > REGISTRY_MAX_ARGV) {
-		registry_load_mistake(r, n, "argv", "must be a list of 1 to %d strings (no shell is used)",
-				      REGISTRY_MAX_ARGV);
+	if (!p->node)
+		return;
+	if (p->node->kind != YAML_SEQUENCE || !p->node->count || p->node->count > REGISTRY_MAX_ARGV) {
+		place_mistake(p, "must be a list of 1 to %d strings (no shell is used)", REGISTRY_MAX_ARGV);
 		return;
 	}
-	for (const struct yaml_node *a = n->first; a; a = a->next) {
-		read_text(r, a, &x->argv[i]);
+	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
+		struct place argument = place_element(p, n, i);
+		x->argv[i] = registry_text(&argument);
 		if (!x->argv[i])
 			return;
-		take_argument(r, x, i++);
+		take_argument(registry_reader_of(p), x, i++);
 	}
 	if (strchr(x->argv[0], '/'))
-		make_absolute(r, n, &x->argv[0]);
+		x->argv[0] = place_path(p->reader, span_of(x->argv[0]));
 }
 
-static void read_env(struct registry_reader *r, const struct yaml_node *n, void *into)
+static char *registry_assignment(struct registry_reader *r, struct span name, const char *value)
 {
-	struct exec_handler *x = ((struct exec_reading *)into)->x;
+	CLEANUP(buf_releasep) struct buf line = BUF_INIT(1 << 17);
+	buf_printf(&line, "%.*s=%s", SPAN_ARG(name), value);
+	return line.error ? NULL : place_text(&r->file, buf_span(&line));
+}
+
+static void read_env(const struct place *p, struct exec_handler *x)
+{
 	size_t i = 0;
-	if (n->kind != YAML_MAPPING || n->count > REGISTRY_MAX_ENV) {
-		registry_load_mistake(r, n, "env", "must be a mapping of at most %d names", REGISTRY_MAX_ENV);
+	bool has_path = false;
+	if (p->node && (p->node->kind != YAML_MAPPING || p->node->count > REGISTRY_MAX_ENV)) {
+		place_mistake(p, "must be a mapping of at most %d names", REGISTRY_MAX_ENV);
 		return;
 	}
-	while (x->env[i])
-		free(x->env[i++]);
-	memset(x->env, 0, sizeof(x->env));
-	i = 0;
-	bool has_path = false;
-	for (const struct yaml_node *v = n->first; v; v = v->next) {
-		char *text = NULL;
-		read_text(r, v, &text);
-		if (text) {
-			secrets_take(r->secrets, span_of(key_of(v)), span_of(text));
-			take_given(r, text, 0);
-		}
-		if (text && asprintf(&x->env[i], "%s=%s", key_of(v), text) >= 0)
+	for (const struct yaml_node *n = p->node ? p->node->first : NULL; n; n = n->next) {
+		struct place variable = place_item(p, n);
+		const char *text = registry_named_text(&variable);
+		if (text && (x->env[i] = registry_assignment(registry_reader_of(p), n->key->text, text)))
 			i++;
-		has_path |= strcmp(key_of(v), "PATH") == 0;
-		free(text);
+		has_path |= span_is(n->key->text, "PATH");
 	}
 	if (!has_path)
-		x->env[i] = strdup("PATH=/usr/local/bin:/usr/bin:/bin");
+		x->env[i] = place_text(p->reader, SPAN_LIT(DEFAULT_PATH));
 }
 
-static void read_exec_timeout(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	read_duration(r, n, &((struct exec_reading *)into)->timeout_ms);
-}
-
-static void read_max_output(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	read_size(r, n, &((struct exec_reading *)into)->x->max_output);
-}
-
-static void set_source(struct registry_reader *r, const struct yaml_node *n, struct exec_handler *x,
-		       enum exec_stdin kind)
+static void read_source(const struct place *p, enum exec_stdin kind, struct exec_handler *x)
 {
 	struct span s;
-	if (!yaml_string(n, &s) ||
-	    (!span_starts(s, SPAN_LIT("args:/")) && !span_starts(s, SPAN_LIT("kwargs:/"))))
-		registry_load_mistake(r, n, key_of(n),
-				      "must name a value of the call, like args:/0/content or kwargs:/text");
+	if (!p->node)
+		return;
+	if (!yaml_string(p->node, &s) ||
+	    (!span_starts(s, SPAN_LIT("args:/")) && !span_starts(s, SPAN_LIT("kwargs:/")))) {
+		place_mistake(p, "must name a value of the call, like args:/0/content or kwargs:/text");
+		return;
+	}
 	x->stdin_source = s;
 	x->stdin_kind = kind;
 }
 
-static void read_stdin_base64(struct registry_reader *r, const struct yaml_node *n, void *into)
+static void read_stdin(const struct place *p, struct exec_handler *x)
 {
-	set_source(r, n, into, EXEC_STDIN_BASE64);
-}
-
-static void read_stdin_text(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	set_source(r, n, into, EXEC_STDIN_TEXT);
-}
-
-static void read_stdin(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	static const struct key_reader keys[] = {{"base64", read_stdin_base64, false},
-						 {"text", read_stdin_text, false}};
-	struct exec_handler *x = ((struct exec_reading *)into)->x;
+	static const struct field fields[] = {{"base64", FIELD_OTHER, 0, 0, 0},
+					      {"text", FIELD_OTHER, 0, 0, 0}};
 	struct span s;
-	if (n->kind == YAML_SCALAR && yaml_string(n, &s) && span_is(s, "json"))
+	if (!p->node || (p->node->kind == YAML_SCALAR && yaml_string(p->node, &s) && span_is(s, "json")))
 		return;
-	if (n->kind != YAML_MAPPING || n->count != 1) {
-		registry_load_mistake(r, n, "stdin", "must be json, {base64: SOURCE} or {text: SOURCE}");
+	if (p->node->kind != YAML_MAPPING || p->node->count != 1) {
+		place_mistake(p, "must be json, {base64: SOURCE} or {text: SOURCE}");
 		return;
 	}
-	READ_MAPPING(r, n, keys, x);
+	READ_FIELDS(p, fields, x);
+	struct place base64 = place_member(p, "base64"), text = place_member(p, "text");
+	read_source(&base64, EXEC_STDIN_BASE64, x);
+	read_source(&text, EXEC_STDIN_TEXT, x);
+	if (!base64.node && !text.node)
+		place_mistake(p, "must name a value of the call, like args:/0/content or kwargs:/text");
 }
 
-static void read_stdout(struct registry_reader *r, const struct yaml_node *n, void *into)
+/* What handlers have in common. */
+struct handler_reading {
+	unsigned timeout_ms;
+	size_t max_output;
+};
+
+static void read_exec(const struct place *p, struct exec_handler *x, struct handler_reading *h)
 {
-	struct exec_handler *x = ((struct exec_reading *)into)->x;
-	struct span s;
-	if (!yaml_string(n, &s) || (!span_is(s, "json") && !span_is(s, "text")))
-		registry_load_mistake(r, n, "stdout", "must be json or text");
-	else
-		x->stdout_text = span_is(s, "text");
+	static const struct field fields[] = {
+		{"argv", FIELD_OTHER, 0, 0, 0},
+		{"env", FIELD_OTHER, 0, 0, 0},
+		{"timeout", FIELD_DURATION, offsetof(struct handler_reading, timeout_ms), 1, MAX_TIMEOUT_MS},
+		{"max_output", FIELD_SIZE_T, offsetof(struct handler_reading, max_output), 1, MAX_OUTPUT},
+		{"stdin", FIELD_OTHER, 0, 0, 0},
+		{"stdout", FIELD_OTHER, 0, 0, 0}};
+	static const char *const outputs[] = {"json", "text"};
+	struct place argv = place_member(p, "argv"), env = place_member(p, "env");
+	struct place input = place_member(p, "stdin"), output = place_member(p, "stdout");
+	size_t which;
+	READ_FIELDS(p, fields, h);
+	registry_require(p, "argv");
+	read_argv(&argv, x);
+	read_env(&env, x);
+	read_stdin(&input, x);
+	if (value_choice(&output, outputs, 2, &which))
+		x->stdout_text = which == 1;
+	x->max_output = h->max_output;
 }
-
-static const struct key_reader exec_keys[] = {{"argv", read_argv, true},
-					      {"env", read_env, false},
-					      {"timeout", read_exec_timeout, false},
-					      {"max_output", read_max_output, false},
-					      {"stdin", read_stdin, false},
-					      {"stdout", read_stdout, false}};
 
 /* --- http ----------------------------------------------------------------------------------------------- */
 
-struct http_reading {
-	struct http_handler *h;
-	unsigned timeout_ms;
-};
-
-static void read_url(struct registry_reader *r, const struct yaml_node *n, void *into)
+static void registry_load_url(const struct place *p, struct http_handler *h)
 {
-	struct http_handler *h = ((struct http_reading *)into)->h;
-	read_text(r, n, &h->url);
-	if (!h->url)
+	struct registry_reader *r = registry_reader_of(p);
+	const char *text = p->node ? registry_text(p) : NULL;
+	if (!text)
 		return;
-	const char *host = "";
-	if (strncmp(h->url, "http://", 7) == 0)
-		host = h->url + 7;
-	else if (strncmp(h->url, "https://", 8) == 0)
-		host = h->url + 8;
-	size_t n_host = strcspn(host, "/?#");
-	if (!n_host || strpbrk(h->url, " \r\n\t"))
-		registry_load_mistake(r, n, "url", "must be a URL of http or https");
-	else if (memchr(host, '@', n_host))
-		registry_load_mistake(r, n, "url", "must have no user and password in it; use headers");
-	if (!n_host)
+	const char *wrong = url_mistake(span_of(text), URL_WHOLE);
+	if (url_user_info(span_of(text)).ptr)
+		place_mistake(p, "must have no user and password in it; use headers");
+	else if (wrong)
+		place_mistake(p, "%s", wrong);
+	h->url = place_url(p->reader, span_of(text));
+	struct span behind = url_behind_host(span_of(h->url));
+	if (!behind.ptr)
 		return;
 	secrets_take_url(r->secrets, span_of(h->url));
-	take_given(r, h->url, (size_t)(host - h->url) + n_host);
+	take_given(r, h->url, (size_t)(behind.ptr - h->url));
 }
 
-static void read_headers(struct registry_reader *r, const struct yaml_node *n, void *into)
+static void read_headers(const struct place *p, struct http_handler *h)
 {
-	struct http_handler *h = ((struct http_reading *)into)->h;
-	if (n->kind != YAML_MAPPING || n->count > REGISTRY_MAX_FIELDS) {
-		registry_load_mistake(r, n, "headers", "must be a mapping of at most %d names",
-				      REGISTRY_MAX_FIELDS);
+	if (p->node && (p->node->kind != YAML_MAPPING || p->node->count > REGISTRY_MAX_FIELDS)) {
+		place_mistake(p, "must be a mapping of at most %d names", REGISTRY_MAX_FIELDS);
 		return;
 	}
-	for (const struct yaml_node *v = n->first; v; v = v->next) {
+	for (const struct yaml_node *n = p->node ? p->node->first : NULL; n; n = n->next) {
+		struct place header = place_item(p, n);
 		struct http_handler_field *f = &h->fields[h->n_fields];
-		read_text(r, v, &f->value);
-		f->name = f->value ? strdup(key_of(v)) : NULL;
-		if (f->value) {
-			secrets_take(r->secrets, span_of(key_of(v)), span_of(f->value));
-			take_given(r, f->value, 0);
-		}
-		if (f->value && strpbrk(f->value, "\r\n"))
-			registry_load_mistake(r, v, key_of(v), "must have no line break");
-		h->n_fields += f->value != NULL;
+		f->value = registry_named_text(&header);
+		if (!f->value)
+			continue;
+		f->name = n->key->text.ptr;
+		h->n_fields++;
+		if (strpbrk(f->value, "\r\n"))
+			place_mistake(&header, "must have no line break");
 	}
 }
 
-static void read_http_timeout(struct registry_reader *r, const struct yaml_node *n, void *into)
+/* Null is a body, too. */
+static void registry_load_body(const struct place *http, struct http_handler *h)
 {
-	read_duration(r, n, &((struct http_reading *)into)->timeout_ms);
-}
-
-static void read_ca_file(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	struct http_handler *h = ((struct http_reading *)into)->h;
-	read_text(r, n, &h->ca_file);
-	make_absolute(r, n, &h->ca_file);
-}
-
-static void registry_load_read_body(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	struct http_handler *h = ((struct http_reading *)into)->h;
+	const struct yaml_node *n = yaml_get(http->node, "body");
+	struct place p = place_member(http, "body");
 	CLEANUP(buf_releasep) struct buf json = BUF_INIT(REGISTRY_MAX_FILE);
 	struct err why = {""};
+	if (!n)
+		return;
 	if (yaml_to_json(n, &json) < 0 || call_template_check(buf_span(&json), &why) < 0)
-		registry_load_mistake(r, n, "body", "%s",
-				      why.text[0] ? why.text : "cannot be written as JSON");
-	secrets_take_json(r->secrets, buf_span(&json));
-	free(h->body);
-	h->body = buf_steal(&json);
+		place_mistake(&p, "%s", why.text[0] ? why.text : "cannot be written as JSON");
+	secrets_take_json(registry_reader_of(&p)->secrets, buf_span(&json));
+	h->body = place_text(p.reader, buf_span(&json));
 }
 
-static void registry_load_read_result(struct registry_reader *r, const struct yaml_node *n, void *into)
+static void registry_load_result(const struct place *p, struct http_handler *h)
 {
-	struct http_handler *h = ((struct http_reading *)into)->h;
 	struct span s;
-	if (!yaml_string(n, &s) || (s.len && s.ptr[0] != '/'))
-		registry_load_mistake(r, n, "result",
-				      "must be a JSON pointer, like /choices/0/message/content");
+	h->result = SPAN_LIT("");
+	if (!p->node)
+		return;
+	if (!yaml_string(p->node, &s) || (s.len && s.ptr[0] != '/'))
+		place_mistake(p, "must be a JSON pointer, like /choices/0/message/content");
 	else
 		h->result = s;
 }
 
-static void read_http_output(struct registry_reader *r, const struct yaml_node *n, void *into)
+static void read_http(const struct place *p, struct http_handler *x, struct handler_reading *h)
 {
-	read_size(r, n, &((struct http_reading *)into)->h->max_output);
+	static const struct field fields[] = {
+		{"url", FIELD_OTHER, 0, 0, 0},
+		{"headers", FIELD_OTHER, 0, 0, 0},
+		{"ca_file", FIELD_OTHER, 0, 0, 0},
+		{"timeout", FIELD_DURATION, offsetof(struct handler_reading, timeout_ms), 1, MAX_TIMEOUT_MS},
+		{"max_output", FIELD_SIZE_T, offsetof(struct handler_reading, max_output), 1, MAX_OUTPUT},
+		{"body", FIELD_OTHER, 0, 0, 0},
+		{"result", FIELD_OTHER, 0, 0, 0}};
+	struct place url = place_member(p, "url"), headers = place_member(p, "headers");
+	struct place ca_file = place_member(p, "ca_file"), result = place_member(p, "result");
+	READ_FIELDS(p, fields, h);
+	registry_require(p, "url");
+	registry_load_url(&url, x);
+	read_headers(&headers, x);
+	const char *path = ca_file.node ? registry_text(&ca_file) : NULL;
+	x->ca_file = path ? place_path(p->reader, span_of(path)) : NULL;
+	registry_load_body(p, x);
+	registry_load_result(&result, x);
+	x->max_output = h->max_output;
 }
-
-static const struct key_reader http_keys[] = {{"url", read_url, true},
-					      {"headers", read_headers, false},
-					      {"timeout", read_http_timeout, false},
-					      {"ca_file", read_ca_file, false},
-					      {"body", registry_load_read_body, false},
-					      {"result", registry_load_read_result, false},
-					      {"max_output", read_http_output, false}};
 
 /* --- tasks ---------------------------------------------------------------------------------------------- */
 
 struct task_reading {
-	struct task_definition *t;
-	unsigned handlers;
-	unsigned timeout_ms, handler_timeout_ms;
-	unsigned attempts;
+	struct task_definition t;
+	struct handler_reading handler;
+	unsigned timeout_ms, attempts;
 };
 
-static void read_task_name(struct registry_reader *r, const struct yaml_node *n, void *into)
+static void read_builtin(const struct place *p, struct task_definition *t)
 {
-	struct task_definition *t = ((struct task_reading *)into)->t;
 	struct span name = SPAN_NONE;
-	registry_load_read_name(r, n, &name);
-	if (name.ptr && registry_task(r->registry, name))
-		registry_load_mistake(r, n, "name", "\"%.*s\" is declared twice", SPAN_ARG(name));
-	t->name = name.ptr ? name : SPAN_LIT("");
+	t->kind = HANDLER_BUILTIN;
+	registry_name(p, &name);
+	t->builtin = core_task_find(name);
+	if (!name.ptr || t->builtin)
+		return;
+	CLEANUP(buf_releasep) struct buf known = BUF_INIT(1024);
+	for (size_t i = 0; i < n_core_tasks; i++)
+		buf_printf(&known, "%s%s", i ? ", " : "", core_tasks[i].name);
+	place_mistake(p, "no task of this name is built in; available: %s", known.ptr);
 }
 
-static void read_task_queue(struct registry_reader *r, const struct yaml_node *n, void *into)
+/* How it is run: exactly one of three ways. */
+static void read_handler(const struct place *p, struct task_reading *reading)
 {
-	registry_load_read_name(r, n, &((struct task_reading *)into)->t->queue);
-}
-
-static void read_builtin(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	struct task_reading *reading = into;
-	struct span name = SPAN_NONE;
-	reading->handlers++;
-	reading->t->kind = HANDLER_BUILTIN;
-	registry_load_read_name(r, n, &name);
-	reading->t->builtin = core_task_find(name);
-	if (name.ptr && !reading->t->builtin) {
-		CLEANUP(buf_releasep) struct buf known = BUF_INIT(1024);
-		for (size_t i = 0; i < n_core_tasks; i++)
-			buf_printf(&known, "%s%s", i ? ", " : "", core_tasks[i].name);
-		registry_load_mistake(r, n, "builtin", "no task of this name is built in; available: %s",
-				      known.ptr);
+	struct task_definition *t = &reading->t;
+	struct place builtin = place_member(p, "builtin"), exec = place_member(p, "exec");
+	struct place http = place_member(p, "http");
+	reading->handler.max_output = REGISTRY_DEFAULT_OUTPUT;
+	if (builtin.node)
+		read_builtin(&builtin, t);
+	if (exec.node && value_mapping(&exec) && (t->exec = place_memory(p->reader, sizeof(*t->exec)))) {
+		t->kind = HANDLER_EXEC;
+		read_exec(&exec, t->exec, &reading->handler);
 	}
+	if (http.node && value_mapping(&http) && (t->http = place_memory(p->reader, sizeof(*t->http)))) {
+		t->kind = HANDLER_HTTP;
+		read_http(&http, t->http, &reading->handler);
+	}
+	if ((builtin.node != NULL) + (exec.node != NULL) + (http.node != NULL) != 1)
+		place_mistake(p, "needs exactly one of builtin, exec and http");
 }
-
-static void read_exec(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	struct task_reading *reading = into;
-	char saved[256];
-	reading->handlers++;
-	reading->t->kind = HANDLER_EXEC;
-	if (reading->t->exec || !(reading->t->exec = calloc(1, sizeof(struct exec_handler))))
-		return;
-	struct exec_reading x = {.x = reading->t->exec};
-	x.x->max_output = REGISTRY_DEFAULT_OUTPUT;
-	x.x->env[0] = strdup("PATH=/usr/local/bin:/usr/bin:/bin");
-	enter(r, saved, "exec");
-	READ_MAPPING(r, n, exec_keys, &x);
-	leave(r, saved);
-	reading->handler_timeout_ms = x.timeout_ms;
-}
-
-static void read_http(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	struct task_reading *reading = into;
-	char saved[256];
-	reading->handlers++;
-	reading->t->kind = HANDLER_HTTP;
-	if (reading->t->http || !(reading->t->http = calloc(1, sizeof(struct http_handler))))
-		return;
-	struct http_reading h = {.h = reading->t->http};
-	h.h->max_output = REGISTRY_DEFAULT_OUTPUT;
-	h.h->result = SPAN_LIT("");
-	enter(r, saved, "http");
-	READ_MAPPING(r, n, http_keys, &h);
-	leave(r, saved);
-	reading->handler_timeout_ms = h.timeout_ms;
-}
-
-static void read_idempotent(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	read_bool(r, n, &((struct task_reading *)into)->t->idempotent);
-}
-
-static void read_attempts(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	int64_t v;
-	if (!yaml_int(n, &v) || v < 1 || v > 100)
-		registry_load_mistake(r, n, "max_attempts", "must be a number from 1 to 100");
-	else
-		((struct task_reading *)into)->attempts = (unsigned)v;
-}
-
-static void read_task_timeout(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	read_duration(r, n, &((struct task_reading *)into)->timeout_ms);
-}
-
-static const struct key_reader task_keys[] = {{"name", read_task_name, true},
-					      {"queue", read_task_queue, false},
-					      {"builtin", read_builtin, false},
-					      {"exec", read_exec, false},
-					      {"http", read_http, false},
-					      {"idempotent", read_idempotent, false},
-					      {"max_attempts", read_attempts, false},
-					      {"timeout", read_task_timeout, false}};
 
 static unsigned smaller(unsigned a, unsigned b)
 {
@@ -603,253 +413,278 @@ static unsigned smaller(unsigned a, unsigned b)
 	return a < b ? a : b;
 }
 
-static void read_task(struct registry_reader *r, const struct yaml_node *n, unsigned index)
+static void set_attempts(const struct place *p, struct task_reading *reading)
 {
-	char saved[256];
-	struct task_definition fresh = {.queue = SPAN_LIT(REGISTRY_DEFAULT_QUEUE)};
-	struct task_reading reading = {.t = &fresh};
-	r->secrets = &fresh.secrets;
-	enter(r, saved, "tasks[%u]", index);
-	READ_MAPPING(r, n, task_keys, &reading);
-	if (fresh.secrets.failed)
-		registry_load_mistake(r, n, "", "out of memory");
-	if (reading.handlers != 1)
-		registry_load_mistake(r, n, "", "needs exactly one of builtin, exec and http");
-	if (reading.attempts > 1 && !fresh.idempotent)
-		registry_load_mistake(r, n, "max_attempts", "may only be above 1 where idempotent is true");
-	fresh.max_attempts = DEFAULT_ATTEMPTS;
-	if (!fresh.idempotent)
-		fresh.max_attempts = 1;
-	else if (reading.attempts)
-		fresh.max_attempts = reading.attempts;
-	fresh.timeout_ms = smaller(reading.timeout_ms, reading.handler_timeout_ms);
-	if (!fresh.timeout_ms)
-		fresh.timeout_ms = REGISTRY_DEFAULT_TIMEOUT_MS;
-	/* Added also when it is wrong, so that what it owns is freed and its name is known to workflows. */
-	struct task_definition *t = registry_add_task(r->registry);
+	struct place attempts = place_member(p, "max_attempts");
+	if (reading->attempts > 1 && !reading->t.idempotent)
+		place_mistake(&attempts, "may only be above 1 where idempotent is true");
+	reading->t.max_attempts = DEFAULT_ATTEMPTS;
+	if (!reading->t.idempotent)
+		reading->t.max_attempts = 1;
+	else if (reading->attempts)
+		reading->t.max_attempts = reading->attempts;
+}
+
+static void read_task_names(const struct place *p, struct task_definition *t)
+{
+	struct place name = place_member(p, "name"), queue = place_member(p, "queue");
+	struct span s = SPAN_NONE;
+	registry_require(p, "name");
+	registry_name(&name, &s);
+	if (s.ptr && registry_task(registry_reader_of(p)->registry, s))
+		place_mistake(&name, "\"%.*s\" is declared twice", SPAN_ARG(s));
+	t->name = s.ptr ? s : SPAN_LIT("");
+	t->queue = SPAN_LIT(REGISTRY_DEFAULT_QUEUE);
+	registry_name(&queue, &t->queue);
+}
+
+/* Added also when it is wrong, so that what it owns is freed and its name is known to workflows. */
+static void registry_keep_task(const struct place *p, struct task_definition *fresh)
+{
+	struct registry *registry = registry_reader_of(p)->registry;
+	struct task_definition *t = registry_add_task(registry);
 	if (t) {
-		*t = fresh;
-	} else {
-		secrets_release(&fresh.secrets);
-		registry_load_mistake(r, n, "", "more than %d tasks", REGISTRY_MAX_TASKS);
+		*t = *fresh;
+		return;
 	}
+	secrets_release(&fresh->secrets);
+	if (registry_count(registry) == REGISTRY_MAX_TASKS)
+		place_mistake(p, "more than %d tasks", REGISTRY_MAX_TASKS);
+	else
+		p->reader->out_of_memory = true;
+}
+
+static void read_task(const struct place *p)
+{
+	static const struct field fields[] = {
+		{"name", FIELD_OTHER, 0, 0, 0},
+		{"queue", FIELD_OTHER, 0, 0, 0},
+		{"builtin", FIELD_OTHER, 0, 0, 0},
+		{"exec", FIELD_OTHER, 0, 0, 0},
+		{"http", FIELD_OTHER, 0, 0, 0},
+		{"idempotent", FIELD_BOOL, offsetof(struct task_reading, t.idempotent), 0, 0},
+		{"max_attempts", FIELD_UNSIGNED, offsetof(struct task_reading, attempts), 1, MAX_ATTEMPTS},
+		{"timeout", FIELD_DURATION, offsetof(struct task_reading, timeout_ms), 1, MAX_TIMEOUT_MS}};
+	struct registry_reader *r = registry_reader_of(p);
+	struct task_reading reading = {.timeout_ms = 0};
+	if (!value_mapping(p))
+		return;
+	r->secrets = &reading.t.secrets;
+	READ_FIELDS(p, fields, &reading);
+	read_task_names(p, &reading.t);
+	read_handler(p, &reading);
 	r->secrets = NULL;
-	leave(r, saved);
+	p->reader->out_of_memory |= reading.t.secrets.failed;
+	set_attempts(p, &reading);
+	reading.t.timeout_ms = smaller(reading.timeout_ms, reading.handler.timeout_ms);
+	if (!reading.t.timeout_ms)
+		reading.t.timeout_ms = REGISTRY_DEFAULT_TIMEOUT_MS;
+	registry_keep_task(p, &reading.t);
 }
 
 /* --- workflows ------------------------------------------------------------------------------------------ */
 
-static void read_step_name(struct registry_reader *r, const struct yaml_node *n, void *into)
+static void read_step_task(const struct place *p, struct workflow_step *s)
 {
-	registry_load_read_name(r, n, &((struct workflow_step *)into)->name);
-}
-
-static void read_step_task(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	struct workflow_step *s = into;
-	registry_load_read_name(r, n, &s->task);
-	if (s->task.ptr && !r->elsewhere && !registry_task(r->registry, s->task)) {
-		CLEANUP(buf_releasep) struct buf text = BUF_INIT(8192);
-		registry_describe_unknown(r->registry, s->task, false, &text);
-		registry_load_mistake(r, n, "task", "%s", text.ptr);
-	}
-}
-
-static void read_step_kwargs(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	struct workflow_step *s = into;
-	CLEANUP(buf_releasep) struct buf json = BUF_INIT(REGISTRY_MAX_FILE);
-	if (n->kind != YAML_MAPPING || yaml_to_json(n, &json) < 0) {
-		registry_load_mistake(r, n, "kwargs", "must be a mapping");
+	struct registry_reader *r = registry_reader_of(p);
+	registry_name(p, &s->task);
+	if (!s->task.ptr || r->elsewhere || registry_task(r->registry, s->task))
 		return;
-	}
-	free(s->kwargs);
-	s->kwargs = buf_steal(&json);
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(8192);
+	registry_describe_unknown(r->registry, s->task, false, &text);
+	place_mistake(p, "%s", text.ptr);
 }
 
-static void read_step_input(struct registry_reader *r, const struct yaml_node *n, void *into)
+static void read_step_kwargs(const struct place *p, struct workflow_step *s)
 {
-	struct workflow_step *s = into;
-	struct span text;
-	if (yaml_string(n, &text) && span_is(text, "previous"))
-		s->input = STEP_INPUT_PREVIOUS;
-	else if (yaml_string(n, &text) && span_is(text, "workflow"))
-		s->input = STEP_INPUT_WORKFLOW;
-	else if (yaml_string(n, &text) && span_is(text, "none"))
-		s->input = STEP_INPUT_NONE;
+	CLEANUP(buf_releasep) struct buf json = BUF_INIT(REGISTRY_MAX_FILE);
+	if (!p->node)
+		return;
+	if (p->node->kind != YAML_MAPPING || yaml_to_json(p->node, &json) < 0)
+		place_mistake(p, "must be a mapping");
 	else
-		registry_load_mistake(r, n, "input", "must be previous, workflow or none");
+		s->kwargs = place_text(p->reader, buf_span(&json));
 }
 
-static void read_step_timeout(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	read_duration(r, n, &((struct workflow_step *)into)->timeout_ms);
-}
-
-static const struct key_reader step_keys[] = {{"name", read_step_name, false},
-					      {"task", read_step_task, true},
-					      {"kwargs", read_step_kwargs, false},
-					      {"input", read_step_input, false},
-					      {"timeout", read_step_timeout, false}};
-
-static void read_workflow_name(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	struct workflow_definition *w = into;
-	struct span name = SPAN_NONE;
-	registry_load_read_name(r, n, &name);
-	if (name.ptr && registry_workflow(r->registry, name))
-		registry_load_mistake(r, n, "name", "\"%.*s\" is declared twice", SPAN_ARG(name));
-	if (name.ptr)
-		w->name = name;
-}
-
-static void read_workflow_queue(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	registry_load_read_name(r, n, &((struct workflow_definition *)into)->queue);
-}
-
-static void check_step_name(struct registry_reader *r, const struct yaml_node *n,
-			    struct workflow_definition *w)
+/* Its name is its task's unless said. */
+static void read_step_name(const struct place *step, struct workflow_definition *w)
 {
 	struct workflow_step *s = &w->steps[w->n_steps];
+	struct place name = place_member(step, "name");
+	registry_name(&name, &s->name);
 	if (!s->name.ptr)
 		s->name = s->task.ptr ? s->task : SPAN_LIT("");
 	for (size_t i = 0; i < w->n_steps; i++)
 		if (span_eq(w->steps[i].name, s->name))
-			registry_load_mistake(r, n, "name", "two steps are named \"%.*s\"",
-					      SPAN_ARG(s->name));
+			place_mistake(&name, "two steps are named \"%.*s\"", SPAN_ARG(s->name));
 }
 
-static void registry_load_read_steps(struct registry_reader *r, const struct yaml_node *n, void *into)
+static void read_step(const struct place *p, struct workflow_definition *w)
 {
-	struct workflow_definition *w = into;
-	char saved[256];
-	if (n->kind != YAML_SEQUENCE || !n->count || n->count > REGISTRY_MAX_STEPS) {
-		registry_load_mistake(r, n, "steps", "must be a list of 1 to %d steps", REGISTRY_MAX_STEPS);
+	static const struct field fields[] = {
+		{"name", FIELD_OTHER, 0, 0, 0},
+		{"task", FIELD_OTHER, 0, 0, 0},
+		{"kwargs", FIELD_OTHER, 0, 0, 0},
+		{"input", FIELD_OTHER, 0, 0, 0},
+		{"timeout", FIELD_DURATION, offsetof(struct workflow_step, timeout_ms), 1, MAX_TIMEOUT_MS}};
+	/* as enum step_input */
+	static const char *const inputs[] = {"previous", "workflow", "none"};
+	struct workflow_step *s = &w->steps[w->n_steps];
+	struct place task = place_member(p, "task"), kwargs = place_member(p, "kwargs");
+	struct place input = place_member(p, "input");
+	size_t which;
+	READ_FIELDS(p, fields, s);
+	registry_require(p, "task");
+	read_step_task(&task, s);
+	read_step_kwargs(&kwargs, s);
+	if (value_choice(&input, inputs, 3, &which))
+		s->input = (enum step_input)which;
+	read_step_name(p, w);
+	w->n_steps++;
+}
+
+static void registry_load_steps(const struct place *p, struct workflow_definition *w)
+{
+	size_t i = 0;
+	if (!p->node)
+		return;
+	if (p->node->kind != YAML_SEQUENCE || !p->node->count || p->node->count > REGISTRY_MAX_STEPS) {
+		place_mistake(p, "must be a list of 1 to %d steps", REGISTRY_MAX_STEPS);
 		return;
 	}
-	if (w->n_steps)
-		return; /* given twice: the YAML reader refuses it */
-	for (const struct yaml_node *s = n->first; s; s = s->next) {
-		enter(r, saved, "steps[%zu]", w->n_steps);
-		READ_MAPPING(r, s, step_keys, &w->steps[w->n_steps]);
-		check_step_name(r, s, w);
-		w->n_steps++;
-		leave(r, saved);
+	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
+		struct place step = place_element(p, n, i++);
+		if (!step.node)
+			place_mistake(&step, "empty");
+		else if (value_mapping(&step))
+			read_step(&step, w);
 	}
 }
 
-static void read_workflow_timeout(struct registry_reader *r, const struct yaml_node *n, void *into)
+static void read_workflow_names(const struct place *p, struct workflow_definition *w)
 {
-	read_duration(r, n, &((struct workflow_definition *)into)->timeout_ms);
+	struct place name = place_member(p, "name"), queue = place_member(p, "queue");
+	struct span s = SPAN_NONE;
+	w->name = SPAN_LIT("");
+	w->queue = SPAN_LIT(REGISTRY_DEFAULT_QUEUE);
+	registry_require(p, "name");
+	registry_name(&name, &s);
+	if (s.ptr && registry_workflow(registry_reader_of(p)->registry, s))
+		place_mistake(&name, "\"%.*s\" is declared twice", SPAN_ARG(s));
+	if (s.ptr)
+		w->name = s;
+	registry_name(&queue, &w->queue);
 }
 
-static const struct key_reader workflow_keys[] = {
-	{"name", read_workflow_name, true},
-	{"queue", read_workflow_queue, false},
-	{"steps", registry_load_read_steps, true},
-	{"timeout", read_workflow_timeout, false},
-};
-
-static void read_workflow(struct registry_reader *r, const struct yaml_node *n, unsigned index)
+static void read_workflow(const struct place *p)
 {
-	char saved[256];
-	enter(r, saved, "workflows[%u]", index);
-	struct workflow_definition *w = calloc(1, sizeof(*w)), *kept = NULL;
+	static const struct field fields[] = {{"name", FIELD_OTHER, 0, 0, 0},
+					      {"queue", FIELD_OTHER, 0, 0, 0},
+					      {"steps", FIELD_OTHER, 0, 0, 0},
+					      {"timeout", FIELD_DURATION,
+					       offsetof(struct workflow_definition, timeout_ms), 1,
+					       MAX_TIMEOUT_MS}};
+	struct registry *registry = registry_reader_of(p)->registry;
+	struct place steps = place_member(p, "steps");
+	if (!value_mapping(p))
+		return;
+	struct workflow_definition *w = registry_add_workflow(registry);
 	if (w) {
-		w->name = SPAN_LIT("");
-		w->queue = SPAN_LIT(REGISTRY_DEFAULT_QUEUE);
-		READ_MAPPING(r, n, workflow_keys, w);
-		kept = registry_add_workflow(r->registry);
-		if (kept)
-			*kept = *w;
-		free(w);
+		READ_FIELDS(p, fields, w);
+		read_workflow_names(p, w);
+		registry_require(p, "steps");
+		registry_load_steps(&steps, w);
+	} else if (registry_workflow_count(registry) == REGISTRY_MAX_WORKFLOWS) {
+		place_mistake(p, "more than %d workflows", REGISTRY_MAX_WORKFLOWS);
+	} else {
+		p->reader->out_of_memory = true;
 	}
-	if (!kept)
-		registry_load_mistake(r, n, "", "more than %d workflows", REGISTRY_MAX_WORKFLOWS);
-	leave(r, saved);
 }
 
 /* --- the file ------------------------------------------------------------------------------------------- */
 
-static void read_list(struct registry_reader *r, const struct yaml_node *n,
-		      void (*read)(struct registry_reader *, const struct yaml_node *, unsigned))
+static void registry_load_list(const struct place *p, void (*read)(const struct place *))
 {
-	unsigned i = 0;
-	if (n->kind != YAML_SEQUENCE) {
-		registry_load_mistake(r, n, key_of(n), "must be a list");
+	size_t i = 0;
+	if (!p->node)
+		return;
+	if (p->node->kind != YAML_SEQUENCE) {
+		place_mistake(p, "must be a list");
 		return;
 	}
-	for (const struct yaml_node *item = n->first; item; item = item->next)
-		read(r, item, i++);
-}
-
-static void read_tasks(struct registry_reader *r, const struct yaml_node *n, void *into)
-{
-	(void)into;
-	read_list(r, n, read_task);
+	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
+		struct place element = place_element(p, n, i++);
+		if (element.node)
+			read(&element);
+		else
+			place_mistake(&element, "empty");
+	}
 }
 
 /* Workflows name tasks that may stand behind them: they are read after. */
-static void registry_load_read_later(struct registry_reader *r, const struct yaml_node *n, void *into)
+static void registry_load_top(struct registry_reader *r)
 {
-	(void)r, (void)n, (void)into;
+	static const struct field fields[] = {{"tasks", FIELD_OTHER, 0, 0, 0},
+					      {"workflows", FIELD_OTHER, 0, 0, 0}};
+	struct place root = place_root(&r->file, yaml_root(r->registry->doc));
+	struct place tasks = place_member(&root, "tasks"), workflows = place_member(&root, "workflows");
+	if (!value_mapping(&root))
+		return;
+	READ_FIELDS(&root, fields, r);
+	registry_require(&root, r->elsewhere ? "workflows" : "tasks");
+	if (!r->elsewhere)
+		registry_load_list(&tasks, read_task);
+	registry_load_list(&workflows, read_workflow);
 }
 
-static const struct key_reader top_keys[] = {{"tasks", read_tasks, true},
-					     {"workflows", registry_load_read_later, false}};
-static const struct key_reader elsewhere_keys[] = {{"tasks", registry_load_read_later, false},
-						   {"workflows", registry_load_read_later, true}};
-
-static int registry_load_parse(struct registry_reader *r, struct buf *text)
+static int registry_load_parse(struct registry_reader *r)
 {
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(REGISTRY_MAX_FILE + (1 << 17));
 	struct err why = {""};
-	int code = file_read(r->path, REGISTRY_MAX_FILE, text, &why);
+	int code = file_read(r->file.name, REGISTRY_MAX_FILE, &text, &why);
 	if (code == 0) {
-		code = yaml_parse(r->path, buf_span(text), &r->registry->doc, &why);
+		code = yaml_parse(r->file.name, buf_span(&text), &r->registry->doc, &why);
 		code = code < 0 && code != -ENOMEM ? -EBADMSG : code;
 	}
-	if (code < 0)
-		buf_printf(r->problems, "%s\n", why.text);
-	return code;
+	if (code < 0) {
+		buf_printf(r->file.problems, "%s\n", why.text);
+		return code;
+	}
+	registry_load_top(r);
+	if (r->file.out_of_memory) {
+		buf_printf(r->file.problems, "%s: out of memory\n", r->file.name);
+		return -ENOMEM;
+	}
+	return r->file.mistakes ? -EBADMSG : 0;
 }
 
 static int load(struct registry_reader *r, struct registry **ret)
 {
-	CLEANUP(buf_releasep) struct buf text = BUF_INIT(REGISTRY_MAX_FILE + (1 << 17));
-	CLEANUP(freep) char *real = realpath(r->path, NULL);
-	snprintf(r->folder, sizeof(r->folder), "%s", real ? dirname(real) : ".");
-	r->registry = calloc(1, sizeof(*r->registry));
+	char folder[PATH_MAX + 1];
+	CLEANUP(freep) char *real = realpath(r->file.name, NULL);
+	snprintf(folder, sizeof(folder), "%s/", real ? dirname(real) : ".");
+	r->file.folder = folder;
+	r->registry = registry_new();
 	if (!r->registry)
 		return -ENOMEM;
-	int code = registry_load_parse(r, &text);
-	if (code == 0) {
-		const struct yaml_node *root = yaml_root(r->registry->doc);
-		if (r->elsewhere)
-			READ_MAPPING(r, root, elsewhere_keys, NULL);
-		else
-			READ_MAPPING(r, root, top_keys, NULL);
-		const struct yaml_node *workflows = yaml_get(root, "workflows");
-		if (workflows)
-			read_list(r, workflows, read_workflow);
-	}
-	if (code < 0 || r->wrong) {
+	r->file.memory = &r->registry->memory;
+	int code = registry_load_parse(r);
+	if (code < 0)
 		registry_free(r->registry);
-		return code < 0 ? code : -EBADMSG;
-	}
-	*ret = r->registry;
-	return 0;
+	else
+		*ret = r->registry;
+	return code;
 }
 
 int registry_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
 		  struct registry **ret)
 {
-	struct registry_reader r = {.path = path, .getenv_fn = getenv_fn, .problems = problems};
+	struct registry_reader r = {.file = {.name = path, .problems = problems}, .getenv_fn = getenv_fn};
 	return load(&r, ret);
 }
 
 int registry_load_workflows(const char *path, struct buf *problems, struct registry **ret)
 {
-	struct registry_reader r = {.path = path, .problems = problems, .elsewhere = true};
+	struct registry_reader r = {.file = {.name = path, .problems = problems}, .elsewhere = true};
 	return load(&r, ret);
 }
