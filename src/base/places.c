@@ -127,9 +127,8 @@ char *place_path(struct place_reader *r, struct span path)
 char *place_url(struct place_reader *r, struct span url)
 {
 	char *copy = place_text(r, url);
-	for (char *c = copy; c && *c && *c != ':'; c++)
-		if (*c >= 'A' && *c <= 'Z')
-			*c = (char)(*c - 'A' + 'a');
+	if (copy)
+		url_lower_scheme(copy);
 	return copy;
 }
 

@@ -88,6 +88,13 @@ struct span url_behind_host(struct span url)
 	return rest.ptr ? (struct span){rest.ptr + n, rest.len - n} : SPAN_NONE;
 }
 
+void url_lower_scheme(char *url)
+{
+	for (; *url && *url != ':'; url++)
+		if (*url >= 'A' && *url <= 'Z')
+			*url = (char)(*url - 'A' + 'a');
+}
+
 struct span url_without_slash(struct span url)
 {
 	while (url.len && url.ptr[url.len - 1] == '/')

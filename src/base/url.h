@@ -21,6 +21,8 @@ struct span url_user_info(struct span url);
 /* What stands behind its host and port, with the "/", "?" or "#" that it begins with; empty when there is
  * nothing. SPAN_NONE when it is of neither scheme. */
 struct span url_behind_host(struct span url);
+/* In place: schemes are written in any case, and compared in one. */
+void url_lower_scheme(char *url);
 /* Without the slashes at its end. */
 struct span url_without_slash(struct span url);
 

@@ -25,6 +25,7 @@
 #include "operation/cidr.h"
 #include "operation/operation.h"
 #include "tasks/task_backend.h"
+#include "tasks/task_options.h"
 
 #define LEGACY_HOST_UPSTREAM ""
 #define CONFIG_MAX_FILE (4u << 20)
@@ -76,7 +77,7 @@ struct backend_config {
 	struct span name; /* lives as long as the program */
 	/* Those that the backend knows, by its keys; values as written. The backend reads them
 	 * (tasks/task_options.h). */
-	struct backend_setting settings[32];
+	struct backend_setting settings[TASK_SETTINGS_MAX];
 	size_t n_settings;
 	unsigned line;
 	bool misread; /* a setting could not be taken: what is missing then is no mistake of its own */

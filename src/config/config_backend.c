@@ -9,9 +9,6 @@
 #include "tasks/backends.h"
 #include "tasks/task_options.h"
 
-#define SETTINGS_MAX \
-	(sizeof(((struct backend_config *)0)->settings) / sizeof(((struct backend_config *)0)->settings[0]))
-
 /* --- settings ------------------------------------------------------------------------------------------- */
 
 struct list_text {
@@ -69,9 +66,9 @@ static struct span lower(const struct place *p, struct span key)
 
 static void unknown_setting(const struct place *p, const struct task_backend *backend, struct span key)
 {
-	const char *known[SETTINGS_MAX + 2];
+	const char *known[TASK_SETTINGS_MAX + 2];
 	size_t n = 0;
-	for (const struct task_setting *s = backend->settings; s->key && n < SETTINGS_MAX; s++)
+	for (const struct task_setting *s = backend->settings; s->key && n < TASK_SETTINGS_MAX; s++)
 		known[n++] = s->key;
 	known[n++] = "fail_fast";
 	known[n++] = "when_not_ready";
@@ -84,7 +81,7 @@ static struct backend_setting *add_setting(struct backend_config *b, const char 
 	size_t i = 0;
 	while (i < b->n_settings && !span_is(b->settings[i].key, key))
 		i++;
-	assert(i < SETTINGS_MAX); /* only those that a backend declares get here */
+	assert(i < TASK_SETTINGS_MAX); /* only those that a backend declares get here */
 	if (i == b->n_settings)
 		b->n_settings++;
 	b->settings[i].key = span_of(key);

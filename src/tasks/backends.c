@@ -6,6 +6,8 @@
 
 #include <errno.h>
 
+#include "base/nearest.h"
+
 #define BACKEND(name) extern const struct task_backend name##_backend;
 TASK_BACKENDS
 #undef BACKEND
@@ -45,9 +47,21 @@ bool task_backend_is_name(struct span name)
 	return task_backend_find(name) || is_left_out(name);
 }
 
+static const char *nearest_backend(struct span name)
+{
+	const char *names[N_BACKENDS];
+	for (size_t i = 0; i < N_BACKENDS; i++)
+		names[i] = backends[i]->name;
+	return nearest_word(name, names, N_BACKENDS);
+}
+
 int task_backend_not_found(struct span name, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf known = BUF_INIT(1024);
+	const char *near = nearest_backend(name);
+	if (near && !is_left_out(name))
+		return err_set(e, -EINVAL, "there is no backend \"%.*s\"; did you mean \"%s\"?",
+			       SPAN_ARG(name), near);
 	task_backend_names(&known);
 	return err_set(e, -EINVAL,
 		       is_left_out(name) ? "the backend \"%.*s\" is left out of this build, which has: %s"

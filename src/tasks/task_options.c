@@ -4,7 +4,10 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/nearest.h"
 #include "base/size.h"
+#include "base/text.h"
+#include "base/url.h"
 
 int task_options_new(const struct task_backend *backend, struct task_options **ret, struct err *e)
 {
@@ -26,8 +29,16 @@ const struct task_setting *task_setting_find(const struct task_backend *backend,
 static int no_such_setting(const struct task_backend *backend, struct span key, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf known = BUF_INIT(4096);
-	for (const struct task_setting *s = backend->settings; s->key; s++)
-		buf_printf(&known, "%s%s", s == backend->settings ? "" : ", ", s->key);
+	const char *keys[TASK_SETTINGS_MAX];
+	size_t n = 0;
+	for (const struct task_setting *s = backend->settings; s->key && n < TASK_SETTINGS_MAX; s++) {
+		buf_printf(&known, "%s%s", n ? ", " : "", s->key);
+		keys[n++] = s->key;
+	}
+	const char *near = nearest_word(key, keys, n);
+	if (near)
+		return err_set(e, -EINVAL, "%s has no setting \"%.*s\"; did you mean \"%s\"?", backend->name,
+			       SPAN_ARG(key), near);
 	return err_set(e, -EINVAL, "%s has no setting \"%.*s\"; available: %s", backend->name, SPAN_ARG(key),
 		       known.ptr ? known.ptr : "none");
 }
@@ -83,30 +94,45 @@ int task_setup_mistakes(const struct task_backend_setup *setup, int code, const 
 
 int task_setting_duration(void *field, struct span value, unsigned min_ms, unsigned max_ms, struct err *e)
 {
-	CLEANUP(freep) char *text = span_dup(value);
-	char low[CLOCK_TEXT_MAX], high[CLOCK_TEXT_MAX];
-	int64_t ms;
-	clock_format_duration(min_ms, low);
-	clock_format_duration(max_ms, high);
-	if (!text || strlen(text) != value.len || clock_parse_duration(text, &ms) < 0 || ms < min_ms ||
-	    ms > max_ms)
-		return err_set(e, -EINVAL,
-			       "expected a duration from %s to %s (500ms, 5s, 2m, 1h, 7d), not \"%.*s\"", low,
-			       high, (int)(value.len < 60 ? value.len : 60), value.ptr);
+	char range[CLOCK_RANGE_MAX], shown[TEXT_SHOWN_MAX];
+	uint64_t ms;
+	if (!clock_duration_within(value, min_ms, max_ms, &ms)) {
+		clock_duration_range(min_ms, max_ms, range);
+		return err_set(e, -EINVAL, "expected %s, not %s", range, text_shown(value, shown));
+	}
 	*(unsigned *)field = (unsigned)ms;
 	return 0;
 }
 
 int task_setting_size(void *field, struct span value, size_t max, struct err *e)
 {
-	CLEANUP(freep) char *text = span_dup(value);
-	char most[SIZE_TEXT_MAX];
+	char range[SIZE_RANGE_MAX], shown[TEXT_SHOWN_MAX];
 	uint64_t bytes;
-	size_format(max, most);
-	if (!text || strlen(text) != value.len || size_parse(text, &bytes) < 0 || bytes < 1 || bytes > max)
-		return err_set(e, -EINVAL,
-			       "expected a size from 1 to %s (bytes, or with KiB, MiB, GiB), not \"%.*s\"",
-			       most, (int)(value.len < 60 ? value.len : 60), value.ptr);
+	if (!size_within(value, 1, max, &bytes)) {
+		size_range(1, max, range);
+		return err_set(e, -EINVAL, "expected %s, not %s", range, text_shown(value, shown));
+	}
 	*(size_t *)field = (size_t)bytes;
 	return 0;
+}
+
+int task_setting_bool(void *field, struct span value, struct err *e)
+{
+	char shown[TEXT_SHOWN_MAX];
+	if (!span_is(value, "true") && !span_is(value, "false"))
+		return err_set(e, -EINVAL, "expected true or false, not %s", text_shown(value, shown));
+	*(bool *)field = span_is(value, "true");
+	return 0;
+}
+
+/* Without what was found: it may hold a password. */
+int task_setting_url(void *field, struct span value, struct err *e)
+{
+	const char *wrong = url_mistake(value, URL_BASE);
+	if (wrong)
+		return err_set(e, -EINVAL, "%s", wrong);
+	int r = task_setting_text(field, url_without_slash(value), e);
+	if (r == 0)
+		url_lower_scheme(*(char **)field);
+	return r;
 }

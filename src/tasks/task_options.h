@@ -21,6 +21,7 @@
 #include "tasks/task_backend.h"
 
 #define TASK_SETTING_VARIABLES 2
+#define TASK_SETTINGS_MAX 32 /* of one backend */
 
 /* The options of every backend start with this. */
 struct task_options {
@@ -67,12 +68,15 @@ const struct task_setting *task_setting_find(const struct task_backend *backend,
 int task_setup_mistakes(const struct task_backend_setup *setup, int code, const char *setting,
 			struct span lines, struct err *e);
 
-/* For the functions of rows: durations (ms, an unsigned field) and sizes (bytes, a size_t), written as
- * everywhere. */
+/* For the functions of rows, written and checked as everywhere: durations (ms, an unsigned field), sizes
+ * (bytes, a size_t). */
 int task_setting_duration(void *field, struct span value, unsigned min_ms, unsigned max_ms, struct err *e);
 int task_setting_size(void *field, struct span value, size_t max, struct err *e);
 
 /* For rows: keeps the text in a `char *`, which the backend frees. */
 int task_setting_text(void *field, struct span value, struct err *e);
+/* … of a base URL of http or https, without the slashes at its end */
+int task_setting_url(void *field, struct span value, struct err *e);
+int task_setting_bool(void *field, struct span value, struct err *e);
 
 #endif

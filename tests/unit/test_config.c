@@ -419,6 +419,10 @@ static const struct {
 	 "fail_fast, when_not_ready\n"
 	 "c.yml:4: backends.hatchet.rhyme: unknown key; known here: token, token_file, server_url, ca_file, "
 	 "fail_fast, when_not_ready\n"},
+	{SERVICE "backend: celerry\n",
+	 "c.yml:2: backend: there is no backend \"celerry\"; did you mean \"celery\"?\n"},
+	{SERVICE "access_log: error\n",
+	 "c.yml:2: access_log: expected off, errors or all, not \"error\"; did you mean \"errors\"?\n"},
 	{SERVICE "backend: ingest\nbackends: {embedded: {}}\n",
 	 "c.yml:2: backend: there is no backend \"ingest\"; available: embedded, celery, temporal, "
 	 "hatchet\n"},

@@ -69,14 +69,6 @@ static int set_size(void *field, struct span value, struct err *e)
 	return task_setting_size(field, value, CELERY_MAX_INPUT, e);
 }
 
-static int set_switch(void *field, struct span value, struct err *e)
-{
-	if (!span_is(value, "true") && !span_is(value, "false"))
-		return err_set(e, -EINVAL, "expected true or false");
-	*(bool *)field = span_is(value, "true");
-	return 0;
-}
-
 /* Of any characters, as kombu takes it; YAML's "\x06\x16" stands for the default. */
 static int set_separator(void *field, struct span value, struct err *e)
 {
@@ -141,14 +133,14 @@ const struct task_setting celery_settings[] = {
 	{.key = "sep", .set = set_separator, FIELD(lists)},
 	{.key = "priority_steps", .set = set_steps, FIELD(lists)},
 	{.key = "fanout_prefix", .set = set_fanout_prefix},
-	{.key = "fanout_patterns", .set = set_switch, FIELD(fanout_patterns)},
+	{.key = "fanout_patterns", .set = task_setting_bool, FIELD(fanout_patterns)},
 	{.key = "queue", .set = set_name, FIELD(queue)},
 	{.key = "workflows", .path = true, .set = task_setting_text, FIELD(workflows_path)},
 	{.key = "max_input", .set = set_size, FIELD(max_input)},
 	{.key = "connect_timeout", .set = set_duration, FIELD(connect_timeout_ms)},
 	{.key = "command_timeout", .set = set_duration, FIELD(command_timeout_ms)},
 	{.key = "health_interval", .set = set_duration, FIELD(health_interval_ms)},
-	{.key = "terminate", .set = set_switch, FIELD(terminate)},
+	{.key = "terminate", .set = task_setting_bool, FIELD(terminate)},
 	{.key = "control_exchange", .set = set_name, FIELD(control_exchange)},
 	{.key = NULL},
 };

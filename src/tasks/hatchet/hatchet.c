@@ -10,25 +10,17 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/url.h"
 #include "tasks/hatchet/hatchet_internal.h"
 #include "tasks/hatchet/hatchet_message.h"
 #include "tasks/hatchet/hatchet_token.h"
 
 /* --- settings ------------------------------------------------------------------------------------------- */
 
-static struct span hatchet_trimmed(struct span s)
-{
-	while (s.len && strchr(" \t\r\n", s.ptr[s.len - 1]))
-		s.len--;
-	while (s.len && strchr(" \t\r\n", s.ptr[0]))
-		s.ptr++, s.len--;
-	return s;
-}
-
 static int find_token(const struct hatchet_settings *s, struct buf *text, struct span *ret, struct err *e)
 {
 	if (s->token && s->token[0]) {
-		*ret = hatchet_trimmed(span_of(s->token));
+		*ret = span_strip(span_of(s->token));
 		return 0;
 	}
 	if (!s->token_file || !s->token_file[0])
@@ -36,7 +28,7 @@ static int find_token(const struct hatchet_settings *s, struct buf *text, struct
 	int r = file_read(s->token_file, 32768, text, e);
 	if (r < 0)
 		return err_prefix(e, r, "token_file");
-	*ret = hatchet_trimmed(buf_span(text));
+	*ret = span_strip(buf_span(text));
 	return ret->len ? 0 : err_set(e, -EINVAL, "token_file %s is empty", s->token_file);
 }
 
@@ -53,21 +45,10 @@ static int check_expiry(const struct hatchet_claims *claims, struct err *e)
 
 static int hatchet_set_url(struct hatchet_settings *s, struct span url, struct err *e)
 {
-	while (url.len && url.ptr[url.len - 1] == '/')
-		url.len--;
-	if (!url.len)
+	if (!url_without_slash(url).len)
 		return err_set(e, -EINVAL, "the token names no server_url: set HATCHET_SERVER_URL");
-	bool scheme = (span_starts(url, SPAN_LIT("http://")) && url.len > 7) ||
-		      (span_starts(url, SPAN_LIT("https://")) && url.len > 8);
-	for (size_t i = 0; i < url.len; i++)
-		if ((unsigned char)url.ptr[i] <= ' ' || url.ptr[i] == '?' || url.ptr[i] == '#' ||
-		    url.ptr[i] == '@')
-			scheme = false;
-	if (!scheme) /* not shown: it may hold a password */
-		return err_set(e, -EINVAL,
-			       "server_url is not like http://host:port (no user, query or fragment)");
-	s->url = span_dup(url);
-	return s->url ? 0 : err_set(e, -ENOMEM, "out of memory");
+	int r = task_setting_url(&s->url, url, e);
+	return r < 0 ? err_prefix(e, r, "server_url is not like http://host:port") : 0;
 }
 
 /* What it will be asked to run, by the engine's names. */

@@ -22,21 +22,6 @@ static bool visible(struct span s)
 	return s.len > 0;
 }
 
-static int temporal_options_set_url(void *field, struct span value, struct err *e)
-{
-	bool tls = span_starts(value, SPAN_LIT("https://"));
-	if (!visible(value) || (!tls && !span_starts(value, SPAN_LIT("http://"))))
-		return err_set(e, -EINVAL, "expected http://host:port or https://host:port");
-	struct span rest = {value.ptr + (tls ? 8 : 7), value.len - (tls ? 8 : 7)};
-	if (rest.len == 0 || rest.ptr[0] == '/' || memchr(rest.ptr, '@', rest.len) ||
-	    memchr(rest.ptr, '?', rest.len) || memchr(rest.ptr, '#', rest.len))
-		return err_set(e, -EINVAL,
-			       "expected http[s]://host:port[/path], without user, query and fragment");
-	while (value.ptr[value.len - 1] == '/')
-		value.len--;
-	return task_setting_text(field, value, e);
-}
-
 /* host, host:port, [v6]:port or a bare v6 address; the port is gRPC's and of no use here. */
 static int set_host(void *field, struct span value, struct err *e)
 {
@@ -118,10 +103,7 @@ static int temporal_options_set_name(void *field, struct span value, struct err 
 
 #define FIELD(name) .offset = offsetof(struct temporal_options, name)
 const struct task_setting temporal_settings[] = {
-	{.key = "http_url",
-	 .set = temporal_options_set_url,
-	 FIELD(http_url),
-	 .variables = {"TEMPORAL_HTTP_URL"}},
+	{.key = "http_url", .set = task_setting_url, FIELD(http_url), .variables = {"TEMPORAL_HTTP_URL"}},
 	{.key = "host", .set = set_host, FIELD(host), .variables = {"TEMPORAL_HOST"}},
 	{.key = "port", .set = set_port, .variables = {"TEMPORAL_PORT"}},
 	{.key = "namespace",

@@ -1,6 +1,6 @@
 /*
- * Reads tasks.yml, by base/places.h. Every mistake becomes one line in `problems`; reading goes on, so that all
- * are seen at once.
+ * Reads tasks.yml, by base/places.h. Every mistake becomes one line in `problems`; reading goes on, so that
+ * all are seen at once.
  */
 #include <errno.h>
 #include <libgen.h>
