@@ -16,7 +16,6 @@
 #include "base/log.h"
 #include "ledger/ledger_share.h"
 
-#define APPLICATION_ID 0x4d52474c /* "MRGL" */
 #define BATCH_MAX 512
 #define SWEEP_SECONDS 600
 #define BUCKETS (1u << 16)
@@ -212,7 +211,7 @@ static int open_reader(struct ledger *l, struct err *e)
 	struct db_options o = {.path = l->path,
 			       .read_only = true,
 			       .busy_timeout_ms = READ_PATIENCE_MS,
-			       .application_id = APPLICATION_ID};
+			       .application_id = LEDGER_APPLICATION};
 	int r = l->reader ? 0 : db_open(&o, &l->reader, e);
 	if (r == 0 && !l->select)
 		r = db_prepare(
@@ -395,7 +394,7 @@ static int ledger_open_file(struct ledger *l, struct err *e)
 	struct db_options o = {.path = l->path,
 			       .sync_full = true,
 			       .busy_timeout_ms = 2000,
-			       .application_id = APPLICATION_ID};
+			       .application_id = LEDGER_APPLICATION};
 	int r = file_make_parent(l->path, 0700, e);
 	if (r == 0)
 		r = db_open(&o, &l->db, e);

@@ -26,6 +26,7 @@
 #include "base/loop.h"
 #include "base/span.h"
 
+#define LEDGER_APPLICATION 0x4d52474c /* "MRGL" */
 #define LEDGER_GROUP_MAX 64
 #define LEDGER_KEY_MAX 512
 #define LEDGER_MAX_ENTRIES 1000000

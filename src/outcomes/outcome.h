@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/span.h"
+#include "outcomes/path_pattern.h"
 
 enum outcome_side { OUTCOME_LEGACY, OUTCOME_TASK, OUTCOME_SIDE_COUNT };
 enum outcome_role { OUTCOME_PRIMARY, OUTCOME_FALLBACK, OUTCOME_SHADOW, OUTCOME_ROLE_COUNT };
@@ -63,6 +64,8 @@ struct outcome {
 	char variant[48];
 	char task_id[64];
 	char request_id[80];
+	/* of a request that no operation matches: path_pattern.h's; "" otherwise */
+	char method[PATH_PATTERN_METHOD], pattern[PATH_PATTERN_MAX];
 	char client[46];      /* address (INET6_ADDRSTRLEN); "": none */
 	uint16_t http_status; /* what the caller got; 0 = nothing */
 	uint8_t side, role, reason, result;

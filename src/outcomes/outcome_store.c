@@ -8,6 +8,7 @@
 #include "base/crypto.h"
 #include "base/db.h"
 #include "outcomes/rollup_fold.h"
+#include "outcomes/usage_store.h"
 
 #define MINUTE_US 60000000LL
 #define MINUTES_KEPT 2	     /* open minutes stay in memory so long after their end */
@@ -63,6 +64,7 @@ struct outcome_store {
 	struct db_stmt *first_row, *old_row, *delete_rows, *delete_marks, *clamp_marks, *first_rollup,
 		*delete_rollups, *delete_drops;
 	struct rollup_fold *fold;
+	struct usage_store *usage;
 	int64_t next_row;
 	int64_t data_version;  /* SQLite's: differs once another connection has written */
 	int64_t marked_minute; /* of the last row_mark; -1 = none yet by this store */
@@ -128,6 +130,7 @@ static void outcome_store_forget(struct outcome_store *s)
 		}
 	}
 	s->marked_minute = -1;
+	usage_store_forget(s->usage);
 }
 
 static int add_clients_table(struct outcome_store *s, struct err *e)
@@ -185,6 +188,8 @@ int outcome_store_open(const char *path, struct series_table *series, struct out
 	if (r == 0)
 		r = rollup_fold_new(s->db, &s->fold, e);
 	if (r == 0)
+		r = usage_store_new(s->db, &s->usage, e);
+	if (r == 0)
 		r = read_next_row(s, e);
 	if (r < 0)
 		return r;
@@ -205,6 +210,7 @@ struct outcome_store *outcome_store_close(struct outcome_store *s)
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		db_stmt_free(all[i]);
 	rollup_fold_free(s->fold);
+	usage_store_free(s->usage);
 	db_close(s->db);
 	buf_release(&s->encoded);
 	free(s);
@@ -358,11 +364,11 @@ static int64_t outcome_store_minute_of(int64_t time_us)
 }
 
 static int add_outcome(struct outcome_store *s, const struct outcome *o, struct series *x,
-		       struct span user_key, struct err *e)
+		       const struct outcome_batch *b, struct err *e)
 {
 	int r = resolve_series(s, x, e);
 	if (r == 0)
-		r = outcome_store_add_row(s, o, x, user_key, e);
+		r = outcome_store_add_row(s, o, x, b->user_key, e);
 	struct series_minute *m = NULL;
 	if (r == 0)
 		r = open_minute(s, x, outcome_store_minute_of(o->time_us), &m, e);
@@ -372,7 +378,7 @@ static int add_outcome(struct outcome_store *s, const struct outcome *o, struct 
 	m->latency_us += o->latency_us > 0 ? (uint64_t)o->latency_us : 0;
 	histogram_add(&m->histogram, o->latency_us);
 	m->dirty = true;
-	return 0;
+	return usage_store_add(s->usage, o, x, b->now_us, e);
 }
 
 static int write_minute(struct outcome_store *s, struct series_minute *m, struct err *e)
@@ -427,11 +433,13 @@ static int outcome_store_write_all(struct outcome_store *s, const struct outcome
 {
 	int r = b->count ? write_mark(s, outcome_store_minute_of(b->now_us), e) : 0;
 	for (size_t i = 0; r == 0 && i < b->count; i++)
-		r = add_outcome(s, &b->outcomes[i], b->series[i], b->user_key, e);
+		r = add_outcome(s, &b->outcomes[i], b->series[i], b, e);
 	if (r == 0)
 		r = write_minutes(s, e);
 	if (r == 0)
 		r = write_drops(s, b, e);
+	if (r == 0)
+		r = usage_store_write(s->usage, series_first(s->series), b->now_us, e);
 	return r == 0 ? db_commit(s->db, e) : r;
 }
 
@@ -482,6 +490,11 @@ int outcome_store_write(struct outcome_store *s, const struct outcome_batch *b, 
 	}
 	close_old_minutes(s, outcome_store_minute_of(b->now_us));
 	return 0;
+}
+
+bool outcome_store_is_due(const struct outcome_store *s, int64_t now_us)
+{
+	return usage_store_is_due(s->usage, now_us);
 }
 
 /* --- retention ------------------------------------------------------------------------------------------ */
@@ -568,6 +581,8 @@ static int retain_rollups(struct outcome_store *s, const struct outcome_limits *
 	int64_t until = outcome_store_minute_of(l->rollups_before_us);
 	db_bind_int64(s->delete_drops, 1, until);
 	int r = db_run(s->delete_drops, e);
+	if (r == 0)
+		r = usage_store_retain(s->usage, l->rollups_before_us, e);
 	if (r == 0)
 		r = db_step(s->first_rollup, e);
 	if (r < 0)

@@ -9,6 +9,7 @@
  *              days per hour
  *   folded     up to which minute rollups are per hour (outcomes/rollup_fold.h)
  *   drops      per minute: outcomes that found the queue full
+ *   last_seen, unmapped, presence  what drain asks for (usage_store.h)
  *   row_marks  the first id written in a minute: what is older than a time is found without an index over the
  *              rows
  *
@@ -64,6 +65,10 @@ int outcome_store_open(const char *path, struct series_table *series, struct out
 		       struct err *e);
 struct outcome_store *outcome_store_close(struct outcome_store *s); /* NULL is fine; returns NULL */
 int outcome_store_write(struct outcome_store *s, const struct outcome_batch *batch, struct err *e);
+
+/* Whether a batch is to be written though it is empty: an idle recorder says that it is there
+ * (usage_store.h). */
+bool outcome_store_is_due(const struct outcome_store *s, int64_t now_us);
 
 /* Deletes one chunk of what is over the limits, so that writing goes on in between: 1 = there is more, 0 =
  * done. */

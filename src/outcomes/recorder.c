@@ -353,7 +353,8 @@ static void recorder_flush(struct recorder *r)
 		full = r->batch_count == BATCH;
 		/* A file that fails is tried even with nothing to write, so that the status tells when it
 		 * has recovered. */
-		if ((r->batch_count || r->drop_count || r->failing || !r->store) &&
+		if ((r->batch_count || r->drop_count || r->failing || !r->store ||
+		     outcome_store_is_due(r->store, clock_wall_us())) &&
 		    recorder_write_batch(r) < 0)
 			break;
 		retain(r);

@@ -47,6 +47,11 @@ struct series {
 	/* the store's */
 	int64_t row; /* of table `series`; 0 = not looked up since the file was opened */
 	struct series_minute *minutes;
+	struct {
+		int64_t time_us;
+		char organization[64];
+		bool dirty;
+	} last; /* the newest attempt */
 	/* the table's */
 	struct series *next_in_slot, *next;
 };

@@ -3,7 +3,7 @@
  *
  * Exit codes: 0 fine (with --gate: healthy), 1 it could not be read (with --gate: breached), 2 usage, 3 with
  * --gate: not enough data, or nothing that could be read: a pipeline must never take a missing file for a
- * healthy or a broken rollout.
+ * healthy or a broken rollout. With --drain: 0 drained, 1 still used, 2 usage, 3 not enough data.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -21,6 +21,7 @@
 #include "operation/identity.h"
 #include "outcomes/report.h"
 #include "outcomes/when.h"
+#include "programs/status/drain_command.h"
 #include "programs/status/gate.h"
 
 #define EXIT_USAGE 2
@@ -31,10 +32,11 @@ enum format { TEXT, JSON, CSV };
 
 struct status_arguments {
 	struct report_options report;
+	struct drain_arguments draining;
 	struct gate_options limits;
 	const char *since, *until;
 	enum format format;
-	bool gate;
+	bool gate, drain;
 	unsigned watch_s;
 };
 
@@ -63,6 +65,15 @@ static const char usage_text[] =
 	"above (2; 0: any)\n"
 	"    --max-latency D     what its p95 may be: 500ms, 2s (anything unless given)\n"
 	"    --min-executions N  attempts that a verdict needs, of each operation and side (20)\n"
+	"  --drain [legacy|task] whether the side (legacy) is still used, by whom, and what is left there, "
+	"over "
+	"the last 14 days\n"
+	"                        unless --since says otherwise; exit 0 when it is not, 1 when it is, 3 when "
+	"that "
+	"is not known\n"
+	"    --max-gap D         for how long of that no router may have recorded (1h)\n"
+	"    --idle-ok           also a service of which nothing passes the router at all is not used\n"
+	"    --ledger FILE       where pins are (ledger.db beside the outcomes)\n"
 	"  --help, --version\n";
 
 static int status_usage(const char *format, const char *what)
@@ -121,6 +132,26 @@ static bool parse_watch(char **argv, const char *value, struct status_arguments 
 	return true;
 }
 
+/* "--drain task" and "--drain=task" and "--drain". */
+static bool parse_drain(char **argv, const char *value, struct status_arguments *a)
+{
+	if (!value && argv[optind] && argv[optind][0] != '-')
+		value = argv[optind++];
+	int side = value ? outcome_side_parse(span_of(value)) : OUTCOME_LEGACY;
+	a->drain = true;
+	a->draining.options.side = side < 0 ? OUTCOME_LEGACY : (enum outcome_side)side;
+	return side >= 0;
+}
+
+static bool parse_max_gap(const char *text, struct status_arguments *a)
+{
+	int64_t ms;
+	if (clock_parse_duration(text, &ms) < 0 || ms < 0 || ms > INT64_MAX / 1000)
+		return false;
+	a->draining.options.max_gap_us = ms * 1000;
+	return true;
+}
+
 enum status_option {
 	DB = 256,
 	SINCE,
@@ -138,6 +169,10 @@ enum status_option {
 	MAX_SLOWDOWN,
 	MAX_LATENCY,
 	MIN_EXECUTIONS,
+	DRAIN,
+	MAX_GAP,
+	IDLE_OK,
+	LEDGER,
 	HELP,
 	VERSION
 };
@@ -159,6 +194,10 @@ static const struct option options[] = {
 	{"max-slowdown", required_argument, NULL, MAX_SLOWDOWN},
 	{"max-latency", required_argument, NULL, MAX_LATENCY},
 	{"min-executions", required_argument, NULL, MIN_EXECUTIONS},
+	{"drain", optional_argument, NULL, DRAIN},
+	{"max-gap", required_argument, NULL, MAX_GAP},
+	{"idle-ok", no_argument, NULL, IDLE_OK},
+	{"ledger", required_argument, NULL, LEDGER},
 	{"help", no_argument, NULL, HELP},
 	{"version", no_argument, NULL, VERSION},
 	{0},
@@ -179,6 +218,19 @@ static bool take_limit(int id, struct status_arguments *a)
 	if (id == MAX_LATENCY)
 		return parse_latency(optarg, &a->limits.max_latency_us);
 	return status_parse_count(optarg, &a->limits.min_executions);
+}
+
+/* Likewise. */
+static bool take_drain_option(int id, struct status_arguments *a)
+{
+	a->drain = true;
+	if (id == MAX_GAP)
+		return parse_max_gap(optarg, a);
+	if (id == IDLE_OK)
+		a->draining.options.idle_ok = true;
+	else
+		a->draining.ledger = optarg;
+	return true;
 }
 
 static bool status_take_option(int id, char **argv, struct status_arguments *a)
@@ -214,16 +266,36 @@ static bool status_take_option(int id, char **argv, struct status_arguments *a)
 	case GATE:
 		a->gate = true;
 		return true;
+	case DRAIN:
+		return parse_drain(argv, optarg, a);
 	default:
-		return take_limit(id, a);
+		return id >= MAX_GAP && id <= LEDGER ? take_drain_option(id, a) : take_limit(id, a);
 	}
+}
+
+/* What would be ignored in silence. */
+static int check_drain(const struct status_arguments *a)
+{
+	const struct {
+		bool given;
+		const char *name;
+	} others[] = {{a->gate, "--gate and its limits"},
+		      {a->format == CSV, "--csv"},
+		      {a->until != NULL, "--until"},
+		      {a->report.organization != NULL, "--org"}};
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (others[i].given)
+			return status_usage("not together with --drain: %s", others[i].name);
+	return -1;
 }
 
 /* -1 = go on, else the exit code. */
 static int parse_arguments(int argc, char **argv, struct status_arguments *a)
 {
 	const char *of_environment = getenv("MIGRATION_OUTCOMES_DB");
-	*a = (struct status_arguments){.limits = GATE_DEFAULTS};
+	*a = (struct status_arguments){
+		.limits = GATE_DEFAULTS,
+		.draining.options = {.side = OUTCOME_LEGACY, .max_gap_us = DRAIN_MAX_GAP_US}};
 	a->report.path = of_environment && *of_environment ? of_environment : "data/outcomes.db";
 	opterr = 0;
 	for (int id, at; at = optind, (id = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
@@ -242,7 +314,9 @@ static int parse_arguments(int argc, char **argv, struct status_arguments *a)
 		if (!status_take_option(id, argv, a))
 			return status_usage("invalid value: %s", optarg ? optarg : argv[at]);
 	}
-	return optind < argc ? status_usage("unexpected argument: %s", argv[optind]) : -1;
+	if (optind < argc)
+		return status_usage("unexpected argument: %s", argv[optind]);
+	return a->drain ? check_drain(a) : -1;
 }
 
 /* --- output --------------------------------------------------------------------------------------------- */
@@ -346,8 +420,43 @@ static void clear_screen(void)
 	(void)ignored;
 }
 
+static int status_print(const struct status_arguments *a, const struct buf *out, int code)
+{
+	bool judged = a->gate || a->drain;
+	if (out->error) {
+		fprintf(stderr, "migration-status: the report does not fit into memory\n");
+		return judged ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
+	}
+	if (a->watch_s && a->format == TEXT && isatty(STDOUT_FILENO))
+		clear_screen();
+	fwrite(out->ptr, 1, out->len, stdout);
+	if (fflush(stdout) != 0) {
+		fprintf(stderr, "migration-status: standard output: %s\n", strerror(errno));
+		return judged ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
+	}
+	return code;
+}
+
+static int show_drain(struct status_arguments *a)
+{
+	CLEANUP(buf_releasep) struct buf out = BUF_INIT(OUTPUT_MAX);
+	struct drain_arguments *d = &a->draining;
+	d->options.path = a->report.path;
+	d->options.service = a->report.service;
+	d->options.operation = a->report.operation;
+	d->options.now_us = clock_wall_us();
+	d->options.since_us = d->options.now_us - DRAIN_SINCE_US;
+	if (a->since)
+		when_parse(a->since, d->options.now_us, &d->options.since_us);
+	d->json = a->format == JSON;
+	d->columns = terminal_columns();
+	return status_print(a, &out, drain_command(d, &out));
+}
+
 static int status_show(struct status_arguments *a)
 {
+	if (a->drain)
+		return show_drain(a);
 	CLEANUP(report_freep) struct report *r = NULL;
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(OUTPUT_MAX);
 	struct err e = {""};
@@ -365,18 +474,7 @@ static int status_show(struct status_arguments *a)
 	}
 	if (format_report(a, r, &out) == 0 && a->gate)
 		code = (int)status_judge(a, r, &out);
-	if (out.error) {
-		fprintf(stderr, "migration-status: the report does not fit into memory\n");
-		return EXIT_FAILURE;
-	}
-	if (a->watch_s && a->format == TEXT && isatty(STDOUT_FILENO))
-		clear_screen();
-	fwrite(out.ptr, 1, out.len, stdout);
-	if (fflush(stdout) != 0) {
-		fprintf(stderr, "migration-status: standard output: %s\n", strerror(errno));
-		return a->gate ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
-	}
-	return code;
+	return status_print(a, &out, code);
 }
 
 int main(int argc, char **argv)

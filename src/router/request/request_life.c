@@ -136,6 +136,10 @@ void request_describe(const struct request *r, struct outcome *o)
 		o->split = r->decision.split;
 		o->entity = crypto_hash64(r->identity.entity);
 	}
+	if (!r->op && r->http) { /* what else legacy is asked for (design, "Drain") */
+		path_pattern_method(r->http->method, o->method);
+		path_pattern(r->http->target, o->pattern);
+	}
 }
 
 void request_record(struct request *r, enum outcome_result result, int status, bool answered)
