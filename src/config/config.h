@@ -73,6 +73,15 @@ struct backend_setting {
 	const char *variable; /* of the environment that it was taken from, or NULL */
 };
 
+/* When a backend is given up for a while (router/breaker.h). */
+struct breaker_config {
+	bool off;
+	unsigned failures;    /* one after the other; and submissions without an answer */
+	unsigned silence_ms;  /* so long without an answer are too many of those */
+	unsigned open_for_ms; /* until it is tried again */
+	unsigned probes;      /* at a time; and that must end well before it is closed */
+};
+
 struct backend_config {
 	struct span name; /* lives as long as the program */
 	/* Those that the backend knows, by its keys; values as written. The backend reads them
@@ -85,6 +94,7 @@ struct backend_config {
 	 * configuration's */
 	bool fail_fast;
 	bool submit_anyway; /* when_not_ready: submit: also what it is known not to run at present */
+	struct breaker_config breaker;
 };
 
 enum access_log_mode { ACCESS_LOG_OFF, ACCESS_LOG_ERRORS, ACCESS_LOG_ALL };

@@ -66,12 +66,13 @@ static struct span lower(const struct place *p, struct span key)
 
 static void unknown_setting(const struct place *p, const struct task_backend *backend, struct span key)
 {
-	const char *known[TASK_SETTINGS_MAX + 2];
+	const char *known[TASK_SETTINGS_MAX + 3];
 	size_t n = 0;
 	for (const struct task_setting *s = backend->settings; s->key && n < TASK_SETTINGS_MAX; s++)
 		known[n++] = s->key;
 	known[n++] = "fail_fast";
 	known[n++] = "when_not_ready";
+	known[n++] = "breaker";
 	unknown_key(p, key, known, n);
 }
 
@@ -119,6 +120,8 @@ static void read_settings(const struct place *p, const struct task_backend *back
 			value_bool(&member, &b->fail_fast);
 		else if (span_is(n->key->text, "when_not_ready"))
 			b->submit_anyway = value_choice(&member, when_not_ready, 2, &choice) && choice == 1;
+		else if (span_is(n->key->text, "breaker"))
+			read_breaker(&member, &b->breaker);
 		else
 			read_setting(&member, n, backend, b);
 	}
@@ -170,6 +173,7 @@ static void declare(struct config_reader *r, const struct task_backend *backend,
 	b->name = span_of(backend->name);
 	b->line = line;
 	b->fail_fast = c->fail_fast;
+	b->breaker = config_breaker_default();
 	unsigned before = r->file.mistakes;
 	if (p)
 		read_settings(p, backend, b);

@@ -74,6 +74,8 @@ struct template *read_template(const struct place *p, unsigned allowed);
 struct response_template *read_response(const struct place *p, unsigned allowed);
 
 void read_backends(const struct place *root);
+struct breaker_config config_breaker_default(void);
+void read_breaker(const struct place *p, struct breaker_config *ret);
 /* What the backends say of their settings, and of the files that these name. */
 void judge_backends(struct config_reader *r);
 /* Says why this name is no backend that a task can go to: unknown, left out of this build, or not

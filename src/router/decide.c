@@ -218,16 +218,21 @@ static bool choose_backend(const struct asking *a, struct span by_variant, struc
 	return true;
 }
 
-/* Known before anything is submitted: then legacy serves, and nobody waits for a task that nobody runs. */
-static bool backend_is_ready(const struct asking *a, struct decision *ret)
+/* Known before anything is submitted: then legacy serves, and nobody waits for a task that nobody runs.
+ * What is known of this operation says more than what others met. */
+static bool backend_is_usable(const struct asking *a, struct decision *ret)
 {
 	const struct operation *op = a->in->operation;
 	const char *why = readiness_against(a->in->readiness, op->service, op->name, ret->backend);
-	if (!why)
+	if (!why && !breaker_view_has(a->in->breakers, ret->backend))
 		return true;
-	flag_trace_say(a->trace, 1, "backend %.*s would not run the task: %s: legacy", SPAN_ARG(ret->backend),
-		       why);
-	ret->reason = REASON_BACKEND_NOT_READY;
+	if (why)
+		flag_trace_say(a->trace, 1, "backend %.*s would not run the task: %s: legacy",
+			       SPAN_ARG(ret->backend), why);
+	else
+		flag_trace_say(a->trace, 1, "the circuit breaker of backend %.*s is open: legacy",
+			       SPAN_ARG(ret->backend));
+	ret->reason = why ? REASON_BACKEND_NOT_READY : REASON_BREAKER_OPEN;
 	ret->backend = SPAN_NONE;
 	return false;
 }
@@ -333,7 +338,7 @@ static void decide_by_flags(const struct asking *a, struct decision *ret)
 		note_share(a, ret);
 	if (!task && shadow == 0)
 		return;
-	if (!choose_backend(a, backend, ret) || !backend_is_ready(a, ret))
+	if (!choose_backend(a, backend, ret) || !backend_is_usable(a, ret))
 		return;
 	ret->shadow = shadow;
 	ret->side = task ? OUTCOME_TASK : OUTCOME_LEGACY;

@@ -15,6 +15,7 @@
 #include "config/config.h"
 #include "flags/flags.h"
 #include "outcomes/outcome.h"
+#include "router/breaker.h"
 #include "router/readiness.h"
 
 /* Asked for the flags of a request that has neither user nor organization (design, "identity"). */
@@ -34,6 +35,8 @@ struct decide_input {
 	struct span pinned_backend;
 	/* NULL: nothing is known against any backend. Pins and overrides do not ask it */
 	const struct readiness *readiness;
+	/* NULL: no backend's breaker turns submissions away. Pins and overrides do not ask it */
+	const struct breaker_view *breakers;
 	const struct flag_context *extra; /* from the request, or explain's --context; wins over the rest */
 	size_t n_extra;
 };

@@ -11,6 +11,7 @@
 #include "operation/listen_address.h"
 #include "router/forward.h"
 #include "router/plane_internal.h"
+#include "router/request/hold.h"
 #include "router/request/request.h"
 #include "router/request/shadow.h"
 
@@ -437,7 +438,7 @@ int plane_start(struct plane_env *env, unsigned index, const struct config *conf
 		err_set(e, r, "event loop: %s", strerror(-r));
 		goto fail;
 	}
-	if ((r = loop_timer_new(p->loop, on_closing, p, &p->closing)) < 0) {
+	if ((r = loop_timer_new(p->loop, on_closing, p, &p->closing)) < 0 || (r = hold_init(p)) < 0) {
 		err_set(e, r, "timer: %s", strerror(-r));
 		goto fail;
 	}
@@ -475,6 +476,7 @@ struct plane *plane_free(struct plane *p)
 	if (!p)
 		return NULL;
 	plane_halt(p);
+	hold_release(p);
 	/* The order matters: listeners cut their exchanges, which end their upstream calls and waits; what
 	 * other threads have posted by now is taken in; then the clients drop what would still call back,
 	 * and the requests that waited for it. */

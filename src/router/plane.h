@@ -22,6 +22,7 @@
 #include "flags/flags.h"
 #include "ledger/ledger.h"
 #include "outcomes/recorder.h"
+#include "router/breaker.h"
 #include "router/readiness.h"
 #include "router/request/access_log.h"
 #include "router/request/inspect_budget.h"
@@ -45,11 +46,12 @@ struct service_shared {
 	atomic_uint uploads[INSPECT_PEERS]; /* requests of each peer whose body is not here yet */
 };
 
-/* One configured task backend: its name, which lives as long as the program, and what its clients are made
- * of. */
+/* One configured task backend: its name, which lives as long as the program, what its clients are made of,
+ * and what all planes know of its answers. */
 struct plane_backend {
 	struct span name;
 	struct task_options *options;
+	struct breaker *breaker;
 };
 
 /* Shared by all planes, made by the composition root, outlives them. */

@@ -42,6 +42,11 @@ struct plane_listener {
 	struct plane_listener *next;
 };
 
+/* Requests that wait for the word of one backend's breaker (request/hold.h). */
+struct hold_line {
+	struct request *first, *last;
+};
+
 struct plane {
 	struct plane_env *env;
 	unsigned index;
@@ -52,6 +57,8 @@ struct plane {
 	const struct readiness *readiness; /* may be NULL */
 	struct plane_listener *listeners;
 	struct task_client *clients[CONFIG_MAX_BACKENDS]; /* as in env->backends */
+	struct hold_line held[CONFIG_MAX_BACKENDS];	  /* likewise */
+	struct loop_timer *hold_timer;
 	struct recorder_producer *producer;
 	atomic_uint exchanges;
 	atomic_uint unheard;	       /* connections of closing listeners that may still bring a request */
@@ -64,6 +71,10 @@ struct plane {
 	unsigned n_shadows;
 };
 
+/* In env->backends; n_backends when there is none of that name. */
+size_t plane_backend(const struct plane *p, struct span backend);
 struct task_client *plane_client(struct plane *p, struct span backend);
+/* Which backends' breakers turn submissions away now. */
+void plane_look_at_breakers(const struct plane *p, struct breaker_view *ret);
 
 #endif

@@ -74,7 +74,8 @@ def test_a_dead_redis_does_not_slow_the_backend_beside_it(start, legacy, kind):
             assert time.monotonic() - began < PATIENCE, "20 waits of 2 s would be more"
             assert {d.result().text for d in dead} == {'"legacy"'}
         rows = router.wait_outcomes(8, "operation = 'dead' AND side = 'legacy'")
-        assert {(row["role"], row["result"]) for row in rows} == {("fallback", "success")}
+        assert {(row["role"], row["reason"], row["result"]) for row in rows} == {
+            ("fallback", "flag", "success"), ("primary", "breaker_open", "success")}, "the first five were tried"
         health = json.loads(ask(router.admin_port, request("GET", "/readyz")).body)["backends"]
         assert {b["name"]: b["reachable"] for b in health} == {"embedded": True, "celery": False}
 

@@ -271,7 +271,8 @@ def test_a_hundred_at_once(start, hatchet):
 
 def test_a_crowd_takes_turns(start, hatchet, between):
     """An engine that is asked everything at once answers nothing in time: 16 submissions of each thread are under way."""
-    router, origin = front(start, hatchet, env=between(), threads=1)
+    router, origin = front(start, hatchet, env=between(), threads=1,
+                           backends={"hatchet": {"when_not_ready": "submit", "breaker": "off"}})
     between.proxy.gate = threading.Event()
     with concurrent.futures.ThreadPoolExecutor(50) as pool:
         answers = [pool.submit(post, router, "/echo", i) for i in range(50)]

@@ -226,7 +226,7 @@ def test_replies_lost_for_good_are_unknown_and_never_legacy(start, engine, own):
 
 
 def test_a_server_that_is_gone_is_refused_quickly_and_legacy_serves(start):
-    router = router_of(start, "http://127.0.0.1:%d" % free_port())
+    router = router_of(start, "http://127.0.0.1:%d" % free_port(), breaker="off")
     began = time.monotonic()
     for _ in range(20):
         assert call(router, "echo", "x").text == "ok"

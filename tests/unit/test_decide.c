@@ -522,11 +522,64 @@ static void what_steps_in_leaves_the_assigned_side(void **state)
 	readiness_unref(known);
 }
 
+/* What has been met, where nothing is known; what is known says more. Pins and overrides do not ask. */
+static void an_open_breaker_stays_with_legacy(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *flag, *shut;
+		enum decide_wish pinned, override;
+		enum outcome_side side;
+		enum outcome_reason reason;
+	} table[] = {
+		{"on", "embedded", WISH_NONE, WISH_NONE, OUTCOME_LEGACY, REASON_BREAKER_OPEN},
+		{"on", "celery", WISH_NONE, WISH_NONE, OUTCOME_TASK, REASON_FLAG},
+		{"vcelery", "celery", WISH_NONE, WISH_NONE, OUTCOME_LEGACY, REASON_BREAKER_OPEN},
+		{"vshadow", "embedded", WISH_NONE, WISH_NONE, OUTCOME_LEGACY, REASON_BREAKER_OPEN},
+		{"off", "embedded", WISH_NONE, WISH_NONE, OUTCOME_LEGACY, REASON_FLAG_OFF},
+		{"off", "embedded", WISH_TASK, WISH_NONE, OUTCOME_TASK, REASON_PINNED},
+		{"off", "embedded", WISH_NONE, WISH_TASK, OUTCOME_TASK, REASON_OVERRIDE},
+	};
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct operation op = make_operation(table[i].flag);
+		const struct breaker_view view = {.shut = {span_of(table[i].shut)}, .n = 1};
+		struct decide_input in = {.config = &config,
+					  .operation = &op,
+					  .flags = snapshot,
+					  .user = SPAN_LIT("u"),
+					  .entity = SPAN_LIT("u"),
+					  .pinned = table[i].pinned,
+					  .override = table[i].override,
+					  .breakers = &view};
+		struct decision d;
+		decide(&in, &d, NULL);
+		assert_int_equal(d.side, table[i].side);
+		assert_int_equal(d.reason, table[i].reason);
+		assert_true(d.shadow == 0 && (d.side == OUTCOME_TASK) == (d.backend.ptr != NULL));
+	}
+	struct readiness *known = readiness_new();
+	assert_int_equal(readiness_put(known, SPAN_LIT("runner"), SPAN_LIT("run"), SPAN_LIT("embedded"),
+				       SPAN_LIT("no worker")),
+			 0);
+	struct operation op = make_operation("on");
+	const struct breaker_view view = {.shut = {SPAN_LIT("embedded")}, .n = 1};
+	struct decide_input in = {.config = &config,
+				  .operation = &op,
+				  .flags = snapshot,
+				  .readiness = known,
+				  .breakers = &view};
+	struct decision d;
+	decide(&in, &d, NULL);
+	assert_int_equal(d.reason, REASON_BACKEND_NOT_READY);
+	readiness_unref(known);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_table),
 		cmocka_unit_test(what_is_known_not_to_be_run_stays_with_legacy),
+		cmocka_unit_test(an_open_breaker_stays_with_legacy),
 		cmocka_unit_test(default_variants_count),
 		cmocka_unit_test(a_shadow_serves_legacy),
 		cmocka_unit_test(the_environment_counts_only_where_a_flag_is_nowhere),

@@ -270,6 +270,7 @@ static void app_reload(struct app *a)
 		plane_set_config(a->planes[i], new);
 	config_unref(a->config);
 	a->config = new;
+	app_backends_configure(a);
 	if (a->admin)
 		admin_set_config(a->admin, new);
 	use_flags(a);
@@ -441,6 +442,7 @@ static int start_stores(struct app *a, struct err *e)
 	if (r < 0)
 		return err_prefix(e, r, "ledger");
 	a->env.ledger = a->ledger;
+	app_backends_configure(a);
 	return app_backends_start(a, e);
 }
 

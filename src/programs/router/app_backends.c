@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "programs/router/app_internal.h"
 #include "tasks/backends.h"
 #include "tasks/task_options.h"
@@ -100,6 +101,10 @@ int app_backends_make(struct app *a, struct buf *problems)
 	for (size_t i = 0; i < a->config->n_backends; i++) {
 		struct plane_backend *p = &a->env.backends[a->env.n_backends++];
 		p->name = a->config->backends[i].name;
+		if (breaker_new(p->name, &p->breaker) < 0) {
+			buf_puts(problems, "out of memory\n");
+			return -ENOMEM;
+		}
 		good &= make(a, a->config, &a->config->backends[i], &p->options, problems) == 0;
 	}
 	return good ? 0 : -EBADMSG;
@@ -139,6 +144,15 @@ int app_backends_check(const struct app *a, const struct config *new, struct buf
 	return good ? 0 : -EBADMSG;
 }
 
+void app_backends_configure(struct app *a)
+{
+	for (size_t i = 0; i < a->env.n_backends; i++) {
+		const struct backend_config *b = config_backend(a->config, a->env.backends[i].name);
+		if (b) /* else it is gone from the file, until a restart */
+			breaker_configure(a->env.backends[i].breaker, &b->breaker, clock_mono_us());
+	}
+}
+
 int app_backends_start(struct app *a, struct err *e)
 {
 	for (size_t i = 0; i < a->env.n_backends; i++) {
@@ -151,6 +165,8 @@ int app_backends_start(struct app *a, struct err *e)
 
 void app_backends_free(struct app *a)
 {
-	for (size_t i = 0; i < a->env.n_backends; i++)
+	for (size_t i = 0; i < a->env.n_backends; i++) {
 		a->env.backends[i].options = task_options_free(a->env.backends[i].options);
+		a->env.backends[i].breaker = breaker_free(a->env.backends[i].breaker);
+	}
 }

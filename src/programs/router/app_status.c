@@ -97,6 +97,19 @@ static void log_readiness(const struct app *a, const struct readiness *now)
 	}
 }
 
+/* A backend of which nothing that was asked about would be run is no matter of single operations. */
+static void tell_breakers(const struct app *a)
+{
+	for (size_t b = 0; b < a->env.n_backends; b++) {
+		struct span backend = a->env.backends[b].name;
+		const char *why = NULL;
+		size_t asked = 0, held = readiness_count_of(a->readiness, backend, &why);
+		for (size_t i = 0; i < registration_count(a->registration); i++)
+			asked += span_eq(registration_at(a->registration, i)->backend, backend);
+		breaker_know(a->env.backends[b].breaker, held && held >= asked ? why : NULL, clock_mono_us());
+	}
+}
+
 static void publish_readiness(struct app *a)
 {
 	if (!a->registration)
@@ -104,6 +117,7 @@ static void publish_readiness(struct app *a)
 	struct readiness *now = look_at_readiness(a);
 	if (!now || readiness_equal(a->readiness, now)) {
 		readiness_unref(now);
+		tell_breakers(a); /* a reload may have switched one on */
 		return;
 	}
 	for (size_t i = 0; i < a->n_planes; i++)
@@ -111,6 +125,7 @@ static void publish_readiness(struct app *a)
 	log_readiness(a, now);
 	readiness_unref(a->readiness);
 	a->readiness = now;
+	tell_breakers(a);
 }
 
 /* --- health of the backends: asked now and then on the control loop ------------------------------------- */
@@ -244,6 +259,41 @@ static bool put_stores(struct app *a, struct buf *b)
 	return !r.failing && !l.failing;
 }
 
+/* Half-open with nobody under way is no failure that goes on: it has been long enough, and nobody has come
+ * to try. */
+static bool breaker_serves(struct breaker *breaker)
+{
+	struct breaker_status s;
+	breaker_status(breaker, clock_mono_us(), &s);
+	return s.state == BREAKER_CLOSED || (s.state == BREAKER_HALF_OPEN && !s.probing);
+}
+
+static bool breakers_serve(const struct app *a)
+{
+	bool fine = true;
+	for (size_t i = 0; i < a->env.n_backends; i++)
+		fine = fine && breaker_serves(a->env.backends[i].breaker);
+	return fine;
+}
+
+static void put_breaker(struct breaker *breaker, struct buf *b)
+{
+	struct breaker_status s;
+	char since[CLOCK_TEXT_MAX];
+	breaker_status(breaker, clock_mono_us(), &s);
+	buf_puts(b, "\"breaker\":{");
+	app_status_put_text(b, "state", s.off ? "off" : breaker_state_text(s.state));
+	buf_printf(b, ",\"failed\":%u,\"unanswered\":%u,\"without_result\":%u,", s.failed, s.unanswered,
+		   s.without_result);
+	if (s.since_us) {
+		clock_format(s.since_us, since);
+		app_status_put_text(b, "since", since);
+		buf_puts(b, ",");
+	}
+	app_status_put_text(b, "why", s.why);
+	buf_puts(b, "}");
+}
+
 static bool app_status_put_backends(struct app *a, struct buf *b)
 {
 	bool fine = true;
@@ -261,6 +311,8 @@ static bool app_status_put_backends(struct app *a, struct buf *b)
 			buf_printf(b, ",\"backlog\":%lld", (long long)h->now.backlog);
 		buf_puts(b, ",");
 		app_status_put_text(b, "detail", h->known ? h->now.detail : "not asked yet");
+		buf_puts(b, ",");
+		put_breaker(a->env.backends[i].breaker, b);
 		buf_puts(b, "}");
 	}
 	buf_puts(b, "]");
@@ -342,7 +394,8 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 	struct app_broken_flags broken;
 	app_broken_flags(a, &broken);
 	bool flags_fine = a->flags && !f.failing && !f.unsaved && !f.carried.n && !broken.n;
-	bool fine = stores && legacy && backends && registered && flags_fine;
+	bool closed = breakers_serve(a);
+	bool fine = stores && legacy && backends && registered && closed && flags_fine;
 	const char *status = "degraded";
 	if (a->draining)
 		status = "draining";
@@ -367,6 +420,7 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 		{"connections cannot be accepted: out of descriptors or memory", !accepting},
 		{"outcomes or ledger cannot be written", !stores},
 		{"a backend is unreachable or without a worker", !backends},
+		{"a backend's circuit breaker is open, and legacy serves; see backends", !closed},
 		{"an operation's task would not be run; see registration", !registered},
 		{"no flag snapshot", !a->flags},
 		{"the flag source is failing; the last good snapshot serves", a->flags && f.failing},
@@ -413,6 +467,27 @@ static void write_legacy_metrics(const struct app *a, struct buf *b)
 		   (unsigned long long)(a->env.access_log ? access_log_dropped(a->env.access_log) : 0));
 }
 
+static void write_breaker_metrics(const struct app *a, struct buf *b)
+{
+	metric(b, "migration_breaker_state", "gauge",
+	       "Circuit breaker of the backend: 0 closed, 1 half-open, 2 open (legacy serves).");
+	struct breaker_status s[CONFIG_MAX_BACKENDS];
+	const struct plane_backend *all = a->env.backends;
+	for (size_t i = 0; i < a->env.n_backends; i++) {
+		breaker_status(all[i].breaker, clock_mono_us(), &s[i]);
+		buf_printf(b, "migration_breaker_state{backend=\"%.*s\"} %d\n", SPAN_ARG(all[i].name),
+			   s[i].state);
+	}
+	metric(b, "migration_breaker_transitions_total", "counter",
+	       "Transitions of the backend's circuit breaker, by the state it went to.");
+	for (size_t i = 0; i < a->env.n_backends; i++)
+		for (int to = 0; to < BREAKER_STATES; to++)
+			buf_printf(b,
+				   "migration_breaker_transitions_total{backend=\"%.*s\",to=\"%s\"} %llu\n",
+				   SPAN_ARG(all[i].name), breaker_state_text((enum breaker_state)to),
+				   (unsigned long long)s[i].transitions[to]);
+}
+
 static void write_metrics(void *arg, struct buf *b)
 {
 	struct app *a = arg;
@@ -446,6 +521,7 @@ static void write_metrics(void *arg, struct buf *b)
 		}
 	}
 	write_legacy_metrics(a, b);
+	write_breaker_metrics(a, b);
 	metric(b, "migration_inspect_bytes", "gauge", "Bytes of bodies being held.");
 	buf_printf(b, "migration_inspect_bytes %llu\n",
 		   (unsigned long long)atomic_load(&a->env.inspect.held));

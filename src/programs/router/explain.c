@@ -288,6 +288,8 @@ static void explain(const struct config *c, const struct operation *op, const st
 	if (d.backend.len)
 		printf("backend    %.*s%s\n", SPAN_ARG(d.backend),
 		       d.side == OUTCOME_LEGACY ? " (shadow)" : "");
+	if (d.backend.len && d.reason != REASON_OVERRIDE)
+		puts("           note: none of it while it is not ready or its breaker is open: see /readyz");
 	if (d.shadow > 0)
 		printf("shadow     %g\n", d.shadow);
 	if (d.variant.len)

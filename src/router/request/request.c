@@ -198,12 +198,16 @@ static void decide_now(struct request *r)
 		.n_extra = r->context ? r->context->n : 0,
 	};
 	struct ledger_entry entry;
+	struct breaker_view breakers;
 	if (request_pin_key_of(r) == PIN_KEY_AMBIGUOUS) {
 		refuse_ambiguous(r);
 		return;
 	}
-	if (r->op && r->op->has_task)
+	if (r->op && r->op->has_task) {
 		in.override = override_wish(r);
+		plane_look_at_breakers(r->plane, &breakers);
+		in.breakers = &breakers;
+	}
 	if (request_follows(r->op))
 		in.pinned = request_pin_of(r, &entry);
 	if (in.pinned == WISH_TASK)
@@ -256,7 +260,12 @@ static void note_asked(void *arg, const struct flag_asked *asked)
 /* Whether the flags say task whoever asks: no percentage and no segment takes part. */
 static bool task_for_everybody(const struct request *r)
 {
-	struct decide_input in = {.config = r->service->config, .operation = r->op, .flags = r->flags};
+	struct breaker_view breakers;
+	struct decide_input in = {.config = r->service->config,
+				  .operation = r->op,
+				  .flags = r->flags,
+				  .readiness = r->plane->readiness,
+				  .breakers = &breakers};
 	struct decision d;
 	bool depends = request_follows(r->op) ||
 		       (r->service->config->override.enabled && override_wish(r) != WISH_NONE);
@@ -267,6 +276,7 @@ static bool task_for_everybody(const struct request *r)
 	}
 	if (depends)
 		return false;
+	plane_look_at_breakers(r->plane, &breakers);
 	decide(&in, &d, NULL);
 	return d.side == OUTCOME_TASK;
 }

@@ -9,6 +9,7 @@
  * HEAD       nothing yet                              request_head: answer, INSPECT, LEGACY or task
  * INSPECT    the body, into memory (bounded)          body end or bound → LEGACY, PIN, SUBMIT, or ANSWERED:
  *                                                     413, 503
+ * HELD       the word of the backend's breaker        → PIN, SUBMIT, or LEGACY (nothing was submitted)
  * PIN        the ledger: the entry is durable         → SUBMIT, or LEGACY when it cannot be written
  * SUBMIT     the backend's word on the submission     accepted → WAIT; refused → LEGACY (fallback); unknown →
  *                                                     ANSWERED
@@ -36,6 +37,7 @@
 enum request_state {
 	REQUEST_HEAD,
 	REQUEST_INSPECT,
+	REQUEST_HELD,
 	REQUEST_PIN,
 	REQUEST_SUBMIT,
 	REQUEST_WAIT,
@@ -97,6 +99,11 @@ struct request {
 	/* task side */
 	struct task_wait *wait;
 	struct task_client *client;
+	struct breaker *breaker;  /* of the backend, once it was asked (hold.h) */
+	struct breaker_pass pass; /* its word on this submission */
+	struct hold_line *line;	  /* in which it waits for that, with those */
+	struct request *next_held, *previous_held;
+	void (*on_word)(struct request *r, bool may_submit);
 	char task_id[TASK_ID_MAX];
 	char polled_name[TASK_NAME_MAX]; /* of the task whose state is asked for; "": the backend has it */
 	struct buf input;   /* rendered args and kwargs, until submitted; or the body mapped for legacy */

@@ -2,6 +2,7 @@
  * clients of backends. */
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "router/plane_internal.h"
 
 struct service_runtime *service_runtime_ref(struct service_runtime *s)
@@ -21,10 +22,24 @@ struct service_runtime *service_runtime_unref(struct service_runtime *s)
 	return NULL;
 }
 
+size_t plane_backend(const struct plane *p, struct span backend)
+{
+	size_t i = 0;
+	while (i < p->env->n_backends && !span_eq(p->env->backends[i].name, backend))
+		i++;
+	return i;
+}
+
 struct task_client *plane_client(struct plane *p, struct span backend)
 {
+	size_t i = plane_backend(p, backend);
+	return i < p->env->n_backends ? p->clients[i] : NULL;
+}
+
+void plane_look_at_breakers(const struct plane *p, struct breaker_view *ret)
+{
+	int64_t now_us = clock_mono_us();
+	ret->n = 0;
 	for (size_t i = 0; i < p->env->n_backends; i++)
-		if (span_eq(p->env->backends[i].name, backend))
-			return p->clients[i];
-	return NULL;
+		breaker_look(p->env->backends[i].breaker, now_us, ret);
 }

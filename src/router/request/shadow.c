@@ -19,6 +19,8 @@ struct shadow {
 	struct service_runtime *service; /* reference: the operation lives as long */
 	const struct operation *op;
 	struct task_client *client;
+	struct breaker *breaker;
+	struct breaker_pass pass;
 	bool needs_body; /* and copies it as it passes */
 	struct buf body;
 	struct inspect_claim claim; /* of the planes' common budget for bodies */
@@ -103,14 +105,21 @@ static void shadow_record(struct shadow *s, enum outcome_result result)
 	recorder_commit(s->plane->producer);
 }
 
+static void shadow_tell_breaker(struct shadow *s, enum breaker_end how, const char *why)
+{
+	breaker_end(s->breaker, &s->pass, how, clock_mono_us(), why);
+}
+
 /* The attempt is over. Frees s, or leaves that to the backend's callback. */
 static void shadow_finish(struct shadow *s, enum outcome_result result)
 {
 	shadow_record(s, result);
 	s->ended = true;
 	s->timer = loop_timer_free(s->timer);
-	if (s->wait)
+	if (s->wait) {
 		task_wait_cancel(s->wait, s->client);
+		shadow_tell_breaker(s, BREAKER_UNJUDGED, NULL);
+	}
 	s->wait = NULL;
 	if (!s->submitting)
 		shadow_free(s);
@@ -162,18 +171,33 @@ static void shadow_on_result(void *arg, int error, const struct task_result *t)
 {
 	struct shadow *s = arg;
 	s->wait = NULL;
+	shadow_tell_breaker(s, error == 0 || error == TASK_E_UNREADABLE ? BREAKER_RESULT : BREAKER_UNJUDGED,
+			    NULL);
 	shadow_finish(s, error != 0 ? OUTCOME_UNKNOWN : shadow_judge(s, t));
 }
 
 static void shadow_on_time_limit(void *arg)
 {
 	struct shadow *s = arg;
+	shadow_tell_breaker(s, s->submitting ? BREAKER_FAILED : BREAKER_NO_RESULT, "no answer in time");
 	shadow_finish(s, s->submitting ? OUTCOME_UNKNOWN : OUTCOME_TIMEOUT);
+}
+
+static void shadow_judge_backend(struct shadow *s, const struct task_submission *submission)
+{
+	enum breaker_end how = BREAKER_UNJUDGED;
+	if (submission->status == TASK_SUBMITTED)
+		how = BREAKER_ACCEPTED;
+	else if (submission->status == TASK_REFUSED || submission->status == TASK_UNKNOWN)
+		how = BREAKER_FAILED;
+	s->pass.unawaited = s->ended;
+	shadow_tell_breaker(s, how, submission->err.text);
 }
 
 static void shadow_on_submitted(void *arg, const struct task_submission *submission)
 {
 	struct shadow *s = arg;
+	shadow_judge_backend(s, submission);
 	s->submitting = false;
 	buf_release(&s->input);
 	inspect_claim_release(&s->claim);
@@ -234,6 +258,7 @@ static const char *obstacle(struct request *r, struct shadow *s)
 	s->client = plane_client(r->plane, r->decision.backend);
 	if (!s->client)
 		return "the backend has no client";
+	s->breaker = r->plane->env->backends[plane_backend(r->plane, r->decision.backend)].breaker;
 	if (auth_check(&r->op->auth, r->http->fields, r->http->n_fields, &who) != AUTH_ACCEPTED)
 		return "the task side would not accept its credentials";
 	inspect_claim_init(&s->claim, &r->plane->env->inspect, r->service->config, r->http, false,
@@ -315,6 +340,8 @@ void shadow_submit(struct request *r)
 	if (!s)
 		return;
 	const char *why = shadow_prepare(r, s);
+	if (!why && breaker_begin_shadow(s->breaker, clock_mono_us(), &s->pass) != BREAKER_GO)
+		why = "the backend's breaker is open";
 	if (why) {
 		shadow_drop(r, why);
 		return;

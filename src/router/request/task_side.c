@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "operation/auth.h"
 #include "router/problem.h"
+#include "router/request/hold.h"
 #include "router/request/request.h"
 #include "router/request/task_owner.h"
 
@@ -119,6 +120,7 @@ static void task_side_on_result(void *arg, int error, const struct task_result *
 	r->timer = loop_timer_free(r->timer);
 	request_trace(r, "task_ended", LOG_BOOL("known", error == 0),
 		      LOG_BOOL("completed", error == 0 && t->status == TASK_COMPLETED));
+	hold_end(r, error == 0 || error == TASK_E_UNREADABLE ? BREAKER_RESULT : BREAKER_UNJUDGED, NULL);
 	if (error == TASK_E_UNREADABLE) {
 		request_fail(r, OUTCOME_UNKNOWN, 502, "Result unreadable", TASK_UNREADABLE_SENTENCE);
 		return;
@@ -144,6 +146,7 @@ static void task_side_on_time_limit(void *arg)
 	if (r->wait)
 		task_wait_cancel(steal(r->wait), r->client);
 	if (r->state == REQUEST_WAIT) {
+		hold_end(r, BREAKER_NO_RESULT, NULL);
 		/* The id stands in the sentence, since an operation's own error shape may have no other
 		 * place for it. */
 		char detail[160 + TASK_ID_MAX];
@@ -153,8 +156,10 @@ static void task_side_on_time_limit(void *arg)
 			 r->task_id);
 		request_fail(r, OUTCOME_TIMEOUT, 504, "Task still running", detail);
 	} else if (r->state == REQUEST_PIN) {
+		hold_end(r, BREAKER_UNJUDGED, NULL);
 		request_fail(r, OUTCOME_TIMEOUT, 504, "Ledger too slow", "Nothing was submitted.");
 	} else {
+		hold_end(r, BREAKER_FAILED, "no answer within the call's time limit");
 		request_fail(r, OUTCOME_UNKNOWN, 504, "Submission unanswered",
 			     "The task was handed to its backend, which has not confirmed it; it may run.");
 	}
@@ -226,9 +231,11 @@ static void accepted(struct request *r)
 		return;
 	}
 	r->wait = task_wait(r->client, span_of(r->task_id), task_side_on_result, r);
-	if (!r->wait)
+	if (!r->wait) {
+		hold_end(r, BREAKER_UNJUDGED, NULL);
 		request_fail(r, OUTCOME_TIMEOUT, 504, "Out of memory",
 			     "The task was accepted and is still running.");
+	}
 }
 
 /* --- submitting ----------------------------------------------------------------------------------------- */
@@ -269,9 +276,32 @@ static const char *submission_text(enum task_submit_status s)
 	return texts[s];
 }
 
+/* Its breaker did not let it: nothing was attempted. */
+static void turned_away(struct request *r)
+{
+	r->attempting = false;
+	r->decision.side = OUTCOME_LEGACY;
+	r->decision.reason = REASON_BREAKER_OPEN;
+	r->decision.backend = SPAN_NONE;
+	request_start_legacy(r, OUTCOME_PRIMARY);
+}
+
+/* What the answer says of the backend, whether or not the caller is still there. An input that is not for it
+ * says nothing. */
+static void judge_backend(struct request *r, const struct task_submission *s)
+{
+	static const enum breaker_end ends[] = {[TASK_SUBMITTED] = BREAKER_ACCEPTED,
+						[TASK_REFUSED] = BREAKER_FAILED,
+						[TASK_UNKNOWN] = BREAKER_FAILED,
+						[TASK_INPUT_TOO_LARGE] = BREAKER_UNJUDGED,
+						[TASK_INPUT_NOT_REPRESENTABLE] = BREAKER_UNJUDGED};
+	hold_end(r, ends[s->status], s->err.text);
+}
+
 static void task_side_on_submitted(void *arg, const struct task_submission *s)
 {
 	struct request *r = arg;
+	judge_backend(r, s);
 	span_copy(s->task_id, r->task_id, sizeof(r->task_id));
 	request_trace(r, "task_submitted", LOG_STR("submission", submission_text(s->status)),
 		      LOG_SPAN("task_id", s->task_id));
@@ -334,9 +364,11 @@ static void on_pinned(void *arg, int error)
 {
 	struct request *r = arg;
 	if (!r->x || r->state != REQUEST_PIN) {
+		hold_end(r, BREAKER_UNJUDGED, NULL);
 		if (error == 0)
 			drop_pin(r); /* the caller has left, or was told 504: nothing was submitted */
 	} else if (error != 0) {
+		hold_end(r, BREAKER_UNJUDGED, NULL);
 		/* Without the entry a follow-up call would go to the wrong side (rule 4). */
 		fall_back(r, OUTCOME_FAILURE, SPAN_LIT("the ledger could not be written"), SPAN_NONE);
 	} else {
@@ -354,6 +386,7 @@ static void pin(struct request *r)
 	if (request_pin_key(r, &r->pin_key) != PIN_KEY_FOUND ||
 	    ledger_entry_set(&entry, r->op->pin_group, buf_span(&r->pin_key)) != 0) {
 		/* Follow-ups could not be told apart: legacy, which needs no entry. */
+		hold_end(r, BREAKER_UNJUDGED, NULL);
 		r->attempting = false;
 		r->decision.side = OUTCOME_LEGACY;
 		r->decision.reason = REASON_NO_IDENTITY;
@@ -364,6 +397,20 @@ static void pin(struct request *r)
 	r->state = REQUEST_PIN;
 	request_ref(r);
 	ledger_put(r->plane->env->ledger, r->plane->loop, &entry, on_pinned, r);
+}
+
+static void task_side_on_word(struct request *r, bool may_submit)
+{
+	if (!may_submit) {
+		turned_away(r);
+		return;
+	}
+	if (loop_timer_new(r->plane->loop, task_side_on_time_limit, r, &r->timer) == 0)
+		loop_timer_start(r->timer, r->op->task.timeout_ms);
+	if (r->op->pin_start)
+		pin(r);
+	else
+		task_side_submit(r);
 }
 
 static bool task_side_render_input(struct request *r)
@@ -449,17 +496,16 @@ void task_side_start(struct request *r)
 	}
 	r->async = r->op->task.respond_async && wants_async(r);
 	auth_owner(&who, r->identity.organization, r->owner);
-	if (loop_timer_new(r->plane->loop, task_side_on_time_limit, r, &r->timer) == 0)
-		loop_timer_start(r->timer, r->op->task.timeout_ms);
-	if (r->op->pin_start)
-		pin(r);
-	else
-		task_side_submit(r);
+	r->state = REQUEST_HELD;
+	hold_ask(r, task_side_on_word);
 }
 
 void task_side_gone(struct request *r)
 {
 	r->timer = loop_timer_free(r->timer);
-	if (r->wait)
-		task_wait_cancel(steal(r->wait), r->client);
+	hold_leave(r);
+	if (!r->wait)
+		return;
+	task_wait_cancel(steal(r->wait), r->client);
+	hold_end(r, BREAKER_UNJUDGED, NULL);
 }

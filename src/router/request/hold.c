@@ -1,0 +1,107 @@
+#include "router/request/hold.h"
+
+#include "base/clock.h"
+
+static void append(struct hold_line *line, struct request *r)
+{
+	r->next_held = NULL;
+	r->previous_held = line->last;
+	if (line->last)
+		line->last->next_held = r;
+	else
+		line->first = r;
+	line->last = r;
+	r->line = line;
+}
+
+static void take_out(struct request *r)
+{
+	struct hold_line *line = r->line;
+	if (r->next_held)
+		r->next_held->previous_held = r->previous_held;
+	else
+		line->last = r->previous_held;
+	if (r->previous_held)
+		r->previous_held->next_held = r->next_held;
+	else
+		line->first = r->next_held;
+	r->line = NULL;
+}
+
+/* The word may be given within another one's callback: the line is whole before each. */
+static void go_on(struct hold_line *line)
+{
+	while (line->first && line->first->plane->hold_timer) {
+		struct request *r = line->first;
+		enum breaker_word word = breaker_begin(r->breaker, clock_mono_us(), &r->pass);
+		if (word == BREAKER_HOLD)
+			return;
+		take_out(r);
+		r->on_word(r, word == BREAKER_GO);
+	}
+}
+
+static void hold_on_tick(void *arg)
+{
+	struct plane *p = arg;
+	bool more = false;
+	for (size_t i = 0; i < p->env->n_backends; i++) {
+		go_on(&p->held[i]);
+		more = more || p->held[i].first;
+	}
+	if (more)
+		loop_timer_start(p->hold_timer, BREAKER_ASK_MS);
+}
+
+int hold_init(struct plane *p)
+{
+	return loop_timer_new(p->loop, hold_on_tick, p, &p->hold_timer);
+}
+
+void hold_release(struct plane *p)
+{
+	p->hold_timer = loop_timer_free(p->hold_timer);
+}
+
+void hold_ask(struct request *r, void (*fn)(struct request *r, bool may_submit))
+{
+	struct plane *p = r->plane;
+	size_t i = plane_backend(p, r->backend);
+	struct hold_line *line = &p->held[i];
+	enum outcome_reason reason = r->decision.reason;
+	enum breaker_word word = BREAKER_HOLD;
+	r->breaker = p->env->backends[i].breaker;
+	r->on_word = fn;
+	if (reason == REASON_PINNED || reason == REASON_OVERRIDE) {
+		breaker_begin_unasked(r->breaker, clock_mono_us(), &r->pass);
+		fn(r, true);
+		return;
+	}
+	if (!line->first)
+		word = breaker_begin(r->breaker, clock_mono_us(), &r->pass);
+	if (word != BREAKER_HOLD) {
+		fn(r, word == BREAKER_GO);
+		return;
+	}
+	append(line, r);
+	if (!loop_timer_active(p->hold_timer))
+		loop_timer_start(p->hold_timer, BREAKER_ASK_MS);
+}
+
+void hold_leave(struct request *r)
+{
+	if (r->line)
+		take_out(r);
+}
+
+void hold_end(struct request *r, enum breaker_end how, const char *why)
+{
+	if (!r->breaker)
+		return;
+	/* It was given up, and has come: that it answers is worth knowing. */
+	if (how == BREAKER_ACCEPTED && !r->pass.live)
+		breaker_begin_unasked(r->breaker, clock_mono_us(), &r->pass);
+	r->pass.unawaited = r->async || r->op->task.fire_and_forget || !r->x || r->state != REQUEST_SUBMIT;
+	breaker_end(r->breaker, &r->pass, how, clock_mono_us(), why);
+	go_on(&r->plane->held[plane_backend(r->plane, r->backend)]);
+}
