@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/crypto.h"
 #include "base/db.h"
+#include "outcomes/recorder.h"
 #include "outcomes/rollup_fold.h"
 #include "outcomes/usage_store.h"
 
@@ -227,6 +228,11 @@ int outcome_store_newest(struct outcome_store *s, int64_t *ret_us, struct err *e
 	return r;
 }
 
+struct db *outcome_store_db(struct outcome_store *s)
+{
+	return s->db;
+}
+
 bool outcome_store_moved(struct outcome_store *s)
 {
 	return db_moved(s->db);
@@ -429,7 +435,24 @@ static int write_mark(struct outcome_store *s, int64_t minute, struct err *e)
 	return db_run(s->add_mark, e);
 }
 
-static int outcome_store_write_all(struct outcome_store *s, const struct outcome_batch *b, struct err *e)
+/* Its mistakes cost nobody his outcomes: what it wrote is undone, and `tap_error` says why. */
+static int write_tap(struct outcome_store *s, const struct outcome_batch *b, struct err *tap_error,
+		     struct err *e)
+{
+	if (!b->tap)
+		return 0;
+	struct recorder_batch of = {b->outcomes, b->count, b->user_key, b->now_us};
+	int r = db_exec(s->db, "SAVEPOINT tap", e);
+	if (r < 0)
+		return r;
+	if (b->tap->write(b->tap->arg, &of, tap_error) < 0)
+		return db_exec(s->db, "ROLLBACK TO tap; RELEASE tap", e);
+	tap_error->text[0] = '\0';
+	return db_exec(s->db, "RELEASE tap", e);
+}
+
+static int outcome_store_write_all(struct outcome_store *s, const struct outcome_batch *b,
+				   struct err *tap_error, struct err *e)
 {
 	int r = b->count ? write_mark(s, outcome_store_minute_of(b->now_us), e) : 0;
 	for (size_t i = 0; r == 0 && i < b->count; i++)
@@ -440,6 +463,8 @@ static int outcome_store_write_all(struct outcome_store *s, const struct outcome
 		r = write_drops(s, b, e);
 	if (r == 0)
 		r = usage_store_write(s->usage, series_first(s->series), b->now_us, e);
+	if (r == 0)
+		r = write_tap(s, b, tap_error, e);
 	return r == 0 ? db_commit(s->db, e) : r;
 }
 
@@ -479,9 +504,12 @@ int outcome_store_write(struct outcome_store *s, const struct outcome_batch *b, 
 	if (r < 0)
 		return r;
 	int64_t next_row = s->next_row;
+	struct err tap_error = {""};
 	r = heed_others(s, e);
 	if (r == 0)
-		r = outcome_store_write_all(s, b, e);
+		r = outcome_store_write_all(s, b, &tap_error, e);
+	if (b->tap)
+		b->tap->ended(b->tap->arg, r == 0, tap_error.text[0] ? tap_error.text : NULL);
 	if (r < 0) {
 		db_rollback(s->db);
 		s->next_row = next_row;

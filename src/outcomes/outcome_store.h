@@ -34,6 +34,8 @@
 #define OUTCOME_STORE_APPLICATION 0x4d526f63 /* "MRoc" */
 #define OUTCOME_STORE_VERSION 2
 
+struct db;
+struct recorder_tap;
 struct outcome_store;
 
 struct outcome_drops {
@@ -51,6 +53,7 @@ struct outcome_batch {
 	 * they are */
 	struct span user_key;
 	int64_t now_us;
+	const struct recorder_tap *tap; /* NULL: nobody */
 };
 
 struct outcome_limits {
@@ -76,6 +79,8 @@ int outcome_store_retain(struct outcome_store *s, const struct outcome_limits *l
 
 /* When the newest row was written, to the minute (us, wall clock); 0 = there is none. */
 int outcome_store_newest(struct outcome_store *s, int64_t *ret_us, struct err *e);
+
+struct db *outcome_store_db(struct outcome_store *s); /* for a tap */
 
 /* Whether another file, or none, now stands at the path. */
 bool outcome_store_moved(struct outcome_store *s);

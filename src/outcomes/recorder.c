@@ -59,6 +59,7 @@ struct recorder {
 	bool failing;
 	uint64_t dropped_before; /* when it began to fail */
 	bool dropped_told;	 /* that some are dropped since */
+	bool tapped;		 /* the tap has this file */
 	int64_t retain_at_ms;
 	struct aging aging;
 	bool aging_begun; /* with the first file that could be read */
@@ -261,10 +262,38 @@ static int read_user_key(struct recorder *r, struct err *e)
 	return err_set(e, -EINVAL, "%s: shorter than 32 characters", r->key_path);
 }
 
+static void close_store(struct recorder *r)
+{
+	if (r->tapped)
+		r->options.tap.closed(r->options.tap.arg);
+	r->tapped = false;
+	r->store = outcome_store_close(r->store);
+}
+
+/* With each file anew; where its tables cannot be made outcomes are recorded without it. */
+static void open_tap(struct recorder *r)
+{
+	const struct recorder_tap *tap = &r->options.tap;
+	struct err e = {""};
+	if (!tap->write || r->tapped)
+		return;
+	r->tapped = true;
+	if (tap->opened(tap->arg, outcome_store_db(r->store), &e) < 0) {
+		tap->closed(tap->arg);
+		r->tapped = false;
+		tap->ended(tap->arg, false, e.text);
+	}
+}
+
+static bool tap_is_due(struct recorder *r)
+{
+	return r->tapped && r->options.tap.due(r->options.tap.arg);
+}
+
 static int open_store(struct recorder *r, struct err *e)
 {
 	if (r->store && outcome_store_moved(r->store)) {
-		r->store = outcome_store_close(r->store);
+		close_store(r);
 		err_set(e, 0, "%s: was deleted or replaced while in use; reopened", r->path);
 		recorder_note_failure(r, e);
 	}
@@ -290,7 +319,7 @@ static void after_error(struct recorder *r, int code, const struct err *e)
 {
 	recorder_note_failure(r, e);
 	if (code != -EBUSY && code != -ENOSPC)
-		r->store = outcome_store_close(r->store);
+		close_store(r);
 }
 
 static int recorder_write_batch(struct recorder *r)
@@ -307,6 +336,8 @@ static int recorder_write_batch(struct recorder *r)
 	int code = open_store(r, &e);
 	if (code == 0) {
 		b.user_key = r->options.hash_users ? buf_span(&r->user_key) : SPAN_NONE;
+		open_tap(r);
+		b.tap = r->tapped ? &r->options.tap : NULL;
 		code = outcome_store_write(r->store, &b, &e);
 	}
 	if (code < 0) {
@@ -354,7 +385,7 @@ static void recorder_flush(struct recorder *r)
 		/* A file that fails is tried even with nothing to write, so that the status tells when it
 		 * has recovered. */
 		if ((r->batch_count || r->drop_count || r->failing || !r->store ||
-		     outcome_store_is_due(r->store, clock_wall_us())) &&
+		     outcome_store_is_due(r->store, clock_wall_us()) || tap_is_due(r)) &&
 		    recorder_write_batch(r) < 0)
 			break;
 		retain(r);
@@ -411,7 +442,7 @@ static void *recorder_run(void *arg)
 		recorder_flush(r);
 	}
 	give_up(r);
-	r->store = outcome_store_close(r->store);
+	close_store(r);
 	return NULL;
 }
 

@@ -23,10 +23,35 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/span.h"
 #include "outcomes/outcome.h"
 
+struct db;
 struct recorder;
 struct recorder_producer;
+
+/* What a tap gets of a batch. */
+struct recorder_batch {
+	const struct outcome *outcomes;
+	size_t count;
+	struct span user_key; /* under which ids are pseudonyms; SPAN_NONE: they are stored as they are */
+	int64_t now_us;	      /* wall clock */
+};
+
+/* Who reads along: each outcome once, in the transaction in which it is recorded. All on the recorder's
+ * thread; all but `arg` must be there, or none. */
+struct recorder_tap {
+	void *arg;
+	/* A file was opened, also anew: makes the tables that it needs. An error is told by `ended`. */
+	int (*opened)(void *arg, struct db *db, struct err *e);
+	void (*closed)(void *arg); /* before the file is closed; also after an `opened` that failed */
+	bool (*due)(void *arg);	   /* whether `write` has something to do though nothing was recorded */
+	/* Within the transaction. An error undoes what it wrote, and nothing else: outcomes do not depend on
+	 * it. */
+	int (*write)(void *arg, const struct recorder_batch *b, struct err *e);
+	/* `error`: of opened or write, or NULL. Not committed: the same batch comes again. */
+	void (*ended)(void *arg, bool committed, const char *error);
+};
 
 struct recorder_options {
 	const char *path;		/* outcomes.db, made with mode 0600, WAL */
@@ -36,6 +61,7 @@ struct recorder_options {
 	unsigned retention_rollup_days; /* likewise the sums per minute, from which reports are made */
 	uint64_t max_bytes;		/* of the file's used pages: the oldest rows go first; 0 = no limit */
 	bool hash_users;
+	struct recorder_tap tap; /* write NULL: nobody */
 };
 
 struct recorder_status {
