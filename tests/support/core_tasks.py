@@ -93,6 +93,12 @@ def count(key):
     return key
 
 
+def step(n):
+    """Of chaos.py: its number is noted, and answered in legacy's shape."""
+    note(str(n))
+    return {"n": n, "side": "task"}
+
+
 def held():
     try:
         with open(os.path.join(RUNS, "held"), encoding="utf-8") as file:
@@ -112,7 +118,7 @@ def hold(key):
 
 
 CORE = [add_numbers, concat_with_number, format_result_message, process_data, health_check, echo, simulate_work]
-TASKS = CORE + [execute_extraction, give_back, give_size, describe, fail, count, hold]
+TASKS = CORE + [execute_extraction, give_back, give_size, describe, fail, count, step, hold]
 
 
 def main():

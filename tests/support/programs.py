@@ -161,7 +161,7 @@ class Process:
 class Router(Process):
     """migration-router with the configuration `config` (a dict; JSON is YAML), in a folder of its own."""
 
-    def __init__(self, folder, config, flags=None, env=None, name="migration-router", within=()):
+    def __init__(self, folder, config, flags=None, env=None, name="migration-router", within=(), arguments=()):
         self.folder, self.config = str(folder), config
         self.flags_path = os.path.join(self.folder, "flags.yml")
         if flags is not None:
@@ -170,7 +170,7 @@ class Router(Process):
         self.admin_port = int(config["admin"]["listen"].rsplit(":", 1)[1])
         self.service_names = list(config["services"])
         self.write_config(config)
-        super().__init__(name, "--config", self.config_path, "--log-format", "json", cwd=self.folder, env=env,
+        super().__init__(name, "--config", self.config_path, "--log-format", "json", *arguments, cwd=self.folder, env=env,
                          within=within)
         self.wait_event("ready")
         self.ports = {name: int(self.wait_event("listening", service=name)["port"]) for name in self.service_names}
