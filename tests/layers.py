@@ -30,6 +30,7 @@ ROOMS = {
     "tasks": {"base"},
     "outcomes": {"base"},
     "guard": {"outcomes", "base"},  # whether the task side is worse, judged from outcomes
+    "compare": {"base"},  # where two answers differ; pure
     "ledger": {"base"},
     "operation": {"tasks", "flags", "base"},  # what an operation is; pure
     "config": {"operation", "tasks", "flags", "base"},
