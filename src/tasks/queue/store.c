@@ -162,6 +162,24 @@ struct db_stmt *store_sql(struct store *s, enum store_sql which, struct err *e)
 	return s->statements[which];
 }
 
+int store_row(struct store *s, enum store_sql which, int64_t key, struct db_stmt **ret, struct err *e)
+{
+	*ret = store_sql(s, which, e);
+	if (!*ret)
+		return -EIO;
+	db_bind_int64(*ret, 1, key);
+	return db_step(*ret, e);
+}
+
+int store_change(struct store *s, enum store_sql which, int64_t key, struct err *e)
+{
+	struct db_stmt *st = store_sql(s, which, e);
+	if (!st)
+		return -EIO;
+	db_bind_int64(st, 1, key);
+	return db_run(st, e);
+}
+
 int store_fence(struct store *s, int64_t seq, int64_t token, struct err *e)
 {
 	struct db_stmt *st = store_sql(s, SQL_FENCE, e);

@@ -81,6 +81,11 @@ struct store {
 
 /* The statement, reset, its parameters still to be bound; NULL with a sentence. */
 struct db_stmt *store_sql(struct store *s, enum store_sql which, struct err *e);
+/* The first row of a statement whose only parameter is `key`: 1 when there is one, 0 when not; *ret is to be
+ * reset once the row has been read. */
+int store_row(struct store *s, enum store_sql which, int64_t key, struct db_stmt **ret, struct err *e);
+/* Runs a statement without rows whose only parameter is `key`. */
+int store_change(struct store *s, enum store_sql which, int64_t key, struct err *e);
 
 /* Ends a task that is pending or running, fence or not, and moves its workflow on. */
 int store_end(struct store *s, int64_t seq, const struct store_outcome *o, struct err *e);

@@ -98,21 +98,14 @@ int store_finish(struct store *s, int64_t seq, int64_t token, const struct store
 
 static int requeue(struct store *s, int64_t seq, struct err *e)
 {
-	struct db_stmt *st = store_sql(s, SQL_REQUEUE, e);
-	if (!st)
-		return -EIO;
-	db_bind_int64(st, 1, seq);
 	s->news = true;
-	return db_run(st, e);
+	return store_change(s, SQL_REQUEUE, seq, e);
 }
 
 int store_give_up(struct store *s, int64_t seq, struct span detail, struct err *e)
 {
-	struct db_stmt *st = store_sql(s, SQL_ATTEMPTS, e);
-	if (!st)
-		return -EIO;
-	db_bind_int64(st, 1, seq);
-	int r = db_step(st, e);
+	struct db_stmt *st;
+	int r = store_row(s, SQL_ATTEMPTS, seq, &st, e);
 	if (r <= 0)
 		return r;
 	bool again = db_column_int64(st, 0) < db_column_int64(st, 1), cancelled = db_column_int64(st, 2) != 0;
@@ -129,12 +122,8 @@ int store_give_back(struct store *s, int64_t seq, int64_t token, struct err *e)
 	int r = store_fence(s, seq, token, e);
 	if (r)
 		return r;
-	struct db_stmt *st = store_sql(s, SQL_GIVE_BACK, e);
-	if (!st)
-		return -EIO;
-	db_bind_int64(st, 1, seq);
 	s->news = true;
-	return db_run(st, e);
+	return store_change(s, SQL_GIVE_BACK, seq, e);
 }
 
 int store_lost(struct store *s, int64_t seq, int64_t token, struct span detail, struct err *e)
@@ -147,11 +136,8 @@ int store_lost(struct store *s, int64_t seq, int64_t token, struct span detail, 
 
 static int cancel_open_step(struct store *s, int64_t workflow, struct err *e)
 {
-	struct db_stmt *st = store_sql(s, SQL_STEP_OPEN, e);
-	if (!st)
-		return -EIO;
-	db_bind_int64(st, 1, workflow);
-	int r = db_step(st, e);
+	struct db_stmt *st;
+	int r = store_row(s, SQL_STEP_OPEN, workflow, &st, e);
 	if (r <= 0)
 		return r;
 	int64_t seq = db_column_int64(st, 0);
@@ -161,11 +147,8 @@ static int cancel_open_step(struct store *s, int64_t workflow, struct err *e)
 
 int store_cancel_seq(struct store *s, int64_t seq, struct err *e)
 {
-	struct db_stmt *st = store_sql(s, SQL_PARENT, e);
-	if (!st)
-		return -EIO;
-	db_bind_int64(st, 1, seq);
-	int r = db_step(st, e);
+	struct db_stmt *st;
+	int r = store_row(s, SQL_PARENT, seq, &st, e);
 	if (r <= 0)
 		return r;
 	int64_t state = db_column_int64(st, 0);
@@ -416,11 +399,8 @@ static int end_expired(struct store *s, const struct due *d, struct err *e)
 
 static int end_workflow(struct store *s, const struct due *d, struct err *e)
 {
-	struct db_stmt *st = store_sql(s, SQL_STEP_OPEN, e);
-	if (!st)
-		return -EIO;
-	db_bind_int64(st, 1, d->seq);
-	int r = db_step(st, e);
+	struct db_stmt *st;
+	int r = store_row(s, SQL_STEP_OPEN, d->seq, &st, e);
 	if (r < 0)
 		return r;
 	char text[TASK_NAME_MAX + 128];

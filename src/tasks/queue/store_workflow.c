@@ -207,11 +207,8 @@ static int fail_for_step(struct store *s, int64_t workflow, int64_t step, const 
 int store_workflow_advance(struct store *s, int64_t parent, int64_t step, const struct store_outcome *o,
 			   struct store_end *ret, struct err *e)
 {
-	struct db_stmt *st = store_sql(s, SQL_PARENT, e);
-	if (!st)
-		return -EIO;
-	db_bind_int64(st, 1, parent);
-	int r = db_step(st, e);
+	struct db_stmt *st;
+	int r = store_row(s, SQL_PARENT, parent, &st, e);
 	if (r <= 0)
 		return r;
 	bool over = db_column_int64(st, 0) > STATE_RUNNING, cancelled = db_column_int64(st, 1) != 0;
