@@ -33,7 +33,7 @@ ROOMS = {
     "compare": {"base"},  # where two answers differ; pure
     "ledger": {"base"},
     "operation": {"tasks", "flags", "base"},  # what an operation is; pure
-    "config": {"operation", "tasks", "flags", "base"},
+    "config": {"operation", "outcomes", "tasks", "flags", "base"},
     "router": {"config", "operation", "ledger", "guard", "outcomes", "tasks", "legacy", "flags", "base"},
     "programs": {"router", "config", "operation", "ledger", "guard", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts
 }

@@ -21,9 +21,10 @@
 #include "base/err.h"
 #include "base/span.h"
 #include "flags/flags.h"
-#include "flags/source/flipt_credential.h"
+#include "flags/source/flag_source.h"
 #include "operation/cidr.h"
 #include "operation/operation.h"
+#include "outcomes/recorder.h"
 #include "tasks/task_backend.h"
 #include "tasks/task_options.h"
 
@@ -99,8 +100,6 @@ struct backend_config {
 
 enum access_log_mode { ACCESS_LOG_OFF, ACCESS_LOG_ERRORS, ACCESS_LOG_ALL };
 
-enum flag_source_kind { FLAG_SOURCE_FILE, FLAG_SOURCE_FLIPT };
-
 struct config {
 	const char *path; /* of the file */
 	/* where data/… of the defaults lies, absolute or relative to the working folder */
@@ -120,26 +119,8 @@ struct config {
 	} env_defaults[8];
 	size_t n_env_defaults;
 
-	struct {
-		enum flag_source_kind kind;
-		const char *file; /* features file; relative to the configuration's folder when relative */
-		enum flag_rules rules; /* of a file, and of a server that does not tell its version */
-		bool rules_given;
-		const char *url, *namespace_key, *environment, *ca_file, *snapshot_file; /* flipt */
-		enum flipt_auth auth;
-		/* token: as it was when the configuration was read; token_file: NULL where the environment
-		 * says it */
-		const char *token, *token_file;
-		unsigned poll_ms, timeout_ms, stream_idle_ms;
-		bool stream;
-	} flags;
-
-	struct {
-		const char *path;
-		unsigned flush_ms, queue_slots, retention_days, retention_rollup_days;
-		uint64_t max_bytes;
-		bool hash_users;
-	} outcomes;
+	struct flag_source_options flags; /* paths are relative to the configuration's folder */
+	struct recorder_options outcomes;
 
 	struct {
 		const char *listen; /* admin listener: healthz, readyz, metrics, dashboard */

@@ -142,16 +142,17 @@ void read_flag_source(const struct place *p)
 		{"rules", FIELD_OTHER, 0, 0, 0},
 		{"auth", FIELD_OTHER, 0, 0, 0},
 		{"token_file", FIELD_OTHER, 0, 0, 0},
-		{"file", FIELD_PATH, offsetof(struct config, flags.file), 0, 0},
-		{"url", FIELD_URL, offsetof(struct config, flags.url), 0, 0},
-		{"namespace", FIELD_TEXT, offsetof(struct config, flags.namespace_key), 0, 0},
-		{"environment", FIELD_TEXT, offsetof(struct config, flags.environment), 0, 0},
-		{"ca_file", FIELD_FILE, offsetof(struct config, flags.ca_file), 0, 0},
-		{"snapshot", FIELD_PATH, offsetof(struct config, flags.snapshot_file), 0, 0},
-		{"poll", FIELD_DURATION, offsetof(struct config, flags.poll_ms), 100, DAY_MS},
-		{"timeout", FIELD_DURATION, offsetof(struct config, flags.timeout_ms), 100, 600000},
-		{"stream_idle", FIELD_DURATION, offsetof(struct config, flags.stream_idle_ms), 100, DAY_MS},
-		{"stream", FIELD_BOOL, offsetof(struct config, flags.stream), 0, 0},
+		{"file", FIELD_PATH, offsetof(struct flag_source_options, file), 0, 0},
+		{"url", FIELD_URL, offsetof(struct flag_source_options, url), 0, 0},
+		{"namespace", FIELD_TEXT, offsetof(struct flag_source_options, namespace_key), 0, 0},
+		{"environment", FIELD_TEXT, offsetof(struct flag_source_options, environment), 0, 0},
+		{"ca_file", FIELD_FILE, offsetof(struct flag_source_options, ca_file), 0, 0},
+		{"snapshot", FIELD_PATH, offsetof(struct flag_source_options, snapshot_file), 0, 0},
+		{"poll", FIELD_DURATION, offsetof(struct flag_source_options, poll_ms), 100, DAY_MS},
+		{"timeout", FIELD_DURATION, offsetof(struct flag_source_options, timeout_ms), 100, 600000},
+		{"stream_idle", FIELD_DURATION, offsetof(struct flag_source_options, stream_idle_ms), 100,
+		 DAY_MS},
+		{"stream", FIELD_BOOL, offsetof(struct flag_source_options, stream), 0, 0},
 	};
 	struct config_reader *r = config_reader_of(p);
 	struct config *c = r->config;
@@ -163,7 +164,7 @@ void read_flag_source(const struct place *p)
 	c->flags.stream = true;
 	c->flags.file = place_path(&r->file, SPAN_LIT("flags.yml"));
 	c->flags.snapshot_file = data_path(r, "flags.snapshot.json");
-	READ_FIELDS(p, fields, c);
+	READ_FIELDS(p, fields, &c->flags);
 	read_flag_kind(p, c);
 	struct place file = place_member(p, "file"), url = place_member(p, "url");
 	config_process_read_token(p, c);
@@ -185,15 +186,15 @@ void read_flag_source(const struct place *p)
 void read_outcomes(const struct place *p)
 {
 	static const struct field fields[] = {
-		{"path", FIELD_PATH, offsetof(struct config, outcomes.path), 0, 0},
-		{"flush", FIELD_DURATION, offsetof(struct config, outcomes.flush_ms), 1, 60000},
-		{"queue_slots", FIELD_UNSIGNED, offsetof(struct config, outcomes.queue_slots), 64, 1 << 22},
-		{"retention_days", FIELD_UNSIGNED, offsetof(struct config, outcomes.retention_days), 1,
+		{"path", FIELD_PATH, offsetof(struct recorder_options, path), 0, 0},
+		{"flush", FIELD_DURATION, offsetof(struct recorder_options, flush_ms), 1, 60000},
+		{"queue_slots", FIELD_UNSIGNED, offsetof(struct recorder_options, queue_slots), 64, 1 << 22},
+		{"retention_days", FIELD_UNSIGNED, offsetof(struct recorder_options, retention_days), 1,
 		 36500},
 		{"rollup_retention_days", FIELD_UNSIGNED,
-		 offsetof(struct config, outcomes.retention_rollup_days), 1, 36500},
-		{"max_size", FIELD_SIZE, offsetof(struct config, outcomes.max_bytes), 1 << 20, 1ull << 50},
-		{"hash_users", FIELD_BOOL, offsetof(struct config, outcomes.hash_users), 0, 0}};
+		 offsetof(struct recorder_options, retention_rollup_days), 1, 36500},
+		{"max_size", FIELD_SIZE, offsetof(struct recorder_options, max_bytes), 1 << 20, 1ull << 50},
+		{"hash_users", FIELD_BOOL, offsetof(struct recorder_options, hash_users), 0, 0}};
 	struct config *c = config_of(p);
 	c->outcomes.path = data_path(config_reader_of(p), "outcomes.db");
 	c->outcomes.flush_ms = 50;
@@ -201,7 +202,7 @@ void read_outcomes(const struct place *p)
 	c->outcomes.retention_days = 30;
 	c->outcomes.retention_rollup_days = 400;
 	c->outcomes.max_bytes = 4ull << 30;
-	READ_FIELDS(p, fields, c);
+	READ_FIELDS(p, fields, &c->outcomes);
 }
 
 #define ADMIN_HOSTS_MAX 64

@@ -490,6 +490,16 @@ static int allocate(struct recorder *r, const struct recorder_options *o)
 	return series_table_new(&r->series);
 }
 
+/* Every field: tests/unit/test_metrics_recorder.c changes one after the other, and knows the struct's
+ * size. */
+bool recorder_options_same(const struct recorder_options *a, const struct recorder_options *b)
+{
+	return strcmp(a->path, b->path) == 0 && a->flush_ms == b->flush_ms &&
+	       a->queue_slots == b->queue_slots && a->retention_days == b->retention_days &&
+	       a->retention_rollup_days == b->retention_rollup_days && a->max_bytes == b->max_bytes &&
+	       a->hash_users == b->hash_users;
+}
+
 int recorder_start(const struct recorder_options *o, struct recorder **ret, struct err *e)
 {
 	struct recorder *r = calloc(1, sizeof(*r));

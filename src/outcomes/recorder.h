@@ -53,6 +53,7 @@ struct recorder_tap {
 	void (*ended)(void *arg, bool committed, const char *error);
 };
 
+/* As configured (`outcomes:`). */
 struct recorder_options {
 	const char *path;		/* outcomes.db, made with mode 0600, WAL */
 	unsigned flush_ms;		/* 0 = 50 */
@@ -61,8 +62,11 @@ struct recorder_options {
 	unsigned retention_rollup_days; /* likewise the sums per minute, from which reports are made */
 	uint64_t max_bytes;		/* of the file's used pages: the oldest rows go first; 0 = no limit */
 	bool hash_users;
-	struct recorder_tap tap; /* write NULL: nobody */
+	struct recorder_tap tap; /* write NULL: nobody; given at the start, no setting */
 };
+
+/* Whether their settings are the same. */
+bool recorder_options_same(const struct recorder_options *a, const struct recorder_options *b);
 
 struct recorder_status {
 	uint64_t written, dropped;

@@ -85,10 +85,9 @@ static const struct span used[] = {SPAN_INIT("f")};
 static void start(struct watcher *w, const char *path)
 {
 	struct flag_source_events events = {on_publish, on_failed, w};
-	struct features_source_options o = {
-		.path = path, .rules = FLAG_RULES_V2, .snapshot_file = w->saved, .used = used, .n_used = 1};
+	struct flag_source_options o = {.file = path, .rules = FLAG_RULES_V2, .snapshot_file = w->saved};
 	struct err e;
-	if (features_source_start(w->loop, &o, &events, &w->source, &e) < 0)
+	if (features_source_start(w->loop, &o, used, 1, &events, &w->source, &e) < 0)
 		fail_msg("%s", e.text);
 }
 
@@ -393,14 +392,61 @@ static void refused_paths(void **state)
 {
 	struct watcher w;
 	struct flag_source_events events = {on_publish, on_failed, &w};
-	struct features_source_options o = {.path = ""};
+	struct flag_source_options o = {.file = ""};
 	struct err e;
 	(void)state;
 	setup(&w);
-	assert_int_equal(features_source_start(w.loop, &o, &events, &w.source, &e), -EINVAL);
+	assert_int_equal(features_source_start(w.loop, &o, NULL, 0, &events, &w.source, &e), -EINVAL);
 	assert_null(w.source);
 	assert_null(features_source_stop(NULL));
 	teardown(&w);
+}
+
+#define OTHER(field, value) differs(offsetof(struct flag_source_options, field), sizeof(o.field), &(value))
+
+static const struct flag_source_options o = {.rules = FLAG_RULES_V2,
+					     .file = "f",
+					     .url = "u",
+					     .namespace_key = "n",
+					     .environment = "e",
+					     .ca_file = "c",
+					     .snapshot_file = "s",
+					     .token = "t"};
+
+static size_t differs(size_t offset, size_t size, const void *value)
+{
+	struct flag_source_options b = o;
+	assert_true(flag_source_same(&o, &b));
+	memcpy((char *)&b + offset, value, size);
+	assert_false(flag_source_same(&o, &b));
+	return size;
+}
+
+/* What is asked at a reload: a field that is not compared would be accepted and silently ignored. */
+static void a_source_with_any_field_changed_is_another(void **state)
+{
+	static const char *const text = "other", *const none = NULL;
+	const enum flag_source_kind kind = FLAG_SOURCE_FLIPT;
+	const enum flag_rules rules = FLAG_RULES_V1;
+	const enum flipt_auth auth = FLIPT_JWT;
+	const bool yes = true;
+	const unsigned one = 1;
+	(void)state;
+	size_t seen = OTHER(kind, kind) + OTHER(file, text) + OTHER(url, text) + OTHER(namespace_key, text) +
+		      OTHER(environment, text) + OTHER(ca_file, none) + OTHER(snapshot_file, text) +
+		      OTHER(rules, rules) + OTHER(rules_given, yes) + OTHER(auth, auth) + OTHER(token, none) +
+		      OTHER(token_file, text) + OTHER(poll_ms, one) + OTHER(timeout_ms, one) +
+		      OTHER(stream_idle_ms, one) + OTHER(stream, yes);
+	/* no field but these; up to 8 bytes of padding twice */
+	assert_true(sizeof(o) - seen < 16);
+	/* the same text elsewhere, as after a reload; and a token that its file brought anew */
+	char file[] = "f";
+	struct flag_source_options a = o, b = o;
+	b.file = file;
+	assert_true(flag_source_same(&a, &b));
+	a.token_file = b.token_file = "t.txt";
+	b.token = "new";
+	assert_true(flag_source_same(&a, &b));
 }
 
 int main(void)
@@ -417,6 +463,7 @@ int main(void)
 		cmocka_unit_test(symbolic_links_swapped),
 		cmocka_unit_test(folder_made_later_and_replaced),
 		cmocka_unit_test(refused_paths),
+		cmocka_unit_test(a_source_with_any_field_changed_is_another),
 	};
 	return crypto_setup() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -405,6 +405,29 @@ static void users_are_hashed_with_a_key_that_stays(void **state)
 	assert_int_equal(ask(p, sql), 2);
 }
 
+/* What is asked at a reload: a field that is not compared would be accepted and silently ignored. */
+static void options_with_any_field_changed_are_others(void **state)
+{
+	const struct recorder_options a = {.path = "o.db"};
+	struct recorder_options all[] = {a, a, a, a, a, a, a, a};
+	char path[] = "o.db";
+	(void)state;
+	all[0].path = path; /* the same text elsewhere, as after a reload */
+	all[1].path = "p.db";
+	all[2].flush_ms = 1;
+	all[3].queue_slots = 1;
+	all[4].retention_days = 1;
+	all[5].retention_rollup_days = 1;
+	all[6].max_bytes = 1;
+	all[7].hash_users = true;
+	for (size_t i = 0; i < 8; i++)
+		assert_int_equal(recorder_options_same(&a, &all[i]), i == 0);
+	/* no field but these, the tap and padding before it */
+	assert_true(sizeof(a) - sizeof(a.path) - 4 * sizeof(unsigned) - sizeof(uint64_t) - sizeof(bool) -
+			    sizeof(a.tap) <
+		    8);
+}
+
 static void prometheus_text_counts_since_the_start(void **state)
 {
 	struct place *p = *state;
@@ -457,6 +480,7 @@ int main(void)
 		CASE(stopping_with_a_locked_file_ends_and_counts),
 		CASE(what_goes_by_age_takes_its_client_with_it),
 		CASE(users_are_hashed_with_a_key_that_stays),
+		CASE(options_with_any_field_changed_are_others),
 		CASE(prometheus_text_counts_since_the_start),
 	};
 	if (crypto_setup() < 0)

@@ -327,9 +327,9 @@ static void first_read(struct features_source *s)
 	s->events.publish(s->events.arg, s->good.snapshot);
 }
 
-int features_source_start(struct loop *loop, const struct features_source_options *o,
-			  const struct flag_source_events *events, struct features_source **ret,
-			  struct err *e)
+int features_source_start(struct loop *loop, const struct flag_source_options *o, const struct span *used,
+			  size_t n_used, const struct flag_source_events *events,
+			  struct features_source **ret, struct err *e)
 {
 	struct features_source *s = calloc(1, sizeof(*s));
 	if (!s)
@@ -339,18 +339,18 @@ int features_source_start(struct loop *loop, const struct features_source_option
 	s->namespace_key = o->namespace_key ? span_dup(span_of(o->namespace_key)) : NULL;
 	s->events = *events;
 	s->inotify = s->wd = -1;
-	int r = set_paths(s, o->path);
+	int r = set_paths(s, o->file);
 	if (r == 0)
 		r = last_good_init(&s->good, SAVED_FILE, o->snapshot_file, NULL, NULL);
 	s->good.source = s->path;
 	s->good.loop = loop;
 	if (r == 0)
-		r = last_good_use(&s->good, o->used, o->n_used);
+		r = last_good_use(&s->good, used, n_used);
 	if (r == 0)
 		r = start_watching(s);
 	if (r < 0) {
 		features_source_stop(s);
-		return err_set(e, r, "%s: cannot be watched: %s", o->path, strerror(-r));
+		return err_set(e, r, "%s: cannot be watched: %s", o->file, strerror(-r));
 	}
 	first_read(s);
 	loop_timer_start(s->timer, FEATURES_POLL_MS);

@@ -20,26 +20,17 @@ struct features_source;
 #define FEATURES_PATIENCE_MS 1000 /* the same where it looks unfinished */
 #define FEATURES_UNREST_MS 10000  /* a file that keeps changing is complained of */
 
-struct features_source_options {
-	const char *path;
-	const char *namespace_key; /* which documents of the file count; NULL: default */
-	enum flag_rules rules;
-	const char *snapshot_file; /* last good state on disk, or NULL */
-	const struct span *used;   /* the flags that operations use; copied */
-	size_t n_used;
-};
-
-/* Reads the file now (calls publish when there is something good, if only on disk) and whenever it changes:
- * inotify on its folder, so that editors' renames, symlink swaps (Kubernetes ConfigMaps) and in-place writes
- * are all seen; also a slow poll as safety net. A change is taken when it has been quiet for a moment; longer
- * where the file looks cut: it does not parse, lacks a used flag that was there, or the end of its last line.
- * A file that is missing or broken now is no error: the status says so, and the source keeps watching. A used
- * flag that it lost keeps its last good definition. Identical content is not published again. Without
- * inotify (its limits reached) the slow poll alone does the work. -EINVAL for an empty path,
- * -ENAMETOOLONG, -ENOMEM. */
-int features_source_start(struct loop *loop, const struct features_source_options *o,
-			  const struct flag_source_events *events, struct features_source **ret,
-			  struct err *e);
+/* `used`: the flags that operations use; copied, as the options are. Reads the file now (calls publish
+ * when there is something good, if only on disk) and whenever it changes: inotify on its folder, so that
+ * editors' renames, symlink swaps (Kubernetes ConfigMaps) and in-place writes are all seen; also a slow
+ * poll as safety net. A change is taken when it has been quiet for a moment; longer where the file looks
+ * cut: it does not parse, lacks a used flag that was there, or the end of its last line. A file that is
+ * missing or broken now is no error: the status says so, and the source keeps watching. A used flag that
+ * it lost keeps its last good definition. Identical content is not published again. Without inotify (its
+ * limits reached) the slow poll alone does the work. -EINVAL for an empty path, -ENAMETOOLONG, -ENOMEM. */
+int features_source_start(struct loop *loop, const struct flag_source_options *o, const struct span *used,
+			  size_t n_used, const struct flag_source_events *events,
+			  struct features_source **ret, struct err *e);
 struct features_source *features_source_stop(struct features_source *s);
 void features_source_reload(struct features_source *s); /* read again, changed or not (SIGHUP) */
 /* The flags that operations use now; keys are copied. -ENOMEM. */

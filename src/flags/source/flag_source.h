@@ -8,6 +8,36 @@
 #include <stdint.h>
 
 #include "flags/flags.h"
+#include "flags/source/flipt_credential.h"
+
+enum flag_source_kind { FLAG_SOURCE_FILE, FLAG_SOURCE_FLIPT };
+
+/* As configured (`flags:`); each kind of source looks at what is its own. Texts are copied by whom they are
+ * given to. */
+struct flag_source_options {
+	enum flag_source_kind kind;
+	const char *file;	   /* features file, or a folder of them */
+	const char *url;	   /* http(s)://host[:port][/prefix] */
+	const char *namespace_key; /* which documents of the file count, or the server's; NULL: default */
+	const char *environment;   /* the server's; NULL: default */
+	const char *ca_file;	   /* or NULL */
+	const char *snapshot_file; /* last good state on disk, or NULL */
+	enum flag_rules rules;	   /* of a file, and of a v2 server that does not tell its version */
+	bool rules_given;	   /* false: a default, which the last good snapshot's rules go before */
+	enum flipt_auth auth;
+	const char *token; /* or NULL; where there is a file, as it was when the configuration was read */
+	const char *token_file; /* where it is read from, again whenever it changes, or NULL */
+	unsigned poll_ms;
+	/* how long the server may be silent within an answer; the whole answer may take three times as
+	 * long */
+	unsigned timeout_ms;
+	unsigned stream_idle_ms; /* a stream that brought nothing for so long is opened anew */
+	bool stream;
+};
+
+/* Whether a source of the one is a source of the other. Another token in the same file is no other source: it
+ * is read again. */
+bool flag_source_same(const struct flag_source_options *a, const struct flag_source_options *b);
 
 struct flag_source_events {
 	/* A new good snapshot; the callee takes its own reference. On the source's loop. */

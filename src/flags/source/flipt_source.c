@@ -729,7 +729,7 @@ static const char *or_default(const char *text)
 	return text && *text ? text : "default";
 }
 
-static int copy_options(struct flipt_source *s, const struct flipt_source_options *o)
+static int copy_options(struct flipt_source *s, const struct flag_source_options *o)
 {
 	const char *file = o->snapshot_file && *o->snapshot_file ? o->snapshot_file : NULL;
 	s->url = strdup(o->url ? o->url : "");
@@ -746,12 +746,13 @@ static int copy_options(struct flipt_source *s, const struct flipt_source_option
 	s->timeout_ms = o->timeout_ms;
 	s->stream_idle_ms = o->stream_idle_ms;
 	s->stream_wanted = o->stream;
-	s->rules = o->rules;
+	s->rules =
+		o->rules == FLAG_RULES_V1 ? FLAG_RULES_V2 : o->rules; /* a v1 server is told by its answers */
 	s->rules_given = o->rules_given;
 	return 0;
 }
 
-int flipt_source_start(struct loop *loop, const struct flipt_source_options *o,
+int flipt_source_start(struct loop *loop, const struct flag_source_options *o,
 		       const struct flag_source_events *events, struct flipt_source **ret, struct err *e)
 {
 	struct flipt_source *s = calloc(1, sizeof(*s));

@@ -28,32 +28,12 @@
 #include "base/loop.h"
 #include "flags/flags.h"
 #include "flags/source/flag_source.h"
-#include "flags/source/flipt_credential.h"
 
 struct flipt_source;
 
-struct flipt_source_options {
-	const char *url;	   /* http(s)://host[:port][/prefix] */
-	const char *namespace_key; /* default "default" */
-	const char *environment;   /* default "default" */
-	enum flipt_auth auth;
-	const char *token;	   /* or NULL */
-	const char *token_file;	   /* where it is read from, again whenever it changes, or NULL */
-	const char *ca_file;	   /* or NULL */
-	const char *snapshot_file; /* last good snapshot on disk, or NULL */
-	unsigned poll_ms;
-	/* how long the server may be silent within an answer; the whole answer may take three times as
-	 * long */
-	unsigned timeout_ms;
-	unsigned stream_idle_ms; /* a stream that brought nothing for so long is opened anew */
-	bool stream;
-	enum flag_rules rules; /* of a v2 server that does not tell its version */
-	bool rules_given;      /* false: a default, which the last good snapshot's rules go before */
-};
-
 /* Publishes the saved snapshot at once when there is a good one, then what the server says. An absent
  * server is no error. */
-int flipt_source_start(struct loop *loop, const struct flipt_source_options *o,
+int flipt_source_start(struct loop *loop, const struct flag_source_options *o,
 		       const struct flag_source_events *events, struct flipt_source **ret, struct err *e);
 struct flipt_source *flipt_source_stop(struct flipt_source *s);
 void flipt_source_refresh(struct flipt_source *s); /* poll now */

@@ -91,33 +91,9 @@ static int start_flags(struct app *a, struct err *e)
 		return err_set(e, -ENOMEM, "out of memory");
 	if (c->flags.kind == FLAG_SOURCE_FILE) {
 		struct app_used_flags u = app_flags_in_use(c);
-		struct features_source_options file = {
-			.path = c->flags.file,
-			.namespace_key = c->flags.namespace_key,
-			.rules = c->flags.rules,
-			.snapshot_file = c->flags.snapshot_file,
-			.used = u.keys,
-			.n_used = u.n,
-		};
-		return features_source_start(a->loop, &file, &events, &a->features, e);
+		return features_source_start(a->loop, &c->flags, u.keys, u.n, &events, &a->features, e);
 	}
-	struct flipt_source_options o = {
-		.url = c->flags.url,
-		.namespace_key = c->flags.namespace_key,
-		.environment = c->flags.environment,
-		.auth = c->flags.auth,
-		.token = c->flags.token,
-		.token_file = c->flags.token_file,
-		.ca_file = c->flags.ca_file,
-		.snapshot_file = c->flags.snapshot_file,
-		.poll_ms = c->flags.poll_ms,
-		.timeout_ms = c->flags.timeout_ms,
-		.stream_idle_ms = c->flags.stream_idle_ms,
-		.stream = c->flags.stream,
-		.rules = c->flags.rules == FLAG_RULES_V1 ? FLAG_RULES_V2 : c->flags.rules,
-		.rules_given = c->flags.rules_given,
-	};
-	int r = flipt_source_start(a->loop, &o, &events, &a->flipt, e);
+	int r = flipt_source_start(a->loop, &c->flags, &events, &a->flipt, e);
 	if (r == 0)
 		use_flags(a);
 	return r;
@@ -128,31 +104,6 @@ static int start_flags(struct app *a, struct err *e)
 static bool app_same(const char *a, const char *b)
 {
 	return (!a && !b) || (a && b && strcmp(a, b) == 0);
-}
-
-static bool same_flag_source(const struct config *a, const struct config *b)
-{
-	return a->flags.kind == b->flags.kind && app_same(a->flags.file, b->flags.file) &&
-	       app_same(a->flags.url, b->flags.url) &&
-	       app_same(a->flags.namespace_key, b->flags.namespace_key) &&
-	       app_same(a->flags.environment, b->flags.environment) && a->flags.auth == b->flags.auth &&
-	       app_same(a->flags.token_file, b->flags.token_file) &&
-	       (a->flags.token_file || app_same(a->flags.token, b->flags.token)) &&
-	       app_same(a->flags.ca_file, b->flags.ca_file) &&
-	       app_same(a->flags.snapshot_file, b->flags.snapshot_file) &&
-	       a->flags.poll_ms == b->flags.poll_ms && a->flags.timeout_ms == b->flags.timeout_ms &&
-	       a->flags.stream_idle_ms == b->flags.stream_idle_ms && a->flags.stream == b->flags.stream &&
-	       a->flags.rules == b->flags.rules;
-}
-
-static bool same_outcomes(const struct config *a, const struct config *b)
-{
-	return app_same(a->outcomes.path, b->outcomes.path) && a->outcomes.flush_ms == b->outcomes.flush_ms &&
-	       a->outcomes.queue_slots == b->outcomes.queue_slots &&
-	       a->outcomes.retention_days == b->outcomes.retention_days &&
-	       a->outcomes.retention_rollup_days == b->outcomes.retention_rollup_days &&
-	       a->outcomes.max_bytes == b->outcomes.max_bytes &&
-	       a->outcomes.hash_users == b->outcomes.hash_users;
 }
 
 /* What is bound at the start and stays until a restart; said aloud rather than silently ignored. */
@@ -167,9 +118,9 @@ static void warn_of_fixed_parts(const struct app *a, const struct config *new)
 		{"threads", old->threads != new->threads},
 		{"data_dir", !app_same(old->data_dir, new->data_dir)},
 		{"limits.max_head", old->max_head != new->max_head},
-		{"outcomes", !same_outcomes(old, new)},
+		{"outcomes", !recorder_options_same(&old->outcomes, &new->outcomes)},
 		{"admin.listen", !app_same(old->admin.listen, new->admin.listen)},
-		{"flags", !same_flag_source(old, new)},
+		{"flags", !flag_source_same(&old->flags, &new->flags)},
 		{"backends", app_backends_changed(a, new)},
 	};
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
@@ -417,21 +368,13 @@ static void raise_descriptor_limit(void)
 static int start_stores(struct app *a, struct err *e)
 {
 	const struct config *c = a->config;
-	struct recorder_options o = {
-		.path = c->outcomes.path,
-		.flush_ms = c->outcomes.flush_ms,
-		.queue_slots = c->outcomes.queue_slots,
-		.retention_days = c->outcomes.retention_days,
-		.retention_rollup_days = c->outcomes.retention_rollup_days,
-		.max_bytes = c->outcomes.max_bytes,
-		.hash_users = c->outcomes.hash_users,
-	};
 	if (access_log_start(&a->env.access_log, e) < 0)
 		return -ENOMEM;
 	if (open_access_log(a, c) < 0)
 		return err_set(e, -EIO, "the access log cannot be written");
 	a->outcomes_path = strdup(c->outcomes.path);
-	int r = a->outcomes_path ? recorder_start(&o, &a->recorder, e) : err_set(e, -ENOMEM, "out of memory");
+	int r = a->outcomes_path ? recorder_start(&c->outcomes, &a->recorder, e)
+				 : err_set(e, -ENOMEM, "out of memory");
 	if (r < 0)
 		return err_prefix(e, r, "outcomes");
 	a->env.recorder = a->recorder;
