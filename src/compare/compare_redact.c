@@ -164,7 +164,8 @@ int compare_redact_json(struct span text, const struct compare_redaction *rules,
 	struct compare_tree tree;
 	struct redactor r = {
 		.rules = rules, .tree = &tree, .places = places, .secret = ret_secret, .n_places = n_places};
-	memset(ret_secret, 0, n_places * sizeof(*ret_secret));
+	for (size_t i = 0; i < n_places; i++) /* there may be none, and no array then */
+		ret_secret[i] = false;
 	int e = compare_tree_make(text, &tree);
 	if (e < 0)
 		return e;
