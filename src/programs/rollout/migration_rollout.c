@@ -18,30 +18,30 @@
 
 static const char usage_text[] =
 	"Usage: migration-rollout [OPTION]... COMMAND\n"
-	"Percentages of flags, in the features file or in Flipt: whichever the router's configuration "
-	"names.\n"
+	"Reads and changes percentages of flags, in the features file or in Flipt, as the router's\n"
+	"configuration says.\n"
 	"\n"
-	"  get [FLAG]               what each rule says, and what an operation of several flags comes to\n"
+	"  get [FLAG]               what each rule says, and the result for operations with several flags\n"
 	"  plan FLAG PERCENT        who of the recorded identities would move\n"
-	"  set FLAG PERCENT         for everybody, or with --segment for those of a segment\n"
+	"  set FLAG PERCENT         for everybody, or with --segment for its members\n"
 	"  enable FLAG, disable FLAG\n"
-	"  rollback FLAG            everybody to legacy, at once and without a question\n"
-	"  history [FLAG]           what was changed with this program, when and by whom\n"
+	"  rollback FLAG            everybody to legacy, at once and without asking\n"
+	"  history [FLAG]           changes made with this program: what, when and by whom\n"
 	"\n"
 	"  --config FILE            the router's configuration (config/router.yml)\n"
 	"  --segment S              the rule of this segment\n"
-	"  --dry-run                shows the change and writes nothing\n"
-	"  --yes                    does not ask before more than doubling a share\n"
-	"  --wait --admin URL...    returns when these routers have the change\n"
+	"  --dry-run                show the change, write nothing\n"
+	"  --yes                    do not ask before more than doubling a share\n"
+	"  --wait --admin URL...    return once these routers have the change\n"
 	"  --timeout SECONDS        how long --wait waits (30)\n"
-	"  --admin-token-file FILE  for routers whose admin address asks for a token\n"
-	"  --journal FILE           where changes are recorded (rollouts.jsonl beside the outcomes)\n"
-	"  --json                   history as it is recorded\n"
+	"  --admin-token-file FILE  for routers whose admin address requires a token\n"
+	"  --journal FILE           where changes are recorded (rollouts.jsonl next to the outcomes)\n"
+	"  --json                   history as recorded\n"
 	"  --help, --version\n"
 	"\n"
 	"Exit status: 0 done, 1 failed or refused and nothing was changed, 2 wrong arguments or "
 	"configuration,\n"
-	"3 something was changed, but not all as asked for.\n";
+	"3 something was changed, but the result is not as requested.\n";
 
 static const char *environment(const char *name)
 {

@@ -18,7 +18,7 @@
 
 #define EXIT_USAGE 2
 
-static const char usage[] = "migration-router stands at the old services' addresses and decides per request "
+static const char usage[] = "migration-router sits in front of legacy services and decides per request "
 			    "which side serves it.\n"
 			    "\n"
 			    "  migration-router [serve] --config FILE [--takeover] [--log-level LEVEL] "
@@ -31,7 +31,7 @@ static const char usage[] = "migration-router stands at the old services' addres
 			    "v1|v2.0|v2.9|v2.11] < requests.jsonl > results.jsonl\n"
 			    "  migration-router --version | --help\n"
 			    "\n"
-			    "Exit: 0 fine, 1 failed while running, 2 wrong arguments or configuration. See "
+			    "Exit status: 0 success, 1 failed while running, 2 wrong arguments or configuration. See "
 			    "migration-router(1).\n";
 
 static void print_version(void)
