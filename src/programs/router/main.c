@@ -18,21 +18,22 @@
 
 #define EXIT_USAGE 2
 
-static const char usage[] = "migration-router sits in front of legacy services and decides per request "
-			    "which side serves it.\n"
-			    "\n"
-			    "  migration-router [serve] --config FILE [--takeover] [--log-level LEVEL] "
-			    "[--log-format logfmt|json]\n"
-			    "  migration-router check FILE [--backends] [--flags] [--test SERVICE.OPERATION "
-			    "[--body JSON|@FILE] [--user U] [--org G]]\n"
-			    "  migration-router explain --config FILE --service S --operation O [--user U] "
-			    "[--org G] [--context K=V]…\n"
-			    "  migration-router evaluate (--features F | --snapshot F) [--rules "
-			    "v1|v2.0|v2.9|v2.11] < requests.jsonl > results.jsonl\n"
-			    "  migration-router --version | --help\n"
-			    "\n"
-			    "Exit status: 0 success, 1 failed while running, 2 wrong arguments or configuration. See "
-			    "migration-router(1).\n";
+static const char usage[] =
+	"migration-router sits in front of legacy services and decides per request "
+	"which side serves it.\n"
+	"\n"
+	"  migration-router [serve] --config FILE [--takeover] [--log-level LEVEL] "
+	"[--log-format logfmt|json]\n"
+	"  migration-router check FILE [--backends] [--flags] [--test SERVICE.OPERATION "
+	"[--body JSON|@FILE] [--user U] [--org G]]\n"
+	"  migration-router explain --config FILE --service S --operation O [--user U] "
+	"[--org G] [--context K=V]…\n"
+	"  migration-router evaluate (--features F | --snapshot F) [--rules "
+	"v1|v2.0|v2.9|v2.11] < requests.jsonl > results.jsonl\n"
+	"  migration-router --version | --help\n"
+	"\n"
+	"Exit status: 0 success, 1 failed while running, 2 wrong arguments or configuration. See "
+	"migration-router(1).\n";
 
 static void print_version(void)
 {
