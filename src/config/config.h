@@ -53,6 +53,7 @@ struct service {
 	const char *legacy_url; /* "http://127.0.0.1:15002" */
 	const char *legacy_ca_file;
 	unsigned max_in_flight; /* requests, all threads; above it 503 + Retry-After */
+	unsigned max_in_flight_per_organization; /* likewise. 0: no limit */
 	unsigned max_connections;
 	uint64_t max_body; /* declared or read; above it 413. 0: no limit */
 	unsigned connect_timeout_ms, response_timeout_ms, idle_timeout_ms; /* towards legacy */
@@ -96,6 +97,7 @@ struct backend_config {
 	bool fail_fast;
 	bool submit_anyway; /* when_not_ready: submit: also what it is known not to run at present */
 	struct breaker_config breaker;
+	unsigned max_in_flight; /* tasks that are submitted and waited for, all threads. 0: no limit */
 };
 
 enum access_log_mode { ACCESS_LOG_OFF, ACCESS_LOG_ERRORS, ACCESS_LOG_ALL };

@@ -66,13 +66,14 @@ static struct span lower(const struct place *p, struct span key)
 
 static void unknown_setting(const struct place *p, const struct task_backend *backend, struct span key)
 {
-	const char *known[TASK_SETTINGS_MAX + 3];
+	const char *known[TASK_SETTINGS_MAX + 4];
 	size_t n = 0;
 	for (const struct task_setting *s = backend->settings; s->key && n < TASK_SETTINGS_MAX; s++)
 		known[n++] = s->key;
 	known[n++] = "fail_fast";
 	known[n++] = "when_not_ready";
 	known[n++] = "breaker";
+	known[n++] = "max_in_flight";
 	unknown_key(p, key, known, n);
 }
 
@@ -116,12 +117,15 @@ static void read_settings(const struct place *p, const struct task_backend *back
 	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
 		struct place member = place_item(p, n);
 		size_t choice = 0;
+		uint64_t v;
 		if (span_is(n->key->text, "fail_fast")) /* the router's own: no backend reads it */
 			value_bool(&member, &b->fail_fast);
 		else if (span_is(n->key->text, "when_not_ready"))
 			b->submit_anyway = value_choice(&member, when_not_ready, 2, &choice) && choice == 1;
 		else if (span_is(n->key->text, "breaker"))
 			read_breaker(&member, &b->breaker);
+		else if (span_is(n->key->text, "max_in_flight"))
+			b->max_in_flight = value_unsigned(&member, 1, 1000000, &v) ? (unsigned)v : 0;
 		else
 			read_setting(&member, n, backend, b);
 	}

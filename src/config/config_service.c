@@ -104,6 +104,8 @@ static void read_service_limits(const struct place *p, struct service *s)
 {
 	static const struct field fields[] = {
 		{"max_in_flight", FIELD_UNSIGNED, offsetof(struct service, max_in_flight), 1, 1000000},
+		{"max_in_flight_per_organization", FIELD_UNSIGNED,
+		 offsetof(struct service, max_in_flight_per_organization), 1, 1000000},
 		{"max_connections", FIELD_UNSIGNED, offsetof(struct service, max_connections), 1, 1000000},
 		{"max_body", FIELD_SIZE, offsetof(struct service, max_body), 0, 1ull << 50},
 	};

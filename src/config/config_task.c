@@ -3,6 +3,33 @@
 
 #define DAY_MS 86400000ull
 
+static void add_backend(const struct place *p, void *arg)
+{
+	struct task_mapping *t = arg;
+	struct span name;
+	if (!value_text(p, &name))
+		return;
+	for (size_t i = 0; i < t->n_backends; i++)
+		if (span_eq(t->backends[i], name)) {
+			place_mistake(p, "%.*s is listed twice", SPAN_ARG(name));
+			return;
+		}
+	if (config_backend(config_of(p), name))
+		t->backends[t->n_backends++] = name;
+	else
+		backend_mistake(p, name);
+}
+
+static void read_backend_list(const struct place *task, struct task_mapping *t)
+{
+	struct place one = place_member(task, "backend"), list = place_member(task, "backends");
+	if (one.node && list.node)
+		place_mistake(&list, "backend and backends are mutually exclusive");
+	value_list(&list, OPERATION_MAX_BACKENDS, add_backend, t);
+	if (t->n_backends)
+		t->backend = t->backends[0];
+}
+
 static void check_backend(const struct place *task, const struct operation *op)
 {
 	const struct config *c = config_of(task);
@@ -59,6 +86,7 @@ void read_task(const struct place *p, struct operation *op)
 		{"response", FIELD_OTHER, 0, 0, 0},
 		{"priority", FIELD_OTHER, 0, 0, 0},
 		{"queue", FIELD_SPAN, offsetof(struct task_mapping, queue), 0, 0},
+		{"backends", FIELD_OTHER, 0, 0, 0},
 		{"backend", FIELD_SPAN, offsetof(struct task_mapping, backend), 0, 0},
 		{"single_input", FIELD_BOOL, offsetof(struct task_mapping, single_input), 0, 0},
 		{"idempotent", FIELD_BOOL, offsetof(struct task_mapping, idempotent), 0, 0},
@@ -75,6 +103,7 @@ void read_task(const struct place *p, struct operation *op)
 	if (!value_mapping(p))
 		return;
 	READ_FIELDS(p, fields, &op->task);
+	read_backend_list(p, &op->task);
 	config_task_read_name(p, op);
 	struct place args = place_member(p, "args"), kwargs = place_member(p, "kwargs");
 	struct place response = place_member(p, "response"), priority = place_member(p, "priority");

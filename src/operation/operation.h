@@ -16,6 +16,7 @@
 #include "operation/template.h"
 #include "tasks/task_backend.h"
 
+#define OPERATION_MAX_BACKENDS 4
 #define OPERATION_MAX_FLAGS 8		/* per operation */
 #define OPERATION_MAX_SOURCES 8		/* per identity part */
 #define OPERATION_MAX_CONTEXT 16	/* own context entries per operation */
@@ -59,6 +60,10 @@ struct task_mapping {
 	bool workflow;
 	struct span queue;
 	struct span backend;	 /* SPAN_NONE: the default backend */
+	/* In whose place others are tried, in this order, where it provably has not accepted the task. None:
+	 * legacy then. With some, the first is `backend` */
+	struct span backends[OPERATION_MAX_BACKENDS];
+	size_t n_backends;
 	struct template *args;	 /* NULL: [] */
 	struct template *kwargs; /* NULL: {} */
 	bool single_input;
@@ -81,6 +86,18 @@ static inline struct task_probe task_mapping_probe(const struct task_mapping *t)
 				   .queue = t->queue,
 				   .priority = t->priority,
 				   .unawaited = t->fire_and_forget};
+}
+
+/* Whether its task may come to this backend without a flag that names it. */
+static inline bool task_mapping_names(const struct task_mapping *t, struct span default_backend,
+				      struct span backend)
+{
+	if (span_eq(t->backend.ptr ? t->backend : default_backend, backend))
+		return true;
+	for (size_t i = 0; i < t->n_backends; i++)
+		if (span_eq(t->backends[i], backend))
+			return true;
+	return false;
 }
 
 struct operation {

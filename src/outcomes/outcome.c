@@ -35,6 +35,7 @@ static const struct {
 	{"flag_off", "the boolean flag is false, and none of its rollouts matches"},
 	{"no_task", "no task is mapped to the operation"},
 	{"refused", "the router refused the request before choosing a side: limits, credentials"},
+	{"backend_busy", "the backend already has its maximum of tasks in flight"},
 	{"other", "recorded by another version of the router; this one does not know the reason"},
 };
 

@@ -48,10 +48,11 @@ enum outcome_reason {
 	REASON_PIN_UNKNOWN, /* a follow-up call; whether it is the task side's could not be told */
 	REASON_FLAG_BROKEN, /* its definition cannot be understood; the other flags count */
 	REASON_INPUT_NOT_REPRESENTABLE, /* the task's workers would not read it as it was given */
-	REASON_FLAG_OFF, /* a boolean flag whose own value is false and of which no rollout matches */
-	REASON_NO_TASK,	 /* the operation is known, and no task is mapped to it */
-	REASON_REFUSED,	 /* by the router before a side was decided: limits, credentials */
-	REASON_OTHER,	 /* what another version recorded; never recorded by this one */
+	REASON_FLAG_OFF,     /* a boolean flag whose own value is false and of which no rollout matches */
+	REASON_NO_TASK,	     /* the operation is known, and no task is mapped to it */
+	REASON_REFUSED,	     /* by the router before a side was decided: limits, credentials */
+	REASON_BACKEND_BUSY, /* as many as may be are in flight there */
+	REASON_OTHER,	     /* what another version recorded; never recorded by this one */
 	REASON_COUNT
 };
 

@@ -220,21 +220,46 @@ static bool choose_backend(const struct asking *a, struct span by_variant, struc
 
 /* Known before anything is submitted: then legacy serves, and nobody waits for a task that nobody runs.
  * What is known of this operation says more than what others met. */
-static bool backend_is_usable(const struct asking *a, struct decision *ret)
+static bool backend_is_usable(const struct asking *a, struct span backend, enum outcome_reason *ret_reason)
 {
 	const struct operation *op = a->in->operation;
-	const char *why = readiness_against(a->in->readiness, op->service, op->name, ret->backend);
-	if (!why && !breaker_view_has(a->in->breakers, ret->backend))
+	const char *why = readiness_against(a->in->readiness, op->service, op->name, backend);
+	if (!why && !breaker_view_has(a->in->breakers, backend))
 		return true;
 	if (why)
-		flag_trace_say(a->trace, 1, "backend %.*s would not run the task: %s: legacy",
-			       SPAN_ARG(ret->backend), why);
+		flag_trace_say(a->trace, 1, "backend %.*s would not run the task: %s", SPAN_ARG(backend),
+			       why);
 	else
-		flag_trace_say(a->trace, 1, "the circuit breaker of backend %.*s is open: legacy",
-			       SPAN_ARG(ret->backend));
-	ret->reason = why ? REASON_BACKEND_NOT_READY : REASON_BREAKER_OPEN;
+		flag_trace_say(a->trace, 1, "the circuit breaker of backend %.*s is open", SPAN_ARG(backend));
+	*ret_reason = why ? REASON_BACKEND_NOT_READY : REASON_BREAKER_OPEN;
+	return false;
+}
+
+/* The chosen one, or the first usable of the operation's others. */
+static bool settle_backend(const struct asking *a, struct decision *ret)
+{
+	const struct task_mapping *t = &a->in->operation->task;
+	enum outcome_reason first, ignored;
+	if (backend_is_usable(a, ret->backend, &first))
+		return true;
+	for (size_t i = 0; i < t->n_backends; i++) {
+		if (span_eq(t->backends[i], ret->backend) || !backend_is_usable(a, t->backends[i], &ignored))
+			continue;
+		flag_trace_say(a->trace, 1, "backend %.*s in its place", SPAN_ARG(t->backends[i]));
+		ret->backend = t->backends[i];
+		return true;
+	}
+	flag_trace_say(a->trace, 1, "legacy");
+	ret->reason = first;
 	ret->backend = SPAN_NONE;
 	return false;
+}
+
+bool decide_may_use(const struct decide_input *in, struct span backend)
+{
+	const struct asking a = {.in = in};
+	enum outcome_reason ignored;
+	return config_backend(in->config, backend) && backend_is_usable(&a, backend, &ignored);
 }
 
 /* --- the share, for the guard ------------------------------------------------------------------------- */
@@ -338,7 +363,7 @@ static void decide_by_flags(const struct asking *a, struct decision *ret)
 		note_share(a, ret);
 	if (!task && shadow == 0)
 		return;
-	if (!choose_backend(a, backend, ret) || !backend_is_usable(a, ret))
+	if (!choose_backend(a, backend, ret) || !settle_backend(a, ret))
 		return;
 	ret->shadow = shadow;
 	ret->side = task ? OUTCOME_TASK : OUTCOME_LEGACY;

@@ -78,6 +78,9 @@ uint64_t decide_split(const struct operation *op, const struct flag_snapshot *fl
 void decide(const struct decide_input *in, struct decision *ret, const struct flag_trace *trace);
 /* The flag by itself, for an operation that is not NULL; pins and overrides are not looked at. */
 void decide_flag(const struct decide_input *in, struct span flag, struct decide_vote *ret);
+/* Whether what is known and met of this backend lets the operation's task be submitted there; one that is
+ * not configured may not. Of the input the configuration, the operation and the states count. */
+bool decide_may_use(const struct decide_input *in, struct span backend);
 /* What a variant with this attachment ("": none) means to an operation: its own map, the words of the
  * design, the attachment. */
 struct decide_vote decide_variant(const struct operation *op, struct span variant, struct span attachment);

@@ -27,6 +27,7 @@
 #include "router/request/access_log.h"
 #include "router/request/inspect_budget.h"
 #include "router/request/legacy_state.h"
+#include "router/request/organizations.h"
 #include "tasks/task_backend.h"
 
 #define PLANE_MAX 64
@@ -42,6 +43,8 @@ struct service_shared {
 	/* of the listener once bound: the other planes bind the same when the configuration says 0 */
 	atomic_uint port;
 	atomic_uint_fast64_t requests, refused, overloaded, shadow_dropped;
+	/* answered 503: a pinned call's backend, or the organization, has as many in flight as it may */
+	atomic_uint_fast64_t shed_backend, shed_organization;
 	struct legacy_state legacy;
 	atomic_uint uploads[INSPECT_PEERS]; /* requests of each peer whose body is not here yet */
 };
@@ -52,6 +55,9 @@ struct plane_backend {
 	struct span name;
 	struct task_options *options;
 	struct breaker *breaker;
+	/* What is submitted and waited for, all planes; no more than the limit. 0: none */
+	atomic_uint in_flight, max_in_flight;
+	atomic_uint_fast64_t full; /* times that it was at its limit */
 };
 
 /* Shared by all planes, made by the composition root, outlives them. */
@@ -60,6 +66,7 @@ struct plane_env {
 	struct ledger *ledger;
 	struct access_log *access_log; /* NULL: there is none */
 	struct guesses *guesses;       /* of override secrets and admin tokens */
+	struct organizations *organizations;
 	struct service_shared services[CONFIG_MAX_SERVICES];
 	size_t n_services;
 	struct plane_backend backends[CONFIG_MAX_BACKENDS];

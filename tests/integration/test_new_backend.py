@@ -92,7 +92,7 @@ def test_one_task_is_run_through(start):
 
 @pytest.mark.parametrize("settings, where, said", [
     ({"dealy": "1s"}, "dealy", 'unknown key; did you mean "delay"?'),
-    ({"colour": "red"}, "colour", "unknown key; known here: delay, silent, fail_fast, when_not_ready, breaker"),
+    ({"colour": "red"}, "colour", "unknown key; known here: delay, silent, fail_fast, when_not_ready, breaker, max_in_flight"),
     ({"delay": "soon"}, "delay", "expected a duration up to 1m"),
     ({"delay": {"a": 1}}, "delay", "expected a single value or a list"),
 ])

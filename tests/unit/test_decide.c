@@ -574,12 +574,70 @@ static void an_open_breaker_stays_with_legacy(void **state)
 	readiness_unref(known);
 }
 
+/* The operation's others, in their order, where the first would not run the task. */
+static void another_backend_stands_in(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *flag, *shut, *not_ready, *backend;
+		enum outcome_reason reason;
+	} table[] = {
+		{"on", "", "", "celery", REASON_FLAG},
+		{"on", "celery", "", "hatchet", REASON_FLAG},
+		{"on", "", "celery", "hatchet", REASON_FLAG},
+		{"on", "hatchet", "celery", "embedded", REASON_FLAG},
+		{"vattach", "celery", "hatchet", "embedded", REASON_FLAG}, /* named by the variant */
+		{"v100", "celery", "", "hatchet", REASON_FLAG},
+	};
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct operation op = make_operation(table[i].flag);
+		op.task.n_backends = 3;
+		op.task.backend = op.task.backends[0] = SPAN_LIT("celery");
+		op.task.backends[1] = SPAN_LIT("hatchet");
+		op.task.backends[2] = SPAN_LIT("embedded");
+		struct readiness *known = readiness_new();
+		assert_int_equal(readiness_put(known, op.service, op.name, span_of(table[i].not_ready),
+					       SPAN_LIT("no worker")),
+				 0);
+		const struct breaker_view view = {.shut = {span_of(table[i].shut)}, .n = 1};
+		struct decide_input in = {.config = &config,
+					  .operation = &op,
+					  .flags = snapshot,
+					  .user = SPAN_LIT("u"),
+					  .entity = SPAN_LIT("u"),
+					  .readiness = known,
+					  .breakers = &view};
+		struct decision d;
+		decide(&in, &d, NULL);
+		assert_int_equal(d.side, OUTCOME_TASK);
+		assert_int_equal(d.reason, table[i].reason);
+		assert_true(span_is(d.backend, table[i].backend));
+		assert_int_equal(decide_may_use(&in, SPAN_LIT("celery")),
+				 table[i].shut[0] != 'c' && table[i].not_ready[0] != 'c');
+		in.pinned = WISH_TASK; /* what it began is where it began */
+		in.pinned_backend = SPAN_LIT("celery");
+		decide(&in, &d, NULL);
+		assert_true(span_is(d.backend, "celery"));
+		readiness_unref(known);
+	}
+	struct operation op = make_operation("on");
+	op.task.n_backends = 2;
+	op.task.backend = op.task.backends[0] = SPAN_LIT("celery");
+	op.task.backends[1] = SPAN_LIT("hatchet");
+	const struct breaker_view view = {.shut = {SPAN_LIT("celery"), SPAN_LIT("hatchet")}, .n = 2};
+	struct decide_input in = {.config = &config, .operation = &op, .flags = snapshot, .breakers = &view};
+	struct decision d;
+	decide(&in, &d, NULL);
+	assert_true(d.side == OUTCOME_LEGACY && d.reason == REASON_BREAKER_OPEN && !d.backend.ptr);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_table),
 		cmocka_unit_test(what_is_known_not_to_be_run_stays_with_legacy),
 		cmocka_unit_test(an_open_breaker_stays_with_legacy),
+		cmocka_unit_test(another_backend_stands_in),
 		cmocka_unit_test(default_variants_count),
 		cmocka_unit_test(a_shadow_serves_legacy),
 		cmocka_unit_test(the_environment_counts_only_where_a_flag_is_nowhere),

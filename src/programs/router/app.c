@@ -457,7 +457,7 @@ static int app_start(struct app *a, bool take_over, struct err *e)
 		return err_set(e, r, "event loop: %s", strerror(-r));
 	if ((r = takeover_lock(a, take_over, app_on_taken_over, e)) < 0)
 		return r;
-	if ((r = guesses_new(&a->env.guesses)) < 0)
+	if ((r = guesses_new(&a->env.guesses)) < 0 || (r = organizations_new(&a->env.organizations)) < 0)
 		return err_set(e, r, "out of memory");
 	if ((r = legacy_setup()) < 0)
 		return err_set(e, r, "libcurl could not be set up");
@@ -499,6 +499,7 @@ static void app_stop(struct app *a)
 	if (a->lock >= 0) /* last: nothing of the folder is in use any more */
 		close(a->lock);
 	guesses_free(a->env.guesses);
+	organizations_free(a->env.organizations);
 	config_unref(a->started);
 	config_unref(a->config);
 }

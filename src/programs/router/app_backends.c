@@ -26,8 +26,7 @@ static size_t put_calls(const struct config *c, struct span backend, struct task
 		for (size_t j = 0; j < c->services[i].n_operations; j++) {
 			const struct operation *op = &c->services[i].operations[j];
 			const struct task_mapping *t = &op->task;
-			if (op->has_task &&
-			    span_eq(t->backend.ptr ? t->backend : c->default_backend, backend))
+			if (op->has_task && task_mapping_names(t, c->default_backend, backend))
 				calls[n++] = task_mapping_probe(t);
 		}
 	return n;
@@ -148,8 +147,10 @@ void app_backends_configure(struct app *a)
 {
 	for (size_t i = 0; i < a->env.n_backends; i++) {
 		const struct backend_config *b = config_backend(a->config, a->env.backends[i].name);
-		if (b) /* else it is gone from the file, until a restart */
-			breaker_configure(a->env.backends[i].breaker, &b->breaker, clock_mono_us());
+		if (!b) /* it is gone from the file, until a restart */
+			continue;
+		breaker_configure(a->env.backends[i].breaker, &b->breaker, clock_mono_us());
+		atomic_store(&a->env.backends[i].max_in_flight, b->max_in_flight);
 	}
 }
 

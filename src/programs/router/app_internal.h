@@ -95,7 +95,7 @@ bool app_backends_changed(const struct app *a, const struct config *new);
  * meanwhile). */
 int app_backends_check(const struct app *a, const struct config *new, struct buf *problems);
 int app_backends_start(struct app *a, struct err *e);
-/* What a reload changes in them: the breakers. At the start, too. */
+/* What a reload changes in them: breakers and limits. At the start, too. */
 void app_backends_configure(struct app *a);
 void app_backends_free(struct app *a); /* after their clients */
 

@@ -42,7 +42,7 @@ int app_clients_start(struct app *a, struct err *e)
 
 static const char *way_to(const struct config *c, const struct operation *op, struct span backend)
 {
-	if (op->task.backend.ptr ? span_eq(op->task.backend, backend) : span_eq(c->default_backend, backend))
+	if (task_mapping_names(&op->task, c->default_backend, backend))
 		return op->task.backend.ptr ? "operation" : "default";
 	for (size_t i = 0; i < op->n_variants; i++)
 		if (span_eq(op->variants[i].backend, backend))

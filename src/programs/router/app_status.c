@@ -313,6 +313,7 @@ static bool app_status_put_backends(struct app *a, struct buf *b)
 		app_status_put_text(b, "detail", h->known ? h->now.detail : "not asked yet");
 		buf_puts(b, ",");
 		put_breaker(a->env.backends[i].breaker, b);
+		buf_printf(b, ",\"in_flight\":%u", atomic_load(&a->env.backends[i].in_flight));
 		buf_puts(b, "}");
 	}
 	buf_puts(b, "]");
@@ -488,6 +489,34 @@ static void write_breaker_metrics(const struct app *a, struct buf *b)
 				   (unsigned long long)s[i].transitions[to]);
 }
 
+static void write_shed_metrics(const struct app *a, struct buf *b)
+{
+	metric(b, "migration_shed_total", "counter",
+	       "Requests answered 503 for a limit of requests in flight, by the limit.");
+	for (size_t i = 0; i < a->env.n_services; i++) {
+		const struct service_shared *s = &a->env.services[i];
+		const struct {
+			const char *limit;
+			const atomic_uint_fast64_t *count;
+		} all[] = {{"service", &s->overloaded},
+			   {"organization", &s->shed_organization},
+			   {"backend", &s->shed_backend}};
+		for (size_t k = 0; k < sizeof(all) / sizeof(all[0]); k++)
+			buf_printf(b, "migration_shed_total{service=\"%s\",limit=\"%s\"} %llu\n", s->name,
+				   all[k].limit, (unsigned long long)atomic_load(all[k].count));
+	}
+	metric(b, "migration_backend_in_flight", "gauge", "Tasks that are submitted and waited for.");
+	for (size_t i = 0; i < a->env.n_backends; i++)
+		buf_printf(b, "migration_backend_in_flight{backend=\"%.*s\"} %u\n",
+			   SPAN_ARG(a->env.backends[i].name), atomic_load(&a->env.backends[i].in_flight));
+	metric(b, "migration_backend_full_total", "counter",
+	       "Submissions that were not made for the backend's limit of tasks in flight.");
+	for (size_t i = 0; i < a->env.n_backends; i++)
+		buf_printf(b, "migration_backend_full_total{backend=\"%.*s\"} %llu\n",
+			   SPAN_ARG(a->env.backends[i].name),
+			   (unsigned long long)atomic_load(&a->env.backends[i].full));
+}
+
 static void write_metrics(void *arg, struct buf *b)
 {
 	struct app *a = arg;
@@ -522,6 +551,7 @@ static void write_metrics(void *arg, struct buf *b)
 	}
 	write_legacy_metrics(a, b);
 	write_breaker_metrics(a, b);
+	write_shed_metrics(a, b);
 	metric(b, "migration_inspect_bytes", "gauge", "Bytes of bodies being held.");
 	buf_printf(b, "migration_inspect_bytes %llu\n",
 		   (unsigned long long)atomic_load(&a->env.inspect.held));

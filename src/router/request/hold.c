@@ -28,16 +28,72 @@ static void take_out(struct request *r)
 	r->line = NULL;
 }
 
+/* --- places in flight ----------------------------------------------------------------------------------- */
+
+bool hold_take_place(struct plane_backend *b)
+{
+	unsigned max = atomic_load_explicit(&b->max_in_flight, memory_order_relaxed);
+	unsigned n = atomic_fetch_add_explicit(&b->in_flight, 1, memory_order_relaxed);
+	if (max == 0 || n < max)
+		return true;
+	atomic_fetch_sub_explicit(&b->in_flight, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&b->full, 1, memory_order_relaxed);
+	return false;
+}
+
+void hold_give_place(struct plane_backend *b)
+{
+	atomic_fetch_sub_explicit(&b->in_flight, 1, memory_order_relaxed);
+}
+
+static bool take_place(struct request *r)
+{
+	struct plane_backend *b = &r->plane->env->backends[plane_backend(r->plane, r->backend)];
+	if (!hold_take_place(b))
+		return false;
+	r->place = b;
+	return true;
+}
+
+static void give_place(struct request *r)
+{
+	if (r->place)
+		hold_give_place(r->place);
+	r->place = NULL;
+}
+
+/* --- the word ------------------------------------------------------------------------------------------- */
+
+/* false: it has to wait for it. */
+static bool hear(struct request *r, enum hold_word *ret)
+{
+	enum outcome_reason reason = r->decision.reason;
+	*ret = HOLD_FULL;
+	if (!take_place(r))
+		return true;
+	*ret = HOLD_GO;
+	if (reason == REASON_PINNED || reason == REASON_OVERRIDE) {
+		breaker_begin_unasked(r->breaker, clock_mono_us(), &r->pass);
+		return true;
+	}
+	enum breaker_word word = breaker_begin(r->breaker, clock_mono_us(), &r->pass);
+	if (word == BREAKER_GO)
+		return true;
+	give_place(r);
+	*ret = HOLD_SHUT;
+	return word == BREAKER_NO;
+}
+
 /* The word may be given within another one's callback: the line is whole before each. */
 static void go_on(struct hold_line *line)
 {
+	enum hold_word word;
 	while (line->first && line->first->plane->hold_timer) {
 		struct request *r = line->first;
-		enum breaker_word word = breaker_begin(r->breaker, clock_mono_us(), &r->pass);
-		if (word == BREAKER_HOLD)
+		if (!hear(r, &word))
 			return;
 		take_out(r);
-		r->on_word(r, word == BREAKER_GO);
+		r->on_word(r, word);
 	}
 }
 
@@ -63,24 +119,18 @@ void hold_release(struct plane *p)
 	p->hold_timer = loop_timer_free(p->hold_timer);
 }
 
-void hold_ask(struct request *r, void (*fn)(struct request *r, bool may_submit))
+void hold_ask(struct request *r, void (*fn)(struct request *r, enum hold_word word))
 {
 	struct plane *p = r->plane;
 	size_t i = plane_backend(p, r->backend);
 	struct hold_line *line = &p->held[i];
 	enum outcome_reason reason = r->decision.reason;
-	enum breaker_word word = BREAKER_HOLD;
+	bool waits = line->first && reason != REASON_PINNED && reason != REASON_OVERRIDE;
+	enum hold_word word;
 	r->breaker = p->env->backends[i].breaker;
 	r->on_word = fn;
-	if (reason == REASON_PINNED || reason == REASON_OVERRIDE) {
-		breaker_begin_unasked(r->breaker, clock_mono_us(), &r->pass);
-		fn(r, true);
-		return;
-	}
-	if (!line->first)
-		word = breaker_begin(r->breaker, clock_mono_us(), &r->pass);
-	if (word != BREAKER_HOLD) {
-		fn(r, word == BREAKER_GO);
+	if (!waits && hear(r, &word)) {
+		fn(r, word);
 		return;
 	}
 	append(line, r);
@@ -103,5 +153,7 @@ void hold_end(struct request *r, enum breaker_end how, const char *why)
 		breaker_begin_unasked(r->breaker, clock_mono_us(), &r->pass);
 	r->pass.unawaited = r->async || r->op->task.fire_and_forget || !r->x || r->state != REQUEST_SUBMIT;
 	breaker_end(r->breaker, &r->pass, how, clock_mono_us(), why);
+	if (how != BREAKER_ACCEPTED || r->pass.unawaited)
+		give_place(r);
 	go_on(&r->plane->held[plane_backend(r->plane, r->backend)]);
 }

@@ -183,9 +183,28 @@ static void trace_decision(const struct request *r)
 		      LOG_STR("flags", r->flags ? flag_snapshot_digest(r->flags) : ""));
 }
 
+/* One organization's burst does not take the places of the others. Who has none is not limited: those are no
+ * one's. */
+static bool admit_organization(struct request *r)
+{
+	unsigned max = r->service->service->max_in_flight_per_organization;
+	if (max == 0 || r->organization || !r->identity.organization.len)
+		return true;
+	if (organization_take(r->plane->env->organizations, r->service->service->name,
+			      r->identity.organization, max, &r->organization) == 0)
+		return true;
+	atomic_fetch_add_explicit(&r->service->shared->shed_organization, 1, memory_order_relaxed);
+	r->decision.reason = REASON_REFUSED;
+	request_refuse_for_now(r, OUTCOME_REJECTED, 503, "Too many requests of this organization",
+			       "It has as many in flight at this service as it may; nothing was executed.");
+	return false;
+}
+
 /* Everything that the decision needs is known. */
 static void decide_now(struct request *r)
 {
+	if (!admit_organization(r))
+		return;
 	struct decide_input in = {
 		.config = r->service->config,
 		.operation = r->op,
@@ -483,6 +502,8 @@ static void request_on_finished(void *user, struct exchange *x, bool gone)
 	r->x = NULL;
 	r->http = NULL;
 	r->state = REQUEST_GONE;
+	organization_give(r->plane->env->organizations, r->organization);
+	r->organization = NULL;
 	atomic_fetch_sub_explicit(&r->service->shared->in_flight, 1, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&r->plane->exchanges, 1, memory_order_relaxed);
 	request_unref(r);

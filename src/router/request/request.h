@@ -47,6 +47,13 @@ enum request_state {
 	REQUEST_GONE,
 };
 
+/* What its backend's breaker and limit say (hold.h). */
+enum hold_word {
+	HOLD_GO,
+	HOLD_SHUT, /* the breaker is open */
+	HOLD_FULL, /* as many as may be are in flight */
+};
+
 struct request {
 	struct plane *plane;
 	struct service_runtime *service;   /* reference; its configuration lives as long */
@@ -72,6 +79,7 @@ struct request {
 	struct inspect_claim claim; /* of the planes' common budget for bodies */
 	bool reading, body_complete, body_paused;
 	const struct legacy_answer *early; /* of the call: its rest is waited for, see legacy_side.c */
+	struct organization_place *organization; /* its place in flight, where those are limited */
 	atomic_uint *upload;		   /* the peer's count of bodies under way, while this is one */
 	enum { BODY_FOR_IDENTITY, BODY_FOR_TASK, BODY_FOR_LEGACY } body_for; /* why it is looked into */
 
@@ -103,7 +111,9 @@ struct request {
 	struct breaker_pass pass; /* its word on this submission */
 	struct hold_line *line;	  /* in which it waits for that, with those */
 	struct request *next_held, *previous_held;
-	void (*on_word)(struct request *r, bool may_submit);
+	void (*on_word)(struct request *r, enum hold_word word);
+	struct plane_backend *place; /* in flight there, as one of its limit */
+	uint8_t tried;		     /* backends, by their bits in env->backends */
 	char task_id[TASK_ID_MAX];
 	char polled_name[TASK_NAME_MAX]; /* of the task whose state is asked for; "": the backend has it */
 	struct buf input;   /* rendered args and kwargs, until submitted; or the body mapped for legacy */

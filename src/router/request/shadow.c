@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "operation/auth.h"
+#include "router/request/hold.h"
 #include "router/request/request.h"
 
 #define SHADOW_SHARE 0.5 /* of the budget for bodies: the rest is for calls that somebody waits for */
@@ -19,7 +20,8 @@ struct shadow {
 	struct service_runtime *service; /* reference: the operation lives as long */
 	const struct operation *op;
 	struct task_client *client;
-	struct breaker *breaker;
+	struct plane_backend *backend;
+	bool placed; /* in flight there, as one of its limit */
 	struct breaker_pass pass;
 	bool needs_body; /* and copies it as it passes */
 	struct buf body;
@@ -71,6 +73,8 @@ static void shadow_free(struct shadow *s)
 	else
 		s->plane->shadows = s->next;
 	s->plane->n_shadows--;
+	if (s->placed)
+		hold_give_place(s->backend);
 	loop_timer_free(s->timer);
 	buf_release(&s->body);
 	buf_release(&s->input);
@@ -107,7 +111,7 @@ static void shadow_record(struct shadow *s, enum outcome_result result)
 
 static void shadow_tell_breaker(struct shadow *s, enum breaker_end how, const char *why)
 {
-	breaker_end(s->breaker, &s->pass, how, clock_mono_us(), why);
+	breaker_end(s->backend->breaker, &s->pass, how, clock_mono_us(), why);
 }
 
 /* The attempt is over. Frees s, or leaves that to the backend's callback. */
@@ -258,7 +262,7 @@ static const char *obstacle(struct request *r, struct shadow *s)
 	s->client = plane_client(r->plane, r->decision.backend);
 	if (!s->client)
 		return "the backend has no client";
-	s->breaker = r->plane->env->backends[plane_backend(r->plane, r->decision.backend)].breaker;
+	s->backend = &r->plane->env->backends[plane_backend(r->plane, r->decision.backend)];
 	if (auth_check(&r->op->auth, r->http->fields, r->http->n_fields, &who) != AUTH_ACCEPTED)
 		return "the task side would not accept its credentials";
 	inspect_claim_init(&s->claim, &r->plane->env->inspect, r->service->config, r->http, false,
@@ -334,14 +338,25 @@ static const char *shadow_prepare(struct request *r, struct shadow *s)
 	return NULL;
 }
 
+/* Whether the backend takes it now: NULL, or why not. */
+static const char *shadow_ask(struct shadow *s)
+{
+	s->placed = hold_take_place(s->backend);
+	if (!s->placed)
+		return "the backend has as many in flight as it may";
+	if (breaker_begin_shadow(s->backend->breaker, clock_mono_us(), &s->pass) != BREAKER_GO)
+		return "the backend's breaker is open";
+	return NULL;
+}
+
 void shadow_submit(struct request *r)
 {
 	struct shadow *s = r->shadow;
 	if (!s)
 		return;
 	const char *why = shadow_prepare(r, s);
-	if (!why && breaker_begin_shadow(s->breaker, clock_mono_us(), &s->pass) != BREAKER_GO)
-		why = "the backend's breaker is open";
+	if (!why)
+		why = shadow_ask(s);
 	if (why) {
 		shadow_drop(r, why);
 		return;

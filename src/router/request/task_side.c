@@ -276,14 +276,84 @@ static const char *submission_text(enum task_submit_status s)
 	return texts[s];
 }
 
-/* Its breaker did not let it: nothing was attempted. */
-static void turned_away(struct request *r)
+/* The next of the operation's backends, where this one has provably not accepted the task; false when legacy
+ * is the next, or nobody may be. */
+static bool next_backend(struct request *r)
 {
+	const struct task_mapping *m = &r->op->task;
+	struct breaker_view breakers;
+	const struct decide_input in = {.config = r->service->config,
+					.operation = r->op,
+					.readiness = r->plane->readiness,
+					.breakers = &breakers};
+	r->tried |= (uint8_t)(1u << plane_backend(r->plane, r->backend));
+	if (!may_fall_back(r) || m->n_backends == 0)
+		return false;
+	plane_look_at_breakers(r->plane, &breakers);
+	for (size_t i = 0; i < m->n_backends; i++) {
+		size_t at = plane_backend(r->plane, m->backends[i]);
+		if (at == r->plane->env->n_backends || (r->tried >> at & 1) ||
+		    !decide_may_use(&in, m->backends[i]))
+			continue;
+		r->decision.backend = m->backends[i];
+		return true;
+	}
+	return false;
+}
+
+static void task_side_on_word(struct request *r, enum hold_word word);
+
+static void ask_backend(struct request *r)
+{
+	r->client = plane_client(r->plane, r->backend);
+	r->state = REQUEST_HELD;
+	hold_ask(r, task_side_on_word);
+}
+
+static void begin_next(struct request *r, enum outcome_role role)
+{
+	request_trace(r, "next_backend", LOG_SPAN("backend", r->decision.backend));
+	request_begin(r, OUTCOME_TASK, role, r->decision.backend);
+	ask_backend(r);
+}
+
+/* Its breaker or its limit did not let it: nothing was attempted. */
+static void turned_away(struct request *r, enum hold_word word)
+{
+	if (!may_fall_back(r)) { /* only a limit says no to a pinned call */
+		atomic_fetch_add_explicit(&r->service->shared->shed_backend, 1, memory_order_relaxed);
+		request_refuse_pinned(r, OUTCOME_FAILURE, 503, "Task side busy",
+				      "This call belongs to the task side, which has as many in flight as it "
+				      "may; nothing was executed.");
+		return;
+	}
 	r->attempting = false;
+	if (next_backend(r)) {
+		begin_next(r, OUTCOME_PRIMARY);
+		return;
+	}
 	r->decision.side = OUTCOME_LEGACY;
-	r->decision.reason = REASON_BREAKER_OPEN;
+	r->decision.reason = word == HOLD_FULL ? REASON_BACKEND_BUSY : REASON_BREAKER_OPEN;
 	r->decision.backend = SPAN_NONE;
 	request_start_legacy(r, OUTCOME_PRIMARY);
+}
+
+static void refused(struct request *r, const struct err *why)
+{
+	if (!next_backend(r)) {
+		fall_back(r, OUTCOME_FAILURE, span_of(why->text), SPAN_NONE);
+		return;
+	}
+	log_warn("task_to_next_backend", LOG_SPAN("service", r->op->service),
+		 LOG_SPAN("operation", r->op->name), LOG_SPAN("backend", r->backend),
+		 LOG_SPAN("next", r->decision.backend), LOG_SPAN("request_id", r->request_id),
+		 LOG_STR("why", why->text));
+	if (r->pinned_now)
+		drop_pin(r);
+	r->timer = loop_timer_free(r->timer);
+	request_record(r, OUTCOME_FAILURE, 0, false);
+	r->task_id[0] = '\0';
+	begin_next(r, OUTCOME_FALLBACK);
 }
 
 /* What the answer says of the backend, whether or not the caller is still there. An input that is not for it
@@ -317,7 +387,7 @@ static void task_side_on_submitted(void *arg, const struct task_submission *s)
 		accepted(r);
 		break;
 	case TASK_REFUSED:
-		fall_back(r, OUTCOME_FAILURE, span_of(s->err.text), SPAN_NONE);
+		refused(r, &s->err);
 		break;
 	case TASK_INPUT_TOO_LARGE:
 	case TASK_INPUT_NOT_REPRESENTABLE:
@@ -382,6 +452,7 @@ static void on_pinned(void *arg, int error)
 static void pin(struct request *r)
 {
 	struct ledger_entry entry = {0};
+	buf_release(&r->pin_key); /* of the backend before */
 	buf_init(&r->pin_key, LEDGER_KEY_MAX);
 	if (request_pin_key(r, &r->pin_key) != PIN_KEY_FOUND ||
 	    ledger_entry_set(&entry, r->op->pin_group, buf_span(&r->pin_key)) != 0) {
@@ -399,10 +470,10 @@ static void pin(struct request *r)
 	ledger_put(r->plane->env->ledger, r->plane->loop, &entry, on_pinned, r);
 }
 
-static void task_side_on_word(struct request *r, bool may_submit)
+static void task_side_on_word(struct request *r, enum hold_word word)
 {
-	if (!may_submit) {
-		turned_away(r);
+	if (word != HOLD_GO) {
+		turned_away(r, word);
 		return;
 	}
 	if (loop_timer_new(r->plane->loop, task_side_on_time_limit, r, &r->timer) == 0)
@@ -496,8 +567,7 @@ void task_side_start(struct request *r)
 	}
 	r->async = r->op->task.respond_async && wants_async(r);
 	auth_owner(&who, r->identity.organization, r->owner);
-	r->state = REQUEST_HELD;
-	hold_ask(r, task_side_on_word);
+	ask_backend(r);
 }
 
 void task_side_gone(struct request *r)
