@@ -4,6 +4,8 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "base/digits.h"
+
 int crypto_setup(void)
 {
 	return sodium_init() < 0 ? -EIO : 0;
@@ -59,6 +61,20 @@ void crypto_sha256_hex(struct span data, char out[CRYPTO_SHA256_HEX])
 	unsigned char hash[crypto_hash_sha256_BYTES];
 	crypto_hash_sha256(hash, (const unsigned char *)(data.ptr ? data.ptr : ""), data.len);
 	sodium_bin2hex(out, CRYPTO_SHA256_HEX, hash, sizeof(hash));
+}
+
+bool crypto_sha256_read(struct span text, char out[CRYPTO_SHA256_HEX])
+{
+	if (text.len != CRYPTO_SHA256_HEX - 1)
+		return false;
+	for (size_t i = 0; i < text.len; i++) {
+		int digit = hex_digit(text.ptr[i]);
+		if (digit < 0)
+			return false;
+		out[i] = "0123456789abcdef"[digit];
+	}
+	out[text.len] = '\0';
+	return true;
 }
 
 void crypto_hmac_sha256_hex(struct span key, struct span data, char out[CRYPTO_SHA256_HEX])

@@ -11,20 +11,18 @@ struct span http_request_field(const struct http_request *r, const char *name)
 	return SPAN_NONE;
 }
 
-bool http_is_token(struct span name)
+bool http_is_tchar(char c)
 {
-	for (size_t i = 0; i < name.len; i++) {
-		char c = name.ptr[i];
-		bool letter = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
-		if (!letter && (c == '\0' || !strchr("!#$%&'*+-.^_`|~", c)))
-			return false;
-	}
-	return name.len > 0;
+	return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || c == '-' ||
+	       (c && strchr("!#$%&'*+.^_`|~", c));
 }
 
-static bool http_named(struct span name, const char *lower)
+bool http_is_token(struct span name)
 {
-	return (name.ptr[0] | 0x20) == lower[0] && strncasecmp(name.ptr, lower, name.len) == 0;
+	for (size_t i = 0; i < name.len; i++)
+		if (!http_is_tchar(name.ptr[i]))
+			return false;
+	return name.len > 0;
 }
 
 /* On the path of every request: most names are dismissed by their length and first letter. */

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 #include "base/span.h"
@@ -35,7 +36,15 @@ struct http_request {
 /* First field of that name, SPAN_NONE when there is none. */
 struct span http_request_field(const struct http_request *r, const char *name);
 
-bool http_is_token(struct span name); /* RFC 9110 §5.6.2 */
+/* RFC 9110 §5.6.2 */
+bool http_is_tchar(char c);
+bool http_is_token(struct span name);
+/* Whether a name is this one, in lower case, of the same length (1 or more), which the caller has
+ * compared: on the path of every request, most names are dismissed by their length and first letter. */
+static inline bool http_named(struct span name, const char *lower)
+{
+	return (name.ptr[0] | 0x20) == lower[0] && strncasecmp(name.ptr, lower, name.len) == 0;
+}
 /* Of one connection only: Connection, Keep-Alive, Proxy-Connection, TE, Trailer, Transfer-Encoding, Upgrade,
  * and the fields that are for the next proxy (RFC 9110 §7.6.1, §11.7). Content-Length is not among them. */
 bool http_is_hop_by_hop(struct span name);

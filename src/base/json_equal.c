@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/digits.h"
 #include "base/json.h"
 
 /* 0.d₁d₂d₃… × 10^exponent; no digits for zero. */
@@ -18,17 +19,12 @@ struct decimal {
 	int64_t exponent;
 };
 
-static bool json_equal_is_digit(char c)
-{
-	return c >= '0' && c <= '9';
-}
-
 /* Saturates: beyond that both sides of a comparison are absurd, and equal only if spelt alike. */
 static int64_t read_exponent(const char *p, const char *end)
 {
 	bool negative = p < end && *p == '-';
 	int64_t value = 0;
-	for (p += p < end && !json_equal_is_digit(*p); p < end; p++)
+	for (p += p < end && !is_digit(*p); p < end; p++)
 		if (value < INT64_MAX / 100)
 			value = value * 10 + (*p - '0');
 	return negative ? -value : value;

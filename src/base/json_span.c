@@ -4,6 +4,7 @@
  * It is on the path of every request whose body is looked into (100 bytes to 16 MiB), hence: one pass, no
  * recursion, no allocation, eight bytes at a time inside strings.
  */
+#include "base/digits.h"
 #include "base/json.h"
 
 #include <errno.h>
@@ -49,11 +50,6 @@ static inline bool is_blank(char c)
 	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
 }
 
-static inline bool json_span_is_digit(char c)
-{
-	return c >= '0' && c <= '9';
-}
-
 static inline const char *skip_blanks(const char *p, const char *end)
 {
 	while (p < end && is_blank(*p))
@@ -90,27 +86,11 @@ static inline const char *skip_plain(const char *p, const char *end)
 	return p;
 }
 
-static int json_span_hex_digit(char c)
-{
-	if (json_span_is_digit(c))
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The four hex digits at p, or -1. */
 static int32_t json_span_hex4(const char *p, const char *end)
 {
-	int32_t value = 0;
-	if (end - p < 4)
-		return -1;
-	for (int i = 0; i < 4; i++) {
-		int digit = json_span_hex_digit(p[i]);
-		if (digit < 0)
-			return -1;
-		value = value * 16 + digit;
-	}
-	return value;
+	uint32_t value;
+	return hex_read(p, end, 4, &value) ? (int32_t)value : -1;
 }
 
 /* s->at is on the backslash. */
@@ -161,9 +141,9 @@ static bool scan_string(struct scan *s)
 /* --- scalars -------------------------------------------------------------------------------------------- */
 static bool scan_digits(struct scan *s)
 {
-	if (s->at == s->end || !json_span_is_digit(*s->at))
+	if (s->at == s->end || !is_digit(*s->at))
 		return wrong(s, "a digit is missing in a number");
-	while (s->at < s->end && json_span_is_digit(*s->at))
+	while (s->at < s->end && is_digit(*s->at))
 		s->at++;
 	return true;
 }
@@ -174,7 +154,7 @@ static bool scan_number(struct scan *s)
 		s->at++;
 	if (s->at < s->end && *s->at == '0') {
 		s->at++;
-		if (s->at < s->end && json_span_is_digit(*s->at))
+		if (s->at < s->end && is_digit(*s->at))
 			return wrong(s, "a number must not begin with 0");
 	} else if (!scan_digits(s)) {
 		return false;
@@ -313,15 +293,10 @@ static bool key_is_token(struct span key, struct span token)
 
 static bool index_is_token(size_t index, struct span token)
 {
-	if (token.len == 0 || token.len > 19 || (token.ptr[0] == '0' && token.len > 1))
+	uint64_t value;
+	if (token.len > 1 && token.ptr[0] == '0')
 		return false;
-	uint64_t value = 0;
-	for (size_t i = 0; i < token.len; i++) {
-		if (!json_span_is_digit(token.ptr[i]))
-			return false;
-		value = value * 10 + (uint64_t)(token.ptr[i] - '0');
-	}
-	return value == index;
+	return digits_read(token, UINT64_MAX, &value) && value == index;
 }
 
 /* Of the container's live pointers those that go on to this member or element. What a duplicate key before it
@@ -432,8 +407,7 @@ static bool begin_value(struct scan *s, bool *ret_opened)
 	default:
 		if (s->python && scan_no_number(s))
 			return true;
-		return *s->at == '-' || json_span_is_digit(*s->at) ? scan_number(s)
-								   : wrong(s, "not a JSON value");
+		return *s->at == '-' || is_digit(*s->at) ? scan_number(s) : wrong(s, "not a JSON value");
 	}
 }
 

@@ -5,16 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/digits.h"
+
 #define URL_MAX 4096
 #define MAX_DB 1000000
-
-static int redis_url_hex(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)(c | 0x20);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
 
 /* Replaces *to by the decoded text; an empty one is none. */
 static int redis_url_decode(struct span s, const char *what, char **to, struct err *e)
@@ -26,19 +20,18 @@ static int redis_url_decode(struct span s, const char *what, char **to, struct e
 	for (size_t i = 0; i < s.len; i++) {
 		char c = s.ptr[i];
 		if (c == '%') {
-			int high = i + 2 < s.len ? redis_url_hex(s.ptr[i + 1]) : -1,
-			    low = high >= 0 ? redis_url_hex(s.ptr[i + 2]) : -1;
-			if (high < 0 || low < 0) {
+			int byte = hex_byte(s.ptr + i + 1, s.ptr + s.len);
+			if (byte < 0) {
 				/* as Python's unquote, which Celery uses: it stays as it is */
 				text[n++] = c;
 				continue;
 			}
-			if (high == 0 && low == 0) {
+			if (byte == 0) {
 				free(text);
 				return err_set(e, -EINVAL, "the URL's %s has an invalid percent-encoding",
 					       what);
 			}
-			c = (char)(high << 4 | low);
+			c = (char)byte;
 			i += 2;
 		}
 		text[n++] = c;
@@ -54,13 +47,8 @@ static int redis_url_decode(struct span s, const char *what, char **to, struct e
 static int redis_url_number(struct span s, unsigned least, unsigned most, const char *what, unsigned *ret,
 			    struct err *e)
 {
-	unsigned long value = 0;
-	bool good = s.len > 0 && s.len < 10;
-	for (size_t i = 0; good && i < s.len; i++) {
-		good = s.ptr[i] >= '0' && s.ptr[i] <= '9';
-		value = value * 10 + (unsigned long)(s.ptr[i] - '0');
-	}
-	if (!good || value < least || value > most)
+	uint64_t value;
+	if (!digits_read(s, most, &value) || value < least)
 		return err_set(e, -EINVAL, "the URL's %s must be a number from %u to %u", what, least, most);
 	*ret = (unsigned)value;
 	return 0;
@@ -208,15 +196,10 @@ void redis_url_release(struct redis_url *u)
 	*u = (struct redis_url){.port = 0};
 }
 
-static bool same(const char *a, const char *b)
-{
-	return a && b ? strcmp(a, b) == 0 : a == b;
-}
-
 bool redis_url_same(const struct redis_url *a, const struct redis_url *b, bool any_db)
 {
-	return same(a->host, b->host) && same(a->path, b->path) && a->port == b->port &&
-	       same(a->user, b->user) && same(a->password, b->password) && (any_db || a->db == b->db);
+	return text_eq(a->host, b->host) && text_eq(a->path, b->path) && a->port == b->port &&
+	       text_eq(a->user, b->user) && text_eq(a->password, b->password) && (any_db || a->db == b->db);
 }
 
 void redis_url_where(const struct redis_url *u, char out[REDIS_WHERE_MAX])

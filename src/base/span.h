@@ -74,6 +74,12 @@ static inline struct span span_strip(struct span a)
 	return a;
 }
 
+/* Of NUL-terminated texts; NULL is the same as NULL only. */
+static inline bool text_eq(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
 /* Copies with truncation into a NUL-terminated array of `size` bytes, never cutting a UTF-8 sequence in
  * two. */
 void span_copy(struct span a, char *dst, size_t size);

@@ -2,17 +2,12 @@
 
 #include <arpa/inet.h>
 
+#include "base/digits.h"
+
 static bool url_port_valid(struct span s)
 {
-	unsigned port = 0;
-	if (s.len == 0 || s.len > 5)
-		return false;
-	for (size_t i = 0; i < s.len; i++) {
-		if (s.ptr[i] < '0' || s.ptr[i] > '9')
-			return false;
-		port = port * 10 + (unsigned)(s.ptr[i] - '0');
-	}
-	return port > 0 && port <= 65535;
+	uint64_t port;
+	return s.len <= 5 && digits_read(s, 65535, &port) && port > 0;
 }
 
 /* Cuts "host:port" at its last colon; an IPv6 host stands in brackets. False when there is no port. */

@@ -7,18 +7,16 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/digits.h"
+#include "base/hash.h"
 #include "base/utf8.h"
 
-#define HASH_PRIME UINT64_C(0x100000001b3)
 #define VALUE_BLANK 0x20
 
 /* FNV-1a: no adversary gains by a collision, since what is paired by a hash is compared after. */
 uint64_t compare_hash(uint64_t seed, const void *bytes, size_t n)
 {
-	const unsigned char *p = bytes;
-	uint64_t hash = seed ^ UINT64_C(0xcbf29ce484222325);
-	for (size_t i = 0; i < n; i++)
-		hash = (hash ^ p[i]) * HASH_PRIME;
+	uint64_t hash = hash64(seed ^ HASH64_START, bytes, n);
 	return hash ^ hash >> 29;
 }
 
@@ -47,16 +45,11 @@ bool compare_numbers_close(struct span a, struct span b, double absolute, double
 	return difference <= absolute * slack || difference <= relative * largest * slack;
 }
 
-static bool number_is_digit(char c)
-{
-	return c >= '0' && c <= '9';
-}
-
 static int64_t number_exponent(const char *p, const char *end)
 {
 	bool negative = p < end && *p == '-';
 	int64_t value = 0;
-	for (p += p < end && !number_is_digit(*p); p < end; p++)
+	for (p += p < end && !is_digit(*p); p < end; p++)
 		if (value < INT64_MAX / 100)
 			value = value * 10 + (*p - '0');
 	return negative ? -value : value;
@@ -86,7 +79,7 @@ uint64_t compare_number_hash(struct span number)
 	uint64_t hash = compare_hash(negative, &exponent, sizeof(exponent));
 	for (; p < last; p++)
 		if (*p != '.')
-			hash = (hash ^ (unsigned char)*p) * HASH_PRIME;
+			hash = hash64(hash, p, 1);
 	return hash ^ hash >> 29;
 }
 

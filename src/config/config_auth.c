@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/crypto.h"
 #include "base/file.h"
 
 #define TOKENS_MAX_FILE (1u << 20)
@@ -25,14 +26,11 @@ static void add_hash(struct tokens *t, struct span line, unsigned number)
 	line = span_trim(line);
 	if (line.len == 0)
 		return;
-	if (!sha256_hex_valid(line)) {
+	if (crypto_sha256_read(line, t->auth->hashes[t->auth->n_hashes]))
+		t->auth->n_hashes++;
+	else
 		place_mistake(t->place, "%s:%u: expected the SHA-256 of a token in 64 hex digits", t->path,
 			      number);
-		return;
-	}
-	char *hash = t->auth->hashes[t->auth->n_hashes++];
-	for (size_t i = 0; i < line.len; i++)
-		hash[i] = (char)(line.ptr[i] >= 'A' && line.ptr[i] <= 'F' ? line.ptr[i] | 0x20 : line.ptr[i]);
 }
 
 static int by_text(const void *a, const void *b)

@@ -1,17 +1,8 @@
 /* `identity:` and `entity:` of the file, a service and an operation. */
+#include "base/http_message.h"
 #include "config/config_reader.h"
 
 #include <string.h>
-
-static bool config_identity_is_token(struct span s) /* RFC 9110 §5.6.2 */
-{
-	for (size_t i = 0; i < s.len; i++) {
-		unsigned char c = (unsigned char)s.ptr[i];
-		if (c <= 0x20 || c >= 0x7F || strchr("\"(),/:;<=>?@[\\]{}", c))
-			return false;
-	}
-	return s.len > 0;
-}
 
 /* RFC 6901, and not the whole document. */
 static bool is_pointer(struct span s)
@@ -32,10 +23,10 @@ static const char *source_mistake(enum identity_source_kind kind, struct span na
 			       ? NULL
 			       : "a JSON pointer begins with \"/\" (RFC 6901): body:/organization_id";
 	if (kind == IDENTITY_COOKIE)
-		return config_identity_is_token(name) ? NULL : "this is not the name of a cookie";
+		return http_is_token(name) ? NULL : "this is not the name of a cookie";
 	if (kind != IDENTITY_HEADER)
 		return name.len ? NULL : "the name of the parameter is missing";
-	if (!config_identity_is_token(name))
+	if (!http_is_token(name))
 		return "this is not the name of a header field";
 	static const char *const secret[] = {"authorization", "proxy-authorization", "cookie"};
 	for (size_t i = 0; i < sizeof(secret) / sizeof(secret[0]); i++)

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/crypto.h"
 #include "base/file.h"
 #include "base/url.h"
 
@@ -259,14 +260,9 @@ void read_override(const struct place *p)
 		place_mistake(&secret, "missing: an override needs a secret; give its SHA-256 in hex");
 	if (!secret.node || !value_text(&secret, &hash))
 		return;
-	if (!sha256_hex_valid(hash)) {
+	char *copy = place_memory(p->reader, CRYPTO_SHA256_HEX);
+	if (copy && !crypto_sha256_read(hash, copy))
 		place_mistake(&secret, "expected the SHA-256 of the secret in 64 hex digits");
-		return;
-	}
-	char *copy = place_text(p->reader, hash);
-	for (char *h = copy; h && *h; h++)
-		if (*h >= 'A' && *h <= 'F')
-			*h = (char)(*h | 0x20);
 	c->override.secret_sha256 = copy;
 }
 

@@ -51,13 +51,3 @@ bool listen_is_loopback(const char *listen)
 	return a.any.sa_family == AF_INET ? ntohl(a.v4.sin_addr.s_addr) >> 24 == 127
 					  : IN6_IS_ADDR_LOOPBACK(&a.v6.sin6_addr);
 }
-
-bool sha256_hex_valid(struct span text)
-{
-	for (size_t i = 0; i < text.len; i++) {
-		char c = text.ptr[i];
-		if (!((c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f')))
-			return false;
-	}
-	return text.len == 64;
-}

@@ -47,7 +47,6 @@ const char *environment_get(struct config_reader *r, const char *variable);
 #define FIELD_LISTEN FIELD_OWN			    /* const char *: address:port */
 bool value_listen(const struct place *p, void *to); /* const char *; of config_reader.file.own */
 bool listen_is_loopback(const char *listen);
-bool sha256_hex_valid(struct span text);
 
 /* --- the sections --------------------------------------------------------------------------------------- */
 /* Identity and entity of one level over what the level above says. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/checksum.h"
+#include "base/hash.h"
 
 /* --- life ----------------------------------------------------------------------------------------------- */
 int model_new(enum flag_rules rules, size_t n_flags, struct flag_snapshot **ret)
@@ -99,12 +100,10 @@ void model_set_aside(struct flag_snapshot *s, struct flag *f, const char *why)
 }
 
 /* --- look-up -------------------------------------------------------------------------------------------- */
-static uint32_t hash_key(struct span key)
+/* Keys come from our own documents, not from callers. */
+static uint32_t model_hash(struct span key)
 {
-	uint32_t h = 2166136261u; /* FNV-1a; keys come from our own documents, not from callers */
-	for (size_t i = 0; i < key.len; i++)
-		h = (h ^ (unsigned char)key.ptr[i]) * 16777619u;
-	return h;
+	return hash32(HASH32_START, key);
 }
 
 static uint32_t *slot_of(const struct flag_snapshot *s, struct span key, uint32_t hash)
@@ -118,7 +117,7 @@ static uint32_t *slot_of(const struct flag_snapshot *s, struct span key, uint32_
 
 const struct flag *flag_find(const struct flag_snapshot *s, struct span key)
 {
-	uint32_t at = *slot_of(s, key, hash_key(key));
+	uint32_t at = *slot_of(s, key, model_hash(key));
 	return at ? &s->flags[at - 1] : NULL;
 }
 
@@ -216,7 +215,7 @@ static bool scales_shares(enum flag_rules rules)
 /* --- parts ---------------------------------------------------------------------------------------------- */
 void model_flag_finish(struct flag *f)
 {
-	f->hash = hash_key(f->key);
+	f->hash = model_hash(f->key);
 	f->key_crc = checksum_crc32(CHECKSUM_CRC32_START, f->key);
 }
 

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/digits.h"
+
 /* More significant digits than these cannot change which double is nearest, except that one behind them
  * was not zero. */
 #define DIGITS_MAX 800
@@ -19,14 +21,9 @@ struct literal {
 	bool hex, negative;
 };
 
-static bool is_digit(char c)
-{
-	return c >= '0' && c <= '9';
-}
-
 static bool is_hex_digit(char c)
 {
-	return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+	return hex_digit(c) >= 0;
 }
 
 /* Go's rule: an underscore stands between two digits; the prefix 0x counts as a digit before it. */

@@ -13,6 +13,7 @@
 #include "base/crypto.h"
 #include "base/db.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "ledger/ledger_share.h"
 
@@ -105,11 +106,8 @@ static int64_t oldest_us(struct ledger *l)
 
 static uint32_t ledger_hash_of(const struct ledger *l, struct span group, struct span key)
 {
-	uint32_t h = 2166136261u ^ l->seed; /* FNV-1a */
-	const struct span parts[] = {group, {"\0", 1}, key};
-	for (size_t p = 0; p < 3; p++)
-		for (size_t i = 0; i < parts[p].len; i++)
-			h = (h ^ (unsigned char)parts[p].ptr[i]) * 16777619u;
+	uint32_t h = hash32(HASH32_START ^ l->seed, group);
+	h = hash32(hash32(h, (struct span){"\0", 1}), key);
 	return h;
 }
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/hash.h"
 
 #define MARKS 4096
 
@@ -26,11 +27,8 @@ struct ledger_share {
  * change over. */
 static unsigned place_of(struct span group, struct span key)
 {
-	uint32_t h = 2166136261u; /* FNV-1a */
-	const struct span parts[] = {group, {"\0", 1}, key};
-	for (size_t p = 0; p < 3; p++)
-		for (size_t i = 0; i < parts[p].len; i++)
-			h = (h ^ (unsigned char)parts[p].ptr[i]) * 16777619u;
+	uint32_t h = hash32(HASH32_START, group);
+	h = hash32(hash32(h, (struct span){"\0", 1}), key);
 	return (h ^ h >> 16) % MARKS;
 }
 

@@ -3,34 +3,12 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "base/digits.h"
 #include "base/utf8.h"
 
 #define LEVELS 8 /* of escapes within escapes */
 
 /* --- what stands for what ------------------------------------------------------------------------------- */
-
-static int dot_segments_hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* The character of n hexadecimal digits; -1 when there are not so many. */
-static long hex_number(const char *text, const char *end, size_t n)
-{
-	long value = 0;
-	if ((size_t)(end - text) < n)
-		return -1;
-	for (size_t i = 0; i < n; i++) {
-		int digit = dot_segments_hex_digit(text[i]);
-		if (digit < 0)
-			return -1;
-		value = value * 16 + digit;
-	}
-	return value;
-}
 
 /* The ASCII character that some take a character for (Unicode NFKC, best fit of Windows); 0: none. */
 static char likeness(uint32_t c)
@@ -115,11 +93,12 @@ static bool dot_segments_decode(char *text, size_t *n)
 	bool changed = false;
 	while (in < end) {
 		bool wide = end - in >= 6 && in[0] == '%' && (in[1] | 0x20) == 'u';
-		long c = -1;
-		if (wide && (c = hex_number(in + 2, end, 4)) >= 0)
-			c = likeness((uint32_t)c) ? likeness((uint32_t)c) : 0xFF;
+		uint32_t character;
+		int c = -1;
+		if (wide && hex_read(in + 2, end, 4, &character))
+			c = likeness(character) ? likeness(character) : 0xFF;
 		else if (*in == '%')
-			c = hex_number(in + 1, end, 2);
+			c = hex_byte(in + 1, end);
 		changed |= c >= 0;
 		*out++ = c >= 0 ? (char)c : *in;
 		if (c >= 0)

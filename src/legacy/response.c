@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/digits.h"
+
 /* What a chunked body waits for. */
 enum { CHUNK_SIZE, CHUNK_EXTENSION, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF, CHUNK_TRAILER };
 
@@ -34,31 +36,11 @@ void response_release(struct response *r)
 
 /* --- head -------------------------------------------------------------------------------------------- */
 
-static bool response_is_digit(char c)
-{
-	return c >= '0' && c <= '9';
-}
-
-/* tchar of RFC 9110 §5.6.2 */
-static bool is_token_char(char c)
-{
-	if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || response_is_digit(c))
-		return true;
-	return c && strchr("!#$%&'*+.^_`|~", c);
-}
-
 /* 1*DIGIT up to INT64_MAX; -1 otherwise. */
 static int64_t response_number(struct span s)
 {
-	int64_t n = 0;
-	if (s.len == 0)
-		return -1;
-	for (size_t i = 0; i < s.len; i++) {
-		if (!response_is_digit(s.ptr[i]) || n > (INT64_MAX - (s.ptr[i] - '0')) / 10)
-			return -1;
-		n = n * 10 + (s.ptr[i] - '0');
-	}
-	return n;
+	uint64_t n;
+	return digits_read(s, INT64_MAX, &n) ? (int64_t)n : -1;
 }
 
 static bool has_control(struct span s)
@@ -72,8 +54,7 @@ static int status_line(struct response *r, struct span line)
 	const char *p = line.ptr;
 	if (line.len < 12 || memcmp(p, "HTTP/1.", 7) != 0 || (p[7] != '0' && p[7] != '1') || p[8] != ' ')
 		return response_malformed(r, "not an HTTP/1.x status line");
-	if (!response_is_digit(p[9]) || !response_is_digit(p[10]) || !response_is_digit(p[11]) ||
-	    (line.len > 12 && p[12] != ' '))
+	if (!is_digit(p[9]) || !is_digit(p[10]) || !is_digit(p[11]) || (line.len > 12 && p[12] != ' '))
 		return response_malformed(r, "the status is not three digits");
 	r->minor = (unsigned)(p[7] - '0');
 	r->status = (p[9] - '0') * 100 + (p[10] - '0') * 10 + (p[11] - '0');
@@ -165,7 +146,7 @@ static int response_grow(struct response *r)
 static int field_line(struct response *r, struct span line)
 {
 	size_t n = 0;
-	while (n < line.len && is_token_char(line.ptr[n]))
+	while (n < line.len && http_is_tchar(line.ptr[n]))
 		n++;
 	if (n == 0 && (line.ptr[0] == ' ' || line.ptr[0] == '\t'))
 		return response_malformed(r, "a folded field (obs-fold)");
@@ -268,7 +249,7 @@ int response_head(struct response *r, const char *bytes, size_t len)
 
 static int response_hex(char c)
 {
-	if (response_is_digit(c))
+	if (is_digit(c))
 		return c - '0';
 	c |= 0x20;
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;

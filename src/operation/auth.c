@@ -129,23 +129,6 @@ static bool auth_next_line(struct span *rest, struct span *ret)
 	return true;
 }
 
-/* The line itself is never repeated in a message: it may be a token put there by mistake. */
-static bool read_hash(struct span line, char out[CRYPTO_SHA256_HEX])
-{
-	if (line.len != HEX_LENGTH)
-		return false;
-	for (size_t i = 0; i < HEX_LENGTH; i++) {
-		char c = line.ptr[i];
-		if (c >= 'A' && c <= 'F')
-			c |= 0x20;
-		if (!(c >= '0' && c <= '9') && !(c >= 'a' && c <= 'f'))
-			return false;
-		out[i] = c;
-	}
-	out[HEX_LENGTH] = '\0';
-	return true;
-}
-
 static size_t drop_duplicates(char (*hashes)[CRYPTO_SHA256_HEX], size_t n)
 {
 	size_t kept = 0;
@@ -174,7 +157,8 @@ int auth_parse_hashes(const char *name, struct span text, char (**ret)[CRYPTO_SH
 				return err_set(e, -ENOMEM, "%s: out of memory", name);
 			hashes = grown;
 		}
-		if (!read_hash(line, hashes[n]))
+		/* the line itself is never repeated: it may be a token put there by mistake */
+		if (!crypto_sha256_read(line, hashes[n]))
 			return err_set(e, -EBADMSG, "%s:%u: not a SHA-256 hash (64 hex digits)", name,
 				       number);
 		n++;

@@ -5,6 +5,8 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "base/digits.h"
+
 static const uint8_t mapped_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
 
 static bool parse_address(struct span text, struct cidr *ret, unsigned *ret_width)
@@ -26,16 +28,11 @@ static bool parse_address(struct span text, struct cidr *ret, unsigned *ret_widt
 
 static bool parse_bits(struct span text, unsigned width, unsigned *ret)
 {
-	if (text.len == 0 || text.len > 3)
+	uint64_t bits;
+	if (text.len > 3 || !digits_read(text, width, &bits))
 		return false;
-	unsigned bits = 0;
-	for (size_t i = 0; i < text.len; i++) {
-		if (text.ptr[i] < '0' || text.ptr[i] > '9')
-			return false;
-		bits = bits * 10 + (unsigned)(text.ptr[i] - '0');
-	}
-	*ret = bits;
-	return bits <= width;
+	*ret = (unsigned)bits;
+	return true;
 }
 
 static bool bit_set(const uint8_t *address, unsigned i)

@@ -15,23 +15,17 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/digits.h"
 #include "base/log.h"
 
 #define HOST_MAX 64
 
 static int parse_port(const char *text, unsigned *ret)
 {
-	unsigned n = 0;
-	if (!*text || strlen(text) > 5)
+	uint64_t n;
+	if (strlen(text) > 5 || !digits_read(span_of(text), 65535, &n))
 		return -EINVAL;
-	for (; *text; text++) {
-		if (*text < '0' || *text > '9')
-			return -EINVAL;
-		n = n * 10 + (unsigned)(*text - '0');
-	}
-	if (n > 65535)
-		return -EINVAL;
-	*ret = n;
+	*ret = (unsigned)n;
 	return 0;
 }
 

@@ -2,17 +2,10 @@
 
 #include <string.h>
 
+#include "base/digits.h"
 #include "operation/route.h"
 
 #define LEVELS 3 /* of percent-encoding within each other */
-
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
 
 /* Once, in place; whether there was anything. */
 static bool decode_once(struct buf *path)
@@ -20,11 +13,12 @@ static bool decode_once(struct buf *path)
 	size_t to = 0;
 	bool any = false;
 	for (size_t i = 0; i < path->len; i++, to++) {
-		int high = path->ptr[i] == '%' && i + 2 < path->len ? hex_digit(path->ptr[i + 1]) : -1;
-		int low = high >= 0 ? hex_digit(path->ptr[i + 2]) : -1;
-		path->ptr[to] = low < 0 ? path->ptr[i] : (char)(high * 16 + low);
-		i += low < 0 ? 0 : 2;
-		any |= low >= 0;
+		int byte = -1;
+		if (path->ptr[i] == '%')
+			byte = hex_byte(path->ptr + i + 1, path->ptr + path->len);
+		path->ptr[to] = byte < 0 ? path->ptr[i] : (char)byte;
+		i += byte < 0 ? 0 : 2;
+		any |= byte >= 0;
 	}
 	path->len = to;
 	return any;

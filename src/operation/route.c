@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/digits.h"
 #include "operation/operation.h"
 
 struct route_segment {
@@ -43,21 +44,12 @@ static bool is_pchar(unsigned char c)
 	return is_unreserved(c) || (c && strchr("!$&'()*+,;=:@", c));
 }
 
-static int route_hex(unsigned char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The byte that an escape at `s` stands for; -1 when there is no whole one. */
 static int escape(struct span s)
 {
-	if (s.len < 3 || s.ptr[0] != '%')
+	if (s.len == 0 || s.ptr[0] != '%')
 		return -1;
-	int high = route_hex((unsigned char)s.ptr[1]), low = route_hex((unsigned char)s.ptr[2]);
-	return high < 0 || low < 0 ? -1 : high * 16 + low;
+	return hex_byte(s.ptr + 1, s.ptr + s.len);
 }
 
 static void skip(struct span *s, size_t n)

@@ -310,18 +310,6 @@ int program_compile(struct program *p, const struct yaml_node *y, struct program
 }
 
 /* --- rendering ------------------------------------------------------------------------------------------ */
-static struct span trim_blanks(struct span text)
-{
-	if (text.len == 0)
-		return SPAN_NONE;
-	const char *end = text.ptr + text.len;
-	while (text.ptr < end && memchr(" \t\r\n", *text.ptr, 4))
-		text.ptr++;
-	while (end > text.ptr && memchr(" \t\r\n", end[-1], 4))
-		end--;
-	text.len = (size_t)(end - text.ptr);
-	return text;
-}
 
 static void find_all(const struct pointer_list *l, struct span text, struct span *ret_values)
 {
@@ -329,7 +317,7 @@ static void find_all(const struct pointer_list *l, struct span text, struct span
 		return;
 	if (!text.ptr || l->whole_only) {
 		/* The caller says that it is valid: the whole needs no second look. */
-		text = trim_blanks(text);
+		text = span_strip(text);
 		for (size_t i = 0; i < l->count; i++)
 			ret_values[i] = text.len ? text : SPAN_NONE;
 		return;

@@ -3,17 +3,14 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/digits.h"
+
 #define SEGMENTS_MAX 8
 #define WORD_MAX 24
 
 static bool pattern_is_letter(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-static bool pattern_is_digit(char c)
-{
-	return c >= '0' && c <= '9';
 }
 
 static bool pattern_among(struct span s, const char *const *words, size_t n)
@@ -28,10 +25,10 @@ static bool pattern_among(struct span s, const char *const *words, size_t n)
 /* "v1", "v2.1" */
 static bool pattern_is_version(struct span s)
 {
-	if (s.len < 2 || s.len > 5 || (s.ptr[0] != 'v' && s.ptr[0] != 'V') || !pattern_is_digit(s.ptr[1]))
+	if (s.len < 2 || s.len > 5 || (s.ptr[0] != 'v' && s.ptr[0] != 'V') || !is_digit(s.ptr[1]))
 		return false;
 	for (size_t i = 1; i < s.len; i++)
-		if (!pattern_is_digit(s.ptr[i]) && (s.ptr[i] != '.' || i + 1 == s.len))
+		if (!is_digit(s.ptr[i]) && (s.ptr[i] != '.' || i + 1 == s.len))
 			return false;
 	return true;
 }

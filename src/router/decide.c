@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/hash.h"
 #include "base/json.h"
 #include "tasks/backends.h"
 
@@ -264,27 +265,17 @@ bool decide_may_use(const struct decide_input *in, struct span backend)
 
 /* --- the share, for the guard ------------------------------------------------------------------------- */
 
-#define SPLIT_START UINT64_C(14695981039346656037)
-#define SPLIT_PRIME UINT64_C(1099511628211)
-
-static uint64_t split_number(uint64_t h, uint64_t value)
-{
-	for (unsigned i = 0; i < 64; i += 8)
-		h = (h ^ (value >> i & 0xff)) * SPLIT_PRIME;
-	return h;
-}
-
 uint64_t decide_split(const struct operation *op, const struct flag_snapshot *flags)
 {
-	uint64_t h = SPLIT_START;
+	uint64_t h = HASH64_START;
 	for (size_t i = 0; i < op->n_flags; i++) {
 		const struct flag *f = flags ? flag_find(flags, op->flags[i]) : NULL;
-		h = split_number(h, f ? flag_digest(f) : 0);
+		h = hash64_number(h, f ? flag_digest(f) : 0);
 	}
 	for (size_t i = 0; i < op->n_variants; i++) {
 		for (size_t j = 0; j < op->variants[i].variant.len; j++)
-			h = split_number(h, (unsigned char)op->variants[i].variant.ptr[j]);
-		h = split_number(h, op->variants[i].task);
+			h = hash64_number(h, (unsigned char)op->variants[i].variant.ptr[j]);
+		h = hash64_number(h, op->variants[i].task);
 	}
 	return h ? h : 1;
 }

@@ -18,35 +18,30 @@ enum field_class {
 	FIELD_OVERRIDE,
 };
 
-static bool named(struct span name, const char *lower)
-{
-	return (name.ptr[0] | 0x20) == lower[0] && strncasecmp(name.ptr, lower, name.len) == 0;
-}
-
 /* On the path of every request: most names are dismissed by their length and first letter. */
 static enum field_class forward_classify(struct span name)
 {
 	switch (name.len) {
 	case 3:
-		return named(name, "via") ? FIELD_VIA : FIELD_OTHER;
+		return http_named(name, "via") ? FIELD_VIA : FIELD_OTHER;
 	case 4:
-		return named(name, "host") ? FIELD_HOST : FIELD_OTHER;
+		return http_named(name, "host") ? FIELD_HOST : FIELD_OTHER;
 	case 6:
-		return named(name, "expect") ? FIELD_EXPECT : FIELD_OTHER;
+		return http_named(name, "expect") ? FIELD_EXPECT : FIELD_OTHER;
 	case 10:
-		if (named(name, "connection"))
+		if (http_named(name, "connection"))
 			return FIELD_CONNECTION;
 		break;
 	case 12:
-		return named(name, "x-request-id") ? FIELD_REQUEST_ID : FIELD_OTHER;
+		return http_named(name, "x-request-id") ? FIELD_REQUEST_ID : FIELD_OTHER;
 	case 14:
-		return named(name, "content-length") ? FIELD_LENGTH : FIELD_OTHER;
+		return http_named(name, "content-length") ? FIELD_LENGTH : FIELD_OTHER;
 	case 15:
-		return named(name, "x-migration-via") ? FIELD_VIA : FIELD_OTHER;
+		return http_named(name, "x-migration-via") ? FIELD_VIA : FIELD_OTHER;
 	case 20:
-		return named(name, "x-migration-override") ? FIELD_OVERRIDE : FIELD_OTHER;
+		return http_named(name, "x-migration-override") ? FIELD_OVERRIDE : FIELD_OTHER;
 	case 27:
-		return named(name, "x-migration-override-secret") ? FIELD_OVERRIDE : FIELD_OTHER;
+		return http_named(name, "x-migration-override-secret") ? FIELD_OVERRIDE : FIELD_OTHER;
 	}
 	return http_is_hop_by_hop(name) ? FIELD_HOP : FIELD_OTHER;
 }

@@ -11,7 +11,10 @@
 #include "base/backoff.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/crypto.h"
+#include "base/digits.h"
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/loop.h"
 #include "base/ring.h"
 #include "base/span.h"
@@ -160,12 +163,71 @@ static void loop_runs_work_descriptors_and_timers(void **state)
 	close(fds[1]);
 }
 
+/* Stored in files and shared between processes of two versions: they stay what they are. */
+static void hashes_are_those_of_everybody(void **state)
+{
+	(void)state;
+	assert_int_equal(hash32(HASH32_START, SPAN_LIT("")), 0x811c9dc5u);
+	assert_int_equal(hash32(HASH32_START, SPAN_LIT("a")), 0xe40c292cu);
+	assert_int_equal(hash32(hash32(HASH32_START, SPAN_LIT("foo")), SPAN_LIT("bar")), 0xbf9cf968u);
+	assert_true(hash64_span(HASH64_START, SPAN_LIT("a")) == UINT64_C(0xaf63dc4c8601ec8c));
+	assert_true(hash64(hash64(HASH64_START, "foo", 3), "bar", 3) == UINT64_C(0x85944171f73967e8));
+	assert_true(hash64_number(HASH64_START, 0x61) == hash64(HASH64_START, "a\0\0\0\0\0\0\0", 8));
+}
+
+static void digits_are_read_to_their_limit(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t max;
+		bool good;
+	} cases[] = {{"0", 0, true},
+		     {"1", 0, false},
+		     {"255", 255, true},
+		     {"256", 255, false},
+		     {"007", 7, true},
+		     {"", 9, false},
+		     {"-1", 9, false},
+		     {"1 ", 9, false},
+		     {"18446744073709551615", UINT64_MAX, true},
+		     {"18446744073709551616", UINT64_MAX, false}};
+	uint64_t v = 0;
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		if (digits_read(span_of(cases[i].text), cases[i].max, &v) != cases[i].good)
+			fail_msg("%s to %llu", cases[i].text, (unsigned long long)cases[i].max);
+	assert_true(digits_read(SPAN_LIT("18446744073709551615"), UINT64_MAX, &v) && v == UINT64_MAX);
+	const char *hex = "c3A4g";
+	uint32_t n;
+	assert_int_equal(hex_byte(hex, hex + 4), 0xc3);
+	assert_int_equal(hex_byte(hex, hex + 1), -1);
+	assert_int_equal(hex_byte(hex + 3, hex + 5), -1);
+	assert_true(hex_read(hex, hex + 4, 4, &n) && n == 0xc3a4);
+	assert_int_equal(hex_digit('@'), -1);
+	assert_int_equal(hex_digit('G'), -1);
+}
+
+static void a_written_sha256_is_read_in_either_case(void **state)
+{
+	char text[] = "00112233445566778899AABBCCDDEEFF00112233445566778899aabbccddeeff",
+	     out[CRYPTO_SHA256_HEX];
+	(void)state;
+	assert_true(crypto_sha256_read(span_of(text), out));
+	assert_string_equal(out, "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff");
+	assert_false(crypto_sha256_read((struct span){text, 63}, out));
+	text[5] = 'g';
+	assert_false(crypto_sha256_read(span_of(text), out));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(buf_keeps_its_limit),
 		cmocka_unit_test(span_copy_never_cuts_a_character),
 		cmocka_unit_test(durations),
+		cmocka_unit_test(hashes_are_those_of_everybody),
+		cmocka_unit_test(digits_are_read_to_their_limit),
+		cmocka_unit_test(a_written_sha256_is_read_in_either_case),
 		cmocka_unit_test(err_prefix_goes_in_front),
 		cmocka_unit_test(ring_drops_and_counts_when_full),
 		cmocka_unit_test(pauses_double_up_to_a_limit_and_are_spread),

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/yaml.h"
 
 #define INDEX_NAME ".flipt.yml"
@@ -259,32 +260,24 @@ bool features_is_folder(const char *path)
 	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static uint64_t mix(uint64_t h, const void *bytes, size_t n)
-{
-	const unsigned char *p = bytes; /* FNV-1a */
-	for (size_t i = 0; i < n; i++)
-		h = (h ^ p[i]) * UINT64_C(1099511628211);
-	return h;
-}
-
 uint64_t features_folder_signature(const char *path, enum flag_rules rules)
 {
 	struct folder_walk *w = calloc(1, sizeof(*w));
-	uint64_t h = UINT64_C(14695981039346656037);
+	uint64_t h = HASH64_START;
 	if (!w)
 		return 0;
 	if (folder_walk_all(w, path, rules, NULL) < 0)
-		h = mix(h, "?", 1);
+		h = hash64(h, "?", 1);
 	for (size_t i = 0; i < w->n; i++) {
 		struct stat st = {0};
-		h = mix(h, w->paths[i], strlen(w->paths[i]) + 1);
+		h = hash64(h, w->paths[i], strlen(w->paths[i]) + 1);
 		if (stat(w->paths[i], &st) < 0)
 			continue;
-		h = mix(h, &st.st_dev, sizeof(st.st_dev));
-		h = mix(h, &st.st_ino, sizeof(st.st_ino));
-		h = mix(h, &st.st_size, sizeof(st.st_size));
-		h = mix(h, &st.st_mtim, sizeof(st.st_mtim));
-		h = mix(h, &st.st_ctim, sizeof(st.st_ctim));
+		h = hash64(h, &st.st_dev, sizeof(st.st_dev));
+		h = hash64(h, &st.st_ino, sizeof(st.st_ino));
+		h = hash64(h, &st.st_size, sizeof(st.st_size));
+		h = hash64(h, &st.st_mtim, sizeof(st.st_mtim));
+		h = hash64(h, &st.st_ctim, sizeof(st.st_ctim));
 	}
 	walk_release(w);
 	free(w);

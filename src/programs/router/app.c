@@ -101,11 +101,6 @@ static int start_flags(struct app *a, struct err *e)
 
 /* --- reload and drain ----------------------------------------------------------------------------------- */
 
-static bool app_same(const char *a, const char *b)
-{
-	return (!a && !b) || (a && b && strcmp(a, b) == 0);
-}
-
 /* What is bound at the start and stays until a restart; said aloud rather than silently ignored. */
 static void warn_of_fixed_parts(const struct app *a, const struct config *new)
 {
@@ -116,10 +111,10 @@ static void warn_of_fixed_parts(const struct app *a, const struct config *new)
 		bool changed;
 	} parts[] = {
 		{"threads", old->threads != new->threads},
-		{"data_dir", !app_same(old->data_dir, new->data_dir)},
+		{"data_dir", !text_eq(old->data_dir, new->data_dir)},
 		{"limits.max_head", old->max_head != new->max_head},
 		{"outcomes", !recorder_options_same(&old->outcomes, &new->outcomes)},
-		{"admin.listen", !app_same(old->admin.listen, new->admin.listen)},
+		{"admin.listen", !text_eq(old->admin.listen, new->admin.listen)},
 		{"flags", !flag_source_same(&old->flags, &new->flags)},
 		{"backends", app_backends_changed(a, new)},
 	};

@@ -2,15 +2,12 @@
 
 #include <arpa/inet.h>
 
+#include "base/digits.h"
+
 static bool is_port(struct span text)
 {
-	unsigned long n = 0;
-	for (size_t i = 0; i < text.len && n <= 65535; i++) {
-		if (text.ptr[i] < '0' || text.ptr[i] > '9')
-			return false;
-		n = n * 10 + (unsigned long)(text.ptr[i] - '0');
-	}
-	return text.len > 0 && text.len <= 5 && n <= 65535;
+	uint64_t n;
+	return text.len <= 5 && digits_read(text, 65535, &n);
 }
 
 /* Labels of letters, digits, '-' and '_', none of them empty. */

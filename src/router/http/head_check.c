@@ -6,6 +6,8 @@
 
 #include <ctype.h>
 
+#include "base/digits.h"
+
 enum { BAD_REQUEST = 400, NOT_IMPLEMENTED = 501, VERSION_NOT_SUPPORTED = 505 };
 
 struct seen {
@@ -19,17 +21,6 @@ static int head_check_refuse(struct seen *s, int status, const char *why)
 	s->status = status;
 	s->why = why;
 	return status;
-}
-
-/* tchar of RFC 9110 §5.6.2 */
-static bool head_check_is_token(struct span s)
-{
-	for (size_t i = 0; i < s.len; i++) {
-		unsigned char c = (unsigned char)s.ptr[i];
-		if (c >= 0x80 || !(isalnum(c) || (c && strchr("!#$%&'*+-.^_`|~", c))))
-			return false;
-	}
-	return s.len > 0;
 }
 
 static bool is_value(struct span s)
@@ -61,15 +52,10 @@ static bool head_check_starts_nocase(struct span s, const char *prefix)
 /* Digits only; 18 of them always fit. */
 static bool parse_length(struct span s, int64_t *ret)
 {
-	if (s.len == 0 || s.len > 18)
+	uint64_t n;
+	if (s.len > 18 || !digits_read(s, INT64_MAX, &n))
 		return false;
-	int64_t n = 0;
-	for (size_t i = 0; i < s.len; i++) {
-		if (s.ptr[i] < '0' || s.ptr[i] > '9')
-			return false;
-		n = n * 10 + (s.ptr[i] - '0');
-	}
-	*ret = n;
+	*ret = (int64_t)n;
 	return true;
 }
 
@@ -102,7 +88,7 @@ static int check_line(const struct http_request *r, struct seen *s)
 {
 	if (!span_is(r->version, "HTTP/1.1") && !span_is(r->version, "HTTP/1.0"))
 		return head_check_refuse(s, VERSION_NOT_SUPPORTED, "only HTTP/1.0 and HTTP/1.1 are served");
-	if (!head_check_is_token(r->method))
+	if (!http_is_token(r->method))
 		return head_check_refuse(s, BAD_REQUEST, "method is not a token");
 	if (span_is(r->method, "CONNECT"))
 		return head_check_refuse(s, NOT_IMPLEMENTED, "CONNECT is not served");
@@ -159,7 +145,7 @@ static int check_special(struct http_request *r, const struct http_field *f, str
 
 static int check_field(struct http_request *r, const struct http_field *f, struct seen *s)
 {
-	if (!head_check_is_token(f->name))
+	if (!http_is_token(f->name))
 		return head_check_refuse(s, BAD_REQUEST, "field name is not a token");
 	if (!is_value(f->value))
 		return head_check_refuse(s, BAD_REQUEST, "control character in a field value");

@@ -2,6 +2,7 @@
  * The store thread: takes operations in, writes all that came in one round in one transaction (group commit),
  * and watches for tasks that end. Nothing else in the process touches tasks.db.
  */
+#include "base/hash.h"
 #include "tasks/embedded/embedded.h"
 
 #include <errno.h>
@@ -232,10 +233,7 @@ static void write_list(struct embedded_store *s, struct embedded_operation *list
 
 static struct embedded_operation **bucket_of(struct embedded_store *s, const char *id)
 {
-	uint64_t hash = 14695981039346656037u; /* FNV-1a */
-	for (; *id; id++)
-		hash = (hash ^ (unsigned char)*id) * 1099511628211u;
-	return &s->waits[hash % WAIT_BUCKETS];
+	return &s->waits[hash64_span(HASH64_START, span_of(id)) % WAIT_BUCKETS];
 }
 
 static void embedded_store_remember(struct embedded_store *s, struct embedded_operation *op)

@@ -74,10 +74,7 @@ static int set_api_key_file(void *field, struct span value, struct err *e)
 	int r = file_read(path, API_KEY_MAX, &text, e);
 	if (r < 0)
 		return r;
-	struct span key = buf_span(&text);
-	while (key.len && (key.ptr[key.len - 1] == '\n' || key.ptr[key.len - 1] == '\r'))
-		key.len--;
-	return set_api_key(field, span_trim(key), e);
+	return set_api_key(field, span_strip(buf_span(&text)), e);
 }
 
 static int set_file(void *field, struct span value, struct err *e)

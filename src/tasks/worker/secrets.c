@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/base64.h"
+#include "base/digits.h"
 #include "base/json.h"
 #include "base/text.h"
 
@@ -165,28 +166,12 @@ static size_t secrets_until(struct span s, const char *ends)
 	return n;
 }
 
-static int secrets_hex(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)(c | 0x20);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static int secrets_hex_pair(const char *p, const char *end)
-{
-	if (end - p < 2)
-		return -1;
-	int high = secrets_hex(p[0]), low = secrets_hex(p[1]);
-	return high < 0 || low < 0 ? -1 : high * 16 + low;
-}
-
 /* A piece of a URL: what it means is looked for in every form, the URL's own among them. */
 static void secrets_add_piece(struct secrets *s, struct span piece, bool named)
 {
 	CLEANUP(buf_releasep) struct buf plain = BUF_INIT(piece.len + 1);
 	for (const char *p = piece.ptr, *end = p + piece.len; p < end;) {
-		int byte = *p == '%' ? secrets_hex_pair(p + 1, end) : -1;
+		int byte = *p == '%' ? hex_byte(p + 1, end) : -1;
 		buf_putc(&plain, byte >= 0 ? (char)byte : *p);
 		p += byte >= 0 ? 3 : 1;
 	}
@@ -376,35 +361,20 @@ static size_t secrets_put_character(uint32_t c, char out[4])
 	return 4;
 }
 
-static bool secrets_hex_number(const char *p, const char *end, size_t digits, uint32_t *ret)
-{
-	uint32_t c = 0;
-	if ((size_t)(end - p) < digits)
-		return false;
-	for (size_t i = 0; i < digits; i++) {
-		int digit = secrets_hex(p[i]);
-		if (digit < 0)
-			return false;
-		c = c << 4 | (uint32_t)digit;
-	}
-	*ret = c;
-	return true;
-}
-
 /* \uXXXX and \UXXXXXXXX; p is behind the backslashes. How many bytes it takes, 0: it is none. */
 static size_t secrets_unicode_escape(const char *p, const char *end, uint32_t *c)
 {
 	uint32_t low;
-	if (p < end && *p == 'U' && secrets_hex_number(p + 1, end, 8, c))
+	if (p < end && *p == 'U' && hex_read(p + 1, end, 8, c))
 		return 9;
-	if (p >= end || *p != 'u' || !secrets_hex_number(p + 1, end, 4, c))
+	if (p >= end || *p != 'u' || !hex_read(p + 1, end, 4, c))
 		return 0;
 	if (*c < 0xD800 || *c > 0xDBFF)
 		return 5;
 	const char *second = p + 5;
 	while (second < end && *second == '\\')
 		second++;
-	if (second >= end || *second != 'u' || !secrets_hex_number(second + 1, end, 4, &low))
+	if (second >= end || *second != 'u' || !hex_read(second + 1, end, 4, &low))
 		return 5;
 	*c = 0x10000 + ((*c - 0xD800) << 10) + (low & 0x3FF);
 	return (size_t)(second + 5 - p);
@@ -419,7 +389,7 @@ static size_t secrets_numeric_entity(const char *p, const char *end, uint32_t *c
 	const char *first = p + (base == 16 ? 3 : 2), *digit = first;
 	*c = 0;
 	for (; digit < end && digit - first < ENTITY_DIGITS_MAX; digit++) {
-		int value = secrets_hex(*digit);
+		int value = hex_digit(*digit);
 		if (value < 0 || (uint32_t)value >= base)
 			break;
 		*c = *c * base + (uint32_t)value;
@@ -489,7 +459,7 @@ static size_t secrets_backslashed(const char *p, const char *end, struct span wa
 	if (c == end)
 		return 0;
 	size_t length = secrets_unicode_escape(c, end, &character), n;
-	if (length == 0 && *c == 'x' && secrets_hex_number(c + 1, end, 2, &character)) {
+	if (length == 0 && *c == 'x' && hex_read(c + 1, end, 2, &character)) {
 		length = 3;
 		if ((unsigned char)*want.ptr == character) {
 			*used = (size_t)(c + 3 - p);
@@ -547,7 +517,7 @@ static bool secrets_percent(const struct secret *of, struct span want, const cha
 	/* Or a percent sign that is just that. */
 	bool plain = *want.ptr == '%' && ahead && secrets_go_on(of, secrets_rest(want, 1), p + 1, end);
 	*used = plain ? 1 : 0;
-	for (int code; (code = secrets_hex_pair(digits, end)) >= 0; digits += 2) {
+	for (int code; (code = hex_byte(digits, end)) >= 0; digits += 2) {
 		size_t n = (size_t)(digits + 2 - p);
 		if (secrets_same(*want.ptr, (char)code, of)) {
 			first = first ? first : n;
@@ -620,10 +590,10 @@ static size_t secrets_escape_in_url(const struct secret *of, struct span want, c
 {
 	char plain[2 * ESCAPES_MAX];
 	size_t behind[2 * ESCAPES_MAX], n = 0;
-	if (secrets_hex_pair(p + 1, end) != '\\' || *want.ptr == '%')
+	if (hex_byte(p + 1, end) != '\\' || *want.ptr == '%')
 		return 0;
 	for (const char *at = p; at < end && n < sizeof(plain); n++) {
-		int byte = *at == '%' ? secrets_hex_pair(at + 1, end) : -1;
+		int byte = *at == '%' ? hex_byte(at + 1, end) : -1;
 		plain[n] = byte >= 0 ? (char)byte : *at;
 		at += byte >= 0 ? 3 : 1;
 		behind[n] = (size_t)(at - p);
@@ -686,7 +656,7 @@ static size_t secrets_match_hex(const struct finding *f, const struct secret *of
 {
 	const char *p = f->at;
 	for (size_t i = 0; i < of->len; i++, p += 2) {
-		int byte = secrets_hex_pair(p, f->end);
+		int byte = hex_byte(p, f->end);
 		if (byte < 0 && f->cut && i >= SECRETS_MIN && f->end - p < 2)
 			return (size_t)(f->end - f->at);
 		if (byte != (unsigned char)of->text[i])
@@ -718,7 +688,7 @@ static bool secrets_may_begin(const struct secret *of, char c)
 
 static bool secrets_may_begin_hex(const struct secret *of, char c)
 {
-	return of->form == SECRET_TEXT && secrets_hex(c) == (unsigned char)*of->text >> 4;
+	return of->form == SECRET_TEXT && hex_digit(c) == (unsigned char)*of->text >> 4;
 }
 
 /* Length of the longest that stands there. */
