@@ -194,7 +194,7 @@ function show(report) {
   showOperations(report);
   showReasons(report);
   showServices(report);
-  showProblem(report.dropped ? count(report.dropped) + " outcomes were dropped in this span and are in no figure." : "");
+  showProblem(report.dropped ? count(report.dropped) + " outcomes were dropped in this span and are not counted." : "");
   $("state").textContent = "as of " + new Date(report.generated_at).toLocaleTimeString();
 }
 

@@ -16,9 +16,10 @@ static void aging_step(struct aging *a, int64_t ahead_us, int64_t mono_us)
 {
 	int64_t by_us = ahead_us - a->ahead_us;
 	log_warn("clock_stepped", LOG_STR("data", a->what), LOG_INT("seconds", by_us / 1000000),
-		 LOG_STR("effect", ahead_us > AGING_SLACK_US
-					   ? "age goes on as before until the clock has stood so for a day"
-					   : "what looks young is kept"));
+		 LOG_STR("effect",
+			 ahead_us > AGING_SLACK_US
+				 ? "ages advance as before until the clock has stayed there for a day"
+				 : "what looks recent is kept"));
 	a->ahead_us = ahead_us;
 	a->stepped_us = mono_us;
 }

@@ -504,7 +504,7 @@ static int set_up(struct http_call *c, const struct http_call_request *r, struct
 		return err_set(e, -ENOMEM, "out of memory");
 	if (curl_easy_setopt(c->easy, CURLOPT_PROTOCOLS_STR, "http,https") != CURLE_OK ||
 	    curl_easy_setopt(c->easy, CURLOPT_URL, r->url) != CURLE_OK)
-		return err_set(e, -EINVAL, "not a URL that can be asked");
+		return err_set(e, -EINVAL, "not a URL that can be requested");
 	curl_easy_setopt(c->easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(c->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(c->easy, CURLOPT_NOSIGNAL, 1L);
@@ -545,7 +545,7 @@ int http_start(struct http_client *c, const struct http_call_request *r, const s
 	if (!http_client_is_token(r->method))
 		return err_set(e, -EINVAL, "not a method: %s", r->method);
 	if (!is_url(r->url))
-		return err_set(e, -EINVAL, "not a URL of http or https");
+		return err_set(e, -EINVAL, "not an http or https URL");
 	struct http_call *call = calloc(1, sizeof(*call));
 	if (!call)
 		return err_set(e, -ENOMEM, "out of memory");
@@ -563,7 +563,7 @@ int http_start(struct http_client *c, const struct http_call_request *r, const s
 	int code = set_up(call, r, e);
 	/* Adding only asks for a timer; the work begins in a later round of the loop. */
 	if (code == 0 && curl_multi_add_handle(c->multi, call->easy) != CURLM_OK)
-		code = err_set(e, -ENOMEM, "libcurl does not take the request");
+		code = err_set(e, -ENOMEM, "libcurl rejects the request");
 	if (code < 0) {
 		http_client_call_free(call);
 		return code;

@@ -106,7 +106,7 @@ static bool scan_escape(struct scan *s)
 		return true;
 	}
 	if (!*p || !strchr("\"\\/bfnrt", *p))
-		return wrong(s, "no such escape in a string");
+		return wrong(s, "unknown escape in a string");
 	s->at = p + 1;
 	return true;
 }
@@ -142,7 +142,7 @@ static bool scan_string(struct scan *s)
 static bool scan_digits(struct scan *s)
 {
 	if (s->at == s->end || !is_digit(*s->at))
-		return wrong(s, "a digit is missing in a number");
+		return wrong(s, "missing digit in a number");
 	while (s->at < s->end && is_digit(*s->at))
 		s->at++;
 	return true;
@@ -354,7 +354,7 @@ static bool begin_child(struct scan *s)
 	struct span key = SPAN_NONE;
 	if (container->object) {
 		if (s->at == s->end || *s->at != '"')
-			return wrong(s, "a member's name in quotes is expected");
+			return wrong(s, "expected a member name in quotes");
 		key.ptr = s->at + 1;
 		if (!scan_string(s))
 			return false;
@@ -391,7 +391,7 @@ static bool begin_value(struct scan *s, bool *ret_opened)
 	s->at = skip_blanks(s->at, s->end);
 	s->begin = s->at;
 	if (s->at == s->end)
-		return wrong(s, "a value is expected, the text ends");
+		return wrong(s, "expected a value, but the text ends");
 	switch (*s->at) {
 	case '"':
 		return scan_string(s);
@@ -425,7 +425,7 @@ static bool after_child(struct scan *s, bool *ret_closed)
 		return begin_child(s);
 	}
 	if (c != (container->object ? '}' : ']'))
-		return wrong(s, container->object ? "',' or '}' is expected" : "',' or ']' is expected");
+		return wrong(s, container->object ? "expected ',' or '}'" : "expected ',' or ']'");
 	s->at++;
 	s->begin = container->begin;
 	s->live = container->live;
@@ -446,7 +446,7 @@ static bool scan_text(struct scan *s)
 			end_value(s);
 			if (s->depth == 0) {
 				s->at = skip_blanks(s->at, s->end);
-				return s->at == s->end || wrong(s, "something follows the value");
+				return s->at == s->end || wrong(s, "unexpected text after the value");
 			}
 			if (!after_child(s, &closed))
 				return false;

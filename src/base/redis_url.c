@@ -132,7 +132,7 @@ static int read_scheme(struct span scheme, bool *ret_socket, struct err *e)
 		return 0;
 	if (span_is(scheme, "rediss") || span_is(scheme, "valkeys"))
 		return err_set(e, -EINVAL,
-			       "%.*s:// (TLS) is not possible with this hiredis; it needs a TLS proxy in "
+			       "%.*s:// (TLS) is not supported by this hiredis; it needs a TLS proxy in "
 			       "front of Redis "
 			       "(stunnel, HAProxy): name that proxy's plain address as redis://",
 			       SPAN_ARG(scheme));

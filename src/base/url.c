@@ -104,13 +104,13 @@ const char *url_mistake(struct span url, enum url_kind kind)
 		return "expected a URL that begins with http:// or https://";
 	for (size_t i = 0; i < rest.len; i++)
 		if ((unsigned char)rest.ptr[i] <= 0x20 || (unsigned char)rest.ptr[i] >= 0x7F)
-			return "a URL has no blanks, control or non-ASCII characters";
+			return "a URL must not contain blanks, control or non-ASCII characters";
 	if (kind == URL_BASE && rest.len &&
 	    (memchr(rest.ptr, '?', rest.len) || memchr(rest.ptr, '#', rest.len)))
-		return "a base URL has no \"?\" and no \"#\"";
+		return "a base URL must not contain \"?\" or \"#\"";
 	if (url_user_info(url).ptr)
 		return "user names and passwords are not allowed in this URL";
 	if (url_split_port(host, &host, &port) && !url_port_valid(port))
 		return "the port must be a number from 1 to 65535";
-	return url_host_valid(host) ? NULL : "the host of the URL is missing or no host name";
+	return url_host_valid(host) ? NULL : "the URL's host is missing or not a host name";
 }

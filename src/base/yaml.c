@@ -276,7 +276,7 @@ static int read_alias(struct yaml_reader *r, const yaml_event_t *ev, unsigned de
 			continue;
 		const struct node *target = r->anchors[i].node;
 		if (!target)
-			return stand_in(r, ev, mistake_at(r, ev, "an alias of a node that contains it"), ret);
+			return stand_in(r, ev, mistake_at(r, ev, "an alias to a node that contains it"), ret);
 		if (depth + target->height > YAML_MAX_DEPTH)
 			return stand_in(r, ev,
 					yaml_mistake(r, -EFBIG, ev->start_mark.line + 1,
@@ -301,7 +301,7 @@ static int read_alias(struct yaml_reader *r, const yaml_event_t *ev, unsigned de
 	}
 	return stand_in(r, ev,
 			yaml_mistake(r, -EBADMSG, ev->start_mark.line + 1, ev->start_mark.column + 1,
-				     "an alias without an anchor before it: *%.100s", name),
+				     "an alias with no anchor before it: *%.100s", name),
 			ret);
 }
 
@@ -697,7 +697,7 @@ static int read_stream(struct yaml_reader *r)
 			return code;
 		yaml_event_type_t type = ev.type;
 		if (type == YAML_DOCUMENT_START_EVENT && seen && !r->many)
-			code = mistake_at(r, &ev, "a second document; one file holds one");
+			code = mistake_at(r, &ev, "a second document; a file holds only one");
 		yaml_event_delete(&ev);
 		if (code < 0 || type == YAML_STREAM_END_EVENT)
 			return code;

@@ -41,7 +41,7 @@ static const char *pattern_parse_pointer(char *at, struct compare_pattern *p)
 	if (*at == '\0')
 		return NULL;
 	if (*at != '/')
-		return "is no JSON pointer: it has to begin with / behind body:";
+		return "is not a JSON pointer: it must begin with / after body:";
 	while (at) {
 		char *step = at + 1;
 		at = strchr(step, '/');
@@ -70,7 +70,7 @@ static const char *pattern_parse_text(char *text, struct compare_pattern *p)
 		p->part = COMPARE_PART_BODY;
 		return pattern_parse_pointer(text + 5, p);
 	}
-	return "has to be status, header:NAME or body:/POINTER";
+	return "must be status, header:NAME or body:/POINTER";
 }
 
 const char *compare_pattern_parse(struct span text, struct compare_pattern *ret)
@@ -80,7 +80,7 @@ const char *compare_pattern_parse(struct span text, struct compare_pattern *ret)
 		return "holds a NUL";
 	p.text = span_dup(text);
 	if (!p.text)
-		return "is too much for the memory";
+		return "does not fit into memory";
 	const char *why = pattern_parse_text(p.text, &p);
 	if (why)
 		free(p.text);

@@ -103,7 +103,7 @@ static void check_loops(const struct config *c, const struct place *services)
 				continue;
 			struct place p = service_member(services, &service, &c->services[i], "legacy");
 			place_mistake(&p,
-				      "leads to the listener of the service \"%.*s\": requests would come "
+				      "points to the listener of the service \"%.*s\": requests would loop "
 				      "back here",
 				      SPAN_ARG(c->services[j].name));
 		}
@@ -149,17 +149,15 @@ static void warn_of_proxies(const struct place *root, const struct place *servic
 	for (size_t i = 0; i < c->trusted_proxies.n_cidr; i++)
 		if (nearly_everybody(&c->trusted_proxies.ranges[i]) && proxies.node)
 			place_warning(&proxies,
-				      "\"%.*s\" lets nearly everybody choose their identity by a header",
+				      "\"%.*s\" lets nearly anyone choose their identity with a header",
 				      SPAN_ARG(c->trusted_proxies.cidr[i]));
 	for (size_t i = 0; i < c->n_services && !proxies.node; i++) {
 		const struct service *s = &c->services[i];
 		if (!s->listen || listen_is_loopback(s->listen) || !uses_headers(s))
 			continue;
 		struct place listen = service_member(services, &service, s, "listen");
-		place_warning(
-			&listen,
-			"reachable from other hosts, but trusted_proxies is not set: identity headers count "
-			"only from this machine");
+		place_warning(&listen, "reachable from other hosts, but trusted_proxies is not set: identity "
+				       "headers are trusted only from this machine");
 	}
 }
 

@@ -109,7 +109,7 @@ static void config_operation_read_context(const struct place *p, struct operatio
 		struct place entry = place_item(p, n);
 		for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
 			if (span_is(n->key->text, own[i]))
-				place_mistake(&entry, "the router gives this entry itself");
+				place_mistake(&entry, "the router sets this entry itself");
 		if (!entry.node)
 			place_mistake(&entry, "empty");
 		else
@@ -135,7 +135,7 @@ static bool variant_word(const struct place *p, struct span word, struct variant
 	if (task_backend_is_name(word))
 		backend_mistake(p, word);
 	else
-		place_mistake(p, "expected legacy, task, shadow or the name of a backend that is declared");
+		place_mistake(p, "expected legacy, task, shadow or the name of a declared backend");
 	return false;
 }
 
@@ -188,7 +188,7 @@ static void read_pin(const struct place *p, struct operation *op)
 		 (source.kind == IDENTITY_HEADER || source.kind == IDENTITY_COOKIE))
 		place_mistake(&key, "a key is in the body, the query or the path");
 	if (!op->pin_group.ptr)
-		place_mistake(p, "missing: group, the name that the operations of one key share");
+		place_mistake(p, "missing: group, the name shared by the operations of one key");
 	if (!op->has_task)
 		place_mistake(p, "only an operation with a task can be followed up on the task side");
 }
@@ -290,10 +290,11 @@ static void check_async(const struct place *task, const struct operation *op)
 	for (size_t i = 0; i < s->n_organization; i++)
 		shown |= s->organization[i].kind != IDENTITY_BODY && s->organization[i].kind != IDENTITY_PATH;
 	if (op->has_task && op->task.respond_async && !shown)
-		place_mistake(&async, "nobody could ask for the task: the organization is looked for only in "
-				      "the body or the path, which "
-				      "a GET of the Location does not have; add header:, query: or cookie: "
-				      "to identity.organization");
+		place_mistake(
+			&async,
+			"nobody could poll the task: the organization comes only from the body or the path, "
+			"which a GET of the Location does not have; add header:, query: or cookie: "
+			"to identity.organization");
 }
 
 static void check_policies(const struct place *p, const struct operation *op)
@@ -304,17 +305,19 @@ static void check_policies(const struct place *p, const struct operation *op)
 	if (op->has_task && !auth.node)
 		place_mistake(
 			&auth,
-			"missing: an operation mapped to a task says how its callers are authenticated, "
+			"missing: an operation mapped to a task must say how its callers are authenticated, "
 			"\"auth: bearer\" or \"auth: none\"");
 	if (!op->has_task && auth.node)
-		place_warning(&auth, "has no effect: without a task everything is passed to legacy, which "
-				     "asks for itself");
+		place_warning(&auth, "has no effect: without a task everything goes to legacy, which "
+				     "authenticates its own callers");
 	if (!op->has_task && op->n_flags)
 		place_warning(&flags, "have no effect: the operation has no task and always goes to legacy");
 	if (op->has_task && op->n_flags == 0)
 		place_warning(&task, "the operation names no flags and always goes to legacy");
 	if (op->has_task && op->n_flags && !finds_entity(&op->identity))
-		place_warning(p, "no identity is looked for: whatever a percentage decides goes to legacy");
+		place_warning(
+			p,
+			"no identity source is configured: requests that a percentage decides go to legacy");
 	check_path_sources(&identity, op);
 	check_async(&task, op);
 	struct place context = place_member(p, "context");

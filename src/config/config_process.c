@@ -121,7 +121,8 @@ static void config_process_read_token(const struct place *p, struct config *c)
 static void check_flag_file(const struct place *p, const char *path)
 {
 	if (path && access(path, R_OK) != 0)
-		place_warning(p, "%s cannot be read now: until it can, flags have their defaults", path);
+		place_warning(p, "%s cannot be read right now; until it can, flags have their defaults",
+			      path);
 }
 
 static void read_flag_kind(const struct place *p, struct config *c)
@@ -318,7 +319,7 @@ void read_limits(const struct place *p)
 	struct config *c = config_of(p);
 	READ_FIELDS(p, fields, c);
 	if (c->max_inspect_memory < c->max_inspect_body)
-		place_mistake(p, "max_inspect_memory is for all requests together and cannot be below "
+		place_mistake(p, "max_inspect_memory covers all requests together and cannot be below "
 				 "max_inspect_body");
 }
 
@@ -330,6 +331,6 @@ void read_access_log(const struct place *p)
 	if (value_choice(p, modes, 3, &which))
 		c->access_log = (enum access_log_mode)which;
 	if (c->access_log_file && c->access_log == ACCESS_LOG_OFF && !p->node)
-		place_mistake(p, "missing: access_log_file without \"access_log: errors\" or \"all\" is "
+		place_mistake(p, "missing: without \"access_log: errors\" or \"all\", access_log_file is "
 				 "never written");
 }

@@ -60,8 +60,9 @@ static bool refuse_legacy(const struct place *p)
 		place_mistake(&url, "legacy services on unix sockets are not supported: let it listen on a "
 				    "loopback port");
 	if (proxy.node)
-		place_mistake(&proxy,
-			      "the PROXY protocol is not spoken to legacy services: see \"forwarded\"");
+		place_mistake(
+			&proxy,
+			"the PROXY protocol is not supported toward legacy services: see \"forwarded\"");
 	return refused || proxy.node;
 }
 

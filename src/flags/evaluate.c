@@ -113,7 +113,7 @@ static void evaluate_variant(const struct question *q)
 	}
 	if (!f->enabled) {
 		r->reason = FLAG_REASON_DISABLED;
-		flag_trace_say(q->trace, 1, "the flag is disabled: its rules are not looked at");
+		flag_trace_say(q->trace, 1, "the flag is disabled: its rules are not evaluated");
 		return;
 	}
 	for (size_t i = 0; i < f->n_rules; i++) {

@@ -272,10 +272,9 @@ static int load_constraint(const struct features *f, const struct yaml_node *n, 
 	if (r < 0)
 		return r;
 	if (!constraint_type_parse(type_text, &type))
-		return fail(f, yaml_get(n, "type"), place, "type", "is not a constraint type that is known");
+		return fail(f, yaml_get(n, "type"), place, "type", "is not a known constraint type");
 	if (!constraint_op_parse(op_text, &op))
-		return fail(f, yaml_get(n, "operator"), place, "operator",
-			    "is not an operator that is known");
+		return fail(f, yaml_get(n, "operator"), place, "operator", "is not a known operator");
 	if (!constraint_op_fits(type, op))
 		return fail(f, yaml_get(n, "operator"), place, "operator", "does not apply to this type");
 	if (type != CONSTRAINT_ENTITY_ID && property.len == 0)
@@ -284,8 +283,7 @@ static int load_constraint(const struct features *f, const struct yaml_node *n, 
 		return out_of_memory(f);
 	if (ret->malformed)
 		model_warn(f->snapshot, "%s:%u: %s: %s%s", yaml_name(f->doc), n->line, place, ret->why,
-			   model_drops_segments(f->snapshot->rules) ? "; Flipt leaves the whole segment out"
-								    : "");
+			   model_drops_segments(f->snapshot->rules) ? "; Flipt drops the whole segment" : "");
 	return 0;
 }
 
@@ -459,7 +457,7 @@ static const struct segment *everybody(struct features *f, const struct yaml_nod
 		if (!s)
 			return NULL;
 		s->key = SPAN_LIT("default");
-		model_warn(f->snapshot, "%s:%u: segment \"default\" is not declared; taken as everybody",
+		model_warn(f->snapshot, "%s:%u: segment \"default\" is not declared; treated as everybody",
 			   yaml_name(f->doc), at->line);
 		f->everybody = s;
 	}
@@ -876,10 +874,11 @@ static int count_flags(struct features *f, const char *name, size_t *ret)
 static void tell_namespace(const struct features *f, const char *wanted)
 {
 	if (!own_document(f, yaml_root(f->docs[0])))
-		model_mistake(f->snapshot,
-			      "%s:1: no document is of the namespace \"%.80s\"; the first is of \"%.*s\"",
-			      yaml_name(f->docs[0]), f->namespace_key.ptr,
-			      SPAN_ARG(namespace_of(yaml_root(f->docs[0]))));
+		model_mistake(
+			f->snapshot,
+			"%s:1: no document belongs to the namespace \"%.80s\"; the first is of \"%.*s\"",
+			yaml_name(f->docs[0]), f->namespace_key.ptr,
+			SPAN_ARG(namespace_of(yaml_root(f->docs[0]))));
 	else if (!span_is(f->namespace_key, wanted ? wanted : NAMESPACE_DEFAULT))
 		model_warn(f->snapshot,
 			   "%s:1: its only namespace \"%.*s\" is used, although flags.namespace does not "
@@ -967,7 +966,7 @@ static int parse_files(struct features *f, const char *name, const struct flag_t
 	CLEANUP(buf_releasep) struct buf left_out = BUF_INIT(1u << 20);
 	int r = read_all(f, files, n, &left_out, f->e);
 	if (r == -ENOENT)
-		return err_set(f->e, -EBADMSG, "%s: no features file in it says anything", name);
+		return err_set(f->e, -EBADMSG, "%s: all its features files are empty", name);
 	if (r == 0) {
 		f->doc = f->docs[0];
 		r = load(f, name, whole, namespace_key, rules);
@@ -975,7 +974,7 @@ static int parse_files(struct features *f, const char *name, const struct flag_t
 	char *rest = r == 0 && left_out.len ? left_out.ptr : NULL;
 	for (char *line = rest ? strsep(&rest, "\n") : NULL; line; line = strsep(&rest, "\n"))
 		if (*line)
-			model_mistake(f->snapshot, "%s; the file is left out", line);
+			model_mistake(f->snapshot, "%s; the file is skipped", line);
 	return r;
 }
 

@@ -95,7 +95,7 @@ void model_set_aside(struct flag_snapshot *s, struct flag *f, const char *why)
 			     .key_crc = f->key_crc,
 			     .broken = model_keep(s, why)};
 	*f = aside;
-	model_mistake(s, "%s; flag \"%.80s\" is set aside: whoever asks for it is served by legacy", why,
+	model_mistake(s, "%s; flag \"%.80s\" is set aside: legacy serves the requests that ask for it", why,
 		      f->key.ptr);
 }
 
@@ -156,7 +156,7 @@ int model_finish(struct flag_snapshot *s, const char *name)
 	for (size_t i = 0; i < s->n_flags; i++)
 		digest_flag(&s->flags[i]);
 	if (s->n_warnings_dropped)
-		s->warnings[MODEL_WARNINGS_MAX - 1] = "there are more warnings than are kept";
+		s->warnings[MODEL_WARNINGS_MAX - 1] = "more warnings were dropped";
 	return 0;
 }
 
@@ -301,25 +301,25 @@ static void warn_about_shares(struct flag_snapshot *s, const struct rule *rule, 
 		total += (double)d->rollout;
 		/* float32 holds 7 digits: 33.3 is 33.2999992. */
 		if (fabs(tenths - nearbyint(tenths)) > 1e-4)
-			model_warn(s, "%s: variant \"%s\" has %g %%, but Flipt acts in steps of 0.1 %%",
+			model_warn(s, "%s: variant \"%s\" has %g %%, but Flipt works in steps of 0.1 %%",
 				   where, d->variant.ptr, (double)d->rollout);
 	}
 	if (rule->n_distributions == 0 || fabs(total - 100) < 0.05)
 		return;
 	if (scales_shares(s->rules))
-		model_warn(
-			s,
-			"%s: the distributions add up to %g %%; by the rules of %s they are scaled to 100 %%",
-			where, total, flag_rules_text(s->rules));
+		model_warn(s,
+			   "%s: the distributions add up to %g %%; under the rules of %s they are scaled to "
+			   "100 %%",
+			   where, total, flag_rules_text(s->rules));
 	else if (total < 100)
 		model_warn(s,
-			   "%s: the distributions add up to %g %%; by the rules of %s what is missing to 100 "
+			   "%s: the distributions add up to %g %%; under the rules of %s the rest up to 100 "
 			   "%% gets no variant",
 			   where, total, flag_rules_text(s->rules));
 	else
 		model_warn(s,
-			   "%s: the distributions add up to %g %%; by the rules of %s what is beyond 100 %% "
-			   "gets nobody",
+			   "%s: the distributions add up to %g %%; under the rules of %s the excess over 100 "
+			   "%% gets nobody",
 			   where, total, flag_rules_text(s->rules));
 }
 

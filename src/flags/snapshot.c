@@ -76,7 +76,7 @@ static int take_text(const struct reader *r, struct span value, const char *wher
 		return fail(r, where, "must be a string");
 	if (value.ptr && json_unescape(value, &text) < 0)
 		return text.error ? out_of_memory(r)
-				  : fail(r, where, "holds an escape that means no character");
+				  : fail(r, where, "contains an escape that is not a character");
 	return arena_copy(&r->snapshot->arena, buf_span(&text), ret) < 0 ? out_of_memory(r) : 0;
 }
 
@@ -136,8 +136,8 @@ static int take_either(const struct reader *r, struct span word, const char *no,
 	if (!word.ptr || *ret || word_begins(word, no))
 		return 0;
 	char sentence[120];
-	snprintf(sentence, sizeof(sentence), "has the word %.*s, which is not known",
-		 word.len > 60 ? 60 : (int)word.len, word.ptr);
+	snprintf(sentence, sizeof(sentence), "has the unknown word %.*s", word.len > 60 ? 60 : (int)word.len,
+		 word.ptr);
 	return fail(r, where, sentence);
 }
 
@@ -160,9 +160,9 @@ static int read_constraint(const struct reader *r, struct span object, const cha
 	if (error < 0)
 		return error;
 	if (!constraint_type_parse(type_text, &type))
-		return fail(r, where, "has a constraint of a type that is not known");
+		return fail(r, where, "has a constraint of an unknown type");
 	if (!constraint_op_parse(op_text, &op))
-		return fail(r, where, "has a constraint with an operator that is not known");
+		return fail(r, where, "has a constraint with an unknown operator");
 	if (!constraint_op_fits(type, op))
 		model_warn(r->snapshot, "%s: operator \"%.40s\" is not known for this type; it never matches",
 			   where, op_text.ptr);
@@ -170,8 +170,7 @@ static int read_constraint(const struct reader *r, struct span object, const cha
 		return out_of_memory(r);
 	if (ret->malformed)
 		model_warn(r->snapshot, "%s: %s%s", where, ret->why,
-			   model_drops_segments(r->snapshot->rules) ? "; Flipt leaves the whole segment out"
-								    : "");
+			   model_drops_segments(r->snapshot->rules) ? "; Flipt drops the whole segment" : "");
 	return 0;
 }
 
@@ -382,7 +381,7 @@ static int read_parts(const struct reader *r, struct span object, struct flag *r
 		return error < 0 ? error : err_set(r->e, -EBADMSG, "%s", why.ptr);
 	}
 	if (take_either(r, type, "VARIANT_", "BOOLEAN_", place, &boolean) < 0)
-		return fail(r, place, "has a type that is not known");
+		return fail(r, place, "has an unknown type");
 	ret->type = boolean ? FLAG_BOOLEAN : FLAG_VARIANT;
 	int error = take_bool(r, enabled, place, &ret->enabled);
 	if (error < 0 || boolean)

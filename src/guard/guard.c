@@ -140,7 +140,8 @@ int guard_release(struct guard *g, const char *service, const char *operation, c
 	else if (!g->known)
 		r = -EAGAIN;
 	if (r == 0) {
-		snprintf(w->release, sizeof(w->release), "released by hand%s%.120s", who[0] ? ": " : "", who);
+		snprintf(w->release, sizeof(w->release), "released manually%s%.120s", who[0] ? ": " : "",
+			 who);
 		w->handled = false;
 	}
 	pthread_mutex_unlock(&g->lock);
@@ -530,7 +531,8 @@ static void guard_ended(void *arg, bool committed, const char *why)
 	if (!well && was_well)
 		log_error("guard_failing", LOG_STR("error", g->trouble));
 	if (well && !was_well)
-		log_info("guard_recovered", LOG_STR("effect", "what was recorded meanwhile is no evidence"));
+		log_info("guard_recovered",
+			 LOG_STR("effect", "outcomes recorded meanwhile are not used as evidence"));
 	if (well && g->news && g->changed)
 		g->changed(g->arg);
 	g->news &= !well;

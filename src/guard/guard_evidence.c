@@ -184,7 +184,7 @@ static void guard_fill_share(const struct guard_evidence *e, struct guard_operat
 	const char *reason = share_reason(e, v->share_seen, v->share);
 	if (reason)
 		snprintf(v->share_reason, sizeof(v->share_reason),
-			 "most of those that are missing went to legacy as %s", reason);
+			 "most of the missing ones went to legacy as %s", reason);
 	else
 		snprintf(v->share_reason, sizeof(v->share_reason),
 			 "nothing diverted them: entity ids may not be evenly hashed, or another router has "

@@ -54,7 +54,7 @@ struct guard_operation_verdict {
 	int64_t changed_us;	 /* when the verdict last changed */
 	bool held;		 /* its task side is held: who is not pinned goes to legacy */
 	int64_t held_us;	 /* since when */
-	char began_because[160]; /* "the split changed", "released by hand: …" */
+	char began_because[160]; /* "the split changed", "released manually: …" */
 
 	struct guard_kind_verdict kinds[GUARD_KIND_COUNT];
 	uint64_t entities[OUTCOME_SIDE_COUNT]; /* seen, by the side that served their first request */

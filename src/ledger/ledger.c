@@ -831,7 +831,7 @@ static void begin_share(struct ledger *l)
 	struct err e;
 	if (ledger_share_open(l->path, &l->share, &e) < 0) {
 		log_warn("ledger_unshareable", LOG_STR("error", e.text),
-			 LOG_STR("effect", "nobody can take over without a gap"));
+			 LOG_STR("effect", "no takeover is possible without a gap"));
 		return;
 	}
 	l->shared = !ledger_share_alone(l->share);
@@ -914,7 +914,7 @@ void ledger_status(struct ledger *l, struct ledger_status *ret)
 int ledger_share(struct ledger *l, struct err *e)
 {
 	if (!l->share || ledger_share_moved(l->share))
-		return err_set(e, -ESTALE, "%s-pending: could not be made, or was deleted or replaced",
+		return err_set(e, -ESTALE, "%s-pending: could not be created, or was deleted or replaced",
 			       l->path);
 	pthread_mutex_lock(&l->reader_lock);
 	int r = open_reader(l, e);

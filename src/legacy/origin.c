@@ -22,7 +22,7 @@ static bool only_visible(struct span s)
 static int origin_check(const char *base_url, struct span authority, struct span path, struct err *e)
 {
 	if (memchr(authority.ptr, '@', authority.len))
-		return err_set(e, -EINVAL, "a legacy base URL must not hold user info");
+		return err_set(e, -EINVAL, "a legacy base URL must not contain user info");
 	if (authority.len == 0 || authority.ptr[0] == ':')
 		return origin_refuse(e, base_url, "there is no host");
 	if (!only_visible(authority) || !only_visible(path))

@@ -84,7 +84,7 @@ static int check_options(const struct legacy_options *o, struct err *e)
 	if (o->max_connections == 0)
 		return err_set(e, -EINVAL, "max_connections must be at least 1");
 	if (o->max_head < 256 || o->max_head > 1 << 20)
-		return err_set(e, -EINVAL, "max_head must lie between 256 bytes and 1 MiB");
+		return err_set(e, -EINVAL, "max_head must be between 256 bytes and 1 MiB");
 	if (!o->connect_timeout_ms || !o->response_timeout_ms || !o->idle_timeout_ms)
 		return err_set(e, -EINVAL, "time limits of legacy calls must not be 0");
 	return 0;

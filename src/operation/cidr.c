@@ -53,7 +53,7 @@ int cidr_parse(struct span text, struct cidr *ret, struct err *e)
 	bits = width;
 	if (slash && !parse_bits((struct span){slash + 1, text.len - address.len - 1}, width, &bits))
 		return err_set(e, -EINVAL,
-			       "what follows the \"/\" of \"%.*s\" must be a number of bits from 0 to %u",
+			       "\"%.*s\": \"/\" must be followed by a number of bits from 0 to %u",
 			       SPAN_ARG(text), width);
 	ret->bits = 128 - width + bits;
 	for (unsigned i = ret->bits; i < 128; i++)

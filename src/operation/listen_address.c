@@ -70,7 +70,7 @@ static const char *hint(int error)
 {
 	switch (error) {
 	case EADDRINUSE:
-		return " (another program, or another service of this configuration, listens there)";
+		return " (another program, or another service of this configuration, is listening there)";
 	case EACCES:
 		return " (ports below 1024 need CAP_NET_BIND_SERVICE)";
 	case EADDRNOTAVAIL:
@@ -351,7 +351,7 @@ void listen_address_warn_of_unused(void)
 	for (size_t i = 0; i < n_inherited; i++)
 		if (!inherited[i].uses)
 			log_warn("inherited_socket_unused", LOG_INT("descriptor", inherited[i].fd),
-				 LOG_STR("error", "no listener of the configuration has its address"));
+				 LOG_STR("error", "no configured listener has its address"));
 	pthread_mutex_unlock(&lock);
 }
 

@@ -130,7 +130,7 @@ static int compile_parameter(struct span text, struct route_segment *ret, struct
 	for (size_t i = 0; i < name.len; i++)
 		good = good && (is_alnum((unsigned char)name.ptr[i]) || name.ptr[i] == '_');
 	if (!good)
-		return err_set(e, -EINVAL, "the parameter %.*s must be named by letters, digits and \"_\"",
+		return err_set(e, -EINVAL, "the parameter %.*s must be named with letters, digits and \"_\"",
 			       SPAN_ARG(text));
 	*ret = (struct route_segment){.parameter = true, .text = name};
 	return 0;
@@ -177,8 +177,7 @@ static int compile(struct span path, struct route *ret, struct err *e)
 	if (path.len == 0 || path.ptr[0] != '/')
 		return err_set(e, -EINVAL, "a path begins with \"/\"");
 	if (memchr(path.ptr, '?', path.len) || memchr(path.ptr, '#', path.len))
-		return err_set(e, -EINVAL,
-			       "a path has no \"?\" or \"#\": query parameters do not take part in matching");
+		return err_set(e, -EINVAL, "a path has no \"?\" or \"#\": query parameters are not matched");
 	struct span texts[ROUTE_MAX_SEGMENTS];
 	ret->n_segments = split(path, texts);
 	if (ret->n_segments == SIZE_MAX)

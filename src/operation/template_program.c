@@ -217,7 +217,7 @@ static int compile_reference_object(struct program *p, const struct yaml_node *y
 {
 	for (const struct yaml_node *i = y->first; i; i = i->next)
 		if (!span_is(i->key->text, "$ref") && !span_is(i->key->text, "default"))
-			return program_error(e, i, "only \"default\" may stand beside \"$ref\"");
+			return program_error(e, i, "only \"default\" is allowed next to \"$ref\"");
 	CLEANUP(program_node_freep) struct program_node *node = NULL;
 	int r = program_compile_reference(p, yaml_get(y, "$ref"), &node, e);
 	const struct yaml_node *otherwise = yaml_get(y, "default");

@@ -54,7 +54,7 @@ static bool drain_wants(const struct drain_maker *m, struct span service, struct
 static int drain_grow_series(struct drain_maker *m, int64_t id, struct err *e)
 {
 	if (id < 1 || id > SERIES_ID_MAX)
-		return err_set(e, -EUCLEAN, "%s: series %lld is not understood", m->options->path,
+		return err_set(e, -EUCLEAN, "%s: series %lld cannot be decoded", m->options->path,
 			       (long long)id);
 	if ((size_t)id < m->n_series)
 		return 0;
@@ -413,12 +413,12 @@ static bool drain_lacks(const struct drain *d, char why[256])
 	if (d->records_us > d->since_us) {
 		drain_span_text(d->options.now_us - d->records_us, a, sizeof(a));
 		drain_span_text(d->options.now_us - d->since_us, b, sizeof(b));
-		snprintf(why, 256, "records reach back %s only, %s are asked for", a, b);
+		snprintf(why, 256, "records reach back only %s, %s are required", a, b);
 		return true;
 	}
 	if (d->dropped) {
 		snprintf(why, 256,
-			 "%" PRIu64 " outcome%s dropped in this span: they may have been of this side",
+			 "%" PRIu64 " outcome%s dropped in this span: they may have belonged to this side",
 			 d->dropped, d->dropped == 1 ? " was" : "s were");
 		return true;
 	}

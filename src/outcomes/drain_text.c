@@ -71,7 +71,7 @@ static void drain_put_last(const struct drain_page *p, const struct drain *d, co
 {
 	char time[CLOCK_TEXT_MAX], ago[32], line[512];
 	if (!l->time_us) {
-		drain_put_wrapped(p, "last use: none is known", 2, 4);
+		drain_put_wrapped(p, "last use: none known", 2, 4);
 		return;
 	}
 	clock_format(l->time_us, time);
@@ -95,7 +95,7 @@ static void drain_put_fallbacks(const struct drain_page *p, const struct drain_o
 	drain_put_reasons(p, line, op->fallback_reasons);
 	for (int i = 0; i < OUTCOME_RESULT_COUNT; i++)
 		drain_list_add(&l, outcome_result_text((enum outcome_result)i), op->gave_up[i]);
-	drain_list_end(&l, "  what the task side had given up with:");
+	drain_list_end(&l, "  why the task side gave up:");
 }
 
 static void drain_put_operation(const struct drain_page *p, const struct drain *d,
@@ -117,8 +117,8 @@ static void drain_put_operation(const struct drain_page *p, const struct drain *
 	else
 		drain_put_wrapped(p, line, 2, 4);
 	if (d->options.side == OUTCOME_LEGACY && op->reasons[REASON_PINNED])
-		drain_put_wrapped(p, "pinned: follow-up calls for what was begun on legacy and lives there",
-				  2, 4);
+		drain_put_wrapped(p, "pinned: follow-up calls to what started on legacy and lives there", 2,
+				  4);
 	drain_put_fallbacks(p, op);
 	if (op->shadows) {
 		snprintf(line, sizeof(line), "shadows: %" PRIu64 " (no caller waits for them)", op->shadows);

@@ -182,7 +182,7 @@ static int read_one_series(struct maker *m, struct db_stmt *q, struct err *e)
 	if (s.result < 0)
 		s.result = OUTCOME_UNKNOWN;
 	if (id < 1 || id > SERIES_ID_MAX || s.side < 0 || s.role < 0)
-		return err_set(e, -EUCLEAN, "%s: series %lld is not understood", m->options->path,
+		return err_set(e, -EUCLEAN, "%s: series %lld cannot be decoded", m->options->path,
 			       (long long)id);
 	if ((size_t)id >= m->series_count) {
 		struct known_series *grown = reallocarray(m->series, (size_t)id + 1, sizeof(*grown));

@@ -52,13 +52,13 @@ static void put_notes(const struct report *r, struct buf *b)
 		const struct report_rate *a = &r->total.sides[i].attempts;
 		if (a->known && a->few)
 			buf_printf(b,
-				   "Note: the rate of %s rests on %" PRIu64
-				   " attempt%s only; it may truly be %.1f%% to %.1f%%.\n",
+				   "Note: the rate of %s is based on %" PRIu64
+				   " attempt%s only; the true rate may be %.1f%% to %.1f%%.\n",
 				   report_side_name((enum outcome_side)i), a->counted,
 				   a->counted == 1 ? "" : "s", a->low * 100, a->high * 100);
 	}
 	if (r->dropped)
-		buf_printf(b, "Note: %" PRIu64 " outcomes were dropped in this span and are in no figure.\n",
+		buf_printf(b, "Note: %" PRIu64 " outcomes were dropped in this span and are not counted.\n",
 			   r->dropped);
 }
 

@@ -52,11 +52,11 @@ static int make_splice(const struct rollout_document *d, const struct rollout_ch
 	const struct yaml_node *n = rollout_apply_value_of(d, c);
 	if (!n)
 		return err_set(e, -EINVAL,
-			       "%s:%u: the flag leaves out \"%s\", which is to change: write it out first",
+			       "%s:%u: the flag omits \"%s\", which has to change: write it out first",
 			       yaml_name(d->doc), d->flag->line, name_of(c));
 	if (n->kind != YAML_SCALAR || !span_eq(n->text, (struct span){d->text + n->start, n->end - n->start}))
 		return err_set(e, -EINVAL,
-			       "%s:%u: \"%s\" is to change, but is not a plain value there (an alias, an "
+			       "%s:%u: \"%s\" has to change, but is not a plain value there (an alias, an "
 			       "anchor or a tag): "
 			       "write it out first",
 			       yaml_name(d->doc), n->line, name_of(c));
@@ -85,7 +85,7 @@ static size_t differences(const struct yaml_node *a, const struct yaml_node *b)
 static int refuse_shared(const struct rollout_document *d, struct err *e)
 {
 	return err_set(e, -EINVAL,
-		       "%s:%u: a value that is to change is shared with another place (an anchor): write it "
+		       "%s:%u: a value that has to change is shared with another place (an anchor): write it "
 		       "out first",
 		       yaml_name(d->doc), d->flag->line);
 }

@@ -28,7 +28,7 @@ static int refuse_segment(const struct rollout_document *d, const char *segment,
 		rollout_line(d, i, &line);
 		buf_printf(&known, "%s%s", i ? "; " : "", line.who);
 	}
-	return err_set(e, -EINVAL, "no rule is about the segment \"%s\"; there are rules about: %s", segment,
+	return err_set(e, -EINVAL, "no rule targets the segment \"%s\"; rules target: %s", segment,
 		       known.len ? known.ptr : "nobody");
 }
 
@@ -174,7 +174,7 @@ static int set_variant(const struct rollout_document *d, const char *segment, do
 	if (!rule)
 		return err_set(e, -EINVAL,
 			       list && list->count
-				       ? "no rule is about everybody: name one of its segments with --segment"
+				       ? "no rule targets everybody: name one of its segments with --segment"
 				       : "the flag has no rules: add one that distributes everybody first");
 	int r = read_shares(d, rule, &s, e);
 	if (r < 0)
@@ -215,7 +215,7 @@ static int set_threshold(const struct rollout_document *d, const struct yaml_nod
 		return err_set(e, -EINVAL, "the threshold says false for its share: invert it first");
 	if (rollout_enabled(d) && percent < 100)
 		return err_set(e, -EINVAL,
-			       "the flag is enabled, which means true for whom the threshold leaves out: "
+			       "the flag is enabled, which means true for those outside the threshold: "
 			       "disable it first");
 	return add_change(p, c, e);
 }
@@ -247,7 +247,7 @@ static int refuse_finer(double percent, double step, const char *kind, struct er
 	if (fabs(n - round(n)) < 1e-6)
 		return 0;
 	return err_set(e, -EINVAL,
-		       "%.10g %% is finer than Flipt acts on: %s flags have steps of %g %%; the nearest are "
+		       "%.10g %% is finer than Flipt supports: %s flags have steps of %g %%; the nearest are "
 		       "%.10g and %.10g",
 		       percent, kind, step, floor(n) * step, ceil(n) * step);
 }

@@ -48,11 +48,12 @@ static struct decide_vote vote_missing(const struct asking *a, struct span flag)
 {
 	const bool *value = env_default(a->in->config, flag);
 	if (value) {
-		flag_trace_say(a->trace, 1, "flag %.*s is nowhere; the environment's default says %s",
+		flag_trace_say(a->trace, 1, "flag %.*s exists nowhere; the environment's default says %s",
 			       SPAN_ARG(flag), *value ? "task" : "legacy");
 		return (struct decide_vote){.task = *value, .reason = REASON_ENV_DEFAULT, .bucket = -1};
 	}
-	flag_trace_say(a->trace, 1, "flag %.*s is nowhere (%s), and the environment has no default: legacy",
+	flag_trace_say(a->trace, 1,
+		       "flag %.*s exists nowhere (%s), and the environment has no default: legacy",
 		       SPAN_ARG(flag), a->in->flags ? "not in the snapshot" : "there is no snapshot");
 	return (struct decide_vote){.reason = a->in->flags ? REASON_FLAG_MISSING : REASON_FLAG_UNAVAILABLE,
 				    .bucket = -1};
@@ -155,7 +156,7 @@ static struct decide_vote vote_flag(const struct asking *a, struct span key, str
 	if (r.type == FLAG_VARIANT && (r.match || r.reason == FLAG_REASON_DEFAULT))
 		*ret_variant = r.variant;
 	if (!in->entity.ptr && r.by_percentage) {
-		flag_trace_say(a->trace, 1, "a percentage took part and there is no identity: legacy");
+		flag_trace_say(a->trace, 1, "a percentage decided and there is no identity: legacy");
 		return (struct decide_vote){.reason = REASON_NO_IDENTITY, .bucket = r.bucket};
 	}
 	struct decide_vote v = r.type == FLAG_VARIANT ? vote_variant_flag(a, &r) : vote_boolean_flag(&r);
@@ -391,7 +392,7 @@ void decide(const struct decide_input *in, struct decision *ret, const struct fl
 	struct asking a = {.in = in, .trace = trace};
 	build_context(&a);
 	if (in->pinned == WISH_UNKNOWN) {
-		flag_trace_say(trace, 1, "it cannot be told whether this call is the task side's: refused");
+		flag_trace_say(trace, 1, "cannot determine whether this call is the task side's: refused");
 		*ret = (struct decision){.side = OUTCOME_TASK,
 					 .reason = REASON_PIN_UNKNOWN,
 					 .refused = true,

@@ -64,7 +64,7 @@ int task_backend_not_found(struct span name, struct err *e)
 			       SPAN_ARG(name), near);
 	task_backend_names(&known);
 	return err_set(e, -EINVAL,
-		       is_left_out(name) ? "the backend \"%.*s\" is left out of this build, which has: %s"
+		       is_left_out(name) ? "the backend \"%.*s\" is not part of this build, which has: %s"
 					 : "there is no backend \"%.*s\"; available: %s",
 		       SPAN_ARG(name), known.ptr ? known.ptr : "none");
 }

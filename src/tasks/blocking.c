@@ -35,7 +35,7 @@ static int keep_result(struct blocking_wait *w, const struct task_result *r)
 	       at = 0;
 	buf_clear(w->text);
 	if (buf_reserve(w->text, total) < 0)
-		return err_set(w->e, w->text->error, "the result is larger than the room for it");
+		return err_set(w->e, w->text->error, "the result does not fit into its buffer");
 	*w->ret = *r;
 	struct span *all[] = {&w->ret->task_id, &w->ret->task_name,    &w->ret->result,
 			      &w->ret->error,	&w->ret->error_detail, &w->ret->owner};
@@ -48,7 +48,8 @@ static void blocking_on_result(void *arg, int error, const struct task_result *r
 {
 	struct blocking_wait *w = arg;
 	w->wait = NULL;
-	blocking_end(w, error ? err_set(w->e, error, "the task's end could not be read") : keep_result(w, r));
+	blocking_end(w, error ? err_set(w->e, error, "the task's outcome could not be read")
+			      : keep_result(w, r));
 }
 
 static void blocking_on_submitted(void *arg, const struct task_submission *s)

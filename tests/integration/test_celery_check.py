@@ -66,7 +66,7 @@ def test_one_of_two_workers_of_a_queue_lacks_the_task(start, own_redis, workers)
     old = workers(own_redis.url(), without=["add_numbers"])
     code, rows = Checked(start, own_redis.url(), tasks=operations(add_numbers=None, give_size=None)).check()
     assert code == 1 and rows["give_size"][-1] == "-"
-    assert rows["add_numbers"][3] == 'worker %s consumes "celery" without having registered task "add_numbers": what it gets will fail' % old.name
+    assert rows["add_numbers"][3] == 'worker %s consumes "celery" without having registered task "add_numbers": what it receives will fail' % old.name
 
 
 def test_a_killed_worker_does_not_count(start, own_redis, workers):
@@ -112,7 +112,7 @@ def test_results_on_another_redis_that_is_away(start, own_redis, workers):
     workers(own_redis.url())
     code, rows = Checked(start, own_redis.url(), "redis://127.0.0.1:1/0", operations(add_numbers=None)).check()
     assert code == 1 and rows["add_numbers"][0] == "no"
-    assert rows["add_numbers"][3].startswith("results cannot be heard: Redis at 127.0.0.1:1/0: ")
+    assert rows["add_numbers"][3].startswith("results cannot be received: Redis at 127.0.0.1:1/0: ")
 
 
 def test_fail_fast_names_what_no_worker_knows(start, own_redis, workers):

@@ -75,7 +75,7 @@ def test_a_text_that_looks_like_a_source_can_be_meant_as_it_stands(start):
     ({"plan": "header:"}, "not the name of a header field"), ({"plan": "header:Cookie"}, "carries credentials"),
     ({"plan": "body:plan"}, "JSON pointer"), ({"plan": "path:nobody"}, "no parameter {nobody}"),
     ({"plan": "cookie:a b"}, "not the name of a cookie"), ({"plan": ["gold"]}, "expected header:NAME"),
-    ({"user_id": "header:X-User"}, "gives this entry itself"), ({"plan": ["query:a"] * 5}, ""),
+    ({"user_id": "header:X-User"}, "sets this entry itself"), ({"plan": ["query:a"] * 5}, ""),
 ])
 def test_a_source_that_is_none_is_a_mistake(start, context, says):
     path = start.folder() / "router.yml"
@@ -99,15 +99,15 @@ def test_properties_that_nobody_gives_are_named(start):
     router = start.router(config(start.origin(), {"plan": "header:X-Plan", "api_version": "v1"}), flags)
     checked = start.run("migration-router", "check", router.config_path, "--flags")
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "note: %s asks for email, which app.echo gives nobody" % FLAG in checked.stdout
+    assert "note: %s asks for email, which app.echo does not provide" % FLAG in checked.stdout
     plain = start.run("migration-router", "check", router.config_path)
-    assert plain.returncode == 0 and "warning: %s asks for email, which app.echo gives nobody" % FLAG in plain.stderr, plain.stderr
+    assert plain.returncode == 0 and "warning: %s asks for email, which app.echo does not provide" % FLAG in plain.stderr, plain.stderr
     got = start.run("migration-rollout", "--config", router.config_path, "get", FLAG)
-    assert "note: asks for email, which app.echo gives nobody" in got.stdout
+    assert "note: asks for email, which app.echo does not provide" in got.stdout
     explained = start.run("migration-router", "explain", "--config", router.config_path, "--service", "app", "--operation", "echo",
                           "--user", "u1")
-    assert "%s asks for email, which this operation gives nobody" % FLAG in explained.stdout
-    assert "plan is taken from the request; say it with --context plan=VALUE" in explained.stdout
+    assert "%s asks for email, which this operation does not provide" % FLAG in explained.stdout
+    assert "plan comes from the request; set it with --context plan=VALUE" in explained.stdout
     explained = start.run("migration-router", "explain", "--config", router.config_path, "--service", "app", "--operation", "echo",
                           "--user", "u1", "--context", "plan=gold", "--context", "email=a@b")
     assert "side       task" in explained.stdout and "plan is taken" not in explained.stdout
@@ -126,7 +126,7 @@ def test_check_names_flags_in_use_that_the_file_does_not_have(start):
     path = written(start, config(start.origin(), None), c.features(c.boolean(FLAG + "s", True), c.boolean("other", True)))
     told = start.run("migration-router", "check", path, "--flags", env={"TASK_ABSTRACTION_ENABLED": "true"})
     assert told.returncode == 1, told.stdout + told.stderr
-    assert "MISSING  %s  (app.echo): without it the environment's default, task for everybody, counts; similar: %ss" % (FLAG, FLAG) \
+    assert "MISSING  %s  (app.echo): without it the environment's default, task for everybody, applies; similar: %ss" % (FLAG, FLAG) \
         in told.stdout and "1 missing" in told.stdout
     path = written(start, config(start.origin(), None), c.features(c.boolean(FLAG, True)))
     told = start.run("migration-router", "check", path, "--flags")

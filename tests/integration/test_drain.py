@@ -122,7 +122,7 @@ def test_records_that_do_not_reach_back_are_said(start):
     router.wait_outcomes(4)
     present_for(router, 3)
     code, text = drain(start, router)
-    assert code == 3 and "records reach back 3 days only, 14 days are asked for" in " ".join(text.split()), text
+    assert code == 3 and "records reach back only 3 days, 14 days are required" in " ".join(text.split()), text
     assert drain(start, router, "--since", "2d")[0] == 0
     shift(router, 4)  # the records of the sums do not count for presence: nothing passed in two days
     code, text = drain(start, router, "--since", "2d")

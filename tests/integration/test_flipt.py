@@ -445,8 +445,8 @@ def test_the_scheme_of_a_url_is_written_in_any_case(start, origin, flipt):
 # --- answers of somebody else ------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("status, fields, body, says", [
-    (302, [("Location", "https://user:secret@sso.example/login?token=secret#x")], b"", "it leads to https://sso.example/login, which"),
-    (301, [("Location", "/ui/")], b"", "it leads to /ui/, which"),
+    (302, [("Location", "https://user:secret@sso.example/login?token=secret#x")], b"", "it redirects to https://sso.example/login, which"),
+    (301, [("Location", "/ui/")], b"", "it redirects to /ui/, which"),
     (200, [("Content-Type", "text/html; charset=utf-8")], b"<!doctype html><title>Sign in</title>", "HTML page"),
     (200, [("Content-Type", "application/json")], b"\n <html>", "HTML page"),
     (404, [("Content-Type", "text/html")], b"<h1>404</h1>", "HTML page"),

@@ -33,7 +33,7 @@ def test_the_others_work(start):
 
 @pytest.mark.parametrize("name", LEFT_OUT)
 def test_naming_it_is_an_error_that_says_so(start, name):
-    said = 'the backend "%s" is left out of this build, which has: %s\n' % (name, HAS)
+    said = 'the backend "%s" is not part of this build, which has: %s\n' % (name, HAS)
     for place, told in (
             ("backends.%s: " % name, check(start, backends={name: {}, **c.embedded(None)})),
             (":1: backend: ", check(start, backend=name)),

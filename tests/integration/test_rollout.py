@@ -104,7 +104,7 @@ def test_a_router_is_waited_for_by_content_where_digests_are_shared(start, origi
     place = Place(start, origin, flipt)
     how = ("--yes", "--wait", "--admin", admin_of(router), "--timeout")
     told = place.run("set", FLAG, "100", *how, "1")
-    assert told.returncode == 3 and "still has the flags of before" in told.stderr and echo(router) == "legacy"
+    assert told.returncode == 3 and "still has the flags from before" in told.stderr and echo(router) == "legacy"
     router.signal(signal.SIGHUP)
     wait_side(router, "task")
     said = place.done("set", FLAG, "100", *how, "10")
@@ -136,9 +136,9 @@ def test_a_rule_of_a_segment(place, flipt):
     flipt.load(beta())
     before = flag_of(flipt)
     said = place.done("set", FLAG, "50", "--segment", "beta", "--yes")
-    assert "to 10 % of everybody and to 50 % of the segment's members" in said
+    assert "10 % of everybody to tasks and 50 % of the segment's members" in said
     assert "1. beta: 50 %" in place.done("get", FLAG) and "2. everybody: 10 %" in place.done("get", FLAG)
-    assert 'no rule is about the segment "vip"; there are rules about: beta; everybody' in place.run(
+    assert 'no rule targets the segment "vip"; rules target: beta; everybody' in place.run(
         "set", FLAG, "5", "--segment", "vip").stderr
     place.done("set", FLAG, "0", "--segment", "beta")
     assert flag_of(flipt) == before
@@ -220,7 +220,7 @@ def test_odd_keys_are_kept_apart_in_paths(place, flipt):
     key = "odd-key_1,x"
     flipt.load(c.features(c.boolean(key, False, percentage=5), c.boolean("other", False, percentage=5)))
     told = place.run("set", key, "10", "--yes")
-    assert told.returncode == 3 and "no operation asks the flag" in told.stderr  # which is the only complaint
+    assert told.returncode == 3 and "no operation uses the flag" in told.stderr  # which is the only complaint
     said = place.done("get")
     assert "%s: boolean flag, disabled: 10 %%" % key in said and "other: boolean flag, disabled: 5 %" in said
     assert place.run("set", "a/../%s?x" % key, "20").returncode == 1
@@ -278,7 +278,7 @@ def test_a_half_done_write_says_what_stands_and_how_to_finish(start, origin, fli
     assert told.returncode == 3, told.stderr
     assert "HALF DONE: 1 of 2 values were written, then: " in told.stderr and "the disk is full" in told.stderr
     assert 'Written:\n  rule 1, variant "100": 25 % → 50 %\nNot written:\n  rule 1, variant "0": 75 % → 50 %\n' in told.stdout
-    assert "As it stands, 25 % of everybody go to tasks." in told.stdout
+    assert "Right now, 25 % of everybody go to tasks." in told.stdout
     finish = told.stderr.split("To finish, run the same again:\n  migration-rollout ")[1].split()
     assert place.history()[0]["result"].startswith("HALF DONE: 1 of 2 values")
     assert "HALF DONE" in place.done("history")
@@ -322,14 +322,14 @@ def test_a_write_whose_answer_is_lost_is_looked_for(place, flipt):
     told = place.run("set", FLAG, "10")
     assert told.returncode == 0, told.stdout + told.stderr
     assert "The change was sent and may have been made: checking." in told.stderr
-    assert "now says task to 10 % of everybody" in told.stdout and place.history()[0]["result"] == "done"
+    assert "now sends 10 % of everybody to tasks" in told.stdout and place.history()[0]["result"] == "done"
 
 
 def test_the_change_is_waited_for_where_flipt_gives_it_out_late(start, origin, flipt):
     flipt.load(everybody(variant_flag(10, 90)))
     place = Place(start, origin, flipt)
     flipt.between.lag = 5
-    assert "now says task to 20 % of everybody" in place.done("set", FLAG, "20")
+    assert "now sends 20 % of everybody to tasks" in place.done("set", FLAG, "20")
     assert flipt.between.stale[0] == 0 and len(flipt.between.polls) >= 6
 
 
@@ -346,7 +346,7 @@ def test_a_rollback_waits_for_a_slow_server(place, flipt):
     flipt.between.delay = 3.5
     told = place.run("rollback", FLAG, timeout=120)
     assert told.returncode == 0, told.stderr
-    assert "still waiting for an answer of http://" in told.stderr
+    assert "still waiting for an answer from http://" in told.stderr
     assert "disabled: 0 % of everybody" in place.done("get", FLAG)
 
 
@@ -459,7 +459,7 @@ def test_flags_namespaces_tokens_and_servers_that_are_not_there(start, origin, f
     origin.answers(200, [], b"hello")
     assert refused(other, "set", FLAG, "20")
     flipt.between.shown_token = "secret"
-    assert "the client token is missing or may not do this (FLIPT_CLIENT_TOKEN" in refused(place, "set", FLAG, "20")
+    assert "the client token is missing or lacks permission (FLIPT_CLIENT_TOKEN" in refused(place, "set", FLAG, "20")
     assert "1. everybody: 10 %" in place_with_token(start, origin, flipt)
 
 

@@ -98,7 +98,7 @@ def test_only_the_numbers_change_and_the_history_says_who(start):
             "   rollouts: [{threshold: {percentage: 5, value: true}}]}\r\n")
     place = Place(start, text=text, operations=asking("f"))
     said = place.done("set", "f", "10")
-    assert "f now says task to 10 % of everybody" in said
+    assert "f now sends 10 % of everybody to tasks" in said
     assert place.read() == text.replace("percentage: 5", "percentage: 10")
     place.done("rollback", "f")
     assert place.read() == text.replace("percentage: 5", "percentage: 0")
@@ -124,7 +124,7 @@ def test_a_dry_run_shows_and_leaves_everything(start):
 def test_a_segment_is_changed_by_itself(start):
     place = Place(start, with_beta())
     said = place.done("set", FLAG, "50", "--segment", "beta", "--yes")
-    assert "to 10 % of everybody and to 50 % of the segment's members" in said
+    assert "10 % of everybody to tasks and 50 % of the segment's members" in said
     said = place.done("get", FLAG)
     assert "1. beta: 50 %" in said and "2. everybody: 10 %" in said
     assert place.history()[0]["segment"] == "beta" and place.history()[0]["to"] == 50
@@ -144,16 +144,16 @@ def test_a_segment_of_a_boolean_flag_is_on_or_off(start):
 
 def test_disable_and_enable(start):
     place = Place(start, everybody(variant_flag(10, 90), c.boolean("b", False, percentage=5)), operations=asking(FLAG, "b"))
-    assert "now says task to 0 % of everybody" in place.done("disable", FLAG)
+    assert "now sends 0 % of everybody to tasks" in place.done("disable", FLAG)
     assert place.done("disable", FLAG).count("nothing to change") == 1
     said = place.done("set", FLAG, "20")  # nobody goes to tasks while it is disabled: nothing doubles
-    assert "The flag is disabled: the percentage counts once it is enabled." in said
+    assert "The flag is disabled: the percentage applies once it is enabled." in said
     assert "0 % \u2192 20 % of everybody more than doubles" in place.refused("enable", FLAG)
-    assert "now says task to 20 % of everybody" in place.done("enable", FLAG, "--yes")
+    assert "now sends 20 % of everybody to tasks" in place.done("enable", FLAG, "--yes")
     assert "5 % \u2192 100 % of everybody more than doubles" in place.refused("enable", "b")
     place.done("enable", "b", "--yes")
     said = place.done("disable", "b")
-    assert "still runs its rollouts" in said and "b now says task to 5 % of everybody" in said
+    assert "still runs its rollouts" in said and "b now sends 5 % of everybody to tasks" in said
     assert [x["command"] for x in place.history()] == ["disable", "set", "enable", "enable", "disable"]
 
 
@@ -172,7 +172,7 @@ def test_what_was_agreed_on_is_what_operations_mean(start):
     operation = c.operation("POST /echo", TASK, identity=IDENTITY, variants={"on": "legacy"})
     place = Place(start, everybody(flag), operations={"echo": operation})
     assert "10 % of everybody" in place.done("get", FLAG)
-    assert "now says task to 20 % of everybody" in place.done("set", FLAG, "20")
+    assert "now sends 20 % of everybody to tasks" in place.done("set", FLAG, "20")
     assert "1. everybody: 20 %  (task: 20 %, on: 17.8 %, x: 17.8 %, off: 44.4 %)" in place.done("get", FLAG)
     two = {"echo": operation, "other": c.operation("POST /other", TASK, identity=IDENTITY)}
     place = Place(start, everybody(flag), operations=two)
@@ -188,7 +188,7 @@ def test_a_percentage_that_an_earlier_rule_overrules_is_asked_about_and_complain
     place = Place(start, everybody(flag, segments=[known]))
     assert "an earlier rule makes it 100 %, not 20 %" in place.refused("set", FLAG, "20")
     told = place.run("set", FLAG, "20", "--yes")
-    assert told.returncode == 3 and "20 % was asked for, but an earlier rule makes it 100 %" in told.stderr
+    assert told.returncode == 3 and "20 % was requested, but an earlier rule makes it 100 %" in told.stderr
     assert [x["result"][:12] for x in place.history()] == ["done", "NOT AS ASKED"]
 
 
@@ -208,7 +208,7 @@ def test_a_flag_that_no_operation_uses_is_asked_about_and_complained_of(start, c
     flag = c.boolean("prompt_helper_enabled", False, percentage=3)
     place = Place(start, c.features(flag, c.boolean(FLAG, False)),
                   operations={"echo": c.operation("POST /echo", TASK, flags=[FLAG, OTHER], identity=IDENTITY)})
-    says = 'no operation asks the flag "prompt_helper_enabled" (similar: %s)' % OTHER
+    says = 'no operation uses the flag "prompt_helper_enabled" (similar: %s)' % OTHER
     assert says in place.refused(*command)
     told = place.run(*command, "--yes")
     assert told.returncode == 3 and says in told.stderr and "note: " + says in told.stdout
@@ -225,7 +225,7 @@ def test_a_percentage_that_another_rollout_overrules_is_said_before_it_is_writte
     assert says in place.refused("set", FLAG, "10")
     told = place.run("set", FLAG, "10", "--yes")
     assert told.returncode == 3 and "note: " + says in told.stdout
-    assert told.stdout.index("note: " + says) < told.stdout.index("now says task to 50 %")
+    assert told.stdout.index("note: " + says) < told.stdout.index("now sends 50 % of")
     assert "another rollout of the flag makes it 50 %, not 0 %" in place.run("set", FLAG, "0").stdout
     place.done("rollback", FLAG)
     assert "0 % of everybody" in place.done("get", FLAG)
@@ -316,7 +316,7 @@ def test_without_permission_nothing_happens(start, open_folder):
     os.chown(place.flags, 0, 0)
     os.chmod(place.flags, 0o666)  # it may write the file, but a new one would be its own
     told = start.run(command, "--config", place.config, "set", FLAG, "20", user=65534)
-    assert told.returncode == 1 and "belongs to user 0 and group 0, which this user cannot keep" in told.stderr
+    assert told.returncode == 1 and "belongs to user 0 and group 0, which this user cannot preserve" in told.stderr
     assert json.loads(place.read()) == everybody(variant_flag(10, 90))
 
 
@@ -329,7 +329,7 @@ def test_a_change_that_cannot_be_recorded_is_not_made_but_a_rollback_is(start):
     journal = os.path.join(place.folder, "elsewhere", "j.jsonl")
     place.done("enable", FLAG, "--yes", "--journal", journal)
     assert "enable" in place.done("history", "--journal", journal)
-    assert "nothing was changed with this program yet" in place.run("history").stderr
+    assert "records no changes made with this program" in place.run("history").stderr
 
 
 # --- the question ------------------------------------------------------------------------------------------------------
@@ -386,7 +386,7 @@ def test_what_changes_while_the_question_stands_is_asked_about_again(start):
     (("set", FLAG, "5", "--nonsense"), 2, "--nonsense"),
     (("set", FLAG, "10.05"), 1, "the nearest are 10 and 10.1"),
     (("set", "bool", "10.5"), 1, "the nearest are 10 and 11"),
-    (("set", FLAG, "5", "--segment", "vip"), 1, 'no rule is about the segment "vip"; there are rules about: everybody'),
+    (("set", FLAG, "5", "--segment", "vip"), 1, 'no rule targets the segment "vip"; rules target: everybody'),
     (("set", "bare", "5"), 1, "the flag has no rules"),
     (("set", "on", "5"), 1, "the flag is enabled"),
     (("set", "plain", "5"), 1, "the flag has no threshold"),
@@ -485,7 +485,7 @@ def test_plan_asks_all_flags_of_an_operation(start):
     assert "10 users: 10 would move to tasks" in plan(start, router, FLAG, "100")
     router.write_flags(everybody(variant_flag(0, 100), c.boolean(OTHER, True), c.boolean("unused", False)))
     said = plan(start, router, "unused", "100")
-    assert "No operation of this configuration asks for unused: nobody would notice." in said
+    assert "No operation of this configuration uses unused: nobody would notice." in said
 
 
 def test_plan_takes_variants_as_operations_do(start):
@@ -509,12 +509,12 @@ def test_plan_says_where_it_cannot_tell(start):
     router = recorded(start, everybody(variant_flag(0, 100)), calls, origin_task)
     router.write_flags(features)
     said = plan(start, router, FLAG, "100")
-    assert "10 users: 0 would move to tasks, 0 back to legacy; of 6 it cannot tell" in said, said
-    assert "2 organizations: 0 would move to tasks, 0 back to legacy; of 1 it cannot tell" in said
-    assert "It cannot tell for 6 of 10 requests:" in said
+    assert "10 users: 0 would move to tasks, 0 back to legacy; unknown for 6" in said, said
+    assert "2 organizations: 0 would move to tasks, 0 back to legacy; unknown for 1" in said
+    assert "Unknown for 6 of 10 requests:" in said
     assert '6 identities: the segment "paying" asks for "plan", which is not recorded (app.echo)' in said
-    assert "This router asks without it: then 6 of them would move to tasks, 0 back to legacy." in said
-    assert "Nobody of whom it can tell would move back to legacy." in said
+    assert "This router evaluates without it: then 6 of them would move to tasks, 0 back to legacy." in said
+    assert "Nobody for whom this is known would move back to legacy." in said
     assert "cannot tell" not in plan(start, router, FLAG, "0")  # nobody moves, whatever their plan is
     # An operation that says it itself leaves nothing open.
     settings = c.router({"app": c.service("http://127.0.0.1:1", {"echo": c.operation("POST /echo", TASK, identity=IDENTITY, context={
@@ -531,10 +531,10 @@ def test_plan_warns_where_users_are_recorded_as_pseudonyms(start):
     router = recorded(start, everybody(variant_flag(0, 100)), calls, operations, outcomes={"hash_users": True})
     said = plan(start, router, FLAG, "50")
     assert "warning: users are recorded as pseudonyms (outcomes.hash_users)" in said
-    assert "; of 5 it cannot tell" in said and "5 identities: their user is recorded as a pseudonym" in said
-    assert "5 organizations: " in said and "It cannot tell for 5 of 10 requests:" in said
+    assert "; unknown for 5" in said and "5 identities: their user is recorded as a pseudonym" in said
+    assert "5 organizations: " in said and "Unknown for 5 of 10 requests:" in said
     said = plan(start, router, FLAG, "100")  # everybody: that much is certain
-    assert "5 users: 5 would move to tasks, 0 back to legacy\n" in said and "It cannot tell" not in said
+    assert "5 users: 5 would move to tasks, 0 back to legacy\n" in said and "Unknown for" not in said
 
 
 def test_plan_of_a_segment(start):
@@ -551,7 +551,7 @@ def test_shares_that_leave_some_without_a_variant_are_pointed_out(start):
     flag["enabled"] = False
     place = Place(start, everybody(flag), flags={"rules": "v1"})
     told = place.run("enable", FLAG, "--yes")
-    assert "the distributions add up to 80 %; by the rules of v1 what is missing to 100 % gets no variant" in told.stdout, told.stdout + told.stderr
+    assert "the distributions add up to 80 %; under the rules of v1 the rest up to 100 % gets no variant" in told.stdout, told.stdout + told.stderr
     assert "add up" not in place.done("set", FLAG, "20")
     flag["rules"][0]["distributions"].reverse()
     place.write(json.dumps(everybody({**flag, "enabled": True})))
@@ -586,7 +586,7 @@ def test_a_router_that_has_not_followed_is_named(start):
     other = recorded(start, everybody(variant_flag(0, 100)), [])
     admin = "http://127.0.0.1:%d" % other.admin_port
     told = start.run("migration-rollout", "--config", router.config_path, "set", FLAG, "50", "--wait", "--timeout", "1", "--admin", admin)
-    assert told.returncode == 3 and "still has the flags of before the change" in told.stderr
+    assert told.returncode == 3 and "still has the flags from before the change" in told.stderr
 
 
 def test_a_later_change_counts_as_this_one(start):
@@ -598,7 +598,7 @@ def test_a_later_change_counts_as_this_one(start):
     router.signal(signal.SIGSTOP)
     try:
         terminal.type("y\n")
-        terminal.expect("now says task to 1 % of everybody")
+        terminal.expect("now sends 1 % of everybody to tasks")
         told = start.run("migration-rollout", "--config", router.config_path, "set", FLAG, "2")
         assert told.returncode == 0, told.stderr
     finally:

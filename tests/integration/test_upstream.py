@@ -491,7 +491,7 @@ def test_via_can_be_off(start):
 
 @pytest.mark.parametrize("legacy, said", [
     ({"url": "unix:/run/x.sock"}, "unix sockets are not supported"), ("http://unix:/run/x.sock", "unix sockets are not supported"),
-    ({"url": "http://127.0.0.1:1", "proxy_protocol": True}, "the PROXY protocol is not spoken"),
+    ({"url": "http://127.0.0.1:1", "proxy_protocol": True}, "the PROXY protocol is not supported"),
     ({"url": "http://127.0.0.1:1", "host": "a b"}, "host name"), ({"url": "http://127.0.0.1:1", "host": "http://x"}, "host name"),
 ])
 def test_what_cannot_be_is_refused_in_so_many_words(start, legacy, said):

@@ -480,7 +480,7 @@ static void cancelling_needs_a_worker(void **state)
 	task_cancel(w->c.client, SPAN_LIT("x"), on_done, w);
 	wait_for(w, 1);
 	assert_int_equal(w->code, TASK_E_UNREACHABLE);
-	assert_string_equal(w->error, "no worker is there to hear it");
+	assert_string_equal(w->error, "no worker is listening");
 }
 
 static void health_without_a_worker(void **state)

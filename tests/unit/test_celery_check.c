@@ -329,7 +329,7 @@ static void a_worker_of_the_queue_that_lacks_the_task(void **state)
 	check(w, "echo", NULL);
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES,
 		     "worker one@host consumes \"celery\" without having registered task \"echo\": what it "
-		     "gets will fail");
+		     "receives will fail");
 }
 
 static void odd_answers_are_passed_over(void **state)
@@ -384,7 +384,7 @@ static void a_priority_whose_list_nobody_reads_is_refused(void **state)
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_NO,
 		     "worker one@host reads the lists of \"celery\" for the priorities 0, 5, 9, with the sep "
 		     "\"\\u0006\\u0016\"; nobody reads "
-		     "priority 5, which this backend puts to step 3 with the sep \"\\u0006\\u0016\"");
+		     "priority 5, which this backend maps to step 3 with the sep \"\\u0006\\u0016\"");
 	ask_priority(w, 0, false);
 	assert_check(w, TASK_ANSWER_YES, TASK_ANSWER_YES, "");
 	w->configured = "{\"broker_transport_options\": {\"sep\": \":\"}}";
@@ -459,7 +459,7 @@ static void what_the_user_may_not_do_is_named(void **state)
 	forbidden(w, "deaf", "~* resetchannels &/0.celery.pidbox +@all");
 	check(w, "echo", NULL);
 	assert_false(w->check.reachable);
-	assert_non_null(strstr(w->check.missing, "results cannot be heard: "));
+	assert_non_null(strstr(w->check.missing, "results cannot be received: "));
 	assert_non_null(strstr(w->check.missing, "NOPERM"));
 }
 

@@ -286,10 +286,8 @@ static void paths_are_relative_to_the_file(void **state)
 				       "{ca_file: a, host: b}}\n",
 			       &problems, &c),
 			 0);
-	assert_string_equal(
-		problems.ptr,
-		"warning: conf/d/c.yml:3: flags.file: conf/d/../f.yml cannot be read now: until it can, "
-		"flags have their defaults\n");
+	assert_string_equal(problems.ptr, "warning: conf/d/c.yml:3: flags.file: conf/d/../f.yml cannot be "
+					  "read right now; until it can, flags have their defaults\n");
 	assert_string_equal(c->outcomes.path, "/abs/o.db");
 	assert_string_equal(c->flags.file, "conf/d/../f.yml");
 	assert_string_equal(c->data_dir, "conf/d/data");
@@ -340,7 +338,7 @@ static const struct {
 	 "c.yml:2: limits.max_head: expected a size from 1KiB to 1MiB (bytes, or with KiB, MiB, GiB), not "
 	 "\"99999999999999999999\"\n"},
 	{SERVICE "limits: {max_inspect_memory: 1MiB}\n",
-	 "c.yml:2: limits: max_inspect_memory is for all requests together and cannot be below "
+	 "c.yml:2: limits: max_inspect_memory covers all requests together and cannot be below "
 	 "max_inspect_body\n"},
 	{SERVICE "drain_timeout: 5 minutes\n", "c.yml:2: drain_timeout: expected a duration from 0s to 1h "
 					       "(500ms, 5s, 2m, 1h, 7d), not \"5 minutes\"\n"},
@@ -370,9 +368,9 @@ static const struct {
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: \"http://h:0\"}\n",
 	 "c.yml:2: services.s.legacy: the port must be a number from 1 to 65535\n"},
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: \"http://:80/x\"}\n",
-	 "c.yml:2: services.s.legacy: the host of the URL is missing or no host name\n"},
+	 "c.yml:2: services.s.legacy: the URL's host is missing or not a host name\n"},
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: \"http://h/?a\"}\n",
-	 "c.yml:2: services.s.legacy: a base URL has no \"?\" and no \"#\"\n"},
+	 "c.yml:2: services.s.legacy: a base URL must not contain \"?\" or \"#\"\n"},
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: {keep: 1s}}\n",
 	 "c.yml:2: services.s.legacy: missing: the legacy service's URL\n"},
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: {url: \"https://h\", ca_file: nowhere.pem}}\n",
@@ -386,11 +384,11 @@ static const struct {
 	{"services:\n  a: {listen: 127.0.0.1:9900, legacy: \"http://h\"}\n",
 	 "c.yml:2: services.a.listen: 127.0.0.1:9900 is the address of the admin listener already\n"},
 	{"services:\n  a: {listen: \"*:1\", legacy: \"http://localhost:1/x\"}\n",
-	 "c.yml:2: services.a.legacy: leads to the listener of the service \"a\": requests would come back "
+	 "c.yml:2: services.a.legacy: points to the listener of the service \"a\": requests would loop back "
 	 "here\n"},
 	{"services:\n  a: {listen: \"*:1\", legacy: \"http://10.0.0.1:1\"}\n", ""},
 	{"services:\n  a: {listen: 10.0.0.1:80, legacy: \"http://10.0.0.1\"}\n",
-	 "c.yml:2: services.a.legacy: leads to the listener of the service \"a\": requests would come back "
+	 "c.yml:2: services.a.legacy: points to the listener of the service \"a\": requests would loop back "
 	 "here\n"},
 	/* process */
 	{SERVICE "trusted_proxies: [10.0.0.0/8, proxy]\n",
@@ -427,10 +425,9 @@ static const struct {
 	 "c.yml:2: backend: there is no backend \"ingest\"; available: embedded, celery, temporal, "
 	 "hatchet\n"},
 	/* a Location that nobody could use */
-	{ASYNC("[\"body:/org\"]"), "c.yml:5: services.s.operations.o.task.respond_async: nobody could ask "
-				   "for the task: the organization is "
-				   "looked for only in the body or the path, which a GET of the Location "
-				   "does not have; add header:, query: or "
+	{ASYNC("[\"body:/org\"]"), "c.yml:5: services.s.operations.o.task.respond_async: nobody could poll "
+				   "the task: the organization comes only from the body or the path, which a "
+				   "GET of the Location does not have; add header:, query: or "
 				   "cookie: to identity.organization\n"},
 	{ASYNC("[\"body:/org\", \"header:X-Org\"]"), ""},
 	{ASYNC("[\"query:org\"]"), ""},
@@ -455,14 +452,12 @@ static const struct {
 	/* operations */
 	{OPERATION "match2: x}}}\n",
 	 "c.yml:6: services.s.operations.op.match2: unknown key; did you mean \"match\"?\n"
-	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is "
-	 "passed to legacy, which "
-	 "asks for itself\n"},
+	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything goes to "
+	 "legacy, which authenticates its own callers\n"},
 	{OPERATION "flags: [a, a]}}}\n",
 	 "c.yml:6: services.s.operations.op.flags[1]: the flag \"a\" is listed twice\n"
-	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is "
-	 "passed to legacy, which "
-	 "asks for itself\n"
+	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything goes to "
+	 "legacy, which authenticates its own callers\n"
 	 "warning: c.yml:6: services.s.operations.op.flags: have no effect: the operation has no task and "
 	 "always goes to "
 	 "legacy\n"},
@@ -476,8 +471,8 @@ static const struct {
 	 "legacy\n"},
 	{OPERATION "task: {name: a, workflow: b}, flags: f}}}\n",
 	 "c.yml:6: services.s.operations.op.task.workflow: name and workflow are mutually exclusive\n"
-	 "warning: c.yml:5: services.s.operations.op: no identity is looked for: whatever a percentage "
-	 "decides goes to legacy\n"},
+	 "warning: c.yml:5: services.s.operations.op: no identity source is configured: requests that a "
+	 "percentage decides go to legacy\n"},
 	{OPERATION "task: {name: a, backend: celery}, flags: f, identity: {user: query:u}}}}\n",
 	 "c.yml:6: services.s.operations.op.task.backend: no backend \"celery\" is declared under backends "
 	 "(declared: embedded)\n"},
@@ -497,7 +492,7 @@ static const struct {
 	{OPERATION "task: {name: a}, flags: f, identity: {user: path:id}}}}\n",
 	 "c.yml:6: services.s.operations.op.identity: the operation's path has no parameter {id}\n"},
 	{OPERATION "task: {name: a}, flags: f, identity: {user: query:u}, context: {user_id: x}}}}\n",
-	 "c.yml:6: services.s.operations.op.context.user_id: the router gives this entry itself\n"},
+	 "c.yml:6: services.s.operations.op.context.user_id: the router sets this entry itself\n"},
 	{OPERATION
 	 "task: {name: a}, flags: f, identity: {user: query:u}, variants: {a: hatchet, b: legacy}}}}\n",
 	 "c.yml:6: services.s.operations.op.variants.a: no backend \"hatchet\" is declared under backends "
@@ -505,8 +500,7 @@ static const struct {
 	{OPERATION
 	 "task: {name: a}, flags: f, identity: {user: query:u}, variants: {a: celry, b: legacy}}}}\n",
 	 "c.yml:6: services.s.operations.op.variants.a: expected legacy, task, shadow or the name of a "
-	 "backend that is "
-	 "declared\n"},
+	 "declared backend\n"},
 	{OPERATION "task: {name: a}, flags: f, identity: {user: query:u}, unified: true}}}\n",
 	 "c.yml:6: services.s.operations.op.unified: needs a task with a response\n"
 	 "c.yml:6: services.s.operations.op.unified: needs legacy.path and legacy.response: what the legacy "
@@ -522,32 +516,29 @@ static const struct {
 	 "c.yml:6: services.s.operations.op.pin.key: missing: where the key is, such as body:/container_name "
 	 "or "
 	 "query:container_name\n"
-	 "c.yml:6: services.s.operations.op.pin: missing: group, the name that the operations of one key "
-	 "share\n"},
+	 "c.yml:6: services.s.operations.op.pin: missing: group, the name shared by the operations of one "
+	 "key\n"},
 	{OPERATION "legacy: {method: post, path: \"/a/{b}\"}, auth: }}}\n",
 	 "c.yml:6:41: the key \"auth\" was already given on line 5\n"},
 	{OPERATION "}, o: {match: PUT /y, legacy: {method: post, path: \"/a/{b}\"}}}}\n",
-	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is "
-	 "passed to legacy, which "
-	 "asks for itself\n"
+	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything goes to "
+	 "legacy, which authenticates its own callers\n"
 	 "c.yml:6: services.s.operations.o.legacy.method: expected a method in capitals\n"
 	 "c.yml:6: services.s.operations.o.legacy.path: a path on the legacy side has no parameters\n"},
 	{OPERATION "}, o: {match: POST /x}}}\n",
-	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything is "
-	 "passed to legacy, which "
-	 "asks for itself\n"
+	 "warning: c.yml:5: services.s.operations.op.auth: has no effect: without a task everything goes to "
+	 "legacy, which authenticates its own callers\n"
 	 "c.yml:4: services.s.operations: the operations \"op\" and \"o\" match the same requests\n"},
 	{OPERATION
 	 "task: {name: a}}, o: {match: PUT /y, task: {name: t}, flags: [f], identity: {user: query:u}}}}\n",
 	 "warning: c.yml:6: services.s.operations.op.task: the operation names no flags and always goes to "
 	 "legacy\n"
-	 "c.yml:6: services.s.operations.o.auth: missing: an operation mapped to a task says how its callers "
-	 "are authenticated, "
+	 "c.yml:6: services.s.operations.o.auth: missing: an operation mapped to a task must say how its "
+	 "callers are authenticated, "
 	 "\"auth: bearer\" or \"auth: none\"\n"},
 	/* match */
 	{OPERATION "}, o: {}}}\n", "warning: c.yml:5: services.s.operations.op.auth: has no effect: without "
-				   "a task everything is passed to legacy, which "
-				   "asks for itself\n"
+				   "a task everything goes to legacy, which authenticates its own callers\n"
 				   "c.yml:6: services.s.operations.o.match: missing: method and path, such "
 				   "as \"POST /answer-prompt\"\n"},
 	{"services:\n  s: {listen: 127.0.0.1:1, legacy: \"http://h\", operations: {o: {match: post /x}}}\n",
@@ -571,10 +562,9 @@ static const struct {
 	 "legacy: \"http://h\",\n"
 	 "    operations: {o: {match: GET /1, flags: f, task: {name: t}, auth: none}}}\n",
 	 "warning: c.yml:4: services.s.listen: reachable from other hosts, but trusted_proxies is not set: "
-	 "identity headers count "
-	 "only from this machine\n"},
+	 "identity headers are trusted only from this machine\n"},
 	{SERVICE "trusted_proxies: [0.0.0.0/0]\n", "warning: c.yml:2: trusted_proxies: \"0.0.0.0/0\" lets "
-						   "nearly everybody choose their identity by a header\n"}};
+						   "nearly anyone choose their identity with a header\n"}};
 
 static bool only_warnings(const char *problems)
 {
@@ -660,9 +650,8 @@ static void all_mistakes_come_at_once(void **state)
 		"c.yml:12: services.a.operations.o.task.timout: unknown key; did you mean \"timeout\"?\n"
 		"c.yml:10: services.a.operations.o.task: there is no backend for it: declare one under "
 		"backends\n"
-		"c.yml:8: services.a.operations.o.auth: missing: an operation mapped to a task says how its "
-		"callers are "
-		"authenticated, \"auth: bearer\" or \"auth: none\"\n"
+		"c.yml:8: services.a.operations.o.auth: missing: an operation mapped to a task must say how "
+		"its callers are authenticated, \"auth: bearer\" or \"auth: none\"\n"
 		"warning: c.yml:10: services.a.operations.o.task: the operation names no flags and always "
 		"goes to legacy\n"
 		"c.yml:13: services.b.legacy: missing: the legacy service's URL, such as "

@@ -203,7 +203,7 @@ static void presence_is_one_interval_until_it_is_interrupted(void **state)
 	be_there(p, NOW_US - DAY_US + 50 * MINUTE_US, NOW_US);
 	assert_int_equal(judged(p, OUTCOME_LEGACY, 47 * 60 * MINUTE_US, sentence), DRAIN_DRAINED);
 	assert_int_equal(judged(p, OUTCOME_LEGACY, 3 * DAY_US, sentence), DRAIN_NOT_ENOUGH_DATA);
-	assert_non_null(strstr(sentence, "records reach back 2 days only, 3 days are asked for"));
+	assert_non_null(strstr(sentence, "records reach back only 2 days, 3 days are required"));
 	be_there(p, NOW_US - 9 * DAY_US,
 		 NOW_US - 9 * DAY_US); /* by a clock that was behind: a gap, no bridge */
 	assert_int_equal(judged(p, OUTCOME_LEGACY, 3 * DAY_US, sentence), DRAIN_NOT_ENOUGH_DATA);

@@ -140,13 +140,13 @@ static void features_mistakes(void **state)
 		 "f.yml:3: segment \"a\": match_type: \"SOME\" is not known"},
 		{"segments:\n- key: a\n  constraints:\n  - {type: string, property: p, operator: like, "
 		 "value: x}\n",
-		 "f.yml:4: segment \"a\", constraint 1: operator: is not an operator that is known"},
+		 "f.yml:4: segment \"a\", constraint 1: operator: is not a known operator"},
 		{"segments:\n- key: a\n  constraints:\n  - {type: string, property: p, operator: gt, value: "
 		 "x}\n",
 		 "f.yml:4: segment \"a\", constraint 1: operator: does not apply to this type"},
 		{"segments:\n- key: a\n  constraints:\n  - {type: odd, property: p, operator: eq, value: "
 		 "x}\n",
-		 "f.yml:4: segment \"a\", constraint 1: type: is not a constraint type that is known"},
+		 "f.yml:4: segment \"a\", constraint 1: type: is not a known constraint type"},
 		{"segments:\n- key: a\n  constraints:\n  - {type: string, operator: eq, value: x}\n",
 		 "f.yml:4: segment \"a\", constraint 1: property: is missing"}};
 	(void)state;
@@ -203,8 +203,8 @@ static void one_odd_flag_freezes_no_other(void **state)
 		{"{\"key\":\"\"}", "s.json: flags[0]: has an empty key"},
 		{"7", "s.json: flags[0]: has no key"},
 		{"{\"key\":\"a\"},{\"key\":\"a\"}", "s.json: flag \"a\" occurs twice"},
-		{"{\"key\":\"a\",\"type\":\"X\"}", "s.json: flag \"a\": has a type that is not known"},
-		{"{\"key\":\"a\",\"type\":2}", "s.json: flag \"a\": has a type that is not known"},
+		{"{\"key\":\"a\",\"type\":\"X\"}", "s.json: flag \"a\": has an unknown type"},
+		{"{\"key\":\"a\",\"type\":2}", "s.json: flag \"a\": has an unknown type"},
 		{"{\"key\":\"a\",\"enabled\":\"yes\"}", "s.json: flag \"a\": must be true or false"},
 		{"{\"key\":\"a\",\"rules\":7}", "s.json: flag \"a\": must be an array"},
 		{"{\"key\":\"a\",\"rules\":[{\"distributions\":[{\"rollout\":\"1\"}]}]}",
@@ -213,17 +213,17 @@ static void one_odd_flag_freezes_no_other(void **state)
 		 "s.json: flag \"a\", rule 1: is out of range"},
 		{BOOLEAN("{}"), "s.json: flag \"a\", rollout 1: has neither a segment nor a threshold"},
 		{BOOLEAN("{\"type\":\"TIME_ROLLOUT_TYPE\",\"threshold\":{\"percentage\":5}}"),
-		 "s.json: flag \"a\", rollout 1: has the word \"TIME_ROLLOUT_TYPE\", which is not known"},
+		 "s.json: flag \"a\", rollout 1: has the unknown word \"TIME_ROLLOUT_TYPE\""},
 		{BOOLEAN("{\"threshold\":{\"percentage\":\"NaN\"}}"),
 		 "s.json: flag \"a\", rollout 1: must be a number"},
 		{SEGMENT("\"matchType\":\"ALL_SEGMENT_MATCH_TYPE\""),
 		 "s.json: flag \"a\", rollout 1: has a segment without a key"},
 		{SEGMENT("\"key\":\"s\",\"matchType\":\"NONE_SEGMENT_MATCH_TYPE\""),
-		 "has the word \"NONE_SEGMENT_MATCH_TYPE\""},
+		 "has the unknown word \"NONE_SEGMENT_MATCH_TYPE\""},
 		{CONSTRAINT("\"type\":\"VERSION_CONSTRAINT_COMPARISON_TYPE\",\"operator\":\"eq\""),
-		 "has a constraint of a type that is not known"},
+		 "has a constraint of an unknown type"},
 		{CONSTRAINT("\"type\":\"STRING_CONSTRAINT_COMPARISON_TYPE\",\"operator\":\"matches\""),
-		 "has a constraint with an operator that is not known"},
+		 "has a constraint with an unknown operator"},
 		{CONSTRAINT("\"type\":\"STRING_CONSTRAINT_COMPARISON_TYPE\",\"operator\":\"eq\",\"value\":5"),
 		 "must be a string"}};
 	(void)state;
@@ -330,7 +330,7 @@ static void documents_of_one_file_count_by_their_namespace(void **state)
 	assert_int_equal(
 		flag_snapshot_parse_namespace("f.yml", span_of(text), "nobodys", FLAG_RULES_V2, &s, &e), 0);
 	assert_int_equal(flag_snapshot_count(s), 0);
-	assert_true(tells(s, "f.yml:1: no document is of the namespace \"nobodys\""));
+	assert_true(tells(s, "f.yml:1: no document belongs to the namespace \"nobodys\""));
 	flag_snapshot_unref(s);
 	s = features("namespace: lonely\nflags: [{key: a, enabled: true}]\n", FLAG_RULES_V2);
 	assert_non_null(flag_find(s, SPAN_LIT("a")));
@@ -432,15 +432,15 @@ static void warnings(void **state)
 		"- key: bad\n"
 		"  constraints: [{type: number, property: n, operator: eq, value: x}]\n";
 	static const char *const expected[] = {
-		"f.yml:18: segment \"bad\", constraint 1: the value is not a number; Flipt leaves the whole "
-		"segment out",
+		"f.yml:18: segment \"bad\", constraint 1: the value is not a number; Flipt drops the whole "
+		"segment",
 		"f.yml:6: flag \"t\", rollout 1: a threshold of 0.5 % acts as 1 %: Flipt compares whole "
 		"percents",
 		"f.yml:7: flag \"t\", rollout 2: a threshold of 150 % acts as 100 %",
-		"f.yml:12: segment \"default\" is not declared; taken as everybody",
-		"f.yml:12: flag \"v\", rule 1: variant \"a\" has 33.33 %, but Flipt acts in steps of 0.1 %",
-		"f.yml:12: flag \"v\", rule 1: variant \"b\" has 66.67 %, but Flipt acts in steps of 0.1 %",
-		"f.yml:14: flag \"v\", rule 2: the distributions add up to 33.3 %; by the rules of v2.11 "
+		"f.yml:12: segment \"default\" is not declared; treated as everybody",
+		"f.yml:12: flag \"v\", rule 1: variant \"a\" has 33.33 %, but Flipt works in steps of 0.1 %",
+		"f.yml:12: flag \"v\", rule 1: variant \"b\" has 66.67 %, but Flipt works in steps of 0.1 %",
+		"f.yml:14: flag \"v\", rule 2: the distributions add up to 33.3 %; under the rules of v2.11 "
 		"they are scaled to 100 %"};
 	struct flag_snapshot *s = features(text, FLAG_RULES_V2);
 	(void)state;
@@ -471,11 +471,11 @@ static void each_version_acts_by_its_own_rules(void **state)
 		bool scaled, drops;
 		const char *warning;
 	} rows[] = {
-		{FLAG_RULES_V1, false, false, "by the rules of v1 what is missing to 100 % gets no variant"},
+		{FLAG_RULES_V1, false, false, "under the rules of v1 the rest up to 100 % gets no variant"},
 		{FLAG_RULES_V2_0, false, false,
-		 "by the rules of v2.0 what is missing to 100 % gets no variant"},
-		{FLAG_RULES_V2_9, true, false, "by the rules of v2.9 they are scaled to 100 %"},
-		{FLAG_RULES_V2_11, true, true, "by the rules of v2.11 they are scaled to 100 %"},
+		 "under the rules of v2.0 the rest up to 100 % gets no variant"},
+		{FLAG_RULES_V2_9, true, false, "under the rules of v2.9 they are scaled to 100 %"},
+		{FLAG_RULES_V2_11, true, true, "under the rules of v2.11 they are scaled to 100 %"},
 	};
 	(void)state;
 	for (size_t i = 0; i < COUNT(rows); i++) {

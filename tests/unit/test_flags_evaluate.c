@@ -153,7 +153,7 @@ static void program(void **state)
 	check_run("--features none.yml", "", 1, "", "evaluate: none.yml: No such file");
 	check_run("", "", 2, "", "give either --features or --snapshot");
 	check_run("--features flags.yml --snapshot x", "", 2, "", "give either");
-	check_run("--features flags.yml more", "", 2, "", "requests come on standard input");
+	check_run("--features flags.yml more", "", 2, "", "requests are read from standard input");
 	check_run("--odd", "", 2, "", "usage: migration-router evaluate");
 	check_run("--help", "", 0, "", "usage: migration-router evaluate");
 	check_run("--features flags.yml > /dev/full", "{\"flag\": \"b\"}\n", 1, "", "cannot be written");

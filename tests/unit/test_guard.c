@@ -314,7 +314,7 @@ static void released_by_hand_it_begins_without_evidence(void **state)
 	flush(&p, NULL, 0);
 	struct guard_operation_verdict v = looked(&p, at);
 	assert_true(!v.held && v.epoch == 2);
-	assert_string_equal(v.began_because, "released by hand: ann, mended");
+	assert_string_equal(v.began_because, "released manually: ann, mended");
 	many(&p, "user", 3, OUTCOME_TASK, OUTCOME_FAILURE); /* the same entities count again */
 	assert_int_equal(looked(&p, at).kinds[GUARD_FAILURE].bad[OUTCOME_TASK], 3);
 	many(&p, "again", 10, OUTCOME_TASK, OUTCOME_FAILURE);

@@ -144,8 +144,8 @@ static void settings_of_a_token(void **state)
 	} rows[] = {{"{\"sub\":\"" TENANT "\",\"server_url\":\"http://h:8080\"}", NULL, NULL},
 		    {"{\"sub\":\"" TENANT "\"}", "https://other/", NULL},
 		    {"{\"sub\":\"" TENANT "\"}", NULL, "HATCHET_SERVER_URL"},
-		    {"{\"sub\":\"" TENANT "\"}", "h:8080", "server_url is not like"},
-		    {"{\"sub\":\"" TENANT "\"}", "http://u:secret@h", "server_url is not like"},
+		    {"{\"sub\":\"" TENANT "\"}", "h:8080", "server_url must look like"},
+		    {"{\"sub\":\"" TENANT "\"}", "http://u:secret@h", "server_url must look like"},
 		    {"{\"sub\":\"" TENANT "\",\"server_url\":\"http://h\",\"exp\":1000000000}", NULL,
 		     "expired (2001-09-09T01:46:40"}};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

@@ -277,10 +277,10 @@ static void errors_name_line_and_column(void **state)
 	} cases[] = {{CASE("{\"a\": tru}"), "JSON, line 1, column 7: not a JSON value"},
 		     {CASE("{\n  \"a\": 1,\n  \"\xc3\xa9\": 01\n}"),
 		      "JSON, line 3, column 9: a number must not begin with 0"},
-		     {CASE("[1,\n2\n"), "JSON, line 3, column 1: ',' or ']' is expected"},
-		     {CASE("[] x"), "JSON, line 1, column 4: something follows the value"},
-		     {CASE(""), "JSON, line 1, column 1: a value is expected, the text ends"},
-		     {CASE("\"a\\q\""), "JSON, line 1, column 3: no such escape in a string"}};
+		     {CASE("[1,\n2\n"), "JSON, line 3, column 1: expected ',' or ']'"},
+		     {CASE("[] x"), "JSON, line 1, column 4: unexpected text after the value"},
+		     {CASE(""), "JSON, line 1, column 1: expected a value, but the text ends"},
+		     {CASE("\"a\\q\""), "JSON, line 1, column 3: unknown escape in a string"}};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct err e;
 		assert_int_equal(json_validate(cases[i].text, &e), -EBADMSG);

@@ -177,20 +177,20 @@ static void what_would_mislead_is_refused(void **state)
 	static const struct {
 		const char *text, *segment, *says;
 		double percent;
-	} cases[] = {{boolean, NULL, "finer", 0.5},
-		     {boolean, NULL, "0 to 100", 101},
-		     {boolean, "nobody",
-		      "no rule is about the segment \"nobody\"; there are rules about: everybody", 100},
-		     {boolean, NULL, "nearest are 7 and 8", 7.5},
-		     {VARIANTS("on, rollout: 25", "off, rollout: 75"), NULL, "nearest are 0.2 and 0.3", 0.25},
-		     {FOUR("on, rollout: 10", "off, rollout: 40", "celery, rollout: 10", "old, rollout: 40"),
-		      NULL, "alternate", 30},
-		     {FOUR("off, rollout: 40", "on, rollout: 0", "old, rollout: 60", "off, rollout: 0"), NULL,
-		      "alternate", 30},
-		     {"flags: [{key: f, type: VARIANT_FLAG_TYPE, enabled: true, variants: []}]", NULL,
-		      "no rules", 30},
-		     {VARIANTS("on, rollout: 100", "on, rollout: 0"), NULL, "no legacy", 30},
-		     {VARIANTS("on, rollout: 25", "off, rollout: 75"), "beta", "no rule", 30}};
+	} cases[] = {
+		{boolean, NULL, "finer", 0.5},
+		{boolean, NULL, "0 to 100", 101},
+		{boolean, "nobody", "no rule targets the segment \"nobody\"; rules target: everybody", 100},
+		{boolean, NULL, "nearest are 7 and 8", 7.5},
+		{VARIANTS("on, rollout: 25", "off, rollout: 75"), NULL, "nearest are 0.2 and 0.3", 0.25},
+		{FOUR("on, rollout: 10", "off, rollout: 40", "celery, rollout: 10", "old, rollout: 40"), NULL,
+		 "alternate", 30},
+		{FOUR("off, rollout: 40", "on, rollout: 0", "old, rollout: 60", "off, rollout: 0"), NULL,
+		 "alternate", 30},
+		{"flags: [{key: f, type: VARIANT_FLAG_TYPE, enabled: true, variants: []}]", NULL, "no rules",
+		 30},
+		{VARIANTS("on, rollout: 100", "on, rollout: 0"), NULL, "no legacy", 30},
+		{VARIANTS("on, rollout: 25", "off, rollout: 75"), "beta", "no rule", 30}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		CLEANUP(rollout_closep) struct rollout_document *d = NULL;
 		struct rollout_plan plan;
@@ -211,23 +211,23 @@ static void what_cannot_be_edited_safely_is_refused(void **state)
 	} cases[] = {{"flags:\n- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: &t "
 		      "{percentage: 5, value: true}}]}\n"
 		      "- {key: g, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: *t}]}\n",
-		      "t:2: a value that is to change is shared"},
+		      "t:2: a value that has to change is shared"},
 		     {"flags:\n- {key: g, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: &r [{threshold: "
 		      "{percentage: 5, value: true}}]}\n"
 		      "- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: *r}\n",
-		      "t:3: a value that is to change is shared"},
+		      "t:3: a value that has to change is shared"},
 		     {"flags:\n- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: "
 		      "{percentage: &p 5, value: true}}]}\n",
-		      "t:2: \"percentage\" is to change, but is not a plain value"},
+		      "t:2: \"percentage\" has to change, but is not a plain value"},
 		     {"p: &p 5\nflags:\n- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: "
 		      "[{threshold: {percentage: *p, value: true}}]}\n",
-		      "t:3: \"percentage\" is to change, but is not a plain value"},
+		      "t:3: \"percentage\" has to change, but is not a plain value"},
 		     {"flags:\n- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: "
 		      "{percentage: !!int 5, value: true}}]}\n",
-		      "t:2: \"percentage\" is to change, but is not a plain value"},
+		      "t:2: \"percentage\" has to change, but is not a plain value"},
 		     {"flags:\n- {key: f, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: "
 		      "{value: true}}]}\n",
-		      "t:2: the flag leaves out \"percentage\""}};
+		      "t:2: the flag omits \"percentage\""}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		CLEANUP(rollout_closep) struct rollout_document *d = NULL;
 		CLEANUP(buf_releasep) struct buf out = BUF_INIT(65536);

@@ -188,24 +188,23 @@ static void bad_templates(void **state)
 	(void)state;
 	static const struct {
 		const char *path, *text;
-	} cases[] = {
-		{"", "a path begins with \"/\""},
-		{"v1", "a path begins with \"/\""},
-		{"/a?b=1", "a path has no \"?\" or \"#\": query parameters do not take part in matching"},
-		{"/a#b", "a path has no \"?\" or \"#\": query parameters do not take part in matching"},
-		{"/a//b", "an empty segment (\"//\") never matches"},
-		{"/a/../b", "the segment \"..\" never matches"},
-		{"/a/%2e", "the segment \"%2e\" never matches"},
-		{"/a b", "the segment \"a b\" never matches"},
-		{"/a%2Fb", "the segment \"a%2Fb\" never matches"},
-		{"/a%", "the segment \"a%\" never matches"},
-		{"/{}", "the parameter {} must be named by letters, digits and \"_\""},
-		{"/{a-b}", "the parameter {a-b} must be named by letters, digits and \"_\""},
-		{"/x{a}", "a parameter must be a whole segment: {name}, not \"x{a}\""},
-		{"/{a}/{b}/{a}", "the parameter {a} is listed twice"},
-		{"/{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}", "more than 8 parameters"},
-		{"/1/2/3/4/5/6/7/8/9/0/1/2/3/4/5/6/7/8/9/0/1/2/3/4/5/6/7/8/9/0/1/2/3",
-		 "more than 32 segments"}};
+	} cases[] = {{"", "a path begins with \"/\""},
+		     {"v1", "a path begins with \"/\""},
+		     {"/a?b=1", "a path has no \"?\" or \"#\": query parameters are not matched"},
+		     {"/a#b", "a path has no \"?\" or \"#\": query parameters are not matched"},
+		     {"/a//b", "an empty segment (\"//\") never matches"},
+		     {"/a/../b", "the segment \"..\" never matches"},
+		     {"/a/%2e", "the segment \"%2e\" never matches"},
+		     {"/a b", "the segment \"a b\" never matches"},
+		     {"/a%2Fb", "the segment \"a%2Fb\" never matches"},
+		     {"/a%", "the segment \"a%\" never matches"},
+		     {"/{}", "the parameter {} must be named with letters, digits and \"_\""},
+		     {"/{a-b}", "the parameter {a-b} must be named with letters, digits and \"_\""},
+		     {"/x{a}", "a parameter must be a whole segment: {name}, not \"x{a}\""},
+		     {"/{a}/{b}/{a}", "the parameter {a} is listed twice"},
+		     {"/{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}", "more than 8 parameters"},
+		     {"/1/2/3/4/5/6/7/8/9/0/1/2/3/4/5/6/7/8/9/0/1/2/3/4/5/6/7/8/9/0/1/2/3",
+		      "more than 32 segments"}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct err e = {""};
 		assert_int_equal(route_template_check(span_of(cases[i].path), &e), -EINVAL);

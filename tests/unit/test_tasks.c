@@ -242,16 +242,16 @@ static void all_mistakes_are_told_at_once(void **state)
 			      &problems, &r),
 			 -EBADMSG);
 	static const char *const expected[] = {
-		"2: tasks[0].builtin: no task of this name is built in; available: add_numbers",
+		"2: tasks[0].builtin: there is no built-in task of this name; available: add_numbers",
 		"3: tasks[1].name: \"a\" is declared twice",
 		"3: tasks[1].colour: unknown key; known here: name, queue",
-		"3: tasks[1].max_attempts: may only be above 1 where idempotent is true",
+		"3: tasks[1].max_attempts: may exceed 1 only if idempotent is true",
 		"4: tasks[2].exec.argv: must be a list",
 		"4: tasks[2].exec.timeout: expected a duration from 1ms to 7d (500ms, 5s, 2m, 1h, 7d), not "
 		"\"soon\"\n",
 		"4: tasks[2].exec.max_output: expected a size from 1 to 64MiB (bytes, or with KiB, MiB, "
 		"GiB), not \"1TB\"\n",
-		"5: tasks[3].http.url: must have no user and password",
+		"5: tasks[3].http.url: must not contain a user or password",
 		"5: tasks[3].http.body: unknown source \"body:/x\"",
 		"6: tasks[4].http.url: the environment variable NOTHING is not set",
 		"6: tasks[4]: needs exactly one of builtin, exec and http",

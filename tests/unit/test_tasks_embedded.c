@@ -252,7 +252,7 @@ static void exec_has_limits(void **state)
 {
 	struct fixture *f = *state;
 	assert_int_equal(run(f, "too_much", NULL, NULL), 0);
-	expect_sentence(f, "too_much: its output is above 65536 bytes");
+	expect_sentence(f, "too_much: its output exceeds 65536 bytes");
 	assert_int_equal(run(f, "not_json", NULL, NULL), 0);
 	expect_sentence(f, "not_json: invalid JSON on its standard output");
 	assert_int_equal(run(f, "fails", NULL, NULL), 0);

@@ -180,7 +180,7 @@ static void mistakes_are_named(void **state)
 		     {"{$ref: [1]}", ALL, "line 1: $ref: a reference is a string"},
 		     {"{$ref: ~}", ALL, "line 1: $ref: a reference is a string"},
 		     {"x:\n  $ref: uuid\n  defualt: 1", ALL,
-		      "line 3: defualt: only \"default\" may stand beside \"$ref\""},
+		      "line 3: defualt: only \"default\" is allowed next to \"$ref\""},
 		     {"x: {$ref: uuid, default: {$ref: no}}", ALL, "line 1: $ref: unknown reference 'no'"}};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct err e = {""};

@@ -71,9 +71,9 @@ static void mistakes_name_their_place(void **state)
 	} cases[] = {
 		{"a: 1\nb: 2\na: 3\n", -EBADMSG, "t.yml:3:1: the key \"a\" was already given on line 1"},
 		{"a: {b: 1, 'b': 2}", -EBADMSG, "t.yml:1:11: the key \"b\" was already given on line 1"},
-		{"a: 1\n---\nb: 2\n", -EBADMSG, "t.yml:2:1: a second document; one file holds one"},
-		{"a: *x\n", -EBADMSG, "t.yml:1:4: an alias without an anchor before it: *x"},
-		{"a: &x [1, *x]\n", -EBADMSG, "t.yml:1:11: an alias of a node that contains it"},
+		{"a: 1\n---\nb: 2\n", -EBADMSG, "t.yml:2:1: a second document; a file holds only one"},
+		{"a: *x\n", -EBADMSG, "t.yml:1:4: an alias with no anchor before it: *x"},
+		{"a: &x [1, *x]\n", -EBADMSG, "t.yml:1:11: an alias to a node that contains it"},
 		{"? [a, b]\n: 1\n", -EBADMSG, "t.yml:1:3: a key must be a scalar"},
 		{"a: !secret 1\n", -EBADMSG, "t.yml:1:4: the tag !secret is not supported here"},
 		{"a: !!set {x}\n", -EBADMSG,
@@ -268,7 +268,7 @@ static void several_documents(void **state)
 	yaml_free(doc);
 	/* An anchor is its own document's. */
 	assert_int_equal(yaml_parse_all("t.yml", SPAN_LIT("a: &x 1\n---\nb: *x\n"), &doc, &e), 0);
-	assert_non_null(strstr(yaml_fault(yaml_root(doc)->next), "t.yml:3:4: an alias without an anchor"));
+	assert_non_null(strstr(yaml_fault(yaml_root(doc)->next), "t.yml:3:4: an alias with no anchor"));
 	yaml_free(doc);
 }
 
@@ -279,8 +279,8 @@ static void a_fault_stays_with_its_element(void **state)
 		const char *element, *fault;
 	} cases[] = {{"!secret x", "t.yml:2:4: the tag !secret is not supported here"},
 		     {"!set {a: b}", "t.yml:2:4: the tag !set is not supported here"},
-		     {"{k: *x}", "t.yml:2:8: an alias without an anchor before it: *x"},
-		     {"&x [*x]", "t.yml:2:8: an alias of a node that contains it"},
+		     {"{k: *x}", "t.yml:2:8: an alias with no anchor before it: *x"},
+		     {"&x [*x]", "t.yml:2:8: an alias to a node that contains it"},
 		     {"{[a, b]: 1}", "t.yml:2:5: a key must be a scalar"},
 		     {"{? {a: b} : 1}", "t.yml:2:7: a key must be a scalar"},
 		     {"{!secret k: 1}", "t.yml:2:5: the tag !secret is not supported here"},

@@ -68,7 +68,7 @@ struct flag_source_status {
 	bool streaming;	  /* changes arrive by themselves */
 	char last_error[512];
 	struct flag_carried carried;
-	/* what is in use could not be written to disk: a restart would begin with older flags */
+	/* what is in use could not be written to disk: a restart would start with older flags */
 	bool unsaved;
 };
 

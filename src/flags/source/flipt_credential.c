@@ -17,7 +17,7 @@ const char *flipt_token_mistake(struct span token)
 	}
 	for (size_t i = 0; i < token.len; i++)
 		if ((unsigned char)token.ptr[i] <= 0x20 || (unsigned char)token.ptr[i] >= 0x7f)
-			return "has blanks, control or non-ASCII characters, which no token has";
+			return "has blanks, control or non-ASCII characters, which tokens do not contain";
 	return NULL;
 }
 

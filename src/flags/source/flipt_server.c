@@ -95,20 +95,19 @@ const char *flipt_refusal_text(const struct flipt_refusal *r, char *out, size_t 
 	char target[256];
 	if (r->status >= 300 && r->status < 400 && r->status != 304) {
 		refusal_target(r->location, target, sizeof(target));
-		snprintf(
-			out, size,
-			"status %d: it leads to %s, which is not followed: name the server itself as the URL",
-			r->status, *target ? target : "nowhere");
+		snprintf(out, size,
+			 "status %d: it redirects to %s, which is not followed; set the URL to the server "
+			 "itself",
+			 r->status, *target ? target : "nowhere");
 	} else if (flipt_is_html(r->content_type, r->body)) {
 		snprintf(out, size,
-			 "status %d with an HTML page, which is no answer of Flipt's API: a login page or a "
-			 "proxy before it, or a "
-			 "path missing in the URL?",
+			 "status %d with an HTML page, which is not an answer from Flipt's API: a login "
+			 "page, a proxy in front of it, or a path missing from the URL?",
 			 r->status);
 	} else if (r->status == 401 || r->status == 403) {
 		snprintf(out, size, "status %d: the client token is missing or not accepted", r->status);
 	} else if (r->status == 404) {
-		snprintf(out, size, "status 404: the namespace or environment is not there");
+		snprintf(out, size, "status 404: the namespace or environment does not exist");
 	} else {
 		snprintf(out, size, "status %d", r->status);
 	}

@@ -153,8 +153,8 @@ static bool has_hole(struct flipt_source *s, const char *digest)
 		return false;
 	/* A rule that asks for two segments may list one of them then: the length is the only sign. */
 	snprintf(why, sizeof(why),
-		 "the snapshot's digest has %zu characters instead of %d: the namespace is made of several "
-		 "documents, and segments of the earlier ones can be missing; make it one document",
+		 "the snapshot's digest has %zu characters instead of %d: the namespace consists of several "
+		 "documents, and segments from the earlier ones can be missing; merge them into one",
 		 strlen(digest), DIGEST_LENGTH);
 	failed(s, HAS_HOLE, why);
 	return true;
@@ -529,7 +529,7 @@ static void on_login(void *arg, const struct http_reply *r)
 		begin_round(s);
 		return;
 	}
-	snprintf(text, sizeof(text), "the service account's token is not exchanged: %s",
+	snprintf(text, sizeof(text), "the service account's token could not be exchanged: %s",
 		 failure_text(r, why, sizeof(why)));
 	s->poll_failures++;
 	failed(s, r->failure == HTTP_OK ? r->status : -(int)r->failure, text);

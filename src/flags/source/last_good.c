@@ -176,7 +176,7 @@ static void last_good_write(struct last_good *g)
 	if (g->file && saved_snapshot_write(g->file, &saved, &e) < 0) {
 		if (!g->unsaved)
 			log_warn("flags_not_saved", LOG_STR("error", e.text),
-				 LOG_STR("effect", "a restart would begin with older flags"));
+				 LOG_STR("effect", "a restart would start with older flags"));
 		g->unsaved = true;
 		if (g->again)
 			loop_timer_start(g->again, SAVE_AGAIN_MS);

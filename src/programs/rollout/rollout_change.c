@@ -189,11 +189,10 @@ static int refuse_unread(const struct changing *c, struct span text, struct err 
 	bool there = r == 0 && flag_find(s, span_of(c->arguments->flag));
 	flag_snapshot_unref(s);
 	if (r < 0)
-		return err_set(
-			e, -EINVAL,
-			"routers cannot read this file, with the change or without it, and go on with the "
-			"last good flags: mend it first: %s",
-			why.text);
+		return err_set(e, -EINVAL,
+			       "routers cannot read this file, with the change or without it, and keep using "
+			       "the last good flags: fix it first: %s",
+			       why.text);
 	return there ? 0
 		     : err_set(e, -EINVAL,
 			       "routers would not find the flag \"%.80s\" where it would be changed",
@@ -235,8 +234,8 @@ static int make_draft(struct changing *c, struct buf *text, struct err *e)
 	if (code < 0 && r == -EBADMSG && !c->place->flipt) {
 		blind = *e;
 		return err_set(e, r,
-			       "%s: routers cannot read this file either and go on with the last good flags: "
-			       "mend that line first",
+			       "%s: routers cannot read this file either and keep using the last good flags: "
+			       "fix that line first",
 			       blind.text);
 	}
 	if (code < 0)
@@ -292,7 +291,7 @@ static int half_done(struct changing *c, const struct err *why)
 		struct flag_snapshot *s = NULL;
 		if (place_parse(c->place, buf_span(&c->place->flags), &s, &e) == 0) {
 			struct decide_input like = flag_users_like(&c->users, flag_users_at(&c->users, 0), s);
-			printf("As it stands, %g %% of everybody go to tasks.\n",
+			printf("Right now, %g %% of everybody go to tasks.\n",
 			       population_share_of_flag(&like, span_of(c->arguments->flag)));
 		}
 		flag_snapshot_unref(s);
@@ -439,7 +438,8 @@ static int after(struct changing *c, struct err *e)
 	int r = c->blind ? verify_blind(c, e)
 			 : verify_change(c->place, &c->users, c->arguments, &c->draft, e);
 	if (r < 0) {
-		fprintf(stderr, "migration-rollout: the change was made, but is not as asked for: %s\n",
+		fprintf(stderr,
+			"migration-rollout: the change was made, but the result is not as requested: %s\n",
 			e->text);
 		snprintf(result, sizeof(result), "NOT AS ASKED: %s", e->text);
 		record(c, result);

@@ -43,8 +43,8 @@ static int check_moves(const struct decide_input *like, const struct rollout_arg
 	if (!m.to_task || !m.to_legacy)
 		return 0;
 	return err_set(e, -EINVAL,
-		       "the change would move %.1f %% to task and %.1f %% back to legacy at once: change the "
-		       "rules by hand",
+		       "the change would move %.1f %% to task and %.1f %% back to legacy at once: edit the "
+		       "rules manually",
 		       100.0 * m.to_task / POPULATION_SIZE, 100.0 * m.to_legacy / POPULATION_SIZE);
 }
 
@@ -80,7 +80,7 @@ static void look_for_users(const struct flag_users *u, struct rollout_draft *d)
 			}
 		}
 	snprintf(d->unused, sizeof(d->unused),
-		 "no operation asks the flag \"%.80s\"%s, so the change moves nobody", u->flag, close);
+		 "no operation uses the flag \"%.80s\"%s, so the change moves nobody", u->flag, close);
 }
 
 static int judge(const struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *d,
@@ -202,7 +202,7 @@ void draft_show_notes(const struct rollout_draft *d, const struct rollout_argume
 		printf("  note: a disabled boolean flag still runs its rollouts; \"rollback\" moves "
 		       "everybody to legacy\n");
 	if (a->percent > 0 && flag_type_of(f) == FLAG_VARIANT && !flag_enabled(f))
-		printf("  note: the flag is disabled: its rules count once it is enabled\n");
+		printf("  note: the flag is disabled: its rules apply once it is enabled\n");
 	char otherwise[256];
 	draft_say_otherwise(d, a, otherwise);
 	const char *const notes[] = {d->missing, d->unused, otherwise};

@@ -99,7 +99,7 @@ static int log_in(struct rollout_place *p, struct err *e)
 	if (r == 0)
 		r = flipt_expect("the exchange of the service account's token", &answer, e);
 	if (r == 0 && !flipt_credential_logged_in(&p->credential, buf_span(&answer.body)))
-		r = err_set(e, -EBADMSG, "the exchange of the service account's token brought none");
+		r = err_set(e, -EBADMSG, "the exchange of the service account's token returned none");
 	return r;
 }
 
@@ -125,13 +125,13 @@ int flipt_expect(const char *what, const struct flipt_answer *answer, struct err
 		return err_set(e, -EIO, "%s: %s", what, flipt_refusal_text(&refusal, text, sizeof(text)));
 	if (answer->status == 401 || answer->status == 403)
 		return err_set(e, -EACCES,
-			       "Flipt answers %d: the client token is missing or may not do this "
+			       "Flipt answers %d: the client token is missing or lacks permission "
 			       "(FLIPT_CLIENT_TOKEN, or "
 			       "token_file in the configuration)",
 			       answer->status);
 	if (!answer->json || !json_pointer(buf_span(&answer->body), SPAN_LIT("/message"), &message))
 		return err_set(e, answer->status == 404 ? -ENOENT : -EIO,
-			       "%s: the server answers %d: is it a Flipt?", what, answer->status);
+			       "%s: the server answers %d: is this Flipt?", what, answer->status);
 	return err_set(e, answer->status == 404 ? -ENOENT : -EIO, "%s: Flipt answers %d %.*s", what,
 		       answer->status, SPAN_ARG(message));
 }
@@ -169,7 +169,7 @@ static void keep_digest(struct rollout_place *p, const struct flipt_answer *answ
 		  sizeof(p->digest));
 	if (p->version == 2 && strlen(p->digest) != DIGEST_LENGTH)
 		fprintf(stderr,
-			"warning: Flipt's snapshot has a hole (its digest has %zu characters, not %d): "
+			"warning: Flipt's snapshot is incomplete (its digest has %zu characters, not %d): "
 			"routers keep their last "
 			"good one until it is fixed\n",
 			strlen(p->digest), DIGEST_LENGTH);
@@ -534,6 +534,6 @@ int flipt_evaluate(struct rollout_place *p, const struct flag *f, const char *en
 		return r;
 	if (!json_pointer(buf_span(&answer.body), boolean ? SPAN_LIT("/enabled") : SPAN_LIT("/variantKey"),
 			  &value))
-		return err_set(e, -EBADMSG, "%s: the answer lacks what was asked for", path);
+		return err_set(e, -EBADMSG, "%s: the answer lacks the requested data", path);
 	return boolean ? buf_append_span(ret, value) : json_unescape(value, ret);
 }

@@ -17,7 +17,7 @@ static void say_unasked(const struct flag_users *u, const struct flag *f)
 		flag_names_unasked(op, f, &properties);
 		if (!properties.len || span_eq(buf_span(&properties), buf_span(&before)))
 			continue;
-		printf("  note: asks for %s, which %.*s.%.*s gives nobody\n", properties.ptr,
+		printf("  note: asks for %s, which %.*s.%.*s does not provide\n", properties.ptr,
 		       SPAN_ARG(op->service), SPAN_ARG(op->name));
 		buf_clear(&before);
 		buf_append_span(&before, buf_span(&properties));
@@ -78,7 +78,7 @@ static void show_operations(const struct rollout_place *p, const struct flag_sna
 			if (op->n_flags < 2 || !op->has_task ||
 			    (flag && !operation_asks(c, op, span_of(flag))))
 				continue;
-			printf(first ? "\nOperations of several flags:\n" : "");
+			printf(first ? "\nOperations with several flags:\n" : "");
 			first = false;
 			show_operation(p, s, op);
 		}

@@ -155,7 +155,7 @@ int history_show(const char *path, const char *flag, bool json, struct err *e)
 	if (r < 0 && r != -ENOENT)
 		return r;
 	if (!text.len) {
-		fprintf(stderr, "nothing was changed with this program yet, as far as %s knows\n", path);
+		fprintf(stderr, "%s records no changes made with this program\n", path);
 		return 0;
 	}
 	if (!json)
@@ -170,6 +170,6 @@ int history_show(const char *path, const char *flag, bool json, struct err *e)
 		rest.len -= n;
 	}
 	if (!json)
-		printf("\nIn %s. What was changed in Flipt's page or with an editor is not in it.\n", path);
+		printf("\nIn %s. Changes made in Flipt's UI or with an editor are not included.\n", path);
 	return 0;
 }

@@ -289,7 +289,7 @@ static void show_operations(const struct census *c)
 	const struct operation *op;
 	flag_users_init(&u, c->place->config, c->arguments->flag);
 	if (!flag_users_at(&u, 0))
-		printf("\nNo operation of this configuration asks for %s: nobody would notice.\n",
+		printf("\nNo operation of this configuration uses %s: nobody would notice.\n",
 		       c->arguments->flag);
 	for (size_t i = 0; (op = flag_users_at(&u, i)); i++) {
 		struct decide_input like = flag_users_like(&u, op, c->draft->now);
@@ -322,7 +322,7 @@ static void show_kind(const struct census *c, bool user)
 	if (elsewhere)
 		printf(", %zu to another backend", elsewhere);
 	if (unknown)
-		printf("; of %zu it cannot tell", unknown);
+		printf("; unknown for %zu", unknown);
 	printf("\n");
 }
 
@@ -346,17 +346,16 @@ static void show_largest(const struct census *c, bool user)
 static void show_unknown(const struct census *c)
 {
 	if (c->place->config->outcomes.hash_users)
-		printf("\nwarning: users are recorded as pseudonyms (outcomes.hash_users): where the user is "
-		       "what is hashed, nobody can tell "
-		       "from the record who would move.\n");
+		printf("\nwarning: users are recorded as pseudonyms (outcomes.hash_users): if the user is "
+		       "what is hashed, the record cannot show who would move.\n");
 	if (!c->total.unknown)
 		return;
-	printf("\nIt cannot tell for %lld of %lld requests:\n", (long long)c->total.unknown,
+	printf("\nUnknown for %lld of %lld requests:\n", (long long)c->total.unknown,
 	       (long long)c->total.requests);
 	if (c->pseudonyms)
 		printf("  %zu identities: their user is recorded as a pseudonym\n", c->pseudonyms);
 	if (c->cut)
-		printf("  %zu identities: their id is so long that it was cut\n", c->cut);
+		printf("  %zu identities: their id was too long and was truncated\n", c->cut);
 	for (const struct asker *a = c->askers; a; a = a->next)
 		for (size_t i = 0; i < a->n; i++)
 			if (a->doubts[i].identities)
@@ -365,7 +364,8 @@ static void show_unknown(const struct census *c)
 				       a->doubts[i].identities, a->doubts[i].segment, a->doubts[i].property,
 				       SPAN_ARG(a->op->service), SPAN_ARG(a->op->name));
 	if (c->open)
-		printf("  This router asks without it: then %zu of them would move to tasks, %zu back to "
+		printf("  This router evaluates without it: then %zu of them would move to tasks, %zu back "
+		       "to "
 		       "legacy.\n",
 		       c->open_to_task, c->open_to_legacy);
 }
@@ -384,7 +384,7 @@ static void show_census(const struct census *c)
 		printf("\nSome would move back to legacy.\n");
 	else
 		printf("\nNobody%s would move back to legacy.\n",
-		       c->total.unknown ? " of whom it can tell" : "");
+		       c->total.unknown ? " for whom this is known" : "");
 }
 
 /* --- the command ---------------------------------------------------------------------------------------- */
@@ -407,13 +407,13 @@ static int take_census(struct census *c, struct err *e)
 	struct counting counting = {c, e};
 	int r = recorded_each(c->place->config->outcomes.path, 0, take, &counting, e);
 	if (r == -ENOENT) {
-		printf("\nNobody is on record yet (%s is not there).\n", c->place->config->outcomes.path);
+		printf("\nNobody is on record yet (%s does not exist).\n", c->place->config->outcomes.path);
 		return 0;
 	}
 	if (r < 0)
 		return r;
 	if (r == 1)
-		printf("\nwarning: only the first %d identities were looked at\n", RECORDED_MAX);
+		printf("\nwarning: only the first %d identities were checked\n", RECORDED_MAX);
 	merge(c);
 	show_census(c);
 	return 0;

@@ -45,9 +45,8 @@ static int find_file(const struct rollout_place *p, const char *flag, size_t *re
 		bool here = flag_find(s, span_of(flag)) != NULL;
 		flag_snapshot_unref(s);
 		if (here && found++)
-			return err_set(e, -EINVAL,
-				       "flag \"%.80s\" stands in %s and in %s: remove one of them", flag,
-				       p->files.files[*ret].name, file->name);
+			return err_set(e, -EINVAL, "flag \"%.80s\" is in both %s and %s: remove one of them",
+				       flag, p->files.files[*ret].name, file->name);
 		if (here)
 			*ret = i;
 	}
@@ -103,7 +102,8 @@ static enum place_written write_file(struct rollout_place *p, struct span text, 
 		r = file_replace_as(target, text, &st, e);
 	if (r == -EPERM)
 		err_set(e, r,
-			"%s: belongs to user %u and group %u, which this user cannot keep: run this as that "
+			"%s: belongs to user %u and group %u, which this user cannot preserve: run this as "
+			"that "
 			"user or as root",
 			target, st.st_uid, st.st_gid);
 	return r < 0 ? PLACE_NOT_WRITTEN : PLACE_WRITTEN;
@@ -129,7 +129,7 @@ static void name_place(struct rollout_place *p)
 static void say_slow(void *arg)
 {
 	const struct rollout_place *p = arg;
-	fprintf(stderr, "still waiting for an answer of %s\n", p->name);
+	fprintf(stderr, "still waiting for an answer from %s\n", p->name);
 }
 
 int place_open(const struct config *c, struct rollout_place **ret, struct err *e)

@@ -88,7 +88,7 @@ static int compare_made_up(const struct comparison *c, struct err *e)
 	if (m.to_task || m.to_legacy)
 		return err_set(
 			e, -EIO,
-			"of %d made-up identities %u are told task and %u legacy against what was asked",
+			"of %d made-up identities %u get task and %u get legacy, contrary to the request",
 			POPULATION_SIZE, m.to_task, m.to_legacy);
 	return 0;
 }
@@ -142,10 +142,10 @@ static int say_share(const struct rollout_arguments *a, const struct rollout_dra
 	struct decide_input like = flag_users_like(c->users, flag_users_at(c->users, 0), c->read);
 	const struct flag *f = flag_find(c->read, span_of(a->flag));
 	double asked = draft_to(draft);
-	printf("%s now says task to %g %% of everybody", a->flag,
+	printf("%s now sends %g %% of everybody to tasks", a->flag,
 	       population_share_of_flag(&like, span_of(a->flag)));
 	if (draft->of_segment)
-		printf(" and to %g %% of the segment's members", draft->segment_to);
+		printf(" and %g %% of the segment's members", draft->segment_to);
 	if (c->requests)
 		printf("; of the last %lld requests on record %.1f %% would go to tasks",
 		       (long long)c->requests, 100.0 * (double)c->task / (double)c->requests);
@@ -158,10 +158,10 @@ static int say_share(const struct rollout_arguments *a, const struct rollout_dra
 	if (a->percent < 0 || fabs(asked - a->percent) < 0.01)
 		return 0;
 	if (flag_type_of(f) == FLAG_VARIANT && !flag_enabled(f)) {
-		printf("The flag is disabled: the percentage counts once it is enabled.\n");
+		printf("The flag is disabled: the percentage applies once it is enabled.\n");
 		return 0;
 	}
-	return err_set(e, -EIO, "%g %% was asked for, but %s makes it %g %%", a->percent,
+	return err_set(e, -EIO, "%g %% was requested, but %s makes it %g %%", a->percent,
 		       flag_type_of(f) == FLAG_VARIANT ? "an earlier rule" : "another rollout of the flag",
 		       asked);
 }
@@ -181,7 +181,7 @@ int verify_change(struct rollout_place *p, struct flag_users *u, const struct ro
 		/* nobody on record: nobody to compare */
 		recorded_each(p->config->outcomes.path, RECENT_MAX, compare_recorded, &c, NULL);
 	if (r == 0 && c.different)
-		r = err_set(e, -EIO, "%lld of those on record are told otherwise than was asked",
+		r = err_set(e, -EIO, "%lld of those on record get something else than requested",
 			    (long long)c.different);
 	if (r == 0 && p->flipt)
 		r = ask_server(p, a, s, e);

@@ -230,11 +230,11 @@ static int tell(const struct rollout_wait *w, int64_t since_ms)
 		}
 		result = ROLLOUT_NOT_AS_ASKED;
 		fflush(stdout);
-		const char *state = "has flags that are neither those of before nor these";
+		const char *state = "has neither the old flags nor these";
 		if (*r->trouble)
 			state = r->trouble;
 		else if (strcmp(r->digest, r->before) == 0)
-			state = "still has the flags of before the change";
+			state = "still has the flags from before the change";
 		fprintf(stderr, "%s: not in effect after %lld ms: it %s\n", r->url,
 			(long long)(clock_mono_ms() - since_ms), state);
 	}

@@ -179,7 +179,7 @@ static int app_check_addresses(const struct app *a, const struct config *new, st
 static bool must_not_reload(const struct app *a)
 {
 	pid_t by = takeover_under_way(a);
-	char text[64] = "this process is ending";
+	char text[64] = "this process is shutting down";
 	if (by)
 		snprintf(text, sizeof(text), "process %ld is taking over", (long)by);
 	if (!by && !a->draining)

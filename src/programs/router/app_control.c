@@ -97,10 +97,10 @@ int control_peer(int fd, pid_t *ret_pid, struct err *e)
 	struct ucred peer;
 	socklen_t n = sizeof(peer);
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
-		return err_set(e, -errno, "who is there cannot be told: %s", strerror(errno));
+		return err_set(e, -errno, "the peer cannot be identified: %s", strerror(errno));
 	*ret_pid = peer.pid;
 	if (peer.uid != geteuid() && peer.uid != 0)
-		return err_set(e, -EPERM, "process %ld is user %ld's", (long)peer.pid, (long)peer.uid);
+		return err_set(e, -EPERM, "process %ld belongs to user %ld", (long)peer.pid, (long)peer.uid);
 	return 0;
 }
 
@@ -236,7 +236,7 @@ int control_receive(int fd, struct control_message *ret, struct err *e)
 	}
 	while (n_fds > 0)
 		close(fds[--n_fds]);
-	return err_set(e, -EPROTO, "it speaks otherwise, or descriptors have run out");
+	return err_set(e, -EPROTO, "it speaks another protocol, or descriptors have run out");
 }
 
 void control_close_sockets(struct control_message *m)

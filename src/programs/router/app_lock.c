@@ -21,7 +21,7 @@ static int app_lock_refuse(const char *data_dir, int fd, struct err *e)
 		text[strcspn(text, "\n")] = '\0';
 	return err_set(
 		e, -EBUSY,
-		"%s: another router works in this data folder, process %s; --takeover takes over from it",
+		"%s: another router is using this data folder, process %s; --takeover takes over from it",
 		data_dir, text[0] ? text : "unknown");
 }
 

@@ -425,7 +425,7 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 		{"an operation's task would not be run; see registration", !registered},
 		{"no flag snapshot", !a->flags},
 		{"the flag source is failing; the last good snapshot serves", a->flags && f.failing},
-		{"the flags in use cannot be saved; a restart would begin with older ones", f.unsaved},
+		{"the flags in use cannot be saved; a restart would start with older ones", f.unsaved},
 		{"flags in use have vanished from their source; their last good definitions serve",
 		 f.carried.n > 0},
 		{"flags in use cannot be understood and are set aside; legacy serves those who ask for them",

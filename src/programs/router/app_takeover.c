@@ -70,9 +70,9 @@ static int receive_offer(struct takeover *t, struct err *e)
 			break;
 		if (t->message.kind != CONTROL_OFFER) {
 			control_close_sockets(&t->message);
-			return err_set(e, -EBUSY, "process %ld lets nobody take over: %s", (long)t->old_pid,
+			return err_set(e, -EBUSY, "process %ld refuses takeovers: %s", (long)t->old_pid,
 				       t->message.kind == CONTROL_REFUSE ? t->message.text
-									 : "it speaks otherwise");
+									 : "it speaks another protocol");
 		}
 		for (size_t i = 0; i < t->message.n_sockets; i++)
 			listen_address_adopt(&t->message.sockets[i]);
@@ -129,7 +129,7 @@ int takeover_lock(struct app *a, bool wanted, void (*taken_over)(struct app *a),
 		if (locked == 0) /* where there are no locks, nobody at the socket is nobody */
 			return 0;
 		err_set(e, -EBUSY,
-			"%s: another router works in this data folder, and nobody can take over from it: %s",
+			"%s: another router is using this data folder and cannot be taken over: %s",
 			a->config->data_dir, why.text);
 		usleep(BETWEEN_TRIES_US);
 	}
@@ -175,7 +175,7 @@ static int await_knowledge(struct app *a, struct err *e)
 		return err_set(e, -EINTR, "asked to stop while starting");
 	if (!app_has_flags(a) && !old_is_gone(a)) /* else anything is better than nobody */
 		return err_set(e, -ENODATA,
-			       "no flags within %d s; the router that runs may have its last good ones",
+			       "no flags within %d s; the running router may have its last good ones",
 			       PREPARE_MS / 1000);
 	return 0;
 }
@@ -211,7 +211,7 @@ void takeover_failed(struct app *a, const struct err *why)
 		return;
 	send_text(a->takeover->old, a->takeover, CONTROL_FAILED, why->text, &e);
 	log_error("takeover_failed", LOG_INT("from_pid", a->takeover->old_pid), LOG_STR("error", why->text),
-		  LOG_STR("effect", "the router that runs serves on"));
+		  LOG_STR("effect", "the running router keeps serving"));
 }
 
 /* --- the old side --------------------------------------------------------------------------------------- */
@@ -244,7 +244,7 @@ static void cancel(struct takeover *t, const char *why)
 		return;
 	ledger_unshare(t->app->ledger);
 	log_warn("takeover_failed", LOG_INT("by_pid", pid), LOG_STR("error", why),
-		 LOG_STR("effect", "this router serves on"));
+		 LOG_STR("effect", "this router keeps serving"));
 }
 
 static int send_offer(struct takeover *t, struct err *e)
@@ -324,12 +324,12 @@ static void on_peer(void *arg, unsigned events)
 	else if (t->message.kind == CONTROL_FAILED)
 		cancel(t, t->message.text);
 	else
-		cancel(t, "it speaks otherwise");
+		cancel(t, "it speaks another protocol");
 }
 
 static void on_patience(void *arg)
 {
-	cancel(arg, "it asked nothing");
+	cancel(arg, "it sent no request");
 }
 
 static void begin_conversation(struct takeover *t, int fd, pid_t pid)
@@ -395,7 +395,7 @@ int takeover_serve(struct app *a, struct err *e)
 		listens = control_publish(a->config->data_dir, &why);
 	if (listens < 0)
 		log_warn("takeover_unavailable", LOG_STR("error", why.text),
-			 LOG_STR("effect", "the next restart has a gap"));
+			 LOG_STR("effect", "the next restart will have a gap"));
 	return 0;
 }
 

@@ -42,8 +42,8 @@ static const char *without(const struct config *c, struct span flag)
 	for (size_t i = 0; i < c->n_env_defaults; i++)
 		if (span_eq(c->env_defaults[i].flag, flag))
 			return c->env_defaults[i].value
-				       ? "the environment's default, task for everybody, counts"
-				       : "the environment's default, legacy, counts";
+				       ? "the environment's default, task for everybody, applies"
+				       : "the environment's default, legacy, applies";
 	return "legacy serves";
 }
 
@@ -81,8 +81,8 @@ static void say_unasked(FILE *out, const char *kind, const struct config *c, con
 	flag_names_unasked(op, f, &properties);
 	if (properties.len)
 		fprintf(out,
-			"%s: %.*s asks for %s, which %.*s.%.*s gives nobody: say in its \"context\" where "
-			"it is found\n",
+			"%s: %.*s asks for %s, which %.*s.%.*s does not provide: add it to the operation's "
+			"\"context\"\n",
 			kind, SPAN_ARG(flag), properties.ptr, SPAN_ARG(op->service), SPAN_ARG(op->name));
 }
 

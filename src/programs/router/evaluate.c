@@ -239,7 +239,7 @@ static int parse_options(int argc, char **argv, struct options *o)
 		}
 	}
 	if (optind < argc)
-		return evaluate_usage("requests come on standard input") + 1;
+		return evaluate_usage("requests are read from standard input") + 1;
 	if (!o->features == !o->snapshot)
 		return evaluate_usage("give either --features or --snapshot") + 1;
 	return 0;

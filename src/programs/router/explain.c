@@ -50,8 +50,8 @@ static bool usable_identity(const char *option, const char *text)
 {
 	if (text && (strlen(text) > IDENTITY_MAX || !text_is_plain(span_of(text)))) {
 		fprintf(stderr,
-			"%s: an id has at most %d bytes, of UTF-8 without control characters: a request that "
-			"says this has none\n",
+			"%s: an id has at most %d bytes, of UTF-8 without control characters: a request with "
+			"this one has no identity\n",
 			option, IDENTITY_MAX);
 		return false;
 	}
@@ -174,7 +174,7 @@ static int load_features(const struct config *c, const struct operation *op, str
 		*ret_saved_us = (int64_t)st.st_mtim.tv_sec * 1000000 + st.st_mtim.tv_nsec / 1000;
 	if (r == 0)
 		return carry_lost(c, op, ret, e);
-	printf("           note: the file cannot be used: %s; what it last said serves\n", e->text);
+	printf("           note: the file cannot be used: %s; its last good version serves\n", e->text);
 	return load_saved(c, SAVED_FILE, ret, ret_saved_us, e);
 }
 
@@ -253,12 +253,12 @@ static void say_unasked(const struct operation *op, const struct flag_snapshot *
 		if (f)
 			flag_names_unasked(op, f, &properties);
 		if (properties.len)
-			printf("  note: %.*s asks for %s, which this operation gives nobody\n",
+			printf("  note: %.*s asks for %s, which this operation does not provide\n",
 			       SPAN_ARG(op->flags[i]), properties.ptr);
 	}
 	for (size_t i = 0; i < op->n_context; i++)
 		if (op->context[i].n_sources && !is_given(a, op->context[i].key))
-			printf("  note: %.*s is taken from the request; say it with --context %.*s=VALUE\n",
+			printf("  note: %.*s comes from the request; set it with --context %.*s=VALUE\n",
 			       SPAN_ARG(op->context[i].key), SPAN_ARG(op->context[i].key));
 }
 

@@ -146,7 +146,7 @@ static bool gate_rule_enough(const struct gate_case *c, enum gate_verdict *ret)
 	if (c->task->counted >= c->o->min_executions)
 		return false;
 	snprintf(c->why, SENTENCE_MAX,
-		 "task_abstraction has %" PRIu64 " counted attempts, %" PRIu64 " are asked for",
+		 "task_abstraction has %" PRIu64 " counted attempts, %" PRIu64 " are required",
 		 c->task->counted, c->o->min_executions);
 	*ret = GATE_NOT_ENOUGH_DATA;
 	return true;
@@ -290,7 +290,7 @@ enum gate_verdict gate_check(const struct gate_options *o, const struct report *
 		gate_look_at(&g, &r->operations[i]);
 	gate_look_at_others(&g);
 	if (!*why)
-		snprintf(why, GATE_TEXT_MAX, "task_abstraction has no attempts, %" PRIu64 " are asked for",
+		snprintf(why, GATE_TEXT_MAX, "task_abstraction has no attempts, %" PRIu64 " are required",
 			 o->min_executions);
 	return g.verdict;
 }

@@ -288,10 +288,10 @@ static int choose_queues(struct worker_program *p)
 			"TASK_QUEUES",
 			p->stage_is_set
 				? "is ignored in production (ENVIRONMENT); use --queues"
-				: "is only used where ENVIRONMENT is set to something else than production");
+				: "is only used if ENVIRONMENT is set to something other than production");
 	if (p->queues_of_environment && needed)
-		fputs("task-backend-worker: warning: TASK_QUEUES is not used in production; --queues "
-		      "counts\n",
+		fputs("task-backend-worker: warning: TASK_QUEUES is ignored in production; --queues "
+		      "applies\n",
 		      stderr);
 	if (p->production && needed && !p->queue_text)
 		return wrong_usage("--queues", "is required in production (ENVIRONMENT)");
@@ -311,9 +311,9 @@ static const char *queue_mistake(const struct worker_program *p, const char *que
 	if (!*queue)
 		return "a queue without a name";
 	if (strpbrk(queue, " \t\r\n"))
-		return "a blank in the name of a queue; queues are separated by commas";
+		return "a blank in a queue name; queues are separated by commas";
 	if (strlen(queue) >= TASK_NAME_MAX)
-		return "a name of a queue that is too long";
+		return "a queue name that is too long";
 	for (size_t i = 0; i < p->n_queues; i++)
 		if (strcmp(p->queues[i], queue) == 0)
 			return "a queue is listed twice";
@@ -366,7 +366,7 @@ static int program_complete(struct worker_program *p)
 	if (!task_backend_find(span_of(p->backend)) && task_backend_not_found(span_of(p->backend), &e) < 0)
 		return wrong_usage("--backend", e.text);
 	if (strcmp(p->backend, "embedded") != 0)
-		return wrong_usage("--backend", "only embedded tasks are run by this program");
+		return wrong_usage("--backend", "this program runs only embedded tasks");
 	if (!p->database)
 		set_text(&p->database, DEFAULT_DATABASE);
 	int r = read_queues(p);

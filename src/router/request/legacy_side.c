@@ -75,7 +75,7 @@ size_t legacy_side_body(struct request *r, const char *bytes, size_t n)
 	if (max && r->body_seen > max) {
 		r->call = legacy_call_free(r->call);
 		request_fail(r, OUTCOME_REJECTED, 413, "Body too large",
-			     "The body is above the service's limit.");
+			     "The body exceeds the service's limit.");
 		return n;
 	}
 	size_t taken = flush_held(r) ? legacy_call_write(r->call, bytes, n) : 0;
@@ -385,7 +385,8 @@ static bool legacy_side_request_fields(struct request *r, const char *peer, stru
 	int e = forward_request(h->fields, h->n_fields, &c, fields, FIELDS_MAX, ret_n);
 	if (e == FORWARD_E_LOOP)
 		request_fail(r, OUTCOME_FAILURE, 508, "Loop detected",
-			     "This request has passed this service's router before, or too many of them.");
+			     "This request has already passed through this service's router, or through too "
+			     "many routers.");
 	else if (e != 0)
 		request_fail(r, OUTCOME_REJECTED, 400, "Unusable Connection field",
 			     "It names too many fields.");

@@ -90,7 +90,7 @@ static void request_refuse_unread(struct request *r, enum unread why, const char
 {
 	char detail[160];
 	snprintf(detail, sizeof(detail), "%s %s; nothing was executed.",
-		 why == UNREAD_TOO_LARGE ? "The body is above the limit for"
+		 why == UNREAD_TOO_LARGE ? "The body exceeds the limit for"
 					 : "There is no memory right now for the body, which is needed for",
 		 whose);
 	if (why == UNREAD_TOO_LARGE)
@@ -154,7 +154,7 @@ static void refuse_ambiguous(struct request *r)
 {
 	char detail[256];
 	snprintf(detail, sizeof(detail),
-		 "%.*s is given more than once, or so that it can be read in two ways; nothing was executed.",
+		 "%.*s is given more than once, or can be read in two ways; nothing was executed.",
 		 SPAN_ARG(r->op->pin_key));
 	r->decision.reason = REASON_PIN_UNKNOWN;
 	request_fail(r, OUTCOME_REJECTED, 400, "Ambiguous name", detail);
@@ -167,8 +167,8 @@ static void refuse_decided(struct request *r)
 		request_refuse_pinned(r, OUTCOME_REJECTED, 400, "Malformed body", SIDE_IN_BODY);
 	else if (r->decision.reason == REASON_BACKEND_UNKNOWN)
 		request_refuse_pinned(r, OUTCOME_FAILURE, 503, "Task side unavailable",
-				      "This call belongs to a backend of the task side that is not "
-				      "configured here; nothing was executed.");
+				      "This call belongs to a task backend that is not configured here; "
+				      "nothing was executed.");
 	else
 		request_refuse_pinned(r, OUTCOME_FAILURE, 503, "Side unknown", SIDE_UNKNOWN);
 }
@@ -401,7 +401,7 @@ static bool request_admit(struct request *r, unsigned in_flight)
 	}
 	if (s->max_body && r->http->content_length > 0 && (uint64_t)r->http->content_length > s->max_body) {
 		request_fail(r, OUTCOME_REJECTED, 413, "Body too large",
-			     "The body is above the service's limit.");
+			     "The body exceeds the service's limit.");
 		return false;
 	}
 	return true;
@@ -438,7 +438,7 @@ static void *request_on_head(void *arg, struct exchange *x, const struct http_re
 		r->decision.reason = REASON_PIN_UNKNOWN;
 		request_fail(
 			r, OUTCOME_REJECTED, 400, "Ambiguous path",
-			"Some servers read this path as that of a follow-up call, whose side depends on it; "
+			"Some servers read this path as a follow-up call's, and its side depends on that; "
 			"nothing was executed.");
 		return r;
 	}

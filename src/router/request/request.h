@@ -240,7 +240,7 @@ bool task_side_needs_body(const struct request *r);
 void task_side_start(struct request *r);
 void task_side_gone(struct request *r); /* the client went away */
 
-#define TASK_UNREADABLE_SENTENCE "The task has ended, but what its worker wrote cannot be read."
+#define TASK_UNREADABLE_SENTENCE "The task has ended, but its result cannot be read."
 /* task_poll.c: /_migration/tasks/{id} */
 void task_poll_start(struct request *r);
 

@@ -53,8 +53,8 @@ void request_head_too_large(struct request *r)
 	const struct problem p = {
 		.status = 502,
 		.title = "Answer head too large",
-		.detail = SPAN_LIT("The request was executed, but the fields of its answer are above the "
-				   "limit of what can be passed on."),
+		.detail =
+			SPAN_LIT("The request was executed, but the fields of its answer exceed the limit."),
 		.instance = r->request_id,
 	};
 	problem_render(&p, &body);

@@ -62,7 +62,7 @@ static void on_state(void *arg, int error, const struct task_result *t)
 		/* As a caller who waited is told it; trying again would not help. */
 		request_fail(r, OUTCOME_UNKNOWN, 502, "Result unreadable", TASK_UNREADABLE_SENTENCE);
 	} else if (r->x && error != 0) {
-		try_again(r, "Backend unreachable", "The task's backend could not be asked; try again.");
+		try_again(r, "Backend unreachable", "The task's backend could not be queried; try again.");
 	} else if (r->x) {
 		CLEANUP(buf_releasep) struct buf body = BUF_INIT(256u << 20);
 		CLEANUP(buf_releasep) struct buf room = BUF_INIT(2 * TEXT_MASKED_MAX);
@@ -91,7 +91,7 @@ static void on_cancelled(void *arg, int error, struct err *e)
 	if (r->x && error == TASK_E_NOT_FOUND)
 		not_found(r);
 	else if (r->x && error != 0)
-		try_again(r, "Backend unreachable", "The task's backend could not be asked; try again.");
+		try_again(r, "Backend unreachable", "The task's backend could not be queried; try again.");
 	else if (r->x) /* a request, not a fact: the state tells what came of it */
 		request_answer(r, OUTCOME_SUCCESS, 202, NULL, 0, SPAN_LIT(""));
 	request_unref(r);
@@ -134,14 +134,14 @@ void task_poll_start(struct request *r)
 	struct ledger_entry entry;
 	if (!span_starts(path, SPAN_LIT(PREFIX))) {
 		request_fail(r, OUTCOME_REJECTED, 404, "Not found",
-			     "Paths under " ROUTE_RESERVED " are the router's own.");
+			     "Paths under " ROUTE_RESERVED " belong to the router.");
 		return;
 	}
 	struct span id = {path.ptr + sizeof(PREFIX) - 1, path.len - (sizeof(PREFIX) - 1)};
 	if (!get && !delete) {
 		static const struct http_field allow = {SPAN_INIT("Allow"), SPAN_INIT("GET, DELETE")};
 		request_fail_with(r, OUTCOME_REJECTED, 405, "Method not allowed",
-				  "GET tells the state, DELETE cancels.", &allow, 1);
+				  "GET returns the state, DELETE cancels.", &allow, 1);
 		return;
 	}
 	bool unknown = false;
@@ -156,7 +156,7 @@ void task_poll_start(struct request *r)
 	r->client = plane_client(r->plane, span_of(entry.backend));
 	if (!r->client) {
 		request_fail(r, OUTCOME_FAILURE, 503, "Backend not configured",
-			     "The task's backend is not configured any more.");
+			     "The task's backend is no longer configured.");
 		return;
 	}
 	poll_find_name(r, &entry, id);

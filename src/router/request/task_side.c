@@ -251,7 +251,7 @@ static void leave_to_legacy(struct request *r, enum task_submit_status status, c
 		request_refuse_pinned(
 			r, OUTCOME_REJECTED, large ? 413 : 422,
 			large ? "Input too large" : "Input not representable",
-			large ? "The input is above the limit of the task's backend; nothing was executed."
+			large ? "The input exceeds the limit of the task's backend; nothing was executed."
 			      : "The task's workers cannot read this input as it was given; nothing was "
 				"executed.");
 		return;
@@ -528,7 +528,7 @@ bool task_side_refuse_stranger(struct request *r, struct auth_fingerprint *ret)
 		return false;
 	static const char *const details[] = {[AUTH_MISSING] = "This operation needs a bearer token.",
 					      [AUTH_MALFORMED] =
-						      "The Authorization field is not one bearer token.",
+						      "The Authorization field is not a single bearer token.",
 					      [AUTH_WRONG] = "The bearer token is not known."};
 	const struct http_field challenge = {SPAN_LIT("WWW-Authenticate"), auth_challenge(a)};
 	request_fail_with(r, OUTCOME_REJECTED, auth_status(a), problem_title(auth_status(a)), details[a],
@@ -549,7 +549,7 @@ void task_side_start(struct request *r)
 	/* The legacy services' Python takes more than JSON has. */
 	if (r->op->task.needs_body && r->identity.body_malformed && json_python_takes(buf_span(&r->body))) {
 		leave_to_legacy(r, TASK_INPUT_NOT_REPRESENTABLE,
-				"the body is JSON as Python reads it (NaN, a byte order mark), and no other");
+				"the body is JSON only by Python's rules (NaN, a byte order mark)");
 		return;
 	}
 	if (r->op->task.needs_body && r->identity.body_malformed) {

@@ -24,7 +24,7 @@ struct celery_operation {
 	void *arg;
 	/* Of a submission: */
 	bool awaited;
-	bool chain; /* a submission of a declared workflow */
+	bool chain;		       /* a submission of a declared workflow */
 	struct task_wait *ahead;       /* when its result is awaited */
 	struct celery_operation *held; /* the next one that waits for celery_go_on */
 	struct buf key, message;       /* until it is pushed */
@@ -104,7 +104,7 @@ static int check_input(const struct celery_client *c, const struct task_call *ca
 			       c->o->max_input);
 	}
 	if (queue.len > 200)
-		return err_set(why, -EINVAL, "the queue's name has %zu characters, at most 200 are possible",
+		return err_set(why, -EINVAL, "the queue's name has %zu characters, at most 200 are allowed",
 			       queue.len);
 	struct span args = span_trim(call->args), kwargs = span_trim(call->kwargs);
 	if (args.len && (json_validate(args, why) < 0 || json_type_of(args) != JSON_ARRAY))
@@ -299,7 +299,7 @@ static void on_revoked(void *arg, enum redis_outcome outcome, const struct redis
 		code = err_set(&e, TASK_E_UNREACHABLE, "Redis at %s: %.*s", redis_where(op.client->broker),
 			       SPAN_ARG(redis_reply_text(reply)));
 	else if (redis_reply_integer(reply) == 0)
-		code = err_set(&e, TASK_E_UNREACHABLE, "no worker is there to hear it");
+		code = err_set(&e, TASK_E_UNREACHABLE, "no worker is listening");
 	op.fn.done(op.arg, code, &e);
 }
 

@@ -373,7 +373,7 @@ static void say_unread(const struct celery_client *c, const struct celery_worker
 		buf_printf(out, "%s%d", i ? ", " : "", w->lists.steps[i]);
 	buf_puts(out, ", with the sep ");
 	json_quote(out, span_of(w->lists.separator));
-	buf_printf(out, "; nobody reads priority %d, which this backend puts to step %d with the sep ",
+	buf_printf(out, "; nobody reads priority %d, which this backend maps to step %d with the sep ",
 		   q->priority, celery_priority_step(&c->o->lists, q->priority));
 	json_quote(out, span_of(c->o->lists.separator));
 }
@@ -425,8 +425,8 @@ static void say_missing(const struct celery_client *c, const struct celery_check
 			   task, v->knowing->name, queue);
 	else if (v->ignorant)
 		buf_printf(out,
-			   "worker %s consumes \"%s\" without having registered task \"%s\": what it gets "
-			   "will fail",
+			   "worker %s consumes \"%s\" without having registered task \"%s\": what it "
+			   "receives will fail",
 			   v->ignorant->name, queue, task);
 	else if (v->odd)
 		say_odd(c, v->odd, task, out);

@@ -33,7 +33,7 @@ struct celery_options {
 #define CELERY_NO_WORKER \
 	"no worker listens on %s (or its remote control is switched off, or its fanout_prefix or " \
 	"global_keyprefix is another)"
-#define CELERY_DEAF "results cannot be heard: %s"
+#define CELERY_DEAF "results cannot be received: %s"
 
 struct celery_client;
 struct celery_operation; /* a submission, look-up or cancellation under way */

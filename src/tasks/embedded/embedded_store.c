@@ -112,7 +112,7 @@ static void open_poke(struct embedded_store *s)
 	if (r < 0) {
 		s->poke = poke_close(s->poke);
 		log_warn("task_store_poke_failed", LOG_STR("error", e.text),
-			 LOG_STR("effect", "results are polled for"));
+			 LOG_STR("effect", "polling for results"));
 	}
 }
 
@@ -129,7 +129,7 @@ static int embedded_store_need_file(struct embedded_store *s)
 	if (s->store)
 		return 0;
 	if (s->o->must_exist && access(s->o->database, F_OK) < 0) {
-		int code = err_set(&e, -errno, "%s: %s; no router or worker has run with it", s->o->database,
+		int code = err_set(&e, -errno, "%s: %s; no router or worker has used it yet", s->o->database,
 				   strerror(errno));
 		embedded_store_note_trouble(s, code, &e);
 		return code;

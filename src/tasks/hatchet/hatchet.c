@@ -48,7 +48,7 @@ static int hatchet_set_url(struct hatchet_settings *s, struct span url, struct e
 	if (!url_without_slash(url).len)
 		return err_set(e, -EINVAL, "the token names no server_url: set HATCHET_SERVER_URL");
 	int r = task_setting_url(&s->url, url, e);
-	return r < 0 ? err_prefix(e, r, "server_url is not like http://host:port") : 0;
+	return r < 0 ? err_prefix(e, r, "server_url must look like http://host:port") : 0;
 }
 
 /* What it will be asked to run, by the engine's names. */

@@ -274,7 +274,7 @@ static void temporal_client_submit(struct task_client *base, const struct task_c
 	struct err why;
 	struct span queue = call->queue.len ? call->queue : span_of(o->task_queue);
 	if (!temporal_id_possible(call->task_id)) {
-		err_set(&why, 0, "the task's id cannot be one of Temporal's HTTP API: %.*s",
+		err_set(&why, 0, "the task's id is not valid in Temporal's HTTP API: %.*s",
 			SPAN_ARG(call->task_id));
 		task_submit_later(base, TASK_REFUSED, call->task_id, &why, fn, arg);
 		return;
@@ -593,7 +593,7 @@ static void on_described_for_cancel(struct temporal_operation *op, const struct 
 static void not_found_for_cancel(struct temporal_operation *op)
 {
 	struct err e;
-	err_set(&e, 0, "the task's id cannot be one of Temporal's HTTP API");
+	err_set(&e, 0, "the task's id is not valid in Temporal's HTTP API");
 	tell_done(op, TASK_E_NOT_FOUND, &e);
 }
 

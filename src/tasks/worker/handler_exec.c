@@ -165,7 +165,7 @@ static void fail_with_status(struct exec_run *r, int status)
 	CLEANUP(buf_releasep) struct buf detail = BUF_INIT(2 * STDERR_KEPT);
 	char what[128];
 	if (r->too_large)
-		snprintf(what, sizeof(what), "its output is above %zu bytes", r->x->max_output);
+		snprintf(what, sizeof(what), "its output exceeds %zu bytes", r->x->max_output);
 	else if (WIFSIGNALED(status))
 		snprintf(what, sizeof(what), "ended by signal %d (%s)", WTERMSIG(status),
 			 strsignal(WTERMSIG(status)));

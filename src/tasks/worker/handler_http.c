@@ -48,7 +48,7 @@ static void fail_for(struct http_run *r, const struct http_reply *reply)
 	if (!reply->sent) {
 		handler_http_fail(r, false, "not reached", "not reached", span_of(reply->detail));
 	} else if (reply->failure == HTTP_TOO_LARGE) {
-		snprintf(detail, sizeof(detail), "its answer is above %zu bytes", r->h->max_output);
+		snprintf(detail, sizeof(detail), "its answer exceeds %zu bytes", r->h->max_output);
 		handler_http_fail(r, true, "its answer is too large", detail, SPAN_NONE);
 	} else {
 		handler_http_fail(r, true, "outcome unknown: no answer", "no answer", span_of(reply->detail));

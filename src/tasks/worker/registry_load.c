@@ -106,7 +106,7 @@ static char *expand(const struct place *p, struct span s)
 		i = (size_t)(end - s.ptr) + 1;
 	}
 	if (memchr(buf_span(&out).ptr, '\0', out.len) || out.error) {
-		place_mistake(p, "is too long or has a NUL in it");
+		place_mistake(p, "is too long or contains a NUL");
 		return NULL;
 	}
 	return place_text(p->reader, buf_span(&out));
@@ -281,7 +281,7 @@ static void registry_load_url(const struct place *p, struct http_handler *h)
 		return;
 	const char *wrong = url_mistake(span_of(text), URL_WHOLE);
 	if (url_user_info(span_of(text)).ptr)
-		place_mistake(p, "must have no user and password in it; use headers");
+		place_mistake(p, "must not contain a user or password; use headers");
 	else if (wrong)
 		place_mistake(p, "%s", wrong);
 	h->url = place_url(p->reader, span_of(text));
@@ -380,7 +380,7 @@ static void read_builtin(const struct place *p, struct task_definition *t)
 	CLEANUP(buf_releasep) struct buf known = BUF_INIT(1024);
 	for (size_t i = 0; i < n_core_tasks; i++)
 		buf_printf(&known, "%s%s", i ? ", " : "", core_tasks[i].name);
-	place_mistake(p, "no task of this name is built in; available: %s", known.ptr);
+	place_mistake(p, "there is no built-in task of this name; available: %s", known.ptr);
 }
 
 /* How it is run: exactly one of three ways. */
@@ -417,7 +417,7 @@ static void set_attempts(const struct place *p, struct task_reading *reading)
 {
 	struct place attempts = place_member(p, "max_attempts");
 	if (reading->attempts > 1 && !reading->t.idempotent)
-		place_mistake(&attempts, "may only be above 1 where idempotent is true");
+		place_mistake(&attempts, "may exceed 1 only if idempotent is true");
 	reading->t.max_attempts = DEFAULT_ATTEMPTS;
 	if (!reading->t.idempotent)
 		reading->t.max_attempts = 1;

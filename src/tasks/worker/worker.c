@@ -786,7 +786,7 @@ int worker_new(struct loop *loop, const struct worker_options *o, struct worker 
 {
 	if (!o->n_queues || o->n_queues > WORKER_MAX_QUEUES || !o->concurrency ||
 	    o->concurrency > WORKER_MAX_CONCURRENCY)
-		return err_set(e, -EINVAL, "a worker needs 1 to %d queues and 1 to %d places",
+		return err_set(e, -EINVAL, "a worker needs 1 to %d queues and 1 to %d slots",
 			       WORKER_MAX_QUEUES, WORKER_MAX_CONCURRENCY);
 	struct worker *w = calloc(1, sizeof(*w));
 	if (!w)
