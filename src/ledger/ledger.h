@@ -2,19 +2,15 @@
  * Ledger: what must be remembered of an operation so that later calls find it (rule 4).
  *
  * Why:       a follow-up call goes where the first call went, whatever the flag says by then; and only its
- *            owner may ask for a task's result. Both survive flag flips, kill -9 and restarts.
- * Threads:   any. One thread of the ledger's own owns ledger.db; look-ups are answered from memory, under a
- *            lock held for a hash look-up. Callbacks of ledger_put come on the caller's loop.
- * Sharing:   while other processes use the file, too (during a takeover, and until the old router has
- *            drained), memory may be wrong: then a look-up reads the file, which is one row by its key, and
- *            what cannot be read, or is being removed by another process, is LEDGER_UNKNOWN. Once alone the
- *            file is read anew, and memory answers again. See ledger_share.h.
+ *            owner may ask for a task's result. Both survive flag flips, kill -9 and restarts; in a Redis
+ *            also the loss of a router, since all of its replicas ask there (design, "Replicas").
+ * Shape:     one interface, two stores: ledger_file.h (one process, memory in front of SQLite) and
+ *            ledger_redis.h (any number of processes, nothing in front of it).
+ * Threads:   any. Callbacks come once, on the caller's loop, perhaps within the call.
  * Ownership: everything is copied.
- * Durability: an entry is on disk (synchronous=FULL) before its put is called back without error. A removal
- *            that cannot be written is tried again until it is. A file that was replaced gets what memory
- *            has.
- * Limits:    LEDGER_MAX_ENTRIES live entries (a put beyond is -ENOSPC), LEDGER_TTL_DAYS of age, LEDGER_QUEUE
- *            changes waiting.
+ * Durability: an entry is in the store before its put is called back without error, and any replica that asks
+ *            from then on finds it.
+ * Limits:    LEDGER_MAX_ENTRIES live entries (file), LEDGER_TTL_DAYS of age, LEDGER_QUEUE changes waiting.
  */
 #ifndef LEDGER_LEDGER_H
 #define LEDGER_LEDGER_H
@@ -26,7 +22,6 @@
 #include "base/loop.h"
 #include "base/span.h"
 
-#define LEDGER_APPLICATION 0x4d52474c /* "MRGL" */
 #define LEDGER_GROUP_MAX 64
 #define LEDGER_KEY_MAX 512
 #define LEDGER_MAX_ENTRIES 1000000
@@ -40,37 +35,50 @@ struct ledger_entry {
 	char key[LEDGER_KEY_MAX];
 	char backend[16];
 	char task_id[64]; /* of pins; of tasks that were answered with 202 their name (task_owner.h) */
-	int64_t created_us; /* wall clock; 0 is filled in by put */
+	/* Wall clock; 0 is filled in by put. An entry that was replaced has another one: it names the version
+	 * that a removal is about. */
+	int64_t created_us;
 };
 
 /* -ENAMETOOLONG when group or key do not fit: cut keys would be confused with each other. */
 int ledger_entry_set(struct ledger_entry *entry, struct span group, struct span key);
 
-/* A mistake (a folder in its place, another version's file, no right to it) is an error here. A file that
- * cannot be read for the moment, or is damaged, is tried again until it can be: until then what is not
- * known is LEDGER_UNKNOWN. */
-int ledger_start(const char *path, struct ledger **ret, struct err *e);
+struct ledger_options {
+	const char *file; /* path of ledger.db */
+	/* NULL: the file. "redis://…" as base/redis_url.h reads them: there instead */
+	const char *redis;
+	const char *prefix;  /* of all keys there */
+	unsigned timeout_ms; /* of a question or a change there */
+};
+
+/* The file's mistakes are errors (ledger_file.h). A Redis that is away is none: it is waited for up to
+ * timeout_ms, then it is LEDGER_UNKNOWN until it is there. */
+int ledger_start(const struct ledger_options *o, struct ledger **ret, struct err *e);
 struct ledger *ledger_stop(struct ledger *l); /* after what is queued was written. NULL is fine */
 
 enum ledger_answer {
 	LEDGER_NONE,	/* there is no entry */
-	LEDGER_FOUND,	/* *ret is filled in */
+	LEDGER_FOUND,	/* there is one */
 	LEDGER_UNKNOWN, /* it cannot be told whether there is one: not the same as none (rule 4) */
 };
-/* An entry counts until the sweep has removed it: a clock that has gone astray makes none disappear from
- * here. */
-enum ledger_answer ledger_lookup(struct ledger *l, struct span group, struct span key,
-				 struct ledger_entry *ret);
+/* `entry` (with LEDGER_FOUND, and where a key was asked for; else NULL) is good until it returns. */
+typedef void (*ledger_told_fn)(void *arg, enum ledger_answer answer, const struct ledger_entry *entry);
+/* What there is of a key; with SPAN_NONE as the key, whether any key of the group has an entry: LEDGER_NONE
+ * when it is certain that none has. An entry counts until the sweep has removed it: a clock that has gone
+ * astray makes none disappear from here. */
+void ledger_ask(struct ledger *l, struct loop *loop, struct span group, struct span key, ledger_told_fn fn,
+		void *arg);
 
-/* Replaces an entry of the same group and key. `fn` is called on `loop` once, with 0 or -errno. */
-typedef void (*ledger_done_fn)(void *arg, int error);
+typedef void (*ledger_done_fn)(void *arg, int error); /* 0 or -errno */
+/* Replaces an entry of the same group and key. With an error it may be there nevertheless: who goes on
+ * elsewhere removes it. */
 void ledger_put(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, ledger_done_fn fn,
 		void *arg);
-/* Gone from look-ups at once, from the file soon after. -EAGAIN, -ENOMEM: nothing was removed; too many
- * wait for the file. */
-int ledger_remove(struct ledger *l, struct span group, struct span key);
-/* false: it is certain that no key of this group has an entry. */
-bool ledger_may_have(struct ledger *l, struct span group);
+/* Of that version; with created_us 0, of any that is there by now. 0: this process's questions do not find it
+ * any more, and it is gone from the store, or will be as soon as that can be written. -EAGAIN, -ENOMEM:
+ * nothing was removed; too many wait. `fn` may be NULL. */
+void ledger_remove(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, ledger_done_fn fn,
+		   void *arg);
 
 /* Another process is about to use the file: from now on it is asked, until ledger_unshare allows memory again
  * and no other process has it open. An error: what the other process does would not be seen. */
@@ -78,8 +86,15 @@ int ledger_share(struct ledger *l, struct err *e);
 void ledger_unshare(struct ledger *l);
 
 struct ledger_status {
-	uint64_t entries;
+	bool remote; /* a Redis, whose address is `where` */
+	char where[ERR_TEXT_MAX];
+	uint64_t entries; /* of the file's */
+	/* It cannot be read or written now. */
 	bool failing, shared;
+	uint64_t errors;     /* questions and changes that failed there, since the start; remote only */
+	uint64_t unwritten;  /* removals that wait for it */
+	int64_t since_us;    /* wall clock: since when it is failing, or has not been; remote only */
+	const char *warning; /* what is set up there so that entries may be lost; NULL: nothing known */
 	char last_error[ERR_TEXT_MAX];
 };
 void ledger_status(struct ledger *l, struct ledger_status *ret);

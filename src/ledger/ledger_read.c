@@ -4,6 +4,7 @@
 
 #include "base/db.h"
 #include "base/text.h"
+#include "ledger/ledger_file.h"
 
 #define BUSY_MS 2000
 

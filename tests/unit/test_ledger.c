@@ -16,7 +16,7 @@
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "base/db.h"
-#include "ledger/ledger.h"
+#include "ledger/ledger_file.h"
 #include "support/scratch.h"
 
 static char folder[SCRATCH_MAX], path[SCRATCH_MAX];
@@ -50,6 +50,21 @@ static void on_put(void *arg, int error)
 		loop_stop(w->loop);
 }
 
+static void on_removed(void *arg, int error)
+{
+	*(int *)arg = error;
+}
+
+/* The file's store calls back within the call. */
+static int take_out(struct ledger *l, struct span group, struct span key)
+{
+	struct ledger_entry e = {0};
+	int error = 1;
+	assert_int_equal(ledger_entry_set(&e, group, key), 0);
+	ledger_remove(l, NULL, &e, on_removed, &error);
+	return error;
+}
+
 static void put_many(struct ledger *l, int n)
 {
 	struct waiting w = {.left = n};
@@ -72,15 +87,15 @@ static void entries_survive_a_restart(void **state)
 	struct ledger *l;
 	struct ledger_entry e;
 	struct err why;
-	assert_int_equal(ledger_start(path, &l, &why), 0);
+	assert_int_equal(ledger_file_start(path, &l, &why), 0);
 	put_many(l, 2000);
 	assert_true(ledger_lookup(l, SPAN_LIT("container"), SPAN_LIT("container-1999"), &e));
 	assert_false(ledger_lookup(l, SPAN_LIT("other"), SPAN_LIT("container-1999"), &e));
-	ledger_remove(l, SPAN_LIT("container"), SPAN_LIT("container-7"));
+	take_out(l, SPAN_LIT("container"), SPAN_LIT("container-7"));
 	assert_false(ledger_lookup(l, SPAN_LIT("container"), SPAN_LIT("container-7"), &e));
 	ledger_stop(l);
 
-	assert_int_equal(ledger_start(path, &l, &why), 0);
+	assert_int_equal(ledger_file_start(path, &l, &why), 0);
 	assert_true(ledger_lookup(l, SPAN_LIT("container"), SPAN_LIT("container-0"), &e));
 	assert_string_equal(e.backend, "embedded");
 	assert_false(ledger_lookup(l, SPAN_LIT("container"), SPAN_LIT("container-7"), &e));
@@ -100,7 +115,7 @@ static void what_was_called_back_survives_kill_9(void **state)
 	if (child == 0) {
 		struct ledger *l;
 		struct err why;
-		if (ledger_start(path, &l, &why) != 0)
+		if (ledger_file_start(path, &l, &why) != 0)
 			_exit(1);
 		put_many(l, 10);
 		kill(getpid(), SIGKILL);
@@ -111,7 +126,7 @@ static void what_was_called_back_survives_kill_9(void **state)
 	struct ledger *l;
 	struct ledger_entry e;
 	struct err why;
-	assert_int_equal(ledger_start(path, &l, &why), 0);
+	assert_int_equal(ledger_file_start(path, &l, &why), 0);
 	for (int i = 0; i < 10; i++) {
 		char key[32];
 		snprintf(key, sizeof(key), "container-%d", i);
@@ -127,12 +142,12 @@ static void a_removal_beats_the_put_before_it(void **state)
 	struct ledger_entry e = {.backend = "embedded"}, found;
 	struct err why;
 	struct waiting w = {.left = 500};
-	assert_int_equal(ledger_start(path, &l, &why), 0);
+	assert_int_equal(ledger_file_start(path, &l, &why), 0);
 	assert_int_equal(loop_new(&w.loop), 0);
 	assert_int_equal(ledger_entry_set(&e, SPAN_LIT("container"), SPAN_LIT("x")), 0);
 	for (int i = 0; i < 500; i++) {
 		ledger_put(l, w.loop, &e, on_put, &w);
-		ledger_remove(l, SPAN_LIT("container"), SPAN_LIT("x"));
+		take_out(l, SPAN_LIT("container"), SPAN_LIT("x"));
 	}
 	loop_run(w.loop);
 	assert_int_equal(ledger_entry_set(&e, SPAN_LIT("container"), SPAN_LIT("last")), 0);
@@ -154,7 +169,7 @@ static void an_entry_counts_until_it_was_swept_whatever_the_clock_says(void **st
 	struct ledger_entry e = {.backend = "embedded", .created_us = 1}, found;
 	struct err why;
 	struct waiting w = {.left = 1};
-	assert_int_equal(ledger_start(path, &l, &why), 0);
+	assert_int_equal(ledger_file_start(path, &l, &why), 0);
 	put_many(l, 1);
 	put_many(l, 1); /* the first sweep is over once this is called back */
 	assert_int_equal(loop_new(&w.loop), 0);
@@ -165,7 +180,7 @@ static void an_entry_counts_until_it_was_swept_whatever_the_clock_says(void **st
 	assert_int_equal(w.error, 0);
 	assert_int_equal(ledger_lookup(l, SPAN_LIT("container"), SPAN_LIT("x"), &found), LEDGER_FOUND);
 	ledger_stop(l);
-	assert_int_equal(ledger_start(path, &l, &why), 0);
+	assert_int_equal(ledger_file_start(path, &l, &why), 0);
 	assert_int_equal(ledger_lookup(l, SPAN_LIT("container"), SPAN_LIT("x"), &found), LEDGER_FOUND);
 	ledger_stop(l);
 }
@@ -176,12 +191,12 @@ static void a_deleted_file_is_made_anew(void **state)
 	struct ledger *l;
 	struct ledger_entry found;
 	struct err why;
-	assert_int_equal(ledger_start(path, &l, &why), 0);
+	assert_int_equal(ledger_file_start(path, &l, &why), 0);
 	put_many(l, 1);
 	assert_int_equal(unlink(path), 0);
 	put_many(l, 3);
 	ledger_stop(l);
-	assert_int_equal(ledger_start(path, &l, &why), 0);
+	assert_int_equal(ledger_file_start(path, &l, &why), 0);
 	assert_true(ledger_lookup(l, SPAN_LIT("container"), SPAN_LIT("container-2"), &found));
 	ledger_stop(l);
 }
@@ -228,7 +243,7 @@ static struct ledger *started(void)
 {
 	struct ledger *l;
 	struct err e = {""};
-	if (ledger_start(path, &l, &e) < 0)
+	if (ledger_file_start(path, &l, &e) < 0)
 		fail_msg("%s", e.text);
 	return l;
 }
@@ -244,7 +259,7 @@ static void what_a_locked_file_has_is_unknown_until_it_was_read(void **state)
 	assert_int_equal(look(l, "container-0"), LEDGER_UNKNOWN);
 	assert_int_equal(look(l, "never"), LEDGER_UNKNOWN);
 	assert_true(ledger_may_have(l, SPAN_LIT("container")));
-	assert_int_equal(ledger_remove(l, SPAN_LIT("container"), SPAN_LIT("container-0")), 0);
+	assert_int_equal(take_out(l, SPAN_LIT("container"), SPAN_LIT("container-0")), 0);
 	/* legacy's from now on, whatever the file says */
 	assert_int_equal(look(l, "container-0"), LEDGER_NONE);
 	wait_until_failing(l);
@@ -299,7 +314,7 @@ static void a_removal_that_cannot_be_written_is_written_later(void **state)
 	struct db *other;
 	assert_int_equal(db_open(&o, &other, NULL), 0);
 	assert_int_equal(db_exec(other, "BEGIN IMMEDIATE", NULL), 0);
-	assert_int_equal(ledger_remove(l, SPAN_LIT("container"), SPAN_LIT("container-1")), 0);
+	assert_int_equal(take_out(l, SPAN_LIT("container"), SPAN_LIT("container-1")), 0);
 	wait_until_failing(l);
 	assert_int_equal(look(l, "container-1"), LEDGER_NONE);
 	assert_int_equal(look(l, "container-0"), LEDGER_FOUND); /* memory has it all */
@@ -316,7 +331,7 @@ static void a_file_that_was_replaced_gets_what_memory_has(void **state)
 	(void)state;
 	struct ledger *l = started();
 	put_many(l, 3);
-	assert_int_equal(ledger_remove(l, SPAN_LIT("container"), SPAN_LIT("container-2")), 0);
+	assert_int_equal(take_out(l, SPAN_LIT("container"), SPAN_LIT("container-2")), 0);
 	assert_int_equal(unlink(path), 0);
 	put_many(l, 1);
 	ledger_stop(l);
@@ -344,7 +359,7 @@ static void a_folder_in_its_place_is_said_at_start(void **state)
 	(void)state;
 	struct ledger *l;
 	struct err why;
-	assert_true(ledger_start(folder, &l, &why) < 0);
+	assert_true(ledger_file_start(folder, &l, &why) < 0);
 	assert_non_null(strstr(why.text, folder));
 }
 
@@ -393,11 +408,11 @@ static void two_processes_see_what_the_other_one_writes(void **state)
 	(void)state;
 	struct ledger *old, *new;
 	struct err why;
-	assert_int_equal(ledger_start(path, &old, &why), 0);
+	assert_int_equal(ledger_file_start(path, &old, &why), 0);
 	put_one(old, "before");
 	assert_false(is_shared(old));
 	assert_int_equal(ledger_share(old, &why), 0);
-	assert_int_equal(ledger_start(path, &new, &why), 0);
+	assert_int_equal(ledger_file_start(path, &new, &why), 0);
 	assert_true(is_shared(new));
 	put_one(old, "of-the-old");
 	put_one(new, "of-the-new");
@@ -405,11 +420,11 @@ static void two_processes_see_what_the_other_one_writes(void **state)
 	assert_int_equal(look(new, "of-the-old"), LEDGER_FOUND);
 	assert_int_equal(look(old, "of-the-new"), LEDGER_FOUND);
 	assert_int_equal(look(old, "nobodys"), LEDGER_NONE);
-	ledger_remove(old, SPAN_LIT("container"), SPAN_LIT("before"));
+	take_out(old, SPAN_LIT("container"), SPAN_LIT("before"));
 	assert_int_equal(look(old, "before"), LEDGER_NONE);
 	assert_int_not_equal(look(new, "before"), LEDGER_FOUND);
 	assert_int_equal(settled(new, "before"), LEDGER_NONE);
-	ledger_remove(new, SPAN_LIT("container"), SPAN_LIT("of-the-old"));
+	take_out(new, SPAN_LIT("container"), SPAN_LIT("of-the-old"));
 	assert_int_not_equal(look(old, "of-the-old"), LEDGER_FOUND);
 	assert_int_equal(settled(old, "of-the-old"), LEDGER_NONE);
 	ledger_stop(old);
@@ -425,12 +440,12 @@ static void who_failed_to_take_over_leaves_what_he_wrote(void **state)
 	(void)state;
 	struct ledger *old, *new;
 	struct err why;
-	assert_int_equal(ledger_start(path, &old, &why), 0);
+	assert_int_equal(ledger_file_start(path, &old, &why), 0);
 	put_one(old, "before");
 	assert_int_equal(ledger_share(old, &why), 0);
-	assert_int_equal(ledger_start(path, &new, &why), 0);
+	assert_int_equal(ledger_file_start(path, &new, &why), 0);
 	put_one(new, "of-the-new");
-	ledger_remove(new, SPAN_LIT("container"), SPAN_LIT("before"));
+	take_out(new, SPAN_LIT("container"), SPAN_LIT("before"));
 	ledger_stop(new);
 	assert_true(is_shared(old)); /* as long as it is held so: another one may be about to open the file */
 	ledger_unshare(old);
@@ -447,14 +462,14 @@ static void a_removal_under_way_is_unknown_to_the_other_process(void **state)
 	struct ledger *old, *new;
 	struct db *other;
 	struct err why;
-	assert_int_equal(ledger_start(path, &old, &why), 0);
+	assert_int_equal(ledger_file_start(path, &old, &why), 0);
 	put_one(old, "x");
 	assert_int_equal(ledger_share(old, &why), 0);
-	assert_int_equal(ledger_start(path, &new, &why), 0);
+	assert_int_equal(ledger_file_start(path, &new, &why), 0);
 	struct db_options o = {.path = path, .busy_timeout_ms = 10000};
 	assert_int_equal(db_open(&o, &other, &why), 0);
 	assert_int_equal(db_begin(other, &why), 0);
-	ledger_remove(old, SPAN_LIT("container"), SPAN_LIT("x"));
+	take_out(old, SPAN_LIT("container"), SPAN_LIT("x"));
 	for (int i = 0; i < 300; i++) { /* beyond the patience of the one that writes */
 		assert_int_equal(look(old, "x"), LEDGER_NONE);
 		assert_int_equal(look(new, "x"), LEDGER_UNKNOWN);
@@ -481,16 +496,16 @@ static void what_was_being_removed_by_a_killed_process_is_unknown_until_alone(vo
 	pid_t child = fork();
 	if (child == 0) {
 		struct ledger *l;
-		if (ledger_start(path, &l, &why) != 0)
+		if (ledger_file_start(path, &l, &why) != 0)
 			_exit(1);
 		put_one(l, "x");
 		if (ledger_share(l, &why) != 0 || write(ready[1], "", 1) != 1 || read(go[0], &c, 1) != 1)
 			_exit(1);
-		ledger_remove(l, SPAN_LIT("container"), SPAN_LIT("x"));
+		take_out(l, SPAN_LIT("container"), SPAN_LIT("x"));
 		kill(getpid(), SIGKILL);
 	}
 	assert_int_equal(read(ready[0], &c, 1), 1);
-	assert_int_equal(ledger_start(path, &new, &why), 0);
+	assert_int_equal(ledger_file_start(path, &new, &why), 0);
 	assert_int_equal(look(new, "x"), LEDGER_FOUND);
 	struct db_options o = {.path = path, .busy_timeout_ms = 10000};
 	assert_int_equal(db_open(&o, &other, &why), 0);
@@ -515,7 +530,7 @@ static void nobody_is_shared_with_whom_one_would_not_see(void **state)
 	struct err why;
 	char pending[SCRATCH_MAX];
 	scratch_path(folder, "ledger.db-pending", pending);
-	assert_int_equal(ledger_start(path, &l, &why), 0);
+	assert_int_equal(ledger_file_start(path, &l, &why), 0);
 	assert_int_equal(unlink(pending), 0);
 	assert_int_equal(ledger_share(l, &why), -ESTALE);
 	assert_non_null(strstr(why.text, "ledger.db-pending"));

@@ -376,7 +376,8 @@ static int start_stores(struct app *a, struct err *e)
 	CLEANUP(freep) char *ledger = NULL;
 	if (asprintf(&ledger, "%s/ledger.db", c->data_dir) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
-	r = ledger_start(ledger, &a->ledger, e);
+	const struct ledger_options ledger_options = {.file = ledger};
+	r = ledger_start(&ledger_options, &a->ledger, e);
 	if (r < 0)
 		return err_prefix(e, r, "ledger");
 	a->env.ledger = a->ledger;

@@ -166,24 +166,3 @@ enum pin_key request_pin_key(const struct request *r, struct buf *key)
 	bool found = route_parameter(&r->match, behind(where, path), key);
 	return usable_key(found, key);
 }
-
-/* A name that is used anew on legacy belongs to legacy, also when its end on the task side was never seen. */
-bool request_forget_pin(struct request *r)
-{
-	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
-	struct ledger *l = r->plane->env->ledger;
-	struct span group = r->op->pin_group;
-	struct ledger_entry entry;
-	switch (request_pin_key(r, &key)) {
-	case PIN_KEY_NONE:
-		return true;
-	case PIN_KEY_FOUND:
-		return ledger_lookup(l, group, buf_span(&key), &entry) == LEDGER_NONE ||
-		       ledger_remove(l, group, buf_span(&key)) == 0;
-	case PIN_KEY_MALFORMED:
-	case PIN_KEY_AMBIGUOUS:
-	case PIN_KEY_UNREADABLE:
-		break;
-	}
-	return !ledger_may_have(l, group);
-}

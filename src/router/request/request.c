@@ -74,11 +74,11 @@ static void start_legacy(struct request *r)
 enum unread { UNREAD_TOO_LARGE, UNREAD_NO_MEMORY };
 
 /* Whether the call is, or may be, the task side's by the ledger; or starts what may have an entry there. */
-static bool is_pinned_elsewhere(const struct request *r)
+static bool is_pinned_elsewhere(struct request *r)
 {
 	struct ledger_entry entry;
 	if (request_has_pin(r->op) && r->op->pin_start && request_pin_in_body(r->op))
-		return ledger_may_have(r->plane->env->ledger, r->op->pin_group);
+		return request_may_have(r, r->op->pin_group);
 	if (!request_follows(r->op))
 		return false;
 	/* Before the decision the ledger has not been asked yet; without the body it may be impossible to. */
@@ -100,9 +100,13 @@ static void request_refuse_unread(struct request *r, enum unread why, const char
 }
 
 /* The body is not looked into: legacy, unless legacy would be wrong. */
-static void go_unread(struct request *r, enum unread why)
+static void leave_unread(struct request *r)
 {
-	if (is_pinned_elsewhere(r)) {
+	enum unread why = r->body_too_large ? UNREAD_TOO_LARGE : UNREAD_NO_MEMORY;
+	bool elsewhere = is_pinned_elsewhere(r);
+	if (request_waits(r, leave_unread))
+		return;
+	if (elsewhere) {
 		bool decided = r->body_for != BODY_FOR_IDENTITY;
 		r->side = r->decision.side = OUTCOME_TASK;
 		r->decision.reason = decided ? REASON_PINNED : REASON_PIN_UNKNOWN;
@@ -119,6 +123,12 @@ static void go_unread(struct request *r, enum unread why)
 	} else {
 		request_start_legacy(r, OUTCOME_PRIMARY);
 	}
+}
+
+static void go_unread(struct request *r, enum unread why)
+{
+	r->body_too_large = why == UNREAD_TOO_LARGE;
+	leave_unread(r);
 }
 
 /* Whether this name was not among those seen. Beyond their limit all count as seen: flags come from
@@ -222,13 +232,15 @@ static void decide_now(struct request *r)
 		refuse_ambiguous(r);
 		return;
 	}
+	if (request_follows(r->op))
+		in.pinned = request_pin_of(r, &entry);
+	if (request_waits(r, decide_now))
+		return;
 	if (r->op && r->op->has_task) {
 		in.override = override_wish(r);
 		plane_look_at_breakers(r->plane, &breakers);
 		in.breakers = &breakers;
 	}
-	if (request_follows(r->op))
-		in.pinned = request_pin_of(r, &entry);
 	if (in.pinned == WISH_TASK)
 		in.pinned_backend = span_of(entry.backend);
 	decide(&in, &r->decision, NULL);
@@ -357,6 +369,13 @@ static size_t inspect_body(struct request *r, const char *bytes, size_t n)
 	return r->state == REQUEST_ANSWERED ? n : 0;
 }
 
+/* Whoever goes on takes it up again. */
+static size_t body_later(struct request *r)
+{
+	r->body_paused = true;
+	return 0;
+}
+
 /* --- the listener's calls ------------------------------------------------------------------------------- */
 
 static void refuse_busy(struct request *r)
@@ -407,6 +426,28 @@ static bool request_admit(struct request *r, unsigned in_flight)
 	return true;
 }
 
+/* Its head is known, and it may go further. */
+static void go_in(struct request *r)
+{
+	bool may_follow = !r->op && request_may_follow(r);
+	if (request_waits(r, go_in))
+		return;
+	if (may_follow) {
+		r->decision.reason = REASON_PIN_UNKNOWN;
+		request_fail(
+			r, OUTCOME_REJECTED, 400, "Ambiguous path",
+			"Some servers read this path as a follow-up call's, and its side depends on that; "
+			"nothing was executed.");
+		return;
+	}
+	if (r->op)
+		find_identity(r);
+	if (r->op && r->op->has_task && (r->identity.wants_body || request_pin_in_body(r->op)))
+		inspect(r);
+	else
+		decide_now(r);
+}
+
 static void *request_on_head(void *arg, struct exchange *x, const struct http_request *h)
 {
 	struct plane_listener *pl = arg;
@@ -432,22 +473,8 @@ static void *request_on_head(void *arg, struct exchange *x, const struct http_re
 		      LOG_SPAN("operation", r->op ? r->op->name : SPAN_LIT("(unmapped)")),
 		      LOG_SPAN("method", h->method), LOG_BOOL("body", h->has_body),
 		      LOG_INT("content_length", h->content_length));
-	if (!request_admit(r, in_flight))
-		return r;
-	if (!r->op && request_may_follow(r)) {
-		r->decision.reason = REASON_PIN_UNKNOWN;
-		request_fail(
-			r, OUTCOME_REJECTED, 400, "Ambiguous path",
-			"Some servers read this path as a follow-up call's, and its side depends on that; "
-			"nothing was executed.");
-		return r;
-	}
-	if (r->op)
-		find_identity(r);
-	if (r->op && r->op->has_task && (r->identity.wants_body || request_pin_in_body(r->op)))
-		inspect(r);
-	else
-		decide_now(r);
+	if (request_admit(r, in_flight))
+		go_in(r);
 	return r;
 }
 
@@ -460,6 +487,8 @@ static size_t request_on_body(void *user, struct exchange *x, const char *bytes,
 		return inspect_body(r, bytes, n);
 	case REQUEST_LEGACY:
 		return legacy_side_body(r, bytes, n);
+	case REQUEST_ASK:
+		return body_later(r);
 	default:
 		return n; /* answered meanwhile: the rest is of no use */
 	}

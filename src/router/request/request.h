@@ -9,6 +9,8 @@
  * HEAD       nothing yet                              request_head: answer, INSPECT, LEGACY or task
  * INSPECT    the body, into memory (bounded)          body end or bound → LEGACY, PIN, SUBMIT, or ANSWERED:
  *                                                     413, 503
+ * ASK        the ledger's word on the call's key      → the step that asked goes on; what cannot be told is
+ *                                                     known within its time limit (ledger.h)
  * HELD       the word of the backend's breaker        → PIN, SUBMIT, or LEGACY (nothing was submitted)
  * PIN        the ledger: the entry is durable         → SUBMIT, or LEGACY when it cannot be written
  * SUBMIT     the backend's word on the submission     accepted → WAIT; refused → LEGACY (fallback); unknown →
@@ -37,6 +39,7 @@
 enum request_state {
 	REQUEST_HEAD,
 	REQUEST_INSPECT,
+	REQUEST_ASK,
 	REQUEST_HELD,
 	REQUEST_PIN,
 	REQUEST_SUBMIT,
@@ -74,10 +77,17 @@ struct request {
 	char made_id[CRYPTO_UUID];
 	char uuid[CRYPTO_UUID]; /* made when first asked for */
 
+	/* What the ledger was asked, and said (request_ask.c). */
+	struct asked *asked;
+	bool asking;			 /* a question is under way */
+	void (*step)(struct request *r); /* that goes on then */
+	enum outcome_role legacy_role;	 /* of the attempt that waits for it */
+	int64_t pin_version;		 /* of the entry of its key, once found or put */
+
 	/* The body as far as it was looked into. */
 	struct buf body;
 	struct inspect_claim claim; /* of the planes' common budget for bodies */
-	bool reading, body_complete, body_paused;
+	bool reading, body_complete, body_paused, body_too_large;
 	const struct legacy_answer *early; /* of the call: its rest is waited for, see legacy_side.c */
 	struct organization_place *organization; /* its place in flight, where those are limited */
 	atomic_uint *upload;		   /* the peer's count of bodies under way, while this is one */
@@ -177,22 +187,31 @@ enum pin_key {
 	PIN_KEY_UNREADABLE, /* it could not be looked for: the body is not here, or memory is out */
 };
 enum pin_key request_pin_key(const struct request *r, struct buf *key); /* pin_key.c */
-/* A start of which legacy takes over: what the ledger has of its key goes. false: it cannot be told what
- * that is, or be written. */
-bool request_forget_pin(struct request *r);
 void request_drop_body(struct request *r); /* frees the held body and gives its budget back */
+
+/* request_ask.c: the ledger may have to be waited for. Steps ask, and are run again when it has told: what
+ * they do before request_waits() must bear that. */
+/* What it says of the key, from memory where this request has asked already. While that is under way:
+ * unknown, which means nothing yet. */
+enum ledger_answer request_ask(struct request *r, struct span group, struct span key,
+			       struct ledger_entry *ret);
+/* Whether any key of the group may have an entry. */
+bool request_may_have(struct request *r, struct span group);
+/* true: a question is under way, and `step` is called with its answer. */
+bool request_waits(struct request *r, void (*step)(struct request *r));
+void request_forget_answers(struct request *r); /* to ask anew */
 
 /* request_pin.c */
 /* Whether it is a follow-up call, which is pinned one way or the other; one that starts or is none is not. */
 bool request_follows(const struct operation *op);
 /* Of one that no operation matches: whether a server that tidies paths up would read a follow-up call that
  * may have an entry. */
-bool request_may_follow(const struct request *r);
+bool request_may_follow(struct request *r);
 bool request_has_pin(const struct operation *op);
 bool request_pin_in_body(const struct operation *op);
 enum pin_key request_pin_key_of(const struct request *r);
 /* What the ledger says of a follow-up call; `entry` where that is WISH_TASK. */
-enum decide_wish request_pin_of(const struct request *r, struct ledger_entry *entry);
+enum decide_wish request_pin_of(struct request *r, struct ledger_entry *entry);
 /* request_fail with a Retry-After. */
 void request_refuse_for_now(struct request *r, enum outcome_result result, int status, const char *title,
 			    const char *detail);

@@ -55,6 +55,7 @@ static void request_release(struct request *r)
 	else
 		p->live_requests = r->next;
 	request_drop_body(r);
+	request_forget_answers(r);
 	buf_release(&r->answer);
 	buf_release(&r->input);
 	buf_release(&r->pin_key);

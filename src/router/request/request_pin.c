@@ -26,20 +26,19 @@ enum pin_key request_pin_key_of(const struct request *r)
 }
 
 /* Whether the call that a server makes of it which tidies paths up has, or may have, an entry. */
-static bool tidied_has_pin(const struct request *r, const struct route_match *m)
+static bool tidied_has_pin(struct request *r, const struct route_match *m)
 {
 	static const struct span path = SPAN_INIT("path:");
 	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
-	struct ledger *l = r->plane->env->ledger;
 	const struct operation *op = m->operation;
 	struct span name = {op->pin_key.ptr + path.len, op->pin_key.len - path.len};
 	struct ledger_entry entry;
 	if (!span_starts(op->pin_key, path) || !route_parameter(m, name, &key))
-		return ledger_may_have(l, op->pin_group);
-	return ledger_lookup(l, op->pin_group, buf_span(&key), &entry) != LEDGER_NONE;
+		return request_may_have(r, op->pin_group);
+	return request_ask(r, op->pin_group, buf_span(&key), &entry) != LEDGER_NONE;
 }
 
-bool request_may_follow(const struct request *r)
+bool request_may_follow(struct request *r)
 {
 	CLEANUP(buf_releasep) struct buf path = BUF_INIT(65536);
 	struct route_match m;
@@ -50,7 +49,7 @@ bool request_may_follow(const struct request *r)
 
 /* Follow-up calls go where the first call went (rule 4). An entry exists only where that was the task side; a
  * call that has none for certain belongs to legacy, whatever the flag says by now. */
-enum decide_wish request_pin_of(const struct request *r, struct ledger_entry *entry)
+enum decide_wish request_pin_of(struct request *r, struct ledger_entry *entry)
 {
 	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
 	switch (request_pin_key(r, &key)) {
@@ -61,12 +60,13 @@ enum decide_wish request_pin_of(const struct request *r, struct ledger_entry *en
 	case PIN_KEY_MALFORMED:
 	case PIN_KEY_UNREADABLE:
 	case PIN_KEY_AMBIGUOUS:
-		return ledger_may_have(r->plane->env->ledger, r->op->pin_group) ? WISH_UNKNOWN : WISH_LEGACY;
+		return request_may_have(r, r->op->pin_group) ? WISH_UNKNOWN : WISH_LEGACY;
 	}
-	switch (ledger_lookup(r->plane->env->ledger, r->op->pin_group, buf_span(&key), entry)) {
+	switch (request_ask(r, r->op->pin_group, buf_span(&key), entry)) {
 	case LEDGER_NONE:
 		return request_may_follow(r) ? WISH_UNKNOWN : WISH_LEGACY;
 	case LEDGER_FOUND:
+		r->pin_version = entry->created_us;
 		return WISH_TASK;
 	case LEDGER_UNKNOWN:
 		break;
@@ -90,10 +90,10 @@ void request_refuse_pinned(struct request *r, enum outcome_result result, int st
 
 /* A start of a name that may be pinned: legacy would have it, and follow-up calls would go on to the task
  * side. */
-static void refuse_start(struct request *r, enum outcome_role role)
+static void refuse_start(struct request *r)
 {
 	if (!r->attempting)
-		request_begin(r, OUTCOME_LEGACY, role, SPAN_NONE);
+		request_begin(r, OUTCOME_LEGACY, r->legacy_role, SPAN_NONE);
 	r->decision.reason = REASON_PIN_UNKNOWN;
 	if (request_pin_key_of(r) == PIN_KEY_MALFORMED)
 		request_fail(r, OUTCOME_REJECTED, 400, "Malformed body", SIDE_IN_BODY);
@@ -101,10 +101,48 @@ static void refuse_start(struct request *r, enum outcome_role role)
 		request_refuse_for_now(r, OUTCOME_FAILURE, 503, "Side unknown", SIDE_UNKNOWN);
 }
 
+static void on_key_taken(void *arg, int error)
+{
+	struct request *r = arg;
+	if (r->x && r->state == REQUEST_ASK && error == 0)
+		legacy_side_start(r, r->legacy_role);
+	else if (r->x && r->state == REQUEST_ASK)
+		refuse_start(r);
+	request_unref(r);
+}
+
+/* A name that is used anew on legacy belongs to legacy, also when its end on the task side was never seen:
+ * what the ledger has of it goes first. */
+static void take_key(struct request *r)
+{
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
+	struct ledger_entry entry = {0};
+	enum pin_key found = request_pin_key(r, &key);
+	enum ledger_answer there = LEDGER_NONE;
+	if (found == PIN_KEY_FOUND)
+		there = request_ask(r, r->op->pin_group, buf_span(&key), &entry);
+	else if (found != PIN_KEY_NONE && request_may_have(r, r->op->pin_group))
+		there = LEDGER_UNKNOWN;
+	if (request_waits(r, take_key))
+		return;
+	if (there == LEDGER_NONE) {
+		legacy_side_start(r, r->legacy_role);
+	} else if (found == PIN_KEY_FOUND) {
+		r->state = REQUEST_ASK;
+		request_ref(r);
+		ledger_remove(r->plane->env->ledger, r->plane->loop, &entry, on_key_taken, r);
+	} else {
+		refuse_start(r);
+	}
+}
+
 void request_start_legacy(struct request *r, enum outcome_role role)
 {
-	if (request_has_pin(r->op) && r->op->pin_start && !request_forget_pin(r))
-		refuse_start(r, role);
-	else
+	r->legacy_role = role;
+	if (!request_has_pin(r->op) || !r->op->pin_start) {
 		legacy_side_start(r, role);
+		return;
+	}
+	request_forget_answers(r);
+	take_key(r);
 }

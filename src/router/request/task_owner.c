@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* Ids and owners are hex or UUIDs, so that the blank between them keeps them apart, and both always fit. */
-static struct span make_key(struct span task_id, const char *owner, char out[LEDGER_KEY_MAX])
+struct span task_owner_key(struct span task_id, const char *owner, char out[LEDGER_KEY_MAX])
 {
 	snprintf(out, LEDGER_KEY_MAX, "%.*s %s", SPAN_ARG(task_id), owner);
 	return span_of(out);
@@ -15,16 +15,9 @@ void task_owner_entry(struct span task_id, struct span task_name, const char *ow
 {
 	char key[LEDGER_KEY_MAX];
 	*ret = (struct ledger_entry){0};
-	ledger_entry_set(ret, SPAN_LIT(TASK_OWNER_GROUP), make_key(task_id, owner, key));
+	ledger_entry_set(ret, SPAN_LIT(TASK_OWNER_GROUP), task_owner_key(task_id, owner, key));
 	span_copy(backend, ret->backend, sizeof(ret->backend));
 	span_copy(task_name, ret->task_id, sizeof(ret->task_id));
-}
-
-enum ledger_answer task_owner_find(struct ledger *l, struct span task_id, const char *owner,
-				   struct ledger_entry *ret)
-{
-	char key[LEDGER_KEY_MAX];
-	return ledger_lookup(l, SPAN_LIT(TASK_OWNER_GROUP), make_key(task_id, owner, key), ret);
 }
 
 bool task_owner_may_name(const struct ledger_entry *entry, struct span task_name)

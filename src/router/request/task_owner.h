@@ -20,8 +20,8 @@
  * tells it. Routers of before put the id there and never looked at it. */
 void task_owner_entry(struct span task_id, struct span task_name, const char *owner, struct span backend,
 		      struct ledger_entry *ret);
-enum ledger_answer task_owner_find(struct ledger *l, struct span task_id, const char *owner,
-				   struct ledger_entry *ret);
+/* By which the ledger is asked for it, in TASK_OWNER_GROUP. */
+struct span task_owner_key(struct span task_id, const char *owner, char out[LEDGER_KEY_MAX]);
 /* Whether the entry may be that of a task of this name: all of what it has of a name agrees. */
 bool task_owner_may_name(const struct ledger_entry *entry, struct span task_name);
 /* The whole name, or SPAN_NONE when there is none (a router of before) or it was cut. Borrows. */

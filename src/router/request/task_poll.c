@@ -112,7 +112,9 @@ static bool owned(struct request *r, const struct operation *op, struct span id,
 	};
 	identity_find(&op->identity, &in, &r->identity);
 	auth_owner(&who, r->identity.organization, r->owner);
-	enum ledger_answer found = task_owner_find(r->plane->env->ledger, id, r->owner, entry);
+	char key[LEDGER_KEY_MAX];
+	enum ledger_answer found =
+		request_ask(r, SPAN_LIT(TASK_OWNER_GROUP), task_owner_key(id, r->owner, key), entry);
 	*ret_unknown |= found == LEDGER_UNKNOWN;
 	return found == LEDGER_FOUND;
 }
@@ -127,30 +129,22 @@ static bool find(struct request *r, struct span id, struct ledger_entry *entry, 
 	return false;
 }
 
-void task_poll_start(struct request *r)
+/* Its state is asked for, or it is cancelled, when it is the caller's. */
+static void task_poll_look(struct request *r)
 {
 	struct span path = route_path(r->http->target);
-	bool get = span_is(r->http->method, "GET"), delete = span_is(r->http->method, "DELETE");
-	struct ledger_entry entry;
-	if (!span_starts(path, SPAN_LIT(PREFIX))) {
-		request_fail(r, OUTCOME_REJECTED, 404, "Not found",
-			     "Paths under " ROUTE_RESERVED " belong to the router.");
-		return;
-	}
 	struct span id = {path.ptr + sizeof(PREFIX) - 1, path.len - (sizeof(PREFIX) - 1)};
-	if (!get && !delete) {
-		static const struct http_field allow = {SPAN_INIT("Allow"), SPAN_INIT("GET, DELETE")};
-		request_fail_with(r, OUTCOME_REJECTED, 405, "Method not allowed",
-				  "GET returns the state, DELETE cancels.", &allow, 1);
+	struct ledger_entry entry;
+	bool unknown = false, found = find(r, id, &entry, &unknown);
+	if (request_waits(r, task_poll_look))
+		return;
+	if (!found && unknown) {
+		try_again(r, "Tasks unknown",
+			  "Who owns this task cannot be determined right now; try again.");
 		return;
 	}
-	bool unknown = false;
-	if (id.len == 0 || id.len >= TASK_ID_MAX || !find(r, id, &entry, &unknown)) {
-		if (unknown)
-			try_again(r, "Tasks unknown",
-				  "Who owns this task cannot be determined right now; try again.");
-		else
-			not_found(r);
+	if (!found) {
+		not_found(r);
 		return;
 	}
 	r->client = plane_client(r->plane, span_of(entry.backend));
@@ -161,8 +155,30 @@ void task_poll_start(struct request *r)
 	}
 	poll_find_name(r, &entry, id);
 	request_ref(r);
-	if (get)
+	if (span_is(r->http->method, "GET"))
 		task_get(r->client, id, on_state, r);
 	else
 		task_cancel(r->client, id, on_cancelled, r);
+}
+
+void task_poll_start(struct request *r)
+{
+	struct span path = route_path(r->http->target);
+	bool get = span_is(r->http->method, "GET"), delete = span_is(r->http->method, "DELETE");
+	if (!span_starts(path, SPAN_LIT(PREFIX))) {
+		request_fail(r, OUTCOME_REJECTED, 404, "Not found",
+			     "Paths under " ROUTE_RESERVED " belong to the router.");
+		return;
+	}
+	size_t id_length = path.len - (sizeof(PREFIX) - 1);
+	if (!get && !delete) {
+		static const struct http_field allow = {SPAN_INIT("Allow"), SPAN_INIT("GET, DELETE")};
+		request_fail_with(r, OUTCOME_REJECTED, 405, "Method not allowed",
+				  "GET returns the state, DELETE cancels.", &allow, 1);
+		return;
+	}
+	if (id_length == 0 || id_length >= TASK_ID_MAX)
+		not_found(r);
+	else
+		task_poll_look(r);
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -71,7 +72,9 @@ static void answer_result(struct request *r, const struct task_result *told)
 
 static void drop_pin(struct request *r)
 {
-	ledger_remove(r->plane->env->ledger, r->op->pin_group, buf_span(&r->pin_key));
+	struct ledger_entry entry = {.created_us = r->pin_version};
+	if (ledger_entry_set(&entry, r->op->pin_group, buf_span(&r->pin_key)) == 0)
+		ledger_remove(r->plane->env->ledger, r->plane->loop, &entry, NULL, NULL);
 	r->pinned_now = false;
 }
 
@@ -435,10 +438,10 @@ static void on_pinned(void *arg, int error)
 	struct request *r = arg;
 	if (!r->x || r->state != REQUEST_PIN) {
 		hold_end(r, BREAKER_UNJUDGED, NULL);
-		if (error == 0)
-			drop_pin(r); /* the caller has left, or was told 504: nothing was submitted */
+		drop_pin(r); /* the caller has left, or was told 504: nothing was submitted */
 	} else if (error != 0) {
 		hold_end(r, BREAKER_UNJUDGED, NULL);
+		drop_pin(r);
 		/* Without the entry a follow-up call would go to the wrong side (rule 4). */
 		fall_back(r, OUTCOME_FAILURE, SPAN_LIT("the ledger could not be written"), SPAN_NONE);
 	} else {
@@ -465,6 +468,7 @@ static void pin(struct request *r)
 		return;
 	}
 	span_copy(r->backend, entry.backend, sizeof(entry.backend));
+	entry.created_us = r->pin_version = clock_wall_us();
 	r->state = REQUEST_PIN;
 	request_ref(r);
 	ledger_put(r->plane->env->ledger, r->plane->loop, &entry, on_pinned, r);
