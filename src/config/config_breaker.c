@@ -5,7 +5,7 @@
 
 struct breaker_config config_breaker_default(void)
 {
-	return (struct breaker_config){.failures = 5, .probes = 3, .open_for_ms = 5000, .silence_ms = 1000};
+	return (struct breaker_config){.failures = 5, .probes = 3, .open_for_ms = 5000, .silence_ms = 3000};
 }
 
 void read_breaker(const struct place *p, struct breaker_config *ret)

@@ -331,6 +331,21 @@ static void post(struct plane *p, void (*fn)(struct loop_work *), const struct m
 	loop_post(p->loop, &m->work);
 }
 
+static void on_beat(struct loop_work *w)
+{
+	struct plane *p = (struct plane *)((char *)w - offsetof(struct plane, beat));
+	atomic_store(&p->beating, false);
+}
+
+bool plane_answers(struct plane *p)
+{
+	if (atomic_exchange(&p->beating, true))
+		return false;
+	p->beat.fn = on_beat;
+	loop_post(p->loop, &p->beat);
+	return true;
+}
+
 static void on_flags(struct loop_work *w)
 {
 	struct message *m = message_of(w);

@@ -97,6 +97,9 @@ unsigned plane_exchanges(const struct plane *p); /* requests running; any thread
  * thread. */
 unsigned plane_unheard(const struct plane *p);
 bool plane_settling(const struct plane *p); /* whether some are not counted yet; any thread */
+/* Whether the plane's loop has turned since the last call, or this is the first. For one thread, which calls
+ * it now and then: a plane that hangs says no the second time. */
+bool plane_answers(struct plane *p);
 /* Whether nobody listens there, this process included. -EADDRINUSE, … with a sentence. */
 int plane_address_free(const char *address, struct err *e);
 

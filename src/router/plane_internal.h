@@ -60,6 +60,8 @@ struct plane {
 	struct hold_line held[CONFIG_MAX_BACKENDS];	  /* likewise */
 	struct loop_timer *hold_timer;
 	struct recorder_producer *producer;
+	struct loop_work beat; /* plane_answers */
+	atomic_bool beating;
 	atomic_uint exchanges;
 	atomic_uint unheard;	       /* connections of closing listeners that may still bring a request */
 	atomic_bool settling;	       /* and there may be more of them */

@@ -22,6 +22,6 @@ def test_a_minute_of_chaos_breaks_no_promise(tmp_path):
     world.legacy.done.append(answered.number)
     looked = next(t for t in world.told if t.kind == "look" and t.side)
     world.told.append(looked._replace(side="nobody"))
-    found = "\n".join(world.violations())
+    found = "\n".join([*world.repeated(world.executed()), *world.wrong_sides()])
     assert "request %d was executed 2 times" % answered.number in found
     assert "which began on %s" % looked.name[2] in found

@@ -439,9 +439,7 @@ class World:
     def violations(self):
         executed = self.executed()
         yield from self.unanswered()
-        for number, places in sorted(executed.items()):
-            if len(places) > 1:
-                yield "request %d was executed %d times: %s" % (number, len(places), ", ".join(places))
+        yield from self.repeated(executed)
         for told in self.told:
             if told.status == 200 and executed.get(told.number) != [told.side]:
                 yield "request %d was answered by %s and executed by %s" % (told.number, told.side, executed.get(told.number) or "nobody")
@@ -459,6 +457,11 @@ class World:
                 yield "request %d (%s) got no answer from router %s, which was up" % (told.number, told.kind, told.router.name)
             if told.status is not None and told.status not in ANSWERS:
                 yield "request %d (%s) was answered %d" % (told.number, told.kind, told.status)
+
+    def repeated(self, executed):
+        for number, places in sorted(executed.items()):
+            if len(places) > 1:
+                yield "request %d was executed %d times: %s" % (number, len(places), ", ".join(places))
 
     def wrong_sides(self):
         """A follow-up call that is answered is answered by the side that answered the start."""

@@ -188,10 +188,11 @@ static bool must_not_reload(const struct app *a)
 	return true;
 }
 
-static void app_reload(struct app *a)
+/* Whether the new configuration is in force. */
+static bool app_reload(struct app *a)
 {
 	if (must_not_reload(a))
-		return;
+		return false;
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
 	struct config *new = NULL;
 	int r = config_load(a->config->path, app_getenv, &problems, &new);
@@ -202,13 +203,13 @@ static void app_reload(struct app *a)
 	app_log_problems(r < 0 ? "reload_refused" : "config_warning", &problems);
 	if (r < 0) {
 		config_unref(new);
-		return;
+		return false;
 	}
 	for (size_t i = 0; i < new->n_services; i++)
 		if (!plane_env_service(&a->env, new->services[i].name)) {
 			log_error("reload_refused", LOG_STR("problem", "too many services since the start"));
 			config_unref(new);
-			return;
+			return false;
 		}
 	warn_of_fixed_parts(a, new);
 	open_access_log(a, new);
@@ -225,6 +226,7 @@ static void app_reload(struct app *a)
 	else
 		features_source_reload(a->features);
 	log_info("reloaded", LOG_STR("config", a->config->path));
+	return true;
 }
 
 static unsigned running(const struct app *a)
@@ -304,6 +306,8 @@ static void begin_drain(struct app *a, bool patient)
 	a->draining = true;
 	a->patient = patient;
 	takeover_leave(a);
+	if (!patient)
+		service_manager_stopping();
 	a->drain_until_ms = clock_mono_ms() + a->config->drain_timeout_ms;
 	log_info("draining", LOG_INT("running", running(a)),
 		 LOG_INT("deadline_ms", a->config->drain_timeout_ms));
@@ -321,12 +325,14 @@ static void app_on_signal(void *arg, unsigned events)
 	(void)events;
 	struct signalfd_siginfo info;
 	while (read(a->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-		if (info.ssi_signo == SIGHUP)
-			app_reload(a);
-		else if (info.ssi_signo == SIGUSR1)
+		if (info.ssi_signo == SIGHUP) {
+			service_manager_reloading();
+			service_manager_reloaded(!app_reload(a));
+		} else if (info.ssi_signo == SIGUSR1) {
 			log_toggle_debug();
-		else
+		} else {
 			begin_drain(a, false);
+		}
 	}
 }
 
@@ -465,6 +471,22 @@ static int app_start(struct app *a, bool take_over, struct err *e)
 	return r < 0 ? r : takeover_serve(a, e);
 }
 
+/* For the service manager: each plane is asked, and must have answered by the next time. */
+static bool planes_answer(void *arg)
+{
+	struct app *a = arg;
+	bool all = true;
+	for (size_t i = 0; i < a->n_planes; i++) {
+		if (plane_answers(a->planes[i]))
+			continue;
+		if (all)
+			log_error("plane_hangs", LOG_INT("plane", i),
+				  LOG_STR("effect", "the watchdog is not fed"));
+		all = false;
+	}
+	return all;
+}
+
 #define STOP_SECONDS 20 /* the recorder may take five, the task store a few */
 
 /* The reverse of start; takes whatever start got to. */
@@ -487,6 +509,7 @@ static void app_stop(struct app *a)
 	flag_snapshot_unref(a->flags);
 	retired_free(a->retired);
 	takeover_stop(a);
+	watchdog_free(a->watchdog);
 	loop_timer_free(a->drain);
 	loop_watch_free(a->signal_watch);
 	if (a->signals >= 0)
@@ -532,6 +555,9 @@ int app_serve(const char *config_path, bool take_over)
 	}
 	listen_address_warn_of_unused();
 	log_info("ready", LOG_STR("version", PROJECT_VERSION), LOG_INT("threads", a.n_planes));
+	service_manager_ready();
+	if (watchdog_new(a.loop, planes_answer, &a, &a.watchdog) < 0)
+		log_error("watchdog_missing", LOG_STR("error", "out of memory"));
 	loop_run(a.loop);
 	unsigned cut = a.cut;
 	app_stop(&a);

@@ -10,6 +10,7 @@
 
 #include "base/crypto.h"
 #include "base/loop.h"
+#include "base/service_manager.h"
 #include "flags/source/features_source.h"
 #include "flags/source/flipt_source.h"
 #include "flags/source/retired.h"
@@ -39,6 +40,7 @@ struct app {
 	bool draining, patient; /* patient: idle connections are not closed yet */
 	struct takeover *takeover;
 	int64_t drain_until_ms, admin_until_ms;
+	struct watchdog *watchdog; /* of the service manager; NULL: none */
 	unsigned cut; /* requests still running when the deadline came */
 
 	const struct flag_snapshot *flags; /* the newest good one, or NULL */

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "base/log.h"
+#include "base/service_manager.h"
 #include "base/loop.h"
 #include "base/plain_output.h"
 #include "config/config.h"
@@ -451,14 +452,14 @@ static void log_problems(const char *event, struct buf *problems)
 }
 
 /* SIGHUP: the tasks are read again. With a mistake in them those that were known stay. */
-static void program_reload(struct worker_program *p)
+static bool program_reload(struct worker_program *p)
 {
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1 << 20);
 	struct registry *fresh = NULL;
 	int r = p->tasks ? registry_load(p->tasks, getenv_const, &problems, &fresh) : registry_core(&fresh);
 	if (r < 0) {
 		log_problems("reload_refused", &problems);
-		return;
+		return false;
 	}
 	worker_set_registry(p->worker, fresh);
 	registry_free(p->registry);
@@ -466,6 +467,7 @@ static void program_reload(struct worker_program *p)
 	log_info("reloaded", LOG_STR("tasks_file", p->tasks ? p->tasks : "(core tasks)"),
 		 LOG_INT("tasks", registry_count(fresh)),
 		 LOG_INT("workflows", registry_workflow_count(fresh)));
+	return true;
 }
 
 static void program_on_signal(void *arg, unsigned events)
@@ -474,12 +476,15 @@ static void program_on_signal(void *arg, unsigned events)
 	struct signalfd_siginfo info;
 	(void)events;
 	while (read(p->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-		if (info.ssi_signo == SIGHUP)
-			program_reload(p);
-		else if (info.ssi_signo == SIGUSR1)
+		if (info.ssi_signo == SIGHUP) {
+			service_manager_reloading();
+			service_manager_reloaded(!program_reload(p));
+		} else if (info.ssi_signo == SIGUSR1) {
 			log_toggle_debug();
-		else
+		} else {
+			service_manager_stopping();
 			worker_stop(p->worker);
+		}
 	}
 }
 
@@ -507,6 +512,7 @@ static int watch_signals(struct worker_program *p)
 static int run(struct worker_program *p)
 {
 	struct err e = {""};
+	struct watchdog *watchdog = NULL;
 	struct worker_options o = {.database = p->database,
 				   .registry = p->registry,
 				   .name = p->name,
@@ -527,7 +533,11 @@ static int run(struct worker_program *p)
 		log_info("worker_ready", LOG_STR("name", p->name), LOG_STR("database", p->database),
 			 LOG_INT("concurrency", p->concurrency),
 			 LOG_INT("tasks", registry_count(p->registry)));
+		service_manager_ready();
+		if (watchdog_new(p->loop, NULL, NULL, &watchdog) < 0)
+			log_error("watchdog_missing", LOG_STR("error", "out of memory"));
 		loop_run(p->loop);
+		watchdog_free(watchdog);
 		log_info("worker_stopped", LOG_STR("name", p->name));
 	} else {
 		log_error("worker_failed", LOG_STR("error", e.text[0] ? e.text : strerror(-r)));
