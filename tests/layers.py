@@ -31,11 +31,12 @@ ROOMS = {
     "outcomes": {"base"},
     "guard": {"outcomes", "base"},  # whether the task side is worse, judged from outcomes
     "compare": {"base"},  # where two answers differ; pure
+    "pairs": {"compare", "outcomes", "base"},  # both sides' answers, compared and counted
     "ledger": {"base"},
-    "operation": {"tasks", "flags", "base"},  # what an operation is; pure
-    "config": {"operation", "outcomes", "tasks", "flags", "base"},
-    "router": {"config", "operation", "ledger", "guard", "outcomes", "tasks", "legacy", "flags", "base"},
-    "programs": {"router", "config", "operation", "ledger", "guard", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts
+    "operation": {"tasks", "flags", "compare", "base"},  # what an operation is; pure
+    "config": {"operation", "pairs", "outcomes", "tasks", "flags", "compare", "base"},
+    "router": {"config", "operation", "ledger", "pairs", "compare", "guard", "outcomes", "tasks", "legacy", "flags", "base"},
+    "programs": {"router", "config", "operation", "ledger", "pairs", "compare", "guard", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts
 }
 
 FILES_PER_FOLDER = 20
@@ -59,7 +60,7 @@ THIRD_PARTY = {
     r"hiredis(/.*|\.h)": {"base/redis.c"},
     r"sqlite3\.h": {"base/db.c"},
     r"microhttpd\.h": {"router/http/listener.c"},
-    r"zlib\.h": {"base/checksum.c"},
+    r"zlib\.h": {"base/checksum.c", "base/gzip.c"},
 }
 
 # The C library and the kernel; whatever is neither these, third-party, nor ours is named by the test.

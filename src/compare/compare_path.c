@@ -73,19 +73,25 @@ static const char *pattern_parse_text(char *text, struct compare_pattern *p)
 	return "must be status, header:NAME or body:/POINTER";
 }
 
+const char *compare_pattern_read(char *text, struct compare_pattern *ret)
+{
+	struct compare_pattern p = {.text = text};
+	const char *why = pattern_parse_text(text, &p);
+	if (!why)
+		*ret = p;
+	return why;
+}
+
 const char *compare_pattern_parse(struct span text, struct compare_pattern *ret)
 {
-	struct compare_pattern p = {0};
 	if (memchr(text.ptr ? text.ptr : "", '\0', text.len))
 		return "holds a NUL";
-	p.text = span_dup(text);
-	if (!p.text)
+	char *copy = span_dup(text);
+	if (!copy)
 		return "does not fit into memory";
-	const char *why = pattern_parse_text(p.text, &p);
+	const char *why = compare_pattern_read(copy, ret);
 	if (why)
-		free(p.text);
-	else
-		*ret = p;
+		free(copy);
 	return why;
 }
 

@@ -32,11 +32,14 @@ struct compare_pattern {
 	enum compare_part part;
 	unsigned n_steps;
 	struct span steps[COMPARE_STEPS_MAX]; /* unescaped; of a header: its name */
-	char *text;			      /* owned; the steps lie in it */
+	char *text; /* what the steps lie in; owned where compare_pattern_parse made it */
 };
 
 /* NULL, or what is wrong, as a phrase: "needs status, header: or body:". Nothing is kept on errors. */
 const char *compare_pattern_parse(struct span text, struct compare_pattern *ret);
+/* The same in the caller's memory, which is written to and lives as long as the pattern; nothing to
+ * release. */
+const char *compare_pattern_read(char *text, struct compare_pattern *ret);
 void compare_pattern_release(struct compare_pattern *p);
 
 /* Positions before any step of a body, and after one more. `index`: of an array's element, else -1, and

@@ -436,23 +436,40 @@ static int write_mark(struct outcome_store *s, int64_t minute, struct err *e)
 }
 
 /* Its mistakes cost nobody his outcomes: what it wrote is undone, and `tap_error` says why. */
-static int write_tap(struct outcome_store *s, const struct outcome_batch *b, struct err *tap_error,
-		     struct err *e)
+static int write_tap(struct outcome_store *s, const struct outcome_batch *b, const struct recorder_tap *tap,
+		     struct err *tap_error, struct err *e)
 {
-	if (!b->tap)
-		return 0;
 	struct recorder_batch of = {b->outcomes, b->count, b->user_key, b->now_us};
 	int r = db_exec(s->db, "SAVEPOINT tap", e);
 	if (r < 0)
 		return r;
-	if (b->tap->write(b->tap->arg, &of, tap_error) < 0)
+	if (tap->write(tap->arg, &of, tap_error) < 0)
 		return db_exec(s->db, "ROLLBACK TO tap; RELEASE tap", e);
 	tap_error->text[0] = '\0';
 	return db_exec(s->db, "RELEASE tap", e);
 }
 
+static int write_taps(struct outcome_store *s, const struct outcome_batch *b,
+		      struct err errors[RECORDER_TAPS_MAX], struct err *e)
+{
+	int r = 0;
+	for (int i = 0; i < RECORDER_TAPS_MAX && r == 0; i++)
+		if (b->taps[i])
+			r = write_tap(s, b, b->taps[i], &errors[i], e);
+	return r;
+}
+
+static void end_taps(const struct outcome_batch *b, bool committed,
+		     const struct err errors[RECORDER_TAPS_MAX])
+{
+	for (int i = 0; i < RECORDER_TAPS_MAX; i++)
+		if (b->taps[i])
+			b->taps[i]->ended(b->taps[i]->arg, committed,
+					  errors[i].text[0] ? errors[i].text : NULL);
+}
+
 static int outcome_store_write_all(struct outcome_store *s, const struct outcome_batch *b,
-				   struct err *tap_error, struct err *e)
+				   struct err tap_errors[RECORDER_TAPS_MAX], struct err *e)
 {
 	int r = b->count ? write_mark(s, outcome_store_minute_of(b->now_us), e) : 0;
 	for (size_t i = 0; r == 0 && i < b->count; i++)
@@ -464,7 +481,7 @@ static int outcome_store_write_all(struct outcome_store *s, const struct outcome
 	if (r == 0)
 		r = usage_store_write(s->usage, series_first(s->series), b->now_us, e);
 	if (r == 0)
-		r = write_tap(s, b, tap_error, e);
+		r = write_taps(s, b, tap_errors, e);
 	return r == 0 ? db_commit(s->db, e) : r;
 }
 
@@ -504,12 +521,11 @@ int outcome_store_write(struct outcome_store *s, const struct outcome_batch *b, 
 	if (r < 0)
 		return r;
 	int64_t next_row = s->next_row;
-	struct err tap_error = {""};
+	struct err tap_errors[RECORDER_TAPS_MAX] = {0};
 	r = heed_others(s, e);
 	if (r == 0)
-		r = outcome_store_write_all(s, b, &tap_error, e);
-	if (b->tap)
-		b->tap->ended(b->tap->arg, r == 0, tap_error.text[0] ? tap_error.text : NULL);
+		r = outcome_store_write_all(s, b, tap_errors, e);
+	end_taps(b, r == 0, tap_errors);
 	if (r < 0) {
 		db_rollback(s->db);
 		s->next_row = next_row;

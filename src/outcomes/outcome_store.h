@@ -29,13 +29,13 @@
 #include "base/err.h"
 #include "base/span.h"
 #include "outcomes/outcome.h"
+#include "outcomes/recorder.h"
 #include "outcomes/series.h"
 
 #define OUTCOME_STORE_APPLICATION 0x4d526f63 /* "MRoc" */
 #define OUTCOME_STORE_VERSION 2
 
 struct db;
-struct recorder_tap;
 struct outcome_store;
 
 struct outcome_drops {
@@ -53,7 +53,7 @@ struct outcome_batch {
 	 * they are */
 	struct span user_key;
 	int64_t now_us;
-	const struct recorder_tap *tap; /* NULL: nobody */
+	const struct recorder_tap *taps[RECORDER_TAPS_MAX]; /* NULL: nobody */
 };
 
 struct outcome_limits {

@@ -59,7 +59,7 @@ struct recorder {
 	bool failing;
 	uint64_t dropped_before; /* when it began to fail */
 	bool dropped_told;	 /* that some are dropped since */
-	bool tapped;		 /* the tap has this file */
+	bool tapped[RECORDER_TAPS_MAX]; /* the tap has this file */
 	int64_t retain_at_ms;
 	struct aging aging;
 	bool aging_begun; /* with the first file that could be read */
@@ -264,30 +264,35 @@ static int read_user_key(struct recorder *r, struct err *e)
 
 static void close_store(struct recorder *r)
 {
-	if (r->tapped)
-		r->options.tap.closed(r->options.tap.arg);
-	r->tapped = false;
+	for (int i = 0; i < RECORDER_TAPS_MAX; i++) {
+		if (r->tapped[i])
+			r->options.taps[i].closed(r->options.taps[i].arg);
+		r->tapped[i] = false;
+	}
 	r->store = outcome_store_close(r->store);
 }
 
 /* With each file anew; where its tables cannot be made outcomes are recorded without it. */
-static void open_tap(struct recorder *r)
+static void open_tap(struct recorder *r, int i)
 {
-	const struct recorder_tap *tap = &r->options.tap;
+	const struct recorder_tap *tap = &r->options.taps[i];
 	struct err e = {""};
-	if (!tap->write || r->tapped)
+	if (!tap->write || r->tapped[i])
 		return;
-	r->tapped = true;
+	r->tapped[i] = true;
 	if (tap->opened(tap->arg, outcome_store_db(r->store), &e) < 0) {
 		tap->closed(tap->arg);
-		r->tapped = false;
+		r->tapped[i] = false;
 		tap->ended(tap->arg, false, e.text);
 	}
 }
 
 static bool tap_is_due(struct recorder *r)
 {
-	return r->tapped && r->options.tap.due(r->options.tap.arg);
+	for (int i = 0; i < RECORDER_TAPS_MAX; i++)
+		if (r->tapped[i] && r->options.taps[i].due(r->options.taps[i].arg))
+			return true;
+	return false;
 }
 
 static int open_store(struct recorder *r, struct err *e)
@@ -336,8 +341,10 @@ static int recorder_write_batch(struct recorder *r)
 	int code = open_store(r, &e);
 	if (code == 0) {
 		b.user_key = r->options.hash_users ? buf_span(&r->user_key) : SPAN_NONE;
-		open_tap(r);
-		b.tap = r->tapped ? &r->options.tap : NULL;
+		for (int i = 0; i < RECORDER_TAPS_MAX; i++) {
+			open_tap(r, i);
+			b.taps[i] = r->tapped[i] ? &r->options.taps[i] : NULL;
+		}
 		code = outcome_store_write(r->store, &b, &e);
 	}
 	if (code < 0) {

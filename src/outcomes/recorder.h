@@ -38,6 +38,8 @@ struct recorder_batch {
 	int64_t now_us;	      /* wall clock */
 };
 
+#define RECORDER_TAPS_MAX 2
+
 /* Who reads along: each outcome once, in the transaction in which it is recorded. All on the recorder's
  * thread; all but `arg` must be there, or none. */
 struct recorder_tap {
@@ -62,7 +64,7 @@ struct recorder_options {
 	unsigned retention_rollup_days; /* likewise the sums per minute, from which reports are made */
 	uint64_t max_bytes;		/* of the file's used pages: the oldest rows go first; 0 = no limit */
 	bool hash_users;
-	struct recorder_tap tap; /* write NULL: nobody; given at the start, no setting */
+	struct recorder_tap taps[RECORDER_TAPS_MAX]; /* write NULL: nobody; given at the start, no setting */
 };
 
 /* Whether their settings are the same. */

@@ -85,7 +85,7 @@ static int flush_with(struct process *p, const struct recorder_tap *tap, const s
 				  .count = n,
 				  .user_key = SPAN_NONE,
 				  .now_us = clock_wall_us(),
-				  .tap = tap};
+				  .taps = {tap}};
 	return outcome_store_write(p->store, &b, &e);
 }
 

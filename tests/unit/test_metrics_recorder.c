@@ -424,7 +424,7 @@ static void options_with_any_field_changed_are_others(void **state)
 		assert_int_equal(recorder_options_same(&a, &all[i]), i == 0);
 	/* no field but these, the tap and padding before it */
 	assert_true(sizeof(a) - sizeof(a.path) - 4 * sizeof(unsigned) - sizeof(uint64_t) - sizeof(bool) -
-			    sizeof(a.tap) <
+			    sizeof(a.taps) <
 		    8);
 }
 
