@@ -44,7 +44,8 @@ struct breaker {
 	uint32_t epoch;
 	unsigned failed, unanswered;
 	int64_t unanswered_since_us; /* the oldest of them began */
-	unsigned without_result;     /* since a task last ended */
+	unsigned without_result;     /* tasks in a row during whose wait none ended */
+	int64_t ended_us;	     /* a task last did */
 
 	unsigned probing, proven; /* half-open: under way, ended well */
 	uint64_t transitions[BREAKER_STATES], turned_away;
@@ -166,6 +167,7 @@ static void end_accepted(struct breaker *b, struct breaker_pass *pass, int64_t n
 	b->failed = b->unanswered = 0;
 	pass->counted = false;
 	pass->live = !pass->unawaited;
+	pass->accepted_us = now_us;
 	bool enough = b->cause != CAUSE_RESULTS || pass->unawaited;
 	if (b->state == BREAKER_OPEN && b->cause == CAUSE_SILENCE)
 		close_it(b, "it has answered", t);
@@ -206,21 +208,27 @@ static void end_unjudged(struct breaker *b, struct breaker_pass *pass, int64_t n
 	silence_over(b, now_us);
 }
 
-static void end_result(struct breaker *b, struct breaker_pass *pass, struct transition *t)
+static void end_result(struct breaker *b, struct breaker_pass *pass, int64_t now_us, struct transition *t)
 {
 	b->without_result = 0;
+	b->ended_us = now_us;
 	if (b->state == BREAKER_HALF_OPEN && pass->probe && pass->round == b->round)
 		prove(b, pass, t);
 	pass->live = false;
 }
 
+/* Where another task has ended meanwhile there are workers, and this one is only slow. */
 static void end_no_result(struct breaker *b, struct breaker_pass *pass, int64_t now_us, struct transition *t)
 {
+	if (b->ended_us >= pass->accepted_us) {
+		end_unjudged(b, pass, now_us);
+		return;
+	}
 	bool judged = pass->round == b->round;
 	pass->live = false;
 	if (b->state == BREAKER_CLOSED && judged && ++b->without_result >= b->config.failures)
 		open_after(b, CAUSE_RESULTS, now_us, b->without_result,
-			   "tasks one after the other had no result in time, and none has ended", NULL, t);
+			   "tasks one after the other had no result in time, and no other task had", NULL, t);
 	else if (b->state == BREAKER_HALF_OPEN && pass->probe && judged)
 		open_after(b, CAUSE_RESULTS, now_us, 1, "probe had no result in time", NULL, t);
 }
@@ -334,7 +342,7 @@ void breaker_end(struct breaker *b, struct breaker_pass *pass, enum breaker_end 
 		end_unjudged(b, pass, now_us);
 		break;
 	case BREAKER_RESULT:
-		end_result(b, pass, &t);
+		end_result(b, pass, now_us, &t);
 		break;
 	case BREAKER_NO_RESULT:
 		end_no_result(b, pass, now_us, &t);

@@ -28,6 +28,7 @@ struct breaker_pass {
 	bool counted;	/* among those that wait for an answer */
 	bool unawaited; /* set by its owner: nobody will learn whether its task ends */
 	uint32_t epoch, round;
+	int64_t accepted_us;
 };
 
 enum breaker_word {

@@ -81,6 +81,8 @@ struct task_submission {
 	enum task_submit_status status;
 	struct span task_id;
 	struct err err; /* for the three others */
+	/* with TASK_REFUSED: for what this call is (its task's name, its input): it says nothing of others */
+	bool about_call;
 };
 
 struct task_client; /* one backend as seen from one loop */

@@ -258,6 +258,33 @@ static void test_one_result_between_says_that_tasks_are_run(void **state)
 	assert_int_equal(status_now().state, BREAKER_CLOSED);
 }
 
+/* One slow operation does not take the backend from the others, however many requests it has. */
+static void test_a_slow_operation_beside_others_is_not_counted(void **state)
+{
+	(void)state;
+	struct breaker_pass slow[50];
+	for (int i = 0; i < 50; i++) {
+		slow[i] = submit();
+		end(&slow[i], BREAKER_ACCEPTED);
+	}
+	now += 10000 * MS;
+	struct breaker_pass other = submit();
+	end(&other, BREAKER_ACCEPTED);
+	end(&other, BREAKER_RESULT);
+	now += 10000 * MS;
+	for (int i = 0; i < 50; i++)
+		end(&slow[i], BREAKER_NO_RESULT);
+	assert_int_equal(status_now().state, BREAKER_CLOSED);
+	for (int i = 0; i < 3; i++) {
+		slow[i] = submit();
+		end(&slow[i], BREAKER_ACCEPTED);
+	}
+	now += 10000 * MS;
+	for (int i = 0; i < 3; i++)
+		end(&slow[i], BREAKER_NO_RESULT);
+	assert_int_equal(status_now().state, BREAKER_OPEN);
+}
+
 static void test_a_caller_that_leaves_is_not_counted(void **state)
 {
 	(void)state;
@@ -425,6 +452,7 @@ int main(void)
 		TEST(test_a_silent_backend_that_answers_is_closed_at_once),
 		TEST(test_tasks_that_nobody_ends_open_it_and_only_a_result_closes_it),
 		TEST(test_one_result_between_says_that_tasks_are_run),
+		TEST(test_a_slow_operation_beside_others_is_not_counted),
 		TEST(test_a_caller_that_leaves_is_not_counted),
 		TEST(test_an_unawaited_task_ends_with_its_acceptance),
 		TEST(test_what_is_known_opens_it_at_once_and_for_as_long),

@@ -632,6 +632,7 @@ struct asking {
 	struct task_options *settings;
 	struct task_client *client;
 	enum task_submit_status status;
+	bool about_call;
 	char id[TASK_ID_MAX];
 	struct err err;
 	int error, state; /* of a look: its status, -1 none */
@@ -681,6 +682,7 @@ static void on_submitted(void *arg, const struct task_submission *s)
 {
 	struct asking *a = arg;
 	a->status = s->status;
+	a->about_call = s->about_call;
 	a->err = s->err;
 	span_copy(s->task_id, a->id, sizeof(a->id));
 	loop_stop(a->loop);
@@ -719,16 +721,17 @@ static void outcomes_of_a_trigger(void **state)
 		const char *names, *trigger;
 		enum task_submit_status status;
 		const char *id, *said;
-	} rows[] = {{NAMES, TAKEN, TASK_SUBMITTED, "run-1", ""},
+		bool about_call;
+	} rows[] = {{NAMES, TAKEN, TASK_SUBMITTED, "run-1", "", false},
 		    {"200 {\"rows\":[{\"name\":\"at_workflow\"}]}", TAKEN, TASK_REFUSED, "ours",
-		     "no workflow \"t_workflow\""},
-		    {"403 null", TAKEN, TASK_REFUSED, "ours", "token not accepted"},
-		    {"500 {\"message\":\"down\"}", TAKEN, TASK_REFUSED, "ours", "status 500: down"},
-		    {NAMES, "403 null", TASK_REFUSED, "ours", "token not accepted"},
+		     "no workflow \"t_workflow\"", true},
+		    {"403 null", TAKEN, TASK_REFUSED, "ours", "token not accepted", false},
+		    {"500 {\"message\":\"down\"}", TAKEN, TASK_REFUSED, "ours", "status 500: down", false},
+		    {NAMES, "403 null", TASK_REFUSED, "ours", "token not accepted", false},
 		    {NAMES, "400 {\"errors\":[{\"description\":\"no\"}]}", TASK_REFUSED, "ours",
-		     "status 400: no"},
-		    {NAMES, "415 {\"message\":\"no\"}", TASK_REFUSED, "ours", "status 415: no"},
-		    {NAMES, "413 null", TASK_INPUT_TOO_LARGE, "ours", "status 413"}};
+		     "status 400: no", true},
+		    {NAMES, "415 {\"message\":\"no\"}", TASK_REFUSED, "ours", "status 415: no", false},
+		    {NAMES, "413 null", TASK_INPUT_TOO_LARGE, "ours", "status 413", false}};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct engine g = {.script = {{"/workflows?name=t_workflow&", rows[i].names},
 					      {"/trigger ", rows[i].trigger}}};
@@ -741,6 +744,7 @@ static void outcomes_of_a_trigger(void **state)
 		if (a.status != rows[i].status || strcmp(a.id, rows[i].id) != 0 ||
 		    !strstr(a.err.text, rows[i].said))
 			fail_msg("row %zu: %d %s %s", i, (int)a.status, a.id, a.err.text);
+		assert_int_equal(a.about_call, rows[i].about_call);
 		asking_end(&a);
 		engine_stop(&g);
 	}

@@ -539,6 +539,7 @@ struct talk {
 	struct task_client *client;
 	bool told;
 	enum task_submit_status submitted;
+	bool about_call;
 	int error;
 	enum task_status status;
 	struct task_result r;
@@ -594,6 +595,7 @@ static void on_submitted(void *arg, const struct task_submission *s)
 {
 	struct talk *t = arg;
 	t->submitted = s->status;
+	t->about_call = s->about_call;
 	t->err = s->err;
 	buf_append_span(&t->id, s->task_id);
 	told(t);
@@ -678,6 +680,8 @@ static void a_submission_is_sent_again_only_where_that_is_safe_and_told_as_it_is
 		    !strstr(t.err.text, cases[i].why))
 			fail_msg("case %zu: status %d after %zu requests: %s", i, t.submitted, s.count,
 				 t.err.text);
+		assert_int_equal(t.about_call,
+				 strstr(t.err.text, "already") || strstr(t.err.text, "WorkflowType"));
 		expect_span(buf_span(&t.id), "t-1");
 		for (size_t j = 0; j < s.count; j++) {
 			assert_true(contains(buf_span(&s.requests[j]),

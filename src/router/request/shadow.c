@@ -192,7 +192,8 @@ static void shadow_judge_backend(struct shadow *s, const struct task_submission 
 	enum breaker_end how = BREAKER_UNJUDGED;
 	if (submission->status == TASK_SUBMITTED)
 		how = BREAKER_ACCEPTED;
-	else if (submission->status == TASK_REFUSED || submission->status == TASK_UNKNOWN)
+	else if (submission->status == TASK_UNKNOWN ||
+		 (submission->status == TASK_REFUSED && !submission->about_call))
 		how = BREAKER_FAILED;
 	s->pass.unawaited = s->ended;
 	shadow_tell_breaker(s, how, submission->err.text);

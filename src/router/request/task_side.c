@@ -368,7 +368,7 @@ static void judge_backend(struct request *r, const struct task_submission *s)
 						[TASK_UNKNOWN] = BREAKER_FAILED,
 						[TASK_INPUT_TOO_LARGE] = BREAKER_UNJUDGED,
 						[TASK_INPUT_NOT_REPRESENTABLE] = BREAKER_UNJUDGED};
-	hold_end(r, ends[s->status], s->err.text);
+	hold_end(r, s->about_call ? BREAKER_UNJUDGED : ends[s->status], s->err.text);
 }
 
 static void task_side_on_submitted(void *arg, const struct task_submission *s)

@@ -38,6 +38,7 @@ struct submission {
 	int64_t begun_us;
 	unsigned page, look_ups;
 	struct err why; /* of the unknown outcome */
+	bool about_call;
 };
 
 /* --- names ---------------------------------------------------------------------------------------------- */
@@ -85,7 +86,7 @@ static void hatchet_submit_release(struct hatchet_operation *op)
 static void hatchet_submit_tell(struct submission *s, enum task_submit_status status, const char *id,
 				const struct err *why)
 {
-	struct task_submission told = {.status = status, .task_id = span_of(id)};
+	struct task_submission told = {.status = status, .task_id = span_of(id), .about_call = s->about_call};
 	if (why)
 		told.err = *why;
 	hatchet_operation_end(&s->op);
@@ -149,6 +150,12 @@ static bool is_refusal(int status)
 	return status >= 400 && status < 500 && status != 408;
 }
 
+/* Credentials, limits and what is between are the backend's. */
+static bool is_about_call(int status)
+{
+	return status == 400 || status == 404 || status == 422;
+}
+
 static void on_triggered(struct hatchet_operation *op, const struct http_reply *r)
 {
 	struct submission *s = (struct submission *)op;
@@ -159,6 +166,7 @@ static void on_triggered(struct hatchet_operation *op, const struct http_reply *
 	} else if (answered && r->status == 413) {
 		hatchet_submit_refuse(s, r, TASK_INPUT_TOO_LARGE);
 	} else if ((answered && is_refusal(r->status)) || !r->sent) {
+		s->about_call = answered && is_about_call(r->status);
 		hatchet_submit_refuse(s, r, TASK_REFUSED);
 	} else {
 		/* 5xx too: the answer may be a proxy's, or an error after the run was made. */
@@ -206,6 +214,7 @@ static void hatchet_submit_on_names(struct hatchet_operation *op, const struct h
 	} else if (more && ++s->page < HATCHET_PAGES_MAX) {
 		ask_name(s);
 	} else {
+		s->about_call = true;
 		err_set(&why, 0, "Hatchet has no workflow \"%s\"; its worker registers it", s->workflow.ptr);
 		hatchet_submit_tell(s, TASK_REFUSED, s->id, &why);
 	}

@@ -203,16 +203,23 @@ static bool answered_at_all(const struct temporal_operation *op, const struct ht
 
 /* --- submit --------------------------------------------------------------------------------------------- */
 
-static void tell_submission(struct temporal_operation *op, enum task_submit_status status,
-			    const struct err *why)
+static void temporal_tell(struct temporal_operation *op, enum task_submit_status status,
+			  const struct err *why, bool about_call)
 {
 	task_submit_fn fn = op->fn.submit;
 	void *arg = op->arg;
 	char id[TASK_ID_MAX];
 	memcpy(id, op->id, sizeof(id));
 	operation_free(op);
-	struct task_submission s = {.status = status, .task_id = span_of(id), .err = *why};
+	struct task_submission s = {
+		.status = status, .task_id = span_of(id), .err = *why, .about_call = about_call};
 	fn(arg, &s);
+}
+
+static void tell_submission(struct temporal_operation *op, enum task_submit_status status,
+			    const struct err *why)
+{
+	temporal_tell(op, status, why, false);
 }
 
 static void temporal_start(struct temporal_operation *op);
@@ -239,7 +246,7 @@ static void on_start_answer(struct temporal_operation *op, const struct http_rep
 		tell_submission(op, TASK_SUBMITTED, &why);
 		break;
 	case TEMPORAL_NEVER:
-		tell_submission(op, TASK_REFUSED, &why);
+		temporal_tell(op, TASK_REFUSED, &why, true);
 		break;
 	case TEMPORAL_TOO_LARGE:
 		tell_submission(op, TASK_INPUT_TOO_LARGE, &why);
