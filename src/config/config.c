@@ -35,6 +35,7 @@ static void read_top(const struct place *root)
 		{"hatchet_flag", FIELD_SPAN, offsetof(struct config, hatchet_flag), 0, 0},
 		{"flags", FIELD_OTHER, 0, 0, 0},
 		{"outcomes", FIELD_OTHER, 0, 0, 0},
+		{"rollout", FIELD_OTHER, 0, 0, 0},
 		{"admin", FIELD_OTHER, 0, 0, 0},
 		{"override", FIELD_OTHER, 0, 0, 0},
 		{"limits", FIELD_OTHER, 0, 0, 0},
@@ -70,6 +71,8 @@ static void read_sections(const struct place *root)
 	p = place_member(root, "access_log");
 	read_access_log(&p);
 	read_services(root);
+	p = place_member(root, "rollout");
+	read_rollouts(&p);
 }
 
 static void config_read_all(struct config_reader *r, const struct yaml_node *node)

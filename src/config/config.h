@@ -102,6 +102,23 @@ struct backend_config {
 
 enum access_log_mode { ACCESS_LOG_OFF, ACCESS_LOG_ERRORS, ACCESS_LOG_ALL };
 
+/* One step of a flag's rollout (design, "Phases"). */
+struct rollout_step {
+	struct span segment; /* all of it; SPAN_NONE: `percent` of everybody */
+	double percent;
+	/* before it may be left: */
+	uint64_t hold_ms;
+	bool safe, manual;
+	double differences_below; /* percent; <0: not asked for */
+};
+
+#define CONFIG_MAX_STEPS 32
+struct rollout_steps {
+	struct span flag;
+	struct rollout_step steps[CONFIG_MAX_STEPS]; /* the first one is 0 */
+	size_t n;
+};
+
 struct config {
 	const char *path; /* of the file */
 	/* where data/… of the defaults lies, absolute or relative to the working folder */
@@ -131,6 +148,9 @@ struct config {
 		struct span *hosts;
 		size_t n_hosts;
 	} admin;
+
+	struct rollout_steps *rollouts; /* by flag */
+	size_t n_rollouts;
 
 	struct {
 		bool enabled;
@@ -170,6 +190,8 @@ int config_parse(const char *name, struct span text, const char *(*getenv_fn)(co
 struct config *config_ref(const struct config *c);
 struct config *config_unref(const struct config *c); /* NULL is fine; returns NULL */
 
+/* The steps of a flag; NULL: it has none. */
+const struct rollout_steps *config_rollout(const struct config *c, struct span flag);
 const struct backend_config *config_backend(const struct config *c, struct span name);
 /* -EINVAL with a sentence about a name that config_backend does not find: no such backend, left out, or not
  * declared; and those that there are. */

@@ -88,6 +88,7 @@ void read_override(const struct place *p);
 void read_trusted_proxies(const struct place *p);
 void read_limits(const struct place *p);
 void read_access_log(const struct place *p);
+void read_rollouts(const struct place *p); /* after the services, whose flags they are about */
 
 /* What can only be seen in the whole: addresses used twice, listeners without trusted proxies, … */
 void check_config(const struct place *root);

@@ -458,6 +458,14 @@ static void drain_judge_service(const struct drain *d, struct drain_service *s)
 		 span);
 }
 
+enum drain_verdict drain_judge_operation(const struct drain *d, const struct drain_operation *op)
+{
+	char why[256];
+	if (op->uses)
+		return DRAIN_USED;
+	return drain_lacks(d, why) || (!op->others && !d->options.idle_ok) ? DRAIN_NOT_ENOUGH_DATA : DRAIN_DRAINED;
+}
+
 static struct drain_service *drain_service_of(struct drain *d, const char *name, struct err *e)
 {
 	struct drain_service *last = d->n_services ? &d->services[d->n_services - 1] : NULL;

@@ -111,6 +111,9 @@ struct drain *drain_free(struct drain *d); /* NULL is fine; returns NULL */
 /* Whether a recorded attempt is a use of its side; not so of what the router refused itself, and shadows. */
 bool drain_is_use(int role, int reason);
 
+/* One operation by itself. */
+enum drain_verdict drain_judge_operation(const struct drain *d, const struct drain_operation *op);
+
 /* Both append and give buf's errors. columns: of the terminal; 0 = 80 */
 int drain_to_json(const struct drain *d, struct buf *out);
 int drain_to_text(const struct drain *d, unsigned columns, struct buf *out);

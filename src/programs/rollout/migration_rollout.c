@@ -10,11 +10,13 @@
 #include <string.h>
 
 #include "base/plain_output.h"
+#include "base/text.h"
 #include "programs/rollout/rollout_command.h"
 #include "programs/rollout/rollout_history.h"
 
 #define WAIT_S 30
 #define WAIT_MAX_S 3600
+#define MESSAGE_MAX 1000
 
 static const char usage_text[] =
 	"Usage: migration-rollout [OPTION]... COMMAND\n"
@@ -26,6 +28,8 @@ static const char usage_text[] =
 	"  set FLAG PERCENT         for everybody, or with --segment for its members\n"
 	"  enable FLAG, disable FLAG\n"
 	"  rollback FLAG            everybody to legacy, at once and without asking\n"
+	"  advance FLAG             the next step of its rollout, when what that requires is there\n"
+	"  stage [FLAG]             where each operation stands: off, shadow, rolling, complete, drained\n"
 	"  history [FLAG]           changes made with this program: what, when and by whom\n"
 	"\n"
 	"  --config FILE            the router's configuration (config/router.yml)\n"
@@ -36,12 +40,15 @@ static const char usage_text[] =
 	"  --timeout SECONDS        how long --wait waits (30)\n"
 	"  --admin-token-file FILE  for routers whose admin address requires a token\n"
 	"  --journal FILE           where changes are recorded (rollouts.jsonl next to the outcomes)\n"
-	"  --json                   history as recorded\n"
+	"  --message TEXT           why, for the history\n"
+	"  --watch                  advance: wait until the step can be made\n"
+	"  --json                   history as recorded; stage as JSON\n"
 	"  --help, --version\n"
 	"\n"
 	"Exit status: 0 done, 1 failed or refused and nothing was changed, 2 wrong arguments or "
 	"configuration,\n"
-	"3 something was changed, but the result is not as requested.\n";
+	"3 something was changed, but the result is not as requested; advance also 4 not yet,\n"
+	"5 a breach is in the way.\n";
 
 static const char *environment(const char *name)
 {
@@ -80,7 +87,8 @@ static int parse_command(int argc, char **argv, struct rollout_arguments *a)
 	} commands[] = {{"get", 0, 1, false, false},	{"history", 0, 1, false, false},
 			{"plan", 2, 2, true, false},	{"set", 2, 2, true, true},
 			{"enable", 1, 1, false, true},	{"disable", 1, 1, false, true},
-			{"rollback", 1, 1, false, true}};
+			{"rollback", 1, 1, false, true},	{"advance", 1, 1, false, true},
+			{"stage", 0, 1, false, false}};
 	int n = argc - optind - 1;
 	if (n < 0)
 		return usage("a command is missing", "");
@@ -101,6 +109,10 @@ static int parse_command(int argc, char **argv, struct rollout_arguments *a)
 			return usage("--segment is for set and plan, not for %s", a->command);
 		if (a->wait && !commands[i].change)
 			return usage("--wait is for changes, not for %s", a->command);
+		if (a->message && !commands[i].change)
+			return usage("--message is for changes, not for %s", a->command);
+		if (a->watch && strcmp(a->command, "advance") != 0)
+			return usage("--watch is for advance, not for %s", a->command);
 		return 0;
 	}
 	return usage("unknown command \"%s\"", a->command);
@@ -125,6 +137,8 @@ enum option_id {
 	DRY_RUN,
 	WAIT,
 	AS_JSON,
+	WATCH,
+	MESSAGE,
 	HELP,
 	VERSION
 };
@@ -140,6 +154,8 @@ static const struct option options[] = {
 	{"dry-run", no_argument, NULL, DRY_RUN},
 	{"wait", no_argument, NULL, WAIT},
 	{"json", no_argument, NULL, AS_JSON},
+	{"watch", no_argument, NULL, WATCH},
+	{"message", required_argument, NULL, MESSAGE},
 	{"help", no_argument, NULL, HELP},
 	{"version", no_argument, NULL, VERSION},
 	{0},
@@ -171,6 +187,14 @@ static int take_option(int id, struct rollout_arguments *a)
 		break;
 	case AS_JSON:
 		a->json = true;
+		break;
+	case WATCH:
+		a->watch = true;
+		break;
+	case MESSAGE:
+		if (!*optarg || strlen(optarg) > MESSAGE_MAX || !text_is_plain(span_of(optarg)))
+			return usage("--message is one line of at most 1000 bytes%s", "");
+		a->message = optarg;
 		break;
 	case ADMIN:
 		if (a->n_admin == ADMIN_MAX)
@@ -225,12 +249,17 @@ static int run(const struct config *c, const struct rollout_arguments *a, struct
 		return r;
 	if (strcmp(a->command, "get") == 0)
 		return command_get(p, a, e);
+	if (strcmp(a->command, "stage") == 0)
+		return command_stage(p, a, e);
+	if (strcmp(a->command, "advance") == 0)
+		return command_advance(p, a, e);
 	return strcmp(a->command, "plan") == 0 ? command_plan(p, a, e) : command_change(p, a, e);
 }
 
 static bool is_change(const char *command)
 {
-	return strcmp(command, "get") != 0 && strcmp(command, "plan") != 0 && strcmp(command, "history") != 0;
+	return strcmp(command, "get") != 0 && strcmp(command, "plan") != 0 && strcmp(command, "history") != 0 &&
+	       strcmp(command, "stage") != 0;
 }
 
 /* A rollback asks no operation: it needs to know where the flags lie, and nothing else of a configuration

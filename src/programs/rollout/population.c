@@ -30,6 +30,19 @@ double population_share(const struct decide_input *like)
 	return 100.0 * task / POPULATION_SIZE;
 }
 
+double population_shadow(const struct decide_input *like)
+{
+	unsigned shadowed = 0;
+	for (unsigned i = 0; i < POPULATION_SIZE; i++) {
+		char name[MEMBER_MAX];
+		struct decide_input in = member(like, i, name);
+		struct decision d;
+		decide(&in, &d, NULL);
+		shadowed += d.shadow > 0;
+	}
+	return 100.0 * shadowed / POPULATION_SIZE;
+}
+
 bool population_misses_backend(const struct decide_input *like, struct span *ret_backend)
 {
 	for (unsigned i = 0; i < POPULATION_SIZE; i++) {

@@ -15,6 +15,8 @@
 
 /* Percent of them that the task side serves, all flags of the operation asked. */
 double population_share(const struct decide_input *like);
+/* Percent of them whose request runs on the task side beside legacy, now and then or always. */
+double population_shadow(const struct decide_input *like);
 /* Percent of the whole that one flag says task to. Exact to the steps in which Flipt acts: each bucket
  * counts once. */
 double population_share_of_flag(const struct decide_input *like, struct span flag);

@@ -89,7 +89,9 @@ static void find_question(const struct changing *c, char question[QUESTION_MAX])
 	question[0] = '\0';
 	if (arguments_are_emergency(a))
 		return;
-	if (d->to > d->from * 2)
+	if (a->step)
+		; /* agreed upon already */
+	else if (d->to > d->from * 2)
 		snprintf(parts[0], sizeof(parts[0]), "%g %% → %g %% of everybody more than doubles", d->from,
 			 d->to);
 	else if (d->of_segment && d->segment_to > d->segment_from * 2)
@@ -259,6 +261,9 @@ static void record(struct changing *c, const char *result)
 				       .from = draft_from(&c->draft),
 				       .to = draft_to(&c->draft),
 				       .plan = &c->plan,
+				       .step = a->step,
+				       .message = a->message,
+				       .evidence = a->evidence,
 				       .result = result};
 	c->unrecorded = history_write(c->journal, &entry, &e) < 0;
 	if (c->unrecorded)
@@ -396,6 +401,8 @@ static int write_agreed(struct changing *c, struct err *e)
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
 	for (int i = 0; i < TRIES_MAX; i++) {
 		int r = make_draft(c, &text, e);
+		if (r == 0 && c->arguments->still)
+			r = c->arguments->still(c->arguments->still_arg, c->place, e);
 		if (r < 0)
 			return r;
 		if (!c->agreed || !same_plan(&c->agreed_to, &c->plan)) {

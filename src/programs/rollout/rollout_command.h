@@ -15,7 +15,15 @@ struct rollout_arguments {
 	const char *admin_token_file;
 	double percent;	    /* <0: the command has none */
 	unsigned timeout_s; /* of --wait */
-	bool yes, dry_run, wait, json;
+	bool yes, dry_run, wait, json, watch;
+	const char *message; /* for the history; NULL: none */
+	/* Of a step that advance makes: nobody is asked whether it more than doubles a share, since it was
+	 * agreed upon when it was configured; what it is recorded with; and what must hold of what was read
+	 * each time before it is written (0, or -errno with the sentence). */
+	const char *step;
+	struct span evidence;
+	int (*still)(void *arg, const struct rollout_place *p, struct err *e);
+	void *still_arg;
 };
 
 /* To legacy, and that at once: nothing stops these but the write itself. */
@@ -28,11 +36,15 @@ enum rollout_exit {
 	ROLLOUT_USAGE,	 /* arguments or configuration */
 	/* something was changed, but not all is as asked for: the sentences say what stands */
 	ROLLOUT_NOT_AS_ASKED,
+	ROLLOUT_NOT_YET, /* advance: something is missing that may come; nothing was changed */
+	ROLLOUT_BREACH,	 /* advance: an operation is worse on the task side; nothing was changed */
 };
 
 /* 0, a rollout_exit whose sentences were said already, or <0 with the sentence in e and nothing changed. */
 int command_get(struct rollout_place *p, const struct rollout_arguments *a, struct err *e);
 int command_plan(struct rollout_place *p, const struct rollout_arguments *a, struct err *e);
 int command_change(struct rollout_place *p, const struct rollout_arguments *a, struct err *e);
+int command_advance(struct rollout_place *p, const struct rollout_arguments *a, struct err *e);
+int command_stage(struct rollout_place *p, const struct rollout_arguments *a, struct err *e);
 
 #endif

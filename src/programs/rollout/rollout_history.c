@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -95,7 +97,14 @@ int history_write(const char *path, const struct rollout_record *record, struct 
 	if (record->percent >= 0)
 		buf_printf(&line, ",\"percent\":%.6g", record->percent);
 	buf_printf(&line, ",\"from\":%.4g,\"to\":%.4g", record->from, record->to);
-	put_changes(&line, record->plan);
+	if (record->plan)
+		put_changes(&line, record->plan);
+	if (record->step)
+		put_text(&line, "step", record->step);
+	if (record->message)
+		put_text(&line, "message", record->message);
+	if (record->evidence.ptr)
+		buf_printf(&line, ",\"evidence\":%.*s", SPAN_ARG(record->evidence));
 	put_text(&line, "source", record->source);
 	put_text(&line, "result", record->result);
 	buf_puts(&line, "}\n");
@@ -119,6 +128,16 @@ static const char *text_of(const struct json_node *entry, const char *key)
 	return text ? text : "";
 }
 
+/* What each operation's figures said then. */
+static void show_evidence(const struct json_node *evidence)
+{
+	const struct json_node *operations = json_get(evidence, "operations");
+	for (size_t i = 0; i < json_count(operations); i++) {
+		const struct json_node *one = json_at(operations, i);
+		printf("%21s%s: %s\n", "", text_of(one, "verdict"), text_of(one, "why"));
+	}
+}
+
 static void show_entry(const struct json_node *entry)
 {
 	double percent, from, to;
@@ -131,8 +150,93 @@ static void show_entry(const struct json_node *entry)
 		printf(" --segment %s", segment);
 	if (json_number(json_get(entry, "from"), &from) && json_number(json_get(entry, "to"), &to))
 		printf(": %g %% → %g %% %s", from, to, *segment ? "of the segment" : "of everybody");
+	if (*text_of(entry, "step"))
+		printf(" (step %s)", text_of(entry, "step"));
 	printf("  [%s]\n%21s%s\n", text_of(entry, "result"), "", text_of(entry, "source"));
+	if (*text_of(entry, "message"))
+		printf("%21s\"%s\"\n", "", text_of(entry, "message"));
+	show_evidence(json_get(entry, "evidence"));
 }
+
+/* --- how long a step has held ---------------------------------------------------------------------------- */
+
+/* The step on which a record left the flag; "" when that cannot be told. */
+static void history_step_of(const struct json_node *entry, char out[256])
+{
+	const char *command = text_of(entry, "command"), *segment = text_of(entry, "segment"),
+		   *step = text_of(entry, "step"), *result = text_of(entry, "result");
+	double percent = -1;
+	out[0] = '\0';
+	if (strcmp(result, "done") != 0 && strcmp(result, "seen") != 0)
+		return;
+	json_number(json_get(entry, "percent"), &percent);
+	if (*step)
+		snprintf(out, 256, "%s", step);
+	else if (strcmp(command, "rollback") == 0)
+		snprintf(out, 256, "0 %%");
+	else if (strcmp(command, "set") == 0 && *segment && percent == 100)
+		snprintf(out, 256, "%s", segment);
+	else if (strcmp(command, "set") == 0 && !*segment)
+		snprintf(out, 256, "%g %%", percent);
+}
+
+/* "2026-01-31T08:15:00.123Z" */
+static int64_t history_time_of(const struct json_node *entry)
+{
+	struct tm tm = {.tm_isdst = 0};
+	const char *rest = strptime(text_of(entry, "when"), "%Y-%m-%dT%H:%M:%S", &tm);
+	int64_t ms = rest && *rest == '.' ? strtol(rest + 1, NULL, 10) : 0;
+	return rest ? (int64_t)timegm(&tm) * 1000000 + ms * 1000 : 0;
+}
+
+static void history_follow(const struct json_node *entry, const char *step, char stands[256],
+			   struct history_reached *ret)
+{
+	char left[256];
+	history_step_of(entry, left);
+	if (strcmp(text_of(entry, "command"), "advance") == 0 && *left)
+		ret->advanced_us = history_time_of(entry);
+	if (*left && strcmp(left, stands) == 0)
+		return; /* it stood there already */
+	memcpy(stands, left, sizeof(left));
+	ret->since_us = strcmp(left, step) == 0 ? history_time_of(entry) : 0;
+}
+
+int history_reached(const char *path, const char *flag, const char *step, struct history_reached *ret,
+		    struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FILE_MAX_BYTES + 65536);
+	char stands[256] = "";
+	*ret = (struct history_reached){0};
+	int r = file_read(path, FILE_MAX_BYTES, &text, e);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	for (struct span rest = buf_span(&text); rest.len;) {
+		const char *end = memchr(rest.ptr, '\n', rest.len);
+		struct span line = {rest.ptr, end ? (size_t)(end - rest.ptr) : rest.len};
+		struct json_doc *doc = NULL;
+		if (line.len && json_doc_parse(line, &doc, NULL) == 0 &&
+		    strcmp(text_of(json_root(doc), "flag"), flag) == 0)
+			history_follow(json_root(doc), step, stands, ret);
+		json_doc_free(doc);
+		rest = end ? (struct span){end + 1, rest.len - line.len - 1} : SPAN_NONE;
+	}
+	return 0;
+}
+
+int history_lock(const char *path, struct err *e)
+{
+	int fd = open_journal(path, e);
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return fd;
+	int r = errno == EWOULDBLOCK
+			? err_set(e, -EBUSY, "another advance is under way (it has %s locked)", path)
+			: err_set(e, -errno, "%s: %s", path, strerror(errno));
+	close(fd);
+	return r;
+}
+
+/* --- showing, line by line -------------------------------------------------------------------------------- */
 
 /* A line that was cut (disk full) or is not ours is shown as it is. */
 static void show_line(struct span line, const char *flag, bool json)

@@ -18,7 +18,10 @@ struct rollout_record {
 	/* percent of everybody (with a segment: of its members) that the flag says task to */
 	double from, to;
 	const struct rollout_plan *plan; /* values with what they were before */
-	const char *result;		 /* "done", or what went wrong */
+	const char *result;		 /* "done", "seen", or what went wrong */
+	const char *step;		 /* that was made, or seen (phase_label); NULL: none */
+	const char *message;		 /* --message; NULL: none */
+	struct span evidence;		 /* JSON; SPAN_NONE: none */
 };
 
 /* `journal` NULL: rollouts.jsonl beside the outcomes. */
@@ -26,6 +29,15 @@ int history_path(const struct config *c, const char *journal, char **ret, struct
 /* Whether a record could be written, before there is something to record. */
 int history_writable(const char *path, struct err *e);
 int history_write(const char *path, const struct rollout_record *record, struct err *e);
+/* When the flag came to stand on this step without a change since, and when somebody last advanced it; wall
+ * clock (us), 0 = not known, or never. */
+struct history_reached {
+	int64_t since_us, advanced_us;
+};
+int history_reached(const char *path, const char *flag, const char *step, struct history_reached *ret,
+		    struct err *e);
+/* A descriptor, to be closed; -EBUSY while somebody else has one. */
+int history_lock(const char *path, struct err *e);
 /* To standard output, of one flag or all (NULL); as a table, or the lines as they are. */
 int history_show(const char *path, const char *flag, bool json, struct err *e);
 

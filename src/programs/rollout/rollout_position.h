@@ -1,0 +1,20 @@
+/*
+ * Position: on which of its steps a flag stands, as its place shows it now.
+ */
+#ifndef PROGRAMS_ROLLOUT_ROLLOUT_POSITION_H
+#define PROGRAMS_ROLLOUT_ROLLOUT_POSITION_H
+
+#include "programs/rollout/phase.h"
+#include "programs/rollout/rollout_place.h"
+#include "programs/rollout/rollout_users.h"
+
+/* The flag as the place has read it (place_read). -EINVAL when routers set it aside, -ENOENT. */
+int position_state(const struct rollout_place *p, struct flag_users *u, const struct rollout_steps *steps,
+		   struct phase_state *ret, struct err *e);
+/* Whether two are the same; a tenth of a percent is another. */
+bool position_same(const struct rollout_steps *steps, const struct phase_state *a, const struct phase_state *b);
+/* Whether what would be edited (place_read_document) says what was read (place_read): they are two texts of a
+ * server, and somebody may have changed it in between. */
+int position_document_agrees(const struct rollout_place *p, struct flag_users *u, bool *ret, struct err *e);
+
+#endif
