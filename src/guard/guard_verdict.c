@@ -22,6 +22,7 @@ void guard_verdict_of_epoch(const struct guard_epoch *epoch, int64_t now_us,
 {
 	if (!epoch->row)
 		return;
+	v->split = epoch->split;
 	v->epoch = epoch->number;
 	v->began_us = epoch->began_us;
 	guard_evidence_verdict(&epoch->evidence, &epoch->rule, epoch->limit_us > 0, now_us, v);

@@ -49,6 +49,7 @@ struct guard_operation_verdict {
 	char service[32], operation[64];
 	enum guard_verdict verdict;
 	enum guard_mode mode;
+	uint64_t split;		 /* of the epoch: decide_split (router/decide.h) */
 	int64_t epoch;		 /* counts from 1; 0: none has begun, no percentage has decided yet */
 	int64_t began_us;	 /* of the epoch */
 	int64_t changed_us;	 /* when the verdict last changed */

@@ -463,7 +463,8 @@ enum drain_verdict drain_judge_operation(const struct drain *d, const struct dra
 	char why[256];
 	if (op->uses)
 		return DRAIN_USED;
-	return drain_lacks(d, why) || (!op->others && !d->options.idle_ok) ? DRAIN_NOT_ENOUGH_DATA : DRAIN_DRAINED;
+	return drain_lacks(d, why) || (!op->others && !d->options.idle_ok) ? DRAIN_NOT_ENOUGH_DATA
+									   : DRAIN_DRAINED;
 }
 
 static struct drain_service *drain_service_of(struct drain *d, const char *name, struct err *e)

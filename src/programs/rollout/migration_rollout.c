@@ -84,10 +84,10 @@ static int parse_command(int argc, char **argv, struct rollout_arguments *a)
 		const char *name;
 		int least, most;
 		bool percent, change;
-	} commands[] = {{"get", 0, 1, false, false},	{"history", 0, 1, false, false},
-			{"plan", 2, 2, true, false},	{"set", 2, 2, true, true},
-			{"enable", 1, 1, false, true},	{"disable", 1, 1, false, true},
-			{"rollback", 1, 1, false, true},	{"advance", 1, 1, false, true},
+	} commands[] = {{"get", 0, 1, false, false},	 {"history", 0, 1, false, false},
+			{"plan", 2, 2, true, false},	 {"set", 2, 2, true, true},
+			{"enable", 1, 1, false, true},	 {"disable", 1, 1, false, true},
+			{"rollback", 1, 1, false, true}, {"advance", 1, 1, false, true},
 			{"stage", 0, 1, false, false}};
 	int n = argc - optind - 1;
 	if (n < 0)
@@ -258,8 +258,8 @@ static int run(const struct config *c, const struct rollout_arguments *a, struct
 
 static bool is_change(const char *command)
 {
-	return strcmp(command, "get") != 0 && strcmp(command, "plan") != 0 && strcmp(command, "history") != 0 &&
-	       strcmp(command, "stage") != 0;
+	return strcmp(command, "get") != 0 && strcmp(command, "plan") != 0 &&
+	       strcmp(command, "history") != 0 && strcmp(command, "stage") != 0;
 }
 
 /* A rollback asks no operation: it needs to know where the flags lie, and nothing else of a configuration

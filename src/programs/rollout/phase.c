@@ -17,8 +17,7 @@ static bool phase_shows(const struct rollout_steps *steps, size_t step, const st
 	if (fabs(state->everybody - everybody) > EPSILON)
 		return false;
 	for (size_t i = 0; i < steps->n && everybody < 100; i++)
-		if (steps->steps[i].segment.ptr &&
-		    fabs(state->segments[i] - (i <= step ? 100 : 0)) > EPSILON)
+		if (steps->steps[i].segment.ptr && fabs(state->segments[i] - (i <= step ? 100 : 0)) > EPSILON)
 			return false;
 	return true;
 }
@@ -72,12 +71,14 @@ static bool phase_holds(const struct rollout_step *s, const struct phase_evidenc
 	return true;
 }
 
-static bool phase_differs(const struct rollout_step *s, const struct phase_evidence *e, char why[PHASE_WHY_MAX])
+static bool phase_differs(const struct rollout_step *s, const struct phase_evidence *e,
+			  char why[PHASE_WHY_MAX])
 {
 	if (s->differences_below < 0)
 		return false;
 	if (!e->differences_known)
-		snprintf(why, PHASE_WHY_MAX, "differences below %g %% are required, and nothing is known of them",
+		snprintf(why, PHASE_WHY_MAX,
+			 "differences below %g %% are required, and nothing is known of them",
 			 s->differences_below);
 	else if (e->differences >= s->differences_below)
 		snprintf(why, PHASE_WHY_MAX, "%g %% of the answers differ, below %g %% is required",

@@ -15,8 +15,8 @@
 
 /* What the flag itself shows. */
 struct phase_state {
-	bool disabled;	  /* a variant flag that is switched off */
-	double everybody; /* percent that goes to tasks */
+	bool disabled;			   /* a variant flag that is switched off */
+	double everybody;		   /* percent that goes to tasks */
 	double segments[CONFIG_MAX_STEPS]; /* the same of the segment of each step; of others 0 */
 };
 
@@ -38,8 +38,8 @@ struct phase_evidence {
 	bool unreadable;	  /* whether there is one cannot be told */
 	bool safe;		  /* every operation's */
 	bool differences_known;
-	double differences; /* percent of compared answers, beyond noise; the worst operation's */
-	bool person;	    /* has agreed */
+	double differences;	 /* percent of compared answers, beyond noise; the worst operation's */
+	bool person;		 /* has agreed */
 	char why[PHASE_WHY_MAX]; /* what the evidence says: one sentence */
 };
 

@@ -26,7 +26,7 @@ struct advancing {
 	int step;
 	char label[PHASE_LABEL_MAX], next[PHASE_LABEL_MAX];
 	struct buf evidence;
-	int64_t began_us; /* of this look */
+	int64_t began_us;	  /* of this look */
 	char said[PHASE_WHY_MAX]; /* last, while watching */
 };
 
@@ -35,7 +35,7 @@ static int64_t advance_now(void)
 	return clock_wall_us() / 1000 * 1000; /* as the history writes it */
 }
 
-/* --- judging ---------------------------------------------------------------------------------------------- */
+/* --- judging -------------------------------------------------------------------------------------------- */
 
 /* Noted, so that it holds from now on. */
 static int advance_note(struct advancing *v, struct history_reached *ret, struct err *e)
@@ -68,10 +68,11 @@ static int advance_stand(struct advancing *v, struct err *e)
 		return err_set(e, -EINVAL, "%s is disabled: enable it first", v->arguments->flag);
 	v->step = phase_stands(v->steps, &v->state);
 	if (v->step == PHASE_NOWHERE)
-		return err_set(e, -EINVAL,
-			       "%s has %g %% of everybody on the task side, which with its segments is none of its "
-			       "steps (%s): set it to one of them",
-			       v->arguments->flag, v->state.everybody, labels);
+		return err_set(
+			e, -EINVAL,
+			"%s has %g %% of everybody on the task side, which with its segments is none of its "
+			"steps (%s): set it to one of them",
+			v->arguments->flag, v->state.everybody, labels);
 	phase_label(&v->steps->steps[v->step], v->label);
 	return 0;
 }
@@ -82,17 +83,21 @@ static bool advance_asks(const struct advancing *v, const char *why)
 	char answer[16] = "";
 	if (!isatty(STDIN_FILENO) || v->arguments->watch)
 		return false;
-	printf("%s: from %s to %s: %s\nIts rollout asks a person. Go on? [y/N] ", v->arguments->flag, v->label,
-	       v->next, why);
+	printf("%s: from %s to %s: %s\nIts rollout asks a person. Go on? [y/N] ", v->arguments->flag,
+	       v->label, v->next, why);
 	fflush(stdout);
 	return fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
 static void advance_judge(struct advancing *v, const struct history_reached *reached, enum phase_verdict *ret,
-			 char why[PHASE_WHY_MAX])
+			  char why[PHASE_WHY_MAX])
 {
 	struct phase_evidence found = {.now_us = clock_wall_us(), .person = v->arguments->yes};
+	struct flag_snapshot *flags = NULL;
+	struct err ignored; /* it was parsed just now */
+	place_parse(v->place, buf_span(&v->place->flags), &flags, &ignored);
 	const struct evidence_question q = {
+		.flags = flags,
 		.config = v->place->config,
 		.users = &v->users,
 		.since_us = reached->since_us,
@@ -101,6 +106,7 @@ static void advance_judge(struct advancing *v, const struct history_reached *rea
 	};
 	buf_clear(&v->evidence);
 	evidence_read(&q, &found, &v->evidence);
+	flag_snapshot_unref(flags);
 	if (v->evidence.error) {
 		buf_release(&v->evidence);
 		v->evidence = BUF_INIT(EVIDENCE_BYTES_MAX);
@@ -117,7 +123,7 @@ static void advance_judge(struct advancing *v, const struct history_reached *rea
 	}
 }
 
-/* --- the step --------------------------------------------------------------------------------------------- */
+/* --- the step ------------------------------------------------------------------------------------------- */
 
 /* What was judged is what is written upon. */
 static int advance_still(void *arg, const struct rollout_place *p, struct err *e)
@@ -154,8 +160,8 @@ static int advance_make(struct advancing *v, struct err *e)
 static int advance_tell(struct advancing *v, enum phase_verdict verdict, const char *why)
 {
 	if (strcmp(why, v->said) != 0) {
-		printf("%s stands on %s, the next step is %s\n%s: %s\n", v->arguments->flag, v->label, v->next,
-		       verdict == PHASE_BREACH ? "breach" : "not yet", why);
+		printf("%s stands on %s, the next step is %s\n%s: %s\n", v->arguments->flag, v->label,
+		       v->next, verdict == PHASE_BREACH ? "breach" : "not yet", why);
 		fflush(stdout);
 		snprintf(v->said, sizeof(v->said), "%s", why);
 	}
@@ -174,7 +180,8 @@ static int advance_locked(struct advancing *v, struct err *e)
 	if (r < 0)
 		return r;
 	if (reached.advanced_us >= v->began_us)
-		return err_set(e, -EALREADY, "somebody else has just advanced %s to %s", v->arguments->flag, v->label);
+		return err_set(e, -EALREADY, "somebody else has just advanced %s to %s", v->arguments->flag,
+			       v->label);
 	if ((size_t)v->step + 1 == v->steps->n) {
 		printf("%s stands on %s, its last step\n", v->arguments->flag, v->label);
 		return ROLLOUT_DONE;
@@ -205,7 +212,8 @@ static int advance_once(struct advancing *v, struct err *e)
 /* What time alone may mend: a server that is away, a file that somebody is writing, another advance. */
 static bool advance_may_pass(int r)
 {
-	static const int lasting[] = {-EINVAL, -ENOENT, -ENOMEM, -EALREADY, -ECANCELED, -EACCES, -EPERM, -EROFS};
+	static const int lasting[] = {-EINVAL,	  -ENOENT, -ENOMEM, -EALREADY,
+				      -ECANCELED, -EACCES, -EPERM,  -EROFS};
 	for (size_t i = 0; i < sizeof(lasting) / sizeof(lasting[0]); i++)
 		if (r == lasting[i])
 			return false;

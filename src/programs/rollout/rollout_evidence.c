@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "guard/guard_verdict.h"
 #include "outcomes/report.h"
 #include "programs/status/gate.h"
 
@@ -20,10 +21,10 @@ struct evidence_one {
 	int64_t since_us;
 };
 
-/* --- fixed limits (migration-status --gate) --------------------------------------------------------------- */
+/* --- fixed limits (migration-status --gate) ------------------------------------------------------------- */
 
-static enum gate_verdict evidence_gate_of(const struct report_options *o, char why[GATE_TEXT_MAX], struct err *e,
-					  int *ret_error)
+static enum gate_verdict evidence_gate_of(const struct report_options *o, char why[GATE_TEXT_MAX],
+					  struct err *e, int *ret_error)
 {
 	const struct gate_options limits = GATE_DEFAULTS;
 	CLEANUP(report_freep) struct report *r = NULL, *baseline = NULL;
@@ -46,11 +47,13 @@ static enum evidence_weight evidence_of_gate(enum gate_verdict v)
 	return v == GATE_HEALTHY ? EVIDENCE_SAFE : EVIDENCE_NOT_ENOUGH;
 }
 
-/* Over the whole step, and its last quarter of an hour by itself: what broke just now must not drown in a week. */
+/* Over the whole step, and its last quarter of an hour by itself: what broke just now must not drown in a
+ * week. */
 static void evidence_ask_gate(const struct evidence_question *q, const char *service, const char *operation,
 			      struct evidence_one *ret)
 {
-	struct report_options o = {.path = q->config->outcomes.path, .service = service, .operation = operation};
+	struct report_options o = {
+		.path = q->config->outcomes.path, .service = service, .operation = operation};
 	const int64_t now_us = clock_wall_us(), since[] = {now_us - GATE_SPAN_US, q->since_us};
 	struct err e = {""};
 	ret->judge = "gate";
@@ -65,16 +68,74 @@ static void evidence_ask_gate(const struct evidence_question *q, const char *ser
 	}
 }
 
-/* --- all operations --------------------------------------------------------------------------------------- */
+/* --- the guard ------------------------------------------------------------------------------------------ */
 
-static void evidence_ask(const struct evidence_question *q, const struct operation *op, struct evidence_one *ret)
+static void evidence_say_guard(const struct guard_operation_verdict *v, struct evidence_one *ret)
+{
+	CLEANUP(buf_releasep) struct buf line = BUF_INIT(PHASE_WHY_MAX - 1);
+	buf_printf(&line, "%s.%s: ", v->service, v->operation);
+	guard_verdict_to_text(v, &line);
+	snprintf(ret->why, sizeof(ret->why), "%.*s", SPAN_ARG(buf_span(&line)));
+}
+
+/* An epoch of another split says nothing of this step. Where it broke, that stands until a new one begins. */
+static void evidence_take_guard(const struct evidence_question *q, const struct operation *op,
+				const struct guard_operation_verdict *v, struct evidence_one *ret)
+{
+	bool current = q->flags && v->split == decide_split(op, q->flags);
+	ret->judge = "guard";
+	ret->verdict = guard_verdict_text(v->verdict);
+	evidence_say_guard(v, ret);
+	if (current && v->began_us > ret->since_us)
+		ret->since_us = v->began_us;
+	if (v->held || v->verdict == GUARD_BREACH || v->verdict == GUARD_SHARE_MISMATCH) {
+		ret->weight = EVIDENCE_BREACH;
+	} else if (!current) {
+		ret->weight = EVIDENCE_NOT_ENOUGH;
+		ret->verdict = guard_verdict_text(GUARD_NOT_ENOUGH_DATA);
+		snprintf(ret->why, sizeof(ret->why), "%s.%s: the guard has seen nothing of this step yet",
+			 v->service, v->operation);
+	} else {
+		ret->weight = v->verdict == GUARD_SAFE ? EVIDENCE_SAFE : EVIDENCE_NOT_ENOUGH;
+	}
+}
+
+/* False where the guard does not judge: it is off, or no hash decides. A breach counts always. */
+static bool evidence_ask_guard(const struct evidence_question *q, const struct operation *op,
+			       const char *service, const char *operation, struct evidence_one *ret)
+{
+	CLEANUP(guard_verdicts_freep) struct guard_verdicts *list = NULL;
+	struct err e = {""};
+	int r = guard_verdicts_read(q->config->outcomes.path, service, operation, &list, &e);
+	if (r < 0) {
+		bool nothing_yet = r == -ENOENT && !q->has_task;
+		ret->weight = EVIDENCE_UNREADABLE;
+		ret->judge = "guard";
+		ret->verdict = "cannot be read";
+		snprintf(ret->why, sizeof(ret->why), "%s", e.text);
+		return !nothing_yet;
+	}
+	if (!list->n || !list->operations[0].epoch || list->operations[0].mode == GUARD_OFF)
+		return false;
+	evidence_take_guard(q, op, &list->operations[0], ret);
+	return ret->weight == EVIDENCE_BREACH || (q->has_task && !q->of_segment);
+}
+
+/* --- all operations ------------------------------------------------------------------------------------- */
+
+static void evidence_ask(const struct evidence_question *q, const struct operation *op,
+			 struct evidence_one *ret)
 {
 	CLEANUP(freep) char *service = span_dup(op->service), *operation = span_dup(op->name);
 	*ret = (struct evidence_one){.since_us = q->since_us};
 	if (!service || !operation) {
-		*ret = (struct evidence_one){EVIDENCE_UNREADABLE, "gate", "cannot be read", "out of memory", 0};
+		*ret = (struct evidence_one){EVIDENCE_UNREADABLE, "gate", "cannot be read", "out of memory",
+					     0};
 		return;
 	}
+	if (evidence_ask_guard(q, op, service, operation, ret))
+		return;
+	*ret = (struct evidence_one){.since_us = q->since_us};
 	if (q->has_task) {
 		evidence_ask_gate(q, service, operation, ret);
 		return;

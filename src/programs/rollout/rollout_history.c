@@ -158,7 +158,7 @@ static void show_entry(const struct json_node *entry)
 	show_evidence(json_get(entry, "evidence"));
 }
 
-/* --- how long a step has held ---------------------------------------------------------------------------- */
+/* --- how long a step has held --------------------------------------------------------------------------- */
 
 /* The step on which a record left the flag; "" when that cannot be told. */
 static void history_step_of(const struct json_node *entry, char out[256])
@@ -236,7 +236,7 @@ int history_lock(const char *path, struct err *e)
 	return r;
 }
 
-/* --- showing, line by line -------------------------------------------------------------------------------- */
+/* --- showing, line by line ------------------------------------------------------------------------------ */
 
 /* A line that was cut (disk full) or is not ours is shown as it is. */
 static void show_line(struct span line, const char *flag, bool json)

@@ -32,7 +32,8 @@ int position_state(const struct rollout_place *p, struct flag_users *u, const st
 	if (r == 0)
 		r = draft_find_flag(s, u->flag, &f, e);
 	if (r == 0 && flag_broken(f))
-		r = err_set(e, -EINVAL, "flag \"%.80s\" is set aside by routers, legacy serves: fix it first: %s",
+		r = err_set(e, -EINVAL,
+			    "flag \"%.80s\" is set aside by routers, legacy serves: fix it first: %s",
 			    u->flag, flag_broken(f));
 	if (r == 0)
 		r = place_open_flag(p, u->flag, &u->sides, &d, e);
@@ -46,7 +47,8 @@ int position_state(const struct rollout_place *p, struct flag_users *u, const st
 	return r;
 }
 
-bool position_same(const struct rollout_steps *steps, const struct phase_state *a, const struct phase_state *b)
+bool position_same(const struct rollout_steps *steps, const struct phase_state *a,
+		   const struct phase_state *b)
 {
 	bool same = a->disabled == b->disabled && fabs(a->everybody - b->everybody) < EPSILON;
 	for (size_t i = 0; i < steps->n; i++)
@@ -59,7 +61,8 @@ int position_document_agrees(const struct rollout_place *p, struct flag_users *u
 	CLEANUP(rollout_closep) struct rollout_document *read = NULL, *edited = NULL;
 	int r = place_open_flag(p, u->flag, &u->sides, &read, e);
 	if (r == 0)
-		r = rollout_open(place_document_name(p), buf_span(&p->document), u->flag, &u->sides, &edited, e);
+		r = rollout_open(place_document_name(p), buf_span(&p->document), u->flag, &u->sides, &edited,
+				 e);
 	if (r < 0)
 		return r;
 	size_t n = rollout_count(read);

@@ -12,7 +12,8 @@
 int position_state(const struct rollout_place *p, struct flag_users *u, const struct rollout_steps *steps,
 		   struct phase_state *ret, struct err *e);
 /* Whether two are the same; a tenth of a percent is another. */
-bool position_same(const struct rollout_steps *steps, const struct phase_state *a, const struct phase_state *b);
+bool position_same(const struct rollout_steps *steps, const struct phase_state *a,
+		   const struct phase_state *b);
 /* Whether what would be edited (place_read_document) says what was read (place_read): they are two texts of a
  * server, and somebody may have changed it in between. */
 int position_document_agrees(const struct rollout_place *p, struct flag_users *u, bool *ret, struct err *e);

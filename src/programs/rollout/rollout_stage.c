@@ -49,7 +49,7 @@ struct staged {
 	const struct drain_operation *drain; /* NULL: nothing was recorded of it */
 };
 
-/* --- looking ---------------------------------------------------------------------------------------------- */
+/* --- looking -------------------------------------------------------------------------------------------- */
 
 /* Whether somebody of one of the flags' segments is on the task side. */
 static bool stage_has_segment(struct staging *s, const struct operation *op, const char *key,
@@ -117,6 +117,7 @@ static const struct drain_operation *stage_drain_of(const struct staging *s, con
 static void stage_look_at_evidence(struct staging *s, struct staged *ret)
 {
 	struct evidence_question q = {.config = s->place->config,
+				      .flags = s->snapshot,
 				      .of_segment = ret->everybody <= 0,
 				      .has_task = ret->everybody > 0 || ret->segment};
 	for (size_t i = 0; i < ret->n; i++)
@@ -147,7 +148,7 @@ static int stage_look_at(struct staging *s, const struct operation *op, struct s
 	return 0;
 }
 
-/* --- telling ---------------------------------------------------------------------------------------------- */
+/* --- telling -------------------------------------------------------------------------------------------- */
 
 static void stage_put_flag(struct staging *s, const struct staged_flag *f)
 {
@@ -157,7 +158,8 @@ static void stage_put_flag(struct staging *s, const struct staged_flag *f)
 		return;
 	phase_labels(f->steps, labels, sizeof(labels));
 	if (f->step == PHASE_NOWHERE) {
-		buf_printf(b, "  %s: %s (%s)\n", f->key, f->disabled ? "disabled" : "on none of its steps", labels);
+		buf_printf(b, "  %s: %s (%s)\n", f->key, f->disabled ? "disabled" : "on none of its steps",
+			   labels);
 		return;
 	}
 	const struct rollout_step *now = &f->steps->steps[f->step];
@@ -177,12 +179,13 @@ static void stage_to_text(struct staging *s, const struct staged *o)
 {
 	struct buf *b = &s->out;
 	char ago[32];
-	buf_printf(b, "%s%.*s.%.*s: %s", s->begun ? "\n" : "", SPAN_ARG(o->op->service), SPAN_ARG(o->op->name),
-		   phase_stage_text(o->stage));
+	buf_printf(b, "%s%.*s.%.*s: %s", s->begun ? "\n" : "", SPAN_ARG(o->op->service),
+		   SPAN_ARG(o->op->name), phase_stage_text(o->stage));
 	if (!o->op->has_task)
 		buf_puts(b, " (no task is mapped to it)");
 	else
-		buf_printf(b, ", %.4g %% of everybody%s", o->everybody, o->segment ? ", and of segments" : "");
+		buf_printf(b, ", %.4g %% of everybody%s", o->everybody,
+			   o->segment ? ", and of segments" : "");
 	if (o->shadow > 0)
 		buf_printf(b, ", %.4g %% shadowed", o->shadow);
 	buf_putc(b, '\n');
@@ -241,7 +244,8 @@ static void stage_to_json(struct staging *s, const struct staged *o)
 	json_quote(b, o->op->service);
 	buf_puts(b, ",\"operation\":");
 	json_quote(b, o->op->name);
-	buf_printf(b, ",\"stage\":\"%s\",\"percent\":%.6g,\"segments\":%s,\"shadow_percent\":%.6g,\"flags\":[",
+	buf_printf(b,
+		   ",\"stage\":\"%s\",\"percent\":%.6g,\"segments\":%s,\"shadow_percent\":%.6g,\"flags\":[",
 		   phase_stage_text(o->stage), o->everybody, o->segment ? "true" : "false", o->shadow);
 	for (size_t i = 0; i < o->n; i++) {
 		buf_puts(b, i ? "," : "");
@@ -255,7 +259,7 @@ static void stage_to_json(struct staging *s, const struct staged *o)
 	buf_putc(b, '}');
 }
 
-/* --- all -------------------------------------------------------------------------------------------------- */
+/* --- all ------------------------------------------------------------------------------------------------ */
 
 static int stage_each(struct staging *s, struct err *e)
 {
