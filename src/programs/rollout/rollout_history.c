@@ -259,7 +259,7 @@ int history_show(const char *path, const char *flag, bool json, struct err *e)
 	if (r < 0 && r != -ENOENT)
 		return r;
 	if (!text.len) {
-		fprintf(stderr, "%s records no changes made with this program\n", path);
+		fprintf(stderr, "%s: no changes made with this program yet\n", path);
 		return 0;
 	}
 	if (!json)
