@@ -10,6 +10,9 @@
 #include "base/log.h"
 
 #define NEVER INT64_MAX
+#define SILENCE_MIN_US INT64_C(250000)
+#define SILENCE_FACTOR 8  /* times what its answers took of late */
+#define SEEN_MAX_US 20000 /* of the time between two questions: who stood still has seen no silence */
 
 /* What opened it: it decides what closes it. */
 enum cause {
@@ -44,6 +47,8 @@ struct breaker {
 	uint32_t epoch;
 	unsigned failed, unanswered;
 	int64_t unanswered_since_us; /* the oldest of them began */
+	int64_t asked_us, silent_us; /* one that had to wait last asked; how much silence those have seen */
+	int64_t answer_us;	     /* what its answers took of late. 0: there has been none */
 	unsigned without_result;     /* tasks in a row during whose wait none ended */
 	int64_t ended_us;	     /* a task last did */
 
@@ -80,6 +85,7 @@ static void close_it(struct breaker *b, const char *why, struct transition *ret)
 	move(b, BREAKER_CLOSED, why, ret);
 	b->epoch++;
 	b->failed = b->unanswered = b->without_result = 0;
+	b->silent_us = 0;
 }
 
 static void open_it(struct breaker *b, enum cause cause, int64_t now_us, const char *why,
@@ -110,9 +116,36 @@ static void silence_over(struct breaker *b, int64_t now_us)
 
 static void go(struct breaker *b, int64_t now_us, struct breaker_pass *ret)
 {
-	*ret = (struct breaker_pass){.live = true, .counted = true, .epoch = b->epoch, .round = b->round};
+	*ret = (struct breaker_pass){
+		.live = true, .counted = true, .epoch = b->epoch, .round = b->round, .begun_us = now_us};
 	if (b->unanswered++ == 0)
 		b->unanswered_since_us = now_us;
+}
+
+/* How long it may be silent: by its own measure, once there is one. */
+static int64_t patience_us(const struct breaker *b)
+{
+	int64_t most = (int64_t)b->config.silence_ms * 1000, usual = SILENCE_FACTOR * b->answer_us;
+	if (b->answer_us == 0)
+		return most;
+	usual = usual < SILENCE_MIN_US ? SILENCE_MIN_US : usual;
+	return usual < most ? usual : most;
+}
+
+static void hear_silence(struct breaker *b, int64_t now_us)
+{
+	int64_t step = now_us - b->asked_us;
+	b->silent_us += step < SEEN_MAX_US ? step : SEEN_MAX_US;
+	b->asked_us = now_us;
+}
+
+/* Rises at once, falls slowly. */
+static void note_answer(struct breaker *b, int64_t took_us)
+{
+	int64_t falling = b->answer_us - (b->answer_us - took_us) / 8;
+	b->answer_us = took_us > b->answer_us ? took_us : falling;
+	if (b->answer_us <= 0)
+		b->answer_us = 1;
 }
 
 static enum breaker_word begin_closed(struct breaker *b, int64_t now_us, struct breaker_pass *ret,
@@ -122,9 +155,10 @@ static enum breaker_word begin_closed(struct breaker *b, int64_t now_us, struct 
 		go(b, now_us, ret);
 		return BREAKER_GO;
 	}
-	int64_t silent_ms = (now_us - b->unanswered_since_us) / 1000;
-	if (b->unanswered && silent_ms < (int64_t)b->config.silence_ms)
+	hear_silence(b, now_us);
+	if (b->silent_us < patience_us(b))
 		return BREAKER_HOLD;
+	int64_t silent_ms = (now_us - b->unanswered_since_us) / 1000;
 	char what[80];
 	snprintf(what, sizeof(what), "submissions have had no answer for %lld ms", (long long)silent_ms);
 	open_after(b, CAUSE_SILENCE, now_us, b->unanswered, what, NULL, t);
@@ -165,6 +199,9 @@ static void end_accepted(struct breaker *b, struct breaker_pass *pass, int64_t n
 {
 	b->epoch++;
 	b->failed = b->unanswered = 0;
+	b->silent_us = 0;
+	if (pass->counted)
+		note_answer(b, now_us - pass->begun_us);
 	pass->counted = false;
 	pass->live = !pass->unawaited;
 	pass->accepted_us = now_us;

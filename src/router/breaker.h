@@ -28,7 +28,7 @@ struct breaker_pass {
 	bool counted;	/* among those that wait for an answer */
 	bool unawaited; /* set by its owner: nobody will learn whether its task ends */
 	uint32_t epoch, round;
-	int64_t accepted_us;
+	int64_t begun_us, accepted_us;
 };
 
 enum breaker_word {
@@ -36,7 +36,7 @@ enum breaker_word {
 	BREAKER_HOLD, /* too many have no answer yet: ask again when one has, or BREAKER_ASK_MS later */
 	BREAKER_NO,   /* submit nothing */
 };
-#define BREAKER_ASK_MS 5
+#define BREAKER_ASK_MS 5 /* no less often: a silence is what those who ask have seen of it */
 
 enum breaker_end {
 	BREAKER_ACCEPTED,

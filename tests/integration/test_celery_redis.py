@@ -169,7 +169,7 @@ def test_results_on_a_redis_that_goes_and_comes_back(start, legacy, own_redis, w
 
         def told():
             return readyz(router)
-        wait_until(lambda: not told()["reachable"] and "results cannot be heard" in told()["detail"], "health to see it")
+        wait_until(lambda: not told()["reachable"] and "results cannot be received" in told()["detail"], "health to see it")
         wait_until(lambda: call(router, "add_numbers", 1, 2).text == '"legacy"', "a thread to know it")
         results.start()
         wait_until(lambda: call(router, "add_numbers", 1, 2).text == "3", "tasks to be submitted again")
