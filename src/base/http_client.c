@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/queue.h>
 
 #include "base/buf.h"
 #include "base/cleanup.h"
@@ -22,13 +23,13 @@ struct http_client {
 	struct loop_timer *timer;
 	char *ca_file, *client_cert, *client_key;
 	unsigned keep_ms;
-	struct http_call *calls;
+	LIST_HEAD(, http_call) calls;
 	struct http_call *at; /* deliver()'s place in `calls`, moved on when the call there goes */
 };
 
 struct http_call {
 	struct http_client *client;
-	struct http_call *next, **link;
+	LIST_ENTRY(http_call) place;
 	CURL *easy;
 	struct curl_slist *fields;
 	struct loop_timer *idle;
@@ -170,10 +171,8 @@ static size_t http_client_on_body(char *bytes, size_t size, size_t n, void *arg)
 static void http_client_call_free(struct http_call *c)
 {
 	if (c->client->at == c)
-		c->client->at = c->next;
-	*c->link = c->next;
-	if (c->next)
-		c->next->link = c->link;
+		c->client->at = LIST_NEXT(c, place);
+	LIST_REMOVE(c, place);
 	if (c->easy) {
 		curl_multi_remove_handle(c->client->multi, c->easy);
 		curl_easy_cleanup(c->easy);
@@ -254,10 +253,10 @@ static void collect_ends(struct http_client *client)
 static void deliver(struct http_client *client)
 {
 	collect_ends(client);
-	struct http_call *c = client->calls;
+	struct http_call *c = LIST_FIRST(&client->calls);
 	while (c) {
 		if (tell_progress(client, c)) {
-			client->at = c->next;
+			client->at = LIST_NEXT(c, place);
 			if (c->ended)
 				http_client_finish(c);
 		}
@@ -388,8 +387,8 @@ struct http_client *http_client_free(struct http_client *c)
 {
 	if (!c)
 		return NULL;
-	while (c->calls)
-		http_client_call_free(c->calls);
+	while (!LIST_EMPTY(&c->calls))
+		http_client_call_free(LIST_FIRST(&c->calls));
 	if (c->multi)
 		curl_multi_cleanup(c->multi); /* removes the sockets of kept connections from the loop */
 	loop_timer_free(c->timer);
@@ -555,11 +554,7 @@ int http_start(struct http_client *c, const struct http_call_request *r, const s
 	call->max_body = r->max_body ? r->max_body : DEFAULT_MAX_BODY;
 	buf_init(&call->head, HTTP_MAX_HEAD);
 	buf_init(&call->body, call->max_body);
-	call->next = c->calls;
-	call->link = &c->calls;
-	if (call->next)
-		call->next->link = &call->next;
-	c->calls = call;
+	LIST_INSERT_HEAD(&c->calls, call, place);
 	int code = set_up(call, r, e);
 	/* Adding only asks for a timer; the work begins in a later round of the loop. */
 	if (code == 0 && curl_multi_add_handle(c->multi, call->easy) != CURLM_OK)

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 
 #include <hiredis/async.h>
@@ -64,7 +65,7 @@ struct resolver {
 
 struct redis_call {
 	struct redis *owner;
-	struct redis_call *next, *previous;
+	TAILQ_ENTRY(redis_call) place;
 	enum redis_call_state state;
 	enum redis_outcome outcome;
 	redis_reply_fn fn;
@@ -78,9 +79,7 @@ struct redis_call {
 	struct err why;
 };
 
-struct call_list {
-	struct redis_call *first, *last;
-};
+TAILQ_HEAD(call_list, redis_call);
 
 struct redis {
 	struct loop *loop;
@@ -110,19 +109,13 @@ static void connect_next(struct redis *r);
 
 static void list_remove(struct redis_call *c)
 {
-	struct call_list *l = &c->owner->lists[c->state];
-	*(c->previous ? &c->previous->next : &l->first) = c->next;
-	*(c->next ? &c->next->previous : &l->last) = c->previous;
+	TAILQ_REMOVE(&c->owner->lists[c->state], c, place);
 }
 
 static void list_append(struct redis_call *c, enum redis_call_state state)
 {
-	struct call_list *l = &c->owner->lists[state];
 	c->state = state;
-	c->next = NULL;
-	c->previous = l->last;
-	*(l->last ? &l->last->next : &l->first) = c;
-	l->last = c;
+	TAILQ_INSERT_TAIL(&c->owner->lists[state], c, place);
 }
 
 static void redis_call_free(struct redis_call *c)
@@ -283,8 +276,8 @@ static void set_state(struct redis *r, enum redis_state state)
 /* Everything waiting cannot have been executed; of what was sent each call knows. */
 static void lose_calls(struct redis *r, enum redis_call_state state, const char *why)
 {
-	while (r->lists[state].first) {
-		struct redis_call *c = r->lists[state].first;
+	while (!TAILQ_EMPTY(&r->lists[state])) {
+		struct redis_call *c = TAILQ_FIRST(&r->lists[state]);
 		bool written = state == CALL_SENT && was_written(r->link, c);
 		call_lost(c, written ? REDIS_NO_REPLY : REDIS_NOT_SENT, why);
 	}
@@ -298,7 +291,7 @@ static void forget_wire(struct redis *r)
 		next = redis_channels_next(&r->channels, c);
 		c->unconfirmed = 0;
 		c->on_wire = c->confirmed = c->parked = false;
-		if (!c->first && !c->telling)
+		if (LIST_EMPTY(&c->listeners) && !c->telling)
 			redis_channels_remove(&r->channels, c);
 	}
 }
@@ -500,8 +493,8 @@ static void become_ready(struct redis *r)
 	r->n_addresses = r->next_address = 0;
 	loop_timer_stop(r->attempt);
 	err_set(&r->why, 0, "%s", "");
-	while (r->lists[CALL_WAITING].first)
-		call_send(r->lists[CALL_WAITING].first);
+	while (!TAILQ_EMPTY(&r->lists[CALL_WAITING]))
+		call_send(TAILQ_FIRST(&r->lists[CALL_WAITING]));
 	set_state(r, REDIS_READY);
 	subscribe_all(r);
 	if (r->channels.n)
@@ -659,7 +652,7 @@ static void on_attempt_limit(void *arg)
 static void redis_on_retry(void *arg)
 {
 	struct redis *r = arg;
-	if (r->link && r->lists[CALL_SENT].first && loop_now_ms(r->loop) < r->drain_until_ms) {
+	if (r->link && TAILQ_FIRST(&r->lists[CALL_SENT]) && loop_now_ms(r->loop) < r->drain_until_ms) {
 		loop_timer_start(r->retry, TICK_MS);
 		return;
 	}
@@ -698,17 +691,17 @@ static void redis_on_tick(void *arg)
 {
 	struct redis *r = arg;
 	uint64_t now = loop_now_ms(r->loop);
-	for (struct redis_call *c = r->lists[CALL_WAITING].first, *next; c; c = next) {
-		next = c->next;
+	for (struct redis_call *c = TAILQ_FIRST(&r->lists[CALL_WAITING]), *next; c; c = next) {
+		next = TAILQ_NEXT(c, place);
 		if (now >= c->deadline_ms)
 			call_lost(c, REDIS_NOT_SENT, "no connection within the time limit");
 	}
-	for (struct redis_call *c = r->lists[CALL_SENT].first, *next; c; c = next) {
-		next = c->next;
+	for (struct redis_call *c = TAILQ_FIRST(&r->lists[CALL_SENT]), *next; c; c = next) {
+		next = TAILQ_NEXT(c, place);
 		if (now >= c->deadline_ms && expire_sent(r, c))
 			break;
 	}
-	if (r->lists[CALL_WAITING].first || r->lists[CALL_SENT].first)
+	if (TAILQ_FIRST(&r->lists[CALL_WAITING]) || TAILQ_FIRST(&r->lists[CALL_SENT]))
 		loop_timer_start(r->tick, TICK_MS);
 }
 
@@ -794,7 +787,7 @@ const struct redis_reply *redis_reply_at(const struct redis_reply *reply, size_t
 
 static void channel_settle(struct redis *r, struct redis_channel *c)
 {
-	if (!c->first && !c->on_wire && !c->unconfirmed && !c->telling)
+	if (LIST_EMPTY(&c->listeners) && !c->on_wire && !c->unconfirmed && !c->telling)
 		redis_channels_remove(&r->channels, c);
 }
 
@@ -861,7 +854,7 @@ static void unpark(struct redis *r)
 	while ((c = next)) {
 		next = c->next_parked;
 		c->parked = false;
-		if (!c->first)
+		if (LIST_EMPTY(&c->listeners))
 			channel_unsubscribe(r, c);
 	}
 }
@@ -889,7 +882,7 @@ static void subscribe_all(struct redis *r)
 {
 	for (struct redis_channel *c = redis_channels_next(&r->channels, NULL); c;
 	     c = redis_channels_next(&r->channels, c))
-		if (c->first)
+		if (!LIST_EMPTY(&c->listeners))
 			channel_subscribe(r, c);
 }
 
@@ -952,7 +945,7 @@ struct redis_subscription *redis_unsubscribe(struct redis_subscription *s)
 	loop_defer_cancel(r->loop, &s->work);
 	redis_channel_leave(s);
 	free(s);
-	if (c->first)
+	if (!LIST_EMPTY(&c->listeners))
 		return NULL;
 	if (c->on_wire)
 		park(r, c);
@@ -996,6 +989,8 @@ int redis_new(struct loop *loop, const struct redis_options *options, struct red
 		return err_set(e, -ENOMEM, "out of memory");
 	r->loop = loop;
 	r->o = *options;
+	for (enum redis_call_state state = CALL_WAITING; state <= CALL_LOST; state++)
+		TAILQ_INIT(&r->lists[state]);
 	redis_set_defaults(&r->o);
 	r->url.port = u->port;
 	r->url.db = u->db;
@@ -1018,8 +1013,8 @@ struct redis *redis_free(struct redis *r)
 	if (!r)
 		return NULL;
 	for (enum redis_call_state s = CALL_WAITING; s <= CALL_LOST; s++)
-		while (r->lists[s].first)
-			redis_call_free(r->lists[s].first);
+		while (!TAILQ_EMPTY(&r->lists[s]))
+			redis_call_free(TAILQ_FIRST(&r->lists[s]));
 	if (r->link) {
 		struct redis_link *l = r->link;
 		l->owner = NULL;

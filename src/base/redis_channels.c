@@ -100,33 +100,24 @@ void redis_channels_release(struct redis_channels *t)
 void redis_channel_join(struct redis_channel *c, struct redis_subscription *s)
 {
 	s->channel = c;
-	s->previous = NULL;
-	s->next = c->first;
-	if (s->next)
-		s->next->previous = s;
-	c->first = s;
+	LIST_INSERT_HEAD(&c->listeners, s, place);
 }
 
 void redis_channel_leave(struct redis_subscription *s)
 {
 	struct redis_channel *c = s->channel;
 	if (c->cursor == s)
-		c->cursor = s->next;
-	if (s->previous)
-		s->previous->next = s->next;
-	else
-		c->first = s->next;
-	if (s->next)
-		s->next->previous = s->previous;
+		c->cursor = LIST_NEXT(s, place);
+	LIST_REMOVE(s, place);
 }
 
 bool redis_channel_tell(struct redis_channel *c, const struct span *payload)
 {
 	c->telling = true;
-	c->cursor = c->first;
+	c->cursor = LIST_FIRST(&c->listeners);
 	while (c->cursor) {
 		struct redis_subscription *s = c->cursor;
-		c->cursor = s->next;
+		c->cursor = LIST_NEXT(s, place);
 		if (payload)
 			s->listener->message(s->arg, *payload);
 		else

@@ -14,13 +14,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "base/redis.h"
 
 struct redis_channel {
 	struct redis_channel *next; /* in its bucket */
 	struct redis_channel *next_parked;
-	struct redis_subscription *first, *cursor; /* cursor: the next one to be told, while telling */
+	LIST_HEAD(, redis_subscription) listeners;
+	struct redis_subscription *cursor; /* the next one to be told, while telling */
 	uint64_t hash;
 	unsigned unconfirmed; /* SUBSCRIBE commands on their way */
 	bool on_wire;	      /* subscribed, as far as what was sent goes */
@@ -34,7 +36,7 @@ struct redis_channel {
 struct redis_subscription {
 	struct redis *owner;
 	struct redis_channel *channel;
-	struct redis_subscription *next, *previous;
+	LIST_ENTRY(redis_subscription) place;
 	const struct redis_listener *listener;
 	void *arg;
 	struct loop_work work; /* joined a confirmed channel: to be told so */

@@ -18,7 +18,7 @@
 struct task_later {
 	struct task_client *client;
 	struct loop_timer *timer;
-	struct task_later *next, **link;
+	LIST_ENTRY(task_later) place;
 	task_submit_fn fn;
 	void *arg;
 	enum task_submit_status status;
@@ -79,9 +79,7 @@ int task_result_to_json(const struct task_result *r, struct buf *out)
 
 static void later_free(struct task_later *l)
 {
-	*l->link = l->next;
-	if (l->next)
-		l->next->link = l->link;
+	LIST_REMOVE(l, place);
 	loop_timer_free(l->timer);
 	free(l);
 }
@@ -115,27 +113,21 @@ void task_submit_later(struct task_client *c, enum task_submit_status status, st
 	l->status = status;
 	l->err = *why;
 	span_copy(task_id, l->id, sizeof(l->id));
-	l->next = c->later;
-	l->link = &c->later;
-	if (l->next)
-		l->next->link = &l->next;
-	c->later = l;
+	LIST_INSERT_HEAD(&c->later, l, place);
 	loop_timer_start(l->timer, 0);
 }
 
 /* --- checks of backends without a verb for them --------------------------------------------------------- */
 
 struct task_derived {
-	struct task_derived *next, **link;
+	LIST_ENTRY(task_derived) place;
 	task_check_fn fn;
 	void *arg;
 };
 
 static void derived_free(struct task_derived *d)
 {
-	*d->link = d->next;
-	if (d->next)
-		d->next->link = d->link;
+	LIST_REMOVE(d, place);
 	free(d);
 }
 
@@ -166,10 +158,8 @@ static void check_by_health(struct task_client *c, task_check_fn fn, void *arg)
 		fn(arg, &none);
 		return;
 	}
-	*d = (struct task_derived){.next = c->derived, .link = &c->derived, .fn = fn, .arg = arg};
-	if (d->next)
-		d->next->link = &d->next;
-	c->derived = d;
+	*d = (struct task_derived){.fn = fn, .arg = arg};
+	LIST_INSERT_HEAD(&c->derived, d, place);
 	c->backend->health(c, on_derived, d);
 }
 
@@ -187,10 +177,10 @@ struct task_client *task_client_free(struct task_client *c)
 {
 	if (!c)
 		return NULL;
-	while (c->later)
-		later_free(c->later);
-	while (c->derived)
-		derived_free(c->derived);
+	while (!LIST_EMPTY(&c->later))
+		later_free(LIST_FIRST(&c->later));
+	while (!LIST_EMPTY(&c->derived))
+		derived_free(LIST_FIRST(&c->derived));
 	c->backend->client_free(c);
 	return NULL;
 }

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -171,8 +172,8 @@ struct task_derived; /* a check that is answered by health */
 struct task_client {
 	const struct task_backend *backend;
 	struct loop *loop;
-	struct task_later *later;
-	struct task_derived *derived;
+	LIST_HEAD(, task_later) later;
+	LIST_HEAD(, task_derived) derived;
 };
 
 /* For backends: to be called by client_new. */

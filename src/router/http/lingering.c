@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,12 +18,12 @@ struct lingering {
 	struct loop *loop;
 	struct sweep *sweep;
 	unsigned count;
-	struct lingerer *first;
+	LIST_HEAD(, lingerer) lingerers;
 };
 
 struct lingerer {
 	struct lingering *all;
-	struct lingerer *prev, *next;
+	LIST_ENTRY(lingerer) place;
 	struct sweep_entry limit;
 	struct loop_watch *watch;
 	int fd;
@@ -34,9 +35,7 @@ static void lingering_end(struct lingerer *c)
 	sweep_stop(&c->limit);
 	loop_watch_free(c->watch);
 	close(c->fd);
-	if (c->next)
-		c->next->prev = c->prev;
-	*(c->prev ? &c->prev->next : &l->first) = c->next;
+	LIST_REMOVE(c, place);
 	l->count--;
 	free(c);
 }
@@ -76,8 +75,8 @@ int lingering_new(struct loop *loop, unsigned max_ms, struct lingering **ret)
 struct lingering *lingering_free(struct lingering *l)
 {
 	if (l) {
-		while (l->first)
-			lingering_end(l->first);
+		while (!LIST_EMPTY(&l->lingerers))
+			lingering_end(LIST_FIRST(&l->lingerers));
 		sweep_free(l->sweep);
 		free(l);
 	}
@@ -95,10 +94,7 @@ void lingering_take(struct lingering *l, int fd)
 	}
 	c->all = l;
 	c->fd = fd;
-	c->next = l->first;
-	if (l->first)
-		l->first->prev = c;
-	l->first = c;
+	LIST_INSERT_HEAD(&l->lingerers, c, place);
 	l->count++;
 	sweep_start(l->sweep, &c->limit, 0);
 }

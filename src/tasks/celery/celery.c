@@ -15,7 +15,7 @@
 
 struct celery_operation {
 	struct celery_client *client;
-	struct celery_operation *next, **link;
+	LIST_ENTRY(celery_operation) place;
 	union {
 		task_submit_fn submit;
 		task_result_fn result;
@@ -41,11 +41,7 @@ static struct celery_operation *operation_new(struct celery_client *c, struct sp
 	op->client = c;
 	op->arg = arg;
 	span_copy(id, op->id, sizeof(op->id));
-	op->next = c->operations;
-	op->link = &c->operations;
-	if (op->next)
-		op->next->link = &op->next;
-	c->operations = op;
+	LIST_INSERT_HEAD(&c->operations, op, place);
 	return op;
 }
 
@@ -53,9 +49,7 @@ static struct celery_operation *operation_new(struct celery_client *c, struct sp
 static struct celery_operation operation_end(struct celery_operation *op)
 {
 	struct celery_operation copy = *op;
-	*op->link = op->next;
-	if (op->next)
-		op->next->link = op->link;
+	LIST_REMOVE(op, place);
 	buf_release(&op->key);
 	buf_release(&op->message);
 	free(op);
@@ -357,8 +351,8 @@ static void client_free(struct task_client *base)
 	if (c->results != c->broker)
 		redis_free(c->results);
 	redis_free(c->broker);
-	while (c->operations)
-		operation_end(c->operations);
+	while (!LIST_EMPTY(&c->operations))
+		operation_end(LIST_FIRST(&c->operations));
 	free(c);
 }
 

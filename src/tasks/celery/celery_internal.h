@@ -2,6 +2,8 @@
 #ifndef TASKS_CELERY_CELERY_INTERNAL_H
 #define TASKS_CELERY_CELERY_INTERNAL_H
 
+#include <sys/queue.h>
+
 #include "base/crypto.h"
 #include "base/redis.h"
 #include "tasks/celery/celery.h"
@@ -107,14 +109,14 @@ struct celery_client {
 	struct redis *listener;		/* subscriptions to results */
 	struct redis *replies;		/* BRPOP; NULL until workers are asked */
 	struct celery_sender sender;
-	struct celery_operation *operations;
+	LIST_HEAD(, celery_operation) operations;
 	/* submissions, until it is known whether results can be heard */
 	struct celery_operation *held, **held_end;
-	struct task_wait *waits;
+	LIST_HEAD(, task_wait) waits;
 	struct task_wait *offered; /* subscribed ahead, submitted, and not waited for yet */
 	struct loop_work drop_offered;
 	bool drop_due;
-	struct task_wait *unheard, **unheard_end; /* to be read when no message comes, oldest first */
+	TAILQ_HEAD(, task_wait) unheard; /* to be read when no message comes, oldest first */
 	struct loop_timer *read_timer;
 	struct celery_pidbox pidbox;
 	struct celery_hearing hearing;

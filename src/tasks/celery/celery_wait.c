@@ -20,10 +20,11 @@
 
 struct task_wait {
 	struct celery_client *client;
-	struct task_wait *next, **link;
+	LIST_ENTRY(task_wait) place;
 	struct task_wait *next_offered;
-	struct task_wait *next_unheard, **unheard_link; /* NULL: not in that list */
-	uint64_t read_ms;				/* when it is due */
+	bool is_unheard; /* in that list */
+	TAILQ_ENTRY(task_wait) unheard;
+	uint64_t read_ms; /* when it is due */
 	struct redis_subscription *subscription;
 	struct redis_call *read;
 	bool unread;	   /* the last read failed */
@@ -39,18 +40,14 @@ struct task_wait {
 
 static void leave_unheard(struct task_wait *w)
 {
-	if (!w->unheard_link)
-		return;
-	*w->unheard_link = w->next_unheard;
-	*(w->next_unheard ? &w->next_unheard->unheard_link : &w->client->unheard_end) = w->unheard_link;
-	w->unheard_link = NULL;
+	if (w->is_unheard)
+		TAILQ_REMOVE(&w->client->unheard, w, unheard);
+	w->is_unheard = false;
 }
 
 static void wait_free(struct task_wait *w)
 {
-	*w->link = w->next;
-	if (w->next)
-		w->next->link = w->link;
+	LIST_REMOVE(w, place);
 	leave_unheard(w);
 	redis_unsubscribe(w->subscription);
 	redis_call_cancel(w->read);
@@ -144,10 +141,11 @@ static void read_result(struct task_wait *w)
 static void on_read_timer(void *arg)
 {
 	struct celery_client *c = arg;
-	while (c->unheard && c->unheard->read_ms <= loop_now_ms(c->base.loop))
-		read_result(c->unheard);
+	struct task_wait *first;
+	while ((first = TAILQ_FIRST(&c->unheard)) && first->read_ms <= loop_now_ms(c->base.loop))
+		read_result(first);
 	/* Not when the next one is due, but when some have come together. */
-	if (c->unheard)
+	if (first)
 		loop_timer_start(c->read_timer, READ_LATER_MS);
 }
 
@@ -155,10 +153,8 @@ static void read_later(struct task_wait *w)
 {
 	struct celery_client *c = w->client;
 	w->read_ms = loop_now_ms(c->base.loop) + READ_LATER_MS;
-	w->next_unheard = NULL;
-	w->unheard_link = c->unheard_end;
-	*c->unheard_end = w;
-	c->unheard_end = &w->next_unheard;
+	w->is_unheard = true;
+	TAILQ_INSERT_TAIL(&c->unheard, w, unheard);
 	if (!loop_timer_active(c->read_timer))
 		loop_timer_start(c->read_timer, READ_LATER_MS);
 }
@@ -200,11 +196,7 @@ static struct task_wait *wait_new(struct celery_client *c, struct span id)
 		free(w);
 		return NULL;
 	}
-	w->next = c->waits;
-	w->link = &c->waits;
-	if (w->next)
-		w->next->link = &w->next;
-	c->waits = w;
+	LIST_INSERT_HEAD(&c->waits, w, place);
 	return w;
 }
 
@@ -279,15 +271,16 @@ void celery_wait_cancel(struct task_wait *w)
 
 void celery_waits_read_again(struct celery_client *c)
 {
-	for (struct task_wait *w = c->waits; w; w = w->next)
-		if (w->unread && !w->read)
-			read_result(w);
+	struct task_wait *w;
+	LIST_FOREACH(w, &c->waits, place)
+	if (w->unread && !w->read)
+		read_result(w);
 }
 
 int celery_waits_init(struct celery_client *c)
 {
 	c->drop_offered.fn = drop_offered;
-	c->unheard_end = &c->unheard;
+	TAILQ_INIT(&c->unheard);
 	return loop_timer_new(c->base.loop, on_read_timer, c, &c->read_timer);
 }
 
@@ -295,6 +288,6 @@ void celery_waits_drop(struct celery_client *c)
 {
 	loop_defer_cancel(c->base.loop, &c->drop_offered);
 	loop_timer_free(c->read_timer);
-	while (c->waits)
-		wait_free(c->waits);
+	while (!LIST_EMPTY(&c->waits))
+		wait_free(LIST_FIRST(&c->waits));
 }

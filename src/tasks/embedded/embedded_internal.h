@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/queue.h>
 
 #include "tasks/embedded/embedded.h"
 #include "tasks/queue/store.h"
@@ -65,12 +66,12 @@ struct embedded_operation {
 	struct channel *channel;
 	enum operation_kind kind;
 	char id[TASK_ID_MAX];
-	uint64_t number;	/* of a wait, so that UNWAIT finds just this one */
-	size_t bytes;		/* counted against max_queued_bytes */
-	struct store_task task; /* SUBMIT; its spans lie behind the struct. CHECK: queue is all
+	uint64_t number;		      /* of a wait, so that UNWAIT finds just this one */
+	size_t bytes;			      /* counted against max_queued_bytes */
+	struct store_task task;		      /* SUBMIT; its spans lie behind the struct. CHECK: queue is all
 				   * that are needed, by commas, the task's own first */
-	struct embedded_operation *hash_next, **hash_link;
-	bool dropped; /* WAIT: the client wants no callback; its thread's only */
+	LIST_ENTRY(embedded_operation) place; /* among the waits of its bucket */
+	bool dropped;			      /* WAIT: the client wants no callback; its thread's only */
 	union {
 		task_submit_fn submit;
 		task_result_fn result;

@@ -22,6 +22,8 @@
 #define READ_BATCH 1000
 #define RESULT_ROOM (128u << 20) /* a result with its sentences and names */
 
+LIST_HEAD(wait_bucket, embedded_operation);
+
 struct embedded_store {
 	const struct embedded_options *o;
 	struct loop *loop;
@@ -37,7 +39,7 @@ struct embedded_store {
 	struct loop_timer *tick;
 	struct embedded_operation *batch, **batch_end;
 	bool flush_due;
-	struct embedded_operation *waits[WAIT_BUCKETS];
+	struct wait_bucket waits[WAIT_BUCKETS];
 	size_t n_waits;
 	int64_t seen; /* mark up to which ends were read */
 	int trouble;  /* why nothing can be written now, or 0 */
@@ -231,27 +233,20 @@ static void write_list(struct embedded_store *s, struct embedded_operation *list
 
 /* --- waiting and looking -------------------------------------------------------------------------------- */
 
-static struct embedded_operation **bucket_of(struct embedded_store *s, const char *id)
+static struct wait_bucket *bucket_of(struct embedded_store *s, const char *id)
 {
 	return &s->waits[hash64_span(HASH64_START, span_of(id)) % WAIT_BUCKETS];
 }
 
 static void embedded_store_remember(struct embedded_store *s, struct embedded_operation *op)
 {
-	struct embedded_operation **bucket = bucket_of(s, op->id);
-	op->hash_next = *bucket;
-	op->hash_link = bucket;
-	if (op->hash_next)
-		op->hash_next->hash_link = &op->hash_next;
-	*bucket = op;
+	LIST_INSERT_HEAD(bucket_of(s, op->id), op, place);
 	s->n_waits++;
 }
 
 static void embedded_store_forget(struct embedded_store *s, struct embedded_operation *op)
 {
-	*op->hash_link = op->hash_next;
-	if (op->hash_next)
-		op->hash_next->hash_link = op->hash_link;
+	LIST_REMOVE(op, place);
 	s->n_waits--;
 }
 
@@ -286,7 +281,9 @@ static void begin_wait(struct embedded_store *s, struct embedded_operation *op)
 
 static void end_wait(struct embedded_store *s, const struct embedded_operation *unwait)
 {
-	for (struct embedded_operation *op = *bucket_of(s, unwait->id); op; op = op->hash_next) {
+	struct embedded_operation *op;
+	LIST_FOREACH(op, bucket_of(s, unwait->id), place)
+	{
 		if (op->number == unwait->number) {
 			embedded_store_forget(s, op);
 			channel_deliver(op);
@@ -298,8 +295,8 @@ static void end_wait(struct embedded_store *s, const struct embedded_operation *
 void embedded_detach(struct embedded_store *s, struct channel *c)
 {
 	for (size_t i = 0; i < WAIT_BUCKETS && s->n_waits; i++) {
-		for (struct embedded_operation *op = s->waits[i], *next; op; op = next) {
-			next = op->hash_next;
+		for (struct embedded_operation *op = LIST_FIRST(&s->waits[i]), *next; op; op = next) {
+			next = LIST_NEXT(op, place);
 			if (op->channel == c) {
 				embedded_store_forget(s, op);
 				operation_free(op);
@@ -318,8 +315,8 @@ static void embedded_store_on_end(void *arg, struct span id)
 	struct ends *ends = arg;
 	char text[TASK_ID_MAX];
 	span_copy(id, text, sizeof(text));
-	for (struct embedded_operation *op = *bucket_of(ends->store, text), *next; op; op = next) {
-		next = op->hash_next;
+	for (struct embedded_operation *op = LIST_FIRST(bucket_of(ends->store, text)), *next; op; op = next) {
+		next = LIST_NEXT(op, place);
 		if (strcmp(op->id, text) == 0) {
 			embedded_store_forget(ends->store, op);
 			op->next = ends->list;
@@ -331,8 +328,8 @@ static void embedded_store_on_end(void *arg, struct span id)
 static void take_all_waits(struct embedded_store *s, struct ends *ends)
 {
 	for (size_t i = 0; i < WAIT_BUCKETS; i++) {
-		while (s->waits[i]) {
-			struct embedded_operation *op = s->waits[i];
+		while (!LIST_EMPTY(&s->waits[i])) {
+			struct embedded_operation *op = LIST_FIRST(&s->waits[i]);
 			embedded_store_forget(s, op);
 			op->next = ends->list;
 			ends->list = op;

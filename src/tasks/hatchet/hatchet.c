@@ -146,8 +146,8 @@ static void hatchet_client_free(struct task_client *base)
 {
 	struct hatchet_client *c = (struct hatchet_client *)base;
 	c->closing = true; /* what waits for its turn is dropped, not sent */
-	while (c->operations)
-		hatchet_operation_free(c->operations);
+	while (!LIST_EMPTY(&c->operations))
+		hatchet_operation_free(LIST_FIRST(&c->operations));
 	hatchet_names_free(c);
 	http_client_free(c->http);
 	free(c);

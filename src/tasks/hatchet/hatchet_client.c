@@ -80,22 +80,16 @@ void *hatchet_operation_new(struct hatchet_client *c, size_t size)
 		return NULL;
 	}
 	op->client = c;
-	op->next = c->operations;
-	op->link = &c->operations;
-	if (op->next)
-		op->next->link = &op->next;
-	c->operations = op;
+	LIST_INSERT_HEAD(&c->operations, op, place);
 	return op;
 }
 
 void hatchet_operation_end(struct hatchet_operation *op)
 {
-	if (!op->link)
+	if (op->ended)
 		return;
-	*op->link = op->next;
-	if (op->next)
-		op->next->link = op->link;
-	op->link = NULL;
+	LIST_REMOVE(op, place);
+	op->ended = true;
 	op->call = http_cancel(op->call);
 	op->timer = loop_timer_free(op->timer);
 	leave_lane(op);

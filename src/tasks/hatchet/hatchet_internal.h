@@ -51,7 +51,7 @@ struct hatchet_client {
 	struct task_client base;
 	const struct hatchet_settings *settings;
 	struct http_client *http;
-	struct hatchet_operation *operations;
+	LIST_HEAD(, hatchet_operation) operations;
 	struct hatchet_lane lanes[HATCHET_LANES];
 	struct hatchet_name *names;
 	size_t n_names;
@@ -61,7 +61,8 @@ struct hatchet_client {
 
 struct hatchet_operation {
 	struct hatchet_client *client;
-	struct hatchet_operation *next, **link;
+	LIST_ENTRY(hatchet_operation) place;
+	bool ended; /* in the client's list no more */
 	struct http_call *call;
 	struct loop_timer *timer;
 	void (*reply)(struct hatchet_operation *op, const struct http_reply *r);

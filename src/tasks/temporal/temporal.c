@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -44,12 +45,12 @@ struct temporal_client {
 	struct task_client base;
 	const struct temporal_options *options;
 	struct http_client *http;
-	struct temporal_operation *operations;
+	LIST_HEAD(, temporal_operation) operations;
 };
 
 struct temporal_operation {
 	struct temporal_client *client;
-	struct temporal_operation *next, **link;
+	LIST_ENTRY(temporal_operation) place;
 	struct http_call *call;
 	struct loop_timer *timer; /* until the next try */
 	void (*again)(struct temporal_operation *op);
@@ -89,19 +90,13 @@ static struct temporal_operation *temporal_operation_new(struct task_client *bas
 	buf_init(&op->request_id, 64u << 10);
 	buf_init(&op->page, 64u << 10);
 	buf_init(&op->queue, 64u << 10);
-	op->next = c->operations;
-	op->link = &c->operations;
-	if (op->next)
-		op->next->link = &op->next;
-	c->operations = op;
+	LIST_INSERT_HEAD(&c->operations, op, place);
 	return op;
 }
 
 static void operation_free(struct temporal_operation *op)
 {
-	*op->link = op->next;
-	if (op->next)
-		op->next->link = op->link;
+	LIST_REMOVE(op, place);
 	http_cancel(op->call);
 	loop_timer_free(op->timer);
 	buf_release(&op->body);
@@ -758,8 +753,8 @@ static int temporal_client_new(struct loop *loop, const struct task_options *opt
 static void temporal_client_free(struct task_client *base)
 {
 	struct temporal_client *c = (struct temporal_client *)base;
-	while (c->operations)
-		operation_free(c->operations);
+	while (!LIST_EMPTY(&c->operations))
+		operation_free(LIST_FIRST(&c->operations));
 	http_client_free(c->http);
 	free(c);
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -32,7 +33,7 @@ enum job_reason { JOB_RUNS, JOB_TIMED_OUT, JOB_CANCELLED, JOB_STOPPED, JOB_FENCE
 /* One leased task, from its lease until its end is written. */
 struct job {
 	struct worker *worker;
-	struct job *next, **link;
+	LIST_ENTRY(job) place;
 	int64_t seq, token;
 	const struct task_definition *definition;
 	struct registry *registry; /* the definition's, also after a reload */
@@ -65,7 +66,7 @@ struct worker {
 	char id[CRYPTO_ID_HEX], host[256];
 	struct span queues[WORKER_MAX_QUEUES];
 	struct buf queue_list;
-	struct job *jobs, *fresh; /* fresh: leased in the open transaction */
+	LIST_HEAD(, job) jobs, fresh; /* fresh: leased in the open transaction */
 	unsigned n_jobs;
 	int64_t next_beat_ms;
 	int64_t pause_until_ms; /* no leases before */
@@ -94,25 +95,9 @@ static void worker_note_trouble(struct worker *w, const struct err *e)
 
 /* --- jobs ----------------------------------------------------------------------------------------------- */
 
-static void link_job(struct job **list, struct job *j)
-{
-	j->next = *list;
-	j->link = list;
-	if (j->next)
-		j->next->link = &j->next;
-	*list = j;
-}
-
-static void unlink_job(struct job *j)
-{
-	*j->link = j->next;
-	if (j->next)
-		j->next->link = j->link;
-}
-
 static void job_free(struct job *j)
 {
-	unlink_job(j);
+	LIST_REMOVE(j, place);
 	loop_timer_free(j->limit);
 	buf_release(&j->args);
 	buf_release(&j->kwargs);
@@ -346,7 +331,7 @@ static int worker_taken(void *arg, const struct store_lease *l)
 	buf_init(&j->result, HANDLER_MAX_RESULT);
 	buf_init(&j->error, 8 * TEXT_MASKED_MAX); /* made plain, a byte is six at most */
 	buf_init(&j->detail, 1 << 20);
-	link_job(&w->fresh, j);
+	LIST_INSERT_HEAD(&w->fresh, j, place);
 	int r = loop_timer_new(w->loop, worker_on_limit, j, &j->limit);
 	buf_append_span(&j->args, l->args);
 	buf_append_span(&j->kwargs, l->kwargs);
@@ -377,7 +362,7 @@ static int lease(struct worker *w, struct err *e)
 {
 	/* Jobs written as ended in this transaction have given their places back. */
 	unsigned busy = 0;
-	for (struct job *j = w->jobs; j; j = j->next)
+	for (struct job *j = LIST_FIRST(&w->jobs); j; j = LIST_NEXT(j, place))
 		busy += !j->written;
 	if (!takes(w) || busy >= w->o.concurrency)
 		return 0;
@@ -417,7 +402,7 @@ static int write_end(struct worker *w, struct job *j, struct err *e)
 static int write_ends(struct worker *w, struct err *e)
 {
 	int r = 0;
-	for (struct job *j = w->jobs; r == 0 && j; j = j->next)
+	for (struct job *j = LIST_FIRST(&w->jobs); r == 0 && j; j = LIST_NEXT(j, place))
 		if (j->ended)
 			r = write_end(w, j, e);
 	return r;
@@ -480,7 +465,7 @@ static int beat(struct worker *w, struct err *e)
 	int r = store_worker_beat(w->store, &row, e);
 	if (r == 0)
 		publish(w);
-	for (struct job *j = w->jobs; r >= 0 && j; j = j->next) {
+	for (struct job *j = LIST_FIRST(&w->jobs); r >= 0 && j; j = LIST_NEXT(j, place)) {
 		if (j->ended || j->orphaned)
 			continue;
 		r = store_extend(w->store, j->seq, j->token, w->o.lease_ms, e);
@@ -494,7 +479,7 @@ static int beat(struct worker *w, struct err *e)
 
 static bool anything_to_write(struct worker *w, struct err *e)
 {
-	for (struct job *j = w->jobs; j; j = j->next)
+	for (struct job *j = LIST_FIRST(&w->jobs); j; j = LIST_NEXT(j, place))
 		if (j->ended)
 			return true;
 	if (clock_mono_ms() >= w->next_beat_ms)
@@ -505,10 +490,10 @@ static bool anything_to_write(struct worker *w, struct err *e)
 
 static void accept_jobs(struct worker *w)
 {
-	while (w->fresh) {
-		struct job *j = w->fresh;
-		unlink_job(j);
-		link_job(&w->jobs, j);
+	while (!LIST_EMPTY(&w->fresh)) {
+		struct job *j = LIST_FIRST(&w->fresh);
+		LIST_REMOVE(j, place);
+		LIST_INSERT_HEAD(&w->jobs, j, place);
 		w->n_jobs++;
 		start_job(j);
 	}
@@ -516,8 +501,8 @@ static void accept_jobs(struct worker *w)
 
 static void drop_written(struct worker *w)
 {
-	for (struct job *j = w->jobs, *next; j; j = next) {
-		next = j->next;
+	for (struct job *j = LIST_FIRST(&w->jobs), *next; j; j = next) {
+		next = LIST_NEXT(j, place);
 		if (j->written) {
 			w->n_jobs--;
 			job_free(j);
@@ -529,9 +514,9 @@ static void worker_undo(struct worker *w)
 {
 	store_rollback(w->store);
 	store_take_news(w->store);
-	while (w->fresh)
-		job_free(w->fresh);
-	for (struct job *j = w->jobs; j; j = j->next)
+	while (!LIST_EMPTY(&w->fresh))
+		job_free(LIST_FIRST(&w->fresh));
+	for (struct job *j = LIST_FIRST(&w->jobs); j; j = LIST_NEXT(j, place))
 		j->written = false;
 }
 
@@ -619,7 +604,7 @@ static void worker_close_file(struct worker *w)
 static void leave_file(struct worker *w)
 {
 	log_warn("task_store_moved", LOG_STR("database", w->o.database), LOG_STR("effect", "opened anew"));
-	for (struct job *j = w->jobs; j; j = j->next)
+	for (struct job *j = LIST_FIRST(&w->jobs); j; j = LIST_NEXT(j, place))
 		j->orphaned = true;
 	worker_close_file(w);
 	w->published = false;
@@ -645,7 +630,7 @@ static bool worker_need_file(struct worker *w)
 static void worker_on_cancelled(void *arg, int64_t seq)
 {
 	struct worker *w = arg;
-	for (struct job *j = w->jobs; j; j = j->next)
+	for (struct job *j = LIST_FIRST(&w->jobs); j; j = LIST_NEXT(j, place))
 		if (j->seq == seq)
 			kill_job(j, JOB_CANCELLED);
 }
@@ -705,7 +690,7 @@ static void worker_on_stopped(struct loop_work *work)
 static void check_stopped(struct worker *w)
 {
 	struct err e = {""};
-	if (!w->stopping || w->jobs || w->over)
+	if (!w->stopping || !LIST_EMPTY(&w->jobs) || w->over)
 		return;
 	w->over = true;
 	loop_timer_stop(w->tick);
@@ -722,7 +707,7 @@ static void check_stopped(struct worker *w)
 
 static void kill_all(struct worker *w)
 {
-	for (struct job *j = w->jobs; j; j = j->next) {
+	for (struct job *j = LIST_FIRST(&w->jobs); j; j = LIST_NEXT(j, place)) {
 		if (!j->ended)
 			log_warn("task_cut", LOG_STR("task_id", j->id), LOG_STR("task", j->name));
 		kill_job(j, JOB_STOPPED);
@@ -820,8 +805,8 @@ struct worker *worker_free(struct worker *w)
 {
 	if (!w)
 		return NULL;
-	while (w->jobs)
-		job_free(w->jobs);
+	while (!LIST_EMPTY(&w->jobs))
+		job_free(LIST_FIRST(&w->jobs));
 	worker_close_file(w);
 	loop_timer_free(w->tick);
 	loop_timer_free(w->drain);
