@@ -229,6 +229,8 @@ def circles():
 def pages_name_what_is_there():
     """Files below src/ that pages name, and the functions of docs/architecture.md (written `name()`)."""
     code = "\n".join(text_of(path) for path in sources(".c") + sources(".h"))
+    with open(os.path.join(ROOT, "config", "router.yml"), encoding="utf-8") as file:
+        words = code + file.read()
     pages = sorted(glob.glob(os.path.join(ROOT, "*.md")) + glob.glob(os.path.join(ROOT, "docs", "**", "*.md"), recursive=True))
     named = 0
     for page in pages:
@@ -242,6 +244,10 @@ def pages_name_what_is_there():
                     named += 1
                     if not os.path.exists(os.path.join(SRC, path)):
                         yield "%s:%d: src/%s is not there" % (os.path.relpath(page, ROOT), number, path)
+                said = re.findall(r"`(\w+_\w+)`", line) if os.path.basename(page) in ("operating.md", "troubleshooting.md") else ()
+                for name in said:  # keys, log events, reasons, metrics
+                    if not re.search(r"\b%s\b" % name, words):
+                        yield "%s:%d: nothing is called %s" % (os.path.relpath(page, ROOT), number, name)
                 for name in re.findall(r"`(\w+)\(\)`", line) if map_of_code else ():
                     if not re.search(r"^[\w \t*]*\b%s\(" % name, code, re.M):
                         yield "%s:%d: there is no function %s" % (os.path.relpath(page, ROOT), number, name)
