@@ -214,7 +214,7 @@ async function refresh() {
     show(report);
   } catch (error) {
     if (mine !== asked) return;
-    showProblem("No fresh figures: " + error.message + ". What is shown may be old.");
+    showProblem("Cannot update: " + error.message + ". The figures shown may be out of date.");
     if (!last) $("state").textContent = "";
   }
   timer = setTimeout(refresh, document.hidden ? 12 * REFRESH_MS : REFRESH_MS);
