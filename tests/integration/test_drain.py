@@ -293,6 +293,8 @@ def test_what_is_pinned_to_the_task_side_is_told_while_the_router_runs(start):
     with contextlib.closing(sqlite3.connect(os.path.join(world.router.folder, "data", "ledger.db"))) as db:
         assert db.execute("SELECT count(*) FROM entries WHERE \"group\" = 'container'").fetchone() == (2,)
     assert drained(start, world.router)["ledger"] is None  # legacy has no entries
+    assert drained(start, world.router, "task", "--group", "container")["ledger"]["entries"] == [held]
+    assert drained(start, world.router, "task", "--group", "of-another-service", "--idle-ok")["verdict"] == "drained"
     assert world.call("DELETE", "remove", {"container_name": "one"}).status == 200
     world.router.wait_outcomes(3)
     report = drained(start, world.router, "task", "--since", "1h")
@@ -317,7 +319,7 @@ def test_a_ledger_that_cannot_be_read_is_no_empty_one(start, tmp_path):
 
 # --- arguments, other versions -----------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("arguments", (["prompt"], ["--gate"], ["--csv"], ["--until", "1h"], ["--org", "acme"], ["--max-gap", "soon"],
+@pytest.mark.parametrize("arguments", (["prompt"], ["--gate"], ["--csv"], ["--until", "1h"], ["--org", "acme"], ["--ledger", "x"], ["legacy", "--group", "x"], ["--max-gap", "soon"],
                                        ["--since", "yesterday"]))
 def test_what_does_not_fit_is_usage(start, arguments):
     told = start.run("migration-status", "--drain", *arguments)

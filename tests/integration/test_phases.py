@@ -3,6 +3,7 @@ import datetime
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -12,12 +13,12 @@ import pytest
 
 import configuration as c
 from http_text import wait_until
-from programs import environment, program
+from programs import ROOT, environment, program
 from raw import ask, request
 from terminal import Terminal
 from test_flipt import FLAG as FLIPT_FLAG
 from test_flipt import config as flipt_config
-from test_flipt import flipt2, origin  # noqa: F401  (fixtures)
+from test_flipt import flipt, origin  # noqa: F401  (fixtures)
 from test_rollout_file import Place, everybody, segment, variant_flag
 
 FLAG = "task_abstraction_enabled"
@@ -197,9 +198,54 @@ def test_a_person_is_asked_where_the_step_wants_one(start):
     assert "2. everybody: 100 %" in place.done("get", FLAG)
 
 
+def test_what_was_changed_while_a_person_thought_is_not_overwritten(start):
+    place = Running(start, 5, 100, require="manual")
+    terminal = Terminal("migration-rollout", "--config", place.config, "advance", FLAG)
+    terminal.expect("Go on? [y/N] ")
+    everything = json.dumps(flags(100, 100))
+    place.write(everything)
+    terminal.type("y\n")
+    code, said = terminal.end()
+    assert code == 1 and "was changed by somebody else meanwhile" in said, said
+    assert place.read() == everything and not [line for line in journal(place) if line["command"] == "advance"]
+
+
+def test_one_broken_operation_stops_the_flag_of_all(start):
+    def add(path):
+        return c.operation("POST " + path, {"name": "add_numbers", "args": [{"$ref": "body:/a"}, {"$ref": "body:/b"}]}, identity=c.IDENTITY)
+    place = Running(start, 50, 100, operations={"add": add("/add"), "other": add("/other")})
+    place.call(120)
+    place.done("advance", FLAG, "--dry-run")
+    for i in range(120):
+        ask(place.router.port, request("POST", "/other", [("X-User-Id", "o%d" % i)], b'{"a": "x", "b": 1}'))
+    place.router.wait_outcomes(240)
+    assert "breach: app.other: " in refused(place, "--yes", code=5)
+
+
+COMPARE = re.search(r'"(CREATE TABLE IF NOT EXISTS compare_counts.*?)\n\n', open(os.path.join(ROOT, "src", "pairs", "pairs_store.c"), encoding="utf-8").read(),
+                    re.S).group(1)
+
+
+def compared(place, pairs, differing):
+    """As if so many pairs had been compared in this hour."""
+    db = sqlite3.connect(place.router.outcomes_path, timeout=10)
+    with db:
+        db.executescript("".join(re.findall(r'"(.*?)"', '"' + COMPARE)))
+        db.execute("INSERT OR REPLACE INTO compare_counts (hour, service, operation, pair, compared, differing) VALUES (?, 'app', 'add', 'sides', ?, ?)",
+                   (int(time.time() // 3600), pairs, differing))
+    db.close()
+
+
 def test_differences_that_nobody_has_counted_are_not_few(start):
     place = Running(start, 5, 100, differences_below=1)
     assert "differences below 1 % are required, and nothing is known of them" in refused(place, "--yes", code=4)
+    compared(place, 100, 0)  # few pairs prove little
+    assert "up to 3.7 % of the answers may differ (0 of 100 did), below 1 % is required" in refused(place, code=4)
+    compared(place, 1000, 20)
+    assert "(20 of 1000 did)" in refused(place, code=4)
+    compared(place, 1000, 2)
+    place.done("advance", FLAG)
+    assert [journal(place)[-1]["evidence"][key] for key in ("compared", "differing")] == [1000, 2]
 
 
 # --- waiting, killing, racing -----------------------------------------------------------------------------------------------
@@ -303,11 +349,11 @@ def test_shadow_is_a_stage_of_its_own(start):
 
 # --- through Flipt ------------------------------------------------------------------------------------------------------------
 
-def test_steps_through_flipt(start, origin, flipt2):  # noqa: F811
+def test_steps_through_flipt(start, origin, flipt):  # noqa: F811
     flag = variant_flag(0, 100, FLIPT_FLAG)
     flag["rules"].insert(0, {"segment": "beta", "distributions": [{"variant": "100", "rollout": 0}, {"variant": "0", "rollout": 100}]})
-    flipt2.load(everybody(flag, segments=[segment("beta", "organization_id", "acme")]))
-    settings = flipt_config(origin, flipt2)
+    flipt.load(everybody(flag, segments=[segment("beta", "organization_id", "acme")]))
+    settings = flipt_config(origin, flipt)
     settings["rollout"] = rollout(["beta", 5, 100], FLIPT_FLAG)
     router, _ = start.with_worker(settings)
 
@@ -323,6 +369,15 @@ def test_steps_through_flipt(start, origin, flipt2):  # noqa: F811
 
 
 # --- configuration and arguments ------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("features, steps, sentence", (
+    (flags(), [0, "gamma", 5], "step gamma: no rule of %s is about this segment alone" % FLAG),
+    (c.features(c.boolean(FLAG, False, percentage=0)), [0, 2.5, 100], "step 2.5 %: boolean flags act in whole percents"),
+))
+def test_steps_that_the_flag_can_never_show_are_told_before_the_first(start, features, steps, sentence):
+    place = Place(start, features, rollout=rollout(steps))
+    assert sentence in refused(place, code=1)
+
 
 @pytest.mark.parametrize("section, sentence", (
     ({FLAG: {"steps": [5, 5]}}, "5 % is not above the step before (5 %)"),

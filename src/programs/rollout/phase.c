@@ -1,5 +1,6 @@
 #include "programs/rollout/phase.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -81,8 +82,10 @@ static bool phase_differs(const struct rollout_step *s, const struct phase_evide
 			 "differences below %g %% are required, and nothing is known of them",
 			 s->differences_below);
 	else if (e->differences >= s->differences_below)
-		snprintf(why, PHASE_WHY_MAX, "%g %% of the answers differ, below %g %% is required",
-			 e->differences, s->differences_below);
+		snprintf(why, PHASE_WHY_MAX,
+			 "up to %.3g %% of the answers may differ (%" PRIu64 " of %" PRIu64
+			 " did), below %g %% is required",
+			 e->differences, e->differing, e->compared, s->differences_below);
 	else
 		return false;
 	return true;

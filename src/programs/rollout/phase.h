@@ -37,8 +37,11 @@ struct phase_evidence {
 	bool breach;		  /* of any operation, or what makes its evidence worthless */
 	bool unreadable;	  /* whether there is one cannot be told */
 	bool safe;		  /* every operation's */
+	/* Percent of the answers that may differ, by what was compared: the upper end of Wilson's interval
+	 * for 95 %, so that few pairs do not pass for good ones. The worst operation's, with its counts. */
 	bool differences_known;
-	double differences;	 /* percent of compared answers, beyond noise; the worst operation's */
+	double differences;
+	uint64_t compared, differing;
 	bool person;		 /* has agreed */
 	char why[PHASE_WHY_MAX]; /* what the evidence says: one sentence */
 };

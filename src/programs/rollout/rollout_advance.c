@@ -61,6 +61,8 @@ static int advance_stand(struct advancing *v, struct err *e)
 	int r = place_read(v->place, e);
 	if (r == 0)
 		r = position_state(v->place, &v->users, v->steps, &v->state, e);
+	if (r == 0)
+		r = position_check_steps(v->place, &v->users, v->steps, e);
 	if (r < 0)
 		return r;
 	phase_labels(v->steps, labels, sizeof(labels));

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@
 #include "base/json.h"
 #include "guard/guard_verdict.h"
 #include "outcomes/report.h"
+#include "pairs/differences.h"
 #include "programs/status/gate.h"
 
 /* What one operation's figures say; the worst one's are told. */
@@ -121,6 +123,53 @@ static bool evidence_ask_guard(const struct evidence_question *q, const struct o
 	return ret->weight == EVIDENCE_BREACH || (q->has_task && !q->of_segment);
 }
 
+/* --- differences ---------------------------------------------------------------------------------------- */
+
+/* The upper end of Wilson's interval for 95 %, in percent. */
+static double evidence_upper(uint64_t n, uint64_t of)
+{
+	const double z = 1.959964, m = (double)of, p = (double)n / m;
+	return 100 * (p + z * z / (2 * m) + z * sqrt(p * (1 - p) / m + z * z / (4 * m * m))) /
+	       (1 + z * z / m);
+}
+
+/* False: nothing was compared. Where legacy differs from itself just as much, nothing counts. */
+static bool evidence_count_pairs(const struct evidence_question *q, const struct operation *op,
+				 uint64_t *ret_compared, uint64_t *ret_differing)
+{
+	CLEANUP(differences_freep) struct differences *d = NULL;
+	CLEANUP(freep) char *service = span_dup(op->service), *operation = span_dup(op->name);
+	const struct differences_options o = {.path = q->config->outcomes.path,
+					      .since_us = q->since_us,
+					      .service = service,
+					      .operation = operation};
+	if (!service || !operation || differences_make(&o, &d, NULL) < 0 || d->n_operations == 0)
+		return false;
+	const struct differences_operation *found = &d->operations[0];
+	*ret_compared = found->counts.compared[PAIRS_SIDES];
+	*ret_differing = found->noise_known && !found->beyond ? 0 : found->counts.differing[PAIRS_SIDES];
+	return *ret_compared > 0;
+}
+
+static void evidence_read_differences(const struct evidence_question *q, struct phase_evidence *ret)
+{
+	const struct operation *op;
+	ret->differences_known = true;
+	for (size_t i = 0; (op = flag_users_at(q->users, i)); i++) {
+		uint64_t compared, differing;
+		if (!evidence_count_pairs(q, op, &compared, &differing)) {
+			ret->differences_known = false;
+			return;
+		}
+		double upper = evidence_upper(differing, compared);
+		if (i && upper <= ret->differences)
+			continue;
+		ret->differences = upper;
+		ret->compared = compared;
+		ret->differing = differing;
+	}
+}
+
 /* --- all operations ------------------------------------------------------------------------------------- */
 
 static void evidence_ask(const struct evidence_question *q, const struct operation *op,
@@ -200,5 +249,11 @@ void evidence_read(const struct evidence_question *q, struct phase_evidence *ret
 		worst = one.weight;
 		evidence_take(&one, ret);
 	}
-	buf_puts(json, "]}");
+	buf_puts(json, "]");
+	evidence_read_differences(q, ret);
+	if (ret->differences_known)
+		buf_printf(json,
+			   ",\"compared\":%" PRIu64 ",\"differing\":%" PRIu64 ",\"may_differ_percent\":%.3g",
+			   ret->compared, ret->differing, ret->differences);
+	buf_putc(json, '}');
 }

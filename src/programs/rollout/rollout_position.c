@@ -47,6 +47,34 @@ int position_state(const struct rollout_place *p, struct flag_users *u, const st
 	return r;
 }
 
+static bool position_has_segment(const struct rollout_document *d, struct span segment)
+{
+	struct rollout_line line;
+	for (size_t i = 0; i < rollout_count(d); i++) {
+		rollout_line(d, i, &line);
+		if (span_is(segment, line.who))
+			return true;
+	}
+	return false;
+}
+
+int position_check_steps(const struct rollout_place *p, struct flag_users *u,
+			 const struct rollout_steps *steps, struct err *e)
+{
+	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
+	int r = place_open_flag(p, u->flag, &u->sides, &d, e);
+	for (size_t i = 0; r == 0 && i < steps->n; i++) {
+		const struct rollout_step *s = &steps->steps[i];
+		if (s->segment.ptr && !position_has_segment(d, s->segment))
+			r = err_set(e, -EINVAL, "step %.*s: no rule of %s is about this segment alone",
+				    SPAN_ARG(s->segment), u->flag);
+		else if (!s->segment.ptr && rollout_is_boolean(d) && s->percent != floor(s->percent))
+			r = err_set(e, -EINVAL, "step %g %%: boolean flags act in whole percents",
+				    s->percent);
+	}
+	return r;
+}
+
 bool position_same(const struct rollout_steps *steps, const struct phase_state *a,
 		   const struct phase_state *b)
 {

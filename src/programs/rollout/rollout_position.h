@@ -11,6 +11,10 @@
 /* The flag as the place has read it (place_read). -EINVAL when routers set it aside, -ENOENT. */
 int position_state(const struct rollout_place *p, struct flag_users *u, const struct rollout_steps *steps,
 		   struct phase_state *ret, struct err *e);
+/* -EINVAL when the flag can never show one of its steps: no rule is about a segment, or a boolean flag is to
+ * act in tenths. */
+int position_check_steps(const struct rollout_place *p, struct flag_users *u,
+			 const struct rollout_steps *steps, struct err *e);
 /* Whether two are the same; a tenth of a percent is another. */
 bool position_same(const struct rollout_steps *steps, const struct phase_state *a,
 		   const struct phase_state *b);

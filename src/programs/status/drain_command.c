@@ -38,6 +38,15 @@ static void drain_describe(const struct ledger_group *g, struct drain_held *ret)
 		snprintf(ret->what, sizeof(ret->what), "pins of group %s", g->group);
 }
 
+/* The ledger does not know whose groups are. */
+static bool drain_wants_group(const struct drain_arguments *a, const char *group)
+{
+	for (size_t i = 0; i < a->n_groups; i++)
+		if (strcmp(a->groups[i], group) == 0)
+			return true;
+	return a->n_groups == 0;
+}
+
 static void drain_read_ledger(const struct drain_arguments *a, struct drain_ledger *ret)
 {
 	CLEANUP(freep) char *path = drain_ledger_path(a);
@@ -49,7 +58,8 @@ static void drain_read_ledger(const struct drain_arguments *a, struct drain_ledg
 		snprintf(ret->error, sizeof(ret->error),
 			 "what is pinned to the task side cannot be read (--ledger FILE): %s", e.text);
 	for (size_t i = 0; i < n; i++)
-		drain_describe(&groups[i], &ret->held[ret->n++]);
+		if (drain_wants_group(a, groups[i].group))
+			drain_describe(&groups[i], &ret->held[ret->n++]);
 }
 
 int drain_command(const struct drain_arguments *a, struct buf *out)

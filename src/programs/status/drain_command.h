@@ -8,9 +8,13 @@
 
 #include "outcomes/drain.h"
 
+#define DRAIN_GROUPS_MAX 16
+
 struct drain_arguments {
-	struct drain_options options; /* path, side, service, operation, max_gap_us, idle_ok */
-	const char *ledger;	      /* NULL: ledger.db beside the outcomes */
+	struct drain_options options;	      /* path, side, service, operation, max_gap_us, idle_ok */
+	const char *ledger;		      /* NULL: ledger.db beside the outcomes */
+	const char *groups[DRAIN_GROUPS_MAX]; /* of its entries, that count; none: all */
+	size_t n_groups;
 	bool json;
 	unsigned columns;
 };

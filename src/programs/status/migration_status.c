@@ -71,6 +71,7 @@ static const char usage_text[] =
 	"    --max-gap D         how long of that may have gone without a recording router (1h)\n"
 	"    --idle-ok           a service with no traffic through the router also counts as not used\n"
 	"    --ledger FILE       where pins are (ledger.db next to the outcomes)\n"
+	"    --group G           only pins of this group (may be repeated; all)\n"
 	"  --help, --version\n";
 
 static int status_usage(const char *format, const char *what)
@@ -169,6 +170,7 @@ enum status_option {
 	DRAIN,
 	MAX_GAP,
 	IDLE_OK,
+	GROUP,
 	LEDGER,
 	HELP,
 	VERSION
@@ -194,6 +196,7 @@ static const struct option options[] = {
 	{"drain", optional_argument, NULL, DRAIN},
 	{"max-gap", required_argument, NULL, MAX_GAP},
 	{"idle-ok", no_argument, NULL, IDLE_OK},
+	{"group", required_argument, NULL, GROUP},
 	{"ledger", required_argument, NULL, LEDGER},
 	{"help", no_argument, NULL, HELP},
 	{"version", no_argument, NULL, VERSION},
@@ -223,10 +226,15 @@ static bool take_drain_option(int id, struct status_arguments *a)
 	a->drain = true;
 	if (id == MAX_GAP)
 		return parse_max_gap(optarg, a);
-	if (id == IDLE_OK)
+	if (id == GROUP) {
+		if (a->draining.n_groups == DRAIN_GROUPS_MAX)
+			return false;
+		a->draining.groups[a->draining.n_groups++] = optarg;
+	} else if (id == IDLE_OK) {
 		a->draining.options.idle_ok = true;
-	else
+	} else {
 		a->draining.ledger = optarg;
+	}
 	return true;
 }
 
@@ -283,6 +291,8 @@ static int check_drain(const struct status_arguments *a)
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (others[i].given)
 			return status_usage("cannot be combined with --drain: %s", others[i].name);
+	if (a->draining.options.side == OUTCOME_LEGACY && (a->draining.ledger || a->draining.n_groups))
+		return status_usage("only with --drain task: %s", "--ledger, --group");
 	return -1;
 }
 
