@@ -222,18 +222,50 @@ def test_one_broken_operation_stops_the_flag_of_all(start):
     assert "breach: app.other: " in refused(place, "--yes", code=5)
 
 
-COMPARE = re.search(r'"(CREATE TABLE IF NOT EXISTS compare_counts.*?)\n\n', open(os.path.join(ROOT, "src", "pairs", "pairs_store.c"), encoding="utf-8").read(),
-                    re.S).group(1)
+def tables(room, name):
+    """What the room's store makes of its tables, so that a file can be as another router has left it."""
+    with open(os.path.join(ROOT, "src", room, name), encoding="utf-8") as file:
+        text = file.read()
+    return "".join(re.findall(r'"(.*?)"', text[text.index('"CREATE TABLE'):].split("\n\n", 1)[0]))
+
+
+def write(place, room, name, sql, *values):
+    db = sqlite3.connect(place.router.outcomes_path, timeout=10)
+    with db:
+        db.executescript(tables(room, name))
+        db.execute(sql, values)
+    db.close()
 
 
 def compared(place, pairs, differing):
     """As if so many pairs had been compared in this hour."""
-    db = sqlite3.connect(place.router.outcomes_path, timeout=10)
-    with db:
-        db.executescript("".join(re.findall(r'"(.*?)"', '"' + COMPARE)))
-        db.execute("INSERT OR REPLACE INTO compare_counts (hour, service, operation, pair, compared, differing) VALUES (?, 'app', 'add', 'sides', ?, ?)",
-                   (int(time.time() // 3600), pairs, differing))
-    db.close()
+    write(place, "pairs", "pairs_store.c",
+          "INSERT OR REPLACE INTO compare_counts (hour, service, operation, pair, compared, differing) VALUES (?, 'app', 'add', 'sides', ?, ?)",
+          int(time.time() // 3600), pairs, differing)
+
+
+def guarded(place, held, mode="hold"):
+    """As if the guard had begun an epoch, of another split."""
+    now = int(time.time() * 10**6)
+    write(place, "guard", "guard_store.c",
+          "INSERT OR REPLACE INTO guard_epochs VALUES (1, 'app', 'add', 1, 12345, ?, ?, ?, ?, 0, 'not_enough_data', 'the split changed', 0, 0, x'')",
+          mode, now, now, now if held else 0)
+
+
+def test_what_the_guard_holds_is_not_advanced_from_any_step(start):
+    place = Running(start, 0)
+    place.call(1)
+    guarded(place, held=True)
+    assert "breach: app.add: " in refused(place, "--yes", code=5) and "held at legacy" in refused(place, code=5)
+    guarded(place, held=True, mode="off")
+    place.done("advance", FLAG)
+
+
+def test_the_evidence_of_another_split_is_not_this_steps(start):
+    place = Running(start, 50, 100, require="safe")
+    place.call(120)
+    guarded(place, held=False)
+    assert "the guard has seen nothing of this step yet" in refused(place, "--yes", code=4)
 
 
 def test_differences_that_nobody_has_counted_are_not_few(start):
