@@ -164,6 +164,12 @@ struct config {
 		size_t n_cidr;
 	} trusted_proxies; /* default: 127.0.0.0/8, ::1 and unix */
 
+	struct {
+		const char *url; /* NULL: none */
+		const char *ca_file;
+		const char *secret; /* as it was when the configuration was read */
+	} webhook;		    /* of the guard */
+
 	enum access_log_mode access_log;
 	const char *access_log_file; /* NULL: standard error */
 

@@ -329,7 +329,10 @@ static void inherit(const struct place *p, const struct config_defaults *above, 
 {
 	struct place identity = place_member(p, "identity"), entity = place_member(p, "entity");
 	struct place error = place_member(p, "error");
+	struct place guard = place_member(p, "guard");
 	op->identity = above->sources;
+	op->guard = above->guard;
+	read_guard(&guard, &op->guard);
 	read_identity(&identity, &op->identity);
 	read_entity(&entity, &op->identity);
 	op->error = read_response(error.node ? &error : &above->error, TEMPLATE_REQUEST | TEMPLATE_ERROR);
@@ -350,6 +353,7 @@ void read_operation(const struct place *p, const struct config_defaults *above, 
 		{"error", FIELD_OTHER, 0, 0, 0},
 		{"legacy", FIELD_OTHER, 0, 0, 0},
 		{"pin", FIELD_OTHER, 0, 0, 0},
+		{"guard", FIELD_OTHER, 0, 0, 0},
 		{"unified", FIELD_BOOL, offsetof(struct operation, unified), 0, 0},
 	};
 	struct place match = place_member(p, "match"), flags = place_member(p, "flags");

@@ -61,7 +61,12 @@ bool parse_source(const struct place *p, struct span text, struct identity_sourc
 struct config_defaults {
 	struct place error, tokens; /* of the nearest level that has them; node NULL: none */
 	struct identity_sources sources;
+	struct guard_policy guard;
 };
+
+struct guard_policy config_guard_default(void);
+void read_guard(const struct place *p, struct guard_policy *ret);
+void read_guard_webhook(const struct place *guard); /* of the top */
 
 void read_services(const struct place *root);
 void read_operation(const struct place *p, const struct config_defaults *above, struct operation *op);

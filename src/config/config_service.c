@@ -133,8 +133,10 @@ static void config_service_descend(const struct place *p, struct config_defaults
 		d->error = error;
 	if (tokens.node)
 		d->tokens = tokens;
+	struct place guard = place_member(p, "guard");
 	read_identity(&identity, &d->sources);
 	read_entity(&entity, &d->sources);
+	read_guard(&guard, &d->guard);
 }
 
 /* Follow-up calls need a first call; two first calls would be two truths. */
@@ -206,6 +208,7 @@ static void read_service(const struct place *p, const struct config_defaults *ab
 		{"entity", FIELD_OTHER, 0, 0, 0},
 		{"error", FIELD_OTHER, 0, 0, 0},
 		{"tokens", FIELD_OTHER, 0, 0, 0},
+		{"guard", FIELD_OTHER, 0, 0, 0},
 		{"operations", FIELD_OTHER, 0, 0, 0},
 	};
 	config_service_set_defaults(s);
@@ -237,7 +240,8 @@ void read_services(const struct place *root)
 	struct config *c = config_of(root);
 	struct place p = place_member(root, "services");
 	struct config_defaults defaults = {
-		.sources = {.entity = {IDENTITY_USER, IDENTITY_ORGANIZATION}, .n_entity = 2}};
+		.sources = {.entity = {IDENTITY_USER, IDENTITY_ORGANIZATION}, .n_entity = 2},
+		.guard = config_guard_default()};
 	config_service_descend(root, &defaults);
 	if (!p.node || (p.node->kind == YAML_MAPPING && p.node->count == 0)) {
 		place_mistake(&p, "missing: at least one service");

@@ -39,7 +39,7 @@ struct guard {
 
 	pthread_mutex_t lock; /* over what follows */
 	struct guard_watched *list;
-	size_t n;
+	size_t n, found; /* found: the last one, for the next is often the same */
 	bool known;
 	char trouble[256];
 
@@ -47,6 +47,7 @@ struct guard {
 	struct guard_store *store;
 	bool stale, news; /* what is in memory may not be what the file has; `changed` is due */
 	int64_t data_version, look_at_ms;
+	struct guard_epoch read; /* one at a time */
 };
 
 /* --- life ----------------------------------------------------------------------------------------------- */
@@ -89,10 +90,14 @@ struct guard *guard_free(struct guard *g)
 
 static struct guard_watched *guard_find(struct guard *g, const char *service, const char *operation)
 {
-	for (size_t i = 0; i < g->n; i++)
-		if (strcmp(g->list[i].expected.operation, operation) == 0 &&
-		    strcmp(g->list[i].expected.service, service) == 0)
-			return &g->list[i];
+	for (size_t i = 0; i < g->n; i++) {
+		size_t at = (g->found + i) % g->n;
+		if (strcmp(g->list[at].expected.operation, operation) != 0 ||
+		    strcmp(g->list[at].expected.service, service) != 0)
+			continue;
+		g->found = at;
+		return &g->list[at];
+	}
 	return NULL;
 }
 
@@ -112,6 +117,7 @@ int guard_expect(struct guard *g, const struct guard_expected *list, size_t n)
 			memset(old, 0, sizeof(*old)); /* its sets have moved */
 		} else {
 			g->stale = true;
+			g->known = false; /* of this one nothing has been read */
 		}
 		if (memcmp(&new[i].expected, &list[i], sizeof(list[i])) == 0)
 			continue;
@@ -125,6 +131,7 @@ int guard_expect(struct guard *g, const struct guard_expected *list, size_t n)
 	free(g->list);
 	g->list = new;
 	g->n = n;
+	g->found = 0;
 	pthread_mutex_unlock(&g->lock);
 	atomic_store(&g->asked, true);
 	return 0;
@@ -193,14 +200,40 @@ static int guard_on_entity(void *arg, uint64_t entity, uint8_t bits)
 	return r < 0 ? r : guard_put_into(&w->bad, entity, bits & (uint8_t)~BIT_SEEN);
 }
 
+static int guard_write_set(struct guard *g, const struct guard_watched *w, const struct entity_set *set,
+			   struct err *e)
+{
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < set->room; i++)
+		if (set->slots[i].bits)
+			r = guard_store_put_entity(g->store, w->now.row, set->slots[i].entity,
+						   set->slots[i].bits, e);
+	return r;
+}
+
+/* The file was deleted or replaced: it gets what memory has. A hold has not ended with it. */
+static int guard_write_anew(struct guard *g, struct guard_watched *w, struct err *e)
+{
+	int r = guard_store_begin(g->store, w->expected.service, w->expected.operation, &w->now, e);
+	if (r == 0)
+		r = guard_store_put(g->store, &w->now, e);
+	if (r == 0)
+		r = guard_write_set(g, w, &w->seen, e);
+	return r < 0 ? r : guard_write_set(g, w, &w->bad, e);
+}
+
 static int guard_load(struct guard *g, struct guard_watched *w, struct err *e)
 {
-	int64_t row = w->now.row, held_us = w->now.held_us;
-	enum guard_verdict verdict = w->now.verdict;
+	struct guard_epoch was = w->now;
+	int r = guard_store_load(g->store, w->expected.service, w->expected.operation, &g->read, e);
+	if (r < 0)
+		return r;
+	if (r == 0)
+		return was.row ? guard_write_anew(g, w, e) : 0;
 	guard_forget(w);
-	int r = guard_store_load(g->store, w->expected.service, w->expected.operation, &w->now, e);
-	g->news |= row != w->now.row || held_us != w->now.held_us || verdict != w->now.verdict;
-	return r < 0 ? r : 0;
+	w->now = g->read;
+	g->news |= was.row != w->now.row || was.held_us != w->now.held_us || was.verdict != w->now.verdict;
+	return 0;
 }
 
 /* Only who has something to add needs them: a process that drains does not read them again and again. */
@@ -287,6 +320,23 @@ static int guard_begin(struct guard *g, struct guard_watched *w, const char *why
 		     : guard_store_begin(g->store, w->expected.service, w->expected.operation, &w->now, e);
 }
 
+/* What the mode makes of the verdict. */
+static int guard_act(struct guard *g, struct guard_watched *w, int64_t now_us, struct err *e)
+{
+	struct guard_epoch *now = &w->now;
+	if (now->mode < GUARD_HOLD || now->verdict != GUARD_BREACH) {
+		now->held_us = 0;
+		return 0;
+	}
+	if (!now->held_us)
+		now->held_us = now_us;
+	now->keeps = 0;
+	if (now->mode != GUARD_ROLLBACK)
+		return 0;
+	return guard_store_last_safe(g->store, w->expected.service, w->expected.operation, now->number,
+				     &now->keeps, e);
+}
+
 /* What was asked for since the last flush. */
 static int guard_catch_up(struct guard *g, struct guard_watched *w, int64_t now_us, struct err *e)
 {
@@ -297,10 +347,9 @@ static int guard_catch_up(struct guard *g, struct guard_watched *w, int64_t now_
 	if (w->now.row && w->now.mode != w->expected.mode && w->announced) {
 		w->now.mode = w->expected.mode;
 		w->dirty = g->news = true;
-		if (w->now.mode < GUARD_HOLD)
-			w->now.held_us = 0;
-		else if (w->now.verdict == GUARD_BREACH)
-			w->now.held_us = now_us;
+		int r = guard_act(g, w, now_us, e);
+		if (r < 0)
+			return r;
 	}
 	if (w->now.began_us > now_us + CLOCK_SLACK_US) { /* the clock was ahead when it began */
 		w->now.began_us = now_us;
@@ -436,9 +485,10 @@ static int guard_settle(struct guard *g, struct guard_watched *w, int64_t now_us
 	if (v.verdict != w->now.verdict) {
 		w->now.verdict = v.verdict;
 		w->now.changed_us = now_us;
-		if (v.verdict == GUARD_BREACH && w->now.mode >= GUARD_HOLD)
-			w->now.held_us = now_us;
 		g->news = true;
+		int r = guard_act(g, w, now_us, e);
+		if (r < 0)
+			return r;
 	}
 	w->dirty = false;
 	return guard_store_put(g->store, &w->now, e);

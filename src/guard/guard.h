@@ -19,7 +19,7 @@
 #include "guard/guard_verdict.h"
 #include "outcomes/recorder.h"
 
-#define GUARD_OPERATIONS_MAX 512
+#define GUARD_OPERATIONS_MAX 4096
 
 struct guard;
 

@@ -18,10 +18,10 @@ struct guard_rule {
 	double alpha;	   /* 0 … 1: of an epoch, shared by the kinds */
 	double tolerated;  /* 0.1: a tenth more bad entities than on legacy is no breach */
 	double harm;	   /* 2: twice as many must be excluded for `safe` */
-	double negligible; /* 0.005: or this share of the task side's entities */
+	double negligible; /* 0.01: or this share of the task side's entities */
 };
 
-#define GUARD_RULE_DEFAULT ((struct guard_rule){0.01, 0.1, 2, 0.005})
+#define GUARD_RULE_DEFAULT ((struct guard_rule){0.01, 0.1, 2, 0.01})
 
 struct guard_kind_evidence {
 	struct guard_test worse, harmless;

@@ -16,18 +16,18 @@ static const char guard_schema[] =
 	"INTEGER NOT NULL, PRIMARY KEY (epoch, entity)) WITHOUT ROWID;";
 
 /* The evidence as it is stored: another layout (another version's) is not read. */
-#define STORED_MARK (UINT64_C(0x31647267524d0000) + sizeof(struct guard_evidence))
+#define STORED_MARK (UINT64_C(0x31647267524d0000) + sizeof(struct guard_stored))
 struct guard_stored {
 	uint64_t mark;
 	struct guard_rule rule;
-	double slow_factor;
+	double slow_factor, keeps;
 	struct guard_evidence evidence;
 };
 
 struct guard_store {
 	struct db *db;
 	struct db_stmt *load, *each_entity, *last, *begin, *put, *put_entity, *thin, *thinned;
-	struct db_stmt *old_entities, *old_epochs, *p99;
+	struct db_stmt *old_entities, *old_epochs, *p99, *last_safe;
 	struct guard_stored stored;
 	struct histogram_sum sum;
 };
@@ -65,6 +65,9 @@ int guard_store_new(struct db *db, struct guard_store **ret, struct err *e)
 				   "WHERE service = ? AND operation = ? AND epoch < ?)"},
 		{&s->old_epochs,
 		 "DELETE FROM guard_epochs WHERE service = ? AND operation = ? AND epoch <= ?"},
+		{&s->last_safe,
+		 "SELECT " GUARD_EPOCH_COLUMNS " FROM guard_epochs WHERE service = ? AND operation = ? AND "
+		 "epoch < ? AND verdict = 'safe' ORDER BY epoch DESC LIMIT 1"},
 		{&s->p99, "SELECT histogram FROM rollups JOIN series ON series.id = rollups.series WHERE "
 			  "minute >= ? AND service = ? AND operation = ? AND side = 'legacy' AND role = "
 			  "'primary' AND result = 'success'"},
@@ -85,7 +88,7 @@ struct guard_store *guard_store_free(struct guard_store *s)
 		return NULL;
 	struct db_stmt *all[] = {s->load,	  s->each_entity, s->last, s->begin,
 				 s->put,	  s->put_entity,  s->thin, s->thinned,
-				 s->old_entities, s->old_epochs,  s->p99};
+				 s->old_entities, s->old_epochs,  s->p99,  s->last_safe};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		db_stmt_free(all[i]);
 	free(s);
@@ -134,6 +137,7 @@ void guard_store_read_epoch(struct db_stmt *q, int first, struct guard_epoch *re
 		return;
 	ret->rule = stored.rule;
 	ret->slow_factor = stored.slow_factor;
+	ret->keeps = stored.keeps;
 	ret->evidence = stored.evidence;
 }
 
@@ -156,6 +160,7 @@ static struct span guard_pack(struct guard_store *s, const struct guard_epoch *e
 	s->stored.mark = STORED_MARK;
 	s->stored.rule = epoch->rule;
 	s->stored.slow_factor = epoch->slow_factor;
+	s->stored.keeps = epoch->keeps;
 	s->stored.evidence = epoch->evidence;
 	return (struct span){(const char *)&s->stored, sizeof(s->stored)};
 }
@@ -255,6 +260,24 @@ int guard_store_thin(struct guard_store *s, int64_t epoch_row, unsigned level, u
 }
 
 /* --- the rest of the file ----------------------------------------------------------------------------- */
+
+int guard_store_last_safe(struct guard_store *s, const char *service, const char *operation, int64_t number,
+			  double *ret, struct err *e)
+{
+	struct guard_epoch epoch;
+	*ret = 0;
+	db_bind_text(s->last_safe, 1, span_of(service));
+	db_bind_text(s->last_safe, 2, span_of(operation));
+	db_bind_int64(s->last_safe, 3, number);
+	int r = db_step(s->last_safe, e);
+	if (r <= 0)
+		return r;
+	guard_store_read_epoch(s->last_safe, 0, &epoch);
+	db_reset(s->last_safe);
+	if (epoch.evidence.tested)
+		*ret = epoch.evidence.share_sum / (double)epoch.evidence.tested;
+	return 0;
+}
 
 int guard_store_legacy_p99(struct guard_store *s, const char *service, const char *operation,
 			   int64_t since_minute, uint64_t least, int64_t *ret_us, struct err *e)

@@ -29,6 +29,7 @@ struct guard_epoch {
 	enum guard_mode mode;
 	int64_t began_us, changed_us, held_us; /* held_us: 0 when it is not held */
 	int64_t limit_us;		       /* of `slow`; 0: none yet */
+	double keeps;			       /* as in a verdict */
 	enum guard_verdict verdict;
 	char because[160];
 	unsigned seen_level, bad_level; /* entity_set.h */
@@ -57,6 +58,9 @@ int guard_store_put_entity(struct guard_store *s, int64_t epoch_row, uint64_t en
 /* Takes `bits` from the entities of an epoch that do not count at this level; none left: the entity goes. */
 int guard_store_thin(struct guard_store *s, int64_t epoch_row, unsigned level, uint8_t bits, struct err *e);
 
+/* The task side's share in the last epoch before this one that was safe; 0: none was. */
+int guard_store_last_safe(struct guard_store *s, const char *service, const char *operation, int64_t number,
+			  double *ret, struct err *e);
 /* Legacy's p99 of successes since that minute, µs; 0 when there are fewer than `least`. */
 int guard_store_legacy_p99(struct guard_store *s, const char *service, const char *operation,
 			   int64_t since_minute, uint64_t least, int64_t *ret_us, struct err *e);

@@ -30,6 +30,7 @@ void guard_verdict_of_epoch(const struct guard_epoch *epoch, int64_t now_us,
 	v->changed_us = epoch->changed_us;
 	v->held = epoch->held_us != 0;
 	v->held_us = epoch->held_us;
+	v->keeps = v->held ? epoch->keeps : 0;
 	if (v->held) /* also where the evidence was another version's and cannot be read */
 		v->verdict = GUARD_BREACH;
 	memcpy(v->began_because, epoch->because, sizeof(v->began_because));
@@ -101,6 +102,18 @@ int guard_verdicts_read(const char *path, const char *service, const char *opera
 	return 0;
 }
 
+void guard_verdicts_keep_telling(struct guard_verdicts *v)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < v->n; i++) {
+		const struct guard_operation_verdict *of = &v->operations[i];
+		uint64_t entities = of->entities[OUTCOME_LEGACY] + of->entities[OUTCOME_TASK];
+		if (of->held || (of->mode != GUARD_OFF && entities > 0))
+			v->operations[kept++] = *of;
+	}
+	v->n = kept;
+}
+
 struct guard_verdicts *guard_verdicts_free(struct guard_verdicts *v)
 {
 	free(v);
@@ -155,6 +168,7 @@ int guard_verdict_to_json(const struct guard_operation_verdict *v, struct buf *o
 	guard_put_time(out, "began", v->began_us);
 	guard_put_time(out, "changed", v->changed_us);
 	guard_put_time(out, "held_since", v->held_us);
+	buf_printf(out, ",\"keeps_share\":%.6f", v->keeps);
 	buf_puts(out, ",\"began_because\":");
 	json_quote(out, span_of(v->began_because));
 	buf_printf(out, ",\"entities\":{\"legacy\":%" PRIu64 ",\"task\":%" PRIu64 "}",
@@ -172,6 +186,21 @@ int guard_verdict_to_json(const struct guard_operation_verdict *v, struct buf *o
 	return buf_puts(out, "}}");
 }
 
+int guard_verdicts_into_json(const struct guard_verdicts *v, struct buf *object)
+{
+	while (object->len && object->ptr[object->len - 1] != '}')
+		object->len--;
+	if (object->error || !object->len)
+		return object->error;
+	object->len--; /* opens the object again */
+	buf_puts(object, ",\"guard\":[");
+	for (size_t i = 0; i < v->n; i++) {
+		buf_puts(object, i ? "," : "");
+		guard_verdict_to_json(&v->operations[i], object);
+	}
+	return buf_puts(object, "]}\n");
+}
+
 static void guard_say_breach(const struct guard_operation_verdict *v, struct buf *out)
 {
 	bool first = true;
@@ -186,6 +215,8 @@ static void guard_say_breach(const struct guard_operation_verdict *v, struct buf
 		first = false;
 	}
 	buf_puts(out, v->held ? "; held at legacy" : "; not held");
+	if (v->keeps > 0)
+		buf_printf(out, " but for the %.3g %% that were safe", v->keeps * 100);
 }
 
 static void guard_say_missing(const struct guard_operation_verdict *v, struct buf *out)

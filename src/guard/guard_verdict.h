@@ -49,12 +49,13 @@ struct guard_operation_verdict {
 	char service[32], operation[64];
 	enum guard_verdict verdict;
 	enum guard_mode mode;
-	uint64_t split;		 /* of the epoch: decide_split (router/decide.h) */
-	int64_t epoch;		 /* counts from 1; 0: none has begun, no percentage has decided yet */
-	int64_t began_us;	 /* of the epoch */
-	int64_t changed_us;	 /* when the verdict last changed */
-	bool held;		 /* its task side is held: who is not pinned goes to legacy */
-	int64_t held_us;	 /* since when */
+	uint64_t split;	    /* of the epoch: decide_split (router/decide.h) */
+	int64_t epoch;	    /* counts from 1; 0: none has begun, no percentage has decided yet */
+	int64_t began_us;   /* of the epoch */
+	int64_t changed_us; /* when the verdict last changed */
+	bool held;	    /* its task side is held: who is not pinned goes to legacy */
+	int64_t held_us;    /* since when */
+	double keeps;	    /* held: the share of the task side that goes on, the last safe one; 0: none */
 	char began_because[160]; /* "the split changed", "released manually: …" */
 
 	struct guard_kind_verdict kinds[GUARD_KIND_COUNT];
@@ -81,6 +82,10 @@ int guard_verdicts_read(const char *path, const char *service, const char *opera
 struct guard_verdicts *guard_verdicts_free(struct guard_verdicts *v); /* NULL is fine; returns NULL */
 DEFINE_CLEANUP(struct guard_verdicts *, guard_verdicts_free)
 
+/* Drops what says nothing: operations that are not guarded, or of which no percentage has decided yet and
+ * which are not held. */
+void guard_verdicts_keep_telling(struct guard_verdicts *v);
+
 /* The worst: a breach before a mismatch before not enough data before safe; none: not enough data. */
 enum guard_verdict guard_verdicts_worst(const struct guard_verdicts *v);
 
@@ -91,5 +96,7 @@ const char *guard_mode_text(enum guard_mode m);	      /* off, watch, hold, rollb
 /* One operation as a JSON object; one line for people, without a newline. Append; buf's errors. */
 int guard_verdict_to_json(const struct guard_operation_verdict *v, struct buf *out);
 int guard_verdict_to_text(const struct guard_operation_verdict *v, struct buf *out);
+/* Puts them as the member "guard", a list, at the end of the JSON object that `object` ends with. */
+int guard_verdicts_into_json(const struct guard_verdicts *v, struct buf *object);
 
 #endif

@@ -54,6 +54,17 @@ struct auth {
 	struct span file;
 };
 
+/* What the guard is asked, and what a breach does (design, "The guard"). */
+enum guard_action { GUARD_ACTION_OFF, GUARD_ACTION_WATCH, GUARD_ACTION_HOLD, GUARD_ACTION_ROLLBACK };
+struct guard_policy {
+	enum guard_action on_breach;
+	double alpha;	    /* 0.01: one epoch of a hundred is stopped though the task side is no worse */
+	double tolerated;   /* 0.1: a tenth more bad entities */
+	double harm;	    /* 2: `safe` excludes twice as many */
+	double negligible;  /* 0.01: or excludes this share of the task side's entities */
+	double slow_factor; /* of legacy's p99; 0: `slow` is not judged */
+};
+
 /* How an operation becomes a task and its result an answer (design, "Mapping"). */
 struct task_mapping {
 	struct span task; /* name of the task or workflow */
@@ -138,6 +149,7 @@ struct operation {
 	bool pin_start;	       /* this operation begins an entry; others follow it */
 	bool pin_end;	       /* this operation ends it when it succeeds */
 	struct span pin_group; /* operations that share keys */
+	struct guard_policy guard;
 };
 
 #endif

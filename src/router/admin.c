@@ -268,6 +268,42 @@ static void tell_readiness(struct admin *a, struct exchange *x, const struct htt
 	answer_made(x, ready ? 200 : 503, "application/json", &body);
 }
 
+static void tell_guard(struct admin *a, struct exchange *x, const struct http_request *h,
+		       int (*door)(void *arg, struct span target, struct buf *json, struct err *e))
+{
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(ANSWER_MAX);
+	struct err e = {""};
+	int status = door(a->content.arg, h->target, &body, &e);
+	if (body.len || body.error)
+		answer_made(x, status, "application/json", &body);
+	else
+		admin_fail(x, status, "The guard cannot say", e.text);
+}
+
+/* A page of another site can make a browser of this machine send a POST; it cannot keep the browser from
+ * saying so. */
+static bool from_another_site(const struct admin *a, const struct http_request *h)
+{
+	struct span origin = http_request_field(h, "Origin"), site = http_request_field(h, "Sec-Fetch-Site");
+	if (site.ptr && !span_is(site, "same-origin") && !span_is(site, "none"))
+		return true;
+	if (!origin.ptr)
+		return false;
+	struct span host = authority_of_target(origin);
+	return !host.ptr || !may_be_called(a, host);
+}
+
+/* What changes something. */
+static void admin_write(struct admin *a, struct exchange *x, const struct http_request *h, struct span path)
+{
+	if (!span_is(path, "/_admin/guard/release"))
+		admin_fail(x, 405, "Method not allowed", "Only GET and HEAD are served here.");
+	else if (from_another_site(a, h))
+		admin_fail(x, 403, "Forbidden", "This is not to be asked by a page of another site.");
+	else
+		tell_guard(a, x, h, a->content.release);
+}
+
 static void *admin_on_head(void *arg, struct exchange *x, const struct http_request *h)
 {
 	struct admin *a = arg;
@@ -288,8 +324,14 @@ static void *admin_on_head(void *arg, struct exchange *x, const struct http_requ
 	}
 	if (!admitted(a, x, h))
 		return NULL;
-	if (!span_is(h->method, "GET") && !span_is(h->method, "HEAD")) {
+	if (span_is(h->method, "POST")) {
+		admin_write(a, x, h, path);
+	} else if (!span_is(h->method, "GET") && !span_is(h->method, "HEAD")) {
 		admin_fail(x, 405, "Method not allowed", "Only GET and HEAD are served here.");
+	} else if (span_is(path, "/_admin/guard/release")) {
+		admin_fail(x, 405, "Method not allowed", "A release is asked for by POST.");
+	} else if (span_is(path, "/_admin/gate")) {
+		tell_guard(a, x, h, a->content.gate);
 	} else if (span_is(path, "/_admin/report.json")) {
 		return start_report(a, x, h);
 	} else if (span_is(path, "/metrics")) {

@@ -19,6 +19,10 @@
  *   GET /metrics              Prometheus text 0.0.4
  *   GET /_admin/report.json   migration-status --json; ?since=…&service=…&operation=…&org=…
  *   GET /_admin/flags         source, digest and age of the snapshot in use
+ *   GET /_admin/gate          the guard's verdict: 200 safe, 503 breach, 425 neither; ?operation=…&service=…
+ *   POST /_admin/guard/release
+ *                             ends a hold; ?operation=…&service=…&by=…. Never by GET, and not from a page of
+ *                             another site (a browser says its Origin)
  *   GET /                     the dashboard: files of `files` (only plain names, no folders)
  */
 #ifndef ROUTER_ADMIN_H
@@ -42,6 +46,9 @@ struct admin_content {
 	/* Runs on another thread, since it reads a database. `target` is the raw request target. 0, or an
 	 * HTTP status with the sentence in e. */
 	int (*report)(void *arg, struct span target, struct buf *json, struct err *e);
+	/* An HTTP status with its JSON; with none, the sentence in e. The second changes something. */
+	int (*gate)(void *arg, struct span target, struct buf *json, struct err *e);
+	int (*release)(void *arg, struct span target, struct buf *json, struct err *e);
 };
 
 struct guesses;

@@ -283,8 +283,10 @@ uint64_t decide_split(const struct operation *op, const struct flag_snapshot *fl
 
 struct flag_share {
 	const struct asking *asking;
-	double task;
+	double task; /* the share that says so */
 	bool by_percentage;
+	double at, from, below; /* where the entity's bucket lies, what was gone through, task below it */
+	bool first, last;	/* whether the lowest bucket, the highest, says task */
 };
 
 static void add_to_share(void *arg, double share, const struct flag_result *r)
@@ -293,20 +295,28 @@ static void add_to_share(void *arg, double share, const struct flag_result *r)
 	struct decide_vote v =
 		r->type == FLAG_VARIANT ? vote_variant_flag(s->asking, r) : vote_boolean_flag(r);
 	s->by_percentage |= r->by_percentage;
-	if (v.task)
+	s->first |= v.task && s->from == 0;
+	s->last = v.task;
+	if (v.task) {
+		double below = s->at - s->from;
 		s->task += share;
+		if (below > 0)
+			s->below += below < share ? below : share;
+	}
+	s->from += share;
 }
 
-static double share_of_flag(const struct asking *a, struct span key, bool *by_percentage)
+/* `at`: where the entity's bucket lies, 0 … 1; only who asks for a place needs it. */
+static struct flag_share share_of_flag(const struct asking *a, struct span key, double at)
 {
 	const struct decide_input *in = a->in;
 	const struct flag *f = in->flags ? flag_find(in->flags, key) : NULL;
-	if (!f || flag_broken(f))
-		return !f && vote_missing(a, key).task ? 1 : 0;
-	struct flag_share s = {.asking = a};
-	flag_each_share(in->flags, f, in->entity, a->context, a->n_context, add_to_share, &s);
-	*by_percentage |= s.by_percentage;
-	return s.task;
+	struct flag_share s = {.asking = a, .at = at};
+	if (f && !flag_broken(f))
+		flag_each_share(in->flags, f, in->entity, a->context, a->n_context, add_to_share, &s);
+	else
+		s.task = !f && vote_missing(a, key).task ? 1 : 0;
+	return s;
 }
 
 /* All flags must say task, each by a hash of its own, so also those are asked that the decision did not need
@@ -320,12 +330,67 @@ static void note_share(const struct asking *a, struct decision *ret)
 	if (!a->in->entity.ptr)
 		return;
 	silent.trace = NULL;
-	for (size_t i = 0; i < op->n_flags; i++)
-		share *= share_of_flag(&silent, op->flags[i], &by_percentage);
+	for (size_t i = 0; i < op->n_flags; i++) {
+		struct flag_share s = share_of_flag(&silent, op->flags[i], 0);
+		share *= s.task;
+		by_percentage |= s.by_percentage;
+	}
 	if (!by_percentage || share <= 0 || share >= 1)
 		return;
 	ret->share = share;
 	ret->split = decide_split(op, a->in->flags);
+}
+
+/* --- the guard's hold --------------------------------------------------------------------------------- */
+
+static double bucket_of(const struct asking *a, struct span key)
+{
+	struct flag_result r;
+	const struct flag *f = flag_find(a->in->flags, key);
+	flag_evaluate(a->in->flags, f, a->in->entity, a->context, a->n_context, &r, NULL);
+	return (r.bucket + 0.5) / (r.type == FLAG_VARIANT ? 1000 : 100);
+}
+
+/* Whether the entity is among the share that came first: who was on the task side when its percentage was
+ * smaller. Where one flag alone splits that can be told, as shares grow from the end at which they begin;
+ * otherwise nobody is. */
+static bool is_among_first(const struct asking *a, double keeps)
+{
+	struct asking silent = *a;
+	const struct operation *op = a->in->operation;
+	struct flag_share splitting = {0};
+	unsigned n = 0;
+	silent.trace = NULL;
+	for (size_t i = 0; i < op->n_flags; i++) {
+		struct flag_share s = share_of_flag(&silent, op->flags[i], 0);
+		if (s.task >= 1)
+			continue;
+		splitting = share_of_flag(&silent, op->flags[i], bucket_of(&silent, op->flags[i]));
+		n++;
+	}
+	if (n != 1)
+		return false;
+	bool downwards = splitting.last && !splitting.first;
+	return (downwards ? splitting.task - splitting.below : splitting.below) < keeps;
+}
+
+/* The task side of a held operation serves only what is pinned to it. */
+static bool is_held(const struct asking *a, struct decision *ret)
+{
+	const struct operation *op = a->in->operation;
+	const struct guard_hold *hold = guard_holds_find(a->in->holds, op->service, op->name);
+	if (!hold || (hold->unknown && ret->share == 0))
+		return false;
+	if (hold->keeps > 0 && ret->share > 0 && is_among_first(a, hold->keeps)) {
+		flag_trace_say(a->trace, 1, "the guard holds all but the %g %% that were safe: task",
+			       hold->keeps * 100);
+		return false;
+	}
+	flag_trace_say(a->trace, 1,
+		       hold->unknown ? "whether the guard holds this operation is not known yet: legacy"
+				     : "the guard holds this operation's task side: legacy");
+	ret->reason = REASON_GUARD;
+	return true;
 }
 
 static void decide_by_flags(const struct asking *a, struct decision *ret)
@@ -353,7 +418,7 @@ static void decide_by_flags(const struct asking *a, struct decision *ret)
 	ret->assigned = task ? OUTCOME_TASK : OUTCOME_LEGACY;
 	if (by_percentage)
 		note_share(a, ret);
-	if (!task && shadow == 0)
+	if ((!task && shadow == 0) || (task && is_held(a, ret)))
 		return;
 	if (!choose_backend(a, backend, ret) || !settle_backend(a, ret))
 		return;

@@ -16,6 +16,7 @@
 #include "flags/flags.h"
 #include "outcomes/outcome.h"
 #include "router/breaker.h"
+#include "router/guard_holds.h"
 #include "router/readiness.h"
 
 /* Asked for the flags of a request that has neither user nor organization (design, "identity"). */
@@ -37,6 +38,8 @@ struct decide_input {
 	const struct readiness *readiness;
 	/* NULL: no backend's breaker turns submissions away. Pins and overrides do not ask it */
 	const struct breaker_view *breakers;
+	/* NULL: the guard holds nothing. Pins and overrides do not ask it */
+	const struct guard_holds *holds;
 	const struct flag_context *extra; /* from the request, or explain's --context; wins over the rest */
 	size_t n_extra;
 };

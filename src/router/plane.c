@@ -306,6 +306,7 @@ struct message {
 	const struct flag_snapshot *flags;
 	const struct config *config;
 	const struct readiness *readiness;
+	const struct guard_holds *holds;
 	bool patient;
 };
 
@@ -327,6 +328,7 @@ static void post(struct plane *p, void (*fn)(struct loop_work *), const struct m
 	m->flags = what->flags ? flag_snapshot_ref(what->flags) : NULL;
 	m->config = what->config ? config_ref(what->config) : NULL;
 	m->readiness = readiness_ref(what->readiness);
+	m->holds = guard_holds_ref(what->holds);
 	m->patient = what->patient;
 	loop_post(p->loop, &m->work);
 }
@@ -359,6 +361,14 @@ static void on_readiness(struct loop_work *w)
 	struct message *m = message_of(w);
 	readiness_unref(m->plane->readiness);
 	m->plane->readiness = m->readiness;
+	free(m);
+}
+
+static void on_holds(struct loop_work *w)
+{
+	struct message *m = message_of(w);
+	guard_holds_unref(m->plane->holds);
+	m->plane->holds = m->holds;
 	free(m);
 }
 
@@ -397,6 +407,11 @@ void plane_set_flags(struct plane *p, const struct flag_snapshot *flags)
 void plane_set_readiness(struct plane *p, const struct readiness *readiness)
 {
 	post(p, on_readiness, &(struct message){.readiness = readiness});
+}
+
+void plane_set_holds(struct plane *p, const struct guard_holds *holds)
+{
+	post(p, on_holds, &(struct message){.holds = holds});
 }
 
 void plane_set_config(struct plane *p, const struct config *config)
@@ -448,6 +463,7 @@ int plane_start(struct plane_env *env, unsigned index, const struct config *conf
 	p->env = env;
 	p->index = index;
 	p->flags = flags ? flag_snapshot_ref(flags) : NULL;
+	p->holds = guard_holds_ref(env->holds);
 	int r = loop_new(&p->loop);
 	if (r < 0) {
 		err_set(e, r, "event loop: %s", strerror(-r));
@@ -510,6 +526,7 @@ struct plane *plane_free(struct plane *p)
 	request_free_all(p);
 	flag_snapshot_unref(p->flags);
 	readiness_unref(p->readiness);
+	guard_holds_unref(p->holds);
 	loop_free(p->loop);
 	free(p);
 	return NULL;

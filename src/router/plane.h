@@ -72,6 +72,7 @@ struct plane_env {
 	struct plane_backend backends[CONFIG_MAX_BACKENDS];
 	size_t n_backends;
 	atomic_bool held;	       /* listeners accept nothing yet, until plane_open */
+	const struct guard_holds *holds; /* that planes begin with; NULL: none */
 	struct inspect_budget inspect; /* bodies being held, all planes */
 	/* names that flags gave in vain, by their hash: each is logged once. 0: free */
 	atomic_uint_fast64_t unknown_backends[16];
@@ -85,6 +86,7 @@ void plane_halt(struct plane *p);
 struct plane *plane_free(struct plane *p); /* what still runs is cut, and recorded so. NULL is fine */
 
 void plane_set_flags(struct plane *p, const struct flag_snapshot *flags);
+void plane_set_holds(struct plane *p, const struct guard_holds *holds);
 void plane_set_readiness(struct plane *p, const struct readiness *readiness);
 /* Listeners that stay the same stay open; new ones are opened, others stop accepting. A listener that cannot
  * be opened is logged. `config` was checked. */

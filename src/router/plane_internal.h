@@ -55,6 +55,7 @@ struct plane {
 	bool running;
 	const struct flag_snapshot *flags; /* may be NULL */
 	const struct readiness *readiness; /* may be NULL */
+	const struct guard_holds *holds;   /* may be NULL */
 	struct plane_listener *listeners;
 	struct task_client *clients[CONFIG_MAX_BACKENDS]; /* as in env->backends */
 	struct hold_line held[CONFIG_MAX_BACKENDS];	  /* likewise */

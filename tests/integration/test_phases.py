@@ -41,13 +41,13 @@ def place_of(start, steps=STEPS, task=0, beta=0, **settings):
 
 
 class Running(Place):
-    """A place with a router and a worker, so that there is evidence."""
+    """A place with a router and a worker, so that there is evidence; by fixed limits, unless it has a guard."""
 
-    def __init__(self, start, task, beta=0, steps=STEPS, operations=None, **settings):
+    def __init__(self, start, task, beta=0, steps=STEPS, operations=None, guard="off", **settings):
         self.start, self.origin = start, start.origin()
         add = c.operation("POST /add", {"name": "add_numbers", "args": [{"$ref": "body:/a"}, {"$ref": "body:/b"}]}, identity=c.IDENTITY)
         config = c.router({"app": c.service(self.origin, operations or {"add": add})}, backends=c.embedded(tasks=None),
-                          rollout=rollout(steps, **settings))
+                          guard=guard, rollout=rollout(steps, **settings))
         self.router, self.worker = start.with_worker(config, flags(task, beta))
         self.folder, self.flags, self.config = self.router.folder, self.router.flags_path, self.router.config_path
 
@@ -116,6 +116,16 @@ def test_a_step_is_not_left_before_it_has_held(start):
     place.done("advance", FLAG)
     assert "2. everybody: 50 %" in place.done("get", FLAG)
     assert "50 % has held for" in refused(place, code=4)
+
+
+def test_a_breach_of_the_guard_stops_advance(start):
+    place = Running(start, 50, 100, guard="hold")
+    place.call(40, good=False)
+    place.router.wait_event("guard_breach", operation="add")
+    assert "the task side is worse in failure" in refused(place, code=5)
+    place.router.write_flags(flags(5, 100))  # another split: its breach is over
+    place.router.wait_event("guard_released", operation="add")
+    wait_until(lambda: place.run("advance", FLAG).returncode == 0, "a step")
 
 
 def test_what_was_changed_in_between_holds_anew(start):

@@ -631,6 +631,132 @@ static void another_backend_stands_in(void **state)
 	assert_true(d.side == OUTCOME_LEGACY && d.reason == REASON_BREAKER_OPEN && !d.backend.ptr);
 }
 
+static struct guard_holds *held(bool unknown, double keeps)
+{
+	struct guard_holds *h = guard_holds_new();
+	struct guard_hold hold = {
+		.service = "runner", .operation = "run", .unknown = unknown, .keeps = keeps};
+	assert_int_equal(guard_holds_put(h, &hold), 0);
+	return h;
+}
+
+static void what_the_guard_holds_is_legacys_unless_pinned(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *flags, *operation;
+		bool unknown;
+		enum decide_wish pinned, override;
+		enum outcome_reason reason;
+	} table[] = {
+		{"on", "run", false, WISH_NONE, WISH_NONE, REASON_GUARD},
+		{"half on", "run", false, WISH_NONE, WISH_NONE, REASON_GUARD},
+		{"on", "other", false, WISH_NONE, WISH_NONE, REASON_FLAG},
+		{"on", "run", false, WISH_TASK, WISH_NONE, REASON_PINNED},
+		{"on", "run", false, WISH_NONE, WISH_TASK, REASON_OVERRIDE},
+		/* Not known yet: what no percentage decides goes on. */
+		{"on", "run", true, WISH_NONE, WISH_NONE, REASON_FLAG},
+		{"hundred", "run", true, WISH_NONE, WISH_NONE, REASON_FLAG},
+		{"half on", "run", true, WISH_NONE, WISH_NONE, REASON_GUARD},
+	};
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct operation op = make_operation(table[i].flags);
+		struct guard_holds *h = held(table[i].unknown, 0);
+		op.name = span_of(table[i].operation);
+		for (int n = 0; n < 20; n++) {
+			char user[32];
+			snprintf(user, sizeof(user), "user-%d", n);
+			struct decide_input in = {.config = &config,
+						  .operation = &op,
+						  .flags = snapshot,
+						  .entity = span_of(user),
+						  .pinned = table[i].pinned,
+						  .override = table[i].override,
+						  .holds = h};
+			struct decision d;
+			decide(&in, &d, NULL);
+			if (d.reason == REASON_FLAG_OFF) /* the hash said legacy */
+				continue;
+			assert_int_equal(d.reason, table[i].reason);
+			assert_int_equal(d.side, d.reason == REASON_GUARD ? OUTCOME_LEGACY : OUTCOME_TASK);
+			if (d.reason == REASON_GUARD && d.share > 0)
+				assert_int_equal(d.assigned, OUTCOME_TASK);
+		}
+		guard_holds_unref(h);
+	}
+}
+
+/* Back at the last safe percentage: the same users that it had then. */
+static void a_rollback_keeps_those_who_came_first(void **state)
+{
+	(void)state;
+	static const char text[] =
+		"flags:\n"
+		"- {key: b5, type: BOOLEAN_FLAG_TYPE, enabled: false, rollouts: [{threshold: {percentage: 5, "
+		"value: true}}]}\n"
+		"- {key: v5, type: VARIANT_FLAG_TYPE, enabled: true, variants: [{key: '0'}, {key: on}], "
+		"rules: "
+		"[{segment: all, distributions: [{variant: '0', rollout: 95}, {variant: on, rollout: 5}]}]}\n"
+		"segments:\n- {key: all, match_type: ALL_MATCH_TYPE}\n";
+	CLEANUP(buf_releasep) struct buf wide = BUF_INIT(8192);
+	struct flag_snapshot *narrow = NULL, *broad = NULL;
+	struct err e;
+	assert_int_equal(flag_snapshot_parse_features("f", span_of(text), FLAG_RULES_V2, &narrow, &e), 0);
+	for (const char *at = text; *at; at++) { /* the same flags at 40 % */
+		if (strncmp(at, "percentage: 5", 13) == 0) {
+			buf_puts(&wide, "percentage: 40");
+			at += 12;
+		} else if (strncmp(at, "rollout: 95", 11) == 0) {
+			buf_puts(&wide, "rollout: 60");
+			at += 10;
+		} else if (strncmp(at, "rollout: 5", 10) == 0) {
+			buf_puts(&wide, "rollout: 40");
+			at += 9;
+		} else {
+			buf_putc(&wide, *at);
+		}
+	}
+	assert_int_equal(flag_snapshot_parse_features("f", buf_span(&wide), FLAG_RULES_V2, &broad, &e), 0);
+	struct guard_holds *h = held(false, 0.05);
+	static const char *const flags[] = {"b5", "v5"};
+	for (int f = 0; f < 2; f++) {
+		struct operation op = make_operation(flags[f]);
+		unsigned kept = 0;
+		for (int n = 0; n < 4000; n++) {
+			char user[32];
+			struct decision before, after;
+			snprintf(user, sizeof(user), "user-%d", n);
+			struct decide_input in = {.config = &config,
+						  .operation = &op,
+						  .flags = narrow,
+						  .entity = span_of(user)};
+			decide(&in, &before, NULL);
+			in.flags = broad;
+			in.holds = h;
+			decide(&in, &after, NULL);
+			assert_int_equal(before.side, after.side);
+			kept += after.side == OUTCOME_TASK;
+		}
+		assert_in_range(kept, 130, 270);
+	}
+	struct operation two = make_operation("b5 v5"); /* nobody can tell: all are held */
+	for (int n = 0; n < 400; n++) {
+		char user[32];
+		struct decision d;
+		snprintf(user, sizeof(user), "user-%d", n);
+		struct decide_input in = {.config = &config,
+					  .operation = &two,
+					  .flags = broad,
+					  .entity = span_of(user),
+					  .holds = h};
+		decide(&in, &d, NULL);
+		assert_int_equal(d.side, OUTCOME_LEGACY);
+	}
+	guard_holds_unref(h);
+	flag_snapshot_unref(narrow);
+	flag_snapshot_unref(broad);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -649,6 +775,8 @@ int main(void)
 		cmocka_unit_test(one_flag_by_itself),
 		cmocka_unit_test(the_share_is_that_of_the_rules_that_decided),
 		cmocka_unit_test(what_steps_in_leaves_the_assigned_side),
+		cmocka_unit_test(what_the_guard_holds_is_legacys_unless_pinned),
+		cmocka_unit_test(a_rollback_keeps_those_who_came_first),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/crypto.h"
@@ -392,6 +393,66 @@ static void what_could_not_be_written_is_not_counted_twice(void **state)
 	stop(&p);
 }
 
+static void a_file_that_is_gone_takes_no_hold_with_it(void **state)
+{
+	const struct place *at = *state;
+	struct process p;
+	struct err e = {""};
+	start(&p, at, GUARD_HOLD);
+	many(&p, "user", 4, OUTCOME_TASK, OUTCOME_FAILURE);
+	uint64_t bad = looked(&p, at).kinds[GUARD_FAILURE].bad[OUTCOME_TASK];
+	for (int round = 0; round < 2; round++) { /* first with evidence, then with a hold */
+		p.tap.closed(p.tap.arg);
+		p.store = outcome_store_close(p.store);
+		assert_int_equal(unlink(at->file), 0);
+		assert_int_equal(outcome_store_open(at->file, p.series, &p.store, &e), 0);
+		assert_int_equal(p.tap.opened(p.tap.arg, outcome_store_db(p.store), &e), 0);
+		flush(&p, NULL, 0);
+		assert_int_equal(looked(&p, at).kinds[GUARD_FAILURE].bad[OUTCOME_TASK], bad);
+		assert_int_equal(looked(&p, at).held, round == 1);
+		many(&p, "user", 10, OUTCOME_TASK, OUTCOME_FAILURE); /* the first four are known */
+		assert_true(looked(&p, at).held);
+		bad = looked(&p, at).kinds[GUARD_FAILURE].bad[OUTCOME_TASK];
+		assert_in_range(bad, 4, 6);
+	}
+	stop(&p);
+}
+
+static void rolled_back_it_keeps_the_share_that_was_safe(void **state)
+{
+	const struct place *at = *state;
+	struct process p;
+	start(&p, at, GUARD_ROLLBACK);
+	flush(&p, NULL, 0);
+	struct outcome o[64];
+	for (unsigned round = 0; round < 700 && looked(&p, at).verdict != GUARD_SAFE; round++) {
+		for (unsigned i = 0; i < 64; i++) {
+			char entity[32];
+			snprintf(entity, sizeof(entity), "u%u", round * 64 + i);
+			o[i] = outcome_of(entity, i % 16 ? OUTCOME_LEGACY : OUTCOME_TASK, OUTCOME_SUCCESS);
+			o[i].share = 1 / 16.0;
+		}
+		flush(&p, o, 64);
+	}
+	assert_int_equal(looked(&p, at).verdict, GUARD_SAFE);
+	expect(&p, GUARD_ROLLBACK, SPLIT + 1);
+	flush(&p, NULL, 0);
+	for (unsigned i = 0; i < 10; i++) {
+		char entity[32];
+		snprintf(entity, sizeof(entity), "user-%u", i);
+		o[0] = outcome_of(entity, OUTCOME_TASK, OUTCOME_FAILURE);
+		o[0].split = SPLIT + 1;
+		flush(&p, o, 1);
+	}
+	struct guard_operation_verdict v = looked(&p, at);
+	assert_true(v.held && v.keeps > 0.0624 && v.keeps < 0.0626);
+	expect(&p, GUARD_HOLD, SPLIT + 1);
+	flush(&p, NULL, 0);
+	v = looked(&p, at);
+	assert_true(v.held && v.keeps == 0);
+	stop(&p);
+}
+
 static void evidence_of_another_layout_keeps_the_hold(void **state)
 {
 	const struct place *at = *state;
@@ -592,6 +653,8 @@ int main(void)
 		AT_A_PLACE(released_by_hand_it_begins_without_evidence),
 		AT_A_PLACE(two_processes_add_to_one_evidence),
 		AT_A_PLACE(what_could_not_be_written_is_not_counted_twice),
+		AT_A_PLACE(a_file_that_is_gone_takes_no_hold_with_it),
+		AT_A_PLACE(rolled_back_it_keeps_the_share_that_was_safe),
 		AT_A_PLACE(evidence_of_another_layout_keeps_the_hold),
 		AT_A_PLACE(equal_sides_become_safe),
 		AT_A_PLACE(slow_is_above_legacys_own_p99),

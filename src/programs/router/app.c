@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "legacy/legacy.h"
 #include "operation/listen_address.h"
+#include "programs/router/app_guard.h"
 #include "programs/router/app_internal.h"
 #include "programs/router/app_registration.h"
 #include "programs/router/app_takeover.h"
@@ -60,6 +61,7 @@ static void publish_flags(void *arg, const struct flag_snapshot *snapshot)
 	struct app *a = arg;
 	const struct flag_snapshot *old = a->flags;
 	a->flags = flag_snapshot_ref(snapshot);
+	app_guard_expect(a, a->config, snapshot);
 	for (size_t i = 0; i < a->n_planes; i++)
 		plane_set_flags(a->planes[i], snapshot);
 	retired_add(a->retired, old);
@@ -213,6 +215,7 @@ static bool app_reload(struct app *a)
 		}
 	warn_of_fixed_parts(a, new);
 	open_access_log(a, new);
+	app_guard_expect(a, new, a->flags);
 	for (size_t i = 0; i < a->n_planes; i++)
 		plane_set_config(a->planes[i], new);
 	config_unref(a->config);
@@ -373,9 +376,13 @@ static int start_stores(struct app *a, struct err *e)
 		return -ENOMEM;
 	if (open_access_log(a, c) < 0)
 		return err_set(e, -EIO, "the access log cannot be written");
+	struct recorder_options outcomes = c->outcomes;
 	a->outcomes_path = strdup(c->outcomes.path);
-	int r = a->outcomes_path ? recorder_start(&c->outcomes, &a->recorder, e)
-				 : err_set(e, -ENOMEM, "out of memory");
+	if (!a->outcomes_path)
+		return err_set(e, -ENOMEM, "out of memory");
+	int r = app_guard_start(a, &outcomes.taps[0], e);
+	if (r == 0)
+		r = recorder_start(&outcomes, &a->recorder, e);
 	if (r < 0)
 		return err_prefix(e, r, "outcomes");
 	a->env.recorder = a->recorder;
@@ -503,6 +510,7 @@ static void app_stop(struct app *a)
 	a->env.access_log = access_log_stop(a->env.access_log);
 	app_backends_free(a);
 	a->recorder = recorder_stop(a->recorder);
+	app_guard_stop(a);
 	features_source_stop(a->features);
 	flipt_source_stop(a->flipt);
 	free(a->outcomes_path);

@@ -49,6 +49,7 @@ struct app {
 	struct features_source *features;  /* one of the two */
 	struct flipt_source *flipt;
 
+	struct app_guard *guard; /* app_guard.h; NULL before the stores */
 	struct recorder *recorder;
 	struct ledger *ledger;
 	struct plane_env env;

@@ -13,6 +13,8 @@
 #include "outcomes/prometheus.h"
 #include "outcomes/report.h"
 #include "outcomes/when.h"
+#include "guard/guard_verdict.h"
+#include "programs/router/app_guard.h"
 #include "programs/router/app_internal.h"
 #include "programs/router/app_registration.h"
 #include "router/http/acceptor.h"
@@ -396,7 +398,9 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 	app_broken_flags(a, &broken);
 	bool flags_fine = a->flags && !f.failing && !f.unsaved && !f.carried.n && !broken.n;
 	bool closed = breakers_serve(a);
-	bool fine = stores && legacy && backends && registered && closed && flags_fine;
+	buf_puts(&b, ",");
+	bool unharmed = app_guard_put(a, &b);
+	bool fine = unharmed && stores && legacy && backends && registered && closed && flags_fine;
 	const char *status = "degraded";
 	if (a->draining)
 		status = "draining";
@@ -422,6 +426,7 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 		{"outcomes or ledger cannot be written", !stores},
 		{"a backend is unreachable or without a worker", !backends},
 		{"a backend's circuit breaker is open, and legacy serves; see backends", !closed},
+		{"the guard has found a task side worse, or cannot work; see guard", !unharmed},
 		{"an operation's task would not be run; see registration", !registered},
 		{"no flag snapshot", !a->flags},
 		{"the flag source is failing; the last good snapshot serves", a->flags && f.failing},
@@ -552,6 +557,7 @@ static void write_metrics(void *arg, struct buf *b)
 	write_legacy_metrics(a, b);
 	write_breaker_metrics(a, b);
 	write_shed_metrics(a, b);
+	app_guard_metrics(a, b);
 	metric(b, "migration_inspect_bytes", "gauge", "Bytes of bodies being held.");
 	buf_printf(b, "migration_inspect_bytes %llu\n",
 		   (unsigned long long)atomic_load(&a->env.inspect.held));
@@ -642,7 +648,13 @@ static int make_report(void *arg, struct span target, struct buf *json, struct e
 	CLEANUP(report_freep) struct report *r = NULL;
 	if (report_make(&o, &r, e) < 0)
 		return 503;
-	if (report_to_json(r, json) < 0) {
+	CLEANUP(guard_verdicts_freep) struct guard_verdicts *guard = NULL;
+	if (guard_verdicts_read(o.path, o.service ? o.service : "", o.operation ? o.operation : "", &guard,
+				e) < 0)
+		return 503;
+	guard->n = o.organization ? 0 : guard->n; /* it is of operations */
+	guard_verdicts_keep_telling(guard);
+	if (report_to_json(r, json) < 0 || guard_verdicts_into_json(guard, json) < 0) {
 		err_set(e, 503, "the report does not fit into %zu bytes; name a service or an operation",
 			json->max);
 		return 503;
@@ -656,7 +668,9 @@ int app_status_start(struct app *a, struct err *e)
 					.ready = write_ready,
 					.metrics = write_metrics,
 					.flags = write_flags,
-					.report = make_report};
+					.report = make_report,
+					.gate = app_guard_gate,
+					.release = app_guard_release};
 	int r = start_health(a, e);
 	if (r < 0 || !a->config->admin.listen)
 		return r;

@@ -23,6 +23,7 @@
 #include "outcomes/when.h"
 #include "programs/status/drain_command.h"
 #include "programs/status/gate.h"
+#include "programs/status/guard_lines.h"
 
 #define EXIT_USAGE 2
 #define OUTPUT_MAX (64u << 20)
@@ -36,7 +37,7 @@ struct status_arguments {
 	struct gate_options limits;
 	const char *since, *until;
 	enum format format;
-	bool gate, drain;
+	bool gate, drain, no_guard;
 	unsigned watch_s;
 };
 
@@ -55,9 +56,11 @@ static const char usage_text[] =
 	"  --org ID              only this organization (reads rows, so only as far back as they are kept)\n"
 	"  --json, --csv         machine-readable output\n"
 	"  --watch [SECONDS]     repeat the report (every 2 seconds)\n"
-	"  --gate                exit 0 if the task side is healthy, 1 if a limit is breached, 3 without "
-	"enough data;\n"
-	"                        each operation is judged by itself\n"
+	"  --gate                exit 0 if the task side is healthy, 1 if the guard or a limit is breached, "
+	"3 "
+	"without enough\n"
+	"                        data; each operation is judged by itself\n"
+	"    --no-guard          only the limits below, not the guard's verdict\n"
 	"    --min-success P     minimum success rate in percent (99)\n"
 	"    --max-regression P  points it may be below the legacy side's (not compared unless given)\n"
 	"    --max-rejected P    points its rejected share may be above the legacy side's (5)\n"
@@ -167,6 +170,7 @@ enum status_option {
 	MAX_SLOWDOWN,
 	MAX_LATENCY,
 	MIN_EXECUTIONS,
+	NO_GUARD,
 	DRAIN,
 	MAX_GAP,
 	IDLE_OK,
@@ -193,6 +197,7 @@ static const struct option options[] = {
 	{"max-slowdown", required_argument, NULL, MAX_SLOWDOWN},
 	{"max-latency", required_argument, NULL, MAX_LATENCY},
 	{"min-executions", required_argument, NULL, MIN_EXECUTIONS},
+	{"no-guard", no_argument, NULL, NO_GUARD},
 	{"drain", optional_argument, NULL, DRAIN},
 	{"max-gap", required_argument, NULL, MAX_GAP},
 	{"idle-ok", no_argument, NULL, IDLE_OK},
@@ -207,6 +212,10 @@ static const struct option options[] = {
 static bool take_limit(int id, struct status_arguments *a)
 {
 	a->gate = true;
+	if (id == NO_GUARD) {
+		a->no_guard = true;
+		return true;
+	}
 	if (id == MIN_SUCCESS)
 		return parse_number(optarg, 0, 100, &a->limits.min_success);
 	if (id == MAX_REGRESSION)
@@ -400,22 +409,44 @@ static struct report *make_baseline(const struct status_arguments *a, const stru
 }
 
 static enum gate_verdict status_judge(const struct status_arguments *a, const struct report *r,
-				      struct buf *out)
+				      const struct guard_verdicts *guard, struct buf *out)
 {
 	CLEANUP(report_freep) struct report *baseline = make_baseline(a, r);
 	CLEANUP(buf_releasep) struct buf lines = BUF_INIT(OUTPUT_MAX);
 	struct findings findings = {a->format, &lines};
 	char why[GATE_TEXT_MAX];
 	enum gate_verdict verdict = gate_check(&a->limits, r, baseline, add_finding, &findings, why);
+	if (!a->no_guard)
+		verdict = guard_lines_judge(guard, verdict, why);
 	add_gate(a, verdict, why, &lines, out);
 	return verdict;
 }
 
-static int format_report(const struct status_arguments *a, const struct report *r, struct buf *out)
+static int format_report(const struct status_arguments *a, const struct report *r,
+			 const struct guard_verdicts *guard, struct buf *out)
 {
-	if (a->format == JSON)
-		return report_to_json(r, out);
-	return a->format == CSV ? report_to_csv(r, out) : report_to_text(r, terminal_columns(), out);
+	if (a->format == JSON) {
+		int code = report_to_json(r, out);
+		return code < 0 ? code : guard_verdicts_into_json(guard, out);
+	}
+	if (a->format == CSV)
+		return report_to_csv(r, out);
+	int code = report_to_text(r, terminal_columns(), out);
+	return code < 0 ? code : guard_lines_put(guard, out);
+}
+
+/* It is of operations, not of organizations. */
+static int read_guard(const struct status_arguments *a, struct guard_verdicts **ret, struct err *e)
+{
+	const struct report_options *o = &a->report;
+	int r = guard_verdicts_read(o->path, o->service ? o->service : "", o->operation ? o->operation : "",
+				    ret, e);
+	if (r < 0)
+		return r;
+	if (o->organization)
+		(*ret)->n = 0;
+	guard_verdicts_keep_telling(*ret);
+	return 0;
 }
 
 /* Meant for the terminal itself. */
@@ -465,6 +496,7 @@ static int status_show(struct status_arguments *a)
 	if (a->drain)
 		return show_drain(a);
 	CLEANUP(report_freep) struct report *r = NULL;
+	CLEANUP(guard_verdicts_freep) struct guard_verdicts *guard = NULL;
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(OUTPUT_MAX);
 	struct err e = {""};
 	int code = 0;
@@ -475,12 +507,12 @@ static int status_show(struct status_arguments *a)
 		a->report.since_us = clock_wall_us() - GATE_SPAN_US;
 	if (a->until)
 		when_parse(a->until, clock_wall_us(), &a->report.until_us);
-	if (report_make(&a->report, &r, &e) < 0) {
+	if (report_make(&a->report, &r, &e) < 0 || read_guard(a, &guard, &e) < 0) {
 		fprintf(stderr, "migration-status: %s\n", e.text);
 		return a->gate ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
 	}
-	if (format_report(a, r, &out) == 0 && a->gate)
-		code = (int)status_judge(a, r, &out);
+	if (format_report(a, r, guard, &out) == 0 && a->gate)
+		code = (int)status_judge(a, r, guard, &out);
 	return status_print(a, &out, code);
 }
 

@@ -223,6 +223,7 @@ static void decide_now(struct request *r)
 		.organization = r->identity.organization,
 		.entity = r->identity.entity,
 		.readiness = r->plane->readiness,
+		.holds = r->plane->holds,
 		.extra = r->context ? r->context->entries : NULL,
 		.n_extra = r->context ? r->context->n : 0,
 	};
@@ -296,6 +297,7 @@ static bool task_for_everybody(const struct request *r)
 				  .operation = r->op,
 				  .flags = r->flags,
 				  .readiness = r->plane->readiness,
+				  .holds = r->plane->holds,
 				  .breakers = &breakers};
 	struct decision d;
 	bool depends = request_follows(r->op) ||

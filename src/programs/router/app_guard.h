@@ -1,0 +1,33 @@
+/*
+ * The guard in the application: what it is to watch, what it holds, and who is told.
+ *
+ * Threads:   the control thread's; the guard itself collects on the recorder's (guard/guard.h).
+ */
+#ifndef PROGRAMS_ROUTER_APP_GUARD_H
+#define PROGRAMS_ROUTER_APP_GUARD_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "config/config.h"
+#include "flags/flags.h"
+#include "outcomes/recorder.h"
+
+struct app;
+struct app_guard;
+
+/* Before the recorder starts, which gets the tap, and before the planes, which begin with what is held
+ * (plane_env.holds). */
+int app_guard_start(struct app *a, struct recorder_tap *ret_tap, struct err *e);
+void app_guard_stop(struct app *a); /* after the recorder */
+/* What comes into force now; before the planes get it. */
+void app_guard_expect(struct app *a, const struct config *config, const struct flag_snapshot *flags);
+
+/* "guard":[…], the operations that are not well; false when one is held or breached. */
+bool app_guard_put(struct app *a, struct buf *json);
+void app_guard_metrics(struct app *a, struct buf *text);
+/* HTTP status and body of the doors of the admin listener, by the target's `operation` and `service`; without
+ * a body `e` says what is wrong. A release also takes `by`, a word on who asks. */
+int app_guard_gate(void *arg, struct span target, struct buf *json, struct err *e);
+int app_guard_release(void *arg, struct span target, struct buf *json, struct err *e);
+
+#endif
