@@ -36,6 +36,7 @@ static void read_top(const struct place *root)
 		{"flags", FIELD_OTHER, 0, 0, 0},
 		{"outcomes", FIELD_OTHER, 0, 0, 0},
 		{"rollout", FIELD_OTHER, 0, 0, 0},
+		{"state", FIELD_OTHER, 0, 0, 0},
 		{"admin", FIELD_OTHER, 0, 0, 0},
 		{"override", FIELD_OTHER, 0, 0, 0},
 		{"limits", FIELD_OTHER, 0, 0, 0},
@@ -63,6 +64,8 @@ static void read_sections(const struct place *root)
 	read_flag_source(&p);
 	p = place_member(root, "outcomes");
 	read_outcomes(&p);
+	p = place_member(root, "state");
+	read_state(&p);
 	p = place_member(root, "admin");
 	read_admin(&p, &tokens);
 	p = place_member(root, "override");

@@ -142,6 +142,12 @@ struct config {
 	struct recorder_options outcomes;
 
 	struct {
+		const char *url; /* NULL: the file; as base/redis_url.h reads it */
+		const char *prefix;
+		unsigned timeout_ms;
+	} state; /* where the ledger keeps it; stays until a restart */
+
+	struct {
 		const char *listen; /* admin listener: healthz, readyz, metrics, dashboard */
 		struct auth auth;
 		/* names that it may be called by, besides loopback's and its own address */

@@ -1,11 +1,12 @@
 #include "ledger/ledger.h"
 
 #include "ledger/ledger_file.h"
+#include "ledger/ledger_redis.h"
 #include "ledger/ledger_store.h"
 
 int ledger_start(const struct ledger_options *o, struct ledger **ret, struct err *e)
 {
-	return ledger_file_start(o->file, ret, e);
+	return o->redis ? ledger_redis_start(o, ret, e) : ledger_file_start(o->file, ret, e);
 }
 
 struct ledger *ledger_stop(struct ledger *l)

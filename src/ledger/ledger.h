@@ -94,6 +94,7 @@ struct ledger_status {
 	uint64_t errors;     /* questions and changes that failed there, since the start; remote only */
 	uint64_t unwritten;  /* removals that wait for it */
 	int64_t since_us;    /* wall clock: since when it is failing, or has not been; remote only */
+	uint64_t losses; /* how often its server lost what it had; remote only */
 	const char *warning; /* what is set up there so that entries may be lost; NULL: nothing known */
 	char last_error[ERR_TEXT_MAX];
 };

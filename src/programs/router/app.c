@@ -116,6 +116,9 @@ static void warn_of_fixed_parts(const struct app *a, const struct config *new)
 		{"data_dir", !text_eq(old->data_dir, new->data_dir)},
 		{"limits.max_head", old->max_head != new->max_head},
 		{"outcomes", !recorder_options_same(&old->outcomes, &new->outcomes)},
+		{"state", !text_eq(old->state.url, new->state.url) ||
+				  !text_eq(old->state.prefix, new->state.prefix) ||
+				  old->state.timeout_ms != new->state.timeout_ms},
 		{"admin.listen", !text_eq(old->admin.listen, new->admin.listen)},
 		{"flags", !flag_source_same(&old->flags, &new->flags)},
 		{"backends", app_backends_changed(a, new)},
@@ -389,10 +392,13 @@ static int start_stores(struct app *a, struct err *e)
 	CLEANUP(freep) char *ledger = NULL;
 	if (asprintf(&ledger, "%s/ledger.db", c->data_dir) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
-	const struct ledger_options ledger_options = {.file = ledger};
+	const struct ledger_options ledger_options = {.file = ledger,
+						      .redis = c->state.url,
+						      .prefix = c->state.prefix,
+						      .timeout_ms = c->state.timeout_ms};
 	r = ledger_start(&ledger_options, &a->ledger, e);
 	if (r < 0)
-		return err_prefix(e, r, "ledger");
+		return err_prefix(e, r, c->state.url ? "state" : "ledger");
 	a->env.ledger = a->ledger;
 	app_backends_configure(a);
 	return app_backends_start(a, e);

@@ -242,6 +242,21 @@ static void put_flags(struct app *a, struct buf *b)
 	buf_puts(b, "}");
 }
 
+static void put_remote_ledger(const struct ledger_status *l, struct buf *b)
+{
+	char since[CLOCK_TEXT_MAX];
+	clock_format(l->since_us, since);
+	buf_puts(b, ",");
+	app_status_put_text(b, "store", l->where);
+	buf_puts(b, ",");
+	app_status_put_text(b, "since", since);
+	buf_printf(b, ",\"errors\":%llu,\"unwritten_removals\":%llu,\"losses\":%llu,",
+		   (unsigned long long)l->errors, (unsigned long long)l->unwritten,
+		   (unsigned long long)l->losses);
+	app_status_put_text(b, "warning", l->warning ? l->warning : "");
+	buf_puts(b, ",");
+}
+
 static bool put_stores(struct app *a, struct buf *b)
 {
 	struct recorder_status r;
@@ -255,7 +270,10 @@ static bool put_stores(struct app *a, struct buf *b)
 	app_status_put_text(b, "last_error", r.last_error);
 	buf_puts(b, "},\"ledger\":{");
 	put_bool(b, "failing", l.failing);
-	buf_printf(b, ",\"entries\":%llu,", (unsigned long long)l.entries);
+	if (l.remote)
+		put_remote_ledger(&l, b);
+	else
+		buf_printf(b, ",\"entries\":%llu,", (unsigned long long)l.entries);
 	app_status_put_text(b, "last_error", l.last_error);
 	buf_puts(b, "}");
 	return !r.failing && !l.failing;
@@ -473,6 +491,29 @@ static void write_legacy_metrics(const struct app *a, struct buf *b)
 		   (unsigned long long)(a->env.access_log ? access_log_dropped(a->env.access_log) : 0));
 }
 
+static void write_state_metrics(struct app *a, struct buf *b)
+{
+	struct ledger_status l;
+	ledger_status(a->ledger, &l);
+	metric(b, "migration_state_up", "gauge",
+	       "0 while the ledger's store (the file, or the shared Redis) cannot be read or written.");
+	buf_printf(b, "migration_state_up %d\n", !l.failing);
+	if (!l.remote)
+		return;
+	metric(b, "migration_state_errors_total", "counter",
+	       "Questions to the shared Redis, and changes there, that failed or had no answer in time.");
+	buf_printf(b, "migration_state_errors_total %llu\n", (unsigned long long)l.errors);
+	metric(b, "migration_state_unwritten_removals", "gauge",
+	       "Removals of entries that wait until the shared Redis can be written.");
+	buf_printf(b, "migration_state_unwritten_removals %llu\n", (unsigned long long)l.unwritten);
+	metric(b, "migration_state_losses_total", "counter",
+	       "How often the shared Redis was seen to have lost what it had.");
+	buf_printf(b, "migration_state_losses_total %llu\n", (unsigned long long)l.losses);
+	metric(b, "migration_state_at_risk", "gauge",
+	       "1 while the shared Redis is set up so that entries may be lost; see /readyz.");
+	buf_printf(b, "migration_state_at_risk %d\n", l.warning != NULL);
+}
+
 static void write_breaker_metrics(const struct app *a, struct buf *b)
 {
 	metric(b, "migration_breaker_state", "gauge",
@@ -555,6 +596,7 @@ static void write_metrics(void *arg, struct buf *b)
 		}
 	}
 	write_legacy_metrics(a, b);
+	write_state_metrics(a, b);
 	write_breaker_metrics(a, b);
 	write_shed_metrics(a, b);
 	app_guard_metrics(a, b);

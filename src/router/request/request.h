@@ -129,6 +129,7 @@ struct request {
 	struct buf input;   /* rendered args and kwargs, until submitted; or the body mapped for legacy */
 	bool pinned_now;    /* this request put the ledger entry */
 	struct buf pin_key; /* of that entry: it may have to go when the caller has left */
+	struct buf kept_result; /* of the task, while the ledger forgets the entry that it ends */
 	bool async;	    /* Prefer: respond-async */
 	size_t args_length; /* of input; kwargs follow */
 	char owner[CRYPTO_SHA256_HEX];

@@ -59,6 +59,7 @@ static void request_release(struct request *r)
 	buf_release(&r->answer);
 	buf_release(&r->input);
 	buf_release(&r->pin_key);
+	buf_release(&r->kept_result);
 	free(r->context);
 	loop_timer_free(r->timer);
 	flag_snapshot_unref(r->flags);

@@ -78,13 +78,47 @@ static void drop_pin(struct request *r)
 	r->pinned_now = false;
 }
 
-/* What it named has ended. */
-static void end_pin(struct request *r)
+static void on_unpinned(void *arg, int error)
 {
+	struct request *r = arg;
+	(void)error; /* it is out of the caller's hands */
+	if (r->x && r->state == REQUEST_ASK)
+		r->step(r);
+	request_unref(r);
+}
+
+/* What it named has ended. `then` goes on once every replica knows it, or it cannot be told them now. */
+static void end_pin(struct request *r, void (*then)(struct request *r))
+{
+	struct ledger_entry entry = {.created_us = r->pin_version};
 	buf_release(&r->pin_key);
 	buf_init(&r->pin_key, LEDGER_KEY_MAX);
-	if (request_pin_key(r, &r->pin_key) == PIN_KEY_FOUND)
-		drop_pin(r);
+	r->timer = loop_timer_free(r->timer);
+	if (request_pin_key(r, &r->pin_key) != PIN_KEY_FOUND ||
+	    ledger_entry_set(&entry, r->op->pin_group, buf_span(&r->pin_key)) != 0) {
+		then(r);
+		return;
+	}
+	r->state = REQUEST_ASK;
+	r->step = then;
+	request_ref(r);
+	ledger_remove(r->plane->env->ledger, r->plane->loop, &entry, on_unpinned, r);
+}
+
+static void answer_ended(struct request *r)
+{
+	answer_result(r, &(struct task_result){.task_id = span_of(r->task_id),
+					       .status = TASK_COMPLETED,
+					       .result = buf_span(&r->kept_result)});
+}
+
+static void end_and_answer(struct request *r, const struct task_result *t)
+{
+	buf_init(&r->kept_result, t->result.len + 1);
+	if (buf_append_span(&r->kept_result, t->result) == 0)
+		end_pin(r, answer_ended);
+	else
+		answer_result(r, t); /* the entry stays, and the task side tells what is gone */
 }
 
 /* Legacy knows nothing of what a pinned call is about: its answer would be wrong (rule 4). */
@@ -138,8 +172,9 @@ static void task_side_on_result(void *arg, int error, const struct task_result *
 		return;
 	}
 	if (t->status == TASK_COMPLETED && r->op->pin_end)
-		end_pin(r);
-	answer_result(r, t);
+		end_and_answer(r, t);
+	else
+		answer_result(r, t);
 }
 
 static void task_side_on_time_limit(void *arg)
@@ -225,8 +260,9 @@ static void accepted(struct request *r)
 	r->state = REQUEST_WAIT;
 	if (r->op->task.fire_and_forget) {
 		if (r->op->pin_end)
-			end_pin(r);
-		answer_forgotten(r);
+			end_pin(r, answer_forgotten);
+		else
+			answer_forgotten(r);
 		return;
 	}
 	if (r->async) {
@@ -433,6 +469,19 @@ static void task_side_submit(struct request *r)
 	task_submit(r->client, &call, task_side_on_submitted, r);
 }
 
+/* Without the entry a follow-up call would go to the wrong side (rule 4): nothing is begun. */
+static void leave_unpinned(struct request *r)
+{
+	log_warn("pin_not_written", LOG_SPAN("service", r->op->service), LOG_SPAN("operation", r->op->name),
+		 LOG_SPAN("request_id", r->request_id));
+	r->timer = loop_timer_free(r->timer);
+	r->attempting = false;
+	r->decision.side = OUTCOME_LEGACY;
+	r->decision.reason = REASON_STATE_UNAVAILABLE;
+	r->decision.backend = SPAN_NONE;
+	request_start_legacy(r, OUTCOME_PRIMARY);
+}
+
 static void on_pinned(void *arg, int error)
 {
 	struct request *r = arg;
@@ -442,8 +491,7 @@ static void on_pinned(void *arg, int error)
 	} else if (error != 0) {
 		hold_end(r, BREAKER_UNJUDGED, NULL);
 		drop_pin(r);
-		/* Without the entry a follow-up call would go to the wrong side (rule 4). */
-		fall_back(r, OUTCOME_FAILURE, SPAN_LIT("the ledger could not be written"), SPAN_NONE);
+		leave_unpinned(r);
 	} else {
 		r->pinned_now = true;
 		request_trace(r, "pin_written", LOG_SPAN("key", buf_span(&r->pin_key)));

@@ -1,0 +1,218 @@
+"""Replicas (design): three routers share their state in one Redis; what one of them began, all of them find."""
+import json
+import os
+import random
+import sys
+import time
+
+import pytest
+
+import configuration as c
+from balancer import Balancer
+from celery_redis import Redis
+from http_text import wait_until
+from raw import ask, request
+from test_pins import CONTAINER, FLAGS, LEGACY, RUNNING, SUCCESS, percent
+
+REPLICAS = 3
+PLAIN = "import json, sys; k = json.load(sys.stdin)['kwargs']; print(json.dumps({'status': 'PLAIN', 'n': k['n']}))"
+SLOW = "import json, sys, time; time.sleep(0.3); print(json.dumps({'status': 'LATER'}))"
+
+
+class Replica:
+    def __init__(self, world, name):
+        self.world, self.folder = world, os.path.join(world.folder, name)
+        os.mkdir(self.folder)
+        self.config = world.config()
+        self.router = self.worker = None
+
+    def start(self):
+        start = self.world.start
+        self.router = start.router(self.config, self.world.flags, folder=self.folder)
+        if not self.worker:
+            self.worker = start.worker(self.router)
+
+    def kill(self):
+        self.router.kill()
+
+
+class World:
+    def __init__(self, start, *redis_arguments):
+        self.start, self.origin, self.folder = start, start.origin(), str(start.folder())
+        self.origin.answers(200, [("Content-Type", "application/json")], json.dumps(LEGACY).encode())
+        self.redis = Redis(self.folder, *redis_arguments)
+        self.containers = os.path.join(self.folder, "containers")
+        os.mkdir(self.containers)
+        programs = [(name, [CONTAINER, verb, self.containers]) for name, verb in
+                    (("run_container", "run"), ("get_container_status", "status"), ("remove_container", "remove"))]
+        self.tasks = os.path.join(self.folder, "tasks.yml")
+        with open(self.tasks, "w", encoding="utf-8") as file:
+            json.dump({"tasks": [{"name": name, "exec": {"argv": [sys.executable, "-S", "-E", "-c", *argv]}}
+                                 for name, argv in [*programs, ("plain", [PLAIN]), ("slow", [SLOW])]]}, file)
+        self.flags = percent(100)
+        self.balancer = Balancer()
+        self.replicas = [Replica(self, "r%d" % i) for i in range(REPLICAS)]
+        for replica in self.replicas:
+            replica.start()
+        self.balance()
+
+    def balance(self):
+        self.balancer.set(*(r.router.port for r in self.replicas))
+
+    def config(self):
+        def operation(match, task, key, role, **sections):
+            name = {"container_name": {"$ref": key}}
+            return c.operation(match, {"name": task, "kwargs": name, "timeout": "30s", **sections}, flags=FLAGS,
+                               pin={"group": "container", "key": key, "role": role})
+        operations = {
+            "run": operation("POST /v1/api/container/run", "run_container", "body:/container_name", "start"),
+            "run_status": operation("GET /v1/api/container/run-status", "get_container_status", "query:container_name", "follow",
+                                    idempotent=True),
+            "remove": operation("DELETE /v1/api/container/remove", "remove_container", "body:/container_name", "end"),
+            "plain": c.operation("GET /plain", {"name": "plain", "kwargs": {"n": 1}, "timeout": "30s"}, flags=FLAGS),
+            "slow": c.operation("POST /slow", {"name": "slow", "kwargs": {}, "timeout": "30s", "respond_async": True}, flags=FLAGS),
+        }
+        backends = c.embedded(self.tasks)
+        backends["embedded"]["database"] = os.path.join(self.folder, "tasks.db")
+        return c.router({"runner": c.service(self.origin, operations, entity=["organization"])}, backends=backends,
+                        identity={"organization": ["header:X-Organization-Id"]}, state={"url": self.redis.url(3), "timeout": "1s"})
+
+    def flip(self, percentage):
+        """At all replicas, and in force when it returns."""
+        self.flags = percent(percentage)
+        for replica in self.replicas:
+            before = len(replica.router.find("flags_published"))
+            replica.router.write_flags(self.flags)
+            replica.router.wait_event("flags_published", before + 1)
+
+    def call(self, method, path, body=None, at=None, fields=()):
+        port = self.balancer.port if at is None else self.replicas[at].router.port
+        return ask(port, request(method, path, [("X-Organization-Id", "org-1"), *fields], body and json.dumps(body).encode()))
+
+    def told(self, answer):
+        assert answer.status == 200, answer
+        return {"status": json.loads(answer.body)["status"]}
+
+    def run(self, name, at=None):
+        return self.told(self.call("POST", "/v1/api/container/run", {"container_name": name}, at))
+
+    def status(self, name, at=None):
+        return self.call("GET", "/v1/api/container/run-status?container_name=" + name, at=at)
+
+    def remove(self, name, at=None):
+        return self.told(self.call("DELETE", "/v1/api/container/remove", {"container_name": name}, at))
+
+    def metric(self, at, name):
+        text = ask(self.replicas[at].router.admin_port, request("GET", "/metrics")).body.decode()
+        return next(float(line.split()[1]) for line in text.split("\n") if line.startswith(name + " "))
+
+    def ready(self, at):
+        return json.loads(ask(self.replicas[at].router.admin_port, request("GET", "/readyz")).body)
+
+    def stop(self):
+        self.balancer.stop()
+        self.redis.go_on()
+        self.redis.stop()
+
+
+@pytest.fixture
+def world(start):
+    world = World(start)
+    yield world
+    world.stop()
+
+
+def test_every_follow_up_is_where_it_began_while_routers_are_killed_in_turn_and_flags_flip(world):
+    began, chance = {}, random.Random(11)
+    for turn in range(12):
+        world.flip((0, 100)[turn % 2])
+        for i in range(4):
+            name = "c%d-%d" % (turn, i)
+            began[name] = world.run(name)
+            assert world.told(world.status(name)) == began[name], "at the next replica, at once"
+        victim = world.replicas[turn % REPLICAS]
+        victim.kill()
+        for name in chance.sample(sorted(began), min(len(began), 10)):
+            assert world.told(world.status(name)) == began[name]
+        victim.start()
+        world.balance()
+    assert {"RUNNING", "LEGACY"} == {told["status"] for told in began.values()}
+    for name, told in began.items():
+        assert world.remove(name) == (SUCCESS if told == RUNNING else LEGACY)
+        assert world.told(world.status(name)) == LEGACY, "removed, it is nobody's"
+    runs = [json.loads(r.body)["container_name"] for r in world.origin.requests if r.target.endswith("/run")]
+    assert sorted(runs) == sorted(n for n, told in began.items() if told == LEGACY), "once each, and only what began there"
+
+
+def test_an_entry_is_seen_by_the_other_replicas_with_their_next_question(world):
+    for i in range(30):
+        assert world.run("x%d" % i, at=i % 3) == RUNNING
+        assert world.told(world.status("x%d" % i, at=(i + 1) % 3)) == RUNNING
+        assert world.remove("x%d" % i, at=(i + 2) % 3) == SUCCESS
+        assert world.told(world.status("x%d" % i, at=i % 3)) == LEGACY
+    assert world.redis.client(3).keys("migration-router:entry:*") == []
+
+
+def test_a_name_that_legacy_starts_anew_at_another_replica_is_legacys(world):
+    assert world.run("x", at=0) == RUNNING
+    world.flip(0)
+    assert world.run("x", at=1) == LEGACY
+    assert world.told(world.status("x", at=2)) == LEGACY
+    assert world.told(world.status("x", at=0)) == LEGACY
+
+
+def test_the_status_of_a_202_is_told_by_another_replica_and_only_to_its_owner(world):
+    answer = world.call("POST", "/slow", {}, at=0, fields=[("Prefer", "respond-async")])
+    assert answer.status == 202
+    where = answer.get("Location")
+    told = wait_until(lambda: (lambda a: a if b'"status":"completed"' in a.body else None)(world.call("GET", where, at=1)), "the result")
+    assert told.status == 200 and b"LATER" in told.body
+    stranger = ask(world.replicas[1].router.port, request("GET", where, [("X-Organization-Id", "org-2")]))
+    assert stranger.status == 404
+    world.replicas[0].kill()
+    assert world.call("GET", where, at=2).status == 200
+
+
+def refused(answer):
+    assert answer.status == 503 and answer.get("Retry-After"), answer
+    return True
+
+
+@pytest.mark.parametrize("how", ["stopped", "frozen"])
+def test_while_redis_cannot_be_asked_follow_ups_are_refused_starts_go_to_legacy_and_the_rest_goes_on(start, how):
+    world = World(start, "--appendonly", "yes", "--appendfsync", "always")
+    try:
+        assert world.run("t", at=0) == RUNNING
+        answer = world.call("POST", "/slow", {}, at=0, fields=[("Prefer", "respond-async")])
+        where = answer.get("Location")
+        (world.redis.pause if how == "frozen" else world.redis.stop)()
+        began = time.monotonic()
+        assert refused(world.status("t", at=1)), "within the timeout, also before anybody knew"
+        assert time.monotonic() - began < 5
+        for replica in world.replicas:
+            replica.router.wait_event("state_unavailable")
+        assert refused(world.status("t", at=0)) and refused(world.status("never-begun", at=1)) and refused(world.call("GET", where, at=2))
+        assert world.run("u", at=1) == LEGACY
+        row = world.replicas[1].router.wait_outcomes(1, "reason = 'state_unavailable'")[0]
+        assert (row["side"], row["role"], row["result"]) == ("legacy", "primary", "success")
+        assert world.told(world.call("GET", "/plain", at=2)) == {"status": "PLAIN"}
+        assert world.metric(0, "migration_state_up") == 0 and world.metric(1, "migration_state_errors_total") > 0
+        ready = world.ready(0)
+        assert ready["ready"] and ready["status"] == "degraded" and ready["ledger"]["failing"]
+        (world.redis.go_on if how == "frozen" else world.redis.start)()
+        for replica in world.replicas:
+            replica.router.wait_event("state_available")
+        wait_until(lambda: world.metric(1, "migration_state_unwritten_removals") == 0, "what could not be removed to be removed")
+        for at in range(REPLICAS):
+            assert world.told(world.status("t", at=at)) == RUNNING
+            assert world.told(world.status("u", at=at)) == LEGACY, "legacy has it, whatever was lying in the socket"
+            assert world.metric(at, "migration_state_up") == 1
+            assert len(world.replicas[at].router.find("state_unavailable")) == 1
+            assert len(world.replicas[at].router.find("state_available")) == 1
+        assert world.call("GET", where, at=2).status == 200
+        assert world.run("v", at=1) == RUNNING and world.told(world.status("v", at=2)) == RUNNING
+        runs = [json.loads(r.body)["container_name"] for r in world.origin.requests if r.target.endswith("/run")]
+        assert runs == ["u"], "once"
+        assert sorted(os.listdir(world.containers)) == ["t", "v"]
+    finally:
+        world.stop()
