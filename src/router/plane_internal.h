@@ -5,6 +5,7 @@
 #define ROUTER_PLANE_INTERNAL_H
 
 #include <pthread.h>
+#include <sys/queue.h>
 
 #include "legacy/legacy.h"
 #include "operation/route.h"
@@ -43,9 +44,7 @@ struct plane_listener {
 };
 
 /* Requests that wait for the word of one backend's breaker (request/hold.h). */
-struct hold_line {
-	struct request *first, *last;
-};
+TAILQ_HEAD(hold_line, request);
 
 struct plane {
 	struct plane_env *env;
@@ -64,13 +63,13 @@ struct plane {
 	struct loop_work beat; /* plane_answers */
 	atomic_bool beating;
 	atomic_uint exchanges;
-	atomic_uint unheard;	       /* connections of closing listeners that may still bring a request */
-	atomic_bool settling;	       /* and there may be more of them */
-	struct loop_timer *closing;    /* looks at them */
-	struct request *live_requests; /* those with references left */
-	struct request *free_requests; /* kept for re-use */
+	atomic_uint unheard;	    /* connections of closing listeners that may still bring a request */
+	atomic_bool settling;	    /* and there may be more of them */
+	struct loop_timer *closing; /* looks at them */
+	LIST_HEAD(, request) live_requests; /* those with references left */
+	LIST_HEAD(, request) free_requests; /* kept for re-use */
 	unsigned n_free_requests;
-	struct shadow *shadows; /* in flight */
+	LIST_HEAD(, shadow) shadows; /* in flight */
 	unsigned n_shadows;
 };
 

@@ -34,6 +34,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/queue.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -80,9 +81,9 @@ struct listener {
 	struct lingering *lingering;
 	struct listener_handler handler;
 	struct listener_options options; /* address is not kept */
-	struct client *clients;
-	struct exchange *heads; /* begun and not complete, the newest first */
-	struct client *handed;	/* taken from the library, to be given back to it, see hand_over */
+	LIST_HEAD(, client) clients;
+	LIST_HEAD(, exchange) heads; /* begun and not complete, the newest first */
+	LIST_HEAD(, client) handed;  /* taken from the library, to be given back to it, see hand_over */
 	struct client *returning;
 	unsigned looks; /* within looks_second */
 	uint64_t looks_second;
@@ -96,7 +97,7 @@ struct listener {
 /* One connection. */
 struct client {
 	struct listener *listener;
-	struct client *prev, *next;
+	LIST_ENTRY(client) place;
 	struct MHD_Connection *connection;
 	struct exchange *exchange; /* the running one, or NULL */
 	struct sweep_entry limit;
@@ -112,7 +113,7 @@ struct client {
 
 struct exchange {
 	struct client *client;
-	struct exchange *head_prev, *head_next;
+	LIST_ENTRY(exchange) head_place;
 	void *user;
 	struct http_request request;
 	struct http_field *fields;
@@ -726,10 +727,7 @@ static void head_begins(struct exchange *x)
 {
 	struct listener *l = x->client->listener;
 	x->in_heads = true;
-	x->head_next = l->heads;
-	if (x->head_next)
-		x->head_next->head_prev = x;
-	l->heads = x;
+	LIST_INSERT_HEAD(&l->heads, x, head_place);
 }
 
 static void head_ends(struct exchange *x)
@@ -737,10 +735,7 @@ static void head_ends(struct exchange *x)
 	if (!x->in_heads)
 		return;
 	x->in_heads = false;
-	if (x->head_next)
-		x->head_next->head_prev = x->head_prev;
-	*(x->head_prev ? &x->head_prev->head_next : &x->client->listener->heads) = x->head_next;
-	x->head_prev = x->head_next = NULL;
+	LIST_REMOVE(x, head_place);
 }
 
 /* Bytes that the library has read of a head that is not complete. */
@@ -876,9 +871,9 @@ static const char too_large[] = "request line and fields are too large";
  * than two reads can fill, so that the newest ones are looked at in time. */
 static void refuse_large_heads(struct listener *l)
 {
-	struct exchange *next, *x = l->heads;
+	struct exchange *next, *x = LIST_FIRST(&l->heads);
 	for (int i = 0; i < HEADS_LOOKED_AT && x; i++, x = next) {
-		next = x->head_next;
+		next = LIST_NEXT(x, head_place);
 		if (read_of_head(x) > l->options.max_head + HEAD_SLACK)
 			refuse_past_library(x->client, 431, too_large);
 	}
@@ -920,7 +915,7 @@ static bool is_answered(const struct client *c)
 
 static struct client *complete_head(const struct listener *l)
 {
-	for (struct exchange *x = l->heads; x; x = x->head_next)
+	for (struct exchange *x = LIST_FIRST(&l->heads); x; x = LIST_NEXT(x, head_place))
 		if (!is_answered(x->client) &&
 		    MHD_get_connection_info(x->client->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE))
 			return x->client;
@@ -976,7 +971,7 @@ static void refuse_suspects(struct listener *l, int status)
 {
 	struct client *only = NULL;
 	unsigned n = 0;
-	for (struct client *c = l->clients; c; c = c->next) {
+	for (struct client *c = LIST_FIRST(&l->clients); c; c = LIST_NEXT(c, place)) {
 		if (!may_be_suspect(c, status))
 			continue;
 		if (needs_a_look(c, status) && !may_look(l))
@@ -1261,7 +1256,7 @@ static void make_place(struct listener *l, const struct client *newest)
 {
 	struct client *oldest = NULL, *idle = NULL;
 	unsigned closing = 0;
-	for (struct client *c = l->clients; c; c = c->next) {
+	for (struct client *c = LIST_FIRST(&l->clients); c; c = LIST_NEXT(c, place)) {
 		closing += c->hung_up;
 		if (c == newest || c->hung_up)
 			continue;
@@ -1290,10 +1285,7 @@ static struct client *listener_client_new(struct listener *l, struct MHD_Connect
 		free(c);
 		return NULL;
 	}
-	c->next = l->clients;
-	if (c->next)
-		c->next->prev = c;
-	l->clients = c;
+	LIST_INSERT_HEAD(&l->clients, c, place);
 	c->over_limit = ++l->connections > l->options.max_connections && !returns;
 	if (c->over_limit && l->options.newest_first) {
 		c->over_limit = false;
@@ -1338,9 +1330,7 @@ static void listener_client_free(struct client *c)
 	struct listener *l = c->listener;
 	sweep_stop(&c->limit);
 	hangup_remove(l->hangup, c->fd);
-	if (c->next)
-		c->next->prev = c->prev;
-	*(c->prev ? &c->prev->next : &l->clients) = c->next;
+	LIST_REMOVE(c, place);
 	l->connections--;
 	if (l->acceptor)
 		acceptor_pause(l->acceptor, !has_room(l));
@@ -1349,9 +1339,7 @@ static void listener_client_free(struct client *c)
 	int copy = handed || (c->linger && !c->gone) ? fcntl(c->fd, F_DUPFD_CLOEXEC, 0) : -1;
 	if (copy >= 0 && handed) {
 		c->fd = copy;
-		c->prev = NULL;
-		c->next = l->handed;
-		l->handed = c;
+		LIST_INSERT_HEAD(&l->handed, c, place);
 		return;
 	}
 	if (copy >= 0)
@@ -1362,10 +1350,9 @@ static void listener_client_free(struct client *c)
 /* Outside of the library's run, in which it still forgets the descriptor that was copied. */
 static void listener_give_back(struct listener *l)
 {
-	while (l->handed) {
-		struct client *c = l->handed;
-		l->handed = c->next;
-		c->next = NULL;
+	while (!LIST_EMPTY(&l->handed)) {
+		struct client *c = LIST_FIRST(&l->handed);
+		LIST_REMOVE(c, place);
 		l->returning = c;
 		/* closes it when it cannot be served */
 		MHD_add_connection(l->daemon, c->fd, &c->peer.any, peer_length(c));
@@ -1540,7 +1527,7 @@ unsigned listener_unheard(struct listener *l)
 	unsigned n = 0;
 	bool patient = l->patient || !acceptor_closed(l->acceptor) ||
 		       loop_now_ms(l->loop) - l->quiesced_ms < UNHEARD_MS;
-	for (struct client *c = l->clients; c; c = c->next) {
+	for (struct client *c = LIST_FIRST(&l->clients); c; c = LIST_NEXT(c, place)) {
 		if (c->hung_up || is_lost(c) || (c->exchange && c->exchange->told))
 			continue;
 		bool idle = !c->exchange && c->limit.next && c->limit.kind == LIMIT_IDLE;
@@ -1560,15 +1547,15 @@ struct listener *listener_stop(struct listener *l)
 	l->stopping = true;
 	l->acceptor = acceptor_free(l->acceptor);
 	loop_watch_free(l->watch);
-	for (struct client *c = l->clients; c; c = c->next)
+	for (struct client *c = LIST_FIRST(&l->clients); c; c = LIST_NEXT(c, place))
 		if (c->exchange && c->exchange->suspended)
 			/* the library must not be stopped with suspended ones */
 			listener_resume(c->exchange);
 	if (l->daemon)
 		MHD_stop_daemon(l->daemon);
-	while (l->handed) {
-		struct client *c = l->handed;
-		l->handed = c->next;
+	while (!LIST_EMPTY(&l->handed)) {
+		struct client *c = LIST_FIRST(&l->handed);
+		LIST_REMOVE(c, place);
 		close(c->fd);
 		free(c);
 	}

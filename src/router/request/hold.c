@@ -2,29 +2,15 @@
 
 #include "base/clock.h"
 
-static void append(struct hold_line *line, struct request *r)
+static void hold_append(struct hold_line *line, struct request *r)
 {
-	r->next_held = NULL;
-	r->previous_held = line->last;
-	if (line->last)
-		line->last->next_held = r;
-	else
-		line->first = r;
-	line->last = r;
+	TAILQ_INSERT_TAIL(line, r, held);
 	r->line = line;
 }
 
 static void take_out(struct request *r)
 {
-	struct hold_line *line = r->line;
-	if (r->next_held)
-		r->next_held->previous_held = r->previous_held;
-	else
-		line->last = r->previous_held;
-	if (r->previous_held)
-		r->previous_held->next_held = r->next_held;
-	else
-		line->first = r->next_held;
+	TAILQ_REMOVE(r->line, r, held);
 	r->line = NULL;
 }
 
@@ -88,8 +74,8 @@ static bool hear(struct request *r, enum hold_word *ret)
 static void go_on(struct hold_line *line)
 {
 	enum hold_word word;
-	while (line->first && line->first->plane->hold_timer) {
-		struct request *r = line->first;
+	struct request *r;
+	while ((r = TAILQ_FIRST(line)) && r->plane->hold_timer) {
 		if (!hear(r, &word))
 			return;
 		take_out(r);
@@ -103,7 +89,7 @@ static void hold_on_tick(void *arg)
 	bool more = false;
 	for (size_t i = 0; i < p->env->n_backends; i++) {
 		go_on(&p->held[i]);
-		more = more || p->held[i].first;
+		more = more || !TAILQ_EMPTY(&p->held[i]);
 	}
 	if (more)
 		loop_timer_start(p->hold_timer, BREAKER_ASK_MS);
@@ -111,6 +97,8 @@ static void hold_on_tick(void *arg)
 
 int hold_init(struct plane *p)
 {
+	for (size_t i = 0; i < CONFIG_MAX_BACKENDS; i++)
+		TAILQ_INIT(&p->held[i]);
 	return loop_timer_new(p->loop, hold_on_tick, p, &p->hold_timer);
 }
 
@@ -125,7 +113,7 @@ void hold_ask(struct request *r, void (*fn)(struct request *r, enum hold_word wo
 	size_t i = plane_backend(p, r->backend);
 	struct hold_line *line = &p->held[i];
 	enum outcome_reason reason = r->decision.reason;
-	bool waits = line->first && reason != REASON_PINNED && reason != REASON_OVERRIDE;
+	bool waits = !TAILQ_EMPTY(line) && reason != REASON_PINNED && reason != REASON_OVERRIDE;
 	enum hold_word word;
 	r->breaker = p->env->backends[i].breaker;
 	r->on_word = fn;
@@ -133,7 +121,7 @@ void hold_ask(struct request *r, void (*fn)(struct request *r, enum hold_word wo
 		fn(r, word);
 		return;
 	}
-	append(line, r);
+	hold_append(line, r);
 	if (!loop_timer_active(p->hold_timer))
 		loop_timer_start(p->hold_timer, BREAKER_ASK_MS);
 }

@@ -27,6 +27,8 @@
 #ifndef ROUTER_REQUEST_REQUEST_H
 #define ROUTER_REQUEST_REQUEST_H
 
+#include <sys/queue.h>
+
 #include "base/buf.h"
 #include "base/crypto.h"
 #include "base/log.h"
@@ -64,7 +66,7 @@ struct request {
 	const struct http_request *http;   /* NULL once finished */
 	const struct flag_snapshot *flags; /* reference, or NULL */
 	struct shadow *shadow;		   /* that is not submitted yet, or NULL */
-	struct request *next, *previous;   /* the plane's list of living (or of free) ones */
+	LIST_ENTRY(request) in_plane;	   /* in the plane's list of living (or of free) ones */
 	unsigned refs;
 	enum request_state state;
 
@@ -88,9 +90,9 @@ struct request {
 	struct buf body;
 	struct inspect_claim claim; /* of the planes' common budget for bodies */
 	bool reading, body_complete, body_paused, body_too_large;
-	const struct legacy_answer *early; /* of the call: its rest is waited for, see legacy_side.c */
+	const struct legacy_answer *early;	 /* of the call: its rest is waited for, see legacy_side.c */
 	struct organization_place *organization; /* its place in flight, where those are limited */
-	atomic_uint *upload;		   /* the peer's count of bodies under way, while this is one */
+	atomic_uint *upload;			 /* the peer's count of bodies under way, while this is one */
 	enum { BODY_FOR_IDENTITY, BODY_FOR_TASK, BODY_FOR_LEGACY } body_for; /* why it is looked into */
 
 	/* The current attempt, for its outcome. */
@@ -120,7 +122,7 @@ struct request {
 	struct breaker *breaker;  /* of the backend, once it was asked (hold.h) */
 	struct breaker_pass pass; /* its word on this submission */
 	struct hold_line *line;	  /* in which it waits for that, with those */
-	struct request *next_held, *previous_held;
+	TAILQ_ENTRY(request) held;
 	void (*on_word)(struct request *r, enum hold_word word);
 	struct plane_backend *place; /* in flight there, as one of its limit */
 	uint8_t tried;		     /* backends, by their bits in env->backends */

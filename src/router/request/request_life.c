@@ -13,9 +13,9 @@
 struct request *request_new(struct plane_listener *pl, struct exchange *x, const struct http_request *h)
 {
 	struct plane *p = pl->plane;
-	struct request *r = p->free_requests;
+	struct request *r = LIST_FIRST(&p->free_requests);
 	if (r) {
-		p->free_requests = r->next;
+		LIST_REMOVE(r, in_plane);
 		p->n_free_requests--;
 	} else {
 		r = malloc(sizeof(*r));
@@ -31,10 +31,7 @@ struct request *request_new(struct plane_listener *pl, struct exchange *x, const
 	r->refs = 1;
 	buf_init(&r->body, r->service->config->max_inspect_body);
 	buf_init(&r->answer, r->service->config->max_inspect_body);
-	r->next = p->live_requests;
-	if (r->next)
-		r->next->previous = r;
-	p->live_requests = r;
+	LIST_INSERT_HEAD(&p->live_requests, r, in_plane);
 	atomic_fetch_add_explicit(&p->exchanges, 1, memory_order_relaxed);
 	return r;
 }
@@ -47,13 +44,7 @@ struct request *request_ref(struct request *r)
 
 static void request_release(struct request *r)
 {
-	struct plane *p = r->plane;
-	if (r->next)
-		r->next->previous = r->previous;
-	if (r->previous)
-		r->previous->next = r->next;
-	else
-		p->live_requests = r->next;
+	LIST_REMOVE(r, in_plane);
 	request_drop_body(r);
 	request_forget_answers(r);
 	buf_release(&r->answer);
@@ -73,8 +64,7 @@ struct request *request_unref(struct request *r)
 	struct plane *p = r->plane;
 	request_release(r);
 	if (p->n_free_requests < FREE_REQUESTS_MAX) {
-		r->next = p->free_requests;
-		p->free_requests = r;
+		LIST_INSERT_HEAD(&p->free_requests, r, in_plane);
 		p->n_free_requests++;
 	} else {
 		free(r);
@@ -84,14 +74,14 @@ struct request *request_unref(struct request *r)
 
 void request_free_all(struct plane *p)
 {
-	while (p->live_requests) {
-		struct request *r = p->live_requests;
+	while (!LIST_EMPTY(&p->live_requests)) {
+		struct request *r = LIST_FIRST(&p->live_requests);
 		request_release(r);
 		free(r);
 	}
-	while (p->free_requests) {
-		struct request *r = p->free_requests;
-		p->free_requests = r->next;
+	while (!LIST_EMPTY(&p->free_requests)) {
+		struct request *r = LIST_FIRST(&p->free_requests);
+		LIST_REMOVE(r, in_plane);
 		free(r);
 	}
 }

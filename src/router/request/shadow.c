@@ -16,7 +16,7 @@
 
 struct shadow {
 	struct plane *plane;
-	struct shadow *next, *previous;	 /* the plane's list */
+	LIST_ENTRY(shadow) place;	 /* in the plane's list */
 	struct service_runtime *service; /* reference: the operation lives as long */
 	const struct operation *op;
 	struct task_client *client;
@@ -56,22 +56,14 @@ static struct shadow *shadow_new(struct request *r)
 	s->plane = p;
 	s->service = service_runtime_ref(r->service);
 	s->op = r->op;
-	s->next = p->shadows;
-	if (s->next)
-		s->next->previous = s;
-	p->shadows = s;
+	LIST_INSERT_HEAD(&p->shadows, s, place);
 	p->n_shadows++;
 	return s;
 }
 
 static void shadow_free(struct shadow *s)
 {
-	if (s->next)
-		s->next->previous = s->previous;
-	if (s->previous)
-		s->previous->next = s->next;
-	else
-		s->plane->shadows = s->next;
+	LIST_REMOVE(s, place);
 	s->plane->n_shadows--;
 	if (s->placed)
 		hold_give_place(s->backend);
@@ -381,8 +373,8 @@ void shadow_abandon(struct request *r)
 
 void shadow_end_all(struct plane *p)
 {
-	for (struct shadow *s = p->shadows, *next; s; s = next) {
-		next = s->next;
+	for (struct shadow *s = LIST_FIRST(&p->shadows), *next; s; s = next) {
+		next = LIST_NEXT(s, place);
 		if (!s->ended)
 			shadow_finish(s, OUTCOME_CANCELLED);
 	}
@@ -390,6 +382,6 @@ void shadow_end_all(struct plane *p)
 
 void shadow_free_all(struct plane *p)
 {
-	while (p->shadows)
-		shadow_free(p->shadows);
+	while (!LIST_EMPTY(&p->shadows))
+		shadow_free(LIST_FIRST(&p->shadows));
 }
