@@ -10,8 +10,12 @@
 #include "base/log.h"
 
 #define NEVER INT64_MAX
-#define SILENCE_MIN_US INT64_C(250000)
-#define SILENCE_FACTOR 8  /* times what its answers took of late */
+#define SILENCE_MIN_US INT64_C(500000)
+#define SILENCE_FACTOR 4 /* times the slowest answer of the last minute or two */
+#define SLOWEST_FOR_US INT64_C(60000000)
+/* So long after an acceptance nothing is silent, or as long as that took: those who come together then (a
+ * store that commits in groups answers them together) do not go one handful after the other. */
+#define FRESH_MAX_US 10000
 #define SEEN_MAX_US 20000 /* of the time between two questions: who stood still has seen no silence */
 
 /* What opened it: it decides what closes it. */
@@ -48,9 +52,11 @@ struct breaker {
 	unsigned failed, unanswered;
 	int64_t unanswered_since_us; /* the oldest of them began */
 	int64_t asked_us, silent_us; /* one that had to wait last asked; how much silence those have seen */
-	int64_t answer_us;	     /* what its answers took of late. 0: there has been none */
-	unsigned without_result;     /* tasks in a row during whose wait none ended */
-	int64_t ended_us;	     /* a task last did */
+	/* The slowest answers of this minute and the one before. 0: there was none */
+	int64_t slowest_us, slowest_before_us, minute_began_us;
+	int64_t fresh_until_us;
+	unsigned without_result; /* tasks in a row during whose wait none ended */
+	int64_t ended_us;	 /* a task last did */
 
 	unsigned probing, proven; /* half-open: under way, ended well */
 	uint64_t transitions[BREAKER_STATES], turned_away;
@@ -114,22 +120,26 @@ static void silence_over(struct breaker *b, int64_t now_us)
 		b->open_until_us = now_us + (int64_t)b->config.open_for_ms * 1000;
 }
 
-static void go(struct breaker *b, int64_t now_us, struct breaker_pass *ret)
+static void go(struct breaker *b, bool counted, int64_t now_us, struct breaker_pass *ret)
 {
 	*ret = (struct breaker_pass){
-		.live = true, .counted = true, .epoch = b->epoch, .round = b->round, .begun_us = now_us};
+		.live = true, .counted = counted, .epoch = b->epoch, .round = b->round, .begun_us = now_us};
+	if (!counted)
+		return;
 	if (b->unanswered++ == 0)
 		b->unanswered_since_us = now_us;
 }
 
-/* How long it may be silent: by its own measure, once there is one. */
+/* How long it may be silent: by its own measure, where there is one. */
 static int64_t patience_us(const struct breaker *b)
 {
-	int64_t most = (int64_t)b->config.silence_ms * 1000, usual = SILENCE_FACTOR * b->answer_us;
-	if (b->answer_us == 0)
+	int64_t most = (int64_t)b->config.silence_ms * 1000;
+	int64_t slowest = b->slowest_us > b->slowest_before_us ? b->slowest_us : b->slowest_before_us;
+	int64_t own = SILENCE_FACTOR * slowest;
+	if (slowest == 0)
 		return most;
-	usual = usual < SILENCE_MIN_US ? SILENCE_MIN_US : usual;
-	return usual < most ? usual : most;
+	own = own < SILENCE_MIN_US ? SILENCE_MIN_US : own;
+	return own < most ? own : most;
 }
 
 static void hear_silence(struct breaker *b, int64_t now_us)
@@ -139,20 +149,26 @@ static void hear_silence(struct breaker *b, int64_t now_us)
 	b->asked_us = now_us;
 }
 
-/* Rises at once, falls slowly. */
-static void note_answer(struct breaker *b, int64_t took_us)
+static void note_answer(struct breaker *b, int64_t took_us, int64_t now_us)
 {
-	int64_t falling = b->answer_us - (b->answer_us - took_us) / 8;
-	b->answer_us = took_us > b->answer_us ? took_us : falling;
-	if (b->answer_us <= 0)
-		b->answer_us = 1;
+	int64_t age_us = now_us - b->minute_began_us;
+	if (age_us >= SLOWEST_FOR_US) {
+		b->slowest_before_us = age_us < 2 * SLOWEST_FOR_US ? b->slowest_us : 0;
+		b->slowest_us = 0;
+		b->minute_began_us = now_us;
+	}
+	took_us = took_us > 0 ? took_us : 1;
+	b->fresh_until_us = now_us + (took_us < FRESH_MAX_US ? took_us : FRESH_MAX_US);
+	if (took_us > b->slowest_us)
+		b->slowest_us = took_us;
 }
 
 static enum breaker_word begin_closed(struct breaker *b, int64_t now_us, struct breaker_pass *ret,
 				      struct transition *t)
 {
-	if (b->failed + b->unanswered < b->config.failures) {
-		go(b, now_us, ret);
+	bool fresh = b->failed == 0 && now_us < b->fresh_until_us;
+	if (fresh || b->failed + b->unanswered < b->config.failures) {
+		go(b, !fresh, now_us, ret);
 		return BREAKER_GO;
 	}
 	hear_silence(b, now_us);
@@ -180,7 +196,7 @@ static enum breaker_word begin_probe(struct breaker *b, int64_t now_us, struct b
 	if (b->probing >= b->config.probes)
 		return BREAKER_NO;
 	b->probing++;
-	go(b, now_us, ret);
+	go(b, true, now_us, ret);
 	ret->probe = true;
 	return BREAKER_GO;
 }
@@ -200,8 +216,7 @@ static void end_accepted(struct breaker *b, struct breaker_pass *pass, int64_t n
 	b->epoch++;
 	b->failed = b->unanswered = 0;
 	b->silent_us = 0;
-	if (pass->counted)
-		note_answer(b, now_us - pass->begun_us);
+	note_answer(b, now_us - pass->begun_us, now_us);
 	pass->counted = false;
 	pass->live = !pass->unawaited;
 	pass->accepted_us = now_us;
@@ -344,7 +359,7 @@ enum breaker_word breaker_begin_shadow(struct breaker *b, int64_t now_us, struct
 	*ret = (struct breaker_pass){0};
 	lock(b);
 	if (!b->config.off && b->state == BREAKER_CLOSED)
-		*ret = (struct breaker_pass){.live = true, .epoch = b->epoch, .round = b->round};
+		go(b, false, now_us, ret);
 	else if (!b->config.off)
 		word = begin_probe(b, now_us, ret, &t);
 	unlock(b, &t);
@@ -357,7 +372,7 @@ void breaker_begin_unasked(struct breaker *b, int64_t now_us, struct breaker_pas
 	*ret = (struct breaker_pass){0};
 	lock(b);
 	if (!b->config.off)
-		go(b, now_us, ret);
+		go(b, true, now_us, ret);
 	unlock(b, &none);
 }
 

@@ -73,6 +73,7 @@ def finish(world, futures):
 def freeze_and_call(world, pool):
     """All that legacy serves are answered while those that were submitted wait."""
     assert world.served(1000) == 200
+    world.router.wait_outcomes(1)  # that answer is no news any more
     world.redis.pause()
     futures = [pool.submit(world.served, number) for number in range(N)]
     wait_until(lambda: sum(f.done() for f in futures) >= N - SETTINGS["failures"], "legacy to serve the others")
