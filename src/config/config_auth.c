@@ -7,6 +7,7 @@
 
 #include "base/crypto.h"
 #include "base/file.h"
+#include "operation/auth.h"
 
 #define TOKENS_MAX_FILE (1u << 20)
 
@@ -25,6 +26,8 @@ static void add_hash(struct tokens *t, struct span line, unsigned number)
 		line.len = (size_t)(comment - line.ptr);
 	line = span_trim(line);
 	if (line.len == 0)
+		return;
+	if (t->auth->n_hashes > AUTH_MAX_HASHES) /* which is said once */
 		return;
 	if (crypto_sha256_read(line, t->auth->hashes[t->auth->n_hashes]))
 		t->auth->n_hashes++;
@@ -49,8 +52,8 @@ static size_t count_lines(struct span text)
 static void parse_tokens(struct tokens *t, struct span text)
 {
 	unsigned before = t->place->reader->mistakes, number = 0;
-	/* A hash per line at most, and each takes a line of 64 characters. */
-	t->auth->hashes = place_memory(t->place->reader, (count_lines(text) + 1) * sizeof(*t->auth->hashes));
+	size_t room = count_lines(text) < AUTH_MAX_HASHES ? count_lines(text) : AUTH_MAX_HASHES;
+	t->auth->hashes = place_memory(t->place->reader, (room + 1) * sizeof(*t->auth->hashes));
 	if (!t->auth->hashes)
 		return;
 	while (text.len) {
@@ -61,6 +64,8 @@ static void parse_tokens(struct tokens *t, struct span text)
 		text.ptr += length + (end != NULL);
 		text.len -= length + (end != NULL);
 	}
+	if (t->auth->n_hashes > AUTH_MAX_HASHES)
+		place_mistake(t->place, "%s: more than %d hashes", t->path, AUTH_MAX_HASHES);
 	qsort(t->auth->hashes, t->auth->n_hashes, sizeof(*t->auth->hashes), by_text);
 	if (t->auth->n_hashes == 0 && t->place->reader->mistakes == before)
 		place_mistake(t->place, "%s contains no hashes; every request would be rejected", t->path);

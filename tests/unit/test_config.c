@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "config/config.h"
+#include "operation/auth.h"
 #include "support/scratch.h"
 
 /* The environment of a case: "NAME=value" texts, NULL at the end. */
@@ -868,6 +869,24 @@ static void the_default_file_is_good(void **state)
 	assert_true(op->unified && op->task.workflow && op->legacy_needs_body && op->legacy_response);
 }
 
+/* Each is compared for each request. */
+static void a_file_of_too_many_tokens_is_refused(void **state)
+{
+	(void)state;
+	for (int over = 0; over < 2; over++) {
+		CLEANUP(buf_releasep) struct buf text = BUF_INIT(1 << 20), problems = BUF_INIT(1 << 16);
+		struct config *c = NULL;
+		buf_puts(&text, "\n\n# many\n");
+		for (int i = 0; i < AUTH_MAX_HASHES + over; i++)
+			buf_printf(&text, "%064x\n", i);
+		write_file("many-tokens", text.ptr);
+		assert_int_equal(parse_with_tokens("many-tokens", &problems, &c), over ? -EBADMSG : 0);
+		assert_int_equal(problems.ptr && strstr(problems.ptr, "many-tokens: more than 10000 hashes"),
+				 over);
+		config_unref(c);
+	}
+}
+
 /* Its tokens file is the operator's to write. */
 static void the_unstract_mapping_is_good(void **state)
 {
@@ -919,6 +938,7 @@ int main(void)
 		cmocka_unit_test(all_mistakes_come_at_once),
 		cmocka_unit_test(tokens_are_read),
 		cmocka_unit_test(bad_tokens_are_told_without_them),
+		cmocka_unit_test(a_file_of_too_many_tokens_is_refused),
 		cmocka_unit_test(environment_wins),
 		cmocka_unit_test(environment_over_settings),
 		cmocka_unit_test(hatchet_is_declared_by_its_switch_and_token),
