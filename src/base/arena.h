@@ -5,7 +5,7 @@
  *            whole.
  * Ownership: everything handed out belongs to the arena and is freed with it. Memory is zeroed and aligned
  *            for any type.
- * Errors:    NULL when memory is out or the limit is reached.
+ * Errors:    NULL if out of memory or the limit is reached.
  */
 #ifndef BASE_ARENA_H
 #define BASE_ARENA_H

@@ -8,7 +8,7 @@
 #include "base/span.h"
 
 int base64_encode(struct span bytes, struct buf *out);
-/* -EINVAL for anything else than complete, padded base64; line breaks (as MIME puts them) are passed over. */
+/* -EINVAL for anything other than complete, padded base64; line breaks (as MIME puts them) are skipped. */
 int base64_decode(struct span text, struct buf *out);
 
 #endif

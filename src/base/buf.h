@@ -49,7 +49,7 @@ void buf_terminate(struct buf *b);
 /* Drops n bytes from the front. */
 void buf_consume(struct buf *b, size_t n);
 
-/* The bytes, NUL-terminated ("" when empty); the caller frees. NULL when memory is out. The buffer is
+/* The bytes, NUL-terminated ("" when empty); the caller frees. NULL if out of memory. The buffer is
  * empty after. */
 char *buf_steal(struct buf *b);
 

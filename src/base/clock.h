@@ -29,7 +29,7 @@ void clock_format_duration(int64_t ms, char out[CLOCK_TEXT_MAX]);
 #define CLOCK_RANGE_MAX 128
 /* A duration of min to max milliseconds; false leaves *ret as it was. */
 bool clock_duration_within(struct span text, uint64_t min_ms, uint64_t max_ms, uint64_t *ret_ms);
-/* What was expected then: "a duration from 1s to 7d (500ms, 5s, 2m, 1h, 7d)" */
+/* What was expected: "a duration from 1s to 7d (500ms, 5s, 2m, 1h, 7d)" */
 void clock_duration_range(uint64_t min_ms, uint64_t max_ms, char out[CLOCK_RANGE_MAX]);
 
 #endif

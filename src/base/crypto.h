@@ -19,7 +19,7 @@ void crypto_random_id(char out[CRYPTO_ID_HEX]);
 void crypto_uuid4(char out[CRYPTO_UUID]);     /* RFC 9562 version 4 */
 unsigned crypto_random_below(unsigned limit); /* 0 … limit-1, evenly; for jitter too */
 void crypto_sha256_hex(struct span data, char out[CRYPTO_SHA256_HEX]);
-/* One as somebody wrote it: 64 hex digits of either case; in lower case in `out`. False: it is none, and
+/* One as someone wrote it: 64 hex digits of either case; in lower case in `out`. False: it is none, and
  * `out` is undefined. */
 bool crypto_sha256_read(struct span text, char out[CRYPTO_SHA256_HEX]);
 /* HMAC-SHA-256 in hex; for pseudonyms of user ids. */

@@ -5,7 +5,7 @@
  * Ownership: who opens a database frees its statements before closing it. Bound text and blobs are borrowed
  *            until the statement is reset or run; column spans are good until the next step, reset or free.
  * Threads:   a database and its statements belong to one thread at a time.
- * Errors:    -errno, so that callers can tell kinds apart:
+ * Errors:    -errno, so callers can tell kinds apart:
  *            -EBUSY locked by someone else · -ENOSPC disk full · -EROFS read-only · -EUCLEAN corrupt ·
  *            -EMEDIUMTYPE not a database, or another program's · -EPROTO made by a newer version of this
  *            program · -ENOENT, -EACCES, -EISDIR cannot be opened · -EEXIST a constraint · -EINTR interrupted
@@ -43,7 +43,7 @@ struct db_options {
 /* Opens, or makes with mode 0600 (its -wal and -shm take the mode of the file), in WAL mode. The mode of a
  * file that exists is left alone. */
 int db_open(const struct db_options *o, struct db **ret, struct err *e);
-struct db *db_close(struct db *db); /* NULL is fine; returns NULL */
+struct db *db_close(struct db *db); /* NULL is allowed; returns NULL */
 const char *db_path(const struct db *db);
 
 /* One or more statements without results. */
@@ -54,7 +54,7 @@ int db_query_int64(struct db *db, const char *sql, int64_t *ret, struct err *e);
 /* --- statements ----------------------------------------------------------------------------------------- */
 /* Compiled once, kept and run many times by its owner. */
 int db_prepare(struct db *db, const char *sql, struct db_stmt **ret, struct err *e);
-struct db_stmt *db_stmt_free(struct db_stmt *s); /* NULL is fine; returns NULL */
+struct db_stmt *db_stmt_free(struct db_stmt *s); /* NULL is allowed; returns NULL */
 
 /* Parameters count from 1 and stay bound across resets. An error of binding is remembered and returned by
  * db_step. */

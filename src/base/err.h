@@ -1,7 +1,8 @@
 /*
  * Errors: a code for the program, a sentence for a person.
  *
- * Convention everywhere: 0 is fine; <0 is fatal for the unit of work (-errno) and forwarded unchanged; >0 is
+ * Convention everywhere: 0 is success; <0 is fatal for the unit of work (-errno) and forwarded unchanged; >0
+ * is
  * a code listed in the header that declares the function, for its direct caller to handle.
  * A `struct err *` argument may be NULL; when it is not, it holds a sentence whenever the return value is not
  * 0. Sentences name the file, line and key, or the field of the request, and carry no secrets.

@@ -13,7 +13,7 @@
 /* Appends the file's content; -EFBIG above `max` bytes (the sentence says so), -errno otherwise. */
 int file_read(const char *path, size_t max, struct buf *out, struct err *e);
 
-/* Writes a neighbour, fsyncs it, renames it over `path`, fsyncs the folder: a reader sees the old or the new,
+/* Writes a neighbor, fsyncs it, renames it over `path`, fsyncs the folder: a reader sees the old or the new,
  * never a half. `mode` as in open(2). */
 int file_replace(const char *path, struct span content, mode_t mode, struct err *e);
 
@@ -21,7 +21,7 @@ int file_replace(const char *path, struct span content, mode_t mode, struct err 
  * owner or group. */
 int file_replace_as(const char *path, struct span content, const struct stat *as, struct err *e);
 
-/* Removes neighbours that file_replace left when it was killed; for files that only the caller writes. */
+/* Removes neighbors that file_replace left when it was killed; for files that only the caller writes. */
 void file_remove_leftovers(const char *path);
 
 /* mkdir -p of the folder that `path` (a file) lies in. */

@@ -17,7 +17,7 @@
 #define HASH32_START UINT32_C(2166136261)
 #define HASH64_START UINT64_C(14695981039346656037)
 
-/* Each goes on from `h`, first the start: what is hashed in pieces hashes as in one. */
+/* Each continues from `h`, first the start: what is hashed in pieces hashes as in one. */
 static inline uint32_t hash32(uint32_t h, struct span text)
 {
 	for (size_t i = 0; i < text.len; i++)

@@ -1,7 +1,7 @@
 /*
  * libcurl calls back while it works, and must not be called from there. So its callbacks here only collect:
- * bytes, heads, ends. What the caller is to hear is told afterwards, by deliver(), outside of libcurl, where
- * the caller may start and cancel as it likes.
+ * bytes, heads, ends. What the caller must learn is reported afterwards, by deliver(), outside of libcurl,
+ * where the caller may start and cancel as it likes.
  */
 #include "base/http_client.h"
 
@@ -390,7 +390,8 @@ struct http_client *http_client_free(struct http_client *c)
 	while (!LIST_EMPTY(&c->calls))
 		http_client_call_free(LIST_FIRST(&c->calls));
 	if (c->multi)
-		curl_multi_cleanup(c->multi); /* removes the sockets of kept connections from the loop */
+		/* removes the sockets of kept-alive connections from the loop */
+		curl_multi_cleanup(c->multi);
 	loop_timer_free(c->timer);
 	free(c->ca_file);
 	free(c->client_cert);

@@ -2,9 +2,9 @@
  * HTTP client for APIs (Flipt, Temporal, Hatchet, webhooks, `http` handlers), on the loop. Over libcurl's
  * multi interface.
  *
- * Why:       libcurl sends a request again, silently, when a kept connection turns out dead (http.md). Here a
- *            request is written at most once unless it says `may_resend`, and every failure says whether it
- *            may have been written. Passing legacy traffic on is not for this client: see legacy/.
+ * Why:       libcurl sends a request again, silently, when a kept-alive connection turns out dead (http.md).
+ *            Here a request is written at most once unless it says `may_resend`, and every failure says
+ *            whether it may have been written. Passing legacy traffic on is not for this client: see legacy/.
  * Threads:   a client and its calls belong to one loop.
  * Ownership: everything in a request is copied by http_start. A call belongs to its caller until `done` was
  *            called or http_cancel; both end it. The reply borrows until `done` returns.
@@ -27,13 +27,13 @@
 #define HTTP_MAX_HEAD 65536
 
 struct http_client; /* connections of one loop, with their TLS settings */
-struct http_call;   /* one request under way */
+struct http_call;   /* one request in progress */
 
 struct http_client_options {
 	const char *ca_file;		      /* PEM; NULL: the system's */
 	const char *client_cert, *client_key; /* PEM files; NULL: none */
 	unsigned max_connections;	      /* kept and open; 0: 64 */
-	/* kept connections older than this are not used again; 0: 60 s */
+	/* kept-alive connections older than this are not used again; 0: 60 s */
 	unsigned keep_ms;
 };
 
@@ -90,13 +90,13 @@ struct http_events {
 
 int http_client_new(struct loop *loop, const struct http_client_options *o, struct http_client **ret,
 		    struct err *e);
-/* Calls under way are dropped without their callbacks. NULL is fine; returns NULL. Not from within a
+/* Calls in progress are dropped without their callbacks. NULL is allowed; returns NULL. Not from within a
  * callback. */
 struct http_client *http_client_free(struct http_client *c);
 
 int http_start(struct http_client *c, const struct http_call_request *r, const struct http_events *events,
 	       struct http_call **ret, struct err *e);
-/* At any time, also within its own callbacks; no callback comes after it. NULL is fine; returns NULL. */
+/* At any time, even within its own callbacks; no callback follows. NULL is allowed; returns NULL. */
 struct http_call *http_cancel(struct http_call *call);
 
 #endif

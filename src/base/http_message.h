@@ -33,7 +33,7 @@ struct http_request {
 	socklen_t peer_length;
 };
 
-/* First field of that name, SPAN_NONE when there is none. */
+/* First field of that name, SPAN_NONE if there is none. */
 struct span http_request_field(const struct http_request *r, const char *name);
 
 /* RFC 9110 §5.6.2 */

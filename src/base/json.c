@@ -1,7 +1,7 @@
 /*
  * JSON documents: cJSON behind an opaque type.
  *
- * cJSON takes more than RFC 8259 allows and less than it allows; both are mended before it sees the text.
+ * cJSON takes more than RFC 8259 allows and less than it allows; both are fixed before it sees the text.
  * What is not valid is refused by our scanner. What is valid but beyond cJSON is replaced in a copy: \u0000
  * (it would end a C string early, and make two keys equal) and lone surrogates become \uFFFD, numbers of more
  * than 63 characters their nearest double.
@@ -146,7 +146,7 @@ const struct json_node *json_root(const struct json_doc *doc)
 	return doc ? outer(doc->root) : NULL;
 }
 
-/* cJSON's own look-up gives the first of duplicate keys; here, as in the span half, the last counts. */
+/* cJSON's own lookup gives the first of duplicate keys; here, as in the span half, the last one wins. */
 const struct json_node *json_get(const struct json_node *object, const char *key)
 {
 	const cJSON *found = NULL;

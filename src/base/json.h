@@ -40,9 +40,9 @@ bool json_python_takes(struct span text);
 /* Whether the text is an RFC 6901 pointer: empty, or begins with '/', with ~ only in ~0 and ~1. */
 bool json_pointer_valid(struct span pointer);
 
-/* The value that an RFC 6901 pointer names ("" is the whole), without blanks around it. false when there is
- * none, when the pointer is not valid, and when the text is not. With duplicate keys the last one counts,
- * as in Python's json. */
+/* The value that an RFC 6901 pointer names ("" is the whole), without blanks around it. false if there is
+ * none, when the pointer is not valid, and when the text is not. With duplicate keys the last one wins, as in
+ * Python's json. */
 bool json_pointer(struct span text, struct span pointer, struct span *ret_value);
 
 /* One pass for several pointers at once over text that need NOT be valid: 0 when the text is one valid value
@@ -54,9 +54,9 @@ int json_pointers(struct span text, const struct span *pointers, size_t n, struc
 enum json_type json_type_of(struct span value); /* SPAN_NONE → JSON_NULL */
 
 /* Appends a string value's content, escapes resolved (lone surrogates become U+FFFD; \u0000 a NUL byte).
- * -EINVAL when it is no string, or buf's errors. */
+ * -EINVAL if it is not a string, or buf's errors. */
 int json_unescape(struct span string_value, struct buf *out);
-/* The same for people: what does not fit is cut at a character, with … at the end, and is no error. */
+/* The same for people: what does not fit is cut at a character, with … at the end, and is not an error. */
 int json_unescape_front(struct span string_value, struct buf *out);
 /* Appends text as a JSON string, quotes included; controls (C0, DEL, C1) are escaped, bytes that are not
  * UTF-8 become U+FFFD. All of it or, with an error, nothing. */
@@ -89,7 +89,7 @@ int json_doc_parse(struct span text, struct json_doc **ret, struct err *e);
 struct json_doc *json_doc_free(struct json_doc *doc);
 const struct json_node *json_root(const struct json_doc *doc);
 
-/* All take NULL and give "nothing" for it, so that look-ups chain. Keys are case-sensitive; of duplicates the
+/* All take NULL and give "nothing" for it, so that lookups chain. Keys are case-sensitive; of duplicates the
  * last is got, and all are iterated and counted. */
 const struct json_node *json_get(const struct json_node *object, const char *key);
 /* O(index): iterate with first/next */

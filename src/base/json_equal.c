@@ -2,7 +2,7 @@
  * Equality of JSON values by meaning, over spans of valid text.
  *
  * Numbers are compared as decimals, not as doubles: 1 equals 1.0 and 10e-1, and 9007199254740993 does not
- * equal its neighbour.
+ * equal its neighbor.
  */
 #include <errno.h>
 #include <stdint.h>

@@ -299,8 +299,8 @@ static bool index_is_token(size_t index, struct span token)
 	return digits_read(token, UINT64_MAX, &value) && value == index;
 }
 
-/* Of the container's live pointers those that go on to this member or element. What a duplicate key before it
- * had given is forgotten: the last one counts. */
+/* Of the container's live pointers those that continue to this member or element. What a duplicate key before
+ * it had given is forgotten: the last one wins. */
 static uint64_t json_span_descend(struct scan *s, const struct level *container, struct span key)
 {
 	uint64_t live = 0;

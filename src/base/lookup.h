@@ -4,7 +4,7 @@
  * Why:       the system's resolver blocks, for as long as its name servers are silent. A thread of its own
  *            per lookup: those of libuv's pool are few, and databases wait for them.
  * Threads:   start and cancel on the loop's thread; `told` is called there.
- * Ownership: a lookup is gone once `told` was called, or with lookup_cancel; the thread may go on in vain,
+ * Ownership: a lookup is gone once `told` was called, or with lookup_cancel; the thread may continue in vain,
  *            and nobody waits for it.
  * Limits:    LOOKUP_MAX addresses, in the system's order (RFC 6724), families taken in turns (RFC 8305 §4).
  */
@@ -25,6 +25,6 @@ typedef void (*lookup_fn)(void *arg, const char (*addresses)[LOOKUP_TEXT], size_
 
 /* -ENOMEM, -EAGAIN */
 int lookup_start(struct loop *loop, const char *name, lookup_fn told, void *arg, struct lookup **ret);
-struct lookup *lookup_cancel(struct lookup *l); /* no call comes after it; NULL is fine */
+struct lookup *lookup_cancel(struct lookup *l); /* no call follows; NULL is allowed */
 
 #endif

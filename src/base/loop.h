@@ -5,7 +5,7 @@
  *            blocks.
  * Threads:   all calls only from the loop's own thread, except loop_post and loop_stop (any thread).
  * Ownership: watches and timers belong to who made them and are freed by their free function, at any time,
- *            also from within their own callback; no callback comes after the free. All must be freed before
+ *            even from within their own callback; no callback follows the free. All must be freed before
  *            loop_free.
  * Errors:    -ENOMEM, or what the kernel says.
  */
@@ -20,7 +20,7 @@ struct loop_watch;
 struct loop_timer;
 
 int loop_new(struct loop **ret);
-struct loop *loop_free(struct loop *loop); /* NULL is fine; returns NULL */
+struct loop *loop_free(struct loop *loop); /* NULL is allowed; returns NULL */
 int loop_run(struct loop *loop);	   /* until loop_stop */
 void loop_stop(struct loop *loop);	   /* any thread; the current round is finished first */
 
@@ -38,7 +38,8 @@ typedef void (*loop_watch_fn)(void *arg, unsigned events);
 int loop_watch_new(struct loop *loop, int fd, unsigned events, loop_watch_fn fn, void *arg,
 		   struct loop_watch **ret);
 int loop_watch_set(struct loop_watch *w, unsigned events); /* no system call when nothing changes */
-struct loop_watch *loop_watch_free(struct loop_watch *w);  /* before the descriptor is closed; NULL is fine */
+/* before the descriptor is closed; NULL is allowed */
+struct loop_watch *loop_watch_free(struct loop_watch *w);
 
 /* --- timers: one-shot, monotonic, milliseconds ---------------------------------------------------------- */
 typedef void (*loop_timer_fn)(void *arg);
@@ -48,7 +49,7 @@ int loop_timer_new(struct loop *loop, loop_timer_fn fn, void *arg, struct loop_t
 void loop_timer_start(struct loop_timer *t, uint64_t after_ms);
 void loop_timer_stop(struct loop_timer *t);
 bool loop_timer_active(const struct loop_timer *t);
-struct loop_timer *loop_timer_free(struct loop_timer *t); /* NULL is fine */
+struct loop_timer *loop_timer_free(struct loop_timer *t); /* NULL is allowed */
 
 /* --- work ----------------------------------------------------------------------------------------------- */
 /* Intrusive, so that posting cannot fail. The owner keeps it alive until fn was called. A work item is in at

@@ -1,5 +1,5 @@
 /*
- * Nearest word: what somebody meant who wrote a word that is not known.
+ * Nearest word: what someone meant who wrote a word that is not known.
  *
  * Threads: any; no state.
  */

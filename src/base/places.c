@@ -15,7 +15,7 @@
 
 /* --- places --------------------------------------------------------------------------------------------- */
 
-/* `key:` with nothing behind it is as good as no key. */
+/* `key:` with no value is treated as absent. */
 static const struct yaml_node *something(const struct yaml_node *n)
 {
 	return n && !yaml_is_null(n) ? n : NULL;

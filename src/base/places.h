@@ -2,12 +2,12 @@
  * Places: reads a YAML document into structs, by tables of keys, and collects all mistakes in it. The one
  * reader of router.yml and tasks.yml.
  *
- * Why:       each section says what keys it has in a table; everything that can be wrong with a value is said
- *            in one place, with file, line and the whole key, and reading goes on so that all mistakes come
- *            at once.
- * Absent:    `key:` with nothing behind it is as good as no key: its place has no node.
- * Ownership: what is made here lies in the arena that the reader was given; spans and texts that are only
- *            looked at point into the document. Both live as long as what is read.
+ * Why:       each section says what keys it has in a table; everything that can be wrong with a value is
+ *            reported in one place, with file, line and the whole key, and reading continues so that all
+ *            mistakes come at once.
+ * Absent:    `key:` with no value is treated as absent: its place has no node.
+ * Ownership: what is made here is in the arena that the reader was given; spans and texts that are only read
+ *            point into the document. Both live as long as what is read.
  * Secrets:   values that may hold one (URLs, hashes, tokens) are never repeated in a message.
  * Threads:   one.
  */
@@ -22,7 +22,7 @@ struct place;
 
 struct place_reader {
 	const char *name;     /* of the file, for messages */
-	const char *folder;   /* what relative paths are put behind: "" or "…/" */
+	const char *folder;   /* what relative paths are prefixed with: "" or "…/" */
 	struct arena *memory; /* of what is read */
 	struct buf *problems;
 	/* reads a value of FIELD_OWN; false when it is wrong and that was said */
@@ -49,7 +49,7 @@ struct place place_element(const struct place *up, const struct yaml_node *node,
 void place_mistake(const struct place *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void place_warning(const struct place *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Zeroed memory of the reader's arena; NULL when memory is out (and remembered). */
+/* Zeroed memory of the reader's arena; NULL if out of memory (and remembered). */
 void *place_memory(struct place_reader *r, size_t n);
 char *place_text(struct place_reader *r, struct span s);
 /* A path as written, relative ones behind the file's folder. */

@@ -1,7 +1,7 @@
 /*
  * Standard output and standard error of a program for people, made plain (base/text.h).
  *
- * Why:       what programs print holds texts from outside: identities of a report, keys of somebody's flags,
+ * Why:       what programs print holds texts from outside: identities of a report, keys of someone's flags,
  *            errors of servers. None of them may send commands to the terminal, whoever prints it; so it is
  *            done once, below printf. Line ends and tabs stay.
  * Threads:   as stdio; to be called first in main.

@@ -167,8 +167,8 @@ static bool was_written(const struct redis_link *l, const struct redis_call *c)
 }
 
 /* Errors that are about this server, not about the command: it became a replica, is loading, lost its
- * primary, or wants to know again who we are. The same address may name another server by now, but a kept
- * connection would never find out.
+ * primary, or wants to know again who we are. The same address may name another server by now, but a
+ * kept-alive connection would never find out.
  * Source: redis.io/docs, "Redis error codes"; src/server.c, shared.*err. */
 static bool condemns(struct span error)
 {
@@ -185,8 +185,8 @@ static bool condemns(struct span error)
 
 static void condemn(struct redis *r, struct span error);
 
-/* hiredis 0.14 tells pending calls of a lost connection before on_gone, 1.x after it: `ac->data` is looked at
- * only for a call that still has its ticket, which on_gone takes away. */
+/* hiredis 0.14 tells pending calls of a lost connection before on_gone, 1.x after it: `ac->data` is read only
+ * for a call that still has its ticket, which on_gone takes away. */
 static void on_reply(redisAsyncContext *ac, void *reply, void *privdata)
 {
 	struct ticket *t = privdata;
@@ -333,7 +333,7 @@ static void link_close(struct redis *r, const char *why)
 	redisAsyncFree(l->ac);
 }
 
-/* Nothing more is sent on this connection. What is under way may still be answered until it is closed
+/* Nothing more is sent on this connection. Calls in flight may still be answered until it is closed
  * (on_retry). */
 static void condemn(struct redis *r, struct span error)
 {
@@ -406,8 +406,8 @@ static bool has_ended(const struct redis_link *l)
 
 /* Writes what this round has brought in one go, and waits for the descriptor only when the kernel takes no
  * more: two system calls less for each command. What a server that has gone could not read is not written:
- * written it could not be told any more from what was executed, and a request that legacy could serve
- * would be lost with it. */
+ * written it could not be distinguished any more from what was executed, and a request that legacy could
+ * serve would be lost with it. */
 static void redis_flush(struct loop_work *work)
 {
 	struct redis_link *l = (struct redis_link *)((char *)work - offsetof(struct redis_link, flush));
@@ -795,7 +795,7 @@ static void on_confirmed(struct redis *r, struct redis_channel *c)
 {
 	if (!c || c->unconfirmed == 0)
 		return;
-	/* Only the last of several under way: between them there may have been an UNSUBSCRIBE. */
+	/* Only the last of several in progress: between them there may have been an UNSUBSCRIBE. */
 	if (--c->unconfirmed == 0 && c->on_wire && !c->confirmed) {
 		c->confirmed = true;
 		if (!redis_channel_tell(c, NULL))

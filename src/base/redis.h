@@ -1,16 +1,16 @@
 /*
- * Redis client on the loop: one connection that makes itself again. Over hiredis' asynchronous interface.
+ * Redis client on the loop: one connection that reconnects itself. Over hiredis' asynchronous interface.
  *
  * Why:       hiredis has no time limits for commands and forgets what it had written when a connection dies.
  *            Here every command ends in time, and says whether the server can have seen it: what was not
  *            handed to the kernel as a whole cannot have been executed. Nothing is ever sent twice.
  * Shape:     idle until something is asked; then connected (names resolved off the loop), AUTH and SELECT,
- *            ready. A lost connection is made again at once, a refused one after a pause that doubles, with
- *            jitter. Commands wait for the first attempt; while the server is known to be away they fail at
- *            once. After an answer that is about the server and not about the command (READONLY, LOADING,
- *            MASTERDOWN, NOAUTH, …) nothing more is sent on that connection: the name is looked up and a new
- *            one made, after a pause. A connection is used either for commands or for subscriptions (RESP2
- *            cannot do both).
+ *            ready. A lost connection is reestablished at once, a refused one after a pause that doubles,
+ *            with jitter. Commands wait for the first attempt; while the server is known to be unreachable
+ *            they fail at once. After an answer that is about the server and not about the command (READONLY,
+ *            LOADING, MASTERDOWN, NOAUTH, …) nothing more is sent on that connection: the name is looked up
+ *            and a new one made, after a pause. A connection is used either for commands or for subscriptions
+ *            (RESP2 cannot do both).
  * Threads:   the loop's own.
  * Ownership: words are copied. A call belongs to its connection and ends by its callback; a subscription
  *            belongs to who made it until redis_unsubscribe. redis_free drops all calls without their
@@ -58,7 +58,7 @@ struct redis_options {
 };
 
 int redis_new(struct loop *loop, const struct redis_options *options, struct redis **ret, struct err *e);
-struct redis *redis_free(struct redis *r); /* NULL is fine; returns NULL */
+struct redis *redis_free(struct redis *r); /* NULL is allowed; returns NULL */
 enum redis_state redis_state(const struct redis *r);
 /* Known to be away: the last attempt failed and none has succeeded since, so that a command would be told
  * REDIS_NOT_SENT at once. */
@@ -76,7 +76,7 @@ enum redis_outcome {
 typedef void (*redis_reply_fn)(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
 			       const struct err *why);
 
-/* Calls fn once, later (only when memory is out from within the call, and then NULL is returned). `fn` may be
+/* Calls fn once, later (only if out of memory from within the call, and then NULL is returned). `fn` may be
  * NULL. timeout_ms 0: the client's. */
 struct redis_call *redis_command(struct redis *r, const struct span *words, size_t n, unsigned timeout_ms,
 				 redis_reply_fn fn, void *arg);
@@ -88,7 +88,7 @@ enum redis_type redis_reply_type(const struct redis_reply *reply); /* NULL → R
 /* of TEXT, STATUS and ERROR, else SPAN_NONE */
 struct span redis_reply_text(const struct redis_reply *reply);
 int64_t redis_reply_integer(const struct redis_reply *reply); /* of INTEGER, else 0 */
-/* NULL when there is none */
+/* NULL if there is none */
 const struct redis_reply *redis_reply_at(const struct redis_reply *reply, size_t index);
 
 /* --- subscriptions -------------------------------------------------------------------------------------- */
@@ -102,7 +102,7 @@ struct redis_listener {
 /* Any number of subscriptions per channel share one on the wire. NULL: no memory. */
 struct redis_subscription *redis_subscribe(struct redis *r, struct span channel,
 					   const struct redis_listener *listener, void *arg);
-/* at any time; NULL is fine; returns NULL */
+/* at any time; NULL is allowed; returns NULL */
 struct redis_subscription *redis_unsubscribe(struct redis_subscription *s);
 
 #endif

@@ -5,7 +5,7 @@
  * Why:       waiting for a thousand results at once means a thousand channels on one connection, many of them
  *            for a moment only.
  * Ownership: the table owns its channels, a channel is there as long as it has subscriptions or confirmations
- *            under way; a subscription belongs to who made it.
+ *            in progress; a subscription belongs to who made it.
  * Threads:   the loop's own. Subscriptions may be removed from within a delivery, all of them.
  */
 #ifndef BASE_REDIS_CHANNELS_H

@@ -25,6 +25,6 @@ void service_manager_stopping(void);
  * *ret is NULL where no watchdog is wanted. -ENOMEM. */
 struct watchdog;
 int watchdog_new(struct loop *loop, bool (*alive)(void *arg), void *arg, struct watchdog **ret);
-struct watchdog *watchdog_free(struct watchdog *w); /* NULL is fine; returns NULL */
+struct watchdog *watchdog_free(struct watchdog *w); /* NULL is allowed; returns NULL */
 
 #endif

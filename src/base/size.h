@@ -20,7 +20,7 @@ void size_format(uint64_t bytes, char out[SIZE_TEXT_MAX]);
 
 /* A size of min to max bytes; false leaves *ret as it was. */
 bool size_within(struct span text, uint64_t min, uint64_t max, uint64_t *ret_bytes);
-/* What was expected then: "a size from 1 to 64MiB (bytes, or with KiB, MiB, GiB)" */
+/* What was expected: "a size from 1 to 64MiB (bytes, or with KiB, MiB, GiB)" */
 void size_range(uint64_t min, uint64_t max, char out[SIZE_RANGE_MAX]);
 
 #endif

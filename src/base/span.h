@@ -1,7 +1,7 @@
 /*
  * Spans: borrowed pieces of text, and comparisons over them.
  *
- * Why:       requests, headers and JSON values are looked at where they lie; nothing is copied to be
+ * Why:       requests, headers and JSON values are looked at in place; nothing is copied to be
  *            compared.
  * Ownership: a span never owns; who hands one out says until when it is good. Not NUL-terminated unless said.
  */
@@ -84,7 +84,7 @@ static inline bool text_eq(const char *a, const char *b)
  * two. */
 void span_copy(struct span a, char *dst, size_t size);
 
-/* A NUL-terminated copy that the caller frees; NULL when memory is out. */
+/* A NUL-terminated copy that the caller frees; NULL if out of memory. */
 char *span_dup(struct span a);
 
 #endif

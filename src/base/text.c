@@ -170,7 +170,7 @@ static bool is_word(char c)
 	return is_letter(c) || (c >= '0' && c <= '9') || c == '_' || c == '-';
 }
 
-/* What ends a URL, or a value, in the midst of a sentence. */
+/* What ends a URL, or a value, in the middle of a sentence. */
 static bool ends_token(char c)
 {
 	return (unsigned char)c <= ' ' || c == '"' || c == '\'' || c == '<' || c == '>' || c == '`' ||
@@ -228,7 +228,7 @@ static void mask_authority(struct masking *m)
 		p++;
 	const char *at = last_of(m->at, p, '@');
 	const char *colon = memchr(m->at, ':', (size_t)(p - m->at));
-	/* A password with a slash or the like in it, as written by somebody in a hurry: what follows the
+	/* A password with a slash or the like in it, as written by someone in a hurry: what follows the
 	 * colon is no port. */
 	if (!at && colon && (colon + 1 == p || strspn(colon + 1, "0123456789") < (size_t)(p - colon - 1)) &&
 	    *m->at != '[')

@@ -1,12 +1,12 @@
 /*
- * Text from outside, made fit to be written down, and text that may hold secrets, made fit to be told.
+ * Text from outside, made fit to be written down, and text that may hold secrets, made fit to be shown.
  *
  * Why:       a caller chooses the bytes of an X-Request-ID, a task the bytes of its error. Raw they break
  *            JSON lines, make other readers of a database fail, and send commands to a terminal. Whatever
  *            comes from outside is *plain* before it is recorded, logged or printed: valid UTF-8 without C0
  *            and C1 controls (and DEL), without line and paragraph separators, and without the characters
  *            that turn the direction of what follows.
- * Shown so:  a byte that is no UTF-8 as \xHH, such a character as \uHHHH. Plain text stays as it is,
+ * Shown so:  a byte that is not UTF-8 as \xHH, such a character as \uHHHH. Plain text stays as it is,
  *            backslashes too.
  * Threads:   any; no state.
  */

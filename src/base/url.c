@@ -10,7 +10,7 @@ static bool url_port_valid(struct span s)
 	return s.len <= 5 && digits_read(s, 65535, &port) && port > 0;
 }
 
-/* Cuts "host:port" at its last colon; an IPv6 host stands in brackets. False when there is no port. */
+/* Cuts "host:port" at its last colon; an IPv6 host is in brackets. False when there is no port. */
 static bool url_split_port(struct span s, struct span *ret_host, struct span *ret_port)
 {
 	size_t colon = s.len;

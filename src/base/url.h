@@ -1,5 +1,5 @@
 /*
- * URLs of http and https that somebody configures: one check for all files, settings and variables.
+ * URLs of http and https that someone configures: one check for all files, settings and variables.
  *
  * Secrets: no sentence repeats a part of the URL.
  * Threads: any; no state.
@@ -11,14 +11,15 @@
 
 #include "base/span.h"
 
-/* URL_BASE: paths are put behind it, so that it has neither "?" nor "#". URL_WHOLE: it is called as it is. */
+/* URL_BASE: paths are prefixed with it, so that it has neither "?" nor "#". URL_WHOLE: it is called as it
+ * is. */
 enum url_kind { URL_BASE, URL_WHOLE };
 
 /* NULL when it is one that we can call, else what is wrong: a sentence. */
 const char *url_mistake(struct span url, enum url_kind kind);
-/* What stands before the "@" of its host; SPAN_NONE when there is none, or it is of neither scheme. */
+/* What stands before the "@" of its host; SPAN_NONE if there is none, or it is of neither scheme. */
 struct span url_user_info(struct span url);
-/* What stands behind its host and port, with the "/", "?" or "#" that it begins with; empty when there is
+/* What stands after its host and port, with the "/", "?" or "#" that it begins with; empty when there is
  * nothing. SPAN_NONE when it is of neither scheme. */
 struct span url_behind_host(struct span url);
 /* In place: schemes are written in any case, and compared in one. */

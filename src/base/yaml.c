@@ -126,7 +126,7 @@ static int mistake_at(struct yaml_reader *r, const yaml_event_t *ev, const char 
 	return yaml_mistake(r, -EBADMSG, ev->start_mark.line + 1, ev->start_mark.column + 1, "%s", text);
 }
 
-/* Bytes that are no UTF-8, or control characters: libyaml tells the byte's offset only. */
+/* Bytes that are not UTF-8, or control characters: libyaml tells the byte's offset only. */
 static int reader_mistake(struct yaml_reader *r)
 {
 	size_t line = 1, column = 1;
@@ -212,7 +212,7 @@ static int new_node(struct yaml_reader *r, const yaml_event_t *ev, enum yaml_kin
 }
 
 /* Where elements are judged one by one, a mistake is the fault of the node where it stands, and reading
- * goes on. */
+ * continues. */
 static int keep_fault(struct yaml_reader *r, struct yaml_node *n)
 {
 	if (!n->fault)

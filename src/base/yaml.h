@@ -7,7 +7,7 @@
  *            anchor, placed (line, start, end) where the alias stands; what is below it is placed where the
  *            anchor stands.
  * Errors:    -EBADMSG with "file:line:column: …"; -EFBIG beyond a limit.
- * Refused:   duplicate keys, keys that are no scalars, tags beyond YAML's core schema, NUL characters,
+ * Refused:   duplicate keys, keys that are not scalars, tags beyond YAML's core schema, NUL characters,
  *            anything but UTF-8.
  * Limits:    YAML_MAX_DEPTH levels, YAML_MAX_NODES nodes (aliases expanded), YAML_MAX_ANCHORS anchors, one
  *            document per file (a second is an error), but for yaml_parse_all.
@@ -52,9 +52,9 @@ struct yaml_doc;
 int yaml_parse(const char *name, struct span text, struct yaml_doc **ret, struct err *e);
 /* The same of a text that may hold several documents (---): each root's `next` is the next document's. What
  * is refused above is its node's fault there and no error, for elements are judged one by one (yaml_fault):
- * of keys that are given twice the first counts; null stands for what is too deep and for aliases of nothing;
- * a key that is no scalar is its own text; other tags count as none (a document's own is no fault); '?'
- * stands for a byte that is not UTF-8, which is no fault outside a value. Only what is no YAML, or beyond
+ * of keys given twice, the first one wins; null stands for what is too deep and for aliases of nothing;
+ * a key that is not a scalar is its own text; other tags count as none (a document's own is not a fault); '?'
+ * stands for a byte that is not UTF-8, which is not a fault outside a value. Only what is not YAML, or beyond
  * the other limits, is an error. */
 int yaml_parse_all(const char *name, struct span text, struct yaml_doc **ret, struct err *e);
 struct yaml_doc *yaml_free(struct yaml_doc *doc);

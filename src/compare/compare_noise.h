@@ -2,7 +2,7 @@
  * Compare noise: whether a path differs between the sides more often than between two answers of legacy.
  * Pure.
  *
- * Why:       a test that may be looked at as often as one likes, and that needs the counts only, so that
+ * Why:       a test that may be looked at as often as you like, and that needs the counts only, so that
  *            counts of replicas add up. Evidence against "differs no more often than noise does": the
  *            probability of the counts, each rate mixed over a Beta(1/2, 1/2) prior, over the largest one
  *            that any pair of rates without such a difference gives them. Under such a pair it is at most a

@@ -20,7 +20,7 @@ struct redactor {
 	bool *secret;
 	size_t n_places;
 	struct buf *out;
-	int full; /* the first error: nothing is put behind a piece that did not fit */
+	int full; /* the first error: nothing is prefixed with a piece that did not fit */
 };
 
 static bool redact_contains(struct span name, const char *word)

@@ -1,7 +1,7 @@
 /*
  * Compare redaction: an answer's body made fit to be kept as a sample. Pure.
  *
- * Taken out: what lies at or beneath a listed pattern, what lies beneath a member whose name says that it is
+ * Taken out: what is at or beneath a listed pattern, what lies beneath a member whose name says that it is
  *            a secret (compare_names_secret), and within other strings what looks like one (base/text.h):
  *            the last is a guess and only the second line.
  * Not JSON:  nothing of it is fit.
@@ -26,8 +26,8 @@ struct compare_redaction {
 bool compare_names_secret(struct span name);
 
 /* Appends valid JSON compactly, with "***" for what is taken out; what does not fit into out's limit is cut,
- * with … behind it, and is no error. Of `places` (spans within the text, or others) tells which lie in what
- * was taken out. Errors: compare_tree_make's. */
+ * followed by …, and is not an error. Of `places` (spans within the text, or others) reports which are in
+ * what was taken out. Errors: compare_tree_make's. */
 int compare_redact_json(struct span text, const struct compare_redaction *r, const struct span *places,
 			bool *ret_secret, size_t n_places, struct buf *out);
 

@@ -52,11 +52,11 @@ struct service {
 	const char *listen;	/* "127.0.0.1:5002" */
 	const char *legacy_url; /* "http://127.0.0.1:15002" */
 	const char *legacy_ca_file;
-	unsigned max_in_flight; /* requests, all threads; above it 503 + Retry-After */
+	unsigned max_in_flight;			 /* requests, all threads; above it 503 + Retry-After */
 	unsigned max_in_flight_per_organization; /* likewise. 0: no limit */
 	unsigned max_connections;
 	uint64_t max_body; /* declared or read; above it 413. 0: no limit */
-	unsigned connect_timeout_ms, response_timeout_ms, idle_timeout_ms; /* towards legacy */
+	unsigned connect_timeout_ms, response_timeout_ms, idle_timeout_ms; /* toward legacy */
 	unsigned head_timeout_ms, client_idle_timeout_ms, drain_timeout_ms;
 	unsigned legacy_max_connections, legacy_max_kept, legacy_keep_ms;
 	bool half_close_is_gone;
@@ -200,7 +200,7 @@ int config_load_flags(const char *path, const char *(*getenv_fn)(const char *), 
 int config_parse(const char *name, struct span text, const char *(*getenv_fn)(const char *),
 		 struct buf *problems, struct config **ret);
 struct config *config_ref(const struct config *c);
-struct config *config_unref(const struct config *c); /* NULL is fine; returns NULL */
+struct config *config_unref(const struct config *c); /* NULL is allowed; returns NULL */
 
 /* The steps of a flag; NULL: it has none. */
 const struct rollout_steps *config_rollout(const struct config *c, struct span flag);

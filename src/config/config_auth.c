@@ -18,7 +18,7 @@ struct tokens {
 	size_t capacity;
 };
 
-/* The line is not repeated: somebody may have put a token itself there. */
+/* The line is not repeated: someone may have put a token itself there. */
 static void add_hash(struct tokens *t, struct span line, unsigned number)
 {
 	const char *comment = line.len ? memchr(line.ptr, '#', line.len) : NULL;

@@ -75,7 +75,7 @@ static void add_context_source(const struct place *p, void *arg)
 }
 
 /* One entry: a source or a list of them (the first that has a value counts), or a text that is meant as it
- * stands. */
+ * is. */
 static void read_context_entry(const struct place *p, struct span key, struct operation *op)
 {
 	struct span text;

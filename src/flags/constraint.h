@@ -2,7 +2,7 @@
  * Constraint: one comparison of a segment, compiled once and matched often.
  *
  * Source:    docs/protocols/flipt.md, "Constraints"; the recorded corpora decide.
- * Ownership: everything lies in the snapshot's arena.
+ * Ownership: everything is in the snapshot's arena.
  * Threads:   immutable after compiling.
  */
 #ifndef FLAGS_CONSTRAINT_H
@@ -71,8 +71,8 @@ const char *constraint_op_text(enum constraint_op op);
 /* Whether Flipt knows the operator for that type; any other never matches. */
 bool constraint_op_fits(enum constraint_type type, enum constraint_op op);
 
-/* Parses `value` into what matching needs. A value that does not parse is no error: it makes the constraint
- * malformed. `property` and `value` must outlive the constraint (arena). -ENOMEM. */
+/* Parses `value` into what matching needs. A value that does not parse is not an error: it makes the
+ * constraint malformed. `property` and `value` must outlive the constraint (arena). -ENOMEM. */
 int constraint_compile(struct arena *a, enum constraint_type type, enum constraint_op op,
 		       struct span property, struct span value, struct constraint *ret);
 

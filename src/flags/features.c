@@ -4,9 +4,9 @@
  *
  * What Flipt refuses is a mistake of its element, told with file, line and key: that flag is set aside
  * (flag_broken), or those that ask for that segment, and no other; an unknown key is one, for it may be a
- * misspelt one. Of the document itself an unknown key or version is a mistake that is told, and no more.
+ * misspelled one. Of the document itself an unknown key or version is a reported mistake, and no more.
  * The one thing taken that Flipt refuses is a rule on an undeclared segment `default`, which is how people
- * write "everybody"; any other undeclared segment is a mistake, for a misspelt name must not mean
+ * write "everybody"; any other undeclared segment is a mistake, for a misspelled name must not mean
  * everybody.
  */
 #include <errno.h>
@@ -380,7 +380,7 @@ static const struct yaml_node *own_document(const struct features *f, const stru
 	return root;
 }
 
-/* Messages name the file that it stands in. */
+/* Messages name the file that contains it. */
 static const struct yaml_node *enter_document(struct features *f, const struct yaml_node *root)
 {
 	size_t at = 0;
@@ -597,7 +597,7 @@ static int load_variants(const struct features *f, const struct yaml_node *flag,
 			r = refuse_unknown_keys(f, n, place, known);
 		if (r < 0)
 			return r;
-		if (is_default) { /* of several the last counts, as for Flipt */
+		if (is_default) { /* of several the last one wins, as for Flipt */
 			ret->has_default = true;
 			ret->default_variant = variants[i].key;
 			ret->default_attachment = variants[i].attachment;
@@ -786,7 +786,7 @@ static int load_key(const struct features *f, const struct yaml_node *n, size_t 
 	return r < 0 ? r : take_text(f, n, place, "key", true, &ret->key);
 }
 
-/* A fault of this flag sets it aside; *ret_named: whether it has a key by which somebody can ask for it.
+/* A fault of this flag sets it aside; *ret_named: whether it has a key by which someone can ask for it.
  * -ENOMEM. */
 static int load_flag(struct features *f, const struct yaml_node *n, size_t index, struct flag *ret,
 		     bool *ret_named)

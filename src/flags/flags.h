@@ -50,7 +50,7 @@ struct flag; /* borrowed from its snapshot */
 /*
  * The fault of one element stays with it, for other teams write flags, too, and newer servers: a flag that
  * cannot be understood, or asks for a segment that cannot, is set aside (flag_broken), and every other flag
- * is as the document says. Only what is no document at all is an error. Each fault is among the warnings;
+ * is as the document says. Only what is not a document at all is an error. Each fault is among the warnings;
  * those that Flipt itself refuses in a file are counted as mistakes.
  */
 /* From a Flipt features file (YAML, or JSON which is YAML). `name` is what messages call it. Warnings (an
@@ -61,9 +61,9 @@ int flag_snapshot_parse_features(const char *name, struct span text, enum flag_r
  * other, "default" means that one. */
 int flag_snapshot_parse_namespace(const char *name, struct span text, const char *namespace_key,
 				  enum flag_rules rules, struct flag_snapshot **ret, struct err *e);
-/* The same of the documents of several files, in this order: a folder's. A file that is no features file at
- * all, or with an `error`, is a mistake that is told, and the others count; -EBADMSG when none does.
- * `whole` is what the digest is made of; the single file's text. */
+/* The same of the documents of several files, in this order: a folder's. A file that is not a features file
+ * at all, or with an `error`, is a reported mistake, and the others count; -EBADMSG when none does. `whole`
+ * is what the digest is made of; the single file's text. */
 struct flag_text {
 	const char *name;
 	struct span text;
@@ -77,7 +77,7 @@ int flag_snapshot_parse_json(const char *name, struct span text, enum flag_rules
 			     struct flag_snapshot **ret, struct err *e);
 
 struct flag_snapshot *flag_snapshot_ref(const struct flag_snapshot *s);
-struct flag_snapshot *flag_snapshot_unref(const struct flag_snapshot *s); /* NULL is fine; returns NULL */
+struct flag_snapshot *flag_snapshot_unref(const struct flag_snapshot *s); /* NULL is allowed; returns NULL */
 
 bool flag_snapshot_shared(const struct flag_snapshot *s); /* whether the caller's is not the only reference */
 
@@ -93,7 +93,7 @@ const char *flag_snapshot_warning(const struct flag_snapshot *s, size_t i);
 bool flag_snapshot_warning_is_mistake(const struct flag_snapshot *s, size_t i);
 size_t flag_snapshot_mistakes(const struct flag_snapshot *s); /* also of those that are not kept */
 
-/* hashed; NULL when there is none */
+/* hashed; NULL if there is none */
 const struct flag *flag_find(const struct flag_snapshot *s, struct span key);
 const char *flag_key(const struct flag *f);
 /* Why the flag was set aside, which no evaluation may be asked for then; NULL: it is whole. */

@@ -244,7 +244,7 @@ bool model_condition_add(struct condition *c, const struct segment *segment)
 	return true;
 }
 
-/* (int)f as Go converts on amd64, without the undefined behaviour of C for what does not fit. */
+/* (int)f as Go converts on amd64, without the undefined behavior of C for what does not fit. */
 static int to_int(float f)
 {
 	return f >= 2147483648.0f || f < -2147483648.0f || isnan(f) ? 2147483647 : (int)f;

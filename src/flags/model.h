@@ -4,7 +4,7 @@
  * Why:       two loaders (features.c, snapshot.c) build the same thing, so that evaluation knows nothing of
  *            documents, and everything that can be computed once (limits, parsed constants, hashes) is
  *            computed while loading.
- * Ownership: all of it lies in the snapshot's arena.
+ * Ownership: all of it is in the snapshot's arena.
  * Life:      model_new → loader adds flags → model_finish → immutable, shared by reference counts.
  */
 #ifndef FLAGS_MODEL_H
@@ -102,7 +102,7 @@ int model_finish(struct flag_snapshot *s, const char *name);
 /* where the source tells none: a third of what parsing costs */
 void model_digest(struct flag_snapshot *s, struct span text);
 
-/* Keeps a sentence. Never fails: when memory is out the warning is lost. */
+/* Keeps a sentence. Never fails: if out of memory the warning is lost. */
 void model_warn(struct flag_snapshot *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The same, of what Flipt itself refuses in a file. */
 void model_mistake(struct flag_snapshot *s, const char *format, ...) __attribute__((format(printf, 2, 3)));

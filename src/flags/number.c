@@ -56,7 +56,7 @@ static void take_digit(struct literal *l, char c, bool behind_point)
 	l->point += !behind_point;
 }
 
-/* Reads the digits before and behind the point; false when there is none. */
+/* Reads the digits before and behind the point; false if there is none. */
 static bool take_mantissa(struct literal *l, struct span *s)
 {
 	bool point = false, any = false;

@@ -3,7 +3,7 @@
  * ones.
  *
  * What a newer server knows and this program does not cannot be guessed: an unknown type, operator or word
- * sets the flag aside that it stands in, and no other. An operator that is known, but not for its type,
+ * sets the flag aside that contains it, and no other. An operator that is known, but not for its type,
  * never matches, as for Flipt. JSON is read as spans: values may hold NUL bytes, and a percentage is
  * rounded to float32 once, as Go does.
  */
@@ -390,7 +390,7 @@ static int read_parts(const struct reader *r, struct span object, struct flag *r
 	return error < 0 ? error : read_rules(r, rules, place, ret);
 }
 
-/* A fault of this flag sets it aside; *ret_named: whether it has a key by which somebody can ask for it.
+/* A fault of this flag sets it aside; *ret_named: whether it has a key by which someone can ask for it.
  * -ENOMEM. */
 static int read_flag(const struct reader *r, struct span object, size_t index, struct flag *ret,
 		     bool *ret_named)

@@ -23,7 +23,7 @@ struct guard_watched {
 	struct guard_expected expected;
 	bool announced;		/* expected is newer than what the file was compared with */
 	int64_t announced_us;	/* when it came into force */
-	char release[160];	/* asked for by hand: the word on it; "" when not */
+	char release[160];	/* asked for manually: the word on it; "" when not */
 	struct guard_epoch now; /* row 0: none */
 	struct entity_set seen, bad;
 	bool entities_known; /* the sets hold what the file does: read when first needed */

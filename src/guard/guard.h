@@ -36,7 +36,7 @@ struct guard_expected {
 /* `changed`: some operation's epoch, verdict or hold has changed, or the file could be read for the first
  * time; ask guard_now. May be NULL. -ENOMEM. */
 int guard_new(void (*changed)(void *arg), void *arg, struct guard **ret);
-struct guard *guard_free(struct guard *g); /* after the recorder has stopped. NULL is fine; returns NULL */
+struct guard *guard_free(struct guard *g); /* after the recorder has stopped. NULL is allowed; returns NULL */
 void guard_tap(struct guard *g, struct recorder_tap *ret);
 
 /* All guarded operations as they are from now on, when new flags or a new configuration come into force:

@@ -5,9 +5,9 @@
  *   guard_entities  the entities that the present epochs have seen, by hash, with the kinds of their bad
  *                   events
  *
- * Why:       a restart, kill -9 and a second process (a takeover) find the same evidence. The tables stand
- *            beside the others without a new version of the schema, so that an older program can still use
- *            the file.
+ * Why:       a restart, kill -9 and a second process (a takeover) find the same evidence. The tables are next
+ *            to the others without a new version of the schema, so that an older program can still use the
+ *            file.
  * Threads:   as the database.
  * Errors:    db.h's.
  */
@@ -40,9 +40,9 @@ struct guard_store;
 
 /* Makes the tables that are not there. The database stays the caller's. */
 int guard_store_new(struct db *db, struct guard_store **ret, struct err *e);
-struct guard_store *guard_store_free(struct guard_store *s); /* NULL is fine; returns NULL */
+struct guard_store *guard_store_free(struct guard_store *s); /* NULL is allowed; returns NULL */
 
-/* The last epoch of an operation: 1, or 0 when there is none. */
+/* The last epoch of an operation: 1, or 0 if there is none. */
 int guard_store_load(struct guard_store *s, const char *service, const char *operation,
 		     struct guard_epoch *ret, struct err *e);
 /* Calls fn for each entity of an epoch. fn: 0, or -errno, which ends it. */

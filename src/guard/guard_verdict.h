@@ -79,7 +79,7 @@ struct guard_verdicts {
  * report_make (outcomes/report.h), -ENOENT when there is no file. */
 int guard_verdicts_read(const char *path, const char *service, const char *operation,
 			struct guard_verdicts **ret, struct err *e);
-struct guard_verdicts *guard_verdicts_free(struct guard_verdicts *v); /* NULL is fine; returns NULL */
+struct guard_verdicts *guard_verdicts_free(struct guard_verdicts *v); /* NULL is allowed; returns NULL */
 DEFINE_CLEANUP(struct guard_verdicts *, guard_verdicts_free)
 
 /* Drops what says nothing: operations that are not guarded, or of which no percentage has decided yet and

@@ -51,10 +51,10 @@ struct ledger_options {
 	unsigned timeout_ms; /* of a question or a change there */
 };
 
-/* The file's mistakes are errors (ledger_file.h). A Redis that is away is none: it is waited for up to
+/* The file's mistakes are errors (ledger_file.h). An unreachable Redis is not one: it is awaited for up to
  * timeout_ms, then it is LEDGER_UNKNOWN until it is there. */
 int ledger_start(const struct ledger_options *o, struct ledger **ret, struct err *e);
-struct ledger *ledger_stop(struct ledger *l); /* after what is queued was written. NULL is fine */
+struct ledger *ledger_stop(struct ledger *l); /* after what is queued was written. NULL is allowed */
 
 enum ledger_answer {
 	LEDGER_NONE,	/* there is no entry */
@@ -70,7 +70,7 @@ void ledger_ask(struct ledger *l, struct loop *loop, struct span group, struct s
 		void *arg);
 
 typedef void (*ledger_done_fn)(void *arg, int error); /* 0 or -errno */
-/* Replaces an entry of the same group and key. With an error it may be there nevertheless: who goes on
+/* Replaces an entry of the same group and key. With an error it may be there nevertheless: who continues
  * elsewhere removes it. */
 void ledger_put(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, ledger_done_fn fn,
 		void *arg);

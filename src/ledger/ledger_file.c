@@ -24,7 +24,7 @@
 #define RETRY_FIRST_MS 500
 #define RETRY_MAX_MS 15000
 #define UNSHARE_MS 200			/* between looks whether the other processes have ended */
-#define READ_PATIENCE_MS 50		/* of a look-up in the file, which somebody waits for */
+#define READ_PATIENCE_MS 50		/* of a lookup in the file, which someone waits for */
 #define REMOVALS_MAX (2 * LEDGER_QUEUE) /* that wait for the file; more are refused */
 
 /* --- in memory --------------------------------------------------------------------------------------- */
@@ -78,7 +78,7 @@ struct ledger_file {
 	bool shared; /* other processes write the file, too: it is asked, not the memory */
 	bool held;   /* so it stays, whether others are seen or not */
 	bool let_go; /* it was held until now */
-	/* shared, and another file came in its place: what is not there may be in somebody's memory */
+	/* shared, and another file came in its place: what is not there may be in someone's memory */
 	bool torn;
 	struct ledger_share *share; /* its marks. NULL: there is none, and no sharing */
 	char last_error[ERR_TEXT_MAX];
@@ -650,7 +650,7 @@ static void end_sharing(struct ledger_file *l)
 	pthread_mutex_unlock(&l->lock);
 	if (ledger_load(l, &e) < 0) {
 		log_warn("ledger_unreadable", LOG_STR("error", e.text));
-		return; /* the file goes on answering */
+		return; /* the file continues answering */
 	}
 	pthread_mutex_lock(&l->lock);
 	bool ended = !l->held;
@@ -789,7 +789,7 @@ static bool ledger_was_replaced(struct ledger_file *l, const struct ledger_entry
 	return e->created_us && !l->shared && s && s->in && s->created_us != e->created_us;
 }
 
-/* Gone from look-ups at once, from the file soon after. */
+/* Gone from lookups at once, from the file soon after. */
 static int ledger_take_out(struct ledger_file *l, const struct ledger_entry *entry)
 {
 	struct change *c = calloc(1, sizeof(*c));

@@ -1,12 +1,12 @@
 /*
  * The ledger in a file: ledger.db, one process's own.
  *
- * Threads:   one thread of the ledger's own owns ledger.db; look-ups are answered from memory, under a lock
- *            held for a hash look-up, within the call.
+ * Threads:   one thread of the ledger's own owns ledger.db; lookups are answered from memory, under a lock
+ *            held for a hash lookup, within the call.
  * Sharing:   while other processes use the file, too (during a takeover, and until the old router has
- *            drained), memory may be wrong: then a look-up reads the file, which is one row by its key, and
+ *            drained), memory may be wrong: then a lookup reads the file, which is one row by its key, and
  *            what cannot be read, or is being removed by another process, is LEDGER_UNKNOWN. Once alone the
- *            file is read anew, and memory answers again. See ledger_share.h.
+ *            file is reread, and memory answers again. See ledger_share.h.
  * Durability: an entry is on disk (synchronous=FULL) before its put is called back without error. A removal
  *            that cannot be written is tried again until it is. A file that was replaced gets what memory
  *            has.

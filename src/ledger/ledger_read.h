@@ -1,7 +1,7 @@
 /*
- * Ledger read: how many entries ledger.db has, by group and backend, for programs beside the router.
+ * Ledger read: how many entries ledger.db has, by group and backend, for programs other than the router.
  *
- * Why:       before the task side is left, somebody must know what it still has.
+ * Why:       before the task side is left, someone must know what it still has.
  * Threads:   any; reads only, with a connection of its own, while a router writes. What the router is just
  *            taking out may still be counted.
  * Errors:    db.h's; -ENOENT no such file, -E2BIG more than `max` groups.

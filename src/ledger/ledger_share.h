@@ -2,10 +2,10 @@
  * Ledger share: what processes that use one ledger.db at the same time (a takeover, a router that still
  * drains) tell each other outside of it: who is there, and which keys are being taken out.
  *
- * Why:       an entry is in the file before its caller is told, but a removal reaches the file only soon
+ * Why:       an entry is in the file before its caller knows, but a removal reaches the file only soon
  *            after. Until then the file still shows the entry to the others, which must not believe it.
- * Shape:     <ledger.db>-pending, mode 0600, mapped by all: counters of removals under way, by a hash of the
- *            key. A collision costs one "unknown", never a wrong side. Presence is a read lock on it, which
+ * Shape:     <ledger.db>-pending, mode 0600, mapped by all: counters of removals in progress, by a hash of
+ *            the key. A collision costs one "unknown", never a wrong side. Presence is a read lock on it, which
  *            ends with its process, however that ends.
  * Threads:   the caller's lock is held for marks; ledger_share_alone and ledger_share_moved: any.
  * Errors:    -errno with a sentence.
@@ -21,7 +21,7 @@
 struct ledger_share;
 
 int ledger_share_open(const char *ledger, struct ledger_share **ret, struct err *e);
-struct ledger_share *ledger_share_close(struct ledger_share *s); /* NULL is fine */
+struct ledger_share *ledger_share_close(struct ledger_share *s); /* NULL is allowed */
 
 /* No other process has it open. False when that cannot be told. */
 bool ledger_share_alone(const struct ledger_share *s);

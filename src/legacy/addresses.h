@@ -4,7 +4,7 @@
  * Why:       a kept answer saves a lookup per connection; one kept for too long sends everybody where nobody
  *            is any more. What is older than ADDRESSES_FRESH_MS is used while it is looked up again; what is
  *            older than ADDRESSES_MAX_MS only when the name cannot be looked up. Whoever finds nobody at any
- *            of them asks anew at once.
+ *            of them asks again at once.
  * Threads:   one loop.
  */
 #ifndef LEGACY_ADDRESSES_H
@@ -33,7 +33,7 @@ struct addresses *addresses_free(struct addresses *a); /* nobody waits any more 
 
 /* Whether there are any to begin with; starts a lookup in the background when they have aged. */
 bool addresses_ready(struct addresses *a);
-/* Waits for the lookup under way, or for a new one. Never told from within. -ENOMEM, -EAGAIN. */
+/* Waits for the lookup in progress, or for a new one. Never told from within. -ENOMEM, -EAGAIN. */
 int addresses_ask(struct addresses *a, struct addresses_waiter *w);
 size_t addresses_count(const struct addresses *a);
 /* The i-th to try: the one that answered last comes first. */

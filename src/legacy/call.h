@@ -50,7 +50,7 @@ struct legacy_call {
 	bool ended;	    /* the caller has given all */
 	bool blocked;	    /* the socket takes no more for now */
 	bool want_writable; /* the caller was told to wait */
-	bool write_dead;    /* the socket takes no more for ever; an answer may still be there */
+	bool write_dead;    /* the socket takes no more forever; an answer may still be there */
 
 	/* The answer. block: [0, head_size) head, [begin, end) body bytes not taken yet. */
 	struct response response;
@@ -60,7 +60,7 @@ struct legacy_call {
 	bool body_fresh;  /* something to be told by `readable` */
 	bool end_told;	  /* the caller has seen LEGACY_READ_END */
 	bool paused;	  /* the block is full */
-	bool line_broken; /* the watch has ended; reading goes on until the socket says why */
+	bool line_broken; /* the watch has ended; reading continues until the socket says why */
 	struct legacy_answer answer;
 
 	int failure; /* enum legacy_failure, -1 */

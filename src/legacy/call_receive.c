@@ -170,7 +170,7 @@ static bool unread(const struct legacy_call *c)
 	return c->end > c->begin;
 }
 
-/* What the caller still gives is dropped; he must not wait for ever to give it. */
+/* What the caller still gives is dropped; he must not wait forever to give it. */
 static bool swallows(const struct legacy_call *c)
 {
 	return c->failure < 0 && (c->write_dead || c->state == CALL_OVER);

@@ -50,7 +50,7 @@ struct attempt {
 struct search {
 	struct connection *connection;
 	struct addresses_waiter waiter;
-	struct attempt *attempts; /* under way */
+	struct attempt *attempts; /* in progress */
 	char tried[LOOKUP_MAX][LOOKUP_TEXT];
 	size_t n_tried;
 	bool looked_up; /* for this connection: another lookup would say the same */
@@ -104,7 +104,7 @@ static struct handle *handle_free(struct handle *h)
 
 static CURLcode connection_set_tls(const struct connector *c, CURL *easy)
 {
-	CURLcode e = curl_easy_setopt(easy, CURLOPT_SSL_ENABLE_ALPN, 0L); /* or somebody might agree on h2 */
+	CURLcode e = curl_easy_setopt(easy, CURLOPT_SSL_ENABLE_ALPN, 0L); /* or someone might agree on h2 */
 	if (!e && c->ca_file)
 		e = curl_easy_setopt(easy, CURLOPT_CAINFO, c->ca_file);
 	if (!e)

@@ -1,13 +1,13 @@
 /*
  * Connections to one origin: names, TCP, TLS. The only file of the legacy side that knows libcurl.
  *
- * Why:       libcurl makes connections well (TCP, TLS, verification); what is said over them is our own
+ * Why:       libcurl makes connections well (TCP, TLS, verification); what is sent over them is our own
  *            business (CURLOPT_CONNECT_ONLY). Which address comes when is ours too: libcurl races families
  *            only, and gives each address of one its share of the whole time. Here the next address is tried
- *            as soon as one fails, or after 250 ms beside it (RFC 8305), and a name none of whose addresses
+ *            as soon as one fails, or in parallel after 250 ms (RFC 8305), and a name none of whose addresses
  *            answers is looked up afresh.
  * Threads:   a connector and its connections belong to one loop.
- * Ownership: a connection belongs to who made it, until connection_free (at any time, also from within its
+ * Ownership: a connection belongs to who made it, until connection_free (at any time, even from within its
  *            callbacks; no callback comes after). All must be freed before connector_free.
  *
  * http:      once connected, the socket is ours (a duplicate; libcurl's handle is used for the next
@@ -55,14 +55,14 @@ struct connector *connector_free(struct connector *c);
 
 int connection_new(struct connector *c, const struct connection_events *events, void *arg,
 		   struct connection **ret);
-struct connection *connection_free(struct connection *c); /* closes; NULL is fine */
+struct connection *connection_free(struct connection *c); /* closes; NULL is allowed */
 /* Who gets `ready` from now on. */
 void connection_give(struct connection *c, const struct connection_events *events, void *arg);
 
 /* What `ready` is called for; LOOP_READ from the beginning. */
 void connection_watch(struct connection *c, unsigned events);
 
-/* Returns how many bytes were taken (over TLS some may still lie in here: connection_flush), -EAGAIN, or
+/* Returns how many bytes were taken (over TLS some may still be in here: connection_flush), -EAGAIN, or
  * -errno. */
 ssize_t connection_send(struct connection *c, const struct iovec *parts, int n);
 /* 0: nothing lies in here any more; -EAGAIN; -errno. */

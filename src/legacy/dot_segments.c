@@ -112,14 +112,14 @@ static bool dot_segments_decode(char *text, size_t *n)
 
 /* --- pieces --------------------------------------------------------------------------------------------- */
 
-/* Where a name ends for somebody: at parameters, at a fragment or a query that was encoded, at a NUL, at a
+/* Where a name ends for someone: at parameters, at a fragment or a query that was encoded, at a NUL, at a
  * stream of NTFS. */
 static bool ends_name(char c)
 {
 	return c == '\0' || strchr(";:,#?&!=*|", c);
 }
 
-/* What somebody leaves out: blanks, controls, bytes that are no UTF-8. The length of it, or 0. */
+/* What someone leaves out: blanks, controls, bytes that are not UTF-8. The length of it, or 0. */
 static size_t dropped(const char *text, const char *end)
 {
 	unsigned char c = (unsigned char)*text;
@@ -144,7 +144,7 @@ static enum path_piece classify_name(const char *text, const char *end, bool cut
 		else
 			return PIECE_NAME;
 	}
-	/* "..." is a name like any other, unless somebody cuts it down. */
+	/* "..." is a name like any other, unless someone cuts it down. */
 	return dots == 2 || (dots > 2 && left_out) ? PIECE_UP : PIECE_NOTHING;
 }
 

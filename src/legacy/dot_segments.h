@@ -1,12 +1,12 @@
 /*
  * Dot segments: whether a path may lead above its own root, for any server that reads it. Pure.
  *
- * Why:       a prefix in a legacy URL is a fence, and what stands behind it reads paths in its own way: it
+ * Why:       a prefix in a legacy URL is a fence, and what follows it reads paths in its own way: it
  *            decodes them once, twice or not at all, takes \ for /, cuts segments at parameters, a NUL or a
- *            fragment, drops blanks and bytes that are no UTF-8, takes overlong and full-width forms for what
- *            they resemble.
- * Rule:      ".." between slashes, as it stands, is counted, and may undo a segment that is one for every
- *            reader. A ".." that only some readers see has no honest use: it is refused wherever it stands.
+ *            fragment, drops blanks and bytes that are not UTF-8, takes overlong and full-width forms for
+ *            what they resemble.
+ * Rule:      ".." between slashes, as it is, is counted, and may undo a segment that is one for every
+ *            reader. A ".." that only some readers see has no honest use: it is refused wherever it is.
  *            All else passes, and nothing is changed.
  */
 #ifndef LEGACY_DOT_SEGMENTS_H

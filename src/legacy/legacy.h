@@ -1,14 +1,15 @@
 /*
  * The legacy side: passes one request on to a legacy service and hands its answer back, byte for byte.
  *
- * Why:       libcurl's own HTTP re-sends behind one's back and re-orders; here CURLOPT_CONNECT_ONLY connects
+ * Why:       libcurl's own HTTP resends behind your back and reorders; here CURLOPT_CONNECT_ONLY connects
  *            (names, TCP, TLS) and our framing runs over it. A request is written at most once; only a GET or
- *            HEAD whose kept connection turned out dead before any byte of an answer is sent once more, on a
- *            new connection.
- * Threads:   an upstream (one legacy base URL) belongs to one loop and has its own pool of kept connections.
+ *            HEAD whose kept-alive connection turned out dead before any byte of an answer is sent once more,
+ *            on a new connection.
+ * Threads:   an upstream (one legacy base URL) belongs to one loop and has its own pool of kept-alive
+ *            connections.
  * Ownership: a legacy_call belongs to its caller from start to free; free at any time cancels it (the
  *            upstream connection is then closed, never reused).
- * Limits:    heads of answers, connections, kept connections and their age: options.
+ * Limits:    heads of answers, connections, kept-alive connections and their age: options.
  *
  * Life of a call:
  *   start → (connect or reuse) → writes head, then what the caller offers by legacy_call_write → `writable`
@@ -40,7 +41,7 @@ struct legacy_options {
 	/* calls waiting for a connection; above it fails with LEGACY_OVERLOADED */
 	unsigned max_queued;
 	unsigned max_kept;
-	unsigned keep_ms; /* idle life of a kept connection; shorter than the upstream's own */
+	unsigned keep_ms; /* idle life of a kept-alive connection; shorter than the upstream's own */
 	unsigned connect_timeout_ms;
 	unsigned response_timeout_ms; /* from the end of the request to the answer's head */
 	unsigned idle_timeout_ms;     /* between two pieces, either way */
@@ -102,7 +103,7 @@ int legacy_upstream_new(struct loop *loop, const struct legacy_options *o, struc
 struct legacy_upstream *legacy_upstream_free(struct legacy_upstream *u);
 unsigned legacy_upstream_connections(const struct legacy_upstream *u);
 /* Whether dot segments of the target lead out of the base URL's prefix, however an upstream may read them:
- * decoded (several times, too), with \ for /, with parameters behind "..", with empty segments merged. */
+ * decoded (several times, too), with \ for /, with parameters after "..", with empty segments merged. */
 bool legacy_upstream_is_left(const struct legacy_upstream *u, struct span target);
 void legacy_upstream_close_kept(struct legacy_upstream *u);
 
@@ -121,6 +122,6 @@ long legacy_call_read(struct legacy_call *c, char *out, size_t size);
 /* The decoded body bytes at hand, not taken; *complete: nothing comes after them. Good until the next
  * legacy_call_read, the next event or free. A small answer can so be handed on whole from within `head`. */
 struct span legacy_call_peek(const struct legacy_call *c, bool *complete);
-struct legacy_call *legacy_call_free(struct legacy_call *c); /* NULL is fine */
+struct legacy_call *legacy_call_free(struct legacy_call *c); /* NULL is allowed */
 
 #endif

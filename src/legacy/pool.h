@@ -1,9 +1,9 @@
 /*
  * Pool: the connections to one origin, of which some wait for their next request.
  *
- * Why:       a request over a kept connection costs no connect; one that the upstream is about to close costs
- *            a failure. So they are kept for a shorter time than the upstream keeps them, watched (whatever
- *            comes in on an idle connection ends it) and looked at once more before use.
+ * Why:       a request over a kept-alive connection costs no connect; one that the upstream is about to close
+ *            costs a failure. So they are kept for a shorter time than the upstream keeps them, watched
+ *            (whatever comes in on an idle connection ends it) and checked once more before use.
  * Ownership: a line (pooled connection) belongs to its user from take/connect to keep/close.
  */
 #ifndef LEGACY_POOL_H
@@ -30,7 +30,7 @@ int pool_new(struct loop *loop, const struct origin *origin, const struct pool_o
 	     struct err *e);
 struct pool *pool_free(struct pool *p); /* all lines must be kept or closed */
 
-/* A kept line on which nothing has happened; NULL when there is none. */
+/* A kept line on which nothing has happened; NULL if there is none. */
 struct line *pool_take(struct pool *p, const struct connection_events *events, void *arg);
 bool pool_full(const struct pool *p);
 int pool_connect(struct pool *p, const struct connection_events *events, void *arg, struct line **ret);

@@ -2,7 +2,7 @@
  * Heads of requests to legacy services. Pure.
  *
  * Fields go out in the order given. Content-Length, Transfer-Encoding and Connection among them are left out:
- * framing is made here from the request, and it stands last. Connection is never sent (keep-alive is
+ * framing is made here from the request, and it comes last. Connection is never sent (keep-alive is
  * HTTP/1.1's default). Host is added when there is none. Target: origin-form gets the prefix in front; `*`
  * goes as it is; absolute-form goes as it is without a prefix, and with one is turned into origin-form first.
  */

@@ -108,7 +108,7 @@ static void length_value(struct response *r, struct span token)
 		r->content_length = n;
 }
 
-/* The fields that say where the answer ends and whether the connection goes on. */
+/* The fields that say where the answer ends and whether the connection continues. */
 static int framing_field(struct response *r, struct span name, struct span value)
 {
 	if (span_is_nocase(name, "Content-Length")) {

@@ -2,18 +2,19 @@
  * Answers of legacy services: an incremental HTTP/1.x parser (RFC 9112). Pure: bytes in, meaning out.
  *
  * Why:       an answer is handed on as it was received, so fields keep their order, spelling and duplicates;
- *            where its body ends must be beyond doubt, or the next answer on the connection would be somebody
+ *            where its body ends must be beyond doubt, or the next answer on the connection would be someone
  *            else's.
  * Ownership: the spans point into the caller's bytes; the array of fields is the parser's, kept from one
  *            answer to the next.
  * Limits:    a head (1xx before it, and trailers, counted with it) of max_head bytes, RESPONSE_FIELDS_MAX
  *            fields, a line of chunk framing of RESPONSE_CHUNK_LINE_MAX bytes.
  *
- * Refused as malformed: what is no status line, HTTP other than 1.0 and 1.1, statuses below 100, 101 (nothing
- * was asked to be upgraded), obs-fold, NUL, CR that ends no line, names that are no token, Content-Length
+ * Refused as malformed: anything that is not a status line, HTTP other than 1.0 and 1.1, statuses below 100,
+ *                       101 (nothing
+ * was asked to be upgraded), obs-fold, NUL, CR that ends no line, names that are not tokens, Content-Length
  * that is no number or differs between its fields, Transfer-Encoding other than one `chunked`, both of them
  * together, Transfer-Encoding in HTTP/1.0, wrong chunk framing.
- * Tolerated: a bare LF as the end of a line of a head (RFC 9112 §2.2; it is framed anew for the caller), a
+ * Tolerated: a bare LF as the end of a line of a head (RFC 9112 §2.2; it is reframed for the caller), a
  *            missing
  * reason phrase with or without its blank, the same Content-Length repeated (RFC 9110 §8.6).
  */
@@ -68,7 +69,7 @@ void response_release(struct response *r);
  * are skipped. -EPROTO (see `why`) when malformed, -EFBIG above max_head or RESPONSE_FIELDS_MAX, -ENOMEM. */
 int response_head(struct response *r, const char *bytes, size_t len);
 
-/* The next n bytes of the body as received. Decodes in place: *ret_body body bytes stand at `bytes` after it.
+/* The next n bytes of the body as received. Decodes in place: *ret_body body bytes are at `bytes` after it.
  * Returns how many bytes belonged to the answer (fewer than n only when `complete`), or -EPROTO. */
 long response_body(struct response *r, char *bytes, size_t n, size_t *ret_body);
 

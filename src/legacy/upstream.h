@@ -47,7 +47,7 @@ struct legacy_upstream {
 int upstream_new(struct loop *loop, const struct legacy_options *o, const struct upstream_verbs *verbs,
 		 struct legacy_upstream **ret, struct err *e);
 
-char *upstream_take_block(struct legacy_upstream *u); /* block_size bytes; NULL when memory is out */
+char *upstream_take_block(struct legacy_upstream *u); /* block_size bytes; NULL if out of memory */
 void upstream_give_block(struct legacy_upstream *u, char *block);
 
 /* A connection has become free: the first of the queue gets it. */

@@ -10,10 +10,10 @@
  *
  * The sources of a part are asked in their order; the first that has a value decides.
  *   header:Name      only when the peer is a trusted proxy; else it is as if the field were not there
- *   cookie:name      likewise; without the double quotes that may stand around it (RFC 6265 §4.1.1)
+ *   cookie:name      likewise; without the double quotes that may surround it (RFC 6265 §4.1.1)
  *   query:name       decoded                    path:name    decoded segment of the operation's template
  *   body:/pointer    RFC 6901 into a JSON body: strings, and numbers as their text as sent; other types are
- *                    no value
+ *   not values
  * Empty values (blanks only, for fields) are no values. A field or query parameter that is repeated with
  * different values is ambiguous, and a value longer than IDENTITY_MAX bytes or that is not plain text
  * (base/text.h: not UTF-8, control characters) is unusable: then the part is absent, and no later source is

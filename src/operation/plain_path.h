@@ -1,7 +1,7 @@
 /*
  * A path as a server reads it that tidies paths up: what two servers could take for different paths.
  *
- * Why:       the router takes a target as it stands; a legacy service behind it may decode, merge and cut
+ * Why:       the router takes a target as it is; a legacy service behind it may decode, merge and cut
  *            first, and then serve a call that the router took for another.
  * Threads:   pure.
  */
@@ -14,7 +14,7 @@
 #include "base/span.h"
 
 /* Writes the path of `target` without scheme and authority, query and fragment, decoded (twice encoded, too),
- * with \ as /, without parameters behind ';', empty and dot segments, a trailing slash, and what follows a
+ * with \ as /, without parameters after ';', empty and dot segments, a trailing slash, and what follows a
  * NUL. False when that is how it stands already; then, and beyond `out`'s limit, `out` has no meaning. */
 bool plain_path(struct span target, struct buf *out);
 

@@ -104,7 +104,7 @@ static bool is_odd(struct span segment)
 	return unit == UNIT_ODD;
 }
 
-/* Cuts a path that begins with '/' into what stands between the slashes; returns how many, or SIZE_MAX
+/* Cuts a path that begins with '/' into what is between the slashes; returns how many, or SIZE_MAX
  * beyond the limit. */
 static size_t split(struct span path, struct span segments[ROUTE_MAX_SEGMENTS])
 {

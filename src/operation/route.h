@@ -2,7 +2,7 @@
  * Route table: which operation of a service a request belongs to.
  *
  * Why:       matching stays pure, so that a decision can be replayed; and it is never generous: a target that
- *            is odd in any way matches nothing, is passed to legacy untouched and recorded as (unmapped),
+ *            is unusual in any way matches nothing, is passed to legacy untouched and recorded as (unmapped),
  *            never as a wrong operation.
  * Ownership: the table borrows its operations; a match borrows from them and from the target it was made of.
  * Threads:   immutable after new; any thread may match. A match allocates nothing.
@@ -14,7 +14,8 @@
  * path, which is everything before the first '?'. It is compared segment by segment, case-sensitively. An
  * escape of an unreserved character (RFC 3986 §2.3: %61) is that character; any other escape stands only for
  * itself. A parameter {name} takes one whole segment, not empty.
- * What is odd and matches nothing: targets that are not origin-form (http://…, *, host:port), '#', control
+ * What is unusual and matches nothing: targets that are not origin-form (http://…, *, host:port), '#',
+ *                                      control
  * characters or blanks, empty segments (//) and a trailing slash unless the template has it, "." and ".."
  * (also escaped), broken escapes, and %2F or %00 anywhere.
  * Which one wins: reading segments from the left, text before a parameter. The order in the file does not
@@ -54,12 +55,12 @@ struct route_match {
 int route_template_check(struct span path, struct err *e);
 
 int route_table_new(const struct operation *operations, size_t n, struct route_table **ret, struct err *e);
-struct route_table *route_table_free(struct route_table *t); /* NULL is fine; returns NULL */
+struct route_table *route_table_free(struct route_table *t); /* NULL is allowed; returns NULL */
 
 bool route_match(const struct route_table *t, struct span method, struct span target,
 		 struct route_match *ret);
 
-/* The parameter, its escapes resolved; appended. False when there is none of that name, or it is beyond
+/* The parameter, its escapes resolved; appended. False if there is none of that name, or it is beyond
  * the buffer's limit. */
 bool route_parameter(const struct route_match *m, struct span name, struct buf *decoded);
 
@@ -67,7 +68,7 @@ bool route_parameter(const struct route_match *m, struct span name, struct buf *
 struct span route_path(struct span target);
 
 /* The first query parameter of that name, decoded as forms are ('+' is a blank; a broken escape stays as it
- * is); appended. False when there is none, or it is beyond the buffer's limit. A parameter without '=' is
+ * is); appended. False if there is none, or it is beyond the buffer's limit. A parameter without '=' is
  * there and empty. */
 bool route_query(struct span target, struct span name, struct buf *decoded);
 

@@ -8,7 +8,7 @@
  *            limit.
  * Threads:   any thread may render.
  *
- * A reference is an object with the member "$ref" (and at most "default" beside it):
+ * A reference is an object with the member "$ref" (and at most "default" next to it):
  *   body:/a/b        JSON value by RFC 6901 pointer in the request's body (body: alone is the whole)
  *   header:Name      first field of that name, as a string
  *   query:name       decoded parameter, as a string
@@ -53,7 +53,7 @@ struct template_source {
 	struct span uuid, request_id;
 	struct span result; /* valid JSON, or SPAN_NONE */
 	struct span task_id, task_status, task_error;
-	int error_status; /* 0: there is no error */
+	int error_status; /* 0: there is not an error */
 	struct span error_title, error_detail;
 };
 
@@ -76,7 +76,7 @@ int template_render(const struct template *t, const struct template_source *s, s
  *     body: {…template…}   or   raw: {$ref: "result:/text"}  (a string's content, sent as it is)
  * A single choice may be written without the list.
  * `equals` compares JSON values by meaning (base/json.h, json_equal); a missing value equals nothing.
- * `exists: true` or `exists: false` may stand in its place. A status that a reference gives and that is no
+ * `exists: true` or `exists: false` can be used instead. A status that a reference gives and that is not an
  * integer from 200 to 599 becomes
  * 500. Without body and raw, and for 204 and 304, the body is empty and content_type SPAN_NONE. Headers that
  * frame or belong to the connection are refused. */

@@ -41,7 +41,7 @@ int program_compile(struct program *p, const struct yaml_node *y, struct program
 /* A scalar that is a reference's text ("result:/success"). */
 int program_compile_reference(struct program *p, const struct yaml_node *y, struct program_node **ret,
 			      struct err *e);
-struct program_node *program_node_free(struct program_node *node); /* NULL is fine */
+struct program_node *program_node_free(struct program_node *node); /* NULL is allowed */
 DEFINE_CLEANUP(struct program_node *, program_node_free)
 
 /* "line N: key: …" with the node's own place. */

@@ -341,7 +341,7 @@ static const char *drain_side_text(const struct drain *d)
 	return outcome_side_text(d->options.side);
 }
 
-/* Whether this is a use that somebody would miss: of unmapped calls only what legacy knows. */
+/* Whether this is a use that someone would miss: of unmapped calls only what legacy knows. */
 static bool drain_pattern_is_missed(const struct drain *d, const struct unmapped_pattern *p)
 {
 	return p->last_found_us >= d->since_us;

@@ -1,7 +1,7 @@
 /*
  * Drain: whether a side is still used, from outcomes.db (design, "Drain": its words and verdicts).
  *
- * Why:       made from sums and what stands beside them, so that it costs the same over ten outcomes and
+ * Why:       made from sums and what is kept with them, so that it costs the same over ten outcomes and
  *            ten million.
  * Ownership: the drain owns everything in it.
  * Threads:   any; reads with a connection of its own, and never holds up the recorder.
@@ -106,7 +106,7 @@ struct drain {
 
 /* Errors: report.h's. */
 int drain_make(const struct drain_options *o, struct drain **ret, struct err *e);
-struct drain *drain_free(struct drain *d); /* NULL is fine; returns NULL */
+struct drain *drain_free(struct drain *d); /* NULL is allowed; returns NULL */
 
 /* Whether a recorded attempt is a use of its side; not so of what the router refused itself, and shadows. */
 bool drain_is_use(int role, int reason);

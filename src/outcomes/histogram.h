@@ -39,7 +39,7 @@ int64_t histogram_highest(unsigned bucket);
 void histogram_init(struct histogram *h);
 void histogram_add(struct histogram *h, int64_t value);
 int histogram_encode(const struct histogram *h, struct buf *out); /* appends; buf's errors */
-/* Both add what was encoded to what is there. -EBADMSG when it is no histogram; then some of it may have
+/* Both add what was encoded to what is there. -EBADMSG if it is not a histogram; then some of it may have
  * been added. */
 int histogram_decode(struct histogram *h, struct span encoded);
 int histogram_sum_decode(struct histogram_sum *s, struct span encoded);

@@ -19,7 +19,7 @@
 #define VACUUM_PAGES 500 /* given back at a time, when many are free */
 #define ENCODED_MAX (HISTOGRAM_BUCKETS * 8)
 
-/* The column is called organisation; to rename it would stop programs of before that have the file open. */
+/* The column is called organisation; to rename it would stop older programs that have the file open. */
 static const char *const schema[OUTCOME_STORE_VERSION] = {
 	"CREATE TABLE series (id INTEGER PRIMARY KEY, service TEXT NOT NULL, operation TEXT NOT NULL, side "
 	"TEXT NOT NULL,"
@@ -98,8 +98,8 @@ static int prepare_all(struct outcome_store *s, struct err *e)
 				"UPDATE SET count = count + ?2"},
 		{&s->add_mark, "INSERT OR REPLACE INTO row_marks VALUES (?,?)"},
 		{&s->first_row, "SELECT (SELECT min(id) FROM outcomes), (SELECT max(id) FROM outcomes)"},
-		/* Ids are in the order of writing, so what lies before the first id of a minute is older than
-		 * it. A clock that was wrong for a while makes this delete less, never more. */
+		/* Ids are in the order of writing, so what comes before the first id of a minute is older
+		 * than it. A clock that was wrong for a while makes this delete less, never more. */
 		{&s->old_row, "SELECT min(row) FROM row_marks WHERE minute >= ?"},
 		{&s->delete_rows, "DELETE FROM outcomes WHERE id < ?"},
 		{&s->delete_marks,

@@ -66,14 +66,14 @@ struct outcome_limits {
 
 int outcome_store_open(const char *path, struct series_table *series, struct outcome_store **ret,
 		       struct err *e);
-struct outcome_store *outcome_store_close(struct outcome_store *s); /* NULL is fine; returns NULL */
+struct outcome_store *outcome_store_close(struct outcome_store *s); /* NULL is allowed; returns NULL */
 int outcome_store_write(struct outcome_store *s, const struct outcome_batch *batch, struct err *e);
 
 /* Whether a batch is to be written though it is empty: an idle recorder says that it is there
  * (usage_store.h). */
 bool outcome_store_is_due(const struct outcome_store *s, int64_t now_us);
 
-/* Deletes one chunk of what is over the limits, so that writing goes on in between: 1 = there is more, 0 =
+/* Deletes one chunk of what is over the limits, so that writing continues in between: 1 = there is more, 0 =
  * done. */
 int outcome_store_retain(struct outcome_store *s, const struct outcome_limits *limits, struct err *e);
 

@@ -4,9 +4,9 @@
  * Why:       "what else is called?" needs the endpoint, and not whose: a path may name a user, an
  *            organization or a document, and their number has no bound.
  * Kept:      words of letters, v1, and files with a usual extension. Everything else is PATH_PATTERN_ID: what
- *            has digits, is long, escaped or odd, and what follows a plural or a word for somebody or
+ *            has digits, is long, escaped or unusual, and what follows a plural or a word for someone or
  *            something that has a name (users/alice, org/acme). The query is dropped.
- * Not seen:  a name that looks like an endpoint (/alice/settings). Where many stand at one place, the table
+ * Not seen:  a name that looks like an endpoint (/alice/settings). Where many occur at one place, the table
  *            folds them (unmapped.h).
  */
 #ifndef OUTCOMES_PATH_PATTERN_H

@@ -28,7 +28,7 @@ bool recorded_user_is_pseudonym(struct span user);
 bool recorded_may_be_cut(struct span id);
 
 /* Once for each combination of organization, user and operation among the `newest` attempts (0: all that are
- * kept). `fn` returns 0 to go on, <0 to end with that. -ENOENT when nothing was ever recorded. 1 when
+ * kept). `fn` returns 0 to continue, <0 to end with that. -ENOENT when nothing was ever recorded. 1 when
  * there were more than RECORDED_MAX. */
 int recorded_each(const char *path, int64_t newest, int (*fn)(void *arg, const struct recorded *r), void *arg,
 		  struct err *e);

@@ -57,8 +57,8 @@ struct recorder {
 	struct outcome_drops drops[DROP_MINUTES];
 	size_t drop_count;
 	bool failing;
-	uint64_t dropped_before; /* when it began to fail */
-	bool dropped_told;	 /* that some are dropped since */
+	uint64_t dropped_before;	/* when it began to fail */
+	bool dropped_told;		/* that some are dropped since */
 	bool tapped[RECORDER_TAPS_MAX]; /* the tap has this file */
 	int64_t retain_at_ms;
 	struct aging aging;
@@ -378,7 +378,7 @@ static void retain(struct recorder *r)
 	int code = outcome_store_retain(r->store, &limits, &e);
 	if (code < 0)
 		after_error(r, code, &e);
-	/* More to delete: again after the next batch, so that writing goes on. */
+	/* More to delete: again after the next batch, so that writing continues. */
 	r->retain_at_ms = code > 0 ? now_ms : now_ms + RETAIN_MS;
 }
 
@@ -403,7 +403,7 @@ static void recorder_flush(struct recorder *r)
 
 static void wait_for_work(struct recorder *r)
 {
-	/* While the file fails, full queues are no reason to hurry: wake_pending stays set, so that
+	/* While the file fails, full queues are not a reason to hurry: wake_pending stays set, so that
 	 * producers do not call. */
 	int64_t until = clock_mono_ms() + (r->failing ? RETRY_MS : (int64_t)r->options.flush_ms);
 	if (r->failing)

@@ -9,12 +9,12 @@
  *            that; recorder_stop loses nothing.
  * Failures:  a full disk, a locked, read-only, deleted or corrupt file never stop a producer. The queues hold
  *            what they can, the rest is dropped and counted; the recorder tries again four times a second
- *            with what it holds, opens a file that was deleted or replaced anew, and leaves a corrupt one
+ *            with what it holds, opens a file that was deleted or replaced, and leaves a corrupt one
  *            alone until someone moves it away. The status says what is wrong, the log when it begins and
  *            when it ends.
  * User ids:  with hash_users they, and clients' addresses, are stored as HMAC-SHA-256 in hex. The key is the
- *            line of `<path>-userkey`, made with mode 0600: beside the database and not in it, so that a copy
- *            of outcomes.db alone tells no user ids.
+ *            line of `<path>-userkey`, made with mode 0600: next to the database and not in it, so that a
+ *            copy of outcomes.db alone tells no user ids.
  */
 #ifndef OUTCOMES_RECORDER_H
 #define OUTCOMES_RECORDER_H
@@ -76,11 +76,11 @@ struct recorder_status {
 	char last_error[256]; /* the last one, also after it has passed; "" = none since the start */
 };
 
-/* A file that cannot be opened or written is no error at start: the recorder goes on trying and says so in
- * its status. */
+/* A file that cannot be opened or written is not an error at startup: the recorder keeps trying and says so
+ * in its status. */
 int recorder_start(const struct recorder_options *o, struct recorder **ret, struct err *e);
 /* Writes everything handed over, then ends the thread. With a file that cannot be written it gives up after
- * five seconds and counts the rest as dropped. NULL is fine; returns NULL. */
+ * five seconds and counts the rest as dropped. NULL is allowed; returns NULL. */
 struct recorder *recorder_stop(struct recorder *r);
 int recorder_producer_new(struct recorder *r, struct recorder_producer **ret);
 /* The record to fill (zeroed), then recorder_commit; NULL when the queue is full (dropped and counted). */

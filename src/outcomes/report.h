@@ -95,7 +95,7 @@ struct report {
  * -ENODATA empty (made, but nothing was ever written to it), -EBUSY locked, -E2BIG more than
  * REPORT_OPERATIONS_MAX operations. */
 int report_make(const struct report_options *o, struct report **ret, struct err *e);
-struct report *report_free(struct report *r); /* NULL is fine; returns NULL */
+struct report *report_free(struct report *r); /* NULL is allowed; returns NULL */
 
 /* As the programs and the dashboard show it. `ret` in 0 … 100 with one decimal, never rounded to 100.0 or
  * 0.0 unless it is. */

@@ -4,7 +4,7 @@
  * Why:       sums are kept for a year and more. Per minute they would outgrow the rows and make a report over
  *            all of them slow; per hour a year is as much as six days were. The histograms add up without
  *            loss.
- * In the file: the sum of an hour stands at the hour's first minute; table `folded` holds the minute up to
+ * In the file: the sum of an hour is at the hour's first minute; table `folded` holds the minute up to
  * which that is so.
  * Threads:   the recorder's, within its transaction.
  */
@@ -24,7 +24,7 @@
 struct rollup_fold;
 
 int rollup_fold_new(struct db *db, struct rollup_fold **ret, struct err *e);
-struct rollup_fold *rollup_fold_free(struct rollup_fold *f); /* NULL is fine; returns NULL */
+struct rollup_fold *rollup_fold_free(struct rollup_fold *f); /* NULL is allowed; returns NULL */
 
 /* Folds the oldest hour that ends by `before` (a minute since 1970): 1 = one was folded, 0 = there is
  * none. db.h's errors. */

@@ -60,7 +60,7 @@ struct series_table;
 
 int series_table_new(struct series_table **ret);
 struct series_table *series_table_free(struct series_table *t);
-/* The series of an outcome, made when new; NULL when memory is out. */
+/* The series of an outcome, made when new; NULL if out of memory. */
 struct series *series_of(struct series_table *t, const struct outcome *o);
 /* Counts an outcome into the sums since start. */
 void series_count(struct series *s, const struct outcome *o);

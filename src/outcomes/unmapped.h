@@ -1,7 +1,7 @@
 /*
  * Unmapped: the patterns of calls that match no operation, with how often and when. Pure.
  *
- * Why:       before legacy is switched off somebody must know what else it is asked for; callers choose the
+ * Why:       before legacy is switched off someone must know what else it is asked for; callers choose the
  *            paths, so their number is bounded here.
  * Limits:    UNMAPPED_PATTERNS_MAX of a service: the least frequent (of equals the oldest) makes room and is
  *            counted under UNMAPPED_OTHERS. Behind the first segment, where UNMAPPED_SIBLINGS words stand at

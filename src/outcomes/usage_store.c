@@ -212,7 +212,7 @@ static int usage_write_pattern(struct usage_store *u, struct unmapped_pattern *p
 	return db_run(q, e);
 }
 
-/* Somebody else's clock, or this one's of before, may be another: then this is an interval of its own. */
+/* Someone else's clock, or this one's of before, may be another: then this is an interval of its own. */
 static int usage_write_presence(struct usage_store *u, int64_t now_us, struct err *e)
 {
 	db_bind_int64(u->extend, 1, now_us);

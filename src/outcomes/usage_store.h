@@ -1,5 +1,5 @@
 /*
- * Usage store: what drain (design, "Drain") needs and sums do not tell, in tables beside them:
+ * Usage store: what drain (design, "Drain") needs and sums do not tell, in tables next to them:
  *
  *   last_seen  per series: when its last attempt began, and of which organization
  *   unmapped   per day, service, method and pattern (unmapped.h): how often, how often with 404, the last
@@ -32,7 +32,7 @@
 struct usage_store;
 
 int usage_store_new(struct db *db, struct usage_store **ret, struct err *e);
-struct usage_store *usage_store_free(struct usage_store *u); /* NULL is fine; returns NULL */
+struct usage_store *usage_store_free(struct usage_store *u); /* NULL is allowed; returns NULL */
 /* What is in memory may not be what is in the file. */
 void usage_store_forget(struct usage_store *u);
 

@@ -61,7 +61,7 @@ struct differences {
 
 /* Errors as of report_make (outcomes/report.h). A file without comparisons: n_operations = 0. */
 int differences_make(const struct differences_options *o, struct differences **ret, struct err *e);
-struct differences *differences_free(struct differences *d); /* NULL is fine; returns NULL */
+struct differences *differences_free(struct differences *d); /* NULL is allowed; returns NULL */
 DEFINE_CLEANUP(struct differences *, differences_free)
 
 /* Append; buf's errors. */

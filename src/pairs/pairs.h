@@ -2,7 +2,7 @@
  * Pairs: bounded copies of two sides' answers to one request, on their way to being compared, counted and,
  * some of them, kept (docs/design.md, "Shadow and compare").
  *
- * Why:       a comparison may cost a second, so planes hand over what they have and go on.
+ * Why:       a comparison may cost a second, so planes hand over what they have and continue.
  * Life:      a plane makes a trial, fills the answers in as they pass, and hands it over; the comparing
  *            thread compares; what came out waits for the recorder, which writes it with its next batch
  *            (outcomes/recorder.h, recorder_tap).
@@ -92,7 +92,7 @@ struct pairs_trial {
 int pairs_start(const struct pairs_options *o, struct pairs **ret, struct err *e);
 /* Compares what waits, two seconds at most, and ends the thread; what came out can still be written. */
 void pairs_halt(struct pairs *p);
-struct pairs *pairs_free(struct pairs *p); /* after the recorder has stopped. NULL is fine; returns NULL */
+struct pairs *pairs_free(struct pairs *p); /* after the recorder has stopped. NULL is allowed; returns NULL */
 void pairs_tap(struct pairs *p, struct recorder_tap *ret);
 
 /* All answers are PAIRS_OPEN. NULL: no memory. */

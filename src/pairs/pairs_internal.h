@@ -41,7 +41,7 @@ void pairs_sample_free(struct pairs_sample *s);
 /* pairs_store.c: the recorder's thread */
 struct pairs_store;
 int pairs_store_new(struct db *db, struct pairs_store **ret, struct err *e);
-struct pairs_store *pairs_store_free(struct pairs_store *s); /* NULL is fine; returns NULL */
+struct pairs_store *pairs_store_free(struct pairs_store *s); /* NULL is allowed; returns NULL */
 int pairs_store_write(struct pairs_store *s, const char *service, const char *operation, int64_t hour,
 		      const struct pairs_delta *d, unsigned keep_samples, struct err *e);
 /* Deletes what is older; *ret_samples: whether any are left. */

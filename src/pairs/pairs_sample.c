@@ -1,4 +1,4 @@
-/* A differing pair made fit to be kept: redacted before it is handed to anybody. */
+/* A differing pair made fit to be kept: redacted before it is handed to anyone. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

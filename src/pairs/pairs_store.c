@@ -12,7 +12,7 @@
 
 #include "pairs/pairs_internal.h"
 
-#define RETAIN_ROWS 500 /* deleted at a time, so that writing goes on in between */
+#define RETAIN_ROWS 500 /* deleted at a time, so that writing continues in between */
 
 static const char pairs_schema[] =
 	"CREATE TABLE IF NOT EXISTS compare_counts (hour INTEGER NOT NULL, service TEXT NOT NULL, operation "

@@ -5,7 +5,7 @@
  *            resource and a snapshot (JSON is YAML). Only the bytes of the values that change are replaced,
  *            so that comments and order stay.
  * Growing:   moves nobody from task to legacy, and shrinking nobody new to task: the task shares of a rule
- *            must lie at one end of its distributions, from where they grow; a rule where they do not is
+ *            must be at one end of its distributions, from where they grow; a rule where they do not is
  *            refused. Several variants of a side keep their proportion, in tenths of a percent. The changes
  *            of a plan come in an order that keeps this true after each of them, for servers that take one
  *            value at a time (v1: running sums, past the last limit no variant): what grows comes before what
@@ -67,7 +67,7 @@ int rollout_open(const char *name, struct span text, const char *flag, const str
 		 struct rollout_document **ret, struct err *e);
 /* A document of one flag only names segments: what they are is known from the snapshot that serves. */
 void rollout_know_segments(struct rollout_document *d, struct flag_snapshot *s);
-struct rollout_document *rollout_close(struct rollout_document *d); /* NULL is fine; returns NULL */
+struct rollout_document *rollout_close(struct rollout_document *d); /* NULL is allowed; returns NULL */
 
 bool rollout_is_boolean(const struct rollout_document *d);
 bool rollout_enabled(const struct rollout_document *d);

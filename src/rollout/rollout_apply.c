@@ -1,5 +1,5 @@
 /*
- * Changes as bytes: the values are replaced where they stand, and the result is compared with what was there.
+ * Changes as bytes: the values are replaced in place, and the result is compared with what was there.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -90,7 +90,7 @@ static int refuse_shared(const struct rollout_document *d, struct err *e)
 		       yaml_name(d->doc), d->flag->line);
 }
 
-/* A value below an alias stands where its anchor stands: changing it there changes it in both places. */
+/* A value below an alias stands where its anchor is: changing it there changes it in both places. */
 static int rollout_apply_check(const struct rollout_document *d, const struct rollout_plan *plan,
 			       struct span text, struct err *e)
 {

@@ -21,8 +21,8 @@ static const struct yaml_node *find_flag_in(const struct yaml_node *root, const 
 	return NULL;
 }
 
-/* Only where routers read it, too: another namespace may have a flag of the same key. Of several the last
- * counts, as for Flipt. */
+/* Only where routers read it, too: another namespace may have a flag of the same key. Of several the last one
+ * wins, as for Flipt. */
 static void rollout_document_find_flag(struct rollout_document *d, const char *key)
 {
 	const struct yaml_node *first = yaml_root(d->doc);

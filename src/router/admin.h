@@ -2,8 +2,8 @@
  * Admin listener: health, metrics, report and the dashboard's files. On the control thread's loop, loopback
  * by default.
  *
- * Why:       what is shown is told by who composes the program (callbacks), so that this file knows HTTP and
- *            nothing else.
+ * Why:       whoever composes the program supplies what is shown (callbacks), so that this file knows HTTP
+ *            and nothing else.
  * Ownership: holds its own reference to the configuration, whose `admin` says who is let in; admin_set_config
  *            replaces it.
  * Host:      all but /healthz asks for a Host that is a loopback name, the listener's own address or one of
@@ -61,7 +61,7 @@ void admin_open(struct admin *a);
  * a restart: it was said of another door. */
 void admin_set_config(struct admin *a, const struct config *config);
 unsigned admin_port(const struct admin *a);
-/* No new connections from now on; what was accepted is answered. Whether somebody may still ask, or is being
+/* No new connections from now on; what was accepted is answered. Whether someone may still ask, or is being
  * answered; to be called until nobody is, or time is over. `patient`: as listener_quiesce. */
 bool admin_drain(struct admin *a, bool patient);
 struct admin *admin_stop(struct admin *a);

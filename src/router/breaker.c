@@ -58,7 +58,7 @@ struct breaker {
 	unsigned without_result; /* tasks in a row during whose wait none ended */
 	int64_t ended_us;	 /* a task last did */
 
-	unsigned probing, proven; /* half-open: under way, ended well */
+	unsigned probing, proven; /* half-open: in progress, ended well */
 	uint64_t transitions[BREAKER_STATES], turned_away;
 };
 

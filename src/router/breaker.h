@@ -47,7 +47,7 @@ enum breaker_end {
 };
 
 int breaker_new(struct span backend, struct breaker **ret); /* closed; `backend` outlives it. -ENOMEM */
-struct breaker *breaker_free(struct breaker *b);	    /* NULL is fine; returns NULL */
+struct breaker *breaker_free(struct breaker *b);	    /* NULL is allowed; returns NULL */
 /* At the start and at each reload; what it has counted stays, unless it is off. */
 void breaker_configure(struct breaker *b, const struct breaker_config *c, int64_t now_us);
 
@@ -69,7 +69,7 @@ bool breaker_is_shut(const struct breaker *b, int64_t now_us);
 struct breaker_status {
 	enum breaker_state state; /* half-open from the moment that a probe may go */
 	bool off;
-	bool probing;			      /* a probe is under way */
+	bool probing;			      /* a probe is in progress */
 	char why[160];			      /* it is not closed; "" */
 	int64_t since_us;		      /* clock_wall_us() of the last transition; 0: none yet */
 	unsigned failed;		      /* consecutive */

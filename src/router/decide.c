@@ -215,7 +215,7 @@ static bool choose_backend(const struct asking *a, struct span by_variant, struc
 	if (!configured)
 		return unknown_backend(a, name, why, ret);
 	flag_trace_say(a->trace, 1, "backend %.*s (%s)", SPAN_ARG(name), why);
-	/* the configuration's: a pinned name lives no longer than the look-up */
+	/* the configuration's: a pinned name lives no longer than the lookup */
 	ret->backend = configured->name;
 	return true;
 }

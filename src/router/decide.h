@@ -57,7 +57,7 @@ struct decision {
 	bool refused;
 	double shadow; /* legacy serves; this share (0..1) of the requests runs on the task side beside it */
 	/* What the guard needs (design, "The guard"): the side that the flags said, whatever stepped in
-	 * since, and the probability of the task side before anybody looked at the hash. 0: no percentage
+	 * since, and the probability of the task side before anyone looked at the hash. 0: no percentage
 	 * took part. Of several flags the product. */
 	enum outcome_side assigned;
 	double share;

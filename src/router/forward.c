@@ -287,7 +287,7 @@ static struct span host_received(const struct http_field *in, size_t n)
 	return SPAN_NONE;
 }
 
-/* Whether this one goes on although others are made anew. */
+/* Whether this one continues although others are made anew. */
 static bool forwarded_passes(const struct forward_context *c, struct span name)
 {
 	if (c->forwarded == FORWARD_AUTO || c->forwarded == FORWARD_KEEP || !forward_tells_of_others(name))
@@ -355,7 +355,7 @@ struct request_scan {
 	bool been_here, has_host, has_request_id;
 };
 
-/* Whether the field goes on, as far as the field itself decides that. */
+/* Whether the field continues, as far as the field itself decides that. */
 static bool request_field_passes(struct request_scan *s, struct span name, struct span value, int *error)
 {
 	switch (forward_classify(name)) {

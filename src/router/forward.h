@@ -9,7 +9,7 @@
  *            Connection.
  *
  * What goes, both ways: Connection and the fields it names, Keep-Alive, Proxy-Connection, TE (trailers are
- * dropped here, so nobody may be told that they are welcome), Trailer, Transfer-Encoding, Upgrade;
+ * dropped here, so they must not be announced as welcome), Trailer, Transfer-Encoding, Upgrade;
  * Proxy-Authorization, Proxy-Authenticate and Proxy-Authentication-Info, which are for the next proxy and no
  * business of an origin; Content-Length, since the message is framed again. From requests also
  * X-Migration-Override and X-Migration-Override-Secret.
@@ -21,10 +21,10 @@
  *
  * Via: a field of our own comes last, "1.1 migration-router (<id>)" (the version that was received); those
  * that are there stay. The id is random, one per process and service. A request is a loop when our own id
- * stands in its Via: this service of this process has passed it on before. Other routers there are no loop: a
- * service that calls the next one with its caller's fields is honest. A loop through processes that end, or
- * behind somebody who drops comments, ends at FORWARD_MAX_HOPS. Where Via is turned off for an origin, the
- * same stands in X-Migration-Via, which is looked at everywhere.
+ * is in its Via: this service of this process has passed it on before. Other routers there do not make a
+ * loop: a service that calls the next one with its caller's fields is honest. A loop through processes that
+ * end, or behind someone who drops comments, ends at FORWARD_MAX_HOPS. Where Via is turned off for an origin,
+ * the same is in X-Migration-Via, which is looked at everywhere.
  */
 #ifndef ROUTER_FORWARD_H
 #define ROUTER_FORWARD_H

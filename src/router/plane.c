@@ -115,7 +115,7 @@ static int service_runtime_new(struct plane *p, const struct config *config, con
 /* --- listeners ------------------------------------------------------------------------------------------ */
 
 /* With SO_REUSEPORT a second router would silently take half of the connections: the first listener of this
- * process looks whether the address is free of anybody's. */
+ * process looks whether the address is free of anyone's. */
 int plane_address_free(const char *address, struct err *e)
 {
 	CLEANUP(closep) int fd = -1;

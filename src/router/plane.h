@@ -83,7 +83,7 @@ int plane_start(struct plane_env *env, unsigned index, const struct config *conf
 /* Ends the thread. After it nothing of the plane runs, but other threads may still post to its loop: stop
  * those (ledger, task store), then free. */
 void plane_halt(struct plane *p);
-struct plane *plane_free(struct plane *p); /* what still runs is cut, and recorded so. NULL is fine */
+struct plane *plane_free(struct plane *p); /* what still runs is cut, and recorded so. NULL is allowed */
 
 void plane_set_flags(struct plane *p, const struct flag_snapshot *flags);
 void plane_set_holds(struct plane *p, const struct guard_holds *holds);

@@ -1,10 +1,10 @@
 /*
  * Readiness: the calls that a backend is known not to run, as the last checks found it.
  *
- * Why:       a task whose backend is away, has no worker or does not know it keeps its caller waiting until
- *            the time limit, and may run long after the caller was told so. What is known before a submission
- *            decides before it (docs/design.md, reason `backend_not_ready`). Only a definite no counts: what
- *            a backend cannot tell does not.
+ * Why:       a task whose backend is unreachable, has no worker or does not know it keeps its caller waiting
+ *            until the time limit, and may run long after the caller was told so. What is known before a
+ *            submission decides before it (docs/design.md, reason `backend_not_ready`). Only a definite no
+ *            counts: what a backend cannot tell does not.
  * Shape:     made by the control thread after a round of checks, then immutable; planes hold references and
  *            hand it to decide.
  * Ownership: texts are copied. Reference counted.
@@ -22,7 +22,7 @@ struct readiness;
 
 struct readiness *readiness_new(void); /* empty: everything may be submitted. NULL: no memory */
 const struct readiness *readiness_ref(const struct readiness *r);
-const struct readiness *readiness_unref(const struct readiness *r); /* NULL is fine; returns NULL */
+const struct readiness *readiness_unref(const struct readiness *r); /* NULL is allowed; returns NULL */
 
 /* This operation's task would not be run on that backend. `why`: a sentence for operators, cut to its
  * room. -ENOMEM. */

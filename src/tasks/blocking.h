@@ -9,8 +9,8 @@
 #include "tasks/task_backend.h"
 
 /* Submits and waits up to timeout_ms. 0: *ret is the end it came to (completed or failed), its spans in
- * `text`. -ETIMEDOUT: it goes on, `text` is its id. TASK_E_*; -ECONNREFUSED: refused; -EREMOTEIO: written,
- * and whether it runs is unknown. */
+ * `text`. -ETIMEDOUT: it is still running, `text` is its id. TASK_E_*; -ECONNREFUSED: refused; -EREMOTEIO:
+ * written, and whether it runs is unknown. */
 int task_run_blocking(const struct task_options *o, const struct task_call *call, unsigned timeout_ms,
 		      struct buf *text, struct task_result *ret, struct err *e);
 

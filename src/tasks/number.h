@@ -17,7 +17,7 @@
 bool number_is_integer(struct span number);
 /* Appends Python's str() of a JSON number: "-0" → 0, 1e3 → 1000.0, 1.50 → 1.5. */
 int number_text(struct span number, struct buf *out);
-/* Appends a + b of two JSON numbers. -ERANGE when the sum is no finite number (JSON has no infinity). */
+/* Appends a + b of two JSON numbers. -ERANGE if the sum is not a finite number (JSON has no infinity). */
 int number_add(struct span a, struct span b, struct buf *out);
 /* Appends repr(value): the shortest text that reads back as the same double. */
 int number_repr(double value, struct buf *out);

@@ -103,7 +103,7 @@ int python_json_check(struct span json, bool celery, struct err *e)
 
 /* --- unwrapping ----------------------------------------------------------------------------------------- */
 
-/* [text] → "text", with what Celery 5.2 put behind a date, and Z for UTC. */
+/* [text] → "text", with what Celery 5.2 prefixed with a date, and Z for UTC. */
 static void python_json_put_instant(struct span quoted, bool date, struct buf *out)
 {
 	struct span text = {quoted.ptr, quoted.len - 1};

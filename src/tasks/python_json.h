@@ -19,7 +19,7 @@
 #define CELERY_LEVELS_MAX 400
 #define PYTHON_DIGITS_MAX 4300
 
-/* Whether a Python worker reads the valid JSON as it stands; otherwise -EINVAL and a sentence. `celery`: one
+/* Whether a Python worker reads the valid JSON as it is; otherwise -EINVAL and a sentence. `celery`: one
  * of Celery, which reads kombu's wrappers and bears fewer levels. */
 int python_json_check(struct span json, bool celery, struct err *e);
 

@@ -10,7 +10,7 @@
 #include "base/json.h"
 #include "tasks/number.h"
 
-#define LEVELS_MAX 100 /* nobody reads deeper: what lies there is shown as it stands */
+#define LEVELS_MAX 100 /* nobody reads deeper: what lies there is shown as it is */
 
 static int python_text_put_repr(struct span value, unsigned level, struct buf *out);
 

@@ -100,7 +100,7 @@ typedef void (*task_done_fn)(void *arg, int error, struct err *e);
 
 struct task_health {
 	bool reachable;	  /* submissions can be accepted */
-	bool worker;	  /* somebody is there to run them */
+	bool worker;	  /* someone is there to run them */
 	int64_t backlog;  /* tasks waiting, -1 = not known */
 	char detail[256]; /* a sentence when something is missing */
 };
@@ -118,8 +118,8 @@ struct task_probe {
 enum task_answer { TASK_ANSWER_NO, TASK_ANSWER_YES, TASK_ANSWER_UNKNOWN };
 struct task_check {
 	bool reachable;		 /* submissions can be accepted */
-	enum task_answer known;	 /* somebody there knows the task by its name */
-	enum task_answer worker; /* somebody is there to run it */
+	enum task_answer known;	 /* someone there knows the task by its name */
+	enum task_answer worker; /* someone is there to run it */
 	char missing[256];	 /* a sentence for the first thing that is missing, "" when nothing is */
 };
 typedef void (*task_check_fn)(void *arg, const struct task_check *c);
@@ -130,7 +130,7 @@ struct task_backend_setup; /* task_options.h */
 
 /* A backend is one row: its name, its settings and its verbs (see backends.h). Each callback comes later than
  * the call that asked for it, on the client's loop, exactly once, unless its operation was dropped by the
- * client's free. Only when memory is out it may come from within the call. */
+ * client's free. Only if out of memory it may come from within the call. */
 struct task_backend {
 	const char *name;
 	size_t max_input; /* bytes of args + kwargs, 0 = no limit of its own */
@@ -182,7 +182,7 @@ void task_client_init(struct task_client *c, const struct task_backend *backend,
 void task_submit_later(struct task_client *c, enum task_submit_status status, struct span task_id,
 		       const struct err *why, task_submit_fn fn, void *arg);
 
-/* Of checked and started options, which outlive it. Connects when it must: a backend that is down is no
+/* Of checked and started options, which outlive it. Connects when it must: a backend that is down is not an
  * error. */
 int task_client_new(const struct task_options *o, struct loop *loop, struct task_client **ret, struct err *e);
 /* Checks max_input (→ TASK_INPUT_TOO_LARGE) and makes the id, then the backend's submit. */

@@ -56,9 +56,9 @@ int task_options_set(struct task_options *o, struct span key, struct span value,
 /* Once after all settings: fills in defaults, says what is missing or does not go together. Connects to
  * nothing. An error without a sentence has been told to setup->problems. */
 int task_options_check(struct task_options *o, const struct task_backend_setup *setup, struct err *e);
-/* Begins what all clients share. A backend that is down is no error. */
+/* Begins what all clients share. A backend that is down is not an error. */
 int task_options_start(struct task_options *o, struct err *e);
-struct task_options *task_options_free(struct task_options *o); /* NULL is fine; returns NULL */
+struct task_options *task_options_free(struct task_options *o); /* NULL is allowed; returns NULL */
 
 /* NULL when the backend has no such setting. */
 const struct task_setting *task_setting_find(const struct task_backend *backend, struct span key);

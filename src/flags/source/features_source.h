@@ -25,7 +25,7 @@ struct features_source;
  * editors' renames, symlink swaps (Kubernetes ConfigMaps) and in-place writes are all seen; also a slow
  * poll as safety net. A change is taken when it has been quiet for a moment; longer where the file looks
  * cut: it does not parse, lacks a used flag that was there, or the end of its last line. A file that is
- * missing or broken now is no error: the status says so, and the source keeps watching. A used flag that
+ * missing or broken now is not an error: the status says so, and the source keeps watching. A used flag that
  * it lost keeps its last good definition. Identical content is not published again. Without inotify (its
  * limits reached) the slow poll alone does the work. -EINVAL for an empty path, -ENAMETOOLONG, -ENOMEM. */
 int features_source_start(struct loop *loop, const struct flag_source_options *o, const struct span *used,

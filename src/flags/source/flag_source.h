@@ -31,12 +31,12 @@ struct flag_source_options {
 	/* how long the server may be silent within an answer; the whole answer may take three times as
 	 * long */
 	unsigned timeout_ms;
-	unsigned stream_idle_ms; /* a stream that brought nothing for so long is opened anew */
+	unsigned stream_idle_ms; /* a stream that brought nothing for so long is reopened */
 	bool stream;
 };
 
-/* Whether a source of the one is a source of the other. Another token in the same file is no other source: it
- * is read again. */
+/* Whether a source of the one is a source of the other. Another token in the same file is not another source:
+ * it is read again. */
 bool flag_source_same(const struct flag_source_options *a, const struct flag_source_options *b);
 
 struct flag_source_events {

@@ -12,7 +12,7 @@ static bool server_is_least(const struct flipt_server *s, unsigned minor, unsign
 	return s->minor > minor || (s->minor == minor && s->patch >= patch);
 }
 
-/* "1.61.1", "v2.11.0", "2.0.0-beta": what is built by hand says "dev" and is not known. */
+/* "1.61.1", "v2.11.0", "2.0.0-beta": what is built manually says "dev" and is not known. */
 static bool server_parse(struct span text, struct flipt_server *ret)
 {
 	char copy[64];

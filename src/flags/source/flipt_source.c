@@ -46,7 +46,7 @@ struct flipt_source {
 	enum flipt_version version;
 	struct http_call *poll, *stream, *info, *login;
 	enum flag_rules rules;	    /* of a server that does not tell its version */
-	bool rules_given;	    /* somebody has said so */
+	bool rules_given;	    /* someone has said so */
 	struct flipt_server server; /* what it said of itself last */
 	bool server_sure;	    /* it said so when it was asked last */
 	int64_t info_ms;	    /* monotonic: when that was; 0: to be asked before the next poll */
@@ -57,7 +57,7 @@ struct flipt_source {
 	struct buf line;	 /* of the stream, until its newline */
 	bool stream_begun;	 /* this connection has brought a good snapshot */
 	bool stream_up;		 /* it, or the one that it takes over from, has */
-	bool poll_overtaken;	 /* the stream has brought something since the poll under way was sent */
+	bool poll_overtaken;	 /* the stream has brought something since the poll in progress was sent */
 
 	struct last_good good;
 	char server_digest[80];		 /* what If-None-Match says: of the server's own text */
@@ -609,7 +609,7 @@ static void on_stream_done(void *arg, const struct http_reply *r)
 	stream_ended(s, failure_text(r, why, sizeof(why)));
 }
 
-/* This protocol has no keep-alive bytes: a stream that was well is opened anew, one that never began has
+/* This protocol has no keep-alive bytes: a stream that was well is reopened, one that never began has
  * failed. */
 static void on_silence(void *arg)
 {

@@ -12,7 +12,7 @@
  *            back or no operation uses it.
  *
  * state      what runs                                  leaves by
- * UNKNOWN    a poll of the v2 path                      404 that is no JSON → v1; anything else that answers
+ * UNKNOWN    a poll of the v2 path                      404 that is not JSON → v1; anything else that answers
  *                                                       → v2
  * V1, V2     a poll every poll_ms (slower while the     an answer of the other version's kind → UNKNOWN
  *            stream is up); failures back off
@@ -32,7 +32,7 @@
 struct flipt_source;
 
 /* Publishes the saved snapshot at once when there is a good one, then what the server says. An absent
- * server is no error. */
+ * server is not an error. */
 int flipt_source_start(struct loop *loop, const struct flag_source_options *o,
 		       const struct flag_source_events *events, struct flipt_source **ret, struct err *e);
 struct flipt_source *flipt_source_stop(struct flipt_source *s);

@@ -2,7 +2,7 @@
  * The last good flags: what is in use, its text, and its copy on disk. What every source of flags has in
  * common.
  *
- * Why:       a flag that operations use and that vanishes (a key misspelt, a list emptied, a file cut) must
+ * Why:       a flag that operations use and that vanishes (a key misspelled, a list emptied, a file cut) must
  *            not move everybody to the environment's default: its last good definition stays in use, also
  *            after a restart, until it is back or no operation uses it. The rest of the new state takes
  *            effect at once. Source: design, rule 1.

@@ -16,10 +16,11 @@
 struct retired;
 
 int retired_new(struct loop *loop, struct retired **ret); /* -ENOMEM */
-struct retired *retired_free(struct retired *r);	  /* NULL is fine; returns NULL */
+struct retired *retired_free(struct retired *r);	  /* NULL is allowed; returns NULL */
 
-/* Takes over the caller's reference; NULL is fine. Without memory for the list it is dropped here and now. */
+/* Takes over the caller's reference; NULL is allowed. Without memory for the list it is dropped here and
+ * now. */
 void retired_add(struct retired *r, const struct flag_snapshot *snapshot);
-size_t retired_count(const struct retired *r); /* still read by somebody */
+size_t retired_count(const struct retired *r); /* still read by someone */
 
 #endif

@@ -26,7 +26,7 @@ int phase_stands(const struct rollout_steps *steps, const struct phase_state *st
 void phase_label(const struct rollout_step *s, char out[PHASE_LABEL_MAX]);
 /* "0 %, beta_users, 5 %" */
 void phase_labels(const struct rollout_steps *steps, char *out, size_t size);
-/* Whether somebody is on the task side by this step, so that there is something to judge. */
+/* Whether someone is on the task side by this step, so that there is something to judge. */
 bool phase_has_task(const struct rollout_steps *steps, int step);
 
 enum phase_verdict { PHASE_GO, PHASE_WAIT, PHASE_BREACH };

@@ -211,7 +211,7 @@ static int advance_once(struct advancing *v, struct err *e)
 	return advance_locked(v, e);
 }
 
-/* What time alone may mend: a server that is away, a file that somebody is writing, another advance. */
+/* What time alone may mend: a server that is away, a file that someone is writing, another advance. */
 static bool advance_may_pass(int r)
 {
 	static const int lasting[] = {-EINVAL,	  -ENOENT, -ENOMEM, -EALREADY,

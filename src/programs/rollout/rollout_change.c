@@ -79,7 +79,7 @@ static void show(const struct changing *c)
 	fflush(stdout);
 }
 
-/* What somebody should agree to, all of it in one sentence: more than doubling, and where the outcome is
+/* What someone should agree to, all of it in one sentence: more than doubling, and where the outcome is
  * known to be another than what was asked for. "" when there is nothing. */
 static void find_question(const struct changing *c, char question[QUESTION_MAX])
 {
@@ -179,7 +179,7 @@ static int open_blind(struct changing *c, struct rollout_document **ret, struct 
 	return r;
 }
 
-/* What is written must be what routers read: otherwise they would go on with the last good flags, and
+/* What is written must be what routers read: otherwise they would keep using the last good flags, and
  * nobody would have moved. */
 static int refuse_unread(const struct changing *c, struct span text, struct err *e)
 {
@@ -219,7 +219,7 @@ static int make_blind_draft(struct changing *c, struct buf *text, struct err *e)
 	return r < 0 ? r : refuse_unread(c, buf_span(text), e);
 }
 
-/* An odd flag of somebody else's, a snapshot that cannot be had, operations that disagree: none of it
+/* An odd flag of someone else's, an unavailable snapshot, operations that disagree: none of it
  * stops an emergency. */
 static int make_draft(struct changing *c, struct buf *text, struct err *e)
 {
@@ -344,7 +344,7 @@ static int find_out(struct changing *c, struct err *e)
 	return ROLLOUT_NOT_AS_ASKED;
 }
 
-/* A rollback goes on by itself where another change would stop and tell what stands. */
+/* A rollback continues by itself where another change would stop and tell what stands. */
 static bool insists(struct changing *c, int tries, const struct err *why)
 {
 	char result[ERR_TEXT_MAX + 64];
@@ -408,7 +408,7 @@ static int write_agreed(struct changing *c, struct err *e)
 		if (!c->agreed || !same_plan(&c->agreed_to, &c->plan)) {
 			(c->blind ? show_blind : show)(c);
 			if (c->agreed && !c->plan.n)
-				record(c, "done"); /* by the try before, or by somebody else */
+				record(c, "done"); /* by the try before, or by someone else */
 			if (c->arguments->dry_run || !c->plan.n)
 				return 0;
 			r = c->blind ? 0 : ask(c, e);

@@ -106,7 +106,7 @@ static int judge(const struct flag_users *u, const struct rollout_arguments *a, 
 	return check_moves(&like, a, d, e);
 }
 
-/* Its own fault stops a change, whose effect nobody could tell, but no emergency; what other flags suffer
+/* Its own fault stops a change, whose effect nobody could know, but no emergency; what other flags suffer
  * from stops nothing. */
 static int refuse_broken(const struct rollout_arguments *a, const struct flag *f, struct err *e)
 {

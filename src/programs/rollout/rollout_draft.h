@@ -38,7 +38,7 @@ void draft_say_otherwise(const struct rollout_draft *d, const struct rollout_arg
 
 /* The changes, one line each, to standard output. */
 void draft_show_changes(const struct rollout_plan *plan);
-/* What somebody should know of the draft before it is written, one line each. */
+/* What someone should know of the draft before it is written, one line each. */
 void draft_show_notes(const struct rollout_draft *d, const struct rollout_arguments *a);
 
 #endif

@@ -3,7 +3,7 @@
  *
  * Why:       one place that knows where verdicts and figures come from: the guard's where a hash decides and
  *            the guard is on, else the fixed limits of migration-status --gate.
- * Errors:    what cannot be read is told as unreadable, and stops: nobody goes past what is not known.
+ * Errors:    what cannot be read is reported as unreadable, and stops: nobody goes past what is not known.
  */
 #ifndef PROGRAMS_ROLLOUT_ROLLOUT_EVIDENCE_H
 #define PROGRAMS_ROLLOUT_ROLLOUT_EVIDENCE_H
@@ -18,7 +18,7 @@ struct evidence_question {
 	const struct flag_snapshot *flags; /* as they are now: an older split's evidence is not this step's */
 	int64_t since_us;		   /* of the step, as the history knows it */
 	bool of_segment;		   /* no hash decides who is on the task side */
-	bool has_task;			   /* somebody is there */
+	bool has_task;			   /* someone is there */
 };
 
 /* Of one operation. *ret_verdict: its verdict's word. */

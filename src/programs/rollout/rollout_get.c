@@ -99,7 +99,7 @@ int command_get(struct rollout_place *p, const struct rollout_arguments *a, stru
 		const struct flag *one = flag_snapshot_at(s, i);
 		if (a->flag && strcmp(a->flag, flag_key(one)) != 0)
 			continue;
-		if (flag_broken(one)) /* somebody else's, perhaps: the others are shown all the same */
+		if (flag_broken(one)) /* someone else's, perhaps: the others are shown all the same */
 			printf("%s: set aside, legacy serves: %s\n",
 			       *flag_key(one) ? flag_key(one) : "(no key)", flag_broken(one));
 		else

@@ -1,5 +1,5 @@
 /*
- * What was changed with migration-rollout: one line of JSON per change, in a file beside the outcomes.
+ * What was changed with migration-rollout: one line of JSON per change, in a file next to the outcomes.
  *
  * Why:       "who changed this, and when?" must have an answer at three in the morning. What was changed in
  *            Flipt's page or with an editor is not in it.
@@ -24,19 +24,19 @@ struct rollout_record {
 	struct span evidence;		 /* JSON; SPAN_NONE: none */
 };
 
-/* `journal` NULL: rollouts.jsonl beside the outcomes. */
+/* `journal` NULL: rollouts.jsonl next to the outcomes. */
 int history_path(const struct config *c, const char *journal, char **ret, struct err *e);
 /* Whether a record could be written, before there is something to record. */
 int history_writable(const char *path, struct err *e);
 int history_write(const char *path, const struct rollout_record *record, struct err *e);
-/* When the flag came to stand on this step without a change since, and when somebody last advanced it; wall
+/* When the flag came to stand on this step without a change since, and when someone last advanced it; wall
  * clock (us), 0 = not known, or never. */
 struct history_reached {
 	int64_t since_us, advanced_us;
 };
 int history_reached(const char *path, const char *flag, const char *step, struct history_reached *ret,
 		    struct err *e);
-/* A descriptor, to be closed; -EBUSY while somebody else has one. */
+/* A descriptor, to be closed; -EBUSY while someone else has one. */
 int history_lock(const char *path, struct err *e);
 /* To standard output, of one flag or all (NULL); as a table, or the lines as they are. */
 int history_show(const char *path, const char *flag, bool json, struct err *e);

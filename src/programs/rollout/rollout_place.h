@@ -48,7 +48,7 @@ struct rollout_place {
 };
 
 int place_open(const struct config *c, struct rollout_place **ret, struct err *e);
-struct rollout_place *place_close(struct rollout_place *p); /* NULL is fine; returns NULL */
+struct rollout_place *place_close(struct rollout_place *p); /* NULL is allowed; returns NULL */
 
 /* Reads `flags`. */
 int place_read(struct rollout_place *p, struct err *e);
@@ -66,7 +66,7 @@ const char *place_document_name(const struct rollout_place *p);
 
 enum place_written {
 	PLACE_WRITTEN,
-	PLACE_CHANGED_MEANWHILE, /* by somebody else; nothing was written: read again */
+	PLACE_CHANGED_MEANWHILE, /* by someone else; nothing was written: read again */
 	PLACE_NOT_WRITTEN,	 /* the sentence says why */
 	/* v1: the first `done` of the changes stand, the sentence says why no more */
 	PLACE_PARTLY_WRITTEN,

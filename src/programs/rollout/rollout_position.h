@@ -19,7 +19,7 @@ int position_check_steps(const struct rollout_place *p, struct flag_users *u,
 bool position_same(const struct rollout_steps *steps, const struct phase_state *a,
 		   const struct phase_state *b);
 /* Whether what would be edited (place_read_document) says what was read (place_read): they are two texts of a
- * server, and somebody may have changed it in between. */
+ * server, and someone may have changed it in between. */
 int position_document_agrees(const struct rollout_place *p, struct flag_users *u, bool *ret, struct err *e);
 
 #endif

@@ -51,7 +51,7 @@ struct staged {
 
 /* --- looking -------------------------------------------------------------------------------------------- */
 
-/* Whether somebody of one of the flags' segments is on the task side. */
+/* Whether someone of one of the flags' segments is on the task side. */
 static bool stage_has_segment(struct staging *s, const struct operation *op, const char *key,
 			      const struct rollout_document *d)
 {

@@ -194,7 +194,7 @@ struct rollout_wait *wait_end(struct rollout_wait *w)
 	return NULL;
 }
 
-/* Somebody may have made a further change, so that a router shows neither the digest that it had nor this
+/* Someone may have made a further change, so that a router shows neither the digest that it had nor this
  * one: where it is what the source has by now, this change has been there before it. */
 static void look_for_later(struct rollout_wait *w)
 {

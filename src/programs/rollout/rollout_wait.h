@@ -15,7 +15,7 @@ struct rollout_wait;
  * the token's file. */
 int wait_begin(struct rollout_place *p, const struct rollout_arguments *a, struct rollout_wait **ret,
 	       struct err *e);
-struct rollout_wait *wait_end(struct rollout_wait *w); /* NULL is fine; returns NULL */
+struct rollout_wait *wait_end(struct rollout_wait *w); /* NULL is allowed; returns NULL */
 /* After it: until all have the digest that the place shows now, or a later one (then the place is read
  * again). Says how long each took since `since_ms` (monotonic), and on standard error which have not. 0,
  * or ROLLOUT_NOT_AS_ASKED. */

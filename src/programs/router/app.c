@@ -161,7 +161,7 @@ static bool listens_at(const struct config *c, const char *address)
 	return false;
 }
 
-/* As at a start: an address that somebody else has is a mistake, not a share of his connections
+/* As at a start: an address that someone else has is a mistake, not a share of his connections
  * (SO_REUSEPORT). */
 static int app_check_addresses(const struct app *a, const struct config *new, struct buf *problems)
 {
@@ -179,7 +179,7 @@ static int app_check_addresses(const struct app *a, const struct config *new, st
 	return worst;
 }
 
-/* Listeners must neither be opened anew by a process that ends, nor closed while they are being handed
+/* Listeners must neither be reopened by a process that ends, nor closed while they are being handed
  * over. */
 static bool must_not_reload(const struct app *a)
 {

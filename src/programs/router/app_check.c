@@ -1,6 +1,6 @@
 /*
  * migration-router check FILE: the configuration, the settings of its backends, and on demand the backends
- * themselves, before anybody depends on them.
+ * themselves, before anyone depends on them.
  */
 #include "programs/router/app_check.h"
 

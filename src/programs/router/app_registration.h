@@ -33,7 +33,7 @@ int app_clients_start(struct app *a, struct err *e);
 
 /* Looks at the configuration; asks nobody. */
 int registration_new(struct app *a, const struct config *c, struct registration **ret, struct err *e);
-/* not while a round is on, unless the clients are gone; NULL is fine */
+/* not while a round is on, unless the clients are gone; NULL is allowed */
 struct registration *registration_free(struct registration *r);
 
 /* A round of each backend that is not in one: a slow backend delays nobody's but its own. `done` is called at

@@ -279,7 +279,7 @@ static bool put_stores(struct app *a, struct buf *b)
 	return !r.failing && !l.failing;
 }
 
-/* Half-open with nobody under way is no failure that goes on: it has been long enough, and nobody has come
+/* Half-open with nobody in progress is not an ongoing failure: it has been long enough, and nobody has come
  * to try. */
 static bool breaker_serves(struct breaker *breaker)
 {

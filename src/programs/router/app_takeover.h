@@ -12,7 +12,7 @@
  *              accepts, says which sockets it took      →     leaves these at once, drains what it has, gives
  *                                                             up the lock, ends
  * Before the last step nothing has changed for the old one: if the new one fails, says so, or is killed, it
- * serves on. If the old one is killed, the new one has all it needs, and goes on.
+ * serves on. If the old one is killed, the new one has all it needs, and continues.
  *
  * Why:       a handed-over socket keeps its queue. With SO_REUSEPORT alone the new process would have a queue
  *            of its own, and what waits in the old one's when it closes would be reset.

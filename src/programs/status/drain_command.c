@@ -15,7 +15,7 @@ struct drain_ledger {
 	char error[ERR_TEXT_MAX + 128]; /* "" = it was read */
 };
 
-/* ledger.db stands beside the outcomes unless the configuration says otherwise (outcomes: path). */
+/* ledger.db stands next to the outcomes unless the configuration says otherwise (outcomes: path). */
 static char *drain_ledger_path(const struct drain_arguments *a)
 {
 	const char *slash = strrchr(a->options.path, '/');

@@ -12,7 +12,7 @@
 
 struct drain_arguments {
 	struct drain_options options;	      /* path, side, service, operation, max_gap_us, idle_ok */
-	const char *ledger;		      /* NULL: ledger.db beside the outcomes */
+	const char *ledger;		      /* NULL: ledger.db next to the outcomes */
 	const char *groups[DRAIN_GROUPS_MAX]; /* of its entries, that count; none: all */
 	size_t n_groups;
 	bool json;

@@ -1,10 +1,10 @@
 /*
- * Gate: whether a report is good enough to go on with a rollout. Pure.
+ * Gate: whether a report is good enough to continue a rollout. Pure.
  *
  * Checked:  each operation by itself, so that a broken one does not drown in a busy one: the task side's
  *           success rate against a floor and against the legacy side's; the share of callers that it rejects
- *           against the share that legacy rejects (401 after moving is no failure of a task, and still nobody
- *           is served); its p95 against legacy's. Operations with too few attempts are looked at together.
+ *           against the share that legacy rejects (401 after moving is not a task failure, and still nobody
+ *           is served); its p95 against legacy's. Operations with too few attempts are judged together.
  * Baseline: where everybody has moved, legacy has nothing in the span; then what it did before counts.
  * No verdict: fewer attempts than asked for are neither healthy nor breached.
  */

@@ -305,7 +305,7 @@ static int check_drain(const struct status_arguments *a)
 	return -1;
 }
 
-/* -1 = go on, else the exit code. */
+/* -1 = continue, else the exit code. */
 static int parse_arguments(int argc, char **argv, struct status_arguments *a)
 {
 	const char *of_environment = getenv("MIGRATION_OUTCOMES_DB");

@@ -15,7 +15,7 @@
 #define ACCEPTS_AT_ONCE 10 /* then the loop's others have their turn */
 #define RESERVE_MAX 8
 #define OUTAGE_QUIET_MS 1000 /* without failure: it has ended */
-#define CLOSING_MS 100	     /* for handshakes under way */
+#define CLOSING_MS 100	     /* for handshakes in progress */
 
 struct acceptor {
 	struct loop *loop;

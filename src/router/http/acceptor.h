@@ -1,9 +1,9 @@
 /*
- * Acceptor: takes the connections of one listening socket, and goes on by itself after whatever kept it from
+ * Acceptor: takes the connections of one listening socket, and resumes by itself after whatever kept it from
  * that.
  *
- * Why:       libmicrohttpd stops listening when accept() fails and goes on when one of its own connections
- *            closes; a quiet listener whose process ran out of descriptors has none and was deaf for ever.
+ * Why:       libmicrohttpd stops listening when accept() fails and resumes when one of its own connections
+ *            closes; a quiet listener whose process ran out of descriptors has none and was deaf forever.
  *            Here accepting is tried again by a timer.
  * Closing:   what the kernel has accepted, or is about to, is handed over first. A filter drops new attempts
  *            meanwhile, so that the queue has an end; their clients try again a second later, and meet who
@@ -31,7 +31,7 @@ typedef void (*acceptor_take_fn)(void *arg, int fd, const struct sockaddr *peer,
  * (listen_address_leave). */
 int acceptor_new(struct loop *loop, int fd, bool outlives, unsigned reserve, acceptor_take_fn take, void *arg,
 		 struct acceptor **ret);
-struct acceptor *acceptor_free(struct acceptor *a);  /* resets what waits in the kernel; NULL is fine */
+struct acceptor *acceptor_free(struct acceptor *a);  /* resets what waits in the kernel; NULL is allowed */
 void acceptor_pause(struct acceptor *a, bool pause); /* no room: what comes waits in the kernel */
 void acceptor_close(struct acceptor *a);	     /* begins to close */
 bool acceptor_closed(const struct acceptor *a);	     /* nothing comes any more */

@@ -16,7 +16,7 @@
 /*
  * "name", "name:port", "127.0.0.1:port", "[::1]:port" → the name or address in lower case, without brackets
  * and without one dot at its end. false for all else: user info, letters in a port, one above 65535, none
- * behind the colon, brackets around or behind what is no IPv6 address, characters that no name has, blanks
+ * after the colon, brackets around or behind what is not an IPv6 address, characters that no name has, blanks
  * inside.
  */
 bool authority_host(struct span text, char out[AUTHORITY_HOST_MAX]);

@@ -21,7 +21,7 @@
 struct guesses;
 
 int guesses_new(struct guesses **ret);		 /* -ENOMEM */
-struct guesses *guesses_free(struct guesses *g); /* NULL is fine; returns NULL */
+struct guesses *guesses_free(struct guesses *g); /* NULL is allowed; returns NULL */
 
 /* Whether these credentials are to be looked at now. */
 bool guesses_allow(struct guesses *g, const struct sockaddr *peer, const char hash[CRYPTO_SHA256_HEX]);

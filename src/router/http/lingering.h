@@ -18,7 +18,7 @@
 struct lingering;
 
 int lingering_new(struct loop *loop, unsigned max_ms, struct lingering **ret);
-struct lingering *lingering_free(struct lingering *l); /* closes what lingers; NULL is fine */
+struct lingering *lingering_free(struct lingering *l); /* closes what lingers; NULL is allowed */
 void lingering_take(struct lingering *l, int fd);      /* the descriptor is the lingering's from now on */
 
 #endif

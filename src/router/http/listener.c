@@ -134,7 +134,7 @@ struct exchange {
 	bool answered_raw; /* past the library, and cut for it */
 	bool in_heads;
 	bool unframed; /* the end of the answer is the end of the connection */
-	bool bare;     /* … for want of a field of framing: an answer without a body, of 0.9.75 */
+	bool bare;     /* … for lack of a field of framing: an answer without a body, of 0.9.75 */
 	bool known_length;
 	size_t target_length;
 	char target[];
@@ -142,9 +142,9 @@ struct exchange {
 
 /* --- the library at hand -------------------------------------------------------------------------------- */
 
-/* 1.x parses strictly on demand, drops blanks behind values itself, and can answer without framing on a kept
- * connection. It is asked when the process runs: both share one soname, so that it need not be the one that
- * was compiled against. That it keeps to what is said here is the self-test's to find out. */
+/* 1.x parses strictly on demand, drops blanks after values itself, and can answer without framing on a
+ * kept-alive connection. It is asked when the process runs: both share one soname, so that it need not be the
+ * one that was compiled against. That it keeps to what is said here is the self-test's to find out. */
 static bool library_is_new(void)
 {
 	return MHD_get_version()[0] != '0';
@@ -207,7 +207,7 @@ static void listener_resume(struct exchange *x)
 /* The library notices at its next run. */
 static void hang_up(struct client *c)
 {
-	/* Once: a shutdown is an event of the descriptor itself, and would call us again, for ever. */
+	/* Once: a shutdown is an event of the descriptor itself, and would call us again, forever. */
 	if (!c->hung_up)
 		shutdown(c->fd, SHUT_RDWR);
 	c->hung_up = true;
@@ -440,9 +440,9 @@ static enum MHD_Result queue(struct exchange *x)
 	struct client *c = x->client;
 	if (may_hand_over(x) && listener_hand_over(x))
 		return MHD_NO;
-	/* 0.9.75 takes a bare LF for the end of a line in chunk framing, and blanks and control bytes behind
-	 * a chunk's size: whoever stands in front may see the end of the body elsewhere. What follows on
-	 * this connection is not served (http.md). */
+	/* 0.9.75 takes a bare LF for the end of a line in chunk framing, and blanks and control bytes after a
+	 * chunk's size: whoever is in front may see the end of the body elsewhere. What follows on this
+	 * connection is not served (http.md). */
 	c->linger |= x->request.chunked;
 	if (c->listener->quiesced || x->dropped || x->request.chunked)
 		MHD_add_response_header(x->response, "Connection", "close");
@@ -1144,8 +1144,8 @@ static struct client *client_of(struct MHD_Connection *connection)
 
 /*
  * The library is about to split the query into arguments, which nobody asks it for: that costs time, and 64
- * bytes for each, so that it drops the connection at a few hundred. An end of string behind the question mark
- * makes it find none. The text lies in its read buffer; only the library's own strings end there, and it is
+ * bytes for each, so that it drops the connection at a few hundred. An end of string after the question mark
+ * makes it find none. The text is in its read buffer; only the library's own strings end there, and it is
  * not looked at again.
  */
 static void hide_arguments(const char *target)
@@ -1374,7 +1374,7 @@ static void listener_on_connection(void *arg, struct MHD_Connection *connection,
 
 /* The library keeps in this memory: the head (in one half of it, at first), 64 bytes for each field, and the
  * head of the answer. A head of max_head passes either way, whatever the other one is. The library zeroes all
- * of it after every request of a kept connection, so that more costs time and resident memory: 128 KiB
+ * of it after every request of a kept-alive connection, so that more costs time and resident memory: 128 KiB
  * were 3 of 11 us a request. */
 static size_t memory_for(size_t max_head)
 {
@@ -1518,7 +1518,7 @@ static bool has_received(const struct client *c)
 
 bool listener_settling(const struct listener *l)
 {
-	/* What libmicrohttpd 1 was handed is no client of ours before its next run. */
+	/* What libmicrohttpd 1 was handed is not a client of ours before its next run. */
 	return !acceptor_closed(l->acceptor) || l->run_queued;
 }
 

@@ -27,12 +27,12 @@
  *               dropped for a while (drain_timeout_ms), so that a reset does not overtake the answer;
  *               after it a whole answer (exchange_respond) goes out at once as well, past the library; for a
  *               streamed one the rest of the body is read and dropped first, since the library takes no
- *               answer in the midst of a body. A client that still sends after drain_timeout_ms is cut off
+ *               answer in the middle of a body. A client that still sends after drain_timeout_ms is cut off
  *               and sees a reset, of a streamed one instead of the answer.
  *   finished  the last call, exactly once: the answer went out, or the client went away (`gone`), or the
  *             listener stopped.
- * `client_gone` is told at once when the client closes or resets while the exchange waits (and, if asked for,
- * when it half-closes), or when it neither reads nor writes for too long; the exchange is ended by the
+ * `client_gone` is called at once when the client closes or resets while the exchange waits (and, if asked
+ * for, when it half-closes), or when it neither reads nor writes for too long; the exchange is ended by the
  * listener then: `finished` follows later, and the exchange's functions have no effect in between. While the
  * body is being read the reading may be the first to meet it: then `finished` alone tells.
  *
@@ -40,14 +40,14 @@
  * from the loop; it must not stop the listener from within them.
  *
  * A connection is closed after a request whose body was chunked: the library reads chunk framing loosely (a
- * bare LF, odd bytes behind a size), and what another server takes for the rest of the body must not be
+ * bare LF, unusual bytes after a size), and what another server takes for the rest of the body must not be
  * served as a request.
  *
  * What the library costs: with libmicrohttpd 0.9.75 an answer to HEAD of unknown length, or a 304 that
- * announces none, closes the connection when the client has sent more requests behind (1.x keeps it); a
+ * announces none, closes the connection when the client has sent more requests after it (1.x keeps it); a
  * client that half-closes is cut when its body is still being read; its own refusals are HTML where several
  * connections may be meant (heads or chunked bodies that are begun; see on_log), and a request line without a
- * blank on a kept connection closes without an answer.
+ * blank on a kept-alive connection closes without an answer.
  */
 #ifndef ROUTER_HTTP_LISTENER_H
 #define ROUTER_HTTP_LISTENER_H
@@ -87,11 +87,11 @@ struct listener_options {
 	bool held;	  /* accepts nothing until listener_open */
 	unsigned reserve; /* descriptors kept back for its connections when the process has no others */
 	/* Bytes of request line and fields, above it 431; and of the fields of an answer. 16 KiB is a good
-	 * value: the library zeroes twice this much and 34 KiB more for each request on a kept connection,
-	 * and keeps it resident. */
+	 * value: the library zeroes twice this much and 34 KiB more for each request on a kept-alive
+	 * connection, and keeps it resident. */
 	size_t max_head;
-	/* From the accept to the complete head; on a kept connection from the complete request line (until
-	 * there it is idle). */
+	/* From the accept to the complete head; on a kept-alive connection from the complete request line
+	 * (until there it is idle). */
 	unsigned head_timeout_ms;
 	/* Kept connection without a request. Also a client whose turn it is, but which neither sends nor
 	 * acknowledges a byte: it is cut after 1 to 1.5 times this. 0: no limit. */
@@ -109,7 +109,7 @@ int listener_start(struct loop *loop, const struct listener_options *o, const st
 unsigned listener_port(const struct listener *l); /* the bound one, for port 0 */
 void listener_open(struct listener *l);		  /* ends `held` */
 /* Kept idle connections are closed; what the kernel has accepted is still served, then no more is accepted;
- * running exchanges go on (their connections close after). `patient`: idle ones are not closed but told so
+ * running exchanges continue (their connections close after). `patient`: idle ones are not closed but told so
  * with their next answer, so that no client's request crosses with the close; a second call without it
  * closes them. */
 void listener_quiesce(struct listener *l, bool patient);

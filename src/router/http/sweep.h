@@ -28,7 +28,7 @@ typedef void (*sweep_fn)(void *arg, struct sweep_entry *e);
 /* limits_ms[kind]; 0 means no limit for that kind. */
 int sweep_new(struct loop *loop, const unsigned *limits_ms, unsigned kinds, sweep_fn fn, void *arg,
 	      struct sweep **ret);
-struct sweep *sweep_free(struct sweep *s); /* entries need not be stopped before; NULL is fine */
+struct sweep *sweep_free(struct sweep *s); /* entries need not be stopped before; NULL is allowed */
 
 /* starts, or starts anew in that kind */
 void sweep_start(struct sweep *s, struct sweep_entry *e, unsigned kind);

@@ -76,7 +76,7 @@ static void *access_log_run(void *arg)
 	for (;;) {
 		while (l->pending.len == 0 && l->next_fd < 0 && !l->stopping)
 			pthread_cond_wait(&l->wake, &l->lock);
-		/* What was written before the file was opened anew belongs to the old one. */
+		/* What was written before the file was reopened belongs to the old one. */
 		struct buf taken = l->pending;
 		l->pending = lines;
 		lines = taken;

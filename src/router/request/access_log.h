@@ -20,12 +20,12 @@
 struct access_log;
 
 int access_log_start(struct access_log **ret, struct err *e);
-/* Where lines go from now on; NULL: standard error. The file is opened anew, also under the same name (for
+/* Where lines go from now on; NULL: standard error. The file is reopened, even under the same name (for
  * rotation), and made when it is not there. -errno with a sentence; then it stays as it was. */
 int access_log_open(struct access_log *l, const char *path, struct err *e);
 void access_log_write(struct access_log *l, struct span line); /* with its newline */
 uint64_t access_log_dropped(const struct access_log *l);
-/* writes what waits, for two seconds at most. NULL is fine */
+/* writes what waits, for two seconds at most. NULL is allowed */
 struct access_log *access_log_stop(struct access_log *l);
 
 #endif

@@ -14,13 +14,13 @@
 #include "router/request/request.h"
 
 int hold_init(struct plane *p);
-void hold_release(struct plane *p); /* at its end: nobody that is held goes on */
+void hold_release(struct plane *p); /* at its end: nobody that is held continues */
 
 /* Asks for r->backend, whose pass r->pass becomes; calls `fn` with the word, perhaps within the call. Pins
  * and overrides do not ask the breaker, but have a place in flight like all. */
 void hold_ask(struct request *r, void (*fn)(struct request *r, enum hold_word word));
 void hold_leave(struct request *r); /* its caller left, or nothing */
-/* How r->pass ended; `why` may be NULL. Those that were held for it go on. */
+/* How r->pass ended; `why` may be NULL. Those that were held for it continue. */
 void hold_end(struct request *r, enum breaker_end how, const char *why);
 
 /* A place in flight at a backend, for what is not a request: false, and counted, when it is full. */

@@ -169,7 +169,7 @@ static void pass_answer(struct request *r, const struct legacy_answer *a)
 }
 
 /*
- * The listener can send a whole answer in the midst of the request's body; a streamed one waits until the
+ * The listener can send a whole answer in the middle of the request's body; a streamed one waits until the
  * body was sent and dropped. So what legacy answers early is kept in the call for a moment, until all of it
  * is there, if it is short.
  */
@@ -355,8 +355,8 @@ static void say_json(struct http_field fields[FIELDS_MAX + 1], size_t *n)
 	*n = kept;
 }
 
-/* The fields borrow from all of these. Answers the request itself, and returns false, when it must not go
- * on. */
+/* The fields borrow from all of these. Answers the request itself, and returns false, when it must not
+ * continue. */
 static bool legacy_side_request_fields(struct request *r, const char *peer, struct buf *scratch,
 				       struct http_field fields[FIELDS_MAX + 1], size_t *ret_n)
 {

@@ -1,7 +1,7 @@
 /*
  * Legacy state: how the calls to one legacy service end, kept by its planes together.
  *
- * Why:       an upstream that fails must be told once when it begins and once when it ends, not once per
+ * Why:       an upstream that fails must be reported once when it begins and once when it ends, not once per
  *            request, and not never.
  * Begins:    with the first failure of a kind. Ends: when it has answered since, and no failure of the kind
  *            came for QUIET.

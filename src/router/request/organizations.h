@@ -18,11 +18,11 @@ struct organizations;
 struct organization_place;
 
 int organizations_new(struct organizations **ret);		   /* -ENOMEM */
-struct organizations *organizations_free(struct organizations *o); /* NULL is fine; returns NULL */
+struct organizations *organizations_free(struct organizations *o); /* NULL is allowed; returns NULL */
 
 /* 0, and a place where memory allows (else NULL, uncounted); -EBUSY: it has `max` in flight. */
 int organization_take(struct organizations *o, struct span service, struct span organization, unsigned max,
 		      struct organization_place **ret);
-void organization_give(struct organizations *o, struct organization_place *place); /* NULL is fine */
+void organization_give(struct organizations *o, struct organization_place *place); /* NULL is allowed */
 
 #endif

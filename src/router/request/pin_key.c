@@ -1,7 +1,7 @@
 /*
  * The key by which the ledger knows what a call is about, as every reader of the request finds it.
  *
- * Why:       legacy, a task and what stands before the router may read a request otherwise than the router
+ * Why:       legacy, a task and what is in front of the router may read a request otherwise than the router
  *            does: the first or the last of two parameters, ';' between parameters, up to a fragment or a
  *            NUL. A key that they could read differently is none.
  */

@@ -159,7 +159,7 @@ static void log_unknown_backend(struct request *r)
 		  LOG_SPAN("variant", r->decision.variant), LOG_STR("error", e.text));
 }
 
-/* Two readers may find two keys in it: whichever side served would be the wrong one for somebody. */
+/* Two readers may find two keys in it: whichever side served would be the wrong one for someone. */
 static void refuse_ambiguous(struct request *r)
 {
 	char detail[256];
@@ -248,7 +248,7 @@ static void decide_now(struct request *r)
 	trace_decision(r);
 	if (r->decision.unknown.ptr)
 		log_unknown_backend(r);
-	r->decision.unknown = SPAN_NONE; /* a pinned one lives no longer than the look-up */
+	r->decision.unknown = SPAN_NONE; /* a pinned one lives no longer than the lookup */
 	if (r->decision.refused) {
 		refuse_decided(r);
 		return;
@@ -371,7 +371,7 @@ static size_t inspect_body(struct request *r, const char *bytes, size_t n)
 	return r->state == REQUEST_ANSWERED ? n : 0;
 }
 
-/* Whoever goes on takes it up again. */
+/* Whoever continues takes it up again. */
 static size_t body_later(struct request *r)
 {
 	r->body_paused = true;
@@ -511,7 +511,7 @@ static void on_client_gone(void *user, struct exchange *x)
 {
 	struct request *r = user;
 	(void)x;
-	/* Ends the upstream request at once; a submitted task goes on. `finished` follows. */
+	/* Ends the upstream request at once; a submitted task continues. `finished` follows. */
 	legacy_side_cancel(r);
 }
 

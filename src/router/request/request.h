@@ -9,8 +9,8 @@
  * HEAD       nothing yet                              request_head: answer, INSPECT, LEGACY or task
  * INSPECT    the body, into memory (bounded)          body end or bound → LEGACY, PIN, SUBMIT, or ANSWERED:
  *                                                     413, 503
- * ASK        the ledger's word on the call's key      → the step that asked goes on; what cannot be told is
- *                                                     known within its time limit (ledger.h)
+ * ASK        the ledger's word on the call's key      → the step that asked continues; what cannot be
+ *            determined is known to be so within its time limit (ledger.h)
  * HELD       the word of the backend's breaker        → PIN, SUBMIT, or LEGACY (nothing was submitted)
  * PIN        the ledger: the entry is durable         → SUBMIT, or LEGACY when it cannot be written
  * SUBMIT     the backend's word on the submission     accepted → WAIT; refused → LEGACY (fallback); unknown →
@@ -81,8 +81,8 @@ struct request {
 
 	/* What the ledger was asked, and said (request_ask.c). */
 	struct asked *asked;
-	bool asking;			 /* a question is under way */
-	void (*step)(struct request *r); /* that goes on then */
+	bool asking;			 /* a question is in progress */
+	void (*step)(struct request *r); /* that continues then */
 	enum outcome_role legacy_role;	 /* of the attempt that waits for it */
 	int64_t pin_version;		 /* of the entry of its key, once found or put */
 
@@ -92,7 +92,8 @@ struct request {
 	bool reading, body_complete, body_paused, body_too_large;
 	const struct legacy_answer *early;	 /* of the call: its rest is waited for, see legacy_side.c */
 	struct organization_place *organization; /* its place in flight, where those are limited */
-	atomic_uint *upload;			 /* the peer's count of bodies under way, while this is one */
+	/* the peer's count of bodies in progress, while this is one */
+	atomic_uint *upload;
 	enum { BODY_FOR_IDENTITY, BODY_FOR_TASK, BODY_FOR_LEGACY } body_for; /* why it is looked into */
 
 	/* The current attempt, for its outcome. */
@@ -128,12 +129,12 @@ struct request {
 	uint8_t tried;		     /* backends, by their bits in env->backends */
 	char task_id[TASK_ID_MAX];
 	char polled_name[TASK_NAME_MAX]; /* of the task whose state is asked for; "": the backend has it */
-	struct buf input;   /* rendered args and kwargs, until submitted; or the body mapped for legacy */
-	bool pinned_now;    /* this request put the ledger entry */
-	struct buf pin_key; /* of that entry: it may have to go when the caller has left */
+	struct buf input;	/* rendered args and kwargs, until submitted; or the body mapped for legacy */
+	bool pinned_now;	/* this request put the ledger entry */
+	struct buf pin_key;	/* of that entry: it may have to go when the caller has left */
 	struct buf kept_result; /* of the task, while the ledger forgets the entry that it ends */
-	bool async;	    /* Prefer: respond-async */
-	size_t args_length; /* of input; kwargs follow */
+	bool async;		/* Prefer: respond-async */
+	size_t args_length;	/* of input; kwargs follow */
 	char owner[CRYPTO_SHA256_HEX];
 };
 
@@ -194,13 +195,13 @@ void request_drop_body(struct request *r); /* frees the held body and gives its 
 
 /* request_ask.c: the ledger may have to be waited for. Steps ask, and are run again when it has told: what
  * they do before request_waits() must bear that. */
-/* What it says of the key, from memory where this request has asked already. While that is under way:
+/* What it says of the key, from memory where this request has asked already. While that is in progress:
  * unknown, which means nothing yet. */
 enum ledger_answer request_ask(struct request *r, struct span group, struct span key,
 			       struct ledger_entry *ret);
 /* Whether any key of the group may have an entry. */
 bool request_may_have(struct request *r, struct span group);
-/* true: a question is under way, and `step` is called with its answer. */
+/* true: a question is in progress, and `step` is called with its answer. */
 bool request_waits(struct request *r, void (*step)(struct request *r));
 void request_forget_answers(struct request *r); /* to ask anew */
 

@@ -102,7 +102,7 @@ bool request_waits(struct request *r, void (*step)(struct request *r))
 	return true;
 }
 
-/* Of those under way the request lives on, and this is not called. */
+/* Of those in progress the request lives on, and this is not called. */
 void request_forget_answers(struct request *r)
 {
 	while (r->asked) {

@@ -88,7 +88,7 @@ void request_refuse_pinned(struct request *r, enum outcome_result result, int st
 	request_refuse_for_now(r, result, status, title, detail);
 }
 
-/* A start of a name that may be pinned: legacy would have it, and follow-up calls would go on to the task
+/* A start of a name that may be pinned: legacy would have it, and follow-up calls would continue to the task
  * side. */
 static void refuse_start(struct request *r)
 {

@@ -12,7 +12,7 @@
 #include "router/request/hold.h"
 #include "router/request/request.h"
 
-#define SHADOW_SHARE 0.5 /* of the budget for bodies: the rest is for calls that somebody waits for */
+#define SHADOW_SHARE 0.5 /* of the budget for bodies: the rest is for calls that someone waits for */
 
 struct shadow {
 	struct plane *plane;

@@ -1,11 +1,12 @@
 /*
- * Shadow: a copy of a request that runs on the task side beside the legacy side, which serves as if it were
+ * Shadow: a copy of a request that runs on the task side alongside the legacy side, which serves as if it
+ *         were
  * not there.
  *
  * Why:       a migration is rehearsed under real traffic before any caller depends on it. The attempt leaves
  *            an outcome of the role `shadow`; nothing of it reaches the caller, and it never pins, never
  *            falls back and never counts into a success rate. What its task does is done all the same: only
- *            operations whose tasks may run twice beside legacy should be shadowed.
+ *            operations whose tasks may run twice alongside legacy should be shadowed.
  * Life:      begun when the legacy side starts, with a bounded copy of the body as it passes (when the task
  *            needs it); submitted once legacy has the whole request, from then on independent of it; ended by
  *            the result or the operation's time limit. A request that ends before legacy has all of it takes
@@ -14,7 +15,7 @@
  * Limits:    SHADOW_MAX in flight per plane; a body of max_inspect_body, and all shadows together half of the
  *            common budget for bodies, so that decisions never starve. What is beyond is dropped and counted
  *            (migration_shadow_dropped_total), and so is what cannot become a task: credentials that the task
- *            side would refuse, a body that is no JSON, no memory.
+ *            side would refuse, a body that is not JSON, no memory.
  */
 #ifndef ROUTER_REQUEST_SHADOW_H
 #define ROUTER_REQUEST_SHADOW_H
@@ -44,8 +45,8 @@ void shadow_submit(struct request *r);
 /* The request has ended; a shadow that was not submitted by then is dropped. */
 void shadow_abandon(struct request *r);
 
-/* At the plane's end, before its task clients are freed: what runs is recorded as cancelled (its task goes
- * on). */
+/* At the plane's end, before its task clients are freed: what runs is recorded as cancelled (its task
+ * continues). */
 void shadow_end_all(struct plane *p);
 /* After that: frees the ones whose callbacks will not come any more. */
 void shadow_free_all(struct plane *p);

@@ -417,7 +417,7 @@ static void task_side_on_submitted(void *arg, const struct task_submission *s)
 	if (!r->x || r->state != REQUEST_SUBMIT) {
 		if (r->pinned_now && s->status != TASK_SUBMITTED && s->status != TASK_UNKNOWN)
 			drop_pin(r);
-		request_unref(r); /* the caller has left, or was told 504: the task goes on */
+		request_unref(r); /* the caller has left, or was told 504: the task continues */
 		return;
 	}
 	switch (s->status) {

@@ -1,5 +1,5 @@
 /*
- * The client half: submissions, look-ups and cancellations. Waits and health have files of their own.
+ * The client half: submissions, lookups and cancellations. Waits and health have files of their own.
  */
 #include "tasks/celery/celery.h"
 
@@ -147,7 +147,7 @@ static void push_or_refuse(struct celery_operation *op)
 	task_submit_later(&c->base, TASK_REFUSED, span_of(copy.id), &why, copy.fn.submit, copy.arg);
 }
 
-/* Whether results are heard is known: what waited for that goes on. */
+/* Whether results are heard is known: what waited for that continues. */
 static void celery_go_on(void *arg)
 {
 	struct celery_client *c = arg;

@@ -9,9 +9,9 @@
  *            and checks, made when first needed.
  * Results:   PENDING is queued, or unknown: Celery cannot tell these apart, so TASK_E_NOT_FOUND does not come
  *            from here. A result is kept as the raw text the worker wrote.
- * Errors:    a submission is TASK_REFUSED while Redis is away or says no, or while results cannot be heard;
- *            TASK_UNKNOWN when LPUSH was written and not answered. A wait goes on through a loss of Redis.
- *            The same id twice is two executions: Celery has no look-up by id before a result exists.
+ * Errors:    a submission is TASK_REFUSED while Redis is unreachable or says no, or while results cannot be
+ *            heard; TASK_UNKNOWN when LPUSH was written and not answered. A wait survives a loss of Redis.
+ *            The same id twice is two executions: Celery has no lookup by id before a result exists.
  * Workflows: one that the file of the setting `workflows` declares is submitted as a chain, whose result is
  *            {"<step>": result, …} (celery_steps.c); any other is a task of its name (the chain is the Python
  *            side's).

@@ -39,7 +39,7 @@ static unsigned limit_of(const struct workflow_step *step, const struct task_cal
 	return step->timeout_ms ? step->timeout_ms : call->timeout_ms;
 }
 
-/* What a worker makes the next message of. Its arguments come behind the result before it, unless it is
+/* What a worker makes the next message of. Its arguments come after the previous result, unless it is
  * immutable. */
 static void put_signature(const struct celery_sender *s, const struct task_call *call,
 			  const struct workflow_step *step, struct span id, struct span queue,

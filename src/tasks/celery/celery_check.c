@@ -240,7 +240,7 @@ struct verdict {
 	const struct celery_worker *deaf;
 	/* the first whose results would not be found, or could not be read */
 	const struct celery_worker *odd;
-	bool incomplete; /* somebody did not answer */
+	bool incomplete; /* someone did not answer */
 };
 
 /* Which of its queues' lists a worker reads is up to its application. */

@@ -1,5 +1,6 @@
 /*
- * Whether results can be heard at all: a result backend that is away, or a user who may not subscribe there,
+ * Whether results can be heard at all: a result backend that is unreachable, or a user who may not subscribe
+ *                                      there,
  * would leave every task without an answer.
  *
  * Found out by a subscription to a result that never comes: before the first submission of a client, again

@@ -38,7 +38,7 @@ struct celery_options {
 #define CELERY_DEAF "results cannot be received: %s"
 
 struct celery_client;
-struct celery_operation; /* a submission, look-up or cancellation under way */
+struct celery_operation; /* a submission, lookup or cancellation in progress */
 struct celery_health_request;
 struct celery_check_request;
 struct celery_worker; /* what one worker has answered */
@@ -69,7 +69,7 @@ struct celery_round {
 };
 
 struct celery_pidbox {
-	struct celery_round *first; /* under way; the others wait behind it */
+	struct celery_round *first; /* in progress; the others wait behind it */
 	bool begun;
 };
 
@@ -150,7 +150,7 @@ void celery_options_release(struct task_options *o);
 int celery_waits_init(struct celery_client *c);
 /* Subscribes to the result of a task that is not submitted yet, for a wait that follows; NULL: no memory, it
  * subscribes itself then. Ends by celery_wait_offer once the task is submitted, which leaves it to
- * celery_wait until the end of the loop's round, or by celery_wait_cancel. NULL is fine for both. */
+ * celery_wait until the end of the loop's round, or by celery_wait_cancel. NULL is allowed for both. */
 struct task_wait *celery_wait_ahead(struct celery_client *c, struct span id, bool chain);
 void celery_wait_offer(struct task_wait *w);
 struct task_wait *celery_wait(struct task_client *base, struct span id, task_result_fn fn, void *arg);
@@ -160,8 +160,8 @@ void celery_waits_drop(struct celery_client *c);
 
 /* celery_hearing.c */
 int celery_hearing_init(struct celery_client *c, void (*fn)(void *arg), void *arg);
-/* Whether c->hearing.why can be believed. Where not, celery_hear finds it out, and what waits for it goes
- * on then (it may be at once). */
+/* Whether c->hearing.why can be believed. Where not, celery_hear finds it out, and what waits for it resumes
+ * then (it may be at once). */
 bool celery_hears(const struct celery_client *c);
 void celery_hear(struct celery_client *c, bool stays);
 /* redis_state_fn of the listener */

@@ -152,7 +152,7 @@ static void put_message(struct span type, struct span message, struct buf *out)
 	put_str(one.ptr ? one : message, out);
 }
 
-/* What the exception's own str() said stands at the end of the traceback; its arguments alone do not tell it.
+/* What the exception's own str() said stands at the end of the traceback; its arguments alone do not give it.
  * false: there is none, or it is no more than the class. */
 static bool put_raised(struct span type, struct span traceback, struct buf *out)
 {

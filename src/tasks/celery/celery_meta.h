@@ -6,9 +6,9 @@
  *            returned.
  * States:    PENDING → pending; RECEIVED, STARTED, RETRY and any other (PROGRESS) → running; SUCCESS →
  *            completed; FAILURE, REVOKED → failed. What cannot be read as JSON (NaN in it, pickle, YAML,
- *            msgpack) still tells its state, and only a final one is an end: SUCCESS then is
- *            TASK_E_UNREADABLE, FAILURE and REVOKED a failure without its message. What tells none at all
- *            (compressed, …) is no end.
+ *            msgpack) still shows its state, and only a final one is an end: SUCCESS then is
+ *            TASK_E_UNREADABLE, FAILURE and REVOKED a failure without its message. What shows none at all
+ *            (compressed, …) is not an end.
  * Types:     kombu's wrappers in a result become what Celery 5.2 wrote (python_json.h).
  */
 #ifndef TASKS_CELERY_CELERY_META_H

@@ -50,7 +50,7 @@ static void clear_replies(struct celery_client *c)
 	redis_command(c->broker, words, 2, 0, NULL, NULL);
 }
 
-/* Workers that are late would make the list anew, for good: it is left for their answers, and goes by
+/* Workers that are late would recreate the list, for good: it is left for their answers, and goes by
  * itself. */
 static void leave_for_late_answers(struct celery_client *c)
 {
@@ -112,7 +112,7 @@ static size_t question_of(const struct celery_round *round, struct span ticket)
 }
 
 /* {worker: answer} in base64, in a message of kombu's. Answers to another round's question and what is
- * none are passed over. */
+ * none are skipped. */
 static void take(struct celery_client *c, struct span message)
 {
 	static const struct span pointers[] = {SPAN_INIT("/headers/ticket"), SPAN_INIT("/body")};

@@ -3,7 +3,7 @@
  * the two; and both again after each reconnection.
  *
  * A wait ends by the first meta with a final state, from whichever of the two. When the read failed because
- * the connection for commands is away, it is due again once that is ready (celery_waits_read_again).
+ * the connection for commands is down, it is due again once that is ready (celery_waits_read_again).
  *
  * A submission whose result is awaited subscribes ahead, on a connection that is up. Its result is then
  * practically always heard, and most tasks end without being read at all: the read waits for READ_LATER_MS,

@@ -1,7 +1,7 @@
 /*
  * Backend `embedded`: a durable queue in one SQLite file, run by task-backend-worker processes.
  *
- * Why:       the default that needs no server. Submitting is durable before it is told.
+ * Why:       the default that needs no server. Submitting is durable before it is reported.
  * Shape:     one store thread per process owns the file; the clients of data-plane threads hand it operations
  *            through a bounded queue and get answers through their loops. Several processes (routers,
  *            workers) may share one file.

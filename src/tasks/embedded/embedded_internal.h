@@ -61,7 +61,7 @@ struct channel {
 };
 
 struct embedded_operation {
-	struct loop_work work; /* towards the store thread */
+	struct loop_work work; /* toward the store thread */
 	struct embedded_operation *next;
 	struct channel *channel;
 	enum operation_kind kind;
@@ -97,10 +97,10 @@ bool channel_closed(struct channel *c); /* its client is gone */
 void channel_deliver(struct embedded_operation *op);
 void operation_free(struct embedded_operation *op);
 
-/* Starts the store thread; the options outlive it. A file that cannot be opened is no error here: submissions
- * are refused and health says why, until it can. */
+/* Starts the store thread; the options outlive it. A file that cannot be opened is not an error here:
+ * submissions are refused and health says why, until it can. */
 int embedded_store_start(const struct embedded_options *o, struct embedded_store **ret, struct err *e);
-/* Finishes what was handed over. Every client must be freed before. NULL is fine; returns NULL. */
+/* Finishes what was handed over. Every client must be freed before. NULL is allowed; returns NULL. */
 struct embedded_store *embedded_store_stop(struct embedded_store *s);
 /* False when the queue is full: the operation stays the caller's. Any thread. */
 bool embedded_post(struct embedded_store *s, struct embedded_operation *op);

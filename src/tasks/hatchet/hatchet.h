@@ -9,9 +9,9 @@
  *            {"args":[…],"kwargs":{…}}; a `workflow` by its own name. `single_input` sends args[0], an
  *            object, as the whole input.
  * Ids:       a task's id is the id of its run, made by the engine. Ours travels in
- *            additionalMetadata.task_id, beside request_id.
+ *            additionalMetadata.task_id, next to request_id.
  * Errors:    TASK_REFUSED for everything that was answered with 4xx or never written; TASK_UNKNOWN after a
- *            look-up by our id found nothing.
+ *            lookup by our id found nothing.
  * Not done:  timeout_ms and expires_ms: a time limit is declared with the workflow in its worker and cannot
  *            be set for one run. owner.
  */

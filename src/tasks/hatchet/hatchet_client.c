@@ -137,8 +137,8 @@ void hatchet_ask(struct hatchet_operation *op, const char *method, const struct 
 		.timeout_ms = s->request_ms,
 		.max_body = HATCHET_MAX_ANSWER,
 		.may_resend = !once,
-		/* A kept connection may be dead without our knowing, and then nobody knows whether it was
-		 * executed. */
+		/* A kept-alive connection may be dead without our knowing, and then nobody knows whether it
+		 * was executed. */
 		.fresh_connection = once,
 	};
 	struct http_events events = {.arg = op, .done = hatchet_client_on_done};

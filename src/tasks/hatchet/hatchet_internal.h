@@ -2,7 +2,7 @@
  * Between the parts of the Hatchet client: hatchet.c (settings, life, small verbs) over hatchet_submit.c,
  * hatchet_check.c and hatchet_wait.c, and these over hatchet_client.c.
  *
- * Every operation is one object that either asks (one request under way) or sleeps (its timer runs), never
+ * Every operation is one object that either asks (one request in progress) or sleeps (its timer runs), never
  * both. All are in the client's list, so that they can be dropped with it.
  */
 #ifndef TASKS_HATCHET_HATCHET_INTERNAL_H
@@ -40,7 +40,7 @@ struct hatchet_settings {
 struct hatchet_name; /* what is known of one workflow's name */
 
 /* A crowd takes turns: an engine that is asked a thousand things at once answers none of them in time. */
-#define HATCHET_LANE_WIDTH 16 /* requests under way */
+#define HATCHET_LANE_WIDTH 16 /* requests in progress */
 enum hatchet_lane_kind { HATCHET_TRIGGERS, HATCHET_LOOKS, HATCHET_LANES };
 struct hatchet_lane {
 	unsigned under_way;
@@ -78,7 +78,7 @@ struct hatchet_operation {
 	void (*late)(struct hatchet_operation *op);
 };
 
-/* `size` bytes, zeroed, beginning with a hatchet_operation; NULL when memory is out. */
+/* `size` bytes, zeroed, beginning with a hatchet_operation; NULL if out of memory. */
 void *hatchet_operation_new(struct hatchet_client *c, size_t size);
 /* Takes it out of the list and stops what it waits for; hatchet_operation_free is then safe at any time. */
 void hatchet_operation_end(struct hatchet_operation *op);

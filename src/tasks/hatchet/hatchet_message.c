@@ -165,7 +165,7 @@ bool hatchet_read_runs(struct span body, struct span task_id, char ret_id[TASK_I
 		return false;
 	for (const struct json_node *row = json_first(json_get(json_root(doc), "rows")); row && !found;
 	     row = json_next(row))
-		/* Looked at here too: a filter that the engine ignored would hand out somebody else's run. */
+		/* Looked at here too: a filter that the engine ignored would hand out someone else's run. */
 		found = text_is(json_get(json_get(row, "additionalMetadata"), HATCHET_TASK_ID_KEY),
 				task_id) &&
 			take_id(json_string(json_get(row, "workflowRunExternalId")), ret_id);

@@ -19,12 +19,12 @@
 /* The workflow that a call runs: `t_workflow`, or the name itself of a workflow. */
 int hatchet_put_workflow(struct buf *out, struct span task, bool workflow);
 
-/* The body of a trigger. -EINVAL when the input is no object (single_input), which the engine refuses;
+/* The body of a trigger. -EINVAL if the input is not an object (single_input), which the engine refuses;
  * -ERANGE when it has a number that the engine would round or refuse, or what its Python workers cannot
  * read; or buf's errors. */
 int hatchet_put_trigger(struct buf *out, const struct task_call *call, struct span workflow, struct err *e);
 
-/* Of {"run":{"metadata":{"id":…}}}; false when there is none. */
+/* Of {"run":{"metadata":{"id":…}}}; false if there is none. */
 bool hatchet_read_trigger(struct span body, char ret_id[TASK_ID_MAX]);
 
 /* Whether one of the rows has exactly this name (the engine matches parts of names), and whether there are

@@ -144,7 +144,7 @@ static const struct span task_pointers[TASK_PARTS] = {
 	SPAN_INIT("/errorMessage"),   SPAN_INIT("/attempt"),  SPAN_INIT("/retryCount"),
 	SPAN_INIT("/taskExternalId"), SPAN_INIT("/startedAt")};
 
-/* What of a run's result has to be put together lies in a buffer that grows: its pieces, until all are
+/* What of a run's result has to be put together is in a buffer that grows: its pieces, until all are
  * there. */
 struct run_piece {
 	size_t at, len;

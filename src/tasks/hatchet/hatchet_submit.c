@@ -1,7 +1,7 @@
 /*
- * Submitting: is there such a workflow, then one trigger, and, when that was left unanswered, a look-up.
+ * Submitting: is there such a workflow, then one trigger, and, when that was left unanswered, a lookup.
  *
- * The engine de-duplicates nothing, and it accepts a workflow that does not exist (a phantom id, 404 for ever
+ * The engine de-duplicates nothing, and it accepts a workflow that does not exist (a phantom id, 404 forever
  * after). So the name is asked for first, and remembered for a while; the trigger is written at most once;
  * and after "written, no reply" the runs are looked through for our id, a bounded number of times.
  */
@@ -17,7 +17,7 @@
 #define PAGE 50
 #define BODY_MAX (HATCHET_MAX_INPUT + 65536)
 
-/* Between two look-ups; a run is listed some 10-40 ms after it was taken, later under load. */
+/* Between two lookups; a run is listed some 10-40 ms after it was taken, later under load. */
 static const unsigned look_up_after_ms[] = {50, 150, 400, 1000, 2000, 3000};
 #define LOOK_UPS (sizeof(look_up_after_ms) / sizeof(look_up_after_ms[0]))
 

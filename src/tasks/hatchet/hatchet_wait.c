@@ -13,7 +13,7 @@
  *         |                         | ended, unreadable
  * events  | tasks/{id}/task-events  | told, with the time limit that was reached, or as it is
  *
- * `get` begins at run and is told whatever that says; of a run that cannot be read, what its status says.
+ * `get` begins at run and is reported whatever that says; of a run that cannot be read, what its status says.
  * Only an end ends a wait: who waits has a time limit, and what lies in between may answer for the engine for
  * a while (a proxy's page, a token that changes).
  */
@@ -108,7 +108,7 @@ static bool hatchet_wait_answered(struct hatchet_waiting *w, const struct http_r
 	} else if (w->get) {
 		hatchet_wait_tell(w, TASK_E_UNREACHABLE, NULL);
 	} else {
-		/* 403 too: a token that was replaced, or what stands before the engine. The task is not
+		/* 403 too: a token that was replaced, or what is in front of the engine. The task is not
 		 * over for that. */
 		look_much_later(w);
 	}
@@ -147,7 +147,7 @@ static bool ask_events(struct hatchet_waiting *w, struct span body, struct span 
 	return true;
 }
 
-/* Whether the end that the run speaks of is to be believed now; otherwise the next look is under way. */
+/* Whether the end that the run speaks of is to be believed now; otherwise the next look is in progress. */
 static bool settled(struct hatchet_waiting *w, const struct hatchet_run *run)
 {
 	enum task_status s = run->result.status;
@@ -231,7 +231,7 @@ static void on_status(struct hatchet_operation *op, const struct http_reply *r)
 		hatchet_wait_look(op);
 	else if (known)
 		again(w);
-	else /* a state of a newer engine, or a page of what stands before it */
+	else /* a state of a newer engine, or a page of what is in front of it */
 		look_much_later(w);
 }
 

@@ -1,5 +1,5 @@
 /*
- * Poke: processes that share a tasks.db wake each other through datagram sockets in a folder beside it.
+ * Poke: processes that share a tasks.db wake each other through datagram sockets in a folder next to it.
  *
  * Why:       a task starts and its result arrives within a millisecond instead of at the next poll. A poke
  *            carries nothing: what happened is read from the file, so a lost one only costs time until the
@@ -18,7 +18,7 @@ enum poke_role { POKE_ROUTER = 'r', POKE_WORKER = 'w' };
 struct poke;
 
 int poke_open(const char *database, enum poke_role role, struct poke **ret, struct err *e);
-struct poke *poke_close(struct poke *p); /* NULL is fine; returns NULL */
+struct poke *poke_close(struct poke *p); /* NULL is allowed; returns NULL */
 
 int poke_fd(const struct poke *p); /* readable when poked */
 void poke_drain(struct poke *p);

@@ -211,7 +211,7 @@ static int bind_run(struct store *s, const char *text, struct span a, int64_t b,
 	return db_run(st, e);
 }
 
-/* After a reboot the monotonic clock began anew: leases are void, waiting times go on by the wall clock. */
+/* After a reboot the monotonic clock restarted: leases are void, waiting times continue by the wall clock. */
 static int set_clocks_anew(struct store *s, struct span boot, struct err *e)
 {
 	int64_t wall_ms = clock_wall_us() / 1000, mono_ms = clock_mono_ms();

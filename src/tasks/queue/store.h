@@ -9,7 +9,7 @@
  * Errors:    -errno of base/db.h with a sentence; STORE_E_* below. After an error inside a transaction:
  *            store_rollback.
  * Clocks:    leases, expiry and deadlines are monotonic (CLOCK_MONOTONIC, the same for all processes of a
- *            machine) and survive a jump of the wall clock; after a reboot they are set anew (leases have run
+ *            machine) and survive a jump of the wall clock; after a reboot they are reset (leases have run
  *            out, then).
  *
  * Life of a task:
@@ -50,7 +50,7 @@ struct store_options {
 };
 
 int store_open(const struct store_options *o, struct store **ret, struct err *e);
-struct store *store_close(struct store *s); /* NULL is fine; returns NULL */
+struct store *store_close(struct store *s); /* NULL is allowed; returns NULL */
 DEFINE_CLEANUP(struct store *, store_close)
 
 int store_begin(struct store *s, struct err *e);
@@ -65,7 +65,7 @@ struct store_task {
 	bool workflow, idempotent;
 	int priority;
 	unsigned timeout_ms, expires_ms; /* 0: none said */
-	unsigned pending_ms;		 /* longest wait for a worker when expires_ms is 0; 0: for ever */
+	unsigned pending_ms;		 /* longest wait for a worker when expires_ms is 0; 0: forever */
 	int64_t parent, step;		 /* of a workflow's step; parent 0: none */
 };
 /* STORE_E_EXISTS when the same task (id, name, owner) is there already, STORE_E_CONFLICT for another with

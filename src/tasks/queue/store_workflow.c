@@ -1,6 +1,7 @@
 /*
  * Sequential workflows: each step is a task of its own, inserted in the transaction that ended the one before
- * it. The plan is data in the file, so whoever ends a step can go on, whether or not it knows the definition.
+ * it. The plan is data in the file, so whoever ends a step can continue, whether or not it knows the
+ * definition.
  */
 #include "tasks/queue/store.h"
 

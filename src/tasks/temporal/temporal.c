@@ -30,7 +30,7 @@
 
 #define CONNECT_MS 2000
 #define ASK_MS 5000
-#define START_MS 20000 /* a crowd of starts is answered late, and what is sent again makes it later */
+#define START_MS 20000 /* a crowd of starts is answered late, and what is resent makes it later */
 #define POLL_MS 30000  /* the server holds a poll for 20 s */
 /* A poll that came back empty before that was not held: the server is stopping, or is none. */
 #define POLL_SHORT_MS 500
@@ -375,7 +375,7 @@ static void on_poll_answer(struct temporal_operation *op, const struct http_repl
 		tell_result(op, TASK_E_NOT_FOUND, NULL);
 	} else if (reply->failure != HTTP_OK || reply->status != 200) {
 		/* No server, one that is still coming up (its namespace was there when it started), a key
-		 * that was replaced, or what stands before it: the task is not over for that. */
+		 * that was replaced, or what is in front of it: the task is not over for that. */
 		poll_later(op);
 	} else {
 		struct temporal_close c;
@@ -384,7 +384,7 @@ static void on_poll_answer(struct temporal_operation *op, const struct http_repl
 		if (r == -EFBIG)
 			tell_result(op, TASK_E_UNREADABLE, NULL);
 		else if (r == -EBADMSG)
-			/* a proxy's page, a newer server's event: the task goes on, and may be told of the
+			/* a proxy's page, a newer server's event: the task continues, and may be told of the
 			 * next time */
 			poll_later(op);
 		else if (r < 0)

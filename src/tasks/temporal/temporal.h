@@ -7,12 +7,12 @@
  * Shape:     a task `t` is the workflow type `t_workflow`, run with two arguments [args, kwargs]; a workflow
  *            is its own type. With single_input args[0] alone is the one argument. The task's id is the
  *            workflow id, `<task>-<uuid>` when we make it.
- * Errors:    a start carries a request id, so it is sent again after a lost reply (three times in all): the
+ * Errors:    a start carries a request id, so it is resent after a lost reply (three times in all): the
  *            server answers with the first run. TASK_REFUSED when no send can have been accepted (not
  *            connected, 429, bad request, unknown namespace, id taken by another start); TASK_UNKNOWN when
- *            every reply was lost or a 5xx. Waits go on through a restart of the server.
- * Results:   wait tells completed_us only; get tells the name and all times. Attempts are told while an
- *            activity is pending.
+ *            every reply was lost or a 5xx. Waits survive a restart of the server.
+ * Results:   wait reports completed_us only; get reports the name and all times. Attempts are reported while
+ *            an activity is pending.
  * Limits:    2 MB of input; a limit of execution is always set, and holds also for the time without a worker.
  * Not done:  expires_ms (the server has no such limit for workflows); a worker of our own.
  */

@@ -345,7 +345,7 @@ static void take_termination(struct span event, struct temporal_close *c)
 	c->r.cancelled = true;
 }
 
-/* A retry, a cron schedule of a workflow or continue-as-new goes on in a run of its own. */
+/* A retry, a cron schedule of a workflow or continue-as-new continues in a run of its own. */
 static bool take_successor(struct span event, const char *attributes, struct temporal_close *c)
 {
 	char pointer[128];
@@ -425,7 +425,7 @@ static unsigned attempts_of(struct span body)
 	return most < 1e9 ? (unsigned)most : 0;
 }
 
-/* Whatever a newer server has beside these is no end. */
+/* Whatever a newer server has beside these is not an end. */
 static bool is_end(const char *status)
 {
 	static const char *const ends[] = {

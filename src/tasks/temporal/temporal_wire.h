@@ -46,7 +46,7 @@ bool temporal_no_such_workflow(int status, struct span body);
 struct temporal_close {
 	bool closed;
 	bool unreadable;		  /* it completed, and its result is not JSON */
-	char run_id[TEMPORAL_RUN_ID_MAX]; /* another run goes on in this one's place; "" none */
+	char run_id[TEMPORAL_RUN_ID_MAX]; /* another run continues in this one's place; "" none */
 	struct buf next_page;		  /* when not closed: the token to ask with */
 	struct task_result r;
 	struct buf result, error, detail;

@@ -55,7 +55,7 @@ static int bind_keyword(const struct builtin *b, size_t n_positional, struct spa
 		if (i < n_positional)
 			return err_set(e, -EINVAL, "%s() got multiple values for argument '%s'", b->name,
 				       b->params[i].name);
-		call->values[i] = value; /* of duplicate keys the last counts, as in Python's json */
+		call->values[i] = value; /* of duplicate keys the last one wins, as in Python's json */
 		return 0;
 	}
 	return err_set(e, -EINVAL, "%s() got an unexpected keyword argument '%.*s'", b->name,

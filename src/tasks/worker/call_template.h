@@ -12,7 +12,7 @@
 #include "base/span.h"
 #include "tasks/worker/handler.h"
 
-/* The raw JSON at "args:/…" or "kwargs:/…". False when there is none. */
+/* The raw JSON at "args:/…" or "kwargs:/…". False if there is none. */
 bool call_value(const struct handler_call *call, struct span source, struct span *ret);
 /* Checks a template: valid JSON, every source known. */
 int call_template_check(struct span json, struct err *e);

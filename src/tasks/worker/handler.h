@@ -49,7 +49,7 @@ struct handler_run {
 int handler_start(const struct handler_env *env, const struct task_definition *t,
 		  const struct handler_call *call, handler_done_fn done, void *arg, struct handler_run **ret,
 		  struct err *e);
-/* For what names places rather than the call: no code of handler_start that callers are told about. */
+/* For what names places rather than the call: no code of handler_start that callers see about. */
 static inline int not_of_the_call(int code)
 {
 	return code == -EINVAL ? -EIO : code;

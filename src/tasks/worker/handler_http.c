@@ -23,8 +23,8 @@ struct http_run {
 	struct loop *loop;
 };
 
-/* Callers are told the task and the kind of failure: the answer is not theirs. Operators are told the host;
- * what stands behind it may be a key as a whole (webhooks), and the task's name says which it is. */
+/* Callers are told the task and the kind of failure: the answer is not theirs. Operators see the host;
+ * what follows it may be a key as a whole (webhooks), and the task's name says which it is. */
 static void handler_http_fail(struct http_run *r, bool unknown, const char *kind, const char *detail,
 			      struct span more)
 {

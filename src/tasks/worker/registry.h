@@ -105,11 +105,11 @@ int registry_core(struct registry **ret);
 /* `${NAME}` and `${NAME:-default}` in argv, env, url, headers and ca_file are taken from getenv_fn. */
 int registry_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
 		  struct registry **ret);
-/* Only the workflows of such a file: their steps are run elsewhere, so that its tasks are passed over, and
+/* Only the workflows of such a file: their steps are run elsewhere, so that its tasks are skipped, and
  * steps may name any. */
 int registry_load_workflows(const char *path, struct buf *problems, struct registry **ret);
 struct registry *registry_ref(struct registry *r);
-struct registry *registry_free(struct registry *r); /* NULL is fine; returns NULL */
+struct registry *registry_free(struct registry *r); /* NULL is allowed; returns NULL */
 
 /* Adds a task written in C by the program that runs the worker. -EEXIST, -ENOSPC, -ENOMEM. `b` and the text
  * of `queue` stay the caller's, unchanged. */

@@ -20,7 +20,7 @@ struct registry {
 	size_t n_workflows;
 };
 
-/* Empty; NULL when memory is out. */
+/* Empty; NULL if out of memory. */
 struct registry *registry_new(void);
 /* Appends an empty definition. NULL when there are too many or memory is out. */
 struct task_definition *registry_add_task(struct registry *r);

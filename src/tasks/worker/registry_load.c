@@ -1,5 +1,5 @@
 /*
- * Reads tasks.yml, by base/places.h. Every mistake becomes one line in `problems`; reading goes on, so that
+ * Reads tasks.yml, by base/places.h. Every mistake becomes one line in `problems`; reading continues, so that
  * all are seen at once.
  */
 #include <errno.h>
@@ -35,7 +35,7 @@ struct registry_reader {
 	struct place_reader file; /* first: a place's reader is one of these */
 	struct registry *registry;
 	const char *(*getenv_fn)(const char *);
-	bool elsewhere;		 /* tasks are somebody else's: not read, and steps may name any */
+	bool elsewhere;		 /* tasks are someone else's: not read, and steps may name any */
 	struct secrets *secrets; /* of the task that is being read */
 	struct substitution given[SUBSTITUTIONS_MAX]; /* to the last text */
 	size_t n_given;

@@ -11,12 +11,12 @@
 #include "base/text.h"
 
 #define MASK "***"
-#define LONG 8	       /* from here on a value is hidden wherever it stands, and whatever its case */
+#define LONG 8	       /* from here on a value is hidden wherever it is, and whatever its case */
 #define LINE_MIN 16    /* of a value of several lines */
 #define BASE64_MIN 5   /* characters that are wholly the secret's */
 #define LEVELS_MAX 64  /* of JSON that is a value */
 #define ESCAPES_MAX 32 /* backslashes before one character: escaped five times */
-#define SHIFTS_MAX 12  /* a cut may lie in the midst of an escape */
+#define SHIFTS_MAX 12  /* a cut may lie in the middle of an escape */
 #define ENTITY_DIGITS_MAX 8
 
 enum secret_form { SECRET_TEXT, SECRET_WORD, SECRET_BASE64 };
@@ -397,7 +397,7 @@ static size_t secrets_numeric_entity(const char *p, const char *end, uint32_t *c
 	return digit > first && digit < end && *digit == ';' ? (size_t)(digit + 1 - p) : 0;
 }
 
-/* An entity of HTML or XML, if that is how `want` goes on. How many bytes of it, 0: it is not; *used of the
+/* An entity of HTML or XML, if that is how `want` continues. How many bytes of it, 0: it is not; *used of the
  * text. */
 static size_t secrets_entity(const char *p, const char *end, struct span want, size_t *used)
 {
@@ -448,8 +448,8 @@ static size_t secrets_entity_behind(const char *p, const char *at, const char *e
 	return n;
 }
 
-/* Behind a run of backslashes: what is escaped, if that is how `want` goes on. How many bytes of it, 0: it is
- * not; *used of the text. */
+/* Behind a run of backslashes: what is escaped, if that is how `want` continues. How many bytes of it, 0: it
+ * is not; *used of the text. */
 static size_t secrets_backslashed(const char *p, const char *end, struct span want, size_t *used)
 {
 	static const char letters[] = "nrtbfv0a", meant[] = "\n\r\t\b\f\v\0\a";
@@ -500,8 +500,8 @@ static bool secrets_same(char a, char b, const struct secret *of)
 static size_t secrets_step(const struct secret *of, struct span want, const char *p, const char *end,
 			   bool ahead, size_t *used);
 
-/* Whether the text goes on at p as the secret does. One step only, which looks no further: texts are
- * anybody's. */
+/* Whether the text continues at p as the secret does. One step only, which looks no further: texts are
+ * anyone's. */
 static bool secrets_go_on(const struct secret *of, struct span want, const char *p, const char *end)
 {
 	size_t used;
@@ -670,7 +670,7 @@ static bool secrets_in_word(char c)
 	return isalnum((unsigned char)c) || c == '_';
 }
 
-/* Whether no word goes on there, on either side. The n of a \n belongs to none. */
+/* Whether no word continues there, on either side. The n of a \n belongs to none. */
 static bool secrets_stands_alone(const char *begin, const char *p, const char *behind, const char *end)
 {
 	bool escape = p - begin >= 2 && p[-2] == '\\' && strchr("nrtbfv", p[-1]);
@@ -710,7 +710,7 @@ static size_t secrets_at(const struct secrets *s, const char *begin, const struc
 int secrets_put_hidden(const struct secrets *s, struct span text, bool cut, struct buf *out)
 {
 	const char *end = text.ptr + text.len, *shown = text.ptr, *hidden = text.ptr;
-	/* Also within what is hidden: another may begin there, and go on. */
+	/* Also within what is hidden: another may begin there, and continue. */
 	for (const char *p = text.ptr; s->n && p < end; p++) {
 		const struct finding f = {p, end, cut};
 		size_t n = secrets_at(s, text.ptr, &f);

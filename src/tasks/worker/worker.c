@@ -48,7 +48,7 @@ struct job {
 	bool ended, unknown, cancelled;
 	struct buf result, error, detail;
 	bool failed;
-	bool not_begun; /* for want of something that comes back: given back */
+	bool not_begun; /* for lack of something that comes back: given back */
 	bool orphaned;	/* its row was in a file that is gone: nothing is to be written */
 	bool written;	/* in the transaction that is open */
 };
@@ -548,7 +548,7 @@ static void worker_flush(struct worker *w)
 	if (n < 0) {
 		worker_undo(w);
 		worker_note_trouble(w, &e);
-		return; /* the tick tries again; leases go on */
+		return; /* the tick tries again; leases continue */
 	}
 	if (w->in_trouble)
 		log_info("task_store_works", LOG_STR("database", w->o.database));

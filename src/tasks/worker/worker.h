@@ -40,10 +40,10 @@ struct worker_options {
 struct worker;
 
 int worker_new(struct loop *loop, const struct worker_options *o, struct worker **ret, struct err *e);
-/* From now on tasks of this registry are run (a reference is taken). What runs goes on with the one it
+/* From now on tasks of this registry are run (a reference is taken). Running tasks continue with the one it
  * began with. */
 void worker_set_registry(struct worker *w, struct registry *r);
 void worker_stop(struct worker *w);
-struct worker *worker_free(struct worker *w); /* after `stopped`; NULL is fine; returns NULL */
+struct worker *worker_free(struct worker *w); /* after `stopped`; NULL is allowed; returns NULL */
 
 #endif
