@@ -5,8 +5,8 @@
  * Why:       an entry is in the file before its caller knows, but a removal reaches the file only soon
  *            after. Until then the file still shows the entry to the others, which must not believe it.
  * Shape:     <ledger.db>-pending, mode 0600, mapped by all: counters of removals in progress, by a hash of
- *            the key. A collision costs one "unknown", never a wrong side. Presence is a read lock on it, which
- *            ends with its process, however that ends.
+ *            the key. A collision costs one "unknown", never a wrong side. Presence is a read lock on it,
+ *            which ends with its process, however that ends.
  * Threads:   the caller's lock is held for marks; ledger_share_alone and ledger_share_moved: any.
  * Errors:    -errno with a sentence.
  */

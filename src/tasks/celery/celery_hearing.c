@@ -1,7 +1,6 @@
 /*
  * Whether results can be heard at all: a result backend that is unreachable, or a user who may not subscribe
- *                                      there,
- * would leave every task without an answer.
+ * there, would leave every task without an answer.
  *
  * Found out by a subscription to a result that never comes: before the first submission of a client, again
  * when the connection is back after it was lost, and at all times in a client that is asked for health or
