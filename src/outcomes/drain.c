@@ -431,6 +431,15 @@ static bool drain_lacks(const struct drain *d, char why[256])
 	return false;
 }
 
+/* Calls that legacy does not know: no use, but whoever switches it off should have seen them. */
+static uint64_t drain_not_found(const struct drain *d, const struct drain_service *s)
+{
+	uint64_t n = 0;
+	for (size_t i = 0; d->options.side == OUTCOME_LEGACY && i < s->n_patterns; i++)
+		n += d->unmapped[s->first_pattern + i].not_found;
+	return n;
+}
+
 static void drain_judge_service(const struct drain *d, struct drain_service *s)
 {
 	char why[256], span[32], label[128];
@@ -454,8 +463,13 @@ static void drain_judge_service(const struct drain *d, struct drain_service *s)
 		return;
 	}
 	s->verdict = DRAIN_DRAINED;
-	snprintf(s->sentence, sizeof(s->sentence), "nothing has used %s %s for %s", drain_side_text(d), label,
-		 span);
+	uint64_t unknown = drain_not_found(d, s);
+	int n = snprintf(s->sentence, sizeof(s->sentence), "nothing has used %s %s for %s",
+			 drain_side_text(d), label, span);
+	if (unknown && n > 0 && (size_t)n < sizeof(s->sentence))
+		snprintf(s->sentence + n, sizeof(s->sentence) - (size_t)n,
+			 ", but for %" PRIu64 " call%s of unmapped paths that it answered with 404", unknown,
+			 unknown == 1 ? "" : "s");
 }
 
 enum drain_verdict drain_judge_operation(const struct drain *d, const struct drain_operation *op)
