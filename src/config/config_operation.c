@@ -354,13 +354,14 @@ void read_operation(const struct place *p, const struct config_defaults *above, 
 		{"legacy", FIELD_OTHER, 0, 0, 0},
 		{"pin", FIELD_OTHER, 0, 0, 0},
 		{"guard", FIELD_OTHER, 0, 0, 0},
+		{"idempotency", FIELD_OTHER, 0, 0, 0},
 		{"unified", FIELD_BOOL, offsetof(struct operation, unified), 0, 0},
 	};
 	struct place match = place_member(p, "match"), flags = place_member(p, "flags");
 	struct place context = place_member(p, "context"), variants = place_member(p, "variants");
 	struct place legacy = place_member(p, "legacy"), pin = place_member(p, "pin");
 	struct place auth = place_member(p, "auth"), tokens = place_member(p, "tokens");
-	struct place task = place_member(p, "task");
+	struct place task = place_member(p, "task"), idempotency = place_member(p, "idempotency");
 	READ_FIELDS(p, fields, op);
 	read_match(&match, op);
 	value_list(&flags, OPERATION_MAX_FLAGS, add_flag, op);
@@ -371,5 +372,6 @@ void read_operation(const struct place *p, const struct config_defaults *above, 
 	read_auth(&auth, tokens.node ? &tokens : &above->tokens, &op->auth);
 	read_operation_legacy(&legacy, op);
 	read_pin(&pin, op);
+	read_idempotency(&idempotency, op);
 	check_policies(p, op);
 }

@@ -73,6 +73,7 @@ void read_operation(const struct place *p, const struct config_defaults *above, 
 void read_task(const struct place *p, struct operation *op);
 /* `auth:` with the tokens file of this place or, without one, of `inherited`. */
 void read_auth(const struct place *auth, const struct place *tokens, struct auth *ret);
+void read_idempotency(const struct place *p, struct operation *op);
 /* Template and response template of a place that may be absent; NULL then. */
 struct template *read_template(const struct place *p, unsigned allowed);
 struct response_template *read_response(const struct place *p, unsigned allowed);

@@ -13,6 +13,7 @@
 #include <stddef.h>
 
 #include "base/span.h"
+#include "operation/idempotency.h"
 #include "operation/template.h"
 #include "tasks/task_backend.h"
 
@@ -133,6 +134,7 @@ struct operation {
 	bool has_task; /* an operation without one always goes to legacy */
 	struct task_mapping task;
 	struct auth auth; /* checked before a task is submitted, not on the legacy path */
+	struct idempotency idempotency;
 	/* NULL: application/problem+json. Over error:status, error:title, error:detail */
 	struct response_template *error;
 	unsigned legacy_timeout_ms; /* 0: the service's */

@@ -20,6 +20,7 @@
 #include "base/loop.h"
 #include "config/config.h"
 #include "flags/flags.h"
+#include "ledger/claims.h"
 #include "ledger/ledger.h"
 #include "outcomes/recorder.h"
 #include "router/breaker.h"
@@ -60,10 +61,23 @@ struct plane_backend {
 	atomic_uint_fast64_t full; /* times that it was at its limit */
 };
 
+/* What became of requests with an idempotency key. */
+enum key_result {
+	KEY_BEGUN,
+	KEY_ANSWERED,
+	KEY_RUNNING,
+	KEY_OTHER_REQUEST,
+	KEY_REFUSED,
+	KEY_UNKNOWN,
+	KEY_RESULTS
+};
+
 /* Shared by all planes, made by the composition root, outlives them. */
 struct plane_env {
 	struct recorder *recorder;
 	struct ledger *ledger;
+	struct claims *claims;
+	atomic_uint_fast64_t keys[KEY_RESULTS];
 	struct access_log *access_log; /* NULL: there is none */
 	struct guesses *guesses;       /* of override secrets and admin tokens */
 	struct organizations *organizations;

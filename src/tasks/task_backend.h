@@ -59,6 +59,8 @@ struct task_call {
 	struct span kwargs;	/* raw JSON object, SPAN_NONE = {} */
 	bool single_input;	/* Temporal, Hatchet: args[0] alone is the input, instead of [args, kwargs] */
 	struct span task_id;	/* SPAN_NONE: made by submit */
+	/* task_id says which task it is, also when it is submitted twice (same_id_same_task) */
+	bool id_is_key;
 	struct span request_id; /* for the backend's de-duplication and for people */
 	struct span owner;	/* opaque to the backend: who may ask for the result later */
 	bool idempotent;	/* may be executed again by the backend when its worker is lost */
@@ -134,6 +136,9 @@ struct task_backend_setup; /* task_options.h */
 struct task_backend {
 	const char *name;
 	size_t max_input; /* bytes of args + kwargs, 0 = no limit of its own */
+	/* A second submission of an id (of the same task and owner) is the task that is there, ended or not,
+	 * as long as its result is kept: it is accepted, and nothing runs twice. */
+	bool same_id_same_task;
 
 	/* One backend as configured (task_options.h). */
 	const struct task_setting *settings; /* the last has no key */

@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import sqlite3
 import statistics
 import threading
 import time
@@ -41,6 +42,7 @@ def operations():
     found.update({
         "count": c.operation("POST /count", task("count", timeout="10m", respond_async=True)),
         "hold": c.operation("POST /hold", task("hold", timeout="100s", respond_async=True)),
+        "keyed": c.operation("POST /keyed", task("hold", timeout="100s"), idempotency={"key": "accept"}),
         "impatient": c.operation("POST /impatient", task("hold", timeout="2s")),
         "unattended": c.operation("POST /unattended", task("count", timeout="2s")),
         "later": c.operation("POST /later", task("give_back", respond_async=True)),
@@ -182,6 +184,37 @@ def world(shared):
 
 def detail(answer):
     return json.loads(answer.body)["detail"]
+
+
+# --- idempotency keys -------------------------------------------------------------------------------------------------------
+
+def test_an_idempotency_key_is_one_task_over_kill_9_and_a_flag_flip(world):
+    folder, key = world.start.folder(), {"Idempotency_Key": '"contract"'}
+
+    def phases():
+        with contextlib.closing(sqlite3.connect(os.path.join(str(folder), "data", "ledger.db"), timeout=30)) as db:
+            return [row[0] for row in db.execute("SELECT phase FROM claims")]
+    first = world.start_router(folder)
+    with world.engine.holding():
+        client = Client(first.port)
+        client.send(world.call("/keyed", "under a key", **key))
+        world.engine.wait_run("begin under a key")
+        wait_until(lambda: phases() == [1], "the acceptance to be in the ledger")
+        first.kill()
+        client.close()
+        second = world.start_router(folder)
+        second.write_flags(c.features(c.boolean("task_abstraction_enabled", False)))
+        wait_until(lambda: world.post("/echo", "x", router=second).body == LEGACY, "the flag")
+        answer = world.post("/keyed", "under a key", router=second, **key)
+        assert (answer.status, answer.get("Retry-After")) == (409, "1")
+        assert world.post("/keyed", "another body", router=second, **key).status == 422
+    answer = wait_until(lambda: (lambda a: a if a.status != 409 else None)(world.post("/keyed", "under a key", router=second, **key)),
+                        "the answer")
+    assert (answer.status, answer.body) == (200, b'"under a key"')
+    assert world.engine.runs("begin under a key") == 1
+    wait_until(lambda: phases() == [2], "the answer to be in the ledger")
+    assert world.post("/keyed", "under a key", router=second, **key).body == answer.body
+    second.stop()
 
 
 # --- results ----------------------------------------------------------------------------------------------------------------

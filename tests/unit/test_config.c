@@ -178,6 +178,7 @@ static const char everything[] =
 	"               respond_async: true, response: {body: {$ref: \"result:\"}}}\n"
 	"        auth: none\n"
 	"        pin: {group: g, key: \"path:id\", role: start}\n"
+	"        idempotency: {key: require, keep: 2h, max_answer: 1KiB, max_keys: 5, legacy: forget}\n"
 	"        legacy: {timeout: 1s}\n"
 	"      plain: {match: GET /plain}\n";
 
@@ -204,6 +205,11 @@ static void check_operation(const struct operation *op)
 	assert_true(op->pin_start && !op->pin_end && span_is(op->pin_group, "g") &&
 		    span_is(op->pin_key, "path:id"));
 	assert_int_equal(op->legacy_timeout_ms, 1000);
+	assert_int_equal(op->idempotency.use, IDEMPOTENCY_REQUIRE);
+	assert_int_equal(op->idempotency.keep_ms, 7200000);
+	assert_int_equal(op->idempotency.max_answer, 1024);
+	assert_int_equal(op->idempotency.max_keys, 5);
+	assert_true(op->idempotency.legacy_forgets);
 	assert_int_equal(op->auth.kind, AUTH_NONE);
 	assert_non_null(op->error);
 }
@@ -462,6 +468,15 @@ static const struct {
 	 "warning: c.yml:6: services.s.operations.op.flags: have no effect: the operation has no task and "
 	 "always goes to "
 	 "legacy\n"},
+	{OPERATION "task: {name: t}, flags: [f], idempotency: {key: maybe, keep: 1m}}}}\n",
+	 "c.yml:6: services.s.operations.op.idempotency.key: expected ignore, accept or require, not "
+	 "\"maybe\"\n"
+	 "warning: c.yml:5: services.s.operations.op: no identity source is configured: requests that a "
+	 "percentage decides go to legacy\n"},
+	{OPERATION "task: {name: t}, flags: [f], idempotency: {key: accept, keep: 1m}}}}\n",
+	 "c.yml:6: services.s.operations.op.idempotency.keep: keep is shorter than the task may run (300 s)\n"
+	 "warning: c.yml:5: services.s.operations.op: no identity source is configured: requests that a "
+	 "percentage decides go to legacy\n"},
 	{OPERATION "task: {name: t}, flags: [1, 2, 3, 4, 5, 6, 7, 8, 9]}}}\n",
 	 "c.yml:6: services.s.operations.op.flags: at most 8, not 9\n"
 	 "warning: c.yml:6: services.s.operations.op.task: the operation names no flags and always goes to "

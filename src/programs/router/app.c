@@ -400,6 +400,9 @@ static int start_stores(struct app *a, struct err *e)
 	if (r < 0)
 		return err_prefix(e, r, c->state.url ? "state" : "ledger");
 	a->env.ledger = a->ledger;
+	r = claims_start(ledger, &a->env.claims, e);
+	if (r < 0)
+		return err_prefix(e, r, "ledger");
 	app_backends_configure(a);
 	return app_backends_start(a, e);
 }
@@ -511,6 +514,7 @@ static void app_stop(struct app *a)
 	for (size_t i = 0; i < a->n_planes; i++)
 		plane_halt(a->planes[i]);
 	a->ledger = ledger_stop(a->ledger);
+	a->env.claims = claims_stop(a->env.claims);
 	for (size_t i = 0; i < a->n_planes; i++)
 		plane_free(a->planes[i]);
 	a->env.access_log = access_log_stop(a->env.access_log);

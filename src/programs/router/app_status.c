@@ -261,8 +261,10 @@ static bool put_stores(struct app *a, struct buf *b)
 {
 	struct recorder_status r;
 	struct ledger_status l;
+	struct claims_status k;
 	recorder_status(a->recorder, &r);
 	ledger_status(a->ledger, &l);
+	claims_status(a->env.claims, &k);
 	buf_puts(b, "\"outcomes\":{");
 	put_bool(b, "failing", r.failing);
 	buf_printf(b, ",\"written\":%llu,\"dropped\":%llu,", (unsigned long long)r.written,
@@ -275,8 +277,12 @@ static bool put_stores(struct app *a, struct buf *b)
 	else
 		buf_printf(b, ",\"entries\":%llu,", (unsigned long long)l.entries);
 	app_status_put_text(b, "last_error", l.last_error);
+	buf_puts(b, "},\"idempotency_keys\":{");
+	put_bool(b, "failing", k.failing);
+	buf_printf(b, ",\"entries\":%llu,", (unsigned long long)k.claims);
+	app_status_put_text(b, "last_error", k.last_error);
 	buf_puts(b, "}");
-	return !r.failing && !l.failing;
+	return !r.failing && !l.failing && !k.failing;
 }
 
 /* Half-open with nobody in progress is not an ongoing failure: it has been long enough, and nobody has come
@@ -563,6 +569,30 @@ static void write_shed_metrics(const struct app *a, struct buf *b)
 			   (unsigned long long)atomic_load(&a->env.backends[i].full));
 }
 
+static void write_key_metrics(struct app *a, struct buf *b)
+{
+	static const char *const results[] = {
+		[KEY_BEGUN] = "begun",		 [KEY_ANSWERED] = "answered",
+		[KEY_RUNNING] = "running",	 [KEY_OTHER_REQUEST] = "other_request",
+		[KEY_REFUSED] = "refused",	 [KEY_UNKNOWN] = "unknown",
+	};
+	struct claims_status s;
+	claims_status(a->env.claims, &s);
+	metric(b, "migration_idempotency_keys_total", "counter",
+	       "Requests with an idempotency key, by what became of them.");
+	for (size_t i = 0; i < KEY_RESULTS; i++)
+		buf_printf(b, "migration_idempotency_keys_total{result=\"%s\"} %llu\n", results[i],
+			   (unsigned long long)atomic_load(&a->env.keys[i]));
+	metric(b, "migration_idempotency_keys", "gauge", "Keys that are remembered, of both sides.");
+	buf_printf(b, "migration_idempotency_keys %llu\n", (unsigned long long)s.claims);
+	metric(b, "migration_idempotency_answer_bytes", "gauge", "Bytes of answers that are kept for them.");
+	buf_printf(b, "migration_idempotency_answer_bytes %llu\n", (unsigned long long)s.bytes);
+	metric(b, "migration_idempotency_answers_unkept_total", "counter",
+	       "Answers that were not kept for want of room, or of a file that could be written.");
+	buf_printf(b, "migration_idempotency_answers_unkept_total %llu\n",
+		   (unsigned long long)(s.unkept + s.lost));
+}
+
 static void write_metrics(void *arg, struct buf *b)
 {
 	struct app *a = arg;
@@ -600,6 +630,7 @@ static void write_metrics(void *arg, struct buf *b)
 	write_breaker_metrics(a, b);
 	write_shed_metrics(a, b);
 	app_guard_metrics(a, b);
+	write_key_metrics(a, b);
 	metric(b, "migration_inspect_bytes", "gauge", "Bytes of bodies being held.");
 	buf_printf(b, "migration_inspect_bytes %llu\n",
 		   (unsigned long long)atomic_load(&a->env.inspect.held));

@@ -77,6 +77,8 @@ enum unread { UNREAD_TOO_LARGE, UNREAD_NO_MEMORY };
 static bool is_pinned_elsewhere(struct request *r)
 {
 	struct ledger_entry entry;
+	if (r->key && r->key->on_task)
+		return true;
 	if (request_has_pin(r->op) && r->op->pin_start && request_pin_in_body(r->op))
 		return request_may_have(r, r->op->pin_group);
 	if (!request_follows(r->op))
@@ -99,14 +101,15 @@ static void request_refuse_unread(struct request *r, enum unread why, const char
 		request_refuse_for_now(r, OUTCOME_FAILURE, 503, "No memory for the body", detail);
 }
 
-/* The body is not looked into: legacy, unless legacy would be wrong. */
+/* The body is not looked into: legacy, unless legacy would be wrong. Whose an idempotency key is may depend
+ * on the body; one that is too large is so each time. */
 static void leave_unread(struct request *r)
 {
 	enum unread why = r->body_too_large ? UNREAD_TOO_LARGE : UNREAD_NO_MEMORY;
 	bool elsewhere = is_pinned_elsewhere(r);
 	if (request_waits(r, leave_unread))
 		return;
-	if (elsewhere) {
+	if (elsewhere || (r->key && why == UNREAD_NO_MEMORY)) {
 		bool decided = r->body_for != BODY_FOR_IDENTITY;
 		r->side = r->decision.side = OUTCOME_TASK;
 		r->decision.reason = decided ? REASON_PINNED : REASON_PIN_UNKNOWN;
@@ -191,6 +194,20 @@ static void trace_decision(const struct request *r)
 		      LOG_SPAN("variant", r->decision.variant), LOG_SPAN("user", r->identity.user),
 		      LOG_SPAN("organization", r->identity.organization),
 		      LOG_STR("flags", r->flags ? flag_snapshot_digest(r->flags) : ""));
+}
+
+/* Its idempotency key is the task side's, although the decision said legacy. */
+static void serve_by_task(struct request *r)
+{
+	if (r->reading && !r->body_complete) { /* what was too large to be looked into */
+		request_refuse_unread(r, UNREAD_TOO_LARGE, "what the task side takes");
+		return;
+	}
+	r->body_for = BODY_FOR_TASK;
+	if (task_side_needs_body(r) && !r->body_complete)
+		inspect(r);
+	else
+		task_side_start(r);
 }
 
 /* One organization's burst does not take the places of the others. Who has none is not limited: those are no
@@ -442,6 +459,10 @@ static void go_in(struct request *r)
 			"nothing was executed.");
 		return;
 	}
+	if (r->op && request_key_find(r, serve_by_task) < 0) {
+		request_refuse_for_now(r, OUTCOME_FAILURE, 503, "Out of memory", "Nothing was executed.");
+		return;
+	}
 	if (r->op)
 		find_identity(r);
 	if (r->op && r->op->has_task && (r->identity.wants_body || request_pin_in_body(r->op)))
@@ -490,6 +511,7 @@ static size_t request_on_body(void *user, struct exchange *x, const char *bytes,
 	case REQUEST_LEGACY:
 		return legacy_side_body(r, bytes, n);
 	case REQUEST_ASK:
+	case REQUEST_CLAIM:
 		return body_later(r);
 	default:
 		return n; /* answered meanwhile: the rest is of no use */

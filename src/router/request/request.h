@@ -11,6 +11,8 @@
  *                                                     413, 503
  * ASK        the ledger's word on the call's key      → the step that asked continues; what cannot be
  *            determined is known to be so within its time limit (ledger.h)
+ * CLAIM      who has the idempotency key (ledger), or → PIN, SUBMIT, LEGACY, INSPECT (the other side has
+ *            what came of it (its backend)            it), or ANSWERED: again, 409, 422, 429, 503
  * HELD       the word of the backend's breaker        → PIN, SUBMIT, or LEGACY (nothing was submitted)
  * PIN        the ledger: the entry is durable         → SUBMIT, or LEGACY when it cannot be written
  * SUBMIT     the backend's word on the submission     accepted → WAIT; refused → LEGACY (fallback); unknown →
@@ -32,6 +34,7 @@
 #include "base/buf.h"
 #include "base/crypto.h"
 #include "base/log.h"
+#include "ledger/claims.h"
 #include "operation/auth.h"
 #include "operation/identity.h"
 #include "operation/template.h"
@@ -43,6 +46,7 @@ enum request_state {
 	REQUEST_INSPECT,
 	REQUEST_ASK,
 	REQUEST_HELD,
+	REQUEST_CLAIM,
 	REQUEST_PIN,
 	REQUEST_SUBMIT,
 	REQUEST_WAIT,
@@ -57,6 +61,18 @@ enum hold_word {
 	HOLD_GO,
 	HOLD_SHUT, /* the breaker is open */
 	HOLD_FULL, /* as many as may be are in flight */
+};
+
+/* Of a request that brings an Idempotency-Key to an operation that looks at it (request_key.c). */
+struct request_key {
+	struct idempotency_key_text text;
+	struct claim claim; /* what is asked for; once told, what is there */
+	bool mine;	    /* the claim is this request's */
+	bool again;	    /* it was another attempt's before, of which it is not known what came of it */
+	bool on_task;	    /* it is the task side's, whatever the flags say */
+	bool on_legacy;	    /* it is legacy's, and the ledger knows it as far as it shall */
+	bool keeps;	    /* the next answer is the end of its task */
+	void (*serve_by_task)(struct request *r); /* request.c */
 };
 
 struct request {
@@ -136,6 +152,8 @@ struct request {
 	bool async;		/* Prefer: respond-async */
 	size_t args_length;	/* of input; kwargs follow */
 	char owner[CRYPTO_SHA256_HEX];
+	enum idempotency_key key_word;
+	struct request_key *key; /* where that is IDEMPOTENCY_KEY_FOUND */
 };
 
 extern const struct listener_handler request_handler; /* arg: struct plane_listener * */
@@ -169,6 +187,13 @@ void request_fail_span(struct request *r, enum outcome_result result, int status
 /* Same with more fields (WWW-Authenticate, Retry-After). */
 void request_fail_with(struct request *r, enum outcome_result result, int status, const char *title,
 		       const char *detail, const struct http_field *extra, size_t n_extra);
+/* request_fail with a Retry-After. */
+void request_refuse_for_now(struct request *r, enum outcome_result result, int status, const char *title,
+			    const char *detail);
+/* Refuses a call that may not go to legacy, because it is the task side's or because that cannot be known
+ * (rule 4). */
+void request_refuse_pinned(struct request *r, enum outcome_result result, int status, const char *title,
+			   const char *detail);
 /* In place of an answer of which the listener said EXCHANGE_E_HEAD_TOO_LARGE: 502, and recorded as that. */
 void request_head_too_large(struct request *r);
 /* A whole answer. */
@@ -216,13 +241,6 @@ bool request_pin_in_body(const struct operation *op);
 enum pin_key request_pin_key_of(const struct request *r);
 /* What the ledger says of a follow-up call; `entry` where that is WISH_TASK. */
 enum decide_wish request_pin_of(struct request *r, struct ledger_entry *entry);
-/* request_fail with a Retry-After. */
-void request_refuse_for_now(struct request *r, enum outcome_result result, int status, const char *title,
-			    const char *detail);
-/* Refuses a call that may not go to legacy, because it is the task side's or because that cannot be known
- * (rule 4). */
-void request_refuse_pinned(struct request *r, enum outcome_result result, int status, const char *title,
-			   const char *detail);
 /* Legacy serves: a key that this operation starts belongs to legacy from here on, whatever the ledger
  * says. */
 void request_start_legacy(struct request *r, enum outcome_role role);
@@ -232,6 +250,26 @@ void request_start_legacy(struct request *r, enum outcome_role role);
 
 /* 401 or 400 by what its credentials lack; false when they are accepted. */
 bool task_side_refuse_stranger(struct request *r, struct auth_fingerprint *ret);
+
+/* request_key.c: Idempotency-Key (design) */
+/* Looks for the key, where the operation does; -ENOMEM. */
+int request_key_find(struct request *r, void (*serve_by_task)(struct request *r));
+/* Legacy is about to serve: calls `go_on` once the ledger knows it, or has the task side serve, or
+ * refuses. */
+void request_key_claim_legacy(struct request *r, void (*go_on)(struct request *r));
+/* The task side is about to submit to r->backend: calls `go_on` when this request is the one that shall.
+ * Otherwise it is answered, by `answer` where its task has ended, or goes to legacy. Ends r->pass, but before
+ * go_on. */
+struct request_key_task {
+	void (*go_on)(struct request *r);
+	void (*to_legacy)(struct request *r);
+	void (*answer)(struct request *r, const struct task_result *t); /* as that of its own task */
+};
+void request_key_claim_task(struct request *r, const struct request_key_task *fns);
+/* What became of a submission; also when the caller has left. */
+void request_key_submitted(struct request *r, enum task_submit_status status);
+/* Nothing was submitted, and legacy does not serve either: another attempt may. */
+void request_key_release(struct request *r);
 
 /* request_log.c */
 #define REQUEST_ADDRESS 46					       /* INET6_ADDRSTRLEN */

@@ -6,6 +6,8 @@
 #include "router/problem.h"
 #include "router/request/request.h"
 
+#define KEPT_FIELDS_MAX 65536
+
 static struct span source_header(void *arg, struct span name)
 {
 	const struct request *r = arg;
@@ -69,9 +71,38 @@ void request_head_too_large(struct request *r)
 	exchange_respond(r->x, &response, buf_span(&body));
 }
 
+/* Each as its name and its value, ended by NULs: what has one in it is not sent either. X-Request-ID is each
+ * request's own. */
+static void put_fields(const struct http_field *fields, size_t n, struct buf *out)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct http_field *f = &fields[i];
+		if (span_is_nocase(f->name, "X-Request-ID") ||
+		    (f->value.len && memchr(f->value.ptr, '\0', f->value.len)))
+			continue;
+		buf_append_span(out, f->name);
+		buf_putc(out, '\0');
+		buf_append_span(out, f->value);
+		buf_putc(out, '\0');
+	}
+}
+
+/* For those who come again with the same idempotency key. */
+static void keep_answer(struct request *r, int status, const struct http_field *fields, size_t n,
+			struct span body)
+{
+	CLEANUP(buf_releasep) struct buf kept = BUF_INIT(KEPT_FIELDS_MAX);
+	put_fields(fields, n, &kept);
+	bool keeps = kept.error == 0 && body.len <= r->op->idempotency.max_answer;
+	r->key->keeps = false;
+	claims_answer(r->plane->env->claims, &r->key->claim, keeps, status, buf_span(&kept), body);
+}
+
 void request_answer(struct request *r, enum outcome_result result, int status,
 		    const struct http_field *fields, size_t n, struct span body)
 {
+	if (r->key && r->key->keeps)
+		keep_answer(r, status, fields, n, body);
 	r->result = result;
 	r->status = status;
 	r->state = REQUEST_ANSWERED;
@@ -161,6 +192,20 @@ void request_fail_with(struct request *r, enum outcome_result result, int status
 		       const char *detail, const struct http_field *extra, size_t n_extra)
 {
 	request_answer_fail(r, result, status, title, span_of(detail), extra, n_extra);
+}
+
+void request_refuse_for_now(struct request *r, enum outcome_result result, int status, const char *title,
+			    const char *detail)
+{
+	static const struct http_field retry = {SPAN_INIT("Retry-After"), SPAN_INIT("1")};
+	request_fail_with(r, result, status, title, detail, &retry, 1);
+}
+
+void request_refuse_pinned(struct request *r, enum outcome_result result, int status, const char *title,
+			   const char *detail)
+{
+	r->side = OUTCOME_TASK;
+	request_refuse_for_now(r, result, status, title, detail);
 }
 
 void request_fail(struct request *r, enum outcome_result result, int status, const char *title,

@@ -74,20 +74,6 @@ enum decide_wish request_pin_of(struct request *r, struct ledger_entry *entry)
 	return WISH_UNKNOWN;
 }
 
-void request_refuse_for_now(struct request *r, enum outcome_result result, int status, const char *title,
-			    const char *detail)
-{
-	static const struct http_field retry = {SPAN_INIT("Retry-After"), SPAN_INIT("1")};
-	request_fail_with(r, result, status, title, detail, &retry, 1);
-}
-
-void request_refuse_pinned(struct request *r, enum outcome_result result, int status, const char *title,
-			   const char *detail)
-{
-	r->side = OUTCOME_TASK;
-	request_refuse_for_now(r, result, status, title, detail);
-}
-
 /* A start of a name that may be pinned: legacy would have it, and follow-up calls would continue to the task
  * side. */
 static void refuse_start(struct request *r)
@@ -136,13 +122,21 @@ static void take_key(struct request *r)
 	}
 }
 
-void request_start_legacy(struct request *r, enum outcome_role role)
+static void start_claimed(struct request *r)
 {
-	r->legacy_role = role;
 	if (!request_has_pin(r->op) || !r->op->pin_start) {
-		legacy_side_start(r, role);
+		legacy_side_start(r, r->legacy_role);
 		return;
 	}
 	request_forget_answers(r);
 	take_key(r);
+}
+
+void request_start_legacy(struct request *r, enum outcome_role role)
+{
+	r->legacy_role = role;
+	if (r->key && !r->key->on_legacy)
+		request_key_claim_legacy(r, start_claimed);
+	else
+		start_claimed(r);
 }

@@ -21,7 +21,7 @@
 
 bool task_side_needs_body(const struct request *r)
 {
-	return r->op->task.needs_body;
+	return r->op->task.needs_body || r->key; /* a key goes with a fingerprint of the body */
 }
 
 /* --- answers -------------------------------------------------------------------------------------------- */
@@ -121,6 +121,17 @@ static void end_and_answer(struct request *r, const struct task_result *t)
 		answer_result(r, t); /* the entry stays, and the task side tells what is gone */
 }
 
+/* The end of a task; for those who come again with its idempotency key, too. */
+static void answer_end(struct request *r, const struct task_result *t)
+{
+	if (r->key)
+		r->key->keeps = true;
+	if (t->status == TASK_COMPLETED && r->op->pin_end)
+		end_and_answer(r, t);
+	else
+		answer_result(r, t);
+}
+
 /* Legacy knows nothing of what a pinned call is about: its answer would be wrong (rule 4). */
 static bool may_fall_back(const struct request *r)
 {
@@ -138,6 +149,7 @@ static void fall_back(struct request *r, enum outcome_result result, struct span
 		drop_pin(r);
 	r->timer = loop_timer_free(r->timer);
 	if (!may_fall_back(r)) {
+		request_key_release(r);
 		request_refuse_pinned(
 			r, result, 503, "Task side unavailable",
 			"This call belongs to the task side, which did not accept it; nothing was executed.");
@@ -171,10 +183,7 @@ static void task_side_on_result(void *arg, int error, const struct task_result *
 		fall_back(r, OUTCOME_FAILURE, t->error, t->error_detail);
 		return;
 	}
-	if (t->status == TASK_COMPLETED && r->op->pin_end)
-		end_and_answer(r, t);
-	else
-		answer_result(r, t);
+	answer_end(r, t);
 }
 
 static void task_side_on_time_limit(void *arg)
@@ -193,7 +202,7 @@ static void task_side_on_time_limit(void *arg)
 			 "call's time limit.",
 			 r->task_id);
 		request_fail(r, OUTCOME_TIMEOUT, 504, "Task still running", detail);
-	} else if (r->state == REQUEST_PIN) {
+	} else if (r->state == REQUEST_PIN || r->state == REQUEST_CLAIM) {
 		hold_end(r, BREAKER_UNJUDGED, NULL);
 		request_fail(r, OUTCOME_TIMEOUT, 504, "Ledger too slow", "Nothing was submitted.");
 	} else {
@@ -211,6 +220,8 @@ static void answer_async(struct request *r)
 	struct task_result pending = {
 		.task_id = span_of(r->task_id), .task_name = r->op->task.task, .status = TASK_PENDING};
 	task_result_to_json(&pending, &body);
+	if (r->key)
+		r->key->keeps = true;
 	const struct http_field fields[] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
 					    {SPAN_LIT("Location"), span_of(location)},
 					    {SPAN_LIT("Preference-Applied"), SPAN_LIT("respond-async")},
@@ -250,6 +261,8 @@ static void answer_forgotten(struct request *r)
 	json_quote(&body, span_of(r->task_id));
 	buf_puts(&body, ", \"status\": \"accepted\", \"note\": \"The task was accepted and will run; its "
 			"result is not kept.\"}");
+	if (r->key)
+		r->key->keeps = true;
 	const struct http_field fields[] = {{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
 					    {SPAN_LIT("X-Request-ID"), r->request_id}};
 	request_answer(r, OUTCOME_SUCCESS, 202, fields, 2, buf_span(&body));
@@ -287,6 +300,7 @@ static void leave_to_legacy(struct request *r, enum task_submit_status status, c
 		 LOG_SPAN("backend", r->backend), LOG_SPAN("request_id", r->request_id), LOG_STR("why", why));
 	r->timer = loop_timer_free(r->timer);
 	if (!may_fall_back(r)) {
+		request_key_release(r);
 		request_refuse_pinned(
 			r, OUTCOME_REJECTED, large ? 413 : 422,
 			large ? "Input too large" : "Input not representable",
@@ -360,6 +374,7 @@ static void begin_next(struct request *r, enum outcome_role role)
 static void turned_away(struct request *r, enum hold_word word)
 {
 	if (!may_fall_back(r)) { /* only a limit says no to a pinned call */
+		request_key_release(r);
 		atomic_fetch_add_explicit(&r->service->shared->shed_backend, 1, memory_order_relaxed);
 		request_refuse_pinned(r, OUTCOME_FAILURE, 503, "Task side busy",
 				      "This call belongs to the task side, which has as many in flight as it "
@@ -414,6 +429,7 @@ static void task_side_on_submitted(void *arg, const struct task_submission *s)
 	span_copy(s->task_id, r->task_id, sizeof(r->task_id));
 	request_trace(r, "task_submitted", LOG_STR("submission", submission_text(s->status)),
 		      LOG_SPAN("task_id", s->task_id));
+	request_key_submitted(r, s->status);
 	if (!r->x || r->state != REQUEST_SUBMIT) {
 		if (r->pinned_now && s->status != TASK_SUBMITTED && s->status != TASK_UNKNOWN)
 			drop_pin(r);
@@ -454,6 +470,8 @@ static void task_side_submit(struct request *r)
 		.args = {r->input.ptr, r->args_length},
 		.kwargs = {r->input.ptr + r->args_length, r->input.len - r->args_length},
 		.single_input = m->single_input,
+		.task_id = r->key ? span_of(r->key->claim.task_id) : SPAN_NONE,
+		.id_is_key = r->key && r->client->backend->same_id_same_task,
 		.request_id = r->request_id,
 		.owner = span_of(r->owner),
 		.idempotent = m->idempotent,
@@ -488,6 +506,7 @@ static void on_pinned(void *arg, int error)
 	if (!r->x || r->state != REQUEST_PIN) {
 		hold_end(r, BREAKER_UNJUDGED, NULL);
 		drop_pin(r); /* the caller has left, or was told 504: nothing was submitted */
+		request_key_release(r);
 	} else if (error != 0) {
 		hold_end(r, BREAKER_UNJUDGED, NULL);
 		drop_pin(r);
@@ -522,18 +541,37 @@ static void pin(struct request *r)
 	ledger_put(r->plane->env->ledger, r->plane->loop, &entry, on_pinned, r);
 }
 
+static void task_side_go_on(struct request *r)
+{
+	if (r->op->pin_start)
+		pin(r);
+	else
+		task_side_submit(r);
+}
+
+/* The key that it brings is legacy's. */
+static void key_to_legacy(struct request *r)
+{
+	r->attempting = false;
+	r->decision.side = OUTCOME_LEGACY;
+	r->decision.reason = REASON_PINNED;
+	r->decision.backend = SPAN_NONE;
+	request_start_legacy(r, OUTCOME_PRIMARY);
+}
+
 static void task_side_on_word(struct request *r, enum hold_word word)
 {
+	static const struct request_key_task keyed = {task_side_go_on, key_to_legacy, answer_end};
 	if (word != HOLD_GO) {
 		turned_away(r, word);
 		return;
 	}
 	if (loop_timer_new(r->plane->loop, task_side_on_time_limit, r, &r->timer) == 0)
 		loop_timer_start(r->timer, r->op->task.timeout_ms);
-	if (r->op->pin_start)
-		pin(r);
+	if (r->key)
+		request_key_claim_task(r, &keyed);
 	else
-		task_side_submit(r);
+		task_side_go_on(r);
 }
 
 static bool task_side_render_input(struct request *r)
@@ -588,11 +626,25 @@ bool task_side_refuse_stranger(struct request *r, struct auth_fingerprint *ret)
 	return true;
 }
 
+/* 400 where a key is missing that must be there, or is none. */
+static bool refuse_key(struct request *r)
+{
+	bool missing = r->key_word == IDEMPOTENCY_KEY_NONE && r->op->idempotency.use == IDEMPOTENCY_REQUIRE;
+	if (!missing && r->key_word != IDEMPOTENCY_KEY_MALFORMED)
+		return false;
+	request_fail(r, OUTCOME_REJECTED, 400,
+		     missing ? "Idempotency key missing" : "Idempotency key malformed",
+		     missing ? "This operation needs an Idempotency-Key."
+			     : "Idempotency-Key is not one quoted string of 1 to 255 printable ASCII "
+			       "characters.");
+	return true;
+}
+
 void task_side_start(struct request *r)
 {
 	request_begin(r, OUTCOME_TASK, OUTCOME_PRIMARY, r->decision.backend);
 	struct auth_fingerprint who;
-	if (task_side_refuse_stranger(r, &who))
+	if (task_side_refuse_stranger(r, &who) || refuse_key(r))
 		return;
 	/* The templates copy raw text, which must be JSON. A request without a body has no values, like
 	 * one of null. */

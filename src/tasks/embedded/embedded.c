@@ -365,6 +365,7 @@ static void embedded_client_check(struct task_client *base, const struct task_pr
 
 const struct task_backend embedded_backend = {
 	.name = "embedded",
+	.same_id_same_task = true,
 	.max_input = EMBEDDED_MAX_INPUT,
 	.settings = embedded_settings,
 	.options_size = sizeof(struct embedded_options),

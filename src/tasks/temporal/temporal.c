@@ -761,6 +761,7 @@ static void temporal_client_free(struct task_client *base)
 
 const struct task_backend temporal_backend = {
 	.name = "temporal",
+	.same_id_same_task = true,
 	.max_input = TEMPORAL_MAX_INPUT,
 	.settings = temporal_settings,
 	.options_size = sizeof(struct temporal_options),

@@ -115,7 +115,7 @@ int temporal_request_id(const struct task_call *call, struct buf *out)
 	char hash[CRYPTO_SHA256_HEX];
 	put_type(call, out);
 	buf_putc(out, '/');
-	buf_append_span(out, call->request_id.len ? call->request_id : call->task_id);
+	buf_append_span(out, call->request_id.len && !call->id_is_key ? call->request_id : call->task_id);
 	if (out->len > REQUEST_ID_MAX) {
 		crypto_sha256_hex(buf_span(out), hash);
 		buf_clear(out);
