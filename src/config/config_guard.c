@@ -39,7 +39,7 @@ static bool guard_number(const struct place *p, double min, double max, const ch
 static void guard_percent(const struct place *section, const char *key, double min, double max, double *ret)
 {
 	struct place p = place_member(section, key);
-	if (guard_number(&p, min, max, "a number of percent", ret))
+	if (guard_number(&p, min, max, "a percentage", ret))
 		*ret /= 100;
 }
 
@@ -85,10 +85,10 @@ void read_guard(const struct place *p, struct guard_policy *ret)
 	read_slow(&slow, ret);
 	if (ret->harm <= 1 + ret->tolerated)
 		place_mistake(harm.node ? &harm : p,
-			      "harm %g must be above what is tolerated, %g times legacy's", ret->harm,
+			      "harm %g must exceed what is tolerated, %g times legacy's", ret->harm,
 			      1 + ret->tolerated);
 	if (webhook.node && p->up && p->up->up)
-		place_mistake(&webhook, "is said once, in guard: at the top of the file");
+		place_mistake(&webhook, "can only be set once, in guard: at the top of the file");
 }
 
 static void read_secret(const struct place *p, const char *path, const char **ret)
@@ -126,9 +126,9 @@ void read_guard_webhook(const struct place *guard)
 	struct place url = place_member(&p, "url"), secret = place_member(&p, "secret_file");
 	const char *path = NULL;
 	if (!url.node)
-		place_mistake(&url, "missing: where to POST to");
+		place_mistake(&url, "missing: the URL to POST to");
 	if (!secret.node)
-		place_mistake(&secret, "missing: the file of the secret that signs what is sent");
+		place_mistake(&secret, "missing: the file with the secret that signs requests");
 	else if (value_file(&secret, &path))
 		read_secret(&secret, path, &c->webhook.secret);
 }

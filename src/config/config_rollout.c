@@ -85,7 +85,7 @@ static void rollout_check_step(const struct place *p, const struct rollout_steps
 		if (s->segment.ptr && before->segment.ptr && span_eq(s->segment, before->segment))
 			place_mistake(p, "the segment \"%.*s\" is listed twice", SPAN_ARG(s->segment));
 		if (!s->segment.ptr && !before->segment.ptr && s->percent <= before->percent) {
-			place_mistake(p, "%g %% is not above the step before (%g %%)", s->percent,
+			place_mistake(p, "%g %% is not above the previous step (%g %%)", s->percent,
 				      before->percent);
 			return;
 		}
@@ -182,7 +182,7 @@ static void rollout_read_one(const struct place *p, struct rollout_steps *ret)
 	if (!check_name(p, ret->flag, NAME_MAX_BYTES))
 		return;
 	if (!rollout_flag_is_asked(config_of(p), ret->flag))
-		place_mistake(p, "no operation asks the flag \"%.*s\"", SPAN_ARG(ret->flag));
+		place_mistake(p, "no operation uses the flag \"%.*s\"", SPAN_ARG(ret->flag));
 	value_list(&steps, CONFIG_MAX_STEPS, rollout_read_step, &r);
 	if (ret->n < 2)
 		place_mistake(&steps, "missing: such as [0, beta_users, 5, 50, 100]");

@@ -216,7 +216,7 @@ static void guard_say_breach(const struct guard_operation_verdict *v, struct buf
 	}
 	buf_puts(out, v->held ? "; held at legacy" : "; not held");
 	if (v->keeps > 0)
-		buf_printf(out, " but for the %.3g %% that were safe", v->keeps * 100);
+		buf_printf(out, " except for the %.3g %% that were safe", v->keeps * 100);
 }
 
 static void guard_say_missing(const struct guard_operation_verdict *v, struct buf *out)

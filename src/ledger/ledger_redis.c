@@ -589,9 +589,9 @@ static void note_since(struct ledger_redis *l, struct span since)
 	l->status.losses++;
 	pthread_mutex_unlock(&l->lock);
 	log_error("state_lost", LOG_STR("store", l->status.where),
-		  LOG_STR("why", "the server has lost what it had; it was flushed, or restarted without "
-				 "persistence"),
-		  LOG_STR("effect", "follow-up calls of what was begun before go to legacy"));
+		  LOG_STR("why",
+			  "the server has lost its data; it was flushed, or restarted without persistence"),
+		  LOG_STR("effect", "follow-up calls to what was started earlier go to legacy"));
 }
 
 static void on_beat(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
@@ -656,8 +656,8 @@ static void on_info(void *arg, enum redis_outcome outcome, const struct redis_re
 	if (max.len && !span_is(max, "0") && !span_is(policy, "noeviction"))
 		warning = "maxmemory-policy is not noeviction: the server may evict pins";
 	else if (span_is(info_of(info, "aof_enabled"), "0"))
-		warning = "appendonly is off: a restart of the server loses what is younger than its last "
-			  "snapshot";
+		warning =
+			"appendonly is off: a restart of the server loses everything since its last snapshot";
 	store_warn(arg, warning);
 }
 

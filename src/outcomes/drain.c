@@ -468,8 +468,8 @@ static void drain_judge_service(const struct drain *d, struct drain_service *s)
 			 drain_side_text(d), label, span);
 	if (unknown && n > 0 && (size_t)n < sizeof(s->sentence))
 		snprintf(s->sentence + n, sizeof(s->sentence) - (size_t)n,
-			 ", but for %" PRIu64 " call%s of unmapped paths that it answered with 404", unknown,
-			 unknown == 1 ? "" : "s");
+			 ", except for %" PRIu64 " call%s to unmapped paths that it answered with 404",
+			 unknown, unknown == 1 ? "" : "s");
 }
 
 enum drain_verdict drain_judge_operation(const struct drain *d, const struct drain_operation *op)

@@ -52,8 +52,8 @@ enum outcome_reason {
 	REASON_NO_TASK,	     /* the operation is known, and no task is mapped to it */
 	REASON_REFUSED,	     /* by the router before a side was decided: limits, credentials */
 	REASON_BACKEND_BUSY, /* as many as may be are in flight there */
-	REASON_STATE_UNAVAILABLE, /* what it begins could not be remembered; nothing was begun */
-	REASON_OTHER,	     /* what another version recorded; never recorded by this one */
+	REASON_STATE_UNAVAILABLE, /* what it begins could not be remembered; nothing was started */
+	REASON_OTHER,		  /* what another version recorded; never recorded by this one */
 	REASON_COUNT
 };
 

@@ -299,7 +299,7 @@ static void admin_write(struct admin *a, struct exchange *x, const struct http_r
 	if (!span_is(path, "/_admin/guard/release"))
 		admin_fail(x, 405, "Method not allowed", "Only GET and HEAD are served here.");
 	else if (from_another_site(a, h))
-		admin_fail(x, 403, "Forbidden", "This is not to be asked by a page of another site.");
+		admin_fail(x, 403, "Forbidden", "Pages of other sites may not request this.");
 	else
 		tell_guard(a, x, h, a->content.release);
 }
@@ -329,7 +329,7 @@ static void *admin_on_head(void *arg, struct exchange *x, const struct http_requ
 	} else if (!span_is(h->method, "GET") && !span_is(h->method, "HEAD")) {
 		admin_fail(x, 405, "Method not allowed", "Only GET and HEAD are served here.");
 	} else if (span_is(path, "/_admin/guard/release")) {
-		admin_fail(x, 405, "Method not allowed", "A release is asked for by POST.");
+		admin_fail(x, 405, "Method not allowed", "Use POST to release.");
 	} else if (span_is(path, "/_admin/gate")) {
 		tell_guard(a, x, h, a->content.gate);
 	} else if (span_is(path, "/_admin/report.json")) {

@@ -243,8 +243,7 @@ static void end_failed(struct breaker *b, struct breaker_pass *pass, int64_t now
 	pass->live = false;
 	bool judged = pass->round == b->round;
 	if (b->state == BREAKER_CLOSED && judged && ++b->failed >= b->config.failures)
-		open_after(b, CAUSE_FAILURES, now_us, b->failed, "submissions failed one after the other",
-			   why, t);
+		open_after(b, CAUSE_FAILURES, now_us, b->failed, "consecutive submissions failed", why, t);
 	else if (b->state == BREAKER_HALF_OPEN && judged)
 		open_after(b, b->cause == CAUSE_RESULTS ? CAUSE_RESULTS : CAUSE_FAILURES, now_us, 1,
 			   "probe failed", why, t);
@@ -280,7 +279,7 @@ static void end_no_result(struct breaker *b, struct breaker_pass *pass, int64_t 
 	pass->live = false;
 	if (b->state == BREAKER_CLOSED && judged && ++b->without_result >= b->config.failures)
 		open_after(b, CAUSE_RESULTS, now_us, b->without_result,
-			   "tasks one after the other had no result in time, and no other task had", NULL, t);
+			   "consecutive tasks had no result in time, and no other task had one", NULL, t);
 	else if (b->state == BREAKER_HALF_OPEN && pass->probe && judged)
 		open_after(b, CAUSE_RESULTS, now_us, 1, "probe had no result in time", NULL, t);
 }

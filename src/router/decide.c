@@ -382,7 +382,7 @@ static bool is_held(const struct asking *a, struct decision *ret)
 	if (!hold || (hold->unknown && ret->share == 0))
 		return false;
 	if (hold->keeps > 0 && ret->share > 0 && is_among_first(a, hold->keeps)) {
-		flag_trace_say(a->trace, 1, "the guard holds all but the %g %% that were safe: task",
+		flag_trace_say(a->trace, 1, "the guard holds everything above the %g %% that was safe: task",
 			       hold->keeps * 100);
 		return false;
 	}

@@ -249,7 +249,7 @@ def test_unmapped_calls_that_legacy_does_not_know_are_no_use(start):
     present_for(router, 20)
     code, text = drain(start, router)
     assert code == 0 and "/robots.txt: 1, last " in text and "always 404" in text, text
-    assert " ".join(text.split()).startswith("nothing has used legacy prompt for 14 days, but for 2 calls of unmapped paths that it answered with 404")
+    assert " ".join(text.split()).startswith("nothing has used legacy prompt for 14 days, except for 2 calls to unmapped paths that it answered with 404")
 
 
 def test_patterns_are_bounded_and_the_others_counted(start):

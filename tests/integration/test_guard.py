@@ -364,8 +364,8 @@ def test_an_unreadable_database_holds_what_a_percentage_decided_and_nothing_else
 
 @pytest.mark.parametrize("guard,sentence", [
     ("sometimes", "guard: expected"),
-    ({"on_breach": "hold", "alpha": 50}, "guard.alpha: expected a number of percent from 0.0001 to 20, not \"50\""),
-    ({"harm": 1.05}, "guard.harm: harm 1.05 must be above what is tolerated"),
+    ({"on_breach": "hold", "alpha": 50}, "guard.alpha: expected a percentage from 0.0001 to 20, not \"50\""),
+    ({"harm": 1.05}, "guard.harm: harm 1.05 must exceed what is tolerated"),
     ({"webhook": {"url": "http://127.0.0.1:1/"}}, "guard.webhook.secret_file: missing"),
     ({"on_break": "hold"}, "on_break"),
 ])

@@ -93,7 +93,7 @@ def test_each_advance_is_exactly_one_step_and_the_history_says_why(start):
     for step, line in enumerate(("1. beta: 100 %", "2. everybody: 5 %", "2. everybody: 50 %", "2. everybody: 100 %")):
         place.done("advance", FLAG, "--message", "ticket %d" % step)
         assert line in place.done("get", FLAG)
-    assert "stands on 100 %, its last step" in place.done("advance", FLAG)
+    assert "is on 100 %, its last step" in place.done("advance", FLAG)
     made = [line for line in journal(place) if line["command"] == "advance"]
     assert [line["step"] for line in made] == ["beta", "5 %", "50 %", "100 %"]
     assert [line["message"] for line in made] == ["ticket %d" % i for i in range(4)]
@@ -194,13 +194,13 @@ def test_what_cannot_be_read_is_not_gone_past(start):
 
 def test_a_person_is_asked_where_the_step_wants_one(start):
     place = Running(start, 5, 100, require="manual")
-    assert "a person's word is required: --yes" in refused(place, code=4)
+    assert "confirmation by a person is required: --yes" in refused(place, code=4)
     terminal = Terminal("migration-rollout", "--config", place.config, "advance", FLAG)
-    terminal.expect("Go on? [y/N] ")
+    terminal.expect("Continue? [y/N] ")
     terminal.type("n\n")
     assert terminal.end()[0] == 4
     terminal = Terminal("migration-rollout", "--config", place.config, "advance", FLAG)
-    terminal.expect("Go on? [y/N] ")
+    terminal.expect("Continue? [y/N] ")
     terminal.type("y\n")
     assert terminal.end()[0] == 0
     assert "2. everybody: 50 %" in place.done("get", FLAG)
@@ -211,12 +211,12 @@ def test_a_person_is_asked_where_the_step_wants_one(start):
 def test_what_was_changed_while_a_person_thought_is_not_overwritten(start):
     place = Running(start, 5, 100, require="manual")
     terminal = Terminal("migration-rollout", "--config", place.config, "advance", FLAG)
-    terminal.expect("Go on? [y/N] ")
+    terminal.expect("Continue? [y/N] ")
     everything = json.dumps(flags(100, 100))
     place.write(everything)
     terminal.type("y\n")
     code, said = terminal.end()
-    assert code == 1 and "was changed by somebody else meanwhile" in said, said
+    assert code == 1 and "was changed by someone else in the meantime" in said, said
     assert place.read() == everything and not [line for line in journal(place) if line["command"] == "advance"]
 
 
@@ -275,12 +275,12 @@ def test_the_evidence_of_another_split_is_not_this_steps(start):
     place = Running(start, 50, 100, require="safe")
     place.call(120)
     guarded(place, held=False)
-    assert "the guard has seen nothing of this step yet" in refused(place, "--yes", code=4)
+    assert "the guard has no evidence for this step yet" in refused(place, "--yes", code=4)
 
 
 def test_differences_that_nobody_has_counted_are_not_few(start):
     place = Running(start, 5, 100, differences_below=1)
-    assert "differences below 1 % are required, and nothing is known of them" in refused(place, "--yes", code=4)
+    assert "differences below 1 % are required, but nothing has been compared" in refused(place, "--yes", code=4)
     compared(place, 100, 0)  # few pairs prove little
     assert "up to 3.7 % of the answers may differ (0 of 100 did), below 1 % is required" in refused(place, code=4)
     compared(place, 1000, 20)
@@ -367,7 +367,7 @@ def test_stages_from_off_to_drained(start):
     place.done("advance", FLAG)
     assert (stage(place)["stage"], stage(place)["percent"]) == ("complete", 100)
     said = place.done("stage")
-    assert "app.add: complete, 100 % of everybody" in said and "legacy was used last" in said, said
+    assert "app.add: complete, 100 % of everybody" in said and "legacy was last used" in said, said
     wait_until(lambda: place.router.find("flags_published") and len(place.router.find("flags_published")) >= 3, "the flags")
     place.call(2)
     place.router.stop()
@@ -413,8 +413,8 @@ def test_steps_through_flipt(start, origin, flipt):  # noqa: F811
 # --- configuration and arguments ------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("features, steps, sentence", (
-    (flags(), [0, "gamma", 5], "step gamma: no rule of %s is about this segment alone" % FLAG),
-    (c.features(c.boolean(FLAG, False, percentage=0)), [0, 2.5, 100], "step 2.5 %: boolean flags act in whole percents"),
+    (flags(), [0, "gamma", 5], "step gamma: no rule of %s targets this segment alone" % FLAG),
+    (c.features(c.boolean(FLAG, False, percentage=0)), [0, 2.5, 100], "step 2.5 %: boolean flags work in whole percents"),
 ))
 def test_steps_that_the_flag_can_never_show_are_told_before_the_first(start, features, steps, sentence):
     place = Place(start, features, rollout=rollout(steps))
@@ -422,7 +422,7 @@ def test_steps_that_the_flag_can_never_show_are_told_before_the_first(start, fea
 
 
 @pytest.mark.parametrize("section, sentence", (
-    ({FLAG: {"steps": [5, 5]}}, "5 % is not above the step before (5 %)"),
+    ({FLAG: {"steps": [5, 5]}}, "5 % is not above the previous step (5 %)"),
     ({FLAG: {"steps": [100, "beta"]}}, 'the segment "beta" comes after 100 %'),
     ({FLAG: {"steps": ["beta", "beta", 5]}}, 'the segment "beta" is listed twice'),
     ({FLAG: {"steps": [0, 101]}}, "expected a percentage from 0 to 100"),
@@ -431,7 +431,7 @@ def test_steps_that_the_flag_can_never_show_are_told_before_the_first(start, fea
     ({FLAG: {"steps": [0, {"percent": 5, "holds": "1h"}]}}, "holds"),
     ({FLAG: {"steps": [0, 5], "require": ["saef"]}}, "safe"),
     ({FLAG: {"steps": [0]}}, "missing: such as"),
-    ({"another_flag": {"steps": [0, 5]}}, 'no operation asks the flag "another_flag"'),
+    ({"another_flag": {"steps": [0, 5]}}, 'no operation uses the flag "another_flag"'),
 ))
 def test_mistakes_are_told_with_their_key(start, section, sentence):
     place = Place(start, flags(), rollout=section)

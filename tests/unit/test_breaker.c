@@ -94,7 +94,7 @@ static void test_consecutive_failures_open_it(void **state)
 	submit_and(BREAKER_FAILED);
 	struct breaker_status s = status_now();
 	assert_int_equal(s.state, BREAKER_OPEN);
-	assert_string_equal(s.why, "3 submissions failed one after the other, the last: no reply");
+	assert_string_equal(s.why, "3 consecutive submissions failed, the last: no reply");
 	assert_true(breaker_is_shut(b, now));
 	assert_int_equal(word(), BREAKER_NO);
 	assert_int_equal(status_now().turned_away, 1);

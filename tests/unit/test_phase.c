@@ -100,7 +100,7 @@ static void everything_that_is_required_must_be_there(void **state)
 		judged(step, e, "up to 1 % of the answers may differ (0 of 0 did), below 1 % is required"),
 		PHASE_WAIT);
 	e.differences_known = false;
-	assert_int_equal(judged(step, e, "nothing is known of them"), PHASE_WAIT);
+	assert_int_equal(judged(step, e, "nothing has been compared"), PHASE_WAIT);
 	e = all;
 	e.person = false;
 	assert_int_equal(judged(step, e, "--yes"), PHASE_WAIT);

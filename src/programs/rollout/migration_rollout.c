@@ -28,8 +28,8 @@ static const char usage_text[] =
 	"  set FLAG PERCENT         for everybody, or with --segment for its members\n"
 	"  enable FLAG, disable FLAG\n"
 	"  rollback FLAG            everybody to legacy, at once and without asking\n"
-	"  advance FLAG             the next step of its rollout, when what that requires is there\n"
-	"  stage [FLAG]             where each operation stands: off, shadow, rolling, complete, drained\n"
+	"  advance FLAG             the next step of its rollout, if its requirements are met\n"
+	"  stage [FLAG]             each operation's stage: off, shadow, rolling, complete, drained\n"
 	"  history [FLAG]           changes made with this program: what, when and by whom\n"
 	"\n"
 	"  --config FILE            the router's configuration (config/router.yml)\n"
@@ -40,8 +40,8 @@ static const char usage_text[] =
 	"  --timeout SECONDS        how long --wait waits (30)\n"
 	"  --admin-token-file FILE  for routers whose admin address requires a token\n"
 	"  --journal FILE           where changes are recorded (rollouts.jsonl next to the outcomes)\n"
-	"  --message TEXT           why, for the history\n"
-	"  --watch                  advance: wait until the step can be made\n"
+	"  --message TEXT           reason for the change, for the history\n"
+	"  --watch                  advance: wait until the step can be taken\n"
 	"  --json                   history as recorded; stage as JSON\n"
 	"  --help, --version\n"
 	"\n"
@@ -193,7 +193,7 @@ static int take_option(int id, struct rollout_arguments *a)
 		break;
 	case MESSAGE:
 		if (!*optarg || strlen(optarg) > MESSAGE_MAX || !text_is_plain(span_of(optarg)))
-			return usage("--message is one line of at most 1000 bytes%s", "");
+			return usage("--message must be one line of at most 1000 bytes%s", "");
 		a->message = optarg;
 		break;
 	case ADMIN:

@@ -79,7 +79,7 @@ static bool phase_differs(const struct rollout_step *s, const struct phase_evide
 		return false;
 	if (!e->differences_known)
 		snprintf(why, PHASE_WHY_MAX,
-			 "differences below %g %% are required, and nothing is known of them",
+			 "differences below %g %% are required, but nothing has been compared",
 			 s->differences_below);
 	else if (e->differences >= s->differences_below)
 		snprintf(why, PHASE_WHY_MAX,
@@ -107,7 +107,7 @@ enum phase_verdict phase_judge(const struct rollout_steps *steps, int step, cons
 	if (phase_differs(s, e, why))
 		return PHASE_WAIT;
 	if (s->manual && !e->person) {
-		snprintf(why, PHASE_WHY_MAX, "a person's word is required: --yes");
+		snprintf(why, PHASE_WHY_MAX, "confirmation by a person is required: --yes");
 		return PHASE_WAIT;
 	}
 	return PHASE_GO;

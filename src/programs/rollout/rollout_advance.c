@@ -52,7 +52,7 @@ static int advance_note(struct advancing *v, struct history_reached *ret, struct
 	if (v->arguments->dry_run)
 		return 0;
 	int r = history_write(v->journal, &seen, e);
-	return r < 0 ? err_prefix(e, r, "the step could not be noted in the history") : 0;
+	return r < 0 ? err_prefix(e, r, "the step could not be recorded in the history") : 0;
 }
 
 static int advance_stand(struct advancing *v, struct err *e)
@@ -70,11 +70,10 @@ static int advance_stand(struct advancing *v, struct err *e)
 		return err_set(e, -EINVAL, "%s is disabled: enable it first", v->arguments->flag);
 	v->step = phase_stands(v->steps, &v->state);
 	if (v->step == PHASE_NOWHERE)
-		return err_set(
-			e, -EINVAL,
-			"%s has %g %% of everybody on the task side, which with its segments is none of its "
-			"steps (%s): set it to one of them",
-			v->arguments->flag, v->state.everybody, labels);
+		return err_set(e, -EINVAL,
+			       "%s has %g %% of everybody on the task side, which (with its segments) "
+			       "matches none of its steps (%s): set it to one of them",
+			       v->arguments->flag, v->state.everybody, labels);
 	phase_label(&v->steps->steps[v->step], v->label);
 	return 0;
 }
@@ -85,8 +84,8 @@ static bool advance_asks(const struct advancing *v, const char *why)
 	char answer[16] = "";
 	if (!isatty(STDIN_FILENO) || v->arguments->watch)
 		return false;
-	printf("%s: from %s to %s: %s\nIts rollout asks a person. Go on? [y/N] ", v->arguments->flag,
-	       v->label, v->next, why);
+	printf("%s: from %s to %s: %s\nIts rollout requires confirmation. Continue? [y/N] ",
+	       v->arguments->flag, v->label, v->next, why);
 	fflush(stdout);
 	return fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y');
 }
@@ -140,7 +139,8 @@ static int advance_still(void *arg, const struct rollout_place *p, struct err *e
 		return r;
 	return agrees && position_same(v->steps, &now, &v->state)
 		       ? 0
-		       : err_set(e, -ESTALE, "%s was changed by somebody else meanwhile", v->arguments->flag);
+		       : err_set(e, -ESTALE, "%s was changed by someone else in the meantime",
+				 v->arguments->flag);
 }
 
 static int advance_make(struct advancing *v, struct err *e)
@@ -162,8 +162,8 @@ static int advance_make(struct advancing *v, struct err *e)
 static int advance_tell(struct advancing *v, enum phase_verdict verdict, const char *why)
 {
 	if (strcmp(why, v->said) != 0) {
-		printf("%s stands on %s, the next step is %s\n%s: %s\n", v->arguments->flag, v->label,
-		       v->next, verdict == PHASE_BREACH ? "breach" : "not yet", why);
+		printf("%s is on %s, the next step is %s\n%s: %s\n", v->arguments->flag, v->label, v->next,
+		       verdict == PHASE_BREACH ? "breach" : "not yet", why);
 		fflush(stdout);
 		snprintf(v->said, sizeof(v->said), "%s", why);
 	}
@@ -182,10 +182,10 @@ static int advance_locked(struct advancing *v, struct err *e)
 	if (r < 0)
 		return r;
 	if (reached.advanced_us >= v->began_us)
-		return err_set(e, -EALREADY, "somebody else has just advanced %s to %s", v->arguments->flag,
+		return err_set(e, -EALREADY, "someone else has just advanced %s to %s", v->arguments->flag,
 			       v->label);
 	if ((size_t)v->step + 1 == v->steps->n) {
-		printf("%s stands on %s, its last step\n", v->arguments->flag, v->label);
+		printf("%s is on %s, its last step\n", v->arguments->flag, v->label);
 		return ROLLOUT_DONE;
 	}
 	phase_label(&v->steps->steps[v->step + 1], v->next);
@@ -246,8 +246,8 @@ int command_advance(struct rollout_place *p, const struct rollout_arguments *a, 
 			      .evidence = BUF_INIT(EVIDENCE_BYTES_MAX)};
 	flag_users_init(&v.users, p->config, a->flag);
 	int r = v.steps ? history_path(p->config, a->journal, &v.journal, e)
-			: err_set(e, -EINVAL, "%s has no steps: \"rollout\" of %s does not name it", a->flag,
-				  a->config);
+			: err_set(e, -EINVAL, "%s has no steps: it is not listed under \"rollout\" in %s",
+				  a->flag, a->config);
 	if (r == 0)
 		r = a->watch ? advance_watch(&v, e) : advance_once(&v, e);
 	buf_release(&v.evidence);

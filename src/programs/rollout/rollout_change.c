@@ -424,7 +424,7 @@ static int write_agreed(struct changing *c, struct err *e)
 			return r;
 		usleep(1000 * ((AGAIN_FIRST_MS << i) + crypto_random_below(AGAIN_FIRST_MS << i)));
 	}
-	return err_set(e, -EBUSY, "somebody else keeps changing it; gave up after %d tries", TRIES_MAX);
+	return err_set(e, -EBUSY, "someone else keeps changing it; gave up after %d tries", TRIES_MAX);
 }
 
 /* --- after ---------------------------------------------------------------------------------------------- */

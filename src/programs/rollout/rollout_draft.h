@@ -16,7 +16,7 @@ struct rollout_draft {
 	double from, to;	  /* percent of everybody whom the flag by itself says task to */
 	bool of_segment;
 	char missing[256]; /* who would be led to a backend that is not configured; "" when nobody */
-	char unused[320];  /* no operation asks the flag: the change moves nobody; "" when one does */
+	char unused[320];  /* no operation uses the flag: the change moves nobody; "" when one does */
 	double segment_from, segment_to; /* of the segment's members; where of_segment */
 };
 

@@ -95,7 +95,7 @@ static void evidence_take_guard(const struct evidence_question *q, const struct 
 	} else if (!current) {
 		ret->weight = EVIDENCE_NOT_ENOUGH;
 		ret->verdict = guard_verdict_text(GUARD_NOT_ENOUGH_DATA);
-		snprintf(ret->why, sizeof(ret->why), "%s.%s: the guard has seen nothing of this step yet",
+		snprintf(ret->why, sizeof(ret->why), "%s.%s: the guard has no evidence for this step yet",
 			 v->service, v->operation);
 	} else {
 		ret->weight = v->verdict == GUARD_SAFE ? EVIDENCE_SAFE : EVIDENCE_NOT_ENOUGH;
@@ -234,7 +234,7 @@ void evidence_read(const struct evidence_question *q, struct phase_evidence *ret
 	const struct operation *op;
 	enum evidence_weight worst = EVIDENCE_SAFE;
 	ret->since_us = q->since_us;
-	snprintf(ret->why, sizeof(ret->why), "no operation asks the flag");
+	snprintf(ret->why, sizeof(ret->why), "no operation uses the flag");
 	buf_puts(json, "{\"operations\":[");
 	for (size_t i = 0; (op = flag_users_at(q->users, i)); i++) {
 		struct evidence_one one;

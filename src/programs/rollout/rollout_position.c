@@ -66,10 +66,10 @@ int position_check_steps(const struct rollout_place *p, struct flag_users *u,
 	for (size_t i = 0; r == 0 && i < steps->n; i++) {
 		const struct rollout_step *s = &steps->steps[i];
 		if (s->segment.ptr && !position_has_segment(d, s->segment))
-			r = err_set(e, -EINVAL, "step %.*s: no rule of %s is about this segment alone",
+			r = err_set(e, -EINVAL, "step %.*s: no rule of %s targets this segment alone",
 				    SPAN_ARG(s->segment), u->flag);
 		else if (!s->segment.ptr && rollout_is_boolean(d) && s->percent != floor(s->percent))
-			r = err_set(e, -EINVAL, "step %g %%: boolean flags act in whole percents",
+			r = err_set(e, -EINVAL, "step %g %%: boolean flags work in whole percents",
 				    s->percent);
 	}
 	return r;

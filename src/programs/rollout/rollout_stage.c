@@ -197,10 +197,10 @@ static void stage_to_text(struct staging *s, const struct staged *o)
 		return;
 	if (o->drain && o->drain->last.time_us) {
 		drain_span_text(s->now_us - o->drain->last.time_us, ago, sizeof(ago));
-		buf_printf(b, "  legacy was used last %s ago (reason %s)\n", ago,
+		buf_printf(b, "  legacy was last used %s ago (reason %s)\n", ago,
 			   outcome_reason_text(o->drain->last.reason));
 	} else {
-		buf_puts(b, s->drain ? "  no use of legacy is known\n" : "  uses of legacy cannot be read\n");
+		buf_puts(b, s->drain ? "  no known use of legacy\n" : "  uses of legacy cannot be read\n");
 	}
 }
 
@@ -320,7 +320,7 @@ int command_stage(struct rollout_place *p, const struct rollout_arguments *a, st
 	if (a->json)
 		buf_puts(&s.out, "]}\n");
 	else if (r == 0 && !s.begun)
-		buf_puts(&s.out, "no operation asks it\n");
+		buf_puts(&s.out, "no operation uses it\n");
 	if (r == 0 && s.out.error)
 		r = err_set(e, s.out.error, "the report does not fit into memory");
 	if (r == 0)

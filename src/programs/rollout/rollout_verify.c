@@ -37,9 +37,8 @@ static int read_until_it_shows(struct rollout_place *p, struct flag_users *u,
 		if (!p->flipt || clock_mono_ms() > until_ms)
 			return r < 0 ? r
 				     : err_set(e, -EAGAIN,
-					       "%s does not show the change: somebody else may have changed "
-					       "it at the same "
-					       "time",
+					       "%s does not show the change: someone else may have changed "
+					       "it at the same time",
 					       p->name);
 		usleep(AGAIN_US);
 	}

@@ -497,7 +497,7 @@ static bool planes_answer(void *arg)
 			continue;
 		if (all)
 			log_error("plane_hangs", LOG_INT("plane", i),
-				  LOG_STR("effect", "the watchdog is not fed"));
+				  LOG_STR("effect", "the watchdog is not notified"));
 		all = false;
 	}
 	return all;

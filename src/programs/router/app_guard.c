@@ -252,7 +252,8 @@ int app_guard_start(struct app *a, struct recorder_tap *ret_tap, struct err *e)
 	g->known = r == 0 || r == -ENOENT || r == -ENODATA;
 	if (!g->known)
 		log_warn("guard_unknown", LOG_STR("error", why.text),
-			 LOG_STR("effect", "what percentages send to guarded task sides goes to legacy"));
+			 LOG_STR("effect",
+				 "requests that percentages send to guarded task sides go to legacy"));
 	publish_holds(g, holds_at_start(g));
 	for (size_t i = 0; i < guard_holds_count(g->holds); i++)
 		log_warn("guard_held", LOG_STR("service", guard_holds_at(g->holds, i)->service),
@@ -335,7 +336,7 @@ static void put_gauges(const struct guard_verdicts *v, struct buf *b)
 				   v->operations[i].service, v->operations[i].operation, outcome_side_text(s),
 				   (unsigned long long)v->operations[i].entities[s]);
 	guard_metric(b, "migration_guard_evidence",
-		     "Evidence that the task side is worse, as a share of what is a breach.");
+		     "Evidence that the task side is worse, as a fraction of a breach.");
 	for (size_t i = 0; i < v->n; i++)
 		for (int k = 0; k < GUARD_KIND_COUNT; k++) {
 			const struct guard_kind_verdict *of = &v->operations[i].kinds[k];
@@ -356,9 +357,8 @@ void app_guard_metrics(struct app *a, struct buf *text)
 	if (guard_now(a->guard->guard, &known, &v) == 0)
 		put_gauges(v, text);
 	guard_verdicts_free(v);
-	buf_puts(text,
-		 "# HELP migration_guard_webhooks_total Events of the guard's webhook, by what became of "
-		 "them.\n# TYPE migration_guard_webhooks_total counter\n");
+	buf_puts(text, "# HELP migration_guard_webhooks_total Events for the guard's webhook, by result.\n# "
+		       "TYPE migration_guard_webhooks_total counter\n");
 	buf_printf(text,
 		   "migration_guard_webhooks_total{result=\"delivered\"} %llu\n"
 		   "migration_guard_webhooks_total{result=\"failed\"} %llu\n"
@@ -460,13 +460,13 @@ int app_guard_release(void *arg, struct span target, struct buf *json, struct er
 	char by[96];
 	int r = read_named(target, &n, e);
 	if (r == 0 && !n.operation.len) {
-		err_set(e, 400, "operation: which one is to be released");
+		err_set(e, 400, "operation: name the one to release");
 		return 400;
 	}
 	if (r == 0)
 		r = choose_named(a->guard, &n, &v, e);
 	if (r == 0 && v->n > 1) {
-		err_set(e, 400, "several services have an operation of that name: say service, too");
+		err_set(e, 400, "several services have an operation of that name: add service=");
 		return 400;
 	}
 	if (r != 0)
@@ -475,7 +475,7 @@ int app_guard_release(void *arg, struct span target, struct buf *json, struct er
 	text_copy(buf_span(&n.by), by, sizeof(by));
 	r = guard_release(a->guard->guard, of->service, of->operation, by);
 	if (r < 0) {
-		err_set(e, 503, "it cannot be released now: %s", strerror(-r));
+		err_set(e, 503, "it cannot be released right now: %s", strerror(-r));
 		return 503;
 	}
 	log_info("guard_release_asked", LOG_STR("service", of->service), LOG_STR("operation", of->operation),

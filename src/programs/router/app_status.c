@@ -450,7 +450,7 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 		{"outcomes or ledger cannot be written", !stores},
 		{"a backend is unreachable or without a worker", !backends},
 		{"a backend's circuit breaker is open, and legacy serves; see backends", !closed},
-		{"the guard has found a task side worse, or cannot work; see guard", !unharmed},
+		{"the guard has found a task side to be worse, or cannot work; see guard", !unharmed},
 		{"an operation's task would not be run; see registration", !registered},
 		{"no flag snapshot", !a->flags},
 		{"the flag source is failing; the last good snapshot serves", a->flags && f.failing},
@@ -507,13 +507,13 @@ static void write_state_metrics(struct app *a, struct buf *b)
 	if (!l.remote)
 		return;
 	metric(b, "migration_state_errors_total", "counter",
-	       "Questions to the shared Redis, and changes there, that failed or had no answer in time.");
+	       "Requests to the shared Redis that failed or had no answer in time.");
 	buf_printf(b, "migration_state_errors_total %llu\n", (unsigned long long)l.errors);
 	metric(b, "migration_state_unwritten_removals", "gauge",
-	       "Removals of entries that wait until the shared Redis can be written.");
+	       "Entry removals waiting until the shared Redis can be written.");
 	buf_printf(b, "migration_state_unwritten_removals %llu\n", (unsigned long long)l.unwritten);
 	metric(b, "migration_state_losses_total", "counter",
-	       "How often the shared Redis was seen to have lost what it had.");
+	       "Times the shared Redis was found to have lost its data.");
 	buf_printf(b, "migration_state_losses_total %llu\n", (unsigned long long)l.losses);
 	metric(b, "migration_state_at_risk", "gauge",
 	       "1 while the shared Redis is set up so that entries may be lost; see /readyz.");
@@ -544,7 +544,7 @@ static void write_breaker_metrics(const struct app *a, struct buf *b)
 static void write_shed_metrics(const struct app *a, struct buf *b)
 {
 	metric(b, "migration_shed_total", "counter",
-	       "Requests answered 503 for a limit of requests in flight, by the limit.");
+	       "Requests answered 503 because of an in-flight limit, by limit.");
 	for (size_t i = 0; i < a->env.n_services; i++) {
 		const struct service_shared *s = &a->env.services[i];
 		const struct {
@@ -557,12 +557,12 @@ static void write_shed_metrics(const struct app *a, struct buf *b)
 			buf_printf(b, "migration_shed_total{service=\"%s\",limit=\"%s\"} %llu\n", s->name,
 				   all[k].limit, (unsigned long long)atomic_load(all[k].count));
 	}
-	metric(b, "migration_backend_in_flight", "gauge", "Tasks that are submitted and waited for.");
+	metric(b, "migration_backend_in_flight", "gauge", "Tasks submitted and waited for.");
 	for (size_t i = 0; i < a->env.n_backends; i++)
 		buf_printf(b, "migration_backend_in_flight{backend=\"%.*s\"} %u\n",
 			   SPAN_ARG(a->env.backends[i].name), atomic_load(&a->env.backends[i].in_flight));
 	metric(b, "migration_backend_full_total", "counter",
-	       "Submissions that were not made for the backend's limit of tasks in flight.");
+	       "Submissions not made because of the backend's in-flight limit.");
 	for (size_t i = 0; i < a->env.n_backends; i++)
 		buf_printf(b, "migration_backend_full_total{backend=\"%.*s\"} %llu\n",
 			   SPAN_ARG(a->env.backends[i].name),

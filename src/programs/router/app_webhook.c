@@ -140,7 +140,7 @@ static void message_try(void *arg)
 	struct err e;
 	m->attempts++;
 	if (!w->url || !w->secret) {
-		message_failed(m, true, "there is no guard.webhook any more");
+		message_failed(m, true, "guard.webhook is no longer configured");
 		return;
 	}
 	crypto_hmac_sha256_hex(span_of(w->secret), body, hex);
@@ -177,7 +177,7 @@ void webhook_send(struct webhook *w, struct span body)
 			free(m->body);
 		free(m);
 		w->counts.dropped++;
-		log_error("webhook_dropped", LOG_STR("error", "too many wait, or memory is out"));
+		log_error("webhook_dropped", LOG_STR("error", "too many are waiting, or out of memory"));
 		return;
 	}
 	m->next = w->messages;

@@ -222,8 +222,9 @@ static bool admit_organization(struct request *r)
 		return true;
 	atomic_fetch_add_explicit(&r->service->shared->shed_organization, 1, memory_order_relaxed);
 	r->decision.reason = REASON_REFUSED;
-	request_refuse_for_now(r, OUTCOME_REJECTED, 503, "Too many requests of this organization",
-			       "It has as many in flight at this service as it may; nothing was executed.");
+	request_refuse_for_now(
+		r, OUTCOME_REJECTED, 503, "Too many requests of this organization",
+		"It has reached its limit of requests in flight at this service; nothing was executed.");
 	return false;
 }
 

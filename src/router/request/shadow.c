@@ -336,7 +336,7 @@ static const char *shadow_ask(struct shadow *s)
 {
 	s->placed = hold_take_place(s->backend);
 	if (!s->placed)
-		return "the backend has as many in flight as it may";
+		return "the backend has reached its in-flight limit";
 	if (breaker_begin_shadow(s->backend->breaker, clock_mono_us(), &s->pass) != BREAKER_GO)
 		return "the backend's breaker is open";
 	return NULL;

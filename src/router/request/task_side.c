@@ -377,8 +377,8 @@ static void turned_away(struct request *r, enum hold_word word)
 		request_key_release(r);
 		atomic_fetch_add_explicit(&r->service->shared->shed_backend, 1, memory_order_relaxed);
 		request_refuse_pinned(r, OUTCOME_FAILURE, 503, "Task side busy",
-				      "This call belongs to the task side, which has as many in flight as it "
-				      "may; nothing was executed.");
+				      "This call belongs to the task side, which has reached its in-flight "
+				      "limit; nothing was executed.");
 		return;
 	}
 	r->attempting = false;
