@@ -12,9 +12,10 @@
 #include "base/log.h"
 #include "guard/guard_store.h"
 
-#define LOOK_MS 250	       /* for what another process has written */
-#define LIMIT_LOOK_US 10000000 /* for a limit of `slow`, while there is none */
-#define LIMIT_LEAST 200	       /* successes of legacy */
+#define LOOK_MS 250		     /* for what another process has written */
+#define LIMIT_LOOK_FIRST_US 10000000 /* for a limit of `slow`, while there is none */
+#define LIMIT_LOOK_LAST_US 600000000
+#define LIMIT_LEAST 200 /* successes of legacy */
 #define DAY_MINUTES 1440
 #define CLOCK_SLACK_US 5000000
 #define BIT_SEEN 0x80 /* beside one for each kind */
@@ -28,7 +29,7 @@ struct guard_watched {
 	struct entity_set seen, bad;
 	bool entities_known; /* the sets hold what the file does: read when first needed */
 	bool handled;	     /* what was asked has been done, in a transaction that has not ended yet */
-	int64_t limit_looked_us;
+	int64_t limit_looked_us, limit_pause_us;
 	bool dirty;
 };
 
@@ -288,7 +289,11 @@ static const char *guard_why_anew(const struct guard_watched *w)
 
 static int guard_find_limit(struct guard *g, struct guard_watched *w, int64_t now_us, struct err *e)
 {
+	/* It reads a day's sums: less and less often, where legacy has too few answers for long. */
 	w->limit_looked_us = now_us;
+	w->limit_pause_us = w->limit_pause_us ? 2 * w->limit_pause_us : LIMIT_LOOK_FIRST_US;
+	if (w->limit_pause_us > LIMIT_LOOK_LAST_US)
+		w->limit_pause_us = LIMIT_LOOK_LAST_US;
 	if (w->now.slow_factor <= 0)
 		return 0;
 	int64_t p99;
@@ -307,6 +312,7 @@ static int guard_begin(struct guard *g, struct guard_watched *w, const char *why
 	char because[sizeof(w->now.because)];
 	span_copy(span_of(why), because, sizeof(because));
 	guard_forget(w);
+	w->limit_pause_us = 0;
 	w->now.split = w->expected.split;
 	w->now.rule = w->expected.rule;
 	w->now.slow_factor = w->expected.slow_factor;
@@ -356,7 +362,7 @@ static int guard_catch_up(struct guard *g, struct guard_watched *w, int64_t now_
 		w->dirty = true;
 	}
 	if (w->now.row && !w->now.limit_us && w->now.slow_factor > 0 &&
-	    llabs(now_us - w->limit_looked_us) >= LIMIT_LOOK_US)
+	    llabs(now_us - w->limit_looked_us) >= w->limit_pause_us)
 		return guard_find_limit(g, w, now_us, e);
 	return 0;
 }

@@ -126,6 +126,9 @@ def test_the_hold_is_shown_wherever_one_looks(start):
     assert json.loads(w.admin("/_admin/report.json").body)["guard"][0]["held"] is True
     assert start.run("migration-status", "--db", w.router.outcomes_path, "--gate").returncode == 1
     assert w.admin("/_admin/gate?operation=look").status == 425
+    on_task = next(r["user"] for r in w.router.query("SELECT user FROM attempts WHERE side = 'task' AND operation = 'add'"))
+    told = start.run("migration-router", "explain", "--config", w.router.config_path, "--service", "app", "--operation", "add", "--user", on_task)
+    assert "the guard holds this operation's task side" in told.stdout and "reason     guard" in told.stdout
     assert w.admin("/_admin/gate?operation=nothing").status == 404
 
 

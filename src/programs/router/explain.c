@@ -1,5 +1,6 @@
 #include "programs/router/explain.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "flags/source/features_folder.h"
 #include "flags/source/last_good.h"
 #include "flags/source/saved_snapshot.h"
+#include "guard/guard_verdict.h"
 #include "operation/identity.h"
 #include "programs/rollout/flag_names.h"
 #include "programs/rollout/population.h"
@@ -262,6 +264,25 @@ static void say_unasked(const struct operation *op, const struct flag_snapshot *
 			       SPAN_ARG(op->context[i].key), SPAN_ARG(op->context[i].key));
 }
 
+/* What the guard holds, as far as this machine's outcomes tell. NULL: nothing. */
+static const struct guard_holds *read_holds(const struct config *c, const struct operation *op)
+{
+	CLEANUP(guard_verdicts_freep) struct guard_verdicts *v = NULL;
+	struct err e = {""};
+	int r = guard_verdicts_read(c->outcomes.path, op->service.ptr, op->name.ptr, &v, &e);
+	if (r < 0 && r != -ENOENT && r != -ENODATA)
+		printf("  note: whether the guard holds it cannot be told: %s\n", e.text);
+	if (r < 0 || v->n == 0 || !v->operations[0].held)
+		return NULL;
+	struct guard_hold hold = {.keeps = v->operations[0].keeps};
+	struct guard_holds *holds = guard_holds_new();
+	span_copy(op->service, hold.service, sizeof(hold.service));
+	span_copy(op->name, hold.operation, sizeof(hold.operation));
+	if (holds && guard_holds_put(holds, &hold) < 0)
+		puts("  note: the guard holds it, which is left out: out of memory");
+	return holds;
+}
+
 static void explain(const struct config *c, const struct operation *op, const struct arguments *a)
 {
 	const struct flag_snapshot *flags = load_flags(c, op);
@@ -282,7 +303,9 @@ static void explain(const struct config *c, const struct operation *op, const st
 	       SPAN_ARG(in.entity.ptr ? in.entity : SPAN_LIT("none (" DECIDE_ANONYMOUS ")")));
 	struct flag_trace trace = {.step = print_step};
 	struct decision d;
+	in.holds = read_holds(c, op);
 	decide(&in, &d, &trace);
+	guard_holds_unref(in.holds);
 	say_unasked(op, flags, a);
 	printf("\nside       %s\n", outcome_side_text(d.side));
 	if (d.backend.len)
