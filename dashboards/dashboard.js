@@ -187,6 +187,21 @@ function showProblem(text) {
   $("problem").hidden = !text;
 }
 
+// What nobody may miss: a task side that is worse, or a comparison that cannot be relied on.
+function guardProblems(report) {
+  const told = [];
+  for (const g of report.guard || []) {
+    const name = g.service + "." + g.operation, kinds = Object.entries(g.kinds).filter(([, k]) => k.verdict === "breach");
+    if (g.held || g.verdict === "breach")
+      told.push("The guard: the task side of " + name + " is worse" + (kinds.length ? " (" + kinds.map(([k]) => k).join(", ") + ")" : "") +
+        (g.held ? "; it is held at legacy." : "; it is not held."));
+    else if (g.verdict === "share_mismatch")
+      told.push("The guard: " + percent(g.share.seen) + " of the entities of " + name + " are on the task side, not " +
+        percent(g.share.expected) + ": " + g.share.reason + ".");
+  }
+  return told;
+}
+
 function show(report) {
   showShares(report);
   for (const [id, key, title] of SIDES) showSide(id, title, report.sides[key]);
@@ -194,7 +209,9 @@ function show(report) {
   showOperations(report);
   showReasons(report);
   showServices(report);
-  showProblem(report.dropped ? count(report.dropped) + " outcomes were dropped in this span and are not counted." : "");
+  const problems = guardProblems(report);
+  if (report.dropped) problems.push(count(report.dropped) + " outcomes were dropped in this span and are not counted.");
+  showProblem(problems.join(" "));
   $("state").textContent = "as of " + new Date(report.generated_at).toLocaleTimeString();
 }
 
