@@ -1,4 +1,4 @@
-"""Two routers under traffic while everything around them fails at random, and what must be true in the end (docs/promises.md).
+"""Two routers that share their state, under traffic while everything around them fails at random, and what must be true in the end (docs/promises.md).
 
     scripts/chaos --seed N --minutes M        prints a table; exit code 1 when a promise was broken
 
@@ -114,7 +114,7 @@ class Side:
         service["listen"] = "127.0.0.1:%d" % self.port
         backends = {**c.embedded(when_not_ready="legacy"), "celery": {"broker_url": self.world.redis.url(0)}}
         config = c.router({"app": service}, backends=backends, outcomes={"flush": "%dms" % (FLUSH_S * 1000)}, drain_timeout="10s",
-                          **self.world.shared)
+                          state={"url": self.world.state.url(0)})
         if flags:
             config["flags"] = flags
         return config
@@ -171,15 +171,14 @@ class Side:
 
 
 class World:
-    def __init__(self, folder, seed, shared=None):
+    def __init__(self, folder, seed):
         self.folder, self.random = str(folder), random.Random(seed)
         self.processes, self.told, self.lock = [], [], threading.Lock()
         self.next, self.names = 0, []
         self.ending = threading.Event()
         self.done = os.path.join(self.folder, "done")
         self.legacy = Legacy()
-        self.redis = Redis(self.folder, "--appendonly", "yes", "--appendfsync", "always")
-        self.shared = shared(self) if shared else {}
+        self.redis, self.state = self.durable_redis("broker"), self.durable_redis("state")
         self.flipt = Server(2)
         self.flipt.load(self.features(50))
         self.celery, self.sides = None, ()
@@ -191,6 +190,11 @@ class World:
         self.sides = (self.a,)
         self.b = Side(self, "b", self.flipt.source(), disk=False, clock=True)
         self.sides = (self.a, self.b)
+
+    def durable_redis(self, name):
+        folder = os.path.join(self.folder, name)
+        os.mkdir(folder)
+        return Redis(folder, "--appendonly", "yes", "--appendfsync", "always")
 
     def features(self, share):
         return c.features(c.boolean(FLAG, False, share))
@@ -214,8 +218,7 @@ class World:
             self.call(kind, number, name, rng)
 
     def call(self, kind, number, name, rng):
-        # A name's follow-up calls go to the router that has its entry, unless the state is shared.
-        side = self.sides[rng.randrange(2)] if kind != "look" or self.shared else name[1]
+        side = self.sides[rng.randrange(2)]  # whoever began it: their state is shared
         body = json.dumps({"n": number, "name": name[0] if name else "-"}).encode()
         fields = [("X-User-Id", "user-%d" % rng.randrange(500)), ("X-Request-ID", "chaos-%d" % number)]
         began = time.monotonic()
@@ -240,7 +243,10 @@ class World:
     def faults_of(self):
         """(name, part, what it does for so many seconds, weight)"""
         faults = [("flags flipped", "flags", self.flip, 6), ("Celery worker killed", "celery", self.kill_celery, 2),
-                  ("Redis stopped", "redis", self.stop_redis, 3), ("Redis killed", "redis", self.restart_redis, 2),
+                  ("broker stopped", "broker", lambda s: self.stop_redis(self.redis, s), 3),
+                  ("broker killed", "broker", lambda s: self.restart_redis(self.redis, s), 2),
+                  ("state stopped", "state", lambda s: self.stop_redis(self.state, s), 3),
+                  ("state killed", "state", lambda s: self.restart_redis(self.state, s), 2),
                   ("Flipt broken", "flipt", self.break_flipt, 2), ("legacy restarted", "legacy", self.drop_legacy, 2),
                   ("disk full", self.a, self.fill_disk, 3), ("clock steps", self.b, self.step_clock, 3)]
         faults += [("legacy " + mode, "legacy", lambda s, m=mode: self.legacy_is(m, s), 2) for mode in ("slow", "cut_before", "cut_after")]
@@ -292,16 +298,16 @@ class World:
         self.ending.wait(seconds / 2)
         self.hire_celery()
 
-    def stop_redis(self, seconds):
-        self.redis.pause()
+    def stop_redis(self, server, seconds):
+        server.pause()
         self.ending.wait(seconds)
-        self.redis.go_on()
+        server.go_on()
 
-    def restart_redis(self, seconds):
-        self.redis.process.kill()
-        self.redis.process.wait()
+    def restart_redis(self, server, seconds):
+        server.process.kill()
+        server.process.wait()
         self.ending.wait(seconds / 2)
-        self.redis.start()
+        server.start()
 
     def legacy_is(self, mode, seconds):
         self.legacy.mode = mode
@@ -415,8 +421,9 @@ class World:
                     process.kill()
         if self.celery:
             self.celery.kill()
-        self.redis.go_on()
-        self.redis.stop()
+        for server in (self.redis, self.state):
+            server.go_on()
+            server.stop()
         self.flipt.stop()
         self.legacy.origin.stop()
         for side in self.sides:
@@ -494,9 +501,9 @@ def report(world, broken, seconds, seed):
     return lines + ["  " + line for line in broken[:40]]
 
 
-def run(folder, seed, seconds, shared=None):
+def run(folder, seed, seconds):
     """The world after its run, and the promises that it broke."""
-    world = World(folder, seed, shared)
+    world = World(folder, seed)
     try:
         world.begin()
         world.run(seconds)
