@@ -11,31 +11,6 @@
 
 #define TOKENS_MAX_FILE (1u << 20)
 
-struct tokens {
-	const struct place *place;
-	const char *path;
-	struct auth *auth;
-	size_t capacity;
-};
-
-/* The line is not repeated: someone may have put a token itself there. */
-static void add_hash(struct tokens *t, struct span line, unsigned number)
-{
-	const char *comment = line.len ? memchr(line.ptr, '#', line.len) : NULL;
-	if (comment)
-		line.len = (size_t)(comment - line.ptr);
-	line = span_trim(line);
-	if (line.len == 0)
-		return;
-	if (t->auth->n_hashes > AUTH_MAX_HASHES) /* which is said once */
-		return;
-	if (crypto_sha256_read(line, t->auth->hashes[t->auth->n_hashes]))
-		t->auth->n_hashes++;
-	else
-		place_mistake(t->place, "%s:%u: expected the SHA-256 of a token in 64 hex digits", t->path,
-			      number);
-}
-
 static int by_text(const void *a, const void *b)
 {
 	return strcmp(a, b);
@@ -49,26 +24,28 @@ static size_t count_lines(struct span text)
 	return n;
 }
 
-static void parse_tokens(struct tokens *t, struct span text)
+static void parse_tokens(const struct place *p, const char *path, struct span text, struct auth *ret)
 {
-	unsigned before = t->place->reader->mistakes, number = 0;
-	size_t room = count_lines(text) < AUTH_MAX_HASHES ? count_lines(text) : AUTH_MAX_HASHES;
-	t->auth->hashes = place_memory(t->place->reader, (room + 1) * sizeof(*t->auth->hashes));
-	if (!t->auth->hashes)
+	unsigned before = p->reader->mistakes, number = 0;
+	size_t lines = count_lines(text), room = lines < AUTH_MAX_HASHES ? lines : AUTH_MAX_HASHES;
+	char hash[CRYPTO_SHA256_HEX];
+	ret->hashes = place_memory(p->reader, room * sizeof(*ret->hashes));
+	if (!ret->hashes)
 		return;
-	while (text.len) {
-		const char *end = memchr(text.ptr, '\n', text.len);
-		size_t length = end ? (size_t)(end - text.ptr) : text.len;
-		struct span line = {text.ptr, length && text.ptr[length - 1] == '\r' ? length - 1 : length};
-		add_hash(t, line, ++number);
-		text.ptr += length + (end != NULL);
-		text.len -= length + (end != NULL);
+	for (int r; (r = auth_next_hash(&text, &number, hash)) != 0;) {
+		if (r < 0) {
+			place_mistake(p, "%s:%u: expected the SHA-256 of a token in 64 hex digits", path,
+				      number);
+		} else if (ret->n_hashes < room) {
+			memcpy(ret->hashes[ret->n_hashes++], hash, sizeof(hash));
+		} else {
+			place_mistake(p, "%s: more than %d hashes", path, AUTH_MAX_HASHES);
+			break;
+		}
 	}
-	if (t->auth->n_hashes > AUTH_MAX_HASHES)
-		place_mistake(t->place, "%s: more than %d hashes", t->path, AUTH_MAX_HASHES);
-	qsort(t->auth->hashes, t->auth->n_hashes, sizeof(*t->auth->hashes), by_text);
-	if (t->auth->n_hashes == 0 && t->place->reader->mistakes == before)
-		place_mistake(t->place, "%s contains no hashes; every request would be rejected", t->path);
+	qsort(ret->hashes, ret->n_hashes, sizeof(*ret->hashes), by_text);
+	if (ret->n_hashes == 0 && p->reader->mistakes == before)
+		place_mistake(p, "%s contains no hashes; every request would be rejected", path);
 }
 
 static void read_tokens(const struct place *p, struct auth *ret)
@@ -89,7 +66,7 @@ static void read_tokens(const struct place *p, struct auth *ret)
 		return;
 	}
 	ret->file = span_of(path);
-	parse_tokens(&(struct tokens){.place = p, .path = path, .auth = ret}, buf_span(&text));
+	parse_tokens(p, path, buf_span(&text), ret);
 }
 
 void read_auth(const struct place *auth, const struct place *tokens, struct auth *ret)

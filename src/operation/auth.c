@@ -129,6 +129,17 @@ static bool auth_next_line(struct span *rest, struct span *ret)
 	return true;
 }
 
+int auth_next_hash(struct span *rest, unsigned *number, char out[CRYPTO_SHA256_HEX])
+{
+	struct span line;
+	while (auth_next_line(rest, &line)) {
+		++*number;
+		if (line.len) /* never repeated in a message: it may be a token put there by mistake */
+			return crypto_sha256_read(line, out) ? 1 : -EBADMSG;
+	}
+	return 0;
+}
+
 static size_t drop_duplicates(char (*hashes)[CRYPTO_SHA256_HEX], size_t n)
 {
 	size_t kept = 0;
@@ -142,14 +153,16 @@ int auth_parse_hashes(const char *name, struct span text, char (**ret)[CRYPTO_SH
 		      struct err *e)
 {
 	CLEANUP(freep) char(*hashes)[CRYPTO_SHA256_HEX] = NULL;
+	char hash[CRYPTO_SHA256_HEX];
 	size_t n = 0, capacity = 0;
-	struct span line;
-	for (unsigned number = 1; auth_next_line(&text, &line); number++) {
-		if (line.len == 0)
-			continue;
+	unsigned number = 0;
+	for (int r; (r = auth_next_hash(&text, &number, hash)) != 0; n++) {
 		if (n == AUTH_MAX_HASHES)
 			return err_set(e, -EFBIG, "%s:%u: more than %d hashes", name, number,
 				       AUTH_MAX_HASHES);
+		if (r < 0)
+			return err_set(e, -EBADMSG, "%s:%u: not a SHA-256 hash (64 hex digits)", name,
+				       number);
 		if (n == capacity) {
 			capacity = capacity ? 2 * capacity : 16;
 			void *grown = realloc(hashes, capacity * sizeof(*hashes));
@@ -157,11 +170,7 @@ int auth_parse_hashes(const char *name, struct span text, char (**ret)[CRYPTO_SH
 				return err_set(e, -ENOMEM, "%s: out of memory", name);
 			hashes = grown;
 		}
-		/* the line itself is never repeated: it may be a token put there by mistake */
-		if (!crypto_sha256_read(line, hashes[n]))
-			return err_set(e, -EBADMSG, "%s:%u: not a SHA-256 hash (64 hex digits)", name,
-				       number);
-		n++;
+		memcpy(hashes[n], hash, sizeof(hash));
 	}
 	if (n == 0)
 		return err_set(e, -EBADMSG, "%s: contains no hashes; every request would be rejected", name);

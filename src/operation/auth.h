@@ -46,6 +46,9 @@ struct span auth_challenge(enum auth_result r);
  * one). Opaque text for task_call.owner. */
 void auth_owner(const struct auth_fingerprint *f, struct span organization, char out[CRYPTO_SHA256_HEX]);
 
+/* The next hash of a list of them, in lower case, cut off from *rest: 1, 0 at its end, -EBADMSG for a line
+ * that holds something else, behind which it goes on. *number counts the lines, from 0. */
+int auth_next_hash(struct span *rest, unsigned *number, char out[CRYPTO_SHA256_HEX]);
 /* One hash in hex a line; blanks, empty lines and what follows # are skipped. Sorted, without duplicates,
  * lower case. -EBADMSG with "name:line: …" (also for a list without any), -EFBIG, -ENOMEM. The caller
  * frees *ret. */
