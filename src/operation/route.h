@@ -15,8 +15,8 @@
  * escape of an unreserved character (RFC 3986 §2.3: %61) is that character; any other escape stands only for
  * itself. A parameter {name} takes one whole segment, not empty.
  * What is unusual and matches nothing: targets that are not origin-form (http://…, *, host:port), '#',
- * control characters or blanks, empty segments (//) and a trailing slash unless the template has it, "." and ".."
- * (also escaped), broken escapes, and %2F or %00 anywhere.
+ * control characters or blanks, empty segments (//) and a trailing slash unless the template has it, "." and
+ * ".." (also escaped), broken escapes, and %2F or %00 anywhere.
  * Which one wins: reading segments from the left, text before a parameter. The order in the file does not
  * count.
  */
