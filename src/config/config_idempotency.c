@@ -11,7 +11,7 @@ static void check_keep(const struct place *p, const struct operation *op)
 	const struct task_mapping *t = &op->task;
 	unsigned longest = t->task_timeout_ms > t->timeout_ms ? t->task_timeout_ms : t->timeout_ms;
 	if (op->idempotency.use != IDEMPOTENCY_IGNORE && op->idempotency.keep_ms < longest)
-		place_mistake(keep.node ? &keep : p, "keep is shorter than the task may run (%u s)",
+		place_mistake(keep.node ? &keep : p, "keep is shorter than the task's time limit (%u s)",
 			      longest / 1000);
 }
 
@@ -40,8 +40,7 @@ void read_idempotency(const struct place *p, struct operation *op)
 	if (value_choice(&legacy, legacies, 2, &which))
 		i->legacy_forgets = which == 1;
 	if (!op->has_task && i->use != IDEMPOTENCY_IGNORE)
-		place_warning(
-			p, "has no effect: without a task everything is passed to legacy, which has the key");
+		place_warning(p, "has no effect: without a task everything goes to legacy, key included");
 	if (op->has_task)
 		check_keep(p, op);
 }

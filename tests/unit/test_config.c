@@ -474,7 +474,8 @@ static const struct {
 	 "warning: c.yml:5: services.s.operations.op: no identity source is configured: requests that a "
 	 "percentage decides go to legacy\n"},
 	{OPERATION "task: {name: t}, flags: [f], idempotency: {key: accept, keep: 1m}}}}\n",
-	 "c.yml:6: services.s.operations.op.idempotency.keep: keep is shorter than the task may run (300 s)\n"
+	 "c.yml:6: services.s.operations.op.idempotency.keep: keep is shorter than the task's time limit "
+	 "(300 s)\n"
 	 "warning: c.yml:5: services.s.operations.op: no identity source is configured: requests that a "
 	 "percentage decides go to legacy\n"},
 	{OPERATION "task: {name: t}, flags: [1, 2, 3, 4, 5, 6, 7, 8, 9]}}}\n",

@@ -572,23 +572,23 @@ static void write_shed_metrics(const struct app *a, struct buf *b)
 static void write_key_metrics(struct app *a, struct buf *b)
 {
 	static const char *const results[] = {
-		[KEY_BEGUN] = "begun",		 [KEY_ANSWERED] = "answered",
-		[KEY_RUNNING] = "running",	 [KEY_OTHER_REQUEST] = "other_request",
-		[KEY_REFUSED] = "refused",	 [KEY_UNKNOWN] = "unknown",
+		[KEY_BEGUN] = "begun",	   [KEY_ANSWERED] = "answered",
+		[KEY_RUNNING] = "running", [KEY_OTHER_REQUEST] = "other_request",
+		[KEY_REFUSED] = "refused", [KEY_UNKNOWN] = "unknown",
 	};
 	struct claims_status s;
 	claims_status(a->env.claims, &s);
 	metric(b, "migration_idempotency_keys_total", "counter",
-	       "Requests with an idempotency key, by what became of them.");
+	       "Requests with an idempotency key, by result.");
 	for (size_t i = 0; i < KEY_RESULTS; i++)
 		buf_printf(b, "migration_idempotency_keys_total{result=\"%s\"} %llu\n", results[i],
 			   (unsigned long long)atomic_load(&a->env.keys[i]));
-	metric(b, "migration_idempotency_keys", "gauge", "Keys that are remembered, of both sides.");
+	metric(b, "migration_idempotency_keys", "gauge", "Remembered keys, of both sides.");
 	buf_printf(b, "migration_idempotency_keys %llu\n", (unsigned long long)s.claims);
-	metric(b, "migration_idempotency_answer_bytes", "gauge", "Bytes of answers that are kept for them.");
+	metric(b, "migration_idempotency_answer_bytes", "gauge", "Bytes of answers kept for them.");
 	buf_printf(b, "migration_idempotency_answer_bytes %llu\n", (unsigned long long)s.bytes);
 	metric(b, "migration_idempotency_answers_unkept_total", "counter",
-	       "Answers that were not kept for want of room, or of a file that could be written.");
+	       "Answers not kept for lack of room, or because the file could not be written.");
 	buf_printf(b, "migration_idempotency_answers_unkept_total %llu\n",
 		   (unsigned long long)(s.unkept + s.lost));
 }

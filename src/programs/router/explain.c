@@ -271,7 +271,7 @@ static const struct guard_holds *read_holds(const struct config *c, const struct
 	struct err e = {""};
 	int r = guard_verdicts_read(c->outcomes.path, op->service.ptr, op->name.ptr, &v, &e);
 	if (r < 0 && r != -ENOENT && r != -ENODATA)
-		printf("  note: whether the guard holds it cannot be told: %s\n", e.text);
+		printf("  note: cannot determine whether the guard holds it: %s\n", e.text);
 	if (r < 0 || v->n == 0 || !v->operations[0].held)
 		return NULL;
 	struct guard_hold hold = {.keeps = v->operations[0].keeps};

@@ -107,10 +107,9 @@ static void refuse_full(struct request *r, bool crowded)
 		 LOG_SPAN("operation", r->op->name), LOG_SPAN("request_id", r->request_id),
 		 LOG_STR("whose", crowded ? "this organization and credential" : "all"));
 	if (crowded)
-		request_refuse_for_now(
-			r, OUTCOME_REJECTED, 429, "Too many idempotency keys",
-			"So many keys of this organization and credential are remembered that no "
-			"more can be; nothing was executed.");
+		request_refuse_for_now(r, OUTCOME_REJECTED, 429, "Too many idempotency keys",
+				       "The limit of remembered keys for this organization and credential is "
+				       "reached; nothing was executed.");
 	else
 		request_refuse_for_now(r, OUTCOME_FAILURE, 503, "Too many idempotency keys",
 				       "No more keys can be remembered right now; nothing was executed.");
@@ -141,9 +140,8 @@ static void refuse_unkept(struct request *r)
 	begin_refusal(r);
 	count_key(r, KEY_RUNNING);
 	request_fail(r, OUTCOME_REJECTED, 409, "Answer not kept",
-		     "The request with this idempotency key was executed; its answer is no longer there. It "
-		     "is not "
-		     "executed again.");
+		     "The request with this idempotency key was executed; its answer is no longer available. "
+		     "It is not executed again.");
 }
 
 /* --- legacy is about to serve --------------------------------------------------------------------------- */
@@ -155,10 +153,9 @@ static void go_to_task(struct request *r, const struct claim *there)
 	r->side = r->decision.side = OUTCOME_TASK;
 	r->decision.reason = REASON_PINNED;
 	if (!b) {
-		request_refuse_pinned(
-			r, OUTCOME_FAILURE, 503, "Task side unavailable",
-			"This call belongs to a backend of the task side that is not configured here; "
-			"nothing was executed.");
+		request_refuse_pinned(r, OUTCOME_FAILURE, 503, "Task side unavailable",
+				      "This call belongs to a task backend that is not configured here; "
+				      "nothing was executed.");
 		return;
 	}
 	r->decision.backend = b->name;

@@ -635,7 +635,7 @@ static bool refuse_key(struct request *r)
 	request_fail(r, OUTCOME_REJECTED, 400,
 		     missing ? "Idempotency key missing" : "Idempotency key malformed",
 		     missing ? "This operation needs an Idempotency-Key."
-			     : "Idempotency-Key is not one quoted string of 1 to 255 printable ASCII "
+			     : "Idempotency-Key must be one quoted string of 1 to 255 printable ASCII "
 			       "characters.");
 	return true;
 }
