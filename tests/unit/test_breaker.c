@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "router/breaker.h"
+#include "router/request/hold.h"
 
 #define MS INT64_C(1000)
 #define T0 (INT64_C(1000000) * MS)
@@ -464,6 +465,27 @@ static void test_the_view_has_what_is_shut(void **state)
 	assert_false(breaker_view_has(&view, SPAN_LIT("hatchet")));
 }
 
+/* --- places in flight, of a backend -------------------------------------------------------------------- */
+
+static void test_a_backend_has_no_more_in_flight_than_it_may(void **state)
+{
+	(void)state;
+	struct plane_backend backend = {.name = SPAN_LIT("celery")};
+	for (int i = 0; i < 100; i++) /* without a limit */
+		assert_true(hold_take_place(&backend, i % 2));
+	atomic_store(&backend.in_flight, 0);
+	atomic_store(&backend.max_in_flight, 4);
+	assert_true(hold_take_place(&backend, true) && hold_take_place(&backend, true));
+	assert_false(hold_take_place(&backend, true)); /* half is for those that somebody waits for */
+	assert_true(hold_take_place(&backend, false) && hold_take_place(&backend, false));
+	assert_false(hold_take_place(&backend, false));
+	assert_int_equal(atomic_load(&backend.full), 2);
+	hold_give_place(&backend);
+	assert_false(hold_take_place(&backend, true));
+	assert_true(hold_take_place(&backend, false));
+	assert_int_equal(atomic_load(&backend.in_flight), 4);
+}
+
 /* --- threads -------------------------------------------------------------------------------------------- */
 
 static void *hammer(void *arg)
@@ -526,6 +548,7 @@ int main(void)
 		TEST(test_off_is_off),
 		TEST(test_a_reload_shortens_what_is_left),
 		TEST(test_the_view_has_what_is_shut),
+		TEST(test_a_backend_has_no_more_in_flight_than_it_may),
 		TEST(test_planes_share_it),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -313,6 +313,10 @@ static void explain(const struct config *c, const struct operation *op, const st
 		       d.side == OUTCOME_LEGACY ? " (shadow)" : "");
 	if (d.backend.len && d.reason != REASON_OVERRIDE)
 		puts("           note: none of it while it is not ready or its breaker is open: see /readyz");
+	for (size_t i = 0; d.side == OUTCOME_TASK && i < op->task.n_backends; i++)
+		if (!span_eq(op->task.backends[i], d.backend))
+			printf("else       %.*s, where it has provably not accepted the task\n",
+			       SPAN_ARG(op->task.backends[i]));
 	if (d.shadow > 0)
 		printf("shadow     %g\n", d.shadow);
 	if (d.variant.len)

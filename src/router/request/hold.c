@@ -16,11 +16,11 @@ static void take_out(struct request *r)
 
 /* --- places in flight ----------------------------------------------------------------------------------- */
 
-bool hold_take_place(struct plane_backend *b)
+bool hold_take_place(struct plane_backend *b, bool shadow)
 {
 	unsigned max = atomic_load_explicit(&b->max_in_flight, memory_order_relaxed);
 	unsigned n = atomic_fetch_add_explicit(&b->in_flight, 1, memory_order_relaxed);
-	if (max == 0 || n < max)
+	if (max == 0 || n < (shadow ? max / 2 : max))
 		return true;
 	atomic_fetch_sub_explicit(&b->in_flight, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&b->full, 1, memory_order_relaxed);
@@ -35,7 +35,7 @@ void hold_give_place(struct plane_backend *b)
 static bool take_place(struct request *r)
 {
 	struct plane_backend *b = &r->plane->env->backends[plane_backend(r->plane, r->backend)];
-	if (!hold_take_place(b))
+	if (!hold_take_place(b, false))
 		return false;
 	r->place = b;
 	return true;

@@ -23,8 +23,9 @@ void hold_leave(struct request *r); /* its caller left, or nothing */
 /* How r->pass ended; `why` may be NULL. Those that were held for it continue. */
 void hold_end(struct request *r, enum breaker_end how, const char *why);
 
-/* A place in flight at a backend, for what is not a request: false, and counted, when it is full. */
-bool hold_take_place(struct plane_backend *b);
+/* A place in flight at a backend: false, and counted, when it is full. For a shadow that is when half of them
+ * are taken: nobody waits for it, and it leaves room for those that somebody waits for. */
+bool hold_take_place(struct plane_backend *b, bool shadow);
 void hold_give_place(struct plane_backend *b);
 
 #endif

@@ -334,7 +334,7 @@ static const char *shadow_prepare(struct request *r, struct shadow *s)
 /* Whether the backend takes it now: NULL, or why not. */
 static const char *shadow_ask(struct shadow *s)
 {
-	s->placed = hold_take_place(s->backend);
+	s->placed = hold_take_place(s->backend, true);
 	if (!s->placed)
 		return "the backend has reached its in-flight limit";
 	if (breaker_begin_shadow(s->backend->breaker, clock_mono_us(), &s->pass) != BREAKER_GO)
