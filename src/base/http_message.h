@@ -25,7 +25,7 @@ struct http_request {
 	const struct http_field *fields;
 	size_t n_fields;
 	bool chunked;		/* body framed by chunks */
-	int64_t content_length; /* -1 when there is no such field */
+	int64_t content_length; /* -1 if absent */
 	bool has_body;		/* chunked, or content_length > 0 */
 	bool expects_continue;	/* Expect: 100-continue */
 	/* AF_INET or AF_INET6; IPv4 clients of an IPv6 socket appear as AF_INET */

@@ -80,7 +80,7 @@ static void puts_line(struct log_text *l, const char *s)
 	log_put(l, s, strlen(s));
 }
 
-/* Values come from anywhere: they are made plain (base/text.h) first. Then both formats escape as JSON does,
+/* Values come from anywhere: they are sanitized (base/text.h) first. Then both formats escape as JSON does,
  * so that no value can end its string or forge a field. */
 static void put_escaped(struct log_text *l, bool lines, struct span s)
 {

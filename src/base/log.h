@@ -5,7 +5,7 @@
  *            log.
  * Threads:   any; a line is one write(2).
  * Limits:    LOG_LINE_MAX bytes a line; longer values are cut with "…".
- * Values:    made plain (base/text.h): a line is UTF-8 without control characters, whatever a caller sent.
+ * Values:    sanitized (base/text.h): a line is UTF-8 without control characters, whatever a caller sent.
  *
  *   log_warn("flags_reload_failed", LOG_STR("file", path), LOG_STR("error", e.text));
  *   → ts=… level=warn event=flags_reload_failed file=config/flags.yml error="line 3: …"
@@ -43,7 +43,7 @@ void log_setup(enum log_level least, enum log_format format);
 /* debug info warn|warning error|critical, in any case; -EINVAL */
 int log_level_parse(const char *text, enum log_level *ret);
 int log_format_parse(const char *text, enum log_format *ret); /* logfmt|console json|structured; -EINVAL */
-/* SIGUSR1: debug lines, too, until the next call brings back the level that was set up. Says so at any
+/* SIGUSR1: debug lines, too, until the next call brings back the level that was set up. Logs that at any
  * level. */
 void log_toggle_debug(void);
 bool log_enabled(enum log_level level);

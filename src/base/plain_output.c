@@ -8,7 +8,7 @@
 #include "base/text.h"
 #include "base/utf8.h"
 
-#define PIECE 4096 /* bytes that are made plain at a time; six become of one */
+#define PIECE 4096 /* bytes that are sanitized at a time; six become of one */
 
 /* Bytes of a character whose rest comes with the next write. */
 struct plain_stream {

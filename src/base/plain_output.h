@@ -1,5 +1,5 @@
 /*
- * Standard output and standard error of a program for people, made plain (base/text.h).
+ * Standard output and standard error of a program for people, sanitized (base/text.h).
  *
  * Why:       what programs print holds texts from outside: identities of a report, keys of someone's flags,
  *            errors of servers. None of them may send commands to the terminal, whoever prints it; so it is

@@ -130,7 +130,7 @@ static void redis_call_free(struct redis_call *c)
 	free(c);
 }
 
-/* Its end is known; it is told when nobody's callback is running. */
+/* Its end is known; it is told when no callback is running. */
 static void call_lost(struct redis_call *c, enum redis_outcome outcome, const char *why)
 {
 	c->outcome = outcome;

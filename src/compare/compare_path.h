@@ -63,7 +63,7 @@ struct compare_path {
 };
 
 void compare_path_init(struct compare_path *p, const char *text);
-/* One step further; *name escaped and made plain. Returns what compare_path_leave takes back. */
+/* One step further; *name escaped and sanitized. Returns what compare_path_leave takes back. */
 struct compare_path_mark {
 	size_t length;
 	bool cut;

@@ -35,15 +35,16 @@
 #define CONFIG_MAX_OPERATIONS 256 /* per service */
 #define CONFIG_MAX_BACKENDS 8
 
-/* What a request says of those before it: Forwarded, X-Forwarded-*, X-Real-IP and their kin, with - or _ in
- * their names, since WSGI servers read both. Services believe them from loopback, where the router stands. */
+/* What a request claims about the hops before it: Forwarded, X-Forwarded-*, X-Real-IP and the like, with - or
+ * _ in their names, since WSGI servers read both. Services trust them from loopback, where the router
+ * runs. */
 enum forward_forwarded {
 	FORWARD_AUTO, /* of the configuration: keep from trusted proxies, replace from others */
 	FORWARD_KEEP, /* as sent */
 	/* the peer is added to X-Forwarded-For (and Forwarded); others stay from trusted peers, and are
 	 * made anew from others */
 	FORWARD_APPEND,
-	FORWARD_REPLACE, /* made anew: what was sent is dropped */
+	FORWARD_REPLACE, /* rebuilt: what was sent is dropped */
 	FORWARD_REMOVE,
 };
 
@@ -52,10 +53,10 @@ struct service {
 	const char *listen;	/* "127.0.0.1:5002" */
 	const char *legacy_url; /* "http://127.0.0.1:15002" */
 	const char *legacy_ca_file;
-	unsigned max_in_flight;			 /* requests, all threads; above it 503 + Retry-After */
+	unsigned max_in_flight;			 /* requests, all threads; beyond it 503 + Retry-After */
 	unsigned max_in_flight_per_organization; /* likewise. 0: no limit */
 	unsigned max_connections;
-	uint64_t max_body; /* declared or read; above it 413. 0: no limit */
+	uint64_t max_body; /* declared or read; beyond it 413. 0: no limit */
 	unsigned connect_timeout_ms, response_timeout_ms, idle_timeout_ms; /* toward legacy */
 	unsigned head_timeout_ms, client_idle_timeout_ms, drain_timeout_ms;
 	unsigned legacy_max_connections, legacy_max_kept, legacy_keep_ms;
@@ -75,24 +76,24 @@ struct backend_setting {
 	const char *variable; /* of the environment that it was taken from, or NULL */
 };
 
-/* When a backend is given up for a while (router/breaker.h). */
+/* When to stop using a backend for a while (router/breaker.h). */
 struct breaker_config {
 	bool off;
 	unsigned failures;    /* one after the other; and submissions without an answer */
-	unsigned silence_ms;  /* so long without an answer are too many of those */
+	unsigned silence_ms;  /* this long without an answer is too long */
 	unsigned open_for_ms; /* until it is tried again */
-	unsigned probes;      /* at a time; and that must end well before it is closed */
+	unsigned probes;      /* at a time; and how many must succeed before it closes */
 };
 
 struct backend_config {
 	struct span name; /* lives as long as the program */
-	/* Those that the backend knows, by its keys; values as written. The backend reads them
+	/* Settings the backend knows, by key; values as written. The backend reads them
 	 * (tasks/task_options.h). */
 	struct backend_setting settings[TASK_SETTINGS_MAX];
 	size_t n_settings;
 	unsigned line;
-	bool misread; /* a setting could not be taken: what is missing then is no mistake of its own */
-	/* start-up stops when it cannot be reached, or lacks a task or a worker; default: the
+	bool misread; /* a setting could not be taken: what is missing then is not a separate mistake */
+	/* startup stops when it cannot be reached, or lacks a task or a worker; default: the
 	 * configuration's */
 	bool fail_fast;
 	bool submit_anyway; /* when_not_ready: submit: also what it is known not to run at present */
@@ -106,7 +107,7 @@ enum access_log_mode { ACCESS_LOG_OFF, ACCESS_LOG_ERRORS, ACCESS_LOG_ALL };
 struct rollout_step {
 	struct span segment; /* all of it; SPAN_NONE: `percent` of everybody */
 	double percent;
-	/* before it may be left: */
+	/* requirements for leaving it: */
 	uint64_t hold_ms;
 	bool safe, manual;
 	double differences_below; /* percent; <0: not asked for */
@@ -121,14 +122,14 @@ struct rollout_steps {
 
 struct config {
 	const char *path; /* of the file */
-	/* where data/… of the defaults lies, absolute or relative to the working folder */
+	/* the base of the defaults' data/…, absolute or relative to the working folder */
 	const char *data_dir;
 	struct service *services;
 	size_t n_services;
 	struct backend_config backends[CONFIG_MAX_BACKENDS];
 	size_t n_backends;
 	struct span default_backend; /* TASK_QUEUE_BACKEND, TASK_BACKEND_TYPE */
-	bool fail_fast;		     /* of backends that do not say it themselves */
+	bool fail_fast;		     /* for backends that do not set it themselves */
 	/* the flag that moves the default backend to hatchet: hatchet_backend_enabled. NONE: none */
 	struct span hatchet_flag;
 	/* Defaults from the environment for flags that exist nowhere (design): */
@@ -150,7 +151,7 @@ struct config {
 	struct {
 		const char *listen; /* admin listener: healthz, readyz, metrics, dashboard */
 		struct auth auth;
-		/* names that it may be called by, besides loopback's and its own address */
+		/* names by which it may be called, besides loopback's and its own address */
 		struct span *hosts;
 		size_t n_hosts;
 	} admin;
@@ -191,7 +192,7 @@ struct config {
  * Relative paths in the file are relative to the file's folder. `getenv_fn` is getenv, or a test's. */
 int config_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
 		struct config **ret);
-/* Only what says where flags and outcomes lie: for emergencies, where the rest is broken. No services, no
+/* Only where flags and outcomes are: for emergencies, when the rest is broken. No services, no
  * backends. */
 int config_load_flags(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
 		      struct config **ret);
@@ -206,13 +207,13 @@ struct config *config_unref(const struct config *c); /* NULL is allowed; returns
 const struct rollout_steps *config_rollout(const struct config *c, struct span flag);
 const struct backend_config *config_backend(const struct config *c, struct span name);
 /* -EINVAL with a sentence about a name that config_backend does not find: no such backend, left out, or not
- * declared; and those that there are. */
+ * declared; and which backends there are. */
 int config_backend_not_found(const struct config *c, struct span name, struct err *e);
 const struct service *config_service(const struct config *c, struct span name);
 const struct operation *service_operation(const struct service *s, struct span name);
-/* One setting of a backend by its key, SPAN_NONE when it is not there. */
+/* One setting of a backend by its key, SPAN_NONE if absent. */
 struct span backend_setting(const struct backend_config *b, const char *key);
-/* Whether identity headers from this peer count. */
+/* Whether identity headers from this peer are trusted. */
 bool config_trusts_peer(const struct config *c, const struct sockaddr *peer, socklen_t peer_length);
 
 #endif

@@ -41,7 +41,7 @@ void config_whole_free(struct config_whole *w);
 /* A mistake of a variable in the environment. */
 void environment_mistake(struct config_reader *r, const char *variable, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-/* The variable, NULL when it is not set or empty. */
+/* The variable, NULL if unset or empty. */
 const char *environment_get(struct config_reader *r, const char *variable);
 
 #define FIELD_LISTEN FIELD_OWN			    /* const char *: address:port */
@@ -81,9 +81,9 @@ struct response_template *read_response(const struct place *p, unsigned allowed)
 void read_backends(const struct place *root);
 struct breaker_config config_breaker_default(void);
 void read_breaker(const struct place *p, struct breaker_config *ret);
-/* What the backends say of their settings, and of the files that these name. */
+/* What the backends report about their settings, and about the files these name. */
 void judge_backends(struct config_reader *r);
-/* Says why this name is no backend that a task can go to: unknown, left out of this build, or not
+/* Reports why this name is not a usable backend: unknown, left out of this build, or not
  * declared. */
 void backend_mistake(const struct place *p, struct span name);
 void read_environment_defaults(struct config_reader *r);
@@ -97,7 +97,7 @@ void read_limits(const struct place *p);
 void read_access_log(const struct place *p);
 void read_rollouts(const struct place *p); /* after the services, whose flags they are about */
 
-/* What can only be seen in the whole: addresses used twice, listeners without trusted proxies, … */
+/* What can only be checked as a whole: addresses used twice, listeners without trusted proxies, … */
 void check_config(const struct place *root);
 
 #endif

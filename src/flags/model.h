@@ -126,7 +126,7 @@ void model_place(char out[MODEL_PLACE_MAX], const char *outer, const char *what,
 void model_threshold_check(struct flag_snapshot *s, float percentage, const char *where);
 void model_flag_finish(struct flag *f); /* when the key is known */
 
-/* digest.c: sets the number by which two definitions are told apart; a flag's needs its segments'. */
+/* digest.c: sets the number by which two definitions are distinguished; a flag's needs its segments'. */
 void digest_segment(struct segment *s);
 void digest_flag(struct flag *f);
 

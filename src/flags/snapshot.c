@@ -127,7 +127,7 @@ static bool word_begins(struct span quoted, const char *prefix)
 	return quoted.len > 1 && span_starts((struct span){quoted.ptr + 1, quoted.len - 1}, span_of(prefix));
 }
 
-/* A word with one of two meanings, told apart by how it begins (ALL_… or ANY_…, OR_… or AND_…); the first
+/* A word with one of two meanings, distinguished by how it begins (ALL_… or ANY_…, OR_… or AND_…); the first
  * when it is missing. */
 static int take_either(const struct reader *r, struct span word, const char *no, const char *yes,
 		       const char *where, bool *ret)

@@ -314,7 +314,7 @@ static const char *search_next(const struct search *s)
 	return NULL;
 }
 
-/* The next address; when there is none, the name is looked up afresh, once: it may have moved. false:
+/* The next address; when there is none, the name is looked up again, once: it may have moved. false:
  * neither. */
 static bool search_go_on(struct search *s)
 {

@@ -5,7 +5,7 @@
  *            business (CURLOPT_CONNECT_ONLY). Which address comes when is ours too: libcurl races families
  *            only, and gives each address of one its share of the whole time. Here the next address is tried
  *            as soon as one fails, or in parallel after 250 ms (RFC 8305), and a name none of whose addresses
- *            answers is looked up afresh.
+ *            answers is looked up again.
  * Threads:   a connector and its connections belong to one loop.
  * Ownership: a connection belongs to who made it, until connection_free (at any time, even from within its
  *            callbacks; no callback comes after). All must be freed before connector_free.

@@ -1,12 +1,11 @@
 /*
  * Callers' credentials: bearer tokens against a list of SHA-256 hashes, and the fingerprint that owns a task.
  *
- * Why:       the task side may not be opened to everybody by mistake; tokens are never kept, logged or
+ * Why:       the task side must not be opened to everybody by mistake; tokens are never kept, logged or
  *            compared in clear.
  * Ownership: auth_parse_hashes' list is freed by its caller; all else borrows or is constant.
  * Threads:   any.
- * Limits:    AUTH_MAX_HASHES hashes. Each is compared in constant time, without stopping at the one that
- *            fits.
+ * Limits:    AUTH_MAX_HASHES hashes. Each is compared in constant time, without stopping at a match.
  */
 #ifndef OPERATION_AUTH_H
 #define OPERATION_AUTH_H
@@ -24,7 +23,7 @@
 enum auth_result {
 	AUTH_ACCEPTED,
 	AUTH_MISSING,	/* no credentials, or of another scheme → 401 */
-	AUTH_MALFORMED, /* Authorization repeated, or a bearer token that is none → 400 */
+	AUTH_MALFORMED, /* Authorization repeated, or a malformed bearer token → 400 */
 	AUTH_WRONG,	/* unknown token → 401 */
 };
 
@@ -33,8 +32,8 @@ struct auth_fingerprint {
 	char hex[CRYPTO_SHA256_HEX];
 };
 
-/* AUTH_NONE accepts everything but a repeated Authorization, AUTH_UNSET nothing. *ret_fingerprint is set in
- * any case: of the token where it is a bearer token, of the whole value otherwise. */
+/* AUTH_NONE accepts everything except a repeated Authorization, AUTH_UNSET nothing. *ret_fingerprint is set
+ * in any case: of the token where it is a bearer token, of the whole value otherwise. */
 enum auth_result auth_check(const struct auth *a, const struct http_field *fields, size_t n,
 			    struct auth_fingerprint *ret_fingerprint);
 
@@ -42,14 +41,14 @@ int auth_status(enum auth_result r); /* 200, 401 or 400 */
 /* value of WWW-Authenticate (RFC 6750 §3); SPAN_NONE when accepted */
 struct span auth_challenge(enum auth_result r);
 
-/* Who may ask for a task: the same credentials for the same organization (SPAN_NONE differs from an empty
+/* Who may query a task: the same credentials for the same organization (SPAN_NONE differs from an empty
  * one). Opaque text for task_call.owner. */
 void auth_owner(const struct auth_fingerprint *f, struct span organization, char out[CRYPTO_SHA256_HEX]);
 
 /* The next hash of a list of them, in lower case, cut off from *rest: 1, 0 at its end, -EBADMSG for a line
  * that holds something else, behind which it goes on. *number counts the lines, from 0. */
 int auth_next_hash(struct span *rest, unsigned *number, char out[CRYPTO_SHA256_HEX]);
-/* One hash in hex a line; blanks, empty lines and what follows # are skipped. Sorted, without duplicates,
+/* One hash in hex a line; blanks, empty lines and anything after # are skipped. Sorted, without duplicates,
  * lower case. -EBADMSG with "name:line: …" (also for a list without any), -EFBIG, -ENOMEM. The caller
  * frees *ret. */
 int auth_parse_hashes(const char *name, struct span text, char (**ret)[CRYPTO_SHA256_HEX], size_t *ret_n,

@@ -1,9 +1,9 @@
 /*
- * Idempotency keys of callers (draft-ietf-httpapi-idempotency-key-header): what an operation says of them,
- * how they are read, and what is kept of them.
+ * Idempotency keys of callers (draft-ietf-httpapi-idempotency-key-header): what an operation says about them,
+ * how they are read, and what is stored of them.
  *
- * Why:       a caller that repeats a request shall get the same task and the same answer. Keys are a caller's
- *            own and may say something of it: nothing but digests is kept.
+ * Why:       a caller that repeats a request must get the same task and the same answer. Keys belong to
+ *            callers and may reveal something about them: only digests are stored.
  * Threads:   any.
  */
 #ifndef OPERATION_IDEMPOTENCY_H
@@ -24,23 +24,23 @@ enum idempotency_use { IDEMPOTENCY_IGNORE, IDEMPOTENCY_ACCEPT, IDEMPOTENCY_REQUI
 struct idempotency {
 	enum idempotency_use use;
 	unsigned keep_ms;
-	size_t max_answer; /* bytes of a body that is kept */
+	size_t max_answer; /* bytes of a body to keep */
 	unsigned max_keys; /* of one organization and credential */
-	/* of keys that legacy sees nothing is kept: they may run again on the task side */
+	/* keys that legacy sees are not stored: they may run again on the task side */
 	bool legacy_forgets;
 };
 
 enum idempotency_key {
-	IDEMPOTENCY_KEY_NONE,	   /* there is no such field */
-	IDEMPOTENCY_KEY_FOUND,	   /* *ret is filled in */
-	/* no structured-field string (RFC 9651 §3.3.3), empty, too long, or given twice */
+	IDEMPOTENCY_KEY_NONE,  /* no such field */
+	IDEMPOTENCY_KEY_FOUND, /* *ret is filled in */
+	/* not a structured-field string (RFC 9651 §3.3.3), empty, too long, or given twice */
 	IDEMPOTENCY_KEY_MALFORMED,
 };
 
 struct idempotency_key_text {
 	char text[IDEMPOTENCY_KEY_MAX + 1];
 };
-/* Parameters behind the string are ignored, as the draft wants it. */
+/* Parameters after the string are ignored, as the draft requires. */
 enum idempotency_key idempotency_key_find(const struct http_field *fields, size_t n,
 					  struct idempotency_key_text *ret);
 

@@ -2,14 +2,14 @@
  * Identity: which user and which organization a request speaks for.
  *
  * Why:       flags hash the identity, so finding it must be a pure function of the request and the
- *            configuration, and must leave nothing to choose for someone who adds a field (design,
+ *            configuration, and must leave no choice to someone who adds a field (design,
  *            "identity").
  * Ownership: an identity holds its values itself (its spans point into it: never copy the struct); the input
  *            is borrowed for the call.
  * Threads:   any.
  *
- * The sources of a part are asked in their order; the first that has a value decides.
- *   header:Name      only when the peer is a trusted proxy; else it is as if the field were not there
+ * The sources of a part are tried in order; the first one with a value wins.
+ *   header:Name      only when the peer is a trusted proxy; else the field is ignored
  *   cookie:name      likewise; without the double quotes that may surround it (RFC 6265 §4.1.1)
  *   query:name       decoded                    path:name    decoded segment of the operation's template
  *   body:/pointer    RFC 6901 into a JSON body: strings, and numbers as their text as sent; other types are
@@ -55,13 +55,13 @@ struct identity {
 	char text[2][IDENTITY_MAX]; /* not for use: what the spans point into */
 };
 
-/* Never fails. To be called at the head, and again with the body when it said wants_body; both times from
+/* Never fails. To be called at the head, and again with the body when it set wants_body; both times from
  * scratch. */
 void identity_find(const struct identity_sources *sources, const struct identity_input *in,
 		   struct identity *ret);
 /* What an operation adds to the flags' context from the request, by the same sources and rules. */
 struct identity_context {
-	struct flag_context entries[OPERATION_MAX_CONTEXT]; /* those that are there */
+	struct flag_context entries[OPERATION_MAX_CONTEXT]; /* those present */
 	size_t n;
 	bool wants_body;
 	/* not for use: what the spans point into; the struct must not move */
@@ -69,7 +69,7 @@ struct identity_context {
 };
 void identity_find_context(const struct operation *op, const struct identity_input *in,
 			   struct identity_context *ret);
-/* The part that flags hash: the first of `entity` that is there. false: neither is. */
+/* The part that flags hash: the first of `entity` that is present. false: none is. */
 bool identity_entity(const struct identity_sources *sources, struct span user, struct span organization,
 		     struct span *ret, enum identity_part *ret_part);
 

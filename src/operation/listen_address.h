@@ -2,8 +2,7 @@
  * Listen address: "127.0.0.1:5002", "[::1]:5002" or "*:5002" into a bound, listening, non-blocking socket.
  *
  * Errors: -EINVAL for an address that cannot be parsed, otherwise what socket(2), bind(2) or listen(2) say,
- *         each with a sentence. Names are not looked up: what a name resolves to at start-up is no address to
- *         rely on.
+ *         each with a sentence. Names are not looked up: what a name resolves to at startup is not reliable.
  */
 #ifndef OPERATION_LISTEN_ADDRESS_H
 #define OPERATION_LISTEN_ADDRESS_H
@@ -29,11 +28,11 @@ int listen_address_parse(const char *text, union listen_address *ret, struct err
 int listen_address_open(const char *text, bool reuse_port, int *ret_fd, unsigned *ret_port, struct err *e);
 
 /* Socket activation (sd_listen_fds(3)): takes the listening sockets that LISTEN_FDS and LISTEN_PID say were
- * handed to this process. listen_address_open then gives a duplicate of the one that is bound to its address.
- * Their queues outlive this process, so that a restart refuses nobody. Once, before there are threads;
- * returns how many. */
+ * passed to this process. listen_address_open then returns a duplicate of the one bound to its address. Their
+ * queues outlive this process, so that a restart refuses nobody. Once, before there are threads; returns how
+ * many. */
 size_t listen_address_inherit(void);
-/* Whether some socket is at hand for this address, of either kind; and whether it outlives this process. */
+/* Whether some socket is available for this address, of either kind; and whether it outlives this process. */
 bool listen_address_is_inherited(const char *text, bool *ret_outlives);
 void listen_address_warn_of_unused(void); /* in the log */
 
@@ -41,7 +40,7 @@ void listen_address_warn_of_unused(void); /* in the log */
 
 struct listen_handed {
 	int fd;
-	uint64_t id;   /* with who hands it over */
+	uint64_t id;   /* with whoever hands it over */
 	bool outlives; /* both: it is of socket activation */
 };
 

@@ -38,7 +38,7 @@ struct identity_sources {
 	bool needs_body; /* some source is IDENTITY_BODY */
 };
 
-/* Says which side a variant means, where the operation maps variants itself. */
+/* Which side a variant means, if the operation maps variants itself. */
 struct variant_map {
 	struct span variant;
 	bool task;
@@ -59,35 +59,35 @@ struct auth {
 enum guard_action { GUARD_ACTION_OFF, GUARD_ACTION_WATCH, GUARD_ACTION_HOLD, GUARD_ACTION_ROLLBACK };
 struct guard_policy {
 	enum guard_action on_breach;
-	double alpha;	    /* 0.01: one epoch of a hundred is stopped though the task side is no worse */
+	double alpha;	    /* 0.01: one epoch in a hundred is stopped although the task side is no worse */
 	double tolerated;   /* 0.1: a tenth more bad entities */
 	double harm;	    /* 2: `safe` excludes twice as many */
 	double negligible;  /* 0.01: or excludes this share of the task side's entities */
 	double slow_factor; /* of legacy's p99; 0: `slow` is not judged */
 };
 
-/* How an operation becomes a task and its result an answer (design, "Mapping"). */
+/* How an operation becomes a task, and its result an answer (design, "Mapping"). */
 struct task_mapping {
 	struct span task; /* name of the task or workflow */
 	bool workflow;
 	struct span queue;
-	struct span backend;	 /* SPAN_NONE: the default backend */
-	/* In whose place others are tried, in this order, where it provably has not accepted the task. None:
+	struct span backend; /* SPAN_NONE: the default backend */
+	/* Other backends tried instead, in this order, where it provably has not accepted the task. None:
 	 * legacy then. With some, the first is `backend` */
 	struct span backends[OPERATION_MAX_BACKENDS];
 	size_t n_backends;
 	struct template *args;	 /* NULL: [] */
 	struct template *kwargs; /* NULL: {} */
 	bool single_input;
-	bool idempotent;	  /* may fall back to legacy, may be run again */
+	bool idempotent;	  /* may fall back to legacy, may run again */
 	unsigned timeout_ms;	  /* how long the caller waits; then 504 with the task's id */
 	unsigned task_timeout_ms; /* how long the task may run in the backend */
 	int priority;
 	unsigned expires_ms;
-	bool respond_async;		    /* Prefer: respond-async is honoured */
-	bool fire_and_forget;		    /* 202 once it is accepted; nobody waits for its result */
+	bool respond_async;		    /* Prefer: respond-async is honored */
+	bool fire_and_forget;		    /* 202 once it is accepted; nothing waits for its result */
 	struct response_template *response; /* NULL: 200 with the task's result as it is */
-	bool needs_body;		    /* a template looks into the request's body */
+	bool needs_body;		    /* a template uses the request's body */
 };
 
 /* What its backend will be asked to run. */
@@ -116,7 +116,7 @@ struct operation {
 	struct span name;    /* "answer" */
 	struct span service; /* "prompt": its service's name */
 	struct span method;
-	struct span path; /* template: /v1/{name}/x; a segment in braces takes one segment */
+	struct span path; /* template: /v1/{name}/x; a segment in braces matches one segment */
 	/* all must say task; none: legacy always (unmapped to flags) */
 	struct span flags[OPERATION_MAX_FLAGS];
 	size_t n_flags;
@@ -145,10 +145,10 @@ struct operation {
 	struct template *legacy_body; /* NULL: the body as received */
 	/* NULL: byte for byte. Needs the whole answer (bounded) */
 	struct response_template *legacy_response;
-	bool legacy_needs_body; /* one of the two looks into the request's body */
+	bool legacy_needs_body; /* one of the two uses the request's body */
 	/* ledger: where the key of follow-up calls lies ("body:/container_name", "query:…"), or NONE */
 	struct span pin_key;
-	bool pin_start;	       /* this operation begins an entry; others follow it */
+	bool pin_start;	       /* this operation starts an entry; others follow it */
 	bool pin_end;	       /* this operation ends it when it succeeds */
 	struct span pin_group; /* operations that share keys */
 	struct guard_policy guard;

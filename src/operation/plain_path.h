@@ -1,8 +1,8 @@
 /*
- * A path as a server reads it that tidies paths up: what two servers could take for different paths.
+ * A path as read by a server that normalizes paths: what two servers could take for different paths.
  *
- * Why:       the router takes a target as it is; a legacy service behind it may decode, merge and cut
- *            first, and then serve a call that the router took for another.
+ * Why:       the router takes a target as it is; a legacy service behind it may decode, merge and cut first,
+ *            and then serve a call that the router took for another one.
  * Threads:   pure.
  */
 #ifndef OPERATION_PLAIN_PATH_H

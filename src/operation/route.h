@@ -1,8 +1,8 @@
 /*
  * Route table: which operation of a service a request belongs to.
  *
- * Why:       matching stays pure, so that a decision can be replayed; and it is never generous: a target that
- *            is unusual in any way matches nothing, is passed to legacy untouched and recorded as (unmapped),
+ * Why:       matching stays pure, so that a decision can be replayed; and it is never lenient: a target that
+ *            is unusual in any way matches nothing, goes to legacy unchanged and is recorded as (unmapped),
  *            never as a wrong operation.
  * Ownership: the table borrows its operations; a match borrows from them and from the target it was made of.
  * Threads:   immutable after new; any thread may match. A match allocates nothing.
@@ -13,12 +13,12 @@
  * What matches: the method, exactly (methods are case-sensitive; HEAD does not match GET), and the target's
  * path, which is everything before the first '?'. It is compared segment by segment, case-sensitively. An
  * escape of an unreserved character (RFC 3986 §2.3: %61) is that character; any other escape stands only for
- * itself. A parameter {name} takes one whole segment, not empty.
+ * itself. A parameter {name} matches one whole segment, not empty.
  * What is unusual and matches nothing: targets that are not origin-form (http://…, *, host:port), '#',
  * control characters or blanks, empty segments (//) and a trailing slash unless the template has it, "." and
  * ".." (also escaped), broken escapes, and %2F or %00 anywhere.
  * Which one wins: reading segments from the left, text before a parameter. The order in the file does not
- * count.
+ * matter.
  */
 #ifndef OPERATION_ROUTE_H
 #define OPERATION_ROUTE_H
@@ -33,7 +33,7 @@
 #define ROUTE_MAX_PARAMETERS 8
 #define ROUTE_MAX_SEGMENTS 32
 
-/* Paths of the router's own on every service listener; no operation may lie under it. */
+/* The router's own paths on every service listener; no operation may be under them. */
 #define ROUTE_RESERVED "/_migration/"
 
 struct operation;

@@ -1,7 +1,7 @@
 /*
  * Templates: JSON with references, compiled once, rendered per request from spans of raw text.
  *
- * Why:       values move between a caller's body, a task and the answer without being re-written:
+ * Why:       values move between a caller's body, a task and the answer without being rewritten:
  *            9007199254740993 and 1.0 arrive as sent (design, "Mapping an HTTP operation to a task and
  *            back").
  * Ownership: immutable after compilation; rendering borrows from the source and appends to a buffer with a
@@ -53,7 +53,7 @@ struct template_source {
 	struct span uuid, request_id;
 	struct span result; /* valid JSON, or SPAN_NONE */
 	struct span task_id, task_status, task_error;
-	int error_status; /* 0: there is not an error */
+	int error_status; /* 0: there is no error */
 	struct span error_title, error_detail;
 };
 

@@ -1,5 +1,5 @@
 /*
- * Template programs: what a template is compiled to. Only for template.c; everybody else uses template.h.
+ * Template programs: what a template is compiled to. Only for template.c; everyone else uses template.h.
  *
  * Why:       one program may hold several trees (a response has one for each choice and condition) that share
  *            the list of JSON pointers, so that a body of 10 MB is scanned once, however many references lead

@@ -42,7 +42,7 @@ struct series_table *series_table_free(struct series_table *t)
 	return NULL;
 }
 
-/* FNV-1a. Names come from the configuration, not from callers, so that nobody can aim at one slot. */
+/* FNV-1a. Names come from the configuration, not from callers, so nobody can aim at one slot. */
 static uint32_t hash_bytes(uint32_t h, const char *s, size_t n)
 {
 	for (size_t i = 0; i < n; i++)

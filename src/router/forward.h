@@ -20,11 +20,11 @@
  * X-Request-ID, traceparent, tracestate, and `protected_names`.
  *
  * Via: a field of our own comes last, "1.1 migration-router (<id>)" (the version that was received); those
- * that are there stay. The id is random, one per process and service. A request is a loop when our own id
- * is in its Via: this service of this process has passed it on before. Other routers there do not make a
- * loop: a service that calls the next one with its caller's fields is honest. A loop through processes that
- * end, or behind someone who drops comments, ends at FORWARD_MAX_HOPS. Where Via is turned off for an origin,
- * the same is in X-Migration-Via, which is looked at everywhere.
+ * present stay. The id is random, one per process and service. A request is a loop when our own id is in its
+ * Via: this service of this process has passed it on before. Other routers there do not make a loop: a
+ * service that calls the next one with its caller's fields is honest. A loop through processes that end, or
+ * behind someone who drops comments, ends at FORWARD_MAX_HOPS. Where Via is turned off for an origin, the
+ * same is in X-Migration-Via, which is looked at everywhere.
  */
 #ifndef ROUTER_FORWARD_H
 #define ROUTER_FORWARD_H

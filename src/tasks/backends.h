@@ -15,7 +15,8 @@
 const struct task_backend *task_backend_find(struct span name);
 /* Whether it is the name of a backend, be it in this build or left out. */
 bool task_backend_is_name(struct span name);
-/* -EINVAL with a sentence about a name that is not found: unknown, or left out; and those that there are. */
+/* -EINVAL with a sentence about a name that is not found: unknown, or left out; and which backends there
+ * are. */
 int task_backend_not_found(struct span name, struct err *e);
 /* Appends their names, separated by ", ". */
 int task_backend_names(struct buf *out);

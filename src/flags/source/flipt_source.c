@@ -29,7 +29,7 @@
 
 enum flipt_version { VERSION_UNKNOWN, VERSION_1, VERSION_2 };
 
-/* What can go wrong, as far as it is told apart in the log: these, an HTTP status, or minus an
+/* What can go wrong, as far as the log distinguishes it: these, an HTTP status, or minus an
  * http_failure. */
 enum failure_kind { NO_SNAPSHOT = 1, HAS_HOLE, IMPOSSIBLE };
 
@@ -121,7 +121,7 @@ static bool good_digest(const char *digest)
 /*
  * A digest is not the content: v1's is made of the time of the last change, which some databases keep in
  * whole seconds (MySQL), and servers up to 1.59.1 and 2.10 give a namespace of several files the last file's.
- * So what comes is compared by what it says.
+ * So what comes is compared by content.
  */
 static bool digest_counts(const struct flipt_source *s)
 {

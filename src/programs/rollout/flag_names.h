@@ -8,12 +8,12 @@
 #include "config/config.h"
 #include "flags/flags.h"
 
-/* Whether one is a slip of the keys for the other, or a part of it with one. */
+/* Whether one is a typo of the other, or a part of it with one. */
 bool flag_names_near(const char *key, const char *wanted);
 /* "; similar: a, b", else "; available: …" (some), else "; there are no flags at all". */
 void flag_names_suggest(const struct flag_snapshot *s, const char *wanted, struct buf *out);
-/* The properties that segments of the flag ask for and that this operation gives nobody, "a, b"; "" when
- * it gives all. */
+/* The properties that segments of the flag ask for and that this operation does not provide, "a, b"; "" if it
+ * provides all. */
 void flag_names_unasked(const struct operation *op, const struct flag *f, struct buf *out);
 
 #endif

@@ -34,7 +34,7 @@ struct changing {
 	bool agreed;
 	struct rollout_plan agreed_to;
 	size_t done;	 /* of the plan's changes, where not all could be written */
-	bool blind;	 /* an emergency, where what everybody is told cannot be evaluated */
+	bool blind;	 /* an emergency, where what everybody gets cannot be evaluated */
 	bool unrecorded; /* the history could not be written */
 	bool unwaited;	 /* the routers could not be asked */
 };

@@ -118,8 +118,8 @@ int flipt_read_v1(struct rollout_place *p, const char *flag, struct err *e)
 
 /* --- writing -------------------------------------------------------------------------------------------- */
 
-/* A value of the document by pointer, strings without their quotes (ids need no escapes). SPAN_NONE when
- * it is not there. */
+/* A value of the document by pointer, strings without their quotes (ids need no escapes). SPAN_NONE if
+ * absent. */
 static struct span member(const struct rollout_place *p, const char *pointer, ...)
 	__attribute__((format(printf, 2, 3)));
 

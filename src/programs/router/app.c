@@ -25,7 +25,7 @@
 #define DRAIN_TICK_MS 20
 #define IMPATIENT_MS 2000 /* before the deadline, for what idle connections send just when they are closed */
 #define ADMIN_DRAIN_MS 1500
-#define FAIL_FAST_MS 15000 /* how long start-up waits for the backends */
+#define FAIL_FAST_MS 15000 /* how long startup waits for the backends */
 
 /* --- flags ---------------------------------------------------------------------------------------------- */
 

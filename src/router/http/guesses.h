@@ -2,7 +2,7 @@
  * Guesses: wrong credentials by peer, so that they are logged and cannot be tried without end.
  *
  * Why:       who guesses gets GUESSES_PER_MINUTE tries a minute and address; credentials that were right
- *            before in this process are taken even then, so that nobody is shut out by a neighbor behind the
+ *            before in this process are taken even then, so nobody is shut out by a neighbor behind the
  *            same address.
  * Limits:    GUESSES_PEERS addresses (IPv6: their /64); the one that has been quiet for longest makes room.
  * Threads:   any; under a lock. Credentials are known by their SHA-256 alone.

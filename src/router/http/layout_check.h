@@ -5,7 +5,7 @@
  *            cuts values at a NUL. All three hide bytes which a proxy in front reads differently. The spans
  *            it hands out are in its read buffer, where a clean head leaves exactly the separators between
  *            them: so distances tell.
- * Hazard:    the layout is not documented by the library: listener_self_test proves it at start-up. Pointer
+ * Hazard:    the layout is not documented by the library: listener_self_test proves it at startup. Pointer
  *            arithmetic only, but for the blanks around values.
  */
 #ifndef ROUTER_HTTP_LAYOUT_CHECK_H

@@ -1,5 +1,5 @@
 /*
- * Self-test of what the listener takes for granted of its library, run at start-up: does this libmicrohttpd
+ * Self-test of what the listener takes for granted of its library, run at startup: does this libmicrohttpd
  * lay out heads as the layout check expects, leave cookies alone, end connections with a chunked body, and
  * frame answers without a body? Requests go over a loopback connection to a throw-away listener in this very
  * thread: clean ones must be served, unclean ones refused (by us or by the library), and never more than is

@@ -27,7 +27,7 @@
 struct inspect_budget {
 	atomic_uint_fast64_t held, strangers; /* bytes */
 	atomic_uint_fast64_t peers[INSPECT_PEERS];
-	atomic_uint_fast64_t seed; /* of the places, so that nobody can aim at another's; 0: not chosen yet */
+	atomic_uint_fast64_t seed; /* of the places, so nobody can aim at another's; 0: not chosen yet */
 };
 
 /* One request's part. Zeroed has none. */

@@ -244,7 +244,7 @@ enum decide_wish request_pin_of(struct request *r, struct ledger_entry *entry);
 /* Legacy serves: a key that this operation starts belongs to legacy from here on, whatever the ledger
  * says. */
 void request_start_legacy(struct request *r, enum outcome_role role);
-/* The sentences of what cannot be told apart from each other, or at all. */
+/* The sentences of what cannot be distinguished from each other, or at all. */
 #define SIDE_IN_BODY "The body is not valid JSON, and only it tells which side this call belongs to."
 #define SIDE_UNKNOWN "Which side this call belongs to cannot be determined right now; nothing was executed."
 

@@ -526,7 +526,7 @@ static void pin(struct request *r)
 	buf_init(&r->pin_key, LEDGER_KEY_MAX);
 	if (request_pin_key(r, &r->pin_key) != PIN_KEY_FOUND ||
 	    ledger_entry_set(&entry, r->op->pin_group, buf_span(&r->pin_key)) != 0) {
-		/* Follow-ups could not be told apart: legacy, which needs no entry. */
+		/* Follow-ups could not be distinguished: legacy, which needs no entry. */
 		hold_end(r, BREAKER_UNJUDGED, NULL);
 		r->attempting = false;
 		r->decision.side = OUTCOME_LEGACY;

@@ -329,7 +329,7 @@ static int worker_taken(void *arg, const struct store_lease *l)
 	buf_init(&j->args, l->args.len);
 	buf_init(&j->kwargs, l->kwargs.len);
 	buf_init(&j->result, HANDLER_MAX_RESULT);
-	buf_init(&j->error, 8 * TEXT_MASKED_MAX); /* made plain, a byte is six at most */
+	buf_init(&j->error, 8 * TEXT_MASKED_MAX); /* sanitized, a byte is six at most */
 	buf_init(&j->detail, 1 << 20);
 	LIST_INSERT_HEAD(&w->fresh, j, place);
 	int r = loop_timer_new(w->loop, worker_on_limit, j, &j->limit);
