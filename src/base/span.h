@@ -1,7 +1,7 @@
 /*
  * Spans: borrowed pieces of text, and comparisons over them.
  *
- * Why:       requests, headers and JSON values are looked at in place; nothing is copied to be
+ * Why:       requests, headers and JSON values are checked in place; nothing is copied to be
  *            compared.
  * Ownership: a span never owns; who hands one out says until when it is good. Not NUL-terminated unless said.
  */

@@ -48,7 +48,7 @@ struct yaml_doc;
 /* libyaml exports a yaml_free of its own, which a function of that name here would replace at run time. */
 #define yaml_free yaml_doc_free
 
-/* `name` is what messages call the text. An empty text gives a document whose root is NULL. */
+/* `name` is its name in messages. An empty text gives a document whose root is NULL. */
 int yaml_parse(const char *name, struct span text, struct yaml_doc **ret, struct err *e);
 /* The same of a text that may hold several documents (---): each root's `next` is the next document's. What
  * is refused above is its node's fault there and no error, for elements are judged one by one (yaml_fault):

@@ -196,7 +196,7 @@ int config_load(const char *path, const char *(*getenv_fn)(const char *), struct
  * backends. */
 int config_load_flags(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
 		      struct config **ret);
-/* The same from memory. `name` is what messages call the text, and relative paths are relative to its
+/* The same from memory. `name` is its name in messages, and relative paths are relative to its
  * folder. */
 int config_parse(const char *name, struct span text, const char *(*getenv_fn)(const char *),
 		 struct buf *problems, struct config **ret);

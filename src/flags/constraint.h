@@ -24,7 +24,7 @@ enum constraint_type {
 	CONSTRAINT_BOOLEAN,
 	CONSTRAINT_DATETIME,
 	CONSTRAINT_ENTITY_ID,
-	CONSTRAINT_OTHER, /* a type that only a newer server knows */
+	CONSTRAINT_OTHER, /* a type known only to a newer server */
 };
 
 enum constraint_op {
@@ -52,7 +52,7 @@ enum constraint_op {
 struct constraint {
 	enum constraint_type type;
 	enum constraint_op op;
-	bool malformed; /* the value is not what type and operator need; `why` says so */
+	bool malformed; /* the value does not fit type and operator; `why` says so */
 	const char *why;
 	struct span property, value; /* as written */
 	double number;
@@ -63,7 +63,7 @@ struct constraint {
 };
 
 /* Short and long spellings ("string", STRING_COMPARISON_TYPE, STRING_CONSTRAINT_COMPARISON_TYPE; "eq",
- * EQ_COMPARISON_OPERATOR); false when it is none. */
+ * EQ_COMPARISON_OPERATOR); false if it is unknown. */
 bool constraint_type_parse(struct span text, enum constraint_type *ret);
 bool constraint_op_parse(struct span text, enum constraint_op *ret);
 const char *constraint_type_text(enum constraint_type type);

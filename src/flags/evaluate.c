@@ -46,7 +46,7 @@ static bool segment_matches(const struct question *q, const struct segment *s)
 	return matched;
 }
 
-/* Every segment is looked at, since the answer lists all that matched. On true the result holds their
+/* Every segment is checked, since the answer lists all that matched. On true the result holds their
  * keys. */
 static bool condition_holds(const struct question *q, const struct condition *c, const char *what,
 			    size_t index)

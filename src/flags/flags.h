@@ -23,9 +23,8 @@
 #define FLAG_MAX_DOCUMENT (64u << 20) /* bytes of a features file or snapshot */
 #define FLAG_MAX_SEGMENTS_PER_RULE 64
 
-/* Which server's rules. They differ in what shares mean that do not add up to 100 % and in what a malformed
- * constraint spoils (flipt.md, "Whose rules"): each counts from the version in its name to before the
- * next. */
+/* Which server's rules. They differ in how shares that do not add up to 100 % and malformed constraints are
+ * treated (flipt.md, "Whose rules"): each applies from the version in its name up to the next. */
 enum flag_rules {
 	FLAG_RULES_V2_11, /* from 2.10 on */
 	FLAG_RULES_V2_9,  /* 2.9 */
@@ -48,13 +47,13 @@ struct flag_snapshot;
 struct flag; /* borrowed from its snapshot */
 
 /*
- * The fault of one element stays with it, for other teams write flags, too, and newer servers: a flag that
- * cannot be understood, or asks for a segment that cannot, is set aside (flag_broken), and every other flag
- * is as the document says. Only what is not a document at all is an error. Each fault is among the warnings;
- * those that Flipt itself refuses in a file are counted as mistakes.
+ * A fault of one element affects only that element, since other teams write flags, too, and so do newer
+ * servers: a flag that cannot be understood, or uses a segment that cannot, is set aside (flag_broken), and
+ * every other flag is used as the document says. Only what is not a document at all is an error. Each fault
+ * is among the warnings; those that Flipt itself refuses in a file are counted as mistakes.
  */
-/* From a Flipt features file (YAML, or JSON which is YAML). `name` is what messages call it. Warnings (an
- * undeclared segment, a percentage finer than Flipt acts on) are sentences kept in the snapshot. */
+/* From a Flipt features file (YAML, or JSON which is YAML). `name` is its name in messages. Warnings (an
+ * undeclared segment, a percentage finer than Flipt supports) are sentences kept in the snapshot. */
 int flag_snapshot_parse_features(const char *name, struct span text, enum flag_rules rules,
 				 struct flag_snapshot **ret, struct err *e);
 /* The same, of the documents (---) of one namespace; NULL is "default". Where all documents are of one
@@ -91,16 +90,16 @@ const struct flag *flag_snapshot_at(const struct flag_snapshot *s, size_t i);
 size_t flag_snapshot_warnings(const struct flag_snapshot *s);
 const char *flag_snapshot_warning(const struct flag_snapshot *s, size_t i);
 bool flag_snapshot_warning_is_mistake(const struct flag_snapshot *s, size_t i);
-size_t flag_snapshot_mistakes(const struct flag_snapshot *s); /* also of those that are not kept */
+size_t flag_snapshot_mistakes(const struct flag_snapshot *s); /* including those that are not kept */
 
 /* hashed; NULL if there is none */
 const struct flag *flag_find(const struct flag_snapshot *s, struct span key);
 const char *flag_key(const struct flag *f);
-/* Why the flag was set aside, which no evaluation may be asked for then; NULL: it is whole. */
+/* Why the flag was set aside (it must not be evaluated then); NULL: it is intact. */
 const char *flag_broken(const struct flag *f);
 enum flag_type flag_type_of(const struct flag *f);
 bool flag_enabled(const struct flag *f);
-/* Whether the segment, which a rule or a rollout of this flag names, is about everybody: it has no
+/* Whether the segment, which a rule or a rollout of this flag names, matches everybody: it has no
  * constraints. */
 bool flag_segment_is_everybody(const struct flag *f, struct span segment_key);
 
@@ -116,17 +115,17 @@ struct flag_result {
 	bool enabled;		/* boolean flags: the answer */
 	struct span variant;	/* "" when none */
 	struct span attachment; /* raw JSON text, "" when none */
-	/* Whether a percentage took part: the rule's buckets do not all lead to the same answer, or a
+	/* Whether a percentage was involved: the rule's buckets do not all lead to the same answer, or a
 	 * threshold that takes some entities and not others was compared on the way (also when it did not
 	 * match). What counts is what it does: a share too small for a bucket and a threshold of 99.5 (which
-	 * takes everyone) decide nothing. When it is true a constant entity must not be hashed. */
+	 * takes everyone) decide nothing. If true, a constant entity must not be hashed. */
 	bool by_percentage;
 	int bucket; /* 0..999 of a variant, 0..99 once a threshold was compared; -1 when none was computed */
 	size_t segments;
 	const char *segment_keys[FLAG_MAX_SEGMENTS_PER_RULE]; /* in the order of the rule */
 };
 
-/* Told about every step, for `explain`; the sentence is one line without a newline, indented by `depth`
+/* Called for every step, for `explain`; the sentence is one line without a newline, indented by `depth`
  * levels. */
 struct flag_trace {
 	void (*step)(void *arg, unsigned depth, const char *sentence);
@@ -140,17 +139,17 @@ void flag_evaluate(const struct flag_snapshot *s, const struct flag *f, struct s
 		   const struct flag_trace *trace);
 
 /* Each answer that chance alone could have given this entity, with its probability: the buckets that lead to
- * it, whichever the entity is in, everything else (the segments) being as it is. Shares add up to 1. One call
- * with the share 1 where no percentage takes part, and for a flag that is set aside: it matches nothing. Of
+ * it, whichever the entity is in, everything else (the segments) being equal. Shares add up to 1. One call
+ * with the share 1 if no percentage is involved, and for a flag that is set aside: it matches nothing. Of
  * a result type, reason, match, enabled, variant, attachment and by_percentage are filled in. */
 void flag_each_share(const struct flag_snapshot *s, const struct flag *f, struct span entity_id,
 		     const struct flag_context *context, size_t n_context,
 		     void (*fn)(void *arg, double share, const struct flag_result *r), void *arg);
 
-/* Of everything in the flag's definition that an answer can depend on, the segments it asks for included. */
+/* Of everything in the flag's definition that an answer can depend on, including the segments it uses. */
 uint64_t flag_digest(const struct flag *f);
 
-/* One more step, for those who decide by flags; nothing when `t` is NULL. */
+/* One more step, for callers that decide by flags; nothing when `t` is NULL. */
 void flag_trace_say(const struct flag_trace *t, unsigned depth, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 

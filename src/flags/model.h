@@ -1,8 +1,8 @@
 /*
- * Model: what a snapshot is made of. Private to src/flags; everyone else sees flags.h.
+ * Model: what a snapshot is made of. Private to src/flags; all others use flags.h.
  *
- * Why:       two loaders (features.c, snapshot.c) build the same thing, so that evaluation knows nothing of
- *            documents, and everything that can be computed once (limits, parsed constants, hashes) is
+ * Why:       two loaders (features.c, snapshot.c) build the same thing, so that evaluation knows nothing
+ *            about documents, and everything that can be computed once (limits, parsed constants, hashes) is
  *            computed while loading.
  * Ownership: all of it is in the snapshot's arena.
  * Life:      model_new → loader adds flags → model_finish → immutable, shared by reference counts.
@@ -25,22 +25,22 @@
 
 struct segment {
 	struct span key; /* NUL-terminated */
-	bool any;	 /* one constraint is enough; none is needed when there are none */
+	bool any;	 /* one match is enough; if there are no constraints, everything matches */
 	bool declared;
-	unsigned document;  /* of a features file: flags of earlier ones cannot ask for it */
-	const char *broken; /* why what asks for it is set aside; NULL: it is whole */
+	unsigned document;  /* of a features file: flags of earlier documents cannot use it */
+	const char *broken; /* why flags that use it are set aside; NULL: it is intact */
 	bool dropped; /* 2.10 and newer: a malformed constraint takes the whole segment out of every rule */
 	struct constraint *constraints;
 	size_t n_constraints;
 	uint64_t digest; /* once it is finished */
 };
 
-/* What a rule or a rollout asks of segments. */
+/* The segments that a rule or rollout requires. */
 struct condition {
 	bool all;			 /* AND; else OR */
 	const struct segment **segments; /* distinct keys, in the order of the document */
 	size_t n_segments;
-	size_t n_dropped; /* named too, but left out: AND then asks for the others only */
+	size_t n_dropped; /* named too, but dropped: AND then requires only the others */
 };
 
 struct distribution {
@@ -53,7 +53,7 @@ struct rule {
 	struct condition condition;
 	struct distribution *distributions; /* only living ones: rollout > 0 */
 	size_t n_distributions;
-	bool by_percentage; /* not every bucket leads to the same variant */
+	bool by_percentage; /* not all buckets lead to the same variant */
 };
 
 struct rollout {
@@ -65,7 +65,7 @@ struct rollout {
 
 struct flag {
 	struct span key;    /* NUL-terminated */
-	const char *broken; /* why it is set aside: it has no rules and rollouts then; NULL: it is whole */
+	const char *broken; /* why it is set aside: then it has no rules and rollouts; NULL: it is intact */
 	unsigned line;	    /* in a features file; else 0 */
 	const char *file;   /* which of several; else NULL */
 	enum flag_type type;
@@ -106,19 +106,19 @@ void model_digest(struct flag_snapshot *s, struct span text);
 void model_warn(struct flag_snapshot *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The same, of what Flipt itself refuses in a file. */
 void model_mistake(struct flag_snapshot *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* A flag that cannot be understood: keeps its key and the reason alone, and tells it. */
+/* A flag that cannot be understood: keeps only its key and the reason, and reports it. */
 void model_set_aside(struct flag_snapshot *s, struct flag *f, const char *why);
 /* `why` kept as long as the snapshot. */
 const char *model_keep(struct flag_snapshot *s, const char *why);
 
 bool model_drops_segments(enum flag_rules rules);
-/* To be called when all constraints of a segment are compiled: decides whether it is dropped. */
+/* To be called once all constraints of a segment are compiled: decides whether it is dropped. */
 void model_segment_finish(const struct flag_snapshot *s, struct segment *segment);
 /* Adds a segment unless it is dropped or the condition has one of that key; false when there are too many.
  * `segments` must have room. */
 bool model_condition_add(struct condition *c, const struct segment *segment);
-/* Drops dead distributions and computes limits by the snapshot's rules; warns when the shares are finer than
- * Flipt acts on, or do not make a whole. `where` names the rule in messages. */
+/* Drops dead distributions and computes limits by the snapshot's rules; warns if the shares are finer than
+ * Flipt supports, or do not add up. `where` names the rule in messages. */
 void model_rule_finish(struct flag_snapshot *s, struct rule *rule, const char *where);
 /* "<outer>, <what> <index + 1>": names a part of a document in messages, cut when it is too long. */
 void model_place(char out[MODEL_PLACE_MAX], const char *outer, const char *what, size_t index);

@@ -1,8 +1,8 @@
 /*
- * Namespaces: which of the documents of a features file count.
+ * Namespaces: which documents of a features file count.
  *
- * Why:       a file may hold several documents (---), each of a namespace; what reads and what changes it
- *            must mean the same ones.
+ * Why:       a file may hold several documents (---), each of a namespace; readers and writers must mean the
+ *            same ones.
  * Source:    docs/protocols/flipt.md, "Features file".
  */
 #ifndef FLAGS_NAMESPACES_H

@@ -3,7 +3,7 @@
  *
  * Source: docs/protocols/flipt.md, "number"; the recorded corpora decide. Nothing is trimmed; underscores
  * between digits, hexadecimal floats (the `p` exponent is required), inf and an unsigned nan are numbers;
- * overflow is none.
+ * overflow is not.
  */
 #ifndef FLAGS_NUMBER_H
 #define FLAGS_NUMBER_H

@@ -1,8 +1,8 @@
 /*
  * Trace: the sentences that `explain` prints about an evaluation.
  *
- * Why:       evaluate.c stays short and formats nothing unless someone listens; here is what to say to a
- *            person at 3 a.m.
+ * Why:       evaluate.c stays short and formats nothing unless someone listens; this is what to tell a person
+ *            at 3 a.m.
  * Contract:  every function does nothing when `t` is NULL.
  */
 #ifndef FLAGS_TRACE_H
@@ -15,7 +15,7 @@ void trace_flag(const struct flag_trace *t, const struct flag *f);
  * did. */
 void trace_segment(const struct flag_trace *t, const struct segment *s, bool matched,
 		   const struct constraint *deciding, struct span value);
-/* Before the segments of a rule or rollout (`what`) are looked at, and after. */
+/* Before the segments of a rule or rollout (`what`) are checked, and after. */
 void trace_condition(const struct flag_trace *t, const char *what, size_t index, const struct condition *c);
 void trace_condition_end(const struct flag_trace *t, const char *what, const struct condition *c,
 			 size_t matched, bool holds);

@@ -43,7 +43,7 @@ struct guard_evidence {
 	int64_t mismatch_us;
 };
 
-/* An entity's first request of the epoch. `stands_for`: how many, where only a part is looked at. */
+/* An entity's first request of the epoch. `stands_for`: how many, where only a part is checked. */
 struct guard_sight {
 	enum outcome_side assigned, served;
 	enum outcome_reason reason;

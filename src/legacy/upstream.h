@@ -53,7 +53,7 @@ void upstream_give_block(struct legacy_upstream *u, char *block);
 /* A connection has become free: the first of the queue gets it. */
 void upstream_serve_queue(struct legacy_upstream *u);
 
-/* `soon` is looked at after so many ms: 0 = in the next round, before the loop waits. */
+/* `soon` is checked after so many ms: 0 = in the next round, before the loop waits. */
 void upstream_look_soon(struct legacy_upstream *u, struct link *of_call, uint64_t after_ms);
 
 #endif

@@ -319,7 +319,7 @@ static int open_store(struct recorder *r, struct err *e)
 	return code;
 }
 
-/* Locked and full pass by themselves; with anything else the file is looked at again. */
+/* Locked and full pass by themselves; with anything else the file is checked again. */
 static void after_error(struct recorder *r, int code, const struct err *e)
 {
 	recorder_note_failure(r, e);

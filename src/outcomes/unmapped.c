@@ -74,7 +74,7 @@ static bool unmapped_is_sibling(const struct unmapped_pattern *p, const struct u
 		      like->pattern + at + strcspn(like->pattern + at, "/")) == 0;
 }
 
-/* `like` with the word at `at` as a name; false when it is none, or there is no room. */
+/* `like` with the word at `at` as a name; false if it is unknown, or there is no room. */
 static bool unmapped_generalize(const struct unmapped_pattern *like, size_t at, struct unmapped_pattern *ret)
 {
 	static const struct span name = SPAN_INIT(UNMAPPED_NAME);

@@ -44,7 +44,7 @@ struct unmapped_table {
 /* Adds the counts of `p` to its pattern, or to what that has become. After -ENOMEM the counts are not whole:
  * load it anew. */
 int unmapped_add(struct unmapped_table *t, const struct unmapped_pattern *p);
-/* As it is in the file: no limit is looked at. */
+/* As it is in the file: no limit is checked. */
 int unmapped_load(struct unmapped_table *t, const struct unmapped_pattern *p);
 /* Forgets what is gone: it has been deleted from the file. */
 void unmapped_compact(struct unmapped_table *t);

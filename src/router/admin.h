@@ -7,15 +7,14 @@
  * Ownership: holds its own reference to the configuration, whose `admin` says who is let in; admin_set_config
  *            replaces it.
  * Host:      all but /healthz asks for a Host that is a loopback name, the listener's own address or one of
- *            admin.hosts, so that no page of another site can reach it by a name of its own that leads here
- *            (DNS rebinding); others get 421.
- * Places:    above 64 connections the newest takes the place of the one that has been idle for longest, so
+ *            admin.hosts, so no page of another site can reach it through a name of its own that resolves
+ *            here (DNS rebinding); others get 421.
+ * Places:    beyond 64 connections the newest replaces the one that has been idle for longest, so
  *            that strangers cannot keep out those who ask whether the process lives.
  *
- *   GET /healthz              200 while the control loop turns
+ *   GET /healthz              200 while the control loop runs
  *   GET /readyz               200 or 503 and JSON: what is needed and what is missing; without credentials
- *                             where they are asked
- *                             for only whether it is ready
+ *                             if required, only whether it is ready
  *   GET /metrics              Prometheus text 0.0.4
  *   GET /_admin/report.json   migration-status --json; ?since=…&service=…&operation=…&org=…
  *   GET /_admin/flags         source, digest and age of the snapshot in use
@@ -39,7 +38,7 @@ struct admin;
 
 struct admin_content {
 	void *arg;
-	/* false: 503. `whole`: who asks may see addresses, paths and errors. */
+	/* false: 503. `whole`: the caller may see addresses, paths and errors. */
 	bool (*ready)(void *arg, bool whole, struct buf *json);
 	void (*metrics)(void *arg, struct buf *text);
 	void (*flags)(void *arg, struct buf *json);
@@ -57,8 +56,8 @@ struct guesses;
 int admin_start(struct loop *loop, const struct config *config, struct guesses *guesses, const char *files,
 		const struct admin_content *content, bool held, struct admin **ret, struct err *e);
 void admin_open(struct admin *a);
-/* Who is let in from now on. The address stays. "none" for another address than that in use counts only after
- * a restart: it was said of another door. */
+/* Who is let in from now on. The address stays. "none" for an address other than the one in use takes effect
+ * only after a restart: it was meant for another door. */
 void admin_set_config(struct admin *a, const struct config *config);
 unsigned admin_port(const struct admin *a);
 /* No new connections from now on; what was accepted is answered. Whether someone may still ask, or is being

@@ -1,11 +1,11 @@
 /*
  * Breaker: the circuit breaker of one backend, shared by all planes of the process.
  *
- * Why:       a backend that does not answer keeps its callers waiting, and those that come after them. What
+ * Why:       a backend that does not answer keeps its callers waiting, and those after them. What
  *            submissions have *met* is counted here, per backend; what is *known* by asking is readiness.h,
  *            per operation (docs/design.md, "The circuit breaker").
  * Shape:     a state machine; the time is given to it, and nothing here waits. The planes ask before each
- *            submission and tell how it ended; decide() is handed what breaker_look() has seen.
+ *            submission and report how it ended; decide() receives what breaker_look() has seen.
  * Threads:   any. breaker_look() takes no lock; the others hold a short one, once or twice per *submission*,
  *            each of which costs a write to a socket or a file.
  * Times:     of clock_mono_us().
@@ -25,8 +25,8 @@ struct breaker;
 /* One submission, from breaker_begin() until it was ended. Zeroed is none. */
 struct breaker_pass {
 	bool live, probe;
-	bool counted;	/* among those that wait for an answer */
-	bool unawaited; /* set by its owner: nobody will learn whether its task ends */
+	bool counted;	/* among those waiting for an answer */
+	bool unawaited; /* set by its owner: nobody will know whether its task ends */
 	uint32_t epoch, round;
 	int64_t begun_us, accepted_us;
 };

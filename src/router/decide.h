@@ -57,8 +57,8 @@ struct decision {
 	bool refused;
 	double shadow; /* legacy serves; this share (0..1) of the requests runs on the task side beside it */
 	/* What the guard needs (design, "The guard"): the side that the flags said, whatever stepped in
-	 * since, and the probability of the task side before anyone looked at the hash. 0: no percentage
-	 * took part. Of several flags the product. */
+	 * since, and the probability of the task side before anyone looked at the hash. 0: no percentage was
+	 * involved. Of several flags the product. */
 	enum outcome_side assigned;
 	double share;
 	uint64_t split; /* decide_split's; 0 without a share */

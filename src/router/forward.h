@@ -24,7 +24,7 @@
  * Via: this service of this process has passed it on before. Other routers there do not make a loop: a
  * service that calls the next one with its caller's fields is honest. A loop through processes that end, or
  * behind someone who drops comments, ends at FORWARD_MAX_HOPS. Where Via is turned off for an origin, the
- * same is in X-Migration-Via, which is looked at everywhere.
+ * same is in X-Migration-Via, which is checked everywhere.
  */
 #ifndef ROUTER_FORWARD_H
 #define ROUTER_FORWARD_H

@@ -1,9 +1,9 @@
 /*
- * Carrying over: a snapshot's text, completed by flags that operations use and that it has lost.
+ * Carrying over: a snapshot's text, completed with flags in use that it has lost.
  *
  * Why:       a flag that vanishes from its source by mistake must not move everybody to the other side at
  *            once; the rest of the new snapshot still takes effect at once. Works on the JSON of the snapshot
- *            API, where each flag is complete in itself.
+ *            API, where each flag is self-contained.
  * Threads:   pure.
  */
 #ifndef FLAGS_SOURCE_CARRY_H

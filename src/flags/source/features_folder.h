@@ -1,5 +1,5 @@
 /*
- * What the setting flags.file names: a features file, or a folder of them, read as Flipt reads a folder.
+ * What flags.file names: a features file, or a folder of them, read as Flipt reads a folder.
  *
  * Source:    docs/protocols/flipt.md, "Folders of features files".
  * Which:     by v2's rules features.yml, .yaml and .json, by v1's whatever ends in features.yml or .yaml, or
@@ -29,7 +29,7 @@ struct features_text {
 	bool folder;
 	/* the file's text; of a folder: of each file its path below it, NUL, its text, NUL */
 	struct buf whole;
-	struct flag_text *files; /* their texts lie in `whole` */
+	struct flag_text *files; /* their texts are in `whole` */
 	size_t n;
 };
 
@@ -43,7 +43,7 @@ int features_parse(const char *path, const struct features_text *t, const char *
 		   enum flag_rules rules, struct flag_snapshot **ret, struct err *e);
 
 bool features_is_folder(const char *path);
-/* Differs when a file of the folder has come, gone or changed, as far as stat tells. */
+/* Differs if a file of the folder was added, removed or changed, as far as stat can tell. */
 uint64_t features_folder_signature(const char *path, enum flag_rules rules);
 /* Calls `fn` for the folder and each one below it that is entered. */
 void features_each_folder(const char *path, void (*fn)(void *arg, const char *folder), void *arg);

@@ -15,19 +15,20 @@
 
 struct features_source;
 
-#define FEATURES_POLL_MS 2000	  /* how often the file is looked at even when no event came */
-#define FEATURES_QUIET_MS 50	  /* a change is taken when the file has been as it is for so long */
-#define FEATURES_PATIENCE_MS 1000 /* the same where it looks unfinished */
-#define FEATURES_UNREST_MS 10000  /* a file that keeps changing is complained of */
+#define FEATURES_POLL_MS 2000	  /* how often the file is checked even without an event */
+#define FEATURES_QUIET_MS 50	  /* a change is accepted after the file has been unchanged for this long */
+#define FEATURES_PATIENCE_MS 1000 /* the same if it looks unfinished */
+#define FEATURES_UNREST_MS 10000  /* a file that keeps changing is reported */
 
 /* `used`: the flags that operations use; copied, as the options are. Reads the file now (calls publish
  * when there is something good, if only on disk) and whenever it changes: inotify on its folder, so that
  * editors' renames, symlink swaps (Kubernetes ConfigMaps) and in-place writes are all seen; also a slow
- * poll as safety net. A change is taken when it has been quiet for a moment; longer where the file looks
- * cut: it does not parse, lacks a used flag that was there, or the end of its last line. A file that is
- * missing or broken now is not an error: the status says so, and the source keeps watching. A used flag that
- * it lost keeps its last good definition. Identical content is not published again. Without inotify (its
- * limits reached) the slow poll alone does the work. -EINVAL for an empty path, -ENAMETOOLONG, -ENOMEM. */
+ * poll as safety net. A change is accepted once the file has been quiet for a moment; longer if the file
+ * looks truncated: it does not parse, lacks a used flag that was there, or the end of its last line. A file
+ * that is missing or broken now is not an error: the status says so, and the source keeps watching. A flag in
+ * use that it lost keeps its last good definition. Identical content is not published again. Without inotify
+ * (its limits reached) the slow poll alone does the work. -EINVAL for an empty path, -ENAMETOOLONG,
+ * -ENOMEM. */
 int features_source_start(struct loop *loop, const struct flag_source_options *o, const struct span *used,
 			  size_t n_used, const struct flag_source_events *events,
 			  struct features_source **ret, struct err *e);

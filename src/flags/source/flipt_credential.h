@@ -1,8 +1,8 @@
 /*
- * What is shown to a Flipt server: a client token, a JWT, or a Kubernetes service account's token that is
+ * Credentials for a Flipt server: a client token, a JWT, or a Kubernetes service account's token that is
  * exchanged for one.
  *
- * Why:       tokens are rotated while the router runs: a file is read again whenever it has changed, and
+ * Why:       tokens are rotated while the router runs: a file is reread whenever it has changed, and
  *            after a 401.
  * Ownership: strings are copied.
  * Threads:   one.
@@ -35,14 +35,14 @@ int flipt_credential_init(struct flipt_credential *c, enum flipt_auth auth, cons
 			  const char *file);
 void flipt_credential_release(struct flipt_credential *c);
 
-/* Reads the file again when it has changed, or `anyway`. Whether there is another token now. */
+/* Reads the file again when it has changed, or `anyway`. Whether the token is a different one now. */
 bool flipt_credential_refresh(struct flipt_credential *c, bool anyway);
-/* Whether the token must be exchanged before anything else is asked. */
+/* Whether the token must be exchanged before any other request. */
 bool flipt_credential_wants_login(const struct flipt_credential *c);
 int flipt_credential_login_body(const struct flipt_credential *c, struct buf *out);
-/* From the answer's body; false when it holds no token. */
+/* From the answer's body; false if it contains no token. */
 bool flipt_credential_logged_in(struct flipt_credential *c, struct span answer);
-/* The server takes it no more. */
+/* The server no longer accepts it. */
 void flipt_credential_log_out(struct flipt_credential *c);
 /* Appends the value of Authorization; nothing when there is none. buf's errors. */
 int flipt_credential_header(const struct flipt_credential *c, struct buf *out);

@@ -17,7 +17,7 @@
 
 #define BACKOFF_FIRST_MS 500u
 #define BACKOFF_MAX_MS 30000u
-#define TOKEN_LOOK_MS 1000u /* how often the token file is looked at while polls fail */
+#define TOKEN_LOOK_MS 1000u /* how often the token file is checked while polls fail */
 #define POLL_AGAIN_MS 1000u /* when the stream has overtaken one */
 #define SLOW_POLL_MS 30000u /* beside a stream that is up */
 #define DIGEST_LENGTH 40
@@ -45,7 +45,7 @@ struct flipt_source {
 
 	enum flipt_version version;
 	struct http_call *poll, *stream, *info, *login;
-	enum flag_rules rules;	    /* of a server that does not tell its version */
+	enum flag_rules rules;	    /* of a server that does not report its version */
 	bool rules_given;	    /* someone has said so */
 	struct flipt_server server; /* what it said of itself last */
 	bool server_sure;	    /* it said so when it was asked last */

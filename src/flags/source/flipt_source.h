@@ -1,15 +1,15 @@
 /*
  * A Flipt server as a source of snapshots: finds out v1 or v2, polls with ETag, and streams (v2).
  *
- * Why:       a percentage changed in Flipt takes effect at once; Flipt's absence and its oddities never reach
- *            a caller (rule 1): whatever goes wrong, the last good snapshot stays, in memory and on disk.
+ * Why:       a percentage changed in Flipt takes effect at once; Flipt's outages and quirks never reach a
+ *            caller (rule 1): whatever goes wrong, the last good snapshot stays, in memory and on disk.
  *            Source: docs/protocols/flipt.md.
  * Threads:   lives on the control thread's loop; `publish` is called there.
  * Ownership: options are copied.
- * Odd snapshots: one that does not parse, whose digest is not 40 hex digits (it has a hole), or whose
- *            namespace is gone is refused whole. A flag that operations use and that is missing in an
- *            otherwise good snapshot keeps its last good definition (carried over, also on disk) until it is
- *            back or no operation uses it.
+ * Bad snapshots: one that does not parse, whose digest is not 40 hex digits (it has a hole), or whose
+ *            namespace is gone is refused whole. A flag in use that is missing from an otherwise good
+ *            snapshot keeps its last good definition (carried over, also on disk) until it is back or no
+ *            operation uses it.
  *
  * state      what runs                                  leaves by
  * UNKNOWN    a poll of the v2 path                      404 that is not JSON → v1; anything else that answers
@@ -31,7 +31,7 @@
 
 struct flipt_source;
 
-/* Publishes the saved snapshot at once when there is a good one, then what the server says. An absent
+/* Publishes the saved snapshot at once if there is a good one, then what the server has. An absent
  * server is not an error. */
 int flipt_source_start(struct loop *loop, const struct flag_source_options *o,
 		       const struct flag_source_events *events, struct flipt_source **ret, struct err *e);

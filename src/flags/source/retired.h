@@ -1,8 +1,8 @@
 /*
- * Snapshots that are no longer in use, freed once nobody reads them any more.
+ * Snapshots that are no longer in use, freed once nobody reads them anymore.
  *
- * Why:       the last reference is dropped by whichever thread looked at the snapshot last, often one that
- *            serves requests; freeing a large one there would let them wait. Who made a snapshot keeps a
+ * Why:       the last reference is dropped by whichever thread used the snapshot last, often one that
+ *            serves requests; freeing a large one there would make them wait. Who made a snapshot keeps a
  *            reference here, and frees it.
  * Ownership: a reference that is added belongs to the list. retired_free drops all.
  * Threads:   the loop's own.

@@ -29,7 +29,7 @@ struct saved_from {
 int saved_snapshot_write(const char *path, const struct saved_snapshot *s, struct err *e);
 
 /* `text` gets the file's content, which ret_text borrows from: the snapshot's JSON as it was saved.
- * ret_saved_us (may be NULL): when, wall clock. -EBADMSG when anything about it is wrong, -errno. */
+ * ret_saved_us (may be NULL): when, wall clock. -EBADMSG if anything about it is wrong, -errno. */
 int saved_snapshot_read(const char *path, const struct saved_from *from, struct buf *text,
 			struct span *ret_text, struct flag_snapshot **ret, int64_t *ret_saved_us,
 			struct err *e);

@@ -14,7 +14,7 @@
 #define SHOWS_WITHIN_MS 15000
 #define AGREES_WITHIN_MS 2000
 #define AGAIN_US 50000
-#define RECENT_MAX 100000 /* attempts whose identities are looked at: a rollback must not read millions */
+#define RECENT_MAX 100000 /* attempts whose identities are checked: a rollback must not read millions */
 #define ASKED_MAX 8	  /* made-up entities that the server is asked about */
 
 static bool stands(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a)

@@ -10,7 +10,7 @@
 
 #define AGAIN_MS 20
 #define CALL_MS 2000
-#define ROUND_MS 250 /* how often the source is looked at, for changes after this one */
+#define ROUND_MS 250 /* how often the source is checked, for changes after this one */
 #define TOKEN_MAX 4096
 
 struct router {

@@ -868,7 +868,7 @@ static void refuse_past_library(struct client *c, int status, const char *why)
 static const char too_large[] = "request line and fields are too large";
 
 /* The library would refuse a head that its memory cannot hold with a page of its own. That memory is more
- * than two reads can fill, so that the newest ones are looked at in time. */
+ * than two reads can fill, so that the newest ones are checked in time. */
 static void refuse_large_heads(struct listener *l)
 {
 	struct exchange *next, *x = LIST_FIRST(&l->heads);
@@ -1146,7 +1146,7 @@ static struct client *client_of(struct MHD_Connection *connection)
  * The library is about to split the query into arguments, which nobody asks it for: that costs time, and 64
  * bytes for each, so that it drops the connection at a few hundred. An end of string after the question mark
  * makes it find none. The text is in its read buffer; only the library's own strings end there, and it is
- * not looked at again.
+ * not checked again.
  */
 static void hide_arguments(const char *target)
 {

@@ -55,7 +55,7 @@ struct hatchet_client {
 	struct hatchet_lane lanes[HATCHET_LANES];
 	struct hatchet_name *names;
 	size_t n_names;
-	unsigned waits; /* how many runs are looked at */
+	unsigned waits; /* how many runs are checked */
 	bool closing;
 };
 

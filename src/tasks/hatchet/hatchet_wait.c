@@ -26,7 +26,7 @@
 
 #define POLL_FIRST_MS 20
 #define POLL_LAST_MS 250
-/* added for each other run that is looked at: about 500 looks a second, however many there are */
+/* added for each other run that is checked: about 500 looks a second, however many there are */
 #define POLL_PER_WAIT_MS 2
 #define GET_GRACE_MS 1000
 #define UNSETTLED_MAX 40 /* looks at a run whose tasks lag behind it */

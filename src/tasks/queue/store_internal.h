@@ -75,7 +75,7 @@ struct store {
 	unsigned grace_ms;
 	int64_t quiet_until_ms; /* nothing is swept before, see store_sweep */
 	struct aging aging;
-	/* which queue is looked at first, so that a busy one does not starve the others */
+	/* which queue is checked first, so that a busy one does not starve the others */
 	unsigned queue_turn;
 };
 

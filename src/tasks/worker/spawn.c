@@ -155,7 +155,7 @@ int spawn(char *const argv[], char *const env[], struct spawned *ret, struct err
 
 /* --- the end -------------------------------------------------------------------------------------------- */
 
-#define DESCENDANTS_MAX 65536 /* processes of the machine that are looked at */
+#define DESCENDANTS_MAX 65536 /* processes of the machine that are checked */
 #define KILL_ROUNDS 8
 
 struct spawn_process {
