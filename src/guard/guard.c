@@ -517,7 +517,9 @@ static int guard_write_all(struct guard *g, const struct recorder_batch *b, stru
 static int guard_opened(void *arg, struct db *db, struct err *e)
 {
 	struct guard *g = arg;
+	pthread_mutex_lock(&g->lock);
 	g->stale = true;
+	pthread_mutex_unlock(&g->lock);
 	atomic_store(&g->asked, true); /* to read it, though nothing happens */
 	return guard_store_new(db, &g->store, e);
 }

@@ -393,6 +393,45 @@ static void what_could_not_be_written_is_not_counted_twice(void **state)
 	stop(&p);
 }
 
+/* The clock was ahead when the epoch began: it must not wait until then. */
+static void an_epoch_of_the_future_begins_now(void **state)
+{
+	const struct place *at = *state;
+	struct process p;
+	start(&p, at, GUARD_HOLD);
+	flush(&p, NULL, 0);
+	assert_int_equal(db_exec(outcome_store_db(p.store),
+				 "UPDATE guard_epochs SET began_us = began_us + 86400000000", NULL),
+			 0);
+	stop(&p);
+	start(&p, at, GUARD_HOLD);
+	flush(&p, NULL, 0);
+	usleep(1000);
+	many(&p, "user", 10, OUTCOME_TASK, OUTCOME_FAILURE);
+	assert_true(looked(&p, at).held && looked(&p, at).epoch == 1);
+	stop(&p);
+}
+
+static void a_file_of_an_older_program_has_no_verdicts_yet(void **state)
+{
+	const struct place *at = *state;
+	struct guard_verdicts *v;
+	struct err e = {""};
+	assert_int_equal(guard_verdicts_read(at->file, "", "", &v, &e), 0); /* no tables */
+	assert_int_equal(v->n, 0);
+	assert_int_equal(guard_verdicts_worst(v), GUARD_NOT_ENOUGH_DATA);
+	guard_verdicts_free(v);
+	assert_int_equal(guard_verdicts_read("/nowhere/outcomes.db", "", "", &v, &e), -ENOENT);
+	struct process p;
+	start(&p, at, GUARD_HOLD); /* they are made beside the others, whose version stays */
+	flush(&p, NULL, 0);
+	int64_t version;
+	assert_int_equal(db_user_version(outcome_store_db(p.store), &version, NULL), 0);
+	assert_int_equal(version, OUTCOME_STORE_VERSION);
+	assert_int_equal(looked(&p, at).epoch, 1);
+	stop(&p);
+}
+
 static void a_file_that_is_gone_takes_no_hold_with_it(void **state)
 {
 	const struct place *at = *state;
@@ -654,6 +693,8 @@ int main(void)
 		AT_A_PLACE(two_processes_add_to_one_evidence),
 		AT_A_PLACE(what_could_not_be_written_is_not_counted_twice),
 		AT_A_PLACE(a_file_that_is_gone_takes_no_hold_with_it),
+		AT_A_PLACE(an_epoch_of_the_future_begins_now),
+		AT_A_PLACE(a_file_of_an_older_program_has_no_verdicts_yet),
 		AT_A_PLACE(rolled_back_it_keeps_the_share_that_was_safe),
 		AT_A_PLACE(evidence_of_another_layout_keeps_the_hold),
 		AT_A_PLACE(equal_sides_become_safe),

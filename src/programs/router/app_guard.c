@@ -27,6 +27,7 @@ struct app_guard {
 	struct loop_work look;
 	atomic_bool posted;
 	bool known;		     /* outcomes.db has been read */
+	bool stopping;		     /* the planes are gone */
 	struct guard_verdicts *last; /* what was told */
 	const struct guard_holds *holds;
 };
@@ -170,6 +171,8 @@ static void on_look(struct loop_work *work)
 	struct guard_verdicts *now;
 	bool known;
 	atomic_store(&g->posted, false);
+	if (g->stopping)
+		return;
 	if (guard_now(g->guard, &known, &now) < 0) {
 		log_error("guard_look_lost", LOG_STR("error", "out of memory"));
 		return;
@@ -270,7 +273,8 @@ void app_guard_stop(struct app *a)
 		return;
 	a->guard = NULL;
 	a->env.holds = NULL;
-	loop_run_posted(a->loop); /* a look may be waiting */
+	g->stopping = true;
+	loop_run_posted(a->loop); /* a look may be waiting: it must not find g gone */
 	webhook_free(g->webhook);
 	guard_free(g->guard);
 	guard_verdicts_free(g->last);
