@@ -82,6 +82,13 @@ int guard_verdicts_read(const char *path, const char *service, const char *opera
 struct guard_verdicts *guard_verdicts_free(struct guard_verdicts *v); /* NULL is allowed; returns NULL */
 DEFINE_CLEANUP(struct guard_verdicts *, guard_verdicts_free)
 
+/* From the member "guard" of what a router reports (guard_verdicts_into_json). -EPROTO with a sentence about
+ * `name`. */
+int guard_verdicts_parse(const char *name, struct span json, struct guard_verdicts **ret, struct err *e);
+/* Those of several routers, side by side: by operation, the worst first. Their evidence is not put together:
+ * an entity may be in each. -ENOMEM. */
+int guard_verdicts_join(struct guard_verdicts *const *all, size_t n, struct guard_verdicts **ret);
+
 /* Drops what says nothing: operations that are not guarded, or of which no percentage has decided yet and
  * which are not held. */
 void guard_verdicts_keep_telling(struct guard_verdicts *v);

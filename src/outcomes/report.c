@@ -7,15 +7,12 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/db.h"
 #include "base/text.h"
 #include "outcomes/histogram.h"
-#include "outcomes/outcome_store.h"
+#include "outcomes/report_sums.h"
 #include "outcomes/rollup_fold.h"
 
 #define MINUTE_US 60000000LL
-#define SERIES_ID_MAX 1000000 /* far beyond what a recorder writes; guards against a made-up file */
-#define BUSY_MS 2000
 
 /* Sums of latencies while a report is made. */
 struct sums {
@@ -34,81 +31,48 @@ struct tally { /* where a series is counted */
 
 #define TALLIES_MAX 4 /* its operation's and the total's side, and the two of its backend */
 
-struct known_series { /* a row of table `series` */
-	bool wanted, answered;
-	int side, role, reason, result;
-	struct cell *cell;
-	struct tally tallies[TALLIES_MAX];
-	size_t n_tallies;
+struct tallies {
+	struct tally all[TALLIES_MAX];
+	size_t n;
 };
 
 struct maker {
 	const struct report_options *options;
-	struct db *db;
 	struct report *report;
-	struct known_series *series; /* by id */
-	size_t series_count;
 	struct cell **cells, total;
 	size_t cell_count;
-	int64_t folded;			   /* before this minute sums are per hour */
-	int64_t first_minute, last_minute; /* both inclusive: of the series over time */
+	int64_t first_minute; /* of the series over time */
 };
 
 /* --- counting ------------------------------------------------------------------------------------------- */
 
-static void count_attempts(struct report_side *side, const struct known_series *s, uint64_t n)
+static void count_attempts(struct report_side *side, const struct report_series *s)
 {
 	bool shadow = s->role == OUTCOME_SHADOW;
-	(shadow ? &side->shadows : &side->attempts)->results[s->result] += n;
+	(shadow ? &side->shadows : &side->attempts)->results[s->result] += s->count;
 	if (s->answered && !shadow)
-		side->executions += n;
+		side->executions += s->count;
 	if (s->role == OUTCOME_FALLBACK)
-		side->fallbacks += n;
+		side->fallbacks += s->count;
 }
 
-static void count_decisions(struct report_operation *op, const struct known_series *s, uint64_t n)
+static void count_decisions(struct report_operation *op, const struct report_series *s)
 {
 	if (s->answered)
-		op->executions += n;
+		op->executions += s->count;
 	if (s->role != OUTCOME_FALLBACK)
-		op->reasons[s->reason] += n;
+		op->reasons[s->reason] += s->count;
 }
 
-static void report_count(struct maker *m, const struct known_series *s, uint64_t n)
+static void count_latencies(const struct tally *t, const struct report_series *s)
 {
-	for (size_t i = 0; i < s->n_tallies; i++)
-		count_attempts(s->tallies[i].side, s, n);
-	if (s->role == OUTCOME_SHADOW)
-		return;
-	count_decisions(&s->cell->op, s, n);
-	count_decisions(&m->total.op, s, n);
-}
-
-static struct histogram_sum *latencies_of(const struct tally *t, const struct known_series *s)
-{
-	return s->role == OUTCOME_SHADOW ? &t->sums->shadows : &t->sums->attempts;
-}
-
-static void count_point(struct maker *m, const struct known_series *s, int64_t minute, uint64_t n)
-{
-	struct report *r = m->report;
-	if (s->role == OUTCOME_SHADOW || !r->points || minute < m->first_minute || minute > m->last_minute)
-		return;
-	struct report_point *p = &r->points[(minute - m->first_minute) / (r->point_us / MINUTE_US)];
-	if (s->answered)
-		p->executions[s->side] += n;
-	if (outcome_is_counted(s->result))
-		p->counted[s->side] += n;
-	if (s->result == OUTCOME_SUCCESS)
-		p->success[s->side] += n;
+	struct histogram_sum *into = s->role == OUTCOME_SHADOW ? &t->sums->shadows : &t->sums->attempts;
+	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
+		into->counts[i] += s->latencies->counts[i];
+	into->total += s->latencies->total;
 }
 
 /* --- the words of the series ---------------------------------------------------------------------------- */
-
-static bool passes(const char *filter, struct span text)
-{
-	return !filter || span_is(text, filter);
-}
 
 static int find_cell(struct maker *m, struct span service, struct span operation, struct cell **ret,
 		     struct err *e)
@@ -120,7 +84,7 @@ static int find_cell(struct maker *m, struct span service, struct span operation
 			return 0;
 		}
 	if (m->cell_count == REPORT_OPERATIONS_MAX)
-		return err_set(e, -E2BIG, "%s: more than %d operations; filter by service", m->options->path,
+		return err_set(e, -E2BIG, "more than %d operations; filter by service",
 			       REPORT_OPERATIONS_MAX);
 	struct cell **grown = reallocarray(m->cells, m->cell_count + 1, sizeof(struct cell *));
 	if (!grown)
@@ -153,138 +117,81 @@ static int report_find_backend(struct cell *c, struct span name, size_t *ret)
 }
 
 /* The places of one cell in which a series is counted. */
-static int add_tallies(struct known_series *s, struct cell *c, struct span backend, struct err *e)
+static int add_tallies(struct tallies *t, const struct report_series *s, struct cell *c, struct err *e)
 {
 	size_t i = REPORT_BACKENDS_MAX;
-	s->tallies[s->n_tallies++] = (struct tally){&c->op.sides[s->side], &c->sides[s->side]};
-	if (s->side == OUTCOME_TASK && backend.len && report_find_backend(c, backend, &i) < 0)
+	t->all[t->n++] = (struct tally){&c->op.sides[s->side], &c->sides[s->side]};
+	if (s->side == OUTCOME_TASK && s->backend[0] && report_find_backend(c, span_of(s->backend), &i) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
 	if (i < REPORT_BACKENDS_MAX)
-		s->tallies[s->n_tallies++] = (struct tally){&c->op.backends[i].side, c->backends[i]};
+		t->all[t->n++] = (struct tally){&c->op.backends[i].side, c->backends[i]};
 	return 0;
 }
 
-static int read_one_series(struct maker *m, struct db_stmt *q, struct err *e)
+static int report_count(struct maker *m, const struct report_series *s, struct err *e)
 {
-	int64_t id = db_column_int64(q, 0);
-	struct span service = db_column_text(q, 1), operation = db_column_text(q, 2);
-	struct known_series s = {
-		.side = outcome_side_parse(db_column_text(q, 3)),
-		.role = outcome_role_parse(db_column_text(q, 4)),
-		.reason = outcome_reason_parse(db_column_text(q, 5)),
-		.result = outcome_result_parse(db_column_text(q, 6)),
-		.answered = db_column_int64(q, 7) != 0,
-	};
-	/* The words of a newer version: what is not known still counts, a result as the worst that it may
-	 * be. */
-	if (s.reason < 0)
-		s.reason = REASON_OTHER;
-	if (s.result < 0)
-		s.result = OUTCOME_UNKNOWN;
-	if (id < 1 || id > SERIES_ID_MAX || s.side < 0 || s.role < 0)
-		return err_set(e, -EUCLEAN, "%s: series %lld cannot be decoded", m->options->path,
-			       (long long)id);
-	if ((size_t)id >= m->series_count) {
-		struct known_series *grown = reallocarray(m->series, (size_t)id + 1, sizeof(*grown));
-		if (!grown)
-			return err_set(e, -ENOMEM, "out of memory");
-		memset(grown + m->series_count, 0, ((size_t)id + 1 - m->series_count) * sizeof(*grown));
-		m->series = grown;
-		m->series_count = (size_t)id + 1;
+	struct cell *cell = NULL;
+	struct tallies t = {.n = 0};
+	int r = find_cell(m, span_of(s->service), span_of(s->operation), &cell, e);
+	if (r == 0)
+		r = add_tallies(&t, s, cell, e);
+	if (r == 0)
+		r = add_tallies(&t, s, &m->total, e);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < t.n; i++) {
+		count_attempts(t.all[i].side, s);
+		if (s->latencies)
+			count_latencies(&t.all[i], s);
 	}
-	s.wanted = passes(m->options->service, service) && passes(m->options->operation, operation);
-	int r = s.wanted ? find_cell(m, service, operation, &s.cell, e) : 0;
-	if (s.wanted && r == 0)
-		r = add_tallies(&s, s.cell, db_column_text(q, 8), e);
-	if (s.wanted && r == 0)
-		r = add_tallies(&s, &m->total, db_column_text(q, 8), e);
-	m->series[id] = s;
-	return r;
-}
-
-static int read_series(struct maker *m, struct err *e)
-{
-	CLEANUP(db_stmt_freep) struct db_stmt *q = NULL;
-	int r = db_prepare(
-		m->db,
-		"SELECT id, service, operation, side, role, reason, result, answered, backend FROM series"
-		" ORDER BY id",
-		&q, e);
-	while (r == 0 && (r = db_step(q, e)) > 0)
-		r = read_one_series(m, q, e);
-	return r;
-}
-
-static struct known_series *wanted(struct maker *m, int64_t id)
-{
-	return id > 0 && (size_t)id < m->series_count && m->series[id].wanted ? &m->series[id] : NULL;
-}
-
-/* --- the span of time ----------------------------------------------------------------------------------- */
-
-static int64_t report_minute_of(int64_t time_us)
-{
-	return time_us / MINUTE_US - (time_us % MINUTE_US < 0);
-}
-
-static int64_t since_minute(const struct maker *m)
-{
-	if (!m->options->since_us)
-		return INT64_MIN;
-	int64_t minute = report_minute_of(m->options->since_us);
-	return minute < m->folded ? rollup_hour(minute) : minute;
-}
-
-/* The first minute that is out. */
-static int64_t until_minute(const struct maker *m)
-{
-	if (!m->options->until_us)
-		return INT64_MAX;
-	int64_t last = report_minute_of(m->options->until_us - 1);
-	return last < m->folded ? rollup_hour(last) + 60 : last + 1;
-}
-
-static int read_int(struct maker *m, const char *sql, int64_t a, int64_t b, int64_t *ret, bool *null,
-		    struct err *e)
-{
-	CLEANUP(db_stmt_freep) struct db_stmt *q = NULL;
-	int r = db_prepare(m->db, sql, &q, e);
-	if (r < 0)
-		return r;
-	db_bind_int64(q, 1, a);
-	db_bind_int64(q, 2, b);
-	r = db_step(q, e);
-	if (r < 0)
-		return r;
-	*null = db_column_is_null(q, 0);
-	*ret = db_column_int64(q, 0);
+	if (s->role == OUTCOME_SHADOW)
+		return 0;
+	count_decisions(&cell->op, s);
+	count_decisions(&m->total.op, s);
 	return 0;
+}
+
+/* --- the series over time ------------------------------------------------------------------------------- */
+
+static int64_t folded_of(struct report_sums *const *sums, size_t n)
+{
+	int64_t folded = INT64_MIN;
+	for (size_t i = 0; i < n; i++)
+		if (sums[i]->folded > folded)
+			folded = sums[i]->folded;
+	return folded;
+}
+
+static bool minutes_of(struct report_sums *const *sums, size_t n, int64_t *first, int64_t *last)
+{
+	bool any = false;
+	for (size_t i = 0; i < n; i++) {
+		const struct report_sums *s = sums[i];
+		if (!s->any)
+			continue;
+		*first = !any || s->first_minute < *first ? s->first_minute : *first;
+		*last = !any || s->last_minute > *last ? s->last_minute : *last;
+		any = true;
+	}
+	return any;
 }
 
 /* Points of a whole number of minutes over what there is, so that a report over 15 minutes has 15 and one
  * over a week 120. */
-static int make_points(struct maker *m, struct err *e)
+static int make_points(struct maker *m, struct report_sums *const *sums, size_t n, struct err *e)
 {
-	bool none;
-	int64_t since = since_minute(m), until = until_minute(m);
-	int r = read_int(m, "SELECT min(minute) FROM rollups WHERE minute >= ? AND minute < ?", since, until,
-			 &m->first_minute, &none, e);
-	if (r == 0 && !none)
-		r = read_int(m, "SELECT max(minute) FROM rollups WHERE minute >= ? AND minute < ?", since,
-			     until, &m->last_minute, &none, e);
-	if (r < 0 || none)
-		return r;
-	int64_t minutes;
-	if (__builtin_sub_overflow(m->last_minute, m->first_minute, &minutes) ||
-	    minutes > INT64_MAX / (2 * MINUTE_US))
-		return err_set(e, -EUCLEAN, "%s: times out of range", m->options->path);
+	struct report *report = m->report;
+	int64_t folded = folded_of(sums, n), last = 0, minutes;
+	if (!minutes_of(sums, n, &m->first_minute, &last))
+		return 0;
+	if (__builtin_sub_overflow(last, m->first_minute, &minutes) || minutes > INT64_MAX / (2 * MINUTE_US))
+		return err_set(e, -EUCLEAN, "times out of range");
 	int64_t width = minutes / REPORT_POINTS_MAX + 1;
-	if (m->first_minute < m->folded) { /* whole hours, or there would be gaps between their beginnings */
+	if (m->first_minute < folded) { /* whole hours, or there would be gaps between their beginnings */
 		width = (width + 59) / 60 * 60;
 		m->first_minute = rollup_hour(m->first_minute);
-		minutes = m->last_minute - m->first_minute;
+		minutes = last - m->first_minute;
 	}
-	struct report *report = m->report;
 	report->point_us = width * MINUTE_US;
 	report->point_count = (size_t)(minutes / width + 1);
 	report->points = calloc(report->point_count, sizeof(*report->points));
@@ -295,81 +202,20 @@ static int make_points(struct maker *m, struct err *e)
 	return 0;
 }
 
-/* --- reading -------------------------------------------------------------------------------------------- */
-
-static int add_rollup(struct maker *m, struct db_stmt *q, struct err *e)
+static void count_minute(struct maker *m, const struct report_minute *from)
 {
-	struct known_series *s = wanted(m, db_column_int64(q, 1));
-	if (!s)
-		return 0;
-	uint64_t n = (uint64_t)db_column_int64(q, 2);
-	report_count(m, s, n);
-	count_point(m, s, db_column_int64(q, 0), n);
-	for (size_t i = 0; outcome_is_counted(s->result) && i < s->n_tallies; i++)
-		if (histogram_sum_decode(latencies_of(&s->tallies[i], s), db_column_blob(q, 3)) < 0)
-			return err_set(e, -EUCLEAN, "%s: a damaged histogram in rollups", m->options->path);
-	return 0;
-}
-
-static int read_rollups(struct maker *m, struct err *e)
-{
-	CLEANUP(db_stmt_freep) struct db_stmt *q = NULL;
-	int r = db_prepare(
-		m->db,
-		"SELECT minute, series, count, histogram FROM rollups WHERE minute >= ? AND minute < ?", &q,
-		e);
-	if (r < 0)
-		return r;
-	db_bind_int64(q, 1, since_minute(m));
-	db_bind_int64(q, 2, until_minute(m));
-	while ((r = db_step(q, e)) > 0 && (r = add_rollup(m, q, e)) == 0)
-		;
-	return r;
-}
-
-static void report_add_row(struct maker *m, struct db_stmt *q)
-{
-	struct known_series *s = wanted(m, db_column_int64(q, 0));
-	if (!s)
+	struct report *r = m->report;
+	if (!r->points || from->minute < m->first_minute)
 		return;
-	int64_t time_us = db_column_int64(q, 1), latency_us = db_column_int64(q, 2);
-	report_count(m, s, 1);
-	count_point(m, s, report_minute_of(time_us), 1);
-	for (size_t i = 0; outcome_is_counted(s->result) && i < s->n_tallies; i++)
-		histogram_sum_add(latencies_of(&s->tallies[i], s), latency_us);
-}
-
-static int read_rows(struct maker *m, struct err *e)
-{
-	CLEANUP(db_stmt_freep) struct db_stmt *q = NULL;
-	int r = db_prepare(
-		m->db,
-		"SELECT series, time_us, latency_us FROM outcomes WHERE organisation = ? AND time_us >= ?"
-		" AND time_us < ? AND id >= (SELECT min(row) FROM row_marks WHERE minute >= ?)",
-		&q, e);
-	if (r < 0)
-		return r;
-	char organization[sizeof(((struct outcome *)NULL)->organization)];
-	outcome_id(span_of(m->options->organization), organization, sizeof(organization));
-	db_bind_text(q, 1, span_of(organization));
-	db_bind_int64(q, 2, m->options->since_us ? m->options->since_us : INT64_MIN);
-	db_bind_int64(q, 3, m->options->until_us ? m->options->until_us : INT64_MAX);
-	/* an attempt is written after it began: earlier rows need not be looked at */
-	db_bind_int64(q, 4, since_minute(m));
-	while ((r = db_step(q, e)) > 0)
-		report_add_row(m, q);
-	return r;
-}
-
-static int read_drops(struct maker *m, struct err *e)
-{
-	int64_t dropped;
-	bool null;
-	int r = read_int(m, "SELECT coalesce(sum(count), 0) FROM drops WHERE minute >= ? AND minute < ?",
-			 since_minute(m), until_minute(m), &dropped, &null, e);
-	if (r == 0)
-		m->report->dropped = (uint64_t)dropped;
-	return r;
+	size_t at = (size_t)((from->minute - m->first_minute) / (r->point_us / MINUTE_US));
+	if (at >= r->point_count)
+		return;
+	struct report_point *p = &r->points[at];
+	for (int side = 0; side < OUTCOME_SIDE_COUNT; side++) {
+		p->executions[side] += from->executions[side];
+		p->success[side] += from->success[side];
+		p->counted[side] += from->counted[side];
+	}
 }
 
 /* --- finishing ------------------------------------------------------------------------------------------ */
@@ -460,66 +306,23 @@ static int report_finish(struct maker *m, struct err *e)
 
 /* --- making --------------------------------------------------------------------------------------------- */
 
-static int check_version(struct maker *m, struct err *e)
+/* The widest of what they say; 0 = open. */
+static void widen_span(struct report *r, const struct report_sums *s, bool first)
 {
-	int64_t version;
-	int r = db_user_version(m->db, &version, e);
-	if (r < 0)
-		return r;
-	if (version > OUTCOME_STORE_VERSION)
-		return err_set(e, -EPROTO, "%s: schema version %lld, this program knows up to %d",
-			       m->options->path, (long long)version, OUTCOME_STORE_VERSION);
-	if (version == 0)
-		return err_set(e, -ENODATA, "%s: nothing recorded yet", m->options->path);
-	m->folded = INT64_MIN;
-	return version < 2 ? 0 : db_query_int64(m->db, "SELECT until FROM folded", &m->folded, e);
+	if (first || !s->since_us || (r->since_us && s->since_us < r->since_us))
+		r->since_us = s->since_us;
+	if (first || !s->until_us || (r->until_us && s->until_us > r->until_us))
+		r->until_us = s->until_us;
 }
 
-/* What the span really is; rows are exact. */
-static void describe_span(struct maker *m)
+static int add_sums(struct maker *m, const struct report_sums *s, struct err *e)
 {
-	struct report *r = m->report;
-	r->since_us = m->options->since_us;
-	r->until_us = m->options->until_us;
-	if (r->from_rows)
-		return;
-	if (r->since_us)
-		r->since_us = since_minute(m) * MINUTE_US;
-	if (r->until_us)
-		r->until_us = until_minute(m) * MINUTE_US;
-}
-
-static int report_read_all(struct maker *m, struct err *e)
-{
-	int r = check_version(m, e);
-	if (r < 0)
-		return r;
-	describe_span(m);
-	r = read_series(m, e);
-	if (r == 0)
-		r = make_points(m, e);
-	if (r == 0)
-		r = m->report->from_rows ? read_rows(m, e) : read_rollups(m, e);
-	if (r == 0)
-		r = read_drops(m, e);
-	return r == 0 ? report_finish(m, e) : r;
-}
-
-static int report_read_file(struct maker *m, struct err *e)
-{
-	struct db_options o = {
-		.path = m->options->path,
-		.read_only = true,
-		.busy_timeout_ms = BUSY_MS,
-		.application_id = OUTCOME_STORE_APPLICATION,
-	};
-	int r = db_open(&o, &m->db, e);
-	if (r == 0) /* one snapshot for all that is read; it does not hold up the writer */
-		r = db_exec(m->db, "BEGIN", e);
-	if (r == 0)
-		r = report_read_all(m, e);
-	if (m->db)
-		db_rollback(m->db);
+	m->report->dropped += s->dropped;
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < s->series_count; i++)
+		r = report_count(m, &s->series[i], e);
+	for (size_t i = 0; i < s->minute_count; i++)
+		count_minute(m, &s->minutes[i]);
 	return r;
 }
 
@@ -536,7 +339,32 @@ static struct report *report_describe(const struct report_options *o)
 	return r;
 }
 
-int report_make(const struct report_options *o, struct report **ret, struct err *e)
+static int check_doubles(struct report_sums *const *sums, size_t n, struct err *e)
+{
+	for (size_t i = 0; i < n; i++)
+		for (size_t j = 0; j < i; j++)
+			if (sums[i]->store[0] && strcmp(sums[i]->store, sums[j]->store) == 0)
+				return err_set(
+					e, -EEXIST,
+					"sources %zu and %zu are the same file, which would be counted twice",
+					j + 1, i + 1);
+	return 0;
+}
+
+static int merge_all(struct maker *m, struct report_sums *const *sums, size_t n, struct err *e)
+{
+	int r = check_doubles(sums, n, e);
+	if (r == 0)
+		r = make_points(m, sums, n, e);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		widen_span(m->report, sums[i], i == 0);
+		r = add_sums(m, sums[i], e);
+	}
+	return r == 0 ? report_finish(m, e) : r;
+}
+
+int report_merge(const struct report_options *o, struct report_sums *const *sums, size_t n,
+		 struct report **ret, struct err *e)
 {
 	CLEANUP(freep) struct maker *m = calloc(1, sizeof(*m));
 	CLEANUP(report_freep) struct report *report = report_describe(o);
@@ -544,18 +372,23 @@ int report_make(const struct report_options *o, struct report **ret, struct err 
 		return err_set(e, -ENOMEM, "out of memory");
 	m->options = o;
 	m->report = report;
-	int r = report_read_file(m, e);
-	db_close(m->db);
+	int r = merge_all(m, sums, n, e);
 	for (size_t i = 0; i < m->cell_count; i++) {
 		release_cell(m->cells[i]);
 		free(m->cells[i]);
 	}
 	release_cell(&m->total);
 	free(m->cells);
-	free(m->series);
 	if (r == 0)
 		*ret = steal(report);
 	return r;
+}
+
+int report_make(const struct report_options *o, struct report **ret, struct err *e)
+{
+	CLEANUP(report_sums_freep) struct report_sums *sums = NULL;
+	int r = report_sums_read(o, &sums, e);
+	return r < 0 ? r : report_merge(o, &sums, 1, ret, e);
 }
 
 struct report *report_free(struct report *r)

@@ -216,3 +216,63 @@ def test_while_redis_cannot_be_asked_follow_ups_are_refused_starts_go_to_legacy_
         assert sorted(os.listdir(world.containers)) == ["t", "v"]
     finally:
         world.stop()
+
+
+def status(start, *arguments, env=None):
+    return start.run("migration-status", *arguments, env=env)
+
+
+def test_reports_of_several_routers_add_up_to_what_sqlite_counts(world):
+    for turn in range(2):
+        world.flip((0, 100)[turn])
+        for i in range(10):
+            world.run("s%d-%d" % (turn, i), at=i % 3 if i % 5 else 0)
+            world.told(world.status("s%d-%d" % (turn, i), at=(i + turn) % 3))
+    sql = "SELECT count(*) FROM attempts WHERE role != 'shadow' AND answered"
+    wait_until(lambda: sum(r.router.query(sql.replace("count(*)", "count(*) AS n"))[0]["n"] for r in world.replicas) == 40, "40 outcomes")
+    paths, urls = [], []
+    for r in world.replicas:
+        paths += ["--db", r.router.outcomes_path]
+        urls += ["--router", "http://127.0.0.1:%d" % r.router.admin_port]
+    report = None
+    for sources in (paths, urls, paths[:2] + urls[2:]):
+        told = status(world.start, *sources, "--json")
+        assert told.returncode == 0, told.stderr
+        one = json.loads(told.stdout)
+        one.pop("generated_at")
+        assert report in (None, one), "however they are asked"
+        report = one
+    assert report["total_executions"] == 40
+    for side in ("legacy", "task"):
+        n = sum(r.router.query("SELECT count(*) AS n FROM attempts WHERE answered AND side = ?", side)[0]["n"] for r in world.replicas)
+        assert report["sides"][{"legacy": "legacy_services", "task": "task_abstraction"}[side]]["executions"] == n > 0
+    gate = status(world.start, *urls, "--gate", "--min-executions", "5", "--no-guard")
+    assert gate.returncode == 0 and "Gate: healthy" in gate.stdout, gate.stdout + gate.stderr
+    assert status(world.start, *urls[:2], "--gate", "--min-executions", "30", "--no-guard").returncode == 3, "one of them alone has too few"
+    for twice in (paths[:2] + paths[:2], paths[:2] + ["--db", os.path.join(world.replicas[0].folder, "data", "..", "data", "outcomes.db")],
+                  paths[:2] + urls[:2]):
+        told = status(world.start, *twice)
+        assert told.returncode == 1 and "is listed twice" in told.stderr
+    world.replicas[1].kill()
+    told = status(world.start, *urls, "--gate")
+    assert told.returncode == 3 and "127.0.0.1:%d" % world.replicas[1].router.admin_port in told.stderr, "never the sum of those that are left"
+    assert status(world.start, *paths, "--drain").returncode == 2 and status(world.start, *urls[:2], "--drain").returncode == 2
+
+
+def test_a_router_is_asked_with_the_token_that_it_wants(start):
+    token = "a-token-of-the-admin-listener"
+    config = c.passing(start.origin())
+    config["admin"].update(auth="bearer", tokens="admin-tokens.txt")
+    folder = start.folder()
+    (folder / "admin-tokens.txt").write_text(c.sha256(token) + "\n")
+    (folder / "token").write_text(token + "\n")
+    router = start.router(config, folder=folder)
+    assert ask(router.port, request()).status == 200
+    router.wait_outcomes(1)
+    url = ["--router", "http://127.0.0.1:%d/" % router.admin_port]
+    refused = status(start, *url)
+    assert refused.returncode == 1 and "401" in refused.stderr and "MIGRATION_ROUTER_TOKEN" in refused.stderr
+    for how, env in (((), {"MIGRATION_ROUTER_TOKEN": token}), (("--router-token-file", str(folder / "token")), None)):
+        told = status(start, *url, *how, env=env)
+        assert told.returncode == 0 and "Total Executions: 1\n" in told.stdout, told.stderr
+    assert status(start, "--router-token-file", str(folder / "token")).returncode == 2, "without a router it would be ignored"

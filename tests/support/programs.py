@@ -73,7 +73,7 @@ def free_port():
 
 def environment(more=None):
     """Of a program under test: what the person who runs the tests has set for servers of their own does not count."""
-    own = ("TASK_", "HATCHET_", "FLIPT_", "PROMPT_", "TEMPORAL_", "CELERY_", "MIGRATION_STATE_")
+    own = ("TASK_", "HATCHET_", "FLIPT_", "PROMPT_", "TEMPORAL_", "CELERY_", "MIGRATION_STATE_", "MIGRATION_ROUTER_TOKEN")
     return {**{k: v for k, v in os.environ.items() if not k.startswith(own)}, **(more or {})}
 
 

@@ -14,7 +14,7 @@
 #include "base/db.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "outcomes/report.h"
+#include "outcomes/report_sums.h"
 #include "outcomes/when.h"
 #include "programs/status/gate.h"
 #include "support/outcome_place.h"
@@ -520,6 +520,134 @@ static void words_of_a_newer_version_fail_nothing(void **state)
 	assert_int_equal(r->total.sides[OUTCOME_TASK].attempts.results[OUTCOME_UNKNOWN], 2);
 }
 
+/* --- several routers ------------------------------------------------------------------------------------ */
+
+static struct report_sums *sums_of(struct place *p)
+{
+	struct report_sums *s = NULL;
+	struct err e = {""};
+	if (report_sums_read(&(struct report_options){.path = p->file}, &s, &e) < 0)
+		fail_msg("%s", e.text);
+	return s;
+}
+
+/* As another program gets them. */
+static struct report_sums *over_the_wire(struct report_sums *s)
+{
+	CLEANUP(buf_releasep) struct buf json = BUF_INIT(1u << 20);
+	struct report_sums *ret = NULL;
+	struct err e = {""};
+	assert_int_equal(report_sums_to_json(s, &json), 0);
+	report_sums_free(s);
+	if (report_sums_parse("there", buf_span(&json), &ret, &e) < 0)
+		fail_msg("%s", e.text);
+	return ret;
+}
+
+static void report_text_of(const struct report *r, struct buf *out)
+{
+	struct report copy = *r;
+	copy.made_us = 0;
+	assert_int_equal(report_to_json(&copy, out), 0);
+}
+
+/* Unequal halves: a report made of averages would differ in every figure. */
+static void several_routers_add_up_to_what_one_would_have_recorded(void **state)
+{
+	void *others[2];
+	struct place *all = *state, *half[2];
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(open_place(&others[i]), 0);
+		half[i] = others[i];
+	}
+	struct place *first[] = {half[0], all}, *second[] = {half[1], all};
+	struct outcome later = on(task_ok, "celery"), slow = legacy_ok;
+	later.time_us += 45 * MINUTE_US;
+	slow.latency_us = 900000;
+	snprintf(slow.operation, sizeof(slow.operation), "prompt.index");
+	for (int i = 0; i < 2; i++) {
+		record_a_story(first[i]);
+		record(first[i], later, 3);
+		record(second[i], slow, 7);
+		record(second[i], with(task_ok, OUTCOME_PRIMARY, OUTCOME_FAILURE, true), 40);
+	}
+	CLEANUP(report_freep) struct report *whole = make(all, (struct report_options){0});
+	CLEANUP(buf_releasep) struct buf expected = BUF_INIT(1u << 20), merged = BUF_INIT(1u << 20);
+	report_text_of(whole, &expected);
+	for (int wire = 0; wire < 2; wire++) {
+		struct report_sums *sums[] = {sums_of(half[0]), sums_of(half[1])};
+		CLEANUP(report_freep) struct report *r = NULL;
+		struct err e = {""};
+		if (wire)
+			sums[1] = over_the_wire(sums[1]);
+		assert_int_equal(report_merge(&(struct report_options){0}, sums, 2, &r, &e), 0);
+		buf_clear(&merged);
+		report_text_of(r, &merged);
+		buf_terminate(&merged);
+		buf_terminate(&expected);
+		assert_string_equal(merged.ptr, expected.ptr);
+		report_sums_free(sums[0]);
+		report_sums_free(sums[1]);
+	}
+	for (int i = 0; i < 2; i++)
+		close_place(&others[i]);
+}
+
+static void the_same_file_is_never_counted_twice(void **state)
+{
+	struct place *p = *state;
+	record_a_story(p);
+	struct report_sums *sums[] = {sums_of(p), over_the_wire(sums_of(p))};
+	struct report *r = NULL;
+	struct err e = {""};
+	assert_int_equal(report_merge(&(struct report_options){0}, sums, 2, &r, &e), -EEXIST);
+	assert_null(r);
+	report_sums_free(sums[0]);
+	report_sums_free(sums[1]);
+}
+
+static void sums_that_nobody_can_have_made_are_refused(void **state)
+{
+#define SUMS(series, minutes) \
+	"{\"sums\":1,\"store\":\"\",\"since_us\":0,\"until_us\":0,\"from_rows\":false,\"dropped\":0," \
+	"\"folded\":null," \
+	"\"first_minute\":1,\"last_minute\":2,\"series\":[" series "],\"minutes\":[" minutes "]}"
+#define ONE "[\"s\",\"o\",\"\",\"legacy\",\"primary\",\"flag\",\"success\",true,1,"
+	static const char *const good[] = {SUMS("", ""), SUMS(ONE "[5,1]]", "[1,1,1,1,0,0,0]")};
+	static const char *const bad[] = {
+		"",
+		"[]",
+		"{}",
+		"{\"version\":1}",
+		"{\"sums\":2}",
+		"{\"sums\":1}",
+		SUMS("1", ""),
+		SUMS("[]", ""),
+		SUMS(ONE "[5]]", ""),
+		SUMS(ONE "[-1,1]]", ""),
+		SUMS(ONE "[1152,1]]", ""),
+		SUMS(ONE "[5,1e300]]", ""),
+		SUMS(ONE "[5,0.5]]", ""),
+		SUMS("", "[1,1,1,1,0,0]"),
+		SUMS("", "[1e14,1,1,1,0,0,0]"),
+		SUMS("[\"s\",\"o\",\"\",\"up\",\"primary\",\"flag\",\"success\",true,1,[]]", ""),
+		SUMS("[\"s\",\"o\",\"\",\"legacy\",\"primary\",\"flag\",\"success\",true,-1,[]]", ""),
+	};
+	(void)state;
+	struct err e;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		CLEANUP(report_sums_freep) struct report_sums *s = NULL;
+		if (report_sums_parse("there", span_of(good[i]), &s, &e) < 0)
+			fail_msg("%s: %s", good[i], e.text);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		CLEANUP(report_sums_freep) struct report_sums *s = NULL;
+		if (report_sums_parse("there", span_of(bad[i]), &s, &e) == 0)
+			fail_msg("taken: %s", bad[i]);
+		assert_non_null(strstr(e.text, "there"));
+	}
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, open_place, close_place)
 
 int main(void)
@@ -530,6 +658,9 @@ int main(void)
 		CASE(backends_beyond_the_limit_are_in_their_side),
 		CASE(text_begins_with_the_lines_that_scripts_parse),
 		CASE(nothing_is_not_a_hundred_percent),
+		CASE(several_routers_add_up_to_what_one_would_have_recorded),
+		CASE(the_same_file_is_never_counted_twice),
+		cmocka_unit_test(sums_that_nobody_can_have_made_are_refused),
 		cmocka_unit_test(percents_are_never_rounded_to_all_or_nothing),
 		CASE(filters_choose),
 		CASE(a_year_has_no_more_points_than_a_day),

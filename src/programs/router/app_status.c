@@ -11,7 +11,7 @@
 #include "operation/identity.h"
 #include "operation/route.h"
 #include "outcomes/prometheus.h"
-#include "outcomes/report.h"
+#include "outcomes/report_sums.h"
 #include "outcomes/when.h"
 #include "guard/guard_verdict.h"
 #include "programs/router/app_guard.h"
@@ -673,7 +673,7 @@ static int parameter(struct span target, const char *name, struct buf *value, st
 }
 
 struct report_parameters {
-	struct buf since, service, operation, organization;
+	struct buf since, until, service, operation, organization, form;
 };
 
 static int read_parameters(struct span target, struct report_parameters *p, struct report_options *o,
@@ -693,6 +693,18 @@ static int read_parameters(struct span target, struct report_parameters *p, stru
 			p->since.ptr);
 		return 400;
 	}
+	if (r <= 1)
+		r = parameter(target, "until", &p->until, e);
+	if (r == 1 && !when_parse(p->until.ptr, clock_wall_us(), &o->until_us)) {
+		err_set(e, 400, "until: \"%s\" is neither a duration nor an RFC 3339 time", p->until.ptr);
+		return 400;
+	}
+	if (r <= 1)
+		r = parameter(target, "form", &p->form, e);
+	if (r == 1 && strcmp(p->form.ptr, "sums") != 0) {
+		err_set(e, 400, "form: \"%s\" is not known; sums is", p->form.ptr);
+		return 400;
+	}
 	for (size_t i = 0; r <= 1 && i < sizeof(all) / sizeof(all[0]); i++) {
 		r = parameter(target, all[i].name, all[i].value, e);
 		if (r == 1)
@@ -704,22 +716,41 @@ static int read_parameters(struct span target, struct report_parameters *p, stru
 static void parameters_release(struct report_parameters *p)
 {
 	buf_release(&p->since);
+	buf_release(&p->until);
+	buf_release(&p->form);
 	buf_release(&p->service);
 	buf_release(&p->operation);
 	buf_release(&p->organization);
+}
+
+/* Sums are for who adds up those of several routers. What does not fit is told by `json`. */
+static int make_report_or_sums(const struct report_options *o, bool sums, struct buf *json, struct err *e)
+{
+	CLEANUP(report_sums_freep) struct report_sums *s = NULL;
+	CLEANUP(report_freep) struct report *r = NULL;
+	int code = report_sums_read(o, &s, e);
+	if (code == 0 && !sums)
+		code = report_merge(o, &s, 1, &r, e);
+	if (code < 0)
+		return code;
+	if (sums)
+		report_sums_to_json(s, json);
+	else
+		report_to_json(r, json);
+	return 0;
 }
 
 static int make_report(void *arg, struct span target, struct buf *json, struct err *e)
 {
 	struct app *a = arg;
 	CLEANUP(parameters_release)
-	struct report_parameters p = {BUF_INIT(64), BUF_INIT(256), BUF_INIT(256), BUF_INIT(IDENTITY_MAX)};
+	struct report_parameters p = {BUF_INIT(64),  BUF_INIT(64),	     BUF_INIT(256),
+				      BUF_INIT(256), BUF_INIT(IDENTITY_MAX), BUF_INIT(16)};
 	struct report_options o = {.path = a->outcomes_path};
 	int code = read_parameters(target, &p, &o, e);
 	if (code != 0)
 		return code;
-	CLEANUP(report_freep) struct report *r = NULL;
-	if (report_make(&o, &r, e) < 0)
+	if (make_report_or_sums(&o, p.form.len > 0, json, e) < 0)
 		return 503;
 	CLEANUP(guard_verdicts_freep) struct guard_verdicts *guard = NULL;
 	if (guard_verdicts_read(o.path, o.service ? o.service : "", o.operation ? o.operation : "", &guard,
@@ -727,7 +758,7 @@ static int make_report(void *arg, struct span target, struct buf *json, struct e
 		return 503;
 	guard->n = o.organization ? 0 : guard->n; /* it is of operations */
 	guard_verdicts_keep_telling(guard);
-	if (report_to_json(r, json) < 0 || guard_verdicts_into_json(guard, json) < 0) {
+	if (json->error || guard_verdicts_into_json(guard, json) < 0) {
 		err_set(e, 503, "the report does not fit into %zu bytes; name a service or an operation",
 			json->max);
 		return 503;

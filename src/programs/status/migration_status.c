@@ -18,12 +18,14 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/plain_output.h"
+#include "base/url.h"
 #include "operation/identity.h"
 #include "outcomes/report.h"
 #include "outcomes/when.h"
 #include "programs/status/drain_command.h"
 #include "programs/status/gate.h"
 #include "programs/status/guard_lines.h"
+#include "programs/status/status_sources.h"
 
 #define EXIT_USAGE 2
 #define OUTPUT_MAX (64u << 20)
@@ -32,7 +34,8 @@
 enum format { TEXT, JSON, CSV };
 
 struct status_arguments {
-	struct report_options report;
+	struct report_options report; /* without a path */
+	struct status_sources sources;
 	struct drain_arguments draining;
 	struct gate_options limits;
 	const char *since, *until;
@@ -46,7 +49,11 @@ static const char usage_text[] =
 	"Reports what migration-router recorded: which side served how much, and how well.\n"
 	"\n"
 	"  --db PATH             the outcomes database (default: $MIGRATION_OUTCOMES_DB, else "
-	"data/outcomes.db)\n"
+	"data/outcomes.db); several\n"
+	"                        are added up\n"
+	"  --router URL          a running router, asked at its admin listener; several, and with --db, are "
+	"added up\n"
+	"    --router-token-file FILE  its token (default: $MIGRATION_ROUTER_TOKEN)\n"
 	"  --since WHEN          only attempts begun at or after WHEN: 15m, 24h, 7d ago, or "
 	"2026-01-31T08:00:00Z "
 	"(with --gate: 15m)\n"
@@ -155,6 +162,8 @@ static bool parse_max_gap(const char *text, struct status_arguments *a)
 
 enum status_option {
 	DB = 256,
+	ROUTER,
+	ROUTER_TOKEN_FILE,
 	SINCE,
 	UNTIL,
 	SERVICE,
@@ -182,6 +191,8 @@ enum status_option {
 
 static const struct option options[] = {
 	{"db", required_argument, NULL, DB},
+	{"router", required_argument, NULL, ROUTER},
+	{"router-token-file", required_argument, NULL, ROUTER_TOKEN_FILE},
 	{"since", required_argument, NULL, SINCE},
 	{"until", required_argument, NULL, UNTIL},
 	{"service", required_argument, NULL, SERVICE},
@@ -252,7 +263,12 @@ static bool status_take_option(int id, char **argv, struct status_arguments *a)
 	int64_t ignored;
 	switch (id) {
 	case DB:
-		a->report.path = optarg;
+		return *optarg && status_sources_add(&a->sources, optarg, false);
+	case ROUTER:
+		return !url_mistake(span_of(optarg), URL_BASE) &&
+		       status_sources_add(&a->sources, optarg, true);
+	case ROUTER_TOKEN_FILE:
+		a->sources.token_file = optarg;
 		return *optarg;
 	case SINCE:
 		a->since = optarg;
@@ -296,13 +312,23 @@ static int check_drain(const struct status_arguments *a)
 	} others[] = {{a->gate, "--gate and its limits"},
 		      {a->format == CSV, "--csv"},
 		      {a->until != NULL, "--until"},
-		      {a->report.organization != NULL, "--org"}};
+		      {a->report.organization != NULL, "--org"},
+		      {a->sources.n > 1, "several --db or --router"},
+		      {a->sources.n == 1 && a->sources.all[0].router, "--router"}};
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (others[i].given)
 			return status_usage("cannot be combined with --drain: %s", others[i].name);
 	if (a->draining.options.side == OUTCOME_LEGACY && (a->draining.ledger || a->draining.n_groups))
 		return status_usage("only with --drain task: %s", "--ledger, --group");
 	return -1;
+}
+
+static bool has_routers(const struct status_sources *s)
+{
+	bool any = false;
+	for (size_t i = 0; i < s->n; i++)
+		any |= s->all[i].router;
+	return any;
 }
 
 /* -1 = continue, else the exit code. */
@@ -312,7 +338,6 @@ static int parse_arguments(int argc, char **argv, struct status_arguments *a)
 	*a = (struct status_arguments){
 		.limits = GATE_DEFAULTS,
 		.draining.options = {.side = OUTCOME_LEGACY, .max_gap_us = DRAIN_MAX_GAP_US}};
-	a->report.path = of_environment && *of_environment ? of_environment : "data/outcomes.db";
 	opterr = 0;
 	for (int id, at; at = optind, (id = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
 		if (id == HELP) {
@@ -332,6 +357,12 @@ static int parse_arguments(int argc, char **argv, struct status_arguments *a)
 	}
 	if (optind < argc)
 		return status_usage("unexpected argument: %s", argv[optind]);
+	if (a->sources.n == 0)
+		status_sources_add(&a->sources,
+				   of_environment && *of_environment ? of_environment : "data/outcomes.db",
+				   false);
+	if (a->sources.token_file && !has_routers(&a->sources))
+		return status_usage("only with --router: %s", "--router-token-file");
 	return a->drain ? check_drain(a) : -1;
 }
 
@@ -404,7 +435,8 @@ static struct report *make_baseline(const struct status_arguments *a, const stru
 		return NULL;
 	o.until_us = o.since_us;
 	o.since_us -= GATE_BASELINE_US;
-	report_make(&o, &baseline, NULL);
+	struct err ignored;
+	status_sources_report(&a->sources, &o, &baseline, NULL, &ignored);
 	return baseline;
 }
 
@@ -435,17 +467,15 @@ static int format_report(const struct status_arguments *a, const struct report *
 	return code < 0 ? code : guard_lines_put(guard, out);
 }
 
-/* It is of operations, not of organizations. */
-static int read_guard(const struct status_arguments *a, struct guard_verdicts **ret, struct err *e)
+static int read_report(const struct status_arguments *a, struct report **ret, struct guard_verdicts **guard,
+		       struct err *e)
 {
-	const struct report_options *o = &a->report;
-	int r = guard_verdicts_read(o->path, o->service ? o->service : "", o->operation ? o->operation : "",
-				    ret, e);
+	int r = status_sources_report(&a->sources, &a->report, ret, guard, e);
 	if (r < 0)
 		return r;
-	if (o->organization)
-		(*ret)->n = 0;
-	guard_verdicts_keep_telling(*ret);
+	if (a->report.organization) /* it is of operations */
+		(*guard)->n = 0;
+	guard_verdicts_keep_telling(*guard);
 	return 0;
 }
 
@@ -479,7 +509,7 @@ static int show_drain(struct status_arguments *a)
 {
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(OUTPUT_MAX);
 	struct drain_arguments *d = &a->draining;
-	d->options.path = a->report.path;
+	d->options.path = a->sources.all[0].name;
 	d->options.service = a->report.service;
 	d->options.operation = a->report.operation;
 	d->options.now_us = clock_wall_us();
@@ -507,7 +537,7 @@ static int status_show(struct status_arguments *a)
 		a->report.since_us = clock_wall_us() - GATE_SPAN_US;
 	if (a->until)
 		when_parse(a->until, clock_wall_us(), &a->report.until_us);
-	if (report_make(&a->report, &r, &e) < 0 || read_guard(a, &guard, &e) < 0) {
+	if (read_report(a, &r, &guard, &e) < 0) {
 		fprintf(stderr, "migration-status: %s\n", e.text);
 		return a->gate ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
 	}
