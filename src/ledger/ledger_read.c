@@ -4,9 +4,15 @@
 
 #include "base/db.h"
 #include "base/text.h"
+#include "ledger/claims.h"
 #include "ledger/ledger_file.h"
 
 #define BUSY_MS 2000
+#define LEDGER_READ_ENTRIES \
+	"SELECT \"group\", backend, count(*), min(created_us), max(created_us) FROM entries GROUP BY 1, 2"
+#define LEDGER_READ_CLAIMS \
+	"SELECT '" LEDGER_GROUP_CLAIMS "', backend, count(*), min(created_us), max(created_us) FROM claims" \
+	" WHERE side = ?1 AND phase <> ?2 GROUP BY 2"
 
 int ledger_read_groups(const char *path, struct ledger_group *ret, size_t max, size_t *ret_n, struct err *e)
 {
@@ -16,17 +22,23 @@ int ledger_read_groups(const char *path, struct ledger_group *ret, size_t max, s
 			       .read_only = true,
 			       .busy_timeout_ms = BUSY_MS,
 			       .application_id = LEDGER_APPLICATION};
-	int64_t version = 0;
+	int64_t version = 0, claims = 0;
 	*ret_n = 0;
 	int r = db_open(&o, &db, e);
 	if (r == 0)
 		r = db_user_version(db, &version, e);
 	if (r < 0 || version == 0) /* made, and nothing was ever written to it */
 		return r;
-	r = db_prepare(db,
-		       "SELECT \"group\", backend, count(*), min(created_us), max(created_us) FROM entries"
-		       " GROUP BY \"group\", backend",
-		       &q, e);
+	r = db_query_int64(db, "SELECT count(*) FROM sqlite_master WHERE name = 'claims'", &claims, e);
+	if (r == 0)
+		r = db_prepare(db,
+			       claims ? LEDGER_READ_ENTRIES " UNION ALL " LEDGER_READ_CLAIMS
+				      : LEDGER_READ_ENTRIES,
+			       &q, e);
+	if (r == 0 && claims) {
+		db_bind_int64(q, 1, CLAIM_TASK);
+		db_bind_int64(q, 2, CLAIM_ENDED);
+	}
 	while (r == 0 && (r = db_step(q, e)) == 1) {
 		if (*ret_n == max)
 			return err_set(e, -E2BIG, "%s: more than %zu groups", path, max);

@@ -15,6 +15,9 @@
 #include "base/err.h"
 #include "ledger/ledger.h"
 
+/* The group that stands for claims of idempotency keys whose task has not ended. */
+#define LEDGER_GROUP_CLAIMS "(idempotency)"
+
 struct ledger_group {
 	char group[LEDGER_GROUP_MAX], backend[16];
 	uint64_t entries;

@@ -93,6 +93,16 @@ bool ledger_share_alone(const struct ledger_share *s)
 	return fcntl(s->fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
 }
 
+bool ledger_share_in_use(const char *ledger)
+{
+	CLEANUP(freep) char *path = NULL;
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+	if (asprintf(&path, "%s-pending", ledger) < 0)
+		path = NULL;
+	CLEANUP(closep) int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	return fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
 bool ledger_share_moved(const struct ledger_share *s)
 {
 	struct stat ours, there;

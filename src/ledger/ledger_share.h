@@ -23,6 +23,9 @@ struct ledger_share;
 int ledger_share_open(const char *ledger, struct ledger_share **ret, struct err *e);
 struct ledger_share *ledger_share_close(struct ledger_share *s); /* NULL is allowed */
 
+/* Whether some process uses this ledger's file now; also false when that cannot be told. */
+bool ledger_share_in_use(const char *ledger);
+
 /* No other process has it open. False when that cannot be told. */
 bool ledger_share_alone(const struct ledger_share *s);
 /* Another file, or none, is at its path: a process that starts now would not be seen. */

@@ -302,6 +302,21 @@ def test_what_is_pinned_to_the_task_side_is_told_while_the_router_runs(start):
     assert report["services"][0]["uses"] == 1 and report["services"][0]["last"]["reason"] == "pinned"
 
 
+def test_a_keyed_call_that_has_not_ended_needs_the_task_side(start):
+    router, _, _ = both_sides(start)
+    assert set(call(router, 2)) == {200}
+    router.wait_outcomes(2)
+    present_for(router, 20)
+    assert drain(start, router, "task")[0] == 0
+    with contextlib.closing(sqlite3.connect(os.path.join(router.folder, "data", "ledger.db"), timeout=10)) as db, db:
+        for key, side, phase in (("running", 0, 1), ("ended", 0, 2), ("legacys", 1, 1)):
+            db.execute("INSERT INTO claims VALUES (?, 'scope', 'f', 't', ?, ?, 'embedded', 'id', ?, ?, 0, 0, NULL, NULL, 0)",
+                       (key, side, phase, int(time.time() * 10**6), DAY_US))
+    report = drained(start, router, "task")
+    held, = report["ledger"]["entries"]
+    assert report["verdict"] == "used" and (held["what"], held["count"]) == ("calls with an Idempotency-Key whose task has not ended", 1)
+
+
 def test_a_ledger_that_cannot_be_read_is_no_empty_one(start, tmp_path):
     router, _, _ = both_sides(start)
     assert set(call(router, 2)) == {200}
@@ -313,6 +328,8 @@ def test_a_ledger_that_cannot_be_read_is_no_empty_one(start, tmp_path):
     assert code == 3 and "none.db" in text, text
     alone = tmp_path / "outcomes.db"
     router.stop()
+    code, text = drain(start, router, "task")  # such as one of before state was in a Redis
+    assert code == 3 and "no running router uses" in text, text
     shutil.copy(router.outcomes_path, alone)
     told = start.run("migration-status", "--db", alone, "--drain", "task")
     assert told.returncode == 3 and "--ledger" in told.stdout, told.stdout

@@ -254,6 +254,35 @@ def compared(place, pairs, differing):
           int(time.time() // 3600), pairs, differing)
 
 
+def test_the_guards_breach_and_hold_stop_every_step(start):
+    place = Running(start, 50, 100, guard="hold")
+    place.call(60, good=False)
+    place.router.wait_event("guard_breach", service="app", operation="add")
+    told = refused(place, "--yes", code=5)
+    assert "app.add: breach: the task side is worse in failure" in told and "held at legacy" in told, told
+    operation, = json.loads(place.done("stage", "--json"))["operations"]
+    assert operation["verdict"] == "breach" and "held at legacy" in operation["why"]
+    place.done("set", FLAG, "5")  # a new epoch: the evidence is not this step's, and nobody is held
+    wait_until(lambda: place.router.query("SELECT 1 FROM guard_epochs WHERE epoch = 2 AND held_us = 0"), "the next epoch")
+    assert "advance" not in [line["command"] for line in journal(place)]
+    place.done("advance", FLAG)
+
+
+def test_safe_is_the_guards_word_of_this_step(start):
+    place = Running(start, 50, 100, steps=[0, "beta", 50, 60, 100], require="safe", guard={"on_breach": "hold", "negligible": 50})
+    assert "app.add: not enough data" in refused(place, "--yes", code=4)
+    for _ in range(20):
+        place.call(60)
+        if place.run("advance", FLAG, "--dry-run").returncode == 0:
+            break
+    place.done("advance", FLAG)
+    made = journal(place)[-1]
+    assert made["step"] == "60 %" and made["evidence"]["operations"][0]["judge"] == "guard"
+    assert made["evidence"]["operations"][0]["verdict"] == "safe"
+    told = refused(place, "--yes", code=4)  # what was safe at 50 % says nothing of 60 %
+    assert "the guard has seen nothing of this step yet" in told or "not enough data" in told, told
+
+
 def guarded(place, held, mode="hold"):
     """As if the guard had begun an epoch, of another split."""
     now = int(time.time() * 10**6)

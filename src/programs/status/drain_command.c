@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ledger/ledger_read.h"
+#include "ledger/ledger_share.h"
 #include "router/request/task_owner.h"
 
 #define GROUPS_MAX 1000
@@ -32,6 +33,9 @@ static void drain_describe(const struct ledger_group *g, struct drain_held *ret)
 	memcpy(ret->backend, g->backend, sizeof(ret->backend));
 	if (strcmp(g->group, TASK_OWNER_GROUP) == 0)
 		snprintf(ret->what, sizeof(ret->what), "tasks answered with 202, running or to be asked for");
+	else if (strcmp(g->group, LEDGER_GROUP_CLAIMS) == 0)
+		snprintf(ret->what, sizeof(ret->what),
+			 "calls with an Idempotency-Key whose task has not ended");
 	else if (g->group[0] == '(')
 		snprintf(ret->what, sizeof(ret->what), "entries of %s", g->group);
 	else
@@ -57,6 +61,12 @@ static void drain_read_ledger(const struct drain_arguments *a, struct drain_ledg
 	if (r < 0)
 		snprintf(ret->error, sizeof(ret->error),
 			 "what is pinned to the task side cannot be read (--ledger FILE): %s", e.text);
+	else if (!ledger_share_in_use(path)) /* a file of before, where state is in a Redis by now */
+		snprintf(ret->error, sizeof(ret->error),
+			 "no running router uses %.200s: what is pinned now is not known (state in a Redis, "
+			 "or "
+			 "--ledger FILE)",
+			 path);
 	for (size_t i = 0; i < n; i++)
 		if (drain_wants_group(a, groups[i].group))
 			drain_describe(&groups[i], &ret->held[ret->n++]);
