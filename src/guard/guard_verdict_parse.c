@@ -125,7 +125,7 @@ int guard_verdicts_parse(const char *name, struct span json, struct guard_verdic
 	const struct json_node *list = json_get(json_root(doc), "guard");
 	size_t n = json_count(list), i = 0;
 	if (json_node_type(list) != JSON_ARRAY || n > OPERATIONS_MAX)
-		r = err_set(e, -EPROTO, "%s: does not report what its guard says", name);
+		r = err_set(e, -EPROTO, "%s: does not report its guard's verdict", name);
 	else if (!(*ret = guard_verdicts_new(n)))
 		r = err_set(e, -ENOMEM, "out of memory");
 	for (const struct json_node *one = json_first(list); r == 0 && one; one = json_next(one))

@@ -207,7 +207,8 @@ int report_sums_parse(const char *name, struct span json, struct report_sums **r
 	if (!s)
 		r = err_set(e, -ENOMEM, "out of memory");
 	else if (!json_number(json_get(json_root(doc), "sums"), &version) || version != REPORT_SUMS_VERSION)
-		r = err_set(e, -EPROTO, "%s: its version reports no sums that this program can add up", name);
+		r = err_set(e, -EPROTO, "%s: its version does not report sums that this program can add up",
+			    name);
 	else if (!take_all(json_root(doc), s))
 		r = err_set(e, -EPROTO, "%s: sums that cannot be decoded", name);
 	if (r == 0)

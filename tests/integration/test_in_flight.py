@@ -66,7 +66,7 @@ def test_the_second_backend_serves_where_the_first_refused(start, legacy, own_re
     assert attempts(router, 7) == refused * 3 + [("task", "embedded", "primary", "flag", "success")], "then the breaker is open"
     assert not legacy.requests and len(router.find("task_to_next_backend")) == 3
     told = start.run("migration-router", "explain", "--config", router.config_path, "--service", "app", "--operation", "add").stdout
-    assert "backend    celery\n" in told and "else       embedded, where it has provably not accepted the task\n" in told
+    assert "backend    celery\n" in told and "else       embedded, if it has provably not accepted the task\n" in told
 
 
 def test_what_may_have_been_accepted_goes_nowhere_else(start, legacy, own_redis, workers, pool):

@@ -702,7 +702,7 @@ static int read_parameters(struct span target, struct report_parameters *p, stru
 	if (r <= 1)
 		r = parameter(target, "form", &p->form, e);
 	if (r == 1 && strcmp(p->form.ptr, "sums") != 0) {
-		err_set(e, 400, "form: \"%s\" is not known; sums is", p->form.ptr);
+		err_set(e, 400, "form: \"%s\" is unknown; only sums is supported", p->form.ptr);
 		return 400;
 	}
 	for (size_t i = 0; r <= 1 && i < sizeof(all) / sizeof(all[0]); i++) {

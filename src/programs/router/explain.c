@@ -315,7 +315,7 @@ static void explain(const struct config *c, const struct operation *op, const st
 		puts("           note: none of it while it is not ready or its breaker is open: see /readyz");
 	for (size_t i = 0; d.side == OUTCOME_TASK && i < op->task.n_backends; i++)
 		if (!span_eq(op->task.backends[i], d.backend))
-			printf("else       %.*s, where it has provably not accepted the task\n",
+			printf("else       %.*s, if it has provably not accepted the task\n",
 			       SPAN_ARG(op->task.backends[i]));
 	if (d.shadow > 0)
 		printf("shadow     %g\n", d.shadow);

@@ -63,7 +63,7 @@ static void drain_read_ledger(const struct drain_arguments *a, struct drain_ledg
 			 "what is pinned to the task side cannot be read (--ledger FILE): %s", e.text);
 	else if (!ledger_share_in_use(path)) /* a file of before, where state is in a Redis by now */
 		snprintf(ret->error, sizeof(ret->error),
-			 "no running router uses %.200s: what is pinned now is not known (state in a Redis, "
+			 "no running router uses %.200s: current pins are unknown (state in a Redis, "
 			 "or "
 			 "--ledger FILE)",
 			 path);

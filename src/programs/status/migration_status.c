@@ -51,7 +51,7 @@ static const char usage_text[] =
 	"  --db PATH             the outcomes database (default: $MIGRATION_OUTCOMES_DB, else "
 	"data/outcomes.db); several\n"
 	"                        are added up\n"
-	"  --router URL          a running router, asked at its admin listener; several, and with --db, are "
+	"  --router URL          a running router, queried at its admin listener; several, and with --db, are "
 	"added up\n"
 	"    --router-token-file FILE  its token (default: $MIGRATION_ROUTER_TOKEN)\n"
 	"  --since WHEN          only attempts begun at or after WHEN: 15m, 24h, 7d ago, or "

@@ -62,7 +62,7 @@ static void status_on_answer(void *arg, const struct http_reply *reply)
 		a->result = err_set(&a->err, -EIO, "%s: %s", a->name, reply->detail);
 	else if (reply->status == 401 || reply->status == 403)
 		a->result = err_set(&a->err, -EACCES,
-				    "%s: %d; it takes a token: MIGRATION_ROUTER_TOKEN or "
+				    "%s: %d; it requires a token: MIGRATION_ROUTER_TOKEN or "
 				    "--router-token-file",
 				    a->name, reply->status);
 	else if (reply->status != 200)
