@@ -305,7 +305,6 @@ static void explain(const struct config *c, const struct operation *op, const st
 	struct decision d;
 	in.holds = read_holds(c, op);
 	decide(&in, &d, &trace);
-	guard_holds_unref(in.holds);
 	say_unasked(op, flags, a);
 	printf("\nside       %s\n", outcome_side_text(d.side));
 	if (d.backend.len)
@@ -324,6 +323,7 @@ static void explain(const struct config *c, const struct operation *op, const st
 	printf("reason     %s\nwhy        %s\n", outcome_reason_text(d.reason),
 	       outcome_reason_meaning(d.reason));
 	print_shares(&in, op);
+	guard_holds_unref(in.holds);
 	flag_snapshot_unref(flags);
 }
 
