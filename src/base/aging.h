@@ -3,7 +3,7 @@
  *
  * Why:       the wall clock may step: +60 days for a few seconds made everything look old and deleted it. Age
  *            is what this process has seen pass, by the monotonic clock; a step forward of the wall clock
- *            counts only once it has stood for a day. A step back is followed at once: it deletes less.
+ *            counts only once it has persisted for a day. A step back is followed at once: it deletes less.
  * Begins:    at the newest time in the file, when that is in the past: a process started under a wrong clock
  *            must not believe it either. After a long pause deleting waits for that day, too.
  * Threads:   one at a time.
@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #define AGING_SLACK_US (600 * 1000000LL)	 /* a step that is taken at once */
-#define AGING_CONFIRM_US (24 * 3600 * 1000000LL) /* how long a step forward must stand */
+#define AGING_CONFIRM_US (24 * 3600 * 1000000LL) /* how long a step forward must persist */
 
 struct aging {
 	const char *what;   /* for the log: whose data */

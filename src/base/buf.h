@@ -17,7 +17,7 @@
 #include "base/span.h"
 
 struct buf {
-	char *ptr;	 /* always NUL-terminated behind len when not NULL */
+	char *ptr;	 /* always NUL-terminated after len if not NULL */
 	size_t len;	 /* bytes in use */
 	size_t capacity; /* bytes allocated, the NUL included */
 	size_t max;	 /* limit for len */

@@ -95,7 +95,7 @@ int db_user_version(struct db *db, int64_t *ret, struct err *e);
 int db_probe_write(struct db *db, struct err *e);
 /* 0, or -EUCLEAN with SQLite's first finding. Reads the whole file. */
 int db_integrity_check(struct db *db, struct err *e);
-/* Whether another file, or none, now stands at the path that was opened. */
+/* Whether another file, or none, is now at the path that was opened. */
 bool db_moved(struct db *db);
 
 int64_t db_page_size(struct db *db);

@@ -41,7 +41,7 @@ static inline bool hex_read(const char *p, const char *end, size_t n, uint32_t *
 	return true;
 }
 
-/* The byte of two of them, as behind % and \x; -1 when there are no two. */
+/* The byte of two of them, as after % and \x; -1 when there are no two. */
 static inline int hex_byte(const char *p, const char *end)
 {
 	uint32_t value;

@@ -26,7 +26,7 @@ static long json_hex4(const char *p)
 	return strtol(digits, NULL, 16);
 }
 
-/* p is on a valid \uXXXX; returns the place behind it, and behind its pair. */
+/* p is on a valid \uXXXX; returns the place after it, and after its pair. */
 static char *mend_escape(char *p)
 {
 	long unit = json_hex4(p + 2);
@@ -41,7 +41,7 @@ static char *mend_escape(char *p)
 	return p + 6;
 }
 
-/* p is on the opening quote; returns the place behind the closing one. */
+/* p is on the opening quote; returns the place after the closing one. */
 static char *mend_string(char *p)
 {
 	for (p++; *p != '"';) {

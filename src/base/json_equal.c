@@ -15,7 +15,7 @@
 /* 0.d₁d₂d₃… × 10^exponent; no digits for zero. */
 struct decimal {
 	bool negative;
-	const char *digits, *end; /* first significant digit, behind the last; a point may lie between */
+	const char *digits, *end; /* first significant digit, after the last; a point may lie between */
 	int64_t exponent;
 };
 

@@ -111,7 +111,7 @@ static bool scan_escape(struct scan *s)
 	return true;
 }
 
-/* s->at is on the opening quote; behind the closing one after. */
+/* s->at is on the opening quote; after the closing one. */
 static bool scan_string(struct scan *s)
 {
 	s->at++;
@@ -215,7 +215,7 @@ static size_t encode_utf8(uint32_t c, char out[4])
 	return n;
 }
 
-/* The character that the escape at p (on its backslash) stands for, as UTF-8; *p moves behind it. 0 when
+/* The character that the escape at p (on its backslash) stands for, as UTF-8; *p moves past it. 0 when
  * it is none. */
 static size_t decode_escape(const char **p, const char *end, char out[4])
 {
@@ -411,7 +411,7 @@ static bool begin_value(struct scan *s, bool *ret_opened)
 	}
 }
 
-/* After a child's value: on to the next child, or behind the container's end (then *ret_closed). */
+/* After a child's value: on to the next child, or past the container's end (then *ret_closed). */
 static bool after_child(struct scan *s, bool *ret_closed)
 {
 	struct level *container = &s->levels[s->depth - 1];

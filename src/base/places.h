@@ -52,7 +52,7 @@ void place_warning(const struct place *p, const char *format, ...) __attribute__
 /* Zeroed memory of the reader's arena; NULL if out of memory (and remembered). */
 void *place_memory(struct place_reader *r, size_t n);
 char *place_text(struct place_reader *r, struct span s);
-/* A path as written, relative ones behind the file's folder. */
+/* A path as written, relative ones prefixed with the file's folder. */
 char *place_path(struct place_reader *r, struct span path);
 /* A copy with its scheme in lower case. */
 char *place_url(struct place_reader *r, struct span url);

@@ -8,7 +8,7 @@
  * Lifetime of a call:
  *   WAITING   no connection yet                    → SENT, or LOST (time limit, attempt failed): not sent
  *   SENT      in hiredis' buffer or the kernel's   → answered, or LOST
- *   LOST      its end is known                     → told at the end of the loop's round
+ *   LOST      its end is known                     → reported at the end of the loop's round
  */
 #include "base/redis.h"
 
@@ -130,7 +130,7 @@ static void redis_call_free(struct redis_call *c)
 	free(c);
 }
 
-/* Its end is known; it is told when no callback is running. */
+/* Its end is known; it is reported when no callback is running. */
 static void call_lost(struct redis_call *c, enum redis_outcome outcome, const char *why)
 {
 	c->outcome = outcome;
@@ -396,7 +396,7 @@ static void del_read(void *arg)
 	want(l, l->wanted & ~LOOP_READ);
 }
 
-/* The server has closed it, which the loop has not told yet. */
+/* The server has closed it, which the loop has not reported yet. */
 static bool has_ended(const struct redis_link *l)
 {
 	char byte;

@@ -60,7 +60,7 @@ struct redis_options {
 int redis_new(struct loop *loop, const struct redis_options *options, struct redis **ret, struct err *e);
 struct redis *redis_free(struct redis *r); /* NULL is allowed; returns NULL */
 enum redis_state redis_state(const struct redis *r);
-/* Known to be away: the last attempt failed and none has succeeded since, so that a command would be told
+/* Known to be away: the last attempt failed and none has succeeded since, so that a command would get
  * REDIS_NOT_SENT at once. */
 bool redis_away(const struct redis *r, struct err *why);
 const char *redis_where(const struct redis *r); /* address for people */

@@ -22,7 +22,7 @@ struct redis_channel {
 	struct redis_channel *next; /* in its bucket */
 	struct redis_channel *next_parked;
 	LIST_HEAD(, redis_subscription) listeners;
-	struct redis_subscription *cursor; /* the next one to be told, while telling */
+	struct redis_subscription *cursor; /* the next one to be notified, while notifying */
 	uint64_t hash;
 	unsigned unconfirmed; /* SUBSCRIBE commands on their way */
 	bool on_wire;	      /* subscribed, as far as what was sent goes */
@@ -39,7 +39,7 @@ struct redis_subscription {
 	LIST_ENTRY(redis_subscription) place;
 	const struct redis_listener *listener;
 	void *arg;
-	struct loop_work work; /* joined a confirmed channel: to be told so */
+	struct loop_work work; /* joined a confirmed channel: to be notified */
 };
 
 struct redis_channels {

@@ -54,7 +54,7 @@ static int redis_url_number(struct span s, unsigned least, unsigned most, const 
 	return 0;
 }
 
-/* Cuts `*rest` at the first `c`: returns what stood before it, and leaves what follows it (SPAN_NONE
+/* Cuts `*rest` at the first `c`: returns what was before it, and leaves what follows it (SPAN_NONE
  * without one). */
 static struct span redis_url_cut(struct span *rest, char c)
 {

@@ -77,7 +77,7 @@ struct watchdog {
 	void *arg;
 };
 
-/* How often it must be told that we are alive, at least; 0: never. */
+/* How often it must be notified that we are alive, at least; 0: never. */
 static uint64_t watchdog_interval_ms(void)
 {
 	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");

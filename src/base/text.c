@@ -201,7 +201,7 @@ static void copy_until(struct masking *m, const char *to)
 	m->at = to;
 }
 
-/* Values of name=value pairs up to `end`; at is behind the '?' or '#'. Without any '=' nothing is a pair. */
+/* Values of name=value pairs up to `end`; at is after the '?' or '#'. Without any '=' nothing is a pair. */
 static void mask_pairs(struct masking *m, const char *end)
 {
 	while (m->at < end) {
@@ -219,7 +219,7 @@ static void mask_pairs(struct masking *m, const char *end)
 	}
 }
 
-/* At "://": the user info behind it, then the query. */
+/* At "://": the user info after it, then the query. */
 static void mask_authority(struct masking *m)
 {
 	copy_until(m, m->at + 3);

@@ -24,7 +24,7 @@
 
 bool text_is_plain(struct span s);
 
-/* The next character of *s, sanitized: writes up to TEXT_PIECE_MAX bytes (no NUL) and moves *s behind it. 0
+/* The next character of *s, sanitized: writes up to TEXT_PIECE_MAX bytes (no NUL) and moves *s past it. 0
  * at the end. */
 size_t text_piece(struct span *s, char out[TEXT_PIECE_MAX]);
 

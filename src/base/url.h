@@ -17,9 +17,9 @@ enum url_kind { URL_BASE, URL_WHOLE };
 
 /* NULL when it is one that we can call, else what is wrong: a sentence. */
 const char *url_mistake(struct span url, enum url_kind kind);
-/* What stands before the "@" of its host; SPAN_NONE if there is none, or it is of neither scheme. */
+/* What is before the "@" of its host; SPAN_NONE if there is none, or it is of neither scheme. */
 struct span url_user_info(struct span url);
-/* What stands after its host and port, with the "/", "?" or "#" that it begins with; empty when there is
+/* What follows its host and port, with the "/", "?" or "#" that it begins with; empty when there is
  * nothing. SPAN_NONE when it is of neither scheme. */
 struct span url_behind_host(struct span url);
 /* In place: schemes are written in any case, and compared in one. */

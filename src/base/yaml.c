@@ -211,7 +211,7 @@ static int new_node(struct yaml_reader *r, const yaml_event_t *ev, enum yaml_kin
 	return 0;
 }
 
-/* Where elements are judged one by one, a mistake is the fault of the node where it stands, and reading
+/* Where elements are judged one by one, a mistake is the fault of the node that contains it, and reading
  * continues. */
 static int keep_fault(struct yaml_reader *r, struct yaml_node *n)
 {
@@ -226,7 +226,7 @@ static int element_fault(struct yaml_reader *r, struct yaml_node *n, int code)
 	return r->many && (code == -EBADMSG || code == -EFBIG) ? keep_fault(r, n) : code;
 }
 
-/* What stands for a node that cannot be had: null, with the fault. */
+/* The substitute for an unusable node: null, with the fault. */
 static int stand_in(struct yaml_reader *r, const yaml_event_t *ev, int code, struct node **ret)
 {
 	if (!r->many)
@@ -561,7 +561,7 @@ static int read_key(struct yaml_reader *r, const yaml_event_t *ev, unsigned dept
 	code = element_fault(r, n, mistake_at(r, ev, "a key must be a scalar"));
 	if (code < 0)
 		return code;
-	/* Its text stands for it: an unknown key for whoever knows keys. */
+	/* Its text represents it: an unknown key for whoever knows keys. */
 	size_t length = n->end - n->start < ODD_KEY_MAX ? n->end - n->start : ODD_KEY_MAX;
 	char *text = arena_text(r->doc, r->text.ptr + (n->start - r->base), length);
 	if (!text)
@@ -720,8 +720,8 @@ static size_t character_taken(const char *text, const char *end)
 	return (c >= 0xA0 || c == 0x85) && c != 0xFEFF && c != 0xFFFE && c != 0xFFFF ? n : 0;
 }
 
-/* How many bytes libyaml does not take; in `out` (NULL: none is wanted) a '?' stands for each, so that
- * places stay. */
+/* How many bytes libyaml does not take; in `out` (NULL: none is wanted) a '?' stands for each, so that places
+ * stay. */
 static size_t yaml_bad_bytes(struct span text, char *out)
 {
 	size_t bad = 0;

@@ -4,8 +4,8 @@
  * Why:       every mistake in a configuration or features file is reported with file, line and key.
  * Ownership: the document owns its nodes; they are borrowed until it is freed. Aliases (&a / *a) and merge
  *            keys (<<) are resolved while reading: an alias is a copy of the node with the children of its
- *            anchor, placed (line, start, end) where the alias stands; what is below it is placed where the
- *            anchor stands.
+ *            anchor, placed (line, start, end) where the alias is; what is below it is placed where the
+ *            anchor is.
  * Errors:    -EBADMSG with "file:line:column: …"; -EFBIG beyond a limit.
  * Refused:   duplicate keys, keys that are not scalars, tags beyond YAML's core schema, NUL characters,
  *            anything but UTF-8.
@@ -60,7 +60,7 @@ int yaml_parse_all(const char *name, struct span text, struct yaml_doc **ret, st
 struct yaml_doc *yaml_free(struct yaml_doc *doc);
 const struct yaml_node *yaml_root(const struct yaml_doc *doc);
 const char *yaml_name(const struct yaml_doc *doc);
-/* The documents of `more` follow those of `doc`, as if they stood in its text; both are freed as before,
+/* The documents of `more` follow those of `doc`, as if they were in its text; both are freed as before,
  * `more` last. */
 void yaml_chain(struct yaml_doc *doc, const struct yaml_doc *more);
 

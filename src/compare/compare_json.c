@@ -376,7 +376,7 @@ static uint32_t json_next_unpaired(const struct json_elements *l, uint32_t from)
 	return from;
 }
 
-/* The rest in order: without a key the first with the first, so that what differs is told by place. */
+/* The rest in order: without a key the first with the first, so that differences are reported by place. */
 static void json_pair_rest(struct json_compare *c, unsigned level, const struct json_rule *rule,
 			   struct json_elements *x, struct json_elements *y)
 {
@@ -464,7 +464,7 @@ static enum compare_why json_why(int error)
 
 static void json_compare_run(struct json_compare *c)
 {
-	/* One level more: children of the deepest containers stand there. */
+	/* One level more: children of the deepest containers are there. */
 	c->at = calloc((COMPARE_DEPTH_MAX + 2) * (c->options->n_rules + 1), sizeof(*c->at));
 	if (!c->at) {
 		c->why = COMPARE_WHY_MEMORY;

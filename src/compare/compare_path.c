@@ -101,7 +101,7 @@ void compare_pattern_release(struct compare_pattern *p)
 	*p = (struct compare_pattern){0};
 }
 
-/* A position before `**` is also one behind it. */
+/* A position before `**` is also one after it. */
 static uint32_t pattern_close(const struct compare_pattern *p, uint32_t at)
 {
 	for (unsigned i = 0; i < p->n_steps; i++)

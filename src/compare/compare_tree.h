@@ -1,5 +1,5 @@
 /*
- * Compare tree: a JSON text as a list of its values, each with the place behind its subtree. Pure.
+ * Compare tree: a JSON text as a list of its values, each with the place after its subtree. Pure.
  *
  * Why:       comparing walks two texts side by side, in the order of names; spans alone would be read once
  *            more for each level, and cJSON's numbers are doubles.
@@ -22,7 +22,7 @@
 struct compare_node {
 	struct span name;  /* of a member, unescaped; SPAN_NONE otherwise */
 	struct span value; /* raw */
-	uint32_t after;	   /* the node behind this one and all within it */
+	uint32_t after;	   /* the node after this one and everything in it */
 	uint32_t children;
 	enum json_type type;
 };

@@ -91,7 +91,7 @@ static void config_read_all(struct config_reader *r, const struct yaml_node *nod
 	read_sections(&root);
 	check_config(&root);
 	if (r->file.mistakes)
-		/* all mistakes are told at once; otherwise the backends themselves are made from these
+		/* all mistakes are reported at once; otherwise the backends themselves are made from these
 		 * values */
 		judge_backends(r);
 }

@@ -217,7 +217,7 @@ static const char *environment_backend(struct config_reader *r, const char **ret
 	return queue ? queue : type;
 }
 
-/* "One variable switches the backend": what it names need not stand in the file. */
+/* "One variable switches the backend": what it names need not be in the file. */
 static void use_environment_backend(struct config_reader *r, const char *variable, struct span name)
 {
 	struct config *c = r->config;
@@ -255,7 +255,7 @@ static bool parse_switch(const char *text, bool *ret)
 	return false;
 }
 
-/* The switch and a token are all that the Python services give. A wrong value of the switch is told by
+/* The switch and a token are all that the Python services give. A wrong value of the switch is reported by
  * read_environment_defaults. */
 static void declare_hatchet_by_environment(struct config_reader *r)
 {

@@ -1,4 +1,4 @@
-/* Templates and response templates, wherever they stand. */
+/* Templates and response templates, wherever they are. */
 #include "config/config_reader.h"
 
 #include <errno.h>

@@ -2,7 +2,7 @@
  * Features file → snapshot. The grammar is docs/protocols/flipt.md, "Features file": short and long
  * spellings alike.
  *
- * What Flipt refuses is a mistake of its element, told with file, line and key: that flag is set aside
+ * What Flipt refuses is a mistake of its element, reported with file, line and key: that flag is set aside
  * (flag_broken), or those that ask for that segment, and no other; an unknown key is one, for it may be a
  * misspelled one. Of the document itself an unknown key or version is a reported mistake, and no more.
  * The one thing taken that Flipt refuses is a rule on an undeclared segment `default`, which is how people
@@ -856,7 +856,7 @@ static int count_flags(struct features *f, const char *name, size_t *ret)
 	size_t count, documents = 0;
 	*ret = 0;
 	for (const struct yaml_node *root = yaml_root(f->docs[0]); root; root = root->next) {
-		if (yaml_is_null(root)) /* behind a last --- */
+		if (yaml_is_null(root)) /* after a last --- */
 			continue;
 		if (root->kind != YAML_MAPPING)
 			return err_set(f->e, -EBADMSG, sentence, name, root->line);

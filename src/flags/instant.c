@@ -66,7 +66,7 @@ static bool take_clock(struct span *s, int64_t *ret_seconds)
 	return hour < 24 && minute < 60 && second < 60;
 }
 
-/* Digits behind the ninth are cut off, not rounded. */
+/* Digits after the ninth are cut off, not rounded. */
 static int32_t take_fraction(struct span *s)
 {
 	if (s->len < 2 || (s->ptr[0] != '.' && s->ptr[0] != ',') || s->ptr[1] < '0' || s->ptr[1] > '9')

@@ -16,7 +16,7 @@ struct span namespace_that_counts(const struct yaml_node *first, const char *wan
 		return span_of(wanted);
 	struct span one = SPAN_NONE;
 	for (const struct yaml_node *root = first; root; root = root->next) {
-		if (root->kind != YAML_MAPPING) /* an empty one, behind a last --- */
+		if (root->kind != YAML_MAPPING) /* an empty one, after a last --- */
 			continue;
 		if (one.ptr && !span_eq(namespace_of(root), one))
 			return SPAN_LIT(NAMESPACE_DEFAULT);

@@ -7,8 +7,8 @@
 
 #include "base/digits.h"
 
-/* More significant digits than these cannot change which double is nearest, except that one behind them
- * was not zero. */
+/* More significant digits than these cannot change which double is nearest, except that a later one was not
+ * zero. */
 #define DIGITS_MAX 800
 /* Go stops counting an exponent's digits there; far beyond what a double can hold. */
 #define EXPONENT_MAX 10000
@@ -29,7 +29,7 @@ static bool is_hex_digit(char c)
 /* Go's rule: an underscore stands between two digits; the prefix 0x counts as a digit before it. */
 static bool underscores_fine(struct span s, bool hex)
 {
-	bool after_digit = hex; /* s begins behind the prefix */
+	bool after_digit = hex; /* s begins after the prefix */
 	for (size_t i = 0; i < s.len; i++) {
 		bool digit = hex ? is_hex_digit(s.ptr[i]) : is_digit(s.ptr[i]);
 		if (s.ptr[i] == '_') {
@@ -56,7 +56,7 @@ static void take_digit(struct literal *l, char c, bool behind_point)
 	l->point += !behind_point;
 }
 
-/* Reads the digits before and behind the point; false if there is none. */
+/* Reads the digits before and after the point; false if there is none. */
 static bool take_mantissa(struct literal *l, struct span *s)
 {
 	bool point = false, any = false;

@@ -367,7 +367,7 @@ static int read_rollouts(const struct reader *r, struct span rollouts, const cha
 }
 
 /* --- the document --------------------------------------------------------------------------------------- */
-/* What stands in a flag whose key is known. */
+/* The contents of a flag whose key is known. */
 static int read_parts(const struct reader *r, struct span object, struct flag *ret)
 {
 	struct span type, enabled, rules, rollouts, fallback, broken, why;

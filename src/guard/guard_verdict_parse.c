@@ -1,4 +1,4 @@
-/* Verdicts as another router tells them: the inverse of guard_verdict_to_json, as far as it is told on. */
+/* Verdicts as another router tells them: the inverse of guard_verdict_to_json, as far as it is passed on. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

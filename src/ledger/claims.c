@@ -425,7 +425,7 @@ struct claims *claims_stop(struct claims *c)
 	return NULL;
 }
 
-/* Whoever waits is told in a later round of its loop. */
+/* Whoever waits is notified in a later round of its loop. */
 static void ask(struct claims *c, struct op *op, struct loop *loop, claim_fn fn, void *arg)
 {
 	if (!op) {

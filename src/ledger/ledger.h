@@ -59,7 +59,7 @@ struct ledger *ledger_stop(struct ledger *l); /* after what is queued was writte
 enum ledger_answer {
 	LEDGER_NONE,	/* there is no entry */
 	LEDGER_FOUND,	/* there is one */
-	LEDGER_UNKNOWN, /* it cannot be told whether there is one: not the same as none (rule 4) */
+	LEDGER_UNKNOWN, /* it is unknown whether there is one: not the same as none (rule 4) */
 };
 /* `entry` (with LEDGER_FOUND, and where a key was asked for; else NULL) is good until it returns. */
 typedef void (*ledger_told_fn)(void *arg, enum ledger_answer answer, const struct ledger_entry *entry);
@@ -94,7 +94,7 @@ struct ledger_status {
 	uint64_t errors;     /* questions and changes that failed there, since the start; remote only */
 	uint64_t unwritten;  /* removals that wait for it */
 	int64_t since_us;    /* wall clock: since when it is failing, or has not been; remote only */
-	uint64_t losses; /* how often its server lost what it had; remote only */
+	uint64_t losses;     /* how often its server lost what it had; remote only */
 	const char *warning; /* what is set up there so that entries may be lost; NULL: nothing known */
 	char last_error[ERR_TEXT_MAX];
 };

@@ -214,8 +214,7 @@ static int open_reader(struct ledger_file *l, struct err *e)
 	return r;
 }
 
-/* The row of that key, or with SPAN_NONE any row of the group. 1 = there is one, 0 = none, <0 = it cannot
- * be told. */
+/* The row of that key, or with SPAN_NONE any row of the group. 1 = there is one, 0 = none, <0 = unknown. */
 static int read_row(struct ledger_file *l, struct span group, struct span key, struct ledger_entry *ret,
 		    struct err *e)
 {
@@ -444,7 +443,7 @@ static bool entry_at(struct ledger_file *l, size_t bucket, size_t place, struct 
 	return s != NULL;
 }
 
-/* Another file stands in the old one's place: it gets what memory has, or a restart would know nothing of
+/* Another file is in the old one's place: it gets what memory has, or a restart would know nothing of
  * it. */
 static int save_all(struct ledger_file *l, struct err *e)
 {
@@ -781,7 +780,7 @@ static void file_put(struct ledger *l, struct loop *loop, const struct ledger_en
 	enqueue(file_of(l), c);
 }
 
-/* Under lock. Another version stands in the place of the one that is meant. */
+/* Under lock. Another version is in place of the one meant. */
 static bool ledger_was_replaced(struct ledger_file *l, const struct ledger_entry *e)
 {
 	struct span group = span_of(e->group), key = span_of(e->key);

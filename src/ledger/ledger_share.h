@@ -23,10 +23,10 @@ struct ledger_share;
 int ledger_share_open(const char *ledger, struct ledger_share **ret, struct err *e);
 struct ledger_share *ledger_share_close(struct ledger_share *s); /* NULL is allowed */
 
-/* Whether some process uses this ledger's file now; also false when that cannot be told. */
+/* Whether some process uses this ledger's file now; also false if that is unknown. */
 bool ledger_share_in_use(const char *ledger);
 
-/* No other process has it open. False when that cannot be told. */
+/* No other process has it open. False if that is unknown. */
 bool ledger_share_alone(const struct ledger_share *s);
 /* Another file, or none, is at its path: a process that starts now would not be seen. */
 bool ledger_share_moved(const struct ledger_share *s);
@@ -37,7 +37,7 @@ void ledger_share_unmark(struct ledger_share *s, struct span group, struct span 
 /* Whether this process, or another one, takes out a key like this one at present. */
 bool ledger_share_own(const struct ledger_share *s, struct span group, struct span key);
 bool ledger_share_others(const struct ledger_share *s, struct span group, struct span key);
-/* Forgets what processes have left behind that were killed; only while alone. */
+/* Removes what killed processes have left behind; only while alone. */
 void ledger_share_reset(struct ledger_share *s);
 
 #endif

@@ -33,7 +33,7 @@ struct addresses *addresses_free(struct addresses *a); /* nobody waits any more 
 
 /* Whether there are any to begin with; starts a lookup in the background when they have aged. */
 bool addresses_ready(struct addresses *a);
-/* Waits for the lookup in progress, or for a new one. Never told from within. -ENOMEM, -EAGAIN. */
+/* Waits for the lookup in progress, or for a new one. Never called from within. -ENOMEM, -EAGAIN. */
 int addresses_ask(struct addresses *a, struct addresses_waiter *w);
 size_t addresses_count(const struct addresses *a);
 /* The i-th to try: the one that answered last comes first. */

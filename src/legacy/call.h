@@ -57,7 +57,7 @@ struct legacy_call {
 	char *block;
 	size_t begin, end;
 	bool head_known, head_told, got_continue;
-	bool body_fresh;  /* something to be told by `readable` */
+	bool body_fresh;  /* something to be reported by `readable` */
 	bool end_told;	  /* the caller has seen LEGACY_READ_END */
 	bool paused;	  /* the block is full */
 	bool line_broken; /* the watch has ended; reading continues until the socket says why */

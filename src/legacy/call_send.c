@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #define PIECE_MAX CALL_OUT_MAX /* of a chunked body: what is announced must be taken */
-#define CHUNK_OVERHEAD 24      /* size line and the CR LF behind the data */
+#define CHUNK_OVERHEAD 24      /* size line and the CR LF after the data */
 #define SMALL 4096	       /* so much of a chunked body waits for what comes next */
 
 static size_t waiting(const struct legacy_call *c)

@@ -85,8 +85,8 @@ struct line *pool_take(struct pool *p, const struct connection_events *events, v
 {
 	while (!link_alone(&p->kept)) {
 		struct line *l = LINK_OWNER(p->kept.next, struct line, link);
-		/* One look at the socket: what came in since the loop last waited has not been told yet, and
-		 * bytes after the last answer would be taken for the next one. */
+		/* One look at the socket: what came in since the loop last waited has not been reported yet,
+		 * and bytes after the last answer would be taken for the next one. */
 		if (l->keep_until <= loop_now_ms(p->loop) || !connection_quiet(l->connection)) {
 			pool_forget(l);
 			continue;

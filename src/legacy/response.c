@@ -195,7 +195,7 @@ static int settle_framing(struct response *r)
 	return RESPONSE_HEAD;
 }
 
-/* The empty line: an interim answer is dropped and the next head expected right behind it. */
+/* The empty line: an interim answer is dropped and the next head expected right after it. */
 static int end_of_head(struct response *r)
 {
 	if (r->status == 101)

@@ -5,7 +5,7 @@
 
 /* --- the field ------------------------------------------------------------------------------------------ */
 
-/* sf-string: what stands between the quotes, escapes resolved; what follows it in *rest. */
+/* sf-string: the text between the quotes, escapes resolved; what follows it in *rest. */
 static bool idempotency_string(struct span value, struct idempotency_key_text *ret, struct span *rest)
 {
 	size_t n = 0, i = 1;

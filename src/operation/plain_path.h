@@ -15,7 +15,7 @@
 
 /* Writes the path of `target` without scheme and authority, query and fragment, decoded (twice encoded, too),
  * with \ as /, without parameters after ';', empty and dot segments, a trailing slash, and what follows a
- * NUL. False when that is how it stands already; then, and beyond `out`'s limit, `out` has no meaning. */
+ * NUL. False if it is that already; then, and beyond `out`'s limit, `out` has no meaning. */
 bool plain_path(struct span target, struct buf *out);
 
 #endif

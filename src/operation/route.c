@@ -364,7 +364,7 @@ static bool form_equals(struct span encoded, struct span plain)
 	}
 }
 
-/* The next "name=value" of a query that begins at *at; *at is moved behind it. */
+/* The next "name=value" of a query that begins at *at; *at is moved past it. */
 static bool next_pair(struct span target, size_t *at, struct span *ret_name, struct span *ret_value)
 {
 	if (*at >= target.len)

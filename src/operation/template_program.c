@@ -33,7 +33,7 @@ enum reference {
 enum argument { ARGUMENT_NONE, ARGUMENT_POINTER, ARGUMENT_NAME, ARGUMENT_TOKEN };
 
 static const struct form {
-	const char *text;  /* all of it, or what stands before the argument */
+	const char *text;  /* all of it, or the text before the argument */
 	const char *shown; /* in messages */
 	unsigned where;	   /* TEMPLATE_* */
 	enum argument argument;

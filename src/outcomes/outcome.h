@@ -45,7 +45,7 @@ enum outcome_reason {
 	/* known not to run the task: away, without a worker, or the task is unknown there */
 	REASON_BACKEND_NOT_READY,
 	REASON_UNMAPPED,    /* no operation matches */
-	REASON_PIN_UNKNOWN, /* a follow-up call; whether it is the task side's could not be told */
+	REASON_PIN_UNKNOWN, /* a follow-up call; whether it is the task side's could not be determined */
 	REASON_FLAG_BROKEN, /* its definition cannot be understood; the other flags count */
 	REASON_INPUT_NOT_REPRESENTABLE, /* the task's workers would not read it as it was given */
 	REASON_FLAG_OFF,     /* a boolean flag whose own value is false and of which no rollout matches */

@@ -82,7 +82,7 @@ int outcome_store_newest(struct outcome_store *s, int64_t *ret_us, struct err *e
 
 struct db *outcome_store_db(struct outcome_store *s); /* for a tap */
 
-/* Whether another file, or none, now stands at the path. */
+/* Whether another file, or none, is now at the path. */
 bool outcome_store_moved(struct outcome_store *s);
 
 DEFINE_CLEANUP(struct outcome_store *, outcome_store_close)

@@ -56,7 +56,7 @@ static bool pattern_is_file(struct span s)
 	       AMONG(((struct span){dot + 1, s.len - stem - 1}), extensions);
 }
 
-/* Whether the segment behind this one names one of something. */
+/* Whether the segment after this one names one of something. */
 static bool pattern_announces_id(struct span s)
 {
 	static const char *const holders[] = {

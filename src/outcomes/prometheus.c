@@ -38,7 +38,7 @@ static int compare_sides(const struct series *x, const struct series *y)
 	return r ? r : (int)x->side - (int)y->side;
 }
 
-/* What goes into one histogram stands together, and what goes into one count of executions. */
+/* What goes into one histogram is kept together, and what goes into one count of executions. */
 static int prometheus_compare(const void *a, const void *b)
 {
 	const struct series *x = a, *y = b;

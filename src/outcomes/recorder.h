@@ -44,7 +44,7 @@ struct recorder_batch {
  * thread; all but `arg` must be there, or none. */
 struct recorder_tap {
 	void *arg;
-	/* A file was opened, also anew: makes the tables that it needs. An error is told by `ended`. */
+	/* A file was opened, also anew: makes the tables that it needs. An error is reported by `ended`. */
 	int (*opened)(void *arg, struct db *db, struct err *e);
 	void (*closed)(void *arg); /* before the file is closed; also after an `opened` that failed */
 	bool (*due)(void *arg);	   /* whether `write` has something to do though nothing was recorded */

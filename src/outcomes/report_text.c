@@ -9,7 +9,7 @@
 #include "outcomes/report.h"
 
 #define WIDTH_MIN 60
-#define WIDE 112 /* from here on a side's figures stand in one line with its operation's name */
+#define WIDE 112 /* from here on a side's figures are on one line with its operation's name */
 
 static void report_text_put_head(const struct report *r, struct buf *b)
 {

@@ -51,7 +51,7 @@ int unmapped_load(struct unmapped_table *t, const struct unmapped_pattern *p)
 
 /* --- names at one place --------------------------------------------------------------------------------- */
 
-/* The segment that begins at `at` (behind its slash). */
+/* The segment that begins at `at` (after its slash). */
 static struct span unmapped_segment(const char *pattern, size_t at)
 {
 	return (struct span){pattern + at, strcspn(pattern + at, "/")};

@@ -4,7 +4,7 @@
  * Why:       before legacy is switched off someone must know what else it is asked for; callers choose the
  *            paths, so their number is bounded here.
  * Limits:    UNMAPPED_PATTERNS_MAX of a service: the least frequent (of equals the oldest) makes room and is
- *            counted under UNMAPPED_OTHERS. Behind the first segment, where UNMAPPED_SIBLINGS words stand at
+ *            counted under UNMAPPED_OTHERS. Behind the first segment, where UNMAPPED_SIBLINGS words occur at
  *            one place they are names, and become UNMAPPED_NAME. UNMAPPED_FRESH new ones from one compact to
  *            the next; what a flood brings beyond is of the others. UNMAPPED_MAX in all: more services are
  *            left out.

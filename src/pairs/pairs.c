@@ -254,7 +254,7 @@ static enum pairs_why pairs_compare(struct pairs *p, const struct pairs_trial *t
 	return PAIRS_WHOLE;
 }
 
-/* At the end what still waits is told as what was not compared. */
+/* At the end, whatever still waits is reported as not compared. */
 static bool pairs_is_late(struct pairs *p)
 {
 	pthread_mutex_lock(&p->lock);

@@ -54,7 +54,7 @@ void breaker_configure(struct breaker *b, const struct breaker_config *c, int64_
 enum breaker_word breaker_begin(struct breaker *b, int64_t now_us, struct breaker_pass *ret);
 /* For what nobody waits for: it is not counted among those that wait, and never told BREAKER_HOLD. */
 enum breaker_word breaker_begin_shadow(struct breaker *b, int64_t now_us, struct breaker_pass *ret);
-/* For what does not ask, but whose end is told: pins and overrides. */
+/* For what does not ask, but whose end is reported: pins and overrides. */
 void breaker_begin_unasked(struct breaker *b, int64_t now_us, struct breaker_pass *ret);
 /* Without effect on a pass that has ended. `why`: a sentence for operators, or NULL. */
 void breaker_end(struct breaker *b, struct breaker_pass *pass, enum breaker_end how, int64_t now_us,

@@ -100,7 +100,7 @@ static void apply_attachment(struct decide_vote *v, struct span attachment)
 	if (values[1].ptr && values[1].len > 2 && values[1].ptr[0] == '"')
 		v->backend = (struct span){values[1].ptr + 1, values[1].len - 2};
 	if (values[2].ptr && json_type_of(values[2]) == JSON_NUMBER) {
-		double share = strtod(values[2].ptr, NULL); /* ends at the ',' or '}' behind it */
+		double share = strtod(values[2].ptr, NULL); /* ends at the ',' or '}' after it */
 		v->shadow = share;
 		if (share < 0)
 			v->shadow = 0;
@@ -352,7 +352,7 @@ static double bucket_of(const struct asking *a, struct span key)
 }
 
 /* Whether the entity is among the share that came first: who was on the task side when its percentage was
- * smaller. Where one flag alone splits that can be told, as shares grow from the end at which they begin;
+ * smaller. If a single flag splits, that is known, as shares grow from the end at which they begin;
  * otherwise nobody is. */
 static bool is_among_first(const struct asking *a, double keeps)
 {

@@ -30,8 +30,8 @@ struct decide_input {
 	const struct flag_snapshot *flags; /* NULL: there has never been one */
 	struct span user, organization;	   /* SPAN_NONE: absent */
 	struct span entity;		   /* SPAN_NONE: none, DECIDE_ANONYMOUS is asked for */
-	/* From the ledger (WISH_UNKNOWN: a follow-up call of which it cannot be told whether it is
-	 * pinned); from the override header. */
+	/* From the ledger (WISH_UNKNOWN: a follow-up call of which it is unknown whether it is pinned); from
+	 * the override header. */
 	enum decide_wish pinned, override;
 	struct span pinned_backend;
 	/* NULL: nothing is known against any backend. Pins and overrides do not ask it */

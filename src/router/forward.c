@@ -147,7 +147,7 @@ static struct span inside_comment(const char *begin, const char *end)
 	return n >= 2 && end[-1] == ')' ? (struct span){begin + 1, n - 2} : SPAN_NONE;
 }
 
-/* Up to the comma; *p moves behind it. */
+/* Up to the comma; *p moves past it. */
 static struct via_element next_via(const char **p, const char *end)
 {
 	struct span words[2] = {SPAN_NONE, SPAN_NONE}, comment = SPAN_NONE;

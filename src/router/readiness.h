@@ -2,7 +2,7 @@
  * Readiness: the calls that a backend is known not to run, as the last checks found it.
  *
  * Why:       a task whose backend is unreachable, has no worker or does not know it keeps its caller waiting
- *            until the time limit, and may run long after the caller was told so. What is known before a
+ *            until the time limit, and may run long after the caller was answered. What is known before a
  *            submission decides before it (docs/design.md, reason `backend_not_ready`). Only a definite no
  *            counts: what a backend cannot tell does not.
  * Shape:     made by the control thread after a round of checks, then immutable; planes hold references and
@@ -31,7 +31,7 @@ int readiness_put(struct readiness *r, struct span service, struct span operatio
 /* The sentence, or NULL: nothing is known against it. `r` may be NULL. Good as long as the reference. */
 const char *readiness_against(const struct readiness *r, struct span service, struct span operation,
 			      struct span backend);
-/* The same entries with the same sentences: those are told, too. Either may be NULL, which is empty. */
+/* The same entries with the same sentences: those are reported, too. Either may be NULL, which is empty. */
 bool readiness_equal(const struct readiness *a, const struct readiness *b);
 
 /* How many operations of this backend, and the sentence of the first (untouched when there is none). */

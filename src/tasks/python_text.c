@@ -109,7 +109,7 @@ int python_tuple(struct span list, struct buf *out)
 
 /* --- upper case ----------------------------------------------------------------------------------------- */
 
-/* One character of valid UTF-8 at s[*i]; moves *i behind it. */
+/* One character of valid UTF-8 at s[*i]; moves *i past it. */
 static uint32_t next_character(struct span s, size_t *i)
 {
 	unsigned char c = (unsigned char)s.ptr[(*i)++];

@@ -91,7 +91,7 @@ static void walk_entry(struct folder_walk *w, const char *path, const char *name
 	struct stat st;
 	bool link = lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
 	if (stat(path, &st) < 0) {
-		walk_file(w, path); /* a link to nothing is told when it is read */
+		walk_file(w, path); /* a link to nothing is reported when it is read */
 		return;
 	}
 	if (S_ISREG(st.st_mode))
@@ -165,7 +165,7 @@ static void walk_release(struct folder_walk *w)
 
 /* --- reading -------------------------------------------------------------------------------------------- */
 
-/* Offsets while `whole` grows and moves; pointers once it stands. */
+/* Offsets while `whole` grows and moves; pointers once it is complete. */
 static int folder_read_row(struct features_text *t, struct flag_text *row, const char *below, size_t *at)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(FLAG_MAX_DOCUMENT);

@@ -137,7 +137,7 @@ static void note_unchanged(struct flipt_source *s)
 static void note_new(struct flipt_source *s, const char *digest, const char *raw, const char *content)
 {
 	s->digest_is_own = !*digest;
-	/* v1 may send no ETag while a namespace was never changed: the content stands for it. */
+	/* v1 may send no ETag while a namespace was never changed: the content is used instead. */
 	snprintf(s->server_digest, sizeof(s->server_digest), "%.*s", DIGEST_LENGTH,
 		 *digest ? digest : content);
 	memcpy(s->raw, raw, sizeof(s->raw));
@@ -684,8 +684,8 @@ static void start_stream(struct flipt_source *s)
 		stream_ended(s, "the URL is too long");
 		return;
 	}
-	/* Without ?digest the first snapshot comes at once, so that silence before it is a fault that can
-	 * be told. */
+	/* Without ?digest the first snapshot comes at once, so that silence before it is a detectable
+	 * fault. */
 	struct http_call_request q = {
 		.method = "GET",
 		.url = url.ptr,
@@ -747,7 +747,8 @@ static int copy_options(struct flipt_source *s, const struct flag_source_options
 	s->stream_idle_ms = o->stream_idle_ms;
 	s->stream_wanted = o->stream;
 	s->rules =
-		o->rules == FLAG_RULES_V1 ? FLAG_RULES_V2 : o->rules; /* a v1 server is told by its answers */
+		/* a v1 server is recognized by its answers */
+		o->rules == FLAG_RULES_V1 ? FLAG_RULES_V2 : o->rules;
 	s->rules_given = o->rules_given;
 	return 0;
 }
@@ -824,7 +825,7 @@ void flipt_source_status(const struct flipt_source *s, struct flag_source_status
 					   .good_us = s->good_us,
 					   .failing = s->failing,
 					   .streaming = s->stream_up};
-	/* Without user info: what stands before an '@' may be a password. */
+	/* Without user info: text before an '@' may be a password. */
 	const char *at = strchr(s->url, '@'), *slashes = strstr(s->url, "://");
 	if (at && slashes)
 		snprintf(ret->where, sizeof(ret->where), "%.*s%s", (int)(slashes + 3 - s->url), s->url,

@@ -50,8 +50,8 @@ bool last_good_breaks(const struct last_good *g, const struct flag_snapshot *new
  * was lost carried over. `whole` gets its JSON. On an error `new` is gone, too. */
 int last_good_complete(struct last_good *g, struct flag_snapshot *new, struct span text, struct buf *whole,
 		       struct flag_snapshot **ret, struct err *e);
-/* `snapshot` becomes the one in use: takes over the caller's reference and the text; the log is told what
- * is carried. */
+/* `snapshot` becomes the one in use: takes over the caller's reference and the text; what is carried is
+ * logged. */
 void last_good_take(struct last_good *g, struct flag_snapshot *snapshot, struct buf *text);
 /* Writes what is in use to disk; a failure is logged, and retried until it succeeds. */
 void last_good_save(struct last_good *g, const char *digest);

@@ -13,7 +13,7 @@
 
 #define CRC_TEXT 9
 
-#define FILE_MAX (FLAG_MAX_DOCUMENT + 4096) /* a snapshot and what is told of it */
+#define FILE_MAX (FLAG_MAX_DOCUMENT + 4096) /* a snapshot and its metadata */
 
 static void member(struct buf *b, const char *name, const char *value)
 {

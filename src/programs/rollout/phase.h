@@ -1,5 +1,5 @@
 /*
- * Phases: on which of its steps a flag stands, and what is missing for the next one (design, "Phases"). Pure.
+ * Phases: which of its steps a flag is on, and what is missing for the next one (design, "Phases"). Pure.
  */
 #ifndef PROGRAMS_ROLLOUT_PHASE_H
 #define PROGRAMS_ROLLOUT_PHASE_H
@@ -31,11 +31,11 @@ bool phase_has_task(const struct rollout_steps *steps, int step);
 
 enum phase_verdict { PHASE_GO, PHASE_WAIT, PHASE_BREACH };
 
-/* What is known of the step on which the flag stands. */
+/* What is known of the step the flag is on. */
 struct phase_evidence {
 	int64_t since_us, now_us; /* wall clock: when it was reached */
 	bool breach;		  /* of any operation, or what makes its evidence worthless */
-	bool unreadable;	  /* whether there is one cannot be told */
+	bool unreadable;	  /* whether there is one is unknown */
 	bool safe;		  /* every operation's */
 	/* Percent of the answers that may differ, by what was compared: the upper end of Wilson's interval
 	 * for 95 %, so that few pairs do not pass for good ones. The worst operation's, with its counts. */

@@ -1,5 +1,5 @@
 /*
- * advance: judge the step on which a flag stands, and make the next one (design, "Phases").
+ * advance: judge the step a flag is on, and take the next one (design, "Phases").
  */
 #include <errno.h>
 #include <stdio.h>

@@ -278,7 +278,7 @@ static void say_command(const struct rollout_arguments *a)
 	fprintf(stderr, a->segment ? " --segment %s\n" : "\n", a->segment);
 }
 
-/* v1 takes one value at a time: the first stand, the others do not. */
+/* v1 takes one value at a time: the first ones are written, the others are not. */
 static int half_done(struct changing *c, const struct err *why)
 {
 	char result[ERR_TEXT_MAX + 64];
@@ -327,7 +327,7 @@ static int document_has_change(struct changing *c, struct err *e)
 	return r < 0 ? r : left.n == 0;
 }
 
-/* Sent, and no answer: only reading tells. 0 when the change stands. */
+/* Sent, and no answer: only reading tells. 0 if the change is in place. */
 static int find_out(struct changing *c, struct err *e)
 {
 	struct err reading;
@@ -344,7 +344,7 @@ static int find_out(struct changing *c, struct err *e)
 	return ROLLOUT_NOT_AS_ASKED;
 }
 
-/* A rollback continues by itself where another change would stop and tell what stands. */
+/* A rollback continues by itself where another change would stop and report what was written. */
 static bool insists(struct changing *c, int tries, const struct err *why)
 {
 	char result[ERR_TEXT_MAX + 64];

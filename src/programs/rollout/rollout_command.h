@@ -34,7 +34,7 @@ enum rollout_exit {
 	ROLLOUT_DONE,	 /* or nothing to do */
 	ROLLOUT_REFUSED, /* failed or refused: nothing was changed */
 	ROLLOUT_USAGE,	 /* arguments or configuration */
-	/* something was changed, but not all is as asked for: the sentences say what stands */
+	/* something was changed, but not all is as asked for: the output says what was written */
 	ROLLOUT_NOT_AS_ASKED,
 	ROLLOUT_NOT_YET, /* advance: something is missing that may come; nothing was changed */
 	ROLLOUT_BREACH,	 /* advance: an operation is worse on the task side; nothing was changed */

@@ -1,5 +1,5 @@
 /*
- * A draft: what everybody is told now, and what they would be told after a change.
+ * A draft: what everybody gets now, and what they would get after a change.
  *
  * Why:       plans, questions and checks compare the same two snapshots.
  * Ownership: the draft owns both.

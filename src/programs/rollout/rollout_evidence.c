@@ -13,7 +13,7 @@
 #include "pairs/differences.h"
 #include "programs/status/gate.h"
 
-/* What one operation's figures say; the worst one's are told. */
+/* What one operation's figures say; the worst one's are reported. */
 enum evidence_weight { EVIDENCE_SAFE, EVIDENCE_NOT_ENOUGH, EVIDENCE_UNREADABLE, EVIDENCE_BREACH };
 
 struct evidence_one {
@@ -80,7 +80,7 @@ static void evidence_say_guard(const struct guard_operation_verdict *v, struct e
 	snprintf(ret->why, sizeof(ret->why), "%.*s", SPAN_ARG(buf_span(&line)));
 }
 
-/* An epoch of another split says nothing of this step. Where it broke, that stands until a new one begins. */
+/* An epoch of another split says nothing of this step. A breach stays until a new one begins. */
 static void evidence_take_guard(const struct evidence_question *q, const struct operation *op,
 				const struct guard_operation_verdict *v, struct evidence_one *ret)
 {

@@ -298,7 +298,7 @@ int flipt_read_v2(struct rollout_place *p, const char *flag, struct err *e)
 	return buf_append_span(&p->revision, revision);
 }
 
-/* Whether the payload names the segment; its key could also stand elsewhere in it, which does no harm. */
+/* Whether the payload names the segment; its key could also be elsewhere in it, which does no harm. */
 static bool names_segment(struct span payload, struct span segment)
 {
 	struct span key;

@@ -160,7 +160,7 @@ static void show_entry(const struct json_node *entry)
 
 /* --- how long a step has held --------------------------------------------------------------------------- */
 
-/* The step on which a record left the flag; "" when that cannot be told. */
+/* The step on which a record left the flag; "" if that is unknown. */
 static void history_step_of(const struct json_node *entry, char out[256])
 {
 	const char *command = text_of(entry, "command"), *segment = text_of(entry, "segment"),
@@ -197,7 +197,7 @@ static void history_follow(const struct json_node *entry, const char *step, char
 	if (strcmp(text_of(entry, "command"), "advance") == 0 && *left)
 		ret->advanced_us = history_time_of(entry);
 	if (*left && strcmp(left, stands) == 0)
-		return; /* it stood there already */
+		return; /* it was there already */
 	memcpy(stands, left, sizeof(left));
 	ret->since_us = strcmp(left, step) == 0 ? history_time_of(entry) : 0;
 }

@@ -29,7 +29,7 @@ int history_path(const struct config *c, const char *journal, char **ret, struct
 /* Whether a record could be written, before there is something to record. */
 int history_writable(const char *path, struct err *e);
 int history_write(const char *path, const struct rollout_record *record, struct err *e);
-/* When the flag came to stand on this step without a change since, and when someone last advanced it; wall
+/* When the flag reached this step without a change since, and when someone last advanced it; wall
  * clock (us), 0 = not known, or never. */
 struct history_reached {
 	int64_t since_us, advanced_us;

@@ -31,7 +31,7 @@ static int read_file(struct rollout_place *p, struct err *e)
 	return 0;
 }
 
-/* Of a folder: the one file in which the flag stands. */
+/* Of a folder: the one file that contains the flag. */
 static int find_file(const struct rollout_place *p, const char *flag, size_t *ret, struct err *e)
 {
 	size_t found = 0;
@@ -119,7 +119,7 @@ static void name_place(struct rollout_place *p)
 		snprintf(p->name, sizeof(p->name), "%s", whole ? whole : c->flags.file);
 		return;
 	}
-	/* Without user info: what stands before an '@' may be a password. */
+	/* Without user info: text before an '@' may be a password. */
 	const char *at = strrchr(c->flags.url, '@'), *slashes = strstr(c->flags.url, "://");
 	snprintf(p->name, sizeof(p->name), "%.*s%s, environment %s, namespace %s",
 		 at && slashes ? (int)(slashes + 3 - c->flags.url) : 0, c->flags.url,

@@ -68,7 +68,7 @@ enum place_written {
 	PLACE_WRITTEN,
 	PLACE_CHANGED_MEANWHILE, /* by someone else; nothing was written: read again */
 	PLACE_NOT_WRITTEN,	 /* the sentence says why */
-	/* v1: the first `done` of the changes stand, the sentence says why no more */
+	/* v1: the first `done` of the changes are written, the sentence says why no more */
 	PLACE_PARTLY_WRITTEN,
 	PLACE_UNKNOWN, /* sent, no answer: read to find out */
 };

@@ -258,8 +258,8 @@ static bool settling(const struct app *a)
 	return false;
 }
 
-/* While it is patient: who has a connection is told with his next answer. A moment before the deadline the
- * idle ones are closed. */
+/* While it is patient: whoever has a connection learns it with the next answer. A moment before the deadline
+ * the idle ones are closed. */
 static bool waits_for_idle(struct app *a, unsigned left)
 {
 	if (!a->patient)

@@ -70,7 +70,7 @@ static int app_backends_check_all(const struct app *a, const struct config *c, c
 	setup.n_calls = calls ? put_calls(c, b->name, calls) : 0;
 	int r = calls ? task_options_check(o, &setup, &e) : err_set(&e, -ENOMEM, "out of memory");
 	free(calls);
-	if (r < 0 && !e.text[0]) /* told already, with places of their own */
+	if (r < 0 && !e.text[0]) /* reported already, with places of their own */
 		return r;
 	if (r < 0 && b->line)
 		buf_printf(problems, "%s:%u: backends.%.*s: %s\n", c->path, b->line, SPAN_ARG(b->name),

@@ -1,5 +1,5 @@
 /*
- * The guard in the application: what it is to watch, what it holds, and who is told.
+ * The guard in the application: what it is to watch, what it holds, and who is notified.
  *
  * Threads:   the control thread's; the guard itself collects on the recorder's (guard/guard.h).
  */

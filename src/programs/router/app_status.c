@@ -21,7 +21,7 @@
 
 #define HEALTH_EVERY_MS 2000
 #define REGISTRATION_EVERY 5 /* rounds of health */
-#define MISSING_MAX 100	     /* told by /readyz */
+#define MISSING_MAX 100	     /* shown by /readyz */
 
 /* --- JSON, a little ------------------------------------------------------------------------------------- */
 
@@ -84,7 +84,7 @@ static struct readiness *look_at_readiness(struct app *a)
 	return r;
 }
 
-/* One line per backend, however many operations it serves; which they are is told by /readyz. */
+/* One line per backend, however many operations it serves; which they are is shown by /readyz. */
 static void log_readiness(const struct app *a, const struct readiness *now)
 {
 	for (size_t b = 0; b < a->env.n_backends; b++) {
@@ -723,7 +723,7 @@ static void parameters_release(struct report_parameters *p)
 	buf_release(&p->organization);
 }
 
-/* Sums are for who adds up those of several routers. What does not fit is told by `json`. */
+/* Sums are for who adds up those of several routers. What does not fit is reported by `json`. */
 static int make_report_or_sums(const struct report_options *o, bool sums, struct buf *json, struct err *e)
 {
 	CLEANUP(report_sums_freep) struct report_sums *s = NULL;

@@ -197,7 +197,7 @@ int check_flags_file(const char *config_path)
 	if (config_load(config_path, environment, &problems, &c) < 0)
 		return 2; /* which has been told */
 	if (c->flags.kind == FLAG_SOURCE_FILE && access(c->flags.file, R_OK) == 0) {
-		/* that it is not there has been told, too */
+		/* that it is missing has been reported, too */
 		int r = features_read(c->flags.file, c->flags.rules, &text, &e);
 		if (r == 0)
 			r = features_parse(c->flags.file, &text, c->flags.namespace_key, c->flags.rules, &s,

@@ -19,8 +19,8 @@ struct drain_arguments {
 	unsigned columns;
 };
 
-/* Appends the report to `out`. The exit code (enum drain_verdict); what could not be read is told on standard
- * error, and is not enough data. */
+/* Appends the report to `out`. The exit code (enum drain_verdict); what could not be read is reported on
+ * standard error, and is not enough data. */
 int drain_command(const struct drain_arguments *a, struct buf *out);
 
 #endif

@@ -30,7 +30,7 @@ struct gate_options {
 			       .max_rejected = 5, \
 			       .max_slowdown = 2, \
 			       .min_executions = REPORT_FEW})
-#define GATE_SPAN_US (15 * 60 * 1000000LL)	     /* what is judged unless told */
+#define GATE_SPAN_US (15 * 60 * 1000000LL)	     /* what is judged by default */
 #define GATE_BASELINE_US (7 * 24 * 3600 * 1000000LL) /* how far back legacy is looked for, before the span */
 #define GATE_SLOWER_US 1000000 /* less than that is no slowdown: a task has to be fetched */
 
@@ -47,8 +47,8 @@ struct gate_finding {
 
 /* Whether a legacy side is needed that the report does not have. */
 bool gate_needs_baseline(const struct gate_options *o, const struct report *r);
-/* `baseline` may be NULL. `why` names the operation that decides. `each` (may be NULL) is told of every
- * one that was looked at. */
+/* `baseline` may be NULL. `why` names the operation that decides. `each` (may be NULL) is called for every
+ * one that was checked. */
 enum gate_verdict gate_check(const struct gate_options *o, const struct report *r,
 			     const struct report *baseline,
 			     void (*each)(void *arg, const struct gate_finding *f), void *arg,

@@ -30,7 +30,7 @@ struct acceptor {
 	bool failing, paused, closing;
 };
 
-/* Descriptors are the process's: an outage is told once, whoever meets it. */
+/* Descriptors are the process's: an outage is reported once, whoever meets it. */
 static atomic_uint acceptors_failing;
 
 bool acceptor_outage(void)

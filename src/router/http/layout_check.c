@@ -26,7 +26,7 @@ static bool colon_and_blanks(const struct http_field *f)
 	return true;
 }
 
-/* A library that drops blanks behind a value writes a NUL over the first of them, and lets the CR stand. */
+/* A library that drops blanks after a value writes a NUL over the first of them, and lets the CR stand. */
 static size_t dropped_blanks(struct span value)
 {
 	const char *p = value.ptr + value.len;

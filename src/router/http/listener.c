@@ -49,7 +49,7 @@
 
 #define STREAM_BLOCK 32768	   /* bytes pulled at once for an answer of known length */
 #define UNHEARD_MS 1000		   /* patience with connections that have brought nothing when it quiesces */
-#define CONNECTIONS_TO_REFUSE 1024 /* above the limit, so that they can be told so */
+#define CONNECTIONS_TO_REFUSE 1024 /* above the limit, so that they can be answered */
 #define ANSWER_HEAD_LEAST 2048
 /* bytes for what is added to the fields of an answer: status line, Date, Via, framing */
 #define ANSWER_OWN 1024
@@ -544,7 +544,7 @@ static const char *reason_of(int status)
 	return text && strcmp(text, "Unknown") != 0 ? text : "Non-Standard Status";
 }
 
-/* The whole answer past the library, which is reading and has written nothing. It is told to close when it
+/* The whole answer past the library, which is reading and has written nothing. It is made to close when it
  * calls next; then what the client still sends is dropped for a while. False when nothing was written. */
 static bool answer_past_library(struct exchange *x, const struct http_response *r, struct span body)
 {
@@ -1226,7 +1226,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
 	*context = NULL;
 	c->exchange = NULL;
 	sweep_start(c->listener->sweep, &c->limit, LIMIT_IDLE);
-	/* While it is patient, the client is told with its next answer. */
+	/* While it is patient, the client learns it with its next answer. */
 	if (c->listener->quiesced && !c->listener->patient && !c->linger)
 		hang_up(c);
 	if (x->response)

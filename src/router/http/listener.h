@@ -109,9 +109,9 @@ int listener_start(struct loop *loop, const struct listener_options *o, const st
 unsigned listener_port(const struct listener *l); /* the bound one, for port 0 */
 void listener_open(struct listener *l);		  /* ends `held` */
 /* Kept idle connections are closed; what the kernel has accepted is still served, then no more is accepted;
- * running exchanges continue (their connections close after). `patient`: idle ones are not closed but told so
- * with their next answer, so that no client's request crosses with the close; a second call without it
- * closes them. */
+ * running exchanges continue (their connections close after). `patient`: idle ones are not closed but
+ * notified with their next answer, so that no client's request crosses with the close; a second call without
+ * it closes them. */
 void listener_quiesce(struct listener *l, bool patient);
 /* After listener_quiesce, now and then: how many connections may still bring a request, which to cut would be
  * a loss. Closes those that have brought nothing for a second; while it is patient all count, and none is

@@ -383,7 +383,7 @@ static size_t inspect_body(struct request *r, const char *bytes, size_t n)
 	bool fits = r->body.len + n <= r->service->config->max_inspect_body;
 	if (fits && inspect_claim_more(&r->claim, n) && buf_append(&r->body, bytes, n) == 0)
 		return n;
-	/* What has been held goes first, then the rest streams behind it. */
+	/* What has been held goes first, then the rest streams after it. */
 	r->body_paused = true;
 	go_unread(r, fits ? UNREAD_NO_MEMORY : UNREAD_TOO_LARGE);
 	return r->state == REQUEST_ANSWERED ? n : 0;

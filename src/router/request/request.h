@@ -218,8 +218,8 @@ enum pin_key {
 enum pin_key request_pin_key(const struct request *r, struct buf *key); /* pin_key.c */
 void request_drop_body(struct request *r); /* frees the held body and gives its budget back */
 
-/* request_ask.c: the ledger may have to be waited for. Steps ask, and are run again when it has told: what
- * they do before request_waits() must bear that. */
+/* request_ask.c: the ledger may have to be waited for. Steps ask, and are run again once it has answered:
+ * what they do before request_waits() must bear that. */
 /* What it says of the key, from memory where this request has asked already. While that is in progress:
  * unknown, which means nothing yet. */
 enum ledger_answer request_ask(struct request *r, struct span group, struct span key,

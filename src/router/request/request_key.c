@@ -1,5 +1,5 @@
 /*
- * Idempotency-Key: who has the execution of a key, and what those who come again are told (design,
+ * Idempotency-Key: who has the execution of a key, and what repeated requests get (design,
  * "Idempotency keys").
  *
  * Why:       the ledger decides who was first, by one insert; the flags only decide for the first. What is

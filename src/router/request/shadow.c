@@ -237,8 +237,8 @@ static void submit(struct shadow *s, struct span request_id)
 		.idempotent = m->idempotent,
 		.timeout_ms = m->task_timeout_ms,
 		.priority = m->priority,
-		/* Nobody looks at a shadow after the time limit: behind a backlog it must not take a
-		 * worker from real tasks. */
+		/* Nobody looks at a shadow after the time limit: behind a backlog it must not take a worker
+		 * from real tasks. */
 		.expires_ms = m->expires_ms && m->expires_ms < m->timeout_ms ? m->expires_ms : m->timeout_ms,
 		.awaited = true,
 	};

@@ -16,7 +16,7 @@ static struct span members(struct span object)
 	return object.len >= 2 ? span_trim((struct span){object.ptr + 1, object.len - 2}) : SPAN_NONE;
 }
 
-/* Of two members of the same name the step's counts, which stands behind, as in Python's json. */
+/* Of two members of the same name the step's counts, which comes later, as in Python's json. */
 static void put_kwargs(struct span workflows, struct span steps, struct buf *out)
 {
 	struct span a = members(workflows), b = members(steps);

@@ -26,7 +26,7 @@ static const struct celery_question questions[N_QUESTIONS] = {
 	[CONFIGURED] = {"conf", "{\"with_defaults\": false}"},
 	[REPORTED] = {"report", "{}"}};
 
-/* Names, each with a NUL behind it. */
+/* Names, each followed by a NUL. */
 struct names {
 	bool told;
 	struct buf text;
@@ -260,7 +260,7 @@ static bool keeps_no_result(const struct celery_worker *w, const char *task)
 	return w->major && (w->major < 5 || (w->major == 5 && w->minor < 7)) && has_name(&w->ignoring, task);
 }
 
-/* 5.5 and newer put a _ behind a prefix that ends in a letter or digit, and so does the setting. */
+/* 5.5 and newer put a _ after a prefix that ends in a letter or digit, and so does the setting. */
 static bool writes_elsewhere(const struct celery_client *c, const struct celery_worker *w)
 {
 	size_t n = strlen(w->result_prefix);

@@ -69,7 +69,7 @@ struct celery_round {
 };
 
 struct celery_pidbox {
-	struct celery_round *first; /* in progress; the others wait behind it */
+	struct celery_round *first; /* in progress; the others wait after it */
 	bool begun;
 };
 

@@ -231,7 +231,7 @@ static struct span state_in_object(struct span text)
 	return state;
 }
 
-/* The word behind the first `mark`. */
+/* The word after the first `mark`. */
 static struct span word_behind(struct span text, struct span mark)
 {
 	const char *at = text.len ? memmem(text.ptr, text.len, mark.ptr, mark.len) : NULL,

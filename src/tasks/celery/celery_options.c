@@ -49,7 +49,7 @@ static int set_prefix(void *field, struct span value, struct err *e)
 	return 0;
 }
 
-/* Celery puts a _ behind the prefix of results that ends in none of these (celery/backends/base.py, 5.5
+/* Celery puts a _ after the prefix of results that ends in none of these (celery/backends/base.py, 5.5
  * and newer). */
 static int set_result_prefix(void *field, struct span value, struct err *e)
 {
@@ -79,7 +79,7 @@ static int set_separator(void *field, struct span value, struct err *e)
 	return 0;
 }
 
-/* One step of the list; *at moves behind it and its comma. */
+/* One step of the list; *at moves past it and its comma. */
 static bool read_step(const char **at, int *ret)
 {
 	char *end;

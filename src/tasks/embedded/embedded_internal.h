@@ -68,7 +68,7 @@ struct embedded_operation {
 	char id[TASK_ID_MAX];
 	uint64_t number;		      /* of a wait, so that UNWAIT finds just this one */
 	size_t bytes;			      /* counted against max_queued_bytes */
-	struct store_task task;		      /* SUBMIT; its spans lie behind the struct. CHECK: queue is all
+	struct store_task task;		      /* SUBMIT; its spans follow the struct. CHECK: queue is all
 				   * that are needed, by commas, the task's own first */
 	LIST_ENTRY(embedded_operation) place; /* among the waits of its bucket */
 	bool dropped;			      /* WAIT: the client wants no callback; its thread's only */

@@ -209,8 +209,8 @@ static void handler_exec_on_end(void *arg, unsigned events)
 	if (!spawned_ended(&r->s))
 		return;
 	r->end = loop_watch_free(r->end);
-	/* What it wrote before its end is in the pipes by now; what its left-behind children would write
-	 * is not wanted. */
+	/* What it wrote before its end is in the pipes by now; output of children it left behind is not
+	 * wanted. */
 	if (r->s.out >= 0)
 		on_output(r, LOOP_READ);
 	if (r->s.err >= 0)
