@@ -69,18 +69,112 @@ static void read_tokens(const struct place *p, struct auth *ret)
 	parse_tokens(p, path, buf_span(&text), ret);
 }
 
-void read_auth(const struct place *auth, const struct place *tokens, struct auth *ret)
+static void read_kind(const struct place *kind, const struct place *tokens, struct auth *ret)
 {
 	static const char *const kinds[] = {"none", "bearer"};
 	size_t which;
-	if (!value_choice(auth, kinds, 2, &which))
+	if (!value_choice(kind, kinds, 2, &which))
 		return;
 	ret->kind = which == 0 ? AUTH_NONE : AUTH_BEARER;
 	if (ret->kind == AUTH_NONE)
 		return;
 	if (!tokens->node)
-		place_mistake(auth,
+		place_mistake(kind,
 			      "bearer needs \"tokens\": a file of SHA-256 hashes, here or on a level above");
 	else
 		read_tokens(tokens, ret);
+}
+
+/* "header:Authorization", "cookie:session" */
+static bool read_credential(const struct place *p, struct auth_credential *ret)
+{
+	static const struct span header = SPAN_INIT("header:"), cookie = SPAN_INIT("cookie:");
+	struct span text;
+	if (!value_text(p, &text))
+		return false;
+	ret->cookie = span_starts(text, cookie);
+	if (!ret->cookie && !span_starts(text, header)) {
+		place_mistake(p, "expected header:NAME or cookie:NAME");
+		return false;
+	}
+	ret->name = (struct span){text.ptr + header.len, text.len - header.len};
+	if (http_is_token(ret->name))
+		return true;
+	place_mistake(p, "this is not the name of a header field or cookie");
+	return false;
+}
+
+static void add_credential(const struct place *p, void *arg)
+{
+	struct auth *a = arg;
+	if (a->n_credentials < AUTH_MAX_CREDENTIALS && read_credential(p, &a->credentials[a->n_credentials]))
+		a->n_credentials++;
+}
+
+static bool has_field(const struct auth *a, const char *name)
+{
+	for (size_t i = 0; i < a->n_credentials; i++)
+		if (!a->credentials[i].cookie && span_is_nocase(a->credentials[i].name, name))
+			return true;
+	return false;
+}
+
+static void read_check(const struct place *auth, struct auth *ret)
+{
+	struct place credentials = place_member(auth, "credentials");
+	ret->kind = AUTH_CHECK;
+	value_list(&credentials, AUTH_MAX_CREDENTIALS, add_credential, ret);
+	if (!credentials.node) {
+		ret->credentials[0].name = SPAN_LIT("Authorization");
+		ret->credentials[1].name = SPAN_LIT("Cookie");
+		ret->n_credentials = 2;
+	}
+	for (size_t i = 0; i < ret->n_credentials; i++)
+		if (ret->credentials[i].cookie && has_field(ret, "Cookie"))
+			place_mistake(&credentials, "header:Cookie has all cookies already");
+}
+
+/* {check: URL, …} or {kind: bearer, forward: header:Authorization} */
+static void read_auth_mapping(const struct place *auth, const struct place *tokens, struct auth *ret)
+{
+	static const struct field fields[] = {
+		{"check", FIELD_URL, offsetof(struct auth, url), 0, 0},
+		{"kind", FIELD_OTHER, 0, 0, 0},
+		{"credentials", FIELD_OTHER, 0, 0, 0},
+		{"cache", FIELD_DURATION, offsetof(struct auth, cache_ms), 0, 3600000},
+		{"cache_denied", FIELD_DURATION, offsetof(struct auth, cache_denied_ms), 0, 3600000},
+		{"timeout", FIELD_DURATION, offsetof(struct auth, timeout_ms), 10, 60000},
+		{"forward", FIELD_OTHER, 0, 0, 0},
+	};
+	struct place check = place_member(auth, "check"), kind = place_member(auth, "kind"),
+		     forward = place_member(auth, "forward");
+	ret->cache_ms = 30000;
+	ret->cache_denied_ms = 5000;
+	ret->timeout_ms = 5000;
+	READ_FIELDS(auth, fields, ret);
+	if (check.node && kind.node)
+		place_mistake(&kind, "check and kind are mutually exclusive");
+	else if (check.node)
+		read_check(auth, ret);
+	else if (kind.node)
+		read_kind(&kind, tokens, ret);
+	else
+		place_mistake(auth, "missing: check (a URL), or kind (none or bearer)");
+	if (ret->cache_denied_ms > ret->cache_ms)
+		ret->cache_denied_ms = ret->cache_ms;
+	if (forward.node && !read_credential(&forward, &ret->forward))
+		ret->forward.name = SPAN_NONE;
+}
+
+void read_auth(const struct place *auth, const struct place *tokens, struct auth *ret)
+{
+	if (auth->node && auth->node->kind == YAML_MAPPING)
+		read_auth_mapping(auth, tokens, ret);
+	else
+		read_kind(auth, tokens, ret);
+}
+
+void read_admin_auth(const struct place *auth, const struct place *tokens, struct auth *ret)
+{
+	read_kind(auth, tokens, ret);
 }

@@ -297,6 +297,23 @@ static void check_async(const struct place *task, const struct operation *op)
 			"to identity.organization");
 }
 
+/* What a task is given lies in its backend's queue for as long as that keeps it. */
+static void check_forward(const struct place *auth, const struct place *task, const struct operation *op)
+{
+	struct place forward = place_member(auth, "forward");
+	bool used = template_has_credential(op->task.args) || template_has_credential(op->task.kwargs);
+	if (used && !op->auth.forward.name.ptr)
+		place_mistake(task, "{$ref: credential} needs \"auth: {forward: …}\", which says what "
+				    "it is");
+	else if (!used && op->auth.forward.name.ptr)
+		place_mistake(&forward,
+			      "has no effect: the task's args or kwargs have no {$ref: credential}");
+	else if (used)
+		place_warning(&forward,
+			      "the queue of the task's backend will hold this credential; anyone who can "
+			      "read it can use it");
+}
+
 static void check_policies(const struct place *p, const struct operation *op)
 {
 	struct place auth = place_member(p, "auth"), flags = place_member(p, "flags"),
@@ -318,6 +335,7 @@ static void check_policies(const struct place *p, const struct operation *op)
 		place_warning(
 			p,
 			"no identity source is configured: requests that a percentage decides go to legacy");
+	check_forward(&auth, &task, op);
 	check_path_sources(&identity, op);
 	check_async(&task, op);
 	struct place context = place_member(p, "context");

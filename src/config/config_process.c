@@ -239,7 +239,7 @@ void read_admin(const struct place *p, const struct place *tokens)
 	c->admin.listen = "127.0.0.1:9900";
 	READ_FIELDS(p, fields, c);
 	if (auth.node)
-		read_auth(&auth, own.node ? &own : tokens, &c->admin.auth);
+		read_admin_auth(&auth, own.node ? &own : tokens, &c->admin.auth);
 	else if (listen_is_loopback(c->admin.listen))
 		c->admin.auth.kind = AUTH_NONE;
 	else

@@ -73,6 +73,8 @@ void read_operation(const struct place *p, const struct config_defaults *above, 
 void read_task(const struct place *p, struct operation *op);
 /* `auth:` with the tokens file of this place or, without one, of `inherited`. */
 void read_auth(const struct place *auth, const struct place *tokens, struct auth *ret);
+/* `auth:` of the admin listener: bearer or none. */
+void read_admin_auth(const struct place *auth, const struct place *tokens, struct auth *ret);
 void read_idempotency(const struct place *p, struct operation *op);
 /* Template and response template of a place that may be absent; NULL then. */
 struct template *read_template(const struct place *p, unsigned allowed);

@@ -110,8 +110,8 @@ void read_task(const struct place *p, struct operation *op)
 	uint64_t v;
 	if (value_unsigned(&priority, 0, 9, &v))
 		op->task.priority = (int)v;
-	op->task.args = read_template(&args, TEMPLATE_REQUEST);
-	op->task.kwargs = read_template(&kwargs, TEMPLATE_REQUEST);
+	op->task.args = read_template(&args, TEMPLATE_REQUEST | TEMPLATE_CREDENTIAL);
+	op->task.kwargs = read_template(&kwargs, TEMPLATE_REQUEST | TEMPLATE_CREDENTIAL);
 	op->task.response = read_response(&response, TEMPLATE_REQUEST | TEMPLATE_RESULT);
 	op->task.needs_body = (op->task.args && template_needs_body(op->task.args)) ||
 			      (op->task.kwargs && template_needs_body(op->task.kwargs)) ||

@@ -48,6 +48,75 @@ static bool auth_is_known(const struct auth *a, const char hash[CRYPTO_SHA256_HE
 	return found != 0;
 }
 
+static enum auth_found field_credential(struct span name, const struct http_field *fields, size_t n,
+					struct span *ret)
+{
+	size_t found = 0;
+	for (size_t i = 0; i < n; i++) {
+		const struct http_field *f = &fields[i];
+		if (f->name.len != name.len || strncasecmp(f->name.ptr, name.ptr, name.len) != 0)
+			continue;
+		*ret = f->value;
+		found++;
+	}
+	if (found > 1)
+		return AUTH_AMBIGUOUS;
+	return found ? AUTH_FOUND : AUTH_ABSENT;
+}
+
+/* The cookie's value; twice with differing values is nobody's to choose from. */
+static enum auth_found cookie_credential(struct span name, struct span cookies, struct span *ret)
+{
+	*ret = SPAN_NONE;
+	while (cookies.len) {
+		const char *end = memchr(cookies.ptr, ';', cookies.len);
+		size_t length = end ? (size_t)(end - cookies.ptr) : cookies.len;
+		struct span one = span_trim((struct span){cookies.ptr, length});
+		length += end != NULL;
+		cookies = (struct span){cookies.ptr + length, cookies.len - length};
+		if (!span_starts(one, name) || one.len == name.len || one.ptr[name.len] != '=')
+			continue;
+		struct span value = {one.ptr + name.len + 1, one.len - name.len - 1};
+		if (ret->ptr && !span_eq(*ret, value))
+			return AUTH_AMBIGUOUS;
+		*ret = value;
+	}
+	return ret->ptr ? AUTH_FOUND : AUTH_ABSENT;
+}
+
+enum auth_found auth_credential_find(const struct auth_credential *c, const struct http_field *fields,
+				     size_t n, struct span *ret)
+{
+	struct span cookies;
+	*ret = SPAN_NONE;
+	if (!c->cookie)
+		return field_credential(c->name, fields, n, ret);
+	enum auth_found found = field_credential(SPAN_LIT("Cookie"), fields, n, &cookies);
+	return found == AUTH_FOUND ? cookie_credential(c->name, cookies, ret) : found;
+}
+
+static enum auth_result ask_with(const struct auth *a, const struct http_field *fields, size_t n,
+				 struct auth_fingerprint *ret)
+{
+	char all[AUTH_MAX_CREDENTIALS * HEX_LENGTH + 1] = "";
+	bool any = false;
+	for (size_t i = 0; i < a->n_credentials; i++) {
+		struct span value;
+		enum auth_found found = auth_credential_find(&a->credentials[i], fields, n, &value);
+		if (found == AUTH_AMBIGUOUS)
+			return AUTH_MALFORMED;
+		/* Hashed by itself first: so its length is fixed. An absent one differs from an empty one. */
+		if (found == AUTH_FOUND)
+			crypto_sha256_hex(value, all + i * HEX_LENGTH);
+		else
+			memset(all + i * HEX_LENGTH, '-', HEX_LENGTH);
+		any |= found == AUTH_FOUND;
+	}
+	if (any)
+		crypto_sha256_hex((struct span){all, a->n_credentials * HEX_LENGTH}, ret->hex);
+	return AUTH_ASK;
+}
+
 enum auth_result auth_check(const struct auth *a, const struct http_field *fields, size_t n,
 			    struct auth_fingerprint *ret_fingerprint)
 {
@@ -62,6 +131,8 @@ enum auth_result auth_check(const struct auth *a, const struct http_field *field
 	}
 	if (count > 1)
 		return AUTH_MALFORMED;
+	if (a->kind == AUTH_CHECK)
+		return ask_with(a, fields, n, ret_fingerprint);
 	struct span token = count ? bearer_token(value) : SPAN_NONE;
 	if (count)
 		crypto_sha256_hex(token.ptr ? token : value, ret_fingerprint->hex);

@@ -25,6 +25,7 @@ enum auth_result {
 	AUTH_MISSING,	/* no credentials, or of another scheme → 401 */
 	AUTH_MALFORMED, /* Authorization repeated, or a malformed bearer token → 400 */
 	AUTH_WRONG,	/* unknown token → 401 */
+	AUTH_ASK,	/* AUTH_CHECK: its endpoint has to say */
 };
 
 /* Hex SHA-256 of the credentials; "" without any. */
@@ -33,9 +34,15 @@ struct auth_fingerprint {
 };
 
 /* AUTH_NONE accepts everything except a repeated Authorization, AUTH_UNSET nothing. *ret_fingerprint is set
- * in any case: of the token where it is a bearer token, of the whole value otherwise. */
+ * in any case: of the token where it is a bearer token, of the whole value otherwise; with AUTH_CHECK of all
+ * its credentials. */
 enum auth_result auth_check(const struct auth *a, const struct http_field *fields, size_t n,
 			    struct auth_fingerprint *ret_fingerprint);
+
+/* One credential of a request. */
+enum auth_found { AUTH_ABSENT, AUTH_FOUND, AUTH_AMBIGUOUS };
+enum auth_found auth_credential_find(const struct auth_credential *c, const struct http_field *fields,
+				     size_t n, struct span *ret);
 
 int auth_status(enum auth_result r); /* 200, 401 or 400 */
 /* value of WWW-Authenticate (RFC 6750 §3); SPAN_NONE when accepted */

@@ -46,9 +46,22 @@ struct variant_map {
 	struct span backend; /* SPAN_NONE: the default one */
 };
 
-enum auth_kind { AUTH_UNSET, AUTH_NONE, AUTH_BEARER };
+enum auth_kind { AUTH_UNSET, AUTH_NONE, AUTH_BEARER, AUTH_CHECK };
+#define AUTH_MAX_CREDENTIALS 8
+/* Where a credential is. */
+struct auth_credential {
+	bool cookie; /* one of Cookie's, else a field */
+	struct span name;
+};
 struct auth {
 	enum auth_kind kind;
+	/* AUTH_CHECK: asked with the credentials of a request whether it may */
+	const char *url;
+	struct auth_credential credentials[AUTH_MAX_CREDENTIALS];
+	size_t n_credentials;
+	unsigned cache_ms, cache_denied_ms, timeout_ms;
+	/* what {"$ref": "credential"} gives the task; name SPAN_NONE: nothing */
+	struct auth_credential forward;
 	/* AUTH_BEARER: lower-case hex SHA-256 of each accepted token, sorted */
 	char (*hashes)[65];
 	size_t n_hashes;

@@ -45,6 +45,11 @@ bool template_needs_body(const struct template *t)
 	return t && t->program.body.count > 0;
 }
 
+bool template_has_credential(const struct template *t)
+{
+	return t && t->program.credential;
+}
+
 int template_render(const struct template *t, const struct template_source *s, struct buf *out)
 {
 	struct program_run run;

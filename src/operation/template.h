@@ -15,6 +15,7 @@
  *   path:name        decoded path segment, as a string              identity:user | identity:organization
  *   uuid             a new UUID, the same for all mentions in one request
  *   request:id       the X-Request-ID of the request
+ *   credential       the credential that the operation forwards (auth.forward), as a string
  *   result:/a        value in the task's result (legacy: in the legacy answer's body)
  *   task:id  task:status  task:error                                error:status  error:title  error:detail
  * A missing value takes the default (itself any template, so that references can be tried in turn), else the
@@ -41,6 +42,7 @@ struct response_template;
 #define TEMPLATE_REQUEST 1u /* body header query path identity uuid request */
 #define TEMPLATE_RESULT 2u  /* result task */
 #define TEMPLATE_ERROR 4u   /* error */
+#define TEMPLATE_CREDENTIAL 8u
 
 /* What a rendering takes its values from. Callbacks give raw text; SPAN_NONE = absent. */
 struct template_source {
@@ -50,7 +52,7 @@ struct template_source {
 	bool (*query)(void *arg, struct span name, struct buf *decoded); /* false: absent */
 	bool (*path)(void *arg, struct span name, struct buf *decoded);
 	struct span user, organization; /* identity */
-	struct span uuid, request_id;
+	struct span uuid, request_id, credential;
 	struct span result; /* valid JSON, or SPAN_NONE */
 	struct span task_id, task_status, task_error;
 	int error_status; /* 0: there is no error */
@@ -61,6 +63,7 @@ struct template_source {
 int template_compile(const struct yaml_node *node, unsigned allowed, struct template **ret, struct err *e);
 struct template *template_free(struct template *t);
 bool template_needs_body(const struct template *t); /* NULL needs none */
+bool template_has_credential(const struct template *t);
 /* Appends compact JSON. Errors: buf's (limit included); then what was appended is not whole. */
 int template_render(const struct template *t, const struct template_source *s, struct buf *out);
 

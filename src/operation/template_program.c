@@ -21,6 +21,7 @@ enum reference {
 	REF_ORGANIZATION,
 	REF_UUID,
 	REF_REQUEST_ID,
+	REF_CREDENTIAL,
 	REF_RESULT,
 	REF_TASK_ID,
 	REF_TASK_STATUS,
@@ -47,6 +48,7 @@ static const struct form {
 	{"identity:organization", "identity:organization", TEMPLATE_REQUEST, ARGUMENT_NONE, REF_ORGANIZATION},
 	{"uuid", "uuid", TEMPLATE_REQUEST, ARGUMENT_NONE, REF_UUID},
 	{"request:id", "request:id", TEMPLATE_REQUEST, ARGUMENT_NONE, REF_REQUEST_ID},
+	{"credential", "credential", TEMPLATE_CREDENTIAL, ARGUMENT_NONE, REF_CREDENTIAL},
 	{"result:", "result:/pointer", TEMPLATE_RESULT, ARGUMENT_POINTER, REF_RESULT},
 	{"task:id", "task:id", TEMPLATE_RESULT, ARGUMENT_NONE, REF_TASK_ID},
 	{"task:status", "task:status", TEMPLATE_RESULT, ARGUMENT_NONE, REF_TASK_STATUS},
@@ -204,6 +206,7 @@ int program_compile_reference(struct program *p, const struct yaml_node *y, stru
 		return template_program_no_memory(e);
 	node->kind = NODE_REFERENCE;
 	node->reference = form->reference;
+	p->credential |= form->reference == REF_CREDENTIAL;
 	size_t prefix = strlen(form->text);
 	int r = compile_argument(p, y, form, (struct span){text.ptr + prefix, text.len - prefix}, node, e);
 	if (r < 0)
@@ -393,6 +396,9 @@ static int get_value(const struct program_node *node, struct program_run *run, s
 		break;
 	case REF_REQUEST_ID:
 		ret->span = s->request_id;
+		break;
+	case REF_CREDENTIAL:
+		ret->span = s->credential;
 		break;
 	case REF_TASK_ID:
 		ret->span = s->task_id;

@@ -29,6 +29,7 @@ struct pointer_list {
 struct program {
 	unsigned allowed; /* TEMPLATE_* */
 	struct pointer_list body, result;
+	bool credential; /* some tree refers to it */
 };
 
 struct program_node;

@@ -11,6 +11,7 @@
 #include "operation/listen_address.h"
 #include "router/forward.h"
 #include "router/plane_internal.h"
+#include "router/request/auth_ask.h"
 #include "router/request/hold.h"
 #include "router/request/request.h"
 #include "router/request/shadow.h"
@@ -508,6 +509,7 @@ struct plane *plane_free(struct plane *p)
 		return NULL;
 	plane_halt(p);
 	hold_release(p);
+	auth_ask_release(p);
 	/* The order matters: listeners cut their exchanges, which end their upstream calls and waits; what
 	 * other threads have posted by now is taken in; then the clients drop what would still call back,
 	 * and the requests that waited for it. */

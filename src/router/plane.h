@@ -72,12 +72,22 @@ enum key_result {
 	KEY_RESULTS
 };
 
+/* What became of questions about credentials (auth: check). */
+enum auth_ask_result {
+	AUTH_ASK_ACCEPTED,
+	AUTH_ASK_DENIED,
+	AUTH_ASK_FAILED,
+	AUTH_ASK_CACHED_ANSWER,
+	AUTH_ASK_RESULTS
+};
+
 /* Shared by all planes, made by the composition root, outlives them. */
 struct plane_env {
 	struct recorder *recorder;
 	struct ledger *ledger;
 	struct claims *claims;
 	atomic_uint_fast64_t keys[KEY_RESULTS];
+	atomic_uint_fast64_t auth_asks[AUTH_ASK_RESULTS];
 	struct access_log *access_log; /* NULL: there is none */
 	struct guesses *guesses;       /* of override secrets and admin tokens */
 	struct organizations *organizations;

@@ -59,6 +59,7 @@ struct plane {
 	struct task_client *clients[CONFIG_MAX_BACKENDS]; /* as in env->backends */
 	struct hold_line held[CONFIG_MAX_BACKENDS];	  /* likewise */
 	struct loop_timer *hold_timer;
+	struct auth_asks *auth_asks; /* made when first needed */
 	struct recorder_producer *producer;
 	struct loop_work beat; /* plane_answers */
 	atomic_bool beating;

@@ -170,9 +170,79 @@ static void the_list_is_limited(void **state)
 	}
 }
 
+/* --- asking an endpoint --------------------------------------------------------------------------------- */
+
+static void credentials_to_ask_with(void **state)
+{
+	(void)state;
+	const struct http_field fields[] = {
+		{SPAN_LIT("Cookie"), SPAN_LIT("theme=dark; session=a=b;  id=7; id=7; id2=8; two=1; two=2")},
+		{SPAN_LIT("x-api-key"), SPAN_LIT("k")},
+		{SPAN_LIT("X-Twice"), SPAN_LIT("1")},
+		{SPAN_LIT("X-Twice"), SPAN_LIT("1")},
+	};
+	static const struct {
+		struct auth_credential credential;
+		enum auth_found found;
+		const char *value;
+	} cases[] = {
+		{{true, SPAN_INIT("session")}, AUTH_FOUND, "a=b"},
+		{{true, SPAN_INIT("theme")}, AUTH_FOUND, "dark"},
+		{{true, SPAN_INIT("id")}, AUTH_FOUND, "7"},
+		{{true, SPAN_INIT("i")}, AUTH_ABSENT, ""},
+		{{true, SPAN_INIT("Session")}, AUTH_ABSENT, ""},
+		{{true, SPAN_INIT("two")}, AUTH_AMBIGUOUS, NULL},
+		{{false, SPAN_INIT("X-API-Key")}, AUTH_FOUND, "k"},
+		{{false, SPAN_INIT("X-Twice")}, AUTH_AMBIGUOUS, NULL},
+		{{false, SPAN_INIT("Other")}, AUTH_ABSENT, ""},
+	};
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct span value;
+		enum auth_found found =
+			auth_credential_find(&cases[i].credential, fields, COUNT(fields), &value);
+		assert_int_equal(found, cases[i].found);
+		if (found == AUTH_FOUND)
+			assert_true(span_is(value, cases[i].value));
+	}
+}
+
+static struct auth_fingerprint ask_as(const char *authorization, const char *cookie,
+				      enum auth_result expected)
+{
+	struct auth a = {.kind = AUTH_CHECK,
+			 .credentials = {{false, SPAN_LIT("Authorization")}, {false, SPAN_LIT("Cookie")}},
+			 .n_credentials = 2};
+	struct auth_fingerprint f;
+	struct http_field fields[2];
+	size_t n = 0;
+	if (authorization)
+		fields[n++] = (struct http_field){SPAN_LIT("Authorization"), span_of(authorization)};
+	if (cookie)
+		fields[n++] = (struct http_field){SPAN_LIT("cookie"), span_of(cookie)};
+	assert_int_equal(auth_check(&a, fields, n, &f), expected);
+	return f;
+}
+
+static void who_asks_is_told_apart_by_all_its_credentials(void **state)
+{
+	(void)state;
+	static const char *const values[][2] = {{"a", "b"},  {"b", "a"}, {"a", NULL},
+						{NULL, "a"}, {"a", ""},	 {"ab", NULL}};
+	struct auth_fingerprint f[COUNT(values)];
+	for (size_t i = 0; i < COUNT(values); i++) {
+		f[i] = ask_as(values[i][0], values[i][1], AUTH_ASK);
+		for (size_t j = 0; j < i; j++)
+			assert_string_not_equal(f[i].hex, f[j].hex);
+	}
+	assert_string_equal(ask_as("a", "b", AUTH_ASK).hex, f[0].hex);
+	assert_string_equal(ask_as(NULL, NULL, AUTH_ASK).hex, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(credentials_to_ask_with),
+		cmocka_unit_test(who_asks_is_told_apart_by_all_its_credentials),
 		cmocka_unit_test(bearer_tokens),
 		cmocka_unit_test(a_repeated_field_is_refused),
 		cmocka_unit_test(answers_as_rfc_6750_says),

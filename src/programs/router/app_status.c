@@ -593,6 +593,21 @@ static void write_key_metrics(struct app *a, struct buf *b)
 		   (unsigned long long)(s.unkept + s.lost));
 }
 
+static void write_auth_metrics(struct app *a, struct buf *b)
+{
+	static const char *const results[] = {
+		[AUTH_ASK_ACCEPTED] = "accepted",
+		[AUTH_ASK_DENIED] = "denied",
+		[AUTH_ASK_FAILED] = "failed",
+		[AUTH_ASK_CACHED_ANSWER] = "cached",
+	};
+	metric(b, "migration_auth_checks_total", "counter",
+	       "Questions to endpoints that check credentials (auth: check), by their answer.");
+	for (size_t i = 0; i < AUTH_ASK_RESULTS; i++)
+		buf_printf(b, "migration_auth_checks_total{result=\"%s\"} %llu\n", results[i],
+			   (unsigned long long)atomic_load(&a->env.auth_asks[i]));
+}
+
 static void write_metrics(void *arg, struct buf *b)
 {
 	struct app *a = arg;
@@ -631,6 +646,7 @@ static void write_metrics(void *arg, struct buf *b)
 	write_shed_metrics(a, b);
 	app_guard_metrics(a, b);
 	write_key_metrics(a, b);
+	write_auth_metrics(a, b);
 	metric(b, "migration_inspect_bytes", "gauge", "Bytes of bodies being held.");
 	buf_printf(b, "migration_inspect_bytes %llu\n",
 		   (unsigned long long)atomic_load(&a->env.inspect.held));

@@ -8,6 +8,7 @@
 #include "flags/asked.h"
 #include "router/forward.h"
 #include "router/http/guesses.h"
+#include "router/request/auth_ask.h"
 #include "router/request/shadow.h"
 
 /* --- identity ------------------------------------------------------------------------------------------- */
@@ -332,6 +333,12 @@ static bool task_for_everybody(const struct request *r)
 	return d.side == OUTCOME_TASK;
 }
 
+/* Whether it is certain that the task side would serve. */
+static bool asks_credentials_first(const struct request *r)
+{
+	return r->body_for == BODY_FOR_TASK || (r->body_for == BODY_FOR_IDENTITY && task_for_everybody(r));
+}
+
 /* Credentials are asked for before a body is held, where it is certain that the task side would serve:
  * false when that was answered. */
 static bool admit_body(struct request *r, bool *ret_stranger)
@@ -339,9 +346,9 @@ static bool admit_body(struct request *r, bool *ret_stranger)
 	struct auth_fingerprint who;
 	*ret_stranger = r->op->has_task &&
 			auth_check(&r->op->auth, r->http->fields, r->http->n_fields, &who) != AUTH_ACCEPTED;
-	if (!*ret_stranger || r->body_for == BODY_FOR_LEGACY)
-		return true;
-	if (r->body_for == BODY_FOR_IDENTITY && !task_for_everybody(r))
+	if (*ret_stranger && r->op->auth.kind == AUTH_CHECK)
+		*ret_stranger = auth_ask_known(r, r->op) != AUTH_WORD_YES;
+	if (!*ret_stranger || !asks_credentials_first(r))
 		return true;
 	r->side = OUTCOME_TASK;
 	return !task_side_refuse_stranger(r, &who);
@@ -365,6 +372,9 @@ static void inspect(struct request *r)
 		inspected(r);
 		return;
 	}
+	if (r->op && r->op->auth.kind == AUTH_CHECK && r->auth_word == AUTH_WORD_UNKNOWN &&
+	    asks_credentials_first(r) && auth_ask_waits(r, r->op, inspect))
+		return;
 	if (!admit_body(r, &stranger))
 		return;
 	if (r->http->content_length > (int64_t)c->max_inspect_body) {

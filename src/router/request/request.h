@@ -63,6 +63,20 @@ enum hold_word {
 	HOLD_FULL, /* as many as may be are in flight */
 };
 
+/* What the endpoint that checks credentials says of them (auth_ask.h). */
+enum auth_word {
+	AUTH_WORD_UNKNOWN, /* not asked, or not answered yet */
+	AUTH_WORD_YES,
+	AUTH_WORD_NO,	  /* 401 or 403: auth_denied */
+	AUTH_WORD_FAILED, /* it could not be asked */
+};
+#define AUTH_CHALLENGE_MAX 1024
+struct auth_denied {
+	int status;
+	/* WWW-Authenticate, each ended by a NUL; an empty one ends them */
+	char challenge[AUTH_CHALLENGE_MAX];
+};
+
 /* Of a request that brings an Idempotency-Key to an operation that looks at it (request_key.c). */
 struct request_key {
 	struct idempotency_key_text text;
@@ -152,6 +166,8 @@ struct request {
 	bool async;		/* Prefer: respond-async */
 	size_t args_length;	/* of input; kwargs follow */
 	char owner[CRYPTO_SHA256_HEX];
+	enum auth_word auth_word;
+	struct auth_denied *auth_denied;
 	enum idempotency_key key_word;
 	struct request_key *key; /* where that is IDEMPOTENCY_KEY_FOUND */
 };

@@ -47,6 +47,9 @@ void request_template_source(struct request *r, struct template_source *ret)
 		.request_id = r->request_id,
 		.task_id = r->task_id[0] ? span_of(r->task_id) : SPAN_NONE,
 	};
+	if (r->op && r->op->auth.forward.name.ptr && r->http)
+		auth_credential_find(&r->op->auth.forward, r->http->fields, r->http->n_fields,
+				     &ret->credential);
 }
 
 void request_head_too_large(struct request *r)

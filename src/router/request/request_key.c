@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "operation/auth.h"
+#include "router/request/auth_ask.h"
 #include "router/request/hold.h"
 #include "router/request/request.h"
 
@@ -55,7 +56,8 @@ static void ask_for(struct request *r, enum claim_side side)
 	auth_owner(&who, r->identity.organization, owner);
 	*c = (struct claim){
 		.side = side,
-		.stranger = known != AUTH_ACCEPTED,
+		.stranger = known == AUTH_ASK ? auth_ask_known(r, r->op) != AUTH_WORD_YES
+					      : known != AUTH_ACCEPTED,
 		.keep_us = (int64_t)r->op->idempotency.keep_ms * 1000,
 	};
 	memcpy(c->scope, owner, sizeof(c->scope));

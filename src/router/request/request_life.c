@@ -53,6 +53,7 @@ static void request_release(struct request *r)
 	buf_release(&r->kept_result);
 	free(r->context);
 	free(r->key);
+	free(r->auth_denied);
 	loop_timer_free(r->timer);
 	flag_snapshot_unref(r->flags);
 	service_runtime_unref(r->service);

@@ -1,4 +1,5 @@
 #include "router/request/shadow.h"
+#include "router/request/auth_ask.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -256,7 +257,10 @@ static const char *obstacle(struct request *r, struct shadow *s)
 	if (!s->client)
 		return "the backend has no client";
 	s->backend = &r->plane->env->backends[plane_backend(r->plane, r->decision.backend)];
-	if (auth_check(&r->op->auth, r->http->fields, r->http->n_fields, &who) != AUTH_ACCEPTED)
+	enum auth_result known = auth_check(&r->op->auth, r->http->fields, r->http->n_fields, &who);
+	if (known == AUTH_ASK && auth_ask_soon(r, r->op) == AUTH_WORD_UNKNOWN)
+		return "its credentials have not been checked yet";
+	if (known == AUTH_ASK ? auth_ask_known(r, r->op) != AUTH_WORD_YES : known != AUTH_ACCEPTED)
 		return "the task side would not accept its credentials";
 	inspect_claim_init(&s->claim, &r->plane->env->inspect, r->service->config, r->http, false,
 			   SHADOW_SHARE);

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "operation/auth.h"
+#include "router/request/auth_ask.h"
 #include "router/request/request.h"
 #include "router/request/task_owner.h"
 
@@ -102,7 +103,8 @@ static bool owned(struct request *r, const struct operation *op, struct span id,
 		  bool *ret_unknown)
 {
 	struct auth_fingerprint who;
-	if (auth_check(&op->auth, r->http->fields, r->http->n_fields, &who) != AUTH_ACCEPTED)
+	enum auth_result known = auth_check(&op->auth, r->http->fields, r->http->n_fields, &who);
+	if (known != AUTH_ACCEPTED && known != AUTH_ASK)
 		return false;
 	struct identity_input in = {
 		.request = r->http,
@@ -119,14 +121,16 @@ static bool owned(struct request *r, const struct operation *op, struct span id,
 	return found == LEDGER_FOUND;
 }
 
-static bool find(struct request *r, struct span id, struct ledger_entry *entry, bool *ret_unknown)
+/* The operation that the task is of, or NULL. */
+static const struct operation *find(struct request *r, struct span id, struct ledger_entry *entry,
+				    bool *ret_unknown)
 {
 	const struct service *s = r->service->service;
 	for (size_t i = 0; i < s->n_operations; i++)
 		if (s->operations[i].has_task && s->operations[i].task.respond_async &&
 		    owned(r, &s->operations[i], id, entry, ret_unknown))
-			return true;
-	return false;
+			return &s->operations[i];
+	return NULL;
 }
 
 /* Its state is asked for, or it is cancelled, when it is the caller's. */
@@ -135,7 +139,8 @@ static void task_poll_look(struct request *r)
 	struct span path = route_path(r->http->target);
 	struct span id = {path.ptr + sizeof(PREFIX) - 1, path.len - (sizeof(PREFIX) - 1)};
 	struct ledger_entry entry;
-	bool unknown = false, found = find(r, id, &entry, &unknown);
+	bool unknown = false;
+	const struct operation *found = find(r, id, &entry, &unknown);
 	if (request_waits(r, task_poll_look))
 		return;
 	if (!found && unknown) {
@@ -147,6 +152,11 @@ static void task_poll_look(struct request *r)
 		not_found(r);
 		return;
 	}
+	/* Whether they are still accepted: they may have been revoked since. */
+	if (auth_ask_waits(r, found, task_poll_look))
+		return;
+	if (found->auth.kind == AUTH_CHECK && auth_ask_refuse(r))
+		return;
 	r->client = plane_client(r->plane, span_of(entry.backend));
 	if (!r->client) {
 		request_fail(r, OUTCOME_FAILURE, 503, "Backend not configured",

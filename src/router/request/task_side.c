@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "operation/auth.h"
 #include "router/problem.h"
+#include "router/request/auth_ask.h"
 #include "router/request/hold.h"
 #include "router/request/request.h"
 #include "router/request/task_owner.h"
@@ -616,6 +617,8 @@ bool task_side_refuse_stranger(struct request *r, struct auth_fingerprint *ret)
 	enum auth_result a = auth_check(&r->op->auth, r->http->fields, r->http->n_fields, ret);
 	if (a == AUTH_ACCEPTED)
 		return false;
+	if (a == AUTH_ASK)
+		return auth_ask_refuse(r);
 	static const char *const details[] = {[AUTH_MISSING] = "This operation needs a bearer token.",
 					      [AUTH_MALFORMED] =
 						      "The Authorization field is not a single bearer token.",
@@ -640,9 +643,9 @@ static bool refuse_key(struct request *r)
 	return true;
 }
 
-void task_side_start(struct request *r)
+/* Its credentials have been looked at, where that takes asking. */
+static void task_side_begin(struct request *r)
 {
-	request_begin(r, OUTCOME_TASK, OUTCOME_PRIMARY, r->decision.backend);
 	struct auth_fingerprint who;
 	if (task_side_refuse_stranger(r, &who) || refuse_key(r))
 		return;
@@ -672,6 +675,13 @@ void task_side_start(struct request *r)
 	r->async = r->op->task.respond_async && wants_async(r);
 	auth_owner(&who, r->identity.organization, r->owner);
 	ask_backend(r);
+}
+
+void task_side_start(struct request *r)
+{
+	request_begin(r, OUTCOME_TASK, OUTCOME_PRIMARY, r->decision.backend);
+	if (!auth_ask_waits(r, r->op, task_side_begin))
+		task_side_begin(r);
 }
 
 void task_side_gone(struct request *r)
