@@ -36,7 +36,8 @@ static const struct {
 	{"no_task", "no task is mapped to the operation"},
 	{"refused", "the router refused the request before choosing a side: limits, credentials"},
 	{"backend_busy", "the backend already has its maximum of tasks in flight"},
-	{"state_unavailable", "the ledger could not record the start; nothing was started"},
+	{"state_unavailable",
+	 "the ledger (or its Redis) could not record the start; nothing was started on the task side"},
 	{"other", "recorded by another version of the router; this one does not know the reason"},
 };
 
