@@ -258,6 +258,17 @@ def test_watch_only_watches(start):
     w.everybody_is_legacys()
 
 
+def test_an_operation_may_say_it_otherwise(start):
+    w = World(start, guard="hold")
+    w.config["services"]["app"]["operations"]["begin"]["guard"] = "watch"
+    w.router.write_config(w.config)
+    w.router.signal(1)
+    wait_until(lambda: w.verdict("begin")["mode"] == "watch", "the new configuration")
+    assert w.verdict()["mode"] == "hold" and w.verdict("begin")["epoch"] == 1  # what a breach does is no new question
+    w.break_it(path="/begin?name=n")
+    assert not w.verdict("begin")["held"]
+
+
 def test_a_share_that_is_not_what_it_says_is_named(start):
     w = World(start, worker=False, ready="legacy")  # nobody runs the tasks, so that legacy serves all
     wait_until(lambda: json.loads(w.admin("/readyz").body).get("not_ready"), "a backend that is not ready")
