@@ -131,7 +131,7 @@ static void read_check(const struct place *auth, struct auth *ret)
 	}
 	for (size_t i = 0; i < ret->n_credentials; i++)
 		if (ret->credentials[i].cookie && has_field(ret, "Cookie"))
-			place_mistake(&credentials, "header:Cookie has all cookies already");
+			place_mistake(&credentials, "header:Cookie already covers all cookies");
 }
 
 /* {check: URL, …} or {kind: bearer, forward: header:Authorization} */

@@ -303,8 +303,7 @@ static void check_forward(const struct place *auth, const struct place *task, co
 	struct place forward = place_member(auth, "forward");
 	bool used = template_has_credential(op->task.args) || template_has_credential(op->task.kwargs);
 	if (used && !op->auth.forward.name.ptr)
-		place_mistake(task, "{$ref: credential} needs \"auth: {forward: …}\", which says what "
-				    "it is");
+		place_mistake(task, "{$ref: credential} needs \"auth: {forward: …}\" to name the credential");
 	else if (!used && op->auth.forward.name.ptr)
 		place_mistake(&forward,
 			      "has no effect: the task's args or kwargs have no {$ref: credential}");

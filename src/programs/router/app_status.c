@@ -602,7 +602,7 @@ static void write_auth_metrics(struct app *a, struct buf *b)
 		[AUTH_ASK_CACHED_ANSWER] = "cached",
 	};
 	metric(b, "migration_auth_checks_total", "counter",
-	       "Questions to endpoints that check credentials (auth: check), by their answer.");
+	       "Requests to endpoints that check credentials (auth: check), by answer.");
 	for (size_t i = 0; i < AUTH_ASK_RESULTS; i++)
 		buf_printf(b, "migration_auth_checks_total{result=\"%s\"} %llu\n", results[i],
 			   (unsigned long long)atomic_load(&a->env.auth_asks[i]));
