@@ -40,6 +40,7 @@ static void read_top(const struct place *root)
 		{"admin", FIELD_OTHER, 0, 0, 0},
 		{"override", FIELD_OTHER, 0, 0, 0},
 		{"limits", FIELD_OTHER, 0, 0, 0},
+		{"compare", FIELD_OTHER, 0, 0, 0},
 		{"access_log", FIELD_OTHER, 0, 0, 0},
 		{"guard", FIELD_OTHER, 0, 0, 0},
 		{"access_log_file", FIELD_PATH, offsetof(struct config, access_log_file), 0, 0},
@@ -72,6 +73,8 @@ static void read_sections(const struct place *root)
 	read_override(&p);
 	p = place_member(root, "limits");
 	read_limits(&p);
+	p = place_member(root, "compare");
+	read_compare_limits(&p);
 	p = place_member(root, "access_log");
 	read_access_log(&p);
 	p = place_member(root, "guard");

@@ -25,6 +25,7 @@
 #include "operation/cidr.h"
 #include "operation/operation.h"
 #include "outcomes/recorder.h"
+#include "pairs/pairs.h"
 #include "tasks/task_backend.h"
 #include "tasks/task_options.h"
 
@@ -141,6 +142,8 @@ struct config {
 
 	struct flag_source_options flags; /* paths are relative to the configuration's folder */
 	struct recorder_options outcomes;
+	struct pairs_options pairs; /* compare: */
+	struct compare_redaction redaction; /* what no operation's samples may hold */
 
 	struct {
 		const char *url; /* NULL: the file; as base/redis_url.h reads it */

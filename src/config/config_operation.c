@@ -372,6 +372,11 @@ void read_operation(const struct place *p, const struct config_defaults *above, 
 		{"pin", FIELD_OTHER, 0, 0, 0},
 		{"guard", FIELD_OTHER, 0, 0, 0},
 		{"idempotency", FIELD_OTHER, 0, 0, 0},
+		{"safe_to_shadow", FIELD_BOOL, offsetof(struct operation, safe_to_shadow), 0, 0},
+		{"repeatable", FIELD_BOOL, offsetof(struct operation, repeatable), 0, 0},
+		{"shadow", FIELD_OTHER, 0, 0, 0},
+		{"shadow_share", FIELD_OTHER, 0, 0, 0},
+		{"compare", FIELD_OTHER, 0, 0, 0},
 		{"unified", FIELD_BOOL, offsetof(struct operation, unified), 0, 0},
 	};
 	struct place match = place_member(p, "match"), flags = place_member(p, "flags");
@@ -390,5 +395,6 @@ void read_operation(const struct place *p, const struct config_defaults *above, 
 	read_operation_legacy(&legacy, op);
 	read_pin(&pin, op);
 	read_idempotency(&idempotency, op);
+	read_shadow(p, op);
 	check_policies(p, op);
 }

@@ -96,6 +96,9 @@ void read_admin(const struct place *p, const struct place *tokens);
 void read_override(const struct place *p);
 void read_trusted_proxies(const struct place *p);
 void read_limits(const struct place *p);
+void read_compare_limits(const struct place *p);
+/* safe_to_shadow, shadow, compare: after the task, the variants and the legacy side. */
+void read_shadow(const struct place *p, struct operation *op);
 void read_access_log(const struct place *p);
 void read_rollouts(const struct place *p); /* after the services, whose flags they are about */
 

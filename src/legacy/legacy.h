@@ -102,6 +102,7 @@ int legacy_upstream_new(struct loop *loop, const struct legacy_options *o, struc
 			struct err *e);
 struct legacy_upstream *legacy_upstream_free(struct legacy_upstream *u);
 unsigned legacy_upstream_connections(const struct legacy_upstream *u);
+unsigned legacy_upstream_waiting(const struct legacy_upstream *u); /* calls that wait for a connection */
 /* Whether dot segments of the target lead out of the base URL's prefix, however an upstream may read them:
  * decoded (several times, too), with \ for /, with parameters after "..", with empty segments merged. */
 bool legacy_upstream_is_left(const struct legacy_upstream *u, struct span target);

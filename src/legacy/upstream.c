@@ -156,6 +156,11 @@ bool legacy_upstream_is_left(const struct legacy_upstream *u, struct span target
 	return u->origin.prefix_length && request_target_climbs(target);
 }
 
+unsigned legacy_upstream_waiting(const struct legacy_upstream *u)
+{
+	return u->n_queued;
+}
+
 unsigned legacy_upstream_connections(const struct legacy_upstream *u)
 {
 	return pool_connections(u->pool);

@@ -13,6 +13,7 @@
 #include <stddef.h>
 
 #include "base/span.h"
+#include "compare/compare_policy.h"
 #include "operation/idempotency.h"
 #include "operation/template.h"
 #include "tasks/task_backend.h"
@@ -159,6 +160,10 @@ struct operation {
 	/* NULL: byte for byte. Needs the whole answer (bounded) */
 	struct response_template *legacy_response;
 	bool legacy_needs_body; /* one of the two uses the request's body */
+	bool safe_to_shadow;	/* both sides may run one request: nothing happens twice by it */
+	bool repeatable;	/* legacy may be asked the same twice */
+	double shadow_legacy; /* where the task side serves, this share (0 … 1) runs on legacy beside it */
+	const struct compare_policy *compare; /* NULL: the answers of shadows are not compared */
 	/* ledger: where the key of follow-up calls lies ("body:/container_name", "query:…"), or NONE */
 	struct span pin_key;
 	bool pin_start;	       /* this operation starts an entry; others follow it */

@@ -130,6 +130,12 @@ static int differences_on_path(struct differences_reader *r, struct differences_
 				     .noisy = (uint64_t)db_column_int64(q, 5)};
 	span_copy(db_column_text(q, 2), p.path, sizeof(p.path));
 	span_copy(db_column_text(q, 3), p.kind, sizeof(p.kind));
+	for (size_t i = 0; i < op->n_paths; i++)
+		if (strcmp(op->paths[i].path, p.path) == 0) { /* of another file */
+			op->paths[i].differing += p.differing;
+			op->paths[i].noisy += p.noisy;
+			return 0;
+		}
 	op->all_paths++;
 	if (r->options->only && !compare_pattern_covers(r->options->only, p.path))
 		return 0;
@@ -240,22 +246,28 @@ static int differences_read(struct differences_reader *r)
 	return code;
 }
 
-int differences_make(const struct differences_options *o, struct differences **ret, struct err *e)
+static int differences_read_file(struct differences_reader *r, const char *path)
 {
 	CLEANUP(db_closep) struct db *db = NULL;
+	bool tables;
+	int code = differences_open(path, &db, r->e);
+	if (code == 0)
+		code = differences_has_tables(db, &tables, r->e);
+	r->db = db;
+	return code == 0 && tables ? differences_read(r) : code;
+}
+
+int differences_make(const struct differences_options *o, struct differences **ret, struct err *e)
+{
 	CLEANUP(differences_freep) struct differences *d = calloc(1, sizeof(*d));
 	struct differences_reader r = {.options = o, .d = d, .e = e};
-	bool tables;
 	if (!d)
 		return err_set(e, -ENOMEM, "out of memory");
-	int code = differences_open(o->path, &db, e);
-	if (code == 0)
-		code = differences_has_tables(db, &tables, e);
-	r.db = db;
-	if (code == 0 && tables)
-		code = differences_read(&r);
-	if (code < 0)
-		return code;
+	for (size_t i = 0; i < o->n_paths; i++) {
+		int code = differences_read_file(&r, o->paths[i]);
+		if (code < 0)
+			return code;
+	}
 	for (size_t i = 0; i < d->n_operations; i++)
 		differences_judge(&d->operations[i]);
 	if (d->n_operations)

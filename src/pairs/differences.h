@@ -18,10 +18,12 @@
 #include "compare/compare_path.h"
 #include "pairs/pairs.h"
 
+#define DIFFERENCES_FILES_MAX 64
 #define DIFFERENCES_SAMPLES_MAX 50 /* read, of each operation */
 
 struct differences_options {
-	const char *path;
+	const char *paths[DIFFERENCES_FILES_MAX]; /* whose counts add up */
+	size_t n_paths;
 	int64_t since_us, until_us;	    /* 0 = from the first on, to the last */
 	const char *service, *operation;    /* NULL = all */
 	const struct compare_pattern *only; /* NULL = all paths */

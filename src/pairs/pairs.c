@@ -15,6 +15,7 @@
 
 #define RETAIN_LEAST_MS 1000 /* between looks at age */
 #define RETAIN_MOST_MS 60000
+#define PAIRS_DAY_US 86400000000LL
 #define HALT_PATIENCE_MS 2000 /* for what waits to be compared */
 #define SAMPLES_WAITING 8     /* of an operation, until the recorder takes them */
 #define SAMPLES_EACH 3	      /* of a path in an hour: rare paths must not drown in frequent ones */
@@ -79,6 +80,8 @@ static void pairs_count_missed(struct pairs *p, const struct pairs_trial *t, enu
 	struct pairs_operation *o = pairs_operation_of(p, t);
 	if (!o)
 		return;
+	if (why == PAIRS_OPEN)
+		why = PAIRS_NO_ANSWER;
 	o->total.not_compared[kind][why]++;
 	o->pending.counts.not_compared[kind][why]++;
 	o->pending.any = p->any_pending = true;
@@ -400,9 +403,9 @@ static void pairs_take(struct pairs *p)
 	pthread_mutex_unlock(&p->lock);
 }
 
-static int64_t pairs_before(int64_t now_us, uint64_t keep_ms)
+static int64_t pairs_before(int64_t now_us, int64_t keep_us)
 {
-	return keep_ms ? now_us - (int64_t)keep_ms * 1000 : INT64_MIN;
+	return keep_us ? now_us - keep_us : INT64_MIN;
 }
 
 static int pairs_retain(struct pairs *p, struct err *e)
@@ -416,8 +419,9 @@ static int pairs_retain(struct pairs *p, struct err *e)
 	else if (wait_ms > RETAIN_MOST_MS)
 		wait_ms = RETAIN_MOST_MS;
 	p->retain_at_us = clock_mono_us() + (int64_t)wait_ms * 1000;
-	return pairs_store_retain(p->store, pairs_before(now_us, p->options.keep_samples_ms),
-				  pairs_before(now_us, p->options.keep_counts_ms) / PAIRS_HOUR_US,
+	return pairs_store_retain(p->store, pairs_before(now_us, p->options.keep_samples_ms * 1000LL),
+				  pairs_before(now_us, p->options.keep_counts_days * PAIRS_DAY_US) /
+					  PAIRS_HOUR_US,
 				  &p->samples_left, e);
 }
 
@@ -458,6 +462,13 @@ void pairs_tap(struct pairs *p, struct recorder_tap *ret)
 }
 
 /* --- life ----------------------------------------------------------------------------------------------- */
+
+bool pairs_options_same(const struct pairs_options *a, const struct pairs_options *b)
+{
+	return a->max_answer == b->max_answer && a->max_memory == b->max_memory && a->samples == b->samples &&
+	       a->max_sample == b->max_sample && a->keep_samples_ms == b->keep_samples_ms &&
+	       a->keep_counts_days == b->keep_counts_days;
+}
 
 int pairs_start(const struct pairs_options *o, struct pairs **ret, struct err *e)
 {

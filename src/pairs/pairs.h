@@ -35,12 +35,12 @@
 struct pairs;
 
 struct pairs_options {
-	uint64_t max_answer; /* bytes of a body; at most COMPARE_BODY_MAX */
-	uint64_t max_memory; /* of all trials together */
-	unsigned samples;    /* kept of each operation, the newest */
-	uint64_t max_sample; /* bytes of each body in it */
-	uint64_t keep_samples_ms;
-	uint64_t keep_counts_ms;
+	uint64_t max_answer;	   /* bytes of a body; at most COMPARE_BODY_MAX */
+	uint64_t max_memory;	   /* of all trials together */
+	unsigned samples;	   /* kept of each operation, the newest */
+	uint64_t max_sample;	   /* bytes of each body in it */
+	unsigned keep_samples_ms;  /* 0 = for ever */
+	unsigned keep_counts_days; /* likewise */
 };
 
 /* Why a pair was not compared. */
@@ -88,6 +88,9 @@ struct pairs_trial {
 	uint64_t charged;
 	struct pairs_trial *next;
 };
+
+/* Whether their settings are the same. */
+bool pairs_options_same(const struct pairs_options *a, const struct pairs_options *b);
 
 int pairs_start(const struct pairs_options *o, struct pairs **ret, struct err *e);
 /* Compares what waits, two seconds at most, and ends the thread; what came out can still be written. */

@@ -16,6 +16,7 @@ enum field_class {
 	FIELD_EXPECT,
 	FIELD_REQUEST_ID,
 	FIELD_OVERRIDE,
+	FIELD_SHADOW,
 };
 
 /* On the path of every request: most names are dismissed by their length and first letter. */
@@ -38,6 +39,10 @@ static enum field_class forward_classify(struct span name)
 		return http_named(name, "content-length") ? FIELD_LENGTH : FIELD_OTHER;
 	case 15:
 		return http_named(name, "x-migration-via") ? FIELD_VIA : FIELD_OTHER;
+	case 18:
+		if (http_named(name, "x-migration-shadow"))
+			return FIELD_SHADOW;
+		break;
 	case 20:
 		return http_named(name, "x-migration-override") ? FIELD_OVERRIDE : FIELD_OTHER;
 	case 27:
@@ -376,6 +381,8 @@ static bool request_field_passes(struct request_scan *s, struct span name, struc
 		return value.len > 0;
 	case FIELD_EXPECT:
 		return !s->context->drop_expect;
+	case FIELD_SHADOW: /* legacy may leave things undone for it: nobody may say so of himself */
+		return s->context->peer_trusted;
 	case FIELD_HOP:
 	case FIELD_LENGTH:
 	case FIELD_OVERRIDE:

@@ -12,7 +12,7 @@
  * dropped here, so they must not be announced as welcome), Trailer, Transfer-Encoding, Upgrade;
  * Proxy-Authorization, Proxy-Authenticate and Proxy-Authentication-Info, which are for the next proxy and no
  * business of an origin; Content-Length, since the message is framed again. From requests also
- * X-Migration-Override and X-Migration-Override-Secret.
+ * X-Migration-Override and X-Migration-Override-Secret, and, unless the peer is trusted, X-Migration-Shadow.
  *
  * What Connection cannot remove: RFC 9110 §7.6.1 forbids to name fields that are meant for all recipients,
  * and a caller that does so behind a proxy of ours could strip what that proxy added (an identity, a
@@ -41,6 +41,8 @@
 
 #define FORWARD_PSEUDONYM "migration-router"
 #define FORWARD_EXTRA 7	    /* Host, X-Request-ID, Via, X-Forwarded-For, -Proto, -Host, X-Real-IP */
+/* says to legacy that nobody waits for the answer (docs/design.md, "Shadow and compare") */
+#define FORWARD_SHADOW_FIELD "X-Migration-Shadow"
 #define FORWARD_MAX_HOPS 10 /* routers in Via; with more it is a loop */
 #define FORWARD_VIA_MAX 64
 #define FORWARD_MAX_NAMED 16 /* by Connection; more is FORWARD_E_CONNECTION */

@@ -14,7 +14,8 @@
 #include "router/request/auth_ask.h"
 #include "router/request/hold.h"
 #include "router/request/request.h"
-#include "router/request/shadow.h"
+#include "router/shadow/shadow.h"
+#include "router/shadow/shadow_legacy.h"
 
 /* --- services ------------------------------------------------------------------------------------------- */
 
@@ -521,6 +522,7 @@ struct plane *plane_free(struct plane *p)
 	p->closing = loop_timer_free(p->closing);
 	loop_run_posted(p->loop);
 	shadow_end_all(p);
+	shadow_legacy_end_all(p);
 	for (size_t i = 0; i < p->env->n_backends; i++)
 		task_client_free(p->clients[i]);
 	loop_run_posted(p->loop); /* the clients' answers on their way, which they now drop */

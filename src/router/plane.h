@@ -23,6 +23,7 @@
 #include "ledger/claims.h"
 #include "ledger/ledger.h"
 #include "outcomes/recorder.h"
+#include "pairs/pairs.h"
 #include "router/breaker.h"
 #include "router/readiness.h"
 #include "router/request/access_log.h"
@@ -84,6 +85,7 @@ enum auth_ask_result {
 /* Shared by all planes, made by the composition root, outlives them. */
 struct plane_env {
 	struct recorder *recorder;
+	struct pairs *pairs;
 	struct ledger *ledger;
 	struct claims *claims;
 	atomic_uint_fast64_t keys[KEY_RESULTS];
@@ -100,6 +102,8 @@ struct plane_env {
 	struct inspect_budget inspect; /* bodies being held, all planes */
 	/* names that flags gave in vain, by their hash: each is logged once. 0: free */
 	atomic_uint_fast64_t unknown_backends[16];
+	/* operations that flags shadow though they are not safe to, likewise */
+	atomic_uint_fast64_t unsafe_shadows[16];
 };
 
 int plane_start(struct plane_env *env, unsigned index, const struct config *config,

@@ -72,6 +72,8 @@ struct plane {
 	unsigned n_free_requests;
 	LIST_HEAD(, shadow) shadows; /* in flight */
 	unsigned n_shadows;
+	struct shadow_call *shadow_calls; /* likewise */
+	unsigned n_shadow_calls;
 };
 
 /* In env->backends; n_backends when there is none of that name. */

@@ -70,6 +70,8 @@ struct task_call {
 	/* task_wait follows within the callback of the submission: a backend may begin to listen before it
 	 * submits */
 	bool awaited;
+	/* nobody waits for what it does: told to the worker, each backend in its way (docs/protocols) */
+	bool shadow;
 };
 
 enum task_submit_status {

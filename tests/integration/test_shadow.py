@@ -47,6 +47,8 @@ class World:
         }
         with open(os.path.join(self.folder, "tokens.txt"), "w", encoding="utf-8") as file:
             file.write(c.sha256("known") + "\n")
+        for operation in operations.values():
+            operation.setdefault("safe_to_shadow", True)
         config = c.router({"app": c.service(self.origin, operations)}, backends=backends or c.embedded(),
                           identity={"user": ["header:X-User-Id"]}, tokens="tokens.txt",
                           **({"limits": limits} if limits else {}))

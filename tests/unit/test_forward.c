@@ -70,6 +70,8 @@ static void what_goes_upstream(void **state)
 		{"Host: a\nX-Migration-Override: task\nx-migration-override-secret: "
 		 "s\nX-Migration-Overridden: 1\n",
 		 "Host: a\nX-Migration-Overridden: 1\n"},
+		{"Host: a\nX-Migration-Shadow: 1\nX-Migration-Shadows: 1\n",
+		 "Host: a\nX-Migration-Shadows: 1\n"},
 		{"Host: a\ntraceparent: 00-a\ntracestate: b\nExpect: 100-continue\nContent-Type: a/b\n",
 		 "Host: a\ntraceparent: 00-a\ntracestate: b\nExpect: 100-continue\nContent-Type: a/b\n"},
 		/* What Connection must not be able to remove. */
@@ -121,6 +123,7 @@ static void what_is_added(void **state)
 		{{.own_id = {"me", 2}},
 		 "Via: 1.1 fred (me), 1.1 migration-router (not me)\n",
 		 "Via: 1.1 fred (me), 1.1 migration-router (not me)\n" VIA},
+		{{.peer_trusted = true}, "X-Migration-Shadow: 1\n", "X-Migration-Shadow: 1\n" VIA},
 		{{.via_off = true},
 		 "Via: 1.0 fred\n",
 		 "Via: 1.0 fred\nX-Migration-Via: 1.1 migration-router\n"},

@@ -33,7 +33,7 @@ static const struct pairs_options usual = {.max_answer = 1000,
 					   .samples = 3,
 					   .max_sample = 400,
 					   .keep_samples_ms = 86400000,
-					   .keep_counts_ms = 86400000};
+					   .keep_counts_days = 1};
 
 static void begin(struct world *w, const struct pairs_options *o)
 {
@@ -107,7 +107,7 @@ static struct differences *read_back(struct world *w, const char *only)
 	struct compare_pattern p;
 	struct err e = {""};
 	end(w);
-	struct differences_options o = {.path = w->path, .samples = true};
+	struct differences_options o = {.paths = {w->path}, .n_paths = 1, .samples = true};
 	if (only) {
 		assert_null(compare_pattern_parse(span_of(only), &p));
 		o.only = &p;
@@ -176,6 +176,23 @@ static void one_path_can_be_asked_for(void **state)
 	assert_int_equal(d->operations[0].n_samples, 1);
 	assert_string_equal(d->operations[0].samples[0].body[1], "{\"a\":1,\"b\":2}");
 	assert_false(d->operations[0].noise_known);
+}
+
+/* Two routers' files: their counts are one. */
+static void files_of_replicas_add_up(void **state)
+{
+	struct world *w = *state;
+	pair(w, "{\"a\":1}", "{\"a\":2}", "{\"a\":1}");
+	struct differences *d = read_back(w, NULL);
+	differences_free(d);
+	struct differences_options o = {.paths = {w->path, w->path}, .n_paths = 2, .samples = true};
+	assert_int_equal(differences_make(&o, &d, NULL), 0);
+	assert_int_equal(d->n_operations, 1);
+	assert_int_equal(d->operations[0].counts.compared[PAIRS_SIDES], 2);
+	assert_int_equal(d->operations[0].counts.compared[PAIRS_NOISE], 2);
+	assert_int_equal(d->operations[0].n_paths, 1);
+	assert_int_equal(d->operations[0].paths[0].differing, 2);
+	differences_free(d);
 }
 
 static void what_is_beyond_a_limit_is_counted_by_why(void **state)
@@ -298,7 +315,7 @@ static void samples_are_few_and_go_by_age(void **state)
 	struct pairs_options brief = usual;
 	brief.keep_samples_ms = 1;
 	begin(w, &brief);
-	struct differences_options o = {.path = w->path, .samples = true};
+	struct differences_options o = {.paths = {w->path}, .n_paths = 1, .samples = true};
 	for (int i = 0; i < 5000; i++) {
 		assert_int_equal(differences_make(&o, &d, NULL), 0);
 		size_t left = d->operations[0].n_samples;
@@ -364,6 +381,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(pairs_are_counted_by_path, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_path_can_be_asked_for, setup, teardown),
+		cmocka_unit_test_setup_teardown(files_of_replicas_add_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_beyond_a_limit_is_counted_by_why, setup, teardown),
 		cmocka_unit_test_setup_teardown(all_copies_together_have_a_bound, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_coded_body_is_decoded, setup, teardown),

@@ -133,13 +133,18 @@ static double evidence_upper(uint64_t n, uint64_t of)
 	       (1 + z * z / m);
 }
 
+/* Pairs of legacy with itself that must have been compared before "not beyond noise" means "just noise"
+ * rather than "too few to tell". */
+#define EVIDENCE_NOISE_MIN 100
+
 /* False: nothing was compared. Where legacy differs from itself just as much, nothing counts. */
 static bool evidence_count_pairs(const struct evidence_question *q, const struct operation *op,
 				 uint64_t *ret_compared, uint64_t *ret_differing)
 {
 	CLEANUP(differences_freep) struct differences *d = NULL;
 	CLEANUP(freep) char *service = span_dup(op->service), *operation = span_dup(op->name);
-	const struct differences_options o = {.path = q->config->outcomes.path,
+	const struct differences_options o = {.paths = {q->config->outcomes.path},
+					      .n_paths = 1,
 					      .since_us = q->since_us,
 					      .service = service,
 					      .operation = operation};
@@ -147,7 +152,8 @@ static bool evidence_count_pairs(const struct evidence_question *q, const struct
 		return false;
 	const struct differences_operation *found = &d->operations[0];
 	*ret_compared = found->counts.compared[PAIRS_SIDES];
-	*ret_differing = found->noise_known && !found->beyond ? 0 : found->counts.differing[PAIRS_SIDES];
+	bool noise = found->counts.compared[PAIRS_NOISE] >= EVIDENCE_NOISE_MIN && !found->beyond;
+	*ret_differing = noise ? 0 : found->counts.differing[PAIRS_SIDES];
 	return *ret_compared > 0;
 }
 

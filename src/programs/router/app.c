@@ -119,6 +119,7 @@ static void warn_of_fixed_parts(const struct app *a, const struct config *new)
 		{"state", !text_eq(old->state.url, new->state.url) ||
 				  !text_eq(old->state.prefix, new->state.prefix) ||
 				  old->state.timeout_ms != new->state.timeout_ms},
+		{"compare", !pairs_options_same(&old->pairs, &new->pairs)},
 		{"admin.listen", !text_eq(old->admin.listen, new->admin.listen)},
 		{"flags", !flag_source_same(&old->flags, &new->flags)},
 		{"backends", app_backends_changed(a, new)},
@@ -385,7 +386,12 @@ static int start_stores(struct app *a, struct err *e)
 		return err_set(e, -ENOMEM, "out of memory");
 	int r = app_guard_start(a, &outcomes.taps[0], e);
 	if (r == 0)
-		r = recorder_start(&outcomes, &a->recorder, e);
+		r = pairs_start(&c->pairs, &a->pairs, e);
+	if (r < 0)
+		return r;
+	a->env.pairs = a->pairs;
+	pairs_tap(a->pairs, &outcomes.taps[1]);
+	r = recorder_start(&outcomes, &a->recorder, e);
 	if (r < 0)
 		return err_prefix(e, r, "outcomes");
 	a->env.recorder = a->recorder;
@@ -519,7 +525,9 @@ static void app_stop(struct app *a)
 		plane_free(a->planes[i]);
 	a->env.access_log = access_log_stop(a->env.access_log);
 	app_backends_free(a);
+	pairs_halt(a->pairs); /* what came out is still recorded */
 	a->recorder = recorder_stop(a->recorder);
+	a->pairs = pairs_free(a->pairs);
 	app_guard_stop(a);
 	features_source_stop(a->features);
 	flipt_source_stop(a->flipt);

@@ -50,6 +50,7 @@ struct app {
 	struct flipt_source *flipt;
 
 	struct app_guard *guard; /* app_guard.h; NULL before the stores */
+	struct pairs *pairs;
 	struct recorder *recorder;
 	struct ledger *ledger;
 	struct plane_env env;

@@ -608,6 +608,51 @@ static void write_auth_metrics(struct app *a, struct buf *b)
 			   (unsigned long long)atomic_load(&a->env.auth_asks[i]));
 }
 
+struct compared_metric {
+	struct buf *out;
+	enum { COMPARED, DIFFERING, NOT_COMPARED } which;
+};
+
+static void write_compared(void *arg, const char *service, const char *operation,
+			   const struct pairs_counts *c)
+{
+	const struct compared_metric *m = arg;
+	static const char *const names[] = {"compared", "differing", "not_compared"};
+	for (int kind = 0; kind < PAIRS_KINDS; kind++) {
+		const char *pair = pairs_kind_text(kind);
+		if (m->which != NOT_COMPARED) {
+			uint64_t n = m->which == COMPARED ? c->compared[kind] : c->differing[kind];
+			buf_printf(m->out,
+				   "migration_shadow_%s_total{service=\"%s\",operation=\"%s\",pair=\"%s\"} "
+				   "%llu\n",
+				   names[m->which], service, operation, pair, (unsigned long long)n);
+			continue;
+		}
+		for (int why = PAIRS_NO_ANSWER; why < PAIRS_WHY_COUNT; why++)
+			if (c->not_compared[kind][why])
+				buf_printf(m->out,
+					   "migration_shadow_not_compared_total{service=\"%s\",operation="
+					   "\"%s\",pair=\"%s\",why=\"%s\"} %llu\n",
+					   service, operation, pair, pairs_why_text(why),
+					   (unsigned long long)c->not_compared[kind][why]);
+	}
+}
+
+static void write_comparing_metrics(const struct app *a, struct buf *b)
+{
+	struct compared_metric m = {.out = b, .which = COMPARED};
+	metric(b, "migration_shadow_compared_total", "counter",
+	       "Pairs of answers compared: both sides' (sides), or two of legacy's (noise).");
+	pairs_each(a->pairs, write_compared, &m);
+	m.which = DIFFERING;
+	metric(b, "migration_shadow_differing_total", "counter", "Those of them that differ.");
+	pairs_each(a->pairs, write_compared, &m);
+	m.which = NOT_COMPARED;
+	metric(b, "migration_shadow_not_compared_total", "counter",
+	       "Pairs that a limit, or the lack of an answer, kept from being compared, by why.");
+	pairs_each(a->pairs, write_compared, &m);
+}
+
 static void write_metrics(void *arg, struct buf *b)
 {
 	struct app *a = arg;
@@ -643,6 +688,7 @@ static void write_metrics(void *arg, struct buf *b)
 	write_legacy_metrics(a, b);
 	write_state_metrics(a, b);
 	write_breaker_metrics(a, b);
+	write_comparing_metrics(a, b);
 	write_shed_metrics(a, b);
 	app_guard_metrics(a, b);
 	write_key_metrics(a, b);

@@ -22,6 +22,7 @@
 #include "operation/identity.h"
 #include "outcomes/report.h"
 #include "outcomes/when.h"
+#include "programs/status/differences_command.h"
 #include "programs/status/drain_command.h"
 #include "programs/status/gate.h"
 #include "programs/status/guard_lines.h"
@@ -37,10 +38,11 @@ struct status_arguments {
 	struct report_options report; /* without a path */
 	struct status_sources sources;
 	struct drain_arguments draining;
+	struct differences_arguments comparing;
 	struct gate_options limits;
 	const char *since, *until;
 	enum format format;
-	bool gate, drain, no_guard;
+	bool gate, drain, no_guard, differences;
 	unsigned watch_s;
 };
 
@@ -83,6 +85,11 @@ static const char usage_text[] =
 	"    --idle-ok           a service with no traffic through the router also counts as not used\n"
 	"    --ledger FILE       where pins are (ledger.db next to the outcomes)\n"
 	"    --group G           only pins of this group (may be repeated; all)\n"
+	"  --differences         where the answers of both sides differ, the most frequent places first, "
+	"and\n"
+	"                        whether more than two answers of legacy do; with --operation also samples\n"
+	"    --path P            only this place and what is beneath it, and the answers: "
+	"body:/items/*/price\n"
 	"  --help, --version\n";
 
 static int status_usage(const char *format, const char *what)
@@ -186,6 +193,8 @@ enum status_option {
 	IDLE_OK,
 	GROUP,
 	LEDGER,
+	DIFFERENCES,
+	DIFFERENCES_PATH,
 	HELP,
 	VERSION
 };
@@ -215,6 +224,8 @@ static const struct option options[] = {
 	{"idle-ok", no_argument, NULL, IDLE_OK},
 	{"group", required_argument, NULL, GROUP},
 	{"ledger", required_argument, NULL, LEDGER},
+	{"differences", no_argument, NULL, DIFFERENCES},
+	{"path", required_argument, NULL, DIFFERENCES_PATH},
 	{"help", no_argument, NULL, HELP},
 	{"version", no_argument, NULL, VERSION},
 	{0},
@@ -299,6 +310,13 @@ static bool status_take_option(int id, char **argv, struct status_arguments *a)
 		return true;
 	case DRAIN:
 		return parse_drain(argv, optarg, a);
+	case DIFFERENCES:
+		a->differences = true;
+		return true;
+	case DIFFERENCES_PATH: /* likewise */
+		a->differences = true;
+		a->comparing.path = optarg;
+		return differences_path_check(optarg) == NULL;
 	default:
 		return id >= MAX_GAP && id <= LEDGER ? take_drain_option(id, a) : take_limit(id, a);
 	}
@@ -330,6 +348,22 @@ static bool has_routers(const struct status_sources *s)
 	for (size_t i = 0; i < s->n; i++)
 		any |= s->all[i].router;
 	return any;
+}
+
+static int check_differences(const struct status_arguments *a)
+{
+	const struct {
+		bool given;
+		const char *name;
+	} others[] = {{a->gate, "--gate and its limits"},
+		      {a->drain, "--drain"},
+		      {a->format == CSV, "--csv"},
+		      {has_routers(&a->sources), "--router"},
+		      {a->report.organization != NULL, "--org"}};
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (others[i].given)
+			return status_usage("not together with --differences: %s", others[i].name);
+	return -1;
 }
 
 /* -1 = continue, else the exit code. */
@@ -364,6 +398,8 @@ static int parse_arguments(int argc, char **argv, struct status_arguments *a)
 				   false);
 	if (a->sources.token_file && !has_routers(&a->sources))
 		return status_usage("only with --router: %s", "--router-token-file");
+	if (a->differences)
+		return check_differences(a);
 	return a->drain ? check_drain(a) : -1;
 }
 
@@ -522,10 +558,37 @@ static int show_drain(struct status_arguments *a)
 	return status_print(a, &out, drain_command(d, &out));
 }
 
+static struct differences_options differences_of(const struct status_arguments *a)
+{
+	struct differences_options o = {.since_us = a->report.since_us,
+					.until_us = a->report.until_us,
+					.service = a->report.service,
+					.operation = a->report.operation};
+	for (size_t i = 0; i < a->sources.n && o.n_paths < DIFFERENCES_FILES_MAX; i++)
+		o.paths[o.n_paths++] = a->sources.all[i].name;
+	return o;
+}
+
+static int show_differences(struct status_arguments *a)
+{
+	CLEANUP(buf_releasep) struct buf out = BUF_INIT(OUTPUT_MAX);
+	struct differences_arguments d = a->comparing;
+	if (a->since)
+		when_parse(a->since, clock_wall_us(), &a->report.since_us);
+	if (a->until)
+		when_parse(a->until, clock_wall_us(), &a->report.until_us);
+	d.options = differences_of(a);
+	d.json = a->format == JSON;
+	int code = differences_command(&d, &out);
+	return code ? code : status_print(a, &out, 0);
+}
+
 static int status_show(struct status_arguments *a)
 {
 	if (a->drain)
 		return show_drain(a);
+	if (a->differences)
+		return show_differences(a);
 	CLEANUP(report_freep) struct report *r = NULL;
 	CLEANUP(guard_verdicts_freep) struct guard_verdicts *guard = NULL;
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(OUTPUT_MAX);
@@ -542,7 +605,11 @@ static int status_show(struct status_arguments *a)
 		fprintf(stderr, "migration-status: %s\n", e.text);
 		return a->gate ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
 	}
-	if (format_report(a, r, guard, &out) == 0 && a->gate)
+	int formatted = format_report(a, r, guard, &out);
+	struct differences_options compared = differences_of(a);
+	if (formatted == 0 && a->format != CSV && !a->report.organization && !has_routers(&a->sources))
+		differences_add_to_report(&compared, a->format == JSON, &out);
+	if (formatted == 0 && a->gate)
 		code = (int)status_judge(a, r, guard, &out);
 	return status_print(a, &out, code);
 }

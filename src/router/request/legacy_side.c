@@ -9,7 +9,8 @@
 #include "base/json.h"
 #include "router/forward.h"
 #include "router/request/request.h"
-#include "router/request/shadow.h"
+#include "router/shadow/shadow.h"
+#include "router/shadow/shadow_legacy.h"
 
 #define FIELDS_MAX (HTTP_FIELDS_MAX + FORWARD_EXTRA)
 #define WHOLE_MAX 16384 /* answers up to this size that are there at once go out in one piece */
@@ -97,13 +98,6 @@ void legacy_side_body_end(struct request *r)
 
 /* --- the answer, downwards ------------------------------------------------------------------------------ */
 
-static enum outcome_result result_of_status(int status)
-{
-	if (status == 408 || status == 429 || status >= 500)
-		return OUTCOME_FAILURE;
-	return status >= 400 ? OUTCOME_REJECTED : OUTCOME_SUCCESS;
-}
-
 static long pull_answer(void *user, struct exchange *x, char *out, size_t size)
 {
 	struct request *r = user;
@@ -111,11 +105,15 @@ static long pull_answer(void *user, struct exchange *x, char *out, size_t size)
 	if (!r->call)
 		return r->answer_ended ? EXCHANGE_END : EXCHANGE_CUT;
 	long n = legacy_call_read(r->call, out, size);
-	if (n >= 0)
+	if (n >= 0) {
+		pairing_body(r->pairing, PAIRS_LEGACY, (struct span){out, (size_t)n});
 		return n;
+	}
 	r->answer_ended = n == LEGACY_READ_END;
 	if (!r->answer_ended)
 		r->result = OUTCOME_FAILURE;
+	else
+		pairing_end(r->pairing, PAIRS_LEGACY);
 	r->call = legacy_call_free(r->call);
 	return r->answer_ended ? EXCHANGE_END : EXCHANGE_CUT;
 }
@@ -137,6 +135,8 @@ static bool answer_whole(struct request *r, const struct http_response *response
 		return false;
 	if (exchange_respond(r->x, response, body) == EXCHANGE_E_HEAD_TOO_LARGE)
 		request_head_too_large(r);
+	pairing_body(r->pairing, PAIRS_LEGACY, body);
+	pairing_end(r->pairing, PAIRS_LEGACY);
 	r->call = legacy_call_free(r->call);
 	return true;
 }
@@ -155,13 +155,15 @@ static void pass_answer(struct request *r, const struct legacy_answer *a)
 	struct http_response response = {.status = a->status, .fields = fields, .n_fields = n};
 	r->state = REQUEST_ANSWERED;
 	r->status = a->status;
-	r->result = result_of_status(a->status);
+	r->result = request_result_of_status(a->status);
 	bool bodyless = span_is(r->http->method, "HEAD") || a->status == 204 || a->status == 304;
 	int e = 0;
 	if (bodyless)
 		e = exchange_respond_bodyless(r->x, &response, a->content_length);
 	else if (!answer_whole(r, &response, a->length))
 		e = exchange_respond_stream(r->x, &response, a->length, pull_answer);
+	if (bodyless)
+		pairing_end(r->pairing, PAIRS_LEGACY);
 	if (bodyless || e)
 		r->call = legacy_call_free(r->call);
 	if (e)
@@ -222,7 +224,7 @@ static void map_answer(struct request *r)
 				   : "No mapping is declared for the legacy service's answer.");
 		return;
 	}
-	request_answer_rendered(r, result_of_status(r->status), &rendered, NULL, 0, buf_span(&body));
+	request_answer_rendered(r, request_result_of_status(r->status), &rendered, NULL, 0, buf_span(&body));
 }
 
 static void legacy_side_collect(struct request *r)
@@ -253,6 +255,7 @@ static void on_answer_head(void *arg, const struct legacy_answer *a)
 	struct request *r = arg;
 	r->timer = loop_timer_free(r->timer);
 	legacy_state_answered(&r->service->shared->legacy);
+	pairing_head(r->pairing, PAIRS_LEGACY, a->status, a->fields, a->n_fields);
 	request_trace(r, "legacy_answered", LOG_INT("status", a->status), LOG_INT("length", a->length));
 	if (r->op && r->op->legacy_response) {
 		r->state = REQUEST_COLLECT;
@@ -355,38 +358,15 @@ static void say_json(struct http_field fields[FIELDS_MAX + 1], size_t *n)
 	*n = kept;
 }
 
-/* The fields borrow from all of these. Answers the request itself, and returns false, when it must not
- * continue. */
+/* Answers the request itself, and returns false, when it must not continue. */
 static bool legacy_side_request_fields(struct request *r, const char *peer, struct buf *scratch,
 				       struct http_field fields[FIELDS_MAX + 1], size_t *ret_n)
 {
-	const struct http_request *h = r->http;
-	bool http10 = span_is(h->version, "HTTP/1.0"),
-	     trusted = config_trusts_peer(r->service->config, h->peer, h->peer_length);
-	const struct service *s = r->service->service;
-	struct forward_context c = {
-		.request_id = r->request_id,
-		.host = r->service->host,
-		.peer = span_of(peer),
-		.peer_trusted = trusted,
-		.scratch = scratch,
-		.forwarded = s->forwarded,
-		.via_off = s->via_off,
-		.own_id = span_of(r->service->shared->id),
-		.via = span_of(r->service->shared->via[http10]),
-		.drop_expect = r->reading || r->body_complete,
-		.protected_names = r->service->identity_fields,
-		.n_protected = r->service->n_identity_fields,
-	};
-	if (s->forwarded == FORWARD_AUTO)
-		c.forwarded = trusted ? FORWARD_KEEP : FORWARD_REPLACE;
-	if (s->legacy_host)
-		c.host_instead = *s->legacy_host ? span_of(s->legacy_host) : r->service->host;
-	int e = forward_request(h->fields, h->n_fields, &c, fields, FIELDS_MAX, ret_n);
+	int e = request_forward_fields(r, peer, r->reading || r->body_complete, scratch, fields, FIELDS_MAX,
+				   ret_n);
 	if (e == FORWARD_E_LOOP)
 		request_fail(r, OUTCOME_FAILURE, 508, "Loop detected",
-			     "This request has already passed through this service's router, or through too "
-			     "many routers.");
+			     "This request has passed this service's router before, or too many of them.");
 	else if (e != 0)
 		request_fail(r, OUTCOME_REJECTED, 400, "Unusable Connection field",
 			     "It names too many fields.");
@@ -447,6 +427,8 @@ void legacy_side_start(struct request *r, enum outcome_role role)
 	}
 	if (!h->has_body)
 		r->body_complete = true;
+	if (legacy_upstream_waiting(r->service->upstream) > 0)
+		shadow_legacy_make_room(r->plane, r->service);
 	shadow_begin(r);
 	/* The upstream's word on the expectation decides whether the body is asked for; unless it is here
 	 * already. */

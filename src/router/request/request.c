@@ -9,7 +9,7 @@
 #include "router/forward.h"
 #include "router/http/guesses.h"
 #include "router/request/auth_ask.h"
-#include "router/request/shadow.h"
+#include "router/shadow/shadow.h"
 
 /* --- identity ------------------------------------------------------------------------------------------- */
 
@@ -135,26 +135,11 @@ static void go_unread(struct request *r, enum unread why)
 	leave_unread(r);
 }
 
-/* Whether this name was not among those seen. Beyond their limit all count as seen: flags come from
- * outside. */
-static bool first_time(atomic_uint_fast64_t *seen, size_t n, struct span name)
-{
-	uint64_t hash = checksum_crc32(CHECKSUM_CRC32_START, name) | UINT64_C(1) << 32;
-	for (size_t i = 0; i < n; i++) {
-		uint64_t there = 0;
-		if (atomic_compare_exchange_strong(&seen[i], &there, hash))
-			return true;
-		if (there == hash)
-			return false;
-	}
-	return false;
-}
-
 static void log_unknown_backend(struct request *r)
 {
 	struct plane_env *env = r->plane->env;
 	struct err e;
-	if (!first_time(env->unknown_backends,
+	if (!request_first_time(env->unknown_backends,
 			sizeof(env->unknown_backends) / sizeof(env->unknown_backends[0]),
 			r->decision.unknown))
 		return;
@@ -559,6 +544,8 @@ static void request_on_finished(void *user, struct exchange *x, bool gone)
 	legacy_side_cancel(r);
 	task_side_gone(r);
 	shadow_abandon(r);
+	pairing_miss(r->pairing, PAIRS_LEGACY, gone ? PAIRS_CANCELLED : PAIRS_NO_ANSWER);
+	r->pairing = pairing_unref(r->pairing);
 	if (gone && (!answered || r->result == OUTCOME_SUCCESS || r->result == OUTCOME_REJECTED))
 		request_record(r, OUTCOME_CANCELLED, answered ? r->status : 0, false);
 	else

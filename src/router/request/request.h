@@ -40,6 +40,7 @@
 #include "operation/template.h"
 #include "router/decide.h"
 #include "router/plane_internal.h"
+#include "router/shadow/pairing.h"
 
 enum request_state {
 	REQUEST_HEAD,
@@ -96,6 +97,7 @@ struct request {
 	const struct http_request *http;   /* NULL once finished */
 	const struct flag_snapshot *flags; /* reference, or NULL */
 	struct shadow *shadow;		   /* that is not submitted yet, or NULL */
+	struct pairing *pairing;	   /* reference: legacy's answer is compared; or NULL */
 	LIST_ENTRY(request) in_plane;	   /* in the plane's list of living (or of free) ones */
 	unsigned refs;
 	enum request_state state;
@@ -165,6 +167,8 @@ struct request {
 	struct buf kept_result; /* of the task, while the ledger forgets the entry that it ends */
 	bool async;		/* Prefer: respond-async */
 	size_t args_length;	/* of input; kwargs follow */
+	/* Is told the answer once it is given; NULL: nobody. */
+	void (*on_answer)(struct request *r, const struct http_field *fields, size_t n, struct span body);
 	char owner[CRYPTO_SHA256_HEX];
 	enum auth_word auth_word;
 	struct auth_denied *auth_denied;
@@ -190,9 +194,16 @@ void request_record(struct request *r, enum outcome_result result, int status, b
 /* Fills in what an outcome says of the request and its decision. */
 void request_describe(const struct request *r, struct outcome *o);
 
+/* The fields that legacy gets of this request; they borrow from it, `peer` (request_peer) and `scratch`.
+ * `whole`: its body is here. 0 or as forward_request. */
+int request_forward_fields(struct request *r, const char *peer, bool whole, struct buf *scratch,
+			   struct http_field *fields, size_t size, size_t *ret_n);
+
 /* request_answer.c */
 /* What a task's end is worth when it is answered with this status (0: the task's own). */
 enum outcome_result request_result_of_task(enum task_status task, int status);
+/* What legacy's answer with this status is worth. */
+enum outcome_result request_result_of_status(int status);
 /* Router's own error: the operation's template, else problem+json. The current attempt gets `result`. Title
  * and detail are for callers: no addresses, paths, or what others said. */
 void request_fail(struct request *r, enum outcome_result result, int status, const char *title,
@@ -294,6 +305,9 @@ void request_peer(const struct request *r, char out[REQUEST_ADDRESS]); /* "-" wh
 void request_client(const struct request *r, char out[REQUEST_ADDRESS]);
 void request_log(const struct request *r, enum outcome_result result, int status, int64_t latency_us,
 		 bool answered);
+/* Whether this name was not among those seen. Beyond their limit all count as seen: flags come from
+ * outside. */
+bool request_first_time(atomic_uint_fast64_t *seen, size_t n, struct span name);
 /* One step of a request's story, at level debug: `event` with the request's id and the microseconds since its
  * head. The texts are the log's, never the caller's. */
 void request_trace_write(const struct request *r, const char *event, const struct log_field *more, size_t n);

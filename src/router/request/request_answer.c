@@ -52,6 +52,13 @@ void request_template_source(struct request *r, struct template_source *ret)
 				     &ret->credential);
 }
 
+enum outcome_result request_result_of_status(int status)
+{
+	if (status == 408 || status == 429 || status >= 500)
+		return OUTCOME_FAILURE;
+	return status >= 400 ? OUTCOME_REJECTED : OUTCOME_SUCCESS;
+}
+
 void request_head_too_large(struct request *r)
 {
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(4096);
@@ -123,6 +130,8 @@ void request_answer(struct request *r, enum outcome_result result, int status,
 		e = exchange_respond(r->x, &response, body);
 	if (e == EXCHANGE_E_HEAD_TOO_LARGE)
 		request_head_too_large(r);
+	else if (r->on_answer)
+		r->on_answer(r, fields, n, body);
 }
 
 #define ANSWER_FIELDS_MAX 48 /* what a response template may have, and some */

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "router/forward.h"
 #include "router/request/request.h"
 
 #define FREE_REQUESTS_MAX 1024
@@ -157,4 +158,34 @@ void request_record(struct request *r, enum outcome_result result, int status, b
 	o->result = (uint8_t)result;
 	o->answered = answered;
 	recorder_commit(r->plane->producer);
+}
+
+/* --- what goes on to legacy ----------------------------------------------------------------------------- */
+
+int request_forward_fields(struct request *r, const char *peer, bool whole, struct buf *scratch,
+		       struct http_field *fields, size_t size, size_t *ret_n)
+{
+	const struct http_request *h = r->http;
+	bool http10 = span_is(h->version, "HTTP/1.0"),
+	     trusted = config_trusts_peer(r->service->config, h->peer, h->peer_length);
+	const struct service *s = r->service->service;
+	struct forward_context c = {
+		.request_id = r->request_id,
+		.host = r->service->host,
+		.peer = span_of(peer),
+		.peer_trusted = trusted,
+		.scratch = scratch,
+		.forwarded = s->forwarded,
+		.via_off = s->via_off,
+		.own_id = span_of(r->service->shared->id),
+		.via = span_of(r->service->shared->via[http10]),
+		.drop_expect = whole,
+		.protected_names = r->service->identity_fields,
+		.n_protected = r->service->n_identity_fields,
+	};
+	if (s->forwarded == FORWARD_AUTO)
+		c.forwarded = trusted ? FORWARD_KEEP : FORWARD_REPLACE;
+	if (s->legacy_host)
+		c.host_instead = *s->legacy_host ? span_of(s->legacy_host) : r->service->host;
+	return forward_request(h->fields, h->n_fields, &c, fields, size, ret_n);
 }

@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "base/checksum.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "router/request/request.h"
@@ -126,4 +127,17 @@ void request_log(const struct request *r, enum outcome_result result, int status
 	if (wanted)
 		access_log_write(r->plane->env->access_log,
 				 (struct span){line, log_line(LOG_INFO, "access", fields, n, line)});
+}
+
+bool request_first_time(atomic_uint_fast64_t *seen, size_t n, struct span name)
+{
+	uint64_t hash = checksum_crc32(CHECKSUM_CRC32_START, name) | UINT64_C(1) << 32;
+	for (size_t i = 0; i < n; i++) {
+		uint64_t there = 0;
+		if (atomic_compare_exchange_strong(&seen[i], &there, hash))
+			return true;
+		if (there == hash)
+			return false;
+	}
+	return false;
 }

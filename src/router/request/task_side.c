@@ -18,6 +18,7 @@
 #include "router/request/auth_ask.h"
 #include "router/request/hold.h"
 #include "router/request/request.h"
+#include "router/shadow/shadow.h"
 #include "router/request/task_owner.h"
 
 bool task_side_needs_body(const struct request *r)
@@ -59,6 +60,7 @@ static void answer_result(struct request *r, const struct task_result *told)
 	struct task_result public;
 	task_result_for_callers(told, &room, &public);
 	const struct task_result *t = &public;
+	r->on_answer = shadow_beside_task;
 	if (answer_by_template(r, t))
 		return;
 	if (t->status == TASK_FAILED) {

@@ -122,6 +122,8 @@ static void put_headers(struct buf *out, const struct celery_sender *s, const st
 	buf_puts(out, "\"headers\": {\"lang\": \"py\", ");
 	put_quoted(out, "task", call->task);
 	put_quoted(out, "id", call->task_id);
+	if (call->shadow) /* `shadow` is a name of Celery's own: what to call the task in logs */
+		buf_puts(out, "\"x_migration_shadow\": true, ");
 	buf_puts(out, "\"shadow\": null, \"eta\": null, \"expires\": ");
 	if (call->expires_ms)
 		put_instant(out, now_us + (int64_t)call->expires_ms * 1000);

@@ -107,6 +107,8 @@ int hatchet_put_trigger(struct buf *out, const struct task_call *call, struct sp
 		buf_puts(out, ",\"request_id\":");
 		json_quote(out, call->request_id);
 	}
+	if (call->shadow)
+		buf_puts(out, ",\"x_migration_shadow\":\"1\"");
 	buf_putc(out, '}');
 	if (priority_of(call->priority))
 		buf_printf(out, ",\"priority\":%d", priority_of(call->priority));

@@ -100,8 +100,8 @@ static const char *const sql[SQL_N] = {
 		      "expires_at > ?2)"
 		      " ORDER BY priority DESC, seq",
 	[SQL_CANDIDATES] =
-		"SELECT seq, id, name, queue, workflow, idempotent, attempts, timeout_ms FROM task WHERE "
-		"state = 0"
+		"SELECT seq, id, name, queue, workflow, idempotent, attempts, timeout_ms, owner FROM task "
+		"WHERE state = 0"
 		" AND queue = ?1 AND (expires_at = 0 OR expires_at > ?2) ORDER BY priority DESC, seq",
 	[SQL_TAKE] = "UPDATE task SET state = 1, attempts = attempts + 1, max_attempts = ?2, token = ?3, "
 		     "lease_until = ?4,"

@@ -124,11 +124,16 @@ int store_published(struct store *s, struct span worker, struct err *e);
 int store_knows(struct store *s, struct span queue, struct span name, bool workflow, unsigned within_ms,
 		enum task_answer *ret, char why[256], struct err *e);
 
+/* In the place of an owner, since nobody may ask for a shadow's result: it needs no column of its own, which
+ * would lock out older workers. */
+#define STORE_SHADOW_OWNER "shadow"
+
 struct store_lease {
 	int64_t seq, token;
 	unsigned attempt;
 	struct span id, name, queue, args, kwargs;
 	bool workflow;
+	bool shadow; /* its owner is STORE_SHADOW_OWNER */
 	unsigned timeout_ms;
 };
 struct store_lease_request {

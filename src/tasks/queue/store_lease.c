@@ -203,6 +203,7 @@ struct lease_candidate {
 	int64_t seq;
 	char id[TASK_ID_MAX], name[TASK_NAME_MAX], queue[TASK_NAME_MAX];
 	bool workflow, idempotent;
+	bool shadow;
 	unsigned attempts, timeout_ms;
 };
 
@@ -216,6 +217,7 @@ static void read_candidate(struct db_stmt *st, struct lease_candidate *c)
 	c->idempotent = db_column_int64(st, 5) != 0;
 	c->attempts = (unsigned)db_column_int64(st, 6);
 	c->timeout_ms = (unsigned)db_column_int64(st, 7);
+	c->shadow = span_is(db_column_text(st, 8), STORE_SHADOW_OWNER);
 }
 
 /* Positive 63 bits nobody can guess or repeat. */
@@ -247,6 +249,7 @@ static int store_lease_hand_over(struct store *s, const struct store_lease_reque
 				.args = db_column_text(st, 0),
 				.kwargs = db_column_text(st, 1),
 				.workflow = c->workflow,
+				.shadow = c->shadow,
 				.timeout_ms = c->timeout_ms};
 	return r->taken(r->arg, &l);
 }

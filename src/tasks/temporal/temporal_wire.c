@@ -167,6 +167,11 @@ int temporal_start_body(const struct task_call *call, struct span queue, struct 
 	if (call->priority >
 	    0) /* 1 is the highest of theirs, 3 what a call without a word has, 9 the highest of ours */
 		buf_printf(out, ",\"priority\":{\"priorityKey\":%d}", call->priority > 4 ? 1 : 2);
+	if (call->shadow) {
+		buf_puts(out, ",\"memo\":{\"fields\":{\"x_migration_shadow\":");
+		put_payload(SPAN_LIT("true"), out);
+		buf_puts(out, "}}");
+	}
 	temporal_wire_put_input(call, out);
 	buf_putc(out, '}');
 	return type.error ? type.error : out->error;

@@ -240,6 +240,8 @@ static void handler_exec_put_call(const struct handler_call *c, struct buf *out)
 	buf_append_span(out, c->args);
 	buf_puts(out, ",\"kwargs\":");
 	buf_append_span(out, c->kwargs);
+	if (c->shadow)
+		buf_puts(out, ",\"shadow\":true");
 	buf_printf(out, ",\"attempt\":%u}\n", c->attempt);
 }
 

@@ -117,10 +117,12 @@ static int send_request(const struct handler_env *env, struct http_run *r, const
 			struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(2 * HANDLER_MAX_RESULT);
-	struct http_field fields[REGISTRY_MAX_FIELDS + 2] = {
+	struct http_field fields[REGISTRY_MAX_FIELDS + 3] = {
 		{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
 		{SPAN_LIT("X-Task-Id"), call->task_id}};
 	size_t n = 2;
+	if (call->shadow)
+		fields[n++] = (struct http_field){SPAN_LIT("X-Migration-Shadow"), SPAN_LIT("1")};
 	for (size_t i = 0; i < r->h->n_fields; i++)
 		fields[n++] =
 			(struct http_field){span_of(r->h->fields[i].name), span_of(r->h->fields[i].value)};

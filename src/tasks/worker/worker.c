@@ -39,6 +39,7 @@ struct job {
 	struct registry *registry; /* the definition's, also after a reload */
 	char id[TASK_ID_MAX], name[TASK_NAME_MAX];
 	struct buf args, kwargs; /* until it is started */
+	bool shadow;
 	unsigned attempt, timeout_ms;
 	struct handler_run *run; /* while it runs */
 	struct loop_timer *limit;
@@ -221,6 +222,7 @@ static void start_job(struct job *j)
 				    .args = buf_span(&j->args),
 				    .kwargs = buf_span(&j->kwargs),
 				    .attempt = j->attempt,
+				    .shadow = j->shadow,
 				    .timeout_ms = j->timeout_ms};
 	j->begun_ms = clock_mono_ms();
 	int r = handler_start(&j->worker->env, j->definition, &call, worker_on_done, j, &j->run, &e);
@@ -323,6 +325,7 @@ static int worker_taken(void *arg, const struct store_lease *l)
 	j->seq = l->seq;
 	j->token = l->token;
 	j->attempt = l->attempt;
+	j->shadow = l->shadow;
 	j->timeout_ms = l->timeout_ms ? l->timeout_ms : t->timeout_ms;
 	span_copy(l->id, j->id, sizeof(j->id));
 	span_copy(l->name, j->name, sizeof(j->name));

@@ -1,5 +1,4 @@
-#include "router/request/shadow.h"
-#include "router/request/auth_ask.h"
+#include "router/shadow/shadow.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +9,12 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "operation/auth.h"
+#include "router/request/auth_ask.h"
 #include "router/request/hold.h"
 #include "router/request/request.h"
+#include "router/shadow/shadow_legacy.h"
 
+#define SHADOW_FIELDS_MAX 48
 #define SHADOW_SHARE 0.5 /* of the budget for bodies: the rest is for calls that someone waits for */
 
 struct shadow {
@@ -24,7 +26,9 @@ struct shadow {
 	struct plane_backend *backend;
 	bool placed; /* in flight there, as one of its limit */
 	struct breaker_pass pass;
-	bool needs_body; /* and copies it as it passes */
+	bool needs_body;	 /* and copies it as it passes */
+	bool noise;		 /* legacy is asked once more */
+	struct pairing *pairing; /* reference, or NULL */
 	struct buf body;
 	struct inspect_claim claim; /* of the planes' common budget for bodies */
 	struct buf input;	    /* args, then kwargs, until submitted */
@@ -72,6 +76,7 @@ static void shadow_free(struct shadow *s)
 	buf_release(&s->body);
 	buf_release(&s->input);
 	inspect_claim_release(&s->claim);
+	pairing_unref(s->pairing);
 	service_runtime_unref(s->service);
 	free(s);
 }
@@ -87,6 +92,8 @@ static void count_dropped(const struct request *r, const char *why)
 static void shadow_drop(struct request *r, const char *why)
 {
 	count_dropped(r, why);
+	pairing_call_off(r->pairing);
+	r->pairing = pairing_unref(r->pairing);
 	shadow_free(r->shadow);
 	r->shadow = NULL;
 }
@@ -139,13 +146,48 @@ static bool no_parameter(void *arg, struct span name, struct buf *decoded)
 	return false;
 }
 
+static void shadow_pair(const struct shadow *s, int status, const struct http_field *fields, size_t n,
+			struct span body)
+{
+	pairing_head(s->pairing, PAIRS_TASK, status, fields, n);
+	pairing_body(s->pairing, PAIRS_TASK, body);
+	pairing_end(s->pairing, PAIRS_TASK);
+}
+
+static void shadow_pair_rendered(const struct shadow *s, const struct rendered_response *rendered,
+				 struct span body)
+{
+	struct http_field fields[SHADOW_FIELDS_MAX];
+	size_t n = 0;
+	if (rendered->content_type.ptr)
+		fields[n++] = (struct http_field){SPAN_LIT("Content-Type"), rendered->content_type};
+	for (size_t i = 0; i < rendered->n_headers && n < SHADOW_FIELDS_MAX; i++)
+		fields[n++] = (struct http_field){rendered->headers[i].name, rendered->headers[i].value};
+	shadow_pair(s, rendered->status, fields, n, body);
+}
+
+/* Without a template: the result as it is, or a problem document. */
+static void shadow_pair_plain(const struct shadow *s, const struct task_result *t)
+{
+	static const struct http_field json = {SPAN_INIT("Content-Type"), SPAN_INIT("application/json")};
+	if (t->status == TASK_COMPLETED)
+		shadow_pair(s, 200, &json, 1, t->result);
+	else
+		shadow_pair(s, 500, NULL, 0, SPAN_LIT(""));
+}
+
 /* As the task side would judge it by the answer it makes of the result. The request is gone: choices that
  * look at more than the task and its result see nothing there. */
-static enum outcome_result shadow_judge(const struct shadow *s, const struct task_result *t)
+static enum outcome_result shadow_judge(const struct shadow *s, const struct task_result *told)
 {
-	int status = 0;
+	CLEANUP(buf_releasep) struct buf room = BUF_INIT(2 * TEXT_MASKED_MAX);
+	CLEANUP(buf_releasep) struct buf body = BUF_INIT(s->service->config->max_inspect_body * 2);
+	struct task_result public;
+	task_result_for_callers(told, &room, &public);
+	const struct task_result *t = &public;
+	struct rendered_response rendered;
+	int e = TEMPLATE_E_NO_CHOICE;
 	if (s->op->task.response) {
-		CLEANUP(buf_releasep) struct buf body = BUF_INIT(s->service->config->max_inspect_body * 2);
 		struct template_source source = {
 			.header = no_header,
 			.query = no_parameter,
@@ -155,13 +197,15 @@ static enum outcome_result shadow_judge(const struct shadow *s, const struct tas
 			.task_status = span_of(task_status_text(t->status)),
 			.task_error = t->error,
 		};
-		struct rendered_response rendered;
-		int e = response_template_render(s->op->task.response, &source, &rendered, &body);
-		if (e < 0)
-			return OUTCOME_FAILURE;
-		status = e == 0 ? rendered.status : 0;
+		e = response_template_render(s->op->task.response, &source, &rendered, &body);
 	}
-	return request_result_of_task(t->status, status);
+	if (e == 0)
+		shadow_pair_rendered(s, &rendered, buf_span(&body));
+	else if (e == TEMPLATE_E_NO_CHOICE)
+		shadow_pair_plain(s, t);
+	if (e < 0)
+		return OUTCOME_FAILURE;
+	return request_result_of_task(t->status, e == 0 ? rendered.status : 0);
 }
 
 static void shadow_on_result(void *arg, int error, const struct task_result *t)
@@ -242,6 +286,7 @@ static void submit(struct shadow *s, struct span request_id)
 		 * from real tasks. */
 		.expires_ms = m->expires_ms && m->expires_ms < m->timeout_ms ? m->expires_ms : m->timeout_ms,
 		.awaited = true,
+		.shadow = true,
 	};
 	s->submitting = true;
 	task_submit(s->client, &call, shadow_on_submitted, s);
@@ -264,7 +309,7 @@ static const char *obstacle(struct request *r, struct shadow *s)
 		return "the task side would not accept its credentials";
 	inspect_claim_init(&s->claim, &r->plane->env->inspect, r->service->config, r->http, false,
 			   SHADOW_SHARE);
-	s->needs_body = r->op->task.needs_body && r->http->has_body && !r->body_complete;
+	s->needs_body = (r->op->task.needs_body || s->noise) && r->http->has_body && !r->body_complete;
 	if (!s->needs_body)
 		return NULL;
 	uint64_t max = r->service->config->max_inspect_body;
@@ -275,17 +320,44 @@ static const char *obstacle(struct request *r, struct shadow *s)
 	return NULL;
 }
 
+#define SHADOW_ODDS 1000000
+
+static bool shadow_draws(double share)
+{
+	return share > 0 && crypto_random_below(SHADOW_ODDS) < share * SHADOW_ODDS;
+}
+
+/* Both sides run one request only where the operation says that they may, whatever a flag says. */
+static bool shadow_is_safe(const struct request *r)
+{
+	if (r->op->safe_to_shadow)
+		return true;
+	count_dropped(r, "the operation is not declared safe_to_shadow");
+	if (request_first_time(r->plane->env->unsafe_shadows,
+			       sizeof(r->plane->env->unsafe_shadows) /
+				       sizeof(r->plane->env->unsafe_shadows[0]),
+			       r->op->name))
+		log_warn("shadow_not_safe", LOG_SPAN("service", r->op->service),
+			 LOG_SPAN("operation", r->op->name),
+			 LOG_STR("effect", "a flag shadows it, but the operation is not declared "
+					   "safe_to_shadow: nothing is"));
+	return false;
+}
+
 void shadow_begin(struct request *r)
 {
 	const struct decision *d = &r->decision;
 	if (d->side != OUTCOME_LEGACY || d->shadow <= 0 || !d->backend.ptr ||
-	    !shadow_sampled(d->shadow, r->op->name, r->identity.entity, r->request_id))
+	    !shadow_sampled(d->shadow, r->op->name, r->identity.entity, r->request_id) || !shadow_is_safe(r))
 		return;
 	r->shadow = shadow_new(r);
 	if (!r->shadow) {
 		count_dropped(r, "too many are in flight");
 		return;
 	}
+	r->pairing = pairing_new(r);
+	r->shadow->pairing = pairing_ref(r->pairing);
+	r->shadow->noise = r->pairing && r->op->repeatable && shadow_draws(r->op->compare->noise_sample);
 	const char *why = obstacle(r, r->shadow);
 	if (why)
 		shadow_drop(r, why);
@@ -320,14 +392,12 @@ static bool shadow_render_input(struct request *r, struct shadow *s, struct span
 }
 
 /* From the request, while it is there, to the task's input; NULL, or what went wrong. */
-static const char *shadow_prepare(struct request *r, struct shadow *s)
+static const char *shadow_prepare(struct request *r, struct shadow *s, struct span body)
 {
-	struct span body = buf_span(s->needs_body ? &s->body : &r->body);
 	if (r->op->task.needs_body && body.len && json_validate(body, NULL) != 0)
 		return "the body is not valid JSON";
 	if (!shadow_render_input(r, s, body))
 		return "the task's input could not be rendered";
-	buf_release(&s->body);
 	if (s->input.len > s->claim.bytes && !inspect_claim_more(&s->claim, s->input.len - s->claim.bytes))
 		return "the budget for bodies is used up";
 	if (loop_timer_new(r->plane->loop, shadow_on_time_limit, s, &s->timer) < 0)
@@ -351,7 +421,8 @@ void shadow_submit(struct request *r)
 	struct shadow *s = r->shadow;
 	if (!s)
 		return;
-	const char *why = shadow_prepare(r, s);
+	struct span body = buf_span(s->needs_body ? &s->body : &r->body);
+	const char *why = shadow_prepare(r, s, body);
 	if (!why)
 		why = shadow_ask(s);
 	if (why) {
@@ -359,6 +430,11 @@ void shadow_submit(struct request *r)
 		return;
 	}
 	r->shadow = NULL;
+	if (s->noise) {
+		pairing_expect_noise(s->pairing);
+		shadow_legacy_start(r, body, s->pairing, PAIRS_AGAIN, false);
+	}
+	buf_release(&s->body);
 	request_describe(r, &s->outcome);
 	span_copy(r->decision.backend, s->outcome.backend, sizeof(s->outcome.backend));
 	s->outcome.time_us = clock_wall_us();
@@ -373,6 +449,37 @@ void shadow_abandon(struct request *r)
 {
 	if (r->shadow)
 		shadow_drop(r, "the request ended before legacy had all of it");
+}
+
+/* The task has ended and its caller has the answer: nothing of it depends on legacy any more, nor can it fall
+ * back. A follow-up call is about what legacy does not have. */
+static bool shadow_may_follow(const struct request *r)
+{
+	return r->op->shadow_legacy > 0 && r->http && r->decision.reason != REASON_PINNED;
+}
+
+void shadow_beside_task(struct request *r, const struct http_field *fields, size_t n, struct span body)
+{
+	if (!shadow_may_follow(r) ||
+	    !shadow_sampled(r->op->shadow_legacy, r->op->name, r->identity.entity, r->request_id) ||
+	    !shadow_is_safe(r))
+		return;
+	if (r->http->has_body && !r->body_complete) {
+		count_dropped(r, "the task did not need the body, which is not here");
+		return;
+	}
+	struct pairing *p = pairing_new(r);
+	pairing_head(p, PAIRS_TASK, r->status, fields, n);
+	pairing_body(p, PAIRS_TASK, body);
+	pairing_end(p, PAIRS_TASK);
+	const char *why = shadow_legacy_start(r, buf_span(&r->body), p, PAIRS_LEGACY, true);
+	if (!why && p && r->op->repeatable && shadow_draws(r->op->compare->noise_sample)) {
+		pairing_expect_noise(p);
+		shadow_legacy_start(r, buf_span(&r->body), p, PAIRS_AGAIN, false);
+	}
+	if (why)
+		count_dropped(r, why);
+	pairing_unref(p);
 }
 
 void shadow_end_all(struct plane *p)

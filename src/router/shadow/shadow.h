@@ -6,7 +6,7 @@
  * Why:       a migration is rehearsed under real traffic before any caller depends on it. The attempt leaves
  *            an outcome of the role `shadow`; nothing of it reaches the caller, and it never pins, never
  *            falls back and never counts into a success rate. What its task does is done all the same: only
- *            operations whose tasks may run twice alongside legacy should be shadowed.
+ *            operations that are declared safe_to_shadow are shadowed.
  * Life:      begun when the legacy side starts, with a bounded copy of the body as it passes (when the task
  *            needs it); submitted once legacy has the whole request, from then on independent of it; ended by
  *            the result or the operation's time limit. A request that ends before legacy has all of it takes
@@ -17,12 +17,13 @@
  *            (migration_shadow_dropped_total), and so is what cannot become a task: credentials that the task
  *            side would refuse, a body that is not JSON, no memory.
  */
-#ifndef ROUTER_REQUEST_SHADOW_H
-#define ROUTER_REQUEST_SHADOW_H
+#ifndef ROUTER_SHADOW_SHADOW_H
+#define ROUTER_SHADOW_SHADOW_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/http_message.h"
 #include "base/span.h"
 
 #define SHADOW_MAX 256
@@ -44,6 +45,11 @@ void shadow_body(struct request *r, const char *bytes, size_t n);
 void shadow_submit(struct request *r);
 /* The request has ended; a shadow that was not submitted by then is dropped. */
 void shadow_abandon(struct request *r);
+
+/* The task side has answered with these: begins legacy beside it where the operation says so
+ * (`shadow: legacy`). Legacy runs it after the answer has gone, so that nothing of the caller's depends on
+ * it and nothing can run twice by a fallback. */
+void shadow_beside_task(struct request *r, const struct http_field *fields, size_t n, struct span body);
 
 /* At the plane's end, before its task clients are freed: what runs is recorded as cancelled (its task
  * continues). */
