@@ -115,7 +115,7 @@ static int64_t query(const char *sql)
 	struct db_options o = {.path = path, .busy_timeout_ms = 5000};
 	struct db *db;
 	struct err e;
-	int64_t n;
+	int64_t n = -1;
 	if (db_open(&o, &db, &e) != 0 || db_query_int64(db, sql, &n, &e) != 0)
 		fail_msg("%s", e.text);
 	db_close(db);
