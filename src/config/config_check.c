@@ -161,6 +161,22 @@ static void warn_of_proxies(const struct place *root, const struct place *servic
 	}
 }
 
+/* Replicas share pins and owners of tasks, not keys. */
+static void warn_of_keys(const struct place *root)
+{
+	const struct config *c = config_of(root);
+	struct place state = place_member(root, "state");
+	for (size_t i = 0; c->state.url && i < c->n_services; i++)
+		for (size_t j = 0; j < c->services[i].n_operations; j++)
+			if (c->services[i].operations[j].idempotency.use != IDEMPOTENCY_IGNORE) {
+				place_warning(
+					&state,
+					"idempotency keys are not kept there: each router remembers its "
+					"own, so a repeated request must reach the same router");
+				return;
+			}
+}
+
 void check_config(const struct place *root)
 {
 	const struct config *c = config_of(root);
@@ -168,4 +184,5 @@ void check_config(const struct place *root)
 	config_check_addresses(c, &services);
 	check_loops(c, &services);
 	warn_of_proxies(root, &services);
+	warn_of_keys(root);
 }

@@ -366,6 +366,17 @@ def test_a_key_that_was_begun_and_never_submitted_runs_once_later(world):
     assert world.post('"k"').status == 409 and len(world.runs()) == 2, "what was accepted is never run again"
 
 
+def test_a_backend_that_knows_the_task_keeps_the_promise_where_the_ledger_was_lost(world):
+    """The id of the task follows from key and request."""
+    world.serve()
+    first = world.post('"k"')
+    world.router.kill()
+    for end in ("", "-wal", "-shm", "-pending"):
+        os.unlink(world.ledger + end)
+    world.serve(worker=False)
+    assert same(first, world.post('"k"')) and world.runs() == ["a"]
+
+
 # --- limits -------------------------------------------------------------------------------------------------------------------
 
 def test_an_answer_above_the_limit_comes_from_the_backend(start):

@@ -944,6 +944,72 @@ static void a_file_that_is_not_there(void **state)
 	assert_null(c);
 }
 
+/* --- auth as a mapping ---------------------------------------------------------------------------------- */
+
+#define ASKED(auth, task) \
+	"backends: {embedded: {}}\nstate: {url: \"redis://h\"}\n" \
+	"services: {s: {listen: 127.0.0.1:5002, legacy: \"http://h\", operations: {o: {match: POST /x,\n" \
+	"  auth: " auth ",\n" \
+	"  flags: [f], identity: {user: query:u}, task: {name: t, " task "}}}}}\n"
+
+static void an_endpoint_and_a_credential_to_forward(void **state)
+{
+	(void)state;
+	environment = NULL;
+	CLEANUP(config_unrefp) struct config *c =
+		parsed(ASKED("{check: HTTP://auth/x, credentials: [cookie:sid, header:X-Key], cache: 1m, "
+			     "cache_denied: 2m, timeout: 1s, forward: cookie:sid}",
+			     "kwargs: {c: {$ref: credential}}"));
+	const struct auth *a = &c->services[0].operations[0].auth;
+	assert_int_equal(a->kind, AUTH_CHECK);
+	assert_string_equal(a->url, "http://auth/x");
+	assert_int_equal(a->n_credentials, 2);
+	assert_true(a->credentials[0].cookie && span_is(a->credentials[0].name, "sid"));
+	assert_true(!a->credentials[1].cookie && span_is(a->credentials[1].name, "X-Key"));
+	assert_true(a->forward.cookie && span_is(a->forward.name, "sid"));
+	assert_int_equal(a->timeout_ms, 1000);
+	assert_int_equal(a->cache_denied_ms, a->cache_ms); /* never for longer */
+	CLEANUP(config_unrefp) struct config *d = parsed(ASKED("{check: \"http://auth\"}", ""));
+	a = &d->services[0].operations[0].auth;
+	assert_int_equal(a->n_credentials, 2);
+	assert_true(span_is(a->credentials[1].name, "Cookie"));
+	assert_int_equal(a->cache_ms, 30000);
+	assert_int_equal(a->cache_denied_ms, 5000);
+}
+
+static void mistakes_of_auth(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text, *says;
+	} cases[] = {
+		{ASKED("{forward: header:Authorization}", "kwargs: {c: {$ref: credential}}"),
+		 "auth: missing: check (a URL), or kind (none or bearer)"},
+		{ASKED("{kind: none, check: \"http://a\"}", ""), "auth.kind: check and kind are mutually exclusive"},
+		{ASKED("{check: \"ftp://a\"}", ""), "auth.check: "},
+		{ASKED("{check: \"http://a\", credentials: Authorization}", ""),
+		 "auth.credentials: expected header:NAME or cookie:NAME"},
+		{ASKED("{check: \"http://a\", credentials: [header:Cookie, cookie:a]}", ""),
+		 "auth.credentials: header:Cookie has all cookies already"},
+		{ASKED("none", "args: [{$ref: credential}]"), "{$ref: credential} needs \"auth: {forward: …}\""},
+		{ASKED("{kind: none, forward: header:X}", ""), "auth.forward: has no effect"},
+		{ASKED("{kind: none, forward: header:X}", "args: [{$ref: credential}]"),
+		 "warning: c.yml:4: services.s.operations.o.auth.forward: the queue of the task's backend"},
+		{ASKED("{kind: bearer}", ""), "bearer needs \"tokens\""},
+		{ASKED("none, idempotency: {key: accept}", ""),
+		 "warning: c.yml:2: state: idempotency keys are not kept there"},
+		{SERVICE "admin: {auth: {check: \"http://a\"}}\n", "admin.auth: expected"},
+	};
+	environment = NULL;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		CLEANUP(config_unrefp) struct config *c = NULL;
+		CLEANUP(buf_releasep) struct buf problems;
+		parse("c.yml", cases[i].text, &problems, &c);
+		if (!strstr(problems.ptr, cases[i].says))
+			fail_msg("%s---\n%s=== lacks\n%s", cases[i].text, problems.ptr, cases[i].says);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -963,6 +1029,8 @@ int main(void)
 		cmocka_unit_test(the_default_file_is_good),
 		cmocka_unit_test(the_unstract_mapping_is_good),
 		cmocka_unit_test(a_file_that_is_not_there),
+		cmocka_unit_test(an_endpoint_and_a_credential_to_forward),
+		cmocka_unit_test(mistakes_of_auth),
 	};
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
