@@ -20,10 +20,21 @@ void ledger_ask(struct ledger *l, struct loop *loop, struct span group, struct s
 	l->verbs->ask(l, loop, group, key, fn, arg);
 }
 
-void ledger_put(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, ledger_done_fn fn,
-		void *arg)
+void ledger_put(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, const char *turn,
+		ledger_done_fn fn, void *arg)
 {
-	l->verbs->put(l, loop, entry, fn, arg);
+	l->verbs->put(l, loop, entry, turn, fn, arg);
+}
+
+void ledger_take(struct ledger *l, struct loop *loop, const struct ledger_entry *key, const char *turn,
+		 ledger_done_fn fn, void *arg)
+{
+	l->verbs->take(l, loop, key, turn, fn, arg);
+}
+
+void ledger_leave(struct ledger *l, const struct ledger_entry *key, const char *turn)
+{
+	l->verbs->leave(l, key, turn);
 }
 
 void ledger_remove(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, ledger_done_fn fn,

@@ -70,15 +70,25 @@ void ledger_ask(struct ledger *l, struct loop *loop, struct span group, struct s
 		void *arg);
 
 typedef void (*ledger_done_fn)(void *arg, int error); /* 0 or -errno */
-/* Replaces an entry of the same group and key. With an error it may be there nevertheless: who continues
- * elsewhere removes it. */
-void ledger_put(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, ledger_done_fn fn,
-		void *arg);
+/* Replaces an entry of the same group and key. With an error it may be there nevertheless: who goes on
+ * elsewhere removes it. `turn`: of a start, its token (ledger_take); NULL: it needs none. -EBUSY: another
+ * start of the key is under way, on another side or backend; nothing was put. */
+void ledger_put(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, const char *turn,
+		ledger_done_fn fn, void *arg);
 /* Of that version; with created_us 0, of any that is there by now. 0: this process's questions do not find it
  * any more, and it is gone from the store, or will be as soon as that can be written. -EAGAIN, -ENOMEM:
  * nothing was removed; too many wait. `fn` may be NULL. */
 void ledger_remove(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, ledger_done_fn fn,
 		   void *arg);
+
+/* The turn of a key: which start of it is under way, so that of two at the same moment, at two replicas, only
+ * one goes on unless they go to the same place. Known to a remote store only; it ends by ledger_leave, or
+ * after LEDGER_TURN_MS. `turn` is a random token of the start (crypto_random_id). */
+#define LEDGER_TURN_MS 30000
+/* A start on the legacy side: what there is of the key goes, as by ledger_remove. -EBUSY as ledger_put. */
+void ledger_take(struct ledger *l, struct loop *loop, const struct ledger_entry *key, const char *turn,
+		 ledger_done_fn fn, void *arg);
+void ledger_leave(struct ledger *l, const struct ledger_entry *key, const char *turn);
 
 /* Another process is about to use the file: from now on it is asked, until ledger_unshare allows memory again
  * and no other process has it open. An error: what the other process does would not be seen. */

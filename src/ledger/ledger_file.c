@@ -688,7 +688,7 @@ static struct timespec wait_until(struct ledger_file *l)
 }
 
 /* Up to BATCH_MAX changes, or NULL at the end; waits for the first, at most until the next sweep or try. */
-static struct change *ledger_take(struct ledger_file *l, bool *end)
+static struct change *ledger_take_batch(struct ledger_file *l, bool *end)
 {
 	struct timespec until = wait_until(l);
 	pthread_mutex_lock(&l->lock);
@@ -716,7 +716,7 @@ static void *ledger_run(void *arg)
 {
 	struct ledger_file *l = arg;
 	for (bool end = false; !end;) {
-		struct change *batch = ledger_take(l, &end);
+		struct change *batch = ledger_take_batch(l, &end);
 		if (batch || l->failures)
 			finish_all(l, batch, ledger_write_batch(l, batch));
 		end_sharing(l);
@@ -766,9 +766,10 @@ static void file_ask(struct ledger *l, struct loop *loop, struct span group, str
 	fn(arg, answer, answer == LEDGER_FOUND ? &entry : NULL);
 }
 
-static void file_put(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, ledger_done_fn fn,
-		     void *arg)
+static void file_put(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, const char *turn,
+		     ledger_done_fn fn, void *arg)
 {
+	(void)turn;
 	struct change *c = calloc(1, sizeof(*c));
 	if (!c) {
 		fn(arg, -ENOMEM);
@@ -815,6 +816,24 @@ static void file_remove(struct ledger *l, struct loop *loop, const struct ledger
 	int r = ledger_take_out(file_of(l), entry);
 	if (fn)
 		fn(arg, r);
+}
+
+static void file_take(struct ledger *l, struct loop *loop, const struct ledger_entry *key, const char *turn,
+		      ledger_done_fn fn, void *arg)
+{
+	struct ledger_entry there;
+	(void)turn;
+	if (ledger_lookup(l, span_of(key->group), span_of(key->key), &there) == LEDGER_NONE)
+		fn(arg, 0);
+	else
+		file_remove(l, loop, key, fn, arg);
+}
+
+static void file_leave(struct ledger *l, const struct ledger_entry *key, const char *turn)
+{
+	(void)l;
+	(void)key;
+	(void)turn;
 }
 
 static void ledger_release(struct ledger_file *l)
@@ -940,6 +959,8 @@ static const struct ledger_verbs verbs = {.stop = file_stop,
 					  .ask = file_ask,
 					  .put = file_put,
 					  .remove = file_remove,
+					  .take = file_take,
+					  .leave = file_leave,
 					  .share = file_share,
 					  .unshare = file_unshare,
 					  .status = file_status};

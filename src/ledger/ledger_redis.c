@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/crypto.h"
 #include "base/log.h"
 #include "base/redis.h"
 #include "base/text.h"
@@ -21,6 +22,7 @@
 #define CONNECT_MS 1000	  /* no more than timeout_ms */
 #define STOP_MORE_MS 1000 /* than timeout_ms */
 #define REMOVALS_MAX (2 * LEDGER_QUEUE)
+#define TURN_MS 50 /* between two looks whether another start has ended; up to half of timeout_ms */
 #define TTL_MS ((int64_t)LEDGER_TTL_DAYS * 86400 * 1000)
 #define KEY_ROOM 2048
 
@@ -42,16 +44,38 @@ static const char script_ask[] = REFUSE_REPLICA("KEYS[2]") "return redis.call('H
 static const char script_any[] =
 	REFUSE_REPLICA("KEYS[2]") SERVER_NOW "return redis.call('ZCOUNT',KEYS[1],now-ARGV[1],'+inf')";
 
-/* KEYS: entry, group. ARGV: end in µs by the server's clock, backend, task, version, age in ms, key */
+/* Whether another start is under way that goes elsewhere; if not, the turn is this one's. */
+#define TAKE_TURN(turn, side, token, ms) \
+	"local c=redis.call('HMGET'," turn ",'side','token') " \
+	"if c[1] and c[1]~=" side " and c[2]~=" token " then return 'TAKEN' end " \
+	"redis.call('HSET'," turn ",'side'," side ",'token'," token ") " \
+	"redis.call('PEXPIRE'," turn "," ms ") "
+
+/* KEYS: entry, group, turn. ARGV: end in µs by the server's clock, backend, task, version, age in ms, key,
+ * token or "", ms of a turn */
 static const char script_put[] =
 	SERVER_NOW "if now>tonumber(ARGV[1]) then return 'LATE' end "
-		   "redis.call('HSET',KEYS[1],'backend',ARGV[2],'task',ARGV[3],'version',ARGV[4],'at',"
-		   "string.format('%.0f',now)) "
-		   "redis.call('PEXPIRE',KEYS[1],ARGV[5]) "
-		   "redis.call('ZREMRANGEBYSCORE',KEYS[2],'-inf',now-ARGV[5]*1000) "
-		   "redis.call('ZADD',KEYS[2],now,ARGV[6]) "
-		   "redis.call('PEXPIRE',KEYS[2],ARGV[5]) "
-		   "return 'DONE'";
+		   "if ARGV[7]~='' then " TAKE_TURN(
+			   "KEYS[3]", "'task '..ARGV[2]", "ARGV[7]",
+			   "ARGV[8]") "end "
+				      "redis.call('HSET',KEYS[1],'backend',ARGV[2],'task',ARGV[3],'version',"
+				      "ARGV[4],'at',"
+				      "string.format('%.0f',now)) "
+				      "redis.call('PEXPIRE',KEYS[1],ARGV[5]) "
+				      "redis.call('ZREMRANGEBYSCORE',KEYS[2],'-inf',now-ARGV[5]*1000) "
+				      "redis.call('ZADD',KEYS[2],now,ARGV[6]) "
+				      "redis.call('PEXPIRE',KEYS[2],ARGV[5]) "
+				      "return 'DONE'";
+
+/* KEYS: entry, group, turn. ARGV: end, key, token, ms of a turn */
+static const char script_take[] = SERVER_NOW "if now>tonumber(ARGV[1]) then return 'LATE' end " TAKE_TURN(
+	"KEYS[3]", "'legacy'", "ARGV[3]", "ARGV[4]") "redis.call('DEL',KEYS[1]) "
+						     "redis.call('ZREM',KEYS[2],ARGV[2]) "
+						     "return 'DONE'";
+
+/* KEYS: turn. ARGV: token */
+static const char script_leave[] =
+	"if redis.call('HGET',KEYS[1],'token')==ARGV[1] then redis.call('DEL',KEYS[1]) end return 'DONE'";
 
 /* KEYS: entry, group, none. ARGV: version or "", latest `at` without one, key */
 static const char script_remove[] =
@@ -71,7 +95,7 @@ static const char script_beat[] = SERVER_NOW "redis.call('SET',KEYS[1],'1','PX',
 
 /* --- what there is -------------------------------------------------------------------------------------- */
 
-enum job_kind { JOB_ASK, JOB_ANY, JOB_PUT, JOB_REMOVE };
+enum job_kind { JOB_ASK, JOB_ANY, JOB_PUT, JOB_REMOVE, JOB_TAKE, JOB_LEAVE };
 
 /* One question or change: posted to the store's loop, and back. */
 struct job {
@@ -79,7 +103,10 @@ struct job {
 	struct ledger_redis *l;
 	enum job_kind kind;
 	struct ledger_entry entry;
-	struct loop *loop; /* NULL: nobody waits */
+	char turn[CRYPTO_ID_HEX]; /* "": none */
+	struct job *next;	  /* that waits for its turn */
+	int64_t began_ms;	  /* monotonic */
+	struct loop *loop;	  /* NULL: nobody waits */
 	ledger_told_fn told;
 	ledger_done_fn done;
 	void *arg;
@@ -107,7 +134,8 @@ struct ledger_redis {
 	struct loop_work stop;
 	/* the thread's */
 	struct redis *redis;
-	struct loop_timer *beat, *patience;
+	struct loop_timer *beat, *patience, *turns;
+	struct job *turned_away; /* they try again */
 	struct removal *removals, **last_removal;
 	unsigned n_sent; /* of them */
 	bool stopping, beating;
@@ -249,6 +277,12 @@ static void add_entry_key(struct command *c, const struct ledger_redis *l, const
 static void add_group_key(struct command *c, const struct ledger_redis *l, const struct ledger_entry *e)
 {
 	buf_printf(&c->text, "%sgroup:%s", l->prefix, e->group);
+	command_made(c);
+}
+
+static void add_turn_key(struct command *c, const struct ledger_redis *l, const struct ledger_entry *e)
+{
+	buf_printf(&c->text, "%sturn:%zu:%s:%s", l->prefix, strlen(e->group), e->group, e->key);
 	command_made(c);
 }
 
@@ -414,6 +448,26 @@ static enum ledger_answer read_entry(const struct redis_reply *reply, struct led
 	return LEDGER_FOUND;
 }
 
+/* Another start of the key is under way: it may be over soon. */
+static void wait_for_turn(struct job *j)
+{
+	struct ledger_redis *l = j->l;
+	if (clock_mono_ms() - j->began_ms >= l->timeout_ms / 2 || l->stopping) {
+		job_end(j, LEDGER_UNKNOWN, -EBUSY);
+		return;
+	}
+	j->next = l->turned_away;
+	l->turned_away = j;
+	loop_timer_start(l->turns, TURN_MS);
+}
+
+/* Legacy starts a key of which the store cannot be told: what is there by now goes as soon as it can. */
+static void remove_later(struct job *j)
+{
+	bool kept = j->l->n_removals < REMOVALS_MAX && removal_new(j->l, &j->entry);
+	job_end(j, LEDGER_NONE, kept ? 0 : -EAGAIN);
+}
+
 static enum ledger_answer read_count(const struct redis_reply *reply)
 {
 	if (redis_reply_type(reply) != REDIS_INTEGER)
@@ -437,10 +491,16 @@ static void on_job_answered(void *arg, enum redis_outcome outcome, const struct 
 			answer = LEDGER_UNKNOWN;
 	} else if (j->kind == JOB_ANY) {
 		answer = read_count(reply);
+	} else if (span_is(redis_reply_text(reply), "TAKEN")) {
+		wait_for_turn(j);
+		return;
 	} else if (!span_is(redis_reply_text(reply), "DONE")) {
 		wrong = "an answer to something else";
 	}
-	job_end(j, answer, wrong ? -EIO : 0);
+	if (wrong && j->kind == JOB_TAKE)
+		remove_later(j);
+	else
+		job_end(j, answer, wrong ? -EIO : 0);
 }
 
 static void job_ask(struct job *j)
@@ -467,16 +527,49 @@ static void job_put(struct job *j)
 		job_end(j, LEDGER_UNKNOWN, -ENOTCONN);
 		return;
 	}
-	command_begin(&c, script_put, "2");
+	command_begin(&c, script_put, "3");
 	add_entry_key(&c, l, &j->entry);
 	add_group_key(&c, l, &j->entry);
+	add_turn_key(&c, l, &j->entry);
 	add_number(&c, server_now(l) + (int64_t)l->timeout_ms * 1000);
 	command_text(&c, j->entry.backend);
 	command_text(&c, j->entry.task_id);
 	add_number(&c, j->entry.created_us);
 	add_number(&c, TTL_MS);
 	command_text(&c, j->entry.key);
+	command_text(&c, j->turn);
+	add_number(&c, LEDGER_TURN_MS);
 	command_send(&c, l, on_job_answered, j);
+}
+
+static void job_take(struct job *j)
+{
+	struct ledger_redis *l = j->l;
+	struct command c;
+	if (!l->clock_known) {
+		store_count_error(l);
+		remove_later(j);
+		return;
+	}
+	command_begin(&c, script_take, "3");
+	add_entry_key(&c, l, &j->entry);
+	add_group_key(&c, l, &j->entry);
+	add_turn_key(&c, l, &j->entry);
+	add_number(&c, server_now(l) + (int64_t)l->timeout_ms * 1000);
+	command_text(&c, j->entry.key);
+	command_text(&c, j->turn);
+	add_number(&c, LEDGER_TURN_MS);
+	command_send(&c, l, on_job_answered, j);
+}
+
+/* Without an answer it ends by itself. */
+static void job_leave(struct job *j)
+{
+	struct command c;
+	command_begin(&c, script_leave, "1");
+	add_turn_key(&c, j->l, &j->entry);
+	command_text(&c, j->turn);
+	command_send(&c, j->l, on_job_answered, j);
 }
 
 /* It ends with the first try, whatever came of that: it is tried until it is written. */
@@ -493,13 +586,23 @@ static void job_remove(struct job *j)
 
 static void job_begin(struct loop_work *w)
 {
+	static void (*const begin[])(struct job *) = {
+		[JOB_ASK] = job_ask,	   [JOB_ANY] = job_ask,	  [JOB_PUT] = job_put,
+		[JOB_REMOVE] = job_remove, [JOB_TAKE] = job_take, [JOB_LEAVE] = job_leave,
+	};
 	struct job *j = (struct job *)w;
-	if (j->kind == JOB_PUT)
-		job_put(j);
-	else if (j->kind == JOB_REMOVE)
-		job_remove(j);
-	else
-		job_ask(j);
+	begin[j->kind](j);
+}
+
+static void try_turns(void *arg)
+{
+	struct ledger_redis *l = arg;
+	struct job *waiting = l->turned_away;
+	l->turned_away = NULL;
+	for (struct job *j = waiting, *next; j; j = next) {
+		next = j->next;
+		job_begin(&j->work);
+	}
 }
 
 /* NULL: too many are under way, or memory is out. */
@@ -510,6 +613,7 @@ static struct job *job_new(struct ledger_redis *l, enum job_kind kind, struct lo
 		return NULL;
 	j->l = l;
 	j->kind = kind;
+	j->began_ms = clock_mono_ms();
 	j->loop = loop;
 	j->arg = arg;
 	j->work.fn = job_begin;
@@ -537,7 +641,7 @@ static void redis_ask(struct ledger *of, struct loop *loop, struct span group, s
 }
 
 static void redis_change(struct ledger_redis *l, enum job_kind kind, struct loop *loop,
-			 const struct ledger_entry *entry, ledger_done_fn fn, void *arg)
+			 const struct ledger_entry *entry, const char *turn, ledger_done_fn fn, void *arg)
 {
 	struct job *j = job_new(l, kind, fn ? loop : NULL, arg);
 	if (!j) {
@@ -547,21 +651,35 @@ static void redis_change(struct ledger_redis *l, enum job_kind kind, struct loop
 	}
 	j->entry = *entry;
 	j->done = fn;
+	text_copy(span_of(turn ? turn : ""), j->turn, sizeof(j->turn));
 	if (kind == JOB_PUT && !entry->created_us)
 		j->entry.created_us = clock_wall_us();
 	loop_post(l->loop, &j->work);
 }
 
 static void redis_put(struct ledger *of, struct loop *loop, const struct ledger_entry *entry,
-		      ledger_done_fn fn, void *arg)
+		      const char *turn, ledger_done_fn fn, void *arg)
 {
-	redis_change(redis_store(of), JOB_PUT, loop, entry, fn, arg);
+	redis_change(redis_store(of), JOB_PUT, loop, entry, turn, fn, arg);
+}
+
+static void redis_take(struct ledger *of, struct loop *loop, const struct ledger_entry *key, const char *turn,
+		       ledger_done_fn fn, void *arg)
+{
+	struct ledger_entry any = *key;
+	any.created_us = 0;
+	redis_change(redis_store(of), JOB_TAKE, loop, &any, turn, fn, arg);
+}
+
+static void redis_leave(struct ledger *of, const struct ledger_entry *key, const char *turn)
+{
+	redis_change(redis_store(of), JOB_LEAVE, NULL, key, turn, NULL, NULL);
 }
 
 static void redis_remove(struct ledger *of, struct loop *loop, const struct ledger_entry *entry,
 			 ledger_done_fn fn, void *arg)
 {
-	redis_change(redis_store(of), JOB_REMOVE, loop, entry, fn, arg);
+	redis_change(redis_store(of), JOB_REMOVE, loop, entry, NULL, fn, arg);
 }
 
 /* --- the beat: it works, and how late it is there ------------------------------------------------------- */
@@ -720,6 +838,7 @@ static void redis_release(struct ledger_redis *l)
 	redis_free(l->redis);
 	loop_timer_free(l->beat);
 	loop_timer_free(l->patience);
+	loop_timer_free(l->turns);
 	loop_free(l->loop);
 	free(l->prefix);
 	pthread_cond_destroy(&l->met);
@@ -763,6 +882,8 @@ static const struct ledger_verbs verbs = {.stop = redis_stop,
 					  .ask = redis_ask,
 					  .put = redis_put,
 					  .remove = redis_remove,
+					  .take = redis_take,
+					  .leave = redis_leave,
 					  .share = redis_share,
 					  .unshare = redis_unshare,
 					  .status = redis_status};
@@ -822,6 +943,8 @@ int ledger_redis_start(const struct ledger_options *o, struct ledger **ret, stru
 		r = loop_timer_new(l->loop, redis_beat, l, &l->beat);
 	if (r == 0)
 		r = loop_timer_new(l->loop, stop_now, l, &l->patience);
+	if (r == 0)
+		r = loop_timer_new(l->loop, try_turns, l, &l->turns);
 	if (r < 0)
 		err_set(e, r, "%s", strerror(-r));
 	else

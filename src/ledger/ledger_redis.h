@@ -6,6 +6,7 @@
  * Layout:    <prefix>entry:<length of group>:<group>:<key>, a hash of backend, task, version (of the writer)
  *            and at (µs by the server's clock), which expires after LEDGER_TTL_DAYS; <prefix>group:<group>, a
  *            sorted set of its keys by `at`.
+ *            <prefix>turn:…, as entry, a hash of side and token: the start of the key that is under way.
  * Fencing:   a put that the server executes after its caller gave up does nothing (it carries its end by the
  *            server's clock), and one that has no answer is followed by a removal. Removals wait, in memory,
  *            until they could be written; a key with one that waits is LEDGER_UNKNOWN.

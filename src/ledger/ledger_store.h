@@ -12,10 +12,13 @@ struct ledger_verbs {
 	struct ledger *(*stop)(struct ledger *l);
 	void (*ask)(struct ledger *l, struct loop *loop, struct span group, struct span key,
 		    ledger_told_fn fn, void *arg);
-	void (*put)(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, ledger_done_fn fn,
-		    void *arg);
+	void (*put)(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, const char *turn,
+		    ledger_done_fn fn, void *arg);
 	void (*remove)(struct ledger *l, struct loop *loop, const struct ledger_entry *entry,
 		       ledger_done_fn fn, void *arg);
+	void (*take)(struct ledger *l, struct loop *loop, const struct ledger_entry *key, const char *turn,
+		     ledger_done_fn fn, void *arg);
+	void (*leave)(struct ledger *l, const struct ledger_entry *key, const char *turn);
 	int (*share)(struct ledger *l, struct err *e);
 	void (*unshare)(struct ledger *l);
 	void (*status)(struct ledger *l, struct ledger_status *ret);

@@ -3,6 +3,7 @@ import json
 import os
 import random
 import sys
+import threading
 import time
 
 import pytest
@@ -15,6 +16,8 @@ from raw import ask, request
 from test_pins import CONTAINER, FLAGS, LEGACY, RUNNING, SUCCESS, percent
 
 REPLICAS = 3
+# Of some names the start takes longer than another replica waits for its turn.
+SLOW_CONTAINER = CONTAINER.replace('"x").close()', '"x").close(); name.startswith("slow") and __import__("time").sleep(2)')
 PLAIN = "import json, sys; k = json.load(sys.stdin)['kwargs']; print(json.dumps({'status': 'PLAIN', 'n': k['n']}))"
 SLOW = "import json, sys, time; time.sleep(0.3); print(json.dumps({'status': 'LATER'}))"
 
@@ -43,7 +46,7 @@ class World:
         self.redis = Redis(self.folder, *redis_arguments)
         self.containers = os.path.join(self.folder, "containers")
         os.mkdir(self.containers)
-        programs = [(name, [CONTAINER, verb, self.containers]) for name, verb in
+        programs = [(name, [SLOW_CONTAINER, verb, self.containers]) for name, verb in
                     (("run_container", "run"), ("get_container_status", "status"), ("remove_container", "remove"))]
         self.tasks = os.path.join(self.folder, "tasks.yml")
         with open(self.tasks, "w", encoding="utf-8") as file:
@@ -159,6 +162,37 @@ def test_a_name_that_legacy_starts_anew_at_another_replica_is_legacys(world):
     assert world.run("x", at=1) == LEGACY
     assert world.told(world.status("x", at=2)) == LEGACY
     assert world.told(world.status("x", at=0)) == LEGACY
+
+
+def test_of_two_starts_at_the_same_moment_on_two_sides_only_one_is_executed(world):
+    """The flags of one replica have not changed yet."""
+    replica = world.replicas[1]
+    replica.router.write_flags(percent(0))
+    replica.router.wait_event("flags_published", 2)
+    both, release = threading.Barrier(2), threading.Event()
+    world.origin.always(lambda x: (release.wait(20), x.answer(200, [("Content-Type", "application/json")], json.dumps(LEGACY).encode())))
+    for i in range(6):
+        name, told = "slow-%d" % i, {}
+
+        def begin(at, name=name, told=told):
+            both.wait()
+            told[at] = world.call("POST", "/v1/api/container/run", {"container_name": name}, at=at)
+            if told[at].status == 409:
+                release.set()  # the other one may end
+        release.clear()
+        callers = [threading.Thread(target=begin, args=(at,)) for at in (0, 1)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join(30)
+        assert sorted(a.status for a in told.values()) == [200, 409], told
+        winner = next(at for at, a in told.items() if a.status == 200)
+        assert told[1 - winner].get("Retry-After")
+        on_task, on_legacy = name in os.listdir(world.containers), any(name.encode() in r.body for r in world.origin.requests)
+        assert (on_task, on_legacy) == ((True, False) if winner == 0 else (False, True)), "once"
+        for at in range(REPLICAS):
+            release.set()
+            assert world.told(world.status(name, at=at)) == (RUNNING if winner == 0 else LEGACY)
 
 
 def test_the_status_of_a_202_is_told_by_another_replica_and_only_to_its_owner(world):

@@ -74,7 +74,7 @@ static void put_many(struct ledger *l, int n)
 		char key[32];
 		snprintf(key, sizeof(key), "container-%d", i);
 		assert_int_equal(ledger_entry_set(&e, SPAN_LIT("container"), span_of(key)), 0);
-		ledger_put(l, w.loop, &e, on_put, &w);
+		ledger_put(l, w.loop, &e, NULL, on_put, &w);
 	}
 	loop_run(w.loop);
 	assert_int_equal(w.error, 0);
@@ -146,13 +146,13 @@ static void a_removal_beats_the_put_before_it(void **state)
 	assert_int_equal(loop_new(&w.loop), 0);
 	assert_int_equal(ledger_entry_set(&e, SPAN_LIT("container"), SPAN_LIT("x")), 0);
 	for (int i = 0; i < 500; i++) {
-		ledger_put(l, w.loop, &e, on_put, &w);
+		ledger_put(l, w.loop, &e, NULL, on_put, &w);
 		take_out(l, SPAN_LIT("container"), SPAN_LIT("x"));
 	}
 	loop_run(w.loop);
 	assert_int_equal(ledger_entry_set(&e, SPAN_LIT("container"), SPAN_LIT("last")), 0);
 	w.left = 1;
-	ledger_put(l, w.loop, &e, on_put, &w); /* called back after everything before it */
+	ledger_put(l, w.loop, &e, NULL, on_put, &w); /* called back after everything before it */
 	loop_run(w.loop);
 	assert_int_equal(w.error, 0);
 	assert_false(ledger_lookup(l, SPAN_LIT("container"), SPAN_LIT("x"), &found));
@@ -174,7 +174,7 @@ static void an_entry_counts_until_it_was_swept_whatever_the_clock_says(void **st
 	put_many(l, 1); /* the first sweep is over once this is called back */
 	assert_int_equal(loop_new(&w.loop), 0);
 	assert_int_equal(ledger_entry_set(&e, SPAN_LIT("container"), SPAN_LIT("x")), 0);
-	ledger_put(l, w.loop, &e, on_put, &w);
+	ledger_put(l, w.loop, &e, NULL, on_put, &w);
 	loop_run(w.loop);
 	loop_free(w.loop);
 	assert_int_equal(w.error, 0);
@@ -372,7 +372,7 @@ static void put_one(struct ledger *l, const char *key)
 	struct ledger_entry e = {.backend = "embedded"};
 	assert_int_equal(loop_new(&w.loop), 0);
 	assert_int_equal(ledger_entry_set(&e, SPAN_LIT("container"), span_of(key)), 0);
-	ledger_put(l, w.loop, &e, on_put, &w);
+	ledger_put(l, w.loop, &e, NULL, on_put, &w);
 	loop_run(w.loop);
 	assert_int_equal(w.error, 0);
 	loop_free(w.loop);

@@ -67,14 +67,18 @@ static struct ledger_entry entry_of(const char *group, const char *key, int64_t 
 	return e;
 }
 
-static int change(void (*verb)(struct ledger *l, struct loop *loop, const struct ledger_entry *entry,
-			       ledger_done_fn fn, void *arg),
-		  struct ledger *l, const char *group, const char *key, int64_t version)
+enum verb { PUT, START, REMOVE, TAKE };
+
+static int change(enum verb verb, struct ledger *l, const struct ledger_entry *e, const char *turn)
 {
 	struct told t = {.error = 1};
-	struct ledger_entry e = entry_of(group, key, version);
 	assert_int_equal(loop_new(&t.loop), 0);
-	verb(l, t.loop, &e, on_done, &t);
+	if (verb == PUT || verb == START)
+		ledger_put(l, t.loop, e, turn, on_done, &t);
+	else if (verb == TAKE)
+		ledger_take(l, t.loop, e, turn, on_done, &t);
+	else
+		ledger_remove(l, t.loop, e, on_done, &t);
 	loop_run(t.loop);
 	loop_free(t.loop);
 	return t.error;
@@ -82,12 +86,33 @@ static int change(void (*verb)(struct ledger *l, struct loop *loop, const struct
 
 static int put(struct ledger *l, const char *key, int64_t version)
 {
-	return change(ledger_put, l, "container", key, version);
+	struct ledger_entry e = entry_of("container", key, version);
+	return change(PUT, l, &e, NULL);
 }
 
 static int take_out(struct ledger *l, const char *key, int64_t version)
 {
-	return change(ledger_remove, l, "container", key, version);
+	struct ledger_entry e = entry_of("container", key, version);
+	return change(REMOVE, l, &e, NULL);
+}
+
+static int start(struct ledger *l, const char *key, const char *backend, const char *turn)
+{
+	struct ledger_entry e = entry_of("container", key, clock_wall_us());
+	snprintf(e.backend, sizeof(e.backend), "%s", backend);
+	return change(START, l, &e, turn);
+}
+
+static int start_on_legacy(struct ledger *l, const char *key, const char *turn)
+{
+	struct ledger_entry e = entry_of("container", key, 0);
+	return change(TAKE, l, &e, turn);
+}
+
+static void leave(struct ledger *l, const char *key, const char *turn)
+{
+	struct ledger_entry e = entry_of("container", key, 0);
+	ledger_leave(l, &e, turn);
 }
 
 static void wait_for(struct ledger *l, bool failing, uint64_t unwritten)
@@ -300,6 +325,7 @@ static void a_server_that_has_lost_its_memory_is_noticed(void **state)
 	struct ledger_status s;
 	(void)state;
 	begin(&p);
+	assert_int_equal(ask(p.a, "container", "x").answer, LEDGER_NONE); /* behind INFO */
 	ledger_status(p.a, &s);
 	assert_non_null(strstr(s.warning, "appendonly"));
 	redis_server_kill(&p.server);
@@ -328,6 +354,27 @@ static void a_server_that_may_evict_is_noticed(void **state)
 	redis_server_stop(&server);
 }
 
+static void of_two_starts_at_once_one_goes_on_or_both_to_one_place(void **state)
+{
+	struct pair p;
+	(void)state;
+	begin(&p);
+	assert_int_equal(start(p.a, "x", "celery", "turn of a"), 0);
+	assert_int_equal(start(p.b, "x", "celery", "turn of b"), 0); /* to the same place */
+	assert_int_equal(start(p.b, "x", "hatchet", "turn of c"), -EBUSY);
+	assert_int_equal(start_on_legacy(p.b, "x", "turn of d"), -EBUSY);
+	assert_string_equal(ask(p.a, "container", "x").entry.backend, "celery");
+	leave(p.a, "x", "turn of a"); /* the newer one's goes on */
+	assert_int_equal(start_on_legacy(p.a, "x", "turn of d"), -EBUSY);
+	leave(p.b, "x", "turn of b");
+	assert_int_equal(start_on_legacy(p.b, "x", "turn of d"), 0);
+	assert_int_equal(ask(p.a, "container", "x").answer, LEDGER_NONE);
+	assert_int_equal(start(p.a, "x", "celery", "turn of e"), -EBUSY);
+	assert_int_equal(ask(p.a, "container", "x").answer, LEDGER_NONE);
+	assert_int_equal(start(p.b, "x", "celery", "turn of d"), 0); /* its own: it falls back, or forth */
+	end(&p);
+}
+
 int main(void)
 {
 	signal(SIGPIPE, SIG_IGN);
@@ -335,6 +382,7 @@ int main(void)
 		cmocka_unit_test(what_one_replica_writes_another_one_finds_at_once),
 		cmocka_unit_test(a_group_is_known_to_have_nothing_when_its_last_key_is_gone),
 		cmocka_unit_test(a_removal_takes_the_version_that_it_means_and_no_newer_one),
+		cmocka_unit_test(of_two_starts_at_once_one_goes_on_or_both_to_one_place),
 		cmocka_unit_test(a_frozen_server_is_unknown_and_what_was_given_up_is_never_made),
 		cmocka_unit_test(a_removal_that_waits_spares_what_was_written_after_it),
 		cmocka_unit_test(a_server_that_became_a_replica_is_not_believed),

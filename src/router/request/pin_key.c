@@ -166,3 +166,23 @@ enum pin_key request_pin_key(const struct request *r, struct buf *key)
 	bool found = route_parameter(&r->match, behind(where, path), key);
 	return usable_key(found, key);
 }
+
+/* --- its turn ----------------------------------------------------------------------------------------- */
+
+const char *request_turn(struct request *r)
+{
+	if (!r->turn[0])
+		crypto_random_id(r->turn);
+	return r->turn;
+}
+
+void request_leave_turn(struct request *r)
+{
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
+	struct ledger_entry entry = {0};
+	if (!r->turn[0])
+		return;
+	if (r->pin_key.len && ledger_entry_set(&entry, r->op->pin_group, buf_span(&r->pin_key)) == 0)
+		ledger_leave(r->plane->env->ledger, &entry, r->turn);
+	r->turn[0] = '\0';
+}

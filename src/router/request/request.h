@@ -117,6 +117,7 @@ struct request {
 	void (*step)(struct request *r); /* that continues then */
 	enum outcome_role legacy_role;	 /* of the attempt that waits for it */
 	int64_t pin_version;		 /* of the entry of its key, once found or put */
+	char turn[CRYPTO_ID_HEX];	 /* of a start that has asked for its key's (ledger.h), else "" */
 
 	/* The body as far as it was looked into. */
 	struct buf body;
@@ -257,7 +258,15 @@ bool request_may_have(struct request *r, struct span group);
 bool request_waits(struct request *r, void (*step)(struct request *r));
 void request_forget_answers(struct request *r); /* to ask anew */
 
+/* pin_key.c: the turn of a start at its key (ledger/ledger.h) */
+/* Its token, made when first asked for. */
+const char *request_turn(struct request *r);
+/* Its start is over: others may start the key. */
+void request_leave_turn(struct request *r);
+
 /* request_pin.c */
+/* 409: another start of its key is under way, on another side. */
+void request_refuse_turn(struct request *r);
 /* Whether it is a follow-up call, which is pinned one way or the other; one that starts or is none is not. */
 bool request_follows(const struct operation *op);
 /* Of one that no operation matches: whether a server that tidies paths up would read a follow-up call that

@@ -65,6 +65,7 @@ struct request *request_unref(struct request *r)
 	if (--r->refs > 0)
 		return NULL;
 	struct plane *p = r->plane;
+	request_leave_turn(r);
 	request_release(r);
 	if (p->n_free_requests < FREE_REQUESTS_MAX) {
 		LIST_INSERT_HEAD(&p->free_requests, r, in_plane);

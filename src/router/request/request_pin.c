@@ -1,5 +1,7 @@
 /* Follow-up calls go where the first call went (rule 4): what the ledger says of a call, and what is
  * refused because of it. */
+#include <errno.h>
+
 #include "operation/plain_path.h"
 #include "router/request/request.h"
 
@@ -87,13 +89,30 @@ static void refuse_start(struct request *r)
 		request_refuse_for_now(r, OUTCOME_FAILURE, 503, "Side unknown", SIDE_UNKNOWN);
 }
 
+/* --- starts ------------------------------------------------------------------------------------------- */
+
+void request_refuse_turn(struct request *r)
+{
+	r->decision.reason = REASON_REFUSED;
+	request_key_release(r);
+	request_refuse_for_now(
+		r, OUTCOME_REJECTED, 409, "Being started",
+		"Another call is starting the same name on another side; nothing was executed.");
+}
+
 static void on_key_taken(void *arg, int error)
 {
 	struct request *r = arg;
-	if (r->x && r->state == REQUEST_ASK && error == 0)
-		legacy_side_start(r, r->legacy_role);
-	else if (r->x && r->state == REQUEST_ASK)
+	bool waits = r->x && r->state == REQUEST_ASK;
+	if (waits && error == -EBUSY) {
+		if (!r->attempting)
+			request_begin(r, OUTCOME_LEGACY, r->legacy_role, SPAN_NONE);
+		request_refuse_turn(r);
+	} else if (waits && error) {
 		refuse_start(r);
+	} else if (waits) {
+		legacy_side_start(r, r->legacy_role);
+	}
 	request_unref(r);
 }
 
@@ -101,24 +120,24 @@ static void on_key_taken(void *arg, int error)
  * what the ledger has of it goes first. */
 static void take_key(struct request *r)
 {
-	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
 	struct ledger_entry entry = {0};
-	enum pin_key found = request_pin_key(r, &key);
-	enum ledger_answer there = LEDGER_NONE;
-	if (found == PIN_KEY_FOUND)
-		there = request_ask(r, r->op->pin_group, buf_span(&key), &entry);
-	else if (found != PIN_KEY_NONE && request_may_have(r, r->op->pin_group))
-		there = LEDGER_UNKNOWN;
+	buf_release(&r->pin_key);
+	buf_init(&r->pin_key, PIN_KEY_ROOM);
+	enum pin_key found = request_pin_key(r, &r->pin_key);
+	bool known = found == PIN_KEY_FOUND &&
+		     ledger_entry_set(&entry, r->op->pin_group, buf_span(&r->pin_key)) == 0;
+	bool may_have =
+		found != PIN_KEY_FOUND && found != PIN_KEY_NONE && request_may_have(r, r->op->pin_group);
 	if (request_waits(r, take_key))
 		return;
-	if (there == LEDGER_NONE) {
-		legacy_side_start(r, r->legacy_role);
-	} else if (found == PIN_KEY_FOUND) {
+	if (known) {
 		r->state = REQUEST_ASK;
 		request_ref(r);
-		ledger_remove(r->plane->env->ledger, r->plane->loop, &entry, on_key_taken, r);
-	} else {
+		ledger_take(r->plane->env->ledger, r->plane->loop, &entry, request_turn(r), on_key_taken, r);
+	} else if (may_have) {
 		refuse_start(r);
+	} else {
+		legacy_side_start(r, r->legacy_role);
 	}
 }
 

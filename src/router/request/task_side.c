@@ -6,6 +6,7 @@
  * idempotent (rule 3). "Written, no reply" is answered with 504 and recorded as unknown; it is never run
  * again quietly.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -253,7 +254,7 @@ static void keep_owner(struct request *r)
 	struct ledger_entry entry;
 	task_owner_entry(span_of(r->task_id), r->op->task.task, r->owner, r->backend, &entry);
 	request_ref(r);
-	ledger_put(r->plane->env->ledger, r->plane->loop, &entry, on_owner_kept, r);
+	ledger_put(r->plane->env->ledger, r->plane->loop, &entry, NULL, on_owner_kept, r);
 }
 
 static void answer_forgotten(struct request *r)
@@ -510,6 +511,10 @@ static void on_pinned(void *arg, int error)
 		hold_end(r, BREAKER_UNJUDGED, NULL);
 		drop_pin(r); /* the caller has left, or was told 504: nothing was submitted */
 		request_key_release(r);
+	} else if (error == -EBUSY) {
+		hold_end(r, BREAKER_UNJUDGED, NULL);
+		r->timer = loop_timer_free(r->timer);
+		request_refuse_turn(r);
 	} else if (error != 0) {
 		hold_end(r, BREAKER_UNJUDGED, NULL);
 		drop_pin(r);
@@ -541,7 +546,7 @@ static void pin(struct request *r)
 	entry.created_us = r->pin_version = clock_wall_us();
 	r->state = REQUEST_PIN;
 	request_ref(r);
-	ledger_put(r->plane->env->ledger, r->plane->loop, &entry, on_pinned, r);
+	ledger_put(r->plane->env->ledger, r->plane->loop, &entry, request_turn(r), on_pinned, r);
 }
 
 static void task_side_go_on(struct request *r)
