@@ -88,7 +88,7 @@ void read_compare_limits(const struct place *p)
 	read_redact(&redact, NULL, &c->redaction);
 	if (c->pairs.max_memory < 2 * c->pairs.max_answer)
 		place_mistake(p,
-			      "max_memory is for all answers together and cannot be below twice max_answer");
+			      "max_memory covers all answers together and cannot be below twice max_answer");
 }
 
 /* --- of an operation ------------------------------------------------------------------------------------ */
@@ -158,14 +158,15 @@ static void add_rule(const struct place *p, void *arg)
 	read_share(&relative, 0, 1, &rule->relative);
 	read_share(&similarity, 0, 1, &rule->similarity);
 	if (!path.node)
-		place_mistake(&path, "missing: where the rule holds, such as body:/items/*/price");
+		place_mistake(&path, "missing: where the rule applies, such as body:/items/*/price");
 	else if (read_pattern(&path, &rule->pattern))
 		list->n++;
 	if (path.node && rule->pattern.text && rule->pattern.part != COMPARE_PART_BODY)
-		place_mistake(&path, "a rule is about places in the body; status and fields can only be "
-				     "ignored");
+		place_mistake(&path,
+			      "rules apply to places in the body; status and fields can only be ignored");
 	if (p->node->count < 2)
-		place_mistake(p, "says nothing: map, unordered, fold, tolerance, relative or similarity");
+		place_mistake(p,
+			      "has no effect: add map, unordered, fold, tolerance, relative or similarity");
 }
 
 static void add_compared_field(const struct place *p, void *arg)
@@ -211,7 +212,7 @@ static void read_policy(const struct place *p, struct operation *op)
 	policy->noise_sample = op->repeatable ? 0.05 : 0;
 	read_share(&noise, 0, 1, &policy->noise_sample);
 	if (noise.node && policy->noise_sample > 0 && !op->repeatable)
-		place_mistake(&noise, "needs repeatable: true, since legacy is asked twice");
+		place_mistake(&noise, "needs repeatable: true, since legacy is called twice");
 	op->compare = policy;
 }
 
@@ -221,13 +222,13 @@ static void check_compared(const struct place *p, const struct operation *op)
 	if (!op->compare)
 		return;
 	if (!op->safe_to_shadow)
-		place_mistake(&compare, "needs safe_to_shadow: true: only then both sides run one request");
+		place_mistake(&compare, "needs safe_to_shadow: true: only then do both sides run a request");
 	if (!op->has_task)
 		place_mistake(&compare, "needs a task to compare legacy with");
 	if (op->legacy_response || op->legacy_body)
-		place_mistake(&compare, "not with legacy.body or legacy.response");
+		place_mistake(&compare, "cannot be combined with legacy.body or legacy.response");
 	if (op->task.fire_and_forget)
-		place_mistake(&compare, "not with fire_and_forget: the task gives no answer");
+		place_mistake(&compare, "cannot be combined with fire_and_forget: the task gives no answer");
 }
 
 static bool variants_shadow(const struct operation *op)
@@ -251,11 +252,12 @@ void read_shadow(const struct place *p, struct operation *op)
 		place_mistake(&share, "has no effect without shadow: legacy");
 	read_share(&share, 0, 1, &op->shadow_legacy);
 	if (shadow.node && !op->safe_to_shadow)
-		place_mistake(&shadow, "needs safe_to_shadow: true: legacy runs what the task has run");
+		place_mistake(&shadow,
+			      "needs safe_to_shadow: true: legacy runs what the task has already run");
 	if (shadow.node && !op->has_task)
-		place_mistake(&shadow, "needs a task beside which legacy runs");
+		place_mistake(&shadow, "needs a task for legacy to run alongside");
 	if (shadow.node && (op->legacy_body || op->legacy_response))
-		place_mistake(&shadow, "not with legacy.body or legacy.response");
+		place_mistake(&shadow, "cannot be combined with legacy.body or legacy.response");
 	if (variants_shadow(op) && !op->safe_to_shadow)
 		place_warning(&variants, "shadow has no effect without safe_to_shadow: true");
 	if (compare.node)

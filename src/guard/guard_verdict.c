@@ -204,7 +204,7 @@ int guard_verdicts_into_json(const struct guard_verdicts *v, struct buf *object)
 static void guard_say_breach(const struct guard_operation_verdict *v, struct buf *out)
 {
 	bool first = true;
-	buf_puts(out, "breach: the task side is worse in");
+	buf_puts(out, "breach: the task side is worse:");
 	for (int k = 0; k < GUARD_KIND_COUNT; k++) {
 		const struct guard_kind_verdict *of = &v->kinds[k];
 		if (!of->judged || of->verdict != GUARD_BREACH)

@@ -121,7 +121,7 @@ def test_the_hold_is_shown_wherever_one_looks(start):
     assert 'migration_guard_verdict{service="app",operation="add",verdict="breach"} 1' in metrics
     assert 'migration_guard_held{service="app",operation="look"} 0' in metrics
     text = start.run("migration-status", "--db", w.router.outcomes_path)
-    assert "app.add: breach: the task side is worse in failure" in text.stdout and "held at legacy" in text.stdout
+    assert "app.add: breach: the task side is worse: failure" in text.stdout and "held at legacy" in text.stdout
     told = json.loads(start.run("migration-status", "--db", w.router.outcomes_path, "--json").stdout)
     assert told["guard"][0]["verdict"] == "breach" and told["guard"][0]["held"] is True
     assert json.loads(w.admin("/_admin/report.json").body)["guard"][0]["held"] is True

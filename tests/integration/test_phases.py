@@ -122,7 +122,7 @@ def test_a_breach_of_the_guard_stops_advance(start):
     place = Running(start, 50, 100, guard="hold")
     place.call(40, good=False)
     place.router.wait_event("guard_breach", operation="add")
-    assert "the task side is worse in failure" in refused(place, code=5)
+    assert "the task side is worse: failure" in refused(place, code=5)
     place.router.write_flags(flags(5, 100))  # another split: its breach is over
     place.router.wait_event("guard_released", operation="add")
     wait_until(lambda: place.run("advance", FLAG).returncode == 0, "a step")
@@ -259,7 +259,7 @@ def test_the_guards_breach_and_hold_stop_every_step(start):
     place.call(60, good=False)
     place.router.wait_event("guard_breach", service="app", operation="add")
     told = refused(place, "--yes", code=5)
-    assert "app.add: breach: the task side is worse in failure" in told and "held at legacy" in told, told
+    assert "app.add: breach: the task side is worse: failure" in told and "held at legacy" in told, told
     operation, = json.loads(place.done("stage", "--json"))["operations"]
     assert operation["verdict"] == "breach" and "held at legacy" in operation["why"]
     place.done("set", FLAG, "5")  # a new epoch: the evidence is not this step's, and nobody is held

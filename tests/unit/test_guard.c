@@ -670,8 +670,7 @@ static void verdicts_as_json_and_text(void **state)
 	assert_non_null(strstr(b.ptr, "\"verdict\":\"breach\",\"mode\":\"hold\",\"held\":true,\"epoch\":1"));
 	buf_clear(&b);
 	assert_int_equal(guard_verdict_to_text(&v, &b), 0);
-	assert_non_null(
-		strstr(b.ptr, "prompt.answer: breach: the task side is worse in failure (entities: "));
+	assert_non_null(strstr(b.ptr, "prompt.answer: breach: the task side is worse: failure (entities: "));
 	assert_non_null(strstr(b.ptr, "; held at legacy"));
 	stop(&p);
 }

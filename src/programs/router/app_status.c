@@ -645,11 +645,11 @@ static void write_comparing_metrics(const struct app *a, struct buf *b)
 	       "Pairs of answers compared: both sides' (sides), or two of legacy's (noise).");
 	pairs_each(a->pairs, write_compared, &m);
 	m.which = DIFFERING;
-	metric(b, "migration_shadow_differing_total", "counter", "Those of them that differ.");
+	metric(b, "migration_shadow_differing_total", "counter", "Pairs that differ.");
 	pairs_each(a->pairs, write_compared, &m);
 	m.which = NOT_COMPARED;
 	metric(b, "migration_shadow_not_compared_total", "counter",
-	       "Pairs that a limit, or the lack of an answer, kept from being compared, by why.");
+	       "Pairs not compared because of a limit or a missing answer, by cause.");
 	pairs_each(a->pairs, write_compared, &m);
 }
 

@@ -362,7 +362,7 @@ static int check_differences(const struct status_arguments *a)
 		      {a->report.organization != NULL, "--org"}};
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (others[i].given)
-			return status_usage("not together with --differences: %s", others[i].name);
+			return status_usage("cannot be combined with --differences: %s", others[i].name);
 	return -1;
 }
 

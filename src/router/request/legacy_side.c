@@ -363,10 +363,11 @@ static bool legacy_side_request_fields(struct request *r, const char *peer, stru
 				       struct http_field fields[FIELDS_MAX + 1], size_t *ret_n)
 {
 	int e = request_forward_fields(r, peer, r->reading || r->body_complete, scratch, fields, FIELDS_MAX,
-				   ret_n);
+				       ret_n);
 	if (e == FORWARD_E_LOOP)
 		request_fail(r, OUTCOME_FAILURE, 508, "Loop detected",
-			     "This request has passed this service's router before, or too many of them.");
+			     "This request has already passed through this service's router, or through too "
+			     "many routers.");
 	else if (e != 0)
 		request_fail(r, OUTCOME_REJECTED, 400, "Unusable Connection field",
 			     "It names too many fields.");

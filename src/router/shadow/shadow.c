@@ -340,7 +340,7 @@ static bool shadow_is_safe(const struct request *r)
 		log_warn("shadow_not_safe", LOG_SPAN("service", r->op->service),
 			 LOG_SPAN("operation", r->op->name),
 			 LOG_STR("effect", "a flag shadows it, but the operation is not declared "
-					   "safe_to_shadow: nothing is"));
+					   "safe_to_shadow: no shadow runs"));
 	return false;
 }
 
@@ -465,7 +465,7 @@ void shadow_beside_task(struct request *r, const struct http_field *fields, size
 	    !shadow_is_safe(r))
 		return;
 	if (r->http->has_body && !r->body_complete) {
-		count_dropped(r, "the task did not need the body, which is not here");
+		count_dropped(r, "the task did not need the body, so it is not available");
 		return;
 	}
 	struct pairing *p = pairing_new(r);
