@@ -13,6 +13,9 @@
 #include "guard/guard_store.h"
 
 #define LOOK_MS 250		     /* for what another process has written */
+/* A queue takes its milliseconds, whatever it runs: twice a legacy that answers in one is nothing to stop a
+ * migration for. The same as the gate's --max-slowdown. */
+#define SLOW_OVER_US 1000000
 #define LIMIT_LOOK_FIRST_US 10000000 /* for a limit of `slow`, while there is none */
 #define LIMIT_LOOK_LAST_US 600000000
 #define LIMIT_LEAST 200 /* successes of legacy */
@@ -302,6 +305,8 @@ static int guard_find_limit(struct guard *g, struct guard_watched *w, int64_t no
 	if (r < 0 || p99 <= 0)
 		return r;
 	w->now.limit_us = (int64_t)((double)p99 * w->now.slow_factor);
+	if (w->now.limit_us < p99 + SLOW_OVER_US)
+		w->now.limit_us = p99 + SLOW_OVER_US;
 	w->dirty = true;
 	return 0;
 }
