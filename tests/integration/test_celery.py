@@ -49,6 +49,22 @@ def test_numbers_and_characters_arrive_as_they_were_sent(router):
     assert answer.json() == {"args": [9007199254740993, 1.0, 0.0, 100.0, "\xe4\U0001f600\U0001f600\n"], "kwargs": {"k\xe9y": None}}
 
 
+def test_a_worker_is_told_that_a_task_is_a_shadow(start, engine):
+    """Beside legacy, then in its place."""
+    task = {"marks": {"name": "marks", "args": {"$ref": "body:/args"}, "timeout": "30s"}}
+    config = celery_config(start.origin(), engine[0].url(0), engine[0].url(1), task)
+    config["services"]["s"]["operations"]["marks"].update(safe_to_shadow=True, identity={"user": "header:X-User"})
+    flag = configuration.variants("task_abstraction_enabled", shadow=100)
+    router = start.router(config, configuration.features(flag, segments=[configuration.everybody()]))
+    key = "marks-%s" % router.pid
+    call(router, "marks", key, headers={"X-User": "u"})
+    router.wait_outcomes(1, "role = 'shadow' AND result = 'success'")
+    assert engine[0].client(1).lrange(key, 0, -1) == [b"True"]
+    router.write_flags(configuration.features(configuration.boolean("task_abstraction_enabled", True)))
+    wait_until(lambda: call(router, "marks", key, headers={"X-User": "u"}).text == "{}", "the task to serve")
+    assert b"None" in engine[0].client(1).lrange(key, 0, -1)
+
+
 def test_a_megabyte_goes_through_both_ways(router):
     text = "\xe4 b" * 350000
     assert call(router, "give_back", text).json() == text

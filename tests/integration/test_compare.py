@@ -160,6 +160,15 @@ def test_status_and_the_shape_of_failures(world):
     assert paths(w.compared(2)) == {"status": ("value", 1, 2), "body:/a": ("missing", 1, 2), "body:/error": ("extra", 1, 2)}
 
 
+def test_an_answer_that_repeats_the_request(world):
+    """The template asks the request, which has ended by then."""
+    w = world(response={"body": {"id": {"$ref": "header:X-Request-ID"}, "q": {"$ref": "query:q"}, "who": {"$ref": "identity:user"},
+                                 "sent": {"$ref": "body:/task"}, "got": {"$ref": "result:"}}})
+    w.legacy({"id": "r-7", "q": "a b", "who": "u", "sent": [1], "got": [1]})
+    assert w.post([1], path="/op?q=a+b", X_Request_ID="r-7").status == 200
+    assert paths(w.compared(1)) == {}
+
+
 def test_a_coded_answer_is_decoded(world):
     w = world()
     w.legacy(gzip.compress(b'{"a": 1}'), JSON + [("Content-Encoding", "gzip")])

@@ -25,6 +25,12 @@ def everything(*args, **kwargs):
     return {"args": args, "kwargs": kwargs}
 
 
+@app.task(name="marks", bind=True)
+def marks(self, key):
+    self.app.backend.client.rpush(key, str(getattr(self.request, "x_migration_shadow", None)))
+    return {}
+
+
 @app.task(name="not_json_number")
 def not_json_number():
     return float("nan")

@@ -468,6 +468,41 @@ static const struct {
 	 "warning: c.yml:6: services.s.operations.op.flags: have no effect: the operation has no task and "
 	 "always goes to "
 	 "legacy\n"},
+	{OPERATION "task: {name: t}, flags: f, identity: {user: query:u}, shadow: task, shadow_share: 2}}}\n",
+	 "c.yml:6: services.s.operations.op.shadow: expected legacy, not \"task\"\n"
+	 "c.yml:6: services.s.operations.op.shadow_share: expected a number from 0 to 1\n"
+	 "c.yml:6: services.s.operations.op.shadow: needs safe_to_shadow: true: legacy runs what the task "
+	 "has already run\n"},
+	{OPERATION
+	 "task: {name: t}, flags: f, identity: {user: query:u}, safe_to_shadow: true, "
+	 "compare: {ignore: [a], fields: [\"a b\"], noise_sample: 0.5, rules: [{path: status, map: true}, "
+	 "{path: \"body:/a\"}, {unordered: 5}]}}}}\n",
+	 "c.yml:6: services.s.operations.op.compare.fields[0]: not a field name\n"
+	 "c.yml:6: services.s.operations.op.compare.ignore[0]: must be status, header:NAME or "
+	 "body:/POINTER\n"
+	 "c.yml:6: services.s.operations.op.compare.rules[0].path: rules apply to places in the body; "
+	 "status and fields can only be ignored\n"
+	 "c.yml:6: services.s.operations.op.compare.rules[1]: has no effect: add map, unordered, fold, "
+	 "tolerance, relative or similarity\n"
+	 "c.yml:6: services.s.operations.op.compare.rules[2].unordered: expected true, or a JSON pointer to "
+	 "an element's key, such as /id\n"
+	 "c.yml:6: services.s.operations.op.compare.rules[2].path: missing: where the rule applies, such as "
+	 "body:/items/*/price\n"
+	 "c.yml:6: services.s.operations.op.compare.rules[2]: has no effect: add map, unordered, fold, "
+	 "tolerance, relative or similarity\n"
+	 "c.yml:6: services.s.operations.op.compare.noise_sample: needs repeatable: true, since legacy is "
+	 "called twice\n"},
+	{OPERATION "task: {name: t, fire_and_forget: true}, flags: f, identity: {user: query:u}, compare: "
+		   "{}}}}\n",
+	 "c.yml:6: services.s.operations.op.compare: needs safe_to_shadow: true: only then do both sides run "
+	 "a request\n"
+	 "c.yml:6: services.s.operations.op.compare: cannot be combined with fire_and_forget: the task "
+	 "gives no answer\n"},
+	{SERVICE "compare: {max_answer: 1MiB, max_memory: 1MiB, keep_samples: 60d}\n",
+	 "c.yml:2: compare.keep_samples: expected a duration from 1s to 45d (500ms, 5s, 2m, 1h, 7d), not "
+	 "\"60d\"\n"
+	 "c.yml:2: compare: max_memory covers all answers together and cannot be below twice "
+	 "max_answer\n"},
 	{OPERATION "task: {name: t}, flags: [f], idempotency: {key: maybe, keep: 1m}}}}\n",
 	 "c.yml:6: services.s.operations.op.idempotency.key: expected ignore, accept or require, not "
 	 "\"maybe\"\n"

@@ -176,6 +176,10 @@ static void the_body_of_a_trigger(void **state)
 		     "1.0],\"kwargs\":{\"k\":\"ü\"}},"
 		     "\"additionalMetadata\":{\"task_id\":\"id\",\"request_id\":\"r\\\"1\"},\"return_only_"
 		     "id\":true}"},
+		    {{.shadow = true},
+		     "{\"workflowName\":\"w\",\"input\":{\"args\":[],\"kwargs\":{}},"
+		     "\"additionalMetadata\":{\"task_id\":\"id\",\"x_migration_shadow\":\"1\"},"
+		     "\"return_only_id\":true}"},
 		    {{.priority = 1},
 		     "{\"workflowName\":\"w\",\"input\":{\"args\":[],\"kwargs\":{}},"
 		     "\"additionalMetadata\":{\"task_id\":\"id\"},\"priority\":1,\"return_only_id\":true}"},

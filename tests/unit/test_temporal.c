@@ -349,6 +349,12 @@ static void a_start_carries_the_values_as_they_are(void **state)
 	assert_int_equal(json_validate(buf_span(&body), NULL), 0);
 	payload(buf_span(&body), "/input/payloads/0/data", "[9007199254740993, 1.0]");
 	payload(buf_span(&body), "/input/payloads/1/data", "{}");
+	assert_null(strstr(body.ptr, "memo"));
+	call.shadow = true;
+	buf_clear(&body);
+	assert_int_equal(temporal_start_body(&call, SPAN_LIT("queue"), SPAN_LIT("r"), 1500, &body), 0);
+	assert_int_equal(json_validate(buf_span(&body), NULL), 0);
+	payload(buf_span(&body), "/memo/fields/x_migration_shadow/data", "true");
 	call.single_input = true;
 	call.args = SPAN_LIT("[ {\"metadata\": 1.0} , 2]");
 	buf_clear(&body);

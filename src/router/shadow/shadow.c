@@ -13,6 +13,7 @@
 #include "router/request/hold.h"
 #include "router/request/request.h"
 #include "router/shadow/shadow_legacy.h"
+#include "router/shadow/shadow_request.h"
 
 #define SHADOW_FIELDS_MAX 48
 #define SHADOW_SHARE 0.5 /* of the budget for bodies: the rest is for calls that someone waits for */
@@ -26,9 +27,10 @@ struct shadow {
 	struct plane_backend *backend;
 	bool placed; /* in flight there, as one of its limit */
 	struct breaker_pass pass;
-	bool needs_body;	 /* and copies it as it passes */
-	bool noise;		 /* legacy is asked once more */
-	struct pairing *pairing; /* reference, or NULL */
+	bool needs_body;	       /* and copies it as it passes */
+	bool noise;		       /* legacy is asked once more */
+	struct pairing *pairing;       /* reference, or NULL */
+	struct shadow_request request; /* where the answer is compared */
 	struct buf body;
 	struct inspect_claim claim; /* of the planes' common budget for bodies */
 	struct buf input;	    /* args, then kwargs, until submitted */
@@ -77,6 +79,7 @@ static void shadow_free(struct shadow *s)
 	buf_release(&s->input);
 	inspect_claim_release(&s->claim);
 	pairing_unref(s->pairing);
+	shadow_request_release(&s->request);
 	service_runtime_unref(s->service);
 	free(s);
 }
@@ -131,21 +134,6 @@ static void shadow_finish(struct shadow *s, enum outcome_result result)
 
 /* --- the task ------------------------------------------------------------------------------------------- */
 
-static struct span no_header(void *arg, struct span name)
-{
-	(void)arg;
-	(void)name;
-	return SPAN_NONE;
-}
-
-static bool no_parameter(void *arg, struct span name, struct buf *decoded)
-{
-	(void)arg;
-	(void)name;
-	(void)decoded;
-	return false;
-}
-
 static void shadow_pair(const struct shadow *s, int status, const struct http_field *fields, size_t n,
 			struct span body)
 {
@@ -176,9 +164,9 @@ static void shadow_pair_plain(const struct shadow *s, const struct task_result *
 		shadow_pair(s, 500, NULL, 0, SPAN_LIT(""));
 }
 
-/* As the task side would judge it by the answer it makes of the result. The request is gone: choices that
- * look at more than the task and its result see nothing there. */
-static enum outcome_result shadow_judge(const struct shadow *s, const struct task_result *told)
+/* As the task side would judge it by the answer it makes of the result. Where answers are not compared the
+ * request is gone: choices that look at more than the task and its result see nothing there. */
+static enum outcome_result shadow_judge(struct shadow *s, const struct task_result *told)
 {
 	CLEANUP(buf_releasep) struct buf room = BUF_INIT(2 * TEXT_MASKED_MAX);
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(s->service->config->max_inspect_body * 2);
@@ -188,15 +176,13 @@ static enum outcome_result shadow_judge(const struct shadow *s, const struct tas
 	struct rendered_response rendered;
 	int e = TEMPLATE_E_NO_CHOICE;
 	if (s->op->task.response) {
-		struct template_source source = {
-			.header = no_header,
-			.query = no_parameter,
-			.path = no_parameter,
-			.result = t->result,
-			.task_id = t->task_id,
-			.task_status = span_of(task_status_text(t->status)),
-			.task_error = t->error,
-		};
+		struct template_source source;
+		shadow_request_source(&s->request, &source);
+		source.body = s->body.len ? buf_span(&s->body) : SPAN_NONE;
+		source.result = t->result;
+		source.task_id = t->task_id;
+		source.task_status = span_of(task_status_text(t->status));
+		source.task_error = t->error;
 		e = response_template_render(s->op->task.response, &source, &rendered, &body);
 	}
 	if (e == 0)
@@ -242,7 +228,8 @@ static void shadow_on_submitted(void *arg, const struct task_submission *submiss
 	shadow_judge_backend(s, submission);
 	s->submitting = false;
 	buf_release(&s->input);
-	inspect_claim_release(&s->claim);
+	if (!s->body.len) /* else the answer is made of it, too */
+		inspect_claim_release(&s->claim);
 	if (s->ended) {
 		shadow_free(s);
 		return;
@@ -416,6 +403,24 @@ static const char *shadow_ask(struct shadow *s)
 	return NULL;
 }
 
+/* What the answer is made of besides the result, once the request has ended. Where there is no room for it
+ * the answers are not compared. */
+static void shadow_keep(struct request *r, struct shadow *s, struct span body)
+{
+	bool wanted = s->pairing && response_template_needs_body(s->op->task.response) && body.len;
+	bool kept = true;
+	if (wanted && !s->body.len) {
+		buf_init(&s->body, body.len);
+		kept = inspect_claim_more(&s->claim, body.len) && buf_append_span(&s->body, body) == 0;
+	}
+	if (s->pairing && s->op->task.response)
+		kept = kept && shadow_request_keep(&s->request, r) == 0;
+	if (!kept)
+		pairing_miss(s->pairing, PAIRS_TASK, PAIRS_MEMORY);
+	if (!wanted || !kept)
+		buf_release(&s->body);
+}
+
 void shadow_submit(struct request *r)
 {
 	struct shadow *s = r->shadow;
@@ -434,7 +439,7 @@ void shadow_submit(struct request *r)
 		pairing_expect_noise(s->pairing);
 		shadow_legacy_start(r, body, s->pairing, PAIRS_AGAIN, false);
 	}
-	buf_release(&s->body);
+	shadow_keep(r, s, body);
 	request_describe(r, &s->outcome);
 	span_copy(r->decision.backend, s->outcome.backend, sizeof(s->outcome.backend));
 	s->outcome.time_us = clock_wall_us();
