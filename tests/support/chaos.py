@@ -486,7 +486,9 @@ class World:
                 continue
             found = rows.get("chaos-%d" % told.number, [])
             if found != [told.status] and not (found == [] and side.may_lack(told.ended)):
-                yield "router %s: request %d was answered %d and recorded as %s" % (side.name, told.number, told.status, found)
+                kills = [down - told.ended for down, _ in side.down if down > told.ended]
+                yield "router %s: request %d was answered %d and recorded as %s; the router was killed %s" % (
+                    side.name, told.number, told.status, found, "%.1f s later" % min(kills) if kills else "never after it")
 
 
 def report(world, broken, seconds, seed):

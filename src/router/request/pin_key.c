@@ -178,7 +178,6 @@ const char *request_turn(struct request *r)
 
 void request_leave_turn(struct request *r)
 {
-	CLEANUP(buf_releasep) struct buf key = BUF_INIT(PIN_KEY_ROOM);
 	struct ledger_entry entry = {0};
 	if (!r->turn[0])
 		return;
