@@ -33,7 +33,7 @@
 #define KEEPALIVE_MS 15000
 #define SHORT_LIFE_MS 1000 /* a connection that lived shorter counts as a failed attempt */
 #define MAX_ADDRESSES 8
-#define MAX_WORDS 16
+#define MAX_WORDS 32
 #define MAX_PARKED 64
 
 enum redis_call_state { CALL_WAITING, CALL_SENT, CALL_LOST };

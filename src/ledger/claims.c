@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "ledger/claims_file.h"
+#include "ledger/claims_redis.h"
 
 #define BATCH_MAX 256
 #define SWEEP_SECONDS 60
@@ -44,6 +45,7 @@ struct op {
 };
 
 struct claims {
+	struct claims_redis *redis; /* they are there; else NULL, and what follows counts */
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
@@ -389,11 +391,23 @@ static void claims_release_all(struct claims *c)
 	free(c);
 }
 
-int claims_start(const char *path, struct claims **ret, struct err *e)
+static int start_shared(struct claims *c, const struct ledger_options *o, struct claims **ret, struct err *e)
+{
+	int r = claims_redis_start(o, &c->redis, e);
+	if (r < 0)
+		free(c);
+	else
+		*ret = c;
+	return r;
+}
+
+int claims_start(const struct ledger_options *o, struct claims **ret, struct err *e)
 {
 	struct claims *c = calloc(1, sizeof(*c));
 	if (!c)
 		return err_set(e, -ENOMEM, "out of memory");
+	if (o->redis)
+		return start_shared(c, o, ret, e);
 	c->last = &c->first;
 	c->swept_ms = clock_mono_ms() - SWEEP_SECONDS * 1000;
 	pthread_mutex_init(&c->lock, NULL);
@@ -402,7 +416,7 @@ int claims_start(const char *path, struct claims **ret, struct err *e)
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&c->wake, &attributes);
 	pthread_condattr_destroy(&attributes);
-	c->path = strdup(path);
+	c->path = strdup(o->file);
 	int r = c->path ? -pthread_create(&c->thread, NULL, claims_run, c) : -ENOMEM;
 	if (r < 0) {
 		claims_release_all(c);
@@ -416,6 +430,11 @@ struct claims *claims_stop(struct claims *c)
 {
 	if (!c)
 		return NULL;
+	if (c->redis) {
+		claims_redis_stop(c->redis);
+		free(c);
+		return NULL;
+	}
 	pthread_mutex_lock(&c->lock);
 	c->stopping = true;
 	pthread_cond_signal(&c->wake);
@@ -444,6 +463,10 @@ static void ask(struct claims *c, struct op *op, struct loop *loop, claim_fn fn,
 void claims_take(struct claims *c, struct loop *loop, const struct claim *want, unsigned max_of_scope,
 		 claim_fn fn, void *arg)
 {
+	if (c->redis) {
+		claims_redis_take(c->redis, loop, want, max_of_scope, fn, arg);
+		return;
+	}
 	struct op *op = op_new(OP_TAKE, want);
 	if (op) {
 		op->claim.created_us = clock_wall_us();
@@ -454,12 +477,20 @@ void claims_take(struct claims *c, struct loop *loop, const struct claim *want, 
 
 void claims_look(struct claims *c, struct loop *loop, const struct claim *want, claim_fn fn, void *arg)
 {
+	if (c->redis) {
+		claims_redis_look(c->redis, loop, want, fn, arg);
+		return;
+	}
 	ask(c, op_new(OP_LOOK, want), loop, fn, arg);
 }
 
 void claims_move(struct claims *c, struct loop *loop, const char owner[CRYPTO_ID_HEX], const struct claim *to,
 		 claim_fn fn, void *arg)
 {
+	if (c->redis) {
+		claims_redis_move(c->redis, loop, owner, to, fn, arg);
+		return;
+	}
 	struct op *op = op_new(OP_MOVE, to);
 	if (op)
 		memcpy(op->owner, owner, sizeof(op->owner));
@@ -481,12 +512,20 @@ static void tell_only(struct claims *c, struct op *op)
 
 void claims_note(struct claims *c, const struct claim *to)
 {
+	if (c->redis) {
+		claims_redis_note(c->redis, to);
+		return;
+	}
 	tell_only(c, op_new(OP_NOTE, to));
 }
 
 void claims_answer(struct claims *c, const struct claim *of, bool keeps, int status, struct span fields,
 		   struct span body)
 {
+	if (c->redis) {
+		claims_redis_answer(c->redis, of, keeps, status, fields, body);
+		return;
+	}
 	struct op *op = op_new(OP_ANSWER, of);
 	if (op) {
 		op->held = &c->held;
@@ -503,11 +542,19 @@ void claims_answer(struct claims *c, const struct claim *of, bool keeps, int sta
 
 void claims_release(struct claims *c, const struct claim *of)
 {
+	if (c->redis) {
+		claims_redis_release(c->redis, of);
+		return;
+	}
 	tell_only(c, op_new(OP_RELEASE, of));
 }
 
 void claims_status(struct claims *c, struct claims_status *ret)
 {
+	if (c->redis) {
+		claims_redis_status(c->redis, ret);
+		return;
+	}
 	pthread_mutex_lock(&c->lock);
 	*ret = c->status;
 	pthread_mutex_unlock(&c->lock);

@@ -25,6 +25,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 #include "base/span.h"
+#include "ledger/ledger.h"
 
 #define CLAIMS_MAX 1000000
 #define CLAIMS_BYTES (1LL << 30)
@@ -73,7 +74,7 @@ struct claim_told {
 typedef void (*claim_fn)(void *arg, const struct claim_told *told);
 
 /* A file that cannot be read or written now is no error: it is tried again whenever somebody asks. */
-int claims_start(const char *path, struct claims **ret, struct err *e);
+int claims_start(const struct ledger_options *o, struct claims **ret, struct err *e);
 struct claims *claims_stop(struct claims *c); /* after what is queued was written. NULL is fine */
 
 /* Takes a claim that nobody has. `max_of_scope`: how many its scope may have. */

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include "base/db.h"
 #include "ledger/claims.h"
 #include "ledger/ledger.h"
+#include "support/redis_server.h"
 #include "support/scratch.h"
 
 #define HOUR_US (3600 * 1000000LL)
@@ -23,11 +25,13 @@
 static char folder[SCRATCH_MAX], path[SCRATCH_MAX];
 static struct loop *loop;
 static struct claims *claims;
+static struct ledger_options options;
+static struct redis_server server;
 
 static void begin(void)
 {
 	struct err e;
-	assert_int_equal(claims_start(path, &claims, &e), 0);
+	assert_int_equal(claims_start(&options, &claims, &e), 0);
 }
 
 static void end(void)
@@ -40,7 +44,19 @@ static int setup(void **state)
 	(void)state;
 	scratch_make(folder);
 	scratch_path(folder, "ledger.db", path);
+	options = (struct ledger_options){.file = path};
 	return loop_new(&loop);
+}
+
+/* The same claims in a Redis. */
+static int setup_shared(void **state)
+{
+	if (setup(state) != 0)
+		return -1;
+	if (!redis_server_start(&server, NULL))
+		return 0; /* begin_shared() skips */
+	options = (struct ledger_options){.redis = server.url, .prefix = "test:", .timeout_ms = 500};
+	return 0;
 }
 
 static int teardown(void **state)
@@ -51,6 +67,14 @@ static int teardown(void **state)
 	loop = loop_free(loop);
 	scratch_remove(folder);
 	return 0;
+}
+
+static int teardown_shared(void **state)
+{
+	int r = teardown(state);
+	if (options.redis)
+		redis_server_stop(&server);
+	return r;
 }
 
 static struct claim claim_of(const char *key, const char *token)
@@ -112,6 +136,8 @@ static void run_sql(const char *sql)
 
 static int64_t query(const char *sql)
 {
+	if (options.redis)
+		return -1;
 	struct db_options o = {.path = path, .busy_timeout_ms = 5000};
 	struct db *db;
 	struct err e;
@@ -193,7 +219,8 @@ static void a_release_is_for_what_was_not_accepted(void **state)
 	claims_release(claims, &b);
 	assert_int_equal(take(&a), CLAIM_THERE);
 	assert_int_equal(told.claim.phase, CLAIM_ACCEPTED);
-	assert_int_equal(query("SELECT n FROM claim_counts WHERE scope = ''"), 1);
+	if (!options.redis)
+		assert_int_equal(query("SELECT n FROM claim_counts WHERE scope = ''"), 1);
 }
 
 static void what_was_told_survives_kill_9(void **state)
@@ -249,7 +276,8 @@ static void of_two_processes_one_gets_each_key(void **state)
 	close(pipes[0]);
 	close(pipes[1]);
 	assert_int_equal(mine + others, KEYS);
-	assert_int_equal(query("SELECT n FROM claim_counts WHERE scope = ''"), KEYS + 1);
+	if (!options.redis)
+		assert_int_equal(query("SELECT n FROM claim_counts WHERE scope = ''"), KEYS + 1);
 }
 
 /* --- limits --------------------------------------------------------------------------------------------- */
@@ -414,9 +442,54 @@ static void the_ledger_and_claims_share_a_file(void **state)
 	assert_int_equal(take(&a), CLAIM_THERE);
 }
 
+/* --- in a Redis ----------------------------------------------------------------------------------------- */
+
+static void while_redis_is_frozen_nothing_is_known_and_nothing_is_taken_later(void **state)
+{
+	(void)state;
+	struct claim a = claim_of("k", "a"), b = claim_of("k", "b"), other = claim_of("other", "o");
+	if (!options.redis)
+		skip();
+	begin();
+	assert_int_equal(take(&other), CLAIM_MINE);
+	kill(server.pid, SIGSTOP);
+	assert_int_equal(take(&a), CLAIM_UNKNOWN);
+	claims_note(claims, &other);
+	claims_answer(claims, &other, true, 200, SPAN_LIT(""), SPAN_LIT("kept"));
+	kill(server.pid, SIGCONT);
+	struct claims_status s = {.failing = true};
+	for (int64_t until = clock_mono_ms() + 10000; s.failing && clock_mono_ms() < until; poll(NULL, 0, 5))
+		claims_status(claims, &s);
+	assert_int_equal(take(&b), CLAIM_MINE);
+	other = claim_of("other", "b");
+	for (int64_t until = clock_mono_ms() + 10000; clock_mono_ms() < until; poll(NULL, 0, 5)) {
+		assert_int_equal(take(&other), CLAIM_THERE);
+		if (told.claim.phase == CLAIM_ENDED)
+			break;
+	}
+	assert_string_equal(told_body, "kept");
+}
+
+static void what_was_to_be_kept_has_its_end_there(void **state)
+{
+	(void)state;
+	struct claim a = claim_of("k", "a"), b = claim_of("k", "b");
+	if (!options.redis)
+		skip();
+	a.keep_us = 200000;
+	begin();
+	assert_int_equal(take(&a), CLAIM_MINE);
+	claims_note(claims, &a);
+	for (int64_t until = clock_mono_ms() + 10000; clock_mono_ms() < until; poll(NULL, 0, 20))
+		if (take(&b) == CLAIM_MINE)
+			break;
+	assert_int_equal(told.answer, CLAIM_MINE);
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define SHARED(f) {"shared_" #f, f, setup_shared, teardown_shared, NULL}
 	const struct CMUnitTest tests[] = {
 		CASE(the_first_has_it_and_others_are_told_of_it),
 		CASE(only_its_owner_moves_it_and_nobody_what_has_ended),
@@ -430,6 +503,14 @@ int main(void)
 		CASE(a_locked_file_is_unknown_and_what_nobody_waits_for_comes_later),
 		CASE(a_file_that_was_replaced_gets_what_the_old_one_had),
 		CASE(the_ledger_and_claims_share_a_file),
+		SHARED(the_first_has_it_and_others_are_told_of_it),
+		SHARED(only_its_owner_moves_it_and_nobody_what_has_ended),
+		SHARED(a_release_is_for_what_was_not_accepted),
+		SHARED(what_was_told_survives_kill_9),
+		SHARED(of_two_processes_one_gets_each_key),
+		SHARED(a_scope_that_is_full_leaves_others_alone),
+		SHARED(while_redis_is_frozen_nothing_is_known_and_nothing_is_taken_later),
+		SHARED(what_was_to_be_kept_has_its_end_there),
 	};
 	return crypto_setup() == 0 ? cmocka_run_group_tests_name("claims", tests, NULL, NULL) : 1;
 }

@@ -406,7 +406,7 @@ static int start_stores(struct app *a, struct err *e)
 	if (r < 0)
 		return err_prefix(e, r, c->state.url ? "state" : "ledger");
 	a->env.ledger = a->ledger;
-	r = claims_start(ledger, &a->env.claims, e);
+	r = claims_start(&ledger_options, &a->env.claims, e);
 	if (r < 0)
 		return err_prefix(e, r, "ledger");
 	app_backends_configure(a);
