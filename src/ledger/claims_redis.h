@@ -1,12 +1,12 @@
 /*
  * Claims in a Redis that several routers share: as claims.h, and so each its functions.
  *
- * Layout:    <prefix>claim:<key>, a hash that expires with `keep`; <prefix>claims, <prefix>claims:strangers and
- *            <prefix>claims:scope:<scope>, sorted sets of keys by their end, for the limits.
+ * Layout:    <prefix>claim:<key>, a hash that expires with `keep`; <prefix>claims, <prefix>claims:strangers
+ *            and <prefix>claims:scope:<scope>, sorted sets of keys by their end, for the limits.
  * Fencing:   a claim that the server would take after its caller gave up is not taken; one of which there was
  *            no answer is released, as soon as that can be written.
- * Limits:    of the claims' number as the file's. Bytes of answers are the server's to limit (maxmemory): what
- *            it does not take is not kept.
+ * Limits:    of the claims' number as the file's. Bytes of answers are the server's to limit (maxmemory):
+ *            what it does not take is not kept.
  */
 #ifndef LEDGER_CLAIMS_REDIS_H
 #define LEDGER_CLAIMS_REDIS_H

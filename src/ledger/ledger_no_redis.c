@@ -1,4 +1,5 @@
-/* In place of ledger_redis.c and claims_redis.c in a build without hiredis: the configuration has refused it. */
+/* In place of ledger_redis.c and claims_redis.c in a build without hiredis, whose configuration refuses a
+ * Redis. */
 #include <errno.h>
 
 #include "ledger/claims_redis.h"

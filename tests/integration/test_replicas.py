@@ -19,6 +19,9 @@ REPLICAS = 3
 # Of some names the start takes longer than another replica waits for its turn.
 SLOW_CONTAINER = CONTAINER.replace('"x").close()', '"x").close(); name.startswith("slow") and __import__("time").sleep(2)')
 PLAIN = "import json, sys; k = json.load(sys.stdin)['kwargs']; print(json.dumps({'status': 'PLAIN', 'n': k['n']}))"
+COUNTED = "import json, os, sys, time; k = json.load(sys.stdin)['kwargs']; " \
+    "os.write(os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT), (k['n'] + '\\n').encode()); time.sleep(0.3); " \
+    "print(json.dumps({'n': k['n'], 'by': os.getpid()}))"
 SLOW = "import json, sys, time; time.sleep(0.3); print(json.dumps({'status': 'LATER'}))"
 
 
@@ -48,10 +51,11 @@ class World:
         os.mkdir(self.containers)
         programs = [(name, [SLOW_CONTAINER, verb, self.containers]) for name, verb in
                     (("run_container", "run"), ("get_container_status", "status"), ("remove_container", "remove"))]
+        self.counted = os.path.join(self.folder, "counted")
         self.tasks = os.path.join(self.folder, "tasks.yml")
         with open(self.tasks, "w", encoding="utf-8") as file:
             json.dump({"tasks": [{"name": name, "exec": {"argv": [sys.executable, "-S", "-E", "-c", *argv]}}
-                                 for name, argv in [*programs, ("plain", [PLAIN]), ("slow", [SLOW])]]}, file)
+                                 for name, argv in [*programs, ("plain", [PLAIN]), ("slow", [SLOW]), ("counted", [COUNTED, self.counted])]]}, file)
         self.flags = percent(100)
         self.balancer = Balancer()
         self.replicas = [Replica(self, "r%d" % i) for i in range(REPLICAS)]
@@ -73,6 +77,8 @@ class World:
                                     idempotent=True),
             "remove": operation("DELETE /v1/api/container/remove", "remove_container", "body:/container_name", "end"),
             "plain": c.operation("GET /plain", {"name": "plain", "kwargs": {"n": 1}, "timeout": "30s"}, flags=FLAGS),
+            "counted": c.operation("POST /counted", {"name": "counted", "kwargs": {"n": {"$ref": "body:/n"}}, "timeout": "30s"}, flags=FLAGS,
+                                   idempotency={"key": "accept"}),
             "slow": c.operation("POST /slow", {"name": "slow", "kwargs": {}, "timeout": "30s", "respond_async": True}, flags=FLAGS),
         }
         backends = c.embedded(self.tasks)
@@ -193,6 +199,40 @@ def test_of_two_starts_at_the_same_moment_on_two_sides_only_one_is_executed(worl
         for at in range(REPLICAS):
             release.set()
             assert world.told(world.status(name, at=at)) == (RUNNING if winner == 0 else LEGACY)
+
+
+def test_an_idempotency_key_is_one_execution_and_one_answer_at_all_replicas(world):
+    def call(key, n, at):
+        return world.call("POST", "/counted", {"n": n}, at=at, fields=[("Idempotency-Key", '"%s"' % key)])
+
+    first = call("k", "a", 0)
+    assert first.status == 200, first.body
+    for at in (1, 2, 0):
+        again = call("k", "a", at)
+        assert (again.status, again.body) == (200, first.body)
+    assert call("k", "another body", 1).status == 422
+    told, together = {}, threading.Barrier(REPLICAS)
+
+    def race(at):
+        together.wait()
+        told[at] = call("race", "b", at)
+    callers = [threading.Thread(target=race, args=(at,)) for at in range(REPLICAS)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(30)
+    assert sorted(a.status for a in told.values())[0] == 200 and {a.status for a in told.values()} <= {200, 409}, told
+    winner = next(a for a in told.values() if a.status == 200)
+    world.replicas[0].kill()
+    for at in (1, 2):
+        assert (call("race", "b", at).status, call("race", "b", at).body) == (200, winner.body)
+        assert call("k", "a", at).body == first.body
+    with open(world.counted, encoding="utf-8") as file:
+        assert file.read() == "a\nb\n", "each once"
+    world.redis.stop()
+    world.replicas[1].router.wait_event("state_unavailable")
+    assert refused(call("k", "a", 1)) and refused(call("new", "c", 1)), "whether it ran cannot be told"
+    assert world.told(world.call("GET", "/plain", at=1)) == {"status": "PLAIN"}
 
 
 def test_the_status_of_a_202_is_told_by_another_replica_and_only_to_its_owner(world):
