@@ -328,6 +328,14 @@ static const struct {
 	 "c.yml:2: override.secret: unknown key; known here: enabled, secret_sha256\n"},
 	{SERVICE "limits:\n  max_heads:\n",
 	 "c.yml:3: limits.max_heads: unknown key; did you mean \"max_head\"?\n"},
+	/* shared state: no password is shown, and nothing is passed over */
+	{SERVICE "state: rediss://:hunter2@cache/0\n",
+	 "c.yml:2: state: rediss:// (TLS) is not supported by this hiredis; it needs a TLS proxy in front of "
+	 "Redis (stunnel, HAProxy): name that proxy's plain address as redis://\n"},
+	{SERVICE "state: {urls: redis://cache/0}\n",
+	 "c.yml:2: state.urls: unknown key; did you mean \"url\"?\n"},
+	{SERVICE "state: {url: redis://cache/0, prefix: \"a b\"}\n",
+	 "c.yml:2: state.prefix: expected up to 128 printable ASCII characters without blanks and braces\n"},
 	{SERVICE "flags: {token: hunter2}\n", "c.yml:2: flags.token: unknown key; known here: source, rules, "
 					      "auth, token_file, file, url, namespace, environment, ca_file, "
 					      "snapshot, poll, timeout, stream_idle, stream\n"},
