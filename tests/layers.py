@@ -3,7 +3,7 @@
 
 - dependencies point one way: a room (the first folder below src/) includes only rooms below it;
 - a task backend is its folder, known to nobody but the table that src/tasks/meson.build makes;
-- a third-party header appears in exactly one .c file (libcurl in two) and in none of our headers;
+- a third-party header appears in exactly one .c file (libcurl in three) and in none of our headers;
 - no folder holds more than 20 .c files, but base;
 - files do not call each other in a circle, but for those that are listed here with the reason;
 - pages name files and functions that are there;
@@ -56,7 +56,7 @@ THIRD_PARTY = {
     r"yaml\.h": {"base/yaml.c"},
     r"(cjson/)?cJSON\.h": {"base/json.c"},
     r"sodium(/.*|\.h)": {"base/crypto.c"},
-    r"curl/.*": {"base/http_client.c", "legacy/connection.c"},
+    r"curl/.*": {"base/curl_loop.c", "base/http_client.c", "legacy/connection.c"},
     r"hiredis(/.*|\.h)": {"base/redis.c"},
     r"sqlite3\.h": {"base/db.c"},
     r"microhttpd\.h": {"router/http/listener.c"},

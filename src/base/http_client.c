@@ -13,14 +13,14 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/curl_loop.h"
 
 #define DEFAULT_MAX_BODY (16u << 20)
 #define DEFAULT_CONNECT_MS 10000
 
 struct http_client {
 	struct loop *loop;
-	CURLM *multi;
-	struct loop_timer *timer;
+	struct curl_loop *curl;
 	char *ca_file, *client_cert, *client_key;
 	unsigned keep_ms;
 	LIST_HEAD(, http_call) calls;
@@ -174,7 +174,7 @@ static void http_client_call_free(struct http_call *c)
 		c->client->at = LIST_NEXT(c, place);
 	LIST_REMOVE(c, place);
 	if (c->easy) {
-		curl_multi_remove_handle(c->client->multi, c->easy);
+		curl_multi_remove_handle(curl_loop_multi(c->client->curl), c->easy);
 		curl_easy_cleanup(c->easy);
 	}
 	curl_slist_free_all(c->fields);
@@ -239,7 +239,7 @@ static void collect_ends(struct http_client *client)
 {
 	CURLMsg *m;
 	int left;
-	while ((m = curl_multi_info_read(client->multi, &left))) {
+	while ((m = curl_multi_info_read(curl_loop_multi(client->curl), &left))) {
 		struct http_call *c = NULL;
 		if (m->msg != CURLMSG_DONE)
 			continue;
@@ -250,8 +250,9 @@ static void collect_ends(struct http_client *client)
 }
 
 /* `at` follows the walk, since a callback may end any call, the next one too. */
-static void deliver(struct http_client *client)
+static void deliver(void *arg)
 {
+	struct http_client *client = arg;
 	collect_ends(client);
 	struct http_call *c = LIST_FIRST(&client->calls);
 	while (c) {
@@ -263,76 +264,6 @@ static void deliver(struct http_client *client)
 		c = client->at;
 	}
 	client->at = NULL;
-}
-
-/* --- the loop ------------------------------------------------------------------------------------------- */
-
-struct http_socket_watch {
-	struct http_client *client;
-	curl_socket_t fd;
-	struct loop_watch *watch;
-};
-
-static void http_client_on_socket(void *arg, unsigned events)
-{
-	struct http_socket_watch *s = arg;
-	struct http_client *client = s->client;
-	int running, what = 0;
-	if (events & LOOP_READ)
-		what |= CURL_CSELECT_IN;
-	if (events & LOOP_WRITE)
-		what |= CURL_CSELECT_OUT;
-	if (events & LOOP_ERROR)
-		what |= CURL_CSELECT_ERR;
-	curl_multi_socket_action(client->multi, s->fd, what, &running); /* may free s */
-	deliver(client);
-}
-
-static void http_client_on_timer(void *arg)
-{
-	struct http_client *client = arg;
-	int running;
-	curl_multi_socket_action(client->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	deliver(client);
-}
-
-static int want_timer(CURLM *multi, long ms, void *arg)
-{
-	(void)multi;
-	struct http_client *client = arg;
-	if (ms < 0)
-		loop_timer_stop(client->timer);
-	else
-		loop_timer_start(client->timer, (uint64_t)ms);
-	return 0;
-}
-
-static int want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
-{
-	(void)easy;
-	struct http_client *client = arg;
-	struct http_socket_watch *s = socket_arg;
-	if (what == CURL_POLL_REMOVE) {
-		if (s)
-			loop_watch_free(s->watch);
-		free(s);
-		curl_multi_assign(client->multi, fd, NULL);
-		return 0;
-	}
-	unsigned events = ((what & CURL_POLL_IN) ? LOOP_READ : 0) | ((what & CURL_POLL_OUT) ? LOOP_WRITE : 0);
-	if (s)
-		return loop_watch_set(s->watch, events) < 0 ? -1 : 0;
-	s = calloc(1, sizeof(*s));
-	if (!s)
-		return -1;
-	s->client = client;
-	s->fd = fd;
-	if (loop_watch_new(client->loop, fd, events, http_client_on_socket, s, &s->watch) < 0) {
-		free(s);
-		return -1;
-	}
-	curl_multi_assign(client->multi, fd, s);
-	return 0;
 }
 
 static void on_idle(void *arg)
@@ -364,21 +295,16 @@ int http_client_new(struct loop *loop, const struct http_client_options *o, stru
 	}
 	c->loop = loop;
 	c->keep_ms = o->keep_ms ? o->keep_ms : 60000;
-	c->multi = curl_multi_init();
-	if (!c->multi || !http_client_copy_text(o->ca_file, &c->ca_file) ||
+	if (!http_client_copy_text(o->ca_file, &c->ca_file) ||
 	    !http_client_copy_text(o->client_cert, &c->client_cert) ||
 	    !http_client_copy_text(o->client_key, &c->client_key) ||
-	    loop_timer_new(loop, http_client_on_timer, c, &c->timer) < 0) {
+	    curl_loop_new(loop, deliver, c, &c->curl) < 0) {
 		http_client_free(c);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
-	curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
-	curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, want_timer);
-	curl_multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
-	curl_multi_setopt(c->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
-	curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS,
-			  (long)(o->max_connections ? o->max_connections : 64));
+	CURLM *multi = curl_loop_multi(c->curl);
+	curl_multi_setopt(multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
+	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long)(o->max_connections ? o->max_connections : 64));
 	*ret = c;
 	return 0;
 }
@@ -389,10 +315,7 @@ struct http_client *http_client_free(struct http_client *c)
 		return NULL;
 	while (!LIST_EMPTY(&c->calls))
 		http_client_call_free(LIST_FIRST(&c->calls));
-	if (c->multi)
-		/* removes the sockets of kept-alive connections from the loop */
-		curl_multi_cleanup(c->multi);
-	loop_timer_free(c->timer);
+	curl_loop_free(c->curl);
 	free(c->ca_file);
 	free(c->client_cert);
 	free(c->client_key);
@@ -558,7 +481,7 @@ int http_start(struct http_client *c, const struct http_call_request *r, const s
 	LIST_INSERT_HEAD(&c->calls, call, place);
 	int code = set_up(call, r, e);
 	/* Adding only asks for a timer; the work begins in a later round of the loop. */
-	if (code == 0 && curl_multi_add_handle(c->multi, call->easy) != CURLM_OK)
+	if (code == 0 && curl_multi_add_handle(curl_loop_multi(c->curl), call->easy) != CURLM_OK)
 		code = err_set(e, -ENOMEM, "libcurl rejects the request");
 	if (code < 0) {
 		http_client_call_free(call);

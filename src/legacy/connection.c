@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/curl_loop.h"
 #include "legacy/addresses.h"
 
 #define SPARE_HANDLES 8
@@ -27,14 +28,6 @@ struct handle {
 	CURL *easy;
 	struct handle *next;
 	char error[CURL_ERROR_SIZE];
-};
-
-/* A socket that libcurl wants watched while it connects. */
-struct socket_watch {
-	struct connector *connector;
-	struct socket_watch *next;
-	struct loop_watch *watch;
-	curl_socket_t fd;
 };
 
 /* One address being tried, by a handle of its own. */
@@ -66,9 +59,7 @@ struct connector {
 	char *ca_file;
 	struct addresses *addresses; /* NULL: the host is an address */
 	unsigned connect_timeout_ms;
-	CURLM *multi;
-	struct loop_timer *timer;
-	struct socket_watch *sockets;
+	struct curl_loop *curl;
 	struct handle *spare;
 	unsigned n_spare;
 };
@@ -91,7 +82,7 @@ int connection_setup(void)
 	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0 : -EIO;
 }
 
-/* --- handles ----------------------------------------------------------------------------------------- */
+/* --- handles -------------------------------------------------------------------------------------------- */
 
 static struct handle *handle_free(struct handle *h)
 {
@@ -163,7 +154,7 @@ static struct handle *handle_take(struct connector *c)
 /* Ends whatever the handle is doing (its connection is closed at once) and keeps it for the next one. */
 static void handle_give_back(struct connector *c, struct handle *h)
 {
-	curl_multi_remove_handle(c->multi, h->easy);
+	curl_multi_remove_handle(curl_loop_multi(c->curl), h->easy);
 	if (c->n_spare == SPARE_HANDLES) {
 		handle_free(h);
 		return;
@@ -173,7 +164,7 @@ static void handle_give_back(struct connector *c, struct handle *h)
 	c->n_spare++;
 }
 
-/* --- ready ------------------------------------------------------------------------------------------- */
+/* --- ready ---------------------------------------------------------------------------------------------- */
 
 static void connection_on_ready(void *arg, unsigned events)
 {
@@ -205,7 +196,7 @@ static int take_over(struct connection *n, struct handle *h)
 	return loop_watch_new(n->connector->loop, n->fd, LOOP_READ, connection_on_ready, n, &n->watch);
 }
 
-/* --- addresses, one after the other ------------------------------------------------------------------ */
+/* --- addresses, one after the other --------------------------------------------------------------------- */
 
 /* Unlinks it; its handle is given back unless it is kept. */
 static struct handle *attempt_end(struct attempt *a, bool keep_handle)
@@ -286,7 +277,7 @@ static int attempt_start(struct search *s, const char *address)
 	/* libcurl asks for a timer of 0 ms: everything happens in the next round of the loop. */
 	if (!a->handle || (*address && !a->connect_to) ||
 	    attempt_options(a, s->deadline > now ? s->deadline - now : 1) != CURLE_OK ||
-	    curl_multi_add_handle(c->multi, a->handle->easy) != CURLM_OK) {
+	    curl_multi_add_handle(curl_loop_multi(c->curl), a->handle->easy) != CURLM_OK) {
 		handle_free(a->handle);
 		curl_slist_free_all(a->connect_to);
 		free(a);
@@ -443,11 +434,12 @@ static void on_attempted(struct attempt *a, CURLcode code)
 	n->events->made(n->arg, r < 0 ? CONNECTION_REFUSED : CONNECTION_MADE, r < 0 ? strerror(-r) : "");
 }
 
-static void connection_collect(struct connector *c)
+static void connection_collect(void *arg)
 {
+	struct connector *c = arg;
 	CURLMsg *m;
 	int left;
-	while ((m = curl_multi_info_read(c->multi, &left))) {
+	while ((m = curl_multi_info_read(curl_loop_multi(c->curl), &left))) {
 		if (m->msg != CURLMSG_DONE)
 			continue;
 		struct attempt *a = NULL;
@@ -457,99 +449,7 @@ static void connection_collect(struct connector *c)
 	}
 }
 
-/* --- libcurl in our loop ----------------------------------------------------------------------------- */
-
-static void connection_on_socket(void *arg, unsigned events)
-{
-	struct socket_watch *s = arg;
-	struct connector *c = s->connector;
-	int mask = (events & (LOOP_READ | LOOP_RDHUP) ? CURL_CSELECT_IN : 0) |
-		   (events & LOOP_WRITE ? CURL_CSELECT_OUT : 0) |
-		   (events & LOOP_ERROR ? CURL_CSELECT_ERR : 0);
-	int running;
-	curl_multi_socket_action(c->multi, s->fd, mask, &running);
-	connection_collect(c);
-}
-
-static void connection_on_timer(void *arg)
-{
-	struct connector *c = arg;
-	int running;
-	curl_multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	connection_collect(c);
-}
-
-static int timer_callback(CURLM *multi, long timeout_ms, void *arg)
-{
-	struct connector *c = arg;
-	(void)multi;
-	if (timeout_ms < 0)
-		loop_timer_stop(c->timer);
-	else
-		loop_timer_start(c->timer, (uint64_t)timeout_ms);
-	return 0;
-}
-
-static struct socket_watch **find_socket(struct connector *c, curl_socket_t fd)
-{
-	struct socket_watch **s = &c->sockets;
-	while (*s && (*s)->fd != fd)
-		s = &(*s)->next;
-	return s;
-}
-
-static void forget_socket(struct socket_watch **at)
-{
-	struct socket_watch *s = *at;
-	if (s) {
-		*at = s->next;
-		loop_watch_free(s->watch);
-		free(s);
-	}
-}
-
-static int watch_socket(struct connector *c, curl_socket_t fd, unsigned events)
-{
-	struct socket_watch **at = find_socket(c, fd), *s = *at;
-	if (s)
-		return loop_watch_set(s->watch, events) < 0 ? -1 : 0;
-	s = calloc(1, sizeof(*s));
-	if (!s)
-		return -1;
-	s->connector = c;
-	s->fd = fd;
-	if (loop_watch_new(c->loop, fd, events, connection_on_socket, s, &s->watch) < 0) {
-		free(s);
-		return -1;
-	}
-	*at = s;
-	return 0;
-}
-
-static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
-{
-	struct connector *c = arg;
-	(void)easy;
-	(void)socket_arg;
-	if (what == CURL_POLL_REMOVE) {
-		forget_socket(find_socket(c, fd));
-		return 0;
-	}
-	return watch_socket(c, fd,
-			    (what & CURL_POLL_IN ? LOOP_READ : 0) | (what & CURL_POLL_OUT ? LOOP_WRITE : 0));
-}
-
-static int multi_new(struct connector *c)
-{
-	c->multi = curl_multi_init();
-	if (!c->multi)
-		return -ENOMEM;
-	curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
-	curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
-	curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, timer_callback);
-	curl_multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
-	return 0;
-}
+/* --- a connector ---------------------------------------------------------------------------------------- */
 
 int connector_new(struct loop *loop, const struct origin *origin, const char *ca_file,
 		  unsigned connect_timeout_ms, struct connector **ret, struct err *e)
@@ -564,7 +464,7 @@ int connector_new(struct loop *loop, const struct origin *origin, const char *ca
 	if (!origin->is_address)
 		c->addresses = addresses_new(loop, origin->host);
 	if ((ca_file && !c->ca_file) || (!origin->is_address && !c->addresses) ||
-	    loop_timer_new(loop, connection_on_timer, c, &c->timer) < 0 || multi_new(c) < 0) {
+	    curl_loop_new(loop, connection_collect, c, &c->curl) < 0) {
 		connector_free(c);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
@@ -582,16 +482,13 @@ struct connector *connector_free(struct connector *c)
 		handle_free(h);
 	}
 	addresses_free(c->addresses);
-	curl_multi_cleanup(c->multi);
-	while (c->sockets)
-		forget_socket(&c->sockets);
-	loop_timer_free(c->timer);
+	curl_loop_free(c->curl);
 	free(c->ca_file);
 	free(c);
 	return NULL;
 }
 
-/* --- a connection ------------------------------------------------------------------------------------ */
+/* --- a connection --------------------------------------------------------------------------------------- */
 
 int connection_new(struct connector *c, const struct connection_events *events, void *arg,
 		   struct connection **ret)
@@ -647,7 +544,7 @@ void connection_watch(struct connection *n, unsigned events)
 	loop_watch_set(n->watch, events);
 }
 
-/* --- bytes ------------------------------------------------------------------------------------------- */
+/* --- bytes ---------------------------------------------------------------------------------------------- */
 
 static ssize_t plain_send(struct connection *n, const struct iovec *parts, int count)
 {
