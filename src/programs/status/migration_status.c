@@ -534,7 +534,8 @@ static int status_print(const struct status_arguments *a, const struct buf *out,
 	}
 	if (a->watch_s && a->format == TEXT && isatty(STDOUT_FILENO))
 		clear_screen();
-	fwrite(out->ptr, 1, out->len, stdout);
+	if (out->len)
+		fwrite(out->ptr, 1, out->len, stdout);
 	if (fflush(stdout) != 0) {
 		fprintf(stderr, "migration-status: standard output: %s\n", strerror(errno));
 		return judged ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
