@@ -269,7 +269,7 @@ static int answer_line(const struct flag_snapshot *s, struct span line, size_t n
 		return 2;
 	}
 	buf_putc(&out, '\n');
-	if (out.error || fwrite(out.ptr, 1, out.len, stdout) != out.len) {
+	if (out.error || (out.len && fwrite(out.ptr, 1, out.len, stdout) != out.len)) {
 		fprintf(stderr, "evaluate: the output cannot be written: %s\n", strerror(errno));
 		return 1;
 	}
