@@ -19,7 +19,7 @@ import xml.etree.ElementTree as ElementTree
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "5"))
 # Tests at once: three quarters of their time is waiting.
-PROCESSES = min(3 * (os.cpu_count() or 1), 8)
+PROCESSES = min(4 * (os.cpu_count() or 1), 12)
 SANITIZER_ENVIRONMENT = {
     "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
