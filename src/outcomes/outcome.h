@@ -12,6 +12,7 @@
 
 #include "base/span.h"
 #include "outcomes/path_pattern.h"
+#include "outcomes/reason.h"
 
 enum outcome_side { OUTCOME_LEGACY, OUTCOME_TASK, OUTCOME_SIDE_COUNT };
 enum outcome_role { OUTCOME_PRIMARY, OUTCOME_FALLBACK, OUTCOME_SHADOW, OUTCOME_ROLE_COUNT };
@@ -24,37 +25,6 @@ enum outcome_result {
 	OUTCOME_UNKNOWN, /* submitted, outcome unknown */
 	OUTCOME_CANCELLED,
 	OUTCOME_RESULT_COUNT
-};
-
-/* Design, "reason". */
-enum outcome_reason {
-	REASON_FLAG,
-	REASON_FLAG_DISABLED, /* a variant flag that is switched off */
-	REASON_NO_MATCH,
-	REASON_ENV_DEFAULT,
-	REASON_FLAG_MISSING,
-	REASON_FLAG_UNAVAILABLE,
-	REASON_NO_IDENTITY,
-	REASON_PINNED,
-	REASON_BREAKER_OPEN,
-	REASON_GUARD,
-	REASON_OVERRIDE,
-	REASON_BODY_TOO_LARGE,
-	REASON_INPUT_TOO_LARGE,
-	REASON_BACKEND_UNKNOWN, /* the flag names one that there is not, or that is not configured */
-	/* known not to run the task: away, without a worker, or the task is unknown there */
-	REASON_BACKEND_NOT_READY,
-	REASON_UNMAPPED,    /* no operation matches */
-	REASON_PIN_UNKNOWN, /* a follow-up call; whether it is the task side's could not be determined */
-	REASON_FLAG_BROKEN, /* its definition cannot be understood; the other flags count */
-	REASON_INPUT_NOT_REPRESENTABLE, /* the task's workers would not read it as it was given */
-	REASON_FLAG_OFF,     /* a boolean flag whose own value is false and of which no rollout matches */
-	REASON_NO_TASK,	     /* the operation is known, and no task is mapped to it */
-	REASON_REFUSED,	     /* by the router before a side was decided: limits, credentials */
-	REASON_BACKEND_BUSY, /* as many as may be are in flight there */
-	REASON_STATE_UNAVAILABLE, /* what it begins could not be remembered; nothing was started */
-	REASON_OTHER,		  /* what another version recorded; never recorded by this one */
-	REASON_COUNT
 };
 
 struct outcome {
@@ -88,8 +58,6 @@ void outcome_id(struct span id, char *dst, size_t size);
 const char *outcome_side_text(enum outcome_side s);
 const char *outcome_role_text(enum outcome_role r);
 const char *outcome_result_text(enum outcome_result r);
-const char *outcome_reason_text(enum outcome_reason r);
-const char *outcome_reason_meaning(enum outcome_reason r); /* a phrase for people */
 
 /* Whether a result is in the denominator of a success rate (design, "success rate"). */
 static inline bool outcome_is_counted(int result)
@@ -102,6 +70,5 @@ static inline bool outcome_is_counted(int result)
 int outcome_side_parse(struct span text);
 int outcome_role_parse(struct span text);
 int outcome_result_parse(struct span text);
-int outcome_reason_parse(struct span text);
 
 #endif

@@ -46,9 +46,9 @@ struct decide_input {
 
 struct decision {
 	enum outcome_side side;
-	enum outcome_reason reason;
-	struct span backend; /* on the task side (and for a shadow): name of a configured backend */
-	struct span variant; /* of the last variant flag that was asked, "" otherwise */
+	enum outcome_reason reason; /* its words: outcomes/reason.h */
+	struct span backend;	    /* on the task side (and for a shadow): name of a configured backend */
+	struct span variant;	    /* of the last variant flag that was asked, "" otherwise */
 	/* with REASON_BACKEND_UNKNOWN: the name that stands for no configured backend; a pinned one is the
 	 * input's */
 	struct span unknown;
@@ -67,11 +67,11 @@ struct decision {
 /* What one flag says, before the others are asked. */
 struct decide_vote {
 	bool task;
-	enum outcome_reason reason;
-	struct span backend; /* SPAN_NONE: does not care */
-	double shadow;	     /* as in a decision */
-	int bucket;	     /* that took part (flags.h), -1: none */
-	bool by_percentage;  /* as in a flag's result */
+	enum outcome_reason reason; /* its words: outcomes/reason.h */
+	struct span backend;	    /* SPAN_NONE: does not care */
+	double shadow;		    /* as in a decision */
+	int bucket;		    /* that took part (flags.h), -1: none */
+	bool by_percentage;	    /* as in a flag's result */
 };
 
 /* A number for how requests of an operation are split: the same on every replica, another one when the

@@ -1,6 +1,6 @@
 /*
  * The build defines TASK_BACKENDS as BACKEND(embedded) BACKEND(celery) …, and TASK_BACKENDS_LEFT_OUT in the
- * same way.
+ * same way. To add a backend, see src/tasks/meson.build: nothing changes here.
  */
 #include "tasks/backends.h"
 

@@ -9,7 +9,7 @@
 
 #include "base/db.h"
 #include "base/text.h"
-#include "outcomes/drain.h"
+#include "outcomes/drain/drain.h"
 #include "outcomes/path_pattern.h"
 #include "outcomes/unmapped.h"
 #include "support/outcome_place.h"

@@ -21,7 +21,7 @@
 #include "base/db.h"
 #include "base/file.h"
 #include "outcomes/outcome_store.h"
-#include "outcomes/prometheus.h"
+#include "outcomes/outcome_metrics.h"
 #include "outcomes/recorder.h"
 #include "outcomes/series.h"
 #include "support/scratch.h"
@@ -443,7 +443,7 @@ static void prometheus_text_counts_since_the_start(void **state)
 	o->result = OUTCOME_REJECTED;
 	recorder_commit(p->p);
 	wait_until(p, false, 11);
-	assert_int_equal(prometheus_render(p->r, &b), 0);
+	assert_int_equal(outcome_metrics_render(p->r, &b), 0);
 	static const char *const lines[] = {
 		("\nmigration_executions_total{service=\"prompt\",operation=\"prompt.answer\","
 		 "side=\"legacy\"} 10\n"),

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "outcomes/drain.h"
+#include "outcomes/drain/drain.h"
 
 #define EPSILON 0.05 /* below the finest step that Flipt acts in */
 

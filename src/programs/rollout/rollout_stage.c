@@ -7,7 +7,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "outcomes/drain.h"
+#include "outcomes/drain/drain.h"
 #include "programs/rollout/population.h"
 #include "programs/rollout/rollout_draft.h"
 #include "programs/rollout/rollout_evidence.h"

@@ -106,6 +106,9 @@ void app_backends_free(struct app *a); /* after their clients */
 /* app.c */
 void app_log_problems(const char *event, const struct buf *problems); /* one log line per line */
 
+/* app_metrics.c: /metrics; `arg` is the struct app. */
+void app_write_metrics(void *arg, struct buf *b);
+
 /* app_status.c: the admin listener. */
 int app_status_start(struct app *a, struct err *e);
 void app_status_stop(struct app *a);

@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-#include "outcomes/drain.h"
+#include "outcomes/drain/drain.h"
 
 #define DRAIN_GROUPS_MAX 16
 

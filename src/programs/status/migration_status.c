@@ -249,7 +249,7 @@ static bool take_limit(int id, struct status_arguments *a)
 		return parse_number(optarg, 0, 1e6, &a->limits.max_slowdown);
 	if (id == MAX_LATENCY)
 		return parse_latency(optarg, &a->limits.max_latency_us);
-	return status_parse_count(optarg, &a->limits.min_executions);
+	return id == MIN_EXECUTIONS && status_parse_count(optarg, &a->limits.min_executions);
 }
 
 /* Likewise. */

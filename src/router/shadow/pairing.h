@@ -2,7 +2,8 @@
  * Pairing: the answers of one request and its shadows being brought together, on the plane's loop.
  *
  * Life:      made where a shadow begins and the operation compares; whoever brings an answer holds a
- *            reference. With the last one it goes to be compared (pairs/pairs.h), unless it was called off
+ *            reference. With the last one it goes to be compared (pairs/pairs.h hands it
+ *            to compare/compare.c, which judges the two answers), unless it was called off
  *            because there is no shadow after all.
  * Threads:   everything on the plane's loop.
  */

@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "outcomes/drain.h"
+#include "outcomes/drain/drain.h"
 
 static void drain_json_key(struct buf *b, const char *name)
 {

@@ -1,4 +1,4 @@
-#include "outcomes/drain.h"
+#include "outcomes/drain/drain.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "outcomes/drain.h"
+#include "outcomes/drain/drain.h"
 
 #define WIDTH_MIN 60
 #define PATTERNS_SHOWN 20 /* of a service; --json has all */

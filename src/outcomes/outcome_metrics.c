@@ -1,4 +1,4 @@
-#include "outcomes/prometheus.h"
+#include "outcomes/outcome_metrics.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -39,14 +39,14 @@ static int compare_sides(const struct series *x, const struct series *y)
 }
 
 /* What goes into one histogram is kept together, and what goes into one count of executions. */
-static int prometheus_compare(const void *a, const void *b)
+static int outcome_metrics_compare(const void *a, const void *b)
 {
 	const struct series *x = a, *y = b;
 	int r = compare_sides(x, y);
 	return r ? r : (int)x->role - (int)y->role;
 }
 
-static void prometheus_put_value(struct buf *b, const char *s)
+static void outcome_metrics_put_value(struct buf *b, const char *s)
 {
 	for (; *s; s++)
 		if (*s == '\\' || *s == '"')
@@ -60,9 +60,9 @@ static void prometheus_put_value(struct buf *b, const char *s)
 static void put_labels(struct buf *b, const struct series *s)
 {
 	buf_puts(b, "{service=\"");
-	prometheus_put_value(b, s->service);
+	outcome_metrics_put_value(b, s->service);
 	buf_puts(b, "\",operation=\"");
-	prometheus_put_value(b, s->operation);
+	outcome_metrics_put_value(b, s->operation);
 	buf_printf(b, "\",side=\"%s\"", outcome_side_text((enum outcome_side)s->side));
 }
 
@@ -95,7 +95,7 @@ static void put_attempts(struct buf *b, const struct series *all, size_t n)
 		buf_puts(b, "migration_attempts_total");
 		put_labels(b, s);
 		buf_puts(b, ",backend=\"");
-		prometheus_put_value(b, s->backend);
+		outcome_metrics_put_value(b, s->backend);
 		buf_printf(b, "\",role=\"%s\",reason=\"%s\",result=\"%s\",answered=\"%s\"} %" PRIu64 "\n",
 			   outcome_role_text((enum outcome_role)s->role),
 			   outcome_reason_text((enum outcome_reason)s->reason),
@@ -143,7 +143,7 @@ static void put_durations(struct buf *b, const struct series *all, size_t n)
 		uint64_t buckets[SERIES_LATENCY_BUCKETS] = {0};
 		double seconds = 0;
 		size_t first = i;
-		for (; i < n && prometheus_compare(&all[first], &all[i]) == 0; i++) {
+		for (; i < n && outcome_metrics_compare(&all[first], &all[i]) == 0; i++) {
 			if (!outcome_is_counted(all[i].result))
 				continue;
 			for (unsigned k = 0; k < SERIES_LATENCY_BUCKETS; k++)
@@ -166,13 +166,13 @@ static void put_recorder(struct buf *b, struct recorder *r)
 	buf_printf(b, "migration_outcomes_failing %d\n", s.failing);
 }
 
-int prometheus_render(struct recorder *r, struct buf *out)
+int outcome_metrics_render(struct recorder *r, struct buf *out)
 {
 	struct copies c = {0};
 	recorder_each_series(r, copy_series, &c);
 	if (!c.failed) {
 		if (c.count)
-			qsort(c.series, c.count, sizeof(*c.series), prometheus_compare);
+			qsort(c.series, c.count, sizeof(*c.series), outcome_metrics_compare);
 		put_executions(out, c.series, c.count);
 		put_attempts(out, c.series, c.count);
 		put_durations(out, c.series, c.count);

@@ -9,15 +9,16 @@
  *       report's percentiles
  *   migration_outcomes_written_total, migration_outcomes_dropped_total, migration_outcomes_failing
  *
+ * Other metrics: programs/router/app_metrics.c, programs/router/app_guard.c.
  * Threads: any; not the hot path. Counters begin at 0 with the process, as Prometheus expects.
  */
-#ifndef OUTCOMES_PROMETHEUS_H
-#define OUTCOMES_PROMETHEUS_H
+#ifndef OUTCOMES_OUTCOME_METRICS_H
+#define OUTCOMES_OUTCOME_METRICS_H
 
 #include "base/buf.h"
 #include "outcomes/recorder.h"
 
 /* Appends; buf's errors. */
-int prometheus_render(struct recorder *r, struct buf *out);
+int outcome_metrics_render(struct recorder *r, struct buf *out);
 
 #endif
