@@ -541,6 +541,18 @@ static void run_done(struct loop_work *w)
 	free(c);
 }
 
+/* A removal that cannot be written now is kept for later: who waits for it is told so, once. Without memory
+ * for that, when it has been written. */
+static void tell_early(struct change *c)
+{
+	struct change *told = c->fn ? calloc(1, sizeof(*told)) : NULL;
+	if (!told)
+		return;
+	*told = (struct change){.work = {.fn = run_done}, .loop = c->loop, .fn = c->fn, .arg = c->arg};
+	c->fn = NULL;
+	loop_post(told->loop, &told->work);
+}
+
 /* Until the file has been read, and while it is the file that is asked, memory says that it is gone;
  * otherwise by having nothing. */
 static void note_removed(struct ledger_file *l, const struct ledger_entry *e)
@@ -567,6 +579,7 @@ static void ledger_finish(struct ledger_file *l, struct change *c, int error)
 		ledger_share_unmark(l->share, span_of(c->entry.group), span_of(c->entry.key));
 	pthread_mutex_unlock(&l->lock);
 	if (again) {
+		tell_early(c);
 		c->next = NULL;
 		*l->unwritten_last = c;
 		l->unwritten_last = &c->next;
@@ -789,14 +802,20 @@ static bool ledger_was_replaced(struct ledger_file *l, const struct ledger_entry
 	return e->created_us && !l->shared && s && s->in && s->created_us != e->created_us;
 }
 
-/* Gone from lookups at once, from the file soon after. */
-static int ledger_take_out(struct ledger_file *l, const struct ledger_entry *entry)
+/* Gone from lookups at once, from the file soon after; then fn is called, which may be NULL. 1: it will be; 0:
+ * there is nothing to remove, or nobody to call. */
+static int ledger_take_out(struct ledger_file *l, struct loop *loop, const struct ledger_entry *entry,
+			   ledger_done_fn fn, void *arg)
 {
 	struct change *c = calloc(1, sizeof(*c));
 	if (!c)
 		return -ENOMEM;
-	c->remove = true;
-	c->entry = *entry;
+	*c = (struct change){.work = {.fn = run_done},
+			     .remove = true,
+			     .entry = *entry,
+			     .loop = loop,
+			     .fn = fn,
+			     .arg = arg};
 	pthread_mutex_lock(&l->lock);
 	bool over = ledger_was_replaced(l, entry), full = !over && l->n_removals >= REMOVALS_MAX;
 	if (!full && !over)
@@ -806,15 +825,16 @@ static int ledger_take_out(struct ledger_file *l, const struct ledger_entry *ent
 		free(c);
 	else
 		enqueue(l, c);
-	return full ? -EAGAIN : 0;
+	if (full)
+		return -EAGAIN;
+	return !over && fn;
 }
 
 static void file_remove(struct ledger *l, struct loop *loop, const struct ledger_entry *entry,
 			ledger_done_fn fn, void *arg)
 {
-	(void)loop;
-	int r = ledger_take_out(file_of(l), entry);
-	if (fn)
+	int r = ledger_take_out(file_of(l), loop, entry, fn, arg);
+	if (fn && r <= 0)
 		fn(arg, r);
 }
 
@@ -822,8 +842,12 @@ static void file_take(struct ledger *l, struct loop *loop, const struct ledger_e
 		      ledger_done_fn fn, void *arg)
 {
 	struct ledger_entry there;
+	struct ledger_file *f = file_of(l);
 	(void)turn;
-	if (ledger_lookup(l, span_of(key->group), span_of(key->key), &there) == LEDGER_NONE)
+	pthread_mutex_lock(&f->lock);
+	bool removing = f->n_removals > 0; /* perhaps of this key: what is gone from memory may be in the file */
+	pthread_mutex_unlock(&f->lock);
+	if (!removing && ledger_lookup(l, span_of(key->group), span_of(key->key), &there) == LEDGER_NONE)
 		fn(arg, 0);
 	else
 		file_remove(l, loop, key, fn, arg);

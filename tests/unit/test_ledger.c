@@ -50,19 +50,12 @@ static void on_put(void *arg, int error)
 		loop_stop(w->loop);
 }
 
-static void on_removed(void *arg, int error)
-{
-	*(int *)arg = error;
-}
-
-/* The file's store calls back within the call. */
-static int take_out(struct ledger *l, struct span group, struct span key)
+/* Gone from lookups when it returns; from the file some time later. */
+static void take_out(struct ledger *l, struct span group, struct span key)
 {
 	struct ledger_entry e = {0};
-	int error = 1;
 	assert_int_equal(ledger_entry_set(&e, group, key), 0);
-	ledger_remove(l, NULL, &e, on_removed, &error);
-	return error;
+	ledger_remove(l, NULL, &e, NULL, NULL);
 }
 
 static void put_many(struct ledger *l, int n)
@@ -133,6 +126,52 @@ static void what_was_called_back_survives_kill_9(void **state)
 		assert_true(ledger_lookup(l, SPAN_LIT("container"), span_of(key), &e));
 	}
 	ledger_stop(l);
+}
+
+/* 0: by a removal that is waited for, 1: by a legacy start, 2: by a legacy start right behind a removal. */
+static void end_all_and_die(int way)
+{
+	struct ledger *l;
+	struct err why;
+	struct waiting w = {.left = 10};
+	if (ledger_file_start(path, &l, &why) != 0 || loop_new(&w.loop) != 0)
+		_exit(1);
+	put_many(l, 10);
+	for (int i = 0; i < 10; i++) {
+		struct ledger_entry e = {0};
+		char key[32];
+		snprintf(key, sizeof(key), "container-%d", i);
+		ledger_entry_set(&e, SPAN_LIT("container"), span_of(key));
+		if (way == 2)
+			take_out(l, SPAN_LIT("container"), span_of(key));
+		if (way == 0)
+			ledger_remove(l, w.loop, &e, on_put, &w);
+		else
+			ledger_take(l, w.loop, &e, "", on_put, &w);
+	}
+	if (w.left)
+		loop_run(w.loop);
+	kill(getpid(), SIGKILL);
+}
+
+static void a_removal_that_was_called_back_survives_kill_9(void **state)
+{
+	(void)state;
+	for (int way = 0; way < 3; way++) {
+		pid_t child = fork();
+		if (child == 0)
+			end_all_and_die(way);
+		int status;
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+		struct ledger *l;
+		struct ledger_status s;
+		struct err why;
+		assert_int_equal(ledger_file_start(path, &l, &why), 0);
+		ledger_status(l, &s);
+		assert_int_equal(s.entries, 0);
+		ledger_stop(l);
+	}
 }
 
 static void a_removal_beats_the_put_before_it(void **state)
@@ -259,7 +298,7 @@ static void what_a_locked_file_has_is_unknown_until_it_was_read(void **state)
 	assert_int_equal(look(l, "container-0"), LEDGER_UNKNOWN);
 	assert_int_equal(look(l, "never"), LEDGER_UNKNOWN);
 	assert_true(ledger_may_have(l, SPAN_LIT("container")));
-	assert_int_equal(take_out(l, SPAN_LIT("container"), SPAN_LIT("container-0")), 0);
+	take_out(l, SPAN_LIT("container"), SPAN_LIT("container-0"));
 	/* legacy's from now on, whatever the file says */
 	assert_int_equal(look(l, "container-0"), LEDGER_NONE);
 	wait_until_failing(l);
@@ -314,7 +353,7 @@ static void a_removal_that_cannot_be_written_is_written_later(void **state)
 	struct db *other;
 	assert_int_equal(db_open(&o, &other, NULL), 0);
 	assert_int_equal(db_exec(other, "BEGIN IMMEDIATE", NULL), 0);
-	assert_int_equal(take_out(l, SPAN_LIT("container"), SPAN_LIT("container-1")), 0);
+	take_out(l, SPAN_LIT("container"), SPAN_LIT("container-1"));
 	wait_until_failing(l);
 	assert_int_equal(look(l, "container-1"), LEDGER_NONE);
 	assert_int_equal(look(l, "container-0"), LEDGER_FOUND); /* memory has it all */
@@ -331,7 +370,7 @@ static void a_file_that_was_replaced_gets_what_memory_has(void **state)
 	(void)state;
 	struct ledger *l = started();
 	put_many(l, 3);
-	assert_int_equal(take_out(l, SPAN_LIT("container"), SPAN_LIT("container-2")), 0);
+	take_out(l, SPAN_LIT("container"), SPAN_LIT("container-2"));
 	assert_int_equal(unlink(path), 0);
 	put_many(l, 1);
 	ledger_stop(l);
@@ -542,6 +581,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(entries_survive_a_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_was_called_back_survives_kill_9, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_removal_that_was_called_back_survives_kill_9, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(a_removal_beats_the_put_before_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_entry_counts_until_it_was_swept_whatever_the_clock_says,
 						setup, teardown),
