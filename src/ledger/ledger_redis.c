@@ -257,8 +257,8 @@ static enum ledger_answer read_entry(const struct redis_reply *reply, struct led
 	struct span version = redis_reply_text(redis_reply_at(reply, 2));
 	if (!redis_reply_at(reply, 2)) /* an answer to something else */
 		return LEDGER_UNKNOWN;
-	if (!version.ptr)
-		return LEDGER_NONE;
+	if (!version.ptr) /* half an entry is not none */
+		return backend.ptr ? LEDGER_UNKNOWN : LEDGER_NONE;
 	char text[24];
 	text_copy(version, text, sizeof(text));
 	ret->created_us = strtoll(text, NULL, 10);

@@ -235,6 +235,29 @@ def test_an_idempotency_key_is_one_execution_and_one_answer_at_all_replicas(worl
     assert world.told(world.call("GET", "/plain", at=1)) == {"status": "PLAIN"}
 
 
+@pytest.mark.parametrize("field, value", [("status", "99999"), ("status", "-1"), ("status", "100"), ("fields", "junk"),
+                                          ("fields", "X-A\0without an end"), ("fields", "A\0b\0" * 1000)])
+def test_a_damaged_answer_of_a_key_ends_no_router_and_its_backend_tells_it(world, field, value):
+    call = {"at": 0, "body": {"n": "1"}, "fields": [("Idempotency-Key", '"damaged"')]}
+    first = world.call("POST", "/counted", **call)
+    store = world.redis.client(3)
+    [claim] = [key for key in store.keys("*") if key.startswith(b"migration-router:claim:")]
+    wait_until(lambda: store.hget(claim, "phase") == b"2", "the answer is kept")
+    store.hset(claim, field, value)
+    again = world.call("POST", "/counted", **{**call, "at": 2})
+    assert (again.status, again.body) == (first.status, first.body) == (200, first.body)
+    with open(world.counted, encoding="ascii") as file:
+        assert file.read() == "1\n", "once"
+    assert world.call("GET", "/plain", at=2).status == 200, "the router is there"
+
+
+def test_half_an_entry_is_not_none(world):
+    assert world.run("x", at=0) == RUNNING
+    world.redis.client(3).hdel("migration-router:entry:9:container:x", "version")
+    assert world.status("x", at=1).status == 503
+    assert world.origin.requests == [], "legacy never hears of it"
+
+
 def test_the_status_of_a_202_is_told_by_another_replica_and_only_to_its_owner(world):
     answer = world.call("POST", "/slow", {}, at=0, fields=[("Prefer", "respond-async")])
     assert answer.status == 202

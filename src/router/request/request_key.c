@@ -272,19 +272,38 @@ static bool still_waits(const struct request *r)
 	return r->x && r->state == REQUEST_CLAIM;
 }
 
-/* As it was told the first time. */
-static void answer_again(struct request *r, const struct claim_told *told)
+/* One text and the NUL behind it; false: there is none. */
+static bool kept_text(struct span *rest, struct span *ret)
 {
-	struct http_field fields[FIELDS_MAX];
+	const char *end = rest->len ? memchr(rest->ptr, '\0', rest->len) : NULL;
+	if (!end)
+		return false;
+	*ret = (struct span){rest->ptr, (size_t)(end - rest->ptr)};
+	rest->ptr += ret->len + 1;
+	rest->len -= ret->len + 1;
+	return true;
+}
+
+/* Whether an answer was kept, and reads as it was written: a store may be damaged, or shared with others. */
+static bool kept_answer(const struct claim_told *told, struct http_field fields[FIELDS_MAX], size_t *n)
+{
+	int status = told->claim.status;
 	struct span rest = told->fields;
-	size_t n = 0;
-	fields[n++] = (struct http_field){SPAN_LIT("X-Request-ID"), r->request_id};
-	while (rest.len && n < FIELDS_MAX) {
-		struct span name = span_of(rest.ptr), value = span_of(rest.ptr + name.len + 1);
-		size_t taken = name.len + value.len + 2;
-		fields[n++] = (struct http_field){name, value};
-		rest = (struct span){rest.ptr + taken, rest.len - taken};
+	if (told->claim.phase != CLAIM_ENDED || status < 200 || status > 999)
+		return false;
+	while (rest.len) {
+		struct http_field *f = &fields[*n];
+		if (*n == FIELDS_MAX || !kept_text(&rest, &f->name) || !kept_text(&rest, &f->value))
+			return false;
+		(*n)++;
 	}
+	return true;
+}
+
+/* As it was told the first time. */
+static void answer_again(struct request *r, const struct claim_told *told, const struct http_field *fields,
+			 size_t n)
+{
 	r->timer = loop_timer_free(r->timer);
 	count_key(r, KEY_ANSWERED);
 	request_answer(r, request_result_of_task(TASK_COMPLETED, told->claim.status), told->claim.status,
@@ -366,6 +385,9 @@ static void come_again(struct request *r, const struct claim_told *told, struct 
 {
 	const struct claim *there = &told->claim;
 	bool other = strcmp(there->fingerprint, r->key->claim.fingerprint) != 0;
+	struct http_field fields[FIELDS_MAX] = {{SPAN_LIT("X-Request-ID"), r->request_id}};
+	size_t n = 1;
+	bool kept = kept_answer(told, fields, &n);
 	hold_end(r, BREAKER_UNJUDGED, NULL);
 	r->decision.reason = REASON_PINNED;
 	r->key->on_task = true;
@@ -375,14 +397,14 @@ static void come_again(struct request *r, const struct claim_told *told, struct 
 	r->client = b ? plane_client(r->plane, b->name) : NULL;
 	if (b)
 		r->backend = r->decision.backend = b->name;
-	if (!other && !(there->phase == CLAIM_ENDED && there->status) && r->client) {
+	if (!other && !kept && r->client) {
 		task_get(r->client, span_of(r->task_id), key_on_state, w);
 		return;
 	}
 	if (other)
 		refuse_other(r);
-	else if (there->phase == CLAIM_ENDED && there->status)
-		answer_again(r, told);
+	else if (kept)
+		answer_again(r, told, fields, n);
 	else
 		refuse_unknown(r);
 	request_unref(r);
