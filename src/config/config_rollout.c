@@ -63,6 +63,15 @@ static void rollout_read_word(const struct place *p, void *arg)
 	s->manual = s->manual || which == 1;
 }
 
+static bool rollout_says_nothing(const struct yaml_node *list)
+{
+	struct span text;
+	for (const struct yaml_node *n = list->first; n; n = n->next)
+		if (yaml_string(n, &text) && span_is(text, "nothing"))
+			return true;
+	return false;
+}
+
 static void rollout_read_requirements(const struct place *p, struct rollout_step *s)
 {
 	struct place hold = place_member(p, "hold"), require = place_member(p, "require"),
@@ -71,6 +80,11 @@ static void rollout_read_requirements(const struct place *p, struct rollout_step
 	if (require.node) {
 		s->safe = s->manual = false;
 		value_list(&require, 3, rollout_read_word, s);
+		bool list = require.node->kind == YAML_SEQUENCE;
+		if (list && require.node->count == 0)
+			place_mistake(&require, "an empty list; write \"nothing\" if nothing is required");
+		else if (list && require.node->count > 1 && rollout_says_nothing(require.node))
+			place_mistake(&require, "nothing and something cannot both be required");
 	}
 	rollout_value_percent(&differences, &s->differences_below);
 }

@@ -85,6 +85,9 @@ void read_state(const struct place *p)
 		struct place of_url = place_member(p, "url"), of_prefix = place_member(p, "prefix");
 		if (value_text(&of_url, &url))
 			take_url(&of_url, url);
+		else if (!of_url.node && !environment_get(config_reader_of(p), STATE_VARIABLE))
+			place_mistake(p, "url is missing: replicas would share nothing (or set %s)",
+				      STATE_VARIABLE);
 		check_prefix(&of_prefix, c->state.prefix);
 	}
 	read_state_environment(config_reader_of(p));

@@ -75,9 +75,9 @@ typedef void (*ledger_done_fn)(void *arg, int error); /* 0 or -errno */
  * start of the key is under way, on another side or backend; nothing was put. */
 void ledger_put(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, const char *turn,
 		ledger_done_fn fn, void *arg);
-/* Of that version; with created_us 0, of any that is there by now. This process's questions do not find it any
- * more. 0: it is gone from the store, whatever is killed now; or that could not be written at the first try, and
- * will be as soon as it can. -EAGAIN, -ENOMEM:
+/* Of that version; with created_us 0, of any that is there by now. This process's questions do not find it
+ * any more. 0: it is gone from the store, whatever is killed now; or that could not be written at the first
+ * try, and will be as soon as it can. -EAGAIN, -ENOMEM:
  * nothing was removed; too many wait. `fn` may be NULL. */
 void ledger_remove(struct ledger *l, struct loop *loop, const struct ledger_entry *entry, ledger_done_fn fn,
 		   void *arg);

@@ -27,7 +27,7 @@
 #define READ_PATIENCE_MS 50		/* of a lookup in the file, which someone waits for */
 #define REMOVALS_MAX (2 * LEDGER_QUEUE) /* that wait for the file; more are refused */
 
-/* --- in memory --------------------------------------------------------------------------------------- */
+/* --- in memory ------------------------------------------------------------------------------------------ */
 
 struct group {
 	struct group *next;
@@ -48,7 +48,7 @@ struct slot {
 	char text[]; /* group, then key */
 };
 
-/* --- changes on their way to the file ---------------------------------------------------------------- */
+/* --- changes on their way to the file ------------------------------------------------------------------- */
 
 struct change {
 	struct loop_work work; /* first */
@@ -187,7 +187,7 @@ static int ledger_remember(struct ledger_file *l, const struct ledger_entry *e, 
 	return 0;
 }
 
-/* --- look-ups in the file, while other processes write it, too --------------------------------------- */
+/* --- look-ups in the file, while other processes write it, too ------------------------------------------ */
 
 static void close_reader(struct ledger_file *l)
 {
@@ -324,7 +324,7 @@ bool ledger_may_have(struct ledger *of, struct span group)
 	return shared && !may ? ask_file(l, group, SPAN_NONE, NULL) != 0 : may;
 }
 
-/* --- the file ---------------------------------------------------------------------------------------- */
+/* --- the file ------------------------------------------------------------------------------------------- */
 
 static const char *const schema[] = {
 	"CREATE TABLE entries (\"group\" TEXT NOT NULL, key TEXT NOT NULL, backend TEXT NOT NULL, task_id "
@@ -628,7 +628,7 @@ static void sweep(struct ledger_file *l)
 	pthread_mutex_unlock(&l->lock);
 }
 
-/* --- the end of sharing ------------------------------------------------------------------------------ */
+/* --- the end of sharing --------------------------------------------------------------------------------- */
 
 /* Under lock. What is being removed stays known as such. */
 static void forget_entries(struct ledger_file *l)
@@ -738,7 +738,7 @@ static void *ledger_run(void *arg)
 	return NULL;
 }
 
-/* --- face -------------------------------------------------------------------------------------------- */
+/* --- face ----------------------------------------------------------------------------------------------- */
 
 static void enqueue(struct ledger_file *l, struct change *c)
 {
@@ -802,8 +802,8 @@ static bool ledger_was_replaced(struct ledger_file *l, const struct ledger_entry
 	return e->created_us && !l->shared && s && s->in && s->created_us != e->created_us;
 }
 
-/* Gone from lookups at once, from the file soon after; then fn is called, which may be NULL. 1: it will be; 0:
- * there is nothing to remove, or nobody to call. */
+/* Gone from lookups at once, from the file soon after; then fn is called, which may be NULL. 1: it will be;
+ * 0: there is nothing to remove, or nobody to call. */
 static int ledger_take_out(struct ledger_file *l, struct loop *loop, const struct ledger_entry *entry,
 			   ledger_done_fn fn, void *arg)
 {
@@ -845,7 +845,8 @@ static void file_take(struct ledger *l, struct loop *loop, const struct ledger_e
 	struct ledger_file *f = file_of(l);
 	(void)turn;
 	pthread_mutex_lock(&f->lock);
-	bool removing = f->n_removals > 0; /* perhaps of this key: what is gone from memory may be in the file */
+	/* perhaps of this key: what is gone from memory may be in the file */
+	bool removing = f->n_removals > 0;
 	pthread_mutex_unlock(&f->lock);
 	if (!removing && ledger_lookup(l, span_of(key->group), span_of(key->key), &there) == LEDGER_NONE)
 		fn(arg, 0);

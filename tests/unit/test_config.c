@@ -332,8 +332,11 @@ static const struct {
 	{SERVICE "state: rediss://:hunter2@cache/0\n",
 	 "c.yml:2: state: rediss:// (TLS) is not supported by this hiredis; it needs a TLS proxy in front of "
 	 "Redis (stunnel, HAProxy): name that proxy's plain address as redis://\n"},
+	{SERVICE "state: {prefix: \"x:\"}\n",
+	 "c.yml:2: state: url is missing: replicas would share nothing (or set MIGRATION_STATE_URL)\n"},
 	{SERVICE "state: {urls: redis://cache/0}\n",
-	 "c.yml:2: state.urls: unknown key; did you mean \"url\"?\n"},
+	 "c.yml:2: state.urls: unknown key; did you mean \"url\"?\n"
+	 "c.yml:2: state: url is missing: replicas would share nothing (or set MIGRATION_STATE_URL)\n"},
 	{SERVICE "state: {url: redis://cache/0, prefix: \"a b\"}\n",
 	 "c.yml:2: state.prefix: expected up to 128 printable ASCII characters without blanks and braces\n"},
 	{SERVICE "flags: {token: hunter2}\n", "c.yml:2: flags.token: unknown key; known here: source, rules, "
@@ -1044,8 +1047,7 @@ static void mistakes_of_auth(void **state)
 		{ASKED("{kind: bearer}", ""), "bearer needs \"tokens\""},
 		{ASKED("none, idempotency: {key: accept}", ""),
 		 "warning: c.yml:2: state: idempotency keys are not kept there"},
-		{SERVICE "admin: {auth: {check: \"http://a\"}}\n", "admin.auth: expected"},
-	};
+		{SERVICE "admin: {auth: {check: \"http://a\"}}\n", "admin.auth: expected"}};
 	environment = NULL;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		CLEANUP(config_unrefp) struct config *c = NULL;
