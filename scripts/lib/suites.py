@@ -72,11 +72,16 @@ def cases_of(record):
         name = "%s: %s" % (record["name"], case)
         failed |= ok == "not ok"
         yield name, "failed" if ok == "not ok" else "skipped" if skip else "passed", \
-            tail(output + record.get("stderr", "")) if ok == "not ok" else skip
+            said_of(output) + "\n" + tail(record.get("stderr", "")) if ok == "not ok" else skip
     if record["result"] != "OK" and not failed:  # crashed, timed out, or a sanitizer spoke at the end
         yield record["name"], "failed", record["result"] + "\n" + tail(output + record.get("stderr", ""))
     elif record["result"] == "OK" and not re.search(r"^(not )?ok \d+", output, re.M):
         yield record["name"], "passed", ""  # a program without cases counts as one
+
+
+def said_of(output):
+    """What TAP says besides the cases that are well."""
+    return tail("\n".join(line for line in output.split("\n") if not re.match(r"ok |1\.\.", line)))
 
 
 def meson_tests(kind, prefix=(), suite=None, only=()):
