@@ -18,13 +18,18 @@
 #define TIMEOUT_MS 300
 #define PATIENCE_MS 10000
 
-static struct ledger *replica(const char *url)
+static struct ledger *replica_with(const char *url, unsigned timeout_ms)
 {
-	const struct ledger_options o = {.redis = url, .prefix = "test:", .timeout_ms = TIMEOUT_MS};
+	const struct ledger_options o = {.redis = url, .prefix = "test:", .timeout_ms = timeout_ms};
 	struct ledger *l = NULL;
 	struct err e;
 	assert_int_equal(ledger_start(&o, &l, &e), 0);
 	return l;
+}
+
+static struct ledger *replica(const char *url)
+{
+	return replica_with(url, TIMEOUT_MS);
 }
 
 struct told {
@@ -139,6 +144,15 @@ static void begin(struct pair *p)
 	p->b = replica(p->server.url);
 }
 
+/* Where nothing is to be late: a machine that is busy must not make it so. */
+static void begin_patient(struct pair *p)
+{
+	if (!redis_server_start(&p->server, NULL))
+		skip();
+	p->a = replica_with(p->server.url, PATIENCE_MS);
+	p->b = replica_with(p->server.url, PATIENCE_MS);
+}
+
 static void end(struct pair *p)
 {
 	ledger_stop(p->a);
@@ -150,7 +164,7 @@ static void what_one_replica_writes_another_one_finds_at_once(void **state)
 {
 	struct pair p;
 	(void)state;
-	begin(&p);
+	begin_patient(&p);
 	char key[32];
 	for (int i = 0; i < 200; i++) {
 		snprintf(key, sizeof(key), "c %d:\n%%", i);
@@ -171,7 +185,7 @@ static void a_group_is_known_to_have_nothing_when_its_last_key_is_gone(void **st
 {
 	struct pair p;
 	(void)state;
-	begin(&p);
+	begin_patient(&p);
 	assert_int_equal(ask(p.b, "container", NULL).answer, LEDGER_NONE);
 	assert_int_equal(put(p.a, "x", 1), 0);
 	assert_int_equal(put(p.b, "x", 2), 0);
@@ -188,7 +202,7 @@ static void a_removal_takes_the_version_that_it_means_and_no_newer_one(void **st
 {
 	struct pair p;
 	(void)state;
-	begin(&p);
+	begin_patient(&p);
 	assert_int_equal(put(p.a, "x", 1), 0);
 	assert_int_equal(put(p.b, "x", 2), 0);
 	assert_int_equal(take_out(p.a, "x", 1), 0);
