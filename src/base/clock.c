@@ -28,6 +28,19 @@ int64_t clock_mono_ms(void)
 	return clock_mono_ns() / 1000000;
 }
 
+struct timespec clock_deadline(clockid_t clock, unsigned ms)
+{
+	struct timespec until;
+	clock_gettime(clock, &until);
+	until.tv_sec += ms / 1000;
+	until.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	return until;
+}
+
 int64_t clock_wall_us(void)
 {
 	return read_ns(CLOCK_REALTIME) / 1000;

@@ -8,12 +8,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "base/span.h"
 
 int64_t clock_mono_ns(void);
 int64_t clock_mono_us(void);
 int64_t clock_mono_ms(void);
+/* So far from now, for pthread_cond_timedwait on this clock (CLOCK_MONOTONIC, CLOCK_REALTIME). */
+struct timespec clock_deadline(clockid_t clock, unsigned ms);
 int64_t clock_wall_us(void); /* since 1970-01-01 UTC */
 
 #define CLOCK_TEXT_MAX 32

@@ -1,61 +1,19 @@
 /*
  * Equality of JSON values by meaning, over spans of valid text.
  *
- * Numbers are compared as decimals, not as doubles: 1 equals 1.0 and 10e-1, and 9007199254740993 does not
- * equal its neighbor.
+ * Numbers are compared as decimals (base/decimal.h), not as doubles.
  */
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "base/digits.h"
+#include "base/decimal.h"
 #include "base/json.h"
-
-/* 0.d₁d₂d₃… × 10^exponent; no digits for zero. */
-struct decimal {
-	bool negative;
-	const char *digits, *end; /* first significant digit, after the last; a point may lie between */
-	int64_t exponent;
-};
-
-/* Saturates: beyond that both sides of a comparison are absurd, and equal only if spelt alike. */
-static int64_t read_exponent(const char *p, const char *end)
-{
-	bool negative = p < end && *p == '-';
-	int64_t value = 0;
-	for (p += p < end && !is_digit(*p); p < end; p++)
-		if (value < INT64_MAX / 100)
-			value = value * 10 + (*p - '0');
-	return negative ? -value : value;
-}
-
-static struct decimal read_decimal(struct span number)
-{
-	const char *p = number.ptr, *end = p + number.len, *mantissa_end = p;
-	struct decimal d = {.negative = *p == '-'};
-	p += d.negative;
-	while (mantissa_end < end && (*mantissa_end | 0x20) != 'e')
-		mantissa_end++;
-	const char *point = memchr(p, '.', (size_t)(mantissa_end - p));
-	if (!point)
-		point = mantissa_end;
-	const char *last = mantissa_end;
-	while (p < mantissa_end && (*p == '0' || *p == '.'))
-		p++;
-	while (last > p && (last[-1] == '0' || last[-1] == '.'))
-		last--;
-	d.digits = p;
-	d.end = last;
-	d.exponent = p < point ? point - p : point + 1 - p;
-	if (mantissa_end < end)
-		d.exponent += read_exponent(mantissa_end + 1, end);
-	return d;
-}
 
 static bool number_equal(struct span a, struct span b)
 {
-	struct decimal x = read_decimal(a), y = read_decimal(b);
+	struct decimal x = decimal_read(a), y = decimal_read(b);
 	if (x.digits == x.end || y.digits == y.end)
 		return x.digits == x.end && y.digits == y.end;
 	if (x.negative != y.negative || x.exponent != y.exponent)

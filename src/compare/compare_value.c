@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "base/digits.h"
+#include "base/decimal.h"
 #include "base/hash.h"
 #include "base/utf8.h"
 
@@ -45,39 +45,14 @@ bool compare_numbers_close(struct span a, struct span b, double absolute, double
 	return difference <= absolute * slack || difference <= relative * largest * slack;
 }
 
-static int64_t number_exponent(const char *p, const char *end)
-{
-	bool negative = p < end && *p == '-';
-	int64_t value = 0;
-	for (p += p < end && !is_digit(*p); p < end; p++)
-		if (value < INT64_MAX / 100)
-			value = value * 10 + (*p - '0');
-	return negative ? -value : value;
-}
-
-/* 0.d₁d₂… × 10^exponent, without zeros at either end: one form for equal numbers. */
+/* One for equal numbers. */
 uint64_t compare_number_hash(struct span number)
 {
-	const char *p = number.ptr, *end = p + number.len, *mantissa_end = p;
-	bool negative = *p == '-';
-	p += negative;
-	while (mantissa_end < end && (*mantissa_end | 0x20) != 'e')
-		mantissa_end++;
-	const char *point = memchr(p, '.', (size_t)(mantissa_end - p));
-	if (!point)
-		point = mantissa_end;
-	const char *last = mantissa_end;
-	while (p < mantissa_end && (*p == '0' || *p == '.'))
-		p++;
-	while (last > p && (last[-1] == '0' || last[-1] == '.'))
-		last--;
-	if (p == last)
+	struct decimal d = decimal_read(number);
+	if (d.digits == d.end)
 		return compare_hash(1, "0", 1);
-	int64_t exponent = p < point ? point - p : point + 1 - p;
-	if (mantissa_end < end)
-		exponent += number_exponent(mantissa_end + 1, end);
-	uint64_t hash = compare_hash(negative, &exponent, sizeof(exponent));
-	for (; p < last; p++)
+	uint64_t hash = compare_hash(d.negative, &d.exponent, sizeof(d.exponent));
+	for (const char *p = d.digits; p < d.end; p++)
 		if (*p != '.')
 			hash = hash64(hash, p, 1);
 	return hash ^ hash >> 29;

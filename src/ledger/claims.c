@@ -314,20 +314,12 @@ static void claims_sweep(struct claims *c)
 
 static struct timespec claims_wait_until(const struct claims *c)
 {
-	struct timespec until;
 	unsigned ms = SWEEP_SECONDS * 1000;
 	if (c->sweeping)
 		ms = SWEEP_PAUSE_MS;
 	else if (c->unwritten)
 		ms = backoff_ms(RETRY_FIRST_MS, RETRY_MAX_MS, c->failures ? c->failures : 1);
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
-	return until;
+	return clock_deadline(CLOCK_MONOTONIC, ms);
 }
 
 /* What is left from before, and up to BATCH_MAX more; NULL when there is nothing to do. */

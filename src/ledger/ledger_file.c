@@ -688,16 +688,7 @@ static unsigned patience_ms(struct ledger_file *l)
 
 static struct timespec wait_until(struct ledger_file *l)
 {
-	struct timespec until;
-	unsigned ms = patience_ms(l);
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
-	return until;
+	return clock_deadline(CLOCK_MONOTONIC, patience_ms(l));
 }
 
 /* Up to BATCH_MAX changes, or NULL at the end; waits for the first, at most until the next sweep or try. */

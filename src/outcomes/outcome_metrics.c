@@ -66,15 +66,15 @@ static void put_labels(struct buf *b, const struct series *s)
 	buf_printf(b, "\",side=\"%s\"", outcome_side_text((enum outcome_side)s->side));
 }
 
-static void head(struct buf *b, const char *name, const char *type, const char *help)
+void metric_head(struct buf *b, const char *name, const char *type, const char *help)
 {
 	buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
 static void put_executions(struct buf *b, const struct series *all, size_t n)
 {
-	head(b, "migration_executions_total", "counter",
-	     "Answers given to callers, by the side that gave them.");
+	metric_head(b, "migration_executions_total", "counter",
+		    "Answers given to callers, by the side that gave them.");
 	for (size_t i = 0; i < n;) {
 		uint64_t sum = 0;
 		size_t first = i;
@@ -88,8 +88,8 @@ static void put_executions(struct buf *b, const struct series *all, size_t n)
 
 static void put_attempts(struct buf *b, const struct series *all, size_t n)
 {
-	head(b, "migration_attempts_total", "counter",
-	     "Executions on one side, by what decided and how they ended.");
+	metric_head(b, "migration_attempts_total", "counter",
+		    "Executions on one side, by what decided and how they ended.");
 	for (size_t i = 0; i < n; i++) {
 		const struct series *s = &all[i];
 		buf_puts(b, "migration_attempts_total");
@@ -137,8 +137,8 @@ static void put_histogram(struct buf *b, const struct series *group, const uint6
 
 static void put_durations(struct buf *b, const struct series *all, size_t n)
 {
-	head(b, "migration_attempt_duration_seconds", "histogram",
-	     "Duration of attempts that ended in success, failure, timeout or unknown.");
+	metric_head(b, "migration_attempt_duration_seconds", "histogram",
+		    "Duration of attempts that ended in success, failure, timeout or unknown.");
 	for (size_t i = 0; i < n;) {
 		uint64_t buckets[SERIES_LATENCY_BUCKETS] = {0};
 		double seconds = 0;
@@ -158,11 +158,12 @@ static void put_recorder(struct buf *b, struct recorder *r)
 {
 	struct recorder_status s;
 	recorder_status(r, &s);
-	head(b, "migration_outcomes_written_total", "counter", "Outcomes written to the database.");
+	metric_head(b, "migration_outcomes_written_total", "counter", "Outcomes written to the database.");
 	buf_printf(b, "migration_outcomes_written_total %" PRIu64 "\n", s.written);
-	head(b, "migration_outcomes_dropped_total", "counter", "Outcomes lost because their queue was full.");
+	metric_head(b, "migration_outcomes_dropped_total", "counter",
+		    "Outcomes lost because their queue was full.");
 	buf_printf(b, "migration_outcomes_dropped_total %" PRIu64 "\n", s.dropped);
-	head(b, "migration_outcomes_failing", "gauge", "1 while the database cannot be written.");
+	metric_head(b, "migration_outcomes_failing", "gauge", "1 while the database cannot be written.");
 	buf_printf(b, "migration_outcomes_failing %d\n", s.failing);
 }
 

@@ -18,6 +18,9 @@
 #include "base/buf.h"
 #include "outcomes/recorder.h"
 
+/* The two lines that begin a metric: its help and type. */
+void metric_head(struct buf *b, const char *name, const char *type, const char *help);
+
 /* Appends; buf's errors. */
 int outcome_metrics_render(struct recorder *r, struct buf *out);
 

@@ -2,7 +2,7 @@
 
 #include <stddef.h>
 
-/* In the order of the enumeration. */
+/* In the order of the enumeration, where a new one goes right before the last (reason.h says why). */
 static const struct {
 	const char *name, *meaning;
 } reasons[] = {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/cleanup.h"
 #include "tasks/worker/handler.h"
 
@@ -31,14 +32,7 @@ struct builtin_run {
 static bool sleep_unless_stopped(void *arg, unsigned ms)
 {
 	struct builtin_run *r = arg;
-	struct timespec until;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
+	struct timespec until = clock_deadline(CLOCK_MONOTONIC, ms);
 	pthread_mutex_lock(&r->lock);
 	int code = 0;
 	while (!r->stopping && code == 0)
