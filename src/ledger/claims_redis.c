@@ -44,20 +44,22 @@ static const char script_look[] =
 
 /* KEYS: claim, all, strangers, scope. ARGV: end in µs by the server's clock, most of the scope, most of all,
  * most of strangers, ms to keep, key, scope, fingerprint, token, side, backend, task, created, keep in µs,
- * whether a stranger's */
+ * whether a stranger's. A server without memory refuses only a script's first write, and only one that needs
+ * some: the claim itself comes first. */
 static const char script_take[] = REDIS_SERVER_NOW REDIS_REFUSE_LATE(
 	"ARGV[1]") "if redis.call('EXISTS',KEYS[1])==1 then return redis.call('HMGET',KEYS[1]," FIELDS
 		   ") end "
-		   "for i=2,4 do redis.call('ZREMRANGEBYSCORE',KEYS[i],'-inf',now) end "
-		   "if redis.call('ZCARD',KEYS[4])>=tonumber(ARGV[2]) then return 'CROWDED' end "
-		   "if redis.call('ZCARD',KEYS[2])>=tonumber(ARGV[3]) then return 'FULL' end "
-		   "if ARGV[15]=='1' and redis.call('ZCARD',KEYS[3])>=tonumber(ARGV[4]) then return 'FULL' "
-		   "end "
+		   "local function live(i) return redis.call('ZCOUNT',KEYS[i],string.format('(%.0f',now),"
+		   "'+inf') end "
+		   "if live(4)>=tonumber(ARGV[2]) then return 'CROWDED' end "
+		   "if live(2)>=tonumber(ARGV[3]) then return 'FULL' end "
+		   "if ARGV[15]=='1' and live(3)>=tonumber(ARGV[4]) then return 'FULL' end "
 		   "redis.call('HSET',KEYS[1],'scope',ARGV[7],'fingerprint',ARGV[8],'token',ARGV[9],'side',"
 		   "ARGV[10],"
 		   "'phase','0','backend',ARGV[11],'task',ARGV[12],'created',ARGV[13],'keep',ARGV[14],"
 		   "'stranger',ARGV[15],'status','0') "
 		   "redis.call('PEXPIRE',KEYS[1],ARGV[5]) "
+		   "for i=2,4 do redis.call('ZREMRANGEBYSCORE',KEYS[i],'-inf',now) end "
 		   "for i=2,4 do if i~=3 or ARGV[15]=='1' then "
 		   "redis.call('ZADD',KEYS[i],now+ARGV[5]*1000,ARGV[6]) "
 		   "if redis.call('PTTL',KEYS[i])<tonumber(ARGV[5]) then "
@@ -301,14 +303,15 @@ static void on_later(void *arg, enum redis_outcome outcome, const struct redis_r
 	char room[ERR_TEXT_MAX];
 	const char *wrong = redis_store_complaint(outcome, reply, why, room);
 	c->n_flying--;
-	op->state = wrong ? OP_WAITING : OP_DONE;
+	bool lost = wrong && redis_store_failed(&c->store, wrong); /* where its claim was is something else */
+	if (lost)
+		claims_add(c, &c->status.lost);
+	op->state = wrong && !lost ? OP_WAITING : OP_DONE;
 	if (wrong && op->kind == OP_ANSWER && op->keeps && strncmp(wrong, "OOM", 3) == 0) {
 		op->keeps = false; /* it has ended, and that is known at least */
 		claims_add(c, &c->status.unkept);
 	}
-	c->later_failed |= wrong != NULL;
-	if (wrong)
-		redis_store_failing(&c->store, wrong);
+	c->later_failed |= wrong && !lost;
 	later_done(c);
 	redis_store_settle(&c->store);
 }
@@ -446,7 +449,7 @@ static void on_op(void *arg, enum redis_outcome outcome, const struct redis_repl
 	enum claim_answer answer = CLAIM_UNKNOWN;
 	const char *wrong = redis_store_complaint(outcome, reply, why, room);
 	if (wrong)
-		redis_store_failing(&c->store, wrong);
+		redis_store_failed(&c->store, wrong);
 	else if (redis_reply_type(reply) == REDIS_ARRAY)
 		answer = read_claim(reply, op);
 	else

@@ -177,8 +177,7 @@ static void on_removed(void *arg, enum redis_outcome outcome, const struct redis
 		job_end(m->job, LEDGER_NONE, 0);
 	m->job = NULL;
 	if (wrong) {
-		redis_store_count_error(&l->store);
-		redis_store_failing(&l->store, wrong);
+		redis_store_failed(&l->store, wrong);
 	} else {
 		removal_drop(m);
 	}
@@ -307,8 +306,7 @@ static void on_job_answered(void *arg, enum redis_outcome outcome, const struct 
 	enum ledger_answer answer = LEDGER_UNKNOWN;
 	const char *wrong = redis_store_complaint(outcome, reply, why, room);
 	if (wrong) {
-		redis_store_count_error(&j->l->store);
-		redis_store_failing(&j->l->store, wrong);
+		redis_store_failed(&j->l->store, wrong);
 	} else if (j->kind == JOB_ASK) {
 		answer = read_entry(reply, &j->entry);
 		if (answer == LEDGER_FOUND && is_going(j->l, &j->entry))

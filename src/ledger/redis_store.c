@@ -18,6 +18,7 @@
 #define STOP_MORE_MS 1000 /* than timeout_ms */
 #define MAX_PENDING 400000
 #define TEXT_ROOM 8192
+#define KEY_SAID_MS 60000
 
 /* KEYS: alive, since. ARGV: ms. What writing needs is there; how late it is there; and since when it has its
  * memory. */
@@ -34,7 +35,7 @@ static void store_met(struct redis_store *s)
 	pthread_cond_broadcast(&s->met);
 }
 
-void redis_store_failing(struct redis_store *s, const char *why)
+static void store_failing(struct redis_store *s, const char *why)
 {
 	pthread_mutex_lock(&s->lock);
 	bool news = !s->status.failing;
@@ -73,6 +74,26 @@ void redis_store_count_error(struct redis_store *s)
 	pthread_mutex_lock(&s->lock);
 	s->status.errors++;
 	pthread_mutex_unlock(&s->lock);
+}
+
+bool redis_store_failed(struct redis_store *s, const char *why)
+{
+	/* The error of a script names what it called before, or behind, this word, depending on the
+	 * server. */
+	bool one_key = strstr(why, "WRONGTYPE") != NULL;
+	int64_t now = clock_mono_ms();
+	pthread_mutex_lock(&s->lock);
+	s->status.errors++;
+	bool say = one_key && (!s->key_said_ms || now - s->key_said_ms >= KEY_SAID_MS);
+	if (say)
+		s->key_said_ms = now;
+	pthread_mutex_unlock(&s->lock);
+	if (say)
+		log_error("state_key_unusable", LOG_STR("store", s->status.where), LOG_STR("error", why),
+			  LOG_STR("effect", "what it is about is unknown until the key is removed"));
+	if (!one_key)
+		store_failing(s, why);
+	return one_key;
 }
 
 static void store_warn(struct redis_store *s, const char *warning)
@@ -196,7 +217,7 @@ static void on_beat(void *arg, enum redis_outcome outcome, const struct redis_re
 	if (!wrong && !redis_reply_text(redis_reply_at(reply, 1)).ptr)
 		wrong = "an answer to something else";
 	if (wrong) {
-		redis_store_failing(s, wrong);
+		store_failing(s, wrong);
 		return;
 	}
 	note_clock(s, redis_reply_text(redis_reply_at(reply, 0)));
@@ -257,7 +278,7 @@ static void store_on_state(void *arg, enum redis_state state, const char *why)
 	struct redis_store *s = arg;
 	const struct span info[] = {SPAN_INIT("INFO")};
 	if (state == REDIS_DOWN)
-		redis_store_failing(s, why);
+		store_failing(s, why);
 	if (state != REDIS_READY)
 		return;
 	redis_command(s->redis, info, 1, s->timeout_ms, on_info, s);

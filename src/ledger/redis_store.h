@@ -61,6 +61,7 @@ struct redis_store {
 	struct redis_store_status status;
 	uint64_t errors_before; /* of them before this outage */
 	int64_t failing_ms;	/* monotonic: since when */
+	int64_t key_said_ms;	/* monotonic: a key of another type was logged last; 0: never */
 };
 
 /* `s` is the caller's, zeroed. An address that cannot be read is an error; a server that is away is none. */
@@ -71,7 +72,9 @@ void redis_store_release(struct redis_store *s);
 void redis_store_settle(struct redis_store *s); /* something has ended: it may stop now */
 void redis_store_status(struct redis_store *s, struct redis_store_status *ret);
 
-void redis_store_failing(struct redis_store *s, const char *why);
+/* What went wrong, by redis_store_complaint. It is an outage, unless it is about one key: one of another type
+ * (somebody else's?) says nothing of the others. True for that; whatever it was, it is counted. */
+bool redis_store_failed(struct redis_store *s, const char *why);
 void redis_store_count_error(struct redis_store *s);
 /* By the server's clock, µs; by ours before s->clock_known. */
 int64_t redis_store_now(const struct redis_store *s);

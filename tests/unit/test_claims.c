@@ -486,10 +486,30 @@ static void what_was_to_be_kept_has_its_end_there(void **state)
 	assert_int_equal(told.answer, CLAIM_MINE);
 }
 
+static void a_server_without_memory_takes_no_key(void **state)
+{
+	(void)state;
+	struct claim kept = claim_of("kept", "k"), new = claim_of("new", "n");
+	if (!options.redis)
+		skip();
+	begin();
+	assert_int_equal(take(&kept), CLAIM_MINE);
+	redis_server_say(&server, "CONFIG SET maxmemory 1");
+	assert_int_equal(take(&new), CLAIM_UNKNOWN);
+	assert_int_equal(take(&kept), CLAIM_THERE); /* which takes none */
+	redis_server_say(&server, "CONFIG SET maxmemory 0");
+	struct claims_status s = {.failing = true};
+	for (int64_t until = clock_mono_ms() + 10000; s.failing && clock_mono_ms() < until; poll(NULL, 0, 5))
+		claims_status(claims, &s);
+	assert_int_equal(take(&new), CLAIM_MINE);
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+/* clang-format off */
 #define SHARED(f) {"shared_" #f, f, setup_shared, teardown_shared, NULL}
+	/* clang-format on */
 	const struct CMUnitTest tests[] = {
 		CASE(the_first_has_it_and_others_are_told_of_it),
 		CASE(only_its_owner_moves_it_and_nobody_what_has_ended),
@@ -511,6 +531,7 @@ int main(void)
 		SHARED(a_scope_that_is_full_leaves_others_alone),
 		SHARED(while_redis_is_frozen_nothing_is_known_and_nothing_is_taken_later),
 		SHARED(what_was_to_be_kept_has_its_end_there),
+		SHARED(a_server_without_memory_takes_no_key),
 	};
 	return crypto_setup() == 0 ? cmocka_run_group_tests_name("claims", tests, NULL, NULL) : 1;
 }

@@ -285,6 +285,30 @@ static void a_full_server_takes_nothing_and_still_answers(void **state)
 	end(&p);
 }
 
+static void a_key_of_another_type_is_unknown_and_no_outage(void **state)
+{
+	struct pair p;
+	struct ledger_status s;
+	(void)state;
+	begin_patient(&p);
+	redis_server_say(&p.server, "SET test:entry:9:container:odd x");
+	redis_server_say(&p.server, "SET test:group:other x");
+	assert_int_equal(ask(p.a, "container", "odd").answer, LEDGER_UNKNOWN);
+	assert_int_equal(ask(p.a, "other", NULL).answer, LEDGER_UNKNOWN);
+	assert_int_not_equal(put(p.a, "odd", 1), 0);
+	assert_int_equal(take_out(p.a, "odd", 0), 0); /* tried again until the key is removed */
+	ledger_status(p.a, &s);
+	assert_false(s.failing);
+	assert_true(s.errors >= 4 && s.unwritten == 1);
+	assert_int_equal(put(p.a, "x", 1), 0);
+	assert_int_equal(ask(p.b, "container", "x").answer, LEDGER_FOUND);
+	assert_int_equal(ask(p.a, "container", "never").answer, LEDGER_NONE);
+	redis_server_say(&p.server, "DEL test:entry:9:container:odd");
+	wait_for(p.a, false, 0);
+	assert_int_equal(ask(p.a, "container", "odd").answer, LEDGER_NONE);
+	end(&p);
+}
+
 static void nobody_is_told_none_by_a_server_that_says_something_else(void **state)
 {
 	static const char *const says[] = {
@@ -401,6 +425,7 @@ int main(void)
 		cmocka_unit_test(a_removal_that_waits_spares_what_was_written_after_it),
 		cmocka_unit_test(a_server_that_became_a_replica_is_not_believed),
 		cmocka_unit_test(a_full_server_takes_nothing_and_still_answers),
+		cmocka_unit_test(a_key_of_another_type_is_unknown_and_no_outage),
 		cmocka_unit_test(nobody_is_told_none_by_a_server_that_says_something_else),
 		cmocka_unit_test(a_wrong_password_is_unknown_and_never_shown),
 		cmocka_unit_test(a_server_that_has_lost_its_memory_is_noticed),
