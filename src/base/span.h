@@ -43,10 +43,14 @@ static inline bool span_is(struct span a, const char *s)
 }
 
 /* ASCII case-insensitive, as HTTP field names are compared (RFC 9110 §5.1). */
+static inline bool span_eq_nocase(struct span a, struct span b)
+{
+	return a.len == b.len && (a.len == 0 || strncasecmp(a.ptr, b.ptr, a.len) == 0);
+}
+
 static inline bool span_is_nocase(struct span a, const char *s)
 {
-	size_t n = strlen(s);
-	return a.len == n && (n == 0 || strncasecmp(a.ptr, s, n) == 0);
+	return span_eq_nocase(a, span_of(s));
 }
 
 static inline bool span_starts(struct span a, struct span prefix)

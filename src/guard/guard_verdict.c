@@ -219,6 +219,16 @@ static void guard_say_breach(const struct guard_operation_verdict *v, struct buf
 		buf_printf(out, " except for the %.3g %% that were safe", v->keeps * 100);
 }
 
+static void guard_say_time(uint64_t seconds, struct buf *out)
+{
+	if (seconds < 5400)
+		buf_printf(out, ", %" PRIu64 " min at this traffic", (seconds + 59) / 60);
+	else if (seconds < 2 * 86400)
+		buf_printf(out, ", %.1f h at this traffic", (double)seconds / 3600);
+	else
+		buf_printf(out, ", %.1f days at this traffic", (double)seconds / 86400);
+}
+
 static void guard_say_missing(const struct guard_operation_verdict *v, struct buf *out)
 {
 	buf_puts(out, "not enough data");
@@ -229,7 +239,7 @@ static void guard_say_missing(const struct guard_operation_verdict *v, struct bu
 	else
 		buf_printf(out, ": about %" PRIu64 " entities missing", v->missing_entities);
 	if (v->epoch && v->missing_seconds != GUARD_UNKNOWN && v->missing_entities != GUARD_UNKNOWN)
-		buf_printf(out, ", %.1f hours at this traffic", (double)v->missing_seconds / 3600);
+		guard_say_time(v->missing_seconds, out);
 }
 
 int guard_verdict_to_text(const struct guard_operation_verdict *v, struct buf *out)

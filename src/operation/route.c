@@ -406,6 +406,28 @@ bool route_query(struct span target, struct span name, struct buf *decoded)
 	return route_find_value(target, name, &at, &value) && decode_form(value, decoded) == 0;
 }
 
+#define PARAMETERS_MAX 32 /* that one target may have a use for */
+
+int route_query_check(struct span target, const char *const *names, size_t n, struct err *e)
+{
+	bool seen[PARAMETERS_MAX] = {false};
+	size_t at = route_path(target).len + 1;
+	struct span name, value;
+	while (next_pair(target, &at, &name, &value)) {
+		size_t i = 0;
+		while (i < n && !form_equals(name, span_of(names[i])))
+			i++;
+		if (i == n && name.len + value.len)
+			return err_set(e, -EINVAL, "unknown parameter \"%.*s\"",
+				       (int)(name.len < 64 ? name.len : 64), name.ptr);
+		if (i < n && seen[i])
+			return err_set(e, -EINVAL, "%s is given twice", names[i]);
+		if (i < n)
+			seen[i] = true;
+	}
+	return 0;
+}
+
 bool route_query_next(struct span target, struct span name, size_t *at, struct buf *decoded)
 {
 	buf_clear(decoded);

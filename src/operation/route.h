@@ -71,6 +71,10 @@ struct span route_path(struct span target);
  * there and empty. */
 bool route_query(struct span target, struct span name, struct buf *decoded);
 
+/* Of a target whose parameters are all known: 0, or -EINVAL with a sentence about the first that is none of
+ * `names`, or is given twice. */
+int route_query_check(struct span target, const char *const *names, size_t n, struct err *e);
+
 /* All query parameters of that name: `at` is {0} before the first call. Each value replaces what is in
  * `decoded`. False at the end; a value beyond the buffer's limit leaves decoded->error set and `decoded`
  * empty. */

@@ -74,7 +74,7 @@ static void answer_made(struct exchange *x, int status, const char *type, const 
 		admin_answer(x, status, type, buf_span(body));
 }
 
-/* --- report: on another thread ----------------------------------------------------------------------- */
+/* --- report: on another thread -------------------------------------------------------------------------- */
 
 static void report_free(struct report_job *r)
 {
@@ -123,7 +123,7 @@ static void *start_report(struct admin *a, struct exchange *x, const struct http
 	return r;
 }
 
-/* --- files of the dashboard -------------------------------------------------------------------------- */
+/* --- files of the dashboard ----------------------------------------------------------------------------- */
 
 static const char *type_of(const char *name)
 {
@@ -171,7 +171,7 @@ static void serve_file(struct admin *a, struct exchange *x, struct span name)
 		admin_answer(x, 200, type_of(path), buf_span(&content));
 }
 
-/* --- requests ---------------------------------------------------------------------------------------- */
+/* --- requests ------------------------------------------------------------------------------------------- */
 
 static bool is_loopback(const char *host)
 {
@@ -289,8 +289,11 @@ static bool from_another_site(const struct admin *a, const struct http_request *
 		return true;
 	if (!origin.ptr)
 		return false;
-	struct span host = authority_of_target(origin);
-	return !host.ptr || !may_be_called(a, host);
+	struct span theirs = authority_of_target(origin), ours = http_request_field(h, "Host");
+	/* Without that word of the browser's, another port of this machine may be another site's, too. */
+	if (!site.ptr && !span_eq_nocase(theirs, ours))
+		return true;
+	return !theirs.ptr || !may_be_called(a, theirs);
 }
 
 /* What changes something. */
@@ -373,7 +376,7 @@ static void admin_on_refused(void *arg, int status, const char *why)
 	(void)arg, (void)status, (void)why;
 }
 
-/* --- life -------------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------------- */
 
 void admin_set_config(struct admin *a, const struct config *config)
 {

@@ -54,8 +54,8 @@ class World:
         self.users += 1
         return self.post("user-%d" % self.users, body, **how)
 
-    def admin(self, target, method="GET", fields=()):
-        return ask(self.router.admin_port, request(method, target, fields, b"" if method == "POST" else None))
+    def admin(self, target, method="GET", fields=(), host="service.test"):
+        return ask(self.router.admin_port, request(method, target, fields, b"" if method == "POST" else None, host))
 
     def verdict(self, operation="add"):
         def told():  # not before outcomes.db has been read
@@ -225,10 +225,16 @@ def test_release_by_hand_is_a_post_and_needs_what_the_admin_listener_needs(start
     assert w.admin(target).status == 405
     assert w.admin(target, "POST", [("Origin", "http://elsewhere.test")]).status == 403
     assert w.admin(target, "POST", [("Sec-Fetch-Site", "cross-site")]).status == 403
+    assert w.admin(target, "POST", [("Origin", "http://localhost:1")]).status == 403, "another program of this machine"
+    assert w.admin(target + "&operation=look", "POST").status == 400
+    assert b"unknown parameter" in w.admin(target + "&bogus=1", "POST").body
+    assert w.admin("/_admin/gate?operatoin=add").status == 400, "it would judge all of them"
+    assert w.admin("/_admin/report.json?since=1h&since=2h").status == 400
     assert w.admin("/_admin/guard/release", "POST").status == 400
     assert w.admin("/_admin/guard/release?operation=nothing", "POST").status == 404
     assert w.verdict()["held"] and w.verdict()["epoch"] == 1
-    assert w.admin(target, "POST").status == 202
+    own = "localhost:%d" % w.router.admin_port
+    assert w.admin(target, "POST", [("Origin", "http://" + own)], own).status == 202
     told = w.wait_held(held=False)
     assert told["epoch"] == 2 and told["began_because"].startswith("released manually: ann")
     assert "\n" not in told["began_because"]
@@ -371,6 +377,7 @@ def test_an_unreadable_database_holds_what_a_percentage_decided_and_nothing_else
         file.write(b"no database at all" * 1000)
     w.router = start.router(w.config, folder=w.folder)
     w.router.wait_event("guard_unknown")
+    assert w.router.find("guard_held") == [], "nobody knows that"
     w.everybody_is_legacys()
     w.router.write_flags(c.features(c.boolean("task_abstraction_enabled", True)))  # at 100 % legacy may be gone
     w.router.wait_event("flags_published", count=2)

@@ -183,6 +183,29 @@ static void query_parameters(void **state)
 	assert_false(route_query_next(target, SPAN_LIT("a"), &at, &out));
 }
 
+static void parameters_that_nobody_knows_or_given_twice_are_told(void **state)
+{
+	(void)state;
+	static const char *const names[] = {"service", "operation"};
+	static const struct {
+		const char *target, *sentence;
+	} cases[] = {{"/p", NULL},
+		     {"/p?", NULL},
+		     {"/p?&operation=a&&service=", NULL},
+		     {"/p?o%70eration=a", NULL},
+		     {"/p?operation=a&operation=b", "operation is given twice"},
+		     {"/p?operation=a&o%70eration=a", "operation is given twice"},
+		     {"/p?service=a&bogus=1", "unknown parameter \"bogus\""},
+		     {"/p?Service=a", "unknown parameter \"Service\""},
+		     {"/p?=a", "unknown parameter \"\""}};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct err e = {""};
+		int r = route_query_check(span_of(cases[i].target), names, 2, &e);
+		assert_int_equal(r < 0, cases[i].sentence != NULL);
+		assert_string_equal(e.text, cases[i].sentence ? cases[i].sentence : "");
+	}
+}
+
 static void bad_templates(void **state)
 {
 	(void)state;
@@ -279,11 +302,13 @@ static void paths_as_others_read_them(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(matches),
-					   cmocka_unit_test(parameters_are_decoded),
-					   cmocka_unit_test(query_parameters),
-					   cmocka_unit_test(bad_templates),
-					   cmocka_unit_test(doubles_are_refused),
-					   cmocka_unit_test(paths_as_others_read_them)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(matches),
+		cmocka_unit_test(parameters_are_decoded),
+		cmocka_unit_test(query_parameters),
+		cmocka_unit_test(parameters_that_nobody_knows_or_given_twice_are_told),
+		cmocka_unit_test(bad_templates),
+		cmocka_unit_test(doubles_are_refused),
+		cmocka_unit_test(paths_as_others_read_them)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

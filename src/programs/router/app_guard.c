@@ -1,3 +1,4 @@
+#include "outcomes/outcome_metrics.h"
 #include "programs/router/app_guard.h"
 
 #include <assert.h>
@@ -37,7 +38,7 @@ static_assert((int)GUARD_ACTION_OFF == (int)GUARD_OFF && (int)GUARD_ACTION_WATCH
 		      (int)GUARD_ACTION_ROLLBACK == (int)GUARD_ROLLBACK,
 	      "the configuration's words are the guard's");
 
-/* --- what is held ------------------------------------------------------------------------------------- */
+/* --- what is held --------------------------------------------------------------------------------------- */
 
 static const struct guard_operation_verdict *verdict_of(const struct guard_verdicts *v, const char *service,
 							const char *operation)
@@ -106,7 +107,7 @@ static struct guard_holds *holds_at_start(struct app_guard *g)
 	return h;
 }
 
-/* --- telling ------------------------------------------------------------------------------------------ */
+/* --- telling -------------------------------------------------------------------------------------------- */
 
 static void send_event(struct app_guard *g, const char *event, const struct guard_operation_verdict *v)
 {
@@ -198,7 +199,7 @@ static void on_guard_changed(void *arg)
 		loop_post(g->app->loop, &g->look);
 }
 
-/* --- what it is to watch ------------------------------------------------------------------------------ */
+/* --- what it is to watch -------------------------------------------------------------------------------- */
 
 static void expect_operation(const struct operation *op, const struct flag_snapshot *flags,
 			     struct guard_expected *x)
@@ -235,7 +236,7 @@ void app_guard_expect(struct app *a, const struct config *config, const struct f
 	free(list);
 }
 
-/* --- life --------------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------------- */
 
 int app_guard_start(struct app *a, struct recorder_tap *ret_tap, struct err *e)
 {
@@ -258,7 +259,7 @@ int app_guard_start(struct app *a, struct recorder_tap *ret_tap, struct err *e)
 			 LOG_STR("effect",
 				 "requests that percentages send to guarded task sides go to legacy"));
 	publish_holds(g, holds_at_start(g));
-	for (size_t i = 0; i < guard_holds_count(g->holds); i++)
+	for (size_t i = 0; g->known && i < guard_holds_count(g->holds); i++)
 		log_warn("guard_held", LOG_STR("service", guard_holds_at(g->holds, i)->service),
 			 LOG_STR("operation", guard_holds_at(g->holds, i)->operation),
 			 LOG_STR("since", "before the start"));
@@ -282,7 +283,7 @@ void app_guard_stop(struct app *a)
 	free(g);
 }
 
-/* --- what is shown ------------------------------------------------------------------------------------ */
+/* --- what is shown -------------------------------------------------------------------------------------- */
 
 bool app_guard_put(struct app *a, struct buf *json)
 {
@@ -311,19 +312,14 @@ bool app_guard_put(struct app *a, struct buf *json)
 	return fine && !trouble[0];
 }
 
-static void guard_metric(struct buf *b, const char *name, const char *help)
-{
-	buf_printf(b, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name);
-}
-
 static void put_gauges(const struct guard_verdicts *v, struct buf *b)
 {
-	guard_metric(b, "migration_guard_held",
-		     "1 while the guard holds the operation's task side at legacy.");
+	metric_head(b, "migration_guard_held", "gauge",
+		    "1 while the guard holds the operation's task side at legacy.");
 	for (size_t i = 0; i < v->n; i++)
 		buf_printf(b, "migration_guard_held{service=\"%s\",operation=\"%s\"} %d\n",
 			   v->operations[i].service, v->operations[i].operation, v->operations[i].held);
-	guard_metric(b, "migration_guard_verdict", "1 for the guard's verdict on the operation.");
+	metric_head(b, "migration_guard_verdict", "gauge", "1 for the guard's verdict on the operation.");
 	for (size_t i = 0; i < v->n; i++)
 		for (int w = 0; w < GUARD_VERDICT_COUNT; w++)
 			buf_printf(b,
@@ -331,7 +327,8 @@ static void put_gauges(const struct guard_verdicts *v, struct buf *b)
 				   "%d\n",
 				   v->operations[i].service, v->operations[i].operation,
 				   guard_verdict_text(w), v->operations[i].verdict == (enum guard_verdict)w);
-	guard_metric(b, "migration_guard_entities", "Entities of the epoch, by the side that served them.");
+	metric_head(b, "migration_guard_entities", "gauge",
+		    "Entities of the epoch, by the side that served them.");
 	for (size_t i = 0; i < v->n; i++)
 		for (int s = 0; s < OUTCOME_SIDE_COUNT; s++)
 			buf_printf(b,
@@ -339,8 +336,8 @@ static void put_gauges(const struct guard_verdicts *v, struct buf *b)
 				   "%llu\n",
 				   v->operations[i].service, v->operations[i].operation, outcome_side_text(s),
 				   (unsigned long long)v->operations[i].entities[s]);
-	guard_metric(b, "migration_guard_evidence",
-		     "Evidence that the task side is worse, as a fraction of a breach.");
+	metric_head(b, "migration_guard_evidence", "gauge",
+		    "Evidence that the task side is worse, as a fraction of a breach.");
 	for (size_t i = 0; i < v->n; i++)
 		for (int k = 0; k < GUARD_KIND_COUNT; k++) {
 			const struct guard_kind_verdict *of = &v->operations[i].kinds[k];
@@ -361,8 +358,8 @@ void app_guard_metrics(struct app *a, struct buf *text)
 	if (guard_now(a->guard->guard, &known, &v) == 0)
 		put_gauges(v, text);
 	guard_verdicts_free(v);
-	buf_puts(text, "# HELP migration_guard_webhooks_total Events for the guard's webhook, by result.\n# "
-		       "TYPE migration_guard_webhooks_total counter\n");
+	metric_head(text, "migration_guard_webhooks_total", "counter",
+		    "Events for the guard's webhook, by result.");
 	buf_printf(text,
 		   "migration_guard_webhooks_total{result=\"delivered\"} %llu\n"
 		   "migration_guard_webhooks_total{result=\"failed\"} %llu\n"
@@ -371,7 +368,7 @@ void app_guard_metrics(struct app *a, struct buf *text)
 		   (unsigned long long)c.dropped);
 }
 
-/* --- the doors ---------------------------------------------------------------------------------------- */
+/* --- the doors ------------------------------------------------------------------------------------------ */
 
 struct named {
 	struct buf service, operation, by;
@@ -385,8 +382,11 @@ static void named_release(struct named *n)
 }
 
 /* `operation=answer`, with `service=` where several have it, or `operation=prompt.answer`. */
-static int read_named(struct span target, struct named *n, struct err *e)
+static int read_named(struct span target, const char *const *names, size_t n_names, struct named *n,
+		      struct err *e)
 {
+	if (route_query_check(target, names, n_names, e) < 0)
+		return 400;
 	if ((route_query(target, SPAN_LIT("service"), &n->service) && n->service.error) ||
 	    (route_query(target, SPAN_LIT("operation"), &n->operation) && n->operation.error) ||
 	    (route_query(target, SPAN_LIT("by"), &n->by) && n->by.error)) {
@@ -438,10 +438,11 @@ int app_guard_gate(void *arg, struct span target, struct buf *json, struct err *
 							  [GUARD_SAFE] = 200,
 							  [GUARD_SHARE_MISMATCH] = 425,
 							  [GUARD_BREACH] = 503};
+	static const char *const names[] = {"service", "operation"};
 	struct app *a = arg;
 	CLEANUP(named_release) struct named n = {BUF_INIT(256), BUF_INIT(256), BUF_INIT(256)};
 	CLEANUP(guard_verdicts_freep) struct guard_verdicts *v = NULL;
-	int r = read_named(target, &n, e);
+	int r = read_named(target, names, 2, &n, e);
 	if (r == 0)
 		r = choose_named(a->guard, &n, &v, e);
 	if (r != 0)
@@ -458,11 +459,12 @@ int app_guard_gate(void *arg, struct span target, struct buf *json, struct err *
 
 int app_guard_release(void *arg, struct span target, struct buf *json, struct err *e)
 {
+	static const char *const names[] = {"service", "operation", "by"};
 	struct app *a = arg;
 	CLEANUP(named_release) struct named n = {BUF_INIT(256), BUF_INIT(256), BUF_INIT(256)};
 	CLEANUP(guard_verdicts_freep) struct guard_verdicts *v = NULL;
 	char by[96];
-	int r = read_named(target, &n, e);
+	int r = read_named(target, names, 3, &n, e);
 	if (r == 0 && !n.operation.len) {
 		err_set(e, 400, "operation: name the one to release");
 		return 400;

@@ -504,6 +504,9 @@ static int read_parameters(struct span target, struct report_parameters *p, stru
 	} all[] = {{"service", &p->service, &o->service},
 		   {"operation", &p->operation, &o->operation},
 		   {"org", &p->organization, &o->organization}};
+	static const char *const names[] = {"since", "until", "form", "service", "operation", "org"};
+	if (route_query_check(target, names, sizeof(names) / sizeof(names[0]), e) < 0)
+		return 400;
 	int r = parameter(target, "since", &p->since, e);
 	if (r == 1 && !when_parse(p->since.ptr, clock_wall_us(), &o->since_us)) {
 		err_set(e, 400,
