@@ -290,7 +290,7 @@ def plain_statements():
             line = source[:end.start()].count("\n") + 1
             if nested_choice(statement):
                 yield "src/%s:%d: a ?: within a ?:" % (path, line)
-            if re.search(r"\breturn\b[^=]*[^=!<>]=[^=].*,", statement, re.S) and not re.search(r"=\s*\(", statement):
+            if re.search(r"\breturn\s+\(?\*?\w[\w.>-]*\s=\s", statement) or re.search(r"\breturn\b[^=]*[^=!<>]=[^=].*,", statement, re.S) and not re.search(r"=\s*\(", statement):
                 yield "src/%s:%d: return assigns on the way" % (path, line)
             at = end.end()
 
@@ -311,6 +311,32 @@ def dividers():
                 for number, line in enumerate(file, 1):
                     if re.match(r"\s\* ?-{8,}", line) and "|" not in line:
                         yield "%s:%d: a divider that goes over two lines" % (os.path.relpath(path, ROOT), number)
+
+
+CLANG_FORMAT = "14"  # Debian 12's; others lay some lines out differently
+
+
+def formatter():
+    """clang-format of that version, or None: then this is not checked."""
+    for name in ("clang-format-" + CLANG_FORMAT, "clang-format"):
+        if shutil.which(name):
+            said = subprocess.run([name, "--version"], capture_output=True, text=True).stdout
+            if " version %s." % CLANG_FORMAT in said:
+                return name
+    return None
+
+
+def formatted():
+    files = sorted(p for folder in ("src", "tests", "scripts")
+                   for p in glob.glob(os.path.join(ROOT, folder, "**", "*.[ch]"), recursive=True))
+    run = subprocess.run([formatter(), "--dry-run", *files], capture_output=True, text=True)
+    seen = set()
+    for place in re.findall(r"^(\S+?:\d+):\d+: warning: code should be clang-formatted", run.stderr, re.M):
+        if place.split(":")[0] not in seen:
+            seen.add(place.split(":")[0])
+            yield "%s: not as clang-format (.clang-format) writes it" % os.path.relpath(place, ROOT)
+    if run.returncode or (run.stderr and not seen):
+        yield "clang-format: " + run.stderr.strip()[:300]
 
 
 def alone(compiler):
@@ -337,6 +363,8 @@ def main():
              ("lines have at most 110 columns", width),
              ("dividers are one line", dividers),
              ("statements do one thing", plain_statements)]
+    if formatter():
+        rules.append(("sources are as clang-format writes them", formatted))
     rules += [("every header compiles alone (%s)" % c, alone(c)) for c in ("gcc", "clang") if shutil.which(c)]
     broken = 0
     for name, rule in rules:

@@ -8,7 +8,7 @@ NEEDS_BUILD="cmd:cc=gcc cmd:pkg-config=pkg-config cmd:meson=meson cmd:ninja=ninj
  pc:libmicrohttpd=libmicrohttpd-dev pc:libcurl=libcurl4-openssl-dev pc:libcjson=libcjson-dev pc:hiredis=libhiredis-dev
  pc:sqlite3=libsqlite3-dev pc:yaml-0.1=libyaml-dev pc:libuv=libuv1-dev pc:libsodium=libsodium-dev pc:zlib=zlib1g-dev"
 NEEDS_RUN="cmd:python3=python3 cmd:pdftotext=poppler-utils"
-NEEDS_TEST="cmd:clang=clang pc:cmocka=libcmocka-dev cmd:openssl=openssl cmd:curl=curl cmd:setarch=util-linux
+NEEDS_TEST="cmd:clang=clang cmd:clang-format=clang-format pc:cmocka=libcmocka-dev cmd:openssl=openssl cmd:curl=curl cmd:setarch=util-linux
  cmd:redis-server=redis-server cmd:faketime=faketime"
 NEEDS_BENCH="cmd:wrk=wrk cmd:nginx=nginx-light cmd:haproxy=haproxy cmd:taskset=util-linux"
 

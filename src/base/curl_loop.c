@@ -86,9 +86,9 @@ static int want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *
 	unsigned events = ((what & CURL_POLL_IN) ? LOOP_READ : 0) | ((what & CURL_POLL_OUT) ? LOOP_WRITE : 0);
 	(void)easy;
 	(void)unused;
-	LIST_FOREACH(s, &c->sockets, place)
-	if (s->fd == fd)
-		break;
+	LIST_FOREACH (s, &c->sockets, place)
+		if (s->fd == fd)
+			break;
 	if (what == CURL_POLL_REMOVE) {
 		if (s)
 			forget_socket(s);

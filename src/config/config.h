@@ -142,7 +142,7 @@ struct config {
 
 	struct flag_source_options flags; /* paths are relative to the configuration's folder */
 	struct recorder_options outcomes;
-	struct pairs_options pairs; /* compare: */
+	struct pairs_options pairs;	    /* compare: */
 	struct compare_redaction redaction; /* what no operation's samples may hold */
 
 	struct {

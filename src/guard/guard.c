@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "guard/guard_store.h"
 
-#define LOOK_MS 250		     /* for what another process has written */
+#define LOOK_MS 250 /* for what another process has written */
 /* A queue takes its milliseconds, whatever it runs: twice a legacy that answers in one is nothing to stop a
  * migration for. The same as the gate's --max-slowdown. */
 #define SLOW_OVER_US 1000000

@@ -40,7 +40,7 @@
 #include "base/http_message.h"
 
 #define FORWARD_PSEUDONYM "migration-router"
-#define FORWARD_EXTRA 7	    /* Host, X-Request-ID, Via, X-Forwarded-For, -Proto, -Host, X-Real-IP */
+#define FORWARD_EXTRA 7 /* Host, X-Request-ID, Via, X-Forwarded-For, -Proto, -Host, X-Real-IP */
 /* says to legacy that nobody waits for the answer (docs/design.md, "Shadow and compare") */
 #define FORWARD_SHADOW_FIELD "X-Migration-Shadow"
 #define FORWARD_MAX_HOPS 10 /* routers in Via; with more it is a loop */

@@ -97,9 +97,9 @@ struct plane_env {
 	size_t n_services;
 	struct plane_backend backends[CONFIG_MAX_BACKENDS];
 	size_t n_backends;
-	atomic_bool held;	       /* listeners accept nothing yet, until plane_open */
+	atomic_bool held;		 /* listeners accept nothing yet, until plane_open */
 	const struct guard_holds *holds; /* that planes begin with; NULL: none */
-	struct inspect_budget inspect; /* bodies being held, all planes */
+	struct inspect_budget inspect;	 /* bodies being held, all planes */
 	/* names that flags gave in vain, by their hash: each is logged once. 0: free */
 	atomic_uint_fast64_t unknown_backends[16];
 	/* operations that flags shadow though they are not safe to, likewise */

@@ -54,11 +54,11 @@ int task_result_to_json(const struct task_result *r, struct buf *out);
 struct task_call {
 	struct span task; /* name of a task, or of a workflow when `workflow` */
 	bool workflow;
-	struct span queue;	/* SPAN_NONE: the task's own, else the backend's default */
-	struct span args;	/* raw JSON array, SPAN_NONE = [] */
-	struct span kwargs;	/* raw JSON object, SPAN_NONE = {} */
-	bool single_input;	/* Temporal, Hatchet: args[0] alone is the input, instead of [args, kwargs] */
-	struct span task_id;	/* SPAN_NONE: made by submit */
+	struct span queue;   /* SPAN_NONE: the task's own, else the backend's default */
+	struct span args;    /* raw JSON array, SPAN_NONE = [] */
+	struct span kwargs;  /* raw JSON object, SPAN_NONE = {} */
+	bool single_input;   /* Temporal, Hatchet: args[0] alone is the input, instead of [args, kwargs] */
+	struct span task_id; /* SPAN_NONE: made by submit */
 	/* task_id says which task it is, also when it is submitted twice (same_id_same_task) */
 	bool id_is_key;
 	struct span request_id; /* for the backend's de-duplication and for people */

@@ -263,8 +263,8 @@ static void a_refusal_is_never_told_to_somebody_else(void **state)
 		close(fd);
 		if (!strstr(refusals[i].request, "chunked")) /* of which the handler has heard */
 			served_wait(s, &s->refused, refused + 1);
-		if (*out && ((refusals[i].status && status_of(out) != refusals[i].status) ||
-			     answers_in(out) != 1))
+		if (*out &&
+		    ((refusals[i].status && status_of(out) != refusals[i].status) || answers_in(out) != 1))
 			fail_msg("%s: %s", refusals[i].request, out);
 	}
 	raw_say(head, "A: 1\r\n\r\n");

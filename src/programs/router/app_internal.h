@@ -41,7 +41,7 @@ struct app {
 	struct takeover *takeover;
 	int64_t drain_until_ms, admin_until_ms;
 	struct watchdog *watchdog; /* of the service manager; NULL: none */
-	unsigned cut; /* requests still running when the deadline came */
+	unsigned cut;		   /* requests still running when the deadline came */
 
 	const struct flag_snapshot *flags; /* the newest good one, or NULL */
 	struct retired *retired;	   /* those before it */

@@ -76,7 +76,8 @@ static struct auth_asks *asks_of(struct plane *p)
 	TAILQ_INIT(&a->yes);
 	TAILQ_INIT(&a->no);
 	TAILQ_INIT(&a->flight);
-	return p->auth_asks = a;
+	p->auth_asks = a;
+	return a;
 }
 
 static size_t bucket_of_key(const char *key)
@@ -89,9 +90,9 @@ static size_t bucket_of_key(const char *key)
 static struct entry *auth_ask_find(struct auth_asks *a, const char *key)
 {
 	struct entry *e;
-	LIST_FOREACH(e, &a->buckets[bucket_of_key(key)], bucket)
-	if (strcmp(e->key, key) == 0)
-		return e;
+	LIST_FOREACH (e, &a->buckets[bucket_of_key(key)], bucket)
+		if (strcmp(e->key, key) == 0)
+			return e;
 	return NULL;
 }
 

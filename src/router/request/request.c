@@ -140,8 +140,8 @@ static void log_unknown_backend(struct request *r)
 	struct plane_env *env = r->plane->env;
 	struct err e;
 	if (!request_first_time(env->unknown_backends,
-			sizeof(env->unknown_backends) / sizeof(env->unknown_backends[0]),
-			r->decision.unknown))
+				sizeof(env->unknown_backends) / sizeof(env->unknown_backends[0]),
+				r->decision.unknown))
 		return;
 	config_backend_not_found(r->service->config, r->decision.unknown, &e);
 	log_error("backend_unknown", LOG_SPAN("service", r->op->service), LOG_SPAN("operation", r->op->name),

@@ -164,7 +164,7 @@ void request_record(struct request *r, enum outcome_result result, int status, b
 /* --- what goes on to legacy ----------------------------------------------------------------------------- */
 
 int request_forward_fields(struct request *r, const char *peer, bool whole, struct buf *scratch,
-		       struct http_field *fields, size_t size, size_t *ret_n)
+			   struct http_field *fields, size_t size, size_t *ret_n)
 {
 	const struct http_request *h = r->http;
 	bool http10 = span_is(h->version, "HTTP/1.0"),

@@ -272,9 +272,9 @@ void celery_wait_cancel(struct task_wait *w)
 void celery_waits_read_again(struct celery_client *c)
 {
 	struct task_wait *w;
-	LIST_FOREACH(w, &c->waits, place)
-	if (w->unread && !w->read)
-		read_result(w);
+	LIST_FOREACH (w, &c->waits, place)
+		if (w->unread && !w->read)
+			read_result(w);
 }
 
 int celery_waits_init(struct celery_client *c)

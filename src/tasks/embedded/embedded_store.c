@@ -282,8 +282,7 @@ static void begin_wait(struct embedded_store *s, struct embedded_operation *op)
 static void end_wait(struct embedded_store *s, const struct embedded_operation *unwait)
 {
 	struct embedded_operation *op;
-	LIST_FOREACH(op, bucket_of(s, unwait->id), place)
-	{
+	LIST_FOREACH (op, bucket_of(s, unwait->id), place) {
 		if (op->number == unwait->number) {
 			embedded_store_forget(s, op);
 			channel_deliver(op);

@@ -20,7 +20,7 @@
 
 struct handler_call {
 	struct span task_id, name, args, kwargs; /* args and kwargs: valid JSON array and object */
-	bool shadow; /* nobody waits for what it does */
+	bool shadow;				 /* nobody waits for what it does */
 	unsigned attempt;
 	unsigned timeout_ms;
 };
