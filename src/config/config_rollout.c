@@ -12,6 +12,7 @@
 struct rollout_reading {
 	struct rollout_steps *steps;
 	struct rollout_step usual; /* what a step asks for that says nothing itself */
+	bool unread;		   /* a step was refused: how many there are says nothing */
 };
 
 const struct rollout_steps *config_rollout(const struct config *c, struct span flag)
@@ -109,20 +110,22 @@ static void rollout_check_step(const struct place *p, const struct rollout_steps
 	}
 }
 
-static void rollout_read_target(const struct place *p, struct rollout_step *s)
+/* Whether it says whom the step is for; a step that does not is compared with no other. */
+static bool rollout_read_target(const struct place *p, struct rollout_step *s)
 {
 	struct span text;
 	if (!value_text(p, &text))
-		return;
-	if ((text.ptr[0] >= '0' && text.ptr[0] <= '9') || text.ptr[0] == '-' || text.ptr[0] == '.') {
-		rollout_value_percent(p, &s->percent);
-	} else if (check_name(p, text, NAME_MAX_BYTES)) {
-		s->segment = text;
-		s->percent = 100;
-	}
+		return false;
+	if ((text.ptr[0] >= '0' && text.ptr[0] <= '9') || text.ptr[0] == '-' || text.ptr[0] == '.')
+		return rollout_value_percent(p, &s->percent);
+	if (!check_name(p, text, NAME_MAX_BYTES))
+		return false;
+	s->segment = text;
+	s->percent = 100;
+	return true;
 }
 
-static void rollout_read_mapping(const struct place *p, struct rollout_step *s)
+static bool rollout_read_mapping(const struct place *p, struct rollout_step *s)
 {
 	static const struct field fields[] = {{"percent", FIELD_OTHER, 0, 0, 0},
 					      {"segment", FIELD_OTHER, 0, 0, 0},
@@ -131,13 +134,15 @@ static void rollout_read_mapping(const struct place *p, struct rollout_step *s)
 					      {"differences_below", FIELD_OTHER, 0, 0, 0}};
 	struct place percent = place_member(p, "percent"), segment = place_member(p, "segment");
 	READ_FIELDS(p, fields, s);
-	if (!percent.node == !segment.node)
-		place_mistake(p, "a step has either \"percent\" or \"segment\"");
-	else if (percent.node)
-		rollout_value_percent(&percent, &s->percent);
-	else if (value_text(&segment, &s->segment) && check_name(&segment, s->segment, NAME_MAX_BYTES))
-		s->percent = 100;
 	rollout_read_requirements(p, s);
+	if (!percent.node == !segment.node) {
+		place_mistake(p, "a step has either \"percent\" or \"segment\"");
+		return false;
+	}
+	if (percent.node)
+		return rollout_value_percent(&percent, &s->percent);
+	s->percent = 100;
+	return value_text(&segment, &s->segment) && check_name(&segment, s->segment, NAME_MAX_BYTES);
 }
 
 /* The step 0 has nobody to judge by: it asks only for what it says itself. */
@@ -154,10 +159,10 @@ static void rollout_read_step(const struct place *p, void *arg)
 	struct rollout_step s = begins ? all->steps[0] : r->usual;
 	s.segment = SPAN_NONE;
 	s.percent = 0;
-	if (mapping)
-		rollout_read_mapping(p, &s);
-	else
-		rollout_read_target(p, &s);
+	if (!(mapping ? rollout_read_mapping(p, &s) : rollout_read_target(p, &s))) {
+		r->unread = true;
+		return;
+	}
 	if (begins) {
 		all->steps[0] = s;
 		return;
@@ -198,7 +203,7 @@ static void rollout_read_one(const struct place *p, struct rollout_steps *ret)
 	if (!rollout_flag_is_asked(config_of(p), ret->flag))
 		place_mistake(p, "no operation uses the flag \"%.*s\"", SPAN_ARG(ret->flag));
 	value_list(&steps, CONFIG_MAX_STEPS, rollout_read_step, &r);
-	if (ret->n < 2)
+	if (ret->n < 2 && !r.unread)
 		place_mistake(&steps, "missing: such as [0, beta_users, 5, 50, 100]");
 }
 

@@ -466,7 +466,16 @@ def test_mistakes_are_told_with_their_key(start, section, sentence):
     place = Place(start, flags(), rollout=section)
     told = place.run("advance", FLAG)
     assert told.returncode == 2 and sentence in told.stderr and "rollout" in told.stderr, told.stderr
-    assert start.run("migration-router", "check", "--config", place.config).returncode != 0
+    checked = start.run("migration-router", "check", str(place.config))
+    assert checked.returncode != 0 and sentence in checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("steps", ([0, 101], [101], [0, 5, 101, 50], [0, {"percent": 5, "segment": "beta"}], ["beta", {"segment": "a b\n"}]))
+def test_a_wrong_step_is_one_mistake(start, steps):
+    """What follows of it (too few steps, none above the one before) is not told as another."""
+    place = Place(start, flags(), rollout={FLAG: {"steps": steps}})
+    told = start.run("migration-router", "check", str(place.config))
+    assert told.returncode != 0 and (told.stdout + told.stderr).count("steps") == 1, told.stdout + told.stderr
 
 
 @pytest.mark.parametrize("arguments", (["advance"], ["advance", FLAG, "5"], ["get", "--message", "x"], ["set", FLAG, "5", "--watch"],
