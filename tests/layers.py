@@ -30,13 +30,14 @@ ROOMS = {
     "tasks": {"base"},
     "outcomes": {"base"},
     "guard": {"outcomes", "base"},  # whether the task side is worse, judged from outcomes
+    "standing": {"guard", "outcomes", "base"},  # where a migration stands now, in one sentence; pure
     "compare": {"base"},  # where two answers differ; pure
     "pairs": {"compare", "outcomes", "base"},  # both sides' answers, compared and counted
     "ledger": {"base"},
     "operation": {"tasks", "flags", "compare", "base"},  # what an operation is; pure
     "config": {"operation", "pairs", "outcomes", "tasks", "flags", "compare", "base"},
     "router": {"config", "operation", "ledger", "pairs", "compare", "guard", "outcomes", "tasks", "legacy", "flags", "base"},
-    "programs": {"router", "config", "operation", "ledger", "pairs", "compare", "guard", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts
+    "programs": {"router", "config", "operation", "ledger", "pairs", "compare", "standing", "guard", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts
 }
 
 FILES_PER_FOLDER = 20

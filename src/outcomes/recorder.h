@@ -38,7 +38,7 @@ struct recorder_batch {
 	int64_t now_us;	      /* wall clock */
 };
 
-#define RECORDER_TAPS_MAX 2
+#define RECORDER_TAPS_MAX 4
 
 /* Who reads along: each outcome once, in the transaction in which it is recorded. All on the recorder's
  * thread; all but `arg` must be there, or none. */
