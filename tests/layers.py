@@ -37,7 +37,9 @@ ROOMS = {
     "operation": {"tasks", "flags", "compare", "base"},  # what an operation is; pure
     "config": {"operation", "pairs", "outcomes", "tasks", "flags", "compare", "base"},
     "router": {"config", "operation", "ledger", "pairs", "compare", "guard", "outcomes", "tasks", "legacy", "flags", "base"},
-    "programs": {"router", "config", "operation", "ledger", "pairs", "compare", "standing", "guard", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts
+    # changes to percentages: planned, written, verified, recorded
+    "move": {"router", "config", "operation", "pairs", "guard", "outcomes", "rollout", "flags", "base"},
+    "programs": {"move", "router", "config", "operation", "ledger", "pairs", "compare", "standing", "guard", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts
 }
 
 FILES_PER_FOLDER = 20

@@ -1,4 +1,4 @@
-/* outcomes/report and programs/status/gate: figures by the design's definitions, the lines that scripts
+/* outcomes/report and guard/gate: figures by the design's definitions, the lines that scripts
  * parse, refusals. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +16,7 @@
 #include "base/json.h"
 #include "outcomes/report_sums.h"
 #include "outcomes/when.h"
-#include "programs/status/gate.h"
+#include "guard/gate.h"
 #include "support/outcome_place.h"
 
 #define MINUTE_US 60000000LL

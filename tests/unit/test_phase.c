@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "programs/rollout/phase.h"
+#include "move/phase.h"
 
 #define SECOND_US 1000000LL
 

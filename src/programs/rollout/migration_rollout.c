@@ -8,15 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/plain_output.h"
 #include "base/text.h"
 #include "programs/rollout/rollout_command.h"
-#include "programs/rollout/rollout_history.h"
+#include "move/history.h"
 
 #define WAIT_S 30
 #define WAIT_MAX_S 3600
-#define MESSAGE_MAX 1000
 
 static const char usage_text[] =
 	"Usage: migration-rollout [OPTION]... COMMAND\n"
@@ -60,7 +60,7 @@ static int usage(const char *format, const char *what)
 	fprintf(stderr, "migration-rollout: ");
 	fprintf(stderr, format, what);
 	fprintf(stderr, "\nTry 'migration-rollout --help'.\n");
-	return ROLLOUT_USAGE;
+	return MOVE_USAGE;
 }
 
 /* --- arguments ------------------------------------------------------------------------------------------ */
@@ -92,30 +92,30 @@ static int parse_command(int argc, char **argv, struct rollout_arguments *a)
 	int n = argc - optind - 1;
 	if (n < 0)
 		return usage("a command is missing", "");
-	a->command = argv[optind];
-	a->flag = n > 0 ? argv[optind + 1] : NULL;
+	a->move.command = argv[optind];
+	a->move.flag = n > 0 ? argv[optind + 1] : NULL;
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
-		if (strcmp(a->command, commands[i].name) != 0)
+		if (strcmp(a->move.command, commands[i].name) != 0)
 			continue;
 		if (n < commands[i].least)
 			return usage(commands[i].percent ? "%s needs a flag and a percentage"
 							 : "%s needs a flag",
-				     a->command);
+				     a->move.command);
 		if (n > commands[i].most)
 			return usage("unexpected argument \"%s\"", argv[optind + 1 + commands[i].most]);
-		if (commands[i].percent && !parse_percent(argv[optind + 2], &a->percent))
+		if (commands[i].percent && !parse_percent(argv[optind + 2], &a->move.percent))
 			return usage("\"%s\" is not a percentage from 0 to 100", argv[optind + 2]);
-		if (a->segment && !commands[i].percent)
-			return usage("--segment is for set and plan, not for %s", a->command);
+		if (a->move.segment && !commands[i].percent)
+			return usage("--segment is for set and plan, not for %s", a->move.command);
 		if (a->wait && !commands[i].change)
-			return usage("--wait is for changes, not for %s", a->command);
-		if (a->message && !commands[i].change)
-			return usage("--message is for changes, not for %s", a->command);
-		if (a->watch && strcmp(a->command, "advance") != 0)
-			return usage("--watch is for advance, not for %s", a->command);
+			return usage("--wait is for changes, not for %s", a->move.command);
+		if (a->move.message && !commands[i].change)
+			return usage("--message is for changes, not for %s", a->move.command);
+		if (a->watch && strcmp(a->move.command, "advance") != 0)
+			return usage("--watch is for advance, not for %s", a->move.command);
 		return 0;
 	}
-	return usage("unknown command \"%s\"", a->command);
+	return usage("unknown command \"%s\"", a->move.command);
 }
 
 static bool parse_seconds(const char *text, unsigned *ret)
@@ -165,22 +165,22 @@ static int take_option(int id, struct rollout_arguments *a)
 {
 	switch (id) {
 	case CONFIG:
-		a->config = optarg;
+		a->move.config = optarg;
 		break;
 	case SEGMENT:
-		a->segment = optarg;
+		a->move.segment = optarg;
 		break;
 	case JOURNAL:
-		a->journal = optarg;
+		a->move.journal = optarg;
 		break;
 	case ADMIN_TOKEN_FILE:
 		a->admin_token_file = optarg;
 		break;
 	case YES:
-		a->yes = true;
+		a->move.yes = true;
 		break;
 	case DRY_RUN:
-		a->dry_run = true;
+		a->move.dry_run = true;
 		break;
 	case WAIT:
 		a->wait = true;
@@ -192,9 +192,9 @@ static int take_option(int id, struct rollout_arguments *a)
 		a->watch = true;
 		break;
 	case MESSAGE:
-		if (!*optarg || strlen(optarg) > MESSAGE_MAX || !text_is_plain(span_of(optarg)))
+		if (!*optarg || strlen(optarg) > MOVE_MESSAGE_MAX || !text_is_plain(span_of(optarg)))
 			return usage("--message must be one line of at most 1000 bytes%s", "");
-		a->message = optarg;
+		a->move.message = optarg;
 		break;
 	case ADMIN:
 		if (a->n_admin == ADMIN_MAX)
@@ -207,13 +207,13 @@ static int take_option(int id, struct rollout_arguments *a)
 		break;
 	case HELP:
 		fputs(usage_text, stdout);
-		exit(ROLLOUT_DONE);
+		exit(MOVE_DONE);
 	case VERSION:
 		puts("migration-rollout " PROJECT_VERSION);
-		exit(ROLLOUT_DONE);
+		exit(MOVE_DONE);
 	default:
 		fputs("Try 'migration-rollout --help'.\n", stderr);
-		return ROLLOUT_USAGE;
+		return MOVE_USAGE;
 	}
 	return 0;
 }
@@ -235,25 +235,46 @@ static int parse(int argc, char **argv, struct rollout_arguments *a)
 static int run_history(const struct config *c, const struct rollout_arguments *a, struct err *e)
 {
 	CLEANUP(freep) char *path = NULL;
-	int r = history_path(c, a->journal, &path, e);
-	return r < 0 ? r : history_show(path, a->flag, a->json, e);
+	int r = history_path(c, a->move.journal, &path, e);
+	return r < 0 ? r : history_show(path, a->move.flag, a->json, e);
 }
 
-static int run(const struct config *c, const struct rollout_arguments *a, struct err *e)
+static void on_said(void *arg, enum move_tone tone, const char *text)
+{
+	(void)arg;
+	if (tone == MOVE_SAYS) {
+		fputs(text, stdout);
+		return;
+	}
+	fflush(stdout);
+	fprintf(stderr, "%s%s", tone == MOVE_ALARMS ? "migration-rollout: " : "", text);
+}
+
+static int on_asked(void *arg, const char *question)
+{
+	const struct rollout_arguments *a = arg;
+	char answer[16] = "";
+	if (!isatty(STDIN_FILENO) || a->watch)
+		return -1;
+	printf("%s Continue? [y/N] ", question);
+	fflush(stdout);
+	return fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+static int run(const struct config *c, struct rollout_arguments *a, struct err *e)
 {
 	CLEANUP(place_closep) struct rollout_place *p = NULL;
-	if (strcmp(a->command, "history") == 0)
+	if (strcmp(a->move.command, "history") == 0)
 		return run_history(c, a, e);
-	int r = place_open(c, &p, e);
+	const struct place_options o = {.voice = {.arg = a, .say = on_said, .ask = on_asked}};
+	int r = place_open(c, &o, &p, e);
 	if (r < 0)
 		return r;
-	if (strcmp(a->command, "get") == 0)
+	if (strcmp(a->move.command, "get") == 0)
 		return command_get(p, a, e);
-	if (strcmp(a->command, "stage") == 0)
+	if (strcmp(a->move.command, "stage") == 0)
 		return command_stage(p, a, e);
-	if (strcmp(a->command, "advance") == 0)
-		return command_advance(p, a, e);
-	return strcmp(a->command, "plan") == 0 ? command_plan(p, a, e) : command_change(p, a, e);
+	return strcmp(a->move.command, "plan") == 0 ? move_plan(p, &a->move, e) : command_change(p, a, e);
 }
 
 static bool is_change(const char *command)
@@ -267,8 +288,8 @@ static bool is_change(const char *command)
 static bool load_in_emergency(const struct rollout_arguments *a, struct buf *problems, struct config **ret)
 {
 	CLEANUP(buf_releasep) struct buf again = BUF_INIT(1u << 20);
-	bool off = strcmp(a->command, "rollback") == 0 || strcmp(a->command, "disable") == 0;
-	if (!off || config_load_flags(a->config, environment, &again, ret) < 0)
+	bool off = strcmp(a->move.command, "rollback") == 0 || strcmp(a->move.command, "disable") == 0;
+	if (!off || config_load_flags(a->move.config, environment, &again, ret) < 0)
 		return false;
 	fprintf(stderr, "warning: the configuration has mistakes; only where the flags are matters now:\n%s",
 		problems->len ? problems->ptr : "");
@@ -278,19 +299,20 @@ static bool load_in_emergency(const struct rollout_arguments *a, struct buf *pro
 int main(int argc, char **argv)
 {
 	static const char usual_config[] = "config/router.yml";
-	struct rollout_arguments a = {.config = usual_config, .percent = -1, .timeout_s = WAIT_S};
+	struct rollout_arguments a = {.move = {.config = usual_config, .percent = -1}, .timeout_s = WAIT_S};
 	struct err e = {""};
 	plain_output_begin();
 	signal(SIGPIPE, SIG_IGN); /* a reader of ours that is gone must not leave a change half made */
 	if (parse(argc, argv, &a) != 0)
-		return ROLLOUT_USAGE;
+		return MOVE_USAGE;
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
 	struct config *c = NULL;
-	if (config_load(a.config, environment, &problems, &c) < 0 && !load_in_emergency(&a, &problems, &c)) {
+	if (config_load(a.move.config, environment, &problems, &c) < 0 &&
+	    !load_in_emergency(&a, &problems, &c)) {
 		fputs(problems.len ? problems.ptr : "the configuration could not be read\n", stderr);
-		if (a.config == usual_config)
+		if (a.move.config == usual_config)
 			fputs("Name the router's configuration with --config FILE.\n", stderr);
-		return ROLLOUT_USAGE;
+		return MOVE_USAGE;
 	}
 	int r = run(c, &a, &e);
 	config_unref(c);
@@ -298,6 +320,6 @@ int main(int argc, char **argv)
 		return r;
 	fflush(stdout);
 	fprintf(stderr, "migration-rollout: %s\n%s", e.text,
-		is_change(a.command) ? "Nothing was changed.\n" : "");
-	return ROLLOUT_REFUSED;
+		is_change(a.move.command) ? "Nothing was changed.\n" : "");
+	return MOVE_REFUSED;
 }

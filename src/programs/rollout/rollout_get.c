@@ -3,9 +3,10 @@
  */
 #include <stdio.h>
 
-#include "programs/rollout/flag_names.h"
-#include "programs/rollout/population.h"
-#include "programs/rollout/rollout_draft.h"
+#include "move/flag_names.h"
+#include "move/population.h"
+#include "move/draft.h"
+#include "programs/rollout/rollout_command.h"
 
 /* Operations that lack the same are named together. */
 static void say_unasked(const struct flag_users *u, const struct flag *f)
@@ -91,13 +92,13 @@ int command_get(struct rollout_place *p, const struct rollout_arguments *a, stru
 	int r = place_read(p, e);
 	if (r == 0)
 		r = place_parse(p, buf_span(&p->flags), &s, e);
-	if (r == 0 && a->flag)
-		r = draft_find_flag(s, a->flag, &f, e);
+	if (r == 0 && a->move.flag)
+		r = draft_find_flag(s, a->move.flag, &f, e);
 	if (r == 0)
 		printf("%s\n\n", p->name);
 	for (size_t i = 0; r == 0 && i < flag_snapshot_count(s); i++) {
 		const struct flag *one = flag_snapshot_at(s, i);
-		if (a->flag && strcmp(a->flag, flag_key(one)) != 0)
+		if (a->move.flag && strcmp(a->move.flag, flag_key(one)) != 0)
 			continue;
 		if (flag_broken(one)) /* someone else's, perhaps: the others are shown all the same */
 			printf("%s: set aside, legacy serves: %s\n",
@@ -106,7 +107,7 @@ int command_get(struct rollout_place *p, const struct rollout_arguments *a, stru
 			r = show_flag(p, s, flag_key(one), e);
 	}
 	if (r == 0)
-		show_operations(p, s, a->flag);
+		show_operations(p, s, a->move.flag);
 	flag_snapshot_unref(s);
 	return r;
 }

@@ -8,11 +8,12 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "outcomes/drain/drain.h"
-#include "programs/rollout/population.h"
-#include "programs/rollout/rollout_draft.h"
-#include "programs/rollout/rollout_evidence.h"
-#include "programs/rollout/rollout_history.h"
-#include "programs/rollout/rollout_position.h"
+#include "move/population.h"
+#include "move/draft.h"
+#include "programs/rollout/rollout_command.h"
+#include "move/evidence.h"
+#include "move/history.h"
+#include "move/position.h"
 
 #define OUTPUT_MAX (16u << 20)
 #define RECENT_US 900000000LL /* what is judged where no step tells */
@@ -264,7 +265,7 @@ static void stage_to_json(struct staging *s, const struct staged *o)
 static int stage_each(struct staging *s, struct err *e)
 {
 	const struct config *c = s->place->config;
-	const char *flag = s->arguments->flag;
+	const char *flag = s->arguments->move.flag;
 	for (size_t i = 0; i < c->n_services; i++)
 		for (size_t j = 0; j < c->services[i].n_operations; j++) {
 			const struct operation *op = &c->services[i].operations[j];
@@ -294,9 +295,9 @@ static void stage_read_drain(struct staging *s)
 
 static int stage_read(struct staging *s, struct err *e)
 {
-	const char *flag = s->arguments->flag;
+	const char *flag = s->arguments->move.flag;
 	const struct flag *f;
-	int r = history_path(s->place->config, s->arguments->journal, &s->journal, e);
+	int r = history_path(s->place->config, s->arguments->move.journal, &s->journal, e);
 	if (r == 0)
 		r = place_read(s->place, e);
 	if (r == 0)

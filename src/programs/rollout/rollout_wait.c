@@ -228,7 +228,7 @@ static int tell(const struct rollout_wait *w, int64_t since_ms)
 			       r->later ? " (with a later change)" : "");
 			continue;
 		}
-		result = ROLLOUT_NOT_AS_ASKED;
+		result = MOVE_NOT_AS_ASKED;
 		fflush(stdout);
 		const char *state = "has neither the old flags nor these";
 		if (*r->trouble)

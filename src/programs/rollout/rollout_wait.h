@@ -18,7 +18,7 @@ int wait_begin(struct rollout_place *p, const struct rollout_arguments *a, struc
 struct rollout_wait *wait_end(struct rollout_wait *w); /* NULL is allowed; returns NULL */
 /* After it: until all have the digest that the place shows now, or a later one (then the place is read
  * again). Says how long each took since `since_ms` (monotonic), and on standard error which have not. 0,
- * or ROLLOUT_NOT_AS_ASKED. */
+ * or MOVE_NOT_AS_ASKED. */
 int wait_routers(struct rollout_wait *w, int64_t since_ms);
 
 #endif

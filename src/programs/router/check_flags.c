@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "flags/source/features_folder.h"
-#include "programs/rollout/flag_names.h"
-#include "programs/rollout/rollout_place.h"
+#include "move/flag_names.h"
+#include "move/place.h"
 
 static const char *environment(const char *name)
 {
@@ -124,7 +124,7 @@ static int check_source(const struct config *c, struct err *e)
 {
 	CLEANUP(place_closep) struct rollout_place *p = NULL;
 	struct flag_snapshot *s = NULL;
-	int r = place_open(c, &p, e);
+	int r = place_open(c, NULL, &p, e);
 	if (r == 0)
 		r = place_read(p, e);
 	if (r == 0)

@@ -16,8 +16,8 @@
 #include "flags/source/saved_snapshot.h"
 #include "guard/guard_verdict.h"
 #include "operation/identity.h"
-#include "programs/rollout/flag_names.h"
-#include "programs/rollout/population.h"
+#include "move/flag_names.h"
+#include "move/population.h"
 
 #define EXTRA_MAX 16
 

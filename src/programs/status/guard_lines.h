@@ -7,7 +7,7 @@
 #define PROGRAMS_STATUS_GUARD_LINES_H
 
 #include "guard/guard_verdict.h"
-#include "programs/status/gate.h"
+#include "guard/gate.h"
 
 /* Lines for people; nothing when there is nothing to say. buf's errors. */
 int guard_lines_put(const struct guard_verdicts *v, struct buf *out);

@@ -24,7 +24,7 @@
 #include "outcomes/when.h"
 #include "programs/status/differences_command.h"
 #include "programs/status/drain_command.h"
-#include "programs/status/gate.h"
+#include "guard/gate.h"
 #include "programs/status/guard_lines.h"
 #include "programs/status/status_sources.h"
 

@@ -5,12 +5,12 @@
  *            the guard is on, else the fixed limits of migration-status --gate.
  * Errors:    what cannot be read is reported as unreadable, and stops: nobody goes past what is not known.
  */
-#ifndef PROGRAMS_ROLLOUT_ROLLOUT_EVIDENCE_H
-#define PROGRAMS_ROLLOUT_ROLLOUT_EVIDENCE_H
+#ifndef MOVE_EVIDENCE_H
+#define MOVE_EVIDENCE_H
 
 #include "base/buf.h"
-#include "programs/rollout/phase.h"
-#include "programs/rollout/rollout_users.h"
+#include "move/phase.h"
+#include "move/users.h"
 
 struct evidence_question {
 	const struct config *config;

@@ -1,4 +1,4 @@
-#include "programs/status/gate.h"
+#include "guard/gate.h"
 
 #include <inttypes.h>
 #include <stdio.h>

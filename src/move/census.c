@@ -8,8 +8,8 @@
 
 #include "operation/identity.h"
 #include "outcomes/recorded.h"
-#include "programs/rollout/population.h"
-#include "programs/rollout/rollout_draft.h"
+#include "move/population.h"
+#include "move/draft.h"
 
 #define DOUBTS_MAX 64 /* segments of an operation's flags that ask for what may be unknown */
 #define LARGEST_MAX 5
@@ -37,7 +37,7 @@ struct party {
 
 struct census {
 	const struct rollout_place *place;
-	const struct rollout_arguments *arguments;
+	const struct move_request *arguments;
 	const struct rollout_draft *draft;
 	struct asker *askers;
 	struct party *parties;
@@ -289,16 +289,18 @@ static void show_operations(const struct census *c)
 	const struct operation *op;
 	flag_users_init(&u, c->place->config, c->arguments->flag);
 	if (!flag_users_at(&u, 0))
-		printf("\nNo operation of this configuration uses %s: nobody would notice.\n",
-		       c->arguments->flag);
+		place_say(c->place, MOVE_SAYS,
+			  "\nNo operation of this configuration uses %s: nobody would notice.\n",
+			  c->arguments->flag);
 	for (size_t i = 0; (op = flag_users_at(&u, i)); i++) {
 		struct decide_input like = flag_users_like(&u, op, c->draft->now);
 		double now = population_share(&like);
 		like.flags = c->draft->then;
-		printf("%s  %.*s.%.*s: %.1f %% → %.1f %% to tasks",
-		       i ? "" : "\nOf everybody, by operation:\n", SPAN_ARG(op->service), SPAN_ARG(op->name),
-		       now, population_share(&like));
-		printf(op->n_flags > 1 ? "  (%zu flags together)\n" : "\n", op->n_flags);
+		place_say(c->place, MOVE_SAYS, "%s  %.*s.%.*s: %.1f %% → %.1f %% to tasks",
+			  i ? "" : "\nOf everybody, by operation:\n", SPAN_ARG(op->service),
+			  SPAN_ARG(op->name), now, population_share(&like));
+		place_say(c->place, MOVE_SAYS, op->n_flags > 1 ? "  (%zu flags together)\n" : "\n",
+			  op->n_flags);
 	}
 }
 
@@ -317,13 +319,13 @@ static void show_kind(const struct census *c, bool user)
 	}
 	if (!n)
 		return;
-	printf("  %zu %s: %zu would move to tasks, %zu back to legacy", n, user ? "users" : "organizations",
-	       to_task, to_legacy);
+	place_say(c->place, MOVE_SAYS, "  %zu %s: %zu would move to tasks, %zu back to legacy", n,
+		  user ? "users" : "organizations", to_task, to_legacy);
 	if (elsewhere)
-		printf(", %zu to another backend", elsewhere);
+		place_say(c->place, MOVE_SAYS, ", %zu to another backend", elsewhere);
 	if (unknown)
-		printf("; unknown for %zu", unknown);
-	printf("\n");
+		place_say(c->place, MOVE_SAYS, "; unknown for %zu", unknown);
+	place_say(c->place, MOVE_SAYS, "\n");
 }
 
 static void show_largest(const struct census *c, bool user)
@@ -335,56 +337,67 @@ static void show_largest(const struct census *c, bool user)
 		if (p->user != user || !moved)
 			continue;
 		if (shown++)
-			printf(", ");
+			place_say(c->place, MOVE_SAYS, ", ");
 		else
-			printf("  the largest %s: ", user ? "users" : "organizations");
-		printf("%s (%lld of %lld requests)", p->name, (long long)moved, (long long)p->requests);
+			place_say(c->place, MOVE_SAYS,
+				  "  the largest %s: ", user ? "users" : "organizations");
+		place_say(c->place, MOVE_SAYS, "%s (%lld of %lld requests)", p->name, (long long)moved,
+			  (long long)p->requests);
 	}
-	printf(shown ? "\n" : "");
+	place_say(c->place, MOVE_SAYS, shown ? "\n" : "");
 }
 
 static void show_unknown(const struct census *c)
 {
 	if (c->place->config->outcomes.hash_users)
-		printf("\nwarning: users are recorded as pseudonyms (outcomes.hash_users): if the user is "
-		       "what is hashed, the record cannot show who would move.\n");
+		place_say(c->place, MOVE_SAYS,
+			  "\nwarning: users are recorded as pseudonyms (outcomes.hash_users): if the user is "
+			  "what is hashed, the record cannot show who would move.\n");
 	if (!c->total.unknown)
 		return;
-	printf("\nUnknown for %lld of %lld requests:\n", (long long)c->total.unknown,
-	       (long long)c->total.requests);
+	place_say(c->place, MOVE_SAYS, "\nUnknown for %lld of %lld requests:\n", (long long)c->total.unknown,
+		  (long long)c->total.requests);
 	if (c->pseudonyms)
-		printf("  %zu identities: their user is recorded as a pseudonym\n", c->pseudonyms);
+		place_say(c->place, MOVE_SAYS, "  %zu identities: their user is recorded as a pseudonym\n",
+			  c->pseudonyms);
 	if (c->cut)
-		printf("  %zu identities: their id was too long and was truncated\n", c->cut);
+		place_say(c->place, MOVE_SAYS, "  %zu identities: their id was too long and was truncated\n",
+			  c->cut);
 	for (const struct asker *a = c->askers; a; a = a->next)
 		for (size_t i = 0; i < a->n; i++)
 			if (a->doubts[i].identities)
-				printf("  %zu identities: the segment \"%s\" asks for \"%s\", which is not "
-				       "recorded (%.*s.%.*s)\n",
-				       a->doubts[i].identities, a->doubts[i].segment, a->doubts[i].property,
-				       SPAN_ARG(a->op->service), SPAN_ARG(a->op->name));
+				place_say(
+					c->place, MOVE_SAYS,
+					"  %zu identities: the segment \"%s\" asks for \"%s\", which is not "
+					"recorded (%.*s.%.*s)\n",
+					a->doubts[i].identities, a->doubts[i].segment, a->doubts[i].property,
+					SPAN_ARG(a->op->service), SPAN_ARG(a->op->name));
 	if (c->open)
-		printf("  This router evaluates without it: then %zu of them would move to tasks, %zu back "
-		       "to "
-		       "legacy.\n",
-		       c->open_to_task, c->open_to_legacy);
+		place_say(
+			c->place, MOVE_SAYS,
+			"  This router evaluates without it: then %zu of them would move to tasks, %zu back "
+			"to "
+			"legacy.\n",
+			c->open_to_task, c->open_to_legacy);
 }
 
 static void show_census(const struct census *c)
 {
-	printf("\nOf the identities on record (%lld requests):\n", (long long)c->total.requests);
+	place_say(c->place, MOVE_SAYS, "\nOf the identities on record (%lld requests):\n",
+		  (long long)c->total.requests);
 	show_kind(c, true);
 	show_kind(c, false);
 	show_largest(c, true);
 	show_largest(c, false);
-	printf("  %lld requests would have gone to tasks instead, %lld to legacy instead\n",
-	       (long long)c->total.to_task, (long long)c->total.to_legacy);
+	place_say(c->place, MOVE_SAYS,
+		  "  %lld requests would have gone to tasks instead, %lld to legacy instead\n",
+		  (long long)c->total.to_task, (long long)c->total.to_legacy);
 	show_unknown(c);
 	if (c->total.to_legacy)
-		printf("\nSome would move back to legacy.\n");
+		place_say(c->place, MOVE_SAYS, "\nSome would move back to legacy.\n");
 	else
-		printf("\nNobody%s would move back to legacy.\n",
-		       c->total.unknown ? " for whom this is known" : "");
+		place_say(c->place, MOVE_SAYS, "\nNobody%s would move back to legacy.\n",
+			  c->total.unknown ? " for whom this is known" : "");
 }
 
 /* --- the command ---------------------------------------------------------------------------------------- */
@@ -407,19 +420,21 @@ static int take_census(struct census *c, struct err *e)
 	struct counting counting = {c, e};
 	int r = recorded_each(c->place->config->outcomes.path, 0, take, &counting, e);
 	if (r == -ENOENT) {
-		printf("\nNobody is on record yet (%s does not exist).\n", c->place->config->outcomes.path);
+		place_say(c->place, MOVE_SAYS, "\nNobody is on record yet (%s does not exist).\n",
+			  c->place->config->outcomes.path);
 		return 0;
 	}
 	if (r < 0)
 		return r;
 	if (r == 1)
-		printf("\nwarning: only the first %d identities were checked\n", RECORDED_MAX);
+		place_say(c->place, MOVE_SAYS, "\nwarning: only the first %d identities were checked\n",
+			  RECORDED_MAX);
 	merge(c);
 	show_census(c);
 	return 0;
 }
 
-int command_plan(struct rollout_place *p, const struct rollout_arguments *a, struct err *e)
+int move_plan(struct rollout_place *p, const struct move_request *a, struct err *e)
 {
 	struct rollout_draft draft = {.now = NULL};
 	struct census c = {.place = p, .arguments = a, .draft = &draft};
@@ -429,10 +444,10 @@ int command_plan(struct rollout_place *p, const struct rollout_arguments *a, str
 	if (r == 0)
 		r = draft_make(p, &u, a, &draft, e);
 	if (r == 0) {
-		printf("%s: %g %% → %g %% of %s\n", a->flag, draft_from(&draft), draft_to(&draft),
-		       a->segment ? "the segment's members" : "everybody");
-		draft_show_changes(&draft.plan);
-		draft_show_notes(&draft, a);
+		place_say(p, MOVE_SAYS, "%s: %g %% → %g %% of %s\n", a->flag, draft_from(&draft),
+			  draft_to(&draft), a->segment ? "the segment's members" : "everybody");
+		draft_show_changes(p, &draft.plan);
+		draft_show_notes(p, &draft, a);
 		show_operations(&c);
 		r = take_census(&c, e);
 	}

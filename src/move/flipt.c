@@ -1,4 +1,4 @@
-#include "programs/rollout/rollout_flipt.h"
+#include "move/flipt.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -64,25 +64,36 @@ static int ask_once(struct rollout_place *p, const char *method, const char *pat
 		fields[n++] = (struct http_field){SPAN_LIT("Authorization"), buf_span(&authorization)};
 	buf_clear(&answer->body);
 	*answer = (struct flipt_answer){.body = answer->body};
+	const unsigned timeout_ms = p->timeout_ms ? p->timeout_ms : TIMEOUT_MS;
 	struct asked a = {.loop = p->loop, .answer = answer, .e = e};
-	struct http_call_request q = {.method = method,
-				      .url = url,
-				      .fields = fields,
-				      .n_fields = n,
-				      .body = body,
-				      .connect_timeout_ms = CONNECT_TIMEOUT_MS,
-				      .timeout_ms = TIMEOUT_MS,
-				      .max_body = FLAG_MAX_DOCUMENT,
-				      .may_resend = strcmp(method, "GET") == 0};
+	struct http_call_request q = {
+		.method = method,
+		.url = url,
+		.fields = fields,
+		.n_fields = n,
+		.body = body,
+		.connect_timeout_ms = timeout_ms < CONNECT_TIMEOUT_MS ? timeout_ms : CONNECT_TIMEOUT_MS,
+		.timeout_ms = timeout_ms,
+		.max_body = FLAG_MAX_DOCUMENT,
+		.may_resend = strcmp(method, "GET") == 0};
 	struct http_events events = {.arg = &a, .done = on_answer};
 	struct http_call *call;
 	int r = http_start(p->http, &q, &events, &call, e);
 	if (r < 0)
 		return r;
 	loop_timer_start(p->slow, SLOW_MS);
-	while (r == 0 && !a.done) /* others on this loop stop it as well (rollout_wait.c) */
+	if (p->voice.stopped)
+		loop_timer_start(p->tick, 0);
+	while (r == 0 && !a.done && !p->gave_up) /* others on this loop stop it as well (rollout_wait.c) */
 		r = loop_run(p->loop);
 	loop_timer_stop(p->slow);
+	loop_timer_stop(p->tick);
+	if (!a.done) {
+		http_cancel(call);
+		answer->maybe_sent = true;
+	}
+	if (r == 0 && !a.done)
+		return err_set(e, -ECANCELED, "Flipt: gave up waiting, since this program is ending");
 	if (r < 0)
 		return err_set(e, r, "event loop: %s", strerror(-r));
 	return answer->status ? 0 : err_prefix(e, -EIO, "Flipt");
@@ -168,11 +179,11 @@ static void keep_digest(struct rollout_place *p, const struct flipt_answer *answ
 	span_copy(own ? (struct span){digest.ptr + 1, digest.len - 2} : span_of(answer->etag), p->digest,
 		  sizeof(p->digest));
 	if (p->version == 2 && strlen(p->digest) != DIGEST_LENGTH)
-		fprintf(stderr,
-			"warning: Flipt's snapshot is incomplete (its digest has %zu characters, not %d): "
-			"routers keep their last "
-			"good one until it is fixed\n",
-			strlen(p->digest), DIGEST_LENGTH);
+		place_say(p, MOVE_WARNS,
+			  "warning: Flipt's snapshot is incomplete (its digest has %zu characters, not %d): "
+			  "routers keep their last "
+			  "good one until it is fixed\n",
+			  strlen(p->digest), DIGEST_LENGTH);
 }
 
 static int refuse_namespace(const struct rollout_place *p, struct err *e)
@@ -273,7 +284,7 @@ static int read_segments_if_needed(struct rollout_place *p, struct err *e)
 	int r = read_segments(p, e);
 	if (r == 0 || !p->insist)
 		return r;
-	fprintf(stderr, "warning: the namespace's segments cannot be read: %s\n", e->text);
+	place_say(p, MOVE_WARNS, "warning: the namespace's segments cannot be read: %s\n", e->text);
 	return 0;
 }
 
@@ -429,7 +440,8 @@ static int check_payload(const struct rollout_place *p, struct span payload, str
 	flag_snapshot_unref(s);
 	if (r == 0 || !p->insist)
 		return r;
-	fprintf(stderr, "warning: the flag is not valid, before and after the change: %s\n", e->text);
+	place_say(p, MOVE_WARNS, "warning: the flag is not valid, before and after the change: %s\n",
+		  e->text);
 	return 0;
 }
 

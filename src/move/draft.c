@@ -1,12 +1,12 @@
-#include "programs/rollout/rollout_draft.h"
+#include "move/draft.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "programs/rollout/flag_names.h"
-#include "programs/rollout/population.h"
+#include "move/flag_names.h"
+#include "move/population.h"
 
 #define KEY_MAX 128
 
@@ -24,7 +24,7 @@ int draft_find_flag(const struct flag_snapshot *s, const char *key, const struct
 
 /* --- the draft ------------------------------------------------------------------------------------------ */
 
-int draft_plan(const struct rollout_document *d, const struct rollout_arguments *a, struct rollout_plan *ret,
+int draft_plan(const struct rollout_document *d, const struct move_request *a, struct rollout_plan *ret,
 	       struct err *e)
 {
 	if (a->percent >= 0)
@@ -36,7 +36,7 @@ int draft_plan(const struct rollout_document *d, const struct rollout_arguments 
 
 /* Growing must not move anyone back, nor shrinking anyone to task: whatever the rules look like, the
  * made-up people tell. */
-static int check_moves(const struct decide_input *like, const struct rollout_arguments *a,
+static int check_moves(const struct decide_input *like, const struct move_request *a,
 		       const struct rollout_draft *d, struct err *e)
 {
 	struct population_moves m = population_moves(like, span_of(a->flag), d->then);
@@ -83,7 +83,7 @@ static void look_for_users(const struct flag_users *u, struct rollout_draft *d)
 		 "no operation uses the flag \"%.80s\"%s, so the change moves nobody", u->flag, close);
 }
 
-static int judge(const struct flag_users *u, const struct rollout_arguments *a, struct rollout_draft *d,
+static int judge(const struct flag_users *u, const struct move_request *a, struct rollout_draft *d,
 		 struct err *e)
 {
 	struct decide_input like = flag_users_like(u, flag_users_at(u, 0), d->now);
@@ -108,15 +108,15 @@ static int judge(const struct flag_users *u, const struct rollout_arguments *a, 
 
 /* Its own fault stops a change, whose effect nobody could know, but no emergency; what other flags suffer
  * from stops nothing. */
-static int refuse_broken(const struct rollout_arguments *a, const struct flag *f, struct err *e)
+static int refuse_broken(const struct move_request *a, const struct flag *f, struct err *e)
 {
-	if (!flag_broken(f) || arguments_are_emergency(a))
+	if (!flag_broken(f) || move_is_emergency(a))
 		return 0;
 	return err_set(e, -EINVAL, "flag \"%.80s\" is set aside by routers, legacy serves: fix it first: %s",
 		       a->flag, flag_broken(f));
 }
 
-int draft_make(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a,
+int draft_make(const struct rollout_place *p, struct flag_users *u, const struct move_request *a,
 	       struct rollout_draft *ret, struct err *e)
 {
 	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
@@ -158,7 +158,7 @@ double draft_to(const struct rollout_draft *d)
 	return d->of_segment ? d->segment_to : d->to;
 }
 
-void draft_say_otherwise(const struct rollout_draft *d, const struct rollout_arguments *a, char text[256])
+void draft_say_otherwise(const struct rollout_draft *d, const struct move_request *a, char text[256])
 {
 	const struct flag *f = flag_find(d->then, span_of(a->flag));
 	bool waits = flag_type_of(f) == FLAG_VARIANT &&
@@ -171,47 +171,50 @@ void draft_say_otherwise(const struct rollout_draft *d, const struct rollout_arg
 		 draft_to(d), a->percent);
 }
 
-void draft_show_changes(const struct rollout_plan *plan)
+void draft_show_changes(const struct rollout_place *p, const struct rollout_plan *plan)
 {
 	for (size_t i = 0; i < plan->n; i++) {
 		const struct rollout_change *c = &plan->changes[i];
 		switch (c->what) {
 		case ROLLOUT_ENABLED:
-			printf("  enabled: %s → %s\n", c->from > 0 ? "true" : "false",
-			       c->to > 0 ? "true" : "false");
+			place_say(p, MOVE_SAYS, "  enabled: %s → %s\n", c->from > 0 ? "true" : "false",
+				  c->to > 0 ? "true" : "false");
 			break;
 		case ROLLOUT_SHARE:
-			printf("  rule %zu, variant \"%s\": %g %% → %g %%\n", c->rule + 1, c->variant,
-			       c->from, c->to);
+			place_say(p, MOVE_SAYS, "  rule %zu, variant \"%s\": %g %% → %g %%\n", c->rule + 1,
+				  c->variant, c->from, c->to);
 			break;
 		case ROLLOUT_THRESHOLD:
-			printf("  rollout %zu, threshold: %g %% → %g %%\n", c->rule + 1, c->from, c->to);
+			place_say(p, MOVE_SAYS, "  rollout %zu, threshold: %g %% → %g %%\n", c->rule + 1,
+				  c->from, c->to);
 			break;
 		case ROLLOUT_SEGMENT_VALUE:
-			printf("  rollout %zu, of its segment: %s → %s\n", c->rule + 1,
-			       c->from > 0 ? "true" : "false", c->to > 0 ? "true" : "false");
+			place_say(p, MOVE_SAYS, "  rollout %zu, of its segment: %s → %s\n", c->rule + 1,
+				  c->from > 0 ? "true" : "false", c->to > 0 ? "true" : "false");
 			break;
 		}
 	}
 }
 
-void draft_show_notes(const struct rollout_draft *d, const struct rollout_arguments *a)
+void draft_show_notes(const struct rollout_place *p, const struct rollout_draft *d,
+		      const struct move_request *a)
 {
 	const struct flag *f = flag_find(d->then, span_of(a->flag));
 	if (strcmp(a->command, "disable") == 0 && d->to > 0)
-		printf("  note: a disabled boolean flag still runs its rollouts; \"rollback\" moves "
-		       "everybody to legacy\n");
+		place_say(p, MOVE_SAYS,
+			  "  note: a disabled boolean flag still runs its rollouts; \"rollback\" moves "
+			  "everybody to legacy\n");
 	if (a->percent > 0 && flag_type_of(f) == FLAG_VARIANT && !flag_enabled(f))
-		printf("  note: the flag is disabled: its rules apply once it is enabled\n");
+		place_say(p, MOVE_SAYS, "  note: the flag is disabled: its rules apply once it is enabled\n");
 	char otherwise[256];
 	draft_say_otherwise(d, a, otherwise);
 	const char *const notes[] = {d->missing, d->unused, otherwise};
 	for (size_t i = 0; i < sizeof(notes) / sizeof(notes[0]); i++)
 		if (*notes[i])
-			printf("  note: %s\n", notes[i]);
+			place_say(p, MOVE_SAYS, "  note: %s\n", notes[i]);
 	if (*otherwise && a->percent == 0)
-		printf("  note: \"rollback\" moves everybody to legacy\n");
+		place_say(p, MOVE_SAYS, "  note: \"rollback\" moves everybody to legacy\n");
 	for (size_t i = 0; i < flag_snapshot_warnings(d->then); i++)
 		if (strstr(flag_snapshot_warning(d->then, i), a->flag))
-			printf("  note: %s\n", flag_snapshot_warning(d->then, i));
+			place_say(p, MOVE_SAYS, "  note: %s\n", flag_snapshot_warning(d->then, i));
 }

@@ -3,8 +3,8 @@
  *
  * Ownership: borrows the configuration.
  */
-#ifndef PROGRAMS_ROLLOUT_ROLLOUT_USERS_H
-#define PROGRAMS_ROLLOUT_ROLLOUT_USERS_H
+#ifndef MOVE_USERS_H
+#define MOVE_USERS_H
 
 #include "flags/asked.h"
 #include "rollout/rollout.h"

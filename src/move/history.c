@@ -1,4 +1,4 @@
-#include "programs/rollout/rollout_history.h"
+#include "move/history.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -85,11 +85,12 @@ static void put_changes(struct buf *line, const struct rollout_plan *plan)
 int history_write(const char *path, const struct rollout_record *record, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf line = BUF_INIT(LINE_MAX_BYTES);
-	char when[CLOCK_TEXT_MAX], name[256];
+	char when[CLOCK_TEXT_MAX], name[256] = "";
 	clock_format(clock_wall_us(), when);
-	who(name);
+	if (!record->who)
+		who(name);
 	buf_printf(&line, "{\"when\":\"%s\"", when);
-	put_text(&line, "who", name);
+	put_text(&line, "who", record->who ? record->who : name);
 	put_text(&line, "command", record->command);
 	put_text(&line, "flag", record->flag);
 	if (record->segment)

@@ -6,8 +6,8 @@
  *
  * `like` says who they are like: each is as it, with the part that is hashed (its entity) made up.
  */
-#ifndef PROGRAMS_ROLLOUT_POPULATION_H
-#define PROGRAMS_ROLLOUT_POPULATION_H
+#ifndef MOVE_POPULATION_H
+#define MOVE_POPULATION_H
 
 #include "router/decide.h"
 

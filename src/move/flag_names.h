@@ -1,8 +1,8 @@
 /*
  * Names that people mix up: of flags, and of the properties that flags ask the context for.
  */
-#ifndef PROGRAMS_ROLLOUT_FLAG_NAMES_H
-#define PROGRAMS_ROLLOUT_FLAG_NAMES_H
+#ifndef MOVE_FLAG_NAMES_H
+#define MOVE_FLAG_NAMES_H
 
 #include "base/buf.h"
 #include "config/config.h"

@@ -1,4 +1,4 @@
-#include "programs/rollout/rollout_evidence.h"
+#include "move/evidence.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -11,7 +11,7 @@
 #include "guard/guard_verdict.h"
 #include "outcomes/report.h"
 #include "pairs/differences.h"
-#include "programs/status/gate.h"
+#include "guard/gate.h"
 
 /* What one operation's figures say; the worst one's are reported. */
 enum evidence_weight { EVIDENCE_SAFE, EVIDENCE_NOT_ENOUGH, EVIDENCE_UNREADABLE, EVIDENCE_BREACH };

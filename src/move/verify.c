@@ -1,4 +1,4 @@
-#include "programs/rollout/rollout_verify.h"
+#include "move/verify.h"
 
 #include <errno.h>
 #include <math.h>
@@ -8,16 +8,16 @@
 #include "base/clock.h"
 #include "operation/identity.h"
 #include "outcomes/recorded.h"
-#include "programs/rollout/population.h"
-#include "programs/rollout/rollout_flipt.h"
+#include "move/population.h"
+#include "move/flipt.h"
 
 #define SHOWS_WITHIN_MS 15000
 #define AGREES_WITHIN_MS 2000
-#define AGAIN_US 50000
+#define AGAIN_MS 50
 #define RECENT_MAX 100000 /* attempts whose identities are checked: a rollback must not read millions */
 #define ASKED_MAX 8	  /* made-up entities that the server is asked about */
 
-static bool stands(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a)
+static bool stands(const struct rollout_place *p, struct flag_users *u, const struct move_request *a)
 {
 	CLEANUP(rollout_closep) struct rollout_document *d = NULL;
 	struct rollout_plan left;
@@ -26,8 +26,8 @@ static bool stands(const struct rollout_place *p, struct flag_users *u, const st
 }
 
 /* Flipt gives a change out a little after it took it. */
-static int read_until_it_shows(struct rollout_place *p, struct flag_users *u,
-			       const struct rollout_arguments *a, struct err *e)
+static int read_until_it_shows(struct rollout_place *p, struct flag_users *u, const struct move_request *a,
+			       struct err *e)
 {
 	int64_t until_ms = clock_mono_ms() + SHOWS_WITHIN_MS;
 	for (;;) {
@@ -40,7 +40,8 @@ static int read_until_it_shows(struct rollout_place *p, struct flag_users *u,
 					       "%s does not show the change: someone else may have changed "
 					       "it at the same time",
 					       p->name);
-		usleep(AGAIN_US);
+		if (!place_pause(p, AGAIN_MS))
+			return err_set(e, -ECANCELED, "gave up waiting, since this program is ending");
 	}
 }
 
@@ -48,7 +49,7 @@ static int read_until_it_shows(struct rollout_place *p, struct flag_users *u,
 
 struct comparison {
 	const struct flag_users *users;
-	const struct rollout_arguments *arguments;
+	const struct move_request *arguments;
 	const struct flag_snapshot *then, *read;
 	int64_t requests, task, different;
 };
@@ -116,8 +117,8 @@ static int ask_about(struct rollout_place *p, const struct flag_snapshot *s, con
 }
 
 /* What routers evaluate has been looked at; a server that cannot be asked as well is no reason for alarm. */
-static int ask_server(struct rollout_place *p, const struct rollout_arguments *a,
-		      const struct flag_snapshot *s, struct err *e)
+static int ask_server(struct rollout_place *p, const struct move_request *a, const struct flag_snapshot *s,
+		      struct err *e)
 {
 	const struct flag *f = flag_find(s, span_of(a->flag));
 	int64_t until_ms = clock_mono_ms() + AGREES_WITHIN_MS;
@@ -126,38 +127,38 @@ static int ask_server(struct rollout_place *p, const struct rollout_arguments *a
 		char name[32];
 		snprintf(name, sizeof(name), "made-up-%u", i);
 		while ((r = ask_about(p, s, f, name, e)) == 1 && clock_mono_ms() < until_ms)
-			usleep(AGAIN_US);
+			if (!place_pause(p, AGAIN_MS))
+				break;
 	}
 	if (r < 0)
-		fprintf(stderr, "warning: Flipt itself could not be asked: %s\n", e->text);
+		place_say(p, MOVE_WARNS, "warning: Flipt itself could not be asked: %s\n", e->text);
 	return r == 1 ? -EIO : 0;
 }
 
 /* --- all of it ------------------------------------------------------------------------------------------ */
 
-static int say_share(const struct rollout_arguments *a, const struct rollout_draft *draft,
-		     const struct comparison *c, struct err *e)
+static int say_share(const struct rollout_place *p, const struct move_request *a,
+		     const struct rollout_draft *draft, const struct comparison *c, struct err *e)
 {
 	struct decide_input like = flag_users_like(c->users, flag_users_at(c->users, 0), c->read);
 	const struct flag *f = flag_find(c->read, span_of(a->flag));
 	double asked = draft_to(draft);
-	printf("%s now sends %g %% of everybody to tasks", a->flag,
-	       population_share_of_flag(&like, span_of(a->flag)));
+	place_say(p, MOVE_SAYS, "%s now sends %g %% of everybody to tasks", a->flag,
+		  population_share_of_flag(&like, span_of(a->flag)));
 	if (draft->of_segment)
-		printf(" and %g %% of the segment's members", draft->segment_to);
+		place_say(p, MOVE_SAYS, " and %g %% of the segment's members", draft->segment_to);
 	if (c->requests)
-		printf("; of the last %lld requests on record %.1f %% would go to tasks",
-		       (long long)c->requests, 100.0 * (double)c->task / (double)c->requests);
-	printf("\n");
-	fflush(stdout);
+		place_say(p, MOVE_SAYS, "; of the last %lld requests on record %.1f %% would go to tasks",
+			  (long long)c->requests, 100.0 * (double)c->task / (double)c->requests);
+	place_say(p, MOVE_SAYS, "\n");
 	if (*draft->missing)
 		return err_set(e, -EIO, "%s", draft->missing);
-	if (*draft->unused && !arguments_are_emergency(a))
+	if (*draft->unused && !move_is_emergency(a))
 		return err_set(e, -EIO, "%s", draft->unused);
 	if (a->percent < 0 || fabs(asked - a->percent) < 0.01)
 		return 0;
 	if (flag_type_of(f) == FLAG_VARIANT && !flag_enabled(f)) {
-		printf("The flag is disabled: the percentage applies once it is enabled.\n");
+		place_say(p, MOVE_SAYS, "The flag is disabled: the percentage applies once it is enabled.\n");
 		return 0;
 	}
 	return err_set(e, -EIO, "%g %% was requested, but %s makes it %g %%", a->percent,
@@ -165,7 +166,7 @@ static int say_share(const struct rollout_arguments *a, const struct rollout_dra
 		       asked);
 }
 
-int verify_change(struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a,
+int verify_change(struct rollout_place *p, struct flag_users *u, const struct move_request *a,
 		  const struct rollout_draft *draft, struct err *e)
 {
 	struct flag_snapshot *s = NULL;
@@ -185,7 +186,7 @@ int verify_change(struct rollout_place *p, struct flag_users *u, const struct ro
 	if (r == 0 && p->flipt)
 		r = ask_server(p, a, s, e);
 	if (r == 0)
-		r = say_share(a, draft, &c, e);
+		r = say_share(p, a, draft, &c, e);
 	flag_snapshot_unref(s);
 	return r;
 }

@@ -1,4 +1,4 @@
-#include "programs/rollout/flag_names.h"
+#include "move/flag_names.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,11 +1,11 @@
-#include "programs/rollout/rollout_position.h"
+#include "move/position.h"
 
 #include <errno.h>
 #include <math.h>
 #include <string.h>
 
-#include "programs/rollout/population.h"
-#include "programs/rollout/rollout_draft.h"
+#include "move/population.h"
+#include "move/draft.h"
 
 #define EPSILON 0.05
 

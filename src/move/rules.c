@@ -1,10 +1,10 @@
 /* What follows from the arguments and the place alone. */
 #include <string.h>
 
-#include "programs/rollout/rollout_command.h"
-#include "programs/rollout/rollout_place.h"
+#include "move/move.h"
+#include "move/place.h"
 
-bool arguments_are_emergency(const struct rollout_arguments *a)
+bool move_is_emergency(const struct move_request *a)
 {
 	return a->percent == 0 || strcmp(a->command, "rollback") == 0 || strcmp(a->command, "disable") == 0;
 }

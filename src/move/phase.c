@@ -1,4 +1,4 @@
-#include "programs/rollout/phase.h"
+#include "move/phase.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #include "base/json.h"
-#include "programs/rollout/rollout_flipt.h"
+#include "move/flipt.h"
 
 #define PATH_LIMIT 8192
 

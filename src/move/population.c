@@ -1,4 +1,4 @@
-#include "programs/rollout/population.h"
+#include "move/population.h"
 
 #include <stdio.h>
 

@@ -1,11 +1,12 @@
 /*
- * What was changed with migration-rollout: one line of JSON per change, in a file next to the outcomes.
+ * What was changed with migration-rollout, at the router's page, or by its guard: one line of JSON per
+ * change, in a file next to the outcomes.
  *
  * Why:       "who changed this, and when?" must have an answer at three in the morning. What was changed in
  *            Flipt's page or with an editor is not in it.
  */
-#ifndef PROGRAMS_ROLLOUT_ROLLOUT_HISTORY_H
-#define PROGRAMS_ROLLOUT_ROLLOUT_HISTORY_H
+#ifndef MOVE_HISTORY_H
+#define MOVE_HISTORY_H
 
 #include "base/err.h"
 #include "config/config.h"
@@ -18,6 +19,7 @@ struct rollout_record {
 	/* percent of everybody (with a segment: of its members) that the flag says task to */
 	double from, to;
 	const struct rollout_plan *plan; /* values with what they were before */
+	const char *who;		 /* NULL: the user who runs this process */
 	const char *result;		 /* "done", "seen", or what went wrong */
 	const char *step;		 /* that was made, or seen (phase_label); NULL: none */
 	const char *message;		 /* --message; NULL: none */

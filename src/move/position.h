@@ -1,12 +1,12 @@
 /*
  * Position: on which of its steps a flag stands, as its place shows it now.
  */
-#ifndef PROGRAMS_ROLLOUT_ROLLOUT_POSITION_H
-#define PROGRAMS_ROLLOUT_ROLLOUT_POSITION_H
+#ifndef MOVE_POSITION_H
+#define MOVE_POSITION_H
 
-#include "programs/rollout/phase.h"
-#include "programs/rollout/rollout_place.h"
-#include "programs/rollout/rollout_users.h"
+#include "move/phase.h"
+#include "move/place.h"
+#include "move/users.h"
 
 /* The flag as the place has read it (place_read). -EINVAL when routers set it aside, -ENOENT. */
 int position_state(const struct rollout_place *p, struct flag_users *u, const struct rollout_steps *steps,

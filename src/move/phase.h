@@ -1,8 +1,8 @@
 /*
  * Phases: which of its steps a flag is on, and what is missing for the next one (design, "Phases"). Pure.
  */
-#ifndef PROGRAMS_ROLLOUT_PHASE_H
-#define PROGRAMS_ROLLOUT_PHASE_H
+#ifndef MOVE_PHASE_H
+#define MOVE_PHASE_H
 
 #include <stdbool.h>
 #include <stdint.h>

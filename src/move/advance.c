@@ -8,17 +8,16 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "programs/rollout/rollout_command.h"
-#include "programs/rollout/rollout_evidence.h"
-#include "programs/rollout/rollout_history.h"
-#include "programs/rollout/rollout_position.h"
+#include "move/move.h"
+#include "move/evidence.h"
+#include "move/history.h"
+#include "move/position.h"
 
 #define EVIDENCE_BYTES_MAX 32768 /* of the history's line */
-#define WATCH_US 2000000	 /* between two looks */
 
 struct advancing {
 	struct rollout_place *place;
-	const struct rollout_arguments *arguments;
+	const struct move_request *arguments;
 	const struct rollout_steps *steps;
 	struct flag_users users;
 	char *journal;
@@ -26,14 +25,11 @@ struct advancing {
 	int step;
 	char label[PHASE_LABEL_MAX], next[PHASE_LABEL_MAX];
 	struct buf evidence;
-	int64_t began_us;	  /* of this look */
-	char said[PHASE_WHY_MAX]; /* last, while watching */
+	int64_t began_us; /* of this look */
+	char *said;	  /* last, while watching */
+	size_t said_size;
+	struct move_done *done;
 };
-
-static int64_t advance_now(void)
-{
-	return clock_wall_us() / 1000 * 1000; /* as the history writes it */
-}
 
 /* --- judging -------------------------------------------------------------------------------------------- */
 
@@ -81,13 +77,11 @@ static int advance_stand(struct advancing *v, struct err *e)
 /* A person at a terminal may say the word that is missing. */
 static bool advance_asks(const struct advancing *v, const char *why)
 {
-	char answer[16] = "";
-	if (!isatty(STDIN_FILENO) || v->arguments->watch)
-		return false;
-	printf("%s: from %s to %s: %s\nIts rollout requires confirmation. Continue? [y/N] ",
-	       v->arguments->flag, v->label, v->next, why);
-	fflush(stdout);
-	return fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+	const struct move_voice *voice = &v->place->voice;
+	char question[PHASE_WHY_MAX + 512];
+	snprintf(question, sizeof(question), "%s: from %s to %s: %s\nIts rollout requires confirmation.",
+		 v->arguments->flag, v->label, v->next, why);
+	return voice->ask && voice->ask(voice->arg, question) > 0;
 }
 
 static void advance_judge(struct advancing *v, const struct history_reached *reached, enum phase_verdict *ret,
@@ -147,7 +141,7 @@ static int advance_make(struct advancing *v, struct err *e)
 {
 	const struct rollout_step *next = &v->steps->steps[v->step + 1];
 	CLEANUP(freep) char *segment = next->segment.ptr ? span_dup(next->segment) : NULL;
-	struct rollout_arguments a = *v->arguments;
+	struct move_request a = *v->arguments;
 	if (next->segment.ptr && !segment)
 		return err_set(e, -ENOMEM, "out of memory");
 	a.percent = next->percent;
@@ -156,18 +150,18 @@ static int advance_make(struct advancing *v, struct err *e)
 	a.evidence = buf_span(&v->evidence);
 	a.still = advance_still;
 	a.still_arg = v;
-	return command_change(v->place, &a, e);
+	return move_change(v->place, &a, v->done, e);
 }
 
 static int advance_tell(struct advancing *v, enum phase_verdict verdict, const char *why)
 {
 	if (strcmp(why, v->said) != 0) {
-		printf("%s is on %s, the next step is %s\n%s: %s\n", v->arguments->flag, v->label, v->next,
-		       verdict == PHASE_BREACH ? "breach" : "not yet", why);
-		fflush(stdout);
-		snprintf(v->said, sizeof(v->said), "%s", why);
+		place_say(v->place, MOVE_SAYS, "%s is on %s, the next step is %s\n%s: %s\n",
+			  v->arguments->flag, v->label, v->next,
+			  verdict == PHASE_BREACH ? "breach" : "not yet", why);
+		snprintf(v->said, v->said_size, "%s", why);
 	}
-	return verdict == PHASE_BREACH ? ROLLOUT_BREACH : ROLLOUT_NOT_YET;
+	return verdict == PHASE_BREACH ? MOVE_BREACH : MOVE_NOT_YET;
 }
 
 /* Under the lock of the history. */
@@ -185,8 +179,8 @@ static int advance_locked(struct advancing *v, struct err *e)
 		return err_set(e, -EALREADY, "someone else has just advanced %s to %s", v->arguments->flag,
 			       v->label);
 	if ((size_t)v->step + 1 == v->steps->n) {
-		printf("%s is on %s, its last step\n", v->arguments->flag, v->label);
-		return ROLLOUT_DONE;
+		place_say(v->place, MOVE_SAYS, "%s is on %s, its last step\n", v->arguments->flag, v->label);
+		return MOVE_DONE;
 	}
 	phase_label(&v->steps->steps[v->step + 1], v->next);
 	if (!reached.since_us)
@@ -196,7 +190,7 @@ static int advance_locked(struct advancing *v, struct err *e)
 	advance_judge(v, &reached, &verdict, why);
 	if (verdict != PHASE_GO)
 		return advance_tell(v, verdict, why);
-	printf("%s: from %s to %s: %s\n", v->arguments->flag, v->label, v->next, why);
+	place_say(v->place, MOVE_SAYS, "%s: from %s to %s: %s\n", v->arguments->flag, v->label, v->next, why);
 	return advance_make(v, e);
 }
 
@@ -211,45 +205,25 @@ static int advance_once(struct advancing *v, struct err *e)
 	return advance_locked(v, e);
 }
 
-/* What time alone may mend: a server that is away, a file that someone is writing, another advance. */
-static bool advance_may_pass(int r)
+int move_advance(struct rollout_place *p, const struct move_request *q, int64_t began_us, char *said,
+		 size_t said_size, struct move_done *ret, struct err *e)
 {
-	static const int lasting[] = {-EINVAL,	  -ENOENT, -ENOMEM, -EALREADY,
-				      -ECANCELED, -EACCES, -EPERM,  -EROFS};
-	for (size_t i = 0; i < sizeof(lasting) / sizeof(lasting[0]); i++)
-		if (r == lasting[i])
-			return false;
-	return r < 0 || r == ROLLOUT_NOT_YET;
-}
-
-static int advance_watch(struct advancing *v, struct err *e)
-{
-	for (;;) {
-		int r = advance_once(v, e);
-		if (!advance_may_pass(r))
-			return r;
-		if (r < 0 && strcmp(e->text, v->said) != 0) {
-			snprintf(v->said, sizeof(v->said), "%s", e->text);
-			fprintf(stderr, "warning: %s; trying again\n", e->text);
-		}
-		usleep(WATCH_US);
-		v->began_us = advance_now();
-	}
-}
-
-int command_advance(struct rollout_place *p, const struct rollout_arguments *a, struct err *e)
-{
-	struct advancing v = {.began_us = advance_now(),
+	struct advancing v = {.began_us = began_us / 1000 * 1000, /* as the history writes it */
 			      .place = p,
-			      .arguments = a,
-			      .steps = config_rollout(p->config, span_of(a->flag)),
+			      .arguments = q,
+			      .steps = config_rollout(p->config, span_of(q->flag)),
+			      .said = said,
+			      .said_size = said_size,
+			      .done = ret,
 			      .evidence = BUF_INIT(EVIDENCE_BYTES_MAX)};
-	flag_users_init(&v.users, p->config, a->flag);
-	int r = v.steps ? history_path(p->config, a->journal, &v.journal, e)
-			: err_set(e, -EINVAL, "%s has no steps: it is not listed under \"rollout\" in %s",
-				  a->flag, a->config);
+	*ret = (struct move_done){.written = false};
+	flag_users_init(&v.users, p->config, q->flag);
+	int r = v.steps ? history_path(p->config, q->journal, &v.journal, e) : -EINVAL;
+	if (!v.steps)
+		err_set(e, r, "%s has no steps: it is not listed under \"rollout\" in %s", q->flag,
+			q->config ? q->config : "the configuration");
 	if (r == 0)
-		r = a->watch ? advance_watch(&v, e) : advance_once(&v, e);
+		r = advance_once(&v, e);
 	buf_release(&v.evidence);
 	free(v.journal);
 	return r;

@@ -7,8 +7,8 @@
  * Threads:   one; calls block.
  * Errors:    -errno with a sentence; -ENOENT when Flipt does not know what was asked for.
  */
-#ifndef PROGRAMS_ROLLOUT_ROLLOUT_PLACE_H
-#define PROGRAMS_ROLLOUT_ROLLOUT_PLACE_H
+#ifndef MOVE_PLACE_H
+#define MOVE_PLACE_H
 
 #include "base/buf.h"
 #include "base/loop.h"
@@ -17,17 +17,27 @@
 #include "flags/source/features_folder.h"
 #include "flags/source/flipt_credential.h"
 #include "flags/source/flipt_server.h"
+#include "move/move.h"
 #include "rollout/rollout.h"
 
 #define PLACE_DIGEST_MAX 80
 
 struct http_client;
 
+struct place_options {
+	struct move_voice voice; /* zeroed: nobody listens */
+	unsigned timeout_ms;	 /* of a call to Flipt; 0: a minute, for a late answer is better than none */
+};
+
 struct rollout_place {
 	const struct config *config;
 	struct loop *loop;
 	struct http_client *http;
 	struct loop_timer *slow; /* says that a call takes long */
+	struct loop_timer *tick; /* asks the voice whether to give up */
+	struct move_voice voice;
+	unsigned timeout_ms;
+	bool gave_up;
 	bool flipt;
 	int version;		    /* of Flipt; 0: not known yet */
 	struct flipt_server server; /* what it says of itself, once it was asked */
@@ -47,7 +57,9 @@ struct rollout_place {
 	char content[PLACE_DIGEST_MAX]; /* of what they say; as a router that has them reports it */
 };
 
-int place_open(const struct config *c, struct rollout_place **ret, struct err *e);
+/* `o` NULL: nobody listens. */
+int place_open(const struct config *c, const struct place_options *o, struct rollout_place **ret,
+	       struct err *e);
 struct rollout_place *place_close(struct rollout_place *p); /* NULL is allowed; returns NULL */
 
 /* Reads `flags`. */
@@ -76,6 +88,14 @@ enum place_written {
 /* Writes `text`, which is `document` with the plan's changes made. */
 enum place_written place_write(struct rollout_place *p, const char *flag, const struct rollout_plan *plan,
 			       struct span text, size_t *ret_done, struct err *e);
+
+/* To the voice. */
+void place_say(const struct rollout_place *p, enum move_tone tone, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Whether the voice says to give up. */
+bool place_stopped(const struct rollout_place *p);
+/* Waits, unless the voice says to give up: then false. */
+bool place_pause(const struct rollout_place *p, unsigned ms);
 
 DEFINE_CLEANUP(struct rollout_place *, place_close)
 

@@ -8,8 +8,8 @@
  * Baseline: where everybody has moved, legacy has nothing in the span; then what it did before counts.
  * No verdict: fewer attempts than asked for are neither healthy nor breached.
  */
-#ifndef PROGRAMS_STATUS_GATE_H
-#define PROGRAMS_STATUS_GATE_H
+#ifndef GUARD_GATE_H
+#define GUARD_GATE_H
 
 #include <stdint.h>
 

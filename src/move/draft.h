@@ -4,11 +4,12 @@
  * Why:       plans, questions and checks compare the same two snapshots.
  * Ownership: the draft owns both.
  */
-#ifndef PROGRAMS_ROLLOUT_ROLLOUT_DRAFT_H
-#define PROGRAMS_ROLLOUT_ROLLOUT_DRAFT_H
+#ifndef MOVE_DRAFT_H
+#define MOVE_DRAFT_H
 
-#include "programs/rollout/rollout_command.h"
-#include "programs/rollout/rollout_users.h"
+#include "move/move.h"
+#include "move/place.h"
+#include "move/users.h"
 
 struct rollout_draft {
 	struct flag_snapshot *now, *then;
@@ -21,12 +22,12 @@ struct rollout_draft {
 };
 
 /* What the command wants of a document. */
-int draft_plan(const struct rollout_document *d, const struct rollout_arguments *a, struct rollout_plan *ret,
+int draft_plan(const struct rollout_document *d, const struct move_request *a, struct rollout_plan *ret,
 	       struct err *e);
 /* -ENOENT when there is no such flag: the sentence lists near ones. */
 int draft_find_flag(const struct flag_snapshot *s, const char *key, const struct flag **ret, struct err *e);
 /* From what the place has read. -EINVAL when the change is refused. */
-int draft_make(const struct rollout_place *p, struct flag_users *u, const struct rollout_arguments *a,
+int draft_make(const struct rollout_place *p, struct flag_users *u, const struct move_request *a,
 	       struct rollout_draft *ret, struct err *e);
 void draft_release(struct rollout_draft *d);
 /* The two shares of everybody or of the segment's members, whichever the command is about. */
@@ -34,11 +35,12 @@ double draft_from(const struct rollout_draft *d);
 double draft_to(const struct rollout_draft *d);
 
 /* Where what it comes to is known to be another percentage than was asked for: says so. "" otherwise. */
-void draft_say_otherwise(const struct rollout_draft *d, const struct rollout_arguments *a, char text[256]);
+void draft_say_otherwise(const struct rollout_draft *d, const struct move_request *a, char text[256]);
 
-/* The changes, one line each, to standard output. */
-void draft_show_changes(const struct rollout_plan *plan);
+/* The changes, one line each. */
+void draft_show_changes(const struct rollout_place *p, const struct rollout_plan *plan);
 /* What someone should know of the draft before it is written, one line each. */
-void draft_show_notes(const struct rollout_draft *d, const struct rollout_arguments *a);
+void draft_show_notes(const struct rollout_place *p, const struct rollout_draft *d,
+		      const struct move_request *a);
 
 #endif

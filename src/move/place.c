@@ -1,4 +1,4 @@
-#include "programs/rollout/rollout_place.h"
+#include "move/place.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,9 @@
 #include "base/file.h"
 #include "base/http_client.h"
 #include "flags/print.h"
-#include "programs/rollout/rollout_flipt.h"
+#include "move/flipt.h"
+
+#define TICK_MS 100
 
 /* --- the features file ---------------------------------------------------------------------------------- */
 
@@ -126,19 +128,34 @@ static void name_place(struct rollout_place *p)
 		 at && slashes ? at + 1 : c->flags.url, c->flags.environment, c->flags.namespace_key);
 }
 
+static void on_tick(void *arg)
+{
+	struct rollout_place *p = arg;
+	p->gave_up = place_stopped(p);
+	if (p->gave_up)
+		loop_stop(p->loop);
+	else
+		loop_timer_start(p->tick, TICK_MS);
+}
+
 static void say_slow(void *arg)
 {
 	const struct rollout_place *p = arg;
-	fprintf(stderr, "still waiting for an answer from %s\n", p->name);
+	place_say(p, MOVE_WARNS, "still waiting for an answer from %s\n", p->name);
 }
 
-int place_open(const struct config *c, struct rollout_place **ret, struct err *e)
+int place_open(const struct config *c, const struct place_options *options, struct rollout_place **ret,
+	       struct err *e)
 {
 	struct http_client_options o = {.ca_file = c->flags.ca_file};
 	CLEANUP(place_closep) struct rollout_place *p = calloc(1, sizeof(*p));
 	if (!p)
 		return err_set(e, -ENOMEM, "out of memory");
 	p->config = c;
+	if (options) {
+		p->voice = options->voice;
+		p->timeout_ms = options->timeout_ms;
+	}
 	p->flipt = c->flags.kind == FLAG_SOURCE_FLIPT;
 	p->document = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
 	p->flags = BUF_INIT(FLAG_MAX_DOCUMENT + 65536);
@@ -150,6 +167,8 @@ int place_open(const struct config *c, struct rollout_place **ret, struct err *e
 	int r = loop_new(&p->loop);
 	if (r == 0)
 		r = loop_timer_new(p->loop, say_slow, p, &p->slow);
+	if (r == 0)
+		r = loop_timer_new(p->loop, on_tick, p, &p->tick);
 	if (r < 0)
 		return err_set(e, r, "event loop: %s", strerror(-r));
 	r = http_client_new(p->loop, &o, &p->http, e);
@@ -164,6 +183,7 @@ struct rollout_place *place_close(struct rollout_place *p)
 		return NULL;
 	http_client_free(p->http);
 	loop_timer_free(p->slow);
+	loop_timer_free(p->tick);
 	loop_free(p->loop);
 	features_release(&p->files);
 	buf_release(&p->document);

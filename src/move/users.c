@@ -1,4 +1,4 @@
-#include "programs/rollout/rollout_users.h"
+#include "move/users.h"
 
 #include <stdio.h>
 

@@ -2,10 +2,10 @@
  * Flipt's API as a place of percentages. Private to rollout_place.c and rollout_flipt*.c. Protocol:
  * docs/protocols/flipt.md.
  */
-#ifndef PROGRAMS_ROLLOUT_ROLLOUT_FLIPT_H
-#define PROGRAMS_ROLLOUT_ROLLOUT_FLIPT_H
+#ifndef MOVE_FLIPT_H
+#define MOVE_FLIPT_H
 
-#include "programs/rollout/rollout_place.h"
+#include "move/place.h"
 
 struct flipt_answer {
 	struct buf body;
