@@ -197,7 +197,7 @@ def test_without_redis_legacy_serves_quickly(start, own_redis):
     for _ in range(20):
         answer = call(router, "add_numbers", 1, 2)
         assert (answer.status_code, answer.content) == (200, b"legacy")
-    assert time.monotonic() - began < PATIENCE, "20 waits for a connection, of 3 s, would be more"
+    assert time.monotonic() - began < 30, "20 waits for a connection, of 3 s, would be more"
     answered = router.wait_outcomes(20, "answered")
     refused = router.query("SELECT * FROM attempts WHERE NOT answered")
     assert {(r["side"], r["role"], r["result"]) for r in refused} == {("task", "primary", "failure")}

@@ -10,7 +10,7 @@ import pytest
 import configuration
 from celery_redis import Redis
 from celery_router import TASKS, call, readyz, start_router
-from http_text import PATIENCE, wait_until
+from http_text import wait_until
 from raw import ask, request
 from test_celery_limits import asynchronous, ended, later, state
 
@@ -71,7 +71,7 @@ def test_a_dead_redis_does_not_slow_the_backend_beside_it(start, legacy, kind):
             dead = [pool.submit(call, router, "dead", 1, 2) for _ in range(8)]
             began = time.monotonic()
             assert [call(router, "live", n, 0).json() for n in range(20)] == list(range(20))
-            assert time.monotonic() - began < PATIENCE, "20 waits of 2 s would be more"
+            assert time.monotonic() - began < 30, "20 waits of 2 s would be more"
             assert {d.result().text for d in dead} == {'"legacy"'}
         rows = router.wait_outcomes(8, "operation = 'dead' AND side = 'legacy'")
         assert {(row["role"], row["reason"], row["result"]) for row in rows} == {

@@ -230,7 +230,7 @@ def test_a_server_that_is_gone_is_refused_quickly_and_legacy_serves(start):
     began = time.monotonic()
     for _ in range(20):
         assert call(router, "echo", "x").text == "ok"
-    assert time.monotonic() - began < PATIENCE, "20 waits for a connection, of 2 s, would be more"
+    assert time.monotonic() - began < 30, "20 waits for a connection, of 2 s, would be more"
     rows = router.wait_outcomes(40)
     assert {(r["side"], r["role"], r["result"]) for r in rows} == {("task", "primary", "failure"), ("legacy", "fallback", "success")}
     wait_until(lambda: "Temporal: " in health(router)["detail"], "the health of it")

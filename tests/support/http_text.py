@@ -2,7 +2,7 @@
 import socket
 import time
 
-PATIENCE = 30.0  # seconds: the deadline of anything that should happen; reached only when a test fails
+PATIENCE = 60.0  # seconds: the deadline of anything that should happen; reached only when a test fails
 
 
 class Cut(Exception):
