@@ -36,10 +36,11 @@ ROOMS = {
     "ledger": {"base"},
     "operation": {"tasks", "flags", "compare", "base"},  # what an operation is; pure
     "config": {"operation", "pairs", "outcomes", "tasks", "flags", "compare", "base"},
-    "router": {"config", "operation", "ledger", "pairs", "compare", "guard", "outcomes", "tasks", "legacy", "flags", "base"},
+    "page": {"operation", "pairs", "standing", "guard", "outcomes", "compare", "base"},  # the pages of the admin listener, as HTML
+    "router": {"page", "config", "operation", "ledger", "pairs", "compare", "guard", "outcomes", "tasks", "legacy", "flags", "base"},
     # changes to percentages: planned, written, verified, recorded
-    "move": {"router", "config", "operation", "pairs", "guard", "outcomes", "rollout", "flags", "base"},
-    "programs": {"move", "router", "config", "operation", "ledger", "pairs", "compare", "standing", "guard", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts
+    "move": {"router", "page", "config", "operation", "pairs", "guard", "outcomes", "rollout", "flags", "base"},
+    "programs": {"move", "page", "router", "config", "operation", "ledger", "pairs", "compare", "standing", "guard", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts
 }
 
 FILES_PER_FOLDER = 20

@@ -210,8 +210,7 @@ def start_all(children, ports):
     for port, script in SAMPLE_SERVICES.items():
         wait_for(children, ports[port], "/v1/api/health" if script == "runner.py" else "/health", "sample-" + script[:-3])
     environment = {**os.environ, "LLM_URL": "http://127.0.0.1:%s/v1" % ports["8089"],
-                   "EXECUTOR_URL": "http://127.0.0.1:%s/execute" % ports["8090"],
-                   "MIGRATION_DASHBOARD_DIR": os.path.join(ROOT, "dashboards")}
+                   "EXECUTOR_URL": "http://127.0.0.1:%s/execute" % ports["8090"]}
     children.start("task-backend-worker", program("task-backend-worker"), "--backend", "embedded", "--config", CONFIG,
                    cwd=RUN, env=environment)
     children.start("migration-router", program("migration-router"), "--config", CONFIG, cwd=RUN, env=environment)

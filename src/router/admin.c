@@ -7,16 +7,17 @@
 #include <string.h>
 
 #include "base/crypto.h"
-#include "base/file.h"
+#include "base/gzip.h"
 #include "operation/auth.h"
 #include "operation/listen_address.h"
 #include "operation/route.h"
+#include "page/page_assets.h"
+#include "router/admin_live.h"
 #include "router/http/authority.h"
 #include "router/http/guesses.h"
 #include "router/http/listener.h"
 #include "router/problem.h"
 
-#define FILE_MAX_BYTES (4u << 20)
 #define ANSWER_MAX (64u << 20)
 
 struct admin {
@@ -25,37 +26,55 @@ struct admin {
 	struct admin_content content;
 	const struct config *config; /* referenced: who is let in */
 	struct guesses *guesses;
+	struct live *live;
 	char *address; /* as it was started with */
-	char *files;
-	unsigned reports; /* running on other threads */
+	unsigned jobs; /* running on other threads */
 };
 
-/* One request that waits for a report; freed when both its job is done and its exchange is finished. */
-struct report_job {
+/* One request that is not answered at once: it waits for a report or a page, and is freed when both its job
+ * is done and its exchange is finished; or it is a stream. */
+struct asked {
 	struct loop_job job; /* first: the callbacks get its address */
 	struct admin *admin;
 	struct exchange *x; /* NULL once finished */
 	char *target;
-	struct buf json;
+	void *facts; /* of a page */
+	struct buf out;
 	struct err err;
 	int status;
 	bool done;
+	struct live_stream *stream; /* or NULL: then what is above counts */
 };
+
+/* Nothing is loaded from elsewhere, and nothing that stands in a page is run. */
+#define ADMIN_POLICY \
+	"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " \
+	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+/* `extra`: more fields, up to ADMIN_EXTRA. */
+#define ADMIN_EXTRA 3
+static void admin_answer_with(struct exchange *x, int status, const char *type, const char *cache,
+			      const struct http_field *extra, size_t n_extra, struct span body)
+{
+	struct http_field fields[5 + ADMIN_EXTRA] = {
+		{SPAN_LIT("Content-Type"), span_of(type)},
+		{SPAN_LIT("Cache-Control"), span_of(cache)},
+		{SPAN_LIT("X-Content-Type-Options"), SPAN_LIT("nosniff")},
+		{SPAN_LIT("Referrer-Policy"), SPAN_LIT("same-origin")}, /* URLs name users */
+		{SPAN_LIT("Content-Security-Policy"), SPAN_LIT(ADMIN_POLICY)},
+	};
+	for (size_t i = 0; i < n_extra; i++)
+		fields[5 + i] = extra[i];
+	struct http_response r = {.status = status, .fields = fields, .n_fields = 5 + n_extra};
+	if (span_is(exchange_request(x)->method, "HEAD") || status == 304)
+		exchange_respond_bodyless(x, &r, status == 304 ? -1 : (int64_t)body.len);
+	else
+		exchange_respond(x, &r, body);
+}
 
 static void admin_answer(struct exchange *x, int status, const char *type, struct span body)
 {
-	const struct http_field fields[] = {
-		{SPAN_LIT("Content-Type"), span_of(type)},
-		{SPAN_LIT("Cache-Control"), SPAN_LIT("no-store")},
-		{SPAN_LIT("X-Content-Type-Options"), SPAN_LIT("nosniff")},
-		{SPAN_LIT("Content-Security-Policy"),
-		 SPAN_LIT("default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")},
-	};
-	struct http_response r = {.status = status, .fields = fields, .n_fields = 4};
-	if (span_is(exchange_request(x)->method, "HEAD"))
-		exchange_respond_bodyless(x, &r, (int64_t)body.len);
-	else
-		exchange_respond(x, &r, body);
+	admin_answer_with(x, status, type, "no-store", NULL, 0, body);
 }
 
 static void admin_fail(struct exchange *x, int status, const char *title, const char *detail)
@@ -74,101 +93,158 @@ static void answer_made(struct exchange *x, int status, const char *type, const 
 		admin_answer(x, status, type, buf_span(body));
 }
 
-/* --- report: on another thread -------------------------------------------------------------------------- */
+/* --- reports and pages: on another thread --------------------------------------------------------------- */
 
-static void report_free(struct report_job *r)
+static void asked_free(struct asked *q)
 {
-	buf_release(&r->json);
-	free(r->target);
-	free(r);
+	buf_release(&q->out);
+	free(q->target);
+	free(q);
 }
 
 static void run_report(struct loop_job *j)
 {
-	struct report_job *r = (struct report_job *)j;
-	r->status = r->admin->content.report(r->admin->content.arg, span_of(r->target), &r->json, &r->err);
+	struct asked *q = (struct asked *)j;
+	q->status = q->admin->content.report(q->admin->content.arg, span_of(q->target), &q->out, &q->err);
+}
+
+static void run_page(struct loop_job *j)
+{
+	struct asked *q = (struct asked *)j;
+	q->status = q->admin->content.page(q->admin->content.arg, q->facts, span_of(q->target), &q->out);
+}
+
+/* What is left when the answer has gone. */
+static void asked_done(struct asked *q)
+{
+	q->admin->jobs--;
+	buf_release(&q->out);
+	q->done = true;
+	if (!q->x)
+		asked_free(q);
 }
 
 static void report_done(struct loop_job *j)
 {
-	struct report_job *r = (struct report_job *)j;
-	r->admin->reports--;
-	if (r->x && r->status == 0)
-		admin_answer(r->x, 200, "application/json", buf_span(&r->json));
-	else if (r->x)
-		admin_fail(r->x, r->status, "No report", r->err.text);
-	buf_release(&r->json);
-	r->done = true;
-	if (!r->x)
-		report_free(r);
+	struct asked *q = (struct asked *)j;
+	if (q->x && q->status == 0)
+		admin_answer(q->x, 200, "application/json", buf_span(&q->out));
+	else if (q->x)
+		admin_fail(q->x, q->status, "No report", q->err.text);
+	asked_done(q);
 }
 
-static void *start_report(struct admin *a, struct exchange *x, const struct http_request *h)
+static void page_done(struct loop_job *j)
 {
-	struct report_job *r = calloc(1, sizeof(*r));
+	struct asked *q = (struct asked *)j;
+	if (q->x)
+		answer_made(q->x, q->status, "text/html; charset=utf-8", &q->out);
+	asked_done(q);
+}
+
+static struct asked *asked_new(struct admin *a, struct exchange *x, const struct http_request *h)
+{
+	struct asked *q = calloc(1, sizeof(*q));
 	char *target = span_dup(h->target);
-	if (!r || !target) {
-		free(r);
+	if (!q || !target) {
+		free(q);
 		free(target);
 		admin_fail(x, 503, "Out of memory", "");
 		return NULL;
 	}
-	r->job = (struct loop_job){.work = run_report, .done = report_done};
-	r->admin = a;
-	r->x = x;
-	r->target = target;
-	r->json = BUF_INIT(ANSWER_MAX);
-	a->reports++;
-	loop_job_start(a->loop, &r->job);
-	return r;
+	q->admin = a;
+	q->x = x;
+	q->target = target;
+	q->out = BUF_INIT(ANSWER_MAX);
+	return q;
 }
 
-/* --- files of the dashboard ----------------------------------------------------------------------------- */
-
-static const char *type_of(const char *name)
+static void *start_report(struct admin *a, struct exchange *x, const struct http_request *h)
 {
-	static const struct {
-		const char *ending, *type;
-	} types[] = {{".html", "text/html; charset=utf-8"},
-		     {".js", "text/javascript; charset=utf-8"},
-		     {".css", "text/css; charset=utf-8"},
-		     {".svg", "image/svg+xml"},
-		     {".json", "application/json"}};
-	const char *dot = strrchr(name, '.');
-	for (size_t i = 0; dot && i < sizeof(types) / sizeof(types[0]); i++)
-		if (strcmp(dot, types[i].ending) == 0)
-			return types[i].type;
-	return NULL;
+	struct asked *q = asked_new(a, x, h);
+	if (!q)
+		return NULL;
+	q->job = (struct loop_job){.work = run_report, .done = report_done};
+	a->jobs++;
+	loop_job_start(a->loop, &q->job);
+	return q;
 }
 
-/* Plain names only: letters, digits, '-', '_' and single dots between them; so nothing outside the folder can
- * be named. */
-static bool plain_name(struct span name)
+static void *start_page(struct admin *a, struct exchange *x, const struct http_request *h)
 {
-	for (size_t i = 0; i < name.len; i++) {
-		char c = name.ptr[i];
-		bool word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-			    c == '-' || c == '_';
-		if (!word && !(c == '.' && i > 0 && name.ptr[i - 1] != '.'))
-			return false;
+	struct asked *q = asked_new(a, x, h);
+	if (!q)
+		return NULL;
+	q->facts = a->content.page_facts(a->content.arg);
+	if (!q->facts) {
+		asked_free(q);
+		admin_fail(x, 503, "Out of memory", "");
+		return NULL;
 	}
-	return name.len > 0 && name.len < 100;
+	q->job = (struct loop_job){.work = run_page, .done = page_done};
+	a->jobs++;
+	loop_job_start(a->loop, &q->job);
+	return q;
 }
 
-static void serve_file(struct admin *a, struct exchange *x, struct span name)
+/* --- what pages load ------------------------------------------------------------------------------------ */
+
+static bool lists(struct span field, struct span word)
 {
-	char path[4096];
-	if (name.len == 0)
-		name = SPAN_LIT("index.html");
-	int n = plain_name(name) && a->files
-			? snprintf(path, sizeof(path), "%s/%.*s", a->files, SPAN_ARG(name))
-			: -1;
-	CLEANUP(buf_releasep) struct buf content = BUF_INIT(FILE_MAX_BYTES);
-	if (n < 0 || (size_t)n >= sizeof(path) || !type_of(path) ||
-	    file_read(path, FILE_MAX_BYTES - 65536, &content, NULL) < 0)
-		admin_fail(x, 404, "Not found", "There is no such page here.");
+	return field.ptr && memmem(field.ptr, field.len, word.ptr, word.len);
+}
+
+/* Compressed as it is in the program; plain for those few who cannot read that. */
+static void serve_asset(struct exchange *x, const struct http_request *h, const struct page_asset *asset)
+{
+	char etag[24];
+	CLEANUP(buf_releasep) struct buf plain = BUF_INIT(asset->size);
+	struct span packed = {(const char *)asset->gzip, asset->gzip_size};
+	struct span query = {h->target.ptr, h->target.len};
+	bool zipped = lists(http_request_field(h, "Accept-Encoding"), SPAN_LIT("gzip"));
+	snprintf(etag, sizeof(etag), "\"%s%s\"", asset->version, zipped ? "-z" : "");
+	const struct http_field extra[ADMIN_EXTRA] = {{SPAN_LIT("ETag"), span_of(etag)},
+						      {SPAN_LIT("Vary"), SPAN_LIT("Accept-Encoding")},
+						      {SPAN_LIT("Content-Encoding"), SPAN_LIT("gzip")}};
+	/* Another version's URL, in a takeover: what it gets is not what it asked for. */
+	const char *cache =
+		lists(query, span_of(asset->version)) ? "public, max-age=31536000, immutable" : "no-cache";
+	if (lists(http_request_field(h, "If-None-Match"), span_of(etag)))
+		admin_answer_with(x, 304, asset->type, cache, extra, 2, SPAN_NONE);
+	else if (zipped)
+		admin_answer_with(x, 200, asset->type, cache, extra, 3, packed);
+	else if (gzip_decode(packed, &plain) == 0)
+		admin_answer_with(x, 200, asset->type, cache, extra, 2, buf_span(&plain));
 	else
-		admin_answer(x, 200, type_of(path), buf_span(&content));
+		admin_fail(x, 503, "Out of memory", "");
+}
+
+/* --- live: pages that are open -------------------------------------------------------------------------- */
+
+static long pull_events(void *user, struct exchange *x, char *out, size_t size)
+{
+	struct asked *q = user;
+	(void)x;
+	return live_pull(q->stream, out, size);
+}
+
+static void *start_stream(struct admin *a, struct exchange *x, const struct http_request *h)
+{
+	struct asked *q = asked_new(a, x, h);
+	if (!q)
+		return NULL;
+	q->stream = live_open(a->live, x);
+	if (!q->stream) {
+		asked_free(q);
+		admin_fail(x, 503, "Too many pages are open", "Ask for the page itself now and then.");
+		return NULL;
+	}
+	const struct http_field fields[] = {{SPAN_LIT("Content-Type"), SPAN_LIT("text/event-stream")},
+					    {SPAN_LIT("Cache-Control"), SPAN_LIT("no-store")},
+					    {SPAN_LIT("X-Accel-Buffering"), SPAN_LIT("no")}};
+	const struct http_response r = {.status = 200, .fields = fields, .n_fields = 3, .close = true};
+	exchange_respond_stream(x, &r, -1, pull_events);
+	return q;
 }
 
 /* --- requests ------------------------------------------------------------------------------------------- */
@@ -325,6 +401,11 @@ static void *admin_on_head(void *arg, struct exchange *x, const struct http_requ
 		tell_readiness(a, x, h);
 		return NULL;
 	}
+	const struct page_asset *asset = page_asset(path);
+	if (asset && (span_is(h->method, "GET") || span_is(h->method, "HEAD"))) {
+		serve_asset(x, h, asset);
+		return NULL;
+	}
 	if (!admitted(a, x, h))
 		return NULL;
 	if (span_is(h->method, "POST")) {
@@ -337,6 +418,10 @@ static void *admin_on_head(void *arg, struct exchange *x, const struct http_requ
 		tell_guard(a, x, h, a->content.gate);
 	} else if (span_is(path, "/_admin/report.json")) {
 		return start_report(a, x, h);
+	} else if (a->content.is_page(path)) {
+		return start_page(a, x, h);
+	} else if (span_is(path, "/_admin/live") && span_is(h->method, "GET")) {
+		return start_stream(a, x, h);
 	} else if (span_is(path, "/metrics")) {
 		a->content.metrics(a->content.arg, &body);
 		answer_made(x, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
@@ -344,20 +429,22 @@ static void *admin_on_head(void *arg, struct exchange *x, const struct http_requ
 		a->content.flags(a->content.arg, &body);
 		answer_made(x, 200, "application/json", &body);
 	} else {
-		serve_file(a, x, path.len ? (struct span){path.ptr + 1, path.len - 1} : path);
+		admin_fail(x, 404, "Not found", "There is no such page here.");
 	}
 	return NULL;
 }
 
 static void admin_on_finished(void *user, struct exchange *x, bool gone)
 {
-	struct report_job *r = user; /* only reports have one */
+	struct asked *q = user; /* what is answered at once has none */
 	(void)gone, (void)x;
-	if (!r)
+	if (!q)
 		return;
-	r->x = NULL;
-	if (r->done)
-		report_free(r);
+	q->x = NULL;
+	if (q->stream)
+		live_finished(q->stream);
+	if (q->done || q->stream)
+		asked_free(q);
 }
 
 static size_t admin_on_body(void *user, struct exchange *x, const char *bytes, size_t n)
@@ -385,18 +472,19 @@ void admin_set_config(struct admin *a, const struct config *config)
 		return;
 	config_unref(a->config);
 	a->config = config_ref(config);
+	live_close(a->live); /* who was let in by other rules comes again */
 }
 
 static struct admin *admin_free(struct admin *a)
 {
+	live_free(a->live);
 	config_unref(a->config);
 	free(a->address);
-	free(a->files);
 	free(a);
 	return NULL;
 }
 
-int admin_start(struct loop *loop, const struct config *config, struct guesses *guesses, const char *files,
+int admin_start(struct loop *loop, const struct config *config, struct guesses *guesses,
 		const struct admin_content *content, bool held, struct admin **ret, struct err *e)
 {
 	struct admin *a = calloc(1, sizeof(*a));
@@ -407,7 +495,7 @@ int admin_start(struct loop *loop, const struct config *config, struct guesses *
 	a->guesses = guesses;
 	a->config = config_ref(config);
 	a->address = strdup(config->admin.listen);
-	if (!a->address || (files && !(a->files = strdup(files)))) {
+	if (!a->address || live_new(loop, content->version, content->arg, &a->live) < 0) {
 		admin_free(a);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
@@ -450,6 +538,7 @@ void admin_open(struct admin *a)
 
 bool admin_drain(struct admin *a, bool patient)
 {
+	live_close(a->live); /* it waits for those who want to know how the drain goes, not for these */
 	listener_quiesce(a->listener, patient);
 	unsigned n = listener_unheard(a->listener) + listener_exchanges(a->listener);
 	return n > 0 || listener_settling(a->listener);
@@ -460,8 +549,8 @@ struct admin *admin_stop(struct admin *a)
 	if (!a)
 		return NULL;
 	listener_stop(a->listener);
-	/* Reports still being made hold a pointer to this. */
-	while (a->reports > 0)
+	/* What is still being made holds a pointer to this. */
+	while (a->jobs > 0)
 		loop_run_once(a->loop);
 	return admin_free(a);
 }

@@ -1,6 +1,5 @@
 /*
- * Admin listener: health, metrics, report and the dashboard's files. On the control thread's loop, loopback
- * by default.
+ * Admin listener: health, metrics, report and the pages. On the control thread's loop, loopback by default.
  *
  * Why:       whoever composes the program supplies what is shown (callbacks), so that this file knows HTTP
  *            and nothing else.
@@ -22,12 +21,16 @@
  *   POST /_admin/guard/release
  *                             ends a hold; ?operation=…&service=…&by=…. Never by GET, and not from a page of
  *                             another site (a browser says its Origin)
- *   GET /                     the dashboard: files of `files` (only plain names, no folders)
+ *   GET /_admin/live          server-sent events: there is something new to fetch (router/admin_live.h)
+ *   GET /_page/…              what pages load (page/page_assets.h); without credentials: nothing in them is
+ *                             this router's own
+ *   GET /, …                  the pages, HTML (page/page.h)
  */
 #ifndef ROUTER_ADMIN_H
 #define ROUTER_ADMIN_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -48,12 +51,18 @@ struct admin_content {
 	/* An HTTP status with its JSON; with none, the sentence in e. The second changes something. */
 	int (*gate)(void *arg, struct span target, struct buf *json, struct err *e);
 	int (*release)(void *arg, struct span target, struct buf *json, struct err *e);
+	/* Whether there is a page of that path; what only this thread knows for it (NULL: no memory); the
+	 * page, on another thread, with its HTTP status: it frees the facts. */
+	bool (*is_page)(struct span path);
+	void *(*page_facts)(void *arg);
+	int (*page)(void *arg, void *facts, struct span target, struct buf *out);
+	uint64_t (*version)(void *arg); /* of what the pages show: it changes whenever that may have */
 };
 
 struct guesses;
 
 /* Listens on config->admin.listen; `held`: accepts nothing until admin_open. `guesses` outlives it. */
-int admin_start(struct loop *loop, const struct config *config, struct guesses *guesses, const char *files,
+int admin_start(struct loop *loop, const struct config *config, struct guesses *guesses,
 		const struct admin_content *content, bool held, struct admin **ret, struct err *e);
 void admin_open(struct admin *a);
 /* Who is let in from now on. The address stays. "none" for an address other than the one in use takes effect

@@ -13,9 +13,11 @@
 #include "outcomes/outcome_metrics.h"
 #include "outcomes/report_sums.h"
 #include "outcomes/when.h"
+#include "page/page.h"
 #include "guard/guard_verdict.h"
 #include "programs/router/app_guard.h"
 #include "programs/router/app_internal.h"
+#include "programs/router/app_page.h"
 #include "programs/router/app_registration.h"
 #include "router/http/acceptor.h"
 
@@ -595,13 +597,16 @@ int app_status_start(struct app *a, struct err *e)
 					.flags = write_flags,
 					.report = make_report,
 					.gate = app_guard_gate,
-					.release = app_guard_release};
+					.release = app_guard_release,
+					.is_page = page_is,
+					.page_facts = app_page_facts,
+					.page = app_page,
+					.version = app_page_version};
 	int r = start_health(a, e);
 	if (r < 0 || !a->config->admin.listen)
 		return r;
-	const char *files = getenv("MIGRATION_DASHBOARD_DIR");
-	r = admin_start(a->loop, a->config, a->env.guesses, files ? files : DASHBOARD_DIR, &content,
-			atomic_load(&a->env.held), &a->admin, e);
+	r = admin_start(a->loop, a->config, a->env.guesses, &content, atomic_load(&a->env.held), &a->admin,
+			e);
 	if (r == 0)
 		log_info("admin_listening", LOG_STR("address", a->config->admin.listen),
 			 LOG_INT("port", admin_port(a->admin)));

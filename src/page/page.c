@@ -1,0 +1,78 @@
+#include "page/page.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "operation/route.h"
+#include "outcomes/report.h"
+#include "page/html.h"
+#include "page/page_layout.h"
+
+/* --- the pages ------------------------------------------------------------------------------------------ */
+
+static void page_overview(struct page *p)
+{
+	page_begin(p, PAGE_OK, "Migration");
+	page_operations(p);
+	page_end(p);
+}
+
+static const struct {
+	const char *path;
+	void (*draw)(struct page *p);
+} pages[] = {
+	{"/", page_overview},
+};
+#define PAGES (sizeof(pages) / sizeof(pages[0]))
+
+bool page_is(struct span path)
+{
+	for (size_t i = 0; i < PAGES; i++)
+		if (span_is(path, pages[i].path))
+			return true;
+	return false;
+}
+
+/* --- making one ----------------------------------------------------------------------------------------- */
+
+static const char *text_or_null(const char *text)
+{
+	return text[0] ? text : NULL;
+}
+
+/* What is wrong is said in a page of the same look, with a way out of it. */
+static int page_refuse(struct page *p, int status, const char *title, const char *why)
+{
+	p->view = (struct page_view){.path = "/"};
+	page_begin(p, PAGE_WATCH, title);
+	html(p->out, "<section class=\"part\"><h1>%s</h1>\n", title);
+	page_alert(p, why);
+	html(p->out, "<p><a href=\"/\">Start afresh</a></p></section>\n");
+	page_end(p);
+	return status;
+}
+
+int page_make(const struct page_source *source, struct span target, struct buf *out)
+{
+	struct page p = {.out = out, .source = source, .trouble = ""};
+	struct err e = {""};
+	if (page_view_parse(target, source->now_us, &p.view, &e) != 0)
+		return page_refuse(&p, 400, "This cannot be shown", e.text);
+	if (!page_is(span_of(p.view.path)))
+		return page_refuse(&p, 404, "Not found", "There is no such page here.");
+	const struct report_options o = {.path = source->path,
+					 .since_us = p.view.since_us,
+					 .until_us = p.view.until_us,
+					 .service = text_or_null(p.view.service),
+					 .operation = text_or_null(p.view.operation),
+					 .organization = text_or_null(p.view.org)};
+	CLEANUP(report_freep) struct report *report = NULL;
+	int r = report_make(&o, &report, &e);
+	p.report = report;
+	if (r < 0 && r != -ENOENT && r != -ENODATA)
+		p.trouble = e.text;
+	for (size_t i = 0; i < PAGES; i++)
+		if (strcmp(p.view.path, pages[i].path) == 0)
+			pages[i].draw(&p);
+	return 200;
+}

@@ -1,0 +1,52 @@
+/*
+ * Page: the migration as people look at it, made on the server: HTML that reads well without a script.
+ *
+ * Why:       who decides on the next percent, and who is on call at 3 a.m., see it at a glance
+ *            (docs/design.md, "The page").
+ * Shape:     a *page* is a path ("/", "/requests", …) with *sections*, each a function
+ *            page_<section>(struct page *) in a file of its own, which reads what it shows and appends
+ *            <section id="…">. What cannot be read is said in its section; the others are there all the same.
+ * Threads:   a page is made on one thread, any. What only the control thread knows comes with page_source.
+ * Ownership: the source and all it points to are the caller's and stay during the call.
+ */
+#ifndef PAGE_PAGE_H
+#define PAGE_PAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/span.h"
+#include "page/page_view.h"
+
+#define PAGE_MAX (16u << 20) /* bytes of one page */
+
+struct report;
+
+/* What a page is made of. */
+struct page_source {
+	const char *path; /* outcomes.db */
+	int64_t now_us;	  /* wall clock */
+	uint64_t version; /* router/admin_live.h */
+};
+
+/* A page while it is made; what its sections get. */
+struct page {
+	struct buf *out;
+	const struct page_source *source;
+	struct page_view view;
+	const struct report *report; /* of the view; NULL: it cannot be read, and then: */
+	const char *trouble;	     /* why; "": nothing was recorded yet */
+};
+
+/* Whether there is a page of that path. */
+bool page_is(struct span path);
+/* Appends the whole document. Returns its HTTP status: 200, or 400 with a page that says what is wrong with
+ * the parameters, 404. What is too long leaves out->error set. */
+int page_make(const struct page_source *source, struct span target, struct buf *out);
+
+/* --- sections, each in its own file; they append to p->out ---------------------------------------------- */
+void page_operations(struct page *p);
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * Layout: what all pages share: head, navigation, filters, and small things that sections are built of.
+ */
+#ifndef PAGE_PAGE_LAYOUT_H
+#define PAGE_PAGE_LAYOUT_H
+
+#include "page/page.h"
+
+/* How things stand, of the whole or of a part; a word, an icon and a color each (never the color alone). */
+enum page_level { PAGE_EMPTY, PAGE_OK, PAGE_WATCH, PAGE_STOP };
+const char *page_level_class(enum page_level level); /* "empty", "ok", "watch", "stop" */
+void page_icon(struct buf *out, enum page_level level);
+
+/* From the doctype up to the begin of <main>. `title` also stands in the tab, behind the level's sign. */
+void page_begin(struct page *p, enum page_level level, const char *title);
+void page_end(struct page *p);
+
+/* <section id="…">, its heading, and its end. Live sections are replaced while the page is open. */
+void page_section(struct page *p, const char *id, const char *heading);
+void page_section_end(struct page *p);
+/* Instead of a section's content: nothing there, or it cannot be read; the text is escaped. */
+void page_note(struct page *p, const char *text);
+void page_alert(struct page *p, const char *text);
+
+#endif

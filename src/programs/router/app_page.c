@@ -1,0 +1,43 @@
+#include "programs/router/app_page.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "page/page.h"
+#include "programs/router/app_internal.h"
+
+/* As of the moment of asking, so that the page need not look at what the control thread changes. */
+struct page_facts {
+	uint64_t version;
+};
+
+void *app_page_facts(void *arg)
+{
+	struct page_facts *f = calloc(1, sizeof(*f));
+	if (f)
+		f->version = app_page_version(arg);
+	return f;
+}
+
+int app_page(void *arg, void *facts, struct span target, struct buf *out)
+{
+	struct app *a = arg;
+	struct page_facts *f = facts;
+	const struct page_source source = {
+		.path = a->outcomes_path, .now_us = clock_wall_us(), .version = f->version};
+	free(f);
+	return page_make(&source, target, out);
+}
+
+uint64_t app_page_version(void *arg)
+{
+	struct app *a = arg;
+	struct recorder_status r;
+	struct flag_source_status s;
+	recorder_status(a->recorder, &r);
+	app_flags_status(a, &s);
+	uint64_t h = hash64_number(HASH64_START, r.written);
+	h = hash64_number(h, r.dropped + r.failing);
+	return hash64_span(h, span_of(s.digest));
+}
