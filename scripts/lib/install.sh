@@ -10,7 +10,7 @@ NEEDS_BUILD="cmd:cc=gcc cmd:pkg-config=pkg-config cmd:meson=meson cmd:ninja=ninj
  file:/usr/share/javascript/chart.js/chart.min.js=libjs-chart.js"
 NEEDS_RUN="cmd:python3=python3 cmd:pdftotext=poppler-utils"
 NEEDS_TEST="cmd:clang=clang cmd:clang-format=clang-format pc:cmocka=libcmocka-dev cmd:openssl=openssl cmd:curl=curl cmd:setarch=util-linux
- cmd:redis-server=redis-server cmd:faketime=faketime"
+ cmd:redis-server=redis-server cmd:faketime=faketime cmd:promtool=prometheus"
 NEEDS_BENCH="cmd:wrk=wrk cmd:nginx=nginx-light cmd:haproxy=haproxy cmd:taskset=util-linux"
 
 probe() {

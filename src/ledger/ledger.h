@@ -100,6 +100,7 @@ struct ledger_status {
 	bool remote; /* a Redis, whose address is `where` */
 	char where[ERR_TEXT_MAX];
 	uint64_t entries; /* of the file's */
+	uint64_t queued;  /* changes on their way to the file */
 	/* It cannot be read or written now. */
 	bool failing, shared;
 	uint64_t errors;     /* questions and changes that failed there, since the start; remote only */

@@ -937,7 +937,8 @@ static void file_status(struct ledger *of, struct ledger_status *ret)
 {
 	struct ledger_file *l = file_of(of);
 	pthread_mutex_lock(&l->lock);
-	*ret = (struct ledger_status){.entries = l->n_entries, .failing = l->failing, .shared = l->shared};
+	*ret = (struct ledger_status){
+		.entries = l->n_entries, .queued = l->n_queued, .failing = l->failing, .shared = l->shared};
 	memcpy(ret->last_error, l->last_error, sizeof(ret->last_error));
 	pthread_mutex_unlock(&l->lock);
 }

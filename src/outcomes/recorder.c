@@ -153,8 +153,11 @@ void recorder_status(struct recorder *r, struct recorder_status *ret)
 {
 	pthread_mutex_lock(&r->lock);
 	*ret = r->status;
-	for (struct recorder_producer *p = r->producers; p; p = p->next)
+	for (struct recorder_producer *p = r->producers; p; p = p->next) {
 		ret->dropped += ring_dropped(p->ring);
+		ret->queued += ring_length(p->ring);
+		ret->slots += ring_slots(p->ring);
+	}
 	pthread_mutex_unlock(&r->lock);
 }
 

@@ -72,6 +72,7 @@ bool recorder_options_same(const struct recorder_options *a, const struct record
 
 struct recorder_status {
 	uint64_t written, dropped;
+	size_t queued, slots; /* outcomes in the producers' queues, and how many these hold */
 	bool failing;	      /* the file cannot be written now */
 	char last_error[256]; /* the last one, also after it has passed; "" = none since the start */
 };

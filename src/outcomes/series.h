@@ -25,9 +25,9 @@
 
 /* Upper bounds of Prometheus' buckets, µs; the last one is +Inf. */
 #define SERIES_LATENCY_BOUNDS \
-	1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, \
-		30000000, 60000000, 300000000
-#define SERIES_LATENCY_BUCKETS 17
+	100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, \
+		5000000, 10000000, 30000000, 60000000, 300000000, 900000000, 3600000000
+#define SERIES_LATENCY_BUCKETS 22
 
 struct series_minute {	/* sums of one minute; in memory while its minute is open */
 	int64_t minute; /* since 1970 */

@@ -8,6 +8,7 @@
 
 #include "base/crypto.h"
 #include "base/gzip.h"
+#include "base/metric_text.h"
 #include "operation/auth.h"
 #include "operation/listen_address.h"
 #include "operation/route.h"
@@ -423,8 +424,9 @@ static void *admin_on_head(void *arg, struct exchange *x, const struct http_requ
 	} else if (span_is(path, "/_admin/live") && span_is(h->method, "GET")) {
 		return start_stream(a, x, h);
 	} else if (span_is(path, "/metrics")) {
-		a->content.metrics(a->content.arg, &body);
-		answer_made(x, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
+		bool open = metric_accepts_open(http_request_field(h, "Accept"));
+		a->content.metrics(a->content.arg, open, &body);
+		answer_made(x, 200, open ? METRIC_OPEN_TYPE : METRIC_TEXT_TYPE, &body);
 	} else if (span_is(path, "/_admin/flags")) {
 		a->content.flags(a->content.arg, &body);
 		answer_made(x, 200, "application/json", &body);

@@ -14,7 +14,7 @@
  *   GET /healthz              200 while the control loop runs
  *   GET /readyz               200 or 503 and JSON: what is needed and what is missing; without credentials
  *                             if required, only whether it is ready
- *   GET /metrics              Prometheus text 0.0.4
+ *   GET /metrics              Prometheus text 0.0.4, or OpenMetrics 1.0 if Accept prefers it
  *   GET /_admin/report.json   migration-status --json; ?since=…&service=…&operation=…&org=…
  *   GET /_admin/flags         source, digest and age of the snapshot in use
  *   GET /_admin/gate          the guard's verdict: 200 safe, 503 breach, 425 neither; ?operation=…&service=…
@@ -43,7 +43,7 @@ struct admin_content {
 	void *arg;
 	/* false: 503. `whole`: the caller may see addresses, paths and errors. */
 	bool (*ready)(void *arg, bool whole, struct buf *json);
-	void (*metrics)(void *arg, struct buf *text);
+	void (*metrics)(void *arg, bool open_metrics, struct buf *text);
 	void (*flags)(void *arg, struct buf *json);
 	/* Runs on another thread, since it reads a database. `target` is the raw request target. 0, or an
 	 * HTTP status with the sentence in e. */

@@ -477,3 +477,10 @@ void decide_flag(const struct decide_input *in, struct span flag, struct decide_
 	build_context(&a);
 	*ret = vote_flag(&a, flag, &ignored);
 }
+
+double decide_share_of_flag(const struct decide_input *in, struct span flag)
+{
+	struct asking a = {.in = in};
+	build_context(&a);
+	return share_of_flag(&a, flag, 0).task;
+}

@@ -81,6 +81,9 @@ uint64_t decide_split(const struct operation *op, const struct flag_snapshot *fl
 void decide(const struct decide_input *in, struct decision *ret, const struct flag_trace *trace);
 /* The flag by itself, for an operation that is not NULL; pins and overrides are not looked at. */
 void decide_flag(const struct decide_input *in, struct span flag, struct decide_vote *ret);
+/* The share (0 … 1) of those like this entity, whom chance alone tells apart, that the flag says task to;
+ * for an operation and an entity that are not NULL. */
+double decide_share_of_flag(const struct decide_input *in, struct span flag);
 /* Whether what is known and met of this backend lets the operation's task be submitted there; one that is
  * not configured may not. Of the input the configuration, the operation and the states count. */
 bool decide_may_use(const struct decide_input *in, struct span backend);

@@ -425,7 +425,7 @@ def test_metrics_tell_what_became_of_keys(world):
     text = ask(world.router.admin_port, request("GET", "/metrics")).body.decode()
     for result in ("begun", "answered", "other_request"):
         assert 'migration_idempotency_keys_total{result="%s"} 1' % result in text
-    assert "migration_idempotency_keys 1" in text
+    assert "migration_idempotency_keys_stored 1" in text
 
 
 # --- two processes ------------------------------------------------------------------------------------------------------------

@@ -299,7 +299,7 @@ def test_a_failing_upstream_is_said_once_when_it_begins(start, tls, kind):
     metrics = admin(router, "/metrics")
     assert 'migration_legacy_errors_total{service="echo",kind="%s"} 5' % kind in metrics
     reachable = kind in ("reset", "timeout", "malformed")
-    assert 'migration_legacy_reachable{service="echo"} %d' % reachable in metrics
+    assert 'migration_legacy_up{service="echo"} %d' % reachable in metrics
     ready = json.loads(admin(router, "/readyz"))
     assert ready["ready"] and (ready["status"] == "ready") == reachable
     told = ready["legacy"][0]

@@ -428,38 +428,137 @@ static void options_with_any_field_changed_are_others(void **state)
 		    8);
 }
 
-static void prometheus_text_counts_since_the_start(void **state)
+static void put_odd_one(struct place *p)
 {
-	struct place *p = *state;
-	CLEANUP(buf_releasep) struct buf b = BUF_INIT(1 << 20);
-	start(p, (struct recorder_options){.flush_ms = 1});
-	for (unsigned i = 0; i < 10; i++)
-		assert_true(put(p->p, 3000 * i));
 	struct outcome *o = recorder_reserve(p->p);
 	span_copy(SPAN_LIT("a\"b\\c"), o->service, sizeof(o->service));
 	span_copy(SPAN_LIT("x"), o->operation, sizeof(o->operation));
+	span_copy(SPAN_LIT("celery"), o->backend, sizeof(o->backend));
 	o->side = OUTCOME_TASK;
 	o->role = OUTCOME_SHADOW;
 	o->result = OUTCOME_REJECTED;
 	recorder_commit(p->p);
+}
+
+static void check_lines(const struct buf *b, const char *const *lines, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!strstr(b->ptr, lines[i]))
+			fail_msg("missing: %s in\n%s", lines[i], b->ptr);
+}
+
+static void prometheus_text_counts_since_the_start(void **state)
+{
+	struct place *p = *state;
+	CLEANUP(buf_releasep) struct buf b = BUF_INIT(1 << 20);
+	struct metric_text text = {.out = &b};
+	start(p, (struct recorder_options){.flush_ms = 1});
+	for (unsigned i = 0; i < 10; i++)
+		assert_true(put(p->p, 3000 * i));
+	put_odd_one(p);
 	wait_until(p, false, 11);
-	assert_int_equal(outcome_metrics_render(p->r, &b), 0);
+	assert_int_equal(outcome_metrics_render(p->r, NULL, 0, &text), 0);
 	static const char *const lines[] = {
 		("\nmigration_executions_total{service=\"prompt\",operation=\"prompt.answer\","
 		 "side=\"legacy\"} 10\n"),
 		"\nmigration_executions_total{service=\"a\\\"b\\\\c\",operation=\"x\",side=\"task\"} 0\n",
-		"role=\"shadow\",reason=\"flag\",result=\"rejected\",answered=\"no\"} 1\n",
-		"side=\"legacy\",role=\"primary\",le=\"0.001\"} 1\n",
+		"side=\"task\",backend=\"celery\",role=\"shadow\",result=\"rejected\"} 1\n",
+		("\nmigration_decisions_total{service=\"prompt\",operation=\"prompt.answer\","
+		 "reason=\"flag\"} 10\n"),
+		"side=\"legacy\",role=\"primary\",le=\"0.0001\"} 1\n",
 		"side=\"legacy\",role=\"primary\",le=\"0.01\"} 4\n",
+		"side=\"legacy\",role=\"primary\",le=\"3600.0\"} 10\n",
 		"side=\"legacy\",role=\"primary\",le=\"+Inf\"} 10\n",
-		"side=\"legacy\",role=\"primary\"} 0.135000\n",
+		"side=\"legacy\",role=\"primary\"} 0.135\n",
 		"\nmigration_outcomes_written_total 11\n",
 		"\nmigration_outcomes_dropped_total 0\n",
 		"\nmigration_outcomes_failing 0\n",
+		"\nmigration_outcomes_queue_slots 16384\n",
 	};
-	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
-		if (!strstr(b.ptr, lines[i]))
-			fail_msg("missing: %s in\n%s", lines[i], b.ptr);
+	check_lines(&b, lines, sizeof(lines) / sizeof(lines[0]));
+}
+
+/* Prometheus sees no increase in a series that begins with its first error. */
+static void what_an_operation_can_have_is_there_with_0(void **state)
+{
+	struct place *p = *state;
+	CLEANUP(buf_releasep) struct buf b = BUF_INIT(1 << 20);
+	struct metric_text text = {.out = &b};
+	start(p, (struct recorder_options){.flush_ms = 1});
+	const struct outcome_metrics_operation expected[] = {
+		{.service = "prompt",
+		 .operation = "answer",
+		 .has_task = true,
+		 .has_pins = true,
+		 .backends = {"celery", "temporal"},
+		 .n_backends = 2},
+		{.service = "prompt", .operation = "plain"},
+		{.service = "prompt", .operation = "(unmapped)", .unmapped = true},
+	};
+	assert_int_equal(outcome_metrics_render(p->r, expected, 3, &text), 0);
+#define ANSWER "{service=\"prompt\",operation=\"answer\","
+	static const char *const lines[] = {
+		"\nmigration_executions_total" ANSWER "side=\"task\"} 0\n",
+		"\nmigration_attempts_total" ANSWER
+		"side=\"task\",backend=\"temporal\",role=\"primary\",result=\"unknown\"} 0\n",
+		"\nmigration_attempts_total" ANSWER
+		"side=\"legacy\",backend=\"\",role=\"fallback\",result=\"failure\"} 0\n",
+		"\nmigration_decisions_total" ANSWER "reason=\"guard\"} 0\n",
+		"\nmigration_pinned_requests_total" ANSWER "side=\"task\"} 0\n",
+		"\nmigration_attempt_duration_seconds_count" ANSWER "side=\"task\",role=\"primary\"} 0\n",
+		"operation=\"plain\",reason=\"no_task\"} 0\n",
+		"operation=\"(unmapped)\",reason=\"unmapped\"} 0\n",
+	};
+	check_lines(&b, lines, sizeof(lines) / sizeof(lines[0]));
+	assert_null(strstr(b.ptr, "operation=\"plain\",side=\"task\""));
+	assert_null(strstr(b.ptr, "operation=\"plain\",reason=\"guard\""));
+	assert_null(strstr(b.ptr, "role=\"shadow\""));
+}
+
+/* Whatever is configured: a scrape stays one. */
+static void the_text_is_bounded_with_thousands_of_operations(void **state)
+{
+	struct place *p = *state;
+	static char names[4096][16];
+	static struct outcome_metrics_operation expected[4096];
+	CLEANUP(buf_releasep) struct buf b = BUF_INIT(64 << 20);
+	struct metric_text text = {.out = &b};
+	start(p, (struct recorder_options){.flush_ms = 1});
+	for (unsigned i = 0; i < 4096; i++) {
+		snprintf(names[i], sizeof(names[i]), "op-%u", i);
+		expected[i] =
+			(struct outcome_metrics_operation){.service = "prompt",
+							   .operation = names[i],
+							   .has_task = true,
+							   .has_pins = true,
+							   .may_shadow = true,
+							   .backends = {"celery", "temporal", "hatchet"},
+							   .n_backends = 3};
+	}
+	assert_int_equal(outcome_metrics_render(p->r, expected, 4096, &text), 0);
+	assert_int_equal(b.error, 0);
+	assert_non_null(strstr(b.ptr, "operation=\"op-511\""));
+	assert_null(strstr(b.ptr, "operation=\"op-512\""));
+	print_message("512 operations: %zu bytes\n", b.len);
+	assert_true(b.len < 24 << 20);
+}
+
+static void totals_are_by_operation_and_side(void **state)
+{
+	struct place *p = *state;
+	start(p, (struct recorder_options){.flush_ms = 1});
+	CLEANUP(freep) struct outcome_totals *none = outcome_totals_now(p->r);
+	assert_null(outcome_totals_find(none, "prompt", "prompt.answer"));
+	for (unsigned i = 0; i < 10; i++)
+		assert_true(put(p->p, i));
+	put_odd_one(p); /* answers nobody */
+	wait_until(p, false, 11);
+	CLEANUP(freep) struct outcome_totals *t = outcome_totals_now(p->r);
+	const struct outcome_total *of = outcome_totals_find(t, "prompt", "prompt.answer");
+	assert_non_null(of);
+	assert_int_equal(of->answered[OUTCOME_LEGACY], 10);
+	assert_int_equal(of->answered[OUTCOME_TASK], 0);
+	assert_null(outcome_totals_find(t, "a\"b\\c", "x"));
 }
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, make_place, remove_place)
@@ -482,6 +581,9 @@ int main(void)
 		CASE(users_are_hashed_with_a_key_that_stays),
 		CASE(options_with_any_field_changed_are_others),
 		CASE(prometheus_text_counts_since_the_start),
+		CASE(what_an_operation_can_have_is_there_with_0),
+		CASE(the_text_is_bounded_with_thousands_of_operations),
+		CASE(totals_are_by_operation_and_side),
 	};
 	if (crypto_setup() < 0)
 		return 1;

@@ -196,8 +196,12 @@ static void on_quiet(void *arg)
 static void read_if_changed(struct features_source *s, unsigned ms)
 {
 	struct signature now = look(s);
-	if (!same_signature(&now, &s->seen) && !loop_timer_active(s->quiet))
+	if (same_signature(&now, &s->seen)) {
+		if (!s->status.failing) /* what is in use is what the file says */
+			s->status.good_us = clock_wall_us();
+	} else if (!loop_timer_active(s->quiet)) {
 		read_when_quiet(s, ms);
+	}
 }
 
 /* --- watching ------------------------------------------------------------------------------------------- */

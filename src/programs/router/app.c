@@ -18,6 +18,7 @@
 #include "programs/router/app_internal.h"
 #include "programs/router/app_registration.h"
 #include "programs/router/app_takeover.h"
+#include "programs/router/metrics/metrics.h"
 #include "router/http/guesses.h"
 #include "router/http/listener.h"
 #include "router/plane.h"
@@ -61,6 +62,7 @@ static void publish_flags(void *arg, const struct flag_snapshot *snapshot)
 	struct app *a = arg;
 	const struct flag_snapshot *old = a->flags;
 	a->flags = flag_snapshot_ref(snapshot);
+	a->flag_snapshots++;
 	app_guard_expect(a, a->config, snapshot);
 	for (size_t i = 0; i < a->n_planes; i++)
 		plane_set_flags(a->planes[i], snapshot);
@@ -72,7 +74,8 @@ static void publish_flags(void *arg, const struct flag_snapshot *snapshot)
 
 static void flags_failed(void *arg, const char *why)
 {
-	const struct app *a = arg;
+	struct app *a = arg;
+	a->flag_failures++;
 	log_warn("flags_refresh_failed", LOG_STR("error", why), LOG_BOOL("last_good", a->flags != NULL));
 }
 
@@ -481,7 +484,8 @@ static int app_start(struct app *a, bool take_over, struct err *e)
 		return err_set(e, r, "event loop: %s", strerror(-r));
 	if ((r = takeover_lock(a, take_over, app_on_taken_over, e)) < 0)
 		return r;
-	if ((r = guesses_new(&a->env.guesses)) < 0 || (r = organizations_new(&a->env.organizations)) < 0)
+	if ((r = guesses_new(&a->env.guesses)) < 0 || (r = organizations_new(&a->env.organizations)) < 0 ||
+	    (r = metrics_new(&a->metrics)) < 0)
 		return err_set(e, r, "out of memory");
 	if ((r = legacy_setup()) < 0)
 		return err_set(e, r, "libcurl could not be set up");
@@ -531,6 +535,7 @@ static void app_stop(struct app *a)
 	app_guard_stop(a);
 	features_source_stop(a->features);
 	flipt_source_stop(a->flipt);
+	a->metrics = metrics_free(a->metrics);
 	free(a->outcomes_path);
 	flag_snapshot_unref(a->flags);
 	retired_free(a->retired);
@@ -551,7 +556,7 @@ static void app_stop(struct app *a)
 
 int app_serve(const char *config_path, bool take_over)
 {
-	struct app a = {.signals = -1, .lock = -1};
+	struct app a = {.signals = -1, .lock = -1, .started_us = clock_wall_us()};
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
 	struct config *config = NULL;
 	int r = config_load(config_path, app_getenv, &problems, &config);

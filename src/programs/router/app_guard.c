@@ -1,4 +1,3 @@
-#include "outcomes/outcome_metrics.h"
 #include "programs/router/app_guard.h"
 
 #include <assert.h>
@@ -312,60 +311,86 @@ bool app_guard_put(struct app *a, struct buf *json)
 	return fine && !trouble[0];
 }
 
-static void put_gauges(const struct guard_verdicts *v, struct buf *b)
+static const struct metric_label *guard_labels(const struct guard_operation_verdict *v,
+					       struct metric_label ret[3])
 {
-	metric_head(b, "migration_guard_held", "gauge",
-		    "1 while the guard holds the operation's task side at legacy.");
+	ret[0] = (struct metric_label){"service", span_of(v->service)};
+	ret[1] = (struct metric_label){"operation", span_of(v->operation)};
+	return ret;
+}
+
+static void put_verdicts(const struct guard_verdicts *v, struct metric_text *out)
+{
+	struct metric_label l[3];
+	metric_begin(out, "migration_guard_held", METRIC_GAUGE,
+		     "1 while the guard holds the operation's task side at legacy.");
 	for (size_t i = 0; i < v->n; i++)
-		buf_printf(b, "migration_guard_held{service=\"%s\",operation=\"%s\"} %d\n",
-			   v->operations[i].service, v->operations[i].operation, v->operations[i].held);
-	metric_head(b, "migration_guard_verdict", "gauge", "1 for the guard's verdict on the operation.");
+		metric_count(out, v->operations[i].held, guard_labels(&v->operations[i], l), 2);
+	metric_begin(out, "migration_guard_verdict", METRIC_GAUGE,
+		     "1 for the guard's verdict on the operation.");
 	for (size_t i = 0; i < v->n; i++)
-		for (int w = 0; w < GUARD_VERDICT_COUNT; w++)
-			buf_printf(b,
-				   "migration_guard_verdict{service=\"%s\",operation=\"%s\",verdict=\"%s\"} "
-				   "%d\n",
-				   v->operations[i].service, v->operations[i].operation,
-				   guard_verdict_text(w), v->operations[i].verdict == (enum guard_verdict)w);
-	metric_head(b, "migration_guard_entities", "gauge",
-		    "Entities of the epoch, by the side that served them.");
+		for (int w = 0; w < GUARD_VERDICT_COUNT; w++) {
+			l[2] = (struct metric_label){"verdict", span_of(guard_verdict_text(w))};
+			metric_count(out, v->operations[i].verdict == (enum guard_verdict)w,
+				     guard_labels(&v->operations[i], l), 3);
+		}
+	metric_begin(out, "migration_guard_entities", METRIC_GAUGE,
+		     "Entities of the epoch, by the side that served them.");
 	for (size_t i = 0; i < v->n; i++)
-		for (int s = 0; s < OUTCOME_SIDE_COUNT; s++)
-			buf_printf(b,
-				   "migration_guard_entities{service=\"%s\",operation=\"%s\",side=\"%s\"} "
-				   "%llu\n",
-				   v->operations[i].service, v->operations[i].operation, outcome_side_text(s),
-				   (unsigned long long)v->operations[i].entities[s]);
-	metric_head(b, "migration_guard_evidence", "gauge",
-		    "Evidence that the task side is worse, as a fraction of a breach.");
-	for (size_t i = 0; i < v->n; i++)
-		for (int k = 0; k < GUARD_KIND_COUNT; k++) {
-			const struct guard_kind_verdict *of = &v->operations[i].kinds[k];
-			if (of->worse_needed > 0)
-				buf_printf(b,
-					   "migration_guard_evidence{service=\"%s\",operation=\"%s\",kind="
-					   "\"%s\"} %.4f\n",
-					   v->operations[i].service, v->operations[i].operation,
-					   guard_kind_text(k), of->worse / of->worse_needed);
+		for (int s = 0; s < OUTCOME_SIDE_COUNT; s++) {
+			l[2] = (struct metric_label){"side", span_of(outcome_side_text(s))};
+			metric_count(out, v->operations[i].entities[s], guard_labels(&v->operations[i], l),
+				     3);
 		}
 }
 
-void app_guard_metrics(struct app *a, struct buf *text)
+/* 1 and more is a breach, or what `safe` needs. */
+static void put_evidence(const struct guard_verdicts *v, bool harmless, struct metric_text *out)
+{
+	struct metric_label l[3];
+	for (size_t i = 0; i < v->n; i++)
+		for (int k = 0; k < GUARD_KIND_COUNT; k++) {
+			const struct guard_kind_verdict *of = &v->operations[i].kinds[k];
+			double needed = harmless ? of->harmless_needed : of->worse_needed;
+			double is = harmless ? of->harmless : of->worse;
+			l[2] = (struct metric_label){"kind", span_of(guard_kind_text(k))};
+			metric_value(out, needed > 0 ? is / needed : 0, guard_labels(&v->operations[i], l),
+				     3);
+		}
+}
+
+static void put_guard(const struct guard_verdicts *v, struct metric_text *out)
+{
+	put_verdicts(v, out);
+	metric_begin(out, "migration_guard_evidence", METRIC_GAUGE,
+		     "Evidence that the task side is worse, as a fraction of a breach.");
+	put_evidence(v, false, out);
+	metric_begin(out, "migration_guard_harmless_evidence", METRIC_GAUGE,
+		     "Evidence that a harm is excluded, as a fraction of what safe needs.");
+	put_evidence(v, true, out);
+}
+
+void app_guard_metrics(struct app *a, struct metric_text *out)
 {
 	struct guard_verdicts *v = NULL;
 	struct webhook_counts c = webhook_counts(a->guard->webhook);
-	bool known;
+	char trouble[256];
+	bool known = false;
 	if (guard_now(a->guard->guard, &known, &v) == 0)
-		put_gauges(v, text);
+		put_guard(v, out);
 	guard_verdicts_free(v);
-	metric_head(text, "migration_guard_webhooks_total", "counter",
-		    "Events for the guard's webhook, by result.");
-	buf_printf(text,
-		   "migration_guard_webhooks_total{result=\"delivered\"} %llu\n"
-		   "migration_guard_webhooks_total{result=\"failed\"} %llu\n"
-		   "migration_guard_webhooks_total{result=\"dropped\"} %llu\n",
-		   (unsigned long long)c.delivered, (unsigned long long)c.failed,
-		   (unsigned long long)c.dropped);
+	guard_trouble(a->guard->guard, trouble);
+	metric_begin(out, "migration_guard_failing", METRIC_GAUGE,
+		     "1 while evidence cannot be read or written: there is no verdict to rely on.");
+	metric_count(out, !known || trouble[0], METRIC_NO_LABELS);
+	metric_begin(out, "migration_guard_webhooks_total", METRIC_COUNTER,
+		     "Events for the guard's webhook, by result.");
+	const struct {
+		const char *result;
+		uint64_t n;
+	} results[] = {{"delivered", c.delivered}, {"failed", c.failed}, {"dropped", c.dropped}};
+	for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++)
+		metric_count(out, results[i].n, METRIC_LABELS({"result", span_of(results[i].result)}));
 }
 
 /* --- the doors ------------------------------------------------------------------------------------------ */

@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/metric_text.h"
 #include "config/config.h"
 #include "flags/flags.h"
 #include "outcomes/recorder.h"
@@ -24,7 +25,7 @@ void app_guard_expect(struct app *a, const struct config *config, const struct f
 
 /* "guard":[…], the operations that are not well; false when one is held or breached. */
 bool app_guard_put(struct app *a, struct buf *json);
-void app_guard_metrics(struct app *a, struct buf *text);
+void app_guard_metrics(struct app *a, struct metric_text *out);
 /* HTTP status and body of the doors of the admin listener, by the target's `operation` and `service`; without
  * a body `e` says what is wrong. A release also takes `by`, a word on who asks. */
 int app_guard_gate(void *arg, struct span target, struct buf *json, struct err *e);

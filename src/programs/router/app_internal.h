@@ -49,6 +49,9 @@ struct app {
 	struct features_source *features;  /* one of the two */
 	struct flipt_source *flipt;
 
+	int64_t started_us;
+	uint64_t flag_snapshots, flag_failures; /* that came into use, that could not */
+	struct metrics *metrics;
 	struct app_guard *guard; /* app_guard.h; NULL before the stores */
 	struct pairs *pairs;
 	struct recorder *recorder;
@@ -105,9 +108,6 @@ void app_backends_free(struct app *a); /* after their clients */
 
 /* app.c */
 void app_log_problems(const char *event, const struct buf *problems); /* one log line per line */
-
-/* app_metrics.c: /metrics; `arg` is the struct app. */
-void app_write_metrics(void *arg, struct buf *b);
 
 /* app_status.c: the admin listener. */
 int app_status_start(struct app *a, struct err *e);

@@ -1,5 +1,5 @@
 /*
- * What the application tells of itself: /readyz, /_admin/flags and the report (/metrics: app_metrics.c).
+ * What the application tells of itself: /readyz, /_admin/flags and the report (/metrics: metrics/).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,6 @@
 #include "base/log.h"
 #include "operation/identity.h"
 #include "operation/route.h"
-#include "outcomes/outcome_metrics.h"
 #include "outcomes/report_sums.h"
 #include "outcomes/when.h"
 #include "page/page.h"
@@ -19,6 +18,7 @@
 #include "programs/router/app_internal.h"
 #include "programs/router/app_page.h"
 #include "programs/router/app_registration.h"
+#include "programs/router/metrics/metrics.h"
 #include "router/http/acceptor.h"
 
 #define HEALTH_EVERY_MS 2000
@@ -182,6 +182,7 @@ static void ask_health(void *arg)
 		h->app = a;
 		task_health(h->client, app_status_on_health, h);
 	}
+	metrics_look(a);
 	/* What is missing is asked for in every round: traffic waits for it to come back. */
 	if (a->health_rounds++ % REGISTRATION_EVERY == 0 || readiness_count(a->readiness) ||
 	    registration_config(a->registration) != a->config)
@@ -474,6 +475,11 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 
 /* --- the rest ------------------------------------------------------------------------------------------- */
 
+static void write_metrics(void *arg, bool open_metrics, struct buf *b)
+{
+	metrics_write(arg, open_metrics, b);
+}
+
 static void write_flags(void *arg, struct buf *b)
 {
 	put_flags(arg, b);
@@ -593,7 +599,7 @@ int app_status_start(struct app *a, struct err *e)
 {
 	struct admin_content content = {.arg = a,
 					.ready = write_ready,
-					.metrics = app_write_metrics,
+					.metrics = write_metrics,
 					.flags = write_flags,
 					.report = make_report,
 					.gate = app_guard_gate,
