@@ -1,6 +1,6 @@
 /*
- * task-backend-worker: runs tasks of the embedded backend. Arguments, environment, signals and exit codes;
- * the work is tasks/worker.
+ * task-backend-worker: runs tasks of a backend. Arguments, environment, signals and exit codes; the work
+ * is that of the backend's engine (tasks/worker/engine.h).
  *
  * Exit codes: 0 fine · 1 it failed, or is not healthy · 2 usage or configuration.
  */
@@ -21,9 +21,10 @@
 #include "config/config.h"
 #include "tasks/backends.h"
 #include "tasks/queue/store.h"
+#include "programs/worker/worker_settings.h"
+#include "tasks/worker/engine.h"
 #include "tasks/worker/registry.h"
 #include "tasks/worker/spawn.h"
-#include "tasks/worker/worker.h"
 
 #define DEFAULT_DATABASE "tasks.db"
 #define DEFAULT_CONCURRENCY 4
@@ -38,6 +39,7 @@ struct worker_program {
 	char *queue_text; /* the list, cut up in place */
 	const char *queues_of_environment;
 	bool stage_is_set, production; /* ENVIRONMENT: set; prod or production */
+	char *queue_list;	       /* the same, whole */
 	const char *queues[WORKER_MAX_QUEUES];
 	size_t n_queues;
 	unsigned concurrency;
@@ -46,14 +48,16 @@ struct worker_program {
 	struct loop *loop;
 	struct loop_watch *signals;
 	int signal_fd;
-	struct worker *worker;
+	const struct worker_engine *engine;
+	struct worker_settings settings; /* of the backend */
+	void *worker;			 /* the engine's */
 };
 
 static const char usage[] =
 	"usage: task-backend-worker [options]\n"
-	"  --backend NAME            embedded (default), or TASK_QUEUE_BACKEND, TASK_BACKEND_TYPE\n"
-	"  --config FILE             router.yml: where the database and the tasks are\n"
-	"  --database FILE           the queue's file (else the configuration's, else tasks.db)\n"
+	"  --backend NAME            embedded (default) or celery; or TASK_QUEUE_BACKEND, TASK_BACKEND_TYPE\n"
+	"  --config FILE             router.yml: the backend's settings, and where the tasks are\n"
+	"  --database FILE           embedded: the queue's file (else the configuration's, else tasks.db)\n"
 	"  --tasks FILE              tasks.yml (default: the core tasks)\n"
 	"  --queues A,B              queues to serve; required if ENVIRONMENT is prod or production; if it "
 	"is "
@@ -63,7 +67,7 @@ static const char usage[] =
 	"  --name, --worker-name NAME  or TASK_WORKER_NAME; else worker-<host>-<queues>\n"
 	"  --shutdown-timeout TIME   how long running tasks may continue after SIGTERM (default 30s), or "
 	"SHUTDOWN_TIMEOUT\n"
-	"  --lease TIME              a worker not heard from for this long is lost (default 15s)\n"
+	"  --lease TIME              embedded: a worker not heard from for this long is lost (default 15s)\n"
 	"  --health-check            exit 0 if the queue is usable and a worker is alive\n"
 	"  --list-tasks              list the tasks this worker can run\n"
 	"  --dry-run                 check everything, run nothing\n"
@@ -252,6 +256,16 @@ static void setting(const struct backend_config *b, const char *key, char **to)
 			*to = span_dup(b->settings[i].value);
 }
 
+static int worker_settings_of_config(struct worker_program *p, const struct config *c)
+{
+	const struct backend_config *b = config_backend(c, span_of(p->backend));
+	const struct worker_engine *engine = worker_engine_find(span_of(p->backend));
+	if (!engine || !engine->of_options || !b)
+		return 0;
+	setting(b, "tasks", &p->tasks);
+	return worker_settings_take(&p->settings, c, b);
+}
+
 /* What the command line does not say, from router.yml. */
 static int read_config(struct worker_program *p)
 {
@@ -267,15 +281,17 @@ static int read_config(struct worker_program *p)
 	if (!p->backend)
 		p->backend = span_dup(c->default_backend);
 	const struct backend_config *b = config_backend(c, SPAN_LIT("embedded"));
-	if (b) {
+	bool embedded = !p->backend || strcmp(p->backend, "embedded") == 0;
+	if (b && embedded) {
 		setting(b, "database", &p->database);
 		setting(b, "tasks", &p->tasks);
 	}
 	/* As the router does. */
+	r = p->backend ? worker_settings_of_config(p, c) : 0;
 	if (!p->database && asprintf(&p->database, "%s/tasks.db", c->data_dir) < 0)
 		p->database = NULL;
 	config_unref(c);
-	return 0;
+	return r < 0 ? 2 : 0;
 }
 
 /* Which queues production serves is said where it is started, not in an environment that it may share. */
@@ -296,7 +312,8 @@ static int choose_queues(struct worker_program *p)
 		      stderr);
 	if (p->production && needed && !p->queue_text)
 		return wrong_usage("--queues", "is required in production (ENVIRONMENT)");
-	return p->queue_text ? 0 : set_text(&p->queue_text, REGISTRY_DEFAULT_QUEUE);
+	const char *queue = p->settings.queue ? p->settings.queue : p->engine->default_queue;
+	return p->queue_text ? 0 : set_text(&p->queue_text, queue);
 }
 
 static const char *trim(char *text)
@@ -327,6 +344,7 @@ static int read_queues(struct worker_program *p)
 	int r = choose_queues(p);
 	if (r)
 		return r < 0 ? 1 : r;
+	p->queue_list = strdup(p->queue_text);
 	char *rest = p->queue_text;
 	for (char *one = strsep(&rest, ","); one; one = strsep(&rest, ",")) {
 		const char *queue = trim(one), *mistake = queue_mistake(p, queue);
@@ -359,6 +377,16 @@ static int read_registry(struct worker_program *p)
 	return r < 0 ? 2 : 0;
 }
 
+static int no_engine(const char *backend)
+{
+	CLEANUP(buf_releasep) struct buf names = BUF_INIT(1024);
+	char text[512];
+	worker_engine_names(&names);
+	snprintf(text, sizeof(text), "this program serves no %s queues, only: %s", backend,
+		 names.ptr ? names.ptr : "none");
+	return wrong_usage("--backend", text);
+}
+
 static int program_complete(struct worker_program *p)
 {
 	struct err e;
@@ -366,9 +394,13 @@ static int program_complete(struct worker_program *p)
 		set_text(&p->backend, "embedded");
 	if (!task_backend_find(span_of(p->backend)) && task_backend_not_found(span_of(p->backend), &e) < 0)
 		return wrong_usage("--backend", e.text);
-	if (strcmp(p->backend, "embedded") != 0)
-		return wrong_usage("--backend", "this program runs only embedded tasks");
-	if (!p->database)
+	p->engine = worker_engine_find(span_of(p->backend));
+	if (!p->engine)
+		return no_engine(p->backend);
+	if (p->engine->of_options && p->mode != MODE_LIST &&
+	    worker_settings_complete(&p->settings, p->backend) < 0)
+		return 2;
+	if (!p->database && !p->engine->of_options)
 		set_text(&p->database, DEFAULT_DATABASE);
 	int r = read_queues(p);
 	if (r)
@@ -410,6 +442,8 @@ static int health_check(const struct worker_program *p)
 	struct store_options o = {.path = p->database};
 	struct err e = {""};
 	int64_t workers = 0, backlog = 0;
+	if (p->engine->of_options)
+		return worker_settings_health(&p->settings);
 	int r = access(p->database, F_OK) < 0 ? err_set(&e, -errno, "%s: %s", p->database, strerror(errno))
 					      : store_open(&o, &s, &e);
 	if (r == 0)
@@ -427,8 +461,10 @@ static int health_check(const struct worker_program *p)
 
 static int dry_run(const struct worker_program *p)
 {
-	printf("%s: backend=%s database=%s concurrency=%u shutdown_timeout=%lldms queues=", p->name,
-	       p->backend, p->database, p->concurrency, (long long)p->drain_ms);
+	printf("%s: backend=%s", p->name, p->backend);
+	if (!p->engine->of_options)
+		printf(" database=%s", p->database);
+	printf(" concurrency=%u shutdown_timeout=%lldms queues=", p->concurrency, (long long)p->drain_ms);
 	for (size_t i = 0; i < p->n_queues; i++)
 		printf("%s%s", i ? "," : "", p->queues[i]);
 	putchar('\n');
@@ -461,7 +497,7 @@ static bool program_reload(struct worker_program *p)
 		log_problems("reload_refused", &problems);
 		return false;
 	}
-	worker_set_registry(p->worker, fresh);
+	p->engine->set_registry(p->worker, fresh);
 	registry_free(p->registry);
 	p->registry = fresh;
 	log_info("reloaded", LOG_STR("tasks_file", p->tasks ? p->tasks : "(core tasks)"),
@@ -483,7 +519,7 @@ static void program_on_signal(void *arg, unsigned events)
 			log_toggle_debug();
 		} else {
 			service_manager_stopping();
-			worker_stop(p->worker);
+			p->engine->stop(p->worker);
 		}
 	}
 }
@@ -514,6 +550,7 @@ static int run(struct worker_program *p)
 	struct err e = {""};
 	struct watchdog *watchdog = NULL;
 	struct worker_options o = {.database = p->database,
+				   .backend = p->settings.options,
 				   .registry = p->registry,
 				   .name = p->name,
 				   .queues = p->queues,
@@ -528,9 +565,11 @@ static int run(struct worker_program *p)
 	if (r == 0)
 		r = watch_signals(p);
 	if (r == 0)
-		r = worker_new(p->loop, &o, &p->worker, &e);
+		r = p->engine->make(p->loop, &o, &p->worker, &e);
 	if (r == 0) {
-		log_info("worker_ready", LOG_STR("name", p->name), LOG_STR("database", p->database),
+		log_info("worker_ready", LOG_STR("name", p->name), LOG_STR("backend", p->backend),
+			 LOG_STR("queues", p->queue_list),
+			 LOG_STR("database", p->database ? p->database : "-"),
 			 LOG_INT("concurrency", p->concurrency),
 			 LOG_INT("tasks", registry_count(p->registry)));
 		service_manager_ready();
@@ -542,7 +581,7 @@ static int run(struct worker_program *p)
 	} else {
 		log_error("worker_failed", LOG_STR("error", e.text[0] ? e.text : strerror(-r)));
 	}
-	worker_free(p->worker);
+	p->engine->release(p->worker);
 	loop_watch_free(p->signals);
 	if (p->signal_fd >= 0)
 		close(p->signal_fd);
@@ -585,6 +624,7 @@ int main(int argc, char **argv)
 	if (crypto_setup() < 0)
 		return 1;
 	int r = execute(&p, argc, argv);
+	worker_settings_release(&p.settings);
 	registry_free(p.registry);
 	free(p.backend);
 	free(p.config);
@@ -592,5 +632,6 @@ int main(int argc, char **argv)
 	free(p.tasks);
 	free(p.name);
 	free(p.queue_text);
+	free(p.queue_list);
 	return r;
 }

@@ -15,11 +15,14 @@
 #define CELERY_PREFIX_MAX 64	      /* of the configured prefixes, with NUL */
 #define CELERY_KEY_MAX (CELERY_PREFIX_MAX + 1 + sizeof(CELERY_RESULT_PREFIX) + TASK_ID_MAX)
 
+/* When a worker of ours acknowledges a message: late ones are run again when the worker is lost. */
+enum celery_acks { CELERY_ACKS_IDEMPOTENT, CELERY_ACKS_LATE, CELERY_ACKS_EARLY };
+
 struct celery_options {
 	struct task_options base;
 	struct redis_url broker, results;
 	bool has_broker, has_results;
-	char *queue, *control_exchange, *workflows_path;
+	char *queue, *control_exchange, *workflows_path, *tasks_path;
 	struct registry *workflows; /* NULL: none is declared */
 	/* of all keys and channels; "" is none */
 	char broker_prefix[CELERY_PREFIX_MAX], result_prefix[CELERY_PREFIX_MAX + 1];
@@ -29,6 +32,15 @@ struct celery_options {
 	struct celery_lists lists;
 	char fanout_prefix[CELERY_PREFIX_MAX]; /* of channels, with {db} in it */
 	bool has_fanout_prefix, fanout_patterns;
+	/* Of task-backend-worker; times in ms, 0: none. */
+	enum celery_acks acks;
+	unsigned prefetch_multiplier;
+	unsigned visibility_timeout_ms, result_expires_ms, task_time_limit_ms, task_soft_time_limit_ms;
+	bool never_expires, track_started, task_events;
+	struct celery_retries {
+		unsigned max, delay_ms;
+		bool is_set, delay_is_set;
+	} retries;
 };
 
 /* Sentences for what is missing: with the broker's address, with the reason. */

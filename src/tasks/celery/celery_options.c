@@ -124,6 +124,70 @@ static int set_fanout_prefix(void *options, struct span value, struct err *e)
 	return set_prefix(o->fanout_prefix, value, e);
 }
 
+/* --- of the worker -------------------------------------------------------------------------------------- */
+
+static int set_acks(void *field, struct span value, struct err *e)
+{
+	enum celery_acks *acks = field;
+	if (span_is(value, "idempotent"))
+		*acks = CELERY_ACKS_IDEMPOTENT;
+	else if (span_is(value, "true"))
+		*acks = CELERY_ACKS_LATE;
+	else if (span_is(value, "false"))
+		*acks = CELERY_ACKS_EARLY;
+	else
+		return err_set(e, -EINVAL, "expected idempotent, true or false");
+	return 0;
+}
+
+static int set_count(struct span value, unsigned min, unsigned max, unsigned *ret, struct err *e)
+{
+	char text[16] = "", *end = text;
+	span_copy(value, text, sizeof(text));
+	errno = 0;
+	unsigned long v = *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : 0;
+	if (errno || end == text || *end || v < min || v > max || value.len >= sizeof(text))
+		return err_set(e, -EINVAL, "expected a number from %u to %u", min, max);
+	*ret = (unsigned)v;
+	return 0;
+}
+
+static int set_multiplier(void *field, struct span value, struct err *e)
+{
+	return set_count(value, 1, 1000, field, e);
+}
+
+static int set_max_retries(void *field, struct span value, struct err *e)
+{
+	struct celery_retries *r = field;
+	r->is_set = true;
+	return set_count(value, 0, 1000, &r->max, e);
+}
+
+static int set_retry_delay(void *field, struct span value, struct err *e)
+{
+	struct celery_retries *r = field;
+	r->delay_is_set = true;
+	return task_setting_duration(&r->delay_ms, value, 0, 7u * 86400000, e);
+}
+
+static int set_long_duration(void *field, struct span value, struct err *e)
+{
+	return task_setting_duration(field, value, 1000, 30u * 86400000, e);
+}
+
+static int set_limit(void *field, struct span value, struct err *e)
+{
+	return task_setting_duration(field, value, 1, 7u * 86400000, e);
+}
+
+static int set_result_expires(void *options, struct span value, struct err *e)
+{
+	struct celery_options *o = options;
+	o->never_expires = span_is(value, "never");
+	return o->never_expires ? 0 : set_long_duration(&o->result_expires_ms, value, e);
+}
+
 #define FIELD(name) .offset = offsetof(struct celery_options, name)
 const struct task_setting celery_settings[] = {
 	{.key = "broker_url", .set = set_broker, .variables = {"CELERY_BROKER_URL"}},
@@ -142,6 +206,17 @@ const struct task_setting celery_settings[] = {
 	{.key = "health_interval", .set = set_duration, FIELD(health_interval_ms)},
 	{.key = "terminate", .set = task_setting_bool, FIELD(terminate)},
 	{.key = "control_exchange", .set = set_name, FIELD(control_exchange)},
+	{.key = "tasks", .path = true, .set = task_setting_text, FIELD(tasks_path)},
+	{.key = "acks_late", .set = set_acks, FIELD(acks)},
+	{.key = "prefetch_multiplier", .set = set_multiplier, FIELD(prefetch_multiplier)},
+	{.key = "visibility_timeout", .set = set_long_duration, FIELD(visibility_timeout_ms)},
+	{.key = "result_expires", .set = set_result_expires},
+	{.key = "track_started", .set = task_setting_bool, FIELD(track_started)},
+	{.key = "task_events", .set = task_setting_bool, FIELD(task_events)},
+	{.key = "task_time_limit", .set = set_limit, FIELD(task_time_limit_ms)},
+	{.key = "task_soft_time_limit", .set = set_limit, FIELD(task_soft_time_limit_ms)},
+	{.key = "max_retries", .set = set_max_retries, FIELD(retries)},
+	{.key = "retry_delay", .set = set_retry_delay, FIELD(retries)},
 	{.key = NULL},
 };
 
@@ -172,6 +247,12 @@ int celery_options_check(struct task_options *base, const struct task_backend_se
 	}
 	if (!o->has_fanout_prefix)
 		strcpy(o->fanout_prefix, CELERY_FANOUT_PREFIX);
+	o->prefetch_multiplier = o->prefetch_multiplier ? o->prefetch_multiplier : 4;
+	o->visibility_timeout_ms = o->visibility_timeout_ms ? o->visibility_timeout_ms : 3600000;
+	if (!o->result_expires_ms && !o->never_expires)
+		o->result_expires_ms = 86400000;
+	o->retries.max = o->retries.is_set ? o->retries.max : 3;
+	o->retries.delay_ms = o->retries.delay_is_set ? o->retries.delay_ms : 180000;
 	o->max_input = o->max_input ? o->max_input : 64u << 20;
 	o->connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : 3000;
 	o->command_timeout_ms = o->command_timeout_ms ? o->command_timeout_ms : 10000;
@@ -187,5 +268,6 @@ void celery_options_release(struct task_options *base)
 	free(o->queue);
 	free(o->control_exchange);
 	free(o->workflows_path);
+	free(o->tasks_path);
 	registry_free(o->workflows);
 }

@@ -19,3 +19,11 @@ void handler_kill(struct handler_run *run)
 {
 	run->kill(run);
 }
+
+void handler_ask(struct handler_run *run)
+{
+	if (run->ask)
+		run->ask(run);
+	else
+		run->kill(run);
+}

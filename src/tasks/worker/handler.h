@@ -41,6 +41,8 @@ struct handler_env {
 
 struct handler_run {
 	void (*kill)(struct handler_run *run);
+	/* asks it to end in its own way; NULL: it cannot be asked, and is killed */
+	void (*ask)(struct handler_run *run);
 	handler_done_fn done;
 	void *arg;
 };
@@ -57,6 +59,13 @@ static inline int not_of_the_call(int code)
 }
 /* Ends it as soon as can be; done still comes, perhaps with a result. May be called again. */
 void handler_kill(struct handler_run *run);
+
+/* Asks it to end soon: a program gets SIGTERM. */
+void handler_ask(struct handler_run *run);
+
+/* Appends what a program or a server said, fit for files and people: without the secrets that its definition
+ * gave it, nor what looks like one, and without control characters but line ends. */
+void handler_put_told(const struct task_definition *t, struct span said, struct buf *out);
 
 /* The three kinds. */
 int handler_start_builtin(const struct handler_env *env, const struct task_definition *t,

@@ -228,6 +228,14 @@ static void handler_exec_kill_run(struct handler_run *run)
 	spawned_kill(&((struct exec_run *)run)->s);
 }
 
+/* The program alone: it knows what it has started. */
+static void handler_exec_ask_run(struct handler_run *run)
+{
+	const struct exec_run *r = (struct exec_run *)run;
+	if (!spawned_ended(&r->s))
+		kill(r->s.pid, SIGTERM);
+}
+
 /* --- begin ---------------------------------------------------------------------------------------------- */
 
 static void handler_exec_put_call(const struct handler_call *c, struct buf *out)
@@ -283,7 +291,8 @@ int handler_start_exec(const struct handler_env *env, const struct task_definiti
 	struct exec_run *r = calloc(1, sizeof(*r));
 	if (!r)
 		return err_set(e, -ENOMEM, "out of memory");
-	r->run = (struct handler_run){.kill = handler_exec_kill_run, .done = done, .arg = arg};
+	r->run = (struct handler_run){
+		.kill = handler_exec_kill_run, .ask = handler_exec_ask_run, .done = done, .arg = arg};
 	r->t = t;
 	r->x = t->exec;
 	r->s = (struct spawned){.in = -1, .out = -1, .err = -1, .pidfd = -1};

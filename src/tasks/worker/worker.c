@@ -17,6 +17,7 @@
 #include "base/text.h"
 #include "tasks/queue/poke.h"
 #include "tasks/queue/store.h"
+#include "tasks/worker/engine.h"
 #include "tasks/worker/handler.h"
 
 #define TICK_MS 1000
@@ -69,6 +70,7 @@ struct worker {
 	struct buf queue_list;
 	LIST_HEAD(, job) jobs, fresh; /* fresh: leased in the open transaction */
 	unsigned n_jobs;
+	uint64_t received, succeeded, failed;
 	int64_t next_beat_ms;
 	int64_t pause_until_ms; /* no leases before */
 	/* names of tasks that were left to others, as far as they were logged; with a NUL behind each */
@@ -123,24 +125,12 @@ static void worker_on_limit(void *arg)
 	kill_job(arg, JOB_TIMED_OUT);
 }
 
-/* What a program or a server said, fit for the file and for people: without the secrets that its definition
- * gave it, nor what looks like one, and without control characters but line ends. */
-static void put_error(const struct job *j, struct span said, struct buf *out)
-{
-	/* A secret of four bytes becomes three: it does not grow. */
-	CLEANUP(buf_releasep) struct buf hidden = BUF_INIT(said.len), masked = BUF_INIT(4 * TEXT_MASKED_MAX);
-	if (secrets_put_hidden(&j->definition->secrets, said, false, &hidden) < 0)
-		buf_clear(&hidden); /* rather nothing than all of it */
-	text_put_masked(&masked, buf_span(&hidden));
-	text_put_lines(out, buf_span(&masked));
-}
-
 static void set_failure(struct job *j, struct span error, struct span detail)
 {
 	j->failed = true;
-	put_error(j, error, &j->error);
+	handler_put_told(j->definition, error, &j->error);
 	if (detail.ptr)
-		put_error(j, detail, &j->detail);
+		handler_put_told(j->definition, detail, &j->detail);
 }
 
 /* A result counts whatever else was going on; a failure is explained by what we did to it. */
@@ -189,6 +179,10 @@ static void worker_on_done(void *arg, const struct handler_outcome *o)
 	j->ended = true;
 	loop_timer_stop(j->limit);
 	set_outcome(j, o);
+	if (j->failed)
+		j->worker->failed++;
+	else
+		j->worker->succeeded++;
 	log_info("task_ended", LOG_STR("task_id", j->id), LOG_STR("task", j->name),
 		 LOG_STR("status", j->failed ? "failed" : "completed"), LOG_INT("attempt", j->attempt),
 		 LOG_INT("ms", clock_mono_ms() - j->begun_ms),
@@ -206,7 +200,7 @@ static bool is_shortage(int code)
 static void worker_give_back(struct job *j, const struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf why = BUF_INIT(8 * sizeof(e->text));
-	put_error(j, span_of(e->text), &why);
+	handler_put_told(j->definition, span_of(e->text), &why);
 	log_warn("task_given_back", LOG_STR("task_id", j->id), LOG_STR("task", j->name),
 		 LOG_SPAN("reason", buf_span(&why)));
 	j->ended = j->not_begun = true;
@@ -498,6 +492,7 @@ static void accept_jobs(struct worker *w)
 		LIST_REMOVE(j, place);
 		LIST_INSERT_HEAD(&w->jobs, j, place);
 		w->n_jobs++;
+		w->received++;
 		start_job(j);
 	}
 }
@@ -820,3 +815,46 @@ struct worker *worker_free(struct worker *w)
 	free(w);
 	return NULL;
 }
+
+/* --- as an engine --------------------------------------------------------------------------------------- */
+
+static int worker_make(struct loop *loop, const struct worker_options *o, void **ret, struct err *e)
+{
+	struct worker *w = NULL;
+	int r = worker_new(loop, o, &w, e);
+	*ret = w;
+	return r;
+}
+
+static void worker_engine_set_registry(void *w, struct registry *r)
+{
+	worker_set_registry(w, r);
+}
+
+static void worker_engine_stop(void *w)
+{
+	worker_stop(w);
+}
+
+static void worker_engine_release(void *w)
+{
+	worker_free(w);
+}
+
+static void worker_counts(const void *arg, struct worker_counts *ret)
+{
+	const struct worker *w = arg;
+	*ret = (struct worker_counts){.received = w->received,
+				      .succeeded = w->succeeded,
+				      .failed = w->failed,
+				      .running = w->n_jobs,
+				      .connected = w->store && !w->in_trouble};
+}
+
+const struct worker_engine embedded_engine = {.name = "embedded",
+					      .default_queue = REGISTRY_DEFAULT_QUEUE,
+					      .make = worker_make,
+					      .set_registry = worker_engine_set_registry,
+					      .stop = worker_engine_stop,
+					      .release = worker_engine_release,
+					      .counts = worker_counts};

@@ -23,10 +23,13 @@
 #define WORKER_MAX_QUEUES 64
 #define WORKER_MAX_CONCURRENCY 1024
 
+struct task_options;
+
 struct worker_options {
-	const char *database;
-	struct registry *registry; /* the worker takes a reference of its own */
-	const char *name;	   /* for people */
+	const char *database;		    /* of the embedded backend */
+	const struct task_options *backend; /* of the others: checked and started; borrowed */
+	struct registry *registry;	    /* the worker takes a reference of its own */
+	const char *name;		    /* for people */
 	const char *const *queues;
 	size_t n_queues;
 	unsigned concurrency;

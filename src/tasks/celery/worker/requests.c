@@ -1,0 +1,624 @@
+#include "tasks/celery/worker/requests.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "tasks/celery/worker/answer.h"
+
+#define SHORTAGE_PAUSE_MS 1000 /* after a task could not be started */
+#define SAID_MAX 65536
+#define EXPIRES_FOREVER 0
+
+static void request_finish(struct celery_request *r);
+static void request_next(struct celery_request *r);
+
+/* --- what is there -------------------------------------------------------------------------------------- */
+
+static void requests_schedule(struct celery_requests *q)
+{
+	if (!q->work_due) {
+		q->work_due = true;
+		loop_defer(q->o.loop, &q->work);
+	}
+}
+
+static void request_free(struct celery_request *r)
+{
+	struct celery_requests *q = r->owner;
+	TAILQ_REMOVE(&q->all, r, place);
+	if (r->state == CELERY_REQUEST_READY)
+		TAILQ_REMOVE(&q->ready, r, turn);
+	q->n_waiting -= r->state == CELERY_REQUEST_WAITS;
+	q->n_running -= r->state == CELERY_REQUEST_RUNS || r->state == CELERY_REQUEST_CLAIMED;
+	q->n--;
+	celery_held_free(r->held);
+	celery_incoming_release(&r->m);
+	loop_timer_free(r->timer);
+	loop_timer_free(r->soft);
+	buf_release(&r->result);
+	buf_release(&r->error);
+	buf_release(&r->detail);
+	registry_free(r->registry);
+	free(r);
+}
+
+/* The counts follow the state. */
+static void request_enter(struct celery_request *r, enum celery_request_state state)
+{
+	struct celery_requests *q = r->owner;
+	bool slot_before = r->state == CELERY_REQUEST_RUNS || r->state == CELERY_REQUEST_CLAIMED,
+	     slot_after = state == CELERY_REQUEST_RUNS || state == CELERY_REQUEST_CLAIMED;
+	if (r->state == CELERY_REQUEST_READY)
+		TAILQ_REMOVE(&q->ready, r, turn);
+	if (state == CELERY_REQUEST_READY)
+		TAILQ_INSERT_TAIL(&q->ready, r, turn);
+	q->n_waiting += (state == CELERY_REQUEST_WAITS) - (size_t)(r->state == CELERY_REQUEST_WAITS);
+	q->n_running += (size_t)slot_after - (size_t)slot_before;
+	r->state = state;
+}
+
+static void request_gone(struct celery_request *r)
+{
+	struct celery_requests *q = r->owner;
+	request_free(r);
+	requests_schedule(q);
+	q->o.changed(q->o.arg);
+}
+
+unsigned celery_requests_room(const struct celery_requests *q)
+{
+	size_t most = (size_t)q->o.concurrency * q->o.c->prefetch_multiplier, held = q->n - q->n_waiting;
+	if (q->stopping || q->n_waiting >= CELERY_ETA_MAX || held >= most)
+		return 0;
+	return (unsigned)(most - held);
+}
+
+/* Once for each. */
+static bool requests_first_time(struct celery_requests *q, const char *what)
+{
+	size_t length = strlen(what) + 1;
+	if (q->said.len && memmem(q->said.ptr, q->said.len, what, length))
+		return false;
+	return buf_append(&q->said, what, length) == 0;
+}
+
+/* --- how it ended --------------------------------------------------------------------------------------- */
+
+static void request_fail(struct celery_request *r, const char *type, const char *module, struct span error)
+{
+	r->status = "FAILURE";
+	r->exc_type = type;
+	buf_clear(&r->result);
+	buf_clear(&r->error);
+	buf_append_span(&r->error, error);
+	celery_put_exception(type, module, error, &r->result);
+}
+
+static void request_revoke(struct celery_request *r, const char *why)
+{
+	request_fail(r, "TaskRevokedError", "celery.exceptions", span_of(why));
+	r->status = "REVOKED";
+}
+
+static bool stores_result(const struct celery_request *r)
+{
+	return !r->m.ignores_result && r->m.id[0];
+}
+
+/* --- the steps of the end ------------------------------------------------------------------------------- */
+
+static void request_on_written(void *arg, int64_t first, const struct err *why)
+{
+	struct celery_request *r = arg;
+	(void)first;
+	if (why)
+		log_error("task_result_refused", LOG_STR("task_id", r->m.id), LOG_STR("task", r->m.task),
+			  LOG_STR("error", why->text));
+	request_next(r);
+}
+
+static int requests_store(struct celery_requests *q, struct span id, struct span meta, celery_write_fn fn,
+			  void *arg)
+{
+	const struct celery_options *c = q->o.c;
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(CELERY_PREFIX_MAX + CELERY_ID_MAX + 64);
+	char expires[24];
+	buf_printf(&key, "%s" CELERY_RESULT_PREFIX "%.*s", c->result_prefix, SPAN_ARG(id));
+	snprintf(expires, sizeof(expires), "%lld", (long long)(c->result_expires_ms / 1000));
+	const struct span setex[] = {SPAN_LIT("SETEX"), buf_span(&key), span_of(expires), meta},
+			  set[] = {SPAN_LIT("SET"), buf_span(&key), meta},
+			  publish[] = {SPAN_LIT("PUBLISH"), buf_span(&key), meta};
+	bool forever = c->result_expires_ms == EXPIRES_FOREVER;
+	const struct celery_command commands[] = {{forever ? set : setex, forever ? 3 : 4}, {publish, 3}};
+	return celery_writes_add(q->o.results, commands, 2, fn, arg);
+}
+
+static int request_store(struct celery_request *r, celery_write_fn fn)
+{
+	CLEANUP(buf_releasep) struct buf meta = BUF_INIT(512u << 20);
+	bool ended = strcmp(r->status, "STARTED") != 0 && strcmp(r->status, "RETRY") != 0;
+	const struct celery_answer a = {.status = r->status,
+					.result = buf_span(&r->result),
+					.traceback = r->detail.len ? buf_span(&r->detail) : SPAN_NONE,
+					.done_us = ended ? clock_wall_us() : 0,
+					.id = span_of(r->m.id),
+					.group = r->m.group,
+					.parent_id = r->m.parent_id};
+	celery_put_answer(&a, &meta);
+	if (meta.error)
+		return meta.error;
+	return requests_store(r->owner, span_of(r->m.id), buf_span(&meta), fn, r);
+}
+
+static void request_on_gone(void *arg, int64_t first, const struct err *why)
+{
+	struct celery_request *r = arg;
+	if (why)
+		log_error("task_not_acknowledged", LOG_STR("task_id", r->m.id), LOG_STR("task", r->m.task),
+			  LOG_STR("error", why->text));
+	else if (!r->requeue && !celery_held_was_ours(r->held, first))
+		log_warn("task_was_redelivered", LOG_STR("task_id", r->m.id), LOG_STR("task", r->m.task),
+			 LOG_STR("effect",
+				 "it was held longer than the visibility timeout, and may run twice"));
+	request_gone(r);
+}
+
+static void request_acknowledge(struct celery_request *r)
+{
+	int code = 0;
+	if (r->acknowledged && !r->requeue) {
+		request_gone(r);
+		return;
+	}
+	if (r->acknowledged) /* it was claimed, and could not begin */
+		code = celery_held_push_back(r->held, request_on_gone, r);
+	else if (r->requeue)
+		code = celery_held_give_back(r->held, request_on_gone, r);
+	else
+		code = celery_held_ack(r->held, request_on_gone, r);
+	r->acknowledged = true;
+	if (code < 0)
+		request_on_gone(r, 0, &(struct err){"out of memory"});
+}
+
+enum { STEP_STORE, STEP_ACKNOWLEDGE };
+
+/* The next step of the end; each comes when the one before it is confirmed. */
+static void request_next(struct celery_request *r)
+{
+	int code = 0;
+	switch (r->step++) {
+	case STEP_STORE:
+		if (!r->requeue && stores_result(r)) {
+			code = request_store(r, request_on_written);
+			if (code < 0)
+				request_on_written(r, 0, &(struct err){"out of memory"});
+			return;
+		}
+		r->step++;
+		/* fall through */
+	default:
+		request_acknowledge(r);
+	}
+}
+
+static void request_finish(struct celery_request *r)
+{
+	struct celery_requests *q = r->owner;
+	request_enter(r, CELERY_REQUEST_ENDS);
+	if (r->timer)
+		loop_timer_stop(r->timer);
+	r->soft = loop_timer_free(r->soft);
+	r->step = 0;
+	request_next(r);
+	requests_schedule(q);
+}
+
+/* Without having run. */
+static void request_refuse(struct celery_request *r)
+{
+	r->owner->refused++;
+	request_finish(r);
+}
+
+/* --- running -------------------------------------------------------------------------------------------- */
+
+static void request_put_told(struct celery_request *r, struct span error, struct span detail)
+{
+	buf_clear(&r->error);
+	handler_put_told(r->definition, error, &r->error);
+	if (detail.ptr)
+		handler_put_told(r->definition, detail, &r->detail);
+}
+
+static void request_take_failure(struct celery_request *r, const struct handler_outcome *o)
+{
+	CLEANUP(buf_releasep) struct buf error = BUF_INIT(8 * TEXT_MASKED_MAX);
+	request_put_told(r, o->error, o->detail);
+	buf_append_span(&error, buf_span(&r->error));
+	switch (r->reason) {
+	case CELERY_REASON_HARD_LIMIT:
+		request_fail(r, "TimeLimitExceeded", "billiard.exceptions", SPAN_NONE);
+		buf_clear(&r->result);
+		celery_put_time_limit(r->hard_ms, &r->result);
+		break;
+	case CELERY_REASON_SOFT_LIMIT:
+		request_fail(r, "SoftTimeLimitExceeded", "billiard.exceptions", SPAN_NONE);
+		break;
+	case CELERY_REASON_REVOKED:
+		request_revoke(r, "terminated");
+		break;
+	case CELERY_REASON_STOPPED:
+		r->requeue = r->late;
+		request_fail(r, "WorkerLostError", "billiard.exceptions",
+			     SPAN_LIT("the worker was stopped while the task ran"));
+		break;
+	case CELERY_REASON_NONE:
+		request_fail(r, o->unknown ? "WorkerLostError" : "RuntimeError",
+			     o->unknown ? "billiard.exceptions" : "builtins", buf_span(&error));
+		break;
+	}
+}
+
+static void requests_count(struct celery_requests *q, const char *status)
+{
+	if (strcmp(status, "SUCCESS") == 0)
+		q->succeeded++;
+	else if (strcmp(status, "RETRY") == 0)
+		q->retried++;
+	else if (strcmp(status, "REVOKED") == 0)
+		q->revoked++;
+	else
+		q->failed++;
+}
+
+static void request_on_done(void *arg, const struct handler_outcome *o)
+{
+	struct celery_request *r = arg;
+	r->run = NULL;
+	if (o->result.ptr && buf_append_span(&r->result, o->result) == 0)
+		r->status = "SUCCESS";
+	else if (o->result.ptr)
+		request_fail(r, "RuntimeError", "builtins", SPAN_LIT("the result is too large"));
+	else
+		request_take_failure(r, o);
+	requests_count(r->owner, r->status);
+	log_info("task_ended", LOG_STR("task_id", r->m.id), LOG_STR("task", r->m.task),
+		 LOG_STR("status", r->status), LOG_INT("attempt", r->m.retries + 1),
+		 LOG_INT("ms", clock_mono_ms() - r->begun_ms),
+		 LOG_SPAN("error", r->error.len ? buf_span(&r->error) : SPAN_NONE),
+		 LOG_SPAN("detail", r->detail.len ? text_front(buf_span(&r->detail), 1024) : SPAN_NONE));
+	request_finish(r);
+}
+
+static void request_end(struct celery_request *r, enum celery_request_reason reason)
+{
+	if (!r->run)
+		return;
+	if (r->reason == CELERY_REASON_NONE || r->reason == CELERY_REASON_SOFT_LIMIT)
+		r->reason = reason;
+	if (reason == CELERY_REASON_SOFT_LIMIT)
+		handler_ask(r->run);
+	else
+		handler_kill(r->run);
+}
+
+static void request_on_hard_limit(void *arg)
+{
+	request_end(arg, CELERY_REASON_HARD_LIMIT);
+}
+
+static void request_on_soft_limit(void *arg)
+{
+	request_end(arg, CELERY_REASON_SOFT_LIMIT);
+}
+
+static int request_set_limits(struct celery_request *r)
+{
+	const struct celery_options *c = r->owner->o.c;
+	int64_t hard = r->m.hard_ms ? r->m.hard_ms : c->task_time_limit_ms,
+		soft = r->m.soft_ms ? r->m.soft_ms : c->task_soft_time_limit_ms;
+	r->hard_ms = hard ? hard : r->definition->timeout_ms;
+	r->soft_ms = soft < r->hard_ms ? soft : 0;
+	r->timer = loop_timer_free(r->timer);
+	int code = loop_timer_new(r->owner->o.loop, request_on_hard_limit, r, &r->timer);
+	if (code == 0 && r->soft_ms)
+		code = loop_timer_new(r->owner->o.loop, request_on_soft_limit, r, &r->soft);
+	return code;
+}
+
+/* What passes by itself. */
+static bool request_is_shortage(int code)
+{
+	return code == -EMFILE || code == -ENFILE || code == -EAGAIN || code == -ENOMEM;
+}
+
+/* It is held and claimed, and there is a slot: it only lacks what comes back. */
+static void request_wait_for_room(struct celery_request *r, const struct err *e)
+{
+	struct celery_requests *q = r->owner;
+	log_warn("task_waits", LOG_STR("task_id", r->m.id), LOG_STR("task", r->m.task),
+		 LOG_STR("reason", e->text));
+	request_enter(r, CELERY_REQUEST_READY);
+	q->pause_until_ms = clock_mono_ms() + SHORTAGE_PAUSE_MS;
+	loop_timer_start(q->pause, SHORTAGE_PAUSE_MS);
+}
+
+static void request_run(struct celery_request *r)
+{
+	struct celery_requests *q = r->owner;
+	struct err e = {""};
+	struct handler_call call = {.task_id = span_of(r->m.id),
+				    .name = span_of(r->m.task),
+				    .args = r->m.args,
+				    .kwargs = r->m.kwargs,
+				    .attempt = r->m.retries + 1,
+				    .shadow = r->m.shadow};
+	int code = request_set_limits(r);
+	call.timeout_ms = (unsigned)(r->hard_ms < UINT32_MAX ? r->hard_ms : UINT32_MAX);
+	if (code == 0)
+		code = handler_start(q->o.env, r->definition, &call, request_on_done, r, &r->run, &e);
+	if (request_is_shortage(code)) {
+		request_wait_for_room(r, &e);
+		return;
+	}
+	r->begun_ms = clock_mono_ms();
+	r->begun_us = clock_wall_us();
+	request_enter(r, CELERY_REQUEST_RUNS);
+	if (code < 0) {
+		char text[CELERY_ID_MAX + 64];
+		snprintf(text, sizeof(text), "%s: it could not be started", r->m.task);
+		struct handler_outcome o = {.error = span_of(code == -EINVAL ? e.text : text),
+					    .detail = span_of(e.text)};
+		request_on_done(r, &o);
+		return;
+	}
+	loop_timer_start(r->timer, (uint64_t)r->hard_ms);
+	if (r->soft)
+		loop_timer_start(r->soft, (uint64_t)r->soft_ms);
+}
+
+/* --- beginning ------------------------------------------------------------------------------------------ */
+
+static bool request_expired(const struct celery_request *r)
+{
+	return r->m.expires_us && clock_wall_us() > r->m.expires_us;
+}
+
+static void request_discard(struct celery_request *r, const char *why)
+{
+	log_info("task_discarded", LOG_STR("task_id", r->m.id), LOG_STR("task", r->m.task),
+		 LOG_STR("reason", why));
+	request_revoke(r, why);
+	r->owner->revoked++;
+	request_finish(r);
+}
+
+static void request_on_claimed(void *arg, int64_t first, const struct err *why)
+{
+	struct celery_request *r = arg;
+	if (why || !celery_held_was_ours(r->held, first)) {
+		log_warn(
+			"task_left_to_others", LOG_STR("task_id", r->m.id), LOG_STR("task", r->m.task),
+			LOG_STR("reason", why ? why->text
+					      : "it was put back into its queue before it could begin here"));
+		request_gone(r);
+		return;
+	}
+	r->acknowledged = true;
+	if (r->owner->killing) {
+		r->requeue = true;
+		request_finish(r);
+		return;
+	}
+	request_run(r);
+}
+
+static void request_begin(struct celery_request *r)
+{
+	if (request_expired(r)) {
+		request_discard(r, "expired");
+		return;
+	}
+	if (r->late || r->acknowledged) {
+		request_run(r);
+		return;
+	}
+	request_enter(r, CELERY_REQUEST_CLAIMED);
+	if (celery_held_ack(r->held, request_on_claimed, r) < 0)
+		request_on_claimed(r, 0, &(struct err){"out of memory"});
+}
+
+static void requests_on_work(struct loop_work *work)
+{
+	struct celery_requests *q =
+		(struct celery_requests *)((char *)work - offsetof(struct celery_requests, work));
+	q->work_due = false;
+	while (!q->stopping && q->n_running < q->o.concurrency && !TAILQ_EMPTY(&q->ready) &&
+	       clock_mono_ms() >= q->pause_until_ms)
+		request_begin(TAILQ_FIRST(&q->ready));
+}
+
+static void requests_on_pause(void *arg)
+{
+	requests_schedule(arg);
+}
+
+static void request_on_eta(void *arg)
+{
+	struct celery_request *r = arg;
+	request_enter(r, CELERY_REQUEST_READY);
+	requests_schedule(r->owner);
+}
+
+static void request_wait_for_eta(struct celery_request *r)
+{
+	int64_t ms = (r->m.eta_us - clock_wall_us()) / 1000 + 1;
+	if (r->m.eta_us == 0 || ms <= 1) {
+		request_enter(r, CELERY_REQUEST_READY);
+		requests_schedule(r->owner);
+		return;
+	}
+	request_enter(r, CELERY_REQUEST_WAITS);
+	if (loop_timer_new(r->owner->o.loop, request_on_eta, r, &r->timer) < 0) {
+		r->requeue = true;
+		request_finish(r);
+		return;
+	}
+	loop_timer_start(r->timer, (uint64_t)ms);
+	r->owner->o.changed(r->owner->o.arg);
+}
+
+/* --- delivery ------------------------------------------------------------------------------------------- */
+
+static bool request_is_late(const struct celery_request *r)
+{
+	if (r->owner->o.c->acks == CELERY_ACKS_IDEMPOTENT)
+		return r->definition->idempotent;
+	return r->owner->o.c->acks == CELERY_ACKS_LATE;
+}
+
+static void request_is_not_registered(struct celery_request *r)
+{
+	struct celery_requests *q = r->owner;
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(8192);
+	if (requests_first_time(q, r->m.task)) {
+		registry_describe_unknown(q->o.registry, span_of(r->m.task), false, &text);
+		log_error("task_not_known", LOG_STR("task", r->m.task), LOG_STR("task_id", r->m.id),
+			  LOG_SPAN("reason", buf_span(&text)),
+			  LOG_STR("effect", "it fails as NotRegistered, as with Celery's workers"));
+	}
+	request_fail(r, "NotRegistered", "celery.exceptions", span_of(r->m.task));
+	request_refuse(r);
+}
+
+/* What is no task is dropped, as Celery drops it; who waits for a task that is refused is told. */
+static void request_is_not_taken(struct celery_request *r, enum celery_incoming_verdict verdict,
+				 const struct err *e)
+{
+	static const char *const types[] = {[CELERY_INCOMING_REFUSED] = "ContentDisallowed",
+					    [CELERY_INCOMING_INVALID] = "InvalidTaskError"};
+	static const char *const modules[] = {[CELERY_INCOMING_REFUSED] = "kombu.exceptions",
+					      [CELERY_INCOMING_INVALID] = "celery.exceptions"};
+	const char *what = verdict == CELERY_INCOMING_REFUSED ? r->m.content : e->text;
+	if (requests_first_time(r->owner, what))
+		log_error(
+			"message_rejected", LOG_STR("task_id", r->m.id), LOG_STR("task", r->m.task),
+			LOG_STR("queue", r->owner->o.queues[r->held->queue]), LOG_STR("reason", e->text),
+			LOG_STR("effect", "such messages are removed; what waits for them fails. Said once"));
+	if (verdict == CELERY_INCOMING_REFUSED || verdict == CELERY_INCOMING_INVALID)
+		request_fail(r, types[verdict], modules[verdict], span_of(e->text));
+	else
+		r->m.id[0] = '\0'; /* no result of it */
+	request_refuse(r);
+}
+
+static struct celery_request *request_new(struct celery_requests *q, struct celery_held *h)
+{
+	struct celery_request *r = calloc(1, sizeof(*r));
+	if (!r)
+		return NULL;
+	r->owner = q;
+	r->held = h;
+	r->m = CELERY_INCOMING_INIT;
+	r->state = CELERY_REQUEST_ENDS; /* counted nowhere yet */
+	r->registry = registry_ref(q->o.registry);
+	buf_init(&r->result, HANDLER_MAX_RESULT);
+	buf_init(&r->error, 8 * TEXT_MASKED_MAX);
+	buf_init(&r->detail, 1u << 20);
+	TAILQ_INSERT_TAIL(&q->all, r, place);
+	q->n++;
+	q->received++;
+	return r;
+}
+
+void celery_requests_take(struct celery_requests *q, struct celery_held *h)
+{
+	struct err e = {""};
+	struct celery_request *r = request_new(q, h);
+	if (!r) {
+		log_error("message_given_back", LOG_STR("error", "out of memory"));
+		celery_held_give_back(h, NULL, NULL);
+		celery_held_free(h);
+		return;
+	}
+	int verdict = celery_incoming_read(&r->m, h->raw, &e);
+	if (verdict < 0 || q->stopping) {
+		r->requeue = true;
+		request_finish(r);
+		return;
+	}
+	if (verdict != CELERY_INCOMING_GOOD) {
+		request_is_not_taken(r, (enum celery_incoming_verdict)verdict, &e);
+		return;
+	}
+	r->definition = registry_task(q->o.registry, span_of(r->m.task));
+	if (!r->definition) {
+		request_is_not_registered(r);
+		return;
+	}
+	r->late = request_is_late(r);
+	if (request_expired(r))
+		request_discard(r, "expired");
+	else
+		request_wait_for_eta(r);
+}
+
+/* --- begin and end -------------------------------------------------------------------------------------- */
+
+int celery_requests_init(struct celery_requests *q, const struct celery_requests_options *o)
+{
+	q->o = *o;
+	TAILQ_INIT(&q->all);
+	TAILQ_INIT(&q->ready);
+	q->work.fn = requests_on_work;
+	buf_init(&q->said, SAID_MAX);
+	return loop_timer_new(o->loop, requests_on_pause, q, &q->pause);
+}
+
+void celery_requests_set_registry(struct celery_requests *q, struct registry *r)
+{
+	q->o.registry = r;
+	buf_clear(&q->said);
+}
+
+void celery_requests_stop(struct celery_requests *q)
+{
+	struct celery_request *next;
+	q->stopping = true;
+	for (struct celery_request *r = TAILQ_FIRST(&q->all); r; r = next) {
+		next = TAILQ_NEXT(r, place);
+		if (r->state != CELERY_REQUEST_WAITS && r->state != CELERY_REQUEST_READY)
+			continue;
+		r->requeue = true;
+		request_finish(r);
+	}
+}
+
+void celery_requests_kill(struct celery_requests *q)
+{
+	struct celery_request *next;
+	q->killing = true;
+	for (struct celery_request *r = TAILQ_FIRST(&q->all); r; r = next) {
+		next = TAILQ_NEXT(r, place);
+		if (r->run)
+			log_warn("task_cut", LOG_STR("task_id", r->m.id), LOG_STR("task", r->m.task));
+		request_end(r, CELERY_REASON_STOPPED);
+	}
+}
+
+void celery_requests_release(struct celery_requests *q)
+{
+	if (!q->o.loop)
+		return;
+	while (!TAILQ_EMPTY(&q->all))
+		request_free(TAILQ_FIRST(&q->all));
+	loop_defer_cancel(q->o.loop, &q->work);
+	q->pause = loop_timer_free(q->pause);
+	buf_release(&q->said);
+}

@@ -1,0 +1,175 @@
+"""Our worker on Celery's queues: real Python producers over a real Redis, beside real Python workers, through kills and outages."""
+import json
+import os
+import signal
+
+import pytest
+from celery.exceptions import NotRegistered
+
+import configuration
+from celery_worker import application
+from http_text import PATIENCE, wait_until
+from programs import need_backend
+
+need_backend("celery")
+
+
+def tasks_of(folder, **changed):
+    """Tasks as programs: `count` notes its key and gives it back; `hold` goes on until the file `go` is there."""
+    runs, go = os.path.join(folder, "runs"), os.path.join(folder, "go")
+    note = 'read -r key; echo "begin $key" >>%s; ' % runs
+    one = {"stdin": {"text": "args:/0"}, "stdout": "text"}
+    definitions = {
+        "count": {"exec": {"argv": ["sh", "-c", note + 'printf %s "$key"'], **one}},
+        "hold": {"exec": {"argv": ["sh", "-c", note + 'until test -e %s; do sleep 0.02; done; echo "end $key" >>%s; printf %%s "$key"'
+                                   % (go, runs)], **one}},
+    }
+    definitions["hold_again"] = {**definitions["hold"], "idempotent": True}
+    return [{"name": name, "builtin": name} for name in ("add_numbers", "echo", "simulate_work")] + \
+        [{"name": name, **how, **changed.get(name, {})} for name, how in definitions.items()]
+
+
+class Place:
+    """A Redis, a Python producer, and workers of ours on it."""
+
+    def __init__(self, start, server, folder):
+        self.start, self.server, self.folder = start, server, str(folder)
+        self.app = application(server.url(0), server.url(1))
+        self.write_tasks(tasks_of(self.folder))
+
+    def write_tasks(self, tasks):
+        path = os.path.join(self.folder, "tasks.yml")
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            json.dump({"tasks": tasks}, file)
+        os.replace(path + ".new", path)
+
+    def worker(self, *arguments, queues="celery", **settings):
+        config = configuration.router({"app": configuration.service("http://127.0.0.1:9")}, backend="celery", backends={"celery": {
+            "broker_url": self.server.url(0), "result_backend": self.server.url(1), "tasks": "tasks.yml", **settings}})
+        path = os.path.join(self.folder, "worker.yml")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(config, file)
+        process = self.start.process("task-backend-worker", "--config", path, "--queues", queues, "--log-format", "json", *arguments,
+                                     cwd=self.folder)
+        process.wait_event("worker_ready")
+        return process
+
+    def send(self, name, *args, **how):
+        return self.app.send_task(name, args=args, **how)
+
+    def runs(self):
+        try:
+            with open(os.path.join(self.folder, "runs"), encoding="utf-8") as file:
+                return file.read().split("\n")[:-1]
+        except FileNotFoundError:
+            return []
+
+    def wait_run(self, line, count=1):
+        wait_until(lambda: self.runs().count(line) >= count, "a task to say: " + line)
+
+    def go(self):
+        with open(os.path.join(self.folder, "go"), "w", encoding="utf-8"):
+            pass
+
+    def broker(self):
+        return self.server.client(0)
+
+    def meta(self, result):
+        return json.loads(self.server.client(1).get("celery-task-meta-" + result.id))
+
+    def nothing_left(self):
+        """No message waits, or is held by anybody."""
+        broker = self.broker()
+        return not broker.llen("celery") and not broker.hlen("unacked") and not broker.zcard("unacked_index")
+
+
+@pytest.fixture
+def place(start, own_redis, tmp_path):
+    return Place(start, own_redis, tmp_path)
+
+
+def test_a_python_producer_gets_its_results(place):
+    place.worker()
+    results = [place.send("add_numbers", n, 1) for n in range(100)]
+    assert [r.get(timeout=PATIENCE) for r in results] == list(range(1, 101))
+    meta = place.meta(results[0])
+    assert meta.pop("date_done").endswith("+00:00")
+    assert meta == {"status": "SUCCESS", "result": 1, "traceback": None, "children": [], "task_id": results[0].id}
+    assert 86000 < place.server.client(1).ttl("celery-task-meta-" + results[0].id) <= 86400
+    wait_until(place.nothing_left, "everything to be acknowledged")
+
+
+def test_failures_are_exceptions_in_python(place):
+    place.worker()
+    with pytest.raises(NotRegistered):
+        place.send("nobody_knows_it").get(timeout=PATIENCE)
+    with pytest.raises(RuntimeError, match="missing required argument: 'b'"):
+        place.send("add_numbers", 1).get(timeout=PATIENCE)
+    wait_until(place.nothing_left, "everything to be acknowledged")
+
+
+def test_term_lets_what_runs_end_and_gives_back_the_rest(place):
+    worker = place.worker("--concurrency", 1)
+    running, waiting = place.send("hold", "first"), place.send("count", "second")
+    place.wait_run("begin first")
+    wait_until(lambda: place.broker().hlen("unacked"), "the second to be held")
+    worker.signal(signal.SIGTERM)
+    wait_until(lambda: place.broker().llen("celery") == 1, "what had not begun to be back in its queue")
+    place.go()
+    assert running.get(timeout=PATIENCE) == "first" and worker.wait() == 0
+    assert place.runs() == ["begin first", "end first"]
+    place.worker()
+    assert waiting.get(timeout=PATIENCE) == "second"
+    wait_until(place.nothing_left, "everything to be acknowledged")
+
+
+def test_early_acknowledged_tasks_never_run_twice_over_kill_9(place):
+    worker = place.worker("--concurrency", 1, visibility_timeout="1s")
+    place.send("hold", "once")
+    waiting = place.send("count", "held")
+    place.wait_run("begin once")
+    wait_until(lambda: place.broker().hlen("unacked"), "the second to be held")
+    worker.kill()
+    place.worker(visibility_timeout="1s")
+    # What was only held comes back; what had begun is lost, as with Celery.
+    assert waiting.get(timeout=PATIENCE) == "held"
+    assert place.runs().count("begin once") == 1
+    wait_until(place.nothing_left, "everything to be acknowledged")
+
+
+def test_late_acknowledged_tasks_run_again_after_kill_9(place):
+    worker = place.worker(visibility_timeout="1s")
+    result = place.send("hold_again", "twice")
+    place.wait_run("begin twice")
+    worker.kill()
+    place.go()
+    place.worker(visibility_timeout="1s")
+    assert result.get(timeout=PATIENCE) == "twice"
+    assert place.runs().count("begin twice") == 2
+    wait_until(place.nothing_left, "everything to be acknowledged")
+
+
+def test_a_task_longer_than_the_visibility_timeout_runs_once(place):
+    place.worker(visibility_timeout="1s")
+    place.worker("--worker-name", "other", visibility_timeout="1s")
+    result = place.send("hold_again", "long")
+    place.wait_run("begin long")
+    tag = place.broker().zrange("unacked_index", 0, 0)[0]
+    first = place.broker().zscore("unacked_index", tag)
+    wait_until(lambda: place.broker().zscore("unacked_index", tag) > first + 2, "it to be held for longer than two timeouts")
+    place.go()
+    assert result.get(timeout=PATIENCE) == "long" and place.runs().count("begin long") == 1
+
+
+def test_redis_restarted_while_a_task_runs(place):
+    server = place.server
+    worker = place.worker()
+    result = place.send("hold", "through")
+    place.wait_run("begin through")
+    server.stop()
+    place.go()
+    worker.wait_event("task_ended")
+    server.start()
+    wait_until(lambda: server.client(1).exists("celery-task-meta-" + result.id), "the result to be stored after all")
+    assert place.meta(result)["result"] == "through"
+    assert place.send("add_numbers", 1, 2).get(timeout=PATIENCE) == 3
