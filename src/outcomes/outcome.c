@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/crypto.h"
 #include "base/text.h"
 
@@ -41,6 +42,15 @@ void outcome_id(struct span id, char *dst, size_t size)
 	text_copy(id, dst, size - DIGITS);
 	memcpy(hash + DIGITS, "", 1);
 	strcat(dst, hash);
+}
+
+void outcome_error(struct span error, char dst[OUTCOME_ERROR_MAX])
+{
+	/* Masked before it is cut: of a secret that is cut the rest would not be known for one. */
+	CLEANUP(buf_releasep) struct buf masked = BUF_INIT(2 * TEXT_MASKED_MAX);
+	dst[0] = '\0';
+	if (error.len && text_put_masked(&masked, error) == 0)
+		text_copy(buf_span(&masked), dst, OUTCOME_ERROR_MAX);
 }
 
 const char *outcome_side_text(enum outcome_side s)

@@ -27,6 +27,8 @@ enum outcome_result {
 	OUTCOME_RESULT_COUNT
 };
 
+#define OUTCOME_ERROR_MAX 200 /* bytes with NUL */
+
 struct outcome {
 	int64_t time_us;    /* wall clock at the start of the attempt */
 	int64_t latency_us; /* monotonic */
@@ -38,8 +40,9 @@ struct outcome {
 	char request_id[80];
 	/* of a request that no operation matches: path_pattern.h's; "" otherwise */
 	char method[PATH_PATTERN_METHOD], pattern[PATH_PATTERN_MAX];
-	char client[46];      /* address (INET6_ADDRSTRLEN); "": none */
-	uint16_t http_status; /* what the caller got; 0 = nothing */
+	char client[46];	       /* address (INET6_ADDRSTRLEN); "": none */
+	char error[OUTCOME_ERROR_MAX]; /* what went wrong (outcome_error); "": nothing */
+	uint16_t http_status;	       /* what the caller got; 0 = nothing */
 	uint8_t side, role, reason, result;
 	bool answered; /* this attempt gave the caller its answer: the execution counts for its side */
 	/* For the guard, not recorded (design, "The guard"): */
@@ -53,6 +56,10 @@ struct outcome {
  * (base/text.h), as it is when it fits; otherwise its front, … and 16 digits of its SHA-256, so that two
  * that begin alike are two. */
 void outcome_id(struct span id, char *dst, size_t size);
+
+/* How an error is recorded: plain, what looks like a secret masked (base/text.h), cut. Operators read it;
+ * what callers are told may be less. */
+void outcome_error(struct span error, char dst[OUTCOME_ERROR_MAX]);
 
 /* The words of the design; "?" for a value that is none. */
 const char *outcome_side_text(enum outcome_side s);

@@ -9,6 +9,7 @@
 #include "base/db.h"
 #include "outcomes/recorder.h"
 #include "outcomes/rollup_fold.h"
+#include "outcomes/search/row_index.h"
 #include "outcomes/usage_store.h"
 
 #define MINUTE_US 60000000LL
@@ -66,6 +67,7 @@ struct outcome_store {
 		*delete_rollups, *delete_drops;
 	struct rollup_fold *fold;
 	struct usage_store *usage;
+	struct row_index *index;
 	int64_t next_row;
 	int64_t data_version;  /* SQLite's: differs once another connection has written */
 	int64_t marked_minute; /* of the last row_mark; -1 = none yet by this store */
@@ -88,7 +90,7 @@ static int prepare_all(struct outcome_store *s, struct err *e)
 		 " VALUES (?,?,?,?,?,?,?,?)"},
 		{&s->add_row, "INSERT INTO outcomes (id, time_us, series, latency_us, http_status, "
 			      "organisation, user, variant,"
-			      " task_id, request_id) VALUES (?,?,?,?,?,?,?,?,?,?)"},
+			      " task_id, request_id, error) VALUES (?,?,?,?,?,?,?,?,?,?,?)"},
 		{&s->add_client, "INSERT OR REPLACE INTO clients VALUES (?,?)"},
 		{&s->delete_clients, "DELETE FROM clients WHERE row < ?"},
 		{&s->find_rollup,
@@ -185,9 +187,13 @@ int outcome_store_open(const char *path, struct series_table *series, struct out
 	if (r == 0)
 		r = add_clients_table(s, e);
 	if (r == 0)
+		r = row_index_prepare(s->db, e);
+	if (r == 0)
 		r = prepare_all(s, e);
 	if (r == 0)
 		r = rollup_fold_new(s->db, &s->fold, e);
+	if (r == 0)
+		r = row_index_new(s->db, &s->index, e);
 	if (r == 0)
 		r = usage_store_new(s->db, &s->usage, e);
 	if (r == 0)
@@ -212,6 +218,7 @@ struct outcome_store *outcome_store_close(struct outcome_store *s)
 		db_stmt_free(all[i]);
 	rollup_fold_free(s->fold);
 	usage_store_free(s->usage);
+	row_index_free(s->index);
 	db_close(s->db);
 	buf_release(&s->encoded);
 	free(s);
@@ -315,6 +322,7 @@ static int outcome_store_add_row(struct outcome_store *s, const struct outcome *
 	db_bind_text(q, 8, FIELD(o->variant));
 	db_bind_text(q, 9, FIELD(o->task_id));
 	db_bind_text(q, 10, FIELD(o->request_id));
+	db_bind_text(q, 11, FIELD(o->error));
 	int r = db_run(q, e);
 	if (r == 0)
 		r = add_client(s, o, user_key, e);
@@ -600,6 +608,8 @@ static int delete_before(struct outcome_store *s, int64_t row, struct err *e)
 		db_bind_int64(s->delete_marks, 1, row);
 		r = db_run(s->delete_marks, e);
 	}
+	if (r == 0)
+		r = row_index_retain(s->index, row, e);
 	return r;
 }
 
@@ -664,13 +674,14 @@ int outcome_store_retain(struct outcome_store *s, const struct outcome_limits *l
 		rollups ? rollups
 			: rollup_fold_step(s->fold,
 					   outcome_store_minute_of(l->now_us) - ROLLUP_FOLD_AFTER_MINUTES, e);
-	r = folded < 0 ? folded : db_commit(s->db, e);
+	int indexed = folded ? folded : row_index_step(s->index, s->next_row - 1, e);
+	r = indexed < 0 ? indexed : db_commit(s->db, e);
 	if (r < 0)
 		db_rollback(s->db);
 	if (r < 0 || folded) /* a minute kept in memory may just have become part of an hour */
 		outcome_store_forget(s);
 	if (r < 0)
 		return r;
-	int vacuum = rows || rollups || folded ? 0 : outcome_store_give_back(s, e);
-	return vacuum < 0 ? vacuum : rows || rollups || folded || vacuum;
+	int vacuum = rows || indexed ? 0 : outcome_store_give_back(s, e);
+	return vacuum < 0 ? vacuum : rows || indexed || vacuum;
 }

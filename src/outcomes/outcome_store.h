@@ -9,6 +9,7 @@
  *              days per hour
  *   folded     up to which minute rollups are per hour (outcomes/rollup_fold.h)
  *   drops      per minute: outcomes that found the queue full
+ *   row_chunks, organization_hours, error_hours  what rows are found by (row_index.h)
  *   last_seen, unmapped, presence  what drain asks for (usage_store.h)
  *   row_marks  the first id written in a minute: what is older than a time is found without an index over the
  *              rows
@@ -73,8 +74,8 @@ int outcome_store_write(struct outcome_store *s, const struct outcome_batch *bat
  * (usage_store.h). */
 bool outcome_store_is_due(const struct outcome_store *s, int64_t now_us);
 
-/* Deletes one chunk of what is over the limits, so that writing continues in between: 1 = there is more, 0 =
- * done. */
+/* Deletes one chunk of what is over the limits, or indexes one of what is new (row_index.h), so that
+ * writing continues in between: 1 = there is more, 0 = done. */
 int outcome_store_retain(struct outcome_store *s, const struct outcome_limits *limits, struct err *e);
 
 /* When the newest row was written, to the minute (us, wall clock); 0 = there is none. */

@@ -13,6 +13,8 @@
 #include "base/text.h"
 #include "outcomes/outcome_store.h"
 #include "outcomes/rollup_fold.h"
+#include "outcomes/search/row_filter.h"
+#include "outcomes/search/rows.h"
 
 #define MINUTE_US 60000000LL
 #define SERIES_ID_MAX 1000000 /* far beyond what a recorder writes; guards against a made-up file */
@@ -24,6 +26,8 @@ struct sums_reader {
 	struct report_sums *sums;
 	size_t *places; /* by id: in sums->series, and one more; 0: it is not wanted */
 	size_t place_count;
+	int64_t hours_until; /* a minute: what was read before it is sums of hours */
+	struct err error;    /* of what is called for each row */
 };
 
 struct report_sums *report_sums_free(struct report_sums *s)
@@ -261,37 +265,93 @@ static int read_rollups(struct sums_reader *m, struct err *e)
 	return r;
 }
 
-static int report_add_row(struct sums_reader *m, struct db_stmt *q, struct err *e)
+static int report_add_row(void *arg, struct db_stmt *q)
 {
+	struct sums_reader *m = arg;
 	struct report_series *s = wanted(m, db_column_int64(q, 0));
 	if (!s)
 		return 0;
-	int r = count_into(m, s, report_minute_of(db_column_int64(q, 1)), 1, e);
+	int r = count_into(m, s, report_minute_of(db_column_int64(q, 1)), 1, &m->error);
 	if (r == 0 && s->latencies)
 		histogram_sum_add(s->latencies, db_column_int64(q, 2));
 	return r;
 }
 
-static int read_rows(struct sums_reader *m, struct err *e)
+static int read_row_spans(struct sums_reader *m, struct rows_reader *rows, const struct rows_split *split,
+			  const char *organization, struct err *e)
 {
 	CLEANUP(db_stmt_freep) struct db_stmt *q = NULL;
-	int r = db_prepare(
-		m->db,
-		"SELECT series, time_us, latency_us FROM outcomes WHERE organisation = ? AND time_us >= ?"
-		" AND time_us < ? AND id >= (SELECT min(row) FROM row_marks WHERE minute >= ?)",
-		&q, e);
+	int r = db_prepare(m->db,
+			   "SELECT series, time_us, latency_us FROM outcomes WHERE id BETWEEN ?1 AND ?2"
+			   " AND time_us >= ?3 AND time_us < ?4 AND organisation = ?5",
+			   &q, e);
 	if (r < 0)
 		return r;
-	char organization[sizeof(((struct outcome *)NULL)->organization)];
-	outcome_id(span_of(m->options->organization), organization, sizeof(organization));
-	db_bind_text(q, 1, span_of(organization));
-	db_bind_int64(q, 2, m->options->since_us ? m->options->since_us : INT64_MIN);
-	db_bind_int64(q, 3, m->options->until_us ? m->options->until_us : INT64_MAX);
-	/* an attempt is written after it began: earlier rows need not be looked at */
-	db_bind_int64(q, 4, since_minute(m));
-	while ((r = db_step(q, e)) > 0 && (r = report_add_row(m, q, e)) == 0)
-		;
+	db_bind_text(q, 5, span_of(organization));
+	rows->keys[0].either = rows->keys[0].or = row_filter_key(ROW_ORGANIZATION, span_of(organization));
+	rows->n_keys = 1;
+	for (size_t i = 0; r == 0 && i < split->n_spans; i++)
+		r = rows_each(rows, q, &split->spans[i], report_add_row, m, e);
+	if (r < 0 && m->error.text[0])
+		*e = m->error;
+	if (r > 0)
+		return err_set(e, -E2BIG, "%s: too many rows to look at; name a shorter span",
+			       m->options->path);
 	return r;
+}
+
+static int add_hour(struct sums_reader *m, struct db_stmt *q, int64_t hour, struct err *e)
+{
+	struct report_series *s = wanted(m, db_column_int64(q, 0));
+	if (!s)
+		return 0;
+	int r = count_into(m, s, hour * 60, (uint64_t)db_column_int64(q, 1), e);
+	if (r == 0 && s->latencies && histogram_sum_decode(s->latencies, db_column_blob(q, 2)) < 0)
+		return err_set(e, -EUCLEAN, "%s: a damaged histogram in organization_hours",
+			       m->options->path);
+	return r;
+}
+
+/* The hours are in order; each is asked for the organization, past which there may be thousands of others. */
+static int read_row_hours(struct sums_reader *m, const struct rows_split *split, const char *organization,
+			  struct err *e)
+{
+	CLEANUP(db_stmt_freep) struct db_stmt *q = NULL;
+	int64_t hour = split->first_hour, next;
+	bool none = split->first_hour >= split->end_hour;
+	int r = none ? 0
+		     : db_prepare(m->db,
+				  "SELECT series, count, histogram FROM organization_hours"
+				  " WHERE hour = ? AND organization = ?",
+				  &q, e);
+	for (; r == 0 && !none && hour < split->end_hour; hour++) {
+		r = read_int(m, "SELECT min(hour) FROM organization_hours WHERE hour >= ? AND hour < ?", hour,
+			     split->end_hour, &next, &none, e);
+		if (r < 0 || none)
+			break;
+		hour = next;
+		db_bind_int64(q, 1, hour);
+		db_bind_text(q, 2, span_of(organization));
+		while ((r = db_step(q, e)) > 0 && (r = add_hour(m, q, hour, e)) == 0)
+			m->hours_until = (hour + 1) * 60;
+	}
+	return r;
+}
+
+/* Whole hours from sums (search/row_index.h), the edges of the span from rows: exact. */
+static int read_rows(struct sums_reader *m, struct err *e)
+{
+	char organization[sizeof(((struct outcome *)NULL)->organization)];
+	struct rows_reader rows;
+	struct rows_split split;
+	outcome_id(span_of(m->options->organization), organization, sizeof(organization));
+	int r = rows_open(m->db, &rows, e);
+	if (r < 0)
+		return r;
+	rows_split(&rows, m->options->since_us ? m->options->since_us : INT64_MIN,
+		   m->options->until_us ? m->options->until_us : INT64_MAX, &split);
+	r = read_row_hours(m, &split, organization, e);
+	return r < 0 ? r : read_row_spans(m, &rows, &split, organization, e);
 }
 
 static int read_drops(struct sums_reader *m, struct err *e)
@@ -347,7 +407,11 @@ static int sums_read_all(struct sums_reader *m, struct err *e)
 		r = read_span(m, e);
 	if (r == 0)
 		r = m->sums->from_rows ? read_rows(m, e) : read_rollups(m, e);
-	return r == 0 ? read_drops(m, e) : r;
+	if (r == 0)
+		r = read_drops(m, e);
+	if (m->hours_until > m->sums->folded) /* points over time are of whole hours up to there */
+		m->sums->folded = m->hours_until;
+	return r;
 }
 
 static int sums_read_file(struct sums_reader *m, struct err *e)
@@ -383,7 +447,7 @@ static void name_store(const char *path, char out[REPORT_STORE_MAX])
 
 int report_sums_read(const struct report_options *o, struct report_sums **ret, struct err *e)
 {
-	struct sums_reader m = {.options = o, .sums = calloc(1, sizeof(*m.sums))};
+	struct sums_reader m = {.options = o, .hours_until = INT64_MIN, .sums = calloc(1, sizeof(*m.sums))};
 	if (!m.sums)
 		return err_set(e, -ENOMEM, "out of memory");
 	m.sums->from_rows = o->organization != NULL;

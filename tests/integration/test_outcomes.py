@@ -160,7 +160,8 @@ def test_a_file_of_an_older_router_gets_clients_and_stays_one_that_it_can_write(
     router.stop()
     with contextlib.closing(sqlite3.connect(router.outcomes_path)) as db, db:
         assert db.execute("PRAGMA user_version").fetchone() == (2,)
-        db.execute("INSERT INTO outcomes VALUES ((SELECT max(id) + 1 FROM outcomes),1,1,1,200,NULL,NULL,NULL,NULL,NULL)")
+        db.execute("INSERT INTO outcomes (id, time_us, series, latency_us, http_status, organisation, user, variant, task_id, request_id)"
+                   " VALUES ((SELECT max(id) + 1 FROM outcomes),1,1,1,200,NULL,NULL,NULL,NULL,NULL)")
         assert db.execute("SELECT count(*), count(client) FROM attempts").fetchone() == (3, 1)
     check_integrity(router.outcomes_path)
 

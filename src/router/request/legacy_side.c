@@ -316,7 +316,7 @@ static void on_failed(void *arg, enum legacy_failure f, bool written, const char
 	struct request *r = arg;
 	r->early = NULL; /* of the answer nothing was sent: it can be told */
 	/* The detail names addresses: it is for the logs, not for callers. */
-	snprintf(r->error, sizeof(r->error), "%s: %s", legacy_state_kind(f), detail);
+	request_explain(r, legacy_state_kind(f), span_of(detail));
 	legacy_state_failed(&r->service->shared->legacy, r->service->shared->name, f, detail);
 	request_trace(r, "legacy_failed", LOG_STR("error", r->error), LOG_BOOL("sent", written));
 	r->call = legacy_call_free(r->call);

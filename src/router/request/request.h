@@ -138,7 +138,8 @@ struct request {
 	enum outcome_result result; /* once known */
 	int status;		    /* of the answer */
 	struct span backend;
-	char error[160]; /* what went wrong, for logs; "" */
+	/* what went wrong, for operators (request_explain); "" */
+	char error[OUTCOME_ERROR_MAX];
 
 	/* legacy side */
 	struct legacy_call *call;
@@ -191,6 +192,9 @@ void request_free_all(struct plane *p);
 void request_begin(struct request *r, enum outcome_side side, enum outcome_role role, struct span backend);
 /* Records the current attempt and ends it. */
 void request_record(struct request *r, enum outcome_result result, int status, bool answered);
+/* What went wrong with the current attempt, for its outcome and logs; the first one that is told stays.
+ * `kind` may be NULL, as the words that stand before it. */
+void request_explain(struct request *r, const char *kind, struct span why);
 
 /* Fills in what an outcome says of the request and its decision. */
 void request_describe(const struct request *r, struct outcome *o);

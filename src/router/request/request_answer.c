@@ -75,6 +75,7 @@ void request_head_too_large(struct request *r)
 	log_warn("answer_head_too_large", LOG_SPAN("service", r->service->service->name),
 		 LOG_SPAN("operation", r->op ? r->op->name : SPAN_LIT("(unmapped)")),
 		 LOG_INT("status", r->status), LOG_INT("max_head", r->service->config->max_head));
+	request_explain(r, NULL, span_of(p.title));
 	r->result = OUTCOME_FAILURE;
 	r->status = p.status;
 	r->state = REQUEST_ANSWERED;
@@ -177,8 +178,7 @@ static bool fail_in_template(struct request *r, enum outcome_result result, int 
 static void request_answer_fail(struct request *r, enum outcome_result result, int status, const char *title,
 				struct span detail, const struct http_field *extra, size_t n_extra)
 {
-	if (!r->error[0])
-		span_copy(span_of(title), r->error, sizeof(r->error));
+	request_explain(r, NULL, span_of(title));
 	if (fail_in_template(r, result, status, title, detail, extra, n_extra))
 		return;
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(PROBLEM_MAX);

@@ -1,10 +1,12 @@
 /* A request's memory, references and record: what everything else of it stands on. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/text.h"
 #include "router/forward.h"
+#include "router/problem.h"
 #include "router/request/request.h"
 
 #define FREE_REQUESTS_MAX 1024
@@ -138,12 +140,44 @@ void request_describe(const struct request *r, struct outcome *o)
 	}
 }
 
+void request_explain(struct request *r, const char *kind, struct span why)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(TEXT_MASKED_MAX);
+	if (r->error[0])
+		return;
+	if (kind)
+		buf_printf(&text, "%s: ", kind);
+	buf_append_span(&text, text_front(why, TEXT_MASKED_MAX / 2));
+	outcome_error(buf_span(&text), r->error);
+}
+
+/* Where nothing has been told: an answer of the side's own. What it answers as the caller's fault is none of
+ * its errors. */
+static void explain_by_result(struct request *r, enum outcome_result result, int status)
+{
+	char text[160];
+	if (result == OUTCOME_SUCCESS || result == OUTCOME_REJECTED || r->error[0])
+		return;
+	if (result == OUTCOME_CANCELLED)
+		snprintf(text, sizeof(text), "%s",
+			 status ? "the client left before it had the whole answer"
+				: "the client left before there was an answer");
+	else if (status)
+		snprintf(text, sizeof(text), "%s answered %d %s",
+			 r->side == OUTCOME_TASK ? "the task" : "the legacy service", status,
+			 problem_title(status));
+	else
+		snprintf(text, sizeof(text), "ended without an answer");
+	request_explain(r, NULL, span_of(text));
+}
+
 void request_record(struct request *r, enum outcome_result result, int status, bool answered)
 {
 	if (!r->attempting)
 		return;
 	r->attempting = false;
 	int64_t latency_us = clock_mono_us() - r->began_mono_us;
+	explain_by_result(r, result, status);
 	request_log(r, result, status, latency_us, answered);
 	struct outcome *o = recorder_reserve(r->plane->producer);
 	if (!o)
@@ -158,6 +192,7 @@ void request_record(struct request *r, enum outcome_result result, int status, b
 	o->role = (uint8_t)r->role;
 	o->result = (uint8_t)result;
 	o->answered = answered;
+	memcpy(o->error, r->error, sizeof(o->error));
 	recorder_commit(r->plane->producer);
 }
 

@@ -62,6 +62,8 @@ static void answer_result(struct request *r, const struct task_result *told)
 	task_result_for_callers(told, &room, &public);
 	const struct task_result *t = &public;
 	r->on_answer = shadow_beside_task;
+	if (t->status == TASK_FAILED)
+		request_explain(r, NULL, t->error.len ? t->error : SPAN_LIT("The task failed."));
 	if (answer_by_template(r, t))
 		return;
 	if (t->status == TASK_FAILED) {
@@ -152,6 +154,7 @@ static void fall_back(struct request *r, enum outcome_result result, struct span
 	if (r->pinned_now)
 		drop_pin(r);
 	r->timer = loop_timer_free(r->timer);
+	request_explain(r, NULL, why);
 	if (!may_fall_back(r)) {
 		request_key_release(r);
 		request_refuse_pinned(
@@ -409,6 +412,7 @@ static void refused(struct request *r, const struct err *why)
 	if (r->pinned_now)
 		drop_pin(r);
 	r->timer = loop_timer_free(r->timer);
+	request_explain(r, NULL, span_of(why->text));
 	request_record(r, OUTCOME_FAILURE, 0, false);
 	r->task_id[0] = '\0';
 	begin_next(r, OUTCOME_FALLBACK);
@@ -457,6 +461,7 @@ static void task_side_on_submitted(void *arg, const struct task_submission *s)
 			 LOG_SPAN("backend", r->backend), LOG_SPAN("request_id", r->request_id),
 			 LOG_STR("why", s->err.text));
 		r->timer = loop_timer_free(r->timer);
+		request_explain(r, "submission unanswered", span_of(s->err.text));
 		request_fail(r, OUTCOME_UNKNOWN, 504, "Submission unanswered",
 			     "The task was handed to its backend, which has not confirmed it; it may run.");
 		break;

@@ -101,7 +101,7 @@ static void shadow_drop(struct request *r, const char *why)
 	r->shadow = NULL;
 }
 
-static void shadow_record(struct shadow *s, enum outcome_result result)
+static void shadow_record(struct shadow *s, enum outcome_result result, struct span why)
 {
 	struct outcome *o = recorder_reserve(s->plane->producer);
 	if (!o)
@@ -109,6 +109,7 @@ static void shadow_record(struct shadow *s, enum outcome_result result)
 	*o = s->outcome;
 	o->latency_us = clock_mono_us() - s->began_mono_us;
 	o->result = (uint8_t)result;
+	outcome_error(why, o->error);
 	recorder_commit(s->plane->producer);
 }
 
@@ -117,10 +118,11 @@ static void shadow_tell_breaker(struct shadow *s, enum breaker_end how, const ch
 	breaker_end(s->backend->breaker, &s->pass, how, clock_mono_us(), why);
 }
 
-/* The attempt is over. Frees s, or leaves that to the backend's callback. */
-static void shadow_finish(struct shadow *s, enum outcome_result result)
+/* The attempt is over, with what went wrong or SPAN_NONE. Frees s, or leaves that to the backend's
+ * callback. */
+static void shadow_finish(struct shadow *s, enum outcome_result result, struct span why)
 {
-	shadow_record(s, result);
+	shadow_record(s, result, why);
 	s->ended = true;
 	s->timer = loop_timer_free(s->timer);
 	if (s->wait) {
@@ -194,20 +196,37 @@ static enum outcome_result shadow_judge(struct shadow *s, const struct task_resu
 	return request_result_of_task(t->status, e == 0 ? rendered.status : 0);
 }
 
+static struct span shadow_error_of(const struct task_result *t)
+{
+	if (t->status != TASK_FAILED)
+		return SPAN_LIT("the task's answer is a failure");
+	return t->error.len ? t->error : SPAN_LIT("The task failed.");
+}
+
 static void shadow_on_result(void *arg, int error, const struct task_result *t)
 {
 	struct shadow *s = arg;
 	s->wait = NULL;
 	shadow_tell_breaker(s, error == 0 || error == TASK_E_UNREADABLE ? BREAKER_RESULT : BREAKER_UNJUDGED,
 			    NULL);
-	shadow_finish(s, error != 0 ? OUTCOME_UNKNOWN : shadow_judge(s, t));
+	if (error == TASK_E_UNREADABLE) {
+		shadow_finish(s, OUTCOME_UNKNOWN, SPAN_LIT("Result unreadable"));
+	} else if (error != 0) {
+		shadow_finish(s, OUTCOME_UNKNOWN, SPAN_LIT("Result unknown"));
+	} else {
+		enum outcome_result result = shadow_judge(s, t);
+		shadow_finish(s, result, result == OUTCOME_FAILURE ? shadow_error_of(t) : SPAN_NONE);
+	}
 }
 
 static void shadow_on_time_limit(void *arg)
 {
 	struct shadow *s = arg;
 	shadow_tell_breaker(s, s->submitting ? BREAKER_FAILED : BREAKER_NO_RESULT, "no answer in time");
-	shadow_finish(s, s->submitting ? OUTCOME_UNKNOWN : OUTCOME_TIMEOUT);
+	if (s->submitting)
+		shadow_finish(s, OUTCOME_UNKNOWN, SPAN_LIT("Submission unanswered"));
+	else
+		shadow_finish(s, OUTCOME_TIMEOUT, SPAN_LIT("Task still running"));
 }
 
 static void shadow_judge_backend(struct shadow *s, const struct task_submission *submission)
@@ -239,13 +258,13 @@ static void shadow_on_submitted(void *arg, const struct task_submission *submiss
 	case TASK_SUBMITTED:
 		s->wait = task_wait(s->client, submission->task_id, shadow_on_result, s);
 		if (!s->wait)
-			shadow_finish(s, OUTCOME_UNKNOWN);
+			shadow_finish(s, OUTCOME_UNKNOWN, SPAN_LIT("Result unknown"));
 		break;
 	case TASK_REFUSED:
-		shadow_finish(s, OUTCOME_FAILURE);
+		shadow_finish(s, OUTCOME_FAILURE, span_of(submission->err.text));
 		break;
 	case TASK_UNKNOWN:
-		shadow_finish(s, OUTCOME_UNKNOWN);
+		shadow_finish(s, OUTCOME_UNKNOWN, span_of(submission->err.text));
 		break;
 	case TASK_INPUT_NOT_REPRESENTABLE:
 	case TASK_INPUT_TOO_LARGE: /* the task side would not have been tried either */
@@ -492,7 +511,7 @@ void shadow_end_all(struct plane *p)
 	for (struct shadow *s = LIST_FIRST(&p->shadows), *next; s; s = next) {
 		next = LIST_NEXT(s, place);
 		if (!s->ended)
-			shadow_finish(s, OUTCOME_CANCELLED);
+			shadow_finish(s, OUTCOME_CANCELLED, SPAN_LIT("ended with the router"));
 	}
 }
 

@@ -1,10 +1,13 @@
 #include "router/shadow/shadow_legacy.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "router/forward.h"
+#include "router/problem.h"
+#include "router/request/legacy_state.h"
 #include "router/request/request.h"
 
 #define SHADOW_CALL_SHARE 0.5 /* of the budget for bodies, as shadows' tasks */
@@ -47,13 +50,14 @@ static void shadow_call_free(struct shadow_call *c)
 	free(c);
 }
 
-static void shadow_call_finish(struct shadow_call *c, enum outcome_result result)
+static void shadow_call_finish(struct shadow_call *c, enum outcome_result result, const char *why)
 {
 	struct outcome *o = c->recorded ? recorder_reserve(c->plane->producer) : NULL;
 	if (o) {
 		*o = c->outcome;
 		o->latency_us = clock_mono_us() - c->began_mono_us;
 		o->result = (uint8_t)result;
+		outcome_error(span_of(why), o->error);
 		recorder_commit(c->plane->producer);
 	}
 	shadow_call_free(c);
@@ -83,7 +87,12 @@ static void shadow_call_read(struct shadow_call *c)
 	if (n != LEGACY_READ_END)
 		return; /* `readable` or `failed` comes */
 	pairing_end(c->pairing, c->slot);
-	shadow_call_finish(c, request_result_of_status(c->status));
+	enum outcome_result result = request_result_of_status(c->status);
+	char why[80] = "";
+	if (result == OUTCOME_FAILURE)
+		snprintf(why, sizeof(why), "the legacy service answered %d %s", c->status,
+			 problem_title(c->status));
+	shadow_call_finish(c, result, why);
 }
 
 static void shadow_call_on_head(void *arg, const struct legacy_answer *a)
@@ -113,10 +122,11 @@ static void shadow_call_on_failed(void *arg, enum legacy_failure f, bool written
 {
 	struct shadow_call *c = arg;
 	(void)written;
-	(void)detail;
+	char why[512];
+	snprintf(why, sizeof(why), "%s: %s", legacy_state_kind(f), detail);
 	bool late = f == LEGACY_TIMEOUT || f == LEGACY_CONNECT_TIMEOUT;
 	pairing_miss(c->pairing, c->slot, f == LEGACY_OVERLOADED ? PAIRS_BUSY : PAIRS_NO_ANSWER);
-	shadow_call_finish(c, late ? OUTCOME_TIMEOUT : OUTCOME_FAILURE);
+	shadow_call_finish(c, late ? OUTCOME_TIMEOUT : OUTCOME_FAILURE, why);
 }
 
 /* --- starting ------------------------------------------------------------------------------------------- */
@@ -228,12 +238,12 @@ void shadow_legacy_make_room(struct plane *p, const struct service_runtime *s)
 		if (c->service->upstream != s->upstream)
 			continue;
 		pairing_miss(c->pairing, c->slot, PAIRS_BUSY);
-		shadow_call_finish(c, OUTCOME_CANCELLED);
+		shadow_call_finish(c, OUTCOME_CANCELLED, "made room for callers");
 	}
 }
 
 void shadow_legacy_end_all(struct plane *p)
 {
 	while (p->shadow_calls)
-		shadow_call_finish(p->shadow_calls, OUTCOME_CANCELLED);
+		shadow_call_finish(p->shadow_calls, OUTCOME_CANCELLED, "ended with the router");
 }
