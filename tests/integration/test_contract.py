@@ -21,7 +21,7 @@ from hatchet import token
 from http_text import PATIENCE, wait_until
 from lossy import BlackHole
 from programs import backends_built
-from raw import Client, ask, request
+from raw import Client, Cut, ask, request
 
 LEGACY = b'"legacy"'
 CROWD = 1000
@@ -109,7 +109,10 @@ class World:
         return request("POST", path, named, body)
 
     def post(self, path, *args, router=None, **how):
-        return ask((router or self.router).port, self.call(path, *args, **how))
+        try:
+            return ask((router or self.router).port, self.call(path, *args, **how))
+        except (OSError, Cut) as why:
+            raise AssertionError("no answer, %r; %s" % (why, self.engine.story())) from why
 
     def begin(self, path, *args, **how):
         """The request is sent; `.read("POST")` waits for its answer."""

@@ -107,6 +107,10 @@ class Engine:
     def mend_worker(self):
         """What an operator's supervisor does for it after a restart of the engine."""
 
+    def story(self):
+        """For whoever reads of a failed test: what workers last did, and what the engine knows of the latest tasks."""
+        return "last runs: %s" % self.lines()[-5:]
+
     def never_wrote_result(self, task_id):
         """Whether the engine itself has no result of a task that ran, and will have none."""
         return False
@@ -232,6 +236,9 @@ class Temporal(Engine):
 
     def lose(self):
         self.server.kill()
+
+    def story(self):
+        return "%s; %s; worker's log: %s" % (super().story(), self.server.histories(4), self.worker and self.worker.log()[-2000:])
 
 
 class Hatchet(Engine):

@@ -94,6 +94,16 @@ class Server(Ended):
         answer = requests.get(self.url + "/api/v1/namespaces/default/workflows", timeout=PATIENCE)
         return answer.json().get("executions", [])
 
+    def histories(self, n):
+        """Of the latest: what happened to each, and when."""
+        told = []
+        for each in self.workflows()[:n]:
+            history = requests.get("%s/api/v1/namespaces/default/workflows/%s/history" % (self.url, each["execution"]["workflowId"]),
+                                   timeout=PATIENCE).json()["history"]["events"]
+            told.append("%s %s: %s" % (each["type"]["name"], each["execution"]["workflowId"], ", ".join(
+                "%s %s" % (event["eventTime"][11:23], event["eventType"][len("EVENT_TYPE_"):]) for event in history)))
+        return "; ".join(told)
+
 
 class Worker(Ended):
     def __init__(self, folder, server, queue="tests", places=8):
