@@ -8,8 +8,7 @@ SHAPES = {"answer_prompt": lambda body: {"output": prompt.answers(body)},
           "extract": prompt.extracted, "index": prompt.indexed, "summarize": prompt.summarized}
 
 
-def execute(request):
-    call = request.json()
+def run(call):
     operation = call.get("operation")
     if operation not in SHAPES:
         return failed("There is no operation %s" % operation)
@@ -24,6 +23,10 @@ def execute(request):
 
 def failed(error):
     return {"success": False, "data": {}, "metadata": {}, "error": error}
+
+
+def execute(request):
+    return run(request.json())
 
 
 if __name__ == "__main__":

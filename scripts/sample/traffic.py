@@ -9,6 +9,7 @@ import concurrent.futures
 import http.client
 import json
 import random
+import signal
 import sys
 import threading
 import time
@@ -115,24 +116,38 @@ class Callers:
     def one(self, number, who, document):
         outputs = [{"name": "total", "prompt": "What is the total?"}, {"name": "date", "prompt": "Which date?"}]
         calls = [
-            lambda: self.prompt(who, "/answer-prompt", {"outputs": outputs}),
-            lambda: self.prompt(who, "/single-pass-extraction", {"outputs": outputs}),
-            lambda: self.prompt(who, "/extract", {"file_path": "invoice.pdf"}),
-            lambda: self.prompt(who, "/answer-prompt", {"outputs": outputs}),
-            lambda: self.prompt(who, "/index", {}),
-            lambda: self.prompt(who, "/summarize", {"context": "Total: 1229.80, payable within 30 days"}),
-            lambda: self.document(who),
-            lambda: self.send("runner", "GET", "/v1/api/container/properties?image_name=sample/tool&image_tag=1.0", who),
-            lambda: self.prompt(who, "/answer-prompt", {"outputs": outputs}),
-            lambda: self.send("prompt", "GET", "/health", who),
-            lambda: self.send("prompt", "GET", "/no-such-call", who, expect=(404,)),
+            ("prompt", lambda: self.prompt(who, "/answer-prompt", {"outputs": outputs})),
+            ("prompt", lambda: self.prompt(who, "/single-pass-extraction", {"outputs": outputs})),
+            ("prompt", lambda: self.prompt(who, "/extract", {"file_path": "invoice.pdf"})),
+            ("prompt", lambda: self.prompt(who, "/answer-prompt", {"outputs": outputs})),
+            ("prompt", lambda: self.prompt(who, "/index", {})),
+            ("prompt", lambda: self.prompt(who, "/summarize", {"context": "Total: 1229.80, payable within 30 days"})),
+            ("structure", lambda: self.document(who)),
+            ("runner", lambda: self.send("runner", "GET",
+                                         "/v1/api/container/properties?image_name=sample/tool&image_tag=1.0", who)),
+            ("prompt", lambda: self.prompt(who, "/answer-prompt", {"outputs": outputs})),
+            ("prompt", lambda: self.send("prompt", "GET", "/health", who)),
+            ("prompt", lambda: self.send("prompt", "GET", "/no-such-call", who, expect=(404,))),
         ]
-        if number % 40 == 7:
+        calls = [call for service, call in calls if service in self.services]
+        if number % 40 == 7 and "runner" in self.services:
             self.container(who)
         elif number % 8 == 3 and "unified" in self.services:
             self.unified(who, document)
         else:
             calls[number % len(calls)]()
+
+    def without_end(self, users, document, pace):
+        """`pace` calls a second, more or less, until somebody ends this program. What fails is printed as it does."""
+        number = 0
+        while True:
+            self.one(number, self.random.choice(users), document)
+            number += 1
+            for failure in self.failures:
+                print("FAILED " + failure, flush=True)
+            for kept in (self.failures, self.seen, self.took):
+                kept.clear()
+            time.sleep(self.random.uniform(0.5, 1.5) / pace)
 
     def report(self, out):
         print("%-48s %6s  %-22s %9s" % ("what callers saw", "calls", "status", "median"), file=out)
@@ -152,15 +167,25 @@ def main():
     parser.add_argument("--users", type=int, default=300)
     parser.add_argument("--organizations", type=int, default=40)
     parser.add_argument("--threads", type=int, default=8)
-    parser.add_argument("--pdf", required=True)
+    parser.add_argument("--pace", type=float, metavar="CALLS", help="so many a second, without end, instead of --requests at once")
+    parser.add_argument("--pdf", help="what structure gets")
     parser.add_argument("--document", default="{}", help="input_data of the unified endpoint, JSON")
     arguments = parser.parse_args()
-    with open(arguments.pdf, "rb") as file:
-        callers = Callers(dict(s.split("=", 1) for s in arguments.service), file.read(), seed=1)
+    services = dict(s.split("=", 1) for s in arguments.service)
+    if "structure" in services and not arguments.pdf:
+        parser.error("structure needs --pdf")
+    pdf = b""
+    if arguments.pdf:
+        with open(arguments.pdf, "rb") as file:
+            pdf = file.read()
+    callers = Callers(services, pdf, seed=1)
     # Every user belongs to one organization; large ones have more users.
     users = [("user-%03d" % n, "org-%02d" % int(arguments.organizations * callers.random.random() ** 2))
              for n in range(arguments.users)]
     document = json.loads(arguments.document)
+    if arguments.pace:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+        callers.without_end(users, document, arguments.pace)
     with concurrent.futures.ThreadPoolExecutor(arguments.threads) as pool:
         tasks = [pool.submit(callers.one, n, callers.random.choice(users), document) for n in range(arguments.requests)]
         for task in tasks:

@@ -1,0 +1,173 @@
+"""The examples of deployment fit the programs and each other. That they run is tried by scripts/try-deployment, with the real tools."""
+import os
+import re
+import subprocess
+
+import pytest
+
+import configuration as c
+from programs import ROOT, environment, program
+
+yaml = pytest.importorskip("yaml")
+KEPT_FOR_FILES = 20  # seconds that the stores may take after drain_timeout
+
+
+def documents(*path):
+    with open(os.path.join(ROOT, *path), encoding="utf-8") as file:
+        return [d for d in yaml.safe_load_all(file) if d]
+
+
+def seconds(text):
+    number, unit = re.fullmatch(r"(\d+)(s|m|h)", text).groups()
+    return int(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+
+
+def check(folder, files, **variables):
+    """`migration-router check` of files by name, the secrets in `folder`."""
+    for name, text in files.items():
+        (folder / name).write_text(re.sub(r"/run/(secrets/migration-router|keys)/", str(folder) + "/", text), encoding="utf-8")
+    for name in ("admin.sha256", "platform-keys.sha256", "tokens.sha256"):
+        (folder / name).write_text(c.sha256("a token") + "\n", encoding="ascii")
+    (folder / "flipt.token").write_text("token", encoding="ascii")
+    return subprocess.run([program("migration-router"), "check", str(folder / "router.yml")], env=environment(variables),
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+
+def sample(name):
+    with open(os.path.join(ROOT, "packaging", "compose", name), encoding="utf-8") as file:
+        return file.read()
+
+
+def test_the_image_is_built_of_all_that_the_build_needs():
+    with open(os.path.join(ROOT, ".dockerignore"), encoding="utf-8") as file:
+        sent = {line[1:].strip() for line in file if line.startswith("!")}
+    with open(os.path.join(ROOT, "meson.build"), encoding="utf-8") as file:
+        text = file.read()
+    needed = set(re.findall(r"subdir\('([^'/]+)[^']*'\)", text)) | set(re.findall(r"'([a-z]+)/[\w.-]+'", text))
+    assert {n for n in needed if os.path.exists(os.path.join(ROOT, n))} - {"tests", "scripts"} <= sent, (needed, sent)
+    assert "scripts/bench.d" in sent and "debian" in sent
+
+
+# --- compose.yaml ------------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def compose():
+    return documents("compose.yaml")[0]
+
+
+def test_composes_router_has_a_configuration_without_mistakes(tmp_path):
+    told = check(tmp_path, {name: sample(name) for name in ("router.yml", "tasks.yml")})
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "warning" not in told.stdout + told.stderr
+
+
+def test_compose_mounts_and_builds_what_is_there(compose):
+    for name, service in compose["services"].items():
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            assert os.path.exists(os.path.join(ROOT, source)) if source.startswith(".") else source in compose["volumes"], (name, volume)
+        if isinstance(service.get("build"), dict):
+            assert os.path.exists(os.path.join(ROOT, service["build"]["dockerfile"]))
+        for other in service.get("depends_on", ()):
+            assert other in compose["services"], (name, other)
+
+
+def test_compose_waits_only_for_what_can_become_healthy(compose):
+    """The router's image has a health check of its own; other images get theirs here."""
+    for name, service in compose["services"].items():
+        for other, how in service.get("depends_on", {}).items():
+            on = compose["services"][other]
+            if how["condition"] == "service_healthy":
+                assert "healthcheck" in on or on["image"] == "migration-router", (name, other)
+            else:
+                assert how["condition"] == "service_completed_successfully" and on.get("restart", "no") == "no", (name, other)
+
+
+def test_compose_publishes_on_the_loopback_address_only(compose):
+    for name, service in compose["services"].items():
+        for port in service.get("ports", ()):
+            assert port.startswith("127.0.0.1:"), (name, port)
+
+
+def test_containers_have_time_to_drain(compose):
+    drain = seconds(yaml.safe_load(sample("router.yml"))["drain_timeout"])
+    assert seconds(compose["services"]["router"]["stop_grace_period"]) >= drain + KEPT_FOR_FILES
+    assert seconds(compose["services"]["worker"]["stop_grace_period"]) > 30  # --shutdown-timeout
+
+
+def test_composes_operations_have_their_flags_and_its_backends_their_workers(compose):
+    config, flags = yaml.safe_load(sample("router.yml")), yaml.safe_load(sample("flags.yml"))
+    made = {flag["key"] for flag in flags["flags"]}
+    operations = config["services"]["prompt"]["operations"].values()
+    assert {flag for o in operations for flag in o.get("flags", ())} == made
+    assert {o["task"].get("backend", config["backend"]) for o in operations if "task" in o} == set(config["backends"])
+    queue = config["backends"]["temporal"]["task_queue"]
+    assert queue in compose["services"]["temporal-worker"]["command"]
+    celery = compose["services"]["celery-worker"]["environment"]
+    assert config["backends"]["celery"] == {"broker_url": celery["CELERY_BROKER_URL"], "result_backend": celery["CELERY_RESULT_BACKEND"]}
+
+
+# --- kubernetes --------------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def manifests():
+    return {(d["kind"], d["metadata"]["name"]): d for d in documents("packaging", "kubernetes", "migration-router.yaml")}
+
+
+@pytest.fixture(scope="module")
+def pod(manifests):
+    return manifests["StatefulSet", "migration-router"]["spec"]["template"]
+
+
+def test_the_kubernetes_routers_have_a_configuration_without_mistakes(manifests, tmp_path):
+    secrets = {d["metadata"]["name"]: d["stringData"] for d in documents("packaging", "kubernetes", "secrets.example.yaml")}
+    files = manifests["ConfigMap", "migration-router"]["data"]
+    told = check(tmp_path, files, **secrets["migration-router-urls"])
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "warning" not in told.stdout + told.stderr
+    mounted = set(re.findall(r"/run/secrets/migration-router/([\w.-]+)", files["router.yml"]))
+    assert mounted == set(secrets["migration-router"])
+
+
+def test_replicas_share_their_state_and_use_no_queue_of_one_machine(manifests):
+    config = yaml.safe_load(manifests["ConfigMap", "migration-router"]["data"]["router.yml"])
+    assert config["state"]["prefix"] and "embedded" not in {config["backend"], *config["backends"]}
+    assert manifests["StatefulSet", "migration-router"]["spec"]["replicas"] > 1
+
+
+def test_a_pod_ends_after_its_callers_have_left_and_its_requests_have_ended(manifests, pod):
+    config = yaml.safe_load(manifests["ConfigMap", "migration-router"]["data"]["router.yml"])
+    container = pod["spec"]["containers"][0]
+    command, away = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert command == "sleep" and int(away) >= 5
+    assert pod["spec"]["terminationGracePeriodSeconds"] >= int(away) + seconds(config["drain_timeout"]) + KEPT_FOR_FILES
+
+
+def test_a_pod_has_no_rights_that_it_does_not_need(pod):
+    spec = pod["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] and spec["automountServiceAccountToken"] is False
+    with open(os.path.join(ROOT, "Dockerfile"), encoding="utf-8") as file:
+        assert "USER %d:%d" % (spec["securityContext"]["runAsUser"], spec["securityContext"]["runAsGroup"]) in file.read()
+    for container in spec["containers"] + spec["initContainers"]:
+        confined = container["securityContext"]
+        assert confined["readOnlyRootFilesystem"] and confined["capabilities"] == {"drop": ["ALL"]}
+        assert confined["allowPrivilegeEscalation"] is False
+
+
+def test_selectors_and_ports_of_the_kubernetes_example_meet(manifests, pod):
+    labels = pod["metadata"]["labels"].items()
+    ports = {port["name"]: port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
+    config = yaml.safe_load(manifests["ConfigMap", "migration-router"]["data"]["router.yml"])
+    listening = {"admin": config["admin"]["listen"], **{name: s["listen"] for name, s in config["services"].items()}}
+    assert {name: "*:%d" % port for name, port in ports.items()} == listening
+    for (kind, name), d in manifests.items():
+        spec = d.get("spec", {})
+        selector = spec.get("selector") or spec.get("podSelector") or {}
+        wanted = selector.get("matchLabels", selector)
+        assert wanted.items() <= labels, (kind, name)
+        if kind == "Service":
+            assert {port["targetPort"] for port in spec["ports"]} <= set(ports)
+    called = {port["port"] for rule in manifests["NetworkPolicy", "migration-router"]["spec"]["ingress"] for port in rule["ports"]}
+    assert called == set(ports)
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert pod["spec"]["containers"][0][probe]["httpGet"]["port"] == "admin"
