@@ -14,6 +14,8 @@
 #include "outcomes/path_pattern.h"
 #include "outcomes/reason.h"
 
+#define OUTCOME_UNMAPPED "(unmapped)" /* the operation of requests that match none */
+
 enum outcome_side { OUTCOME_LEGACY, OUTCOME_TASK, OUTCOME_SIDE_COUNT };
 enum outcome_role { OUTCOME_PRIMARY, OUTCOME_FALLBACK, OUTCOME_SHADOW, OUTCOME_ROLE_COUNT };
 enum outcome_result {

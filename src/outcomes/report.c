@@ -128,14 +128,26 @@ static int add_tallies(struct tallies *t, const struct report_series *s, struct 
 	return 0;
 }
 
+/* An operation that got its task within the span is counted from then on. */
+static void count_left_out(struct maker *m, struct cell *c, const struct report_series *s)
+{
+	uint64_t n = s->answered && s->role != OUTCOME_SHADOW ? s->count : 0;
+	m->total.op.left_out += n;
+	c->op.left_out += c->op.can_move ? n : 0;
+}
+
 static int report_count(struct maker *m, const struct report_series *s, struct err *e)
 {
 	struct cell *cell = NULL;
 	struct tallies t = {.n = 0};
 	int r = find_cell(m, span_of(s->service), span_of(s->operation), &cell, e);
+	if (r == 0 && s->left_out)
+		count_left_out(m, cell, s);
+	if (r == 0 && s->left_out && cell->op.can_move)
+		return 0;
 	if (r == 0)
 		r = add_tallies(&t, s, cell, e);
-	if (r == 0)
+	if (r == 0 && !s->left_out)
 		r = add_tallies(&t, s, &m->total, e);
 	if (r < 0)
 		return r;
@@ -147,7 +159,8 @@ static int report_count(struct maker *m, const struct report_series *s, struct e
 	if (s->role == OUTCOME_SHADOW)
 		return 0;
 	count_decisions(&cell->op, s);
-	count_decisions(&m->total.op, s);
+	if (!s->left_out)
+		count_decisions(&m->total.op, s);
 	return 0;
 }
 
@@ -299,6 +312,7 @@ static int report_finish(struct maker *m, struct err *e)
 		r->operations[r->operation_count++] = m->cells[i]->op;
 	}
 	qsort(r->operations, r->operation_count, sizeof(*r->operations), compare_operations);
+	m->total.op.can_move = true;
 	finish_cell(&m->total);
 	r->total = m->total.op;
 	return 0;
@@ -313,6 +327,20 @@ static void widen_span(struct report *r, const struct report_sums *s, bool first
 		r->since_us = s->since_us;
 	if (first || !s->until_us || (r->until_us && s->until_us > r->until_us))
 		r->until_us = s->until_us;
+}
+
+static int mark_movable(struct maker *m, const struct report_sums *s, struct err *e)
+{
+	struct cell *c;
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < s->series_count; i++) {
+		if (s->series[i].left_out || !s->series[i].count)
+			continue;
+		r = find_cell(m, span_of(s->series[i].service), span_of(s->series[i].operation), &c, e);
+		if (r == 0)
+			c->op.can_move = true;
+	}
+	return r;
 }
 
 static int add_sums(struct maker *m, const struct report_sums *s, struct err *e)
@@ -332,7 +360,7 @@ static struct report *report_describe(const struct report_options *o)
 	if (!r)
 		return NULL;
 	r->made_us = clock_wall_us();
-	r->from_rows = o->organization != NULL;
+	r->from_rows = o->organization || o->exact;
 	text_copy(span_of(o->service), r->service, sizeof(r->service));
 	text_copy(span_of(o->operation), r->operation, sizeof(r->operation));
 	outcome_id(span_of(o->organization), r->organization, sizeof(r->organization));
@@ -356,6 +384,8 @@ static int merge_all(struct maker *m, struct report_sums *const *sums, size_t n,
 	int r = check_doubles(sums, n, e);
 	if (r == 0)
 		r = make_points(m, sums, n, e);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = mark_movable(m, sums[i], e);
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		widen_span(m->report, sums[i], i == 0);
 		r = add_sums(m, sums[i], e);

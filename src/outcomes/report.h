@@ -8,6 +8,7 @@
  *   success rate  success / counted; its interval is Wilson's for 95 %
  *   p50, p95, p99 over the latencies of the counted attempts; at most 1.6 % off (outcomes/histogram.h)
  *   reasons       of decisions, hence of primary attempts
+ *   can move      has a task; what cannot move is in no total (design, "Standing")
  *
  * Why:       made from the sums per minute, so that it costs the same over ten outcomes and ten million. Only
  *            a filter by organization reads rows, since sums carry none; it reaches back as far as rows are
@@ -41,6 +42,7 @@ struct report_options {
 	const char *service; /* NULL = all; likewise below */
 	const char *operation;
 	const char *organization;
+	bool exact; /* from rows, to the microsecond: for short spans that end now */
 };
 
 struct report_rate {
@@ -66,7 +68,10 @@ struct report_backend {
 
 struct report_operation {
 	char service[32], operation[64];
+	bool can_move; /* false: without a task, or unknown paths; in no total and no point */
 	uint64_t executions;
+	/* executions from when it had no task; of the total: of all that cannot move. In no other number */
+	uint64_t left_out;
 	struct report_side sides[OUTCOME_SIDE_COUNT];
 	struct report_backend backends[REPORT_BACKENDS_MAX]; /* by name */
 	size_t n_backends;

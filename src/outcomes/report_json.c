@@ -101,7 +101,8 @@ static void report_json_put_operation(struct buf *b, const struct report_operati
 	json_quote(b, span_of(op->service));
 	buf_puts(b, ",\"operation\":");
 	json_quote(b, span_of(op->operation));
-	buf_printf(b, ",\"executions\":%" PRIu64 ",", op->executions);
+	buf_printf(b, ",\"can_move\":%s,\"executions\":%" PRIu64 ",\"left_out\":%" PRIu64 ",",
+		   op->can_move ? "true" : "false", op->executions, op->left_out);
 	report_json_put_figures(b, op);
 	buf_putc(b, '}');
 }
@@ -131,8 +132,10 @@ int report_to_json(const struct report *r, struct buf *out)
 	report_json_text_or_null(out, "operation", r->operation);
 	buf_putc(out, ',');
 	report_json_text_or_null(out, "organization", r->organization);
-	buf_printf(out, "},\"source\":\"%s\",\"total_executions\":%" PRIu64 ",\"dropped\":%" PRIu64 ",",
-		   r->from_rows ? "rows" : "rollups", r->total.executions, r->dropped);
+	buf_printf(out,
+		   "},\"source\":\"%s\",\"total_executions\":%" PRIu64 ",\"left_out\":%" PRIu64
+		   ",\"dropped\":%" PRIu64 ",",
+		   r->from_rows ? "rows" : "rollups", r->total.executions, r->total.left_out, r->dropped);
 	report_json_put_figures(out, &r->total);
 	buf_puts(out, ",\"meanings\":{");
 	for (int i = 0, n = 0; i < REASON_COUNT; i++)

@@ -119,6 +119,39 @@ static int read_series(struct sums_reader *m, struct err *e)
 	return r;
 }
 
+/* --- what cannot move ----------------------------------------------------------------------------------- */
+
+static bool never_moves(const struct report_series *s)
+{
+	return s->reason == REASON_NO_TASK || s->reason == REASON_UNMAPPED ||
+	       strcmp(s->operation, OUTCOME_UNMAPPED) == 0;
+}
+
+/* A request that was refused before anyone looked for a task says nothing by itself: it is of the others of
+ * its operation. */
+static bool is_of_no_task(const struct report_sums *all, const struct report_series *s)
+{
+	bool none = false;
+	for (size_t i = 0; i < all->series_count; i++) {
+		const struct report_series *x = &all->series[i];
+		if (x->reason == REASON_REFUSED || strcmp(x->operation, s->operation) != 0 ||
+		    strcmp(x->service, s->service) != 0)
+			continue;
+		if (!never_moves(x))
+			return false;
+		none = true;
+	}
+	return none;
+}
+
+void report_sums_mark_left_out(struct report_sums *s)
+{
+	for (size_t i = 0; i < s->series_count; i++) {
+		struct report_series *x = &s->series[i];
+		x->left_out = never_moves(x) || (x->reason == REASON_REFUSED && is_of_no_task(s, x));
+	}
+}
+
 static struct report_series *wanted(struct sums_reader *m, int64_t id)
 {
 	size_t place = id > 0 && (size_t)id < m->place_count ? m->places[id] : 0;
@@ -206,7 +239,7 @@ static int sums_insert_minute(struct report_sums *s, size_t at, int64_t minute)
 
 int report_sums_add_minute(struct report_sums *s, const struct report_series *of, int64_t minute, uint64_t n)
 {
-	if (of->role == OUTCOME_SHADOW)
+	if (of->role == OUTCOME_SHADOW || of->left_out)
 		return 0;
 	size_t at = s->minute_count; /* they come nearly in order */
 	while (at > 0 && s->minutes[at - 1].minute > minute)
@@ -354,6 +387,34 @@ static int read_rows(struct sums_reader *m, struct err *e)
 	return r < 0 ? r : read_row_spans(m, &rows, &split, organization, e);
 }
 
+/* Of everybody, for a short span: an attempt is written after it began, so earlier rows are not looked at. */
+static int read_exact_rows(struct sums_reader *m, struct err *e)
+{
+	CLEANUP(db_stmt_freep) struct db_stmt *q = NULL;
+	int r = db_prepare(
+		m->db,
+		"SELECT series, time_us, latency_us FROM outcomes WHERE time_us >= ? AND time_us < ?"
+		" AND id >= (SELECT min(row) FROM row_marks WHERE minute >= ?)",
+		&q, e);
+	if (r < 0)
+		return r;
+	db_bind_int64(q, 1, m->options->since_us);
+	db_bind_int64(q, 2, m->options->until_us ? m->options->until_us : INT64_MAX);
+	db_bind_int64(q, 3, since_minute(m));
+	while ((r = db_step(q, e)) > 0 && (r = report_add_row(m, q)) == 0)
+		;
+	if (r < 0 && m->error.text[0])
+		*e = m->error;
+	return r;
+}
+
+static int read_all_sums(struct sums_reader *m, struct err *e)
+{
+	if (m->options->organization)
+		return read_rows(m, e);
+	return m->options->exact ? read_exact_rows(m, e) : read_rollups(m, e);
+}
+
 static int read_drops(struct sums_reader *m, struct err *e)
 {
 	int64_t dropped;
@@ -403,10 +464,11 @@ static int sums_read_all(struct sums_reader *m, struct err *e)
 		return r;
 	describe_span(m);
 	r = read_series(m, e);
+	report_sums_mark_left_out(m->sums);
 	if (r == 0)
 		r = read_span(m, e);
 	if (r == 0)
-		r = m->sums->from_rows ? read_rows(m, e) : read_rollups(m, e);
+		r = read_all_sums(m, e);
 	if (r == 0)
 		r = read_drops(m, e);
 	if (m->hours_until > m->sums->folded) /* points over time are of whole hours up to there */
@@ -450,7 +512,7 @@ int report_sums_read(const struct report_options *o, struct report_sums **ret, s
 	struct sums_reader m = {.options = o, .hours_until = INT64_MIN, .sums = calloc(1, sizeof(*m.sums))};
 	if (!m.sums)
 		return err_set(e, -ENOMEM, "out of memory");
-	m.sums->from_rows = o->organization != NULL;
+	m.sums->from_rows = o->organization || o->exact;
 	int r = sums_read_file(&m, e);
 	db_close(m.db);
 	free(m.places);

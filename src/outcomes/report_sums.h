@@ -25,6 +25,7 @@ struct report_series {
 	char service[32], operation[64], backend[16];
 	int side, role, reason, result; /* enumerations of outcome.h */
 	bool answered;
+	bool left_out; /* of an operation without a task, or of none: it cannot move (design, "Standing") */
 	uint64_t count;
 	struct histogram_sum *latencies; /* of attempts that are counted; NULL: none */
 };
@@ -56,7 +57,9 @@ int report_sums_to_json(const struct report_sums *s, struct buf *out);
 /* -EPROTO with a sentence about `name`: another version's, or not ours. */
 int report_sums_parse(const char *name, struct span json, struct report_sums **ret, struct err *e);
 
-/* What is counted into a minute. -E2BIG beyond REPORT_MINUTES_MAX, -ENOMEM. */
+/* Sets left_out of each series, by the reasons that all of them have. */
+void report_sums_mark_left_out(struct report_sums *s);
+/* What is counted into a minute, unless it is left out. -E2BIG beyond REPORT_MINUTES_MAX, -ENOMEM. */
 int report_sums_add_minute(struct report_sums *s, const struct report_series *of, int64_t minute, uint64_t n);
 
 DEFINE_CLEANUP(struct report_sums *, report_sums_free)

@@ -211,8 +211,10 @@ int report_sums_parse(const char *name, struct span json, struct report_sums **r
 			    name);
 	else if (!take_all(json_root(doc), s))
 		r = err_set(e, -EPROTO, "%s: sums that cannot be decoded", name);
-	if (r == 0)
+	if (r == 0) {
+		report_sums_mark_left_out(s);
 		*ret = steal(s);
+	}
 	json_doc_free(doc);
 	return r;
 }

@@ -4,6 +4,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "outcomes/report.h"
@@ -60,6 +61,28 @@ static void put_notes(const struct report *r, struct buf *b)
 	if (r->dropped)
 		buf_printf(b, "Note: %" PRIu64 " outcomes were dropped in this span and are not counted.\n",
 			   r->dropped);
+}
+
+/* Health polls and paths that nobody mapped would otherwise make 100 % look like 34 %. */
+static void report_text_put_left_out(const struct report *r, struct buf *b)
+{
+	uint64_t unmapped = 0, operations = 0;
+	for (size_t i = 0; i < r->operation_count; i++) {
+		const struct report_operation *op = &r->operations[i];
+		bool none = strcmp(op->operation, OUTCOME_UNMAPPED) == 0;
+		unmapped += none ? op->executions : 0;
+		operations += !op->can_move && !none;
+	}
+	if (r->total.left_out == 0)
+		return;
+	buf_printf(b, "Left out, as they cannot move: %" PRIu64 " answer%s", r->total.left_out,
+		   r->total.left_out == 1 ? "" : "s");
+	if (operations)
+		buf_printf(b, "; %" PRIu64 " operation%s without a task", operations,
+			   operations == 1 ? "" : "s");
+	if (unmapped)
+		buf_printf(b, "; %" PRIu64 " of unknown paths", unmapped);
+	buf_puts(b, ".\n");
 }
 
 /* --- cells of the table --------------------------------------------------------------------------------- */
@@ -236,6 +259,14 @@ static void put_table_head(struct buf *b, unsigned width)
 		   "unknown", "p50", "p95", "p99");
 }
 
+static bool report_text_any(const struct report *r)
+{
+	for (size_t i = 0; i < r->operation_count; i++)
+		if (r->operations[i].can_move)
+			return true;
+	return false;
+}
+
 int report_to_text(const struct report *r, unsigned columns, struct buf *out)
 {
 	unsigned width = columns;
@@ -246,10 +277,12 @@ int report_to_text(const struct report *r, unsigned columns, struct buf *out)
 	report_text_put_head(r, out);
 	put_span(r, out);
 	put_notes(r, out);
-	if (r->operation_count == 0)
+	report_text_put_left_out(r, out);
+	if (!report_text_any(r))
 		return buf_puts(out, "No attempts in this span.\n");
 	put_table_head(out, width);
 	for (size_t i = 0; i < r->operation_count; i++)
-		report_text_put_operation(out, &r->operations[i], width);
+		if (r->operations[i].can_move)
+			report_text_put_operation(out, &r->operations[i], width);
 	return out->error;
 }

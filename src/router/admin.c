@@ -39,7 +39,8 @@ struct asked {
 	struct admin *admin;
 	struct exchange *x; /* NULL once finished */
 	char *target;
-	void *facts; /* of a page */
+	void *facts;								     /* of a page */
+	int (*make)(void *arg, struct span target, struct buf *json, struct err *e); /* of a report */
 	struct buf out;
 	struct err err;
 	int status;
@@ -106,7 +107,7 @@ static void asked_free(struct asked *q)
 static void run_report(struct loop_job *j)
 {
 	struct asked *q = (struct asked *)j;
-	q->status = q->admin->content.report(q->admin->content.arg, span_of(q->target), &q->out, &q->err);
+	q->status = q->make(q->admin->content.arg, span_of(q->target), &q->out, &q->err);
 }
 
 static void run_page(struct loop_job *j)
@@ -160,11 +161,13 @@ static struct asked *asked_new(struct admin *a, struct exchange *x, const struct
 	return q;
 }
 
-static void *start_report(struct admin *a, struct exchange *x, const struct http_request *h)
+static void *start_report(struct admin *a, struct exchange *x, const struct http_request *h,
+			  int (*make)(void *arg, struct span target, struct buf *json, struct err *e))
 {
 	struct asked *q = asked_new(a, x, h);
 	if (!q)
 		return NULL;
+	q->make = make;
 	q->job = (struct loop_job){.work = run_report, .done = report_done};
 	a->jobs++;
 	loop_job_start(a->loop, &q->job);
@@ -418,7 +421,9 @@ static void *admin_on_head(void *arg, struct exchange *x, const struct http_requ
 	} else if (span_is(path, "/_admin/gate")) {
 		tell_guard(a, x, h, a->content.gate);
 	} else if (span_is(path, "/_admin/report.json")) {
-		return start_report(a, x, h);
+		return start_report(a, x, h, a->content.report);
+	} else if (span_is(path, "/_admin/standing.json")) {
+		return start_report(a, x, h, a->content.standing);
 	} else if (a->content.is_page(path)) {
 		return start_page(a, x, h);
 	} else if (span_is(path, "/_admin/live") && span_is(h->method, "GET")) {

@@ -287,6 +287,7 @@ struct flag_share {
 	bool by_percentage;
 	double at, from, below; /* where the entity's bucket lies, what was gone through, task below it */
 	bool first, last;	/* whether the lowest bucket, the highest, says task */
+	double shadow;		/* of those that it leaves to legacy */
 };
 
 static void add_to_share(void *arg, double share, const struct flag_result *r)
@@ -302,6 +303,8 @@ static void add_to_share(void *arg, double share, const struct flag_result *r)
 		s->task += share;
 		if (below > 0)
 			s->below += below < share ? below : share;
+	} else {
+		s->shadow += share * v.shadow;
 	}
 	s->from += share;
 }
@@ -339,6 +342,19 @@ static void note_share(const struct asking *a, struct decision *ret)
 		return;
 	ret->share = share;
 	ret->split = decide_split(op, a->in->flags);
+}
+
+struct decide_share decide_share(const struct decide_input *in)
+{
+	struct asking a = {.in = in};
+	struct decide_share ret = {.task = in->operation->n_flags > 0};
+	build_context(&a);
+	for (size_t i = 0; i < in->operation->n_flags; i++) {
+		struct flag_share s = share_of_flag(&a, in->operation->flags[i], 0);
+		ret.task *= s.task;
+		ret.shadow = s.shadow > 0 ? s.shadow : ret.shadow;
+	}
+	return ret;
 }
 
 /* --- the guard's hold --------------------------------------------------------------------------------- */

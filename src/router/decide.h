@@ -77,6 +77,12 @@ struct decide_vote {
 /* A number for how requests of an operation are split: the same on every replica, another one when the
  * definition of one of its flags changes, or what it makes of their variants. */
 uint64_t decide_split(const struct operation *op, const struct flag_snapshot *flags);
+/* What the flags give to each side of those whom the input is like, 0 … 1: the entity's own hash does not
+ * count, its segments do. Of several flags the product. Pins, overrides and states are not looked at. */
+struct decide_share {
+	double task, shadow; /* shadow: beside legacy, of all */
+};
+struct decide_share decide_share(const struct decide_input *in);
 /* `trace` may be NULL. */
 void decide(const struct decide_input *in, struct decision *ret, const struct flag_trace *trace);
 /* The flag by itself, for an operation that is not NULL; pins and overrides are not looked at. */

@@ -117,6 +117,8 @@ struct standing_operation_facts {
 struct standing_facts {
 	char router[96];  /* who says it: host and process */
 	char version[32]; /* of the router */
+	char config[256]; /* its configuration's file, for commands */
+	char admin[128];  /* the address of its admin listener; "": none */
 	int64_t time_us;  /* of these facts */
 	int64_t started_us;
 	bool stopped; /* it has ended by itself: the last word */

@@ -26,7 +26,7 @@
 #define DRAIN_GAPS_MAX 16 /* that are listed; all are counted */
 #define DRAIN_SENTENCE_MAX 512
 #define DRAIN_OPERATIONS_MAX 10000
-#define DRAIN_UNMAPPED "(unmapped)" /* the operation of calls that match none */
+#define DRAIN_UNMAPPED OUTCOME_UNMAPPED
 
 /* Also the exit codes. */
 enum drain_verdict { DRAIN_DRAINED = 0, DRAIN_USED = 1, DRAIN_NOT_ENOUGH_DATA = 3 };

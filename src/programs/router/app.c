@@ -17,6 +17,7 @@
 #include "programs/router/app_guard.h"
 #include "programs/router/app_internal.h"
 #include "programs/router/app_registration.h"
+#include "programs/router/app_standing.h"
 #include "programs/router/app_takeover.h"
 #include "programs/router/metrics/metrics.h"
 #include "router/http/guesses.h"
@@ -70,6 +71,7 @@ static void publish_flags(void *arg, const struct flag_snapshot *snapshot)
 	log_info("flags_published", LOG_STR("digest", flag_snapshot_digest(snapshot)),
 		 LOG_INT("flags", flag_snapshot_count(snapshot)));
 	warn_of_flags(a, snapshot);
+	app_standing_look(a);
 }
 
 static void flags_failed(void *arg, const char *why)
@@ -77,6 +79,7 @@ static void flags_failed(void *arg, const char *why)
 	struct app *a = arg;
 	a->flag_failures++;
 	log_warn("flags_refresh_failed", LOG_STR("error", why), LOG_BOOL("last_good", a->flags != NULL));
+	app_standing_look(a);
 }
 
 static void use_flags(struct app *a)
@@ -236,6 +239,8 @@ static bool app_reload(struct app *a)
 	else
 		features_source_reload(a->features);
 	log_info("reloaded", LOG_STR("config", a->config->path));
+	app_standing_tell(a, EVENT_RELOAD, "the configuration was read again", a->config->path);
+	app_standing_look(a);
 	return true;
 }
 
@@ -394,6 +399,9 @@ static int start_stores(struct app *a, struct err *e)
 		return r;
 	a->env.pairs = a->pairs;
 	pairs_tap(a->pairs, &outcomes.taps[1]);
+	r = app_standing_start(a, &outcomes.taps[2], &outcomes.taps[3], e);
+	if (r < 0)
+		return r;
 	r = recorder_start(&outcomes, &a->recorder, e);
 	if (r < 0)
 		return err_prefix(e, r, "outcomes");
@@ -474,6 +482,7 @@ static int check_registration(struct app *a, struct err *e)
 
 static void app_on_taken_over(struct app *a)
 {
+	app_standing_quiet(a);
 	begin_drain(a, true);
 }
 
@@ -494,7 +503,11 @@ static int app_start(struct app *a, bool take_over, struct err *e)
 	    (r = start_flags(a, e)) < 0 || (r = start_planes(a, e)) < 0)
 		return r;
 	r = app_status_start(a, e);
-	return r < 0 ? r : takeover_serve(a, e);
+	if (r == 0)
+		r = takeover_serve(a, e);
+	if (r == 0)
+		app_standing_begin(a);
+	return r;
 }
 
 /* For the service manager: each plane is asked, and must have answered by the next time. */
@@ -520,6 +533,7 @@ static void app_stop(struct app *a)
 {
 	/* a thread that does not end must not keep the process: supervisors wait for it */
 	alarm(STOP_SECONDS);
+	app_standing_end(a);
 	app_status_stop(a);
 	for (size_t i = 0; i < a->n_planes; i++)
 		plane_halt(a->planes[i]);
@@ -531,6 +545,7 @@ static void app_stop(struct app *a)
 	app_backends_free(a);
 	pairs_halt(a->pairs); /* what came out is still recorded */
 	a->recorder = recorder_stop(a->recorder);
+	app_standing_free(a);
 	a->pairs = pairs_free(a->pairs);
 	app_guard_stop(a);
 	features_source_stop(a->features);

@@ -311,6 +311,12 @@ bool app_guard_put(struct app *a, struct buf *json)
 	return fine && !trouble[0];
 }
 
+int app_guard_verdicts(struct app *a, struct guard_verdicts **ret)
+{
+	bool known;
+	return guard_now(a->guard->guard, &known, ret);
+}
+
 static const struct metric_label *guard_labels(const struct guard_operation_verdict *v,
 					       struct metric_label ret[3])
 {

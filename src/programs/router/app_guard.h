@@ -11,6 +11,7 @@
 #include "base/metric_text.h"
 #include "config/config.h"
 #include "flags/flags.h"
+#include "guard/guard_verdict.h"
 #include "outcomes/recorder.h"
 
 struct app;
@@ -25,6 +26,8 @@ void app_guard_expect(struct app *a, const struct config *config, const struct f
 
 /* "guard":[…], the operations that are not well; false when one is held or breached. */
 bool app_guard_put(struct app *a, struct buf *json);
+/* Of the guarded operations, by service and operation; none while outcomes.db has not been read. -ENOMEM. */
+int app_guard_verdicts(struct app *a, struct guard_verdicts **ret);
 void app_guard_metrics(struct app *a, struct metric_text *out);
 /* HTTP status and body of the doors of the admin listener, by the target's `operation` and `service`; without
  * a body `e` says what is wrong. A release also takes `by`, a word on who asks. */

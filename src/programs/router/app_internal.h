@@ -52,7 +52,8 @@ struct app {
 	int64_t started_us;
 	uint64_t flag_snapshots, flag_failures; /* that came into use, that could not */
 	struct metrics *metrics;
-	struct app_guard *guard; /* app_guard.h; NULL before the stores */
+	struct app_guard *guard;       /* app_guard.h; NULL before the stores */
+	struct app_standing *standing; /* app_standing.h; likewise */
 	struct pairs *pairs;
 	struct recorder *recorder;
 	struct ledger *ledger;

@@ -18,6 +18,7 @@
 #include "programs/router/app_internal.h"
 #include "programs/router/app_page.h"
 #include "programs/router/app_registration.h"
+#include "programs/router/app_standing.h"
 #include "programs/router/metrics/metrics.h"
 #include "router/http/acceptor.h"
 
@@ -137,6 +138,7 @@ static void publish_readiness(struct app *a)
 static void on_registration(void *arg)
 {
 	publish_readiness(arg);
+	app_standing_look(arg);
 }
 
 /* A reload changes what is asked for; a round that is on is never cut. */
@@ -165,6 +167,7 @@ static void app_status_on_health(void *arg, const struct task_health *h)
 	state->known = true;
 	state->asking = false;
 	publish_readiness(state->app);
+	app_standing_look(state->app);
 	if (!same)
 		ask_registration(state->app); /* what has changed for the backend has for its operations */
 }
@@ -187,6 +190,7 @@ static void ask_health(void *arg)
 	if (a->health_rounds++ % REGISTRATION_EVERY == 0 || readiness_count(a->readiness) ||
 	    registration_config(a->registration) != a->config)
 		ask_registration(a);
+	app_standing_look(a);
 	loop_timer_start(a->health_timer, HEALTH_EVERY_MS);
 }
 
@@ -427,7 +431,9 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 	bool closed = breakers_serve(a);
 	buf_puts(&b, ",");
 	bool unharmed = app_guard_put(a, &b);
-	bool fine = unharmed && stores && legacy && backends && registered && closed && flags_fine;
+	buf_puts(&b, ",");
+	bool calm = app_standing_put(a, &b);
+	bool fine = calm && unharmed && stores && legacy && backends && registered && closed && flags_fine;
 	const char *status = "degraded";
 	if (a->draining)
 		status = "draining";
@@ -448,6 +454,7 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 		const char *what;
 		bool missing;
 	} parts[] = {
+		{"callers are hurt, or would be; see standing", !calm},
 		{"a legacy service cannot be reached, or fails; see legacy", !legacy},
 		{"connections cannot be accepted: out of descriptors or memory", !accepting},
 		{"outcomes or ledger cannot be written", !stores},
@@ -595,6 +602,17 @@ static int make_report(void *arg, struct span target, struct buf *json, struct e
 	return 0;
 }
 
+static int make_standing(void *arg, struct span target, struct buf *json, struct err *e)
+{
+	CLEANUP(standing_freep) struct standing *s = NULL;
+	if (route_query_check(target, NULL, 0, e) < 0)
+		return 400;
+	if (app_standing_now(arg, &s) == 0 && standing_to_json(s, json) == 0)
+		return 0;
+	err_set(e, 503, "out of memory, or too many operations for %zu bytes", json->max);
+	return 503;
+}
+
 int app_status_start(struct app *a, struct err *e)
 {
 	struct admin_content content = {.arg = a,
@@ -602,6 +620,7 @@ int app_status_start(struct app *a, struct err *e)
 					.metrics = write_metrics,
 					.flags = write_flags,
 					.report = make_report,
+					.standing = make_standing,
 					.gate = app_guard_gate,
 					.release = app_guard_release,
 					.is_page = page_is,

@@ -1,5 +1,7 @@
 #include "router/request/legacy_state.h"
 
+#include <stdio.h>
+
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -78,4 +80,20 @@ void legacy_state_write_json(const struct legacy_state *s, const char *service, 
 				   legacy_state_kind((enum legacy_failure)f));
 	}
 	buf_printf(out, "],\"errors\":%llu}", errors);
+}
+
+void legacy_state_read(const struct legacy_state *s, bool *ret_reachable, char *kinds, size_t size,
+		       uint64_t *ret_errors)
+{
+	unsigned failing = atomic_load(&s->failing);
+	size_t at = 0;
+	*ret_reachable = legacy_state_reachable(s);
+	*ret_errors = 0;
+	kinds[0] = '\0';
+	for (unsigned f = 0; f < LEGACY_FAILURES; f++) {
+		*ret_errors += atomic_load(&s->kinds[f].count);
+		if (failing & 1u << f && at < size)
+			at += (size_t)snprintf(kinds + at, size - at, "%s%s", at ? ", " : "",
+					       legacy_state_kind((enum legacy_failure)f));
+	}
 }

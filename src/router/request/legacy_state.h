@@ -38,6 +38,9 @@ void legacy_state_answered(struct legacy_state *s);
 void legacy_state_look(struct legacy_state *s, const char *service);
 /* False while connections to it fail, as far as callers have tried. */
 bool legacy_state_reachable(const struct legacy_state *s);
+/* The same as values: the kinds that fail now, and the errors since the start. Any thread. */
+void legacy_state_read(const struct legacy_state *s, bool *ret_reachable, char *kinds, size_t size,
+		       uint64_t *ret_errors);
 /* {"service":…,"reachable":…,"failing":["refused"],"errors":7}; without addresses. */
 void legacy_state_write_json(const struct legacy_state *s, const char *service, struct buf *out);
 

@@ -489,7 +489,7 @@ static void *request_on_head(void *arg, struct exchange *x, const struct http_re
 		r->op = r->match.operation;
 	r->decision.reason = r->op ? REASON_REFUSED : REASON_UNMAPPED; /* until it is decided */
 	request_trace(r, "request_head", LOG_SPAN("service", s->service->name),
-		      LOG_SPAN("operation", r->op ? r->op->name : SPAN_LIT("(unmapped)")),
+		      LOG_SPAN("operation", r->op ? r->op->name : SPAN_LIT(OUTCOME_UNMAPPED)),
 		      LOG_SPAN("method", h->method), LOG_BOOL("body", h->has_body),
 		      LOG_INT("content_length", h->content_length));
 	if (request_admit(r, in_flight))

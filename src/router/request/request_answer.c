@@ -73,7 +73,7 @@ void request_head_too_large(struct request *r)
 	const struct http_field type = {SPAN_LIT("Content-Type"), SPAN_LIT(PROBLEM_CONTENT_TYPE)};
 	const struct http_response response = {.status = p.status, .fields = &type, .n_fields = 1};
 	log_warn("answer_head_too_large", LOG_SPAN("service", r->service->service->name),
-		 LOG_SPAN("operation", r->op ? r->op->name : SPAN_LIT("(unmapped)")),
+		 LOG_SPAN("operation", r->op ? r->op->name : SPAN_LIT(OUTCOME_UNMAPPED)),
 		 LOG_INT("status", r->status), LOG_INT("max_head", r->service->config->max_head));
 	request_explain(r, NULL, span_of(p.title));
 	r->result = OUTCOME_FAILURE;

@@ -119,7 +119,7 @@ void request_begin(struct request *r, enum outcome_side side, enum outcome_role 
 void request_describe(const struct request *r, struct outcome *o)
 {
 	text_copy(r->service->service->name, o->service, sizeof(o->service));
-	text_copy(r->op ? r->op->name : SPAN_LIT("(unmapped)"), o->operation, sizeof(o->operation));
+	text_copy(r->op ? r->op->name : SPAN_LIT(OUTCOME_UNMAPPED), o->operation, sizeof(o->operation));
 	outcome_id(r->identity.organization, o->organization, sizeof(o->organization));
 	outcome_id(r->identity.user, o->user, sizeof(o->user));
 	text_copy(r->decision.variant, o->variant, sizeof(o->variant));

@@ -104,7 +104,7 @@ void request_log(const struct request *r, enum outcome_result result, int status
 	request_client(r, client);
 	const struct log_field fields[] = {
 		LOG_SPAN("service", r->service->service->name),
-		LOG_SPAN("operation", r->op ? r->op->name : SPAN_LIT("(unmapped)")),
+		LOG_SPAN("operation", r->op ? r->op->name : SPAN_LIT(OUTCOME_UNMAPPED)),
 		LOG_STR("client", client),
 		LOG_STR("peer", peer),
 		LOG_SPAN("method", r->http ? r->http->method : SPAN_NONE),
