@@ -29,11 +29,11 @@ ROOMS = {
     "legacy": {"base"},
     "tasks": {"base"},
     "outcomes": {"base"},
-    "guard": {"outcomes", "base"},  # whether the task side is worse, judged from outcomes
+    "ledger": {"base"},
+    "guard": {"outcomes", "ledger", "base"},  # whether the task side is worse, judged from outcomes
     "standing": {"guard", "outcomes", "base"},  # where a migration stands now, in one sentence; pure
     "compare": {"base"},  # where two answers differ; pure
     "pairs": {"compare", "outcomes", "base"},  # both sides' answers, compared and counted
-    "ledger": {"base"},
     "operation": {"tasks", "flags", "compare", "base"},  # what an operation is; pure
     "config": {"operation", "pairs", "outcomes", "tasks", "flags", "compare", "base"},
     "page": {"operation", "pairs", "standing", "guard", "outcomes", "compare", "base"},  # the pages of the admin listener, as HTML

@@ -10,7 +10,8 @@
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "base/log.h"
-#include "guard/guard_store.h"
+#include "guard/guard_joint.h"
+#include "guard/guard_watched.h"
 
 #define LOOK_MS 250 /* for what another process has written */
 /* A queue takes its milliseconds, whatever it runs: twice a legacy that answers in one is nothing to stop a
@@ -21,20 +22,6 @@
 #define LIMIT_LEAST 200 /* successes of legacy */
 #define DAY_MINUTES 1440
 #define CLOCK_SLACK_US 5000000
-#define BIT_SEEN 0x80 /* beside one for each kind */
-
-struct guard_watched {
-	struct guard_expected expected;
-	bool announced;		/* expected is newer than what the file was compared with */
-	int64_t announced_us;	/* when it came into force */
-	char release[160];	/* asked for manually: the word on it; "" when not */
-	struct guard_epoch now; /* row 0: none */
-	struct entity_set seen, bad;
-	bool entities_known; /* the sets hold what the file does: read when first needed */
-	bool handled;	     /* what was asked has been done, in a transaction that has not ended yet */
-	int64_t limit_looked_us, limit_pause_us;
-	bool dirty;
-};
 
 struct guard {
 	void (*changed)(void *arg);
@@ -43,13 +30,17 @@ struct guard {
 
 	pthread_mutex_t lock; /* over what follows */
 	struct guard_watched *list;
-	size_t n, found; /* found: the last one, for the next is often the same */
-	bool known;
+	size_t n, found;       /* found: the last one, for the next is often the same */
+	bool known, was_known; /* was_known: since the start */
+	bool told;	       /* guard_expect was called */
 	char trouble[256];
+	struct guard_share *share; /* NULL: nobody shares it */
 
 	/* the recorder's thread */
 	struct guard_store *store;
-	bool stale, news; /* what is in memory may not be what the file has; `changed` is due */
+	struct guard_waiting *waiting; /* with a share */
+	bool works;		       /* the share did when it was last looked at */
+	bool stale, news;	       /* what is in memory may not be what the file has; `changed` is due */
 	int64_t data_version, look_at_ms;
 	struct guard_epoch read; /* one at a time */
 };
@@ -69,12 +60,23 @@ int guard_new(void (*changed)(void *arg), void *arg, struct guard **ret)
 	return 0;
 }
 
-static void guard_forget(struct guard_watched *w)
+static void guard_on_news(void *arg)
 {
-	entity_set_clear(&w->seen);
-	entity_set_clear(&w->bad);
-	memset(&w->now, 0, sizeof(w->now));
-	w->dirty = w->entities_known = false;
+	struct guard *g = arg;
+	atomic_store(&g->asked, true);
+}
+
+int guard_share_with(struct guard *g, const char *url, const char *prefix, unsigned timeout_ms, struct err *e)
+{
+	const struct guard_share_options o = {
+		.url = url, .prefix = prefix, .timeout_ms = timeout_ms, .news = guard_on_news, .arg = g};
+	return guard_share_start(&o, &g->share, e);
+}
+
+static void guard_drop(struct guard_watched *w)
+{
+	guard_joint_leave(w);
+	guard_forget(w);
 }
 
 struct guard *guard_free(struct guard *g)
@@ -82,9 +84,11 @@ struct guard *guard_free(struct guard *g)
 	if (!g)
 		return NULL;
 	for (size_t i = 0; i < g->n; i++)
-		guard_forget(&g->list[i]);
+		guard_drop(&g->list[i]);
 	free(g->list);
+	guard_share_stop(g->share);
 	guard_store_free(g->store);
+	guard_waiting_free(g->waiting);
 	pthread_mutex_destroy(&g->lock);
 	free(g);
 	return NULL;
@@ -131,9 +135,10 @@ int guard_expect(struct guard *g, const struct guard_expected *list, size_t n)
 		new[i].handled = false;
 	}
 	for (size_t i = 0; i < g->n; i++)
-		guard_forget(&g->list[i]);
+		guard_drop(&g->list[i]);
 	free(g->list);
 	g->list = new;
+	g->told = true;
 	g->n = n;
 	g->found = 0;
 	pthread_mutex_unlock(&g->lock);
@@ -167,6 +172,9 @@ static void guard_describe(const struct guard_watched *w, int64_t now_us, struct
 	span_copy(span_of(w->expected.operation), v->operation, sizeof(v->operation));
 	v->mode = w->expected.mode;
 	guard_verdict_of_epoch(&w->now, now_us, v);
+	v->generation = w->joint.generation;
+	v->generation_us = w->joint.began_us;
+	memcpy(v->found_by, w->joint.by, sizeof(v->found_by));
 }
 
 int guard_now(struct guard *g, bool *ret_known, struct guard_verdicts **ret)
@@ -189,19 +197,19 @@ void guard_trouble(struct guard *g, char ret[256])
 	pthread_mutex_unlock(&g->lock);
 }
 
-/* --- reading the file --------------------------------------------------------------------------------- */
-
-static int guard_put_into(struct entity_set *set, uint64_t entity, uint8_t bits)
+bool guard_is_shared(struct guard *g, char ret[256])
 {
-	uint8_t ignored;
-	return entity_set_counts(set, entity) && bits ? entity_set_add(set, entity, bits, &ignored) : 0;
+	ret[0] = '\0';
+	if (g->share)
+		guard_share_trouble(g->share, ret);
+	return g->share != NULL;
 }
 
-static int guard_on_entity(void *arg, uint64_t entity, uint8_t bits)
+/* --- reading the file --------------------------------------------------------------------------------- */
+
+static struct guard_joint_context guard_context(const struct guard *g, int64_t now_us)
 {
-	struct guard_watched *w = arg;
-	int r = guard_put_into(&w->seen, entity, bits & BIT_SEEN);
-	return r < 0 ? r : guard_put_into(&w->bad, entity, bits & (uint8_t)~BIT_SEEN);
+	return (struct guard_joint_context){g->store, g->waiting, g->share, g->works, now_us};
 }
 
 static int guard_write_set(struct guard *g, const struct guard_watched *w, const struct entity_set *set,
@@ -223,7 +231,10 @@ static int guard_write_anew(struct guard *g, struct guard_watched *w, struct err
 		r = guard_store_put(g->store, &w->now, e);
 	if (r == 0)
 		r = guard_write_set(g, w, &w->seen, e);
-	return r < 0 ? r : guard_write_set(g, w, &w->bad, e);
+	if (r == 0)
+		r = guard_write_set(g, w, &w->bad, e);
+	struct guard_joint_context c = guard_context(g, 0);
+	return r < 0 ? r : guard_joint_write_anew(&c, w, e);
 }
 
 static int guard_load(struct guard *g, struct guard_watched *w, struct err *e)
@@ -237,21 +248,8 @@ static int guard_load(struct guard *g, struct guard_watched *w, struct err *e)
 	guard_forget(w);
 	w->now = g->read;
 	g->news |= was.row != w->now.row || was.held_us != w->now.held_us || was.verdict != w->now.verdict;
-	return 0;
-}
-
-/* Only who has something to add needs them: a process that drains does not read them again and again. */
-static int guard_know_entities(struct guard *g, struct guard_watched *w, struct err *e)
-{
-	if (w->entities_known)
-		return 0;
-	entity_set_clear(&w->seen);
-	entity_set_clear(&w->bad);
-	w->seen.level = w->now.seen_level;
-	w->bad.level = w->now.bad_level;
-	int r = guard_store_each_entity(g->store, w->now.row, guard_on_entity, w, e);
-	w->entities_known = r == 0;
-	return r;
+	struct guard_joint_context c = guard_context(g, 0);
+	return guard_joint_load(&c, w, e);
 }
 
 static int guard_load_all(struct guard *g, struct err *e)
@@ -277,17 +275,21 @@ static bool guard_same_rule(const struct guard_epoch *now, const struct guard_ex
 	       now->slow_factor == x->slow_factor;
 }
 
-static const char *guard_why_anew(const struct guard_watched *w)
+static const char *guard_why_anew(const struct guard_watched *w, bool shared)
 {
 	if (w->release[0])
 		return w->release;
-	if (!w->announced)
-		return NULL;
-	if (!w->now.row)
+	if (w->announced && !w->now.row)
 		return w->expected.mode == GUARD_OFF ? NULL : "the first";
-	if (w->now.split != w->expected.split)
+	if (w->announced && w->now.split != w->expected.split)
 		return "the split changed";
-	return guard_same_rule(&w->now, &w->expected) ? NULL : "the guard's settings changed";
+	if (w->announced && !guard_same_rule(&w->now, &w->expected))
+		return "the guard's settings changed";
+	if (w->moved[0] && w->moved_to > w->joint.generation)
+		return w->moved;
+	if (shared && w->now.row && !w->joint_there && !w->now.held_us && w->expected.mode != GUARD_OFF)
+		return "evidence is shared with other routers from now on";
+	return NULL;
 }
 
 static int guard_find_limit(struct guard *g, struct guard_watched *w, int64_t now_us, struct err *e)
@@ -311,10 +313,22 @@ static int guard_find_limit(struct guard *g, struct guard_watched *w, int64_t no
 	return 0;
 }
 
-static int guard_begin(struct guard *g, struct guard_watched *w, const char *why, int64_t began_us,
+/* The generation that a release ends, for all replicas. */
+static int64_t guard_ends(const struct guard_watched *w, const char *why)
+{
+	if (why != w->release || w->now.split != w->expected.split || !guard_same_rule(&w->now, &w->expected))
+		return 0;
+	return w->joint.generation ? w->joint.generation
+				   : w->joint.ends; /* that of before, during an outage */
+}
+
+static int guard_begin(struct guard *g, struct guard_watched *w, const char *why, int64_t now_us,
 		       struct err *e)
 {
 	char because[sizeof(w->now.because)];
+	int64_t ends = guard_ends(w, why), joined = why == w->moved ? w->moved_to : 0;
+	bool of_flags = w->announced && why != w->release && why != w->moved;
+	int64_t began_us = of_flags ? w->announced_us : now_us;
 	span_copy(span_of(why), because, sizeof(because));
 	guard_forget(w);
 	w->limit_pause_us = 0;
@@ -327,8 +341,10 @@ static int guard_begin(struct guard *g, struct guard_watched *w, const char *why
 	int r = guard_find_limit(g, w, began_us, e);
 	w->dirty = false;
 	w->entities_known = g->news = true;
-	return r < 0 ? r
-		     : guard_store_begin(g->store, w->expected.service, w->expected.operation, &w->now, e);
+	if (r == 0)
+		r = guard_store_begin(g->store, w->expected.service, w->expected.operation, &w->now, e);
+	struct guard_joint_context c = guard_context(g, now_us);
+	return r < 0 ? r : guard_joint_begin(&c, w, ends, joined, e);
 }
 
 /* What the mode makes of the verdict. */
@@ -344,6 +360,10 @@ static int guard_act(struct guard *g, struct guard_watched *w, int64_t now_us, s
 	now->keeps = 0;
 	if (now->mode != GUARD_ROLLBACK)
 		return 0;
+	if (w->joint.by[0]) {
+		now->keeps = w->joint.keeps;
+		return 0;
+	}
 	return guard_store_last_safe(g->store, w->expected.service, w->expected.operation, now->number,
 				     &now->keeps, e);
 }
@@ -351,10 +371,10 @@ static int guard_act(struct guard *g, struct guard_watched *w, int64_t now_us, s
 /* What was asked for since the last flush. */
 static int guard_catch_up(struct guard *g, struct guard_watched *w, int64_t now_us, struct err *e)
 {
-	const char *why = guard_why_anew(w);
+	const char *why = guard_why_anew(w, g->share != NULL);
 	w->handled = true;
 	if (why)
-		return guard_begin(g, w, why, w->release[0] ? now_us : w->announced_us, e);
+		return guard_begin(g, w, why, now_us, e);
 	if (w->now.row && w->now.mode != w->expected.mode && w->announced) {
 		w->now.mode = w->expected.mode;
 		w->dirty = g->news = true;
@@ -374,13 +394,16 @@ static int guard_catch_up(struct guard *g, struct guard_watched *w, int64_t now_
 
 /* --- outcomes ----------------------------------------------------------------------------------------- */
 
-/* Ids are pseudonyms where they are everywhere else. */
-static uint64_t guard_entity(const struct outcome *o, struct span user_key)
+/* Ids are pseudonyms where they are everywhere else; replicas must have the same. */
+static uint64_t guard_entity(struct guard *g, const struct outcome *o, struct span user_key)
 {
-	char hex[CRYPTO_SHA256_HEX];
+	char hex[CRYPTO_SHA256_HEX], room[CRYPTO_SHA256_HEX];
 	if (!user_key.ptr)
 		return o->entity;
-	crypto_hmac_sha256_hex(user_key, (struct span){(const char *)&o->entity, sizeof(o->entity)}, hex);
+	struct span key = g->share ? guard_share_key(g->share, room) : user_key;
+	if (!key.ptr)
+		key = user_key;
+	crypto_hmac_sha256_hex(key, (struct span){(const char *)&o->entity, sizeof(o->entity)}, hex);
 	hex[16] = '\0';
 	return strtoull(hex, NULL, 16);
 }
@@ -404,64 +427,6 @@ static bool guard_kind_of(const struct guard_watched *w, const struct outcome *o
 	}
 }
 
-/* Adds what is new of the entity, here and in the file. */
-static int guard_add_entity(struct guard *g, struct guard_watched *w, struct entity_set *set, uint64_t entity,
-			    uint8_t bit, bool *ret_new, struct err *e)
-{
-	uint8_t new = 0;
-	unsigned level = set->level;
-	*ret_new = false;
-	if (!entity_set_counts(set, entity))
-		return 0;
-	int r = entity_set_add(set, entity, bit, &new);
-	if (r < 0)
-		return err_set(e, r, "out of memory");
-	if (set->level != level)
-		r = guard_store_thin(g->store, w->now.row, set->level,
-				     set == &w->seen ? BIT_SEEN : (uint8_t)~BIT_SEEN, e);
-	w->now.seen_level = w->seen.level;
-	w->now.bad_level = w->bad.level;
-	*ret_new = new != 0;
-	w->dirty |= new || set->level != level;
-	return r == 0 && new ? guard_store_put_entity(g->store, w->now.row, entity, bit, e) : r;
-}
-
-static int guard_see(struct guard *g, struct guard_watched *w, const struct outcome *o, uint64_t entity,
-		     int64_t now_us, struct err *e)
-{
-	bool new;
-	int r = guard_add_entity(g, w, &w->seen, entity, BIT_SEEN, &new, e);
-	if (r < 0 || !new)
-		return r;
-	struct guard_sight s = {.assigned = o->assigned,
-				.served = o->side,
-				.reason = o->reason,
-				.share = o->share,
-				.stands_for = UINT64_C(1) << w->seen.level,
-				.now_us = now_us};
-	guard_evidence_seen(&w->now.evidence, &w->now.rule, &s);
-	return 0;
-}
-
-static int guard_see_bad(struct guard *g, struct guard_watched *w, const struct outcome *o, uint64_t entity,
-			 int64_t now_us, struct err *e)
-{
-	enum guard_kind kind;
-	bool new;
-	if (!guard_kind_of(w, o, &kind))
-		return 0;
-	int r = guard_add_entity(g, w, &w->bad, entity, (uint8_t)(1 << kind), &new, e);
-	if (r < 0 || !new)
-		return r;
-	struct guard_bad b = {.kind = kind,
-			      .assigned = o->assigned,
-			      .share = o->share,
-			      .seen = entity_set_bits(&w->seen, entity) != 0,
-			      .now_us = now_us};
-	guard_evidence_bad(&w->now.evidence, &w->now.rule, &b);
-	return 0;
-}
-
 /* Of another split: begun before this one came into force, or decided where it has not come to yet. */
 static bool guard_counts(const struct guard_watched *w, const struct outcome *o)
 {
@@ -474,15 +439,24 @@ static int guard_take(struct guard *g, const struct outcome *o, struct span user
 {
 	if (o->role != OUTCOME_PRIMARY || !(o->share > 0 && o->share < 1))
 		return 0;
+	if (g->share && !g->known) /* it goes to legacy whatever was said */
+		return 0;
 	struct guard_watched *w = guard_find(g, o->service, o->operation);
 	if (!w || !guard_counts(w, o))
 		return 0;
-	uint64_t entity = guard_entity(o, user_key);
-	int r = guard_know_entities(g, w, e);
-	if (r < 0)
+	struct guard_event event = {.entity = guard_entity(g, o, user_key),
+				    .share = o->share,
+				    .bit = GUARD_BIT_SEEN,
+				    .assigned = (uint8_t)o->assigned,
+				    .served = (uint8_t)o->side,
+				    .reason = (uint8_t)o->reason};
+	struct guard_joint_context c = guard_context(g, now_us);
+	int r = guard_joint_event(&c, w, &event, e);
+	enum guard_kind kind;
+	if (r < 0 || !guard_kind_of(w, o, &kind))
 		return r;
-	r = guard_see(g, w, o, entity, now_us, e);
-	return r < 0 ? r : guard_see_bad(g, w, o, entity, now_us, e);
+	event.bit = (uint8_t)(1u << kind);
+	return guard_joint_event(&c, w, &event, e);
 }
 
 /* --- verdicts ----------------------------------------------------------------------------------------- */
@@ -493,6 +467,8 @@ static int guard_settle(struct guard *g, struct guard_watched *w, int64_t now_us
 		return 0;
 	struct guard_operation_verdict v = {.began_us = w->now.began_us};
 	guard_evidence_verdict(&w->now.evidence, &w->now.rule, w->now.limit_us > 0, now_us, &v);
+	if (w->joint.breached_us)
+		v.verdict = GUARD_BREACH;
 	if (v.verdict != w->now.verdict) {
 		w->now.verdict = v.verdict;
 		w->now.changed_us = now_us;
@@ -505,15 +481,36 @@ static int guard_settle(struct guard *g, struct guard_watched *w, int64_t now_us
 	return guard_store_put(g->store, &w->now, e);
 }
 
+/* What the server of replicas said, and what waits for it. */
+static int guard_join_in(struct guard *g, struct guard_watched *w, int64_t now_us, struct err *e)
+{
+	if (!g->share)
+		return 0;
+	struct guard_joint_context c = guard_context(g, now_us);
+	return guard_joint_receive(&c, w, e);
+}
+
+static int guard_write_one(struct guard *g, struct guard_watched *w, int64_t now_us, struct err *e)
+{
+	struct guard_joint_context c = guard_context(g, now_us);
+	int r = g->share && w->now.row && !w->now.held_us ? guard_joint_alone(&c, w, e) : 0;
+	if (r == 0)
+		r = guard_settle(g, w, now_us, e);
+	return r < 0 ? r : guard_joint_write(&c, w, e);
+}
+
 static int guard_write_all(struct guard *g, const struct recorder_batch *b, struct err *e)
 {
+	g->works = g->share && guard_share_works(g->share);
 	int r = guard_load_all(g, e);
+	for (size_t i = 0; r == 0 && i < g->n; i++)
+		r = guard_join_in(g, &g->list[i], b->now_us, e);
 	for (size_t i = 0; r == 0 && i < g->n; i++)
 		r = guard_catch_up(g, &g->list[i], b->now_us, e);
 	for (size_t i = 0; r == 0 && i < b->count; i++)
 		r = guard_take(g, &b->outcomes[i], b->user_key, b->now_us, e);
 	for (size_t i = 0; r == 0 && i < g->n; i++)
-		r = guard_settle(g, &g->list[i], b->now_us, e);
+		r = guard_write_one(g, &g->list[i], b->now_us, e);
 	return r;
 }
 
@@ -526,12 +523,14 @@ static int guard_opened(void *arg, struct db *db, struct err *e)
 	g->stale = true;
 	pthread_mutex_unlock(&g->lock);
 	atomic_store(&g->asked, true); /* to read it, though nothing happens */
-	return guard_store_new(db, &g->store, e);
+	int r = guard_store_new(db, &g->store, e);
+	return r == 0 && g->share ? guard_waiting_new(db, &g->waiting, e) : r;
 }
 
 static void guard_closed(void *arg)
 {
 	struct guard *g = arg;
+	g->waiting = guard_waiting_free(g->waiting);
 	g->store = guard_store_free(g->store);
 }
 
@@ -553,7 +552,7 @@ static bool guard_due(void *arg)
 static int guard_write(void *arg, const struct recorder_batch *b, struct err *e)
 {
 	struct guard *g = arg;
-	if (!g->store)
+	if (!g->store || (g->share && !g->waiting))
 		return err_set(e, -EIO, "the guard's tables could not be opened");
 	atomic_store(&g->asked, false);
 	pthread_mutex_lock(&g->lock);
@@ -562,17 +561,32 @@ static int guard_write(void *arg, const struct recorder_batch *b, struct err *e)
 	return r;
 }
 
+/* Every operation has been told what holds; one that runs on without the server has been before. */
+static bool guard_has_heard(const struct guard *g)
+{
+	bool all = g->told;
+	for (size_t i = 0; i < g->n; i++)
+		all = all && (g->list[i].heard || g->list[i].expected.mode == GUARD_OFF);
+	return !g->share || all || (g->was_known && !g->works);
+}
+
 static void guard_committed(struct guard *g)
 {
+	struct guard_joint_context c = guard_context(g, 0);
 	for (size_t i = 0; i < g->n; i++) {
 		struct guard_watched *w = &g->list[i];
+		w->heard |= w->hears;
+		if (g->share)
+			guard_joint_ask(&c, w);
 		if (!w->handled) /* asked for since */
 			continue;
 		w->announced = w->handled = false;
-		w->release[0] = '\0';
+		w->release[0] = w->moved[0] = '\0';
 	}
-	g->news |= !g->known;
-	g->known = true;
+	bool knew = g->known;
+	g->known = knew || guard_has_heard(g);
+	g->was_known |= g->known;
+	g->news |= !knew && g->known;
 }
 
 static void guard_ended(void *arg, bool committed, const char *why)

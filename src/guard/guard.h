@@ -6,6 +6,8 @@
  * Shape:     it reads along with the recorder (outcomes/recorder.h, recorder_tap): every batch, in its
  *            transaction, on the recorder's thread. What is asked of it from elsewhere (a new split, a
  *            release) waits for the next flush, 50 ms at most while the file can be written.
+ * Replicas:  with guard_share_with, evidence and holds are those of all (guard/guard_share.h). Then nothing
+ *            is known before the server has answered, and a process that knows something goes on without.
  * Threads:   guard_expect, guard_release, guard_now from any; the tap is the recorder's. `changed` is called
  *            on the recorder's thread and must not call the guard.
  * Ownership: everything is copied.
@@ -36,6 +38,10 @@ struct guard_expected {
 /* `changed`: some operation's epoch, verdict or hold has changed, or the file could be read for the first
  * time; ask guard_now. May be NULL. -ENOMEM. */
 int guard_new(void (*changed)(void *arg), void *arg, struct guard **ret);
+/* Before the recorder starts. The server of `state:`, as guard_share_start takes it; not awaited.
+ * -ENOTSUP. */
+int guard_share_with(struct guard *g, const char *url, const char *prefix, unsigned timeout_ms,
+		     struct err *e);
 struct guard *guard_free(struct guard *g); /* after the recorder has stopped. NULL is allowed; returns NULL */
 void guard_tap(struct guard *g, struct recorder_tap *ret);
 
@@ -54,5 +60,8 @@ int guard_now(struct guard *g, bool *ret_known, struct guard_verdicts **ret);
 
 /* The file could not be written with the last evidence; "" when all is well. */
 void guard_trouble(struct guard *g, char ret[256]);
+
+/* Whether replicas share it; then `ret` is why they cannot just now, "" when all is well. */
+bool guard_is_shared(struct guard *g, char ret[256]);
 
 #endif

@@ -10,6 +10,7 @@
 #include "base/db.h"
 #include "base/json.h"
 #include "guard/guard_store.h"
+#include "guard/guard_waiting.h"
 #include "outcomes/outcome_store.h"
 
 #define READ_BUSY_MS 2000
@@ -31,12 +32,13 @@ void guard_verdict_of_epoch(const struct guard_epoch *epoch, int64_t now_us,
 	v->held = epoch->held_us != 0;
 	v->held_us = epoch->held_us;
 	v->keeps = v->held ? epoch->keeps : 0;
-	if (v->held) /* also where the evidence was another version's and cannot be read */
+	/* Also where the evidence was another version's and cannot be read, or another replica found it. */
+	if (v->held || epoch->verdict == GUARD_BREACH)
 		v->verdict = GUARD_BREACH;
 	memcpy(v->began_because, epoch->because, sizeof(v->began_because));
 }
 
-static int guard_add_row(struct db_stmt *q, int64_t now_us, struct guard_verdicts **list)
+static int guard_add_row(struct db *db, struct db_stmt *q, int64_t now_us, struct guard_verdicts **list)
 {
 	struct guard_verdicts *more =
 		realloc(*list, sizeof(**list) + ((*list)->n + 1) * sizeof((*list)->operations[0]));
@@ -51,7 +53,7 @@ static int guard_add_row(struct db_stmt *q, int64_t now_us, struct guard_verdict
 	guard_store_read_epoch(q, 2, &epoch);
 	v->mode = epoch.mode;
 	guard_verdict_of_epoch(&epoch, now_us, v);
-	return 0;
+	return guard_waiting_finder(db, epoch.row, v->found_by, NULL);
 }
 
 static int guard_read_rows(struct db *db, const char *service, const char *operation,
@@ -71,7 +73,7 @@ static int guard_read_rows(struct db *db, const char *service, const char *opera
 	db_bind_text(q, 1, span_of(service));
 	db_bind_text(q, 2, span_of(operation));
 	while ((r = db_step(q, e)) == 1) {
-		r = (*list)->n < GUARD_OPERATIONS_READ ? guard_add_row(q, now_us, list) : -E2BIG;
+		r = (*list)->n < GUARD_OPERATIONS_READ ? guard_add_row(db, q, now_us, list) : -E2BIG;
 		if (r < 0)
 			return err_set(e, r, "%s: out of memory, or too many operations", db_path(db));
 	}
@@ -171,6 +173,11 @@ int guard_verdict_to_json(const struct guard_operation_verdict *v, struct buf *o
 	buf_printf(out, ",\"keeps_share\":%.6f", v->keeps);
 	buf_puts(out, ",\"began_because\":");
 	json_quote(out, span_of(v->began_because));
+	buf_puts(out, ",\"found_by\":");
+	if (v->found_by[0])
+		json_quote(out, span_of(v->found_by));
+	else
+		buf_puts(out, "null");
 	buf_printf(out, ",\"entities\":{\"legacy\":%" PRIu64 ",\"task\":%" PRIu64 "}",
 		   v->entities[OUTCOME_LEGACY], v->entities[OUTCOME_TASK]);
 	guard_put_count(out, "missing_entities", v->missing_entities);
@@ -204,7 +211,10 @@ int guard_verdicts_into_json(const struct guard_verdicts *v, struct buf *object)
 static void guard_say_breach(const struct guard_operation_verdict *v, struct buf *out)
 {
 	bool first = true;
-	buf_puts(out, "breach: the task side is worse:");
+	buf_puts(out, v->found_by[0] ? "breach: the task side is worse, as router "
+				     : "breach: the task side is worse:");
+	if (v->found_by[0])
+		buf_printf(out, "%s found;", v->found_by);
 	for (int k = 0; k < GUARD_KIND_COUNT; k++) {
 		const struct guard_kind_verdict *of = &v->kinds[k];
 		if (!of->judged || of->verdict != GUARD_BREACH)

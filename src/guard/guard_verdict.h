@@ -57,6 +57,9 @@ struct guard_operation_verdict {
 	int64_t held_us;    /* since when */
 	double keeps;	    /* held: the share of the task side that goes on, the last safe one; 0: none */
 	char began_because[160]; /* "the split changed", "released manually: …" */
+	/* Of the epoch that replicas share, and when it began by their server's clock; 0: none is shared. */
+	int64_t generation, generation_us;
+	char found_by[64]; /* the replica that found the breach; "": this one, or there is none */
 
 	struct guard_kind_verdict kinds[GUARD_KIND_COUNT];
 	uint64_t entities[OUTCOME_SIDE_COUNT]; /* seen, by the side that served their first request */

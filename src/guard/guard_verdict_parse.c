@@ -102,6 +102,8 @@ static void guard_take_operation(const struct json_node *object, struct guard_op
 	guard_take_text(object, "service", v->service, sizeof(v->service));
 	guard_take_text(object, "operation", v->operation, sizeof(v->operation));
 	guard_take_text(object, "began_because", v->began_because, sizeof(v->began_because));
+	if (json_string(json_get(object, "found_by")))
+		guard_take_text(object, "found_by", v->found_by, sizeof(v->found_by));
 	guard_take_text(share, "reason", v->share_reason, sizeof(v->share_reason));
 	guard_take_sides(json_get(object, "entities"), v->entities);
 	for (int k = 0; k < GUARD_KIND_COUNT; k++)

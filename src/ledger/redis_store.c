@@ -418,6 +418,7 @@ int redis_store_start(struct redis_store *s, const struct redis_store_options *o
 		redis_store_release(s);
 		return r;
 	}
-	wait_until_met(s);
+	if (!o->unasked)
+		wait_until_met(s);
 	return 0;
 }

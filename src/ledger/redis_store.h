@@ -23,7 +23,8 @@
 struct redis_store_options {
 	const char *url, *prefix;
 	unsigned timeout_ms;
-	bool quiet; /* another store at the same server logs its outages */
+	bool quiet;   /* another store at the same server logs its outages */
+	bool unasked; /* the start does not wait for the server */
 	void *arg;
 	void (*works)(void *arg);    /* after each beat that was answered */
 	void (*stopping)(void *arg); /* the last things may be sent */

@@ -1,4 +1,5 @@
 """Replicas (design): three routers share their state in one Redis; what one of them began, all of them find."""
+import datetime
 import json
 import os
 import random
@@ -313,6 +314,113 @@ def test_while_redis_cannot_be_asked_follow_ups_are_refused_starts_go_to_legacy_
         assert sorted(os.listdir(world.containers)) == ["t", "v"]
     finally:
         world.stop()
+
+
+class GuardWorld(World):
+    """Half of the entities go to tasks, and those with BAD numbers fail there; legacy answers all."""
+    BAD, GOOD = b'{"a": "x", "b": {}}', b'{"a": 1, "b": 2}'
+
+    def __init__(self, start):
+        self.start, self.origin, self.folder = start, start.origin(), str(start.folder())
+        self.redis = Redis(self.folder, "--appendonly", "yes", "--appendfsync", "always")
+        self.tasks = os.path.join(self.folder, "tasks.yml")
+        with open(self.tasks, "w", encoding="utf-8") as file:
+            json.dump({"tasks": [{"name": "add_numbers", "builtin": "add_numbers"}]}, file)
+        self.flags, self.users, self.failed = percent(50), 0, set()
+        self.balancer = Balancer()
+        self.replicas = [Replica(self, "r%d" % i) for i in range(REPLICAS)]
+        for replica in self.replicas:
+            replica.start()
+        self.wait_known(*range(REPLICAS))
+
+    def config(self):
+        numbers = {"name": "add_numbers", "args": [{"$ref": "body:/a"}, {"$ref": "body:/b"}], "timeout": "20s"}
+        backends = c.embedded(self.tasks)
+        backends["embedded"]["database"] = os.path.join(self.folder, "tasks.db")
+        return c.router({"app": c.service(self.origin, {"add": c.operation("POST /add", numbers, flags=FLAGS)})}, backends=backends,
+                        identity={"user": ["header:X-User-Id"]}, guard="hold", state={"url": self.redis.url(3), "timeout": "1s"})
+
+    def wait_known(self, *which):
+        for at in which:
+            wait_until(lambda at=at: self.ready(at)["guard"]["known"], "replica %d to know what holds" % at)
+
+    def post(self, at, body=BAD, user=None):
+        self.users += user is None
+        user = user or "user-%d" % self.users
+        answer = ask(self.replicas[at].router.port, request("POST", "/add", [("X-User-Id", user)], body))
+        if answer.status != 200:
+            self.failed.add(user)
+        return answer
+
+    def verdict(self, at):
+        answer = ask(self.replicas[at].router.admin_port, request("GET", "/_admin/gate"))
+        return json.loads(answer.body)["operations"][0]
+
+    def held(self, at):
+        return self.verdict(at)["held"]
+
+    def break_at(self, *where):
+        for i in range(90):
+            if any(self.held(at) for at in where):
+                return
+            self.post(where[i % len(where)])
+        wait_until(lambda: any(self.held(at) for at in where), "a breach")
+
+    def all_wait(self, held):
+        for at in range(REPLICAS):
+            wait_until(lambda at=at: self.held(at) == held, "replica %d, held: %s" % (at, held))
+
+
+@pytest.fixture
+def guarded(start):
+    world = GuardWorld(start)
+    yield world
+    world.stop()
+
+
+def seconds(event):
+    return datetime.datetime.fromisoformat(event["ts"].replace("Z", "+00:00")).timestamp()
+
+
+def test_a_breach_found_by_one_holds_on_all_within_a_second_and_one_release_releases_all(guarded):
+    guarded.post(0, user="twice"), guarded.post(1, user="twice"), guarded.post(2, user="twice")
+    guarded.break_at(0, 1, 2)
+    guarded.all_wait(True)
+    when = [seconds(r.router.wait_event("guard_breach")) for r in guarded.replicas]
+    assert max(when) - min(when) < 1, when
+    for at in range(REPLICAS):
+        for _ in range(10):
+            assert guarded.post(at).status == 200, "everybody is legacy's"
+    def bad(at):
+        return guarded.verdict(at)["kinds"]["failure"]["bad_entities"]["task"]
+    wait_until(lambda: 3 < bad(0) == bad(1) == bad(2) <= len(guarded.failed), "all of them to have each user who failed before the hold, once")
+    guarded.replicas[0].kill()
+    guarded.replicas[0].start()
+    guarded.wait_known(0)
+    assert guarded.held(0)
+    released = ask(guarded.replicas[1].router.admin_port, request("POST", "/_admin/guard/release?operation=add&by=ann", (), b""))
+    assert released.status == 202, released
+    guarded.all_wait(False)
+    assert {guarded.verdict(at)["began_because"] for at in range(REPLICAS)} == {"released manually: ann"}
+    assert any(guarded.post(2).status != 200 for _ in range(40)), "tasks are asked again"
+
+
+def test_without_redis_each_guard_goes_on_alone_and_what_it_found_is_everybodys_afterwards(guarded):
+    guarded.redis.process.kill()
+    guarded.redis.process.wait()
+    for at in range(REPLICAS):
+        wait_until(lambda at=at: not guarded.ready(at)["guard"]["shared"]["works"], "replica %d to notice" % at)
+    guarded.break_at(1)
+    assert not guarded.held(0) and not guarded.held(2)
+    assert all(guarded.post(1).status == 200 for _ in range(10))
+    guarded.replicas[1].kill()  # what it found is in its file
+    guarded.replicas[1].start()
+    assert all(guarded.post(1).status == 200 for _ in range(10)), "what it held it holds, and the rest is not known"
+    assert not guarded.ready(1)["guard"]["known"]
+    guarded.redis.start()
+    guarded.all_wait(True)
+    told = status(guarded.start, "--db", guarded.replicas[2].router.outcomes_path, "--gate")
+    assert told.returncode == 1 and "as router " in told.stdout, told.stdout
 
 
 def status(start, *arguments, env=None):

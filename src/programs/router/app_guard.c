@@ -101,7 +101,7 @@ static struct guard_holds *holds_at_start(struct app_guard *g)
 				verdict_of(g->last, op->service.ptr, op->name.ptr);
 			if (is_guarded(op) && op->guard.on_breach >= GUARD_ACTION_HOLD &&
 			    (!g->known || (v && v->held)))
-				put_hold(h, op->service.ptr, op->name.ptr, !g->known, v ? v->keeps : 0);
+				put_hold(h, op->service.ptr, op->name.ptr, !(v && v->held), v ? v->keeps : 0);
 		}
 	return h;
 }
@@ -115,8 +115,11 @@ static void send_event(struct app_guard *g, const char *event, const struct guar
 	if (g->app->draining) /* the process that has taken over tells it */
 		return;
 	clock_format(clock_wall_us(), time);
-	buf_printf(&name, "%s/%s/%lld/%lld/%s", v->service, v->operation, (long long)v->epoch,
-		   (long long)v->changed_us, event);
+	/* The same at all replicas: one event for who receives it. */
+	bool shared = v->generation_us != 0;
+	buf_printf(&name, "%s/%s/%lld/%lld/%s", v->service, v->operation,
+		   (long long)(shared ? v->generation : v->epoch),
+		   (long long)(shared ? v->generation_us : v->changed_us), event);
 	crypto_sha256_hex(buf_span(&name), id);
 	buf_printf(&body, "{\"event\":\"%s\",\"id\":\"%s\",\"time\":\"%s\",\"guard\":", event, id, time);
 	guard_verdict_to_json(v, &body);
@@ -248,6 +251,10 @@ int app_guard_start(struct app *a, struct recorder_tap *ret_tap, struct err *e)
 	int r = guard_new(on_guard_changed, g, &g->guard);
 	if (r < 0)
 		return err_set(e, r, "out of memory");
+	const char *state = a->config->state.url;
+	if (state && (r = guard_share_with(g->guard, state, a->config->state.prefix,
+					   a->config->state.timeout_ms, e)) < 0)
+		return err_prefix(e, r, "state");
 	if ((r = webhook_new(a->loop, &g->webhook, e)) < 0)
 		return r;
 	struct err why = {""};
@@ -257,11 +264,13 @@ int app_guard_start(struct app *a, struct recorder_tap *ret_tap, struct err *e)
 		log_warn("guard_unknown", LOG_STR("error", why.text),
 			 LOG_STR("effect",
 				 "requests that percentages send to guarded task sides go to legacy"));
+	g->known = g->known && !state; /* what the other replicas found is not known yet */
 	publish_holds(g, holds_at_start(g));
-	for (size_t i = 0; g->known && i < guard_holds_count(g->holds); i++)
-		log_warn("guard_held", LOG_STR("service", guard_holds_at(g->holds, i)->service),
-			 LOG_STR("operation", guard_holds_at(g->holds, i)->operation),
-			 LOG_STR("since", "before the start"));
+	for (size_t i = 0; i < guard_holds_count(g->holds); i++)
+		if (!guard_holds_at(g->holds, i)->unknown)
+			log_warn("guard_held", LOG_STR("service", guard_holds_at(g->holds, i)->service),
+				 LOG_STR("operation", guard_holds_at(g->holds, i)->operation),
+				 LOG_STR("since", "before the start"));
 	guard_tap(g->guard, ret_tap);
 	return 0;
 }
@@ -288,13 +297,20 @@ bool app_guard_put(struct app *a, struct buf *json)
 {
 	struct guard_verdicts *v = NULL;
 	bool fine = true, known, first = true;
-	char trouble[256];
+	char trouble[256], alone[256];
 	guard_trouble(a->guard->guard, trouble);
 	int r = guard_now(a->guard->guard, &known, &v);
 	buf_puts(json, "\"guard\":{\"known\":");
 	buf_puts(json, r == 0 && known ? "true" : "false");
 	buf_puts(json, ",\"last_error\":");
 	json_quote(json, span_of(trouble));
+	bool shared = guard_is_shared(a->guard->guard, alone);
+	buf_puts(json, ",\"shared\":");
+	if (shared)
+		buf_printf(json, "{\"works\":%s,\"last_error\":", alone[0] ? "false" : "true");
+	if (shared)
+		json_quote(json, span_of(alone));
+	buf_puts(json, shared ? "}" : "null");
 	buf_puts(json, ",\"operations\":[");
 	for (size_t i = 0; r == 0 && i < v->n; i++) {
 		const struct guard_operation_verdict *of = &v->operations[i];
