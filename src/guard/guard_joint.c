@@ -104,7 +104,8 @@ static int joint_accepted(const struct guard_joint_context *c, struct guard_watc
 	if (r < 0)
 		return r;
 	w->n_out -= n;
-	memmove(w->out, w->out + n, w->n_out * sizeof(w->out[0]));
+	if (w->n_out)
+		memmove(w->out, w->out + n, w->n_out * sizeof(w->out[0]));
 	w->n_applied = w->n_applied > n ? w->n_applied - n : 0;
 	if (w->n_out == 0) /* what was in it is in the evidence */
 		entity_set_clear(&w->waiting);
