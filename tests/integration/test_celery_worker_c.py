@@ -2,9 +2,11 @@
 import json
 import os
 import signal
+import socket
+import threading
 
 import pytest
-from celery.exceptions import NotRegistered
+from celery.exceptions import NotRegistered, TaskRevokedError
 
 import configuration
 from celery_worker import application
@@ -33,7 +35,7 @@ class Place:
     """A Redis, a Python producer, and workers of ours on it."""
 
     def __init__(self, start, server, folder):
-        self.start, self.server, self.folder = start, server, str(folder)
+        self.start, self.server, self.folder, self.workers = start, server, str(folder), []
         self.app = application(server.url(0), server.url(1))
         self.write_tasks(tasks_of(self.folder))
 
@@ -52,6 +54,7 @@ class Place:
         process = self.start.process("task-backend-worker", "--config", path, "--queues", queues, "--log-format", "json", *arguments,
                                      cwd=self.folder)
         process.wait_event("worker_ready")
+        self.workers.append(process)
         return process
 
     def send(self, name, *args, **how):
@@ -85,7 +88,10 @@ class Place:
 
 @pytest.fixture
 def place(start, own_redis, tmp_path):
-    return Place(start, own_redis, tmp_path)
+    one = Place(start, own_redis, tmp_path)
+    yield one
+    for process in one.workers:  # while Redis is there
+        process.stop()
 
 
 def test_a_python_producer_gets_its_results(place):
@@ -173,3 +179,75 @@ def test_redis_restarted_while_a_task_runs(place):
     wait_until(lambda: server.client(1).exists("celery-task-meta-" + result.id), "the result to be stored after all")
     assert place.meta(result)["result"] == "through"
     assert place.send("add_numbers", 1, 2).get(timeout=PATIENCE) == 3
+
+
+# --- remote control and events ------------------------------------------------------------------------------------------
+
+def test_inspect_sees_it_as_any_worker(place):
+    worker = place.worker("--worker-name", "ours", "--concurrency", 1)
+    node = "ours@" + socket.gethostname()
+    running, scheduled, reserved = place.send("hold", "seen"), place.send("echo", "x", countdown=600), None
+    place.wait_run("begin seen")
+    reserved = place.send("echo", "y")
+    inspect = place.app.control.inspect(destination=[node])
+    wait_until(lambda: inspect.reserved()[node], "the second to be reserved")
+    assert inspect.ping() == {node: {"ok": "pong"}} and place.app.control.ping()[0] == {node: {"ok": "pong"}}
+    assert inspect.registered()[node] == sorted(["add_numbers", "echo", "simulate_work", "count", "hold", "hold_again"])
+    active = inspect.active()[node][0]
+    assert (active["id"], active["name"], active["acknowledged"], active["worker_pid"]) == (running.id, "hold", True, worker.pid)
+    assert inspect.reserved()[node][0]["id"] == reserved.id and inspect.scheduled()[node][0]["request"]["id"] == scheduled.id
+    assert inspect.query_task(running.id)[node][running.id][0] == "active"
+    stats = inspect.stats()[node]
+    assert stats["total"] == {"hold": 1} and stats["pool"]["max-concurrency"] == 1 and stats["pid"] == worker.pid
+    assert [q["name"] for q in inspect.active_queues()[node]] == ["celery"]
+    assert place.app.control.inspect(destination=["somebody@else"], timeout=0.3).ping() is None
+    assert "has no command" in place.app.control.broadcast("pool_restart", reply=True)[0][node]["error"]
+    place.go()
+    assert running.get(timeout=PATIENCE) == "seen"
+
+
+def test_revoked_tasks_do_not_begin_and_terminated_ones_end(place):
+    place.worker("--concurrency", 1)
+    running, waiting, later = place.send("hold", "ended"), place.send("count", "never"), place.send("count", "later", countdown=600)
+    place.wait_run("begin ended")
+    wait_until(lambda: place.broker().hlen("unacked") == 2, "the others to be held")
+    for result in (waiting, later):
+        result.revoke()
+        with pytest.raises(TaskRevokedError, match="revoked"):
+            result.get(timeout=PATIENCE)
+    running.revoke(terminate=True)
+    with pytest.raises(TaskRevokedError, match="terminated"):
+        running.get(timeout=PATIENCE)
+    assert place.meta(running)["status"] == "REVOKED" and place.runs() == ["begin ended"]
+    assert {waiting.id, later.id, running.id} == set(list(place.app.control.inspect().revoked().values())[0])
+    wait_until(place.nothing_left, "everything to be acknowledged")
+
+
+def test_events_as_flower_reads_them(place):
+    seen, state = [], place.app.events.State()
+    with place.app.connection() as connection:
+        receiver = place.app.events.Receiver(connection, handlers={"*": lambda e: (seen.append(e), state.event(e))})
+        reading = threading.Thread(target=lambda: receiver.capture(limit=None, timeout=None, wakeup=False))
+        reading.start()
+
+        def wait_event(kind):
+            wait_until(lambda: any(e["type"] == kind for e in seen), "the event " + kind)
+        try:
+            wait_until(place.broker().pubsub_numpat, "the receiver to listen")
+            worker = place.worker("--worker-name", "ours")
+            node = "ours@" + socket.gethostname()
+            wait_event("worker-online")
+            place.app.control.enable_events(destination=[node], reply=True)
+            good, bad = place.send("add_numbers", 1, 2), place.send("add_numbers", 1)
+            wait_event("task-succeeded")
+            wait_event("task-failed")
+            assert state.tasks[good.id].state == "SUCCESS" and state.tasks[good.id].result == "3"
+            assert state.tasks[good.id].name == "add_numbers" and state.tasks[good.id].worker.hostname == node
+            assert state.tasks[bad.id].state == "FAILURE" and "missing required" in state.tasks[bad.id].exception
+            assert state.workers[node].alive
+            place.app.control.shutdown(destination=[node])
+            wait_event("worker-offline")
+            assert worker.wait() == 0
+        finally:
+            receiver.should_stop = True
+            reading.join(PATIENCE)

@@ -31,7 +31,7 @@ struct celery_options {
 	bool terminate;
 	struct celery_lists lists;
 	char fanout_prefix[CELERY_PREFIX_MAX]; /* of channels, with {db} in it */
-	bool has_fanout_prefix, fanout_patterns;
+	bool has_fanout_prefix, fanout_plain;  /* plain: routing keys are no part of channels' names */
 	/* Of task-backend-worker; times in ms, 0: none. */
 	enum celery_acks acks;
 	unsigned prefetch_multiplier;
@@ -154,6 +154,8 @@ const struct workflow_definition *celery_workflow(const struct celery_client *c,
 						  struct span name);
 
 /* celery_options.c */
+/* What names of fanout channels begin with. */
+void celery_put_fanout_prefix(const struct celery_options *o, struct buf *out);
 extern const struct task_setting celery_settings[];
 int celery_options_check(struct task_options *o, const struct task_backend_setup *setup, struct err *e);
 void celery_options_release(struct task_options *o);

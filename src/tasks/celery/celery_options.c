@@ -124,6 +124,28 @@ static int set_fanout_prefix(void *options, struct span value, struct err *e)
 	return set_prefix(o->fanout_prefix, value, e);
 }
 
+static int set_fanout_patterns(void *options, struct span value, struct err *e)
+{
+	struct celery_options *o = options;
+	bool patterns = true;
+	int r = task_setting_bool(&patterns, value, e);
+	o->fanout_plain = !patterns;
+	return r;
+}
+
+void celery_put_fanout_prefix(const struct celery_options *o, struct buf *out)
+{
+	buf_puts(out, o->broker_prefix);
+	for (const char *at = o->fanout_prefix; *at;) {
+		bool db = strncmp(at, "{db}", 4) == 0;
+		if (db)
+			buf_printf(out, "%u", o->broker.db);
+		else
+			buf_putc(out, *at);
+		at += db ? 4 : 1;
+	}
+}
+
 /* --- of the worker -------------------------------------------------------------------------------------- */
 
 static int set_acks(void *field, struct span value, struct err *e)
@@ -197,7 +219,7 @@ const struct task_setting celery_settings[] = {
 	{.key = "sep", .set = set_separator, FIELD(lists)},
 	{.key = "priority_steps", .set = set_steps, FIELD(lists)},
 	{.key = "fanout_prefix", .set = set_fanout_prefix},
-	{.key = "fanout_patterns", .set = task_setting_bool, FIELD(fanout_patterns)},
+	{.key = "fanout_patterns", .set = set_fanout_patterns},
 	{.key = "queue", .set = set_name, FIELD(queue)},
 	{.key = "workflows", .path = true, .set = task_setting_text, FIELD(workflows_path)},
 	{.key = "max_input", .set = set_size, FIELD(max_input)},

@@ -250,14 +250,6 @@ int celery_pidbox_ask(struct celery_client *c, struct celery_round *round, struc
 
 void celery_pidbox_channel(const struct celery_client *c, struct buf *out)
 {
-	buf_puts(out, c->o->broker_prefix);
-	for (const char *at = c->o->fanout_prefix; *at;) {
-		bool db = strncmp(at, "{db}", 4) == 0;
-		if (db)
-			buf_printf(out, "%u", c->o->broker.db);
-		else
-			buf_putc(out, *at);
-		at += db ? 4 : 1;
-	}
+	celery_put_fanout_prefix(c->o, out);
 	buf_printf(out, "%s.pidbox", c->o->control_exchange);
 }

@@ -9,10 +9,12 @@
 
 #include "base/http_client.h"
 #include "base/log.h"
+#include "tasks/celery/worker/control.h"
 #include "tasks/celery/worker/requests.h"
 #include "tasks/celery/worker/restoring.h"
 #include "tasks/worker/engine.h"
 
+#define FAREWELL_MS 500
 #define LAST_MS 5000 /* to store the ends of what was killed at the end of the drain */
 
 struct celery_worker {
@@ -21,14 +23,17 @@ struct celery_worker {
 	struct loop *loop;
 	struct handler_env env;
 	char name[512]; /* node name: <name>@<host> */
-	struct redis *broker, *results;
+	struct redis *broker, *results, *listener;
 	struct celery_writes to_broker, to_results;
 	struct celery_taking *taking;
 	struct celery_restoring *restoring;
 	struct celery_requests requests;
+	struct celery_events events;
+	struct celery_control *control;
+	struct loop_timer *beat;
 	struct loop_timer *drain;
 	struct loop_work stopped;
-	bool stopping, idle, drained, over, connected;
+	bool stopping, idle, drained, over, connected, said_online;
 };
 
 /* --- what the parts tell -------------------------------------------------------------------------------- */
@@ -56,6 +61,23 @@ static void engine_on_broker(void *arg, bool works, const char *why)
 			  LOG_STR("effect", "no tasks are taken; what runs goes on"));
 }
 
+static void engine_on_farewell(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+			       const struct err *why)
+{
+	struct celery_worker *w = arg;
+	(void)outcome, (void)reply, (void)why;
+	loop_defer(w->loop, &w->stopped);
+}
+
+/* The last event is on its way: PING is answered after it. */
+static void engine_end(struct celery_worker *w)
+{
+	const struct span ping = SPAN_LIT("PING");
+	loop_timer_stop(w->beat);
+	celery_events_worker(&w->events, "worker-offline", 0, w->requests.succeeded + w->requests.failed);
+	redis_command(w->broker, &ping, 1, FAREWELL_MS, engine_on_farewell, w);
+}
+
 static void engine_check_stopped(struct celery_worker *w)
 {
 	if (w->over || !w->stopping || !w->idle || w->requests.n || celery_writes_open(&w->to_broker) ||
@@ -63,7 +85,7 @@ static void engine_check_stopped(struct celery_worker *w)
 		return;
 	w->over = true;
 	loop_timer_stop(w->drain);
-	loop_defer(w->loop, &w->stopped);
+	engine_end(w);
 }
 
 static void engine_changed(void *arg)
@@ -91,6 +113,36 @@ static void engine_on_state(void *arg, enum redis_state state, const char *why)
 		celery_writes_go_on(&w->to_broker);
 	if (w->to_results.redis)
 		celery_writes_go_on(&w->to_results);
+}
+
+static void engine_beat(void *arg)
+{
+	struct celery_worker *w = arg;
+	const struct celery_requests *q = &w->requests;
+	celery_events_worker(&w->events, w->said_online ? "worker-heartbeat" : "worker-online",
+			     (unsigned)q->n_running, q->succeeded + q->failed + q->retried);
+	w->said_online = true;
+}
+
+/* Nothing runs, and no result waits to be stored: what could not be put back is in `unacked`, and comes
+ * back by itself. */
+static void engine_hurry(struct celery_worker *w)
+{
+	const struct celery_request *r;
+	TAILQ_FOREACH (r, &w->requests.all, place)
+		if (!r->requeue)
+			return;
+	w->drained = true;
+	loop_timer_start(w->drain, LAST_MS);
+}
+
+static void engine_on_beat(void *arg)
+{
+	struct celery_worker *w = arg;
+	engine_beat(w);
+	if (w->stopping && !w->drained)
+		engine_hurry(w);
+	loop_timer_start(w->beat, CELERY_HEARTBEAT_MS);
 }
 
 /* --- stopping ------------------------------------------------------------------------------------------- */
@@ -143,6 +195,8 @@ static void engine_release(void *arg)
 	struct celery_worker *w = arg;
 	if (!w)
 		return;
+	celery_control_free(w->control);
+	redis_free(w->listener);
 	if (w->results != w->broker)
 		redis_free(w->results);
 	redis_free(w->broker);
@@ -151,6 +205,8 @@ static void engine_release(void *arg)
 	celery_requests_release(&w->requests);
 	celery_taking_free(w->taking);
 	celery_restoring_free(w->restoring);
+	celery_events_release(&w->events);
+	loop_timer_free(w->beat);
 	loop_timer_free(w->drain);
 	loop_defer_cancel(w->loop, &w->stopped);
 	http_client_free(w->env.http);
@@ -183,7 +239,7 @@ static int engine_connect(struct celery_worker *w, struct redis_options *o, stru
 		r = redis_new(w->loop, &results, &w->results, e);
 	}
 	o->on_state = NULL;
-	return r;
+	return r < 0 ? r : redis_new(w->loop, o, &w->listener, e);
 }
 
 static int engine_open(struct celery_worker *w, struct err *e)
@@ -204,13 +260,31 @@ static int engine_open(struct celery_worker *w, struct err *e)
 						   .registry = w->o.registry,
 						   .broker = &w->to_broker,
 						   .results = &w->to_results,
+						   .events = &w->events,
 						   .hostname = w->name,
 						   .queues = w->o.queues,
 						   .concurrency = w->o.concurrency,
 						   .changed = engine_changed,
 						   .arg = w};
 	if (r == 0)
+		r = loop_timer_new(w->loop, engine_on_beat, w, &w->beat);
+	celery_events_init(&w->events, w->loop, w->c, w->broker, w->name);
+	if (r == 0)
 		r = celery_requests_init(&w->requests, &requests);
+	const struct celery_control_options control = {.loop = w->loop,
+						       .c = w->c,
+						       .broker = w->broker,
+						       .listener = w->listener,
+						       .requests = &w->requests,
+						       .events = &w->events,
+						       .hostname = w->name,
+						       .queues = w->o.queues,
+						       .n_queues = w->o.n_queues,
+						       .heartbeat = engine_beat,
+						       .shutdown = engine_stop,
+						       .arg = w};
+	if (r == 0)
+		r = celery_control_new(&control, &w->control, e);
 	const struct celery_taking_options taking = {.loop = w->loop,
 						     .c = w->c,
 						     .redis = &redis,
@@ -248,6 +322,7 @@ static int engine_make(struct loop *loop, const struct worker_options *o, void *
 		engine_release(w);
 		return r;
 	}
+	engine_on_beat(w);
 	*ret = w;
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "tasks/celery/worker/answer.h"
+#include "tasks/celery/worker/telling.h"
 
 #define SHORTAGE_PAUSE_MS 1000 /* after a task could not be started */
 #define SAID_MAX 65536
@@ -288,6 +289,10 @@ static void request_on_done(void *arg, const struct handler_outcome *o)
 	else
 		request_take_failure(r, o);
 	requests_count(r->owner, r->status);
+	if (strcmp(r->status, "REVOKED") == 0)
+		celery_tell_revoked(r->owner->o.events, r, true, false);
+	else
+		celery_tell_ended(r->owner->o.events, r);
 	log_info("task_ended", LOG_STR("task_id", r->m.id), LOG_STR("task", r->m.task),
 		 LOG_STR("status", r->status), LOG_INT("attempt", r->m.retries + 1),
 		 LOG_INT("ms", clock_mono_ms() - r->begun_ms),
@@ -349,6 +354,32 @@ static void request_wait_for_room(struct celery_request *r, const struct err *e)
 	loop_timer_start(q->pause, SHORTAGE_PAUSE_MS);
 }
 
+static void requests_count_begun(struct celery_requests *q, const char *name)
+{
+	for (size_t i = 0; i < q->n_totals; i++)
+		if (strcmp(q->totals[i].name, name) == 0) {
+			q->totals[i].n++;
+			return;
+		}
+	struct celery_total *more = realloc(q->totals, (q->n_totals + 1) * sizeof(*more));
+	if (!more)
+		return;
+	q->totals = more;
+	more[q->n_totals] = (struct celery_total){.name = strdup(name), .n = 1};
+	q->n_totals += more[q->n_totals].name != NULL;
+}
+
+void celery_requests_put_totals(const struct celery_requests *q, struct buf *out)
+{
+	buf_putc(out, '{');
+	for (size_t i = 0; i < q->n_totals; i++) {
+		buf_puts(out, i ? ", " : "");
+		json_quote(out, span_of(q->totals[i].name));
+		buf_printf(out, ": %llu", (unsigned long long)q->totals[i].n);
+	}
+	buf_putc(out, '}');
+}
+
 static void request_run(struct celery_request *r)
 {
 	struct celery_requests *q = r->owner;
@@ -370,6 +401,8 @@ static void request_run(struct celery_request *r)
 	r->begun_ms = clock_mono_ms();
 	r->begun_us = clock_wall_us();
 	request_enter(r, CELERY_REQUEST_RUNS);
+	requests_count_begun(q, r->m.task);
+	celery_tell_started(q->o.events, r);
 	if (code < 0) {
 		char text[CELERY_ID_MAX + 64];
 		snprintf(text, sizeof(text), "%s: it could not be started", r->m.task);
@@ -396,7 +429,30 @@ static void request_discard(struct celery_request *r, const char *why)
 		 LOG_STR("reason", why));
 	request_revoke(r, why);
 	r->owner->revoked++;
+	celery_tell_revoked(r->owner->o.events, r, false, strcmp(why, "expired") == 0);
 	request_finish(r);
+}
+
+static bool request_is_revoked(const struct celery_request *r)
+{
+	return celery_revoked_has(&r->owner->revoked_ids, span_of(r->m.id));
+}
+
+void celery_requests_revoke(struct celery_requests *q, struct span id, bool terminate)
+{
+	struct celery_request *next;
+	if (celery_revoked_add(&q->revoked_ids, id) < 0)
+		log_error("task_not_revoked", LOG_SPAN("task_id", id), LOG_STR("error", "out of memory"));
+	for (struct celery_request *r = TAILQ_FIRST(&q->all); r; r = next) {
+		next = TAILQ_NEXT(r, place);
+		if (!span_is(id, r->m.id))
+			continue;
+		bool waits = r->state == CELERY_REQUEST_WAITS || r->state == CELERY_REQUEST_READY;
+		if (waits)
+			request_discard(r, "revoked");
+		else if (terminate)
+			request_end(r, CELERY_REASON_REVOKED);
+	}
 }
 
 static void request_on_claimed(void *arg, int64_t first, const struct err *why)
@@ -421,8 +477,8 @@ static void request_on_claimed(void *arg, int64_t first, const struct err *why)
 
 static void request_begin(struct celery_request *r)
 {
-	if (request_expired(r)) {
-		request_discard(r, "expired");
+	if (request_expired(r) || request_is_revoked(r)) {
+		request_discard(r, request_is_revoked(r) ? "revoked" : "expired");
 		return;
 	}
 	if (r->late || r->acknowledged) {
@@ -494,6 +550,7 @@ static void request_is_not_registered(struct celery_request *r)
 			  LOG_STR("effect", "it fails as NotRegistered, as with Celery's workers"));
 	}
 	request_fail(r, "NotRegistered", "celery.exceptions", span_of(r->m.task));
+	celery_tell_ended(q->o.events, r);
 	request_refuse(r);
 }
 
@@ -563,7 +620,10 @@ void celery_requests_take(struct celery_requests *q, struct celery_held *h)
 		return;
 	}
 	r->late = request_is_late(r);
-	if (request_expired(r))
+	celery_tell_received(q->o.events, r);
+	if (request_is_revoked(r))
+		request_discard(r, "revoked");
+	else if (request_expired(r))
 		request_discard(r, "expired");
 	else
 		request_wait_for_eta(r);
@@ -620,5 +680,9 @@ void celery_requests_release(struct celery_requests *q)
 		request_free(TAILQ_FIRST(&q->all));
 	loop_defer_cancel(q->o.loop, &q->work);
 	q->pause = loop_timer_free(q->pause);
+	for (size_t i = 0; i < q->n_totals; i++)
+		free(q->totals[i].name);
+	free(q->totals);
+	celery_revoked_release(&q->revoked_ids);
 	buf_release(&q->said);
 }

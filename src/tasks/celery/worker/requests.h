@@ -19,7 +19,9 @@
 
 #include <sys/queue.h>
 
+#include "tasks/celery/worker/events.h"
 #include "tasks/celery/worker/incoming.h"
+#include "tasks/celery/worker/revoked.h"
 #include "tasks/celery/worker/taking.h"
 #include "tasks/worker/handler.h"
 
@@ -71,6 +73,7 @@ struct celery_requests_options {
 	const struct handler_env *env;
 	struct registry *registry; /* borrowed until the next celery_requests_set_registry */
 	struct celery_writes *broker, *results;
+	struct celery_events *events;
 	const char *hostname;	   /* node name */
 	const char *const *queues; /* by celery_held.queue */
 	unsigned concurrency;
@@ -89,6 +92,12 @@ struct celery_requests {
 	struct loop_timer *pause;
 	/* Since the start. */
 	uint64_t received, succeeded, failed, retried, revoked, refused;
+	struct celery_total {
+		char *name;
+		uint64_t n;
+	} * totals; /* begun, by task */
+	size_t n_totals;
+	struct celery_revoked revoked_ids;
 	struct buf said; /* what was logged once */
 };
 
@@ -100,6 +109,10 @@ unsigned celery_requests_room(const struct celery_requests *q);
 void celery_requests_take(struct celery_requests *q, struct celery_held *h);
 /* Nothing more begins; what has not begun goes back to its queue. */
 void celery_requests_stop(struct celery_requests *q);
+/* It will not begin here; `terminate`: it is ended if it runs. */
+void celery_requests_revoke(struct celery_requests *q, struct span id, bool terminate);
+/* {"<task>": number, …} of those that have begun. */
+void celery_requests_put_totals(const struct celery_requests *q, struct buf *out);
 /* What runs is ended. */
 void celery_requests_kill(struct celery_requests *q);
 

@@ -40,7 +40,14 @@ static const char give_back_script[] = "if redis.call('HDEL', KEYS[1], ARGV[1]) 
 				       "end "
 				       "return 0";
 
-enum taking_state { TAKING_IDLE, TAKING_SCRIPT, TAKING_WAIT, TAKING_RECOVERS, TAKING_PAUSED };
+enum taking_state {
+	TAKING_IDLE,
+	TAKING_SCRIPT,
+	TAKING_WAIT,
+	TAKING_HOLDS, /* what BRPOP brought is being put into `unacked`; what is behind it comes after it */
+	TAKING_RECOVERS,
+	TAKING_PAUSED
+};
 
 struct celery_taking {
 	struct celery_taking_options o;
@@ -343,11 +350,14 @@ static void taking_recover(struct celery_taking *t)
 static void taking_on_held(void *arg, int64_t first, const struct err *why)
 {
 	struct celery_held *h = arg;
+	struct celery_taking *t = h->taking;
 	(void)first;
 	if (why)
 		log_error("message_not_in_unacked", LOG_STR("error", why->text),
 			  LOG_STR("effect", "it is lost if this worker is killed"));
-	taking_deliver(h->taking, h);
+	t->state = TAKING_IDLE;
+	taking_deliver(t, h);
+	celery_taking_look(t);
 }
 
 /* From here on it is in no list: first of all it is put where a kill does not lose it. */
@@ -381,6 +391,7 @@ static void taking_popped(struct celery_taking *t, struct span key, struct span 
 	}
 	t->call++;
 	taking_tag(t, 0, h->tag);
+	t->state = TAKING_HOLDS;
 	if (taking_put_unacked(t, h) < 0)
 		taking_on_held(h, 0, &e);
 }
