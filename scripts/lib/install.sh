@@ -11,6 +11,7 @@ NEEDS_BUILD="cmd:cc=gcc cmd:pkg-config=pkg-config cmd:meson=meson cmd:ninja=ninj
 NEEDS_RUN="cmd:python3=python3 cmd:pdftotext=poppler-utils"
 NEEDS_TEST="cmd:clang=clang cmd:clang-format=clang-format pc:cmocka=libcmocka-dev cmd:openssl=openssl cmd:curl=curl cmd:setarch=util-linux
  cmd:redis-server=redis-server cmd:faketime=faketime cmd:promtool=prometheus"
+NEEDS_BROWSER="cmd:chromium=chromium cmd:chromedriver=chromium-driver"
 NEEDS_BENCH="cmd:wrk=wrk cmd:nginx=nginx-light cmd:haproxy=haproxy cmd:taskset=util-linux"
 
 probe() {

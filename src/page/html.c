@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -60,7 +61,9 @@ static const char *html_parse_spec(const char *p, struct html_spec *spec)
 {
 	size_t n = strspn(p + 1, "-+ #0123456789.*lz") + 2;
 	*spec = (struct html_spec){.letter = p[n - 1]};
-	if (n >= sizeof(spec->text) || !spec->letter || !strchr("sdiuxfc%", spec->letter))
+	if (n >= sizeof(spec->text) || !spec->letter || !strchr("sdiuxfgc%", spec->letter))
+		return NULL;
+	if (memchr(p, '*', n) && !strchr("sfg", spec->letter))
 		return NULL;
 	memcpy(spec->text, p, n);
 	for (size_t i = 1; i + 1 < n; i++) {
@@ -72,7 +75,10 @@ static const char *html_parse_spec(const char *p, struct html_spec *spec)
 
 static void html_put_text(struct buf *out, const struct html_spec *spec, va_list *ap)
 {
-	int most = spec->star ? va_arg(*ap, int) : -1;
+	const char *dot = strchr(spec->text, '.');
+	int most = dot ? (int)strtol(dot + 1, NULL, 10) : -1;
+	if (spec->star)
+		most = va_arg(*ap, int);
 	const char *text = va_arg(*ap, const char *);
 	if (!text)
 		return;
@@ -85,7 +91,10 @@ static void html_put_text(struct buf *out, const struct html_spec *spec, va_list
 static void html_put_number(struct buf *out, const struct html_spec *spec, va_list *ap)
 {
 	bool is_signed = spec->letter == 'd' || spec->letter == 'i';
-	if (spec->letter == 'f')
+	int precision = spec->star ? va_arg(*ap, int) : 0;
+	if (spec->star)
+		buf_printf(out, spec->text, precision, va_arg(*ap, double));
+	else if (spec->letter == 'f' || spec->letter == 'g')
 		buf_printf(out, spec->text, va_arg(*ap, double));
 	else if (spec->longs >= 2 && is_signed)
 		buf_printf(out, spec->text, va_arg(*ap, long long));

@@ -17,8 +17,8 @@
 #include "base/buf.h"
 #include "base/span.h"
 
-/* The format is markup; of conversions there are %s, %.*s, %c, %d, %u, %ld, %lu, %lld, %llu, %zu, %zd and
- * %.Nf with flags and widths, and %%. */
+/* The format is markup; of conversions there are %s, %.*s, %c, %d, %u, %ld, %lu, %lld, %llu, %zu, %zd, %f
+ * and %g with flags, widths and precisions (.* with s, f and g alone), and %%. */
 void html(struct buf *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void html_text(struct buf *out, struct span text);
 /* As one value of a URL's query, within an attribute in quotes. */

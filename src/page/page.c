@@ -12,8 +12,11 @@
 
 static void page_overview(struct page *p)
 {
-	page_begin(p, PAGE_OK, "Migration");
+	page_begin(p, "Migration");
+	page_sentence(p);
+	page_health(p);
 	page_operations(p);
+	page_timeline(p);
 	page_end(p);
 }
 
@@ -44,7 +47,7 @@ static const char *text_or_null(const char *text)
 static int page_refuse(struct page *p, int status, const char *title, const char *why)
 {
 	p->view = (struct page_view){.path = "/"};
-	page_begin(p, PAGE_WATCH, title);
+	page_begin(p, title);
 	html(p->out, "<section class=\"part\"><h1>%s</h1>\n", title);
 	page_alert(p, why);
 	html(p->out, "<p><a href=\"/\">Start afresh</a></p></section>\n");

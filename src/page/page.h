@@ -23,12 +23,15 @@
 #define PAGE_MAX (16u << 20) /* bytes of one page */
 
 struct report;
+struct standing;
+struct standing_operation;
 
 /* What a page is made of. */
 struct page_source {
-	const char *path; /* outcomes.db */
-	int64_t now_us;	  /* wall clock */
-	uint64_t version; /* router/admin_live.h */
+	const char *path;		 /* outcomes.db */
+	const struct standing *standing; /* now; NULL: no memory for it */
+	int64_t now_us;			 /* wall clock */
+	uint64_t version;		 /* router/admin_live.h */
 };
 
 /* A page while it is made; what its sections get. */
@@ -47,6 +50,12 @@ bool page_is(struct span path);
 int page_make(const struct page_source *source, struct span target, struct buf *out);
 
 /* --- sections, each in its own file; they append to p->out ---------------------------------------------- */
-void page_operations(struct page *p);
+void page_sentence(struct page *p);   /* 1 */
+void page_health(struct page *p);     /* 2 */
+void page_operations(struct page *p); /* 3 */
+void page_timeline(struct page *p);   /* 4 */
+
+/* "service.operation" as people say it: "prompt.answer_prompt", and "runner.run" once. */
+void page_operation_name(struct buf *out, const char *service, const char *operation);
 
 #endif

@@ -1,11 +1,13 @@
 #include "page/page_layout.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "page/html.h"
 #include "page/page_assets.h"
+#include "standing/standing.h"
 
 static const struct {
 	const char *class, *sign, *path;
@@ -22,6 +24,20 @@ const char *page_level_class(enum page_level level)
 	return levels[level].class;
 }
 
+enum page_level page_level_from(int standing_level)
+{
+	static const enum page_level of[] = {[STANDING_EMPTY] = PAGE_EMPTY,
+					     [STANDING_OK] = PAGE_OK,
+					     [STANDING_WATCH] = PAGE_WATCH,
+					     [STANDING_STOP] = PAGE_STOP};
+	return standing_level >= 0 && standing_level < STANDING_LEVELS ? of[standing_level] : PAGE_STOP;
+}
+
+enum page_level page_level_of(const struct page *p)
+{
+	return p->source->standing ? page_level_from((int)p->source->standing->level) : PAGE_STOP;
+}
+
 void page_icon(struct buf *out, enum page_level level)
 {
 	html(out, "<svg class=\"icon %s\" viewBox=\"0 0 24 24\" aria-hidden=\"true\"><path d=\"%s\"/></svg>",
@@ -30,9 +46,10 @@ void page_icon(struct buf *out, enum page_level level)
 
 /* --- head ----------------------------------------------------------------------------------------------- */
 
-static void layout_head(struct page *p, enum page_level level, const char *title)
+static void layout_head(struct page *p, const char *title)
 {
 	char icon[16];
+	enum page_level level = page_level_of(p);
 	struct buf *o = p->out;
 	snprintf(icon, sizeof(icon), "%s.svg", levels[level].class);
 	html(o, "<!doctype html>\n<html lang=\"en\" data-level=\"%s\">\n<head>\n<meta charset=\"utf-8\">\n",
@@ -69,24 +86,46 @@ static void layout_nav(struct page *p)
 	html(p->out, "</ul></nav>\n");
 }
 
+static const struct {
+	const char *since, *shown, *spoken;
+} layout_span[] = {{"15m", "15 min", "15 minutes"}, {"1h", "1 h", "hour"},	{"24h", "24 h", "24 hours"},
+		   {"7d", "7 d", "7 days"},	    {"30d", "30 d", "30 days"}, {"365d", "1 y", "year"}};
+#define LAYOUT_SPANS (sizeof(layout_span) / sizeof(layout_span[0]))
+
+void page_span_text(struct page *p)
+{
+	const struct page_view *v = &p->view;
+	const char *since = v->since[0] ? v->since : PAGE_SINCE;
+	for (size_t i = 0; i < LAYOUT_SPANS; i++)
+		if (strcmp(since, layout_span[i].since) == 0 && !v->until[0]) {
+			html(p->out, "in the last %s", layout_span[i].spoken);
+			return;
+		}
+	if (v->since_us) {
+		html(p->out, "since ");
+		html_time(p->out, v->since_us, p->source->now_us);
+	} else {
+		html(p->out, "since the first record");
+	}
+	if (v->until_us) {
+		html(p->out, " until ");
+		html_time(p->out, v->until_us, p->source->now_us);
+	}
+}
+
 /* --- filters: links and a form, which need no script ---------------------------------------------------- */
 
 static void layout_spans(struct page *p)
 {
-	static const struct {
-		const char *since, *shown, *spoken;
-	} spans[] = {{"15m", "15 min", "15 minutes"}, {"1h", "1 h", "1 hour"},	  {"24h", "24 h", "24 hours"},
-		     {"7d", "7 d", "7 days"},	      {"30d", "30 d", "30 days"}, {"365d", "1 y", "1 year"}};
 	const char *now = p->view.since[0] ? p->view.since : PAGE_SINCE;
 	html(p->out, "<ul class=\"spans\" aria-label=\"Span of time\">");
-	for (size_t i = 0; i < sizeof(spans) / sizeof(spans[0]); i++) {
-		bool here = strcmp(now, spans[i].since) == 0 && !p->view.until[0];
+	for (size_t i = 0; i < LAYOUT_SPANS; i++) {
+		bool here = strcmp(now, layout_span[i].since) == 0 && !p->view.until[0];
 		html(p->out, "<li><a href=\"");
-		page_link2(p->out, &p->view, p->view.path, "since", spans[i].since, "until", "");
-		html(p->out,
-		     here ? "\" aria-current=\"true\" aria-label=\"%s\">%s</a></li>"
-			  : "\" aria-label=\"%s\">%s</a></li>",
-		     spans[i].spoken, spans[i].shown);
+		page_link2(p->out, &p->view, p->view.path, "since", layout_span[i].since, "until", "");
+		html(p->out, "\" title=\"the last %s\"", layout_span[i].spoken);
+		html(p->out, here ? " aria-current=\"true\">%s</a></li>" : ">%s</a></li>",
+		     layout_span[i].shown);
 	}
 	html(p->out, "</ul>");
 }
@@ -117,13 +156,13 @@ static void layout_filters(struct page *p)
 	html(p->out, "</ul></div>\n");
 }
 
-void page_begin(struct page *p, enum page_level level, const char *title)
+void page_begin(struct page *p, const char *title)
 {
-	layout_head(p, level, title);
+	layout_head(p, title);
 	html(p->out,
 	     "<body>\n<a class=\"skip\" href=\"#main\">Skip to the content</a>\n<header class=\"top\">"
 	     "<p class=\"brand\">");
-	page_icon(p->out, level);
+	page_icon(p->out, page_level_of(p));
 	html(p->out, "<a href=\"/\">Migration</a></p>\n");
 	layout_nav(p);
 	layout_filters(p);
@@ -171,4 +210,12 @@ void page_alert(struct page *p, const char *text)
 	html(p->out, "<p class=\"alert\">");
 	page_icon(p->out, PAGE_STOP);
 	html(p->out, "%s</p>\n", text);
+}
+
+void page_unreadable(struct page *p, int code, const char *why)
+{
+	if (code == -ENOENT || code == -ENODATA)
+		page_note(p, "Nothing was recorded yet.");
+	else
+		page_alert(p, why);
 }

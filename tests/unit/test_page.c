@@ -38,6 +38,9 @@ static void numbers_are_printfs(void **state)
 	     (ptrdiff_t)-7, 8.25, 9, 10, 11);
 	SAYS(out, "-1 2 -3 -4 5 6 -7 8.2     9|10  |0b %");
 	assert_int_equal(out.error, 0);
+	buf_clear(&out);
+	html(&out, "%.*f|%.4g|%.3s", 2, 1.5, 25.0, "abcd");
+	SAYS(out, "1.50|25|abc");
 }
 
 static void a_format_that_is_none_spoils_the_page(void **state)

@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "page/page.h"
 #include "programs/router/app_internal.h"
+#include "programs/router/app_standing.h"
 
 /* As of the moment of asking, so that the page need not look at what the control thread changes. */
 struct page_facts {
@@ -24,8 +25,12 @@ int app_page(void *arg, void *facts, struct span target, struct buf *out)
 {
 	struct app *a = arg;
 	struct page_facts *f = facts;
-	const struct page_source source = {
-		.path = a->outcomes_path, .now_us = clock_wall_us(), .version = f->version};
+	CLEANUP(standing_freep) struct standing *standing = NULL;
+	app_standing_now(a, &standing); /* without it the page says that it does not know */
+	const struct page_source source = {.path = a->outcomes_path,
+					   .standing = standing,
+					   .now_us = clock_wall_us(),
+					   .version = f->version};
 	free(f);
 	return page_make(&source, target, out);
 }
