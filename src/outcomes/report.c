@@ -346,6 +346,8 @@ static int mark_movable(struct maker *m, const struct report_sums *s, struct err
 static int add_sums(struct maker *m, const struct report_sums *s, struct err *e)
 {
 	m->report->dropped += s->dropped;
+	if (demo_history_is_in(&s->demo, s->since_us, s->until_us))
+		demo_history_add(&m->report->demo, &s->demo);
 	int r = 0;
 	for (size_t i = 0; r == 0 && i < s->series_count; i++)
 		r = report_count(m, &s->series[i], e);

@@ -28,6 +28,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "outcomes/demo_history.h"
 #include "outcomes/outcome.h"
 
 #define REPORT_FEW 20	      /* a rate of fewer counted attempts is marked as resting on few */
@@ -93,6 +94,8 @@ struct report {
 	size_t point_count;
 	int64_t point_us; /* width of a point */
 	uint64_t dropped; /* outcomes lost in the span, whatever the filter */
+	/* What was made up within the span, of any source: to be said beside the figures. Both 0: nothing. */
+	struct demo_history demo;
 	char service[32], operation[64], organization[64]; /* the filters; "" = all */
 };
 

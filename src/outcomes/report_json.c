@@ -120,6 +120,17 @@ static void put_point(struct buf *b, const struct report_point *p)
 	buf_putc(b, '}');
 }
 
+/* Only where something was made up. */
+static void put_demo(struct buf *b, const struct demo_history *h)
+{
+	if (!h->until_us)
+		return;
+	char since[CLOCK_TEXT_MAX], until[CLOCK_TEXT_MAX];
+	clock_format(h->since_us, since);
+	clock_format(h->until_us, until);
+	buf_printf(b, "\"demo_history\":{\"since\":\"%s\",\"until\":\"%s\"},", since, until);
+}
+
 int report_to_json(const struct report *r, struct buf *out)
 {
 	buf_puts(out, "{\"version\":1,");
@@ -136,6 +147,7 @@ int report_to_json(const struct report *r, struct buf *out)
 		   "},\"source\":\"%s\",\"total_executions\":%" PRIu64 ",\"left_out\":%" PRIu64
 		   ",\"dropped\":%" PRIu64 ",",
 		   r->from_rows ? "rows" : "rollups", r->total.executions, r->total.left_out, r->dropped);
+	put_demo(out, &r->demo);
 	report_json_put_figures(out, &r->total);
 	buf_puts(out, ",\"meanings\":{");
 	for (int i = 0, n = 0; i < REASON_COUNT; i++)

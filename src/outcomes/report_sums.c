@@ -471,6 +471,8 @@ static int sums_read_all(struct sums_reader *m, struct err *e)
 		r = read_all_sums(m, e);
 	if (r == 0)
 		r = read_drops(m, e);
+	if (r == 0)
+		r = demo_history_of(m->db, &m->sums->demo, e);
 	if (m->hours_until > m->sums->folded) /* points over time are of whole hours up to there */
 		m->sums->folded = m->hours_until;
 	return r;

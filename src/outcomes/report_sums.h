@@ -41,6 +41,7 @@ struct report_sums {
 	bool from_rows;
 	int64_t folded; /* before this minute sums are per hour; INT64_MIN: none is */
 	uint64_t dropped;
+	struct demo_history demo;	   /* what of the file was made up */
 	bool any;			   /* there are records in the span; then: */
 	int64_t first_minute, last_minute; /* of them, whatever the filter; both included */
 	struct report_series *series;	   /* by the filter */

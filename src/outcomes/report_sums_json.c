@@ -55,6 +55,9 @@ int report_sums_to_json(const struct report_sums *s, struct buf *out)
 		buf_puts(out, "null");
 	else
 		buf_printf(out, "%" PRId64, s->folded);
+	if (s->demo.until_us)
+		buf_printf(out, ",\"demo_since_us\":%" PRId64 ",\"demo_until_us\":%" PRId64, s->demo.since_us,
+			   s->demo.until_us);
 	if (s->any)
 		buf_printf(out, ",\"first_minute\":%" PRId64 ",\"last_minute\":%" PRId64, s->first_minute,
 			   s->last_minute);
@@ -189,6 +192,10 @@ static bool take_all(const struct json_node *root, struct report_sums *s)
 	if (s->any && (!take_minute_number(json_get(root, "first_minute"), &s->first_minute) ||
 		       !take_minute_number(json_get(root, "last_minute"), &s->last_minute) ||
 		       s->last_minute < s->first_minute))
+		return false;
+	if (json_get(root, "demo_until_us") &&
+	    !(take_time(json_get(root, "demo_since_us"), &s->demo.since_us) &&
+	      take_time(json_get(root, "demo_until_us"), &s->demo.until_us)))
 		return false;
 	return take_time(json_get(root, "since_us"), &s->since_us) &&
 	       take_time(json_get(root, "until_us"), &s->until_us) &&

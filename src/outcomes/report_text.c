@@ -14,6 +14,11 @@
 
 static void report_text_put_head(const struct report *r, struct buf *b)
 {
+	char demo[DEMO_HISTORY_TEXT];
+	if (r->demo.until_us) {
+		demo_history_text(&r->demo, demo);
+		buf_printf(b, "*** %s ***\n\n", demo);
+	}
 	buf_puts(b, "=== Migration Dashboard ===\n");
 	buf_printf(b, "Total Executions: %" PRIu64 "\n", r->total.executions);
 	for (int i = 0; i < OUTCOME_SIDE_COUNT; i++)

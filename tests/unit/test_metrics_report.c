@@ -593,6 +593,51 @@ static void several_routers_add_up_to_what_one_would_have_recorded(void **state)
 		close_place(&others[i]);
 }
 
+static bool says_demo(const struct report *r)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(1u << 20), json = BUF_INIT(1u << 20);
+	assert_int_equal(report_to_text(r, 80, &text), 0);
+	assert_int_equal(report_to_json(r, &json), 0);
+	buf_terminate(&text);
+	buf_terminate(&json);
+	bool in_text = strstr(text.ptr, "are made up (--demo-history)");
+	bool in_json = strstr(json.ptr, "\"demo_history\":{\"since\":");
+	assert_int_equal(in_text, in_json);
+	return in_text;
+}
+
+static void what_was_made_up_is_said_wherever_it_is_counted(void **state)
+{
+	struct place *p = *state;
+	void *other;
+	struct err e = {""};
+	record_a_story(p);
+	CLEANUP(report_freep) struct report *before = make(p, (struct report_options){0});
+	assert_false(says_demo(before));
+	struct demo_history mark = {legacy_ok.time_us - 60 * MINUTE_US, legacy_ok.time_us + 10 * MINUTE_US};
+	assert_int_equal(demo_history_write(outcome_store_db(p->store), &mark, &e), 0);
+	CLEANUP(report_freep) struct report *marked = make(p, (struct report_options){0});
+	assert_true(says_demo(marked));
+	CLEANUP(report_freep)
+	struct report *later = make(p, (struct report_options){.since_us = mark.until_us + 5 * MINUTE_US});
+	assert_false(says_demo(later));
+	/* Also when it is one of several, or another router's. */
+	assert_int_equal(open_place(&other), 0);
+	record_a_story(other);
+	for (int wire = 0; wire < 2; wire++) {
+		struct report_sums *sums[] = {sums_of(p), sums_of(other)};
+		CLEANUP(report_freep) struct report *r = NULL;
+		if (wire)
+			sums[0] = over_the_wire(sums[0]);
+		assert_int_equal(report_merge(&(struct report_options){0}, sums, 2, &r, &e), 0);
+		assert_true(says_demo(r));
+		assert_int_equal(r->demo.until_us, mark.until_us);
+		report_sums_free(sums[0]);
+		report_sums_free(sums[1]);
+	}
+	close_place(&other);
+}
+
 static void the_same_file_is_never_counted_twice(void **state)
 {
 	struct place *p = *state;
@@ -659,6 +704,7 @@ int main(void)
 		CASE(text_begins_with_the_lines_that_scripts_parse),
 		CASE(nothing_is_not_a_hundred_percent),
 		CASE(several_routers_add_up_to_what_one_would_have_recorded),
+		CASE(what_was_made_up_is_said_wherever_it_is_counted),
 		CASE(the_same_file_is_never_counted_twice),
 		cmocka_unit_test(sums_that_nobody_can_have_made_are_refused),
 		cmocka_unit_test(percents_are_never_rounded_to_all_or_nothing),
