@@ -121,7 +121,8 @@ static void advance_judge(struct advancing *v, const struct history_reached *rea
 /* --- the step ------------------------------------------------------------------------------------------- */
 
 /* What was judged is what is written upon. */
-static int advance_still(void *arg, const struct rollout_place *p, struct err *e)
+static int advance_still(void *arg, const struct rollout_place *p, const struct move_seen *seen,
+			 struct err *e)
 {
 	struct advancing *v = arg;
 	struct phase_state now;
@@ -131,10 +132,9 @@ static int advance_still(void *arg, const struct rollout_place *p, struct err *e
 		r = position_document_agrees(p, &v->users, &agrees, e);
 	if (r < 0)
 		return r;
-	return agrees && position_same(v->steps, &now, &v->state)
-		       ? 0
-		       : err_set(e, -ESTALE, "%s was changed by someone else in the meantime",
-				 v->arguments->flag);
+	if (agrees && position_same(v->steps, &now, &v->state))
+		return v->arguments->still ? v->arguments->still(v->arguments->still_arg, p, seen, e) : 0;
+	return err_set(e, -ESTALE, "%s was changed by someone else in the meantime", v->arguments->flag);
 }
 
 static int advance_make(struct advancing *v, struct err *e)

@@ -5,14 +5,16 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/text.h"
+#include "move/census.h"
 #include "operation/identity.h"
 #include "outcomes/recorded.h"
 #include "move/population.h"
 #include "move/draft.h"
 
 #define DOUBTS_MAX 64 /* segments of an operation's flags that ask for what may be unknown */
-#define LARGEST_MAX 5
 
 /* A segment's constraints on properties, with values that would make a difference. */
 struct doubt {
@@ -304,47 +306,53 @@ static void show_operations(const struct census *c)
 	}
 }
 
-static void show_kind(const struct census *c, bool user)
+static struct census_kind kind_of(const struct census *c, bool user)
 {
-	size_t n = 0, to_task = 0, to_legacy = 0, elsewhere = 0, unknown = 0;
+	struct census_kind k = {.known = 0};
 	for (size_t i = 0; i < c->n; i++) {
 		const struct party *p = &c->parties[i];
+		int64_t moved = p->to_task + p->to_legacy + p->elsewhere;
 		if (p->user != user)
 			continue;
-		n++;
-		to_task += p->to_task > 0;
-		to_legacy += p->to_legacy > 0;
-		elsewhere += p->elsewhere > 0;
-		unknown += p->unknown > 0;
+		k.known++;
+		k.to_task += p->to_task > 0;
+		k.to_legacy += p->to_legacy > 0;
+		k.elsewhere += p->elsewhere > 0;
+		k.unknown += p->unknown > 0;
+		if (!moved || k.n_largest == CENSUS_LARGEST_MAX)
+			continue;
+		struct census_party *l = &k.largest[k.n_largest++];
+		l->moved = moved;
+		l->requests = p->requests;
+		text_copy(span_of(p->name), l->name, sizeof(l->name));
 	}
-	if (!n)
+	return k;
+}
+
+static void show_kind(const struct census *c, const struct census_kind *k, const char *kind)
+{
+	if (!k->known)
 		return;
-	place_say(c->place, MOVE_SAYS, "  %zu %s: %zu would move to tasks, %zu back to legacy", n,
-		  user ? "users" : "organizations", to_task, to_legacy);
-	if (elsewhere)
-		place_say(c->place, MOVE_SAYS, ", %zu to another backend", elsewhere);
-	if (unknown)
-		place_say(c->place, MOVE_SAYS, "; unknown for %zu", unknown);
+	place_say(c->place, MOVE_SAYS, "  %zu %s: %zu would move to tasks, %zu back to legacy", k->known,
+		  kind, k->to_task, k->to_legacy);
+	if (k->elsewhere)
+		place_say(c->place, MOVE_SAYS, ", %zu to another backend", k->elsewhere);
+	if (k->unknown)
+		place_say(c->place, MOVE_SAYS, "; unknown for %zu", k->unknown);
 	place_say(c->place, MOVE_SAYS, "\n");
 }
 
-static void show_largest(const struct census *c, bool user)
+static void show_largest(const struct census *c, const struct census_kind *k, const char *kind)
 {
-	size_t shown = 0;
-	for (size_t i = 0; i < c->n && shown < LARGEST_MAX; i++) {
-		const struct party *p = &c->parties[i];
-		int64_t moved = p->to_task + p->to_legacy + p->elsewhere;
-		if (p->user != user || !moved)
-			continue;
-		if (shown++)
-			place_say(c->place, MOVE_SAYS, ", ");
-		else
-			place_say(c->place, MOVE_SAYS,
-				  "  the largest %s: ", user ? "users" : "organizations");
-		place_say(c->place, MOVE_SAYS, "%s (%lld of %lld requests)", p->name, (long long)moved,
-			  (long long)p->requests);
+	for (size_t i = 0; i < k->n_largest; i++) {
+		if (i == 0)
+			place_say(c->place, MOVE_SAYS, "  the largest %s: ", kind);
+		place_say(c->place, MOVE_SAYS, "%s%s (%lld of %lld requests)", i ? ", " : "",
+			  k->largest[i].name, (long long)k->largest[i].moved,
+			  (long long)k->largest[i].requests);
 	}
-	place_say(c->place, MOVE_SAYS, shown ? "\n" : "");
+	if (k->n_largest)
+		place_say(c->place, MOVE_SAYS, "\n");
 }
 
 static void show_unknown(const struct census *c)
@@ -385,10 +393,11 @@ static void show_census(const struct census *c)
 {
 	place_say(c->place, MOVE_SAYS, "\nOf the identities on record (%lld requests):\n",
 		  (long long)c->total.requests);
-	show_kind(c, true);
-	show_kind(c, false);
-	show_largest(c, true);
-	show_largest(c, false);
+	const struct census_kind users = kind_of(c, true), organizations = kind_of(c, false);
+	show_kind(c, &users, "users");
+	show_kind(c, &organizations, "organizations");
+	show_largest(c, &users, "users");
+	show_largest(c, &organizations, "organizations");
 	place_say(c->place, MOVE_SAYS,
 		  "  %lld requests would have gone to tasks instead, %lld to legacy instead\n",
 		  (long long)c->total.to_task, (long long)c->total.to_legacy);
@@ -432,6 +441,28 @@ static int take_census(struct census *c, struct err *e)
 	merge(c);
 	show_census(c);
 	return 0;
+}
+
+int census_of(const struct rollout_place *p, const struct move_request *q, const struct rollout_draft *d,
+	      int64_t newest, struct census_sum *ret, struct err *e)
+{
+	struct census c = {.place = p, .arguments = q, .draft = d};
+	struct counting counting = {&c, e};
+	*ret = (struct census_sum){.requests = 0};
+	int r = recorded_each(p->config->outcomes.path, newest, take, &counting, e);
+	ret->nobody = r == -ENOENT;
+	ret->cut = r == 1;
+	if (r >= 0) {
+		merge(&c);
+		ret->requests = c.total.requests;
+		ret->to_task = c.total.to_task;
+		ret->to_legacy = c.total.to_legacy;
+		ret->unknown = c.total.unknown;
+		ret->users = kind_of(&c, true);
+		ret->organizations = kind_of(&c, false);
+	}
+	release(&c);
+	return r < 0 && r != -ENOENT ? r : 0;
 }
 
 int move_plan(struct rollout_place *p, const struct move_request *a, struct err *e)

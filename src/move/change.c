@@ -17,7 +17,6 @@
 #include "move/verify.h"
 
 #define TRIES_MAX 8
-#define QUESTION_MAX 1400
 #define INSIST_MAX 4	   /* tries of a rollback whose writes fail midway */
 #define AGAIN_FIRST_MS 20u /* doubled each time, with jitter, so that two who change at once part */
 
@@ -74,40 +73,11 @@ static void show(const struct changing *c)
 	draft_show_notes(c->place, d, a);
 }
 
-/* What someone should agree to, all of it in one sentence: more than doubling, and where the outcome is
- * known to be another than what was asked for. "" when there is nothing. */
-static void find_question(const struct changing *c, char question[QUESTION_MAX])
-{
-	const struct move_request *a = c->arguments;
-	const struct rollout_draft *d = &c->draft;
-	char parts[4][320] = {"", "", "", ""};
-	question[0] = '\0';
-	if (move_is_emergency(a))
-		return;
-	if (a->step)
-		; /* agreed upon already */
-	else if (d->to > d->from * 2)
-		snprintf(parts[0], sizeof(parts[0]), "%g %% → %g %% of everybody more than doubles", d->from,
-			 d->to);
-	else if (d->of_segment && d->segment_to > d->segment_from * 2)
-		snprintf(parts[0], sizeof(parts[0]),
-			 "%g %% → %g %% of the segment's members more than doubles", d->segment_from,
-			 d->segment_to);
-	draft_say_otherwise(d, a, parts[1]);
-	snprintf(parts[2], sizeof(parts[2]), "%s", d->missing);
-	snprintf(parts[3], sizeof(parts[3]), "%s", d->unused);
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		size_t at = strlen(question);
-		if (*parts[i])
-			snprintf(question + at, QUESTION_MAX - at, "%s%s", at ? "; " : "", parts[i]);
-	}
-}
-
 static int ask(const struct changing *c, struct err *e)
 {
 	const struct move_voice *v = &c->place->voice;
-	char question[QUESTION_MAX], whole[QUESTION_MAX + 2];
-	find_question(c, question);
+	char question[DRAFT_QUESTION_MAX], whole[DRAFT_QUESTION_MAX + 2];
+	draft_question(&c->draft, c->arguments, question);
 	if (c->arguments->yes || !*question)
 		return 0;
 	snprintf(whole, sizeof(whole), "%s.", question);
@@ -401,7 +371,8 @@ static int write_agreed(struct changing *c, struct err *e)
 	for (int i = 0; i < TRIES_MAX; i++) {
 		int r = make_draft(c, &text, e);
 		if (r == 0 && c->arguments->still)
-			r = c->arguments->still(c->arguments->still_arg, c->place, e);
+			r = c->arguments->still(c->arguments->still_arg, c->place,
+						&(struct move_seen){&c->draft, &c->plan, c->blind}, e);
 		if (r < 0)
 			return r;
 		if (!c->agreed || !same_plan(&c->agreed_to, &c->plan)) {

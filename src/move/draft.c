@@ -171,50 +171,89 @@ void draft_say_otherwise(const struct rollout_draft *d, const struct move_reques
 		 draft_to(d), a->percent);
 }
 
-void draft_show_changes(const struct rollout_place *p, const struct rollout_plan *plan)
+void draft_question(const struct rollout_draft *d, const struct move_request *a,
+		    char question[DRAFT_QUESTION_MAX])
 {
-	for (size_t i = 0; i < plan->n; i++) {
-		const struct rollout_change *c = &plan->changes[i];
-		switch (c->what) {
-		case ROLLOUT_ENABLED:
-			place_say(p, MOVE_SAYS, "  enabled: %s → %s\n", c->from > 0 ? "true" : "false",
-				  c->to > 0 ? "true" : "false");
-			break;
-		case ROLLOUT_SHARE:
-			place_say(p, MOVE_SAYS, "  rule %zu, variant \"%s\": %g %% → %g %%\n", c->rule + 1,
-				  c->variant, c->from, c->to);
-			break;
-		case ROLLOUT_THRESHOLD:
-			place_say(p, MOVE_SAYS, "  rollout %zu, threshold: %g %% → %g %%\n", c->rule + 1,
-				  c->from, c->to);
-			break;
-		case ROLLOUT_SEGMENT_VALUE:
-			place_say(p, MOVE_SAYS, "  rollout %zu, of its segment: %s → %s\n", c->rule + 1,
-				  c->from > 0 ? "true" : "false", c->to > 0 ? "true" : "false");
-			break;
-		}
+	char parts[4][320] = {"", "", "", ""};
+	question[0] = '\0';
+	if (move_is_emergency(a))
+		return;
+	if (a->step)
+		; /* agreed upon already */
+	else if (d->to > d->from * 2)
+		snprintf(parts[0], sizeof(parts[0]), "%g %% → %g %% of everybody more than doubles", d->from,
+			 d->to);
+	else if (d->of_segment && d->segment_to > d->segment_from * 2)
+		snprintf(parts[0], sizeof(parts[0]),
+			 "%g %% → %g %% of the segment's members more than doubles", d->segment_from,
+			 d->segment_to);
+	draft_say_otherwise(d, a, parts[1]);
+	snprintf(parts[2], sizeof(parts[2]), "%s", d->missing);
+	snprintf(parts[3], sizeof(parts[3]), "%s", d->unused);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		size_t at = strlen(question);
+		if (*parts[i])
+			snprintf(question + at, DRAFT_QUESTION_MAX - at, "%s%s", at ? "; " : "", parts[i]);
 	}
 }
 
-void draft_show_notes(const struct rollout_place *p, const struct rollout_draft *d,
-		      const struct move_request *a)
+void draft_change_text(const struct rollout_change *c, char text[256])
+{
+	const char *was = c->from > 0 ? "true" : "false", *is = c->to > 0 ? "true" : "false";
+	switch (c->what) {
+	case ROLLOUT_ENABLED:
+		snprintf(text, 256, "enabled: %s → %s", was, is);
+		break;
+	case ROLLOUT_SHARE:
+		snprintf(text, 256, "rule %zu, variant \"%s\": %g %% → %g %%", c->rule + 1, c->variant,
+			 c->from, c->to);
+		break;
+	case ROLLOUT_THRESHOLD:
+		snprintf(text, 256, "rollout %zu, threshold: %g %% → %g %%", c->rule + 1, c->from, c->to);
+		break;
+	case ROLLOUT_SEGMENT_VALUE:
+		snprintf(text, 256, "rollout %zu, of its segment: %s → %s", c->rule + 1, was, is);
+		break;
+	}
+}
+
+void draft_show_changes(const struct rollout_place *p, const struct rollout_plan *plan)
+{
+	for (size_t i = 0; i < plan->n; i++) {
+		char text[256];
+		draft_change_text(&plan->changes[i], text);
+		place_say(p, MOVE_SAYS, "  %s\n", text);
+	}
+}
+
+void draft_notes(const struct rollout_draft *d, const struct move_request *a,
+		 void (*each)(void *arg, const char *note), void *arg)
 {
 	const struct flag *f = flag_find(d->then, span_of(a->flag));
-	if (strcmp(a->command, "disable") == 0 && d->to > 0)
-		place_say(p, MOVE_SAYS,
-			  "  note: a disabled boolean flag still runs its rollouts; \"rollback\" moves "
-			  "everybody to legacy\n");
-	if (a->percent > 0 && flag_type_of(f) == FLAG_VARIANT && !flag_enabled(f))
-		place_say(p, MOVE_SAYS, "  note: the flag is disabled: its rules apply once it is enabled\n");
 	char otherwise[256];
+	if (strcmp(a->command, "disable") == 0 && d->to > 0)
+		each(arg, "a disabled boolean flag still runs its rollouts; \"rollback\" moves everybody to "
+			  "legacy");
+	if (a->percent > 0 && flag_type_of(f) == FLAG_VARIANT && !flag_enabled(f))
+		each(arg, "the flag is disabled: its rules apply once it is enabled");
 	draft_say_otherwise(d, a, otherwise);
 	const char *const notes[] = {d->missing, d->unused, otherwise};
 	for (size_t i = 0; i < sizeof(notes) / sizeof(notes[0]); i++)
 		if (*notes[i])
-			place_say(p, MOVE_SAYS, "  note: %s\n", notes[i]);
+			each(arg, notes[i]);
 	if (*otherwise && a->percent == 0)
-		place_say(p, MOVE_SAYS, "  note: \"rollback\" moves everybody to legacy\n");
+		each(arg, "\"rollback\" moves everybody to legacy");
 	for (size_t i = 0; i < flag_snapshot_warnings(d->then); i++)
 		if (strstr(flag_snapshot_warning(d->then, i), a->flag))
-			place_say(p, MOVE_SAYS, "  note: %s\n", flag_snapshot_warning(d->then, i));
+			each(arg, flag_snapshot_warning(d->then, i));
+}
+
+static void show_note(void *arg, const char *note)
+{
+	place_say(arg, MOVE_SAYS, "  note: %s\n", note);
+}
+
+void draft_show_notes(struct rollout_place *p, const struct rollout_draft *d, const struct move_request *a)
+{
+	draft_notes(d, a, show_note, p);
 }

@@ -37,10 +37,21 @@ double draft_to(const struct rollout_draft *d);
 /* Where what it comes to is known to be another percentage than was asked for: says so. "" otherwise. */
 void draft_say_otherwise(const struct rollout_draft *d, const struct move_request *a, char text[256]);
 
+#define DRAFT_QUESTION_MAX 1400
+/* What someone should agree to, all of it in one sentence: more than doubling, and where the outcome is known
+ * to be another than what was asked for. "" when there is nothing. */
+void draft_question(const struct rollout_draft *d, const struct move_request *a,
+		    char question[DRAFT_QUESTION_MAX]);
+
+/* "rule 1, variant "25": 5 % → 10 %" */
+void draft_change_text(const struct rollout_change *c, char text[256]);
+/* What someone should know of the draft before it is written. */
+void draft_notes(const struct rollout_draft *d, const struct move_request *a,
+		 void (*each)(void *arg, const char *note), void *arg);
+
 /* The changes, one line each. */
 void draft_show_changes(const struct rollout_place *p, const struct rollout_plan *plan);
 /* What someone should know of the draft before it is written, one line each. */
-void draft_show_notes(const struct rollout_place *p, const struct rollout_draft *d,
-		      const struct move_request *a);
+void draft_show_notes(struct rollout_place *p, const struct rollout_draft *d, const struct move_request *a);
 
 #endif

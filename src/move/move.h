@@ -17,7 +17,9 @@
 #include "base/err.h"
 #include "base/span.h"
 
+struct rollout_draft;
 struct rollout_place;
+struct rollout_plan;
 
 #define MOVE_MESSAGE_MAX 1000 /* bytes of a message for the history */
 
@@ -37,6 +39,13 @@ struct move_voice {
 	bool (*stopped)(void *arg);
 };
 
+/* What a change would do, as it was read just now. */
+struct move_seen {
+	const struct rollout_draft *draft; /* what everybody gets; with `blind` nothing but zeros */
+	const struct rollout_plan *plan;   /* of what is edited */
+	bool blind;			   /* an emergency, where what everybody gets cannot be evaluated */
+};
+
 struct move_request {
 	const char *command;	    /* plan, set, enable, disable, rollback, advance */
 	const char *flag, *segment; /* segment: NULL for everybody */
@@ -51,8 +60,9 @@ struct move_request {
 	 * agreed upon when it was configured; what it is recorded with. */
 	const char *step;
 	struct span evidence; /* JSON; SPAN_NONE: none */
-	/* What must hold of what was read, each time before it is written: 0, or -errno with the sentence. */
-	int (*still)(void *arg, const struct rollout_place *p, struct err *e);
+	/* What must hold of what was read, each time before it is written (or shown, in a dry run): 0, or
+	 * -errno with the sentence. */
+	int (*still)(void *arg, const struct rollout_place *p, const struct move_seen *seen, struct err *e);
 	void *still_arg;
 	/* Right before the first write: 0, or -errno with the sentence. NULL: nothing. */
 	int (*before)(void *arg, struct err *e);
