@@ -121,6 +121,13 @@ struct rollout_steps {
 	size_t n;
 };
 
+#define ADMIN_WRITERS_MAX 1001 /* one more than there may be */
+#define ADMIN_WRITER_NAME 64
+struct admin_writer {
+	char hash[65]; /* lower-case hex SHA-256 of the token */
+	char name[ADMIN_WRITER_NAME];
+};
+
 struct config {
 	const char *path; /* of the file */
 	/* the base of the defaults' data/…, absolute or relative to the working folder */
@@ -157,6 +164,10 @@ struct config {
 		/* names by which it may be called, besides loopback's and its own address */
 		struct span *hosts;
 		size_t n_hosts;
+		struct admin_writer *writers; /* who may change percentages and release holds */
+		size_t n_writers;
+		unsigned session_ms; /* how long a browser stays signed in */
+		bool https;	     /* it is reached over TLS only, which ends in front of it */
 	} admin;
 
 	struct rollout_steps *rollouts; /* by flag */

@@ -174,6 +174,104 @@ void read_auth(const struct place *auth, const struct place *tokens, struct auth
 		read_kind(auth, tokens, ret);
 }
 
+/* --- who may change something ----------------------------------------------------------------------------
+ * */
+
+static bool is_writer_name(struct span name)
+{
+	for (size_t i = 0; i < name.len; i++)
+		if (!name.ptr[i] ||
+		    !strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._@+-",
+			    name.ptr[i]))
+			return false;
+	return name.len > 0 && name.len < ADMIN_WRITER_NAME;
+}
+
+/* "HASH NAME", blanks around either; a comment begins with #. */
+static void parse_writer(const struct place *p, const char *path, unsigned number, struct span line,
+			 struct config *c)
+{
+	const char *comment = memchr(line.ptr, '#', line.len);
+	line = span_strip((struct span){line.ptr, comment ? (size_t)(comment - line.ptr) : line.len});
+	if (!line.len)
+		return;
+	struct admin_writer *w = &c->admin.writers[c->admin.n_writers];
+	size_t n = 0;
+	while (n < line.len && line.ptr[n] != ' ' && line.ptr[n] != '\t')
+		n++;
+	struct span name = span_strip((struct span){line.ptr + n, line.len - n});
+	if (!crypto_sha256_read((struct span){line.ptr, n}, w->hash) || !is_writer_name(name)) {
+		place_mistake(p,
+			      "%s:%u: expected the SHA-256 of a token in 64 hex digits, a blank, and the "
+			      "name of who "
+			      "has it (letters, digits, . _ @ + -)",
+			      path, number);
+		return;
+	}
+	for (size_t i = 0; i < c->admin.n_writers; i++)
+		if (strcmp(c->admin.writers[i].hash, w->hash) == 0) {
+			place_mistake(p, "%s:%u: this token is listed twice", path, number);
+			return;
+		}
+	span_copy(name, w->name, sizeof(w->name));
+	c->admin.n_writers++;
+}
+
+static void parse_writers(const struct place *p, const char *path, struct span text, struct config *c)
+{
+	unsigned before = p->reader->mistakes, number = 0;
+	c->admin.writers = place_memory(p->reader, ADMIN_WRITERS_MAX * sizeof(*c->admin.writers));
+	while (c->admin.writers && text.len) {
+		const char *end = memchr(text.ptr, '\n', text.len);
+		size_t n = end ? (size_t)(end - text.ptr) : text.len;
+		if (c->admin.n_writers == ADMIN_WRITERS_MAX) {
+			place_mistake(p, "%s: more than %d tokens", path, ADMIN_WRITERS_MAX - 1);
+			return;
+		}
+		parse_writer(p, path, ++number, (struct span){text.ptr, n}, c);
+		n += end ? 1 : 0;
+		text = (struct span){text.ptr + n, text.len - n};
+	}
+	if (c->admin.n_writers == 0 && p->reader->mistakes == before)
+		place_mistake(p, "%s names nobody", path);
+}
+
+/* Who may write may read. */
+static void let_writers_read(const struct place *p, struct config *c)
+{
+	struct auth *auth = &c->admin.auth;
+	size_t n = auth->n_hashes;
+	if (auth->kind != AUTH_BEARER)
+		return;
+	char(*all)[CRYPTO_SHA256_HEX] = place_memory(p->reader, (n + c->admin.n_writers) * sizeof(*all));
+	if (!all)
+		return;
+	if (n)
+		memcpy(all, auth->hashes, n * sizeof(*all));
+	for (size_t i = 0; i < c->admin.n_writers; i++)
+		memcpy(all[n++], c->admin.writers[i].hash, sizeof(*all));
+	qsort(all, n, sizeof(*all), by_text);
+	auth->hashes = all;
+	auth->n_hashes = n;
+}
+
+void read_admin_writers(const struct place *p, struct config *c)
+{
+	const char *path;
+	struct stat st;
+	struct err e = {""};
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(TOKENS_MAX_FILE + (128u << 10));
+	if (!p->node || !value_file(p, &path))
+		return;
+	if (stat(path, &st) != 0 || !S_ISREG(st.st_mode))
+		place_mistake(p, "%s: not a regular file", path);
+	else if (file_read(path, TOKENS_MAX_FILE, &text, &e) < 0)
+		place_mistake(p, "%s", e.text);
+	else
+		parse_writers(p, path, buf_span(&text), c);
+	let_writers_read(p, c);
+}
+
 void read_admin_auth(const struct place *auth, const struct place *tokens, struct auth *ret)
 {
 	read_kind(auth, tokens, ret);

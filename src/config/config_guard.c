@@ -63,10 +63,14 @@ static void read_action(const struct place *p, struct guard_policy *ret)
 void read_guard(const struct place *p, struct guard_policy *ret)
 {
 	static const struct field fields[] = {
-		{"on_breach", FIELD_OTHER, 0, 0, 0},  {"alpha", FIELD_OTHER, 0, 0, 0},
-		{"tolerated", FIELD_OTHER, 0, 0, 0},  {"harm", FIELD_OTHER, 0, 0, 0},
-		{"negligible", FIELD_OTHER, 0, 0, 0}, {"slow", FIELD_OTHER, 0, 0, 0},
+		{"on_breach", FIELD_OTHER, 0, 0, 0},
+		{"alpha", FIELD_OTHER, 0, 0, 0},
+		{"tolerated", FIELD_OTHER, 0, 0, 0},
+		{"harm", FIELD_OTHER, 0, 0, 0},
+		{"negligible", FIELD_OTHER, 0, 0, 0},
+		{"slow", FIELD_OTHER, 0, 0, 0},
 		{"webhook", FIELD_OTHER, 0, 0, 0},
+		{"write", FIELD_BOOL, offsetof(struct guard_policy, write), 0, 0},
 	};
 	if (!p->node)
 		return;
@@ -77,6 +81,7 @@ void read_guard(const struct place *p, struct guard_policy *ret)
 	READ_FIELDS(p, fields, ret);
 	struct place action = place_member(p, "on_breach"), harm = place_member(p, "harm");
 	struct place slow = place_member(p, "slow"), webhook = place_member(p, "webhook");
+	struct place write = place_member(p, "write");
 	read_action(&action, ret);
 	guard_percent(p, "alpha", 0.0001, 20, &ret->alpha);
 	guard_percent(p, "tolerated", 0, 1000, &ret->tolerated);
@@ -87,6 +92,9 @@ void read_guard(const struct place *p, struct guard_policy *ret)
 		place_mistake(harm.node ? &harm : p,
 			      "harm %g must exceed what is tolerated, %g times legacy's", ret->harm,
 			      1 + ret->tolerated);
+	if (write.node && ret->write && ret->on_breach < GUARD_ACTION_HOLD)
+		place_mistake(&write,
+			      "needs on_breach: hold or rollback: what is only watched sets nothing back");
 	if (webhook.node && p->up && p->up->up)
 		place_mistake(&webhook, "can only be set once, in guard: at the top of the file");
 }

@@ -228,6 +228,9 @@ void read_admin(const struct place *p, const struct place *tokens)
 		{"auth", FIELD_OTHER, 0, 0, 0},
 		{"tokens", FIELD_OTHER, 0, 0, 0},
 		{"hosts", FIELD_OTHER, 0, 0, 0},
+		{"writers", FIELD_OTHER, 0, 0, 0},
+		{"session", FIELD_DURATION, offsetof(struct config, admin.session_ms), 60000, 7 * 86400000},
+		{"https", FIELD_BOOL, offsetof(struct config, admin.https), 0, 0},
 	};
 	struct config *c = config_of(p);
 	struct place hosts = place_member(p, "hosts");
@@ -236,7 +239,9 @@ void read_admin(const struct place *p, const struct place *tokens)
 		value_list(&hosts, ADMIN_HOSTS_MAX, add_admin_host, c);
 	struct place auth = place_member(p, "auth"), own = place_member(p, "tokens"),
 		     listen = place_member(p, "listen");
+	struct place writers = place_member(p, "writers");
 	c->admin.listen = "127.0.0.1:9900";
+	c->admin.session_ms = 12 * 3600000;
 	READ_FIELDS(p, fields, c);
 	if (auth.node)
 		read_admin_auth(&auth, own.node ? &own : tokens, &c->admin.auth);
@@ -245,6 +250,7 @@ void read_admin(const struct place *p, const struct place *tokens)
 	else
 		place_mistake(&listen,
 			      "reachable from other hosts: set \"auth: bearer\" or \"auth: none\" beside it");
+	read_admin_writers(&writers, c);
 }
 
 void read_override(const struct place *p)

@@ -75,6 +75,8 @@ void read_task(const struct place *p, struct operation *op);
 void read_auth(const struct place *auth, const struct place *tokens, struct auth *ret);
 /* `auth:` of the admin listener: bearer or none. */
 void read_admin_auth(const struct place *auth, const struct place *tokens, struct auth *ret);
+/* `writers:` of the admin listener. Their tokens read as well, where a token is asked for. */
+void read_admin_writers(const struct place *p, struct config *c);
 void read_idempotency(const struct place *p, struct operation *op);
 /* Template and response template of a place that may be absent; NULL then. */
 struct template *read_template(const struct place *p, unsigned allowed);

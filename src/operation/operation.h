@@ -78,6 +78,7 @@ struct guard_policy {
 	double harm;	    /* 2: `safe` excludes twice as many */
 	double negligible;  /* 0.01: or excludes this share of the task side's entities */
 	double slow_factor; /* of legacy's p99; 0: `slow` is not judged */
+	bool write;	    /* a breach that holds also sets the percentage back where the flags are */
 };
 
 /* How an operation becomes a task, and its result an answer (design, "Mapping"). */

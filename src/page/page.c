@@ -20,11 +20,19 @@ static void page_overview(struct page *p)
 	page_end(p);
 }
 
+static void page_of_move(struct page *p)
+{
+	page_begin(p, "Move");
+	page_move(p);
+	page_end(p);
+}
+
 static const struct {
 	const char *path;
 	void (*draw)(struct page *p);
 } pages[] = {
 	{"/", page_overview},
+	{"/move", page_of_move},
 };
 #define PAGES (sizeof(pages) / sizeof(pages[0]))
 

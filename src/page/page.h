@@ -22,6 +22,7 @@
 
 #define PAGE_MAX (16u << 20) /* bytes of one page */
 
+struct page_move;
 struct report;
 struct standing;
 struct standing_operation;
@@ -32,6 +33,7 @@ struct page_source {
 	const struct standing *standing; /* now; NULL: no memory for it */
 	int64_t now_us;			 /* wall clock */
 	uint64_t version;		 /* router/admin_live.h */
+	const struct page_move *move;	 /* of /move: what can be moved, and by whom; NULL: not known */
 };
 
 /* A page while it is made; what its sections get. */
@@ -54,6 +56,7 @@ void page_sentence(struct page *p);   /* 1 */
 void page_health(struct page *p);     /* 2 */
 void page_operations(struct page *p); /* 3 */
 void page_timeline(struct page *p);   /* 4 */
+void page_move(struct page *p);	      /* 9: page_move.h */
 
 /* "service.operation" as people say it: "prompt.answer_prompt", and "runner.run" once. */
 void page_operation_name(struct buf *out, const char *service, const char *operation);

@@ -71,6 +71,7 @@ static const struct {
 	const char *path, *name;
 } nav_entries[] = {
 	{"/", "Overview"},
+	{"/move", "Move"},
 };
 
 static void layout_nav(struct page *p)

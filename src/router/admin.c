@@ -1,35 +1,35 @@
 #include "router/admin.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/crypto.h"
 #include "base/gzip.h"
+#include "base/json.h"
 #include "base/metric_text.h"
-#include "operation/auth.h"
-#include "operation/listen_address.h"
+#include "base/text.h"
 #include "operation/route.h"
 #include "page/page_assets.h"
+#include "page/page_sign_in.h"
+#include "router/admin_door.h"
 #include "router/admin_live.h"
-#include "router/http/authority.h"
-#include "router/http/guesses.h"
 #include "router/http/listener.h"
 #include "router/problem.h"
 
 #define ANSWER_MAX (64u << 20)
+#define FORM_MAX 16384
+#define HTML "text/html; charset=utf-8"
 
 struct admin {
 	struct loop *loop;
 	struct listener *listener;
 	struct admin_content content;
-	const struct config *config; /* referenced: who is let in */
-	struct guesses *guesses;
+	struct door *door;
 	struct live *live;
-	char *address; /* as it was started with */
-	unsigned jobs; /* running on other threads */
+	const struct config *config; /* referenced */
+	char *address;		     /* as it was started with */
+	unsigned jobs;		     /* running on other threads */
 };
 
 /* One request that is not answered at once: it waits for a report or a page, and is freed when both its job
@@ -44,8 +44,10 @@ struct asked {
 	struct buf out;
 	struct err err;
 	int status;
-	bool done;
+	bool begun, done;	    /* it is being made; nobody but the exchange needs it any more */
 	struct live_stream *stream; /* or NULL: then what is above counts */
+	struct admin_change change; /* or, with a body, this */
+	struct buf body;	    /* "?" and what was sent, as a query is written; or JSON */
 };
 
 /* Nothing is loaded from elsewhere, and nothing that stands in a page is run. */
@@ -100,6 +102,7 @@ static void answer_made(struct exchange *x, int status, const char *type, const 
 static void asked_free(struct asked *q)
 {
 	buf_release(&q->out);
+	buf_release(&q->body);
 	free(q->target);
 	free(q);
 }
@@ -140,7 +143,7 @@ static void page_done(struct loop_job *j)
 {
 	struct asked *q = (struct asked *)j;
 	if (q->x)
-		answer_made(q->x, q->status, "text/html; charset=utf-8", &q->out);
+		answer_made(q->x, q->status, HTML, &q->out);
 	asked_done(q);
 }
 
@@ -170,16 +173,18 @@ static void *start_report(struct admin *a, struct exchange *x, const struct http
 	q->make = make;
 	q->job = (struct loop_job){.work = run_report, .done = report_done};
 	a->jobs++;
+	q->begun = true;
 	loop_job_start(a->loop, &q->job);
 	return q;
 }
 
-static void *start_page(struct admin *a, struct exchange *x, const struct http_request *h)
+static void *start_page(struct admin *a, struct exchange *x, const struct http_request *h,
+			const struct admin_reader *reader)
 {
 	struct asked *q = asked_new(a, x, h);
 	if (!q)
 		return NULL;
-	q->facts = a->content.page_facts(a->content.arg);
+	q->facts = a->content.page_facts(a->content.arg, reader);
 	if (!q->facts) {
 		asked_free(q);
 		admin_fail(x, 503, "Out of memory", "");
@@ -187,6 +192,7 @@ static void *start_page(struct admin *a, struct exchange *x, const struct http_r
 	}
 	q->job = (struct loop_job){.work = run_page, .done = page_done};
 	a->jobs++;
+	q->begun = true;
 	loop_job_start(a->loop, &q->job);
 	return q;
 }
@@ -253,98 +259,54 @@ static void *start_stream(struct admin *a, struct exchange *x, const struct http
 
 /* --- requests ------------------------------------------------------------------------------------------- */
 
-static bool is_loopback(const char *host)
+/* What a browser that has not signed in gets instead of a bare 401. */
+static bool wants_page(const struct admin *a, const struct http_request *h)
 {
-	struct in_addr v4;
-	struct in6_addr v6;
-	if (inet_pton(AF_INET, host, &v4) == 1)
-		return ntohl(v4.s_addr) >> 24 == 127;
-	return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+	return span_is(h->method, "GET") && lists(http_request_field(h, "Accept"), SPAN_LIT("text/html")) &&
+	       a->content.is_page(route_path(h->target));
 }
 
-/* An address cannot be made to lead elsewhere, as a name can; any is the own of a listener on all of them. */
-static bool is_own_address(const struct admin *a, const char *host)
+/* A strict cookie does not come with a link from elsewhere: the browser is made to ask once more, by a page
+ * of ours. */
+static void send_to_sign_in(struct exchange *x, const struct http_request *h)
 {
-	struct in6_addr any;
-	char own[128];
-	snprintf(own, sizeof(own), "%s", a->address);
-	char *colon = strrchr(own, ':');
-	if (colon)
-		*colon = '\0';
-	size_t n = strlen(own);
-	char *bare = own[0] == '[' && n > 1 ? own + 1 : own;
-	if (bare != own)
-		own[n - 1] = '\0';
-	bool wild = strcmp(bare, "*") == 0 || strcmp(bare, "0.0.0.0") == 0 || strcmp(bare, "::") == 0;
-	if (wild && (inet_pton(AF_INET, host, &any) == 1 || inet_pton(AF_INET6, host, &any) == 1))
+	struct span site = http_request_field(h, "Sec-Fetch-Site");
+	CLEANUP(buf_releasep) struct buf out = BUF_INIT(ANSWER_MAX);
+	if (site.ptr && (span_is(site, "cross-site") || span_is(site, "same-site"))) {
+		page_ask_again(h->target, &out);
+		answer_made(x, 200, HTML, &out);
+		return;
+	}
+	buf_puts(&out, "/sign-in?next=");
+	buf_put_segment(&out, h->target);
+	const struct http_field location[] = {{SPAN_LIT("Location"), buf_span(&out)}};
+	admin_answer_with(x, 303, HTML, "no-store", location, 1, SPAN_NONE);
+}
+
+static bool admitted(struct admin *a, struct exchange *x, const struct http_request *h,
+		     const struct door_caller *c)
+{
+	if (c->scope != DOOR_NOBODY)
 		return true;
-	return strcmp(host, bare) == 0;
-}
-
-static bool is_listed(const struct config *c, const char *host)
-{
-	for (size_t i = 0; i < c->admin.n_hosts; i++)
-		if (span_is_nocase(c->admin.hosts[i], host))
-			return true;
-	return false;
-}
-
-static bool may_be_called(const struct admin *a, struct span authority)
-{
-	char host[AUTHORITY_HOST_MAX];
-	return authority_host(authority, host) && (strcmp(host, "localhost") == 0 || is_loopback(host) ||
-						   is_own_address(a, host) || is_listed(a->config, host));
-}
-
-/* Browsers always send a Host; programs of HTTP/1.0 may not. A target in absolute form counts, too. */
-static bool host_fits(const struct admin *a, const struct http_request *h)
-{
-	struct span host = http_request_field(h, "Host"), target = authority_of_target(h->target);
-	return (!host.ptr || may_be_called(a, host)) && (!target.ptr || may_be_called(a, target));
-}
-
-enum admission { ADMITTED, NOT_ADMITTED, TOO_MANY_GUESSES };
-
-static enum admission admin_admit(struct admin *a, const struct http_request *h, enum auth_result *ret_why)
-{
-	struct auth_fingerprint who;
-	const struct auth *auth = &a->config->admin.auth;
-	*ret_why = AUTH_ACCEPTED;
-	if (auth->kind == AUTH_UNSET) /* loopback by default; the configuration asks for a token elsewhere */
-		return ADMITTED;
-	*ret_why = auth_check(auth, h->fields, h->n_fields, &who);
-	if (auth->kind == AUTH_NONE || !who.hex[0])
-		return *ret_why == AUTH_ACCEPTED ? ADMITTED : NOT_ADMITTED;
-	if (!guesses_allow(a->guesses, h->peer, who.hex)) /* the answer does not tell whether it was right */
-		return TOO_MANY_GUESSES;
-	if (*ret_why == AUTH_ACCEPTED)
-		guesses_right(a->guesses, who.hex);
-	else
-		guesses_wrong(a->guesses, h->peer, "admin_token_wrong");
-	return *ret_why == AUTH_ACCEPTED ? ADMITTED : NOT_ADMITTED;
-}
-
-static bool admitted(struct admin *a, struct exchange *x, const struct http_request *h)
-{
-	enum auth_result why;
-	enum admission r = admin_admit(a, h, &why);
-	if (r == ADMITTED)
-		return true;
-	const struct http_field fields[] = {{SPAN_LIT("WWW-Authenticate"), auth_challenge(why)}};
+	if (!c->too_many && wants_page(a, h)) {
+		send_to_sign_in(x, h);
+		return false;
+	}
+	const struct http_field fields[] = {{SPAN_LIT("WWW-Authenticate"), auth_challenge(c->why)}};
 	const struct http_field later[] = {{SPAN_LIT("Retry-After"), SPAN_LIT("60")}};
-	bool many = r == TOO_MANY_GUESSES;
 	struct http_response refused = {
-		.status = many ? 429 : 401, .fields = many ? later : fields, .n_fields = 1};
+		.status = c->too_many ? 429 : 401, .fields = c->too_many ? later : fields, .n_fields = 1};
 	exchange_respond(x, &refused,
-			 many ? SPAN_LIT("429 Too Many Requests\n") : SPAN_LIT("401 Unauthorized\n"));
+			 c->too_many ? SPAN_LIT("429 Too Many Requests\n") : SPAN_LIT("401 Unauthorized\n"));
 	return false;
 }
 
 static void tell_readiness(struct admin *a, struct exchange *x, const struct http_request *h)
 {
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(ANSWER_MAX);
-	enum auth_result why;
-	bool ready = a->content.ready(a->content.arg, admin_admit(a, h, &why) == ADMITTED, &body);
+	struct door_caller c;
+	door_look(a->door, h, &c);
+	bool ready = a->content.ready(a->content.arg, c.scope != DOOR_NOBODY, &body);
 	answer_made(x, ready ? 200 : 503, "application/json", &body);
 }
 
@@ -360,64 +322,263 @@ static void tell_guard(struct admin *a, struct exchange *x, const struct http_re
 		admin_fail(x, status, "The guard cannot say", e.text);
 }
 
-/* A page of another site can make a browser of this machine send a POST; it cannot keep the browser from
- * saying so. */
-static bool from_another_site(const struct admin *a, const struct http_request *h)
+static struct admin_reader reader_of(const struct admin *a, const struct door_caller *c)
 {
-	struct span origin = http_request_field(h, "Origin"), site = http_request_field(h, "Sec-Fetch-Site");
-	if (site.ptr && !span_is(site, "same-origin") && !span_is(site, "none"))
-		return true;
-	if (!origin.ptr)
+	struct admin_reader r = {.may_write = c->scope == DOOR_WRITE,
+				 .session = c->session,
+				 .may_sign_in = door_has_writers(a->door) ||
+						a->config->admin.auth.kind == AUTH_BEARER};
+	memcpy(r.who, c->name, sizeof(r.who));
+	memcpy(r.form, c->form, sizeof(r.form));
+	return r;
+}
+
+/* --- what changes something: POST ----------------------------------------------------------------------- */
+
+static const char path_sign_in[] = "/sign-in", path_sign_out[] = "/sign-out",
+		  path_release[] = "/_admin/guard/release", path_plan[] = "/_admin/move/plan",
+		  path_apply[] = "/_admin/move/apply";
+
+static bool is_post_path(struct span path)
+{
+	static const char *const paths[] = {path_sign_in, path_sign_out, path_release, path_plan, path_apply};
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+		if (span_is(path, paths[i]))
+			return true;
+	return false;
+}
+
+bool admin_change_value(const struct admin_change *c, const char *name, struct buf *ret)
+{
+	char pointer[64];
+	struct span value;
+	if (!c->json)
+		return route_query(c->body, span_of(name), ret);
+	snprintf(pointer, sizeof(pointer), "/%s", name);
+	if (!json_pointer(c->body, span_of(pointer), &value) || json_type_of(value) == JSON_NULL)
 		return false;
-	struct span theirs = authority_of_target(origin), ours = http_request_field(h, "Host");
-	/* Without that word of the browser's, another port of this machine may be another site's, too. */
-	if (!site.ptr && !span_eq_nocase(theirs, ours))
-		return true;
-	return !theirs.ptr || !may_be_called(a, theirs);
-}
-
-/* What changes something. */
-static void admin_write(struct admin *a, struct exchange *x, const struct http_request *h, struct span path)
-{
-	if (!span_is(path, "/_admin/guard/release"))
-		admin_fail(x, 405, "Method not allowed", "Only GET and HEAD are served here.");
-	else if (from_another_site(a, h))
-		admin_fail(x, 403, "Forbidden", "Pages of other sites may not request this.");
+	if (json_type_of(value) == JSON_STRING)
+		json_unescape(value, ret);
 	else
-		tell_guard(a, x, h, a->content.release);
+		buf_append_span(ret, value);
+	return true;
 }
 
-static void *admin_on_head(void *arg, struct exchange *x, const struct http_request *h)
+static int check_json_names(struct span body, const char *const *names, size_t n, struct err *e)
 {
-	struct admin *a = arg;
+	struct json_iter it;
+	struct span key, value;
+	if (json_validate(body, e) < 0 || json_type_of(span_strip(body)) != JSON_OBJECT)
+		return err_set(e, -EINVAL, "the body is no JSON object");
+	for (json_iter_init(&it, span_strip(body)); json_iter_next(&it, &key, &value);) {
+		size_t i = 0;
+		struct span name = {key.ptr + 1, key.len - 2};
+		while (i < n && !span_is(name, names[i]))
+			i++;
+		if (i == n)
+			return err_set(e, -EINVAL, "unknown member \"%.*s\"",
+				       (int)(name.len < 64 ? name.len : 64), name.ptr);
+	}
+	return 0;
+}
+
+int admin_change_check(const struct admin_change *c, const char *const *names, size_t n, struct err *e)
+{
+	return c->json ? check_json_names(c->body, names, n, e) : route_query_check(c->body, names, n, e);
+}
+
+void admin_change_answer(struct admin_change *c, int status, const char *type, const struct buf *body)
+{
+	struct asked *q = (struct asked *)(void *)((char *)c - offsetof(struct asked, change));
+	if (q->x)
+		answer_made(q->x, status, type, body);
+	asked_done(q);
+}
+
+void admin_change_fail(struct admin_change *c, int status, const char *title, const char *detail)
+{
+	struct asked *q = (struct asked *)(void *)((char *)c - offsetof(struct asked, change));
+	if (q->x)
+		admin_fail(q->x, status, title, detail);
+	asked_done(q);
+}
+
+/* Only to a page of ours: nothing else can be meant, and nothing else is safe. */
+static bool is_own_page(const struct admin *a, struct span next)
+{
+	return next.len > 0 && next.len < 2048 && next.ptr[0] == '/' && text_is_plain(next) &&
+	       a->content.is_page(route_path(next));
+}
+
+static void sign_in(struct admin *a, struct asked *q)
+{
+	CLEANUP(buf_releasep)
+	struct buf token = BUF_INIT(DOOR_TOKEN_MAX), next = BUF_INIT(2048), out = BUF_INIT(ANSWER_MAX);
+	char cookie[DOOR_COOKIE_MAX];
+	struct door_caller c;
+	struct span way = SPAN_LIT("/");
+	admin_change_value(&q->change, "token", &token);
+	if (admin_change_value(&q->change, "next", &next) && is_own_page(a, buf_span(&next)))
+		way = buf_span(&next);
+	struct span shown = span_strip(buf_span(&token));
+	if (token.error || !shown.len) {
+		page_sign_in(way, token.error ? "This is too long for a token." : "Enter a token.", &out);
+		answer_made(q->x, 400, HTML, &out);
+		return;
+	}
+	door_sign_in(a->door, exchange_request(q->x), shown, cookie, &c);
+	if (c.scope == DOOR_NOBODY) {
+		page_sign_in(way,
+			     c.too_many ? "Too many wrong tokens came from your address. Wait a minute."
+					: "This token is not known here.",
+			     &out);
+		answer_made(q->x, c.too_many ? 429 : 401, HTML, &out);
+		return;
+	}
+	const struct http_field fields[] = {{SPAN_LIT("Location"), way},
+					    {SPAN_LIT("Set-Cookie"), span_of(cookie)}};
+	admin_answer_with(q->x, 303, HTML, "no-store", fields, 2, SPAN_NONE);
+}
+
+static void sign_out(struct admin *a, struct asked *q)
+{
+	char cookie[DOOR_COOKIE_MAX];
+	door_sign_out(a->door, exchange_request(q->x), cookie);
+	const struct http_field fields[] = {{SPAN_LIT("Location"), span_of(path_sign_in)},
+					    {SPAN_LIT("Set-Cookie"), span_of(cookie)}};
+	admin_answer_with(q->x, 303, HTML, "no-store", fields, 2, SPAN_NONE);
+}
+
+/* A cookie comes by itself; the form's token and the Origin show that our own page has sent it. */
+static bool form_is_ours(struct admin *a, struct asked *q)
+{
+	CLEANUP(buf_releasep) struct buf form = BUF_INIT(256);
+	if (!q->change.caller.session)
+		return true;
+	admin_change_value(&q->change, "form", &form);
+	return door_form_fits(a->door, exchange_request(q->x), &q->change.caller, buf_span(&form));
+}
+
+/* The body is there. */
+static void admin_on_body_end(void *user, struct exchange *x)
+{
+	struct asked *q = user;
+	if (!q || !q->x)
+		return;
+	struct admin *a = q->admin;
+	struct span path = route_path(exchange_request(x)->target);
+	q->change.path = path;
+	q->change.target = span_of(q->target);
+	q->change.body = q->change.json && q->body.len ? (struct span){q->body.ptr + 1, q->body.len - 1}
+						       : buf_span(&q->body);
+	a->jobs++;
+	q->begun = true;
+	if (q->body.error) {
+		admin_fail(x, 413, "Too large", "At most 16 KiB can be sent here.");
+	} else if (span_is(path, path_sign_in)) {
+		sign_in(a, q);
+	} else if (!form_is_ours(a, q)) {
+		admin_fail(x, 403, "Forbidden",
+			   "The form is not of this session, or this is not its address (Origin). Reload the "
+			   "page.");
+	} else if (span_is(path, path_sign_out)) {
+		sign_out(a, q);
+	} else {
+		a->content.change(a->content.arg, &q->change);
+		return;
+	}
+	asked_done(q);
+}
+
+static bool is_form(const struct http_request *h, bool *ret_json)
+{
+	struct span type = http_request_field(h, "Content-Type");
+	const char *end = type.ptr ? memchr(type.ptr, ';', type.len) : NULL;
+	type.len = end ? (size_t)(end - type.ptr) : type.len;
+	type = span_trim(type);
+	*ret_json = span_is_nocase(type, "application/json");
+	return *ret_json || span_is_nocase(type, "application/x-www-form-urlencoded") ||
+	       (!h->has_body && !type.ptr);
+}
+
+static void *take_body(struct admin *a, struct exchange *x, const struct http_request *h,
+		       const struct door_caller *caller)
+{
+	struct asked *q = asked_new(a, x, h);
+	if (!q)
+		return NULL;
+	q->body = BUF_INIT(FORM_MAX);
+	q->change.caller = *caller;
+	q->change.page = caller->session || lists(http_request_field(h, "Accept"), SPAN_LIT("text/html"));
+	if (!is_form(h, &q->change.json)) {
+		asked_free(q);
+		admin_fail(x, 415, "Unsupported media type",
+			   "Send a form (application/x-www-form-urlencoded) or application/json.");
+		return NULL;
+	}
+	buf_putc(&q->body, '?');
+	exchange_read_body(x);
+	return q;
+}
+
+static void *admin_write(struct admin *a, struct exchange *x, const struct http_request *h, struct span path)
+{
+	struct door_caller c = {.scope = DOOR_NOBODY};
+	bool release = span_is(path, path_release), signs = span_is(path, path_sign_in);
+	if (!is_post_path(path)) {
+		door_look(a->door, h, &c);
+		if (admitted(a, x, h, &c))
+			admin_fail(x, 405, "Method not allowed", "Only GET and HEAD are served here.");
+		return NULL;
+	}
+	if (!signs) {
+		door_look(a->door, h, &c);
+		if (!admitted(a, x, h, &c))
+			return NULL;
+	}
+	if (door_from_another_site(a->door, h)) {
+		admin_fail(x, 403, "Forbidden", "Pages of other sites may not request this.");
+		return NULL;
+	}
+	bool write = !signs && !span_is(path, path_sign_out) && (!release || door_guards_release(a->door));
+	if (write && c.scope != DOOR_WRITE) {
+		admin_fail(x, c.too_many ? 429 : 403, "Forbidden",
+			   door_has_writers(a->door)
+				   ? "This needs a token with the scope write (admin.writers)."
+				   : "Nobody has the scope write: admin.writers names who may change "
+				     "something.");
+		return NULL;
+	}
+	return take_body(a, x, h, &c);
+}
+
+static void show_sign_in(struct admin *a, struct exchange *x, const struct http_request *h)
+{
+	CLEANUP(buf_releasep) struct buf next = BUF_INIT(2048), out = BUF_INIT(ANSWER_MAX);
+	struct span way = SPAN_LIT("/");
+	if (!door_has_writers(a->door) && a->config->admin.auth.kind != AUTH_BEARER) {
+		admin_fail(x, 404, "Not found", "Nobody has to sign in here.");
+		return;
+	}
+	if (route_query(h->target, SPAN_LIT("next"), &next) && is_own_page(a, buf_span(&next)))
+		way = buf_span(&next);
+	page_sign_in(way, "", &out);
+	answer_made(x, 200, HTML, &out);
+}
+
+static void *admin_read(struct admin *a, struct exchange *x, const struct http_request *h, struct span path)
+{
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(ANSWER_MAX);
-	struct span path = route_path(h->target);
-	if (span_is(path, "/healthz")) { /* liveness must not depend on anything, a token included */
-		admin_answer(x, 200, "text/plain; charset=utf-8", SPAN_LIT("ok\n"));
+	struct door_caller c;
+	if (span_is(path, path_sign_in)) {
+		show_sign_in(a, x, h);
 		return NULL;
 	}
-	if (!host_fits(a, h)) {
-		admin_fail(x, 421, "Misdirected request",
-			   "This listener is not known by that Host; admin.hosts can list it.");
+	door_look(a->door, h, &c);
+	if (!admitted(a, x, h, &c))
 		return NULL;
-	}
-	if (span_is(path, "/readyz")) {
-		tell_readiness(a, x, h);
-		return NULL;
-	}
-	const struct page_asset *asset = page_asset(path);
-	if (asset && (span_is(h->method, "GET") || span_is(h->method, "HEAD"))) {
-		serve_asset(x, h, asset);
-		return NULL;
-	}
-	if (!admitted(a, x, h))
-		return NULL;
-	if (span_is(h->method, "POST")) {
-		admin_write(a, x, h, path);
-	} else if (!span_is(h->method, "GET") && !span_is(h->method, "HEAD")) {
-		admin_fail(x, 405, "Method not allowed", "Only GET and HEAD are served here.");
-	} else if (span_is(path, "/_admin/guard/release")) {
-		admin_fail(x, 405, "Method not allowed", "Use POST to release.");
+	if (is_post_path(path)) {
+		admin_fail(x, 405, "Method not allowed", "Use POST: a GET changes nothing.");
 	} else if (span_is(path, "/_admin/gate")) {
 		tell_guard(a, x, h, a->content.gate);
 	} else if (span_is(path, "/_admin/report.json")) {
@@ -425,7 +586,8 @@ static void *admin_on_head(void *arg, struct exchange *x, const struct http_requ
 	} else if (span_is(path, "/_admin/standing.json")) {
 		return start_report(a, x, h, a->content.standing);
 	} else if (a->content.is_page(path)) {
-		return start_page(a, x, h);
+		const struct admin_reader reader = reader_of(a, &c);
+		return start_page(a, x, h, &reader);
 	} else if (span_is(path, "/_admin/live") && span_is(h->method, "GET")) {
 		return start_stream(a, x, h);
 	} else if (span_is(path, "/metrics")) {
@@ -441,6 +603,40 @@ static void *admin_on_head(void *arg, struct exchange *x, const struct http_requ
 	return NULL;
 }
 
+static void *admin_on_head(void *arg, struct exchange *x, const struct http_request *h)
+{
+	struct admin *a = arg;
+	struct span path = route_path(h->target);
+	bool reads = span_is(h->method, "GET") || span_is(h->method, "HEAD");
+	if (span_is(path, "/healthz")) { /* liveness must not depend on anything, a token included */
+		admin_answer(x, 200, "text/plain; charset=utf-8", SPAN_LIT("ok\n"));
+		return NULL;
+	}
+	if (!door_host_fits(a->door, h)) {
+		admin_fail(x, 421, "Misdirected request",
+			   "This listener is not known by that Host; admin.hosts can list it.");
+		return NULL;
+	}
+	if (span_is(path, "/readyz")) {
+		tell_readiness(a, x, h);
+		return NULL;
+	}
+	const struct page_asset *asset = page_asset(path);
+	if (asset && reads) {
+		serve_asset(x, h, asset);
+		return NULL;
+	}
+	if (reads)
+		return admin_read(a, x, h, path);
+	if (span_is(h->method, "POST"))
+		return admin_write(a, x, h, path);
+	struct door_caller c;
+	door_look(a->door, h, &c);
+	if (admitted(a, x, h, &c))
+		admin_fail(x, 405, "Method not allowed", "Only GET and HEAD are served here.");
+	return NULL;
+}
+
 static void admin_on_finished(void *user, struct exchange *x, bool gone)
 {
 	struct asked *q = user; /* what is answered at once has none */
@@ -450,13 +646,16 @@ static void admin_on_finished(void *user, struct exchange *x, bool gone)
 	q->x = NULL;
 	if (q->stream)
 		live_finished(q->stream);
-	if (q->done || q->stream)
+	if (q->done || q->stream || !q->begun)
 		asked_free(q);
 }
 
 static size_t admin_on_body(void *user, struct exchange *x, const char *bytes, size_t n)
 {
-	(void)user, (void)x, (void)bytes;
+	struct asked *q = user;
+	(void)x;
+	if (q && !q->body.error)
+		buf_append(&q->body, bytes, n);
 	return n;
 }
 
@@ -479,12 +678,14 @@ void admin_set_config(struct admin *a, const struct config *config)
 		return;
 	config_unref(a->config);
 	a->config = config_ref(config);
+	door_set_config(a->door, config);
 	live_close(a->live); /* who was let in by other rules comes again */
 }
 
 static struct admin *admin_free(struct admin *a)
 {
 	live_free(a->live);
+	door_free(a->door);
 	config_unref(a->config);
 	free(a->address);
 	free(a);
@@ -499,10 +700,10 @@ int admin_start(struct loop *loop, const struct config *config, struct guesses *
 		return err_set(e, -ENOMEM, "out of memory");
 	a->loop = loop;
 	a->content = *content;
-	a->guesses = guesses;
 	a->config = config_ref(config);
 	a->address = strdup(config->admin.listen);
-	if (!a->address || live_new(loop, content->version, content->arg, &a->live) < 0) {
+	if (!a->address || door_new(config, a->address, guesses, &a->door) < 0 ||
+	    live_new(loop, content->version, content->arg, &a->live) < 0) {
 		admin_free(a);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
@@ -520,7 +721,7 @@ int admin_start(struct loop *loop, const struct config *config, struct guesses *
 	struct listener_handler h = {.arg = a,
 				     .head = admin_on_head,
 				     .body = admin_on_body,
-				     .body_end = on_nothing,
+				     .body_end = admin_on_body_end,
 				     .client_gone = on_nothing,
 				     .finished = admin_on_finished,
 				     .refused = admin_on_refused};
@@ -529,6 +730,7 @@ int admin_start(struct loop *loop, const struct config *config, struct guesses *
 		admin_free(a);
 		return err_prefix(e, r, "admin listener");
 	}
+	door_set_port(a->door, listener_port(a->listener));
 	*ret = a;
 	return 0;
 }

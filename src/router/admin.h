@@ -19,9 +19,10 @@
  *   GET /_admin/standing.json where the migration stands now (docs/standing.schema.json)
  *   GET /_admin/flags         source, digest and age of the snapshot in use
  *   GET /_admin/gate          the guard's verdict: 200 safe, 503 breach, 425 neither; ?operation=…&service=…
- *   POST /_admin/guard/release
- *                             ends a hold; ?operation=…&service=…&by=…. Never by GET, and not from a page of
- *                             another site (a browser says its Origin)
+ *   POST /_admin/guard/release, /_admin/move/plan, /_admin/move/apply
+ *                             ends a hold; shows and makes a change of a percentage (docs/design.md,
+ *                             "Moving"). Never by GET, and not from a page of another site
+ *   /sign-in, /sign-out       for browsers (router/admin_door.h)
  *   GET /_admin/live          server-sent events: there is something new to fetch (router/admin_live.h)
  *   GET /_page/…              what pages load (page/page_assets.h); without credentials: nothing in them is
  *                             this router's own
@@ -36,9 +37,36 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/loop.h"
+#include "base/crypto.h"
 #include "config/config.h"
+#include "router/admin_door.h"
 
 struct admin;
+
+/* Who looks at a page, and what may stand in it for them. */
+struct admin_reader {
+	bool may_write;					  /* may change percentages and release holds */
+	bool session;					  /* has signed in */
+	bool may_sign_in;				  /* there is a reason to */
+	char who[ADMIN_WRITER_NAME], form[CRYPTO_ID_HEX]; /* as in door_caller */
+};
+
+/* A change that someone may make asks for it; it belongs to the listener, and is good until it is answered.
+ * */
+struct admin_change {
+	struct span path, target; /* of the request */
+	struct span body;	  /* a form, as a query is written with its "?"; or JSON */
+	bool json;
+	bool page; /* the answer is to be a page */
+	struct door_caller caller;
+};
+/* A value of the body. False: it is not there. Beyond the buffer's limit: ret->error. */
+bool admin_change_value(const struct admin_change *c, const char *name, struct buf *ret);
+/* 0, or -EINVAL with a sentence about the first value that is none of these or, in a form, is there twice. */
+int admin_change_check(const struct admin_change *c, const char *const *names, size_t n, struct err *e);
+/* One of the two, once, on the loop's thread, also after whoever asked has gone. */
+void admin_change_answer(struct admin_change *c, int status, const char *type, const struct buf *body);
+void admin_change_fail(struct admin_change *c, int status, const char *title, const char *detail);
 
 struct admin_content {
 	void *arg;
@@ -50,13 +78,15 @@ struct admin_content {
 	 * HTTP status with the sentence in e. */
 	int (*report)(void *arg, struct span target, struct buf *json, struct err *e);
 	int (*standing)(void *arg, struct span target, struct buf *json, struct err *e); /* likewise */
-	/* An HTTP status with its JSON; with none, the sentence in e. The second changes something. */
+	/* An HTTP status with its JSON; with none, the sentence in e. */
 	int (*gate)(void *arg, struct span target, struct buf *json, struct err *e);
-	int (*release)(void *arg, struct span target, struct buf *json, struct err *e);
+	/* /_admin/move/plan, /_admin/move/apply, /_admin/guard/release: whoever asks may. Answered by
+	 * admin_change_answer or admin_change_fail, now or later. */
+	void (*change)(void *arg, struct admin_change *c);
 	/* Whether there is a page of that path; what only this thread knows for it (NULL: no memory); the
 	 * page, on another thread, with its HTTP status: it frees the facts. */
 	bool (*is_page)(struct span path);
-	void *(*page_facts)(void *arg);
+	void *(*page_facts)(void *arg, const struct admin_reader *reader);
 	int (*page)(void *arg, void *facts, struct span target, struct buf *out);
 	uint64_t (*version)(void *arg); /* of what the pages show: it changes whenever that may have */
 };

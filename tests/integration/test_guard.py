@@ -242,11 +242,15 @@ def test_release_by_hand_is_a_post_and_needs_what_the_admin_listener_needs(start
 
 
 def test_a_release_asks_for_the_token(start):
-    token, tokens = "t" * 32, start.folder() / "tokens"
-    tokens.write_text(c.sha256(token) + "\n")
-    w = World(start, admin={"listen": "127.0.0.1:%d" % free_port(), "hosts": ["service.test"], "auth": "bearer", "tokens": str(tokens)})
+    reads, token, folder = "r" * 32, "t" * 32, start.folder()
+    (folder / "tokens").write_text(c.sha256(reads) + "\n")
+    (folder / "writers").write_text(c.sha256(token) + " ann\n")
+    w = World(start, admin={"listen": "127.0.0.1:%d" % free_port(), "hosts": ["service.test"], "auth": "bearer",
+                            "tokens": str(folder / "tokens"), "writers": str(folder / "writers")})
     assert w.admin("/_admin/guard/release?operation=add", "POST").status == 401
     assert w.admin("/_admin/gate?operation=add").status == 401
+    assert w.admin("/_admin/gate?operation=add", fields=[("Authorization", "Bearer " + reads)]).status in (200, 425)
+    assert w.admin("/_admin/guard/release?operation=add", "POST", [("Authorization", "Bearer " + reads)]).status == 403
     assert w.admin("/_admin/guard/release?operation=add", "POST", [("Authorization", "Bearer " + token)]).status in (202, 425)
 
 

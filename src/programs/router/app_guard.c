@@ -504,18 +504,52 @@ int app_guard_gate(void *arg, struct span target, struct buf *json, struct err *
 	return statuses[worst];
 }
 
-int app_guard_release(void *arg, struct span target, struct buf *json, struct err *e)
+static const char *const release_names[] = {"service", "operation", "by", "message", "form"};
+#define RELEASE_NAMES (sizeof(release_names) / sizeof(release_names[0]))
+
+/* From the body, or else from the target. */
+static bool release_value(const struct admin_change *c, const char *name, struct buf *ret)
 {
-	static const char *const names[] = {"service", "operation", "by"};
-	struct app *a = arg;
+	return admin_change_value(c, name, ret) || route_query(c->target, span_of(name), ret);
+}
+
+static int read_release(const struct admin_change *c, struct named *n, struct buf *message, struct err *e)
+{
+	struct buf *const values[] = {&n->service, &n->operation, &n->by, message};
+	if (route_query_check(c->target, release_names, RELEASE_NAMES, e) < 0 ||
+	    admin_change_check(c, release_names, RELEASE_NAMES, e) < 0)
+		return 400;
+	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
+		if (release_value(c, release_names[i], values[i]) && values[i]->error) {
+			err_set(e, 400, "%s: too long", release_names[i]);
+			return 400;
+		}
+	if (n->operation.len)
+		return 0;
+	err_set(e, 400, "operation: name the one to release");
+	return 400;
+}
+
+/* Who, and why. */
+static void release_by(const struct admin_change *c, const struct named *n, const struct buf *message,
+		       char by[120])
+{
+	CLEANUP(buf_releasep) struct buf all = BUF_INIT(4096);
+	buf_puts(&all, c->caller.name);
+	if (!c->caller.name[0])
+		buf_append_span(&all, buf_span(&n->by));
+	if (message->len)
+		buf_printf(&all, "%s%.*s", all.len ? ": " : "", SPAN_ARG(buf_span(message)));
+	text_copy(buf_span(&all), by, 120);
+}
+
+int app_guard_release(struct app *a, const struct admin_change *c, struct buf *json, struct err *e)
+{
 	CLEANUP(named_release) struct named n = {BUF_INIT(256), BUF_INIT(256), BUF_INIT(256)};
 	CLEANUP(guard_verdicts_freep) struct guard_verdicts *v = NULL;
-	char by[96];
-	int r = read_named(target, names, 3, &n, e);
-	if (r == 0 && !n.operation.len) {
-		err_set(e, 400, "operation: name the one to release");
-		return 400;
-	}
+	CLEANUP(buf_releasep) struct buf message = BUF_INIT(1000);
+	char by[120];
+	int r = read_release(c, &n, &message, e);
 	if (r == 0)
 		r = choose_named(a->guard, &n, &v, e);
 	if (r == 0 && v->n > 1) {
@@ -525,7 +559,7 @@ int app_guard_release(void *arg, struct span target, struct buf *json, struct er
 	if (r != 0)
 		return r;
 	const struct guard_operation_verdict *of = &v->operations[0];
-	text_copy(buf_span(&n.by), by, sizeof(by));
+	release_by(c, &n, &message, by);
 	r = guard_release(a->guard->guard, of->service, of->operation, by);
 	if (r < 0) {
 		err_set(e, 503, "it cannot be released right now: %s", strerror(-r));

@@ -13,9 +13,11 @@
 #include "flags/flags.h"
 #include "guard/guard_verdict.h"
 #include "outcomes/recorder.h"
+#include "router/admin.h"
 
 struct app;
 struct app_guard;
+struct guard_verdicts;
 
 /* Before the recorder starts, which gets the tap, and before the planes, which begin with what is held
  * (plane_env.holds). */
@@ -29,9 +31,10 @@ bool app_guard_put(struct app *a, struct buf *json);
 /* Of the guarded operations, by service and operation; none while outcomes.db has not been read. -ENOMEM. */
 int app_guard_verdicts(struct app *a, struct guard_verdicts **ret);
 void app_guard_metrics(struct app *a, struct metric_text *out);
-/* HTTP status and body of the doors of the admin listener, by the target's `operation` and `service`; without
- * a body `e` says what is wrong. A release also takes `by`, a word on who asks. */
+/* HTTP status and body of the doors of the admin listener, by the target's `operation` and `service` (of a
+ * release also the body's); without a body `e` says what is wrong. A release is by whoever has signed in,
+ * else by `by`, a word on who asks; `message` says why. */
 int app_guard_gate(void *arg, struct span target, struct buf *json, struct err *e);
-int app_guard_release(void *arg, struct span target, struct buf *json, struct err *e);
+int app_guard_release(struct app *a, const struct admin_change *c, struct buf *json, struct err *e);
 
 #endif

@@ -65,6 +65,7 @@ struct app {
 	struct registration *registration;
 	const struct readiness *readiness; /* what the planes have, or NULL */
 	struct admin *admin;
+	struct mover *mover; /* app_move.h; NULL before the listener, and when this ends */
 	struct app_health health[CONFIG_MAX_BACKENDS]; /* as in env.backends */
 	struct loop_timer *health_timer;
 	unsigned health_rounds;

@@ -9,8 +9,9 @@
 
 #include "base/buf.h"
 #include "base/span.h"
+#include "router/admin.h"
 
-void *app_page_facts(void *arg);
+void *app_page_facts(void *arg, const struct admin_reader *reader);
 int app_page(void *arg, void *facts, struct span target, struct buf *out);
 uint64_t app_page_version(void *arg);
 

@@ -16,6 +16,7 @@
 #include "guard/guard_verdict.h"
 #include "programs/router/app_guard.h"
 #include "programs/router/app_internal.h"
+#include "programs/router/app_move.h"
 #include "programs/router/app_page.h"
 #include "programs/router/app_registration.h"
 #include "programs/router/app_standing.h"
@@ -622,12 +623,14 @@ int app_status_start(struct app *a, struct err *e)
 					.report = make_report,
 					.standing = make_standing,
 					.gate = app_guard_gate,
-					.release = app_guard_release,
+					.change = app_move_change,
 					.is_page = page_is,
 					.page_facts = app_page_facts,
 					.page = app_page,
 					.version = app_page_version};
 	int r = start_health(a, e);
+	if (r == 0)
+		r = app_move_start(a, e);
 	if (r < 0 || !a->config->admin.listen)
 		return r;
 	r = admin_start(a->loop, a->config, a->env.guesses, &content, atomic_load(&a->env.held), &a->admin,
@@ -640,6 +643,7 @@ int app_status_start(struct app *a, struct err *e)
 
 void app_status_stop(struct app *a)
 {
+	app_move_stop(a);
 	a->admin = admin_stop(a->admin);
 	for (size_t i = 0; i < a->env.n_backends; i++)
 		a->health[i].client = task_client_free(a->health[i].client);

@@ -6,67 +6,33 @@
 #include "base/checksum.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "router/http/forwarded.h"
 #include "router/request/request.h"
 
-void request_peer(const struct request *r, char out[REQUEST_ADDRESS])
+static void request_log_address(const struct sockaddr *of, char out[REQUEST_ADDRESS])
 {
-	const struct sockaddr *peer = r->http ? r->http->peer : NULL;
-	strcpy(out, "-");
-	if (peer && peer->sa_family == AF_INET)
-		inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)peer)->sin_addr, out,
+	if (of->sa_family == AF_INET)
+		inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)of)->sin_addr, out,
 			  REQUEST_ADDRESS);
-	else if (peer && peer->sa_family == AF_INET6)
-		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)peer)->sin6_addr, out,
+	else if (of->sa_family == AF_INET6)
+		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)of)->sin6_addr, out,
 			  REQUEST_ADDRESS);
 }
 
-/* One element of X-Forwarded-For: an address, with a port or brackets or without. */
-static bool request_log_address_of(struct span text, struct sockaddr_storage *ret, char out[REQUEST_ADDRESS])
+void request_peer(const struct request *r, char out[REQUEST_ADDRESS])
 {
-	char copy[REQUEST_ADDRESS + 16];
-	if (text.len == 0 || text.len >= sizeof(copy))
-		return false;
-	span_copy(text, copy, sizeof(copy));
-	char *begin = copy[0] == '[' ? copy + 1 : copy, *colon = strchr(copy, ':');
-	if (copy[0] == '[')
-		copy[strcspn(copy, "]")] = '\0';
-	else if (colon && !strchr(colon + 1, ':'))
-		*colon = '\0';
-	*ret = (struct sockaddr_storage){.ss_family = AF_INET};
-	void *in = &((struct sockaddr_in *)(void *)ret)->sin_addr;
-	if (inet_pton(AF_INET, begin, in) != 1) {
-		ret->ss_family = AF_INET6;
-		in = &((struct sockaddr_in6 *)(void *)ret)->sin6_addr;
-		if (inet_pton(AF_INET6, begin, in) != 1)
-			return false;
-	}
-	return inet_ntop(ret->ss_family, in, out, REQUEST_ADDRESS);
+	strcpy(out, "-");
+	if (r->http && r->http->peer)
+		request_log_address(r->http->peer, out);
 }
 
 void request_client(const struct request *r, char out[REQUEST_ADDRESS])
 {
-	const struct config *c = r->service->config;
+	struct sockaddr_storage client;
 	request_peer(r, out);
-	if (!r->http || !config_trusts_peer(c, r->http->peer, r->http->peer_length))
+	if (!r->http || !forwarded_client(r->service->config, r->http, &client))
 		return;
-	for (size_t i = r->http->n_fields; i-- > 0;) {
-		struct span rest = r->http->fields[i].value;
-		if (!span_is_nocase(r->http->fields[i].name, "X-Forwarded-For"))
-			continue;
-		while (rest.len) {
-			const char *comma = memrchr(rest.ptr, ',', rest.len);
-			size_t at = comma ? (size_t)(comma - rest.ptr) + 1 : 0;
-			struct sockaddr_storage address;
-			char text[REQUEST_ADDRESS];
-			if (!request_log_address_of(span_trim((struct span){rest.ptr + at, rest.len - at}),
-						    &address, text))
-				return;
-			memcpy(out, text, sizeof(text));
-			if (!config_trusts_peer(c, (const struct sockaddr *)&address, sizeof(address)))
-				return;
-			rest.len = at ? at - 1 : 0;
-		}
-	}
+	request_log_address((const struct sockaddr *)&client, out);
 }
 
 /* Without the query, which may hold keys. */

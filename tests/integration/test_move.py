@@ -1,0 +1,388 @@
+"""Moving through the router: plan, confirm, apply, release; who may, and who may not (docs/design.md, "Moving")."""
+import html
+import json
+import os
+import re
+import urllib.parse
+
+import pytest
+
+import configuration as c
+from http_text import wait_until
+from raw import ask, request
+
+FLAG = "task_abstraction_enabled"
+READ, WRITE, OTHER = "a-token-that-reads", "a-token-that-writes", "another-token-that-writes"
+
+
+def flags(percentage=25):
+    return c.features(c.boolean(FLAG, False, percentage))
+
+
+class World:
+    """An operation of which a percentage goes to tasks, and an admin listener with a reader and two writers."""
+
+    def __init__(self, start, auth="bearer", writers=True, percentage=25, admin=None, source=None, **top):
+        self.start, self.origin = start, start.origin()
+        self.origin.always(lambda x: x.answer(200, (), b"legacy"))
+        self.folder = str(start.folder())
+        self.write("read.txt", c.sha256(READ) + "\n")
+        self.write("writers.txt", "# who may move\n%s  alice\n%s bob@example.test\n" % (c.sha256(WRITE), c.sha256(OTHER)))
+        operations = {"add": c.operation("POST /add", {"name": "echo", "kwargs": {"message": "hi"}, "timeout": "20s"})}
+        self.config = c.router({"app": c.service(self.origin, operations)}, backends=c.embedded(tasks=None),
+                               identity={"user": ["header:X-User-Id"]}, **top)
+        self.config["admin"].update({"auth": auth, **({"tokens": "read.txt"} if auth == "bearer" else {}),
+                                     **({"writers": "writers.txt"} if writers else {}), **(admin or {})})
+        if source:
+            self.config["flags"] = source
+        self.router = start.router(self.config, None if source else flags(percentage), folder=self.folder)
+        self.port = self.router.admin_port
+        self.host = "127.0.0.1:%d" % self.port
+
+    def write(self, name, text):
+        with open(os.path.join(self.folder, name), "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def ask(self, method, target, fields=(), body=None, host=None):
+        return ask(self.port, request(method, target, fields, body, host or self.host))
+
+    def bearer(self, target, token=WRITE, fields=(), **values):
+        return self.ask("POST", target, [("Authorization", "Bearer " + token), ("Content-Type", "application/json"), *fields],
+                        json.dumps(values).encode())
+
+    def plan(self, token=WRITE, **values):
+        return json.loads(self.bearer("/_admin/move/plan", token, **values).body)["plan"]
+
+    def percentage(self):
+        return [line["rollouts"][0]["threshold"]["percentage"] for line in self.stored()["flags"]][0]
+
+    def stored(self):
+        with open(os.path.join(self.folder, "flags.yml"), encoding="utf-8") as file:
+            return json.load(file)
+
+    def history(self):
+        told = self.start.run("migration-rollout", "--config", self.router.config_path, "history", "--json")
+        return [json.loads(line) for line in told.stdout.splitlines()]
+
+
+class Browser:
+    """What a browser does: it keeps the cookie, says its Origin, and sends forms."""
+
+    def __init__(self, world, token=WRITE):
+        self.world, self.cookie, self.form = world, None, None
+        self.signed_in = self.post("/sign-in", token=token, next="/move")
+        found = self.signed_in.get("Set-Cookie")
+        if found:
+            self.cookie = found.split(";")[0]
+
+    def fields(self):
+        return [("Cookie", self.cookie)] if self.cookie else []
+
+    def get(self, target, fields=()):
+        return self.world.ask("GET", target, [*self.fields(), ("Accept", "text/html"), *fields])
+
+    def post(self, target, fields=None, host=None, **values):
+        own = [("Origin", "http://" + self.world.host), ("Sec-Fetch-Site", "same-origin")] if fields is None else fields
+        body = urllib.parse.urlencode(values).encode()
+        return self.world.ask("POST", target, [*self.fields(), ("Content-Type", "application/x-www-form-urlencoded"), *own], body, host)
+
+    def form_of(self, page, action, **where):
+        """The values of the first form that goes there and has these."""
+        for form in re.findall(r'<form [^>]*action="%s".*?</form>' % re.escape(action), page, re.S):
+            values = {n: html.unescape(v) for n, v in re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form)}
+            if all(values.get(n) == v for n, v in where.items()):
+                return values
+        raise AssertionError("no form for %s %r in %s" % (action, where, page))
+
+
+def text(answer):
+    return answer.body.decode()
+
+
+# --- the whole way --------------------------------------------------------------------------------------
+
+
+def test_a_change_is_planned_confirmed_made_and_recorded(start):
+    w = World(start)
+    b = Browser(w)
+    page = text(b.get("/move"))
+    assert "Signed in as alice" in page and FLAG in page and "25 %" in page
+    asked = b.form_of(page, "/_admin/move/plan", command="set", flag=FLAG)
+    planned = b.post("/_admin/move/plan", percent="50", segment="", **asked)
+    assert planned.status == 200, text(planned)
+    shown = text(planned)
+    assert "Nothing has been changed yet" in shown and "app.add" in shown and w.percentage() == 25
+    confirm = b.form_of(shown, "/_admin/move/apply")
+    assert re.search(r'<button type="submit" id="confirm">Set %s to 50 %% for everybody</button>' % FLAG, shown)
+    made = b.post("/_admin/move/apply", message="looks good", **confirm)
+    assert made.status == 200 and "Done" in text(made), text(made)
+    assert w.percentage() == 50
+    newest = w.history()[-1]
+    assert (newest["who"], newest["message"], newest["percent"], newest["result"]) == ("alice", "looks good", 50, "done")
+    w.router.wait_event("moved", who="alice", flag=FLAG, result="done")
+    wait_until(lambda: "50 %" in text(b.get("/move")), "the page to show it")
+    event = wait_until(lambda: w.router.query("SELECT who, what, why FROM events WHERE kind = 'move'"), "the event")[0]
+    assert tuple(event.values()) == ("alice", "set %s to 50 %%" % FLAG, "looks good")
+
+
+def test_a_program_does_the_same_with_json(start):
+    w = World(start)
+    plan = w.plan(command="set", flag=FLAG, percent=10)
+    assert (plan["from"], plan["to"]) == (25, 10) and plan["operations"][0]["operation"] == "app.add"
+    made = w.bearer("/_admin/move/apply", command="set", flag=FLAG, percent=10, digest=plan["digest"], message="less")
+    assert made.status == 200 and json.loads(made.body)["result"] == "done" and w.percentage() == 10
+    plan = w.plan(command="rollback", flag=FLAG)
+    made = w.bearer("/_admin/move/apply", OTHER, command="rollback", flag=FLAG, digest=plan["digest"], message="no")
+    assert made.status == 200 and w.percentage() == 0
+    assert [(h["who"], h["command"]) for h in w.history()] == [("alice", "set"), ("bob@example.test", "rollback")]
+
+
+def test_advance_takes_one_step_and_says_what_is_missing(start):
+    w = World(start, percentage=0, rollout={FLAG: {"steps": [0, 5, 100], "hold": "0s", "require": "nothing"}})
+    plan = w.plan(command="advance", flag=FLAG)
+    assert (plan["from"], plan["to"]) == (0, 5)
+    made = w.bearer("/_admin/move/apply", command="advance", flag=FLAG, digest=plan["digest"], message="go")
+    assert made.status == 200, made.body
+    assert w.percentage() == 5 and w.history()[-1]["step"] == "5 %"
+
+
+# --- what was shown is what is done ---------------------------------------------------------------------
+
+
+def test_what_changed_meanwhile_is_not_done(start):
+    w = World(start)
+    plan = w.plan(command="set", flag=FLAG, percent=50)
+    done = start.run("migration-rollout", "--config", w.router.config_path, "set", FLAG, "30")
+    assert done.returncode == 0, done.stderr
+    made = w.bearer("/_admin/move/apply", command="set", flag=FLAG, percent=50, digest=plan["digest"], message="x")
+    assert made.status == 409 and json.loads(made.body)["result"] == "changed_meanwhile" and w.percentage() == 30
+    assert len(w.history()) == 1
+
+
+@pytest.mark.parametrize("other", [{"percent": 60}, {"flag": "other"}, {"command": "rollback"}])
+def test_another_plans_digest_is_refused(start, other):
+    w = World(start)
+    asked = {"command": "set", "flag": FLAG, "percent": 50}
+    digest = w.plan(**asked)["digest"]
+    asked.update(other)
+    if asked["command"] != "set":
+        del asked["percent"]
+    made = w.bearer("/_admin/move/apply", digest=digest, message="x", **asked)
+    assert made.status in (404, 409), made.body
+    assert w.percentage() == 25 and w.history() == []
+
+
+def test_an_applied_plan_cannot_be_applied_again(start):
+    w = World(start)
+    plan = w.plan(command="set", flag=FLAG, percent=50)
+    again = dict(command="set", flag=FLAG, percent=50, digest=plan["digest"], message="x")
+    assert w.bearer("/_admin/move/apply", **again).status == 200
+    assert start.run("migration-rollout", "--config", w.router.config_path, "set", FLAG, "25").returncode == 0
+    assert w.bearer("/_admin/move/apply", **again).status in (200, 409)
+    assert w.bearer("/_admin/move/apply", **dict(again, message="")).status == 400
+
+
+# --- who may not ----------------------------------------------------------------------------------------
+
+
+def test_a_token_that_reads_may_not_move(start):
+    w = World(start)
+    for target in ("/_admin/move/plan", "/_admin/move/apply", "/_admin/guard/release?operation=add"):
+        answer = w.bearer(target, READ, command="set", flag=FLAG, percent=50)
+        assert answer.status == 403 and b"scope write" in answer.body, (target, answer.body)
+    b = Browser(w, READ)
+    page = text(b.get("/move"))
+    assert 'action="/_admin/move/plan"' not in page and "scope <code>write</code>" in page
+    form = b.form_of(page, "/sign-out")["form"]
+    assert b.post("/_admin/move/plan", form=form, command="set", flag=FLAG, percent="50").status == 403
+    assert w.percentage() == 25
+
+
+def test_without_writers_nobody_moves_anything_through_the_router(start):
+    w = World(start, auth="none", writers=False)
+    answer = w.ask("POST", "/_admin/move/plan", [("Content-Type", "application/json")], b'{"command":"rollback","flag":"%s"}' % FLAG.encode())
+    assert answer.status == 403 and b"admin.writers" in answer.body
+    assert "admin.writers" in text(w.ask("GET", "/move", [("Accept", "text/html")]))
+    assert w.ask("GET", "/sign-in").status == 404
+
+
+def test_an_open_listener_still_asks_for_a_token_to_move(start):
+    w = World(start, auth="none")
+    body = b'{"command":"rollback","flag":"%s"}' % FLAG.encode()
+    assert w.ask("POST", "/_admin/move/plan", [("Content-Type", "application/json")], body).status == 403
+    assert w.bearer("/_admin/move/plan", READ, command="rollback", flag=FLAG).status == 403
+    assert w.bearer("/_admin/move/plan", WRITE, command="rollback", flag=FLAG).status == 200
+    assert w.ask("POST", "/_admin/guard/release?operation=add").status == 403
+    assert Browser(w).get("/move").status == 200
+
+
+@pytest.mark.parametrize("target", ["/_admin/move/plan", "/_admin/move/apply", "/_admin/guard/release", "/sign-out"])
+def test_a_get_changes_nothing(start, target):
+    w = World(start)
+    b = Browser(w)
+    query = "?command=rollback&flag=%s&message=x&operation=add" % FLAG
+    for method in ("GET", "HEAD"):
+        assert w.ask(method, target + query, [*b.fields(), ("Authorization", "Bearer " + WRITE)]).status == 405
+    assert b.get("/move").status == 200 and w.percentage() == 25
+
+
+def test_a_forged_form_is_refused_whatever_it_knows(start):
+    w = World(start)
+    b = Browser(w)
+    form = b.form_of(text(b.get("/move")), "/sign-out")["form"]
+    values = dict(command="rollback", flag=FLAG)
+    evil = "http://evil.example"
+    attempts = [
+        dict(fields=[("Origin", evil), ("Sec-Fetch-Site", "cross-site")], form=form),
+        dict(fields=[("Origin", evil)], form=form),
+        dict(fields=[("Origin", "null")], form=form),
+        dict(fields=[], form=form),  # a browser says its Origin
+        dict(fields=[("Origin", "http://127.0.0.1:1")], form=form),  # another port is another site
+        dict(fields=[("Origin", "http://127.0.0.1:1"), ("Sec-Fetch-Site", "same-site")], form=form),
+        dict(fields=[("Origin", "https://" + w.host), ("Sec-Fetch-Site", "same-origin")], form=form),
+        dict(),
+        dict(form=""),
+        dict(form="0" * len(form)),
+        dict(form=Browser(w).form_of(text(Browser(w).get("/move")), "/sign-out")["form"]),  # of another session
+    ]
+    for attempt in attempts:
+        answer = b.post("/_admin/move/plan", **{**values, **attempt})
+        assert answer.status == 403, (attempt, answer.body)
+    assert b.post("/_admin/move/plan", form=form, **values).status == 200
+
+
+def test_by_another_name_nobody_is_let_in(start):
+    w = World(start)
+    b = Browser(w)
+    form = b.form_of(text(b.get("/move")), "/sign-out")["form"]
+    for target in ("/sign-in", "/_admin/move/plan"):
+        answer = b.post(target, fields=[("Origin", "http://evil.example")], host="evil.example", form=form, command="rollback", flag=FLAG, token=WRITE)
+        assert answer.status == 421
+
+
+def test_a_cookie_of_a_session_that_ended_opens_nothing(start):
+    w = World(start)
+    b = Browser(w)
+    form = b.form_of(text(b.get("/move")), "/sign-out")["form"]
+    assert b.post("/sign-out", form="x").status == 403
+    out = b.post("/sign-out", form=form)
+    assert out.status == 303 and "Max-Age=0" in out.get("Set-Cookie")
+    assert b.get("/move").status == 303 and b.get("/_admin/flags").status == 401
+    assert b.post("/_admin/move/plan", form=form, command="rollback", flag=FLAG).status == 401
+    assert w.ask("GET", "/move", [("Cookie", "migration_session_%d=%s" % (w.port, "0" * 64))]).status == 401
+
+
+def test_a_session_ends_with_its_token(start):
+    w = World(start)
+    b, other = Browser(w), Browser(w, OTHER)
+    w.write("writers.txt", "%s bob\n" % c.sha256(OTHER))
+    w.router.signal(1)
+    w.router.wait_event("reloaded")
+    assert b.get("/move").status == 303
+    assert "Signed in as bob" in text(other.get("/move"))
+    w.write("writers.txt", "%s bob\n%s alice\n" % (c.sha256(OTHER), c.sha256(WRITE)))
+    w.router.signal(1)
+    w.router.wait_event("reloaded", count=2)
+    assert b.get("/move").status == 303, "a session that ended stays ended"
+
+
+# --- signing in -----------------------------------------------------------------------------------------
+
+
+def test_the_cookie_is_for_this_router_alone_and_no_script(start):
+    w = World(start)
+    cookie = Browser(w).signed_in.get("Set-Cookie")
+    assert re.fullmatch(r"migration_session_%d=[0-9a-f]{64}; Path=/; HttpOnly; SameSite=Strict; Max-Age=43200" % w.port, cookie)
+    assert WRITE not in cookie and c.sha256(WRITE) not in cookie
+
+
+def test_behind_tls_the_cookie_is_secure_and_the_origin_https(start):
+    w = World(start, admin={"https": True, "session": "10m"})
+    own = [("Origin", "https://" + w.host), ("Sec-Fetch-Site", "same-origin")]
+    b = Browser(w)
+    assert b.signed_in.get("Set-Cookie").endswith("Max-Age=600; Secure")
+    form = b.form_of(text(b.get("/move")), "/sign-out")["form"]
+    assert b.post("/_admin/move/plan", fields=own, form=form, command="rollback", flag=FLAG).status == 200
+    assert b.post("/_admin/move/plan", form=form, command="rollback", flag=FLAG).status == 403  # http://
+
+
+def test_a_browser_is_sent_to_the_sign_in_and_back(start):
+    w = World(start)
+    sent = w.ask("GET", "/move", [("Accept", "text/html")])
+    assert (sent.status, sent.get("Location")) == (303, "/sign-in?next=%2Fmove")
+    page = text(w.ask("GET", sent.get("Location"), [("Accept", "text/html")]))
+    assert '<input type="hidden" name="next" value="/move">' in page and "app" not in page
+    assert w.ask("GET", "/_admin/report.json", [("Accept", "text/html")]).status == 401
+    # a link from elsewhere comes without the strict cookie: it is followed once more, from here
+    again = text(w.ask("GET", "/move", [("Accept", "text/html"), ("Sec-Fetch-Site", "cross-site")]))
+    assert 'http-equiv="refresh" content="0; url=/move"' in again
+    assert Browser(w).signed_in.get("Location") == "/move"
+
+
+@pytest.mark.parametrize("way", ["//evil.example/", "https://evil.example/", "/\\evil.example", "/move\r\nX: y", "javascript:alert(1)", "/nothing", ""])
+def test_nobody_is_sent_elsewhere_after_signing_in(start, way):
+    w = World(start)
+    answer = Browser.post(Browser(w), "/sign-in", token=WRITE, next=way)
+    assert (answer.status, answer.get("Location")) == (303, "/")
+
+
+def test_wrong_and_odd_tokens_are_refused(start):
+    w = World(start)
+    b = Browser(w, "wrong")
+    assert b.signed_in.status == 401 and not b.signed_in.get("Set-Cookie") and "not known" in text(b.signed_in)
+    assert b.post("/sign-in", token="").status == 400
+    assert b.post("/sign-in", token="x" * 4097).status == 400
+    assert b.post("/sign-in", token="x" * 20000).status == 413
+    assert w.ask("POST", "/sign-in", [("Content-Type", "text/plain")], b"token=x").status == 415
+    assert b.post("/sign-in", fields=[("Origin", "http://evil.example")], token=WRITE).status == 403
+    assert "xxxx" not in w.router.log()
+
+
+def test_guesses_are_slowed_down_and_shut_out_nobody_else(start):
+    w = World(start, admin={"https": True})
+    b = Browser(w)
+
+    def sign_in(token, address):
+        return b.post("/sign-in", [("Origin", "https://" + w.host), ("X-Forwarded-For", address)], token=token).status
+    statuses = [sign_in("guess-%d" % i, "198.51.100.7") for i in range(30)]
+    assert statuses[:20] == [401] * 20 and statuses[20:] == [429] * 10
+    assert sign_in(OTHER, "198.51.100.7") == 429  # not even a right one that was never seen: the answer tells nothing
+    assert sign_in(WRITE, "198.51.100.7") == 303  # who was here before is let in
+    assert sign_in(OTHER, "203.0.113.9") == 303
+    assert b.get("/healthz").status == 200
+
+
+def test_many_sign_ins_displace_only_their_own(start):
+    w = World(start)
+    mine, others = Browser(w), [Browser(w, OTHER) for _ in range(40)]
+    assert "Signed in as alice" in text(mine.get("/move"))
+    assert others[-1].get("/move").status == 200 and others[0].get("/move").status == 303
+
+
+# --- what is refused ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values, why", [
+    ({"command": "drop", "flag": FLAG}, "command"), ({"command": "set", "flag": FLAG}, "percent"), ({"command": "set", "percent": 5}, "flag"),
+    ({"command": "set", "flag": FLAG, "percent": 101}, "percent"), ({"command": "set", "flag": FLAG, "percent": "1e1"}, "percent"),
+    ({"command": "set", "flag": "x" * 200, "percent": 1}, "flag"), ({"command": "rollback", "flag": FLAG, "percent": 1}, "percent"),
+    ({"command": "rollback", "flag": FLAG, "colour": "red"}, "colour"), ({"command": "set", "flag": FLAG + "\u0007", "percent": 1}, "flag"),
+])
+def test_what_is_not_understood_is_refused_by_name(start, values, why):
+    answer = World(start).bearer("/_admin/move/plan", **values)
+    assert answer.status == 400 and why in json.loads(answer.body)["error"], answer.body
+
+
+def test_a_change_that_the_flag_does_not_take_is_told(start):
+    w = World(start)
+    for values, status in (({"flag": "nothing", "percent": 5}, 404), ({"flag": FLAG, "percent": 5.5}, 422)):
+        answer = w.bearer("/_admin/move/plan", command="set", **values)
+        assert answer.status == status and json.loads(answer.body)["error"], answer.body
+
+
+@pytest.mark.parametrize("line, why", [("xyz alice", "SHA-256"), ("%s" % ("0" * 64), "name"), ("%s a b" % ("0" * 64), "name"), ("# nobody", "names nobody")])
+def test_a_list_of_writers_with_a_mistake_is_refused(start, line, why):
+    w = World(start)
+    w.write("writers.txt", line + "\n")
+    told = start.run("migration-router", "check", w.router.config_path)
+    assert told.returncode != 0 and "writers.txt" in told.stdout + told.stderr and why in told.stdout + told.stderr, told.stdout + told.stderr
