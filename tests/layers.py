@@ -28,6 +28,7 @@ ROOMS = {
     "rollout": {"flags", "base"},  # percentages as a document
     "legacy": {"base"},
     "tasks": {"base"},
+    "traces": {"base"},  # W3C trace context, spans and their export
     "outcomes": {"base"},
     "ledger": {"base"},
     "guard": {"outcomes", "ledger", "base"},  # whether the task side is worse, judged from outcomes
@@ -35,12 +36,12 @@ ROOMS = {
     "compare": {"base"},  # where two answers differ; pure
     "pairs": {"compare", "outcomes", "base"},  # both sides' answers, compared and counted
     "operation": {"tasks", "flags", "compare", "base"},  # what an operation is; pure
-    "config": {"operation", "pairs", "outcomes", "tasks", "flags", "compare", "base"},
+    "config": {"traces", "operation", "pairs", "outcomes", "tasks", "flags", "compare", "base"},
     "page": {"operation", "pairs", "standing", "guard", "outcomes", "compare", "base"},  # the pages of the admin listener, as HTML
-    "router": {"page", "config", "operation", "ledger", "pairs", "compare", "guard", "outcomes", "tasks", "legacy", "flags", "base"},
+    "router": {"page", "config", "traces", "operation", "ledger", "pairs", "compare", "guard", "outcomes", "tasks", "legacy", "flags", "base"},
     # changes to percentages: planned, written, verified, recorded
     "move": {"router", "page", "config", "operation", "pairs", "guard", "outcomes", "rollout", "flags", "base"},
-    "programs": {"move", "page", "router", "config", "operation", "ledger", "pairs", "compare", "standing", "guard", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts
+    "programs": {"move", "page", "router", "traces", "config", "operation", "ledger", "pairs", "compare", "standing", "guard", "outcomes", "tasks", "legacy", "rollout", "flags", "base"},  # compose the parts
 }
 
 FILES_PER_FOLDER = 20

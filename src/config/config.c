@@ -43,6 +43,7 @@ static void read_top(const struct place *root)
 		{"compare", FIELD_OTHER, 0, 0, 0},
 		{"access_log", FIELD_OTHER, 0, 0, 0},
 		{"guard", FIELD_OTHER, 0, 0, 0},
+		{"traces", FIELD_OTHER, 0, 0, 0},
 		{"access_log_file", FIELD_PATH, offsetof(struct config, access_log_file), 0, 0},
 		{"data", FIELD_PATH, offsetof(struct config, data_dir), 0, 0},
 		{"threads", FIELD_UNSIGNED, offsetof(struct config, threads), 0, 64},
@@ -79,6 +80,8 @@ static void read_sections(const struct place *root)
 	read_access_log(&p);
 	p = place_member(root, "guard");
 	read_guard_webhook(&p);
+	p = place_member(root, "traces");
+	read_traces(&p);
 	read_services(root);
 	p = place_member(root, "rollout");
 	read_rollouts(&p);

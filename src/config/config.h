@@ -28,6 +28,7 @@
 #include "pairs/pairs.h"
 #include "tasks/task_backend.h"
 #include "tasks/task_options.h"
+#include "traces/traces.h"
 
 #define LEGACY_HOST_UPSTREAM ""
 #define CONFIG_MAX_FILE (4u << 20)
@@ -190,6 +191,8 @@ struct config {
 		const char *ca_file;
 		const char *secret; /* as it was when the configuration was read */
 	} webhook;		    /* of the guard */
+
+	struct traces_options traces; /* endpoint NULL: nothing is exported */
 
 	enum access_log_mode access_log;
 	const char *access_log_file; /* NULL: standard error */

@@ -480,6 +480,10 @@ int plane_start(struct plane_env *env, unsigned index, const struct config *conf
 		err_set(e, r, "recorder queue: %s", strerror(-r));
 		goto fail;
 	}
+	if (env->traces && (r = traces_producer_new(env->traces, &p->spans)) < 0) {
+		err_set(e, r, "queue of spans: %s", strerror(-r));
+		goto fail;
+	}
 	if ((r = make_clients(p, e)) < 0 || (r = apply_config(p, config, e)) < 0)
 		goto fail;
 	r = -pthread_create(&p->thread, NULL, plane_run, p);

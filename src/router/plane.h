@@ -91,6 +91,7 @@ struct plane_env {
 	atomic_uint_fast64_t keys[KEY_RESULTS];
 	atomic_uint_fast64_t auth_asks[AUTH_ASK_RESULTS];
 	struct access_log *access_log; /* NULL: there is none */
+	struct traces *traces;	       /* NULL: nothing is exported */
 	struct guesses *guesses;       /* of override secrets and admin tokens */
 	struct organizations *organizations;
 	struct service_shared services[CONFIG_MAX_SERVICES];

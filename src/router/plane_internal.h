@@ -61,7 +61,8 @@ struct plane {
 	struct loop_timer *hold_timer;
 	struct auth_asks *auth_asks; /* made when first needed */
 	struct recorder_producer *producer;
-	struct loop_work beat; /* plane_answers */
+	struct traces_producer *spans; /* with env->traces */
+	struct loop_work beat;	       /* plane_answers */
 	atomic_bool beating;
 	atomic_uint exchanges;
 	atomic_uint unheard;	    /* connections of closing listeners that may still bring a request */

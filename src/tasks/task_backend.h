@@ -24,6 +24,8 @@
 
 #define TASK_ID_MAX 64 /* bytes with NUL; 128 random bits as hex, or the backend's own (UUID, …) */
 #define TASK_NAME_MAX 128
+#define TASK_TRACE_PARENT 56 /* bytes with NUL */
+#define TASK_TRACE_STATE_MAX 512
 
 enum task_status { TASK_PENDING, TASK_RUNNING, TASK_COMPLETED, TASK_FAILED };
 const char *task_status_text(enum task_status s); /* pending running completed failed */
@@ -72,6 +74,9 @@ struct task_call {
 	bool awaited;
 	/* nobody waits for what it does: told to the worker, each backend in its way (docs/protocols) */
 	bool shadow;
+	/* W3C trace context for whoever runs it, each backend in its way; SPAN_NONE: none. As the standard
+	 * has them: traceparent of version 00, tracestate of TASK_TRACE_STATE_MAX printable characters. */
+	struct span traceparent, tracestate;
 };
 
 enum task_submit_status {

@@ -65,6 +65,21 @@ def test_a_worker_is_told_that_a_task_is_a_shadow(start, engine):
     assert b"None" in engine[0].client(1).lrange(key, 0, -1)
 
 
+def test_a_callers_trace_goes_on_in_the_worker(start, engine):
+    """In each step of a workflow, too, whether or not the worker knows anything of traces."""
+    tasks = {"trace": {"name": "trace", "timeout": "30s"}, "flow": {"workflow": "two", "timeout": "30s"}}
+    folder = start.folder()
+    (folder / "workflows.yml").write_text(json.dumps({"workflows": [{"name": "two", "steps": [{"task": "trace"}, {"name": "b", "task": "trace"}]}]}))
+    config = celery_config(start.origin(), engine[0].url(0), engine[0].url(1), tasks)
+    config["backends"]["celery"]["workflows"] = "workflows.yml"
+    router = start.router(config, folder=str(folder), env={"TASK_ABSTRACTION_ENABLED": "true"})
+    fields = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate": "a=1,b=2"}
+    assert call(router, "trace", headers=fields).json() == list(fields.values())
+    flow = call(router, "flow", headers=fields)
+    assert flow.json() == {"trace": list(fields.values()), "b": list(fields.values())}, flow.text
+    assert call(router, "trace").json() == [None, None]
+
+
 def test_a_megabyte_goes_through_both_ways(router):
     text = "\xe4 b" * 350000
     assert call(router, "give_back", text).json() == text

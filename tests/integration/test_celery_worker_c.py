@@ -94,6 +94,19 @@ def place(start, own_redis, tmp_path):
         process.stop()
 
 
+def test_a_producers_trace_is_in_the_environment_of_programs(place):
+    """And what is no trace context harms nobody: whoever can write into the queue must not set variables or fields as they like."""
+    tell = {"name": "tell", "exec": {"argv": ["sh", "-c", 'cat >/dev/null; printf %s "$TRACEPARENT/$TRACESTATE"'], "stdout": "text"}}
+    place.write_tasks([*tasks_of(place.folder), tell])
+    place.worker()
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert place.send("tell", headers={"traceparent": parent, "tracestate": "a=1"}).get(timeout=PATIENCE) == parent + "/a=1"
+    for bad in ("x", parent + "0", parent[:-1] + "\n", parent[:-1] + "G"):
+        assert place.send("tell", headers={"traceparent": bad, "tracestate": "a=1"}).get(timeout=PATIENCE) == "/", bad
+    assert place.send("tell", headers={"traceparent": parent, "tracestate": "a=1\nX: y"}).get(timeout=PATIENCE) == "/"
+    assert place.send("tell", headers={"traceparent": 7, "tracestate": None}).get(timeout=PATIENCE) == "/"
+
+
 def test_a_python_producer_gets_its_results(place):
     place.worker()
     results = [place.send("add_numbers", n, 1) for n in range(100)]

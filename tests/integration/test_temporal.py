@@ -125,6 +125,15 @@ def test_values_arrive_as_they_were_sent(router, text):
     assert (answer.status_code, answer.text) == (200, text.replace("1e300", "1e+300"))
 
 
+def test_a_callers_trace_is_in_the_header_that_tracing_interceptors_read(router, engine):
+    fields = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate": "a=1"}
+    assert call(router, "echo", "x", headers={**fields, "X-Request-ID": "traced"}).status_code == 200
+    task_id = router.wait_outcomes(1, "request_id = 'traced'")[0]["task_id"]
+    history = requests.get("%s/api/v1/namespaces/default/workflows/%s/history" % (engine[0].url, task_id), timeout=PATIENCE).json()
+    started = history["history"]["events"][0]["workflowExecutionStartedEventAttributes"]
+    assert started["header"]["fields"]["_tracer-data"] == fields  # as its HTTP API shows JSON payloads
+
+
 def test_unicode_as_itself(router):
     answer = call(router, "give_back", body='{"args":["é😀"]}')
     assert answer.json() == "é😀"

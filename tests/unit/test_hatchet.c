@@ -180,6 +180,12 @@ static void the_body_of_a_trigger(void **state)
 		     "{\"workflowName\":\"w\",\"input\":{\"args\":[],\"kwargs\":{}},"
 		     "\"additionalMetadata\":{\"task_id\":\"id\",\"x_migration_shadow\":\"1\"},"
 		     "\"return_only_id\":true}"},
+		    {{.traceparent = SPAN_INIT("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+		      .tracestate = SPAN_INIT("a=1")},
+		     "{\"workflowName\":\"w\",\"input\":{\"args\":[],\"kwargs\":{}},"
+		     "\"additionalMetadata\":{\"task_id\":\"id\",\"traceparent\":"
+		     "\"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\",\"tracestate\":\"a=1\"},"
+		     "\"return_only_id\":true}"},
 		    {{.priority = 1},
 		     "{\"workflowName\":\"w\",\"input\":{\"args\":[],\"kwargs\":{}},"
 		     "\"additionalMetadata\":{\"task_id\":\"id\"},\"priority\":1,\"return_only_id\":true}"},

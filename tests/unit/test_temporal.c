@@ -355,6 +355,15 @@ static void a_start_carries_the_values_as_they_are(void **state)
 	assert_int_equal(temporal_start_body(&call, SPAN_LIT("queue"), SPAN_LIT("r"), 1500, &body), 0);
 	assert_int_equal(json_validate(buf_span(&body), NULL), 0);
 	payload(buf_span(&body), "/memo/fields/x_migration_shadow/data", "true");
+	assert_null(strstr(body.ptr, "header"));
+	call.traceparent = SPAN_LIT("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+	call.tracestate = SPAN_LIT("a=\"1");
+	buf_clear(&body);
+	assert_int_equal(temporal_start_body(&call, SPAN_LIT("queue"), SPAN_LIT("r"), 1500, &body), 0);
+	assert_int_equal(json_validate(buf_span(&body), NULL), 0);
+	payload(buf_span(&body), "/header/fields/_tracer-data/data",
+		"{\"traceparent\":\"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\","
+		"\"tracestate\":\"a=\\\"1\"}");
 	call.single_input = true;
 	call.args = SPAN_LIT("[ {\"metadata\": 1.0} , 2]");
 	buf_clear(&body);

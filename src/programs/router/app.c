@@ -126,6 +126,7 @@ static void warn_of_fixed_parts(const struct app *a, const struct config *new)
 				  !text_eq(old->state.prefix, new->state.prefix) ||
 				  old->state.timeout_ms != new->state.timeout_ms},
 		{"compare", !pairs_options_same(&old->pairs, &new->pairs)},
+		{"traces", !traces_options_same(&old->traces, &new->traces)},
 		{"admin.listen", !text_eq(old->admin.listen, new->admin.listen)},
 		{"flags", !flag_source_same(&old->flags, &new->flags)},
 		{"backends", app_backends_changed(a, new)},
@@ -388,6 +389,11 @@ static int start_stores(struct app *a, struct err *e)
 		return -ENOMEM;
 	if (open_access_log(a, c) < 0)
 		return err_set(e, -EIO, "the access log cannot be written");
+	if (c->traces.endpoint) {
+		int started = traces_start(&c->traces, &a->env.traces, e);
+		if (started < 0)
+			return err_prefix(e, started, "traces");
+	}
 	struct recorder_options outcomes = c->outcomes;
 	a->outcomes_path = strdup(c->outcomes.path);
 	if (!a->outcomes_path)
@@ -541,6 +547,7 @@ static void app_stop(struct app *a)
 	a->env.claims = claims_stop(a->env.claims);
 	for (size_t i = 0; i < a->n_planes; i++)
 		plane_free(a->planes[i]);
+	a->env.traces = traces_stop(a->env.traces);
 	a->env.access_log = access_log_stop(a->env.access_log);
 	app_backends_free(a);
 	pairs_halt(a->pairs); /* what came out is still recorded */

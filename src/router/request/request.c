@@ -550,6 +550,7 @@ static void request_on_finished(void *user, struct exchange *x, bool gone)
 		request_record(r, OUTCOME_CANCELLED, answered ? r->status : 0, false);
 	else
 		request_record(r, r->result, r->status, answered);
+	spans_end_request(r, answered ? r->status : 0);
 	r->x = NULL;
 	r->http = NULL;
 	r->state = REQUEST_GONE;

@@ -40,6 +40,7 @@
 #include "operation/template.h"
 #include "router/decide.h"
 #include "router/plane_internal.h"
+#include "router/request/spans.h"
 #include "router/shadow/pairing.h"
 
 enum request_state {
@@ -107,6 +108,7 @@ struct request {
 	struct identity identity;
 	struct identity_context *context; /* where the operation takes some from the request; else NULL */
 	struct decision decision;
+	struct request_spans spans;
 	struct span request_id; /* X-Request-ID as received or made; until finished */
 	char made_id[CRYPTO_UUID];
 	char uuid[CRYPTO_UUID]; /* made when first asked for */

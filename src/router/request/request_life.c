@@ -114,6 +114,7 @@ void request_begin(struct request *r, enum outcome_side side, enum outcome_role 
 	r->began_mono_us = clock_mono_us();
 	if (!r->head_mono_us)
 		r->head_mono_us = r->began_mono_us;
+	spans_begin_attempt(r);
 }
 
 void request_describe(const struct request *r, struct outcome *o)
@@ -193,6 +194,7 @@ void request_record(struct request *r, enum outcome_result result, int status, b
 	o->result = (uint8_t)result;
 	o->answered = answered;
 	memcpy(o->error, r->error, sizeof(o->error));
+	spans_end_attempt(r, o);
 	recorder_commit(r->plane->producer);
 }
 

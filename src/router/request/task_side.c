@@ -489,6 +489,9 @@ static void task_side_submit(struct request *r)
 		.expires_ms = m->expires_ms,
 		.awaited = !r->async && !m->fire_and_forget,
 	};
+	struct attempt_span span;
+	spans_of_attempt(r, &span);
+	spans_put_call(&span, &call);
 	request_trace(r, "task_submitting", LOG_SPAN("task", m->task), LOG_SPAN("backend", r->backend),
 		      LOG_INT("input_bytes", r->input.len));
 	r->state = REQUEST_SUBMIT;

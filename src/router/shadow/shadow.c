@@ -41,6 +41,7 @@ struct shadow {
 	struct loop_timer *timer;
 	int64_t began_mono_us;
 	struct outcome outcome;
+	struct attempt_span span;
 };
 
 bool shadow_sampled(double share, struct span operation, struct span entity, struct span request_id)
@@ -110,6 +111,7 @@ static void shadow_record(struct shadow *s, enum outcome_result result, struct s
 	o->latency_us = clock_mono_us() - s->began_mono_us;
 	o->result = (uint8_t)result;
 	outcome_error(why, o->error);
+	spans_end_shadow(s->plane, &s->span, o);
 	recorder_commit(s->plane->producer);
 }
 
@@ -295,6 +297,7 @@ static void submit(struct shadow *s, struct span request_id)
 		.shadow = true,
 	};
 	s->submitting = true;
+	spans_put_call(&s->span, &call);
 	task_submit(s->client, &call, shadow_on_submitted, s);
 }
 
@@ -460,6 +463,7 @@ void shadow_submit(struct request *r)
 	}
 	shadow_keep(r, s, body);
 	request_describe(r, &s->outcome);
+	spans_of_shadow(r, &s->span);
 	span_copy(r->decision.backend, s->outcome.backend, sizeof(s->outcome.backend));
 	s->outcome.time_us = clock_wall_us();
 	s->outcome.side = OUTCOME_TASK;

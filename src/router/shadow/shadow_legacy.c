@@ -29,6 +29,7 @@ struct shadow_call {
 	int status;
 	int64_t began_mono_us;
 	struct outcome outcome;
+	struct attempt_span span;
 };
 
 /* --- life ----------------------------------------------------------------------------------------------- */
@@ -58,6 +59,7 @@ static void shadow_call_finish(struct shadow_call *c, enum outcome_result result
 		o->latency_us = clock_mono_us() - c->began_mono_us;
 		o->result = (uint8_t)result;
 		outcome_error(span_of(why), o->error);
+		spans_end_shadow(c->plane, &c->span, o);
 		recorder_commit(c->plane->producer);
 	}
 	shadow_call_free(c);
@@ -201,6 +203,7 @@ static struct shadow_call *shadow_call_new(struct request *r, struct pairing *p,
 	c->recorded = recorded;
 	c->began_mono_us = clock_mono_us();
 	request_describe(r, &c->outcome);
+	spans_of_shadow(r, &c->span);
 	c->outcome.time_us = clock_wall_us();
 	c->outcome.side = OUTCOME_LEGACY;
 	c->outcome.role = OUTCOME_SHADOW;

@@ -39,6 +39,20 @@ static unsigned limit_of(const struct workflow_step *step, const struct task_cal
 	return step->timeout_ms ? step->timeout_ms : call->timeout_ms;
 }
 
+/* A worker that knows nothing of traces hands it on; one that does puts its own in its place. */
+static void put_trace(const struct task_call *call, struct buf *out)
+{
+	if (!call->traceparent.len)
+		return;
+	buf_puts(out, "\"headers\": {\"traceparent\": ");
+	json_quote(out, call->traceparent);
+	if (call->tracestate.len) {
+		buf_puts(out, ", \"tracestate\": ");
+		json_quote(out, call->tracestate);
+	}
+	buf_puts(out, "}, ");
+}
+
 /* What a worker makes the next message of. Its arguments come after the previous result, unless it is
  * immutable. */
 static void put_signature(const struct celery_sender *s, const struct task_call *call,
@@ -61,6 +75,7 @@ static void put_signature(const struct celery_sender *s, const struct task_call 
 		celery_put_seconds(limit_of(step, call), out);
 		buf_puts(out, ", ");
 	}
+	put_trace(call, out);
 	put_member(out, "task_id", id);
 	buf_printf(out, "\"reply_to\": \"%s\"}, \"subtask_type\": null, \"immutable\": %s}", s->reply_to,
 		   step->input == STEP_INPUT_PREVIOUS ? "false" : "true");

@@ -124,6 +124,10 @@ static void put_headers(struct buf *out, const struct celery_sender *s, const st
 	put_quoted(out, "id", call->task_id);
 	if (call->shadow) /* `shadow` is a name of Celery's own: what to call the task in logs */
 		buf_puts(out, "\"x_migration_shadow\": true, ");
+	if (call->traceparent.len) /* where OpenTelemetry's instrumentation of Celery looks for it */
+		put_quoted(out, "traceparent", call->traceparent);
+	if (call->tracestate.len)
+		put_quoted(out, "tracestate", call->tracestate);
 	buf_puts(out, "\"shadow\": null, \"eta\": null, \"expires\": ");
 	if (call->expires_ms)
 		put_instant(out, now_us + (int64_t)call->expires_ms * 1000);

@@ -170,6 +170,8 @@ static void fill_task(struct embedded_operation *op, struct embedded_client *c, 
 		.args = call->args.ptr ? embedded_put(&at, call->args) : SPAN_LIT("[]"),
 		.kwargs = call->kwargs.ptr ? embedded_put(&at, call->kwargs) : SPAN_LIT("{}"),
 		.request_id = embedded_put(&at, call->request_id),
+		.traceparent = embedded_put(&at, call->traceparent),
+		.tracestate = embedded_put(&at, call->tracestate),
 		.owner = call->shadow ? SPAN_LIT(STORE_SHADOW_OWNER) : embedded_put(&at, call->owner),
 		.workflow = call->workflow,
 		.idempotent = call->idempotent,
@@ -189,7 +191,7 @@ static void embedded_client_submit(struct task_client *base, const struct task_c
 	struct span queue = queue_of(c, call);
 	struct err why;
 	size_t size = call->task.len + queue.len + call->args.len + call->kwargs.len + call->request_id.len +
-		      call->owner.len;
+		      call->owner.len + call->traceparent.len + call->tracestate.len;
 	struct embedded_operation *op = embedded_operation_new(c, OPERATION_SUBMIT, size);
 	if (op) {
 		fill_task(op, c, call, queue);

@@ -109,6 +109,14 @@ int hatchet_put_trigger(struct buf *out, const struct task_call *call, struct sp
 	}
 	if (call->shadow)
 		buf_puts(out, ",\"x_migration_shadow\":\"1\"");
+	if (call->traceparent.len) { /* where Hatchet's own instrumentation looks for it */
+		buf_puts(out, ",\"traceparent\":");
+		json_quote(out, call->traceparent);
+	}
+	if (call->tracestate.len) {
+		buf_puts(out, ",\"tracestate\":");
+		json_quote(out, call->tracestate);
+	}
 	buf_putc(out, '}');
 	if (priority_of(call->priority))
 		buf_printf(out, ",\"priority\":%d", priority_of(call->priority));

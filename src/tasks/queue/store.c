@@ -411,7 +411,8 @@ int store_insert(struct store *s, const struct store_task *t, struct err *e)
 	db_bind_int64(st, 1, seq);
 	db_bind_text(st, 2, t->args);
 	db_bind_text(st, 3, t->kwargs);
-	return db_run(st, e);
+	r = db_run(st, e);
+	return r < 0 ? r : store_trace_put(s, seq, t, e);
 }
 
 /* --- looking -------------------------------------------------------------------------------------------- */

@@ -64,9 +64,10 @@ struct store_task {
 	struct span id, name, queue, args, kwargs, request_id, owner;
 	bool workflow, idempotent;
 	int priority;
-	unsigned timeout_ms, expires_ms; /* 0: none said */
-	unsigned pending_ms;		 /* longest wait for a worker when expires_ms is 0; 0: forever */
-	int64_t parent, step;		 /* of a workflow's step; parent 0: none */
+	unsigned timeout_ms, expires_ms;     /* 0: none said */
+	unsigned pending_ms;		     /* longest wait for a worker when expires_ms is 0; 0: forever */
+	int64_t parent, step;		     /* of a workflow's step; parent 0: none */
+	struct span traceparent, tracestate; /* empty: none. A step has its workflow's */
 };
 /* STORE_E_EXISTS when the same task (id, name, owner) is there already, STORE_E_CONFLICT for another with
  * its id. */
@@ -135,6 +136,7 @@ struct store_lease {
 	bool workflow;
 	bool shadow; /* its owner is STORE_SHADOW_OWNER */
 	unsigned timeout_ms;
+	char traceparent[TASK_TRACE_PARENT], tracestate[TASK_TRACE_STATE_MAX + 1]; /* "": none */
 };
 struct store_lease_request {
 	const struct span *queues;

@@ -87,6 +87,11 @@ int store_row(struct store *s, enum store_sql which, int64_t key, struct db_stmt
 /* Runs a statement without rows whose only parameter is `key`. */
 int store_change(struct store *s, enum store_sql which, int64_t key, struct err *e);
 
+/* store_trace.c. The task's trace context, where it has some, or its workflow's. */
+int store_trace_put(struct store *s, int64_t seq, const struct store_task *t, struct err *e);
+/* "" where there is none. */
+void store_trace_get(struct store *s, int64_t seq, struct store_lease *ret);
+
 /* Ends a task that is pending or running, fence or not, and moves its workflow on. */
 int store_end(struct store *s, int64_t seq, const struct store_outcome *o, struct err *e);
 /* Lost in the middle: back to the queue when attempts are left, else failed. */

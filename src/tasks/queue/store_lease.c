@@ -251,6 +251,7 @@ static int store_lease_hand_over(struct store *s, const struct store_lease_reque
 				.workflow = c->workflow,
 				.shadow = c->shadow,
 				.timeout_ms = c->timeout_ms};
+	store_trace_get(s, c->seq, &l);
 	return r->taken(r->arg, &l);
 }
 

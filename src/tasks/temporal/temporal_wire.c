@@ -148,6 +148,22 @@ static void temporal_wire_put_input(const struct task_call *call, struct buf *ou
 	buf_puts(out, "]}");
 }
 
+/* As the tracing interceptors of Temporal's SDKs read it. */
+static void temporal_wire_put_trace(const struct task_call *call, struct buf *out)
+{
+	CLEANUP(buf_releasep) struct buf carrier = BUF_INIT(TASK_TRACE_STATE_MAX * 2 + 256);
+	buf_puts(&carrier, "{\"traceparent\":");
+	json_quote(&carrier, call->traceparent);
+	if (call->tracestate.len) {
+		buf_puts(&carrier, ",\"tracestate\":");
+		json_quote(&carrier, call->tracestate);
+	}
+	buf_putc(&carrier, '}');
+	buf_puts(out, ",\"header\":{\"fields\":{\"_tracer-data\":");
+	put_payload(buf_span(&carrier), out);
+	buf_puts(out, "}}");
+}
+
 int temporal_start_body(const struct task_call *call, struct span queue, struct span request_id,
 			unsigned timeout_ms, struct buf *out)
 {
@@ -172,6 +188,8 @@ int temporal_start_body(const struct task_call *call, struct span queue, struct 
 		put_payload(SPAN_LIT("true"), out);
 		buf_puts(out, "}}");
 	}
+	if (call->traceparent.len)
+		temporal_wire_put_trace(call, out);
 	temporal_wire_put_input(call, out);
 	buf_putc(out, '}');
 	return type.error ? type.error : out->error;

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/http_client.h"
 #include "base/loop.h"
+#include "tasks/task_backend.h"
 #include "tasks/worker/registry.h"
 
 #define HANDLER_MAX_RESULT (64u << 20)
@@ -21,6 +22,7 @@
 struct handler_call {
 	struct span task_id, name, args, kwargs; /* args and kwargs: valid JSON array and object */
 	bool shadow;				 /* nobody waits for what it does */
+	struct span traceparent, tracestate;	 /* W3C trace context; empty: none */
 	unsigned attempt;
 	unsigned timeout_ms;
 };

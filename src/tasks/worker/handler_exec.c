@@ -284,6 +284,38 @@ static int watch(const struct handler_env *env, struct exec_run *r)
 	return code;
 }
 
+static bool handler_exec_has_variable(const struct exec_handler *x, const char *name)
+{
+	size_t n = strlen(name);
+	for (size_t i = 0; x->env[i]; i++)
+		if (strncmp(x->env[i], name, n) == 0 && x->env[i][n] == '=')
+			return true;
+	return false;
+}
+
+/* With the call's trace context in its environment, where the definition does not set it itself. */
+static int handler_exec_spawn(const struct exec_handler *x, const struct handler_call *c, struct spawned *ret,
+			      struct err *e)
+{
+	char *env[REGISTRY_MAX_ENV + 4];
+	char parent[sizeof("TRACEPARENT=") + TASK_TRACE_PARENT];
+	char state[sizeof("TRACESTATE=") + TASK_TRACE_STATE_MAX];
+	size_t n = 0;
+	while (x->env[n]) {
+		env[n] = x->env[n];
+		n++;
+	}
+	if (c->traceparent.len && !handler_exec_has_variable(x, "TRACEPARENT")) {
+		snprintf(parent, sizeof(parent), "TRACEPARENT=%.*s", SPAN_ARG(c->traceparent));
+		snprintf(state, sizeof(state), "TRACESTATE=%.*s", SPAN_ARG(c->tracestate));
+		env[n++] = parent;
+		if (c->tracestate.len)
+			env[n++] = state;
+	}
+	env[n] = NULL;
+	return not_of_the_call(spawn(x->argv, env, ret, e));
+}
+
 int handler_start_exec(const struct handler_env *env, const struct task_definition *t,
 		       const struct handler_call *call, handler_done_fn done, void *arg,
 		       struct handler_run **ret, struct err *e)
@@ -300,7 +332,7 @@ int handler_start_exec(const struct handler_env *env, const struct task_definiti
 	buf_init(&r->output, t->exec->max_output);
 	int code = handler_exec_make_input(t->exec, call, &r->input, e);
 	if (code == 0)
-		code = not_of_the_call(spawn(t->exec->argv, t->exec->env, &r->s, e));
+		code = handler_exec_spawn(t->exec, call, &r->s, e);
 	if (code == 0 && (code = watch(env, r)) < 0) {
 		int status;
 		spawned_reap(&r->s, &status);

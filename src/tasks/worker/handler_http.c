@@ -113,16 +113,30 @@ static int make_body(const struct http_handler *h, const struct handler_call *ca
 	return out->error ? err_set(e, out->error, "the request is too large") : 0;
 }
 
+/* One that the definition gives itself stands. */
+static bool handler_http_has_field(const struct http_handler *h, const char *name)
+{
+	for (size_t i = 0; i < h->n_fields; i++)
+		if (span_is_nocase(span_of(h->fields[i].name), name))
+			return true;
+	return false;
+}
+
 static int send_request(const struct handler_env *env, struct http_run *r, const struct handler_call *call,
 			struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(2 * HANDLER_MAX_RESULT);
-	struct http_field fields[REGISTRY_MAX_FIELDS + 3] = {
+	struct http_field fields[REGISTRY_MAX_FIELDS + 5] = {
 		{SPAN_LIT("Content-Type"), SPAN_LIT("application/json")},
 		{SPAN_LIT("X-Task-Id"), call->task_id}};
 	size_t n = 2;
 	if (call->shadow)
 		fields[n++] = (struct http_field){SPAN_LIT("X-Migration-Shadow"), SPAN_LIT("1")};
+	if (call->traceparent.len && !handler_http_has_field(r->h, "traceparent")) {
+		fields[n++] = (struct http_field){SPAN_LIT("traceparent"), call->traceparent};
+		if (call->tracestate.len)
+			fields[n++] = (struct http_field){SPAN_LIT("tracestate"), call->tracestate};
+	}
 	for (size_t i = 0; i < r->h->n_fields; i++)
 		fields[n++] =
 			(struct http_field){span_of(r->h->fields[i].name), span_of(r->h->fields[i].value)};

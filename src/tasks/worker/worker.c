@@ -41,6 +41,7 @@ struct job {
 	char id[TASK_ID_MAX], name[TASK_NAME_MAX];
 	struct buf args, kwargs; /* until it is started */
 	bool shadow;
+	char traceparent[TASK_TRACE_PARENT], tracestate[TASK_TRACE_STATE_MAX + 1];
 	unsigned attempt, timeout_ms;
 	struct handler_run *run; /* while it runs */
 	struct loop_timer *limit;
@@ -217,6 +218,8 @@ static void start_job(struct job *j)
 				    .kwargs = buf_span(&j->kwargs),
 				    .attempt = j->attempt,
 				    .shadow = j->shadow,
+				    .traceparent = span_of(j->traceparent),
+				    .tracestate = span_of(j->tracestate),
 				    .timeout_ms = j->timeout_ms};
 	j->begun_ms = clock_mono_ms();
 	int r = handler_start(&j->worker->env, j->definition, &call, worker_on_done, j, &j->run, &e);
@@ -320,6 +323,8 @@ static int worker_taken(void *arg, const struct store_lease *l)
 	j->token = l->token;
 	j->attempt = l->attempt;
 	j->shadow = l->shadow;
+	memcpy(j->traceparent, l->traceparent, sizeof(j->traceparent));
+	memcpy(j->tracestate, l->tracestate, sizeof(j->tracestate));
 	j->timeout_ms = l->timeout_ms ? l->timeout_ms : t->timeout_ms;
 	span_copy(l->id, j->id, sizeof(j->id));
 	span_copy(l->name, j->name, sizeof(j->name));

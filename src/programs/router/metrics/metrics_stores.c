@@ -59,10 +59,32 @@ static void put_keys(const struct app *a, struct metric_text *out)
 	metric_count(out, s.failing, METRIC_NO_LABELS);
 }
 
+static void put_traces(const struct app *a, struct metric_text *out)
+{
+	struct traces_status s;
+	traces_status(a->env.traces, &s);
+	metric_begin(out, "migration_trace_spans_total", METRIC_COUNTER,
+		     "Spans for the collector: exported, dropped (their queue was full), or failed (refused, "
+		     "or it "
+		     "could not be reached).");
+	const struct {
+		const char *result;
+		uint64_t n;
+	} results[] = {{"exported", s.exported}, {"dropped", s.dropped}, {"failed", s.failed}};
+	for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++)
+		metric_count(out, results[i].n, METRIC_LABELS({"result", span_of(results[i].result)}));
+	metric_begin(out, "migration_trace_spans_queued", METRIC_GAUGE, "Spans waiting to be exported.");
+	metric_count(out, s.queued, METRIC_NO_LABELS);
+	metric_begin(out, "migration_traces_failing", METRIC_GAUGE,
+		     "1 while the collector cannot be reached, or refuses spans.");
+	metric_count(out, s.failing, METRIC_NO_LABELS);
+}
+
 void metrics_put_stores(const struct app *a, struct metric_text *out)
 {
 	put_ledger(a, out);
 	put_keys(a, out);
+	put_traces(a, out);
 	metric_begin(out, "migration_access_log_dropped_total", METRIC_COUNTER,
 		     "Lines of the access log that could not be written.");
 	metric_count(out, a->env.access_log ? access_log_dropped(a->env.access_log) : 0, METRIC_NO_LABELS);

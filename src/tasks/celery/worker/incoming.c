@@ -61,6 +61,8 @@ enum field {
 	OF_STAMPED_HEADERS,
 	OF_STAMPS,
 	OF_MIGRATION_SHADOW,
+	OF_TRACEPARENT,
+	OF_TRACESTATE,
 	N_FIELDS
 };
 
@@ -83,6 +85,8 @@ static const struct span field_names[N_FIELDS] = {
 	[OF_STAMPED_HEADERS] = SPAN_INIT("/stamped_headers"),
 	[OF_STAMPS] = SPAN_INIT("/stamps"),
 	[OF_MIGRATION_SHADOW] = SPAN_INIT("/x_migration_shadow"),
+	[OF_TRACEPARENT] = SPAN_INIT("/traceparent"),
+	[OF_TRACESTATE] = SPAN_INIT("/tracestate"),
 };
 
 void celery_incoming_release(struct celery_incoming *m)
@@ -375,6 +379,9 @@ static int read_fields(struct celery_incoming *m, const struct span *f, struct e
 	m->ignore_result = unless_null(f[OF_IGNORE_RESULT]);
 	m->ignores_result = is_true(f[OF_IGNORE_RESULT]);
 	m->shadow = is_true(f[OF_MIGRATION_SHADOW]);
+	if (!short_text(f[OF_TRACEPARENT], m->traceparent, sizeof(m->traceparent)) ||
+	    !short_text(f[OF_TRACESTATE], m->tracestate, sizeof(m->tracestate)))
+		m->tracestate[0] = '\0';
 	read_limits(m, m->timelimit);
 	if (!read_instant(f[OF_ETA], &m->eta_us))
 		return err_set(e, CELERY_INCOMING_INVALID, "invalid ETA value %.*s", SPAN_ARG(f[OF_ETA]));

@@ -18,6 +18,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/span.h"
+#include "tasks/task_backend.h"
 
 #define CELERY_BODY_MAX (512u << 20)
 #define CELERY_ID_MAX 256 /* of ids and names, with NUL */
@@ -41,8 +42,9 @@ struct celery_incoming {
 		timelimit, reply_to, correlation_id, priority, exchange, routing_key, argsrepr, kwargsrepr,
 		ignore_result, headers;
 	unsigned retries;
-	int64_t eta_us, expires_us; /* wall clock; 0: none */
-	int64_t hard_ms, soft_ms;   /* 0: none */
+	int64_t eta_us, expires_us;						   /* wall clock; 0: none */
+	int64_t hard_ms, soft_ms;						   /* 0: none */
+	char traceparent[TASK_TRACE_PARENT], tracestate[TASK_TRACE_STATE_MAX + 1]; /* "": none */
 	bool shadow, ignores_result, ignore_is_said, redelivered;
 	bool protocol1;
 	struct buf body, unwrapped; /* what args, kwargs and the rest are in */

@@ -389,6 +389,8 @@ static void request_run(struct celery_request *r)
 				    .args = r->m.args,
 				    .kwargs = r->m.kwargs,
 				    .attempt = r->m.retries + 1,
+				    .traceparent = span_of(r->m.traceparent),
+				    .tracestate = span_of(r->m.tracestate),
 				    .shadow = r->m.shadow};
 	int code = request_set_limits(r);
 	call.timeout_ms = (unsigned)(r->hard_ms < UINT32_MAX ? r->hard_ms : UINT32_MAX);
