@@ -135,3 +135,27 @@ temporal_server() {
 	fi
 	export TEMPORAL_CLI="${TEMPORAL_CLI:-}" TEMPORAL_MISSING="${TEMPORAL_MISSING:-}"
 }
+
+# browser: a headless Chromium with its driver, and axe-core (accessibility rules, one file) in the cache folder. What cannot be had is
+# told in BROWSER_MISSING and AXE_MISSING: then its tests are skipped, and say so.
+AXE_VERSION=4.10.3
+browser() {
+	local log="$CACHE/browser.log" packages
+	mkdir -p "$CACHE"
+	# shellcheck disable=SC2086  # lists
+	packages=$(missing_packages $NEEDS_BROWSER)
+	# shellcheck disable=SC2086  # a list
+	if [ -n "$packages" ] && ! (install_packages $packages) >"$log" 2>&1; then
+		BROWSER_MISSING="no browser: $(tail -n 1 "$log" | cut -c 1-200)"
+	fi
+	AXE="$CACHE/axe-core-$AXE_VERSION/axe.min.js"
+	(
+		flock 9
+		[ -e "$AXE" ] && exit 0
+		command -v npm >/dev/null 2>&1 || exit 1
+		mkdir -p "$CACHE/axe-core-$AXE_VERSION" && cd "$CACHE/axe-core-$AXE_VERSION" &&
+			timeout 120 npm pack --silent "axe-core@$AXE_VERSION" >>"$log" 2>&1 </dev/null &&
+			tar -xzf ./*.tgz --strip-components=1 package/axe.min.js && rm -f ./*.tgz
+	) 9>"$CACHE/axe.lock" || AXE_MISSING="no axe-core: npm is not installed, or could not fetch it"
+	export AXE BROWSER_MISSING="${BROWSER_MISSING:-}" AXE_MISSING="${AXE_MISSING:-}"
+}

@@ -119,11 +119,8 @@ static const char *backend_says(const struct standing_backend *b, enum page_leve
 		return "no worker";
 	if (strcmp(b->breaker, "open") == 0)
 		return "not answering: its breaker is open";
-	*ret = PAGE_WATCH;
-	if (strcmp(b->breaker, "half_open") == 0)
-		return "being tried again after an outage";
-	*ret = PAGE_OK;
-	return "works";
+	*ret = PAGE_OK; /* half-open: it may be that nobody has come to try */
+	return strcmp(b->breaker, "half_open") == 0 ? "works, and is tried again after an outage" : "works";
 }
 
 static void health_backend(struct page *p, const struct standing_backend *b)

@@ -34,7 +34,9 @@ void page_operation_name(struct buf *out, const char *service, const char *opera
 
 static enum page_level operation_level(const struct standing_operation *o)
 {
-	return page_level_from((int)o->level);
+	/* Nothing wrong is not yet well: green is for what has been shown. */
+	bool shown = o->level != STANDING_OK || strcmp(o->verdict, "safe") == 0;
+	return shown ? page_level_from((int)o->level) : PAGE_EMPTY;
 }
 
 /* --- the share: a bar with a tick at what is set -------------------------------------------------------- */
@@ -136,8 +138,8 @@ static void operation_success(struct page *p, const struct report_rate *r)
 	}
 	html(p->out, "<td%s>", r->few ? " class=\"few\"" : "");
 	html_percent(p->out, r->rate);
-	html(p->out, "<small>%.1f–%.1f%s</small></td>", report_percent(r->low), report_percent(r->high),
-	     r->few ? ", few" : "");
+	html(p->out, "<small>%.1f–%.1f%s</small></td>", report_percent(r->low),
+	     r->high > 1 - 1e-9 ? 100 : report_percent(r->high), r->few ? ", few" : "");
 }
 
 static void operation_latency(struct page *p, int64_t us)
@@ -179,26 +181,55 @@ static uint64_t operation_shadows(const struct report_side *side)
 	return n;
 }
 
-static void operation_rare_rows(struct page *p, const struct report_operation *o)
+static bool operation_had(const struct report_operation *o, enum outcome_result result)
 {
-	const struct report_side *legacy = &o->sides[OUTCOME_LEGACY], *task = &o->sides[OUTCOME_TASK];
-	operation_results(p, o, "rejected", OUTCOME_REJECTED, false);
-	operation_results(p, o, "failed", OUTCOME_FAILURE, true);
-	operation_results(p, o, "timed out", OUTCOME_TIMEOUT, true);
-	operation_results(p, o, "unknown", OUTCOME_UNKNOWN, true);
-	operation_row(p, "fallbacks");
-	operation_number(p, legacy->fallbacks, false);
-	operation_number(p, task->fallbacks, false);
-	html(p->out, "</tr>");
-	if (operation_shadows(legacy) + operation_shadows(task) == 0)
-		return;
-	operation_row(p, "shadows");
-	operation_number(p, operation_shadows(legacy), false);
-	operation_number(p, operation_shadows(task), false);
+	return o->sides[OUTCOME_LEGACY].attempts.results[result] +
+		       o->sides[OUTCOME_TASK].attempts.results[result] >
+	       0;
+}
+
+static void operation_pair(struct page *p, const char *name, uint64_t legacy, uint64_t task)
+{
+	operation_row(p, name);
+	operation_number(p, legacy, false);
+	operation_number(p, task, false);
 	html(p->out, "</tr>");
 }
 
-static void operation_figures(struct page *p, const struct report_operation *o)
+/* What has not happened on either side is named together, in one line. */
+static void operation_rare_rows(struct page *p, const struct report_operation *o, bool loud)
+{
+	static const struct {
+		enum outcome_result result;
+		const char *name;
+		bool bad;
+	} rows[] = {{OUTCOME_REJECTED, "rejected", false},
+		    {OUTCOME_FAILURE, "failed", true},
+		    {OUTCOME_TIMEOUT, "timed out", true},
+		    {OUTCOME_UNKNOWN, "unknown", true}};
+	const struct report_side *legacy = &o->sides[OUTCOME_LEGACY], *task = &o->sides[OUTCOME_TASK];
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (operation_had(o, rows[i].result))
+			operation_results(p, o, rows[i].name, rows[i].result, loud && rows[i].bad);
+	if (legacy->fallbacks + task->fallbacks)
+		operation_pair(p, "fallbacks", legacy->fallbacks, task->fallbacks);
+	if (operation_shadows(legacy) + operation_shadows(task))
+		operation_pair(p, "shadows", operation_shadows(legacy), operation_shadows(task));
+	bool any = false;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (!operation_had(o, rows[i].result)) {
+			html(p->out, any ? ", %s" : "<tr class=\"none\"><td colspan=\"3\">none %s",
+			     rows[i].name);
+			any = true;
+		}
+	if (legacy->fallbacks + task->fallbacks == 0) {
+		html(p->out, any ? ", fell back" : "<tr class=\"none\"><td colspan=\"3\">none fell back");
+		any = true;
+	}
+	html(p->out, any ? "</td></tr>" : "");
+}
+
+static void operation_figures(struct page *p, const struct report_operation *o, bool loud)
 {
 	const struct report_side *legacy = &o->sides[OUTCOME_LEGACY], *task = &o->sides[OUTCOME_TASK];
 	html(p->out, "<table class=\"sides\"><caption>");
@@ -222,7 +253,7 @@ static void operation_figures(struct page *p, const struct report_operation *o)
 	operation_latency(p, legacy->attempts.p95_us);
 	operation_latency(p, task->attempts.p95_us);
 	html(p->out, "</tr>");
-	operation_rare_rows(p, o);
+	operation_rare_rows(p, o, loud);
 	html(p->out, "</tbody></table>\n");
 }
 
@@ -247,12 +278,12 @@ static void operation_spark(struct page *p, const struct spark *s)
 		total += n;
 		most = n > most ? n : most;
 	}
+	if (!total)
+		return;
 	html(p->out, "<figure class=\"spark\"><svg viewBox=\"0 0 60 24\" preserveAspectRatio=\"none\" "
 		     "aria-hidden=\"true\">");
-	if (total) {
-		spark_area(p, s, "legacy", true, 23.0 / (double)most);
-		spark_area(p, s, "task", false, 23.0 / (double)most);
-	}
+	spark_area(p, s, "legacy", true, 23.0 / (double)most);
+	spark_area(p, s, "task", false, 23.0 / (double)most);
 	html(p->out, "<path class=\"axis\" d=\"M0 24H60\"/></svg><figcaption>");
 	html_count(p->out, total);
 	html(p->out, " in the last hour</figcaption></figure>\n");
@@ -339,7 +370,7 @@ static void operation_card(struct page *p, const struct standing_operation *o, c
 	operation_segments(p, &o->facts);
 	if (d->span) {
 		operation_intervals(p, d->span);
-		operation_figures(p, d->span);
+		operation_figures(p, d->span, o->level >= STANDING_WATCH);
 	} else {
 		html(p->out, "<p class=\"note\">No executions ");
 		page_span_text(p);

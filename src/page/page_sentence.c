@@ -1,14 +1,22 @@
 /* Section 1: how things stand, in one sentence, and what to do. */
+#include <string.h>
+#include <strings.h>
+
 #include "page/html.h"
 #include "page/page.h"
 #include "page/page_layout.h"
 #include "standing/standing.h"
 
-static const char *sentence_word(enum page_level level)
+#define LONG_SENTENCE 120 /* bytes; it is set smaller */
+
+/* The level as a word, unless the sentence begins with it. */
+static const char *sentence_word(enum page_level level, const char *sentence)
 {
-	static const char *const words[] = {
-		[PAGE_EMPTY] = "No data", [PAGE_OK] = "Well", [PAGE_WATCH] = "Watch", [PAGE_STOP] = "Stop"};
-	return words[level];
+	static const char *const words[] = {[PAGE_EMPTY] = "No data",
+					    [PAGE_OK] = "All well",
+					    [PAGE_WATCH] = "Watch",
+					    [PAGE_STOP] = "Stop"};
+	return strncasecmp(sentence, words[level], strlen(words[level])) == 0 ? "" : words[level];
 }
 
 static void sentence_command(struct page *p, const char *command)
@@ -40,8 +48,18 @@ static void sentence_measure(struct page *p, const struct standing *s)
 	html_count(p->out, s->executions);
 	html(p->out, " executions in 15 minutes ran as tasks");
 	if (s->set >= 0)
-		html(p->out, "; <b>%.4g&nbsp;%%</b> is set", s->set);
+		html(p->out, "; <b>%.3g&nbsp;%%</b> is set", s->set);
 	html(p->out, "</figcaption></figure>\n");
+}
+
+static void sentence_ago(struct page *p, int64_t us)
+{
+	if (us < 5000000) {
+		html(p->out, "just now.");
+		return;
+	}
+	html_duration(p->out, us);
+	html(p->out, " ago.");
 }
 
 static void sentence_sources(struct page *p, const struct standing *s)
@@ -49,8 +67,7 @@ static void sentence_sources(struct page *p, const struct standing *s)
 	html(p->out, "<p class=\"from\">Of the last 15 minutes and what is known now. ");
 	if (s->reported_us) {
 		html(p->out, "Reported ");
-		html_duration(p->out, p->source->now_us - s->reported_us);
-		html(p->out, " ago.");
+		sentence_ago(p, p->source->now_us - s->reported_us);
 	}
 	html(p->out, "</p>\n");
 }
@@ -87,17 +104,18 @@ void page_sentence(struct page *p)
 {
 	const struct standing *s = p->source->standing;
 	enum page_level level = page_level_of(p);
+	const char *sentence =
+		s ? s->sentence : "How things stand is not known: the router is out of memory.";
 	html(p->out,
 	     "<section id=\"sentence\" class=\"hero %s\" data-live aria-labelledby=\"sentence-h\">\n<h1 "
 	     "id=\"sentence-h\">",
 	     page_level_class(level));
 	page_icon(p->out, level);
-	html(p->out, "<span class=\"word\">%s</span> <span class=\"says\">%s</span></h1>\n",
-	     sentence_word(level),
-	     s ? s->sentence : "How things stand is not known: the router is out of memory.");
-	if (s && s->next[0])
+	html(p->out, "<span class=\"word\">%s</span> <span class=\"says%s\">%s</span></h1>\n",
+	     sentence_word(level, sentence), strlen(sentence) > LONG_SENTENCE ? " long" : "", sentence);
+	if (s && s->next[0] && level != PAGE_EMPTY)
 		html(p->out, "<p class=\"next\">Next: %s</p>\n", s->next);
-	if (s)
+	if (s && level != PAGE_EMPTY)
 		sentence_command(p, s->command);
 	if (s && level == PAGE_EMPTY)
 		sentence_first_steps(p, s);

@@ -214,12 +214,12 @@ static void timeline_events(struct page *p, const struct event_list *l)
 		return;
 	html(p->out,
 	     "<details class=\"table\" id=\"timeline-events\" open><summary>What was done, and what happened "
-	     "<span class=\"n\">%zu%s</span></summary>\n<ol class=\"events\" tabindex=\"0\" role=\"region\" "
-	     "aria-label=\"Events\">\n",
+	     "<span class=\"n\">%zu%s</span></summary>\n<div class=\"scroll short\" tabindex=\"0\" "
+	     "role=\"region\" aria-label=\"Events\"><ol class=\"events\">\n",
 	     l->n, l->more ? "+" : "");
 	for (size_t i = l->n; i-- > 0;)
 		timeline_event(p, &l->events[i]);
-	html(p->out, "</ol></details>\n");
+	html(p->out, "</ol></div></details>\n");
 }
 
 /* --- the section ---------------------------------------------------------------------------------------- */
@@ -229,11 +229,25 @@ static const char *timeline_filter(const char *text)
 	return text[0] ? text : NULL;
 }
 
+static bool timeline_any(const struct timeline *t)
+{
+	for (size_t i = 0; i < t->n; i++)
+		for (int side = 0; side < OUTCOME_SIDE_COUNT; side++)
+			if (t->points[i].executions[side] || t->points[i].counted[side])
+				return true;
+	return false;
+}
+
 static void timeline_draw(struct timeline_section *t)
 {
 	struct page *p = t->page;
 	if (!t->timeline->n) {
 		page_note(p, "Nothing was ever recorded.");
+		return;
+	}
+	if (!timeline_any(t->timeline)) {
+		page_note(p, "No executions in this span.");
+		timeline_events(p, t->events);
 		return;
 	}
 	html(p->out, "<div class=\"charts\" id=\"charts\" hidden>\n");

@@ -9,7 +9,7 @@ import tempfile
 import requests
 
 DRIVER, BROWSER = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("chromium-browser")
-MISSING = None if DRIVER and BROWSER else "no browser: chromium and chromium-driver are not installed"
+MISSING = None if DRIVER and BROWSER else os.environ.get("BROWSER_MISSING") or "no browser: chromium and chromium-driver are not installed"
 
 
 class Browser:

@@ -29,13 +29,13 @@ class World:
         services = {}
         for name, all_of_it in self.operations.items():
             services[name] = c.service(self.origin, {
-                op: c.operation("POST /%s" % op, {"name": "echo" if tasks else "exit_one", "args": [{"$ref": "body:/a"}], "timeout": "5s"}, flags=["%s_enabled" % op],
+                op: c.operation("POST /%s" % op, {"name": "add_numbers" if tasks else "exit_one", "args": [{"$ref": "body:/a"}, 1], "timeout": "5s"}, flags=["%s_enabled" % op],
                                 identity=c.IDENTITY, guard="watch") for op in all_of_it})
         services.setdefault("unused", c.service(self.origin))
         self.config = c.router(services, backends={"embedded": {"database": "data/tasks.db", "tasks": "tasks.yml"}}, threads=1)
         self.config["services"] = services
         with open(os.path.join(self.folder, "tasks.yml"), "w", encoding="utf-8") as file:
-            file.write("tasks:\n  - {name: echo, builtin: echo}\n  - {name: exit_one, exec: {argv: [/bin/false]}}\n")
+            file.write("tasks:\n  - {name: add_numbers, builtin: add_numbers}\n  - {name: exit_one, exec: {argv: [/bin/false]}}\n")
         self.flags = c.features(*(c.boolean("%s_enabled" % op, False, self.percent.get(op, 0)) for ops in self.operations.values() for op in ops))
         if broken:
             self.flags["flags"][0]["rollouts"] = [{"threshold": {"percentage": "many", "value": True}}]
@@ -48,6 +48,7 @@ class World:
                                   cwd=self.folder)
             self.processes.append(self.worker)
             self.worker.wait_event("worker_ready")
+            wait_until(lambda: b'"status":"ready"' in ask(self.router.admin_port, request("GET", "/readyz")).body, "ready", 30)
         return self
 
     def rewrite(self, fill, since):
@@ -88,7 +89,7 @@ def week(world, days=7, dips=True):
                 seeds[op] = random.Random(op)
                 last = 0
                 for i, percent in enumerate(p for p in (1, 5, 25, 50, 100) if p <= world.percent.get(op, 0)):
-                    at = begin + int(days * 1440 * (0.15 + 0.16 * i) + 137 * len(op))
+                    at = begin + int(days * 1440 * (0.15 + 0.16 * i) + days * 15 * len(op))
                     history.event(at, "percent", name, op, "%s: %g %% → %g %%" % (op, last, percent), "the guard says safe", "ann", before=last, after=percent)
                     last = percent
         for minute in minutes:
@@ -98,7 +99,7 @@ def week(world, days=7, dips=True):
                 for op in all_of_it:
                     r = seeds[op]
                     steps = [p for p in (1, 5, 25, 50, 100) if p <= world.percent.get(op, 0)]
-                    on = [p for i, p in enumerate(steps) if minute >= begin + int(days * 1440 * (0.15 + 0.16 * i) + 137 * len(op))]
+                    on = [p for i, p in enumerate(steps) if minute >= begin + int(days * 1440 * (0.15 + 0.16 * i) + days * 15 * len(op))]
                     share = (on[-1] if on else 0) / 100
                     n = max(0, int(r.gauss(8 * width * day * (1 + len(op) % 3), 2)))
                     task = sum(r.random() < share for _ in range(n)) if n < 60 else int(n * share)
@@ -226,6 +227,7 @@ def main():
         print(os.path.join(folder, name + ".png"))
         wide = browser.run("return document.documentElement.scrollWidth")
         complaints.extend("%s: %s" % (name, said) for said in browser.complaints())
+        browser.open("about:blank")
         if wide > width:
             complaints.append("%s: %d px wide, of %d" % (name, wide, width))
 

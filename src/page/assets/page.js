@@ -114,7 +114,7 @@ function line(list, label, name, value, more) {
 
 function band(list, name, side, end) {
   return {label: "", quiet: true, data: list.map((p) => ({x: p.x, y: p.success[side][end], at: p.t})), borderWidth: 0, pointRadius: 0,
-    pointHoverRadius: 0, backgroundColor: color(name) + "2e", borderColor: "transparent", fill: end === 2 ? "-1" : false};
+    pointHoverRadius: 0, backgroundColor: color(name) + "1f", borderColor: "transparent", fill: end === 2 ? "-1" : false};
 }
 
 function drawCharts() {
@@ -182,14 +182,14 @@ function replace(old, fresh) {
   const open = new Map([...old.querySelectorAll("details[id]")].map((d) => [d.id, d.open]));
   const focus = old.contains(document.activeElement) ? document.activeElement : null;
   const place = focus && (focus.id ? "#" + CSS.escape(focus.id) : focus.closest("[id]") && "#" + CSS.escape(focus.closest("[id]").id) + " " + focus.localName);
-  const scrolled = [...old.querySelectorAll(".scroll, .events")].map((e) => e.scrollTop);
+  const scrolled = [...old.querySelectorAll(".scroll")].map((e) => e.scrollTop);
   const charts = old.querySelector("#charts");
   const made = document.importNode(fresh, true);
   for (const d of made.querySelectorAll("details[id]")) if (open.has(d.id)) d.open = open.get(d.id);
   if (charts && made.querySelector("#charts")) made.querySelector("#charts").replaceWith(charts); // drawn again only when the table differs
   localTimes(made);
   old.replaceWith(made);
-  made.querySelectorAll(".scroll, .events").forEach((e, i) => { e.scrollTop = scrolled[i] || 0; });
+  made.querySelectorAll(".scroll").forEach((e, i) => { e.scrollTop = scrolled[i] || 0; });
   if (place && document.querySelector(place)) document.querySelector(place).focus({preventScroll: true});
 }
 

@@ -10,6 +10,8 @@
 #include "programs/router/app_move_view.h"
 #include "programs/router/app_standing.h"
 
+#define PAGE_AGES_US 30000000
+
 /* As of the moment of asking, so that the page need not look at what the control thread changes. */
 struct page_facts {
 	uint64_t version;
@@ -45,14 +47,14 @@ int app_page(void *arg, void *facts, struct span target, struct buf *out)
 	return status;
 }
 
+/* Also as time passes: what happened in the last 15 minutes changes without anything happening. */
 uint64_t app_page_version(void *arg)
 {
 	struct app *a = arg;
 	struct recorder_status r;
-	struct flag_source_status s;
 	recorder_status(a->recorder, &r);
-	app_flags_status(a, &s);
 	uint64_t h = hash64_number(HASH64_START, r.written);
-	h = hash64_number(h, r.dropped + r.failing);
-	return hash64_span(h, span_of(s.digest));
+	h = hash64_number(h, r.dropped);
+	h = hash64_number(h, app_standing_changes(a));
+	return hash64_number(h, (uint64_t)(clock_mono_us() / PAGE_AGES_US));
 }

@@ -35,6 +35,7 @@ struct app_standing {
 	struct events *events;
 	bool begun, ended, quiet;
 	int64_t begun_ms, written_us;
+	uint64_t changes; /* of what is known */
 
 	/* what `last` was made from: while both are the same what is set is, too */
 	const struct config *config;	   /* referenced */
@@ -384,6 +385,7 @@ void app_standing_look(struct app *a)
 	}
 	standing_since(s->last, now);
 	bool differs = standing_differs(s->last, now);
+	s->changes += differs;
 	if (!s->quiet)
 		standing_each_change(s->last, now, on_change, s);
 	keep_facts(s, now);
@@ -404,6 +406,11 @@ void app_standing_tell(struct app *a, enum event_kind kind, const char *what, co
 	text_copy(span_of(what), e.what, sizeof(e.what));
 	text_copy(span_of(why), e.why, sizeof(e.why));
 	events_add(a->standing->events, &e);
+}
+
+uint64_t app_standing_changes(const struct app *a)
+{
+	return a->standing ? a->standing->changes : 0;
 }
 
 struct events *app_standing_events(struct app *a)

@@ -24,6 +24,8 @@ void app_standing_free(struct app *a);	/* after it has */
 /* What someone did: start, reload, a move. time_us 0: now. */
 void app_standing_tell(struct app *a, enum event_kind kind, const char *what, const char *why);
 struct events *app_standing_events(struct app *a);
+/* How often what is known has changed since the start. On the control thread. */
+uint64_t app_standing_changes(const struct app *a);
 
 /* The standing now, with what was recorded. Reads a database: not on the control thread. -ENOMEM. */
 int app_standing_now(struct app *a, struct standing **ret);
