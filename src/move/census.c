@@ -9,24 +9,12 @@
 
 #include "base/text.h"
 #include "move/census.h"
-#include "operation/identity.h"
-#include "outcomes/recorded.h"
-#include "move/population.h"
+#include "move/doubts.h"
 #include "move/draft.h"
-
-#define DOUBTS_MAX 64 /* segments of an operation's flags that ask for what may be unknown */
-
-/* A segment's constraints on properties, with values that would make a difference. */
-struct doubt {
-	char segment[128], property[128]; /* the first of those */
-	struct segment_context context;
-	size_t identities; /* whose answer it could change */
-};
+#include "move/population.h"
 
 struct asker {
-	const struct operation *op;
-	struct doubt *doubts;
-	size_t n;
+	struct doubts doubts;
 	struct asker *next;
 };
 
@@ -52,68 +40,20 @@ struct census {
 
 enum move { STAYS, TO_TASK, TO_LEGACY, ELSEWHERE, UNKNOWN };
 
-/* --- what segments ask for ------------------------------------------------------------------------------ */
-
-static void add_doubt(void *arg, const struct flag_asked *asked)
-{
-	struct asker *a = arg;
-	struct doubt *d = a->n ? &a->doubts[a->n - 1] : NULL;
-	if (asked->property.ptr && !asked->has_value)
-		return;
-	if (!d || !span_is(asked->segment, d->segment)) {
-		if (a->n == DOUBTS_MAX)
-			return;
-		d = &a->doubts[a->n++];
-		*d = (struct doubt){.segment = ""};
-		span_copy(asked->segment, d->segment, sizeof(d->segment));
-		span_copy(asked->property.ptr ? asked->property : SPAN_LIT("the entity's id"), d->property,
-			  sizeof(d->property));
-	}
-	struct segment_context *c = &d->context;
-	c->entity |= !asked->property.ptr;
-	if (!asked->property.ptr || c->n == ROLLOUT_CONTEXT_MAX)
-		return;
-	memcpy(c->values[c->n], asked->value, sizeof(c->values[0]));
-	c->entries[c->n] = (struct flag_context){asked->property, span_of(c->values[c->n])};
-	c->n++;
-}
-
 static struct asker *asker_of(struct census *c, const struct operation *op, struct err *e)
 {
-	const struct config *config = c->place->config;
 	for (struct asker *a = c->askers; a; a = a->next)
-		if (a->op == op)
+		if (a->doubts.op == op)
 			return a;
 	struct asker *a = calloc(1, sizeof(*a));
-	if (!a || !(a->doubts = calloc(DOUBTS_MAX, sizeof(*a->doubts)))) {
-		free(a);
+	if (!a) {
 		err_set(e, -ENOMEM, "out of memory");
 		return NULL;
 	}
-	a->op = op;
+	doubts_of(&a->doubts, c->place->config, c->draft->now, op);
 	a->next = c->askers;
 	c->askers = a;
-	for (size_t i = 0; i <= op->n_flags; i++) {
-		struct span key = i < op->n_flags ? op->flags[i] : config->hatchet_flag;
-		const struct flag *f = key.len ? flag_find(c->draft->now, key) : NULL;
-		if (f)
-			flag_each_asked(f, add_doubt, a);
-	}
 	return a;
-}
-
-/* Whether the router gives that property to the flags: then what it is (or that it is not there) is known. */
-static bool recorded_property(const struct operation *op, struct span property, bool user_known,
-			      bool organization_known)
-{
-	if (span_is(property, "user_id"))
-		return user_known;
-	if (span_is(property, "organization_id"))
-		return organization_known;
-	for (size_t i = 0; i < op->n_context; i++)
-		if (span_eq(op->context[i].key, property))
-			return op->context[i].value.ptr; /* what is taken from the request is not recorded */
-	return span_is(property, "service") || span_is(property, "operation");
 }
 
 /* --- one identity --------------------------------------------------------------------------------------- */
@@ -141,49 +81,36 @@ static enum move move_of(const struct census *c, const struct decide_input *like
 
 /* Whether the answer hangs on the doubt: with other values for what is unknown it would be another. */
 static bool matters(const struct census *c, const struct decide_input *like, const struct doubt *d,
-		    enum move without, bool user_known, bool organization_known, bool entity_known)
+		    enum move without, const struct recorded_known *known)
 {
 	struct flag_context unknown[ROLLOUT_CONTEXT_MAX];
 	struct decide_input in = *like;
-	size_t n = 0;
-	for (size_t i = 0; i < d->context.n; i++)
-		if (!recorded_property(like->operation, d->context.entries[i].key, user_known,
-				       organization_known))
-			unknown[n++] = d->context.entries[i];
-	if (d->context.entity && !entity_known)
+	size_t n = doubt_unknown(d, like->operation, known, unknown);
+	if (d->context.entity && !known->entity)
 		return true;
 	in.extra = unknown;
 	in.n_extra = n;
-	return n && move_of(c, &in, entity_known) != without;
+	return n && move_of(c, &in, known->entity) != without;
 }
 
 static enum move judge(struct census *c, struct asker *a, const struct recorded *r)
 {
-	bool pseudonym = recorded_user_is_pseudonym(r->user);
-	bool user_known = !pseudonym && !recorded_may_be_cut(r->user),
-	     organization_known = !recorded_may_be_cut(r->organization);
-	enum identity_part part;
-	struct decide_input in = {.config = c->place->config,
-				  .operation = a->op,
-				  .user = r->user,
-				  .organization = r->organization};
-	bool entity_known = !identity_entity(&a->op->identity, in.user, in.organization, &in.entity, &part) ||
-			    (part == IDENTITY_USER ? user_known : organization_known);
-	in.user = user_known ? in.user : SPAN_NONE;
-	in.organization = organization_known ? in.organization : SPAN_NONE;
-	in.entity = entity_known ? in.entity : SPAN_NONE;
-	enum move m = move_of(c, &in, entity_known);
+	struct decide_input in;
+	struct recorded_known known;
+	recorded_input(c->place->config, a->doubts.op, r, &in, &known);
+	enum move m = move_of(c, &in, known.entity);
 	if (m == UNKNOWN) {
-		c->pseudonyms += pseudonym;
-		c->cut += !pseudonym;
+		c->pseudonyms += known.pseudonym;
+		c->cut += !known.pseudonym;
 		return m;
 	}
-	for (size_t i = 0; i < a->n; i++)
-		if (matters(c, &in, &a->doubts[i], m, user_known, organization_known, entity_known)) {
-			a->doubts[i].identities++;
-			c->open += user_known && organization_known;
-			c->open_to_task += user_known && organization_known && m == TO_TASK;
-			c->open_to_legacy += user_known && organization_known && m == TO_LEGACY;
+	bool all = known.user && known.organization;
+	for (size_t i = 0; i < a->doubts.n; i++)
+		if (matters(c, &in, &a->doubts.list[i], m, &known)) {
+			a->doubts.list[i].identities++;
+			c->open += all;
+			c->open_to_task += all && m == TO_TASK;
+			c->open_to_legacy += all && m == TO_LEGACY;
 			return UNKNOWN;
 		}
 	return m;
@@ -372,14 +299,15 @@ static void show_unknown(const struct census *c)
 		place_say(c->place, MOVE_SAYS, "  %zu identities: their id was too long and was truncated\n",
 			  c->cut);
 	for (const struct asker *a = c->askers; a; a = a->next)
-		for (size_t i = 0; i < a->n; i++)
-			if (a->doubts[i].identities)
+		for (size_t i = 0; i < a->doubts.n; i++)
+			if (a->doubts.list[i].identities)
 				place_say(
 					c->place, MOVE_SAYS,
 					"  %zu identities: the segment \"%s\" asks for \"%s\", which is not "
 					"recorded (%.*s.%.*s)\n",
-					a->doubts[i].identities, a->doubts[i].segment, a->doubts[i].property,
-					SPAN_ARG(a->op->service), SPAN_ARG(a->op->name));
+					a->doubts.list[i].identities, a->doubts.list[i].segment,
+					a->doubts.list[i].property, SPAN_ARG(a->doubts.op->service),
+					SPAN_ARG(a->doubts.op->name));
 	if (c->open)
 		place_say(
 			c->place, MOVE_SAYS,
@@ -418,7 +346,6 @@ static void release(struct census *c)
 	free(c->parties);
 	for (struct asker *a = c->askers; a;) {
 		struct asker *next = a->next;
-		free(a->doubts);
 		free(a);
 		a = next;
 	}

@@ -33,4 +33,15 @@ bool recorded_may_be_cut(struct span id);
 int recorded_each(const char *path, int64_t newest, int (*fn)(void *arg, const struct recorded *r), void *arg,
 		  struct err *e);
 
+/* What was decided for them: once for each combination of the above with a side, backend and reason, of the
+ * primary attempts that began in the span (0: open). *ret_first_us: when the first attempt that is kept
+ * began, 0 if there is none: of the time before it nothing can be said. Returns as recorded_each. */
+struct recorded_decision {
+	struct recorded who;
+	int side, reason; /* enumerations of outcome.h; reason: REASON_OTHER where it is another version's */
+	struct span backend;
+};
+int recorded_each_decision(const char *path, int64_t since_us, int64_t until_us, int64_t *ret_first_us,
+			   int (*fn)(void *arg, const struct recorded_decision *d), void *arg, struct err *e);
+
 #endif

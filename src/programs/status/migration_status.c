@@ -26,6 +26,7 @@
 #include "programs/status/drain_command.h"
 #include "guard/gate.h"
 #include "programs/status/guard_lines.h"
+#include "programs/status/replay_command.h"
 #include "programs/status/status_sources.h"
 
 #define EXIT_USAGE 2
@@ -39,6 +40,7 @@ struct status_arguments {
 	struct status_sources sources;
 	struct drain_arguments draining;
 	struct differences_arguments comparing;
+	struct replay_arguments replaying;
 	struct gate_options limits;
 	const char *since, *until;
 	enum format format;
@@ -90,6 +92,10 @@ static const char usage_text[] =
 	"                        whether more than two answers of legacy do; with --operation also samples\n"
 	"    --path P            only this place and what is beneath it, and the answers: "
 	"body:/items/*/price\n"
+	"  --replay FLAGS        who would move under other flags (a features file or folder, or a "
+	"snapshot), of the\n"
+	"                        identities on record (--since 7d), by operation and organization\n"
+	"    --config FILE       the router's configuration (config/router.yml)\n"
 	"  --help, --version\n";
 
 static int status_usage(const char *format, const char *what)
@@ -195,6 +201,8 @@ enum status_option {
 	LEDGER,
 	DIFFERENCES,
 	DIFFERENCES_PATH,
+	REPLAY,
+	REPLAY_CONFIG,
 	HELP,
 	VERSION
 };
@@ -226,6 +234,8 @@ static const struct option options[] = {
 	{"ledger", required_argument, NULL, LEDGER},
 	{"differences", no_argument, NULL, DIFFERENCES},
 	{"path", required_argument, NULL, DIFFERENCES_PATH},
+	{"replay", required_argument, NULL, REPLAY},
+	{"config", required_argument, NULL, REPLAY_CONFIG},
 	{"help", no_argument, NULL, HELP},
 	{"version", no_argument, NULL, VERSION},
 	{0},
@@ -310,6 +320,12 @@ static bool status_take_option(int id, char **argv, struct status_arguments *a)
 		return true;
 	case DRAIN:
 		return parse_drain(argv, optarg, a);
+	case REPLAY:
+		a->replaying.flags = optarg;
+		return *optarg;
+	case REPLAY_CONFIG:
+		a->replaying.config = optarg;
+		return *optarg;
 	case DIFFERENCES:
 		a->differences = true;
 		return true;
@@ -366,6 +382,20 @@ static int check_differences(const struct status_arguments *a)
 	return -1;
 }
 
+static int check_replay(const struct status_arguments *a)
+{
+	const struct {
+		bool given;
+		const char *name;
+	} others[] = {{a->gate, "--gate and its limits"}, {a->drain, "--drain"},
+		      {a->differences, "--differences"},  {a->watch_s > 0, "--watch"},
+		      {a->format == CSV, "--csv"},	  {has_routers(&a->sources), "--router"}};
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (others[i].given)
+			return status_usage("cannot be combined with --replay: %s", others[i].name);
+	return -1;
+}
+
 /* -1 = continue, else the exit code. */
 static int parse_arguments(int argc, char **argv, struct status_arguments *a)
 {
@@ -392,12 +422,18 @@ static int parse_arguments(int argc, char **argv, struct status_arguments *a)
 	}
 	if (optind < argc)
 		return status_usage("unexpected argument: %s", argv[optind]);
+	if (a->replaying.config && !a->replaying.flags)
+		return status_usage("only with --replay: %s", "--config");
+	if (a->replaying.flags && a->sources.n == 0 && !(of_environment && *of_environment))
+		return check_replay(a); /* the configuration says where they are */
 	if (a->sources.n == 0)
 		status_sources_add(&a->sources,
 				   of_environment && *of_environment ? of_environment : "data/outcomes.db",
 				   false);
 	if (a->sources.token_file && !has_routers(&a->sources))
 		return status_usage("only with --router: %s", "--router-token-file");
+	if (a->replaying.flags)
+		return check_replay(a);
 	if (a->differences)
 		return check_differences(a);
 	return a->drain ? check_drain(a) : -1;
@@ -584,8 +620,26 @@ static int show_differences(struct status_arguments *a)
 	return code ? code : status_print(a, &out, 0);
 }
 
+static int show_replay(struct status_arguments *a)
+{
+	CLEANUP(buf_releasep) struct buf out = BUF_INIT(OUTPUT_MAX);
+	struct replay_arguments *r = &a->replaying;
+	if (a->since)
+		when_parse(a->since, clock_wall_us(), &r->since_us);
+	if (a->until)
+		when_parse(a->until, clock_wall_us(), &r->until_us);
+	r->service = a->report.service;
+	r->operation = a->report.operation;
+	r->organization = a->report.organization;
+	r->json = a->format == JSON;
+	int code = replay_command(r, &a->sources, &out);
+	return status_print(a, &out, code);
+}
+
 static int status_show(struct status_arguments *a)
 {
+	if (a->replaying.flags)
+		return show_replay(a);
 	if (a->drain)
 		return show_drain(a);
 	if (a->differences)
