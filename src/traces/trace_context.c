@@ -99,7 +99,7 @@ void trace_new_span(char ret[TRACE_SPAN_HEX])
 
 bool trace_is_among(const char trace[TRACE_ID_HEX], double share)
 {
-	/* the last 56 bits, which are random also where the first ones are a time */
-	unsigned long long bits = strtoull(trace + 18, NULL, 16);
-	return (double)bits < share * 72057594037927936.0;
+	/* of the last 56 bits, which are random also where the first ones are a time, what a double holds */
+	unsigned long long bits = strtoull(trace + 18, NULL, 16) >> 4;
+	return (double)bits < share * 4503599627370496.0; /* 2^52 */
 }

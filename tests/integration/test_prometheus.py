@@ -289,7 +289,7 @@ def alert_names():
 def alert_case(fires, series, minutes):
     whole = {} if series is None else {**HEALTHY, **series}
     return {"interval": "1m", "name": "%s after %d minutes: %s" % (fires or "all is well", minutes, series),
-            "input_series": [{"series": name, "values": values} for name, values in whole.items()],
+            "input_series": [{"series": name, "values": values.replace("x500", "x%d" % (minutes + 1))} for name, values in whole.items()],
             "promql_expr_test": [{"expr": 'count by (alertname) (ALERTS{alertstate="firing"}) > 0', "eval_time": "%dm" % minutes,
                                   "exp_samples": [{"labels": '{alertname="%s"}' % name, "value": 1} for name in fires.split()]}]}
 
