@@ -69,7 +69,7 @@ THIRD_PARTY = {
 }
 
 # The C library and the kernel; whatever is neither these, third-party, nor ours is named by the test.
-SYSTEM = re.compile(r"(assert|ctype|dirent|errno|fcntl|float|fnmatch|getopt|glob|grp|inttypes|libgen|limits|locale|math|netdb|poll"
+SYSTEM = re.compile(r"(assert|ctype|dirent|errno|fcntl|float|fnmatch|getopt|glob|grp|inttypes|langinfo|libgen|limits|locale|math|netdb|poll"
                     r"|pthread|pwd|sched|setjmp|signal|spawn|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib"
                     r"|stdnoreturn|string|strings|syslog|termios|threads|time|ucontext|unistd|wchar|wctype|malloc|endian"
                     r"|arpa/.*|net/.*|netinet/.*|sys/.*|linux/.*|asm/.*)(\.h)?$")

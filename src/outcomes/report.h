@@ -116,6 +116,9 @@ int report_to_json(const struct report *r, struct buf *out);
 int report_to_csv(const struct report *r, struct buf *out);
 /* columns: of the terminal; 0 = 80 */
 int report_to_text(const struct report *r, unsigned columns, struct buf *out);
+/* The same in two: those lines, and the rest. */
+int report_head_to_text(const struct report *r, struct buf *out);
+int report_rest_to_text(const struct report *r, unsigned columns, struct buf *out);
 
 DEFINE_CLEANUP(struct report *, report_free)
 

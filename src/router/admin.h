@@ -16,7 +16,7 @@
  *                             if required, only whether it is ready
  *   GET /metrics              Prometheus text 0.0.4, or OpenMetrics 1.0 if Accept prefers it
  *   GET /_admin/report.json   migration-status --json; ?since=…&service=…&operation=…&org=…
- *   GET /_admin/standing.json where the migration stands now (docs/standing.schema.json)
+ *   GET /_admin/standing.json where the migration stands now (docs/migration-status.schema.json)
  *   GET /_admin/flags         source, digest and age of the snapshot in use
  *   GET /_admin/gate          the guard's verdict: 200 safe, 503 breach, 425 neither; ?operation=…&service=…
  *   POST /_admin/guard/release, /_admin/move/plan, /_admin/move/apply

@@ -164,7 +164,13 @@ static void tell_next(const struct standing_operation *o, const struct standing_
 			snprintf(ret->command, sizeof(ret->command), "migration-status --drain");
 		return;
 	}
-	snprintf(ret->next, sizeof(ret->next), "%s", standing_percent(o->facts.next, next));
+	bool unsafe = o->facts.guard_judged && o->facts.guard != GUARD_SAFE;
+	snprintf(ret->next, sizeof(ret->next), "%s%s", standing_percent(o->facts.next, next),
+		 unsafe ? ", once it is safe" : "");
+	if (unsafe) {
+		snprintf(ret->command, sizeof(ret->command), "migration-status --gate");
+		return;
+	}
 	if (o->facts.phase[0]) {
 		standing_rollout_command(f, "advance", o->facts.flag, ret->command);
 		return;
@@ -182,7 +188,11 @@ static void find_of_operation(const struct standing *s, const struct standing_op
 	ret->level = o->level;
 	ret->rank = RANK_OPERATION;
 	snprintf(ret->command, sizeof(ret->command), "%s", o->command);
-	if (o->level <= STANDING_OK) {
+	if (o->level == STANDING_EMPTY) {
+		snprintf(ret->sentence, sizeof(ret->sentence), "%s: %s; %.100s", o->name, shares, o->why);
+		snprintf(ret->next, sizeof(ret->next), "send requests through the router's address of %s",
+			 o->service);
+	} else if (o->level == STANDING_OK) {
 		tell_next(o, s->facts, ret);
 		snprintf(ret->sentence, sizeof(ret->sentence), "%s: %s, %s%s%.100s", o->name, shares,
 			 o->verdict, ret->next[0] ? "; next: " : "", ret->next);

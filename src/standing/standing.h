@@ -39,6 +39,8 @@
 #define STANDING_WHY_MAX 256
 #define STANDING_TEXT_MAX 512
 #define STANDING_NOT_SET (-1.0)
+#define STANDING_HOUR_POINTS 30
+#define STANDING_POINT_MINUTES 2
 
 /* --- facts ---------------------------------------------------------------------------------------------- */
 
@@ -165,6 +167,8 @@ struct standing_operation {
 	int64_t since_us; /* what is measured begins here: the window, or when the percentage was set */
 	struct standing_operation_facts facts;
 	struct report_operation window;
+	/* Answers by side over the last hour, for a sparkline; no part of any judgment. */
+	uint32_t hour[STANDING_HOUR_POINTS][OUTCOME_SIDE_COUNT];
 };
 
 struct standing {
@@ -176,6 +180,7 @@ struct standing {
 	int64_t reported_us;		 /* when the router last said what it knows; 0: never */
 	double set,
 		measured; /* over all operations that can move, by their executions; or STANDING_NOT_SET */
+	int64_t hour_us;  /* where `hour` of the operations begins; 0: not read */
 	uint64_t executions, left_out;	       /* of operations that can move; of the others */
 	size_t without_task;		       /* operations that were left out */
 	struct standing_operation *operations; /* worst first */
@@ -192,7 +197,7 @@ struct standing *standing_free(struct standing *s); /* NULL is allowed; returns 
 DEFINE_CLEANUP(struct standing *, standing_free)
 
 const char *standing_level_text(enum standing_level l); /* empty, ok, watch, stop */
-/* docs/standing.schema.json. Appends; buf's errors. */
+/* docs/migration-status.schema.json. Appends; buf's errors. */
 int standing_to_json(const struct standing *s, struct buf *out);
 
 #endif

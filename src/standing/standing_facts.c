@@ -110,7 +110,8 @@ static const struct fact of_operation[] = {
 	TIME_OF(standing_operation_facts, held_us),
 	TEXT_OF(standing_operation_facts, guard_why)};
 
-static const struct fact of_all[] = {TEXT_OF(standing_facts, router),	 TEXT_OF(standing_facts, version),
+static const struct fact of_all[] = {TEXT_OF(standing_facts, config),	 TEXT_OF(standing_facts, admin),
+				     TEXT_OF(standing_facts, router),	 TEXT_OF(standing_facts, version),
 				     TIME_OF(standing_facts, time_us),	 TIME_OF(standing_facts, started_us),
 				     BOOL_OF(standing_facts, stopped),	 BOOL_OF(standing_facts, draining),
 				     BOOL_OF(standing_facts, accepting), COUNT_OF(standing_facts, dropped)};

@@ -1,4 +1,4 @@
-/* The standing for programs: docs/standing.schema.json. */
+/* The standing for programs: docs/migration-status.schema.json. */
 #include <inttypes.h>
 #include <math.h>
 
@@ -74,6 +74,10 @@ static void standing_put_operation(struct buf *b, const struct standing_operatio
 		put_text(b, "name", o->facts.segments[i].name);
 		put_percent(b, "percent", o->facts.segments[i].percent, "}");
 	}
+	buf_puts(b, "],\"hour\":[");
+	for (size_t i = 0; i < STANDING_HOUR_POINTS; i++)
+		buf_printf(b, "%s[%" PRIu32 ",%" PRIu32 "]", i ? "," : "", o->hour[i][OUTCOME_LEGACY],
+			   o->hour[i][OUTCOME_TASK]);
 	buf_puts(b, "],\"sides\":{");
 	put_side(b, &o->window, OUTCOME_LEGACY);
 	buf_putc(b, ',');
@@ -91,6 +95,8 @@ int standing_to_json(const struct standing *s, struct buf *out)
 	put_time(out, "made_at", s->made_us);
 	put_time(out, "since", s->since_us);
 	put_time(out, "reported_at", s->reported_us);
+	put_time(out, "hour_since", s->hour_us);
+	buf_printf(out, "\"hour_point_seconds\":%d,", STANDING_POINT_MINUTES * 60);
 	put_percent(out, "set", s->set, ",");
 	put_percent(out, "measured", s->measured, ",");
 	buf_printf(out, "\"executions\":%" PRIu64 ",\"left_out\":%" PRIu64 ",\"without_task\":%zu,",

@@ -37,7 +37,9 @@ def test_text_begins_with_the_lines_that_scripts_parse(start):
     router, origin = router_with_both_sides(start, legacy=30, task=10)
     told = start.run("migration-status", "--db", router.outcomes_path)
     assert told.returncode == 0, told.stderr
-    assert told.stdout.startswith("=== Migration Dashboard ===\nTotal Executions: 40\nlegacy_services: 75.0%\ntask_abstraction: 25.0%\n\n"
+    sentence, rest = told.stdout.split("\n", 1)
+    assert re.match(r"(STOP: |WATCH: )?\S", sentence) and "\033" not in told.stdout
+    assert rest.startswith("=== Migration Dashboard ===\nTotal Executions: 40\nlegacy_services: 75.0%\ntask_abstraction: 25.0%\n\n"
                                   "Success Rates:\nlegacy_services: 100.0%\ntask_abstraction: 100.0%\n")
     assert re.search(r"^app add$", told.stdout, re.M)
 

@@ -309,6 +309,7 @@ static int fill_all(struct app_standing *s, struct standing_facts **ret)
 			snprintf(colon, 8, ":%u", admin_port(a->admin));
 	}
 	f->time_us = clock_wall_us();
+	f->started_us = a->started_us;
 	f->accepting = !acceptor_outage();
 	f->draining = a->draining;
 	f->without_task = without;

@@ -8,10 +8,10 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,7 +26,9 @@
 #include "programs/status/drain_command.h"
 #include "guard/gate.h"
 #include "programs/status/guard_lines.h"
+#include "programs/status/headline.h"
 #include "programs/status/replay_command.h"
+#include "programs/status/screen.h"
 #include "programs/status/status_sources.h"
 
 #define EXIT_USAGE 2
@@ -44,6 +46,8 @@ struct status_arguments {
 	struct gate_options limits;
 	const char *since, *until;
 	enum format format;
+	struct screen screen; /* as it is now */
+	uint64_t given;	      /* options with a value, by their number: each counts once */
 	bool gate, drain, no_guard, differences;
 	unsigned watch_s;
 };
@@ -396,6 +400,18 @@ static int check_replay(const struct status_arguments *a)
 	return -1;
 }
 
+_Static_assert(VERSION - DB < 64, "an option is a bit");
+
+/* The last of two values would count, in silence. Sources and groups add up. */
+static bool is_given_twice(int id, struct status_arguments *a)
+{
+	uint64_t bit = UINT64_C(1) << (id - DB);
+	bool adds_up = id == DB || id == ROUTER || id == GROUP;
+	bool twice = optarg && !adds_up && (a->given & bit);
+	a->given |= bit;
+	return twice;
+}
+
 /* -1 = continue, else the exit code. */
 static int parse_arguments(int argc, char **argv, struct status_arguments *a)
 {
@@ -417,6 +433,8 @@ static int parse_arguments(int argc, char **argv, struct status_arguments *a)
 			return status_usage("unknown option: %s", argv[at]);
 		if (id == ':')
 			return status_usage("%s needs a value", argv[at]);
+		if (is_given_twice(id, a))
+			return status_usage("is given twice: %s", argv[at]);
 		if (!status_take_option(id, argv, a))
 			return status_usage("invalid value: %s", optarg ? optarg : argv[at]);
 	}
@@ -440,12 +458,6 @@ static int parse_arguments(int argc, char **argv, struct status_arguments *a)
 }
 
 /* --- output --------------------------------------------------------------------------------------------- */
-
-static unsigned terminal_columns(void)
-{
-	struct winsize w;
-	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 ? w.ws_col : 0;
-}
 
 struct findings {
 	enum format format;
@@ -527,16 +539,22 @@ static enum gate_verdict status_judge(const struct status_arguments *a, const st
 	return verdict;
 }
 
-static int format_report(const struct status_arguments *a, const struct report *r,
+static int format_report(const struct status_arguments *a, const struct headlines *h, const struct report *r,
 			 const struct guard_verdicts *guard, struct buf *out)
 {
 	if (a->format == JSON) {
 		int code = report_to_json(r, out);
-		return code < 0 ? code : guard_verdicts_into_json(guard, out);
+		if (code == 0)
+			code = guard_verdicts_into_json(guard, out);
+		return code < 0 ? code : headlines_into_json(h, out);
 	}
 	if (a->format == CSV)
 		return report_to_csv(r, out);
-	int code = report_to_text(r, terminal_columns(), out);
+	headlines_put_sentence(h, out);
+	buf_putc(out, '\n');
+	report_head_to_text(r, out);
+	headlines_put_rest(h, a->screen.columns, out);
+	int code = report_rest_to_text(r, a->screen.columns, out);
 	return code < 0 ? code : guard_lines_put(guard, out);
 }
 
@@ -552,25 +570,18 @@ static int read_report(const struct status_arguments *a, struct report **ret, st
 	return 0;
 }
 
-/* Meant for the terminal itself. */
-static void clear_screen(void)
-{
-	static const char home_and_clear[] = "\033[H\033[2J";
-	fflush(stdout);
-	ssize_t ignored = write(STDOUT_FILENO, home_and_clear, sizeof(home_and_clear) - 1);
-	(void)ignored;
-}
-
-static int status_print(const struct status_arguments *a, const struct buf *out, int code)
+/* `h`: the first line is its sentence; NULL: there is none. */
+static int status_print(const struct status_arguments *a, const struct headlines *h, const struct buf *out,
+			int code)
 {
 	bool judged = a->gate || a->drain;
 	if (out->error) {
 		fprintf(stderr, "migration-status: the report does not fit into memory\n");
 		return judged ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
 	}
-	if (a->watch_s && a->format == TEXT && isatty(STDOUT_FILENO))
-		clear_screen();
-	if (out->len)
+	if (a->format == TEXT)
+		screen_put(&a->screen, h ? headlines_level(h) : STANDING_OK, h != NULL, a->watch_s > 0, out);
+	else if (out->len)
 		fwrite(out->ptr, 1, out->len, stdout);
 	if (fflush(stdout) != 0) {
 		fprintf(stderr, "migration-status: standard output: %s\n", strerror(errno));
@@ -591,8 +602,8 @@ static int show_drain(struct status_arguments *a)
 	if (a->since)
 		when_parse(a->since, d->options.now_us, &d->options.since_us);
 	d->json = a->format == JSON;
-	d->columns = terminal_columns();
-	return status_print(a, &out, drain_command(d, &out));
+	d->columns = a->screen.columns;
+	return status_print(a, NULL, &out, drain_command(d, &out));
 }
 
 static struct differences_options differences_of(const struct status_arguments *a)
@@ -617,7 +628,25 @@ static int show_differences(struct status_arguments *a)
 	d.options = differences_of(a);
 	d.json = a->format == JSON;
 	int code = differences_command(&d, &out);
-	return code ? code : status_print(a, &out, 0);
+	return code ? code : status_print(a, NULL, &out, 0);
+}
+
+/* What cannot be read is the news: watched, it is not left to a screen that shows the last good state. */
+static int status_trouble(const struct status_arguments *a, const struct headlines *h, const struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf out = BUF_INIT(OUTPUT_MAX);
+	fprintf(stderr, "migration-status: %s\n", e->text);
+	if (a->watch_s && a->format == TEXT && headlines_put_sentence(h, &out) == 0 &&
+	    buf_printf(&out, "\nThe report cannot be read: %s\n", e->text) == 0)
+		status_print(a, h, &out, 0);
+	return a->gate ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
+}
+
+static void headlines_end(struct headlines **h)
+{
+	if (*h)
+		headlines_release(*h);
+	free(*h);
 }
 
 static int show_replay(struct status_arguments *a)
@@ -633,11 +662,12 @@ static int show_replay(struct status_arguments *a)
 	r->organization = a->report.organization;
 	r->json = a->format == JSON;
 	int code = replay_command(r, &a->sources, &out);
-	return status_print(a, &out, code);
+	return status_print(a, NULL, &out, code);
 }
 
 static int status_show(struct status_arguments *a)
 {
+	screen_look(&a->screen);
 	if (a->replaying.flags)
 		return show_replay(a);
 	if (a->drain)
@@ -647,8 +677,14 @@ static int status_show(struct status_arguments *a)
 	CLEANUP(report_freep) struct report *r = NULL;
 	CLEANUP(guard_verdicts_freep) struct guard_verdicts *guard = NULL;
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(OUTPUT_MAX);
+	CLEANUP(headlines_end) struct headlines *h = calloc(1, sizeof(*h));
 	struct err e = {""};
 	int code = 0;
+	if (!h) {
+		fprintf(stderr, "migration-status: out of memory\n");
+		return a->gate ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
+	}
+	headlines_read(&a->sources, h);
 	if (a->since)
 		/* anew each time: "15m" is meant from now, also while watching */
 		when_parse(a->since, clock_wall_us(), &a->report.since_us);
@@ -656,23 +692,22 @@ static int status_show(struct status_arguments *a)
 		a->report.since_us = clock_wall_us() - GATE_SPAN_US;
 	if (a->until)
 		when_parse(a->until, clock_wall_us(), &a->report.until_us);
-	if (read_report(a, &r, &guard, &e) < 0) {
-		fprintf(stderr, "migration-status: %s\n", e.text);
-		return a->gate ? GATE_NOT_ENOUGH_DATA : EXIT_FAILURE;
-	}
-	int formatted = format_report(a, r, guard, &out);
+	if (read_report(a, &r, &guard, &e) < 0)
+		return status_trouble(a, h, &e);
+	int formatted = format_report(a, h, r, guard, &out);
 	struct differences_options compared = differences_of(a);
 	if (formatted == 0 && a->format != CSV && !a->report.organization && !has_routers(&a->sources))
 		differences_add_to_report(&compared, a->format == JSON, &out);
 	if (formatted == 0 && a->gate)
 		code = (int)status_judge(a, r, guard, &out);
-	return status_print(a, &out, code);
+	return status_print(a, h, &out, code);
 }
 
 int main(int argc, char **argv)
 {
 	struct status_arguments a;
 	plain_output_begin();
+	setlocale(LC_CTYPE, "");
 	int code = parse_arguments(argc, argv, &a);
 	if (code >= 0)
 		return code;

@@ -121,27 +121,23 @@ static int read_token(const struct status_sources *s, struct buf *bearer, struct
 	return r;
 }
 
-static int ask_router(struct http_client *client, const struct status_sources *s,
-		      const struct report_options *o, struct answer *a, struct err *e)
+static int ask_router(struct http_client *client, const struct status_sources *s, const char *url,
+		      struct answer *a, struct err *e)
 {
-	CLEANUP(buf_releasep) struct buf url = BUF_INIT(16384);
 	CLEANUP(buf_releasep) struct buf bearer = BUF_INIT(TOKEN_MAX + 16);
 	struct http_call *call = NULL;
 	int r = read_token(s, &bearer, e);
 	if (r < 0)
 		return r;
-	status_make_url(a->name, o, &url);
 	struct http_field field = {SPAN_LIT("Authorization"), buf_span(&bearer)};
 	struct http_call_request q = {.method = "GET",
-				      .url = url.ptr,
+				      .url = url,
 				      .fields = &field,
 				      .n_fields = bearer.len > 0,
 				      .timeout_ms = ANSWER_MS,
 				      .max_body = ANSWER_MAX,
 				      .may_resend = true};
 	struct http_events events = {.arg = a, .done = status_on_answer};
-	if (url.error)
-		return err_set(e, url.error, "%s: too long", a->name);
 	r = http_start(client, &q, &events, &call, e);
 	if (r < 0)
 		return err_prefix(e, r, "%s", a->name);
@@ -150,24 +146,44 @@ static int ask_router(struct http_client *client, const struct status_sources *s
 	return a->result;
 }
 
-static int told_by_router(const struct status_sources *s, const char *name, const struct report_options *o,
-			  struct report_sums **sums, struct guard_verdicts **guard, struct err *e)
+static int get_url(const struct status_sources *s, const char *name, const struct buf *url, struct buf *body,
+		   struct err *e)
 {
 	struct answer a = {.name = name, .body = BUF_INIT(ANSWER_MAX), .result = -EIO};
 	struct http_client *client = NULL;
+	if (url->error)
+		return err_set(e, url->error, "%s: too long", name);
 	int r = loop_new(&a.loop);
 	if (r < 0)
 		return err_set(e, r, "event loop: %s", strerror(-r));
 	r = http_client_new(a.loop, &(struct http_client_options){0}, &client, e);
 	if (r == 0)
-		r = ask_router(client, s, o, &a, e);
+		r = ask_router(client, s, url->ptr, &a, e);
 	http_client_free(client);
 	loop_free(a.loop);
+	*body = a.body;
+	return r;
+}
+
+int status_sources_get(const struct status_sources *s, const char *router, const char *path, struct buf *body,
+		       struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf url = BUF_INIT(16384);
+	buf_printf(&url, "%.*s%s", SPAN_ARG(url_without_slash(span_of(router))), path);
+	buf_terminate(&url);
+	return get_url(s, router, &url, body, e);
+}
+
+static int told_by_router(const struct status_sources *s, const char *name, const struct report_options *o,
+			  struct report_sums **sums, struct guard_verdicts **guard, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf url = BUF_INIT(16384), body = {0};
+	status_make_url(name, o, &url);
+	int r = get_url(s, name, &url, &body, e);
 	if (r == 0)
-		r = report_sums_parse(name, buf_span(&a.body), sums, e);
+		r = report_sums_parse(name, buf_span(&body), sums, e);
 	if (r == 0)
-		r = guard_verdicts_parse(name, buf_span(&a.body), guard, e);
-	buf_release(&a.body);
+		r = guard_verdicts_parse(name, buf_span(&body), guard, e);
 	return r;
 }
 

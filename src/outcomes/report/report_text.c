@@ -1,5 +1,5 @@
 /*
- * The report for people at a terminal. The first eight lines are parsed by scripts (design, "Programs"): they
+ * The report for people at a terminal. Its first eight lines are parsed by scripts (design, "Programs"): they
  * never change their shape.
  */
 #include <inttypes.h>
@@ -272,14 +272,25 @@ static bool report_text_any(const struct report *r)
 	return false;
 }
 
+int report_head_to_text(const struct report *r, struct buf *out)
+{
+	report_text_put_head(r, out);
+	return out->error;
+}
+
 int report_to_text(const struct report *r, unsigned columns, struct buf *out)
+{
+	report_text_put_head(r, out);
+	return report_rest_to_text(r, columns, out);
+}
+
+int report_rest_to_text(const struct report *r, unsigned columns, struct buf *out)
 {
 	unsigned width = columns;
 	if (columns == 0)
 		width = 80;
 	else if (columns < WIDTH_MIN)
 		width = WIDTH_MIN;
-	report_text_put_head(r, out);
 	put_span(r, out);
 	put_notes(r, out);
 	report_text_put_left_out(r, out);
