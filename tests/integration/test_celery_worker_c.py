@@ -1,14 +1,19 @@
 """Our worker on Celery's queues: real Python producers over a real Redis, beside real Python workers, through kills and outages."""
+import datetime
 import json
 import os
 import signal
 import socket
+import sys
 import threading
+import time
 
 import pytest
-from celery.exceptions import NotRegistered, TaskRevokedError
+from celery import chain, chord, group
+from celery.exceptions import NotRegistered, SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 
 import configuration
+import core_tasks
 from celery_worker import application
 from http_text import PATIENCE, wait_until
 from programs import need_backend
@@ -26,6 +31,11 @@ def tasks_of(folder, **changed):
         "hold": {"exec": {"argv": ["sh", "-c", note + 'until test -e %s; do sleep 0.02; done; echo "end $key" >>%s; printf %%s "$key"'
                                    % (go, runs)], **one}},
     }
+    program = [sys.executable, "-E", "-S", core_tasks.__file__]
+    definitions["give_back"] = {"exec": {"argv": program + ["give_back"], "env": {"RUNS_FOLDER": folder}}}
+    definitions["fail"] = {"exec": {"argv": program + ["fail"], "env": {"RUNS_FOLDER": folder}}}
+    definitions["third_time"] = {"exec": {"argv": ["sh", "-c", note + 'test $(grep -c "begin $key" %s) -ge 3 || exit 75; printf %%s "$key"'
+                                                   % runs], **one}}
     definitions["hold_again"] = {**definitions["hold"], "idempotent": True}
     return [{"name": name, "builtin": name} for name in ("add_numbers", "echo", "simulate_work")] + \
         [{"name": name, **how, **changed.get(name, {})} for name, how in definitions.items()]
@@ -59,6 +69,9 @@ class Place:
 
     def send(self, name, *args, **how):
         return self.app.send_task(name, args=args, **how)
+
+    def sig(self, name, *args, **options):
+        return self.app.signature(name, args=args, **options)
 
     def runs(self):
         try:
@@ -205,7 +218,7 @@ def test_inspect_sees_it_as_any_worker(place):
     inspect = place.app.control.inspect(destination=[node])
     wait_until(lambda: inspect.reserved()[node], "the second to be reserved")
     assert inspect.ping() == {node: {"ok": "pong"}} and place.app.control.ping()[0] == {node: {"ok": "pong"}}
-    assert inspect.registered()[node] == sorted(["add_numbers", "echo", "simulate_work", "count", "hold", "hold_again"])
+    assert inspect.registered()[node] == sorted(task["name"] for task in tasks_of("x"))
     active = inspect.active()[node][0]
     assert (active["id"], active["name"], active["acknowledged"], active["worker_pid"]) == (running.id, "hold", True, worker.pid)
     assert inspect.reserved()[node][0]["id"] == reserved.id and inspect.scheduled()[node][0]["request"]["id"] == scheduled.id
@@ -264,3 +277,98 @@ def test_events_as_flower_reads_them(place):
         finally:
             receiver.should_stop = True
             reading.join(PATIENCE)
+
+
+# --- what follows a task, and what it asks for --------------------------------------------------------------------------
+
+BOTH = pytest.mark.parametrize("python", [False, True], ids=["ours", "ours and Python's"])
+
+
+@pytest.fixture
+def shared(place, workers, python):
+    """One queue, served by ours alone, or by a Python worker with the same tasks as well."""
+    place.worker("--concurrency", 2)
+    if python:
+        workers(place.server.url(0), place.server.url(1), concurrency=2)
+    return place
+
+
+@BOTH
+def test_chains_groups_and_chords_give_python_its_results(shared):
+    add, back = (lambda *n: shared.sig("add_numbers", *n)), shared.sig("give_back")
+    numbered = chain(add(1, 2), add(3), add(4)).apply_async()
+    grouped = group(add(n, 10) for n in range(5)).apply_async()
+    counted = chord([add(n, n) for n in range(10)], back).apply_async()
+    within = chain(add(1, 1), group(add(10), add(20)), back).apply_async()
+    ending = chain(add(1, 1), group(add(10), add(20))).apply_async()
+    chains = chord([chain(add(1, 1), add(1)), chain(add(2, 2), add(2))], chain(back, back)).apply_async()
+    linked = add(5, 5).set(link=[add(1)]).apply_async()
+    fixed = chain(add(1, 1), shared.sig("add_numbers", 7, 7, immutable=True)).apply_async()
+    assert numbered.get(timeout=PATIENCE) == 10 and numbered.parent.get(timeout=PATIENCE) == 6
+    assert grouped.get(timeout=PATIENCE) == [10, 11, 12, 13, 14]
+    assert counted.get(timeout=PATIENCE) == [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
+    assert within.get(timeout=PATIENCE) == [12, 22] and ending.get(timeout=PATIENCE) == [12, 22]
+    assert chains.get(timeout=PATIENCE) == [3, 6]
+    assert linked.get(timeout=PATIENCE) == 10 and linked.children[0].get(timeout=PATIENCE) == 11
+    assert fixed.get(timeout=PATIENCE) == 14
+    wait_until(shared.nothing_left, "everything to be acknowledged")
+    assert not [k for k in shared.server.client(1).keys("celery-taskset-meta-*") if not k.endswith(b".c")]
+
+
+@BOTH
+def test_what_follows_a_failure_fails_with_it(shared):
+    add, back, fail = (lambda *n: shared.sig("add_numbers", *n)), shared.sig("give_back"), shared.sig("fail", "no")
+    chained = chain(fail, add(3), add(4)).apply_async()
+    counted = chord([add(1, 1), fail], back).apply_async()
+    called = fail.clone().set(link_error=[shared.sig("count").set(task_id="errback")]).apply_async()
+    for result in (chained, chained.parent, chained.parent.parent):
+        with pytest.raises(Exception, match="no"):
+            result.get(timeout=PATIENCE)
+    with pytest.raises(Exception, match="no"):
+        counted.get(timeout=PATIENCE)  # of the part; the body has
+    wait_until(lambda: shared.server.client(1).exists("celery-task-meta-" + counted.id), "the body to fail")
+    assert shared.meta(counted)["result"]["exc_type"] == "ChordError" and "Dependency" in str(shared.meta(counted)["result"]["exc_message"])
+    assert shared.app.AsyncResult("errback").get(timeout=PATIENCE) == called.id
+    wait_until(shared.nothing_left, "everything to be acknowledged")
+
+
+def test_a_handler_asks_to_be_run_again(place):
+    place.worker(retry_delay="200ms")
+    result = place.send("third_time", "thrice")
+    assert result.get(timeout=PATIENCE) == "thrice" and place.runs().count("begin thrice") == 3
+    place.worker("--worker-name", "no more", "--queues", "strict", max_retries=0)
+    with pytest.raises(RuntimeError, match="exit code 75"):
+        place.send("third_time", "once", queue="strict").get(timeout=PATIENCE)
+    assert place.runs().count("begin once") == 1
+
+
+def test_eta_expiry_and_time_limits(place):
+    place.worker("--concurrency", 1)
+    begun = time.time()
+    assert place.send("echo", "later", countdown=0.7).get(timeout=PATIENCE) == "Echo: later" and time.time() - begun > 0.7
+    with pytest.raises(TaskRevokedError, match="expired"):
+        place.send("echo", "never", countdown=0.5, expires=0.1).get(timeout=PATIENCE)
+    with pytest.raises(TimeLimitExceeded):
+        place.send("hold", "hard", time_limit=0.5).get(timeout=PATIENCE)
+    with pytest.raises(SoftTimeLimitExceeded):
+        place.send("hold", "soft", soft_time_limit=0.5, time_limit=60).get(timeout=PATIENCE)
+    wait_until(place.nothing_left, "everything to be acknowledged")
+
+
+def test_bodies_of_every_kind(place):
+    worker = place.worker()
+    assert place.send("echo", "packed", compression="zlib").get(timeout=PATIENCE) == "Echo: packed"
+    assert place.send("echo", "packed", compression="gzip").get(timeout=PATIENCE) == "Echo: packed"
+    assert place.send("give_back", {"at": datetime.datetime(2024, 1, 2, 3, 4, 5)}).get(timeout=PATIENCE) == {"at": "2024-01-02T03:04:05"}
+    assert place.send("echo", "first", priority=9).get(timeout=PATIENCE) == "Echo: first"
+    place.app.conf.task_protocol = 1
+    old = place.send("echo", "old")
+    place.app.conf.task_protocol = 2
+    assert old.get(timeout=PATIENCE) == "Echo: old"
+    for _ in range(2):
+        with pytest.raises(Exception, match="application/x-python-serialize is not taken"):
+            place.send("echo", "pickled", serializer="pickle").get(timeout=PATIENCE)
+    place.broker().lpush("celery", "no message at all", "{}", json.dumps({"body": "", "headers": {}}))
+    assert place.send("echo", "after").get(timeout=PATIENCE) == "Echo: after"
+    assert len(worker.find("message_rejected", reason="content type application/x-python-serialize is not taken, only JSON")) == 1
+    wait_until(place.nothing_left, "everything to be acknowledged")

@@ -2,7 +2,8 @@
  * Handlers: what runs one attempt of a task, in the worker: C code on a thread, a program, or a call of a
  *           URL.
  *
- * Why:       the worker leases, keeps time and writes down; how a task is run is behind these three calls.
+ * Why:       the worker leases, keeps time and writes down; how a task is run is behind these three
+ *            calls.
  * Threads:   everything on the worker's loop.
  * Ownership: the call is copied. A run belongs to its handler and is gone when `done` returns.
  */
@@ -29,10 +30,16 @@ struct handler_call {
 
 struct handler_outcome {
 	struct span result; /* valid JSON, or SPAN_NONE when it failed */
-	/* when it failed, for callers: the task's own message, or the task's name and the kind of failure */
+	/* when it failed, for callers: the task's own message, or the task's name and the kind of failure
+	 * */
 	struct span error;
 	struct span detail; /* for operators: where, how, what others said */
-	bool unknown;	    /* it began, and whether it took effect cannot be known from here */
+	/* when it failed: it asks to be run again, after so long (0: the backend's own delay); a program
+	 * by exit code 75 (EX_TEMPFAIL), a server by 429 or 503 with Retry-After. Backends without
+	 * retries fail it. */
+	bool retry;
+	unsigned retry_after_ms;
+	bool unknown; /* it began, and whether it took effect cannot be known from here */
 };
 typedef void (*handler_done_fn)(void *arg, const struct handler_outcome *o);
 
@@ -47,10 +54,12 @@ struct handler_run {
 	void (*ask)(struct handler_run *run);
 	handler_done_fn done;
 	void *arg;
+	bool retry; /* of the outcome, when it fails */
+	unsigned retry_after_ms;
 };
 
-/* done is called once, later. <0: it could not be begun, with a sentence for operators (-EINVAL: about the
- * call, for callers too); done is not called then. */
+/* done is called once, later. <0: it could not be begun, with a sentence for operators (-EINVAL: about
+ * the call, for callers too); done is not called then. */
 int handler_start(const struct handler_env *env, const struct task_definition *t,
 		  const struct handler_call *call, handler_done_fn done, void *arg, struct handler_run **ret,
 		  struct err *e);
@@ -65,8 +74,8 @@ void handler_kill(struct handler_run *run);
 /* Asks it to end soon: a program gets SIGTERM. */
 void handler_ask(struct handler_run *run);
 
-/* Appends what a program or a server said, fit for files and people: without the secrets that its definition
- * gave it, nor what looks like one, and without control characters but line ends. */
+/* Appends what a program or a server said, fit for files and people: without the secrets that its
+ * definition gave it, nor what looks like one, and without control characters but line ends. */
 void handler_put_told(const struct task_definition *t, struct span said, struct buf *out);
 
 /* The three kinds. */
@@ -80,8 +89,9 @@ int handler_start_http(const struct handler_env *env, const struct task_definiti
 		       const struct handler_call *call, handler_done_fn done, void *arg,
 		       struct handler_run **ret, struct err *e);
 
-/* done with a failure. `error` is for callers and must not say where or how the task was called, nor what was
- * answered there; the rest is for operators. The task's secrets are taken out of both by the worker. */
+/* done with a failure. `error` is for callers and must not say where or how the task was called, nor what
+ * was answered there; the rest is for operators. The task's secrets are taken out of both by the worker.
+ * */
 void handler_fail(struct handler_run *run, bool unknown, struct span error, struct span detail);
 /* Formats `error` of it: "<task>: …". */
 void handler_fail_as(struct handler_run *run, bool unknown, const struct task_definition *t,

@@ -23,6 +23,7 @@
 
 #define STDERR_KEPT 16384
 #define PIECE 65536
+#define EXIT_AGAIN 75 /* EX_TEMPFAIL of sysexits.h */
 
 struct exec_run {
 	struct handler_run run;
@@ -154,6 +155,7 @@ static void fail_with_code(struct exec_run *r, int code)
 	snprintf(what, sizeof(what), "exit code %d", code);
 	handler_exec_put_detail(r, what, &detail);
 	struct span raised = python_raised(said(r));
+	r->run.retry = code == EXIT_AGAIN;
 	if (raised.ptr)
 		handler_fail(&r->run, false, raised, buf_span(&detail));
 	else

@@ -18,7 +18,11 @@ void handler_put_told(const struct task_definition *t, struct span said, struct 
 
 void handler_fail(struct handler_run *run, bool unknown, struct span error, struct span detail)
 {
-	struct handler_outcome o = {.error = error, .detail = detail, .unknown = unknown};
+	struct handler_outcome o = {.error = error,
+				    .detail = detail,
+				    .unknown = unknown,
+				    .retry = run->retry,
+				    .retry_after_ms = run->retry_after_ms};
 	run->done(run->arg, &o);
 }
 

@@ -55,12 +55,26 @@ static void fail_for(struct http_run *r, const struct http_reply *reply)
 	}
 }
 
+/* It has not done it, and says when it will. */
+static bool asks_again(const struct http_reply *reply, unsigned *ret_ms)
+{
+	struct span after = http_reply_field(reply, "Retry-After");
+	char text[12], *end;
+	if ((reply->status != 429 && reply->status != 503) || !after.ptr || after.len >= sizeof(text))
+		return false;
+	span_copy(after, text, sizeof(text));
+	unsigned long seconds = strtoul(text, &end, 10);
+	*ret_ms = (unsigned)(seconds < 86400 ? seconds : 86400) * 1000;
+	return *text >= '0' && *text <= '9' && !*end;
+}
+
 static void handler_http_take_answer(struct http_run *r, const struct http_reply *reply)
 {
 	struct handler_outcome o = {0};
 	struct err why = {""};
 	char detail[64];
 	snprintf(detail, sizeof(detail), "HTTP %d", reply->status);
+	r->run.retry = asks_again(reply, &r->run.retry_after_ms);
 	if (reply->status < 200 || reply->status > 299)
 		handler_http_fail(r, false, detail, detail, reply->body);
 	else if (json_validate(reply->body, &why) < 0)

@@ -3,20 +3,20 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "tasks/celery/worker/answer.h"
+#include "tasks/celery/worker/ending.h"
 #include "tasks/celery/worker/telling.h"
 
 #define SHORTAGE_PAUSE_MS 1000 /* after a task could not be started */
 #define SAID_MAX 65536
-#define EXPIRES_FOREVER 0
 
 static void request_finish(struct celery_request *r);
-static void request_next(struct celery_request *r);
 
 /* --- what is there -------------------------------------------------------------------------------------- */
 
@@ -37,6 +37,7 @@ static void request_free(struct celery_request *r)
 	q->n_waiting -= r->state == CELERY_REQUEST_WAITS;
 	q->n_running -= r->state == CELERY_REQUEST_RUNS || r->state == CELERY_REQUEST_CLAIMED;
 	q->n--;
+	celery_ending_free(r->ending);
 	celery_held_free(r->held);
 	celery_incoming_release(&r->m);
 	loop_timer_free(r->timer);
@@ -106,55 +107,7 @@ static void request_revoke(struct celery_request *r, const char *why)
 	r->status = "REVOKED";
 }
 
-static bool stores_result(const struct celery_request *r)
-{
-	return !r->m.ignores_result && r->m.id[0];
-}
-
 /* --- the steps of the end ------------------------------------------------------------------------------- */
-
-static void request_on_written(void *arg, int64_t first, const struct err *why)
-{
-	struct celery_request *r = arg;
-	(void)first;
-	if (why)
-		log_error("task_result_refused", LOG_STR("task_id", r->m.id), LOG_STR("task", r->m.task),
-			  LOG_STR("error", why->text));
-	request_next(r);
-}
-
-static int requests_store(struct celery_requests *q, struct span id, struct span meta, celery_write_fn fn,
-			  void *arg)
-{
-	const struct celery_options *c = q->o.c;
-	CLEANUP(buf_releasep) struct buf key = BUF_INIT(CELERY_PREFIX_MAX + CELERY_ID_MAX + 64);
-	char expires[24];
-	buf_printf(&key, "%s" CELERY_RESULT_PREFIX "%.*s", c->result_prefix, SPAN_ARG(id));
-	snprintf(expires, sizeof(expires), "%lld", (long long)(c->result_expires_ms / 1000));
-	const struct span setex[] = {SPAN_LIT("SETEX"), buf_span(&key), span_of(expires), meta},
-			  set[] = {SPAN_LIT("SET"), buf_span(&key), meta},
-			  publish[] = {SPAN_LIT("PUBLISH"), buf_span(&key), meta};
-	bool forever = c->result_expires_ms == EXPIRES_FOREVER;
-	const struct celery_command commands[] = {{forever ? set : setex, forever ? 3 : 4}, {publish, 3}};
-	return celery_writes_add(q->o.results, commands, 2, fn, arg);
-}
-
-static int request_store(struct celery_request *r, celery_write_fn fn)
-{
-	CLEANUP(buf_releasep) struct buf meta = BUF_INIT(512u << 20);
-	bool ended = strcmp(r->status, "STARTED") != 0 && strcmp(r->status, "RETRY") != 0;
-	const struct celery_answer a = {.status = r->status,
-					.result = buf_span(&r->result),
-					.traceback = r->detail.len ? buf_span(&r->detail) : SPAN_NONE,
-					.done_us = ended ? clock_wall_us() : 0,
-					.id = span_of(r->m.id),
-					.group = r->m.group,
-					.parent_id = r->m.parent_id};
-	celery_put_answer(&a, &meta);
-	if (meta.error)
-		return meta.error;
-	return requests_store(r->owner, span_of(r->m.id), buf_span(&meta), fn, r);
-}
 
 static void request_on_gone(void *arg, int64_t first, const struct err *why)
 {
@@ -187,27 +140,6 @@ static void request_acknowledge(struct celery_request *r)
 		request_on_gone(r, 0, &(struct err){"out of memory"});
 }
 
-enum { STEP_STORE, STEP_ACKNOWLEDGE };
-
-/* The next step of the end; each comes when the one before it is confirmed. */
-static void request_next(struct celery_request *r)
-{
-	int code = 0;
-	switch (r->step++) {
-	case STEP_STORE:
-		if (!r->requeue && stores_result(r)) {
-			code = request_store(r, request_on_written);
-			if (code < 0)
-				request_on_written(r, 0, &(struct err){"out of memory"});
-			return;
-		}
-		r->step++;
-		/* fall through */
-	default:
-		request_acknowledge(r);
-	}
-}
-
 static void request_finish(struct celery_request *r)
 {
 	struct celery_requests *q = r->owner;
@@ -215,9 +147,16 @@ static void request_finish(struct celery_request *r)
 	if (r->timer)
 		loop_timer_stop(r->timer);
 	r->soft = loop_timer_free(r->soft);
-	r->step = 0;
-	request_next(r);
 	requests_schedule(q);
+	if (r->requeue) {
+		request_acknowledge(r);
+		return;
+	}
+	r->ending = celery_end(r, request_acknowledge);
+	if (!r->ending) {
+		log_error("task_end_refused", LOG_STR("task_id", r->m.id), LOG_STR("error", "out of memory"));
+		request_acknowledge(r);
+	}
 }
 
 /* Without having run. */
@@ -235,6 +174,18 @@ static void request_put_told(struct celery_request *r, struct span error, struct
 	handler_put_told(r->definition, error, &r->error);
 	if (detail.ptr)
 		handler_put_told(r->definition, detail, &r->detail);
+}
+
+/* A handler has asked for it. False: there have been enough. */
+static bool request_retry(struct celery_request *r, unsigned after_ms, struct span error)
+{
+	const struct celery_retries *retries = &r->owner->o.c->retries;
+	if (r->m.retries >= retries->max)
+		return false;
+	request_fail(r, "RuntimeError", "builtins", error);
+	r->status = "RETRY";
+	r->again_us = clock_wall_us() + (int64_t)(after_ms ? after_ms : retries->delay_ms) * 1000;
+	return true;
 }
 
 static void request_take_failure(struct celery_request *r, const struct handler_outcome *o)
@@ -260,6 +211,8 @@ static void request_take_failure(struct celery_request *r, const struct handler_
 			     SPAN_LIT("the worker was stopped while the task ran"));
 		break;
 	case CELERY_REASON_NONE:
+		if (o->retry && request_retry(r, o->retry_after_ms, buf_span(&error)))
+			break;
 		request_fail(r, o->unknown ? "WorkerLostError" : "RuntimeError",
 			     o->unknown ? "billiard.exceptions" : "builtins", buf_span(&error));
 		break;
@@ -380,6 +333,15 @@ void celery_requests_put_totals(const struct celery_requests *q, struct buf *out
 	buf_putc(out, '}');
 }
 
+static void request_store_started(struct celery_request *r)
+{
+	CLEANUP(buf_releasep) struct buf by = BUF_INIT(4096);
+	buf_printf(&by, "{\"pid\": %ld, \"hostname\": ", (long)getpid());
+	json_quote(&by, span_of(r->owner->o.hostname));
+	buf_putc(&by, '}');
+	celery_store_started(r, buf_span(&by));
+}
+
 static void request_run(struct celery_request *r)
 {
 	struct celery_requests *q = r->owner;
@@ -405,6 +367,8 @@ static void request_run(struct celery_request *r)
 	request_enter(r, CELERY_REQUEST_RUNS);
 	requests_count_begun(q, r->m.task);
 	celery_tell_started(q->o.events, r);
+	if (q->o.c->track_started && !r->m.ignores_result)
+		request_store_started(r);
 	if (code < 0) {
 		char text[CELERY_ID_MAX + 64];
 		snprintf(text, sizeof(text), "%s: it could not be started", r->m.task);
@@ -570,11 +534,14 @@ static void request_is_not_taken(struct celery_request *r, enum celery_incoming_
 			"message_rejected", LOG_STR("task_id", r->m.id), LOG_STR("task", r->m.task),
 			LOG_STR("queue", r->owner->o.queues[r->held->queue]), LOG_STR("reason", e->text),
 			LOG_STR("effect", "such messages are removed; what waits for them fails. Said once"));
-	if (verdict == CELERY_INCOMING_REFUSED || verdict == CELERY_INCOMING_INVALID)
+	bool task = verdict == CELERY_INCOMING_REFUSED || verdict == CELERY_INCOMING_INVALID;
+	if (task && r->m.id[0]) {
 		request_fail(r, types[verdict], modules[verdict], span_of(e->text));
-	else
-		r->m.id[0] = '\0'; /* no result of it */
-	request_refuse(r);
+		request_refuse(r);
+		return;
+	}
+	r->owner->refused++; /* nobody waits for a result of it */
+	request_acknowledge(r);
 }
 
 static struct celery_request *request_new(struct celery_requests *q, struct celery_held *h)
@@ -640,6 +607,7 @@ int celery_requests_init(struct celery_requests *q, const struct celery_requests
 	TAILQ_INIT(&q->ready);
 	q->work.fn = requests_on_work;
 	buf_init(&q->said, SAID_MAX);
+	celery_sender_init(&q->sender);
 	return loop_timer_new(o->loop, requests_on_pause, q, &q->pause);
 }
 

@@ -44,6 +44,7 @@ enum celery_request_reason {
 };
 
 struct celery_requests;
+struct celery_ending;
 
 struct celery_request {
 	struct celery_requests *owner;
@@ -64,7 +65,8 @@ struct celery_request {
 	bool unknown;
 	struct buf result, error, detail; /* result: raw JSON; error: text, of what failed */
 	const char *exc_type;
-	unsigned step;
+	int64_t again_us; /* of a retry: when */
+	struct celery_ending *ending;
 };
 
 struct celery_requests_options {
@@ -97,6 +99,7 @@ struct celery_requests {
 		uint64_t n;
 	} * totals; /* begun, by task */
 	size_t n_totals;
+	struct celery_sender sender;
 	struct celery_revoked revoked_ids;
 	struct buf said; /* what was logged once */
 };

@@ -53,8 +53,9 @@ static void write_wait(struct celery_write *x)
 		loop_timer_start(w->again, AGAIN_MS);
 }
 
-static void write_settle(struct celery_write *x)
+static void write_settle(struct celery_write *x, const struct redis_reply *reply)
 {
+	struct celery_writes *w = x->owner;
 	if (x->again) {
 		write_wait(x);
 		return;
@@ -64,8 +65,10 @@ static void write_settle(struct celery_write *x)
 	struct err why = x->why;
 	int64_t first = x->first == 0 && x->maybe ? CELERY_WRITE_PERHAPS : x->first;
 	write_free(x);
+	w->reply = reply;
 	if (fn)
 		fn(arg, first, why.text[0] ? &why : NULL);
+	w->reply = NULL;
 }
 
 /* What is about the server, or the moment, and not about the command. */
@@ -96,7 +99,7 @@ static void writes_on_reply(void *arg, enum redis_outcome outcome, const struct 
 	else if (x->answered == 0)
 		x->first = redis_reply_integer(reply);
 	if (++x->answered == x->n)
-		write_settle(x);
+		write_settle(x, reply);
 }
 
 static void write_send(struct celery_write *x)

@@ -26,6 +26,7 @@ struct celery_writes {
 	struct loop_timer *again;
 	TAILQ_HEAD(, celery_write) open, waiting;
 	size_t n_open;
+	const struct redis_reply *reply; /* the last answer, while a write's callback runs */
 };
 
 struct celery_command {
