@@ -63,9 +63,23 @@ bool metric_accepts_open(struct span accept)
 
 /* --- writing -------------------------------------------------------------------------------------------- */
 
+static size_t metric_plain(struct span s, size_t from)
+{
+	size_t n = from;
+	while (n < s.len && (signed char)s.ptr[n] >= ' ' && s.ptr[n] != '\\' && s.ptr[n] != '"')
+		n++;
+	return n - from;
+}
+
 static void metric_escape(struct buf *b, struct span s, bool quotes)
 {
 	for (size_t i = 0; i < s.len;) {
+		size_t plain = metric_plain(s, i);
+		if (plain) {
+			buf_append(b, s.ptr + i, plain);
+			i += plain;
+			continue;
+		}
 		size_t n = utf8_sequence(s.ptr + i, s.ptr + s.len);
 		if (n == 0) {
 			buf_puts(b, "\xef\xbf\xbd");

@@ -328,6 +328,15 @@ static const struct {
 	 "c.yml:2: override.secret: unknown key; known here: enabled, secret_sha256\n"},
 	{SERVICE "limits:\n  max_heads:\n",
 	 "c.yml:3: limits.max_heads: unknown key; did you mean \"max_head\"?\n"},
+	/* traces: nothing is taken for less than it says, and no secret is shown */
+	{SERVICE "traces: {sample: 1}\n", "c.yml:2: traces.endpoint: missing: the URL to POST spans to, such "
+					  "as http://127.0.0.1:4318/v1/traces\n"},
+	{SERVICE "traces: {endpoint: \"http://c/v1/traces\", sample: 10%}\n",
+	 "c.yml:2: traces.sample: expected a share from 0 to 1, not \"10%\"\n"},
+	{SERVICE "traces: {endpoint: \"http://c/v1/traces\", queue: 1}\n",
+	 "c.yml:2: traces.queue: expected a whole number from 16 to 65536, not \"1\"\n"},
+	{SERVICE "traces: {endpoint: \"http://c/v1/traces\", authorization_file: /dev/null}\n",
+	 "c.yml:2: traces.authorization_file: /dev/null: not a regular file\n"},
 	/* shared state: no password is shown, and nothing is passed over */
 	{SERVICE "state: rediss://:hunter2@cache/0\n",
 	 "c.yml:2: state: rediss:// (TLS) is not supported by this hiredis; it needs a TLS proxy in front of "
