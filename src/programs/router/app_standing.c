@@ -285,7 +285,9 @@ static void fill_operations(struct app_standing *s, struct standing_facts *f)
 			fill_readiness(a, &f->operations[n++]);
 		}
 	CLEANUP(guard_verdicts_freep) struct guard_verdicts *v = NULL;
-	for (size_t i = 0; app_guard_verdicts(s->app, &v) == 0 && i < n; i++)
+	if (app_guard_verdicts(s->app, &v) < 0)
+		return;
+	for (size_t i = 0; i < n; i++)
 		fill_guard(v, &f->operations[i]);
 }
 
