@@ -68,11 +68,16 @@ static void mover_run(struct mover *m, struct mover_job *job)
 		job->result = job->run(job, p, &job->err);
 }
 
+static bool mover_may_meet(const char *a, const char *b)
+{
+	return a && b && (!*a || !*b || strcmp(a, b) == 0);
+}
+
 /* Under the lock. */
 static bool mover_is_free(const struct mover *m, const struct mover_job *job)
 {
-	for (size_t i = 0; job->flag && i < MOVER_LANES; i++)
-		if (m->lanes[i].changing && strcmp(m->lanes[i].changing, job->flag) == 0)
+	for (size_t i = 0; i < MOVER_LANES; i++)
+		if (mover_may_meet(m->lanes[i].changing, job->flag))
 			return false;
 	return true;
 }

@@ -18,6 +18,7 @@
 #define MOVER_WAITING 8
 #define MOVER_CALL_MS 10000
 #define MOVER_SAID_MAX 65536
+#define MOVER_ANY ""
 
 struct mover;
 
@@ -28,7 +29,7 @@ struct mover_job {
 	int (*run)(struct mover_job *job, struct rollout_place *p, struct err *e);
 	void (*done)(struct mover_job *job); /* on the loop */
 	const struct config *config;	     /* good until `done` */
-	const char *flag;		     /* that it changes; NULL: it changes none */
+	const char *flag;		     /* that it changes; NULL: none; MOVER_ANY: it is not known yet */
 	/* Filled in when it is done. */
 	int result; /* a move_result, or -errno with err; -ECANCELED: the router ends */
 	struct err err;

@@ -17,6 +17,7 @@
 #include "programs/router/app_guard.h"
 #include "programs/router/app_internal.h"
 #include "programs/router/app_registration.h"
+#include "programs/router/moving/app_setback.h"
 #include "programs/router/app_standing.h"
 #include "programs/router/app_takeover.h"
 #include "programs/router/metrics/metrics.h"
@@ -234,6 +235,7 @@ static bool app_reload(struct app *a)
 	app_backends_configure(a);
 	if (a->admin)
 		admin_set_config(a->admin, new);
+	app_setback_review(a);
 	use_flags(a);
 	if (a->flipt)
 		flipt_source_refresh(a->flipt);

@@ -189,6 +189,8 @@ static void on_look(struct loop_work *work)
 	for (size_t i = 0; i < now->n; i++)
 		tell_change(g, verdict_of(g->last, now->operations[i].service, now->operations[i].operation),
 			    &now->operations[i]);
+	if (g->app->on_verdicts)
+		g->app->on_verdicts(g->app, now);
 	guard_verdicts_free(g->last);
 	g->last = now;
 }

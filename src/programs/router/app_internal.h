@@ -21,6 +21,7 @@
 
 /* What a backend last said of itself. */
 struct app;
+struct guard_verdicts;
 struct app_health {
 	struct app *app;
 	struct span name;
@@ -65,7 +66,10 @@ struct app {
 	struct registration *registration;
 	const struct readiness *readiness; /* what the planes have, or NULL */
 	struct admin *admin;
-	struct mover *mover; /* app_move.h; NULL before the listener, and when this ends */
+	/* what the guard says has changed; NULL: nobody asks (app_setback.h) */
+	void (*on_verdicts)(struct app *a, const struct guard_verdicts *now);
+	struct app_setback *setback; /* app_setback.h */
+	struct mover *mover;	     /* app_move.h; NULL before the listener, and when this ends */
 	struct app_health health[CONFIG_MAX_BACKENDS]; /* as in env.backends */
 	struct loop_timer *health_timer;
 	unsigned health_rounds;

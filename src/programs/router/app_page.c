@@ -7,7 +7,7 @@
 #include "operation/route.h"
 #include "page/page.h"
 #include "programs/router/app_internal.h"
-#include "programs/router/app_move_view.h"
+#include "programs/router/moving/app_move_view.h"
 #include "programs/router/app_standing.h"
 
 #define PAGE_AGES_US 30000000

@@ -16,7 +16,8 @@
 #include "guard/guard_verdict.h"
 #include "programs/router/app_guard.h"
 #include "programs/router/app_internal.h"
-#include "programs/router/app_move.h"
+#include "programs/router/moving/app_move.h"
+#include "programs/router/moving/app_setback.h"
 #include "programs/router/app_page.h"
 #include "programs/router/app_registration.h"
 #include "programs/router/app_standing.h"
@@ -433,6 +434,8 @@ static bool write_ready(void *arg, bool whole, struct buf *out)
 	buf_puts(&b, ",");
 	bool unharmed = app_guard_put(a, &b);
 	buf_puts(&b, ",");
+	unharmed = app_setback_put(a, &b) && unharmed;
+	buf_puts(&b, ",");
 	bool calm = app_standing_put(a, &b);
 	bool fine = calm && unharmed && stores && legacy && backends && registered && closed && flags_fine;
 	const char *status = "degraded";
@@ -631,6 +634,8 @@ int app_status_start(struct app *a, struct err *e)
 	int r = start_health(a, e);
 	if (r == 0)
 		r = app_move_start(a, e);
+	if (r == 0)
+		r = app_setback_start(a, e);
 	if (r < 0 || !a->config->admin.listen)
 		return r;
 	r = admin_start(a->loop, a->config, a->env.guesses, &content, atomic_load(&a->env.held), &a->admin,
@@ -644,6 +649,7 @@ int app_status_start(struct app *a, struct err *e)
 void app_status_stop(struct app *a)
 {
 	app_move_stop(a);
+	app_setback_stop(a);
 	a->admin = admin_stop(a->admin);
 	for (size_t i = 0; i < a->env.n_backends; i++)
 		a->health[i].client = task_client_free(a->health[i].client);

@@ -1,4 +1,4 @@
-#include "programs/router/app_move.h"
+#include "programs/router/moving/app_move.h"
 
 #include <errno.h>
 #include <stdio.h>

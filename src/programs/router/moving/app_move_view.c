@@ -1,4 +1,4 @@
-#include "programs/router/app_move_view.h"
+#include "programs/router/moving/app_move_view.h"
 
 #include <stdio.h>
 #include <stdlib.h>

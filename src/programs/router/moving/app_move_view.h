@@ -4,8 +4,8 @@
  *
  * Ownership: the view owns all it points to.
  */
-#ifndef PROGRAMS_ROUTER_APP_MOVE_VIEW_H
-#define PROGRAMS_ROUTER_APP_MOVE_VIEW_H
+#ifndef PROGRAMS_ROUTER_MOVING_APP_MOVE_VIEW_H
+#define PROGRAMS_ROUTER_MOVING_APP_MOVE_VIEW_H
 
 #include "page/page_move.h"
 #include "router/admin.h"

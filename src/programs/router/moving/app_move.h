@@ -5,8 +5,8 @@
  *            but the asking and the telling.
  * Threads:   the control thread's.
  */
-#ifndef PROGRAMS_ROUTER_APP_MOVE_H
-#define PROGRAMS_ROUTER_APP_MOVE_H
+#ifndef PROGRAMS_ROUTER_MOVING_APP_MOVE_H
+#define PROGRAMS_ROUTER_MOVING_APP_MOVE_H
 
 #include "base/err.h"
 #include "move/mover.h"
