@@ -17,6 +17,45 @@ static void page_overview(struct page *p)
 	page_health(p);
 	page_operations(p);
 	page_timeline(p);
+	page_errors(p, true);
+	page_end(p);
+}
+
+/* A page of one subject, whose section's heading says the same. */
+static void page_begin_subject(struct page *p, const char *title)
+{
+	page_begin(p, title);
+	html(p->out, "<h1 class=\"unseen\">%s</h1>\n", title);
+}
+
+static void page_all_errors(struct page *p)
+{
+	page_begin_subject(p, "What goes wrong");
+	page_errors(p, false);
+	page_end(p);
+}
+
+static void page_all_organizations(struct page *p)
+{
+	page_begin_subject(p, "Organizations");
+	page_organizations(p);
+	page_end(p);
+}
+
+static void page_all_requests(struct page *p)
+{
+	page_begin_subject(p, p->view.id[0] ? "Request" : "Requests");
+	if (p->view.id[0])
+		page_request(p);
+	else
+		page_requests(p);
+	page_end(p);
+}
+
+static void page_all_differences(struct page *p)
+{
+	page_begin_subject(p, "Differences");
+	page_differences(p);
 	page_end(p);
 }
 
@@ -30,9 +69,14 @@ static void page_of_move(struct page *p)
 static const struct {
 	const char *path;
 	void (*draw)(struct page *p);
+	bool report; /* it shows the report */
 } pages[] = {
-	{"/", page_overview},
-	{"/move", page_of_move},
+	{"/", page_overview, true},
+	{"/errors", page_all_errors, false},
+	{"/organizations", page_all_organizations, false},
+	{"/requests", page_all_requests, false},
+	{"/differences", page_all_differences, false},
+	{"/move", page_of_move, false},
 };
 #define PAGES (sizeof(pages) / sizeof(pages[0]))
 
@@ -63,6 +107,20 @@ static int page_refuse(struct page *p, int status, const char *title, const char
 	return status;
 }
 
+static void page_read_report(struct page *p, struct report **report, struct err *e)
+{
+	const struct report_options o = {.path = p->source->path,
+					 .since_us = p->view.since_us,
+					 .until_us = p->view.until_us,
+					 .service = text_or_null(p->view.service),
+					 .operation = text_or_null(p->view.operation),
+					 .organization = text_or_null(p->view.org)};
+	int r = report_make(&o, report, e);
+	p->report = *report;
+	if (r < 0 && r != -ENOENT && r != -ENODATA)
+		p->trouble = e->text;
+}
+
 int page_make(const struct page_source *source, struct span target, struct buf *out)
 {
 	struct page p = {.out = out, .source = source, .trouble = ""};
@@ -71,19 +129,13 @@ int page_make(const struct page_source *source, struct span target, struct buf *
 		return page_refuse(&p, 400, "This cannot be shown", e.text);
 	if (!page_is(span_of(p.view.path)))
 		return page_refuse(&p, 404, "Not found", "There is no such page here.");
-	const struct report_options o = {.path = source->path,
-					 .since_us = p.view.since_us,
-					 .until_us = p.view.until_us,
-					 .service = text_or_null(p.view.service),
-					 .operation = text_or_null(p.view.operation),
-					 .organization = text_or_null(p.view.org)};
 	CLEANUP(report_freep) struct report *report = NULL;
-	int r = report_make(&o, &report, &e);
-	p.report = report;
-	if (r < 0 && r != -ENOENT && r != -ENODATA)
-		p.trouble = e.text;
-	for (size_t i = 0; i < PAGES; i++)
-		if (strcmp(p.view.path, pages[i].path) == 0)
-			pages[i].draw(&p);
+	for (size_t i = 0; i < PAGES; i++) {
+		if (strcmp(p.view.path, pages[i].path) != 0)
+			continue;
+		if (pages[i].report)
+			page_read_report(&p, &report, &e);
+		pages[i].draw(&p);
+	}
 	return 200;
 }

@@ -27,6 +27,12 @@ struct report;
 struct standing;
 struct standing_operation;
 
+/* Who asks for what: whose decision is explained. "" = none. */
+struct page_question {
+	const char *service, *operation, *user, *organization;
+	int64_t time_us; /* of the request */
+};
+
 /* What a page is made of. */
 struct page_source {
 	const char *path;		 /* outcomes.db */
@@ -34,6 +40,9 @@ struct page_source {
 	int64_t now_us;			 /* wall clock */
 	uint64_t version;		 /* router/admin_live.h */
 	const struct page_move *move;	 /* of /move: what can be moved, and by whom; NULL: not known */
+	void *arg;
+	/* Appends how it would be decided now, as lines of text; NULL: that cannot be told here. */
+	void (*explain)(void *arg, const struct page_question *q, struct buf *out);
 };
 
 /* A page while it is made; what its sections get. */
@@ -52,11 +61,16 @@ bool page_is(struct span path);
 int page_make(const struct page_source *source, struct span target, struct buf *out);
 
 /* --- sections, each in its own file; they append to p->out ---------------------------------------------- */
-void page_sentence(struct page *p);   /* 1 */
-void page_health(struct page *p);     /* 2 */
-void page_operations(struct page *p); /* 3 */
-void page_timeline(struct page *p);   /* 4 */
-void page_move(struct page *p);	      /* 9: page_move.h */
+void page_sentence(struct page *p);	      /* 1 */
+void page_health(struct page *p);	      /* 2 */
+void page_operations(struct page *p);	      /* 3 */
+void page_timeline(struct page *p);	      /* 4 */
+void page_errors(struct page *p, bool brief); /* 5; brief: the most frequent, on the overview */
+void page_organizations(struct page *p);      /* 6 */
+void page_requests(struct page *p);	      /* 7: the list */
+void page_request(struct page *p);	      /* of view.id */
+void page_differences(struct page *p);	      /* 8 */
+void page_move(struct page *p);		      /* 9: page_move.h */
 
 /* "service.operation" as people say it: "prompt.answer_prompt", and "runner.run" once. */
 void page_operation_name(struct buf *out, const char *service, const char *operation);

@@ -70,8 +70,8 @@ static void layout_head(struct page *p, const char *title)
 static const struct {
 	const char *path, *name;
 } nav_entries[] = {
-	{"/", "Overview"},
-	{"/move", "Move"},
+	{"/", "Overview"},	   {"/errors", "Errors"},	    {"/organizations", "Organizations"},
+	{"/requests", "Requests"}, {"/differences", "Differences"}, {"/move", "Move"},
 };
 
 static void layout_nav(struct page *p)
@@ -153,6 +153,13 @@ static void layout_filters(struct page *p)
 	layout_chosen(p, "operation", v->operation);
 	layout_chosen(p, "org", v->org);
 	layout_chosen(p, "user", v->user);
+	layout_chosen(p, "id", v->id);
+	layout_chosen(p, "side", v->side);
+	layout_chosen(p, "backend", v->backend);
+	layout_chosen(p, "result", v->result);
+	layout_chosen(p, "status", v->status);
+	layout_chosen(p, "error", v->error);
+	layout_chosen(p, "search", v->search);
 	layout_chosen(p, "until", v->until);
 	html(p->out, "</ul></div>\n");
 }

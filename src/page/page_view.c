@@ -18,7 +18,7 @@ static const struct view_field {
 	VIEW_FIELD(since),   VIEW_FIELD(until),	 VIEW_FIELD(service), VIEW_FIELD(operation),
 	VIEW_FIELD(org),     VIEW_FIELD(user),	 VIEW_FIELD(id),      VIEW_FIELD(side),
 	VIEW_FIELD(backend), VIEW_FIELD(result), VIEW_FIELD(status),  VIEW_FIELD(reason),
-	VIEW_FIELD(search),  VIEW_FIELD(sort),	 VIEW_FIELD(page),
+	VIEW_FIELD(search),  VIEW_FIELD(sort),	 VIEW_FIELD(page),    VIEW_FIELD(error),
 #undef VIEW_FIELD
 };
 #define VIEW_FIELDS (sizeof(view_fields) / sizeof(view_fields[0]))

@@ -24,7 +24,8 @@ struct page_view {
 	/* as given; "" = none chosen */
 	char since[40], until[40], service[32], operation[64], org[64], user[64];
 	/* of requests, errors and differences; each section says which words it takes */
-	char id[80], side[16], backend[16], result[16], status[8], reason[32], search[80], sort[16], page[8];
+	char id[80], side[16], backend[16], result[16], status[8], reason[32], search[80], sort[16], page[24];
+	char error[200];	    /* a pattern of error texts */
 	int64_t since_us, until_us; /* 0 = open */
 };
 

@@ -145,18 +145,19 @@ static const struct search_filter filters[] = {
 static uint64_t page_through(struct place *p, const struct search_filter *f)
 {
 	uint64_t n = 0;
-	int64_t before = 0, last = INT64_MAX;
+	int64_t before = 0, last = INT64_MAX; /* no row is on two pages */
 	do {
 		struct requests *r = NULL;
 		struct err e = {""};
 		assert_int_equal(requests_find(p->file, f, before, 777, &r, &e), 0);
 		for (size_t i = 0; i < r->n; i++) {
 			assert_true(r->all[i].row < last);
-			last = r->all[i].row;
+			assert_true(i == 0 || r->all[i].time_us <= r->all[i - 1].time_us);
 		}
 		assert_false(r->cut);
 		n += r->n;
 		before = r->next;
+		last = before;
 		requests_free(r);
 	} while (before);
 	return n;
@@ -165,13 +166,13 @@ static uint64_t page_through(struct place *p, const struct search_filter *f)
 static uint64_t organization_requests(struct place *p, const struct search_filter *f)
 {
 	struct organizations_options o = {.filter = *f};
-	struct organizations *r = NULL;
+	struct organization_list *r = NULL;
 	struct err e = {""};
 	uint64_t n = 0;
-	assert_int_equal(organizations_find(p->file, &o, &r, &e), 0);
+	assert_int_equal(organization_list_find(p->file, &o, &r, &e), 0);
 	for (size_t i = 0; i < r->n; i++)
 		n += r->all[i].requests;
-	organizations_free(r);
+	organization_list_free(r);
 	return n;
 }
 
@@ -337,8 +338,8 @@ static void an_organization_is_on_a_side_since_it_moved(void **state)
 					.now_us = BEGIN_US};
 	assert_int_equal(outcome_store_write(p->store, &b, &e), 0);
 	struct organizations_options o = {.filter = SEARCH_FILTER_ALL, .order = ORGANIZATIONS_BY_NAME};
-	struct organizations *r = NULL;
-	assert_int_equal(organizations_find(p->file, &o, &r, &e), 0);
+	struct organization_list *r = NULL;
+	assert_int_equal(organization_list_find(p->file, &o, &r, &e), 0);
 	assert_int_equal(r->n, 2);
 	assert_string_equal(r->all[0].name, "always");
 	assert_int_equal(r->all[0].on, ON_TASK);
@@ -347,7 +348,7 @@ static void an_organization_is_on_a_side_since_it_moved(void **state)
 	assert_false(r->all[1].before_span);
 	assert_int_equal(r->all[1].since_us, BEGIN_US + 3 * SECOND);
 	assert_int_equal(r->all[1].requests, 5);
-	organizations_free(r);
+	organization_list_free(r);
 }
 
 /* The file as the version before made it, to which it has written, and writes once more after. */
@@ -387,6 +388,9 @@ static void a_file_of_the_version_before_is_taken_up_and_stays_usable_for_it(voi
 	requests_free(r);
 	assert_int_equal(ask(p, "SELECT count(error) FROM attempts"), 0);
 	assert_int_equal(page_through(p, &f), COUNT + 1);
+	assert_int_equal(errors_find(p->file, &f, 0, &errors, &e), 0);
+	assert_int_equal(errors->total, count_all(&f, true)); /* without texts, but all of them */
+	errors_free(errors);
 }
 
 static void a_filter_says_no_only_when_it_does_not_occur(void **state)

@@ -56,16 +56,27 @@ static size_t form_front(const char *text, size_t columns, size_t *ret)
 	return at;
 }
 
-void form_cell(struct buf *out, const char *text, unsigned width)
+static size_t form_put_cut(struct buf *out, const char *text, unsigned width)
 {
 	size_t columns, bytes = form_front(text, width, &columns);
 	if (text[bytes]) {
 		bytes = form_front(text, width - 1, &columns);
 		buf_append(out, text, bytes);
 		buf_puts(out, "…");
-		return;
+		return width;
 	}
 	buf_append(out, text, bytes);
+	return columns;
+}
+
+void form_cut(struct buf *out, const char *text, unsigned width)
+{
+	form_put_cut(out, text, width);
+}
+
+void form_cell(struct buf *out, const char *text, unsigned width)
+{
+	size_t columns = form_put_cut(out, text, width);
 	buf_printf(out, "%*s", (int)(width - columns), "");
 }
 

@@ -21,6 +21,9 @@ void form_paragraph(struct buf *out, const char *text, unsigned indent, unsigned
 /* A cell of exactly `width` columns, what is longer cut with … */
 void form_cell(struct buf *out, const char *text, unsigned width);
 
+/* The same without blanks behind it. */
+void form_cut(struct buf *out, const char *text, unsigned width);
+
 /* ,"name":"text" or ,"name":null for "". The first member of an object is the caller's. */
 void form_json_text(struct buf *out, const char *name, const char *text);
 void form_json_time(struct buf *out, const char *name, int64_t us); /* RFC 3339; null for 0 */

@@ -268,7 +268,7 @@ static void organizations_select(struct organizations_reader *m)
 	m->n = n;
 }
 
-static int organizations_finish(struct organizations_reader *m, struct organizations *found)
+static int organizations_finish(struct organizations_reader *m, struct organization_list *found)
 {
 	static int (*const orders[])(const void *,
 				     const void *) = {[ORGANIZATIONS_BY_ERRORS] = organizations_by_errors,
@@ -279,7 +279,6 @@ static int organizations_finish(struct organizations_reader *m, struct organizat
 		qsort(m->all, m->n, sizeof(m->all[0]), orders[m->options->order]);
 	found->found = m->n;
 	found->left_out = m->left_out;
-	found->cut = m->s.rows.cut;
 	size_t offset = m->options->offset < m->n ? m->options->offset : m->n, n = m->n - offset;
 	if (m->options->limit && n > m->options->limit)
 		n = m->options->limit;
@@ -292,19 +291,23 @@ static int organizations_finish(struct organizations_reader *m, struct organizat
 	return 0;
 }
 
-int organizations_find(const char *path, const struct organizations_options *o, struct organizations **ret,
-		       struct err *e)
+int organization_list_of_files(const char *const *paths, size_t n, const struct organizations_options *o,
+			       struct organization_list **ret, struct err *e)
 {
-	CLEANUP(organizations_freep) struct organizations *found = calloc(1, sizeof(*found));
+	CLEANUP(organization_list_freep) struct organization_list *found = calloc(1, sizeof(*found));
 	struct organizations_reader m = {.options = o};
 	if (!found)
 		return err_set(e, -ENOMEM, "out of memory");
-	int r = search_open(path, &o->filter, &m.s, e);
-	if (r == 0)
-		r = organizations_read(&m, e);
+	int r = 0;
+	for (size_t i = 0; r >= 0 && i < n; i++) {
+		r = search_open(paths[i], &o->filter, &m.s, e);
+		if (r == 0)
+			r = organizations_read(&m, e);
+		found->cut |= m.s.rows.cut;
+		search_close(&m.s);
+	}
 	if (r >= 0 && organizations_finish(&m, found) < 0)
 		r = err_set(e, -ENOMEM, "out of memory");
-	search_close(&m.s);
 	free(m.all);
 	free(m.slots);
 	if (r < 0)
@@ -313,7 +316,13 @@ int organizations_find(const char *path, const struct organizations_options *o, 
 	return 0;
 }
 
-struct organizations *organizations_free(struct organizations *r)
+int organization_list_find(const char *path, const struct organizations_options *o,
+			   struct organization_list **ret, struct err *e)
+{
+	return organization_list_of_files(&path, 1, o, ret, e);
+}
+
+struct organization_list *organization_list_free(struct organization_list *r)
 {
 	if (r) {
 		free(r->all);

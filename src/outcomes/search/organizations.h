@@ -33,7 +33,7 @@ struct organization {
 	uint64_t requests, errors;
 };
 
-struct organizations {
+struct organization_list {
 	struct organization *all;
 	size_t n;
 	size_t found;	   /* that match, of which `all` are some */
@@ -48,15 +48,19 @@ struct organizations_options {
 	size_t offset, limit;
 };
 
-int organizations_find(const char *path, const struct organizations_options *o, struct organizations **ret,
-		       struct err *e);
-struct organizations *organizations_free(struct organizations *r); /* NULL is allowed; returns NULL */
-const char *organization_on_text(enum organization_on on);	   /* legacy, task, both, none */
+int organization_list_find(const char *path, const struct organizations_options *o,
+			   struct organization_list **ret, struct err *e);
+/* Of several files, added up. */
+int organization_list_of_files(const char *const *paths, size_t n, const struct organizations_options *o,
+			       struct organization_list **ret, struct err *e);
+struct organization_list *
+organization_list_free(struct organization_list *r);	   /* NULL is allowed; returns NULL */
+const char *organization_on_text(enum organization_on on); /* legacy, task, both, none */
 
-int organizations_to_json(const struct organizations *r, struct buf *out);
-int organizations_to_csv(const struct organizations *r, struct buf *out);
-int organizations_to_text(const struct organizations *r, unsigned columns, struct buf *out);
+int organization_list_to_json(const struct organization_list *r, struct buf *out);
+int organization_list_to_csv(const struct organization_list *r, struct buf *out);
+int organization_list_to_text(const struct organization_list *r, unsigned columns, struct buf *out);
 
-DEFINE_CLEANUP(struct organizations *, organizations_free)
+DEFINE_CLEANUP(struct organization_list *, organization_list_free)
 
 #endif

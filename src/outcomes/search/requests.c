@@ -108,6 +108,19 @@ static int requests_read_cut(struct requests_reader *m, struct err *e)
 	return r < 0 ? r : 0;
 }
 
+static int requests_compare_times(const void *a, const void *b)
+{
+	const struct attempt *x = a, *y = b;
+	if (x->time_us != y->time_us)
+		return x->time_us < y->time_us ? -1 : 1;
+	return x->row < y->row ? -1 : x->row > y->row;
+}
+
+static int requests_compare_newest(const void *a, const void *b)
+{
+	return requests_compare_times(b, a);
+}
+
 static int requests_read(struct requests_reader *m, int64_t before, struct err *e)
 {
 	CLEANUP(db_stmt_freep) struct db_stmt *q = NULL;
@@ -122,6 +135,8 @@ static int requests_read(struct requests_reader *m, int64_t before, struct err *
 		return err_set(e, r, "out of memory");
 	if (r >= 0 && m->s.rows.cut && !m->found->next)
 		r = requests_read_cut(m, e);
+	if (r >= 0 && m->found->n) /* rows are in the order of writing, which is that of times but nearly */
+		qsort(m->found->all, m->found->n, sizeof(m->found->all[0]), requests_compare_newest);
 	return r < 0 ? r : requests_read_clients(m, e);
 }
 
@@ -144,14 +159,6 @@ int requests_find(const char *path, const struct search_filter *f, int64_t befor
 	return 0;
 }
 
-static int requests_compare_times(const void *a, const void *b)
-{
-	const struct attempt *x = a, *y = b;
-	if (x->time_us != y->time_us)
-		return x->time_us < y->time_us ? -1 : 1;
-	return x->row < y->row ? -1 : x->row > y->row;
-}
-
 int requests_of(const char *path, const char *request_id, struct requests **ret, struct err *e)
 {
 	struct search_filter f = SEARCH_FILTER_ALL;
@@ -160,6 +167,50 @@ int requests_of(const char *path, const char *request_id, struct requests **ret,
 	if (r == 0 && (*ret)->n)
 		qsort((*ret)->all, (*ret)->n, sizeof((*ret)->all[0]), requests_compare_times);
 	return r;
+}
+
+static int requests_join(struct requests *const *all, size_t n, struct requests *into)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < n; i++)
+		count += all[i]->n;
+	into->all = calloc(count + 1, sizeof(*into->all));
+	if (!into->all)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		if (all[i]->n)
+			memcpy(into->all + into->n, all[i]->all, all[i]->n * sizeof(*into->all));
+		into->n += all[i]->n;
+		into->cut |= all[i]->cut;
+		if (all[i]->cut_us > into->cut_us)
+			into->cut_us = all[i]->cut_us;
+	}
+	return 0;
+}
+
+/* Of one file it is as it was; of several a row's id tells nothing, so what is left is told by its time. */
+int requests_merge(struct requests *const *all, size_t n, bool oldest_first, size_t limit,
+		   struct requests **ret, struct err *e)
+{
+	CLEANUP(requests_freep) struct requests *merged = calloc(1, sizeof(*merged));
+	bool more = false;
+	if (!merged || requests_join(all, n, merged) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < n; i++)
+		more |= all[i]->next != 0;
+	if (n == 1)
+		merged->next = all[0]->next;
+	else if (merged->n)
+		qsort(merged->all, merged->n, sizeof(merged->all[0]),
+		      oldest_first ? requests_compare_times : requests_compare_newest);
+	if (!oldest_first && limit && merged->n > limit) {
+		merged->n = limit;
+		more = true;
+	}
+	if (n > 1 && more && merged->n)
+		merged->more_us = merged->all[merged->n - 1].time_us;
+	*ret = steal(merged);
+	return 0;
 }
 
 struct requests *requests_free(struct requests *r)

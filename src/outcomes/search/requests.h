@@ -28,9 +28,10 @@ struct attempt {
 struct requests {
 	struct attempt *all; /* newest first; of one request in the order of time */
 	size_t n;
-	int64_t next;	/* `before` for what follows; 0 = that is all */
-	bool cut;	/* rows_looked_max was reached: older ones may match */
-	int64_t cut_us; /* when the oldest one that was looked at began; 0 = not known */
+	int64_t next;	 /* `before` for what follows; 0 = that is all */
+	bool cut;	 /* rows_looked_max was reached: older ones may match */
+	int64_t more_us; /* of several files: older ones than this are left; 0 = none */
+	int64_t cut_us;	 /* when the oldest one that was looked at began; 0 = not known */
 };
 
 /* before: the id of a row; 0 = from the newest on. */
@@ -38,6 +39,10 @@ int requests_find(const char *path, const struct search_filter *f, int64_t befor
 		  struct requests **ret, struct err *e);
 /* All attempts of one request, oldest first. None is no error. */
 int requests_of(const char *path, const char *request_id, struct requests **ret, struct err *e);
+/* What several files say, as one: the newest first, or, of one request, the oldest. Takes nothing from
+ * them. */
+int requests_merge(struct requests *const *all, size_t n, bool oldest_first, size_t limit,
+		   struct requests **ret, struct err *e);
 struct requests *requests_free(struct requests *r); /* NULL is allowed; returns NULL */
 
 /* {"version":1,"requests":[…],"next":…,"complete":…}; lines of text at `columns` (0 = 80); CSV with a

@@ -17,7 +17,15 @@
 #define ROW_FILTER_PROBES 7
 
 /* What a key is about, so that a user called as an organization is another key. */
-enum row_filter_kind { ROW_REQUEST, ROW_USER, ROW_ORGANIZATION, ROW_TASK, ROW_SERIES, ROW_ERROR };
+enum row_filter_kind {
+	ROW_REQUEST,
+	ROW_USER,
+	ROW_ORGANIZATION,
+	ROW_TASK,
+	ROW_SERIES,
+	ROW_ERROR,
+	ROW_FAILED /* an organization of which something failed */
+};
 
 uint64_t row_filter_key(enum row_filter_kind kind, struct span text);
 /* Bytes of a filter for so many keys. */

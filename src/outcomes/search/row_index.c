@@ -10,7 +10,10 @@
 #include "outcomes/outcome.h"
 #include "outcomes/search/row_filter.h"
 
-#define KEYS_PER_ROW 6
+#define KEYS_PER_ROW 7
+#define FAILED \
+	"(error IS NOT NULL OR series IN (SELECT id FROM series WHERE result NOT IN ('success', " \
+	"'rejected')))"
 #define ENCODED_MAX (HISTOGRAM_BUCKETS * 8)
 
 static const char index_schema[] =
@@ -81,9 +84,8 @@ static int index_prepare_statements(struct row_index *x, struct err *e)
 	} all[] = {
 		{&x->next, "SELECT max(coalesce((SELECT max(last) FROM row_chunks) + 1, 0),"
 			   " coalesce((SELECT min(id) FROM outcomes), 0))"},
-		{&x->rows,
-		 "SELECT time_us, request_id, user, organisation, task_id, series, error FROM outcomes"
-		 " WHERE id BETWEEN ? AND ?"},
+		{&x->rows, "SELECT time_us, request_id, user, organisation, task_id, series, error, " FAILED
+			   " FROM outcomes WHERE id BETWEEN ? AND ?"},
 		{&x->add_chunk, "INSERT INTO row_chunks VALUES (?,?,?,?,?)"},
 		{&x->sorted, "SELECT time_us / 3600000000 AS hour, organisation, series, time_us, latency_us"
 			     " FROM outcomes WHERE id BETWEEN ? AND ? AND organisation IS NOT NULL"
@@ -92,9 +94,9 @@ static int index_prepare_statements(struct row_index *x, struct err *e)
 		 "SELECT count, latency_us, first_us, last_us, histogram FROM organization_hours"
 		 " WHERE hour = ? AND organization = ? AND series = ?"},
 		{&x->put_sums, "INSERT OR REPLACE INTO organization_hours VALUES (?,?,?,?,?,?,?,?)"},
-		{&x->errors,
+		{&x->errors, /* what failed before there were texts, too */
 		 "SELECT time_us / 3600000000, series, http_status, error, time_us, id FROM outcomes"
-		 " WHERE id BETWEEN ? AND ? AND error IS NOT NULL"},
+		 " WHERE id BETWEEN ? AND ? AND " FAILED},
 		{&x->count_errors, "SELECT count(*) FROM error_hours WHERE hour = ?"},
 		{&x->update_error,
 		 "UPDATE error_hours SET count = count + 1, first_us = min(first_us, ?5), last_us = "
@@ -160,6 +162,8 @@ static void index_add_keys(struct row_index *x)
 	index_add_key(x, ROW_ORGANIZATION, db_column_text(x->rows, 3));
 	index_add_key(x, ROW_TASK, db_column_text(x->rows, 4));
 	index_add_key(x, ROW_SERIES, db_column_text(x->rows, 5));
+	if (db_column_int64(x->rows, 7))
+		index_add_key(x, ROW_FAILED, db_column_text(x->rows, 3));
 	if (!error.len)
 		return;
 	error_pattern(error, pattern);

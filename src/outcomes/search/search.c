@@ -90,7 +90,7 @@ static void search_add_text_key(struct rows_reader *r, enum row_filter_kind kind
 
 static void search_read_pseudonym(struct search *s, const char *path)
 {
-	CLEANUP(buf_releasep) struct buf key = BUF_INIT(SEARCH_KEY_MAX);
+	CLEANUP(buf_releasep) struct buf key = BUF_INIT(SEARCH_KEY_MAX + 65536);
 	char name[4096];
 	struct err ignored;
 	if (snprintf(name, sizeof(name), "%s-userkey", path) >= (int)sizeof(name) ||
@@ -103,12 +103,18 @@ static void search_read_pseudonym(struct search *s, const char *path)
 	span_copy(span_of(hex), s->pseudonym, sizeof(s->pseudonym));
 }
 
+static bool search_asks_for_failures(const struct search_filter *f)
+{
+	return f->failed || (f->result >= 0 && f->result != OUTCOME_SUCCESS && f->result != OUTCOME_REJECTED);
+}
+
 static void search_take_filter(struct search *s, const char *path)
 {
 	const struct search_filter *f = s->filter;
 	if (f->organization) {
 		outcome_id(span_of(f->organization), s->organization, sizeof(s->organization));
-		search_add_text_key(&s->rows, ROW_ORGANIZATION, s->organization);
+		search_add_text_key(&s->rows, search_asks_for_failures(f) ? ROW_FAILED : ROW_ORGANIZATION,
+				    s->organization);
 	}
 	if (f->user) {
 		outcome_id(span_of(f->user), s->user, sizeof(s->user));

@@ -183,7 +183,7 @@ static void json_put_organization(struct buf *out, const struct organization *o)
 	buf_putc(out, '}');
 }
 
-int organizations_to_json(const struct organizations *r, struct buf *out)
+int organization_list_to_json(const struct organization_list *r, struct buf *out)
 {
 	buf_printf(out, "{\"version\":1,\"found\":%zu,\"left_out\":%" PRIu64 ",\"organizations\":[", r->found,
 		   r->left_out);
@@ -196,7 +196,7 @@ int organizations_to_json(const struct organizations *r, struct buf *out)
 	return out->error;
 }
 
-int organizations_to_csv(const struct organizations *r, struct buf *out)
+int organization_list_to_csv(const struct organization_list *r, struct buf *out)
 {
 	buf_puts(out,
 		 "organization,side,since,since_before_span,requests,errors,legacy_requests,legacy_errors,"

@@ -56,7 +56,7 @@ static void text_put_attempt(struct buf *out, const struct attempt *a, unsigned 
 	buf_printf(out, "  %-9s  ", outcome_result_text(a->result));
 	text_put_status(out, a->http_status);
 	buf_printf(out, "  %8s  ", form_latency(a->latency_us, latency));
-	form_cell(out, a->operation, width > 80 ? 16 + width - 80 : 16);
+	form_cut(out, a->operation, width > 80 ? 16 + width - 80 : 16);
 	buf_putc(out, '\n');
 	text_put_who(out, a, width);
 	if (*a->error)
@@ -77,6 +77,8 @@ int requests_to_text(const struct requests *r, unsigned columns, struct buf *out
 			"\nLooked at %d attempts, back to %s; older ones may match: narrow it with --since, "
 			"--until, or go on with --before %" PRId64 ".\n",
 			ROWS_LOOKED_MAX, form_time(r->cut_us, time), r->next);
+	else if (r->more_us)
+		buf_printf(out, "\nThere are more, before %s.\n", form_time(r->more_us, time));
 	else if (r->next)
 		buf_printf(out, "\nThere are more: --before %" PRId64 "\n", r->next);
 	return out->error;
@@ -137,7 +139,7 @@ static void text_put_group(struct buf *out, const struct error_group *g, unsigne
 	buf_printf(out, "  %-9s  ", outcome_result_text(g->result));
 	text_put_status(out, g->http_status);
 	buf_puts(out, "  ");
-	form_cell(out, g->operation, width - 43);
+	form_cut(out, g->operation, width > 63 ? width - 43 : 20);
 	buf_putc(out, '\n');
 	form_paragraph(out, *g->error ? g->error : "(no text was recorded)", 10, width);
 	buf_printf(out, "%10s%s to %s%s%s\n", "", form_time(g->first_us, first), form_time(g->last_us, last),
@@ -169,18 +171,23 @@ int errors_to_text(const struct errors *r, unsigned columns, struct buf *out)
 
 /* --- organizations -------------------------------------------------------------------------------------- */
 
+static unsigned text_name_width(unsigned width)
+{
+	return width > 77 ? width - 57 : 20;
+}
+
 static void text_put_organization(struct buf *out, const struct organization *o, unsigned width)
 {
 	char since[FORM_TIME_MAX], share[16];
 	uint64_t of_task = o->sides[OUTCOME_TASK].requests;
 	snprintf(share, sizeof(share), "%.1f%%",
 		 o->requests ? report_percent((double)of_task / (double)o->requests) : 0);
-	form_cell(out, o->name, width - 57);
+	form_cell(out, o->name, text_name_width(width));
 	buf_printf(out, "  %-6s  %s%-19s  %8" PRIu64 "  %6" PRIu64 "  %6s\n", organization_on_text(o->on),
 		   o->before_span ? "<" : " ", form_time(o->since_us, since), o->requests, o->errors, share);
 }
 
-int organizations_to_text(const struct organizations *r, unsigned columns, struct buf *out)
+int organization_list_to_text(const struct organization_list *r, unsigned columns, struct buf *out)
 {
 	unsigned width = text_width(columns);
 	bool before = false;
@@ -188,7 +195,7 @@ int organizations_to_text(const struct organizations *r, unsigned columns, struc
 		buf_puts(out, "No organization made requests.\n");
 		return out->error;
 	}
-	form_cell(out, "Organization", width - 57);
+	form_cell(out, "Organization", text_name_width(width));
 	buf_puts(out, "  Side    Since                 Requests  Errors    Task\n");
 	for (size_t i = 0; i < r->n; i++) {
 		text_put_organization(out, &r->all[i], width);

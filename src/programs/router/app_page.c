@@ -5,10 +5,12 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "operation/route.h"
+#include "outcomes/recorded.h"
 #include "page/page.h"
 #include "programs/router/app_internal.h"
 #include "programs/router/moving/app_move_view.h"
 #include "programs/router/app_standing.h"
+#include "programs/router/explain/explain_decision.h"
 
 #define PAGE_AGES_US 30000000
 
@@ -16,17 +18,67 @@
 struct page_facts {
 	uint64_t version;
 	struct move_view *move;
+	const struct config *config;	   /* references, for what a request would get now */
+	const struct flag_snapshot *flags; /* or NULL */
+	const struct guard_holds *holds;
 };
+
+static void free_page_facts(struct page_facts *f)
+{
+	move_view_free(f->move);
+	config_unref(f->config);
+	flag_snapshot_unref(f->flags);
+	guard_holds_unref(f->holds);
+	free(f);
+}
 
 void *app_page_facts(void *arg, const struct admin_reader *reader)
 {
+	const struct app *app = arg;
 	struct page_facts *f = calloc(1, sizeof(*f));
 	if (!f || !(f->move = move_view_take(arg, reader))) {
 		free(f);
 		return NULL;
 	}
 	f->version = app_page_version(arg);
+	f->config = config_ref(app->config);
+	f->flags = app->flags ? flag_snapshot_ref(app->flags) : NULL;
+	f->holds = app->env.holds ? guard_holds_ref(app->env.holds) : NULL;
 	return f;
+}
+
+static struct span page_identity(const char *recorded)
+{
+	return *recorded ? span_of(recorded) : SPAN_NONE;
+}
+
+/* What an id that was hashed or cut would get is not what its request got. */
+static bool page_can_explain(const struct page_question *q, struct buf *out)
+{
+	struct span user = page_identity(q->user), organization = page_identity(q->organization);
+	if ((user.ptr && recorded_user_is_pseudonym(user)) || (user.ptr && recorded_may_be_cut(user)) ||
+	    (organization.ptr && recorded_may_be_cut(organization))) {
+		buf_puts(out, "The identity is recorded as a pseudonym or cut, so the decision cannot be "
+			      "made again.\n");
+		return false;
+	}
+	return true;
+}
+
+static void app_page_explain(void *arg, const struct page_question *q, struct buf *out)
+{
+	const struct page_facts *f = arg;
+	const struct service *s = config_service(f->config, span_of(q->service));
+	struct decide_input in = {.config = f->config,
+				  .operation = s ? service_operation(s, span_of(q->operation)) : NULL,
+				  .flags = f->flags,
+				  .user = page_identity(q->user),
+				  .organization = page_identity(q->organization),
+				  .holds = f->holds};
+	if (!in.operation || !page_can_explain(q, out))
+		return;
+	buf_printf(out, "flags      digest %s\n", f->flags ? flag_snapshot_digest(f->flags) : "none");
+	explain_decision(&in, out);
 }
 
 int app_page(void *arg, void *facts, struct span target, struct buf *out)
@@ -40,10 +92,11 @@ int app_page(void *arg, void *facts, struct span target, struct buf *out)
 					   .standing = standing,
 					   .now_us = clock_wall_us(),
 					   .version = f->version,
-					   .move = moving ? move_view_make(f->move) : NULL};
+					   .move = moving ? move_view_make(f->move) : NULL,
+					   .arg = f,
+					   .explain = app_page_explain};
 	int status = page_make(&source, target, out);
-	move_view_free(f->move);
-	free(f);
+	free_page_facts(f);
 	return status;
 }
 

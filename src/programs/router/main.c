@@ -13,7 +13,7 @@
 #include "programs/router/app.h"
 #include "programs/router/check_flags.h"
 #include "programs/router/evaluate.h"
-#include "programs/router/explain.h"
+#include "programs/router/explain/explain.h"
 #include "tasks/backends.h"
 
 #define EXIT_USAGE 2

@@ -21,6 +21,7 @@
 #include "base/url.h"
 #include "operation/identity.h"
 #include "outcomes/report.h"
+#include "outcomes/search/requests.h"
 #include "outcomes/when.h"
 #include "programs/status/differences_command.h"
 #include "programs/status/drain_command.h"
@@ -29,6 +30,7 @@
 #include "programs/status/headline.h"
 #include "programs/status/replay_command.h"
 #include "programs/status/screen.h"
+#include "programs/status/search_command.h"
 #include "programs/status/status_sources.h"
 
 #define EXIT_USAGE 2
@@ -43,6 +45,7 @@ struct status_arguments {
 	struct drain_arguments draining;
 	struct differences_arguments comparing;
 	struct replay_arguments replaying;
+	struct search_arguments searching;
 	struct gate_options limits;
 	const char *since, *until;
 	enum format format;
@@ -100,6 +103,16 @@ static const char usage_text[] =
 	"snapshot), of the\n"
 	"                        identities on record (--since 7d), by operation and organization\n"
 	"    --config FILE       the router's configuration (config/router.yml)\n"
+	"  --requests            single attempts, newest first; with --side, --result, --status, --user, "
+	"--backend, "
+	"--task,\n"
+	"                        --error\n"
+	"    --limit N           so many (50), also of --errors and --organizations\n"
+	"    --before N          those before this one, as the list of before says\n"
+	"  --request ID          one request, and all its attempts; exit 3 if it is not recorded\n"
+	"  --errors              what goes wrong, over the last day or --since, the most frequent first\n"
+	"  --organizations [PART]  which side serves them, since when, and what fails, over the last day or "
+	"--since\n"
 	"  --help, --version\n";
 
 static int status_usage(const char *format, const char *what)
@@ -207,6 +220,19 @@ enum status_option {
 	DIFFERENCES_PATH,
 	REPLAY,
 	REPLAY_CONFIG,
+	REQUESTS,
+	REQUEST,
+	ERRORS,
+	ORGANIZATIONS,
+	OF_SIDE,
+	OF_RESULT,
+	OF_STATUS,
+	OF_USER,
+	OF_BACKEND,
+	OF_TASK,
+	OF_ERROR,
+	LIMIT,
+	BEFORE,
 	HELP,
 	VERSION
 };
@@ -240,6 +266,19 @@ static const struct option options[] = {
 	{"path", required_argument, NULL, DIFFERENCES_PATH},
 	{"replay", required_argument, NULL, REPLAY},
 	{"config", required_argument, NULL, REPLAY_CONFIG},
+	{"requests", no_argument, NULL, REQUESTS},
+	{"request", required_argument, NULL, REQUEST},
+	{"errors", no_argument, NULL, ERRORS},
+	{"organizations", optional_argument, NULL, ORGANIZATIONS},
+	{"side", required_argument, NULL, OF_SIDE},
+	{"result", required_argument, NULL, OF_RESULT},
+	{"status", required_argument, NULL, OF_STATUS},
+	{"user", required_argument, NULL, OF_USER},
+	{"backend", required_argument, NULL, OF_BACKEND},
+	{"task", required_argument, NULL, OF_TASK},
+	{"error", required_argument, NULL, OF_ERROR},
+	{"limit", required_argument, NULL, LIMIT},
+	{"before", required_argument, NULL, BEFORE},
 	{"help", no_argument, NULL, HELP},
 	{"version", no_argument, NULL, VERSION},
 	{0},
@@ -282,6 +321,75 @@ static bool take_drain_option(int id, struct status_arguments *a)
 		a->draining.ledger = optarg;
 	}
 	return true;
+}
+
+static bool take_what(struct search_arguments *s, enum search_what what)
+{
+	bool other = s->what != SEARCH_NOTHING && s->what != what;
+	s->what = what;
+	return !other;
+}
+
+static bool take_count(uint64_t most, uint64_t *ret)
+{
+	return status_parse_count(optarg, ret) && *ret >= 1 && *ret <= most;
+}
+
+static bool take_search_number(int id, struct search_arguments *s)
+{
+	uint64_t n;
+	if (!take_count(id == OF_STATUS ? 999 : INT64_MAX, &n))
+		return false;
+	if (id == OF_STATUS)
+		s->filter.status = (int)n;
+	else if (id == BEFORE)
+		s->before = (int64_t)n;
+	else
+		s->limit = (size_t)n;
+	return id != LIMIT || n <= REQUESTS_MAX;
+}
+
+static bool take_search_word(int id, struct search_arguments *s)
+{
+	struct search_filter *f = &s->filter;
+	const char **const texts[] = {[OF_USER - OF_USER] = &f->user,
+				      [OF_BACKEND - OF_USER] = &f->backend,
+				      [OF_TASK - OF_USER] = &f->task_id,
+				      [OF_ERROR - OF_USER] = &f->error};
+	if (id == OF_SIDE) {
+		f->side = outcome_side_parse(span_of(optarg));
+		return f->side >= 0;
+	}
+	if (id == OF_RESULT) {
+		f->result = outcome_result_parse(span_of(optarg));
+		return f->result >= 0;
+	}
+	*texts[id - OF_USER] = optarg;
+	return *optarg && strlen(optarg) <= IDENTITY_MAX;
+}
+
+static bool take_search_option(int id, char **argv, struct search_arguments *s)
+{
+	switch (id) {
+	case REQUESTS:
+		return take_what(s, SEARCH_REQUESTS);
+	case REQUEST:
+		s->filter.request_id = optarg;
+		return *optarg && take_what(s, SEARCH_REQUEST);
+	case ERRORS:
+		return take_what(s, SEARCH_ERRORS);
+	case ORGANIZATIONS:
+		if (!optarg && argv[optind] && argv[optind][0] != '-')
+			optarg = argv[optind++];
+		s->search = optarg;
+		return take_what(s, SEARCH_ORGANIZATIONS);
+	case OF_STATUS:
+	case LIMIT:
+	case BEFORE:
+		return take_search_number(id, s);
+	default:
+		return take_search_word(id, s);
+	}
 }
 
 static bool status_take_option(int id, char **argv, struct status_arguments *a)
@@ -338,6 +446,8 @@ static bool status_take_option(int id, char **argv, struct status_arguments *a)
 		a->comparing.path = optarg;
 		return differences_path_check(optarg) == NULL;
 	default:
+		if (id >= REQUESTS && id <= BEFORE)
+			return take_search_option(id, argv, &a->searching);
 		return id >= MAX_GAP && id <= LEDGER ? take_drain_option(id, a) : take_limit(id, a);
 	}
 }
@@ -412,12 +522,46 @@ static bool is_given_twice(int id, struct status_arguments *a)
 	return twice;
 }
 
+/* What only rows tell is refused where no rows are asked for. */
+static int check_search(const struct status_arguments *a)
+{
+	const struct search_arguments *s = &a->searching;
+	const struct search_filter *f = &s->filter;
+	const bool any = s->what != SEARCH_NOTHING,
+		   of_rows = s->what == SEARCH_REQUESTS || s->what == SEARCH_ERRORS;
+	const struct {
+		bool given;
+		const char *format, *name;
+	} mistakes[] = {
+		{any && a->gate, "cannot be combined with it: %s", "--gate and its limits"},
+		{any && a->drain, "cannot be combined with it: %s", "--drain"},
+		{any && a->differences, "cannot be combined with it: %s", "--differences"},
+		{any && a->replaying.flags, "cannot be combined with it: %s", "--replay"},
+		{any && has_routers(&a->sources), "reads databases only, not %s", "--router"},
+		{!of_rows && (f->side >= 0 || f->result >= 0 || f->status || f->user || f->backend ||
+			      f->task_id || f->error),
+		 "only with --requests or --errors: %s",
+		 "--side, --result, --status, --user, --backend, --task, --error"},
+		{s->what != SEARCH_REQUESTS && s->before, "only with --requests: %s", "--before"},
+		{s->before && a->sources.n > 1, "a row is one of a single --db: %s", "--before"},
+		{!any && s->limit, "only with --requests, --errors or --organizations: %s", "--limit"},
+		{s->what == SEARCH_REQUEST && (a->since || a->until || a->report.service ||
+					       a->report.operation || a->report.organization || s->limit),
+		 "a request is named by its id alone: %s", "no other filter"},
+	};
+	for (size_t i = 0; i < sizeof(mistakes) / sizeof(mistakes[0]); i++)
+		if (mistakes[i].given)
+			return status_usage(mistakes[i].format, mistakes[i].name);
+	return -1;
+}
+
 /* -1 = continue, else the exit code. */
 static int parse_arguments(int argc, char **argv, struct status_arguments *a)
 {
 	const char *of_environment = getenv("MIGRATION_OUTCOMES_DB");
 	*a = (struct status_arguments){
 		.limits = GATE_DEFAULTS,
+		.searching.filter = SEARCH_FILTER_ALL,
 		.draining.options = {.side = OUTCOME_LEGACY, .max_gap_us = DRAIN_MAX_GAP_US}};
 	opterr = 0;
 	for (int id, at; at = optind, (id = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
@@ -450,6 +594,9 @@ static int parse_arguments(int argc, char **argv, struct status_arguments *a)
 				   false);
 	if (a->sources.token_file && !has_routers(&a->sources))
 		return status_usage("only with --router: %s", "--router-token-file");
+	int code = check_search(a);
+	if (code >= 0 || a->searching.what != SEARCH_NOTHING)
+		return code;
 	if (a->replaying.flags)
 		return check_replay(a);
 	if (a->differences)
@@ -665,11 +812,36 @@ static int show_replay(struct status_arguments *a)
 	return status_print(a, NULL, &out, code);
 }
 
+static int show_search(struct status_arguments *a)
+{
+	static const enum search_format formats[] = {
+		[TEXT] = SEARCH_TEXT, [JSON] = SEARCH_JSON, [CSV] = SEARCH_CSV};
+	CLEANUP(buf_releasep) struct buf out = BUF_INIT(OUTPUT_MAX);
+	struct search_arguments s = a->searching;
+	s.filter.service = a->report.service;
+	s.filter.operation = a->report.operation;
+	s.filter.organization = a->report.organization;
+	if (s.what == SEARCH_ERRORS || s.what == SEARCH_ORGANIZATIONS)
+		s.filter.since_us = clock_wall_us() - SEARCH_SPAN_US;
+	if (a->since)
+		when_parse(a->since, clock_wall_us(), &s.filter.since_us);
+	if (a->until)
+		when_parse(a->until, clock_wall_us(), &s.filter.until_us);
+	for (size_t i = 0; i < a->sources.n; i++)
+		s.paths[s.n_paths++] = a->sources.all[i].name;
+	s.format = formats[a->format];
+	s.columns = a->screen.columns;
+	int code = search_command(&s, &out);
+	return code == EXIT_FAILURE ? code : status_print(a, NULL, &out, code);
+}
+
 static int status_show(struct status_arguments *a)
 {
 	screen_look(&a->screen);
 	if (a->replaying.flags)
 		return show_replay(a);
+	if (a->searching.what != SEARCH_NOTHING)
+		return show_search(a);
 	if (a->drain)
 		return show_drain(a);
 	if (a->differences)

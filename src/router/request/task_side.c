@@ -29,6 +29,36 @@ bool task_side_needs_body(const struct request *r)
 
 /* --- answers -------------------------------------------------------------------------------------------- */
 
+/* For operators, with what was said last: of a traceback, or of a program's standard error. */
+static void explain_failure(struct request *r, struct span error, struct span detail)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(TEXT_MASKED_MAX);
+	struct span all = span_strip(detail);
+	const char *line = all.len ? memrchr(all.ptr, '\n', all.len) : NULL;
+	struct span last = all;
+	if (line)
+		last = (struct span){line + 1, all.len - (size_t)(line + 1 - all.ptr)};
+	buf_append_span(&text,
+			error.len ? text_front(error, TEXT_MASKED_MAX / 4) : SPAN_LIT("The task failed."));
+	bool said = error.len && last.len >= error.len &&
+		    memmem(last.ptr, last.len, error.ptr, error.len) != NULL;
+	if (last.len && !said) {
+		buf_puts(&text, ": ");
+		buf_append_span(&text, text_front(last, TEXT_MASKED_MAX / 4));
+	}
+	request_explain(r, NULL, buf_span(&text));
+}
+
+/* A task that ended well may still say that it failed: {"success": false, "error": "…"}. */
+static void explain_by_answer(struct request *r, const struct task_result *t)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(TEXT_MASKED_MAX);
+	struct span said;
+	if (json_pointer(t->result, SPAN_LIT("/error"), &said) && json_type_of(said) == JSON_STRING &&
+	    json_unescape_front(said, &text) == 0)
+		request_explain(r, NULL, buf_span(&text));
+}
+
 /* By the operation's response template; false when none of its choices holds. */
 static bool answer_by_template(struct request *r, const struct task_result *t)
 {
@@ -50,8 +80,10 @@ static bool answer_by_template(struct request *r, const struct task_result *t)
 			     "The task's result could not be mapped.");
 		return true;
 	}
-	request_answer_rendered(r, request_result_of_task(t->status, rendered.status), &rendered, NULL, 0,
-				buf_span(&body));
+	enum outcome_result result = request_result_of_task(t->status, rendered.status);
+	if (result == OUTCOME_FAILURE)
+		explain_by_answer(r, t);
+	request_answer_rendered(r, result, &rendered, NULL, 0, buf_span(&body));
 	return true;
 }
 
@@ -63,7 +95,7 @@ static void answer_result(struct request *r, const struct task_result *told)
 	const struct task_result *t = &public;
 	r->on_answer = shadow_beside_task;
 	if (t->status == TASK_FAILED)
-		request_explain(r, NULL, t->error.len ? t->error : SPAN_LIT("The task failed."));
+		explain_failure(r, told->error, told->error_detail);
 	if (answer_by_template(r, t))
 		return;
 	if (t->status == TASK_FAILED) {
@@ -154,7 +186,7 @@ static void fall_back(struct request *r, enum outcome_result result, struct span
 	if (r->pinned_now)
 		drop_pin(r);
 	r->timer = loop_timer_free(r->timer);
-	request_explain(r, NULL, why);
+	explain_failure(r, why, detail);
 	if (!may_fall_back(r)) {
 		request_key_release(r);
 		request_refuse_pinned(

@@ -1,4 +1,4 @@
-#include "programs/router/explain.h"
+#include "programs/router/explain/explain.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -16,8 +16,7 @@
 #include "flags/source/saved_snapshot.h"
 #include "guard/guard_verdict.h"
 #include "operation/identity.h"
-#include "move/flag_names.h"
-#include "move/population.h"
+#include "programs/router/explain/explain_decision.h"
 
 #define EXTRA_MAX 16
 
@@ -105,12 +104,6 @@ static int parse(int argc, char **argv, struct arguments *a)
 		return -1;
 	}
 	return usable_identity("--user", a->user) && usable_identity("--org", a->organization) ? 0 : -1;
-}
-
-static void print_step(void *arg, unsigned depth, const char *sentence)
-{
-	(void)arg;
-	printf("  %*s%s\n", (int)depth * 2, "", sentence);
 }
 
 static struct span given(const char *text)
@@ -223,47 +216,6 @@ static const struct flag_snapshot *load_flags(const struct config *c, const stru
 	return s;
 }
 
-/* Each flag hashes with its own key, so that several percentages multiply: what the screen says of one
- * flag is not the share. */
-static void print_shares(const struct decide_input *in, const struct operation *op)
-{
-	if (!in->entity.ptr || !op->has_task || op->n_flags == 0)
-		return;
-	printf("share      %.1f %% of %d made-up %s go to tasks", population_share(in), POPULATION_SIZE,
-	       in->entity.ptr == in->organization.ptr ? "organizations" : "users of this organization");
-	for (size_t i = 0; op->n_flags > 1 && i < op->n_flags; i++)
-		printf("%s%.*s alone %.1f %%", i ? ", " : ": ", SPAN_ARG(op->flags[i]),
-		       population_share_of_flag(in, op->flags[i]));
-	printf("\n");
-}
-
-static bool is_given(const struct arguments *a, struct span property)
-{
-	for (size_t i = 0; i < a->n_extra; i++)
-		if (span_eq(a->extra[i].key, property))
-			return true;
-	return false;
-}
-
-/* What segments ask for and nobody gives, and what the router would look for in the request. */
-static void say_unasked(const struct operation *op, const struct flag_snapshot *flags,
-			const struct arguments *a)
-{
-	for (size_t i = 0; flags && i < op->n_flags; i++) {
-		CLEANUP(buf_releasep) struct buf properties = BUF_INIT(65536);
-		const struct flag *f = flag_find(flags, op->flags[i]);
-		if (f)
-			flag_names_unasked(op, f, &properties);
-		if (properties.len)
-			printf("  note: %.*s asks for %s, which this operation does not provide\n",
-			       SPAN_ARG(op->flags[i]), properties.ptr);
-	}
-	for (size_t i = 0; i < op->n_context; i++)
-		if (op->context[i].n_sources && !is_given(a, op->context[i].key))
-			printf("  note: %.*s comes from the request; set it with --context %.*s=VALUE\n",
-			       SPAN_ARG(op->context[i].key), SPAN_ARG(op->context[i].key));
-}
-
 /* What the guard holds, as far as this machine's outcomes tell. NULL: nothing. */
 static const struct guard_holds *read_holds(const struct config *c, const struct operation *op)
 {
@@ -285,6 +237,7 @@ static const struct guard_holds *read_holds(const struct config *c, const struct
 
 static void explain(const struct config *c, const struct operation *op, const struct arguments *a)
 {
+	CLEANUP(buf_releasep) struct buf out = BUF_INIT(1u << 20);
 	const struct flag_snapshot *flags = load_flags(c, op);
 	struct decide_input in = {
 		.config = c,
@@ -294,35 +247,11 @@ static void explain(const struct config *c, const struct operation *op, const st
 		.organization = given(a->organization),
 		.extra = a->extra,
 		.n_extra = a->n_extra,
+		.holds = read_holds(c, op),
 	};
-	enum identity_part part;
-	identity_entity(&op->identity, in.user, in.organization, &in.entity, &part);
-	printf("operation  %.*s.%.*s  %.*s %.*s\n", SPAN_ARG(op->service), SPAN_ARG(op->name),
-	       SPAN_ARG(op->method), SPAN_ARG(op->path));
-	printf("entity     %.*s\n\n",
-	       SPAN_ARG(in.entity.ptr ? in.entity : SPAN_LIT("none (" DECIDE_ANONYMOUS ")")));
-	struct flag_trace trace = {.step = print_step};
-	struct decision d;
-	in.holds = read_holds(c, op);
-	decide(&in, &d, &trace);
-	say_unasked(op, flags, a);
-	printf("\nside       %s\n", outcome_side_text(d.side));
-	if (d.backend.len)
-		printf("backend    %.*s%s\n", SPAN_ARG(d.backend),
-		       d.side == OUTCOME_LEGACY ? " (shadow)" : "");
-	if (d.backend.len && d.reason != REASON_OVERRIDE)
-		puts("           note: none of it while it is not ready or its breaker is open: see /readyz");
-	for (size_t i = 0; d.side == OUTCOME_TASK && i < op->task.n_backends; i++)
-		if (!span_eq(op->task.backends[i], d.backend))
-			printf("else       %.*s, if it has provably not accepted the task\n",
-			       SPAN_ARG(op->task.backends[i]));
-	if (d.shadow > 0)
-		printf("shadow     %g\n", d.shadow);
-	if (d.variant.len)
-		printf("variant    %.*s\n", SPAN_ARG(d.variant));
-	printf("reason     %s\nwhy        %s\n", outcome_reason_text(d.reason),
-	       outcome_reason_meaning(d.reason));
-	print_shares(&in, op);
+	explain_decision(&in, &out);
+	if (out.len)
+		fwrite(out.ptr, 1, out.len, stdout);
 	guard_holds_unref(in.holds);
 	flag_snapshot_unref(flags);
 }
