@@ -8,6 +8,7 @@
 #include "base/crypto.h"
 #include "base/db.h"
 #include "outcomes/recorder.h"
+#include "outcomes/rollup_days.h"
 #include "outcomes/rollup_fold.h"
 #include "outcomes/search/row_index.h"
 #include "outcomes/usage_store.h"
@@ -66,6 +67,7 @@ struct outcome_store {
 	struct db_stmt *first_row, *old_row, *delete_rows, *delete_marks, *clamp_marks, *first_rollup,
 		*delete_rollups, *delete_drops;
 	struct rollup_fold *fold;
+	struct rollup_days *days;
 	struct usage_store *usage;
 	struct row_index *index;
 	int64_t next_row;
@@ -193,6 +195,8 @@ int outcome_store_open(const char *path, struct series_table *series, struct out
 	if (r == 0)
 		r = rollup_fold_new(s->db, &s->fold, e);
 	if (r == 0)
+		r = rollup_days_new(s->db, &s->days, e);
+	if (r == 0)
 		r = row_index_new(s->db, &s->index, e);
 	if (r == 0)
 		r = usage_store_new(s->db, &s->usage, e);
@@ -217,6 +221,7 @@ struct outcome_store *outcome_store_close(struct outcome_store *s)
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		db_stmt_free(all[i]);
 	rollup_fold_free(s->fold);
+	rollup_days_free(s->days);
 	usage_store_free(s->usage);
 	row_index_free(s->index);
 	db_close(s->db);
@@ -675,13 +680,14 @@ int outcome_store_retain(struct outcome_store *s, const struct outcome_limits *l
 			: rollup_fold_step(s->fold,
 					   outcome_store_minute_of(l->now_us) - ROLLUP_FOLD_AFTER_MINUTES, e);
 	int indexed = folded ? folded : row_index_step(s->index, s->next_row - 1, e);
-	r = indexed < 0 ? indexed : db_commit(s->db, e);
+	int days = indexed ? indexed : rollup_days_step(s->days, e);
+	r = days < 0 ? days : db_commit(s->db, e);
 	if (r < 0)
 		db_rollback(s->db);
 	if (r < 0 || folded) /* a minute kept in memory may just have become part of an hour */
 		outcome_store_forget(s);
 	if (r < 0)
 		return r;
-	int vacuum = rows || indexed ? 0 : outcome_store_give_back(s, e);
-	return vacuum < 0 ? vacuum : rows || indexed || vacuum;
+	int vacuum = rows || days ? 0 : outcome_store_give_back(s, e);
+	return vacuum < 0 ? vacuum : rows || days || vacuum;
 }

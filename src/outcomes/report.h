@@ -43,6 +43,8 @@ struct report_options {
 	const char *service; /* NULL = all; likewise below */
 	const char *operation;
 	const char *organization;
+	/* The series over time (`points`) is not wanted: whole days may be read as one (rollup_days.h). */
+	bool no_points;
 	bool exact; /* from rows, to the microsecond: for short spans that end now */
 };
 

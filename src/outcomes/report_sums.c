@@ -12,6 +12,7 @@
 #include "base/db.h"
 #include "base/text.h"
 #include "outcomes/outcome_store.h"
+#include "outcomes/rollup_days.h"
 #include "outcomes/rollup_fold.h"
 #include "outcomes/search/row_filter.h"
 #include "outcomes/search/rows.h"
@@ -271,8 +272,9 @@ static int count_into(struct sums_reader *m, struct report_series *s, int64_t mi
 	return r < 0 ? err_set(e, r, "out of memory") : 0;
 }
 
-static int add_rollup(struct sums_reader *m, struct db_stmt *q, struct err *e)
+static int add_rollup(void *arg, struct db_stmt *q, struct err *e)
 {
+	struct sums_reader *m = arg;
 	struct report_series *s = wanted(m, db_column_int64(q, 1));
 	if (!s)
 		return 0;
@@ -284,18 +286,7 @@ static int add_rollup(struct sums_reader *m, struct db_stmt *q, struct err *e)
 
 static int read_rollups(struct sums_reader *m, struct err *e)
 {
-	CLEANUP(db_stmt_freep) struct db_stmt *q = NULL;
-	int r = db_prepare(
-		m->db,
-		"SELECT minute, series, count, histogram FROM rollups WHERE minute >= ? AND minute < ?", &q,
-		e);
-	if (r < 0)
-		return r;
-	db_bind_int64(q, 1, since_minute(m));
-	db_bind_int64(q, 2, until_minute(m));
-	while ((r = db_step(q, e)) > 0 && (r = add_rollup(m, q, e)) == 0)
-		;
-	return r;
+	return rollups_read(m->db, since_minute(m), until_minute(m), m->options->no_points, add_rollup, m, e);
 }
 
 static int report_add_row(void *arg, struct db_stmt *q)

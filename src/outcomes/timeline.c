@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "outcomes/histogram.h"
 #include "outcomes/outcome_store.h"
+#include "outcomes/rollup_days.h"
 #include "outcomes/rollup_fold.h"
 
 #define MINUTE_US 60000000LL
@@ -224,8 +225,9 @@ static int timeline_count(struct timeline_reader *r, const struct timeline_serie
 	return 0;
 }
 
-static int timeline_add_rollup(struct timeline_reader *r, struct db_stmt *q, struct err *e)
+static int timeline_add_rollup(void *arg, struct db_stmt *q, struct err *e)
 {
+	struct timeline_reader *r = arg;
 	const struct timeline_series *s = timeline_series_of(r, db_column_int64(q, 1));
 	struct histogram_sum *h;
 	if (!s)
@@ -237,20 +239,12 @@ static int timeline_add_rollup(struct timeline_reader *r, struct db_stmt *q, str
 	return 0;
 }
 
+/* Points of whole days are made of sums of days: their beginnings are the same. */
 static int timeline_read_rollups(struct timeline_reader *r, struct err *e)
 {
-	CLEANUP(db_stmt_freep) struct db_stmt *q = NULL;
-	int code = db_prepare(
-		r->db,
-		"SELECT minute, series, count, histogram FROM rollups WHERE minute >= ? AND minute < ?", &q,
-		e);
-	if (code < 0)
-		return code;
-	db_bind_int64(q, 1, r->t->since_us / MINUTE_US);
-	db_bind_int64(q, 2, (r->t->until_us + MINUTE_US - 1) / MINUTE_US);
-	while ((code = db_step(q, e)) > 0 && (code = timeline_add_rollup(r, q, e)) == 0)
-		;
-	return code;
+	bool days = r->t->point_us % (ROLLUP_DAY_MINUTES * MINUTE_US) == 0;
+	return rollups_read(r->db, r->t->since_us / MINUTE_US, (r->t->until_us + MINUTE_US - 1) / MINUTE_US,
+			    days, timeline_add_rollup, r, e);
 }
 
 static int timeline_add_row(struct timeline_reader *r, struct db_stmt *q, struct err *e)

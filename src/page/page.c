@@ -109,7 +109,8 @@ static int page_refuse(struct page *p, int status, const char *title, const char
 
 static void page_read_report(struct page *p, struct report **report, struct err *e)
 {
-	const struct report_options o = {.path = p->source->path,
+	const struct report_options o = {.no_points = true,
+					 .path = p->source->path,
 					 .since_us = p->view.since_us,
 					 .until_us = p->view.until_us,
 					 .service = text_or_null(p->view.service),
