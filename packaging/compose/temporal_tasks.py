@@ -44,4 +44,5 @@ async def main():
             await ended.wait()
 
 
-asyncio.run(main())
+if __name__ == "__main__":  # the sandbox of workflows reads this file again
+    asyncio.run(main())

@@ -165,6 +165,8 @@ class Compose:
                 self.wait_healthy(other)
             else:
                 self.wait_done(other)
+        if name in self.started:
+            return
         self.started.append(name)
         made = self.call("up", "-d", "--no-deps", "--no-build", name)
         if made.returncode:
@@ -194,7 +196,8 @@ class Compose:
         deadline = time.monotonic() + HEALTHY_SECONDS
         while not self.is_healthy(name):
             if time.monotonic() > deadline or not self.state(name).get("Running"):
-                raise SystemExit("%s is not healthy:\n%s" % (name, self.log(name)))
+                checks = ((self.state(name).get("Health") or self.state(name).get("Healthcheck") or {}).get("Log") or [{}])
+                raise SystemExit("%s is not healthy: %s\n%s" % (name, checks[-1].get("Output"), self.log(name)))
             time.sleep(1)
         say("  %s healthy" % name)
 
@@ -219,11 +222,11 @@ def ask(port, path, token=None, body=None, user=None):
         return answer.status, answer.read().decode()
 
 
-def wait_for(what, condition, seconds=120):
+def wait_for(what, condition, why=lambda: "", seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise SystemExit("not within %d s: %s" % (seconds, what))
+            raise SystemExit("not within %d s: %s %s" % (seconds, what, why()))
         time.sleep(0.5)
     say("  " + what)
 
@@ -248,7 +251,8 @@ def try_all(compose):
             compose.wait_healthy(name)
     token = compose.execute("router", "cat", "/run/keys/admin.token")
     assert ask(9900, "/metrics")[0] == 401 and ask(9900, "/healthz")[0] == 200
-    wait_for("the router is ready, its backends are", lambda: not json.loads(ask(9900, "/readyz", token)[1]).get("degraded"))
+    wait_for("the router is ready, and so are its backends", lambda: json.loads(ask(9900, "/readyz", token)[1])["status"] == "ready",
+             lambda: ask(9900, "/readyz", token)[1] + compose.log("temporal-worker"))
     served = sides([("/answer-prompt", {"outputs": [{"name": "total"}]}), ("/extract", {"file_path": "a.pdf"}), ("/index", {"file_hash": "9b"}),
                     ("/summarize", {"context": "two words"})])
     assert served == {"/answer-prompt": {"legacy", "task"}, "/extract": {"task"}, "/index": {"legacy", "task"}, "/summarize": {"legacy"}}, served

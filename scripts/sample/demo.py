@@ -1,4 +1,5 @@
-"""Starts the samples, a worker and the router in run/, sends sample traffic, shows the report. Called by scripts/run."""
+"""Starts the samples, a worker and the router in run/, sends sample traffic, shows the report, and keeps a little traffic going.
+Called by scripts/run."""
 import base64
 import ctypes
 import fcntl
@@ -16,10 +17,12 @@ import time
 
 SAMPLES = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(SAMPLES))
-BUILD = os.path.join(ROOT, "build-release")
-RUN = os.path.join(ROOT, "run")
+BUILD = os.environ.get("DEMO_BUILD") or os.path.join(ROOT, "build-release")
+RUN = os.environ.get("DEMO_FOLDER") or os.path.join(ROOT, "run")  # of a test: on free ports
 CONFIG = os.path.join(RUN, "config", "router.yml")
 READY_SECONDS = 30
+PACE = "3"  # calls a second, once it serves
+DAYS = "7"  # of made-up history
 
 # Address in config/*.yml: what listens there. The samples take the addresses that the old services move to.
 SAMPLE_SERVICES = {"15002": "runner.py", "13003": "prompt.py", "13004": "structure.py",
@@ -123,7 +126,9 @@ def choose_ports():
     chosen = {}
     for port, what in {**{p: s for p, s in SAMPLE_SERVICES.items()}, **ROUTER_PORTS}.items():
         chosen[port] = port
-        if not is_free(port):
+        if "DEMO_FOLDER" in os.environ:
+            chosen[port] = free_port()
+        elif not is_free(port):
             chosen[port] = free_port()
             print("port %s (%s) is held by %s: using %s" % (port, what, holder(port), chosen[port]))
     return chosen
@@ -218,13 +223,25 @@ def start_all(children, ports):
     wait_for(children, ports["9900"], "/", "migration-router")  # the dashboard
 
 
-def send_traffic(ports, pdf):
+def make_history():
+    """A week that never was, marked as such, in the file that the router goes on with."""
+    os.makedirs(os.path.join(RUN, "data"), mode=0o700)
+    maker = os.path.join(BUILD, "scripts", "sample", "demo-history")
+    subprocess.run([maker, os.path.join(RUN, "data", "outcomes.db"), DAYS], stdin=subprocess.DEVNULL, check=True)
+    print("made up: the %s days before now, marked as made up in run/data/outcomes.db and wherever they are shown" % DAYS)
+
+
+def traffic_command(ports, pdf):
     with open(pdf, "rb") as file:
         document = json.dumps({"content_base64": base64.b64encode(file.read()).decode("ascii")})
-    command = [sys.executable, os.path.join(SAMPLES, "traffic.py"), "--pdf", pdf, "--document", document]
+    command = [sys.executable, "-u", os.path.join(SAMPLES, "traffic.py"), "--pdf", pdf, "--document", document]
     for port, name in ROUTER_PORTS.items():
         if name != "admin":
             command += ["--service", "%s=http://127.0.0.1:%s" % (name, ports[port])]
+    return command
+
+
+def send_traffic(command):
     run = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
     calls = 0
     for line in run.stdout:
@@ -234,41 +251,69 @@ def send_traffic(ports, pdf):
     return run.wait() == 0, calls
 
 
-def report(calls):
-    """The report of what was just sent, once the recorder has written all of it."""
-    command = [program("migration-status"), "--db", os.path.join(RUN, "data", "outcomes.db")]
+def report(calls, since):
+    """The report of what was just sent, once the recorder has written all of it. `since`: not of what was made up before."""
+    command = [program("migration-status"), "--db", os.path.join(RUN, "data", "outcomes.db"), *(["--since", since] if since else [])]
     deadline = time.monotonic() + 10
-    while True:
-        run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        total = re.search(r"^Total Executions: (\d+)$", run.stdout, re.M)
-        if (total and int(total.group(1)) >= calls) or time.monotonic() > deadline:
-            break
+    recorded = 0
+    while recorded < calls and time.monotonic() < deadline:
+        told = subprocess.run([*command, "--json"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        of = json.loads(told.stdout) if told.returncode == 0 else {}
+        recorded = of.get("total_executions", 0) + of.get("left_out", 0)
         time.sleep(0.05)
+    run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     print(run.stdout, end="")
     print(run.stderr, end="", file=sys.stderr)
     shares = dict(re.findall(r"^(legacy_services|task_abstraction): ([\d.]+)%$", run.stdout.split("Success Rates")[0], re.M))
     both = all(float(shares.get(side, 0)) > 0 for side in ("legacy_services", "task_abstraction"))
     if not both:
         print("the report does not have both sides in it", file=sys.stderr)
-    complete = bool(total) and int(total.group(1)) >= calls
-    if not complete:
-        print("the report does not have all %d calls in it" % calls, file=sys.stderr)
-    return run.returncode == 0 and both and complete
+    if recorded < calls:
+        print("the report has %d of all %d calls in it" % (recorded, calls), file=sys.stderr)
+    return run.returncode == 0 and both and recorded >= calls
+
+
+def side_of(user):
+    """Which side serves this user's answer-prompt now, as the router explains it."""
+    run = subprocess.run([program("migration-router"), "explain", "--config", CONFIG, "--service", "prompt", "--operation", "answer_prompt",
+                          "--user", user], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    side = re.search(r"^side +(\w+)", run.stdout, re.M)
+    if not side:
+        raise SystemExit("migration-router explain: %s%s" % (run.stdout, run.stderr))
+    return side.group(1)
+
+
+def users_by_side(enough=3, tries=60):
+    """{side: users}, asked until there are a few of each, or nobody of one side is found."""
+    found = {"legacy": [], "task": []}
+    for name in (*("alice", "bob", "carol", "dave", "erin", "frank", "grace"), *("user-%03d" % n for n in range(tries))):
+        found[side_of(name)].append(name)
+        if min(len(users) for users in found.values()) >= enough:
+            break
+    return {side: users[:enough] for side, users in found.items()}
 
 
 def hints(ports):
     said = {"prompt": ports["3003"], "unified": ports["5003"], "admin": ports["9900"]}
+    by_side = users_by_side()
+    somebody = (by_side["task"] or by_side["legacy"])[0]
     return """
-serving: runner %s, prompt %s, structure %s, unified %s; dashboard http://127.0.0.1:%s/; Ctrl-C ends it. To try:
+serving: runner %s, prompt %s, structure %s, unified %s; its page http://127.0.0.1:%s/; about %s calls a second go on; Ctrl-C ends it.
 
-  curl -s http://127.0.0.1:%s/answer-prompt -H 'X-User-Id: alice' -H 'X-Organization-Id: org-1' \\
+answer-prompt is served now by the task side for %s;
+by legacy for %s (as "explain" says; its flag decides). To try:
+
+  curl -s http://127.0.0.1:%s/answer-prompt -H 'X-User-Id: %s' \\
     -H 'Authorization: Bearer sample-platform-key' --json '{"run_id": "r1", "outputs": [{"name": "total"}]}'
-  curl -s http://127.0.0.1:%s/process -H 'Authorization: Bearer sample-platform-key' -F file=@run/invoice.pdf
-  build-release/src/programs/migration-router explain --config run/config/router.yml --service prompt --operation answer_prompt --user alice
+  build-release/src/programs/migration-router explain --config run/config/router.yml --service prompt --operation answer_prompt --user %s
+  build-release/src/programs/migration-rollout --config run/config/router.yml stage
+  build-release/src/programs/migration-rollout --config run/config/router.yml plan single_pass_as_tasks 100
   ${EDITOR:-vi} run/config/flags.yml      # another percentage takes effect when it is saved
   build-release/src/programs/migration-status --db run/data/outcomes.db
+  curl -s http://127.0.0.1:%s/process -H 'Authorization: Bearer sample-platform-key' -F file=@run/invoice.pdf
   curl -s http://127.0.0.1:%s/readyz
-""" % (ports["5002"], said["prompt"], ports["3004"], said["unified"], said["admin"], said["prompt"], ports["3004"], said["admin"])
+""" % (ports["5002"], said["prompt"], ports["3004"], said["unified"], said["admin"], PACE, ", ".join(by_side["task"]) or "nobody",
+       ", ".join(by_side["legacy"]) or "nobody", said["prompt"], somebody, somebody, ports["3004"], said["admin"])
 
 
 def stop_on_signals():
@@ -279,7 +324,7 @@ def stop_on_signals():
 
 
 def main():
-    once = "--once" in sys.argv[1:]
+    once, history = "--once" in sys.argv[1:], "--demo-history" in sys.argv[1:]
     stop_on_signals()
     lock = hold_folder()
     children = Children()
@@ -287,11 +332,16 @@ def main():
     try:
         ports = choose_ports()
         pdf = make_folder(ports)
+        if history:
+            make_history()
         start_all(children, ports)
-        well, calls = send_traffic(ports, pdf)
+        began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) if history else None
+        command = traffic_command(ports, pdf)
+        well, calls = send_traffic(command)
         print()
-        well = report(calls) and well
+        well = report(calls, began) and well
         if not once:
+            children.start("traffic", *command, "--pace", PACE)
             print(hints(ports))
             while True:
                 children.check()

@@ -250,6 +250,7 @@ size_t listen_address_inherit(void)
 	}
 	unsetenv("LISTEN_PID"); /* not for what this process starts */
 	unsetenv("LISTEN_FDS");
+	unsetenv("LISTEN_FDNAMES");
 	return n_inherited;
 }
 

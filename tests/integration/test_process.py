@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import sqlite3
@@ -15,7 +16,7 @@ import pytest
 
 import configuration as c
 from http_text import wait_until
-from programs import Process, environment, program
+from programs import Process, environment, free_port, program
 from raw import ask, request
 
 ENDPOINTS = ("/", "/metrics", "/_admin/flags", "/_admin/report.json")
@@ -423,6 +424,74 @@ def test_twenty_restarts_on_handed_over_sockets_refuse_and_reset_nobody(start):
             thread.join()
         assert router.stop() == 0
     assert set(told) == {200}, told
+
+
+def test_sockets_of_systemd_outlive_a_takeover_and_the_one_who_took_over(start):
+    """Handed over with the rest, left open by who leaves, and found by the one whom the service manager starts next."""
+    service, admin = listening(), listening()
+    config = c.passing(start.origin())
+    config["services"]["echo"]["listen"] = "127.0.0.1:%d" % service.getsockname()[1]
+    config["admin"]["listen"] = "127.0.0.1:%d" % admin.getsockname()[1]
+    path = os.path.join(start.folder(), "router.yml")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    told, ended = collections.Counter(), threading.Event()
+
+    def load():
+        while not ended.is_set():
+            try:
+                told[ask(service.getsockname()[1], request("GET", "/", [("Connection", "close")])).status] += 1
+            except Exception as why:  # pylint: disable=broad-except
+                told[repr(why)] += 1
+    thread = threading.Thread(target=load)
+    first = Activated(path, service, admin)
+    thread.start()
+    try:
+        for _ in range(3):
+            before = sum(told.values())
+            wait_until(lambda at=before: sum(told.values()) > at + 5, "load")
+            second = start.process("migration-router", "--config", path, "--log-format", "json", "--takeover")
+            second.wait_event("ready")
+            assert first.wait() == 0
+            before = sum(told.values())
+            wait_until(lambda at=before: sum(told.values()) > at + 5, "load")
+            assert second.stop() == 0
+            first = Activated(path, service, admin)
+            assert not first.find("inherited_socket_unused")
+    finally:
+        ended.set()
+        thread.join()
+        assert first.stop() == 0
+    assert set(told) == {200}, told
+
+
+def test_systemds_own_program_activates_a_router(start):
+    activate = shutil.which("systemd-socket-activate")
+    if not activate:
+        pytest.skip("there is no systemd-socket-activate")
+    config = c.passing(start.origin())
+    ports = [free_port(), free_port()]
+    config["services"]["echo"]["listen"] = "127.0.0.1:%d" % ports[0]
+    config["admin"]["listen"] = "127.0.0.1:%d" % ports[1]
+    path = os.path.join(start.folder(), "router.yml")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    listen = [word for port in ports for word in ("--listen", "127.0.0.1:%d" % port)]
+    told = subprocess.Popen([activate, *listen, "--fdname", "service:admin", program("migration-router"), "--config", path,
+                             "--log-format", "json"], env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE, text=True)
+    try:
+        lines = []
+        while sum("Listening on" in line for line in lines) < len(ports):
+            lines.append(told.stderr.readline())
+            assert lines[-1], "".join(lines)
+        # Nobody has started the router yet: the first caller does, and waits in the socket.
+        assert ask(ports[0], request()).status == 200
+        assert ask(ports[1], request("GET", "/healthz")).status == 200
+    finally:
+        told.terminate()
+        rest = told.communicate(timeout=60)[1]
+    assert told.returncode == 0 and "inherited_socket_unused" not in rest, rest
 
 
 # --- SIGUSR1: debug lines while something is looked into ------------------------------------------------------------------
