@@ -177,11 +177,6 @@ void auth_owner(const struct auth_fingerprint *f, struct span organization, char
 }
 
 /* --- the list of hashes --------------------------------------------------------------------------------- */
-static int auth_compare(const void *a, const void *b)
-{
-	return memcmp(a, b, CRYPTO_SHA256_HEX);
-}
-
 /* The next line, without comment and blanks. */
 static bool auth_next_line(struct span *rest, struct span *ret)
 {
@@ -208,45 +203,5 @@ int auth_next_hash(struct span *rest, unsigned *number, char out[CRYPTO_SHA256_H
 		if (line.len) /* never repeated in a message: it may be a token put there by mistake */
 			return crypto_sha256_read(line, out) ? 1 : -EBADMSG;
 	}
-	return 0;
-}
-
-static size_t drop_duplicates(char (*hashes)[CRYPTO_SHA256_HEX], size_t n)
-{
-	size_t kept = 0;
-	for (size_t i = 0; i < n; i++)
-		if (kept == 0 || auth_compare(hashes[kept - 1], hashes[i]) != 0)
-			memmove(hashes[kept++], hashes[i], CRYPTO_SHA256_HEX);
-	return kept;
-}
-
-int auth_parse_hashes(const char *name, struct span text, char (**ret)[CRYPTO_SHA256_HEX], size_t *ret_n,
-		      struct err *e)
-{
-	CLEANUP(freep) char(*hashes)[CRYPTO_SHA256_HEX] = NULL;
-	char hash[CRYPTO_SHA256_HEX];
-	size_t n = 0, capacity = 0;
-	unsigned number = 0;
-	for (int r; (r = auth_next_hash(&text, &number, hash)) != 0; n++) {
-		if (n == AUTH_MAX_HASHES)
-			return err_set(e, -EFBIG, "%s:%u: more than %d hashes", name, number,
-				       AUTH_MAX_HASHES);
-		if (r < 0)
-			return err_set(e, -EBADMSG, "%s:%u: not a SHA-256 hash (64 hex digits)", name,
-				       number);
-		if (n == capacity) {
-			capacity = capacity ? 2 * capacity : 16;
-			void *grown = realloc(hashes, capacity * sizeof(*hashes));
-			if (!grown)
-				return err_set(e, -ENOMEM, "%s: out of memory", name);
-			hashes = grown;
-		}
-		memcpy(hashes[n], hash, sizeof(hash));
-	}
-	if (n == 0)
-		return err_set(e, -EBADMSG, "%s: contains no hashes; every request would be rejected", name);
-	qsort(hashes, n, sizeof(*hashes), auth_compare);
-	*ret_n = drop_duplicates(hashes, n);
-	*ret = steal(hashes);
 	return 0;
 }

@@ -3,7 +3,7 @@
  *
  * Why:       the task side must not be opened to everybody by mistake; tokens are never kept, logged or
  *            compared in clear.
- * Ownership: auth_parse_hashes' list is freed by its caller; all else borrows or is constant.
+ * Ownership: all borrows or is constant.
  * Threads:   any.
  * Limits:    AUTH_MAX_HASHES hashes. Each is compared in constant time, without stopping at a match.
  */
@@ -53,12 +53,8 @@ struct span auth_challenge(enum auth_result r);
 void auth_owner(const struct auth_fingerprint *f, struct span organization, char out[CRYPTO_SHA256_HEX]);
 
 /* The next hash of a list of them, in lower case, cut off from *rest: 1, 0 at its end, -EBADMSG for a line
- * that holds something else, behind which it goes on. *number counts the lines, from 0. */
+ * that holds something else, behind which it goes on. One hash in hex a line; blanks, empty lines and anything
+ * after # are skipped. *number counts the lines, from 0. */
 int auth_next_hash(struct span *rest, unsigned *number, char out[CRYPTO_SHA256_HEX]);
-/* One hash in hex a line; blanks, empty lines and anything after # are skipped. Sorted, without duplicates,
- * lower case. -EBADMSG with "name:line: …" (also for a list without any), -EFBIG, -ENOMEM. The caller
- * frees *ret. */
-int auth_parse_hashes(const char *name, struct span text, char (**ret)[CRYPTO_SHA256_HEX], size_t *ret_n,
-		      struct err *e);
 
 #endif
