@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "outcomes/demo_history.h"
 #include "page/html.h"
 #include "page/page_assets.h"
 #include "standing/standing.h"
@@ -164,6 +165,19 @@ static void layout_filters(struct page *p)
 	html(p->out, "</ul></div>\n");
 }
 
+/* On every page whose span has a part of it; a file that cannot be read is told of by the sections. */
+static void layout_made_up(struct page *p)
+{
+	struct demo_history made_up;
+	struct err ignored;
+	char text[DEMO_HISTORY_TEXT];
+	if (demo_history_read(p->source->path, &made_up, &ignored) < 0 ||
+	    !demo_history_is_in(&made_up, p->view.since_us, p->view.until_us))
+		return;
+	demo_history_text(&made_up, text);
+	html(p->out, "<p class=\"made-up\" role=\"note\"><strong>Not real.</strong> %s</p>\n", text);
+}
+
 void page_begin(struct page *p, const char *title)
 {
 	layout_head(p, title);
@@ -174,8 +188,10 @@ void page_begin(struct page *p, const char *title)
 	html(p->out, "<a href=\"/\">Migration</a></p>\n");
 	layout_nav(p);
 	layout_filters(p);
+	html(p->out, "</header>\n");
+	layout_made_up(p);
 	html(p->out,
-	     "</header>\n<p id=\"stale\" role=\"alert\" hidden></p>\n"
+	     "<p id=\"stale\" role=\"alert\" hidden></p>\n"
 	     "<p id=\"said\" class=\"unseen\" role=\"status\"></p>\n<main id=\"main\" tabindex=\"-1\">\n");
 }
 

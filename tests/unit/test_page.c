@@ -310,6 +310,30 @@ static struct standing *standing_of_year(void)
 	return s;
 }
 
+/* Also where nothing can be shown, and not in a span that is real. */
+static void every_page_says_what_was_made_up(void **state)
+{
+	static const char *const targets[] = {
+		"/", "/errors", "/organizations", "/requests", "/requests?id=a", "/differences", "/move"};
+	struct place *place = *state;
+	struct err e = {""};
+	const struct demo_history mark = {NOW_US - 7 * 86400000000, NOW_US - 3600000000};
+	const struct page_source source = {.path = place->file, .now_us = NOW_US};
+	for (int marked = 0; marked < 2; marked++) {
+		for (size_t i = 0; i < COUNT(targets); i++) {
+			CLEANUP(buf_releasep) struct buf out = BUF_INIT(PAGE_MAX);
+			page_make(&source, span_of(targets[i]), &out);
+			buf_terminate(&out);
+			assert_int_equal(strstr(out.ptr, "are made up (--demo-history)") != NULL, marked);
+		}
+		assert_int_equal(demo_history_write(outcome_store_db(place->store), &mark, &e), 0);
+	}
+	CLEANUP(buf_releasep) struct buf real = BUF_INIT(PAGE_MAX);
+	page_make(&source, SPAN_LIT("/?since=15m"), &real);
+	buf_terminate(&real);
+	assert_null(strstr(real.ptr, "made up"));
+}
+
 static void drawn_within_100_ms(const char *path)
 {
 	static const char *const targets[] = {"/", "/?since=7d", "/?since=30d", "/?since=365d",
@@ -347,6 +371,7 @@ int main(void)
 		cmocka_unit_test(views),
 		cmocka_unit_test(what_is_no_view_is_refused_by_name),
 		cmocka_unit_test(assets_are_within_the_program),
+		cmocka_unit_test_setup_teardown(every_page_says_what_was_made_up, open_place, close_place),
 		cmocka_unit_test_setup_teardown(a_page_is_drawn_within_100_ms_from_a_year_of_data, open_place,
 						close_place),
 	};
