@@ -228,6 +228,9 @@ HEALTHY = {
     "migration_guard_held{%s}" % OPERATION: "0x500",
     'migration_shed_total{%s,service="app",limit="service"}' % ONE: "0x500",
     "migration_flags_in_use{%s}" % ONE: "1x500",
+    'migration_trace_spans_total{%s,result="exported"}' % ONE: "0+60x500",
+    'migration_trace_spans_total{%s,result="dropped"}' % ONE: "0x500",
+    'migration_trace_spans_total{%s,result="failed"}' % ONE: "0x500",
     "process_open_fds{%s}" % ONE: "100x500",
     "process_max_fds{%s}" % ONE: "1024x500",
     # of another program that the same Prometheus scrapes
@@ -277,6 +280,7 @@ CASES = {
                              ({"migration_state_losses_total{%s}" % ONE: "0 0 1x500"}, 5)],
     "MigrationDescriptors": [({"process_open_fds{%s}" % ONE: "900x500"}, 5)],
     "MigrationCannotAccept": [({"migration_accept_failing{%s}" % ONE: "1x500"}, 1)],
+    "MigrationSpansLost": [({'migration_trace_spans_total{%s,result="%s"}' % (ONE, result): "0+1x500"}, 10) for result in ("dropped", "failed")],
     "MigrationShedding": [({'migration_shed_total{%s,service="app",limit="service"}' % ONE: "0+9x500"}, 10)],
 }
 

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <poll.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "base/crypto.h"
@@ -161,6 +163,56 @@ static void what_was_rejected_is_read_from_the_answer(void **state)
 	}
 }
 
+#define FEEDERS 3
+#define FED 5000
+
+static void *feed(void *arg)
+{
+	struct traces_producer *p;
+	if (traces_producer_new(arg, &p) < 0)
+		return NULL;
+	for (int i = 0; i < FED; i++) {
+		struct trace_span *s = traces_reserve(p);
+		if (!s)
+			continue;
+		memcpy(s->trace, TRACE, sizeof(s->trace));
+		memcpy(s->span, PARENT, sizeof(s->span));
+		trace_span_number(s, "n", i);
+		traces_commit(p);
+	}
+	return p;
+}
+
+/* Nobody is at the other end. */
+static void producers_never_wait_and_every_span_is_counted(void **state)
+{
+	(void)state;
+	struct traces *t;
+	struct err e = {""};
+	struct traces_status s;
+	pthread_t threads[FEEDERS];
+	void *producer;
+	const struct traces_options o = {
+		.endpoint = "http://127.0.0.1:9/v1/traces", .sample = 0.5, .queue_slots = 64, .flush_ms = 1};
+	assert_int_equal(traces_start(&o, &t, &e), 0);
+	assert_true(traces_sample(t) > 0.4 && traces_sample(t) < 0.6);
+	for (int i = 0; i < FEEDERS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, feed, t), 0);
+	for (int i = 0; i < FEEDERS; i++) {
+		pthread_join(threads[i], &producer);
+		assert_non_null(producer);
+	}
+	for (traces_status(t, &s); !s.failing; traces_status(t, &s))
+		poll(NULL, 0, 2);
+	assert_int_equal(s.exported, 0);
+	assert_true(s.dropped > 0 && s.last_error[0]);
+	assert_true(s.dropped + s.failed + s.queued <= FEEDERS * FED);
+	assert_true(s.dropped + s.failed + s.queued + TRACES_BATCH >= FEEDERS * FED);
+	assert_null(traces_stop(t));
+	traces_status(NULL, &s);
+	assert_int_equal(s.dropped, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -169,6 +221,7 @@ int main(void)
 		cmocka_unit_test(a_share_of_traces_is_that_share),
 		cmocka_unit_test(a_request_of_otlp_is_json_whatever_is_in_it),
 		cmocka_unit_test(what_was_rejected_is_read_from_the_answer),
+		cmocka_unit_test(producers_never_wait_and_every_span_is_counted),
 	};
 	if (crypto_setup() < 0)
 		return 1;
