@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "move/phase.h"
-#include "move/population.h"
+#include "router/set_share.h"
 
 #define LINES_MAX 65536
 #define DIGESTED_MAX (1u << 20)
@@ -87,12 +87,13 @@ static void proposal_show_operations(const struct rollout_place *p, const char *
 	flag_users_init(&u, p->config, flag);
 	for (size_t i = 0; (op = flag_users_at(&u, i)) && i < PROPOSAL_OPERATIONS_MAX; i++) {
 		struct proposal_operation *o = &ret->operations[ret->n_operations++];
-		struct decide_input like = flag_users_like(&u, op, d->now);
+		struct set_share now, then;
 		snprintf(o->name, sizeof(o->name), "%.*s.%.*s", SPAN_ARG(op->service), SPAN_ARG(op->name));
 		o->flags = op->n_flags;
-		o->from = population_share(&like);
-		like.flags = d->then;
-		o->to = population_share(&like);
+		set_share_of(p->config, op, d->now, &now);
+		set_share_of(p->config, op, d->then, &then);
+		o->from = 100 * now.task;
+		o->to = 100 * then.task;
 	}
 }
 

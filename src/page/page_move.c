@@ -60,7 +60,7 @@ static void move_set(struct buf *out, const struct page_move_reader *r, size_t i
 static void move_flag(struct page *p, const struct page_move *m, size_t i)
 {
 	const struct page_move_flag *f = &m->flags[i];
-	html(p->out, "<article class=\"card\"><h3>%s</h3>\n<p>", f->key);
+	html(p->out, "<article class=\"card\"><h2>%s</h2>\n<p>", f->key);
 	if (f->percent < 0)
 		html(p->out, "not known");
 	else
@@ -84,7 +84,7 @@ static void move_flag(struct page *p, const struct page_move *m, size_t i)
 static void move_hold(struct page *p, const struct page_move *m, size_t i)
 {
 	const struct page_move_hold *h = &m->holds[i];
-	html(p->out, "<article class=\"card\"><h3>%s.%s is held at legacy</h3>\n<p>%s</p>\n", h->service,
+	html(p->out, "<article class=\"card\"><h2>%s.%s is held at legacy</h2>\n<p>%s</p>\n", h->service,
 	     h->operation, h->why);
 	if (m->reader.may_write && m->reader.session) {
 		move_form(p->out, "/_admin/guard/release", &m->reader);
@@ -124,8 +124,8 @@ void page_move(struct page *p)
 {
 	const struct page_move *m = p->source->move;
 	/* Not live: what someone is typing must stay. */
-	html(p->out, "<section id=\"move\" class=\"part\" aria-labelledby=\"move-h\">\n<h2 "
-		     "id=\"move-h\">Move</h2>\n");
+	html(p->out, "<section id=\"move\" class=\"part\" aria-labelledby=\"move-h\">\n<h1 "
+		     "id=\"move-h\">Move</h1>\n");
 	if (!m) {
 		page_alert(p, "What can be moved is not known.");
 		html(p->out, "</section>\n");
@@ -171,6 +171,9 @@ static void move_title(struct buf *out, const struct page_move_plan *plan)
 	const char *whose = plan->segment[0] ? plan->segment : "everybody";
 	if (strcmp(plan->command, "set") == 0)
 		html(out, "Set %s to %.6g %% for %s", plan->flag, plan->percent, whose);
+	else if (strcmp(plan->command, "advance") == 0 && plan->known && plan->from != plan->to)
+		html(out, "Advance %s by one step, from %.4g %% to %.4g %%", plan->flag, plan->from,
+		     plan->to);
 	else if (strcmp(plan->command, "advance") == 0)
 		html(out, "Advance %s by one step", plan->flag);
 	else if (strcmp(plan->command, "rollback") == 0)

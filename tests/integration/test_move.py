@@ -1,15 +1,20 @@
 """Moving through the router: plan, confirm, apply, release; who may, and who may not (docs/design.md, "Moving")."""
+import contextlib
 import html
 import json
 import os
 import re
+import threading
+import time
 import urllib.parse
 
 import pytest
 
 import configuration as c
+from conftest import Started
 from http_text import wait_until
 from raw import ask, request
+from test_flipt import flipt1, flipt2  # noqa: F401  (fixtures)
 
 FLAG = "task_abstraction_enabled"
 READ, WRITE, OTHER = "a-token-that-reads", "a-token-that-writes", "another-token-that-writes"
@@ -53,6 +58,9 @@ class World:
     def plan(self, token=WRITE, **values):
         return json.loads(self.bearer("/_admin/move/plan", token, **values).body)["plan"]
 
+    def post_as(self, user):
+        return ask(self.router.port, request("POST", "/add", [("X-User-Id", user)], b"{}"))
+
     def percentage(self):
         return [line["rollouts"][0]["threshold"]["percentage"] for line in self.stored()["flags"]][0]
 
@@ -86,6 +94,10 @@ class Browser:
         body = urllib.parse.urlencode(values).encode()
         return self.world.ask("POST", target, [*self.fields(), ("Content-Type", "application/x-www-form-urlencoded"), *own], body, host)
 
+    def planned(self, **values):
+        form = self.form_of(text(self.get("/move")), "/_admin/move/plan", command="set")["form"]
+        return self.post("/_admin/move/plan", form=form, **values)
+
     def form_of(self, page, action, **where):
         """The values of the first form that goes there and has these."""
         for form in re.findall(r'<form [^>]*action="%s".*?</form>' % re.escape(action), page, re.S):
@@ -97,6 +109,14 @@ class Browser:
 
 def text(answer):
     return answer.body.decode()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """For tests that change nothing."""
+    started = Started(tmp_path_factory)
+    yield World(started)
+    started.end()
 
 
 # --- the whole way --------------------------------------------------------------------------------------
@@ -128,13 +148,69 @@ def test_a_change_is_planned_confirmed_made_and_recorded(start):
 def test_a_program_does_the_same_with_json(start):
     w = World(start)
     plan = w.plan(command="set", flag=FLAG, percent=10)
-    assert (plan["from"], plan["to"]) == (25, 10) and plan["operations"][0]["operation"] == "app.add"
+    assert (plan["from"], plan["to"]) == (25, 10)
+    assert plan["operations"] == [{"operation": "app.add", "from": 25, "to": 10, "flags": 1}]
     made = w.bearer("/_admin/move/apply", command="set", flag=FLAG, percent=10, digest=plan["digest"], message="less")
     assert made.status == 200 and json.loads(made.body)["result"] == "done" and w.percentage() == 10
     plan = w.plan(command="rollback", flag=FLAG)
     made = w.bearer("/_admin/move/apply", OTHER, command="rollback", flag=FLAG, digest=plan["digest"], message="no")
     assert made.status == 200 and w.percentage() == 0
     assert [(h["who"], h["command"]) for h in w.history()] == [("alice", "set"), ("bob@example.test", "rollback")]
+
+
+def test_the_plan_names_who_moves(start):
+    w = World(start, percentage=0)
+    for n in range(40):
+        assert w.post_as("user-%d" % n).status == 200
+    w.router.wait_outcomes(40)
+    told = w.plan(command="set", flag=FLAG, percent=50)["recorded"]
+    done = start.run("migration-rollout", "--config", w.router.config_path, "plan", FLAG, "50").stdout
+    assert told["users"]["known"] == 40 and told["to_legacy"] == 0 and 5 < told["users"]["to_task"] < 35
+    assert "40 users: %d would move to tasks, 0 back to legacy" % told["users"]["to_task"] in done
+    page = text(Browser(w).planned(command="set", flag=FLAG, percent="50"))
+    assert "<strong>%d</strong> would move to tasks" % told["users"]["to_task"] in page and told["users"]["largest"][0]["name"] in page
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_change_in_flipt_is_planned_and_made(start, request, version):
+    flipt = request.getfixturevalue("flipt%d" % version)
+    flipt.load(flags(25))
+    w = World(start, source={**flipt.source(), "poll": "100ms", "stream": False})
+    plan = w.plan(command="set", flag=FLAG, percent=50)
+    assert plan["from"] == 25 and "http://" in plan["place"] and not flipt.between.writes
+    if version == 2:
+        flipt.between.conflicts = 1  # someone changes another thing in between: it is read and compared once more
+    made = w.bearer("/_admin/move/apply", command="set", flag=FLAG, percent=50, digest=plan["digest"], message="go")
+    assert made.status == 200, made.body
+    assert w.history()[-1]["who"] == "alice"
+    assert w.plan(command="set", flag=FLAG, percent=60)["from"] == 50
+    flipt.load(flags(30))
+    assert w.bearer("/_admin/move/apply", command="set", flag=FLAG, percent=60, digest=plan["digest"], message="go").status == 409
+    flipt.between.read_only = True
+    plan = w.plan(command="rollback", flag=FLAG)
+    made = w.bearer("/_admin/move/apply", command="rollback", flag=FLAG, digest=plan["digest"], message="go")
+    assert made.status == 503 and b"read-only" in made.body
+
+
+def test_a_router_that_ends_does_not_wait_for_flipt(start, flipt2):  # noqa: F811
+    flipt2.load(flags(25))
+    w = World(start, source={**flipt2.source(), "poll": "100ms", "stream": False})
+    plan = w.plan(command="set", flag=FLAG, percent=50)
+    flipt2.between.hold = threading.Event()
+
+    def apply():
+        with contextlib.suppress(Exception):  # the router has gone
+            w.bearer("/_admin/move/apply", command="set", flag=FLAG, percent=50, digest=plan["digest"], message="go")
+    asking = threading.Thread(target=apply)
+    asking.start()
+    wait_until(lambda: flipt2.between.writes, "the write")
+    began = time.monotonic()
+    w.router.signal(15)
+    assert w.router.wait() == 0
+    assert time.monotonic() - began < 9, "it would be cut after the drain"
+    assert [line["result"] for line in w.history()][-1].startswith("UNKNOWN")
+    flipt2.between.hold.set()
+    asking.join()
 
 
 def test_advance_takes_one_step_and_says_what_is_missing(start):
@@ -160,8 +236,8 @@ def test_what_changed_meanwhile_is_not_done(start):
 
 
 @pytest.mark.parametrize("other", [{"percent": 60}, {"flag": "other"}, {"command": "rollback"}])
-def test_another_plans_digest_is_refused(start, other):
-    w = World(start)
+def test_another_plans_digest_is_refused(shared, other):
+    w = shared
     asked = {"command": "set", "flag": FLAG, "percent": 50}
     digest = w.plan(**asked)["digest"]
     asked.update(other)
@@ -185,8 +261,8 @@ def test_an_applied_plan_cannot_be_applied_again(start):
 # --- who may not ----------------------------------------------------------------------------------------
 
 
-def test_a_token_that_reads_may_not_move(start):
-    w = World(start)
+def test_a_token_that_reads_may_not_move(shared):
+    w = shared
     for target in ("/_admin/move/plan", "/_admin/move/apply", "/_admin/guard/release?operation=add"):
         answer = w.bearer(target, READ, command="set", flag=FLAG, percent=50)
         assert answer.status == 403 and b"scope write" in answer.body, (target, answer.body)
@@ -217,8 +293,8 @@ def test_an_open_listener_still_asks_for_a_token_to_move(start):
 
 
 @pytest.mark.parametrize("target", ["/_admin/move/plan", "/_admin/move/apply", "/_admin/guard/release", "/sign-out"])
-def test_a_get_changes_nothing(start, target):
-    w = World(start)
+def test_a_get_changes_nothing(shared, target):
+    w = shared
     b = Browser(w)
     query = "?command=rollback&flag=%s&message=x&operation=add" % FLAG
     for method in ("GET", "HEAD"):
@@ -226,8 +302,8 @@ def test_a_get_changes_nothing(start, target):
     assert b.get("/move").status == 200 and w.percentage() == 25
 
 
-def test_a_forged_form_is_refused_whatever_it_knows(start):
-    w = World(start)
+def test_a_forged_form_is_refused_whatever_it_knows(shared):
+    w = shared
     b = Browser(w)
     form = b.form_of(text(b.get("/move")), "/sign-out")["form"]
     values = dict(command="rollback", flag=FLAG)
@@ -251,8 +327,8 @@ def test_a_forged_form_is_refused_whatever_it_knows(start):
     assert b.post("/_admin/move/plan", form=form, **values).status == 200
 
 
-def test_by_another_name_nobody_is_let_in(start):
-    w = World(start)
+def test_by_another_name_nobody_is_let_in(shared):
+    w = shared
     b = Browser(w)
     form = b.form_of(text(b.get("/move")), "/sign-out")["form"]
     for target in ("/sign-in", "/_admin/move/plan"):
@@ -289,8 +365,8 @@ def test_a_session_ends_with_its_token(start):
 # --- signing in -----------------------------------------------------------------------------------------
 
 
-def test_the_cookie_is_for_this_router_alone_and_no_script(start):
-    w = World(start)
+def test_the_cookie_is_for_this_router_alone_and_no_script(shared):
+    w = shared
     cookie = Browser(w).signed_in.get("Set-Cookie")
     assert re.fullmatch(r"migration_session_%d=[0-9a-f]{64}; Path=/; HttpOnly; SameSite=Strict; Max-Age=43200" % w.port, cookie)
     assert WRITE not in cookie and c.sha256(WRITE) not in cookie
@@ -306,8 +382,8 @@ def test_behind_tls_the_cookie_is_secure_and_the_origin_https(start):
     assert b.post("/_admin/move/plan", form=form, command="rollback", flag=FLAG).status == 403  # http://
 
 
-def test_a_browser_is_sent_to_the_sign_in_and_back(start):
-    w = World(start)
+def test_a_browser_is_sent_to_the_sign_in_and_back(shared):
+    w = shared
     sent = w.ask("GET", "/move", [("Accept", "text/html")])
     assert (sent.status, sent.get("Location")) == (303, "/sign-in?next=%2Fmove")
     page = text(w.ask("GET", sent.get("Location"), [("Accept", "text/html")]))
@@ -320,9 +396,8 @@ def test_a_browser_is_sent_to_the_sign_in_and_back(start):
 
 
 @pytest.mark.parametrize("way", ["//evil.example/", "https://evil.example/", "/\\evil.example", "/move\r\nX: y", "javascript:alert(1)", "/nothing", ""])
-def test_nobody_is_sent_elsewhere_after_signing_in(start, way):
-    w = World(start)
-    answer = Browser.post(Browser(w), "/sign-in", token=WRITE, next=way)
+def test_nobody_is_sent_elsewhere_after_signing_in(shared, way):
+    answer = Browser(shared).post("/sign-in", token=WRITE, next=way)
     assert (answer.status, answer.get("Location")) == (303, "/")
 
 
@@ -368,21 +443,23 @@ def test_many_sign_ins_displace_only_their_own(start):
     ({"command": "set", "flag": "x" * 200, "percent": 1}, "flag"), ({"command": "rollback", "flag": FLAG, "percent": 1}, "percent"),
     ({"command": "rollback", "flag": FLAG, "colour": "red"}, "colour"), ({"command": "set", "flag": FLAG + "\u0007", "percent": 1}, "flag"),
 ])
-def test_what_is_not_understood_is_refused_by_name(start, values, why):
-    answer = World(start).bearer("/_admin/move/plan", **values)
+def test_what_is_not_understood_is_refused_by_name(shared, values, why):
+    answer = shared.bearer("/_admin/move/plan", **values)
     assert answer.status == 400 and why in json.loads(answer.body)["error"], answer.body
 
 
-def test_a_change_that_the_flag_does_not_take_is_told(start):
-    w = World(start)
+def test_a_change_that_the_flag_does_not_take_is_told(shared):
+    w = shared
     for values, status in (({"flag": "nothing", "percent": 5}, 404), ({"flag": FLAG, "percent": 5.5}, 422)):
         answer = w.bearer("/_admin/move/plan", command="set", **values)
         assert answer.status == status and json.loads(answer.body)["error"], answer.body
 
 
-@pytest.mark.parametrize("line, why", [("xyz alice", "SHA-256"), ("%s" % ("0" * 64), "name"), ("%s a b" % ("0" * 64), "name"), ("# nobody", "names nobody")])
-def test_a_list_of_writers_with_a_mistake_is_refused(start, line, why):
-    w = World(start)
-    w.write("writers.txt", line + "\n")
-    told = start.run("migration-router", "check", w.router.config_path)
-    assert told.returncode != 0 and "writers.txt" in told.stdout + told.stderr and why in told.stdout + told.stderr, told.stdout + told.stderr
+@pytest.mark.parametrize("line, why", [("xyz alice", "SHA-256"), ("%s" % ("0" * 64), "name"), ("%s a b" % ("0" * 64), "name"), ("# nobody", "names nobody"),
+                                       ("%s a\n%s b" % ("0" * 64, "0" * 64), "listed twice")])
+def test_a_list_of_writers_with_a_mistake_is_refused(shared, line, why):
+    other = os.path.join(shared.folder, "other.yml")
+    shared.write("odd.txt", line + "\n")
+    shared.write("other.yml", json.dumps({**shared.config, "admin": {**shared.config["admin"], "writers": "odd.txt"}}))
+    told = shared.start.run("migration-router", "check", other)
+    assert told.returncode != 0 and "odd.txt" in told.stdout + told.stderr and why in told.stdout + told.stderr, told.stdout + told.stderr
