@@ -9,7 +9,7 @@
 
 #include "base/text.h"
 #include "move/census.h"
-#include "move/doubts.h"
+#include "move/replay/doubts.h"
 #include "move/draft.h"
 #include "move/population.h"
 

@@ -1,8 +1,11 @@
 #include "outcomes/outcome_store.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/crypto.h"
@@ -690,4 +693,16 @@ int outcome_store_retain(struct outcome_store *s, const struct outcome_limits *l
 		return r;
 	int vacuum = rows || days ? 0 : outcome_store_give_back(s, e);
 	return vacuum < 0 ? vacuum : rows || days || vacuum;
+}
+
+void outcome_store_name(const char *path, char out[OUTCOME_STORE_NAME])
+{
+	struct stat st;
+	char host[256] = "", text[512];
+	if (stat(path, &st) < 0)
+		return;
+	gethostname(host, sizeof(host) - 1);
+	snprintf(text, sizeof(text), "%s %llx %llx", host, (unsigned long long)st.st_dev,
+		 (unsigned long long)st.st_ino);
+	crypto_sha256_hex(span_of(text), out);
 }

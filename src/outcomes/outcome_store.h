@@ -88,4 +88,9 @@ bool outcome_store_moved(struct outcome_store *s);
 
 DEFINE_CLEANUP(struct outcome_store *, outcome_store_close)
 
+#define OUTCOME_STORE_NAME 65
+/* Which file it is, whatever it is called, and whether it is asked here or by the router on this machine;
+ * left as it is when there is none. */
+void outcome_store_name(const char *path, char out[OUTCOME_STORE_NAME]);
+
 #endif

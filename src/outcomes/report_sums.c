@@ -487,19 +487,6 @@ static int sums_read_file(struct sums_reader *m, struct err *e)
 	return r;
 }
 
-/* Which file it is, whatever it is called, and whether it was read here or by the router on this machine. */
-static void name_store(const char *path, char out[REPORT_STORE_MAX])
-{
-	struct stat st;
-	char host[256] = "", text[512];
-	if (stat(path, &st) < 0)
-		return;
-	gethostname(host, sizeof(host) - 1);
-	snprintf(text, sizeof(text), "%s %llx %llx", host, (unsigned long long)st.st_dev,
-		 (unsigned long long)st.st_ino);
-	crypto_sha256_hex(span_of(text), out);
-}
-
 int report_sums_read(const struct report_options *o, struct report_sums **ret, struct err *e)
 {
 	struct sums_reader m = {.options = o, .hours_until = INT64_MIN, .sums = calloc(1, sizeof(*m.sums))};
@@ -513,7 +500,7 @@ int report_sums_read(const struct report_options *o, struct report_sums **ret, s
 		report_sums_free(m.sums);
 		return r;
 	}
-	name_store(o->path, m.sums->store);
+	outcome_store_name(o->path, m.sums->store);
 	*ret = m.sums;
 	return 0;
 }

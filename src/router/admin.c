@@ -583,6 +583,8 @@ static void *admin_read(struct admin *a, struct exchange *x, const struct http_r
 		tell_guard(a, x, h, a->content.gate);
 	} else if (span_is(path, "/_admin/report.json")) {
 		return start_report(a, x, h, a->content.report);
+	} else if (span_is(path, "/_admin/drain.json")) {
+		return start_report(a, x, h, a->content.drain);
 	} else if (span_is(path, "/_admin/standing.json")) {
 		return start_report(a, x, h, a->content.standing);
 	} else if (a->content.is_page(path)) {

@@ -16,6 +16,7 @@
  *                             if required, only whether it is ready
  *   GET /metrics              Prometheus text 0.0.4, or OpenMetrics 1.0 if Accept prefers it
  *   GET /_admin/report.json   migration-status --json; ?since=…&service=…&operation=…&org=…
+ *   GET /_admin/drain.json    migration-status --drain --json; ?side=…&since=…&service=…&operation=…
  *   GET /_admin/standing.json where the migration stands now (docs/migration-status.schema.json)
  *   GET /_admin/flags         source, digest and age of the snapshot in use
  *   GET /_admin/gate          the guard's verdict: 200 safe, 503 breach, 425 neither; ?operation=…&service=…
@@ -77,6 +78,7 @@ struct admin_content {
 	/* Runs on another thread, since it reads a database. `target` is the raw request target. 0, or an
 	 * HTTP status with the sentence in e. */
 	int (*report)(void *arg, struct span target, struct buf *json, struct err *e);
+	int (*drain)(void *arg, struct span target, struct buf *json, struct err *e);	 /* likewise */
 	int (*standing)(void *arg, struct span target, struct buf *json, struct err *e); /* likewise */
 	/* An HTTP status with its JSON; with none, the sentence in e. */
 	int (*gate)(void *arg, struct span target, struct buf *json, struct err *e);

@@ -394,3 +394,91 @@ def test_what_an_older_router_records_beside_a_newer_one_counts(start):
            "INSERT INTO rollups VALUES (%d, 77, 3, 10, x'')" % minute)
     report = drained(start, router)
     assert report["verdict"] == "used" and report["services"][0]["uses"] == 3 and not report["services"][0]["last"]["exact"]
+
+
+# --- several routers -----------------------------------------------------------------------------------------------------
+
+def several(start, *sources, arguments=(), side="legacy"):
+    told = start.run("migration-status", *[x for s in sources for x in s], "--drain", side, "--json", *arguments)
+    return told.returncode, json.loads(told.stdout) if told.stdout else None, told.stderr
+
+
+def by_file(router):
+    return "--db", router.outcomes_path
+
+
+def by_router(router):
+    return "--router", "http://127.0.0.1:%d" % router.admin_port
+
+
+def test_several_routers_are_drained_when_each_of_them_is_and_however_they_are_asked(start):
+    one, _, _ = both_sides(start)
+    other, _, _ = both_sides(start)
+    for router in (one, other):
+        assert set(call(router, 5)) == {200}
+        router.wait_outcomes(5)
+        shift(router, 15)
+        present_for(router, 20)
+        to_tasks(router)
+        assert set(call(router, 4)) == {200}
+        router.wait_outcomes(4, "side = 'task'")
+    for sources in ((by_file(one), by_file(other)), (by_router(one), by_router(other)), (by_router(one), by_file(other)), (by_router(one),)):
+        code, report, wrong = several(start, *sources)
+        assert code == 0 and report["sentence"] == "nothing has used legacy prompt for 14 days", (report, wrong)
+        operation, = report["services"][0]["operations"]
+        assert (operation["uses"], operation["uses_of_other_side"]) == (0, 4 * len(sources))
+    code, report, _ = several(start, by_file(one), by_router(other), arguments=("--since", "16d"))
+    operation, = report["services"][0]["operations"]
+    assert code == 1 and operation["uses"] == 10 and operation["reasons"] == {"flag_off": 10}, "added up"
+    last = max(r.query("SELECT max(time_us) AS t FROM last_seen")[0]["t"] for r in (one, other) for _ in (0,))
+    assert operation["last"]["time"] <= when(last)
+    assert ask(other.port, request("GET", "/elsewhere", [("X-Organization-Id", "umbrella")])).status == 200
+    other.wait_outcomes(1, "operation = '(unmapped)'")
+    code, report, _ = several(start, by_router(one), by_router(other))
+    assert code == 1 and "still used: 1 time" in report["sentence"], "one use at one of them"
+    assert [(u["method"], u["pattern"], u["count"]) for u in report["services"][0]["unmapped"]] == [("GET", "/elsewhere", 1)]
+    assert several(start, by_router(one), by_file(one))[2].count("is listed twice") == 1
+
+
+def test_a_router_that_cannot_be_read_or_was_not_there_means_no_verdict_of_unused(start):
+    one, _, _ = both_sides(start)
+    other, _, _ = both_sides(start)
+    for router in (one, other):
+        to_tasks(router)
+        assert set(call(router, 4)) == {200}
+        router.wait_outcomes(4)
+        present_for(router, 20)
+    assert several(start, by_file(one), by_router(other))[0] == 0
+    change(other, "UPDATE presence SET began_us = began_us + %d" % (17 * DAY_US))
+    code, report, _ = several(start, by_file(one), by_router(other))
+    assert code == 3 and by_router(other)[1] + ": records reach back only 3 days" in report["sentence"], report
+    present_for(other, 17)
+    change(other, ("INSERT INTO drops VALUES (?, 2)", (int(time.time()) // 60 - 60,)))
+    code, report, _ = several(start, by_file(one), by_file(other))
+    assert code == 3 and "2 outcomes were dropped" in report["sentence"] and report["records"]["dropped"] == 2
+    change(other, "DELETE FROM drops")
+    assert several(start, by_file(one), by_file(other))[0] == 0
+    other.kill()
+    code, report, wrong = several(start, by_file(one), by_router(other))
+    assert code == 3 and report is None and by_router(other)[1] in wrong, "never the sum of those that are left"
+    code, report, wrong = several(start, by_file(one), ("--db", "/nowhere/outcomes.db"))
+    assert code == 3 and report is None and "/nowhere/outcomes.db" in wrong
+    code, report, _ = several(start, by_file(one), by_file(other), arguments=("--since", "7d"))
+    assert code == 0
+    for arguments in (("--ledger", "x"), ("--group", "g", *by_router(one))):
+        assert several(start, by_file(one), by_file(other), arguments=arguments, side="task")[0] == 2
+
+
+def test_what_is_left_on_the_task_side_is_everybodys(start):
+    world = World(start).serve(100)
+    assert world.run("x") == RUNNING
+    other, _, _ = both_sides(start)
+    code, report, wrong = several(start, by_router(world.router), by_router(other), side="task")
+    assert report, wrong
+    held = report["ledger"]
+    assert code == 1 and [(h["what"], h["count"]) for h in held["entries"]] == [("pins of group container", 1)], wrong
+    assert held["error"] is None
+    mixed = several(start, by_router(world.router), by_file(other), side="task")
+    assert mixed[1]["ledger"]["entries"] == held["entries"]
+    refused = ask(other.admin_port, request("GET", "/_admin/drain.json?side=both"))
+    assert refused.status == 400 and ask(other.admin_port, request("GET", "/_admin/drain.json?sid=task")).status == 400

@@ -11,7 +11,7 @@
 #include "base/json.h"
 #include "flags/source/features_folder.h"
 #include "flags/source/saved_snapshot.h"
-#include "move/doubts.h"
+#include "move/replay/doubts.h"
 
 enum replayed {
 	REPLAY_STAYS,

@@ -11,8 +11,8 @@
  * Limits:    RECORDED_MAX combinations per file (truncated); REPLAY_ORGANIZATIONS_MAX in JSON, the first
  *            REPLAY_ORGANIZATIONS_SHOWN in text.
  */
-#ifndef MOVE_REPLAY_H
-#define MOVE_REPLAY_H
+#ifndef MOVE_REPLAY_REPLAY_H
+#define MOVE_REPLAY_REPLAY_H
 
 #include "base/buf.h"
 #include "base/err.h"

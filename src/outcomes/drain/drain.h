@@ -18,6 +18,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "base/span.h"
 #include "outcomes/outcome.h"
 #include "outcomes/unmapped.h"
 
@@ -85,8 +86,16 @@ struct drain_gap {
 	int64_t began_us, ended_us;
 };
 
+#define DRAIN_STORE_MAX 65 /* hex of a hash */
+
 struct drain {
 	struct drain_options options;
+	char store[DRAIN_STORE_MAX]; /* the same file has the same one; "": not known */
+	/* Of several: what keeps one of them from saying that nothing was there; "": nothing does. */
+	bool merged;
+	char lacks[256];
+	struct drain_held *own_held; /* what options.held is, where nobody else owns it */
+	char own_error[256];	     /* likewise of held_error */
 	int64_t since_us;
 	enum drain_verdict verdict;
 	char sentence[DRAIN_SENTENCE_MAX];
@@ -107,6 +116,16 @@ struct drain {
 /* Errors: report.h's. */
 int drain_make(const struct drain_options *o, struct drain **ret, struct err *e);
 struct drain *drain_free(struct drain *d); /* NULL is allowed; returns NULL */
+
+/* What another router's drain_to_json said; `o` is what was asked for. Not judged. -EPROTO with a sentence
+ * about `name`. */
+int drain_parse(const char *name, struct span json, const struct drain_options *o, struct drain **ret,
+		struct err *e);
+/* All of them as one: uses are added up, the last of them counts, and what any of them lacks is lacking:
+ * each may have had calls that the others know nothing of. `names`: for people. -EEXIST: two are of the
+ * same file. */
+int drain_merge(const struct drain_options *o, struct drain *const *list, const char *const *names, size_t n,
+		struct drain **ret, struct err *e);
 
 /* Whether a recorded attempt is a use of its side; not so of what the router refused itself, and shadows. */
 bool drain_is_use(int role, int reason);

@@ -137,6 +137,7 @@ static void drain_json_records(struct buf *b, const struct drain *d)
 	drain_json_truth(b, "patterns", d->knows_patterns);
 	drain_json_seconds(b, "gap_seconds", d->gap_us);
 	drain_json_seconds(b, "max_gap_seconds", d->options.max_gap_us);
+	drain_json_text(b, "lacks", d->lacks);
 	drain_json_key(b, "gaps");
 	for (size_t i = 0; i < d->n_gaps; i++) {
 		buf_puts(b, i ? ",{" : "[{");
@@ -177,6 +178,7 @@ int drain_to_json(const struct drain *d, struct buf *out)
 	drain_json_text(out, "side", outcome_side_text(o->side));
 	drain_json_text(out, "verdict", drain_verdict_text(d->verdict));
 	drain_json_text(out, "sentence", d->sentence);
+	drain_json_text(out, "store", d->store);
 	drain_json_time(out, "since", d->since_us);
 	drain_json_time(out, "until", o->now_us);
 	drain_json_records(out, d);

@@ -14,6 +14,7 @@
 #include "outcomes/when.h"
 #include "page/page.h"
 #include "guard/guard_verdict.h"
+#include "programs/router/reports/app_drain.h"
 #include "programs/router/app_guard.h"
 #include "programs/router/app_internal.h"
 #include "programs/router/moving/app_move.h"
@@ -624,6 +625,7 @@ int app_status_start(struct app *a, struct err *e)
 					.metrics = write_metrics,
 					.flags = write_flags,
 					.report = make_report,
+					.drain = app_drain,
 					.standing = make_standing,
 					.gate = app_guard_gate,
 					.change = app_move_change,

@@ -1,100 +1,107 @@
 #include "programs/status/drain_command.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "ledger/ledger_read.h"
-#include "ledger/ledger_share.h"
-#include "router/request/task_owner.h"
+#include "programs/drain_ledger.h"
 
-#define GROUPS_MAX 1000
-
-struct drain_ledger {
-	struct drain_held held[GROUPS_MAX];
+/* What the sources say, each by itself. */
+struct drain_told {
+	struct drain *list[STATUS_SOURCES_MAX];
+	const char *names[STATUS_SOURCES_MAX];
+	struct drain_ledger *ledgers[STATUS_SOURCES_MAX]; /* which the drains borrow */
 	size_t n;
-	char error[ERR_TEXT_MAX + 128]; /* "" = it was read */
 };
 
 /* ledger.db stands next to the outcomes unless the configuration says otherwise (outcomes: path). */
-static char *drain_ledger_path(const struct drain_arguments *a)
+static char *drain_ledger_path(const struct drain_arguments *a, const char *outcomes)
 {
-	const char *slash = strrchr(a->options.path, '/');
+	const char *slash = strrchr(outcomes, '/');
 	char *path = NULL;
-	int n = slash ? (int)(slash - a->options.path) + 1 : 0;
+	int n = slash ? (int)(slash - outcomes) + 1 : 0;
 	if (a->ledger)
 		return strdup(a->ledger);
-	return asprintf(&path, "%.*sledger.db", n, a->options.path) < 0 ? NULL : path;
+	return asprintf(&path, "%.*sledger.db", n, outcomes) < 0 ? NULL : path;
 }
 
-static void drain_describe(const struct ledger_group *g, struct drain_held *ret)
+static int drain_of_file(const struct drain_arguments *a, const char *path, struct drain_told *told,
+			 struct err *e)
 {
-	*ret = (struct drain_held){.count = g->entries, .oldest_us = g->oldest_us, .newest_us = g->newest_us};
-	memcpy(ret->backend, g->backend, sizeof(ret->backend));
-	if (strcmp(g->group, TASK_OWNER_GROUP) == 0)
-		snprintf(ret->what, sizeof(ret->what), "tasks answered with 202, running or to be asked for");
-	else if (strcmp(g->group, LEDGER_GROUP_CLAIMS) == 0)
-		snprintf(ret->what, sizeof(ret->what),
-			 "calls with an Idempotency-Key whose task has not ended");
-	else if (g->group[0] == '(')
-		snprintf(ret->what, sizeof(ret->what), "entries of %s", g->group);
-	else
-		snprintf(ret->what, sizeof(ret->what), "pins of group %s", g->group);
-}
-
-/* The ledger does not know whose groups are. */
-static bool drain_wants_group(const struct drain_arguments *a, const char *group)
-{
-	for (size_t i = 0; i < a->n_groups; i++)
-		if (strcmp(a->groups[i], group) == 0)
-			return true;
-	return a->n_groups == 0;
-}
-
-static void drain_read_ledger(const struct drain_arguments *a, struct drain_ledger *ret)
-{
-	CLEANUP(freep) char *path = drain_ledger_path(a);
-	CLEANUP(freep) struct ledger_group *groups = calloc(GROUPS_MAX, sizeof(*groups));
-	struct err e = {"out of memory"};
-	size_t n = 0;
-	int r = path && groups ? ledger_read_groups(path, groups, GROUPS_MAX, &n, &e) : -1;
-	if (r < 0)
-		snprintf(ret->error, sizeof(ret->error),
-			 "what is pinned to the task side cannot be read (--ledger FILE): %s", e.text);
-	else if (!ledger_share_in_use(path)) /* a file of before, where state is in a Redis by now */
-		snprintf(ret->error, sizeof(ret->error),
-			 "no running router uses %.200s: current pins are unknown (state in a Redis, "
-			 "or "
-			 "--ledger FILE)",
-			 path);
-	for (size_t i = 0; i < n; i++)
-		if (drain_wants_group(a, groups[i].group))
-			drain_describe(&groups[i], &ret->held[ret->n++]);
-}
-
-int drain_command(const struct drain_arguments *a, struct buf *out)
-{
-	CLEANUP(freep) struct drain_ledger *ledger = calloc(1, sizeof(*ledger));
-	CLEANUP(drain_freep) struct drain *d = NULL;
 	struct drain_options o = a->options;
-	struct err e = {"out of memory"};
-	if (!ledger) {
-		fprintf(stderr, "migration-status: out of memory\n");
-		return DRAIN_NOT_ENOUGH_DATA;
-	}
+	o.path = path;
 	if (o.side == OUTCOME_TASK) {
-		drain_read_ledger(a, ledger);
-		o.held = ledger->held;
-		o.n_held = ledger->n;
-		o.held_error = *ledger->error ? ledger->error : NULL;
+		CLEANUP(freep) char *ledger = drain_ledger_path(a, path);
+		struct drain_ledger *l = told->ledgers[told->n] = calloc(1, sizeof(*l));
+		if (!l)
+			return err_set(e, -ENOMEM, "out of memory");
+		drain_ledger_read(ledger, a->groups, a->n_groups, l);
+		drain_ledger_into(l, &o);
 	}
-	if (drain_make(&o, &d, &e) < 0) {
+	return drain_make(&o, &told->list[told->n], e);
+}
+
+static int drain_of_router(const struct drain_arguments *a, const struct status_sources *s, const char *name,
+			   struct drain_told *told, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf body = {0}, query = BUF_INIT(8192);
+	struct drain_options o = a->options;
+	buf_printf(&query, "/_admin/drain.json?side=%s", outcome_side_text(o.side));
+	status_put_time(&query, "since", o.since_us);
+	status_put_parameter(&query, "service", o.service);
+	status_put_parameter(&query, "operation", o.operation);
+	buf_terminate(&query);
+	int r = query.error ? err_set(e, query.error, "%s: too long", name)
+			    : status_sources_get(s, name, query.ptr, &body, e);
+	return r < 0 ? r : drain_parse(name, buf_span(&body), &o, &told->list[told->n], e);
+}
+
+static int drain_ask_all(const struct drain_arguments *a, const struct status_sources *s,
+			 struct drain_told *told, struct err *e)
+{
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < s->n; i++) {
+		told->names[i] = s->all[i].name;
+		if (s->all[i].router)
+			r = drain_of_router(a, s, s->all[i].name, told, e);
+		else
+			r = drain_of_file(a, s->all[i].name, told, e);
+		told->n = i + 1;
+	}
+	return r;
+}
+
+/* Of one file as it is; of several, or a router, whose judgment is made here. */
+static int drain_conclude_all(const struct drain_arguments *a, const struct status_sources *s,
+			      struct drain_told *told, struct drain **ret, struct err *e)
+{
+	if (told->n > 1 || s->all[0].router)
+		return drain_merge(&a->options, told->list, told->names, told->n, ret, e);
+	*ret = told->list[0];
+	told->list[0] = NULL;
+	return 0;
+}
+
+int drain_command(const struct drain_arguments *a, const struct status_sources *s, struct buf *out)
+{
+	struct drain_told told = {.n = 0};
+	CLEANUP(drain_freep) struct drain *d = NULL;
+	struct err e = {"out of memory"};
+	int r = drain_ask_all(a, s, &told, &e), code = DRAIN_NOT_ENOUGH_DATA;
+	if (r == 0)
+		r = drain_conclude_all(a, s, &told, &d, &e);
+	if (r < 0)
 		fprintf(stderr, "migration-status: %s\n", e.text);
-		return DRAIN_NOT_ENOUGH_DATA;
-	}
-	if (a->json)
+	else if (a->json)
 		drain_to_json(d, out);
 	else
 		drain_to_text(d, a->columns, out);
-	return (int)d->verdict;
+	if (r == 0)
+		code = (int)d->verdict;
+	for (size_t i = 0; i < told.n; i++) {
+		drain_free(told.list[i]);
+		free(told.ledgers[i]);
+	}
+	return code;
 }

@@ -452,6 +452,14 @@ static bool status_take_option(int id, char **argv, struct status_arguments *a)
 	}
 }
 
+static bool has_routers(const struct status_sources *s)
+{
+	bool any = false;
+	for (size_t i = 0; i < s->n; i++)
+		any |= s->all[i].router;
+	return any;
+}
+
 /* What would be ignored in silence. */
 static int check_drain(const struct status_arguments *a)
 {
@@ -462,22 +470,15 @@ static int check_drain(const struct status_arguments *a)
 		      {a->format == CSV, "--csv"},
 		      {a->until != NULL, "--until"},
 		      {a->report.organization != NULL, "--org"},
-		      {a->sources.n > 1, "several --db or --router"},
-		      {a->sources.n == 1 && a->sources.all[0].router, "--router"}};
+		      {a->draining.ledger && (a->sources.n > 1 || has_routers(&a->sources)),
+		       "--ledger and several --db, or --router"},
+		      {a->draining.n_groups && has_routers(&a->sources), "--group and --router"}};
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (others[i].given)
 			return status_usage("cannot be combined with --drain: %s", others[i].name);
 	if (a->draining.options.side == OUTCOME_LEGACY && (a->draining.ledger || a->draining.n_groups))
 		return status_usage("only with --drain task: %s", "--ledger, --group");
 	return -1;
-}
-
-static bool has_routers(const struct status_sources *s)
-{
-	bool any = false;
-	for (size_t i = 0; i < s->n; i++)
-		any |= s->all[i].router;
-	return any;
 }
 
 static int check_differences(const struct status_arguments *a)
@@ -741,7 +742,6 @@ static int show_drain(struct status_arguments *a)
 {
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(OUTPUT_MAX);
 	struct drain_arguments *d = &a->draining;
-	d->options.path = a->sources.all[0].name;
 	d->options.service = a->report.service;
 	d->options.operation = a->report.operation;
 	d->options.now_us = clock_wall_us();
@@ -750,7 +750,7 @@ static int show_drain(struct status_arguments *a)
 		when_parse(a->since, d->options.now_us, &d->options.since_us);
 	d->json = a->format == JSON;
 	d->columns = a->screen.columns;
-	return status_print(a, NULL, &out, drain_command(d, &out));
+	return status_print(a, NULL, &out, drain_command(d, &a->sources, &out));
 }
 
 static struct differences_options differences_of(const struct status_arguments *a)

@@ -74,7 +74,7 @@ static void status_on_answer(void *arg, const struct http_reply *reply)
 	loop_stop(a->loop);
 }
 
-static void put_parameter(struct buf *url, const char *name, const char *value)
+void status_put_parameter(struct buf *url, const char *name, const char *value)
 {
 	if (!value)
 		return;
@@ -86,23 +86,23 @@ static void put_parameter(struct buf *url, const char *name, const char *value)
 	}
 }
 
-static void put_time(struct buf *url, const char *name, int64_t us)
+void status_put_time(struct buf *url, const char *name, int64_t us)
 {
 	char text[CLOCK_TEXT_MAX];
 	if (!us)
 		return;
 	clock_format(us, text);
-	put_parameter(url, name, text);
+	status_put_parameter(url, name, text);
 }
 
 static void status_make_url(const char *router, const struct report_options *o, struct buf *url)
 {
 	buf_printf(url, "%.*s/_admin/report.json?form=sums", SPAN_ARG(url_without_slash(span_of(router))));
-	put_time(url, "since", o->since_us);
-	put_time(url, "until", o->until_us);
-	put_parameter(url, "service", o->service);
-	put_parameter(url, "operation", o->operation);
-	put_parameter(url, "org", o->organization);
+	status_put_time(url, "since", o->since_us);
+	status_put_time(url, "until", o->until_us);
+	status_put_parameter(url, "service", o->service);
+	status_put_parameter(url, "operation", o->operation);
+	status_put_parameter(url, "org", o->organization);
 	buf_terminate(url);
 }
 

@@ -9,6 +9,7 @@
 #ifndef PROGRAMS_STATUS_STATUS_SOURCES_H
 #define PROGRAMS_STATUS_STATUS_SOURCES_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "guard/guard_verdict.h"
 #include "outcomes/report.h"
@@ -34,5 +35,8 @@ int status_sources_report(const struct status_sources *s, const struct report_op
 /* What a router answers at a path of its admin listener ("/_admin/…"). */
 int status_sources_get(const struct status_sources *s, const char *router, const char *path, struct buf *body,
 		       struct err *e);
+
+void status_put_parameter(struct buf *url, const char *name, const char *value); /* NULL: nothing */
+void status_put_time(struct buf *url, const char *name, int64_t us);		 /* 0: nothing */
 
 #endif

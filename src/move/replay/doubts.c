@@ -1,4 +1,4 @@
-#include "move/doubts.h"
+#include "move/replay/doubts.h"
 
 #include <string.h>
 

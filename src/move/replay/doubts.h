@@ -5,8 +5,8 @@
  *            request said nor, always, the id that was hashed. What cannot be known is counted as unknown.
  * Threads:   pure.
  */
-#ifndef MOVE_DOUBTS_H
-#define MOVE_DOUBTS_H
+#ifndef MOVE_REPLAY_DOUBTS_H
+#define MOVE_REPLAY_DOUBTS_H
 
 #include "move/users.h"
 #include "outcomes/recorded.h"
