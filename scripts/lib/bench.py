@@ -298,12 +298,17 @@ def tasks():
     return bench_tasks.run()
 
 
+def worker():
+    import bench_worker
+    return bench_worker.run()
+
+
 def flags():
     import bench_flags
     return bench_flags.run()
 
 
-BENCHES = {"proxy": proxy, "decide": decide, "flags": flags, "tasks": tasks, "idle": idle, "record": record,
+BENCHES = {"proxy": proxy, "decide": decide, "flags": flags, "tasks": tasks, "worker": worker, "idle": idle, "record": record,
            "guard": guard}
 
 

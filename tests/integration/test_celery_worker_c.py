@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+import requests
 from celery import chain, chord, group
 from celery.exceptions import NotRegistered, SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 
@@ -205,6 +206,40 @@ def test_redis_restarted_while_a_task_runs(place):
     wait_until(lambda: server.client(1).exists("celery-task-meta-" + result.id), "the result to be stored after all")
     assert place.meta(result)["result"] == "through"
     assert place.send("add_numbers", 1, 2).get(timeout=PATIENCE) == 3
+
+
+def test_health_and_metrics_of_the_worker(place):
+    worker = place.worker("--health-port", "0", "--worker-name", "w1")
+    port = int(worker.wait_event("health_listening")["port"])
+    assert place.send("add_numbers", 1, 2).get(timeout=PATIENCE) == 3
+    told = requests.get("http://127.0.0.1:%d/health" % port, timeout=PATIENCE)
+    assert told.status_code == 200 and told.json()["status"] == "healthy" and told.json()["worker"] == "w1"
+    assert 'task_worker_tasks_total{result="success"} 1' in requests.get("http://127.0.0.1:%d/metrics" % port, timeout=PATIENCE).text
+    assert requests.get("http://127.0.0.1:%d/" % port, timeout=PATIENCE).status_code == 404
+    environment = {"CELERY_BROKER_URL": place.server.url(0), "CELERY_RESULT_BACKEND": place.server.url(1)}
+    check = place.start.run("task-backend-worker", "--backend", "celery", "--health-check", env=environment)
+    assert (check.returncode, check.stdout.split(":")[0]) == (0, "healthy"), check.stdout
+    place.server.stop()
+    wait_until(lambda: requests.get("http://127.0.0.1:%d/health" % port, timeout=PATIENCE).status_code == 503, "the loss to show")
+    check = place.start.run("task-backend-worker", "--backend", "celery", "--health-check", env=environment)
+    assert check.returncode == 1 and check.stdout.startswith("unhealthy: "), check.stdout
+    place.server.start()
+    wait_until(lambda: requests.get("http://127.0.0.1:%d/health" % port, timeout=PATIENCE).status_code == 200, "it to be well again")
+
+
+def test_the_command_line_of_a_celery_worker(place):
+    environment = {"CELERY_BROKER_URL": "redis://user:secret@127.0.0.1:1/0"}
+
+    def run(*arguments, **env):
+        return place.start.run("task-backend-worker", "--backend", "celery", *arguments, env={**environment, **env})
+    told = run("--dry-run")
+    assert told.returncode == 0 and "queues=celery\n" in told.stdout and "secret" not in told.stdout
+    assert told.stdout.startswith("worker-%s-celery: backend=celery " % socket.gethostname())
+    assert run("--dry-run", ENVIRONMENT="production").returncode == 2
+    assert "task add_numbers" in run("--list-tasks").stdout
+    wrong = run("--dry-run", CELERY_BROKER_URL="amqp://x")
+    assert wrong.returncode == 2 and "CELERY_BROKER_URL" in wrong.stderr
+    assert "only: " in place.start.run("task-backend-worker", "--backend", "temporal", "--dry-run").stderr
 
 
 # --- remote control and events ------------------------------------------------------------------------------------------

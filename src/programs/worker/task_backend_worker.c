@@ -21,6 +21,7 @@
 #include "config/config.h"
 #include "tasks/backends.h"
 #include "tasks/queue/store.h"
+#include "programs/worker/worker_health.h"
 #include "programs/worker/worker_settings.h"
 #include "tasks/worker/engine.h"
 #include "tasks/worker/registry.h"
@@ -35,7 +36,7 @@ enum mode { MODE_RUN, MODE_HEALTH, MODE_LIST, MODE_DRY };
 
 struct worker_program {
 	enum mode mode;
-	char *backend, *config, *database, *tasks, *name;
+	char *backend, *config, *database, *tasks, *name, *health_address;
 	char *queue_text; /* the list, cut up in place */
 	const char *queues_of_environment;
 	bool stage_is_set, production; /* ENVIRONMENT: set; prod or production */
@@ -51,6 +52,7 @@ struct worker_program {
 	const struct worker_engine *engine;
 	struct worker_settings settings; /* of the backend */
 	void *worker;			 /* the engine's */
+	struct worker_health *health;
 };
 
 static const char usage[] =
@@ -69,6 +71,7 @@ static const char usage[] =
 	"SHUTDOWN_TIMEOUT\n"
 	"  --lease TIME              embedded: a worker not heard from for this long is lost (default 15s)\n"
 	"  --health-check            exit 0 if the queue is usable and a worker is alive\n"
+	"  --health-port PORT        serve /health and /metrics on 127.0.0.1:PORT (or ADDRESS:PORT, *:PORT)\n"
 	"  --list-tasks              list the tasks this worker can run\n"
 	"  --dry-run                 check everything, run nothing\n"
 	"  --log-format FORMAT       logfmt or console (default), json or structured\n"
@@ -138,6 +141,7 @@ enum worker_option {
 	OPTION_SHUTDOWN,
 	OPTION_LEASE,
 	OPTION_HEALTH,
+	OPTION_HEALTH_PORT,
 	OPTION_LIST,
 	OPTION_DRY,
 	OPTION_LOG_FORMAT,
@@ -158,6 +162,7 @@ static const struct option options[] = {
 	{"shutdown-timeout", required_argument, NULL, OPTION_SHUTDOWN},
 	{"lease", required_argument, NULL, OPTION_LEASE},
 	{"health-check", no_argument, NULL, OPTION_HEALTH},
+	{"health-port", required_argument, NULL, OPTION_HEALTH_PORT},
 	{"list-tasks", no_argument, NULL, OPTION_LIST},
 	{"dry-run", no_argument, NULL, OPTION_DRY},
 	{"log-format", required_argument, NULL, OPTION_LOG_FORMAT},
@@ -201,6 +206,8 @@ static int program_take_option(struct worker_program *p, int id, struct log_opti
 				       p->lease_ms <= 86400000
 			       ? 0
 			       : 1 + wrong_usage("--lease", "must be from 300ms to 24h");
+	case OPTION_HEALTH_PORT:
+		return set_text(&p->health_address, optarg);
 	case OPTION_HEALTH:
 		p->mode = MODE_HEALTH;
 		return 0;
@@ -519,6 +526,7 @@ static void program_on_signal(void *arg, unsigned events)
 			log_toggle_debug();
 		} else {
 			service_manager_stopping();
+			worker_health_drains(p->health);
 			p->engine->stop(p->worker);
 		}
 	}
@@ -545,6 +553,26 @@ static int watch_signals(struct worker_program *p)
 		       : loop_watch_new(p->loop, p->signal_fd, LOOP_READ, program_on_signal, p, &p->signals);
 }
 
+static void program_counts(void *arg, struct worker_counts *ret)
+{
+	const struct worker_program *p = arg;
+	p->engine->counts(p->worker, ret);
+}
+
+static int open_health(struct worker_program *p, struct err *e)
+{
+	const struct worker_health_options o = {.address = p->health_address,
+						.name = p->name,
+						.backend = p->engine->name,
+						.concurrency = p->concurrency,
+						.counts = program_counts,
+						.arg = p};
+	int r = p->health_address ? worker_health_start(p->loop, &o, &p->health, e) : 0;
+	if (r == 0 && p->health)
+		log_info("health_listening", LOG_INT("port", worker_health_port(p->health)));
+	return r;
+}
+
 static int run(struct worker_program *p)
 {
 	struct err e = {""};
@@ -566,6 +594,8 @@ static int run(struct worker_program *p)
 		r = watch_signals(p);
 	if (r == 0)
 		r = p->engine->make(p->loop, &o, &p->worker, &e);
+	if (r == 0)
+		r = open_health(p, &e);
 	if (r == 0) {
 		log_info("worker_ready", LOG_STR("name", p->name), LOG_STR("backend", p->backend),
 			 LOG_STR("queues", p->queue_list),
@@ -581,6 +611,7 @@ static int run(struct worker_program *p)
 	} else {
 		log_error("worker_failed", LOG_STR("error", e.text[0] ? e.text : strerror(-r)));
 	}
+	worker_health_stop(p->health);
 	p->engine->release(p->worker);
 	loop_watch_free(p->signals);
 	if (p->signal_fd >= 0)
@@ -631,6 +662,7 @@ int main(int argc, char **argv)
 	free(p.database);
 	free(p.tasks);
 	free(p.name);
+	free(p.health_address);
 	free(p.queue_text);
 	free(p.queue_list);
 	return r;
