@@ -73,6 +73,7 @@ struct standing_backend {
 
 struct standing_legacy {
 	char service[32];
+	bool known;	   /* somebody has tried since the start; else nothing but the errors */
 	bool reachable;	   /* as far as callers have tried */
 	char failing[96];  /* kinds, such as "refused, dns"; "": none now */
 	int64_t since_us;  /* of this reachable */
@@ -127,7 +128,10 @@ struct standing_facts {
 	bool draining, accepting;
 	struct standing_flags flags;
 	struct standing_store recorder, state, keys;
-	uint64_t dropped; /* outcomes, since the start */
+	uint64_t dropped;		      /* outcomes, since the start */
+	bool guard_known;		      /* outcomes.db has been read, and so what is held is known */
+	char guard_trouble[STANDING_WHY_MAX]; /* why the guard cannot work; "" */
+	char state_warning[STANDING_WHY_MAX]; /* how the state store may lose what it has; "" */
 	struct standing_backend backends[STANDING_BACKENDS_MAX];
 	size_t n_backends;
 	struct standing_legacy legacy[STANDING_SERVICES_MAX];

@@ -42,9 +42,10 @@ static const struct standing_operation_facts *operation_before(const struct stan
 	return NULL;
 }
 
+/* Of one that has not been asked yet: as it was (keep_backends). */
 static bool is_up(const struct standing_backend *b)
 {
-	return !b->known || (b->reachable && b->worker);
+	return b->reachable && b->worker;
 }
 
 static bool is_open(const struct standing_backend *b)
@@ -84,7 +85,11 @@ static void keep_backends(const struct standing_facts *before, struct standing_f
 	for (size_t i = 0; i < now->n_backends; i++) {
 		struct standing_backend *b = &now->backends[i];
 		const struct standing_backend *x = backend_before(before, b->name);
-		if (x && x->known == b->known && x->reachable == b->reachable && x->worker == b->worker)
+		if (!b->known) { /* a restart is no news of it: what is not known is neither gone nor back */
+			b->reachable = x ? x->reachable : true;
+			b->worker = x ? x->worker : true;
+		}
+		if (x && x->reachable == b->reachable && x->worker == b->worker)
 			b->since_us = x->since_us;
 		else
 			b->since_us = x || !is_up(b) ? now->time_us : 0;
@@ -96,11 +101,23 @@ static void keep_legacy(const struct standing_facts *before, struct standing_fac
 	for (size_t i = 0; i < now->n_legacy; i++) {
 		struct standing_legacy *l = &now->legacy[i];
 		const struct standing_legacy *x = legacy_before(before, l->service);
+		if (!l->known) /* likewise */
+			l->reachable = x ? x->reachable : true;
 		if (x && x->reachable == l->reachable)
 			l->since_us = x->since_us;
 		else
 			l->since_us = x || !l->reachable ? now->time_us : 0;
 	}
+}
+
+/* Until outcomes.db has been read, what was held is still held. */
+static void keep_guard(const struct standing_operation_facts *x, struct standing_operation_facts *o)
+{
+	o->guard = x->guard;
+	o->guard_judged = x->guard_judged;
+	o->held = x->held;
+	o->held_us = x->held_us;
+	memcpy(o->guard_why, x->guard_why, sizeof(o->guard_why));
 }
 
 static void keep_operations(const struct standing_facts *before, struct standing_facts *now)
@@ -116,6 +133,8 @@ static void keep_operations(const struct standing_facts *before, struct standing
 			o->not_ready_since_us = x->not_ready_since_us;
 		else
 			o->not_ready_since_us = o->not_ready[0] ? now->time_us : 0;
+		if (x && !now->guard_known)
+			keep_guard(x, o);
 	}
 }
 

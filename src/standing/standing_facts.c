@@ -79,10 +79,10 @@ static const struct fact of_backend[] = {TEXT_OF(standing_backend, name),
 					 UNSIGNED_OF(standing_backend, in_flight)};
 
 static const struct fact of_legacy[] = {
-	TEXT_OF(standing_legacy, service), BOOL_OF(standing_legacy, reachable),
-	TEXT_OF(standing_legacy, failing), TIME_OF(standing_legacy, since_us),
-	COUNT_OF(standing_legacy, errors), NUMBER_OF(standing_legacy, per_minute),
-	TEXT_OF(standing_legacy, address)};
+	TEXT_OF(standing_legacy, service),	BOOL_OF(standing_legacy, known),
+	BOOL_OF(standing_legacy, reachable),	TEXT_OF(standing_legacy, failing),
+	TIME_OF(standing_legacy, since_us),	COUNT_OF(standing_legacy, errors),
+	NUMBER_OF(standing_legacy, per_minute), TEXT_OF(standing_legacy, address)};
 
 static const struct fact of_store[] = {BOOL_OF(standing_store, failing), TIME_OF(standing_store, since_us),
 				       TEXT_OF(standing_store, where), TEXT_OF(standing_store, last_error)};
@@ -110,11 +110,14 @@ static const struct fact of_operation[] = {
 	TIME_OF(standing_operation_facts, held_us),
 	TEXT_OF(standing_operation_facts, guard_why)};
 
-static const struct fact of_all[] = {TEXT_OF(standing_facts, config),	 TEXT_OF(standing_facts, admin),
-				     TEXT_OF(standing_facts, router),	 TEXT_OF(standing_facts, version),
-				     TIME_OF(standing_facts, time_us),	 TIME_OF(standing_facts, started_us),
-				     BOOL_OF(standing_facts, stopped),	 BOOL_OF(standing_facts, draining),
-				     BOOL_OF(standing_facts, accepting), COUNT_OF(standing_facts, dropped)};
+static const struct fact of_all[] = {
+	TEXT_OF(standing_facts, config),	TEXT_OF(standing_facts, admin),
+	BOOL_OF(standing_facts, guard_known),	TEXT_OF(standing_facts, guard_trouble),
+	TEXT_OF(standing_facts, state_warning), TEXT_OF(standing_facts, router),
+	TEXT_OF(standing_facts, version),	TIME_OF(standing_facts, time_us),
+	TIME_OF(standing_facts, started_us),	BOOL_OF(standing_facts, stopped),
+	BOOL_OF(standing_facts, draining),	BOOL_OF(standing_facts, accepting),
+	COUNT_OF(standing_facts, dropped)};
 
 /* --- life ----------------------------------------------------------------------------------------------- */
 

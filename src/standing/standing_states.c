@@ -5,7 +5,8 @@
 
 #include "standing/standing_internal.h"
 
-#define NAMED_MAX 2 /* operations that a sentence names */
+#define AHEAD_US (5 * 60 * 1000000LL) /* a report of a time to come is of a clock that was wrong */
+#define NAMED_MAX 2		      /* operations that a sentence names */
 
 static void say(struct standing_finding *worst, enum standing_level level, enum standing_rank rank,
 		const char *command, const char *next, const char *format, ...)
@@ -41,7 +42,7 @@ static void judge_report(const struct standing *s, struct standing_finding *wors
 	if (f->stopped)
 		say(worst, STANDING_STOP, RANK_SILENT, "", "start the router", "the router was stopped at %s",
 		    when);
-	else if (s->made_us - f->time_us > STANDING_SILENT_US) {
+	else if (s->made_us - f->time_us > STANDING_SILENT_US || f->time_us - s->made_us > AHEAD_US) {
 		if (f->admin[0])
 			snprintf(command, sizeof(command), "curl -i http://%s/readyz", f->admin);
 		say(worst, STANDING_STOP, RANK_SILENT, command,
@@ -70,6 +71,17 @@ static void judge_store(const struct standing *s, const struct standing_store *s
 		    standing_time(store->since_us, s->made_us, since), effect, store->last_error);
 }
 
+static void judge_guard_works(const struct standing_facts *f, struct standing_finding *worst)
+{
+	if (f->guard_trouble[0])
+		say(worst, STANDING_WATCH, RANK_STATE, "", "",
+		    "the guard cannot work, nobody watches whether the task side is worse: %.250s",
+		    f->guard_trouble);
+	if (f->state_warning[0])
+		say(worst, STANDING_WATCH, RANK_STATE, "", "", "the state store may lose what it has: %.250s",
+		    f->state_warning);
+}
+
 /* --- flags ---------------------------------------------------------------------------------------------- */
 
 static void judge_flags(const struct standing *s, struct standing_finding *worst)
@@ -82,7 +94,8 @@ static void judge_flags(const struct standing *s, struct standing_finding *worst
 		return; /* nobody asks for one */
 	if (!f->loaded)
 		say(worst, STANDING_STOP, RANK_FLAGS, command, "",
-		    "no flags have been loaded, legacy serves whatever is set: %.250s", f->last_error);
+		    "no flags have been loaded; the environment's defaults serve, else legacy: %.250s",
+		    f->last_error);
 	else if (f->failing)
 		say(worst, STANDING_STOP, RANK_FLAGS, command, "",
 		    "flags cannot be read since %s, those of %s serve and nothing can be changed: %.250s",
@@ -222,7 +235,7 @@ static void judge_legacy(const struct standing *s, const struct standing_legacy 
 	char since[STANDING_TIME_MAX], command[STANDING_TEXT_MAX] = "", quoted[160], n[STANDING_NUMBER_MAX];
 	bool all;
 	uint64_t failed = legacy_failures(s, l->service, &all);
-	if (l->reachable && !l->failing[0])
+	if (!l->known || (l->reachable && !l->failing[0]))
 		return;
 	if (l->address[0]) {
 		standing_quote(l->address, quoted, sizeof(quoted));
@@ -257,6 +270,7 @@ void standing_judge_states(const struct standing *s, struct standing_finding *wo
 		    "follow-up calls are refused, nothing can be started", worst);
 	judge_store(s, &f->keys, RANK_STATE, "the store of idempotency keys",
 		    "requests with a key are refused", worst);
+	judge_guard_works(f, worst);
 	for (size_t i = 0; i < f->n_backends; i++)
 		judge_backend(s, &f->backends[i], worst);
 	for (size_t i = 0; i < f->n_legacy; i++)

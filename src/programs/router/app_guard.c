@@ -332,7 +332,17 @@ bool app_guard_put(struct app *a, struct buf *json)
 int app_guard_verdicts(struct app *a, struct guard_verdicts **ret)
 {
 	bool known;
-	return guard_now(a->guard->guard, &known, ret);
+	return app_guard_verdicts_known(a, &known, ret);
+}
+
+int app_guard_verdicts_known(struct app *a, bool *ret_known, struct guard_verdicts **ret)
+{
+	return guard_now(a->guard->guard, ret_known, ret);
+}
+
+void app_guard_trouble(struct app *a, char ret[256])
+{
+	guard_trouble(a->guard->guard, ret);
 }
 
 static const struct metric_label *guard_labels(const struct guard_operation_verdict *v,

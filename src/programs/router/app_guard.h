@@ -30,6 +30,9 @@ void app_guard_expect(struct app *a, const struct config *config, const struct f
 bool app_guard_put(struct app *a, struct buf *json);
 /* Of the guarded operations, by service and operation; none while outcomes.db has not been read. -ENOMEM. */
 int app_guard_verdicts(struct app *a, struct guard_verdicts **ret);
+/* The same; whether it has been read. */
+int app_guard_verdicts_known(struct app *a, bool *ret_known, struct guard_verdicts **ret);
+void app_guard_trouble(struct app *a, char ret[256]); /* as guard_trouble */
 void app_guard_metrics(struct app *a, struct metric_text *out);
 /* HTTP status and body of the doors of the admin listener, by the target's `operation` and `service` (of a
  * release also the body's); without a body `e` says what is wrong. A release is by whoever has signed in,

@@ -104,6 +104,8 @@ static void fill_stores(struct app *a, struct standing_facts *f)
 	text_copy(span_of(a->outcomes_path), f->recorder.where, sizeof(f->recorder.where));
 	f->state.failing = l.failing;
 	text_copy(span_of(l.last_error), f->state.last_error, sizeof(f->state.last_error));
+	text_copy(span_of(l.warning ? l.warning : ""), f->state_warning, sizeof(f->state_warning));
+	app_guard_trouble(a, f->guard_trouble);
 	if (l.remote)
 		text_copy(span_of(l.where), f->state.where, sizeof(f->state.where));
 	f->keys.failing = k.failing;
@@ -157,6 +159,7 @@ static void fill_legacy(struct app_standing *s, size_t i, const struct service *
 	const struct service_shared *shared = &s->app->env.services[i];
 	CLEANUP(buf_releasep) struct buf address = BUF_INIT(4096);
 	text_copy(span_of(shared->name), l->service, sizeof(l->service));
+	l->known = legacy_state_tried(&shared->legacy);
 	legacy_state_read(&shared->legacy, &l->reachable, l->failing, sizeof(l->failing), &l->errors);
 	l->per_minute = errors_per_minute(&s->rates[i], l->errors);
 	if (text_put_masked(&address, span_of(of->legacy_url)) == 0)
@@ -226,7 +229,7 @@ static void fill_set(const struct app *a, const struct operation *op, struct sta
 		text_copy(op->flags[0], o->flag, sizeof(o->flag));
 	set_share_of(a->config, op, a->flags, &set);
 	text_copy(set.backend, o->backend, sizeof(o->backend));
-	o->set = op->n_flags && a->flags ? set.task * 100 : STANDING_NOT_SET;
+	o->set = op->n_flags ? set.task * 100 : STANDING_NOT_SET;
 	o->shadow = set.shadow * 100;
 	for (size_t i = 0; i < set.n_segments; i++) {
 		text_copy(set.segments[i].name, o->segments[i].name, sizeof(o->segments[i].name));
@@ -285,9 +288,9 @@ static void fill_operations(struct app_standing *s, struct standing_facts *f)
 			fill_readiness(a, &f->operations[n++]);
 		}
 	CLEANUP(guard_verdicts_freep) struct guard_verdicts *v = NULL;
-	if (app_guard_verdicts(s->app, &v) < 0)
-		return;
-	for (size_t i = 0; i < n; i++)
+	if (app_guard_verdicts_known(s->app, &f->guard_known, &v) < 0)
+		f->guard_known = false;
+	for (size_t i = 0; f->guard_known && i < n; i++)
 		fill_guard(v, &f->operations[i]);
 }
 

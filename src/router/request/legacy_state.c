@@ -26,6 +26,7 @@ void legacy_state_failed(struct legacy_state *s, const char *service, enum legac
 			 const char *detail)
 {
 	int64_t now = clock_mono_ms();
+	atomic_store_explicit(&s->tried, true, memory_order_relaxed);
 	uint64_t before = atomic_fetch_add(&s->kinds[f].count, 1);
 	atomic_store(&s->kinds[f].last_ms, now);
 	if (atomic_fetch_or(&s->failing, 1u << f) & 1u << f)
@@ -38,6 +39,8 @@ void legacy_state_failed(struct legacy_state *s, const char *service, enum legac
 
 void legacy_state_answered(struct legacy_state *s)
 {
+	if (!atomic_load_explicit(&s->tried, memory_order_relaxed)) /* once: the line stays shared */
+		atomic_store_explicit(&s->tried, true, memory_order_relaxed);
 	if (atomic_load_explicit(&s->failing, memory_order_relaxed))
 		atomic_store(&s->answered_ms, clock_mono_ms());
 }
@@ -57,6 +60,11 @@ void legacy_state_look(struct legacy_state *s, const char *service)
 				 atomic_load(&s->kinds[f].count) - atomic_load(&s->kinds[f].before)),
 			 LOG_INT("lasted_ms", last - atomic_load(&s->kinds[f].began_ms)));
 	}
+}
+
+bool legacy_state_tried(const struct legacy_state *s)
+{
+	return atomic_load_explicit(&s->tried, memory_order_relaxed);
 }
 
 bool legacy_state_reachable(const struct legacy_state *s)

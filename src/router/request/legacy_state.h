@@ -24,6 +24,7 @@ struct legacy_state {
 		atomic_uint_fast64_t before;	       /* of them before the present outage */
 		atomic_int_fast64_t began_ms, last_ms; /* monotonic */
 	} kinds[LEGACY_FAILURES];
+	atomic_bool tried;		 /* it has answered, or failed to, since the start */
 	atomic_uint failing;		 /* one bit per kind */
 	atomic_int_fast64_t answered_ms; /* kept only while something is failing */
 };
@@ -36,6 +37,8 @@ void legacy_state_failed(struct legacy_state *s, const char *service, enum legac
 void legacy_state_answered(struct legacy_state *s);
 /* Logs what has ended; to be called every few seconds. */
 void legacy_state_look(struct legacy_state *s, const char *service);
+/* Somebody has been sent there since the start. */
+bool legacy_state_tried(const struct legacy_state *s);
 /* False while connections to it fail, as far as callers have tried. */
 bool legacy_state_reachable(const struct legacy_state *s);
 /* The same as values: the kinds that fail now, and the errors since the start. Any thread. */
