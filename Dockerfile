@@ -10,11 +10,10 @@
 ARG DEBIAN=trixie
 
 FROM debian:${DEBIAN}-slim AS package
+# What the build needs is in debian/control; this layer stays while that does.
+COPY debian/control /build/migration-router/debian/control
 RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-      build-essential debhelper meson ninja-build pkgconf python3 \
-      libmicrohttpd-dev libcurl4-openssl-dev libcjson-dev libhiredis-dev libsqlite3-dev libyaml-dev libuv1-dev \
-      libsodium-dev zlib1g-dev
+ && cd /build/migration-router && DEBIAN_FRONTEND=noninteractive apt-get build-dep -y --no-install-recommends ./
 COPY . /build/migration-router
 RUN cd /build/migration-router && dpkg-buildpackage -us -uc -b && rm -f ../*-dbgsym_* && mv ../migration-router_*.deb /migration-router.deb
 

@@ -1,12 +1,13 @@
 """The examples of deployment fit the programs and each other. That they run is tried by scripts/try-deployment, with the real tools."""
 import os
 import re
+import shutil
 import subprocess
 
 import pytest
 
 import configuration as c
-from programs import ROOT, environment, program
+from programs import BUILD, ROOT, environment, program
 
 yaml = pytest.importorskip("yaml")
 KEPT_FOR_FILES = 20  # seconds that the stores may take after drain_timeout
@@ -46,6 +47,51 @@ def test_the_image_is_built_of_all_that_the_build_needs():
     needed = set(re.findall(r"subdir\('([^'/]+)[^']*'\)", text)) | set(re.findall(r"'([a-z]+)/[\w.-]+'", text))
     assert {n for n in needed if os.path.exists(os.path.join(ROOT, n))} - {"tests", "scripts"} <= sent, (needed, sent)
     assert "scripts/bench.d" in sent and "debian" in sent
+
+
+# --- meson install -----------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The folder below which all of it lies, as below /usr/local."""
+    meson = shutil.which("meson")
+    if not meson or not os.path.exists(os.path.join(BUILD, "build.ninja")):
+        pytest.skip("no meson, or no build folder of it")
+    root = tmp_path_factory.mktemp("installed")
+    subprocess.run([meson, "install", "-C", BUILD, "--no-rebuild", "--destdir", str(root)], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    return root / "usr" / "local"
+
+
+def test_an_installation_has_all_that_the_package_has(installed):
+    programs = ["migration-router", "migration-status", "migration-rollout", "task-backend-worker"]
+    there = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
+    expected = {"bin/" + name for name in programs} | {"share/man/man1/%s.1" % name for name in programs} | {"share/man/man5/migration-router.yml.5"}
+    expected |= {"lib/systemd/system/" + unit for unit in ("migration-router.service", "migration-router.socket", "task-backend-worker.service")}
+    expected |= {"lib/sysusers.d/migration-router.conf"}
+    expected |= {"share/migration-router/dashboards/" + name for name in ("grafana.json", "alerts.yml")}
+    expected |= {"share/doc/migration-router/examples/%s.yml" % name for name in ("router", "tasks", "flags", "unstract")}
+    if not any("bash-completion" in path for path in there):
+        assert "asan" in BUILD or "tsan" in BUILD  # they are made by running the programs
+    else:
+        expected |= {"share/bash-completion/completions/" + name for name in programs}
+        expected |= {"share/zsh/site-functions/_" + name for name in programs}
+        expected |= {"share/fish/vendor_completions.d/%s.fish" % name for name in programs}
+    assert there == expected, (sorted(there - expected), sorted(expected - there))
+
+
+def test_systemd_finds_no_fault_with_the_installed_units(installed, tmp_path):
+    analyze = shutil.which("systemd-analyze")
+    if not analyze:
+        pytest.skip("there is no systemd-analyze")
+    units = []
+    for unit in sorted((installed / "lib" / "systemd" / "system").iterdir()):
+        text = unit.read_text(encoding="utf-8")
+        assert "@" not in re.sub(r"(?m)^#.*|@(system-service|privileged)|User=.*", "", text), "something was not replaced"
+        (tmp_path / unit.name).write_text(text.replace("/usr/local/bin", str(installed / "bin")), encoding="utf-8")
+        units.append(str(tmp_path / unit.name))
+    told = subprocess.run([analyze, "verify", "--man=no", *units], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    ours = [line for line in (told.stdout + told.stderr).splitlines() if "migration-router" in line or "task-backend-worker" in line]
+    assert told.returncode == 0 and not ours, ours
 
 
 # --- compose.yaml ------------------------------------------------------------------------------------------------------

@@ -3,6 +3,9 @@ import contextlib
 import math
 import os
 import random
+import re
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -12,7 +15,7 @@ from browser import MISSING, Browser
 from history import History
 from http_text import wait_until
 from origin import Origin
-from programs import Process, Router
+from programs import BUILD, ROOT, Process, Router
 from raw import ask, request
 
 OPERATIONS = {"prompt": ["answer_prompt", "summarize"], "runner": ["run", "stop"], "structure": ["process"]}
@@ -206,7 +209,20 @@ def many_organizations(shot):
         shot("10000-organizations", w.url("?since=24h"))
 
 
-STATES = [empty, nothing_declared, healthy, worker_gone, tasks_failing, legacy_gone, broken_flags, a_year, many_operations, many_organizations]
+def demo(shot):
+    """What scripts/run --demo-history shows, at the top: the README's picture, scripts/screenshots docs/images demo."""
+    with tempfile.TemporaryDirectory(prefix="screenshot-") as folder:
+        run = subprocess.Popen([sys.executable, "-u", os.path.join(ROOT, "scripts", "sample", "demo.py"), "--demo-history"],
+                               env={**os.environ, "DEMO_BUILD": BUILD, "DEMO_FOLDER": folder}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        try:
+            serving = next(line for line in run.stdout if "its page http" in line)
+            shot("demo", re.search(r"page (http\S+/);", serving).group(1) + "?since=7d", height=1000)
+        finally:
+            run.send_signal(signal.SIGINT)
+            run.communicate()
+
+
+STATES = [demo, empty, nothing_declared, healthy, worker_gone, tasks_failing, legacy_gone, broken_flags, a_year, many_operations, many_organizations]
 
 
 def main():
@@ -219,11 +235,12 @@ def main():
     browser = Browser()
     complaints = []
 
-    def shot(name, url, width=1280, dark=False, forced=False):
-        browser.size(width, 800)
+    def shot(name, url, width=1280, dark=False, forced=False, height=None):
+        """The whole page, or so much of it that fits into `height`."""
+        browser.size(width, height or 800)
         browser.media(dark=dark, forced=forced, still=True)
         browser.open(url)
-        browser.screenshot(os.path.join(folder, name + ".png"))
+        browser.screenshot(os.path.join(folder, name + ".png"), whole=height is None)
         print(os.path.join(folder, name + ".png"))
         wide = browser.run("return document.documentElement.scrollWidth")
         complaints.extend("%s: %s" % (name, said) for said in browser.complaints())
