@@ -119,6 +119,9 @@ def test_a_producers_trace_is_in_the_environment_of_programs(place):
         assert place.send("tell", headers={"traceparent": bad, "tracestate": "a=1"}).get(timeout=PATIENCE) == "/", bad
     assert place.send("tell", headers={"traceparent": parent, "tracestate": "a=1\nX: y"}).get(timeout=PATIENCE) == "/"
     assert place.send("tell", headers={"traceparent": 7, "tracestate": None}).get(timeout=PATIENCE) == "/"
+    # As the router writes the steps of a workflow: the worker passes on what a signature's options say.
+    step = place.app.signature("tell", immutable=True, options={"headers": {"traceparent": parent, "tracestate": "a=1"}})
+    assert (place.app.signature("tell") | step).apply_async().get(timeout=PATIENCE) == parent + "/a=1"
 
 
 def test_a_python_producer_gets_its_results(place):
