@@ -597,6 +597,33 @@ static void a_running_task_is_asked_to_stop(void **state)
 	assert_int_equal(asked, f->leases[0].seq);
 }
 
+/* No step of the schema: an older worker or router goes on with the file, and takes the trace along when it
+ * deletes a task. */
+static void a_trace_goes_with_its_task(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(db_closep) struct db *db = NULL;
+	struct db_options o = {.path = f->database, .busy_timeout_ms = 1000};
+	struct store_task plain = simple("plain"), traced = simple("traced");
+	int64_t n = -1;
+	traced.traceparent = SPAN_LIT("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+	traced.tracestate = SPAN_LIT("a=1");
+	insert(f, &plain);
+	assert_int_equal(lease(f, "q", 1, 1000), 1);
+	assert_string_equal(f->leases[0].traceparent, "");
+	insert(f, &traced);
+	insert(f, &traced); /* once more: the same task */
+	assert_int_equal(lease(f, "q", 1, 1000), 1);
+	assert_string_equal(f->leases[0].traceparent, traced.traceparent.ptr);
+	assert_string_equal(f->leases[0].tracestate, "a=1");
+	assert_int_equal(db_open(&o, &db, &f->e), 0);
+	assert_int_equal(db_query_int64(db, "SELECT count(*) FROM task_trace", &n, &f->e), 0);
+	assert_int_equal(n, 1);
+	assert_int_equal(db_exec(db, "DELETE FROM task WHERE id = 'traced'", &f->e), 0);
+	assert_int_equal(db_query_int64(db, "SELECT count(*) FROM task_trace", &n, &f->e), 0);
+	assert_int_equal(n, 0);
+}
+
 int main(void)
 {
 	crypto_setup();
@@ -620,6 +647,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_workflow_goes_on_where_its_step_ended, setup, teardown),
 		cmocka_unit_test_setup_teardown(cancelling_a_workflow_cancels_its_step, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_running_task_is_asked_to_stop, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_trace_goes_with_its_task, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
