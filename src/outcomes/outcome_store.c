@@ -682,7 +682,7 @@ int outcome_store_retain(struct outcome_store *s, const struct outcome_limits *l
 		rollups ? rollups
 			: rollup_fold_step(s->fold,
 					   outcome_store_minute_of(l->now_us) - ROLLUP_FOLD_AFTER_MINUTES, e);
-	int indexed = folded ? folded : row_index_step(s->index, s->next_row - 1, e);
+	int indexed = folded ? folded : row_index_step(s->index, s->next_row - 1, l->now_us, e);
 	int days = indexed ? indexed : rollup_days_step(s->days, e);
 	r = days < 0 ? days : db_commit(s->db, e);
 	if (r < 0)

@@ -177,25 +177,67 @@ static int organizations_read_one(struct organizations_reader *m, const struct r
 	return r;
 }
 
-static int organizations_read_hours(struct organizations_reader *m, const struct rows_split *split,
-				    struct err *e)
+/* Of the cells of `table` from one hour, or day, up to another. */
+static int organizations_read_cells(struct organizations_reader *m, const char *sql, int64_t first,
+				    int64_t end, struct err *e)
 {
 	CLEANUP(db_stmt_freep) struct db_stmt *q = NULL;
-	if (split->first_hour >= split->end_hour)
+	if (first >= end)
 		return 0;
-	if (m->s.filter->organization)
-		return organizations_read_one(m, split, e);
-	int r = db_prepare(m->s.db,
-			   "SELECT organization, series, count, first_us, last_us FROM organization_hours"
-			   " WHERE hour >= ? AND hour < ?",
-			   &q, e);
+	int r = db_prepare(m->s.db, sql, &q, e);
 	if (r < 0)
 		return r;
-	db_bind_int64(q, 1, split->first_hour);
-	db_bind_int64(q, 2, split->end_hour);
+	db_bind_int64(q, 1, first);
+	db_bind_int64(q, 2, end);
 	while ((r = db_step(q, e)) > 0 && (r = organizations_take_hour(m, q, e)) == 0)
 		;
 	return r;
+}
+
+/* The days that may stand for their hours: [first, end). Of the first day some hours may be deleted. */
+static int organizations_days(struct organizations_reader *m, int64_t *first, int64_t *end, struct err *e)
+{
+	int64_t there = 0, hour = 0, until = 0;
+	*first = *end = 0;
+	int r = db_query_int64(m->s.db,
+			       "SELECT count(*) FROM sqlite_master WHERE name = 'organization_days_until'",
+			       &there, e);
+	if (r < 0 || !there)
+		return r;
+	r = db_query_int64(m->s.db, "SELECT hour FROM organization_days_until", &until, e);
+	if (r == 0)
+		r = db_query_int64(m->s.db, "SELECT coalesce(min(hour), 0) FROM organization_hours", &hour,
+				   e);
+	*first = (hour + 23) / 24;
+	*end = until / 24;
+	return r;
+}
+
+/* Whole days from days, the hours around them from hours. */
+static int organizations_read_hours(struct organizations_reader *m, const struct rows_split *split,
+				    struct err *e)
+{
+	static const char
+		hours[] = "SELECT organization, series, count, first_us, last_us FROM organization_hours"
+			  " WHERE hour >= ? AND hour < ?",
+		days[] = "SELECT organization, series, count, first_us, last_us FROM organization_days"
+			 " WHERE day >= ? AND day < ?";
+	int64_t first_day, end_day, first = split->first_hour, end = split->end_hour;
+	if (first >= end)
+		return 0;
+	if (m->s.filter->organization)
+		return organizations_read_one(m, split, e);
+	int r = organizations_days(m, &first_day, &end_day, e);
+	if (first > 0 && (first + 23) / 24 > first_day)
+		first_day = (first + 23) / 24;
+	if (end / 24 < end_day)
+		end_day = end / 24;
+	if (r < 0 || first_day >= end_day)
+		return r < 0 ? r : organizations_read_cells(m, hours, first, end, e);
+	r = organizations_read_cells(m, hours, first, first_day * 24, e);
+	if (r == 0)
+		r = organizations_read_cells(m, days, first_day, end_day, e);
+	return r < 0 ? r : organizations_read_cells(m, hours, end_day * 24, end, e);
 }
 
 static int organizations_read(struct organizations_reader *m, struct err *e)

@@ -1,6 +1,7 @@
 #include "outcomes/search/row_index.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,8 +39,24 @@ static const char index_schema[] =
 	"  error TEXT NOT NULL, count INTEGER NOT NULL, first_us INTEGER NOT NULL, last_us INTEGER NOT NULL,"
 	"  sample INTEGER NOT NULL, PRIMARY KEY (hour, series, http_status, error)) WITHOUT ROWID;";
 
+/* A day's cells are made of its hours once these are over, an hour at a time. */
+static const char days_schema[] =
+	"CREATE TABLE organization_days (day INTEGER NOT NULL, organization TEXT NOT NULL,"
+	"  series INTEGER NOT NULL, count INTEGER NOT NULL, first_us INTEGER NOT NULL, last_us INTEGER NOT "
+	"NULL,"
+	"  PRIMARY KEY (day, organization, series)) WITHOUT ROWID;"
+	"CREATE TABLE organization_days_until (hour INTEGER NOT NULL);"
+	"INSERT INTO organization_days_until VALUES (0);";
+
+#define ADD_TO_DAY \
+	" ON CONFLICT (day, organization, series) DO UPDATE SET count = count + excluded.count," \
+	" first_us = min(first_us, excluded.first_us), last_us = max(last_us, excluded.last_us)"
+#define HOUR_US INT64_C(3600000000)
+
 struct row_index {
 	struct db *db;
+	struct db_stmt *next_hour, *add_hour, *add_late, *read_until, *put_until, *forget_days;
+	int64_t days_until; /* an hour: those before are in days */
 	struct db_stmt *next, *rows, *add_chunk, *sorted, *find_sums, *put_sums;
 	struct db_stmt *errors, *count_errors, *update_error, *put_error;
 	struct db_stmt *forget_chunks, *forget_sums, *forget_errors;
@@ -57,10 +74,11 @@ struct hour_sums {
 
 /* --- opening -------------------------------------------------------------------------------------------- */
 
-int row_index_prepare(struct db *db, struct err *e)
+static int index_make_tables(struct db *db, const char *table, const char *schema, struct err *e)
 {
-	static const char there[] = "SELECT count(*) FROM sqlite_master WHERE name = 'row_chunks'";
+	char there[128];
 	int64_t n;
+	snprintf(there, sizeof(there), "SELECT count(*) FROM sqlite_master WHERE name = '%s'", table);
 	int r = db_query_int64(db, there, &n, e);
 	if (r < 0 || n > 0)
 		return r;
@@ -68,12 +86,18 @@ int row_index_prepare(struct db *db, struct err *e)
 	if (r == 0) /* another process may just have done it */
 		r = db_query_int64(db, there, &n, e);
 	if (r == 0 && n == 0)
-		r = db_exec(db, index_schema, e);
+		r = db_exec(db, schema, e);
 	if (r == 0)
 		r = db_commit(db, e);
 	if (r < 0)
 		db_rollback(db);
 	return r;
+}
+
+int row_index_prepare(struct db *db, struct err *e)
+{
+	int r = index_make_tables(db, "row_chunks", index_schema, e);
+	return r < 0 ? r : index_make_tables(db, "organization_days", days_schema, e);
 }
 
 static int index_prepare_statements(struct row_index *x, struct err *e)
@@ -106,6 +130,14 @@ static int index_prepare_statements(struct row_index *x, struct err *e)
 		{&x->forget_chunks, "DELETE FROM row_chunks WHERE last < ?"},
 		{&x->forget_sums, "DELETE FROM organization_hours"
 				  " WHERE hour < (SELECT minute / 60 FROM row_marks ORDER BY row LIMIT 1)"},
+		{&x->next_hour, "SELECT min(hour) FROM organization_hours WHERE hour >= ?"},
+		{&x->add_hour, "INSERT INTO organization_days SELECT hour / 24, organization, series, count,"
+			       " first_us, last_us FROM organization_hours WHERE hour = ?" ADD_TO_DAY},
+		{&x->add_late, "INSERT INTO organization_days VALUES (?,?,?,?,?,?)" ADD_TO_DAY},
+		{&x->read_until, "SELECT hour FROM organization_days_until"},
+		{&x->put_until, "UPDATE organization_days_until SET hour = ?"},
+		{&x->forget_days, "DELETE FROM organization_days"
+				  " WHERE day < (SELECT minute / 1440 FROM row_marks ORDER BY row LIMIT 1)"},
 		{&x->forget_errors,
 		 "DELETE FROM error_hours"
 		 " WHERE hour < (SELECT minute / 60 FROM row_marks ORDER BY row LIMIT 1)"}};
@@ -134,10 +166,11 @@ struct row_index *row_index_free(struct row_index *x)
 {
 	if (!x)
 		return NULL;
-	struct db_stmt *all[] = {x->next,	  x->rows,	x->add_chunk,	  x->sorted,
-				 x->find_sums,	  x->put_sums,	x->errors,	  x->count_errors,
-				 x->update_error, x->put_error, x->forget_chunks, x->forget_sums,
-				 x->forget_errors};
+	struct db_stmt *all[] = {x->next,	   x->rows,	 x->add_chunk,	   x->sorted,
+				 x->find_sums,	   x->put_sums,	 x->errors,	   x->count_errors,
+				 x->update_error,  x->put_error, x->forget_chunks, x->forget_sums,
+				 x->forget_errors, x->next_hour, x->add_hour,	   x->add_late,
+				 x->read_until,	   x->put_until, x->forget_days};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		db_stmt_free(all[i]);
 	buf_release(&x->encoded);
@@ -247,11 +280,26 @@ static int index_add_known(struct row_index *x, struct hour_sums *s, struct err 
 		     : 0;
 }
 
+/* Its hour is in the day already. */
+static int index_add_late(struct row_index *x, const struct hour_sums *s, struct err *e)
+{
+	struct db_stmt *q = x->add_late;
+	db_bind_int64(q, 1, s->hour / 24);
+	db_bind_text(q, 2, span_of(s->organization));
+	db_bind_int64(q, 3, s->series);
+	db_bind_int64(q, 4, s->count);
+	db_bind_int64(q, 5, s->first_us);
+	db_bind_int64(q, 6, s->last_us);
+	return db_run(q, e);
+}
+
 static int index_put_sums(struct row_index *x, struct hour_sums *s, struct err *e)
 {
 	if (s->count == 0)
 		return 0;
-	int r = index_add_known(x, s, e);
+	int r = s->hour < x->days_until ? index_add_late(x, s, e) : 0;
+	if (r == 0)
+		r = index_add_known(x, s, e);
 	if (r < 0)
 		return r;
 	buf_clear(&x->encoded);
@@ -352,15 +400,46 @@ static int index_count_errors(struct row_index *x, int64_t first, int64_t last, 
 
 /* --- all of it ------------------------------------------------------------------------------------------ */
 
-int row_index_step(struct row_index *x, int64_t last_id, struct err *e)
+static int index_ask(struct db_stmt *q, int64_t *ret, bool *none, struct err *e)
 {
-	int r = db_step(x->next, e);
+	int r = db_step(q, e);
 	if (r < 0)
 		return r;
-	int64_t first = db_column_int64(x->next, 0), last = first + ROW_INDEX_RANGE - 1;
-	db_reset(x->next);
+	*none = db_column_is_null(q, 0);
+	*ret = db_column_int64(q, 0);
+	db_reset(q);
+	return 0;
+}
+
+/* One more hour, if it is over; what comes late is added by index_add_late. */
+static int index_add_day(struct row_index *x, int64_t now_us, struct err *e)
+{
+	int64_t hour;
+	bool none;
+	db_bind_int64(x->next_hour, 1, x->days_until);
+	int r = index_ask(x->next_hour, &hour, &none, e);
+	if (r < 0 || none || hour >= now_us / HOUR_US - 1)
+		return r;
+	db_bind_int64(x->add_hour, 1, hour);
+	r = db_run(x->add_hour, e);
+	db_bind_int64(x->put_until, 1, hour + 1);
+	if (r == 0)
+		r = db_run(x->put_until, e);
+	return r < 0 ? r : 1;
+}
+
+int row_index_step(struct row_index *x, int64_t last_id, int64_t now_us, struct err *e)
+{
+	int64_t first;
+	bool none;
+	int r = index_ask(x->next, &first, &none, e);
+	if (r == 0) /* another process may have gone on */
+		r = index_ask(x->read_until, &x->days_until, &none, e);
+	if (r < 0)
+		return r;
+	int64_t last = first + ROW_INDEX_RANGE - 1;
 	if (first <= 0 || last > last_id)
-		return 0;
+		return index_add_day(x, now_us, e);
 	r = index_add_chunk(x, first, last, e);
 	if (r == 0)
 		r = index_sum_organizations(x, first, last, e);
@@ -375,5 +454,7 @@ int row_index_retain(struct row_index *x, int64_t row, struct err *e)
 	int r = db_run(x->forget_chunks, e);
 	if (r == 0)
 		r = db_run(x->forget_sums, e);
+	if (r == 0)
+		r = db_run(x->forget_days, e);
 	return r == 0 ? db_run(x->forget_errors, e) : r;
 }

@@ -5,6 +5,7 @@
  *   row_chunks          per range of ids: its first and last id, the earliest and latest begin, and a filter
  *                       (row_filter.h) over what rows are asked by
  *   organization_hours  per hour, organization and series: count, latencies, first and last begin
+ *   organization_days   the same per day, without latencies, of the hours before organization_days_until
  *   error_hours         per hour, series, status and pattern of the error text: count, first and last begin,
  *                       the newest row
  *
@@ -37,9 +38,9 @@ int row_index_prepare(struct db *db, struct err *e);
 int row_index_new(struct db *db, struct row_index **ret, struct err *e);
 struct row_index *row_index_free(struct row_index *x); /* NULL is allowed; returns NULL */
 
-/* Within a transaction: one more chunk. 1 = there may be more, 0 = too few rows are left. `last` is the
- * highest id. */
-int row_index_step(struct row_index *x, int64_t last, struct err *e);
+/* Within a transaction: one more chunk, or one more hour added to its day. 1 = there may be more, 0 = too
+ * few rows are left. `last` is the highest id. */
+int row_index_step(struct row_index *x, int64_t last, int64_t now_us, struct err *e);
 /* Forgets what is about rows before `row`. */
 int row_index_retain(struct row_index *x, int64_t row, struct err *e);
 
