@@ -300,7 +300,7 @@ def test_a_safe_operation_passes_the_gate(start):
     wait_until(lambda: w.admin("/_admin/gate?operation=add").status == 200, "safe")
     answer = json.loads(w.admin("/_admin/gate?operation=add").body)
     assert answer["verdict"] == "safe"
-    assert start.run("migration-status", "--db", w.router.outcomes_path, "--gate").returncode == 0
+    wait_until(lambda: start.run("migration-status", "--db", w.router.outcomes_path, "--gate").returncode == 0, "the worker to be noticed")
     w.router.wait_event("guard_safe", operation="add")
 
 

@@ -88,9 +88,16 @@ class World:
 def test_a_worker_that_stopped_with_everybody_on_it_is_a_stop(start):
     w = World(start, 100)
     assert w.calls(5) == [200] * 5
+    w.router.wait_outcomes(5)
+    gate = ["migration-status", "--db", w.router.outcomes_path, "--gate", "--no-guard", "--min-executions", "3"]
+    assert start.run(*gate).returncode == 0
     w.worker.stop()
     said = w.check_stop("embedded has no worker since ", "orders.create (100 % set)")
     assert said["command"].startswith("migration-router check --backends ")
+    for only in ([], ["--operation", "create"]):
+        judged = start.run(*gate, *only)
+        assert judged.returncode == 3 and "Gate: not enough data: " in judged.stdout, judged.stdout
+    assert start.run(*gate, "--operation", "health").returncode == 3, "which nobody has moved"
     assert {e["backend"] for e in w.events("backend_gone")} == {"embedded"}
     gone, back = len(w.events("backend_gone")), len(w.events("backend_back"))
     w.worker = start.worker(w.router)

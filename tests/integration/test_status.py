@@ -159,6 +159,7 @@ def age(router, minutes):
     """What was recorded becomes older than it is."""
     with sqlite3.connect(router.outcomes_path) as db:
         db.execute("UPDATE rollups SET minute = minute - ?", (minutes,))
+        db.execute("UPDATE outcomes SET time_us = time_us - ?", (minutes * 60_000_000,))
 
 
 def test_the_gate_judges_the_last_quarter_of_an_hour_unless_told(start):

@@ -87,6 +87,41 @@ enum standing_level headlines_level(const struct headlines *h)
 	return h->all[h->worst].level;
 }
 
+static bool is_named(const struct json_node *operation, const char *member, const char *name)
+{
+	const char *text = json_string(json_get(operation, member));
+	return !name || (text && strcmp(text, name) == 0);
+}
+
+static const char *stop_of_operation(const struct headline_source *s, const char *service,
+				     const char *operation)
+{
+	const struct json_node *list = s->doc ? json_get(json_root(s->doc), "operations") : NULL;
+	for (const struct json_node *o = json_first(list); o; o = json_next(o)) {
+		const char *level = json_string(json_get(o, "level")), *why = json_string(json_get(o, "why"));
+		if (is_named(o, "service", service) && is_named(o, "operation", operation) && level && why &&
+		    strcmp(level, standing_level_text(STANDING_STOP)) == 0)
+			return why;
+	}
+	return NULL;
+}
+
+const char *headlines_stop(const struct headlines *h, const char *service, const char *operation,
+			   char why[STANDING_TEXT_MAX])
+{
+	for (size_t i = 0; i < h->n; i++) {
+		const struct headline_source *s = &h->all[i];
+		const char *stop = s->level == STANDING_STOP ? s->sentence : NULL;
+		if (service || operation)
+			stop = stop_of_operation(s, service, operation);
+		if (!stop)
+			continue;
+		text_copy(span_of(stop), why, STANDING_TEXT_MAX);
+		return why;
+	}
+	return NULL;
+}
+
 int headlines_put_sentence(const struct headlines *h, struct buf *out)
 {
 	const struct headline_source *worst = &h->all[h->worst];

@@ -31,6 +31,10 @@ void headlines_read(const struct status_sources *s, struct headlines *ret);
 void headlines_release(struct headlines *h);
 
 enum standing_level headlines_level(const struct headlines *h);
+/* Why the gate must not say that all is well: a stop; with a service or an operation (NULL: all), one of
+ * theirs. NULL: nothing. */
+const char *headlines_stop(const struct headlines *h, const char *service, const char *operation,
+			   char why[STANDING_TEXT_MAX]);
 /* The sentence, without a newline. */
 int headlines_put_sentence(const struct headlines *h, struct buf *out);
 /* What to do, what is next, and the operations, worst first. Lines of at most `columns`, 0 = 80. */

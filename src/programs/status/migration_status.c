@@ -673,8 +673,20 @@ static struct report *make_baseline(const struct status_arguments *a, const stru
 	return baseline;
 }
 
-static enum gate_verdict status_judge(const struct status_arguments *a, const struct report *r,
-				      const struct guard_verdicts *guard, struct buf *out)
+/* Figures of good minutes are no reason to go on when something burns now. */
+static enum gate_verdict heed_standing(const struct status_arguments *a, const struct headlines *h,
+				       enum gate_verdict verdict, char why[GATE_TEXT_MAX])
+{
+	char stop[STANDING_TEXT_MAX];
+	if (verdict != GATE_HEALTHY || !headlines_stop(h, a->report.service, a->report.operation, stop))
+		return verdict;
+	snprintf(why, GATE_TEXT_MAX, "%.350s", stop);
+	return GATE_NOT_ENOUGH_DATA;
+}
+
+static enum gate_verdict status_judge(const struct status_arguments *a, const struct headlines *h,
+				      const struct report *r, const struct guard_verdicts *guard,
+				      struct buf *out)
 {
 	CLEANUP(report_freep) struct report *baseline = make_baseline(a, r);
 	CLEANUP(buf_releasep) struct buf lines = BUF_INIT(OUTPUT_MAX);
@@ -683,6 +695,7 @@ static enum gate_verdict status_judge(const struct status_arguments *a, const st
 	enum gate_verdict verdict = gate_check(&a->limits, r, baseline, add_finding, &findings, why);
 	if (!a->no_guard)
 		verdict = guard_lines_judge(guard, verdict, why);
+	verdict = heed_standing(a, h, verdict, why);
 	add_gate(a, verdict, why, &lines, out);
 	return verdict;
 }
@@ -871,7 +884,7 @@ static int status_show(struct status_arguments *a)
 	if (formatted == 0 && a->format != CSV && !a->report.organization && !has_routers(&a->sources))
 		differences_add_to_report(&compared, a->format == JSON, &out);
 	if (formatted == 0 && a->gate)
-		code = (int)status_judge(a, r, guard, &out);
+		code = (int)status_judge(a, h, r, guard, &out);
 	return status_print(a, h, &out, code);
 }
 
