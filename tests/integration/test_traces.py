@@ -61,7 +61,7 @@ def collector():
 
 
 class World:
-    def __init__(self, start, traces=None, percentage=100, variant=None, worker=True, **sections):
+    def __init__(self, start, traces=None, percentage=100, variant=None, worker=True, limits=None, **sections):
         self.origin, self.folder = start.origin(), str(start.folder())
         self.origin.answers(200, [("Content-Type", "application/json")], b"{}")
         with open(os.path.join(self.folder, "tasks.yml"), "w", encoding="utf-8") as file:
@@ -77,7 +77,7 @@ class World:
         if traces:
             traces = {"flush": "50ms", **traces}
         flags = c.features(variant or c.boolean("task_abstraction_enabled", False, percentage=percentage), segments=[c.everybody()])
-        self.router = start.router(c.router({"app": c.service(self.origin, operations)}, backends=c.embedded(),
+        self.router = start.router(c.router({"app": c.service(self.origin, operations, **(limits or {}))}, backends=c.embedded(),
                                             identity={"user": ["header:X-User-Id"]}, **({"traces": traces} if traces else {}), **sections),
                                    flags, folder=self.folder)
         self.worker = start.worker(self.router) if worker else None
@@ -168,6 +168,15 @@ def test_each_attempt_of_a_fallback_has_its_span(world, collector):
     assert {s["parentSpanId"] for s in tried.values()} == {server["spanId"]}
     assert tried["task"]["status"]["code"] == 2 and "code" not in tried["legacy"]["status"]
     assert attributes(tried["legacy"])["migration.role"] == "fallback" and tried["legacy"]["kind"] == 3
+
+
+def test_what_reached_no_side_has_no_attempt(world, collector):
+    to = collector()
+    w = world(traces={"endpoint": to.url, "sample": 1}, limits={"limits": {"max_body": "1"}}, worker=False)
+    assert w.post("/tell").status == 413
+    w.router.stop()
+    (span,) = to.spans()
+    assert span["kind"] == 2 and attributes(span)["migration.reason"] == "refused"
 
 
 def test_shadows_have_spans_and_their_tasks_know_them(world, collector):

@@ -143,7 +143,8 @@ static void spans_export(struct plane *p, const char *trace, const char *span, c
 
 void spans_end_attempt(const struct request *r, const struct outcome *o)
 {
-	if (r->spans.sampled)
+	bool reached_none = o->reason == REASON_REFUSED || o->reason == REASON_PIN_UNKNOWN;
+	if (r->spans.sampled && !reached_none)
 		spans_export(r->plane, r->spans.own.trace, r->spans.attempt, r->spans.own.span, o);
 }
 
@@ -175,6 +176,8 @@ void spans_end_request(const struct request *r, int status)
 		snprintf(t->name, sizeof(t->name), "%.*s", SPAN_ARG(operation));
 	trace_span_text(t, "migration.service", r->service->service->name);
 	trace_span_text(t, "migration.operation", operation);
+	trace_span_text(t, "migration.side", span_of(outcome_side_text(r->side)));
+	trace_span_text(t, "migration.reason", span_of(outcome_reason_text(r->decision.reason)));
 	trace_span_text(t, "migration.request_id", r->request_id);
 	if (r->op) {
 		trace_span_text(t, "http.request.method", r->op->method);
