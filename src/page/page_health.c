@@ -68,7 +68,7 @@ static enum page_level flags_level(const struct standing_flags *f, const char **
 	} all[] = {
 		{!f->loaded, PAGE_STOP, "none: everything goes to legacy"},
 		{f->broken > 0, PAGE_STOP, "a flag in use cannot be understood"},
-		{f->failing, PAGE_WATCH, "failing; the last good ones serve"},
+		{f->failing, PAGE_STOP, "failing; the last good ones serve"},
 		{f->vanished > 0, PAGE_WATCH, "a flag in use has vanished; its last definition serves"},
 		{f->unsaved, PAGE_WATCH, "cannot be saved: a restart would start with older ones"},
 	};

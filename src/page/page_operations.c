@@ -444,6 +444,32 @@ static size_t operation_cards(const struct page *p, const struct standing *s)
 	return most > FEW_CARDS ? most : FEW_CARDS;
 }
 
+/* Those without a card, folded away unless something is wrong with any of them. */
+static void operations_rest(struct page *p, const struct standing *s, size_t first)
+{
+	size_t n = 0, loud = 0;
+	for (size_t i = first; i < s->n_operations; i++)
+		if (operation_is_wanted(p, &s->operations[i])) {
+			n++;
+			loud += s->operations[i].level >= STANDING_WATCH;
+		}
+	if (!n)
+		return;
+	html(p->out,
+	     "<details class=\"table\" id=\"operations-rest\"%.*s><summary>%zu more, one line each <span "
+	     "class=\"n\">",
+	     loud ? 5 : 0, " open", n);
+	if (loud)
+		html(p->out, "%zu to look at", loud);
+	else
+		html(p->out, "nothing wrong with any");
+	html(p->out, "</span></summary>\n<ul class=\"lines\">\n");
+	for (size_t i = first; i < s->n_operations; i++)
+		if (operation_is_wanted(p, &s->operations[i]))
+			operation_line(p, &s->operations[i]);
+	html(p->out, "</ul></details>\n");
+}
+
 static void operations_draw(struct page *p, const struct standing *s, const struct sparks *sparks,
 			    const struct differences *differences)
 {
@@ -460,16 +486,7 @@ static void operations_draw(struct page *p, const struct standing *s, const stru
 		left--;
 	}
 	html(p->out, "</div>\n");
-	bool any = false;
-	for (; i < s->n_operations; i++) {
-		if (!operation_is_wanted(p, &s->operations[i]))
-			continue;
-		html(p->out,
-		     any ? "" : "<h3 class=\"rest\">The others, one line each</h3><ul class=\"lines\">\n");
-		any = true;
-		operation_line(p, &s->operations[i]);
-	}
-	html(p->out, any ? "</ul>\n" : "");
+	operations_rest(p, s, i);
 }
 
 void page_operations(struct page *p)

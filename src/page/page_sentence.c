@@ -113,7 +113,7 @@ void page_sentence(struct page *p)
 	page_icon(p->out, level);
 	html(p->out, "<span class=\"word\">%s</span> <span class=\"says%s\">%s</span></h1>\n",
 	     sentence_word(level, sentence), strlen(sentence) > LONG_SENTENCE ? " long" : "", sentence);
-	if (s && s->next[0] && level != PAGE_EMPTY)
+	if (s && s->next[0] && level != PAGE_EMPTY && !strstr(sentence, "next: "))
 		html(p->out, "<p class=\"next\">Next: %s</p>\n", s->next);
 	if (s && level != PAGE_EMPTY)
 		sentence_command(p, s->command);

@@ -25,6 +25,11 @@ function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 }
 
+// Thinner; a system color (forced colors) cannot be.
+function veil(name, alpha) {
+  return color(name).startsWith("#") ? color(name) + alpha : "transparent";
+}
+
 function points() {
   return [...document.querySelectorAll("#points tbody tr")].map((row) => {
     const [t, legacy, task, set, sl, slLow, slHigh, pl, st, stLow, stHigh, pt] = row.dataset.p.split(",").map((v) => v === "" ? null : Number(v));
@@ -114,7 +119,7 @@ function line(list, label, name, value, more) {
 
 function band(list, name, side, end) {
   return {label: "", quiet: true, data: list.map((p) => ({x: p.x, y: p.success[side][end], at: p.t})), borderWidth: 0, pointRadius: 0,
-    pointHoverRadius: 0, backgroundColor: color(name) + "1f", borderColor: "transparent", fill: end === 2 ? "-1" : false};
+    pointHoverRadius: 0, backgroundColor: veil(name, "18"), borderColor: "transparent", fill: end === 2 ? "-1" : false};
 }
 
 function drawCharts() {
@@ -136,7 +141,7 @@ function drawCharts() {
   if (steps.length) steps.push({...steps[steps.length - 1], x: until});
   Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
   draw("chart-share", "line", [
-    line(list, "measured", "task", share, {fill: "origin", backgroundColor: color("task") + "22", pointRadius: dots(share)}),
+    line(list, "measured", "task", share, {fill: "origin", backgroundColor: veil("task", "22"), pointRadius: dots(share)}),
     {label: "set", data: steps, borderColor: color("set"), borderDash: [5, 4], borderWidth: 1.5, pointHoverRadius: 0, stepped: "before"}
   ], how({shown: percent}, {min: 0, max: 100, ticks: {callback: (v) => v + " %"}}));
   const lows = list.flatMap((p) => p.success.map((s) => s[0])).filter((v) => v !== null), low = Math.min(100, ...lows);
@@ -149,9 +154,10 @@ function drawCharts() {
   draw("chart-p95", "line", [
     line(list, "legacy", "legacy", p95[0], {pointRadius: dots(p95[0])}), line(list, "tasks", "task", p95[1], {pointRadius: dots(p95[1])})
   ], how({shown: latency}, {min: 0, ticks: {callback: latency}}));
+  const thick = Math.max(1, 0.9 * ($("chart-traffic").parentNode.clientWidth - 62) * width / (until - first)); // the last step is not whole
   draw("chart-traffic", "bar", [
-    line(list, "tasks", "task", (p) => p.task, {barPercentage: 1, categoryPercentage: 0.9}),
-    line(list, "legacy", "legacy-area", (p) => p.legacy, {barPercentage: 1, categoryPercentage: 0.9})
+    line(list, "tasks", "task", (p) => p.task, {barThickness: thick}),
+    line(list, "legacy", "legacy-area", (p) => p.legacy, {barThickness: thick})
   ], how({stacked: true, shown: (v) => v.toLocaleString("en")}, {min: 0, ticks: {callback: (v) => Number.isInteger(v) ? v.toLocaleString("en") : ""}}));
 }
 
