@@ -186,7 +186,9 @@ static void request_decision(struct page *p, const struct attempt *a)
 					.time_us = a->time_us};
 	p->source->explain(p->source->arg, &q, &text);
 	if (text.len && !text.error) {
-		html(p->out, "<h3>What would be decided now</h3>\n<pre class=\"explain\" tabindex=\"0\">");
+		html(p->out, "<h3>What would be decided now</h3>\n<p class=\"note\">By the flags as they are "
+			     "now; those of the time of the request are not kept.</p>\n");
+		html(p->out, "<pre class=\"explain\" tabindex=\"0\">");
 		request_lines(p, &text);
 		html(p->out, "</pre>\n");
 	}

@@ -54,10 +54,14 @@ def seen(tmp_path_factory):
     it.send("later", 9)
     it.origin.answers(200)
     it.send("later", 25, 50)
-    it.send("nobody/declared/this", 17)
+    it.send("nobody/declared/this", 16)
+    ask(it.router.port, request("GET", "/nobody/declared/this", [("X-Request-ID", "of-one")]))
     it.router.wait_outcomes(120 + 12 + 9 + 25 + 17)
     yield it
     started.end()
+
+
+PAGES = ("", "errors", "organizations", "requests", "requests?id=of-one", "differences")
 
 
 def count(seen, where):
@@ -147,12 +151,13 @@ def test_axe_finds_nothing(seen, browser, width, dark, forced):
     browser.size(width)
     browser.media(dark=dark, forced=forced, still=True)
     try:
-        browser.open(seen.url())
-        browser.run("for (const d of document.querySelectorAll('details')) d.open = true; scrollTo(0, 0)")
-        browser.cdp("Runtime.evaluate", expression=script)  # as the browser's own tools do: the page's policy is not asked
-        found = browser.run_async("const done = arguments[0]; axe.run(document, {resultTypes: ['violations']})"
-                                  ".then(r => done(r.violations.map(v => v.id + ': ' + v.nodes.map(n => n.target + ' ' + n.failureSummary).slice(0, 3).join('; '))))")
-        assert found == []
+        for path in PAGES:
+            browser.open(seen.url(path))
+            browser.run("for (const d of document.querySelectorAll('details')) d.open = true; scrollTo(0, 0)")
+            browser.cdp("Runtime.evaluate", expression=script)  # as the browser's own tools do: the page's policy is not asked
+            found = browser.run_async("const done = arguments[0]; axe.run(document, {resultTypes: ['violations']})"
+                                      ".then(r => done(r.violations.map(v => v.id + ': ' + v.nodes.map(n => n.target + ' ' + n.failureSummary).slice(0, 3).join('; '))))")
+            assert found == [], path
     finally:
         browser.size(1280)
         browser.media(dark=False, forced=False, still=False)
@@ -161,8 +166,10 @@ def test_axe_finds_nothing(seen, browser, width, dark, forced):
 def test_a_phone_scrolls_in_one_direction(seen, browser):
     browser.size(360, 740)
     try:
+        for path in PAGES:
+            browser.open(seen.url(path))
+            assert browser.run("return document.documentElement.scrollWidth") == 360, path
         browser.open(seen.url())
-        assert browser.run("return document.documentElement.scrollWidth") == 360
         cut = browser.run("return [...document.querySelectorAll('.card td, .card b, .hero h1')].filter(e => e.getBoundingClientRect().right > 360).map(e => e.textContent)")
         assert cut == [], "numbers that are out of sight"
     finally:
