@@ -476,3 +476,20 @@ def test_a_follow_up_is_refused_rather_than_misled_while_the_ledger_cannot_be_re
     assert old.wait() == 0
     new.wait_event("ledger_alone")
     assert place.side("follow", "x") == "task" and place.side("follow", "never-seen") == "legacy"
+
+
+def test_who_takes_over_reports_from_then_on(place):
+    """The last word of the process that leaves would be that the router was stopped."""
+    def facts():
+        rows = place.query("SELECT facts FROM standing") if place.query("SELECT 1 FROM sqlite_master WHERE name = 'standing'") else []
+        return json.loads(rows[0][0]) if rows else {}
+
+    old = place.serve()
+    wait_until(lambda: facts().get("router", "").endswith(":%d" % old.pid), "the first one to report")
+    new = place.take_over()
+    assert old.wait() == 0
+    wait_until(lambda: facts()["router"].endswith(":%d" % new.pid), "the second one to report")
+    lives = "SELECT kind FROM events WHERE kind IN ('start', 'stop') ORDER BY id"
+    assert not facts()["stopped"] and [kind for kind, in place.query(lives)] == ["start", "start"]
+    assert new.stop() == 0
+    assert facts()["stopped"] and [kind for kind, in place.query(lives)] == ["start", "start", "stop"]
