@@ -1,4 +1,6 @@
 """The examples of deployment fit the programs and each other. That they run is tried by scripts/try-deployment, with the real tools."""
+import contextlib
+import http.client
 import os
 import re
 import shutil
@@ -7,7 +9,10 @@ import subprocess
 import pytest
 
 import configuration as c
-from programs import BUILD, ROOT, environment, program
+from celery_redis import Redis
+from http_text import PATIENCE, wait_until
+from programs import BUILD, ROOT, environment, free_port, need_backend, program, write_atomically
+from raw import ask, request
 
 yaml = pytest.importorskip("yaml")
 KEPT_FOR_FILES = 20  # seconds that the stores may take after drain_timeout
@@ -32,6 +37,17 @@ def check(folder, files, **variables):
     (folder / "flipt.token").write_text("token", encoding="ascii")
     return subprocess.run([program("migration-router"), "check", str(folder / "router.yml")], env=environment(variables),
                           stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+
+def look(port, path):
+    """(status, body), or (None, "") while nobody is there."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except OSError:
+            return None, ""
 
 
 def sample(name):
@@ -187,14 +203,18 @@ def test_a_pod_ends_after_its_callers_have_left_and_its_requests_have_ended(mani
     command, away = container["lifecycle"]["preStop"]["exec"]["command"]
     assert command == "sleep" and int(away) >= 5
     assert pod["spec"]["terminationGracePeriodSeconds"] >= int(away) + seconds(config["drain_timeout"]) + KEPT_FOR_FILES
+    worker = manifests["Deployment", "task-backend-worker"]["spec"]["template"]["spec"]
+    arguments = worker["containers"][0]["args"]
+    assert worker["terminationGracePeriodSeconds"] > seconds(arguments[arguments.index("--shutdown-timeout") + 1])
 
 
-def test_a_pod_has_no_rights_that_it_does_not_need(pod):
-    spec = pod["spec"]
+@pytest.mark.parametrize("owner", [("StatefulSet", "migration-router"), ("Deployment", "task-backend-worker")])
+def test_a_pod_has_no_rights_that_it_does_not_need(manifests, owner):
+    spec = manifests[owner]["spec"]["template"]["spec"]
     assert spec["securityContext"]["runAsNonRoot"] and spec["automountServiceAccountToken"] is False
     with open(os.path.join(ROOT, "Dockerfile"), encoding="utf-8") as file:
         assert "USER %d:%d" % (spec["securityContext"]["runAsUser"], spec["securityContext"]["runAsGroup"]) in file.read()
-    for container in spec["containers"] + spec["initContainers"]:
+    for container in spec["containers"] + spec.get("initContainers", []):
         confined = container["securityContext"]
         assert confined["readOnlyRootFilesystem"] and confined["capabilities"] == {"drop": ["ALL"]}
         assert confined["allowPrivilegeEscalation"] is False
@@ -206,14 +226,51 @@ def test_selectors_and_ports_of_the_kubernetes_example_meet(manifests, pod):
     config = yaml.safe_load(manifests["ConfigMap", "migration-router"]["data"]["router.yml"])
     listening = {"admin": config["admin"]["listen"], **{name: s["listen"] for name, s in config["services"].items()}}
     assert {name: "*:%d" % port for name, port in ports.items()} == listening
+    worker = manifests["Deployment", "task-backend-worker"]["spec"]["template"]["metadata"]["labels"].items()
     for (kind, name), d in manifests.items():
         spec = d.get("spec", {})
         selector = spec.get("selector") or spec.get("podSelector") or {}
         wanted = selector.get("matchLabels", selector)
-        assert wanted.items() <= labels, (kind, name)
+        assert wanted.items() <= (worker if name == "task-backend-worker" else labels), (kind, name)
         if kind == "Service":
             assert {port["targetPort"] for port in spec["ports"]} <= set(ports)
     called = {port["port"] for rule in manifests["NetworkPolicy", "migration-router"]["spec"]["ingress"] for port in rule["ports"]}
     assert called == set(ports)
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert pod["spec"]["containers"][0][probe]["httpGet"]["port"] == "admin"
+
+
+def test_the_kubernetes_worker_runs_what_the_routers_submit(start, manifests):
+    """Its own words, with a real Redis; addresses are of this machine, flags of a file, and the executor is the origin."""
+    need_backend("celery")
+    folder, origin = start.folder(), start.origin()
+    origin.answers(200, [("Content-Type", "application/json")], b'"from the executor"')
+    files = manifests["ConfigMap", "migration-router"]["data"]
+    config, ports = yaml.safe_load(files["router.yml"]), [free_port(), free_port()]
+    config.update(data="data", admin={"listen": "127.0.0.1:%d" % ports[0]}, flags={"source": "file", "file": "flags.yml"})
+    config["services"]["prompt"].update(listen="127.0.0.1:0", legacy="http://127.0.0.1:9")
+    operation = config["services"]["prompt"]["operations"]["answer_prompt"]
+    config["tokens"] = os.path.join(str(folder), "tokens.sha256")
+    write_atomically(config["tokens"], c.sha256("a-key") + "\n")
+    tasks = files["tasks.yml"].replace("http://executor.migration.svc:8090", origin.url)
+    write_atomically(os.path.join(str(folder), "tasks.yml"), tasks)
+    redis = Redis(folder, "--appendonly", "yes", "--maxmemory-policy", "noeviction")
+    try:
+        urls = {"MIGRATION_STATE_URL": redis.url(2), "CELERY_BROKER_URL": redis.url(0), "CELERY_RESULT_BACKEND": redis.url(1)}
+        router = start.router(config, c.features(*(c.boolean(key, True) for key in operation["flags"])), folder=str(folder), env=urls)
+        container = manifests["Deployment", "task-backend-worker"]["spec"]["template"]["spec"]["containers"][0]
+        arguments = [router.config_path if word.endswith("router.yml") else os.path.join(str(folder), "tasks.yml") if word.endswith("tasks.yml")
+                     else "127.0.0.1:%d" % ports[1] if word == "*:9901" else word for word in container["args"]]
+        start.process(container["command"][0], *arguments, cwd=str(folder), env=urls)
+        wait_until(lambda: look(ports[1], "/health")[0] == 200, "the worker to be ready")
+        wait_until(lambda: all(word in look(ports[0], "/readyz")[1] for word in ('"worker":true', '"not_ready":[]')), "the router to know its worker")
+        body = b'{"run_id": "r"}'
+        told = ask(router.port, request("POST", "/answer-prompt", [("X-User-Id", "ann"), ("Authorization", "Bearer a-key"),
+                                                                    ("Content-Type", "application/json")], body))
+        assert (told.status, told.body) == (200, b'"from the executor"'), (told.body, look(ports[0], "/readyz"))
+    finally:
+        started, start.processes = start.processes, []
+        for process in reversed(started):
+            assert process.stop() == 0
+            process.check_sanitizers()
+        redis.stop()
