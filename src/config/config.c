@@ -38,6 +38,7 @@ static void read_top(const struct place *root)
 		{"rollout", FIELD_OTHER, 0, 0, 0},
 		{"state", FIELD_OTHER, 0, 0, 0},
 		{"admin", FIELD_OTHER, 0, 0, 0},
+		{"routers", FIELD_OTHER, 0, 0, 0},
 		{"override", FIELD_OTHER, 0, 0, 0},
 		{"limits", FIELD_OTHER, 0, 0, 0},
 		{"compare", FIELD_OTHER, 0, 0, 0},
@@ -70,6 +71,8 @@ static void read_sections(const struct place *root)
 	read_state(&p);
 	p = place_member(root, "admin");
 	read_admin(&p, &tokens);
+	p = place_member(root, "routers");
+	read_routers(&p);
 	p = place_member(root, "override");
 	read_override(&p);
 	p = place_member(root, "limits");

@@ -129,6 +129,13 @@ struct admin_writer {
 	char name[ADMIN_WRITER_NAME];
 };
 
+#define CONFIG_MAX_ROUTERS 16
+/* Another router of this migration. */
+struct router_peer {
+	const char *name, *url;		  /* of its admin listener */
+	const char *token_file, *ca_file; /* NULL: none, the system's */
+};
+
 struct config {
 	const char *path; /* of the file */
 	/* the base of the defaults' data/…, absolute or relative to the working folder */
@@ -191,6 +198,9 @@ struct config {
 		const char *ca_file;
 		const char *secret; /* as it was when the configuration was read */
 	} webhook;		    /* of the guard */
+
+	struct router_peer routers[CONFIG_MAX_ROUTERS]; /* whose reports are added; stays until a restart */
+	size_t n_routers;
 
 	struct traces_options traces; /* endpoint NULL: nothing is exported */
 

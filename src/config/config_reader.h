@@ -95,6 +95,7 @@ void read_flag_source(const struct place *p);
 void read_outcomes(const struct place *p);
 void read_state(const struct place *p);
 void read_traces(const struct place *p);
+void read_routers(const struct place *p);
 void read_admin(const struct place *p, const struct place *tokens);
 void read_override(const struct place *p);
 void read_trusted_proxies(const struct place *p);

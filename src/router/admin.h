@@ -15,7 +15,8 @@
  *   GET /readyz               200 or 503 and JSON: what is needed and what is missing; without credentials
  *                             if required, only whether it is ready
  *   GET /metrics              Prometheus text 0.0.4, or OpenMetrics 1.0 if Accept prefers it
- *   GET /_admin/report.json   migration-status --json; ?since=…&service=…&operation=…&org=…
+ *   GET /_admin/report.json   migration-status --json; ?since=…&service=…&operation=…&org=…; with
+ *                             ?all also what the peers of `routers:` recorded, and who of them is missing
  *   GET /_admin/drain.json    migration-status --drain --json; ?side=…&since=…&service=…&operation=…
  *   GET /_admin/standing.json where the migration stands now (docs/migration-status.schema.json)
  *   GET /_admin/flags         source, digest and age of the snapshot in use

@@ -3,6 +3,7 @@ import datetime
 import json
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -484,3 +485,80 @@ def test_a_router_is_asked_with_the_token_that_it_wants(start):
         told = status(start, *url, *how, env=env)
         assert told.returncode == 0 and "Left out, as they cannot move: 1 answer;" in told.stdout, told.stderr
     assert status(start, "--router-token-file", str(folder / "token")).returncode == 2, "without a router it would be ignored"
+
+
+def peers_of(start, n, wants_token=None):
+    """Routers whose `routers:` list is the same at all of them: each is in its own, too."""
+    origin, configs = start.origin(), []
+    token = "a-token-of-the-peers-admin-listener"
+    folders = [start.folder() for _ in range(n)]
+    for folder in folders:
+        configs.append(c.passing(origin))
+        (folder / "token").write_text(token + "\n")
+        (folder / "admin-tokens.txt").write_text(c.sha256(token) + "\n")
+    if wants_token is not None:
+        configs[wants_token]["admin"].update(auth="bearer", tokens="admin-tokens.txt")
+    for config in configs:
+        config["routers"] = [{"url": "http://" + one["admin"]["listen"], "name": "r%d" % i, "token_file": "token"} for i, one in enumerate(configs)]
+    return [start.router(config, folder=folder) for config, folder in zip(configs, folders)]
+
+
+def report_of_all(router, target="/_admin/report.json?all"):
+    answer = ask(router.admin_port, request("GET", target))
+    assert answer.status == 200, answer
+    report = json.loads(answer.body)
+    return report, {r["name"]: r["state"] for r in report["routers"]}
+
+
+def counted(report):
+    return report["total_executions"] + report["left_out"]
+
+
+def test_one_router_tells_the_report_of_all_and_who_is_missing(start):
+    routers = peers_of(start, 3, wants_token=2)
+    for n, router in enumerate(routers):
+        for _ in range(3 + n):
+            assert ask(router.port, request()).status == 200
+        router.wait_outcomes(3 + n)
+    report, states = report_of_all(routers[0])
+    assert states == {"this router": "here", "r0": "itself", "r1": "ok", "r2": "ok"} and report["whole"]
+    assert counted(report) == 12, "each once"
+    assert counted(json.loads(ask(routers[0].admin_port, request("GET", "/_admin/report.json")).body)) == 3, "its own, as before"
+    assert counted(report_of_all(routers[1], "/_admin/report.json?all=1&operation=(unmapped)")[0]) == 12
+    write(routers[0].folder, "token", "another token that is not known\n")
+    report, states = report_of_all(routers[0])
+    assert states["r2"] == "refused" and not report["whole"] and counted(report) == 7
+    assert "another token" not in json.dumps(report)
+    write(routers[0].folder, "token", "a-token-of-the-peers-admin-listener\n")
+    routers[2].signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        report, states = report_of_all(routers[0])
+        assert time.monotonic() - began < 6, "a peer that hangs costs its time and no more"
+        assert states["r2"] == "unreachable" and states["r1"] == "ok" and not report["whole"] and counted(report) == 7
+        assert next(r["why"] for r in report["routers"] if r["name"] == "r2")
+    finally:
+        routers[2].signal(signal.SIGCONT)
+    routers[1].kill()
+    report, states = report_of_all(routers[0])
+    assert states["r1"] == "unreachable" and states["r2"] == "ok" and counted(report) == 8
+    for target in ("/_admin/report.json?all&form=sums", "/_admin/report.json?all=2"):
+        assert ask(routers[0].admin_port, request("GET", target)).status == 400
+
+
+@pytest.mark.parametrize("routers, sentence", [
+    (["http://a:1", "http://a:1"], "is listed twice"), ([{"name": "x"}], "url"), (["ftp://a"], "routers"), ([{"url": "http://a:1", "tokenfile": "x"}], "token_file"),
+    (["http://a:%d" % i for i in range(1, 19)], "routers")])
+def test_mistakes_of_routers_are_named(start, routers, sentence):
+    config = c.passing(start.origin())
+    config["routers"] = routers
+    path = os.path.join(str(start.folder()), "router.yml")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    told = start.run("migration-router", "check", path)
+    assert told.returncode != 0 and sentence in told.stdout + told.stderr and "routers" in told.stdout + told.stderr, told
+
+
+def write(folder, name, text):
+    with open(os.path.join(str(folder), name), "w", encoding="utf-8") as file:
+        file.write(text)

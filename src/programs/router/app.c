@@ -110,6 +110,17 @@ static int start_flags(struct app *a, struct err *e)
 
 /* --- reload and drain ----------------------------------------------------------------------------------- */
 
+static bool peers_same(const struct config *a, const struct config *b)
+{
+	bool same = a->n_routers == b->n_routers;
+	for (size_t i = 0; same && i < a->n_routers; i++)
+		same = text_eq(a->routers[i].url, b->routers[i].url) &&
+		       text_eq(a->routers[i].name, b->routers[i].name) &&
+		       text_eq(a->routers[i].token_file, b->routers[i].token_file) &&
+		       text_eq(a->routers[i].ca_file, b->routers[i].ca_file);
+	return same;
+}
+
 /* What is bound at the start and stays until a restart; said aloud rather than silently ignored. */
 static void warn_of_fixed_parts(const struct app *a, const struct config *new)
 {
@@ -127,6 +138,7 @@ static void warn_of_fixed_parts(const struct app *a, const struct config *new)
 				  !text_eq(old->state.prefix, new->state.prefix) ||
 				  old->state.timeout_ms != new->state.timeout_ms},
 		{"compare", !pairs_options_same(&old->pairs, &new->pairs)},
+		{"routers", !peers_same(old, new)},
 		{"traces", !traces_options_same(&old->traces, &new->traces)},
 		{"admin.listen", !text_eq(old->admin.listen, new->admin.listen)},
 		{"flags", !flag_source_same(&old->flags, &new->flags)},

@@ -15,6 +15,7 @@
 #include "page/page.h"
 #include "guard/guard_verdict.h"
 #include "programs/router/reports/app_drain.h"
+#include "programs/router/reports/app_peers.h"
 #include "programs/router/app_guard.h"
 #include "programs/router/app_internal.h"
 #include "programs/router/moving/app_move.h"
@@ -511,7 +512,8 @@ static int parameter(struct span target, const char *name, struct buf *value, st
 }
 
 struct report_parameters {
-	struct buf since, until, service, operation, organization, form;
+	struct buf since, until, service, operation, organization, form, all;
+	bool asks_all; /* also the peers of `routers:` */
 };
 
 static int read_parameters(struct span target, struct report_parameters *p, struct report_options *o,
@@ -524,7 +526,7 @@ static int read_parameters(struct span target, struct report_parameters *p, stru
 	} all[] = {{"service", &p->service, &o->service},
 		   {"operation", &p->operation, &o->operation},
 		   {"org", &p->organization, &o->organization}};
-	static const char *const names[] = {"since", "until", "form", "service", "operation", "org"};
+	static const char *const names[] = {"since", "until", "form", "service", "operation", "org", "all"};
 	if (route_query_check(target, names, sizeof(names) / sizeof(names[0]), e) < 0)
 		return 400;
 	int r = parameter(target, "since", &p->since, e);
@@ -546,6 +548,12 @@ static int read_parameters(struct span target, struct report_parameters *p, stru
 		err_set(e, 400, "form: \"%s\" is unknown; only sums is supported", p->form.ptr);
 		return 400;
 	}
+	if (r <= 1 && route_query(target, SPAN_LIT("all"), &p->all))
+		p->asks_all = !p->all.len || span_is(buf_span(&p->all), "1");
+	if (r <= 1 && (p->all.error || (p->all.len && !p->asks_all) || (p->asks_all && p->form.len))) {
+		err_set(e, 400, "all: takes no value but 1, and cannot be combined with form");
+		return 400;
+	}
 	for (size_t i = 0; r <= 1 && i < sizeof(all) / sizeof(all[0]); i++) {
 		r = parameter(target, all[i].name, all[i].value, e);
 		if (r == 1)
@@ -559,6 +567,7 @@ static void parameters_release(struct report_parameters *p)
 	buf_release(&p->since);
 	buf_release(&p->until);
 	buf_release(&p->form);
+	buf_release(&p->all);
 	buf_release(&p->service);
 	buf_release(&p->operation);
 	buf_release(&p->organization);
@@ -581,16 +590,36 @@ static int make_report_or_sums(const struct report_options *o, bool sums, struct
 	return 0;
 }
 
+static int make_report_of_all(const struct app *a, const struct report_options *o, struct buf *json,
+			      struct err *e)
+{
+	CLEANUP(peers_told_freep) struct peers_told *t = NULL;
+	if (app_peers_report(a, o, &t, e) < 0)
+		return 503;
+	t->guard->n = o->organization ? 0 : t->guard->n; /* it is of operations */
+	guard_verdicts_keep_telling(t->guard);
+	report_to_json(t->report, json);
+	if (json->error || guard_verdicts_into_json(t->guard, json) < 0 ||
+	    peers_told_into_json(t, json) < 0) {
+		err_set(e, 503, "the report does not fit into %zu bytes; name a service or an operation",
+			json->max);
+		return 503;
+	}
+	return 0;
+}
+
 static int make_report(void *arg, struct span target, struct buf *json, struct err *e)
 {
 	struct app *a = arg;
 	CLEANUP(parameters_release)
-	struct report_parameters p = {BUF_INIT(64),  BUF_INIT(64),	     BUF_INIT(256),
-				      BUF_INIT(256), BUF_INIT(IDENTITY_MAX), BUF_INIT(16)};
+	struct report_parameters p = {BUF_INIT(64),	      BUF_INIT(64), BUF_INIT(256), BUF_INIT(256),
+				      BUF_INIT(IDENTITY_MAX), BUF_INIT(16), BUF_INIT(16),  false};
 	struct report_options o = {.path = a->outcomes_path};
 	int code = read_parameters(target, &p, &o, e);
 	if (code != 0)
 		return code;
+	if (p.asks_all)
+		return make_report_of_all(a, &o, json, e);
 	if (make_report_or_sums(&o, p.form.len > 0, json, e) < 0)
 		return 503;
 	CLEANUP(guard_verdicts_freep) struct guard_verdicts *guard = NULL;
