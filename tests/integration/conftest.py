@@ -26,7 +26,8 @@ def pytest_collection_modifyitems(items):
     """What one worker of xdist runs in a row: a file, or what a file does with one engine or version of Flipt."""
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        kinds = [str(getattr(parameters[name], "name", parameters[name])) for name in ("shared", "flipt") if name in parameters]
+        kinds = [str(getattr(parameters[name], "label", None) or getattr(parameters[name], "name", parameters[name]))
+                 for name in ("shared", "flipt") if name in parameters]
         item.add_marker(pytest.mark.xdist_group("-".join([item.path.stem, *kinds])))
 
 

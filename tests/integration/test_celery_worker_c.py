@@ -319,7 +319,7 @@ def test_events_as_flower_reads_them(place):
 
 # --- what follows a task, and what it asks for --------------------------------------------------------------------------
 
-BOTH = pytest.mark.parametrize("python", [False, True], ids=["ours", "ours and Python's"])
+BOTH = pytest.mark.parametrize("python", [False, pytest.param(True, marks=pytest.mark.heavy)], ids=["ours", "ours and Python's"])
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import urllib.parse
 
 import pytest
 
+import configuration
 import core_tasks
 import hatchet_real
 import temporal_server
@@ -31,6 +32,7 @@ class Engine:
     submission = None  # bytes that a submission has on the wire
     patience = 2 * PATIENCE  # until a worker has begun what it is to run
     holds = 0
+    label = None  # what it is called beside others of its name
 
     def __init__(self, folder):
         need_backend(self.name)
@@ -121,21 +123,26 @@ class Engine:
         self.server.stop()
 
 
+def programs_of(folder):
+    """The registry of a worker of ours: the core tasks, and the others as programs."""
+    program = [sys.executable, "-E", "-S", os.path.join(HERE, "core_tasks.py")]
+    runs = {"RUNS_FOLDER": folder}
+    # A shell starts faster than Python: a thousand of these are run.
+    count = {"argv": ["sh", "-c", 'read -r key; echo "$key" >>"$RUNS_FOLDER/runs"; printf %s "$key"'],
+             "stdin": {"text": "args:/0"}, "stdout": "text", "env": runs}
+    return {"tasks": [{"name": t.__name__, "builtin": t.__name__} for t in core_tasks.CORE] +
+                     [{"name": t.__name__, "exec": {"argv": program + [t.__name__], "env": runs}}
+                      for t in core_tasks.TASKS if t not in core_tasks.CORE + [core_tasks.count]] +
+                     [{"name": "count", "exec": count}]}
+
+
 class Embedded(Engine):
     """The queue is a file; it is lost while another process holds it for itself."""
     name = "embedded"
 
     def __init__(self, folder):
         super().__init__(folder)
-        program = [sys.executable, "-E", "-S", os.path.join(HERE, "core_tasks.py")]
-        runs = {"RUNS_FOLDER": self.folder}
-        # A shell starts faster than Python: a thousand of these are run.
-        count = {"argv": ["sh", "-c", 'read -r key; echo "$key" >>"$RUNS_FOLDER/runs"; printf %s "$key"'],
-                 "stdin": {"text": "args:/0"}, "stdout": "text", "env": runs}
-        self.tasks = {"tasks": [{"name": t.__name__, "builtin": t.__name__} for t in core_tasks.CORE] +
-                               [{"name": t.__name__, "exec": {"argv": program + [t.__name__], "env": runs}}
-                                for t in core_tasks.TASKS if t not in core_tasks.CORE + [core_tasks.count]] +
-                               [{"name": "count", "exec": count}]}
+        self.tasks = programs_of(self.folder)
         self.start = self.router = self.lock = None
 
     def attach(self, start, router):
@@ -212,6 +219,37 @@ class Celery(Engine):
             wait_until(lambda: channel.qos.restore_visible() or not channel.client.zcard(channel.unacked_index_key),
                        "what the worker had reserved to be back in the queue")
         self.start_worker()
+
+
+class CeleryInC(Celery):
+    """The same broker with our worker in the place of the Python one."""
+    label = "celery-c"
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.start = None
+        with open(os.path.join(self.folder, "tasks.yml"), "w", encoding="utf-8") as file:
+            json.dump(programs_of(self.folder), file)
+        with open(os.path.join(self.folder, "worker.yml"), "w", encoding="utf-8") as file:
+            json.dump(configuration.router({"app": configuration.service("http://127.0.0.1:9")}, backend="celery", backends={
+                "celery": {"tasks": "tasks.yml", "track_started": True}}), file)
+
+    def attach(self, start, router):
+        self.start = start
+
+    def start_worker(self):
+        self.worker = self.start.process("task-backend-worker", "--config", os.path.join(self.folder, "worker.yml"),
+                                         "--concurrency", PLACES, "--log-format", "json", cwd=self.folder, env=self.env)
+        self.worker.wait_event("worker_ready")
+
+    def wait_revoked(self, task_id):
+        self.worker.wait_event("tasks_revoked", task_ids=task_id)
+
+    def connections(self):
+        return 0
+
+    def mend_worker(self):
+        """It is connected again by itself."""
 
 
 class Temporal(Engine):
@@ -318,4 +356,5 @@ class RealHatchet(Engine):
         self.server.cancel_unfinished()
 
 
-ENGINES = [Embedded, Celery, Temporal, RealHatchet if hatchet_real.TOKEN else Hatchet]
+# The same engine with another worker is looked at once, without sanitizers: test_celery_worker_c.py runs under them.
+ENGINES = [Embedded, Celery, pytest.param(CeleryInC, marks=pytest.mark.heavy), Temporal, RealHatchet if hatchet_real.TOKEN else Hatchet]

@@ -312,7 +312,6 @@ static int engine_make(struct loop *loop, const struct worker_options *o, void *
 	w->c = (const struct celery_options *)o->backend;
 	registry_ref(w->o.registry);
 	w->loop = w->env.loop = loop;
-	w->connected = true;
 	w->stopped.fn = engine_on_stopped;
 	gethostname(host, sizeof(host) - 1);
 	snprintf(w->name, sizeof(w->name), "%.240s%s%.255s", o->name, strchr(o->name, '@') ? "" : "@",

@@ -30,6 +30,11 @@ static const char part_script[] =
 	"if redis.call('GET', KEYS[5]) == ARGV[6] then return 1 end "
 	"return 0";
 
+/* All parts in order, or 0 where Python has kept a structure that they are to be put into. KEYS: results,
+ * group. */
+static const char read_script[] = "if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end "
+				  "return redis.call('ZRANGE', KEYS[1], 0, -1)";
+
 /* The same keys. ARGV: token, seconds for which it is known that the body was applied. */
 static const char done_script[] = "if redis.call('GET', KEYS[5]) == ARGV[1] then "
 				  " redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4]) "
@@ -370,12 +375,12 @@ static void ending_retry(struct celery_ending *e)
 
 /* --- chords --------------------------------------------------------------------------------------------- */
 
-#define CHORD_KEYS 5
+#define CHORD_KEYS 6 /* the last is the group's own */
 
 static void ending_chord_keys(const struct celery_ending *e, const struct ending_job *j,
 			      struct buf keys[CHORD_KEYS])
 {
-	static const char *const suffixes[CHORD_KEYS] = {".j", ".t", ".s", ".d", ".c"};
+	static const char *const suffixes[CHORD_KEYS] = {".j", ".t", ".s", ".d", ".c", ""};
 	for (size_t i = 0; i < CHORD_KEYS; i++) {
 		buf_init(&keys[i], 4096);
 		buf_printf(&keys[i], "%s" GROUP_PREFIX "%s%s", e->r->owner->o.c->result_prefix, j->key.ptr,
@@ -434,6 +439,11 @@ static void ending_apply_body(struct celery_ending *e, struct ending_job *j, con
 	const struct redis_reply *item;
 	struct canvas v;
 	struct err error = {""};
+	if (redis_reply_type(all) != REDIS_ARRAY) {
+		ending_chord_failed(
+			e, j, SPAN_LIT("results of groups within a chord are not taken by this worker"));
+		return;
+	}
 	buf_puts(&args, "[[");
 	for (size_t i = 0; (item = redis_reply_at(all, i)); i++) {
 		struct span part = redis_reply_text(item), result = SPAN_NONE;
@@ -516,7 +526,7 @@ static int ending_write_chord(struct celery_ending *e, struct ending_job *j)
 				    span_of(seconds),
 				    SPAN_LIT(CLAIM_SECONDS),
 				    span_of(e->token)},
-			  read[] = {SPAN_LIT("ZRANGE"), k[0], SPAN_LIT("0"), SPAN_LIT("-1")},
+			  read[] = {SPAN_LIT("EVAL"), span_of(read_script), SPAN_LIT("2"), k[0], k[5]},
 			  done[] = {SPAN_LIT("EVAL"),
 				    span_of(done_script),
 				    SPAN_LIT("5"),
@@ -536,7 +546,7 @@ static int ending_write_chord(struct celery_ending *e, struct ending_job *j)
 	size[2] = span_of(count);
 	struct celery_command commands[2] = {{part, 14}, {size, e->r->owner->o.c->result_expires_ms ? 5 : 3}};
 	if (j->kind == ENDING_READ)
-		commands[0] = (struct celery_command){read, 4};
+		commands[0] = (struct celery_command){read, 5};
 	else if (j->kind == ENDING_DONE)
 		commands[0] = (struct celery_command){done, 10};
 	else if (j->kind == ENDING_SIZE)

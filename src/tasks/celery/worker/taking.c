@@ -56,7 +56,8 @@ struct celery_taking {
 	struct loop_work look;
 	bool look_due;
 	enum taking_state state;
-	bool empty, stopping, told_idle, works;
+	bool empty, stopping, told_idle;
+	bool known, works; /* whether the broker does, once that is known */
 	char id[CRYPTO_ID_HEX];
 	int64_t refreshed_ms, refresh_began_ms; /* all that were held then */
 	uint64_t call;				/* number of the script's calls, part of tags */
@@ -188,8 +189,9 @@ void celery_taking_look(struct celery_taking *t)
 
 static void taking_say(struct celery_taking *t, bool works, const char *why)
 {
-	if (t->works == works)
+	if (t->known && t->works == works)
 		return;
+	t->known = true;
 	t->works = works;
 	t->o.state(t->o.arg, works, why);
 }
@@ -507,7 +509,6 @@ int celery_taking_new(const struct celery_taking_options *o, struct celery_takin
 		return err_set(e, -ENOMEM, "out of memory");
 	t->o = *o;
 	t->look.fn = taking_on_look;
-	t->works = true;
 	crypto_random_id(t->id);
 	LIST_INIT(&t->held);
 	int r = taking_open(t, e);
