@@ -9,7 +9,7 @@
 int rows_open(struct db *db, struct rows_reader *ret, struct err *e)
 {
 	int64_t n = 0;
-	*ret = (struct rows_reader){.db = db};
+	*ret = (struct rows_reader){.db = db, .most = ROWS_LOOKED_MAX};
 	int r = db_query_int64(db, "SELECT count(*) FROM pragma_table_info('outcomes') WHERE name = 'error'",
 			       &n, e);
 	ret->has_errors = n > 0;
@@ -35,11 +35,11 @@ static bool rows_may_match(const struct rows_reader *r, struct span filter)
 static int rows_range(struct rows_reader *r, struct db_stmt *q, int64_t first, int64_t last,
 		      int (*fn)(void *arg, struct db_stmt *q), void *arg, struct err *e)
 {
-	if (r->looked > ROWS_LOOKED_MAX) {
+	if (r->looked > r->most) {
 		r->cut = true;
 		return 1;
 	}
-	int64_t left = ROWS_LOOKED_MAX - r->looked;
+	int64_t left = r->most - r->looked;
 	if (last - first > left) { /* its newest part */
 		first = last - left;
 		r->cut = true;

@@ -31,7 +31,7 @@ struct rows_reader {
 		uint64_t either, or ;
 	} keys[ROWS_KEYS_MAX];
 	size_t n_keys;
-	int64_t looked;
+	int64_t most, looked; /* rows that may be, and were, looked at; at first ROWS_LOOKED_MAX, and 0 */
 	bool cut;
 	int64_t cut_before; /* the lowest id that was looked at */
 };
