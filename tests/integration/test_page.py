@@ -1,6 +1,8 @@
 """The pages of the admin listener as programs see them: HTML, assets, streams. In a browser: test_browser.py."""
 import gzip
+import html.parser
 import re
+import signal
 import socket
 
 import configuration as c
@@ -77,3 +79,54 @@ def test_a_stream_says_that_there_is_something_new(start):
         more += sock.recv(4096)
     assert re.search(rb"data: (\w+)", more).group(1) != first
     sock.close()
+
+
+def test_a_reload_ends_streams_so_that_all_come_in_by_the_new_rules(start):
+    router = start.router(c.passing(start.origin()))
+    sock, _ = stream(router)
+    router.signal(signal.SIGHUP)
+    router.wait_event("reloaded")
+    while sock.recv(4096):
+        pass
+    sock.close()
+    again, head = stream(router)
+    assert b"event: version" in head
+    again.close()
+
+
+class Elements(html.parser.HTMLParser):
+    """What is open, what was closed in the wrong place, and all ids."""
+    VOID = {"meta", "link", "input", "br", "hr", "path", "rect"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.wrong, self.ids = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        pass
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append((tag, self.getpos()))
+
+
+def test_pages_are_whole_whatever_strangers_send(start):
+    strange = '"><script>alert(1)</script><b title=\'&'
+    operation = c.operation("POST /add", {"name": "add_numbers", "args": [{"$ref": "body:/a"}, 1]}, identity=c.IDENTITY)
+    router = start.router(c.router({"app": c.service(start.origin(), {"add": operation})}, backends=c.embedded(tasks=None)),
+                          c.features(c.boolean("task_abstraction_enabled", False)))
+    for i in range(4):
+        ask(router.port, request("POST", "/add", [("X-User-Id", strange + str(i)), ("X-Organization-Id", strange), ("X-Request-Id", "r<%d>&" % i)],
+                                 b'{"a": 1}'))
+    router.wait_outcomes(4)
+    for path in ("/", "/?since=all&org=%3C%22%26", "/errors", "/organizations", "/requests", "/requests?user=%3Ci%3E", "/differences", "/move"):
+        answer = page(router, path)
+        found = Elements()
+        found.feed(answer.body.decode())
+        assert answer.status == 200 and not found.wrong and not found.open, path
+        assert b"<script>alert" not in answer.body and len(set(found.ids)) == len(found.ids), path
