@@ -151,21 +151,13 @@ def test_axe_finds_nothing(seen, browser, width, dark, forced):
     browser.size(width)
     browser.media(dark=dark, forced=forced, still=True)
     try:
-<<<<<<< HEAD
         for path in PAGES:
-=======
-        for path in ("", "errors", "organizations", "requests", "differences", "move") if width == 360 else ("",):
->>>>>>> 058bf22 (Pages are whole whatever strangers send, fit for axe and a phone each; a reload ends streams)
             browser.open(seen.url(path))
             browser.run("for (const d of document.querySelectorAll('details')) d.open = true; scrollTo(0, 0)")
             browser.cdp("Runtime.evaluate", expression=script)  # as the browser's own tools do: the page's policy is not asked
             found = browser.run_async("const done = arguments[0]; axe.run(document, {resultTypes: ['violations']})"
                                       ".then(r => done(r.violations.map(v => v.id + ': ' + v.nodes.map(n => n.target + ' ' + n.failureSummary).slice(0, 3).join('; '))))")
             assert found == [], path
-<<<<<<< HEAD
-=======
-            assert browser.run("return document.documentElement.scrollWidth") <= width, path
->>>>>>> 058bf22 (Pages are whole whatever strangers send, fit for axe and a phone each; a reload ends streams)
     finally:
         browser.size(1280)
         browser.media(dark=False, forced=False, still=False)
