@@ -422,6 +422,14 @@ static const struct {
 	 "c.yml:2: trusted_proxies[1]: \"proxy\" is not an IP address\n"},
 	{SERVICE "admin: {listen: \"*:9900\"}\n", "c.yml:2: admin.listen: reachable from other hosts: set "
 						  "\"auth: bearer\" or \"auth: none\" beside it\n"},
+	{SERVICE "admin: {writers: nowhere.txt}\n",
+	 "c.yml:2: admin.writers: nowhere.txt: No such file or directory\n"},
+	{SERVICE "admin: {session: 1s}\n",
+	 "c.yml:2: admin.session: expected a duration from 1m to 7d (500ms, 5s, 2m, 1h, 7d), not \"1s\"\n"},
+	{SERVICE "admin: {https: perhaps}\n",
+	 "c.yml:2: admin.https: expected true or false, not \"perhaps\"\n"},
+	{SERVICE "guard: {write: true}\n",
+	 "c.yml:2: guard.write: needs on_breach: hold or rollback: what is only watched sets nothing back\n"},
 	{SERVICE "admin: {auth: bearer}\n", "c.yml:2: admin.auth: bearer needs \"tokens\": a file of SHA-256 "
 					    "hashes, here or on a level above\n"},
 	{SERVICE "override: {enabled: true}\n",
