@@ -8,7 +8,8 @@ uint64_t row_filter_key(enum row_filter_kind kind, struct span text)
 	uint64_t h = hash64_span(hash64_number(HASH64_START, kind), text);
 	h = (h ^ h >> 33) * UINT64_C(0xff51afd7ed558ccd);
 	h = (h ^ h >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
-	return h ^ h >> 33;
+	h ^= h >> 33;
+	return h ? h : 1; /* 0 stands for none */
 }
 
 size_t row_filter_size(size_t keys)

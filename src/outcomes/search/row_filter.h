@@ -27,7 +27,7 @@ enum row_filter_kind {
 	ROW_FAILED /* an organization of which something failed */
 };
 
-uint64_t row_filter_key(enum row_filter_kind kind, struct span text);
+uint64_t row_filter_key(enum row_filter_kind kind, struct span text); /* never 0 */
 /* Bytes of a filter for so many keys. */
 size_t row_filter_size(size_t keys);
 void row_filter_add(unsigned char *bits, size_t size, uint64_t key);

@@ -12,6 +12,8 @@
 #include "outcomes/search/row_filter.h"
 
 #define KEYS_PER_ROW 7
+#define KEY_SLOTS (16 * ROW_INDEX_RANGE) /* a power of two, twice as many as there can be keys */
+_Static_assert(KEY_SLOTS > 2 * KEYS_PER_ROW * ROW_INDEX_RANGE, "room for each key");
 #define FAILED \
 	"(error IS NOT NULL OR series IN (SELECT id FROM series WHERE result NOT IN ('success', " \
 	"'rejected')))"
@@ -60,7 +62,7 @@ struct row_index {
 	struct db_stmt *next, *rows, *add_chunk, *sorted, *find_sums, *put_sums;
 	struct db_stmt *errors, *count_errors, *update_error, *put_error;
 	struct db_stmt *forget_chunks, *forget_sums, *forget_errors;
-	uint64_t keys[ROW_INDEX_RANGE * KEYS_PER_ROW];
+	uint64_t keys[KEY_SLOTS]; /* a set; 0 = free */
 	size_t n_keys;
 	struct histogram histogram;
 	struct buf encoded;
@@ -182,8 +184,14 @@ struct row_index *row_index_free(struct row_index *x)
 
 static void index_add_key(struct row_index *x, enum row_filter_kind kind, struct span text)
 {
-	if (text.len && x->n_keys < sizeof(x->keys) / sizeof(x->keys[0]))
-		x->keys[x->n_keys++] = row_filter_key(kind, text);
+	if (!text.len)
+		return;
+	uint64_t key = row_filter_key(kind, text);
+	size_t at = key % KEY_SLOTS;
+	while (x->keys[at] && x->keys[at] != key)
+		at = (at + 1) % KEY_SLOTS;
+	x->n_keys += x->keys[at] != key;
+	x->keys[at] = key;
 }
 
 static void index_add_keys(struct row_index *x)
@@ -203,23 +211,13 @@ static void index_add_keys(struct row_index *x)
 	index_add_key(x, ROW_ERROR, span_of(pattern));
 }
 
-static int index_compare_keys(const void *a, const void *b)
-{
-	const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-	return x < y ? -1 : x > y;
-}
-
 static int index_make_filter(struct row_index *x, unsigned char **ret, size_t *ret_size)
 {
-	size_t n = 0;
-	qsort(x->keys, x->n_keys, sizeof(x->keys[0]), index_compare_keys);
-	for (size_t i = 0; i < x->n_keys; i++)
-		if (i == 0 || x->keys[i] != x->keys[i - 1])
-			x->keys[n++] = x->keys[i];
-	*ret_size = row_filter_size(n);
+	*ret_size = row_filter_size(x->n_keys);
 	*ret = calloc(1, *ret_size);
-	for (size_t i = 0; *ret && i < n; i++)
-		row_filter_add(*ret, *ret_size, x->keys[i]);
+	for (size_t i = 0; *ret && i < KEY_SLOTS; i++)
+		if (x->keys[i])
+			row_filter_add(*ret, *ret_size, x->keys[i]);
 	return *ret ? 0 : -ENOMEM;
 }
 
@@ -230,6 +228,7 @@ static int index_add_chunk(struct row_index *x, int64_t first, int64_t last, str
 	size_t size;
 	int r;
 	x->n_keys = 0;
+	memset(x->keys, 0, sizeof(x->keys));
 	db_bind_int64(x->rows, 1, first);
 	db_bind_int64(x->rows, 2, last);
 	while ((r = db_step(x->rows, e)) > 0) {
