@@ -151,7 +151,7 @@ def test_axe_finds_nothing(seen, browser, width, dark, forced):
     browser.size(width)
     browser.media(dark=dark, forced=forced, still=True)
     try:
-        for path in PAGES:
+        for path in PAGES if width == 360 else PAGES[:1]:  # they share their colors
             browser.open(seen.url(path))
             browser.run("for (const d of document.querySelectorAll('details')) d.open = true; scrollTo(0, 0)")
             browser.cdp("Runtime.evaluate", expression=script)  # as the browser's own tools do: the page's policy is not asked
