@@ -81,6 +81,7 @@ class World:
     def end(self):
         self.stop()
         self.origin.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def week(world, days=7, dips=True):
