@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import subprocess
+import shutil
 import sys
 import tempfile
 import time
