@@ -53,8 +53,8 @@ struct span auth_challenge(enum auth_result r);
 void auth_owner(const struct auth_fingerprint *f, struct span organization, char out[CRYPTO_SHA256_HEX]);
 
 /* The next hash of a list of them, in lower case, cut off from *rest: 1, 0 at its end, -EBADMSG for a line
- * that holds something else, behind which it goes on. One hash in hex a line; blanks, empty lines and anything
- * after # are skipped. *number counts the lines, from 0. */
+ * that holds something else, behind which it goes on. One hash in hex a line; blanks, empty lines and
+ * anything after # are skipped. *number counts the lines, from 0. */
 int auth_next_hash(struct span *rest, unsigned *number, char out[CRYPTO_SHA256_HEX]);
 
 #endif
