@@ -10,8 +10,10 @@
 #include "tasks/celery/worker/incoming.h"
 
 #define EVERY_MS 10000
-#define AT_ONCE "10"		/* messages in one round, as kombu */
-#define MUTEX_SECONDS "300"	/* kombu's unacked_mutex_expire */
+#define AT_ONCE "10" /* messages in one round, as kombu */
+/* kombu: 300, for which a worker that is killed within a round keeps the others from restoring. Each move is
+ * atomic without it. */
+#define MUTEX_SECONDS "5"
 #define QUEUES_MAX 64		/* that one message goes to */
 #define BINDING_MAX (64u << 10) /* members of an exchange's table that are looked at */
 
