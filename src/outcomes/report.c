@@ -235,9 +235,18 @@ static void count_minute(struct maker *m, const struct report_minute *from)
 
 /* Wilson's score interval with z of 95 %: stays within 0 … 1 and tells the truth for few attempts and for
  * rates near 1. */
-static void finish_rate(struct report_rate *a, const struct histogram_sum *h)
+void report_interval(uint64_t part, uint64_t all, double *ret_low, double *ret_high)
 {
 	const double z = 1.959964;
+	double n = (double)all, p = (double)part / n;
+	double middle = p + z * z / (2 * n), reach = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n)),
+	       scale = 1 + z * z / n;
+	*ret_low = fmax(0, (middle - reach) / scale);
+	*ret_high = fmin(1, (middle + reach) / scale);
+}
+
+static void finish_rate(struct report_rate *a, const struct histogram_sum *h)
+{
 	for (int i = 0; i < OUTCOME_RESULT_COUNT; i++)
 		a->counted += outcome_is_counted(i) ? a->results[i] : 0;
 	a->p50_us = histogram_sum_quantile(h, 0.50);
@@ -247,12 +256,8 @@ static void finish_rate(struct report_rate *a, const struct histogram_sum *h)
 	a->known = a->counted > 0;
 	if (!a->known)
 		return;
-	double n = (double)a->counted, p = (double)a->results[OUTCOME_SUCCESS] / n;
-	double middle = p + z * z / (2 * n), reach = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n)),
-	       scale = 1 + z * z / n;
-	a->rate = p;
-	a->low = fmax(0, (middle - reach) / scale);
-	a->high = fmin(1, (middle + reach) / scale);
+	a->rate = (double)a->results[OUTCOME_SUCCESS] / (double)a->counted;
+	report_interval(a->results[OUTCOME_SUCCESS], a->counted, &a->low, &a->high);
 }
 
 static void finish_side(const struct cell *c, struct report_side *side, const struct sums *sums)

@@ -107,6 +107,9 @@ struct report {
 int report_make(const struct report_options *o, struct report **ret, struct err *e);
 struct report *report_free(struct report *r); /* NULL is allowed; returns NULL */
 
+/* Of `part` of `all` > 0, for 95 %: 0 … 1. */
+void report_interval(uint64_t part, uint64_t all, double *ret_low, double *ret_high);
+
 /* As the programs and the dashboard show it. `ret` in 0 … 100 with one decimal, never rounded to 100.0 or
  * 0.0 unless it is. */
 double report_percent(double share);

@@ -11,26 +11,6 @@
 
 /* --- the operations ------------------------------------------------------------------------------------- */
 
-static const struct standing_operation_facts *facts_of(const struct standing_facts *f, const char *service,
-						       const char *operation)
-{
-	for (size_t i = 0; f && i < f->n_operations; i++)
-		if (strcmp(f->operations[i].operation, operation) == 0 &&
-		    strcmp(f->operations[i].service, service) == 0)
-			return &f->operations[i];
-	return NULL;
-}
-
-static const struct report_operation *window_of(const struct report *w, const char *service,
-						const char *operation)
-{
-	for (size_t i = 0; w && i < w->operation_count; i++)
-		if (strcmp(w->operations[i].operation, operation) == 0 &&
-		    strcmp(w->operations[i].service, service) == 0)
-			return &w->operations[i];
-	return NULL;
-}
-
 static void name_operation(struct standing_operation *o)
 {
 	size_t n = strlen(o->service);
@@ -51,11 +31,39 @@ static void put_operation(struct standing *s, const struct standing_operation_fa
 		o->window = *w;
 	memcpy(o->service, f ? f->service : w->service, sizeof(o->service));
 	memcpy(o->operation, f ? f->operation : w->operation, sizeof(o->operation));
-	o->since_us = f && f->set_since_us > s->since_us ? f->set_since_us : s->since_us;
+	o->since_us = f && standing_is_set_within(f, s->since_us, s->made_us) ? f->set_since_us : s->since_us;
 	o->measured = o->window.executions ? o->window.sides[OUTCOME_TASK].share * 100 : STANDING_NOT_SET;
 	name_operation(o);
 	standing_judge_operation(o, s->facts, s->made_us);
 	s->executions += o->window.executions;
+}
+
+static void join_windows(struct standing *s, const struct report *w, struct standing_name *names)
+{
+	const struct standing_facts *f = s->facts;
+	size_t n = w ? w->operation_count : 0;
+	for (size_t i = 0; i < n; i++)
+		names[i] = (struct standing_name){w->operations[i].service, w->operations[i].operation, i};
+	standing_names_sort(names, n);
+	for (size_t i = 0; f && i < f->n_operations; i++) {
+		const struct standing_name *x = standing_names_find(
+			names, n, span_of(f->operations[i].service), span_of(f->operations[i].operation));
+		put_operation(s, &f->operations[i], x ? &w->operations[x->at] : NULL);
+	}
+}
+
+static void join_others(struct standing *s, const struct report *w, struct standing_name *names)
+{
+	const struct standing_facts *f = s->facts;
+	size_t n = f ? f->n_operations : 0;
+	for (size_t i = 0; i < n; i++)
+		names[i] = (struct standing_name){f->operations[i].service, f->operations[i].operation, i};
+	standing_names_sort(names, n);
+	for (size_t i = 0; w && i < w->operation_count; i++) {
+		const struct report_operation *x = &w->operations[i];
+		if (x->can_move && !standing_names_find(names, n, span_of(x->service), span_of(x->operation)))
+			put_operation(s, NULL, x);
+	}
 }
 
 /* Those of the configuration, and what was recorded of others meanwhile (removed since, or no router has
@@ -64,18 +72,14 @@ static int join_operations(struct standing *s, const struct report *w)
 {
 	const struct standing_facts *f = s->facts;
 	size_t n = (f ? f->n_operations : 0) + (w ? w->operation_count : 0);
+	struct standing_name *names = calloc(n + 1, sizeof(*names));
 	s->operations = calloc(n + 1, sizeof(*s->operations));
-	if (!s->operations)
-		return -ENOMEM;
-	for (size_t i = 0; f && i < f->n_operations; i++)
-		put_operation(s, &f->operations[i],
-			      window_of(w, f->operations[i].service, f->operations[i].operation));
-	for (size_t i = 0; w && i < w->operation_count; i++) {
-		const struct report_operation *x = &w->operations[i];
-		if (x->can_move && !facts_of(f, x->service, x->operation))
-			put_operation(s, NULL, x);
+	if (names && s->operations) {
+		join_windows(s, w, names);
+		join_others(s, w, names);
 	}
-	return 0;
+	free(names);
+	return names && s->operations ? 0 : -ENOMEM;
 }
 
 /* Between two that are well, the one that is on its way is of more interest, then the busier one. */

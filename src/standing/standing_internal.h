@@ -32,8 +32,21 @@ void standing_find(struct standing_finding *worst, const struct standing_finding
 
 /* standing_operations.c: level, verdict and reason of one; facts and window are there. */
 void standing_judge_operation(struct standing_operation *o, const struct standing_facts *f, int64_t now_us);
+/* Its percentage was set after since_us. One of a time to come was set by a clock that was set back since:
+ * nobody knows when, and what is measured must not wait for it. */
+bool standing_is_set_within(const struct standing_operation_facts *f, int64_t since_us, int64_t now_us);
 /* standing_states.c: what is known without counting; o: all operations, judged. */
 void standing_judge_states(const struct standing *s, struct standing_finding *worst);
+
+/* standing_names.c: finds operations by name in lists of thousands. */
+struct standing_name {
+	const char *service, *operation; /* referenced */
+	size_t at;			 /* in its list */
+};
+void standing_names_sort(struct standing_name *names, size_t n);
+/* NULL: it is not there. Of several the first in the list. */
+const struct standing_name *standing_names_find(const struct standing_name *names, size_t n,
+						struct span service, struct span operation);
 
 /* standing_words.c */
 #define STANDING_TIME_MAX 32

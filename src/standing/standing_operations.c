@@ -4,10 +4,13 @@
 
 #include "standing/standing_internal.h"
 
-#define FAILING_FEW 3	    /* attempts without one success */
-#define FAILING_COUNTED 5   /* attempts of which most certainly fail */
-#define FAILING_RATE 0.5    /* what is certainly below it fails */
-#define WORSE_STOP 0.05	    /* a side that certainly succeeds so much less often */
+#define FAILING_FEW 3	   /* attempts without one success */
+#define FAILING_COUNTED 5  /* attempts of which most certainly fail */
+#define FAILING_RATE 0.5   /* what is certainly below it fails */
+#define WORSE_STOP 0.05	   /* a side that certainly succeeds so much less often */
+#define REJECTED_STOP 0.05 /* what is certainly rejected so much more often */
+#define SLOWER_TIMES 2	   /* as the gate's defaults: tasks take certainly longer */
+#define SLOWER_US 1000000
 #define DIVERTED_MIN 5	    /* requests */
 #define DIVERTED_SHARE 0.05 /* of the decisions */
 
@@ -137,6 +140,56 @@ static bool judge_worse(struct judging *j)
 	return true;
 }
 
+/* Rejected attempts are in no success rate: whoever calls may be wrong. But the callers of both sides are
+ * wrong as often, unless a side refuses what the other takes. */
+static void rejected_of(const struct report_rate *a, uint64_t *ret_seen, double *ret_low, double *ret_high)
+{
+	*ret_seen = a->counted + a->results[OUTCOME_REJECTED];
+	*ret_low = 0;
+	*ret_high = 1;
+	if (*ret_seen)
+		report_interval(a->results[OUTCOME_REJECTED], *ret_seen, ret_low, ret_high);
+}
+
+static bool judge_rejected(struct judging *j)
+{
+	const struct report_rate *task = rate_of(j, OUTCOME_TASK), *legacy = rate_of(j, OUTCOME_LEGACY);
+	uint64_t n, of_legacy, rejected = task->results[OUTCOME_REJECTED];
+	double low, high, legacy_low, legacy_high;
+	char ours[STANDING_NUMBER_MAX], all[STANDING_NUMBER_MAX], theirs[STANDING_NUMBER_MAX];
+	rejected_of(task, &n, &low, &high);
+	rejected_of(legacy, &of_legacy, &legacy_low, &legacy_high);
+	bool compared = of_legacy >= REPORT_FEW;
+	if (n < REPORT_FEW || (compared ? low - legacy_high < REJECTED_STOP : rejected < n))
+		return false;
+	size_t at = (size_t)snprintf(j->o->why, sizeof(j->o->why), "tasks reject %s of %s calls since %s",
+				     standing_count(rejected, ours), standing_count(n, all), j->since);
+	if (compared)
+		snprintf(j->o->why + at, sizeof(j->o->why) - at, ", legacy %s of %s",
+			 standing_count(legacy->results[OUTCOME_REJECTED], ours),
+			 standing_count(of_legacy, theirs));
+	else
+		snprintf(j->o->why + at, sizeof(j->o->why) - at, ", with too few of legacy to compare with");
+	say(j, compared ? STANDING_STOP : STANDING_WATCH, "rejecting");
+	propose_rollback(j);
+	return true;
+}
+
+static bool judge_slower(struct judging *j)
+{
+	const struct report_rate *task = rate_of(j, OUTCOME_TASK), *legacy = rate_of(j, OUTCOME_LEGACY);
+	if (task->counted < REPORT_FEW || legacy->counted < REPORT_FEW || task->p95_us < 0 ||
+	    legacy->p95_us < 0 || task->p95_us <= legacy->p95_us * SLOWER_TIMES ||
+	    task->p95_us - legacy->p95_us <= SLOWER_US)
+		return false;
+	snprintf(j->o->why, sizeof(j->o->why),
+		 "1 of 20 tasks takes %.1f s or longer, of legacy %.1f s, since %s",
+		 (double)task->p95_us / 1e6, (double)legacy->p95_us / 1e6, j->since);
+	say(j, STANDING_WATCH, "slower");
+	propose_rollback(j);
+	return true;
+}
+
 static bool judge_mismatch(struct judging *j)
 {
 	const struct standing_operation_facts *f = &j->o->facts;
@@ -231,11 +284,17 @@ static bool judge_well(struct judging *j)
 	return true;
 }
 
+bool standing_is_set_within(const struct standing_operation_facts *f, int64_t since_us, int64_t now_us)
+{
+	return f->set_since_us > since_us && f->set_since_us <= now_us;
+}
+
 void standing_judge_operation(struct standing_operation *o, const struct standing_facts *f, int64_t now_us)
 {
-	static const judge all[] = {
-		judge_guard,	judge_failing_legacy, judge_failing_tasks, judge_not_ready, judge_worse,
-		judge_mismatch, judge_diverted,	      judge_unknown,	   judge_idle,	    judge_well};
+	static const judge all[] = {judge_guard,     judge_failing_legacy, judge_failing_tasks,
+				    judge_not_ready, judge_worse,	   judge_rejected,
+				    judge_mismatch,  judge_slower,	   judge_diverted,
+				    judge_unknown,   judge_idle,	   judge_well};
 	struct judging j = {.o = o, .f = f, .now_us = now_us};
 	standing_time(o->since_us, now_us, j.since);
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)

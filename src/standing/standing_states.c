@@ -214,6 +214,14 @@ static uint64_t legacy_failures(const struct standing *s, const char *service, b
 	return failed;
 }
 
+static bool has_segment_below(const struct standing_operation_facts *o, double percent)
+{
+	for (size_t i = 0; i < o->n_segments; i++)
+		if (o->segments[i].percent < percent)
+			return true;
+	return false;
+}
+
 /* Whether anybody of this service may still be sent to legacy. */
 static bool is_needed(const struct standing *s, const char *service)
 {
@@ -223,7 +231,8 @@ static bool is_needed(const struct standing *s, const char *service)
 		if (strcmp(o->service, service) != 0)
 			continue;
 		any = true;
-		if (o->facts.set < 100 || o->facts.held || o->facts.not_ready[0])
+		if (o->facts.set < 100 || o->facts.held || o->facts.not_ready[0] ||
+		    has_segment_below(&o->facts, 100))
 			return true;
 	}
 	return !any;
@@ -246,6 +255,10 @@ static void judge_legacy(const struct standing *s, const struct standing_legacy 
 		say(worst, STANDING_STOP, RANK_LEGACY, command, "",
 		    "legacy %s is gone since %s (%s): %s%s calls failed in the last 15 minutes", l->service,
 		    since, l->failing, all ? "all " : "", standing_count(failed, n));
+	else if (!l->reachable && l->per_minute > 0) /* also of what cannot move, and is in no list */
+		say(worst, STANDING_STOP, RANK_LEGACY, command, "",
+		    "legacy %s is gone since %s (%s): %.1f calls fail per minute", l->service, since,
+		    l->failing, l->per_minute);
 	else if (!l->reachable)
 		say(worst, is_needed(s, l->service) ? STANDING_STOP : STANDING_WATCH, RANK_LEGACY, command,
 		    "", "legacy %s is gone since %s (%s)", l->service, since, l->failing);

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 import configuration as c
+from http_text import wait_until
 from programs import environment, program
 from raw import ask, request
 
@@ -171,7 +172,7 @@ def test_the_gate_judges_the_last_quarter_of_an_hour_unless_told(start):
     assert gate(start, router)[0] == 3  # that was another time
     assert set(call(router, "/add", "u", 30)) == {200}
     router.wait_outcomes(90)
-    assert gate(start, router)[0] == 0
+    wait_until(lambda: gate(start, router)[0] == 0, "the router to know of its worker, and so the gate to open")
     assert gate(start, router, "--since", "2h")[0] == 1
 
 

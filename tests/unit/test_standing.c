@@ -254,6 +254,62 @@ static void who_was_kept_from_the_task_side_is_told(void **state)
 	       "60 % of its requests went to legacy whatever is set");
 }
 
+/* Rejected attempts are in no success rate, yet a task that refuses what legacy takes hurts its callers. */
+static void tasks_that_reject_what_legacy_takes_are_a_stop(void **state)
+{
+	(void)state;
+	struct window w;
+	window_of(&w, 300, 0, 0, 0);
+	w.operation.sides[OUTCOME_TASK].attempts.results[OUTCOME_REJECTED] = 100;
+	expect(facts_at(25), &w.report, STANDING_STOP,
+	       "shop.price: tasks reject 100 of 100 calls since 07:45 UTC, legacy 0 of 300");
+	/* callers who are wrong are so on both sides */
+	w.operation.sides[OUTCOME_LEGACY].attempts.results[OUTCOME_REJECTED] = 5000;
+	expect(facts_at(25), &w.report, STANDING_OK, "25 % set");
+	/* nobody is left to compare with, and it may be the callers */
+	window_of(&w, 0, 0, 0, 0);
+	w.operation.sides[OUTCOME_TASK].attempts.results[OUTCOME_REJECTED] = 100;
+	expect(facts_at(100), &w.report, STANDING_WATCH, "tasks reject 100 of 100 calls");
+	w.operation.sides[OUTCOME_TASK].attempts.results[OUTCOME_REJECTED] = 3;
+	w.operation.executions = 3;
+	expect(facts_at(100), &w.report, STANDING_OK, "100 % set");
+}
+
+static void tasks_that_take_much_longer_are_watched(void **state)
+{
+	(void)state;
+	struct window w;
+	window_of(&w, 300, 0, 100, 0);
+	w.operation.sides[OUTCOME_LEGACY].attempts.p95_us = 100000;
+	w.operation.sides[OUTCOME_TASK].attempts.p95_us = 30000000;
+	expect(facts_at(25), &w.report, STANDING_WATCH,
+	       "1 of 20 tasks takes 30.0 s or longer, of legacy 0.1 s");
+	w.operation.sides[OUTCOME_TASK].attempts.p95_us = 1000000; /* it has to be fetched */
+	expect(facts_at(25), &w.report, STANDING_OK, "25 % set");
+}
+
+/* Operations without a task and unknown paths are in no list, and their callers are callers. */
+static void legacy_that_is_called_in_vain_is_a_stop_whoever_calls(void **state)
+{
+	(void)state;
+	struct window w;
+	struct standing_facts *f = facts_at(100);
+	f->legacy[0].reachable = false;
+	f->legacy[0].per_minute = 12;
+	name_it(f->legacy[0].failing, sizeof(f->legacy[0].failing), "refused");
+	expect(f, window_of(&w, 0, 0, 50, 0), STANDING_STOP,
+	       "legacy shop is gone since the start (refused): 12.0 calls fail per minute");
+	f = facts_at(100); /* those of a segment stay there */
+	f->legacy[0].reachable = false;
+	f->operations[0].n_segments = 1;
+	expect(f, window_of(&w, 0, 0, 50, 0), STANDING_STOP, "legacy shop is gone");
+	f = facts_at(100);
+	f->legacy[0].reachable = false;
+	f->operations[0].n_segments = 1;
+	f->operations[0].segments[0].percent = 100;
+	expect(f, window_of(&w, 0, 0, 50, 0), STANDING_WATCH, "legacy shop is gone");
+}
+
 static void a_command_is_one_for_a_shell(void **state)
 {
 	(void)state;
@@ -548,6 +604,71 @@ static void what_is_measured_begins_when_it_was_set(void **state)
 	standing_facts_free(f);
 }
 
+/* Until then everything that fails would be of before. */
+static void what_was_set_at_a_time_to_come_hides_nothing(void **state)
+{
+	struct place *p = *state;
+	int64_t now = clock_wall_us();
+	struct outcome failed = {.time_us = now - 2 * MINUTE,
+				 .latency_us = 1000,
+				 .service = "shop",
+				 .operation = "price",
+				 .side = OUTCOME_TASK,
+				 .result = OUTCOME_FAILURE,
+				 .answered = true};
+	struct standing_facts *f = facts_at(100);
+	struct standing *s;
+	f->time_us = now;
+	f->operations[0].set_since_us = now + 50 * MINUTE; /* by a clock that was set back since */
+	for (int i = 0; i < 30; i++)
+		place_write(p, &failed);
+	assert_int_equal(standing_of(p->file, f, now, &s), 0);
+	assert_int_equal(s->level, STANDING_STOP);
+	assert_non_null(strstr(s->sentence, "30 of 30 tasks failed"));
+	standing_free(s);
+}
+
+static void write_legacy(struct place *p, const char *operation, int64_t time_us)
+{
+	struct outcome x = {.time_us = time_us, .service = "shop", .answered = true};
+	name_it(x.operation, sizeof(x.operation), operation);
+	place_write(p, &x);
+}
+
+/* One flag may be that of a whole service: its change is read at once, not once per operation. */
+static void operations_that_were_set_together_are_each_measured_from_then_on(void **state)
+{
+	struct place *p = *state;
+	int64_t now = clock_wall_us();
+	struct standing_facts *f;
+	struct standing *s;
+	assert_int_equal(standing_facts_new(300, &f), 0);
+	f->time_us = now;
+	f->flags.loaded = f->guard_known = true;
+	for (int i = 299; i >= 0; i--) {
+		struct standing_operation_facts *o = &f->operations[f->n_operations++];
+		name_it(o->service, sizeof(o->service), "shop");
+		snprintf(o->operation, sizeof(o->operation), "price%d", i);
+		o->set = 50;
+		o->set_since_us = now - (i % 2 ? 1 : 10) * MINUTE;
+		write_legacy(p, o->operation, now - 12 * MINUTE - MINUTE / 2);
+		write_legacy(p, o->operation, now - 6 * MINUTE - MINUTE / 2);
+		write_legacy(p, o->operation, now - MINUTE / 2);
+	}
+	assert_int_equal(standing_of(p->file, f, now, &s), 0);
+	assert_int_equal(s->n_operations, 300);
+	for (size_t i = 0; i < 300; i++) {
+		const struct standing_operation *o = &s->operations[i];
+		uint32_t of_hour = 0;
+		for (int at = 0; at < STANDING_HOUR_POINTS; at++)
+			of_hour += o->hour[at][OUTCOME_LEGACY];
+		assert_string_equal(o->facts.operation, o->operation);
+		assert_int_equal(o->window.executions, strtol(o->operation + 5, NULL, 10) % 2 ? 1 : 2);
+		assert_int_equal(of_hour, 3);
+	}
+	standing_free(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -560,6 +681,14 @@ int main(void)
 		cmocka_unit_test(an_older_router_of_a_time_to_come_is_not_silent),
 		cmocka_unit_test(the_worst_operation_comes_first),
 		cmocka_unit_test(who_was_kept_from_the_task_side_is_told),
+		cmocka_unit_test(tasks_that_reject_what_legacy_takes_are_a_stop),
+		cmocka_unit_test(tasks_that_take_much_longer_are_watched),
+		cmocka_unit_test(legacy_that_is_called_in_vain_is_a_stop_whoever_calls),
+		cmocka_unit_test_setup_teardown(what_was_set_at_a_time_to_come_hides_nothing, open_place,
+						close_place),
+		cmocka_unit_test_setup_teardown(
+			operations_that_were_set_together_are_each_measured_from_then_on, open_place,
+			close_place),
 		cmocka_unit_test(a_command_is_one_for_a_shell),
 		cmocka_unit_test(facts_are_read_as_they_were_written),
 		cmocka_unit_test(what_another_version_wrote_is_read_as_far_as_it_goes),

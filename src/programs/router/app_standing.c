@@ -247,17 +247,20 @@ static void fill_readiness(const struct app *a, struct standing_operation_facts 
 	text_copy(span_of(why ? why : ""), o->not_ready, sizeof(o->not_ready));
 }
 
-static void fill_guard(const struct guard_verdicts *v, struct standing_operation_facts *o)
+/* Both lists are in the order of the configuration, as a rule: `at`, where the last one was found, is where
+ * to begin. */
+static void fill_guard(const struct guard_verdicts *v, size_t *at, struct standing_operation_facts *o)
 {
 	o->guard_mode = GUARD_OFF;
 	o->guard_judged = o->held = false;
 	o->held_us = 0;
 	o->guard_why[0] = '\0';
 	for (size_t i = 0; i < v->n; i++) {
-		const struct guard_operation_verdict *x = &v->operations[i];
+		const struct guard_operation_verdict *x = &v->operations[(*at + i) % v->n];
 		CLEANUP(buf_releasep) struct buf why = BUF_INIT(4096);
 		if (strcmp(x->operation, o->operation) != 0 || strcmp(x->service, o->service) != 0)
 			continue;
+		*at = (*at + i) % v->n;
 		o->guard_mode = x->mode;
 		o->guard = x->verdict;
 		o->guard_judged = x->mode != GUARD_OFF && x->epoch > 0;
@@ -275,7 +278,7 @@ static void fill_operations(struct app_standing *s, struct standing_facts *f)
 	const struct app *a = s->app;
 	bool same = s->last && s->config == a->config && s->flags == a->flags &&
 		    s->last->n_operations == f->n_operations;
-	size_t n = 0;
+	size_t n = 0, at = 0;
 	for (size_t i = 0; i < a->config->n_services; i++)
 		for (size_t j = 0; j < a->config->services[i].n_operations; j++) {
 			const struct operation *op = &a->config->services[i].operations[j];
@@ -291,7 +294,7 @@ static void fill_operations(struct app_standing *s, struct standing_facts *f)
 	if (app_guard_verdicts_known(s->app, &f->guard_known, &v) < 0)
 		f->guard_known = false;
 	for (size_t i = 0; f->guard_known && i < n; i++)
-		fill_guard(v, &f->operations[i]);
+		fill_guard(v, &at, &f->operations[i]);
 }
 
 static int fill_all(struct app_standing *s, struct standing_facts **ret)
@@ -300,7 +303,8 @@ static int fill_all(struct app_standing *s, struct standing_facts **ret)
 	size_t without;
 	char host[64] = "";
 	struct standing_facts *f;
-	int r = standing_facts_new(count_operations(a->config, &without), &f);
+	size_t n = count_operations(a->config, &without);
+	int r = standing_facts_new(n, &f);
 	if (r < 0)
 		return r;
 	gethostname(host, sizeof(host) - 1);
@@ -318,10 +322,7 @@ static int fill_all(struct app_standing *s, struct standing_facts **ret)
 	f->accepting = !acceptor_outage();
 	f->draining = a->draining;
 	f->without_task = without;
-	for (size_t i = 0;
-	     i < CONFIG_MAX_SERVICES * CONFIG_MAX_OPERATIONS && i < count_operations(a->config, &without);
-	     i++)
-		f->n_operations = i + 1;
+	f->n_operations = n;
 	fill_flags(a, &f->flags);
 	fill_stores(a, f);
 	for (size_t i = 0; i < a->env.n_backends && i < STANDING_BACKENDS_MAX; i++)
