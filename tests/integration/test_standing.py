@@ -262,6 +262,13 @@ def test_an_option_given_twice_is_never_silently_the_last(start):
     assert told.returncode == 1 and "is listed twice" in told.stderr and not told.stdout
 
 
+def test_a_mistaken_argument_is_named_without_its_password(start):
+    for given in ("http://ops:swordfish@127.0.0.1:9/?token=swordfish", "http://127.0.0.1:9/?token=swordfish\033[2J"):
+        told = start.run("migration-status", "--router", given)
+        assert told.returncode == 2 and "127.0.0.1:9" in told.stderr, told.stderr
+        assert "swordfish" not in told.stderr and "\033" not in told.stderr, told.stderr
+
+
 def test_of_several_routers_the_worst_comes_first(start):
     well, ill = World(start, 25), World(start, 100, argv=FAILS)
     for w in (well, ill):

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/plain_output.h"
+#include "base/text.h"
 #include "base/url.h"
 #include "operation/identity.h"
 #include "outcomes/report.h"
@@ -115,10 +116,15 @@ static const char usage_text[] =
 	"--since\n"
 	"  --help, --version\n";
 
+/* What was given may be a URL with a password, and goes to a terminal, into the logs of a pipeline. */
 static int status_usage(const char *format, const char *what)
 {
+	CLEANUP(buf_releasep) struct buf masked = BUF_INIT(TEXT_MASKED_MAX);
+	char shown[512];
+	bool good = text_put_masked(&masked, span_of(what)) == 0;
+	text_copy(good ? buf_span(&masked) : SPAN_LIT("..."), shown, sizeof(shown));
 	fprintf(stderr, "migration-status: ");
-	fprintf(stderr, format, what);
+	fprintf(stderr, format, shown);
 	fprintf(stderr, "\nTry 'migration-status --help'.\n");
 	return EXIT_USAGE;
 }
