@@ -4,17 +4,41 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+
+/* A named pipe would keep whoever reads it waiting for a writer, forever, and with it the thread that serves
+ * everybody. Pipes without a name (<(...) of a shell) have theirs. */
+static bool is_named_pipe(int fd)
+{
+	struct stat st;
+	struct statfs fs;
+	return fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode) &&
+	       (fstatfs(fd, &fs) < 0 || fs.f_type != PIPEFS_MAGIC);
+}
+
+static int open_to_read(const char *path, struct err *e)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0)
+		return err_set(e, -errno, "%s: %s", path, strerror(errno));
+	if (is_named_pipe(fd) || fcntl(fd, F_SETFL, 0) < 0) {
+		close(fd);
+		return err_set(e, -EINVAL, "%s: is a named pipe, not a file", path);
+	}
+	return fd;
+}
 
 int file_read(const char *path, size_t max, struct buf *out, struct err *e)
 {
-	CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	CLEANUP(closep) int fd = open_to_read(path, e);
 	if (fd < 0)
-		return err_set(e, -errno, "%s: %s", path, strerror(errno));
+		return fd;
 	size_t got = 0;
 	for (;;) {
 		int r = buf_reserve(out, 65536);

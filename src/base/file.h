@@ -10,7 +10,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-/* Appends the file's content; -EFBIG above `max` bytes (the sentence says so), -errno otherwise. */
+/* Appends the file's content; -EFBIG above `max` bytes (the sentence says so), -errno otherwise;
+ * -EINVAL for a named pipe, which might never be written to. */
 int file_read(const char *path, size_t max, struct buf *out, struct err *e);
 
 /* Writes a neighbor, fsyncs it, renames it over `path`, fsyncs the folder: a reader sees the old or the new,

@@ -33,7 +33,7 @@ static int open_journal(const char *path, struct err *e)
 	int r = file_make_parent(path, 0700, e);
 	if (r < 0)
 		return r;
-	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
 	return fd < 0 ? err_set(e, -errno, "%s: %s", path, strerror(errno)) : fd;
 }
 

@@ -15,6 +15,7 @@
 #include "move/flipt.h"
 
 #define TICK_MS 100
+#define LOCK_MS 60000
 
 /* --- the features file ---------------------------------------------------------------------------------- */
 
@@ -89,15 +90,41 @@ static int unchanged(const struct rollout_place *p, const char *target, struct e
 	return r < 0 ? r : span_eq(buf_span(&now), buf_span(&p->document));
 }
 
+/* Someone else's lock is waited for as long as for an answer of Flipt, and not by a program that ends. */
+static int lock_file(const struct rollout_place *p, int fd)
+{
+	unsigned left_ms = p->timeout_ms ? p->timeout_ms : LOCK_MS;
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return -errno;
+		if (left_ms < TICK_MS)
+			return -EBUSY;
+		if (!place_pause(p, TICK_MS))
+			return -ECANCELED;
+		left_ms -= TICK_MS;
+	}
+	return 0;
+}
+
+static const char *lock_trouble(int r)
+{
+	if (r == -EBUSY)
+		return "another program has locked it (flock)";
+	return r == -ECANCELED ? "locked by another program; gave up, since this one is ending"
+			       : strerror(-r);
+}
+
 static enum place_written write_file(struct rollout_place *p, struct span text, struct err *e)
 {
 	CLEANUP(freep) char *target = realpath(file_name(p), NULL); /* a symbolic link stays one */
 	CLEANUP(closep) int fd = target ? open(target, O_RDWR | O_CLOEXEC) : -1;
 	struct stat st;
-	if (fd < 0 || fstat(fd, &st) < 0 || flock(fd, LOCK_EX) < 0)
-		return err_set(e, 0, "%s: %s", target ? target : file_name(p), strerror(errno)),
-		       PLACE_NOT_WRITTEN;
-	int r = unchanged(p, target, e);
+	int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : lock_file(p, fd);
+	if (r < 0) {
+		err_set(e, r, "%s: %s", target ? target : file_name(p), lock_trouble(r));
+		return PLACE_NOT_WRITTEN;
+	}
+	r = unchanged(p, target, e);
 	if (r == 0)
 		return PLACE_CHANGED_MEANWHILE;
 	if (r == 1)

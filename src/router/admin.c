@@ -19,6 +19,7 @@
 
 #define ANSWER_MAX (64u << 20)
 #define FORM_MAX 16384
+#define CHANGE_NAMES_MAX 16 /* that one change may have a use for */
 #define HTML "text/html; charset=utf-8"
 
 struct admin {
@@ -368,7 +369,9 @@ static int check_json_names(struct span body, const char *const *names, size_t n
 {
 	struct json_iter it;
 	struct span key, value;
-	if (json_validate(body, e) < 0 || json_type_of(span_strip(body)) != JSON_OBJECT)
+	bool seen[CHANGE_NAMES_MAX] = {false};
+	if (n > CHANGE_NAMES_MAX || json_validate(body, e) < 0 ||
+	    json_type_of(span_strip(body)) != JSON_OBJECT)
 		return err_set(e, -EINVAL, "the body is no JSON object");
 	for (json_iter_init(&it, span_strip(body)); json_iter_next(&it, &key, &value);) {
 		size_t i = 0;
@@ -378,6 +381,9 @@ static int check_json_names(struct span body, const char *const *names, size_t n
 		if (i == n)
 			return err_set(e, -EINVAL, "unknown member \"%.*s\"",
 				       (int)(name.len < 64 ? name.len : 64), name.ptr);
+		if (seen[i])
+			return err_set(e, -EINVAL, "%s is given twice", names[i]);
+		seen[i] = true;
 	}
 	return 0;
 }
@@ -412,11 +418,18 @@ static bool is_own_page(const struct admin *a, struct span next)
 
 static void sign_in(struct admin *a, struct asked *q)
 {
+	static const char *const names[] = {"token", "next"};
 	CLEANUP(buf_releasep)
 	struct buf token = BUF_INIT(DOOR_TOKEN_MAX), next = BUF_INIT(2048), out = BUF_INIT(ANSWER_MAX);
 	char cookie[DOOR_COOKIE_MAX];
 	struct door_caller c;
+	struct err e = {""};
 	struct span way = SPAN_LIT("/");
+	if (admin_change_check(&q->change, names, sizeof(names) / sizeof(names[0]), &e) < 0) {
+		page_sign_in(way, e.text, &out);
+		answer_made(q->x, 400, HTML, &out);
+		return;
+	}
 	admin_change_value(&q->change, "token", &token);
 	if (admin_change_value(&q->change, "next", &next) && is_own_page(a, buf_span(&next)))
 		way = buf_span(&next);

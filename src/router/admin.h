@@ -64,7 +64,8 @@ struct admin_change {
 };
 /* A value of the body. False: it is not there. Beyond the buffer's limit: ret->error. */
 bool admin_change_value(const struct admin_change *c, const char *name, struct buf *ret);
-/* 0, or -EINVAL with a sentence about the first value that is none of these or, in a form, is there twice. */
+/* 0, or -EINVAL with a sentence about the first value that is none of these (at most 16) or is there
+ * twice. */
 int admin_change_check(const struct admin_change *c, const char *const *names, size_t n, struct err *e);
 /* One of the two, once, on the loop's thread, also after whoever asked has gone. */
 void admin_change_answer(struct admin_change *c, int status, const char *type, const struct buf *body);

@@ -1,5 +1,6 @@
 """Moving through the router: plan, confirm, apply, release; who may, and who may not (docs/design.md, "Moving")."""
 import contextlib
+import fcntl
 import html
 import json
 import os
@@ -12,7 +13,7 @@ import pytest
 
 import configuration as c
 from conftest import Started
-from http_text import wait_until
+from http_text import Cut, wait_until
 from raw import ask, request
 from test_flipt import flipt1, flipt2  # noqa: F401  (fixtures)
 
@@ -446,6 +447,57 @@ def test_many_sign_ins_displace_only_their_own(start):
 def test_what_is_not_understood_is_refused_by_name(shared, values, why):
     answer = shared.bearer("/_admin/move/plan", **values)
     assert answer.status == 400 and why in json.loads(answer.body)["error"], answer.body
+
+
+@pytest.mark.parametrize("query, body, why", [
+    ("", b'{"command": "set", "flag": "%s", "percent": 10, "percent": 100}', "percent is given twice"),
+    ("", b'{"command": "set", "flag": "%s", "flag": "another", "percent": 10}', "flag is given twice"),
+    ("?percent=99", b'{"command": "set", "flag": "%s", "percent": 10}', "percent"),
+])
+def test_a_value_given_twice_changes_nothing(shared, query, body, why):
+    """Which of the two was meant nobody knows."""
+    answer = shared.ask("POST", "/_admin/move/plan" + query, [("Authorization", "Bearer " + WRITE), ("Content-Type", "application/json")],
+                        body % FLAG.encode())
+    assert answer.status == 400 and why in json.loads(answer.body)["error"], answer.body
+
+
+@pytest.mark.parametrize("more", ["&token=x", "&next=/&next=/move", "&colour=red"])
+def test_a_sign_in_with_more_than_it_knows_is_refused(shared, more):
+    answer = shared.ask("POST", "/sign-in", [("Content-Type", "application/x-www-form-urlencoded")], ("token=%s%s" % (WRITE, more)).encode())
+    assert answer.status == 400 and not answer.get("Set-Cookie"), answer.body
+
+
+def test_a_flags_file_that_is_a_named_pipe_holds_up_nobody(start):
+    """Whoever opens one waits for a writer: neither a plan nor the thread that serves everybody may."""
+    w = World(start)
+    path = os.path.join(w.folder, "flags.yml")
+    os.mkfifo(path + ".pipe")
+    os.rename(path + ".pipe", path)
+    answer = w.bearer("/_admin/move/plan", command="set", flag=FLAG, percent=50)
+    assert answer.status >= 400 and "named pipe" in json.loads(answer.body)["error"], answer.body
+    w.router.wait_event("flags_refresh_failed")
+    assert w.ask("GET", "/healthz").status == 200
+    assert w.post_as("anyone").status == 200  # by the last good flags
+    w.router.stop()
+
+
+def test_a_flags_file_that_someone_has_locked_is_told_and_holds_up_no_end(start):
+    w = World(start)
+    plan = w.plan(command="set", flag=FLAG, percent=50)
+    with open(os.path.join(w.folder, "flags.yml"), encoding="utf-8") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        values = {"command": "set", "flag": FLAG, "percent": 50, "message": "up", "digest": plan["digest"]}
+        answer = w.bearer("/_admin/move/apply", **values)
+        assert answer.status == 503 and "locked" in json.loads(answer.body)["error"], answer.body
+        assert w.percentage() == 25
+
+        def ask_again():
+            with contextlib.suppress(Cut):  # it may end before it answers
+                w.bearer("/_admin/move/apply", **values)
+        asking = threading.Thread(target=ask_again, daemon=True)
+        asking.start()
+        w.router.stop(10)
+        asking.join()
 
 
 def test_a_change_that_the_flag_does_not_take_is_told(shared):

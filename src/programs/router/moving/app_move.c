@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "move/propose.h"
+#include "operation/route.h"
 #include "page/page_move.h"
 #include "programs/router/app_guard.h"
 #include "programs/router/app_internal.h"
@@ -73,7 +74,9 @@ static int read_values(struct asked_move *m, struct err *e)
 		      {"percent", &m->percent, 16},
 		      {"message", &m->message, MOVE_MESSAGE_MAX},
 		      {"digest", &m->digest, CRYPTO_SHA256_HEX - 1}};
-	int r = admin_change_check(m->change, names, sizeof(names) / sizeof(names[0]), e);
+	int r = route_query_check(m->change->target, NULL, 0, e); /* all of it is in the body */
+	if (r == 0)
+		r = admin_change_check(m->change, names, sizeof(names) / sizeof(names[0]), e);
 	for (size_t i = 0; r == 0 && i < sizeof(values) / sizeof(values[0]); i++) {
 		*values[i].to = BUF_INIT(values[i].max);
 		admin_change_value(m->change, values[i].name, values[i].to);
