@@ -37,7 +37,7 @@ from raw import Client, request
 CALLERS = 8
 PATIENCE = 60.0
 FLUSH_S = 0.1          # of outcomes, as configured
-UNWRITTEN_S = 2.0      # a kill may cost the outcomes of the last flush; on a loaded machine that takes its time
+UNWRITTEN_S = 5.0      # a kill may cost the outcomes of the last flush; on a loaded machine that takes its time
 FLAG = "task_abstraction_enabled"
 SHARES = (0, 25, 50, 100)
 ANSWERS = {200, 500, 502, 503, 504}
