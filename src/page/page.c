@@ -13,6 +13,7 @@
 static void page_overview(struct page *p)
 {
 	page_begin(p, "Migration");
+	page_all_routers(p);
 	page_sentence(p);
 	page_health(p);
 	page_operations(p);
@@ -107,19 +108,30 @@ static int page_refuse(struct page *p, int status, const char *title, const char
 	return status;
 }
 
-static void page_read_report(struct page *p, struct report **report, struct err *e)
+/* -errno: what all routers have could not be told; this one's own trouble is said in the sections. */
+static int page_read_report(struct page *p, struct report **report, struct page_routers *routers,
+			    struct err *e)
 {
-	const struct report_options o = {.no_points = true,
-					 .path = p->source->path,
-					 .since_us = p->view.since_us,
-					 .until_us = p->view.until_us,
-					 .service = text_or_null(p->view.service),
-					 .operation = text_or_null(p->view.operation),
-					 .organization = text_or_null(p->view.org)};
+	struct report_options o = {.no_points = true,
+				   .path = p->source->path,
+				   .since_us = p->view.since_us,
+				   .until_us = p->view.until_us,
+				   .service = text_or_null(p->view.service),
+				   .operation = text_or_null(p->view.operation),
+				   .organization = text_or_null(p->view.org)};
+	if (p->view.routers[0]) {
+		o.no_points = false; /* as others are asked: whole hours, nothing coarser */
+		int asked = p->source->ask_routers(p->source->arg, &o, routers, e);
+		p->trouble = asked < 0 ? e->text : "";
+		p->routers = asked < 0 ? NULL : routers;
+		p->report = asked < 0 ? NULL : routers->report;
+		return asked;
+	}
 	int r = report_make(&o, report, e);
 	p->report = *report;
 	if (r < 0 && r != -ENOENT && r != -ENODATA)
 		p->trouble = e->text;
+	return 0;
 }
 
 int page_make(const struct page_source *source, struct span target, struct buf *out)
@@ -130,12 +142,17 @@ int page_make(const struct page_source *source, struct span target, struct buf *
 		return page_refuse(&p, 400, "This cannot be shown", e.text);
 	if (!page_is(span_of(p.view.path)))
 		return page_refuse(&p, 404, "Not found", "There is no such page here.");
+	if (p.view.routers[0] && !(source->several && source->ask_routers))
+		return page_refuse(&p, 400, "This cannot be shown",
+				   "routers: the configuration lists no others (routers:)");
 	CLEANUP(report_freep) struct report *report = NULL;
+	struct page_routers routers = {.n = 0};
 	for (size_t i = 0; i < PAGES; i++) {
 		if (strcmp(p.view.path, pages[i].path) != 0)
 			continue;
-		if (pages[i].report)
-			page_read_report(&p, &report, &e);
+		/* Not in a page: one that is open keeps what it has, and says how old that is. */
+		if (pages[i].report && page_read_report(&p, &report, &routers, &e) == -EBUSY)
+			return page_refuse(&p, 503, "Not now", e.text);
 		pages[i].draw(&p);
 	}
 	return 200;

@@ -22,8 +22,10 @@
 
 #define PAGE_MAX (16u << 20) /* bytes of one page */
 
+struct guard_verdicts;
 struct page_move;
 struct report;
+struct report_options;
 struct standing;
 struct standing_operation;
 
@@ -31,6 +33,27 @@ struct standing_operation;
 struct page_question {
 	const char *service, *operation, *user, *organization;
 	int64_t time_us; /* of the request */
+};
+
+/* One of several routers, as it was found when they were asked for this page. */
+struct page_router {
+	const char *name, *url; /* url "": this router */
+	const char *state;	/* here, ok, itself, unreachable, refused, not_understood */
+	const char *why;	/* "" when well */
+	bool missing;		/* its figures are not there */
+	bool twice;		/* it is this router, or one that is there already */
+	int64_t since_us;	/* missing: since when, as far as anyone has looked */
+	int64_t took_ms;
+};
+
+#define PAGE_ROUTERS_MAX 17
+
+/* What they told together. */
+struct page_routers {
+	const struct report *report;
+	const struct guard_verdicts *guard; /* side by side, the worst first */
+	size_t n;
+	struct page_router list[PAGE_ROUTERS_MAX]; /* this one first */
 };
 
 /* What a page is made of. */
@@ -43,6 +66,11 @@ struct page_source {
 	void *arg;
 	/* Appends how it would be decided now, as lines of text; NULL: that cannot be told here. */
 	void (*explain)(void *arg, const struct page_question *q, struct buf *out);
+	bool several; /* `routers:` lists others */
+	/* Asks them all, and waits for seconds. What `ret` points to is the source's. NULL unless several.
+	 * -errno with why. */
+	int (*ask_routers)(void *arg, const struct report_options *o, struct page_routers *ret,
+			   struct err *e);
 };
 
 /* A page while it is made; what its sections get. */
@@ -50,8 +78,9 @@ struct page {
 	struct buf *out;
 	const struct page_source *source;
 	struct page_view view;
-	const struct report *report; /* of the view; NULL: it cannot be read, and then: */
-	const char *trouble;	     /* why; "": nothing was recorded yet */
+	const struct report *report;	    /* of the view; NULL: it cannot be read, and then: */
+	const char *trouble;		    /* why; "": nothing was recorded yet */
+	const struct page_routers *routers; /* whose report it is; NULL: this one's alone */
 };
 
 /* Whether there is a page of that path. */
@@ -62,6 +91,7 @@ int page_make(const struct page_source *source, struct span target, struct buf *
 
 /* --- sections, each in its own file; they append to p->out ---------------------------------------------- */
 void page_sentence(struct page *p);	      /* 1 */
+void page_all_routers(struct page *p);	      /* whose figures these are, and who is missing */
 void page_health(struct page *p);	      /* 2 */
 void page_operations(struct page *p);	      /* 3 */
 void page_timeline(struct page *p);	      /* 4 */

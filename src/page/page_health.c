@@ -216,10 +216,51 @@ static void health_router(struct page *p, const struct standing *s)
 	health_end(p);
 }
 
+/* --- the other routers, in the view of all -------------------------------------------------------------- */
+
+static void health_peer(struct page *p, size_t i)
+{
+	const struct page_router *r = &p->routers->list[i];
+	enum page_level level = r->missing ? PAGE_STOP : PAGE_OK;
+	const char *says = r->url[0] ? "answered" : "here";
+	if (r->twice) {
+		level = PAGE_EMPTY;
+		says = "is counted already: it is this router, or one that is listed twice";
+	} else if (r->missing) {
+		says = strcmp(r->state, "not_understood") == 0 ? "not understood" : r->state;
+	}
+	html(p->out, "<details class=\"state %s\" id=\"health-peer-%zu\" data-state=\"%s\"><summary>",
+	     page_level_class(level), i, r->state);
+	page_icon(p->out, level);
+	html(p->out, "<span class=\"kind\">router</span> <b>%s</b> <span class=\"says\">%s", r->name, says);
+	if (r->missing)
+		health_since(p, r->since_us);
+	if (r->why[0])
+		html(p->out, ": %s", r->why);
+	health_detail(p);
+	health_text(p, "address", r->url);
+	health_text(p, "state", r->state);
+	if (r->url[0])
+		html(p->out, "<div><dt>asked for</dt><dd>%lld ms</dd></div>", (long long)r->took_ms);
+	health_end(p);
+}
+
+static void health_peers(struct page *p)
+{
+	if (!p->routers)
+		return;
+	html(p->out, "<div class=\"states\">\n");
+	for (size_t i = 0; i < p->routers->n; i++)
+		health_peer(p, i);
+	html(p->out, "</div>\n");
+}
+
 void page_health(struct page *p)
 {
 	const struct standing *s = p->source->standing;
-	page_section(p, "health", "Health");
+	page_section_of_all(p, "health", "Health");
+	health_peers(p);
+	page_own(p);
 	if (!s || !s->facts) {
 		page_note(p, "No router has reported what it knows.");
 		page_section_end(p);

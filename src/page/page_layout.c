@@ -39,6 +39,14 @@ enum page_level page_level_of(const struct page *p)
 	return p->source->standing ? page_level_from((int)p->source->standing->level) : PAGE_STOP;
 }
 
+enum page_level page_level_of_frame(const struct page *p)
+{
+	bool missing = p->view.routers[0] && !p->routers && p->trouble[0];
+	for (size_t i = 0; p->routers && i < p->routers->n; i++)
+		missing = missing || p->routers->list[i].missing;
+	return missing && page_level_of(p) < PAGE_WATCH ? PAGE_WATCH : page_level_of(p);
+}
+
 void page_icon(struct buf *out, enum page_level level)
 {
 	html(out, "<svg class=\"icon %s\" viewBox=\"0 0 24 24\" aria-hidden=\"true\"><path d=\"%s\"/></svg>",
@@ -50,11 +58,14 @@ void page_icon(struct buf *out, enum page_level level)
 static void layout_head(struct page *p, const char *title)
 {
 	char icon[16];
-	enum page_level level = page_level_of(p);
+	enum page_level level = page_level_of_frame(p);
 	struct buf *o = p->out;
 	snprintf(icon, sizeof(icon), "%s.svg", levels[level].class);
-	html(o, "<!doctype html>\n<html lang=\"en\" data-level=\"%s\">\n<head>\n<meta charset=\"utf-8\">\n",
-	     levels[level].class);
+	html(o,
+	     "<!doctype html>\n<html lang=\"en\" data-level=\"%s\" data-pace=\"%d\">\n<head>\n<meta "
+	     "charset=\"utf-8\">\n",
+	     levels[level].class, p->view.routers[0] ? 5000 : 0);
+
 	html(o, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
 		"<meta name=\"color-scheme\" content=\"light dark\">\n");
 	html(o, "<title>%s %s</title>\n<link rel=\"icon\" id=\"icon\" href=\"", levels[level].sign, title);
@@ -132,6 +143,23 @@ static void layout_spans(struct page *p)
 	html(p->out, "</ul>");
 }
 
+static void layout_routers(struct page *p)
+{
+	static const struct {
+		const char *value, *shown;
+	} ways[] = {{"", "This router"}, {"all", "All routers"}};
+	if (!p->source->several)
+		return;
+	html(p->out, "<ul class=\"spans\" aria-label=\"Routers\">");
+	for (size_t i = 0; i < 2; i++) {
+		bool here = strcmp(p->view.routers, ways[i].value) == 0;
+		html(p->out, "<li><a href=\"");
+		page_link(p->out, &p->view, p->view.path, "routers", ways[i].value);
+		html(p->out, here ? "\" aria-current=\"true\">%s</a></li>" : "\">%s</a></li>", ways[i].shown);
+	}
+	html(p->out, "</ul>");
+}
+
 static void layout_chosen(struct page *p, const char *name, const char *value)
 {
 	if (!value[0])
@@ -148,6 +176,7 @@ static void layout_filters(struct page *p)
 {
 	const struct page_view *v = &p->view;
 	html(p->out, "<div class=\"filters\">");
+	layout_routers(p);
 	layout_spans(p);
 	html(p->out, "<ul class=\"chips\" aria-label=\"Filters\">");
 	layout_chosen(p, "service", v->service);
@@ -184,7 +213,7 @@ void page_begin(struct page *p, const char *title)
 	html(p->out,
 	     "<body>\n<a class=\"skip\" href=\"#main\">Skip to the content</a>\n<header class=\"top\">"
 	     "<p class=\"brand\">");
-	page_icon(p->out, page_level_of(p));
+	page_icon(p->out, page_level_of_frame(p));
 	html(p->out, "<a href=\"/\">Migration</a></p>\n");
 	layout_nav(p);
 	layout_filters(p);
@@ -193,6 +222,17 @@ void page_begin(struct page *p, const char *title)
 	html(p->out,
 	     "<p id=\"stale\" role=\"alert\" hidden></p>\n"
 	     "<p id=\"said\" class=\"unseen\" role=\"status\"></p>\n<main id=\"main\" tabindex=\"-1\">\n");
+}
+
+/* The report has a word of its own for all routers. */
+static void layout_report_link(struct page *p)
+{
+	size_t begin = p->out->len;
+	page_link(p->out, &p->view, "/_admin/report.json", "routers", "");
+	if (!p->view.routers[0] || p->out->error)
+		return;
+	bool query = memchr(p->out->ptr + begin, '?', p->out->len - begin) != NULL;
+	html(p->out, "%sall=1", query ? "&" : "?");
 }
 
 void page_end(struct page *p)
@@ -205,13 +245,25 @@ void page_end(struct page *p)
 	html(p->out, " <span id=\"live\"></span></p><p>migration-router " PROJECT_VERSION
 		     " · the same as text: <code>migration-status</code> · "
 		     "<a href=\"/metrics\">metrics</a> · <a href=\"/readyz\">readiness</a> · <a href=\"");
-	page_link(p->out, &p->view, "/_admin/report.json", NULL, NULL);
+	layout_report_link(p);
 	html(p->out, "\">report as JSON</a></p></footer>\n</body>\n</html>\n");
 }
 
 /* --- sections ------------------------------------------------------------------------------------------- */
 
 void page_section(struct page *p, const char *id, const char *heading)
+{
+	page_section_of_all(p, id, heading);
+	page_own(p);
+}
+
+void page_own(struct page *p)
+{
+	if (p->view.routers[0])
+		page_note(p, "Of this router only.");
+}
+
+void page_section_of_all(struct page *p, const char *id, const char *heading)
 {
 	html(p->out,
 	     "<section id=\"%s\" class=\"part\" data-live aria-labelledby=\"%s-h\">\n<h2 "

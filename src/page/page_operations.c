@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "guard/guard_verdict.h"
 #include "outcomes/report.h"
 #include "outcomes/timeline.h"
 #include "page/html.h"
@@ -32,11 +33,49 @@ void page_operation_name(struct buf *out, const char *service, const char *opera
 	html(out, "%s", operation);
 }
 
-static enum page_level operation_level(const struct standing_operation *o)
+/* What the guards of all routers make of it; NULL: in the view of one, or none has begun. */
+static const struct guard_operation_verdict *operation_of_all(const struct page *p,
+							      const struct standing_operation *o)
 {
+	const struct guard_verdicts *g = p->routers ? p->routers->guard : NULL;
+	for (size_t i = 0; g && i < g->n; i++)
+		if (strcmp(g->operations[i].service, o->service) == 0 &&
+		    strcmp(g->operations[i].operation, o->operation) == 0)
+			return &g->operations[i];
+	return NULL;
+}
+
+/* As of this router, or worse where another one has found worse. */
+static enum standing_level operation_standing(const struct page *p, const struct standing_operation *o,
+					      const char **ret_says)
+{
+	const struct guard_operation_verdict *g = operation_of_all(p, o);
+	enum standing_level found = STANDING_OK;
+	const char *says = "";
+	if (g && g->mode != GUARD_OFF && (g->held || g->verdict == GUARD_BREACH)) {
+		found = STANDING_STOP;
+		says = g->held ? "held at a router" : "breach at a router";
+	} else if (g && g->mode != GUARD_OFF && g->verdict == GUARD_SHARE_MISMATCH) {
+		found = STANDING_WATCH;
+		says = "share mismatch at a router";
+	}
+	*ret_says = found > o->level ? says : o->verdict;
+	return found > o->level ? found : o->level;
+}
+
+static bool operation_is_loud(const struct page *p, const struct standing_operation *o)
+{
+	const char *ignored;
+	return operation_standing(p, o, &ignored) >= STANDING_WATCH;
+}
+
+static enum page_level operation_level(const struct page *p, const struct standing_operation *o)
+{
+	const char *ignored;
+	enum standing_level level = operation_standing(p, o, &ignored);
 	/* Nothing wrong is not yet well: green is for what has been shown. */
-	bool shown = o->level != STANDING_OK || strcmp(o->verdict, "safe") == 0;
-	return shown ? page_level_from((int)o->level) : PAGE_EMPTY;
+	bool shown = level != STANDING_OK || strcmp(o->verdict, "safe") == 0;
+	return shown ? page_level_from((int)level) : PAGE_EMPTY;
 }
 
 /* --- the share: a bar with a tick at what is set -------------------------------------------------------- */
@@ -52,15 +91,31 @@ static void operation_bar(struct page *p, double measured, double set)
 	html(p->out, "</svg>");
 }
 
-static void operation_share(struct page *p, const struct standing_operation *o)
+/* Percent: now, at this router; of all routers in the chosen span, as there is no other report of them. */
+static double operation_measured(const struct page *p, const struct standing_operation *o,
+				 const struct report_operation *span)
 {
+	if (!p->view.routers[0])
+		return o->measured;
+	return span && span->executions ? span->sides[OUTCOME_TASK].share * 100 : -1;
+}
+
+static void operation_share(struct page *p, const struct standing_operation *o,
+			    const struct report_operation *span)
+{
+	double measured = operation_measured(p, o, span);
 	html(p->out, "<figure class=\"share\">");
-	operation_bar(p, o->measured, o->facts.set);
+	operation_bar(p, measured, o->facts.set);
 	html(p->out, "<figcaption>");
-	if (o->measured >= 0) {
+	if (measured >= 0) {
 		html(p->out, "<span><b class=\"task big\" data-measured>");
-		html_percent(p->out, o->measured / 100);
-		html(p->out, "</b> measured</span> ");
+		html_percent(p->out, measured / 100);
+		html(p->out, "</b> measured");
+		if (p->view.routers[0]) {
+			html(p->out, " ");
+			page_span_text(p);
+		}
+		html(p->out, "</span> ");
 	} else {
 		html(p->out, "<span><b class=\"big\">–</b> nothing measured</span> ");
 	}
@@ -286,7 +341,8 @@ static void operation_spark(struct page *p, const struct spark *s)
 	spark_area(p, s, "task", false, 23.0 / (double)most);
 	html(p->out, "<path class=\"axis\" d=\"M0 24H60\"/></svg><figcaption>");
 	html_count(p->out, total);
-	html(p->out, " in the last hour</figcaption></figure>\n");
+	html(p->out, " in the last hour%s</figcaption></figure>\n",
+	     p->view.routers[0] ? ", at this router" : "");
 }
 
 /* --- a card --------------------------------------------------------------------------------------------- */
@@ -303,7 +359,8 @@ static void operation_differences(struct page *p, const struct differences_opera
 	if (!d || !d->counts.compared[PAIRS_SIDES])
 		return;
 	uint64_t differing = d->counts.differing[PAIRS_SIDES];
-	html(p->out, "<p class=\"differences%s\">Shadows compared: ", d->beyond ? " bad" : "");
+	html(p->out, "<p class=\"differences%s\">Shadows compared%s: ", d->beyond ? " bad" : "",
+	     p->view.routers[0] ? " (this router)" : "");
 	html_count(p->out, differing);
 	html(p->out, " of ");
 	html_count(p->out, d->counts.compared[PAIRS_SIDES]);
@@ -349,15 +406,17 @@ static void operation_link(struct page *p, const struct standing_operation *o)
 
 static void operation_verdict(struct page *p, const struct standing_operation *o)
 {
-	enum page_level level = operation_level(o);
+	const char *says;
+	enum page_level level = operation_level(p, o);
+	operation_standing(p, o, &says);
 	html(p->out, "<p class=\"verdict %s\">", page_level_class(level));
 	page_icon(p->out, level);
-	html(p->out, "<span>%s</span></p>", o->verdict);
+	html(p->out, "<span>%s</span></p>", says);
 }
 
 static void operation_card(struct page *p, const struct standing_operation *o, const struct card_data *d)
 {
-	html(p->out, "<article class=\"card %s\" id=\"", page_level_class(operation_level(o)));
+	html(p->out, "<article class=\"card %s\" id=\"", page_level_class(operation_level(p, o)));
 	operation_id(p, o->name);
 	html(p->out, "\" data-service=\"%s\" data-operation=\"%s\">\n<header><h3>", o->service, o->operation);
 	operation_link(p, o);
@@ -365,12 +424,13 @@ static void operation_card(struct page *p, const struct standing_operation *o, c
 	operation_verdict(p, o);
 	html(p->out, "</header>\n");
 	if (o->why[0])
-		html(p->out, "<p class=\"why\">%s</p>\n", o->why);
-	operation_share(p, o);
+		html(p->out, "<p class=\"why\">%s%s</p>\n", p->view.routers[0] ? "At this router: " : "",
+		     o->why);
+	operation_share(p, o, d->span);
 	operation_segments(p, &o->facts);
 	if (d->span) {
 		operation_intervals(p, d->span);
-		operation_figures(p, d->span, o->level >= STANDING_WATCH);
+		operation_figures(p, d->span, operation_is_loud(p, o));
 	} else {
 		html(p->out, "<p class=\"note\">No executions ");
 		page_span_text(p);
@@ -382,15 +442,26 @@ static void operation_card(struct page *p, const struct standing_operation *o, c
 	html(p->out, "</article>\n");
 }
 
+static const struct report_operation *span_of_operation(const struct report *r,
+							const struct standing_operation *o)
+{
+	for (size_t i = 0; r && i < r->operation_count; i++)
+		if (strcmp(r->operations[i].service, o->service) == 0 &&
+		    strcmp(r->operations[i].operation, o->operation) == 0)
+			return &r->operations[i];
+	return NULL;
+}
+
 /* One line of the many that are well. */
 static void operation_line(struct page *p, const struct standing_operation *o)
 {
-	html(p->out, "<li class=\"%s\">", page_level_class(operation_level(o)));
+	double measured = operation_measured(p, o, span_of_operation(p->report, o));
+	html(p->out, "<li class=\"%s\">", page_level_class(operation_level(p, o)));
 	operation_link(p, o);
-	operation_bar(p, o->measured, o->facts.set);
+	operation_bar(p, measured, o->facts.set);
 	html(p->out, "<span>");
-	if (o->measured >= 0)
-		html_percent(p->out, o->measured / 100);
+	if (measured >= 0)
+		html_percent(p->out, measured / 100);
 	else
 		html(p->out, "–");
 	if (o->facts.set >= 0)
@@ -401,16 +472,6 @@ static void operation_line(struct page *p, const struct standing_operation *o)
 }
 
 /* --- the section ---------------------------------------------------------------------------------------- */
-
-static const struct report_operation *span_of_operation(const struct report *r,
-							const struct standing_operation *o)
-{
-	for (size_t i = 0; r && i < r->operation_count; i++)
-		if (strcmp(r->operations[i].service, o->service) == 0 &&
-		    strcmp(r->operations[i].operation, o->operation) == 0)
-			return &r->operations[i];
-	return NULL;
-}
 
 static const struct differences_operation *differences_of(const struct differences *d,
 							  const struct standing_operation *o)
@@ -436,7 +497,7 @@ static size_t operation_cards(const struct page *p, const struct standing *s)
 	for (size_t i = 0; i < s->n_operations; i++)
 		if (operation_is_wanted(p, &s->operations[i])) {
 			wanted++;
-			loud += s->operations[i].level >= STANDING_WATCH;
+			loud += operation_is_loud(p, &s->operations[i]);
 		}
 	if (wanted <= CARDS_MAX)
 		return wanted;
@@ -451,7 +512,7 @@ static void operations_rest(struct page *p, const struct standing *s, size_t fir
 	for (size_t i = first; i < s->n_operations; i++)
 		if (operation_is_wanted(p, &s->operations[i])) {
 			n++;
-			loud += s->operations[i].level >= STANDING_WATCH;
+			loud += operation_is_loud(p, &s->operations[i]);
 		}
 	if (!n)
 		return;
@@ -489,6 +550,27 @@ static void operations_draw(struct page *p, const struct standing *s, const stru
 	operations_rest(p, s, i);
 }
 
+/* What the others have recorded and this one does not know of: its configuration differs. */
+static void operations_elsewhere(struct page *p, const struct standing *s)
+{
+	for (size_t i = 0; p->report && i < p->report->operation_count; i++) {
+		const struct report_operation *o = &p->report->operations[i];
+		bool known = !o->can_move;
+		for (size_t j = 0; s && !known && j < s->n_operations; j++)
+			known = strcmp(s->operations[j].service, o->service) == 0 &&
+				strcmp(s->operations[j].operation, o->operation) == 0;
+		if (known)
+			continue;
+		html(p->out, "<p class=\"note\">Not in this router's configuration: ");
+		page_operation_name(p->out, o->service, o->operation);
+		html(p->out, ", ");
+		html_count(p->out, o->executions);
+		html(p->out, " executions, ");
+		html_percent(p->out, o->sides[OUTCOME_TASK].share);
+		html(p->out, " as tasks.</p>\n");
+	}
+}
+
 void page_operations(struct page *p)
 {
 	const struct standing *s = p->source->standing;
@@ -499,17 +581,21 @@ void page_operations(struct page *p)
 					      .n_paths = 1,
 					      .since_us = p->view.since_us,
 					      .until_us = p->view.until_us};
-	page_section(p, "operations", "Operations that can move");
+	page_section_of_all(p, "operations", "Operations that can move");
 	if (p->trouble[0])
 		page_alert(p, p->trouble);
 	/* What has none to show leaves its place in the cards empty; why is said above, once. */
 	sparks_read(p->source->path, p->source->now_us, &sparks, &e);
 	differences_make(&o, &differences, &e);
-	if (s && s->n_operations)
+	if (p->view.routers[0] && !p->report)
+		page_note(p, "Their figures are not known.");
+	else if (s && s->n_operations)
 		operations_draw(p, s, sparks, differences);
 	else
 		page_note(p, "There are none yet: an operation can move when it has a task (services: … "
 			     "operations: … task:).");
+	if (p->routers)
+		operations_elsewhere(p, s);
 	if (s && s->others[0])
 		html(p->out, "<p class=\"others\">%s</p>\n", s->others);
 	page_section_end(p);

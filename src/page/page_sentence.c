@@ -64,7 +64,8 @@ static void sentence_ago(struct page *p, int64_t us)
 
 static void sentence_sources(struct page *p, const struct standing *s)
 {
-	html(p->out, "<p class=\"from\">Of the last 15 minutes and what is known now. ");
+	html(p->out, "<p class=\"from\">%sf the last 15 minutes and what is known now. ",
+	     p->view.routers[0] ? "Of this router only: o" : "O");
 	if (s->reported_us) {
 		html(p->out, "Reported ");
 		sentence_ago(p, p->source->now_us - s->reported_us);

@@ -19,6 +19,7 @@ static const struct view_field {
 	VIEW_FIELD(org),     VIEW_FIELD(user),	 VIEW_FIELD(id),      VIEW_FIELD(side),
 	VIEW_FIELD(backend), VIEW_FIELD(result), VIEW_FIELD(status),  VIEW_FIELD(reason),
 	VIEW_FIELD(search),  VIEW_FIELD(sort),	 VIEW_FIELD(page),    VIEW_FIELD(error),
+	VIEW_FIELD(routers),
 #undef VIEW_FIELD
 };
 #define VIEW_FIELDS (sizeof(view_fields) / sizeof(view_fields[0]))
@@ -73,6 +74,10 @@ int page_view_parse(struct span target, int64_t now_us, struct page_view *ret, s
 		r = view_time("until", ret->until, now_us, &ret->until_us, e);
 	if (r == 0 && ret->until_us && ret->until_us <= ret->since_us) {
 		err_set(e, 400, "until: before since");
+		r = 400;
+	}
+	if (r == 0 && ret->routers[0] && strcmp(ret->routers, "all") != 0) {
+		err_set(e, 400, "routers: it is \"all\" or left out");
 		r = 400;
 	}
 	return r;

@@ -26,6 +26,7 @@ struct page_view {
 	/* of requests, errors and differences; each section says which words it takes */
 	char id[80], side[16], backend[16], result[16], status[8], reason[32], search[80], sort[16], page[24];
 	char error[200];	    /* a pattern of error texts */
+	char routers[8];	    /* "": this one; "all": with those that `routers:` lists */
 	int64_t since_us, until_us; /* 0 = open */
 };
 

@@ -9,6 +9,7 @@ from browser import MISSING, Browser
 from http_text import wait_until
 from programs import BUILD
 from raw import ask, request
+from test_replicas import peers_of
 
 if MISSING or "asan" in BUILD or "tsan" in BUILD:
     pytest.skip(MISSING or "a browser is not run under sanitizers", allow_module_level=True)
@@ -208,3 +209,23 @@ def test_the_page_is_live_and_says_when_it_is_not(start, browser):
     it.router.stop()
     wait_until(lambda: "does not answer" in browser.text("#stale")[0], "that the figures are old")
     assert browser.run("return document.getElementById('stale').hidden") is False
+
+
+def test_a_page_of_all_routers_is_live_and_says_who_has_gone(start, browser):
+    routers = peers_of(start, 3)
+    browser.open("http://127.0.0.1:%d/?routers=all" % routers[0].admin_port)
+    assert browser.text("#routers .note")[0].startswith("All 3 routers")
+    for _ in range(5):
+        assert ask(routers[1].port, request()).status == 200
+    wait_until(lambda: browser.run("return document.querySelector('#routers [data-left-out]').textContent") == "5", "what another router has served")
+    routers[1].kill()
+    wait_until(lambda: "2 of 3 routers; the figures lack r1: " in " ".join(browser.text("#routers .alert")), "that one is missing")
+    wait_until(lambda: browser.run("return document.documentElement.dataset.level") != "ok", "the tab is not calm")
+    assert any("unreachable since" in text for text in browser.text("#health-peer-2 summary")), "and since when"
+    browser.size(360, 740)
+    try:
+        assert browser.run("return document.documentElement.scrollWidth") == 360
+    finally:
+        browser.size(1280)
+    browser.run("document.querySelector('[aria-label=Routers] a').click()")
+    wait_until(lambda: browser.run("return location.search") == "" and not browser.text("#routers"), "this router's page")

@@ -3,6 +3,7 @@ import datetime
 import json
 import os
 import random
+import re
 import signal
 import sys
 import threading
@@ -544,6 +545,93 @@ def test_one_router_tells_the_report_of_all_and_who_is_missing(start):
     assert states["r1"] == "unreachable" and states["r2"] == "ok" and counted(report) == 8
     for target in ("/_admin/report.json?all&form=sums", "/_admin/report.json?all=2"):
         assert ask(routers[0].admin_port, request("GET", target)).status == 400
+
+
+def page_of(router, target="/?routers=all"):
+    answer = ask(router.admin_port, request("GET", target))
+    assert answer.status == 200, answer
+    return answer.body.decode()
+
+
+def section(page, name):
+    return re.search(r'<section id="%s".*?</section>' % name, page, re.S).group(0)
+
+
+def answered(page, operation):
+    """On a card: (legacy, task)."""
+    card = re.search(r'<article [^>]*data-operation="%s">.*?</article>' % operation, page, re.S).group(0)
+    return tuple(int(n) for n in re.search(r">answered</th><td[^>]*>([\d,]+)</td><td[^>]*>([\d,]+)</td>", card).groups())
+
+
+def told_on(page):
+    return {name: state for state, name in re.findall(r'id="health-peer-\d+" data-state="(\w+)"><summary>.*?<b>(.*?)</b>', page)}
+
+
+def test_the_page_of_all_routers_shows_what_their_files_hold_and_who_is_missing(world):
+    urls = ["http://" + r.config["admin"]["listen"] for r in world.replicas]
+    for replica in world.replicas:
+        replica.kill()
+        replica.config["routers"] = [{"url": url, "name": "router-%d" % i} for i, url in enumerate(urls)]
+        replica.start()
+    for turn in range(2):
+        world.flip((0, 100)[turn])
+        for i in range(10 + turn):
+            world.run("p%d-%d" % (turn, i), at=i % 3)
+    sql = "SELECT count(*) AS n FROM attempts WHERE answered AND operation = 'run' AND side = ?"
+
+    def in_files(replicas):
+        return tuple(sum(r.router.query(sql, side)[0]["n"] for r in replicas) for side in ("legacy", "task"))
+    wait_until(lambda: in_files(world.replicas) == (10, 11), "21 outcomes")
+    here = world.replicas[0]
+    alone = page_of(here.router, "/")
+    assert answered(alone, "run") == in_files([here]) == (4, 4)
+    assert 'id="routers"' not in alone and "health-peer" not in alone and "Of this router only" not in alone
+    switch = re.search(r'<ul class="spans" aria-label="Routers">.*?</ul>', alone).group(0)
+    assert 'aria-current="true">This router<' in switch and '/?routers=all"' in switch, "it says whose it is"
+    page = page_of(here.router)
+    assert answered(page, "run") == (10, 11)
+    assert "All 3 routers are in the figures" in section(page, "routers") and 'data-executions="21"' in section(page, "routers")
+    assert "52.4" in re.search(r"data-measured>(.*?)</b>", page).group(1)
+    assert told_on(page) == {"this router": "here", "router-0": "itself", "router-1": "ok", "router-2": "ok"}
+    assert ' data-pace="5000">' in page and ' data-pace="0">' in alone, "it is fetched more rarely, and also without news from here"
+    for own in ("timeline", "errors"):
+        assert "Of this router only." in section(page, own)
+    assert "Of this router only." not in section(page, "operations")
+    assert "Of this router only." in section(page_of(here.router, "/requests?routers=all"), "requests")
+    assert re.search(r'href="(/_admin/report.json\?all=1)"', page), "the same as JSON"
+    assert "/_admin/report.json?service=runner&amp;all=1" in page_of(here.router, "/?service=runner&routers=all")
+    world.replicas[1].kill()
+    page = page_of(here.router)
+    assert re.search(r'<p class="alert" role="alert">.*2 of 3 routers; the figures lack router-1: ', section(page, "routers"))
+    assert 'data-level="ok"' not in page and answered(page, "run") == in_files([here, world.replicas[2]])
+    assert told_on(page) == {"this router": "here", "router-0": "itself", "router-1": "unreachable", "router-2": "ok"}
+    since = re.search(r'unreachable since <time[^>]*datetime="([^"]+)"', section(page, "health")).group(1)
+    world.replicas[2].router.signal(signal.SIGSTOP)
+    try:
+        pages, seen = [threading.Thread(target=lambda: seen.append(ask(here.router.admin_port, request("GET", "/?routers=all")))) for _ in range(6)], []
+        for one in pages:
+            one.start()
+        began = time.monotonic()
+        assert here.router.admin_port and answered(page_of(here.router, "/"), "run") == (4, 4)
+        assert world.told(world.call("GET", "/plain", at=0)) == {"status": "PLAIN"}
+        assert time.monotonic() - began < 2.5, "this router's own page does not wait for those that wait for others"
+        for one in pages:
+            one.join(20)
+        told = sorted((a.status, b"1 of 3 routers; the figures lack router-1: " in a.body) for a in seen)
+        assert told == [(200, True)] * 2 + [(503, False)] * 4, "few at a time; the others say so"
+    finally:
+        world.replicas[2].router.signal(signal.SIGCONT)
+    assert since in section(page_of(here.router), "health"), "since when it was first seen missing"
+    world.replicas[1].start()
+    assert "All 3 routers" in wait_until(lambda: (lambda p: p if "All 3 routers" in p else None)(page_of(here.router)), "it is back")
+
+
+def test_a_view_of_all_routers_where_none_are_listed_is_refused(start):
+    router = start.router(c.passing(start.origin()))
+    for target in ("/?routers=all", "/?routers=some", "/?routers=all&routers=all"):
+        answer = ask(router.admin_port, request("GET", target))
+        assert answer.status == 400 and b"routers" in answer.body, target
+    assert "All routers" not in page_of(router, "/")
 
 
 @pytest.mark.parametrize("routers, sentence", [

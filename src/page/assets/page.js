@@ -163,6 +163,9 @@ function drawCharts() {
 
 // --- kept up to date ------------------------------------------------------------------------------------------------------
 
+// A page of several routers costs each of them something: it is fetched every `pace` at most, and also when this router has nothing new.
+const pace = Number(document.documentElement.dataset.pace || 0); // ms
+let fetched = 0, later;
 let heard = Date.now(), asked = 0, fetching = false, again = false, source, poll;
 const version = () => document.querySelector("footer").dataset.version;
 
@@ -220,6 +223,7 @@ function update(text) {
 async function refresh() {
   if (fetching) { again = true; return; }
   fetching = true;
+  fetched = Date.now();
   const mine = ++asked;
   try {
     const answer = await fetch(location.href, {cache: "no-store", headers: {Accept: "text/html"}, signal: AbortSignal.timeout(FETCH_MS)});
@@ -233,7 +237,13 @@ async function refresh() {
     stale(error instanceof TypeError || error.name === "TimeoutError" ? "The router does not answer." : error.message);
   }
   fetching = false;
-  if (again) { again = false; setTimeout(refresh, 500); }
+  if (again) { again = false; setTimeout(refresh, Math.max(500, pace)); }
+}
+
+function refreshSoon() {
+  const left = fetched + pace - Date.now();
+  if (left <= 0) refresh();
+  else if (!later) later = setTimeout(() => { later = undefined; if (!document.hidden) refresh(); }, left);
 }
 
 // A hidden page needs no stream: browsers open only a few connections to one place.
@@ -241,7 +251,7 @@ function listen() {
   source = new EventSource("/_admin/live");
   source.addEventListener("version", (event) => {
     heard = Date.now();
-    if (event.data !== version()) refresh();
+    if (event.data !== version()) refreshSoon();
     else stale("");
   });
   source.addEventListener("error", () => {
@@ -256,7 +266,7 @@ function live() {
   if (document.hidden) return;
   refresh();
   listen();
-  poll = setInterval(() => { if (Date.now() - heard > (source.readyState === EventSource.OPEN ? SILENT_MS : POLL_MS)) refresh(); }, 5000);
+  poll = setInterval(() => { if (Date.now() - heard > (source.readyState === EventSource.OPEN ? SILENT_MS : POLL_MS) || (pace && Date.now() - fetched > 1.5 * pace)) refresh(); }, 5000);
 }
 
 function wire() {

@@ -11,6 +11,7 @@
 #include "programs/router/moving/app_move_view.h"
 #include "programs/router/app_standing.h"
 #include "programs/router/explain/explain_decision.h"
+#include "programs/router/reports/app_peers.h"
 
 #define PAGE_AGES_US 30000000
 
@@ -21,6 +22,8 @@ struct page_facts {
 	const struct config *config;	   /* references, for what a request would get now */
 	const struct flag_snapshot *flags; /* or NULL */
 	const struct guard_holds *holds;
+	const struct app *app;
+	struct peers_told *told; /* of the routers, once asked */
 };
 
 static void free_page_facts(struct page_facts *f)
@@ -29,6 +32,7 @@ static void free_page_facts(struct page_facts *f)
 	config_unref(f->config);
 	flag_snapshot_unref(f->flags);
 	guard_holds_unref(f->holds);
+	peers_told_free(f->told);
 	free(f);
 }
 
@@ -40,6 +44,7 @@ void *app_page_facts(void *arg, const struct admin_reader *reader)
 		free(f);
 		return NULL;
 	}
+	f->app = app;
 	f->version = app_page_version(arg);
 	f->config = config_ref(app->config);
 	f->flags = app->flags ? flag_snapshot_ref(app->flags) : NULL;
@@ -81,6 +86,31 @@ static void app_page_explain(void *arg, const struct page_question *q, struct bu
 	explain_decision(&in, out);
 }
 
+static int app_page_ask_routers(void *arg, const struct report_options *o, struct page_routers *ret,
+				struct err *e)
+{
+	_Static_assert(PAGE_ROUTERS_MAX == CONFIG_MAX_ROUTERS + 1, "the page has room for all of them");
+	struct page_facts *f = arg;
+	int r = app_peers_report(f->app, o, &f->told, e);
+	if (r < 0)
+		return r;
+	if (o->organization)
+		f->told->guard->n = 0; /* it is of operations */
+	*ret = (struct page_routers){.report = f->told->report, .guard = f->told->guard};
+	for (; ret->n < f->told->n; ret->n++) {
+		const struct peer_told *t = &f->told->peers[ret->n];
+		ret->list[ret->n] = (struct page_router){.name = t->name,
+							 .url = t->url,
+							 .state = peer_state_text(t->state),
+							 .why = t->why,
+							 .missing = t->state > PEER_ITSELF,
+							 .twice = t->state == PEER_ITSELF,
+							 .since_us = t->since_us,
+							 .took_ms = t->took_ms};
+	}
+	return 0;
+}
+
 int app_page(void *arg, void *facts, struct span target, struct buf *out)
 {
 	struct app *a = arg;
@@ -94,7 +124,9 @@ int app_page(void *arg, void *facts, struct span target, struct buf *out)
 					   .version = f->version,
 					   .move = moving ? move_view_make(f->move) : NULL,
 					   .arg = f,
-					   .explain = app_page_explain};
+					   .explain = app_page_explain,
+					   .several = a->started->n_routers > 0,
+					   .ask_routers = app_page_ask_routers};
 	int status = page_make(&source, target, out);
 	free_page_facts(f);
 	return status;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,6 +115,23 @@ static int peer_ask(struct peer *p, const char *query, struct err *e)
 					    .max_body = PEERS_ANSWER_MAX};
 	const struct http_events events = {.arg = p, .done = peer_on_done};
 	return http_start(p->all->client, &q, &events, &p->call, e);
+}
+
+/* Of the process, by their place in the list, which stays until a restart. */
+static _Atomic int64_t peers_missing_since[CONFIG_MAX_ROUTERS];
+static atomic_uint peers_being_asked;
+
+static void peers_note_missing(struct peers *all)
+{
+	for (size_t i = 0; i < all->n; i++) {
+		int64_t since = 0, now = clock_wall_us();
+		if (all->list[i].told->state <= PEER_ITSELF)
+			atomic_store(&peers_missing_since[i], 0);
+		else if (atomic_compare_exchange_strong(&peers_missing_since[i], &since, now))
+			all->list[i].told->since_us = now;
+		else
+			all->list[i].told->since_us = since;
+	}
 }
 
 /* --- all of them ---------------------------------------------------------------------------------------- */
@@ -242,8 +260,8 @@ static void peers_begin(const struct app *a, struct peers *all, struct peers_tol
 	}
 }
 
-int app_peers_report(const struct app *a, const struct report_options *o, struct peers_told **ret,
-		     struct err *e)
+static int peers_report(const struct app *a, const struct report_options *o, struct peers_told **ret,
+			struct err *e)
 {
 	CLEANUP(peers_told_freep) struct peers_told *t = calloc(1, sizeof(*t));
 	CLEANUP(freep) struct peers *all = calloc(1, sizeof(*all));
@@ -262,6 +280,7 @@ int app_peers_report(const struct app *a, const struct report_options *o, struct
 	peers_begin(a, all, t);
 	peers_ask(all, o);
 	peers_find_doubles(all, own);
+	peers_note_missing(all);
 	r = peers_merge(all, &mine, own, guard, t, e);
 	t->whole = true;
 	for (size_t i = 0; i < t->n; i++)
@@ -272,6 +291,19 @@ int app_peers_report(const struct app *a, const struct report_options *o, struct
 	}
 	if (r == 0)
 		*ret = steal(t);
+	return r;
+}
+
+int app_peers_report(const struct app *a, const struct report_options *o, struct peers_told **ret,
+		     struct err *e)
+{
+	int r = -EBUSY;
+	if (atomic_fetch_add(&peers_being_asked, 1) < PEERS_AT_ONCE)
+		r = peers_report(a, o, ret, e);
+	else
+		err_set(e, r, "all routers are being asked for %d others already; ask again in %d s",
+			PEERS_AT_ONCE, PEERS_MS / 1000);
+	atomic_fetch_sub(&peers_being_asked, 1);
 	return r;
 }
 

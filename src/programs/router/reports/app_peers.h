@@ -7,6 +7,8 @@
  * Bounds:    PEERS_MS for all of them together, which are asked at once; PEERS_ANSWER_MAX bytes each.
  * Loops:     a peer is asked for its own sums only, so nobody asks on; this router in its own list is
  *            "itself".
+ * Fairness:  PEERS_AT_ONCE reports at a time, since each may hold a thread of the pool for all that time, and
+ *            reports of this router alone, and pages, come from the same pool.
  * Threads:   any but the loop's: it waits. It uses the configuration of the start (changes need a restart).
  * Ownership: what is told owns everything in it.
  */
@@ -20,6 +22,7 @@
 
 #define PEERS_MS 3000
 #define PEERS_ANSWER_MAX (16u << 20)
+#define PEERS_AT_ONCE 2
 
 enum peer_state {
 	PEER_HERE,	    /* this router */
@@ -35,6 +38,7 @@ struct peer_told {
 	enum peer_state state;
 	char why[256]; /* "" when well */
 	int64_t took_ms;
+	int64_t since_us; /* missing: when that was first seen, wall clock; 0: it is there */
 };
 
 struct peers_told {
@@ -46,7 +50,8 @@ struct peers_told {
 };
 
 struct app;
-/* `o` without its path. -errno when this router's own report cannot be made; peers are no error. */
+/* `o` without its path. -EBUSY: PEERS_AT_ONCE are being made. -errno when this router's own report cannot be
+ * made; peers are no error. */
 int app_peers_report(const struct app *a, const struct report_options *o, struct peers_told **ret,
 		     struct err *e);
 struct peers_told *peers_told_free(struct peers_told *t); /* NULL is fine; returns NULL */
