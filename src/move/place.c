@@ -93,10 +93,14 @@ static int unchanged(const struct rollout_place *p, const char *target, struct e
 /* Someone else's lock is waited for as long as for an answer of Flipt, and not by a program that ends. */
 static int lock_file(const struct rollout_place *p, int fd)
 {
-	unsigned left_ms = p->timeout_ms ? p->timeout_ms : LOCK_MS;
+	const unsigned whole_ms = p->timeout_ms ? p->timeout_ms : LOCK_MS;
+	unsigned left_ms = whole_ms;
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return -errno;
+		if (left_ms == whole_ms)
+			place_say(p, MOVE_WARNS, "%s is locked by another program (flock): waiting.\n",
+				  p->name);
 		if (left_ms < TICK_MS)
 			return -EBUSY;
 		if (!place_pause(p, TICK_MS))

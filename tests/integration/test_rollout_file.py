@@ -283,8 +283,7 @@ def test_an_edit_between_reading_and_writing_is_kept(start):
     with open(place.flags, encoding="utf-8") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         changing = start.process("migration-rollout", "--config", place.config, "set", FLAG, "20")
-        wait_until(lambda: "-> FLOCK  ADVISORY  WRITE %d " % changing.pid in open("/proc/locks", encoding="ascii").read(),
-                   "the writer to wait for the lock")
+        wait_until(lambda: "is locked by another program (flock): waiting" in changing.log(), "the writer to wait for the lock")
         with open(place.flags + ".new", "w", encoding="utf-8") as file:
             file.write(place.read() + "\n# somebody's note\n")
         os.rename(place.flags + ".new", place.flags)
