@@ -50,8 +50,7 @@ class Running(Place):
                           guard=guard, rollout=rollout(steps, **settings))
         self.router, self.worker = start.with_worker(config, flags(task, beta))
         self.folder, self.flags, self.config = self.router.folder, self.router.flags_path, self.router.config_path
-        wait_until(lambda: self.router.query("SELECT 1 FROM standing WHERE facts ->> '$.backends[0].worker'"),
-                   "the router to know of its worker: before, legacy serves")
+        self.router.wait_worker()
 
     def call(self, n, good=True, organization="umbrella"):
         """Of a different user each; those that the task side serves fail unless `good`."""

@@ -454,6 +454,8 @@ def test_reports_of_several_routers_add_up_to_what_sqlite_counts(world):
     for side in ("legacy", "task"):
         n = sum(r.router.query("SELECT count(*) AS n FROM attempts WHERE answered AND side = ?", side)[0]["n"] for r in world.replicas)
         assert report["sides"][{"legacy": "legacy_services", "task": "task_abstraction"}[side]]["executions"] == n > 0
+    for replica in world.replicas:
+        replica.router.wait_worker()
     gate = status(world.start, *urls, "--gate", "--min-executions", "5", "--no-guard")
     assert gate.returncode == 0 and "Gate: healthy" in gate.stdout, gate.stdout + gate.stderr
     assert status(world.start, *urls[:2], "--gate", "--min-executions", "30", "--no-guard").returncode == 3, "one of them alone has too few"

@@ -89,6 +89,7 @@ def test_a_worker_that_stopped_with_everybody_on_it_is_a_stop(start):
     w = World(start, 100)
     assert w.calls(5) == [200] * 5
     w.router.wait_outcomes(5)
+    w.router.wait_worker()
     gate = ["migration-status", "--db", w.router.outcomes_path, "--gate", "--no-guard", "--min-executions", "3"]
     assert start.run(*gate).returncode == 0
     w.worker.stop()

@@ -114,8 +114,7 @@ def moved(start, operations, folder=None, env=None):
     router.wait_outcomes(30 * len(paths))
     router.write_flags(c.features(c.boolean(FLAG, True)))
     router.wait_event("flags_published", count=2)
-    wait_until(lambda: router.query("SELECT 1 FROM standing WHERE facts ->> '$.backends[0].worker'"),
-               "the router to know of its worker: before, the gate does not open")
+    router.wait_worker()
     return router, origin
 
 

@@ -204,6 +204,10 @@ class Router(Process):
         return wait_until(lambda: (lambda rows: rows if len(rows) >= n else None)(self.query(sql)),
                           "%d outcomes where %s" % (n, where), patience)
 
+    def wait_worker(self):
+        """Until it knows of its first backend's worker: before, legacy serves and no gate opens."""
+        wait_until(lambda: self.query("SELECT 1 FROM standing WHERE facts ->> '$.backends[0].worker'"), "the router to know of its worker")
+
 
 def write_atomically(path, text):
     with open(path + ".new", "w", encoding="utf-8") as file:
