@@ -7,6 +7,7 @@ import glob
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -115,10 +116,12 @@ def holder(port):
     return "another program"
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return str(sock.getsockname()[1])
+def free_port(taken=()):
+    """Below the kernel's range for outgoing connections, so that none of those takes it before it is used."""
+    while True:
+        port = str(random.randint(20000, 32000))
+        if port not in taken and is_free(port):
+            return port
 
 
 def choose_ports():
@@ -127,9 +130,9 @@ def choose_ports():
     for port, what in {**{p: s for p, s in SAMPLE_SERVICES.items()}, **ROUTER_PORTS}.items():
         chosen[port] = port
         if "DEMO_FOLDER" in os.environ:
-            chosen[port] = free_port()
+            chosen[port] = free_port(chosen.values())
         elif not is_free(port):
-            chosen[port] = free_port()
+            chosen[port] = free_port(chosen.values())
             print("port %s (%s) is held by %s: using %s" % (port, what, holder(port), chosen[port]))
     return chosen
 

@@ -567,8 +567,9 @@ def test_the_same_request_twice_is_two_requests(world):
     assert len(ids) == 4
 
 
-# Temporal knows the first by its request id, Hatchet is asked for it; Celery cannot be asked before there is a result.
-LOST_REPLY = {"celery": (504, "unknown"), "temporal": (200, "success"), "hatchet": (200, "success")}
+# Temporal knows the first by its request id, Hatchet is asked for it; Celery cannot be asked before there is a result,
+# and a fast worker's may be heard before the lost reply is noticed.
+LOST_REPLY = {"celery": [(504, "unknown"), (200, "success")], "temporal": [(200, "success")], "hatchet": [(200, "success")]}
 
 
 def test_a_lost_reply_to_a_submission(world):
@@ -579,10 +580,8 @@ def test_a_lost_reply_to_a_submission(world):
     assert world.post("/count", "before the lost one", router=router).status == 200
     lossy.lose_reply_to(world.engine.submission)
     answer = world.post("/count", "lost reply", router=router, X_Request_ID="contract-lost")
-    status, result = LOST_REPLY[world.name]
-    assert answer.status == status and lossy.lost == 1
     row = router.wait_outcomes(1, "request_id = 'contract-lost'")[0]
-    assert (row["side"], row["result"]) == ("task", result)
+    assert (answer.status, row["result"]) in LOST_REPLY[world.name] and row["side"] == "task" and lossy.lost == 1
     world.engine.wait_run("lost reply")
     # What met the closed connection was not sent, and went to legacy.
     wait_until(lambda: world.post("/count", "after the lost one", router=router).body != LEGACY, "a new connection")

@@ -281,7 +281,7 @@ def test_safe_is_the_guards_word_of_this_step(start):
     assert made["step"] == "60 %" and made["evidence"]["operations"][0]["judge"] == "guard"
     assert made["evidence"]["operations"][0]["verdict"] == "safe"
     told = refused(place, "--yes", code=4)  # what was safe at 50 % says nothing of 60 %
-    assert "the guard has seen nothing of this step yet" in told or "not enough data" in told, told
+    assert "the guard has no evidence for this step yet" in told or "not enough data" in told, told
 
 
 def guarded(place, held, mode="hold"):
