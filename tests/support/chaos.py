@@ -160,6 +160,9 @@ class Side:
         path = os.path.join(self.folder, "data", name)
         return self.disk.path(name) if self.disk else path
 
+    def open_tasks(self):
+        return self.rows("tasks.db", "SELECT * FROM task WHERE state NOT IN (%d, %d)" % (COMPLETED, FAILED))
+
     def rows(self, name, sql):
         """Of a copy: SQLite's locks do not reach into another mount namespace."""
         with tempfile.TemporaryDirectory(dir=self.world.folder) as folder:
@@ -383,8 +386,11 @@ class World:
         """All is well again: what was accepted ends, and started names are asked for once more."""
         self.ending.clear()  # what waits from here on waits for real
         for side in self.sides:
-            wait_until(lambda: all(t["state"] in (COMPLETED, FAILED) for t in side.rows("tasks.db", "SELECT state FROM task")),
-                       "every accepted task to end", 2 * PATIENCE)
+            try:
+                wait_until(lambda: not side.open_tasks(), "every accepted task to end", 2 * PATIENCE)
+            except AssertionError as why:
+                raise AssertionError("router %s: %s; %s; its worker: %s" % (
+                    side, why, side.open_tasks()[:5], side.worker.log()[-3000:])) from why
         wait_until(self.celery_is_empty, "Celery's queue to be empty", 2 * PATIENCE)
         self.last_looks = []
         for name in self.names[-60:]:
