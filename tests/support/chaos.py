@@ -86,7 +86,7 @@ class Side:
         self.disk = self.within = self.env = None
         if disk:
             with contextlib.suppress(_pytest.outcomes.Skipped):
-                self.disk = Disk(os.path.join(self.folder, "data"), "16m")
+                self.disk = Disk(os.path.join(self.folder, "data"), "64m")  # ten minutes of outcomes fit
         if clock and FAKETIME and "san" not in os.environ.get("MIGRATION_ROUTER_BUILD", ""):
             self.set_clock("+0")
             self.env = {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": self.clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1",
@@ -389,8 +389,8 @@ class World:
             try:
                 wait_until(lambda: not side.open_tasks(), "every accepted task to end", 2 * PATIENCE)
             except AssertionError as why:
-                raise AssertionError("router %s: %s; %s; its worker: %s" % (
-                    side, why, side.open_tasks()[:5], side.worker.log()[-3000:])) from why
+                raise AssertionError("router %s: %s; %s; faults that failed: %s; its worker: %s" % (
+                    side.name, why, side.open_tasks()[:5], self.failed, side.worker.log()[-3000:])) from why
         wait_until(self.celery_is_empty, "Celery's queue to be empty", 2 * PATIENCE)
         self.last_looks = []
         for name in self.names[-60:]:
