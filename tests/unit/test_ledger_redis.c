@@ -193,7 +193,7 @@ static void a_group_is_known_to_have_nothing_when_its_last_key_is_gone(void **st
 	assert_int_equal(take_out(p.a, "x", 2), 0);
 	assert_int_equal(ask(p.a, "container", NULL).answer, LEDGER_FOUND);
 	assert_int_equal(ask(p.a, "contain", NULL).answer, LEDGER_NONE);
-	/* Without a version what may be newer is spared: a's idea of the server's clock is a little behind. */
+	/* Without a version what may be newer is spared; a's idea of the server's clock is a bit behind. */
 	int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
 	do
 		assert_int_equal(take_out(p.a, "y", 0), 0);
