@@ -51,10 +51,15 @@ class Worker:
     def is_heard(self):
         """It says that it is ready before the broker has its subscription: until then nobody is told of a revocation, or answers."""
         there = sum(w.broker == self.broker and w.process.poll() is None for w in Worker.started)
+        try:
+            return self.subscriptions() >= there
+        except redis.ConnectionError:  # a broker that is just being restarted has nobody's subscription
+            return False
+
+    def subscriptions(self):
         with redis.Redis.from_url(self.broker) as client:
-            subscribed = sum(int(c["psub"]) > 0 for c in client.client_list())
-            subscribed += sum(n for _, n in client.pubsub_numsub(*client.pubsub_channels("*.pidbox")))
-        return subscribed >= there
+            patterns = sum(int(c["psub"]) > 0 for c in client.client_list())
+            return patterns + sum(n for _, n in client.pubsub_numsub(*client.pubsub_channels("*.pidbox")))
 
     def pause(self):
         os.killpg(self.process.pid, signal.SIGSTOP)
