@@ -319,19 +319,31 @@ static int take_arguments(struct celery_incoming *m, struct err *e)
 	return 0;
 }
 
+#define BODY_PARTS 6
+
+/* The first four are args, kwargs, callbacks and errbacks in both protocols. 0 or a verdict. */
+static int read_parts(struct celery_incoming *m, const struct span *parts, struct span f[BODY_PARTS],
+		      struct err *e)
+{
+	if (json_pointers(buf_span(&m->body), parts, BODY_PARTS, f, NULL) < 0)
+		return err_set(e, CELERY_INCOMING_INVALID, "its body is not valid JSON");
+	m->args = unless_null(f[0]);
+	m->kwargs = unless_null(f[1]);
+	m->callbacks = unless_null(f[2]);
+	m->errbacks = unless_null(f[3]);
+	return 0;
+}
+
 /* [args, kwargs, {"callbacks": …}] */
 static int read_body2(struct celery_incoming *m, struct err *e)
 {
 	static const struct span parts[] = {SPAN_INIT("/0"),	       SPAN_INIT("/1"),
 					    SPAN_INIT("/2/callbacks"), SPAN_INIT("/2/errbacks"),
 					    SPAN_INIT("/2/chain"),     SPAN_INIT("/2/chord")};
-	struct span f[6];
-	if (json_pointers(buf_span(&m->body), parts, 6, f, NULL) < 0)
-		return err_set(e, CELERY_INCOMING_INVALID, "its body is not valid JSON");
-	m->args = unless_null(f[0]);
-	m->kwargs = unless_null(f[1]);
-	m->callbacks = unless_null(f[2]);
-	m->errbacks = unless_null(f[3]);
+	struct span f[BODY_PARTS];
+	int r = read_parts(m, parts, f, e);
+	if (r != 0)
+		return r;
 	m->chain = unless_null(f[4]);
 	m->chord = unless_null(f[5]);
 	return take_arguments(m, e);
@@ -342,13 +354,10 @@ static int read_body1(struct celery_incoming *m, struct err *e)
 	static const struct span parts[] = {SPAN_INIT("/args"),	     SPAN_INIT("/kwargs"),
 					    SPAN_INIT("/callbacks"), SPAN_INIT("/errbacks"),
 					    SPAN_INIT("/chord"),     SPAN_INIT("/taskset")};
-	struct span f[6];
-	if (json_pointers(buf_span(&m->body), parts, 6, f, NULL) < 0)
-		return err_set(e, CELERY_INCOMING_INVALID, "its body is not valid JSON");
-	m->args = unless_null(f[0]);
-	m->kwargs = unless_null(f[1]);
-	m->callbacks = unless_null(f[2]);
-	m->errbacks = unless_null(f[3]);
+	struct span f[BODY_PARTS];
+	int r = read_parts(m, parts, f, e);
+	if (r != 0)
+		return r;
 	m->chord = unless_null(f[4]);
 	if (!m->group.ptr)
 		m->group = unless_null(f[5]);
