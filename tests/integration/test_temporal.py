@@ -282,12 +282,16 @@ def test_a_worker_killed_in_the_middle(start, own, tmp_path):
 
 # --- settings ----------------------------------------------------------------------------------------------------------------
 
-def test_health_tells_of_server_and_worker(router, start, engine):
-    wait_until(lambda: health(router)["worker"], "health")
-    assert health(router)["backlog"] == 0
+def test_health_tells_of_server_and_worker(start, engine, own, tmp_path):
+    # a queue of its own: the server's count is approximate, and says for a while what waited for the shared worker
+    own(temporal_server.Worker, tmp_path, engine[0], "attended", places=1)
+    router = router_of(start, engine[0].url, env={"TEMPORAL_TASK_QUEUE": "attended"})
+    wait_until(lambda: health(router)["worker"] and health(router)["backlog"] == 0, "health")
     lonely = router_of(start, engine[0].url, env={"TEMPORAL_TASK_QUEUE": "lonely"})
     wait_until(lambda: health(lonely)["detail"] == "no worker polls the task queue lonely", "health without a worker")
     assert health(lonely)["reachable"] and not health(lonely)["worker"]
+    begin(lonely, "later", 0)
+    wait_until(lambda: health(lonely)["backlog"] == 1, "what waits for a worker to be counted")
 
 
 def test_one_variable_switches_the_backend(start, engine):
