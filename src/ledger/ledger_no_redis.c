@@ -1,14 +1,22 @@
-/* In place of ledger_redis.c and claims_redis.c in a build without hiredis, whose configuration refuses a
+/* In place of what needs a Redis in a build without hiredis, whose configuration refuses a
  * Redis. */
 #include <errno.h>
 
 #include "ledger/claims_redis.h"
+#include "ledger/ledger_read.h"
 #include "ledger/ledger_redis.h"
 
 int ledger_redis_start(const struct ledger_options *o, struct ledger **ret, struct err *e)
 {
 	(void)o;
 	(void)ret;
+	return err_set(e, -ENOTSUP, "this build has no Redis client (hiredis)");
+}
+
+int ledger_read_redis(const char *url, const char *prefix, unsigned timeout_ms, struct ledger_group *ret,
+		      size_t max, size_t *ret_n, char store[LEDGER_STORE_MAX], struct err *e)
+{
+	(void)url, (void)prefix, (void)timeout_ms, (void)ret, (void)max, (void)ret_n, (void)store;
 	return err_set(e, -ENOTSUP, "this build has no Redis client (hiredis)");
 }
 

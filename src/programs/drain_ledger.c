@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ledger/ledger_read.h"
 #include "ledger/ledger_share.h"
 #include "router/request/task_owner.h"
 
@@ -43,17 +42,33 @@ void drain_ledger_read(const char *path, const char *const *wanted, size_t n_wan
 			 "what is pinned to the task side cannot be read (--ledger FILE): %s", e.text);
 	else if (!ledger_share_in_use(path)) /* a file of before, where state is in a Redis by now */
 		snprintf(ret->error, sizeof(ret->error),
-			 "no running router uses %.200s: current pins are unknown (state in a Redis, "
-			 "or --ledger FILE)",
+			 "no running router uses %.200s: current pins are unknown (state in a Redis: ask a "
+			 "router, "
+			 "--router URL; else --ledger FILE)",
 			 path);
 	for (size_t i = 0; i < n; i++)
 		if (drain_wants_group(wanted, n_wanted, groups[i].group))
 			drain_describe(&groups[i], &ret->held[ret->n++]);
 }
 
+void drain_ledger_read_redis(const char *url, const char *prefix, unsigned timeout_ms,
+			     struct drain_ledger *ret)
+{
+	CLEANUP(freep) struct ledger_group *groups = calloc(DRAIN_LEDGER_GROUPS_MAX, sizeof(*groups));
+	struct err e = {"out of memory"};
+	size_t n = 0;
+	if (!groups || ledger_read_redis(url, prefix, timeout_ms, groups, DRAIN_LEDGER_GROUPS_MAX, &n,
+					 ret->store, &e) < 0)
+		snprintf(ret->error, sizeof(ret->error), "what is pinned to the task side cannot be read: %s",
+			 e.text);
+	for (size_t i = 0; i < n; i++)
+		drain_describe(&groups[i], &ret->held[ret->n++]);
+}
+
 void drain_ledger_into(const struct drain_ledger *l, struct drain_options *o)
 {
 	o->held = l->held;
 	o->n_held = l->n;
+	o->held_store = l->store;
 	o->held_error = *l->error ? l->error : NULL;
 }

@@ -471,6 +471,41 @@ def test_reports_of_several_routers_add_up_to_what_sqlite_counts(world):
     assert status(world.start, *paths, "--drain").returncode == 1, "legacy was used"
 
 
+def left_on_the_task_side(world):
+    """What --drain task says of it, asked of all routers."""
+    urls = [word for r in world.replicas for word in ("--router", "http://127.0.0.1:%d" % r.router.admin_port)]
+    told = status(world.start, *urls, "--drain", "task", "--json")
+    assert told.stdout, told.stderr
+    ledger = json.loads(told.stdout)["ledger"]
+    return {(e["what"], e["backend"]): e["count"] for e in ledger["entries"]}, ledger["error"], told.returncode
+
+
+def test_what_a_rollback_would_leave_in_the_shared_redis_is_told_once(world):
+    redis = world.redis.client(3)
+    for i in range(7):
+        assert world.run("left-%d" % i, at=i % 3) == RUNNING
+    assert world.remove("left-3", at=1) == SUCCESS
+    assert world.call("POST", "/slow", fields=[("Prefer", "respond-async")], at=2).status == 202
+    for name in ("migration-router?:entry:9:container:x", "other:entry:9:container:x"):  # of other prefixes
+        redis.hset(name, mapping={"backend": "embedded", "task": "x", "version": "v", "at": "1"})
+    redis.hset("migration-router:claim:abc", mapping={"side": "0", "phase": "1", "backend": "embedded", "created": "1"})
+    redis.hset("migration-router:claim:def", mapping={"side": "0", "phase": "2", "backend": "embedded", "created": "1"})
+    redis.mset({"key-%d" % i: "x" for i in range(5000)})  # more than one look at the server's keys
+    held, error, code = left_on_the_task_side(world)
+    assert error is None
+    assert held == {("pins of group container", "embedded"): 6, ("tasks answered with 202, running or to be asked for", "embedded"): 1,
+                    ("calls with an Idempotency-Key whose task has not ended", "embedded"): 1}
+    assert error is None and code == 1
+    redis.set("migration-router:entry:9:container:odd", "of another type")
+    held, error, code = left_on_the_task_side(world)
+    assert held[("entries of (unusable keys)", None)] == 1 and held[("pins of group container", "embedded")] == 6 and code == 1
+    world.redis.stop()
+    for replica in world.replicas:
+        replica.router.wait_event("state_unavailable")
+    held, error, code = left_on_the_task_side(world)
+    assert not held and "cannot be read" in error and "127.0.0.1:%d" % world.redis.port in error, error
+
+
 def test_a_router_is_asked_with_the_token_that_it_wants(start):
     token = "a-token-of-the-admin-listener"
     config = c.passing(start.origin())

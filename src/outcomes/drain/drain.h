@@ -51,6 +51,9 @@ struct drain_options {
 	const struct drain_held *held;
 	size_t n_held;
 	const char *held_error;
+	/* Where that is kept, if several may share it: the same one is counted once. NULL or "": nobody
+	 * shares it. */
+	const char *held_store;
 };
 
 struct drain_last {
@@ -96,6 +99,7 @@ struct drain {
 	char lacks[256];
 	struct drain_held *own_held; /* what options.held is, where nobody else owns it */
 	char own_error[256];	     /* likewise of held_error */
+	char own_store[DRAIN_STORE_MAX];
 	int64_t since_us;
 	enum drain_verdict verdict;
 	char sentence[DRAIN_SENTENCE_MAX];

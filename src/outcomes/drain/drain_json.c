@@ -157,6 +157,7 @@ static void drain_json_held(struct buf *b, const struct drain_options *o)
 	}
 	buf_putc(b, '{');
 	drain_json_text(b, "error", o->held_error ? o->held_error : "");
+	drain_json_text(b, "store", o->held_store ? o->held_store : "");
 	drain_json_key(b, "entries");
 	for (size_t i = 0; i < o->n_held; i++) {
 		const struct drain_held *h = &o->held[i];

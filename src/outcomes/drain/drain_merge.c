@@ -47,12 +47,23 @@ static int drain_merge_patterns(struct unmapped_table *t, const struct drain *of
 	return 0;
 }
 
-static int drain_merge_held(struct drain *d, const struct drain *of, const char *name, struct err *e)
+/* Whether one before it has told what is in the same store. */
+static bool drain_held_told(struct drain *const *list, size_t i)
 {
-	const struct drain_options *o = &of->options;
+	const char *store = list[i]->options.held_store;
+	for (size_t j = 0; store && *store && j < i; j++)
+		if (list[j]->options.held_store && strcmp(list[j]->options.held_store, store) == 0)
+			return true;
+	return false;
+}
+
+static int drain_merge_held(struct drain *d, struct drain *const *list, size_t i, const char *name,
+			    struct err *e)
+{
+	const struct drain_options *o = &list[i]->options;
 	if (o->held_error && !d->own_error[0])
 		snprintf(d->own_error, sizeof(d->own_error), "%.80s: %.170s", name, o->held_error);
-	if (!o->n_held)
+	if (!o->n_held || drain_held_told(list, i))
 		return 0;
 	struct drain_held *more =
 		reallocarray(d->own_held, d->options.n_held + o->n_held, sizeof(*d->own_held));
@@ -88,14 +99,15 @@ static void drain_merge_records(struct drain *d, const struct drain *of, const c
 	drain_merge_gaps(d, of);
 }
 
-static int drain_merge_one(struct drain *d, struct unmapped_table *t, const struct drain *of,
-			   const char *name, bool first, struct err *e)
+static int drain_merge_one(struct drain *d, struct unmapped_table *t, struct drain *const *list, size_t i,
+			   const char *name, struct err *e)
 {
-	drain_merge_records(d, of, name, first);
+	const struct drain *of = list[i];
+	drain_merge_records(d, of, name, i == 0);
 	int r = drain_merge_operations(d, of, e);
 	if (r == 0)
 		r = drain_merge_patterns(t, of, e);
-	return r < 0 ? r : drain_merge_held(d, of, name, e);
+	return r < 0 ? r : drain_merge_held(d, list, i, name, e);
 }
 
 static int drain_check_doubles(struct drain *const *list, const char *const *names, size_t n, struct err *e)
@@ -119,10 +131,11 @@ int drain_merge(const struct drain_options *o, struct drain *const *list, const 
 	d->options.held = NULL;
 	d->options.n_held = 0;
 	d->options.held_error = NULL;
+	d->options.held_store = NULL;
 	d->merged = true;
 	int r = drain_check_doubles(list, names, n, e);
 	for (size_t i = 0; r == 0 && i < n; i++)
-		r = drain_merge_one(d, &unmapped, list[i], names[i], i == 0, e);
+		r = drain_merge_one(d, &unmapped, list, i, names[i], e);
 	unmapped_compact(&unmapped);
 	d->unmapped = unmapped.patterns;
 	d->n_unmapped = unmapped.n;

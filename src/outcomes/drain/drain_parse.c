@@ -135,12 +135,15 @@ static int parse_held(struct drain *d, const struct json_node *ledger, struct er
 	const struct json_node *entries = json_get(ledger, "entries");
 	size_t n = json_count(entries);
 	d->options.held_error = NULL;
+	d->options.held_store = NULL;
 	d->options.held = NULL;
 	d->options.n_held = 0;
 	if (n > HELD_MAX)
 		return err_set(e, -EPROTO, "more than %d kinds of entries", HELD_MAX);
 	parse_copy(ledger, "error", d->own_error, sizeof(d->own_error));
 	d->options.held_error = d->own_error[0] ? d->own_error : NULL;
+	parse_copy(ledger, "store", d->own_store, sizeof(d->own_store));
+	d->options.held_store = d->own_store;
 	if (!n)
 		return 0;
 	d->own_held = calloc(n, sizeof(*d->own_held));

@@ -63,8 +63,8 @@ static void drain_of_ledger(const struct app *a, struct drain_ledger *l)
 {
 	CLEANUP(freep) char *path = NULL;
 	if (a->started->state.url)
-		snprintf(l->error, sizeof(l->error),
-			 "current pins are unknown: state is in a Redis, which has those of all routers");
+		drain_ledger_read_redis(a->started->state.url, a->started->state.prefix,
+					a->started->state.timeout_ms, l);
 	else if (asprintf(&path, "%s/ledger.db", a->started->data_dir) < 0)
 		snprintf(l->error, sizeof(l->error), "out of memory");
 	else
