@@ -68,7 +68,7 @@ static int64_t round_trip(int commands, int subscriber, const char *task)
 	crypto_uuid4(id);
 	const struct task_call call = {
 		.task = span_of(task), .task_id = span_of(id), .args = SPAN_LIT("[1, 2]")};
-	celery_task_message(&sender, &call, SPAN_LIT("celery"), clock_wall_us(), &message);
+	celery_task_message(&sender, &call, SPAN_LIT("celery"), clock_wall_us(), NULL, &message);
 	buf_printf(&subscribe, "SUBSCRIBE celery-task-meta-%s\r\n", id);
 	if (last[0])
 		buf_printf(&subscribe, "UNSUBSCRIBE celery-task-meta-%s\r\n", last);

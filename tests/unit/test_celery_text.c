@@ -96,9 +96,9 @@ static void messages_equal_the_recorded_ones(void **state)
 					 .expires_ms = cases[i].expires_ms};
 		celery_queue_key(&celery_lists_default, span_of(cases[i].queue), call.priority, &key);
 		assert_string_equal(key.ptr, json_string(json_get(real, "queue")));
-		assert_int_equal(
-			celery_task_message(&sender, &call, span_of(cases[i].queue), 1795248104123456, &text),
-			0);
+		assert_int_equal(celery_task_message(&sender, &call, span_of(cases[i].queue),
+						     1795248104123456, NULL, &text),
+				 0);
 		assert_int_equal(json_doc_parse(buf_span(&text), &ours, NULL), 0);
 		assert_same(json_get(json_root(ours), "headers"), json_get(message, "headers"));
 		assert_same(json_get(json_root(ours), "properties"), json_get(message, "properties"));
@@ -160,7 +160,7 @@ static void chains_equal_the_recorded_ones(void **state)
 		CLEANUP(buf_releasep) struct buf body = BUF_INIT(1u << 20);
 		CLEANUP(buf_releasep) struct buf real = BUF_INIT(1u << 20);
 		assert_int_equal(celery_chain_message(&sender, &call, cases[i].workflow,
-						      span_of(cases[i].queue), 1795248104123456, &text),
+						      span_of(cases[i].queue), 1795248104123456, NULL, &text),
 				 0);
 		assert_int_equal(json_doc_parse(buf_span(&text), &ours, NULL), 0);
 		assert_same(json_get(json_root(ours), "headers"), json_get(message, "headers"));
@@ -191,7 +191,8 @@ static void values_keep_their_bytes(void **state)
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(1u << 20), body = BUF_INIT(1u << 20);
 	(void)state;
 	celery_sender_init(&sender);
-	assert_int_equal(celery_task_message(&sender, &call, SPAN_LIT("q"), 1795248104999000, &text), 0);
+	assert_int_equal(celery_task_message(&sender, &call, SPAN_LIT("q"), 1795248104999000, NULL, &text),
+			 0);
 	assert_int_equal(json_pointers(buf_span(&text), pointers, 3, f, NULL), 0);
 	assert_int_equal(base64_decode((struct span){f[0].ptr + 1, f[0].len - 2}, &body), 0);
 	assert_string_equal(body.ptr, "[[9007199254740993,1.0, 1e400], {\"\\u00e4\": -0}, {\"callbacks\": "
@@ -241,7 +242,7 @@ static void control_messages(void **state)
 		celery_control_message("celery", "revoke",
 				       SPAN_LIT("{\"task_id\": \"40db9bb2-3e00-40a3-abb5-3d44d3f84762\", "
 						"\"terminate\": false, \"signal\": \"SIGTERM\"}"),
-				       NULL, SPAN_NONE, &text),
+				       NULL, SPAN_NONE, NULL, &text),
 		0);
 	assert_int_equal(json_doc_parse(buf_span(&text), &ours, NULL), 0);
 	assert_string_equal(

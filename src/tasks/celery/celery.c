@@ -27,11 +27,19 @@ struct celery_operation {
 	bool chain;		       /* a submission of a declared workflow */
 	struct task_wait *ahead;       /* when its result is awaited */
 	struct celery_operation *held; /* the next one that waits for celery_go_on */
-	struct buf key, message;       /* until it is pushed */
+	struct celery_letter letter;   /* until it is sent */
+	struct buf end;		       /* of a lookup: the final meta of what may be a chain */
 	char id[TASK_ID_MAX];
 };
 
 /* --- operations ----------------------------------------------------------------------------------------- */
+
+static void celery_letter_release(struct celery_letter *l)
+{
+	buf_release(&l->address);
+	buf_release(&l->headers);
+	buf_release(&l->body);
+}
 
 static struct celery_operation *operation_new(struct celery_client *c, struct span id, void *arg)
 {
@@ -50,8 +58,8 @@ static struct celery_operation operation_end(struct celery_operation *op)
 {
 	struct celery_operation copy = *op;
 	LIST_REMOVE(op, place);
-	buf_release(&op->key);
-	buf_release(&op->message);
+	celery_letter_release(&op->letter);
+	buf_release(&op->end);
 	free(op);
 	return copy;
 }
@@ -63,26 +71,29 @@ static struct buf steal_buf(struct buf *b)
 	return taken;
 }
 
+static struct celery_letter steal_letter(struct celery_letter *l)
+{
+	struct celery_letter taken = *l;
+	*l = (struct celery_letter){.priority = 0};
+	return taken;
+}
+
 /* --- submit --------------------------------------------------------------------------------------------- */
 
-static void on_pushed(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
-		      const struct err *why)
+static void on_sent(void *arg, enum celery_sent sent, int64_t receivers, const struct err *why)
 {
+	static const enum task_submit_status statuses[] = {[CELERY_SENT] = TASK_SUBMITTED,
+							   [CELERY_NOT_SENT] = TASK_REFUSED,
+							   [CELERY_MAYBE_SENT] = TASK_UNKNOWN};
 	struct celery_operation op = operation_end(arg);
-	struct task_submission s = {.status = TASK_SUBMITTED, .task_id = span_of(op.id)};
-	if (outcome == REDIS_NO_REPLY)
-		s.status = TASK_UNKNOWN;
-	else if (outcome == REDIS_NOT_SENT || redis_reply_type(reply) == REDIS_ERROR)
-		s.status = TASK_REFUSED;
-	if (outcome != REDIS_ANSWERED)
-		s.err = *why;
-	else if (s.status == TASK_REFUSED)
-		err_set(&s.err, 0, "Redis at %s refused the message: %.*s", redis_where(op.client->broker),
-			SPAN_ARG(redis_reply_text(reply)));
-	if (s.status == TASK_SUBMITTED)
+	struct task_submission s = {.status = statuses[sent], .task_id = span_of(op.id)};
+	(void)receivers;
+	if (sent == CELERY_SENT) {
 		celery_wait_offer(op.ahead);
-	else
+	} else {
+		s.err = *why;
 		celery_wait_cancel(op.ahead);
+	}
 	op.fn.submit(op.arg, &s);
 }
 
@@ -119,27 +130,23 @@ static struct task_call trimmed(const struct task_call *call)
 	return copy;
 }
 
-/* LPUSH and nothing else: a list needs no binding, and the tables of bindings are the application's (with
- * another `sep`, or an exchange of another type of that name, an entry of ours would break every producer
- * of it). */
-static void push(struct celery_operation *op)
+static void send_letter(struct celery_operation *op)
 {
 	struct celery_client *c = op->client;
-	CLEANUP(buf_releasep) struct buf key = steal_buf(&op->key), message = steal_buf(&op->message);
+	CLEANUP(celery_letter_release) struct celery_letter letter = steal_letter(&op->letter);
 	if (op->awaited)
 		op->ahead = celery_wait_ahead(c, span_of(op->id), op->chain);
-	const struct span words[] = {SPAN_LIT("LPUSH"), buf_span(&key), buf_span(&message)};
-	redis_command(c->broker, words, 3, 0, on_pushed, op);
+	c->broker->send(c, &letter, on_sent, op);
 }
 
 /* Nobody would ever learn of a result that cannot be heard: better not begun. Of a broker that is away
- * LPUSH tells more. */
-static void push_or_refuse(struct celery_operation *op)
+ * sending tells more. */
+static void send_or_refuse(struct celery_operation *op)
 {
 	struct celery_client *c = op->client;
 	struct err why;
-	if (!c->hearing.why.text[0] || redis_away(c->broker, &why)) {
-		push(op);
+	if (!c->hearing.why.text[0] || c->broker->away(c, &why)) {
+		send_letter(op);
 		return;
 	}
 	err_set(&why, 0, CELERY_DEAF, c->hearing.why.text);
@@ -156,23 +163,9 @@ static void celery_go_on(void *arg)
 		c->held = op->held;
 		if (!c->held)
 			c->held_end = &c->held;
-		push_or_refuse(op);
+		send_or_refuse(op);
 	}
 	celery_pidbox_go_on(c);
-}
-
-static int write_message(const struct celery_client *c, const struct task_call *call, struct span queue,
-			 struct buf *key, struct buf *message, struct err *why)
-{
-	const struct workflow_definition *w = celery_workflow(c, call->workflow, call->task);
-	buf_puts(key, c->o->broker_prefix);
-	int r = celery_queue_key(&c->o->lists, queue, call->priority, key);
-	if (r == 0)
-		r = w ? celery_chain_message(&c->sender, call, w, queue, clock_wall_us(), message)
-		      : celery_task_message(&c->sender, call, queue, clock_wall_us(), message);
-	if (r == -EFBIG)
-		return err_set(why, r, "the message would be too large for Redis");
-	return r < 0 ? err_set(why, r, "out of memory") : 0;
 }
 
 static void client_submit(struct task_client *base, const struct task_call *given, task_submit_fn fn,
@@ -180,13 +173,16 @@ static void client_submit(struct task_client *base, const struct task_call *give
 {
 	struct celery_client *c = (struct celery_client *)base;
 	struct task_call call = trimmed(given);
+	const struct workflow_definition *w = celery_workflow(c, call.workflow, call.task);
 	struct span queue = call.queue.len ? call.queue : span_of(c->o->queue);
-	CLEANUP(buf_releasep) struct buf key = BUF_INIT(1024), message = BUF_INIT((512u << 20) - 1);
+	CLEANUP(celery_letter_release)
+	struct celery_letter letter = {.address = BUF_INIT(1024), .priority = call.priority};
 	enum task_submit_status status;
 	struct err why = {""};
+	span_copy(call.task_id, letter.id, sizeof(letter.id));
 	int r = check_input(c, &call, queue, &status, &why);
 	if (r == 0)
-		r = write_message(c, &call, queue, &key, &message, &why);
+		r = c->broker->write(c, &call, w, queue, &letter, &why);
 	struct celery_operation *op = r == 0 ? operation_new(c, call.task_id, arg) : NULL;
 	if (!op) {
 		if (r == 0)
@@ -196,11 +192,10 @@ static void client_submit(struct task_client *base, const struct task_call *give
 	}
 	op->fn.submit = fn;
 	op->awaited = call.awaited;
-	op->chain = celery_workflow(c, call.workflow, call.task) != NULL;
-	op->key = steal_buf(&key);
-	op->message = steal_buf(&message);
+	op->chain = w != NULL;
+	op->letter = steal_letter(&letter);
 	if (celery_hears(c)) {
-		push_or_refuse(op);
+		send_or_refuse(op);
 		return;
 	}
 	*c->held_end = op;
@@ -210,22 +205,20 @@ static void client_submit(struct task_client *base, const struct task_call *give
 
 /* --- get ------------------------------------------------------------------------------------------------ */
 
-/* `message` is the final meta of what may be a chain. */
-static void on_got_steps(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
-			 const struct err *why)
+static void on_got_steps(void *arg, enum celery_read_outcome outcome, const struct span *texts, size_t n)
 {
 	struct celery_operation *asked = arg;
-	CLEANUP(buf_releasep) struct buf end = steal_buf(&asked->message), whole = BUF_INIT(512u << 20);
+	CLEANUP(buf_releasep) struct buf end = steal_buf(&asked->end), whole = BUF_INIT(512u << 20);
 	struct celery_operation op = operation_end(asked);
 	struct celery_meta m = CELERY_META_INIT;
 	struct task_result r;
-	(void)why;
+	(void)n;
 	int error = TASK_E_UNREACHABLE;
-	if (outcome == REDIS_ANSWERED && redis_reply_type(reply) == REDIS_ERROR)
-		error = TASK_E_UNREADABLE; /* nobody gets another shape because Redis says no */
-	else if (outcome == REDIS_ANSWERED)
+	if (outcome == CELERY_READ_REFUSED)
+		error = TASK_E_UNREADABLE; /* nobody gets another shape because the store says no */
+	else if (outcome == CELERY_READ)
 		error = celery_meta_read(&m, buf_span(&end), span_of(op.id), &r);
-	if (error == 0 && celery_steps_compose(op.client, reply, r.result, &whole))
+	if (error == 0 && celery_steps_compose(op.client, texts, r.result, &whole))
 		r.result = buf_span(&whole);
 	op.fn.result(op.arg, error, error ? NULL : &r);
 	celery_meta_release(&m);
@@ -237,30 +230,29 @@ static bool get_steps(const struct celery_operation *got, struct span text)
 	if (!op)
 		return false;
 	op->fn = got->fn;
-	op->message = BUF_INIT(512u << 20);
-	struct redis_call *call;
-	if (buf_append_span(&op->message, text) == 0 &&
-	    celery_steps_ask(got->client, span_of(got->id), on_got_steps, op, &call))
+	op->end = BUF_INIT(512u << 20);
+	struct celery_reading *reading;
+	if (buf_append_span(&op->end, text) == 0 &&
+	    celery_steps_ask(got->client, span_of(got->id), on_got_steps, op, &reading))
 		return true;
 	operation_end(op);
 	return false;
 }
 
-static void on_got(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
-		   const struct err *why)
+static void on_got(void *arg, enum celery_read_outcome outcome, const struct span *texts, size_t n)
 {
 	struct celery_operation op = operation_end(arg);
 	struct celery_meta m = CELERY_META_INIT;
 	struct task_result r = {.task_id = span_of(op.id), .status = TASK_PENDING};
 	int error = 0;
-	(void)why;
-	if (outcome != REDIS_ANSWERED || redis_reply_type(reply) == REDIS_ERROR) {
+	(void)n;
+	if (outcome != CELERY_READ) {
 		op.fn.result(op.arg, TASK_E_UNREACHABLE, NULL);
 		return;
 	}
-	if (redis_reply_type(reply) == REDIS_TEXT)
-		error = celery_meta_read(&m, redis_reply_text(reply), span_of(op.id), &r);
-	if (error || r.status != TASK_COMPLETED || !get_steps(&op, redis_reply_text(reply)))
+	if (texts[0].ptr)
+		error = celery_meta_read(&m, texts[0], span_of(op.id), &r);
+	if (error || r.status != TASK_COMPLETED || !get_steps(&op, texts[0]))
 		op.fn.result(op.arg, error, error ? NULL : &r);
 	celery_meta_release(&m);
 }
@@ -268,31 +260,25 @@ static void on_got(void *arg, enum redis_outcome outcome, const struct redis_rep
 static void client_get(struct task_client *base, struct span id, task_result_fn fn, void *arg)
 {
 	struct celery_client *c = (struct celery_client *)base;
-	char key[CELERY_KEY_MAX];
 	struct celery_operation *op = operation_new(c, id, arg);
 	if (!op) {
 		fn(arg, -ENOMEM, NULL);
 		return;
 	}
 	op->fn.result = fn;
-	const struct span words[] = {SPAN_LIT("GET"), celery_result_key(c, id, key)};
-	redis_command(c->results, words, 2, 0, on_got, op);
+	c->results->read(c, &id, 1, on_got, op);
 }
 
 /* --- cancel --------------------------------------------------------------------------------------------- */
 
-static void on_revoked(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
-		       const struct err *why)
+static void on_revoked(void *arg, enum celery_sent sent, int64_t receivers, const struct err *why)
 {
 	struct celery_operation op = operation_end(arg);
 	struct err e = {""};
 	int code = 0;
-	if (outcome != REDIS_ANSWERED)
+	if (sent != CELERY_SENT)
 		code = err_set(&e, TASK_E_UNREACHABLE, "%s", why->text);
-	else if (redis_reply_type(reply) == REDIS_ERROR)
-		code = err_set(&e, TASK_E_UNREACHABLE, "Redis at %s: %.*s", redis_where(op.client->broker),
-			       SPAN_ARG(redis_reply_text(reply)));
-	else if (redis_reply_integer(reply) == 0)
+	else if (receivers == 0)
 		code = err_set(&e, TASK_E_UNREACHABLE, "no worker is listening");
 	op.fn.done(op.arg, code, &e);
 }
@@ -300,44 +286,22 @@ static void on_revoked(void *arg, enum redis_outcome outcome, const struct redis
 static void client_cancel(struct task_client *base, struct span id, task_done_fn fn, void *arg)
 {
 	struct celery_client *c = (struct celery_client *)base;
-	CLEANUP(buf_releasep) struct buf channel = BUF_INIT(1024);
 	CLEANUP(buf_releasep) struct buf arguments = BUF_INIT(4096);
-	CLEANUP(buf_releasep) struct buf message = BUF_INIT(1u << 16);
 	struct err why;
-	celery_pidbox_channel(c, &channel);
 	buf_puts(&arguments, "{\"task_id\": ");
 	json_quote(&arguments, id);
 	buf_printf(&arguments, ", \"terminate\": %s, \"signal\": \"SIGTERM\"}",
 		   c->o->terminate ? "true" : "false");
-	int r = celery_control_message(c->o->control_exchange, "revoke", buf_span(&arguments), NULL,
-				       SPAN_NONE, &message);
-	struct celery_operation *op =
-		r < 0 || channel.error || arguments.error ? NULL : operation_new(c, id, arg);
+	struct celery_operation *op = arguments.error ? NULL : operation_new(c, id, arg);
 	if (!op) {
 		fn(arg, err_set(&why, -ENOMEM, "out of memory"), &why);
 		return;
 	}
 	op->fn.done = fn;
-	const struct span words[] = {SPAN_LIT("PUBLISH"), buf_span(&channel), buf_span(&message)};
-	redis_command(c->broker, words, 3, 0, on_revoked, op);
+	c->broker->command(c, "revoke", buf_span(&arguments), on_revoked, op);
 }
 
 /* --- life ----------------------------------------------------------------------------------------------- */
-
-static void on_broker(void *arg, enum redis_state state, const char *why)
-{
-	struct celery_client *c = arg;
-	(void)why;
-	if (state == REDIS_READY && c->results == c->broker)
-		celery_waits_read_again(c);
-}
-
-static void on_results(void *arg, enum redis_state state, const char *why)
-{
-	(void)why;
-	if (state == REDIS_READY)
-		celery_waits_read_again(arg);
-}
 
 static void client_free(struct task_client *base)
 {
@@ -346,25 +310,11 @@ static void client_free(struct task_client *base)
 	celery_health_drop(c);
 	celery_check_drop(c);
 	celery_hearing_drop(c);
-	redis_free(c->listener);
-	redis_free(c->replies);
-	if (c->results != c->broker)
-		redis_free(c->results);
-	redis_free(c->broker);
+	c->results->close(c);
+	c->broker->close(c);
 	while (!LIST_EMPTY(&c->operations))
 		operation_end(LIST_FIRST(&c->operations));
 	free(c);
-}
-
-static int connect_all(struct celery_client *c, struct err *e)
-{
-	const struct redis_url *results = c->o->has_results ? &c->o->results : &c->o->broker;
-	int r = celery_connect(c, &c->o->broker, on_broker, &c->broker, e);
-	if (r == 0 && redis_url_same(results, &c->o->broker, false))
-		c->results = c->broker;
-	else if (r == 0)
-		r = celery_connect(c, results, on_results, &c->results, e);
-	return r < 0 ? r : celery_connect(c, results, celery_hearing_state, &c->listener, e);
 }
 
 static int client_new(struct loop *loop, const struct task_options *options, struct task_client **ret,
@@ -375,12 +325,16 @@ static int client_new(struct loop *loop, const struct task_options *options, str
 		return err_set(e, -ENOMEM, "out of memory");
 	task_client_init(&c->base, &celery_backend, loop);
 	c->o = (const struct celery_options *)options;
+	c->broker = &celery_broker_redis;
+	c->results = &celery_results_redis;
 	celery_sender_init(&c->sender);
 	c->held_end = &c->held;
 	int r = celery_waits_init(c);
 	if (r == 0)
 		r = celery_hearing_init(c, celery_go_on, c);
-	r = r < 0 ? err_set(e, r, "out of memory") : connect_all(c, e);
+	r = r < 0 ? err_set(e, r, "out of memory") : c->broker->open(c, e);
+	if (r == 0)
+		r = c->results->open(c, e);
 	if (r < 0) {
 		client_free(&c->base);
 		return r;

@@ -97,7 +97,7 @@ static void put_chain(const struct celery_sender *s, const struct task_call *cal
 
 int celery_chain_message(const struct celery_sender *s, const struct task_call *call,
 			 const struct workflow_definition *w, struct span queue, int64_t now_us,
-			 struct buf *out)
+			 struct buf *headers, struct buf *out)
 {
 	const struct workflow_step *step = &w->steps[0];
 	bool given = step->input != STEP_INPUT_NONE;
@@ -116,5 +116,5 @@ int celery_chain_message(const struct celery_sender *s, const struct task_call *
 	first.timeout_ms = limit_of(step, call);
 	if (w->n_steps > 1)
 		first.task_id = span_of(id);
-	return celery_link_message(s, &first, buf_span(&chain), queue, now_us, out);
+	return celery_link_message(s, &first, buf_span(&chain), queue, now_us, headers, out);
 }

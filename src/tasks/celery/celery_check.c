@@ -409,7 +409,7 @@ static void say_missing(const struct celery_client *c, const struct celery_check
 	else if (c->hearing.why.text[0])
 		buf_printf(out, CELERY_DEAF, c->hearing.why.text);
 	else if (k->round.listeners == 0)
-		buf_printf(out, CELERY_NO_WORKER, redis_where(c->broker));
+		buf_printf(out, CELERY_NO_WORKER, c->broker->where(c));
 	else if (k->n_workers == 0)
 		buf_puts(out, "workers listen, but none answered in time");
 	else if (!v->registered)

@@ -1,5 +1,5 @@
 /*
- * Health: Redis answers a PING and takes messages, results can be heard, how many tasks wait on the default
+ * Health: the broker answers and takes messages, results can be heard, how many tasks wait on the default
  * queue, and whether a worker answers a ping on the pidbox.
  *
  * Asking again within health_interval gives the answer of the last time, so that a status page does not flood
@@ -70,11 +70,13 @@ static void on_answer(struct celery_client *c, size_t question, struct span work
 static void on_end(struct celery_client *c)
 {
 	struct celery_health *h = &c->health;
-	bool deaf = c->hearing.why.text[0];
+	bool deaf = c->hearing.why.text[0], asked = h->round.n_questions > 0;
 	if (h->round.why.text[0])
 		say(c, "%s", h->round.why.text);
-	else if (h->round.listeners == 0)
-		say(c, CELERY_NO_WORKER, redis_where(c->broker));
+	else if (!asked && !h->now.worker)
+		say(c, "no worker consumes the queue \"%s\" of %s", c->o->queue, c->broker->where(c));
+	else if (asked && h->round.listeners == 0)
+		say(c, CELERY_NO_WORKER, c->broker->where(c));
 	else if (!h->now.worker)
 		say(c, "workers listen, but none answered in time");
 	if (deaf)
@@ -83,61 +85,34 @@ static void on_end(struct celery_client *c)
 	finish(c);
 }
 
-static void ping_workers(struct celery_client *c)
+/* A broker that knows who consumes the queue spares the workers the question; the round then only finds out
+ * whether results are heard. */
+static void ping_workers(struct celery_client *c, bool known)
 {
 	static const struct celery_question ping = {"ping", "{}"};
 	struct err e;
 	c->health.round = (struct celery_round){
-		.questions = &ping, .n_questions = 1, .answer = on_answer, .end = on_end};
+		.questions = &ping, .n_questions = known ? 0 : 1, .answer = on_answer, .end = on_end};
 	if (celery_pidbox_ask(c, &c->health.round, &e) < 0) {
 		say(c, "%s", e.text);
 		finish(c);
 	}
 }
 
-/* --- Redis ---------------------------------------------------------------------------------------------- */
+/* --- the queue ------------------------------------------------------------------------------------------ */
 
-static void on_length(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
-		      const struct err *why)
+static void on_look(struct celery_client *c, const struct celery_look *look)
 {
-	struct celery_client *c = arg;
-	(void)why;
-	if (outcome == REDIS_ANSWERED && redis_reply_type(reply) == REDIS_INTEGER &&
-	    c->health.now.backlog >= 0)
-		c->health.now.backlog += redis_reply_integer(reply);
-	else
-		c->health.now.backlog = -1;
-}
-
-static void ask_lengths(struct celery_client *c)
-{
-	for (size_t i = 0; i < c->o->lists.n_steps; i++) {
-		CLEANUP(buf_releasep) struct buf key = BUF_INIT(1024);
-		buf_puts(&key, c->o->broker_prefix);
-		celery_queue_key(&c->o->lists, span_of(c->o->queue), c->o->lists.steps[i], &key);
-		const struct span words[] = {SPAN_LIT("LLEN"), buf_span(&key)};
-		redis_command(c->broker, words, 2, 0, on_length, c);
-	}
-}
-
-static void on_ping(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
-		    const struct err *why)
-{
-	struct celery_client *c = arg;
 	struct celery_health *h = &c->health;
-	h->now.reachable = outcome == REDIS_ANSWERED && redis_reply_type(reply) != REDIS_ERROR;
-	if (h->now.reachable) {
-		h->now.backlog = 0;
-		ask_lengths(c); /* answered before what follows, on the same connection */
-		ping_workers(c);
-		return;
-	}
-	if (outcome == REDIS_ANSWERED) {
-		say(c, "Redis at %s: %.*s", redis_where(c->broker), SPAN_ARG(redis_reply_text(reply)));
-	} else {
-		say(c, "%s", why->text);
-	}
-	finish(c);
+	h->now.reachable = look->reachable;
+	h->now.backlog = look->backlog;
+	h->now.worker = look->workers > 0;
+	if (look->why.text[0])
+		say(c, "%s", look->why.text);
+	if (look->reachable)
+		ping_workers(c, look->workers >= 0);
+	else
+		finish(c);
 }
 
 void celery_health(struct task_client *base, task_health_fn fn, void *arg)
@@ -164,8 +139,7 @@ void celery_health(struct task_client *base, task_health_fn fn, void *arg)
 	}
 	h->asked_ms = now;
 	h->now = (struct task_health){.backlog = -1};
-	const struct span words[] = {SPAN_LIT("PING")};
-	redis_command(c->broker, words, 1, 2000, on_ping, c);
+	c->broker->look(c, on_look);
 }
 
 void celery_health_drop(struct celery_client *c)

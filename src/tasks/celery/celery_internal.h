@@ -7,7 +7,9 @@
 #include "base/crypto.h"
 #include "base/redis.h"
 #include "tasks/celery/celery.h"
+#include "tasks/celery/celery_broker.h"
 #include "tasks/celery/celery_message.h"
+#include "tasks/celery/celery_results.h"
 #include "tasks/task_options.h"
 
 #define CELERY_RESULT_PREFIX "celery-task-meta-"
@@ -87,7 +89,7 @@ struct celery_pidbox {
 
 /* Whether results can be heard (celery_hearing.c). */
 struct celery_hearing {
-	struct redis_subscription *probe;
+	struct celery_watch *probe;
 	struct loop_timer *limit;
 	bool settled;	       /* it is known */
 	bool stays;	       /* the probe, to know it at all times */
@@ -114,18 +116,24 @@ struct celery_check {
 	uint64_t known_ms;	/* when the round ended; 0: none has */
 };
 
+/* Of the row of Redis as the broker (celery_broker_redis.c). */
+struct celery_redis_look {
+	celery_look_fn fn;
+	struct celery_look look;
+	size_t waiting; /* lengths of lists */
+};
+
 struct celery_client {
 	struct task_client base;
 	const struct celery_options *o;
-	struct redis *broker, *results; /* may be one */
-	struct redis *listener;		/* subscriptions to results */
-	struct redis *replies;		/* BRPOP; NULL until workers are asked */
+	const struct celery_broker *broker;
+	const struct celery_results *results;
 	struct celery_sender sender;
 	LIST_HEAD(, celery_operation) operations;
 	/* submissions, until it is known whether results can be heard */
 	struct celery_operation *held, **held_end;
 	LIST_HEAD(, task_wait) waits;
-	struct task_wait *offered; /* subscribed ahead, submitted, and not waited for yet */
+	struct task_wait *offered; /* watched ahead, submitted, and not waited for yet */
 	struct loop_work drop_offered;
 	bool drop_due;
 	TAILQ_HEAD(, task_wait) unheard; /* to be read when no message comes, oldest first */
@@ -134,15 +142,23 @@ struct celery_client {
 	struct celery_hearing hearing;
 	struct celery_health health;
 	struct celery_check check;
+	/* of the rows of Redis */
+	struct redis *redis_broker, *redis_results; /* may be one */
+	struct redis *redis_listener;		    /* subscriptions to results */
+	struct redis *redis_replies;		    /* BRPOP; NULL until workers are asked */
+	celery_told_fn redis_told;
+	struct celery_redis_look redis_look;
+	LIST_HEAD(, redis_errand) errands;
+	LIST_HEAD(, celery_reading) readings;
 };
 
 /* celery_steps.c */
-/* Asks for the results of all steps but the last of whatever declared workflow `id` may be the chain of, as
- * redis_command does. False: none is declared, or out of memory, and fn will not be called. */
-bool celery_steps_ask(struct celery_client *c, struct span id, redis_reply_fn fn, void *arg,
-		      struct redis_call **ret);
-/* {"<step>": result, …} of the answer and the last step's result; false: it is no chain that is known. */
-bool celery_steps_compose(const struct celery_client *c, const struct redis_reply *reply, struct span last,
+/* Asks for the results of all steps but the last of whatever declared workflow `id` may be the chain of.
+ * False: none is declared, or out of memory, and fn will not be called. */
+bool celery_steps_ask(struct celery_client *c, struct span id, celery_read_fn fn, void *arg,
+		      struct celery_reading **ret);
+/* {"<step>": result, …} of the texts read and the last step's result; false: it is no chain that is known. */
+bool celery_steps_compose(const struct celery_client *c, const struct span *texts, struct span last,
 			  struct buf *out);
 
 /* celery_client.c */
@@ -162,8 +178,8 @@ void celery_options_release(struct task_options *o);
 
 /* celery_wait.c */
 int celery_waits_init(struct celery_client *c);
-/* Subscribes to the result of a task that is not submitted yet, for a wait that follows; NULL: no memory, it
- * subscribes itself then. Ends by celery_wait_offer once the task is submitted, which leaves it to
+/* Watches the result of a task that is not submitted yet, for a wait that follows; NULL: no memory, it
+ * watches itself then. Ends by celery_wait_offer once the task is submitted, which leaves it to
  * celery_wait until the end of the loop's round, or by celery_wait_cancel. NULL is allowed for both. */
 struct task_wait *celery_wait_ahead(struct celery_client *c, struct span id, bool chain);
 void celery_wait_offer(struct task_wait *w);
@@ -178,15 +194,13 @@ int celery_hearing_init(struct celery_client *c, void (*fn)(void *arg), void *ar
  * then (it may be at once). */
 bool celery_hears(const struct celery_client *c);
 void celery_hear(struct celery_client *c, bool stays);
-/* redis_state_fn of the listener */
-void celery_hearing_state(void *client, enum redis_state state, const char *why);
+void celery_hearing_down(struct celery_client *c, const char *why); /* for result stores */
 void celery_hearing_drop(struct celery_client *c);
 
 /* celery_pidbox.c */
 /* not while it is running */
 int celery_pidbox_ask(struct celery_client *c, struct celery_round *round, struct err *e);
 void celery_pidbox_go_on(struct celery_client *c);
-void celery_pidbox_channel(const struct celery_client *c, struct buf *out);
 
 /* celery_check.c */
 void celery_check(struct task_client *base, const struct task_probe *probe, task_check_fn fn, void *arg);

@@ -119,7 +119,7 @@ static void put_args_repr(struct buf *out, struct span args, bool tuple)
 static void put_headers(struct buf *out, const struct celery_sender *s, const struct task_call *call,
 			struct span args, struct span kwargs, bool link, int64_t now_us)
 {
-	buf_puts(out, "\"headers\": {\"lang\": \"py\", ");
+	buf_puts(out, "{\"lang\": \"py\", ");
 	put_quoted(out, "task", call->task);
 	put_quoted(out, "id", call->task_id);
 	if (call->shadow) /* `shadow` is a name of Celery's own: what to call the task in logs */
@@ -141,7 +141,7 @@ static void put_headers(struct buf *out, const struct celery_sender *s, const st
 	put_repr(out, "kwargsrepr", kwargs);
 	put_quoted(out, "origin", span_of(s->origin));
 	buf_puts(out, "\"ignore_result\": false, \"replaced_task_nesting\": 0, \"stamped_headers\": null, "
-		      "\"stamps\": {}}, ");
+		      "\"stamps\": {}}");
 }
 
 static void put_delivery(struct buf *out, struct span exchange, struct span routing_key, int priority)
@@ -166,13 +166,13 @@ static int put_body(struct buf *out, struct span body)
 }
 
 int celery_task_message(const struct celery_sender *s, const struct task_call *call, struct span queue,
-			int64_t now_us, struct buf *out)
+			int64_t now_us, struct buf *headers, struct buf *out)
 {
-	return celery_link_message(s, call, SPAN_NONE, queue, now_us, out);
+	return celery_link_message(s, call, SPAN_NONE, queue, now_us, headers, out);
 }
 
 int celery_link_message(const struct celery_sender *s, const struct task_call *call, struct span chain,
-			struct span queue, int64_t now_us, struct buf *out)
+			struct span queue, int64_t now_us, struct buf *headers, struct buf *out)
 {
 	struct span args = call->args.len ? call->args : SPAN_LIT("[]"),
 		    kwargs = call->kwargs.len ? call->kwargs : SPAN_LIT("{}");
@@ -187,9 +187,17 @@ int celery_link_message(const struct celery_sender *s, const struct task_call *c
 	buf_puts(&body, ", \"chord\": null}]");
 	if (body.error)
 		return body.error;
+	if (headers) {
+		put_headers(headers, s, call, args, kwargs, chain.ptr != NULL, now_us);
+		buf_release(out);
+		*out = body;
+		body = BUF_INIT(0);
+		return headers->error;
+	}
 	put_body(out, buf_span(&body));
+	buf_puts(out, "\"headers\": ");
 	put_headers(out, s, call, args, kwargs, chain.ptr != NULL, now_us);
-	buf_puts(out, "\"properties\": {");
+	buf_puts(out, ", \"properties\": {");
 	put_quoted(out, "correlation_id", call->task_id);
 	buf_printf(out, "\"reply_to\": \"%s\", \"delivery_mode\": 2, ", s->reply_to);
 	if (call->expires_ms)
@@ -199,7 +207,7 @@ int celery_link_message(const struct celery_sender *s, const struct task_call *c
 }
 
 int celery_control_message(const char *exchange, const char *method, struct span arguments,
-			   const char *ticket, struct span reply_list, struct buf *out)
+			   const char *ticket, struct span reply_list, struct buf *headers, struct buf *out)
 {
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(1u << 16), name = BUF_INIT(1024);
 	buf_printf(&body,
@@ -214,10 +222,16 @@ int celery_control_message(const char *exchange, const char *method, struct span
 	buf_putc(&body, '}');
 	if (body.error)
 		return body.error;
-	put_body(out, buf_span(&body));
 	/* No expiry: the clocks of workers may be off by more than the second that Celery's own client
 	 * allows. */
-	buf_puts(out, "\"headers\": {\"clock\": 1, \"expires\": 0}, \"properties\": {\"delivery_mode\": 2, ");
+	const struct span own = SPAN_LIT("{\"clock\": 1, \"expires\": 0}");
+	if (headers) {
+		buf_append_span(headers, own);
+		buf_append_span(out, buf_span(&body));
+		return headers->error ? headers->error : out->error;
+	}
+	put_body(out, buf_span(&body));
+	buf_printf(out, "\"headers\": %.*s, \"properties\": {\"delivery_mode\": 2, ", SPAN_ARG(own));
 	buf_printf(&name, "%s.pidbox", exchange);
 	put_delivery(out, buf_span(&name), SPAN_LIT(""), 0);
 	return out->error;

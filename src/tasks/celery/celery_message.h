@@ -1,6 +1,8 @@
 /*
- * Messages of Celery's protocol 2 as kombu puts them into Redis (docs: celery "Message Protocol";
- * docs/protocols/celery.md).
+ * Messages of Celery's protocol 2 (docs: celery "Message Protocol"; docs/protocols/celery.md), in one of two
+ * shapes: with `headers` NULL as the one text that kombu puts into Redis (body in base64, headers and
+ * properties around it); else the headers, a JSON object, and the body apart, for brokers whose messages have
+ * both.
  *
  * Why:       args and kwargs keep their bytes: they are put into the body as they came, not printed again.
  */
@@ -36,31 +38,31 @@ struct celery_sender {
 };
 void celery_sender_init(struct celery_sender *s);
 
-/* The envelope for LPUSH. `call` has its task_id; args are a valid array or absent, kwargs a valid object
+/* `call` has its task_id; args are a valid array or absent, kwargs a valid object
  * or absent. */
 int celery_task_message(const struct celery_sender *s, const struct task_call *call, struct span queue,
-			int64_t now_us, struct buf *out);
+			int64_t now_us, struct buf *headers, struct buf *out);
 
 /* The same for the first link of a chain: `chain` is the JSON array of the signatures that follow, the
  * last one first. */
 int celery_link_message(const struct celery_sender *s, const struct task_call *call, struct span chain,
-			struct span queue, int64_t now_us, struct buf *out);
+			struct span queue, int64_t now_us, struct buf *headers, struct buf *out);
 
-/* The envelope for LPUSH of a workflow as a chain, whose last step has the call's task_id. `call` is that
+/* A workflow as a chain, whose last step has the call's task_id. `call` is that
  * of the workflow. */
 /* The id of one of its steps but the last: another one for each workflow and step. */
 void celery_step_id(struct span id, const struct workflow_definition *w, size_t step, char out[CRYPTO_UUID]);
 int celery_chain_message(const struct celery_sender *s, const struct task_call *call,
 			 const struct workflow_definition *w, struct span queue, int64_t now_us,
-			 struct buf *out);
+			 struct buf *headers, struct buf *out);
 
 /* 60, 2.5 */
 void celery_put_seconds(unsigned ms, struct buf *out);
 
-/* The envelope of a control message for PUBLISH: method and its arguments as JSON. With a ticket workers
+/* A control message: method and its arguments as JSON. With a ticket workers
  * answer to the queue `reply_list`, through the default exchange, which needs no binding. */
 int celery_control_message(const char *exchange, const char *method, struct span arguments,
-			   const char *ticket, struct span reply_list, struct buf *out);
+			   const char *ticket, struct span reply_list, struct buf *headers, struct buf *out);
 
 /* The step that a priority is put to: the largest that is not above it; the last one when all are. */
 int celery_priority_step(const struct celery_lists *l, int priority);

@@ -33,36 +33,33 @@ static size_t steps_before(const struct celery_client *c)
 	return n;
 }
 
-bool celery_steps_ask(struct celery_client *c, struct span id, redis_reply_fn fn, void *arg,
-		      struct redis_call **ret)
+bool celery_steps_ask(struct celery_client *c, struct span id, celery_read_fn fn, void *arg,
+		      struct celery_reading **ret)
 {
 	size_t n = steps_before(c), at = 0;
 	if (n == 0)
 		return false;
-	CLEANUP(freep) struct span *words = calloc(n + 1, sizeof(*words));
-	CLEANUP(freep) char(*keys)[CELERY_KEY_MAX] = calloc(n, sizeof(*keys));
-	if (!words || !keys)
+	CLEANUP(freep) struct span *ids = calloc(n, sizeof(*ids));
+	CLEANUP(freep) char(*texts)[CRYPTO_UUID] = calloc(n, sizeof(*texts));
+	if (!ids || !texts)
 		return false;
-	words[0] = SPAN_LIT("MGET");
 	for (size_t i = 0; i < registry_workflow_count(c->o->workflows); i++) {
 		const struct workflow_definition *w = registry_workflow_at(c->o->workflows, i);
 		for (size_t step = 0; step + 1 < w->n_steps; step++, at++) {
-			char step_id[CRYPTO_UUID];
-			celery_step_id(id, w, step, step_id);
-			words[at + 1] = celery_result_key(c, span_of(step_id), keys[at]);
+			celery_step_id(id, w, step, texts[at]);
+			ids[at] = span_of(texts[at]);
 		}
 	}
-	*ret = redis_command(c->results, words, n + 1, 0, fn, arg);
+	*ret = c->results->read(c, ids, n, fn, arg);
 	return true;
 }
 
 /* null where its worker kept none, or it has expired. */
-static void put_step(const struct redis_reply *reply, struct span name, struct buf *out)
+static void put_step(struct span text, struct span name, struct buf *out)
 {
 	struct celery_meta m = CELERY_META_INIT;
 	struct task_result r = {.status = TASK_PENDING};
-	bool there = redis_reply_type(reply) == REDIS_TEXT &&
-		     celery_meta_read(&m, redis_reply_text(reply), SPAN_LIT(""), &r) == 0;
+	bool there = text.ptr && celery_meta_read(&m, text, SPAN_LIT(""), &r) == 0;
 	json_quote(out, name);
 	buf_puts(out, ": ");
 	buf_append_span(out,
@@ -70,21 +67,21 @@ static void put_step(const struct redis_reply *reply, struct span name, struct b
 	celery_meta_release(&m);
 }
 
-bool celery_steps_compose(const struct celery_client *c, const struct redis_reply *reply, struct span last,
+bool celery_steps_compose(const struct celery_client *c, const struct span *texts, struct span last,
 			  struct buf *out)
 {
 	for (size_t i = 0, at = 0; i < registry_workflow_count(c->o->workflows); i++) {
 		const struct workflow_definition *w = registry_workflow_at(c->o->workflows, i);
 		size_t before = w->n_steps - 1, there = 0;
 		for (size_t step = 0; step < before; step++)
-			there += redis_reply_type(redis_reply_at(reply, at + step)) == REDIS_TEXT;
+			there += texts[at + step].ptr != NULL;
 		if (there == 0) {
 			at += before;
 			continue;
 		}
 		buf_putc(out, '{');
 		for (size_t step = 0; step < before; step++) {
-			put_step(redis_reply_at(reply, at + step), w->steps[step].name, out);
+			put_step(texts[at + step], w->steps[step].name, out);
 			buf_puts(out, ", ");
 		}
 		json_quote(out, w->steps[before].name);

@@ -25,8 +25,8 @@ struct task_wait {
 	bool is_unheard; /* in that list */
 	TAILQ_ENTRY(task_wait) unheard;
 	uint64_t read_ms; /* when it is due */
-	struct redis_subscription *subscription;
-	struct redis_call *read;
+	struct celery_watch *watch;
+	struct celery_reading *read;
 	bool unread;	   /* the last read failed */
 	bool confirmed;	   /* the subscription was */
 	bool missed;	   /* something was, or may have been, before there was a callback for it */
@@ -49,20 +49,19 @@ static void wait_free(struct task_wait *w)
 {
 	LIST_REMOVE(w, place);
 	leave_unheard(w);
-	redis_unsubscribe(w->subscription);
-	redis_call_cancel(w->read);
+	w->client->results->unwatch(w->watch);
+	w->client->results->read_drop(w->read);
 	buf_release(&w->end);
 	free(w);
 }
 
 /* A chain is told with the results of all its steps. */
-static void on_steps(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
-		     const struct err *why)
+static void on_steps(void *arg, enum celery_read_outcome outcome, const struct span *texts, size_t n)
 {
 	struct task_wait *w = arg;
-	(void)why;
+	(void)n;
 	w->read = NULL;
-	if (outcome != REDIS_ANSWERED) {
+	if (outcome == CELERY_UNREAD) {
 		buf_clear(&w->end); /* all of it again, once the connection is back */
 		w->unread = true;
 		return;
@@ -72,10 +71,10 @@ static void on_steps(void *arg, enum redis_outcome outcome, const struct redis_r
 	struct task_wait copy = *w;
 	struct task_result r;
 	w->end = BUF_INIT(0);
-	int error = TASK_E_UNREADABLE; /* nobody gets another shape because Redis says no */
-	if (redis_reply_type(reply) != REDIS_ERROR)
+	int error = TASK_E_UNREADABLE; /* nobody gets another shape because the store says no */
+	if (outcome == CELERY_READ)
 		error = celery_meta_read(&m, buf_span(&end), span_of(copy.id), &r);
-	if (error == 0 && celery_steps_compose(copy.client, reply, r.result, &whole))
+	if (error == 0 && celery_steps_compose(copy.client, texts, r.result, &whole))
 		r.result = buf_span(&whole);
 	wait_free(w);
 	copy.fn(copy.arg, error, error ? NULL : &r);
@@ -88,13 +87,13 @@ static bool asks_steps(struct task_wait *w, struct span text)
 	w->end = BUF_INIT(512u << 20);
 	if (buf_append_span(&w->end, text) < 0)
 		return false;
-	struct redis_call *before = w->read;
+	struct celery_reading *before = w->read;
 	if (!celery_steps_ask(w->client, span_of(w->id), on_steps, w, &w->read)) {
 		buf_release(&w->end);
 		return false;
 	}
 	leave_unheard(w);
-	redis_call_cancel(before);
+	w->client->results->read_drop(before);
 	return true;
 }
 
@@ -118,24 +117,22 @@ static void consider(struct task_wait *w, struct span text)
 	celery_meta_release(&m);
 }
 
-static void on_read(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
-		    const struct err *why)
+static void on_read(void *arg, enum celery_read_outcome outcome, const struct span *texts, size_t n)
 {
 	struct task_wait *w = arg;
-	(void)why;
+	(void)n;
 	w->read = NULL;
-	w->unread = outcome != REDIS_ANSWERED || redis_reply_type(reply) == REDIS_ERROR;
-	if (redis_reply_type(reply) == REDIS_TEXT)
-		consider(w, redis_reply_text(reply));
+	w->unread = outcome != CELERY_READ;
+	if (!w->unread && texts[0].ptr)
+		consider(w, texts[0]);
 }
 
 static void read_result(struct task_wait *w)
 {
-	char key[CELERY_KEY_MAX];
-	const struct span words[] = {SPAN_LIT("GET"), celery_result_key(w->client, span_of(w->id), key)};
+	const struct span id = span_of(w->id);
 	leave_unheard(w);
-	redis_call_cancel(w->read);
-	w->read = redis_command(w->client->results, words, 2, 0, on_read, w);
+	w->client->results->read_drop(w->read);
+	w->read = w->client->results->read(w->client, &id, 1, on_read, w);
 }
 
 static void on_read_timer(void *arg)
@@ -164,6 +161,8 @@ static void on_ready(void *arg)
 {
 	struct task_wait *w = arg;
 	bool heard_all = w->ahead && !w->confirmed;
+	if (w->client->results->watch_tells_stored)
+		return;
 	w->confirmed = true;
 	w->missed |= !heard_all;
 	if (w->fn && heard_all)
@@ -180,19 +179,17 @@ static void on_message(void *arg, struct span payload)
 		consider(w, payload);
 }
 
-static const struct redis_listener listener = {.ready = on_ready, .message = on_message};
+static const struct celery_watcher watcher = {.ready = on_ready, .message = on_message};
 
 static struct task_wait *wait_new(struct celery_client *c, struct span id)
 {
 	struct task_wait *w = calloc(1, sizeof(*w));
-	char key[CELERY_KEY_MAX];
 	if (!w)
 		return NULL;
 	w->client = c;
 	span_copy(id, w->id, sizeof(w->id));
-	w->subscription =
-		redis_subscribe(c->listener, celery_result_key(w->client, span_of(w->id), key), &listener, w);
-	if (!w->subscription) {
+	w->watch = c->results->watch(c, id, &watcher, w);
+	if (!w->watch) {
 		free(w);
 		return NULL;
 	}
@@ -203,7 +200,7 @@ static struct task_wait *wait_new(struct celery_client *c, struct span id)
 struct task_wait *celery_wait_ahead(struct celery_client *c, struct span id, bool chain)
 {
 	/* A connection that is not up yet may be so after the task has run. */
-	bool up = redis_state(c->listener) == REDIS_READY;
+	bool up = c->results->ready(c);
 	struct task_wait *w = wait_new(c, id);
 	if (w) {
 		w->ahead = up;
