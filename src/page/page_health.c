@@ -140,6 +140,8 @@ static void health_backend(struct page *p, const struct standing_backend *b)
 	health_text(p, "worker", b->worker ? "yes" : "no");
 	if (b->backlog >= 0)
 		health_count(p, "tasks waiting", (uint64_t)b->backlog);
+	if (b->backlog_floor >= 0)
+		health_count(p, "fewest waiting in the last minutes", (uint64_t)b->backlog_floor);
 	health_count(p, "in flight from here", b->in_flight);
 	health_text(p, "breaker", b->breaker);
 	health_time(p, "breaker since", b->breaker_since_us);

@@ -62,8 +62,9 @@ struct standing_backend {
 	char name[16];
 	bool known; /* it has been asked; else nothing below but the breaker */
 	bool reachable, worker;
-	int64_t backlog;  /* tasks waiting; -1: not known */
-	int64_t since_us; /* of this reachable and worker */
+	int64_t backlog;       /* tasks waiting; -1: not known */
+	int64_t backlog_floor; /* the fewest that waited for minutes (backlog_floor.h); -1: not known */
+	int64_t since_us;      /* of this reachable and worker */
 	char detail[STANDING_WHY_MAX];
 	char breaker[16]; /* closed, half_open, open, off */
 	int64_t breaker_since_us;

@@ -66,17 +66,13 @@ static const struct fact of_flags[] = {
 	TEXT_OF(standing_flags, vanished_name),	   TIME_OF(standing_flags, confirmed_us),
 	TIME_OF(standing_flags, failing_since_us), TEXT_OF(standing_flags, last_error)};
 
-static const struct fact of_backend[] = {TEXT_OF(standing_backend, name),
-					 BOOL_OF(standing_backend, known),
-					 BOOL_OF(standing_backend, reachable),
-					 BOOL_OF(standing_backend, worker),
-					 TIME_OF(standing_backend, backlog),
-					 TIME_OF(standing_backend, since_us),
-					 TEXT_OF(standing_backend, detail),
-					 TEXT_OF(standing_backend, breaker),
-					 TIME_OF(standing_backend, breaker_since_us),
-					 TEXT_OF(standing_backend, breaker_why),
-					 UNSIGNED_OF(standing_backend, in_flight)};
+static const struct fact of_backend[] = {
+	TEXT_OF(standing_backend, name),	BOOL_OF(standing_backend, known),
+	BOOL_OF(standing_backend, reachable),	BOOL_OF(standing_backend, worker),
+	TIME_OF(standing_backend, backlog),	TIME_OF(standing_backend, backlog_floor),
+	TIME_OF(standing_backend, since_us),	TEXT_OF(standing_backend, detail),
+	TEXT_OF(standing_backend, breaker),	TIME_OF(standing_backend, breaker_since_us),
+	TEXT_OF(standing_backend, breaker_why), UNSIGNED_OF(standing_backend, in_flight)};
 
 static const struct fact of_legacy[] = {
 	TEXT_OF(standing_legacy, service),	BOOL_OF(standing_legacy, known),

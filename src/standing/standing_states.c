@@ -6,7 +6,8 @@
 #include "standing/standing_internal.h"
 
 #define AHEAD_US (5 * 60 * 1000000LL) /* a report of a time to come is of a clock that was wrong */
-#define NAMED_MAX 2		      /* operations that a sentence names */
+#define BACKLOG_STANDS 10 /* that wait and never fewer: no luck of the moments at which it was looked */
+#define NAMED_MAX 2	  /* operations that a sentence names */
 
 static void say(struct standing_finding *worst, enum standing_level level, enum standing_rank rank,
 		const char *command, const char *next, const char *format, ...)
@@ -170,6 +171,17 @@ static const char *fate(const struct affected *a, char out[STANDING_WHY_MAX])
 	return out;
 }
 
+/* A worker is there, but not enough of them. */
+static void judge_backlog(const struct standing_backend *b, const struct affected *a,
+			  struct standing_finding *worst)
+{
+	char n[STANDING_NUMBER_MAX];
+	say(worst, STANDING_WATCH, RANK_BACKEND, "", "add workers, or go back until the queue is short",
+	    "workers of %s do not keep up: for minutes no fewer than %s task%s waited%s%s", b->name,
+	    standing_count((uint64_t)b->backlog_floor, n), b->backlog_floor == 1 ? "" : "s",
+	    a->n ? ", before those of " : "", a->n ? a->names : "");
+}
+
 static void judge_backend(const struct standing *s, const struct standing_backend *b,
 			  struct standing_finding *worst)
 {
@@ -196,6 +208,8 @@ static void judge_backend(const struct standing *s, const struct standing_backen
 		    "%s does not answer: its circuit breaker is open since %s and legacy serves%s%s (%.120s)",
 		    b->name, standing_time(b->breaker_since_us, s->made_us, since), a.n ? " " : "", a.names,
 		    b->breaker_why);
+	else if (b->known && b->backlog_floor >= BACKLOG_STANDS)
+		judge_backlog(b, &a, worst);
 }
 
 /* --- legacy --------------------------------------------------------------------------------------------- */

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/db.h"
 #include "outcomes/events.h"
+#include "standing/backlog_floor.h"
 #include "standing/standing_changes.h"
 #include "standing/standing_row.h"
 #include "standing/standing_window.h"
@@ -108,6 +109,50 @@ static void expect(struct standing_facts *f, const struct report *w, enum standi
 		fail_msg("%s, not %s with \"%s\": %s", standing_level_text(s->level),
 			 standing_level_text(level), words, s->sentence);
 	standing_free(s);
+}
+
+/* --- a queue -------------------------------------------------------------------------------------------- */
+
+static void the_floor_of_a_backlog_is_known_after_an_interval_and_forgets_a_burst(void **state)
+{
+	(void)state;
+	struct backlog_floor f = {.begun = false};
+	int64_t now = 1000;
+	for (int i = 0; i < 60; i++, now += BACKLOG_FLOOR_MS / 60) {
+		backlog_floor_note(&f, 500 - i, now);
+		assert_int_equal(backlog_floor(&f), -1);
+	}
+	backlog_floor_note(&f, 900, now);
+	assert_int_equal(backlog_floor(&f), 441);
+	backlog_floor_note(&f, 3, now += 1000); /* short for a moment: it can keep up */
+	assert_int_equal(backlog_floor(&f), 3);
+	backlog_floor_note(&f, 700, now += BACKLOG_FLOOR_MS);
+	assert_int_equal(backlog_floor(&f), 3);
+	backlog_floor_note(&f, 800, now += BACKLOG_FLOOR_MS);
+	assert_int_equal(backlog_floor(&f), 700);
+	backlog_floor_note(&f, -1, now += 1000); /* not known: nothing is said of what was before */
+	assert_int_equal(backlog_floor(&f), -1);
+	backlog_floor_note(&f, 700, now += 2 * BACKLOG_FLOOR_MS);
+	assert_int_equal(backlog_floor(&f), -1);
+}
+
+static void workers_that_do_not_keep_up_are_told_and_a_burst_is_not(void **state)
+{
+	(void)state;
+	struct window w;
+	struct standing_facts *f = facts_at(100);
+	f->backends[0].backlog = f->backends[0].backlog_floor = 4000;
+	expect(f, window_of(&w, 0, 0, 50, 0), STANDING_WATCH,
+	       "WATCH: workers of celery do not keep up: for minutes no fewer than 4,000 tasks waited, "
+	       "before those of shop.price");
+	f = facts_at(100);
+	f->backends[0].backlog = 4000;
+	f->backends[0].backlog_floor = 2;
+	expect(f, window_of(&w, 0, 0, 50, 0), STANDING_OK, "100 % set");
+	f = facts_at(100); /* what nobody works on is said as such */
+	f->backends[0].backlog = f->backends[0].backlog_floor = 4000;
+	f->backends[0].worker = false;
+	expect(f, window_of(&w, 0, 0, 50, 0), STANDING_STOP, "celery has no worker");
 }
 
 /* --- levels --------------------------------------------------------------------------------------------- */
@@ -675,6 +720,8 @@ int main(void)
 		cmocka_unit_test(what_is_set_is_beside_what_is_measured),
 		cmocka_unit_test(more_is_not_next_while_it_is_not_safe),
 		cmocka_unit_test(each_thing_that_burns_is_a_stop),
+		cmocka_unit_test(the_floor_of_a_backlog_is_known_after_an_interval_and_forgets_a_burst),
+		cmocka_unit_test(workers_that_do_not_keep_up_are_told_and_a_burst_is_not),
 		cmocka_unit_test(what_nobody_needs_is_no_stop),
 		cmocka_unit_test(what_was_before_a_few_failures_is_no_stop),
 		cmocka_unit_test(silence_is_told_as_silence),

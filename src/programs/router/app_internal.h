@@ -18,6 +18,7 @@
 #include "outcomes/recorder.h"
 #include "router/admin.h"
 #include "router/plane.h"
+#include "standing/backlog_floor.h"
 
 /* What a backend last said of itself. */
 struct app;
@@ -28,6 +29,7 @@ struct app_health {
 	struct task_client *client; /* of the control loop */
 	bool asking, known;
 	struct task_health now;
+	struct backlog_floor floor;
 };
 
 struct app {

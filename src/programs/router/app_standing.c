@@ -122,6 +122,7 @@ static void fill_backend(struct app *a, size_t i, struct standing_backend *b)
 	b->reachable = h->known && h->now.reachable;
 	b->worker = h->known && h->now.worker;
 	b->backlog = h->known ? h->now.backlog : -1;
+	b->backlog_floor = backlog_floor(&h->floor);
 	if (h->known)
 		text_copy(span_of(h->now.detail), b->detail, sizeof(b->detail));
 	text_copy(span_of(s.off ? "off" : breaker_state_text(s.state)), b->breaker, sizeof(b->breaker));

@@ -168,6 +168,7 @@ static void app_status_on_health(void *arg, const struct task_health *h)
 		       LOG_SPAN("backend", state->name), LOG_BOOL("reachable", h->reachable),
 		       LOG_BOOL("worker", h->worker), LOG_STR("detail", h->detail));
 	state->now = *h;
+	backlog_floor_note(&state->floor, h->reachable ? h->backlog : -1, clock_mono_ms());
 	state->known = true;
 	state->asking = false;
 	publish_readiness(state->app);
