@@ -314,6 +314,24 @@ static int add_client(struct outcome_store *s, const struct outcome *o, struct s
 	return db_run(s->add_client, e);
 }
 
+static int index_row(struct outcome_store *s, const struct outcome *o, const struct series *x,
+		     struct span user, struct err *e)
+{
+	const struct gathered_row row = {
+		.id = s->next_row,
+		.time_us = o->time_us,
+		.latency_us = o->latency_us,
+		.series = x->row,
+		.http_status = o->http_status,
+		.failed = o->error[0] || (x->result != OUTCOME_SUCCESS && x->result != OUTCOME_REJECTED),
+		.request_id = FIELD(o->request_id),
+		.user = user,
+		.organization = FIELD(o->organization),
+		.task_id = FIELD(o->task_id),
+		.error = FIELD(o->error)};
+	return row_index_add(s->index, &row, e);
+}
+
 static int outcome_store_add_row(struct outcome_store *s, const struct outcome *o, const struct series *x,
 				 struct span user_key, struct err *e)
 {
@@ -334,6 +352,8 @@ static int outcome_store_add_row(struct outcome_store *s, const struct outcome *
 	int r = db_run(q, e);
 	if (r == 0)
 		r = add_client(s, o, user_key, e);
+	if (r == 0)
+		r = index_row(s, o, x, user, e);
 	if (r == 0)
 		s->next_row++;
 	return r;
@@ -546,6 +566,7 @@ int outcome_store_write(struct outcome_store *s, const struct outcome_batch *b, 
 		db_rollback(s->db);
 		s->next_row = next_row;
 		outcome_store_forget(s);
+		row_index_forget(s->index);
 		return r;
 	}
 	close_old_minutes(s, outcome_store_minute_of(b->now_us));
@@ -685,8 +706,10 @@ int outcome_store_retain(struct outcome_store *s, const struct outcome_limits *l
 	int indexed = folded ? folded : row_index_step(s->index, s->next_row - 1, l->now_us, e);
 	int days = indexed ? indexed : rollup_days_step(s->days, e);
 	r = days < 0 ? days : db_commit(s->db, e);
-	if (r < 0)
+	if (r < 0) {
 		db_rollback(s->db);
+		row_index_forget(s->index);
+	}
 	if (r < 0 || folded) /* a minute kept in memory may just have become part of an hour */
 		outcome_store_forget(s);
 	if (r < 0)

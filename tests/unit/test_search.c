@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "base/buf.h"
 #include "base/crypto.h"
 #include "base/db.h"
 #include "base/text.h"
@@ -74,6 +75,11 @@ static void write_all(struct place *p)
 	for (unsigned first = 0; first < COUNT; first += BATCH)
 		write_some(p, first, BATCH, BEGIN_US + (first + BATCH) * STEP_US);
 }
+
+/* As a program wrote them that knew of no chunks: to be taken up by reading. */
+static const char not_indexed[] = "DELETE FROM row_chunks; DELETE FROM organization_hours; DELETE FROM "
+				  "organization_days; DELETE FROM error_hours;"
+				  "UPDATE organization_days_until SET hour = 0";
 
 static void index_all(struct place *p, unsigned steps)
 {
@@ -196,8 +202,11 @@ static void check_all(struct place *p)
 static void what_is_found_is_what_reading_every_row_finds(void **state)
 {
 	struct place *p = *state;
+	struct err e = {""};
 	write_all(p);
-	assert_int_equal(ask(p, "SELECT count(*) FROM row_chunks"), 0);
+	assert_int_equal(ask(p, "SELECT count(*) FROM row_chunks"), COUNT / ROW_INDEX_RANGE);
+	check_all(p); /* indexed as they were written */
+	assert_int_equal(db_exec(outcome_store_db(p->store), not_indexed, &e), 0);
 	check_all(p); /* before anything is indexed, as after an upgrade */
 	while (ask(p, "SELECT count(*) FROM row_chunks") < 2)
 		index_all(p, 1);
@@ -206,6 +215,141 @@ static void what_is_found_is_what_reading_every_row_finds(void **state)
 	assert_int_equal(ask(p, "SELECT count(*) FROM row_chunks"), COUNT / ROW_INDEX_RANGE);
 	assert_true(ask(p, "SELECT count(DISTINCT day) FROM organization_days") > 1);
 	check_all(p);
+}
+
+/* What the tables that are made of rows hold, as one text. */
+static void index_text(struct place *p, char out[CRYPTO_SHA256_HEX], struct buf *b)
+{
+	static const char *const tables[] = {
+		"SELECT group_concat(first || ' ' || last || ' ' || earliest_us || ' ' || latest_us || ' ' "
+		"|| "
+		"hex(filter), '/') FROM (SELECT * FROM row_chunks ORDER BY first)",
+		"SELECT group_concat(hour || organization || ' ' || series || ' ' || count || ' ' || "
+		"latency_us "
+		"|| ' ' || first_us || ' ' || last_us || ' ' || hex(histogram), '/') FROM organization_hours",
+		"SELECT group_concat(day || organization || ' ' || series || ' ' || count || ' ' || first_us "
+		"|| "
+		"' ' || last_us, '/') FROM organization_days",
+		"SELECT group_concat(hour || ' ' || series || ' ' || http_status || error || count || ' ' || "
+		"first_us || ' ' || last_us || ' ' || sample, '/') FROM error_hours"};
+	struct err e = {""};
+	buf_clear(b);
+	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
+		struct db_stmt *q = NULL;
+		assert_int_equal(db_prepare(outcome_store_db(p->store), tables[i], &q, &e), 0);
+		assert_int_equal(db_step(q, &e), 1);
+		assert_true(db_column_text(q, 0).len > 100);
+		buf_append_span(b, db_column_text(q, 0));
+		db_stmt_free(q);
+	}
+	assert_int_equal(b->error, 0);
+	crypto_sha256_hex(buf_span(b), out);
+}
+
+/* The tables are the same whether made as rows are written or of rows in the file; whether in one go, or with
+ * a restart, another process, or a failed commit in the midst of a chunk. */
+static void rows_are_indexed_alike_as_they_are_written_and_from_the_file(void **state)
+{
+	struct place *p = *state;
+	struct err e = {""};
+	char written[CRYPTO_SHA256_HEX], read[CRYPTO_SHA256_HEX];
+	CLEANUP(buf_releasep) struct buf b = BUF_INIT(16 << 20);
+	write_all(p);
+	index_all(p, 1000);
+	index_text(p, written, &b);
+	assert_int_equal(db_exec(outcome_store_db(p->store), not_indexed, &e), 0);
+	index_all(p, 1000);
+	index_text(p, read, &b);
+	assert_string_equal(read, written);
+}
+
+static void reopen(struct place *p)
+{
+	struct err e = {""};
+	p->store = outcome_store_close(p->store);
+	series_table_free(p->series);
+	assert_int_equal(series_table_new(&p->series), 0);
+	if (outcome_store_open(p->file, p->series, &p->store, &e) < 0)
+		fail_msg("%s", e.text);
+}
+
+/* A batch of which all but the drops can be written: nothing is. */
+static void fail_to_write(struct place *p, struct outcome_store *other, unsigned first)
+{
+	static struct outcome o[BATCH];
+	static struct series *series[BATCH];
+	struct err e = {""};
+	for (unsigned i = 0; i < BATCH; i++) {
+		fill(&o[i], first + i);
+		series[i] = series_of(p->series, &o[i]);
+	}
+	static const struct outcome_drops unwritable = {.minute = 1, .count = 1};
+	const struct outcome_batch b = {.outcomes = o,
+					.series = series,
+					.count = BATCH,
+					.drops = &unwritable,
+					.drop_count = 1,
+					.now_us = 1};
+	assert_int_equal(
+		db_exec(outcome_store_db(other),
+			"CREATE TRIGGER never BEFORE INSERT ON drops BEGIN SELECT RAISE(ABORT, 'no'); END",
+			&e),
+		0);
+	assert_true(outcome_store_write(p->store, &b, &e) < 0);
+	assert_int_equal(db_exec(outcome_store_db(other), "DROP TRIGGER never", &e), 0);
+}
+
+static void rows_of_restarts_failures_and_two_processes_are_indexed_once(void **state)
+{
+	struct place *p = *state;
+	struct err e = {""};
+	char pieces[CRYPTO_SHA256_HEX], read[CRYPTO_SHA256_HEX];
+	CLEANUP(buf_releasep) struct buf b = BUF_INIT(16 << 20);
+	struct place q = *p;
+	assert_int_equal(series_table_new(&q.series), 0);
+	assert_int_equal(outcome_store_open(p->file, q.series, &q.store, &e), 0);
+	for (unsigned first = 0; first < COUNT; first += BATCH) {
+		if (first == 3 * BATCH)
+			reopen(p);
+		if (first == 6 * BATCH || first == 8 * BATCH)
+			fail_to_write(p, q.store, first - BATCH);
+		/* two batches by the other process, in the second chunk */
+		write_some(first == 5 * BATCH || first == 6 * BATCH ? &q : p, first, BATCH,
+			   BEGIN_US + (first + BATCH) * STEP_US);
+		if (first == 10 * BATCH)
+			index_all(p, 1);
+	}
+	index_all(p, 1000);
+	q.store = outcome_store_close(q.store);
+	series_table_free(q.series);
+	index_text(p, pieces, &b);
+	assert_int_equal(db_exec(outcome_store_db(p->store), not_indexed, &e), 0);
+	index_all(p, 1000);
+	index_text(p, read, &b);
+	assert_string_equal(pieces, read);
+}
+
+/* A table that cannot be written costs nobody his outcomes: they stay, and are indexed once it can. */
+static void an_index_that_fails_costs_no_outcome(void **state)
+{
+	struct place *p = *state;
+	struct err e = {""};
+	static const char break_it[] =
+		"CREATE TRIGGER never BEFORE INSERT ON row_chunks BEGIN SELECT RAISE(ABORT, 'no chunk'); END";
+	const struct outcome_limits none = {.now_us = BEGIN_US + COUNT * STEP_US};
+	assert_int_equal(db_exec(outcome_store_db(p->store), break_it, &e), 0);
+	write_all(p);
+	assert_int_equal(ask(p, "SELECT count(*) FROM outcomes"), COUNT);
+	int r;
+	while ((r = outcome_store_retain(p->store, &none, &e)) > 0)
+		;
+	assert_true(r < 0);
+	assert_non_null(strstr(e.text, "no chunk"));
+	assert_int_equal(db_exec(outcome_store_db(p->store), "DROP TRIGGER never", &e), 0);
+	index_all(p, 1000);
+	assert_int_equal(ask(p, "SELECT count(*) FROM row_chunks"), COUNT / ROW_INDEX_RANGE);
+	assert_int_equal(ask(p, "SELECT sum(count) FROM organization_hours"),
+			 COUNT / ROW_INDEX_RANGE * ROW_INDEX_RANGE);
 }
 
 static void a_report_of_an_organization_is_exact_from_hours(void **state)
@@ -376,11 +520,7 @@ static void a_file_of_the_version_before_is_taken_up_and_stays_usable_for_it(voi
 	assert_int_equal(errors->total, count_all(&f, true));
 	errors_free(errors);
 
-	p->store = outcome_store_close(p->store);
-	series_table_free(p->series);
-	assert_int_equal(series_table_new(&p->series), 0);
-	if (outcome_store_open(p->file, p->series, &p->store, &e) < 0)
-		fail_msg("%s", e.text);
+	reopen(p);
 	assert_int_equal(ask(p, "PRAGMA user_version"), OUTCOME_STORE_VERSION);
 	assert_int_equal(db_exec(outcome_store_db(p->store), of_old, &e), 0);
 	index_all(p, 1000);
@@ -461,6 +601,9 @@ int main(void)
 	crypto_setup();
 	const struct CMUnitTest tests[] = {
 		PLACE(what_is_found_is_what_reading_every_row_finds),
+		PLACE(rows_are_indexed_alike_as_they_are_written_and_from_the_file),
+		PLACE(rows_of_restarts_failures_and_two_processes_are_indexed_once),
+		PLACE(an_index_that_fails_costs_no_outcome),
 		PLACE(a_report_of_an_organization_is_exact_from_hours),
 		PLACE(a_request_is_found_with_all_its_attempts),
 		PLACE(errors_that_differ_in_ids_are_one_group),

@@ -3,17 +3,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/buf.h"
-#include "outcomes/search/error_pattern.h"
 #include "outcomes/histogram.h"
-#include "outcomes/outcome.h"
-#include "outcomes/search/row_filter.h"
 
-#define KEYS_PER_ROW 7
-#define KEY_SLOTS (16 * ROW_INDEX_RANGE) /* a power of two, twice as many as there can be keys */
-_Static_assert(KEY_SLOTS > 2 * KEYS_PER_ROW * ROW_INDEX_RANGE, "room for each key");
 #define FAILED \
 	"(error IS NOT NULL OR series IN (SELECT id FROM series WHERE result NOT IN ('success', " \
 	"'rejected')))"
@@ -59,19 +52,15 @@ struct row_index {
 	struct db *db;
 	struct db_stmt *next_hour, *add_hour, *add_late, *read_until, *put_until, *forget_days;
 	int64_t days_until; /* an hour: those before are in days */
-	struct db_stmt *next, *rows, *add_chunk, *sorted, *find_sums, *put_sums;
-	struct db_stmt *errors, *count_errors, *update_error, *put_error;
+	struct db_stmt *next, *rows, *add_chunk, *find_sums, *put_sums;
+	struct db_stmt *count_errors, *update_error, *put_error;
 	struct db_stmt *forget_chunks, *forget_sums, *forget_errors;
-	uint64_t keys[KEY_SLOTS]; /* a set; 0 = free */
-	size_t n_keys;
+	struct row_gather *gather;
+	bool gathering;	     /* rows from … id - 1, of the chunk that begins with `first` */
+	int64_t first, from; /* what lies between them is read when the chunk is full */
+	int64_t id;	     /* of the row that is expected next */
 	struct histogram histogram;
 	struct buf encoded;
-};
-
-/* Of one hour, organization and series, while rows in this order are read. */
-struct hour_sums {
-	int64_t hour, series, count, latency_us, first_us, last_us;
-	char organization[sizeof(((struct outcome *)NULL)->organization)];
 };
 
 /* --- opening -------------------------------------------------------------------------------------------- */
@@ -110,25 +99,19 @@ static int index_prepare_statements(struct row_index *x, struct err *e)
 	} all[] = {
 		{&x->next, "SELECT max(coalesce((SELECT max(last) FROM row_chunks) + 1, 0),"
 			   " coalesce((SELECT min(id) FROM outcomes), 0))"},
-		{&x->rows, "SELECT time_us, request_id, user, organisation, task_id, series, error, " FAILED
+		{&x->rows, "SELECT id, time_us, latency_us, series, http_status, " FAILED
+			   ", request_id, user, organisation, task_id, error"
 			   " FROM outcomes WHERE id BETWEEN ? AND ?"},
 		{&x->add_chunk, "INSERT INTO row_chunks VALUES (?,?,?,?,?)"},
-		{&x->sorted, "SELECT time_us / 3600000000 AS hour, organisation, series, time_us, latency_us"
-			     " FROM outcomes WHERE id BETWEEN ? AND ? AND organisation IS NOT NULL"
-			     " ORDER BY hour, organisation, series"},
 		{&x->find_sums,
 		 "SELECT count, latency_us, first_us, last_us, histogram FROM organization_hours"
 		 " WHERE hour = ? AND organization = ? AND series = ?"},
 		{&x->put_sums, "INSERT OR REPLACE INTO organization_hours VALUES (?,?,?,?,?,?,?,?)"},
-		{&x->errors, /* what failed before there were texts, too */
-		 "SELECT time_us / 3600000000, series, http_status, error, time_us, id FROM outcomes"
-		 " WHERE id BETWEEN ? AND ? AND " FAILED},
 		{&x->count_errors, "SELECT count(*) FROM error_hours WHERE hour = ?"},
-		{&x->update_error,
-		 "UPDATE error_hours SET count = count + 1, first_us = min(first_us, ?5), last_us = "
-		 "max(last_us, ?5),"
-		 " sample = ?6 WHERE hour = ?1 AND series = ?2 AND http_status = ?3 AND error = ?4"},
-		{&x->put_error, "INSERT INTO error_hours VALUES (?1,?2,?3,?4,1,?5,?5,?6)"},
+		{&x->update_error, "UPDATE error_hours SET count = count + ?5, first_us = min(first_us, ?6),"
+				   " last_us = max(last_us, ?7), sample = max(sample, ?8)"
+				   " WHERE hour = ?1 AND series = ?2 AND http_status = ?3 AND error = ?4"},
+		{&x->put_error, "INSERT INTO error_hours VALUES (?1,?2,?3,?4,?5,?6,?7,?8)"},
 		{&x->forget_chunks, "DELETE FROM row_chunks WHERE last < ?"},
 		{&x->forget_sums, "DELETE FROM organization_hours"
 				  " WHERE hour < (SELECT minute / 60 FROM row_marks ORDER BY row LIMIT 1)"},
@@ -158,6 +141,9 @@ int row_index_new(struct db *db, struct row_index **ret, struct err *e)
 		return err_set(e, -ENOMEM, "out of memory");
 	x->db = db;
 	x->encoded = BUF_INIT(ENCODED_MAX);
+	x->gather = row_gather_new();
+	if (!x->gather)
+		return err_set(e, -ENOMEM, "out of memory");
 	int r = index_prepare_statements(x, e);
 	if (r == 0)
 		*ret = steal(x);
@@ -168,13 +154,14 @@ struct row_index *row_index_free(struct row_index *x)
 {
 	if (!x)
 		return NULL;
-	struct db_stmt *all[] = {x->next,	   x->rows,	 x->add_chunk,	   x->sorted,
-				 x->find_sums,	   x->put_sums,	 x->errors,	   x->count_errors,
-				 x->update_error,  x->put_error, x->forget_chunks, x->forget_sums,
-				 x->forget_errors, x->next_hour, x->add_hour,	   x->add_late,
-				 x->read_until,	   x->put_until, x->forget_days};
+	struct db_stmt *all[] = {x->next,	   x->rows,	    x->add_chunk,     x->find_sums,
+				 x->put_sums,	   x->count_errors, x->update_error,  x->put_error,
+				 x->forget_chunks, x->forget_sums,  x->forget_errors, x->next_hour,
+				 x->add_hour,	   x->add_late,	    x->read_until,    x->put_until,
+				 x->forget_days};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		db_stmt_free(all[i]);
+	row_gather_free(x->gather);
 	buf_release(&x->encoded);
 	free(x);
 	return NULL;
@@ -182,89 +169,65 @@ struct row_index *row_index_free(struct row_index *x)
 
 /* --- the chunk and its filter --------------------------------------------------------------------------- */
 
-static void index_add_key(struct row_index *x, enum row_filter_kind kind, struct span text)
+static int index_out_of_memory(struct row_index *x, struct err *e)
 {
-	if (!text.len)
-		return;
-	uint64_t key = row_filter_key(kind, text);
-	size_t at = key % KEY_SLOTS;
-	while (x->keys[at] && x->keys[at] != key)
-		at = (at + 1) % KEY_SLOTS;
-	x->n_keys += x->keys[at] != key;
-	x->keys[at] = key;
+	return err_set(e, -ENOMEM, "%s: out of memory", db_path(x->db));
 }
 
-static void index_add_keys(struct row_index *x)
+static int index_gather(struct row_index *x, int64_t first, int64_t last, struct err *e)
 {
-	char pattern[OUTCOME_ERROR_MAX];
-	struct span error = db_column_text(x->rows, 6);
-	index_add_key(x, ROW_REQUEST, db_column_text(x->rows, 1));
-	index_add_key(x, ROW_USER, db_column_text(x->rows, 2));
-	index_add_key(x, ROW_ORGANIZATION, db_column_text(x->rows, 3));
-	index_add_key(x, ROW_TASK, db_column_text(x->rows, 4));
-	index_add_key(x, ROW_SERIES, db_column_text(x->rows, 5));
-	if (db_column_int64(x->rows, 7))
-		index_add_key(x, ROW_FAILED, db_column_text(x->rows, 3));
-	if (!error.len)
-		return;
-	error_pattern(error, pattern);
-	index_add_key(x, ROW_ERROR, span_of(pattern));
-}
-
-static int index_make_filter(struct row_index *x, unsigned char **ret, size_t *ret_size)
-{
-	*ret_size = row_filter_size(x->n_keys);
-	*ret = calloc(1, *ret_size);
-	for (size_t i = 0; *ret && i < KEY_SLOTS; i++)
-		if (x->keys[i])
-			row_filter_add(*ret, *ret_size, x->keys[i]);
-	return *ret ? 0 : -ENOMEM;
-}
-
-static int index_add_chunk(struct row_index *x, int64_t first, int64_t last, struct err *e)
-{
-	int64_t earliest = INT64_MAX, latest = INT64_MIN; /* of no rows: in no span */
-	unsigned char *filter;
-	size_t size;
-	int r;
-	x->n_keys = 0;
-	memset(x->keys, 0, sizeof(x->keys));
-	db_bind_int64(x->rows, 1, first);
-	db_bind_int64(x->rows, 2, last);
-	while ((r = db_step(x->rows, e)) > 0) {
-		int64_t time_us = db_column_int64(x->rows, 0);
-		earliest = time_us < earliest ? time_us : earliest;
-		latest = time_us > latest ? time_us : latest;
-		index_add_keys(x);
+	struct db_stmt *q = x->rows;
+	int r, gathered = 0;
+	db_bind_int64(q, 1, first);
+	db_bind_int64(q, 2, last);
+	while (gathered == 0 && (r = db_step(q, e)) > 0) {
+		const struct gathered_row row = {.id = db_column_int64(q, 0),
+						 .time_us = db_column_int64(q, 1),
+						 .latency_us = db_column_int64(q, 2),
+						 .series = db_column_int64(q, 3),
+						 .http_status = (int)db_column_int64(q, 4),
+						 .failed = db_column_int64(q, 5) != 0,
+						 .request_id = db_column_text(q, 6),
+						 .user = db_column_text(q, 7),
+						 .organization = db_column_text(q, 8),
+						 .task_id = db_column_text(q, 9),
+						 .error = db_column_text(q, 10)};
+		gathered = row_gather_add(x->gather, &row);
 	}
-	if (r < 0)
-		return r;
-	if (index_make_filter(x, &filter, &size) < 0)
-		return err_set(e, -ENOMEM, "%s: out of memory", db_path(x->db));
+	db_reset(q);
+	return gathered < 0 ? index_out_of_memory(x, e) : r;
+}
+
+static int index_put_chunk(struct row_index *x, int64_t first, int64_t last, struct err *e)
+{
+	size_t size;
+	unsigned char *filter = row_gather_filter(x->gather, &size);
+	if (!filter)
+		return index_out_of_memory(x, e);
 	db_bind_int64(x->add_chunk, 1, first);
 	db_bind_int64(x->add_chunk, 2, last);
-	db_bind_int64(x->add_chunk, 3, earliest);
-	db_bind_int64(x->add_chunk, 4, latest);
+	db_bind_int64(x->add_chunk, 3, row_gather_earliest(x->gather));
+	db_bind_int64(x->add_chunk, 4, row_gather_latest(x->gather));
 	db_bind_blob(x->add_chunk, 5, (struct span){(const char *)filter, size});
-	r = db_run(x->add_chunk, e);
+	int r = db_run(x->add_chunk, e);
 	free(filter);
 	return r;
 }
 
 /* --- organizations -------------------------------------------------------------------------------------- */
 
-static void index_bind_sums(struct db_stmt *q, const struct hour_sums *s)
+static void index_bind_sums(struct row_index *x, struct db_stmt *q, const struct gathered_sums *s)
 {
 	db_bind_int64(q, 1, s->hour);
-	db_bind_text(q, 2, span_of(s->organization));
+	db_bind_text(q, 2, row_gather_text(x->gather, s));
 	db_bind_int64(q, 3, s->series);
 }
 
 /* What the file has of it already. */
-static int index_add_known(struct row_index *x, struct hour_sums *s, struct err *e)
+static int index_add_known(struct row_index *x, struct gathered_sums *s, struct err *e)
 {
 	struct db_stmt *q = x->find_sums;
-	index_bind_sums(q, s);
+	index_bind_sums(x, q, s);
 	int r = db_step(q, e);
 	if (r <= 0)
 		return r;
@@ -280,11 +243,11 @@ static int index_add_known(struct row_index *x, struct hour_sums *s, struct err 
 }
 
 /* Its hour is in the day already. */
-static int index_add_late(struct row_index *x, const struct hour_sums *s, struct err *e)
+static int index_add_late(struct row_index *x, const struct gathered_sums *s, struct err *e)
 {
 	struct db_stmt *q = x->add_late;
 	db_bind_int64(q, 1, s->hour / 24);
-	db_bind_text(q, 2, span_of(s->organization));
+	db_bind_text(q, 2, row_gather_text(x->gather, s));
 	db_bind_int64(q, 3, s->series);
 	db_bind_int64(q, 4, s->count);
 	db_bind_int64(q, 5, s->first_us);
@@ -292,112 +255,69 @@ static int index_add_late(struct row_index *x, const struct hour_sums *s, struct
 	return db_run(q, e);
 }
 
-static int index_put_sums(struct row_index *x, struct hour_sums *s, struct err *e)
+static int index_put_sums(struct row_index *x, const struct gathered_sums *gathered, struct err *e)
 {
-	if (s->count == 0)
-		return 0;
-	int r = s->hour < x->days_until ? index_add_late(x, s, e) : 0;
+	struct gathered_sums s = *gathered;
+	int r = s.hour < x->days_until ? index_add_late(x, &s, e) : 0;
+	histogram_init(&x->histogram);
+	row_gather_latencies(x->gather, &s, &x->histogram);
 	if (r == 0)
-		r = index_add_known(x, s, e);
+		r = index_add_known(x, &s, e);
 	if (r < 0)
 		return r;
 	buf_clear(&x->encoded);
 	if (histogram_encode(&x->histogram, &x->encoded) < 0)
-		return err_set(e, -ENOMEM, "%s: out of memory", db_path(x->db));
-	index_bind_sums(x->put_sums, s);
-	db_bind_int64(x->put_sums, 4, s->count);
-	db_bind_int64(x->put_sums, 5, s->latency_us);
-	db_bind_int64(x->put_sums, 6, s->first_us);
-	db_bind_int64(x->put_sums, 7, s->last_us);
+		return index_out_of_memory(x, e);
+	index_bind_sums(x, x->put_sums, &s);
+	db_bind_int64(x->put_sums, 4, s.count);
+	db_bind_int64(x->put_sums, 5, s.latency_us);
+	db_bind_int64(x->put_sums, 6, s.first_us);
+	db_bind_int64(x->put_sums, 7, s.last_us);
 	db_bind_blob(x->put_sums, 8, buf_span(&x->encoded));
-	s->count = 0;
 	return db_run(x->put_sums, e);
-}
-
-static int index_sum_row(struct row_index *x, struct hour_sums *s, struct err *e)
-{
-	struct db_stmt *q = x->sorted;
-	struct span organization = db_column_text(q, 1);
-	int64_t hour = db_column_int64(q, 0), series = db_column_int64(q, 2), time_us = db_column_int64(q, 3),
-		latency_us = db_column_int64(q, 4);
-	if (s->count == 0 || hour != s->hour || series != s->series ||
-	    !span_is(organization, s->organization)) {
-		int r = index_put_sums(x, s, e);
-		if (r < 0)
-			return r;
-		*s = (struct hour_sums){
-			.hour = hour, .series = series, .first_us = time_us, .last_us = time_us};
-		span_copy(organization, s->organization, sizeof(s->organization));
-		histogram_init(&x->histogram);
-	}
-	s->count++;
-	s->latency_us += latency_us > 0 ? latency_us : 0;
-	s->first_us = time_us < s->first_us ? time_us : s->first_us;
-	s->last_us = time_us > s->last_us ? time_us : s->last_us;
-	histogram_add(&x->histogram, latency_us);
-	return 0;
-}
-
-static int index_sum_organizations(struct row_index *x, int64_t first, int64_t last, struct err *e)
-{
-	struct hour_sums s = {.count = 0};
-	int r;
-	db_bind_int64(x->sorted, 1, first);
-	db_bind_int64(x->sorted, 2, last);
-	while ((r = db_step(x->sorted, e)) > 0 && (r = index_sum_row(x, &s, e)) == 0)
-		;
-	db_reset(x->sorted);
-	return r < 0 ? r : index_put_sums(x, &s, e);
 }
 
 /* --- errors --------------------------------------------------------------------------------------------- */
 
-static int index_run_error(struct row_index *x, struct db_stmt *q, struct span pattern, struct err *e)
+static int index_run_error(struct db_stmt *q, const struct gathered_sums *s, struct span pattern,
+			   struct err *e)
 {
-	for (int i = 1; i <= 3; i++)
-		db_bind_int64(q, i, db_column_int64(x->errors, i - 1));
+	db_bind_int64(q, 1, s->hour);
+	db_bind_int64(q, 2, s->series);
+	db_bind_int64(q, 3, s->status);
 	db_bind_text(q, 4, pattern);
-	db_bind_int64(q, 5, db_column_int64(x->errors, 4));
-	db_bind_int64(q, 6, db_column_int64(x->errors, 5));
+	db_bind_int64(q, 5, s->count);
+	db_bind_int64(q, 6, s->first_us);
+	db_bind_int64(q, 7, s->last_us);
+	db_bind_int64(q, 8, s->newest);
 	return db_run(q, e);
 }
 
-static int index_put_error(struct row_index *x, struct span pattern, struct err *e)
+static int index_put_error(struct row_index *x, const struct gathered_sums *s, struct span pattern,
+			   struct err *e)
 {
-	int r = index_run_error(x, x->update_error, pattern, e);
+	int r = index_run_error(x->update_error, s, pattern, e);
 	if (r == 0 && db_changes(x->db) == 0)
-		r = index_run_error(x, x->put_error, pattern, e);
+		r = index_run_error(x->put_error, s, pattern, e);
 	return r;
 }
 
-static int index_count_error(struct row_index *x, struct err *e)
+static int index_count_error(struct row_index *x, const struct gathered_sums *s, struct err *e)
 {
-	char pattern[OUTCOME_ERROR_MAX];
-	error_pattern(db_column_text(x->errors, 3), pattern);
-	int r = index_run_error(x, x->update_error, span_of(pattern), e);
+	struct span pattern = row_gather_text(x->gather, s);
+	int r = index_run_error(x->update_error, s, pattern, e);
 	if (r < 0 || db_changes(x->db) > 0)
 		return r;
-	db_bind_int64(x->count_errors, 1, db_column_int64(x->errors, 0));
+	db_bind_int64(x->count_errors, 1, s->hour);
 	r = db_step(x->count_errors, e);
 	if (r < 0)
 		return r;
 	bool full = db_column_int64(x->count_errors, 0) >= ROW_INDEX_ERRORS_MAX;
 	db_reset(x->count_errors);
-	return index_put_error(x, full ? SPAN_LIT(ROW_INDEX_OTHER) : span_of(pattern), e);
+	return index_put_error(x, s, full ? SPAN_LIT(ROW_INDEX_OTHER) : pattern, e);
 }
 
-static int index_count_errors(struct row_index *x, int64_t first, int64_t last, struct err *e)
-{
-	int r;
-	db_bind_int64(x->errors, 1, first);
-	db_bind_int64(x->errors, 2, last);
-	while ((r = db_step(x->errors, e)) > 0 && (r = index_count_error(x, e)) == 0)
-		;
-	db_reset(x->errors);
-	return r;
-}
-
-/* --- all of it ------------------------------------------------------------------------------------------ */
+/* --- rows as they are written --------------------------------------------------------------------------- */
 
 static int index_ask(struct db_stmt *q, int64_t *ret, bool *none, struct err *e)
 {
@@ -409,6 +329,74 @@ static int index_ask(struct db_stmt *q, int64_t *ret, bool *none, struct err *e)
 	db_reset(q);
 	return 0;
 }
+
+/* What was gathered, and is to be read before it, becomes the chunk that begins with `first`. */
+static int index_put(struct row_index *x, int64_t first, struct err *e)
+{
+	int64_t last = first + ROW_INDEX_RANGE - 1;
+	const struct gathered_sums *s;
+	bool none;
+	/* another process may have gone on */
+	int r = index_ask(x->read_until, &x->days_until, &none, e);
+	if (r == 0 && x->from > first)
+		r = index_gather(x, first, x->from - 1, e);
+	if (r == 0)
+		r = index_put_chunk(x, first, last, e);
+	row_gather_sort(x->gather);
+	for (size_t n = 0; r == 0 && (s = row_gather_sums(x->gather, n)); n++)
+		r = s->status < 0 ? index_put_sums(x, s, e) : index_count_error(x, s, e);
+	return r;
+}
+
+void row_index_forget(struct row_index *x)
+{
+	x->gathering = false;
+}
+
+/* From this row on. The rows before it in its chunk are read when that is full; in a later chunk than the
+ * next one it is for row_index_step. */
+static int index_begin(struct row_index *x, int64_t id, struct err *e)
+{
+	bool none;
+	int r = index_ask(x->next, &x->first, &none, e);
+	row_gather_clear(x->gather);
+	x->gathering = r == 0;
+	x->from = x->id = id;
+	return r;
+}
+
+/* All of its rows are written. */
+static int index_complete(struct row_index *x, struct err *e)
+{
+	struct err why;
+	int64_t first;
+	bool none;
+	x->gathering = false;
+	int r = index_ask(x->next, &first, &none, e);
+	if (r < 0 || first != x->first)
+		return r;
+	r = db_exec(x->db, "SAVEPOINT chunk", e);
+	if (r < 0)
+		return r;
+	if (index_put(x, first, &why) < 0)
+		return db_exec(x->db, "ROLLBACK TO chunk; RELEASE chunk", e);
+	return db_exec(x->db, "RELEASE chunk", e);
+}
+
+int row_index_add(struct row_index *x, const struct gathered_row *row, struct err *e)
+{
+	int r = x->gathering && row->id == x->id ? 0 : index_begin(x, row->id, e);
+	if (r < 0)
+		return r;
+	x->id = row->id + 1;
+	if (row->id < x->first || row->id - x->first >= ROW_INDEX_RANGE)
+		return 0;
+	if (row_gather_add(x->gather, row) < 0)
+		x->first = INT64_MAX; /* left to row_index_step */
+	return row->id - x->first == ROW_INDEX_RANGE - 1 ? index_complete(x, e) : 0;
+}
+
+/* --- all of it ------------------------------------------------------------------------------------------ */
 
 /* One more hour, if it is over; what comes late is added by index_add_late. */
 static int index_add_day(struct row_index *x, int64_t now_us, struct err *e)
@@ -432,23 +420,23 @@ int row_index_step(struct row_index *x, int64_t last_id, int64_t now_us, struct 
 	int64_t first;
 	bool none;
 	int r = index_ask(x->next, &first, &none, e);
-	if (r == 0) /* another process may have gone on */
+	if (r == 0)
 		r = index_ask(x->read_until, &x->days_until, &none, e);
 	if (r < 0)
 		return r;
-	int64_t last = first + ROW_INDEX_RANGE - 1;
-	if (first <= 0 || last > last_id)
+	if (first <= 0 || first + ROW_INDEX_RANGE - 1 > last_id)
 		return index_add_day(x, now_us, e);
-	r = index_add_chunk(x, first, last, e);
-	if (r == 0)
-		r = index_sum_organizations(x, first, last, e);
-	if (r == 0)
-		r = index_count_errors(x, first, last, e);
+	row_index_forget(x);
+	row_gather_clear(x->gather);
+	x->from = first + ROW_INDEX_RANGE;
+	r = index_put(x, first, e);
 	return r < 0 ? r : 1;
 }
 
 int row_index_retain(struct row_index *x, int64_t row, struct err *e)
 {
+	if (row > x->first) /* what was gathered may be of rows that go now */
+		row_index_forget(x);
 	db_bind_int64(x->forget_chunks, 1, row);
 	int r = db_run(x->forget_chunks, e);
 	if (r == 0)

@@ -10,9 +10,11 @@
  *                       the newest row
  *
  * Why:       indexes over ids of requests and users would touch a page for nearly every row that is
- *            written; a filter costs a few bytes of it, and is written once. Derived from rows and not
- *            beside them: what an older program or another process wrote, and a file from before, is taken
- *            up like anything else, little by little, and never holds up writing.
+ *            written; a filter costs a few bytes of it, and is written once.
+ * From:      rows as they are written, gathered in memory (row_gather.h) and put into the file with the last
+ *            one of their chunk, in its transaction. What was not seen being written (by an older program,
+ *            another process, before a restart) is read, at most a chunk at a time: all that is remembered
+ *            is in the file.
  * Not in it: the rows after the last chunk. Readers look at these one by one (search/rows.h).
  * Ownership: the owner of the file (outcome_store) opens and closes transactions.
  * Threads:   the recorder's. Errors: db.h's.
@@ -25,9 +27,10 @@
 #include "base/cleanup.h"
 #include "base/db.h"
 #include "base/err.h"
+#include "outcomes/search/row_gather.h"
 
-#define ROW_INDEX_RANGE 8192	 /* ids in a chunk */
-#define ROW_INDEX_ERRORS_MAX 500 /* patterns per hour; more are counted as ROW_INDEX_OTHER */
+#define ROW_INDEX_RANGE ROW_GATHER_MAX /* ids in a chunk */
+#define ROW_INDEX_ERRORS_MAX 500       /* patterns per hour; more are counted as ROW_INDEX_OTHER */
 #define ROW_INDEX_OTHER "(other)"
 
 struct row_index;
@@ -38,7 +41,13 @@ int row_index_prepare(struct db *db, struct err *e);
 int row_index_new(struct db *db, struct row_index **ret, struct err *e);
 struct row_index *row_index_free(struct row_index *x); /* NULL is allowed; returns NULL */
 
-/* Within a transaction: one more chunk, or one more hour added to its day. 1 = there may be more, 0 = too
+/* Within the transaction that inserted the row, after it. Where the tables cannot be written the row stays,
+ * and it is left to row_index_step to say so; an error is one of the transaction. */
+int row_index_add(struct row_index *x, const struct gathered_row *row, struct err *e);
+/* The rows added since the last commit are not in the file after all. */
+void row_index_forget(struct row_index *x);
+
+/* Within a transaction: one more chunk of rows that were not added as they were written, or one more hour added to its day. 1 = there may be more, 0 = too
  * few rows are left. `last` is the highest id. */
 int row_index_step(struct row_index *x, int64_t last, int64_t now_us, struct err *e);
 /* Forgets what is about rows before `row`. */
