@@ -240,12 +240,10 @@ static void take_content(struct rollout_place *p)
 int place_read(struct rollout_place *p, struct err *e)
 {
 	buf_clear(&p->flags);
-	if (!p->flipt)
-		return read_file(p, e);
-	int r = flipt_read_snapshot(p, e);
-	if (r == 0)
+	int r = p->flipt ? flipt_read_snapshot(p, e) : read_file(p, e);
+	if (r == 0 && p->flipt)
 		take_content(p);
-	return r;
+	return r == -ENOENT ? -EIO : r; /* the place is gone: that says nothing of a flag */
 }
 
 int place_open_flag(const struct rollout_place *p, const char *flag, const struct rollout_sides *sides,

@@ -5,7 +5,8 @@
  * Why:       what is read, what is edited and what routers will evaluate are the same texts for all three.
  * Ownership: the place owns its texts; they are good until the next read.
  * Threads:   one; calls block.
- * Errors:    -errno with a sentence; -ENOENT when Flipt does not know what was asked for.
+ * Errors:    -errno with a sentence; -ENOENT when Flipt does not know what was asked for, but -EIO where the
+ *            place itself (a file, an environment, a namespace) is gone.
  */
 #ifndef MOVE_PLACE_H
 #define MOVE_PLACE_H

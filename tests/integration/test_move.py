@@ -500,6 +500,15 @@ def test_a_flags_file_that_someone_has_locked_is_told_and_holds_up_no_end(start)
         asking.join()
 
 
+def test_a_place_that_is_gone_is_not_a_flag_that_is_not_there(start):
+    w = World(start)
+    os.rename(w.router.flags_path, w.router.flags_path + ".gone")
+    answer = w.bearer("/_admin/move/plan", command="set", flag=FLAG, percent=50)
+    assert answer.status == 503 and "flags.yml" in json.loads(answer.body)["error"], answer.body
+    os.rename(w.router.flags_path + ".gone", w.router.flags_path)
+    assert w.plan(command="set", flag=FLAG, percent=50)["digest"]
+
+
 def test_a_change_that_the_flag_does_not_take_is_told(shared):
     w = shared
     for values, status in (({"flag": "nothing", "percent": 5}, 404), ({"flag": FLAG, "percent": 5.5}, 422)):
