@@ -8,10 +8,13 @@ import os
 import re
 import sys
 
+import pytest
+
 import configuration as c
 from http_text import wait_until
 from raw import ask, request
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SECRET = "hunter2"
 FAILING = "import sys; sys.exit('no document 83721 at redis://bob:%s@cache:6379')" % SECRET
 SAYING = "print('{\"success\": false, \"error\": \"the model refused\"}')"
@@ -61,6 +64,20 @@ def status(start, router, *arguments):
     return run.stdout
 
 
+def as_the_schema_says(what, text):
+    """Also that the schema would see a member that is gone."""
+    fastjsonschema = pytest.importorskip("fastjsonschema")
+    with open(os.path.join(ROOT, "docs", "migration-status.schema.json"), encoding="utf-8") as file:
+        schema = json.load(file)
+    check = fastjsonschema.compile({"$schema": schema["$schema"], "definitions": schema["definitions"], "$ref": "#/definitions/" + what})
+    told = json.loads(text)
+    check(told)
+    assert told[what]
+    for gone in told[what][0]:
+        with pytest.raises(fastjsonschema.JsonSchemaException):
+            check({**told, what: [{k: v for k, v in told[what][0].items() if k != gone}]})
+
+
 def test_every_attempt_that_did_not_succeed_says_what_went_wrong(start):
     origin = start.origin()
     router = pair(start, origin)
@@ -96,6 +113,11 @@ def test_every_attempt_that_did_not_succeed_says_what_went_wrong(start):
     assert by_operation[("fails", "task")]["sample_request_id"] == "request-2" and "no document # at" in by_operation[("fails", "task")]["error"]
     text = status(start, router, "--errors")
     assert max(map(len, text.splitlines())) <= 80 and "the model refused" in text
+    as_the_schema_says("errors", status(start, router, "--errors", "--json"))
+    as_the_schema_says("requests", status(start, router, "--requests", "--json"))
+    as_the_schema_says("requests", status(start, router, "--requests", "--limit", "2", "--json"))
+    as_the_schema_says("requests", status(start, router, "--request", "request-3", "--json"))
+    as_the_schema_says("organizations", status(start, router, "--organizations", "--json"))
     rows = list(csv.DictReader(io.StringIO(status(start, router, "--errors", "--csv"))))
     assert sum(int(row["count"]) for row in rows) == groups["total"]
 

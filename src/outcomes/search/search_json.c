@@ -12,7 +12,6 @@ static const char *json_truth(bool b)
 	return b ? "true" : "false";
 }
 
-/* Who an attempt was of, or nobody. */
 static void json_put_end(struct buf *out, bool cut)
 {
 	buf_printf(out, "],\"complete\":%s}\n", json_truth(!cut));
