@@ -101,8 +101,11 @@ static void on_sent(void *arg, enum celery_sent sent, int64_t receivers, const s
 static int check_input(const struct celery_client *c, const struct task_call *call, struct span queue,
 		       enum task_submit_status *ret, struct err *why)
 {
+	const struct workflow_definition *w = celery_workflow(c, call->workflow, call->task);
 	size_t size = call->args.len + call->kwargs.len;
 	*ret = TASK_REFUSED;
+	if (w && !workflow_is_sequence(w))
+		return err_set(why, -EINVAL, CELERY_NO_CHAIN, SPAN_ARG(w->name));
 	if (size > c->o->max_input) {
 		*ret = TASK_INPUT_TOO_LARGE;
 		return err_set(why, -EFBIG, "the input has %zu bytes, max_input of celery is %zu", size,

@@ -464,6 +464,12 @@ static struct task_check answer(const struct celery_client *c, const struct cele
 	struct task_check a = {.reachable = false};
 	if (!w)
 		return answer_task(c, q, q->task);
+	if (!workflow_is_sequence(w)) {
+		a = answer_task(c, q, q->task);
+		a.known = TASK_ANSWER_NO;
+		snprintf(a.missing, sizeof(a.missing), CELERY_NO_CHAIN, SPAN_ARG(w->name));
+		return a;
+	}
 	for (size_t i = 0; i < w->n_steps; i++) {
 		char task[TASK_NAME_MAX];
 		span_copy(w->steps[i].task, task, sizeof(task));

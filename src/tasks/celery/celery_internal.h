@@ -50,6 +50,8 @@ struct celery_options {
 	"no worker listens on %s (or its remote control is switched off, or its fanout_prefix or " \
 	"global_keyprefix is another)"
 #define CELERY_DEAF "results cannot be received: %s"
+#define CELERY_NO_CHAIN \
+	"the workflow \"%.*s\" is more than a sequence of tasks, which is all that a chain can be"
 
 struct celery_client;
 struct celery_operation; /* a submission, lookup or cancellation in progress */

@@ -317,8 +317,9 @@ static void needed_queues(const struct embedded_client *c, const struct task_pro
 		tasks && probe->workflow ? registry_workflow(tasks, probe->task) : NULL;
 	for (size_t i = 0; w && i < w->n_steps; i++) {
 		const struct task_definition *step = registry_task(tasks, w->steps[i].task);
+		struct span queue = w->steps[i].queue;
 		if (step)
-			add_queue(list, step->queue);
+			add_queue(list, queue.ptr ? queue : step->queue);
 	}
 }
 

@@ -21,11 +21,11 @@
 #include "base/span.h"
 #include "tasks/worker/builtin.h"
 #include "tasks/worker/secrets.h"
+#include "tasks/workflow/workflow.h"
 
 #define REGISTRY_MAX_FILE (1u << 20)
 #define REGISTRY_MAX_TASKS 1024
 #define REGISTRY_MAX_WORKFLOWS 256
-#define REGISTRY_MAX_STEPS 32
 #define REGISTRY_MAX_ARGV 64
 #define REGISTRY_MAX_ENV 64
 #define REGISTRY_MAX_FIELDS 32
@@ -73,29 +73,6 @@ struct task_definition {
 	unsigned max_attempts;	/* 1 unless idempotent */
 	unsigned timeout_ms;	/* of one attempt */
 	struct secrets secrets; /* what must not be said of a failure, in neither text */
-};
-
-/* What a step gets as positional arguments. Its keyword arguments are its `kwargs`, before them the
- * workflow's own for the first step and for STEP_INPUT_WORKFLOW. */
-enum step_input {
-	STEP_INPUT_PREVIOUS, /* the result before it; the workflow's own arguments for the first step */
-	STEP_INPUT_WORKFLOW, /* the workflow's own arguments */
-	STEP_INPUT_NONE
-};
-
-struct workflow_step {
-	struct span name; /* key in the workflow's result; the task's name unless said */
-	struct span task;
-	const char *kwargs; /* JSON object or NULL */
-	enum step_input input;
-	unsigned timeout_ms; /* 0: the task's */
-};
-
-struct workflow_definition {
-	struct span name, queue;
-	struct workflow_step steps[REGISTRY_MAX_STEPS];
-	size_t n_steps;
-	unsigned timeout_ms; /* of the whole, from its first step on */
 };
 
 struct registry;

@@ -484,121 +484,32 @@ static void read_task(const struct place *p)
 
 /* --- workflows ------------------------------------------------------------------------------------------ */
 
-static void read_step_task(const struct place *p, struct workflow_step *s)
+static bool registry_knows_task(void *arg, struct span task, struct buf *why)
 {
-	struct registry_reader *r = registry_reader_of(p);
-	registry_name(p, &s->task);
-	if (!s->task.ptr || r->elsewhere || registry_task(r->registry, s->task))
-		return;
-	CLEANUP(buf_releasep) struct buf text = BUF_INIT(8192);
-	registry_describe_unknown(r->registry, s->task, false, &text);
-	place_mistake(p, "%s", text.ptr);
-}
-
-static void read_step_kwargs(const struct place *p, struct workflow_step *s)
-{
-	CLEANUP(buf_releasep) struct buf json = BUF_INIT(REGISTRY_MAX_FILE);
-	if (!p->node)
-		return;
-	if (p->node->kind != YAML_MAPPING || yaml_to_json(p->node, &json) < 0)
-		place_mistake(p, "must be a mapping");
-	else
-		s->kwargs = place_text(p->reader, buf_span(&json));
-}
-
-/* Its name is its task's unless said. */
-static void read_step_name(const struct place *step, struct workflow_definition *w)
-{
-	struct workflow_step *s = &w->steps[w->n_steps];
-	struct place name = place_member(step, "name");
-	registry_name(&name, &s->name);
-	if (!s->name.ptr)
-		s->name = s->task.ptr ? s->task : SPAN_LIT("");
-	for (size_t i = 0; i < w->n_steps; i++)
-		if (span_eq(w->steps[i].name, s->name))
-			place_mistake(&name, "two steps are named \"%.*s\"", SPAN_ARG(s->name));
-}
-
-static void read_step(const struct place *p, struct workflow_definition *w)
-{
-	static const struct field fields[] = {
-		{"name", FIELD_OTHER, 0, 0, 0},
-		{"task", FIELD_OTHER, 0, 0, 0},
-		{"kwargs", FIELD_OTHER, 0, 0, 0},
-		{"input", FIELD_OTHER, 0, 0, 0},
-		{"timeout", FIELD_DURATION, offsetof(struct workflow_step, timeout_ms), 1, MAX_TIMEOUT_MS}};
-	/* as enum step_input */
-	static const char *const inputs[] = {"previous", "workflow", "none"};
-	struct workflow_step *s = &w->steps[w->n_steps];
-	struct place task = place_member(p, "task"), kwargs = place_member(p, "kwargs");
-	struct place input = place_member(p, "input");
-	size_t which;
-	READ_FIELDS(p, fields, s);
-	registry_require(p, "task");
-	read_step_task(&task, s);
-	read_step_kwargs(&kwargs, s);
-	if (value_choice(&input, inputs, 3, &which))
-		s->input = (enum step_input)which;
-	read_step_name(p, w);
-	w->n_steps++;
-}
-
-static void registry_load_steps(const struct place *p, struct workflow_definition *w)
-{
-	size_t i = 0;
-	if (!p->node)
-		return;
-	if (p->node->kind != YAML_SEQUENCE || !p->node->count || p->node->count > REGISTRY_MAX_STEPS) {
-		place_mistake(p, "must be a list of 1 to %d steps", REGISTRY_MAX_STEPS);
-		return;
-	}
-	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
-		struct place step = place_element(p, n, i++);
-		if (!step.node)
-			place_mistake(&step, "empty");
-		else if (value_mapping(&step))
-			read_step(&step, w);
-	}
-}
-
-static void read_workflow_names(const struct place *p, struct workflow_definition *w)
-{
-	struct place name = place_member(p, "name"), queue = place_member(p, "queue");
-	struct span s = SPAN_NONE;
-	w->name = SPAN_LIT("");
-	w->queue = SPAN_LIT(REGISTRY_DEFAULT_QUEUE);
-	registry_require(p, "name");
-	registry_name(&name, &s);
-	if (s.ptr && registry_workflow(registry_reader_of(p)->registry, s))
-		place_mistake(&name, "\"%.*s\" is declared twice", SPAN_ARG(s));
-	if (s.ptr)
-		w->name = s;
-	registry_name(&queue, &w->queue);
+	const struct registry *r = arg;
+	if (registry_task(r, task))
+		return true;
+	registry_describe_unknown(r, task, false, why);
+	return false;
 }
 
 static void read_workflow(const struct place *p)
 {
-	static const struct field fields[] = {{"name", FIELD_OTHER, 0, 0, 0},
-					      {"queue", FIELD_OTHER, 0, 0, 0},
-					      {"steps", FIELD_OTHER, 0, 0, 0},
-					      {"timeout", FIELD_DURATION,
-					       offsetof(struct workflow_definition, timeout_ms), 1,
-					       MAX_TIMEOUT_MS}};
-	struct registry *registry = registry_reader_of(p)->registry;
-	struct place steps = place_member(p, "steps");
-	if (!value_mapping(p))
-		return;
-	struct workflow_definition *w = registry_add_workflow(registry);
-	if (w) {
-		READ_FIELDS(p, fields, w);
-		read_workflow_names(p, w);
-		registry_require(p, "steps");
-		registry_load_steps(&steps, w);
-	} else if (registry_workflow_count(registry) == REGISTRY_MAX_WORKFLOWS) {
+	struct registry_reader *r = registry_reader_of(p);
+	const struct workflow_tasks tasks = {.arg = r->registry,
+					     .known = r->elsewhere ? NULL : registry_knows_task,
+					     .queue = SPAN_LIT(REGISTRY_DEFAULT_QUEUE)};
+	struct place name = place_member(p, "name");
+	struct span s;
+	if (yaml_string(name.node, &s) && registry_workflow(r->registry, s))
+		place_mistake(&name, "\"%.*s\" is declared twice", SPAN_ARG(s));
+	struct workflow_definition *w = registry_add_workflow(r->registry);
+	if (w)
+		workflow_read(p, &tasks, w);
+	else if (registry_workflow_count(r->registry) == REGISTRY_MAX_WORKFLOWS)
 		place_mistake(p, "more than %d workflows", REGISTRY_MAX_WORKFLOWS);
-	} else {
+	else
 		p->reader->out_of_memory = true;
-	}
 }
 
 /* --- the file ------------------------------------------------------------------------------------------- */

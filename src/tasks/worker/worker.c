@@ -257,12 +257,21 @@ static void log_unknown(struct worker *w, struct span name, bool workflow)
 		 LOG_STR("effect", "it waits for a worker that knows it"));
 }
 
+/* One whose steps name another backend is the router's to drive. */
+static bool worker_can_start(const struct registry *r, const struct workflow_definition *d)
+{
+	for (size_t i = 0; i < d->n_steps; i++)
+		if (d->steps[i].backend.ptr || !registry_task(r, d->steps[i].task))
+			return false;
+	return true;
+}
+
 /* Versions of workers differ while they are being replaced: what this one does not know, another may. */
 static bool worker_knows(void *arg, struct span name, bool workflow)
 {
 	struct worker *w = arg;
-	if (workflow ? registry_workflow(w->o.registry, name) != NULL
-		     : registry_task(w->o.registry, name) != NULL)
+	const struct workflow_definition *d = workflow ? registry_workflow(w->o.registry, name) : NULL;
+	if (workflow ? d && worker_can_start(w->o.registry, d) : registry_task(w->o.registry, name) != NULL)
 		return true;
 	log_unknown(w, name, workflow);
 	return false;
@@ -279,17 +288,22 @@ static unsigned max_attempts(void *arg, struct span name, bool idempotent)
 
 static int start_workflow(struct worker *w, const struct store_lease *l)
 {
-	struct store_step steps[REGISTRY_MAX_STEPS];
+	struct store_step steps[WORKFLOW_MAX_STEPS];
 	struct err e = {""};
 	const struct workflow_definition *d = registry_workflow(w->o.registry, l->name);
 	if (!d)
 		return -EINVAL; /* is_known has let it through */
+	if (!workflow_is_sequence(d)) {
+		const struct store_outcome no = {
+			.error = SPAN_LIT("the workflow is more than a sequence of tasks")};
+		return store_finish(w->store, l->seq, l->token, &no, &e);
+	}
 	for (size_t i = 0; i < d->n_steps; i++) {
 		const struct workflow_step *s = &d->steps[i];
 		const struct task_definition *t = registry_task(w->o.registry, s->task);
 		steps[i] = (struct store_step){.name = s->name,
 					       .task = s->task,
-					       .queue = t->queue,
+					       .queue = s->queue.ptr ? s->queue : t->queue,
 					       .kwargs = span_of(s->kwargs),
 					       .input = STORE_INPUT_PREVIOUS,
 					       .timeout_ms = s->timeout_ms};
@@ -415,21 +429,23 @@ static size_t count_known(const struct registry *r)
 	size_t n = registry_count(r);
 	for (size_t i = 0; i < registry_workflow_count(r); i++)
 		n += registry_workflow_at(r, i)->n_steps;
-	return n;
+	return n; /* at most */
 }
 
-static void fill_known(const struct registry *r, struct store_known *list)
+static size_t fill_known(const struct registry *r, struct store_known *list)
 {
+	struct store_known *at = list;
 	for (size_t i = 0; i < registry_count(r); i++)
-		*list++ = (struct store_known){.task = registry_task_at(r, i)->name};
+		*at++ = (struct store_known){.task = registry_task_at(r, i)->name};
 	for (size_t i = 0; i < registry_workflow_count(r); i++) {
 		const struct workflow_definition *w = registry_workflow_at(r, i);
-		for (size_t step = 0; step < w->n_steps; step++) {
-			struct span task = w->steps[step].task;
-			*list++ = (struct store_known){
-				.workflow = w->name, .task = task, .queue = registry_task(r, task)->queue};
+		for (size_t step = 0; worker_can_start(r, w) && step < w->n_steps; step++) {
+			const struct workflow_step *s = &w->steps[step];
+			struct span queue = s->queue.ptr ? s->queue : registry_task(r, s->task)->queue;
+			*at++ = (struct store_known){.workflow = w->name, .task = s->task, .queue = queue};
 		}
 	}
+	return (size_t)(at - list);
 }
 
 /* What it knows, so that routers do not submit what nobody would take. Without it they go by what they know
@@ -443,7 +459,7 @@ static void publish(struct worker *w)
 	CLEANUP(freep) struct store_known *list = calloc(n ? n : 1, sizeof(*list));
 	int r = list ? 0 : err_set(&e, -ENOMEM, "out of memory");
 	if (r == 0) {
-		fill_known(w->o.registry, list);
+		n = fill_known(w->o.registry, list);
 		r = store_publish(w->store, span_of(w->id), list, n, &e);
 	}
 	w->said = r == 0;
