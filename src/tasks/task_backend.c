@@ -71,6 +71,10 @@ int task_result_to_json(const struct task_result *r, struct buf *out)
 		buf_puts(out, "null");
 	put_time(out, "started_at", r->started_us);
 	put_time(out, "completed_at", r->completed_us);
+	if (r->steps.ptr) {
+		buf_puts(out, ",\"steps\":");
+		buf_append_span(out, r->steps);
+	}
 	buf_putc(out, '}');
 	return out->error;
 }

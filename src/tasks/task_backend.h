@@ -42,14 +42,17 @@ struct task_result {
 	bool cancelled;					/* failed because someone cancelled it */
 	int64_t submitted_us, started_us, completed_us; /* wall clock; 0 = not yet or not told */
 	unsigned attempts;
-	/* what task_call.owner said, where the backend keeps it (embedded), else SPAN_NONE */
+	/* what task_call.owner said, where the backend keeps it (embedded, router), else SPAN_NONE */
 	struct span owner;
+	/* Of a workflow, where the backend tells them: a JSON array of its steps so far, each with its name,
+	 * status and times, for callers. Else SPAN_NONE. */
+	struct span steps;
 };
 /* What callers may be told: without the detail, and with what looks like a secret in the error masked
  * (base/text.h), in `room`. Borrows from both. -ENOMEM: the error is a general one then. */
 int task_result_for_callers(const struct task_result *r, struct buf *room, struct task_result *ret);
-/* {"task_id","task_name","status","result","error","started_at","completed_at"}; times are
- * RFC 3339; what is not known is null */
+/* {"task_id","task_name","status","result","error","started_at","completed_at"} and, where they are told,
+ * "steps"; times are RFC 3339; what is not known is null */
 int task_result_to_json(const struct task_result *r, struct buf *out);
 
 /* One call of a task or workflow. All spans are copied by submit. */
@@ -146,6 +149,8 @@ struct task_backend {
 	/* A second submission of an id (of the same task and owner) is the task that is there, ended or not,
 	 * as long as its result is kept: it is accepted, and nothing runs twice. */
 	bool same_id_same_task;
+	/* It has clients of the other backends (setup->other): it starts after them, and ends before them. */
+	bool over_others;
 
 	/* One backend as configured (task_options.h). */
 	const struct task_setting *settings; /* the last has no key */

@@ -46,6 +46,13 @@ struct task_backend_setup {
 	bool only_looking;			    /* nothing is made that is not there */
 	const struct task_probe *calls;		    /* what it will be asked to run */
 	size_t n_calls;
+	bool state_shared;	     /* replicas of the program share what later calls must find */
+	struct span default_backend; /* of calls that name none; SPAN_NONE: not known */
+	/* The other backends of the program, by name, for one that is over them; NULL: there is none of that
+	 * name. Their options are checked when this one's are, and started when it is; they and `other_arg`
+	 * outlive it. NULL: who asks does not know. */
+	const struct task_options *(*other)(const void *arg, struct span name);
+	const void *other_arg;
 	/* where mistakes in files that settings name go, a line each with its place; NULL: the first is in
 	 * `e` */
 	struct buf *problems;

@@ -217,7 +217,7 @@ def said_at_the_end(router):
 
 @pytest.mark.parametrize("variant, attachment, said", [
     ("celery", None, 'no backend "celery" is declared under backends (declared: embedded)'),
-    ("100", {"backend": "ingest"}, 'there is no backend "ingest"; available: embedded, celery, temporal, hatchet'),
+    ("100", {"backend": "ingest"}, 'there is no backend "ingest"; available: embedded, celery, temporal, hatchet, router'),
     ("on", {"backend": "ingest", "shadow": 1}, 'there is no backend "ingest"')])
 def test_a_flag_that_names_no_backend_is_legacys_and_told_once(start, origin, variant, attachment, said):
     router, _ = start.with_worker(config(origin), to_backend(variant, attachment))
@@ -272,7 +272,7 @@ def test_explain_lists_the_backends_that_there_are(start, origin):
     router = start.router(config(origin), to_backend("100", {"backend": "ingest"}))
     told = start.run("migration-router", "explain", "--config", router.config_path, "--service", "app", "--operation", "echo",
                      "--user", "u1").stdout
-    assert 'there is no backend "ingest"; available: embedded, celery, temporal, hatchet: legacy' in told
+    assert 'there is no backend "ingest"; available: embedded, celery, temporal, hatchet, router: legacy' in told
     assert re.search(r"^reason +backend_unknown$", told, re.M), told
 
 

@@ -441,7 +441,7 @@ static const struct {
 					     "server's URL, here or in FLIPT_SERVER_URL\n"},
 	/* backends */
 	{SERVICE "backends: {ingest: {}}\n", "c.yml:2: backends.ingest: there is no backend \"ingest\"; "
-					     "available: embedded, celery, temporal, hatchet\n"},
+					     "available: embedded, celery, temporal, hatchet, router\n"},
 	{SERVICE "backend: celery\n",
 	 "c.yml:2: backend: no backend \"celery\" is declared under backends (declared: none)\n"},
 	{SERVICE "backends: {celery: {broker_url: {url: x}}}\n",

@@ -57,6 +57,15 @@ static int set_all(const struct config *c, const struct backend_config *b, struc
 	return worst;
 }
 
+static const struct task_options *app_backends_other(const void *arg, struct span name)
+{
+	const struct app *a = arg;
+	for (size_t i = 0; i < a->env.n_backends; i++)
+		if (span_eq(a->env.backends[i].name, name))
+			return a->env.backends[i].options;
+	return NULL;
+}
+
 static int app_backends_check_all(const struct app *a, const struct config *c, const struct backend_config *b,
 				  struct task_options *o, struct buf *problems)
 {
@@ -66,6 +75,11 @@ static int app_backends_check_all(const struct app *a, const struct config *c, c
 					   .getenv_fn = app_getenv,
 					   .only_looking = a->only_looking,
 					   .calls = calls,
+					   .state_shared = c->state.url != NULL,
+					   .default_backend = c->default_backend,
+					   /* of a new configuration only a restart has them all */
+					   .other = c == a->config ? app_backends_other : NULL,
+					   .other_arg = a,
 					   .problems = problems};
 	setup.n_calls = calls ? put_calls(c, b->name, calls) : 0;
 	int r = calls ? task_options_check(o, &setup, &e) : err_set(&e, -ENOMEM, "out of memory");
@@ -94,18 +108,28 @@ static int make(const struct app *a, const struct config *c, const struct backen
 	return r < 0 ? r : app_backends_check_all(a, c, b, *ret, problems);
 }
 
+/* Those over the others come behind them. */
+static bool app_backends_is_over(struct span name, bool over)
+{
+	return task_backend_find(name)->over_others == over;
+}
+
 int app_backends_make(struct app *a, struct buf *problems)
 {
 	bool good = true;
-	for (size_t i = 0; i < a->config->n_backends; i++) {
-		struct plane_backend *p = &a->env.backends[a->env.n_backends++];
-		p->name = a->config->backends[i].name;
-		if (breaker_new(p->name, &p->breaker) < 0) {
-			buf_puts(problems, "out of memory\n");
-			return -ENOMEM;
+	for (int over = 0; over < 2; over++)
+		for (size_t i = 0; i < a->config->n_backends; i++) {
+			const struct backend_config *b = &a->config->backends[i];
+			if (!app_backends_is_over(b->name, over))
+				continue;
+			struct plane_backend *p = &a->env.backends[a->env.n_backends++];
+			p->name = b->name;
+			if (breaker_new(p->name, &p->breaker) < 0) {
+				buf_puts(problems, "out of memory\n");
+				return -ENOMEM;
+			}
+			good &= make(a, a->config, b, &p->options, problems) == 0;
 		}
-		good &= make(a, a->config, &a->config->backends[i], &p->options, problems) == 0;
-	}
 	return good ? 0 : -EBADMSG;
 }
 
@@ -166,7 +190,7 @@ int app_backends_start(struct app *a, struct err *e)
 
 void app_backends_free(struct app *a)
 {
-	for (size_t i = 0; i < a->env.n_backends; i++) {
+	for (size_t i = a->env.n_backends; i-- > 0;) { /* those over others go first */
 		a->env.backends[i].options = task_options_free(a->env.backends[i].options);
 		a->env.backends[i].breaker = breaker_free(a->env.backends[i].breaker);
 	}

@@ -1,0 +1,204 @@
+"""Workflows that the router drives itself: steps as single tasks on any backend, here the embedded one and Celery's Python workers.
+
+Every execution is counted where it happens: a line per execution in the file `runs` of the workers' folder.
+"""
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import sys
+
+import pytest
+import requests
+
+import configuration as c
+from http_text import PATIENCE, wait_until
+from programs import need_backend
+
+need_backend("router", "celery")
+pytest.importorskip("celery")
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CORE_TASKS = os.path.join(HERE, "..", "support", "core_tasks.py")
+
+
+def handler(name, **more):
+    return {"name": name, "exec": {"argv": [sys.executable, "-S", "-E", CORE_TASKS, name], "env": {"RUNS_FOLDER": "${RUNS_FOLDER}"}}, **more}
+
+
+TASKS = [handler(name) for name in ("count", "hold", "fail", "give_back")]
+
+
+def step(name, task, backend=None, after=(), **more):
+    return {"name": name, "task": task, **({"backend": backend} if backend else {}), "parents": list(after), **more}
+
+
+def keyed(text):
+    return {"input": "none", "kwargs": {"key": text}}
+
+
+# The old Celery tasks go on as they are; what is new beside them runs on embedded workers.
+WORKFLOWS = [
+    {"name": "both", "execution": "router", "steps": [
+        step("first", "count", **keyed("first")),
+        step("old", "hold", "celery", ["first"], **keyed("old")),
+        step("new", "hold", "embedded", ["first"], **keyed("new")),
+        step("last", "count", "celery", ["old", "new"], **keyed("last"))]},
+    {"name": "breaks", "execution": "router", "steps": [
+        step("first", "count", **keyed("first")),
+        step("wrong", "fail", "celery", ["first"], input="none", kwargs={"message": "the model is away"}),
+        step("last", "count", None, ["wrong"], **keyed("last"))]},
+]
+
+
+class World:
+    def __init__(self, start, folder, broker):
+        self.start, self.folder, self.runs, self.broker = start, start.folder(), folder, broker
+        (self.folder / "tasks.yml").write_text(json.dumps({"tasks": TASKS, "workflows": WORKFLOWS}))
+        operations = {w["name"]: c.operation("POST /" + w["name"], {"workflow": w["name"], "backend": "router", "respond_async": True,
+                                                                   "timeout": "50s"}) for w in WORKFLOWS}
+        self.config = c.router({"s": c.service("http://127.0.0.1:9", operations)}, backends={
+            **c.embedded(), "celery": {"broker_url": broker, "when_not_ready": "submit"},
+            "router": {"workflows": "tasks.yml", "when_not_ready": "submit"}})
+        self.env = {"TASK_ABSTRACTION_ENABLED": "true", "RUNS_FOLDER": str(folder)}
+        self.serve()
+        self.worker = start.worker(self.router, env=self.env)
+
+    def serve(self):
+        self.router = self.start.router(self.config, folder=self.folder, env=self.env)
+
+    def url(self, path):
+        return "http://127.0.0.1:%d%s" % (self.router.port, path)
+
+    def call(self, name, **headers):
+        return requests.post(self.url("/" + name), json={}, headers=headers, timeout=PATIENCE)
+
+    def begin(self, name):
+        answer = self.call(name, Prefer="respond-async")
+        assert answer.status_code == 202, answer.text
+        return answer.headers["Location"]
+
+    def state(self, location):
+        return requests.get(self.url(location), timeout=PATIENCE).json()
+
+    def wait_end(self, location):
+        wait_until(lambda: self.state(location)["status"] in ("completed", "failed"), "the workflow's end")
+        return self.state(location)
+
+    def executed(self):
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(self.runs, "runs"), encoding="utf-8") as file:
+            return sorted(line.strip() for line in file)
+        return []
+
+    def hold(self, what):
+        with open(os.path.join(self.runs, "held.new"), "w", encoding="utf-8") as file:
+            file.write(what)
+        os.replace(os.path.join(self.runs, "held.new"), os.path.join(self.runs, "held"))
+
+    def clear(self):
+        self.hold("")
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(self.runs, "runs"))
+
+    def file(self, query):
+        with contextlib.closing(sqlite3.connect(os.path.join(self.folder, "data", "workflows.db"), timeout=10)) as db:
+            return db.execute(query).fetchall()
+
+
+@pytest.fixture(scope="module")
+def module_world(tmp_path_factory):
+    from celery_redis import Redis
+    from celery_worker import Worker
+    from conftest import Started
+    folder = tmp_path_factory.mktemp("runs")
+    server, started = Redis(folder), Started(tmp_path_factory)
+    worker = Worker(folder, server.url(), pool="threads", concurrency=4)
+    yield World(started, folder, server.url())
+    started.end()
+    worker.stop()
+    server.stop()
+
+
+@pytest.fixture
+def world(module_world):
+    module_world.clear()
+    yield module_world
+    module_world.hold("")
+
+
+ONCE = sorted(["first", "begin old", "end old", "begin new", "end new", "last"])
+RESULT = {"first": "first", "old": "old", "new": "new", "last": "last"}
+
+
+def statuses(state):
+    return {s["name"]: s["status"] for s in state["steps"]}
+
+
+def test_steps_run_on_the_backends_that_they_name(world):
+    answer = world.call("both")
+    assert answer.status_code == 200 and answer.json() == RESULT, answer.text
+    assert world.executed() == ONCE
+
+
+def test_the_state_shows_the_steps(world):
+    world.hold("1")
+    location = world.begin("both")
+    wait_until(lambda: statuses(world.state(location)) == {"first": "completed", "old": "running", "new": "running"}, "two steps to run")
+    wait_until(lambda: {"begin old", "begin new"} <= set(world.executed()), "the two to have begun")
+    world.hold("")
+    end = world.wait_end(location)
+    assert end["status"] == "completed" and end["result"] == RESULT
+    assert statuses(end) == dict.fromkeys(RESULT, "completed")
+    assert all(s["submitted_at"] and s["completed_at"] for s in end["steps"])
+    assert "celery" not in json.dumps(end["steps"]), "where a step ran is the operator's"
+    assert world.executed() == ONCE
+
+
+@pytest.mark.parametrize("down", [0, 2])
+def test_a_killed_router_goes_on_and_no_step_runs_twice(world, down):
+    """`down`: the steps end while no router is there, or only afterwards."""
+    world.hold("1")
+    location = world.begin("both")
+    wait_until(lambda: {"begin old", "begin new"} <= set(world.executed()), "the two steps to run")
+    world.router.kill()
+    if down:
+        world.hold("")
+        wait_until(lambda: {"end old", "end new"} <= set(world.executed()), "the two steps to end")
+    world.serve()
+    world.hold("")
+    end = world.wait_end(location)
+    assert end["status"] == "completed" and end["result"] == RESULT, end
+    assert world.executed() == ONCE
+
+
+def test_what_fails_ends_the_workflow(world):
+    answer = world.call("breaks")
+    assert answer.status_code == 500 and answer.json()["detail"] == 'step "wrong": the model is away', answer.text
+    assert world.executed() == ["first"]
+
+
+def test_cancel_stops_what_has_not_begun(world):
+    world.hold("1")
+    location = world.begin("both")
+    wait_until(lambda: {"begin old", "begin new"} <= set(world.executed()), "the two steps to run")
+    assert requests.delete(world.url(location), timeout=PATIENCE).status_code == 202
+    end = world.wait_end(location)
+    assert end["status"] == "failed" and "cancel" in end["error"], end
+    assert statuses(end) == {"first": "completed", "old": "cancelled", "new": "cancelled"}
+    world.hold("")
+    answer = world.call("both")
+    assert answer.status_code == 200 and world.executed().count("last") == 1, "only that of the second workflow"
+
+
+def test_another_router_takes_over_what_is_under_way(world):
+    world.hold("1")
+    location = world.begin("both")
+    wait_until(lambda: {"begin old", "begin new"} <= set(world.executed()), "the two steps to run")
+    world.router.signal(signal.SIGTERM)
+    assert world.router.wait() == 0
+    world.serve()
+    world.hold("")
+    assert world.wait_end(location)["result"] == RESULT
+    assert world.executed() == ONCE
+    assert world.file("SELECT count(DISTINCT driver) FROM run WHERE state = 1") == [(0,)]
