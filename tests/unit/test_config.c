@@ -458,7 +458,7 @@ static const struct {
 	 "c.yml:2: access_log: expected off, errors or all, not \"error\"; did you mean \"errors\"?\n"},
 	{SERVICE "backend: ingest\nbackends: {embedded: {}}\n",
 	 "c.yml:2: backend: there is no backend \"ingest\"; available: embedded, celery, temporal, "
-	 "hatchet\n"},
+	 "hatchet, router\n"},
 	/* a Location that nobody could use */
 	{ASYNC("[\"body:/org\"]"), "c.yml:5: services.s.operations.o.task.respond_async: nobody could poll "
 				   "the task: the organization comes only from the body or the path, which a "
@@ -559,7 +559,7 @@ static const struct {
 	{OPERATION "task: {name: a, backend: ingest}, flags: f, identity: {user: query:u}}}}\n",
 	 "c.yml:6: services.s.operations.op.task.backend: there is no backend \"ingest\"; available: "
 	 "embedded, celery, temporal, "
-	 "hatchet\n"},
+	 "hatchet, router\n"},
 	{OPERATION
 	 "task: {name: a, single_input: true, args: [1, 2]}, flags: f, identity: {user: query:u}}}}\n",
 	 "c.yml:6: services.s.operations.op.task.single_input: needs exactly one argument in args, which "
@@ -720,7 +720,7 @@ static void all_mistakes_come_at_once(void **state)
 		"\"soon\"\n"
 		"environment: TASK_QUEUE_BACKEND: there is no backend \"ingest\"; available: embedded, "
 		"celery, temporal, "
-		"hatchet\n"
+		"hatchet, router\n"
 		"c.yml:5: services.a.listen: expected address:port, such as 127.0.0.1:5002, [::1]:5002 or "
 		"*:5002, not \"127.0.0.1\"\n"
 		"c.yml:6: services.a.legacy: expected a URL that begins with http:// or https://\n"

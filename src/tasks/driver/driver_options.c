@@ -132,9 +132,10 @@ int driver_options_check(struct task_options *base, const struct task_backend_se
 	o->other_arg = setup->other_arg;
 	driver_set_defaults(o);
 	if (setup->state_shared)
-		return err_set(e, -EINVAL,
-			       "what it drives is in a file of this router, but state: is shared by replicas, "
-			       "which would not find it");
+		return err_set(
+			e, -EINVAL,
+			"what it drives is in a file of this router, but state: is shared by replicas, "
+			"which would not find it");
 	if (!o->workflows_file)
 		return err_set(e, -EINVAL, "workflows is missing: the file that declares what it drives");
 	if (!o->database && asprintf(&o->database, "%s/workflows.db", setup->data_dir) < 0) {
