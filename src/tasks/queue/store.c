@@ -110,7 +110,7 @@ static const char *const sql[SQL_N] = {
 	[SQL_FENCE] = "SELECT 1 FROM task WHERE seq = ?1 AND token = ?2 AND state = 1",
 	[SQL_END] = "UPDATE task SET state = ?2, cancelled = ?3, completed_us = ?4, lease_until = 0 WHERE "
 		    "seq = ?1 AND state < 2"
-		    " RETURNING id, parent, step",
+		    " RETURNING id, parent, step, workflow",
 	[SQL_OUTPUT] = "INSERT INTO output (seq, result, error, detail) VALUES (?1, ?2, ?3, ?4)",
 	[SQL_MARK] = "INSERT INTO finished (id) VALUES (?1)",
 	[SQL_REQUEUE] = "UPDATE task SET state = 0, token = 0, lease_until = 0, worker = NULL"
@@ -138,6 +138,7 @@ static const char *const sql[SQL_N] = {
 		"SELECT EXISTS (SELECT 1 FROM task WHERE state = 1 AND lease_until > 0 AND lease_until <= ?1)"
 		" OR EXISTS (SELECT 1 FROM task WHERE state = 0 AND expires_at > 0 AND expires_at <= ?1)"
 		" OR EXISTS (SELECT 1 FROM task WHERE state = 1 AND deadline_at > 0 AND deadline_at <= ?1)"
+		" OR EXISTS (SELECT 1 FROM flow_due)"
 		" OR EXISTS (SELECT 1 FROM task WHERE completed_us > 0 AND parent IS NULL AND completed_us < "
 		"?2)",
 	[SQL_DUE_LEASE] = "SELECT seq, 0 FROM task WHERE state = 1 AND lease_until > 0"
@@ -151,7 +152,14 @@ static const char *const sql[SQL_N] = {
 			     "deadline_at <= ?1 LIMIT 200",
 	[SQL_OLD] = "SELECT seq, 0 FROM task WHERE completed_us > 0 AND parent IS NULL AND completed_us < ?1"
 		    " ORDER BY completed_us LIMIT 100",
-	[SQL_MARKS_OLD] = "DELETE FROM finished WHERE n < ?1"};
+	[SQL_MARKS_OLD] = "DELETE FROM finished WHERE n < ?1",
+	[SQL_FLOW] = "SELECT definition FROM flow WHERE seq = ?1",
+	[SQL_FLOW_INSERT] = "INSERT INTO flow (seq, definition) VALUES (?1, ?2)",
+	[SQL_FLOW_OPEN] = "SELECT seq, step FROM task WHERE parent = ?1 AND state < 2 ORDER BY seq",
+	[SQL_FLOW_ERROR] = "SELECT error, detail FROM output WHERE seq = ?1",
+	[SQL_FLOW_DUE] = "SELECT seq FROM flow_due WHERE seq > ?1 ORDER BY seq LIMIT 1",
+	[SQL_FLOW_MAKE_DUE] = "INSERT OR IGNORE INTO flow_due (seq) VALUES (?1)",
+	[SQL_FLOW_NOT_DUE] = "DELETE FROM flow_due WHERE seq = ?1"};
 
 struct db_stmt *store_sql(struct store *s, enum store_sql which, struct err *e)
 {
@@ -296,6 +304,8 @@ int store_open(const struct store_options *o, struct store **ret, struct err *e)
 		r = db_open(&d, &s->db, e);
 	if (r == 0)
 		r = db_migrate(s->db, schema, sizeof(schema) / sizeof(schema[0]), e);
+	if (r == 0)
+		r = store_flow_tables(s, e);
 	if (r == 0)
 		r = check_boot(s, e);
 	if (r == 0)

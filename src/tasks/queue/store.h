@@ -32,6 +32,7 @@
 #include "base/err.h"
 #include "base/span.h"
 #include "tasks/task_backend.h"
+#include "tasks/workflow/workflow.h"
 
 #define STORE_E_EXISTS 1   /* this very task is there already */
 #define STORE_E_CONFLICT 2 /* the id belongs to another task */
@@ -64,9 +65,9 @@ struct store_task {
 	struct span id, name, queue, args, kwargs, request_id, owner;
 	bool workflow, idempotent;
 	int priority;
-	unsigned timeout_ms, expires_ms;     /* 0: none said */
-	unsigned pending_ms;		     /* longest wait for a worker when expires_ms is 0; 0: forever */
-	int64_t parent, step;		     /* of a workflow's step; parent 0: none */
+	unsigned timeout_ms, expires_ms; /* 0: none said */
+	unsigned pending_ms;		 /* longest wait for a worker when expires_ms is 0; 0: forever */
+	int64_t parent, step; /* of a workflow's step; parent 0: none, negative: see store_flow.c */
 	struct span traceparent, tracestate; /* empty: none. A step has its workflow's */
 };
 /* STORE_E_EXISTS when the same task (id, name, owner) is there already, STORE_E_CONFLICT for another with
@@ -185,6 +186,12 @@ struct store_step {
 };
 int store_workflow_start(struct store *s, const struct store_lease *l, const struct store_step *steps,
 			 size_t n, unsigned timeout_ms, struct err *e);
+
+/* The same for a workflow of any shape, whose steps name their queues: it is frozen as it is, and moves on
+ * by its
+ * plan (tasks/workflow/workflow_plan.h) in the transaction in which one of its tasks ends. */
+int store_flow_start(struct store *s, const struct store_lease *l, const struct workflow_definition *w,
+		     unsigned timeout_ms, struct err *e);
 
 /* A lease that ran out gets `grace_ms` more before its task is lost: in a commit of its own, which shows that
  * a worker that lives could have written by now. After this store had to wait for another's lock for a

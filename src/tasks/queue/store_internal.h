@@ -53,6 +53,13 @@ enum store_sql {
 	SQL_DUE_WORKFLOW,
 	SQL_OLD,
 	SQL_MARKS_OLD,
+	SQL_FLOW,
+	SQL_FLOW_INSERT,
+	SQL_FLOW_OPEN,
+	SQL_FLOW_ERROR,
+	SQL_FLOW_DUE,
+	SQL_FLOW_MAKE_DUE,
+	SQL_FLOW_NOT_DUE,
 	SQL_N
 };
 
@@ -77,6 +84,7 @@ struct store {
 	struct aging aging;
 	/* which queue is checked first, so that a busy one does not starve the others */
 	unsigned queue_turn;
+	bool flows_running; /* store_flow_run_due is at it */
 };
 
 /* The statement, reset, its parameters still to be bound; NULL with a sentence. */
@@ -106,6 +114,12 @@ int store_workflow_advance(struct store *s, int64_t parent, int64_t step, const 
 			   struct store_end *ret, struct err *e);
 /* Pending: ended; running: asked to stop, and of a workflow the open step with it. */
 int store_cancel_seq(struct store *s, int64_t seq, struct err *e);
+/* store_flow.c. Side tables and triggers, made where they are not. */
+int store_flow_tables(struct store *s, struct err *e);
+/* Moves on every workflow of that kind to which something has happened. Within a transaction. */
+int store_flow_run_due(struct store *s, struct err *e);
+/* Its time is up: 1 ended, 0 it is no workflow of that kind. */
+int store_flow_time_out(struct store *s, int64_t seq, int64_t timeout_ms, struct err *e);
 /* 0, or STORE_E_STALE when the lease is not the caller's. */
 int store_fence(struct store *s, int64_t seq, int64_t token, struct err *e);
 

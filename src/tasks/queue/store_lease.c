@@ -38,7 +38,8 @@ static int mark_finished(struct store *s, struct span id, struct err *e)
 }
 
 struct lease_parent {
-	int64_t workflow, step; /* workflow 0: none */
+	int64_t workflow, step; /* workflow 0: none; negative: store_flow.c */
+	bool is_workflow;	/* the task itself */
 };
 
 /* Of one task, whatever it is a step of. `o` must fit. */
@@ -57,7 +58,8 @@ static int end_task(struct store *s, int64_t seq, const struct store_outcome *o,
 		return r < 0 ? r : STORE_E_STALE;
 	char id[TASK_ID_MAX];
 	span_copy(db_column_text(st, 0), id, sizeof(id));
-	*ret = (struct lease_parent){db_column_int64(st, 1), db_column_int64(st, 2)};
+	*ret = (struct lease_parent){db_column_int64(st, 1), db_column_int64(st, 2),
+				     db_column_int64(st, 3) != 0};
 	db_reset(st);
 	r = write_output(s, seq, o, e);
 	return r == 0 ? mark_finished(s, span_of(id), e) : r;
@@ -76,7 +78,9 @@ int store_end(struct store *s, int64_t seq, const struct store_outcome *o, struc
 		}
 		struct lease_parent up = {0};
 		int r = end_task(s, seq, &outcome, &up, e);
-		if (r || !up.workflow)
+		if (r == 0 && (up.workflow < 0 || up.is_workflow))
+			r = store_flow_run_due(s, e);
+		if (r || up.workflow <= 0)
 			return r;
 		/* A workflow may be a step itself. What ends it may quote what ended the step. */
 		struct store_end end = {.text = BUF_INIT(0)};
@@ -166,7 +170,10 @@ int store_cancel_seq(struct store *s, int64_t seq, struct err *e)
 		return -EIO;
 	db_bind_int64(st, 1, seq);
 	r = db_run(st, e);
-	return r == 0 && workflow ? cancel_open_step(s, seq, e) : r;
+	if (r < 0 || !workflow)
+		return r;
+	r = cancel_open_step(s, seq, e);
+	return r < 0 ? r : store_flow_run_due(s, e);
 }
 
 int store_cancel(struct store *s, struct span id, struct err *e)
@@ -404,7 +411,10 @@ static int end_expired(struct store *s, const struct due *d, struct err *e)
 static int end_workflow(struct store *s, const struct due *d, struct err *e)
 {
 	struct db_stmt *st;
-	int r = store_row(s, SQL_STEP_OPEN, d->seq, &st, e);
+	int r = store_flow_time_out(s, d->seq, d->extra, e);
+	if (r)
+		return r < 0 ? r : 0;
+	r = store_row(s, SQL_STEP_OPEN, d->seq, &st, e);
 	if (r < 0)
 		return r;
 	char text[TASK_NAME_MAX + 128];
@@ -492,6 +502,8 @@ static int sweep_all(struct store *s, int64_t before_us, unsigned *count, struct
 		r = sweep_kind(s, SQL_DUE_EXPIRED, end_expired, count, e);
 	if (r == 0)
 		r = sweep_kind(s, SQL_DUE_WORKFLOW, end_workflow, count, e);
+	if (r == 0)
+		r = store_flow_run_due(s, e);
 	if (r == 0 && before_us)
 		r = store_lease_forget(s, before_us, count, e);
 	struct db_stmt *st = r == 0 ? store_sql(s, SQL_WORKERS_OLD, e) : NULL;

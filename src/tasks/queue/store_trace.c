@@ -48,7 +48,7 @@ int store_trace_put(struct store *s, int64_t seq, const struct store_task *t, st
 	struct store_lease of = {.seq = 0};
 	if (t->traceparent.len)
 		return store_trace_insert(s, seq, t->traceparent, t->tracestate, e);
-	if (t->parent && store_trace_read(s, t->parent, &of) == 1)
+	if (t->parent && store_trace_read(s, t->parent < 0 ? -t->parent : t->parent, &of) == 1)
 		return store_trace_insert(s, seq, span_of(of.traceparent), span_of(of.tracestate), e);
 	return 0;
 }

@@ -286,6 +286,26 @@ static unsigned max_attempts(void *arg, struct span name, bool idempotent)
 	return t && t->max_attempts > 1 ? t->max_attempts : IDEMPOTENT_ATTEMPTS;
 }
 
+/* A plain sequence is begun as ever, so that older workers, which share the file, can go on with it. */
+static int start_graph(struct worker *w, const struct store_lease *l, const struct workflow_definition *d,
+		       unsigned timeout_ms)
+{
+	CLEANUP(freep) struct workflow_definition *own = malloc(sizeof(*own));
+	struct err e = {""};
+	if (!own)
+		return -ENOMEM;
+	*own = *d;
+	for (size_t i = 0; i < own->n_steps; i++) {
+		const struct task_definition *t = registry_task(w->o.registry, own->steps[i].task);
+		if (!own->steps[i].queue.ptr)
+			own->steps[i].queue = t->queue;
+	}
+	int r = store_flow_start(w->store, l, own, timeout_ms, &e);
+	if (r < 0)
+		worker_note_trouble(w, &e);
+	return r < 0 ? r : 0;
+}
+
 static int start_workflow(struct worker *w, const struct store_lease *l)
 {
 	struct store_step steps[WORKFLOW_MAX_STEPS];
@@ -293,11 +313,9 @@ static int start_workflow(struct worker *w, const struct store_lease *l)
 	const struct workflow_definition *d = registry_workflow(w->o.registry, l->name);
 	if (!d)
 		return -EINVAL; /* is_known has let it through */
-	if (!workflow_is_sequence(d)) {
-		const struct store_outcome no = {
-			.error = SPAN_LIT("the workflow is more than a sequence of tasks")};
-		return store_finish(w->store, l->seq, l->token, &no, &e);
-	}
+	unsigned timeout_ms = l->timeout_ms ? l->timeout_ms : d->timeout_ms;
+	if (!workflow_is_sequence(d))
+		return start_graph(w, l, d, timeout_ms);
 	for (size_t i = 0; i < d->n_steps; i++) {
 		const struct workflow_step *s = &d->steps[i];
 		const struct task_definition *t = registry_task(w->o.registry, s->task);
@@ -312,7 +330,6 @@ static int start_workflow(struct worker *w, const struct store_lease *l)
 		else if (s->input == STEP_INPUT_NONE)
 			steps[i].input = STORE_INPUT_NONE;
 	}
-	unsigned timeout_ms = l->timeout_ms ? l->timeout_ms : d->timeout_ms;
 	int r = store_workflow_start(w->store, l, steps, d->n_steps, timeout_ms, &e);
 	if (r < 0)
 		worker_note_trouble(w, &e);
