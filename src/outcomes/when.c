@@ -23,10 +23,21 @@ static bool parse_zone(const char *text, int *ret_minutes)
 	return true;
 }
 
+/* The digits behind the point of seconds; beyond microseconds they are cut off. */
+static int64_t parse_fraction(const char **text)
+{
+	int64_t us = 0;
+	int64_t unit = 100000;
+	for (; **text >= '0' && **text <= '9'; (*text)++, unit /= 10)
+		us += (**text - '0') * unit;
+	return us;
+}
+
 static bool parse_time(const char *text, int64_t *ret_us)
 {
 	struct tm tm = {.tm_isdst = 0};
 	int minutes = 0;
+	int64_t fraction_us = 0;
 	const char *rest = strptime(text, "%Y-%m-%d", &tm);
 	if (!rest)
 		return false;
@@ -34,14 +45,14 @@ static bool parse_time(const char *text, int64_t *ret_us)
 		rest = strptime(rest + 1, "%H:%M:%S", &tm);
 		if (!rest)
 			return false;
-		if (*rest == '.') /* fractions of seconds do not matter to a report */
-			rest += 1 + strspn(rest + 1, "0123456789");
+		if (*rest == '.' && rest++)
+			fraction_us = parse_fraction(&rest);
 		if (!parse_zone(rest, &minutes))
 			return false;
 	} else if (*rest) {
 		return false;
 	}
-	*ret_us = ((int64_t)timegm(&tm) - minutes * 60) * 1000000;
+	*ret_us = ((int64_t)timegm(&tm) - minutes * 60) * 1000000 + fraction_us;
 	return true;
 }
 

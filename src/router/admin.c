@@ -598,6 +598,9 @@ static void *admin_read(struct admin *a, struct exchange *x, const struct http_r
 		return start_report(a, x, h, a->content.report);
 	} else if (span_is(path, "/_admin/drain.json")) {
 		return start_report(a, x, h, a->content.drain);
+	} else if (span_is(path, "/_admin/requests.json") || span_is(path, "/_admin/errors.json") ||
+		   span_is(path, "/_admin/organizations.json")) {
+		return start_report(a, x, h, a->content.search);
 	} else if (span_is(path, "/_admin/standing.json")) {
 		return start_report(a, x, h, a->content.standing);
 	} else if (a->content.is_page(path)) {

@@ -18,6 +18,8 @@
  *   GET /_admin/report.json   migration-status --json; ?since=…&service=…&operation=…&org=…; with
  *                             ?all also what the peers of `routers:` recorded, and who of them is missing
  *   GET /_admin/drain.json    migration-status --drain --json; ?side=…&since=…&service=…&operation=…
+ *   GET /_admin/requests.json, errors.json, organizations.json
+ *                             migration-status --requests --json and so on, with its filters as parameters
  *   GET /_admin/standing.json where the migration stands now (docs/migration-status.schema.json)
  *   GET /_admin/flags         source, digest and age of the snapshot in use
  *   GET /_admin/gate          the guard's verdict: 200 safe, 503 breach, 425 neither; ?operation=…&service=…
@@ -81,6 +83,7 @@ struct admin_content {
 	 * HTTP status with the sentence in e. */
 	int (*report)(void *arg, struct span target, struct buf *json, struct err *e);
 	int (*drain)(void *arg, struct span target, struct buf *json, struct err *e);	 /* likewise */
+	int (*search)(void *arg, struct span target, struct buf *json, struct err *e);	 /* likewise */
 	int (*standing)(void *arg, struct span target, struct buf *json, struct err *e); /* likewise */
 	/* An HTTP status with its JSON; with none, the sentence in e. */
 	int (*gate)(void *arg, struct span target, struct buf *json, struct err *e);

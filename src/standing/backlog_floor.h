@@ -2,8 +2,8 @@
  * Backlog floor: the fewest tasks that were waiting at a queue over the last minutes. Pure.
  *
  * Why:       a long queue says little (a burst is gone in a minute); one that never gets short says that
- *            its workers cannot keep up, and that everybody waits behind it. The thought is CoDel's, who goes by
- *            the least delay of an interval (RFC 8289, section 3.2).
+ *            its workers cannot keep up, and that everybody waits behind it. CoDel goes by
+ *            the least delay of an interval in the same way (RFC 8289, section 3.2).
  */
 #ifndef STANDING_BACKLOG_FLOOR_H
 #define STANDING_BACKLOG_FLOOR_H

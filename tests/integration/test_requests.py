@@ -11,6 +11,7 @@ import sys
 import pytest
 
 import configuration as c
+from conftest import Started
 from http_text import wait_until
 from raw import ask, request
 
@@ -129,6 +130,60 @@ def test_every_attempt_that_did_not_succeed_says_what_went_wrong(start):
     assert missing.returncode == 3 and "No such request" in missing.stdout
 
 
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory):
+    """For what changes nothing."""
+    started = Started(tmp_path_factory)
+    yield pair(started, started.origin())
+    started.end()
+
+
+QUESTIONS = [("--requests",), ("--requests", "--limit", "3"), ("--requests", "--side", "task", "--result", "failure"), ("--requests", "--user", "u3"),
+             ("--requests", "--org", "org-1", "--operation", "echo"), ("--request", "request-2"), ("--errors",), ("--errors", "--org", "org-0"),
+             ("--errors", "--backend", "embedded", "--status", "500"), ("--organizations",), ("--organizations", "G-1"), ("--organizations", "--org", "org-0")]
+
+
+def test_routers_are_asked_as_their_files_are(start):
+    routers = [pair(start, start.origin()) for _ in range(2)]
+    for router, numbers in zip(routers, (range(1, 7), range(2, 9))):
+        for n in numbers:
+            assert send(router, "POST", "/fails" if n % 3 == 2 else "/echo", n, b'{"message": "x"}') in (200, 500, 502)
+        router.wait_outcomes(len(numbers))
+    files = [("--db", r.outcomes_path) for r in routers]
+    urls = [("--router", "http://127.0.0.1:%d" % r.admin_port) for r in routers]
+
+    def told(sources, question, form="--json"):
+        span = () if question[0] == "--request" else ("--since", "2026-01-01")
+        run = start.run("migration-status", *(word for source in sources for word in source), *question, form, *span)
+        assert run.returncode == 0, (question, run.stderr)
+        return run.stdout
+    for question in QUESTIONS:
+        for form in ("--json", "--csv")[:3 - len(question)]:
+            assert told(files, question, form) == told(urls, question, form) == told([files[0], urls[1]], question, form), question
+        assert told(files[:1], question) == told(urls[:1], question), question
+    found = json.loads(told(urls, ("--errors",)))
+    assert found["total"] == sum(1 for r in routers for row in r.query("SELECT error FROM outcomes") if row["error"]) > 0
+    assert len(json.loads(told(urls, ("--request", "request-3")))["requests"]) == 2, "the same id at both"
+    first = json.loads(told(urls[:1], ("--requests", "--limit", "2")))
+    assert json.loads(told(urls[:1], ("--requests", "--before", str(first["next"]))))["requests"]
+    for twice in ([files[0], files[0]], [urls[0], urls[0]], [files[0], urls[0]]):
+        run = start.run("migration-status", *(word for source in twice for word in source), "--errors")
+        assert run.returncode == 1 and "is listed twice" in run.stderr and not run.stdout, "counted twice"
+    routers[1].kill()
+    run = start.run("migration-status", *urls[0], *urls[1], "--errors")
+    assert run.returncode == 1 and urls[1][1] in run.stderr and not run.stdout, "never the sum of those that are left"
+
+
+@pytest.mark.parametrize("target, why", [
+    ("/_admin/requests.json?sid=task", "sid"), ("/_admin/requests.json?side=left", "side"), ("/_admin/errors.json?since=yesterday", "since"),
+    ("/_admin/errors.json?result=good", "result"), ("/_admin/requests.json?status=1e3", "status"), ("/_admin/requests.json?before=0", "before"),
+    ("/_admin/organizations.json?limit=10001", "limit"), ("/_admin/requests.json?user=a&user=b", "user"), ("/_admin/requests.json?user=a%00b", "user"),
+    ("/_admin/requests.json?user=" + "x" * 1025, "user")])
+def test_a_question_that_cannot_be_read_is_refused(refusing, target, why):
+    answer = ask(refusing.admin_port, request("GET", target))
+    assert answer.status == 400 and why in answer.body.decode(), answer
+
+
 def test_requests_are_found_by_what_is_known_of_them(start):
     origin = start.origin()
     router = pair(start, origin, outcomes={"hash_users": True})
@@ -159,7 +214,7 @@ def test_what_would_be_ignored_is_refused(start):
     for arguments, why in ((("--requests", "--gate"), "--gate"), (("--errors", "--drain"), "--drain"), (("--user", "u"), "only with --requests"),
                            (("--request", "x", "--since", "1h"), "by its id alone"), (("--requests", "--errors"), "invalid value"),
                            (("--requests", "--side", "left"), "left"), (("--requests", "--limit", "0"), "0"),
-                           (("--requests", "--router", "http://127.0.0.1:1"), "--router"), (("--limit", "3"), "only with"),
+                           (("--limit", "3"), "only with"),
                            (("--errors", "--before", "7"), "--before"), (("--requests", "--before", "7", "--db", "a", "--db", "b"), "--before")):
         run = start.run("migration-status", *arguments)
         assert run.returncode == 2 and why in run.stderr, (arguments, run.stderr)

@@ -39,6 +39,8 @@ int errors_find(const char *path, const struct search_filter *f, size_t limit, s
 		struct err *e);
 /* What several files say, as one. Takes nothing from them. */
 int errors_merge(struct errors *const *all, size_t n, size_t limit, struct errors **ret, struct err *e);
+/* What another router's errors_to_json said. -EPROTO with a sentence about `name`. */
+int errors_parse(const char *name, struct span json, struct errors **ret, struct err *e);
 struct errors *errors_free(struct errors *r); /* NULL is allowed; returns NULL */
 
 int errors_to_json(const struct errors *r, struct buf *out);

@@ -333,8 +333,36 @@ static int organizations_finish(struct organizations_reader *m, struct organizat
 	return 0;
 }
 
-int organization_list_of_files(const char *const *paths, size_t n, const struct organizations_options *o,
-			       struct organization_list **ret, struct err *e)
+static void organizations_add_side(struct organization_sums *to, const struct organization_sums *of)
+{
+	if (of->requests && (!to->requests || of->first_us < to->first_us))
+		to->first_us = of->first_us;
+	if (of->requests && (!to->requests || of->last_us > to->last_us))
+		to->last_us = of->last_us;
+	to->requests += of->requests;
+	to->counted += of->counted;
+	to->errors += of->errors;
+}
+
+static int organizations_add(struct organizations_reader *m, const struct organization_list *of)
+{
+	m->left_out += of->left_out;
+	for (size_t i = 0; i < of->n; i++) {
+		struct organization *o;
+		if (organizations_place(m, span_of(of->all[i].name), &o) < 0)
+			return -ENOMEM;
+		for (int side = 0; side < OUTCOME_SIDE_COUNT; side++)
+			if (o)
+				organizations_add_side(&o->sides[side], &of->all[i].sides[side]);
+			else
+				m->left_out += of->all[i].sides[side].requests;
+	}
+	return 0;
+}
+
+int organization_list_of_all(const char *const *paths, size_t n, struct organization_list *const *others,
+			     size_t n_others, const struct organizations_options *o,
+			     struct organization_list **ret, struct err *e)
 {
 	CLEANUP(organization_list_freep) struct organization_list *found = calloc(1, sizeof(*found));
 	struct organizations_reader m = {.options = o};
@@ -347,6 +375,11 @@ int organization_list_of_files(const char *const *paths, size_t n, const struct 
 			r = organizations_read(&m, e);
 		found->cut |= m.s.rows.cut;
 		search_close(&m.s);
+	}
+	for (size_t i = 0; r >= 0 && i < n_others; i++) {
+		found->cut |= others[i]->cut;
+		if (organizations_add(&m, others[i]) < 0)
+			r = err_set(e, -ENOMEM, "out of memory");
 	}
 	if (r >= 0 && organizations_finish(&m, found) < 0)
 		r = err_set(e, -ENOMEM, "out of memory");
@@ -361,7 +394,7 @@ int organization_list_of_files(const char *const *paths, size_t n, const struct 
 int organization_list_find(const char *path, const struct organizations_options *o,
 			   struct organization_list **ret, struct err *e)
 {
-	return organization_list_of_files(&path, 1, o, ret, e);
+	return organization_list_of_all(&path, 1, NULL, 0, o, ret, e);
 }
 
 struct organization_list *organization_list_free(struct organization_list *r)

@@ -12,6 +12,7 @@
 #include "outcomes/search/search.h"
 
 #define ORGANIZATIONS_MAX 200000
+#define ORGANIZATIONS_TOLD_MAX 10000 /* in JSON, to be added up with others' */
 
 enum organization_order { ORGANIZATIONS_BY_ERRORS, ORGANIZATIONS_BY_REQUESTS, ORGANIZATIONS_BY_NAME };
 enum organization_on { ON_LEGACY, ON_TASK, ON_BOTH, ON_NEITHER };
@@ -50,9 +51,14 @@ struct organizations_options {
 
 int organization_list_find(const char *path, const struct organizations_options *o,
 			   struct organization_list **ret, struct err *e);
-/* Of several files, added up. */
-int organization_list_of_files(const char *const *paths, size_t n, const struct organizations_options *o,
-			       struct organization_list **ret, struct err *e);
+/* Of several files, added up with what was found elsewhere (`others`, whole lists). */
+int organization_list_of_all(const char *const *paths, size_t n, struct organization_list *const *others,
+			     size_t n_others, const struct organizations_options *o,
+			     struct organization_list **ret, struct err *e);
+/* What another router's organization_list_to_json said; all that it found must be there, or a sum would not
+ * be whole. -EPROTO with a sentence about `name`. */
+int organization_list_parse(const char *name, struct span json, struct organization_list **ret,
+			    struct err *e);
 struct organization_list *
 organization_list_free(struct organization_list *r);	   /* NULL is allowed; returns NULL */
 const char *organization_on_text(enum organization_on on); /* legacy, task, both, none */

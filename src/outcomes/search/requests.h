@@ -43,6 +43,8 @@ int requests_of(const char *path, const char *request_id, struct requests **ret,
  * them. */
 int requests_merge(struct requests *const *all, size_t n, bool oldest_first, size_t limit,
 		   struct requests **ret, struct err *e);
+/* What another router's requests_to_json said. -EPROTO with a sentence about `name`. */
+int requests_parse(const char *name, struct span json, struct requests **ret, struct err *e);
 struct requests *requests_free(struct requests *r); /* NULL is allowed; returns NULL */
 
 /* {"version":1,"requests":[…],"next":…,"complete":…}; lines of text at `columns` (0 = 80); CSV with a

@@ -47,8 +47,8 @@ int row_index_add(struct row_index *x, const struct gathered_row *row, struct er
 /* The rows added since the last commit are not in the file after all. */
 void row_index_forget(struct row_index *x);
 
-/* Within a transaction: one more chunk of rows that were not added as they were written, or one more hour added to its day. 1 = there may be more, 0 = too
- * few rows are left. `last` is the highest id. */
+/* Within a transaction: one more chunk of rows that were not added as they were written, or one more hour
+ * added to its day. 1 = there may be more, 0 = too few rows are left. `last` is the highest id. */
 int row_index_step(struct row_index *x, int64_t last, int64_t now_us, struct err *e);
 /* Forgets what is about rows before `row`. */
 int row_index_retain(struct row_index *x, int64_t row, struct err *e);

@@ -15,6 +15,7 @@
 #include "page/page.h"
 #include "guard/guard_verdict.h"
 #include "programs/router/reports/app_drain.h"
+#include "programs/router/reports/app_search.h"
 #include "programs/router/reports/app_peers.h"
 #include "programs/router/app_guard.h"
 #include "programs/router/app_internal.h"
@@ -656,6 +657,7 @@ int app_status_start(struct app *a, struct err *e)
 					.flags = write_flags,
 					.report = make_report,
 					.drain = app_drain,
+					.search = app_search,
 					.standing = make_standing,
 					.gate = app_guard_gate,
 					.change = app_move_change,

@@ -544,13 +544,12 @@ static int check_search(const struct status_arguments *a)
 		{any && a->drain, "cannot be combined with it: %s", "--drain"},
 		{any && a->differences, "cannot be combined with it: %s", "--differences"},
 		{any && a->replaying.flags, "cannot be combined with it: %s", "--replay"},
-		{any && has_routers(&a->sources), "reads databases only, not %s", "--router"},
 		{!of_rows && (f->side >= 0 || f->result >= 0 || f->status || f->user || f->backend ||
 			      f->task_id || f->error),
 		 "only with --requests or --errors: %s",
 		 "--side, --result, --status, --user, --backend, --task, --error"},
 		{s->what != SEARCH_REQUESTS && s->before, "only with --requests: %s", "--before"},
-		{s->before && a->sources.n > 1, "a row is one of a single --db: %s", "--before"},
+		{s->before && a->sources.n > 1, "a row is one of a single --db or --router: %s", "--before"},
 		{!any && s->limit, "only with --requests, --errors or --organizations: %s", "--limit"},
 		{s->what == SEARCH_REQUEST && (a->since || a->until || a->report.service ||
 					       a->report.operation || a->report.organization || s->limit),
@@ -846,8 +845,7 @@ static int show_search(struct status_arguments *a)
 		when_parse(a->since, clock_wall_us(), &s.filter.since_us);
 	if (a->until)
 		when_parse(a->until, clock_wall_us(), &s.filter.until_us);
-	for (size_t i = 0; i < a->sources.n; i++)
-		s.paths[s.n_paths++] = a->sources.all[i].name;
+	s.sources = &a->sources;
 	s.format = formats[a->format];
 	s.columns = a->screen.columns;
 	int code = search_command(&s, &out);

@@ -9,8 +9,8 @@
 
 #include "base/buf.h"
 #include "outcomes/search/search.h"
+#include "programs/status/status_sources.h"
 
-#define SEARCH_FILES_MAX 64
 #define SEARCH_SPAN_US INT64_C(86400000000) /* of errors and organizations, where no --since is given */
 #define SEARCH_LIMIT 50
 #define SEARCH_NOT_FOUND 3 /* exit code: no such request is recorded */
@@ -22,9 +22,8 @@ struct search_arguments {
 	enum search_what what;
 	struct search_filter filter;
 	const char *search; /* of organizations; NULL = all */
-	const char *paths[SEARCH_FILES_MAX];
-	size_t n_paths;
-	int64_t before; /* a row; only of one file */
+	const struct status_sources *sources;
+	int64_t before; /* a row; only of one source */
 	size_t limit;	/* 0 = SEARCH_LIMIT */
 	enum search_format format;
 	unsigned columns;

@@ -204,6 +204,14 @@ static int ask_all(const struct status_sources *s, const struct report_options *
 	return r;
 }
 
+static void told_release(struct told *t)
+{
+	for (size_t i = 0; i < t->n; i++) {
+		report_sums_free(t->sums[i]);
+		guard_verdicts_free(t->guard[i]);
+	}
+}
+
 /* -EEXIST in the names that were given. */
 static int check_doubles(const struct status_sources *s, const struct told *t, struct err *e)
 {
@@ -213,6 +221,17 @@ static int check_doubles(const struct status_sources *s, const struct told *t, s
 				return err_set(e, -EEXIST, "%s: is listed twice (%s)", s->all[i].name,
 					       s->all[j].name);
 	return 0;
+}
+
+int status_sources_differ(const struct status_sources *s, struct err *e)
+{
+	struct told t = {.n = 0};
+	const struct report_options nothing = {.since_us = clock_wall_us()}; /* only whose it is */
+	int r = s->n > 1 ? ask_all(s, &nothing, &t, e) : 0;
+	if (r == 0)
+		r = check_doubles(s, &t, e);
+	told_release(&t);
+	return r;
 }
 
 int status_sources_report(const struct status_sources *s, const struct report_options *o, struct report **ret,
@@ -226,9 +245,6 @@ int status_sources_report(const struct status_sources *s, const struct report_op
 		r = report_merge(o, t.sums, t.n, ret, e);
 	if (r == 0 && guard && (r = guard_verdicts_join(t.guard, t.n, guard)) < 0)
 		err_set(e, r, "out of memory");
-	for (size_t i = 0; i < t.n; i++) {
-		report_sums_free(t.sums[i]);
-		guard_verdicts_free(t.guard[i]);
-	}
+	told_release(&t);
 	return r;
 }

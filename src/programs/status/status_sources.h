@@ -32,6 +32,8 @@ bool status_sources_add(struct status_sources *s, const char *name, bool router)
 /* `o` without its path. `guard` may be NULL: it is not wanted. */
 int status_sources_report(const struct status_sources *s, const struct report_options *o, struct report **ret,
 			  struct guard_verdicts **guard, struct err *e);
+/* -EEXIST: two are of the same file, which would count twice. */
+int status_sources_differ(const struct status_sources *s, struct err *e);
 /* What a router answers at a path of its admin listener ("/_admin/…"). */
 int status_sources_get(const struct status_sources *s, const char *router, const char *path, struct buf *body,
 		       struct err *e);
