@@ -53,6 +53,8 @@ LARGE_FOLDERS = {
 CIRCLES = {
     ("legacy/call.c", "legacy/call_receive.c", "legacy/call_send.c"):
         "one state machine, in a file for each direction",
+    ("base/redis.c", "base/redis_sentinel.c"):
+        "a client asks its Sentinels over clients of the same kind",
 }
 
 # Third-party header: the .c files that may include it.
@@ -62,7 +64,8 @@ THIRD_PARTY = {
     r"(cjson/)?cJSON\.h": {"base/json.c"},
     r"sodium(/.*|\.h)": {"base/crypto.c"},
     r"curl/.*": {"base/curl_loop.c", "base/http_client.c", "legacy/connection.c"},
-    r"hiredis(/.*|\.h)": {"base/redis.c"},
+    r"hiredis(/.*|\.h)": {"base/redis.c", "base/redis_tls.c"},
+    r"openssl/.*": {"base/redis_tls.c"},
     r"sqlite3\.h": {"base/db.c"},
     r"microhttpd\.h": {"router/http/listener.c"},
     r"zlib\.h": {"base/checksum.c", "base/gzip.c"},

@@ -28,6 +28,10 @@
 #include "base/cleanup.h"
 #include "base/backoff.h"
 #include "base/redis_channels.h"
+#include "base/redis_sentinel.h"
+#ifdef REDIS_HAS_TLS
+#include "base/redis_tls.h"
+#endif
 
 #define TICK_MS 100
 #define KEEPALIVE_MS 15000
@@ -35,6 +39,7 @@
 #define MAX_ADDRESSES 8
 #define MAX_WORDS 32
 #define MAX_PARKED 64
+#define HOST_PORT_MAX 256
 
 enum redis_call_state { CALL_WAITING, CALL_SENT, CALL_LOST };
 
@@ -44,6 +49,7 @@ struct ticket { /* hiredis' */
 
 struct redis_link { /* hiredis' */
 	redisAsyncContext *ac;
+	struct ssl_st *tls; /* NULL: plain */
 	struct redis *owner;
 	struct loop *loop;
 	struct loop_watch *watch;
@@ -85,10 +91,14 @@ struct redis {
 	struct loop *loop;
 	struct redis_options o;
 	struct redis_url url;
+	struct redis_sentinel *sentinel; /* NULL: the URL's address is the server's */
+	char *host;			 /* of the server, or of the master that the Sentinels named last */
+	unsigned port;
 	char where[REDIS_WHERE_MAX];
 	enum redis_state state;
 	struct err why; /* of the last failure */
 	struct redis_link *link;
+	bool asking; /* the Sentinels, who is the master */
 	struct resolver *resolver;
 	char addresses[MAX_ADDRESSES][INET6_ADDRSTRLEN];
 	size_t n_addresses, next_address;
@@ -104,6 +114,7 @@ struct redis {
 };
 
 static void connect_next(struct redis *r);
+static void connect_anew(struct redis *r);
 
 /* --- calls ---------------------------------------------------------------------------------------------- */
 
@@ -304,12 +315,13 @@ static void redis_lost(struct redis *r, const char *why)
 	forget_wire(r);
 	loop_timer_stop(r->attempt);
 	loop_timer_stop(r->keepalive);
+	r->asking = false;
+	if (r->sentinel)
+		redis_sentinel_watch(r->sentinel, false);
 	if (lived) {
 		r->failures = 0;
-		r->next_address = 0;
-		r->n_addresses = 0;
 		set_state(r, REDIS_CONNECTING);
-		connect_next(r);
+		connect_anew(r);
 		return;
 	}
 	if (r->state == REDIS_CONNECTING && r->next_address < r->n_addresses) {
@@ -359,14 +371,35 @@ static void redis_drop(struct redis *r, const char *why)
 
 /* --- hiredis' events ------------------------------------------------------------------------------------ */
 
+static void link_turn(const struct redis_link *l)
+{
+#ifdef REDIS_HAS_TLS
+	if (l->tls)
+		redis_tls_turn();
+#endif
+	(void)l;
+}
+
+static void link_read(const struct redis_link *l)
+{
+	link_turn(l);
+	redisAsyncHandleRead(l->ac);
+}
+
+static void link_write(const struct redis_link *l)
+{
+	link_turn(l);
+	redisAsyncHandleWrite(l->ac);
+}
+
 static void on_io(void *arg, unsigned events)
 {
 	struct redis_link *l = arg;
 	l->busy = true;
 	if (l->ac && events & (LOOP_READ | LOOP_ERROR))
-		redisAsyncHandleRead(l->ac);
+		link_read(l);
 	if (l->ac && events & LOOP_WRITE)
-		redisAsyncHandleWrite(l->ac);
+		link_write(l);
 	if (l->ac && events & LOOP_ERROR) {
 		/* More may be left to read before the end: hiredis takes 16 KiB at a time. */
 		loop_watch_set(l->watch, 0);
@@ -396,11 +429,16 @@ static void del_read(void *arg)
 	want(l, l->wanted & ~LOOP_READ);
 }
 
-/* The server has closed it, which the loop has not reported yet. */
-static bool has_ended(const struct redis_link *l)
+/* The server has closed it, which the loop has not reported yet. Below TLS the end is announced by what
+ * is read before it. */
+static bool has_ended(struct redis_link *l)
 {
 	char byte;
 	ssize_t n = recv(l->ac->c.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	if (n > 0 && l->tls) {
+		link_read(l);
+		n = l->ac ? recv(l->ac->c.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) : 1;
+	}
 	return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
@@ -413,10 +451,11 @@ static void redis_flush(struct loop_work *work)
 	struct redis_link *l = (struct redis_link *)((char *)work - offsetof(struct redis_link, flush));
 	l->flush_due = false;
 	l->busy = l->flushing = true;
-	if (has_ended(l))
-		redisAsyncHandleRead(l->ac);
-	else
-		redisAsyncHandleWrite(l->ac);
+	bool ended = has_ended(l);
+	if (l->ac && ended)
+		link_read(l);
+	else if (l->ac)
+		link_write(l);
 	l->busy = l->flushing = false;
 	if (!l->ac)
 		free(l);
@@ -446,6 +485,10 @@ static void redis_on_gone(void *arg)
 	struct redis *r = l->owner;
 	char why[128];
 	snprintf(why, sizeof(why), "%s", l->ac->c.err ? l->ac->c.errstr : "the connection was closed");
+#ifdef REDIS_HAS_TLS
+	if (l->tls)
+		redis_tls_reason(l->tls, why, sizeof(why));
+#endif
 	if (r)
 		lose_calls(r, CALL_SENT, why); /* while the context still knows what it has written */
 	l->watch = loop_watch_free(l->watch);
@@ -497,6 +540,8 @@ static void become_ready(struct redis *r)
 		call_send(TAILQ_FIRST(&r->lists[CALL_WAITING]));
 	set_state(r, REDIS_READY);
 	subscribe_all(r);
+	if (r->sentinel)
+		redis_sentinel_watch(r->sentinel, true);
 	if (r->channels.n)
 		loop_timer_start(r->keepalive, KEEPALIVE_MS);
 }
@@ -529,6 +574,20 @@ static void on_greeted(void *arg, enum redis_outcome outcome, const struct redis
 		become_ready(r);
 }
 
+/* Whom the Sentinels name may have been demoted since, or before they knew. */
+static void on_role(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
+		    const struct err *why)
+{
+	struct redis *r = arg;
+	char text[HOST_PORT_MAX + 64];
+	(void)why;
+	if (refused(r, outcome, reply) || span_is(redis_reply_text(redis_reply_at(reply, 0)), "master"))
+		return;
+	snprintf(text, sizeof(text), "%.*s:%u, which the Sentinels name, is not a master", HOST_PORT_MAX,
+		 r->host, r->port);
+	redis_drop(r, text);
+}
+
 static bool greet_with(struct redis *r, const struct span *words, size_t n, redis_reply_fn fn)
 {
 	struct redis_call *c = call_new(r, words, n, r->o.connect_timeout_ms * 2, fn, r);
@@ -537,8 +596,8 @@ static bool greet_with(struct redis *r, const struct span *words, size_t n, redi
 	return c != NULL;
 }
 
-/* AUTH, SELECT and PING in one go; nothing else is sent before all are answered, or it could land in
- * another database. */
+/* AUTH, SELECT, ROLE and PING in one go; nothing else is sent before all are answered, or it could land in
+ * another database, or at a replica. */
 static bool greet(struct redis *r)
 {
 	char db[16];
@@ -547,14 +606,33 @@ static bool greet(struct redis *r)
 		    password = r->url.password ? span_of(r->url.password) : SPAN_LIT("");
 	const struct span with_user[] = {SPAN_LIT("AUTH"), user, password},
 			  without[] = {SPAN_LIT("AUTH"), password};
-	const struct span select[] = {SPAN_LIT("SELECT"), span_of(db)}, ping[] = {SPAN_LIT("PING")};
+	const struct span select[] = {SPAN_LIT("SELECT"), span_of(db)}, role[] = {SPAN_LIT("ROLE")},
+			  ping[] = {SPAN_LIT("PING")};
 	if (user.ptr && !greet_with(r, with_user, 3, on_greeting))
 		return false;
 	if (!user.ptr && r->url.password && !greet_with(r, without, 2, on_greeting))
 		return false;
 	if (r->url.db && !greet_with(r, select, 2, on_greeting))
 		return false;
+	if (r->sentinel && !greet_with(r, role, 1, on_role))
+		return false;
 	return greet_with(r, ping, 1, on_greeted);
+}
+
+/* False: the attempt has failed. */
+static bool start_tls(struct redis *r, redisAsyncContext *ac)
+{
+	struct err e;
+#ifdef REDIS_HAS_TLS
+	redis_tls_turn();
+	if (redis_tls_begin(&ac->c, &r->url, r->host, &r->link->tls, &e) == 0)
+		return true;
+#else
+	(void)ac;
+	err_set(&e, -ENOTSUP, "this build has no TLS"); /* no URL asks for it */
+#endif
+	redis_drop(r, e.text);
+	return false;
 }
 
 static void start_link(struct redis *r, redisAsyncContext *ac)
@@ -567,8 +645,10 @@ static void start_link(struct redis *r, redisAsyncContext *ac)
 		redis_lost(r, why);
 		return;
 	}
-	if (r->url.host)
+	if (r->host)
 		redisEnableKeepAlive(&ac->c);
+	if (r->url.tls && !start_tls(r, ac))
+		return;
 	if (!greet(r))
 		redis_drop(r, "out of memory");
 }
@@ -607,7 +687,7 @@ static void resolve_done(struct loop_job *job)
 static void resolve(struct redis *r)
 {
 	struct resolver *v = calloc(1, sizeof(*v));
-	char *host = strdup(r->url.host);
+	char *host = strdup(r->host);
 	if (!v || !host) {
 		free(v);
 		free(host);
@@ -627,6 +707,29 @@ static bool is_numeric(const char *host)
 	return inet_pton(AF_INET, host, address) == 1 || inet_pton(AF_INET6, host, address) == 1;
 }
 
+static void ask_sentinels(struct redis *r)
+{
+	r->asking = true;
+	redis_sentinel_ask(r->sentinel);
+}
+
+/* The end of a round, which was for a new connection, or about the one that is in use. */
+static void on_master(void *arg, const char *host, unsigned port, const struct err *why)
+{
+	struct redis *r = arg;
+	if (r->asking) {
+		r->asking = false;
+		r->host = host ? strdup(host) : NULL;
+		r->port = port;
+		if (r->host)
+			connect_next(r);
+		else
+			redis_lost(r, host ? "out of memory" : why->text);
+	} else if (r->state == REDIS_READY && host && (port != r->port || strcmp(host, r->host) != 0)) {
+		redis_drop(r, "the Sentinels have made another server the master");
+	}
+}
+
 /* The next address; names are resolved on another thread, since hiredis would block in it. */
 static void connect_next(struct redis *r)
 {
@@ -634,12 +737,23 @@ static void connect_next(struct redis *r)
 		loop_timer_start(r->attempt, r->o.connect_timeout_ms);
 	if (r->url.path)
 		start_link(r, redisAsyncConnectUnix(r->url.path));
-	else if (is_numeric(r->url.host))
-		start_link(r, redisAsyncConnect(r->url.host, (int)r->url.port));
+	else if (!r->host)
+		ask_sentinels(r);
+	else if (is_numeric(r->host))
+		start_link(r, redisAsyncConnect(r->host, (int)r->port));
 	else if (r->next_address < r->n_addresses)
-		start_link(r, redisAsyncConnect(r->addresses[r->next_address++], (int)r->url.port));
+		start_link(r, redisAsyncConnect(r->addresses[r->next_address++], (int)r->port));
 	else
 		resolve(r);
+}
+
+/* The name may mean another address by now, and the master be another server. */
+static void connect_anew(struct redis *r)
+{
+	r->n_addresses = r->next_address = 0;
+	if (r->sentinel)
+		free(steal(r->host));
+	connect_next(r);
 }
 
 static void on_attempt_limit(void *arg)
@@ -660,9 +774,8 @@ static void redis_on_retry(void *arg)
 		link_close(r, "the connection was abandoned");
 		forget_wire(r);
 	}
-	r->n_addresses = r->next_address = 0;
 	set_state(r, REDIS_CONNECTING);
-	connect_next(r);
+	connect_anew(r);
 }
 
 static void redis_wake(struct redis *r)
@@ -670,7 +783,7 @@ static void redis_wake(struct redis *r)
 	if (r->state != REDIS_IDLE)
 		return;
 	set_state(r, REDIS_CONNECTING);
-	connect_next(r);
+	connect_anew(r);
 }
 
 /* --- commands ------------------------------------------------------------------------------------------- */
@@ -956,12 +1069,6 @@ struct redis_subscription *redis_unsubscribe(struct redis_subscription *s)
 
 /* --- life ----------------------------------------------------------------------------------------------- */
 
-static int copy(char **to, const char *from)
-{
-	*to = from ? strdup(from) : NULL;
-	return from && !*to ? -ENOMEM : 0;
-}
-
 static void redis_set_defaults(struct redis_options *o)
 {
 	const struct redis_options defaults = {.connect_timeout_ms = 3000,
@@ -981,6 +1088,22 @@ static void redis_set_defaults(struct redis_options *o)
 		o->max_pending = defaults.max_pending;
 }
 
+/* What the way to the server needs besides its address. */
+static int redis_route(struct redis *r, struct err *e)
+{
+#ifdef REDIS_HAS_TLS
+	int error = r->url.tls || r->url.sentinels.tls ? redis_tls_check(&r->url, e) : 0;
+	if (error < 0)
+		return error;
+#endif
+	r->port = r->url.port;
+	if (r->url.sentinels.n)
+		return redis_sentinel_new(r->loop, &r->url, r->o.connect_timeout_ms, on_master, r,
+					  &r->sentinel, e);
+	r->host = r->url.host ? strdup(r->url.host) : NULL;
+	return r->url.host && !r->host ? err_set(e, -ENOMEM, "out of memory") : 0;
+}
+
 int redis_new(struct loop *loop, const struct redis_options *options, struct redis **ret, struct err *e)
 {
 	struct redis *r = calloc(1, sizeof(*r));
@@ -992,20 +1115,18 @@ int redis_new(struct loop *loop, const struct redis_options *options, struct red
 	for (enum redis_call_state state = CALL_WAITING; state <= CALL_LOST; state++)
 		TAILQ_INIT(&r->lists[state]);
 	redis_set_defaults(&r->o);
-	r->url.port = u->port;
-	r->url.db = u->db;
 	redis_url_where(u, r->where);
-	if (copy(&r->url.host, u->host) < 0 || copy(&r->url.path, u->path) < 0 ||
-	    copy(&r->url.user, u->user) < 0 || copy(&r->url.password, u->password) < 0 ||
-	    loop_timer_new(loop, redis_on_tick, r, &r->tick) < 0 ||
-	    loop_timer_new(loop, on_attempt_limit, r, &r->attempt) < 0 ||
-	    loop_timer_new(loop, redis_on_retry, r, &r->retry) < 0 ||
-	    loop_timer_new(loop, on_keepalive, r, &r->keepalive) < 0) {
+	int error = redis_url_copy(u, &r->url) < 0 || loop_timer_new(loop, redis_on_tick, r, &r->tick) < 0 ||
+				    loop_timer_new(loop, on_attempt_limit, r, &r->attempt) < 0 ||
+				    loop_timer_new(loop, redis_on_retry, r, &r->retry) < 0 ||
+				    loop_timer_new(loop, on_keepalive, r, &r->keepalive) < 0
+			    ? err_set(e, -ENOMEM, "out of memory")
+			    : redis_route(r, e);
+	if (error < 0)
 		redis_free(r);
-		return err_set(e, -ENOMEM, "out of memory");
-	}
-	*ret = r;
-	return 0;
+	else
+		*ret = r;
+	return error;
 }
 
 struct redis *redis_free(struct redis *r)
@@ -1027,6 +1148,8 @@ struct redis *redis_free(struct redis *r)
 	loop_timer_free(r->retry);
 	loop_timer_free(r->keepalive);
 	redis_channels_release(&r->channels);
+	redis_sentinel_free(r->sentinel);
+	free(r->host);
 	redis_url_release(&r->url);
 	free(r);
 	return NULL;

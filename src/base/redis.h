@@ -11,6 +11,10 @@
  *            LOADING, MASTERDOWN, NOAUTH, …) nothing more is sent on that connection: the name is looked up
  *            and a new one made, after a pause. A connection is used either for commands or for subscriptions
  *            (RESP2 cannot do both).
+ * Sentinels: they are asked for the master at each connection; its ROLE is verified before anything else
+ *            is sent, and while it is in use they are asked again each second (redis_sentinel.h): a
+ *            connection to a server that they have replaced is closed, also if that server never noticed.
+ * TLS:       where hiredis has it; never plain where it was asked for (redis_url.h).
  * Threads:   the loop's own.
  * Ownership: words are copied. A call belongs to its connection and ends by its callback; a subscription
  *            belongs to who made it until redis_unsubscribe. redis_free drops all calls without their
@@ -48,7 +52,7 @@ typedef void (*redis_state_fn)(void *arg, enum redis_state state, const char *wh
 
 struct redis_options {
 	const struct redis_url *url; /* copied */
-	unsigned connect_timeout_ms; /* names, TCP, AUTH and SELECT together; 0: 3 s */
+	unsigned connect_timeout_ms; /* Sentinels, names, TCP, TLS, AUTH and SELECT together; 0: 3 s */
 	unsigned command_timeout_ms; /* 0: 10 s */
 	unsigned backoff_min_ms;     /* 0: 50 ms */
 	unsigned backoff_max_ms;     /* 0: 5 s */
@@ -57,6 +61,7 @@ struct redis_options {
 	void *arg;
 };
 
+/* -EINVAL: files of TLS that cannot be used, Sentinels without the master's name. */
 int redis_new(struct loop *loop, const struct redis_options *options, struct redis **ret, struct err *e);
 struct redis *redis_free(struct redis *r); /* NULL is allowed; returns NULL */
 enum redis_state redis_state(const struct redis *r);

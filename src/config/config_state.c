@@ -19,10 +19,11 @@ static const char *state_url_mistake(struct span url, struct err *e)
 	err_set(e, 0, "this build has no Redis client (hiredis)");
 	return e->text;
 #else
-	if (redis_url_parse(url, &u, e) < 0)
-		return e->text;
+	int r = redis_url_parse(url, &u, e);
+	if (r == 0)
+		r = redis_url_set_master(&u, NULL, e);
 	redis_url_release(&u);
-	return NULL;
+	return r < 0 ? e->text : NULL;
 #endif
 }
 

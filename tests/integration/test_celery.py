@@ -401,11 +401,11 @@ def test_the_extraction_task_as_it_is_deployed(start, own_redis, workers, backen
 # --- settings ----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("url,complaint", [
-    ("rediss://:topsecret@host/0", "TLS proxy"),
+    ("rediss://:topsecret@host/0?ssl_ciphers=x", "not supported"),  # the scheme, or what is asked of it
     ("amqp://user:topsecret@host", "redis://"),
     ("redis://:topsecret@host:99999/0", "port"),
     ("redis://:topsecret@host/zero", "database"),
-    ("sentinel://:topsecret@host/0", "sentinel"),
+    ("sentinel://:topsecret@host/0", "master_name"),
 ])
 def test_a_wrong_address_is_named_at_the_start_without_its_secret(start, tmp_path, url, complaint):
     path = tmp_path / "router.yml"

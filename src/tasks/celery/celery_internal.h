@@ -24,6 +24,7 @@ struct celery_options {
 	struct task_options base;
 	struct redis_url broker, results;
 	bool has_broker, has_results;
+	char *master_name; /* which the Sentinels of sentinel:// know it by, where the URL does not say */
 	char *queue, *control_exchange, *workflows_path, *tasks_path;
 	struct registry *workflows; /* NULL: none is declared */
 	/* of all keys and channels; "" is none */

@@ -214,6 +214,7 @@ static int set_result_expires(void *options, struct span value, struct err *e)
 const struct task_setting celery_settings[] = {
 	{.key = "broker_url", .set = set_broker, .variables = {"CELERY_BROKER_URL"}},
 	{.key = "result_backend", .set = set_results, .variables = {"CELERY_RESULT_BACKEND"}},
+	{.key = "master_name", .set = set_name, FIELD(master_name)},
 	{.key = "broker_key_prefix", .set = set_prefix, FIELD(broker_prefix)},
 	{.key = "result_key_prefix", .set = set_result_prefix, FIELD(result_prefix)},
 	{.key = "sep", .set = set_separator, FIELD(lists)},
@@ -249,13 +250,23 @@ static int load_workflows(struct celery_options *o, const struct task_backend_se
 	return r < 0 ? task_setup_mistakes(setup, r, "workflows", buf_span(&problems), e) : 0;
 }
 
+static int set_master(struct redis_url *u, const char *key, const char *name, struct err *e)
+{
+	struct err why = {.text = ""};
+	int r = redis_url_set_master(u, name, &why);
+	return r < 0 ? err_set(e, r, "%s: %s", key, why.text) : 0;
+}
+
 int celery_options_check(struct task_options *base, const struct task_backend_setup *setup, struct err *e)
 {
 	struct celery_options *o = (struct celery_options *)base;
 	int r = 0;
 	if (!o->has_broker)
 		return err_set(e, -EINVAL, "broker_url is missing (CELERY_BROKER_URL, or in the file)");
-	if (!o->queue)
+	r = set_master(&o->broker, "broker_url", o->master_name, e);
+	if (r == 0)
+		r = set_master(&o->results, "result_backend", o->master_name, e);
+	if (r == 0 && !o->queue)
 		r = set_name(&o->queue, SPAN_LIT(CELERY_DEFAULT_QUEUE), e);
 	if (r == 0 && !o->control_exchange)
 		r = set_name(&o->control_exchange, SPAN_LIT("celery"), e);
@@ -287,6 +298,7 @@ void celery_options_release(struct task_options *base)
 	struct celery_options *o = (struct celery_options *)base;
 	redis_url_release(&o->broker);
 	redis_url_release(&o->results);
+	free(o->master_name);
 	free(o->queue);
 	free(o->control_exchange);
 	free(o->workflows_path);

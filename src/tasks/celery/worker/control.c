@@ -234,6 +234,12 @@ static void control_put_usage(struct buf *out)
 		   u.ru_nivcsw);
 }
 
+static const char *control_broker_host(const struct redis_url *u)
+{
+	const char *host = u->sentinels.n ? u->sentinels.hosts[0] : u->host;
+	return host ? host : u->path;
+}
+
 static void control_stats(struct celery_control *k, struct span arguments, struct buf *out)
 {
 	const struct celery_requests *q = k->o.requests;
@@ -248,13 +254,15 @@ static void control_stats(struct celery_control *k, struct span arguments, struc
 		   "\"pool\": {\"implementation\": \"task-backend-worker " PROJECT_VERSION
 		   "\", \"max-concurrency\": %u, \"processes\": [%ld]}, \"broker\": {\"hostname\": ",
 		   q->o.concurrency, (long)getpid());
-	json_quote(out, span_of(u->host ? u->host : u->path));
+	const struct redis_sentinels *sentinels = &u->sentinels;
+	json_quote(out, span_of(control_broker_host(u)));
 	buf_printf(
 		out,
-		", \"userid\": null, \"virtual_host\": \"%u\", \"port\": %u, \"ssl\": false, \"transport\": "
-		"\"redis\", "
+		", \"userid\": null, \"virtual_host\": \"%u\", \"port\": %u, \"ssl\": %s, \"transport\": "
+		"\"%s\", "
 		"\"connect_timeout\": %.1f, \"transport_options\": {}}, \"prefetch_count\": %u, \"rusage\": ",
-		u->db, u->port, k->o.c->connect_timeout_ms / 1000.0,
+		u->db, sentinels->n ? sentinels->ports[0] : u->port, u->tls ? "true" : "false",
+		sentinels->n ? "sentinel" : "redis", k->o.c->connect_timeout_ms / 1000.0,
 		q->o.concurrency * k->o.c->prefetch_multiplier);
 	control_put_usage(out);
 	buf_putc(out, '}');
