@@ -478,6 +478,26 @@ def test_a_follow_up_is_refused_rather_than_misled_while_the_ledger_cannot_be_re
     assert place.side("follow", "x") == "task" and place.side("follow", "never-seen") == "legacy"
 
 
+def test_pages_that_are_open_go_over_to_the_new_process(place):
+    """A stream of server-sent events never ends by itself: it must not hold up the old process, and finds the new one."""
+    def stream():
+        client = stack.enter_context(Client(place.admin))
+        client.send(request("GET", "/_admin/live", [("Accept", "text/event-stream")]))
+        assert client.read_head().first.startswith("HTTP/1.1 200")
+        return client
+
+    old = place.serve()
+    with contextlib.ExitStack() as stack:
+        streams = [stream() for _ in range(16)]
+        new = place.take_over()
+        for one in streams:
+            assert b"event: version" in one.closed(), "it ended"
+        assert old.wait() == 0 and old.find("stopped")[0]["cut"] == 0
+        again = stream()
+        assert new.stop() == 0
+        assert b"event: version" in again.closed()
+
+
 def test_who_takes_over_reports_from_then_on(place):
     """The last word of the process that leaves would be that the router was stopped."""
     def facts():
