@@ -109,7 +109,7 @@ def test_credentials_given_twice_are_400_and_not_asked_about(start):
 
 
 def test_an_answer_is_cached_by_credential_target_and_time(start):
-    world = World(start, cache="3s", cache_denied="1s")
+    world = World(start, cache="1h", cache_denied="1h")
     world.config["threads"] = 1
     world.serve()
     for _ in range(3):
@@ -117,7 +117,13 @@ def test_an_answer_is_cached_by_credential_target_and_time(start):
     assert world.asked() == 2 and world.counted("cached") == 4
     assert world.post(target="/work/2").status == 200, "what it may do there, only the endpoint knows"
     assert world.asked() == 3
-    assert wait_until(lambda: world.post("Bearer bad").status == 401 and world.asked() == 4, "a denial to be asked about again")
+
+
+def test_a_cached_answer_is_asked_about_again_after_its_time(start):
+    world = World(start, cache="2s", cache_denied="1s").serve()
+    assert world.post().status == 200 and world.post("Bearer bad").status == 401
+    assert world.asked() == 2
+    assert wait_until(lambda: world.post("Bearer bad").status == 401 and world.asked() >= 3, "a denial to be asked about again")
     world.endpoint.always(lambda x: x.answer(401))
     wait_until(lambda: world.post().status == 401, "an acceptance to be asked about again")
 

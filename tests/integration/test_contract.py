@@ -41,7 +41,7 @@ def operations():
     found = {name: c.operation("POST /" + name, task(name)) for name in NAMES}
     found.update({
         "count": c.operation("POST /count", task("count", timeout="10m", respond_async=True)),
-        "hold": c.operation("POST /hold", task("hold", timeout="100s", respond_async=True)),
+        "hold": c.operation("POST /hold", task("hold", timeout="10m", respond_async=True)),
         "keyed": c.operation("POST /keyed", task("hold", timeout="100s"), idempotency={"key": "accept"}),
         "impatient": c.operation("POST /impatient", task("hold", timeout="2s")),
         "unattended": c.operation("POST /unattended", task("count", timeout="2s")),
@@ -423,7 +423,8 @@ def test_the_tasks_time_limit(world):
         answer = world.post("/limited", "limited")
         assert answer.status == LIMITED[world.name][0]
         assert LIMITED[world.name][1] in (None, detail(answer))
-    assert world.engine.runs("begin limited") == 1 and world.origin.requests == []
+    # on a busy machine a program may have been ended before it came to say that it had begun
+    assert world.engine.runs("begin limited") <= 1 and world.origin.requests == []
 
 
 # Hatchet is asked whether there is such a workflow: provably not accepted. Temporal takes it, and no worker knows it.

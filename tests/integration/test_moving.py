@@ -270,7 +270,7 @@ def check_not_slowed(router, kill):
         finally:
             ending.set()
         assert all(one.result(PATIENCE) > 0 for one in knocking)
-    assert statistics.median(after) < 3 * statistics.median(before) + 0.1, (before, after)
+    assert statistics.median(after) < 3 * statistics.median(before) + 0.3, (before, after)
     assert sorted(after)[35] < 3 * sorted(before)[35] + 0.5, (before, after)  # what waits for the dead one waits for seconds
 
 

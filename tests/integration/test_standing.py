@@ -72,9 +72,9 @@ class World:
         self.router.write_flags(self.flags(percent))
         self.wait("%s %% to be set" % percent, lambda s: s["operations"][0]["set"] == percent)
 
-    def status(self, *arguments):
+    def status(self, *arguments, codes=(0,)):
         told = self.start.run("migration-status", "--db", self.router.outcomes_path, *arguments)
-        assert told.returncode == 0, told.stderr
+        assert told.returncode in codes, told
         return told.stdout
 
     def events(self, kind):
@@ -301,7 +301,7 @@ def test_json_is_as_the_schema_says(start):
     w.polls(3)
     w.router.wait_outcomes(33)
     report(json.loads(w.status("--json")))
-    report(json.loads(w.status("--json", "--gate", "--min-executions", "1", "--no-guard")))
+    report(json.loads(w.status("--json", "--gate", "--min-executions", "1", "--no-guard", codes=(0, 1))))  # on a busy machine tasks are too slow for it
     w.worker.stop()
     standing(w.check_stop("no worker"))
     told = json.loads(w.status("--json"))
