@@ -66,6 +66,10 @@ struct page_source {
 	void *arg;
 	/* Appends how it would be decided now, as lines of text; NULL: that cannot be told here. */
 	void (*explain)(void *arg, const struct page_question *q, struct buf *out);
+	/* Appends the steps of a workflow, as task_result.steps has them; nothing: it has none, or they
+	 * cannot be told. May take seconds. NULL: likewise. */
+	void (*steps)(void *arg, const struct page_question *q, const char *backend, const char *task_id,
+		      struct buf *out);
 	bool several; /* `routers:` lists others */
 	/* Asks them all, and waits for seconds. What `ret` points to is the source's. NULL unless several.
 	 * -errno with why. */

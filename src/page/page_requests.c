@@ -4,10 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "outcomes/search/requests.h"
 #include "page/html.h"
 #include "page/page_layout.h"
 #include "page/page_rows.h"
+
+#define REQUEST_STEPS_MAX (1u << 20)
 
 static const char *const request_columns[] = {"Time", "Operation",    "Side", "Result",
 					      "Took", "Organization", "User", "Request"};
@@ -135,6 +138,47 @@ static void request_fact(struct page *p, const char *name, const char *value)
 		html(p->out, "<dt>%s</dt><dd>%s</dd>", name, value);
 }
 
+static void request_step(struct page *p, const struct json_node *step)
+{
+	const char *name = json_string(json_get(step, "name")),
+		   *status = json_string(json_get(step, "status"));
+	const char *began = json_string(json_get(step, "submitted_at"));
+	const char *ended = json_string(json_get(step, "completed_at"));
+	const char *error = json_string(json_get(step, "error"));
+	double item;
+	html(p->out, "<li><b>%s</b>", name ? name : "");
+	if (json_number(json_get(step, "item"), &item))
+		html(p->out, " [%d]", (int)item);
+	if (status)
+		html(p->out, " <span class=\"result %s\">%s</span>",
+		     strcmp(status, "completed") == 0 ? "success" : status, status);
+	if (began)
+		html(p->out, " %s", began);
+	if (ended)
+		html(p->out, " – %s", ended);
+	if (error)
+		html(p->out, " <span class=\"error\">%s</span>", error);
+	html(p->out, "</li>");
+}
+
+/* Of an attempt that is a workflow. */
+static void request_steps(struct page *p, const struct attempt *a)
+{
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(REQUEST_STEPS_MAX);
+	const struct page_question q = {.service = a->service, .operation = a->operation};
+	struct json_doc *doc = NULL;
+	if (!p->source->steps || a->side != OUTCOME_TASK || !a->task_id[0])
+		return;
+	p->source->steps(p->source->arg, &q, a->backend, a->task_id, &text);
+	if (!text.len || text.error || json_doc_parse(buf_span(&text), &doc, NULL) < 0)
+		return;
+	html(p->out, "<dt>Steps</dt><dd><ol class=\"steps\">");
+	for (const struct json_node *s = json_first(json_root(doc)); s; s = json_next(s))
+		request_step(p, s);
+	html(p->out, "</ol></dd>");
+	json_doc_free(doc);
+}
+
 static void request_attempt(struct page *p, const struct attempt *a, size_t number, int64_t began_us)
 {
 	html(p->out, "<article class=\"card attempt\"><h3>%zu. ", number);
@@ -155,6 +199,7 @@ static void request_attempt(struct page *p, const struct attempt *a, size_t numb
 	request_fact(p, "Answer",
 		     a->answered ? "this attempt gave the caller its answer" : "not from this attempt");
 	request_fact(p, "Task", a->task_id);
+	request_steps(p, a);
 	if (a->error[0])
 		html(p->out, "<dt>Error</dt><dd class=\"error\">%s</dd>", a->error);
 	html(p->out, "</dl></article>\n");

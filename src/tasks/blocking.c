@@ -31,14 +31,14 @@ static void blocking_keep(struct buf *text, struct span *s, size_t *at)
 static int keep_result(struct blocking_wait *w, const struct task_result *r)
 {
 	size_t total = r->task_id.len + r->task_name.len + r->result.len + r->error.len +
-		       r->error_detail.len + r->owner.len,
+		       r->error_detail.len + r->owner.len + r->steps.len,
 	       at = 0;
 	buf_clear(w->text);
 	if (buf_reserve(w->text, total) < 0)
 		return err_set(w->e, w->text->error, "the result does not fit into its buffer");
 	*w->ret = *r;
-	struct span *all[] = {&w->ret->task_id, &w->ret->task_name,    &w->ret->result,
-			      &w->ret->error,	&w->ret->error_detail, &w->ret->owner};
+	struct span *all[] = {&w->ret->task_id,	     &w->ret->task_name, &w->ret->result, &w->ret->error,
+			      &w->ret->error_detail, &w->ret->owner,	 &w->ret->steps};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		blocking_keep(w->text, all[i], &at);
 	return 0;
@@ -75,27 +75,51 @@ static void blocking_on_limit(void *arg)
 				"not finished within the time limit; the task is still running"));
 }
 
+/* What there is to do begins with `begin`. */
+static int blocking_run(struct blocking_wait *w, const struct task_options *o, unsigned timeout_ms,
+			void (*begin)(struct blocking_wait *w, const void *what), const void *what)
+{
+	int r = loop_new(&w->loop);
+	if (r < 0)
+		return err_set(w->e, r, "no event loop");
+	r = loop_timer_new(w->loop, blocking_on_limit, w, &w->limit);
+	if (r == 0)
+		r = task_client_new(o, w->loop, &w->client, w->e);
+	if (r == 0) {
+		loop_timer_start(w->limit, timeout_ms);
+		begin(w, what);
+		r = loop_run(w->loop);
+		r = r < 0 ? r : w->code;
+		task_client_free(w->client);
+		loop_run_posted(w->loop);
+	}
+	loop_timer_free(w->limit);
+	loop_free(w->loop);
+	return r;
+}
+
+static void blocking_submit(struct blocking_wait *w, const void *call)
+{
+	task_submit(w->client, call, blocking_on_submitted, w);
+}
+
 int task_run_blocking(const struct task_options *o, const struct task_call *call, unsigned timeout_ms,
 		      struct buf *text, struct task_result *ret, struct err *e)
 {
 	struct blocking_wait w = {.text = text, .ret = ret, .e = e};
 	struct task_call awaited = *call;
 	awaited.awaited = true;
-	int r = loop_new(&w.loop);
-	if (r < 0)
-		return err_set(e, r, "no event loop");
-	r = loop_timer_new(w.loop, blocking_on_limit, &w, &w.limit);
-	if (r == 0)
-		r = task_client_new(o, w.loop, &w.client, e);
-	if (r == 0) {
-		loop_timer_start(w.limit, timeout_ms);
-		task_submit(w.client, &awaited, blocking_on_submitted, &w);
-		r = loop_run(w.loop);
-		r = r < 0 ? r : w.code;
-		task_client_free(w.client);
-		loop_run_posted(w.loop);
-	}
-	loop_timer_free(w.limit);
-	loop_free(w.loop);
-	return r;
+	return blocking_run(&w, o, timeout_ms, blocking_submit, &awaited);
+}
+
+static void blocking_get(struct blocking_wait *w, const void *id)
+{
+	task_get(w->client, *(const struct span *)id, blocking_on_result, w);
+}
+
+int task_look_blocking(const struct task_options *o, struct span id, unsigned timeout_ms, struct buf *text,
+		       struct task_result *ret, struct err *e)
+{
+	struct blocking_wait w = {.text = text, .ret = ret, .e = e};
+	return blocking_run(&w, o, timeout_ms, blocking_get, &id);
 }

@@ -13,5 +13,9 @@
  * written, and whether it runs is unknown. */
 int task_run_blocking(const struct task_options *o, const struct task_call *call, unsigned timeout_ms,
 		      struct buf *text, struct task_result *ret, struct err *e);
+/* Its state now, running ones included: 0, its spans in `text`. -ETIMEDOUT: the backend did not say. TASK_E_*
+ * */
+int task_look_blocking(const struct task_options *o, struct span id, unsigned timeout_ms, struct buf *text,
+		       struct task_result *ret, struct err *e);
 
 #endif

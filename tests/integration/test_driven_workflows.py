@@ -178,6 +178,46 @@ def test_what_fails_ends_the_workflow(world):
     assert world.executed() == ["first"]
 
 
+def test_the_page_of_the_request_shows_the_steps(world):
+    answer = world.call("both", **{"X-Request-ID": "request-of-both"})
+    assert answer.status_code == 200
+
+    def page():
+        return requests.get("http://127.0.0.1:%d/requests?id=request-of-both" % world.router.admin_port, timeout=PATIENCE).text
+    text = wait_until(lambda: (t := page()) and 'class="steps"' in t and t, "the request to be recorded")
+    assert [part.split("</b>")[0] for part in text.split('<ol class="steps">')[1].split("</ol>")[0].split("<b>")[1:]] == list(RESULT)
+    assert text.count('<span class="result success">completed</span>') == 4
+
+
+def check(start, tmp_path, operation, workflows, more=None, router=None, **others):
+    (tmp_path / "tasks.yml").write_text(json.dumps({"workflows": workflows}))
+    backends = {**c.embedded(tasks=None), "router": {"workflows": "tasks.yml", **(router or {})}, **others}
+    (tmp_path / "router.yml").write_text(json.dumps({**c.router({"s": c.service("http://127.0.0.1:9", {
+        "o": c.operation("POST /o", {"backend": "router", **operation})})}, backends=backends), **(more or {})}))
+    return start.run("migration-router", "check", tmp_path / "router.yml")
+
+
+DRIVEN = {"name": "w", "execution": "router", "steps": [{"task": "echo"}]}
+
+
+@pytest.mark.parametrize("operation,workflows,more,settings,told", [
+    ({"workflow": "w"}, [DRIVEN], None, {}, None),
+    ({"workflow": "x"}, [DRIVEN], None, {}, 'the workflow "x" is not declared in'),
+    ({"name": "echo"}, [DRIVEN], None, {}, 'the task "echo" is to run on it, but the router drives workflows only'),
+    ({"workflow": "w"}, [{"name": "w", "steps": [{"task": "echo"}]}], None, {}, 'is not declared with "execution: router" in'),
+    ({"workflow": "w"}, [{**DRIVEN, "steps": [{"task": "echo", "backend": "celery"}]}], None, {},
+     'workflow w: no backend "celery" is declared under backends'),
+    ({"workflow": "w"}, [DRIVEN], None, {"backend": "router"}, "its steps cannot run on the router itself"),
+    ({"workflow": "w"}, [DRIVEN], {"state": "redis://127.0.0.1:1/0"}, {}, "state: is shared by replicas"),
+    ({"workflow": "w"}, [DRIVEN], None, {"max_running": 0}, "expected a number from 1 to 100000"),
+    ({"workflow": "w"}, [DRIVEN], None, {"workflows": "nowhere.yml"}, "nowhere.yml"),
+])
+def test_wrong_configurations_are_named(start, tmp_path, operation, workflows, more, settings, told):
+    ended = check(start, tmp_path, operation, workflows, more, settings)
+    assert ended.returncode == (2 if told else 0), ended.stderr
+    assert told is None or told in ended.stderr and "router.yml:" in ended.stderr, ended.stderr
+
+
 def test_cancel_stops_what_has_not_begun(world):
     world.hold("1")
     location = world.begin("both")

@@ -12,8 +12,11 @@
 #include "programs/router/app_standing.h"
 #include "programs/router/explain/explain_decision.h"
 #include "programs/router/reports/app_peers.h"
+#include "tasks/blocking.h"
 
 #define PAGE_AGES_US 30000000
+#define STEPS_PATIENCE_MS 2000
+#define STEPS_RESULT_MAX (160u << 20)
 
 /* As of the moment of asking, so that the page need not look at what the control thread changes. */
 struct page_facts {
@@ -86,6 +89,27 @@ static void app_page_explain(void *arg, const struct page_question *q, struct bu
 	explain_decision(&in, out);
 }
 
+/* A backend that does not answer at once keeps nobody from the rest of the page. */
+static void app_page_steps(void *arg, const struct page_question *q, const char *backend, const char *task_id,
+			   struct buf *out)
+{
+	const struct page_facts *f = arg;
+	const struct app *a = f->app;
+	const struct service *s = config_service(f->config, span_of(q->service));
+	const struct operation *op = s ? service_operation(s, span_of(q->operation)) : NULL;
+	CLEANUP(buf_releasep) struct buf text = BUF_INIT(STEPS_RESULT_MAX);
+	struct task_result r;
+	struct err e;
+	if (!op || !op->has_task || !op->task.workflow)
+		return;
+	for (size_t i = 0; i < a->env.n_backends; i++)
+		if (span_is(a->env.backends[i].name, backend) &&
+		    task_look_blocking(a->env.backends[i].options, span_of(task_id), STEPS_PATIENCE_MS, &text,
+				       &r, &e) == 0 &&
+		    r.steps.ptr)
+			buf_append_span(out, r.steps);
+}
+
 static int app_page_ask_routers(void *arg, const struct report_options *o, struct page_routers *ret,
 				struct err *e)
 {
@@ -125,6 +149,7 @@ int app_page(void *arg, void *facts, struct span target, struct buf *out)
 					   .move = moving ? move_view_make(f->move) : NULL,
 					   .arg = f,
 					   .explain = app_page_explain,
+					   .steps = app_page_steps,
 					   .several = a->started->n_routers > 0,
 					   .ask_routers = app_page_ask_routers};
 	int status = page_make(&source, target, out);
