@@ -66,6 +66,8 @@ THIRD_PARTY = {
     r"curl/.*": {"base/curl_loop.c", "base/http_client.c", "legacy/connection.c"},
     r"hiredis(/.*|\.h)": {"base/redis.c", "base/redis_tls.c"},
     r"openssl/.*": {"base/redis_tls.c"},
+    r"(rabbitmq-c/)?(amqp|ssl_socket|tcp_socket|amqp_ssl_socket|amqp_tcp_socket)\.h": {"base/rabbit_link.c"},
+    r"libpq-fe\.h": {"base/postgres.c"},
     r"sqlite3\.h": {"base/db.c"},
     r"microhttpd\.h": {"router/http/listener.c"},
     r"zlib\.h": {"base/checksum.c", "base/gzip.c"},

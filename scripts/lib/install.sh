@@ -6,11 +6,12 @@
 NEEDS_BUILD="cmd:cc=gcc cmd:pkg-config=pkg-config cmd:meson=meson cmd:ninja=ninja-build
  file:/usr/include/stdlib.h=libc6-dev
  pc:libmicrohttpd=libmicrohttpd-dev pc:libcurl=libcurl4-openssl-dev pc:libcjson=libcjson-dev pc:hiredis=libhiredis-dev pc:openssl=libssl-dev
+ pc:librabbitmq=librabbitmq-dev pc:libpq=libpq-dev
  pc:sqlite3=libsqlite3-dev pc:yaml-0.1=libyaml-dev pc:libuv=libuv1-dev pc:libsodium=libsodium-dev pc:zlib=zlib1g-dev
  file:/usr/share/javascript/chart.js/chart.min.js=libjs-chart.js"
 NEEDS_RUN="cmd:python3=python3 cmd:pdftotext=poppler-utils"
 NEEDS_TEST="cmd:clang=clang cmd:clang-format=clang-format pc:cmocka=libcmocka-dev cmd:openssl=openssl cmd:curl=curl cmd:setarch=util-linux
- cmd:redis-server=redis-server cmd:faketime=faketime cmd:promtool=prometheus"
+ cmd:redis-server=redis-server cmd:rabbitmq-server=rabbitmq-server file:/usr/lib/postgresql=postgresql cmd:faketime=faketime cmd:promtool=prometheus"
 NEEDS_BROWSER="cmd:chromium=chromium cmd:chromedriver=chromium-driver"
 NEEDS_BENCH="cmd:wrk=wrk cmd:nginx=nginx-light cmd:haproxy=haproxy cmd:taskset=util-linux"
 

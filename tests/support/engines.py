@@ -16,6 +16,7 @@ import configuration
 import core_tasks
 import hatchet_real
 import temporal_server
+from celery_rabbitmq import RabbitMQ
 from celery_redis import Redis
 from hatchet import Engine as StandIn
 from hatchet import Failed
@@ -252,6 +253,44 @@ class CeleryInC(Celery):
         """It is connected again by itself."""
 
 
+class CeleryOverRabbitMQ(Celery):
+    """RabbitMQ as broker, results by reply queue: what a router hears of them ends with it."""
+    label = "celery-amqp-rpc"
+    submission = b"application/json"
+    results = "rpc://"
+
+    def __init__(self, folder):  # pylint: disable=super-init-not-called
+        Engine.__init__(self, folder)
+        self.server = RabbitMQ(folder)
+        self.port = self.server.port
+        self.env = self.env_of(self.port)
+
+    def env_of(self, port):  # pylint: disable=arguments-differ
+        return {"CELERY_BROKER_URL": self.server.url(port), "CELERY_RESULT_BACKEND": self.results}
+
+    def start_worker(self):
+        from celery_worker import Worker
+        self.worker = Worker(self.folder, self.server.url(), self.results, pool="prefork", concurrency=PLACES)
+
+    def connections(self):
+        return self.worker.log().count("Connected to amqp") if self.worker else 0
+
+    def never_wrote_result(self, task_id):
+        return False
+
+    def mend_worker(self):
+        """RabbitMQ gives back by itself what a lost worker had."""
+        wait_until(lambda: self.worker.process.poll() is not None or self.connections() > self.connected,
+                   "the worker to end, or to be connected again", PATIENCE * 2)
+        self.worker.stop()
+        self.start_worker()
+
+    def stop(self):
+        if self.worker:
+            self.kill_worker()
+        self.server.end()
+
+
 class Temporal(Engine):
     name = "temporal"
     submission = b"POST /api/v1/namespaces/default/workflows/"
@@ -357,4 +396,5 @@ class RealHatchet(Engine):
 
 
 # The same engine with another worker is looked at once, without sanitizers: test_celery_worker_c.py runs under them.
-ENGINES = [Embedded, Celery, pytest.param(CeleryInC, marks=pytest.mark.heavy), Temporal, RealHatchet if hatchet_real.TOKEN else Hatchet]
+ENGINES = [Embedded, Celery, pytest.param(CeleryInC, marks=pytest.mark.heavy),
+           *([pytest.param(CeleryOverRabbitMQ, marks=pytest.mark.heavy)] if os.environ.get("CONTRACT_CELERY") == "all" else []), Temporal, RealHatchet if hatchet_real.TOKEN else Hatchet]

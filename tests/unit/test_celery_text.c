@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "tasks/celery/celery.h"
+#include "base/rabbit_url.h"
 #include "tasks/celery/celery_message.h"
 #include "tasks/celery/celery_meta.h"
 #include "tasks/python_json.h"
@@ -526,9 +527,21 @@ static void settings(void **state)
 		     {"control_exchange", "other", NULL},
 		     {"broker", "x", "available: broker_url, result_backend, "},
 		     {"broker_url", "rediss://:secret@h", "TLS"},
+		     {"broker_url", "amqp://user:secret@h:5672//", NULL},
+		     {"broker_url", "amqp://user:secret@h/%2Fa;amqp://[::1]:1/v", NULL},
+		     {"broker_url", "amqps://user:secret@h/?ssl_ca_certs=/ca&ssl_certfile=/c&ssl_keyfile=/k",
+		      NULL},
+		     {"broker_url", "amqp://user:secret@h:0/", "port"},
+		     {"broker_url", "amqp://user:secret@h/?ssl_ca_certs=/ca", "amqps"},
+		     {"broker_url", "amqps://user:secret@h/?ssl_certfile=/c", "ssl_keyfile"},
+		     {"broker_url", "amqps://user:secret@h/?ssl_cert_reqs=maybe", "CERT_REQUIRED"},
+		     {"broker_url", "amqp://user:secret@h;http://h", "amqp://"},
 		     {"broker_url", "redis://:secret@h/1", NULL},
+		     {"result_backend", "rpc://", NULL},
+		     {"result_backend", "db+postgresql://user:secret@h/db", NULL},
+		     {"result_backend", "db+postgresql+psycopg2://user:secret@h/db", NULL},
+		     {"result_backend", "db+mysql://user:secret@h/db", "redis://"},
 		     {"result_backend", "redis://h/2", NULL},
-		     {"result_backend", "rpc://", "redis://"},
 		     {"health_interval", "1s", NULL},
 		     {"connect_timeout", "1s", NULL}};
 	const struct task_backend_setup setup = {.data_dir = "."};
@@ -550,6 +563,39 @@ static void settings(void **state)
 	task_options_free(o);
 }
 
+/* Each broker with each result store: what there is no way for is said before anything is connected. */
+static void brokers_and_results(void **state)
+{
+	static const struct {
+		const char *broker, *results, *complaint;
+	} cases[] = {{"amqp://h", NULL, "result_backend is missing"},
+		     {"redis://h", "rpc://", "needs amqp://"},
+		     {"amqp://h", "redis://h", NULL},
+		     {"amqp://h", "rpc://", NULL},
+		     {"redis://h", NULL, NULL}};
+	const struct task_backend_setup setup = {.data_dir = "."};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct task_options *o;
+		struct err e = {""};
+		assert_int_equal(task_options_new(&celery_backend, &o, &e), 0);
+		assert_int_equal(task_options_set(o, SPAN_LIT("broker_url"), span_of(cases[i].broker), &e),
+				 0);
+		if (cases[i].results)
+			assert_int_equal(task_options_set(o, SPAN_LIT("result_backend"),
+							  span_of(cases[i].results), &e),
+					 0);
+		int r = task_options_check(o, &setup, &e);
+		if (r < 0 && strstr(e.text, "this build has no")) /* no librabbitmq: said, too */
+			assert_true(rabbit_url_is(span_of(cases[i].broker)));
+		else if (cases[i].complaint)
+			assert_non_null(strstr(e.text, cases[i].complaint));
+		else
+			assert_int_equal(r, 0);
+		task_options_free(o);
+	}
+}
+
 int main(void)
 {
 	crypto_setup();
@@ -564,6 +610,7 @@ int main(void)
 					   cmocka_unit_test(what_cannot_be_read),
 					   cmocka_unit_test(types_of_kombu),
 					   cmocka_unit_test(inputs_that_python_reads_otherwise),
-					   cmocka_unit_test(settings)};
+					   cmocka_unit_test(settings),
+					   cmocka_unit_test(brokers_and_results)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

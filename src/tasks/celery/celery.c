@@ -29,6 +29,7 @@ struct celery_operation {
 	struct celery_operation *held; /* the next one that waits for celery_go_on */
 	struct celery_letter letter;   /* until it is sent */
 	struct buf end;		       /* of a lookup: the final meta of what may be a chain */
+	struct loop_work unknown;      /* of a lookup: nothing can be said of the task */
 	char id[TASK_ID_MAX];
 };
 
@@ -58,6 +59,8 @@ static struct celery_operation operation_end(struct celery_operation *op)
 {
 	struct celery_operation copy = *op;
 	LIST_REMOVE(op, place);
+	if (op->unknown.fn)
+		loop_defer_cancel(op->client->base.loop, &op->unknown);
 	celery_letter_release(&op->letter);
 	buf_release(&op->end);
 	free(op);
@@ -137,6 +140,8 @@ static void send_letter(struct celery_operation *op)
 {
 	struct celery_client *c = op->client;
 	CLEANUP(celery_letter_release) struct celery_letter letter = steal_letter(&op->letter);
+	if (c->results->sent)
+		c->results->sent(c, span_of(op->id));
 	if (op->awaited)
 		op->ahead = celery_wait_ahead(c, span_of(op->id), op->chain);
 	c->broker->send(c, &letter, on_sent, op);
@@ -260,6 +265,23 @@ static void on_got(void *arg, enum celery_read_outcome outcome, const struct spa
 	celery_meta_release(&m);
 }
 
+/* Of a store that hands a result out once, to one process: "cannot be read" is neither "queued" nor
+ * "ended". */
+static void on_unknown(struct loop_work *work)
+{
+	struct celery_operation *op =
+		(struct celery_operation *)((char *)work - offsetof(struct celery_operation, unknown));
+	op->unknown.fn = NULL;
+	struct celery_operation copy = operation_end(op);
+	copy.fn.result(copy.arg, TASK_E_UNREACHABLE, NULL);
+}
+
+static void tell_later(struct celery_operation *op)
+{
+	op->unknown.fn = on_unknown;
+	loop_defer(op->client->base.loop, &op->unknown);
+}
+
 static void client_get(struct task_client *base, struct span id, task_result_fn fn, void *arg)
 {
 	struct celery_client *c = (struct celery_client *)base;
@@ -269,7 +291,10 @@ static void client_get(struct task_client *base, struct span id, task_result_fn 
 		return;
 	}
 	op->fn.result = fn;
-	c->results->read(c, &id, 1, on_got, op);
+	if (c->results->knows && !c->results->knows(c, id))
+		tell_later(op);
+	else
+		c->results->read(c, &id, 1, on_got, op);
 }
 
 /* --- cancel --------------------------------------------------------------------------------------------- */
@@ -306,6 +331,61 @@ static void client_cancel(struct task_client *base, struct span id, task_done_fn
 
 /* --- life ----------------------------------------------------------------------------------------------- */
 
+/* What is NULL was left out of the build, which celery_options_check has said. */
+static const struct celery_broker *const brokers[CELERY_BROKERS] = {
+	[CELERY_BROKER_REDIS] = &celery_broker_redis,
+#ifdef CELERY_HAS_RABBITMQ
+	[CELERY_BROKER_AMQP] = &celery_broker_amqp,
+#endif
+};
+static const struct celery_results *const result_stores[CELERY_RESULT_STORES] = {
+	[CELERY_RESULTS_REDIS] = &celery_results_redis,
+#ifdef CELERY_HAS_RABBITMQ
+	[CELERY_RESULTS_RPC] = &celery_results_rpc,
+#endif
+#ifdef CELERY_HAS_POSTGRESQL
+	[CELERY_RESULTS_POSTGRES] = &celery_results_postgres,
+#endif
+};
+
+static int options_check(struct task_options *base, const struct task_backend_setup *setup, struct err *e)
+{
+	const struct celery_options *o = (const struct celery_options *)base;
+	if (!brokers[o->broker_kind])
+		return err_set(
+			e, -EINVAL,
+			"broker_url is amqp://, and this build has no RabbitMQ (librabbitmq, the meson "
+			"option rabbitmq)");
+	if (!result_stores[o->results_kind])
+		return err_set(e, -EINVAL, "result_backend is %s, and this build has none of it (%s)",
+			       o->results_kind == CELERY_RESULTS_RPC ? "rpc://" : "db+postgresql://",
+			       o->results_kind == CELERY_RESULTS_RPC
+				       ? "librabbitmq, the meson option rabbitmq"
+				       : "libpq, the meson option postgresql");
+	return celery_options_check(base, setup, e);
+}
+
+static int options_start(struct task_options *base, struct err *e)
+{
+	struct celery_options *o = (struct celery_options *)base;
+	const struct celery_broker *broker = brokers[o->broker_kind];
+	const struct celery_results *results = result_stores[o->results_kind];
+	int r = broker->start ? broker->start(o, e) : 0;
+	return r < 0 || !results->start ? r : results->start(o, e);
+}
+
+static void options_release(struct task_options *base)
+{
+	struct celery_options *o = (struct celery_options *)base;
+	const struct celery_broker *broker = brokers[o->broker_kind];
+	const struct celery_results *results = result_stores[o->results_kind];
+	if (results && results->stop)
+		results->stop(o);
+	if (broker && broker->stop)
+		broker->stop(o);
+	celery_options_release(base);
+}
+
 static void client_free(struct task_client *base)
 {
 	struct celery_client *c = (struct celery_client *)base;
@@ -328,8 +408,8 @@ static int client_new(struct loop *loop, const struct task_options *options, str
 		return err_set(e, -ENOMEM, "out of memory");
 	task_client_init(&c->base, &celery_backend, loop);
 	c->o = (const struct celery_options *)options;
-	c->broker = &celery_broker_redis;
-	c->results = &celery_results_redis;
+	c->broker = brokers[c->o->broker_kind];
+	c->results = result_stores[c->o->results_kind];
 	celery_sender_init(&c->sender);
 	c->held_end = &c->held;
 	int r = celery_waits_init(c);
@@ -351,8 +431,9 @@ const struct task_backend celery_backend = {
 	.max_input = CELERY_MAX_INPUT,
 	.settings = celery_settings,
 	.options_size = sizeof(struct celery_options),
-	.options_check = celery_options_check,
-	.options_release = celery_options_release,
+	.options_check = options_check,
+	.options_start = options_start,
+	.options_release = options_release,
 	.client_new = client_new,
 	.client_free = client_free,
 	.submit = client_submit,

@@ -1,6 +1,6 @@
 /*
  * The verbs of a broker, one row for each kind: what the client needs to send tasks, to ask how its queue is
- * and to speak with all workers at once. celery_options.c chooses the row by the URL's scheme.
+ * and to speak with all workers at once. The URL's scheme chooses the row (celery.c).
  *
  * Why:       submissions, health and checks are the same over every broker; how a message is written, what
  *            says that it is stored, and who answers are not.
@@ -20,6 +20,7 @@
 #include "tasks/task_backend.h"
 
 struct celery_client;
+struct celery_options;
 struct celery_question;
 struct workflow_definition;
 
@@ -63,6 +64,9 @@ struct celery_told {
 typedef void (*celery_told_fn)(struct celery_client *c, const struct celery_told *told);
 
 struct celery_broker {
+	/* What the clients of all loops share; NULL: nothing. `stop` is of whatever start has done. */
+	int (*start)(struct celery_options *o, struct err *e);
+	void (*stop)(struct celery_options *o);
 	/* Connects when it must; a broker that is down is not an error. */
 	int (*open)(struct celery_client *c, struct err *e);
 	void (*close)(struct celery_client *c);		     /* of whatever open has done */
@@ -88,6 +92,6 @@ struct celery_broker {
 	void (*round_end)(struct celery_client *c, bool late); /* late: answers are still to come */
 };
 
-extern const struct celery_broker celery_broker_redis;
+extern const struct celery_broker celery_broker_redis, celery_broker_amqp;
 
 #endif

@@ -5,6 +5,7 @@
 #include <sys/queue.h>
 
 #include "base/crypto.h"
+#include "base/rabbit_url.h"
 #include "base/redis.h"
 #include "tasks/celery/celery.h"
 #include "tasks/celery/celery_broker.h"
@@ -22,9 +23,23 @@ enum celery_acks { CELERY_ACKS_IDEMPOTENT, CELERY_ACKS_LATE, CELERY_ACKS_EARLY }
 
 struct celery_options {
 	struct task_options base;
+	enum celery_broker_kind { CELERY_BROKER_REDIS, CELERY_BROKER_AMQP, CELERY_BROKERS } broker_kind;
+	enum celery_results_kind {
+		CELERY_RESULTS_REDIS,
+		CELERY_RESULTS_RPC,
+		CELERY_RESULTS_POSTGRES,
+		CELERY_RESULT_STORES
+	} results_kind;
 	struct redis_url broker, results;
+	struct rabbit_url amqp;
+	char *postgres; /* a URL of libpq's */
 	bool has_broker, has_results;
 	char *master_name; /* which the Sentinels of sentinel:// know it by, where the URL does not say */
+	/* what runs for all clients, from options_start on */
+	struct rabbit *rabbit;
+	struct celery_heard *heard;
+	struct celery_postgres *poller;
+	char reply_queue[CRYPTO_UUID];
 	char *queue, *control_exchange, *workflows_path, *tasks_path;
 	struct registry *workflows; /* NULL: none is declared */
 	/* of all keys and channels; "" is none */
@@ -74,6 +89,7 @@ struct celery_round {
 	void (*end)(struct celery_client *c); /* may free the client */
 	/* What it came to, good at the end. */
 	bool reachable;	   /* the broker takes messages */
+	bool open_ended;   /* nobody knows how many will answer: silence ends it */
 	int64_t listeners; /* workers that a question was delivered to */
 	int64_t expected, answers;
 	struct err why; /* "" when all was asked */
@@ -126,6 +142,21 @@ struct celery_redis_look {
 	size_t waiting; /* lengths of lists */
 };
 
+/* Of the row of RabbitMQ (celery_broker_amqp.c). */
+struct celery_amqp {
+	struct rabbit_port *port;
+	celery_look_fn look;
+	celery_told_fn told;
+	TAILQ_HEAD(, amqp_answer) answers; /* of the round, that have come */
+	size_t n_answers, bytes;
+	bool open, listening; /* a round, for an answer */
+	struct loop_timer *silence;
+	struct loop_work work;
+	bool work_due;
+	LIST_HEAD(, amqp_errand) errands;
+	char where[RABBIT_WHERE_MAX];
+};
+
 struct celery_client {
 	struct task_client base;
 	const struct celery_options *o;
@@ -153,6 +184,9 @@ struct celery_client {
 	struct celery_redis_look redis_look;
 	LIST_HEAD(, redis_errand) errands;
 	LIST_HEAD(, celery_reading) readings;
+	/* of the others */
+	struct celery_amqp amqp;
+	struct celery_ear *ear;
 };
 
 /* celery_steps.c */

@@ -13,15 +13,60 @@ static int set_url(struct redis_url *u, bool *has, struct span value, struct err
 	return r;
 }
 
+/* The last of several counts, of whatever kind. */
 static int set_broker(void *options, struct span value, struct err *e)
 {
 	struct celery_options *o = options;
+	o->broker_kind = rabbit_url_is(value) ? CELERY_BROKER_AMQP : CELERY_BROKER_REDIS;
+	if (o->broker_kind == CELERY_BROKER_AMQP) {
+		rabbit_url_release(&o->amqp);
+		int r = rabbit_url_parse(value, &o->amqp, e);
+		o->has_broker = r == 0;
+		return r;
+	}
 	return set_url(&o->broker, &o->has_broker, value, e);
+}
+
+/* "db+postgresql+psycopg2://…" is the same to us: the driver is Python's. */
+static bool postgres_url(struct span value, struct span *ret_rest)
+{
+	static const struct span schemes[] = {SPAN_INIT("db+postgresql"), SPAN_INIT("database+postgresql"),
+					      SPAN_INIT("postgresql")};
+	const char *sign = value.len ? memmem(value.ptr, value.len, "://", 3) : NULL;
+	for (size_t i = 0; sign && i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+		const char *end = value.ptr + schemes[i].len;
+		if (span_starts(value, schemes[i]) && (end == sign || *end == '+')) {
+			*ret_rest = (struct span){sign, (size_t)(value.ptr + value.len - sign)};
+			return true;
+		}
+	}
+	return false;
+}
+
+static int set_postgres(struct celery_options *o, struct span rest, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf url = BUF_INIT(8192);
+	o->results_kind = CELERY_RESULTS_POSTGRES;
+	o->has_results = false;
+	if (buf_puts(&url, "postgresql") < 0 || buf_append_span(&url, rest) < 0)
+		return err_set(e, -EINVAL, "the URL is too long");
+	int r = task_setting_text(&o->postgres, buf_span(&url), e);
+	o->has_results = r == 0;
+	return r;
 }
 
 static int set_results(void *options, struct span value, struct err *e)
 {
 	struct celery_options *o = options;
+	struct span rest;
+	if (span_is(value, "rpc://") || span_is(value, "rpc")) {
+		o->results_kind = CELERY_RESULTS_RPC;
+		o->has_results = true;
+		return 0;
+	}
+	if (postgres_url(value, &rest))
+		return set_postgres(o, rest, e);
+	o->results_kind = CELERY_RESULTS_REDIS;
 	return set_url(&o->results, &o->has_results, value, e);
 }
 
@@ -263,6 +308,13 @@ int celery_options_check(struct task_options *base, const struct task_backend_se
 	int r = 0;
 	if (!o->has_broker)
 		return err_set(e, -EINVAL, "broker_url is missing (CELERY_BROKER_URL, or in the file)");
+	if (o->broker_kind == CELERY_BROKER_AMQP && !o->has_results)
+		return err_set(
+			e, -EINVAL,
+			"result_backend is missing: RabbitMQ keeps no results; rpc://, db+postgresql://… "
+			"or redis://…, as the workers have it");
+	if (o->results_kind == CELERY_RESULTS_RPC && o->broker_kind != CELERY_BROKER_AMQP)
+		return err_set(e, -EINVAL, "result_backend rpc:// needs amqp:// as broker_url");
 	r = set_master(&o->broker, "broker_url", o->master_name, e);
 	if (r == 0)
 		r = set_master(&o->results, "result_backend", o->master_name, e);
@@ -299,6 +351,8 @@ void celery_options_release(struct task_options *base)
 	redis_url_release(&o->broker);
 	redis_url_release(&o->results);
 	free(o->master_name);
+	rabbit_url_release(&o->amqp);
+	free(o->postgres);
 	free(o->queue);
 	free(o->control_exchange);
 	free(o->workflows_path);

@@ -79,7 +79,9 @@ static void on_answer(struct celery_client *c, const struct celery_told *told)
 		return;
 	if (told->answered)
 		take(c, told);
-	if (!told->answered || round->answers >= round->expected ||
+	if (!told->answered && round->open_ended)
+		round->expected = round->answers;
+	if (!told->answered || (!round->open_ended && round->answers >= round->expected) ||
 	    loop_now_ms(c->base.loop) - round->begun_ms >= ROUND_MS)
 		end(c);
 	else
@@ -102,8 +104,11 @@ static void on_asked(struct celery_client *c, const struct celery_told *told)
 	struct celery_round *round = c->pidbox.first;
 	if (!done(c, told))
 		return;
-	round->expected += told->receivers;
-	round->listeners = told->receivers > round->listeners ? told->receivers : round->listeners;
+	/* One that is not told of any number has been delivered to somebody. */
+	int64_t receivers = told->receivers < 0 ? 1 : told->receivers;
+	round->open_ended |= told->receivers < 0;
+	round->expected += receivers;
+	round->listeners = receivers > round->listeners ? receivers : round->listeners;
 	if (++round->asked < round->n_questions)
 		ask(c);
 	else if (round->expected == 0)
@@ -149,7 +154,7 @@ int celery_pidbox_ask(struct celery_client *c, struct celery_round *round, struc
 	*last = round;
 	round->next = NULL;
 	round->running = true;
-	round->reachable = false;
+	round->reachable = round->open_ended = false;
 	round->asked = 0;
 	round->expected = round->listeners = round->answers = 0;
 	err_set(&round->why, 0, "%s", "");

@@ -15,6 +15,7 @@
 #include "base/span.h"
 
 struct celery_client;
+struct celery_options;
 struct celery_watch;
 struct celery_reading;
 
@@ -34,13 +35,20 @@ typedef void (*celery_read_fn)(void *arg, enum celery_read_outcome outcome, cons
 			       size_t n);
 
 struct celery_results {
-	const char *name;				     /* for people: "Redis" */
+	const char *name; /* for people: "Redis" */
+	/* What the clients of all loops share; NULL: nothing. `stop` is of whatever start has done. */
+	int (*start)(struct celery_options *o, struct err *e);
+	void (*stop)(struct celery_options *o);
 	int (*open)(struct celery_client *c, struct err *e); /* after the broker's */
 	void (*close)(struct celery_client *c);		     /* before the broker's; watches are gone */
 	const char *(*where)(const struct celery_client *c); /* address for people */
 	bool (*ready)(const struct celery_client *c);	     /* watches are heard now */
 	/* A watch tells what is stored already as well: nothing has to be read beside it. */
 	bool watch_tells_stored;
+	/* Whether it can say anything of a task: false, it is not this process's. NULL: of every one. */
+	bool (*knows)(const struct celery_client *c, struct span id);
+	void (*sent)(struct celery_client *c,
+		     struct span id); /* a task is being submitted; NULL: no matter */
 	/* NULL: no memory */
 	struct celery_watch *(*watch)(struct celery_client *c, struct span id,
 				      const struct celery_watcher *watcher, void *arg);
@@ -51,6 +59,6 @@ struct celery_results {
 	void (*read_drop)(struct celery_reading *r); /* NULL is allowed; fn will not be called */
 };
 
-extern const struct celery_results celery_results_redis;
+extern const struct celery_results celery_results_redis, celery_results_rpc, celery_results_postgres;
 
 #endif

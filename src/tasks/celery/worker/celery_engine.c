@@ -225,6 +225,11 @@ static void engine_set_registry(void *arg, struct registry *r)
 static int engine_connect(struct celery_worker *w, struct redis_options *o, struct err *e)
 {
 	const struct celery_options *c = w->c;
+	if (c->broker_kind != CELERY_BROKER_REDIS || c->results_kind != CELERY_RESULTS_REDIS)
+		return err_set(
+			e, -EINVAL,
+			"task-backend-worker serves Celery over Redis alone, with redis:// as broker_url and "
+			"result_backend; amqp://, rpc:// and db+postgresql:// are the router's so far");
 	*o = (struct redis_options){.url = &c->broker,
 				    .connect_timeout_ms = c->connect_timeout_ms,
 				    .command_timeout_ms = c->command_timeout_ms,
