@@ -13,6 +13,7 @@
 
 struct list_text {
 	struct buf *out;
+	bool paths; /* one a line, else joined by commas */
 	bool wrong;
 };
 
@@ -25,15 +26,21 @@ static void append_element(const struct place *p, void *arg)
 		return;
 	}
 	if (l->out->len)
-		buf_putc(l->out, ',');
+		buf_putc(l->out, l->paths ? '\n' : ',');
+	if (l->paths)
+		s = span_of(place_path(p->reader, s));
 	buf_append_span(l->out, s);
 }
 
-/* A scalar as it is written; a list joined by commas. */
+/* A scalar as it is written; a list joined by commas, of paths by line feeds. */
 static bool setting_value(const struct place *p, const struct task_setting *setting, struct span *ret)
 {
 	if (p->node->kind == YAML_MAPPING) {
 		place_mistake(p, "expected a single value or a list");
+		return false;
+	}
+	if (p->node->kind == YAML_SEQUENCE && setting->path && !setting->several) {
+		place_mistake(p, "expected a single path");
 		return false;
 	}
 	if (p->node->kind == YAML_SCALAR) {
@@ -44,7 +51,7 @@ static bool setting_value(const struct place *p, const struct task_setting *sett
 		return ret->ptr != NULL;
 	}
 	CLEANUP(buf_releasep) struct buf joined = BUF_INIT(64u << 10);
-	struct list_text l = {&joined, false};
+	struct list_text l = {.out = &joined, .paths = setting->path};
 	value_list(p, 1024, append_element, &l);
 	if (joined.error)
 		place_mistake(p, "the list is too long");

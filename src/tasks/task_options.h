@@ -21,7 +21,7 @@
 #include "tasks/task_backend.h"
 
 #define TASK_SETTING_VARIABLES 2
-#define TASK_SETTINGS_MAX 32 /* of one backend */
+#define TASK_SETTINGS_MAX 64 /* of one backend */
 
 /* The options of every backend start with this. */
 struct task_options {
@@ -30,7 +30,8 @@ struct task_options {
 
 struct task_setting {
 	const char *key;
-	bool path; /* of a file or folder: relative to the file that says it, not to the working folder */
+	bool path;    /* of a file or folder: relative to the file that says it, not to the working folder */
+	bool several; /* a path: a list of them may be given, which is set as a line for each */
 	/* in use for it; the first that is set wins over a file */
 	const char *variables[TASK_SETTING_VARIABLES];
 	/* Reads the text; the last of several counts. -EINVAL (or -errno of a file) with what was

@@ -259,7 +259,7 @@ static void everything_is_read(void **state)
 	const struct backend_config *b = config_backend(c, SPAN_LIT("embedded"));
 	assert_non_null(b);
 	assert_true(span_is(backend_setting(b, "database"), "tasks.db"));
-	assert_true(span_is(backend_setting(b, "tasks"), "a,b"));
+	assert_true(span_is(backend_setting(b, "tasks"), "a\nb"));
 	assert_true(b->fail_fast);
 	assert_null(backend_setting(b, "x").ptr);
 	assert_null(config_backend(c, SPAN_LIT("hatchet")));

@@ -177,7 +177,7 @@ static int load(const char *yaml, struct buf *problems, struct registry **ret)
 	assert_int_equal(write(fd, yaml, strlen(yaml)), strlen(yaml));
 	close(fd);
 	CLEANUP(buf_releasep) struct buf raw = BUF_INIT(1 << 16);
-	int r = registry_load(path, environment, &raw, ret);
+	int r = registry_load(&(struct registry_source){.paths = path}, environment, &raw, ret);
 	unlink(path);
 	/* Without the name, which chance made. */
 	for (const char *at = raw.ptr; at && *at;) {
@@ -276,7 +276,8 @@ static void the_shipped_registry_is_valid(void **state)
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1 << 16);
 	struct registry *r = NULL;
 	snprintf(path, sizeof(path), "%s/config/tasks.yml", getenv("SOURCE_ROOT"));
-	assert_int_equal(registry_load(path, environment, &problems, &r), 0);
+	const struct registry_source source = {.paths = path};
+	assert_int_equal(registry_load(&source, environment, &problems, &r), 0);
 	assert_non_null(registry_workflow(r, SPAN_LIT("document-processing-v2")));
 	registry_free(r);
 }

@@ -22,6 +22,7 @@
 #include "tasks/backends.h"
 #include "tasks/queue/store.h"
 #include "programs/worker/worker_health.h"
+#include "programs/worker/worker_registry.h"
 #include "programs/worker/worker_settings.h"
 #include "tasks/worker/engine.h"
 #include "tasks/worker/registry.h"
@@ -36,7 +37,7 @@ enum mode { MODE_RUN, MODE_HEALTH, MODE_LIST, MODE_DRY };
 
 struct worker_program {
 	enum mode mode;
-	char *backend, *config, *database, *tasks, *name, *health_address;
+	char *backend, *config, *database, *name, *health_address;
 	char *queue_text; /* the list, cut up in place */
 	const char *queues_of_environment;
 	bool stage_is_set, production; /* ENVIRONMENT: set; prod or production */
@@ -45,7 +46,7 @@ struct worker_program {
 	size_t n_queues;
 	unsigned concurrency;
 	int64_t drain_ms, lease_ms;
-	struct registry *registry;
+	struct worker_registry registry;
 	struct loop *loop;
 	struct loop_watch *signals;
 	int signal_fd;
@@ -60,7 +61,10 @@ static const char usage[] =
 	"  --backend NAME            embedded (default) or celery; or TASK_QUEUE_BACKEND, TASK_BACKEND_TYPE\n"
 	"  --config FILE             router.yml: the backend's settings, and where the tasks are\n"
 	"  --database FILE           embedded: the queue's file (else the configuration's, else tasks.db)\n"
-	"  --tasks FILE              tasks.yml (default: the core tasks)\n"
+	"  --tasks FILE|FOLDER       tasks beside the core tasks; of a folder its *.yml; may be repeated\n"
+	"  --fail-fast true|false    false: leave out what is wrong in them instead of refusing all (default "
+	"true)\n"
+	"  --core-tasks true|false   false: only the core tasks that the files declare (default true)\n"
 	"  --queues A,B              queues to serve; required if ENVIRONMENT is prod or production; if it "
 	"is "
 	"set to something else,\n"
@@ -135,6 +139,8 @@ enum worker_option {
 	OPTION_CONFIG,
 	OPTION_DATABASE,
 	OPTION_TASKS,
+	OPTION_FAIL_FAST,
+	OPTION_CORE,
 	OPTION_QUEUES,
 	OPTION_CONCURRENCY,
 	OPTION_NAME,
@@ -155,6 +161,8 @@ static const struct option options[] = {
 	{"config", required_argument, NULL, OPTION_CONFIG},
 	{"database", required_argument, NULL, OPTION_DATABASE},
 	{"tasks", required_argument, NULL, OPTION_TASKS},
+	{"fail-fast", required_argument, NULL, OPTION_FAIL_FAST},
+	{"core-tasks", required_argument, NULL, OPTION_CORE},
 	{"queues", required_argument, NULL, OPTION_QUEUES},
 	{"concurrency", required_argument, NULL, OPTION_CONCURRENCY},
 	{"name", required_argument, NULL, OPTION_NAME},
@@ -188,7 +196,15 @@ static int program_take_option(struct worker_program *p, int id, struct log_opti
 	case OPTION_DATABASE:
 		return set_text(&p->database, optarg);
 	case OPTION_TASKS:
-		return set_text(&p->tasks, optarg);
+		return worker_registry_add_path(&p->registry, optarg);
+	case OPTION_FAIL_FAST:
+		return worker_registry_set_fail_fast(&p->registry, optarg)
+			       ? 0
+			       : 1 + wrong_usage("--fail-fast", "must be true or false");
+	case OPTION_CORE:
+		return worker_registry_set_core(&p->registry, optarg)
+			       ? 0
+			       : 1 + wrong_usage("--core-tasks", "must be true or false");
 	case OPTION_QUEUES:
 		return set_text(&p->queue_text, optarg);
 	case OPTION_NAME:
@@ -269,8 +285,8 @@ static int worker_settings_of_config(struct worker_program *p, const struct conf
 	const struct worker_engine *engine = worker_engine_find(span_of(p->backend));
 	if (!engine || !engine->of_options || !b)
 		return 0;
-	setting(b, "tasks", &p->tasks);
-	return worker_settings_take(&p->settings, c, b);
+	int r = worker_registry_take(&p->registry, b);
+	return r < 0 ? r : worker_settings_take(&p->settings, c, b);
 }
 
 /* What the command line does not say, from router.yml. */
@@ -291,10 +307,11 @@ static int read_config(struct worker_program *p)
 	bool embedded = !p->backend || strcmp(p->backend, "embedded") == 0;
 	if (b && embedded) {
 		setting(b, "database", &p->database);
-		setting(b, "tasks", &p->tasks);
+		r = worker_registry_take(&p->registry, b);
 	}
 	/* As the router does. */
-	r = p->backend ? worker_settings_of_config(p, c) : 0;
+	if (r == 0 && p->backend)
+		r = worker_settings_of_config(p, c);
 	if (!p->database && asprintf(&p->database, "%s/tasks.db", c->data_dir) < 0)
 		p->database = NULL;
 	config_unref(c);
@@ -374,16 +391,6 @@ static int make_name(struct worker_program *p)
 	return p->name ? 0 : 1;
 }
 
-static int read_registry(struct worker_program *p)
-{
-	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1 << 20);
-	int r = p->tasks ? registry_load(p->tasks, getenv_const, &problems, &p->registry)
-			 : registry_core(&p->registry);
-	if (problems.len)
-		fputs(problems.ptr, stderr);
-	return r < 0 ? 2 : 0;
-}
-
 static int no_engine(const char *backend)
 {
 	CLEANUP(buf_releasep) struct buf names = BUF_INIT(1024);
@@ -414,34 +421,10 @@ static int program_complete(struct worker_program *p)
 		return r;
 	if (!p->name && make_name(p))
 		return 1;
-	return read_registry(p);
+	return worker_registry_load(&p->registry) < 0 ? 2 : 0;
 }
 
 /* --- modes ---------------------------------------------------------------------------------------------- */
-
-static const char *kind_text(const struct task_definition *t)
-{
-	if (t->kind == HANDLER_EXEC)
-		return "exec";
-	return t->kind == HANDLER_HTTP ? "http" : "builtin";
-}
-
-static int list_tasks(const struct worker_program *p)
-{
-	for (size_t i = 0; i < registry_count(p->registry); i++) {
-		const struct task_definition *t = registry_task_at(p->registry, i);
-		printf("task %.*s queue=%.*s handler=%s timeout=%ums max_attempts=%u\n", SPAN_ARG(t->name),
-		       SPAN_ARG(t->queue), kind_text(t), t->timeout_ms, t->max_attempts);
-	}
-	for (size_t i = 0; i < registry_workflow_count(p->registry); i++) {
-		const struct workflow_definition *w = registry_workflow_at(p->registry, i);
-		printf("workflow %.*s queue=%.*s steps=", SPAN_ARG(w->name), SPAN_ARG(w->queue));
-		for (size_t s = 0; s < w->n_steps; s++)
-			printf("%s%.*s", s ? "," : "", SPAN_ARG(w->steps[s].name));
-		putchar('\n');
-	}
-	return 0;
-}
 
 static int health_check(const struct worker_program *p)
 {
@@ -475,7 +458,8 @@ static int dry_run(const struct worker_program *p)
 	for (size_t i = 0; i < p->n_queues; i++)
 		printf("%s%s", i ? "," : "", p->queues[i]);
 	putchar('\n');
-	return list_tasks(p);
+	worker_registry_list(&p->registry);
+	return 0;
 }
 
 /* --- running -------------------------------------------------------------------------------------------- */
@@ -486,30 +470,14 @@ static void program_on_stopped(void *arg)
 	loop_stop(p->loop);
 }
 
-static void log_problems(const char *event, struct buf *problems)
-{
-	char *rest = problems->len ? problems->ptr : NULL;
-	for (char *line = rest ? strsep(&rest, "\n") : NULL; line; line = strsep(&rest, "\n"))
-		if (*line)
-			log_error(event, LOG_STR("problem", line));
-}
-
 /* SIGHUP: the tasks are read again. With a mistake in them those that were known stay. */
 static bool program_reload(struct worker_program *p)
 {
-	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1 << 20);
-	struct registry *fresh = NULL;
-	int r = p->tasks ? registry_load(p->tasks, getenv_const, &problems, &fresh) : registry_core(&fresh);
-	if (r < 0) {
-		log_problems("reload_refused", &problems);
+	struct registry *fresh = worker_registry_read(&p->registry);
+	if (!fresh)
 		return false;
-	}
 	p->engine->set_registry(p->worker, fresh);
-	registry_free(p->registry);
-	p->registry = fresh;
-	log_info("reloaded", LOG_STR("tasks_file", p->tasks ? p->tasks : "(core tasks)"),
-		 LOG_INT("tasks", registry_count(fresh)),
-		 LOG_INT("workflows", registry_workflow_count(fresh)));
+	worker_registry_put(&p->registry, fresh);
 	return true;
 }
 
@@ -566,6 +534,7 @@ static int open_health(struct worker_program *p, struct err *e)
 						.backend = p->engine->name,
 						.concurrency = p->concurrency,
 						.counts = program_counts,
+						.registry = &p->registry,
 						.arg = p};
 	int r = p->health_address ? worker_health_start(p->loop, &o, &p->health, e) : 0;
 	if (r == 0 && p->health)
@@ -579,7 +548,7 @@ static int run(struct worker_program *p)
 	struct watchdog *watchdog = NULL;
 	struct worker_options o = {.database = p->database,
 				   .backend = p->settings.options,
-				   .registry = p->registry,
+				   .registry = p->registry.now,
 				   .name = p->name,
 				   .queues = p->queues,
 				   .n_queues = p->n_queues,
@@ -601,7 +570,10 @@ static int run(struct worker_program *p)
 			 LOG_STR("queues", p->queue_list),
 			 LOG_STR("database", p->database ? p->database : "-"),
 			 LOG_INT("concurrency", p->concurrency),
-			 LOG_INT("tasks", registry_count(p->registry)));
+			 LOG_INT("tasks",
+				 registry_count(p->registry.now) - registry_count_core(p->registry.now)),
+			 LOG_INT("core_tasks", registry_count_core(p->registry.now)));
+		worker_registry_tell(&p->registry);
 		service_manager_ready();
 		if (watchdog_new(p->loop, NULL, NULL, &watchdog) < 0)
 			log_error("watchdog_missing", LOG_STR("error", "out of memory"));
@@ -637,7 +609,8 @@ static int execute(struct worker_program *p, int argc, char **argv)
 	case MODE_HEALTH:
 		return health_check(p);
 	case MODE_LIST:
-		return list_tasks(p);
+		worker_registry_list(&p->registry);
+		return 0;
 	case MODE_DRY:
 		return dry_run(p);
 	case MODE_RUN:
@@ -656,11 +629,10 @@ int main(int argc, char **argv)
 		return 1;
 	int r = execute(&p, argc, argv);
 	worker_settings_release(&p.settings);
-	registry_free(p.registry);
+	worker_registry_release(&p.registry);
 	free(p.backend);
 	free(p.config);
 	free(p.database);
-	free(p.tasks);
 	free(p.name);
 	free(p.health_address);
 	free(p.queue_text);

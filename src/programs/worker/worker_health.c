@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/metric_text.h"
 #include "router/http/listener.h"
@@ -23,6 +24,19 @@ static void worker_health_respond(struct exchange *x, int status, const char *ty
 	exchange_respond(x, &r, body);
 }
 
+static void worker_health_say_registry(const struct worker_registry *w, struct buf *body)
+{
+	char since[CLOCK_TEXT_MAX];
+	const char *lines;
+	buf_printf(body, ",\"tasks\":{\"known\":%zu,\"workflows\":%zu,\"left_out\":%u,\"refused_since\":",
+		   registry_count(w->now), registry_workflow_count(w->now), registry_skipped(w->now, &lines));
+	clock_format(w->stale_us, since);
+	if (w->stale_us)
+		buf_printf(body, "\"%s\"}", since);
+	else
+		buf_puts(body, "null}");
+}
+
 static void worker_health_say(const struct worker_health *h, struct exchange *x)
 {
 	CLEANUP(buf_releasep) struct buf body = BUF_INIT(1u << 16);
@@ -33,8 +47,10 @@ static void worker_health_say(const struct worker_health *h, struct exchange *x)
 	buf_printf(&body, "{\"status\":\"%s\",\"backend\":\"%s\",\"worker\":", well ? "healthy" : status,
 		   h->o.backend);
 	json_quote(&body, span_of(h->o.name));
-	buf_printf(&body, ",\"running\":%u,\"waiting\":%u,\"concurrency\":%u}\n", c.running, c.waiting,
+	buf_printf(&body, ",\"running\":%u,\"waiting\":%u,\"concurrency\":%u", c.running, c.waiting,
 		   h->o.concurrency);
+	worker_health_say_registry(h->o.registry, &body);
+	buf_puts(&body, "}\n");
 	worker_health_respond(x, well ? 200 : 503, "application/json", buf_span(&body));
 }
 
@@ -63,6 +79,16 @@ static void worker_health_put(const struct worker_health *h, struct metric_text 
 	metric_value(m, h->o.concurrency, METRIC_NO_LABELS);
 	metric_begin(m, "task_worker_connected", METRIC_GAUGE, "1 while the queues can be read.");
 	metric_value(m, c.connected, METRIC_NO_LABELS);
+	const char *lines;
+	const struct worker_registry *w = h->o.registry;
+	metric_begin(m, "task_worker_known", METRIC_GAUGE, "Tasks and workflows that it can run.");
+	metric_value(m, (double)(registry_count(w->now) + registry_workflow_count(w->now)), METRIC_NO_LABELS);
+	metric_begin(m, "task_worker_left_out", METRIC_GAUGE,
+		     "Tasks, workflows and files that are wrong and were left out.");
+	metric_value(m, registry_skipped(w->now, &lines), METRIC_NO_LABELS);
+	metric_begin(m, "task_worker_tasks_refused", METRIC_GAUGE,
+		     "1 while what is in the files was refused at a reload and older tasks are in force.");
+	metric_value(m, w->stale_us != 0, METRIC_NO_LABELS);
 	metric_end(m);
 }
 

@@ -2,7 +2,8 @@
  * The worker's own listener: whether it lives and takes tasks, and its numbers. It tells nothing of what
  * tasks hold, and changes nothing.
  *
- *   GET /health   200 while it is connected and not draining, else 503; JSON
+ *   GET /health   200 while it is connected and not draining, else 503; JSON. A set of tasks that was refused
+ *                 or is not whole is told in it, and changes no status: what is in force is served
  *   GET /metrics  Prometheus text or OpenMetrics
  */
 #ifndef PROGRAMS_WORKER_WORKER_HEALTH_H
@@ -10,6 +11,7 @@
 
 #include "base/err.h"
 #include "base/loop.h"
+#include "programs/worker/worker_registry.h"
 #include "tasks/worker/engine.h"
 
 struct worker_health;
@@ -19,6 +21,7 @@ struct worker_health_options {
 	const char *name, *backend;
 	unsigned concurrency;
 	void (*counts)(void *arg, struct worker_counts *ret);
+	const struct worker_registry *registry;
 	void *arg;
 };
 

@@ -12,6 +12,7 @@
 #include "tasks/celery/celery_message.h"
 #include "tasks/celery/celery_results.h"
 #include "tasks/task_options.h"
+#include "tasks/worker/registry.h"
 
 #define CELERY_RESULT_PREFIX "celery-task-meta-"
 #define CELERY_FANOUT_PREFIX "/{db}." /* kombu's */
@@ -40,7 +41,8 @@ struct celery_options {
 	struct celery_heard *heard;
 	struct celery_postgres *poller;
 	char reply_queue[CRYPTO_UUID];
-	char *queue, *control_exchange, *workflows_path, *tasks_path;
+	char *queue, *control_exchange;
+	struct registry_source source, workflows_source;
 	struct registry *workflows; /* NULL: none is declared */
 	/* of all keys and channels; "" is none */
 	char broker_prefix[CELERY_PREFIX_MAX], result_prefix[CELERY_PREFIX_MAX + 1];

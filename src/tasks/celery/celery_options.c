@@ -267,14 +267,18 @@ const struct task_setting celery_settings[] = {
 	{.key = "fanout_prefix", .set = set_fanout_prefix},
 	{.key = "fanout_patterns", .set = set_fanout_patterns},
 	{.key = "queue", .set = set_name, FIELD(queue)},
-	{.key = "workflows", .path = true, .set = task_setting_text, FIELD(workflows_path)},
+	{.key = "workflows",
+	 .path = true,
+	 .several = true,
+	 .set = task_setting_text,
+	 FIELD(workflows_source.paths)},
 	{.key = "max_input", .set = set_size, FIELD(max_input)},
 	{.key = "connect_timeout", .set = set_duration, FIELD(connect_timeout_ms)},
 	{.key = "command_timeout", .set = set_duration, FIELD(command_timeout_ms)},
 	{.key = "health_interval", .set = set_duration, FIELD(health_interval_ms)},
 	{.key = "terminate", .set = task_setting_bool, FIELD(terminate)},
 	{.key = "control_exchange", .set = set_name, FIELD(control_exchange)},
-	{.key = "tasks", .path = true, .set = task_setting_text, FIELD(tasks_path)},
+	REGISTRY_SOURCE_SETTINGS(struct celery_options, source),
 	{.key = "acks_late", .set = set_acks, FIELD(acks)},
 	{.key = "prefetch_multiplier", .set = set_multiplier, FIELD(prefetch_multiplier)},
 	{.key = "visibility_timeout", .set = set_long_duration, FIELD(visibility_timeout_ms)},
@@ -291,7 +295,7 @@ const struct task_setting celery_settings[] = {
 static int load_workflows(struct celery_options *o, const struct task_backend_setup *setup, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
-	int r = registry_load_workflows(o->workflows_path, &problems, &o->workflows);
+	int r = registry_load_workflows(&o->workflows_source, &problems, &o->workflows);
 	return r < 0 ? task_setup_mistakes(setup, r, "workflows", buf_span(&problems), e) : 0;
 }
 
@@ -322,7 +326,7 @@ int celery_options_check(struct task_options *base, const struct task_backend_se
 		r = set_name(&o->queue, SPAN_LIT(CELERY_DEFAULT_QUEUE), e);
 	if (r == 0 && !o->control_exchange)
 		r = set_name(&o->control_exchange, SPAN_LIT("celery"), e);
-	if (r == 0 && o->workflows_path)
+	if (r == 0 && o->workflows_source.paths)
 		r = load_workflows(o, setup, e);
 	if (!o->lists.separator[0])
 		strcpy(o->lists.separator, celery_lists_default.separator);
@@ -355,7 +359,7 @@ void celery_options_release(struct task_options *base)
 	free(o->postgres);
 	free(o->queue);
 	free(o->control_exchange);
-	free(o->workflows_path);
-	free(o->tasks_path);
+	free(o->workflows_source.paths);
+	free(o->source.paths);
 	registry_free(o->workflows);
 }

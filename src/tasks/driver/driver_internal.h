@@ -21,7 +21,8 @@ struct driver;
 
 struct driver_options {
 	struct task_options base;
-	char *database, *workflows_file;
+	char *database;
+	struct registry_source workflows_source;
 	struct registry *workflows; /* what can be driven */
 	char *backend;		    /* of steps that name none */
 	bool only_looking;	    /* the file is never made */

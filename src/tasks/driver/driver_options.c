@@ -39,7 +39,11 @@ static int set_max_running(void *field, struct span value, struct err *e)
 
 #define FIELD(name) .offset = offsetof(struct driver_options, name)
 const struct task_setting driver_settings[] = {
-	{.key = "workflows", .path = true, .set = task_setting_text, FIELD(workflows_file)},
+	{.key = "workflows",
+	 .path = true,
+	 .several = true,
+	 .set = task_setting_text,
+	 FIELD(workflows_source.paths)},
 	{.key = "backend", .set = task_setting_text, FIELD(backend)},
 	{.key = "database", .path = true, .set = task_setting_text, FIELD(database)},
 	{.key = "timeout", .set = set_timeout, FIELD(timeout_ms)},
@@ -71,7 +75,7 @@ static int driver_load_workflows(struct driver_options *o, const struct task_bac
 				 struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
-	int r = registry_load_workflows(o->workflows_file, &problems, &o->workflows);
+	int r = registry_load_workflows(&o->workflows_source, &problems, &o->workflows);
 	return r < 0 ? task_setup_mistakes(setup, r, "workflows", buf_span(&problems), e) : 0;
 }
 
@@ -117,9 +121,8 @@ static int driver_check_calls(const struct driver_options *o, const struct task_
 				SPAN_ARG(p->task));
 		const struct workflow_definition *w = registry_workflow(o->workflows, p->task);
 		if (!w || w->execution != WORKFLOW_ROUTER)
-			return err_set(e, -EINVAL, "the workflow \"%.*s\" is not declared %sin %s",
-				       SPAN_ARG(p->task), w ? "with \"execution: router\" " : "",
-				       o->workflows_file);
+			return err_set(e, -EINVAL, "the workflow \"%.*s\" is not declared %sin workflows",
+				       SPAN_ARG(p->task), w ? "with \"execution: router\" " : "");
 	}
 	return 0;
 }
@@ -136,7 +139,7 @@ int driver_options_check(struct task_options *base, const struct task_backend_se
 			e, -EINVAL,
 			"what it drives is in a file of this router, but state: is shared by replicas, "
 			"which would not find it");
-	if (!o->workflows_file)
+	if (!o->workflows_source.paths)
 		return err_set(e, -EINVAL, "workflows is missing: the file that declares what it drives");
 	if (!o->database && asprintf(&o->database, "%s/workflows.db", setup->data_dir) < 0) {
 		o->database = NULL;
@@ -169,6 +172,6 @@ void driver_options_release(struct task_options *base)
 	driver_stop(o->driver);
 	registry_free(o->workflows);
 	free(o->database);
-	free(o->workflows_file);
+	free(o->workflows_source.paths);
 	free(o->backend);
 }

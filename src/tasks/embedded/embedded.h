@@ -20,8 +20,8 @@
 
 #define EMBEDDED_MAX_INPUT (64u << 20)
 
-/* Settings: database (tasks.db in the data folder), tasks (the tasks file, from which a task's own queue is
- * known; without one every call goes to the default queue). */
+/* Settings: database (tasks.db in the data folder), tasks (files and folders, from which a task's own queue
+ * is known; without any every call goes to the default queue), tasks_fail_fast, core_tasks. */
 extern const struct task_backend embedded_backend;
 
 #endif

@@ -19,7 +19,8 @@ struct embedded_store;
 
 struct embedded_options {
 	struct task_options base;
-	char *database, *tasks_file;
+	char *database;
+	struct registry_source source;
 	struct registry *tasks;	      /* where a task's own queue is known from, or NULL */
 	bool must_exist;	      /* the file is never made: for programs that only look */
 	struct embedded_store *store; /* by start */

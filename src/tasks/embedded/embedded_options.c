@@ -11,15 +11,19 @@
 #define FIELD(name) .offset = offsetof(struct embedded_options, name)
 const struct task_setting embedded_settings[] = {
 	{.key = "database", .path = true, .set = task_setting_text, FIELD(database)},
-	{.key = "tasks", .path = true, .set = task_setting_text, FIELD(tasks_file)},
+	REGISTRY_SOURCE_SETTINGS(struct embedded_options, source),
 	{.key = NULL},
 };
 
 static int load_tasks(struct embedded_options *o, const struct task_backend_setup *setup, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
-	int r = registry_load(o->tasks_file, setup->getenv_fn, &problems, &o->tasks);
-	return r < 0 ? task_setup_mistakes(setup, r, "tasks", buf_span(&problems), e) : 0;
+	int r = registry_load(&o->source, setup->getenv_fn, &problems, &o->tasks);
+	if (r < 0)
+		return task_setup_mistakes(setup, r, "tasks", buf_span(&problems), e);
+	if (setup->problems)
+		buf_append_span(setup->problems, buf_span(&problems));
+	return 0;
 }
 
 static void embedded_options_set_defaults(struct embedded_options *o)
@@ -43,7 +47,7 @@ int embedded_options_check(struct task_options *base, const struct task_backend_
 		o->database = NULL;
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	return o->tasks_file ? load_tasks(o, setup, e) : 0;
+	return o->source.paths ? load_tasks(o, setup, e) : 0;
 }
 
 int embedded_options_start(struct task_options *base, struct err *e)
@@ -58,5 +62,5 @@ void embedded_options_release(struct task_options *base)
 	embedded_store_stop(o->store);
 	registry_free(o->tasks);
 	free(o->database);
-	free(o->tasks_file);
+	free(o->source.paths);
 }

@@ -5,10 +5,12 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/nearest.h"
 #include "tasks/task_backend.h"
+#include "tasks/task_options.h"
 #include "tasks/worker/registry_internal.h"
 
 #define SUGGESTIONS 10
@@ -44,16 +46,50 @@ struct task_definition *registry_add_task(struct registry *r)
 	return t;
 }
 
-struct workflow_definition *registry_add_workflow(struct registry *r)
+/* What the registry holds of a workflow: its definition first. */
+struct registry_workflow {
+	struct workflow_definition definition;
+	struct registry_place place;
+};
+
+struct workflow_definition *registry_add_workflow(struct registry *r, struct registry_place where)
 {
 	void *array = registry_grow(r->workflows, r->n_workflows, REGISTRY_MAX_WORKFLOWS);
 	if (!array)
 		return NULL;
 	r->workflows = array;
-	struct workflow_definition *w = calloc(1, sizeof(*w));
-	if (w)
-		r->workflows[r->n_workflows++] = w;
-	return w;
+	struct registry_workflow *w = calloc(1, sizeof(*w));
+	if (!w)
+		return NULL;
+	w->place = where;
+	r->workflows[r->n_workflows++] = &w->definition;
+	return &w->definition;
+}
+
+struct task_definition *registry_of_program(const struct registry *r, struct span name)
+{
+	for (size_t i = 0; i < r->n_tasks; i++)
+		if (!r->tasks[i]->place.file && span_eq(r->tasks[i]->name, name))
+			return r->tasks[i];
+	return NULL;
+}
+
+void registry_drop_core(struct registry *r, struct span name)
+{
+	struct task_definition *t = registry_of_program(r, name);
+	size_t i = 0;
+	while (i < r->n_tasks && r->tasks[i] != t)
+		i++;
+	if (i == r->n_tasks)
+		return;
+	free(t);
+	memmove(&r->tasks[i], &r->tasks[i + 1], (r->n_tasks - i - 1) * sizeof(r->tasks[0]));
+	r->n_tasks--;
+}
+
+void registry_drop_workflow(struct registry *r)
+{
+	free(r->workflows[--r->n_workflows]);
 }
 
 struct registry *registry_ref(struct registry *r)
@@ -75,7 +111,10 @@ struct registry *registry_free(struct registry *r)
 	free(r->tasks);
 	free(r->workflows);
 	arena_release(&r->memory);
-	yaml_free(r->doc);
+	for (size_t i = 0; r->files && i < r->files->n; i++)
+		yaml_free(r->files->all[i].doc);
+	free(r->files);
+	free(r->skipped_lines);
 	free(r);
 	return NULL;
 }
@@ -96,20 +135,43 @@ int registry_register(struct registry *r, const struct builtin *b, struct span q
 	return 0;
 }
 
+int registry_set_fail_fast(void *source, struct span value, struct err *e)
+{
+	struct registry_source *s = source;
+	bool fail_fast = true;
+	int r = task_setting_bool(&fail_fast, value, e);
+	s->skip_broken = !fail_fast;
+	return r;
+}
+
+int registry_set_core_tasks(void *source, struct span value, struct err *e)
+{
+	struct registry_source *s = source;
+	bool core = true;
+	int r = task_setting_bool(&core, value, e);
+	s->without_core = !core;
+	return r;
+}
+
+int registry_add_core(struct registry *r)
+{
+	int code = 0;
+	for (size_t i = 0; i < n_core_tasks && code == 0; i++)
+		code = registry_register(r, &core_tasks[i], SPAN_NONE);
+	return code;
+}
+
 int registry_core(struct registry **ret)
 {
 	struct registry *r = registry_new();
 	if (!r)
 		return -ENOMEM;
-	for (size_t i = 0; i < n_core_tasks; i++) {
-		int code = registry_register(r, &core_tasks[i], SPAN_NONE);
-		if (code < 0) {
-			registry_free(r);
-			return code;
-		}
-	}
-	*ret = r;
-	return 0;
+	int code = registry_add_core(r);
+	if (code == 0)
+		*ret = r;
+	else
+		registry_free(r);
+	return code;
 }
 
 const struct task_definition *registry_task(const struct registry *r, struct span name)
@@ -128,9 +190,32 @@ const struct workflow_definition *registry_workflow(const struct registry *r, st
 	return NULL;
 }
 
+const struct registry_place *registry_place_of(const struct registry *r, struct span name, bool workflow)
+{
+	const struct task_definition *t = workflow ? NULL : registry_task(r, name);
+	const struct workflow_definition *w = workflow ? registry_workflow(r, name) : NULL;
+	if (t)
+		return t->place.file ? &t->place : NULL;
+	return w ? &((const struct registry_workflow *)w)->place : NULL;
+}
+
+unsigned registry_skipped(const struct registry *r, const char **ret_lines)
+{
+	*ret_lines = r->skipped_lines ? r->skipped_lines : "";
+	return r->skipped;
+}
+
 size_t registry_count(const struct registry *r)
 {
 	return r->n_tasks;
+}
+
+size_t registry_count_core(const struct registry *r)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < r->n_tasks; i++)
+		n += !r->tasks[i]->place.file;
+	return n;
 }
 
 const struct task_definition *registry_task_at(const struct registry *r, size_t i)

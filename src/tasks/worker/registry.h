@@ -1,6 +1,6 @@
 /*
- * Registry: which tasks and workflows a worker knows, and how each is run. Read from YAML (config/tasks.yml),
- * or the core tasks.
+ * Registry: which tasks and workflows a worker knows, and how each is run: the core tasks, and what is read
+ * from YAML (config/tasks.yml, config/tasks.d/).
  *
  * Why:       what can be run is declared, checked as a whole and listed before anything is leased.
  * Ownership: the registry owns everything it hands out, until the last registry_free: one for who loaded it,
@@ -8,6 +8,8 @@
  * Threads:   immutable once loaded and registered to; any thread may look up.
  * Errors:    -errno when the file cannot be read; -EBADMSG for mistakes in it, with one line "file:line: key:
  *            what is wrong" per mistake in `problems`, all at once.
+ * Twice:     a task (or workflow) has one declaration; a second one is a mistake that names both places. Only
+ *            a core task may be declared again, by a file, which then decides how it is run.
  * Limits:    REGISTRY_MAX_* below.
  */
 #ifndef TASKS_WORKER_REGISTRY_H
@@ -63,8 +65,15 @@ struct http_handler {
 	size_t max_output;
 };
 
+/* Where it is declared; file NULL: in the program. */
+struct registry_place {
+	const char *file;
+	unsigned line;
+};
+
 struct task_definition {
 	struct span name, queue;
+	struct registry_place place;
 	enum handler_kind kind;
 	const struct builtin *builtin;
 	struct exec_handler *exec;
@@ -77,14 +86,43 @@ struct task_definition {
 
 struct registry;
 
+/* What a registry is made of: settings of a backend, or of a command line. */
+struct registry_source {
+	char *paths;	   /* files and folders, one a line (registry_files.h); NULL: only the core tasks */
+	bool skip_broken;  /* serve what is right, instead of nothing */
+	bool without_core; /* not the core tasks, but for those that a file declares */
+};
+
+/* The rows of a backend's settings that fill its `struct registry_source`. */
+#define REGISTRY_SOURCE_SETTINGS(options, source) \
+	{.key = "tasks", \
+	 .path = true, \
+	 .several = true, \
+	 .set = task_setting_text, \
+	 .offset = offsetof(options, source.paths)}, \
+		{.key = "tasks_fail_fast", \
+		 .set = registry_set_fail_fast, \
+		 .offset = offsetof(options, source)}, \
+	{ \
+		.key = "core_tasks", .set = registry_set_core_tasks, .offset = offsetof(options, source) \
+	}
+int registry_set_fail_fast(void *source, struct span value, struct err *e);
+int registry_set_core_tasks(void *source, struct span value, struct err *e);
+
 /* Only the core tasks, on the default queue. */
 int registry_core(struct registry **ret);
-/* `${NAME}` and `${NAME:-default}` in argv, env, url, headers and ca_file are taken from getenv_fn. */
-int registry_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
-		  struct registry **ret);
-/* Only the workflows of such a file: their steps are run elsewhere, so that its tasks are skipped, and
- * steps may name any. */
-int registry_load_workflows(const char *path, struct buf *problems, struct registry **ret);
+/* The core tasks, then what the files say. `${NAME}` and `${NAME:-default}` in argv, env, url, headers and
+ * ca_file are taken from getenv_fn. With skip_broken what is wrong is left out, and so is a second
+ * declaration: each of them is told in `problems`, counted and kept (registry_skipped); if no file at all can
+ * be read it is an error even then. */
+int registry_load(const struct registry_source *s, const char *(*getenv_fn)(const char *),
+		  struct buf *problems, struct registry **ret);
+/* Only the workflows of such files: their steps are run elsewhere, so that tasks are skipped, and steps may
+ * name any. */
+int registry_load_workflows(const struct registry_source *s, struct buf *problems, struct registry **ret);
+/* How many tasks, workflows and files were left out (skip_broken), and the lines that say why: "" when none
+ * were. */
+unsigned registry_skipped(const struct registry *r, const char **ret_lines);
 struct registry *registry_ref(struct registry *r);
 struct registry *registry_free(struct registry *r); /* NULL is allowed; returns NULL */
 
@@ -94,7 +132,10 @@ int registry_register(struct registry *r, const struct builtin *b, struct span q
 
 const struct task_definition *registry_task(const struct registry *r, struct span name);
 const struct workflow_definition *registry_workflow(const struct registry *r, struct span name);
+/* Where it is declared; NULL when it is not known, or is the program's own. */
+const struct registry_place *registry_place_of(const struct registry *r, struct span name, bool workflow);
 size_t registry_count(const struct registry *r);
+size_t registry_count_core(const struct registry *r); /* of these the ones that no file declares */
 const struct task_definition *registry_task_at(const struct registry *r, size_t i);
 size_t registry_workflow_count(const struct registry *r);
 const struct workflow_definition *registry_workflow_at(const struct registry *r, size_t i);

@@ -15,6 +15,7 @@
 #include "base/url.h"
 #include "tasks/task_backend.h"
 #include "tasks/worker/call_template.h"
+#include "tasks/worker/registry_files.h"
 #include "tasks/worker/registry_internal.h"
 
 #define MAX_TIMEOUT_MS (7 * 86400000ull)
@@ -35,8 +36,10 @@ struct registry_reader {
 	struct place_reader file; /* first: a place's reader is one of these */
 	struct registry *registry;
 	const char *(*getenv_fn)(const char *);
-	bool elsewhere;		 /* tasks are someone else's: not read, and steps may name any */
-	struct secrets *secrets; /* of the task that is being read */
+	bool elsewhere;	  /* tasks are someone else's: not read, and steps may name any */
+	bool skip_broken; /* what is wrong is left out */
+	unsigned skipped;
+	struct secrets *secrets;		      /* of the task that is being read */
 	struct substitution given[SUBSTITUTIONS_MAX]; /* to the last text */
 	size_t n_given;
 };
@@ -64,6 +67,16 @@ static void registry_name(const struct place *p, struct span *ret)
 		place_mistake(p, "must be a string of 1 to %d characters", TASK_NAME_MAX - 1);
 	else
 		*ret = s;
+}
+
+/* The first declaration counts, whatever reads them; both places are told. */
+static void registry_refuse_twice(const struct place *p, struct span name, bool workflow)
+{
+	const struct registry *r = registry_reader_of(p)->registry;
+	const struct registry_place *first = name.ptr ? registry_place_of(r, name, workflow) : NULL;
+	if (first)
+		place_mistake(p, "\"%.*s\" is declared twice; first at %s:%u", SPAN_ARG(name), first->file,
+			      first->line);
 }
 
 /* ${NAME} and ${NAME:-default}; an unset one without a default is a mistake. */
@@ -431,18 +444,25 @@ static void read_task_names(const struct place *p, struct task_definition *t)
 	struct span s = SPAN_NONE;
 	registry_require(p, "name");
 	registry_name(&name, &s);
-	if (s.ptr && registry_task(registry_reader_of(p)->registry, s))
-		place_mistake(&name, "\"%.*s\" is declared twice", SPAN_ARG(s));
+	registry_refuse_twice(&name, s, false);
+	t->place = (struct registry_place){p->reader->name, p->node->line};
 	t->name = s.ptr ? s : SPAN_LIT("");
 	t->queue = SPAN_LIT(REGISTRY_DEFAULT_QUEUE);
 	registry_name(&queue, &t->queue);
 }
 
-/* Added also when it is wrong, so that what it owns is freed and its name is known to workflows. */
-static void registry_keep_task(const struct place *p, struct task_definition *fresh)
+/* Added also when it is wrong, so that what it owns is freed and its name is known to workflows; but not when
+ * the others are served without it. */
+static void registry_keep_task(const struct place *p, struct task_definition *fresh, bool wrong)
 {
 	struct registry *registry = registry_reader_of(p)->registry;
-	struct task_definition *t = registry_add_task(registry);
+	if (wrong && registry_reader_of(p)->skip_broken) {
+		secrets_release(&fresh->secrets);
+		registry_drop_core(registry, fresh->name);
+		return;
+	}
+	struct task_definition *t = registry_of_program(registry, fresh->name);
+	t = t ? t : registry_add_task(registry);
 	if (t) {
 		*t = *fresh;
 		return;
@@ -467,6 +487,7 @@ static void read_task(const struct place *p)
 		{"timeout", FIELD_DURATION, offsetof(struct task_reading, timeout_ms), 1, MAX_TIMEOUT_MS}};
 	struct registry_reader *r = registry_reader_of(p);
 	struct task_reading reading = {.timeout_ms = 0};
+	unsigned before = p->reader->mistakes;
 	if (!value_mapping(p))
 		return;
 	r->secrets = &reading.t.secrets;
@@ -479,7 +500,7 @@ static void read_task(const struct place *p)
 	reading.t.timeout_ms = smaller(reading.timeout_ms, reading.handler.timeout_ms);
 	if (!reading.t.timeout_ms)
 		reading.t.timeout_ms = REGISTRY_DEFAULT_TIMEOUT_MS;
-	registry_keep_task(p, &reading.t);
+	registry_keep_task(p, &reading.t, p->reader->mistakes > before);
 }
 
 /* --- workflows ------------------------------------------------------------------------------------------ */
@@ -501,9 +522,10 @@ static void read_workflow(const struct place *p)
 					     .queue = SPAN_LIT(REGISTRY_DEFAULT_QUEUE)};
 	struct place name = place_member(p, "name");
 	struct span s;
-	if (yaml_string(name.node, &s) && registry_workflow(r->registry, s))
-		place_mistake(&name, "\"%.*s\" is declared twice", SPAN_ARG(s));
-	struct workflow_definition *w = registry_add_workflow(r->registry);
+	if (yaml_string(name.node, &s))
+		registry_refuse_twice(&name, s, true);
+	const struct registry_place where = {p->reader->name, p->node ? p->node->line : 0};
+	struct workflow_definition *w = registry_add_workflow(r->registry, where);
 	if (w)
 		workflow_read(p, &tasks, w);
 	else if (registry_workflow_count(r->registry) == REGISTRY_MAX_WORKFLOWS)
@@ -512,7 +534,23 @@ static void read_workflow(const struct place *p)
 		p->reader->out_of_memory = true;
 }
 
-/* --- the file ------------------------------------------------------------------------------------------- */
+/* --- the files ------------------------------------------------------------------------------------------ */
+
+static void registry_load_element(const struct place *p, void (*read)(const struct place *))
+{
+	struct registry_reader *r = registry_reader_of(p);
+	unsigned before = p->reader->mistakes;
+	size_t n_workflows = r->registry->n_workflows;
+	if (p->node)
+		read(p);
+	else
+		place_mistake(p, "empty");
+	if (p->reader->mistakes == before)
+		return;
+	r->skipped++;
+	if (r->skip_broken && r->registry->n_workflows > n_workflows)
+		registry_drop_workflow(r->registry);
+}
 
 static void registry_load_list(const struct place *p, void (*read)(const struct place *))
 {
@@ -521,65 +559,137 @@ static void registry_load_list(const struct place *p, void (*read)(const struct 
 		return;
 	if (p->node->kind != YAML_SEQUENCE) {
 		place_mistake(p, "must be a list");
+		registry_reader_of(p)->skipped++;
 		return;
 	}
 	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
 		struct place element = place_element(p, n, i++);
-		if (element.node)
-			read(&element);
-		else
-			place_mistake(&element, "empty");
+		registry_load_element(&element, read);
 	}
 }
 
-/* Workflows name tasks that may stand behind them: they are read after. */
-static void registry_load_top(struct registry_reader *r)
+static void registry_load_top(const struct place *root)
 {
 	static const struct field fields[] = {{"tasks", FIELD_OTHER, 0, 0, 0},
 					      {"workflows", FIELD_OTHER, 0, 0, 0}};
-	struct place root = place_root(&r->file, yaml_root(r->registry->doc));
-	struct place tasks = place_member(&root, "tasks"), workflows = place_member(&root, "workflows");
-	if (!value_mapping(&root))
-		return;
-	READ_FIELDS(&root, fields, r);
-	registry_require(&root, r->elsewhere ? "workflows" : "tasks");
-	if (!r->elsewhere)
-		registry_load_list(&tasks, read_task);
-	registry_load_list(&workflows, read_workflow);
+	struct registry_reader *r = registry_reader_of(root);
+	struct place workflows = place_member(root, "workflows");
+	unsigned before = root->reader->mistakes;
+	if (value_mapping(root)) {
+		READ_FIELDS(root, fields, r);
+		if (r->elsewhere ? r->registry->files->n == 1 : !workflows.node)
+			registry_require(root, r->elsewhere ? "workflows" : "tasks");
+	}
+	r->skipped += root->reader->mistakes > before;
 }
 
-static int registry_load_parse(struct registry_reader *r)
+enum registry_pass { PASS_TOP, PASS_TASKS, PASS_WORKFLOWS };
+
+static void registry_load_pass(struct registry_reader *r, struct registry_file *file, enum registry_pass pass)
+{
+	r->file.name = file->name;
+	r->file.folder = file->folder;
+	struct place root = place_root(&r->file, yaml_root(file->doc));
+	struct place tasks = place_member(&root, "tasks"), workflows = place_member(&root, "workflows");
+	if (pass == PASS_TOP)
+		registry_load_top(&root);
+	else if (root.node && root.node->kind != YAML_MAPPING)
+		return;
+	else if (pass == PASS_WORKFLOWS)
+		registry_load_list(&workflows, read_workflow);
+	else if (!r->elsewhere)
+		registry_load_list(&tasks, read_task);
+}
+
+/* -errno when it cannot be read, -EBADMSG when it is no YAML: said. */
+static int registry_load_text(struct registry_reader *r, struct registry_file *file)
 {
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(REGISTRY_MAX_FILE + (1 << 17));
 	struct err why = {""};
-	int code = file_read(r->file.name, REGISTRY_MAX_FILE, &text, &why);
+	int code = file_read(file->name, REGISTRY_MAX_FILE, &text, &why);
 	if (code == 0) {
-		code = yaml_parse(r->file.name, buf_span(&text), &r->registry->doc, &why);
+		code = yaml_parse(file->name, buf_span(&text), &file->doc, &why);
 		code = code < 0 && code != -ENOMEM ? -EBADMSG : code;
 	}
-	if (code < 0) {
+	if (code < 0)
 		buf_printf(r->file.problems, "%s\n", why.text);
-		return code;
-	}
-	registry_load_top(r);
-	if (r->file.out_of_memory) {
-		buf_printf(r->file.problems, "%s: out of memory\n", r->file.name);
-		return -ENOMEM;
-	}
-	return r->file.mistakes ? -EBADMSG : 0;
+	return code;
 }
 
-static int load(struct registry_reader *r, struct registry **ret)
+static int registry_load_texts(struct registry_reader *r, struct registry_files *files)
 {
-	char folder[PATH_MAX + 1];
-	CLEANUP(freep) char *real = realpath(r->file.name, NULL);
-	snprintf(folder, sizeof(folder), "%s/", real ? dirname(real) : ".");
-	r->file.folder = folder;
+	size_t read = 0;
+	for (size_t i = 0; i < files->n; i++) {
+		int code = registry_load_text(r, &files->all[i]);
+		if (code == -ENOMEM)
+			return code;
+		read += code == 0;
+		files->wrong += code < 0;
+		files->code = code < 0 ? code : files->code;
+	}
+	/* Where nothing can be read, nothing has ended. */
+	if (read == 0 || (files->wrong && !r->skip_broken))
+		r->file.mistakes += files->wrong;
+	r->skipped += files->wrong;
+	return 0;
+}
+
+static bool registry_load_is_wrong(const struct registry_reader *r, const struct registry_files *files)
+{
+	size_t read = 0;
+	for (size_t i = 0; i < files->n; i++)
+		read += files->all[i].doc != NULL;
+	return r->skip_broken ? read == 0 : r->file.mistakes > 0;
+}
+
+/* Workflows name tasks that may stand behind them, and in other files: they are read after. */
+static int registry_load_files(struct registry_reader *r, const char *paths)
+{
+	struct registry_files *files = r->registry->files;
+	int code = registry_files_find(paths, r->file.memory, r->file.problems, files);
+	if (code == 0)
+		code = registry_load_texts(r, files);
+	for (enum registry_pass pass = PASS_TOP; code == 0 && pass <= PASS_WORKFLOWS; pass++)
+		for (size_t i = 0; i < files->n; i++)
+			if (files->all[i].doc)
+				registry_load_pass(r, &files->all[i], pass);
+	if (code < 0 || r->file.out_of_memory) {
+		buf_printf(r->file.problems, "tasks: out of memory\n");
+		return -ENOMEM;
+	}
+	if (!registry_load_is_wrong(r, files))
+		return 0;
+	/* of the one file that there is, why it cannot be read */
+	return r->file.mistakes == 1 && files->wrong == 1 ? files->code : -EBADMSG;
+}
+
+/* What was left out is remembered, for whoever asks later. */
+static int registry_load_note(const struct registry_reader *r, size_t from)
+{
+	const struct buf *problems = r->file.problems;
+	struct registry *registry = r->registry;
+	registry->skipped = r->skipped;
+	if (!r->skipped)
+		return 0;
+	registry->skipped_lines = span_dup((struct span){problems->ptr + from, problems->len - from});
+	return registry->skipped_lines ? 0 : -ENOMEM;
+}
+
+static int load(struct registry_reader *r, const struct registry_source *s, struct registry **ret)
+{
+	size_t from = r->file.problems->len;
+	r->skip_broken = s->skip_broken;
 	r->registry = registry_new();
 	if (!r->registry)
 		return -ENOMEM;
 	r->file.memory = &r->registry->memory;
-	int code = registry_load_parse(r);
+	int code = r->elsewhere || s->without_core ? 0 : registry_add_core(r->registry);
+	if (code == 0 && s->paths) {
+		r->registry->files = calloc(1, sizeof(*r->registry->files));
+		code = r->registry->files ? registry_load_files(r, s->paths) : -ENOMEM;
+	}
+	if (code == 0)
+		code = registry_load_note(r, from);
 	if (code < 0)
 		registry_free(r->registry);
 	else
@@ -587,15 +697,15 @@ static int load(struct registry_reader *r, struct registry **ret)
 	return code;
 }
 
-int registry_load(const char *path, const char *(*getenv_fn)(const char *), struct buf *problems,
-		  struct registry **ret)
+int registry_load(const struct registry_source *s, const char *(*getenv_fn)(const char *),
+		  struct buf *problems, struct registry **ret)
 {
-	struct registry_reader r = {.file = {.name = path, .problems = problems}, .getenv_fn = getenv_fn};
-	return load(&r, ret);
+	struct registry_reader r = {.file = {.problems = problems}, .getenv_fn = getenv_fn};
+	return load(&r, s, ret);
 }
 
-int registry_load_workflows(const char *path, struct buf *problems, struct registry **ret)
+int registry_load_workflows(const struct registry_source *s, struct buf *problems, struct registry **ret)
 {
-	struct registry_reader r = {.file = {.name = path, .problems = problems}, .elsewhere = true};
-	return load(&r, ret);
+	struct registry_reader r = {.file = {.problems = problems}, .elsewhere = true};
+	return load(&r, s, ret);
 }
