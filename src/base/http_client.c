@@ -23,6 +23,9 @@ struct http_client {
 	struct curl_loop *curl;
 	char *ca_file, *client_cert, *client_key;
 	unsigned keep_ms;
+	bool http2;
+	bool reuse_is_broken; /* see h2c_begin */
+	unsigned kept;	      /* connections that can be used again, as far as we know */
 	LIST_HEAD(, http_call) calls;
 	struct http_call *at; /* deliver()'s place in `calls`, moved on when the call there goes */
 };
@@ -32,9 +35,9 @@ struct http_call {
 	LIST_ENTRY(http_call) place;
 	CURL *easy;
 	struct curl_slist *fields;
-	struct loop_timer *idle;
+	struct loop_timer *idle, *deadline;
 	struct http_events events;
-	struct buf head, body;
+	struct buf head, body, trailers;
 	size_t max_body;
 	unsigned idle_timeout_ms;
 	int status;
@@ -43,7 +46,8 @@ struct http_call {
 	bool head_told;
 	bool may_resend;
 	bool sent;
-	bool resend_refused, too_large, idle_ran_out;
+	bool only_reused, was_new; /* see h2c_begin */
+	bool resend_refused, too_large, idle_ran_out, time_ran_out;
 	bool ended;
 	CURLcode result;
 	char error[CURL_ERROR_SIZE];
@@ -51,9 +55,8 @@ struct http_call {
 
 /* --- answers -------------------------------------------------------------------------------------------- */
 
-struct span http_reply_field(const struct http_reply *r, const char *name)
+struct span http_line_field(struct span rest, const char *name)
 {
-	struct span rest = r->head;
 	while (rest.len) {
 		const char *nl = memchr(rest.ptr, '\n', rest.len);
 		struct span line = {rest.ptr, nl ? (size_t)(nl - rest.ptr) : rest.len};
@@ -69,13 +72,18 @@ struct span http_reply_field(const struct http_reply *r, const char *name)
 	return SPAN_NONE;
 }
 
+struct span http_reply_field(const struct http_reply *r, const char *name)
+{
+	return http_line_field(r->head, name);
+}
+
 static enum http_failure failure_of(const struct http_call *c)
 {
 	if (c->resend_refused)
 		return HTTP_NO_REPLY;
 	if (c->too_large)
 		return HTTP_TOO_LARGE;
-	if (c->idle_ran_out)
+	if (c->idle_ran_out || c->time_ran_out)
 		return HTTP_TIMED_OUT;
 	switch (c->result) {
 	case CURLE_OK:
@@ -108,15 +116,64 @@ static const char *detail_of(const struct http_call *c)
 		return "the answer is larger than allowed";
 	if (c->idle_ran_out)
 		return "the server sent nothing for too long";
+	if (c->time_ran_out)
+		return "the time for it has run out";
 	return c->error[0] ? c->error : curl_easy_strerror(c->result);
 }
 
 /* --- what libcurl calls; collect only ------------------------------------------------------------------- */
 
+/* libcurl before 8.0 begins HTTP/2 anew on a connection that it uses again, when the version asked for is
+ * "by prior knowledge" (https://github.com/curl/curl/pull/10643); with "2" it goes on in what is there, but
+ * would upgrade a new one from HTTP/1.1. So there a call says "2" when a kept connection should be there, and
+ * is begun a second time, by prior knowledge, when libcurl opened a new one after all: nothing was sent then. */
+static void h2c_begin(struct http_call *c, bool reused)
+{
+	c->only_reused = reused;
+	c->was_new = false;
+	curl_easy_setopt(c->easy, CURLOPT_HTTP_VERSION,
+			 (long)(reused ? CURL_HTTP_VERSION_2_0 : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE));
+	curl_easy_setopt(c->easy, CURLOPT_FRESH_CONNECT, reused ? 0L : 1L);
+}
+
+static bool h2c_is_new(const struct http_call *c)
+{
+	long connects = 0;
+	curl_easy_getinfo(c->easy, CURLINFO_NUM_CONNECTS, &connects);
+	return connects > 0;
+}
+
+static void h2c_set_version(struct http_call *c)
+{
+	if (!c->client->reuse_is_broken) {
+		curl_easy_setopt(c->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE);
+		return;
+	}
+	h2c_begin(c, c->client->kept > 0);
+	if (c->client->kept)
+		c->client->kept--;
+}
+
+/* False when there is nothing to begin again. */
+static bool h2c_again(struct http_call *c)
+{
+	if (!c->was_new)
+		return false;
+	curl_multi_remove_handle(curl_loop_multi(c->client->curl), c->easy);
+	h2c_begin(c, false);
+	c->ended = false;
+	c->error[0] = '\0';
+	return curl_multi_add_handle(curl_loop_multi(c->client->curl), c->easy) == CURLM_OK;
+}
+
 static int on_before_send(void *arg, char *ip, char *local_ip, int port, int local_port)
 {
 	(void)ip, (void)local_ip, (void)port, (void)local_port;
 	struct http_call *c = arg;
+	if (c->only_reused && h2c_is_new(c)) {
+		c->was_new = true;
+		return CURL_PREREQFUNC_ABORT;
+	}
 	if (c->sent && !c->may_resend) {
 		c->resend_refused = true;
 		return CURL_PREREQFUNC_ABORT;
@@ -148,7 +205,8 @@ static size_t on_head_line(char *bytes, size_t size, size_t n, void *arg)
 		c->streaming = c->events.piece && status >= 200 && status < 300;
 		return len;
 	}
-	if (!c->head_ended && buf_append(&c->head, bytes, len) < 0) {
+	struct buf *lines = c->head_ended ? &c->trailers : &c->head;
+	if ((!c->head_ended || c->client->http2) && buf_append(lines, bytes, len) < 0) {
 		c->too_large = true;
 		return 0;
 	}
@@ -174,13 +232,18 @@ static void http_client_call_free(struct http_call *c)
 		c->client->at = LIST_NEXT(c, place);
 	LIST_REMOVE(c, place);
 	if (c->easy) {
+		/* the server learns at once that nobody waits, and no half stream is left behind */
+		if (c->client->http2 && !c->ended)
+			curl_easy_setopt(c->easy, CURLOPT_FORBID_REUSE, 1L);
 		curl_multi_remove_handle(curl_loop_multi(c->client->curl), c->easy);
 		curl_easy_cleanup(c->easy);
 	}
 	curl_slist_free_all(c->fields);
 	loop_timer_free(c->idle);
+	loop_timer_free(c->deadline);
 	buf_release(&c->head);
 	buf_release(&c->body);
+	buf_release(&c->trailers);
 	free(c);
 }
 
@@ -193,26 +256,32 @@ struct http_call *http_cancel(struct http_call *call)
 
 static void http_client_finish(struct http_call *c)
 {
-	struct http_reply reply = {
-		.failure = failure_of(c), .sent = c->sent, .status = c->status, .head = buf_span(&c->head)};
+	struct http_reply reply = {.failure = failure_of(c),
+				   .sent = c->sent,
+				   .status = c->status,
+				   .head = buf_span(&c->head),
+				   .trailers = buf_span(&c->trailers)};
 	if (reply.failure != HTTP_OK)
 		reply.detail = detail_of(c);
 	else if (!c->streaming)
 		reply.body = buf_span(&c->body);
+	if (c->client->reuse_is_broken && reply.failure == HTTP_OK)
+		c->client->kept++;
 	struct http_events events = c->events;
 	/* Out of libcurl and the list first, so that the caller may free or start things; the bytes stay
 	 * until it returns. */
-	struct buf head = c->head, body = c->body;
+	struct buf head = c->head, body = c->body, trailers = c->trailers;
 	char detail[CURL_ERROR_SIZE];
 	if (reply.detail) {
 		span_copy(span_of(reply.detail), detail, sizeof(detail));
 		reply.detail = detail;
 	}
-	c->head = c->body = BUF_INIT(0);
+	c->head = c->body = c->trailers = BUF_INIT(0);
 	http_client_call_free(c);
 	events.done(events.arg, &reply);
 	buf_release(&head);
 	buf_release(&body);
+	buf_release(&trailers);
 }
 
 /* Tells the head and the pieces that are there; the call may be cancelled in both. False when it is gone. */
@@ -258,7 +327,7 @@ static void deliver(void *arg)
 	while (c) {
 		if (tell_progress(client, c)) {
 			client->at = LIST_NEXT(c, place);
-			if (c->ended)
+			if (c->ended && !h2c_again(c))
 				http_client_finish(c);
 		}
 		c = client->at;
@@ -270,6 +339,13 @@ static void on_idle(void *arg)
 {
 	struct http_call *c = arg;
 	c->idle_ran_out = true;
+	http_client_finish(c);
+}
+
+static void on_deadline(void *arg)
+{
+	struct http_call *c = arg;
+	c->time_ran_out = true;
 	http_client_finish(c);
 }
 
@@ -295,6 +371,8 @@ int http_client_new(struct loop *loop, const struct http_client_options *o, stru
 	}
 	c->loop = loop;
 	c->keep_ms = o->keep_ms ? o->keep_ms : 60000;
+	c->http2 = o->http2;
+	c->reuse_is_broken = o->http2 && curl_version_info(CURLVERSION_NOW)->version_num < 0x080000;
 	if (!http_client_copy_text(o->ca_file, &c->ca_file) ||
 	    !http_client_copy_text(o->client_cert, &c->client_cert) ||
 	    !http_client_copy_text(o->client_key, &c->client_key) ||
@@ -385,7 +463,9 @@ static void set_limits(struct http_call *c, const struct http_call_request *r)
 {
 	curl_easy_setopt(c->easy, CURLOPT_CONNECTTIMEOUT_MS,
 			 (long)(r->connect_timeout_ms ? r->connect_timeout_ms : DEFAULT_CONNECT_MS));
-	curl_easy_setopt(c->easy, CURLOPT_TIMEOUT_MS, (long)r->timeout_ms);
+	/* of HTTP/2 our own timer ends it: see http_client_call_free */
+	if (!c->client->http2)
+		curl_easy_setopt(c->easy, CURLOPT_TIMEOUT_MS, (long)r->timeout_ms);
 	curl_easy_setopt(c->easy, CURLOPT_MAXAGE_CONN, (long)((c->client->keep_ms + 999) / 1000));
 	if (r->fresh_connection) {
 		curl_easy_setopt(c->easy, CURLOPT_FRESH_CONNECT, 1L);
@@ -420,6 +500,16 @@ static void set_callbacks(struct http_call *c)
 	curl_easy_setopt(c->easy, CURLOPT_WRITEDATA, c);
 }
 
+static void http_client_set_version(struct http_call *c, const struct http_call_request *r)
+{
+	if (!c->client->http2)
+		curl_easy_setopt(c->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	else if (strncasecmp(r->url, "https:", 6) == 0)
+		curl_easy_setopt(c->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
+	else
+		h2c_set_version(c);
+}
+
 static int set_up(struct http_call *c, const struct http_call_request *r, struct err *e)
 {
 	c->easy = curl_easy_init();
@@ -429,7 +519,7 @@ static int set_up(struct http_call *c, const struct http_call_request *r, struct
 	    curl_easy_setopt(c->easy, CURLOPT_URL, r->url) != CURLE_OK)
 		return err_set(e, -EINVAL, "not a URL that can be requested");
 	curl_easy_setopt(c->easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(c->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	http_client_set_version(c, r);
 	curl_easy_setopt(c->easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(c->easy, CURLOPT_TCP_KEEPALIVE, 1L); /* a stream may be silent for long */
 	curl_easy_setopt(c->easy, CURLOPT_NOPROXY, "*");
@@ -447,6 +537,11 @@ static int set_up(struct http_call *c, const struct http_call_request *r, struct
 		if (loop_timer_new(c->client->loop, on_idle, c, &c->idle) < 0)
 			return err_set(e, -ENOMEM, "out of memory");
 		touch(c);
+	}
+	if (c->client->http2 && r->timeout_ms) {
+		if (loop_timer_new(c->client->loop, on_deadline, c, &c->deadline) < 0)
+			return err_set(e, -ENOMEM, "out of memory");
+		loop_timer_start(c->deadline, r->timeout_ms);
 	}
 	return 0;
 }
@@ -478,6 +573,7 @@ int http_start(struct http_client *c, const struct http_call_request *r, const s
 	call->max_body = r->max_body ? r->max_body : DEFAULT_MAX_BODY;
 	buf_init(&call->head, HTTP_MAX_HEAD);
 	buf_init(&call->body, call->max_body);
+	buf_init(&call->trailers, HTTP_MAX_HEAD);
 	LIST_INSERT_HEAD(&c->calls, call, place);
 	int code = set_up(call, r, e);
 	/* Adding only asks for a timer; the work begins in a later round of the loop. */

@@ -11,7 +11,8 @@
  * Errors:    http_start: -EINVAL for what can never be sent (URL, field), -ENOMEM. Later ones are the reply's
  *            `failure`.
  * Limits:    heads HTTP_MAX_HEAD bytes; bodies as the request says.
- * Not done:  proxies from the environment, cookies, netrc, alternative services, HTTP/2: all off.
+ * HTTP/2:    only where the client is made for it (gRPC), with one stream at a time on a connection.
+ * Not done:  proxies from the environment, cookies, netrc, alternative services: all off.
  */
 #ifndef BASE_HTTP_CLIENT_H
 #define BASE_HTTP_CLIENT_H
@@ -35,6 +36,9 @@ struct http_client_options {
 	unsigned max_connections;	      /* kept and open; 0: 64 */
 	/* kept-alive connections older than this are not used again; 0: 60 s */
 	unsigned keep_ms;
+	/* HTTP/2: over http:// by prior knowledge, over https:// by ALPN. Each call has a connection for
+	 * itself while it goes on: the long polls of some hold up nothing of others. */
+	bool http2;
 };
 
 struct http_call_request {
@@ -67,14 +71,17 @@ enum http_failure {
 
 struct http_reply {
 	enum http_failure failure;
-	bool sent;	    /* a connection was there and the request may have been written */
-	int status;	    /* of the last answer, 0 when none came */
-	struct span head;   /* field lines as received; see http_reply_field */
-	struct span body;   /* whole, when HTTP_OK and not streaming */
-	const char *detail; /* a sentence for people when failed, no secrets */
+	bool sent;	      /* a connection was there and the request may have been written */
+	int status;	      /* of the last answer, 0 when none came */
+	struct span head;     /* field lines as received; see http_reply_field */
+	struct span trailers; /* HTTP/2: field lines after the body */
+	struct span body;     /* whole, when HTTP_OK and not streaming */
+	const char *detail;   /* a sentence for people when failed, no secrets */
 };
 
-/* The value of the first field of this name, blanks trimmed, or SPAN_NONE. */
+/* The value of the first field of this name in field lines, blanks trimmed, or SPAN_NONE. */
+struct span http_line_field(struct span lines, const char *name);
+/* The same in the head. */
 struct span http_reply_field(const struct http_reply *r, const char *name);
 
 struct http_events {
