@@ -6,8 +6,8 @@
  * Threads:   a channel and its calls belong to one loop.
  * Ownership: everything in a request is copied by grpc_start. A call belongs to its caller until `done` was
  *            called or grpc_cancel; both end it. What a callback is given is good until it returns.
- * Sending:   a call is written at most once unless it says `may_resend`. What was lost is UNAVAILABLE, with `sent` where the server may
- *            have taken it; whether to call again is the caller's to know.
+ * Sending:   a call is written at most once unless it says `may_resend`. What was lost is UNAVAILABLE, with
+ *            `sent` where the server may have taken it; whether to call again is the caller's to know.
  * Limits:    messages as the request says (a larger one is RESOURCE_EXHAUSTED); heads and trailers
  *            HTTP_MAX_HEAD bytes each.
  * Not done:  client streams, compression (refused by grpc-accept-encoding), load balancing, retries.
@@ -82,7 +82,7 @@ struct grpc_request {
 	 * decided is still heard. */
 	unsigned grace_ms;
 	unsigned idle_timeout_ms; /* between two pieces of a stream; 0: none */
-	bool may_resend;	  /* a kept connection that turns out dead is no failure */
+	bool may_resend;	  /* libcurl may send again on a new connection */
 	size_t max_message;	  /* of the answer; 0: GRPC_DEFAULT_MESSAGE */
 };
 

@@ -126,7 +126,7 @@ static const char *detail_of(const struct http_call *c)
 /* libcurl before 8.0 begins HTTP/2 anew on a connection that it uses again, when the version asked for is
  * "by prior knowledge" (https://github.com/curl/curl/pull/10643); with "2" it goes on in what is there, but
  * would upgrade a new one from HTTP/1.1. So there a call says "2" when a kept connection should be there, and
- * is begun a second time, by prior knowledge, when libcurl opened a new one after all: nothing was sent then. */
+ * begins a second time, by prior knowledge, when libcurl opened a new one after all: nothing was sent. */
 static void h2c_begin(struct http_call *c, bool reused)
 {
 	c->only_reused = reused;
