@@ -5,8 +5,17 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED
+#endif
+#endif
 
 #include "base/backoff.h"
 #include "base/buf.h"
@@ -40,6 +49,65 @@ static void span_copy_never_cuts_a_character(void **state)
 	assert_string_equal(out, "a\xc3\xa9");
 	span_copy(SPAN_LIT("\xe2\x82\xac\xe2\x82\xac"), out, 3);
 	assert_string_equal(out, "");
+}
+
+static void memory_is_cleared_whatever_it_held(void **state)
+{
+	(void)state;
+	static unsigned char all[20 * 4096];
+	for (size_t n = 0; n < 80; n++) {
+		size_t from = n * 97, length = n % 3 ? 16384 + n * 641 : n * 100;
+		for (size_t i = 0; i < sizeof(all); i++) /* pages of zeros, too, and some with one odd byte */
+			all[i] = i / 4096 % 3 ? 0 : (unsigned char)(i * 7 + 1);
+		all[n * 1021 % sizeof(all)] = all[sizeof(all) - 1] = all[0] = 1;
+		unsigned char before = from ? all[from - 1] : 0, after = all[from + length];
+		void *(*volatile clear)(void *, int, size_t) = memset; /* the compiler's own is not meant */
+		assert_ptr_equal(clear(all + from, 0, length), all + from);
+		for (size_t i = 0; i < length; i++)
+			assert_int_equal(all[from + i], 0);
+		assert_true(from == 0 || all[from - 1] == before);
+		assert_int_equal(all[from + length], after);
+		clear(all + from, 0xab, length);
+		for (size_t i = 0; i < length; i++)
+			assert_int_equal(all[from + i], 0xab);
+	}
+}
+
+static size_t resident_pages(const unsigned char *at, size_t n)
+{
+	uint64_t page;
+	size_t found = 0;
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	for (size_t i = 0; i < n; i++) {
+		off_t where = (off_t)((uintptr_t)(at + i * 4096) / 4096 * sizeof(page));
+		assert_int_equal(pread(fd, &page, sizeof(page), where), sizeof(page));
+		found += page >> 56 & 1; /* "exclusively mapped": not the shared page of zeros */
+	}
+	close(fd);
+	return found;
+}
+
+/* What libmicrohttpd clears of a connection is most of the time untouched, and takes no memory then. */
+static void clearing_untouched_memory_makes_none_of_it_resident(void **state)
+{
+	(void)state;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__GLIBC__) || defined(SANITIZED)
+	skip(); /* they have a memset of their own */
+#endif
+	enum { PAGES = 64 };
+	if (sysconf(_SC_PAGESIZE) != 4096)
+		skip();
+	unsigned char *m =
+		mmap(NULL, PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(m, MAP_FAILED);
+	madvise(m, PAGES * 4096, MADV_NOHUGEPAGE);
+	void *(*volatile clear)(void *, int, size_t) = memset;
+	m[5 * 4096] = 1;
+	clear(m, 0, PAGES * 4096);
+	assert_int_equal(m[5 * 4096], 0);
+	assert_int_equal(resident_pages(m, PAGES), 1);
+	munmap(m, PAGES * 4096);
 }
 
 static void durations(void **state)
@@ -222,6 +290,8 @@ static void a_written_sha256_is_read_in_either_case(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(memory_is_cleared_whatever_it_held),
+		cmocka_unit_test(clearing_untouched_memory_makes_none_of_it_resident),
 		cmocka_unit_test(buf_keeps_its_limit),
 		cmocka_unit_test(span_copy_never_cuts_a_character),
 		cmocka_unit_test(durations),

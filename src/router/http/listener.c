@@ -54,7 +54,7 @@
 /* bytes for what is added to the fields of an answer: status line, Date, Via, framing */
 #define ANSWER_OWN 1024
 /* Above it the library maps the memory of a connection, which is then resident only as far as it is used (6
- * KiB for a waiting request); up to it, it takes it from malloc and zeroes all of it. */
+ * KiB for a waiting request); up to it, it takes it from malloc, with what was there before. */
 #define LIBRARY_MAPS_ABOVE 32768
 #define LIBRARY_ENTRY 64 /* bytes, of what it keeps for each field */
 #define FIELD_BUFFER 2048
@@ -1373,9 +1373,9 @@ static void listener_on_connection(void *arg, struct MHD_Connection *connection,
 /* --- the listener --------------------------------------------------------------------------------------- */
 
 /* The library keeps in this memory: the head (in one half of it, at first), 64 bytes for each field, and the
- * head of the answer. A head of max_head passes either way, whatever the other one is. The library zeroes all
- * of it after every request of a kept-alive connection, so that more costs time and resident memory: 128 KiB
- * were 3 of 11 us a request. */
+ * head of the answer. A head of max_head passes either way, whatever the other one is. The library clears all
+ * of it after every request of a kept-alive connection; base/clear.c says why the part that was not used
+ * costs little. */
 static size_t memory_for(size_t max_head)
 {
 	size_t half = max_head + ANSWER_OWN + (HTTP_FIELDS_MAX + 1) * LIBRARY_ENTRY;
