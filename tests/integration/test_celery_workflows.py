@@ -1,6 +1,7 @@
 """Workflows that a file declares, as chains of real Celery workers."""
 import json
 
+import pytest
 import requests
 
 import configuration
@@ -16,6 +17,10 @@ WORKFLOWS = {"workflows": [
     {"name": "breaks", "steps": [{"task": "give_back"}, {"task": "fail"}, {"task": "count_up"}]},
     {"name": "slow-step", "steps": [{"task": "give_back"}, {"task": "simulate_work", "timeout": "1s"}, {"task": "count_up"}]},
     {"name": "gap", "steps": [{"task": "add_numbers"}, {"task": "nobody_knows"}, {"task": "echo"}]},
+    {"name": "beside", "steps": [{"task": "add_numbers"}, {"parallel": ["give_back", {"name": "again", "task": "echo"}]},
+                                 {"name": "together", "task": "everything", "kwargs": {"last": True}}]},
+    {"name": "beside-breaks", "steps": [{"task": "give_back"}, {"parallel": ["fail", "echo"]}, {"name": "last", "task": "count_up"}]},
+    {"name": "before-breaks", "steps": [{"task": "fail"}, {"parallel": ["give_back", "echo"]}, {"name": "last", "task": "count_up"}]},
     {"name": "alone", "steps": [{"task": "add_numbers"}]}]}
 
 
@@ -36,6 +41,36 @@ def test_the_result_has_every_steps_as_on_other_backends(start, own_redis, worke
     assert call(router, "alone", 2, 3).json() == 5
     rows = router.wait_outcomes(2)
     assert {(row["backend"], row["result"]) for row in rows} == {("celery", "success")}
+
+
+def test_steps_beside_each_other_are_a_chord(start, own_redis, workers):
+    workers(own_redis.url())
+    router = start_router(start, own_redis.url(), "beside")
+    assert call(router, "beside", 2, 3).json() == {
+        "add_numbers": 5, "give_back": 5, "again": "Echo: 5", "together": {"args": [[5, "Echo: 5"]], "kwargs": {"last": True}}}
+
+
+@pytest.mark.parametrize("name", ["beside-breaks", "before-breaks"])
+def test_a_failure_at_a_chord_is_the_workflows(start, own_redis, workers, name):
+    workers(own_redis.url())
+    answer = call(start_router(start, own_redis.url(), name), name, "the model is away")
+    assert answer.status_code == 500 and "the model is away" in answer.json()["detail"], answer.text
+    assert own_redis.client().get("the model is away") is None, "the step behind it was not run"
+
+
+@pytest.mark.parametrize("steps", [
+    [{"parallel": ["echo", "give_back"]}, "count_up"],  # nobody sends the first ones
+    ["count_up", {"parallel": ["echo", "give_back"]}],  # there is no single end
+    ["echo", {"parallel": [{"name": "a", "task": "echo"}, "give_back"]}, "describe", "count_up"],  # nobody is told of its failure
+    ["echo", {"task": "give_back", "args": [{"$ref": "input:/x"}]}],
+])
+def test_what_celery_cannot_run_is_told_by_the_check(start, tmp_path, steps):
+    (tmp_path / "workflows.yml").write_text(json.dumps({"workflows": [{"name": "w", "steps": steps}]}))
+    (tmp_path / "router.yml").write_text(json.dumps(configuration.router({"s": configuration.service("http://127.0.0.1:9", {
+        "w": configuration.operation("POST /w", {"workflow": "w"})})}, backends={
+            "celery": {"broker_url": "redis://127.0.0.1:1/0", "workflows": "workflows.yml"}})))
+    ended = start.run("migration-router", "check", tmp_path / "router.yml")
+    assert ended.returncode == 2 and 'declare it with "execution: router"' in ended.stderr and "router.yml:" in ended.stderr, ended.stderr
 
 
 def test_inputs_of_steps_and_a_queue_of_its_own(start, own_redis, workers):

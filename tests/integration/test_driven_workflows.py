@@ -190,7 +190,7 @@ def test_the_page_of_the_request_shows_the_steps(world):
 
 
 def check(start, tmp_path, operation, workflows, more=None, router=None, **others):
-    (tmp_path / "tasks.yml").write_text(json.dumps({"workflows": workflows}))
+    (tmp_path / "tasks.yml").write_text(json.dumps({"tasks": [{"name": "echo", "builtin": "echo"}], "workflows": workflows}))
     backends = {**c.embedded(tasks=None), "router": {"workflows": "tasks.yml", **(router or {})}, **others}
     (tmp_path / "router.yml").write_text(json.dumps({**c.router({"s": c.service("http://127.0.0.1:9", {
         "o": c.operation("POST /o", {"backend": "router", **operation})})}, backends=backends), **(more or {})}))
@@ -216,6 +216,12 @@ def test_wrong_configurations_are_named(start, tmp_path, operation, workflows, m
     ended = check(start, tmp_path, operation, workflows, more, settings)
     assert ended.returncode == (2 if told else 0), ended.stderr
     assert told is None or told in ended.stderr and "router.yml:" in ended.stderr, ended.stderr
+
+
+def test_a_workflow_for_the_router_runs_nowhere_else(start, tmp_path):
+    """Also where all of its steps are for one backend: its operation says who drives it."""
+    ended = check(start, tmp_path, {"workflow": "w", "backend": "embedded"}, [DRIVEN], embedded={"tasks": "tasks.yml"})
+    assert ended.returncode == 2 and 'its operation needs "backend: router"' in ended.stderr, ended.stderr
 
 
 def test_cancel_stops_what_has_not_begun(world):

@@ -3,6 +3,10 @@
  * others, the last one first. Each worker sends the next step when its own has ended. To Celery the chain's
  * result is that of its last step, and under its id a failure in the middle is stored as well
  * (celery/backends/base.py, mark_as_failure).
+ *
+ * Steps beside each other can be the header of a chord, whose body is the step behind them. Only at the end
+ * of a chain: when a part fails, Celery stores that for the body alone, and whoever waited for a step behind
+ * it would wait forever.
  */
 #include "base/json.h"
 #include "tasks/celery/celery_message.h"
@@ -25,6 +29,52 @@ static void put_kwargs(struct span workflows, struct span steps, struct buf *out
 	buf_puts(out, a.len && b.len ? ", " : "");
 	buf_append_span(out, b);
 	buf_putc(out, '}');
+}
+
+/* How many steps from `first` on follow just the steps of `parents`. */
+static size_t stage_length(const struct workflow_definition *w, size_t first, uint64_t parents)
+{
+	size_t n = 0;
+	while (first + n < w->n_steps && w->steps[first + n].parents == parents)
+		n++;
+	return n;
+}
+
+static bool is_plain_step(const struct workflow_step *s)
+{
+	return !s->over && s->input != STEP_INPUT_TEMPLATE &&
+	       !(s->kwargs && workflow_template_refers(s->kwargs));
+}
+
+/* Where the steps beside each other begin; n_steps: there are none. */
+static size_t header_of(const struct workflow_definition *w)
+{
+	for (size_t i = 1; i + 1 < w->n_steps; i++)
+		if (w->steps[i].parents == w->steps[i + 1].parents)
+			return i;
+	return w->n_steps;
+}
+
+bool celery_can_chain(const struct workflow_definition *w)
+{
+	uint64_t before = 0;
+	size_t at = 0;
+	if (w->result || registry_is_for_router(w) || w->steps[0].queue.ptr)
+		return false;
+	for (size_t i = 0; i < w->n_steps; i++)
+		if (!is_plain_step(&w->steps[i]))
+			return false;
+	while (at < w->n_steps) {
+		size_t n = stage_length(w, at, before);
+		bool body_is_last = at + n + 1 == w->n_steps;
+		if (n == 0 || (n > 1 && (at == 0 || !body_is_last)))
+			return false;
+		before = 0;
+		for (size_t i = at; i < at + n; i++)
+			before |= UINT64_C(1) << i;
+		at += n;
+	}
+	return true;
 }
 
 static void put_member(struct buf *out, const char *name, struct span text)
@@ -67,6 +117,8 @@ static void put_signature(const struct celery_sender *s, const struct task_call 
 	buf_puts(out, ", \"kwargs\": ");
 	put_kwargs(whole ? call->kwargs : SPAN_NONE, span_of(step->kwargs), out);
 	buf_puts(out, ", \"options\": {");
+	if (step->queue.ptr)
+		queue = step->queue;
 	/* A worker sends to its own default queue unless told another. */
 	if (!span_is(queue, CELERY_DEFAULT_QUEUE))
 		put_member(out, "queue", queue);
@@ -81,16 +133,47 @@ static void put_signature(const struct celery_sender *s, const struct task_call 
 		   step->input == STEP_INPUT_PREVIOUS ? "false" : "true");
 }
 
+static void put_step_signature(const struct celery_sender *s, const struct task_call *call,
+			       const struct workflow_definition *w, size_t i, struct span queue,
+			       struct buf *out)
+{
+	char id[CRYPTO_UUID];
+	celery_step_id(call->task_id, w, i, id);
+	put_signature(s, call, &w->steps[i], i + 1 == w->n_steps ? call->task_id : span_of(id), queue, out);
+}
+
+/* From `first` to the one before the last, and that one as the body. A failure before it is stored under the
+ * id of the whole signature, which is the body's. */
+static void put_chord(const struct celery_sender *s, const struct task_call *call,
+		      const struct workflow_definition *w, size_t first, struct span queue, struct buf *out)
+{
+	buf_puts(out, "{\"task\": \"celery.chord\", \"args\": [], \"kwargs\": {\"kwargs\": {}, \"header\": "
+		      "{\"task\": \"celery.group\", \"args\": [], \"kwargs\": {\"tasks\": [");
+	for (size_t i = first; i + 1 < w->n_steps; i++) {
+		buf_puts(out, i > first ? ", " : "");
+		put_step_signature(s, call, w, i, queue, out);
+	}
+	buf_puts(out, "]}, \"options\": {}, \"subtask_type\": \"group\", \"immutable\": false}, \"body\": ");
+	put_step_signature(s, call, w, w->n_steps - 1, queue, out);
+	buf_puts(out, "}, \"options\": {");
+	buf_puts(out, "\"task_id\": ");
+	json_quote(out, call->task_id);
+	buf_puts(out, "}, \"subtask_type\": \"chord\", \"immutable\": false}");
+}
+
 static void put_chain(const struct celery_sender *s, const struct task_call *call,
 		      const struct workflow_definition *w, struct span queue, struct buf *out)
 {
+	size_t end = header_of(w);
+	const char *separator = "";
 	buf_putc(out, '[');
-	for (size_t i = w->n_steps; i-- > 1;) {
-		char id[CRYPTO_UUID];
-		celery_step_id(call->task_id, w, i, id);
-		put_signature(s, call, &w->steps[i], i + 1 == w->n_steps ? call->task_id : span_of(id), queue,
-			      out);
-		buf_puts(out, i > 1 ? ", " : "");
+	if (end < w->n_steps) {
+		put_chord(s, call, w, end, queue, out);
+		separator = ", ";
+	}
+	for (size_t i = end; i-- > 1; separator = ", ") {
+		buf_puts(out, separator);
+		put_step_signature(s, call, w, i, queue, out);
 	}
 	buf_putc(out, ']');
 }

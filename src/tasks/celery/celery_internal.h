@@ -68,8 +68,9 @@ struct celery_options {
 	"no worker listens on %s (or its remote control is switched off, or its fanout_prefix or " \
 	"global_keyprefix is another)"
 #define CELERY_DEAF "results cannot be received: %s"
+#define CELERY_SHAPE "a sequence (at its end perhaps steps beside each other and one behind them)"
 #define CELERY_NO_CHAIN \
-	"the workflow \"%.*s\" is more than a sequence of tasks, which is all that a chain can be"
+	"the workflow \"%.*s\" is more than " CELERY_SHAPE "; declare it with \"execution: router\""
 
 struct celery_client;
 struct celery_operation; /* a submission, lookup or cancellation in progress */

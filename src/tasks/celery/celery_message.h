@@ -48,6 +48,9 @@ int celery_task_message(const struct celery_sender *s, const struct task_call *c
 int celery_link_message(const struct celery_sender *s, const struct task_call *call, struct span chain,
 			struct span queue, int64_t now_us, struct buf *headers, struct buf *out);
 
+/* Whether Celery can run it: a sequence of steps, at its end perhaps steps beside each other with one behind
+ * them. */
+bool celery_can_chain(const struct workflow_definition *w);
 /* A workflow as a chain, whose last step has the call's task_id. `call` is that
  * of the workflow. */
 /* The id of one of its steps but the last: another one for each workflow and step. */

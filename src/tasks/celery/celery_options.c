@@ -296,7 +296,9 @@ static int load_workflows(struct celery_options *o, const struct task_backend_se
 {
 	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
 	int r = registry_load_workflows(&o->workflows_source, &problems, &o->workflows);
-	return r < 0 ? task_setup_mistakes(setup, r, "workflows", buf_span(&problems), e) : 0;
+	if (r < 0)
+		return task_setup_mistakes(setup, r, "workflows", buf_span(&problems), e);
+	return registry_check_calls(o->workflows, setup, celery_can_chain, CELERY_SHAPE, e);
 }
 
 static int set_master(struct redis_url *u, const char *key, const char *name, struct err *e)

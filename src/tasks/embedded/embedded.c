@@ -332,8 +332,12 @@ static enum task_answer embedded_is_known(const struct embedded_client *c, const
 	if (!tasks)
 		return !probe->workflow && core_task_find(probe->task) ? TASK_ANSWER_YES
 								       : TASK_ANSWER_UNKNOWN;
-	if (probe->workflow ? registry_workflow(tasks, probe->task) != NULL
-			    : registry_task(tasks, probe->task) != NULL)
+	const struct workflow_definition *w = probe->workflow ? registry_workflow(tasks, probe->task) : NULL;
+	if (w && registry_is_for_router(w)) {
+		buf_puts(why, "the workflow is declared for the router to drive");
+		return TASK_ANSWER_NO;
+	}
+	if (probe->workflow ? w != NULL : registry_task(tasks, probe->task) != NULL)
 		return TASK_ANSWER_YES;
 	registry_describe_unknown(tasks, probe->task, probe->workflow, why);
 	return TASK_ANSWER_NO;

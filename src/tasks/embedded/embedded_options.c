@@ -23,7 +23,7 @@ static int load_tasks(struct embedded_options *o, const struct task_backend_setu
 		return task_setup_mistakes(setup, r, "tasks", buf_span(&problems), e);
 	if (setup->problems)
 		buf_append_span(setup->problems, buf_span(&problems));
-	return 0;
+	return registry_check_calls(o->tasks, setup, NULL, "", e);
 }
 
 static void embedded_options_set_defaults(struct embedded_options *o)

@@ -269,3 +269,32 @@ int registry_describe_unknown(const struct registry *r, struct span name, bool w
 		buf_printf(out, " and %zu more", n - SUGGESTIONS);
 	return out->error;
 }
+
+bool registry_is_for_router(const struct workflow_definition *w)
+{
+	bool router = w->execution == WORKFLOW_ROUTER;
+	for (size_t i = 0; i < w->n_steps; i++)
+		router |= w->steps[i].backend.ptr != NULL;
+	return router;
+}
+
+int registry_check_calls(const struct registry *r, const struct task_backend_setup *setup,
+			 bool (*fits)(const struct workflow_definition *w), const char *what, struct err *e)
+{
+	for (size_t i = 0; r && i < setup->n_calls; i++) {
+		const struct task_probe *p = &setup->calls[i];
+		const struct workflow_definition *w = p->workflow ? registry_workflow(r, p->task) : NULL;
+		if (w && registry_is_for_router(w))
+			return err_set(
+				e, -EINVAL,
+				"the workflow \"%.*s\" is declared for the router to drive: its operation "
+				"needs \"backend: router\"",
+				SPAN_ARG(p->task));
+		if (w && fits && !fits(w))
+			return err_set(e, -EINVAL,
+				       "the workflow \"%.*s\" is more than %s; declare it with \"execution: "
+				       "router\" and give its operation \"backend: router\"",
+				       SPAN_ARG(p->task), what);
+	}
+	return 0;
+}

@@ -130,6 +130,14 @@ struct registry *registry_free(struct registry *r); /* NULL is allowed; returns 
  * of `queue` stay the caller's, unchanged. */
 int registry_register(struct registry *r, const struct builtin *b, struct span queue);
 
+struct task_backend_setup;
+/* For options_check of a backend that runs workflows itself: -EINVAL with a sentence for the first call of a
+ * workflow that is not for it. `fits` (NULL: all do) says whether its shape can be run there. */
+int registry_check_calls(const struct registry *r, const struct task_backend_setup *setup,
+			 bool (*fits)(const struct workflow_definition *w), const char *what, struct err *e);
+/* Whether it is declared for the router to drive, or a step of it is for a backend that it names. */
+bool registry_is_for_router(const struct workflow_definition *w);
+
 const struct task_definition *registry_task(const struct registry *r, struct span name);
 const struct workflow_definition *registry_workflow(const struct registry *r, struct span name);
 /* Where it is declared; NULL when it is not known, or is the program's own. */

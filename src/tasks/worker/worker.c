@@ -257,13 +257,12 @@ static void log_unknown(struct worker *w, struct span name, bool workflow)
 		 LOG_STR("effect", "it waits for a worker that knows it"));
 }
 
-/* One whose steps name another backend is the router's to drive. */
 static bool worker_can_start(const struct registry *r, const struct workflow_definition *d)
 {
 	for (size_t i = 0; i < d->n_steps; i++)
-		if (d->steps[i].backend.ptr || !registry_task(r, d->steps[i].task))
+		if (!registry_task(r, d->steps[i].task))
 			return false;
-	return true;
+	return !registry_is_for_router(d);
 }
 
 /* Versions of workers differ while they are being replaced: what this one does not know, another may. */

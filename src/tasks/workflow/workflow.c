@@ -8,6 +8,11 @@ static int is_a_reference(void *arg, struct span text, const struct workflow_ref
 	return 1;
 }
 
+bool workflow_template_refers(const char *json)
+{
+	return workflow_template_each(span_of(json), is_a_reference, NULL) != 0;
+}
+
 bool workflow_is_sequence(const struct workflow_definition *w)
 {
 	for (size_t i = 0; i < w->n_steps; i++) {
@@ -15,7 +20,7 @@ bool workflow_is_sequence(const struct workflow_definition *w)
 		uint64_t before = i ? UINT64_C(1) << (i - 1) : 0;
 		if (s->parents != before || s->over || s->input == STEP_INPUT_TEMPLATE)
 			return false;
-		if (s->kwargs && workflow_template_each(span_of(s->kwargs), is_a_reference, NULL))
+		if (s->kwargs && workflow_template_refers(s->kwargs))
 			return false;
 	}
 	return w->result == NULL;

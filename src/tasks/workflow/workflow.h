@@ -113,6 +113,8 @@ void workflow_read(const struct place *p, const struct workflow_tasks *tasks, st
 /* Whether it is a plain sequence of what all engines have had: each step one task that follows the one before
  * it, given the previous result, the workflow's arguments or none, and constants. */
 bool workflow_is_sequence(const struct workflow_definition *w);
+/* Whether a template takes anything from somewhere; else it is constant. */
+bool workflow_template_refers(const char *json);
 /* Every step that this one follows, directly or not. */
 uint64_t workflow_ancestors(const struct workflow_definition *w, size_t step);
 /* How many tasks it can become at most. */

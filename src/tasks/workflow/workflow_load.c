@@ -63,11 +63,14 @@ static const char *workflow_load_json(const struct place *p, const char *before,
 	return place_text(p->reader, buf_span(&json));
 }
 
-static void workflow_load_task(const struct place *p, const struct workflow_tasks *tasks, bool elsewhere,
+/* Steps that the router drives may run where nobody here can look: its check asks their backends. */
+static void workflow_load_task(const struct workflow_reading *r, const struct place *p, bool elsewhere,
 			       struct workflow_step *s)
 {
+	const struct workflow_tasks *tasks = r->tasks;
 	CLEANUP(buf_releasep) struct buf why = BUF_INIT(1u << 16);
 	workflow_load_name(p, &s->task);
+	elsewhere |= r->w->execution == WORKFLOW_ROUTER;
 	if (s->task.ptr && !elsewhere && tasks->known && !tasks->known(tasks->arg, s->task, &why))
 		place_mistake(p, "%.*s", SPAN_ARG(buf_span(&why)));
 }
@@ -202,7 +205,7 @@ static void workflow_load_step_mapping(struct workflow_reading *r, const struct 
 	READ_FIELDS(p, fields, s);
 	if (!task.node)
 		place_mistake(&task, "is missing");
-	workflow_load_task(&task, r->tasks, backend.node != NULL, s);
+	workflow_load_task(r, &task, backend.node != NULL, s);
 	workflow_load_kwargs(&kwargs, s);
 	workflow_load_input(&input, s);
 	workflow_load_args(&args, &input, s);
@@ -227,7 +230,7 @@ static void workflow_load_step_pair(struct workflow_reading *r, const struct pla
 		return;
 	}
 	struct place task = place_element(p, p->node->first, 0);
-	workflow_load_task(&task, r->tasks, false, s);
+	workflow_load_task(r, &task, false, s);
 	workflow_load_step_name(r, &task, s);
 	if (p->node->first->next) {
 		struct place kwargs = place_element(p, p->node->first->next, 1);
@@ -246,7 +249,7 @@ static uint64_t workflow_load_step(struct workflow_reading *r, const struct plac
 	} else if (p->node->kind == YAML_SEQUENCE) {
 		workflow_load_step_pair(r, p, s);
 	} else {
-		workflow_load_task(p, r->tasks, false, s);
+		workflow_load_task(r, p, false, s);
 		workflow_load_step_name(r, p, s);
 	}
 	return UINT64_C(1) << number;
