@@ -107,7 +107,7 @@ static int check_input(const struct celery_client *c, const struct task_call *ca
 	const struct workflow_definition *w = celery_workflow(c, call->workflow, call->task);
 	size_t size = call->args.len + call->kwargs.len;
 	*ret = TASK_REFUSED;
-	if (w && !celery_can_chain(w))
+	if (w && !(c->o->results_kind == CELERY_RESULTS_RPC ? celery_can_chain(w) : celery_can_chord(w)))
 		return err_set(why, -EINVAL, CELERY_NO_CHAIN, SPAN_ARG(w->name));
 	if (size > c->o->max_input) {
 		*ret = TASK_INPUT_TOO_LARGE;

@@ -50,12 +50,12 @@ static bool is_plain_step(const struct workflow_step *s)
 static size_t header_of(const struct workflow_definition *w)
 {
 	for (size_t i = 1; i + 1 < w->n_steps; i++)
-		if (w->steps[i].parents == w->steps[i + 1].parents)
+		if (w->steps[i].parents && w->steps[i].parents == w->steps[i + 1].parents)
 			return i;
 	return w->n_steps;
 }
 
-bool celery_can_chain(const struct workflow_definition *w)
+bool celery_can_chord(const struct workflow_definition *w)
 {
 	uint64_t before = 0;
 	size_t at = 0;
@@ -75,6 +75,11 @@ bool celery_can_chain(const struct workflow_definition *w)
 		at += n;
 	}
 	return true;
+}
+
+bool celery_can_chain(const struct workflow_definition *w)
+{
+	return celery_can_chord(w) && header_of(w) == w->n_steps;
 }
 
 static void put_member(struct buf *out, const char *name, struct span text)

@@ -464,7 +464,7 @@ static struct task_check answer(const struct celery_client *c, const struct cele
 	struct task_check a = {.reachable = false};
 	if (!w)
 		return answer_task(c, q, q->task);
-	if (!celery_can_chain(w)) {
+	if (!(c->o->results_kind == CELERY_RESULTS_RPC ? celery_can_chain(w) : celery_can_chord(w))) {
 		a = answer_task(c, q, q->task);
 		a.known = TASK_ANSWER_NO;
 		snprintf(a.missing, sizeof(a.missing), CELERY_NO_CHAIN, SPAN_ARG(w->name));

@@ -50,6 +50,8 @@ int celery_link_message(const struct celery_sender *s, const struct task_call *c
 
 /* Whether Celery can run it: a sequence of steps, at its end perhaps steps beside each other with one behind
  * them. */
+bool celery_can_chord(const struct workflow_definition *w);
+/* A sequence alone: chords need a result store that counts their parts. */
 bool celery_can_chain(const struct workflow_definition *w);
 /* A workflow as a chain, whose last step has the call's task_id. `call` is that
  * of the workflow. */

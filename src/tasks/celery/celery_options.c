@@ -298,7 +298,12 @@ static int load_workflows(struct celery_options *o, const struct task_backend_se
 	int r = registry_load_workflows(&o->workflows_source, &problems, &o->workflows);
 	if (r < 0)
 		return task_setup_mistakes(setup, r, "workflows", buf_span(&problems), e);
-	return registry_check_calls(o->workflows, setup, celery_can_chain, CELERY_SHAPE, e);
+	return registry_check_calls(
+		o->workflows, setup,
+		o->results_kind == CELERY_RESULTS_RPC ? celery_can_chain : celery_can_chord,
+		o->results_kind == CELERY_RESULTS_RPC ? "a sequence, and rpc:// counts no chords"
+						      : CELERY_SHAPE,
+		e);
 }
 
 static int set_master(struct redis_url *u, const char *key, const char *name, struct err *e)
