@@ -144,7 +144,7 @@ def test_a_killed_worker_in_the_middle_of_parallel_workflows_loses_and_doubles_n
     world.hold("")
     told = world.wait_end(again)
     assert (told["status"], told["result"]) == ("completed", {"first": "first", "a": "a", "b": "b", "last": "last"})
-    executed = [line for line in world.executed() if line != "begin d"]  # stopped with the first of its workflow, before or after it began again
+    executed = [line for line in world.executed() if not line.endswith(" d")]  # stopped with the first of its workflow, in whatever state
     assert executed == sorted(["first", "begin a", "begin a", "begin b", "begin b", "begin c", "end a", "end b", "last"])
 
 
