@@ -47,12 +47,14 @@ def world(start):
     """A router with the tasks file that is shipped, its worker, the runner, and a language model that is none."""
     runner, model = start.origin(), start.origin()
     model.always(lambda x: x.answer(200, [("Content-Type", "application/json")], json.dumps(
-        {"choices": [{"message": {"role": "assistant", "content": "it says: " + json.loads(x.request.body)["messages"][-1]["content"]}}]}
+        {"choices": [{"message": {"role": "assistant", "content": "it says: " + json.loads(x.request.body)["messages"][-1]["content"]}}],
+         "usage": {"total_tokens": len(json.loads(x.request.body)["messages"][0]["content"])}}
     ).encode()))
     folder = str(start.folder())
     os.symlink(os.path.join(ROOT, "config", "tasks.yml"), os.path.join(folder, "tasks.yml"))
     router = start.router(config(runner), c.features(c.boolean("task_abstraction_enabled", True)), folder=folder)
-    start.worker(router, env={"LLM_URL": model.url + "/v1"})
+    os.mkdir(os.path.join(folder, "documents"))
+    start.worker(router, env={"LLM_URL": model.url + "/v1", "DOCUMENTS_FOLDER": os.path.join(folder, "documents")})
     return router, runner, model
 
 
@@ -72,10 +74,46 @@ def test_task_side_reads_a_real_pdf(world, pdf):
     status, told = process(router, {"content_base64": base64.b64encode(pdf).decode()})
     assert status == 200 and set(told) == {"workflow_id", "status", "results", "backend_used"}
     assert (told["status"], told["backend_used"]) == ("completed", "task_abstraction")
-    assert "Invoice 2024-117" in told["results"]["extract-text"] and "1229.80 (net)" in told["results"]["extract-text"]
-    assert told["results"]["process-llm"].startswith("it says: ") and "Invoice 2024-117" in told["results"]["process-llm"]
+    said = told["results"]["processed_results"]["summary"]
+    assert said["response"].startswith("it says: ") and "Invoice 2024-117" in said["response"] and "1229.80 (net)" in said["response"]
     assert runner.requests == [] and len(model.requests) == 1
     assert router.wait_outcomes(1)[0]["task_id"] == told["workflow_id"]
+
+
+def test_the_quick_starts_workflow_asks_each_prompt_about_the_document_at_a_path(world, pdf):
+    router, _, model = world
+    with open(os.path.join(router.folder, "documents", "invoice.pdf"), "wb") as file:
+        file.write(pdf)
+    status, told = process(router, {"document_path": "invoice.pdf", "llm_adapter_id": "gpt-x", "outputs": [
+        {"name": "total", "prompt": "The total?"}, {"name": "number", "prompt": "Its number"}]})
+    assert status == 200, told
+    results = told["results"]["processed_results"]
+    assert list(told["results"]) == ["processed_results"] and list(results) == ["total", "number"]
+    for name, tokens in (("total", 10), ("number", 10)):
+        assert set(results[name]) == {"response", "tokens_used"} and results[name]["tokens_used"] == tokens
+        assert "Invoice 2024-117" in results[name]["response"]
+    asked = [json.loads(r.body) for r in model.requests]
+    assert sorted(a["messages"][0]["content"] for a in asked) == ["Its number", "The total?"] and {a["model"] for a in asked} == {"gpt-x"}
+
+
+def test_a_document_outside_of_its_folder_is_refused(world, pdf):
+    router, _, model = world
+    documents = os.path.join(router.folder, "documents")
+    secret = os.path.join(router.folder, "secret.pdf")
+    with open(secret, "wb") as file:
+        file.write(pdf)
+    os.symlink(secret, os.path.join(documents, "link.pdf"))
+    os.symlink(router.folder, os.path.join(documents, "up"))
+    os.mkfifo(os.path.join(documents, "pipe"))
+    for path in ("../secret.pdf", secret, documents + "/../secret.pdf", "link.pdf", "up/secret.pdf", "pipe", "", "/", ".", "absent.pdf",
+                 "documents", documents + "x/secret.pdf", "a\0b"):
+        status, told = process(router, {"document_path": path})
+        assert (status, told["error"]) == (500, 'step "extract-text": args:/0/document_path: there is no such document'), path
+    status, told = process(router, {"document_path": "x.pdf", "content_base64": ""})
+    assert status == 500 and "the call has both args:/0/content_base64 and args:/0/document_path" in told["error"]
+    status, told = process(router, {})
+    assert status == 500 and "the call has no string at args:/0/content_base64, nor at args:/0/document_path" in told["error"]
+    assert model.requests == []
 
 
 def test_task_side_that_fails_says_so_and_that_there_is_a_fallback(world):

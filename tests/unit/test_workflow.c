@@ -159,7 +159,7 @@ static const struct mistake mistakes[] = {
 	{"name: w\nsteps: [[a, {x: {$ref: 'item:'}}]]\n",
 	 "f:2: steps[0][1].x.$ref: item: is the element of a for_each, and this is none\n"},
 	{"name: w\nsteps: [[a, {x: {$ref: 'input:', defalt: 1}}]]\n",
-	 "f:2: steps[0][1].x.defalt: a reference has only \"default\" beside it\n"},
+	 "f:2: steps[0][1].x.defalt: a reference has only \"default\" or \"optional\" beside it\n"},
 	{"name: w\nsteps: [[a, {x: {$ref: 'input:/a', default: {$ref: 'step:q'}}}]]\n",
 	 "f:2: steps[0][1].x.default.$ref: there is no step \"q\"\n"},
 	{"name: w\nsteps: [a]\nresult: {$ref: 'step:b'}\n", "f:3: result.$ref: there is no step \"b\"\n"},

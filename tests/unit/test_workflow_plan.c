@@ -210,11 +210,14 @@ static void references_find_values_or_their_defaults(void **state)
 		     "    args: [{$ref: 'step:x~1y~0z/v'}, {$ref: 'args:/1'}, {$ref: 'kwargs:/k'}, {$ref: "
 		     "'input:/k'},"
 		     " {$ref: 'input:/no', default: {$ref: 'kwargs:/no', default: [d]}}, {$ref: '#/x'},"
-		     " {$ref: 'step:x~1y~0z/null', default: 1}]\n",
+		     " {$ref: 'step:x~1y~0z/null', default: 1}, {$ref: 'input:/no', optional: true}]\n"
+		     "    kwargs: {a: {$ref: 'input:/no', optional: true}, b: 1,"
+		     " c: {$ref: 'input:/k', optional: true}, d: {$ref: 'args:/7', optional: true}}\n",
 		     "[{\"k\": \"first\"}, \"second\"]", "{\"k\": \"kw\"}");
 	expect_next(&d, "x/y~z [{\"k\": \"first\"}, \"second\"] {\"k\":\"kw\"}\n");
 	completed(&d, "x/y~z", 0, "{\"v\": 1, \"null\": null}");
-	expect_next(&d, "b [1,\"second\",\"kw\",\"first\",[\"d\"],{\"$ref\":\"#/x\"},null] {}\n");
+	expect_next(&d, "b [1,\"second\",\"kw\",\"first\",[\"d\"],{\"$ref\":\"#/x\"},null,null] "
+			"{\"b\":1,\"c\":\"first\"}\n");
 	driver_release(&d);
 }
 

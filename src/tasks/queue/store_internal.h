@@ -114,9 +114,10 @@ int store_workflow_advance(struct store *s, int64_t parent, int64_t step, const 
 			   struct store_end *ret, struct err *e);
 /* Pending: ended; running: asked to stop, and of a workflow the open step with it. */
 int store_cancel_seq(struct store *s, int64_t seq, struct err *e);
-/* store_flow.c. Side tables and triggers, made where they are not. */
+/* store_flow_tables.c. Made where they are not. */
 int store_flow_tables(struct store *s, struct err *e);
-/* Moves on every workflow of that kind to which something has happened. Within a transaction. */
+/* store_flow.c. Moves on every workflow of that kind to which something has happened. Within a transaction.
+ * */
 int store_flow_run_due(struct store *s, struct err *e);
 /* Its time is up: 1 ended, 0 it is no workflow of that kind. */
 int store_flow_time_out(struct store *s, int64_t seq, int64_t timeout_ms, struct err *e);

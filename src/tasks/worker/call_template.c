@@ -10,11 +10,15 @@ bool call_value(const struct handler_call *call, struct span source, struct span
 		return json_pointer(call->args, (struct span){source.ptr + 5, source.len - 5}, ret);
 	if (span_starts(source, SPAN_LIT("kwargs:")))
 		return json_pointer(call->kwargs, (struct span){source.ptr + 7, source.len - 7}, ret);
+	if (span_starts(source, SPAN_LIT("answer:")) && call->answer.ptr)
+		return json_pointer(call->answer, (struct span){source.ptr + 7, source.len - 7}, ret);
 	return false;
 }
 
-static bool is_source(struct span s)
+static bool is_source(struct span s, bool of_answer)
 {
+	if (of_answer)
+		return span_starts(s, SPAN_LIT("answer:"));
 	return span_starts(s, SPAN_LIT("args:")) || span_starts(s, SPAN_LIT("kwargs:")) ||
 	       span_is(s, "task:id") || span_is(s, "task:name");
 }
@@ -30,18 +34,25 @@ static bool reference(struct span object, struct buf *source, struct span *fallb
 	return json_unescape(ref, source) == 0;
 }
 
-/* Without a call (NULL) it only checks. */
 static int walk(struct span value, const struct handler_call *call, struct buf *out, struct err *e);
+
+/* In the place of a call: it only checks. */
+static const struct handler_call check_call, check_answer;
+
+static bool only_checks(const struct handler_call *call)
+{
+	return call == &check_call || call == &check_answer;
+}
 
 static int put_reference(struct span source, struct span fallback, const struct handler_call *call,
 			 struct buf *out, struct err *e)
 {
 	struct span value;
-	if (!is_source(source))
-		return err_set(e, -EINVAL,
-			       "unknown source \"%.*s\"; there are args:, kwargs:, task:id and task:name",
-			       SPAN_ARG(source));
-	if (!call)
+	bool of_answer = call == &check_answer || call->answer.ptr;
+	if (!is_source(source, of_answer))
+		return err_set(e, -EINVAL, "unknown source \"%.*s\"; there %s", SPAN_ARG(source),
+			       of_answer ? "is answer:" : "are args:, kwargs:, task:id and task:name");
+	if (only_checks(call))
 		return 0;
 	if (span_is(source, "task:id"))
 		return json_quote(out, call->task_id);
@@ -51,7 +62,8 @@ static int put_reference(struct span source, struct span fallback, const struct 
 		return buf_append_span(out, value);
 	if (fallback.ptr)
 		return buf_append_span(out, fallback);
-	return err_set(e, -ENOENT, "the call has nothing at %.*s", SPAN_ARG(source));
+	return err_set(e, -ENOENT, "the %s has nothing at %.*s", of_answer ? "answer" : "call",
+		       SPAN_ARG(source));
 }
 
 static int walk_container(struct span value, bool object, const struct handler_call *call, struct buf *out,
@@ -88,11 +100,12 @@ static int walk(struct span value, const struct handler_call *call, struct buf *
 	return buf_append_span(out, value);
 }
 
-int call_template_check(struct span json, struct err *e)
+int call_template_check(struct span json, bool of_answer, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(json.len + 16);
+	const struct handler_call *call = of_answer ? &check_answer : &check_call;
 	int r = json_validate(json, e);
-	return r < 0 ? r : walk(json, NULL, &out, e);
+	return r < 0 ? r : walk(json, call, &out, e);
 }
 
 int call_template_fill(struct span json, const struct handler_call *call, struct buf *out, struct err *e)

@@ -22,8 +22,9 @@
 
 struct handler_call {
 	struct span task_id, name, args, kwargs; /* args and kwargs: valid JSON array and object */
-	bool shadow;				 /* nobody waits for what it does */
-	struct span traceparent, tracestate;	 /* W3C trace context; empty: none */
+	struct span answer; /* of an http handler's server, for its `result`; else SPAN_NONE */
+	bool shadow;	    /* nobody waits for what it does */
+	struct span traceparent, tracestate; /* W3C trace context; empty: none */
 	unsigned attempt;
 	unsigned timeout_ms;
 };

@@ -6,6 +6,7 @@
  * at once: it had its time, and a handler that wants to tidy up can keep a limit of its own below.
  */
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,9 +16,11 @@
 #include "base/base64.h"
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "tasks/python_text.h"
 #include "tasks/worker/call_template.h"
+#include "tasks/worker/document.h"
 #include "tasks/worker/handler.h"
 #include "tasks/worker/spawn.h"
 
@@ -255,14 +258,55 @@ static void handler_exec_put_call(const struct handler_call *c, struct buf *out)
 	buf_printf(out, ",\"attempt\":%u}\n", c->attempt);
 }
 
+/* Callers are told no more than that it cannot be had: what else there is on this machine is none of their
+ * business. */
+static int handler_exec_open_file(const struct exec_handler *x, const struct handler_call *c,
+				  struct span value, int *ret, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf path = BUF_INIT(PATH_MAX);
+	struct err why = {""};
+	if (!*x->folder)
+		return err_set(e, -EINVAL, "%.*s: no folder of documents is configured",
+			       SPAN_ARG(x->file_source));
+	int r = json_type_of(value) == JSON_STRING ? json_unescape(value, &path) : -EINVAL;
+	if (r == 0)
+		r = document_open(x->folder, buf_span(&path), ret, &why);
+	if (r == -EIO)
+		return err_set(e, r, "%s", why.text);
+	if (r == 0)
+		return 0;
+	log_info("document_refused", LOG_SPAN("task", c->name), LOG_SPAN("task_id", c->task_id),
+		 LOG_SPAN("path", buf_span(&path)), LOG_STR("folder", x->folder),
+		 LOG_STR("reason", why.text));
+	return err_set(e, -EINVAL, "%.*s: there is no such document", SPAN_ARG(x->file_source));
+}
+
+static bool handler_exec_is_given(const struct handler_call *c, struct span source, struct span *ret)
+{
+	return source.ptr && call_value(c, source, ret) && json_type_of(*ret) != JSON_NULL;
+}
+
+/* What goes down the pipe, or the file in its place. */
 static int handler_exec_make_input(const struct exec_handler *x, const struct handler_call *c,
-				   struct buf *out, struct err *e)
+				   struct buf *out, int *file, struct err *e)
 {
 	struct span value;
 	if (x->stdin_kind == EXEC_STDIN_JSON) {
 		handler_exec_put_call(c, out);
 		return out->error;
 	}
+	bool whole = handler_exec_is_given(c, x->stdin_source, &value);
+	if (handler_exec_is_given(c, x->file_source, &value)) {
+		if (whole)
+			return err_set(e, -EINVAL, "the call has both %.*s and %.*s",
+				       SPAN_ARG(x->stdin_source), SPAN_ARG(x->file_source));
+		return handler_exec_open_file(x, c, value, file, e);
+	}
+	if (!whole && x->stdin_kind == EXEC_STDIN_FILE)
+		return err_set(e, -EINVAL, "the call has no string at %.*s", SPAN_ARG(x->file_source));
+	if (!whole && x->file_source.ptr)
+		return err_set(e, -EINVAL, "the call has no string at %.*s, nor at %.*s",
+			       SPAN_ARG(x->stdin_source), SPAN_ARG(x->file_source));
 	if (!call_value(c, x->stdin_source, &value) || json_type_of(value) != JSON_STRING)
 		return err_set(e, -EINVAL, "the call has no string at %.*s", SPAN_ARG(x->stdin_source));
 	if (x->stdin_kind == EXEC_STDIN_TEXT)
@@ -279,7 +323,7 @@ static int watch(const struct handler_env *env, struct exec_run *r)
 	int code = loop_watch_new(env->loop, r->s.out, LOOP_READ, on_output, r, &r->out);
 	if (code == 0)
 		code = loop_watch_new(env->loop, r->s.err, LOOP_READ, on_error_output, r, &r->err);
-	if (code == 0)
+	if (code == 0 && r->s.in >= 0)
 		code = loop_watch_new(env->loop, r->s.in, LOOP_WRITE, handler_exec_on_writable, r, &r->in);
 	if (code == 0)
 		code = loop_watch_new(env->loop, r->s.pidfd, LOOP_READ, handler_exec_on_end, r, &r->end);
@@ -296,8 +340,8 @@ static bool handler_exec_has_variable(const struct exec_handler *x, const char *
 }
 
 /* With the call's trace context in its environment, where the definition does not set it itself. */
-static int handler_exec_spawn(const struct exec_handler *x, const struct handler_call *c, struct spawned *ret,
-			      struct err *e)
+static int handler_exec_spawn(const struct exec_handler *x, const struct handler_call *c, int file,
+			      struct spawned *ret, struct err *e)
 {
 	char *env[REGISTRY_MAX_ENV + 4];
 	char parent[sizeof("TRACEPARENT=") + TASK_TRACE_PARENT];
@@ -315,7 +359,7 @@ static int handler_exec_spawn(const struct exec_handler *x, const struct handler
 			env[n++] = state;
 	}
 	env[n] = NULL;
-	return not_of_the_call(spawn(x->argv, env, ret, e));
+	return not_of_the_call(spawn(x->argv, env, file, ret, e));
 }
 
 int handler_start_exec(const struct handler_env *env, const struct task_definition *t,
@@ -332,9 +376,10 @@ int handler_start_exec(const struct handler_env *env, const struct task_definiti
 	r->s = (struct spawned){.in = -1, .out = -1, .err = -1, .pidfd = -1};
 	buf_init(&r->input, 2 * HANDLER_MAX_RESULT);
 	buf_init(&r->output, t->exec->max_output);
-	int code = handler_exec_make_input(t->exec, call, &r->input, e);
+	CLEANUP(closep) int file = -1;
+	int code = handler_exec_make_input(t->exec, call, &r->input, &file, e);
 	if (code == 0)
-		code = handler_exec_spawn(t->exec, call, &r->s, e);
+		code = handler_exec_spawn(t->exec, call, file, &r->s, e);
 	if (code == 0 && (code = watch(env, r)) < 0) {
 		int status;
 		spawned_reap(&r->s, &status);

@@ -68,11 +68,26 @@ static bool asks_again(const struct http_reply *reply, unsigned *ret_ms)
 	return *text >= '0' && *text <= '9' && !*end;
 }
 
+/* What of the answer is the result, appended to `room` where it is made of parts. */
+static bool handler_http_result(const struct http_run *r, struct span answer, struct buf *room,
+				struct span *ret)
+{
+	const struct handler_call call = {.args = SPAN_LIT("[]"), .kwargs = SPAN_LIT("{}"), .answer = answer};
+	if (!r->h->result_template)
+		return json_pointer(answer, r->h->result, ret);
+	struct err why = {""};
+	if (call_template_fill(span_of(r->h->result_template), &call, room, &why) < 0)
+		return false;
+	*ret = buf_span(room);
+	return true;
+}
+
 static void handler_http_take_answer(struct http_run *r, const struct http_reply *reply)
 {
 	struct handler_outcome o = {0};
 	struct err why = {""};
 	char detail[64];
+	CLEANUP(buf_releasep) struct buf room = BUF_INIT(HANDLER_MAX_RESULT);
 	snprintf(detail, sizeof(detail), "HTTP %d", reply->status);
 	r->run.retry = asks_again(reply, &r->run.retry_after_ms);
 	if (reply->status < 200 || reply->status > 299)
@@ -80,9 +95,9 @@ static void handler_http_take_answer(struct http_run *r, const struct http_reply
 	else if (json_validate(reply->body, &why) < 0)
 		handler_http_fail(r, false, "its answer is not valid JSON", "its answer is not valid JSON",
 				  span_of(why.text));
-	else if (!json_pointer(reply->body, r->h->result, &o.result))
+	else if (!handler_http_result(r, reply->body, &room, &o.result))
 		handler_http_fail(r, false, "its answer has no result", "its answer has nothing at",
-				  r->h->result);
+				  r->h->result_template ? span_of(r->h->result_template) : r->h->result);
 	else
 		r->run.done(r->run.arg, &o);
 }

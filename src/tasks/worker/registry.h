@@ -38,8 +38,8 @@
 
 enum handler_kind { HANDLER_BUILTIN, HANDLER_EXEC, HANDLER_HTTP };
 
-/* What an `exec` handler reads: the call as JSON, or one value of it as bytes. */
-enum exec_stdin { EXEC_STDIN_JSON, EXEC_STDIN_BASE64, EXEC_STDIN_TEXT };
+/* What an `exec` handler reads: the call as JSON, one value of it as bytes, or a file that it names. */
+enum exec_stdin { EXEC_STDIN_JSON, EXEC_STDIN_BASE64, EXEC_STDIN_TEXT, EXEC_STDIN_FILE };
 
 struct exec_handler {
 	/* NULL at the end; argv[0] is searched in PATH when it has no slash */
@@ -47,8 +47,12 @@ struct exec_handler {
 	char *env[REGISTRY_MAX_ENV + 2]; /* NAME=value, the whole environment but PATH (given unless set) */
 	enum exec_stdin stdin_kind;
 	struct span stdin_source; /* "args:/0/content" or "kwargs:/x"; for BASE64 and TEXT */
-	bool stdout_text;	  /* the output is text, which becomes a JSON string; else it must be JSON */
-	size_t max_output;	  /* bytes */
+	/* where the call names a file in its place, below this folder; SPAN_NONE: it cannot. Folder "": not
+	 * configured. */
+	struct span file_source;
+	const char *folder;
+	bool stdout_text;  /* the output is text, which becomes a JSON string; else it must be JSON */
+	size_t max_output; /* bytes */
 };
 
 struct http_handler_field {
@@ -62,6 +66,7 @@ struct http_handler {
 	const char *ca_file;
 	const char *body;   /* JSON with {"$ref": "args:/0"}; NULL: {"args": […], "kwargs": {…}} */
 	struct span result; /* JSON pointer into the answer; "" = all of it */
+	const char *result_template; /* in its place: JSON with {"$ref": "answer:/…"}; or NULL */
 	size_t max_output;
 };
 

@@ -222,36 +222,59 @@ static void read_env(const struct place *p, struct exec_handler *x)
 		x->env[i] = place_text(p->reader, SPAN_LIT(DEFAULT_PATH));
 }
 
-static void read_source(const struct place *p, enum exec_stdin kind, struct exec_handler *x)
+static bool read_source(const struct place *p, struct span *ret)
 {
 	struct span s;
 	if (!p->node)
-		return;
+		return false;
 	if (!yaml_string(p->node, &s) ||
 	    (!span_starts(s, SPAN_LIT("args:/")) && !span_starts(s, SPAN_LIT("kwargs:/")))) {
 		place_mistake(p, "must name a value of the call, like args:/0/content or kwargs:/text");
-		return;
+		return false;
 	}
-	x->stdin_source = s;
-	x->stdin_kind = kind;
+	*ret = s;
+	return true;
+}
+
+/* A file that the call names, and the folder it lies below. */
+static void read_file_source(const struct place *p, struct exec_handler *x)
+{
+	struct place file = place_member(p, "file"), folder = place_member(p, "folder");
+	const char *text = folder.node ? registry_text(&folder) : NULL;
+	x->folder = "";
+	if (text && *text)
+		x->folder = place_path(p->reader, span_of(text));
+	if (read_source(&file, &x->file_source) && !folder.node)
+		place_mistake(&folder, "is missing: the folder that such files lie below");
+	if (folder.node && !file.node)
+		place_mistake(&folder, "is of no use without file");
 }
 
 static void read_stdin(const struct place *p, struct exec_handler *x)
 {
 	static const struct field fields[] = {{"base64", FIELD_OTHER, 0, 0, 0},
-					      {"text", FIELD_OTHER, 0, 0, 0}};
+					      {"text", FIELD_OTHER, 0, 0, 0},
+					      {"file", FIELD_OTHER, 0, 0, 0},
+					      {"folder", FIELD_OTHER, 0, 0, 0}};
 	struct span s;
 	if (!p->node || (p->node->kind == YAML_SCALAR && yaml_string(p->node, &s) && span_is(s, "json")))
 		return;
-	if (p->node->kind != YAML_MAPPING || p->node->count != 1) {
-		place_mistake(p, "must be json, {base64: SOURCE} or {text: SOURCE}");
+	struct place base64 = place_member(p, "base64"), text = place_member(p, "text");
+	struct place file = place_member(p, "file");
+	if (p->node->kind != YAML_MAPPING || (base64.node && text.node)) {
+		place_mistake(p,
+			      "must be json, {base64: SOURCE} or {text: SOURCE}, perhaps with {file: SOURCE, "
+			      "folder: FOLDER}");
 		return;
 	}
 	READ_FIELDS(p, fields, x);
-	struct place base64 = place_member(p, "base64"), text = place_member(p, "text");
-	read_source(&base64, EXEC_STDIN_BASE64, x);
-	read_source(&text, EXEC_STDIN_TEXT, x);
-	if (!base64.node && !text.node)
+	x->stdin_kind = EXEC_STDIN_FILE;
+	if (read_source(&base64, &x->stdin_source))
+		x->stdin_kind = EXEC_STDIN_BASE64;
+	if (read_source(&text, &x->stdin_source))
+		x->stdin_kind = EXEC_STDIN_TEXT;
+	read_file_source(p, x);
+	if (!base64.node && !text.node && !file.node)
 		place_mistake(p, "must name a value of the call, like args:/0/content or kwargs:/text");
 }
 
@@ -333,7 +356,7 @@ static void registry_load_body(const struct place *http, struct http_handler *h)
 	struct err why = {""};
 	if (!n)
 		return;
-	if (yaml_to_json(n, &json) < 0 || call_template_check(buf_span(&json), &why) < 0)
+	if (yaml_to_json(n, &json) < 0 || call_template_check(buf_span(&json), false, &why) < 0)
 		place_mistake(&p, "%s", why.text[0] ? why.text : "cannot be written as JSON");
 	secrets_take_json(registry_reader_of(&p)->secrets, buf_span(&json));
 	h->body = place_text(p.reader, buf_span(&json));
@@ -345,8 +368,17 @@ static void registry_load_result(const struct place *p, struct http_handler *h)
 	h->result = SPAN_LIT("");
 	if (!p->node)
 		return;
+	if (p->node->kind == YAML_MAPPING) {
+		CLEANUP(buf_releasep) struct buf json = BUF_INIT(REGISTRY_MAX_FILE);
+		struct err why = {""};
+		if (yaml_to_json(p->node, &json) < 0 || call_template_check(buf_span(&json), true, &why) < 0)
+			place_mistake(p, "%s", why.text[0] ? why.text : "cannot be written as JSON");
+		h->result_template = place_text(p->reader, buf_span(&json));
+		return;
+	}
 	if (!yaml_string(p->node, &s) || (s.len && s.ptr[0] != '/'))
-		place_mistake(p, "must be a JSON pointer, like /choices/0/message/content");
+		place_mistake(p, "must be a JSON pointer, like /choices/0/message/content, or a mapping of "
+				 "references to answer:");
 	else
 		h->result = s;
 }

@@ -112,13 +112,15 @@ static int make_pipe(int ends[2])
 	return ends[0] < 0 || ends[1] < 0 ? -EMFILE : 0;
 }
 
-int spawn(char *const argv[], char *const env[], struct spawned *ret, struct err *e)
+int spawn(char *const argv[], char *const env[], int input, struct spawned *ret, struct err *e)
 {
 	char program[PATH_MAX];
 	int p[8]; /* stdin, stdout, stderr, report; read and write end each */
 	memset(p, -1, sizeof(p));
 	int r = find_program(argv[0], env, program);
-	for (int i = 0; r == 0 && i < 4; i++)
+	if (r == 0 && input >= 0 && (p[0] = fcntl(input, F_DUPFD_CLOEXEC, 3)) < 0)
+		r = -errno;
+	for (int i = input >= 0; r == 0 && i < 4; i++)
 		r = make_pipe(&p[2 * i]);
 	if (r < 0) {
 		close_all(p, 8);
@@ -146,7 +148,8 @@ int spawn(char *const argv[], char *const env[], struct spawned *ret, struct err
 		}
 		return err_set(e, r, "%s: %s", argv[0], strerror(-r));
 	}
-	fcntl(s.in, F_SETFL, O_NONBLOCK);
+	if (s.in >= 0)
+		fcntl(s.in, F_SETFL, O_NONBLOCK);
 	fcntl(s.out, F_SETFL, O_NONBLOCK);
 	fcntl(s.err, F_SETFL, O_NONBLOCK);
 	*ret = s;

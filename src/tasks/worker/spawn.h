@@ -13,12 +13,13 @@
 struct spawned {
 	pid_t pid;	  /* leader of its process group */
 	int pidfd;	  /* readable when it has ended */
-	int in, out, err; /* our ends, not blocking */
+	int in, out, err; /* our ends, not blocking; in: -1 when its standard input is a file */
 };
 
-/* argv and env end with NULL. argv[0] is searched in PATH of `env` when it has no slash. From the thread that
+/* `input`: a file that becomes its standard input and stays the caller's, or -1 for a pipe.
+ * argv and env end with NULL. argv[0] is searched in PATH of `env` when it has no slash. From the thread that
  * outlives the program: the kernel ends it with the thread that started it. */
-int spawn(char *const argv[], char *const env[], struct spawned *ret, struct err *e);
+int spawn(char *const argv[], char *const env[], int input, struct spawned *ret, struct err *e);
 /* This process may have as many descriptors as the system allows; programs get what it was started with.
  * Before the first spawn. */
 void spawn_raise_descriptor_limit(void);

@@ -9,8 +9,7 @@
  *            order, and may stand behind.
  * Ownership: texts are the arena's or the document's that the definition was read with, and live as long.
  * Threads:   immutable once read.
- * Errors:    of a file: one line "file:line: key: what is wrong" for each mistake, all at once
- * (base/places.h).
+ * Errors:    of a file: one line "file:line: key: what is wrong" for each mistake, all at once.
  * Limits:    WORKFLOW_MAX_* below.
  *
  * Values that a step is given are templates: JSON in which {"$ref": "…"} stands for a value, as raw text:
@@ -22,9 +21,9 @@
  *                    name as in JSON pointers: ~1, ~0). That of a for_each is the list of its items' results,
  *                    or with `key` an object of them
  *   item:/a          value in the element that this item of a for_each is for
- * A value that is not there takes "default", which may be a template itself; without one the workflow
- * fails. A
- * "$ref" with '#' or "://" in it is JSON Schema's: it stays what it is.
+ * A value that is not there takes "default", which may be a template itself; with "optional": true it is left
+ * out of its object (null in a list); else the workflow fails. A "$ref" with '#' or "://" in it is JSON
+ * Schema's: it stays what it is.
  */
 #ifndef TASKS_WORKFLOW_WORKFLOW_H
 #define TASKS_WORKFLOW_WORKFLOW_H

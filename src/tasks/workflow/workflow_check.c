@@ -106,6 +106,12 @@ static bool is_schema_reference(struct span text)
 	return workflow_reference_read(text, &ref) == NULL && ref.kind == REFERENCE_CONSTANT;
 }
 
+static void check_optional(const struct place *p)
+{
+	bool optional;
+	value_bool(p, &optional);
+}
+
 static void check_template(const struct place *p, const struct referring *by)
 {
 	struct span text;
@@ -121,8 +127,10 @@ static void check_template(const struct place *p, const struct referring *by)
 	for (const struct yaml_node *n = p->node->first; n; n = n->next) {
 		struct place child =
 			p->node->kind == YAML_MAPPING ? place_item(p, n) : place_element(p, n, i++);
-		if (is && !span_is(n->key->text, "$ref") && !span_is(n->key->text, "default"))
-			place_mistake(&child, "a reference has only \"default\" beside it");
+		if (is && span_is(n->key->text, "optional"))
+			check_optional(&child);
+		else if (is && !span_is(n->key->text, "$ref") && !span_is(n->key->text, "default"))
+			place_mistake(&child, "a reference has only \"default\" or \"optional\" beside it");
 		else
 			check_template(&child, by);
 	}

@@ -60,6 +60,7 @@ bool workflow_reference_is(const struct workflow_reference *r, struct span step)
 struct template_reference {
 	struct workflow_reference of;
 	struct span fallback; /* "default", or SPAN_NONE */
+	bool optional;
 	struct buf text;
 };
 
@@ -78,7 +79,9 @@ static bool template_is_reference(struct span object, struct template_reference 
 		buf_release(&ret->text);
 		return false;
 	}
+	struct span optional;
 	json_pointer(object, SPAN_LIT("/default"), &ret->fallback);
+	ret->optional = json_pointer(object, SPAN_LIT("/optional"), &optional) && span_is(optional, "true");
 	return true;
 }
 
@@ -114,6 +117,8 @@ static int template_root(const struct workflow_reference *r, const struct workfl
 	return 0;
 }
 
+#define TEMPLATE_ABSENT 1 /* an optional value that is not there: nothing was appended */
+
 static int template_walk(struct span value, const struct workflow_values *v, struct buf *out, struct err *e);
 
 static int template_put(const struct template_reference *t, const struct workflow_values *v, struct buf *out,
@@ -127,6 +132,8 @@ static int template_put(const struct template_reference *t, const struct workflo
 		return buf_append_span(out, value);
 	if (t->fallback.ptr)
 		return template_walk(t->fallback, v, out, e);
+	if (t->optional)
+		return TEMPLATE_ABSENT;
 	return err_set(e, -ENOENT, "there is nothing at %.*s", SPAN_ARG(buf_span(&t->text)));
 }
 
@@ -139,13 +146,21 @@ static int template_walk_container(struct span value, bool object, const struct 
 	int r = buf_putc(out, object ? '{' : '[');
 	json_iter_init(&it, value);
 	while (r == 0 && json_iter_next(&it, &key, &item)) {
+		size_t before = out->len;
 		buf_puts(out, separator);
-		separator = ",";
 		if (object) {
 			buf_append_span(out, key);
 			buf_putc(out, ':');
 		}
 		r = template_walk(item, v, out, e);
+		if (r == TEMPLATE_ABSENT && object) {
+			out->len = before;
+			r = 0;
+			continue;
+		}
+		if (r == TEMPLATE_ABSENT)
+			r = buf_puts(out, "null");
+		separator = ",";
 	}
 	buf_putc(out, object ? '}' : ']');
 	return r < 0 ? r : out->error;
@@ -168,6 +183,8 @@ static int template_walk(struct span value, const struct workflow_values *v, str
 int workflow_template_fill(struct span json, const struct workflow_values *v, struct buf *out, struct err *e)
 {
 	int r = template_walk(json, v, out, e);
+	if (r == TEMPLATE_ABSENT)
+		r = buf_puts(out, "null");
 	return r == 0 ? out->error : r;
 }
 
