@@ -198,3 +198,38 @@ def test_cancelled_nothing_new_begins_and_what_runs_is_stopped(world):
     world.hold("")
     assert world.wait_end(world.begin("breaks"))["status"] == "failed"
     assert "last" not in world.executed() and "end b" not in world.executed()
+
+
+# --- what the programs say of a file -------------------------------------------------------------------------------------
+
+def test_a_workflow_is_drawn(start, world):
+    drawn = start.run("migration-router", "graph", "shape", "--tasks", world.folder / "tasks.yml")
+    assert drawn.returncode == 0 and drawn.stdout.startswith("flowchart TD\n"), drawn.stderr
+    assert '    s3[["each<br/>task give_back<br/>for each of input:/list, at most 3"]]\n' in drawn.stdout and "    s1 --> s4\n" in drawn.stdout
+    for arguments in (["shap", "--tasks", world.folder / "tasks.yml"], ["shape", "--tasks", world.folder / "none.yml"], [], ["a", "b"]):
+        wrong = start.run("migration-router", "graph", *arguments)
+        assert wrong.returncode == 2 and wrong.stderr and not wrong.stdout
+
+
+def test_check_and_dry_run_tell_every_mistake_of_a_workflow_with_its_line(start):
+    folder = start.folder()
+    (folder / "tasks.yml").write_text("tasks: [{name: a, builtin: echo}]\n"
+                                      "workflows:\n"
+                                      "  - name: w\n"
+                                      "    steps:\n"
+                                      "      - {task: a, name: one, parents: [two]}\n"
+                                      "      - {task: a, name: two, parents: [one]}\n"
+                                      "      - b\n"
+                                      "      - {task: a, name: three, parents: [], input: {$ref: 'step:one'}}\n")
+    (folder / "router.yml").write_text(json.dumps(c.router({"s": c.service("http://127.0.0.1:9")}, backends=c.embedded())))
+    (folder / "flags.yml").write_text(json.dumps(c.features()))
+    told = ["tasks.yml:5: workflows[0].steps[0].parents: the steps go in a circle: one → two → one",
+            'tasks.yml:7: workflows[0].steps[2]: unknown task "b"; did you mean "a"?',
+            'tasks.yml:7: workflows[0].steps[2]: the step "b" is never reached: it comes after a circle',
+            'tasks.yml:8: workflows[0].steps[3].input.$ref: the step "one" is not one that this step follows']
+    checked = start.run("migration-router", "check", folder / "router.yml")
+    dry = start.run("task-backend-worker", "--tasks", folder / "tasks.yml", "--dry-run")
+    for run in (checked, dry):
+        assert run.returncode != 0
+        for line in told:
+            assert line in run.stdout + run.stderr, (line, run.stdout, run.stderr)

@@ -14,6 +14,7 @@
 #include "programs/router/check_flags.h"
 #include "programs/router/evaluate.h"
 #include "programs/router/explain/explain.h"
+#include "programs/router/graph.h"
 #include "tasks/backends.h"
 
 #define EXIT_USAGE 2
@@ -30,6 +31,7 @@ static const char usage[] =
 	"[--org G] [--context K=V]…\n"
 	"  migration-router evaluate (--features F | --snapshot F) [--rules "
 	"v1|v2.0|v2.9|v2.11] < requests.jsonl > results.jsonl\n"
+	"  migration-router graph WORKFLOW [--tasks FILE]\n"
 	"  migration-router --version | --help\n"
 	"\n"
 	"Exit status: 0 success, 1 failed while running, 2 wrong arguments or configuration. See "
@@ -150,6 +152,7 @@ int main(int argc, char **argv)
 	} commands[] = {{"check", main_check},
 			{"explain", explain_command},
 			{"evaluate", evaluate_command},
+			{"graph", graph_command},
 			{"serve", serve}};
 	plain_output_begin();
 
