@@ -14,13 +14,13 @@ static const char *graph_default_file(void)
 	return access("tasks.yml", F_OK) == 0 ? "tasks.yml" : "config/tasks.yml";
 }
 
-static int graph_print(const struct registry *r, const char *file, const char *name)
+static int graph_print(const struct registry *r, const char *name)
 {
 	CLEANUP(buf_releasep) struct buf out = BUF_INIT(GRAPH_MAX);
 	const struct workflow_definition *w = registry_workflow(r, span_of(name));
 	if (!w) {
 		registry_describe_unknown(r, span_of(name), true, &out);
-		fprintf(stderr, "%s: %.*s\n", file, SPAN_ARG(buf_span(&out)));
+		fprintf(stderr, "%.*s\n", SPAN_ARG(buf_span(&out)));
 		return 2;
 	}
 	if (workflow_put_mermaid(w, &out) < 0) {
@@ -33,29 +33,30 @@ static int graph_print(const struct registry *r, const char *file, const char *n
 int graph_command(int argc, char **argv)
 {
 	static const struct option options[] = {{"tasks", required_argument, NULL, 't'}, {0}};
-	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20);
-	const char *file = NULL;
+	CLEANUP(buf_releasep) struct buf problems = BUF_INIT(1u << 20), paths = BUF_INIT(1u << 16);
 	struct registry *r = NULL;
 	int o;
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (o != 't')
 			return 2;
-		if (file) {
-			fprintf(stderr, "--tasks is given twice\n");
-			return 2;
-		}
-		file = optarg;
+		buf_printf(&paths, "%s%s", paths.len ? "\n" : "", optarg);
 	}
 	if (optind != argc - 1) {
-		fprintf(stderr, "usage: migration-router graph WORKFLOW [--tasks FILE]\n");
+		fprintf(stderr, "usage: migration-router graph WORKFLOW [--tasks FILE]…\n");
 		return 2;
 	}
-	file = file ? file : graph_default_file();
-	if (registry_load_workflows(file, &problems, &r) < 0) {
+	if (!paths.len)
+		buf_puts(&paths, graph_default_file());
+	if (paths.error) {
+		fprintf(stderr, "--tasks: too many files\n");
+		return 2;
+	}
+	const struct registry_source source = {.paths = paths.ptr};
+	if (registry_load_workflows(&source, &problems, &r) < 0) {
 		fprintf(stderr, "%.*s", SPAN_ARG(buf_span(&problems)));
 		return 2;
 	}
-	int code = graph_print(r, file, argv[optind]);
+	int code = graph_print(r, argv[optind]);
 	registry_free(r);
 	return code;
 }
