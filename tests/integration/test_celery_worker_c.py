@@ -11,6 +11,7 @@ import time
 import pytest
 import requests
 from celery import chain, chord, group
+from celery.canvas import chunks, xmap, xstarmap
 from celery.exceptions import NotRegistered, SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 
 import configuration
@@ -265,7 +266,7 @@ def test_inspect_sees_it_as_any_worker(place):
     assert stats["total"] == {"hold": 1} and stats["pool"]["max-concurrency"] == 1 and stats["pid"] == worker.pid
     assert [q["name"] for q in inspect.active_queues()[node]] == ["celery"]
     assert place.app.control.inspect(destination=["somebody@else"], timeout=0.3).ping() is None
-    assert "has no command" in place.app.control.broadcast("pool_restart", reply=True)[0][node]["error"]
+    assert "has no command" in place.app.control.broadcast("dance", reply=True)[0][node]["error"]
     place.go()
     assert running.get(timeout=PATIENCE) == "seen"
 
@@ -351,6 +352,94 @@ def test_chains_groups_and_chords_give_python_its_results(shared):
     assert fixed.get(timeout=PATIENCE) == 14
     wait_until(shared.nothing_left, "everything to be acknowledged")
     assert not [k for k in shared.server.client(1).keys("celery-taskset-meta-*") if not k.endswith(b".c")]
+
+
+@BOTH
+def test_any_canvas_within_any_other_gives_python_its_results(shared):
+    add, back = (lambda *n: shared.sig("add_numbers", *n)), shared.sig("give_back")
+    raw = shared.app.signature  # as a dict that no producer has rewritten: what the worker itself must take apart
+    pair = group(add(10), add(20))
+    header = chain(add(1, 1), chord([group(add(1), add(2)), add(3)], back)).apply_async()
+    twice = chain(add(1, 1), group(add(10), add(20)), back, group(back, back)).apply_async()
+    nested = chord([chord([add(1, 1), add(2, 2)], back), add(3, 3), chain(add(1, 1), group(add(1), add(2)))], chain(back, back)).apply_async()
+    chords = chain(add(1, 1), chord([add(1), add(2)], back), chord([back, back], back)).apply_async()
+    grouped = group(chain(add(1, 1), add(1)), chord([add(1, 1), add(2, 2)], back), group(add(5, 5), add(6, 6))).apply_async()
+    linked = add(5, 5).set(link=[raw({**chord([pair], back.clone().set(task_id="linked-end"))})]).apply_async()
+    for result, expected in ((header, None), (twice, [[12, 22], [12, 22]]), (nested, [[2, 4], 6, [3, 4]]), (chords, [[3, 4], [3, 4]]),
+                             (grouped, [3, [2, 4], 10, 12])):
+        answer = result.get(timeout=PATIENCE)
+        assert expected is None or answer == expected, answer
+    assert sorted(header.get()) == [3, 4, 5]  # Celery itself turns an inner group round
+    assert linked.get(timeout=PATIENCE) == 10
+    assert sorted(shared.app.AsyncResult("linked-end").get(timeout=PATIENCE)) == [20, 30]
+    wait_until(shared.nothing_left, "everything to be acknowledged")
+    assert not [k for k in shared.server.client(1).keys("celery-taskset-meta-*") if k.endswith((b".j", b".t", b".d"))]
+
+
+def test_a_group_that_nobody_made_a_chord_of_is_one(place):
+    """A chain as another producer than Python's may write it: the rest of it follows all parts, once."""
+    place.worker()
+    add, back = (lambda *n: place.sig("add_numbers", *n)), place.sig("give_back")
+    rest = [back.clone().set(task_id="the-end"), {**group(add(10), group(add(20), add(30)))}]  # the last one first
+    place.app.send_task("add_numbers", args=(1, 1), chain=rest)
+    assert sorted(place.app.AsyncResult("the-end").get(timeout=PATIENCE)) == [12, 22, 32]
+
+
+@BOTH
+def test_map_starmap_and_chunks_are_one_task_each_with_all_results(shared):
+    add, echo = shared.sig("add_numbers"), shared.sig("give_back")
+    many = chunks(add, list(zip(range(100), range(100))), 10, app=shared.app).apply_async()
+    assert [n for piece in many.get(timeout=PATIENCE) for n in piece] == list(range(0, 200, 2))
+    assert xstarmap(add, [(1, 2), (3, 4)], app=shared.app).apply_async().get(timeout=PATIENCE) == [3, 7]
+    assert xmap(echo, [1, [2], "3"], app=shared.app).apply_async().get(timeout=PATIENCE) == [1, [2], "3"]
+    assert xmap(echo, [], app=shared.app).apply_async().get(timeout=PATIENCE) == []
+    followed = chain(xstarmap(add, [(1, 2), (3, 4)], app=shared.app), echo).apply_async()
+    assert followed.get(timeout=PATIENCE) == [3, 7]
+    wait_until(shared.nothing_left, "everything to be acknowledged")
+
+
+def test_a_map_ends_with_the_first_failure_and_within_its_time(place):
+    place.worker()
+    fails = xstarmap(place.sig("add_numbers"), [(1, 2), ("a", 1), (3, 4)], app=place.app).apply_async()
+    with pytest.raises(Exception, match="add_numbers"):
+        fails.get(timeout=PATIENCE)
+    slow = xmap(place.sig("simulate_work"), [0.2] * 100, app=place.app).apply_async(time_limit=1)
+    with pytest.raises(Exception, match="TimeLimitExceeded|1"):
+        slow.get(timeout=PATIENCE)
+    for body in ({"task": None, "it": []}, {"task": {"task": "nobody"}, "it": [1]}, {"task": {"task": "echo"}, "it": 7}, {}):
+        with pytest.raises(Exception):
+            place.app.send_task("celery.map", kwargs=body).get(timeout=PATIENCE)
+    assert place.app.send_task("celery.backend_cleanup").get(timeout=PATIENCE) is None
+    assert place.app.send_task("celery.accumulate", args=(4, 5), kwargs={"index": 1}).get(timeout=PATIENCE) == 5
+    wait_until(place.nothing_left, "everything to be acknowledged")
+
+
+def test_control_changes_the_pool_and_how_often_and_long_tasks_run(place):
+    place.worker("--concurrency", 1)
+    control = place.app.control
+
+    def said(answers):
+        return [list(answer.values())[0] for answer in answers]
+
+    assert said(control.pool_grow(2, reply=True, timeout=PATIENCE, limit=1)) == [{"ok": "pool will grow"}]
+    for key in "abc":
+        place.send("hold", key)
+    wait_until(lambda: len([line for line in place.runs() if line.startswith("begin")]) == 3, "all three to run at once")
+    place.go()
+    assert said(control.pool_shrink(2, reply=True, timeout=PATIENCE, limit=1)) == [{"ok": "pool will shrink"}]
+    assert "error" in said(control.pool_shrink(1, reply=True, timeout=PATIENCE, limit=1))[0]
+    assert said(control.autoscale(5, 1, reply=True, timeout=PATIENCE, limit=1)) == [{"error": "ValueError('Autoscale not enabled')"}]
+    assert said(control.rate_limit("nobody", "1/m", reply=True, timeout=PATIENCE, limit=1)) == [{"error": "unknown task"}]
+    assert "Invalid rate limit" in said(control.rate_limit("echo", "often", reply=True, timeout=PATIENCE, limit=1))[0]["error"]
+    assert said(control.rate_limit("add_numbers", "1/h", reply=True, timeout=PATIENCE, limit=1)) == [{"ok": "new rate limit set successfully"}]
+    first, second, other = place.send("add_numbers", 1, 1), place.send("add_numbers", 2, 2), place.send("give_back", 3)
+    assert first.get(timeout=PATIENCE) == 2 and other.get(timeout=PATIENCE) == 3
+    assert second.state == "PENDING"
+    assert said(control.rate_limit("add_numbers", 0, reply=True, timeout=PATIENCE, limit=1)) == [{"ok": "rate limit disabled successfully"}]
+    assert second.get(timeout=PATIENCE) == 4
+    assert said(control.time_limit("simulate_work", hard=0.3, reply=True, timeout=PATIENCE, limit=1)) == [{"ok": "time limits set successfully"}]
+    with pytest.raises(Exception, match="TimeLimitExceeded|0.3"):
+        place.send("simulate_work", 60).get(timeout=PATIENCE)
 
 
 @BOTH

@@ -15,6 +15,7 @@
 struct canvas_signature {
 	struct span task, args, kwargs, options;
 	const char *kind; /* "", group, chain, chord; NULL: another */
+	struct span text; /* all of it */
 	bool immutable;
 };
 
@@ -65,7 +66,9 @@ static const char *canvas_kind(struct span task, struct span type)
 		if (span_is(task, quoted))
 			return kinds[i];
 	}
-	return type.ptr ? NULL : "";
+	/* They are tasks, which have their items in their arguments. */
+	bool items = span_is(type, "\"xmap\"") || span_is(type, "\"xstarmap\"");
+	return type.ptr && !items ? NULL : "";
 }
 
 static int canvas_read(struct span text, struct canvas_signature *s, struct err *e)
@@ -76,7 +79,8 @@ static int canvas_read(struct span text, struct canvas_signature *s, struct err 
 	struct span f[6];
 	if (json_pointers(text, parts, 6, f, NULL) < 0 || !f[0].ptr || json_type_of(f[0]) != JSON_STRING)
 		return err_set(e, CANVAS_E_NOT_TAKEN, "a signature that names no task");
-	*s = (struct canvas_signature){.task = f[0],
+	*s = (struct canvas_signature){.text = text,
+				       .task = f[0],
 				       .args = canvas_is_some(f[1]) ? f[1] : SPAN_LIT("[]"),
 				       .kwargs = canvas_is_some(f[2]) ? f[2] : SPAN_LIT("{}"),
 				       .options = canvas_is_some(f[3]) ? f[3] : SPAN_LIT("{}"),
@@ -382,27 +386,96 @@ static size_t canvas_parts(struct span signature, unsigned level)
 	return n;
 }
 
-/* Each of them, as parts of one group. */
-static int canvas_do_parts(struct canvas *v, struct span tasks, const struct canvas_call *call,
-			   struct span group, struct span chord, unsigned level, struct buf *children,
-			   struct err *e)
+/* Groups within a group that a chord waits for are its parts. In the order that Celery gives them, which
+ * turns an inner group round. Source: celery/canvas.py, group._freeze_unroll. */
+static int canvas_unroll(struct span tasks, struct span **ret, size_t *ret_n, struct err *e)
 {
+	size_t n = 0, top = 0;
+	struct span *flat = calloc(CANVAS_MAX_MESSAGES, sizeof(*flat)),
+		    *stack = calloc(CANVAS_MAX_MESSAGES, sizeof(*stack)), key, item;
+	size_t first = canvas_count(tasks);
+	int r = flat && stack ? 0 : -ENOMEM;
 	struct json_iter it;
-	struct span key, item;
+	if (r == 0 && first > CANVAS_MAX_MESSAGES)
+		r = err_set(e, CANVAS_E_NOT_TAKEN, "a group of more than %d parts", CANVAS_MAX_MESSAGES);
+	json_iter_init(&it, r == 0 ? tasks : SPAN_LIT("[]"));
+	for (size_t i = first; json_iter_next(&it, &key, &item);)
+		stack[--i] = item;
+	for (top = first; r == 0 && top > 0;) {
+		struct canvas_signature s;
+		item = stack[--top];
+		r = canvas_read(item, &s, e);
+		bool group = r == 0 && strcmp(s.kind, "group") == 0;
+		if (r == 0 && n + top + (group ? canvas_count(canvas_tasks(&s)) : 1) > CANVAS_MAX_MESSAGES)
+			r = err_set(e, CANVAS_E_NOT_TAKEN, "a group of more than %d parts",
+				    CANVAS_MAX_MESSAGES);
+		if (r == 0 && !group)
+			flat[n++] = item;
+		json_iter_init(&it, r == 0 && group ? canvas_tasks(&s) : SPAN_LIT("[]"));
+		while (json_iter_next(&it, &key, &item))
+			stack[top++] = item;
+	}
+	free(stack);
+	*ret = flat;
+	*ret_n = n;
+	return r;
+}
+
+/* Each of them, as parts of one group. */
+static int canvas_do_parts(struct canvas *v, const struct span *tasks, size_t n,
+			   const struct canvas_call *call, struct span group, struct span chord,
+			   unsigned level, struct buf *children, struct err *e)
+{
 	int r = 0;
-	unsigned i = 0;
-	json_iter_init(&it, tasks);
-	for (; r == 0 && json_iter_next(&it, &key, &item); i++) {
-		char index[16];
-		snprintf(index, sizeof(index), "%u", i);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		char index[24];
+		snprintf(index, sizeof(index), "%zu", i);
 		struct canvas_call one = *call;
 		one.group_id = group;
 		one.group_index = span_of(index);
 		one.chord = chord;
 		one.chain = SPAN_NONE;
-		r = canvas_do(v, item, &one, level + 1, children, e);
+		r = canvas_do(v, tasks[i], &one, level + 1, children, e);
 	}
 	return r;
+}
+
+/* All results of the parts, in one chord: how many there will be. */
+static size_t canvas_size_of(const struct span *tasks, size_t n, unsigned level)
+{
+	size_t parts = 0;
+	for (size_t i = 0; i < n; i++)
+		parts += canvas_parts(tasks[i], level);
+	return parts;
+}
+
+/* A group, and what follows it in its chain. */
+static int canvas_do_followed(struct canvas *v, const struct canvas_signature *s,
+			      const struct canvas_call *call, unsigned level, struct buf *children,
+			      struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf chord = BUF_INIT(MESSAGE_MAX), rest = BUF_INIT(MESSAGE_MAX);
+	struct span key, item, next = canvas_last(call->chain);
+	struct json_iter it;
+	buf_putc(&rest, '[');
+	json_iter_init(&it, call->chain);
+	while (json_iter_next(&it, &key, &item) && item.ptr != next.ptr) {
+		buf_puts(&rest, rest.len > 1 ? ", " : "");
+		buf_append_span(&rest, item);
+	}
+	buf_putc(&rest, ']');
+	buf_puts(&chord,
+		 "{\"task\": \"celery.chord\", \"args\": [], \"options\": {}, \"subtask_type\": \"chord\", "
+		 "\"immutable\": false, \"kwargs\": {\"header\": ");
+	buf_append_span(&chord, s->text);
+	buf_puts(&chord, ", \"body\": ");
+	buf_append_span(&chord, next);
+	buf_puts(&chord, ", \"kwargs\": {}}}");
+	if (chord.error || rest.error)
+		return -ENOMEM;
+	struct canvas_call one = *call;
+	one.chain = rest.len > 2 ? buf_span(&rest) : SPAN_NONE;
+	return canvas_do(v, buf_span(&chord), &one, level + 1, children, e);
 }
 
 static int canvas_do_group(struct canvas *v, const struct canvas_signature *s, const struct canvas_call *call,
@@ -413,20 +486,19 @@ static int canvas_do_group(struct canvas *v, const struct canvas_signature *s, c
 	struct span id = canvas_id(s->options, room), tasks = canvas_tasks(s);
 	struct span chord = canvas_either(call->chord, canvas_member(s->options, "/chord"));
 	if (canvas_is_some(call->chain) && canvas_count(call->chain))
-		return err_set(e, CANVAS_E_NOT_TAKEN,
-			       "a group in the middle of a chain is not taken by this worker");
+		return canvas_do_followed(v, s, call, level, children, e);
 	struct span of_task = chord.ptr ? chord : canvas_member(canvas_last(tasks), "/options/chord");
-	if (of_task.ptr) {
-		size_t n = 0;
-		struct json_iter it;
-		struct span key, item;
-		json_iter_init(&it, tasks);
-		while (json_iter_next(&it, &key, &item))
-			n += canvas_parts(item, level);
-		if (canvas_set_size(v, id, n) < 0)
-			return -ENOMEM;
-	}
-	int r = canvas_do_parts(v, tasks, call, id, chord, level, &own, e);
+	CLEANUP(freep) struct span *parts = NULL;
+	size_t n = 0;
+	int r = canvas_unroll(tasks, &parts, &n, e);
+	/* What is part of a chord by its place counts there, and so do its parts. */
+	struct span of_member = canvas_member(canvas_last(tasks), "/options/group_id");
+	bool within = chord.ptr && canvas_is_some(call->group_id);
+	bool counts = of_task.ptr && !within && (!of_member.ptr || span_eq(of_member, id));
+	if (r == 0 && counts && canvas_set_size(v, id, canvas_size_of(parts, n, level)) < 0)
+		r = -ENOMEM;
+	if (r == 0)
+		r = canvas_do_parts(v, parts, n, call, within ? call->group_id : id, chord, level, &own, e);
 	if (children) /* ((id, parent), results) */
 		buf_printf(children, "%s[[%.*s, null], [%s]]", children->len ? ", " : "", SPAN_ARG(id),
 			   own.ptr ? own.ptr : "");
@@ -466,9 +538,9 @@ static int canvas_do_chord(struct canvas *v, const struct canvas_signature *s, c
 	if (!header.ptr || !body.ptr)
 		return err_set(e, CANVAS_E_NOT_TAKEN, "a chord without header or body");
 	if (json_type_of(header) == JSON_OBJECT) {
-		int r = canvas_read(header, &group, e);
-		if (r)
-			return r;
+		int code = canvas_read(header, &group, e);
+		if (code)
+			return code;
 		tasks = canvas_tasks(&group);
 		id = canvas_either(canvas_member(group.options, "/task_id"), id);
 	}
@@ -479,29 +551,20 @@ static int canvas_do_chord(struct canvas *v, const struct canvas_signature *s, c
 				      call->chain,	call->chord,
 				      call->group_index};
 	canvas_put_with_options(body, names, values, 7, &frozen);
+	CLEANUP(freep) struct span *list = NULL;
 	size_t n = 0;
-	struct json_iter it;
-	struct span key, item;
-	json_iter_init(&it, tasks);
-	while (json_iter_next(&it, &key, &item)) {
-		struct canvas_signature one;
-		int r = canvas_read(item, &one, e);
-		if (r == 0 && strcmp(one.kind, "group") == 0)
-			r = err_set(e, CANVAS_E_NOT_TAKEN,
-				    "a group in the header of a chord is not taken by this worker");
-		if (r)
-			return r;
-		n += canvas_parts(item, level);
-	}
+	int r = canvas_unroll(tasks, &list, &n, e);
+	if (r)
+		return r;
 	canvas_put_child(children, body_id);
 	struct canvas_call parts = *call;
 	if (n == 0) { /* nothing to wait for */
 		parts.args = SPAN_LIT("[[]]");
 		return canvas_do(v, buf_span(&frozen), &parts, level + 1, NULL, e);
 	}
-	if (frozen.error || canvas_set_size(v, id, n) < 0)
+	if (frozen.error || canvas_set_size(v, id, canvas_size_of(list, n, level)) < 0)
 		return -ENOMEM;
-	return canvas_do_parts(v, tasks, &parts, id, buf_span(&frozen), level, NULL, e);
+	return canvas_do_parts(v, list, n, &parts, id, buf_span(&frozen), level, NULL, e);
 }
 
 /* The first is applied; the others follow it, the last one first, each with an id of its own. What the
@@ -549,6 +612,18 @@ static int canvas_do_chain(struct canvas *v, const struct canvas_signature *s, c
 	return canvas_do(v, first, &one, level + 1, children, e);
 }
 
+/* The body of a chord is applied by whoever counts its last part: what it is part of, and what follows it, it
+ * carries itself. */
+static struct canvas_call canvas_with_options(const struct canvas_call *call, struct span options)
+{
+	struct canvas_call c = *call;
+	c.chain = canvas_either(c.chain, canvas_member(options, "/chain"));
+	c.chord = canvas_either(c.chord, canvas_member(options, "/chord"));
+	c.group_id = canvas_either(c.group_id, canvas_member(options, "/group_id"));
+	c.group_index = canvas_either(c.group_index, canvas_member(options, "/group_index"));
+	return c;
+}
+
 static int canvas_do(struct canvas *v, struct span signature, const struct canvas_call *call, unsigned level,
 		     struct buf *children, struct err *e)
 {
@@ -559,12 +634,13 @@ static int canvas_do(struct canvas *v, struct span signature, const struct canva
 			: canvas_read(signature, &s, e);
 	if (r)
 		return r;
+	const struct canvas_call own = canvas_with_options(call, s.options);
 	if (strcmp(s.kind, "group") == 0)
-		return canvas_do_group(v, &s, call, level, children, e);
+		return canvas_do_group(v, &s, &own, level, children, e);
 	if (strcmp(s.kind, "chain") == 0)
-		return canvas_do_chain(v, &s, call, level, children, e);
+		return canvas_do_chain(v, &s, &own, level, children, e);
 	if (strcmp(s.kind, "chord") == 0)
-		return canvas_do_chord(v, &s, call, level, children, e);
+		return canvas_do_chord(v, &s, &own, level, children, e);
 	struct span id = canvas_id(s.options, room);
 	canvas_put_child(children, id);
 	return canvas_put_task(v, &s, call, id);

@@ -3,10 +3,12 @@
  * chain, the body of a chord, errbacks) becomes messages. Pure: it says what is to be written, and writes
  * nothing.
  *
- * Taken:   tasks, groups, chains whose groups stand at the end, chords of tasks and chains; any of them
- *          within a chain or as a callback. Celery's producers send chains in that form already.
- * Not:     groups within the header of a chord, a group in the middle of a chain, `chunks`, `map`,
- *          `starmap`: CANVAS_E_NOT_TAKEN, and the task that they would follow fails with the reason.
+ * Taken:   tasks (also `map` and `starmap`), groups, chains, chords, any of them within any other or as a
+ *          callback. A group within a chain, before its end, is a chord of what follows, as Celery's
+ *          producers make it; groups within the header of a chord are its parts, in the order that Celery
+ *          gives them.
+ * Not:     `chunks` and other kinds, which no producer sends: CANVAS_E_NOT_TAKEN, and the task that they
+ *          would follow fails with the reason.
  * Queues:  that of the signature's options, else the setting `queue`: routes of the application are not
  *          known here.
  * Source:  celery/canvas.py; docs.celeryq.dev "Canvas: designing work-flows".

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "tasks/worker/worker.h"
 
 #define MESSAGE_MAX (16u << 20)
 #define ANSWER_MAX (16u << 20)
@@ -407,6 +408,136 @@ static void control_shutdown(struct celery_control *k, struct span arguments, st
 	k->o.shutdown(k->o.arg); /* Celery gives no answer either */
 }
 
+static void control_say(struct buf *out, const char *kind, const char *text)
+{
+	buf_printf(out, "{\"%s\": ", kind);
+	json_quote(out, span_of(text));
+	buf_putc(out, '}');
+}
+
+/* n of the pool's commands; 0: it is no number that could be one. */
+static unsigned control_n(struct span arguments)
+{
+	char text[16];
+	struct span n = SPAN_NONE;
+	if (!json_pointer(arguments, SPAN_LIT("/n"), &n))
+		return 1;
+	span_copy(n, text, sizeof(text));
+	long value = json_type_of(n) == JSON_NUMBER ? strtol(text, NULL, 10) : 0;
+	return value > 0 && value <= WORKER_MAX_CONCURRENCY ? (unsigned)value : 0;
+}
+
+static void control_resize(struct celery_control *k, unsigned to)
+{
+	log_warn("pool_resized", LOG_INT("from", k->o.requests->o.concurrency), LOG_INT("to", to),
+		 LOG_STR("by", "remote control"));
+	celery_requests_set_concurrency(k->o.requests, to);
+}
+
+static void control_pool_grow(struct celery_control *k, struct span arguments, struct buf *out)
+{
+	unsigned now = k->o.requests->o.concurrency, n = control_n(arguments);
+	if (n == 0 || now + n > WORKER_MAX_CONCURRENCY) {
+		control_say(out, "error", "the pool has from 1 to 1024 places");
+		return;
+	}
+	control_resize(k, now + n);
+	control_say(out, "ok", "pool will grow");
+}
+
+static void control_pool_shrink(struct celery_control *k, struct span arguments, struct buf *out)
+{
+	unsigned now = k->o.requests->o.concurrency, n = control_n(arguments);
+	if (n == 0 || n >= now) {
+		control_say(out, "error", "the pool has from 1 to 1024 places");
+		return;
+	}
+	control_resize(k, now - n);
+	control_say(out, "ok", "pool will shrink");
+}
+
+static void control_autoscale(struct celery_control *k, struct span arguments, struct buf *out)
+{
+	(void)k, (void)arguments;
+	control_say(out, "error", "ValueError('Autoscale not enabled')");
+}
+
+static void control_pool_restart(struct celery_control *k, struct span arguments, struct buf *out)
+{
+	(void)k, (void)arguments;
+	control_say(out, "error", "ValueError('Pool restarts not enabled')");
+}
+
+/* The name of a task that is registered here; otherwise the answer says that it is none. */
+static bool control_task(struct celery_control *k, struct span arguments, struct buf *name, struct buf *out)
+{
+	struct span task = SPAN_NONE;
+	bool known = json_pointer(arguments, SPAN_LIT("/task_name"), &task) &&
+		     json_type_of(task) == JSON_STRING && json_unescape(task, name) == 0 && name->len &&
+		     registry_task(k->o.requests->o.registry, buf_span(name));
+	if (!known)
+		control_say(out, "error", "unknown task");
+	return known;
+}
+
+static void control_changed(struct celery_control *k, int code, const char *ok, struct buf *out)
+{
+	control_say(out, code < 0 ? "error" : "ok", code < 0 ? strerror(-code) : ok);
+	celery_requests_look_again(k->o.requests);
+}
+
+static void control_rate_limit(struct celery_control *k, struct span arguments, struct buf *out)
+{
+	CLEANUP(buf_releasep) struct buf name = BUF_INIT(NAME_MAX_BYTES);
+	struct span limit = SPAN_NONE;
+	double rate;
+	json_pointer(arguments, SPAN_LIT("/rate_limit"), &limit);
+	if (!celery_rate_read(limit, &rate)) {
+		control_say(out, "error",
+			    "Invalid rate limit string: expected a number, or like 10/s, 10/m, 10/h");
+		return;
+	}
+	if (!control_task(k, arguments, &name, out))
+		return;
+	log_warn("rate_limit_changed", LOG_STR("task", name.ptr), LOG_SPAN("rate_limit", limit),
+		 LOG_STR("by", "remote control"));
+	int code = celery_limits_set_rate(&k->o.requests->limits, name.ptr, rate, clock_mono_ms());
+	control_changed(k, code,
+			rate > 0 ? "new rate limit set successfully" : "rate limit disabled successfully",
+			out);
+}
+
+static bool control_seconds(struct span arguments, const char *pointer, int64_t *ret_ms)
+{
+	char text[32], *end;
+	struct span value = SPAN_NONE;
+	*ret_ms = 0;
+	if (!json_pointer(arguments, span_of(pointer), &value) || json_type_of(value) == JSON_NULL)
+		return true;
+	span_copy(value, text, sizeof(text));
+	double seconds = strtod(text, &end);
+	if (json_type_of(value) != JSON_NUMBER || *end || !(seconds >= 0) || seconds > 1e6)
+		return false;
+	*ret_ms = (int64_t)(seconds * 1000);
+	return true;
+}
+
+static void control_time_limit(struct celery_control *k, struct span arguments, struct buf *out)
+{
+	CLEANUP(buf_releasep) struct buf name = BUF_INIT(NAME_MAX_BYTES);
+	int64_t hard, soft;
+	if (!control_seconds(arguments, "/hard", &hard) || !control_seconds(arguments, "/soft", &soft)) {
+		control_say(out, "error", "time limits are seconds");
+		return;
+	}
+	if (!control_task(k, arguments, &name, out))
+		return;
+	log_warn("time_limits_changed", LOG_STR("task", name.ptr), LOG_INT("hard_ms", hard),
+		 LOG_INT("soft_ms", soft), LOG_STR("by", "remote control"));
+	control_changed(k, celery_limits_set_times(&k->o.requests->limits, name.ptr, hard, soft),
+			"time limits set successfully", out);
+}
+
 static const struct control_method {
 	const char *name, *alias;
 	void (*run)(struct celery_control *k, struct span arguments, struct buf *out);
@@ -429,6 +560,12 @@ static const struct control_method {
 	{"enable_events", NULL, control_enable_events},
 	{"disable_events", NULL, control_disable_events},
 	{"heartbeat", NULL, control_heartbeat},
+	{"pool_grow", NULL, control_pool_grow},
+	{"pool_shrink", NULL, control_pool_shrink},
+	{"pool_restart", NULL, control_pool_restart},
+	{"autoscale", NULL, control_autoscale},
+	{"rate_limit", NULL, control_rate_limit},
+	{"time_limit", NULL, control_time_limit},
 	{"shutdown", NULL, control_shutdown},
 };
 

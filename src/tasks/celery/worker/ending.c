@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/json.h"
@@ -30,10 +31,11 @@ static const char part_script[] =
 	"if redis.call('GET', KEYS[5]) == ARGV[6] then return 1 end "
 	"return 0";
 
-/* All parts in order, or 0 where Python has kept a structure that they are to be put into. KEYS: results,
- * group. */
-static const char read_script[] = "if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end "
-				  "return redis.call('ZRANGE', KEYS[1], 0, -1)";
+/* All parts in order, behind the structure that they are to be put into, where Python has kept one: ""
+ * without.
+ * KEYS: results, group. */
+static const char read_script[] = "local all = redis.call('ZRANGE', KEYS[1], 0, -1) "
+				  "table.insert(all, 1, redis.call('GET', KEYS[2]) or '') return all";
 
 /* The same keys. ARGV: token, seconds for which it is known that the body was applied. */
 static const char done_script[] = "if redis.call('GET', KEYS[5]) == ARGV[1] then "
@@ -432,30 +434,104 @@ static bool ending_part_failed(struct span part, struct buf *why)
 	return true;
 }
 
+/* --- the structure of a chord's results ----------------------------------------------------------------- */
+
+struct ending_leaf {
+	struct span id, result; /* raw JSON */
+};
+
+static int ending_leaf_order(const void *a, const void *b)
+{
+	struct span x = ((const struct ending_leaf *)a)->id, y = ((const struct ending_leaf *)b)->id;
+	int r = memcmp(x.ptr, y.ptr, x.len < y.len ? x.len : y.len);
+	return r ? r : (x.len > y.len) - (x.len < y.len);
+}
+
+/* A node is ((id, parent), nodes): a group by its nodes, a task by null. False: a result is missing. */
+static bool ending_put_node(const struct ending_leaf *leaves, size_t n, struct span node, unsigned level,
+			    struct buf *out)
+{
+	static const struct span parts[] = {SPAN_INIT("/0/0"), SPAN_INIT("/1")};
+	struct span f[2], key, item;
+	struct json_iter it;
+	bool good = true;
+	if (level > CANVAS_MAX_LEVELS || json_pointers(node, parts, 2, f, NULL) < 0 || !f[0].ptr)
+		return false;
+	if (!f[1].ptr || json_type_of(f[1]) != JSON_ARRAY) {
+		const struct ending_leaf wanted = {.id = f[0]},
+					 *leaf = bsearch(&wanted, leaves, n, sizeof(*leaves),
+							 ending_leaf_order);
+		buf_append_span(out, leaf ? leaf->result : SPAN_LIT("null"));
+		return leaf != NULL;
+	}
+	buf_putc(out, '[');
+	json_iter_init(&it, f[1]);
+	for (size_t i = 0; good && json_iter_next(&it, &key, &item); i++) {
+		buf_puts(out, i ? ", " : "");
+		good = ending_put_node(leaves, n, item, level + 1, out);
+	}
+	buf_putc(out, ']');
+	return good;
+}
+
+static bool ending_put_structure(struct span structure, struct ending_leaf *leaves, size_t n, struct buf *out)
+{
+	struct span root = SPAN_NONE;
+	qsort(leaves, n, sizeof(*leaves), ending_leaf_order);
+	return json_pointer(structure, SPAN_LIT("/result"), &root) &&
+	       ending_put_node(leaves, n, root, 0, out) && out->len && out->ptr[0] == '[';
+}
+
+/* The results as the body gets them, or why it gets none. */
+static void ending_put_results(const struct redis_reply *all, struct buf *out, struct buf *why)
+{
+	struct span structure = redis_reply_text(redis_reply_at(all, 0));
+	const struct redis_reply *item;
+	size_t n = 0;
+	while (redis_reply_at(all, n + 1))
+		n++;
+	CLEANUP(freep) struct ending_leaf *leaves = calloc(n + 1, sizeof(*leaves));
+	for (size_t i = 0; leaves && i < n && (item = redis_reply_at(all, i + 1)); i++) {
+		static const struct span parts[] = {SPAN_INIT("/1"), SPAN_INIT("/3")};
+		struct span part = redis_reply_text(item), f[2];
+		if (ending_part_failed(part, why))
+			return;
+		bool good = json_pointers(part, parts, 2, f, NULL) == 0 && f[0].ptr;
+		leaves[i] = (struct ending_leaf){.id = good ? f[0] : SPAN_LIT(""),
+						 .result = good && f[1].ptr ? f[1] : SPAN_LIT("null")};
+	}
+	if (!leaves) {
+		buf_puts(why, "out of memory");
+		return;
+	}
+	if (structure.len) {
+		if (!ending_put_structure(structure, leaves, n, out))
+			buf_puts(why, "the results of the groups within it cannot be put together");
+		return;
+	}
+	buf_putc(out, '[');
+	for (size_t i = 0; i < n; i++) {
+		buf_puts(out, i ? ", " : "");
+		buf_append_span(out, leaves[i].result);
+	}
+	buf_putc(out, ']');
+}
+
 /* All parts are there, in order: the body is applied to their results. */
 static void ending_apply_body(struct celery_ending *e, struct ending_job *j, const struct redis_reply *all)
 {
 	CLEANUP(buf_releasep) struct buf args = BUF_INIT(META_MAX), why = BUF_INIT(1u << 16);
-	const struct redis_reply *item;
+	CLEANUP(buf_releasep) struct buf results = BUF_INIT(META_MAX);
 	struct canvas v;
 	struct err error = {""};
-	if (redis_reply_type(all) != REDIS_ARRAY) {
-		ending_chord_failed(
-			e, j, SPAN_LIT("results of groups within a chord are not taken by this worker"));
+	ending_put_results(all, &results, &why);
+	if (why.len) {
+		ending_chord_failed(e, j, buf_span(&why));
 		return;
 	}
-	buf_puts(&args, "[[");
-	for (size_t i = 0; (item = redis_reply_at(all, i)); i++) {
-		struct span part = redis_reply_text(item), result = SPAN_NONE;
-		if (ending_part_failed(part, &why)) {
-			ending_chord_failed(e, j, buf_span(&why));
-			return;
-		}
-		json_pointer(part, SPAN_LIT("/3"), &result);
-		buf_puts(&args, i ? ", " : "");
-		buf_append_span(&args, result.ptr ? result : SPAN_LIT("null"));
-	}
-	buf_puts(&args, "]]");
+	buf_printf(&args, "[%s]", results.ptr);
+	if (results.error)
+		args.error = results.error;
 	ending_init_canvas(e, &v);
 	const struct canvas_call call = {.args = buf_span(&args)};
 	int r = args.error ? err_set(&error, -ENOMEM, "out of memory")

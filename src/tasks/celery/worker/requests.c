@@ -40,6 +40,7 @@ static void request_free(struct celery_request *r)
 	celery_ending_free(r->ending);
 	celery_held_free(r->held);
 	celery_incoming_release(&r->m);
+	celery_each_release(&r->each);
 	loop_timer_free(r->timer);
 	loop_timer_free(r->soft);
 	buf_release(&r->result);
@@ -188,6 +189,8 @@ static bool request_retry(struct celery_request *r, unsigned after_ms, struct sp
 	return true;
 }
 
+static void request_on_done(void *arg, const struct handler_outcome *o);
+
 static void request_take_failure(struct celery_request *r, const struct handler_outcome *o)
 {
 	CLEANUP(buf_releasep) struct buf error = BUF_INIT(8 * TEXT_MASKED_MAX);
@@ -219,6 +222,43 @@ static void request_take_failure(struct celery_request *r, const struct handler_
 	}
 }
 
+static int request_start(struct celery_request *r, struct span args, struct err *e)
+{
+	struct handler_call call = {.task_id = span_of(r->m.id),
+				    .name = span_of(r->each.task[0] ? r->each.task : r->m.task),
+				    .args = args,
+				    .kwargs = r->each.task[0] ? SPAN_LIT("{}") : r->m.kwargs,
+				    .attempt = r->m.retries + 1,
+				    .traceparent = span_of(r->m.traceparent),
+				    .tracestate = span_of(r->m.tracestate),
+				    .shadow = r->m.shadow};
+	call.timeout_ms = (unsigned)(r->hard_ms < UINT32_MAX ? r->hard_ms : UINT32_MAX);
+	return handler_start(r->owner->o.env, r->definition, &call, request_on_done, r, &r->run, e);
+}
+
+/* One call of a map has succeeded. True: the next one runs. Otherwise the map has ended: with r->status,
+ * or with the results in r->result. */
+static bool request_go_on(struct celery_request *r, const struct handler_outcome *o)
+{
+	struct err e = {"out of memory"};
+	struct span args;
+	int code = celery_each_add(&r->each, o->result);
+	if (r->reason != CELERY_REASON_NONE) { /* its time was over, or it was revoked, between two calls */
+		request_take_failure(r, &(struct handler_outcome){.error = SPAN_LIT("")});
+		return false;
+	}
+	if (code == 0 && celery_each_next(&r->each, &args)) {
+		code = request_start(r, args, &e);
+		if (code == 0)
+			return true;
+	} else if (code == 0 && celery_each_put(&r->each, &r->result) == 0) {
+		r->status = "SUCCESS";
+		return false;
+	}
+	request_fail(r, "RuntimeError", "builtins", span_of(e.text));
+	return false;
+}
+
 static void requests_count(struct celery_requests *q, const char *status)
 {
 	if (strcmp(status, "SUCCESS") == 0)
@@ -235,7 +275,11 @@ static void request_on_done(void *arg, const struct handler_outcome *o)
 {
 	struct celery_request *r = arg;
 	r->run = NULL;
-	if (o->result.ptr && buf_append_span(&r->result, o->result) == 0)
+	if (r->each.args.len && o->result.ptr && request_go_on(r, o))
+		return;
+	if (r->status)
+		; /* what was to go on could not */
+	else if (o->result.ptr && buf_append_span(&r->result, o->result) == 0)
 		r->status = "SUCCESS";
 	else if (o->result.ptr)
 		request_fail(r, "RuntimeError", "builtins", SPAN_LIT("the result is too large"));
@@ -279,8 +323,13 @@ static void request_on_soft_limit(void *arg)
 static int request_set_limits(struct celery_request *r)
 {
 	const struct celery_options *c = r->owner->o.c;
-	int64_t hard = r->m.hard_ms ? r->m.hard_ms : c->task_time_limit_ms,
-		soft = r->m.soft_ms ? r->m.soft_ms : c->task_soft_time_limit_ms;
+	const struct celery_limit *changed = celery_limits_find(&r->owner->limits, r->m.task);
+	bool has = changed && changed->has_times;
+	int64_t hard = r->m.hard_ms, soft = r->m.soft_ms;
+	if (!hard)
+		hard = has ? changed->hard_ms : c->task_time_limit_ms;
+	if (!soft)
+		soft = has ? changed->soft_ms : c->task_soft_time_limit_ms;
 	r->hard_ms = hard ? hard : r->definition->timeout_ms;
 	r->soft_ms = soft < r->hard_ms ? soft : 0;
 	r->timer = loop_timer_free(r->timer);
@@ -346,18 +395,13 @@ static void request_run(struct celery_request *r)
 {
 	struct celery_requests *q = r->owner;
 	struct err e = {""};
-	struct handler_call call = {.task_id = span_of(r->m.id),
-				    .name = span_of(r->m.task),
-				    .args = r->m.args,
-				    .kwargs = r->m.kwargs,
-				    .attempt = r->m.retries + 1,
-				    .traceparent = span_of(r->m.traceparent),
-				    .tracestate = span_of(r->m.tracestate),
-				    .shadow = r->m.shadow};
+	struct span args = r->m.args;
 	int code = request_set_limits(r);
-	call.timeout_ms = (unsigned)(r->hard_ms < UINT32_MAX ? r->hard_ms : UINT32_MAX);
-	if (code == 0)
-		code = handler_start(q->o.env, r->definition, &call, request_on_done, r, &r->run, &e);
+	bool nothing = r->each.task[0] && !r->each.args.len && !celery_each_next(&r->each, &args);
+	if (r->each.task[0] && !nothing)
+		args = buf_span(&r->each.args); /* also when it could not begin before */
+	if (code == 0 && !nothing)
+		code = request_start(r, args, &e);
 	if (request_is_shortage(code)) {
 		request_wait_for_room(r, &e);
 		return;
@@ -369,6 +413,10 @@ static void request_run(struct celery_request *r)
 	celery_tell_started(q->o.events, r);
 	if (q->o.c->track_started && !r->m.ignores_result)
 		request_store_started(r);
+	if (code == 0 && nothing) {
+		request_on_done(r, &(struct handler_outcome){.result = SPAN_LIT("[]")});
+		return;
+	}
 	if (code < 0) {
 		char text[CELERY_ID_MAX + 64];
 		snprintf(text, sizeof(text), "%s: it could not be started", r->m.task);
@@ -456,14 +504,47 @@ static void request_begin(struct celery_request *r)
 		request_on_claimed(r, 0, &(struct err){"out of memory"});
 }
 
+/* A rate is about beginning; what will not begin, or has had its turn (it waits for room), needs none. */
+static int64_t requests_turn(struct celery_requests *q, struct celery_request *r, int64_t now)
+{
+	if (r->had_turn || request_expired(r) || request_is_revoked(r))
+		return 0;
+	int64_t wait = celery_limits_turn(&q->limits, r->m.task, now);
+	r->had_turn = wait == 0;
+	return wait;
+}
+
+void celery_requests_set_concurrency(struct celery_requests *q, unsigned n)
+{
+	q->o.concurrency = n;
+	requests_schedule(q);
+	q->o.changed(q->o.arg);
+}
+
+void celery_requests_look_again(struct celery_requests *q)
+{
+	loop_timer_stop(q->pause);
+	requests_schedule(q);
+}
+
 static void requests_on_work(struct loop_work *work)
 {
 	struct celery_requests *q =
 		(struct celery_requests *)((char *)work - offsetof(struct celery_requests, work));
 	q->work_due = false;
-	while (!q->stopping && q->n_running < q->o.concurrency && !TAILQ_EMPTY(&q->ready) &&
-	       clock_mono_ms() >= q->pause_until_ms)
-		request_begin(TAILQ_FIRST(&q->ready));
+	int64_t now = clock_mono_ms(), soonest = INT64_MAX;
+	for (struct celery_request *r = TAILQ_FIRST(&q->ready), *next; r; r = next) {
+		if (q->stopping || q->n_running >= q->o.concurrency || clock_mono_ms() < q->pause_until_ms)
+			return;
+		next = TAILQ_NEXT(r, turn);
+		int64_t wait = requests_turn(q, r, now);
+		if (wait)
+			soonest = wait < soonest ? wait : soonest;
+		else
+			request_begin(r);
+	}
+	if (soonest != INT64_MAX && !loop_timer_active(q->pause))
+		loop_timer_start(q->pause, (uint64_t)soonest);
 }
 
 static void requests_on_pause(void *arg)
@@ -509,13 +590,14 @@ static void request_is_not_registered(struct celery_request *r)
 {
 	struct celery_requests *q = r->owner;
 	CLEANUP(buf_releasep) struct buf text = BUF_INIT(8192);
-	if (requests_first_time(q, r->m.task)) {
-		registry_describe_unknown(q->o.registry, span_of(r->m.task), false, &text);
-		log_error("task_not_known", LOG_STR("task", r->m.task), LOG_STR("task_id", r->m.id),
+	const char *task = r->each.task[0] ? r->each.task : r->m.task;
+	if (requests_first_time(q, task)) {
+		registry_describe_unknown(q->o.registry, span_of(task), false, &text);
+		log_error("task_not_known", LOG_STR("task", task), LOG_STR("task_id", r->m.id),
 			  LOG_SPAN("reason", buf_span(&text)),
 			  LOG_STR("effect", "it fails as NotRegistered, as with Celery's workers"));
 	}
-	request_fail(r, "NotRegistered", "celery.exceptions", span_of(r->m.task));
+	request_fail(r, "NotRegistered", "celery.exceptions", span_of(task));
 	celery_tell_ended(q->o.events, r);
 	request_refuse(r);
 }
@@ -542,6 +624,25 @@ static void request_is_not_taken(struct celery_request *r, enum celery_incoming_
 	}
 	r->owner->refused++; /* nobody waits for a result of it */
 	request_acknowledge(r);
+}
+
+/* Of what is computed by reading it. */
+static void request_answer(struct celery_request *r)
+{
+	struct celery_requests *q = r->owner;
+	celery_tell_received(q->o.events, r);
+	if (request_is_revoked(r) || request_expired(r)) {
+		request_discard(r, request_is_revoked(r) ? "revoked" : "expired");
+		return;
+	}
+	r->begun_ms = clock_mono_ms();
+	r->begun_us = clock_wall_us();
+	requests_count_begun(q, r->m.task);
+	celery_tell_started(q->o.events, r);
+	r->status = "SUCCESS";
+	requests_count(q, r->status);
+	celery_tell_ended(q->o.events, r);
+	request_finish(r);
 }
 
 static struct celery_request *request_new(struct celery_requests *q, struct celery_held *h)
@@ -583,7 +684,17 @@ void celery_requests_take(struct celery_requests *q, struct celery_held *h)
 		request_is_not_taken(r, (enum celery_incoming_verdict)verdict, &e);
 		return;
 	}
-	r->definition = registry_task(q->o.registry, span_of(r->m.task));
+	int own = celery_own_read(&r->m, &r->each, &r->result, &e);
+	if (own < 0) {
+		request_is_not_taken(r, CELERY_INCOMING_INVALID, &e);
+		return;
+	}
+	if (own == CELERY_OWN_RESULT) {
+		request_answer(r);
+		return;
+	}
+	const char *task = own == CELERY_OWN_EACH ? r->each.task : r->m.task;
+	r->definition = registry_task(q->o.registry, span_of(task));
 	if (!r->definition) {
 		request_is_not_registered(r);
 		return;
@@ -654,5 +765,6 @@ void celery_requests_release(struct celery_requests *q)
 		free(q->totals[i].name);
 	free(q->totals);
 	celery_revoked_release(&q->revoked_ids);
+	celery_limits_release(&q->limits);
 	buf_release(&q->said);
 }

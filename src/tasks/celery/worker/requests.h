@@ -21,6 +21,8 @@
 
 #include "tasks/celery/worker/events.h"
 #include "tasks/celery/worker/incoming.h"
+#include "tasks/celery/worker/limits.h"
+#include "tasks/celery/worker/own_tasks.h"
 #include "tasks/celery/worker/revoked.h"
 #include "tasks/celery/worker/taking.h"
 #include "tasks/worker/handler.h"
@@ -53,10 +55,11 @@ struct celery_request {
 	struct celery_held *held;
 	struct celery_incoming m;
 	struct registry *registry;
-	const struct task_definition *definition;
+	const struct task_definition *definition; /* of a map: of the task that it calls */
+	struct celery_each each;
 	enum celery_request_state state;
 	enum celery_request_reason reason;
-	bool late, acknowledged, requeue;
+	bool late, acknowledged, requeue, had_turn;
 	struct handler_run *run;
 	struct loop_timer *timer, *soft; /* its eta, later its hard limit; its soft limit */
 	int64_t begun_ms, begun_us, hard_ms, soft_ms;
@@ -101,6 +104,7 @@ struct celery_requests {
 	size_t n_totals;
 	struct celery_sender sender;
 	struct celery_revoked revoked_ids;
+	struct celery_limits limits;
 	struct buf said; /* what was logged once */
 };
 
@@ -114,6 +118,10 @@ void celery_requests_take(struct celery_requests *q, struct celery_held *h);
 void celery_requests_stop(struct celery_requests *q);
 /* It will not begin here; `terminate`: it is ended if it runs. */
 void celery_requests_revoke(struct celery_requests *q, struct span id, bool terminate);
+/* So many tasks at once from now on; what runs goes on. */
+void celery_requests_set_concurrency(struct celery_requests *q, unsigned n);
+/* After q->limits were changed. */
+void celery_requests_look_again(struct celery_requests *q);
 /* {"<task>": number, …} of those that have begun. */
 void celery_requests_put_totals(const struct celery_requests *q, struct buf *out);
 /* What runs is ended. */
