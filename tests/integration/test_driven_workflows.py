@@ -114,7 +114,10 @@ def module_world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     server, started = Redis(folder), Started(tmp_path_factory)
     worker = Worker(folder, server.url(), pool="threads", concurrency=4)
-    yield World(started, folder, server.url())
+    world = World(started, folder, server.url())
+    world.redis = server
+    yield world
+    server.go_on()
     started.end()
     worker.stop()
     server.stop()
@@ -170,6 +173,78 @@ def test_a_killed_router_goes_on_and_no_step_runs_twice(world, down):
     end = world.wait_end(location)
     assert end["status"] == "completed" and end["result"] == RESULT, end
     assert world.executed() == ONCE
+
+
+def test_a_submission_without_an_answer_is_decided_by_its_result(world):
+    """Celery cannot say whether it has a task: what was being submitted when the router was killed is waited for, not sent again."""
+    world.redis.pause()
+    location = world.begin("both")
+    wait_until(lambda: world.file("SELECT count(*) FROM run_step WHERE state = 0 AND name = 'old'") == [(1,)], "the step to be submitted")
+    wait_until(lambda: world.executed().count("end new") == 1, "the step beside it")
+    world.router.kill()
+    world.redis.go_on()
+    world.serve()
+    assert world.wait_end(location)["result"] == RESULT
+    assert world.executed() == ONCE
+
+
+class Alone:
+    """A router whose only step goes to a Celery that nobody serves: what is in its queue is what was submitted."""
+
+    def __init__(self, start, redis, **more):
+        folder = start.folder()
+        (folder / "tasks.yml").write_text(json.dumps({"workflows": [
+            {"name": "w", "execution": "router", "steps": [step("only", "count", "celery", **keyed("only"), **more)]}]}))
+        self.start, self.folder, self.redis = start, folder, redis
+        self.config = c.router({"s": c.service("http://127.0.0.1:9", {"w": c.operation("POST /w", {
+            "workflow": "w", "backend": "router", "respond_async": True})})}, backends={
+                "celery": {"broker_url": redis.url(), "when_not_ready": "submit"},
+                "router": {"workflows": "tasks.yml", "when_not_ready": "submit", "unknown_after": "1s"}})
+        self.serve()
+
+    def serve(self):
+        self.router = self.start.router(self.config, folder=self.folder, env={"TASK_ABSTRACTION_ENABLED": "true"})
+
+    def begin(self):
+        answer = requests.post("http://127.0.0.1:%d/w" % self.router.port, json={}, headers={"Prefer": "respond-async"}, timeout=PATIENCE)
+        assert answer.status_code == 202, answer.text
+        return answer.headers["Location"]
+
+    def state(self, location):
+        return requests.get("http://127.0.0.1:%d%s" % (self.router.port, location), timeout=PATIENCE).json()
+
+    def waiting(self):
+        return self.redis.client().llen("celery")
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_what_may_have_run_runs_again_only_if_it_is_idempotent(start, own_redis, idempotent):
+    alone = Alone(start, own_redis, **({"idempotent": True} if idempotent else {}))
+    own_redis.pause()
+    location = alone.begin()
+    wait_until(lambda: [s["status"] for s in alone.state(location)["steps"]] == ["pending"], "the step to be submitted")
+    alone.router.kill()
+    own_redis.process.kill()  # with whatever it had
+    own_redis.stop()
+    own_redis.start()
+    alone.serve()
+    if idempotent:
+        wait_until(lambda: alone.waiting() == 1, "the step to be submitted again")
+    else:
+        wait_until(lambda: alone.state(location)["status"] == "failed", "the workflow to be given up")
+        state = alone.state(location)
+        assert "unknown whether it ran" in state["error"] and state["steps"][0]["status"] == "unknown" and alone.waiting() == 0
+
+
+def test_what_was_refused_is_offered_again(start, own_redis):
+    """Nobody listened: nothing was begun, so the step waits for its backend."""
+    alone = Alone(start, own_redis)
+    own_redis.stop()
+    location = alone.begin()
+    wait_until(lambda: alone.state(location).get("steps"), "the step to be submitted")
+    own_redis.start()
+    wait_until(lambda: alone.waiting() == 1, "the step to be accepted")
+    assert alone.state(location)["status"] == "running"
 
 
 def test_what_fails_ends_the_workflow(world):

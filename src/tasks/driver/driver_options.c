@@ -79,19 +79,20 @@ static int driver_load_workflows(struct driver_options *o, const struct task_bac
 	return r < 0 ? task_setup_mistakes(setup, r, "workflows", buf_span(&problems), e) : 0;
 }
 
-/* Of those that are configured beside this one. */
-static int driver_check_backend(const struct driver_options *o, struct span backend, const char *what,
-				struct span name, struct err *e)
+/* One of those that are configured beside this one. */
+static int driver_check_backend(const struct driver_options *o, struct span backend, struct span workflow,
+				struct err *e)
 {
-	const struct task_options *other = o->other ? o->other(o->other_arg, backend) : NULL;
 	if (!o->other) /* nobody knows yet */
 		return 0;
 	if (span_is(backend, "router"))
-		return err_set(e, -EINVAL, "%s%.*s: its steps cannot run on the router itself", what,
-			       SPAN_ARG(name));
-	return other ? 0
-		     : err_set(e, -EINVAL, "%s%.*s: no backend \"%.*s\" is declared under backends", what,
-			       SPAN_ARG(name), SPAN_ARG(backend));
+		return err_set(e, -EINVAL, "workflow %.*s: its steps cannot run on the router itself",
+			       SPAN_ARG(workflow));
+	if (!o->other(o->other_arg, backend))
+		return err_set(e, -EINVAL,
+			       "workflow %.*s: no backend \"%.*s\" is declared under backends for its steps",
+			       SPAN_ARG(workflow), SPAN_ARG(backend));
+	return 0;
 }
 
 static int driver_check_workflows(const struct driver_options *o, struct err *e)
@@ -101,9 +102,10 @@ static int driver_check_workflows(const struct driver_options *o, struct err *e)
 		const struct workflow_definition *w = registry_workflow_at(o->workflows, i);
 		if (w->execution != WORKFLOW_ROUTER)
 			continue;
-		for (size_t j = 0; r == 0 && j < w->n_steps; j++)
-			if (w->steps[j].backend.ptr)
-				r = driver_check_backend(o, w->steps[j].backend, "workflow ", w->name, e);
+		for (size_t j = 0; r == 0 && j < w->n_steps; j++) {
+			struct span backend = w->steps[j].backend;
+			r = driver_check_backend(o, backend.ptr ? backend : span_of(o->backend), w->name, e);
+		}
 	}
 	return r;
 }
@@ -153,8 +155,6 @@ int driver_options_check(struct task_options *base, const struct task_backend_se
 			return err_set(e, -ENOMEM, "out of memory");
 	}
 	int r = driver_load_workflows(o, setup, e);
-	if (r == 0)
-		r = driver_check_backend(o, span_of(o->backend), "backend", SPAN_LIT(""), e);
 	if (r == 0)
 		r = driver_check_workflows(o, e);
 	return r == 0 ? driver_check_calls(o, setup, e) : r;
