@@ -1,4 +1,5 @@
-/* Workflows: what is read without a mistake freezes and thaws to the same, and its plan comes to an end in which
+/* Workflows: what is read without a mistake freezes and thaws to the same, and its plan comes to an end in
+ * which
  * each task began at most once, with valid JSON. The input is YAML, and, behind a line "---8<---", JSON that
  * serves as the workflow's input, as every result, and as a frozen workflow. */
 #include <errno.h>
@@ -88,8 +89,7 @@ static void run_plan(const struct workflow_definition *w, struct span json)
 static void freeze_and_run(const struct workflow_definition *w, struct span json)
 {
 	CLEANUP(buf_releasep)
-	struct buf one = BUF_INIT(WORKFLOW_MAX_FROZEN),
-		   two = BUF_INIT(WORKFLOW_MAX_FROZEN);
+	struct buf one = BUF_INIT(WORKFLOW_MAX_FROZEN), two = BUF_INIT(WORKFLOW_MAX_FROZEN);
 	struct arena memory = ARENA_INIT(64u << 20);
 	struct workflow_definition *back = NULL;
 	struct err e = {""};
