@@ -312,10 +312,14 @@ def test_cancel_stops_what_has_not_begun(world):
     assert answer.status_code == 200 and world.executed().count("last") == 1, "only that of the second workflow"
 
 
-def test_another_router_takes_over_what_is_under_way(world):
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_another_router_takes_over_what_is_under_way(world, meanwhile):
+    """`meanwhile`: steps end while the first one ends, which begins nothing more."""
     world.hold("1")
     location = world.begin("both")
     wait_until(lambda: {"begin old", "begin new"} <= set(world.executed()), "the two steps to run")
+    if meanwhile:
+        world.hold("")
     world.router.signal(signal.SIGTERM)
     assert world.router.wait() == 0
     world.serve()

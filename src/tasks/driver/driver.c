@@ -216,9 +216,13 @@ static void driver_fail_call(struct driver_operation *op, int code, enum task_su
 /* A call that cannot be begun leaves the others alone. */
 static int driver_write_submit(struct driver *d, struct driver_operation *op, struct err *e)
 {
+	op->status = TASK_REFUSED;
+	if (d->stopping) {
+		err_set(&op->err, 0, "the router is stopping");
+		return 0;
+	}
 	if (d->n_runs >= d->o->max_running) {
 		err_set(&op->err, 0, "%zu workflows are in progress already (max_running)", d->n_runs);
-		op->status = TASK_REFUSED;
 		return 0;
 	}
 	int r = runs_mark(d->store, e);
@@ -228,6 +232,7 @@ static int driver_write_submit(struct driver *d, struct driver_operation *op, st
 	op->status = r == 0 || r == RUNS_E_EXISTS ? TASK_SUBMITTED : TASK_REFUSED;
 	if (r == -EFBIG)
 		op->status = TASK_INPUT_TOO_LARGE;
+	op->about_call = r == RUNS_E_CONFLICT || r == -EFBIG || r == -ENOENT;
 	if (r >= 0 || driver_is_about_the_file(r)) {
 		*e = op->err;
 		return r < 0 ? r : 0;
@@ -304,14 +309,23 @@ static int driver_write(struct driver *d, struct driver_operations *calls, struc
 	return r;
 }
 
+/* When it stops, nothing more begins: what has ended is found again by the next process. */
+static bool driver_may_take(const struct driver *d, const struct run_event *ev)
+{
+	return !d->stopping || ev->kind == RUN_ACCEPTED;
+}
+
 static void driver_take_events(struct driver *d, struct run_events *now)
 {
 	size_t n = d->one_by_one ? 1 : BATCH;
-	struct run_event *ev;
 	TAILQ_INIT(now);
-	while (n-- && (ev = TAILQ_FIRST(&d->events))) {
+	for (struct run_event *ev = TAILQ_FIRST(&d->events), *next; ev && n; ev = next) {
+		next = TAILQ_NEXT(ev, place);
+		if (!driver_may_take(d, ev))
+			continue;
 		TAILQ_REMOVE(&d->events, ev, place);
 		TAILQ_INSERT_TAIL(now, ev, place);
+		n--;
 	}
 }
 
@@ -455,7 +469,7 @@ static void driver_flush(struct driver *d)
 		TAILQ_REMOVE(&others, op, place);
 		driver_answer(d, op);
 	}
-	if (!TAILQ_EMPTY(&d->events) && !loop_timer_active(d->retry))
+	if (!TAILQ_EMPTY(&d->events) && !d->stopping && !loop_timer_active(d->retry))
 		driver_flush_soon(d);
 }
 

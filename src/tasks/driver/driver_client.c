@@ -29,7 +29,10 @@ static void driver_tell(struct driver_operation *op)
 {
 	switch (op->kind) {
 	case DRIVER_SUBMIT: {
-		struct task_submission s = {.status = op->status, .task_id = span_of(op->id), .err = op->err};
+		struct task_submission s = {.status = op->status,
+					    .task_id = span_of(op->id),
+					    .err = op->err,
+					    .about_call = op->about_call};
 		op->fn.submit(op->arg, &s);
 		break;
 	}

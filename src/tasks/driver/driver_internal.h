@@ -89,6 +89,7 @@ struct driver_operation {
 	void *arg;
 	/* Answers. */
 	enum task_submit_status status;
+	bool about_call;
 	int error;
 	struct err err;
 	struct buf text;

@@ -202,7 +202,7 @@ static void task_refused(struct run_task *t, const struct task_submission *s)
 	int64_t now = clock_mono_ms();
 	if (!t->refused_since_ms)
 		t->refused_since_ms = now;
-	if (s->status == TASK_REFUSED && !s->about_call && !t->unsure &&
+	if (s->status == TASK_REFUSED && !s->about_call && (t->again || !t->unsure) &&
 	    now - t->refused_since_ms < t->driver->o->refused_after_ms) {
 		task_retry(t);
 		return;
