@@ -255,10 +255,27 @@ static struct span info_of(struct span info, const char *name)
 	return SPAN_NONE;
 }
 
+/* Another process than before, with the same memory as far as can be seen: a replica that became the
+ * master, or the same one restarted. What was acknowledged last may not be in it, which nothing there
+ * would show. */
+static void note_run(struct redis_store *s, struct span run_id)
+{
+	bool news = s->run_id[0] && run_id.len && !span_is(run_id, s->run_id);
+	if (run_id.len)
+		text_copy(run_id, s->run_id, sizeof(s->run_id));
+	if (news && !s->o.quiet)
+		log_warn("state_server_changed", LOG_STR("store", s->status.where),
+			 LOG_STR("why", "another server has become the master, or it was restarted"),
+			 LOG_STR("effect",
+				 "what the former one acknowledged in its last moments may be missing: "
+				 "follow-up calls to it go to legacy"));
+}
+
 /* How it is set up, as far as we may see it. */
 static void on_info(void *arg, enum redis_outcome outcome, const struct redis_reply *reply,
 		    const struct err *why)
 {
+	struct redis_store *s = arg;
 	(void)why;
 	struct span info = outcome == REDIS_ANSWERED && redis_reply_type(reply) == REDIS_TEXT
 				   ? redis_reply_text(reply)
@@ -270,7 +287,10 @@ static void on_info(void *arg, enum redis_outcome outcome, const struct redis_re
 	else if (span_is(info_of(info, "aof_enabled"), "0"))
 		warning =
 			"appendonly is off: a restart of the server loses everything since its last snapshot";
-	store_warn(arg, warning);
+	else if (s->sentinels && info.len && !info_of(info, "min_slaves_good_slaves").len)
+		warning = "min-replicas-to-write is 0: a failover loses what the master had not passed on";
+	note_run(s, info_of(info, "run_id"));
+	store_warn(s, warning);
 }
 
 static void store_on_state(void *arg, enum redis_state state, const char *why)
@@ -367,6 +387,7 @@ static int store_client(struct redis_store *s, const char *text, struct err *e)
 					.max_pending = MAX_PENDING,
 					.on_state = store_on_state,
 					.arg = s};
+	s->sentinels = url.sentinels.n > 0;
 	r = redis_new(s->loop, &o, &s->redis, e);
 	if (r == 0)
 		text_copy(span_of(redis_where(s->redis)), s->status.where, sizeof(s->status.where));

@@ -55,6 +55,8 @@ struct redis_store {
 	bool clock_known; /* and then: */
 	int64_t clock_us; /* the server's clock less our monotonic one; never too large */
 	char since[24];	  /* of the server's memory; "" before it was asked */
+	char run_id[48];  /* of the server's process; "" before it was asked */
+	bool sentinels;	  /* it may be replaced by its replica */
 	/* under lock */
 	pthread_mutex_t lock;
 	pthread_cond_t met;
