@@ -170,7 +170,7 @@ static void lose(struct rabbit *r, const struct err *why)
 	rabbit_link_close(r->link);
 	r->link = NULL;
 	tell_state(r, RABBIT_CONNECTING, why);
-	tell_hearing(r, why->text);
+	tell_hearing(r, NULL);
 	for (size_t i = 0; i < RABBIT_LANES; i++)
 		settle_all(r, &r->written[i], RABBIT_UNKNOWN, why);
 }

@@ -48,7 +48,8 @@ struct rabbit_options {
 	/* On the connection's thread: what came to the reply queue with a correlation id. too_large: without
 	 * its body. NULL: dropped. */
 	void (*arrived)(void *arg, struct span correlation_id, struct span body, bool too_large);
-	/* On the connection's thread: replies are heard from now on (why ""), or not. NULL: no matter. */
+	/* On the connection's thread: replies are heard from now on (why ""), or not; why NULL: the
+	 * connection is lost and being made anew. NULL: no matter. */
 	void (*hearing)(void *arg, const char *why);
 	void *arg;
 };

@@ -191,7 +191,14 @@ def detail(answer):
 
 # --- idempotency keys -------------------------------------------------------------------------------------------------------
 
+def forgets(world):
+    """With rpc:// results come to the router's own queue: it knows those that have come, and a later one knows of none."""
+    return world.engine.label == "celery-amqp-rpc"
+
+
 def test_an_idempotency_key_is_one_task_over_kill_9_and_a_flag_flip(world):
+    if forgets(world):
+        pytest.skip("a result by rpc:// ends with its router")
     folder, key = world.start.folder(), {"Idempotency_Key": '"contract"'}
 
     def phases():
@@ -302,7 +309,7 @@ def test_numbers(world, text, seen, back, doubled):
 
 def writes_infinity(world):
     """Its workers are Python's: they write Infinity, and say that the task has succeeded."""
-    return world.name in ("celery", "temporal") and world.engine.label is None
+    return world.name in ("celery", "temporal") and world.engine.label != "celery-c"
 
 
 def test_a_number_that_is_no_double(world):
@@ -704,7 +711,7 @@ def test_engine_gone_and_back(world):
     assert [(r["side"], r["role"], r["result"]) for r in rows] == [("task", "primary", "failure"), ("legacy", "fallback", "success")]
     follow = world.post("/follow", body=b'{"args": ["follows"], "thing": "t"}')
     assert follow.status == 503 and len(world.origin.requests) == 3, "legacy knows nothing of what it is about"
-    assert world.ask_state(before).status == STATE_WHEN_GONE[world.name]
+    assert world.ask_state(before).status == (200 if forgets(world) else STATE_WHEN_GONE[world.name])
     world.engine.find()
     # Each of the router's threads has connections of its own.
     wait_until(lambda: all(world.post("/count", "back").body != LEGACY for _ in range(10)), "the engine to be used again")
@@ -716,6 +723,8 @@ def test_engine_gone_and_back(world):
 
 def test_router_killed(world):
     """What was accepted goes on, and its owner still finds it."""
+    if forgets(world):
+        pytest.skip("a result by rpc:// ends with its router")
     router = world.another_router()
     with world.every_place_taken("router"):
         location = world.post("/count", "outlives", router=router, Prefer="respond-async").get("Location")

@@ -51,7 +51,10 @@ class Worker:
     def is_heard(self):
         """It says that it is ready before the broker has its subscription: until then nobody is told of a revocation, or answers."""
         if not self.broker.startswith("redis"):
-            return bool(self.app.control.ping(destination=[self.name], timeout=1))
+            try:
+                return bool(self.app.control.ping(destination=[self.name], timeout=1))
+            except OSError:  # a connection from before the broker was restarted
+                return False
         there = sum(w.broker == self.broker and w.process.poll() is None for w in Worker.started)
         try:
             return self.subscriptions() >= there

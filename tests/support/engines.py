@@ -22,6 +22,7 @@ from hatchet import Engine as StandIn
 from hatchet import Failed
 from http_text import PATIENCE, wait_until
 from lossy import Lossy
+from postgresql import PostgreSQL
 from programs import need_backend
 
 PLACES = 4
@@ -291,6 +292,20 @@ class CeleryOverRabbitMQ(Celery):
         self.server.end()
 
 
+class CeleryOverPostgreSQL(CeleryOverRabbitMQ):
+    """The same broker, results in a database."""
+    label = "celery-amqp-postgresql"
+
+    def __init__(self, folder):
+        self.database = PostgreSQL()
+        self.results = self.database.url()
+        super().__init__(folder)
+
+    def stop(self):
+        super().stop()
+        self.database.end()
+
+
 class Temporal(Engine):
     name = "temporal"
     submission = b"POST /api/v1/namespaces/default/workflows/"
@@ -397,4 +412,4 @@ class RealHatchet(Engine):
 
 # The same engine with another worker is looked at once, without sanitizers: test_celery_worker_c.py runs under them.
 ENGINES = [Embedded, Celery, pytest.param(CeleryInC, marks=pytest.mark.heavy),
-           *([pytest.param(CeleryOverRabbitMQ, marks=pytest.mark.heavy)] if os.environ.get("CONTRACT_CELERY") == "all" else []), Temporal, RealHatchet if hatchet_real.TOKEN else Hatchet]
+           *([pytest.param(kind, marks=pytest.mark.heavy) for kind in (CeleryOverRabbitMQ, CeleryOverPostgreSQL)] if os.environ.get("CONTRACT_CELERY") == "all" else []), Temporal, RealHatchet if hatchet_real.TOKEN else Hatchet]

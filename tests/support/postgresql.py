@@ -46,7 +46,7 @@ class PostgreSQL:
     def start(self):
         with open(os.path.join(self.folder, "output"), "ab") as output:
             self.process = subprocess.Popen(
-                [self.program("postgres"), "-D", self.data(), "-p", str(self.port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off",
+                [self.program("postgres"), "-D", self.data(), "-p", str(self.port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "log_statement=all",
                  "-c", "unix_socket_directories=" + self.folder], cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=output, **self.user)
         wait_until(self.answers, "postgres to answer")
 
@@ -61,6 +61,11 @@ class PostgreSQL:
     def sql(self, text):
         return subprocess.run([self.program("psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "celery", "-Atq", "-c", text, "postgres"],
                               cwd="/", check=True, capture_output=True, timeout=PATIENCE).stdout.decode().rstrip("\n")
+
+    def statements(self):
+        """Of routers that read results, so far."""
+        with open(os.path.join(self.folder, "output"), encoding="utf-8", errors="replace") as file:
+            return sum("ANY($1::text[])" in line for line in file)
 
     def stop(self):
         if self.process.poll() is None:

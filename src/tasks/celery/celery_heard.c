@@ -212,10 +212,11 @@ void celery_heard_state(struct celery_heard *h, const char *why)
 	struct celery_ear *ear;
 	struct celery_watch *w;
 	pthread_mutex_lock(&h->lock);
-	h->ready = !*why;
-	span_copy(span_of(why), h->why, sizeof(h->why));
+	h->ready = why && !*why;
+	span_copy(span_of(why ? why : ""), h->why, sizeof(h->why));
 	LIST_FOREACH (ear, &h->ears, place) {
-		post(ear, &ear->mail);
+		if (why)
+			post(ear, &ear->mail);
 		LIST_FOREACH (w, &ear->watches, of_ear) {
 			w->ready_due |= h->ready;
 			if (h->ready)
@@ -433,7 +434,8 @@ bool celery_ear_ready(const struct celery_ear *ear)
 bool celery_ear_knows(const struct celery_ear *ear, struct span id)
 {
 	pthread_mutex_lock(&ear->h->lock);
-	bool there = entry_find(ear->h, id) != NULL;
+	const struct heard_entry *entry = entry_find(ear->h, id);
+	bool there = entry && (entry->text || ear->h->ready);
 	pthread_mutex_unlock(&ear->h->lock);
 	return there;
 }

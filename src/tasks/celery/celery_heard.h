@@ -27,7 +27,8 @@ int celery_heard_new(bool keeps, void (*wake)(void *arg), void *arg, struct cele
 struct celery_heard *celery_heard_free(struct celery_heard *h); /* no ear is left; NULL is allowed */
 
 /* --- the thread's half ---------------------------------------------------------------------------------- */
-/* "": results are heard from now on; called again after each time that something may have been missed. */
+/* "": results are heard from now on; called again after each time that something may have been missed. NULL:
+ * not at the moment, which will be known soon. */
 void celery_heard_state(struct celery_heard *h, const char *why);
 void celery_heard_text(struct celery_heard *h, struct span id, struct span text);
 /* Appends at most `max` watched ids, each with a NUL, going round; their number. */
@@ -43,7 +44,7 @@ int celery_ear_new(struct celery_heard *h, struct loop *loop, struct celery_clie
 		   struct celery_ear **ret);
 void celery_ear_free(struct celery_ear *ear); /* watches are gone; NULL is allowed */
 bool celery_ear_ready(const struct celery_ear *ear);
-/* This process has sent it, or has its result: of a store that keeps. */
+/* Of a store that keeps: its result has come, or this process has sent it and would hear of it now. */
 bool celery_ear_knows(const struct celery_ear *ear, struct span id);
 void celery_ear_sent(struct celery_ear *ear, struct span id);
 struct celery_watch *celery_ear_watch(struct celery_ear *ear, struct span id,

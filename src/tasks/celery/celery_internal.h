@@ -33,7 +33,8 @@ struct celery_options {
 	} results_kind;
 	struct redis_url broker, results;
 	struct rabbit_url amqp;
-	char *postgres; /* a URL of libpq's */
+	char *postgres, *result_table; /* a URL of libpq's; NULL: Celery's own name */
+	unsigned result_poll_ms;
 	bool has_broker, has_results;
 	char *master_name; /* which the Sentinels of sentinel:// know it by, where the URL does not say */
 	/* what runs for all clients, from options_start on */

@@ -255,11 +255,36 @@ static int set_result_expires(void *options, struct span value, struct err *e)
 	return o->never_expires ? 0 : set_long_duration(&o->result_expires_ms, value, e);
 }
 
+/* Celery's database_table_names and database_table_schemas. */
+static int set_table(void *field, struct span value, struct err *e)
+{
+	size_t dots = 0;
+	bool good = value.len && value.len <= 127 && value.ptr[0] != '.' && value.ptr[value.len - 1] != '.';
+	for (size_t i = 0; good && i < value.len; i++) {
+		char c = value.ptr[i];
+		dots += c == '.';
+		good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		       c == '_' || c == '.';
+	}
+	if (!good || dots > 1)
+		return err_set(e, -EINVAL,
+			       "expected a table, or schema.table, of letters, digits and _, such as "
+			       "celery_taskmeta");
+	return task_setting_text(field, value, e);
+}
+
+static int set_poll(void *field, struct span value, struct err *e)
+{
+	return task_setting_duration(field, value, 10, 60000, e);
+}
+
 #define FIELD(name) .offset = offsetof(struct celery_options, name)
 const struct task_setting celery_settings[] = {
 	{.key = "broker_url", .set = set_broker, .variables = {"CELERY_BROKER_URL"}},
 	{.key = "result_backend", .set = set_results, .variables = {"CELERY_RESULT_BACKEND"}},
 	{.key = "master_name", .set = set_name, FIELD(master_name)},
+	{.key = "result_table", .set = set_table, FIELD(result_table)},
+	{.key = "result_poll_interval", .set = set_poll, FIELD(result_poll_ms)},
 	{.key = "broker_key_prefix", .set = set_prefix, FIELD(broker_prefix)},
 	{.key = "result_key_prefix", .set = set_result_prefix, FIELD(result_prefix)},
 	{.key = "sep", .set = set_separator, FIELD(lists)},
@@ -349,6 +374,7 @@ int celery_options_check(struct task_options *base, const struct task_backend_se
 		o->result_expires_ms = 86400000;
 	o->retries.max = o->retries.is_set ? o->retries.max : 3;
 	o->retries.delay_ms = o->retries.delay_is_set ? o->retries.delay_ms : 180000;
+	o->result_poll_ms = o->result_poll_ms ? o->result_poll_ms : 100;
 	o->max_input = o->max_input ? o->max_input : 64u << 20;
 	o->connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : 3000;
 	o->command_timeout_ms = o->command_timeout_ms ? o->command_timeout_ms : 10000;
@@ -364,6 +390,7 @@ void celery_options_release(struct task_options *base)
 	free(o->master_name);
 	rabbit_url_release(&o->amqp);
 	free(o->postgres);
+	free(o->result_table);
 	free(o->queue);
 	free(o->control_exchange);
 	free(o->workflows_source.paths);
