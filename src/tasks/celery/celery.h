@@ -15,7 +15,8 @@
  * Workflows: one that the file of the setting `workflows` declares is submitted as a chain, whose result is
  *            {"<step>": result, …} (celery_steps.c); any other is a task of its name (the chain is the Python
  *            side's).
- * Not done:  other brokers; TLS (redis.h); worker of our own.
+ * Over:      Redis or RabbitMQ as broker, results in Redis, by rpc:// or in PostgreSQL: a row of verbs each
+ *            (celery_broker.h, celery_results.h).
  */
 #ifndef TASKS_CELERY_CELERY_H
 #define TASKS_CELERY_CELERY_H
