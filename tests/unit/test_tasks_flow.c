@@ -203,6 +203,26 @@ static void items_of_a_for_each_run_beside_each_other(void **state)
 	expect_flow(f, TASK_COMPLETED, "{\"x\":1,\"y\":2,\"z\":3}");
 }
 
+static void the_largest_for_each_runs_through(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(buf_releasep) struct buf args = BUF_INIT(1 << 16), expected = BUF_INIT(1 << 16);
+	buf_puts(&args, "[[0");
+	for (int i = 1; i < WORKFLOW_MAX_ITEMS; i++)
+		buf_puts(&args, ",0");
+	buf_puts(&args, "]]");
+	for (int i = 0; i < WORKFLOW_MAX_ITEMS; i++)
+		buf_puts(&expected, "a [0]\n");
+	begin_flow(f, "name: w\nsteps: [{task: a, for_each: {over: {$ref: 'input:'}, max: 256}}]\n",
+		   args.ptr);
+	expect_leased(f, expected.ptr);
+	for (unsigned i = 0; i < WORKFLOW_MAX_ITEMS; i++)
+		complete(f, i, "1");
+	assert_int_equal(store_get(f->s, SPAN_LIT("flow"), &f->text, &f->r, &f->e), 0);
+	assert_int_equal(f->r.status, TASK_COMPLETED);
+	assert_int_equal(f->r.result.len, strlen("{\"a\":[]}") + 2 * WORKFLOW_MAX_ITEMS - 1);
+}
+
 static void nothing_to_do_is_done_at_once(void **state)
 {
 	struct fixture *f = *state;
@@ -450,6 +470,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_graph_runs_through, setup, teardown),
 		cmocka_unit_test_setup_teardown(items_of_a_for_each_run_beside_each_other, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_largest_for_each_runs_through, setup, teardown),
 		cmocka_unit_test_setup_teardown(nothing_to_do_is_done_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_failed_step_stops_all_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_value_that_is_missing_fails_the_whole, setup, teardown),
