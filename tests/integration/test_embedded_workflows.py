@@ -199,6 +199,9 @@ def test_a_steps_own_time_limit_ends_the_whole(world):
 def test_cancelled_nothing_new_begins_and_what_runs_is_stopped(world):
     location = world.begin("pair")
     world.wait_executed("begin a", "begin b")
+    steps = world.at(location).json()["steps"]
+    assert [(s["name"], s["status"]) for s in steps] == [("first", "completed"), ("a", "running"), ("b", "running")]
+    assert all(s["started_at"] for s in steps) and steps[0]["completed_at"]
     assert world.at(location, "DELETE").status_code in (202, 204)
     told = world.wait_end(location)
     assert told["status"] == "failed" and told["error"] in ('step "a": cancelled while it ran', 'step "b": cancelled while it ran')

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "base/db.h"
+#include "base/json.h"
 #include "support/scratch.h"
 #include "support/workflow_yaml.h"
 #include "tasks/queue/store.h"
@@ -231,6 +232,42 @@ static void nothing_to_do_is_done_at_once(void **state)
 	expect_flow(f, TASK_COMPLETED, "{\"a\":[]}");
 }
 
+static void expect_steps(struct fixture *f, const char *expected)
+{
+	CLEANUP(buf_releasep) struct buf steps = BUF_INIT(1 << 20), told = BUF_INIT(1 << 16);
+	struct json_iter it;
+	struct span key, value, part;
+	assert_int_equal(store_steps(f->s, SPAN_LIT("flow"), &steps, &f->e), 0);
+	assert_int_equal(json_validate(buf_span(&steps), &f->e), 0);
+	json_iter_init(&it, buf_span(&steps));
+	while (json_iter_next(&it, &key, &value)) {
+		static const char *const parts[] = {"/name", "/item", "/status", "/error"};
+		for (size_t i = 0; i < 4; i++)
+			if (json_pointer(value, span_of(parts[i]), &part))
+				buf_printf(&told, "%.*s ", SPAN_ARG(part));
+		assert_true(json_pointer(value, SPAN_LIT("/submitted_at"), &part) &&
+			    json_type_of(part) == JSON_STRING);
+	}
+	assert_string_equal(told.ptr, expected);
+}
+
+static void its_steps_are_told_with_their_states(void **state)
+{
+	struct fixture *f = *state;
+	begin_flow(f, "name: w\nsteps: [a, {task: b, for_each: {$ref: 'step:a'}}]\n", "[1]");
+	expect_leased(f, "a [1]\n");
+	expect_steps(f, "\"a\" \"running\" ");
+	complete(f, 0, "[1,2]");
+	expect_steps(f, "\"a\" \"completed\" \"b\" 0 \"pending\" \"b\" 1 \"pending\" ");
+	expect_leased(f, "b [1]\nb [2]\n");
+	finish(f, 1, (struct store_outcome){.error = SPAN_LIT("no space")});
+	finish(f, 0, (struct store_outcome){.error = SPAN_LIT("cancelled"), .cancelled = true});
+	expect_steps(f, "\"a\" \"completed\" \"b\" 0 \"cancelled\" \"cancelled\" \"b\" 1 \"failed\" \"no "
+			"space\" ");
+	CLEANUP(buf_releasep) struct buf none = BUF_INIT(100);
+	assert_int_equal(store_steps(f->s, SPAN_LIT("nothing"), &none, &f->e), STORE_E_NOT_FOUND);
+}
+
 static void a_failed_step_stops_all_others(void **state)
 {
 	struct fixture *f = *state;
@@ -416,6 +453,7 @@ static void an_older_file_gets_the_tables_and_its_tasks_go_on(void **state)
 	expect_leased(f, "a [1]\n");
 	complete(f, 0, "5");
 	expect_leased(f, "b [5]\n");
+	expect_steps(f, "\"x\" \"completed\" \"y\" \"running\" ");
 	complete(f, 0, "6");
 	expect_flow(f, TASK_COMPLETED, "{\"x\":5,\"y\":6}");
 }
@@ -472,6 +510,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(items_of_a_for_each_run_beside_each_other, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_largest_for_each_runs_through, setup, teardown),
 		cmocka_unit_test_setup_teardown(nothing_to_do_is_done_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(its_steps_are_told_with_their_states, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_failed_step_stops_all_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_value_that_is_missing_fails_the_whole, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_result_has_its_limit, setup, teardown),

@@ -31,6 +31,7 @@ void operation_free(struct embedded_operation *op)
 {
 	channel_unref(op->channel);
 	buf_release(&op->text);
+	buf_release(&op->steps);
 	free(op);
 }
 

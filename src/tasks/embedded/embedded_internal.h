@@ -86,6 +86,7 @@ struct embedded_operation {
 	int error;
 	struct err err;
 	struct buf text;
+	struct buf steps; /* of a workflow: GET */
 	struct task_result result;
 	struct task_health health;
 	struct task_check check;

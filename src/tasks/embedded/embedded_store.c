@@ -20,6 +20,7 @@
 #define WORKER_SEEN_MS 20000
 #define WAIT_BUCKETS 4096
 #define READ_BATCH 1000
+#define STEPS_ROOM (4u << 20)
 #define RESULT_ROOM (128u << 20) /* a result with its sentences and names */
 
 LIST_HEAD(wait_bucket, embedded_operation);
@@ -262,6 +263,15 @@ static void embedded_store_read_result(struct embedded_store *s, struct embedded
 		op->error = TASK_E_UNREACHABLE;
 }
 
+/* Beside the result: without them it is told all the same. */
+static void embedded_store_read_steps(struct embedded_store *s, struct embedded_operation *op)
+{
+	struct err ignored;
+	buf_init(&op->steps, STEPS_ROOM);
+	if (op->error == 0 && store_steps(s->store, span_of(op->id), &op->steps, &ignored) == 0)
+		op->result.steps = buf_span(&op->steps);
+}
+
 static bool is_over(const struct embedded_operation *op)
 {
 	return op->error == TASK_E_NOT_FOUND || (op->error == 0 && op->result.status >= TASK_COMPLETED);
@@ -452,6 +462,7 @@ static void embedded_store_answer(struct embedded_store *s, struct embedded_oper
 		break;
 	case OPERATION_GET:
 		embedded_store_read_result(s, op);
+		embedded_store_read_steps(s, op);
 		break;
 	case OPERATION_WAIT:
 		begin_wait(s, op);

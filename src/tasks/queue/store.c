@@ -159,7 +159,11 @@ static const char *const sql[SQL_N] = {
 	[SQL_FLOW_ERROR] = "SELECT error, detail FROM output WHERE seq = ?1",
 	[SQL_FLOW_DUE] = "SELECT seq FROM flow_due WHERE seq > ?1 ORDER BY seq LIMIT 1",
 	[SQL_FLOW_MAKE_DUE] = "INSERT OR IGNORE INTO flow_due (seq) VALUES (?1)",
-	[SQL_FLOW_NOT_DUE] = "DELETE FROM flow_due WHERE seq = ?1"};
+	[SQL_FLOW_NOT_DUE] = "DELETE FROM flow_due WHERE seq = ?1",
+	[SQL_STEPS] = "SELECT step, state, cancelled, submitted_us, started_us, completed_us,"
+		      " CASE WHEN state = 3 THEN (SELECT error FROM output WHERE output.seq = task.seq) END,"
+		      " (SELECT name FROM plan WHERE plan.seq = task.parent AND plan.step = task.step)"
+		      " FROM task WHERE parent = ?1 ORDER BY seq"};
 
 struct db_stmt *store_sql(struct store *s, enum store_sql which, struct err *e)
 {

@@ -81,6 +81,10 @@ int store_cancel(struct store *s, struct span id, struct err *e);
 /* Spans in `ret` borrow from `text`, which is cleared first. */
 int store_get(struct store *s, struct span id, struct buf *text, struct task_result *ret, struct err *e);
 
+/* Appends the steps of a workflow that have been begun, in that order, as task_result.steps tells them.
+ * STORE_E_NOT_FOUND when the task is no workflow, or not there. */
+int store_steps(struct store *s, struct span id, struct buf *out, struct err *e);
+
 /* Calls fn for each task that ended after mark *n (0: from the beginning), oldest first, at most `limit`;
  * moves *n. *gap says that marks between were already dropped: look at what is waited for one by one. */
 int store_finished_since(struct store *s, int64_t *n, unsigned limit, bool *gap,

@@ -5,7 +5,8 @@
  * the
  * transaction in which something has happened to the workflow.
  *
- * A step's task has as `parent` its workflow's number, negated, and as `step` FLOW_STEP(step, item). An older
+ * A step's task has as `parent` its workflow's number, negated, and as `step` STORE_FLOW_STEP(step, item).
+ * An older
  * program that shares the file runs and ends such tasks as any others: it finds no workflow of a negative
  * number,
  * so it does nothing else. Triggers note in flow_due which workflow something has happened to, whoever did
@@ -24,10 +25,6 @@
 #include "tasks/queue/store_internal.h"
 #include "tasks/workflow/workflow_plan.h"
 
-#define FLOW_STEP(step, item) ((int64_t)(step) << 16 | (item))
-#define FLOW_STEP_OF(n) ((unsigned)((n) >> 16))
-#define FLOW_ITEM_OF(n) ((unsigned)((n)&0xffff))
-#define FLOW_MAX_MEMORY (8u << 20)
 #define FLOW_NAMES_MAX 5
 
 /* --- a workflow as it stands in the file ---------------------------------------------------------------- */
@@ -72,7 +69,7 @@ static int flow_result(void *arg, unsigned step, unsigned item, struct span *ret
 	}
 	db_reset(f->result);
 	db_bind_int64(f->result, 1, -f->seq);
-	db_bind_int64(f->result, 2, FLOW_STEP(step, item));
+	db_bind_int64(f->result, 2, STORE_FLOW_STEP(step, item));
 	int r = db_step(f->result, e);
 	if (r <= 0)
 		return r < 0 ? r : err_set(e, -EUCLEAN, "the result of a workflow's step is gone");
@@ -97,20 +94,25 @@ static int flow_read_row(struct flow *f, struct err *e)
 	return 1;
 }
 
-/* 1: read; 0: it is none of these workflows, or a newer program's. */
-static int flow_read_definition(struct flow *f, struct err *e)
+int store_flow_definition(struct store *s, int64_t seq, struct arena *memory,
+			  struct workflow_definition **ret, struct err *e)
 {
 	struct db_stmt *st;
 	struct err why = {""};
-	int r = store_row(f->store, SQL_FLOW, f->seq, &st, e);
+	int r = store_row(s, SQL_FLOW, seq, &st, e);
 	if (r <= 0)
 		return r;
-	f->memory = ARENA_INIT(FLOW_MAX_MEMORY);
-	r = workflow_from_json(db_column_text(st, 0), &f->memory, &f->w, &why);
+	r = workflow_from_json(db_column_text(st, 0), memory, ret, &why);
 	db_reset(st);
 	if (r == -EBADMSG)
 		return 0;
 	return r < 0 ? err_set(e, r, "%s", why.text) : 1;
+}
+
+static int flow_read_definition(struct flow *f, struct err *e)
+{
+	f->memory = ARENA_INIT(STORE_FLOW_MAX_MEMORY);
+	return store_flow_definition(f->store, f->seq, &f->memory, &f->w, e);
 }
 
 static int flow_read_input(struct flow *f, struct err *e)
@@ -158,7 +160,8 @@ static int flow_tell_steps(struct flow *f, struct err *e)
 	db_bind_int64(st, 1, -f->seq);
 	while ((r = db_step(st, e)) == 1) {
 		int64_t step = db_column_int64(st, 1), state = db_column_int64(st, 2);
-		struct workflow_end end = {.step = FLOW_STEP_OF(step), .item = FLOW_ITEM_OF(step)};
+		struct workflow_end end = {.step = STORE_FLOW_STEP_OF(step),
+					   .item = STORE_FLOW_ITEM_OF(step)};
 		if (state <= STATE_RUNNING) {
 			workflow_plan_begun(f->plan, end.step, end.item);
 		} else if (state == STATE_COMPLETED) {
@@ -193,7 +196,7 @@ static int flow_begin_step(void *arg, const struct workflow_begin *b)
 			       .timeout_ms = d->timeout_ms,
 			       .pending_ms = f->pending_ms,
 			       .parent = -f->seq,
-			       .step = FLOW_STEP(b->step, b->item)};
+			       .step = STORE_FLOW_STEP(b->step, b->item)};
 	int r = store_insert(f->store, &t, f->e);
 	return r > 0 ? -EEXIST : r;
 }
@@ -376,8 +379,8 @@ static int flow_name_open(struct flow *f, struct buf *out, struct err *e)
 	struct db_stmt *st;
 	int r = store_row(f->store, SQL_FLOW_OPEN, -f->seq, &st, e);
 	for (; r == 1; r = db_step(st, e))
-		if (FLOW_STEP_OF(db_column_int64(st, 1)) < f->w->n_steps)
-			open |= UINT64_C(1) << FLOW_STEP_OF(db_column_int64(st, 1));
+		if (STORE_FLOW_STEP_OF(db_column_int64(st, 1)) < f->w->n_steps)
+			open |= UINT64_C(1) << STORE_FLOW_STEP_OF(db_column_int64(st, 1));
 	if (r < 0)
 		return r;
 	db_reset(st);

@@ -60,6 +60,7 @@ enum store_sql {
 	SQL_FLOW_DUE,
 	SQL_FLOW_MAKE_DUE,
 	SQL_FLOW_NOT_DUE,
+	SQL_STEPS,
 	SQL_N
 };
 
@@ -119,6 +120,14 @@ int store_flow_tables(struct store *s, struct err *e);
 /* store_flow.c. Moves on every workflow of that kind to which something has happened. Within a transaction.
  * */
 int store_flow_run_due(struct store *s, struct err *e);
+/* 1: read into `memory`; 0: it is none of these workflows, or a newer program's. */
+#define STORE_FLOW_MAX_MEMORY (8u << 20)
+int store_flow_definition(struct store *s, int64_t seq, struct arena *memory,
+			  struct workflow_definition **ret, struct err *e);
+/* Which step a task of such a workflow is. */
+#define STORE_FLOW_STEP(step, item) ((int64_t)(step) << 16 | (item))
+#define STORE_FLOW_STEP_OF(n) ((unsigned)((n) >> 16))
+#define STORE_FLOW_ITEM_OF(n) ((unsigned)((n)&0xffff))
 /* Its time is up: 1 ended, 0 it is no workflow of that kind. */
 int store_flow_time_out(struct store *s, int64_t seq, int64_t timeout_ms, struct err *e);
 /* 0, or STORE_E_STALE when the lease is not the caller's. */
