@@ -28,6 +28,7 @@ ROOMS = {
     "rollout": {"flags", "base"},  # percentages as a document
     "legacy": {"base"},
     "tasks": {"base"},
+    "library": {"tasks", "base"},  # libtaskq: the task abstraction for other programs
     "traces": {"base"},  # W3C trace context, spans and their export
     "outcomes": {"base"},
     "ledger": {"base"},

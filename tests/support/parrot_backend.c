@@ -122,9 +122,9 @@ static int run_fail(const struct builtin_call *call, struct buf *out, struct err
 static const struct builtin *find(struct span name)
 {
 	static const struct builtin own[] = {
-		{"give_back", {{"value", BUILTIN_ANY, NULL}}, 1, run_give_back},
-		{"give_size", {{"text", BUILTIN_STRING, NULL}}, 1, run_give_size},
-		{"fail", {{"message", BUILTIN_STRING, NULL}}, 1, run_fail}};
+		{"give_back", {{"value", BUILTIN_ANY, NULL}}, 1, run_give_back, NULL, NULL},
+		{"give_size", {{"text", BUILTIN_STRING, NULL}}, 1, run_give_size, NULL, NULL},
+		{"fail", {{"message", BUILTIN_STRING, NULL}}, 1, run_fail, NULL, NULL}};
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
 		if (span_is(name, own[i].name))
 			return &own[i];

@@ -28,6 +28,7 @@ struct builtin_param {
 
 struct builtin_call {
 	struct span values[BUILTIN_MAX_PARAMS]; /* raw JSON, one per parameter, of its type */
+	struct span args, kwargs, task_id;	/* raw, for run_raw */
 	/* Sleeps unless the task is being stopped; false then. */
 	bool (*sleep)(void *arg, unsigned ms);
 	void *sleep_arg;
@@ -38,6 +39,9 @@ struct builtin {
 	struct builtin_param params[BUILTIN_MAX_PARAMS];
 	size_t n_params;
 	int (*run)(const struct builtin_call *call, struct buf *out, struct err *e);
+	/* in place of params and run: gets the call as it is */
+	int (*run_raw)(void *arg, const struct builtin_call *call, struct buf *out, struct err *e);
+	void *arg;
 };
 
 /* Fills call->values. `args` is a valid JSON array, `kwargs` a valid JSON object (SPAN_NONE: empty). -EINVAL,

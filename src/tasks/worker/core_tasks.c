@@ -140,19 +140,28 @@ static int run_simulate_work(const struct builtin_call *call, struct buf *out, s
 }
 
 const struct builtin core_tasks[] = {
-	{"add_numbers", {{"a", BUILTIN_NUMBER, NULL}, {"b", BUILTIN_NUMBER, NULL}}, 2, run_add_numbers},
+	{"add_numbers",
+	 {{"a", BUILTIN_NUMBER, NULL}, {"b", BUILTIN_NUMBER, NULL}},
+	 2,
+	 run_add_numbers,
+	 NULL,
+	 NULL},
 	{"concat_with_number",
 	 {{"base_string", BUILTIN_STRING, NULL}, {"number", BUILTIN_NUMBER, NULL}},
 	 2,
-	 run_concat},
-	{"format_result_message", {{"number", BUILTIN_NUMBER, NULL}}, 1, run_format},
+	 run_concat,
+	 NULL,
+	 NULL},
+	{"format_result_message", {{"number", BUILTIN_NUMBER, NULL}}, 1, run_format, NULL, NULL},
 	{"process_data",
 	 {{"data", BUILTIN_OBJECT, NULL}, {"operation", BUILTIN_STRING, "\"validate\""}},
 	 2,
-	 run_process_data},
-	{"health_check", {{NULL, BUILTIN_ANY, NULL}}, 0, run_health_check},
-	{"echo", {{"message", BUILTIN_STRING, NULL}}, 1, run_echo},
-	{"simulate_work", {{"duration", BUILTIN_NUMBER, "1"}}, 1, run_simulate_work}};
+	 run_process_data,
+	 NULL,
+	 NULL},
+	{"health_check", {{NULL, BUILTIN_ANY, NULL}}, 0, run_health_check, NULL, NULL},
+	{"echo", {{"message", BUILTIN_STRING, NULL}}, 1, run_echo, NULL, NULL},
+	{"simulate_work", {{"duration", BUILTIN_NUMBER, "1"}}, 1, run_simulate_work, NULL, NULL}};
 const size_t n_core_tasks = sizeof(core_tasks) / sizeof(core_tasks[0]);
 
 const struct builtin *core_task_find(struct span name)

@@ -22,7 +22,7 @@ struct builtin_run {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	bool stopping; /* under lock */
-	char *args, *kwargs;
+	char *args, *kwargs, *task_id;
 	size_t args_len, kwargs_len;
 	int code;
 	struct buf out;
@@ -46,9 +46,14 @@ static void *run_thread(void *arg)
 {
 	struct builtin_run *r = arg;
 	struct builtin_call call = {.sleep = sleep_unless_stopped, .sleep_arg = r};
-	r->code = builtin_bind(r->builtin, (struct span){r->args, r->args_len},
-			       (struct span){r->kwargs, r->kwargs_len}, &call, &r->err);
-	if (r->code == 0)
+	call.args = (struct span){r->args, r->args_len};
+	call.kwargs = (struct span){r->kwargs, r->kwargs_len};
+	call.task_id = span_of(r->task_id);
+	if (r->builtin->run_raw)
+		r->code = r->builtin->run_raw(r->builtin->arg, &call, &r->out, &r->err);
+	else
+		r->code = builtin_bind(r->builtin, call.args, call.kwargs, &call, &r->err);
+	if (r->code == 0 && !r->builtin->run_raw)
 		r->code = r->builtin->run(&call, &r->out, &r->err);
 	loop_post(r->loop, &r->ended);
 	return NULL;
@@ -61,6 +66,7 @@ static void handler_builtin_run_free(struct builtin_run *r)
 	buf_release(&r->out);
 	free(r->args);
 	free(r->kwargs);
+	free(r->task_id);
 	free(r);
 }
 
@@ -119,9 +125,10 @@ int handler_start_builtin(const struct handler_env *env, const struct task_defin
 	buf_init(&r->out, HANDLER_MAX_RESULT);
 	r->args = span_dup(call->args);
 	r->kwargs = span_dup(call->kwargs);
+	r->task_id = span_dup(call->task_id);
 	r->args_len = call->args.len;
 	r->kwargs_len = call->kwargs.len;
-	int code = r->args && r->kwargs ? start_thread(r) : -ENOMEM;
+	int code = r->args && r->kwargs && r->task_id ? start_thread(r) : -ENOMEM;
 	if (code < 0) {
 		handler_builtin_run_free(r);
 		return err_set(e, code, "a thread cannot be started: %s", strerror(-code));

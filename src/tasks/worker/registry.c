@@ -135,6 +135,23 @@ int registry_register(struct registry *r, const struct builtin *b, struct span q
 	return 0;
 }
 
+int registry_register_as(struct registry *r, const struct builtin *b, const struct registry_manner *manner)
+{
+	struct task_definition *core = registry_of_program(r, span_of(b->name));
+	if (core && core_task_find(core->name) == core->builtin)
+		registry_drop_core(r, core->name);
+	int code = registry_register(r, b, manner->queue);
+	if (code < 0)
+		return code;
+	struct task_definition *t = r->tasks[r->n_tasks - 1];
+	t->idempotent = manner->idempotent;
+	t->max_attempts = manner->idempotent ? REGISTRY_DEFAULT_ATTEMPTS : 1;
+	if (manner->idempotent && manner->max_attempts)
+		t->max_attempts = manner->max_attempts;
+	t->timeout_ms = manner->timeout_ms ? manner->timeout_ms : REGISTRY_DEFAULT_TIMEOUT_MS;
+	return 0;
+}
+
 int registry_set_fail_fast(void *source, struct span value, struct err *e)
 {
 	struct registry_source *s = source;

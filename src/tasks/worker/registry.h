@@ -34,6 +34,7 @@
 
 #define REGISTRY_DEFAULT_QUEUE "default"
 #define REGISTRY_DEFAULT_TIMEOUT_MS 300000u
+#define REGISTRY_DEFAULT_ATTEMPTS 3 /* of an idempotent task */
 #define REGISTRY_DEFAULT_OUTPUT (8u << 20)
 
 enum handler_kind { HANDLER_BUILTIN, HANDLER_EXEC, HANDLER_HTTP };
@@ -134,6 +135,15 @@ struct registry *registry_free(struct registry *r); /* NULL is allowed; returns 
 /* Adds a task written in C by the program that runs the worker. -EEXIST, -ENOSPC, -ENOMEM. `b` and the text
  * of `queue` stay the caller's, unchanged. */
 int registry_register(struct registry *r, const struct builtin *b, struct span queue);
+/* How such a task is run: what a file would say. */
+struct registry_manner {
+	struct span queue; /* SPAN_NONE: default */
+	bool idempotent;
+	unsigned max_attempts; /* 0: 1, of an idempotent one 3 */
+	unsigned timeout_ms;   /* 0: 5 minutes */
+};
+/* The same, in place of a core task of that name; the one of a file stays, and is -EEXIST. */
+int registry_register_as(struct registry *r, const struct builtin *b, const struct registry_manner *manner);
 
 struct task_backend_setup;
 /* For options_check of a backend that runs workflows itself: -EINVAL with a sentence for the first call of a

@@ -21,7 +21,6 @@
 #define MAX_TIMEOUT_MS (7 * 86400000ull)
 #define MAX_OUTPUT (64u << 20)
 #define MAX_ATTEMPTS 100
-#define DEFAULT_ATTEMPTS 3
 #define DEFAULT_PATH "PATH=/usr/local/bin:/usr/bin:/bin"
 
 /* What a variable gave to a text: where it stands in it. */
@@ -463,7 +462,7 @@ static void set_attempts(const struct place *p, struct task_reading *reading)
 	struct place attempts = place_member(p, "max_attempts");
 	if (reading->attempts > 1 && !reading->t.idempotent)
 		place_mistake(&attempts, "may exceed 1 only if idempotent is true");
-	reading->t.max_attempts = DEFAULT_ATTEMPTS;
+	reading->t.max_attempts = REGISTRY_DEFAULT_ATTEMPTS;
 	if (!reading->t.idempotent)
 		reading->t.max_attempts = 1;
 	else if (reading->attempts)
