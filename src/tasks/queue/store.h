@@ -192,8 +192,7 @@ int store_workflow_start(struct store *s, const struct store_lease *l, const str
 			 size_t n, unsigned timeout_ms, struct err *e);
 
 /* The same for a workflow of any shape, whose steps name their queues: it is frozen as it is, and moves on
- * by its
- * plan (tasks/workflow/workflow_plan.h) in the transaction in which one of its tasks ends. */
+ * by its plan (tasks/workflow/workflow_plan.h) in the transaction in which one of its tasks ends. */
 int store_flow_start(struct store *s, const struct store_lease *l, const struct workflow_definition *w,
 		     unsigned timeout_ms, struct err *e);
 

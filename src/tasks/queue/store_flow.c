@@ -1,18 +1,13 @@
 /*
  * Workflows that are more than a list: graphs, for_each, templates. What is to be done next is the plan's
- * to say
- * (tasks/workflow/workflow_plan.h); here it is told what stands in the file, and its steps are inserted in
- * the
- * transaction in which something has happened to the workflow.
+ * to say (tasks/workflow/workflow_plan.h); here it is told what stands in the file, and its steps are
+ * inserted in the transaction in which something has happened to the workflow.
  *
  * A step's task has as `parent` its workflow's number, negated, and as `step` STORE_FLOW_STEP(step, item).
- * An older
- * program that shares the file runs and ends such tasks as any others: it finds no workflow of a negative
- * number,
- * so it does nothing else. Triggers note in flow_due which workflow something has happened to, whoever did
- * it:
- * who knows how takes the note in the same transaction, and what an older program left is taken by the next
- * sweep. These are side tables without a version, as worker_knows is.
+ * An older program that shares the file runs and ends such tasks as any others: it finds no workflow of a
+ * negative number, so it does nothing else. Triggers note in flow_due which workflow something has happened
+ * to, whoever did it: who knows how takes the note in the same transaction, and what an older program left
+ * is taken by the next sweep. These are side tables without a version, as worker_knows is.
  */
 #include "tasks/queue/store.h"
 

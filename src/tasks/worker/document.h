@@ -16,8 +16,8 @@
 #define DOCUMENT_MAX_BYTES (1u << 30)
 
 /* Opens it for reading. -EIO with a sentence: the folder itself cannot be opened. Any other error is the
- * caller's
- * path: -ENOENT, -ELOOP, -ENOTDIR, -EACCES, -EFBIG, …, or -EINVAL for what is no path below the folder. */
+ * caller's path: -ENOENT, -ELOOP, -ENOTDIR, -EACCES, -EFBIG, …, or -EINVAL for what is no path below the
+ * folder. */
 int document_open(const char *folder, struct span path, int *ret, struct err *e);
 
 #endif

@@ -1,7 +1,6 @@
 /*
  * Workflows as declared: steps, what each follows, and what each is given. Read from YAML, checked as a
- * whole,
- * and frozen to JSON, so that one that runs is not changed by the next reload.
+ * whole, and frozen to JSON, so that one that runs is not changed by the next reload.
  *
  * Why:       one declaration means the same wherever it runs: by embedded workers, as single tasks driven by
  *            the router, or by an engine's own workflows (design, "Workflows").
@@ -103,8 +102,7 @@ struct workflow_tasks {
 };
 
 /* Reads one workflow, a mapping, into the zeroed `w`; mistakes go to the reader of `p`, whose arena holds
- * what
- * is made. `w->name` is "" when it has none. Whether the name is taken is the caller's to see. */
+ * what is made. `w->name` is "" when it has none. Whether the name is taken is the caller's to see. */
 void workflow_read(const struct place *p, const struct workflow_tasks *tasks, struct workflow_definition *w);
 
 /* --- looking -------------------------------------------------------------------------------------------- */

@@ -56,14 +56,13 @@ struct workflow_end {
 	unsigned step, item;
 	enum workflow_end_kind kind;
 	/* unless completed: for callers, and for operators (or SPAN_NONE); copied. Without an error the
-	 * kind is
-	 * said. */
+	 * kind is said. */
 	struct span error, detail;
 };
 
 /* It has begun: workflow_plan_next does not give it again. What that has given is taken as begun already;
- * this
- * is for who goes on with what another process began. -EINVAL: the definition has no such step or item. */
+ * this is for who goes on with what another process began. -EINVAL: the definition has no such step or
+ * item. */
 int workflow_plan_begun(struct workflow_plan *p, unsigned step, unsigned item);
 /* It has ended; what had not begun counts as begun. A second end of the same is ignored, and so is all that
  * comes after the whole has ended, but that it is not open any more. -EINVAL as above. */
@@ -78,8 +77,7 @@ struct workflow_source {
 	struct span args, kwargs; /* of the workflow, raw JSON; SPAN_NONE: [] and {} */
 	void *arg;
 	/* The result of a task that has completed, raw JSON, good until the next call. 0, or <0 with a
-	 * sentence
-	 * when it cannot be had now. */
+	 * sentence when it cannot be had now. */
 	int (*result)(void *arg, unsigned step, unsigned item, struct span *ret, struct err *e);
 };
 
@@ -104,8 +102,7 @@ enum workflow_state { WORKFLOW_GOES_ON, WORKFLOW_COMPLETED, WORKFLOW_FAILED };
 enum workflow_state workflow_plan_state(const struct workflow_plan *p);
 
 /* Of a completed one: appends its result. 0; -ENOENT, -EFBIG with a sentence: the workflow has failed with
- * it;
- * else <0 of the source: ask again later. */
+ * it; else <0 of the source: ask again later. */
 int workflow_plan_result(struct workflow_plan *p, const struct workflow_source *s, struct buf *out,
 			 struct err *e);
 /* Of a failed one, until the plan is freed. */
@@ -116,8 +113,7 @@ struct workflow_failure {
 struct workflow_failure workflow_plan_error(const struct workflow_plan *p);
 
 /* What has begun and not ended, one after another, from *step = *item = 0 on: true and which it is; to go
- * on, add
- * one to *item. */
+ * on, add one to *item. */
 bool workflow_plan_open(const struct workflow_plan *p, unsigned *step, unsigned *item);
 
 #endif

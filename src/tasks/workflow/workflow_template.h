@@ -44,8 +44,7 @@ struct workflow_values {
 };
 
 /* Appends the template with its values: 0; -ENOENT with a sentence that names the reference that gives
- * nothing;
- * buf's errors; those of `step`. */
+ * nothing; buf's errors; those of `step`. */
 int workflow_template_fill(struct span json, const struct workflow_values *v, struct buf *out, struct err *e);
 /* Calls fn for each reference in it; stops when that does not return 0, with what it returned. */
 int workflow_template_each(struct span json,

@@ -32,8 +32,7 @@ static const char part_script[] =
 	"return 0";
 
 /* All parts in order, behind the structure that they are to be put into, where Python has kept one: ""
- * without.
- * KEYS: results, group. */
+ * without. KEYS: results, group. */
 static const char read_script[] = "local all = redis.call('ZRANGE', KEYS[1], 0, -1) "
 				  "table.insert(all, 1, redis.call('GET', KEYS[2]) or '') return all";
 
