@@ -6,7 +6,7 @@
 NEEDS_BUILD="cmd:cc=gcc cmd:pkg-config=pkg-config cmd:meson=meson cmd:ninja=ninja-build
  file:/usr/include/stdlib.h=libc6-dev
  pc:libmicrohttpd=libmicrohttpd-dev pc:libcurl=libcurl4-openssl-dev pc:libcjson=libcjson-dev pc:hiredis=libhiredis-dev pc:openssl=libssl-dev
- pc:librabbitmq=librabbitmq-dev pc:libpq=libpq-dev
+ pc:librabbitmq=librabbitmq-dev pc:libpq=libpq-dev pc:libprotobuf-c=libprotobuf-c-dev cmd:protoc-c=protobuf-c-compiler
  pc:sqlite3=libsqlite3-dev pc:yaml-0.1=libyaml-dev pc:libuv=libuv1-dev pc:libsodium=libsodium-dev pc:zlib=zlib1g-dev
  file:/usr/share/javascript/chart.js/chart.min.js=libjs-chart.js"
 NEEDS_RUN="cmd:python3=python3 cmd:pdftotext=poppler-utils"

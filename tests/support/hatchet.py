@@ -26,14 +26,14 @@ def recorded(number):
         return json.load(file)
 
 
-def token(server_url, tenant=TENANT, expires_in=3600):
+def token(server_url, tenant=TENANT, expires_in=3600, grpc="127.0.0.1:7077"):
     """As the engine makes them, but for the signature."""
     def part(value):
         return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
     claims = {"sub": tenant, "exp": int(time.time()) + expires_in, "iat": int(time.time()), "token_id": str(uuid.uuid4())}
     if server_url:
         claims.update(server_url=server_url, iss=server_url, aud=server_url,
-                      grpc_broadcast_address="127.0.0.1:7077")
+                      grpc_broadcast_address=grpc)
     return ".".join((part({"alg": "ES256", "kid": "k"}), part(claims), "c2lnbmF0dXJl"))
 
 
@@ -296,6 +296,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.serve(b"")
 
+    def do_PATCH(self):
+        self.do_POST()
+
     def do_POST(self):
         self.serve(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
 
@@ -344,6 +347,10 @@ class Handler(BaseHTTPRequestHandler):
             return 200, self.workers(query)
         if self.command == "GET" and url.path == tenant + "/step-run-queue-metrics":
             return 200, self.metrics()
+        found = re.fullmatch(r"/api/v1/workers/([^/]+)", url.path)
+        if self.command == "PATCH" and found:
+            server.pause(found.group(1), json.loads(raw)["isPaused"])
+            return 200, {}
         found = re.fullmatch(r"/api/v1/stable/(workflow-runs|tasks)/([^/]+)(/status|/task-events)?", url.path)
         if self.command == "GET" and found:
             return self.one(found.group(2), found.group(3), query)
@@ -407,8 +414,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def workers(self, query):
         body = copy.deepcopy(recorded(18)["response_body"])
-        actions = []
-        for name, work in self.server.workflows.items():
+        actions = self.server.actions() if hasattr(self.server, "actions") else []
+        for name, work in self.server.workflows.items() if not actions else []:
             steps = getattr(work, "steps", None) or [name[:-len("_workflow")] if name.endswith("_workflow") else name]
             actions += ["%s:%s" % (name, step) for step in steps]
         body["rows"][0].update(actions=actions, status="ACTIVE" if self.server.worker else "INACTIVE")
@@ -435,10 +442,13 @@ class Handler(BaseHTTPRequestHandler):
             return 200, run.status
         if what == "/task-events":
             body = copy.deepcopy(recorded(141)["response_body"])
-            body["rows"] = [dict(body["rows"][0], eventType=run.event[0], message=run.event[1])] \
+            row = body["rows"][0]
+            if hasattr(self.server, "history") and "limit" in query:
+                return 200, dict(body, rows=[dict(row, **e) for e in self.server.history(run)])
+            body["rows"] = [dict(row, eventType=run.event[0], message=run.event[1])] \
                 if run.event and "limit" in query else []
             return 200, body
         return 200, self.server.describe(run)
 
 
-__all__ = ["Engine", "Failed", "TimedOut", "Cancelled", "token", "recorded", "read", "TENANT"]
+__all__ = ["Engine", "Failed", "TimedOut", "Cancelled", "token", "recorded", "read", "now", "TENANT", "FIXTURES"]

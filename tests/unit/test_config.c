@@ -458,9 +458,9 @@ static const struct {
 	{SERVICE "backends: {celery: {\n broker_uri: x}, hatchet: {\n colour: red, rhyme: }}\n",
 	 "c.yml:3: backends.celery.broker_uri: unknown key; did you mean \"broker_url\"?\n"
 	 "c.yml:4: backends.hatchet.colour: unknown key; known here: token, token_file, server_url, ca_file, "
-	 "fail_fast, when_not_ready, breaker, max_in_flight\n"
+	 "grpc_address, grpc_tls, grpc_ca_file, fail_fast, when_not_ready, breaker, max_in_flight\n"
 	 "c.yml:4: backends.hatchet.rhyme: unknown key; known here: token, token_file, server_url, ca_file, "
-	 "fail_fast, when_not_ready, breaker, max_in_flight\n"},
+	 "grpc_address, grpc_tls, grpc_ca_file, fail_fast, when_not_ready, breaker, max_in_flight\n"},
 	{SERVICE "backend: celerry\n",
 	 "c.yml:2: backend: there is no backend \"celerry\"; did you mean \"celery\"?\n"},
 	{SERVICE "access_log: error\n",

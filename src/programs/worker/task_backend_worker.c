@@ -58,7 +58,8 @@ struct worker_program {
 
 static const char usage[] =
 	"usage: task-backend-worker [options]\n"
-	"  --backend NAME            embedded (default) or celery; or TASK_QUEUE_BACKEND, TASK_BACKEND_TYPE\n"
+	"  --backend NAME            embedded (default), celery, hatchet; or TASK_QUEUE_BACKEND,\n"
+	"                            TASK_BACKEND_TYPE\n"
 	"  --config FILE             router.yml: the backend's settings, and where the tasks are\n"
 	"  --database FILE           embedded: the queue's file (else the configuration's, else tasks.db)\n"
 	"  --tasks FILE|FOLDER       tasks beside the core tasks; of a folder its *.yml; may be repeated\n"

@@ -51,6 +51,40 @@ static int hatchet_set_url(struct hatchet_settings *s, struct span url, struct e
 	return r < 0 ? err_prefix(e, r, "server_url must look like http://host:port") : 0;
 }
 
+/* --- where workers listen: only they need it ------------------------------------------------------------ */
+
+static int hatchet_check_grpc(const struct hatchet_settings *s, struct err *e)
+{
+	const char *tls = s->grpc_tls ? s->grpc_tls : "";
+	if (s->grpc_address && strchr(s->grpc_address, '/'))
+		return err_set(e, -EINVAL, "grpc_address must look like host:port");
+	if (*tls && strcmp(tls, "tls") != 0 && strcmp(tls, "none") != 0 && strcmp(tls, "mtls") != 0)
+		return err_set(e, -EINVAL, "grpc_tls must be tls or none");
+	return 0;
+}
+
+/* An engine whose REST interface has no TLS is rarely one whose gRPC has it. */
+static bool hatchet_grpc_has_tls(const struct hatchet_settings *s)
+{
+	if (s->grpc_tls && s->grpc_tls[0])
+		return strcmp(s->grpc_tls, "tls") == 0;
+	return strncmp(s->url, "https:", 6) == 0;
+}
+
+int hatchet_grpc_place(const struct hatchet_settings *s, const char **ret_address, bool *ret_tls,
+		       struct err *e)
+{
+	*ret_address = s->grpc_address && s->grpc_address[0] ? s->grpc_address : s->grpc_of_token;
+	*ret_tls = hatchet_grpc_has_tls(s);
+	if (s->grpc_tls && strcmp(s->grpc_tls, "mtls") == 0)
+		return err_set(e, -EINVAL, "grpc_tls: certificates of clients (mtls) are not supported");
+	return **ret_address
+		       ? 0
+		       : err_set(e, -EINVAL, "the token names no gRPC address: set HATCHET_CLIENT_HOST_PORT");
+}
+
+/* --- checking ------------------------------------------------------------------------------------------- */
+
 /* What it will be asked to run, by the engine's names. */
 static int put_workflows(struct hatchet_settings *s, const struct task_backend_setup *setup)
 {
@@ -80,9 +114,11 @@ static int settings_check(struct task_options *base, const struct task_backend_s
 	if (r < 0 || (r = hatchet_token_read(token, &claims, e)) < 0 || (r = check_expiry(&claims, e)) < 0 ||
 	    (r = hatchet_set_url(
 		     s, span_of(s->server_url && s->server_url[0] ? s->server_url : claims.server_url), e)) <
-		    0)
+		    0 ||
+	    (r = hatchet_check_grpc(s, e)) < 0)
 		return r;
 	memcpy(s->tenant, claims.tenant, sizeof(s->tenant));
+	memcpy(s->grpc_of_token, claims.grpc_address, sizeof(s->grpc_of_token));
 	s->expires_s = claims.expires_s;
 	if (asprintf(&s->authorization, "Bearer %.*s", SPAN_ARG(token)) < 0)
 		s->authorization = NULL;
@@ -99,6 +135,9 @@ static void settings_release(struct task_options *base)
 	free(s->token_file);
 	free(s->server_url);
 	free(s->ca_file);
+	free(s->grpc_address);
+	free(s->grpc_tls);
+	free(s->grpc_ca_file);
 	free(s->authorization);
 	free(s->url);
 	free(s->workflows);
@@ -116,6 +155,19 @@ static const struct task_setting settings[] = {
 	 FIELD(server_url),
 	 .variables = {"HATCHET_SERVER_URL", "HATCHET_CLIENT_SERVER_URL"}},
 	{.key = "ca_file", .path = true, .set = task_setting_text, FIELD(ca_file)},
+	{.key = "grpc_address",
+	 .set = task_setting_text,
+	 FIELD(grpc_address),
+	 .variables = {"HATCHET_CLIENT_HOST_PORT"}},
+	{.key = "grpc_tls",
+	 .set = task_setting_text,
+	 FIELD(grpc_tls),
+	 .variables = {"HATCHET_CLIENT_TLS_STRATEGY"}},
+	{.key = "grpc_ca_file",
+	 .path = true,
+	 .set = task_setting_text,
+	 FIELD(grpc_ca_file),
+	 .variables = {"HATCHET_CLIENT_TLS_ROOT_CA_FILE"}},
 	{.key = NULL},
 };
 

@@ -22,9 +22,12 @@
 struct hatchet_settings {
 	struct task_options base;
 	char *token, *token_file, *server_url, *ca_file; /* as set, or NULL */
+	/* Of the engine's side for workers; as set, or NULL. */
+	char *grpc_address, *grpc_tls, *grpc_ca_file;
 	/* By check. */
-	char *authorization; /* Bearer …: never logged, never in a sentence */
-	char *url;	     /* without a slash at its end */
+	char *authorization;	 /* Bearer …: never logged, never in a sentence */
+	char *url;		 /* without a slash at its end */
+	char grpc_of_token[256]; /* host:port; "" when it has none */
 	/* Workflows that must have a worker for health to say so: names as the engine has them, separated
 	 * by commas. Empty: any worker. */
 	char *workflows;
@@ -100,6 +103,10 @@ void hatchet_in_turn(struct hatchet_operation *op, enum hatchet_lane_kind kind,
 
 /* A sentence about an answer that is not what was hoped for. Returns `code`. */
 int hatchet_problem(const struct hatchet_client *c, const struct http_reply *r, int code, struct err *e);
+
+/* hatchet.c: host:port for workers, of the settings. -EINVAL with a sentence. */
+int hatchet_grpc_place(const struct hatchet_settings *s, const char **ret_address, bool *ret_tls,
+		       struct err *e);
 
 /* hatchet_submit.c */
 void hatchet_submit(struct task_client *c, const struct task_call *call, task_submit_fn fn, void *arg);

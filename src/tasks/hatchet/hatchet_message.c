@@ -59,7 +59,7 @@ static bool is_exact(struct span number)
 
 /* The engine's interface reads every number of an input into a double. An id that the worker would see
  * changed is worse than a request that legacy serves. */
-static int check_numbers(struct span json, struct err *e)
+int hatchet_check_numbers(struct span json, struct err *e)
 {
 	for (size_t i = 0, end; i < json.len; i = end) {
 		bool number = json.ptr[i] == '-' || isdigit((unsigned char)json.ptr[i]);
@@ -90,7 +90,7 @@ static int hatchet_message_put_input(struct buf *out, const struct task_call *ca
 	struct span input = {buf_span(out).ptr + start, out->len - start};
 	if (out->error)
 		return out->error;
-	return python_json_check(input, false, e) < 0 ? -ERANGE : check_numbers(input, e);
+	return python_json_check(input, false, e) < 0 ? -ERANGE : hatchet_check_numbers(input, e);
 }
 
 int hatchet_put_trigger(struct buf *out, const struct task_call *call, struct span workflow, struct err *e)

@@ -24,6 +24,9 @@ int hatchet_put_workflow(struct buf *out, struct span task, bool workflow);
  * read; or buf's errors. */
 int hatchet_put_trigger(struct buf *out, const struct task_call *call, struct span workflow, struct err *e);
 
+/* -ERANGE: valid JSON with a number that the engine would round, or would keep as null. */
+int hatchet_check_numbers(struct span json, struct err *e);
+
 /* Of {"run":{"metadata":{"id":…}}}; false if there is none. */
 bool hatchet_read_trigger(struct span body, char ret_id[TASK_ID_MAX]);
 

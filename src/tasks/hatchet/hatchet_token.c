@@ -53,7 +53,8 @@ static bool payload_of(struct span token, struct span *ret)
 static int read_claims(const struct json_node *claims, struct hatchet_claims *ret, struct err *e)
 {
 	const char *tenant = json_string(json_get(claims, "sub")),
-		   *url = json_string(json_get(claims, "server_url"));
+		   *url = json_string(json_get(claims, "server_url")),
+		   *grpc = json_string(json_get(claims, "grpc_broadcast_address"));
 	double expires;
 	if (!tenant || !is_uuid(tenant))
 		return err_set(e, -EINVAL, "the token's claim sub (the tenant) is not a UUID");
@@ -63,6 +64,8 @@ static int read_claims(const struct json_node *claims, struct hatchet_claims *re
 	memcpy(ret->tenant, tenant, sizeof(ret->tenant));
 	if (url)
 		strcpy(ret->server_url, url);
+	if (grpc && strlen(grpc) < sizeof(ret->grpc_address))
+		strcpy(ret->grpc_address, grpc);
 	if (json_number(json_get(claims, "exp"), &expires) && expires > 0 && expires < 1e15)
 		ret->expires_s = (int64_t)expires;
 	return 0;

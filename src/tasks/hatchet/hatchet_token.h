@@ -11,9 +11,10 @@
 #include "base/span.h"
 
 struct hatchet_claims {
-	char tenant[37];      /* sub: a UUID */
-	char server_url[512]; /* "" when the token has none */
-	int64_t expires_s;    /* exp, seconds since 1970; 0: none */
+	char tenant[37];	/* sub: a UUID */
+	char server_url[512];	/* "" when the token has none */
+	char grpc_address[256]; /* host:port; "" when it has none */
+	int64_t expires_s;	/* exp, seconds since 1970; 0: none */
 };
 
 /* -EINVAL for what is no such token. The sentence tells what is wrong and shows nothing of it. */

@@ -28,9 +28,9 @@
 #define POLL_LAST_MS 250
 /* added for each other run that is checked: about 500 looks a second, however many there are */
 #define POLL_PER_WAIT_MS 2
-#define GET_GRACE_MS 1000
-#define UNSETTLED_MAX 40 /* looks at a run whose tasks lag behind it */
-#define UNREADABLE_MAX 8 /* looks at a run that has ended and cannot be read: 1 s */
+#define GET_GRACE_MS 3000 /* a busy engine shows what it has taken a second later */
+#define UNSETTLED_MAX 40  /* looks at a run whose tasks lag behind it */
+#define UNREADABLE_MAX 8  /* looks at a run that has ended and cannot be read: 1 s */
 
 struct hatchet_waiting {
 	struct hatchet_operation op;
