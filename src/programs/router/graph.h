@@ -1,6 +1,5 @@
 /*
- * `migration-router graph WORKFLOW [--tasks FILE]…`: a declared workflow as a Mermaid flowchart on standard
- * output.
+ * `migration-router graph WORKFLOW [--tasks FILE]…`: a declared workflow as a Mermaid flowchart.
  */
 #ifndef PROGRAMS_ROUTER_GRAPH_H
 #define PROGRAMS_ROUTER_GRAPH_H

@@ -1,6 +1,5 @@
 /*
- * The side tables and triggers of store_flow.c, made where they are not: without a version, as worker_knows
- * is.
+ * The side tables and triggers of store_flow.c, made where they are not: without a version, as worker_knows.
  */
 #include "tasks/queue/store_internal.h"
 

@@ -15,10 +15,9 @@
  *   input:/a/b       value in the workflow's input: in its first positional argument, or, where it was called
  *                    without any, in its keyword arguments
  *   args:/0/a        value in the workflow's positional arguments, kwargs:/a in its keyword arguments
- *   step:<name>/a    value in the result of a step that this one follows, directly or not (a '/' or '~' in
- * its
- *                    name as in JSON pointers: ~1, ~0). That of a for_each is the list of its items' results,
- *                    or with `key` an object of them
+ *   step:<name>/a    value in the result of a step that this one follows, directly or not; a '/' or '~' in
+ *                    its name as in JSON pointers: ~1, ~0. That of a for_each is the list of its items'
+ *                    results, or with `key` an object of them
  *   item:/a          value in the element that this item of a for_each is for
  * A value that is not there takes "default", which may be a template itself; with "optional": true it is left
  * out of its object (null in a list); else the workflow fails. A "$ref" with '#' or "://" in it is JSON
