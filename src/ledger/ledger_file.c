@@ -20,7 +20,8 @@
 
 #define BATCH_MAX 512
 #define SWEEP_SECONDS 600
-#define BUCKETS (1u << 16)
+#define SEGMENT ((size_t)1 << 16) /* buckets, as many as at first */
+#define SEGMENTS 1024
 #define RETRY_FIRST_MS 500
 #define RETRY_MAX_MS 15000
 #define UNSHARE_MS 200			/* between looks whether the other processes have ended */
@@ -67,7 +68,9 @@ struct ledger_file {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	/* under lock */
-	struct slot *buckets[BUCKETS];
+	struct slot **segments[SEGMENTS];
+	size_t n_buckets, round; /* round: the largest power of two up to n_buckets */
+	bool keep_buckets;	 /* someone goes through them */
 	struct group *groups;
 	uint64_t n_entries; /* slots */
 	bool whole;	    /* memory has all that the file has: what is not there is not there */
@@ -113,9 +116,72 @@ static uint32_t ledger_hash_of(const struct ledger_file *l, struct span group, s
 	return h;
 }
 
+/* --- buckets: one more for each entry more (linear hashing), so that no request waits for all of them to be
+ * made anew --- */
+
+static struct slot **bucket_at(const struct ledger_file *l, size_t n)
+{
+	return &l->segments[n / SEGMENT][n % SEGMENT];
+}
+
+static size_t bucket_of(const struct ledger_file *l, uint32_t hash)
+{
+	size_t n = hash & (2 * l->round - 1);
+	return n < l->n_buckets ? n : n - l->round;
+}
+
+static bool bucket_make_room(struct ledger_file *l)
+{
+	struct slot ***segment = &l->segments[l->n_buckets / SEGMENT];
+	if (l->n_buckets % SEGMENT == 0)
+		*segment = calloc(SEGMENT, sizeof(**segment));
+	return *segment != NULL;
+}
+
+/* The new bucket gets what belongs into it of the one that had it until now. */
+static void bucket_add(struct ledger_file *l)
+{
+	size_t n = l->n_buckets;
+	if (l->keep_buckets || l->n_entries <= n || n == SEGMENTS * SEGMENT || !bucket_make_room(l))
+		return; /* then chains are longer */
+	struct slot **at = bucket_at(l, n - l->round), **to = bucket_at(l, n);
+	l->n_buckets++;
+	if (l->n_buckets == 2 * l->round)
+		l->round *= 2;
+	while (*at) {
+		struct slot *slot = *at;
+		if (bucket_of(l, slot->hash) != n) {
+			at = &slot->next;
+			continue;
+		}
+		*at = slot->next;
+		slot->next = *to;
+		*to = slot;
+	}
+}
+
+static bool buckets_new(struct ledger_file *l)
+{
+	l->segments[0] = calloc(SEGMENT, sizeof(*l->segments[0]));
+	l->n_buckets = l->segments[0] ? SEGMENT : 0;
+	l->round = SEGMENT;
+	return l->n_buckets > 0;
+}
+
+static void buckets_free(struct ledger_file *l)
+{
+	for (size_t n = 0; n < l->n_buckets; n++)
+		for (struct slot *slot = *bucket_at(l, n), *next; slot; slot = next) {
+			next = slot->next;
+			free(slot);
+		}
+	for (size_t i = 0; i < SEGMENTS; i++)
+		free(l->segments[i]);
+}
+
 static struct slot **ledger_find(struct ledger_file *l, struct span group, struct span key, uint32_t hash)
 {
-	struct slot **at = &l->buckets[hash % BUCKETS];
+	struct slot **at = bucket_at(l, bucket_of(l, hash));
 	for (; *at; at = &(*at)->next) {
 		struct slot *s = *at;
 		if (s->hash == hash && span_eq((struct span){s->text, s->group_length}, group) &&
@@ -181,9 +247,11 @@ static int ledger_remember(struct ledger_file *l, const struct ledger_entry *e, 
 	memcpy(s->task_id, e->task_id, sizeof(s->task_id));
 	memcpy(s->text, group.ptr, group.len);
 	memcpy(s->text + group.len, key.ptr, key.len);
-	s->next = l->buckets[s->hash % BUCKETS];
-	l->buckets[s->hash % BUCKETS] = s;
+	struct slot **bucket = bucket_at(l, bucket_of(l, s->hash));
+	s->next = *bucket;
+	*bucket = s;
 	l->n_entries++;
+	bucket_add(l);
 	return 0;
 }
 
@@ -426,7 +494,7 @@ static int ledger_write_change(struct ledger_file *l, const struct change *c, st
 static bool entry_at(struct ledger_file *l, size_t bucket, size_t place, struct change *ret)
 {
 	pthread_mutex_lock(&l->lock);
-	const struct slot *s = l->buckets[bucket];
+	const struct slot *s = *bucket_at(l, bucket);
 	while (s && place-- > 0)
 		s = s->next;
 	if (s) {
@@ -443,15 +511,27 @@ static bool entry_at(struct ledger_file *l, size_t bucket, size_t place, struct 
 	return s != NULL;
 }
 
+/* The buckets, which stay as they are until this is called with false. */
+static size_t keep_buckets(struct ledger_file *l, bool keep)
+{
+	pthread_mutex_lock(&l->lock);
+	size_t n = l->n_buckets;
+	l->keep_buckets = keep;
+	pthread_mutex_unlock(&l->lock);
+	return n;
+}
+
 /* Another file is in the old one's place: it gets what memory has, or a restart would know nothing of
  * it. */
 static int save_all(struct ledger_file *l, struct err *e)
 {
 	struct change c = {0};
 	int r = db_begin(l->db, e);
-	for (size_t bucket = 0; r == 0 && bucket < BUCKETS; bucket++)
+	size_t n = keep_buckets(l, true);
+	for (size_t bucket = 0; r == 0 && bucket < n; bucket++)
 		for (size_t place = 0; r == 0 && entry_at(l, bucket, place, &c); place++)
 			r = ledger_write_change(l, &c, e);
+	keep_buckets(l, false);
 	if (r == 0)
 		r = db_commit(l->db, e);
 	if (r < 0)
@@ -617,8 +697,8 @@ static void sweep(struct ledger_file *l)
 	if (db_run(l->expire, &e) < 0)
 		return; /* the next one will */
 	pthread_mutex_lock(&l->lock);
-	for (size_t i = 0; i < BUCKETS; i++)
-		for (struct slot **at = &l->buckets[i]; *at;) {
+	for (size_t i = 0; i < l->n_buckets; i++)
+		for (struct slot **at = bucket_at(l, i); *at;) {
 			struct slot *s = *at;
 			if (s->created_us >= oldest || !s->in)
 				at = &s->next;
@@ -633,8 +713,8 @@ static void sweep(struct ledger_file *l)
 /* Under lock. What is being removed stays known as such. */
 static void forget_entries(struct ledger_file *l)
 {
-	for (size_t i = 0; i < BUCKETS; i++)
-		for (struct slot **at = &l->buckets[i]; *at;)
+	for (size_t i = 0; i < l->n_buckets; i++)
+		for (struct slot **at = bucket_at(l, i); *at;)
 			if ((*at)->in)
 				drop_slot(l, at);
 			else
@@ -858,12 +938,7 @@ static void ledger_release(struct ledger_file *l)
 	close_reader(l);
 	ledger_share_close(l->share);
 	free(l->path);
-	for (size_t i = 0; i < BUCKETS; i++)
-		while (l->buckets[i]) {
-			struct slot *s = l->buckets[i];
-			l->buckets[i] = s->next;
-			free(s);
-		}
+	buckets_free(l);
 	while (l->groups) {
 		struct group *g = l->groups;
 		l->groups = g->next;
@@ -1003,7 +1078,7 @@ int ledger_file_start(const char *path, struct ledger **ret, struct err *e)
 	random[8] = '\0';
 	l->seed = (uint32_t)strtoul(random, NULL, 16);
 	l->path = strdup(path);
-	int r = l->path ? ledger_begin(l, e) : err_set(e, -ENOMEM, "out of memory");
+	int r = buckets_new(l) && l->path ? ledger_begin(l, e) : err_set(e, -ENOMEM, "out of memory");
 	if (r == 0 && (r = -pthread_create(&l->thread, NULL, ledger_run, l)) < 0)
 		err_set(e, r, "thread: %s", strerror(-r));
 	if (r < 0) {

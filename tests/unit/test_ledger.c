@@ -101,6 +101,41 @@ static void entries_survive_a_restart(void **state)
 	assert_int_equal(st.st_mode & 0777, 0600);
 }
 
+/* More than there are places for at first: each is found, and found again after some have gone. */
+static void a_hundred_thousand_entries_are_all_found(void **state)
+{
+	enum { MANY = 150000, STEP = 997 };
+	static const char fill[] =
+		"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 149999)"
+		" INSERT INTO entries SELECT 'run', 'r-' || i, 'embedded', 'task-' || i, "
+		"4000000000000000 FROM n";
+	(void)state;
+	struct ledger *l;
+	struct ledger_entry e;
+	struct err why;
+	struct db *db;
+	char key[32], task[32];
+	assert_int_equal(ledger_file_start(path, &l, &why), 0);
+	ledger_stop(l);
+	assert_int_equal(db_open(&(struct db_options){.path = path}, &db, &why), 0);
+	assert_int_equal(db_exec(db, fill, &why), 0);
+	db_close(db);
+	assert_int_equal(ledger_file_start(path, &l, &why), 0);
+	for (int i = 0; i < MANY; i += STEP) {
+		snprintf(key, sizeof(key), "r-%d", i);
+		take_out(l, SPAN_LIT("run"), span_of(key));
+	}
+	for (int i = 0; i < MANY; i++) {
+		snprintf(key, sizeof(key), "r-%d", i);
+		snprintf(task, sizeof(task), "task-%d", i);
+		enum ledger_answer is = ledger_lookup(l, SPAN_LIT("run"), span_of(key), &e);
+		assert_int_equal(is, i % STEP ? LEDGER_FOUND : LEDGER_NONE);
+		if (is == LEDGER_FOUND)
+			assert_string_equal(e.task_id, task);
+	}
+	ledger_stop(l);
+}
+
 static void what_was_called_back_survives_kill_9(void **state)
 {
 	(void)state;
@@ -580,6 +615,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(entries_survive_a_restart, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_hundred_thousand_entries_are_all_found, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_was_called_back_survives_kill_9, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_removal_that_was_called_back_survives_kill_9, setup,
 						teardown),

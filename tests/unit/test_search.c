@@ -24,9 +24,10 @@
 
 #define SECOND INT64_C(1000000)
 #define BEGIN_US (INT64_C(1790000000) * SECOND + 123) /* within an hour, not at its begin */
-#define COUNT 30000				      /* three chunks, and more */
-#define STEP_US (6 * SECOND)			      /* 30,000 of them: over two days */
+#define COUNT 20000				      /* two chunks, and more */
+#define STEP_US (6 * SECOND)			      /* 20,000 of them: over a day */
 #define BATCH 2000
+#define PAGE 999 /* attempts; each page looks for its place anew */
 
 /* --- what is recorded ----------------------------------------------------------------------------------- */
 
@@ -155,7 +156,7 @@ static uint64_t page_through(struct place *p, const struct search_filter *f)
 	do {
 		struct requests *r = NULL;
 		struct err e = {""};
-		assert_int_equal(requests_find(p->file, f, before, 777, &r, &e), 0);
+		assert_int_equal(requests_find(p->file, f, before, PAGE, &r, &e), 0);
 		for (size_t i = 0; i < r->n; i++) {
 			assert_true(r->all[i].row < last);
 			assert_true(i == 0 || r->all[i].time_us <= r->all[i - 1].time_us);
@@ -204,11 +205,10 @@ static void what_is_found_is_what_reading_every_row_finds(void **state)
 	struct place *p = *state;
 	struct err e = {""};
 	write_all(p);
-	assert_int_equal(ask(p, "SELECT count(*) FROM row_chunks"), COUNT / ROW_INDEX_RANGE);
-	check_all(p); /* indexed as they were written */
+	assert_int_equal(ask(p, "SELECT count(*) FROM row_chunks"), COUNT / ROW_INDEX_RANGE); /* as written */
 	assert_int_equal(db_exec(outcome_store_db(p->store), not_indexed, &e), 0);
 	check_all(p); /* before anything is indexed, as after an upgrade */
-	while (ask(p, "SELECT count(*) FROM row_chunks") < 2)
+	while (ask(p, "SELECT count(*) FROM row_chunks") < 1)
 		index_all(p, 1);
 	check_all(p); /* in the midst */
 	index_all(p, 1000);
@@ -316,7 +316,7 @@ static void rows_of_restarts_failures_and_two_processes_are_indexed_once(void **
 		/* two batches by the other process, in the second chunk */
 		write_some(first == 5 * BATCH || first == 6 * BATCH ? &q : p, first, BATCH,
 			   BEGIN_US + (first + BATCH) * STEP_US);
-		if (first == 10 * BATCH)
+		if (first == 7 * BATCH)
 			index_all(p, 1);
 	}
 	index_all(p, 1000);
