@@ -308,7 +308,15 @@ def flags():
     return bench_flags.run()
 
 
-BENCHES = {"proxy": proxy, "decide": decide, "flags": flags, "tasks": tasks, "worker": worker, "idle": idle, "record": record,
+def wide(name):
+    def run():
+        import bench_wide
+        return bench_wide.BENCHES[name]()
+    return run
+
+
+WIDE = ("bodies", "connections", "memory", "planes", "growth", "start")
+BENCHES = {"proxy": proxy, **{name: wide(name) for name in WIDE}, "decide": decide, "flags": flags, "tasks": tasks, "worker": worker, "idle": idle, "record": record,
            "guard": guard}
 
 
