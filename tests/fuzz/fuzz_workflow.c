@@ -1,6 +1,6 @@
 /* Workflows: what is read without a mistake freezes and thaws to the same, and its plan comes to an end, each
- * task having begun at most once, with valid JSON. The input is YAML, and, behind a line "---8<---", JSON that
- * serves as the workflow's input, as every result, and as a frozen workflow. */
+ * task having begun at most once, with valid JSON. The input is YAML, and, behind a line "---8<---", JSON
+ * that serves as the workflow's input, as every result, and as a frozen workflow. */
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>

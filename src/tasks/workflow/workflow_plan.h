@@ -4,8 +4,8 @@
  *
  * Why:       the rules of a workflow are in one place that neither waits nor writes, so that the embedded
  *            store, the router's driver and a Temporal worker cannot differ in them.
- * Rules:     a step begins when every step that it follows has completed. The first one that does not complete
- *            ends the whole at once: nothing new begins, what runs is to be asked to stop
+ * Rules:     a step begins when every step that it follows has completed. The first one that does not
+ *            complete ends the whole at once: nothing new begins, what runs is to be asked to stop
  *            (workflow_plan_open), the error is "step "x": <its error>". A for_each is completed when all of
  *            its items are; one of no elements is completed at once.
  * Exact:     the same definition, input and ends, told in the same order, give the same answers, in every
