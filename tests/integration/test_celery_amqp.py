@@ -7,7 +7,7 @@ import kombu
 import pytest
 
 from celery_rabbitmq import RabbitMQ
-from celery_router import TASKS, call, readyz, start_router
+from celery_router import TASKS, call, celery_config, readyz, start_router
 from celery_worker import Worker, application
 from http_text import PATIENCE, wait_until
 from lossy import Lossy
@@ -157,6 +157,18 @@ def test_health_tells_queue_consumers_and_backlog(start, rabbit, worker):
     router = start_router(start, start.origin(), rabbit.url(), "rpc://")
     found = wait_until(lambda: (lambda r: r if r["worker"] else None)(readyz(router)), "the worker")
     assert (found["reachable"], found["backlog"]) == (True, 0)
+
+
+def test_check_asks_the_workers_over_rabbitmq(start, rabbit, worker):
+    """And says what there is none of."""
+    path = start.folder() / "router.yml"
+    for where, code, rows in ((rabbit.url(), 1, {"add_numbers": ["yes", "yes", "yes", "-"], "unheard_of": ["yes", "no", "yes"]}),
+                              ("amqp://guest:guest@127.0.0.1:1//", 1, {"add_numbers": ["no", "?", "?"]})):
+        path.write_text(json.dumps(celery_config("http://127.0.0.1:9", where, "rpc://", {name: TASKS[name] for name in ("add_numbers", "unheard_of")})))
+        ended = start.run("migration-router", "check", str(path), "--backends")
+        found = {line.split()[0][2:]: line.split(None, 6)[3:] for line in ended.stdout.splitlines() if line.startswith("s.")}
+        assert ended.returncode == code, ended.stdout + ended.stderr
+        assert {name: found[name][:len(row)] for name, row in rows.items()} == rows, ended.stdout
 
 
 @pytest.mark.parametrize("url, said", [("amqp://guest:wrong-secret@127.0.0.1:%d//", "refused the login"), ("amqp://guest:guest@127.0.0.1:%d/nope", "virtual host")])
