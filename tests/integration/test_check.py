@@ -84,6 +84,27 @@ def test_what_is_missing_is_named(world):
     assert rows["app.flow"][4:6] == ["yes", "no"] and '"other"' in rows["app.flow"][-1], "a step's queue counts"
 
 
+def test_one_service_and_one_backend_can_be_asked_about(world):
+    w = world(more={"nobody": c.operation("POST /n", {"name": "add_number"})})
+    w.worker(w.router())
+    assert set(w.rows(w.check("--service", "app", "--backend", "embedded"))) == {"app.add", "app.hello", "app.nobody"}
+    for arguments, wrong in ((("--service", "ap"), 'no service "ap" is declared'), (("--backend", "temporal"), "temporal")):
+        ended = w.check(*arguments)
+        assert ended.returncode == 2 and arguments[0] + ": " in ended.stderr and wrong in ended.stderr, ended.stderr
+    assert w.check("--validate", "--backends").returncode == 2
+    validated = w.check("--validate")
+    assert validated.returncode == 0 and ": ok: 1 services, 3 operations" in validated.stdout
+
+
+def test_a_backend_that_only_a_flag_leads_to_counts_when_it_is_asked_about(world):
+    need_backend("celery")
+    w = world(backends={**c.embedded(), "celery": {"broker_url": "redis://127.0.0.1:1/0", "connect_timeout": "1s"}})
+    w.worker(w.router())
+    assert w.check("--backends").returncode == 0
+    ended = w.check("--backend", "celery")
+    assert ended.returncode == 1 and "embedded" not in ended.stdout and "2 missing" in ended.stdout
+
+
 def test_a_check_makes_nothing(world):
     w = world()
     ended = w.check("--backends")

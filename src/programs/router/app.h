@@ -18,8 +18,9 @@ int app_serve(const char *config_path, bool take_over);
 struct app_check {
 	const char *config_path;
 	bool backends;
-	const char *test; /* "service.operation", or NULL */
-	const char *body; /* JSON, @FILE, or NULL */
+	const char *service, *backend; /* only these in the table of backends; NULL: all */
+	const char *test;	       /* "service.operation", or NULL */
+	const char *body;	       /* JSON, @FILE, or NULL */
 	const char *user, *organization;
 };
 int app_check(const struct app_check *how);

@@ -22,11 +22,20 @@ static const char *answer_text(enum task_answer a)
 
 /* --- the table ------------------------------------------------------------------------------------------ */
 
-static int name_width(const struct registration *r)
+/* Whether it is asked about. */
+static bool app_check_wants(const struct app_check *how, const struct registration_entry *entry)
+{
+	return (!how->service || span_is(entry->operation->service, how->service)) &&
+	       (!how->backend || span_is(entry->backend, how->backend));
+}
+
+static int name_width(const struct registration *r, const struct app_check *how)
 {
 	size_t width = strlen("OPERATION");
 	for (size_t i = 0; i < registration_count(r); i++) {
 		const struct operation *op = registration_at(r, i)->operation;
+		if (!app_check_wants(how, registration_at(r, i)))
+			continue;
 		size_t n = op->service.len + 1 + op->name.len;
 		width = n > width ? n : width;
 	}
@@ -43,18 +52,23 @@ static void print_entry(const struct registration_entry *entry, int width)
 	       answer_text(entry->now.worker), entry->now.missing[0] ? entry->now.missing : "-");
 }
 
-static int print_table(const struct registration *r)
+static int print_table(const struct registration *r, const struct app_check *how)
 {
-	int width = name_width(r);
-	size_t lacking = 0;
-	if (registration_count(r) == 0)
-		printf("no operation has a task\n");
+	int width = name_width(r, how);
+	size_t lacking = 0, wanted = 0;
+	for (size_t i = 0; i < registration_count(r); i++)
+		wanted += app_check_wants(how, registration_at(r, i));
+	if (wanted == 0)
+		printf("no operation has a task%s\n", how->service || how->backend ? " there" : "");
 	else
 		printf("%-*s  %-8s  %-9s  %-9s  %-5s  %-6s  %s\n", width, "OPERATION", "BACKEND", "BY",
 		       "REACHABLE", "KNOWN", "WORKER", "MISSING");
 	for (size_t i = 0; i < registration_count(r); i++) {
 		const struct registration_entry *entry = registration_at(r, i);
-		lacking += entry->needed && registration_lacks(entry);
+		if (!app_check_wants(how, entry))
+			continue;
+		/* who names a backend asks before a flag leads there */
+		lacking += (entry->needed || how->backend) && registration_lacks(entry);
 		print_entry(entry, width);
 	}
 	if (lacking)
@@ -62,7 +76,7 @@ static int print_table(const struct registration *r)
 	return lacking ? 1 : 0;
 }
 
-static int check_backends(struct app *a)
+static int check_backends(struct app *a, const struct app_check *how)
 {
 	struct err e = {""};
 	int r = app_clients_start(a, &e);
@@ -73,7 +87,7 @@ static int check_backends(struct app *a)
 		return 1;
 	}
 	registration_ask_now(a->registration, CHECK_MS);
-	return print_table(a->registration);
+	return print_table(a->registration, how);
 }
 
 /* --- the application, as far as it is needed ------------------------------------------------------------ */
@@ -113,12 +127,26 @@ static int ask_backends(struct app *a, const struct app_check *how)
 		fprintf(stderr, "%s\n", e.text);
 		return 1;
 	}
-	int code = how->backends ? check_backends(a) : 0;
+	int code = how->backends ? check_backends(a, how) : 0;
 	if (how->test) {
 		int tested = app_check_test(a, how);
 		code = code > tested ? code : tested;
 	}
 	return code;
+}
+
+/* A service or backend that is not there would be one that lacks nothing. */
+static int app_check_names(const struct app_check *how, const struct config *c, struct buf *problems)
+{
+	struct err e;
+	if (how->service && !config_service(c, span_of(how->service)))
+		buf_printf(problems, "--service: no service \"%s\" is declared\n", how->service);
+	else if (how->backend && !config_backend(c, span_of(how->backend))) {
+		config_backend_not_found(c, span_of(how->backend), &e);
+		buf_printf(problems, "--backend: %s\n", e.text);
+	} else
+		return 0;
+	return 2;
 }
 
 int app_check(const struct app_check *how)
@@ -129,6 +157,8 @@ int app_check(const struct app_check *how)
 	log_setup(LOG_ERROR, LOG_LOGFMT); /* what is missing is printed, not logged */
 	int code = config_load(how->config_path, app_getenv, &problems, &config) < 0 ? 2 : 0;
 	a.config = config;
+	if (code == 0)
+		code = app_check_names(how, config, &problems);
 	if (code == 0 && app_backends_make(&a, &problems) < 0)
 		code = 2;
 	if (problems.len)

@@ -25,7 +25,8 @@ static const char usage[] =
 	"\n"
 	"  migration-router [serve] --config FILE [--takeover] [--log-level LEVEL] "
 	"[--log-format logfmt|json]\n"
-	"  migration-router check FILE [--backends] [--flags] [--test SERVICE.OPERATION "
+	"  migration-router check FILE [--validate | [--backends] [--service S] [--backend B]] [--flags] "
+	"[--test SERVICE.OPERATION "
 	"[--body JSON|@FILE] [--user U] [--org G]]\n"
 	"  migration-router explain --config FILE --service S --operation O [--user U] "
 	"[--org G] [--context K=V]…\n"
@@ -46,14 +47,14 @@ static void print_version(void)
 
 static int main_check(int argc, char **argv)
 {
-	static const struct option options[] = {{"backends", no_argument, NULL, 'b'},
-						{"test", required_argument, NULL, 't'},
-						{"body", required_argument, NULL, 'd'},
-						{"user", required_argument, NULL, 'u'},
-						{"org", required_argument, NULL, 'g'},
-						{"flags", no_argument, NULL, 'f'},
-						{0}};
+	static const struct option options[] = {
+		{"backends", no_argument, NULL, 'b'},	   {"test", required_argument, NULL, 't'},
+		{"body", required_argument, NULL, 'd'},	   {"user", required_argument, NULL, 'u'},
+		{"org", required_argument, NULL, 'g'},	   {"flags", no_argument, NULL, 'f'},
+		{"service", required_argument, NULL, 's'}, {"backend", required_argument, NULL, 'k'},
+		{"validate", no_argument, NULL, 'v'},	   {0}};
 	struct app_check how = {0};
+	bool validate = false;
 	bool flags = false;
 	int o;
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -63,6 +64,12 @@ static int main_check(int argc, char **argv)
 			flags = true;
 		else if (o == 't')
 			how.test = optarg;
+		else if (o == 's')
+			how.service = optarg;
+		else if (o == 'k')
+			how.backend = optarg;
+		else if (o == 'v')
+			validate = true;
 		else if (o == 'd')
 			how.body = optarg;
 		else if (o == 'u')
@@ -72,13 +79,18 @@ static int main_check(int argc, char **argv)
 		else
 			return EXIT_USAGE;
 	}
-	if (optind != argc - 1 || (!how.test && (how.body || how.user || how.organization))) {
-		fprintf(stderr, "usage: migration-router check FILE [--backends] [--flags] [--test "
+	/* Which of them is a question to backends; --validate asks none. */
+	bool asks = how.backends || how.service || how.backend;
+	if (optind != argc - 1 || (!how.test && (how.body || how.user || how.organization)) ||
+	    (validate && (asks || how.test))) {
+		fprintf(stderr, "usage: migration-router check FILE [--validate | [--backends] [--service S] "
+				"[--backend B]] [--flags] [--test "
 				"SERVICE.OPERATION [--body JSON|@FILE]"
 				" [--user U] [--org G]]\n");
 		return EXIT_USAGE;
 	}
 	how.config_path = argv[optind];
+	how.backends = asks;
 	int code = app_check(&how);
 	if (code == EXIT_USAGE)
 		return code;
