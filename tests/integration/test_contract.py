@@ -711,7 +711,8 @@ def test_engine_gone_and_back(world):
     assert [(r["side"], r["role"], r["result"]) for r in rows] == [("task", "primary", "failure"), ("legacy", "fallback", "success")]
     follow = world.post("/follow", body=b'{"args": ["follows"], "thing": "t"}')
     assert follow.status == 503 and len(world.origin.requests) == 3, "legacy knows nothing of what it is about"
-    assert world.ask_state(before).status == (200 if forgets(world) else STATE_WHEN_GONE[world.name])
+    assert world.ask_state(before).status == (200 if (world.engine.label or "").startswith("celery-amqp") else
+                                              STATE_WHEN_GONE[world.name]), "results of those are not where the tasks are"
     world.engine.find()
     # Each of the router's threads has connections of its own.
     wait_until(lambda: all(world.post("/count", "back").body != LEGACY for _ in range(10)), "the engine to be used again")
