@@ -168,7 +168,8 @@ class RealPlace(Place):
         """It sees so itself."""
 
 
-@pytest.fixture(params=["stand-in", pytest.param("real", marks=pytest.mark.heavy)])
+# One engine for all: what one test leaves, or runs, is given to another's worker.
+@pytest.fixture(params=["stand-in", pytest.param("real", marks=[pytest.mark.heavy, pytest.mark.xdist_group("real-hatchet")])])
 def place(request, start, tmp_path):
     if request.param == "real" and not hatchet_real.TOKEN:
         pytest.skip("HATCHET_CLIENT_TOKEN is not set: no real Hatchet engine to run against")
