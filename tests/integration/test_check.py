@@ -199,7 +199,7 @@ def test_values_of_settings_are_checked_without_asking_anybody(world):
                 said("temporal.port", "port", "expected a port"), said("hatchet", "hatchet", "the token is not a JWT")]
     assert all(line.startswith(sentence) for line, sentence in zip(told, expected)), (told, expected)
     assert "secret" not in ended.stderr
-    ended = w.check(env={"CELERY_BROKER_URL": "amqp://guest@h"})
+    ended = w.check(env={"CELERY_BROKER_URL": "sqs://h"})
     assert "environment: CELERY_BROKER_URL: the URL must begin with redis://" in ended.stderr, ended.stderr
     started = start_alone(w)
     assert started.returncode == 2 and told[1] in started.stderr, "a start says the same"
