@@ -73,6 +73,8 @@ THIRD_PARTY = {
     r"libpq-fe\.h": {"base/postgres.c"},
     r"sqlite3\.h": {"base/db.c"},
     r"microhttpd\.h": {"router/http/listener.c"},
+    # What protobuf-c makes of worker/temporal_api.proto, at build time.
+    r"temporal_api\.pb-c\.h": {"tasks/temporal/worker/%s.c" % name for name in ("activity_tasks", "api", "calls", "decide", "polls", "workflow_tasks")},
     r"zlib\.h": {"base/checksum.c", "base/gzip.c"},
     r"protobuf-c/.*": set(),  # generated code includes it
 }

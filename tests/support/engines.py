@@ -333,6 +333,32 @@ class Temporal(Engine):
         return "%s; %s; worker's log: %s" % (super().story(), self.server.histories(4), self.worker and self.worker.log()[-2000:])
 
 
+class TemporalInC(Temporal):
+    """The same server with our worker in the place of the Python one."""
+    label = "temporal-c"
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.start = None
+        with open(os.path.join(self.folder, "tasks.yml"), "w", encoding="utf-8") as file:
+            json.dump(programs_of(self.folder), file)
+        with open(os.path.join(self.folder, "worker.yml"), "w", encoding="utf-8") as file:
+            json.dump(configuration.router({"app": configuration.service("http://127.0.0.1:9")}, backend="temporal", backends={
+                "temporal": {"http_url": self.server.url, "address": self.server.address, "poll_timeout": "3s"}}), file)
+
+    def attach(self, start, router):
+        self.start = start
+
+    def start_worker(self):
+        self.worker = self.start.process("task-backend-worker", "--config", os.path.join(self.folder, "worker.yml"), "--tasks",
+                                         os.path.join(self.folder, "tasks.yml"), "--queues", "contract", "--concurrency", PLACES,
+                                         "--log-format", "json", cwd=self.folder)
+        self.worker.wait_event("worker_ready")
+
+    def story(self):
+        return "%s; %s; worker's log: %s" % (Engine.story(self), self.server.histories(4), self.worker and self.worker.log()[-2000:])
+
+
 class Hatchet(Engine):
     name = "hatchet"
     submission = b"/workflow-runs/trigger"
@@ -412,4 +438,5 @@ class RealHatchet(Engine):
 
 # The same engine with another worker is looked at once, without sanitizers: test_celery_worker_c.py runs under them.
 ENGINES = [Embedded, Celery, pytest.param(CeleryInC, marks=pytest.mark.heavy),
-           *([pytest.param(kind, marks=pytest.mark.heavy) for kind in (CeleryOverRabbitMQ, CeleryOverPostgreSQL)] if os.environ.get("CONTRACT_CELERY") == "all" else []), Temporal, RealHatchet if hatchet_real.TOKEN else Hatchet]
+           *([pytest.param(kind, marks=pytest.mark.heavy) for kind in (CeleryOverRabbitMQ, CeleryOverPostgreSQL)] if os.environ.get("CONTRACT_CELERY") == "all" else []), Temporal,
+           pytest.param(TemporalInC, marks=pytest.mark.heavy), RealHatchet if hatchet_real.TOKEN else Hatchet]

@@ -58,8 +58,8 @@ struct worker_program {
 
 static const char usage[] =
 	"usage: task-backend-worker [options]\n"
-	"  --backend NAME            embedded (default), celery, hatchet; or TASK_QUEUE_BACKEND,\n"
-	"                            TASK_BACKEND_TYPE\n"
+	"  --backend NAME            embedded (default), celery, temporal, hatchet; or\n"
+	"                            TASK_QUEUE_BACKEND, TASK_BACKEND_TYPE\n"
 	"  --config FILE             router.yml: the backend's settings, and where the tasks are\n"
 	"  --database FILE           embedded: the queue's file (else the configuration's, else tasks.db)\n"
 	"  --tasks FILE|FOLDER       tasks beside the core tasks; of a folder its *.yml; may be repeated\n"
@@ -337,7 +337,11 @@ static int choose_queues(struct worker_program *p)
 		      stderr);
 	if (p->production && needed && !p->queue_text)
 		return wrong_usage("--queues", "is required in production (ENVIRONMENT)");
-	const char *queue = p->settings.queue ? p->settings.queue : p->engine->default_queue;
+	const char *queue = p->settings.queue;
+	if (!queue && p->engine->queue && p->settings.options)
+		queue = p->engine->queue(p->settings.options);
+	if (!queue)
+		queue = p->engine->default_queue;
 	return p->queue_text ? 0 : set_text(&p->queue_text, queue);
 }
 

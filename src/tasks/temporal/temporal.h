@@ -14,7 +14,8 @@
  * Results:   wait reports completed_us only; get reports the name and all times. Attempts are reported while
  *            an activity is pending.
  * Limits:    2 MB of input; a limit of execution is always set, and holds also for the time without a worker.
- * Not done:  expires_ms (the server has no such limit for workflows); a worker of our own.
+ * Not done:  expires_ms (the server has no such limit for workflows).
+ * Worker:    worker/, over gRPC.
  */
 #ifndef TASKS_TEMPORAL_TEMPORAL_H
 #define TASKS_TEMPORAL_TEMPORAL_H
@@ -27,7 +28,7 @@
 /* Settings: http_url (http[s]://host:port), host and port (of gRPC; the host gives the default http_url, port
  * 7243), namespace ("default"), task_queue ("task-abstraction-queue"), api_key or api_key_file (sent as a
  * bearer token), ca_file, client_cert_file, client_key_file (PEM), execution_timeout ("1h": for calls that
- * set none). */
+ * set none); for workers: address (host:port of gRPC), poll_timeout ("21s"), heartbeat_timeout (none). */
 extern const struct task_backend temporal_backend;
 
 #endif

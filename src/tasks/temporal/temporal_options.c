@@ -11,6 +11,9 @@
 
 #define API_KEY_MAX 16384
 #define DEFAULT_TIMEOUT_MS 3600000u
+/* A server holds a poll for one second less than it is given, and complains in its log below 20 s. */
+#define DEFAULT_POLL_MS 21000u
+#define DEFAULT_PORT "7233"
 
 /* --- one setting ---------------------------------------------------------------------------------------- */
 
@@ -22,7 +25,7 @@ static bool visible(struct span s)
 	return s.len > 0;
 }
 
-/* host, host:port, [v6]:port or a bare v6 address; the port is gRPC's and of no use here. */
+/* host, host:port, [v6]:port or a bare v6 address; a port here is gRPC's, as `port` is. */
 static int set_host(void *field, struct span value, struct err *e)
 {
 	CLEANUP(buf_releasep) struct buf host = BUF_INIT(512);
@@ -43,16 +46,36 @@ static int set_host(void *field, struct span value, struct err *e)
 			  : task_setting_text(field, buf_span(&host), e);
 }
 
-/* Checked, and not kept. */
 static int set_port(void *field, struct span value, struct err *e)
 {
-	(void)field;
 	char text[8], *end;
 	span_copy(value, text, sizeof(text));
 	long port = strtol(text, &end, 10);
 	if (value.len == 0 || value.len >= sizeof(text) || *end || port < 1 || port > 65535)
 		return err_set(e, -EINVAL, "expected a port, 1 to 65535");
-	return 0;
+	return task_setting_text(field, value, e);
+}
+
+/* host:port of gRPC, also behind http:// or https://, which then says whether it is over TLS. */
+static int set_address(void *field, struct span value, struct err *e)
+{
+	static const struct span plain = {"http://", 7}, tls = {"https://", 8};
+	struct temporal_options *o =
+		(struct temporal_options *)((char *)field - offsetof(struct temporal_options, address));
+	bool is_tls = span_starts(value, tls), is_plain = span_starts(value, plain);
+	size_t skip = is_tls ? tls.len : 0;
+	skip = is_plain ? plain.len : skip;
+	value = (struct span){value.ptr + skip, value.len - skip};
+	const char *colon = value.len ? memrchr(value.ptr, ':', value.len) : NULL;
+	struct err ignored;
+	if (!visible(value) || !colon || colon == value.ptr || memchr(value.ptr, '/', value.len) ||
+	    memchr(value.ptr, '@', value.len) ||
+	    set_port(&(char *){NULL}, (struct span){colon + 1, value.len - (size_t)(colon + 1 - value.ptr)},
+		     &ignored) < 0)
+		return err_set(e, -EINVAL, "expected host:port, of the server's gRPC");
+	o->address_says_tls = is_tls || is_plain;
+	o->address_tls = is_tls;
+	return task_setting_text(field, value, e);
 }
 
 static int set_api_key(void *field, struct span value, struct err *e)
@@ -91,6 +114,16 @@ static int set_timeout(void *field, struct span value, struct err *e)
 	return task_setting_duration(field, value, 1000, 24 * 86400000u, e);
 }
 
+static int set_poll_timeout(void *field, struct span value, struct err *e)
+{
+	return task_setting_duration(field, value, 3000, 60000, e);
+}
+
+static int set_heartbeat(void *field, struct span value, struct err *e)
+{
+	return task_setting_duration(field, value, 1000, 3600000, e);
+}
+
 static int temporal_options_set_name(void *field, struct span value, struct err *e)
 {
 	if (value.len == 0 || value.len > 1000 || memchr(value.ptr, '/', value.len))
@@ -102,7 +135,8 @@ static int temporal_options_set_name(void *field, struct span value, struct err 
 const struct task_setting temporal_settings[] = {
 	{.key = "http_url", .set = task_setting_url, FIELD(http_url), .variables = {"TEMPORAL_HTTP_URL"}},
 	{.key = "host", .set = set_host, FIELD(host), .variables = {"TEMPORAL_HOST"}},
-	{.key = "port", .set = set_port, .variables = {"TEMPORAL_PORT"}},
+	{.key = "port", .set = set_port, FIELD(port), .variables = {"TEMPORAL_PORT"}},
+	{.key = "address", .set = set_address, FIELD(address), .variables = {"TEMPORAL_ADDRESS"}},
 	{.key = "namespace",
 	 .set = temporal_options_set_name,
 	 FIELD(namespace_name),
@@ -129,10 +163,27 @@ const struct task_setting temporal_settings[] = {
 	 FIELD(client_key),
 	 .variables = {"TEMPORAL_TLS_CLIENT_KEY_PATH"}},
 	{.key = "execution_timeout", .set = set_timeout, FIELD(execution_timeout_ms)},
+	{.key = "poll_timeout", .set = set_poll_timeout, FIELD(poll_timeout_ms)},
+	{.key = "heartbeat_timeout", .set = set_heartbeat, FIELD(heartbeat_timeout_ms)},
 	{.key = NULL},
 };
 
 /* --- all of them ---------------------------------------------------------------------------------------- */
+
+/* Of gRPC: what is said, or the host; the usual one on this machine where nothing is said at all. With
+ * http_url alone it is not known: that may be another host or another port. */
+static int default_address(struct temporal_options *o, struct err *e)
+{
+	CLEANUP(buf_releasep) struct buf address = BUF_INIT(1024);
+	if (!o->address_says_tls)
+		o->address_tls =
+			o->http_url ? strncmp(o->http_url, "https://", 8) == 0 : o->ca_file || o->client_cert;
+	if (o->address || (o->http_url && !o->host))
+		return 0;
+	buf_printf(&address, "%s:%s", o->host ? o->host : "127.0.0.1", o->port ? o->port : DEFAULT_PORT);
+	return address.error ? err_set(e, address.error, "out of memory")
+			     : task_setting_text(&o->address, buf_span(&address), e);
+}
 
 static int defaults(struct temporal_options *o, struct err *e)
 {
@@ -140,12 +191,17 @@ static int defaults(struct temporal_options *o, struct err *e)
 	if (!o->namespace_name)
 		r = task_setting_text(&o->namespace_name, SPAN_LIT("default"), e);
 	if (r == 0 && !o->task_queue)
-		r = task_setting_text(&o->task_queue, SPAN_LIT("task-abstraction-queue"), e);
+		r = task_setting_text(&o->task_queue, SPAN_LIT(TEMPORAL_DEFAULT_QUEUE), e);
 	if (!o->execution_timeout_ms)
 		o->execution_timeout_ms = DEFAULT_TIMEOUT_MS;
+	if (!o->poll_timeout_ms)
+		o->poll_timeout_ms = DEFAULT_POLL_MS;
+	if (r == 0)
+		r = default_address(o, e);
 	if (r == 0 && !o->http_url) {
 		CLEANUP(buf_releasep) struct buf url = BUF_INIT(1024);
-		buf_printf(&url, "http://%s:7243", o->host ? o->host : "127.0.0.1");
+		const char *scheme = o->address && o->address_tls && o->address_says_tls ? "https" : "http";
+		buf_printf(&url, "%s://%s:7243", scheme, o->host ? o->host : "127.0.0.1");
 		o->http_url_is_guessed = true;
 		r = url.error ? err_set(e, url.error, "out of memory")
 			      : task_setting_text(&o->http_url, buf_span(&url), e);
@@ -183,6 +239,8 @@ void temporal_options_release(struct task_options *options)
 	struct temporal_options *o = (struct temporal_options *)options;
 	free(o->http_url);
 	free(o->host);
+	free(o->port);
+	free(o->address);
 	free(o->namespace_name);
 	free(o->task_queue);
 	free(o->authorization);

@@ -21,6 +21,8 @@ struct worker_counts {
 struct worker_engine {
 	const char *name;
 	const char *default_queue;
+	/* The queue that the backend's settings name; NULL: there is no such setting. Optional. */
+	const char *(*queue)(const struct task_options *options);
 	bool of_options; /* it is made of the backend's settings (worker_options.backend) */
 	int (*make)(struct loop *loop, const struct worker_options *o, void **ret, struct err *e);
 	void (*set_registry)(void *w, struct registry *r);
