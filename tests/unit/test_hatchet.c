@@ -1003,9 +1003,26 @@ static void what_a_check_finds(void **state)
 	}
 }
 
+static void a_failure_to_reach_a_worker_is_no_end_while_tries_are_left(void **state)
+{
+	(void)state;
+	for (int tries = 5; tries <= 10; tries += 5) {
+		CLEANUP(buf_releasep) struct buf body = BUF_INIT(4096), text = BUF_INIT(4096);
+		struct hatchet_run run;
+		buf_printf(&body,
+			   "{\"run\":{\"status\":\"FAILED\"},\"tasks\":[{\"actionId\":\"t_workflow:t\","
+			   "\"status\":\"FAILED\",\"errorMessage\":\"Could not send task to worker. This\","
+			   "\"retryCount\":%d}],\"workflowConfig\":{\"Name\":\"t_workflow\",\"Tasks\":[]}}",
+			   tries);
+		assert_int_equal(hatchet_run_read(buf_span(&body), &text, &run), 0);
+		assert_int_equal(run.ended, tries == 10);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_failure_to_reach_a_worker_is_no_end_while_tries_are_left),
 		cmocka_unit_test(the_claims_of_a_token),
 		cmocka_unit_test(tokens_that_are_none),
 		cmocka_unit_test(settings_of_a_token),

@@ -306,6 +306,13 @@ static unsigned tries(struct span part[TASK_PARTS])
 	return begun || n == 0 ? n : n - 1;
 }
 
+/* The engine has not reached a worker, and tries another: ten times in all. */
+static bool undelivered(struct span part[TASK_PARTS])
+{
+	static const struct span said = SPAN_INIT("\"Could not send task to worker");
+	return span_starts(part[TASK_ERROR], said) && number_read(part[TASK_RETRIES]) < 10;
+}
+
 static void look_at_tasks(struct draft *d)
 {
 	struct task_result *t = &d->run->result;
@@ -320,6 +327,8 @@ static void look_at_tasks(struct draft *d)
 			t->attempts = tries(part);
 		if (hatchet_status_read(part[TASK_STATE], &state, &cancelled) &&
 		    (state == TASK_PENDING || state == TASK_RUNNING))
+			d->run->ended = false;
+		if (t->status == TASK_FAILED && !t->cancelled && undelivered(part))
 			d->run->ended = false;
 		if (t->status == TASK_FAILED && !t->cancelled && tries_left(d, part))
 			d->run->may_retry = true;
