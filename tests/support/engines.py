@@ -439,4 +439,4 @@ class RealHatchet(Engine):
 # The same engine with another worker is looked at once, without sanitizers: test_celery_worker_c.py runs under them.
 ENGINES = [Embedded, Celery, pytest.param(CeleryInC, marks=pytest.mark.heavy),
            *([pytest.param(kind, marks=pytest.mark.heavy) for kind in (CeleryOverRabbitMQ, CeleryOverPostgreSQL)] if os.environ.get("CONTRACT_CELERY") == "all" else []), Temporal,
-           pytest.param(TemporalInC, marks=pytest.mark.heavy), RealHatchet if hatchet_real.TOKEN else Hatchet]
+           *([pytest.param(TemporalInC, marks=pytest.mark.heavy)] if os.environ.get("CONTRACT_TEMPORAL") == "all" else []), RealHatchet if hatchet_real.TOKEN else Hatchet]
