@@ -20,7 +20,9 @@
  * seconds all is kept, seconds of the claim, its token. */
 static const char part_script[] =
 	"if redis.call('GET', KEYS[5]) == 'done' then return 0 end "
-	"if redis.call('SADD', KEYS[4], ARGV[1]) == 1 then redis.call('ZADD', KEYS[1], ARGV[2], ARGV[3]) end "
+	"if redis.call('SISMEMBER', KEYS[4], ARGV[1]) == 0 then "
+	" redis.call('ZADD', KEYS[1], ARGV[2], ARGV[3]) redis.call('SADD', KEYS[4], ARGV[1]) "
+	"end "
 	"local keep = tonumber(ARGV[4]) "
 	"if keep > 0 then for i = 1, 4 do redis.call('EXPIRE', KEYS[i], keep) end end "
 	"local size = tonumber(redis.call('GET', KEYS[3]) or '') "

@@ -18,7 +18,9 @@
 #define BINDING_MAX (64u << 10) /* members of an exchange's table that are looked at */
 
 /* KEYS: unacked, its index, lists. ARGV: tag, what was read, the message for each list. */
-static const char restore_script[] = "if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end "
+static const char restore_script[] = "redis.call('ZSCORE', KEYS[2], ARGV[1]) "
+				     "for i = 3, #KEYS do redis.call('LLEN', KEYS[i]) end "
+				     "if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end "
 				     "redis.call('HDEL', KEYS[1], ARGV[1]) "
 				     "redis.call('ZREM', KEYS[2], ARGV[1]) "
 				     "for i = 3, #KEYS do redis.call('RPUSH', KEYS[i], ARGV[3]) end "

@@ -17,15 +17,23 @@
 
 /* Moves up to ARGV[1] messages from the lists KEYS[3…] into unacked (KEYS[1]) and its index (KEYS[2]) at
  * the time ARGV[2]; their tags are ARGV[3] and a number; ARGV[4…] is what kombu keeps after the message,
- * where it goes back to. Returns number of the list, message, …. A key that is no list is passed over. */
+ * where it goes back to. Returns number of the list, message, …. A key that is no list is passed over; what
+ * cannot be noted as unacknowledged (a key of another type) goes back: a script that fails undoes nothing. */
 static const char take_script[] = "local got, n = {}, 0 "
 				  "for i = 3, #KEYS do "
 				  " while n < tonumber(ARGV[1]) do "
 				  "  local m = redis.pcall('RPOP', KEYS[i]) "
 				  "  if type(m) ~= 'string' then break end "
 				  "  local tag = ARGV[3] .. n "
-				  "  redis.call('ZADD', KEYS[2], ARGV[2], tag) "
-				  "  redis.call('HSET', KEYS[1], tag, '[' .. m .. ARGV[i + 1]) "
+				  "  local ok = redis.pcall('ZADD', KEYS[2], ARGV[2], tag) "
+				  "  if type(ok) ~= 'table' then "
+				  "   ok = redis.pcall('HSET', KEYS[1], tag, '[' .. m .. ARGV[i + 1]) "
+				  "   if type(ok) == 'table' then redis.call('ZREM', KEYS[2], tag) end "
+				  "  end "
+				  "  if type(ok) == 'table' then "
+				  "   redis.call('RPUSH', KEYS[i], m) "
+				  "   return ok "
+				  "  end "
 				  "  got[2 * n + 1] = i - 3 "
 				  "  got[2 * n + 2] = m "
 				  "  n = n + 1 "
@@ -33,7 +41,9 @@ static const char take_script[] = "local got, n = {}, 0 "
 				  "end "
 				  "return got";
 
-static const char give_back_script[] = "if redis.call('HDEL', KEYS[1], ARGV[1]) == 1 then "
+/* Wrong types are found before anything is changed. */
+static const char give_back_script[] = "redis.call('ZSCORE', KEYS[2], ARGV[1]) redis.call('LLEN', KEYS[3]) "
+				       "if redis.call('HDEL', KEYS[1], ARGV[1]) == 1 then "
 				       " redis.call('ZREM', KEYS[2], ARGV[1]) "
 				       " redis.call('RPUSH', KEYS[3], ARGV[2]) "
 				       " return 1 "
@@ -349,14 +359,32 @@ static void taking_recover(struct celery_taking *t)
 
 /* --- by waiting ----------------------------------------------------------------------------------------- */
 
-static void taking_on_held(void *arg, int64_t first, const struct err *why)
+static void taking_on_returned(void *arg, int64_t first, const struct err *why)
 {
 	struct celery_held *h = arg;
 	struct celery_taking *t = h->taking;
 	(void)first;
 	if (why)
+		log_error("message_lost", LOG_STR("error", why->text),
+			  LOG_STR("effect", "it was taken, and can be put nowhere"));
+	celery_held_free(h);
+	t->state = TAKING_PAUSED;
+	t->empty = false;
+	loop_timer_start(t->pause, PAUSE_MS);
+}
+
+static void taking_on_held(void *arg, int64_t first, const struct err *why)
+{
+	struct celery_held *h = arg;
+	struct celery_taking *t = h->taking;
+	(void)first;
+	if (why) {
+		/* What is not noted could not be claimed either. */
 		log_error("message_not_in_unacked", LOG_STR("error", why->text),
-			  LOG_STR("effect", "it is lost if this worker is killed"));
+			  LOG_STR("effect", "it goes back to its queue"));
+		if (celery_held_push_back(h, taking_on_returned, h) == 0)
+			return;
+	}
 	t->state = TAKING_IDLE;
 	taking_deliver(t, h);
 	celery_taking_look(t);

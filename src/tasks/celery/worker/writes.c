@@ -11,10 +11,12 @@
 #define MARKER_SECONDS "3600" /* how long it is known that a value was put there */
 
 /* KEYS: a marker, a list. ARGV: the value, the command, the marker's seconds. */
-static const char push_once_script[] = "if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[3]) then "
-				       " redis.call(ARGV[2], KEYS[2], ARGV[1]) "
-				       "end "
-				       "return 1";
+static const char push_once_script[] =
+	"if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[3]) then "
+	" local ok = redis.pcall(ARGV[2], KEYS[2], ARGV[1]) "
+	" if type(ok) == 'table' then redis.call('DEL', KEYS[1]) return ok end "
+	"end "
+	"return 1";
 
 struct celery_write {
 	struct celery_writes *owner;
