@@ -419,6 +419,10 @@ static int program_complete(struct worker_program *p)
 	if (p->engine->of_options && p->mode != MODE_LIST &&
 	    worker_settings_complete(&p->settings, p->backend) < 0)
 		return 2;
+	if (p->engine->check && p->mode != MODE_LIST && p->engine->check(p->settings.options, &e) < 0) {
+		fprintf(stderr, "task-backend-worker: %s\n", e.text);
+		return 2;
+	}
 	if (!p->database && !p->engine->of_options)
 		set_text(&p->database, DEFAULT_DATABASE);
 	int r = read_queues(p);

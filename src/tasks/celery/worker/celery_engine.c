@@ -222,20 +222,28 @@ static void engine_set_registry(void *arg, struct registry *r)
 	celery_requests_set_registry(&w->requests, w->o.registry);
 }
 
+static int engine_check(const struct task_options *options, struct err *e)
+{
+	const struct celery_options *c = (const struct celery_options *)options;
+	if (c->broker_kind == CELERY_BROKER_REDIS && c->results_kind == CELERY_RESULTS_REDIS)
+		return 0;
+	return err_set(
+		e, -EINVAL,
+		"task-backend-worker serves Celery over Redis alone, with redis:// as broker_url and "
+		"result_backend; amqp:// (RabbitMQ), rpc:// and db+postgresql:// are the router's so far");
+}
+
 static int engine_connect(struct celery_worker *w, struct redis_options *o, struct err *e)
 {
 	const struct celery_options *c = w->c;
-	if (c->broker_kind != CELERY_BROKER_REDIS || c->results_kind != CELERY_RESULTS_REDIS)
-		return err_set(
-			e, -EINVAL,
-			"task-backend-worker serves Celery over Redis alone, with redis:// as broker_url and "
-			"result_backend; amqp://, rpc:// and db+postgresql:// are the router's so far");
 	*o = (struct redis_options){.url = &c->broker,
 				    .connect_timeout_ms = c->connect_timeout_ms,
 				    .command_timeout_ms = c->command_timeout_ms,
 				    .on_state = engine_on_state,
 				    .arg = w};
-	int r = redis_new(w->loop, o, &w->broker, e);
+	int r = engine_check(w->o.backend, e); /* libtaskq comes without having asked */
+	if (r == 0)
+		r = redis_new(w->loop, o, &w->broker, e);
 	w->results = w->broker;
 	if (r == 0 && c->has_results && !redis_url_same(&c->broker, &c->results, false)) {
 		w->results = NULL;
@@ -349,6 +357,7 @@ static void engine_counts(const void *arg, struct worker_counts *ret)
 const struct worker_engine celery_engine = {.name = "celery",
 					    .default_queue = CELERY_DEFAULT_QUEUE,
 					    .of_options = true,
+					    .check = engine_check,
 					    .make = engine_make,
 					    .set_registry = engine_set_registry,
 					    .stop = engine_stop,

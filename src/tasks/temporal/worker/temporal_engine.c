@@ -176,6 +176,16 @@ static void temporal_engine_set_registry(void *arg, struct registry *r)
 	w->workflows.registry = w->activities.registry = w->o.registry;
 }
 
+static int temporal_engine_check(const struct task_options *options, struct err *e)
+{
+	const struct temporal_options *t = (const struct temporal_options *)options;
+	return t->address ? 0
+			  : err_set(e, -EINVAL,
+				    "temporal: a worker speaks gRPC, not HTTP: set address (host:port, "
+				    "usually port "
+				    "7233), or TEMPORAL_ADDRESS");
+}
+
 static int temporal_engine_connect(struct temporal_worker *w, struct err *e)
 {
 	const struct http_field key = {SPAN_INIT("authorization"), span_of(w->t->authorization)};
@@ -187,12 +197,10 @@ static int temporal_engine_connect(struct temporal_worker *w, struct err *e)
 					       .metadata = &key,
 					       .n_metadata = w->t->authorization ? 1 : 0,
 					       .max_connections = 256};
-	if (!w->t->address)
-		return err_set(
-			e, -EINVAL,
-			"temporal: a worker speaks gRPC, not HTTP: set address (host:port, usually port "
-			"7233), or TEMPORAL_ADDRESS");
-	int r = grpc_channel_new(w->loop, &o, &w->calls.channel, e);
+	int r = temporal_engine_check(w->o.backend, e);
+	if (r < 0)
+		return r;
+	r = grpc_channel_new(w->loop, &o, &w->calls.channel, e);
 	return r < 0 ? err_prefix(e, r, "temporal: address") : 0;
 }
 
@@ -281,6 +289,7 @@ const struct worker_engine temporal_engine = {.name = "temporal",
 					      .default_queue = TEMPORAL_DEFAULT_QUEUE,
 					      .queue = temporal_engine_queue,
 					      .of_options = true,
+					      .check = temporal_engine_check,
 					      .make = temporal_engine_make,
 					      .set_registry = temporal_engine_set_registry,
 					      .stop = temporal_engine_stop,
