@@ -102,6 +102,17 @@ def test_the_header_needs_nothing_of_ours(installed, tmp_path, standard):
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", ask(program, tmp_path))
 
 
+def test_the_library_brings_no_functions_of_libc(installed):
+    """base/clear.c replaces memset for our own programs; in a library it would be another program's, too."""
+    def defined(path):
+        symbols = [line.split() for line in run("nm", path).stdout.splitlines()]
+        return {name for *_, kind, name in symbols if kind in "tTiWwV"} & {"memset", "memcpy", "malloc", "free", "clear_pages"}
+    library = os.path.join(BUILD, "src", "library", "libtaskq.so.0")
+    assert "clear_pages" not in defined(library) and (SANITIZED or not defined(library)), defined(library)
+    if not SANITIZED:
+        assert {"memset", "clear_pages"} <= defined(os.path.join(BUILD, "src", "programs", "migration-router"))
+
+
 def test_nothing_but_the_prefix_is_exported_and_each_verb_has_its_page(installed):
     exported = [line.split()[-1].split("@")[0] for line in
                 run("nm", "-D", "--defined-only", os.path.join(installed.library, "libtaskq.so.0")).stdout.splitlines()]
