@@ -171,6 +171,17 @@ static void a_sequence_hands_each_result_on(void **state)
 	driver_release(&d);
 }
 
+/* A worker may take the first of two keys that are equal: the caller's would stand. */
+static void a_caller_replaces_no_argument_by_another_spelling(void **state)
+{
+	(void)state;
+	struct driver d;
+	driver_start(&d, "name: w\nsteps: [[a, {tenant: mine}]]\n", "[]",
+		     "{\"\\u0074enant\": \"theirs\", \"\\u0074o\": 1}");
+	expect_next(&d, "a [] {\"\\u0074o\":1,\"tenant\":\"mine\"}\n");
+	driver_release(&d);
+}
+
 static void a_graph_begins_what_has_all_its_parents(void **state)
 {
 	(void)state;
@@ -515,6 +526,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_sequence_hands_each_result_on),
+		cmocka_unit_test(a_caller_replaces_no_argument_by_another_spelling),
 		cmocka_unit_test(a_graph_begins_what_has_all_its_parents),
 		cmocka_unit_test(references_find_values_or_their_defaults),
 		cmocka_unit_test(a_value_that_is_not_there_fails_the_whole),

@@ -276,13 +276,14 @@ static int plan_step_value(void *arg, const struct workflow_reference *ref, stru
 
 /* --- a step's input ------------------------------------------------------------------------------------- */
 
+/* Keys are equal however they are spelled ("a" is "\u0061"), or a caller could name one around us. */
 static bool plan_has_key(struct span object, struct span key)
 {
 	struct json_iter it;
 	struct span k, v;
 	json_iter_init(&it, object);
 	while (json_iter_next(&it, &k, &v))
-		if (span_eq(k, key))
+		if (span_eq(k, key) || json_equal(k, key) == 1)
 			return true;
 	return false;
 }
