@@ -49,6 +49,8 @@ WORKFLOWS = [
         step("first", "count", **keyed("first")),
         step("wrong", "fail", "celery", ["first"], input="none", kwargs={"message": "the model is away"}),
         step("last", "count", None, ["wrong"], **keyed("last"))]},
+    {"name": "ours", "execution": "router", "steps": [
+        step("held", "hold", **keyed("held")), step("last", "count", None, ["held"], **keyed("last"))]},
 ]
 
 
@@ -327,3 +329,37 @@ def test_another_router_takes_over_what_is_under_way(world, meanwhile):
     assert world.wait_end(location)["result"] == RESULT
     assert world.executed() == ONCE
     assert world.file("SELECT count(DISTINCT driver) FROM run WHERE state = 1") == [(0,)]
+
+
+def test_a_replaced_file_mixes_no_workflows(start, own_redis):
+    """In the new one the old one's numbers are those of others: it ends none of them, and begins nothing more."""
+    world = World(start, start.folder(), own_redis.url())
+    world.hold("1")
+    old = world.begin("ours")
+    wait_until(lambda: world.executed() == ["begin held"], "the first workflow's step to run")
+    for name in os.listdir(os.path.join(world.folder, "data")):
+        if name.startswith("workflows.db"):
+            os.remove(os.path.join(world.folder, "data", name))
+    world.router.wait_event("workflow_store_moved")
+    world.router.wait_event("workflow_lost", id=old.rsplit("/", 1)[1])
+    new = world.begin("ours")
+    assert world.file("SELECT seq, id FROM run") == [(1, new.rsplit("/", 1)[1])]
+    wait_until(lambda: world.executed().count("begin held") == 2, "the second workflow's step to run")
+    world.hold("")
+    assert world.wait_end(new)["result"] == {"held": "held", "last": "last"}
+    wait_until(lambda: world.executed().count("end held") == 2, "both steps to end")
+    assert world.executed().count("last") == 1 and "steps" not in world.state(old)
+
+
+def test_expires_is_that_of_the_first_steps(start):
+    folder = start.folder()
+    (folder / "tasks.yml").write_text(json.dumps({"tasks": [{"name": "echo", "builtin": "echo"}], "workflows": [DRIVEN]}))
+    config = c.router({"s": c.service("http://127.0.0.1:9", {"w": c.operation("POST /w", {
+        "workflow": "w", "backend": "router", "respond_async": True, "expires": "100ms"})})}, backends={
+            **c.embedded(tasks=None), "router": {"workflows": "tasks.yml", "when_not_ready": "submit"}})
+    router = start.router(config, folder=folder, env={"TASK_ABSTRACTION_ENABLED": "true"})  # and no worker
+    url = "http://127.0.0.1:%d" % router.port
+    answer = requests.post(url + "/w", json={}, headers={"Prefer": "respond-async"}, timeout=PATIENCE)
+    assert answer.status_code == 202, answer.text
+    state = wait_until(lambda: (s := requests.get(url + answer.headers["Location"], timeout=PATIENCE).json())["status"] == "failed" and s, "the end")
+    assert "expired before a worker started it" in state["error"]

@@ -263,11 +263,10 @@ static int driver_write_calls(struct driver *d, struct driver_operations *calls,
 }
 
 /* Another process has it by now, which should not be: nothing more is done here. */
-static void driver_lost_run(struct driver *d, struct run *run)
+static void driver_lost_run(struct run *run)
 {
 	log_error("workflow_lost", LOG_SPAN("workflow", run->record.name), LOG_SPAN("id", run->record.id),
 		  LOG_STR("effect", "another process goes on with it, or its row is gone"));
-	(void)d;
 	run->lost = true;
 }
 
@@ -280,7 +279,7 @@ static int driver_write_events(struct driver *d, struct run_events *now, struct 
 			continue;
 		r = run_apply(d, ev, e);
 		if (r > 0 && ev->run)
-			driver_lost_run(d, ev->run);
+			driver_lost_run(ev->run);
 		if (r < 0)
 			break;
 		r = 0;
@@ -570,14 +569,28 @@ static void driver_look_around(struct driver *d)
 		driver_note_health(d);
 }
 
+/* Runs of the file that was there: their rows' numbers are those of others in the new one. Under a new number
+ * of our own, what a restored file says that we drive is taken over as that of a process that is gone. */
+static void driver_change_file(struct driver *d)
+{
+	log_warn("workflow_store_moved", LOG_STR("database", d->o->database),
+		 LOG_STR("effect", "opened anew"));
+	for (size_t i = 0; i < DRIVER_BUCKETS; i++) {
+		struct run *run;
+		while ((run = LIST_FIRST(&d->buckets[i]))) {
+			driver_lost_run(run);
+			run_forget(run);
+		}
+	}
+	d->store = runs_close(d->store);
+	driver_lock_drop(&d->lock);
+}
+
 static void driver_on_tick(void *arg)
 {
 	struct driver *d = arg;
-	if (d->store && runs_moved(d->store)) {
-		log_warn("workflow_store_moved", LOG_STR("database", d->o->database),
-			 LOG_STR("effect", "opened anew"));
-		d->store = runs_close(d->store);
-	}
+	if (d->store && runs_moved(d->store))
+		driver_change_file(d);
 	if (!d->o->only_looking && !d->stopping && driver_need_file(d) == 0)
 		driver_look_around(d);
 	driver_feed(d);

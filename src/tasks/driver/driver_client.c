@@ -175,6 +175,7 @@ static void driver_fill_call(struct driver_operation *op, const struct task_call
 		.traceparent = driver_put(&at, call->traceparent),
 		.tracestate = driver_put(&at, call->tracestate),
 		.priority = call->priority,
+		.expires_ms = call->expires_ms,
 		.shadow = call->shadow,
 	};
 	op->timeout_ms = call->timeout_ms;

@@ -164,6 +164,7 @@ static int run_put(struct run_task *t, const struct run_step *how, struct err *e
 struct advance {
 	struct run *run;
 	struct buf args, kwargs, result;
+	struct err *e; /* why a step could not be written down */
 	bool full;
 };
 
@@ -212,7 +213,6 @@ static int run_on_begin(void *arg, const struct workflow_begin *b)
 {
 	struct advance *a = arg;
 	struct run *run = a->run;
-	struct err e;
 	if (!run_has_room(run->driver, b->args.len + b->kwargs.len)) {
 		a->full = true;
 		return -EAGAIN;
@@ -220,7 +220,7 @@ static int run_on_begin(void *arg, const struct workflow_begin *b)
 	struct run_task *t = run_find_task(run, b->step, b->item);
 	bool again = t != NULL;
 	if (!t && !(t = run_task_new(run, b->step, b->item)))
-		return -ENOMEM;
+		return err_set(a->e, -ENOMEM, "out of memory");
 	if (!again) {
 		t->fresh = true;
 		run_task_set_peer(t, b->definition->backend.ptr ? b->definition->backend
@@ -230,9 +230,9 @@ static int run_on_begin(void *arg, const struct workflow_begin *b)
 	}
 	t->begin = true;
 	t->owed = false;
-	int r = run_keep_input(t, b, &e);
+	int r = run_keep_input(t, b, a->e);
 	const struct run_step now = {.state = RUN_STEP_SUBMITTING};
-	return r == 0 && !again ? run_put(t, &now, &e) : r;
+	return r == 0 && !again ? run_put(t, &now, a->e) : r;
 }
 
 static int run_write_end(struct run *run, const struct run_end *end, struct err *e)
@@ -275,7 +275,8 @@ static int run_advance(struct run *run, struct err *e)
 	struct advance a = {.run = run,
 			    .args = BUF_INIT(DRIVER_MAX_INPUT),
 			    .kwargs = BUF_INIT(DRIVER_MAX_INPUT),
-			    .result = BUF_INIT(WORKFLOW_MAX_RESULT)};
+			    .result = BUF_INIT(WORKFLOW_MAX_RESULT),
+			    .e = e};
 	run_touch(run);
 	run->hungry = false;
 	int r = runs_input(run->driver->store, run->record.seq, &a.args, &a.kwargs, e);
