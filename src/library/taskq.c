@@ -113,6 +113,11 @@ static int taskq_make(struct taskq *q, const char *backend, struct taskq_error *
 		task_backend_not_found(span_of(backend), &e);
 		return taskq_wrong(error, TASKQ_E_SETTINGS, "%s", e.text);
 	}
+	if (q->backend->over_others) /* which a handle has not */
+		return taskq_wrong(
+			error, TASKQ_E_SETTINGS,
+			"the backend %s runs workflows on other backends, within migration-router only",
+			q->backend->name);
 	q->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	q->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (q->done_fd < 0 || q->stop_fd < 0)
@@ -128,6 +133,9 @@ int taskq_open(const char *backend, const struct taskq_setting *settings, size_t
 	pthread_once(&taskq_once, taskq_set_up_process);
 	if (taskq_randomness < 0)
 		return taskq_wrong(error, TASKQ_E_SYSTEM, "no source of randomness");
+	*ret = NULL;
+	if (n && !settings)
+		return taskq_wrong(error, TASKQ_E_ARGUMENT, "the settings are NULL");
 	backend = backend ? backend : taskq_backend_by_environment(error);
 	if (!backend)
 		return TASKQ_E_SETTINGS;

@@ -93,6 +93,7 @@ int taskq_register_file(struct taskq *q, const char *path, struct taskq_error *e
 /* --- calls ---------------------------------------------------------------------------------------------- */
 
 struct taskq_call {
+	/* task, queue, id: without control characters */
 	const char *task;   /* name of a task, or of a workflow */
 	int workflow;	    /* 1: of a workflow */
 	const char *args;   /* NULL: [] */
@@ -121,7 +122,7 @@ struct taskq_result {
 void taskq_result_free(struct taskq_result *r); /* NULL is allowed */
 
 /* Returns when the backend has it, durably. `id` is filled in any case but TASKQ_E_ARGUMENT, _SETTINGS and
- * _SYSTEM. */
+ * _SYSTEM; it may be NULL. */
 int taskq_submit(struct taskq *q, const struct taskq_call *call, char id[TASKQ_ID_MAX],
 		 struct taskq_error *error);
 /* Waits until the task has ended, at most `timeout_ms` (negative: as long as it takes; 0: its state now,

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "base/utf8.h"
 #include "library/taskq_operation.h"
 
 /* --- on the loop's thread ------------------------------------------------------------------------------- */
@@ -125,6 +126,18 @@ static int taskq_await(struct taskq_operation *o, struct taskq_error *error)
 
 /* --- submit --------------------------------------------------------------------------------------------- */
 
+/* Backends put these into JSON, URLs and keys: what is no text would be another there, or unreadable. */
+static bool taskq_is_text(const char *text)
+{
+	const char *end = text + strlen(text);
+	for (size_t n; text < end; text += n) {
+		n = utf8_sequence(text, end);
+		if (n == 0 || (unsigned char)*text < ' ' || *text == 0x7F)
+			return false;
+	}
+	return true;
+}
+
 static const char *taskq_call_mistake(const struct taskq_call *call)
 {
 	if (!call || !call->task || !*call->task)
@@ -135,6 +148,9 @@ static const char *taskq_call_mistake(const struct taskq_call *call)
 		return "the id is empty or too long";
 	if (call->priority < 0 || call->priority > 9)
 		return "the priority is not from 0 to 9";
+	if (!taskq_is_text(call->task) || (call->queue && !taskq_is_text(call->queue)) ||
+	    (call->id && !taskq_is_text(call->id)))
+		return "task, queue or id is not UTF-8, or has control characters";
 	return NULL;
 }
 
@@ -198,11 +214,13 @@ int taskq_submit(struct taskq *q, const struct taskq_call *call, char id[TASKQ_I
 {
 	struct taskq_error own = {0};
 	struct taskq_operation *o = taskq_submission(q, call, &own);
-	id[0] = '\0';
+	if (id)
+		id[0] = '\0';
 	if (!o)
 		return taskq_wrong(error, own.code, "%s", own.text);
 	int r = taskq_await(o, error);
-	memcpy(id, o->id, sizeof(o->id));
+	if (id)
+		memcpy(id, o->id, sizeof(o->id));
 	taskq_operation_free(o);
 	return r;
 }
@@ -255,6 +273,8 @@ int taskq_get_result(struct taskq *q, const char *id, int64_t timeout_ms, struct
 		     struct taskq_error *error)
 {
 	struct taskq_error own = {0};
+	if (!ret)
+		return taskq_wrong(error, TASKQ_E_ARGUMENT, "there is no place for the result");
 	struct taskq_operation *o = taskq_waiting(q, id, timeout_ms, &own);
 	*ret = NULL;
 	if (!o)

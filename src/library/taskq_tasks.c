@@ -26,7 +26,7 @@ void taskq_return(struct taskq_task *task, const char *json)
 {
 	buf_clear(task->out);
 	task->returned = true;
-	task->failed = json_validate(span_of(json), NULL) != 0;
+	task->failed = !json || json_validate(span_of(json), NULL) != 0;
 	if (task->failed)
 		snprintf(task->e->text, sizeof(task->e->text), "the task returned no valid JSON");
 	else
@@ -36,7 +36,8 @@ void taskq_return(struct taskq_task *task, const char *json)
 void taskq_fail(struct taskq_task *task, const char *message)
 {
 	task->failed = true;
-	snprintf(task->e->text, sizeof(task->e->text), "%s", *message ? message : "the task failed");
+	snprintf(task->e->text, sizeof(task->e->text), "%s",
+		 message && *message ? message : "the task failed");
 }
 
 const char *taskq_task_id(const struct taskq_task *task)
@@ -147,7 +148,10 @@ static int taskq_read_files(const char *paths, struct registry **ret, struct tas
 	const struct registry_source source = {.paths = (char *)paths};
 	if (registry_load(&source, taskq_tasks_getenv, &problems, ret) == 0)
 		return 0;
-	return taskq_wrong(error, TASKQ_E_SETTINGS, "%s", problems.len ? problems.ptr : "out of memory");
+	struct span told = buf_span(&problems);
+	told.len -= told.len && told.ptr[told.len - 1] == '\n';
+	return taskq_wrong(error, TASKQ_E_SETTINGS, "%.*s",
+			   SPAN_ARG(told.len ? told : SPAN_LIT("out of memory")));
 }
 
 int taskq_register_file(struct taskq *q, const char *path, struct taskq_error *error)

@@ -75,6 +75,8 @@ static int taskq_start_now(struct taskq *q, struct taskq_error *error)
 
 int taskq_start(struct taskq *q, struct taskq_error *error)
 {
+	if (!q)
+		return taskq_wrong(error, TASKQ_E_ARGUMENT, "the handle is NULL");
 	pthread_mutex_lock(&q->lock);
 	if (!q->started) {
 		q->started = true;

@@ -348,10 +348,36 @@ static void mistakes_are_told_by_code_and_sentence(void **state)
 	assert_int_equal(taskq_register_task(p->q, "twice", twice, NULL, NULL, &e), TASKQ_E_ARGUMENT);
 	assert_int_equal(taskq_register_file(p->q, "/no/such/file.yml", &e), TASKQ_E_SETTINGS);
 	assert_non_null(strstr(e.text, "/no/such/file.yml"));
+	assert_null(strchr(e.text, '\n'));
 	submit(p->q, "nothing", NULL, id);
 	assert_int_equal(taskq_register_task(p->q, "late", twice, NULL, NULL, &e), TASKQ_E_ARGUMENT);
 	/* Without anybody who wants to know. */
 	assert_int_equal(taskq_open("embeded", NULL, 0, &q, NULL), TASKQ_E_SETTINGS);
+}
+
+/* Not in the backend's messages, and not by the end of the program. */
+static void what_is_no_text_or_nothing_is_refused(void **state)
+{
+	struct place *p = *state;
+	struct taskq_error e = {0};
+	struct taskq *q = p->q;
+	const struct taskq_call calls[] = {{.task = "a\nb"},
+					   {.task = "\xff\xfe"},
+					   {.task = "twice", .queue = "\xed\xa0\x80"},
+					   {.task = "twice", .id = "a\xff"},
+					   {.task = "twice", .id = "a\x7f"}};
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+		assert_int_equal(taskq_submit(p->q, &calls[i], NULL, &e), TASKQ_E_ARGUMENT);
+	const struct taskq_call good = {.task = "na\xc3\xafve", .id = "Z\xc3\xbcrich/1"};
+	assert_int_equal(taskq_submit(p->q, &good, NULL, &e), 0);
+	assert_int_equal(taskq_submit(p->q, NULL, NULL, &e), TASKQ_E_ARGUMENT);
+	assert_int_equal(taskq_submit(NULL, &good, NULL, &e), TASKQ_E_ARGUMENT);
+	assert_int_equal(taskq_get_result(p->q, "x", 0, NULL, &e), TASKQ_E_ARGUMENT);
+	assert_int_equal(taskq_open("embedded", NULL, 1, &q, &e), TASKQ_E_ARGUMENT);
+	assert_null(q);
+	assert_int_equal(taskq_open("router", NULL, 0, &q, &e), TASKQ_E_SETTINGS);
+	assert_non_null(strstr(e.text, "within migration-router only"));
+	taskq_close(q);
 }
 
 static void a_call_that_cannot_be_written_was_refused(void **state)
@@ -404,6 +430,7 @@ int main(void)
 		TEST(callbacks_come_on_the_callers_thread_when_the_descriptor_is_readable),
 		TEST(closing_drops_what_is_under_way),
 		TEST(mistakes_are_told_by_code_and_sentence),
+		TEST(what_is_no_text_or_nothing_is_refused),
 		TEST(a_call_that_cannot_be_written_was_refused),
 		TEST(one_variable_chooses_the_backend),
 	};
