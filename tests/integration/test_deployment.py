@@ -92,6 +92,10 @@ def test_an_installation_has_all_that_the_package_has(installed):
         expected |= {"share/bash-completion/completions/" + name for name in programs}
         expected |= {"share/zsh/site-functions/_" + name for name in programs}
         expected |= {"share/fish/vendor_completions.d/%s.fish" % name for name in programs}
+    expected.add("share/doc/migration-router/examples/tasks.d/documents.yml")
+    library = {path for path in there if "taskq" in path}  # not in the package (debian/rules); test_library.py looks at it
+    assert {"include/taskq.h", "share/man/man3/taskq_open.3"} < library
+    there -= library
     assert there == expected, (sorted(there - expected), sorted(expected - there))
 
 

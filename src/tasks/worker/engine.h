@@ -24,8 +24,8 @@ struct worker_engine {
 	/* The queue that the backend's settings name; NULL: there is no such setting. Optional. */
 	const char *(*queue)(const struct task_options *options);
 	bool of_options; /* it is made of the backend's settings (worker_options.backend) */
-	/* Whether what the settings name can be served: what `make` would refuse without having asked anybody.
-	 * Optional. -EINVAL with a sentence. */
+	/* Whether what the settings name can be served: what `make` would refuse without having asked
+	 * anybody. Optional. -EINVAL with a sentence. */
 	int (*check)(const struct task_options *options, struct err *e);
 	int (*make)(struct loop *loop, const struct worker_options *o, void **ret, struct err *e);
 	void (*set_registry)(void *w, struct registry *r);
