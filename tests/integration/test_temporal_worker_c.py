@@ -244,5 +244,5 @@ def test_an_address_that_is_missing_is_said(place):
     with open(path, "w", encoding="utf-8") as file:
         json.dump(config, file)
     worker = place.start.process("task-backend-worker", "--config", path, cwd=place.folder)
-    assert worker.wait() == 1
+    assert worker.wait() == 2
     assert "TEMPORAL_ADDRESS" in worker.log()

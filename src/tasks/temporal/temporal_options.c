@@ -46,12 +46,17 @@ static int set_host(void *field, struct span value, struct err *e)
 			  : task_setting_text(field, buf_span(&host), e);
 }
 
-static int set_port(void *field, struct span value, struct err *e)
+static bool is_port(struct span value)
 {
 	char text[8], *end;
 	span_copy(value, text, sizeof(text));
 	long port = strtol(text, &end, 10);
-	if (value.len == 0 || value.len >= sizeof(text) || *end || port < 1 || port > 65535)
+	return value.len > 0 && value.len < sizeof(text) && !*end && port >= 1 && port <= 65535;
+}
+
+static int set_port(void *field, struct span value, struct err *e)
+{
+	if (!is_port(value))
 		return err_set(e, -EINVAL, "expected a port, 1 to 65535");
 	return task_setting_text(field, value, e);
 }
@@ -67,11 +72,9 @@ static int set_address(void *field, struct span value, struct err *e)
 	skip = is_plain ? plain.len : skip;
 	value = (struct span){value.ptr + skip, value.len - skip};
 	const char *colon = value.len ? memrchr(value.ptr, ':', value.len) : NULL;
-	struct err ignored;
 	if (!visible(value) || !colon || colon == value.ptr || memchr(value.ptr, '/', value.len) ||
 	    memchr(value.ptr, '@', value.len) ||
-	    set_port(&(char *){NULL}, (struct span){colon + 1, value.len - (size_t)(colon + 1 - value.ptr)},
-		     &ignored) < 0)
+	    !is_port((struct span){colon + 1, value.len - (size_t)(colon + 1 - value.ptr)}))
 		return err_set(e, -EINVAL, "expected host:port, of the server's gRPC");
 	o->address_says_tls = is_tls || is_plain;
 	o->address_tls = is_tls;
