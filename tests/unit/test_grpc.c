@@ -36,9 +36,10 @@ struct h2 {
 	char address[64];
 	pthread_t thread, each[CONNECTIONS_MAX];
 	int sockets[CONNECTIONS_MAX];
-	const struct answer *answer;
+	const struct answer *_Atomic answer;
 	atomic_uint connections, requests, resets;
-	unsigned char last[65536]; /* the body of the last request */
+	pthread_mutex_t lock;	   /* over `last` */
+	unsigned char last[65536]; /* the bodies of requests */
 	size_t last_len;
 };
 
@@ -122,10 +123,12 @@ static bool on_frame(struct h2 *h, int fd, const unsigned char *head, struct buf
 		put_frame(&out, FRAME_PING, ACK, 0, buf_span(payload));
 	if (head[3] == FRAME_SETTINGS && !(head[4] & ACK))
 		put_frame(&out, FRAME_SETTINGS, ACK, 0, SPAN_NONE);
+	pthread_mutex_lock(&h->lock); /* calls come on several connections */
 	if (head[3] == FRAME_DATA && h->last_len + payload->len <= sizeof(h->last)) {
 		memcpy(h->last + h->last_len, payload->ptr, payload->len);
 		h->last_len += payload->len;
 	}
+	pthread_mutex_unlock(&h->lock);
 	bool ends = (head[3] == FRAME_DATA || head[3] == FRAME_HEADERS) && (head[4] & END_STREAM);
 	if (ends) {
 		atomic_fetch_add(&h->requests, 1);
@@ -183,6 +186,7 @@ static void h2_start(struct h2 *h)
 	assert_int_equal(listen(h->fd, 16), 0);
 	assert_int_equal(getsockname(h->fd, (struct sockaddr *)&a, &n), 0);
 	snprintf(h->address, sizeof(h->address), "127.0.0.1:%d", ntohs(a.sin_port));
+	pthread_mutex_init(&h->lock, NULL);
 	assert_int_equal(pthread_create(&h->thread, NULL, serve, h), 0);
 }
 
