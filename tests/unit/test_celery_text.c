@@ -526,7 +526,11 @@ static void settings(void **state)
 		     {"terminate", "yes", "true or false"},
 		     {"control_exchange", "other", NULL},
 		     {"broker", "x", "available: broker_url, result_backend, "},
+#ifdef REDIS_HAS_TLS
+		     {"broker_url", "rediss://:secret@h", NULL},
+#else
 		     {"broker_url", "rediss://:secret@h", "TLS"},
+#endif
 		     {"broker_url", "amqp://user:secret@h:5672//", NULL},
 		     {"broker_url", "amqp://user:secret@h/%2Fa;amqp://[::1]:1/v", NULL},
 		     {"broker_url", "amqps://user:secret@h/?ssl_ca_certs=/ca&ssl_certfile=/c&ssl_keyfile=/k",
