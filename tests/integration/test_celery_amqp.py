@@ -174,7 +174,7 @@ def test_check_asks_the_workers_over_rabbitmq(start, rabbit, worker):
 @pytest.mark.parametrize("url, said", [("amqp://guest:wrong-secret@127.0.0.1:%d//", "refused the login"), ("amqp://guest:guest@127.0.0.1:%d/nope", "virtual host")])
 def test_a_refused_login_is_said_without_the_password(start, rabbit, url, said):
     router = start_router(start, start.origin(), url % rabbit.port, "rpc://")
-    found = readyz(router)
+    found = wait_until(lambda: (lambda b: b if b["detail"] != "not asked yet" else None)(readyz(router)), "the broker to have been asked")
     assert not found["reachable"] and said in found["detail"] and "wrong-secret" not in found["detail"]
     assert "wrong-secret" not in str(router.log())
 

@@ -137,4 +137,4 @@ def test_readiness_follows_the_workers(start, own_redis, workers):
     assert told["s.add_numbers"].endswith('not "late"')
     workers(own_redis.url(), queues="late")
     wait_until(lambda: lacking() == {}, "the new worker to be seen", 40)
-    assert readyz(router)["worker"]
+    wait_until(lambda: readyz(router)["worker"], "the backend to have one")
