@@ -131,6 +131,7 @@ def test_a_blocked_connection_is_refused_at_once_and_said(start, rabbit, worker)
     wait_until(lambda: call(router, "add_numbers", 1, 2).text == "3", "the task to serve again")
 
 
+@pytest.mark.heavy
 def test_a_message_above_the_servers_limit_is_refused(start, rabbit, worker):
     origin = start.origin()
     origin.answers(200, [("Content-Type", "application/json")], b'"legacy"')
@@ -214,6 +215,7 @@ def test_results_come_from_the_table(start, rabbit, database, storing):
     assert call(router, "progress", 0.2).json() == "done"
 
 
+@pytest.mark.heavy
 def test_one_query_asks_for_all_that_is_awaited(start, rabbit, database, storing):
     router = start_storing(start, rabbit, database, result_poll_interval="500ms")
     with concurrent.futures.ThreadPoolExecutor(40) as pool:
