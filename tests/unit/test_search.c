@@ -230,7 +230,8 @@ static void index_text(struct place *p, char out[CRYPTO_SHA256_HEX], struct buf 
 		"SELECT group_concat(day || organization || ' ' || series || ' ' || count || ' ' || first_us "
 		"|| "
 		"' ' || last_us, '/') FROM organization_days",
-		("SELECT group_concat(hour || ' ' || series || ' ' || http_status || error || count || ' ' || "
+		("SELECT group_concat(hour || ' ' || series || ' ' || http_status || error || count || ' ' "
+		 "|| "
 		 "first_us || ' ' || last_us || ' ' || sample, '/') FROM error_hours")};
 	struct err e = {""};
 	buf_clear(b);

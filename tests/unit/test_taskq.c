@@ -377,7 +377,8 @@ static void what_is_no_text_or_nothing_is_refused(void **state)
 	assert_null(q);
 	assert_int_equal(taskq_open("router", NULL, 0, &q, &e), TASKQ_E_SETTINGS);
 	/* a build may be without it */
-	assert_true(strstr(e.text, "within migration-router only") || strstr(e.text, "not part of this build"));
+	assert_true(strstr(e.text, "within migration-router only") ||
+		    strstr(e.text, "not part of this build"));
 	taskq_close(q);
 }
 
